@@ -1,0 +1,201 @@
+package conflist
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/utils"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// check fills the file from its document and notes each problem.
+func (f *File) check() {
+	d := f.document
+	root := d.root
+	if root.fields == nil {
+		d.reject(root, "the file holds %s; want an object with cniVersion, name and plugins", root.kind())
+		return
+	}
+	f.Network = f.checkName(root)
+	f.checkVersions(root)
+	f.DisableCheck = d.flag(root, "disableCheck")
+	f.DisableGC = d.flag(root, "disableGC")
+	d.checkReserved(root, "the list")
+
+	list := root.fields["plugins"]
+	switch {
+	case list == nil:
+		d.reject(root, `no plugins; add "plugins": [{"type": …}]`)
+		return
+	case list.items == nil:
+		d.reject(list, "plugins is %s; want a list of objects", list.kind())
+		return
+	case len(list.items) == 0:
+		d.reject(list, `plugins is empty; add one object with a "type"`)
+		return
+	}
+	for _, item := range list.items {
+		f.Plugins = append(f.Plugins, d.checkPlugin(item))
+	}
+	for _, item := range list.items {
+		d.ipam(item)
+	}
+	f.checkExtension(root)
+	if len(d.problems) > 0 {
+		return
+	}
+	d.checkRangeSetsPerFamily(f.CNIVersion)
+	// The last word belongs to the library that runtimes use.
+	data, err := marshal(root.plain())
+	if err == nil {
+		_, err = libcni.NetworkConfFromBytes(data)
+	}
+	if err != nil {
+		d.reject(root, "libcni: %v; compare with SPEC.md, section 1", err)
+	}
+}
+
+// checkExtension warns where the runtimes' own loaders go by the ending of the file's name.
+func (f *File) checkExtension(root *value) {
+	extension := filepath.Ext(f.Path)
+	wrapped := root.fields["plugins"].items[0].offset == root.offset
+	switch {
+	case wrapped && extension == ".conflist":
+		f.document.reject(root, `no plugins; add "plugins": [{"type": …}], or name the file .conf`)
+	case !wrapped && extension == ".conf":
+		f.document.warn(root, "runtimes read a list of plugins only from a .conflist; rename the file")
+	}
+}
+
+// checkName holds the network's name against SPEC.md, section 1.
+func (f *File) checkName(root *value) string {
+	const rule = `letters, digits, "_", "." and "-", the first a letter or a digit`
+	name, ok := f.document.str(root, "name")
+	switch {
+	case ok && name == "", root.fields["name"] == nil:
+		f.document.reject(root, `no network name; add "name" with %s`, rule)
+	case ok && utils.ValidateNetworkName(name) != nil:
+		f.document.reject(root.fields["name"], "network name %q has a character that the spec forbids; use %s", name, rule)
+	}
+	return name
+}
+
+func (f *File) checkVersions(root *value) {
+	d := f.document
+	known := version.All.SupportedVersions()
+	single, ok := d.str(root, "cniVersion")
+	if list := root.fields["cniVersions"]; list != nil {
+		f.CNIVersions = d.versionList(list)
+	}
+	f.CNIVersion = effectiveVersion(single, f.CNIVersions)
+	switch {
+	case f.CNIVersion != "" || root.fields["cniVersion"] != nil && !ok:
+	case root.fields["cniVersion"] == nil && len(f.CNIVersions) == 0:
+		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s`, strings.Join(known, ", "))
+	case single != "":
+		d.reject(root.fields["cniVersion"], "cniVersion %q is unknown; want one of %s", single, strings.Join(known, ", "))
+	default:
+		d.reject(root, "no cniVersion that is known; want one of %s", strings.Join(known, ", "))
+	}
+}
+
+func (d *document) versionList(list *value) []string {
+	var versions []string
+	if list.items == nil {
+		d.reject(list, "cniVersions is %s; want a list of strings", list.kind())
+	}
+	for _, item := range list.items {
+		text, ok := item.scalar.(string)
+		if !ok {
+			d.reject(item, "cniVersions holds %s; want strings", item.kind())
+			continue
+		}
+		if _, _, _, err := version.ParseVersion(text); err != nil {
+			d.reject(item, "cniVersions holds %q; want a version such as 1.0.0", text)
+			continue
+		}
+		versions = append(versions, text)
+	}
+	return versions
+}
+
+func (d *document) checkPlugin(item *value) Plugin {
+	if item.fields == nil {
+		d.reject(item, "plugins holds %s; want objects", item.kind())
+		return Plugin{}
+	}
+	plugin := Plugin{Config: item.object()}
+	var ok bool
+	plugin.Type, ok = d.str(item, "type")
+	switch {
+	case ok && plugin.Type == "", item.fields["type"] == nil:
+		d.reject(item, `plugin has no type; add "type" with the name of its binary`)
+	case ok && (strings.ContainsAny(plugin.Type, `/\`) || plugin.Type == "." || plugin.Type == ".."):
+		d.reject(item.fields["type"], "plugin type %q is a path; write the binary's name alone", plugin.Type)
+	}
+	if ipam := item.fields["ipam"]; ipam != nil && ipam.fields == nil {
+		d.reject(ipam, "ipam is %s; want an object", ipam.kind())
+	} else if ipam != nil {
+		plugin.IPAM, _ = d.str(ipam, "type")
+	}
+	if capabilities := item.fields["capabilities"]; capabilities != nil {
+		d.checkCapabilities(capabilities)
+	}
+	d.checkUplink(item)
+	d.checkReserved(item, plugin.Type)
+	return plugin
+}
+
+func (d *document) checkCapabilities(capabilities *value) {
+	if capabilities.fields == nil {
+		d.reject(capabilities, `capabilities is %s; want an object such as {"portMappings": true}`, capabilities.kind())
+	}
+	for _, name := range capabilities.keys {
+		field := capabilities.fields[name]
+		if _, ok := field.scalar.(bool); !ok {
+			d.reject(field, "capability %s is %s; want true or false", name, field.kind())
+		}
+	}
+}
+
+// checkReserved warns of keys that SPEC.md, section 1, keeps for the runtime.
+func (d *document) checkReserved(object *value, owner string) {
+	for _, key := range object.keys {
+		if slices.Contains([]string{"runtimeConfig", "args", "prevResult"}, key) || strings.HasPrefix(key, "cni.dev/") {
+			d.warn(object.fields[key], "%s has the key %q, which is the runtime's to fill in; remove it", owner, key)
+		}
+	}
+}
+
+// str is a string field; ok is false without it, and for another type, which is noted.
+func (d *document) str(object *value, key string) (text string, ok bool) {
+	field := object.fields[key]
+	if field == nil {
+		return "", false
+	}
+	if text, ok = field.scalar.(string); !ok || field.fields != nil || field.items != nil {
+		d.reject(field, "%s is %s; want a string", key, field.kind())
+		return "", false
+	}
+	return text, true
+}
+
+// flag reads true, false and, as libcni does, their names as strings.
+func (d *document) flag(object *value, key string) bool {
+	field := object.fields[key]
+	if field == nil {
+		return false
+	}
+	switch on := field.scalar.(type) {
+	case bool:
+		return on
+	case string:
+		if strings.EqualFold(on, "true") || strings.EqualFold(on, "false") {
+			return strings.EqualFold(on, "true")
+		}
+	}
+	d.reject(field, "%s is %s; want true or false", key, field.kind())
+	return false
+}

@@ -1,0 +1,10 @@
+// Package conflist is the user's CNI configuration list: what the file says, what is wrong with it and where, and the
+// lab network that fits it (the uplink's name, the LAN, the addresses of nodes, router and LAN host, a configuration
+// for each node).
+//
+// It is data in, data out. It makes no interface, runs no plugin and reads no file but the one that Load is given.
+//
+// Its tests need neither root nor a network:
+//
+//	go test ./e2e/conflist/
+package conflist

@@ -1,0 +1,216 @@
+package conflist
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// value is one JSON value and the place where it stands, which encoding/json does not keep.
+type value struct {
+	offset int
+	// scalar is a string, json.Number, bool or nil; it has no meaning for objects and lists.
+	scalar any
+	keys   []string
+	fields map[string]*value // nil unless an object
+	items  []*value          // nil unless a list
+}
+
+func (v *value) kind() string {
+	switch {
+	case v.fields != nil:
+		return "an object"
+	case v.items != nil:
+		return "a list"
+	}
+	switch v.scalar.(type) {
+	case string:
+		return "a string"
+	case json.Number:
+		return "a number"
+	case bool:
+		return "true or false"
+	}
+	return "null"
+}
+
+// plain is the value as encoding/json would give it with UseNumber; each call makes a new one.
+func (v *value) plain() any {
+	switch {
+	case v.fields != nil:
+		return v.object()
+	case v.items != nil:
+		list := make([]any, 0, len(v.items))
+		for _, item := range v.items {
+			list = append(list, item.plain())
+		}
+		return list
+	}
+	return v.scalar
+}
+
+func (v *value) object() map[string]any {
+	object := make(map[string]any, len(v.fields))
+	for key, field := range v.fields {
+		object[key] = field.plain()
+	}
+	return object
+}
+
+// strings calls yield for each string below the key, with the key that it or its list stands under.
+func (v *value) strings(key string, yield func(key, text string)) {
+	if s, ok := v.scalar.(string); ok {
+		yield(key, s)
+	}
+	for _, name := range v.keys {
+		v.fields[name].strings(name, yield)
+	}
+	for _, item := range v.items {
+		item.strings(key, yield)
+	}
+}
+
+// document is a text with the problems found in it.
+type document struct {
+	name     string
+	text     []byte
+	root     *value
+	problems []problem
+	warnings []string
+}
+
+type problem struct {
+	offset int
+	text   string
+}
+
+// line counts from 1.
+func (d *document) line(offset int) int {
+	return 1 + bytes.Count(d.text[:min(offset, len(d.text))], []byte("\n"))
+}
+
+func (d *document) reject(v *value, format string, args ...any) {
+	d.problems = append(d.problems, problem{v.offset, fmt.Sprintf(format, args...)})
+}
+
+func (d *document) warn(v *value, format string, args ...any) {
+	d.warnings = append(d.warnings, fmt.Sprintf("%s:%d: %s", d.name, d.line(v.offset), fmt.Sprintf(format, args...)))
+}
+
+// err joins the problems in the order of the file, nil without any.
+func (d *document) err() error {
+	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.offset - b.offset })
+	var errs []error
+	for _, p := range d.problems {
+		errs = append(errs, fmt.Errorf("%s:%d: %s", d.name, d.line(p.offset), p.text))
+	}
+	return errors.Join(errs...)
+}
+
+// parseDocument reads one JSON document. A syntax error ends it, with line and column, since nothing behind it can be
+// trusted.
+func parseDocument(name string, text []byte) (*document, error) {
+	d := &document{name: name, text: text}
+	var ignored any
+	if err := json.Unmarshal(text, &ignored); err != nil {
+		return nil, d.syntaxError(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	root, err := d.next(dec)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%d: %w", name, d.line(int(dec.InputOffset())), err)
+	}
+	d.root = root
+	return d, nil
+}
+
+// next reads the value at the decoder's position.
+func (d *document) next(dec *json.Decoder) (*value, error) {
+	dec.More() // skips white space, comma or colon, so that the offset is the value's
+	start := int(dec.InputOffset())
+	start += len(d.text[start:]) - len(bytes.TrimLeft(d.text[start:], " \t\r\n,:"))
+	token, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	v := &value{offset: start}
+	switch token {
+	case json.Delim('{'):
+		v.fields = map[string]*value{}
+		for dec.More() {
+			key, err := dec.Token()
+			if err != nil {
+				return nil, err
+			}
+			field, err := d.next(dec)
+			if err != nil {
+				return nil, err
+			}
+			name := key.(string)
+			if v.fields[name] == nil {
+				v.keys = append(v.keys, name)
+			} else {
+				d.warn(field, "%q stands twice in one object and the last one counts; remove one", name)
+			}
+			v.fields[name] = field
+		}
+		_, err = dec.Token()
+	case json.Delim('['):
+		v.items = []*value{}
+		for dec.More() {
+			item, err := d.next(dec)
+			if err != nil {
+				return nil, err
+			}
+			v.items = append(v.items, item)
+		}
+		_, err = dec.Token()
+	default:
+		v.scalar = token
+	}
+	return v, err
+}
+
+// syntaxError puts a place before err, and names the mistakes that people make by hand in their own words.
+func (d *document) syntaxError(err error) error {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return fmt.Errorf("%s:1: %w", d.name, err)
+	}
+	if len(bytes.TrimSpace(d.text)) == 0 {
+		return fmt.Errorf("%s:1: the file is empty; want a CNI configuration list", d.name)
+	}
+	// SyntaxError.Offset counts the bytes read, the wrong one included; at the end of the file there is no wrong one.
+	at := min(int(syntax.Offset)-1, len(d.text)-1)
+	column := at - bytes.LastIndexByte(d.text[:at], '\n')
+	return fmt.Errorf("%s:%d:%d: %s", d.name, d.line(at), column, d.mistake(syntax, at))
+}
+
+func (d *document) mistake(syntax *json.SyntaxError, at int) string {
+	wrong := d.text[at]
+	before := bytes.TrimRight(d.text[:at], " \t\r\n")
+	found := func(part string) bool { return strings.Contains(syntax.Error(), part) }
+	switch {
+	case found("unexpected end"):
+		return "the file ends too early; close what is open with quote, ] or }"
+	case bytes.HasPrefix(d.text, []byte("\xef\xbb\xbf")):
+		return "the file starts with a byte order mark; save it as UTF-8 without"
+	case (wrong == '}' || wrong == ']') && bytes.HasSuffix(before, []byte(",")):
+		return fmt.Sprintf("a comma stands before %c; remove it", wrong)
+	case wrong == '/' || wrong == '#':
+		return "JSON has no comments; remove this one"
+	case wrong == '\'':
+		return `a string stands in single quotes; write "like this"`
+	case found("after object key:value pair"), found("after array element"):
+		return "a comma, ] or } is missing before this; add it"
+	case found("after top-level value"):
+		return "one file holds one object; remove what follows it"
+	case found("object key string"):
+		return "a key has no quotes; write \"like this\""
+	}
+	return fmt.Sprintf("%v; write one JSON object", syntax)
+}

@@ -1,0 +1,253 @@
+package conflist
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/version"
+	"go4.org/netipx"
+)
+
+// ipam is what a chain's `ipam` object says about addresses.
+type ipam struct {
+	typ string
+	// sets holds host-local's range sets: a pod gets one address of each.
+	sets [][]span
+	// flat says that sets[0] stands in the ipam object itself (subnet, rangeStart, …), as before cniVersion 0.3.0.
+	flat bool
+	// fixed holds the addresses of the static plugin, every pod the same.
+	fixed []span
+	// routers holds the `gw` of each route.
+	routers []netip.Addr
+}
+
+// span is one range of host-local with its defaults filled in, or one static address.
+type span struct {
+	subnet  netip.Prefix
+	ips     netipx.IPRange
+	gateway netip.Addr
+	// open says that the file gives the range no start or no end.
+	open bool
+	line int
+}
+
+// ipam reads the ipam object of one plugin, nil without; its problems are noted in the document.
+func (d *document) ipam(plugin *value) *ipam {
+	object := plugin.fields["ipam"]
+	if object == nil || object.fields == nil {
+		return nil
+	}
+	a := &ipam{}
+	if typ := object.fields["type"]; typ != nil {
+		a.typ, _ = typ.scalar.(string)
+	}
+	switch a.typ {
+	case "host-local":
+		d.hostLocal(a, object, plugin)
+	case "static":
+		d.static(a, object)
+	}
+	if routes := object.fields["routes"]; routes != nil {
+		for _, route := range routes.items {
+			if gw := route.fields["gw"]; gw != nil {
+				if addr, ok := d.addr(route, "gw"); ok {
+					a.routers = append(a.routers, addr)
+				}
+			}
+		}
+	}
+	return a
+}
+
+// hostLocal follows host-local's own reading: the flat range goes before `ranges`.
+func (d *document) hostLocal(a *ipam, object, plugin *value) {
+	if object.fields["subnet"] != nil {
+		a.flat = true
+		if s, ok := d.span(object); ok {
+			a.sets = append(a.sets, []span{s})
+		}
+	}
+	sets := object.fields["ranges"]
+	if sets != nil && sets.items == nil {
+		d.reject(sets, `ranges is %s; want a list of lists: [[{"subnet": …}]]`, sets.kind())
+		return
+	}
+	if sets == nil {
+		sets = &value{}
+	}
+	for _, set := range sets.items {
+		if len(set.items) == 0 {
+			d.reject(set, `a range set is %s without a range; want a list of objects: [{"subnet": …}]`, set.kind())
+			continue
+		}
+		var spans []span
+		for _, item := range set.items {
+			if item.fields == nil {
+				d.reject(item, `a range is %s; want an object: {"subnet": …}`, item.kind())
+			} else if s, ok := d.span(item); ok {
+				spans = append(spans, s)
+			}
+		}
+		if len(spans) > 0 && slices.ContainsFunc(spans, func(s span) bool { return s.family() != spans[0].family() }) {
+			d.reject(set, "a range set mixes IPv4 and IPv6; make one set per family")
+		}
+		a.sets = append(a.sets, spans)
+	}
+	capabilities := plugin.fields["capabilities"]
+	fed := capabilities != nil && capabilities.fields["ipRanges"] != nil
+	if !a.flat && len(sets.items) == 0 && !fed {
+		d.reject(object, `host-local has no addresses to give; add "ranges": [[{"subnet": "10.1.0.0/16"}]]`)
+	}
+	d.checkOverlap(object, slices.Concat(a.sets...))
+}
+
+func (d *document) checkOverlap(object *value, spans []span) {
+	for i, a := range spans {
+		for _, b := range spans[i+1:] {
+			if a.ips.Overlaps(b.ips) {
+				d.reject(object, "ranges %s and %s overlap; host-local refuses that", a.ips, b.ips)
+			}
+		}
+	}
+}
+
+// span reads subnet, rangeStart, rangeEnd and gateway with host-local's defaults.
+func (d *document) span(object *value) (span, bool) {
+	s := span{line: d.line(object.offset)}
+	text, ok := d.str(object, "subnet")
+	if !ok {
+		if object.fields["subnet"] == nil {
+			d.reject(object, `a range has no subnet; add "subnet" with address/length such as 10.1.0.0/16`)
+		}
+		return s, false
+	}
+	at := object.fields["subnet"]
+	s.line = d.line(at.offset)
+	subnet, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		d.reject(at, "subnet %q is not address/length; write one such as 10.1.0.0/16", text)
+		return s, false
+	case subnet != subnet.Masked():
+		d.reject(at, "subnet %s has bits set behind its length; write %s", subnet, subnet.Masked())
+		return s, false
+	case subnet.Bits() > subnet.Addr().BitLen()-2:
+		d.reject(at, "subnet %s is too small for host-local; want /%d or larger", subnet, subnet.Addr().BitLen()-2)
+		return s, false
+	}
+	s.subnet = subnet
+	first, last := usable(subnet)
+	from, fromOK := d.addrIn(object, "rangeStart", subnet)
+	to, toOK := d.addrIn(object, "rangeEnd", subnet)
+	if !fromOK || !toOK {
+		return s, false
+	}
+	s.open = !from.IsValid() || !to.IsValid()
+	if !from.IsValid() {
+		from = first
+	}
+	if !to.IsValid() {
+		to = last
+	}
+	if to.Less(from) {
+		d.reject(object, "range %s-%s ends before it starts; exchange the two", from, to)
+		return s, false
+	}
+	s.ips = netipx.IPRangeFrom(from, to)
+	if s.gateway, ok = d.gateway(object, subnet); !ok {
+		return s, false
+	}
+	if !s.gateway.IsValid() {
+		s.gateway = first
+	}
+	return s, true
+}
+
+// gateway may be a link-local address in IPv6, as routers advertise themselves by that; else it is on the subnet.
+func (d *document) gateway(object *value, subnet netip.Prefix) (netip.Addr, bool) {
+	if object.fields["gateway"] == nil {
+		return netip.Addr{}, true
+	}
+	gateway, ok := d.addr(object, "gateway")
+	if ok && gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast() {
+		return gateway, true
+	}
+	return d.addrIn(object, "gateway", subnet)
+}
+
+// static reads the addresses that every attachment gets.
+func (d *document) static(a *ipam, object *value) {
+	addresses := object.fields["addresses"]
+	if addresses == nil {
+		return
+	}
+	for _, item := range addresses.items {
+		text, ok := d.str(item, "address")
+		if !ok {
+			d.reject(item, `an address of ipam has no "address"; write address/length such as 10.1.0.5/16`)
+			continue
+		}
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			d.reject(item.fields["address"], "address %q is not address/length; write one such as 10.1.0.5/16", text)
+			continue
+		}
+		s := span{
+			subnet: prefix.Masked(),
+			ips:    netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()),
+			line:   d.line(item.offset),
+		}
+		if s.gateway, ok = d.gateway(item, s.subnet); ok {
+			a.fixed = append(a.fixed, s)
+		}
+	}
+}
+
+// addr is an address field; ok is false for anything else, which is noted.
+func (d *document) addr(object *value, key string) (netip.Addr, bool) {
+	text, ok := d.str(object, key)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		d.reject(object.fields[key], "%s %q is not an address; write one such as 10.1.0.1", key, text)
+		return netip.Addr{}, false
+	}
+	return addr.Unmap(), true
+}
+
+// addrIn is an address field that must lie in the subnet; without the field it is the zero address and ok.
+func (d *document) addrIn(object *value, key string, subnet netip.Prefix) (netip.Addr, bool) {
+	if object.fields[key] == nil {
+		return netip.Addr{}, true
+	}
+	addr, ok := d.addr(object, key)
+	if ok && !subnet.Contains(addr) {
+		d.reject(object.fields[key], "%s %s is not in subnet %s; take one that is", key, addr, subnet)
+		return netip.Addr{}, false
+	}
+	return addr, ok
+}
+
+// checkRangeSetsPerFamily notes what host-local refuses before cniVersion 0.3.0, whose result has one address a family.
+func (d *document) checkRangeSetsPerFamily(cniVersion string) {
+	if many, err := version.GreaterThanOrEqualTo(cniVersion, "0.3.0"); err != nil || many {
+		return
+	}
+	for _, plugin := range d.plugins() {
+		a := d.ipam(plugin)
+		if a == nil {
+			continue
+		}
+		count := map[int]int{}
+		for _, set := range a.sets {
+			count[set[0].family()]++
+		}
+		if count[4] > 1 || count[6] > 1 {
+			d.reject(plugin.fields["ipam"], "cniVersion %s has one address per family, but a family has more range sets; raise cniVersion to 0.3.0 or later", cniVersion)
+		}
+	}
+}
+
+func (s span) family() int { return family(s.subnet.Addr()) }

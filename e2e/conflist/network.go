@@ -1,0 +1,286 @@
+package conflist
+
+import (
+	"math/bits"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+)
+
+// pools are where the lab takes networks of its own from: the documentation's prefixes first, since nobody's conflist
+// should hold them (RFC 5737, RFC 3849), then private ones (RFC 1918, RFC 4193).
+func pools(family int) []netip.Prefix {
+	if family == 6 {
+		return []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fd00::/8")}
+	}
+	return []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"),
+		netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("172.16.0.0/12"),
+		netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("10.0.0.0/8"),
+	}
+}
+
+// networks chooses the LAN and every address on it that is not a pod's.
+func (p *planner) networks() error {
+	known := p.drafts[0].ipam.knows()
+	p.plan.Routed = p.file.routed() && (known || len(p.opts.Subnets) == 0)
+	var err error
+	switch {
+	case p.plan.Routed:
+		p.plan.LAN, err = p.ownLAN()
+	case known || len(p.opts.Subnets) > 0:
+		p.plan.LAN, err = p.lan()
+	case p.drafts[0].plugin >= 0:
+		main, ipam := p.file.Plugins[0].Type, p.drafts[0].ipam.typ
+		return p.errorf(p.drafts[0].line, "%s's IPAM %s does not say its subnet here; name it with --subnet", main, ipam)
+	default:
+		p.note("%s has no ipam: pods get no addresses from it", p.file.Plugins[0].Type)
+		p.plan.LAN, err = p.ownLAN()
+	}
+	if err != nil {
+		return err
+	}
+	switch main := p.file.Plugins[0].Type; {
+	case p.plan.Routed && known:
+		p.note("%s keeps pods behind their node: the nodes' own LAN is %s", main, join(p.plan.LAN))
+	case p.plan.Routed:
+		p.note("%s: the conflist does not say where pods get addresses; if from the LAN, name it with --subnet", main)
+	}
+	for _, lan := range p.plan.LAN {
+		if err := p.place(lan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lan is the file's subnets, without those inside another, or the caller's.
+func (p *planner) lan() ([]netip.Prefix, error) {
+	var subnets []netip.Prefix
+	for _, s := range p.spans() {
+		outside := !slices.ContainsFunc(p.opts.Subnets, func(o netip.Prefix) bool { return within(s.subnet, o) })
+		if len(p.opts.Subnets) > 0 && outside {
+			return nil, p.errorf(s.line, "subnet %s is not in the subnet that the caller gives, %s", s.subnet, join(p.opts.Subnets))
+		}
+		subnets = append(subnets, s.subnet)
+	}
+	var lan []netip.Prefix
+	for _, subnet := range append(slices.Clone(p.opts.Subnets), subnets...) {
+		subnet = subnet.Masked()
+		if slices.ContainsFunc(lan, func(other netip.Prefix) bool { return within(subnet, other) }) {
+			continue
+		}
+		lan = slices.DeleteFunc(lan, func(other netip.Prefix) bool { return within(other, subnet) })
+		lan = append(lan, subnet)
+	}
+	return lan, nil
+}
+
+// ownLAN is the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the pods, in
+// both where nothing is known.
+func (p *planner) ownLAN() ([]netip.Prefix, error) {
+	families := map[int]bool{}
+	for _, s := range p.spans() {
+		families[s.family()] = true
+	}
+	if len(p.opts.Subnets) > 0 {
+		return p.opts.Subnets, p.apart(p.opts.Subnets)
+	}
+	var lan []netip.Prefix
+	for _, family := range []int{4, 6} {
+		if len(families) > 0 && !families[family] {
+			continue
+		}
+		prefix, err := p.fresh(family, len(p.drafts))
+		if err != nil {
+			return nil, err
+		}
+		lan = append(lan, prefix)
+	}
+	return lan, nil
+}
+
+// apart refuses a LAN that holds the addresses of routed pods.
+func (p *planner) apart(lan []netip.Prefix) error {
+	for _, s := range p.spans() {
+		if slices.ContainsFunc(lan, s.subnet.Overlaps) {
+			return p.errorf(s.line, "subnet %s is behind the nodes (%s), but overlaps the LAN that the caller gives, %s",
+				s.subnet, p.file.Plugins[0].Type, join(lan))
+		}
+	}
+	return nil
+}
+
+// externals chooses a network behind the router for each family.
+func (p *planner) externals() error {
+	done := map[int]bool{}
+	for _, lan := range p.plan.LAN {
+		family := family(lan.Addr())
+		if done[family] {
+			continue
+		}
+		done[family] = true
+		prefix, err := p.fresh(family, 0)
+		if err != nil {
+			return err
+		}
+		first, _ := usable(prefix)
+		p.plan.External = append(p.plan.External, External{
+			Prefix: prefix,
+			Router: netip.PrefixFrom(first, prefix.Bits()),
+			Host:   netip.PrefixFrom(first.Next(), prefix.Bits()),
+		})
+	}
+	return nil
+}
+
+// fresh is a network outside of everything in use that holds so many nodes.
+func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
+	length := 64
+	if family == 4 {
+		length = min(24, 32-bits.Len(uint(nodes+4)))
+	}
+	used := p.used()
+	for _, pool := range pools(family) {
+		var free addressSet
+		free.addPrefix(pool)
+		free.builder.RemoveSet(used)
+		if prefix, _, ok := free.set().RemoveFreePrefix(uint8(length)); ok {
+			return prefix, nil
+		}
+	}
+	return netip.Prefix{}, p.errorf(1, "no IPv%d network is left for the lab: the conflist mentions all private ones", family)
+}
+
+// used is every address and network that the conflist mentions in any string, that the caller keeps, and the LAN.
+func (p *planner) used() *netipx.IPSet {
+	var used addressSet
+	for _, prefix := range slices.Concat(p.plan.LAN, p.opts.Avoid, p.opts.Subnets) {
+		used.addPrefix(prefix.Masked())
+	}
+	for _, d := range p.drafts {
+		d.conf.document.root.strings("", func(_, text string) {
+			if addr, err := netip.ParseAddr(text); err == nil {
+				used.add(addr.Unmap())
+			}
+			// Halves of the address space are a default route, not a network of somebody's.
+			if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Bits() > 4 {
+				used.addPrefix(prefix.Masked())
+			}
+		})
+	}
+	return used.set()
+}
+
+func (p *planner) spans() []span {
+	var spans []span
+	for _, d := range p.drafts {
+		spans = append(spans, d.ipam.spans()...)
+	}
+	return spans
+}
+
+// place chooses, on one prefix of the LAN, the addresses of router, nodes and LAN host, in this order: the lowest that
+// are in no range, and if these are too few, the lowest of the ranges, which the shares then leave out.
+func (p *planner) place(lan netip.Prefix) error {
+	routers, line := p.routers(lan)
+	need := len(p.drafts) + 1
+	routed := slices.ContainsFunc(routers, lan.Contains)
+	if !routed {
+		need++
+	}
+	addrs := p.candidates(lan, routers, need)
+	if len(addrs) < need {
+		return p.errorf(line, "subnet %s has too few free addresses for %d nodes and the lab's hosts: want %d, got %d; take a larger subnet or fewer nodes",
+			lan, len(p.drafts), need, len(addrs))
+	}
+	if !routed {
+		routers, addrs = append(routers, addrs[0]), addrs[1:]
+	}
+	for _, router := range routers {
+		prefix := netip.PrefixFrom(router, lan.Bits())
+		if router.IsLinkLocalUnicast() && router.Is6() {
+			prefix = netip.PrefixFrom(router, 64) // RFC 4291, section 2.5.6, whatever the subnet's length
+		}
+		if !slices.Contains(p.plan.Router, prefix) { // fe80::1 may be the gateway of several subnets
+			p.plan.Router = append(p.plan.Router, prefix)
+		}
+	}
+	for i := range p.plan.Nodes {
+		p.plan.Nodes[i].Addresses = append(p.plan.Nodes[i].Addresses, netip.PrefixFrom(addrs[i], lan.Bits()))
+	}
+	p.plan.LANHost = append(p.plan.LANHost, netip.PrefixFrom(addrs[len(p.drafts)], lan.Bits()))
+	return nil
+}
+
+// routers are the gateways that the file names for a prefix of the LAN, with the line of the first; the prefix's first
+// address where the file has nothing on it.
+func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
+	line = 1
+	add := func(a netip.Addr) {
+		if a.IsValid() && !slices.Contains(routers, a) {
+			routers = append(routers, a)
+		}
+	}
+	mentioned := false
+	if !p.plan.Routed {
+		for _, s := range p.spans() {
+			if within(s.subnet, lan) {
+				if !mentioned {
+					line = s.line
+				}
+				mentioned = true
+				add(s.gateway)
+			}
+		}
+		for _, d := range p.drafts {
+			for _, router := range d.ipam.routers {
+				if lan.Contains(router) {
+					add(router)
+				}
+			}
+		}
+	}
+	if !mentioned {
+		add(lan.Addr().Next())
+	}
+	return routers, line
+}
+
+// candidates are the first n addresses for the lab's own use on a prefix of the LAN, fewer where it is too small.
+func (p *planner) candidates(lan netip.Prefix, routers []netip.Addr, n int) []netip.Addr {
+	var taken, pods addressSet
+	taken.add(routers...)
+	if !p.plan.Routed {
+		for _, d := range p.drafts {
+			d.conf.document.root.strings("", func(key, text string) {
+				// A range's ends are pods like those between them, which come last in any case.
+				if addr, err := netip.ParseAddr(text); err == nil && key != "rangeStart" && key != "rangeEnd" {
+					taken.add(addr.Unmap())
+				}
+			})
+		}
+		for _, s := range p.spans() {
+			pods.addRange(s.ips)
+		}
+	}
+	ranges := pods.set()
+	first, last := usable(lan)
+	lab := without(ranges, without(taken.set(), netipx.IPRangeFrom(first, last))...)
+	for _, r := range ranges.Ranges() {
+		if lan.Contains(r.From()) {
+			lab = append(lab, without(taken.set(), r)...)
+		}
+	}
+	var addrs []netip.Addr
+	for _, r := range lab {
+		for a := r.From(); len(addrs) < n && r.Contains(a); a = a.Next() {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// within says that the whole of a lies in b.
+func within(a, b netip.Prefix) bool { return b.Bits() <= a.Bits() && b.Contains(a.Addr()) }

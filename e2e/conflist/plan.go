@@ -1,0 +1,194 @@
+package conflist
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// PlanOptions say what the lab needs and what the caller decides against the file.
+type PlanOptions struct {
+	// Nodes are the lab's nodes, at least one; names must differ.
+	Nodes []PlanNode
+	// Uplink is used instead of the interface that the file names; empty means the file's.
+	Uplink string
+	// Subnets are the LAN's prefixes where the file does not say them (an IPAM plugin other than host-local and
+	// static), or a larger network around the file's own subnets, or the nodes' LAN where pods are routed; empty means
+	// the file's, or one of the lab's choice.
+	Subnets []netip.Prefix
+	// Avoid are prefixes that the networks of the lab's own choice must not overlap (services, a management network).
+	Avoid []netip.Prefix
+	// Chain changes the plugins of every node.
+	Chain Chain
+	// CNIVersion replaces cniVersion and cniVersions; empty leaves them.
+	CNIVersion string
+}
+
+// PlanNode is what one node needs.
+type PlanNode struct {
+	Name string
+	// Addresses is how many pods the node can hold at a time, in each range set; 0 means its whole share.
+	Addresses int
+}
+
+// Chain lists plugin objects to add to a chain. What a plugin gets as prevResult follows from its place (SPEC.md,
+// section 3) and is libcni's to fill in.
+type Chain struct {
+	// AfterMain go behind the first plugin, Append behind the last.
+	AfterMain, Append []map[string]any
+}
+
+// Plan is the lab network that fits a file. All prefixes that carry an address have its host bits set, as `ip addr`
+// writes them.
+type Plan struct {
+	// Network is the name of the list.
+	Network string
+	// Uplink is the name of the first node's interface on the LAN; see NodePlan.
+	Uplink string
+	// Routed says that pods are behind their node (bridge, ptp), not on the LAN: the lab routes NodePlan.PodPrefixes.
+	Routed bool
+	// LAN are the networks on the uplink's segment, in the order of the file.
+	LAN []netip.Prefix
+	// Router are the addresses of the LAN's router, the conflist's gateways among them.
+	Router []netip.Prefix
+	// LANHost are the addresses of a host beside the nodes, one for each prefix of LAN.
+	LANHost []netip.Prefix
+	// External are the networks behind the router, one for each family of LAN.
+	External []External
+	Nodes    []NodePlan
+	// Notes tell a reader of the report what was decided for him, one sentence each.
+	Notes []string
+}
+
+// External is one network behind the lab's router, outside of everything that the file mentions.
+type External struct {
+	Prefix netip.Prefix
+	// Router and Host are the addresses of the router's leg and of the external host, with the prefix's length.
+	Router, Host netip.Prefix
+}
+
+// NodePlan is one node of a plan.
+type NodePlan struct {
+	Name string
+	// Uplink is the name of its interface on the LAN.
+	Uplink string
+	// Addresses are its own on the uplink, one for each prefix of Plan.LAN.
+	Addresses []netip.Prefix
+	// Conflist is the list for this node, as JSON: placeholders replaced, its own share of the addresses.
+	Conflist []byte
+	// PodPrefixes are the networks of its pods, where Plan.Routed; the lab routes each via the node.
+	PodPrefixes []netip.Prefix
+	// PoolSize is how many pods can hold an address at a time, at most MaxInt; 0 means that the file does not tell.
+	PoolSize int
+}
+
+// Plan derives the lab network from the file. The same file and options give the same plan. Its error is one sentence
+// that says what does not fit. It does not change the file and may be called at the same time from several goroutines.
+func (f *File) Plan(opts PlanOptions) (*Plan, error) {
+	p, err := newPlanner(f, opts)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{p.uplinks, p.networks, p.externals, p.shares, p.render} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return p.plan, nil
+}
+
+// planner is a plan in the making.
+type planner struct {
+	file   *File
+	opts   PlanOptions
+	plan   *Plan
+	drafts []*draft
+}
+
+// draft is what is known of one node.
+type draft struct {
+	node PlanNode
+	// conf is the file with this node's placeholders; its NODE_IP is a sample.
+	conf *File
+	// plugin is the index of the plugin that has the ipam object, -1 without.
+	plugin int
+	ipam   ipam
+	line   int // of the ipam object
+	share  share
+}
+
+func newPlanner(f *File, opts PlanOptions) (*planner, error) {
+	if len(opts.Nodes) == 0 {
+		return nil, fmt.Errorf("%s: plan has no nodes; want at least 1", f.Path)
+	}
+	p := &planner{file: f, opts: opts, plan: &Plan{Network: f.Network}}
+	for i, node := range opts.Nodes {
+		if slices.ContainsFunc(opts.Nodes[:i], func(other PlanNode) bool { return other.Name == node.Name }) {
+			return nil, fmt.Errorf("%s: node/%s stands twice in the plan", f.Path, node.Name)
+		}
+		values := sampleNode()
+		values.name, values.index = node.Name, i+1
+		text, err := substitute(f.Path, f.Source, values)
+		if err != nil {
+			return nil, err
+		}
+		conf, err := parseText(f.Path, text)
+		if err != nil {
+			return nil, fmt.Errorf("node/%s: %w", node.Name, err)
+		}
+		d := &draft{node: node, conf: conf, plugin: -1}
+		for index, plugin := range conf.document.plugins() {
+			if a := conf.document.ipam(plugin); a != nil && a.typ != "" {
+				d.plugin, d.ipam = index, *a
+				d.line = conf.document.line(plugin.fields["ipam"].offset)
+				break
+			}
+		}
+		p.drafts = append(p.drafts, d)
+	}
+	return p, nil
+}
+
+func (p *planner) note(format string, args ...any) {
+	p.plan.Notes = append(p.plan.Notes, fmt.Sprintf(format, args...))
+}
+
+// errorf puts the place of a range before the sentence.
+func (p *planner) errorf(line int, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %s", p.file.Path, line, fmt.Sprintf(format, args...))
+}
+
+func (p *planner) uplinks() error {
+	for _, d := range p.drafts {
+		name := d.conf.chainUplink()
+		switch {
+		case p.opts.Uplink != "":
+			if name != "" && name != p.opts.Uplink {
+				p.note("node/%s: the uplink is %s as the caller says; the conflist names %s", d.node.Name, p.opts.Uplink, name)
+			}
+			name = p.opts.Uplink
+		case name == "":
+			name = defaultUplink
+		}
+		if err := validLinkName(name); err != nil {
+			return fmt.Errorf("%s: %w", p.file.Path, err)
+		}
+		p.plan.Nodes = append(p.plan.Nodes, NodePlan{Name: d.node.Name, Uplink: name})
+	}
+	p.plan.Uplink = p.plan.Nodes[0].Uplink
+	return nil
+}
+
+// knows says that the file tells where pods get their addresses from.
+func (a ipam) knows() bool { return len(a.sets)+len(a.fixed) > 0 }
+
+// spans are all ranges and fixed addresses.
+func (a ipam) spans() []span { return append(slices.Concat(a.sets...), a.fixed...) }
+
+// alike says that the nodes' files give the same ranges, so that each node needs a share of its own.
+func (p *planner) alike() bool {
+	first := p.drafts[0].ipam
+	return !slices.ContainsFunc(p.drafts[1:], func(d *draft) bool {
+		return !slices.EqualFunc(d.ipam.sets, first.sets, slices.Equal[[]span])
+	})
+}

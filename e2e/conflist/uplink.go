@@ -1,0 +1,80 @@
+package conflist
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// defaultUplink is the lab's name for the interface of the default route, which macvlan and ipvlan take when they are
+// not told another.
+const defaultUplink = "eth0"
+
+// uplinkKeys name a node's interface in the plugins that have one: `master` in macvlan, ipvlan, vlan and most of what
+// chains behind them; `hostInterface` in veth-to-host; `device` in host-device.
+var uplinkKeys = []string{"master", "hostInterface", "device", "parent", "uplink"}
+
+// attachedTypes put a pod onto the uplink's own LAN even where no key names the uplink.
+var attachedTypes = []string{"macvlan", "ipvlan", "vlan", "host-device", "sriov", "macvtap", "ipvtap"}
+
+// uplinkOf is the interface that one plugin names, empty without. A list (several masters) gives its first.
+func uplinkOf(plugin *value) (name string, at *value) {
+	if inside := plugin.fields["linkInContainer"]; inside != nil && inside.scalar == true {
+		return "", nil
+	}
+	for _, key := range uplinkKeys {
+		field := plugin.fields[key]
+		if field != nil && len(field.items) > 0 {
+			field = field.items[0]
+		}
+		if field == nil {
+			continue
+		}
+		if name, ok := field.scalar.(string); ok && name != "" {
+			return name, field
+		}
+	}
+	return "", nil
+}
+
+func (d *document) checkUplink(plugin *value) {
+	name, at := uplinkOf(plugin)
+	if at == nil {
+		return
+	}
+	if err := validLinkName(name); err != nil {
+		d.reject(at, "%v", err)
+	}
+}
+
+// validLinkName holds a name against the kernel's dev_valid_name (net/core/dev.c): IFNAMSIZ is 16 with the NUL.
+func validLinkName(name string) error {
+	switch {
+	case len(name) > 15:
+		return fmt.Errorf("interface name %q has %d bytes; Linux takes at most 15", name, len(name))
+	case name == "." || name == ".." || strings.ContainsAny(name, "/:") || strings.ContainsFunc(name, unicode.IsSpace):
+		return fmt.Errorf("interface name %q has a character that Linux forbids; leave out slash, colon and white space", name)
+	}
+	return nil
+}
+
+// chainUplink is the first interface that the chain names, empty without.
+func (f *File) chainUplink() string {
+	for _, plugin := range f.document.plugins() {
+		if name, _ := uplinkOf(plugin); name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// routed says that pods are not on the uplink's LAN: the main plugin has an interface of its own making (bridge, ptp),
+// so that other nodes need a route to its pods.
+func (f *File) routed() bool {
+	main := f.document.plugins()[0]
+	name, _ := uplinkOf(main)
+	return name == "" && !slices.Contains(attachedTypes, f.Plugins[0].Type)
+}
+
+func (d *document) plugins() []*value { return d.root.fields["plugins"].items }
