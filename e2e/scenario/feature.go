@@ -1,0 +1,106 @@
+package scenario
+
+import "slices"
+
+// Feature is a claim about a plugin that scenarios test.
+type Feature string
+
+// The features, each with the sentence that Meaning gives.
+const (
+	Attach          Feature = "Attach"
+	CleanUp         Feature = "CleanUp"
+	PodToPod        Feature = "PodToPod"
+	HostToPod       Feature = "HostToPod"
+	CrossNode       Feature = "CrossNode"
+	External        Feature = "External"
+	NodeIntegrity   Feature = "NodeIntegrity"
+	SecondInterface Feature = "SecondInterface"
+	Chaining        Feature = "Chaining"
+	PodToService    Feature = "PodToService"
+	NodePort        Feature = "NodePort"
+	Hairpin         Feature = "Hairpin"
+	DualStack       Feature = "DualStack"
+)
+
+// Features are all features in the order in which lists show them.
+func Features() []Feature {
+	return []Feature{
+		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
+		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack,
+	}
+}
+
+// Meaning is the claim in one sentence; empty for an unknown feature.
+func (f Feature) Meaning() string {
+	switch f {
+	case Attach:
+		return "Every ADD gives a pod its interface and addresses that no other pod has, also many at once, on a cold node and with addresses that others had before."
+	case CleanUp:
+		return "DEL takes away what ADD made, however often it comes and whatever is already missing."
+	case PodToPod:
+		return "Pods on one node reach each other."
+	case HostToPod:
+		return "A node and its own pods reach each other with their own addresses."
+	case CrossNode:
+		return "Pods and nodes reach pods on other nodes."
+	case External:
+		return "Machines outside the cluster and pods reach each other with their own addresses."
+	case NodeIntegrity:
+		return "The node's own addresses, routes and neighbours are as if no plugin ran there."
+	case SecondInterface:
+		return "A pod can have a second interface on the same network."
+	case Chaining:
+		return "Other plugins can stand before and after this one in the conflist."
+	case PodToService:
+		return "Pods reach the cluster address of a service, wherever its endpoints run."
+	case NodePort:
+		return "Clients outside the cluster reach a service through a port of any node."
+	case Hairpin:
+		return "A pod reaches itself through a service of which it is an endpoint."
+	case DualStack:
+		return "A pod has addresses of both families and all that holds for one holds for the other."
+	}
+	return ""
+}
+
+// Profile is a kind of plugin, and with it the set of features that one of this kind must have.
+type Profile string
+
+// The profiles. Each holds all that the one before it holds.
+const (
+	// ProfileCNI is any plugin that attaches pods.
+	ProfileCNI Profile = "cni"
+	// ProfileUnderlay is a plugin that puts pods on the network of the nodes; the default of a run.
+	ProfileUnderlay Profile = "underlay"
+	// ProfileKubernetes is an underlay plugin under which services work.
+	ProfileKubernetes Profile = "kubernetes"
+)
+
+// Profiles are all profiles, the smallest first.
+func Profiles() []Profile {
+	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes}
+}
+
+// Features are those that the profile demands; none for an unknown profile.
+func (p Profile) Features() []Feature {
+	cni := []Feature{Attach, CleanUp, PodToPod}
+	underlay := append(slices.Clone(cni), HostToPod, CrossNode, External, NodeIntegrity)
+	switch p {
+	case ProfileCNI:
+		return cni
+	case ProfileUnderlay:
+		return underlay
+	case ProfileKubernetes:
+		return append(underlay, PodToService, NodePort, Hairpin)
+	}
+	return nil
+}
+
+// Core tells whether the profile demands every feature of the scenario. What is not core is extended and counts where claimed.
+func (p Profile) Core(s *Scenario) bool {
+	demanded := p.Features()
+	if demanded == nil {
+		return false
+	}
+	return !slices.ContainsFunc(s.Features, func(f Feature) bool { return !slices.Contains(demanded, f) })
+}

@@ -1,0 +1,43 @@
+package scenario
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// lineIndex gives the line of each value by its path, e.g. "steps[3].probe.from".
+type lineIndex map[string]int
+
+func (l lineIndex) add(at string, n *yaml.Node) {
+	if _, seen := l[at]; !seen {
+		l[at] = n.Line
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := strings.TrimPrefix(at+"."+n.Content[i].Value, ".")
+			l[key] = n.Content[i].Line
+			l.add(key, n.Content[i+1])
+		}
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			l.add(fmt.Sprintf("%s[%d]", at, i), item)
+		}
+	}
+}
+
+// has tells whether the file says anything at the path.
+func (l lineIndex) has(path string) bool {
+	_, found := l[path]
+	return found
+}
+
+// of is the line of the path, or of the nearest part around it that the file has.
+func (l lineIndex) of(path string) int {
+	for path != "" && !l.has(path) {
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return l[path]
+}

@@ -1,0 +1,118 @@
+package scenario
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Markdown is a table of scenarios, each linked to its file and told by the first sentence of its description.
+func Markdown(all []*Scenario) string {
+	var b strings.Builder
+	b.WriteString("| scenario | what a user relies on | features | covers |\n|---|---|---|---|\n")
+	for _, s := range all {
+		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s |\n",
+			s.Name, s.File, cell(firstSentence(s.Description)), features(s.Features, " "), strings.Join(s.Covers, " "))
+	}
+	return b.String()
+}
+
+// cell keeps text from ending a table's cell.
+func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
+
+// firstSentence is the text up to the first full stop that ends a word, on one line.
+func firstSentence(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if i := strings.Index(text, ". "); i >= 0 {
+		return text[:i+1]
+	}
+	return text
+}
+
+func features(list []Feature, separator string) string {
+	var words []string
+	for _, f := range list {
+		words = append(words, string(f))
+	}
+	return strings.Join(words, separator)
+}
+
+// explainWidth is the line length of Explain, for a terminal of 80 columns.
+const explainWidth = 78
+
+// Explain tells a scenario to somebody at a terminal: why it exists, what it claims, what it needs and what it does.
+func Explain(s *Scenario) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n%s\n", s.Name, wrap(s.Description, "  "))
+	b.WriteString("features\n")
+	for _, f := range s.Features {
+		fmt.Fprintf(&b, "  %s\n%s", f, wrap(f.Meaning(), "    "))
+	}
+	if len(s.Covers) > 0 {
+		fmt.Fprintf(&b, "\ncovers\n%s", wrap(strings.Join(s.Covers, ", "), "  "))
+	}
+	fmt.Fprintf(&b, "\ncore in\n  %s\n\nneeds\n%s\nsteps\n", coreIn(s), wrap(s.Needs().String(), "  "))
+	for _, step := range s.Steps {
+		fmt.Fprintf(&b, "  %s:%d  %s\n", s.File, step.Line, step)
+	}
+	return b.String()
+}
+
+func coreIn(s *Scenario) string {
+	var names []string
+	for _, p := range Profiles() {
+		if p.Core(s) {
+			names = append(names, string(p))
+		}
+	}
+	if names == nil {
+		return "no profile; it counts where its features are claimed"
+	}
+	return strings.Join(names, ", ")
+}
+
+// String lists the needs in words.
+func (n Needs) String() string {
+	parts := []string{fmt.Sprintf("nodes: %d", n.Nodes)}
+	if n.SecondNIC {
+		parts = append(parts, "a node with two NICs")
+	}
+	if n.Reboot {
+		parts = append(parts, "a node that reboots")
+	}
+	var addresses []string
+	for name, count := range n.Addresses {
+		if count > 0 {
+			addresses = append(addresses, fmt.Sprintf("%d on %s", count, name))
+		}
+	}
+	slices.Sort(addresses)
+	for _, list := range []struct {
+		what  string
+		words []string
+	}{
+		{"addresses", addresses}, {"hosts", n.Hosts}, {"sysctls", n.Sysctls}, {"plugins", n.Plugins},
+	} {
+		if len(list.words) > 0 {
+			parts = append(parts, list.what+": "+strings.Join(list.words, ", "))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// wrap breaks text between words, each line behind indent and ended.
+func wrap(text, indent string) string {
+	var b strings.Builder
+	line := indent
+	for _, word := range strings.Fields(text) {
+		if len(line)+1+len(word) > explainWidth && line != indent {
+			b.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	return b.String() + line + "\n"
+}

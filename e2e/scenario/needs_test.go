@@ -1,0 +1,82 @@
+package scenario
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNeeds(t *testing.T) {
+	got := fullScenario().Needs()
+	want := Needs{
+		Nodes: 1, SecondNIC: true, Reboot: true,
+		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
+		Hosts:     []string{"lan", "router"},
+		Addresses: map[string]int{"a": 3},
+		Plugins:   []string{"sbr", "tuning"},
+		Features:  []Feature{Chaining, HostToPod, NodeIntegrity, SecondInterface},
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("got -, want +:\n%s", diff)
+	}
+}
+
+func TestNeedsAddresses(t *testing.T) {
+	pods := []Pod{{Name: "one", Node: "a"}, {Name: "many", Node: "a", Count: 5}, {Name: "far", Node: "b"}}
+	for _, tt := range []struct {
+		name  string
+		steps []Step
+		want  map[string]int
+	}{
+		{"nothing", nil, map[string]int{"a": 0, "b": 0}},
+		{"side by side", []Step{{Add: "pod/one"}, {Add: "pod/many"}, {Add: "pod/far"}}, map[string]int{"a": 6, "b": 1}},
+		{"one after the other", []Step{{Add: "pod/one"}, {Del: "pod/one"}, {Add: "pod/many"}}, map[string]int{"a": 5, "b": 0}},
+		{"released", []Step{{Add: "pod/one"}, {Release: "pod/one"}, {Add: "pod/many"}}, map[string]int{"a": 5, "b": 0}},
+		{"kept over a reboot", []Step{{Add: "pod/one"}, {Reboot: "node/a"}, {Add: "pod/many"}}, map[string]int{"a": 6, "b": 0}},
+		{"two interfaces", []Step{{Add: "pod/one"}, {Add: "pod/one", As: "net1"}}, map[string]int{"a": 2, "b": 0}},
+		{"churned beside", []Step{{Add: "pod/many"}, {Churn: &Churn{Pod: "pod/one"}}}, map[string]int{"a": 6, "b": 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &Scenario{Nodes: []Node{{Name: "a"}, {Name: "b"}}, Pods: pods, Steps: tt.steps}
+			if diff := cmp.Diff(s.Needs().Addresses, tt.want); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestProfileCore(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		features []Feature
+		want     []Profile
+	}{
+		{"attach", []Feature{Attach, PodToPod}, []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes}},
+		{"host to pod", []Feature{Attach, HostToPod}, []Profile{ProfileUnderlay, ProfileKubernetes}},
+		{"node port", []Feature{NodePort}, []Profile{ProfileKubernetes}},
+		{"second interface", []Feature{Attach, SecondInterface}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []Profile
+			for _, p := range append(Profiles(), "none") {
+				if p.Core(&Scenario{Features: tt.features}) {
+					got = append(got, p)
+				}
+			}
+			if diff := cmp.Diff(got, tt.want); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFeatureMeaning(t *testing.T) {
+	for _, f := range Features() {
+		if f.Meaning() == "" {
+			t.Errorf("%s: want a meaning, got none", f)
+		}
+	}
+	if got := Feature("Other").Meaning(); got != "" {
+		t.Errorf("got %q, want no meaning of an unknown feature", got)
+	}
+}

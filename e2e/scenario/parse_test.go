@@ -1,0 +1,226 @@
+package scenario
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// full uses every field of the language once.
+const full = `apiVersion: cnitest/v1alpha1
+kind: Scenario
+name: full
+description: Every field once.
+features: [HostToPod, Chaining, NodeIntegrity, SecondInterface]
+covers: [A01, DEL-4]
+chain:
+  afterMain: [{type: tuning, sysctl: {net.core.somaxconn: "500"}}]
+  append: [{type: sbr}]
+nodes:
+- {name: a, nics: 2, rpFilter: 0, addresses: 3, sysctl: {net.ipv4.ip_forward: 1}, listen: [{protocol: udp, port: 9090}]}
+hosts:
+- {name: lan, listen: [{protocol: tcp, port: 9090}]}
+pods:
+- name: web
+  node: a
+  count: 1
+  containerID: "abc"
+  listen: [{protocol: udp, port: 9090}]
+  hostPorts: [{hostPort: 80, containerPort: 9090, protocol: udp}]
+- {name: visitor, node: a}
+steps:
+- {add: pod/web, as: net1}
+- check: pod/web
+  as: net1
+- probe:
+    from: node/a
+    to: pod/web
+    interface: net1
+    protocol: udp
+    port: 9090
+    source: node/a
+    count: 2
+    within: 1s
+    attempts: 1
+- state: {of: pod/web, as: net1, cache: present, address: reserved}
+- state: {of: node/a, unchanged: [addresses]}
+- neighbour: {of: host/lan, knows: node/a}
+- flows: {between: [node/a, pod/web], protocol: udp, port: 9090, interval: 10ms}
+- churn: {pod: pod/visitor, for: 1m}
+- stop: {lost: 2}
+- advertise: {prefix: "2001:db8::/64"}
+- wait: 1.5s
+- gc: node/a
+- status: node/a
+- reboot: node/a
+- {del: pod/web, as: net1, netns: empty, cache: absent}
+`
+
+func fullScenario() *Scenario {
+	off := 0
+	udp := []Listen{{Protocol: "udp", Port: 9090}}
+	return &Scenario{
+		APIVersion: APIVersion, Kind: Kind, Name: "full", Description: "Every field once.",
+		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface}, Covers: []string{"A01", "DEL-4"},
+		Chain: Chain{
+			AfterMain: []map[string]any{{"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}},
+			Append:    []map[string]any{{"type": "sbr"}},
+		},
+		Nodes: []Node{{Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2, Addresses: 3}},
+		Hosts: []Host{{Name: "lan", Listen: []Listen{{Protocol: "tcp", Port: 9090}}}},
+		Pods: []Pod{
+			{Name: "web", Node: "a", Count: 1, ContainerID: "abc", Listen: udp, HostPorts: []HostPort{{HostPort: 80, ContainerPort: 9090, Protocol: "udp"}}},
+			{Name: "visitor", Node: "a"},
+		},
+		Steps: []Step{
+			{Add: "pod/web", As: "net1", Line: 23},
+			{Check: "pod/web", As: "net1", Line: 24},
+			{Probe: &Probe{
+				From: "node/a", To: "pod/web", Interface: "net1", Protocol: "udp", Port: 9090, Source: "node/a",
+				Count: 2, Within: Duration(time.Second), Attempts: 1,
+			}, Line: 26},
+			{State: &State{Of: "pod/web", As: "net1", Cache: "present", Address: "reserved"}, Line: 36},
+			{State: &State{Of: "node/a", Unchanged: []string{"addresses"}}, Line: 37},
+			{Neighbour: &Neighbour{Of: "host/lan", Knows: "node/a"}, Line: 38},
+			{Flows: &Flows{Between: []string{"node/a", "pod/web"}, Protocol: "udp", Port: 9090, Interval: Duration(10 * time.Millisecond)}, Line: 39},
+			{Churn: &Churn{Pod: "pod/visitor", For: Duration(time.Minute)}, Line: 40},
+			{Stop: &Stop{Lost: 2}, Line: 41},
+			{Advertise: &Advertise{Prefix: "2001:db8::/64"}, Line: 42},
+			{Wait: Duration(1500 * time.Millisecond), Line: 43},
+			{GC: "node/a", Line: 44},
+			{Status: "node/a", Line: 45},
+			{Reboot: "node/a", Line: 46},
+			{Del: "pod/web", As: "net1", Netns: "empty", Cache: "absent", Line: 47},
+		},
+		File: "dir/full.yaml", Source: []byte(full),
+	}
+}
+
+func TestParse(t *testing.T) {
+	got, err := Parse("dir/full.yaml", []byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got, fullScenario()); diff != "" {
+		t.Errorf("got -, want +:\n%s", diff)
+	}
+}
+
+// TestParseMistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it.
+func TestParseMistakes(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("want files, got %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := Parse(filepath.Base(file), data)
+			if s != nil || err == nil {
+				t.Fatalf("got %v, %v, want an error", s, err)
+			}
+			if diff := cmp.Diff(err.Error()+"\n", string(want)); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadMistakes(t *testing.T) {
+	good, err := os.ReadFile("../../scenarios/host-to-pod.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{
+		"empty.yaml":       {},
+		"host-to-pod.yaml": {Data: good},
+		"list.yaml":        {Data: []byte("- a\n")},
+		"notes.txt":        {Data: []byte("no scenario")},
+	}
+	got, err := Load(files)
+	want := "empty.yaml:1: the file is empty; start it with apiVersion: cnitest/v1alpha1\n" +
+		"list.yaml:1: want a mapping, got a list; start the file with apiVersion: cnitest/v1alpha1"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if len(got) != 1 || got[0].Name != "host-to-pod" {
+		t.Errorf("got %v, want host-to-pod alone", got)
+	}
+}
+
+func TestBytesString(t *testing.T) {
+	for want, b := range map[string]Bytes{"0B": 0, "1B": 1, "1KiB": 1024, "1025B": 1025, "32MiB": 32 << 20, "2048GiB": 2 << 40} {
+		if got := b.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestParsePlace(t *testing.T) {
+	for _, tt := range []struct {
+		text    string
+		want    Place
+		wantErr string
+	}{
+		{text: "node/a", want: Place{NodePlace, "a"}},
+		{text: "pod/web-1", want: Place{PodPlace, "web-1"}},
+		{text: "host/lan", want: Place{HostPlace, "lan"}},
+		{text: "web", wantErr: `want a place, got "web"; write node/NAME, pod/NAME or host/NAME`},
+		{text: "pod/", wantErr: `want a place, got "pod/"; write node/NAME, pod/NAME or host/NAME`},
+		{text: "service/web", wantErr: `want a place, got "service/web"; write node/NAME, pod/NAME or host/NAME`},
+	} {
+		got, err := ParsePlace(tt.text)
+		gotErr := ""
+		if err != nil {
+			gotErr = err.Error()
+		}
+		if got != tt.want || gotErr != tt.wantErr {
+			t.Errorf("%s: got %v, %s, want %v, %s", tt.text, got, gotErr, tt.want, tt.wantErr)
+		}
+	}
+}
+
+// FuzzParse wants a scenario or an error for every file, and that what was read once is read the same again.
+func FuzzParse(f *testing.F) {
+	for _, pattern := range []string{"testdata/bad/*.yaml", "../../scenarios/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Add([]byte(full))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Parse("full.yaml", data)
+		if (s == nil) == (err == nil) {
+			t.Fatalf("got %v, %v, want one of the two", s, err)
+		}
+		if s == nil {
+			return
+		}
+		Explain(s)
+		again, err := Parse("full.yaml", data)
+		if diff := cmp.Diff(again, s, cmpopts.EquateNaNs()); err != nil || diff != "" {
+			t.Fatalf("got -, want +: %v\n%s", err, diff)
+		}
+	})
+}

@@ -1,0 +1,207 @@
+// Package scenario is the scenario file: one behaviour of a CNI plugin as nodes, pods and steps.
+//
+// It is data only: it parses and validates files and says what they need of a backend. Package e2e runs them.
+// There is no templating, no loop and no condition; a scenario reads aloud as a story.
+//
+// Run its tests: go test ./e2e/scenario
+package scenario
+
+// APIVersion and Kind are what every scenario file starts with.
+const (
+	APIVersion = "cnitest/v1alpha1"
+	Kind       = "Scenario"
+)
+
+// Scenario is one behaviour that users of a plugin rely on.
+type Scenario struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string `yaml:"kind"`
+
+	// Name is the file's name without ".yaml" and the id of the result.
+	Name string `yaml:"name"`
+	// Description says why a user cares and what commonly breaks the behaviour.
+	Description string `yaml:"description"`
+	// Features are the claims that the scenario tests; it is core where the profile holds all of them.
+	Features []Feature `yaml:"features"`
+	// Covers are ids of failure modes and requirements, e.g. "A01" or "DEL-4".
+	Covers []string `yaml:"covers"`
+
+	// Chain changes the plugins of the conflist for this scenario.
+	Chain Chain `yaml:"chain"`
+
+	Nodes []Node `yaml:"nodes"`
+	Hosts []Host `yaml:"hosts"`
+	Pods  []Pod  `yaml:"pods"`
+	Steps []Step `yaml:"steps"`
+
+	// File and Source are where the scenario was read from.
+	File   string `yaml:"-"`
+	Source []byte `yaml:"-"`
+}
+
+// Chain are plugins that a scenario adds to the conflist's own, to show that they work together.
+// Each is a plugin's configuration as it would stand in the conflist.
+type Chain struct {
+	// AfterMain stand between the first plugin and the one that follows it.
+	AfterMain []map[string]any `yaml:"afterMain"`
+	// Append stand at the end.
+	Append []map[string]any `yaml:"append"`
+}
+
+// Node is a machine on which a runtime attaches pods.
+type Node struct {
+	Name string `yaml:"name"`
+	// Listen are servers in the node's own network namespace, as a host-network pod would run them.
+	Listen []Listen `yaml:"listen"`
+	// RPFilter is net.ipv4.conf.{all,default}.rp_filter: 0 off, 1 strict, 2 loose (kernel: ip-sysctl.rst). Nil means 2.
+	RPFilter *int `yaml:"rpFilter"`
+	// Sysctl are further settings below net., by their dotted name, made before anything is attached.
+	Sysctl map[string]string `yaml:"sysctl"`
+	// NICs is 1 or 2 (0 means 1). With 2 the first is a management network of its own, and the uplink comes second.
+	NICs int `yaml:"nics"`
+	// Addresses is how many pod addresses per family the node needs; 0 means its share of the conflist's range.
+	Addresses int `yaml:"addresses"`
+}
+
+// Host is a machine outside the cluster. Three exist in every lab: "router" (the conflist's gateway), "lan" (a neighbour
+// on the underlay without any CNI plugin) and "external" (behind the router).
+type Host struct {
+	Name   string   `yaml:"name"`
+	Listen []Listen `yaml:"listen"`
+}
+
+// Pod is a network namespace that the runtime attaches, and the servers in it.
+type Pod struct {
+	Name string `yaml:"name"`
+	Node string `yaml:"node"`
+	// Count makes so many pods, named NAME-0, NAME-1, …, which a step that names NAME handles all at once. 0 means one pod, NAME.
+	Count  int      `yaml:"count"`
+	Listen []Listen `yaml:"listen"`
+	// ContainerID is CNI_CONTAINERID; empty means one derived from the scenario and the pod. With Count the index is appended.
+	ContainerID string `yaml:"containerID"`
+	// HostPorts are passed as the capability portMappings.
+	HostPorts []HostPort `yaml:"hostPorts"`
+}
+
+// Listen is a server that answers every probe and says whom it saw.
+type Listen struct {
+	Protocol string `yaml:"protocol"` // tcp or udp
+	Port     uint16 `yaml:"port"`
+}
+
+// HostPort is an entry of the capability portMappings (CONVENTIONS.md).
+type HostPort struct {
+	HostPort      uint16 `yaml:"hostPort"`
+	ContainerPort uint16 `yaml:"containerPort"`
+	Protocol      string `yaml:"protocol"`
+}
+
+// Step is one verb and its options. Exactly one verb is set. Places are "node/NAME", "pod/NAME" or "host/NAME".
+type Step struct {
+	// Add, Check and Del run the verb of the CNI spec for a pod, as a runtime does through libcni. Add makes the pod's namespace first.
+	Add   string `yaml:"add"`
+	Check string `yaml:"check"`
+	Del   string `yaml:"del"`
+	// GC and Status run the verb on a node. The valid attachments of GC are those that were added and not deleted.
+	GC     string `yaml:"gc"`
+	Status string `yaml:"status"`
+
+	// Remove removes a pod's network namespace without any DEL, as a runtime that lost it does.
+	Remove string `yaml:"remove"`
+	// Release runs the DEL of the pod's IPAM plugin alone: the address is free, all else stands.
+	Release string `yaml:"release"`
+	// Reboot takes all kernel state and /run from a node and leaves its disk.
+	Reboot string `yaml:"reboot"`
+
+	Probe     *Probe     `yaml:"probe"`
+	State     *State     `yaml:"state"`
+	Neighbour *Neighbour `yaml:"neighbour"`
+	// Flows starts a continuous request and reply; a later Stop ends every flow of the scenario and says what may be lost.
+	Flows *Flows `yaml:"flows"`
+	Stop  *Stop  `yaml:"stop"`
+	// Churn attaches and deletes a pod again and again.
+	Churn *Churn `yaml:"churn"`
+	// Advertise sends an IPv6 router advertisement into the underlay from the router.
+	Advertise *Advertise `yaml:"advertise"`
+	// Wait does nothing for a time that the kernel or a protocol prescribes; a comment says which.
+	Wait Duration `yaml:"wait"`
+
+	// As is CNI_IFNAME of Add, Check, Del; empty means eth0.
+	As string `yaml:"as"`
+	// Netns tells Del about the pod's namespace: "" it exists, "gone" it was removed and CNI_NETNS still names it,
+	// "empty" it was removed and CNI_NETNS is empty.
+	Netns string `yaml:"netns"`
+	// Cache is what Del finds in /var/lib/cni/results: "" what Add wrote, "absent" nothing, "empty" a file of no bytes.
+	Cache string `yaml:"cache"`
+
+	// Line is the step's line in the file.
+	Line int `yaml:"-"`
+}
+
+// Probe sends traffic from one place to another and says what both must see.
+type Probe struct {
+	From string `yaml:"from"`
+	To   string `yaml:"to"`
+	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default) or "management" of a node.
+	Interface string `yaml:"interface"`
+	Protocol  string `yaml:"protocol"` // tcp, udp or icmp
+	Port      uint16 `yaml:"port"`     // for tcp and udp
+	// Source is the place whose address the far end must see (tcp and udp); a node's is that of its uplink. Empty: not asserted.
+	Source string `yaml:"source"`
+	// Bytes is what TCP moves each way, e.g. 64KiB (default) or 32MiB.
+	Bytes Bytes `yaml:"bytes"`
+	// FullMTU makes each packet as large as the interface allows and forbids fragmentation (icmp).
+	FullMTU bool `yaml:"fullMTU"`
+	// Count is the number of packets or requests; default 1. None of them may be lost.
+	Count int `yaml:"count"`
+	// Within is how long the probe keeps trying; default 5s.
+	Within Duration `yaml:"within"`
+	// Attempts bounds the tries within Within; default as many as fit. 1 means that the very first packet must be answered.
+	Attempts int `yaml:"attempts"`
+}
+
+// State asserts what stands on a node's disk and in its kernel.
+type State struct {
+	// Of is a pod (Cache, Address) or a node (Unchanged).
+	Of string `yaml:"of"`
+	// Cache is "present" or "absent": the entry of libcni in /var/lib/cni/results; present includes its content.
+	Cache string `yaml:"cache"`
+	// Address is "reserved" or "released": the pod's addresses in the store of host-local; reserved includes its content.
+	Address string `yaml:"address"`
+	// Unchanged are kinds of state that are as they were before the first step: "addresses", "default-routes".
+	Unchanged []string `yaml:"unchanged"`
+	// As is the interface; empty means eth0.
+	As string `yaml:"as"`
+}
+
+// Neighbour asserts what a machine on the underlay believes: Of has an entry for the address of Knows, and it holds the
+// link-layer address of the interface that owns this address.
+type Neighbour struct {
+	Of    string `yaml:"of"`
+	Knows string `yaml:"knows"`
+}
+
+// Flows is continuous traffic between every ordered pair of the places.
+type Flows struct {
+	Between  []string `yaml:"between"`
+	Protocol string   `yaml:"protocol"` // tcp or udp
+	Port     uint16   `yaml:"port"`
+	Interval Duration `yaml:"interval"` // default 20ms
+}
+
+// Stop ends all flows. Lost is how many requests of each may have had no reply within 1 s.
+type Stop struct {
+	Lost int `yaml:"lost"`
+}
+
+// Churn runs ADD and DEL of a pod (a place), which is not attached otherwise, for a time, each round with a new namespace and container id.
+type Churn struct {
+	Pod string   `yaml:"pod"`
+	For Duration `yaml:"for"`
+}
+
+// Advertise is a router advertisement with one prefix of 64 bits (RFC 4861) and a router lifetime of 30 minutes. A node's own
+// uplink ignores it (accept_ra 0), as one with static addresses does; what a plugin adds to the node does what the kernel's defaults say.
+type Advertise struct {
+	Prefix string `yaml:"prefix"`
+}

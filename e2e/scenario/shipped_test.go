@@ -1,0 +1,69 @@
+package scenario_test
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/scenarios"
+)
+
+func shipped(t *testing.T) []*scenario.Scenario {
+	t.Helper()
+	all, err := scenario.Load(scenarios.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestShipped keeps the files that ship readable and quick: a story of 10 to 40 lines, and together little waiting.
+func TestShipped(t *testing.T) {
+	var waiting time.Duration
+	for _, s := range shipped(t) {
+		if lines := bytes.Count(s.Source, []byte("\n")); lines < 10 || lines > 40 {
+			t.Errorf("%s: got %d lines, want 10 to 40", s.File, lines)
+		}
+		if len(strings.SplitAfter(s.Description, ". ")) < 2 {
+			t.Errorf("%s: got the description %q, want what a user relies on and what breaks it", s.File, s.Description)
+		}
+		for _, step := range s.Steps {
+			waiting += time.Duration(step.Wait)
+			if step.Churn != nil {
+				waiting += time.Duration(step.Churn.For)
+			}
+		}
+	}
+	if waiting > 10*time.Second {
+		t.Errorf("all scenarios wait %s, want at most 10s", waiting)
+	}
+}
+
+// TestShippedFeatures keeps each demanded feature of the profiles for underlays tested by something.
+func TestShippedFeatures(t *testing.T) {
+	tested := map[scenario.Feature]bool{}
+	for _, s := range shipped(t) {
+		for _, f := range s.Features {
+			tested[f] = true
+		}
+	}
+	for _, f := range scenario.ProfileUnderlay.Features() {
+		if !tested[f] {
+			t.Errorf("no scenario tests %s", f)
+		}
+	}
+}
+
+// TestShippedEmbedded finds a file that the embedding leaves out.
+func TestShippedEmbedded(t *testing.T) {
+	onDisk, err := scenario.Load(os.DirFS("../../scenarios"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(shipped(t)), len(onDisk); got != want {
+		t.Errorf("got %d embedded scenarios, want %d", got, want)
+	}
+}

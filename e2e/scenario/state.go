@@ -1,0 +1,66 @@
+package scenario
+
+import "fmt"
+
+func (t *teller) state(path string, s State) {
+	place, ok := t.place(path+".of", s.Of, NodePlace, PodPlace)
+	if !ok {
+		return
+	}
+	if place.Kind == NodePlace {
+		t.nodeState(path, s)
+		return
+	}
+	if len(s.Unchanged) > 0 {
+		t.wrong(path+".unchanged", "unchanged is of a node, got %s; write of: node/%s", place, t.pods[place.Name].Node)
+	}
+	if s.Cache != "" {
+		t.oneOf(path+".cache", "cache", s.Cache, "present", "absent")
+	}
+	if s.Address != "" {
+		t.oneOf(path+".address", "address", s.Address, "reserved", "released")
+	}
+	if s.Cache == "" && s.Address == "" {
+		t.wrong(path, "state asserts nothing; say cache or address")
+	}
+	if s.As != "" {
+		t.ifname(path+".as", s.As)
+	}
+	a := attachment{place.Name, orDefault(s.As)}
+	if _, added := t.attached[a]; !added {
+		t.wrong(path, "%s has no %s yet; put an add before this state", place, a.ifname)
+	}
+}
+
+func (t *teller) nodeState(path string, s State) {
+	if s.Cache != "" || s.Address != "" || s.As != "" {
+		t.wrong(path, "cache, address and as are of a pod, got %s; write of: pod/NAME", s.Of)
+	}
+	if len(s.Unchanged) == 0 {
+		t.wrong(path, "state asserts nothing; say unchanged")
+	}
+	for i, kind := range s.Unchanged {
+		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, "addresses", "default-routes")
+	}
+	t.test(NodeIntegrity, path)
+}
+
+func (t *teller) neighbour(path string, n Neighbour) {
+	of, ok := t.place(path+".of", n.Of, NodePlace, HostPlace)
+	knows, known := t.place(path+".knows", n.Knows, NodePlace, PodPlace, HostPlace)
+	if !ok || !known {
+		return
+	}
+	switch {
+	case of == knows:
+		t.wrong(path, "%s is no neighbour of itself; name another place in knows", of)
+		return
+	case of == Place{HostPlace, "external"} || knows == Place{HostPlace, "external"}:
+		t.wrong(path, "host/external is behind the router and no neighbour; use host/lan or host/router")
+	}
+	if knows.Kind == PodPlace {
+		t.reachable(path+".knows", knows, "", "neighbour")
+	} else {
+		t.test(NodeIntegrity, path)
+	}
+}

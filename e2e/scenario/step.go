@@ -1,0 +1,107 @@
+package scenario
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Verbs are the verbs of steps, in the order in which lists show them.
+func Verbs() []string {
+	return []string{
+		"add", "check", "del", "gc", "status", "remove", "release", "reboot",
+		"probe", "state", "neighbour", "flows", "stop", "churn", "advertise", "wait",
+	}
+}
+
+// String reads the step aloud in one line, e.g. "probe tcp 8080 node/a → pod/server, seen as node/a".
+func (s Step) String() string {
+	switch {
+	case s.Probe != nil:
+		return s.Probe.String()
+	case s.State != nil:
+		return s.State.String()
+	case s.Neighbour != nil:
+		return fmt.Sprintf("neighbour %s knows %s", s.Neighbour.Of, s.Neighbour.Knows)
+	case s.Flows != nil:
+		return fmt.Sprintf("flows %s %d between %s", s.Flows.Protocol, s.Flows.Port, strings.Join(s.Flows.Between, ", "))
+	case s.Stop != nil:
+		return fmt.Sprintf("stop flows, at most %d lost of each", s.Stop.Lost)
+	case s.Churn != nil:
+		return fmt.Sprintf("churn %s for %s", s.Churn.Pod, s.Churn.For)
+	case s.Advertise != nil:
+		return fmt.Sprintf("advertise %s from host/router", s.Advertise.Prefix)
+	case s.Wait != 0:
+		return fmt.Sprintf("wait %s", s.Wait)
+	}
+	return s.verbOfPlace()
+}
+
+func (s Step) verbOfPlace() string {
+	text := ""
+	for _, verb := range []struct{ name, place string }{
+		{"add", s.Add}, {"check", s.Check}, {"del", s.Del}, {"gc", s.GC}, {"status", s.Status},
+		{"remove", s.Remove}, {"release", s.Release}, {"reboot", s.Reboot},
+	} {
+		if verb.place != "" {
+			text = verb.name + " " + verb.place
+		}
+	}
+	if s.As != "" {
+		text += " as " + s.As
+	}
+	if s.Netns != "" {
+		text += ", netns " + s.Netns
+	}
+	if s.Cache != "" {
+		text += ", cache " + s.Cache
+	}
+	return text
+}
+
+// String reads the probe aloud.
+func (p Probe) String() string {
+	text := "probe " + p.Protocol
+	if p.Port != 0 {
+		text += fmt.Sprintf(" %d", p.Port)
+	}
+	text += fmt.Sprintf(" %s → %s", p.From, p.To)
+	if p.Interface != "" {
+		text += " " + p.Interface
+	}
+	for _, option := range []struct {
+		given bool
+		text  string
+	}{
+		{p.Source != "", "seen as " + p.Source},
+		{p.Bytes != 0, p.Bytes.String() + " each way"},
+		{p.FullMTU, "packets of the full MTU"},
+		{p.Count > 1, fmt.Sprintf("%d times", p.Count)},
+		{p.Within != 0, "within " + p.Within.String()},
+		{p.Attempts == 1, "first try"},
+		{p.Attempts > 1, fmt.Sprintf("at most %d tries", p.Attempts)},
+	} {
+		if option.given {
+			text += ", " + option.text
+		}
+	}
+	return text
+}
+
+// String reads the assertion aloud.
+func (s State) String() string {
+	var parts []string
+	if s.Cache != "" {
+		parts = append(parts, "cache "+s.Cache)
+	}
+	if s.Address != "" {
+		parts = append(parts, "address "+s.Address)
+	}
+	if len(s.Unchanged) > 0 {
+		parts = append(parts, strings.Join(s.Unchanged, " and ")+" unchanged")
+	}
+	of := s.Of
+	if s.As != "" {
+		of += " " + s.As
+	}
+	return "state of " + of + ": " + strings.Join(parts, ", ")
+}
