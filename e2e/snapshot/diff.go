@@ -1,0 +1,179 @@
+package snapshot
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What a Change says of its item.
+const (
+	Added   = "added"
+	Removed = "removed"
+	Changed = "changed"
+)
+
+// Change is a difference between two states.
+type Change struct {
+	// Op is Added, Removed or Changed.
+	Op string `json:"op"`
+	// Item is what it is afterwards, or was when it is removed.
+	Item Item `json:"item"`
+	// Before is the text a changed item had.
+	Before string `json:"before,omitempty"`
+}
+
+// String is the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward: 0 -> 1".
+func (c Change) String() string {
+	w := words{map[string]string{Added: "+", Removed: "-", Changed: "~"}[c.Op]}
+	w.addf(c.Item.Scope != "", "%s", c.Item.Scope)
+	w.add(c.Item.Kind, line(c.Item.Name, c.Before))
+	switch {
+	case c.Op == Changed:
+		w.add("->", c.Item.Text)
+	case c.Item.Text != "":
+		w[len(w)-1] = line(c.Item.Name, c.Item.Text)
+	}
+	return w.String()
+}
+
+// line is a name and what is said of it.
+func line(name, text string) string {
+	if text == "" {
+		return name
+	}
+	return name + ": " + text
+}
+
+// Diff is what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel itself made or took away with something
+// that is reported: the sysctls, link-local address and kernel routes of a link that came or went, the kernel routes of such an address, the plain
+// qdisc that a link has from its first going up, all that was in a namespace that came or went.
+func Diff(before, after State) []Change {
+	b, a := sorted(before.Items), sorted(after.Items)
+	var changes []Change
+	for len(b) > 0 || len(a) > 0 {
+		if len(a) == 0 || len(b) > 0 && compareKey(b[0], a[0]) < 0 {
+			changes = append(changes, compareGroup(group(&b), nil)...)
+			continue
+		}
+		if len(b) == 0 || compareKey(b[0], a[0]) > 0 {
+			changes = append(changes, compareGroup(nil, group(&a))...)
+			continue
+		}
+		changes = append(changes, compareGroup(group(&b), group(&a))...)
+	}
+	return causes(changes)
+}
+
+// sorted is items in the order of a State.
+func sorted(items []Item) []Item {
+	if slices.IsSortedFunc(items, compare) {
+		return items
+	}
+	items = slices.Clone(items)
+	slices.SortFunc(items, compare)
+	return items
+}
+
+// group cuts the leading items of one name off a sorted list.
+func group(items *[]Item) []Item {
+	end := 1
+	for end < len(*items) && compareKey((*items)[0], (*items)[end]) == 0 {
+		end++
+	}
+	head := (*items)[:end]
+	*items = (*items)[end:]
+	return head
+}
+
+// compareGroup compares items that all have one name. One that is left over on each side has changed, more have come and gone.
+func compareGroup(before, after []Item) []Change {
+	if slices.Equal(before, after) {
+		return nil
+	}
+	gone, came := without(before, after), without(after, before)
+	if len(gone) == 1 && len(came) == 1 {
+		return []Change{{Op: Changed, Item: came[0], Before: gone[0].Text}}
+	}
+	var changes []Change
+	for _, item := range gone {
+		changes = append(changes, Change{Op: Removed, Item: item})
+	}
+	for _, item := range came {
+		changes = append(changes, Change{Op: Added, Item: item})
+	}
+	return changes
+}
+
+// without is the items for which others has no equal of its own, as far as they are not ignored.
+func without(items, others []Item) []Item {
+	count := map[string]int{}
+	for _, item := range others {
+		count[essence(item)]++
+	}
+	var left []Item
+	for _, item := range items {
+		text := essence(item)
+		if text == "" {
+			continue
+		}
+		if count[text]--; count[text] < 0 {
+			left = append(left, item)
+		}
+	}
+	return left
+}
+
+// The parts of an item that say what it belongs to.
+var (
+	ofDevice     = regexp.MustCompile(`\bdev ([^\s:]+)`)
+	ofLinkSysctl = regexp.MustCompile(`^net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.([^.]+)\.`)
+)
+
+// owner is a link in a scope.
+type owner struct{ scope, link string }
+
+// causes leaves out the changes that are mere consequences of others.
+func causes(changes []Change) []Change {
+	namespaces, links, touched, addresses := map[string]bool{}, map[owner]bool{}, map[owner]bool{}, map[owner]bool{}
+	for _, c := range changes {
+		switch {
+		case c.Item.Kind == Namespace:
+			namespaces[c.Item.Scope] = true
+		case c.Item.Kind == Link:
+			on := owner{c.Item.Scope, c.Item.Name}
+			links[on], touched[on] = c.Op != Changed, true
+		case c.Item.Kind == Address && c.Op != Changed:
+			addresses[device(c.Item)] = true
+		}
+	}
+	return slices.DeleteFunc(changes, func(c Change) bool {
+		if c.Item.Kind != Namespace && namespaces[c.Item.Scope] {
+			return true
+		}
+		on := device(c.Item)
+		switch c.Item.Kind {
+		case Sysctl:
+			return links[on]
+		case Qdisc:
+			return touched[on] && c.Op != Changed && !strings.Contains(c.Item.Text, " handle ")
+		case Address:
+			return links[on] && strings.HasPrefix(c.Item.Name, "fe80:")
+		case Route:
+			return (links[on] || addresses[on]) && strings.Contains(c.Item.Text, "proto kernel")
+		}
+		return false
+	})
+}
+
+// device is the link that an item belongs to, if any.
+func device(item Item) owner {
+	match := ofDevice.FindStringSubmatch(line(item.Name, item.Text))
+	if item.Kind == Sysctl {
+		match = ofLinkSysctl.FindStringSubmatch(item.Name)
+	}
+	if match == nil {
+		return owner{}
+	}
+	return owner{item.Scope, strings.ReplaceAll(match[1], "/", ".")}
+}

@@ -1,0 +1,89 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// families are what addresses, routes and rules exist for.
+var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
+
+// network is one network namespace: the calling thread's at the time of takeNetwork.
+type network struct {
+	handle netlinksafe.Handle
+	links  []netlink.Link
+	names  map[int]string
+}
+
+// takeNetwork sees the network namespace of the calling thread, which must be locked to its goroutine.
+func takeNetwork(ctx context.Context, opts Options) ([]Item, error) {
+	handle, err := netlinksafe.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	defer handle.Close()
+	links, err := handle.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	n := network{handle: handle, links: links, names: make(map[int]string, len(links))}
+	for _, link := range links {
+		n.names[link.Attrs().Index] = link.Attrs().Name
+	}
+	return readAll(ctx, opts, []reader{
+		{Link, n.takeLinks},
+		{Address, n.takeAddresses},
+		{Route, n.takeRoutes},
+		{Rule, n.takeRules},
+		{Neighbour, n.takeNeighbours},
+		{Qdisc, n.takeQdiscs},
+		{Nftables, n.takeNftables},
+		{Iptables, takeIptables},
+		{Sysctl, takeSysctls},
+	})
+}
+
+// name is the name of the link with an index. A link that came after the list of links has none; the next snapshot will know it.
+func (n network) name(index int) string {
+	if name, ok := n.names[index]; ok {
+		return name
+	}
+	return "(unknown)"
+}
+
+// words is a line in the making.
+type words []string
+
+// add appends to the line.
+func (w *words) add(s ...string) {
+	*w = append(*w, s...)
+}
+
+// addf appends to the line when ok holds.
+func (w *words) addf(ok bool, format string, args ...any) {
+	if ok {
+		*w = append(*w, fmt.Sprintf(format, args...))
+	}
+}
+
+func (w words) String() string {
+	return strings.Join(w, " ")
+}
+
+// flag is a bit and its word.
+type flag struct {
+	bit  uint32
+	word string
+}
+
+// addFlags appends the words of the bits that are set.
+func (w *words) addFlags(bits uint32, flags []flag) {
+	for _, f := range flags {
+		w.addf(bits&f.bit != 0, "%s", f.word)
+	}
+}

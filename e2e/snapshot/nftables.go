@@ -1,0 +1,279 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The lists of google/nftables drop every expression they do not know (byteorder, socket, tproxy, ...) and refuse sets of other types than theirs. What is
+// compared must be whole, so the dumps are read here, one for each kind of object, and what has no rendering is shown as it is.
+
+// nftFamilies are the words of nft.
+var nftFamilies = map[uint8]string{
+	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
+	unix.NFPROTO_ARP: "arp", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev",
+}
+
+// attrs are the attributes of a netlink message by type. Reading one takes it out, so that what is left over can be shown.
+type attrs map[uint16][]byte
+
+func parseAttrs(b []byte) (attrs, error) {
+	list, err := netlink.UnmarshalAttributes(b)
+	if err != nil {
+		return nil, err
+	}
+	a := make(attrs, len(list))
+	for _, attr := range list {
+		a[attr.Type&^(netlink.Nested|netlink.NetByteOrder)] = attr.Data
+	}
+	return a, nil
+}
+
+func (a attrs) take(key uint16) []byte {
+	value := a[key]
+	delete(a, key)
+	return value
+}
+
+// uint takes an integer of any width, 0 if there is none.
+func (a attrs) uint(key uint16) (n uint64) {
+	for _, b := range a.take(key) {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+func (a attrs) string(key uint16) string {
+	return strings.TrimRight(string(a.take(key)), "\x00")
+}
+
+// nested takes attributes within an attribute, none if there are none or they are malformed.
+func (a attrs) nested(key uint16) attrs {
+	inner, err := parseAttrs(a.take(key))
+	if err != nil {
+		return nil
+	}
+	return inner
+}
+
+// rest is what nobody took, without what is zero.
+func (a attrs) rest() words {
+	var w words
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		zero := !slices.ContainsFunc(a[key], func(b byte) bool { return b != 0 })
+		w.addf(!zero, "#%d=0x%x", key, a[key])
+	}
+	return w
+}
+
+// nftMessage is an object of a dump.
+type nftMessage struct {
+	family uint8
+	attrs
+}
+
+// nftDump asks for all objects of one type. Attributes, if any, narrow it down.
+func nftDump(conn *netlink.Conn, get int, family uint8, narrow ...netlink.Attribute) ([]nftMessage, error) {
+	body, err := netlink.MarshalAttributes(narrow)
+	if err != nil {
+		return nil, err
+	}
+	request := netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | get), Flags: netlink.Request | netlink.Dump},
+		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...),
+	}
+	for range attempts {
+		replies, err := conn.Execute(request)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(replies, func(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 }) {
+			continue
+		}
+		messages := make([]nftMessage, 0, len(replies))
+		for _, reply := range replies {
+			if len(reply.Data) < 4 {
+				continue
+			}
+			a, err := parseAttrs(reply.Data[4:])
+			if err != nil {
+				return nil, err
+			}
+			messages = append(messages, nftMessage{family: reply.Data[0], attrs: a})
+		}
+		return messages, nil
+	}
+	return nil, fmt.Errorf("dump interrupted %d times", attempts)
+}
+
+// noNftables answers whether err says that the kernel has no nf_tables at all.
+func noNftables(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+func (n network) takeNftables() ([]Item, error) {
+	// The socket belongs to the namespace of the thread.
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if noNftables(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	tables, err := nftDump(conn, unix.NFT_MSG_GETTABLE, unix.NFPROTO_UNSPEC)
+	if noNftables(err) || err == nil && len(tables) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tables: %w", err)
+	}
+	var items []Item
+	for _, t := range tables {
+		item := Item{Name: nftName("table", t, "", unix.NFTA_TABLE_NAME)}
+		if flags := t.uint(unix.NFTA_TABLE_FLAGS); flags != 0 {
+			item.Text = fmt.Sprintf("flags %#x", flags)
+		}
+		items = append(items, item)
+	}
+	sets, setItems, err := n.takeNftSets(conn)
+	if err != nil {
+		return nil, fmt.Errorf("sets: %w", err)
+	}
+	items = append(items, setItems...)
+	for _, d := range []struct {
+		what string
+		get  int
+		item func(nftMessage) Item
+	}{
+		{"chains", unix.NFT_MSG_GETCHAIN, nftChain},
+		{"rules", unix.NFT_MSG_GETRULE, func(m nftMessage) Item { return n.nftRule(m, sets) }},
+		{"objects", unix.NFT_MSG_GETOBJ, nftObject},
+		{"flowtables", unix.NFT_MSG_GETFLOWTABLE, nftFlowtable},
+	} {
+		messages, err := nftDump(conn, d.get, unix.NFPROTO_UNSPEC)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			// A kernel built without flow tables.
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.what, err)
+		}
+		for _, m := range messages {
+			items = append(items, d.item(m))
+		}
+	}
+	return items, nil
+}
+
+// nftName is what identifies an object: its type, family, table and, by the attributes with these numbers, its own names.
+func nftName(what string, m nftMessage, table string, keys ...uint16) string {
+	w := words{what, nftFamilies[m.family]}
+	w.addf(table != "", "%s", table)
+	for _, key := range keys {
+		w.add(m.string(key))
+	}
+	return w.String()
+}
+
+// nftHooks are the hooks of the families by number; netdev has one of its own.
+var nftHooks = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
+
+func nftChain(m nftMessage) Item {
+	item := Item{Name: nftName("chain", m, "", unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)}
+	hook := m.nested(unix.NFTA_CHAIN_HOOK)
+	if len(hook) == 0 {
+		return item
+	}
+	w := words{"type", m.string(unix.NFTA_CHAIN_TYPE)}
+	number := hook.uint(unix.NFTA_HOOK_HOOKNUM)
+	switch {
+	case m.family == unix.NFPROTO_NETDEV:
+		w.add("hook", [...]string{"ingress", "egress"}[number&1])
+	case number < uint64(len(nftHooks)):
+		w.add("hook", nftHooks[number])
+	}
+	w.addf(true, "priority %d", int32(hook.uint(unix.NFTA_HOOK_PRIORITY)))
+	if device := hook.string(unix.NFTA_HOOK_DEV); device != "" {
+		w.add("device", device)
+	}
+	policy := "accept"
+	if m.uint(unix.NFTA_CHAIN_POLICY) == 0 {
+		policy = "drop"
+	}
+	w.add("policy", policy)
+	w.add(hook.rest()...)
+	item.Text = w.String()
+	return item
+}
+
+func (n network) nftRule(m nftMessage, sets map[string]nftSet) Item {
+	table := m.string(unix.NFTA_RULE_TABLE)
+	item := Item{Name: nftName("rule", m, table, unix.NFTA_RULE_CHAIN)}
+	r := nftRenderer{network: n, family: m.family, table: table, sets: sets, registers: map[uint64]operand{}}
+	expressions, err := netlink.UnmarshalAttributes(m.take(unix.NFTA_RULE_EXPRESSIONS))
+	if err != nil {
+		return item
+	}
+	for _, e := range expressions {
+		r.expression(e.Data)
+	}
+	if comment, ok := userdata.GetString(m.take(unix.NFTA_RULE_USERDATA), userdata.TypeComment); ok {
+		r.out.addf(true, "comment %q", strings.TrimRight(comment, "\x00"))
+	}
+	item.Text = r.out.String()
+	return item
+}
+
+// nftObjects are the types of named objects.
+var nftObjects = map[uint64]string{
+	1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "connlimit", 6: "tunnel", 7: "ct timeout", 8: "secmark", 9: "ct expectation", 10: "synproxy",
+}
+
+func nftObject(m nftMessage) Item {
+	item := Item{Name: nftName("object", m, "", unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME)}
+	kind := m.uint(unix.NFTA_OBJ_TYPE)
+	w := words{nftObjects[kind]}
+	data := m.nested(unix.NFTA_OBJ_DATA)
+	switch kind {
+	case 1:
+		// A counter has nothing but its counts.
+		clear(data)
+	case 2:
+		data.take(unix.NFTA_QUOTA_CONSUMED)
+	}
+	w.add(data.rest()...)
+	item.Text = w.String()
+	return item
+}
+
+// The attributes of a flow table (enum nft_flowtable_attributes), which x/sys does not have.
+const (
+	flowtableTable = 1
+	flowtableName  = 2
+	flowtableHook  = 3
+	flowtableFlags = 7
+)
+
+func nftFlowtable(m nftMessage) Item {
+	item := Item{Name: nftName("flowtable", m, "", flowtableTable, flowtableName)}
+	hook := m.nested(flowtableHook)
+	w := words{"hook ingress"}
+	w.addf(true, "priority %d", int32(hook.uint(2)))
+	devices, err := netlink.UnmarshalAttributes(hook.take(3))
+	if err == nil {
+		for _, device := range devices {
+			w.add("device", strings.TrimRight(string(device.Data), "\x00"))
+		}
+	}
+	w.addf(m.uint(flowtableFlags) != 0, "offload")
+	item.Text = w.String()
+	return item
+}

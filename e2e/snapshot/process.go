@@ -1,0 +1,96 @@
+package snapshot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// kernelThread is PF_KTHREAD of include/linux/sched.h.
+const kernelThread = 0x00200000
+
+// maxCommandLine is how many bytes of a command line are shown.
+const maxCommandLine = 200
+
+// takeProcesses sees every process but the calling one and kernel threads.
+func takeProcesses() ([]Item, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var items []Item
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		item, ok, err := takeProcess("/proc/" + entry.Name())
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			// It ended while it was looked at.
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			items = append(items, item)
+		}
+	}
+	return items, nil
+}
+
+// takeProcess sees the process of a directory below /proc, unless it is a kernel thread.
+func takeProcess(dir string) (item Item, ok bool, err error) {
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return Item{}, false, err
+	}
+	command, state, flags, err := parseStat(string(stat))
+	if err != nil || flags&kernelThread != 0 {
+		return Item{}, false, err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return Item{}, false, err
+	}
+	uid := info.Sys().(*syscall.Stat_t).Uid
+	item = Item{Name: "zombie of " + command, Text: fmt.Sprintf("uid %d", uid)}
+	if state == "Z" {
+		return item, true, nil
+	}
+	line, err := os.ReadFile(dir + "/cmdline")
+	if err != nil {
+		return Item{}, false, err
+	}
+	item.Name = string(bytes.ReplaceAll(bytes.TrimRight(line, "\x00"), []byte{0}, []byte{' '}))
+	if len(item.Name) > maxCommandLine {
+		item.Name = item.Name[:maxCommandLine] + "..."
+	}
+	if item.Name == "" {
+		item.Name = command
+	}
+	return item, true, nil
+}
+
+// parseStat reads the command, state and flags of proc_pid_stat(5): PID (COMMAND) STATE PPID PGRP SESSION TTY TPGID FLAGS ... A command may hold
+// spaces and parentheses of its own.
+func parseStat(stat string) (command, state string, flags uint64, err error) {
+	start, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
+	if start < 0 || end < start {
+		return "", "", 0, fmt.Errorf("stat of a process: want a command in parentheses, got %q", stat)
+	}
+	fields := strings.Fields(stat[end+1:])
+	if len(fields) < 7 {
+		return "", "", 0, fmt.Errorf("stat of a process: want 7 fields behind the command, got %q", stat)
+	}
+	flags, err = strconv.ParseUint(fields[6], 10, 32)
+	if err != nil {
+		return "", "", 0, fmt.Errorf("stat of a process: flags: %w", err)
+	}
+	return stat[start+1 : end], fields[0], flags, nil
+}

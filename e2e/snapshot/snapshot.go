@@ -1,0 +1,178 @@
+// Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states: what a plugin made, changed or
+// left behind. It reads the kernel and files only, changes nothing, and needs no external binary.
+//
+// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules within a chain, ipsets, conntrack
+// entries, learned neighbours and forwarding entries, multicast memberships, and extended attributes of files.
+//
+// Its tests make namespaces of their own and need root:
+//
+//	go test ./e2e/snapshot
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"runtime"
+	"slices"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"golang.org/x/sync/errgroup"
+)
+
+// The kinds of items.
+const (
+	Namespace = "namespace" // a further network namespace as a whole, present as long as its path leads to one; always taken
+	Link      = "link"
+	Address   = "address"
+	Route     = "route"
+	Rule      = "rule"
+	Neighbour = "neighbour" // permanent entries and proxies
+	Qdisc     = "qdisc"     // with classes and filters
+	Nftables  = "nftables"
+	Iptables  = "iptables" // the legacy tables; those of iptables-nft are seen as Nftables
+	Sysctl    = "sysctl"   // below net
+	Mount     = "mount"
+	Process   = "process"
+	File      = "file"
+)
+
+// State is what Take saw, sorted by Scope, Kind, Name and Text.
+type State struct {
+	Items []Item `json:"items"`
+}
+
+// Item is one thing a node has. Name, a colon and Text read as one line; several items may share a name (two equal mounts, the rules of a chain).
+type Item struct {
+	// Scope is empty for the node itself, else the label of a further network namespace.
+	Scope string `json:"scope,omitempty"`
+	Kind  string `json:"kind"`
+	// Name is the identity within the kind, with devices by name: indexes differ between runs.
+	Name string `json:"name"`
+	// Text is all else that is known, in the words of ip, tc, nft, iptables, findmnt or ls. Two items of one name are equal when their texts are.
+	Text string `json:"text"`
+}
+
+// Options says what Take looks at.
+type Options struct {
+	// Namespaces are further network namespaces by scope label. A path that leads to no namespace (any more) is absent from the state, not an error.
+	Namespaces map[string]string
+	// Files are walked as a whole, every file is read.
+	Files []FileTree
+	// Kinds restricts what is taken; empty means all.
+	Kinds []string
+}
+
+// FileTree is a tree of files: the upper layer of an overlay, or a directory such as /var/lib/cni.
+type FileTree struct {
+	// Name is the path shown for the root of FS.
+	Name string
+	FS   fs.FS
+}
+
+// wants answers whether kind is to be taken.
+func (o Options) wants(kind string) bool {
+	return len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind)
+}
+
+// reader sees the items of one kind.
+type reader struct {
+	kind string
+	read func() ([]Item, error)
+}
+
+// Take sees the state of the calling thread's network, mount and PID namespaces and of the further network namespaces. It may be called concurrently.
+// Mounts and processes are read below /proc, which must be that of the PID namespace.
+func Take(ctx context.Context, opts Options) (State, error) {
+	scopes := slices.Sorted(maps.Keys(opts.Namespaces))
+	parts := make([][]Item, len(scopes)+1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.NumCPU())
+	for i, scope := range scopes {
+		group.Go(func() error {
+			items, err := takeScope(ctx, scope, opts.Namespaces[scope], opts)
+			if err != nil {
+				return fmt.Errorf("snapshot of %s: %w", scope, err)
+			}
+			parts[i] = items
+			return nil
+		})
+	}
+	own, ownErr := takeNode(ctx, opts)
+	parts[len(scopes)] = own
+	if err := errors.Join(ownErr, group.Wait()); err != nil {
+		return State{}, err
+	}
+	state := State{Items: slices.Concat(parts...)}
+	slices.SortFunc(state.Items, compare)
+	return state, nil
+}
+
+// takeNode sees the own namespaces and the files.
+func takeNode(ctx context.Context, opts Options) ([]Item, error) {
+	// Sockets, /proc/sys/net and /proc/thread-self belong to the thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	items, err := takeNetwork(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := readAll(ctx, opts, []reader{
+		{Mount, takeMounts},
+		{Process, takeProcesses},
+		{File, func() ([]Item, error) { return takeFiles(ctx, opts.Files) }},
+	})
+	return append(items, rest...), err
+}
+
+// takeScope sees the network namespace at path, labelled as scope.
+func takeScope(ctx context.Context, scope, path string, opts Options) ([]Item, error) {
+	var items []Item
+	err := ns.WithNetNSPath(path, func(ns.NetNS) (err error) {
+		items, err = takeNetwork(ctx, opts)
+		return err
+	})
+	if errors.As(err, &ns.NSPathNotExistErr{}) || errors.As(err, &ns.NSPathNotNSErr{}) {
+		return nil, nil
+	}
+	items = append(items, Item{Kind: Namespace, Name: "network"})
+	for i := range items {
+		items[i].Scope = scope
+	}
+	return items, err
+}
+
+// readAll collects what the wanted readers see.
+func readAll(ctx context.Context, opts Options, readers []reader) ([]Item, error) {
+	var items []Item
+	for _, r := range readers {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if !opts.wants(r.kind) {
+			continue
+		}
+		seen, err := r.read()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", r.kind, err)
+		}
+		for i := range seen {
+			seen[i].Kind = r.kind
+		}
+		items = append(items, seen...)
+	}
+	return items, nil
+}
+
+// compare orders items as State holds them.
+func compare(a, b Item) int {
+	return cmp.Or(compareKey(a, b), cmp.Compare(a.Text, b.Text))
+}
+
+// compareKey orders items by what identifies them.
+func compareKey(a, b Item) int {
+	return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+}
