@@ -1,0 +1,189 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/mdlayher/socket"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	ipv4Header = 20
+	ipv6Header = 40
+	udpHeader  = 8
+	maxPacket  = 65535
+)
+
+// question makes the requests of a packet probe and recognises what comes back.
+type question interface {
+	// request is the request of this number, as the payload of a packet socket.
+	request(seq int) ([]byte, error)
+	// reply tells which request p answers. ok is false for a packet that has nothing to do with this probe; the error
+	// is the network's answer instead of the target's.
+	reply(p packet) (answer reply, ok bool, err error)
+}
+
+func (r *run) question() question {
+	overhead := ipv6Header
+	if r.to.addr.Is4() {
+		overhead = ipv4Header
+	}
+	if r.spec.Protocol == ICMP {
+		return newEcho(r.to, r.spec.Size-overhead)
+	}
+	return newDatagrams(r.spec.Size - overhead - udpHeader)
+}
+
+// checkSize wants a size that holds a request.
+func (r *run) checkSize() error {
+	if r.spec.Size == 0 {
+		return nil
+	}
+	if r.spec.Size > maxPacket {
+		return fmt.Errorf("want a size of at most %d bytes, got %d", maxPacket, r.spec.Size)
+	}
+	// Requests fill what is left of the size; one that is larger than it should be shows how much is missing.
+	q := r.question()
+	b, err := q.request(r.spec.Count)
+	if err != nil {
+		return err
+	}
+	least := len(b) + ipv4Header
+	if r.to.addr.Is6() {
+		least = len(b) + ipv6Header
+	}
+	if r.spec.Protocol == UDP {
+		least += udpHeader
+	}
+	if least > r.spec.Size {
+		return fmt.Errorf("want a size of at least %d bytes, got %d", least, r.spec.Size)
+	}
+	return nil
+}
+
+// packets makes one attempt: Count requests on one socket, all of which have to be answered.
+func (r *run) packets(ctx context.Context, wait time.Duration) error {
+	r.result.Local = r.source()
+	s, err := r.packetSocket(packetOptions{
+		family: family(r.to.addr), icmp: r.spec.Protocol == ICMP, from: r.from,
+		dontFragment: r.spec.DontFragment, reportErrors: r.spec.Protocol == UDP,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	defer context.AfterFunc(ctx, s.close)()
+
+	q := r.question()
+	var next, end time.Time
+	unanswered := map[int]bool{}
+	for r.result.Sent < r.spec.Count || len(unanswered) > 0 {
+		if r.result.Sent < r.spec.Count && !time.Now().Before(next) {
+			r.result.Sent++
+			unanswered[r.result.Sent] = true
+			if err := r.ask(s, q, r.result.Sent); err != nil {
+				return err
+			}
+			next = time.Now().Add(r.spec.Interval)
+			end = time.Now().Add(wait)
+		}
+		until := end
+		if r.result.Sent < r.spec.Count {
+			until = next
+		}
+		p, err := s.receive(until)
+		if isTimeout(err) && r.result.Sent < r.spec.Count {
+			continue
+		}
+		if err != nil {
+			return r.silence(err, wait)
+		}
+		answer, ok, err := q.reply(p)
+		if err != nil {
+			return err
+		}
+		if !ok || !unanswered[answer.Seq] {
+			continue
+		}
+		if err := wantFrom(p.from, r.to); err != nil {
+			return err
+		}
+		delete(unanswered, answer.Seq)
+		r.answered(answer, text(p.local))
+	}
+	return nil
+}
+
+func (r *run) ask(s *packetSocket, q question, seq int) error {
+	b, err := q.request(seq)
+	if err != nil {
+		return err
+	}
+	if err := s.send(b, r.to, netip.Addr{}); err != nil {
+		return fmt.Errorf("send: %w", cause(err))
+	}
+	return nil
+}
+
+// silence is the error of an attempt that ended with err instead of the last reply.
+func (r *run) silence(err error, wait time.Duration) error {
+	if !isTimeout(err) && !errors.Is(err, os.ErrClosed) {
+		return cause(err)
+	}
+	if r.spec.Count > 1 {
+		return fmt.Errorf("%d of %d requests answered within %s", r.result.Received, r.spec.Count, wait.Round(time.Millisecond))
+	}
+	return fmt.Errorf("no reply within %s", wait.Round(time.Millisecond))
+}
+
+// wantFrom compares where a reply came from with where it has to come from.
+func wantFrom(from, want endpoint) error {
+	if from.addr != want.addr {
+		return fmt.Errorf("reply came from %s, want %s", from.addr, want.addr)
+	}
+	if from.port != want.port {
+		return fmt.Errorf("reply came from port %d, want %d", from.port, want.port)
+	}
+	return nil
+}
+
+// cause is an error without the name of the system call, which says less than the words around it.
+func cause(err error) error {
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		return call.Err
+	}
+	return err
+}
+
+// source is the address from which the kernel reaches the target, found by connecting a UDP socket: nothing is sent. It
+// is empty without a route.
+func (r *run) source() string {
+	if r.from.addr.IsValid() {
+		return text(r.from.addr)
+	}
+	var conn *socket.Conn
+	err := r.do(func() (err error) {
+		conn, err = socket.Socket(family(r.to.addr), unix.SOCK_DGRAM, unix.IPPROTO_UDP, "udp", nil)
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = conn.Close() }()
+	to := r.to
+	setDefault(&to.port, 1)
+	if _, err := conn.Connect(context.Background(), to.sockaddr()); err != nil {
+		return ""
+	}
+	sa, err := conn.Getsockname()
+	if err != nil {
+		return ""
+	}
+	return text(endpointOf(sa).addr)
+}

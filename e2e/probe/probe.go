@@ -1,0 +1,240 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Protocol is what a probe, flow or server speaks.
+type Protocol string
+
+// The protocols of this package.
+const (
+	TCP  Protocol = "tcp"
+	UDP  Protocol = "udp"
+	ICMP Protocol = "icmp"
+)
+
+const (
+	defaultBytes    = 64 << 10
+	defaultWithin   = 5 * time.Second
+	defaultInterval = 10 * time.Millisecond
+	// replyWait is how long one attempt waits for an answer where more attempts may follow. A LAN answers in well under
+	// a millisecond; a second leaves room for an overloaded machine.
+	replyWait = time.Second
+	// retryPause separates attempts that fail at once, as a refused connection does.
+	retryPause = 50 * time.Millisecond
+)
+
+// Spec is one question to the network: does this address answer from here.
+//
+// TCP moves Bytes each way on each connection, verified, and both sides close it. UDP and ICMP want each reply from the
+// very address that was asked. A TCP or UDP probe needs a Listener of this package at the far end.
+type Spec struct {
+	Protocol Protocol `json:"protocol"`
+	// To is the address to ask; an IPv6 link-local one has a zone ("fe80::1%eth0").
+	To string `json:"to"`
+	// Port is the port to ask, unused by ICMP.
+	Port uint16 `json:"port,omitempty"`
+	// From is the source address to use; empty leaves the choice to the kernel.
+	From string `json:"from,omitempty"`
+	// Bytes is what TCP moves in each direction; 0 means 64 KiB.
+	Bytes int `json:"bytes,omitempty"`
+	// Size is the size in bytes of the whole IP packet of UDP and ICMP; 0 means as small as it can be.
+	Size int `json:"size,omitempty"`
+	// DontFragment keeps this host and every router from fragmenting the requests of UDP and ICMP. Replies are as the
+	// far end makes them: probe in both directions.
+	DontFragment bool `json:"dontFragment,omitempty"`
+	// Count is how many packets, or TCP connections, one attempt is made of; 0 means 1. All must be answered.
+	Count int `json:"count,omitempty"`
+	// Interval separates the packets of one attempt; 0 means 10ms.
+	Interval time.Duration `json:"interval,omitempty"`
+	// Within is how long the probe keeps trying, at least one attempt; 0 means 5s. What is going on at its end is cut.
+	Within time.Duration `json:"within,omitempty"`
+	// Attempts bounds the number of attempts; each then waits for an answer for its share of Within. 0 means as many as
+	// fit in Within, each of which waits for an answer for 1s.
+	Attempts int `json:"attempts,omitempty"`
+}
+
+// Result is the answer to a Spec.
+type Result struct {
+	// OK tells whether an attempt succeeded completely.
+	OK bool `json:"ok"`
+	// Error is the reason of the last attempt that was not cut by the end of Within, in one line; empty when OK.
+	Error string `json:"error,omitempty"`
+	// Server is the name of the listener that answered.
+	Server string `json:"server,omitempty"`
+	// PeerSeen is the source address that the far end saw. ICMP cannot know it.
+	PeerSeen string `json:"peerSeen,omitempty"`
+	// ServerAddress is the address at which the far end received the request.
+	ServerAddress string `json:"serverAddress,omitempty"`
+	// Local is the source address on this side, also of requests without an answer; empty without a route.
+	Local string `json:"local,omitempty"`
+	// Attempts is how many attempts were made.
+	Attempts int `json:"attempts"`
+	// Sent and Received count the requests of the last attempt and the answers to them; TCP counts connections.
+	Sent     int `json:"sent"`
+	Received int `json:"received"`
+	// FirstReply is the time from the start of the probe to the first answer; 0 without one.
+	FirstReply time.Duration `json:"firstReply,omitempty"`
+	// Duration is the time that the whole probe took.
+	Duration time.Duration `json:"duration"`
+}
+
+// run is a probe under way.
+type run struct {
+	namespace
+	spec     Spec
+	to, from endpoint
+	start    time.Time
+	result   Result
+}
+
+// Run asks what s says, in the network namespace at path netns, until an attempt succeeds or time, attempts or ctx are
+// used up. The error is for a spec or namespace that cannot be used; a target that does not answer is a Result.
+func Run(ctx context.Context, netns string, s Spec) (Result, error) {
+	r, err := newRun(netns, s)
+	if err != nil {
+		return Result{}, err
+	}
+	defer r.close()
+	r.start = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, r.spec.Within)
+	defer cancel()
+	wait := replyWait
+	if r.spec.Attempts > 0 {
+		wait = r.spec.Within / time.Duration(r.spec.Attempts)
+	}
+	for {
+		r.result.Attempts++
+		err := r.attempt(ctx, wait)
+		// An attempt that was cut has a reason of its own only if there was none before.
+		if err == nil || ctx.Err() == nil || r.result.Error == "" {
+			r.result.Error = ""
+			if err != nil {
+				r.result.Error = err.Error()
+			}
+		}
+		if err == nil || r.result.Attempts == r.spec.Attempts || !pause(ctx, retryPause) {
+			r.result.OK = err == nil
+			break
+		}
+	}
+	r.result.Duration = time.Since(r.start)
+	return r.result, nil
+}
+
+func newRun(netns string, s Spec) (*run, error) {
+	s, err := s.complete()
+	if err != nil {
+		return nil, fmt.Errorf("probe: %w", err)
+	}
+	n, err := openNamespace(netns)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{namespace: n, spec: s}
+	if err := r.endpoints(); err != nil {
+		n.close()
+		return nil, fmt.Errorf("probe: %w", err)
+	}
+	return r, nil
+}
+
+// complete fills in the defaults.
+func (s Spec) complete() (Spec, error) {
+	switch s.Protocol {
+	case TCP, UDP:
+		if s.Port == 0 {
+			return s, errors.New("want a port, got 0")
+		}
+	case ICMP:
+	default:
+		return s, fmt.Errorf("want protocol tcp, udp or icmp, got %q", s.Protocol)
+	}
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"bytes", int64(s.Bytes)}, {"size", int64(s.Size)}, {"count", int64(s.Count)}, {"interval", int64(s.Interval)},
+		{"within", int64(s.Within)}, {"attempts", int64(s.Attempts)},
+	} {
+		if field.value < 0 {
+			return s, fmt.Errorf("want %s of 0 or more, got %d", field.name, field.value)
+		}
+	}
+	if s.Protocol == ICMP {
+		// Replies to ICMP are compared with the endpoint that was asked, and have no port.
+		s.Port = 0
+	}
+	setDefault(&s.Bytes, defaultBytes)
+	setDefault(&s.Count, 1)
+	setDefault(&s.Interval, defaultInterval)
+	setDefault(&s.Within, defaultWithin)
+	return s, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	if *field == *new(T) {
+		*field = value
+	}
+}
+
+func (r *run) endpoints() error {
+	to, err := parseAddress(r.spec.To)
+	if err != nil {
+		return fmt.Errorf("to: %w", err)
+	}
+	if r.to, err = r.resolve(to, r.spec.Port); err != nil {
+		return err
+	}
+	if r.spec.From != "" {
+		from, err := parseAddress(r.spec.From)
+		if err != nil {
+			return fmt.Errorf("from: %w", err)
+		}
+		if from.Is4() != to.Is4() {
+			return fmt.Errorf("from %s and to %s are of different families", from, to)
+		}
+		if r.from, err = r.resolve(from, 0); err != nil {
+			return err
+		}
+		if from.IsLinkLocalUnicast() && r.from.link == 0 {
+			r.from.link = r.to.link
+		}
+	}
+	if r.spec.Protocol == TCP {
+		return nil
+	}
+	return r.checkSize()
+}
+
+func (r *run) attempt(ctx context.Context, wait time.Duration) error {
+	r.result.Sent, r.result.Received = 0, 0
+	if r.spec.Protocol == TCP {
+		return r.connections(ctx, wait)
+	}
+	return r.packets(ctx, wait)
+}
+
+// answered notes the answer to one request.
+func (r *run) answered(answer reply, local string) {
+	r.result.Received++
+	if r.result.FirstReply == 0 {
+		r.result.FirstReply = time.Since(r.start)
+	}
+	r.result.Server, r.result.PeerSeen, r.result.ServerAddress = answer.Name, answer.Peer, answer.Local
+	r.result.Local = local
+}
+
+// pause waits and tells whether ctx still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

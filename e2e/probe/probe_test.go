@@ -1,0 +1,436 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ignoreTimes leaves out of a Result what differs from run to run.
+var ignoreTimes = cmpopts.IgnoreFields(Result{}, "FirstReply", "Duration")
+
+func listen(t *testing.T, h *host, s ListenSpec) *Listener {
+	t.Helper()
+	l, err := Listen(h.path, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func ask(t *testing.T, h *host, s Spec) Result {
+	t.Helper()
+	r, err := Run(context.Background(), h.path, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRun(t *testing.T) {
+	lan := newLAN(t, 2)
+	a, b := lan.hosts[0], lan.hosts[1]
+	listen(t, b, ListenSpec{Protocol: TCP, Port: 8080, Name: "b"})
+	listen(t, b, ListenSpec{Protocol: UDP, Port: 8080, Name: "b"})
+	a.do(t, func() error { return addAddress("eth0", "10.9.0.101/24") })
+	b.do(t, func() error { return addAddress("eth0", "10.9.0.102/24") })
+	var local string
+	b.do(t, func() error {
+		ip, err := usableLinkLocal("eth0")
+		local = ip.String()
+		return err
+	})
+	var asker string
+	a.do(t, func() error {
+		ip, err := usableLinkLocal("eth0")
+		asker = ip.String()
+		return err
+	})
+
+	answered := Result{
+		OK: true, Server: "b", PeerSeen: "10.9.0.1", ServerAddress: "10.9.0.2", Local: "10.9.0.1",
+		Attempts: 1, Sent: 1, Received: 1,
+	}
+	change := func(fn func(*Result)) Result {
+		r := answered
+		fn(&r)
+		return r
+	}
+	v6 := change(func(r *Result) { r.PeerSeen, r.ServerAddress, r.Local = "fd09::1", "fd09::2", "fd09::1" })
+	echoed := change(func(r *Result) { r.Server, r.PeerSeen = "", "" })
+	for _, tt := range []struct {
+		name string
+		spec Spec
+		want Result
+	}{
+		{"tcp", Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080}, answered},
+		{"tcp of one byte", Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080, Bytes: 1}, answered},
+		{"tcp of a block and a byte", Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080, Bytes: blockSize + 1}, answered},
+		{"tcp three times", Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080, Count: 3}, change(func(r *Result) { r.Sent, r.Received = 3, 3 })},
+		{
+			"tcp from another address",
+			Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080, From: "10.9.0.101"},
+			change(func(r *Result) { r.PeerSeen, r.Local = "10.9.0.101", "10.9.0.101" }),
+		},
+		{"tcp over IPv6", Spec{Protocol: TCP, To: "fd09::2", Port: 8080}, v6},
+		{
+			"tcp over a link-local address",
+			Spec{Protocol: TCP, To: local + "%eth0", Port: 8080},
+			change(func(r *Result) { r.PeerSeen, r.ServerAddress, r.Local = asker, local, asker }),
+		},
+		{"udp", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080}, answered},
+		{
+			"udp to and from further addresses",
+			Spec{Protocol: UDP, To: "10.9.0.102", Port: 8080, From: "10.9.0.101"},
+			change(func(r *Result) { r.PeerSeen, r.ServerAddress, r.Local = "10.9.0.101", "10.9.0.102", "10.9.0.101" }),
+		},
+		{"udp over IPv6", Spec{Protocol: UDP, To: "fd09::2", Port: 8080}, v6},
+		{
+			"udp over a link-local address",
+			Spec{Protocol: UDP, To: local + "%eth0", Port: 8080},
+			change(func(r *Result) { r.PeerSeen, r.ServerAddress, r.Local = asker, local, asker }),
+		},
+		{"udp of full size", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 1500, DontFragment: true}, answered},
+		{"udp in fragments", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 5000}, answered},
+		{"udp of full size over IPv6", Spec{Protocol: UDP, To: "fd09::2", Port: 8080, Size: 1500, DontFragment: true}, v6},
+		{"icmp", Spec{Protocol: ICMP, To: "10.9.0.2"}, echoed},
+		{"icmp with a port, which means nothing", Spec{Protocol: ICMP, To: "10.9.0.2", Port: 8080}, echoed},
+		{"icmp five times", Spec{Protocol: ICMP, To: "10.9.0.2", Count: 5}, change(func(r *Result) {
+			r.Server, r.PeerSeen, r.Sent, r.Received = "", "", 5, 5
+		})},
+		{"icmp from another address", Spec{Protocol: ICMP, To: "10.9.0.2", From: "10.9.0.101"}, change(func(r *Result) {
+			r.Server, r.PeerSeen, r.Local = "", "", "10.9.0.101"
+		})},
+		{"icmp of full size", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 1500, DontFragment: true}, echoed},
+		{"icmp in fragments", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 1501}, echoed},
+		{"icmp of the least size", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 40}, echoed},
+		{"icmp of full size over IPv6", Spec{Protocol: ICMP, To: "fd09::2", Size: 1500, DontFragment: true}, change(func(r *Result) {
+			r.Server, r.PeerSeen, r.ServerAddress, r.Local = "", "", "fd09::2", "fd09::1"
+		})},
+		{"icmp over a link-local address", Spec{Protocol: ICMP, To: local + "%eth0"}, change(func(r *Result) {
+			r.Server, r.PeerSeen, r.ServerAddress, r.Local = "", "", local, asker
+		})},
+		{"icmp to itself", Spec{Protocol: ICMP, To: "10.9.0.1"}, change(func(r *Result) {
+			r.Server, r.PeerSeen, r.ServerAddress = "", "", "10.9.0.1"
+		})},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := ask(t, a, tt.spec)
+			if diff := cmp.Diff(got, tt.want, ignoreTimes); diff != "" {
+				t.Errorf("got - want +\n%s", diff)
+			}
+			if got.FirstReply <= 0 || got.FirstReply > got.Duration {
+				t.Errorf("got first reply after %s of %s", got.FirstReply, got.Duration)
+			}
+		})
+	}
+}
+
+func TestRun_unreachable(t *testing.T) {
+	lan := newLAN(t, 2)
+	a, b := lan.hosts[0], lan.hosts[1]
+	b.do(t, func() error { return addAddress("eth0", "10.9.0.102/24") })
+	listen(t, b, ListenSpec{Protocol: UDP, Port: 8080, Name: "b"})
+	wrongSource(t, b, 8081)
+	silentServer(t, b, 8082)
+	resettingServer(t, b, 8083)
+	// What is routed to an address without an owner is forgotten by the host that forwards it.
+	a.do(t, func() error { return addRoute("10.77.0.0/16", "10.9.0.2", 0) })
+	a.do(t, func() error { return addRoute("10.78.0.0/16", "10.9.0.2", 0) })
+	b.do(t, func() error { return sysctl("ipv4/ip_forward", "1") })
+	// The kernel reports to each address about once a second (ip_error in net/ipv4/route.c): every case has its own.
+	for _, addr := range []string{"10.9.0.111/24", "10.9.0.112/24", "10.9.0.113/24", "10.9.0.114/24"} {
+		a.do(t, func() error { return addAddress("eth0", addr) })
+	}
+	b.do(t, func() error { return addRoute("10.78.0.0/16", "10.9.0.9", 1400) })
+	b.do(t, func() error { return addDeadEnd("10.77.1.0/24", unix.RTN_BLACKHOLE) })
+	b.do(t, func() error { return addDeadEnd("10.77.2.0/24", unix.RTN_UNREACHABLE) })
+	b.do(t, func() error { return addDeadEnd("10.77.3.0/24", unix.RTN_PROHIBIT) })
+
+	failed := func(attempts int, local, why string) Result {
+		return Result{Error: why, Attempts: attempts, Sent: 1, Local: local}
+	}
+	once := func(s Spec) Spec {
+		s.Within, s.Attempts = 200*time.Millisecond, 1
+		return s
+	}
+	for _, tt := range []struct {
+		name string
+		spec Spec
+		want Result
+	}{
+		{"tcp without a listener", once(Spec{Protocol: TCP, To: "10.9.0.2", Port: 9}), failed(1, "10.9.0.1", "connect: connection refused")},
+		{"tcp into a black hole", once(Spec{Protocol: TCP, To: "10.77.1.1", Port: 9}), failed(1, "10.9.0.1", "connect: no reply within 200ms")},
+		{"tcp to an unreachable host", once(Spec{Protocol: TCP, To: "10.77.2.1", Port: 9, From: "10.9.0.111"}), failed(1, "10.9.0.111", "connect: no route to host")},
+		{"tcp without a route", once(Spec{Protocol: TCP, To: "192.0.2.1", Port: 9}), failed(1, "", "connect: network is unreachable")},
+		{
+			"tcp from an address of somebody else",
+			once(Spec{Protocol: TCP, To: "10.9.0.2", Port: 9, From: "10.9.0.9"}),
+			failed(1, "10.9.0.9", "bind: cannot assign requested address"),
+		},
+		{
+			"tcp that accepts and never answers",
+			once(Spec{Protocol: TCP, To: "10.9.0.2", Port: 8082}),
+			failed(1, "10.9.0.1", "no answer to the request, then nothing for 200ms"),
+		},
+		{
+			"tcp that accepts and resets",
+			once(Spec{Protocol: TCP, To: "10.9.0.2", Port: 8083}),
+			failed(1, "10.9.0.1", "no answer to the request: connection reset by peer"),
+		},
+		{"udp without a listener", once(Spec{Protocol: UDP, To: "10.9.0.2", Port: 9}), failed(1, "10.9.0.1", "connection refused")},
+		{"udp without a listener over IPv6", once(Spec{Protocol: UDP, To: "fd09::2", Port: 9}), failed(1, "fd09::1", "connection refused")},
+		{"udp into a black hole", once(Spec{Protocol: UDP, To: "10.77.1.1", Port: 9}), failed(1, "10.9.0.1", "no reply within 200ms")},
+		{"udp to an unreachable host", once(Spec{Protocol: UDP, To: "10.77.2.1", Port: 9, From: "10.9.0.112"}), failed(1, "10.9.0.112", "no route to host")},
+		{"udp without a route", once(Spec{Protocol: UDP, To: "192.0.2.1", Port: 9}), failed(1, "", "send: network is unreachable")},
+		{
+			"udp answered from another address",
+			once(Spec{Protocol: UDP, To: "10.9.0.102", Port: 8081}),
+			failed(1, "10.9.0.1", "reply came from 10.9.0.2, want 10.9.0.102"),
+		},
+		{
+			"udp larger than the MTU",
+			once(Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 1501, DontFragment: true}),
+			failed(1, "10.9.0.1", "send: message too long"),
+		},
+		{
+			"udp larger than the MTU over IPv6",
+			once(Spec{Protocol: UDP, To: "fd09::2", Port: 8080, Size: 1501, DontFragment: true}),
+			failed(1, "fd09::1", "send: message too long"),
+		},
+		{"icmp into a black hole", once(Spec{Protocol: ICMP, To: "10.77.1.1"}), failed(1, "10.9.0.1", "no reply within 200ms")},
+		{
+			"icmp five times into a black hole",
+			once(Spec{Protocol: ICMP, To: "10.77.1.1", Count: 5}),
+			Result{Error: "0 of 5 requests answered within 200ms", Attempts: 1, Sent: 5, Local: "10.9.0.1"},
+		},
+		{
+			"icmp to an unreachable host",
+			once(Spec{Protocol: ICMP, To: "10.77.2.1", From: "10.9.0.113"}),
+			failed(1, "10.9.0.113", "10.9.0.2 reports DestinationUnreachable(Host)"),
+		},
+		{
+			"icmp that is prohibited",
+			once(Spec{Protocol: ICMP, To: "10.77.3.1", From: "10.9.0.114"}),
+			failed(1, "10.9.0.114", "10.9.0.2 reports DestinationUnreachable(CommAdminProhibited)"),
+		},
+		{"icmp without a route", once(Spec{Protocol: ICMP, To: "192.0.2.1"}), failed(1, "", "send: network is unreachable")},
+		{
+			"icmp larger than the MTU",
+			once(Spec{Protocol: ICMP, To: "10.9.0.2", Size: 1501, DontFragment: true}),
+			failed(1, "10.9.0.1", "send: message too long"),
+		},
+		{
+			"icmp larger than the MTU over IPv6",
+			once(Spec{Protocol: ICMP, To: "fd09::2", Size: 1501, DontFragment: true}),
+			failed(1, "fd09::1", "send: message too long"),
+		},
+		{
+			"udp larger than the MTU of a router",
+			once(Spec{Protocol: UDP, To: "10.78.0.1", Port: 9, Size: 1500, DontFragment: true}),
+			failed(1, "10.9.0.1", "message too long"),
+		},
+		{
+			"icmp larger than the MTU of a router",
+			once(Spec{Protocol: ICMP, To: "10.78.0.2", Size: 1500, DontFragment: true}),
+			failed(1, "10.9.0.1", "10.9.0.2 reports DestinationUnreachable(FragmentationNeeded)"),
+		},
+		{
+			"three attempts",
+			Spec{Protocol: UDP, To: "10.77.1.1", Port: 9, Attempts: 3, Within: 600 * time.Millisecond},
+			failed(3, "10.9.0.1", "no reply within 200ms"),
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(ask(t, a, tt.spec), tt.want, ignoreTimes); diff != "" {
+				t.Errorf("got - want +\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestRun_reportsOfOthers wants a probe not to take the ICMP errors of another one in its namespace for its own.
+func TestRun_reportsOfOthers(t *testing.T) {
+	lan := newLAN(t, 2)
+	a, b := lan.hosts[0], lan.hosts[1]
+	a.do(t, func() error { return addRoute("10.77.0.0/16", "10.9.0.2", 0) })
+	b.do(t, func() error { return sysctl("ipv4/ip_forward", "1") })
+	b.do(t, func() error { return addDeadEnd("10.77.1.0/24", unix.RTN_BLACKHOLE) })
+	b.do(t, func() error { return addDeadEnd("10.77.2.0/24", unix.RTN_UNREACHABLE) })
+	silent := make(chan Result, 1)
+	go func() {
+		r, _ := Run(context.Background(), a.path, Spec{Protocol: ICMP, To: "10.77.1.1", Attempts: 1, Within: time.Second})
+		silent <- r
+	}()
+	reported := 0
+	for len(silent) == 0 {
+		got := ask(t, a, Spec{Protocol: ICMP, To: "10.77.2.1", Attempts: 1, Within: 50 * time.Millisecond})
+		if got.Error == "10.9.0.2 reports DestinationUnreachable(Host)" {
+			reported++
+		}
+	}
+	if got, want := (<-silent).Error, "no reply within 1s"; got != want || reported == 0 {
+		t.Errorf("got error %q beside %d reports of others, want %q beside some", got, reported, want)
+	}
+}
+
+func TestRun_keepsTrying(t *testing.T) {
+	lan := newLAN(t, 2)
+	a, b := lan.hosts[0], lan.hosts[1]
+	for _, protocol := range []Protocol{TCP, UDP} {
+		t.Run(string(protocol), func(t *testing.T) {
+			done := make(chan Result, 1)
+			go func() {
+				r, _ := Run(context.Background(), a.path, Spec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Within: 20 * time.Second})
+				done <- r
+			}()
+			refused := Spec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Attempts: 2}
+			if got := ask(t, a, refused); got.OK {
+				t.Fatalf("got an answer without a listener: %+v", got)
+			}
+			listen(t, b, ListenSpec{Protocol: protocol, Port: 8080, Name: "late"})
+			got := <-done
+			if !got.OK || got.Attempts < 2 || got.Error != "" || got.Server != "late" {
+				t.Errorf("got %+v, want an answer by late at a later attempt", got)
+			}
+		})
+	}
+}
+
+func TestRun_cancelled(t *testing.T) {
+	lan := newLAN(t, 2)
+	a, b := lan.hosts[0], lan.hosts[1]
+	silentServer(t, b, 8082)
+	b.do(t, func() error { return sysctl("ipv4/icmp_echo_ignore_all", "1") })
+	for _, protocol := range []Protocol{TCP, UDP, ICMP} {
+		t.Run(string(protocol), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+			defer cancel()
+			got, err := Run(ctx, a.path, Spec{Protocol: protocol, To: "10.9.0.2", Port: 8082, Within: time.Minute, Attempts: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.OK || got.Error == "" || got.Duration > 5*time.Second {
+				t.Errorf("got %+v, want an error soon", got)
+			}
+		})
+	}
+}
+
+func TestRun_badSpec(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		netns   string
+		spec    Spec
+		wantErr string
+	}{
+		{"protocol", "", Spec{Protocol: "sctp", To: "127.0.0.1"}, `probe: want protocol tcp, udp or icmp, got "sctp"`},
+		{"no port", "", Spec{Protocol: TCP, To: "127.0.0.1"}, "probe: want a port, got 0"},
+		{"name instead of address", "", Spec{Protocol: ICMP, To: "localhost"}, `probe: to: "localhost" is not an IP address`},
+		{"bad source", "", Spec{Protocol: ICMP, To: "127.0.0.1", From: "lo"}, `probe: from: "lo" is not an IP address`},
+		{"two families", "", Spec{Protocol: ICMP, To: "127.0.0.1", From: "::1"}, "probe: from ::1 and to 127.0.0.1 are of different families"},
+		{"unknown zone", "", Spec{Protocol: ICMP, To: "fe80::1%nowhere"}, "probe: zone of fe80::1%nowhere: Link not found"},
+		{"negative count", "", Spec{Protocol: ICMP, To: "127.0.0.1", Count: -1}, "probe: want count of 0 or more, got -1"},
+		{"small icmp", "", Spec{Protocol: ICMP, To: "127.0.0.1", Size: 39}, "probe: want a size of at least 40 bytes, got 39"},
+		{"large udp", "", Spec{Protocol: UDP, To: "127.0.0.1", Port: 9, Size: 65536}, "probe: want a size of at most 65535 bytes, got 65536"},
+		{"no namespace", "/nowhere", Spec{Protocol: ICMP, To: "127.0.0.1"}, `network namespace "/nowhere": no such file or directory`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Run(context.Background(), tt.netns, tt.spec)
+			if got := errText(err); got != tt.wantErr {
+				t.Errorf("got error %q, want %q", got, tt.wantErr)
+			}
+		})
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// wrongSource answers UDP as package net does by default: from the address that the kernel prefers.
+func wrongSource(t *testing.T, h *host, port uint16) {
+	t.Helper()
+	n, err := openNamespace(h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	s, err := n.packetSocket(packetOptions{family: unix.AF_INET, from: endpoint{addr: mustAddr("0.0.0.0"), port: port}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	go func() {
+		for {
+			p, err := s.receive(time.Time{})
+			if err != nil {
+				return
+			}
+			_ = s.send(p.payload, p.from, mustAddr(""))
+		}
+	}()
+}
+
+// silentServer lets the kernel accept connections and never looks at them.
+func silentServer(t *testing.T, h *host, port int) net.Listener {
+	t.Helper()
+	var l net.Listener
+	err := h.ns.Do(func(ns.NetNS) (err error) {
+		l, err = net.ListenTCP("tcp", &net.TCPAddr{Port: port})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func resettingServer(t *testing.T, h *host, port int) {
+	t.Helper()
+	l := silentServer(t, h, port)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, maxLine))
+			// Closing without lingering resets (socket(7), SO_LINGER).
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+	}()
+}
+
+func addDeadEnd(cidr string, kind int) error {
+	_, dst, err := net.ParseCIDR(cidr)
+	if err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{Dst: dst, Type: kind})
+}
+
+func addRoute(cidr, via string, mtu int) error {
+	_, dst, err := net.ParseCIDR(cidr)
+	if err != nil {
+		return err
+	}
+	return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(via), MTU: mtu, MTULock: mtu > 0})
+}
