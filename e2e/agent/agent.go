@@ -1,0 +1,73 @@
+// Package agent is the process on a node: it runs plugins, makes and enters the namespaces of pods, sends and answers
+// probes and takes snapshots. Every backend answers one question only, how an agent is started on its nodes; from there on all
+// is the same code.
+//
+// Requests and replies are JSON-RPC over the agent's standard input and output, many at once. The agent ends when its input ends,
+// so that whoever kills the harness, or cuts the connection, ends it too. Its standard error is for people.
+//
+// Run its tests: sudo go test ./e2e/agent
+package agent
+
+import (
+	"io"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"sync"
+
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// service is the name under which the server's methods are called.
+const service = "Agent"
+
+// Options say what is particular to the node on which an agent runs.
+type Options struct {
+	// Files are the file trees that belong to a snapshot of the node.
+	Files []snapshot.FileTree
+}
+
+// Server is the agent's side. Its exported methods are the requests; they may be made concurrently.
+type Server struct {
+	options Options
+
+	mu        sync.Mutex
+	nextID    int
+	listeners map[string][]*probe.Listener // by namespace
+	flows     map[int]*probe.Flow
+	captures  map[int]*probe.Capture
+}
+
+// Serve answers requests until conn ends.
+func Serve(conn io.ReadWriteCloser, options Options) error {
+	s := &Server{
+		options:   options,
+		listeners: map[string][]*probe.Listener{},
+		flows:     map[int]*probe.Flow{},
+		captures:  map[int]*probe.Capture{},
+	}
+	server := rpc.NewServer()
+	if err := server.RegisterName(service, s); err != nil {
+		return err
+	}
+	server.ServeCodec(jsonrpc.NewServerCodec(conn))
+	return nil
+}
+
+// Pipe joins an input and an output to a connection.
+type Pipe struct {
+	io.ReadCloser
+	io.WriteCloser
+}
+
+// Close closes both ends.
+func (p Pipe) Close() error {
+	err := p.WriteCloser.Close()
+	if rerr := p.ReadCloser.Close(); err == nil {
+		err = rerr
+	}
+	return err
+}
+
+// None is the argument or the reply of a request that has none.
+type None struct{}

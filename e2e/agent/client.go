@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// Client is the harness's side of an agent. Its methods are the requests of Server and may be called concurrently. When
+// their context ends they return its error at once; the agent carries the request out all the same.
+type Client struct {
+	name string
+	rpc  *rpc.Client
+}
+
+// NewClient speaks to the agent at the other end of conn; name stands in its errors.
+func NewClient(name string, conn io.ReadWriteCloser) *Client {
+	return &Client{name: name, rpc: rpc.NewClientWithCodec(jsonrpc.NewClientCodec(conn))}
+}
+
+// Close ends the connection, and with it the agent.
+func (c *Client) Close() error {
+	if err := c.rpc.Close(); err != nil && !errors.Is(err, rpc.ErrShutdown) {
+		return err
+	}
+	return nil
+}
+
+func call[Reply any](ctx context.Context, c *Client, method string, args any) (Reply, error) {
+	reply := new(Reply)
+	pending := c.rpc.Go(service+"."+method, args, reply, make(chan *rpc.Call, 1))
+	select {
+	case <-ctx.Done():
+		var none Reply
+		return none, fmt.Errorf("%s: %w", c.name, context.Cause(ctx))
+	case done := <-pending.Done:
+		if errors.Is(done.Error, rpc.ErrShutdown) || errors.Is(done.Error, io.ErrUnexpectedEOF) {
+			return *reply, fmt.Errorf("%s: the agent has ended", c.name)
+		}
+		if done.Error != nil {
+			return *reply, fmt.Errorf("%s: %w", c.name, done.Error)
+		}
+		return *reply, nil
+	}
+}
+
+func tell(ctx context.Context, c *Client, method string, args any) error {
+	_, err := call[None](ctx, c, method, args)
+	return err
+}
+
+// Hello asks who is there.
+func (c *Client) Hello(ctx context.Context) (Hello, error) {
+	return call[Hello](ctx, c, "Hello", None{})
+}
+
+// LinkKinds returns those of the given kinds of links that the node's kernel cannot make.
+func (c *Client) LinkKinds(ctx context.Context, kinds []string) ([]string, error) {
+	return call[[]string](ctx, c, "LinkKinds", kinds)
+}
+
+// CreateNamespace makes a pod's network namespace and returns its path.
+func (c *Client) CreateNamespace(ctx context.Context, name string) (string, error) {
+	return call[string](ctx, c, "CreateNamespace", name)
+}
+
+// RemoveNamespace removes a pod's network namespace and what listens in it.
+func (c *Client) RemoveNamespace(ctx context.Context, name string) error {
+	return tell(ctx, c, "RemoveNamespace", name)
+}
+
+// SetSysctls sets sysctls of a namespace.
+func (c *Client) SetSysctls(ctx context.Context, netns string, values map[string]string) error {
+	return tell(ctx, c, "SetSysctls", SysctlArgs{Netns: netns, Values: values})
+}
+
+// Links lists the interfaces of a namespace.
+func (c *Client) Links(ctx context.Context, netns string) ([]Link, error) {
+	return call[[]Link](ctx, c, "Links", netns)
+}
+
+// Route looks the way to an address up.
+func (c *Client) Route(ctx context.Context, netns, address string) (Route, error) {
+	return call[Route](ctx, c, "Route", RouteArgs{Netns: netns, Address: address})
+}
+
+// CNI runs a verb through libcni.
+func (c *Client) CNI(ctx context.Context, req cni.Request) (CNIReply, error) {
+	return call[CNIReply](ctx, c, "CNI", req)
+}
+
+// Plugin runs one plugin's binary outside of libcni.
+func (c *Client) Plugin(ctx context.Context, args PluginArgs) (cni.Call, error) {
+	return call[cni.Call](ctx, c, "Plugin", args)
+}
+
+// Snapshot takes the state of the node.
+func (c *Client) Snapshot(ctx context.Context, args SnapshotArgs) (snapshot.State, error) {
+	return call[snapshot.State](ctx, c, "Snapshot", args)
+}
+
+// Listen starts a server in a namespace.
+func (c *Client) Listen(ctx context.Context, netns string, spec probe.ListenSpec) error {
+	return tell(ctx, c, "Listen", ListenArgs{Netns: netns, Spec: spec})
+}
+
+// Probe runs a probe from a namespace.
+func (c *Client) Probe(ctx context.Context, netns string, spec probe.Spec) (probe.Result, error) {
+	return call[probe.Result](ctx, c, "Probe", ProbeArgs{Netns: netns, Spec: spec})
+}
+
+// StartFlow starts a flow from a namespace.
+func (c *Client) StartFlow(ctx context.Context, netns string, spec probe.FlowSpec) (int, error) {
+	return call[int](ctx, c, "StartFlow", FlowArgs{Netns: netns, Spec: spec})
+}
+
+// StopFlow ends a flow.
+func (c *Client) StopFlow(ctx context.Context, id int) (probe.FlowResult, error) {
+	return call[probe.FlowResult](ctx, c, "StopFlow", id)
+}
+
+// StartCapture starts a capture on every interface of a namespace.
+func (c *Client) StartCapture(ctx context.Context, netns string, match probe.Match) (int, error) {
+	return call[int](ctx, c, "StartCapture", CaptureArgs{Netns: netns, Match: match})
+}
+
+// StopCapture ends a capture.
+func (c *Client) StopCapture(ctx context.Context, id int) ([]probe.Packet, error) {
+	return call[[]probe.Packet](ctx, c, "StopCapture", id)
+}
+
+// Neighbour looks an entry of a neighbour table up.
+func (c *Client) Neighbour(ctx context.Context, args NeighbourArgs) (NeighbourReply, error) {
+	return call[NeighbourReply](ctx, c, "Neighbour", args)
+}
+
+// Advertise sends a router advertisement.
+func (c *Client) Advertise(ctx context.Context, args AdvertiseArgs) error {
+	return tell(ctx, c, "Advertise", args)
+}
+
+// ReadFile reads a file; it is not found when there is none.
+func (c *Client) ReadFile(ctx context.Context, path string) (FileReply, error) {
+	return call[FileReply](ctx, c, "ReadFile", path)
+}
+
+// ListDir lists the names in a directory.
+func (c *Client) ListDir(ctx context.Context, path string) ([]string, error) {
+	return call[[]string](ctx, c, "ListDir", path)
+}
+
+// WriteFile writes a file and its parents.
+func (c *Client) WriteFile(ctx context.Context, file File) error {
+	return tell(ctx, c, "WriteFile", file)
+}
+
+// RemoveFile removes a file.
+func (c *Client) RemoveFile(ctx context.Context, path string) error {
+	return tell(ctx, c, "RemoveFile", path)
+}
+
+// Disk lists what was written on the node and outlives a reboot.
+func (c *Client) Disk(ctx context.Context) ([]File, error) {
+	return call[[]File](ctx, c, "Disk", None{})
+}
+
+// Command runs a program on the node.
+func (c *Client) Command(ctx context.Context, args CommandArgs) (CommandReply, error) {
+	return call[CommandReply](ctx, c, "Command", args)
+}
+
+// Programs returns those of the given programs that are in the node's PATH.
+func (c *Client) Programs(ctx context.Context, names []string) ([]string, error) {
+	return call[[]string](ctx, c, "Programs", names)
+}

@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// LinkKinds returns those of the given kinds of links that this kernel cannot make, even after loading a module. It tries
+// each in a namespace that is thrown away.
+func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
+	*missing = []string{}
+	done := make(chan error, 1)
+	go func() {
+		// No unlock: the thread, and its new namespace with it, ends with the goroutine.
+		runtime.LockOSThread()
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("unshare: %w", err)
+			}
+			parent, err := makeParent()
+			if err != nil {
+				return err
+			}
+			for _, kind := range kinds {
+				if err := netlink.LinkAdd(sampleLink(kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
+					*missing = append(*missing, kind)
+				}
+			}
+			return nil
+		}()
+	}()
+	return <-done
+}
+
+func makeParent() (int, error) {
+	err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "parent"}, PeerName: "peer"})
+	if err != nil {
+		return 0, fmt.Errorf("veth: %w", err)
+	}
+	link, err := netlink.LinkByName("parent")
+	if err != nil {
+		return 0, err
+	}
+	return link.Attrs().Index, nil
+}
+
+func sampleLink(kind string, parent int) netlink.Link {
+	attrs := netlink.LinkAttrs{Name: "sample-" + kind, ParentIndex: parent}
+	switch kind {
+	case "macvlan":
+		return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	case "ipvlan":
+		return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2}
+	case "vlan":
+		return &netlink.Vlan{LinkAttrs: attrs, VlanId: 2}
+	case "vrf":
+		attrs.ParentIndex = 0
+		return &netlink.Vrf{LinkAttrs: attrs, Table: 1000}
+	}
+	attrs.ParentIndex = 0
+	return &netlink.GenericLink{LinkAttrs: attrs, LinkType: kind}
+}

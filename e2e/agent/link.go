@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/vishvananda/netlink"
+)
+
+// Link is an interface and its addresses.
+type Link struct {
+	Name string `json:"name"`
+	// Kind is the driver as `ip -d link` names it: "veth", "macvlan", "bridge", …; "device" for hardware.
+	Kind string `json:"kind"`
+	// Parent is the lower device's name where it is in the same namespace; ParentIndex is its index in the namespace that it is in.
+	Parent      string `json:"parent,omitempty"`
+	ParentIndex int    `json:"parentIndex,omitempty"`
+	Index       int    `json:"index"`
+	MAC         string `json:"mac"`
+	MTU         int    `json:"mtu"`
+	Up          bool   `json:"up"`
+	// Addresses are in CIDR form, without link-local ones.
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Links lists the interfaces of a namespace.
+func (s *Server) Links(path string, links *[]Link) error {
+	*links = []Link{}
+	return inNamespace(path, func() error {
+		list, err := netlinksafe.LinkList()
+		if err != nil {
+			return err
+		}
+		byIndex := map[int]string{}
+		for _, l := range list {
+			byIndex[l.Attrs().Index] = l.Attrs().Name
+		}
+		addresses, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, l := range list {
+			attrs := l.Attrs()
+			link := Link{
+				Name: attrs.Name, Kind: l.Type(), Index: attrs.Index, ParentIndex: attrs.ParentIndex,
+				MAC: attrs.HardwareAddr.String(), MTU: attrs.MTU, Up: attrs.Flags&net.FlagUp != 0,
+			}
+			if attrs.NetNsID < 0 {
+				link.Parent = byIndex[attrs.ParentIndex]
+			}
+			for _, a := range addresses {
+				if a.LinkIndex == attrs.Index && !a.IP.IsLinkLocalUnicast() {
+					link.Addresses = append(link.Addresses, a.IPNet.String())
+				}
+			}
+			*links = append(*links, link)
+		}
+		return nil
+	})
+}
+
+// RouteArgs ask for the way to an address.
+type RouteArgs struct {
+	Netns   string `json:"netns"`
+	Address string `json:"address"`
+}
+
+// Route is how the kernel would send a packet (`ip route get`).
+type Route struct {
+	Device  string `json:"device"`
+	Gateway string `json:"gateway,omitempty"`
+	Source  string `json:"source,omitempty"`
+}
+
+// String is the route as `ip` prints it.
+func (r Route) String() string {
+	text := "dev " + r.Device
+	if r.Gateway != "" {
+		text = "via " + r.Gateway + " " + text
+	}
+	if r.Source != "" {
+		text += " src " + r.Source
+	}
+	return text
+}
+
+// Route looks the way to an address up; no route is an error that says so.
+func (s *Server) Route(args RouteArgs, route *Route) error {
+	return inNamespace(args.Netns, func() error {
+		ip := net.ParseIP(args.Address)
+		if ip == nil {
+			return fmt.Errorf("address %q: want an IP address", args.Address)
+		}
+		routes, err := netlink.RouteGet(ip)
+		if err != nil {
+			return fmt.Errorf("route to %s: %w", args.Address, err)
+		}
+		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err != nil {
+			return err
+		}
+		route.Device = link.Attrs().Name
+		if routes[0].Gw != nil {
+			route.Gateway = routes[0].Gw.String()
+		}
+		if routes[0].Src != nil {
+			route.Source = routes[0].Src.String()
+		}
+		return nil
+	})
+}
+
+// Hello is the first answer of an agent.
+type Hello struct {
+	PID      int    `json:"pid"`
+	Hostname string `json:"hostname"`
+	Kernel   string `json:"kernel"`
+}
+
+// Hello says who answers; a backend calls it to know that the agent is up.
+func (s *Server) Hello(_ None, hello *Hello) error {
+	hello.PID = os.Getpid()
+	hello.Hostname, _ = os.Hostname()
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return err
+	}
+	hello.Kernel = string(release[:max(0, len(release)-1)])
+	return nil
+}

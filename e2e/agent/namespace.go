@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// NamespaceDir is where the namespaces of pods are mounted, as `ip netns` and container runtimes do.
+const NamespaceDir = "/var/run/netns"
+
+// NamespacePath is the path of a pod's network namespace.
+func NamespacePath(name string) string { return filepath.Join(NamespaceDir, name) }
+
+// CreateNamespace makes a pod's network namespace with lo up and the node's IPv4 settings.
+func (s *Server) CreateNamespace(name string, path *string) error {
+	*path = NamespacePath(name)
+	inherited, err := readIPv4Settings()
+	if err != nil {
+		return err
+	}
+	if err := newNamespace(name); err != nil {
+		return fmt.Errorf("namespace %s: %w", *path, err)
+	}
+	return inNamespace(*path, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(lo); err != nil {
+			return err
+		}
+		return inherited.apply()
+	})
+}
+
+// newNamespace leaves its thread in the namespace that it came from, or ends it.
+func newNamespace(name string) error {
+	done := make(chan error, 1)
+	go func() {
+		// No unlock: the thread was in a namespace of its own and ends with the goroutine.
+		runtime.LockOSThread()
+		handle, err := netns.NewNamed(name)
+		if err == nil {
+			err = handle.Close()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// RemoveNamespace ends what listens in a pod's namespace and unmounts it. Removing one that is gone succeeds.
+func (s *Server) RemoveNamespace(name string, _ *None) error {
+	path := NamespacePath(name)
+	s.mu.Lock()
+	listeners := s.listeners[path]
+	delete(s.listeners, path)
+	s.mu.Unlock()
+	for _, l := range listeners {
+		// An open socket would keep the namespace alive.
+		_ = l.Close()
+	}
+	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+// inNamespace calls f on a thread in the namespace at path; "" is the agent's own.
+func inNamespace(path string, f func() error) error {
+	if path == "" {
+		return f()
+	}
+	return ns.WithNetNSPath(path, func(ns.NetNS) error { return f() })
+}
+
+// settings are sysctls by file, relative to /proc/sys/net.
+type settings map[string]string
+
+// readIPv4Settings reads what a pod takes over from its node. The kernel would give a new namespace the values of the
+// machine's first one (ip-sysctl.rst, devconf_inherit_init_net), so that a verdict would depend on the machine.
+func readIPv4Settings() (settings, error) {
+	values := settings{}
+	files := []string{"ipv4/ip_forward"}
+	for _, dir := range []string{"ipv4/conf/all", "ipv4/conf/default"} {
+		entries, err := os.ReadDir(filepath.Join("/proc/sys/net", dir))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	for _, file := range files {
+		value, err := os.ReadFile(filepath.Join("/proc/sys/net", file))
+		if errors.Is(err, fs.ErrPermission) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		values[file] = string(value)
+	}
+	return values, nil
+}
+
+// apply writes those that differ, ip_forward first: writing it resets others (ip-sysctl.rst).
+func (v settings) apply() error {
+	write := func(file, value string) error {
+		path := filepath.Join("/proc/sys/net", file)
+		if now, err := os.ReadFile(path); err == nil && string(now) == value {
+			return nil
+		}
+		return os.WriteFile(path, []byte(value), 0)
+	}
+	if forward, ok := v["ipv4/ip_forward"]; ok {
+		if err := write("ipv4/ip_forward", forward); err != nil {
+			return err
+		}
+	}
+	for file, value := range v {
+		if err := write(file, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SysctlArgs are settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a dot within a
+// name, as sysctl(8) has it ("net.ipv4.conf.eno1/host.rp_filter").
+type SysctlArgs struct {
+	Netns  string            `json:"netns"`
+	Values map[string]string `json:"values"`
+}
+
+// SetSysctls sets them all or returns the first that it could not.
+func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error {
+		for name, value := range args.Values {
+			path, err := sysctlPath(name)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(path, []byte(value), 0); err != nil {
+				return fmt.Errorf("sysctl %s=%s: %w", name, value, err)
+			}
+		}
+		return nil
+	})
+}
+
+// sysctlPath keeps a name inside /proc/sys/net, since all else belongs to the machine and not to the namespace.
+func sysctlPath(name string) (string, error) {
+	if !strings.HasPrefix(name, "net.") || strings.Contains(name, "..") {
+		return "", fmt.Errorf("sysctl %q: want a name below net", name)
+	}
+	swap := strings.NewReplacer(".", "/", "/", ".")
+	return filepath.Join("/proc/sys", swap.Replace(name)), nil
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// CNIReply is the outcome of a verb, and what each call changed where the request asked for a trace.
+type CNIReply struct {
+	Outcome cni.Outcome `json:"outcome"`
+	// Changes stand beside Outcome.Calls, one list for each call. They are in one namespace at a time: those of the pod have the scope "pod".
+	Changes [][]snapshot.Change `json:"changes,omitempty"`
+}
+
+// tracedKinds are what a plugin makes and what is quick to list: a trace is taken after each plugin.
+var tracedKinds = []string{"link", "address", "route", "rule", "neighbour", "nftables", "iptables", "file", "process"}
+
+// CNI runs a verb through libcni.
+func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
+	ctx := context.Background()
+	var after func(cni.Call)
+	if req.Trace {
+		options := s.snapshotOptions(SnapshotArgs{Kinds: tracedKinds, Namespaces: map[string]string{"pod": req.Netns}})
+		before, err := snapshot.Take(ctx, options)
+		if err != nil {
+			return err
+		}
+		after = func(cni.Call) {
+			now, err := snapshot.Take(ctx, options)
+			if err != nil {
+				now = before
+			}
+			reply.Changes = append(reply.Changes, snapshot.Diff(before, now))
+			before = now
+		}
+	}
+	outcome, err := cni.Run(ctx, req, after)
+	if err != nil {
+		return err
+	}
+	reply.Outcome = *outcome
+	return nil
+}
+
+// PluginArgs are one execution of a plugin outside of libcni.
+type PluginArgs struct {
+	Plugin  string   `json:"plugin"`
+	BinDirs []string `json:"binDirs"`
+	Env     []string `json:"env"`
+	Stdin   []byte   `json:"stdin"`
+}
+
+// Plugin runs one plugin's binary.
+func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
+	path, err := cni.FindPlugin(args.Plugin, args.BinDirs)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cni.DefaultTimeout)
+	defer cancel()
+	*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)
+	return nil
+}
+
+// SnapshotArgs are what of a node's state is wanted.
+type SnapshotArgs struct {
+	// Kinds are those of package snapshot; empty means all.
+	Kinds []string `json:"kinds,omitempty"`
+	// Namespaces are further network namespaces by the scope under which they appear.
+	Namespaces map[string]string `json:"namespaces,omitempty"`
+}
+
+func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
+	return snapshot.Options{Kinds: args.Kinds, Namespaces: args.Namespaces, Files: s.options.Files}
+}
+
+// Snapshot takes the state of the node.
+func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) {
+	*state, err = snapshot.Take(context.Background(), s.snapshotOptions(args))
+	return err
+}

@@ -1,0 +1,138 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/probe"
+)
+
+// ListenArgs start a server in a namespace; it ends with the namespace or the agent.
+type ListenArgs struct {
+	Netns string           `json:"netns"`
+	Spec  probe.ListenSpec `json:"spec"`
+}
+
+// Listen starts a server.
+func (s *Server) Listen(args ListenArgs, _ *None) error {
+	l, err := probe.Listen(args.Netns, args.Spec)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners[args.Netns] = append(s.listeners[args.Netns], l)
+	return nil
+}
+
+// ProbeArgs are a probe from a namespace.
+type ProbeArgs struct {
+	Netns string     `json:"netns"`
+	Spec  probe.Spec `json:"spec"`
+}
+
+// Probe runs a probe to its end.
+func (s *Server) Probe(args ProbeArgs, result *probe.Result) (err error) {
+	*result, err = probe.Run(context.Background(), args.Netns, args.Spec)
+	return err
+}
+
+// FlowArgs are a flow from a namespace.
+type FlowArgs struct {
+	Netns string         `json:"netns"`
+	Spec  probe.FlowSpec `json:"spec"`
+}
+
+// StartFlow starts a flow and returns its id.
+func (s *Server) StartFlow(args FlowArgs, id *int) error {
+	f, err := probe.StartFlow(args.Netns, args.Spec)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nextID++
+	*id = s.nextID
+	s.flows[*id] = f
+	return nil
+}
+
+// StopFlow ends a flow and returns what it saw.
+func (s *Server) StopFlow(id int, result *probe.FlowResult) error {
+	s.mu.Lock()
+	f, ok := s.flows[id]
+	delete(s.flows, id)
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("flow %d: not running", id)
+	}
+	*result = f.Stop()
+	return nil
+}
+
+// CaptureArgs are a capture in a namespace.
+type CaptureArgs struct {
+	Netns string      `json:"netns"`
+	Match probe.Match `json:"match"`
+}
+
+// StartCapture starts a capture and returns its id.
+func (s *Server) StartCapture(args CaptureArgs, id *int) error {
+	c, err := probe.StartCapture(args.Netns, args.Match)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nextID++
+	*id = s.nextID
+	s.captures[*id] = c
+	return nil
+}
+
+// StopCapture ends a capture and returns its packets in the order in which they were seen.
+func (s *Server) StopCapture(id int, packets *[]probe.Packet) error {
+	s.mu.Lock()
+	c, ok := s.captures[id]
+	delete(s.captures, id)
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("capture %d: not running", id)
+	}
+	*packets = c.Stop()
+	return nil
+}
+
+// NeighbourArgs name an entry of a neighbour table.
+type NeighbourArgs struct {
+	Netns     string `json:"netns"`
+	Interface string `json:"interface"`
+	Address   string `json:"address"`
+}
+
+// NeighbourReply is the entry, if there is one.
+type NeighbourReply struct {
+	Found bool                 `json:"found"`
+	Entry probe.NeighbourEntry `json:"entry"`
+}
+
+// Neighbour looks an entry up.
+func (s *Server) Neighbour(args NeighbourArgs, reply *NeighbourReply) (err error) {
+	reply.Entry, reply.Found, err = probe.Neighbour(args.Netns, args.Interface, args.Address)
+	return err
+}
+
+// AdvertiseArgs are a router advertisement from an interface.
+type AdvertiseArgs struct {
+	Netns         string              `json:"netns"`
+	Interface     string              `json:"interface"`
+	Advertisement probe.Advertisement `json:"advertisement"`
+}
+
+// Advertise sends a router advertisement.
+func (s *Server) Advertise(args AdvertiseArgs, _ *None) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return probe.Advertise(ctx, args.Netns, args.Interface, args.Advertisement)
+}

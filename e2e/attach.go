@@ -1,0 +1,395 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// add makes the pod's namespace where there is none and attaches it, as a runtime does for a new sandbox.
+func (r *run) add(ctx context.Context, p *pod, ifName string) error {
+	if err := r.makeNamespace(ctx, p); err != nil {
+		return err
+	}
+	reply, err := r.cni(ctx, p, r.request(p, cni.Add, ifName))
+	// A runtime DELs what it tried to ADD, whatever came of it (SPEC.md, section 3).
+	r.mu.Lock()
+	p.attached[ifName], p.released[ifName] = true, false
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	addrs, err := parseAddresses(reply.Outcome.Result, ifName)
+	if err != nil {
+		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
+	}
+	r.mu.Lock()
+	p.Interfaces[ifName], p.given[ifName] = addrs, addrs
+	r.mu.Unlock()
+	if err := r.checkUnique(p, ifName); err != nil {
+		return err
+	}
+	return r.checkResult(ctx, p, ifName, reply.Outcome.Result)
+}
+
+func (r *run) makeNamespace(ctx context.Context, p *pod) error {
+	if p.exists {
+		return nil
+	}
+	if _, err := p.node.Agent.CreateNamespace(ctx, p.namespace); err != nil {
+		return err
+	}
+	p.exists, p.Agent = true, p.node.Agent
+	return listen(ctx, &p.Place, p.spec.Listen)
+}
+
+// request is what a kubelet's runtime would pass for the pod.
+func (r *run) request(p *pod, verb cni.Verb, ifName string) cni.Request {
+	req := cni.Request{
+		Verb: verb, Conflist: p.node.Conflist, BinDirs: p.node.BinDirs,
+		ContainerID: p.containerID, Netns: p.Netns, IfName: ifName,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.scenario.Name}, {"K8S_POD_NAME", p.namespace},
+			{"K8S_POD_INFRA_CONTAINER_ID", p.containerID},
+		},
+		Trace: p.spec.Count == 0,
+	}
+	if len(p.spec.HostPorts) > 0 {
+		var mappings []map[string]any
+		for _, port := range p.spec.HostPorts {
+			mappings = append(mappings, map[string]any{"hostPort": port.HostPort, "containerPort": port.ContainerPort, "protocol": port.Protocol})
+		}
+		req.CapabilityArgs = map[string]any{"portMappings": mappings}
+	}
+	return req
+}
+
+// cni runs a verb and keeps its calls. An error of the plugin's is a *cni.Error.
+func (r *run) cni(ctx context.Context, p *pod, req cni.Request) (agent.CNIReply, error) {
+	reply, err := p.node.Agent.CNI(ctx, req)
+	if err != nil {
+		return reply, err
+	}
+	r.keep(p.node, reply)
+	if err := reply.Outcome.Err(); err != nil {
+		return reply, fmt.Errorf("%s: %s: %w", p.Name, req.Verb, err)
+	}
+	return reply, nil
+}
+
+// keep remembers the calls, and which plugin was seen to make what.
+func (r *run) keep(node *cluster.Node, reply agent.CNIReply) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, reply.Outcome.Calls...)
+	state, ok := r.nodes[node.Name]
+	if !ok {
+		return
+	}
+	for i, changes := range reply.Changes {
+		state.learn(reply.Outcome.Calls[i].Plugin, changes)
+	}
+}
+
+// parseAddresses are those that a result of any version gives the interface.
+func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
+	result, err := parseResult(data)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, ip := range result.IPs {
+		// Before 0.3.0 there are no interfaces: every address is CNI_IFNAME's.
+		if ip.Interface != nil && len(result.Interfaces) > 0 {
+			if *ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) {
+				return nil, fmt.Errorf("address %s is of interface %d, and there are %d", ip.Address.String(), *ip.Interface, len(result.Interfaces))
+			}
+			if iface := result.Interfaces[*ip.Interface]; iface.Name != ifName || iface.Sandbox == "" {
+				continue
+			}
+		}
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			return nil, fmt.Errorf("address %s is none", ip.Address.String())
+		}
+		addrs = append(addrs, addr.Unmap())
+	}
+	return addrs, nil
+}
+
+func parseResult(data json.RawMessage) (*current.Result, error) {
+	var head struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return nil, err
+	}
+	if head.CNIVersion == "" {
+		head.CNIVersion = "0.1.0" // the only version whose results may leave it out
+	}
+	result, err := create.Create(head.CNIVersion, data)
+	if err != nil {
+		return nil, err
+	}
+	return current.NewResultFromResult(result)
+}
+
+// checkUnique wants that no two attached pods of a node's network share an address (failure mode D03).
+func (r *run) checkUnique(p *pod, ifName string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.pods {
+		for name, addrs := range other.Interfaces {
+			if (other == p && name == ifName) || other.released[name] {
+				continue
+			}
+			for _, a := range p.Interfaces[ifName] {
+				if slices.Contains(addrs, a) {
+					return fmt.Errorf("%s: ADD gave %s, which %s has on %s", p.Name, a, other.Name, name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkResult wants that what the result says stands in the kernel (SPEC.md, section 5, ADD Success).
+func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.RawMessage) error {
+	result, err := parseResult(data)
+	if err != nil {
+		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
+	}
+	links, err := p.Agent.Links(ctx, p.Netns)
+	if err != nil {
+		return err
+	}
+	own, found := findLink(links, ifName)
+	if !found {
+		return fmt.Errorf("%s: ADD succeeded and there is no interface %s in the pod", p.Name, ifName)
+	}
+	for _, addr := range p.Interfaces[ifName] {
+		has := func(cidr string) bool { return strings.HasPrefix(cidr, addr.String()+"/") }
+		if !slices.ContainsFunc(own.Addresses, has) {
+			return fmt.Errorf("%s: the result gives %s to %s, which has %v", p.Name, addr, ifName, own.Addresses)
+		}
+	}
+	var host []agent.Link
+	for _, iface := range result.Interfaces {
+		if iface.Sandbox == "" && host == nil {
+			if host, err = p.Agent.Links(ctx, ""); err != nil {
+				return err
+			}
+		}
+		if iface.Sandbox == "" {
+			if _, found := findLink(host, iface.Name); !found {
+				return fmt.Errorf("%s: the result names the interface %s of the node, which does not exist", p.Name, iface.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func findLink(links []agent.Link, name string) (agent.Link, bool) {
+	for _, l := range links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return agent.Link{}, false
+}
+
+func (r *run) check(ctx context.Context, p *pod, ifName string) error {
+	if r.lacks(cni.Check) {
+		return nil
+	}
+	_, err := r.cni(ctx, p, r.request(p, cni.Check, ifName))
+	return err
+}
+
+// lacks reports whether the conflist's version of the spec has no such verb, and notes it.
+func (r *run) lacks(verb cni.Verb) bool {
+	version := r.suite.file.CNIVersion
+	old := map[cni.Verb][]string{
+		cni.Check:  {"0.1.0", "0.2.0", "0.3.0", "0.3.1"},
+		cni.GC:     {"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"},
+		cni.Status: {"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"},
+	}
+	if !slices.Contains(old[verb], version) {
+		return false
+	}
+	r.note("CNI %s has no %s", version, verb)
+	return true
+}
+
+// del deletes an attachment with what the step leaves of its namespace and its cache.
+func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) error {
+	if netns != "" && p.exists {
+		if err := r.removeNamespace(ctx, p); err != nil {
+			return err
+		}
+	}
+	path := cni.CachePath(r.suite.file.Network, p.containerID, ifName)
+	switch cache {
+	case "absent":
+		if err := p.node.Agent.RemoveFile(ctx, path); err != nil {
+			return err
+		}
+	case "empty":
+		if err := p.node.Agent.WriteFile(ctx, agent.File{Path: path, Mode: 0o600}); err != nil {
+			return err
+		}
+	}
+	req := r.request(p, cni.Del, ifName)
+	if netns == "empty" {
+		req.Netns = ""
+	}
+	if _, err := r.cni(ctx, p, req); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(p.attached, ifName)
+	delete(p.Interfaces, ifName)
+	return nil
+}
+
+func (r *run) removeNamespace(ctx context.Context, p *pod) error {
+	if !p.exists {
+		return nil
+	}
+	p.exists = false
+	return p.node.Agent.RemoveNamespace(ctx, p.namespace)
+}
+
+// release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md, section 4).
+func (r *run) release(ctx context.Context, p *pod, ifName string) error {
+	var list struct {
+		CNIVersion string            `json:"cniVersion"`
+		Name       string            `json:"name"`
+		Plugins    []json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal(p.node.Conflist, &list); err != nil {
+		return err
+	}
+	for _, raw := range list.Plugins {
+		var config map[string]any
+		if err := json.Unmarshal(raw, &config); err != nil {
+			return err
+		}
+		ipam, _ := config["ipam"].(map[string]any)
+		plugin, _ := ipam["type"].(string)
+		if plugin == "" {
+			continue
+		}
+		config["cniVersion"], config["name"] = list.CNIVersion, list.Name
+		stdin, err := json.Marshal(config)
+		if err != nil {
+			return err
+		}
+		call, err := p.node.Agent.Plugin(ctx, agent.PluginArgs{
+			Plugin: plugin, BinDirs: p.node.BinDirs, Stdin: stdin,
+			Env: []string{
+				"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + p.containerID, "CNI_NETNS=" + p.Netns, "CNI_IFNAME=" + ifName,
+				"CNI_PATH=" + strings.Join(p.node.BinDirs, ":"),
+			},
+		})
+		if err != nil {
+			return err
+		}
+		r.keep(p.node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
+		if call.ExitCode != 0 {
+			return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		p.released[ifName] = true
+		return nil
+	}
+	return errors.New("no plugin of the chain has an IPAM plugin")
+}
+
+func (r *run) gc(ctx context.Context, node *cluster.Node) error {
+	if r.lacks(cni.GC) {
+		return nil
+	}
+	req := cni.Request{Verb: cni.GC, Conflist: node.Conflist, BinDirs: node.BinDirs}
+	for _, p := range r.pods {
+		for name := range p.attached {
+			if p.node == node {
+				req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.containerID, IfName: name})
+			}
+		}
+	}
+	return r.onNode(ctx, node, req)
+}
+
+func (r *run) status(ctx context.Context, node *cluster.Node) error {
+	if r.lacks(cni.Status) {
+		return nil
+	}
+	return r.onNode(ctx, node, cni.Request{Verb: cni.Status, Conflist: node.Conflist, BinDirs: node.BinDirs})
+}
+
+func (r *run) onNode(ctx context.Context, node *cluster.Node, req cni.Request) error {
+	reply, err := node.Agent.CNI(ctx, req)
+	if err != nil {
+		return err
+	}
+	r.keep(node, reply)
+	if err := reply.Outcome.Err(); err != nil {
+		return fmt.Errorf("%s: %s: %w", node.Name, req.Verb, err)
+	}
+	return nil
+}
+
+// reboot loses the pods' namespaces with the rest of the kernel's state; what was attached still is for its runtime.
+func (r *run) reboot(ctx context.Context, node *cluster.Node) error {
+	if err := r.cluster.Reboot(ctx, node); err != nil {
+		return err
+	}
+	for i, n := range r.cluster.Nodes() {
+		if n == node {
+			if err := listen(ctx, &node.Place, r.scenario.Nodes[i].Listen); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range r.pods {
+		if p.node == node {
+			p.exists, p.Agent = false, node.Agent
+			clear(p.Interfaces)
+		}
+	}
+	return nil
+}
+
+// churn attaches and deletes a pod in a loop, each time as a new one.
+func (r *run) churn(ctx context.Context, c scenario.Churn) error {
+	template := r.podsNamed(c.Pod)[0]
+	deadline := time.Now().Add(time.Duration(c.For))
+	for round := 0; round == 0 || time.Now().Before(deadline); round++ {
+		p := r.newPod(template.spec, template.node, fmt.Sprintf("%s-%d", template.namespace, round), "")
+		if err := r.churnOnce(ctx, p); err != nil {
+			return fmt.Errorf("round %d: %w", round+1, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) churnOnce(ctx context.Context, p *pod) error {
+	err := r.add(ctx, p, scenario.DefaultInterface)
+	return errors.Join(err, r.del(ctx, p, scenario.DefaultInterface, "", ""), r.removeNamespace(ctx, p))
+}

@@ -1,0 +1,37 @@
+package netns
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+)
+
+// childConfig is what a node's process is told on its command line.
+type childConfig struct {
+	Hostname string `json:"hostname"`
+	Binds    []Bind `json:"binds,omitempty"`
+}
+
+// ChildMain is the main function of a node's process: it builds the node's root and serves as its agent on standard input and
+// output until the input ends. Its argument is what the backend put on the command line after the name of the command.
+func ChildMain(config string) error {
+	var c childConfig
+	if err := json.Unmarshal([]byte(config), &c); err != nil {
+		return fmt.Errorf("configuration %q: %w", config, err)
+	}
+	if os.Getpid() != 1 {
+		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend starts this", os.Getpid())
+	}
+	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
+		return fmt.Errorf("hostname: %w", err)
+	}
+	trees, err := enterRoot(c.Binds)
+	if err != nil {
+		return err
+	}
+	return agent.Serve(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, agent.Options{Files: trees})
+}

@@ -1,0 +1,304 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// The fabric's bridges: the underlay, the network of first interfaces where nodes have two, and the one behind the router.
+const (
+	underlay   = "underlay"
+	management = "management"
+	external   = "external"
+)
+
+// uplinkMTU is that of the underlay; the pods' follows from it.
+const uplinkMTU = 1500
+
+// socket is where a cable ends: an interface to be made in a namespace.
+type socket struct {
+	links     *netlink.Handle
+	ns        netns.NsHandle
+	agent     *agent.Client
+	netns     string
+	name      string
+	mac       net.HardwareAddr
+	addresses []netip.Prefix
+}
+
+// plug joins a new interface to a bridge of the fabric by a veth, gives it its addresses and brings it up.
+func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
+	br, err := l.fabric.links.LinkByName(bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	veth := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: port, MTU: uplinkMTU, MasterIndex: br.Attrs().Index, Flags: net.FlagUp},
+		PeerName:      s.name,
+		PeerNamespace: netlink.NsFd(s.ns),
+		// Fixed at creation: udev and the kernel may otherwise change it later.
+		PeerHardwareAddr: s.mac,
+		PeerMTU:          uplinkMTU,
+	}
+	if err := l.fabric.links.LinkAdd(veth); err != nil {
+		return fmt.Errorf("cable to %s: %w", s.name, err)
+	}
+	return s.configure(ctx, s.name)
+}
+
+// unplug takes a node's cables away at once; the kernel would do it some time after the end of its namespace.
+func (l *lab) unplug(index int) {
+	for _, port := range []string{uplinkPort(index), managementPort(index)} {
+		if link, err := l.fabric.links.LinkByName(port); err == nil {
+			_ = l.fabric.links.LinkDel(link)
+		}
+	}
+}
+
+func uplinkPort(index int) string     { return fmt.Sprintf("port-%d", index) }
+func managementPort(index int) string { return fmt.Sprintf("mgmt-%d", index) }
+
+// configure gives an interface the socket's addresses and brings it up. It takes no addresses from router advertisements, as
+// a server with fixed ones does.
+func (s socket) configure(ctx context.Context, name string) error {
+	conf := "net.ipv6.conf." + strings.ReplaceAll(name, ".", "/") + "."
+	if err := s.agent.SetSysctls(ctx, s.netns, map[string]string{
+		conf + "accept_ra": "0", conf + "autoconf": "0",
+		// Nobody else is on a fabric that was just made.
+		conf + "accept_dad": "0",
+	}); err != nil {
+		return err
+	}
+	link, err := s.links.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, prefix := range s.addresses {
+		addr := &netlink.Addr{IPNet: ipNet(prefix)}
+		if prefix.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := s.links.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("address %s on %s: %w", prefix, name, err)
+		}
+	}
+	if err := s.links.LinkSetUp(link); err != nil {
+		return err
+	}
+	return s.awaitLinkLocal(ctx, link)
+}
+
+// awaitLinkLocal waits for what the kernel does by itself some time after a link is up, so that it is no change later.
+func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, fmt.Errorf("%s: no link-local address within 5s", link.Attrs().Name))
+	defer cancel()
+	for {
+		list, err := s.links.AddrList(link, netlink.FAMILY_V6)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+		if slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.IsLinkLocalUnicast() }) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr) error {
+	route := &netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}
+	if err := links.RouteReplace(route); err != nil {
+		return fmt.Errorf("route %s via %s: %w", dst, via, err)
+	}
+	return nil
+}
+
+func defaultPrefix(like netip.Addr) netip.Prefix {
+	if like.Is4() {
+		return netip.MustParsePrefix("0.0.0.0/0")
+	}
+	return netip.MustParsePrefix("::/0")
+}
+
+// plugHosts makes the bridges and the machines outside the cluster, which share the fabric's process.
+func (l *lab) plugHosts(ctx context.Context) error {
+	if err := l.fabric.agent.SetSysctls(ctx, "", map[string]string{
+		// A bridge needs no addresses of its own, and must not answer for anybody.
+		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
+	}); err != nil {
+		return err
+	}
+	for _, name := range []string{underlay, management, external} {
+		off := false
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off}
+		if err := l.fabric.links.LinkAdd(bridge); err != nil {
+			return fmt.Errorf("bridge %s: %w", name, err)
+		}
+	}
+	var outside, leg []netip.Prefix
+	for _, e := range l.plan.External {
+		outside, leg = append(outside, e.Host), append(leg, e.Router)
+	}
+	router, err := l.addHost(ctx, "router", underlay, 1, l.plan.Router)
+	if err != nil {
+		return err
+	}
+	defer router.close()
+	router.name, router.mac, router.addresses = "eth1", hostMAC(2), leg
+	if err := l.plug(ctx, external, "host-router-ext", router); err != nil {
+		return err
+	}
+	l.hosts["router"].Interfaces["external"] = addrs(leg)
+	lan, err := l.addHost(ctx, "lan", underlay, 3, l.plan.LANHost)
+	if err != nil {
+		return err
+	}
+	defer lan.close()
+	for _, gateway := range firstOfEachFamily(l.plan.Router) {
+		if err := addRoute(lan.links, defaultPrefix(gateway), gateway); err != nil {
+			return err
+		}
+	}
+	far, err := l.addHost(ctx, "external", external, 4, outside)
+	if err != nil {
+		return err
+	}
+	defer far.close()
+	for _, e := range l.plan.External {
+		if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
+
+// addHost makes a namespace in the fabric's process and plugs it in.
+func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresses []netip.Prefix) (socket, error) {
+	path, err := l.fabric.agent.CreateNamespace(ctx, name)
+	if err != nil {
+		return socket{}, err
+	}
+	s := socket{agent: l.fabric.agent, netns: path, name: "eth0", mac: hostMAC(n), addresses: addresses}
+	forward := "0"
+	if name == "router" {
+		forward = "1"
+	}
+	if err := s.agent.SetSysctls(ctx, path, map[string]string{
+		"net.ipv4.ip_forward": forward, "net.ipv6.conf.all.forwarding": forward,
+	}); err != nil {
+		return s, err
+	}
+	if err := s.agent.SetSysctls(ctx, path, map[string]string{
+		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0",
+		"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
+	}); err != nil {
+		return s, err
+	}
+	// The namespace is mounted on the fabric's own root, which the harness sees through /proc.
+	if s.ns, err = netns.GetFromPath(fmt.Sprintf("/proc/%d/root%s", l.fabric.pid(), onRoot(path))); err != nil {
+		return s, err
+	}
+	if s.links, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE); err != nil {
+		return s, err
+	}
+	l.hosts[name] = &cluster.Place{
+		Name: "host/" + name, Agent: l.fabric.agent, Netns: path,
+		Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
+	}
+	return s, l.plug(ctx, bridge, "host-"+name, s)
+}
+
+func (s socket) close() {
+	s.links.Close()
+	_ = s.ns.Close()
+}
+
+func addrs(prefixes []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range prefixes {
+		list = append(list, p.Addr())
+	}
+	return list
+}
+
+func firstOfEachFamily(prefixes []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range prefixes {
+		if len(list) == 0 || (len(list) == 1 && list[0].Is4() != p.Addr().Is4()) {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
+}
+
+// routePods tells everybody on the underlay where the pods behind a node are, when they are not on the underlay themselves.
+func (l *lab) routePods(context.Context) error {
+	if !l.plan.Routed {
+		return nil
+	}
+	handles := map[string]*netlink.Handle{}
+	for name, m := range l.machines {
+		handles[name] = m.links
+	}
+	for _, host := range []string{"router", "lan"} {
+		ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/root/run/netns/%s", l.fabric.pid(), host))
+		if err != nil {
+			return err
+		}
+		links, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+		if err != nil {
+			return errors.Join(err, ns.Close())
+		}
+		defer links.Close()
+		defer ns.Close()
+		handles[host] = links
+	}
+	for _, node := range l.plan.Nodes {
+		for _, prefix := range node.PodPrefixes {
+			for name, links := range handles {
+				if name == node.Name {
+					continue
+				}
+				via, ok := sameFamily(node.Addresses, prefix.Addr())
+				if !ok {
+					return fmt.Errorf("node/%s: no address in the family of its pods' %s", node.Name, prefix)
+				}
+				if err := addRoute(links, prefix.Masked(), via); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func sameFamily(prefixes []netip.Prefix, like netip.Addr) (netip.Addr, bool) {
+	for _, p := range prefixes {
+		if p.Addr().Is4() == like.Is4() {
+			return p.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}

@@ -1,0 +1,127 @@
+package netns
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+)
+
+// machine is a process in namespaces of its own, the agent in it, and a handle to its links. It ends with its standard
+// input, so that nothing outlives the harness however that ends.
+type machine struct {
+	name   string
+	agent  *agent.Client
+	links  *netlink.Handle
+	ns     netns.NsHandle
+	cmd    *exec.Cmd
+	stderr *lockedBuffer
+	ended  sync.Once
+}
+
+const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+
+// startMachine starts the agent command, which ends in a call of ChildMain, and waits for its first answer.
+func startMachine(ctx context.Context, command []string, name string, binds []Bind) (_ *machine, err error) {
+	hostname := name[strings.LastIndex(name, "/")+1:]
+	config, err := json.Marshal(childConfig{Hostname: hostname, Binds: binds})
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{name: name, stderr: &lockedBuffer{}, ns: netns.None()}
+	m.cmd = exec.Command(command[0], append(append([]string{}, command[1:]...), string(config))...)
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: machineNamespaces,
+		// A terminal's interrupt is for the harness, which then ends its machines.
+		Setpgid: true,
+	}
+	m.cmd.Env = append(os.Environ(), "HOSTNAME="+hostname)
+	m.cmd.Stderr = m.stderr
+	stdin, err := m.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := m.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: start agent: %w", name, err)
+	}
+	defer func() {
+		if err != nil {
+			err = m.explain(err)
+			m.close()
+		}
+	}()
+	m.agent = agent.NewClient(name, agent.Pipe{ReadCloser: stdout, WriteCloser: stdin})
+	if m.ns, err = netns.GetFromPid(m.cmd.Process.Pid); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if m.links, err = netlink.NewHandleAt(m.ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	_, err = m.agent.Hello(ctx)
+	return m, err
+}
+
+// explain adds what the agent said before it ended.
+func (m *machine) explain(err error) error {
+	if text := strings.TrimSpace(m.stderr.String()); text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
+}
+
+// close ends the process and everything in its namespaces. It may be called again.
+func (m *machine) close() {
+	m.ended.Do(func() {
+		if m.agent != nil {
+			_ = m.agent.Close()
+		}
+		// The agent ends at the end of its input; one that hangs does not get to decide.
+		_ = m.cmd.Process.Kill()
+		_ = m.cmd.Wait()
+		if m.links != nil {
+			m.links.Close()
+		}
+		if m.ns.IsOpen() {
+			_ = m.ns.Close()
+		}
+	})
+}
+
+// pid is the machine's first process as the caller sees it.
+func (m *machine) pid() int { return m.cmd.Process.Pid }
+
+// lockedBuffer keeps what a process writes while others may read it.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,216 @@
+// Package netns is the backend that needs nothing but one machine: nodes are processes in namespaces of their own, joined by a
+// bridge in a namespace of its own, never in the machine's.
+//
+//	          fabric (a bridge in its own namespace)
+//	  ┌──────────┬──────────┬──────────┐
+//	node/a     node/b    host/lan   host/router ── host/external
+//	  │ uplink   │ uplink
+//	 pods       pods
+//
+// A node has its own network, mount, PID, UTS and IPC namespace; its root is an overlay of the machine's, so that a plugin
+// sees the machine's files and the machine's disk never changes. The backend changes nothing outside of the namespaces it
+// made, and these end with the processes in them, which end with the harness.
+//
+// Run its tests: sudo go test ./e2e/backend/netns
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Backend makes clusters from namespaces. The zero value is not usable: Command must be set.
+type Backend struct {
+	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call ChildMain with it.
+	Command []string
+}
+
+// BinDir is CNI_PATH on the nodes: where runtimes look by default.
+const BinDir = "/opt/cni/bin"
+
+// ConflistDir is where a node has the configuration, as runtimes look for it.
+const ConflistDir = "/etc/cni/net.d"
+
+// Name is "netns".
+func (b *Backend) Name() string { return "netns" }
+
+// Missing says why the backend cannot offer something. What depends on the kernel is found when a cluster is made.
+func (b *Backend) Missing(context.Context, scenario.Needs) error { return nil }
+
+// Start makes a cluster. It takes some tens of milliseconds.
+func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
+	if err := b.usable(); err != nil {
+		return nil, err
+	}
+	plan, err := makePlan(req)
+	if err != nil {
+		return nil, err
+	}
+	lab := &lab{backend: b, req: req, plan: plan, hosts: map[string]*cluster.Place{}, machines: map[string]*machine{}}
+	defer func() {
+		if err != nil {
+			_ = lab.Close()
+		}
+	}()
+	if err := lab.startMachines(ctx); err != nil {
+		return nil, err
+	}
+	if err := lab.plugHosts(ctx); err != nil {
+		return nil, err
+	}
+	for i := range plan.Nodes {
+		node, err := lab.plugNode(ctx, i, nil)
+		if err != nil {
+			return nil, err
+		}
+		lab.nodes = append(lab.nodes, node)
+	}
+	return lab, lab.routePods(ctx)
+}
+
+func (b *Backend) usable() error {
+	if len(b.Command) == 0 {
+		return errors.New("netns backend: no command that starts an agent; set Backend.Command")
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("netns backend: want root or a user namespace in which this process is root")
+	}
+	return nil
+}
+
+// managementNetworks are where a node's first interface lives when it has two.
+func managementNetworks() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd6d:676d:74::/64")}
+}
+
+func makePlan(req cluster.Request) (*conflist.Plan, error) {
+	opts := conflist.PlanOptions{
+		Uplink: req.Uplink,
+		Chain:  conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
+	}
+	for _, n := range req.Nodes {
+		opts.Nodes = append(opts.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses})
+		if n.NICs > 1 {
+			opts.Avoid = managementNetworks()
+		}
+	}
+	return req.Conflist.Plan(opts)
+}
+
+// lab is a running cluster.
+type lab struct {
+	backend  *Backend
+	req      cluster.Request
+	plan     *conflist.Plan
+	fabric   *machine
+	machines map[string]*machine // by node
+	nodes    []*cluster.Node
+	hosts    map[string]*cluster.Place
+}
+
+// Nodes are in the order of the request.
+func (l *lab) Nodes() []*cluster.Node { return l.nodes }
+
+// Hosts are the router, the LAN host and the external host.
+func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
+
+// Fabric is the namespace of the bridge.
+func (l *lab) Fabric() *cluster.Place {
+	return &cluster.Place{Name: "fabric", Agent: l.fabric.agent}
+}
+
+// Notes are those of the plan.
+func (l *lab) Notes() []string { return l.plan.Notes }
+
+// Close ends every process of the cluster; the kernel frees their namespaces.
+func (l *lab) Close() error {
+	var all sync.WaitGroup
+	for _, m := range l.machines {
+		all.Go(m.close)
+	}
+	if l.fabric != nil {
+		all.Go(l.fabric.close)
+	}
+	all.Wait()
+	return nil
+}
+
+func (l *lab) startMachines(ctx context.Context) error {
+	var (
+		all  sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	start := func(name string, keep func(*machine)) {
+		all.Go(func() {
+			m, err := l.startMachine(ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+				return
+			}
+			keep(m)
+		})
+	}
+	start("fabric", func(m *machine) { l.fabric = m })
+	for _, n := range l.plan.Nodes {
+		start("node/"+n.Name, func(m *machine) { l.machines[n.Name] = m })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
+	dir, err := filepath.Abs(l.req.BinDir)
+	if err != nil {
+		return nil, err
+	}
+	return startMachine(ctx, l.backend.Command, name, []Bind{{From: dir, To: BinDir}})
+}
+
+// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk.
+func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
+	index := 0
+	for l.plan.Nodes[index].Name != nodeName(node) {
+		index++
+	}
+	disk, err := node.Agent.Disk(ctx)
+	if err != nil {
+		return err
+	}
+	name := nodeName(node)
+	l.machines[name].close()
+	l.unplug(index)
+	if l.machines[name], err = l.startMachine(ctx, node.Name); err != nil {
+		return err
+	}
+	fresh, err := l.plugNode(ctx, index, disk)
+	if err != nil {
+		return err
+	}
+	*node = *fresh
+	return l.routePods(ctx)
+}
+
+func nodeName(n *cluster.Node) string { return n.Name[len("node/"):] }
+
+// restore puts the disk's files back.
+func restore(ctx context.Context, a *agent.Client, disk []agent.File) error {
+	for _, file := range disk {
+		if err := a.WriteFile(ctx, file); err != nil {
+			return fmt.Errorf("restore %s: %w", file.Path, err)
+		}
+	}
+	return nil
+}

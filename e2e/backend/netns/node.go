@@ -1,0 +1,164 @@
+package netns
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+)
+
+// defaultRPFilter is loose, what systemd sets on current distributions.
+const defaultRPFilter = 2
+
+// plugNode gives a fresh machine its settings, its interfaces and its files: those of a disk, or at the first start the conflist.
+func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*cluster.Node, error) {
+	want, plan := l.req.Nodes[index], l.plan.Nodes[index]
+	m := l.machines[plan.Name]
+	node := &cluster.Node{
+		Place: cluster.Place{
+			Name: "node/" + plan.Name, Agent: m.agent,
+			Interfaces: map[string][]netip.Addr{"uplink": addrs(plan.Addresses)},
+		},
+		Uplink: plan.Uplink, Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
+	}
+	if err := l.setNodeSysctls(ctx, index, node); err != nil {
+		return nil, err
+	}
+	if disk == nil {
+		disk = []agent.File{{Path: ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: plan.Conflist}}
+	}
+	if err := restore(ctx, m.agent, disk); err != nil {
+		return nil, err
+	}
+	lo, err := m.links.LinkByName("lo")
+	if err != nil {
+		return nil, err
+	}
+	if err := m.links.LinkSetUp(lo); err != nil {
+		return nil, err
+	}
+	if want.NICs > 1 {
+		if err := l.plugManagement(ctx, index, node); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.plugUplink(ctx, index); err != nil {
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
+	}
+	for _, gateway := range firstOfEachFamily(l.plan.Router) {
+		if err := addRoute(m.links, defaultPrefix(gateway), gateway); err != nil {
+			return nil, fmt.Errorf("%s: %w", node.Name, err)
+		}
+	}
+	return node, nil
+}
+
+// setNodeSysctls starts a node from a stated table instead of the machine's values: forwarding on, as every Kubernetes node has
+// it, and reverse-path filtering as the scenario says.
+func (l *lab) setNodeSysctls(ctx context.Context, index int, node *cluster.Node) error {
+	rpFilter := defaultRPFilter
+	if p := l.req.Nodes[index].RPFilter; p != nil {
+		rpFilter = *p
+	}
+	if err := node.Agent.SetSysctls(ctx, "", map[string]string{"net.ipv4.ip_forward": "1"}); err != nil {
+		return err
+	}
+	values := ipv4Defaults()
+	for _, scope := range []string{"all", "default"} {
+		values["net.ipv4.conf."+scope+".rp_filter"] = strconv.Itoa(rpFilter)
+	}
+	for _, a := range node.Interfaces["uplink"] {
+		if a.Is6() {
+			values["net.ipv6.conf.all.forwarding"] = "1"
+		}
+	}
+	maps.Copy(values, l.req.Nodes[index].Sysctl)
+	return node.Agent.SetSysctls(ctx, "", values)
+}
+
+// ipv4Defaults are the kernel's own defaults (ip-sysctl.rst) of what a machine may have changed in its first namespace, from
+// which a new one would inherit.
+func ipv4Defaults() map[string]string {
+	values := map[string]string{}
+	for _, scope := range []string{"all", "default"} {
+		for name, value := range map[string]string{
+			"accept_local": "0", "arp_announce": "0", "arp_filter": "0", "arp_ignore": "0", "arp_notify": "0",
+			"proxy_arp": "0", "route_localnet": "0", "send_redirects": "1", "src_valid_mark": "0", "log_martians": "0",
+		} {
+			values["net.ipv4.conf."+scope+"."+name] = value
+		}
+	}
+	return values
+}
+
+func nodeMAC(index int, nic byte) net.HardwareAddr {
+	return net.HardwareAddr{0x02, 0, 0, byte(index >> 8), byte(index), nic}
+}
+
+func (l *lab) socket(index int) (socket, conflist.NodePlan) {
+	plan := l.plan.Nodes[index]
+	m := l.machines[plan.Name]
+	return socket{links: m.links, ns: m.ns, agent: m.agent, mac: nodeMAC(index, 1), addresses: plan.Addresses, name: plan.Uplink}, plan
+}
+
+// plugManagement makes the first of two interfaces.
+func (l *lab) plugManagement(ctx context.Context, index int, node *cluster.Node) error {
+	s, _ := l.socket(index)
+	s.name, s.mac, s.addresses = "mgmt0", nodeMAC(index, 0), nil
+	for _, network := range managementNetworks() {
+		if _, ok := sameFamily(l.plan.LAN, network.Addr()); ok {
+			s.addresses = append(s.addresses, netip.PrefixFrom(nth(network.Addr(), 10+index), network.Bits()))
+		}
+	}
+	node.Interfaces["management"] = addrs(s.addresses)
+	return l.plug(ctx, management, managementPort(index), s)
+}
+
+func nth(addr netip.Addr, n int) netip.Addr {
+	for range n {
+		addr = addr.Next()
+	}
+	return addr
+}
+
+// plugUplink makes the interface on the underlay, which plugins know as their master.
+func (l *lab) plugUplink(ctx context.Context, index int) error {
+	s, plan := l.socket(index)
+	switch l.req.UplinkKind {
+	case "", "veth":
+		return l.plug(ctx, underlay, uplinkPort(index), s)
+	case "bridge":
+		// The node's own bridge, with a port on the underlay, as hosts of virtual machines have it.
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp}}
+		if err := s.links.LinkAdd(bridge); err != nil {
+			return err
+		}
+		inner := s
+		inner.name, inner.addresses, inner.mac = "uplink-port", nil, nodeMAC(index, 2)
+		if err := l.plug(ctx, underlay, uplinkPort(index), inner); err != nil {
+			return err
+		}
+		member, err := s.links.LinkByName(inner.name)
+		if err != nil {
+			return err
+		}
+		if err := s.links.LinkSetMaster(member, bridge); err != nil {
+			return err
+		}
+		return s.configure(ctx, plan.Uplink)
+	case "dummy":
+		if err := s.links.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU}}); err != nil {
+			return fmt.Errorf("dummy link: %w", err)
+		}
+		return s.configure(ctx, plan.Uplink)
+	}
+	return fmt.Errorf("uplink kind %q: want veth, bridge or dummy", l.req.UplinkKind)
+}

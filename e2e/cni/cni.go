@@ -1,0 +1,137 @@
+// Package cni runs CNI plugins on a node as a runtime does, and keeps what each of them was given and answered.
+//
+// Two drivers stand side by side. Run goes through libcni, with its cache and its rules for chains, as cnitool, CRI-O and
+// containerd do. Exec runs one binary with exactly the environment and the input that the caller names, since libcni hides
+// what a contract test must see: two documents on stdout, text beside the result, exit statuses.
+//
+// The package runs in the agent, in the namespaces of the node; it knows nothing of scenarios or backends.
+//
+// Run its tests: go test ./e2e/cni
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Verb is CNI_COMMAND.
+type Verb string
+
+// The verbs of the CNI specification 1.1.0, section 2.
+const (
+	Add     Verb = "ADD"
+	Del     Verb = "DEL"
+	Check   Verb = "CHECK"
+	GC      Verb = "GC"
+	Status  Verb = "STATUS"
+	Version Verb = "VERSION"
+)
+
+// DefaultTimeout is how long one verb of one chain may take before its plugins are killed.
+// containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that needs half a minute is broken.
+const DefaultTimeout = 30 * time.Second
+
+// Request is one verb for one network.
+type Request struct {
+	Verb Verb `json:"verb"`
+	// Conflist is the network configuration list.
+	Conflist []byte `json:"conflist"`
+	// BinDirs are CNI_PATH, in order.
+	BinDirs []string `json:"binDirs"`
+
+	ContainerID string `json:"containerID,omitempty"`
+	Netns       string `json:"netns,omitempty"`
+	IfName      string `json:"ifName,omitempty"`
+	// Args are CNI_ARGS as key and value.
+	Args [][2]string `json:"args,omitempty"`
+	// CapabilityArgs are what a runtime offers for capabilities; libcni passes a plugin those that it declares.
+	CapabilityArgs map[string]any `json:"capabilityArgs,omitempty"`
+	// ValidAttachments are what GC keeps.
+	ValidAttachments []Attachment `json:"validAttachments,omitempty"`
+
+	// Timeout bounds the whole verb; 0 means DefaultTimeout.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// Trace takes the state of the node after each plugin, so that what stays behind can be laid at its door.
+	Trace bool `json:"trace,omitempty"`
+}
+
+// Attachment names one attachment of a container to a network.
+type Attachment struct {
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+}
+
+// Call is one execution of a plugin: what it was given and what it answered.
+type Call struct {
+	// Plugin is the plugin's type, the name of its binary.
+	Plugin string `json:"plugin"`
+	Verb   Verb   `json:"verb"`
+	Path   string `json:"path"`
+	// Env is the whole environment.
+	Env    []string `json:"env"`
+	Stdin  string   `json:"stdin"`
+	Stdout string   `json:"stdout"`
+	Stderr string   `json:"stderr"`
+	// ExitCode is the exit status, -1 when the plugin was killed or could not be started.
+	ExitCode int           `json:"exitCode"`
+	Duration time.Duration `json:"duration"`
+	// Failure says why the plugin did not run to its end: a time-out, a signal, a missing binary. Empty otherwise.
+	Failure string `json:"failure,omitempty"`
+}
+
+// String is the call as a shell would show it, on one line, without input and output.
+func (c Call) String() string {
+	var env []string
+	for _, e := range c.Env {
+		if strings.HasPrefix(e, "CNI_") && !strings.HasPrefix(e, "CNI_PATH=") {
+			env = append(env, e)
+		}
+	}
+	return fmt.Sprintf("%s %s (exit %d, %s)", strings.Join(env, " "), c.Path, c.ExitCode, c.Duration.Round(time.Millisecond))
+}
+
+// Error is a CNI error object (spec section 5) and the plugin that returned it.
+type Error struct {
+	// Plugin is the type of the plugin; empty when libcni itself refused.
+	Plugin  string `json:"plugin,omitempty"`
+	Code    uint   `json:"code"`
+	Msg     string `json:"msg"`
+	Details string `json:"details,omitempty"`
+}
+
+// Error makes an error of it.
+func (e *Error) Error() string {
+	who := e.Plugin
+	if who == "" {
+		who = "libcni"
+	}
+	text := fmt.Sprintf("%s: %s", who, e.Msg)
+	if e.Details != "" {
+		text += "; " + e.Details
+	}
+	if e.Code != 0 {
+		text += fmt.Sprintf(" (code %d)", e.Code)
+	}
+	return text
+}
+
+// Outcome is what a verb came to.
+type Outcome struct {
+	// Result is the final result of ADD in the version of the conflist; empty for other verbs and on errors.
+	Result json.RawMessage `json:"result,omitempty"`
+	// Failure is nil on success.
+	Failure *Error `json:"failure,omitempty"`
+	// Calls are the plugins that ran, in order. Plugins that a plugin delegates to are not among them.
+	Calls    []Call        `json:"calls"`
+	Duration time.Duration `json:"duration"`
+}
+
+// Err is the failure as an error, nil on success.
+func (o *Outcome) Err() error {
+	if o.Failure == nil {
+		return nil
+	}
+	return o.Failure
+}

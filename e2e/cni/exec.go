@@ -1,0 +1,77 @@
+package cni
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exec runs one plugin binary with the given environment and input and waits for it. It never returns an error: what
+// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed.
+// Calls may be made concurrently.
+func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
+	call := Call{Plugin: filepath.Base(path), Path: path, Env: env, Stdin: string(stdin), ExitCode: -1}
+	for _, e := range env {
+		if verb, ok := strings.CutPrefix(e, "CNI_COMMAND="); ok {
+			call.Verb = Verb(verb)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env = env
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	// A daemon that a plugin leaves behind may hold the pipes open: the plugin's own end is what counts.
+	cmd.WaitDelay = time.Second
+
+	start := time.Now()
+	err := cmd.Run()
+	call.Duration = time.Since(start)
+	call.Stdout, call.Stderr = stdout.String(), stderr.String()
+	if cmd.ProcessState != nil {
+		call.ExitCode = cmd.ProcessState.ExitCode()
+	}
+	call.Failure = failure(ctx, err, call)
+	return call
+}
+
+func failure(ctx context.Context, err error, call Call) string {
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
+	case ctx.Err() != nil:
+		return "killed: the run was stopped"
+	case errors.Is(err, exec.ErrWaitDelay):
+		return "left a process behind that holds its stdout or stderr open"
+	case errors.As(err, &exit):
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			return fmt.Sprintf("ended by signal %s", status.Signal())
+		}
+		return ""
+	case err != nil:
+		return err.Error()
+	}
+	return ""
+}
+
+// Environ is the environment of a plugin: of the given variables those of the protocol, and the PATH of this process.
+// libcni would hand a plugin everything that its own process has.
+func Environ(vars []string) []string {
+	var env []string
+	for _, v := range vars {
+		if strings.HasPrefix(v, "CNI_") {
+			env = append(env, v)
+		}
+	}
+	return append(env, "PATH="+os.Getenv("PATH"))
+}

@@ -1,0 +1,187 @@
+// Package e2e runs scenarios on a CNI plugin and says whether it does what users of underlay networks rely on.
+//
+// A conflist and a directory of plugin binaries go in, a report with a verdict comes out. Run does all of it within one test
+// function; Describe makes the specs part of a Ginkgo suite of one's own; New gives the suite itself.
+//
+// It is not a test of Kubernetes or of a container runtime: it takes the runtime's part, through libcni. It knows a plugin
+// only by its conflist and its binary, and a cluster only by the backend that the caller passes in.
+//
+// Run its tests: make test-netns
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/scenarios"
+)
+
+// Options say what is tested and how.
+type Options struct {
+	// Conflist is the path of the network configuration list, as a runtime would read it. Required.
+	Conflist string
+	// BinDir is the directory of the plugins' binaries, those that they delegate to included. Required.
+	BinDir string
+	// Backend makes the clusters. Required.
+	Backend cluster.Backend
+
+	// Profile is the set of features that the plugin must have; empty means scenario.ProfileUnderlay.
+	Profile scenario.Profile
+	// Claims are features beyond the profile; what is neither in the profile nor claimed is not run.
+	Claims []scenario.Feature
+	// Plugins are the types under test. Empty means those of the chain that upstream does not ship, or the first one where
+	// upstream ships all.
+	Plugins []string
+	// Scenarios are the scenario files; nil means those that come with the package.
+	Scenarios fs.FS
+	// Names is a path.Match pattern of scenario names to run; empty means all.
+	Names string
+	// ReportDir receives report.json, junit.xml and the evidence of failures; empty means that nothing is written.
+	ReportDir string
+	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
+	Uplink string
+	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
+	UplinkKind string
+	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means twice the number of processors,
+	// since scenarios wait more than they compute.
+	Workers int
+	// Version is the version of the suite that stands in the report.
+	Version string
+
+	// Started and Done, when not nil, are told of each scenario, one call at a time.
+	Started func(s *scenario.Scenario)
+	Done    func(r report.Result)
+	// Failed, when not nil, is called with a cluster in which a scenario failed, before anything is cleaned up.
+	Failed func(r report.Result, c cluster.Cluster)
+}
+
+// UnfitError says that this machine or backend cannot run what was asked for, whatever the plugin does.
+type UnfitError struct{ Reason string }
+
+// Error is the reason.
+func (e *UnfitError) Error() string { return e.Reason }
+
+// load checks the options and reads the files.
+func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
+	if o.Backend == nil {
+		return nil, nil, errors.New("options: no backend; pass one, e.g. &netns.Backend{…}")
+	}
+	if o.Profile == "" {
+		o.Profile = scenario.ProfileUnderlay
+	}
+	if !slices.Contains(scenario.Profiles(), o.Profile) {
+		return nil, nil, fmt.Errorf("profile %q: want one of %v", o.Profile, scenario.Profiles())
+	}
+	for _, f := range o.Claims {
+		if f.Meaning() == "" {
+			return nil, nil, fmt.Errorf("feature %q: want one of %v", f, scenario.Features())
+		}
+	}
+	if o.Workers == 0 {
+		o.Workers = 2 * runtime.NumCPU()
+	}
+	file, err := conflist.Load(o.Conflist)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := o.checkBinaries(file); err != nil {
+		return nil, nil, err
+	}
+	if err := o.choosePlugins(file); err != nil {
+		return nil, nil, err
+	}
+	all, err := o.loadScenarios()
+	return file, all, err
+}
+
+func (o *Options) checkBinaries(file *conflist.File) error {
+	info, err := os.Stat(o.BinDir)
+	if err != nil {
+		return fmt.Errorf("plugin binaries: %w; name their directory with --bin-dir", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("plugin binaries: %s is not a directory", o.BinDir)
+	}
+	var errs []error
+	for _, plugin := range file.Plugins {
+		for _, name := range []string{plugin.Type, plugin.IPAM} {
+			if name == "" {
+				continue
+			}
+			info, err := os.Stat(filepath.Join(o.BinDir, name))
+			if err == nil && (info.IsDir() || info.Mode().Perm()&0o111 == 0) {
+				err = errors.New("not an executable file")
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: plugin %q: %w", o.Conflist, name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// upstream are the plugins that github.com/containernetworking/plugins ships.
+func upstream() []string {
+	return []string{
+		"bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan",
+		"bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf", "dhcp", "host-local", "static",
+	}
+}
+
+func (o *Options) choosePlugins(file *conflist.File) error {
+	if len(o.Plugins) > 0 {
+		for _, name := range o.Plugins {
+			if !slices.Contains(file.Types(), name) {
+				return fmt.Errorf("plugin under test %q: want one of the chain %v", name, file.Types())
+			}
+		}
+		return nil
+	}
+	for _, name := range file.Types() {
+		if !slices.Contains(upstream(), name) {
+			o.Plugins = append(o.Plugins, name)
+		}
+	}
+	if len(o.Plugins) == 0 {
+		o.Plugins = file.Types()[:1]
+	}
+	return nil
+}
+
+func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
+	files := o.Scenarios
+	if files == nil {
+		files = scenarios.Files
+	}
+	all, err := scenario.Load(files)
+	if err != nil {
+		return nil, err
+	}
+	if o.Names == "" {
+		return all, nil
+	}
+	var chosen []*scenario.Scenario
+	for _, s := range all {
+		match, err := path.Match(o.Names, s.Name)
+		if err != nil {
+			return nil, fmt.Errorf("scenario pattern %q: %w", o.Names, err)
+		}
+		if match {
+			chosen = append(chosen, s)
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios; see `cnitest list scenarios`", o.Names, len(all))
+	}
+	return chosen, nil
+}

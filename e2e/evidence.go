@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// callsShown bounds the calls that are shown of a failed step: one with many pods has hundreds.
+const callsShown = 6
+
+// callEvidence shows the calls since the given one, failed ones first where there are many; without any, the last of before.
+func (r *run) callEvidence(since int) []report.Evidence {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	calls := r.calls[min(since, len(r.calls)):]
+	if len(calls) == 0 {
+		calls = r.calls[max(0, len(r.calls)-2):]
+	}
+	shown := calls
+	if len(calls) > callsShown {
+		shown = nil
+		for _, c := range calls {
+			if c.ExitCode != 0 && len(shown) < callsShown {
+				shown = append(shown, c)
+			}
+		}
+	}
+	var evidence []report.Evidence
+	for _, c := range shown {
+		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: callText(c)})
+	}
+	return evidence
+}
+
+// callText is a call so that it can be made again by hand.
+func callText(c cni.Call) string {
+	var b strings.Builder
+	for _, e := range c.Env {
+		fmt.Fprintf(&b, "%s\n", e)
+	}
+	fmt.Fprintf(&b, "$ %s\nstdin:  %s\n", c.Path, strings.TrimSpace(c.Stdin))
+	fmt.Fprintf(&b, "stdout: %s\nstderr: %s\n", strings.TrimSpace(c.Stdout), strings.TrimSpace(c.Stderr))
+	fmt.Fprintf(&b, "exit status %d after %s", c.ExitCode, c.Duration.Round(100*time.Microsecond))
+	if c.Failure != "" {
+		fmt.Fprintf(&b, ": %s", c.Failure)
+	}
+	return b.String()
+}
+
+// stateEvidence is how the nodes differ from how they were before the first step.
+func (r *run) stateEvidence(ctx context.Context) []report.Evidence {
+	var evidence []report.Evidence
+	for _, node := range r.cluster.Nodes() {
+		state, ok := r.nodes[node.Name]
+		if !ok {
+			continue
+		}
+		now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Namespaces: r.namespaces(node.Name)})
+		if err != nil {
+			continue
+		}
+		var lines []string
+		for _, c := range snapshot.Diff(state.before, now) {
+			lines = append(lines, c.String())
+		}
+		if len(lines) > 0 {
+			evidence = append(evidence, report.Evidence{Title: "state of " + node.Name + " against the start", Text: strings.Join(lines, "\n")})
+		}
+	}
+	return evidence
+}
+
+// namespacesShown bounds the pods whose state is shown.
+const namespacesShown = 4
+
+func (r *run) namespaces(node string) map[string]string {
+	scopes := map[string]string{}
+	for _, p := range r.pods {
+		if p.exists && p.node.Name == node && len(scopes) < namespacesShown {
+			scopes[p.Name] = p.Netns
+		}
+	}
+	return scopes
+}
+
+// writeEvidence writes a text file for each result that has evidence.
+func writeEvidence(dir string, r *report.Report) error {
+	evidence := filepath.Join(dir, "evidence")
+	// What a former run left there belongs to another report.
+	if err := os.RemoveAll(evidence); err != nil {
+		return err
+	}
+	for _, result := range r.Results {
+		if len(result.Evidence) == 0 {
+			continue
+		}
+		if err := os.MkdirAll(evidence, 0o755); err != nil {
+			return err
+		}
+		var b strings.Builder
+		fmt.Fprintf(&b, "%s (%s): %s\n%s\n", result.ID, result.Plugin, result.Result, result.Reason)
+		for _, e := range result.Evidence {
+			fmt.Fprintf(&b, "\n== %s\n%s\n", e.Title, e.Text)
+		}
+		file := filepath.Join(evidence, EvidenceName(result))
+		if err := renameio.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EvidenceName is the name of a result's file in the directory evidence of the report.
+func EvidenceName(result report.Result) string {
+	if result.Plugin == report.Chain || result.Kind == "scenario" {
+		return result.ID + ".txt"
+	}
+	return result.ID + "-" + result.Plugin + ".txt"
+}
+
+func compareResults(a, b report.Result) int {
+	return cmp.Or(cmp.Compare(b.Kind, a.Kind), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Plugin, b.Plugin))
+}

@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// state asserts what stands on the disk for a pod, or what is unchanged on a node.
+func (r *run) state(ctx context.Context, s scenario.State) error {
+	if node := r.node(s.Of); node != nil {
+		return r.unchanged(ctx, node, s.Unchanged)
+	}
+	return r.eachPod(ctx, s.Of, func(ctx context.Context, p *pod) error {
+		if s.Cache != "" {
+			if err := r.cacheIs(ctx, p, ifName(s.As), s.Cache); err != nil {
+				return err
+			}
+		}
+		if s.Address != "" {
+			return r.addressIs(ctx, p, ifName(s.As), s.Address)
+		}
+		return nil
+	})
+}
+
+// cacheEntry is what libcni writes for each attachment since 0.7.0.
+type cacheEntry struct {
+	Kind        string          `json:"kind"`
+	ContainerID string          `json:"containerId"`
+	Config      []byte          `json:"config"`
+	IfName      string          `json:"ifName"`
+	NetworkName string          `json:"networkName"`
+	Result      json.RawMessage `json:"result"`
+}
+
+func (r *run) cacheIs(ctx context.Context, p *pod, ifName, want string) error {
+	file := cni.CachePath(r.suite.file.Network, p.containerID, ifName)
+	found, err := p.node.Agent.ReadFile(ctx, file)
+	if err != nil {
+		return err
+	}
+	if want == "absent" {
+		if found.Found {
+			return fmt.Errorf("%s: the cached result %s is still there", p.Name, file)
+		}
+		return nil
+	}
+	if !found.Found {
+		return fmt.Errorf("%s: no cached result %s", p.Name, file)
+	}
+	var entry cacheEntry
+	if err := json.Unmarshal(found.File.Data, &entry); err != nil {
+		return fmt.Errorf("%s: cached result %s: %w", p.Name, file, err)
+	}
+	for _, field := range []struct{ name, got, want string }{
+		{"kind", entry.Kind, "cniCacheV1"},
+		{"containerId", entry.ContainerID, p.containerID},
+		{"ifName", entry.IfName, ifName},
+		{"networkName", entry.NetworkName, r.suite.file.Network},
+	} {
+		if field.got != field.want {
+			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got, field.want)
+		}
+	}
+	if !bytes.Equal(entry.Config, p.node.Conflist) {
+		return fmt.Errorf("%s: cached result %s: its config is not the conflist that was used", p.Name, file)
+	}
+	addrs, err := parseAddresses(entry.Result, ifName)
+	if err != nil {
+		return fmt.Errorf("%s: cached result %s: %w", p.Name, file, err)
+	}
+	if !slices.Equal(addrs, p.given[ifName]) {
+		return fmt.Errorf("%s: cached result %s has the addresses %v, want %v", p.Name, file, addrs, p.given[ifName])
+	}
+	return nil
+}
+
+// store is where host-local keeps its reservations: a file per address with the container and the interface in it.
+func (r *run) store(p *pod) (string, bool) {
+	var list struct {
+		Plugins []struct {
+			IPAM struct {
+				Type    string `json:"type"`
+				DataDir string `json:"dataDir"`
+			} `json:"ipam"`
+		} `json:"plugins"`
+	}
+	if err := json.Unmarshal(p.node.Conflist, &list); err != nil {
+		return "", false
+	}
+	for _, plugin := range list.Plugins {
+		if plugin.IPAM.Type != "host-local" {
+			continue
+		}
+		dir := plugin.IPAM.DataDir
+		if dir == "" {
+			dir = "/var/lib/cni/networks"
+		}
+		return path.Join(dir, r.suite.file.Network), true
+	}
+	return "", false
+}
+
+// addressIs looks into the store of host-local, which is the only one whose files are known.
+func (r *run) addressIs(ctx context.Context, p *pod, ifName, want string) error {
+	dir, ok := r.store(p)
+	if !ok {
+		r.note("reservations are not looked at: the IPAM plugin is not host-local")
+		return nil
+	}
+	held, err := reservations(ctx, p.node.Agent, dir, p.containerID, ifName)
+	if err != nil {
+		return err
+	}
+	if want == "released" {
+		if len(held) > 0 {
+			return fmt.Errorf("%s: %v still reserved for it in %s", p.Name, held, dir)
+		}
+		return nil
+	}
+	for _, addr := range p.given[ifName] {
+		if !slices.Contains(held, addr) {
+			return fmt.Errorf("%s: %s is not reserved for it in %s, only %v", p.Name, addr, dir, held)
+		}
+	}
+	for _, name := range []string{"lock", "last_reserved_ip.0"} {
+		if file, err := p.node.Agent.ReadFile(ctx, path.Join(dir, name)); err != nil || !file.Found {
+			return fmt.Errorf("%s: want %s in %s: %w", p.Name, name, dir, err)
+		}
+	}
+	return nil
+}
+
+func reservations(ctx context.Context, a *agent.Client, dir, containerID, ifName string) ([]netip.Addr, error) {
+	names, err := a.ListDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var held []netip.Addr
+	for _, name := range names {
+		addr, err := netip.ParseAddr(name)
+		if err != nil {
+			continue // lock, last_reserved_ip.N
+		}
+		file, err := a.ReadFile(ctx, path.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Equal(strings.Fields(string(file.File.Data)), []string{containerID, ifName}) {
+			held = append(held, addr)
+		}
+	}
+	return held, nil
+}
+
+// unchanged wants that a kind of a node's state is what it was before the first step.
+func (r *run) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
+	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Link, snapshot.Address, snapshot.Route}})
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, change := range snapshot.Diff(r.nodes[node.Name].before, now) {
+		item := change.Item
+		matches := func(kind string) bool {
+			switch kind {
+			case "addresses":
+				// A link has a link-local address by itself.
+				return item.Kind == snapshot.Address && !strings.Contains(item.Text, "scope link")
+			case "default-routes":
+				return item.Kind == snapshot.Route && (strings.HasPrefix(item.Name, "default ") || strings.HasPrefix(item.Name, "::/0 "))
+			}
+			return false
+		}
+		if slices.ContainsFunc(kinds, matches) {
+			found = append(found, change.String())
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%s: %s changed: %s", node.Name, strings.Join(kinds, " and "), strings.Join(found, "; "))
+	}
+	return nil
+}

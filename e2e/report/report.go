@@ -1,0 +1,203 @@
+// Package report is the document of a run: what was tested, every result, the verdict, and the evidence of what failed.
+//
+// It knows nothing of scenarios or clusters; package e2e fills it, the command prints it.
+//
+// Run its tests: go test ./e2e/report
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// APIVersion and Kind are what the document starts with.
+const (
+	APIVersion = "cnitest/v1alpha1"
+	Kind       = "ConformanceReport"
+)
+
+// Verdict is what a run says of the plugins under test.
+type Verdict string
+
+// The verdicts.
+const (
+	// Conformant: everything that counts passed.
+	Conformant Verdict = "conformant"
+	// Partial: nothing failed, and something that counts could not be run here.
+	Partial Verdict = "partial"
+	// NotConformant: something that counts failed.
+	NotConformant Verdict = "not-conformant"
+	// EnvUnfit: the network between the nodes cannot carry what the plugin is for, whatever the plugin does.
+	EnvUnfit Verdict = "env-unfit"
+)
+
+// Outcome is the result of one scenario or requirement.
+type Outcome string
+
+// The outcomes.
+const (
+	Pass Outcome = "pass"
+	Fail Outcome = "fail"
+	// Vacuous: the verb answers success and never notices anything.
+	Vacuous Outcome = "vacuous"
+	// NotApplicable: cannot exist here by nature, e.g. GC before CNI 1.1.0.
+	NotApplicable Outcome = "not-applicable"
+	// NotClaimed: an extended feature that nobody claims.
+	NotClaimed Outcome = "not-claimed"
+	// Skipped: this machine or backend lacks a capability.
+	Skipped Outcome = "skipped"
+	// KnownUpstream: skel, libcni or an upstream plugin in the chain forces it.
+	KnownUpstream Outcome = "known-upstream"
+)
+
+// The levels of a result.
+const (
+	Core     = "core"
+	Extended = "extended"
+	Must     = "MUST"
+	Should   = "SHOULD"
+)
+
+// Chain is the plugin of a result that no single plugin answers for, such as reachability.
+const Chain = "chain"
+
+// Report is the document.
+type Report struct {
+	APIVersion string  `json:"apiVersion"`
+	Kind       string  `json:"kind"`
+	Verdict    Verdict `json:"verdict"`
+	Suite      Suite   `json:"suite"`
+	// Implementation is what was tested.
+	Implementation Implementation `json:"implementation"`
+	Profile        string         `json:"profile"`
+	Backend        string         `json:"backend"`
+	Kernel         string         `json:"kernel"`
+	Started        time.Time      `json:"started"`
+	// DurationSeconds is the time from the start of the first cluster to the end of the last.
+	DurationSeconds float64  `json:"durationSeconds"`
+	Results         []Result `json:"results"`
+	// Residue is what the first attachment leaves on a node and later ones do not add to.
+	Residue []Residue `json:"residue"`
+	// Notes are what the user should know of the lab, such as how addresses were shared out.
+	Notes []string `json:"notes"`
+}
+
+// Suite is the tester.
+type Suite struct {
+	Version string `json:"version"`
+}
+
+// Implementation is the tested.
+type Implementation struct {
+	Conflist   string   `json:"conflist"`
+	CNIVersion string   `json:"cniVersion"`
+	Plugins    []Plugin `json:"plugins"`
+}
+
+// Plugin is a binary of the chain.
+type Plugin struct {
+	Type      string `json:"type"`
+	UnderTest bool   `json:"underTest"`
+	// Version is the module version from the binary's build information; empty when it has none.
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+}
+
+// Result is one scenario or requirement.
+type Result struct {
+	ID string `json:"id"`
+	// Kind is "scenario" or "requirement".
+	Kind string `json:"kind"`
+	// Plugin is the type of the plugin that answers for it, or Chain.
+	Plugin string   `json:"plugin"`
+	Level  string   `json:"level"`
+	Result Outcome  `json:"result"`
+	Covers []string `json:"covers"`
+	// Reason says why the result is not a pass, in words for the plugin's author.
+	Reason          string  `json:"reason,omitempty"`
+	DurationSeconds float64 `json:"durationSeconds"`
+	// Evidence is what was seen when it failed.
+	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// Evidence is a titled text: a step, a plugin's call, a state difference, the way of a packet.
+type Evidence struct {
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+// Residue is something that stays on a node after the first attachment.
+type Residue struct {
+	// Plugin is the plugin after whose call it appeared; empty when that was not seen.
+	Plugin string `json:"plugin"`
+	// Item is its kind and name, Change how it differs from the start.
+	Item   string `json:"item"`
+	Change string `json:"change"`
+}
+
+// Judge derives the verdict from the results: only those of the chain and of plugins under test count.
+func (r *Report) Judge() Verdict {
+	verdict := Conformant
+	for _, res := range r.Results {
+		switch {
+		case !r.Counts(res):
+		case res.Result == Fail, res.Result == Vacuous && res.Level != Should:
+			return NotConformant
+		case res.Result == Skipped && res.Level != Extended && res.Level != Should:
+			verdict = Partial
+		}
+	}
+	if !slices.ContainsFunc(r.Results, func(res Result) bool { return res.Result == Pass && r.Counts(res) }) && verdict == Conformant {
+		// Nothing was shown: silence is no conformance.
+		return Partial
+	}
+	return verdict
+}
+
+// Counts reports whether a result bears on the verdict.
+func (r *Report) Counts(res Result) bool {
+	if res.Plugin == Chain {
+		return true
+	}
+	return slices.ContainsFunc(r.Implementation.Plugins, func(p Plugin) bool { return p.Type == res.Plugin && p.UnderTest })
+}
+
+// Findings are failures of plugins that are not under test.
+func (r *Report) Findings() []Result {
+	var found []Result
+	for _, res := range r.Results {
+		if !r.Counts(res) && (res.Result == Fail || res.Result == Vacuous) {
+			found = append(found, res)
+		}
+	}
+	return found
+}
+
+// Count is how many results have an outcome.
+func (r *Report) Count(o Outcome) int {
+	n := 0
+	for _, res := range r.Results {
+		if res.Result == o {
+			n++
+		}
+	}
+	return n
+}
+
+// WriteFile writes the document, replacing a former one as a whole.
+func (r *Report) WriteFile(path string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, append(data, '\n'), 0o644)
+}

@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/reporters"
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Describe of Ginkgo may stand
+// at the top level. Specs bear their features, failure modes and level ("core", "extended") as labels. It may be called again
+// with other options.
+func Describe(options Options) {
+	suite, err := New(options)
+	if err != nil {
+		ginkgo.It("reads "+options.Conflist, func() { ginkgo.Fail(err.Error()) })
+		return
+	}
+	suite.describe(func(error, *report.Report) {})
+}
+
+// Run runs everything in one test function and returns the report, nil when there is none. The test fails where the verdict is
+// not-conformant. Ginkgo allows one call in a process.
+func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
+	suite, err := New(options)
+	if err != nil {
+		t.Fail()
+		return nil, err
+	}
+	return suite.runSpecs(t)
+}
+
+// RunSpecs runs the specs of the suite with Ginkgo, as Run does. labelFilter is in Ginkgo's language; empty selects all.
+func (s *Suite) RunSpecs(labelFilter string) (*report.Report, error) {
+	if _, err := types.ParseLabelFilter(labelFilter); err != nil {
+		return nil, err
+	}
+	config, reporter := ginkgo.GinkgoConfiguration()
+	config.LabelFilter = labelFilter
+	return s.runSpecs(ignoredT{}, config, reporter)
+}
+
+// ignoredT is a test that nobody looks at: the report says it all.
+type ignoredT struct{}
+
+func (ignoredT) Fail() {}
+
+func (s *Suite) runSpecs(t ginkgo.GinkgoTestingT, config ...any) (*report.Report, error) {
+	var (
+		outcome error
+		result  *report.Report
+	)
+	s.describe(func(err error, r *report.Report) { outcome, result = err, r })
+	ginkgo.RunSpecs(t, "cnitest "+s.options.Conflist, config...)
+	if outcome == nil && result == nil {
+		outcome = errors.New("the run was stopped before its end")
+	}
+	return result, outcome
+}
+
+// describe builds the specs. done is told of the end.
+func (s *Suite) describe(done func(error, *report.Report)) {
+	ahead := newReadAhead(s)
+	// The label filter may leave the last spec out; the report is due all the same.
+	finish := sync.OnceValues(func() (*report.Report, error) {
+		ahead.stop()
+		r, err := s.Finish()
+		done(err, r)
+		return r, err
+	})
+	prepared := false
+	ginkgo.Describe(s.file.Network, ginkgo.Ordered, ginkgo.ContinueOnFailure, func() {
+		ginkgo.BeforeAll(func(ctx ginkgo.SpecContext) {
+			if err := s.Prepare(ctx); err != nil {
+				done(err, nil)
+				var unfit *UnfitError
+				if errors.As(err, &unfit) {
+					ginkgo.Skip(err.Error())
+				}
+				ginkgo.Fail(err.Error())
+			}
+			prepared = true
+			ahead.start()
+		})
+		for _, sc := range s.scenarios {
+			ginkgo.It(sc.Name, s.labels(sc), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, sc)) })
+		}
+		ginkgo.AfterAll(func() {
+			if prepared {
+				_, _ = finish()
+			}
+		})
+		ginkgo.It(leavesNothingID, ginkgo.Label(s.leavesNothingLabels()...), func() {
+			r, err := finish()
+			if err != nil {
+				ginkgo.Fail(err.Error())
+			}
+			for _, result := range r.Results {
+				if result.ID == leavesNothingID {
+					s.verdictOf(result)
+				}
+			}
+		})
+	})
+	ginkgo.ReportAfterSuite("JUnit report", func(r ginkgo.Report) {
+		if s.options.ReportDir == "" {
+			return
+		}
+		if err := reporters.GenerateJUnitReport(s.withDurations(r), filepath.Join(s.options.ReportDir, "junit.xml")); err != nil {
+			ginkgo.Fail(err.Error())
+		}
+	})
+}
+
+func (s *Suite) labels(sc *scenario.Scenario) ginkgo.Labels {
+	labels := ginkgo.Labels{report.Extended}
+	if s.options.Profile.Core(sc) {
+		labels[0] = report.Core
+	}
+	for _, f := range sc.Features {
+		labels = append(labels, string(f))
+	}
+	return append(labels, sc.Covers...)
+}
+
+// leavesNothingLabels are those of all scenarios, so that every selection ends with it.
+func (s *Suite) leavesNothingLabels() []string {
+	seen := map[string]bool{}
+	var all []string
+	for _, sc := range s.scenarios {
+		for _, l := range s.labels(sc) {
+			if !seen[l] {
+				seen[l] = true
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+// verdictOf turns a result into the end of a spec.
+func (s *Suite) verdictOf(r report.Result) {
+	for _, e := range r.Evidence {
+		ginkgo.AddReportEntry(e.Title, e.Text, ginkgo.ReportEntryVisibilityFailureOrVerbose)
+	}
+	switch {
+	case r.Result == report.Pass:
+	case (r.Result == report.Fail || r.Result == report.Vacuous) && s.report.Counts(r):
+		ginkgo.Fail(r.Reason)
+	default:
+		ginkgo.Skip(string(r.Result) + ": " + r.Reason)
+	}
+}
+
+// withDurations gives each spec the time of its scenario: specs wait for scenarios that were started ahead.
+func (s *Suite) withDurations(r ginkgo.Report) ginkgo.Report {
+	times := map[string]time.Duration{}
+	for _, result := range s.report.Results {
+		times[result.ID] = time.Duration(result.DurationSeconds * float64(time.Second))
+	}
+	for i := range r.SpecReports {
+		if d, ok := times[r.SpecReports[i].LeafNodeText]; ok {
+			r.SpecReports[i].RunTime = d
+		}
+	}
+	return r
+}
+
+// readAhead runs scenarios at once, while Ginkgo asks for one after the other.
+type readAhead struct {
+	suite  *Suite
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+	ends   map[string]chan report.Result
+}
+
+func newReadAhead(s *Suite) *readAhead {
+	a := &readAhead{suite: s, ends: map[string]chan report.Result{}, cancel: func() {}}
+	for _, sc := range s.scenarios {
+		a.ends[sc.Name] = make(chan report.Result, 1)
+	}
+	return a
+}
+
+// start begins with the scenarios that Ginkgo's label filter leaves.
+func (a *readAhead) start() {
+	config, _ := ginkgo.GinkgoConfiguration()
+	matches, err := types.ParseLabelFilter(config.LabelFilter)
+	if err != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, a.cancel = context.WithCancel(context.Background())
+	queue := make(chan *scenario.Scenario)
+	for range a.suite.options.Workers {
+		a.wait.Go(func() {
+			for sc := range queue {
+				a.ends[sc.Name] <- a.suite.Run(ctx, sc)
+			}
+		})
+	}
+	a.wait.Go(func() {
+		defer close(queue)
+		for _, sc := range a.suite.scenarios {
+			if !matches(a.suite.labels(sc)) {
+				continue
+			}
+			select {
+			case queue <- sc:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// result waits for a scenario's.
+func (a *readAhead) result(ctx context.Context, sc *scenario.Scenario) report.Result {
+	select {
+	case r := <-a.ends[sc.Name]:
+		return r
+	case <-ctx.Done():
+		a.cancel()
+		return report.Result{ID: sc.Name, Result: report.Skipped, Reason: "the run was stopped"}
+	}
+}
+
+// stop ends what still runs and waits for it: its clusters go with it.
+func (a *readAhead) stop() {
+	a.cancel()
+	a.wait.Wait()
+}

@@ -1,0 +1,281 @@
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Suite runs the scenarios of one conflist. Its methods may be called concurrently.
+type Suite struct {
+	options   Options
+	file      *conflist.File
+	scenarios []*scenario.Scenario
+
+	started time.Time
+
+	mu        sync.Mutex
+	report    report.Report
+	leftovers []leftover
+	leftRuns  int // how many scenarios were looked at for leftovers
+	residues  map[string]*residue
+}
+
+// New reads and checks everything that the options name. Its errors are the caller's to mend.
+func New(options Options) (*Suite, error) {
+	file, all, err := options.load()
+	if err != nil {
+		return nil, err
+	}
+	s := &Suite{options: options, file: file, scenarios: all, started: time.Now(), residues: map[string]*residue{}}
+	s.report = report.Report{
+		APIVersion: report.APIVersion, Kind: report.Kind,
+		Suite:          report.Suite{Version: options.Version},
+		Implementation: report.Implementation{Conflist: options.Conflist, CNIVersion: file.CNIVersion},
+		Profile:        string(options.Profile), Backend: options.Backend.Name(), Started: s.started.UTC().Truncate(time.Second),
+		Results: []report.Result{}, Residue: []report.Residue{}, Notes: slices.Clone(file.Warnings),
+	}
+	for _, name := range file.Types() {
+		plugin, err := describePlugin(filepath.Join(options.BinDir, name))
+		if err != nil {
+			return nil, err
+		}
+		plugin.UnderTest = slices.Contains(options.Plugins, name)
+		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
+	}
+	return s, nil
+}
+
+func describePlugin(file string) (report.Plugin, error) {
+	plugin := report.Plugin{Type: filepath.Base(file)}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return plugin, err
+	}
+	sum := sha256.Sum256(data)
+	plugin.SHA256 = hex.EncodeToString(sum[:])
+	// A plugin need not be written in Go.
+	if info, err := buildinfo.ReadFile(file); err == nil {
+		plugin.Version = info.Main.Version
+		for _, dep := range info.Deps {
+			// Built as a dependency, the program's own module is among the dependencies of the main one.
+			if len(info.Path) > len(dep.Path) && info.Path[:len(dep.Path)+1] == dep.Path+"/" {
+				plugin.Version = dep.Version
+			}
+		}
+	}
+	return plugin, nil
+}
+
+// fileOf is where a scenario stands, for people: those that come with the package in its folder.
+func (s *Suite) fileOf(sc *scenario.Scenario) string {
+	if s.options.Scenarios == nil {
+		return "scenarios/" + sc.File
+	}
+	return sc.File
+}
+
+// Scenarios are those that were chosen.
+func (s *Suite) Scenarios() []*scenario.Scenario { return s.scenarios }
+
+// linkKinds are the links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
+func linkKinds() map[string]string {
+	return map[string]string{
+		"macvlan": "macvlan", "ipvlan": "ipvlan", "bridge": "bridge", "vlan": "vlan", "vrf": "vrf", "dummy": "dummy", "ptp": "veth",
+	}
+}
+
+// Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a node.
+// An *UnfitError says that they cannot.
+func (s *Suite) Prepare(ctx context.Context) error {
+	c, err := s.options.Backend.Start(ctx, s.request([]scenario.Node{{Name: "a"}, {Name: "b"}}, scenario.Chain{}))
+	if err != nil {
+		return &UnfitError{Reason: err.Error()}
+	}
+	defer c.Close()
+	var kinds []string
+	for _, name := range s.file.Types() {
+		if kind, ok := linkKinds()[name]; ok {
+			kinds = append(kinds, kind)
+		}
+	}
+	if s.options.UplinkKind == "dummy" {
+		kinds = append(kinds, "dummy")
+	}
+	for _, node := range c.Nodes() {
+		missing, err := node.Agent.LinkKinds(ctx, kinds)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			return &UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; load the module or use another kernel",
+				node.Name, missing, s.options.Conflist)}
+		}
+	}
+	hello, err := c.Nodes()[0].Agent.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	s.report.Kernel = hello.Kernel
+	s.report.Notes = append(s.report.Notes, c.Notes()...)
+	found, err := findResidue(ctx, s, c)
+	if err != nil {
+		return err
+	}
+	s.residues[residueKey(scenario.Chain{})] = found
+	s.report.Residue = append(s.report.Residue, found.list...)
+	return nil
+}
+
+func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Request {
+	return cluster.Request{
+		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
+		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind,
+	}
+}
+
+// Run runs one scenario on a cluster of its own and adds its result to the report.
+func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
+	level := report.Extended
+	if s.options.Profile.Core(sc) {
+		level = report.Core
+	}
+	result := report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
+	s.tellStarted(sc)
+	start := time.Now()
+	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
+		result.Result, result.Reason = outcome, reason
+	} else {
+		s.execute(ctx, sc, &result)
+	}
+	result.DurationSeconds = seconds(time.Since(start))
+	s.add(result)
+	return result
+}
+
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond)) / float64(time.Second)
+}
+
+// exclude says why a scenario is not run.
+func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string) (report.Outcome, string) {
+	if level == report.Extended {
+		for _, f := range sc.Features {
+			if !slices.Contains(s.options.Profile.Features(), f) && !slices.Contains(s.options.Claims, f) {
+				return report.NotClaimed, fmt.Sprintf("feature %s is not in profile %s and not claimed", f, s.options.Profile)
+			}
+		}
+	}
+	needs := sc.Needs()
+	if err := s.options.Backend.Missing(ctx, needs); err != nil {
+		return report.Skipped, err.Error()
+	}
+	if s.options.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
+		return report.Skipped, "a dummy uplink leads nowhere: other nodes and hosts are out of reach"
+	}
+	for _, plugin := range needs.Plugins {
+		if _, err := os.Stat(filepath.Join(s.options.BinDir, plugin)); err != nil {
+			return report.Skipped, fmt.Sprintf("plugin %s, which the scenario adds to the chain, is not in %s", plugin, s.options.BinDir)
+		}
+	}
+	return "", ""
+}
+
+// missingProgram says which program an upstream plugin of the scenario's chain calls and a node has not.
+func missingProgram(ctx context.Context, needs scenario.Needs, c cluster.Cluster) (string, error) {
+	for _, plugin := range needs.Plugins {
+		if plugin != "portmap" && plugin != "firewall" {
+			continue
+		}
+		for _, node := range c.Nodes() {
+			found, err := node.Agent.Programs(ctx, []string{"iptables", "nft"})
+			if err != nil {
+				return "", err
+			}
+			if len(found) == 0 {
+				return fmt.Sprintf("%s: plugin %s calls iptables or nft, and neither is installed", node.Name, plugin), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// scenarioTimeout ends a scenario that hangs; none takes a quarter of it.
+const scenarioTimeout = 2 * time.Minute
+
+// execute runs the steps and what always follows them.
+func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) {
+	ctx, cancel := context.WithTimeoutCause(ctx, scenarioTimeout, fmt.Errorf("scenario took longer than %s", scenarioTimeout))
+	defer cancel()
+	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
+	if err != nil {
+		result.Result, result.Reason = report.Skipped, err.Error()
+		return
+	}
+	defer c.Close()
+	if reason, err := missingProgram(ctx, sc.Needs(), c); err != nil || reason != "" {
+		result.Result, result.Reason = report.Skipped, reason
+		if err != nil {
+			result.Reason = err.Error()
+		}
+		return
+	}
+	r := newRun(s, sc, c)
+	err = r.prepare(ctx)
+	if err == nil {
+		err = r.steps(ctx)
+	}
+	r.judge(ctx, err, result)
+	if result.Result == report.Fail && s.options.Failed != nil {
+		s.options.Failed(*result, c)
+	}
+	if ctx.Err() == nil {
+		r.cleanUp(ctx, result)
+	}
+}
+
+func (s *Suite) tellStarted(sc *scenario.Scenario) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.options.Started != nil {
+		s.options.Started(sc)
+	}
+}
+
+func (s *Suite) add(result report.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report.Results = append(s.report.Results, result)
+	if s.options.Done != nil {
+		s.options.Done(result)
+	}
+}
+
+// Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
+func (s *Suite) Finish() (*report.Report, error) {
+	for _, result := range s.leavesNothing() {
+		s.add(result)
+	}
+	r := &s.report
+	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
+	r.DurationSeconds = seconds(time.Since(s.started))
+	r.Verdict = r.Judge()
+	if s.options.ReportDir == "" {
+		return r, nil
+	}
+	err := r.WriteFile(filepath.Join(s.options.ReportDir, "report.json"))
+	return r, errors.Join(err, writeEvidence(s.options.ReportDir, r))
+}

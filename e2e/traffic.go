@@ -1,0 +1,296 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// probesAtOnce bounds the probes of a step that names many pods.
+const probesAtOnce = 16
+
+// deadProbe is a probe without the answer that was wanted, and how far its packets got.
+type deadProbe struct {
+	err      error
+	evidence []report.Evidence
+}
+
+func (e *deadProbe) Error() string { return e.err.Error() }
+
+// probe sends traffic from each of the places of From to each of those of To, in every family that both have.
+func (r *run) probe(ctx context.Context, p scenario.Probe) error {
+	from, err := r.places(p.From)
+	if err != nil {
+		return err
+	}
+	to, err := r.places(p.To)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(probesAtOnce)
+	for _, f := range from {
+		for _, t := range to {
+			group.Go(func() error { return r.probePair(ctx, p, f, t) })
+		}
+	}
+	return group.Wait()
+}
+
+func targetInterface(p scenario.Probe, to *cluster.Place) string {
+	if p.Interface != "" {
+		return p.Interface
+	}
+	if _, ok := to.Interfaces["uplink"]; ok {
+		return "uplink"
+	}
+	return scenario.DefaultInterface
+}
+
+func (r *run) probePair(ctx context.Context, p scenario.Probe, from, to *cluster.Place) error {
+	r.mu.Lock()
+	targets := to.Interfaces[targetInterface(p, to)]
+	r.mu.Unlock()
+	if len(targets) == 0 {
+		return fmt.Errorf("%s has no address on %s", to.Name, targetInterface(p, to))
+	}
+	asked := 0
+	for _, target := range targets {
+		if !hasFamily(from, target) {
+			continue
+		}
+		asked++
+		if err := r.probeAddress(ctx, p, from, to, target); err != nil {
+			return err
+		}
+	}
+	if asked == 0 {
+		return fmt.Errorf("%s has no address of a family that %s has", from.Name, to.Name)
+	}
+	return nil
+}
+
+func hasFamily(p *cluster.Place, like netip.Addr) bool {
+	for _, addrs := range p.Interfaces {
+		for _, a := range addrs {
+			if a.Is4() == like.Is4() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *cluster.Place, target netip.Addr) error {
+	spec := probe.Spec{
+		Protocol: probe.Protocol(p.Protocol), To: target.String(), Port: p.Port, Bytes: int(p.Bytes), Count: p.Count,
+		Within: time.Duration(p.Within), Attempts: p.Attempts,
+	}
+	if p.FullMTU {
+		mtu, err := pathMTU(ctx, from, target)
+		if err != nil {
+			return err
+		}
+		spec.Size, spec.DontFragment = mtu, true
+	}
+	result, err := from.Agent.Probe(ctx, from.Netns, spec)
+	if err != nil {
+		return err
+	}
+	if !result.OK {
+		return r.explainProbe(ctx, from, to, spec, result)
+	}
+	if p.Source == "" {
+		return nil
+	}
+	sources, err := r.places(p.Source)
+	if err != nil {
+		return err
+	}
+	seen, err := netip.ParseAddr(result.PeerSeen)
+	if err != nil {
+		return fmt.Errorf("%s: source seen by %s: %w", from.Name, to.Name, err)
+	}
+	for _, s := range sources {
+		if (s == from || p.Source != p.From) && s.Owns(seen) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s saw the source %s, want an address of %s: translated on the way", to.Name, seen, p.Source)
+}
+
+// pathMTU is the MTU of the interface by which a packet leaves.
+func pathMTU(ctx context.Context, from *cluster.Place, to netip.Addr) (int, error) {
+	route, err := from.Agent.Route(ctx, from.Netns, to.String())
+	if err != nil {
+		return 0, err
+	}
+	links, err := from.Agent.Links(ctx, from.Netns)
+	if err != nil {
+		return 0, err
+	}
+	link, found := findLink(links, route.Device)
+	if !found {
+		return 0, fmt.Errorf("%s: no link %s", from.Name, route.Device)
+	}
+	return link.MTU, nil
+}
+
+// flow is a running flow.
+type flow struct {
+	from, to string
+	agent    *agent.Client
+	id       int
+}
+
+func (r *run) startFlows(ctx context.Context, f scenario.Flows) error {
+	var places []*cluster.Place
+	for _, name := range f.Between {
+		found, err := r.places(name)
+		if err != nil {
+			return err
+		}
+		places = append(places, found...)
+	}
+	for _, from := range places {
+		for _, to := range places {
+			if from == to {
+				continue
+			}
+			for _, target := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
+				if !hasFamily(from, target) {
+					continue
+				}
+				id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
+					Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port, Interval: time.Duration(f.Interval),
+				})
+				if err != nil {
+					return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
+				}
+				r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, id: id})
+			}
+		}
+	}
+	return nil
+}
+
+// stopFlows ends all flows and says which lost more than they may.
+func (r *run) stopFlows(ctx context.Context, s scenario.Stop) error {
+	flows := r.flows
+	r.flows = nil
+	errs := make([]error, len(flows))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, f := range flows {
+		group.Go(func() error {
+			result, err := f.agent.StopFlow(ctx, f.id)
+			switch {
+			case err != nil:
+				return err
+			case result.Error != "":
+				errs[i] = fmt.Errorf("flow %s to %s broke: %s", f.from, f.to, result.Error)
+			case result.Sent == 0:
+				errs[i] = fmt.Errorf("flow %s to %s sent nothing", f.from, f.to)
+			case result.Lost > s.Lost:
+				errs[i] = fmt.Errorf("flow %s to %s lost %d of %d requests, want at most %d; longest silence %s",
+					f.from, f.to, result.Lost, result.Sent, s.Lost, result.LongestGap.Round(time.Millisecond))
+			}
+			return nil
+		})
+	}
+	return errors.Join(group.Wait(), errors.Join(errs...))
+}
+
+// neighbour wants that a machine on the underlay holds the right link-layer address of another.
+func (r *run) neighbour(ctx context.Context, n scenario.Neighbour) error {
+	of, err := r.places(n.Of)
+	if err != nil {
+		return err
+	}
+	knows, err := r.places(n.Knows)
+	if err != nil {
+		return err
+	}
+	for _, from := range of {
+		for _, to := range knows {
+			for _, addr := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
+				if !hasFamily(from, addr) {
+					continue
+				}
+				if err := r.neighbourEntry(ctx, from, to, addr); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) neighbourEntry(ctx context.Context, from, to *cluster.Place, addr netip.Addr) error {
+	route, err := from.Agent.Route(ctx, from.Netns, addr.String())
+	if err != nil {
+		return err
+	}
+	if route.Gateway != "" {
+		// The neighbour is the gateway then, which tells nothing of this address.
+		return nil
+	}
+	entry, err := from.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: from.Netns, Interface: route.Device, Address: addr.String()})
+	if err != nil {
+		return err
+	}
+	links, err := to.Agent.Links(ctx, to.Netns)
+	if err != nil {
+		return err
+	}
+	owner := ownerOf(links, addr)
+	if owner == nil {
+		return fmt.Errorf("%s: no link has %s", to.Name, addr)
+	}
+	if !entry.Found || entry.Entry.MAC == "" {
+		return fmt.Errorf("%s has no neighbour entry for %s of %s, want %s", from.Name, addr, to.Name, owner.MAC)
+	}
+	if entry.Entry.MAC == owner.MAC {
+		return nil
+	}
+	whose := "no link of " + to.Name
+	for _, l := range links {
+		if l.MAC == entry.Entry.MAC {
+			whose = fmt.Sprintf("%s (%s)", l.Name, l.Kind)
+		}
+	}
+	return fmt.Errorf("%s has %s of %s at %s, the address of %s, want %s of %s: somebody answered or asked with it in its place",
+		from.Name, addr, to.Name, entry.Entry.MAC, whose, owner.MAC, owner.Name)
+}
+
+func ownerOf(links []agent.Link, addr netip.Addr) *agent.Link {
+	for i, l := range links {
+		for _, cidr := range l.Addresses {
+			if p, err := netip.ParsePrefix(cidr); err == nil && p.Addr() == addr {
+				return &links[i]
+			}
+		}
+	}
+	return nil
+}
+
+// advertise sends a router advertisement into the underlay.
+func (r *run) advertise(ctx context.Context, a scenario.Advertise) error {
+	router, ok := r.cluster.Hosts()["router"]
+	if !ok {
+		return errors.New("host/router: no such place in this cluster")
+	}
+	return router.Agent.Advertise(ctx, agent.AdvertiseArgs{
+		Netns: router.Netns, Interface: "eth0",
+		Advertisement: probe.Advertisement{Prefix: a.Prefix, RouterLifetime: 30 * time.Minute},
+	})
+}
