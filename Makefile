@@ -1,0 +1,42 @@
+# Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
+export CGO_ENABLED := 0
+GO ?= go
+BIN := bin
+ARTIFACTS := _artifacts
+CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
+
+.PHONY: help build test test-netns e2e flake lint verify fmt generate clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
+	@echo "building cnitest and plugins into $(BIN)/ (the first time takes a minute or two)"
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/ ./e2e/cmd/cnitest ./plugin/route
+	$(GO) build -trimpath -o $(BIN)/ tool
+
+e2e: build ## Run all scenarios on the reference plugins in network namespaces, and print a verdict for each conflist
+	@status=0; for c in $(CONFLISTS); do $(BIN)/cnitest run $$c --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$$(basename $$c .conflist) $(E2E_FLAGS) || status=$$?; echo; done; exit $$status
+
+test: ## Run every test of the repository (what needs root says so and skips without it)
+	$(GO) test ./...
+
+test-netns: ## Run the tests of the lab and the suite alone; they need root
+	$(GO) test ./e2e/... ./plugin/...
+
+flake: build ## Run the scenarios 20 times: the same ids with the same results each time
+	$(BIN)/cnitest run $(firstword $(CONFLISTS)) --bin-dir $(BIN) --repeat 20
+
+lint: ## Run golangci-lint, which must be installed
+	golangci-lint run ./...
+
+verify: ## Check formatting, generated tables and import rules
+	@test -z "$$(gofmt -l e2e plugin scenarios | tee /dev/stderr)"
+	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports' -count=1
+
+generate: ## Write the generated tables into the READMEs
+	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update
+
+clean: ## Remove what was built and reported
+	rm -rf $(BIN) $(ARTIFACTS)
