@@ -52,8 +52,8 @@ type Options struct {
 	Uplink string
 	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
 	UplinkKind string
-	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means twice the number of processors,
-	// since scenarios wait more than they compute.
+	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, since scenarios
+	// wait more than they compute.
 	Workers int
 	// Version is the version of the suite that stands in the report.
 	Version string
@@ -88,7 +88,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 		}
 	}
 	if o.Workers == 0 {
-		o.Workers = 2 * runtime.NumCPU()
+		o.Workers = 4 * runtime.NumCPU()
 	}
 	file, err := conflist.Load(o.Conflist)
 	if err != nil {

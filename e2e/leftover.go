@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,6 +29,9 @@ const leavesNothingID = "leaves-nothing"
 type leftover struct {
 	scenario, node, plugin, change string
 }
+
+// plainNodes are those of the cluster that every run begins with.
+func plainNodes() []scenario.Node { return []scenario.Node{{Name: "a"}, {Name: "b"}} }
 
 // podKinds are what is compared in a pod's namespace: not its sysctls, which end with it.
 func podKinds() []string {
@@ -72,79 +76,88 @@ func (n *nodeState) maker(c snapshot.Change) string {
 	return report.Chain
 }
 
-// residue is what the first attachment leaves on every node and later ones do not add to: a shared link, a lock file. It is
-// reported apart from what grows with each attachment.
+// residue is what the first attachment leaves on a node and later ones do not add to: a shared link, a lock file. It is reported
+// apart from what grows with each attachment.
 type residue struct {
 	keys map[string]bool
 	list []report.Residue
 }
 
-func residueKey(chain scenario.Chain) string {
-	text, err := json.Marshal(chain)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
-}
+func (f *residue) has(c snapshot.Change) bool { return f != nil && f.keys[key(c.Item)] }
 
-// findResidue attaches and deletes a pod on each of two nodes, which differ in all that belongs to an attachment: address,
-// MAC, container id, names. What both keep belongs to none.
-func findResidue(ctx context.Context, s *Suite, c cluster.Cluster) (*residue, error) {
-	r := newRun(s, &scenario.Scenario{
-		Name:  "first-attachment",
-		Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}},
-		Pods:  []scenario.Pod{{Name: "on-a", Node: "a"}, {Name: "on-b", Node: "b"}},
-	}, c)
-	if err := r.prepare(ctx); err != nil {
+// residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is residue,
+// unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
+func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (*residue, error) {
+	id, err := json.Marshal([]any{nodes, chain})
+	if err != nil {
 		return nil, err
 	}
-	for _, p := range r.pods {
-		// Whether attaching works is for the scenarios to say.
-		_ = r.add(ctx, p, scenario.DefaultInterface)
-	}
-	_, _ = r.deleteAll(ctx)
-	found := &residue{keys: map[string]bool{}}
-	var first []string
-	for i, node := range c.Nodes() {
-		var here []string
-		for _, change := range r.changes(ctx, node, found) {
-			here = append(here, key(change.Item))
-			if i == 0 || !slices.Contains(first, key(change.Item)) {
-				continue
-			}
-			found.keys[key(change.Item)] = true
-			found.list = append(found.list, report.Residue{
-				Plugin: r.nodes[node.Name].maker(change), Item: change.Item.Kind + " " + change.Item.Name, Change: change.String(),
-			})
-		}
-		if i == 0 {
-			first = here
-		}
-	}
-	return found, nil
-}
-
-// residueOf is what a chain leaves, found once for each chain that scenarios make of the conflist.
-func (s *Suite) residueOf(ctx context.Context, chain scenario.Chain) (*residue, error) {
-	id := residueKey(chain)
 	s.mu.Lock()
-	found, known := s.residues[id]
+	found, known := s.residues[string(id)]
 	s.mu.Unlock()
 	if known {
 		return found, nil
 	}
-	c, err := s.options.Backend.Start(ctx, s.request([]scenario.Node{{Name: "a"}, {Name: "b"}}, chain))
+	c, err := s.options.Backend.Start(ctx, s.request(nodes, chain))
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	if found, err = findResidue(ctx, s, c); err != nil {
+	if found, err = s.findResidue(ctx, c, nodes); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.residues[id] = found
+	s.residues[string(id)] = found
 	return found, nil
+}
+
+func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scenario.Node) (*residue, error) {
+	story := &scenario.Scenario{Name: "first-attachment", Nodes: nodes}
+	for _, n := range nodes {
+		story.Pods = append(story.Pods, scenario.Pod{Name: "first-on-" + n.Name, Node: n.Name}, scenario.Pod{Name: "second-on-" + n.Name, Node: n.Name})
+	}
+	r := newRun(s, story, c)
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	found := &residue{keys: map[string]bool{}}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	for i, node := range c.Nodes() {
+		group.Go(func() error {
+			first := r.cycle(ctx, node, r.pods[2*i], nil)
+			expected := &residue{keys: map[string]bool{}}
+			for _, change := range first {
+				expected.keys[key(change.Item)] = true
+			}
+			grows := map[string]bool{}
+			for _, change := range r.cycle(ctx, node, r.pods[2*i+1], expected) {
+				grows[change.Item.Kind] = true
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, change := range first {
+				if grows[change.Item.Kind] || found.keys[key(change.Item)] {
+					continue
+				}
+				found.keys[key(change.Item)] = true
+				found.list = append(found.list, report.Residue{
+					Plugin: r.nodes[node.Name].maker(change), Item: change.Item.Kind + " " + change.Item.Name, Change: change.String(),
+				})
+			}
+			return nil
+		})
+	}
+	return found, group.Wait()
+}
+
+// cycle attaches and deletes a pod and returns what differs from the start then. Whether attaching works is for the scenarios to say.
+func (r *run) cycle(ctx context.Context, node *cluster.Node, p *pod, expected *residue) []snapshot.Change {
+	_ = r.add(ctx, p, scenario.DefaultInterface)
+	_ = r.del(ctx, p, scenario.DefaultInterface, "", "")
+	_ = r.removeNamespace(ctx, p)
+	return r.changes(ctx, node, expected)
 }
 
 // changes are what differs on a node from its state before the first step, beyond the residue. It waits until nothing does, or
@@ -155,7 +168,7 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, func(c snapshot.Change) bool { return expected.keys[key(c.Item)] })
+	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.has)
 	if err != nil {
 		r.note("%s: %v", node.Name, err)
 	}
@@ -215,23 +228,31 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	if result.Result == report.KnownUpstream {
 		return
 	}
-	expected, err := r.suite.residueOf(ctx, r.scenario.Chain)
+	for _, node := range r.cluster.Nodes() {
+		changes, err := r.growth(ctx, node)
+		if err != nil {
+			r.note("%s: %v", node.Name, err)
+		}
+		for _, c := range changes {
+			left = append(left, leftover{r.scenario.Name, node.Name, cmp.Or(culprit, r.nodes[node.Name].maker(c)), c.String()})
+		}
+	}
+	r.suite.keepLeftovers(left)
+}
+
+// growth is what differs on a node beyond what a first attachment leaves. What it leaves on two plain nodes is known from the start;
+// only where there is more it is looked for on a cluster of the scenario's own kind.
+func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change, error) {
+	common, err := r.suite.residueOf(ctx, plainNodes(), scenario.Chain{})
 	if err != nil {
-		r.suite.keepLeftovers(append(left, leftover{r.scenario.Name, "", report.Chain, err.Error()}))
-		return
+		return nil, err
 	}
-	found := make([][]leftover, len(r.cluster.Nodes()))
-	var group errgroup.Group
-	for i, node := range r.cluster.Nodes() {
-		group.Go(func() error {
-			for _, c := range r.changes(ctx, node, expected) {
-				found[i] = append(found[i], leftover{r.scenario.Name, node.Name, cmp.Or(culprit, r.nodes[node.Name].maker(c)), c.String()})
-			}
-			return nil
-		})
+	changes := r.changes(ctx, node, common)
+	if len(changes) == 0 {
+		return nil, nil
 	}
-	_ = group.Wait()
-	r.suite.keepLeftovers(slices.Concat(append(found, left)...))
+	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain)
+	return slices.DeleteFunc(changes, particular.has), err
 }
 
 func (s *Suite) keepLeftovers(left []leftover) {

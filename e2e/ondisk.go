@@ -165,14 +165,17 @@ func reservations(ctx context.Context, a *agent.Client, dir, containerID, ifName
 	return held, nil
 }
 
-// unchanged wants that a kind of a node's state is what it was before the first step.
+// unchangeableKinds are what of a state the assertion unchanged looks at.
+func unchangeableKinds() []string { return []string{snapshot.Link, snapshot.Address, snapshot.Route} }
+
+// unchanged wants that a kind of a node's state is what it was before the last advertisement.
 func (r *run) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
-	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Link, snapshot.Address, snapshot.Route}})
+	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
 	if err != nil {
 		return err
 	}
 	var found []string
-	for _, change := range snapshot.Diff(r.nodes[node.Name].before, now) {
+	for _, change := range snapshot.Diff(r.nodes[node.Name].advertised, now) {
 		item := change.Item
 		matches := func(kind string) bool {
 			switch kind {

@@ -39,6 +39,8 @@ type run struct {
 // nodeState is how a node was before the first step, and what plugins were seen to change.
 type nodeState struct {
 	before snapshot.State
+	// advertised is the state before the last router advertisement.
+	advertised snapshot.State
 	// pod is a fresh namespace of a pod.
 	pod snapshot.State
 	// makers are the plugins after whose calls a thing appeared.

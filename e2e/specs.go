@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ func (s *Suite) RunSpecs(labelFilter string) (*report.Report, error) {
 	}
 	config, reporter := ginkgo.GinkgoConfiguration()
 	config.LabelFilter = labelFilter
+	s.selection = strings.TrimSpace(s.selection + " " + labelFilter)
 	return s.runSpecs(ignoredT{}, config, reporter)
 }
 

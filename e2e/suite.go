@@ -40,7 +40,7 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Suite{options: options, file: file, scenarios: all, started: time.Now(), residues: map[string]*residue{}}
+	s := &Suite{options: options, file: file, scenarios: all, started: time.Now(), selection: options.Names, residues: map[string]*residue{}}
 	s.report = report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind,
 		Suite:          report.Suite{Version: options.Version},
@@ -101,7 +101,7 @@ func linkKinds() map[string]string {
 // Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a node.
 // An *UnfitError says that they cannot.
 func (s *Suite) Prepare(ctx context.Context) error {
-	c, err := s.options.Backend.Start(ctx, s.request([]scenario.Node{{Name: "a"}, {Name: "b"}}, scenario.Chain{}))
+	c, err := s.options.Backend.Start(ctx, s.request(plainNodes(), scenario.Chain{}))
 	if err != nil {
 		return &UnfitError{Reason: err.Error()}
 	}
@@ -131,11 +131,10 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	}
 	s.report.Kernel = hello.Kernel
 	s.report.Notes = append(s.report.Notes, c.Notes()...)
-	found, err := findResidue(ctx, s, c)
+	found, err := s.residueOf(ctx, plainNodes(), scenario.Chain{})
 	if err != nil {
 		return err
 	}
-	s.residues[residueKey(scenario.Chain{})] = found
 	s.report.Residue = append(s.report.Residue, found.list...)
 	return nil
 }
@@ -264,12 +263,31 @@ func (s *Suite) add(result report.Result) {
 	}
 }
 
+// untested are results for what a conformant plugin needs and this run did not look at, so that silence is no conformance.
+func (s *Suite) untested() []report.Result {
+	var results []report.Result
+	for _, f := range s.options.Profile.Features() {
+		tests := func(sc *scenario.Scenario) bool { return slices.Contains(sc.Features, f) }
+		if s.selection != "" || slices.ContainsFunc(s.scenarios, tests) {
+			continue
+		}
+		results = append(results, report.Result{
+			ID: "feature-" + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core, Result: report.Skipped, Covers: []string{},
+			Reason: fmt.Sprintf("profile %s demands %s, and no scenario tests it", s.options.Profile, f),
+		})
+	}
+	return results
+}
+
 // Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
-	for _, result := range s.leavesNothing() {
+	for _, result := range append(s.leavesNothing(), s.untested()...) {
 		s.add(result)
 	}
 	r := &s.report
+	if s.selection != "" {
+		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
+	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))
 	r.Verdict = r.Judge()

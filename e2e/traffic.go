@@ -122,11 +122,28 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 		return fmt.Errorf("%s: source seen by %s: %w", from.Name, to.Name, err)
 	}
 	for _, s := range sources {
-		if (s == from || p.Source != p.From) && s.Owns(seen) {
+		if s != from && p.Source == p.From {
+			continue
+		}
+		// A plugin may give a node further addresses, as bridge does with the gateway's: sending from them translates nothing.
+		links, err := s.Agent.Links(ctx, s.Netns)
+		if err != nil {
+			return err
+		}
+		if s.Owns(seen) || ownerOf(links, seen) != nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("%s saw the source %s, want an address of %s: translated on the way", to.Name, seen, p.Source)
+}
+
+// owns reports whether a place has an address, be it one that a plugin gave it (a bridge's gateway on its node).
+func owns(ctx context.Context, p *cluster.Place, addr netip.Addr) (bool, error) {
+	if p.Owns(addr) {
+		return true, nil
+	}
+	links, err := p.Agent.Links(ctx, p.Netns)
+	return ownerOf(links, addr) != nil, err
 }
 
 // pathMTU is the MTU of the interface by which a packet leaves.
@@ -283,8 +300,15 @@ func ownerOf(links []agent.Link, addr netip.Addr) *agent.Link {
 	return nil
 }
 
-// advertise sends a router advertisement into the underlay.
+// advertise sends a router advertisement into the underlay. What must be unchanged later is compared with the state before it.
 func (r *run) advertise(ctx context.Context, a scenario.Advertise) error {
+	for _, node := range r.cluster.Nodes() {
+		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
+		if err != nil {
+			return err
+		}
+		r.nodes[node.Name].advertised = state
+	}
 	router, ok := r.cluster.Hosts()["router"]
 	if !ok {
 		return errors.New("host/router: no such place in this cluster")

@@ -55,7 +55,6 @@ type flowConn interface {
 // Flow is a flow under way.
 type Flow struct {
 	conn     flowConn
-	start    time.Time
 	stop     context.CancelFunc
 	sender   chan struct{}
 	receiver chan struct{}
@@ -91,7 +90,7 @@ func StartFlow(netns string, s FlowSpec) (*Flow, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	now := time.Now()
 	f := &Flow{
-		conn: conn, start: now, lastReply: now, stop: stop,
+		conn: conn, lastReply: now, stop: stop,
 		sender: make(chan struct{}), receiver: make(chan struct{}), unanswered: map[int]time.Time{},
 	}
 	go f.receive(stop)

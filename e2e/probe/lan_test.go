@@ -3,7 +3,6 @@ package probe
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -68,9 +67,12 @@ func newLAN(t *testing.T, hosts int) *lan {
 		h.mac = fmt.Sprintf("02:09:00:00:00:%02x", i)
 		l.fabric.do(t, func() error { return plug(h, i) })
 		h.do(t, func() error {
-			// Duplicate address detection takes a second or two, and is not what these tests are about.
-			if err := sysctl("ipv6/conf/eth0/dad_transmits", "0"); err != nil {
-				return err
+			// Duplicate address detection takes up to two seconds, and is not what these tests are about. The kernel
+			// wants both settings (addrconf_dad_begin in net/ipv6/addrconf.c).
+			for _, scope := range []string{"all", "eth0"} {
+				if err := sysctl("ipv6/conf/"+scope+"/accept_dad", "0"); err != nil {
+					return err
+				}
 			}
 			if err := setUp("eth0"); err != nil {
 				return err
@@ -194,12 +196,4 @@ func eventually(t *testing.T, check func() error) {
 		case <-tick.C:
 		}
 	}
-}
-
-// mustAddr is the invalid address for an empty string.
-func mustAddr(s string) netip.Addr {
-	if s == "" {
-		return netip.Addr{}
-	}
-	return netip.MustParseAddr(s)
 }

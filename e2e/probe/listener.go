@@ -39,9 +39,8 @@ type Listener struct {
 	close   context.CancelFunc
 	running sync.WaitGroup
 
-	mu    sync.Mutex
-	open  map[io.Closer]struct{}
-	errno error
+	mu   sync.Mutex
+	open map[io.Closer]struct{}
 }
 
 // Listen starts a server in the network namespace at path netns. Clients can reach it once Listen has returned. The

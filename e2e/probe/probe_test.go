@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -158,6 +159,9 @@ func TestRun_unreachable(t *testing.T) {
 	b.do(t, func() error { return addDeadEnd("10.77.1.0/24", unix.RTN_BLACKHOLE) })
 	b.do(t, func() error { return addDeadEnd("10.77.2.0/24", unix.RTN_UNREACHABLE) })
 	b.do(t, func() error { return addDeadEnd("10.77.3.0/24", unix.RTN_PROHIBIT) })
+	a.do(t, func() error { return addRoute("fd77::/32", "fd09::2", 0) })
+	b.do(t, func() error { return sysctl("ipv6/conf/all/forwarding", "1") })
+	b.do(t, func() error { return addDeadEnd("fd77::/64", unix.RTN_UNREACHABLE) })
 
 	failed := func(attempts int, local, why string) Result {
 		return Result{Error: why, Attempts: attempts, Sent: 1, Local: local}
@@ -226,6 +230,11 @@ func TestRun_unreachable(t *testing.T) {
 			once(Spec{Protocol: ICMP, To: "10.77.3.1", From: "10.9.0.114"}),
 			failed(1, "10.9.0.114", "10.9.0.2 reports DestinationUnreachable(CommAdminProhibited)"),
 		},
+		{
+			"icmp to an unreachable host over IPv6",
+			once(Spec{Protocol: ICMP, To: "fd77::1"}),
+			failed(1, "fd09::1", "fd09::2 reports DestinationUnreachable(NoRouteToDst)"),
+		},
 		{"icmp without a route", once(Spec{Protocol: ICMP, To: "192.0.2.1"}), failed(1, "", "send: network is unreachable")},
 		{
 			"icmp larger than the MTU",
@@ -275,7 +284,10 @@ func TestRun_reportsOfOthers(t *testing.T) {
 		silent <- r
 	}()
 	reported := 0
-	for len(silent) == 0 {
+	// The kernel makes about six reports in a row: they are spread over the time of the other probe.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for ; len(silent) == 0; <-tick.C {
 		got := ask(t, a, Spec{Protocol: ICMP, To: "10.77.2.1", Attempts: 1, Within: 50 * time.Millisecond})
 		if got.Error == "10.9.0.2 reports DestinationUnreachable(Host)" {
 			reported++
@@ -371,7 +383,7 @@ func wrongSource(t *testing.T, h *host, port uint16) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	s, err := n.packetSocket(packetOptions{family: unix.AF_INET, from: endpoint{addr: mustAddr("0.0.0.0"), port: port}})
+	s, err := n.packetSocket(packetOptions{family: unix.AF_INET, from: endpoint{addr: netip.IPv4Unspecified(), port: port}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +394,7 @@ func wrongSource(t *testing.T, h *host, port uint16) {
 			if err != nil {
 				return
 			}
-			_ = s.send(p.payload, p.from, mustAddr(""))
+			_ = s.send(p.payload, p.from, netip.Addr{})
 		}
 	}()
 }

@@ -168,7 +168,7 @@ type State struct {
 	Cache string `yaml:"cache"`
 	// Address is "reserved" or "released": the pod's addresses in the store of host-local; reserved includes its content.
 	Address string `yaml:"address"`
-	// Unchanged are kinds of state that are as they were before the first step: "addresses", "default-routes".
+	// Unchanged are kinds of state that are as they were before the last advertise: "addresses", "default-routes".
 	Unchanged []string `yaml:"unchanged"`
 	// As is the interface; empty means eth0.
 	As string `yaml:"as"`

@@ -1,0 +1,210 @@
+package e2e_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/scenarios"
+)
+
+// expected is a result of a scenario.
+type expected struct {
+	result report.Outcome
+	plugin string // empty means report.Chain
+	reason string // a part of the reason
+}
+
+// control is a conflist and what scenarios must say of it.
+type control struct {
+	name       string
+	chain      []string
+	brokenIPAM bool
+	want       map[string]expected
+}
+
+func pass() expected              { return expected{result: report.Pass} }
+func fail(reason string) expected { return expected{result: report.Fail, reason: reason} }
+func failOf(plugin, reason string) expected {
+	return expected{result: report.Fail, plugin: plugin, reason: reason}
+}
+func known(plugin, reason string) expected {
+	return expected{result: report.KnownUpstream, plugin: plugin, reason: reason}
+}
+
+// afterRoute is a chain that passes everything, with one fault added at its end.
+func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
+
+// withIPAM is a chain that passes everything, with a fault of its allocator.
+func withIPAM(fault string) []string {
+	return []string{strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route}
+}
+
+// faulty has at least one conflist that fails each scenario; TestUpstream adds those of upstream.
+func faulty() []control {
+	const kept = "the kernel keeps such a device and its parent apart"
+	const panicked = "panic: runtime error: invalid memory address or nil pointer dereference"
+	return []control{
+		{name: "the plugin of the seed", chain: []string{macvlan, seed}, want: map[string]expected{
+			"del-without-cache":         failOf("seed-route", panicked),
+			"del-with-empty-cache-file": failOf("seed-route", panicked),
+			"del-twice":                 failOf("seed-route", panicked),
+			"node-stays-reachable":      fail("want 02:00:00:00:01:01 of eno1: somebody answered or asked with it in its place"),
+			"two-nic-node":              fail("no reply within 1s"),
+			"router-advertisements":     fail("node/a: addresses and default-routes changed: + address 2001:db8:5:"),
+		}},
+		{name: "a masquerading node", chain: []string{bridge, broken("masquerades")}, want: map[string]expected{
+			"external-to-pod":         fail("translated on the way"),
+			"pod-to-pod-across-nodes": fail("translated on the way"),
+		}},
+		{name: "no default route", chain: []string{strings.Replace(macvlan, `, "routes": [{"dst": "0.0.0.0/0"}]`, "", 1), route}, want: map[string]expected{
+			"external-to-pod": fail("host/external to pod/server, tcp to 192.168.1.2 port 8080"),
+		}},
+		{name: "macvlans kept apart", chain: []string{strings.Replace(macvlan, `"macvlan"`, `"macvlan", "mode": "private"`, 1)}, want: map[string]expected{
+			"pod-to-pod-same-node": fail(`"ARP who has`),
+		}},
+		{name: "an MTU larger than that of the way", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1)}, want: map[string]expected{
+			"full-mtu": fail("pod/left to pod/far, icmp to 10.23.128.2: send: message too long"),
+		}},
+		{name: "own-result", chain: afterRoute("own-result"), want: map[string]expected{
+			"chain-tuning": failOf("macvlan", "CHECK"),
+		}},
+		{name: "wrong-address", chain: afterRoute("wrong-address"), want: map[string]expected{
+			"cache-cleanup": fail("pod/web: the result gives 192.168.1.130 to eth0, which has [192.168.1.2/16]"),
+		}},
+		{name: "prints-text", chain: afterRoute("prints-text"), want: map[string]expected{
+			"chain-bandwidth": fail("invalid character 'a'"),
+		}},
+		{name: "removes-shared", chain: afterRoute("removes-shared"), want: map[string]expected{
+			"del-one-keeps-others": failOf("route", "check pod/keeper"),
+		}},
+		{name: "by-address", chain: afterRoute("by-address"), want: map[string]expected{
+			"late-del-of-old-attachment": failOf("route", "check pod/new"),
+		}},
+		{name: "short-id", chain: afterRoute("short-id"), want: map[string]expected{
+			"long-container-ids": failOf("broken", "file exists"),
+		}},
+		{name: "races", chain: afterRoute("races"), want: map[string]expected{
+			"cold-start-race": failOf("broken", "file exists"),
+		}},
+		{name: "flaps", chain: afterRoute("flaps"), want: map[string]expected{
+			"pod-churn": fail("want at most 0"),
+		}},
+		{name: "silent", chain: []string{macvlan, broken("silent"), route}, want: map[string]expected{
+			"ip-reuse": fail("pod/sibling to pod/second, icmp to 192.168.1.3"),
+		}},
+		{name: "stalls", chain: afterRoute("stalls"), want: map[string]expected{
+			"large-transfer": fail("32MiB each way"),
+		}},
+		{name: "first-mac", chain: []string{
+			strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "first-mac"`, 1), route, broken("first-mac"),
+		}, want: map[string]expected{
+			"chain-tuning-mac": failOf("route", "check pod/server"),
+		}},
+		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
+			"host-to-pod":   fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
+			"chain-portmap": fail(""),
+			"chain-sbr":     known("macvlan", "looks for its default route in the main one"),
+		}},
+		{name: "an allocator without a lock", brokenIPAM: true, chain: withIPAM("no-lock"), want: map[string]expected{
+			"parallel-attach": fail("pods failed, the first one with: pod/crowd-"),
+		}},
+		{name: "an allocator that knows containers only", brokenIPAM: true, chain: withIPAM("per-container"), want: map[string]expected{
+			"second-interface": fail("is not reserved for it in /var/lib/cni/networks/net"),
+		}},
+		{name: "an allocator that needs the namespace", brokenIPAM: true, chain: withIPAM("needs-netns"), want: map[string]expected{
+			"del-without-netns": fail("pod/named: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
+			"reboot":            failOf("macvlan", "no IP addresses available"),
+		}},
+		{name: "an allocator that keeps", brokenIPAM: true, chain: withIPAM("keeps"), want: map[string]expected{
+			"cache-cleanup": fail("pod/web: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
+		}},
+	}
+}
+
+// TestControls runs scenarios on conflists that are broken in the way that each is about.
+func TestControls(t *testing.T) {
+	runControls(t, faulty())
+}
+
+// TestControls_are_complete wants a conflist for each shipped scenario that fails it, and one that passes it.
+func TestControls_are_complete(t *testing.T) {
+	all, err := scenario.Load(scenarios.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passed, failed := map[string]bool{}, map[string]bool{}
+	for _, c := range append(faulty(), upstream()...) {
+		for name, want := range c.want {
+			passed[name] = passed[name] || want.result == report.Pass
+			failed[name] = failed[name] || want.result == report.Fail
+		}
+	}
+	for _, s := range all {
+		if !failed[s.Name] {
+			t.Errorf("scenario %s: no control fails it; add one to faulty, with a fault of testdata/plugins/broken if need be", s.Name)
+		}
+		if !passed[s.Name] {
+			t.Errorf("scenario %s: no control passes it; add one to upstream", s.Name)
+		}
+		delete(passed, s.Name)
+	}
+	for name := range passed {
+		t.Errorf("control of scenario %q: there is no such scenario", name)
+	}
+}
+
+// atOnce bounds the clusters: scenarios wait more than they compute, and time-outs are of the real clock.
+const atOnce = 4
+
+// runControls runs each conflist's scenarios, all side by side, and compares.
+func runControls(t *testing.T, controls []control) {
+	b := plugins(t)
+	slots := make(chan struct{}, atOnce)
+	var wait sync.WaitGroup
+	results := make([]map[string]report.Result, len(controls))
+	for i, c := range controls {
+		options := e2e.Options{
+			Conflist: writeConflist(t, c.chain...), BinDir: b.plugins, Claims: []scenario.Feature{scenario.Chaining, scenario.SecondInterface},
+		}
+		if c.brokenIPAM {
+			options.BinDir = b.brokenIPAM
+		}
+		suite := newSuite(t, options)
+		results[i] = map[string]report.Result{}
+		var mu sync.Mutex
+		for _, s := range suite.Scenarios() {
+			if _, wanted := c.want[s.Name]; !wanted {
+				continue
+			}
+			wait.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				result := suite.Run(context.Background(), s)
+				mu.Lock()
+				defer mu.Unlock()
+				results[i][s.Name] = result
+			})
+		}
+	}
+	wait.Wait()
+	for i, c := range controls {
+		for name, want := range c.want {
+			t.Run(c.name+"/"+name, func(t *testing.T) { want.compare(t, results[i][name]) })
+		}
+	}
+}
+
+func (want expected) compare(t *testing.T, got report.Result) {
+	t.Helper()
+	if want.plugin == "" {
+		want.plugin = report.Chain
+	}
+	if got.Result != want.result || got.Plugin != want.plugin || !strings.Contains(got.Reason, want.reason) {
+		t.Errorf("got %s of %s: %s\nwant %s of %s: … %s …", got.Result, got.Plugin, got.Reason, want.result, want.plugin, want.reason)
+	}
+}

@@ -1,0 +1,151 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+)
+
+const (
+	// agentArgument turns this test binary into a node's agent; it stands before the agent's configuration.
+	agentArgument = "agent"
+	// suiteVariable turns it into a Ginkgo suite, of which there can be one in a process; it holds a suiteRequest.
+	suiteVariable = "CNITEST_SUITE"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == agentArgument {
+		if err := netns.ChildMain(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	dir, err := os.MkdirTemp("", "cnitest-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	built = sync.OnceValues(func() (*binaries, error) { return buildBinaries(dir) })
+	status := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// binaries are directories of plugins.
+type binaries struct {
+	// plugins has those of upstream, route, and the ones that are broken on purpose.
+	plugins string
+	// brokenIPAM has the same, and broken-ipam under the name of host-local.
+	brokenIPAM string
+}
+
+// built builds the plugins once, when the first test asks for them.
+var built func() (*binaries, error)
+
+func buildBinaries(dir string) (*binaries, error) {
+	b := &binaries{plugins: filepath.Join(dir, "plugins"), brokenIPAM: filepath.Join(dir, "broken-ipam")}
+	const upstream = "github.com/containernetworking/plugins/plugins/"
+	if err := goBuild(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
+		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
+		upstream+"meta/tuning", "../plugin/route", "./testdata/plugins/seed-route", "./testdata/plugins/broken"); err != nil {
+		return nil, err
+	}
+	if err := goBuild(b.brokenIPAM, "./testdata/plugins/broken-ipam"); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(filepath.Join(b.brokenIPAM, "broken-ipam"), filepath.Join(b.brokenIPAM, "host-local")); err != nil {
+		return nil, err
+	}
+	for name, as := range map[string]string{"macvlan": "macvlan", "route": "route", "host-local": "host-local.real"} {
+		if err := os.Link(filepath.Join(b.plugins, name), filepath.Join(b.brokenIPAM, as)); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func goBuild(dir string, packages ...string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", dir + "/"}, packages...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
+}
+
+// plugins are the directories of binaries. The test is skipped where they could not be run.
+func plugins(t *testing.T) *binaries {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("want root, to make network namespaces")
+	}
+	b, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func backend() *netns.Backend {
+	return &netns.Backend{Command: []string{"/proc/self/exe", agentArgument}}
+}
+
+// Plugin configurations of which conflists are made. All of macvlan's leave the node 192.168.0.2.
+const (
+	pool = `{"type": "host-local", "ranges": [[{"subnet": "192.168.0.0/16", "rangeStart": "192.168.1.2", "rangeEnd": "192.168.1.254",
+		"gateway": "192.168.0.1"}]], "routes": [{"dst": "0.0.0.0/0"}]}`
+	macvlan = `{"type": "macvlan", "master": "eno1", "ipam": ` + pool + `}`
+	route   = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
+	seed    = `{"type": "seed-route", "master": "eno1", "bridge": "eno1.host"}`
+	bridge  = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
+		"routes": [{"dst": "0.0.0.0/0"}]}}`
+	ptp = `{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}}`
+)
+
+// broken is the configuration of the plugin broken with a fault.
+func broken(fault string) string {
+	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host"}`, fault)
+}
+
+// writeConflist makes a conflist of plugins and returns its path. Its version is 1.0.0, which has CHECK and no GC.
+func writeConflist(t *testing.T, plugins ...string) string {
+	t.Helper()
+	text := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net", "plugins": [%s]}`, strings.Join(plugins, ",\n"))
+	if !json.Valid([]byte(text)) {
+		t.Fatalf("conflist is no JSON:\n%s", text)
+	}
+	path := filepath.Join(t.TempDir(), "net.conflist")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// newSuite reads the options, with the plugins that this test binary built unless they say others.
+func newSuite(t *testing.T, options e2e.Options) *e2e.Suite {
+	t.Helper()
+	if options.BinDir == "" {
+		options.BinDir = plugins(t).plugins
+	}
+	options.Backend = backend()
+	suite, err := e2e.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return suite
+}
