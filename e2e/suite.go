@@ -25,7 +25,8 @@ type Suite struct {
 	file      *conflist.File
 	scenarios []*scenario.Scenario
 
-	started time.Time
+	started   time.Time
+	selection string // how scenarios were chosen; empty when all were
 
 	mu        sync.Mutex
 	report    report.Report
