@@ -1,0 +1,85 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+)
+
+// Address is an address of a link with the length of its subnet.
+type Address struct {
+	Prefix netip.Prefix
+	Link   int
+}
+
+// Addresses returns the addresses of global scope on links that are up: those by which others know the node. Temporary,
+// deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link.
+func (n *Namespace) Addresses() ([]Address, error) {
+	links, err := n.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("links: %w", err)
+	}
+	up := map[int]bool{}
+	for _, link := range links {
+		attrs := link.Attrs()
+		up[attrs.Index] = attrs.RawFlags&unix.IFF_UP != 0
+	}
+	addrs, err := n.addrList(nil)
+	if err != nil {
+		return nil, err
+	}
+	const unusable = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
+	var usable []Address
+	for _, addr := range addrs {
+		prefix, ok := netipx.FromStdIPNet(addr.IPNet)
+		if !ok || !up[addr.LinkIndex] || addr.Scope != unix.RT_SCOPE_UNIVERSE || prefix.Addr().IsLoopback() {
+			continue
+		}
+		if prefix.Addr().Is6() && addr.Flags&unusable != 0 {
+			continue
+		}
+		usable = append(usable, Address{prefix, addr.LinkIndex})
+	}
+	return usable, nil
+}
+
+// HasAddress reports whether link has an address, whatever the length of its subnet.
+func (n *Namespace) HasAddress(link netlink.Link, ip netip.Addr) (bool, error) {
+	addrs, err := n.addrList(link)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.Equal(ip.AsSlice()) }), nil
+}
+
+// EnsureLinkLocal gives link an IPv6 link-local address that is usable at once. Duplicate address detection is skipped:
+// it would make the address unusable for a second, so the caller has to know that the address is unique.
+func (n *Namespace) EnsureLinkLocal(link netlink.Link, ip netip.Addr) error {
+	has, err := n.HasAddress(link, ip)
+	if has || err != nil {
+		return err
+	}
+	addr := &netlink.Addr{
+		IPNet: netipx.PrefixIPNet(netip.PrefixFrom(ip, 64)),
+		Scope: unix.RT_SCOPE_LINK,
+		Flags: unix.IFA_F_NODAD,
+	}
+	if err := n.AddrReplace(link, addr); err != nil {
+		return fmt.Errorf("link %s: address %s: %w", link.Attrs().Name, ip, err)
+	}
+	return nil
+}
+
+func (n *Namespace) addrList(link netlink.Link) ([]netlink.Addr, error) {
+	addrs, err := retry(func() ([]netlink.Addr, error) {
+		return n.Handle.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe has none on a handle; retried here
+	})
+	if err != nil {
+		return nil, fmt.Errorf("addresses: %w", err)
+	}
+	return addrs, nil
+}

@@ -1,0 +1,98 @@
+// Package kernel reads and changes links, addresses, host routes, neighbours and sysctls of a network namespace in the
+// way a CNI plugin needs: every change may be made again, and what is already gone is no error.
+//
+// It is not a netlink library (that is github.com/vishvananda/netlink) and knows nothing of CNI.
+//
+// Tests: go test ./plugin/internal/kernel (as root)
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is an open network namespace. It is not safe for concurrent use.
+type Namespace struct {
+	netlinksafe.Handle
+	ns netns.NsHandle
+}
+
+// Current opens the namespace of the calling thread.
+func Current() (*Namespace, error) {
+	ns, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("own network namespace: %w", err)
+	}
+	return newNamespace(ns)
+}
+
+// Open opens the namespace at path. Where path is something else than a network namespace the error says so.
+func Open(path string) (*Namespace, error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace %q: %w", path, err)
+	}
+	n, err := newNamespace(ns)
+	if err != nil {
+		return nil, fmt.Errorf("network namespace %q: %w", path, err)
+	}
+	return n, nil
+}
+
+func newNamespace(ns netns.NsHandle) (*Namespace, error) {
+	handle, err := netlinksafe.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		ns.Close()
+		return nil, err
+	}
+	return &Namespace{Handle: handle, ns: ns}, nil
+}
+
+// Close frees the namespace.
+func (n *Namespace) Close() {
+	n.Handle.Close()
+	n.ns.Close()
+}
+
+// Is reports whether both are the same namespace.
+func (n *Namespace) Is(other *Namespace) bool {
+	return n.ns.Equal(other.ns)
+}
+
+// IsNotFound reports whether err says that a link, route, neighbour or namespace does not exist.
+func IsNotFound(err error) bool {
+	var link netlink.LinkNotFoundError
+	return errors.As(err, &link) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV)
+}
+
+// IsParent reports whether the device below link, which is in this namespace, is parent in another namespace: a bare
+// index says nothing, since each namespace counts its own.
+func (n *Namespace) IsParent(link netlink.Link, parent int, of *Namespace) (bool, error) {
+	if link.Attrs().ParentIndex != parent {
+		return false, nil
+	}
+	if link.Attrs().NetNsID < 0 {
+		return n.Is(of), nil
+	}
+	id, err := n.GetNetNsIdByFd(int(of.ns))
+	if err != nil {
+		return false, fmt.Errorf("link %s: namespace of its parent: %w", link.Attrs().Name, err)
+	}
+	return id == link.Attrs().NetNsID, nil
+}
+
+// retry repeats a dump that the kernel says has changed under it; after the last attempt the error is returned, since
+// acting on half a list would delete or forget things.
+func retry[T any](list func() (T, error)) (T, error) {
+	for attempt := 1; ; attempt++ {
+		result, err := list()
+		if attempt == 10 || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return result, err
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+)
+
+// HostRoute is a route to one address in the main table.
+type HostRoute struct {
+	Dst  netip.Addr
+	Link int
+	Src  netip.Addr // the preferred source; the zero value leaves it to the kernel
+	Via  netip.Addr // the next hop; the zero value means that Dst is on the link
+	// Metric ranks routes to the same address, the lowest wins. 0 is what the kernel takes by itself: 0 for IPv4, 1024 for IPv6.
+	Metric int
+}
+
+// metric returns what a listing shows, so that a wanted route compares with a listed one.
+func (r HostRoute) metric() int {
+	if r.Metric == 0 && r.Dst.Is6() {
+		return 1024 // IP6_RT_PRIO_USER
+	}
+	return r.Metric
+}
+
+func (r HostRoute) netlink() *netlink.Route {
+	route := &netlink.Route{
+		Dst:       netipx.AddrIPNet(r.Dst),
+		LinkIndex: r.Link,
+		Table:     unix.RT_TABLE_MAIN,
+		Type:      unix.RTN_UNICAST,
+		Priority:  r.metric(),
+	}
+	if r.Src.IsValid() {
+		route.Src = r.Src.AsSlice()
+	}
+	if r.Via.IsValid() {
+		route.Gw = r.Via.AsSlice()
+	} else if r.Dst.Is4() {
+		route.Scope = netlink.SCOPE_LINK // IPv6 routes have no scope of their own
+	}
+	return route
+}
+
+// Matches reports whether a listed route is r in all that r says.
+func (r HostRoute) Matches(route netlink.Route) bool {
+	if len(route.MultiPath) > 0 || route.Type != unix.RTN_UNICAST || route.Tos != 0 || route.Via != nil || route.Encap != nil {
+		return false
+	}
+	dst, ok := Destination(route)
+	src, _ := netipx.FromStdIP(route.Src)
+	via, _ := netipx.FromStdIP(route.Gw)
+	if !ok || (HostRoute{Dst: dst.Addr(), Link: route.LinkIndex, Src: src, Via: via, Metric: r.Metric}) != r {
+		return false
+	}
+	want := r.netlink()
+	return dst.IsSingleIP() && route.Priority == want.Priority && route.Scope == want.Scope
+}
+
+// Destination returns where a listed route leads.
+func Destination(route netlink.Route) (netip.Prefix, bool) {
+	if route.Dst == nil {
+		return netip.Prefix{}, false
+	}
+	return netipx.FromStdIPNet(route.Dst)
+}
+
+// MainRoutes returns the routes of the main table, of both families and all types.
+func (n *Namespace) MainRoutes() ([]netlink.Route, error) {
+	return n.routes(unix.RT_TABLE_MAIN)
+}
+
+// AllRoutes returns the routes of all tables.
+func (n *Namespace) AllRoutes() ([]netlink.Route, error) {
+	return n.routes(unix.RT_TABLE_UNSPEC)
+}
+
+func (n *Namespace) routes(table int) ([]netlink.Route, error) {
+	var all []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := retry(func() ([]netlink.Route, error) {
+			return n.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("routes: %w", err)
+		}
+		all = append(all, routes...)
+	}
+	return all, nil
+}
+
+// EnsureRoute makes sure of want, replacing a route with the same destination and metric. Existing are the routes
+// listed before.
+func (n *Namespace) EnsureRoute(want HostRoute, existing []netlink.Route) error {
+	for _, route := range existing {
+		if want.Matches(route) {
+			return nil
+		}
+	}
+	if err := n.RouteReplace(want.netlink()); err != nil {
+		return fmt.Errorf("route to %s: %w", want.Dst, err)
+	}
+	return nil
+}
+
+// DeleteRoute deletes a listed route. A route that is gone is no error.
+func (n *Namespace) DeleteRoute(route netlink.Route) error {
+	// What identifies a route; metrics and flags that a listing adds would make the kernel look for more than that.
+	key := &netlink.Route{
+		Dst: route.Dst, LinkIndex: route.LinkIndex, Gw: route.Gw, Via: route.Via, MultiPath: route.MultiPath, Family: route.Family,
+		Table: route.Table, Type: route.Type, Tos: route.Tos, Priority: route.Priority, Scope: route.Scope,
+	}
+	if err := n.RouteDel(key); err != nil && !IsNotFound(err) {
+		return fmt.Errorf("route to %s: delete: %w", route.Dst, err)
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+// cmdCheck compares what ADD made with what stands, from the master up to the pod, and answers with the first thing
+// that is missing or different. SPEC.md, CHECK: what a plugin later in the chain may change is no error, so nothing is
+// expected of links, addresses and routes that ADD did not make.
+func cmdCheck(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	prev, err := conf.RequirePrevResult()
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	pod, err := openPod(host, args)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	e, entries, err := loadForCheck(conf, args)
+	if err != nil {
+		return err
+	}
+	c := &checker{host: host, pod: pod, prev: prev, ifName: args.IfName, entry: *e, entries: entries}
+	return c.run(conf)
+}
+
+func loadForCheck(conf *config, args *skel.CmdArgs) (*entry, []entry, error) {
+	a := attachmentOf(conf, args)
+	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
+	s, err := openStore(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		return nil, nil, missing
+	}
+	e, err := s.Load(a)
+	if e == nil && err == nil {
+		err = missing
+	}
+	entries, _, listErr := s.List()
+	return e, entries, errors.Join(err, listErr, s.Close())
+}
+
+type checker struct {
+	host, pod *kernel.Namespace
+	prev      *current.Result
+	ifName    string
+	entry     entry
+	entries   []entry
+
+	child *child
+	link  netlink.Link // the child's
+}
+
+func (c *checker) run(conf *config) error {
+	if conf.Bridge != "" && conf.Bridge != c.entry.State.Child {
+		return chain.BadConfig("bridge is %q, and this attachment was made with %q: delete it and add it again", conf.Bridge, c.entry.State.Child)
+	}
+	if conf.Master != "" && conf.Master != c.entry.State.Master {
+		return chain.BadConfig("master is %q, and this attachment was made with %q: delete it and add it again", conf.Master, c.entry.State.Master)
+	}
+	for _, check := range []func() error{c.checkChild, c.checkGuards, c.checkPrevResult, c.checkAddresses, c.checkPodRoutes} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkChild() (err error) {
+	state := c.entry.State
+	if c.child, err = newChild(c.host, state.Master, state.Child); err != nil {
+		return err
+	}
+	if c.link, err = c.child.find(c.host); err != nil {
+		return err
+	}
+	switch {
+	case c.link == nil:
+		return fmt.Errorf("link %s is missing", state.Child)
+	case !isUp(c.link):
+		return fmt.Errorf("link %s is down", state.Child)
+	case c.link.Attrs().MTU != c.child.master.Attrs().MTU:
+		return fmt.Errorf("link %s: want mtu %d, that of %s, got %d", state.Child, c.child.master.Attrs().MTU, state.Master, c.link.Attrs().MTU)
+	}
+	return nil
+}
+
+func (c *checker) checkGuards() error {
+	for _, s := range c.child.guards() {
+		got, err := kernel.ReadSysctl(s.Family, c.child.name, s.Key)
+		if errors.Is(err, kernel.ErrNoSysctl) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if got != s.Value {
+			return fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", c.child.name, s.Family, s.Key, s.Value, got)
+		}
+	}
+	if err := c.checkARP(); err != nil || !c.entry.State.hasIPv6() {
+		return err
+	}
+	has, err := c.host.HasAddress(c.link, c.child.linkLocal())
+	if err == nil && !has {
+		err = fmt.Errorf("link %s: address %s is missing, which pods use as next hop", c.child.name, c.child.linkLocal())
+	}
+	return err
+}
+
+// checkARP: with most values of arp_ignore a link answers for its own addresses alone, and the child has none. The
+// setting of "all" wins over the child's (ip-sysctl.rst: the maximum counts).
+func (c *checker) checkARP() error {
+	got, err := kernel.ReadSysctl("ipv4", "all", "arp_ignore")
+	if err != nil || got == "0" || got == "3" || !c.entry.State.hasIPv4() {
+		return err
+	}
+	return fmt.Errorf("sysctl ipv4.all.arp_ignore is %s, with which %s answers no pod: want 0 or 3", got, c.child.name)
+}
+
+// checkPrevResult looks for addresses that nobody has: those of this record, or a later plugin's on the link.
+func (c *checker) checkPrevResult() error {
+	for _, given := range podAddresses(c.prev, c.ifName) {
+		if c.entry.State.has(given.Addr()) {
+			continue
+		}
+		link, err := c.pod.LinkByName(given.link)
+		if err != nil {
+			return fmt.Errorf("prevResult: link %s of the pod: %w", given.link, err)
+		}
+		has, err := c.pod.HasAddress(link, given.Addr())
+		if err != nil {
+			return err
+		}
+		if !has {
+			return fmt.Errorf("prevResult: address %s is not on link %s of the pod", given.Addr(), given.link)
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkAddresses() error {
+	state := c.entry.State
+	if len(state.Addresses) == 0 {
+		return errors.New("all addresses of this attachment belong to newer attachments")
+	}
+	h, err := readHostRoutes(c.host, c.link)
+	if err != nil {
+		return err
+	}
+	n, err := readNode(c.host, c.child.master, state.Child)
+	if err != nil {
+		return err
+	}
+	for _, addr := range state.Addresses {
+		if newer := newerOwner(c.entries, c.entry.Attachment, c.entry.Sequence, addr.IP); newer != nil {
+			return fmt.Errorf("address %s belongs to the newer attachment %s", addr.IP, newer.Attachment)
+		}
+		if err := c.checkNeighbour(h, addr); err != nil {
+			return err
+		}
+		if err := c.checkRoute(h, n, addr.IP); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkNeighbour(h *hostRoutes, addr address) error {
+	link, err := c.pod.LinkByName(addr.Link)
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", addr.Link, err)
+	}
+	want := link.Attrs().HardwareAddr
+	got, ok := h.neighbours[addr.IP]
+	switch {
+	case !ok:
+		return fmt.Errorf("neighbour %s on %s is missing", addr.IP, c.child.name)
+	case bytes.Equal(got, want):
+		return nil
+	case addr.MAC != want.String():
+		return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s: a later plugin has changed the pod's; put it before route",
+			addr.IP, c.child.name, want, addr.Link, got)
+	}
+	return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s", addr.IP, c.child.name, want, addr.Link, got)
+}
+
+func (c *checker) checkRoute(h *hostRoutes, n *node, ip netip.Addr) error {
+	want := h.want(ip, n.source(ip))
+	onChild := 0
+	for _, route := range h.listed[ip] {
+		switch {
+		case want.Matches(route):
+			onChild = 1
+		case route.LinkIndex != want.Link:
+			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", ip, c.child.name, c.linkName(route.LinkIndex))
+		}
+	}
+	if onChild == 1 {
+		return nil
+	}
+	for _, route := range h.listed[ip] {
+		if source, _ := netipx.FromStdIP(route.Src); source != want.Src {
+			return fmt.Errorf("route to %s on %s: want source %s, got %s", ip, c.child.name, orNone(want.Src), orNone(source))
+		}
+		return fmt.Errorf("route to %s on %s is not a plain host route: %s", ip, c.child.name, route)
+	}
+	return fmt.Errorf("route to %s on %s is missing", ip, c.child.name)
+}
+
+func (c *checker) linkName(index int) string {
+	link, err := c.host.LinkByIndex(index)
+	if err != nil {
+		return fmt.Sprintf("the link with index %d", index)
+	}
+	return link.Attrs().Name
+}
+
+func orNone(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return "none"
+	}
+	return ip.String()
+}
+
+// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it.
+func (c *checker) checkPodRoutes() error {
+	routes, err := c.pod.AllRoutes()
+	if err != nil {
+		return err
+	}
+	for _, r := range c.entry.State.PodRoutes {
+		if !lists(c.prev.Routes, r) {
+			continue
+		}
+		found := slices.ContainsFunc(routes, func(route netlink.Route) bool {
+			dst, ok := kernel.Destination(route)
+			via, _ := netipx.FromStdIP(route.Gw)
+			return ok && dst.IsSingleIP() && dst.Addr() == r.Dst && via == r.Via && route.Type == unix.RTN_UNICAST
+		})
+		if !found {
+			return fmt.Errorf("route %s is missing in the pod", r)
+		}
+	}
+	return nil
+}
+
+func lists(routes []*types.Route, r podRoute) bool {
+	return slices.ContainsFunc(routes, func(route *types.Route) bool {
+		dst, ok := netipx.FromStdIPNet((*net.IPNet)(&route.Dst))
+		return ok && dst.IsSingleIP() && dst.Addr() == r.Dst
+	})
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"errors"
+	"log"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// cmdDel never needs the pod, the master or prevResult: the record says what to remove.
+func cmdDel(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	fallback, err := fromPrevResult(host, conf, args)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(len(fallback) > 0)
+	if err != nil || s == nil {
+		return err
+	}
+	return errors.Join(del(host, s, conf, attachmentOf(conf, args), fallback), s.Close())
+}
+
+func del(host *kernel.Namespace, s *store, conf *config, a record.Attachment, fallback []attachment) error {
+	entries, corrupt, err := s.List()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Attachment == a {
+			return release(host, s, entries, e)
+		}
+	}
+	var errs []error
+	for _, state := range fallback {
+		// Of an unknown age: whatever any record holds is younger.
+		errs = append(errs, detach(host, entries, entry{Attachment: a, State: state}))
+	}
+	others := slices.DeleteFunc(slices.Clone(corrupt), func(c *record.CorruptError) bool { return c.Attachment == a })
+	if len(others) < len(corrupt) && len(others) == 0 {
+		// What the unreadable record held is what no other holds.
+		errs = append(errs, sweepConfigured(host, conf, entries))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.Remove(a)
+}
+
+// fromPrevResult returns what an attachment without a record may have, one per link that can be its child. It is empty
+// where there is nothing to remove.
+func fromPrevResult(host *kernel.Namespace, conf *config, args *skel.CmdArgs) ([]attachment, error) {
+	prev, err := conf.PrevResult()
+	if err != nil {
+		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
+	}
+	if prev == nil {
+		return nil, nil
+	}
+	var addrs []address
+	for _, given := range podAddresses(prev, args.IfName) {
+		addrs = append(addrs, address{IP: given.Addr(), Link: given.link})
+	}
+	if len(addrs) == 0 {
+		return nil, nil
+	}
+	var found []attachment
+	for _, name := range candidates(host, conf, hostLinks(prev)) {
+		link, err := linkOf(host, name)
+		if err != nil {
+			return nil, err
+		}
+		if link != nil {
+			found = append(found, attachment{Child: name, Addresses: addrs})
+		}
+	}
+	return found, nil
+}
+
+// candidates returns the names that the child may have: what the configuration says now, and the links on the node that
+// prevResult names, since the configuration or the default route may have changed after ADD.
+func candidates(host *kernel.Namespace, conf *config, named []string) []string {
+	var names []string
+	if conf.Bridge != "" {
+		names = append(names, conf.Bridge)
+	} else if master, err := conf.masterName(host); err == nil {
+		names = append(names, defaultChildName(master))
+	}
+	for _, name := range named {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func sweepConfigured(host *kernel.Namespace, conf *config, entries []entry) error {
+	var errs []error
+	for _, name := range candidates(host, conf, nil) {
+		errs = append(errs, sweep(host, name, entries))
+	}
+	return errors.Join(errs...)
+}
+
+func sweep(host *kernel.Namespace, childName string, entries []entry) error {
+	link, err := linkOf(host, childName)
+	if err != nil || link == nil {
+		return err
+	}
+	h, err := readHostRoutes(host, link)
+	if err != nil {
+		return err
+	}
+	return h.sweep(entries)
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// hostRoutes are the node's routes to pods over one child, and the permanent neighbours behind them, as listed once.
+// The neighbours are what keeps the node from asking for a pod with a broadcast: its sender would be the node's address
+// with the child's hardware address, and the whole LAN would believe it.
+type hostRoutes struct {
+	host       *kernel.Namespace
+	link       netlink.Link
+	listed     map[netip.Addr][]netlink.Route // by destination, on all links
+	neighbours map[netip.Addr]net.HardwareAddr
+}
+
+func readHostRoutes(host *kernel.Namespace, link netlink.Link) (*hostRoutes, error) {
+	routes, err := host.MainRoutes()
+	if err != nil {
+		return nil, err
+	}
+	h := &hostRoutes{host: host, link: link, listed: map[netip.Addr][]netlink.Route{}}
+	for _, route := range routes {
+		if dst, ok := kernel.Destination(route); ok && dst.IsSingleIP() {
+			h.listed[dst.Addr()] = append(h.listed[dst.Addr()], route)
+		}
+	}
+	h.neighbours, err = host.Permanent(link.Attrs().Index)
+	return h, err
+}
+
+func (h *hostRoutes) want(ip, source netip.Addr) kernel.HostRoute {
+	return kernel.HostRoute{Dst: ip, Link: h.link.Attrs().Index, Src: source}
+}
+
+// ensure makes sure of the neighbour and then the route of one address: with the route alone, the first packet would
+// be that broadcast.
+func (h *hostRoutes) ensure(addr address, source netip.Addr) error {
+	mac, err := net.ParseMAC(addr.MAC)
+	if err != nil {
+		return fmt.Errorf("address %s: %w", addr.IP, err)
+	}
+	if err := h.host.EnsureNeighbour(h.link.Attrs().Index, addr.IP, mac, h.neighbours); err != nil {
+		return err
+	}
+	return h.host.EnsureRoute(h.want(addr.IP, source), h.listed[addr.IP])
+}
+
+// evict deletes every other route to an address: left by an earlier pod that had it, on whatever link and with
+// whatever metric.
+func (h *hostRoutes) evict(ip, source netip.Addr) error {
+	if len(h.listed[ip]) == 0 {
+		return nil
+	}
+	routes, err := h.host.MainRoutes() // again: ensure may have replaced a listed one
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, route := range routes {
+		dst, ok := kernel.Destination(route)
+		if ok && dst.IsSingleIP() && dst.Addr() == ip && !h.want(ip, source).Matches(route) {
+			errs = append(errs, h.host.DeleteRoute(route))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes the routes over the child to an address, and then its neighbour.
+func (h *hostRoutes) remove(ip netip.Addr) error {
+	var errs []error
+	for _, route := range h.listed[ip] {
+		if route.LinkIndex == h.link.Attrs().Index {
+			errs = append(errs, h.host.DeleteRoute(route))
+		}
+	}
+	if _, ok := h.neighbours[ip]; ok {
+		errs = append(errs, h.host.DeleteNeighbour(h.link.Attrs().Index, ip))
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes what no record holds.
+func (h *hostRoutes) sweep(entries []entry) error {
+	held := map[netip.Addr]bool{}
+	for _, e := range entries {
+		for _, addr := range e.State.Addresses {
+			held[addr.IP] = held[addr.IP] || e.State.Child == h.link.Attrs().Name
+		}
+	}
+	var errs []error
+	for ip, routes := range h.listed {
+		for _, route := range routes {
+			if !held[ip] && route.LinkIndex == h.link.Attrs().Index {
+				errs = append(errs, h.host.DeleteRoute(route))
+			}
+		}
+	}
+	for ip := range h.neighbours {
+		if !held[ip] {
+			errs = append(errs, h.host.DeleteNeighbour(h.link.Attrs().Index, ip))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restore brings back what somebody removed from under the recorded attachments of a child: taking the child down, or
+// the master's address away, deletes the routes of all pods. One that cannot be restored stops neither the others nor
+// the call.
+func (h *hostRoutes) restore(n *node, entries []entry) {
+	done := map[netip.Addr]bool{}
+	for _, e := range slices.Backward(entries) { // the newest owns an address
+		for _, addr := range e.State.Addresses {
+			if done[addr.IP] {
+				continue
+			}
+			done[addr.IP] = true
+			if e.State.Child != h.link.Attrs().Name {
+				continue
+			}
+			if err := h.ensure(addr, n.source(addr.IP)); err != nil {
+				log.Printf("attachment %s: restore: %v", e.Attachment, err)
+			}
+		}
+	}
+}
+
+// detach removes what an attachment has on the node and in its pod, but not its record. What a younger record holds
+// stays: a runtime may delete an old attachment after its address has gone to a new one.
+func detach(host *kernel.Namespace, entries []entry, e entry) error {
+	link, err := linkOf(host, e.State.Child)
+	if err != nil {
+		return err
+	}
+	errs := []error{removePodRoutes(host, e.State)}
+	if link == nil {
+		return errors.Join(errs...)
+	}
+	h, err := readHostRoutes(host, link)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, addr := range e.State.Addresses {
+		newer := newerOwner(entries, e.Attachment, e.Sequence, addr.IP)
+		if newer == nil || newer.State.Child != e.State.Child {
+			errs = append(errs, h.remove(addr.IP))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// supersede takes the addresses of e, one of the entries, away from older records: their owners have lost them, so
+// nothing may restore their routes when e is gone.
+func supersede(host *kernel.Namespace, s *store, entries []entry, e entry) error {
+	for _, old := range entries {
+		if old.Attachment == e.Attachment || old.Sequence > e.Sequence {
+			continue
+		}
+		lost := old
+		lost.State.Addresses, lost.State.PodRoutes = nil, nil
+		kept := old.State.Addresses[:0:0]
+		for _, addr := range old.State.Addresses {
+			if e.State.has(addr.IP) {
+				lost.State.Addresses = append(lost.State.Addresses, addr)
+			} else {
+				kept = append(kept, addr)
+			}
+		}
+		if len(lost.State.Addresses) == 0 {
+			continue
+		}
+		if err := detach(host, entries, lost); err != nil {
+			return err
+		}
+		old.State.Addresses = kept
+		if err := s.Save(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release removes all that an attachment has, and its record last.
+func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
+	if err := supersede(host, s, entries, e); err != nil {
+		return err
+	}
+	if err := detach(host, entries, e); err != nil {
+		return err
+	}
+	return s.Remove(e.Attachment)
+}
+
+// without returns the records of all others.
+func without(entries []entry, a record.Attachment) []entry {
+	var others []entry
+	for _, e := range entries {
+		if e.Attachment != a {
+			others = append(others, e)
+		}
+	}
+	return others
+}

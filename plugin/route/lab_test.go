@@ -1,0 +1,392 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/testutils"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	masterMAC = "02:00:00:00:00:05"
+	childMAC  = "2a:90:52:59:0a:43" // of eno1.host on masterMAC
+	childLL   = "fe80::2890:52ff:fe59:a43"
+)
+
+// lab is a node with a master eno1, and a host on the LAN behind it.
+type lab struct {
+	t         *testing.T
+	node, lan ns.NetNS
+}
+
+type pod struct {
+	ns  ns.NetNS
+	id  string
+	ips []string
+}
+
+func newLab(t *testing.T, nodeAddrs ...string) *lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	if err := os.RemoveAll("/run/cni"); err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{t: t, node: newNamespace(t), lan: newNamespace(t)}
+	l.inNode(func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "eno1"
+		attrs.HardwareAddr, _ = net.ParseMAC(masterMAC)
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(l.lan.Fd()))})
+	})
+	if nodeAddrs == nil {
+		nodeAddrs = []string{"192.168.0.5/16", "fd00:20::5/64"}
+	}
+	l.inNode(func() error { return configure("eno1", nodeAddrs...) })
+	l.in(l.lan, func() error { return configure("up0", "192.168.0.1/16", "fd00:20::1/64") })
+	return l
+}
+
+func newNamespace(t *testing.T) ns.NetNS {
+	t.Helper()
+	n, err := testutils.NewNS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.Close()
+		testutils.UnmountNS(n)
+	})
+	err = n.Do(func(ns.NetNS) error {
+		for path, value := range map[string]string{
+			// A new namespace takes the IPv4 settings of the machine's first one.
+			"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/arp_ignore": "0",
+			"ipv4/conf/default/arp_ignore": "0", "ipv4/ip_forward": "1",
+			"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0",
+		} {
+			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
+				return err
+			}
+		}
+		return configure("lo")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// configure gives a link addresses and brings it up, in the namespace of the calling thread.
+func configure(name string, addrs ...string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, s := range addrs {
+		addr, err := netlink.ParseAddr(s)
+		if err != nil {
+			return err
+		}
+		if addr.IP.To4() == nil {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+func (l *lab) in(n ns.NetNS, do func() error) {
+	l.t.Helper()
+	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) inNode(do func() error) {
+	l.t.Helper()
+	l.in(l.node, do)
+}
+
+// nic adds a second NIC to the node.
+func (l *lab) nic(name string, addrs ...string) {
+	l.t.Helper()
+	l.inNode(func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "p-" + name, PeerNamespace: netlink.NsFd(int(l.lan.Fd()))}); err != nil {
+			return err
+		}
+		return configure(name, addrs...)
+	})
+	l.in(l.lan, func() error { return configure("p-" + name) })
+}
+
+// pod makes what macvlan leaves behind: a namespace with eth0 on eno1 in mode bridge.
+func (l *lab) pod(id string, ips ...string) *pod {
+	l.t.Helper()
+	p := &pod{ns: newNamespace(l.t), id: id, ips: ips}
+	l.macvlan(p, "eth0", "eno1", netlink.MACVLAN_MODE_BRIDGE, ips...)
+	return p
+}
+
+func (l *lab) macvlan(p *pod, name, master string, mode netlink.MacvlanMode, ips ...string) {
+	l.t.Helper()
+	l.inNode(func() error {
+		parent, err := netlink.LinkByName(master)
+		if err != nil {
+			return err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "tmp0"
+		attrs.ParentIndex = parent.Attrs().Index
+		attrs.HardwareAddr = podMAC(p.id, name)
+		if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: mode}); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName("tmp0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetNsFd(link, int(p.ns.Fd()))
+	})
+	l.in(p.ns, func() error {
+		link, err := netlink.LinkByName("tmp0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetName(link, name); err != nil {
+			return err
+		}
+		return configure(name, ips...)
+	})
+}
+
+func podMAC(id, link string) net.HardwareAddr {
+	var hash uint32
+	for _, b := range []byte(id + link[len(link)-1:]) {
+		hash = hash*31 + uint32(b)
+	}
+	return net.HardwareAddr{2, 0, byte(hash >> 16), byte(hash >> 8), 1, byte(hash)}
+}
+
+// prev is a prevResult of macvlan for the pod.
+func (p *pod) prev() map[string]any {
+	var ips []any
+	for _, ip := range p.ips {
+		ips = append(ips, map[string]any{"address": ip, "interface": 0})
+	}
+	return map[string]any{
+		"cniVersion": "1.1.0",
+		"interfaces": []any{map[string]any{"name": "eth0", "mac": podMAC(p.id, "eth0").String(), "sandbox": p.ns.Path()}},
+		"ips":        ips,
+	}
+}
+
+// conf is a configuration of the plugin with changes; a nil value leaves a key out.
+func conf(changes map[string]any) string {
+	c := map[string]any{"cniVersion": "1.1.0", "name": "default", "type": "route", "master": "eno1", "bridge": "eno1.host"}
+	for key, value := range changes {
+		if c[key] = value; value == nil {
+			delete(c, key)
+		}
+	}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return err.Error() // a mistake in a test's table, which no plugin takes
+	}
+	return string(raw)
+}
+
+// call is one execution of a plugin.
+type call struct {
+	command, id, netns, ifName, stdin string
+}
+
+func (l *lab) command(c call) *exec.Cmd {
+	dir := os.Getenv(inNamespaces)
+	cmd := exec.Command(filepath.Join(dir, "route"))
+	if c.ifName == "" {
+		c.ifName = "eth0"
+	}
+	cmd.Env = []string{"CNI_COMMAND=" + c.command, "CNI_IFNAME=" + c.ifName, "CNI_PATH=" + dir}
+	if c.id != "" {
+		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.id)
+	}
+	if c.netns != "" {
+		cmd.Env = append(cmd.Env, "CNI_NETNS="+c.netns)
+	}
+	cmd.Stdin = strings.NewReader(c.stdin)
+	return cmd
+}
+
+// run executes the plugin on the node and returns its standard output, and the error object that it may be. Whatever
+// is no single JSON document fails the test.
+func (l *lab) run(c call) (string, *cniError) {
+	l.t.Helper()
+	var stdout, stderr bytes.Buffer
+	var runErr error
+	l.inNode(func() error {
+		cmd := l.command(c)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		runErr = cmd.Run()
+		return nil
+	})
+	var exit *exec.ExitError
+	if runErr != nil && !errors.As(runErr, &exit) {
+		l.t.Fatal(runErr)
+	}
+	out := stdout.String()
+	if out != "" && !json.Valid(stdout.Bytes()) {
+		l.t.Fatalf("%s: want one JSON document on standard output, got %s", c.command, out)
+	}
+	if exit == nil {
+		return out, nil
+	}
+	var e cniError
+	if err := json.Unmarshal(stdout.Bytes(), &e); err != nil {
+		l.t.Fatalf("%s: want an error object, got %q: %v\n%s", c.command, out, err, stderr.String())
+	}
+	return out, &e
+}
+
+type cniError struct {
+	Code uint
+	Msg  string
+}
+
+func (e *cniError) String() string {
+	if e == nil {
+		return "success"
+	}
+	return fmt.Sprintf("%d: %s", e.Code, e.Msg)
+}
+
+func (l *lab) add(p *pod, changes map[string]any) *cniError {
+	l.t.Helper()
+	_, err := l.run(call{command: "ADD", id: p.id, netns: p.ns.Path(), stdin: conf(with(changes, "prevResult", p.prev()))})
+	return err
+}
+
+func (l *lab) mustAdd(p *pod) {
+	l.t.Helper()
+	if err := l.add(p, nil); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) mustDel(id string, changes map[string]any) {
+	l.t.Helper()
+	if out, err := l.run(call{command: "DEL", id: id, stdin: conf(changes)}); err != nil || out != "" {
+		l.t.Fatalf("DEL %s: %s%v", id, out, err)
+	}
+}
+
+func (l *lab) gc(valid ...*pod) *cniError {
+	l.t.Helper()
+	attachments := []any{}
+	for _, p := range valid {
+		attachments = append(attachments, map[string]any{"containerID": p.id, "ifname": "eth0"})
+	}
+	out, err := l.run(call{command: "GC", stdin: conf(map[string]any{"cni.dev/valid-attachments": attachments})})
+	if err == nil && out != "" {
+		l.t.Fatalf("GC: want no output, got %s", out)
+	}
+	return err
+}
+
+func with(changes map[string]any, key string, value any) map[string]any {
+	all := map[string]any{key: value}
+	for k, v := range changes {
+		all[k] = v
+	}
+	return all
+}
+
+// exchange sends a line each way over one TCP connection, and returns the address that the server saw.
+func (l *lab) exchange(from ns.NetNS, to ns.NetNS, ip string) (netip.Addr, error) {
+	l.t.Helper()
+	var listener net.Listener
+	l.in(to, func() (err error) {
+		listener, err = net.Listen("tcp", net.JoinHostPort(ip, "0"))
+		return err
+	})
+	defer listener.Close()
+	peer := make(chan netip.Addr, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		line := make([]byte, 5)
+		if _, err := conn.Read(line); err != nil {
+			return
+		}
+		conn.Write(line)
+		seen, _ := netipx.FromStdIP(conn.RemoteAddr().(*net.TCPAddr).IP)
+		peer <- seen
+	}()
+	var failed error
+	l.in(from, func() error {
+		failed = dial(listener.Addr().String())
+		return nil
+	})
+	if failed != nil {
+		return netip.Addr{}, failed
+	}
+	return <-peer, nil
+}
+
+func dial(addr string) error {
+	conn, err := net.DialTimeout("tcp", addr, 2*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 5))
+	return err
+}
+
+// mustReach fails the test unless a connection works and the server sees the client's address.
+func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
+	l.t.Helper()
+	seen, err := l.exchange(from, to, ip)
+	if err != nil {
+		l.t.Errorf("connect to %s: %v", ip, err)
+	} else if seen != netip.MustParseAddr(client) {
+		l.t.Errorf("connect to %s: got client address %s, want %s", ip, seen, client)
+	}
+}
+
+// check runs CHECK with what ADD would answer.
+func (l *lab) check(p *pod, changes map[string]any) *cniError {
+	l.t.Helper()
+	out, err := l.run(call{command: "CHECK", id: p.id, netns: p.ns.Path(), stdin: conf(with(changes, "prevResult", p.prev()))})
+	if err == nil && out != "" {
+		l.t.Fatalf("CHECK: want no output, got %s", out)
+	}
+	return err
+}
