@@ -271,3 +271,31 @@ func TestSecondInterface(t *testing.T) {
 		t.Errorf("got %s, want nothing of net1", got)
 	}
 }
+
+// Over IPv6 both attachments of one network need the same route to the node, each on its own link.
+func TestSecondInterface_sameNetwork(t *testing.T) {
+	l := newLab(t, "fd00:20::5/64")
+	p := l.pod("a", "fd00:20::101/64")
+	l.mustAdd(p)
+	first := hostRoutesOf(l, p)
+	l.macvlan(p, "net1", "eno1", netlink.MACVLAN_MODE_BRIDGE, "fd00:20::102/64")
+	prev := map[string]any{"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
+		"ips": []any{map[string]any{"address": "fd00:20::102/64", "interface": 0}}}
+	second := call{command: "ADD", id: "a", ifName: "net1", netns: p.ns.Path(), stdin: conf(map[string]any{"prevResult": prev})}
+	if _, err := l.run(second); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.check(p, nil); err != nil {
+		t.Errorf("CHECK of eth0 beside net1: %v", err)
+	}
+	second.command = "DEL"
+	if _, err := l.run(second); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, hostRoutesOf(l, p)); diff != "" {
+		t.Errorf("pod after DEL of net1 (-want +got):\n%s", diff)
+	}
+	if err := l.check(p, nil); err != nil {
+		t.Errorf("CHECK of eth0 after DEL of net1: %v", err)
+	}
+}

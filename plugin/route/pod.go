@@ -123,10 +123,25 @@ func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Resul
 	var lacking []podRoute
 	for _, r := range n.podRoutes(subnets, addrs[0].Link, c.linkLocal()) {
 		if !leadsTo(listed, link, r, onLink(subnets, r.Dst)) {
+			r.Metric = freeMetric(listed, link, r)
 			lacking = append(lacking, r)
 		}
 	}
 	return lacking, nil
+}
+
+// freeMetric returns the route's metric, or the next one that no other link of the pod has for this address: a route replaces
+// one of the same address and metric, whatever its device, and net1 would take the route of eth0.
+func freeMetric(listed []netlink.Route, link netlink.Link, r podRoute) int {
+	for _, route := range listed {
+		dst, ok := kernel.Destination(route)
+		same := ok && dst.IsSingleIP() && dst.Addr() == r.Dst && route.Priority == r.Metric
+		if same && route.LinkIndex != link.Attrs().Index {
+			r.Metric++
+			return freeMetric(listed, link, r)
+		}
+	}
+	return r.Metric
 }
 
 // leadsTo reports whether the pod reaches an address of the node without r, rightly or because somebody wanted it so.
