@@ -1,0 +1,233 @@
+// Package service gives a network namespace the Services of a Kubernetes node: the rules that kube-proxy v1.36 would
+// program there, by its names, marks and order, in one of two dataplanes. nftables works through netlink alone and needs
+// no program on the machine; iptables drives iptables-save and iptables-restore.
+//
+// It is not a proxy: nothing runs between two calls of Apply, and nothing watches. Of kube-proxy it leaves out session
+// affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster CIDR (kube-proxy's own default),
+// terminating endpoints, and node ports on loopback addresses (so route_localnet stays as it is). It differs in two points:
+//
+//   - nftables drops forwarded packets of state invalid too; kube-proxy does so only with iptables. A plugin whose replies
+//     take another way than the requests must fail on both.
+//   - Node ports answer on all addresses of the node unless Options says otherwise, also with nftables, where kube-proxy's
+//     own default is the node's primary addresses.
+//
+// What the traffic must do is one table of tests, which also runs on rulesets recorded from a real kube-proxy
+// (testdata/kube-proxy-*). The tests make all their namespaces themselves and need root; those of the iptables dataplane and
+// of the recorded rulesets also need iptables and nft on PATH, and skip without:
+//
+//	go test ./e2e/service
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+// The dataplanes.
+const (
+	Nftables = "nftables"
+	Iptables = "iptables"
+)
+
+// The transport protocols of a Service.
+const (
+	TCP = "tcp"
+	UDP = "udp"
+)
+
+// masqueradeMark is the bit by which packets are chosen for source translation: kube-proxy's --iptables-masquerade-bit, 14.
+const masqueradeMark = 0x4000
+
+// Service is one port of a Kubernetes Service as the proxy of a node sees it.
+type Service struct {
+	// Name is NAMESPACE/NAME:PORT, as kube-proxy prints it. NAMESPACE/ may be absent and means default; :PORT may be absent.
+	// No two services have the same name and protocol.
+	Name string `json:"name"`
+	// Protocol is TCP or UDP.
+	Protocol string `json:"protocol"`
+	// ClusterIPs holds one address for each family that the service has.
+	ClusterIPs []netip.Addr `json:"clusterIPs"`
+	// Port is the port of the cluster IPs.
+	Port uint16 `json:"port"`
+	// NodePort is the port on the addresses of the node; 0 means none.
+	NodePort uint16 `json:"nodePort,omitempty"`
+	// LocalOnly is externalTrafficPolicy Local: the node port leads to endpoints on this node only, which see the client's
+	// own address. Without it every endpoint is used, and sees the node.
+	LocalOnly bool `json:"localOnly,omitempty"`
+	// Endpoints receive the traffic, chosen at random. One whose family has no cluster IP receives none.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// Endpoint is where a Service leads.
+type Endpoint struct {
+	// Address is the pod's address, or that of a node for a pod on the host network.
+	Address netip.Addr `json:"address"`
+	// Port is the port at Address.
+	Port uint16 `json:"port"`
+	// Local says that the endpoint is on this node.
+	Local bool `json:"local,omitempty"`
+}
+
+// Options says how services are programmed.
+type Options struct {
+	// Dataplane is Nftables or Iptables; empty means Nftables.
+	Dataplane string `json:"dataplane,omitempty"`
+	// NodePortAddresses are the addresses that answer on node ports; empty means every address of the node but loopback
+	// ones, including those it gets later.
+	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
+}
+
+// dataplane programs the whole state of the calling thread's network namespace: each family, and nothing for an empty one.
+type dataplane func(ctx context.Context, families []family) error
+
+// Apply makes services all that there are in the network namespace of the calling thread, which the caller has locked if it
+// is not that of the process. What an earlier Apply with the same dataplane made is replaced, in one transaction for each
+// family (iptables: for each table of each family), and services that stay are not interrupted. Applying nil removes all, as
+// Remove does.
+//
+// UDP conntrack entries that lead elsewhere than to an endpoint of their service are deleted, and tracking of TCP windows is
+// strict afterwards (nf_conntrack_tcp_be_liberal is 0, which kube-proxy's invalid rule takes for granted). Tables, chains
+// and rules of others are never touched. Apply may be repeated, and not run concurrently in one namespace.
+//
+// The error is a *MissingProgramError where the dataplane needs a program that the machine lacks.
+func Apply(ctx context.Context, opts Options, services []Service) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	program, err := opts.dataplane()
+	if err == nil {
+		err = validate(opts, services)
+	}
+	if err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	families := split(opts, services)
+	if err := program(ctx, families); err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	if len(services) == 0 {
+		return nil
+	}
+	if err := trackStrictly(); err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	if err := forgetStale(families); err != nil {
+		return fmt.Errorf("services: %w", err)
+	}
+	return nil
+}
+
+// Remove removes what Apply made with the same dataplane. Without anything to remove it succeeds. Established connections go
+// on, as they do when kube-proxy's rules are removed: conntrack entries stay.
+func Remove(ctx context.Context, opts Options) error {
+	return Apply(ctx, opts, nil)
+}
+
+func (o Options) dataplane() (dataplane, error) {
+	switch o.Dataplane {
+	case Nftables, "":
+		return programNftables, nil
+	case Iptables:
+		return programIptables, nil
+	}
+	return nil, fmt.Errorf("dataplane: want %q or %q, got %q", Nftables, Iptables, o.Dataplane)
+}
+
+// trackStrictly writes only where it has to: /proc/sys may be read-only.
+func trackStrictly() error {
+	const path = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
+	value, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(value)) != "0" {
+		err = os.WriteFile(path, []byte("0"), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("track TCP windows: %w", err)
+	}
+	return nil
+}
+
+// validate answers with all that is wrong.
+func validate(opts Options, services []Service) error {
+	var errs []error
+	for _, a := range opts.NodePortAddresses {
+		if !a.IsValid() || a.IsLoopback() {
+			errs = append(errs, fmt.Errorf("node port address: want an address that is not loopback, got %q", a))
+		}
+	}
+	taken := map[string]string{}
+	for _, s := range services {
+		for _, err := range s.validate() {
+			errs = append(errs, fmt.Errorf("%q: %w", s.Name, err))
+		}
+		for _, key := range s.keys() {
+			if other, found := taken[key]; found {
+				errs = append(errs, fmt.Errorf("%q: %s is taken by %q", s.Name, key, other))
+			}
+			taken[key] = s.Name
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validate answers with all that is wrong in itself.
+func (s Service) validate() (errs []error) {
+	// The name becomes part of chain names and of a line that iptables-restore reads.
+	bad := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-./:", r) }
+	if s.Name == "" || strings.ContainsFunc(s.Name, bad) {
+		errs = append(errs, errors.New("name: want NAMESPACE/NAME:PORT of lower-case letters, digits, dots and hyphens"))
+	}
+	if s.Protocol != TCP && s.Protocol != UDP {
+		errs = append(errs, fmt.Errorf("protocol: want %q or %q, got %q", TCP, UDP, s.Protocol))
+	}
+	if s.Port == 0 {
+		errs = append(errs, errors.New("port: want 1 to 65535, got 0"))
+	}
+	if len(s.ClusterIPs) == 0 {
+		errs = append(errs, errors.New("cluster IPs: want one for each family, got none"))
+	}
+	families := map[bool]netip.Addr{}
+	for _, a := range s.ClusterIPs {
+		if !isUnicast(a) {
+			errs = append(errs, fmt.Errorf("cluster IP: want a unicast address, got %q", a))
+			continue
+		}
+		if other, found := families[a.Is6()]; found {
+			errs = append(errs, fmt.Errorf("cluster IPs: want one for each family, got %s and %s", other, a))
+		}
+		families[a.Is6()] = a
+	}
+	for _, e := range s.Endpoints {
+		if !isUnicast(e.Address) || e.Port == 0 {
+			errs = append(errs, fmt.Errorf("endpoint: want a unicast address and a port, got %q and %d", e.Address, e.Port))
+		}
+	}
+	return errs
+}
+
+// isUnicast refuses IPv4-mapped addresses as well: the same address in two forms would be two endpoints.
+func isUnicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == ""
+}
+
+// keys names what the service needs for itself.
+func (s Service) keys() []string {
+	keys := []string{fmt.Sprintf("name %s, protocol %s", s.Name, s.Protocol)}
+	for _, a := range s.ClusterIPs {
+		keys = append(keys, fmt.Sprintf("%s port %d of %s", s.Protocol, s.Port, a))
+		if s.NodePort != 0 {
+			keys = append(keys, fmt.Sprintf("%s node port %d of %s", s.Protocol, s.NodePort, ipVersion(a.Is6())))
+		}
+	}
+	return keys
+}
+
+func ipVersion(ipv6 bool) string {
+	if ipv6 {
+		return "IPv6"
+	}
+	return "IPv4"
+}
