@@ -68,6 +68,7 @@ func (t *teller) del(path string, s Step) {
 	t.attached[a] = false
 }
 
+// reboot takes the namespaces of the node's pods; what their ADD wrote to the disk still asks for a DEL.
 func (t *teller) reboot(node Place) {
 	for name := range t.netns {
 		if t.pods[name].Node == node.Name {
@@ -87,6 +88,7 @@ func (t *teller) hasNetns(path string, pod Place, verb string) bool {
 	return there
 }
 
+// reachable reports a pod that is not attached at this step; only interface ifname counts, empty means any.
 func (t *teller) reachable(path string, pod Place, ifname, verb string) {
 	if verb == "check" || ifname != "" {
 		ifname = orDefault(ifname)

@@ -52,7 +52,7 @@ func (f Feature) Meaning() string {
 	case Chaining:
 		return "Other plugins can stand before and after this one in the conflist."
 	case PodToService:
-		return "Pods reach the cluster address of a service, wherever its endpoints run."
+		return "Pods reach the cluster address of a service, wherever its endpoints run, and what their node offers its own pods only."
 	case NodePort:
 		return "Clients outside the cluster reach a service through a port of any node."
 	case Hairpin:

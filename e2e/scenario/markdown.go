@@ -51,7 +51,14 @@ func Explain(s *Scenario) string {
 	if len(s.Covers) > 0 {
 		fmt.Fprintf(&b, "\ncovers\n%s", wrap(strings.Join(s.Covers, ", "), "  "))
 	}
-	fmt.Fprintf(&b, "\ncore in\n  %s\n\nneeds\n%s\nsteps\n", coreIn(s), wrap(s.Needs().String(), "  "))
+	fmt.Fprintf(&b, "\ncore in\n  %s\n\nneeds\n%s", coreIn(s), wrap(s.Needs().String(), "  "))
+	if len(s.Services) > 0 {
+		b.WriteString("\nservices\n")
+	}
+	for _, service := range s.Services {
+		fmt.Fprintf(&b, "  %s\n", service)
+	}
+	b.WriteString("\nsteps\n")
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "  %s:%d  %s\n", s.File, step.Line, step)
 	}
@@ -74,11 +81,21 @@ func coreIn(s *Scenario) string {
 // String lists the needs in words.
 func (n Needs) String() string {
 	parts := []string{fmt.Sprintf("nodes: %d", n.Nodes)}
-	if n.SecondNIC {
-		parts = append(parts, "a node with two NICs")
-	}
-	if n.Reboot {
-		parts = append(parts, "a node that reboots")
+	for _, one := range []struct {
+		needed bool
+		text   string
+	}{
+		{n.SecondNIC, "a node with two NICs"},
+		{n.Reboot, "a node that reboots"},
+		{n.Services, "services"},
+		{n.LocalAddresses, "a node with local addresses"},
+		{n.ForwardPolicy, "a node whose FORWARD hook drops"},
+		{n.Redirect, "a redirect in a pod"},
+		{n.Capture, "a packet capture"},
+	} {
+		if one.needed {
+			parts = append(parts, one.text)
+		}
 	}
 	var addresses []string
 	for name, count := range n.Addresses {

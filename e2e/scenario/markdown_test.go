@@ -36,6 +36,11 @@ features
     there.
   SecondInterface
     A pod can have a second interface on the same network.
+  PodToService
+    Pods reach the cluster address of a service, wherever its endpoints run,
+    and what their node offers its own pods only.
+  NodePort
+    Clients outside the cluster reach a service through a port of any node.
 
 covers
   A01, DEL-4
@@ -44,26 +49,40 @@ core in
   no profile; it counts where its features are claimed
 
 needs
-  nodes: 1; a node with two NICs; a node that reboots; addresses: 3 on a;
-  hosts: lan, router; sysctls: net.ipv4.conf.all.rp_filter,
-  net.ipv4.conf.default.rp_filter, net.ipv4.ip_forward; plugins: sbr, tuning
+  nodes: 1; a node with two NICs; a node that reboots; services; a node with
+  local addresses; a node whose FORWARD hook drops; a redirect in a pod; a
+  packet capture; addresses: 3 on a; hosts: external, lan, router; sysctls:
+  net.ipv4.conf.all.rp_filter, net.ipv4.conf.default.rp_filter,
+  net.ipv4.ip_forward; plugins: host-local, ptp, sbr, tuning
+
+services
+  dns udp 53 → pod/web 9090, node port 30053 (Local)
 
 steps
-  dir/full.yaml:23  add pod/web as net1
-  dir/full.yaml:24  check pod/web as net1
-  dir/full.yaml:26  probe udp 9090 node/a → pod/web net1, seen as node/a, 2 times, within 1s, first try
-  dir/full.yaml:36  state of pod/web net1: cache present, address reserved
-  dir/full.yaml:37  state of node/a: addresses unchanged
-  dir/full.yaml:38  neighbour host/lan knows node/a
-  dir/full.yaml:39  flows udp 9090 between node/a, pod/web
-  dir/full.yaml:40  churn pod/visitor for 1m0s
-  dir/full.yaml:41  stop flows, at most 2 lost of each
-  dir/full.yaml:42  advertise 2001:db8::/64 from host/router
-  dir/full.yaml:43  wait 1.5s
-  dir/full.yaml:44  gc node/a
-  dir/full.yaml:45  status node/a
-  dir/full.yaml:46  reboot node/a
-  dir/full.yaml:47  del pod/web as net1, netns empty, cache absent
+  dir/full.yaml:39  add pod/web as net1
+  dir/full.yaml:40  check pod/web as net1
+  dir/full.yaml:42  add pod/routed
+  dir/full.yaml:43  capture at host/router what goes to service/dns
+  dir/full.yaml:44  endpoints of service/dns are node/a
+  dir/full.yaml:45  probe udp 53 pod/routed → service/dns
+  dir/full.yaml:46  captured at most 1 packets each
+  dir/full.yaml:47  flows udp 30053 host/external → node/a
+  dir/full.yaml:48  wait 3s
+  dir/full.yaml:49  stop flows, at most 2s without a reply
+  dir/full.yaml:50  probe udp 9090 pod/routed → node/a local
+  dir/full.yaml:51  probe udp 9090 node/a → pod/web net1, seen as node/a, 2 times, within 1s, first try
+  dir/full.yaml:61  state of pod/web net1: cache present, address reserved
+  dir/full.yaml:62  state of node/a: addresses unchanged
+  dir/full.yaml:63  neighbour host/lan knows node/a
+  dir/full.yaml:64  flows udp 9090 between node/a, pod/web
+  dir/full.yaml:65  churn pod/visitor for 1m0s
+  dir/full.yaml:66  stop flows, at most 2 lost of each
+  dir/full.yaml:67  advertise 2001:db8::/64 from host/router
+  dir/full.yaml:68  wait 1.5s
+  dir/full.yaml:69  gc node/a
+  dir/full.yaml:70  status node/a
+  dir/full.yaml:71  reboot node/a
+  dir/full.yaml:72  del pod/web as net1, netns empty, cache absent
 `
 	if diff := cmp.Diff(Explain(fullScenario()), want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
@@ -78,11 +97,30 @@ func TestStepString(t *testing.T) {
 		{Step{Remove: "pod/web"}, "remove pod/web"},
 		{Step{Release: "pod/web"}, "release pod/web"},
 		{Step{Stop: &Stop{}}, "stop flows, at most 0 lost of each"},
+		{Step{Endpoints: &Endpoints{Of: "service/web", Are: []string{"pod/a", "host/lan"}}}, "endpoints of service/web are pod/a, host/lan"},
 		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "icmp", FullMTU: true, Attempts: 2}}, "probe icmp pod/a → pod/b, packets of the full MTU, at most 2 tries"},
 		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "tcp", Port: 80, Bytes: 32 << 20}}, "probe tcp 80 pod/a → pod/b, 32MiB each way"},
 		{Step{State: &State{Of: "node/a", Unchanged: []string{"addresses", "default-routes"}}}, "state of node/a: addresses and default-routes unchanged"},
 	} {
 		if got := tt.step.String(); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestServiceString(t *testing.T) {
+	for _, tt := range []struct {
+		service Service
+		want    string
+	}{
+		{Service{Name: "web", Protocol: "tcp", Port: 80, Endpoints: []string{"pod/a", "node/b"}}, "web tcp 80 → pod/a, node/b 80"},
+		{Service{Name: "web", Protocol: "tcp", Port: 80, TargetPort: 8080, NodePort: 30080, Endpoints: []string{"pod/a"}}, "web tcp 80 → pod/a 8080, node port 30080"},
+		{
+			Service{Name: "web", Protocol: "udp", Port: 80, NodePort: 30080, ExternalTrafficPolicy: LocalPolicy, Endpoints: []string{"pod/a"}},
+			"web udp 80 → pod/a 80, node port 30080 (Local)",
+		},
+	} {
+		if got := tt.service.String(); got != tt.want {
 			t.Errorf("got %q, want %q", got, tt.want)
 		}
 	}

@@ -14,13 +14,23 @@ type Needs struct {
 	SecondNIC bool
 	// Reboot is a node that can lose its kernel state and keep its disk.
 	Reboot bool
+	// Services is a proxy on every node, whose dataplane programs the scenario's services.
+	Services bool
+	// LocalAddresses is a node with addresses on its lo.
+	LocalAddresses bool
+	// ForwardPolicy is a node on which a chain of somebody else drops what is forwarded.
+	ForwardPolicy bool
+	// Redirect is a pod that sends one of its ports to another.
+	Redirect bool
+	// Capture is a place at which packets are watched.
+	Capture bool
 	// Sysctls are the settings of a node that the scenario chooses.
 	Sysctls []string
 	// Hosts are the machines outside the cluster that take part, of HostNames.
 	Hosts []string
 	// Addresses is how many pod addresses per family each node must have, by its name.
 	Addresses map[string]int
-	// Plugins are the types that the scenario adds to the conflist; their binaries must be there, and what these call.
+	// Plugins are the types that the scenario uses beside those of the conflist; their binaries must be there, and what these call.
 	Plugins []string
 	// Features are those that the scenario tests.
 	Features []Feature
@@ -28,9 +38,14 @@ type Needs struct {
 
 // Needs says what the scenario asks of a backend. It is meant for a scenario that Parse returned.
 func (s *Scenario) Needs() Needs {
-	needs := Needs{Nodes: len(s.Nodes), Addresses: s.addresses(), Features: slices.Sorted(slices.Values(s.Features))}
+	needs := Needs{
+		Nodes: len(s.Nodes), Services: len(s.Services) > 0,
+		Addresses: s.addresses(), Features: slices.Sorted(slices.Values(s.Features)),
+	}
 	for _, n := range s.Nodes {
 		needs.SecondNIC = needs.SecondNIC || n.NICs == 2
+		needs.LocalAddresses = needs.LocalAddresses || len(n.Local) > 0
+		needs.ForwardPolicy = needs.ForwardPolicy || n.Forward != ""
 		needs.Sysctls = append(needs.Sysctls, slices.Collect(maps.Keys(n.Sysctl))...)
 		if n.RPFilter != nil {
 			needs.Sysctls = append(needs.Sysctls, "net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter")
@@ -39,9 +54,19 @@ func (s *Scenario) Needs() Needs {
 	for _, h := range s.Hosts {
 		needs.Hosts = append(needs.Hosts, h.Name)
 	}
+	for _, p := range s.Pods {
+		needs.Redirect = needs.Redirect || p.Redirect != nil
+		if p.Network == RoutedNetwork {
+			needs.Plugins = append(needs.Plugins, "ptp", "host-local")
+		}
+	}
+	for _, service := range s.Services {
+		needs.Hosts = append(needs.Hosts, hosts(service.Endpoints)...)
+	}
 	for _, step := range s.Steps {
 		needs.Reboot = needs.Reboot || step.Reboot != ""
-		needs.Hosts = append(needs.Hosts, step.hosts()...)
+		needs.Capture = needs.Capture || step.Capture != nil
+		needs.Hosts = append(needs.Hosts, hosts(step.places())...)
 	}
 	for _, plugin := range slices.Concat(s.Chain.AfterMain, s.Chain.Append) {
 		if name, ok := plugin["type"].(string); ok {
@@ -57,26 +82,34 @@ func set(words []string) []string {
 	return slices.Compact(words)
 }
 
-// hosts are the machines outside the cluster that a step names.
-func (s Step) hosts() []string {
-	var places []string
+// places are those that can be hosts, of a step.
+func (s Step) places() []string {
 	switch {
 	case s.Probe != nil:
-		places = []string{s.Probe.From, s.Probe.To, s.Probe.Source}
+		return []string{s.Probe.From, s.Probe.To, s.Probe.Source}
 	case s.Neighbour != nil:
-		places = []string{s.Neighbour.Of, s.Neighbour.Knows}
+		return []string{s.Neighbour.Of, s.Neighbour.Knows}
 	case s.Flows != nil:
-		places = s.Flows.Between
+		return append([]string{s.Flows.From, s.Flows.To}, s.Flows.Between...)
+	case s.Endpoints != nil:
+		return s.Endpoints.Are
+	case s.Capture != nil:
+		return []string{s.Capture.At}
 	case s.Advertise != nil:
-		places = []string{"host/router"}
+		return []string{"host/router"}
 	}
-	var hosts []string
+	return nil
+}
+
+// hosts are the names of the machines outside the cluster among the places.
+func hosts(places []string) []string {
+	var names []string
 	for _, place := range places {
 		if name, found := strings.CutPrefix(place, HostPlace+"/"); found {
-			hosts = append(hosts, name)
+			names = append(names, name)
 		}
 	}
-	return hosts
+	return names
 }
 
 // addresses is what each node declares, else the most that its pods hold at once.
@@ -84,7 +117,8 @@ func (s *Scenario) addresses() map[string]int {
 	most, held := map[string]int{}, map[attachment]bool{}
 	count := func(churned int, node string) {
 		for a := range held {
-			if p := s.podNamed(a.pod); p.Node == node {
+			// Routed pods have addresses of another network.
+			if p := s.podNamed(a.pod); p.Node == node && p.Network != RoutedNetwork {
 				churned += len(p.Names())
 			}
 		}

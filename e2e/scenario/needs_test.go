@@ -10,11 +10,12 @@ func TestNeeds(t *testing.T) {
 	got := fullScenario().Needs()
 	want := Needs{
 		Nodes: 1, SecondNIC: true, Reboot: true,
+		Services: true, LocalAddresses: true, ForwardPolicy: true, Redirect: true, Capture: true,
 		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
-		Hosts:     []string{"lan", "router"},
+		Hosts:     []string{"external", "lan", "router"},
 		Addresses: map[string]int{"a": 3},
-		Plugins:   []string{"sbr", "tuning"},
-		Features:  []Feature{Chaining, HostToPod, NodeIntegrity, SecondInterface},
+		Plugins:   []string{"host-local", "ptp", "sbr", "tuning"},
+		Features:  []Feature{Chaining, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
@@ -22,7 +23,7 @@ func TestNeeds(t *testing.T) {
 }
 
 func TestNeedsAddresses(t *testing.T) {
-	pods := []Pod{{Name: "one", Node: "a"}, {Name: "many", Node: "a", Count: 5}, {Name: "far", Node: "b"}}
+	pods := []Pod{{Name: "one", Node: "a"}, {Name: "many", Node: "a", Count: 5}, {Name: "far", Node: "b"}, {Name: "routed", Node: "b", Network: RoutedNetwork}}
 	for _, tt := range []struct {
 		name  string
 		steps []Step
@@ -34,11 +35,31 @@ func TestNeedsAddresses(t *testing.T) {
 		{"released", []Step{{Add: "pod/one"}, {Release: "pod/one"}, {Add: "pod/many"}}, map[string]int{"a": 5, "b": 0}},
 		{"kept over a reboot", []Step{{Add: "pod/one"}, {Reboot: "node/a"}, {Add: "pod/many"}}, map[string]int{"a": 6, "b": 0}},
 		{"two interfaces", []Step{{Add: "pod/one"}, {Add: "pod/one", As: "net1"}}, map[string]int{"a": 2, "b": 0}},
+		{"of another network", []Step{{Add: "pod/far"}, {Add: "pod/routed"}}, map[string]int{"a": 0, "b": 1}},
 		{"churned beside", []Step{{Add: "pod/many"}, {Churn: &Churn{Pod: "pod/one"}}}, map[string]int{"a": 6, "b": 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &Scenario{Nodes: []Node{{Name: "a"}, {Name: "b"}}, Pods: pods, Steps: tt.steps}
 			if diff := cmp.Diff(s.Needs().Addresses, tt.want); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNeedsHosts(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		s    Scenario
+		want []string
+	}{
+		{"endpoint", Scenario{Services: []Service{{Endpoints: []string{"pod/a", "host/external"}}}}, []string{"external"}},
+		{"replaced endpoint", Scenario{Steps: []Step{{Endpoints: &Endpoints{Are: []string{"host/lan"}}}}}, []string{"lan"}},
+		{"flow", Scenario{Steps: []Step{{Flows: &Flows{From: "pod/a", To: "host/lan"}}}}, []string{"lan"}},
+		{"capture", Scenario{Steps: []Step{{Capture: &Capture{At: "host/router", To: "service/a"}}}}, []string{"router"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.s.Needs().Hosts, tt.want); diff != "" {
 				t.Errorf("got -, want +:\n%s", diff)
 			}
 		})

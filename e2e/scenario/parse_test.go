@@ -17,13 +17,20 @@ const full = `apiVersion: cnitest/v1alpha1
 kind: Scenario
 name: full
 description: Every field once.
-features: [HostToPod, Chaining, NodeIntegrity, SecondInterface]
+features: [HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort]
 covers: [A01, DEL-4]
 chain:
   afterMain: [{type: tuning, sysctl: {net.core.somaxconn: "500"}}]
   append: [{type: sbr}]
 nodes:
-- {name: a, nics: 2, rpFilter: 0, addresses: 3, sysctl: {net.ipv4.ip_forward: 1}, listen: [{protocol: udp, port: 9090}]}
+- name: a
+  nics: 2
+  rpFilter: 0
+  addresses: 3
+  sysctl: {net.ipv4.ip_forward: 1}
+  local: [169.254.20.10]
+  forward: drop-but-pods
+  listen: [{protocol: udp, port: 9090}]
 hosts:
 - {name: lan, listen: [{protocol: tcp, port: 9090}]}
 pods:
@@ -34,10 +41,28 @@ pods:
   listen: [{protocol: udp, port: 9090}]
   hostPorts: [{hostPort: 80, containerPort: 9090, protocol: udp}]
 - {name: visitor, node: a}
+- {name: routed, node: a, network: routed, listen: [{protocol: tcp, port: 8080}], redirect: {port: 80, to: 8080}}
+services:
+- name: dns
+  protocol: udp
+  port: 53
+  targetPort: 9090
+  nodePort: 30053
+  externalTrafficPolicy: Local
+  endpoints: [pod/web]
 steps:
 - {add: pod/web, as: net1}
 - check: pod/web
   as: net1
+- add: pod/routed
+- capture: {at: host/router, to: service/dns}
+- endpoints: {of: service/dns, are: [node/a]}
+- probe: {from: pod/routed, to: service/dns, protocol: udp, port: 53}
+- captured: {packets: 1}
+- flows: {from: host/external, to: node/a, protocol: udp, port: 30053}
+- wait: 3s
+- stop: {gap: 2s}
+- probe: {from: pod/routed, to: node/a, interface: local, protocol: udp, port: 9090}
 - probe:
     from: node/a
     to: pod/web
@@ -67,36 +92,56 @@ func fullScenario() *Scenario {
 	udp := []Listen{{Protocol: "udp", Port: 9090}}
 	return &Scenario{
 		APIVersion: APIVersion, Kind: Kind, Name: "full", Description: "Every field once.",
-		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface}, Covers: []string{"A01", "DEL-4"},
+		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort}, Covers: []string{"A01", "DEL-4"},
 		Chain: Chain{
 			AfterMain: []map[string]any{{"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}},
 			Append:    []map[string]any{{"type": "sbr"}},
 		},
-		Nodes: []Node{{Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2, Addresses: 3}},
+		Nodes: []Node{{
+			Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2, Addresses: 3,
+			Local: []string{"169.254.20.10"}, Forward: "drop-but-pods",
+		}},
 		Hosts: []Host{{Name: "lan", Listen: []Listen{{Protocol: "tcp", Port: 9090}}}},
 		Pods: []Pod{
 			{Name: "web", Node: "a", Count: 1, ContainerID: "abc", Listen: udp, HostPorts: []HostPort{{HostPort: 80, ContainerPort: 9090, Protocol: "udp"}}},
 			{Name: "visitor", Node: "a"},
+			{
+				Name: "routed", Node: "a", Network: RoutedNetwork, Listen: []Listen{{Protocol: "tcp", Port: 8080}},
+				Redirect: &Redirect{Port: 80, To: 8080},
+			},
 		},
+		Services: []Service{{
+			Name: "dns", Protocol: "udp", Port: 53, TargetPort: 9090, NodePort: 30053, ExternalTrafficPolicy: LocalPolicy,
+			Endpoints: []string{"pod/web"},
+		}},
 		Steps: []Step{
-			{Add: "pod/web", As: "net1", Line: 23},
-			{Check: "pod/web", As: "net1", Line: 24},
+			{Add: "pod/web", As: "net1", Line: 39},
+			{Check: "pod/web", As: "net1", Line: 40},
+			{Add: "pod/routed", Line: 42},
+			{Capture: &Capture{At: "host/router", To: "service/dns"}, Line: 43},
+			{Endpoints: &Endpoints{Of: "service/dns", Are: []string{"node/a"}}, Line: 44},
+			{Probe: &Probe{From: "pod/routed", To: "service/dns", Protocol: "udp", Port: 53}, Line: 45},
+			{Captured: &Captured{Packets: 1}, Line: 46},
+			{Flows: &Flows{From: "host/external", To: "node/a", Protocol: "udp", Port: 30053}, Line: 47},
+			{Wait: Duration(3 * time.Second), Line: 48},
+			{Stop: &Stop{Gap: Duration(2 * time.Second)}, Line: 49},
+			{Probe: &Probe{From: "pod/routed", To: "node/a", Interface: "local", Protocol: "udp", Port: 9090}, Line: 50},
 			{Probe: &Probe{
 				From: "node/a", To: "pod/web", Interface: "net1", Protocol: "udp", Port: 9090, Source: "node/a",
 				Count: 2, Within: Duration(time.Second), Attempts: 1,
-			}, Line: 26},
-			{State: &State{Of: "pod/web", As: "net1", Cache: "present", Address: "reserved"}, Line: 36},
-			{State: &State{Of: "node/a", Unchanged: []string{"addresses"}}, Line: 37},
-			{Neighbour: &Neighbour{Of: "host/lan", Knows: "node/a"}, Line: 38},
-			{Flows: &Flows{Between: []string{"node/a", "pod/web"}, Protocol: "udp", Port: 9090, Interval: Duration(10 * time.Millisecond)}, Line: 39},
-			{Churn: &Churn{Pod: "pod/visitor", For: Duration(time.Minute)}, Line: 40},
-			{Stop: &Stop{Lost: 2}, Line: 41},
-			{Advertise: &Advertise{Prefix: "2001:db8::/64"}, Line: 42},
-			{Wait: Duration(1500 * time.Millisecond), Line: 43},
-			{GC: "node/a", Line: 44},
-			{Status: "node/a", Line: 45},
-			{Reboot: "node/a", Line: 46},
-			{Del: "pod/web", As: "net1", Netns: "empty", Cache: "absent", Line: 47},
+			}, Line: 51},
+			{State: &State{Of: "pod/web", As: "net1", Cache: "present", Address: "reserved"}, Line: 61},
+			{State: &State{Of: "node/a", Unchanged: []string{"addresses"}}, Line: 62},
+			{Neighbour: &Neighbour{Of: "host/lan", Knows: "node/a"}, Line: 63},
+			{Flows: &Flows{Between: []string{"node/a", "pod/web"}, Protocol: "udp", Port: 9090, Interval: Duration(10 * time.Millisecond)}, Line: 64},
+			{Churn: &Churn{Pod: "pod/visitor", For: Duration(time.Minute)}, Line: 65},
+			{Stop: &Stop{Lost: 2}, Line: 66},
+			{Advertise: &Advertise{Prefix: "2001:db8::/64"}, Line: 67},
+			{Wait: Duration(1500 * time.Millisecond), Line: 68},
+			{GC: "node/a", Line: 69},
+			{Status: "node/a", Line: 70},
+			{Reboot: "node/a", Line: 71},
+			{Del: "pod/web", As: "net1", Netns: "empty", Cache: "absent", Line: 72},
 		},
 		File: "dir/full.yaml", Source: []byte(full),
 	}
@@ -178,9 +223,10 @@ func TestParsePlace(t *testing.T) {
 		{text: "node/a", want: Place{NodePlace, "a"}},
 		{text: "pod/web-1", want: Place{PodPlace, "web-1"}},
 		{text: "host/lan", want: Place{HostPlace, "lan"}},
-		{text: "web", wantErr: `want a place, got "web"; write node/NAME, pod/NAME or host/NAME`},
-		{text: "pod/", wantErr: `want a place, got "pod/"; write node/NAME, pod/NAME or host/NAME`},
-		{text: "service/web", wantErr: `want a place, got "service/web"; write node/NAME, pod/NAME or host/NAME`},
+		{text: "service/dns", want: Place{ServicePlace, "dns"}},
+		{text: "web", wantErr: `want a place, got "web"; write node/NAME, pod/NAME, host/NAME or service/NAME`},
+		{text: "pod/", wantErr: `want a place, got "pod/"; write node/NAME, pod/NAME, host/NAME or service/NAME`},
+		{text: "container/web", wantErr: `want a place, got "container/web"; write node/NAME, pod/NAME, host/NAME or service/NAME`},
 	} {
 		got, err := ParsePlace(tt.text)
 		gotErr := ""

@@ -1,14 +1,11 @@
 package scenario
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 func (t *teller) probe(path string, p Probe) {
 	t.probeOptions(path, p)
 	from, fromOK := t.place(path+".from", p.From, NodePlace, PodPlace, HostPlace)
-	to, toOK := t.place(path+".to", p.To, NodePlace, PodPlace, HostPlace)
+	to, toOK := t.place(path+".to", p.To, NodePlace, PodPlace, HostPlace, ServicePlace)
 	if p.Source != "" {
 		t.place(path+".source", p.Source, NodePlace, PodPlace, HostPlace)
 	}
@@ -22,10 +19,34 @@ func (t *teller) probe(path string, p Probe) {
 		t.reachable(path+".to", to, orDefault(p.Interface), "probe")
 	}
 	t.probeInterface(path, p, to)
-	behind := t.listening(path, to, p.Protocol, p.Port)
 	if fromOK {
-		t.path(path, from, to, behind)
+		t.traffic(path, from, to, p.Protocol, p.Port)
 	}
+	if p.Interface == "local" && fromOK {
+		t.ownNode(path, from, to)
+	}
+}
+
+// traffic finds what answers one place at a port of another, and names the feature that this tests.
+func (t *teller) traffic(path string, from, to Place, protocol string, port uint16) {
+	if to.Kind == ServicePlace {
+		t.toService(path, from, to, protocol, port)
+		return
+	}
+	if service := t.behindNodePort(to, protocol, port); service != nil {
+		t.toNodePort(path, from, to, service)
+		return
+	}
+	t.path(path, from, to, t.listening(path, to, protocol, port))
+}
+
+// ownNode wants that a node's local addresses are asked for by its pods: nobody else has a way to them.
+func (t *teller) ownNode(path string, from, to Place) {
+	if from.Kind != PodPlace || t.nodeOf(from) != to.Name {
+		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to, from)
+		return
+	}
+	t.test(PodToService, path)
 }
 
 func (t *teller) probeOptions(path string, p Probe) {
@@ -62,9 +83,15 @@ func (t *teller) probeInterface(path string, p Probe, to Place) {
 	}
 	switch to.Kind {
 	case NodePlace:
-		if t.oneOf(path+".interface", "interface", p.Interface, "uplink", "management") && p.Interface == "management" && t.nodes[to.Name].NICs != 2 {
+		node := t.nodes[to.Name]
+		switch known := t.oneOf(path+".interface", "interface", p.Interface, "uplink", "management", "local"); {
+		case known && p.Interface == "management" && node.NICs != 2:
 			t.wrong(path+".interface", "%s has no management network; give it nics: 2", to)
+		case known && p.Interface == "local" && len(node.Local) == 0:
+			t.wrong(path+".interface", "%s has no local addresses; give it some, e.g. local: [169.254.20.10]", to)
 		}
+	case ServicePlace:
+		t.wrong(path+".interface", "%s has no interfaces; remove interface", to)
 	case HostPlace:
 		t.wrong(path+".interface", "%s has one interface; remove interface", to)
 	}
@@ -75,24 +102,15 @@ func (t *teller) listening(path string, to Place, protocol string, port uint16) 
 	if protocol == "icmp" || port == 0 {
 		return nil
 	}
-	var listen []Listen
-	switch to.Kind {
-	case NodePlace:
-		listen = t.nodes[to.Name].Listen
+	if to.Kind == NodePlace {
 		for i, p := range t.Pods {
 			taken := func(hp HostPort) bool { return hp.Protocol == protocol && hp.HostPort == port }
 			if p.Node == to.Name && slices.ContainsFunc(p.HostPorts, taken) {
 				return &t.Pods[i]
 			}
 		}
-	case PodPlace:
-		listen = t.pods[to.Name].Listen
-	case HostPlace:
-		if host := t.hosts[to.Name]; host != nil {
-			listen = host.Listen
-		}
 	}
-	if !slices.Contains(listen, Listen{protocol, port}) {
+	if !t.listens(to, protocol, port) {
 		t.wrong(path, "nothing on %s listens on %s port %d; add it to listen", to, protocol, port)
 	}
 	return nil
@@ -125,33 +143,5 @@ func (t *teller) path(path string, from, to Place, behind *Pod) {
 		t.test(PodToPod, path)
 	default:
 		t.test(CrossNode, path)
-	}
-}
-
-func (t *teller) startFlows(path string, f Flows) {
-	known := t.oneOf(path+".protocol", "protocol", f.Protocol, "tcp", "udp")
-	if f.Port == 0 {
-		t.wrong(path, "port is missing; flows need one")
-	}
-	if len(f.Between) < 2 {
-		t.wrong(path, "flows run between at least 2 places, got %d; name more in between", len(f.Between))
-	}
-	var places []Place
-	for i, text := range f.Between {
-		at := fmt.Sprintf("%s.between[%d]", path, i)
-		place, ok := t.place(at, text, NodePlace, PodPlace, HostPlace)
-		if !ok {
-			continue
-		}
-		if place.Kind == PodPlace {
-			t.reachable(at, place, "", "flows")
-		}
-		if known {
-			t.listening(at, place, f.Protocol, f.Port)
-		}
-		for _, other := range places {
-			t.path(at, other, place, nil)
-		}
-		places = append(places, place)
 	}
 }

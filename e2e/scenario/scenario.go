@@ -32,7 +32,9 @@ type Scenario struct {
 	Nodes []Node `yaml:"nodes"`
 	Hosts []Host `yaml:"hosts"`
 	Pods  []Pod  `yaml:"pods"`
-	Steps []Step `yaml:"steps"`
+	// Services are in place on every node before the first step; their endpoints follow the pods that are attached.
+	Services []Service `yaml:"services"`
+	Steps    []Step    `yaml:"steps"`
 
 	// File and Source are where the scenario was read from.
 	File   string `yaml:"-"`
@@ -61,7 +63,43 @@ type Node struct {
 	NICs int `yaml:"nics"`
 	// Addresses is how many pod addresses per family the node needs; 0 means its share of the conflist's range.
 	Addresses int `yaml:"addresses"`
+	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the node's own
+	// pods only. The node's listeners answer there, too; a probe asks them with interface "local".
+	Local []string `yaml:"local"`
+	// Forward is the policy of a foreign chain of the FORWARD hook, as a Docker host has it: "" none, "drop", or "drop-but-pods":
+	// the same with the accept for the pods' addresses that an administrator adds.
+	Forward string `yaml:"forward"`
 }
+
+// The policies of Service.ExternalTrafficPolicy.
+const (
+	ClusterPolicy = "Cluster"
+	LocalPolicy   = "Local"
+)
+
+// Service is a Kubernetes Service of one port, as a proxy on each node programs it: with a cluster address of each family that pods have.
+type Service struct {
+	Name     string `yaml:"name"`
+	Protocol string `yaml:"protocol"` // tcp or udp
+	// Port is the port of the cluster address, TargetPort that of the endpoints; 0 means the same as Port.
+	Port       uint16 `yaml:"port"`
+	TargetPort uint16 `yaml:"targetPort"`
+	// NodePort is the port on every address of every node, 30000 to 32767; 0 means none.
+	NodePort uint16 `yaml:"nodePort"`
+	// ExternalTrafficPolicy says where a node port leads: "Cluster" (or empty) to any endpoint, which sees the node that was asked;
+	// "Local" to those of that node, which see the client.
+	ExternalTrafficPolicy string `yaml:"externalTrafficPolicy"`
+	// Endpoints are pods, nodes (what runs on the host network) or hosts (off the cluster).
+	Endpoints []string `yaml:"endpoints"`
+}
+
+// The networks of Pod.Network beside the conflist.
+const (
+	// MainNetwork is the conflist's first plugin alone.
+	MainNetwork = "main"
+	// RoutedNetwork is upstream ptp with a range of the lab's own for each node.
+	RoutedNetwork = "routed"
+)
 
 // Host is a machine outside the cluster. Three exist in every lab: "router" (the conflist's gateway), "lan" (a neighbour
 // on the underlay without any CNI plugin) and "external" (behind the router).
@@ -81,6 +119,17 @@ type Pod struct {
 	ContainerID string `yaml:"containerID"`
 	// HostPorts are passed as the capability portMappings.
 	HostPorts []HostPort `yaml:"hostPorts"`
+	// Network is what the pod is attached to: "" the conflist, MainNetwork, as a pod beside that needs no more than the underlay, or
+	// RoutedNetwork, as the pods of an overlay or routed network beside the underlay.
+	Network string `yaml:"network"`
+	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh do.
+	Redirect *Redirect `yaml:"redirect"`
+}
+
+// Redirect is a REDIRECT rule in a pod. On To something listens; on Port nothing does.
+type Redirect struct {
+	Port uint16 `yaml:"port"`
+	To   uint16 `yaml:"to"`
 }
 
 // Listen is a server that answers every probe and says whom it saw.
@@ -96,7 +145,8 @@ type HostPort struct {
 	Protocol      string `yaml:"protocol"`
 }
 
-// Step is one verb and its options. Exactly one verb is set. Places are "node/NAME", "pod/NAME" or "host/NAME".
+// Step is one verb and its options. Exactly one verb is set. Places are "node/NAME", "pod/NAME", "host/NAME" or, as the
+// target of a probe or flow, "service/NAME".
 type Step struct {
 	// Add, Check and Del run the verb of the CNI spec for a pod, as a runtime does through libcni. Add makes the pod's namespace first.
 	Add   string `yaml:"add"`
@@ -119,6 +169,12 @@ type Step struct {
 	// Flows starts a continuous request and reply; a later Stop ends every flow of the scenario and says what may be lost.
 	Flows *Flows `yaml:"flows"`
 	Stop  *Stop  `yaml:"stop"`
+	// Endpoints replaces the endpoints of a service on every node, as when pods come and go or stop being ready.
+	Endpoints *Endpoints `yaml:"endpoints"`
+	// Capture starts to watch for packets to a service's cluster addresses; a later Captured ends every capture of the scenario
+	// and says how many there may be.
+	Capture  *Capture  `yaml:"capture"`
+	Captured *Captured `yaml:"captured"`
 	// Churn attaches and deletes a pod again and again.
 	Churn *Churn `yaml:"churn"`
 	// Advertise sends an IPv6 router advertisement into the underlay from the router.
@@ -141,13 +197,16 @@ type Step struct {
 // Probe sends traffic from one place to another and says what both must see.
 type Probe struct {
 	From string `yaml:"from"`
-	To   string `yaml:"to"`
-	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default) or "management" of a node.
+	// To may be "service/NAME": its cluster addresses, from pods and nodes. A node port is a port of a node.
+	To string `yaml:"to"`
+	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default), "management" or "local" of a node.
 	Interface string `yaml:"interface"`
 	Protocol  string `yaml:"protocol"` // tcp, udp or icmp
 	Port      uint16 `yaml:"port"`     // for tcp and udp
-	// Source is the place whose address the far end must see (tcp and udp); a node's is that of its uplink. Empty: not asserted.
+	// Source is the place of which the far end (of a service: the endpoint) must see an address; for tcp and udp. Empty: not asserted.
 	Source string `yaml:"source"`
+	// Server is the place that must answer (tcp and udp), to tell the endpoints of a service apart. Empty: not asserted.
+	Server string `yaml:"server"`
 	// Bytes is what TCP moves each way, e.g. 64KiB (default) or 32MiB.
 	Bytes Bytes `yaml:"bytes"`
 	// FullMTU makes each packet as large as the interface allows and forbids fragmentation (icmp).
@@ -181,17 +240,39 @@ type Neighbour struct {
 	Knows string `yaml:"knows"`
 }
 
-// Flows is continuous traffic between every ordered pair of the places.
+// Flows is continuous traffic: between every ordered pair of the places, or from one place to another, which may be a service.
 type Flows struct {
 	Between  []string `yaml:"between"`
+	From     string   `yaml:"from"`
+	To       string   `yaml:"to"`
 	Protocol string   `yaml:"protocol"` // tcp or udp
 	Port     uint16   `yaml:"port"`
 	Interval Duration `yaml:"interval"` // default 20ms
 }
 
-// Stop ends all flows. Lost is how many requests of each may have had no reply within 1 s.
+// Stop ends all flows.
 type Stop struct {
+	// Lost is how many requests of each flow may have had no reply within 1 s.
 	Lost int `yaml:"lost"`
+	// Gap, when set, takes the place of Lost: it is the longest time without a reply that a flow may have had.
+	Gap Duration `yaml:"gap"`
+}
+
+// Endpoints are the new endpoints of a service.
+type Endpoints struct {
+	Of  string   `yaml:"of"` // service/NAME
+	Are []string `yaml:"are"`
+}
+
+// Capture watches on every interface of a place.
+type Capture struct {
+	At string `yaml:"at"`
+	To string `yaml:"to"` // service/NAME
+}
+
+// Captured ends all captures. Packets is how many each may have seen.
+type Captured struct {
+	Packets int `yaml:"packets"`
 }
 
 // Churn runs ADD and DEL of a pod (a place), which is not attached otherwise, for a time, each round with a new namespace and container id.

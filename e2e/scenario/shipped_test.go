@@ -42,7 +42,25 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// TestShippedFeatures keeps each demanded feature of the profiles for underlays tested by something.
+// TestShippedServices keeps scenarios with services out of the profiles below kubernetes, and each of their probes telling whom
+// the far end must see: services that work with the wrong source break policies and logs.
+func TestShippedServices(t *testing.T) {
+	for _, s := range shipped(t) {
+		if len(s.Services) == 0 {
+			continue
+		}
+		if !scenario.ProfileKubernetes.Core(s) || scenario.ProfileUnderlay.Core(s) {
+			t.Errorf("%s: got features %v, want those of profile kubernetes and not of underlay alone", s.File, s.Features)
+		}
+		for _, step := range s.Steps {
+			if p := step.Probe; p != nil && p.Protocol != "icmp" && p.Source == "" {
+				t.Errorf("%s:%d: %s has no source", s.File, step.Line, p)
+			}
+		}
+	}
+}
+
+// TestShippedFeatures keeps each feature that a profile demands tested by something.
 func TestShippedFeatures(t *testing.T) {
 	tested := map[scenario.Feature]bool{}
 	for _, s := range shipped(t) {
@@ -50,7 +68,7 @@ func TestShippedFeatures(t *testing.T) {
 			tested[f] = true
 		}
 	}
-	for _, f := range scenario.ProfileUnderlay.Features() {
+	for _, f := range scenario.ProfileKubernetes.Features() {
 		if !tested[f] {
 			t.Errorf("no scenario tests %s", f)
 		}

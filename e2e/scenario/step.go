@@ -9,7 +9,7 @@ import (
 func Verbs() []string {
 	return []string{
 		"add", "check", "del", "gc", "status", "remove", "release", "reboot",
-		"probe", "state", "neighbour", "flows", "stop", "churn", "advertise", "wait",
+		"probe", "state", "neighbour", "flows", "stop", "endpoints", "capture", "captured", "churn", "advertise", "wait",
 	}
 }
 
@@ -23,9 +23,15 @@ func (s Step) String() string {
 	case s.Neighbour != nil:
 		return fmt.Sprintf("neighbour %s knows %s", s.Neighbour.Of, s.Neighbour.Knows)
 	case s.Flows != nil:
-		return fmt.Sprintf("flows %s %d between %s", s.Flows.Protocol, s.Flows.Port, strings.Join(s.Flows.Between, ", "))
+		return s.Flows.String()
 	case s.Stop != nil:
-		return fmt.Sprintf("stop flows, at most %d lost of each", s.Stop.Lost)
+		return s.Stop.String()
+	case s.Endpoints != nil:
+		return fmt.Sprintf("endpoints of %s are %s", s.Endpoints.Of, strings.Join(s.Endpoints.Are, ", "))
+	case s.Capture != nil:
+		return fmt.Sprintf("capture at %s what goes to %s", s.Capture.At, s.Capture.To)
+	case s.Captured != nil:
+		return fmt.Sprintf("captured at most %d packets each", s.Captured.Packets)
 	case s.Churn != nil:
 		return fmt.Sprintf("churn %s for %s", s.Churn.Pod, s.Churn.For)
 	case s.Advertise != nil:
@@ -85,6 +91,23 @@ func (p Probe) String() string {
 		}
 	}
 	return text
+}
+
+// String reads the flows aloud.
+func (f Flows) String() string {
+	text := fmt.Sprintf("flows %s %d ", f.Protocol, f.Port)
+	if f.From != "" {
+		return text + f.From + " → " + f.To
+	}
+	return text + "between " + strings.Join(f.Between, ", ")
+}
+
+// String reads the end of the flows aloud.
+func (s Stop) String() string {
+	if s.Gap != 0 {
+		return fmt.Sprintf("stop flows, at most %s without a reply", s.Gap)
+	}
+	return fmt.Sprintf("stop flows, at most %d lost of each", s.Lost)
 }
 
 // String reads the assertion aloud.

@@ -14,13 +14,20 @@ type teller struct {
 	netns    map[string]bool     // present: made at least once; true: not removed since
 	churned  map[string]bool
 	flows    []int              // steps whose flows still run
+	flowing  Duration           // how long they are sure to have run
+	captures []int              // steps whose captures still run
+	ends     map[string][]Place // endpoints of each service
+	reached  map[string]bool    // services that traffic went to
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
 }
 
 func (v *validator) story() {
 	t := &teller{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
-		tested: map[Feature]string{},
+		ends: map[string][]Place{}, reached: map[string]bool{}, tested: map[Feature]string{},
+	}
+	for _, s := range v.Services {
+		t.ends[s.Name] = v.knownPlaces(s.Endpoints)
 	}
 	if len(v.Steps) == 0 {
 		v.wrong("steps", "steps are missing; write what happens, one verb per step")
@@ -34,6 +41,14 @@ func (v *validator) story() {
 	for i, p := range v.Pods {
 		if _, made := t.netns[p.Name]; !made && !t.churned[p.Name] {
 			v.wrong(fmt.Sprintf("pods[%d]", i), "pod/%s is never attached; add it in a step or remove it", p.Name)
+		}
+	}
+	for _, i := range t.captures {
+		v.wrong(fmt.Sprintf("steps[%d]", i), "capture is never ended; end it with a later captured: {packets: 0}")
+	}
+	for i, s := range v.Services {
+		if !t.reached[s.Name] {
+			v.wrong(fmt.Sprintf("services[%d]", i), "service/%s is never asked; probe it in a step or remove it", s.Name)
 		}
 	}
 	most := v.addresses()
@@ -55,7 +70,7 @@ func (t *teller) claims() {
 			t.wrong(t.tested[f], "this tests the feature %s; add it to features", f)
 		}
 	}
-	seen := []Feature{PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining}
+	seen := []Feature{PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService, NodePort, Hairpin}
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {
 			t.wrong(fmt.Sprintf("features[%d]", i), "no step tests the feature %s; remove it from features", f)
@@ -139,44 +154,21 @@ func (t *teller) step(i int, s Step) {
 		t.startFlows(path+".flows", *s.Flows)
 		t.flows = append(t.flows, i)
 	case "stop":
-		if len(t.flows) == 0 {
-			t.wrong(path, "no flows run here; put flows before stop")
-		}
-		if s.Stop.Lost < 0 {
-			t.wrong(path+".stop.lost", "lost is %d; want 0 or more", s.Stop.Lost)
-		}
-		t.flows = nil
+		t.stop(path, *s.Stop)
+	case "endpoints":
+		t.endpoints(path+".endpoints", *s.Endpoints)
+	case "capture":
+		t.capture(path+".capture", *s.Capture)
+		t.captures = append(t.captures, i)
+	case "captured":
+		t.captured(path, *s.Captured)
 	case "churn":
 		t.churn(path+".churn", *s.Churn)
+		t.flowing += s.Churn.For
+	case "wait":
+		t.flowing += s.Wait
 	case "advertise":
 		t.autoconfPrefix(path+".advertise.prefix", s.Advertise.Prefix)
 		t.test(NodeIntegrity, path)
 	}
 }
-
-// place reads a place of one of the kinds and makes sure that the scenario declares it.
-func (t *teller) place(path, text string, kinds ...string) (Place, bool) {
-	p, err := ParsePlace(text)
-	if err != nil {
-		t.wrong(path, "%s: %v", leaf(path), err)
-		return Place{}, false
-	}
-	if !slices.Contains(kinds, p.Kind) {
-		t.wrong(path, "%s takes no %s, got %q; want %s/NAME", leaf(path), p.Kind, text, strings.Join(kinds, "/NAME or "))
-		return Place{}, false
-	}
-	declared, mend := slices.Contains(HostNames(), p.Name), "want one of "+strings.Join(HostNames(), ", ")
-	switch p.Kind {
-	case NodePlace:
-		declared, mend = t.nodes[p.Name] != nil, orOneOf(p.Kind, t.nodes)
-	case PodPlace:
-		declared, mend = t.pods[p.Name] != nil, orOneOf(p.Kind, t.pods)
-	}
-	if !declared {
-		t.wrong(path, "%s is not declared; %s", p, mend)
-	}
-	return p, declared
-}
-
-// reboot takes the namespaces of the node's pods; what their ADD wrote to the disk still asks for a DEL.
-// reachable reports a pod that is not attached at this step; only interface ifname counts, empty means any.
