@@ -18,8 +18,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// service is the name under which the server's methods are called.
-const service = "Agent"
+// rpcName is the name under which the server's methods are called.
+const rpcName = "Agent"
 
 // Options say what is particular to the node on which an agent runs.
 type Options struct {
@@ -38,7 +38,8 @@ type Server struct {
 	captures  map[int]*probe.Capture
 }
 
-// Serve answers requests until conn ends.
+// Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is gone, and
+// what an agent started on its node is to end with it.
 func Serve(conn io.ReadWriteCloser, options Options) error {
 	s := &Server{
 		options:   options,
@@ -47,11 +48,29 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 		captures:  map[int]*probe.Capture{},
 	}
 	server := rpc.NewServer()
-	if err := server.RegisterName(service, s); err != nil {
+	if err := server.RegisterName(rpcName, s); err != nil {
 		return err
 	}
-	server.ServeCodec(jsonrpc.NewServerCodec(conn))
+	input := &input{ReadWriteCloser: conn, ended: make(chan struct{})}
+	go server.ServeCodec(jsonrpc.NewServerCodec(input))
+	<-input.ended
 	return nil
+}
+
+// input tells of its end. The codec has one reader.
+type input struct {
+	io.ReadWriteCloser
+	ended chan struct{}
+	once  sync.Once
+}
+
+// Read reads until the first error, which is the end.
+func (i *input) Read(p []byte) (int, error) {
+	n, err := i.ReadWriteCloser.Read(p)
+	if err != nil {
+		i.once.Do(func() { close(i.ended) })
+	}
+	return n, err
 }
 
 // Pipe joins an input and an output to a connection.

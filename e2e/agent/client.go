@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/rpc"
 	"net/rpc/jsonrpc"
+	"os"
+	"syscall"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -35,20 +37,35 @@ func (c *Client) Close() error {
 
 func call[Reply any](ctx context.Context, c *Client, method string, args any) (Reply, error) {
 	reply := new(Reply)
-	pending := c.rpc.Go(service+"."+method, args, reply, make(chan *rpc.Call, 1))
+	pending := c.rpc.Go(rpcName+"."+method, args, reply, make(chan *rpc.Call, 1))
 	select {
 	case <-ctx.Done():
 		var none Reply
 		return none, fmt.Errorf("%s: %w", c.name, context.Cause(ctx))
 	case done := <-pending.Done:
-		if errors.Is(done.Error, rpc.ErrShutdown) || errors.Is(done.Error, io.ErrUnexpectedEOF) {
-			return *reply, fmt.Errorf("%s: the agent has ended", c.name)
+		if done.Error == nil {
+			return *reply, nil
 		}
-		if done.Error != nil {
-			return *reply, fmt.Errorf("%s: %w", c.name, done.Error)
+		var none Reply
+		if ended(done.Error) {
+			return none, fmt.Errorf("%s: %w", c.name, ErrEnded)
 		}
-		return *reply, nil
+		return none, fmt.Errorf("%s: %w", c.name, done.Error)
 	}
+}
+
+// ErrEnded is the error of a request that an agent did not live to answer.
+var ErrEnded = errors.New("the agent has ended")
+
+// ended reports whether an error is that of a connection whose other end is gone, or that was closed on this side: reading finds
+// its end, writing finds nobody who reads.
+func ended(err error) bool {
+	for _, end := range []error{rpc.ErrShutdown, io.ErrUnexpectedEOF, io.ErrClosedPipe, os.ErrClosed, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 func tell(ctx context.Context, c *Client, method string, args any) error {

@@ -4,11 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/cni"
 )
 
 // File is a file on a node.
@@ -17,6 +23,10 @@ type File struct {
 	Mode fs.FileMode `json:"mode"`
 	// Data is the content of a regular file, or where a symbolic link points.
 	Data []byte `json:"data,omitempty"`
+	// Deleted is a file or directory of the machine that was removed on the node.
+	Deleted bool `json:"deleted,omitempty"`
+	// Opaque is a directory that took the place of one of the machine's: nothing of that shows in it.
+	Opaque bool `json:"opaque,omitempty"`
 }
 
 // FileReply is a file, if there is one.
@@ -50,18 +60,45 @@ func (s *Server) ListDir(path string, names *[]string) error {
 	return nil
 }
 
-// WriteFile writes a directory, a symbolic link or a regular file with its parents.
+// WriteFile makes the file what is described, in place of what is there, and its parents where they are missing.
 func (s *Server) WriteFile(file File, _ *None) error {
-	if file.Mode.IsDir() {
-		return os.MkdirAll(file.Path, file.Mode.Perm())
+	if now, err := os.Lstat(file.Path); err == nil {
+		// A file is written in place, a directory keeps what is in it; anything else makes way.
+		keep := now.Mode().Type() == file.Mode.Type() && file.Mode&fs.ModeSymlink == 0
+		if !keep || file.Deleted || file.Opaque {
+			if err := os.RemoveAll(file.Path); err != nil {
+				return err
+			}
+		}
+	}
+	if file.Deleted {
+		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(file.Path), 0o755); err != nil {
 		return err
 	}
-	if file.Mode&fs.ModeSymlink != 0 {
+	var err error
+	switch file.Mode.Type() {
+	case fs.ModeSymlink:
 		return os.Symlink(string(file.Data), file.Path)
+	case fs.ModeDir:
+		err = os.Mkdir(file.Path, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			err = nil
+		}
+	case 0:
+		err = os.WriteFile(file.Path, file.Data, 0o600)
+	default:
+		err = fmt.Errorf("%s: want a regular file, a directory or a symbolic link, got %s", file.Path, file.Mode)
 	}
-	return os.WriteFile(file.Path, file.Data, file.Mode.Perm())
+	if err != nil {
+		return err
+	}
+	// The umask has no say, and a mount point that has the mode already need not be written to.
+	if now, err := os.Stat(file.Path); err != nil || now.Mode() == file.Mode {
+		return err
+	}
+	return os.Chmod(file.Path, file.Mode)
 }
 
 // RemoveFile removes a file; one that does not exist is no error.
@@ -72,40 +109,81 @@ func (s *Server) RemoveFile(path string, _ *None) error {
 	return nil
 }
 
-// Disk lists what was written on the node and outlives a reboot: all but /run and /tmp.
+// Disk lists what was written on the node and outlives a reboot, parents first: all but /run and /tmp. Owners, times, devices,
+// pipes and sockets are not kept.
 func (s *Server) Disk(_ None, files *[]File) error {
 	*files = []File{}
 	for _, tree := range s.options.Files {
 		if tree.Name == "/run" || tree.Name == "/tmp" {
 			continue
 		}
-		err := fs.WalkDir(tree.FS, ".", func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == "." {
-				return err
-			}
-			info, err := d.Info()
+		err := fs.WalkDir(tree.FS, ".", func(path string, entry fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			file := File{Path: filepath.Join(tree.Name, path), Mode: info.Mode()}
-			switch {
-			case info.Mode().IsRegular():
-				file.Data, err = fs.ReadFile(tree.FS, path)
-			case info.Mode()&fs.ModeSymlink != 0:
-				var target string
-				target, err = fs.ReadLink(tree.FS, path)
-				file.Data = []byte(target)
-			case !info.IsDir():
-				return nil
+			file, ok, err := readDisk(tree.FS, path, entry)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // it went away meanwhile
 			}
-			*files = append(*files, file)
+			if ok {
+				file.Path = filepath.Join(tree.Name, path)
+				*files = append(*files, file)
+			}
 			return err
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("disk %s: %w", tree.Name, err)
 		}
 	}
 	return nil
+}
+
+// readDisk reads a file of an overlay's upper layer, which holds marks beside what was written (overlayfs.rst, "whiteouts and
+// opaque directories").
+func readDisk(tree fs.FS, path string, entry fs.DirEntry) (file File, ok bool, err error) {
+	info, err := entry.Info()
+	if err != nil {
+		return file, false, err
+	}
+	file.Mode = info.Mode()
+	switch info.Mode().Type() {
+	case 0:
+		file.Data, err = fs.ReadFile(tree, path)
+	case fs.ModeSymlink:
+		var target string
+		target, err = fs.ReadLink(tree, path)
+		file.Data = []byte(target)
+	case fs.ModeDir:
+		file.Opaque, err = IsOpaque(tree, path)
+	case fs.ModeDevice | fs.ModeCharDevice:
+		stat, isStat := info.Sys().(*syscall.Stat_t)
+		file = File{Deleted: isStat && stat.Rdev == 0}
+		return file, file.Deleted, nil
+	default:
+		return file, false, nil
+	}
+	return file, err == nil, err
+}
+
+// IsOpaque reports whether a directory of an overlay's upper layer hides the one below it. The mark has another name in a user
+// namespace (overlayfs.rst).
+func IsOpaque(tree fs.FS, path string) (bool, error) {
+	dir, err := tree.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	file, ok := dir.(interface{ Fd() uintptr })
+	if !ok {
+		return false, nil
+	}
+	for _, name := range []string{"trusted.overlay.opaque", "user.overlay.opaque"} {
+		var value [1]byte
+		if n, err := unix.Fgetxattr(int(file.Fd()), name, value[:]); err == nil && n == 1 && value[0] == 'y' {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // CommandArgs are a program to run on the node.
@@ -122,8 +200,11 @@ type CommandReply struct {
 	ExitCode int    `json:"exitCode"`
 }
 
-// Command runs a program to its end.
+// Command runs a program to its end, or to that of its time, when it is killed with its process group.
 func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
+	if len(args.Argv) == 0 {
+		return errors.New("command: want a program, got none")
+	}
 	if args.Timeout == 0 {
 		args.Timeout = time.Minute
 	}
@@ -133,15 +214,21 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	cmd := exec.CommandContext(ctx, args.Argv[0], args.Argv[1:]...)
 	cmd.Env = append(os.Environ(), args.Env...)
 	cmd.Stdout, cmd.Stderr = &output, &output
+	cni.KillGroup(cmd)
 	err := inNamespace(args.Netns, cmd.Start)
 	if err == nil {
 		err = cmd.Wait()
 	}
 	reply.Output = output.String()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("command %s: killed after %s: %s", args.Argv[0], args.Timeout, reply.Output)
+	case errors.As(err, &exit):
 		reply.ExitCode = exit.ExitCode()
 		return nil
+	case errors.Is(err, exec.ErrWaitDelay):
+		return nil // it ended, and left a process behind that holds its output open
 	}
 	return err
 }

@@ -3,9 +3,9 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,27 +13,18 @@ import (
 // each in a namespace that is thrown away.
 func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
 	*missing = []string{}
-	done := make(chan error, 1)
-	go func() {
-		// No unlock: the thread, and its new namespace with it, ends with the goroutine.
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("unshare: %w", err)
+	return inNewNamespace(netns.New, func() error {
+		parent, err := makeParent()
+		if err != nil {
+			return err
+		}
+		for _, kind := range kinds {
+			if err := netlink.LinkAdd(sampleLink(kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
+				*missing = append(*missing, kind)
 			}
-			parent, err := makeParent()
-			if err != nil {
-				return err
-			}
-			for _, kind := range kinds {
-				if err := netlink.LinkAdd(sampleLink(kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
-					*missing = append(*missing, kind)
-				}
-			}
-			return nil
-		}()
-	}()
-	return <-done
+		}
+		return nil
+	})
 }
 
 func makeParent() (int, error) {

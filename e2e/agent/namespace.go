@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -20,7 +23,7 @@ const NamespaceDir = "/var/run/netns"
 // NamespacePath is the path of a pod's network namespace.
 func NamespacePath(name string) string { return filepath.Join(NamespaceDir, name) }
 
-// CreateNamespace makes a pod's network namespace with lo up and the node's IPv4 settings.
+// CreateNamespace makes a pod's network namespace with lo up and the node's IPv4 settings. On an error there is none.
 func (s *Server) CreateNamespace(name string, path *string) error {
 	*path = NamespacePath(name)
 	inherited, err := readIPv4Settings()
@@ -30,7 +33,7 @@ func (s *Server) CreateNamespace(name string, path *string) error {
 	if err := newNamespace(name); err != nil {
 		return fmt.Errorf("namespace %s: %w", *path, err)
 	}
-	return inNamespace(*path, func() error {
+	err = inNamespace(*path, func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return err
@@ -40,19 +43,40 @@ func (s *Server) CreateNamespace(name string, path *string) error {
 		}
 		return inherited.apply()
 	})
+	if err != nil {
+		return errors.Join(err, netns.DeleteNamed(name))
+	}
+	return nil
 }
 
-// newNamespace leaves its thread in the namespace that it came from, or ends it.
+// newNamespace makes a namespace and leaves its thread in the one that it came from. Were the thread the first of the process,
+// which never ends, it would keep the namespace alive for good, and be the process that others see in it.
 func newNamespace(name string) error {
+	return inNewNamespace(func() (netns.NsHandle, error) { return netns.NewNamed(name) }, func() error { return nil })
+}
+
+// inNewNamespace calls f on a thread in a namespace that enter makes and enters.
+func inNewNamespace(enter func() (netns.NsHandle, error), f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// No unlock: the thread was in a namespace of its own and ends with the goroutine.
 		runtime.LockOSThread()
-		handle, err := netns.NewNamed(name)
-		if err == nil {
-			err = handle.Close()
-		}
-		done <- err
+		done <- func() error {
+			own, err := netns.Get()
+			if err != nil {
+				return err
+			}
+			defer own.Close()
+			inside, err := enter()
+			if err == nil {
+				err = errors.Join(f(), inside.Close())
+			}
+			if back := netns.Set(own); back != nil {
+				// The thread stays locked and ends with the goroutine.
+				return errors.Join(err, back)
+			}
+			runtime.UnlockOSThread()
+			return err
+		}()
 	}()
 	return <-done
 }
@@ -111,26 +135,29 @@ func readIPv4Settings() (settings, error) {
 	return values, nil
 }
 
-// apply writes those that differ, ip_forward first: writing it resets others (ip-sysctl.rst).
+// apply writes those that differ.
 func (v settings) apply() error {
-	write := func(file, value string) error {
+	for _, file := range slices.SortedFunc(maps.Keys(v), forwardingFirst) {
 		path := filepath.Join("/proc/sys/net", file)
-		if now, err := os.ReadFile(path); err == nil && string(now) == value {
-			return nil
+		if now, err := os.ReadFile(path); err == nil && string(now) == v[file] {
+			continue
 		}
-		return os.WriteFile(path, []byte(value), 0)
-	}
-	if forward, ok := v["ipv4/ip_forward"]; ok {
-		if err := write("ipv4/ip_forward", forward); err != nil {
-			return err
-		}
-	}
-	for file, value := range v {
-		if err := write(file, value); err != nil {
+		if err := os.WriteFile(path, []byte(v[file]), 0); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forwardingFirst orders sysctls by name, those that reset others before the rest (ip-sysctl.rst, ip_forward).
+func forwardingFirst(a, b string) int {
+	last := func(name string) int {
+		if strings.HasSuffix(name, "ip_forward") || strings.HasSuffix(name, "forwarding") {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
 }
 
 // SysctlArgs are settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a dot within a
@@ -140,16 +167,16 @@ type SysctlArgs struct {
 	Values map[string]string `json:"values"`
 }
 
-// SetSysctls sets them all or returns the first that it could not.
+// SetSysctls sets them, forwarding before what it resets, or returns the first that it could not.
 func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
-		for name, value := range args.Values {
+		for _, name := range slices.SortedFunc(maps.Keys(args.Values), forwardingFirst) {
 			path, err := sysctlPath(name)
 			if err != nil {
 				return err
 			}
-			if err := os.WriteFile(path, []byte(value), 0); err != nil {
-				return fmt.Errorf("sysctl %s=%s: %w", name, value, err)
+			if err := os.WriteFile(path, []byte(args.Values[name]), 0); err != nil {
+				return fmt.Errorf("sysctl %s=%s: %w", name, args.Values[name], err)
 			}
 		}
 		return nil
@@ -158,9 +185,10 @@ func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 
 // sysctlPath keeps a name inside /proc/sys/net, since all else belongs to the machine and not to the namespace.
 func sysctlPath(name string) (string, error) {
-	if !strings.HasPrefix(name, "net.") || strings.Contains(name, "..") {
+	file := strings.NewReplacer(".", "/", "/", ".").Replace(name)
+	below, found := strings.CutPrefix(file, "net/")
+	if !found || !filepath.IsLocal(below) || filepath.Clean(below) == "." {
 		return "", fmt.Errorf("sysctl %q: want a name below net", name)
 	}
-	swap := strings.NewReplacer(".", "/", "/", ".")
-	return filepath.Join("/proc/sys", swap.Replace(name)), nil
+	return filepath.Join("/proc/sys/net", below), nil
 }

@@ -23,11 +23,13 @@ func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	var after func(cni.Call)
 	if req.Trace {
 		options := s.snapshotOptions(SnapshotArgs{Kinds: tracedKinds, Namespaces: map[string]string{"pod": req.Netns}})
+		reapOrphans()
 		before, err := snapshot.Take(ctx, options)
 		if err != nil {
 			return err
 		}
 		after = func(cni.Call) {
+			reapOrphans()
 			now, err := snapshot.Take(ctx, options)
 			if err != nil {
 				now = before
@@ -36,6 +38,7 @@ func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 			before = now
 		}
 	}
+	defer reapOrphans()
 	outcome, err := cni.Run(ctx, req, after)
 	if err != nil {
 		return err
@@ -60,6 +63,7 @@ func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cni.DefaultTimeout)
 	defer cancel()
+	defer reapOrphans()
 	*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)
 	return nil
 }
@@ -78,6 +82,7 @@ func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
 
 // Snapshot takes the state of the node.
 func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) {
+	reapOrphans()
 	*state, err = snapshot.Take(context.Background(), s.snapshotOptions(args))
 	return err
 }

@@ -28,8 +28,11 @@ type Request struct {
 	Conflist *conflist.File
 	// BinDir holds the plugins' binaries on this machine.
 	BinDir string
-	Nodes  []scenario.Node
-	Chain  scenario.Chain
+	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside /opt/cni/bin,
+	// the path on this machine. None are needed to run scenarios.
+	Programs map[string]string
+	Nodes    []scenario.Node
+	Chain    scenario.Chain
 	// Uplink, when set, is the name of the nodes' interface on the underlay; empty means what the conflist says.
 	Uplink string
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge" or "dummy".
@@ -95,6 +98,8 @@ type Node struct {
 	Place
 	// Uplink is the name of the interface on the underlay.
 	Uplink string
+	// Networks are those that the conflist uses: the underlay's, and those of all nodes' pods where these are others.
+	Networks []netip.Prefix
 	// Conflist is the node's own, rendered.
 	Conflist []byte
 	// BinDirs are CNI_PATH on the node.

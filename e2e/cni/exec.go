@@ -28,10 +28,7 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	cmd.Env = env
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	// A daemon that a plugin leaves behind may hold the pipes open: the plugin's own end is what counts.
-	cmd.WaitDelay = time.Second
+	KillGroup(cmd)
 
 	start := time.Now()
 	err := cmd.Run()
@@ -44,8 +41,27 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	return call
 }
 
+// KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it left
+// behind with its output open, which a daemon may hold for ever: the command's own end is what counts.
+func KillGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
+	cmd.WaitDelay = time.Second
+}
+
 func failure(ctx context.Context, err error, call Call) string {
+	if err == nil {
+		return ""
+	}
 	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return ""
+	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
@@ -53,15 +69,10 @@ func failure(ctx context.Context, err error, call Call) string {
 		return "killed: the run was stopped"
 	case errors.Is(err, exec.ErrWaitDelay):
 		return "left a process behind that holds its stdout or stderr open"
-	case errors.As(err, &exit):
-		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return fmt.Sprintf("ended by signal %s", status.Signal())
-		}
-		return ""
-	case err != nil:
-		return err.Error()
+	case exit != nil:
+		return fmt.Sprintf("ended by signal: %s", exit.Sys().(syscall.WaitStatus).Signal())
 	}
-	return ""
+	return err.Error()
 }
 
 // Environ is the environment of a plugin: of the given variables those of the protocol, and the PATH of this process.

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
 )
 
@@ -62,7 +62,8 @@ func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigLis
 	case Status:
 		return nil, c.GetStatusNetworkList(ctx, list)
 	case GC:
-		args := &libcni.GCArgs{}
+		// Never nil: an empty list of valid attachments says that none is (SPEC.md, GC).
+		args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
 		for _, a := range req.ValidAttachments {
 			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
 		}
@@ -85,20 +86,14 @@ type recorder struct {
 	version.PluginDecoder
 	after func(Call)
 
-	mu    sync.Mutex
-	calls []Call
-	// last is the error of the last call, to tell a plugin's error from one of libcni's own.
-	last *Error
+	calls []Call // libcni runs one plugin at a time
 }
 
 // ExecPlugin runs a plugin. Its error is what the plugin printed as such, decoded from stdout.
 func (r *recorder) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	call := Exec(ctx, path, Environ(environ), stdin)
 	err := decodeFailure(call)
-	r.mu.Lock()
 	r.calls = append(r.calls, call)
-	r.last = err
-	r.mu.Unlock()
 	if r.after != nil {
 		r.after(call)
 	}
@@ -113,20 +108,32 @@ func (r *recorder) FindInPath(plugin string, paths []string) (string, error) {
 	return invoke.FindInPath(plugin, paths)
 }
 
+// failure lays an error of libcni at the door of the plugin that caused it: the first, where GC went on.
 func (r *recorder) failure(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.last != nil {
-		return r.last
+	var plugin *Error
+	if errors.As(err, &plugin) {
+		return plugin
 	}
+	fail := &Error{Msg: err.Error()}
 	var coded *types.Error
 	if errors.As(err, &coded) {
-		return &Error{Code: coded.Code, Msg: coded.Msg, Details: coded.Details}
+		fail = &Error{Code: coded.Code, Msg: coded.Msg, Details: coded.Details}
 	}
-	return &Error{Msg: err.Error()}
+	if n := len(r.calls); n > 0 && r.calls[n-1].Verb == Add {
+		// libcni stops at the first result that it cannot read.
+		if last := r.calls[n-1]; !isResult(last.Stdout) {
+			fail = &Error{Plugin: last.Plugin, Msg: fmt.Sprintf("stdout of ADD is no result: %v", err), Details: strings.TrimSpace(last.Stdout)}
+		}
+	}
+	return fail
+}
+
+func isResult(stdout string) bool {
+	_, err := create.CreateFromBytes([]byte(stdout))
+	return err == nil
 }
 
 // decodeFailure is the plugin's error object, or one that says what came instead.

@@ -26,6 +26,8 @@ func ChildMain(config string) error {
 	if os.Getpid() != 1 {
 		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend starts this", os.Getpid())
 	}
+	// What plugins write has the same modes on every machine.
+	unix.Umask(0o022)
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return fmt.Errorf("hostname: %w", err)
 	}

@@ -6,8 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,10 +31,16 @@ type Program struct {
 	Env            []string // the whole environment
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Foreground gives the program a process group of its own, and this the caller's terminal, which must be standard input. A shell
+	// needs it: in its PID namespace it cannot see a group that came from outside. The caller must ignore SIGTTOU (tcsetpgrp(3))
+	// and take the terminal back.
+	Foreground bool
 }
 
 // pidOf is the first process of the machine that a place belongs to.
 func (l *lab) pidOf(place *cluster.Place) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, m := range l.machines {
 		if m.agent == place.Agent {
 			return m.pid()
@@ -56,13 +65,30 @@ func (l *lab) WayIn(place *cluster.Place) string {
 // onRoot is a path of the node without the symbolic link /var/run, which would be followed on the machine.
 func onRoot(path string) string { return strings.Replace(path, "/var/run/", "/run/", 1) }
 
-// Enter runs a program in a place.
+// killDelay is how long a program has to end after its SIGTERM.
+const killDelay = 5 * time.Second
+
+// Enter runs a program in a place. When ctx ends, the program gets a SIGTERM, and after killDelay a SIGKILL.
 func (l *lab) Enter(ctx context.Context, place *cluster.Place, p Program) error {
+	if len(p.Argv) == 0 {
+		return fmt.Errorf("enter %s: want a program, got none", place.Name)
+	}
+	return onLostThread(func() error { return enter(ctx, l.pidOf(place), onRoot(place.Netns), p) })
+}
+
+// onLostThread calls f on a thread that ends with it, so that f may leave it in other namespaces. The first thread of a process never
+// ends and stands for the process in /proc: it is kept busy while another one is found.
+func onLostThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// No unlock: the thread is in other namespaces from here on and ends with the goroutine.
 		runtime.LockOSThread()
-		done <- enter(ctx, l.pidOf(place), onRoot(place.Netns), p)
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onLostThread(f)
+			return
+		}
+		// No unlock: so the thread ends with the goroutine.
+		done <- f()
 	}()
 	return <-done
 }
@@ -99,8 +125,38 @@ func enter(ctx context.Context, pid int, netns string, p Program) error {
 			return fmt.Errorf("setns %s: %w", paths[kind], err)
 		}
 	}
-	cmd := exec.CommandContext(ctx, p.Argv[0], p.Argv[1:]...)
+	program, err := lookPath(p.Argv[0], p.Env)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, p.Argv[1:]...)
+	cmd.Args[0] = p.Argv[0]
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = killDelay
+	if p.Foreground {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Foreground: true, Ctty: unix.Stdin}
+	}
 	cmd.Env, cmd.Dir = p.Env, "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.Stdin, p.Stdout, p.Stderr
 	return cmd.Run()
+}
+
+// lookPath finds a program on the PATH that it will have, on the node; exec.LookPath takes that of the harness.
+func lookPath(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path := ""
+	for _, e := range env {
+		if value, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = value
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, name)
+		if info, err := os.Stat(file); err == nil && !info.IsDir() && info.Mode().Perm()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w: PATH is %q", name, exec.ErrNotFound, path)
 }

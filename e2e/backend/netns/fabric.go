@@ -32,8 +32,8 @@ const uplinkMTU = 1500
 type socket struct {
 	links     *netlink.Handle
 	ns        netns.NsHandle
-	agent     *agent.Client
-	netns     string
+	on        *machine
+	netns     string // of on; empty for its own
 	name      string
 	mac       net.HardwareAddr
 	addresses []netip.Prefix
@@ -75,7 +75,7 @@ func managementPort(index int) string { return fmt.Sprintf("mgmt-%d", index) }
 // a server with fixed ones does.
 func (s socket) configure(ctx context.Context, name string) error {
 	conf := "net.ipv6.conf." + strings.ReplaceAll(name, ".", "/") + "."
-	if err := s.agent.SetSysctls(ctx, s.netns, map[string]string{
+	if err := s.on.setSysctls(ctx, s.netns, map[string]string{
 		conf + "accept_ra": "0", conf + "autoconf": "0",
 		// Nobody else is on a fabric that was just made.
 		conf + "accept_dad": "0",
@@ -142,7 +142,7 @@ func defaultPrefix(like netip.Addr) netip.Prefix {
 
 // plugHosts makes the bridges and the machines outside the cluster, which share the fabric's process.
 func (l *lab) plugHosts(ctx context.Context) error {
-	if err := l.fabric.agent.SetSysctls(ctx, "", map[string]string{
+	if err := l.fabric.setSysctls(ctx, "", map[string]string{
 		// A bridge needs no addresses of its own, and must not answer for anybody.
 		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
 	}); err != nil {
@@ -194,40 +194,42 @@ func (l *lab) plugHosts(ctx context.Context) error {
 
 func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
 
-// addHost makes a namespace in the fabric's process and plugs it in.
+// addHost makes a namespace in the fabric's process and plugs it in. The caller closes the socket.
 func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresses []netip.Prefix) (socket, error) {
 	path, err := l.fabric.agent.CreateNamespace(ctx, name)
 	if err != nil {
 		return socket{}, err
 	}
-	s := socket{agent: l.fabric.agent, netns: path, name: "eth0", mac: hostMAC(n), addresses: addresses}
-	forward := "0"
-	if name == "router" {
-		forward = "1"
+	if err := l.fabric.setSysctls(ctx, path, hostSysctls(name == "router")); err != nil {
+		return socket{}, err
 	}
-	if err := s.agent.SetSysctls(ctx, path, map[string]string{
-		"net.ipv4.ip_forward": forward, "net.ipv6.conf.all.forwarding": forward,
-	}); err != nil {
-		return s, err
+	s, err := l.hostSocket(name)
+	if err != nil {
+		return socket{}, err
 	}
-	if err := s.agent.SetSysctls(ctx, path, map[string]string{
-		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0",
-		"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
-	}); err != nil {
-		return s, err
-	}
-	// The namespace is mounted on the fabric's own root, which the harness sees through /proc.
-	if s.ns, err = netns.GetFromPath(fmt.Sprintf("/proc/%d/root%s", l.fabric.pid(), onRoot(path))); err != nil {
-		return s, err
-	}
-	if s.links, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE); err != nil {
-		return s, err
+	s.mac, s.addresses = hostMAC(n), addresses
+	if err := l.plug(ctx, bridge, "host-"+name, s); err != nil {
+		s.close()
+		return socket{}, err
 	}
 	l.hosts[name] = &cluster.Place{
 		Name: "host/" + name, Agent: l.fabric.agent, Netns: path,
 		Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
 	}
-	return s, l.plug(ctx, bridge, "host-"+name, s)
+	return s, nil
+}
+
+// hostSocket is a host's first interface. Its namespace is mounted on the fabric's own root, which the harness sees through /proc.
+func (l *lab) hostSocket(name string) (socket, error) {
+	s := socket{on: l.fabric, netns: agent.NamespacePath(name), name: "eth0"}
+	var err error
+	if s.ns, err = netns.GetFromPath(fmt.Sprintf("/proc/%d/root%s", l.fabric.pid(), onRoot(s.netns))); err != nil {
+		return socket{}, fmt.Errorf("host/%s: %w", name, err)
+	}
+	if s.links, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE); err != nil {
+		return socket{}, errors.Join(fmt.Errorf("host/%s: %w", name, err), s.ns.Close())
+	}
+	return s, nil
 }
 
 func (s socket) close() {
@@ -259,31 +261,26 @@ func (l *lab) routePods(context.Context) error {
 		return nil
 	}
 	handles := map[string]*netlink.Handle{}
-	for name, m := range l.machines {
-		handles[name] = m.links
+	for _, node := range l.plan.Nodes {
+		handles["node/"+node.Name] = l.machine(node.Name).links
 	}
-	for _, host := range []string{"router", "lan"} {
-		ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/root/run/netns/%s", l.fabric.pid(), host))
+	for _, name := range []string{"router", "lan"} {
+		host, err := l.hostSocket(name)
 		if err != nil {
 			return err
 		}
-		links, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-		if err != nil {
-			return errors.Join(err, ns.Close())
-		}
-		defer links.Close()
-		defer ns.Close()
-		handles[host] = links
+		defer host.close()
+		handles["host/"+name] = host.links
 	}
 	for _, node := range l.plan.Nodes {
 		for _, prefix := range node.PodPrefixes {
+			via, ok := sameFamily(node.Addresses, prefix.Addr())
+			if !ok {
+				return fmt.Errorf("node/%s: no address in the family of its pods' %s", node.Name, prefix)
+			}
 			for name, links := range handles {
-				if name == node.Name {
+				if name == "node/"+node.Name {
 					continue
-				}
-				via, ok := sameFamily(node.Addresses, prefix.Addr())
-				if !ok {
-					return fmt.Errorf("node/%s: no address in the family of its pods' %s", node.Name, prefix)
 				}
 				if err := addRoute(links, prefix.Masked(), via); err != nil {
 					return fmt.Errorf("%s: %w", name, err)

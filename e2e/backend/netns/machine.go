@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,7 +48,7 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 		// A terminal's interrupt is for the harness, which then ends its machines.
 		Setpgid: true,
 	}
-	m.cmd.Env = append(os.Environ(), "HOSTNAME="+hostname)
+	m.cmd.Env = nodeEnv(os.Environ(), hostname)
 	m.cmd.Stderr = m.stderr
 	stdin, err := m.cmd.StdinPipe()
 	if err != nil {
@@ -62,21 +63,31 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	}
 	defer func() {
 		if err != nil {
-			err = m.explain(err)
+			// What it said is complete only when it has ended.
 			m.close()
+			err = m.explain(err)
 		}
 	}()
 	m.agent = agent.NewClient(name, agent.Pipe{ReadCloser: stdout, WriteCloser: stdin})
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if _, err = m.agent.Hello(ctx); err != nil {
+		return nil, err
+	}
 	if m.ns, err = netns.GetFromPid(m.cmd.Process.Pid); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if m.links, err = netlink.NewHandleAt(m.ns, unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	_, err = m.agent.Hello(ctx)
-	return m, err
+	return m, nil
+}
+
+// nodeEnv is the environment of a node's processes. The variables of CNI are for plugins alone, and where these find programs
+// must not depend on who runs the harness: PATH is what a service manager gives a kubelet (systemd.exec(5)).
+func nodeEnv(environ []string, hostname string) []string {
+	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool { return strings.HasPrefix(e, "CNI_") })
+	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME="+hostname)
 }
 
 // explain adds what the agent said before it ended.

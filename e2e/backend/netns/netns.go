@@ -15,12 +15,16 @@
 package netns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -52,6 +56,9 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
+	if kinds := uplinkKinds(); req.UplinkKind != "" && !slices.Contains(kinds, req.UplinkKind) {
+		return nil, fmt.Errorf("uplink kind %q: want one of %s", req.UplinkKind, strings.Join(kinds, ", "))
+	}
 	plan, err := makePlan(req)
 	if err != nil {
 		return nil, err
@@ -75,7 +82,14 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 		}
 		lab.nodes = append(lab.nodes, node)
 	}
-	return lab, lab.routePods(ctx)
+	if err := lab.routePods(ctx); err != nil {
+		return nil, err
+	}
+	// Most steps are quick and do not ask.
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return lab, nil
 }
 
 func (b *Backend) usable() error {
@@ -109,13 +123,15 @@ func makePlan(req cluster.Request) (*conflist.Plan, error) {
 
 // lab is a running cluster.
 type lab struct {
-	backend  *Backend
-	req      cluster.Request
-	plan     *conflist.Plan
-	fabric   *machine
+	backend *Backend
+	req     cluster.Request
+	plan    *conflist.Plan
+	fabric  *machine
+	nodes   []*cluster.Node
+	hosts   map[string]*cluster.Place
+
+	mu       sync.Mutex
 	machines map[string]*machine // by node
-	nodes    []*cluster.Node
-	hosts    map[string]*cluster.Place
 }
 
 // Nodes are in the order of the request.
@@ -134,76 +150,94 @@ func (l *lab) Notes() []string { return l.plan.Notes }
 
 // Close ends every process of the cluster; the kernel frees their namespaces.
 func (l *lab) Close() error {
-	var all sync.WaitGroup
-	for _, m := range l.machines {
-		all.Go(m.close)
-	}
+	l.mu.Lock()
+	machines := slices.Collect(maps.Values(l.machines))
+	l.mu.Unlock()
 	if l.fabric != nil {
-		all.Go(l.fabric.close)
+		machines = append(machines, l.fabric)
+	}
+	var all sync.WaitGroup
+	for _, m := range machines {
+		all.Go(m.close)
 	}
 	all.Wait()
 	return nil
 }
 
 func (l *lab) startMachines(ctx context.Context) error {
-	var (
-		all  sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
-	)
-	start := func(name string, keep func(*machine)) {
+	var all sync.WaitGroup
+	errs := make([]error, len(l.plan.Nodes)+1)
+	all.Go(func() { l.fabric, errs[0] = l.startMachine(ctx, "fabric") })
+	for i, n := range l.plan.Nodes {
 		all.Go(func() {
-			m, err := l.startMachine(ctx, name)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, err)
+			m, err := l.startMachine(ctx, "node/"+n.Name)
+			if errs[i+1] = err; err != nil {
 				return
 			}
-			keep(m)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.machines[n.Name] = m
 		})
 	}
-	start("fabric", func(m *machine) { l.fabric = m })
-	for _, n := range l.plan.Nodes {
-		start("node/"+n.Name, func(m *machine) { l.machines[n.Name] = m })
-	}
 	all.Wait()
-	return errors.Join(errs...)
+	// Machines that do not start have one reason.
+	return cmp.Or(errs...)
 }
 
 func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
+	}
 	dir, err := filepath.Abs(l.req.BinDir)
 	if err != nil {
 		return nil, err
 	}
-	return startMachine(ctx, l.backend.Command, name, []Bind{{From: dir, To: BinDir}})
+	// The node may have something else where a symbolic link leads.
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, fmt.Errorf("plugin binaries: %w", err)
+	}
+	binds := []Bind{{From: dir, To: BinDir}}
+	for path, from := range l.req.Programs {
+		binds = append(binds, Bind{From: from, To: path})
+	}
+	return startMachine(ctx, l.backend.Command, name, binds)
 }
 
-// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk.
+// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose reboot
+// failed is down; others, and Close, are not concerned.
 func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
-	index := 0
-	for l.plan.Nodes[index].Name != nodeName(node) {
-		index++
+	index := slices.IndexFunc(l.plan.Nodes, func(n conflist.NodePlan) bool { return "node/"+n.Name == node.Name })
+	if index < 0 {
+		return fmt.Errorf("reboot %s: no such node", node.Name)
 	}
 	disk, err := node.Agent.Disk(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("reboot: %w", err)
 	}
-	name := nodeName(node)
-	l.machines[name].close()
+	name := l.plan.Nodes[index].Name
+	l.machine(name).close()
 	l.unplug(index)
-	if l.machines[name], err = l.startMachine(ctx, node.Name); err != nil {
-		return err
-	}
-	fresh, err := l.plugNode(ctx, index, disk)
+	fresh, err := l.startMachine(ctx, node.Name)
 	if err != nil {
-		return err
+		return fmt.Errorf("reboot: %w", err)
 	}
-	*node = *fresh
+	l.mu.Lock()
+	l.machines[name] = fresh
+	l.mu.Unlock()
+	again, err := l.plugNode(ctx, index, disk)
+	if err != nil {
+		return fmt.Errorf("reboot: %w", err)
+	}
+	*node = *again
 	return l.routePods(ctx)
 }
 
-func nodeName(n *cluster.Node) string { return n.Name[len("node/"):] }
+// machine is a node's.
+func (l *lab) machine(node string) *machine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.machines[node]
+}
 
 // restore puts the disk's files back.
 func restore(ctx context.Context, a *agent.Client, disk []agent.File) error {

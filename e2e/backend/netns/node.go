@@ -3,10 +3,8 @@ package netns
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 
@@ -15,21 +13,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// defaultRPFilter is loose, what systemd sets on current distributions.
-const defaultRPFilter = 2
-
 // plugNode gives a fresh machine its settings, its interfaces and its files: those of a disk, or at the first start the conflist.
 func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*cluster.Node, error) {
 	want, plan := l.req.Nodes[index], l.plan.Nodes[index]
-	m := l.machines[plan.Name]
+	m := l.machine(plan.Name)
 	node := &cluster.Node{
 		Place: cluster.Place{
 			Name: "node/" + plan.Name, Agent: m.agent,
 			Interfaces: map[string][]netip.Addr{"uplink": addrs(plan.Addresses)},
 		},
-		Uplink: plan.Uplink, Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
+		Uplink: plan.Uplink, Networks: l.networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
 	}
-	if err := l.setNodeSysctls(ctx, index, node); err != nil {
+	if err := m.setSysctls(ctx, "", nodeSysctls(want, plan)); err != nil {
 		return nil, err
 	}
 	if disk == nil {
@@ -61,42 +56,16 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	return node, nil
 }
 
-// setNodeSysctls starts a node from a stated table instead of the machine's values: forwarding on, as every Kubernetes node has
-// it, and reverse-path filtering as the scenario says.
-func (l *lab) setNodeSysctls(ctx context.Context, index int, node *cluster.Node) error {
-	rpFilter := defaultRPFilter
-	if p := l.req.Nodes[index].RPFilter; p != nil {
-		rpFilter = *p
+// networks are the underlay's and those of pods behind their nodes.
+func (l *lab) networks() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range l.plan.LAN {
+		all = append(all, p.Masked())
 	}
-	if err := node.Agent.SetSysctls(ctx, "", map[string]string{"net.ipv4.ip_forward": "1"}); err != nil {
-		return err
+	for _, node := range l.plan.Nodes {
+		all = append(all, node.PodPrefixes...)
 	}
-	values := ipv4Defaults()
-	for _, scope := range []string{"all", "default"} {
-		values["net.ipv4.conf."+scope+".rp_filter"] = strconv.Itoa(rpFilter)
-	}
-	for _, a := range node.Interfaces["uplink"] {
-		if a.Is6() {
-			values["net.ipv6.conf.all.forwarding"] = "1"
-		}
-	}
-	maps.Copy(values, l.req.Nodes[index].Sysctl)
-	return node.Agent.SetSysctls(ctx, "", values)
-}
-
-// ipv4Defaults are the kernel's own defaults (ip-sysctl.rst) of what a machine may have changed in its first namespace, from
-// which a new one would inherit.
-func ipv4Defaults() map[string]string {
-	values := map[string]string{}
-	for _, scope := range []string{"all", "default"} {
-		for name, value := range map[string]string{
-			"accept_local": "0", "arp_announce": "0", "arp_filter": "0", "arp_ignore": "0", "arp_notify": "0",
-			"proxy_arp": "0", "route_localnet": "0", "send_redirects": "1", "src_valid_mark": "0", "log_martians": "0",
-		} {
-			values["net.ipv4.conf."+scope+"."+name] = value
-		}
-	}
-	return values
+	return all
 }
 
 func nodeMAC(index int, nic byte) net.HardwareAddr {
@@ -105,8 +74,8 @@ func nodeMAC(index int, nic byte) net.HardwareAddr {
 
 func (l *lab) socket(index int) (socket, conflist.NodePlan) {
 	plan := l.plan.Nodes[index]
-	m := l.machines[plan.Name]
-	return socket{links: m.links, ns: m.ns, agent: m.agent, mac: nodeMAC(index, 1), addresses: plan.Addresses, name: plan.Uplink}, plan
+	m := l.machine(plan.Name)
+	return socket{links: m.links, ns: m.ns, on: m, mac: nodeMAC(index, 1), addresses: plan.Addresses, name: plan.Uplink}, plan
 }
 
 // plugManagement makes the first of two interfaces.
@@ -129,12 +98,13 @@ func nth(addr netip.Addr, n int) netip.Addr {
 	return addr
 }
 
+// uplinkKinds are the kinds of the interface on the underlay.
+func uplinkKinds() []string { return []string{"veth", "bridge", "dummy"} }
+
 // plugUplink makes the interface on the underlay, which plugins know as their master.
 func (l *lab) plugUplink(ctx context.Context, index int) error {
 	s, plan := l.socket(index)
 	switch l.req.UplinkKind {
-	case "", "veth":
-		return l.plug(ctx, underlay, uplinkPort(index), s)
 	case "bridge":
 		// The node's own bridge, with a port on the underlay, as hosts of virtual machines have it.
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp}}
@@ -160,5 +130,5 @@ func (l *lab) plugUplink(ctx context.Context, index int) error {
 		}
 		return s.configure(ctx, plan.Uplink)
 	}
-	return fmt.Errorf("uplink kind %q: want veth, bridge or dummy", l.req.UplinkKind)
+	return l.plug(ctx, underlay, uplinkPort(index), s)
 }

@@ -14,46 +14,53 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// root builds the file system of a node: every directory of the machine's root under an overlay whose upper layer lies on a
-// tmpfs of the node's own mount namespace. What is mounted on /run, /tmp and the directories of CNI is empty; /proc and /sys
-// are the node's own, with all that is not of its network read-only.
+// root builds the file system of a node: the machine's, under overlays whose upper layers lie on a tmpfs of the node's own mount
+// namespace. /run, /tmp and the directories of CNI are empty; /proc, /sys and /dev are the node's own (system.go).
+//
+// It is put together on the machine's root, in a mount namespace of the calling process. Then the roots change places, and what
+// is left is done with absolute paths on the node and relative ones on the machine: a symbolic link on the node's path then leads
+// to where it leads on the node.
 type root struct {
 	staging string // the tmpfs, on a directory of the machine that only this mount namespace sees covered
-	user    bool   // in a user namespace overlays keep their marks in user.* attributes (kernel: overlayfs.rst)
-	binds   []Bind
-	mounts  []string // mount points of the machine
-	layers  int
+	user    bool   // whether this is a user namespace, where an overlay of a directory with mounts below it is refused
+	mounts  []string
+	layers  []layer
 }
 
 // Bind shows a file or directory of the machine on the node, read-only.
 type Bind struct {
-	From string `json:"from"`
+	From string `json:"from"` // an absolute path without symbolic links
 	To   string `json:"to"`
 }
 
 // emptyDirs are a node's own from the start. A CNI store or configuration of the machine must not reach the lab.
 var emptyDirs = []string{"/run", "/tmp", "/var/lib/cni", "/etc/cni", "/opt/cni"}
 
+// systemDirs are the node's own from the start, and what is written there is no file.
+var systemDirs = []string{"/proc", "/sys", "/dev"}
+
+// writableDepth is how many levels below / what is mounted on the machine can be written on the node (/home, /var/log). Mounts
+// further down belong to its containers and snaps, and can be hundreds.
+const writableDepth = 2
+
 // enterRoot makes the calling process's mount namespace, which must be its own, that of a node. It returns the trees in which
 // everything that is written on the node can be seen.
 func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make mounts private: %w", err)
-	}
-	r := &root{binds: binds, user: inUserNamespace()}
-	steps := []struct {
+	r := &root{user: inUserNamespace()}
+	for _, step := range []struct {
 		what string
 		do   func() error
 	}{
-		{"stage a tmpfs", r.stage},
-		{"overlay the machine's root", r.overlayRoot},
-		{"mount proc", r.mountProc},
-		{"mount sysfs", r.mountSys},
+		{"keep mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		{"stage a tmpfs", func() error { return r.stage(binds) }},
+		{"overlay the machine's root", r.overlayMachine},
+		{"enter the root", r.enter},
+		{"make /proc", r.makeProc},
+		{"make /sys", r.makeSys},
 		{"make /dev", r.makeDev},
 		{"make empty directories", r.makeEmptyDirs},
-		{"bind directories", r.bindAll},
-	}
-	for _, step := range steps {
+		{"show directories", func() error { return r.bindAll(binds) }},
+	} {
 		if err := step.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
@@ -62,38 +69,30 @@ func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.pivot(); err != nil {
-		return nil, fmt.Errorf("enter the root: %w", err)
-	}
-	return trees, nil
+	return trees, r.leaveMachine()
 }
 
+// inUserNamespace reports whether this is another user namespace than the first, which maps all ids onto themselves
+// (user_namespaces(7)).
 func inUserNamespace() bool {
-	// The first user namespace maps all ids onto themselves (user_namespaces(7)).
 	data, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
-func (r *root) path(elem ...string) string {
-	return filepath.Join(r.staging, "root", filepath.Join(elem...))
-}
+// on is the place of a node's path while the root is put together.
+func (r *root) on(path string) string { return filepath.Join(r.staging, "root", path) }
 
 // stage mounts a tmpfs over a directory that nothing needed lies in.
-func (r *root) stage() error {
-	mounts, err := mountPoints()
-	if err != nil {
+func (r *root) stage(binds []Bind) (err error) {
+	if r.mounts, err = mountPoints(); err != nil {
 		return err
 	}
-	r.mounts = mounts
 	for _, dir := range []string{"/mnt", "/media", "/srv", "/tmp"} {
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
-			continue
+		needed := slices.ContainsFunc(binds, func(b Bind) bool { return isBelow(b.From, dir) })
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && !needed {
+			r.staging = dir
+			break
 		}
-		if slices.ContainsFunc(r.binds, func(b Bind) bool { return strings.HasPrefix(b.From, dir+"/") }) {
-			continue
-		}
-		r.staging = dir
-		break
 	}
 	if r.staging == "" {
 		return errors.New("none of /mnt, /media, /srv and /tmp is a directory free to mount over")
@@ -101,14 +100,24 @@ func (r *root) stage() error {
 	if err := unix.Mount("tmpfs", r.staging, "tmpfs", 0, "mode=755"); err != nil {
 		return err
 	}
-	for _, dir := range []string{"root", "upper", "work", "empty"} {
+	for _, dir := range []string{"root", "points", "skeleton", "layers", "empty", "dev"} {
 		if err := os.Mkdir(filepath.Join(r.staging, dir), 0o755); err != nil {
 			return err
 		}
 	}
-	return unix.Mount(r.path(), r.path(), "", unix.MS_BIND, "")
+	// In a layer of their own: in a user namespace nobody can make a directory in one that belongs to the machine's root.
+	for _, dir := range slices.Concat(systemDirs, emptyDirs) {
+		if exists(dir) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Join(r.staging, "points", dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
+// mountPoints are the machine's, parents first, each once.
 func mountPoints() ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -116,223 +125,219 @@ func mountPoints() ([]string, error) {
 	}
 	var points []string
 	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); len(fields) > 4 {
+		if fields := strings.Fields(line); len(fields) > 4 && fields[4] != "/" {
 			points = append(points, strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(fields[4]))
 		}
 	}
-	return points, nil
+	slices.Sort(points)
+	return slices.Compact(points), nil
 }
 
-// hasMountsBelow reports whether directories are mounted below dir. Files that are (as in containers) do not count.
-func (r *root) hasMountsBelow(dir string) bool {
-	return slices.ContainsFunc(r.mounts, func(m string) bool {
-		if !strings.HasPrefix(m, dir+"/") {
-			return false
+// isBelow reports whether a path is dir or lies in it.
+func isBelow(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+func depth(path string) int { return strings.Count(path, "/") }
+
+// isOwn reports whether the node has something of its own at a path of the machine.
+func (r *root) isOwn(path string) bool {
+	return slices.ContainsFunc(slices.Concat(systemDirs, emptyDirs, []string{r.staging}), func(dir string) bool { return isBelow(path, dir) })
+}
+
+// overlayMachine overlays the root and then, since an overlay does not show what is mounted in its lower layer, the mounts. In a
+// user namespace the root's lower layer is a skeleton: directories without content, in which all that they held is shown.
+func (r *root) overlayMachine() error {
+	lower, parts := "/", slices.DeleteFunc(slices.Clone(r.mounts), func(m string) bool { return depth(m) > writableDepth || r.isOwn(m) })
+	if r.user {
+		var err error
+		lower = filepath.Join(r.staging, "skeleton")
+		if parts, err = r.skeleton("/"); err != nil {
+			return err
 		}
-		info, err := os.Stat(m)
-		return err == nil && info.IsDir()
-	})
-}
-
-// mustOpen reports whether a directory's entries have to be shown one by one. In a user namespace that is so above the empty
-// directories too: the owner of the machine's directories has no id there, and nothing can be made in them.
-func (r *root) mustOpen(dir string) bool {
-	below := func(empty string) bool { return strings.HasPrefix(empty, dir+"/") }
-	return r.hasMountsBelow(dir) || r.user && slices.ContainsFunc(emptyDirs, below)
-}
-
-func (r *root) overlayRoot() error { return r.overlayEntries("/") }
-
-// own reports whether a path of the node is not the machine's.
-func (r *root) own(path string) bool {
-	return path == "/proc" || path == "/sys" || path == "/dev" || path == r.staging || slices.Contains(emptyDirs, path)
-}
-
-func (r *root) overlayEntries(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
+	}
+	if err := r.overlay(lower, "/"); err != nil {
 		return err
 	}
+	for _, part := range parts {
+		r.show(part)
+	}
+	return nil
+}
+
+// skeleton makes what stands in a directory without its content, and lists what is to be shown there. A directory that the user
+// may not read stays empty.
+func (r *root) skeleton(dir string) (parts []string, err error) {
+	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
-		if r.own(path) {
-			continue
+		made := filepath.Join(r.staging, "skeleton", path)
+		var below []string
+		switch {
+		case entry.IsDir():
+			err = os.Mkdir(made, 0o755)
+			if r.isOwn(path) {
+				break
+			}
+			below = []string{path}
+			if err == nil && depth(path) <= writableDepth && r.hasMountsBelow(path) {
+				below, err = r.skeleton(path)
+			}
+		case entry.Type()&fs.ModeSymlink != 0:
+			var target string
+			if target, err = os.Readlink(path); err == nil {
+				err = os.Symlink(target, made)
+			}
+		case entry.Type().IsRegular():
+			err = os.WriteFile(made, nil, 0o600)
+			below = []string{path}
 		}
-		if err := r.show(path, entry); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return nil
-}
-
-// show makes an entry of the machine's file system visible at the same path.
-func (r *root) show(path string, entry fs.DirEntry) error {
-	switch {
-	case entry.IsDir():
-		return r.showDir(path)
-	case entry.Type()&fs.ModeSymlink != 0:
-		target, err := os.Readlink(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return os.Symlink(target, r.path(path))
-	case entry.Type().IsRegular():
-		return bindReadOnly(path, r.path(path))
+		parts = append(parts, below...)
 	}
-	return nil // a socket, a pipe or a device outside /dev
+	return parts, nil
 }
 
-// showDir overlays a directory. Where that is refused, as it is in a user namespace for a directory with mounts below it, its
-// entries are shown one by one; a directory that cannot be overlaid at all is shown read-only.
-func (r *root) showDir(path string) error {
-	if err := os.MkdirAll(r.path(path), 0o755); err != nil {
+// hasMountsBelow reports whether something is mounted below a directory, which then cannot be overlaid in a user namespace.
+func (r *root) hasMountsBelow(dir string) bool {
+	return slices.ContainsFunc(r.mounts, func(m string) bool { return m != dir && isBelow(m, dir) })
+}
+
+// show puts a file or directory of the machine at its place: a directory under an overlay, anything else, and what cannot be
+// overlaid, read-only. What cannot be shown at all stays empty: no plugin has its files where not even this user may look.
+func (r *root) show(path string) {
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() && depth(path) <= writableDepth+1 && r.overlay(path, path) == nil {
+		return
+	}
+	if err == nil {
+		_ = bindReadOnly(path, r.on(path))
+	}
+}
+
+// overlay mounts a directory of the machine with an upper layer of its own.
+func (r *root) overlay(lower, path string) error {
+	info, err := os.Stat(lower)
+	if err != nil {
 		return err
 	}
-	if r.mustOpen(path) {
-		return r.overlayEntries(path)
+	l := layer{path: path, upper: filepath.Join(r.staging, "layers", fmt.Sprint(len(r.layers)), "upper"), lowers: []string{lower}}
+	if points := filepath.Join(r.staging, "points", path); exists(points) {
+		l.lowers = []string{points, lower}
 	}
-	if r.overlay(path) == nil {
-		return nil
+	work := filepath.Join(filepath.Dir(l.upper), "work")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
 	}
-	if err := bindReadOnly(path, r.path(path)); err != nil {
-		// Nothing of a node lives in a directory that not even root can mount; it stays empty.
-		return nil
+	if err := os.Mkdir(l.upper, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
+	// The upper layer's directory is the one whose mode counts.
+	if err := os.Chmod(l.upper, info.Mode()); err != nil {
+		return err
+	}
+	var lowers []string
+	for _, dir := range l.lowers {
+		lowers = append(lowers, strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(dir))
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,", strings.Join(lowers, ":"), l.upper, work)
+	if r.user {
+		// trusted.* attributes are for the first user namespace (overlayfs.rst, "User xattr"). Includes what follows.
+		options += "userxattr"
+	} else {
+		// What is written stands in the upper layer as it is, whatever this kernel's defaults.
+		options += "redirect_dir=off,metacopy=off"
+	}
+	if err := unix.Mount("overlay", r.on(path), "overlay", 0, options); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	r.layers = append(r.layers, l)
 	return nil
 }
 
-func (r *root) overlay(path string) error {
-	upper := filepath.Join(r.staging, "upper", path)
-	work := filepath.Join(r.staging, "work", fmt.Sprint(r.layers))
-	r.layers++
-	for _, dir := range []string{upper, work} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", escape(path), escape(upper), work)
-	if r.user {
-		options += ",userxattr"
-	}
-	// The lower layer is what is not covered by the staging tmpfs: it never covers a directory that is overlaid.
-	return unix.Mount("overlay", r.path(path), "overlay", 0, options)
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
-// bindReadOnly shows a file or directory at another place.
+// bindReadOnly shows a file or directory at another place, where one of its kind must be.
 func bindReadOnly(from, to string) error {
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		err = os.MkdirAll(to, 0o755)
-	} else if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
-		var file *os.File
-		if file, err = os.OpenFile(to, os.O_CREATE|os.O_RDONLY, 0o644); err == nil {
-			err = file.Close()
-		}
-	}
-	if err != nil {
-		return err
-	}
 	// Recursive: in a user namespace a mount with others below it can only be bound as a whole (mount_namespaces(7)).
 	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	return remountReadOnly(to)
+	return makeReadOnly(to)
 }
 
-// remountReadOnly keeps the flags that a mount has: in a user namespace they are locked.
-func remountReadOnly(path string) error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return err
+// makeReadOnly makes a mount and all below it read-only and leaves their other flags, which a user namespace may not change.
+func makeReadOnly(path string) error {
+	err := unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if err != nil {
+		return fmt.Errorf("mount_setattr, since Linux 5.12: %w", err)
 	}
-	keep := uintptr(st.Flags) & (unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME | unix.MS_NODIRATIME | unix.MS_RELATIME)
-	return unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|keep, "")
+	return nil
 }
 
-func (r *root) mountProc() error {
-	proc := r.path("proc")
-	if err := os.Mkdir(proc, 0o555); err != nil {
+// enter changes the root. The machine's is the working directory from here on, and still in this mount namespace: what is bound
+// must be (mount(2)), and a user namespace may mount /proc and /sys only where it sees the machine's.
+func (r *root) enter() error {
+	machine, err := os.Open("/")
+	if err != nil {
 		return err
 	}
-	if err := unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	defer machine.Close()
+	if err := unix.Chdir(r.on("/")); err != nil {
 		return err
 	}
-	// Of the sysctls only those of the network are the node's own.
-	for _, dir := range []string{"sys", "sys/net"} {
-		path := filepath.Join(proc, dir)
-		if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
-			return err
-		}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return err
 	}
-	return remountReadOnly(filepath.Join(proc, "sys"))
+	return unix.Fchdir(int(machine.Fd()))
 }
 
-func (r *root) mountSys() error {
-	sys := r.path("sys")
-	if err := os.Mkdir(sys, 0o555); err != nil {
-		return err
-	}
-	if err := unix.Mount("sysfs", sys, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return err
-	}
-	virtual := filepath.Join(sys, "devices/virtual/net")
-	if err := unix.Mount(virtual, virtual, "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
-	return remountReadOnly(sys)
-}
+// outside is a path of the machine after the change.
+func outside(path string) string { return "./" + strings.TrimPrefix(path, "/") }
 
-func (r *root) makeDev() error {
-	for _, dev := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
-		from, to := filepath.Join("/dev", dev), r.path("dev", dev)
-		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(to, nil, 0o666); err != nil {
-			return err
-		}
-		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("%s: %w", from, err)
-		}
+// leaveMachine lets go of the machine's root (pivot_root(2), `pivot_root(".", ".")`).
+func (r *root) leaveMachine() error {
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave the machine's root: %w", err)
 	}
-	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
-		if err := os.Symlink(target, r.path("dev", name)); err != nil {
-			return err
-		}
-	}
-	return os.Mkdir(r.path("dev/shm"), 0o1777)
+	return unix.Chdir("/")
 }
 
 func (r *root) makeEmptyDirs() error {
 	for _, dir := range emptyDirs {
-		from := filepath.Join(r.staging, "empty", dir)
+		from := outside(filepath.Join(r.staging, "empty", dir))
 		if err := os.MkdirAll(from, 0o755); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(r.path(dir), 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(from, r.path(dir), "", unix.MS_BIND, ""); err != nil {
+		if err := unix.Mount(from, dir, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
 	// Where namespaces of pods are mounted is there before the first pod, so that its making is nobody's leftover.
-	if err := os.Mkdir(r.path("/run/netns"), 0o755); err != nil {
+	if err := os.Mkdir("/run/netns", 0o755); err != nil {
 		return err
 	}
-	return os.Chmod(r.path("/tmp"), 0o1777)
+	return os.Chmod("/tmp", 0o777|fs.ModeSticky)
 }
 
-func (r *root) bindAll() error {
-	for _, b := range r.binds {
-		if err := bindReadOnly(b.From, r.path(b.To)); err != nil {
+func (r *root) bindAll(binds []Bind) error {
+	for _, b := range binds {
+		info, err := os.Stat(outside(b.From))
+		if err != nil {
+			return fmt.Errorf("%s: %w", b.From, err)
+		}
+		if info.IsDir() {
+			err = os.MkdirAll(b.To, 0o755)
+		} else {
+			err = errors.Join(os.MkdirAll(filepath.Dir(b.To), 0o755), os.WriteFile(b.To, nil, 0o644))
+		}
+		if err == nil {
+			err = bindReadOnly(outside(b.From), b.To)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", b.From, err)
 		}
 	}
@@ -341,34 +346,17 @@ func (r *root) bindAll() error {
 
 // trees opens the layers that are written to. They stay open when the machine's root, and the staging directory with it, is gone.
 func (r *root) trees() ([]snapshot.FileTree, error) {
-	trees := []snapshot.FileTree{{Name: "/", FS: nil}}
+	layers := slices.Clone(r.layers)
 	for _, dir := range emptyDirs {
-		trees = append(trees, snapshot.FileTree{Name: dir})
+		layers = append(layers, layer{path: dir, upper: filepath.Join(r.staging, "empty", dir)})
 	}
-	for i := range trees {
-		path := filepath.Join(r.staging, "empty", trees[i].Name)
-		if trees[i].Name == "/" {
-			path = filepath.Join(r.staging, "upper")
-		}
-		dir, err := os.OpenRoot(path)
+	var trees []snapshot.FileTree
+	for _, l := range layers {
+		written, err := l.open()
 		if err != nil {
 			return nil, err
 		}
-		trees[i].FS = dir.FS()
+		trees = append(trees, snapshot.FileTree{Name: l.path, FS: written})
 	}
 	return trees, nil
-}
-
-// pivot changes the root and lets go of the old one (pivot_root(2), "pivot_root(".", ".")").
-func (r *root) pivot() error {
-	if err := unix.Chdir(r.path()); err != nil {
-		return err
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return err
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return err
-	}
-	return unix.Chdir("/")
 }

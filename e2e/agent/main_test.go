@@ -1,0 +1,146 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+)
+
+// insideEnv is set for the run of this binary as process 1 of its own namespaces.
+const insideEnv = "CNITEST_TEST_INSIDE"
+
+// TestMain runs the tests as an agent runs on a node: as process 1, with a network and a /run of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv(insideEnv) != "" {
+		if err := furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	if os.Geteuid() != 0 {
+		fmt.Println("SKIP: needs root to make namespaces")
+		return
+	}
+	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"=yes")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	var status *exec.ExitError
+	if errors.As(err, &status) {
+		os.Exit(max(1, status.ExitCode()))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func furnish() error {
+	err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, ""),
+		unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"),
+	)
+	if err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// serve starts an agent and returns the harness's side of it, and what ends it as the end of its input does.
+func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func()) {
+	tb.Helper()
+	requests, ask := io.Pipe()
+	answers, answer := io.Pipe()
+	served := make(chan error, 1)
+	go func() {
+		served <- agent.Serve(agent.Pipe{ReadCloser: requests, WriteCloser: answer}, options)
+		_ = answer.Close() // as the end of its process does
+	}()
+	client = agent.NewClient("node/a", agent.Pipe{ReadCloser: answers, WriteCloser: ask})
+	end = func() {
+		check(tb, ask.Close())
+		select {
+		case err := <-served:
+			check(tb, err)
+		case <-time.After(5 * time.Second):
+			tb.Error("want the agent to end with its input, got that it goes on")
+		}
+	}
+	tb.Cleanup(func() { check(tb, client.Close()) })
+	return client, end
+}
+
+// start is serve for a test that does not end its agent.
+func start(tb testing.TB) *agent.Client {
+	tb.Helper()
+	client, _ := serve(tb, agent.Options{})
+	return client
+}
+
+// namespace makes one that ends with the test.
+func namespace(tb testing.TB, c *agent.Client, name string) string {
+	tb.Helper()
+	path, err := c.CreateNamespace(ctx(tb), name)
+	check(tb, err)
+	tb.Cleanup(func() { check(tb, c.RemoveNamespace(context.Background(), name)) })
+	return path
+}
+
+func ctx(tb testing.TB) context.Context {
+	tb.Helper()
+	c, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	tb.Cleanup(cancel)
+	return c
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// wantError compares the whole text; empty means no error.
+func wantError(tb testing.TB, got error, want string) {
+	tb.Helper()
+	text := ""
+	if got != nil {
+		text = got.Error()
+	}
+	if text != want {
+		tb.Errorf("got the error %q, want %q", text, want)
+	}
+}
+
+// eventually polls until there is no error, or fails with the last one.
+func eventually(tb testing.TB, f func() error) {
+	tb.Helper()
+	err := f()
+	for deadline := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(deadline); err = f() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err != nil {
+		tb.Fatalf("after 5s: %v", err)
+	}
+}

@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/e2e/service"
+)
+
+// ServicesArgs are all services of a cluster as one node's proxy sees them.
+type ServicesArgs struct {
+	Options  service.Options   `json:"options"`
+	Services []service.Service `json:"services"`
+}
+
+// Services programs the node's proxy, replacing what it had.
+func (s *Server) Services(args ServicesArgs, _ *None) error {
+	return service.Apply(context.Background(), args.Options, args.Services)
+}
+
+// Services programs the node's proxy, replacing what it had.
+func (c *Client) Services(ctx context.Context, args ServicesArgs) error {
+	return tell(ctx, c, "Services", args)
+}
+
+// AddressArgs are an address for an interface of a namespace.
+type AddressArgs struct {
+	Netns     string       `json:"netns"`
+	Interface string       `json:"interface"`
+	Address   netip.Prefix `json:"address"`
+}
+
+// AddAddress gives an interface an address; one that it has is no error.
+func (s *Server) AddAddress(args AddressArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error {
+		link, err := netlink.LinkByName(args.Interface)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", args.Interface, err)
+		}
+		return netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(args.Address)})
+	})
+}
+
+// AddAddress gives an interface an address.
+func (c *Client) AddAddress(ctx context.Context, args AddressArgs) error {
+	return tell(ctx, c, "AddAddress", args)
+}
+
+// WayArgs are a route through a gateway.
+type WayArgs struct {
+	Netns       string       `json:"netns"`
+	Destination netip.Prefix `json:"destination"`
+	Gateway     netip.Addr   `json:"gateway"`
+}
+
+// AddRoute adds or replaces a route.
+func (s *Server) AddRoute(args WayArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error {
+		route := &netlink.Route{Dst: ipNet(args.Destination), Gw: args.Gateway.AsSlice()}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("route %s via %s: %w", args.Destination, args.Gateway, err)
+		}
+		return nil
+	})
+}
+
+// AddRoute adds or replaces a route.
+func (c *Client) AddRoute(ctx context.Context, args WayArgs) error {
+	return tell(ctx, c, "AddRoute", args)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// ForwardArgs are a chain that drops what is forwarded.
+type ForwardArgs struct {
+	// Accept are addresses from and to which packets pass all the same.
+	Accept []netip.Prefix `json:"accept"`
+}
+
+// DropForwarded makes a chain of the FORWARD hook with the policy drop, as other software on a node does.
+func (s *Server) DropForwarded(args ForwardArgs, _ *None) error { return dropForwarded(args.Accept) }
+
+// DropForwarded makes a chain of the FORWARD hook with the policy drop.
+func (c *Client) DropForwarded(ctx context.Context, args ForwardArgs) error {
+	return tell(ctx, c, "DropForwarded", args)
+}
+
+// RedirectArgs are a REDIRECT rule of a namespace.
+type RedirectArgs struct {
+	Netns string `json:"netns"`
+	Port  uint16 `json:"port"`
+	To    uint16 `json:"to"`
+}
+
+// Redirect sends what arrives for a TCP port to another one.
+func (s *Server) Redirect(args RedirectArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error { return redirect(args.Port, args.To) })
+}
+
+// Redirect sends what arrives for a TCP port of a namespace to another one.
+func (c *Client) Redirect(ctx context.Context, args RedirectArgs) error {
+	return tell(ctx, c, "Redirect", args)
+}

@@ -1,0 +1,122 @@
+package netns_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// What the harness says that is going to be killed, one line each.
+const (
+	starting  = "starting"
+	attaching = "attaching"
+	hanging   = "hanging"
+)
+
+// harness starts a cluster, attaches pods, and waits for a plugin that never ends and for whoever kills it.
+func harness() error {
+	ctx := context.Background()
+	fmt.Println(starting)
+	file, err := conflist.Parse("harness.conflist", []byte(macvlanConflist))
+	if err != nil {
+		return err
+	}
+	c, err := backend().Start(ctx, cluster.Request{Conflist: file, BinDir: os.Args[2], Nodes: []scenario.Node{{Name: "a"}, {Name: "b", NICs: 2}}})
+	if err != nil {
+		return err
+	}
+	fmt.Println(attaching)
+	var group errgroup.Group
+	for i := range 8 {
+		group.Go(func() error {
+			pod, err := tryAttach(ctx, c.Nodes()[i%2], fmt.Sprintf("pod-%d", i))
+			if err != nil {
+				return err
+			}
+			return pod.Agent.Listen(ctx, pod.Netns, probe.ListenSpec{Protocol: probe.TCP, Port: 8080})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	_, err = c.Nodes()[0].Agent.Command(ctx, agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"}})
+	if err != nil {
+		return err
+	}
+	fmt.Println(hanging)
+	_, err = c.Nodes()[0].Agent.CNI(ctx, cni.Request{
+		Verb: cni.Add, Conflist: []byte(`{"cniVersion": "1.0.0", "name": "never", "plugins": [{"type": "hang"}]}`),
+		BinDirs: c.Nodes()[0].BinDirs, ContainerID: "c", Netns: "/run/netns/pod-0", IfName: "net1",
+	})
+	return errors.Join(errors.New("the plugin has ended"), err)
+}
+
+// hangingPlugins is a directory of plugins, with one that takes no signal but the last and has a child.
+func hangingPlugins(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	plugins, err := os.ReadDir(os.Getenv(pluginsEnv))
+	check(tb, err)
+	for _, plugin := range plugins {
+		data, err := os.ReadFile(filepath.Join(os.Getenv(pluginsEnv), plugin.Name()))
+		check(tb, err)
+		check(tb, os.WriteFile(filepath.Join(dir, plugin.Name()), data, 0o755))
+	}
+	check(tb, os.WriteFile(filepath.Join(dir, "hang"), []byte("#!/bin/sh\ntrap '' TERM INT HUP PIPE\nsleep 1000 &\nwait\nsleep 1000\n"), 0o755))
+	return dir
+}
+
+// A harness that is killed leaves nothing, at whatever moment.
+func TestKill(t *testing.T) {
+	const rounds = 36
+	before := stateBefore(t)
+	plugins := hangingPlugins(t)
+	seen := map[string]int{}
+	for round := range rounds {
+		cmd := exec.Command("/proc/self/exe", "harness", plugins)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		check(t, err)
+		check(t, cmd.Start())
+		time.AfterFunc(slack(time.Duration(round)*300*time.Millisecond/rounds), func() { _ = cmd.Process.Kill() })
+		last := "nothing"
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			last = lines.Text()
+		}
+		if err := cmd.Wait(); fmt.Sprint(err) != "signal: killed" {
+			t.Fatalf("round %d: got %v after %s, want signal: killed", round, err, last)
+		}
+		seen[last]++
+		unchanged(t, before)
+	}
+	t.Logf("killed while %v", seen)
+	for _, stage := range []string{starting, hanging} {
+		if !slices.Contains(keys(seen), stage) {
+			t.Errorf("want a harness killed while %s, got %v", stage, seen)
+		}
+	}
+}
+
+func keys(m map[string]int) []string {
+	var list []string
+	for k := range m {
+		list = append(list, k)
+	}
+	return list
+}

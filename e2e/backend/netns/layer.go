@@ -1,0 +1,104 @@
+package netns
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+)
+
+// layer is where the writes to one directory of the node go.
+type layer struct {
+	path, upper string
+	lowers      []string // the directories that the overlay shows below upper; none where there is no overlay
+}
+
+// open opens what was written, once the roots have changed.
+func (l layer) open() (*written, error) {
+	upper, err := os.OpenRoot(outside(l.upper))
+	if err != nil {
+		return nil, err
+	}
+	w := &written{readFS: upper.FS().(readFS)}
+	for _, dir := range l.lowers {
+		lower, err := os.OpenRoot(outside(dir))
+		if errors.Is(err, fs.ErrPermission) {
+			continue // where the user may not look nothing is written
+		}
+		if err != nil {
+			return nil, err
+		}
+		w.lowers = append(w.lowers, lower)
+	}
+	return w, nil
+}
+
+// readFS is what the file system of an os.Root offers.
+type readFS interface {
+	fs.ReadDirFS
+	fs.ReadLinkFS
+}
+
+// written is the content of an upper layer without the directories that are there only because something was written in them: the
+// overlay copies these as they are, and keeps them when that is gone. They can be walked, and say that they do not exist when
+// they are asked for more.
+type written struct {
+	readFS
+	lowers []*os.Root
+}
+
+// ReadDir reads a directory.
+func (w *written) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := w.readFS.ReadDir(name)
+	for i, entry := range entries {
+		if entry.IsDir() && len(w.lowers) > 0 {
+			entries[i] = writtenDir{DirEntry: entry, tree: w, path: joined(name, entry.Name())}
+		}
+	}
+	return entries, err
+}
+
+func joined(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+// writtenDir is a directory of an upper layer.
+type writtenDir struct {
+	fs.DirEntry
+	tree *written
+	path string
+}
+
+// Info is that of a directory that was made or changed on the node.
+func (d writtenDir) Info() (fs.FileInfo, error) {
+	upper, err := d.DirEntry.Info()
+	if err != nil {
+		return nil, err
+	}
+	for _, lower := range d.tree.lowers {
+		info, err := lower.Lstat(d.path)
+		if err != nil {
+			continue
+		}
+		opaque, err := agent.IsOpaque(d.tree.readFS, d.path)
+		if err != nil {
+			return nil, err
+		}
+		if !opaque && sameDir(upper, info) {
+			return nil, &fs.PathError{Op: "stat", Path: d.path, Err: fs.ErrNotExist}
+		}
+		break // what is further below does not show
+	}
+	return upper, nil
+}
+
+func sameDir(a, b fs.FileInfo) bool {
+	x, isX := a.Sys().(*syscall.Stat_t)
+	y, isY := b.Sys().(*syscall.Stat_t)
+	return isX && isY && a.Mode() == b.Mode() && x.Uid == y.Uid && x.Gid == y.Gid
+}

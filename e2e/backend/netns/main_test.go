@@ -1,0 +1,283 @@
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+const (
+	// insideEnv is set for the run of this binary on a machine of its own; pluginsEnv is where the plugins are.
+	insideEnv  = "CNITEST_TEST_INSIDE"
+	pluginsEnv = "CNITEST_TEST_PLUGINS"
+	// noNamespaces is what a run says that can have no namespaces.
+	noNamespaces = "no namespaces for this user"
+)
+
+// TestMain runs the tests on a machine of their own: namespaces in which they see every process, mount and link that they
+// made, and in which nothing is that belongs to others. The binary is its own agent, and the harness that tests kill.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 2 && os.Args[1] == "agent":
+		exit(netns.ChildMain(os.Args[len(os.Args)-1]))
+	case len(os.Args) > 1 && os.Args[1] == "harness":
+		exit(harness())
+	case os.Getenv(insideEnv) != "":
+		if err := furnish(); err != nil {
+			exit(err)
+		}
+		os.Exit(m.Run())
+	}
+	os.Exit(runInside())
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// runInside builds the plugins and runs this binary again as process 1 of namespaces. Where it is not root's it does so as root of a
+// user namespace, which must be there first: files below /proc/net belong to the root that is known when their namespace is made.
+func runInside() int {
+	plugins := os.Getenv(pluginsEnv)
+	if plugins == "" {
+		dir, err := buildPlugins()
+		defer os.RemoveAll(dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		plugins = dir
+	}
+	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), pluginsEnv+"="+plugins)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		cmd.Env = append(cmd.Env, insideEnv+"=yes")
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+	} else {
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+	}
+	err := cmd.Run()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		fmt.Printf("SKIP: %s: %v; run as root, or allow unprivileged user namespaces\n", noNamespaces, err)
+		return 0
+	}
+	var status *exec.ExitError
+	if errors.As(err, &status) {
+		return max(1, status.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// buildPlugins has the upstream plugins built, which the go command keeps in its cache.
+func buildPlugins() (string, error) {
+	dir, err := os.MkdirTemp("", "plugins-")
+	if err != nil {
+		return "", err
+	}
+	// Another user runs them too.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return dir, err
+	}
+	for _, plugin := range []string{"macvlan", "bridge", "host-local"} {
+		cmd := exec.Command("go", "tool", "-n", plugin)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Stderr = os.Stderr
+		path, err := cmd.Output()
+		if err != nil {
+			return dir, fmt.Errorf("build %s: %w", plugin, err)
+		}
+		data, err := os.ReadFile(strings.TrimSpace(string(path)))
+		if err != nil {
+			return dir, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, plugin), data, 0o755); err != nil {
+			return dir, err
+		}
+	}
+	return dir, nil
+}
+
+// hostFile is on the machine in directories that a node has for itself, and in one that it shows.
+const hostFile = "of-the-machine"
+
+// furnish makes the machine look like one: it runs things, has mounts below /, and a CNI store.
+func furnish() error {
+	for _, step := range []func() error{
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		func() error { return unix.Mount("proc", "/proc", "proc", 0, "") },
+		func() error { return unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755") },
+		func() error { return unix.Mount("tmpfs", "/opt", "tmpfs", 0, "mode=755") },
+		func() error { return unix.Mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=755") },
+		func() error { return unix.Sethostname([]byte("machine")) },
+	} {
+		if err := step(); err != nil {
+			return fmt.Errorf("furnish the machine: %w", err)
+		}
+	}
+	for _, dir := range []string{"/run", "/opt/cni", "/opt/shown", "/var/lib/cni", "/var/lib/shown"} {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, hostFile), []byte(dir+"\n"), 0o644)); err != nil {
+			return err
+		}
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+const macvlanConflist = `{"cniVersion": "1.1.0", "name": "flat", "plugins": [{"type": "macvlan", "master": "eno1", "ipam": {
+	"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}`
+
+const dualStackConflist = `{"cniVersion": "1.1.0", "name": "dual", "plugins": [{"type": "macvlan", "master": "eno1", "ipam": {
+	"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/16"}], [{"subnet": "fd00:9::/64"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}`
+
+const bridgeConflist = `{"cniVersion": "1.1.0", "name": "routed", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {
+	"type": "host-local", "ranges": [[{"subnet": "10.22.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}`
+
+func backend() *netns.Backend {
+	return &netns.Backend{Command: []string{"/proc/self/exe", "agent"}}
+}
+
+// request asks for nodes a, b, … with the plugins that TestMain built.
+func request(tb testing.TB, text string, nodes int) cluster.Request {
+	tb.Helper()
+	file, err := conflist.Parse("test.conflist", []byte(text))
+	check(tb, err)
+	req := cluster.Request{Conflist: file, BinDir: os.Getenv(pluginsEnv)}
+	for i := range nodes {
+		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i))})
+	}
+	return req
+}
+
+// start starts a cluster that ends with the test.
+func start(tb testing.TB, req cluster.Request) cluster.Cluster {
+	tb.Helper()
+	c, err := backend().Start(ctx(tb), req)
+	check(tb, err)
+	tb.Cleanup(func() { check(tb, c.Close()) })
+	return c
+}
+
+// ctx ends a test that hangs before the test binary's time is over.
+func ctx(tb testing.TB) context.Context {
+	tb.Helper()
+	c, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	tb.Cleanup(cancel)
+	return c
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// eventually polls until there is no error, or fails with the last one.
+func eventually(tb testing.TB, within time.Duration, f func() error) {
+	tb.Helper()
+	err := f()
+	for deadline := time.Now().Add(within); err != nil && time.Now().Before(deadline); err = f() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err != nil {
+		tb.Fatalf("after %s: %v", within, err)
+	}
+}
+
+// shell runs a script on a node.
+func shell(tb testing.TB, a *agent.Client, script string) agent.CommandReply {
+	tb.Helper()
+	reply, err := a.Command(ctx(tb), agent.CommandArgs{Argv: []string{"/bin/sh", "-c", script}})
+	check(tb, err)
+	return reply
+}
+
+// output is what a script prints that must succeed.
+func output(tb testing.TB, a *agent.Client, script string) string {
+	tb.Helper()
+	reply := shell(tb, a, script)
+	if reply.ExitCode != 0 {
+		tb.Fatalf("%s: exit status %d: %s", script, reply.ExitCode, reply.Output)
+	}
+	return reply.Output
+}
+
+// attach makes a pod and attaches it with the node's conflist.
+func attach(tb testing.TB, node *cluster.Node, name string) cluster.Place {
+	tb.Helper()
+	place, err := tryAttach(ctx(tb), node, name)
+	check(tb, err)
+	return place
+}
+
+func tryAttach(ctx context.Context, node *cluster.Node, name string) (cluster.Place, error) {
+	path, err := node.Agent.CreateNamespace(ctx, name)
+	if err != nil {
+		return cluster.Place{}, err
+	}
+	// Addresses answer at once, and not when it is known in a second or two that nobody else has them.
+	if err := node.Agent.SetSysctls(ctx, path, map[string]string{"net.ipv6.conf.default.accept_dad": "0"}); err != nil {
+		return cluster.Place{}, err
+	}
+	reply, err := node.Agent.CNI(ctx, cni.Request{
+		Verb: cni.Add, Conflist: node.Conflist, BinDirs: node.BinDirs, ContainerID: name, Netns: path, IfName: "eth0",
+	})
+	if err == nil {
+		err = reply.Outcome.Err()
+	}
+	return cluster.Place{Name: "pod/" + name, Agent: node.Agent, Netns: path}, err
+}
+
+// addressOf is a pod's address of a family.
+func addressOf(tb testing.TB, pod cluster.Place, is4 bool) string {
+	tb.Helper()
+	links, err := pod.Agent.Links(ctx(tb), pod.Netns)
+	check(tb, err)
+	for _, l := range links {
+		for _, cidr := range l.Addresses {
+			ip, _, err := net.ParseCIDR(cidr)
+			check(tb, err)
+			if l.Name == "eth0" && (ip.To4() != nil) == is4 {
+				return ip.String()
+			}
+		}
+	}
+	tb.Fatalf("%s: want an address on eth0, got %+v", pod.Name, links)
+	return ""
+}

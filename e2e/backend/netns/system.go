@@ -1,0 +1,78 @@
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeProc mounts the node's own processes. Of the sysctls only those of the network are the node's own; the others, and the
+// files that reach for the machine, are read-only.
+func (r *root) makeProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"} {
+		err := bindReadOnly(path, path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return bindWritable("/proc/sys/net")
+}
+
+// makeSys mounts sysfs, of which the attributes of the node's links are its own.
+func (r *root) makeSys() error {
+	if err := unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return err
+	}
+	if err := makeReadOnly("/sys"); err != nil {
+		return err
+	}
+	return bindWritable("/sys/devices/virtual/net")
+}
+
+// bindWritable makes a directory of a read-only mount a mount of its own that can be written to.
+func bindWritable(path string) error {
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// makeDev has those of the machine's devices that are nobody's.
+func (r *root) makeDev() error {
+	dev := outside(filepath.Join(r.staging, "dev"))
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {
+		from, to := outside(filepath.Join("/dev", name)), filepath.Join(dev, name)
+		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, nil, 0o666); err != nil {
+			return err
+		}
+		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
+			return err
+		}
+	}
+	shm := filepath.Join(dev, "shm")
+	if err := errors.Join(os.Mkdir(shm, 0o700), os.Chmod(shm, 0o777|fs.ModeSticky)); err != nil {
+		return err
+	}
+	return unix.Mount(dev, "/dev", "", unix.MS_BIND|unix.MS_REC, "")
+}
