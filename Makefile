@@ -1,9 +1,15 @@
 # Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
 export CGO_ENABLED := 0
 GO ?= go
+PLUGINS := ./plugin/route
 BIN := bin
 ARTIFACTS := _artifacts
+# What the reference plugins claim beyond their profile.
+E2E_FLAGS := --features SecondInterface,Chaining
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
+# Of the conflist $(c): where its report goes, and the profile that its plugin must pass.
+report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
+profile = $(if $(findstring veth-to-host,$(c)),--profile kubernetes)
 
 .PHONY: help build test test-netns e2e flake lint verify fmt generate clean
 
@@ -12,12 +18,11 @@ help: ## Show the targets
 
 build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
 	@echo "building cnitest and plugins into $(BIN)/ (the first time takes a minute or two)"
-	@mkdir -p $(BIN)
-	$(GO) build -trimpath -o $(BIN)/ ./e2e/cmd/cnitest ./plugin/route
+	$(GO) build -trimpath -o $(BIN)/ ./e2e/cmd/cnitest $(PLUGINS)
 	$(GO) build -trimpath -o $(BIN)/ tool
 
 e2e: build ## Run all scenarios on the reference plugins in network namespaces, and print a verdict for each conflist
-	@status=0; for c in $(CONFLISTS); do $(BIN)/cnitest run $$c --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$$(basename $$c .conflist) $(E2E_FLAGS) || status=$$?; echo; done; exit $$status
+	@status=0; $(foreach c,$(CONFLISTS),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$(report) $(E2E_FLAGS) $(profile) || status=$$?; echo;) exit $$status
 
 test: ## Run every test of the repository (what needs root says so and skips without it)
 	$(GO) test ./...
@@ -26,13 +31,13 @@ test-netns: ## Run the tests of the lab and the suite alone; they need root
 	$(GO) test ./e2e/... ./plugin/...
 
 flake: build ## Run the scenarios 20 times: the same ids with the same results each time
-	$(BIN)/cnitest run $(firstword $(CONFLISTS)) --bin-dir $(BIN) --repeat 20
+	$(BIN)/cnitest run plugin/route/net.d/00-default.conflist $(E2E_FLAGS) --bin-dir $(BIN) --repeat 20
 
 lint: ## Run golangci-lint, which must be installed
 	golangci-lint run ./...
 
 verify: ## Check formatting, generated tables and import rules
-	@test -z "$$(gofmt -l e2e plugin scenarios | tee /dev/stderr)"
+	@unformatted=$$(gofmt -l e2e plugin scenarios); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports' -count=1
 
 generate: ## Write the generated tables into the READMEs

@@ -42,7 +42,10 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	if err := r.checkUnique(p, ifName); err != nil {
 		return err
 	}
-	return r.checkResult(ctx, p, ifName, reply.Outcome.Result)
+	if err := r.checkResult(ctx, p, ifName, reply.Outcome.Result); err != nil {
+		return err
+	}
+	return r.syncEndpoints(ctx, p)
 }
 
 func (r *run) makeNamespace(ctx context.Context, p *pod) error {
@@ -53,13 +56,18 @@ func (r *run) makeNamespace(ctx context.Context, p *pod) error {
 		return err
 	}
 	p.exists, p.Agent = true, p.node.Agent
+	if d := p.spec.Redirect; d != nil {
+		if err := p.Agent.Redirect(ctx, agent.RedirectArgs{Netns: p.Netns, Port: d.Port, To: d.To}); err != nil {
+			return err
+		}
+	}
 	return listen(ctx, &p.Place, p.spec.Listen)
 }
 
 // request is what a kubelet's runtime would pass for the pod.
 func (r *run) request(p *pod, verb cni.Verb, ifName string) cni.Request {
 	req := cni.Request{
-		Verb: verb, Conflist: p.node.Conflist, BinDirs: p.node.BinDirs,
+		Verb: verb, Conflist: p.network.conflist, BinDirs: p.node.BinDirs,
 		ContainerID: p.containerID, Netns: p.Netns, IfName: ifName,
 		Args: [][2]string{
 			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.scenario.Name}, {"K8S_POD_NAME", p.namespace},
@@ -241,7 +249,7 @@ func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) erro
 			return err
 		}
 	}
-	path := cni.CachePath(r.suite.file.Network, p.containerID, ifName)
+	path := cni.CachePath(p.network.name, p.containerID, ifName)
 	switch cache {
 	case "absent":
 		if err := p.node.Agent.RemoveFile(ctx, path); err != nil {
@@ -260,10 +268,10 @@ func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) erro
 		return err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	delete(p.attached, ifName)
 	delete(p.Interfaces, ifName)
-	return nil
+	r.mu.Unlock()
+	return r.syncEndpoints(ctx, p)
 }
 
 func (r *run) removeNamespace(ctx context.Context, p *pod) error {
@@ -281,7 +289,7 @@ func (r *run) release(ctx context.Context, p *pod, ifName string) error {
 		Name       string            `json:"name"`
 		Plugins    []json.RawMessage `json:"plugins"`
 	}
-	if err := json.Unmarshal(p.node.Conflist, &list); err != nil {
+	if err := json.Unmarshal(p.network.conflist, &list); err != nil {
 		return err
 	}
 	for _, raw := range list.Plugins {
@@ -373,7 +381,7 @@ func (r *run) reboot(ctx context.Context, node *cluster.Node) error {
 			clear(p.Interfaces)
 		}
 	}
-	return nil
+	return errors.Join(r.equipNodes(ctx), r.routeRouted(ctx), r.syncServices(ctx))
 }
 
 // churn attaches and deletes a pod in a loop, each time as a new one.
@@ -382,6 +390,7 @@ func (r *run) churn(ctx context.Context, c scenario.Churn) error {
 	deadline := time.Now().Add(time.Duration(c.For))
 	for round := 0; round == 0 || time.Now().Before(deadline); round++ {
 		p := r.newPod(template.spec, template.node, fmt.Sprintf("%s-%d", template.namespace, round), "")
+		p.network = template.network
 		if err := r.churnOnce(ctx, p); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}

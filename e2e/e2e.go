@@ -52,6 +52,8 @@ type Options struct {
 	Uplink string
 	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
 	UplinkKind string
+	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
+	Dataplane string
 	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, since scenarios
 	// wait more than they compute.
 	Workers int
@@ -123,7 +125,7 @@ func (o *Options) checkBinaries(file *conflist.File) error {
 				err = errors.New("not an executable file")
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: plugin %q: %w", o.Conflist, name, err))
+				errs = append(errs, fmt.Errorf("%s: plugin %q: %w; put its binary into %s", o.Conflist, name, err, o.BinDir))
 			}
 		}
 	}

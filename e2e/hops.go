@@ -33,7 +33,8 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 		what += fmt.Sprintf(" port %d", spec.Port)
 	}
 	dead := &deadProbe{err: fmt.Errorf("%s to %s, %s: %s", from.Name, to.Name, what, failed.Error)}
-	spec.Within, spec.Attempts = time.Second, 1
+	// Longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that one is seen.
+	spec.Within, spec.Attempts = 1500*time.Millisecond, 1
 	seen, again, err := r.watch(ctx, from, to, spec, failed.Local)
 	if err != nil {
 		dead.err = fmt.Errorf("%w (no capture: %w)", dead.err, err)
@@ -51,8 +52,10 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 	if again.OK {
 		story = "the same probe succeeded when it was repeated with captures on"
 	}
-	if why := r.macvlanParent(ctx, from, to, spec.To); why != "" {
-		story += "; " + why
+	for _, explain := range []func(context.Context, *cluster.Place, *cluster.Place, string) string{r.macvlanParent, r.pastTheProxy} {
+		if why := explain(ctx, from, to, spec.To); why != "" {
+			story += "; " + why
+		}
 	}
 	dead.err = fmt.Errorf("%w; %s", dead.err, story)
 	return dead
@@ -60,7 +63,10 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 
 // watch runs the probe while it captures in the namespaces of both ends, of every node and of the fabric.
 func (r *run) watch(ctx context.Context, from, to *cluster.Place, spec probe.Spec, local string) ([]sighting, probe.Result, error) {
-	places := []*cluster.Place{from, to}
+	places := []*cluster.Place{from}
+	if to.Agent != nil { // a service is nowhere
+		places = append(places, to)
+	}
 	for _, n := range r.cluster.Nodes() {
 		places = append(places, &n.Place)
 	}
@@ -145,7 +151,7 @@ func (r *run) routeText(ctx context.Context, from, to *cluster.Place, target, lo
 		place *cluster.Place
 		dst   string
 	}{{from, target}, {to, local}} {
-		if end.dst == "" {
+		if end.dst == "" || end.place.Agent == nil {
 			continue
 		}
 		route, err := end.place.Agent.Route(ctx, end.place.Netns, end.dst)
@@ -193,6 +199,27 @@ func (r *run) macvlanParent(ctx context.Context, from, to *cluster.Place, target
 					"need a device of their own on the node, as the chained plugins route and veth-to-host make", l.Name, p.Name, l.Kind, uplink.Name)
 			}
 		}
+	}
+	return ""
+}
+
+// pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to the proxy of
+// a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
+func (r *run) pastTheProxy(ctx context.Context, from, to *cluster.Place, target string) string {
+	if r.service(to.Name) == nil {
+		return ""
+	}
+	route, err := from.Agent.Route(ctx, from.Netns, target)
+	if err != nil {
+		return ""
+	}
+	links, err := from.Agent.Links(ctx, from.Netns)
+	if err != nil {
+		return ""
+	}
+	if link, found := findLink(links, route.Device); found && (link.Kind == "macvlan" || link.Kind == "ipvlan") {
+		return fmt.Sprintf("%s left %s by %s, a %s on the underlay, past its node and the proxy there that knows the service: services need a way "+
+			"through the node, as the chained plugin veth-to-host makes", target, from.Name, link.Name, link.Kind)
 	}
 	return ""
 }

@@ -79,16 +79,24 @@ func (n *nodeState) maker(c snapshot.Change) string {
 // residue is what the first attachment leaves on a node and later ones do not add to: a shared link, a lock file. It is reported
 // apart from what grows with each attachment.
 type residue struct {
-	keys map[string]bool
-	list []report.Residue
+	// counts are how many there are by key: the rules of one priority and the processes of one command share theirs.
+	counts map[string]int
+	list   []report.Residue
 }
 
-func (f *residue) has(c snapshot.Change) bool { return f != nil && f.keys[key(c.Item)] }
+// beyond are the changes that are not of the residue.
+func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
+	seen := map[string]int{}
+	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {
+		seen[key(c.Item)]++
+		return f != nil && seen[key(c.Item)] <= f.counts[key(c.Item)]
+	})
+}
 
 // residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is residue,
 // unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
-func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (*residue, error) {
-	id, err := json.Marshal([]any{nodes, chain})
+func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain, networks []string) (*residue, error) {
+	id, err := json.Marshal([]any{nodes, chain, networks})
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +111,7 @@ func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scen
 		return nil, err
 	}
 	defer c.Close()
-	if found, err = s.findResidue(ctx, c, nodes); err != nil {
+	if found, err = s.findResidue(ctx, c, nodes, networks); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
@@ -112,38 +120,49 @@ func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scen
 	return found, nil
 }
 
-func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scenario.Node) (*residue, error) {
+func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scenario.Node, networks []string) (*residue, error) {
 	story := &scenario.Scenario{Name: "first-attachment", Nodes: nodes}
 	for _, n := range nodes {
-		story.Pods = append(story.Pods, scenario.Pod{Name: "first-on-" + n.Name, Node: n.Name}, scenario.Pod{Name: "second-on-" + n.Name, Node: n.Name})
+		for _, round := range []string{"first", "second"} {
+			for i, network := range networks {
+				story.Pods = append(story.Pods, scenario.Pod{Name: fmt.Sprintf("%s-%d-on-%s", round, i, n.Name), Node: n.Name, Network: network})
+			}
+		}
 	}
 	r := newRun(s, story, c)
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	found := &residue{keys: map[string]bool{}}
+	found := &residue{counts: map[string]int{}}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range c.Nodes() {
 		group.Go(func() error {
-			first := r.cycle(ctx, node, r.pods[2*i], nil)
-			expected := &residue{keys: map[string]bool{}}
+			pods := r.pods[2*len(networks)*i:][:2*len(networks)]
+			first := r.cycle(ctx, node, pods[:len(networks)], nil)
+			expected := &residue{counts: map[string]int{}}
 			for _, change := range first {
-				expected.keys[key(change.Item)] = true
+				expected.counts[key(change.Item)]++
 			}
-			grows := map[string]bool{}
-			for _, change := range r.cycle(ctx, node, r.pods[2*i+1], expected) {
-				grows[change.Item.Kind] = true
+			type source struct{ plugin, kind string }
+			grows := map[source]bool{}
+			for _, change := range r.cycle(ctx, node, pods[len(networks):], expected) {
+				grows[source{r.nodes[node.Name].maker(change), change.Item.Kind}] = true
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			own := map[string]int{}
 			for _, change := range first {
-				if grows[change.Item.Kind] || found.keys[key(change.Item)] {
+				plugin, id := r.nodes[node.Name].maker(change), key(change.Item)
+				if grows[source{plugin, change.Item.Kind}] {
 					continue
 				}
-				found.keys[key(change.Item)] = true
+				if own[id]++; own[id] <= found.counts[id] {
+					continue // another node has it too
+				}
+				found.counts[id]++
 				found.list = append(found.list, report.Residue{
-					Plugin: r.nodes[node.Name].maker(change), Item: change.Item.Kind + " " + change.Item.Name, Change: change.String(),
+					Plugin: plugin, Item: change.Item.Kind + " " + change.Item.Name, Change: change.String(),
 				})
 			}
 			return nil
@@ -152,11 +171,13 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 	return found, group.Wait()
 }
 
-// cycle attaches and deletes a pod and returns what differs from the start then. Whether attaching works is for the scenarios to say.
-func (r *run) cycle(ctx context.Context, node *cluster.Node, p *pod, expected *residue) []snapshot.Change {
-	_ = r.add(ctx, p, scenario.DefaultInterface)
-	_ = r.del(ctx, p, scenario.DefaultInterface, "", "")
-	_ = r.removeNamespace(ctx, p)
+// cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
+func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expected *residue) []snapshot.Change {
+	for _, p := range pods {
+		_ = r.add(ctx, p, scenario.DefaultInterface)
+		_ = r.del(ctx, p, scenario.DefaultInterface, "", "")
+		_ = r.removeNamespace(ctx, p)
+	}
 	return r.changes(ctx, node, expected)
 }
 
@@ -168,7 +189,7 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.has)
+	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.beyond)
 	if err != nil {
 		r.note("%s: %v", node.Name, err)
 	}
@@ -197,6 +218,9 @@ func (r *run) deleteAll(ctx context.Context) (left []leftover, err error) {
 			return left, err
 		}
 		for _, c := range snapshot.Diff(state.pod, now) {
+			if p.spec.Redirect != nil && strings.Contains(c.Item.Name, agent.FirewallTable) {
+				continue // the lab's own
+			}
 			left = append(left, leftover{r.scenario.Name, p.Name, state.maker(c), c.String()})
 		}
 		if err := r.removeNamespace(ctx, p); err != nil {
@@ -228,6 +252,12 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	if result.Result == report.KnownUpstream {
 		return
 	}
+	for _, s := range r.services {
+		s.endpoints = s.spec.Endpoints
+	}
+	if err := r.syncServices(ctx); err != nil {
+		r.note("%v", err)
+	}
 	for _, node := range r.cluster.Nodes() {
 		changes, err := r.growth(ctx, node)
 		if err != nil {
@@ -243,7 +273,7 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 // growth is what differs on a node beyond what a first attachment leaves. What it leaves on two plain nodes is known from the start;
 // only where there is more it is looked for on a cluster of the scenario's own kind.
 func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change, error) {
-	common, err := r.suite.residueOf(ctx, plainNodes(), scenario.Chain{})
+	common, err := r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""})
 	if err != nil {
 		return nil, err
 	}
@@ -251,8 +281,18 @@ func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change
 	if len(changes) == 0 {
 		return nil, nil
 	}
-	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain)
-	return slices.DeleteFunc(changes, particular.has), err
+	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
+	return particular.beyond(changes), err
+}
+
+// networks are those that the scenario's pods are attached to.
+func (r *run) networks() []string {
+	var kinds []string
+	for _, p := range r.scenario.Pods {
+		kinds = append(kinds, p.Network)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
 }
 
 func (s *Suite) keepLeftovers(left []leftover) {

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if request := os.Getenv(suiteVariable); request != "" {
+		os.Exit(runGinkgo(request))
+	}
 	dir, err := os.MkdirTemp("", "cnitest-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -109,10 +112,13 @@ func backend() *netns.Backend {
 const (
 	pool = `{"type": "host-local", "ranges": [[{"subnet": "192.168.0.0/16", "rangeStart": "192.168.1.2", "rangeEnd": "192.168.1.254",
 		"gateway": "192.168.0.1"}]], "routes": [{"dst": "0.0.0.0/0"}]}`
-	macvlan = `{"type": "macvlan", "master": "eno1", "ipam": ` + pool + `}`
-	route   = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
-	seed    = `{"type": "seed-route", "master": "eno1", "bridge": "eno1.host"}`
-	bridge  = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
+	macvlan  = `{"type": "macvlan", "master": "eno1", "ipam": ` + pool + `}`
+	dualPool = `{"type": "host-local", "ranges": [[{"subnet": "192.168.0.0/16", "rangeStart": "192.168.1.2", "rangeEnd": "192.168.1.254",
+		"gateway": "192.168.0.1"}], [{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}`
+	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "::/0"}]}`
+	route    = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
+	seed     = `{"type": "seed-route", "master": "eno1", "bridge": "eno1.host"}`
+	bridge   = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
 		"routes": [{"dst": "0.0.0.0/0"}]}}`
 	ptp = `{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}}`
 )
@@ -122,10 +128,14 @@ func broken(fault string) string {
 	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host"}`, fault)
 }
 
-// writeConflist makes a conflist of plugins and returns its path. Its version is 1.0.0, which has CHECK and no GC.
-func writeConflist(t *testing.T, plugins ...string) string {
+// writeConflist makes a conflist of further keys, which may be empty, and plugins, and returns its path. Its version is 1.0.0,
+// which has CHECK and no GC.
+func writeConflist(t *testing.T, more string, plugins ...string) string {
 	t.Helper()
-	text := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net", "plugins": [%s]}`, strings.Join(plugins, ",\n"))
+	if more != "" {
+		more += ", "
+	}
+	text := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net", %s"plugins": [%s]}`, more, strings.Join(plugins, ",\n"))
 	if !json.Valid([]byte(text)) {
 		t.Fatalf("conflist is no JSON:\n%s", text)
 	}

@@ -46,7 +46,7 @@ type cacheEntry struct {
 }
 
 func (r *run) cacheIs(ctx context.Context, p *pod, ifName, want string) error {
-	file := cni.CachePath(r.suite.file.Network, p.containerID, ifName)
+	file := cni.CachePath(p.network.name, p.containerID, ifName)
 	found, err := p.node.Agent.ReadFile(ctx, file)
 	if err != nil {
 		return err
@@ -68,13 +68,13 @@ func (r *run) cacheIs(ctx context.Context, p *pod, ifName, want string) error {
 		{"kind", entry.Kind, "cniCacheV1"},
 		{"containerId", entry.ContainerID, p.containerID},
 		{"ifName", entry.IfName, ifName},
-		{"networkName", entry.NetworkName, r.suite.file.Network},
+		{"networkName", entry.NetworkName, p.network.name},
 	} {
 		if field.got != field.want {
 			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got, field.want)
 		}
 	}
-	if !bytes.Equal(entry.Config, p.node.Conflist) {
+	if !bytes.Equal(entry.Config, p.network.conflist) {
 		return fmt.Errorf("%s: cached result %s: its config is not the conflist that was used", p.Name, file)
 	}
 	addrs, err := parseAddresses(entry.Result, ifName)
@@ -97,7 +97,7 @@ func (r *run) store(p *pod) (string, bool) {
 			} `json:"ipam"`
 		} `json:"plugins"`
 	}
-	if err := json.Unmarshal(p.node.Conflist, &list); err != nil {
+	if err := json.Unmarshal(p.network.conflist, &list); err != nil {
 		return "", false
 	}
 	for _, plugin := range list.Plugins {
@@ -108,7 +108,7 @@ func (r *run) store(p *pod) (string, bool) {
 		if dir == "" {
 			dir = "/var/lib/cni/networks"
 		}
-		return path.Join(dir, r.suite.file.Network), true
+		return path.Join(dir, p.network.name), true
 	}
 	return "", false
 }

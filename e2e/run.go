@@ -28,8 +28,11 @@ type run struct {
 	scenario *scenario.Scenario
 	cluster  cluster.Cluster
 	pods     []*pod
+	services []*clusterService
 	flows    []flow
+	captures []capture
 	nodes    map[string]*nodeState
+	syncing  sync.Mutex // proxies are programmed one state after the other
 
 	mu    sync.Mutex
 	calls []cni.Call // all that were made, in the order in which they ended
@@ -52,6 +55,7 @@ type pod struct {
 	cluster.Place
 	spec        scenario.Pod
 	node        *cluster.Node
+	network     network
 	namespace   string // its name; the path is Place.Netns
 	containerID string
 	exists      bool // the namespace does
@@ -154,6 +158,9 @@ func (r *run) podsNamed(place string) []*pod {
 // places are the namespaces that a place of the scenario stands for.
 func (r *run) places(name string) ([]*cluster.Place, error) {
 	kind, rest, _ := strings.Cut(name, "/")
+	if s := r.service(name); s != nil {
+		return []*cluster.Place{&s.Place}, nil
+	}
 	switch kind {
 	case scenario.NodePlace:
 		if n := r.node(name); n != nil {
@@ -175,8 +182,20 @@ func (r *run) places(name string) ([]*cluster.Place, error) {
 	return nil, fmt.Errorf("%s: no such place in this cluster", name)
 }
 
-// prepare starts the servers of nodes and hosts, and takes the state to which everything must return.
+// prepare starts the servers of nodes and hosts, makes what the scenario says of nodes and services, and takes the state to which
+// everything must return.
 func (r *run) prepare(ctx context.Context) error {
+	for _, p := range r.pods {
+		var err error
+		if p.network, err = r.networkOf(p.spec.Network, p.node); err != nil {
+			return err
+		}
+	}
+	for _, equip := range []func(context.Context) error{r.equipNodes, r.routeRouted, r.makeServices, r.syncServices} {
+		if err := equip(ctx); err != nil {
+			return err
+		}
+	}
 	for _, h := range r.scenario.Hosts {
 		if place, ok := r.cluster.Hosts()[h.Name]; ok {
 			if err := listen(ctx, place, h.Listen); err != nil {
@@ -264,6 +283,12 @@ func (r *run) step(ctx context.Context, s scenario.Step) error {
 		return r.startFlows(ctx, *s.Flows)
 	case s.Stop != nil:
 		return r.stopFlows(ctx, *s.Stop)
+	case s.Endpoints != nil:
+		return r.replaceEndpoints(ctx, *s.Endpoints)
+	case s.Capture != nil:
+		return r.startCapture(ctx, *s.Capture)
+	case s.Captured != nil:
+		return r.endCaptures(ctx, *s.Captured)
 	case s.Churn != nil:
 		return r.churn(ctx, *s.Churn)
 	case s.Advertise != nil:

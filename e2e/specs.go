@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,7 +44,7 @@ func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 
 // RunSpecs runs the specs of the suite with Ginkgo, as Run does. labelFilter is in Ginkgo's language; empty selects all.
 func (s *Suite) RunSpecs(labelFilter string) (*report.Report, error) {
-	if _, err := types.ParseLabelFilter(labelFilter); err != nil {
+	if _, err := s.Matching(labelFilter); err != nil {
 		return nil, err
 	}
 	config, reporter := ginkgo.GinkgoConfiguration()
@@ -66,6 +69,31 @@ func (s *Suite) runSpecs(t ginkgo.GinkgoTestingT, config ...any) (*report.Report
 		outcome = errors.New("the run was stopped before its end")
 	}
 	return result, outcome
+}
+
+// Matching are the chosen scenarios whose labels match an expression in Ginkgo's language; empty matches all. The error is
+// one line.
+func (s *Suite) Matching(labelFilter string) ([]*scenario.Scenario, error) {
+	matches, err := types.ParseLabelFilter(labelFilter)
+	var reason types.GinkgoError
+	switch {
+	case errors.As(err, &reason):
+		// Its first line repeats the expression and marks the place with colours.
+		lines := strings.Split(strings.TrimSpace(reason.Message), "\n")
+		return nil, fmt.Errorf("label filter %q: %s", labelFilter, strings.TrimSpace(lines[len(lines)-1]))
+	case err != nil:
+		return nil, fmt.Errorf("label filter %q: %w", labelFilter, err)
+	}
+	var found []*scenario.Scenario
+	for _, sc := range s.scenarios {
+		if matches(s.labels(sc)) {
+			found = append(found, sc)
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("label filter %q matches none of %d scenarios; labels are features, failure modes, core and extended", labelFilter, len(s.scenarios))
+	}
+	return found, nil
 }
 
 // describe builds the specs. done is told of the end.
@@ -105,9 +133,12 @@ func (s *Suite) describe(done func(error, *report.Report)) {
 			if err != nil {
 				ginkgo.Fail(err.Error())
 			}
-			for _, result := range r.Results {
-				if result.ID == leavesNothingID {
-					s.verdictOf(result)
+			// The first that is no pass ends the spec: those that count come first.
+			for _, counts := range []bool{true, false} {
+				for _, result := range r.Results {
+					if result.ID == leavesNothingID && r.Counts(result) == counts {
+						s.verdictOf(result)
+					}
 				}
 			}
 		})
@@ -211,7 +242,7 @@ func (a *readAhead) start() {
 	}
 	a.wait.Go(func() {
 		defer close(queue)
-		for _, sc := range a.suite.scenarios {
+		for _, sc := range longestFirst(a.suite.scenarios) {
 			if !matches(a.suite.labels(sc)) {
 				continue
 			}
@@ -222,6 +253,27 @@ func (a *readAhead) start() {
 			}
 		}
 	})
+}
+
+// longestFirst orders scenarios so that none of the long ones is left to run alone at the end.
+func longestFirst(all []*scenario.Scenario) []*scenario.Scenario {
+	patience := func(sc *scenario.Scenario) time.Duration {
+		var sum time.Duration
+		for _, step := range sc.Steps {
+			sum += time.Duration(step.Wait)
+			if step.Churn != nil {
+				sum += time.Duration(step.Churn.For)
+			}
+		}
+		for _, p := range sc.Pods {
+			// A pod takes some tens of milliseconds of a processor.
+			sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
+		}
+		return sum
+	}
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b *scenario.Scenario) int { return cmp.Compare(patience(b), patience(a)) })
+	return sorted
 }
 
 // result waits for a scenario's.

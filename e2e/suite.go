@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
 )
 
 // Suite runs the scenarios of one conflist. Its methods may be called concurrently.
@@ -132,7 +134,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	}
 	s.report.Kernel = hello.Kernel
 	s.report.Notes = append(s.report.Notes, c.Notes()...)
-	found, err := s.residueOf(ctx, plainNodes(), scenario.Chain{})
+	found, err := s.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""})
 	if err != nil {
 		return err
 	}
@@ -162,7 +164,10 @@ func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 		s.execute(ctx, sc, &result)
 	}
 	result.DurationSeconds = seconds(time.Since(start))
-	s.add(result)
+	if ctx.Err() == nil {
+		// A scenario that was cut off says nothing.
+		s.add(result)
+	}
 	return result
 }
 
@@ -194,19 +199,30 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	return "", ""
 }
 
-// missingProgram says which program an upstream plugin of the scenario's chain calls and a node has not.
-func missingProgram(ctx context.Context, needs scenario.Needs, c cluster.Cluster) (string, error) {
-	for _, plugin := range needs.Plugins {
-		if plugin != "portmap" && plugin != "firewall" {
-			continue
+// missingProgram says which program an upstream plugin of the scenario's chain, or the dataplane of its services, calls and a node
+// has not.
+func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
+	type caller struct {
+		name     string
+		programs []string // one of them is enough
+	}
+	var callers []caller
+	for _, plugin := range sc.Needs().Plugins {
+		if plugin == "portmap" || plugin == "firewall" {
+			callers = append(callers, caller{"plugin " + plugin, []string{"iptables", "nft"}})
 		}
+	}
+	if len(sc.Services) > 0 && s.options.Dataplane == service.Iptables {
+		callers = append(callers, caller{"the iptables dataplane", []string{"iptables-restore"}})
+	}
+	for _, caller := range callers {
 		for _, node := range c.Nodes() {
-			found, err := node.Agent.Programs(ctx, []string{"iptables", "nft"})
+			found, err := node.Agent.Programs(ctx, caller.programs)
 			if err != nil {
 				return "", err
 			}
 			if len(found) == 0 {
-				return fmt.Sprintf("%s: plugin %s calls iptables or nft, and neither is installed", node.Name, plugin), nil
+				return fmt.Sprintf("%s: %s calls %s, which is not installed", node.Name, caller.name, strings.Join(caller.programs, " or ")), nil
 			}
 		}
 	}
@@ -226,7 +242,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		return
 	}
 	defer c.Close()
-	if reason, err := missingProgram(ctx, sc.Needs(), c); err != nil || reason != "" {
+	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
 		result.Result, result.Reason = report.Skipped, reason
 		if err != nil {
 			result.Reason = err.Error()
@@ -239,7 +255,8 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		err = r.steps(ctx)
 	}
 	r.judge(ctx, err, result)
-	if result.Result == report.Fail && s.options.Failed != nil {
+	// What failed since it was cut off is nothing to look at; one that took too long is.
+	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.options.Failed(*result, c)
 	}
 	if ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -110,8 +111,8 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 	if !result.OK {
 		return r.explainProbe(ctx, from, to, spec, result)
 	}
-	if p.Source == "" {
-		return nil
+	if err := r.answeredBy(p, result); err != nil || p.Source == "" {
+		return err
 	}
 	sources, err := r.places(p.Source)
 	if err != nil {
@@ -135,6 +136,21 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 		}
 	}
 	return fmt.Errorf("%s saw the source %s, want an address of %s: translated on the way", to.Name, seen, p.Source)
+}
+
+// answeredBy wants that the place which answered is the one that the probe names.
+func (r *run) answeredBy(p scenario.Probe, result probe.Result) error {
+	if p.Server == "" {
+		return nil
+	}
+	servers, err := r.places(p.Server)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(servers, func(s *cluster.Place) bool { return s.Name == result.Server }) {
+		return fmt.Errorf("%s answered, want %s", result.Server, p.Server)
+	}
+	return nil
 }
 
 // owns reports whether a place has an address, be it one that a plugin gave it (a bridge's gateway on its node).
@@ -171,32 +187,48 @@ type flow struct {
 }
 
 func (r *run) startFlows(ctx context.Context, f scenario.Flows) error {
-	var places []*cluster.Place
-	for _, name := range f.Between {
-		found, err := r.places(name)
-		if err != nil {
-			return err
+	var sources, targets []*cluster.Place
+	for _, end := range []struct {
+		names  []string
+		places *[]*cluster.Place
+	}{{f.Between, &sources}, {f.Between, &targets}, {[]string{f.From}, &sources}, {[]string{f.To}, &targets}} {
+		for _, name := range end.names {
+			if name == "" {
+				continue
+			}
+			found, err := r.places(name)
+			if err != nil {
+				return err
+			}
+			*end.places = append(*end.places, found...)
 		}
-		places = append(places, found...)
 	}
-	for _, from := range places {
-		for _, to := range places {
+	for _, from := range sources {
+		for _, to := range targets {
 			if from == to {
 				continue
 			}
-			for _, target := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
-				if !hasFamily(from, target) {
-					continue
-				}
-				id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
-					Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port, Interval: time.Duration(f.Interval),
-				})
-				if err != nil {
-					return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
-				}
-				r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, id: id})
+			if err := r.startFlow(ctx, f, from, to); err != nil {
+				return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
 			}
 		}
+	}
+	return nil
+}
+
+// startFlow starts one in each family.
+func (r *run) startFlow(ctx context.Context, f scenario.Flows, from, to *cluster.Place) error {
+	for _, target := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
+		if !hasFamily(from, target) {
+			continue
+		}
+		id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
+			Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port, Interval: time.Duration(f.Interval),
+		})
+		if err != nil {
+			return err
+		}
+		r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, id: id})
 	}
 	return nil
 }
@@ -210,9 +242,14 @@ func (r *run) stopFlows(ctx context.Context, s scenario.Stop) error {
 	for i, f := range flows {
 		group.Go(func() error {
 			result, err := f.agent.StopFlow(ctx, f.id)
+			gap := time.Duration(s.Gap)
 			switch {
 			case err != nil:
 				return err
+			case gap > 0 && result.LongestGap > gap:
+				errs[i] = fmt.Errorf("flow %s to %s had no reply for %s, want at most %s", f.from, f.to, result.LongestGap.Round(time.Millisecond), gap)
+			case gap > 0 && result.Received > 0:
+				// What was lost on the way there is what the gap allows.
 			case result.Error != "":
 				errs[i] = fmt.Errorf("flow %s to %s broke: %s", f.from, f.to, result.Error)
 			case result.Sent == 0:

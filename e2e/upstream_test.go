@@ -1,10 +1,74 @@
 package e2e_test
 
-import "testing"
+import (
+	"maps"
+	"strings"
+	"testing"
 
-// upstream are conflists of plugins as they are, and all that scenarios say of them.
-func upstream() []control { return nil }
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
 
+// upstream are conflists that work, of plugins as they are, and what scenarios say of each.
+func upstream() []control {
+	return []control{
+		{name: "macvlan and route", chain: []string{macvlan, route}, want: with(passes(
+			"cache-cleanup", "chain-tuning", "chain-tuning-mac", "cold-start-race", "del-one-keeps-others", "del-twice", "del-with-empty-cache-file",
+			"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "ip-reuse", "large-transfer",
+			"late-del-of-old-attachment", "long-container-ids", "node-stays-reachable", "parallel-attach", "pod-churn", "pod-to-pod-across-nodes",
+			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node",
+		), map[string]expected{
+			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
+			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables", "nft"}},
+			"chain-sbr":       known("macvlan", "the CHECK of the main plugin looks for"),
+		})},
+		{name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route}, want: passes("external-to-pod", "host-to-pod", "two-nic-node")},
+		{name: "IPv6 alone", chain: []string{strings.Replace(macvlan, pool, ipv6Pool, 1), route}, want: passes("host-to-pod", "ip-reuse", "pod-to-pod-across-nodes")},
+		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
+			// What who uses sbr has to do: no main plugin of upstream finds its routes in another table.
+			"chain-sbr": pass(),
+		}},
+		{name: "bridge", profile: scenario.ProfileCNI, chain: []string{bridge}, want: with(passes(append(behindNode(), "late-del-of-old-attachment")...), map[string]expected{
+			// The pod's end of the veth is up before it has an address, so that the kernel announces none
+			// (Linux, net/ipv4/devinet.c: arp_notify acts on a device that comes up), and the node keeps the former pod's MAC.
+			"ip-reuse": fail("node/a to pod/second"),
+		})},
+		{name: "ptp", profile: scenario.ProfileCNI, chain: []string{ptp}, want: with(passes(append(behindNode(), "cold-start-race", "ip-reuse")...), map[string]expected{
+			// Each interface of a pod has the same gateway and wants a route to it of its own.
+			"second-interface": failOf("ptp", "file exists"),
+		})},
+	}
+}
+
+// behindNode are the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route to them.
+//
+// Of those that are left out, cold-start-race finds now and then that bridge's result has the MAC which its device had before
+// further ports came, and second-interface passes on bridge only after the node has forgotten which of two interfaces on the
+// same network answered for the other. With late-del-of-old-attachment, ptp takes a route that goes with the former pod's veth
+// for its own where the kernel has not removed that yet (plugins, main/ptp: setupHostVeth passes over EEXIST).
+func behindNode() []string {
+	return []string{
+		"cache-cleanup", "chain-bandwidth", "chain-tuning", "chain-tuning-mac", "del-one-keeps-others", "del-twice", "del-with-empty-cache-file",
+		"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "large-transfer", "long-container-ids",
+		"node-stays-reachable", "parallel-attach", "pod-churn", "pod-to-pod-across-nodes", "pod-to-pod-same-node", "reboot",
+		"router-advertisements", "two-nic-node",
+	}
+}
+
+func passes(names ...string) map[string]expected {
+	all := map[string]expected{}
+	for _, name := range names {
+		all[name] = pass()
+	}
+	return all
+}
+
+func with(all, more map[string]expected) map[string]expected {
+	maps.Copy(all, more)
+	return all
+}
+
+// TestUpstream runs scenarios on plugins that do what they should.
 func TestUpstream(t *testing.T) {
 	runControls(t, upstream())
 }

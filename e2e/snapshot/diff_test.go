@@ -126,19 +126,21 @@ func TestSettle(t *testing.T) {
 	other := State{Items: []Item{{Kind: Link, Name: "a"}, {Kind: Link, Name: "other"}}}
 	fails := errors.New("no socket")
 	for _, tt := range []struct {
-		name     string
-		states   []State // the last one stays
-		err      error
-		expected func(Change) bool
-		limit    time.Duration
-		want     []string
-		wantErr  error
-		quiet    bool
+		name    string
+		states  []State // the last one stays
+		err     error
+		beyond  func([]Change) []Change
+		limit   time.Duration
+		want    []string
+		wantErr error
+		quiet   bool
 	}{
 		{name: "nothing differs", states: []State{before}, limit: time.Minute},
 		{name: "cleans itself up", states: []State{left, other, before}, limit: time.Minute},
 		{name: "something is left", states: []State{other, left}, limit: time.Minute, want: []string{"+ link left"}, quiet: true},
-		{name: "something expected is left", states: []State{other, left}, expected: func(c Change) bool { return c.Item.Name == "left" }, limit: time.Minute},
+		{name: "something expected is left", states: []State{other, left}, beyond: func(all []Change) []Change {
+			return slices.DeleteFunc(all, func(c Change) bool { return c.Item.Name == "left" })
+		}, limit: time.Minute},
 		{name: "context ends", states: []State{left}, limit: 2 * poll, want: []string{"+ link left"}},
 		{name: "cannot look", err: fails, limit: time.Minute, wantErr: fails},
 	} {
@@ -154,7 +156,7 @@ func TestSettle(t *testing.T) {
 					return State{}, tt.err
 				}
 				return states[0], nil
-			}, before, tt.expected)
+			}, before, tt.beyond)
 			if !errors.Is(err, tt.wantErr) {
 				t.Errorf("got error %v, want %v", err, tt.wantErr)
 			}

@@ -14,10 +14,10 @@ const (
 )
 
 // Settle compares with before what take sees, again and again, until nothing differs, or nothing has changed for the time Quiet, or ctx ends; the
-// last difference is returned. Changes that expected answers for are left out; nil expects none. The end of ctx is an error only when there is
+// last difference is returned. Of each difference only what beyond leaves of it counts, all of it if beyond is nil. The end of ctx is an error only when there is
 // no difference to return yet.
 func Settle(
-	ctx context.Context, take func(context.Context) (State, error), before State, expected func(Change) bool,
+	ctx context.Context, take func(context.Context) (State, error), before State, beyond func([]Change) []Change,
 ) (changes []Change, err error) {
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
@@ -31,8 +31,8 @@ func Settle(
 			return nil, err
 		}
 		latest := Diff(before, after)
-		if expected != nil {
-			latest = slices.DeleteFunc(latest, expected)
+		if beyond != nil {
+			latest = beyond(latest)
 		}
 		if len(latest) == 0 {
 			return nil, nil

@@ -51,13 +51,13 @@ func cnitool(cmd *cobra.Command, args []string) error {
 func cnitoolRequest(args []string) (cni.Request, error) {
 	var req cni.Request
 	if len(args) < 2 {
-		return req, errors.New("cnitool: want a verb (add, check, del, gc, status), the name of a network and the path of a namespace")
+		return req, errors.New("want a verb (add, check, del, gc, status), the name of a network and the path of a namespace")
 	}
 	req.Verb = cni.Verb(strings.ToUpper(args[0]))
 	switch req.Verb {
 	case cni.Add, cni.Check, cni.Del:
 		if len(args) != 3 {
-			return req, fmt.Errorf("cnitool %s: want the path of a namespace", args[0])
+			return req, fmt.Errorf("%s: want the name of a network and the path of a namespace", args[0])
 		}
 		path, err := filepath.Abs(args[2])
 		if err != nil {
@@ -69,7 +69,7 @@ func cnitoolRequest(args []string) (cni.Request, error) {
 		req.ContainerID = fmt.Sprintf("cnitool-%x", sum[:10])
 	case cni.GC, cni.Status:
 	default:
-		return req, fmt.Errorf("cnitool: verb %q: want add, check, del, gc or status", args[0])
+		return req, fmt.Errorf("verb %q: want add, check, del, gc or status", args[0])
 	}
 	if req.IfName = os.Getenv("CNI_IFNAME"); req.IfName == "" {
 		req.IfName = "eth0"

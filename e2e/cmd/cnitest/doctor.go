@@ -6,10 +6,10 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -20,9 +20,12 @@ func newDoctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can run, and what a missing piece costs",
+		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok, or missing and what
+that costs. It exits 3 only where no lab can be made at all.`,
+		Example: "  cnitest doctor\n  sudo cnitest doctor",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("doctor: want no arguments, got %q", strings.Join(args, " "))
+				return fmt.Errorf("doctor: want no arguments, got %q", args[0])
 			}
 			return nil
 		},
@@ -36,40 +39,66 @@ func newDoctorCommand() *cobra.Command {
 const sampleConflist = `{"cniVersion": "1.1.0", "name": "doctor", "plugins": [{"type": "macvlan", "master": "eth0",
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24"}], [{"subnet": "2001:db8::/64"}]]}}]}`
 
+// findings are the doctor's lines.
+type findings struct{ w *tabwriter.Writer }
+
+func (f findings) add(ok bool, what, cost string) {
+	if ok {
+		fmt.Fprintf(f.w, "ok\t%s\n", what)
+	} else {
+		fmt.Fprintf(f.w, "missing\t%s\t%s\n", what, cost)
+	}
+}
+
 // doctor makes a lab and looks into its nodes. Only a machine on which no lab can be made is unfit.
 func doctor(ctx context.Context, out io.Writer) error {
+	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	defer f.w.Flush()
+	who := "root"
+	if inUserNamespace() {
+		who = "root in a user namespace"
+	}
+	f.add(true, who, "")
+	f.add(true, "kernel "+kernelRelease(), "")
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	f.add(err == nil, "IPv6", "no lab can be made: its nodes have both families; boot without ipv6.disable=1")
+
 	file, err := conflist.Parse("doctor", []byte(sampleConflist))
 	if err != nil {
 		return err
 	}
-	c, err := newBackend().Start(ctx, cluster.Request{Conflist: file, BinDir: os.TempDir(), Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}}})
+	request := cluster.Request{Conflist: file, BinDir: os.TempDir(), Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}}}
+	c, err := newBackend().Start(ctx, request)
+	f.add(err == nil, "backend netns: two nodes, a router, a LAN host and an external host", "nothing can be run")
 	if err != nil {
 		return &exitError{exitUnfit, fmt.Errorf("no lab can be made here: %w", err)}
 	}
 	defer c.Close()
 	node := c.Nodes()[0]
-	hello, err := node.Agent.Hello(ctx)
-	if err != nil {
+	if err := f.links(ctx, node); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(ok bool, what, cost string) {
-		mark, text := "ok", ""
-		if !ok {
-			mark, text = "missing", cost
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", mark, what, text)
+	return f.programs(ctx, node)
+}
+
+func kernelRelease() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return "unknown"
 	}
-	row(true, "kernel "+hello.Kernel, "")
-	row(true, "netns backend: two nodes, a router, a LAN host and an external host", "")
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// links looks for the kinds of links that upstream plugins and the lab make.
+func (f findings) links(ctx context.Context, node *cluster.Node) error {
 	kinds := []struct{ kind, cost string }{
-		{"veth", "no lab can be made"},
-		{"bridge", "no lab can be made"},
-		{"macvlan", "conflists with macvlan cannot be run; modprobe macvlan"},
-		{"ipvlan", "conflists with ipvlan cannot be run; modprobe ipvlan"},
-		{"vlan", "conflists with vlan cannot be run; modprobe 8021q"},
-		{"vrf", "conflists with vrf cannot be run; modprobe vrf"},
-		{"dummy", "--uplink-kind dummy cannot be used; modprobe dummy"},
+		{"veth", "no lab can be made; modprobe veth"},
+		{"bridge", "no lab can be made; modprobe bridge"},
+		{"macvlan", "run exits 3 on conflists with macvlan; modprobe macvlan"},
+		{"ipvlan", "run exits 3 on conflists with ipvlan; modprobe ipvlan"},
+		{"vlan", "run exits 3 on conflists with vlan; modprobe 8021q"},
+		{"vrf", "run exits 3 on conflists with vrf; modprobe vrf"},
+		{"dummy", "run exits 3 with --uplink-kind dummy and on conflists with dummy; modprobe dummy"},
 	}
 	var names []string
 	for _, k := range kinds {
@@ -80,7 +109,17 @@ func doctor(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	for _, k := range kinds {
-		row(!slices.Contains(missing, k.kind), "links of kind "+k.kind, k.cost)
+		f.add(!slices.Contains(missing, k.kind), "links of kind "+k.kind, k.cost)
 	}
-	return w.Flush()
+	return nil
+}
+
+// programs looks for what upstream plugins call; cnitest itself needs none.
+func (f findings) programs(ctx context.Context, node *cluster.Node) error {
+	found, err := node.Agent.Programs(ctx, []string{"iptables", "nft"})
+	if err != nil {
+		return err
+	}
+	f.add(len(found) > 0, "program iptables or nft", "scenario chain-portmap is skipped: plugins portmap and firewall call one; install iptables or nftables")
+	return nil
 }

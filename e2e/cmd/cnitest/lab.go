@@ -7,10 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -18,25 +22,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-func validateConflist(out io.Writer, file string) error {
-	f, err := conflist.Load(file)
-	if err != nil {
-		return err
-	}
-	for _, w := range f.Warnings {
-		fmt.Fprintln(out, w)
-	}
-	_, err = fmt.Fprintf(out, "%s: valid conflist %q of CNI %s: %s\n", file, f.Network, f.CNIVersion, strings.Join(f.Types(), ", "))
-	return err
-}
-
 // labPod is the namespace that a lab's nodes have from the start, for cnitool.
 const labPod = "testing"
 
+// toolDir is where the nodes of a lab have this program as cnitool. It comes after the plugins' directory in PATH, so that a
+// cnitool there has precedence.
+const toolDir = "/opt/cni/tools"
+
 // labFlags are the flags of lab.
 type labFlags struct {
-	binDir, on, uplink, uplinkKind string
-	nodes, nics, rpFilter          int
+	binDir, on            string
+	nodes, nics, rpFilter int
+	uplink                uplinkFlags
 }
 
 func newLabCommand() *cobra.Command {
@@ -45,15 +42,23 @@ func newLabCommand() *cobra.Command {
 		Use:   "lab CONFLIST [-- COMMAND [ARG…]]",
 		Short: "Open a shell, or run a command, on a node of the lab that scenarios run on",
 		Long: `Lab makes nodes a, b, … with the conflist in /etc/cni/net.d and the plugins in /opt/cni/bin, each with an empty pod namespace
-/var/run/netns/testing, and runs a shell or a command on one of them. All of it is gone when the command ends.
+/var/run/netns/testing, and runs a shell or a command on one of them. All of it is gone when that ends.
 
-NETCONFPATH and CNI_PATH are set, so that cnitool needs no options.`,
+NETCONFPATH and CNI_PATH are set, so that cnitool needs no options; where --bin-dir has no cnitool, cnitest itself has its verbs.
+The name to give it is that of the network in the conflist. The exit status is the command's.`,
 		Example: `  cnitest lab my.conflist --bin-dir bin
   cnitest lab my.conflist --bin-dir bin -- cnitool add mynet /var/run/netns/testing
-  cnitest lab my.conflist --bin-dir bin --on host/lan -- ip neigh`,
+  cnitest lab my.conflist --bin-dir bin -- sh -c 'cnitool add mynet /var/run/netns/testing && ip route'
+  cnitest lab my.conflist --bin-dir bin --on host/lan -- ip neigh
+  cnitest lab my.conflist --bin-dir bin --nics 2 --rp-filter 1 --on node/b`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if n := cmd.ArgsLenAtDash(); n > 1 || (n < 0 && len(args) != 1) || len(args) == 0 {
-				return errors.New("lab: want the path of one conflist, and a command after --")
+			switch n := cmd.ArgsLenAtDash(); {
+			case n < 0 && len(args) > 1:
+				return fmt.Errorf("lab: want one conflist, got %q too; a command goes after --", args[1])
+			case len(args) == 0, n == 0:
+				return errors.New("lab: want the path of a conflist; see cnitest lab --help")
+			case n > 1:
+				return fmt.Errorf("lab: want one conflist before --, got %d arguments", n)
 			}
 			return nil
 		},
@@ -62,61 +67,123 @@ NETCONFPATH and CNI_PATH are set, so that cnitool needs no options.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.binDir, "bin-dir", "/opt/cni/bin", "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, host/lan, host/router, host/external")
+	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
+	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, pod/testing@a, …, host/lan, host/router, host/external")
 	flags.IntVar(&f.nodes, "nodes", 2, "number of nodes")
 	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
 	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of the nodes: 0, 1 or 2")
-	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
-	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge or dummy")
+	f.uplink.add(flags)
 	return cmd
 }
 
-func (f *labFlags) run(ctx context.Context, file string, command []string) error {
+// request checks the flags and the file.
+func (f *labFlags) request(file string) (cluster.Request, error) {
+	var req cluster.Request
+	for _, flag := range []struct {
+		name            string
+		value, min, max int
+	}{{"nodes", f.nodes, 1, 26}, {"nics", f.nics, 1, 2}, {"rp-filter", f.rpFilter, 0, 2}} {
+		if flag.value < flag.min || flag.value > flag.max {
+			return req, fmt.Errorf("--%s %d: want %d to %d", flag.name, flag.value, flag.min, flag.max)
+		}
+	}
 	list, err := conflist.Load(file)
 	if err != nil {
-		return err
+		return req, err
 	}
-	if f.nodes < 1 || f.nodes > 26 {
-		return fmt.Errorf("--nodes %d: want 1 to 26", f.nodes)
+	if err := isDir("--bin-dir", f.binDir); err != nil {
+		return req, err
 	}
-	req := cluster.Request{Conflist: list, BinDir: f.binDir, Uplink: f.uplink, UplinkKind: f.uplinkKind}
+	self, err := os.Executable()
+	if err != nil {
+		return req, err
+	}
+	req = cluster.Request{
+		Conflist: list, BinDir: f.binDir, Programs: map[string]string{filepath.Join(toolDir, cnitoolName): self},
+		Uplink: f.uplink.name, UplinkKind: f.uplink.kind,
+	}
 	for i := range f.nodes {
 		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i)), NICs: f.nics, RPFilter: &f.rpFilter})
 	}
+	return req, f.uplink.check(list, req.Nodes)
+}
+
+func (f *labFlags) run(ctx context.Context, file string, command []string) error {
+	req, err := f.request(file)
+	if err != nil {
+		return err
+	}
+	ctx, stop := labSignals(ctx)
+	defer stop()
 	c, err := newBackend().Start(ctx, req)
 	if err != nil {
-		return &exitError{exitUnfit, err}
+		return labEnd(ctx, &exitError{exitUnfit, err})
 	}
 	defer c.Close()
 	for _, node := range c.Nodes() {
 		if _, err := node.Agent.CreateNamespace(ctx, labPod); err != nil {
-			return err
+			return labEnd(ctx, err)
 		}
 	}
-	place, err := findPlace(c, f.on)
+	place, err := findPlace(ctx, c, f.on)
 	if err != nil {
 		return err
 	}
 	if len(command) == 0 {
-		command = []string{shell(), "-i"}
-		fmt.Fprintln(os.Stderr, "a shell on "+place.Name+"; exit ends the lab. From other terminals, as root:")
-		for _, line := range waysIn(c) {
-			fmt.Fprintln(os.Stderr, "  "+line)
-		}
+		greet(ctx, os.Stderr, c, place, req.Conflist.Network)
 	}
+	return labEnd(ctx, enter(ctx, c, place, command))
+}
+
+// labSignals leaves a terminal's interrupt to the command that runs there.
+func labSignals(ctx context.Context) (context.Context, func()) {
+	if !hasTerminal() {
+		return untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
+	}
+	// Not ignored: the command would inherit that (execve(2)).
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	return untilSignal(ctx, syscall.SIGTERM)
+}
+
+// labEnd turns the end of a lab's command into this program's.
+func labEnd(ctx context.Context, err error) error {
+	if s := signalOf(ctx); s != nil {
+		return &exitError{s.status(), fmt.Errorf("lab: %w", s)}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &exitError{status: statusOf(exit)}
+	}
+	return err
+}
+
+// enter runs a command in a place, or a shell without one, and takes the terminal back from it.
+func enter(ctx context.Context, c cluster.Cluster, place *cluster.Place, command []string) error {
 	enterer, ok := c.(netns.Enterer)
 	if !ok {
 		return fmt.Errorf("backend %s: its places cannot be entered", newBackend().Name())
 	}
-	err = enterer.Enter(ctx, place, netns.Program{
-		Argv: command, Env: labEnv(place.Name), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	})
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return &exitError{status: max(1, exit.ExitCode())}
+	program := netns.Program{Argv: command, Env: labEnv(place.Name), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if len(command) == 0 {
+		program.Argv = []string{shell(), "-i"}
+		program.Foreground = inForeground()
 	}
-	return err
+	if inForeground() {
+		// In the background, to which a shell puts us, the call would stop this process (tcsetpgrp(3)).
+		signal.Ignore(syscall.SIGTTOU)
+		defer func() { _ = unix.IoctlSetPointerInt(unix.Stdin, unix.TIOCSPGRP, unix.Getpgrp()) }()
+	}
+	err := enterer.Enter(ctx, place, program)
+	if err != nil {
+		return fmt.Errorf("%s: %w", place.Name, err)
+	}
+	return nil
+}
+
+// inForeground reports whether standard input is this process's terminal, and this its foreground process group.
+func inForeground() bool {
+	group, err := unix.IoctlGetInt(unix.Stdin, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
 }
 
 func shell() string {
@@ -128,44 +195,15 @@ func shell() string {
 
 func labEnv(place string) []string {
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool {
-		return strings.HasPrefix(e, "PATH=") || strings.HasPrefix(e, "CNI_PATH=") || strings.HasPrefix(e, "NETCONFPATH=")
+		name, _, _ := strings.Cut(e, "=")
+		return slices.Contains([]string{"PATH", "CNI_PATH", "NETCONFPATH", "PS1"}, name)
 	})
-	return append(env, "PATH="+netns.BinDir+":"+os.Getenv("PATH")+":/usr/sbin:/sbin", "CNI_PATH="+netns.BinDir, "NETCONFPATH="+netns.ConflistDir, "PS1="+place+"# ")
+	path := strings.Join([]string{netns.BinDir, toolDir, os.Getenv("PATH"), "/usr/sbin", "/sbin"}, ":")
+	return append(env, "PATH="+path, "CNI_PATH="+netns.BinDir, "NETCONFPATH="+netns.ConflistDir, "PS1="+place+"# ")
 }
 
-func places(c cluster.Cluster) []*cluster.Place {
-	var all []*cluster.Place
-	for _, n := range c.Nodes() {
-		all = append(all, &n.Place)
-	}
-	for _, name := range scenario.HostNames() {
-		if h, ok := c.Hosts()[name]; ok {
-			all = append(all, h)
-		}
-	}
-	return all
-}
-
-func findPlace(c cluster.Cluster, name string) (*cluster.Place, error) {
-	var names []string
-	for _, p := range places(c) {
-		if p.Name == name {
-			return p, nil
-		}
-		names = append(names, p.Name)
-	}
-	return nil, fmt.Errorf("--on %q: want one of %s", name, strings.Join(names, ", "))
-}
-
-// waysIn are commands that enter each place of a cluster.
-func waysIn(c cluster.Cluster) []string {
-	enterer, ok := c.(netns.Enterer)
-	if !ok {
-		return nil
-	}
-	var lines []string
-	for _, p := range places(c) {
-		lines = append(lines, fmt.Sprintf("%-14s %s", p.Name, enterer.WayIn(p)))
-	}
-	return lines
+// greet says what can be done in a lab's shell.
+func greet(ctx context.Context, out io.Writer, c cluster.Cluster, place *cluster.Place, network string) {
+	fmt.Fprintf(out, "a shell on %s; exit ends the lab. Try: cnitool add %s /var/run/netns/%s\nfrom another terminal%s:\n", place.Name, network, labPod, asWhom())
+	printWaysIn(ctx, out, c)
 }

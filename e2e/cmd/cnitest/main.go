@@ -1,25 +1,30 @@
 // Command cnitest says whether a CNI plugin for underlay networks does what its users rely on.
+//
+// It is a thin skin: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains. What is its own
+// is the command line, what a person sees while it runs, and the way into a lab.
+//
+// Run its tests: go test ./e2e/cmd/cnitest
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"syscall"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// The exit statuses.
+// The exit statuses. A signal adds its number to signalStatus, as in shells.
 const (
 	exitConformant    = 0
 	exitNotConformant = 1
 	exitUsage         = 2
 	exitUnfit         = 3
+	signalStatus      = 128
 )
 
 // exitError ends the program with a status; its error, when there is one, is printed first.
@@ -30,7 +35,7 @@ type exitError struct {
 
 func (e *exitError) Error() string {
 	if e.err == nil {
-		return ""
+		return fmt.Sprintf("exit status %d", e.status)
 	}
 	return e.err.Error()
 }
@@ -42,25 +47,32 @@ func main() {
 }
 
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	root := newRootCommand()
+	root, name := newRootCommand(), "cnitest"
 	root.SetArgs(args[1:])
 	if filepath.Base(args[0]) == cnitoolName {
 		// In a lab without a cnitool of its own this program takes its place.
+		name = cnitoolName
 		root.SetArgs(append([]string{cnitoolName}, args[1:]...))
 	}
-	err := root.ExecuteContext(ctx)
+	err := root.Execute()
 	if err == nil {
 		return exitConformant
 	}
 	// What is wrong with the command line or a file is everybody's error; the others say their status.
 	end := &exitError{status: exitUsage, err: err}
 	errors.As(err, &end)
-	if end.err != nil {
-		fmt.Fprintf(os.Stderr, "cnitest: %v\n", end.err)
-	}
+	printError(os.Stderr, name, end.err)
 	return end.status
+}
+
+// printError writes an error whose lines are problems of their own.
+func printError(out io.Writer, name string, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(out, "%s: %s\n", name, strings.TrimSuffix(line, "\n"))
+	}
 }
 
 func newRootCommand() *cobra.Command {
@@ -68,18 +80,32 @@ func newRootCommand() *cobra.Command {
 		Use:   "cnitest",
 		Short: "Conformance tests for CNI plugins of underlay networks",
 		Long: `cnitest takes a conflist and the binaries of its plugins, attaches pods on nodes that it makes from network
-namespaces, sends traffic between them, deletes everything again, and says what worked.
+namespaces, sends traffic between them, deletes everything again, and says what worked. Nothing is changed on
+this machine, and no rights are needed where unprivileged user namespaces are allowed.
 
 Exit status: 0 conformant (or partial without --strict), 1 not conformant, 2 the command line or a file is
-wrong, 3 this machine cannot run it.`,
-		Example: `  cnitest run /etc/cni/net.d/10-mynet.conflist --bin-dir /opt/cni/bin
-  cnitest run my.conflist --bin-dir ./bin --scenario 'del-*' --report-dir out
-  cnitest lab my.conflist --bin-dir ./bin`,
+wrong, 3 this machine cannot run it, 128 and the signal's number when a signal ended it.`,
+		Example: `  cnitest doctor                                             what this machine can run
+  cnitest run my.conflist --bin-dir ./bin                    a verdict
+  cnitest run my.conflist --bin-dir ./bin --report-dir out   and the evidence of what failed
+  cnitest explain host-to-pod                                why a scenario matters, and what it does
+  cnitest lab my.conflist --bin-dir ./bin                    a shell on a node of the same lab`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q; see cnitest --help", args[0])
+			}
+			return nil
+		},
+		// With a function of its own the command checks its arguments.
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(), newLabCommand(),
 		newCnitoolCommand(), newAgentCommand())
 	return root

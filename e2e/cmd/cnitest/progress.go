@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,29 +18,38 @@ import (
 
 // progress prints a line for each scenario as it ends, and on a terminal below them a live line of what runs.
 type progress struct {
+	ctx  context.Context // its end silences the rest: what a signal cut off says nothing of the plugins
 	out  io.Writer
-	live bool
+	live *os.File // the terminal; nil when out is none
 	stop chan struct{}
 
 	mu      sync.Mutex
 	running []string
 	ended   int
 	total   int
+	counts  map[report.Outcome]int
 	start   time.Time
 	shown   bool // a live line stands on the screen
 }
 
-func newProgress(out io.Writer) *progress {
-	file, ok := out.(*os.File)
-	return &progress{out: out, live: ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb", stop: make(chan struct{})}
+func newProgress(ctx context.Context, out io.Writer) *progress {
+	p := &progress{ctx: ctx, out: out, stop: make(chan struct{}), counts: map[report.Outcome]int{}, start: time.Now()}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" {
+		p.live = file
+	}
+	return p
 }
 
 func (p *progress) begin(conflist string, total int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total, p.start = total, time.Now()
-	fmt.Fprintf(p.out, "%s: %d scenarios\n", conflist, total)
-	if p.live {
+	p.total = total
+	word := "scenarios"
+	if total == 1 {
+		word = "scenario"
+	}
+	fmt.Fprintf(p.out, "%s: %d %s\n", conflist, total, word)
+	if p.live != nil {
 		go p.tick()
 	}
 }
@@ -67,14 +78,23 @@ func (p *progress) wipe() {
 }
 
 func (p *progress) drawLive() {
-	if !p.live {
+	if p.live == nil {
 		return
 	}
-	p.wipe()
-	line := fmt.Sprintf("  %d of %d, %s  %s", p.ended, p.total, time.Since(p.start).Round(100*time.Millisecond), strings.Join(p.running, " "))
-	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && len(line) >= width && width > 1 {
-		line = line[:width-1]
+	what := strings.Join(p.running, " ")
+	switch {
+	case p.ctx.Err() != nil:
+		what = "stopping"
+	case what == "" && p.ended == 0:
+		what = "making a first cluster"
 	}
+	line := fmt.Sprintf("  %d of %d, %s  %s", p.ended, p.total, time.Since(p.start).Round(100*time.Millisecond), what)
+	// A line that wraps could not be wiped, nor could one that wraps when the terminal adds ^C to it.
+	const echoRoom = 3
+	if width, _, err := term.GetSize(int(p.live.Fd())); err == nil && width > echoRoom {
+		line = line[:min(len(line), width-echoRoom)]
+	}
+	p.wipe()
 	fmt.Fprint(p.out, line)
 	p.shown = true
 }
@@ -89,13 +109,14 @@ func (p *progress) started(s *scenario.Scenario) {
 func (p *progress) done(r report.Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return
+	}
 	p.wipe()
-	for i, name := range p.running {
-		if name == r.ID {
-			p.running = append(p.running[:i], p.running[i+1:]...)
-			p.ended++
-			break
-		}
+	p.counts[r.Result]++
+	if i := slices.Index(p.running, r.ID); i >= 0 {
+		p.running = slices.Delete(p.running, i, i+1)
+		p.ended++
 	}
 	name := r.ID
 	if r.Plugin != report.Chain {
@@ -105,7 +126,7 @@ func (p *progress) done(r report.Result) {
 	switch {
 	case r.Reason == "":
 	case r.Result == report.Fail || r.Result == report.Vacuous:
-		line += "\n    " + strings.ReplaceAll(r.Reason, "\n", "\n    ")
+		line += "\n    " + inLines(r.Reason)
 	default:
 		line += "  " + r.Reason
 	}
@@ -113,13 +134,26 @@ func (p *progress) done(r report.Result) {
 	p.drawLive()
 }
 
+// inLines gives each part of a long reason a line of its own.
+func inLines(reason string) string {
+	return strings.NewReplacer("\n", "\n    ", "; ", ";\n    ").Replace(reason)
+}
+
 // end takes the live line away for good. It may be called again.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wipe()
-	if p.live {
-		p.live = false
+	if p.live != nil {
+		p.live = nil
 		close(p.stop)
 	}
+}
+
+// partial is what can be said of a run that a signal ended.
+func (p *progress) partial(s *signalError) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &exitError{s.status(), fmt.Errorf("%w after %d of %d scenarios and %.1fs: %s; half a run has no verdict and no report",
+		s, p.ended, p.total, time.Since(p.start).Seconds(), counts(func(o report.Outcome) int { return p.counts[o] }))}
 }

@@ -36,16 +36,18 @@ func asRoot(do func() error) error {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
 	}
-	// A terminal's interrupt reaches the child by itself.
-	signal.Ignore(os.Interrupt)
+	// From before the start: a signal in between must not end this process alone.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if err := child.Start(); err != nil {
 		return &exitError{exitUnfit, fmt.Errorf("user namespace: %w; run as root, or allow unprivileged user namespaces "+
 			"(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)", err)}
 	}
-	terminations := make(chan os.Signal, 1)
-	signal.Notify(terminations, syscall.SIGTERM)
 	go func() {
-		for s := range terminations {
+		for s := range signals {
+			if s == os.Interrupt && hasTerminal() {
+				continue // the child has it already
+			}
 			_ = child.Process.Signal(s)
 		}
 	}()
@@ -55,11 +57,15 @@ func asRoot(do func() error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &exit):
-		status := exit.ExitCode()
-		if status < 0 {
-			status = exitUnfit
-		}
-		return &exitError{status: status}
+		return &exitError{status: statusOf(exit)}
 	}
 	return err
+}
+
+// statusOf is the status of a process as a shell has it.
+func statusOf(exit *exec.ExitError) int {
+	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		return signalStatus + int(w.Signal())
+	}
+	return exit.ExitCode()
 }

@@ -5,27 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/onsi/ginkgo/v2/formatter"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // runFlags are the flags of run.
 type runFlags struct {
-	binDir, backend, profile, names, labels, reportDir, uplink, uplinkKind string
-	plugins, claims                                                        []string
-	strict, keep                                                           bool
-	workers                                                                int
+	binDir, backend, profile, names, labels, reportDir string
+	plugins, claims                                    []string
+	strict, keep                                       bool
+	workers, repeat                                    int
+	uplink                                             uplinkFlags
 }
 
 func newRunCommand() *cobra.Command {
@@ -37,48 +39,116 @@ func newRunCommand() *cobra.Command {
 what happens with what the scenario says. Afterwards everything is deleted twice, and every node must look as before.
 
 Nothing is changed on this machine: nodes and pods are namespaces that end with this process. As an ordinary user it
-runs in a user namespace of its own.`,
+runs in a user namespace of its own.
+
+The verdict is about the plugins under test: those of the chain that upstream does not ship, or those named with --plugin.
+A profile is the set of features that they must have; what is beyond it counts only if claimed with --features.`,
 		Example: `  cnitest run net.d/10-mynet.conflist --bin-dir bin
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
-  cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out`,
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20`,
 		Args: oneConflist,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return asRoot(func() error { return f.run(cmd.Context(), args[0], cmd.OutOrStdout()) })
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.binDir, "bin-dir", "/opt/cni/bin", "directory of the plugins' binaries, delegated ones included")
+	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
 	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns")
 	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay), "features that the plugin must have: cni, underlay or kubernetes")
-	flags.StringSliceVar(&f.claims, "features", nil, "features claimed beyond the profile, or all (see `cnitest list features`)")
+	flags.StringSliceVar(&f.claims, "features", nil, "features claimed beyond the profile, or all (see cnitest list features)")
 	flags.StringSliceVar(&f.plugins, "plugin", nil, "types under test (default those of the chain that upstream does not ship)")
 	flags.StringVar(&f.names, "scenario", "", "pattern of scenario names to run, e.g. 'del-*'")
 	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended")
 	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, junit.xml and the evidence of failures")
-	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
-	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge or dummy")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default twice the number of processors)")
+	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default four for each processor)")
+	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
+	f.uplink.add(flags)
 	return cmd
 }
 
 // oneConflist wants exactly one argument and says so in a sentence.
-func oneConflist(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("want the path of one conflist, got %d arguments; see --help", len(args))
+func oneConflist(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return fmt.Errorf("%s: want the path of a conflist; see %s --help", cmd.Name(), cmd.CommandPath())
+	case len(args) > 1:
+		return fmt.Errorf("%s: want one conflist, got %q too", cmd.Name(), args[1])
 	}
 	return nil
 }
 
-func (f *runFlags) run(ctx context.Context, conflist string, out io.Writer) error {
-	if f.backend != "netns" {
-		return fmt.Errorf("backend %q: want netns", f.backend)
+func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
+	if err := f.check(file); err != nil {
+		return err
 	}
-	show := newProgress(out)
+	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if f.repeat > 1 {
+		return repeat(ctx, f.repeat, f.reportDir, os.Args[1:], out)
+	}
+	show := newProgress(ctx, out)
+	defer show.end()
+	suite, err := e2e.New(f.options(ctx, file, show))
+	if err != nil {
+		return err
+	}
+	chosen, err := suite.Matching(f.labels)
+	if err != nil {
+		return err
+	}
+	if err := f.makeReportDir(); err != nil {
+		return err
+	}
+	// Ginkgo's own account of the specs would stand between the lines of the progress.
+	formatter.ColorableStdOut = io.Discard
+	show.begin(file, len(chosen))
+	result, err := suite.RunSpecs(f.labels)
+	show.end()
+	if s := signalOf(ctx); s != nil {
+		return errors.Join(f.removeReport(), show.partial(s))
+	}
+	var unfit *e2e.UnfitError
+	switch {
+	case errors.As(err, &unfit):
+		return &exitError{exitUnfit, fmt.Errorf("%w; cnitest doctor shows what else is missing", err)}
+	case err != nil:
+		return err
+	}
+	printSummary(out, result, f.reportDir)
+	return f.status(result)
+}
+
+// check is about what the flags say by themselves.
+func (f *runFlags) check(file string) error {
+	switch {
+	case f.backend != "netns":
+		return fmt.Errorf("--backend %q: want netns", f.backend)
+	case f.workers < 0:
+		return fmt.Errorf("--workers %d: want 1 or more, or 0 for four for each processor", f.workers)
+	case f.repeat < 1:
+		return fmt.Errorf("--repeat %d: want 1 or more", f.repeat)
+	case f.repeat > 1 && f.keep:
+		return errors.New("--keep-on-failure with --repeat: want one of them")
+	}
+	list, err := conflist.Load(file)
+	if err != nil {
+		return err
+	}
+	if err := f.uplink.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}); err != nil {
+		return err
+	}
+	return isDir("--bin-dir", f.binDir)
+}
+
+func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e.Options {
 	options := e2e.Options{
-		Conflist: conflist, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
-		Names: f.names, ReportDir: f.reportDir, Uplink: f.uplink, UplinkKind: f.uplinkKind, Workers: f.workers, Version: version(),
+		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
+		Names: f.names, ReportDir: f.reportDir, Uplink: f.uplink.name, UplinkKind: f.uplink.kind, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done,
 	}
 	if f.keep {
@@ -86,30 +156,41 @@ func (f *runFlags) run(ctx context.Context, conflist string, out io.Writer) erro
 		options.Failed = func(r report.Result, c cluster.Cluster) { holdOpen(ctx, show, r, c) }
 	}
 	for _, claim := range f.claims {
-		if claim == "all" {
+		if strings.EqualFold(claim, "all") {
 			options.Claims = scenario.Features()
 			break
 		}
 		options.Claims = append(options.Claims, scenario.Feature(claim))
 	}
-	suite, err := e2e.New(options)
-	if err != nil {
-		return err
+	return options
+}
+
+// makeReportDir finds out before the run that its report can be written, and takes the one of an earlier run away: it must not
+// be taken for this one's.
+func (f *runFlags) makeReportDir() error {
+	if f.reportDir == "" {
+		return nil
 	}
-	// Ginkgo's own account of the specs would stand between the lines of the progress.
-	formatter.ColorableStdOut = io.Discard
-	show.begin(conflist, len(suite.Scenarios()))
-	result, err := suite.RunSpecs(f.labels)
-	show.end()
-	var unfit *e2e.UnfitError
-	switch {
-	case errors.As(err, &unfit):
-		return &exitError{exitUnfit, err}
-	case err != nil:
-		return err
+	if err := os.MkdirAll(f.reportDir, 0o755); err != nil {
+		return fmt.Errorf("--report-dir: %w", err)
 	}
-	printSummary(out, result, f.reportDir)
-	return f.status(result)
+	if err := unix.Access(f.reportDir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("--report-dir: write in %s: %w", f.reportDir, err)
+	}
+	return f.removeReport()
+}
+
+// removeReport removes the documents that bear a verdict; half a run has none.
+func (f *runFlags) removeReport() error {
+	if f.reportDir == "" {
+		return nil
+	}
+	for _, name := range []string{"report.json", "junit.xml"} {
+		if err := os.Remove(filepath.Join(f.reportDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("--report-dir: %w", err)
+		}
+	}
+	return nil
 }
 
 func (f *runFlags) status(r *report.Report) error {
@@ -122,53 +203,15 @@ func (f *runFlags) status(r *report.Report) error {
 	return nil
 }
 
-// printSummary is what a person reads at the end.
-func printSummary(out io.Writer, r *report.Report, dir string) {
-	var types []string
-	for _, p := range r.Implementation.Plugins {
-		name := p.Type
-		if p.UnderTest {
-			name += "*"
-		}
-		types = append(types, name)
-	}
-	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
-	var counts []string
-	for _, o := range []report.Outcome{report.Pass, report.Fail, report.Vacuous, report.Skipped, report.NotApplicable, report.NotClaimed, report.KnownUpstream} {
-		if n := r.Count(o); n > 0 {
-			counts = append(counts, fmt.Sprintf("%d %s", n, o))
-		}
-	}
-	fmt.Fprintf(out, "%s in %.1fs\n", strings.Join(counts, ", "), r.DurationSeconds)
-	for _, f := range r.Findings() {
-		fmt.Fprintf(out, "finding about %s, which is not under test: %s: %s\n", f.Plugin, f.ID, f.Reason)
-	}
-	printResidue(out, r.Residue)
-	if dir != "" {
-		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, "report.json"))
-	} else if r.Count(report.Fail) > 0 {
-		fmt.Fprintln(out, "for the evidence run again with --report-dir DIR")
-	}
-}
-
-// printResidue names what stays for each plugin, in a line.
-func printResidue(out io.Writer, residue []report.Residue) {
-	byPlugin := map[string][]string{}
-	for _, r := range residue {
-		byPlugin[r.Plugin] = append(byPlugin[r.Plugin], r.Item)
-	}
-	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
-		fmt.Fprintf(out, "stays on a node after its first pod, once (%s): %s\n", plugin, strings.Join(byPlugin[plugin], ", "))
-	}
-}
-
-// holdOpen keeps a cluster until the user interrupts.
+// holdOpen keeps a cluster until the user interrupts, which ends the run.
 func holdOpen(ctx context.Context, show *progress, r report.Result, c cluster.Cluster) {
-	show.end()
-	fmt.Fprintf(os.Stdout, "\n%s failed: %s\nits lab is open; enter it as root from another terminal:\n", r.ID, r.Reason)
-	for _, line := range waysIn(c) {
-		fmt.Fprintf(os.Stdout, "  %s\n", line)
+	if ctx.Err() != nil {
+		return
 	}
-	fmt.Fprintln(os.Stdout, "Ctrl-C ends it.")
+	show.done(r)
+	show.end()
+	fmt.Fprintf(show.out, "\nthe lab of %s is open; enter it from another terminal%s:\n", r.ID, asWhom())
+	printWaysIn(ctx, show.out, c)
+	fmt.Fprintln(show.out, "Ctrl-C ends it.")
 	<-ctx.Done()
 }

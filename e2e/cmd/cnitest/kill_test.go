@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/google/go-cmp/cmp"
+)
+
+// hostState is what a run could leave on this machine. Other processes change the list of processes; those are told apart by
+// their binary.
+type hostState struct{ Links, Mounts, Namespaces, CNI []string }
+
+func readHostState(t *testing.T) hostState {
+	t.Helper()
+	var s hostState
+	links, err := netlinksafe.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		s.Links = append(s.Links, l.Attrs().Name)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Mounts = strings.Split(string(mounts), "\n")
+	for dir, names := range map[string]*[]string{"/run/netns": &s.Namespaces, "/var/lib/cni": &s.CNI} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			*names = append(*names, e.Name())
+		}
+	}
+	slices.Sort(s.Links)
+	return s
+}
+
+// TestKill kills cnitest at moments all over a run: its nodes end with it, and nothing of them is on this machine.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	bin := plugins(t)
+	run := []string{"run", "--bin-dir", bin, "--scenario=[d-h]*", conflistName}
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		until string        // a line of its output; empty means at once
+		after time.Duration // that line
+	}{
+		{name: "at once", args: run},
+		{name: "first cluster", args: run, until: "scenarios$"},
+		{name: "first attachments", args: run, until: "scenarios$", after: 100 * time.Millisecond},
+		{name: "scenarios", args: run, until: "scenarios$", after: 700 * time.Millisecond},
+		{name: "results", args: run, until: "^pass"},
+		{name: "repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=2", "--scenario=cache-cleanup", conflistName}, until: "^run 1"},
+		{name: "lab", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100; : " + exeArgument}, until: "^here"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			eachUser(t, func(t *testing.T, user bool) {
+				before := readHostState(t)
+				p := start(t, user, tt.args...)
+				if tt.until != "" {
+					p.until(t, tt.until)
+				}
+				// Nothing is waited for: the moment is what is varied.
+				time.Sleep(tt.after)
+				if err := p.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				if out, status := p.end(); status != 137 {
+					t.Errorf("got status %d, want 137; output:\n%s%s", status, out, &p.stderr)
+				}
+				p.wantNoOrphans(t)
+				if diff := cmp.Diff(before, readHostState(t)); diff != "" {
+					t.Errorf("left on this machine (-before +after):\n%s", diff)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// nobody is a user without rights.
+const nobody = 65534
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == selfPath {
+		// cnitest started itself: as an agent, in a user namespace, or once more.
+		main()
+	}
+	testscript.Main(testMain{m}, map[string]func(){"cnitest": main, cnitoolName: main, "unprivileged": unprivileged})
+}
+
+// testMain removes what the tests built.
+type testMain struct{ *testing.M }
+
+// buildDirVariable holds the directory in which the tests build plugins.
+const buildDirVariable = "CNITEST_TEST_BUILD"
+
+func (m testMain) Run() int {
+	dir, err := os.MkdirTemp("", "cnitest-build-")
+	if err == nil {
+		// For unprivileged.
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv(buildDirVariable, dir)
+	return m.M.Run()
+}
+
+// unprivileged runs the command of its arguments as nobody.
+func unprivileged() {
+	path, err := exec.LookPath(os.Args[1])
+	for _, step := range []func() error{
+		func() error { return err },
+		func() error { return syscall.Setgroups(nil) },
+		func() error { return syscall.Setgid(nobody) },
+		func() error { return syscall.Setuid(nobody) },
+		func() error { return syscall.Exec(path, os.Args[1:], os.Environ()) },
+	} {
+		if err := step(); err != nil {
+			fmt.Fprintln(os.Stderr, "unprivileged:", err)
+			os.Exit(99)
+		}
+	}
+}
+
+// buildPlugins builds the upstream plugins and route once, in bin below the directory of the variable.
+var buildPlugins = sync.OnceValue(func() error {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binDir()+"/", "tool", "github.com/cnitest/cnitest/plugin/route")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
+	}
+	return nil
+})
+
+func binDir() string { return filepath.Join(os.Getenv(buildDirVariable), "bin") }
+
+// plugins is the directory of the plugins' binaries. Tests that run them are skipped where no lab can be made.
+func plugins(t *testing.T) string {
+	t.Helper()
+	if !canMakeLabs() {
+		t.Skip("neither root nor user namespaces")
+	}
+	if err := buildPlugins(); err != nil {
+		t.Fatal(err)
+	}
+	return binDir()
+}
+
+// routeConflist is the conflist of this repository's route plugin.
+func routeConflist(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs("../../../plugin/route/net.d/00-default.conflist")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// doctorSays is what the doctor says of this machine, without its verdict.
+var doctorSays = sync.OnceValue(func() string {
+	out, _ := exec.Command("cnitest", "doctor").Output()
+	return string(out)
+})
+
+func canMakeLabs() bool { return strings.Contains(doctorSays(), "ok       backend netns") }
+
+func TestScripts(t *testing.T) {
+	dir := filepath.Join(os.Getenv(buildDirVariable), "scripts")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		WorkdirRoot:         dir,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Condition:           condition,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Setup: func(env *testscript.Env) error {
+			if canMakeLabs() {
+				if err := buildPlugins(); err != nil {
+					return err
+				}
+			}
+			env.Setenv("PLUGINS", binDir())
+			env.Setenv("ROUTE", routeConflist(t))
+			env.Setenv("SHELL", "/bin/sh")
+			// For unprivileged: these directories are made for their owner alone.
+			cnitest, err := exec.LookPath("cnitest")
+			if err != nil {
+				return err
+			}
+			return errors.Join(os.Chmod(filepath.Dir(filepath.Dir(cnitest)), 0o755), os.Chmod(env.WorkDir, 0o755),
+				os.Chmod(env.Getenv("TMPDIR"), 0o1777))
+		},
+	})
+}
+
+// condition knows whether this is root, whether labs can be made, and missing:KIND of links.
+func condition(name string) (bool, error) {
+	kind, ok := strings.CutPrefix(name, "missing:")
+	switch {
+	case name == "root":
+		return os.Geteuid() == 0, nil
+	case name == "lab":
+		return canMakeLabs(), nil
+	case ok:
+		return regexp.MatchString(`(?m)^missing +links of kind `+kind+`\b`, doctorSays())
+	}
+	return false, fmt.Errorf("condition %q: want root, lab or missing:KIND", name)
+}
+
+// status runs a command that must end with a status: status 2 cnitest run.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND [ARG…]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("%s: got status %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ signal syscall.Signal }
+
+// Error is what became of the work.
+func (e *signalError) Error() string {
+	if e.signal == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "terminated"
+}
+
+// status is what a shell makes of the signal.
+func (e *signalError) status() int { return signalStatus + int(e.signal) }
+
+// sameSignal is the time within which a second signal is the first one once more: a terminal interrupts a whole process group,
+// and whoever started this process passes on what he got.
+const sameSignal = 500 * time.Millisecond
+
+// untilSignal ends the context with a *signalError at the first of the signals and the process at the second; what it started
+// ends with it. stop gives the signals back.
+func untilSignal(ctx context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	arrived := make(chan os.Signal, 1)
+	signal.Notify(arrived, signals...)
+	go func() {
+		var first time.Time
+		for s := range arrived {
+			number, _ := s.(syscall.Signal)
+			end := &signalError{number}
+			switch {
+			case first.IsZero():
+				first = time.Now()
+				cancel(end)
+			case time.Since(first) > sameSignal:
+				os.Exit(end.status())
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(arrived)
+		close(arrived)
+		cancel(nil)
+	}
+}
+
+// signalOf is the signal that ended a context, nil when none did.
+func signalOf(ctx context.Context) *signalError {
+	end, _ := context.Cause(ctx).(*signalError)
+	return end
+}
+
+// hasTerminal reports whether a terminal's interrupt is likely to reach this process and its children by itself.
+func hasTerminal() bool {
+	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if term.IsTerminal(int(f.Fd())) {
+			return true
+		}
+	}
+	return false
+}

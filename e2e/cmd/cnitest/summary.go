@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// outcomes are in the order in which a person wants to know of them.
+func outcomes() []report.Outcome {
+	return []report.Outcome{
+		report.Pass, report.Fail, report.Vacuous, report.Skipped, report.NotApplicable, report.NotClaimed, report.KnownUpstream,
+	}
+}
+
+// counts is "3 pass, 1 fail".
+func counts(count func(report.Outcome) int) string {
+	var parts []string
+	for _, o := range outcomes() {
+		if n := count(o); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	if parts == nil {
+		return "no results"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// printSummary is what a person reads at the end.
+func printSummary(out io.Writer, r *report.Report, dir string) {
+	var types []string
+	for _, p := range r.Implementation.Plugins {
+		name := p.Type
+		if p.UnderTest {
+			name += "*"
+		}
+		types = append(types, name)
+	}
+	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
+	fmt.Fprintf(out, "%s in %.1fs\n", counts(r.Count), r.DurationSeconds)
+	for _, f := range r.Findings() {
+		fmt.Fprintf(out, "finding about %s, which is not under test: %s: %s\n", f.Plugin, f.ID, f.Reason)
+	}
+	printResidue(out, r.Residue)
+	for _, note := range r.Notes {
+		fmt.Fprintf(out, "note: %s\n", note)
+	}
+	printFailed(out, r, dir)
+	if dir != "" {
+		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, "report.json"))
+	}
+}
+
+// printFailed names what failed once more, since it may have scrolled away, and what to do next.
+func printFailed(out io.Writer, r *report.Report, dir string) {
+	var names []string
+	for _, res := range r.Results {
+		if res.Result == report.Fail && r.Counts(res) && !slices.Contains(names, res.ID) {
+			names = append(names, res.ID)
+		}
+	}
+	if names == nil {
+		return
+	}
+	fmt.Fprintf(out, "failed: %s\n", strings.Join(names, ", "))
+	next := []string{"cnitest explain NAME says why it matters", "--scenario NAME --keep-on-failure opens its lab"}
+	if dir == "" {
+		next = append(next, "--report-dir DIR keeps the evidence")
+	}
+	fmt.Fprintln(out, strings.Join(next, "; "))
+}
+
+// printResidue names what stays for each plugin, in a line.
+func printResidue(out io.Writer, residue []report.Residue) {
+	byPlugin := map[string][]string{}
+	for _, r := range residue {
+		byPlugin[r.Plugin] = append(byPlugin[r.Plugin], r.Item)
+	}
+	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
+		fmt.Fprintf(out, "stays on a node after its first pod, once (%s): %s\n", plugin, strings.Join(byPlugin[plugin], ", "))
+	}
+}

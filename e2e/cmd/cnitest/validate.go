@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+func newValidateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "validate FILE…",
+		Short: "Check scenario files (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
+		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It exits 2 when there is
+one. Of a conflist it also says what a runtime would live with, as warnings.`,
+		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("validate: want at least one file; see cnitest validate --help")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			wrong := 0
+			for _, file := range args {
+				if err := validate(cmd.OutOrStdout(), file); err != nil {
+					// As compilers print it, so that editors find the place.
+					fmt.Fprintln(cmd.ErrOrStderr(), err)
+					wrong++
+				}
+			}
+			if wrong > 0 {
+				return fmt.Errorf("validate: %d of %d files wrong", wrong, len(args))
+			}
+			return nil
+		},
+	}
+}
+
+func validate(out io.Writer, file string) error {
+	switch ext := filepath.Ext(file); {
+	case slices.Contains([]string{".yaml", ".yml"}, ext):
+		return validateScenario(out, file)
+	case slices.Contains([]string{".conflist", ".conf", ".json"}, ext):
+		return validateConflist(out, file)
+	}
+	return fmt.Errorf("%s: neither a scenario (*.yaml) nor a conflist (*.conflist, *.conf, *.json) by its name", file)
+}
+
+func validateScenario(out io.Writer, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	s, err := scenario.Parse(file, data)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s: valid scenario of %d steps; needs %s\n", file, len(s.Steps), s.Needs())
+	return err
+}
+
+func validateConflist(out io.Writer, file string) error {
+	f, err := conflist.Load(file)
+	if err != nil {
+		return err
+	}
+	for _, w := range f.Warnings {
+		fmt.Fprintln(out, "warning: "+w)
+	}
+	_, err = fmt.Fprintf(out, "%s: valid conflist %q of CNI %s: %s\n", file, f.Network, f.CNIVersion, strings.Join(f.Types(), ", "))
+	return err
+}

@@ -1,0 +1,137 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// TestNew_refuses shows every mistake of a caller. In texts DIR is the directory of the test, where net.conflist is a sound
+// file of macvlan and host-local, and bin has both, and also a route that cannot be executed.
+func TestNew_refuses(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("net.conflist", `{"cniVersion": "1.0.0", "name": "net", "plugins": [`+macvlan+`]}`, 0o644)
+	write("route.conflist", `{"cniVersion": "1.0.0", "name": "net", "plugins": [`+macvlan+`,`+route+`]}`, 0o644)
+	write("ptp.conflist", `{"cniVersion": "1.0.0", "name": "net", "plugins": [`+ptp+`, {"type": "mine"}]}`, 0o644)
+	write("cut.conflist", "{\n", 0o644)
+	write("bin/macvlan", "", 0o755)
+	write("bin/host-local", "", 0o755)
+	write("bin/route", "", 0o644)
+	for _, tt := range []struct {
+		name    string
+		options e2e.Options
+		want    string
+	}{
+		{"no backend", e2e.Options{Conflist: "net.conflist"}, "options: no backend; pass one, e.g. &netns.Backend{…}"},
+		{
+			"no conflist", e2e.Options{Backend: backend(), Conflist: "none.conflist", BinDir: "bin"},
+			"open DIR/none.conflist: no such file or directory",
+		},
+		{
+			"a syntax error", e2e.Options{Backend: backend(), Conflist: "cut.conflist", BinDir: "bin"},
+			"DIR/cut.conflist:1:2: the file ends too early; close what is open with quote, ] or }",
+		},
+		{
+			"no directory of binaries", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "none"},
+			"plugin binaries: stat DIR/none: no such file or directory; name their directory with --bin-dir",
+		},
+		{
+			"binaries are a file", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "net.conflist"},
+			"plugin binaries: DIR/net.conflist is not a directory",
+		},
+		{
+			"plugins are missing", e2e.Options{Backend: backend(), Conflist: "ptp.conflist", BinDir: "bin"},
+			`DIR/ptp.conflist: plugin "ptp": stat DIR/bin/ptp: no such file or directory; put its binary into DIR/bin` + "\n" +
+				`DIR/ptp.conflist: plugin "mine": stat DIR/bin/mine: no such file or directory; put its binary into DIR/bin`,
+		},
+		{
+			"a plugin cannot be executed", e2e.Options{Backend: backend(), Conflist: "route.conflist", BinDir: "bin"},
+			`DIR/route.conflist: plugin "route": not an executable file; put its binary into DIR/bin`,
+		},
+		{
+			"an unknown profile", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Profile: "overlay"},
+			`profile "overlay": want one of [cni underlay kubernetes]`,
+		},
+		{
+			"an unknown feature", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
+			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity SecondInterface Chaining ` +
+				`PodToService NodePort Hairpin DualStack]`,
+		},
+		{
+			"a plugin that is not in the chain", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},
+			`plugin under test "route": want one of the chain [macvlan host-local]`,
+		},
+		{
+			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "teleport-*"},
+			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios; see `cnitest list scenarios`",
+		},
+		{
+			"a bad pattern", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "[a"},
+			`scenario pattern "[a": syntax error in pattern`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.options.Conflist = filepath.Join(dir, tt.options.Conflist)
+			if tt.options.BinDir != "" {
+				tt.options.BinDir = filepath.Join(dir, tt.options.BinDir)
+			}
+			_, err := e2e.New(tt.options)
+			got := ""
+			if err != nil {
+				got = number.ReplaceAllString(strings.ReplaceAll(err.Error(), dir, "DIR"), "none of NUMBER")
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPrepare_unfit wants a kernel that lacks something to be told from a plugin that fails.
+func TestPrepare_unfit(t *testing.T) {
+	ipvlan := strings.Replace(macvlan, `"macvlan"`, `"ipvlan"`, 1)
+	for _, tt := range []struct {
+		name    string
+		options e2e.Options
+		want    string
+	}{
+		{
+			"the kernel has no ipvlan", e2e.Options{Conflist: writeConflist(t, "", ipvlan)},
+			"node/a: the kernel has no links of kind [ipvlan], which CONFLIST needs; load the module or use another kernel",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var missing []string
+			if err := (&agent.Server{}).LinkKinds([]string{"ipvlan"}, &missing); err != nil || len(missing) == 0 {
+				t.Skipf("want a kernel without ipvlan, have one with it (%v)", err)
+			}
+			err := newSuite(t, tt.options).Prepare(context.Background())
+			var unfit *e2e.UnfitError
+			if !errors.As(err, &unfit) {
+				t.Fatalf("got error %v, want one of type *e2e.UnfitError", err)
+			}
+			if diff := cmp.Diff(tt.want, strings.ReplaceAll(unfit.Reason, tt.options.Conflist, "CONFLIST")); diff != "" {
+				t.Errorf("reason (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

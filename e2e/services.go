@@ -1,0 +1,334 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
+)
+
+// servicePlace begins the names of services as targets.
+const servicePlace = "service/"
+
+// serviceRanges are where cluster addresses come from: the first that overlaps no network of the cluster.
+func serviceRanges() map[bool][]netip.Prefix {
+	return map[bool][]netip.Prefix{
+		true:  {netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("172.20.0.0/16")},
+		false: {netip.MustParsePrefix("fd00:10:96::/112"), netip.MustParsePrefix("fd00:172:20::/112")},
+	}
+}
+
+// clusterService is a service of the scenario in this cluster.
+type clusterService struct {
+	cluster.Place // its cluster addresses, on the interface "uplink"
+	spec          scenario.Service
+	endpoints     []string // the places that are its endpoints now
+}
+
+// makeServices gives each service its addresses, one of each family that the nodes have.
+func (r *run) makeServices(context.Context) error {
+	for i, spec := range r.scenario.Services {
+		s := &clusterService{
+			Place: cluster.Place{Name: servicePlace + spec.Name, Interfaces: map[string][]netip.Addr{}}, spec: spec, endpoints: spec.Endpoints,
+		}
+		for _, is4 := range []bool{true, false} {
+			if _, err := r.cluster.Nodes()[0].Address("uplink", is4); err != nil {
+				continue
+			}
+			network, err := r.serviceRange(is4)
+			if err != nil {
+				return err
+			}
+			addr := network.Addr()
+			for range 10 + i {
+				addr = addr.Next()
+			}
+			s.Interfaces["uplink"] = append(s.Interfaces["uplink"], addr)
+		}
+		r.services = append(r.services, s)
+	}
+	return nil
+}
+
+func (r *run) serviceRange(is4 bool) (netip.Prefix, error) {
+	for _, candidate := range serviceRanges()[is4] {
+		overlaps := func(n *cluster.Node) bool {
+			return slices.ContainsFunc(n.Networks, func(p netip.Prefix) bool { return p.Overlaps(candidate) })
+		}
+		if !slices.ContainsFunc(r.cluster.Nodes(), overlaps) {
+			return candidate, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("no range for services beside the networks of the conflist; tried %v", serviceRanges()[is4])
+}
+
+func (r *run) service(name string) *clusterService {
+	for _, s := range r.services {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// syncServices programs every node's proxy with the endpoints as they are.
+func (r *run) syncServices(ctx context.Context) error {
+	if len(r.services) == 0 {
+		return nil
+	}
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range r.cluster.Nodes() {
+		var seen []service.Service
+		for _, s := range r.services {
+			seen = append(seen, r.seenFrom(node, s))
+		}
+		group.Go(func() error {
+			args := agent.ServicesArgs{Options: service.Options{Dataplane: r.suite.options.Dataplane}, Services: seen}
+			if err := node.Agent.Services(ctx, args); err != nil {
+				return fmt.Errorf("%s: services: %w", node.Name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// syncEndpoints is syncServices where the pod is an endpoint.
+func (r *run) syncEndpoints(ctx context.Context, p *pod) error {
+	for _, s := range r.services {
+		for _, name := range s.endpoints {
+			if slices.Contains(r.podsNamed(name), p) {
+				return r.syncServices(ctx)
+			}
+		}
+	}
+	return nil
+}
+
+// seenFrom is a service as a node's proxy has it.
+func (r *run) seenFrom(node *cluster.Node, s *clusterService) service.Service {
+	target := s.spec.TargetPort
+	if target == 0 {
+		target = s.spec.Port
+	}
+	seen := service.Service{
+		Name: s.spec.Name, Protocol: s.spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.spec.Port, NodePort: s.spec.NodePort,
+		LocalOnly: s.spec.ExternalTrafficPolicy == "Local",
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range s.endpoints {
+		places, err := r.places(name)
+		if err != nil {
+			continue
+		}
+		for _, place := range places {
+			for _, addr := range place.Interfaces[targetInterface(scenario.Probe{}, place)] {
+				seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: target, Local: r.runsOn(place, node)})
+			}
+		}
+	}
+	return seen
+}
+
+// runsOn reports whether a place is a node or one of its pods.
+func (r *run) runsOn(place *cluster.Place, node *cluster.Node) bool {
+	if place == &node.Place {
+		return true
+	}
+	return slices.ContainsFunc(r.pods, func(p *pod) bool { return &p.Place == place && p.node == node })
+}
+
+// replaceEndpoints changes the endpoints of a service.
+func (r *run) replaceEndpoints(ctx context.Context, e scenario.Endpoints) error {
+	s := r.service(e.Of)
+	if s == nil {
+		return fmt.Errorf("%s: no such service", e.Of)
+	}
+	s.endpoints = e.Are
+	return r.syncServices(ctx)
+}
+
+// equipNodes gives the nodes what the scenario says of them beyond their interfaces.
+func (r *run) equipNodes(ctx context.Context) error {
+	for i, node := range r.cluster.Nodes() {
+		spec := r.scenario.Nodes[i]
+		for _, text := range spec.Local {
+			addr, err := netip.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			if err := node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "lo", Address: netip.PrefixFrom(addr, addr.BitLen())}); err != nil {
+				return fmt.Errorf("%s: %w", node.Name, err)
+			}
+			if !slices.Contains(node.Interfaces["local"], addr) {
+				node.Interfaces["local"] = append(node.Interfaces["local"], addr)
+			}
+		}
+		if spec.Forward == "" {
+			continue
+		}
+		var args agent.ForwardArgs
+		if spec.Forward == "drop-but-pods" {
+			args.Accept = node.Networks
+		}
+		if err := node.Agent.DropForwarded(ctx, args); err != nil {
+			return fmt.Errorf("%s: %w", node.Name, err)
+		}
+	}
+	return nil
+}
+
+// capture is a running capture of packets to a service.
+type capture struct {
+	place *cluster.Place
+	what  string
+	id    int
+}
+
+func (r *run) startCapture(ctx context.Context, c scenario.Capture) error {
+	places, err := r.places(c.At)
+	if err != nil {
+		return err
+	}
+	s := r.service(c.To)
+	if s == nil {
+		return fmt.Errorf("%s: no such service", c.To)
+	}
+	match := probe.Match{}
+	for _, addr := range s.Interfaces["uplink"] {
+		match.Hosts = append(match.Hosts, addr.String())
+	}
+	for _, place := range places {
+		id, err := place.Agent.StartCapture(ctx, place.Netns, match)
+		if err != nil {
+			return err
+		}
+		r.captures = append(r.captures, capture{place: place, what: c.To, id: id})
+	}
+	return nil
+}
+
+// endCaptures ends all captures and wants that none saw more packets than it may have.
+func (r *run) endCaptures(ctx context.Context, c scenario.Captured) error {
+	captures := r.captures
+	r.captures = nil
+	var errs []error
+	for _, capture := range captures {
+		packets, err := capture.place.Agent.StopCapture(ctx, capture.id)
+		if err != nil {
+			return err
+		}
+		if len(packets) > c.Packets {
+			errs = append(errs, fmt.Errorf("%s saw %d packets to %s, want at most %d; the first: %s",
+				capture.place.Name, len(packets), capture.what, c.Packets, sighting{place: capture.place.Name, Packet: packets[0]}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// The networks of pods beside the conflist's own.
+const (
+	mainNetwork   = "main"
+	routedNetwork = "routed"
+)
+
+// network is what a pod is attached to.
+type network struct {
+	name     string
+	conflist []byte
+}
+
+// networkOf is the conflist of a pod on its node.
+func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
+	own := network{name: r.suite.file.Network, conflist: node.Conflist}
+	switch kind {
+	case "":
+		return own, nil
+	case mainNetwork:
+		var list map[string]any
+		if err := json.Unmarshal(node.Conflist, &list); err != nil {
+			return own, err
+		}
+		if plugins, ok := list["plugins"].([]any); ok {
+			list["plugins"] = plugins[:1]
+		}
+		data, err := json.Marshal(list)
+		return network{name: own.name, conflist: data}, err
+	}
+	ipam := map[string]any{"type": "host-local"}
+	var ranges [][]map[string]any
+	var routes []map[string]any
+	for _, prefix := range r.routedPrefixes(node) {
+		ranges = append(ranges, []map[string]any{{"subnet": prefix.String()}})
+		dst := "0.0.0.0/0"
+		if prefix.Addr().Is6() {
+			dst = "::/0"
+		}
+		routes = append(routes, map[string]any{"dst": dst})
+	}
+	ipam["ranges"], ipam["routes"] = ranges, routes
+	data, err := json.Marshal(map[string]any{
+		"cniVersion": r.suite.file.CNIVersion, "name": routedNetwork,
+		"plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
+	})
+	return network{name: routedNetwork, conflist: data}, err
+}
+
+// routedPrefixes are a node's range of the routed network, one of each family that the node has.
+func (r *run) routedPrefixes(node *cluster.Node) []netip.Prefix {
+	index := slices.Index(r.cluster.Nodes(), node)
+	var prefixes []netip.Prefix
+	if _, err := node.Address("uplink", true); err == nil {
+		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", index)))
+	}
+	if _, err := node.Address("uplink", false); err == nil {
+		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%x::/64", index)))
+	}
+	return prefixes
+}
+
+// routeRouted tells every machine on the underlay where the pods of the routed network are.
+func (r *run) routeRouted(ctx context.Context) error {
+	if !slices.ContainsFunc(r.scenario.Pods, func(p scenario.Pod) bool { return p.Network == routedNetwork }) {
+		return nil
+	}
+	var places []*cluster.Place
+	for _, node := range r.cluster.Nodes() {
+		places = append(places, &node.Place)
+	}
+	for _, name := range []string{"router", "lan"} {
+		if host, ok := r.cluster.Hosts()[name]; ok {
+			places = append(places, host)
+		}
+	}
+	for _, node := range r.cluster.Nodes() {
+		for _, prefix := range r.routedPrefixes(node) {
+			via, err := node.Address("uplink", prefix.Addr().Is4())
+			if err != nil {
+				return err
+			}
+			for _, place := range places {
+				if place == &node.Place {
+					continue
+				}
+				if err := place.Agent.AddRoute(ctx, agent.WayArgs{Netns: place.Netns, Destination: prefix, Gateway: via}); err != nil {
+					return fmt.Errorf("%s: %w", place.Name, err)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+)
+
+// single is the prefix of one address.
+func single(ip net.IP) *net.IPNet {
+	if v4 := ip.To4(); v4 != nil {
+		return &net.IPNet{IP: v4, Mask: net.CIDRMask(32, 32)}
+	}
+	return &net.IPNet{IP: ip, Mask: net.CIDRMask(128, 128)}
+}
+
+func addRule(c *call) error {
+	for _, ip := range c.result.IPs {
+		rule := netlink.NewRule()
+		rule.Src, rule.Table, rule.Priority = single(ip.Address.IP), 254, 1000
+		rule.Family = netlink.FAMILY_V4
+		if ip.Address.IP.To4() == nil {
+			rule.Family = netlink.FAMILY_V6
+		}
+		if err := netlink.RuleAdd(rule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return netlink.LinkDel(link)
+}
+
+func removeRoutes(c *call) error {
+	if c.result == nil {
+		return nil
+	}
+	for _, ip := range c.result.IPs {
+		// It may be gone already; that is not this fault.
+		_ = netlink.RouteDel(&netlink.Route{Dst: single(ip.Address.IP), Scope: netlink.SCOPE_LINK})
+	}
+	return nil
+}
+
+func shortName(c *call) string { return "b" + c.ContainerID[:12] }
+
+func makeBridge(name string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs})
+}
+
+func race(*call) error {
+	const shared = "broken0"
+	if _, err := netlink.LinkByName(shared); !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return err
+	}
+	time.Sleep(300 * time.Millisecond) // the window is as wide as a slow node's
+	return makeBridge(shared)
+}
+
+func flap(c *call) error {
+	link, err := netlink.LinkByName(c.Master)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		return err
+	}
+	time.Sleep(100 * time.Millisecond) // as long as a switch takes to notice
+	return netlink.LinkSetUp(link)
+}
+
+func inPod(c *call, do func(netlink.Link) error) error {
+	return ns.WithNetNSPath(c.Netns, func(ns.NetNS) error {
+		link, err := netlink.LinkByName(c.IfName)
+		if err != nil {
+			return err
+		}
+		return do(link)
+	})
+}
+
+func changeMAC(c *call) error {
+	return inPod(c, func(link netlink.Link) error {
+		for _, key := range []string{"net/ipv4/conf/" + c.IfName + "/arp_notify", "net/ipv6/conf/" + c.IfName + "/ndisc_notify"} {
+			if _, err := sysctl.Sysctl(key, "0"); err != nil {
+				return err
+			}
+		}
+		mac := net.HardwareAddr{0x02, 0, 0, 0, 0, 0}
+		if _, err := rand.Read(mac[1:]); err != nil {
+			return err
+		}
+		// So that nothing but the silence is wrong.
+		for _, i := range c.result.Interfaces {
+			if i.Name == c.IfName {
+				i.Mac = mac.String()
+			}
+		}
+		return netlink.LinkSetHardwareAddr(link, mac)
+	})
+}
+
+func pinFirstMAC(c *call) error {
+	note := filepath.Join(store, c.ContainerID)
+	if c.Delegate != "" {
+		if err := write(c.ContainerID); err != nil {
+			return err
+		}
+		return os.WriteFile(note, []byte(c.result.Interfaces[0].Mac), 0o644)
+	}
+	text, err := os.ReadFile(note)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(string(text))
+	if err != nil {
+		return err
+	}
+	child, err := netlink.LinkByName(c.Child)
+	if err != nil {
+		return err
+	}
+	for _, ip := range c.result.IPs {
+		entry := &netlink.Neigh{LinkIndex: child.Attrs().Index, IP: ip.Address.IP, HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+		if err := netlink.NeighSet(entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limit drops what a pod receives beyond 8 MiB.
+func limit(c *call) error {
+	return inPod(c, func(netlink.Link) error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyINet})
+		chain := conn.AddChain(&nftables.Chain{
+			Name: "input", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
+		})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop},
+		}})
+		return conn.Flush()
+	})
+}
+
+func masquerade(*call) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
+	chain := conn.AddChain(&nftables.Chain{
+		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	})
+	conn.FlushChain(chain)
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Masq{}}})
+	return conn.Flush()
+}
