@@ -52,6 +52,10 @@ type Options struct {
 	Uplink string
 	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
 	UplinkKind string
+	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
+	RPFilter *int
+	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
+	NICs int
 	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
 	Dataplane string
 	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, since scenarios

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -51,7 +52,7 @@ func runGinkgo(text string) int {
 	case "RunSpecs":
 		var suite *e2e.Suite
 		if suite, err = e2e.New(options); err == nil {
-			_, err = suite.RunSpecs(r.Labels)
+			_, err = suite.RunSpecs(context.Background(), r.Labels)
 		}
 	case "Describe":
 		e2e.Describe(options)

@@ -120,6 +120,7 @@ func TestPrepare_unfit(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			plugins(t)
 			var missing []string
 			if err := (&agent.Server{}).LinkKinds([]string{"ipvlan"}, &missing); err != nil || len(missing) == 0 {
 				t.Skipf("want a kernel without ipvlan, have one with it (%v)", err)

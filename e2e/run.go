@@ -82,9 +82,15 @@ func (e *stepError) Unwrap() error { return e.err }
 
 func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
 	r := &run{suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}}
+	// What the pods without a count leave of a node's addresses is for those with one.
 	room := map[string]int{}
 	for _, n := range c.Nodes() {
 		room[n.Name] = n.PoolSize
+	}
+	for _, spec := range sc.Pods {
+		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != routedNetwork && room[name] > 1 {
+			room[name]--
+		}
 	}
 	for _, spec := range sc.Pods {
 		node := r.node(scenario.NodePlace + "/" + spec.Node)
@@ -94,7 +100,7 @@ func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
 		}
 		count := spec.Count
 		if size := room[node.Name]; size > 0 && size < count {
-			r.note("%s has %d addresses: %d pods of the scenario's %d", node.Name, size, size, count)
+			r.note("%s has %d addresses: %d pods of the scenario's %d", node.Name, node.PoolSize, size, count)
 			count = size
 		}
 		for i := range count {

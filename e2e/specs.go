@@ -28,7 +28,7 @@ func Describe(options Options) {
 		ginkgo.It("reads "+options.Conflist, func() { ginkgo.Fail(err.Error()) })
 		return
 	}
-	suite.describe(func(error, *report.Report) {})
+	suite.describe(context.Background(), func(error, *report.Report) {})
 }
 
 // Run runs everything in one test function and returns the report, nil when there is none. The test fails where the verdict is
@@ -39,18 +39,19 @@ func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 		t.Fail()
 		return nil, err
 	}
-	return suite.runSpecs(t)
+	return suite.runSpecs(context.Background(), t)
 }
 
-// RunSpecs runs the specs of the suite with Ginkgo, as Run does. labelFilter is in Ginkgo's language; empty selects all.
-func (s *Suite) RunSpecs(labelFilter string) (*report.Report, error) {
+// RunSpecs runs the specs of the suite with Ginkgo, as Run does, until ctx ends. labelFilter is in Ginkgo's language; empty
+// selects all.
+func (s *Suite) RunSpecs(ctx context.Context, labelFilter string) (*report.Report, error) {
 	if _, err := s.Matching(labelFilter); err != nil {
 		return nil, err
 	}
 	config, reporter := ginkgo.GinkgoConfiguration()
 	config.LabelFilter = labelFilter
 	s.selection = strings.TrimSpace(s.selection + " " + labelFilter)
-	return s.runSpecs(ignoredT{}, config, reporter)
+	return s.runSpecs(ctx, ignoredT{}, config, reporter)
 }
 
 // ignoredT is a test that nobody looks at: the report says it all.
@@ -58,12 +59,12 @@ type ignoredT struct{}
 
 func (ignoredT) Fail() {}
 
-func (s *Suite) runSpecs(t ginkgo.GinkgoTestingT, config ...any) (*report.Report, error) {
+func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ...any) (*report.Report, error) {
 	var (
 		outcome error
 		result  *report.Report
 	)
-	s.describe(func(err error, r *report.Report) { outcome, result = err, r })
+	s.describe(ctx, func(err error, r *report.Report) { outcome, result = err, r })
 	ginkgo.RunSpecs(t, "cnitest "+s.options.Conflist, config...)
 	if outcome == nil && result == nil {
 		outcome = errors.New("the run was stopped before its end")
@@ -96,8 +97,9 @@ func (s *Suite) Matching(labelFilter string) ([]*scenario.Scenario, error) {
 	return found, nil
 }
 
-// describe builds the specs. done is told of the end.
-func (s *Suite) describe(done func(error, *report.Report)) {
+// describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened. done is
+// told of the end.
+func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) {
 	ahead := newReadAhead(s)
 	// The label filter may leave the last spec out; the report is due all the same.
 	finish := sync.OnceValues(func() (*report.Report, error) {
@@ -108,8 +110,11 @@ func (s *Suite) describe(done func(error, *report.Report)) {
 	})
 	prepared := false
 	ginkgo.Describe(s.file.Network, ginkgo.Ordered, ginkgo.ContinueOnFailure, func() {
-		ginkgo.BeforeAll(func(ctx ginkgo.SpecContext) {
-			if err := s.Prepare(ctx); err != nil {
+		ginkgo.BeforeAll(func(specCtx ginkgo.SpecContext) {
+			both, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(specCtx, cancel)()
+			if err := s.Prepare(both); err != nil {
 				done(err, nil)
 				var unfit *UnfitError
 				if errors.As(err, &unfit) {
@@ -118,7 +123,7 @@ func (s *Suite) describe(done func(error, *report.Report)) {
 				ginkgo.Fail(err.Error())
 			}
 			prepared = true
-			ahead.start()
+			ahead.start(ctx)
 		})
 		for _, sc := range s.scenarios {
 			ginkgo.It(sc.Name, s.labels(sc), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, sc)) })
@@ -211,6 +216,7 @@ func (s *Suite) withDurations(r ginkgo.Report) ginkgo.Report {
 type readAhead struct {
 	suite  *Suite
 	cancel context.CancelFunc
+	ended  <-chan struct{} // closed by cancel
 	wait   sync.WaitGroup
 	ends   map[string]chan report.Result
 }
@@ -224,14 +230,14 @@ func newReadAhead(s *Suite) *readAhead {
 }
 
 // start begins with the scenarios that Ginkgo's label filter leaves.
-func (a *readAhead) start() {
+func (a *readAhead) start(ctx context.Context) {
 	config, _ := ginkgo.GinkgoConfiguration()
 	matches, err := types.ParseLabelFilter(config.LabelFilter)
 	if err != nil {
 		return
 	}
-	var ctx context.Context
-	ctx, a.cancel = context.WithCancel(context.Background())
+	ctx, a.cancel = context.WithCancel(ctx)
+	a.ended = ctx.Done()
 	queue := make(chan *scenario.Scenario)
 	for range a.suite.options.Workers {
 		a.wait.Go(func() {
@@ -283,8 +289,9 @@ func (a *readAhead) result(ctx context.Context, sc *scenario.Scenario) report.Re
 		return r
 	case <-ctx.Done():
 		a.cancel()
-		return report.Result{ID: sc.Name, Result: report.Skipped, Reason: "the run was stopped"}
+	case <-a.ended:
 	}
+	return report.Result{ID: sc.Name, Result: report.Skipped, Reason: "the run was stopped"}
 }
 
 // stop ends what still runs and waits for it: its clusters go with it.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
@@ -143,6 +144,11 @@ func (s *Suite) Prepare(ctx context.Context) error {
 }
 
 func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Request {
+	nodes = slices.Clone(nodes)
+	for i := range nodes {
+		nodes[i].RPFilter = cmp.Or(nodes[i].RPFilter, s.options.RPFilter)
+		nodes[i].NICs = cmp.Or(nodes[i].NICs, s.options.NICs)
+	}
 	return cluster.Request{
 		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
 		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind,

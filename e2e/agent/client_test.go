@@ -97,9 +97,11 @@ func TestClient_unknown_namespace(t *testing.T) {
 	c := start(t)
 	const want = `node/a: unknown FS magic on "/run/netns/none": `
 	for name, call := range map[string]func(path string) error{
-		"links":   func(path string) error { _, err := c.Links(ctx(t), path); return err },
-		"route":   func(path string) error { _, err := c.Route(ctx(t), path, "10.0.0.1"); return err },
-		"sysctl":  func(path string) error { return c.SetSysctls(ctx(t), path, map[string]string{"net.ipv4.ip_forward": "1"}) },
+		"links": func(path string) error { _, err := c.Links(ctx(t), path); return err },
+		"route": func(path string) error { _, err := c.Route(ctx(t), path, "10.0.0.1"); return err },
+		"sysctl": func(path string) error {
+			return c.SetSysctls(ctx(t), path, map[string]string{"net.ipv4.ip_forward": "1"})
+		},
 		"command": func(path string) error { return commandIn(ctx(t), c, path) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,8 +18,8 @@ func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
 		if err != nil {
 			return err
 		}
-		for _, kind := range kinds {
-			if err := netlink.LinkAdd(sampleLink(kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
+		for i, kind := range kinds {
+			if err := netlink.LinkAdd(sampleLink(fmt.Sprintf("sample%d", i), kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
 				*missing = append(*missing, kind)
 			}
 		}
@@ -39,8 +39,8 @@ func makeParent() (int, error) {
 	return link.Attrs().Index, nil
 }
 
-func sampleLink(kind string, parent int) netlink.Link {
-	attrs := netlink.LinkAttrs{Name: "sample-" + kind, ParentIndex: parent}
+func sampleLink(name, kind string, parent int) netlink.Link {
+	attrs := netlink.LinkAttrs{Name: name, ParentIndex: parent}
 	switch kind {
 	case "macvlan":
 		return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}

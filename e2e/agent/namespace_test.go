@@ -37,7 +37,7 @@ func TestCreateNamespace_has_the_nodes_settings(t *testing.T) {
 	c := start(t)
 	for round, value := range []string{"1", "2", "0"} {
 		check(t, c.SetSysctls(ctx(t), "", map[string]string{
-			"net.ipv4.ip_forward": map[string]string{"0": "0", "1": "1", "2": "1"}[value],
+			"net.ipv4.ip_forward":         map[string]string{"0": "0", "1": "1", "2": "1"}[value],
 			"net.ipv4.conf.all.rp_filter": value, "net.ipv4.conf.default.arp_ignore": value, "net.ipv4.conf.all.accept_redirects": "1",
 		}))
 		path := namespace(t, c, fmt.Sprintf("pod-%d", round))

@@ -14,21 +14,25 @@ import (
 // node, where the agent is process 1. Otherwise they pile up as zombies and look like something that a plugin left behind.
 //
 // It leaves the children of package os alone, for which others wait: for each of them a pidfd is open, from its start until
-// somebody has waited for it. Calls may be made concurrently.
-func reapOrphans() {
+// somebody has waited for it. Calls may be made concurrently. It returns how many there were.
+func reapOrphans() (reaped int) {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	if err != nil || info.Signo == 0 || !knowsPidfds() {
-		return
+		return 0
 	}
 	// In this order: a child that is waited for in between is in neither list.
 	ended := endedChildren()
 	own := openPidfds()
 	for _, pid := range ended {
-		if !own[pid] {
-			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		if own[pid] {
+			continue
+		}
+		if done, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err == nil && done == pid {
+			reaped++
 		}
 	}
+	return reaped
 }
 
 // knowsPidfds reports whether package os has pidfds to tell its children by: since Linux 5.4.

@@ -23,14 +23,12 @@ func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	var after func(cni.Call)
 	if req.Trace {
 		options := s.snapshotOptions(SnapshotArgs{Kinds: tracedKinds, Namespaces: map[string]string{"pod": req.Netns}})
-		reapOrphans()
-		before, err := snapshot.Take(ctx, options)
+		before, err := take(ctx, options)
 		if err != nil {
 			return err
 		}
 		after = func(cni.Call) {
-			reapOrphans()
-			now, err := snapshot.Take(ctx, options)
+			now, err := take(ctx, options)
 			if err != nil {
 				now = before
 			}
@@ -82,7 +80,17 @@ func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
 
 // Snapshot takes the state of the node.
 func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) {
-	reapOrphans()
-	*state, err = snapshot.Take(context.Background(), s.snapshotOptions(args))
+	*state, err = take(context.Background(), s.snapshotOptions(args))
 	return err
+}
+
+// take takes a state in which no orphan has just ended, unless they never cease to.
+func take(ctx context.Context, options snapshot.Options) (state snapshot.State, err error) {
+	reapOrphans()
+	for range 10 {
+		if state, err = snapshot.Take(ctx, options); err != nil || reapOrphans() == 0 {
+			break
+		}
+	}
+	return state, err
 }

@@ -107,6 +107,3 @@ type Node struct {
 	// PoolSize is how many pods the node's share of addresses allows; 0 means that it is not known.
 	PoolSize int
 }
-
-// Families are the address families that pods get, IPv4 first.
-type Families []bool

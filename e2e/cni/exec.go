@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,21 +56,18 @@ func KillGroup(cmd *exec.Cmd) {
 }
 
 func failure(ctx context.Context, err error, call Call) string {
-	if err == nil {
-		return ""
-	}
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.Exited() {
-		return ""
-	}
 	switch {
+	case errors.Is(err, exec.ErrWaitDelay):
+		return "left a process behind that holds its stdout or stderr open"
+	case err == nil, call.ExitCode >= 0:
+		// It ended by itself, even if time was over when that was noticed.
+		return ""
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
 	case ctx.Err() != nil:
 		return "killed: the run was stopped"
-	case errors.Is(err, exec.ErrWaitDelay):
-		return "left a process behind that holds its stdout or stderr open"
-	case exit != nil:
+	case errors.As(err, &exit):
 		return fmt.Sprintf("ended by signal: %s", exit.Sys().(syscall.WaitStatus).Signal())
 	}
 	return err.Error()
@@ -84,5 +82,6 @@ func Environ(vars []string) []string {
 			env = append(env, v)
 		}
 	}
+	slices.Sort(env) // libcni's order is that of a map
 	return append(env, "PATH="+os.Getenv("PATH"))
 }

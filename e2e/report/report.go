@@ -6,6 +6,7 @@
 package report
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -190,14 +191,36 @@ func (r *Report) Count(o Outcome) int {
 	return n
 }
 
-// WriteFile writes the document, replacing a former one as a whole.
+// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never null.
 func (r *Report) WriteFile(path string) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
+	var document bytes.Buffer
+	encoder := json.NewEncoder(&document)
+	encoder.SetIndent("", "  ")
+	// People read it too, and the states in it are full of angle brackets.
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r.withLists()); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, append(data, '\n'), 0o644)
+	return renameio.WriteFile(path, document.Bytes(), 0o644)
+}
+
+// withLists is a copy with a list wherever there is none.
+func (r *Report) withLists() *Report {
+	c := *r
+	c.Implementation.Plugins = list(r.Implementation.Plugins)
+	c.Results, c.Residue, c.Notes = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes)
+	for i := range c.Results {
+		c.Results[i].Covers = list(c.Results[i].Covers)
+	}
+	return &c
+}
+
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// ruleset is a way to give the lab's node the rules for labServices.
+// loader is a way to give the lab's node the rules for labServices.
 type loader struct {
 	name string
 	// needs are the programs without which it cannot be tried.
@@ -111,6 +111,7 @@ func asks() []ask {
 		{"node port on another address of the node", client, probe.TCP, "10.2.1.1", 30010, masqueraded, ""},
 		{"node port from the node", node, probe.TCP, "10.1.0.1", 30010, masqueraded, ""},
 		{"node port on loopback", node, probe.TCP, "127.0.0.1", 30010, nil, refused},
+		{"port of a pod that is also a node port", client, probe.TCP, "10.2.2.2", 30010, nil, refused},
 		{"Local node port", client, probe.TCP, "10.1.0.1", 30020, map[string]string{"one": "10.1.0.2"}, ""},
 		{"Local node port by UDP", client, probe.UDP, "10.1.0.1", 30021, map[string]string{"one": "10.1.0.2"}, ""},
 		{"Local node port from the node", node, probe.TCP, "10.1.0.1", 30020, masqueraded, ""},

@@ -125,8 +125,16 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr) error {
+// addRoute adds or replaces a route by an interface, which a link-local gateway needs; "" leaves it to the kernel.
+func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr, device string) error {
 	route := &netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}
+	if device != "" {
+		link, err := links.LinkByName(device)
+		if err != nil {
+			return fmt.Errorf("route %s via %s: %w", dst, via, err)
+		}
+		route.LinkIndex = link.Attrs().Index
+	}
 	if err := links.RouteReplace(route); err != nil {
 		return fmt.Errorf("route %s via %s: %w", dst, via, err)
 	}
@@ -175,7 +183,7 @@ func (l *lab) plugHosts(ctx context.Context) error {
 	}
 	defer lan.close()
 	for _, gateway := range firstOfEachFamily(l.plan.Router) {
-		if err := addRoute(lan.links, defaultPrefix(gateway), gateway); err != nil {
+		if err := addRoute(lan.links, defaultPrefix(gateway), gateway, lan.name); err != nil {
 			return err
 		}
 	}
@@ -185,7 +193,7 @@ func (l *lab) plugHosts(ctx context.Context) error {
 	}
 	defer far.close()
 	for _, e := range l.plan.External {
-		if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr()); err != nil {
+		if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr(), far.name); err != nil {
 			return err
 		}
 	}
@@ -282,7 +290,7 @@ func (l *lab) routePods(context.Context) error {
 				if name == "node/"+node.Name {
 					continue
 				}
-				if err := addRoute(links, prefix.Masked(), via); err != nil {
+				if err := addRoute(links, prefix.Masked(), via, ""); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 			}

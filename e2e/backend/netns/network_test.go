@@ -154,9 +154,11 @@ func TestNetwork_node_named_as_a_host(t *testing.T) {
 	req := request(t, bridgeConflist, 2)
 	req.Nodes[0].Name, req.Nodes[1].Name = "lan", "router"
 	c := start(t, req)
-	pod := attach(t, c.Nodes()[0], "pod")
-	for _, from := range []*cluster.Place{&c.Nodes()[1].Place, c.Hosts()["lan"], c.Hosts()["router"]} {
-		ask(t, from, pod.Agent, pod.Netns, addressOf(t, pod, true))
+	for i, node := range c.Nodes() {
+		pod := attach(t, node, "pod")
+		for _, from := range []*cluster.Place{&c.Nodes()[1-i].Place, c.Hosts()["lan"], c.Hosts()["router"]} {
+			ask(t, from, pod.Agent, pod.Netns, addressOf(t, pod, true))
+		}
 	}
 }
 

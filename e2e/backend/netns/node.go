@@ -49,7 +49,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}
 	for _, gateway := range firstOfEachFamily(l.plan.Router) {
-		if err := addRoute(m.links, defaultPrefix(gateway), gateway); err != nil {
+		if err := addRoute(m.links, defaultPrefix(gateway), gateway, plan.Uplink); err != nil {
 			return nil, fmt.Errorf("%s: %w", node.Name, err)
 		}
 	}

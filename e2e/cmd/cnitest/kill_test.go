@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 
 // hostState is what a run could leave on this machine. Other processes change the list of processes; those are told apart by
 // their binary.
-type hostState struct{ Links, Mounts, Namespaces, CNI []string }
+type hostState struct{ Links, Mounts, Namespaces, CNI, Temporary []string }
 
 func readHostState(t *testing.T) hostState {
 	t.Helper()
@@ -40,6 +41,10 @@ func readHostState(t *testing.T) hostState {
 		}
 	}
 	slices.Sort(s.Links)
+	// Tests make directories of other names there.
+	if s.Temporary, err = filepath.Glob(filepath.Join(os.TempDir(), "cnitest-repeat-*")); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -52,14 +57,14 @@ func TestKill(t *testing.T) {
 		name  string
 		args  []string
 		until string        // a line of its output; empty means at once
-		after time.Duration // that line
+		after time.Duration // that line, or the start
 	}{
 		{name: "at once", args: run},
 		{name: "first cluster", args: run, until: "scenarios$"},
 		{name: "first attachments", args: run, until: "scenarios$", after: 100 * time.Millisecond},
 		{name: "scenarios", args: run, until: "scenarios$", after: 700 * time.Millisecond},
-		{name: "results", args: run, until: "^pass"},
-		{name: "repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=2", "--scenario=cache-cleanup", conflistName}, until: "^run 1"},
+		{name: "results", args: append([]string{"run", "--workers=1"}, run[1:]...), until: "^pass"},
+		{name: "repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=2", conflistName}, after: time.Second},
 		{name: "lab", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100; : " + exeArgument}, until: "^here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -74,10 +79,11 @@ func TestKill(t *testing.T) {
 				if err := p.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
+				// Before its output is read to the end, for which an orphan would have to end, too.
+				p.wantNoOrphans(t)
 				if out, status := p.end(); status != 137 {
 					t.Errorf("got status %d, want 137; output:\n%s%s", status, out, &p.stderr)
 				}
-				p.wantNoOrphans(t)
 				if diff := cmp.Diff(before, readHostState(t)); diff != "" {
 					t.Errorf("left on this machine (-before +after):\n%s", diff)
 				}

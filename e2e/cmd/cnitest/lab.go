@@ -31,9 +31,9 @@ const toolDir = "/opt/cni/tools"
 
 // labFlags are the flags of lab.
 type labFlags struct {
-	binDir, on            string
-	nodes, nics, rpFilter int
-	uplink                uplinkFlags
+	binDir, on string
+	nodes      int
+	node       nodeFlags
 }
 
 func newLabCommand() *cobra.Command {
@@ -70,22 +70,15 @@ The name to give it is that of the network in the conflist. The exit status is t
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
 	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, pod/testing@a, …, host/lan, host/router, host/external")
 	flags.IntVar(&f.nodes, "nodes", 2, "number of nodes")
-	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
-	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of the nodes: 0, 1 or 2")
-	f.uplink.add(flags)
+	f.node.add(flags)
 	return cmd
 }
 
 // request checks the flags and the file.
 func (f *labFlags) request(file string) (cluster.Request, error) {
 	var req cluster.Request
-	for _, flag := range []struct {
-		name            string
-		value, min, max int
-	}{{"nodes", f.nodes, 1, 26}, {"nics", f.nics, 1, 2}, {"rp-filter", f.rpFilter, 0, 2}} {
-		if flag.value < flag.min || flag.value > flag.max {
-			return req, fmt.Errorf("--%s %d: want %d to %d", flag.name, flag.value, flag.min, flag.max)
-		}
+	if err := inRange("nodes", f.nodes, 1, 26); err != nil {
+		return req, err
 	}
 	list, err := conflist.Load(file)
 	if err != nil {
@@ -100,12 +93,12 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	}
 	req = cluster.Request{
 		Conflist: list, BinDir: f.binDir, Programs: map[string]string{filepath.Join(toolDir, cnitoolName): self},
-		Uplink: f.uplink.name, UplinkKind: f.uplink.kind,
+		Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
 	}
 	for i := range f.nodes {
-		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i)), NICs: f.nics, RPFilter: &f.rpFilter})
+		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i)), NICs: f.node.nics, RPFilter: &f.node.rpFilter})
 	}
-	return req, f.uplink.check(list, req.Nodes)
+	return req, f.node.check(list, req.Nodes)
 }
 
 func (f *labFlags) run(ctx context.Context, file string, command []string) error {

@@ -108,6 +108,7 @@ var doctorSays = sync.OnceValue(func() string {
 func canMakeLabs() bool { return strings.Contains(doctorSays(), "ok       backend netns") }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(os.Getenv(buildDirVariable), "scripts")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)

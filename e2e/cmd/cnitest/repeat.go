@@ -18,22 +18,24 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
+// reportFDFlag is a hidden flag of run: the file descriptor to which the report goes, too.
+const reportFDFlag = "report-fd"
+
+// firstExtraFile is the number that the first of exec.Cmd's ExtraFiles has in the child.
+const firstExtraFile = 3
+
 // repeat runs the same command line so many times, each in a process of its own since Ginkgo runs one suite in a process, and fails
-// where a result differs from the first run's. Reports go to run-1, run-2, … in reportDir.
+// where a result differs from the first run's. Reports go to run-1, run-2, … in reportDir, when it is not empty.
 func repeat(ctx context.Context, times int, reportDir string, args []string, out io.Writer) error {
-	if reportDir == "" {
-		dir, err := os.MkdirTemp("", "cnitest-repeat-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		reportDir = dir
-	}
 	var first []string
 	var end error
 	for i := range times {
 		start := time.Now()
-		r, err := runOnce(ctx, args, filepath.Join(reportDir, fmt.Sprintf("run-%d", i+1)))
+		flags := []string{"--repeat=1", fmt.Sprintf("--%s=%d", reportFDFlag, firstExtraFile)}
+		if reportDir != "" {
+			flags = append(flags, "--report-dir="+filepath.Join(reportDir, fmt.Sprintf("run-%d", i+1)))
+		}
+		r, err := runOnce(ctx, insertFlags(args, flags))
 		if s := signalOf(ctx); s != nil {
 			return &exitError{s.status(), fmt.Errorf("%w in run %d of %d", s, i+1, times)}
 		}
@@ -56,16 +58,17 @@ func repeat(ctx context.Context, times int, reportDir string, args []string, out
 }
 
 // runOnce returns the report, nil when there is none, and the end of the process as an *exitError.
-func runOnce(ctx context.Context, args []string, dir string) (*report.Report, error) {
-	flags := []string{"--repeat=1", "--report-dir=" + dir}
-	// The last of several values counts; behind -- are no flags.
-	if i := slices.Index(args, "--"); i >= 0 {
-		args = slices.Insert(slices.Clone(args), i, flags...)
-	} else {
-		args = append(slices.Clone(args), flags...)
+func runOnce(ctx context.Context, args []string) (*report.Report, error) {
+	// Through a pipe: a directory of its own would stay when this process is killed.
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
 	}
+	defer read.Close()
+	defer write.Close()
 	cmd := exec.CommandContext(ctx, selfPath, args...)
 	cmd.Stderr = os.Stderr
+	cmd.ExtraFiles = []*os.File{write}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// A terminal's interrupt reaches the child through Cancel, once.
@@ -75,23 +78,33 @@ func runOnce(ctx context.Context, args []string, dir string) (*report.Report, er
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	// The end of the pipe is that of its last writer.
+	_ = write.Close()
+	r := &report.Report{}
+	decodeErr := json.NewDecoder(read).Decode(r)
+	err = cmd.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		err = &exitError{status: statusOf(exit)}
 	}
-	if err != nil && cmd.ProcessState.ExitCode() != exitNotConformant {
+	switch {
+	case err != nil && cmd.ProcessState.ExitCode() != exitNotConformant:
 		return nil, err
-	}
-	data, rerr := os.ReadFile(filepath.Join(dir, "report.json"))
-	if rerr != nil {
-		return nil, rerr
-	}
-	r := &report.Report{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "report.json"), err)
+	case decodeErr != nil:
+		return nil, fmt.Errorf("report of the run: %w", decodeErr)
 	}
 	return r, err
+}
+
+// insertFlags puts flags where they count: the last of several values does, and behind -- are no flags.
+func insertFlags(args, flags []string) []string {
+	if i := slices.Index(args, "--"); i >= 0 {
+		return slices.Insert(slices.Clone(args), i, flags...)
+	}
+	return append(slices.Clone(args), flags...)
 }
 
 // resultLines are what must be the same each time, sorted.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,15 +20,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
 )
 
 // runFlags are the flags of run.
 type runFlags struct {
-	binDir, backend, profile, names, labels, reportDir string
-	plugins, claims                                    []string
-	strict, keep                                       bool
-	workers, repeat                                    int
-	uplink                                             uplinkFlags
+	binDir, backend, profile, names, labels, reportDir, dataplane string
+	plugins, claims                                               []string
+	strict, keep                                                  bool
+	workers, repeat, reportFD                                     int
+	node                                                          nodeFlags
 }
 
 func newRunCommand() *cobra.Command {
@@ -63,11 +65,14 @@ A profile is the set of features that they must have; what is beyond it counts o
 	flags.StringVar(&f.names, "scenario", "", "pattern of scenario names to run, e.g. 'del-*'")
 	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended")
 	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, junit.xml and the evidence of failures")
+	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
 	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default four for each processor)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
-	f.uplink.add(flags)
+	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
+	_ = flags.MarkHidden(reportFDFlag)
+	f.node.add(flags)
 	return cmd
 }
 
@@ -88,6 +93,10 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if f.reportFD > 0 {
+		// Agents must not hold it open.
+		unix.CloseOnExec(f.reportFD)
+	}
 	if f.repeat > 1 {
 		return repeat(ctx, f.repeat, f.reportDir, os.Args[1:], out)
 	}
@@ -107,7 +116,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	// Ginkgo's own account of the specs would stand between the lines of the progress.
 	formatter.ColorableStdOut = io.Discard
 	show.begin(file, len(chosen))
-	result, err := suite.RunSpecs(f.labels)
+	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
 	if s := signalOf(ctx); s != nil {
 		return errors.Join(f.removeReport(), show.partial(s))
@@ -120,6 +129,9 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 		return err
 	}
 	printSummary(out, result, f.reportDir)
+	if err := f.sendReport(result); err != nil {
+		return err
+	}
 	return f.status(result)
 }
 
@@ -128,6 +140,8 @@ func (f *runFlags) check(file string) error {
 	switch {
 	case f.backend != "netns":
 		return fmt.Errorf("--backend %q: want netns", f.backend)
+	case f.dataplane != service.Nftables && f.dataplane != service.Iptables:
+		return fmt.Errorf("--dataplane %q: want %s or %s", f.dataplane, service.Nftables, service.Iptables)
 	case f.workers < 0:
 		return fmt.Errorf("--workers %d: want 1 or more, or 0 for four for each processor", f.workers)
 	case f.repeat < 1:
@@ -139,7 +153,7 @@ func (f *runFlags) check(file string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.uplink.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}); err != nil {
+	if err := f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}); err != nil {
 		return err
 	}
 	return isDir("--bin-dir", f.binDir)
@@ -148,7 +162,8 @@ func (f *runFlags) check(file string) error {
 func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e.Options {
 	options := e2e.Options{
 		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
-		Names: f.names, ReportDir: f.reportDir, Uplink: f.uplink.name, UplinkKind: f.uplink.kind, Workers: f.workers, Version: version(),
+		Names: f.names, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
+		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done,
 	}
 	if f.keep {
@@ -191,6 +206,18 @@ func (f *runFlags) removeReport() error {
 		}
 	}
 	return nil
+}
+
+// sendReport writes the report to whoever started this process and asked for it.
+func (f *runFlags) sendReport(r *report.Report) error {
+	if f.reportFD == 0 {
+		return nil
+	}
+	file := os.NewFile(uintptr(f.reportFD), "report")
+	if err := json.NewEncoder(file).Encode(r); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return file.Close()
 }
 
 func (f *runFlags) status(r *report.Report) error {

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// defaultBinDir is where runtimes look for plugins unless they are told otherwise.
+const defaultBinDir = "/opt/cni/bin"
+
+// nodeFlags are the flags about the nodes, which run and lab share.
+type nodeFlags struct {
+	uplink, uplinkKind string
+	nics, rpFilter     int
+}
+
+func (f *nodeFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
+	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge or dummy")
+	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
+	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of nodes and pods: 0, 1 or 2 (scenarios may choose their own)")
+}
+
+// check finds out before any lab is made whether a network can be derived from the file.
+func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
+	kinds := []string{"veth", "bridge", "dummy"}
+	if !slices.Contains(kinds, f.uplinkKind) {
+		return fmt.Errorf("--uplink-kind %q: want one of %s", f.uplinkKind, strings.Join(kinds, ", "))
+	}
+	if err := inRange("nics", f.nics, 1, 2); err != nil {
+		return err
+	}
+	if err := inRange("rp-filter", f.rpFilter, 0, 2); err != nil {
+		return err
+	}
+	options := conflist.PlanOptions{Uplink: f.uplink}
+	for _, n := range nodes {
+		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name})
+	}
+	_, err := file.Plan(options)
+	return err
+}
+
+// inRange says in terms of the flag why a number is none of those wanted.
+func inRange(flag string, value, lowest, highest int) error {
+	if value < lowest || value > highest {
+		return fmt.Errorf("--%s %d: want %d to %d", flag, value, lowest, highest)
+	}
+	return nil
+}
+
+// isDir says in terms of the flag why a path is no directory.
+func isDir(flag, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w; name the directory of the plugins' binaries", flag, err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s: %s is not a directory; name the directory of the plugins' binaries", flag, path)
+	}
+	return nil
+}
