@@ -42,10 +42,7 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	if err := r.checkUnique(p, ifName); err != nil {
 		return err
 	}
-	if err := r.checkResult(ctx, p, ifName, reply.Outcome.Result); err != nil {
-		return err
-	}
-	return r.syncEndpoints(ctx, p)
+	return r.checkResult(ctx, p, ifName, reply.Outcome.Result)
 }
 
 func (r *run) makeNamespace(ctx context.Context, p *pod) error {
@@ -268,10 +265,10 @@ func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) erro
 		return err
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	delete(p.attached, ifName)
 	delete(p.Interfaces, ifName)
-	r.mu.Unlock()
-	return r.syncEndpoints(ctx, p)
+	return nil
 }
 
 func (r *run) removeNamespace(ctx context.Context, p *pod) error {

@@ -173,11 +173,15 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 
 // cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
 func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expected *residue) []snapshot.Change {
+	var all sync.WaitGroup
 	for _, p := range pods {
-		_ = r.add(ctx, p, scenario.DefaultInterface)
-		_ = r.del(ctx, p, scenario.DefaultInterface, "", "")
-		_ = r.removeNamespace(ctx, p)
+		all.Go(func() {
+			_ = r.add(ctx, p, scenario.DefaultInterface)
+			_ = r.del(ctx, p, scenario.DefaultInterface, "", "")
+			_ = r.removeNamespace(ctx, p)
+		})
 	}
+	all.Wait()
 	return r.changes(ctx, node, expected)
 }
 

@@ -88,7 +88,7 @@ func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
 		room[n.Name] = n.PoolSize
 	}
 	for _, spec := range sc.Pods {
-		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != routedNetwork && room[name] > 1 {
+		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != scenario.RoutedNetwork && room[name] > 1 {
 			room[name]--
 		}
 	}
@@ -261,13 +261,15 @@ func (r *run) steps(ctx context.Context) error {
 	return nil
 }
 
-func (r *run) step(ctx context.Context, s scenario.Step) error {
+func (r *run) step(ctx context.Context, s scenario.Step) (err error) {
 	switch {
 	case s.Add != "":
+		defer r.followPods(ctx, &err)
 		return r.eachPod(ctx, s.Add, func(ctx context.Context, p *pod) error { return r.add(ctx, p, ifName(s.As)) })
 	case s.Check != "":
 		return r.eachPod(ctx, s.Check, func(ctx context.Context, p *pod) error { return r.check(ctx, p, ifName(s.As)) })
 	case s.Del != "":
+		defer r.followPods(ctx, &err)
 		return r.eachPod(ctx, s.Del, func(ctx context.Context, p *pod) error { return r.del(ctx, p, ifName(s.As), s.Netns, s.Cache) })
 	case s.Remove != "":
 		return r.eachPod(ctx, s.Remove, r.removeNamespace)

@@ -17,9 +17,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// servicePlace begins the names of services as targets.
-const servicePlace = "service/"
-
 // serviceRanges are where cluster addresses come from: the first that overlaps no network of the cluster.
 func serviceRanges() map[bool][]netip.Prefix {
 	return map[bool][]netip.Prefix{
@@ -39,7 +36,7 @@ type clusterService struct {
 func (r *run) makeServices(context.Context) error {
 	for i, spec := range r.scenario.Services {
 		s := &clusterService{
-			Place: cluster.Place{Name: servicePlace + spec.Name, Interfaces: map[string][]netip.Addr{}}, spec: spec, endpoints: spec.Endpoints,
+			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{}}, spec: spec, endpoints: spec.Endpoints,
 		}
 		for _, is4 := range []bool{true, false} {
 			if _, err := r.cluster.Nodes()[0].Address("uplink", is4); err != nil {
@@ -105,27 +102,18 @@ func (r *run) syncServices(ctx context.Context) error {
 	return group.Wait()
 }
 
-// syncEndpoints is syncServices where the pod is an endpoint.
-func (r *run) syncEndpoints(ctx context.Context, p *pod) error {
-	for _, s := range r.services {
-		for _, name := range s.endpoints {
-			if slices.Contains(r.podsNamed(name), p) {
-				return r.syncServices(ctx)
-			}
-		}
+// followPods programs the proxies anew after a step that attached or deleted pods.
+func (r *run) followPods(ctx context.Context, err *error) {
+	if *err == nil {
+		*err = r.syncServices(ctx)
 	}
-	return nil
 }
 
 // seenFrom is a service as a node's proxy has it.
 func (r *run) seenFrom(node *cluster.Node, s *clusterService) service.Service {
-	target := s.spec.TargetPort
-	if target == 0 {
-		target = s.spec.Port
-	}
 	seen := service.Service{
 		Name: s.spec.Name, Protocol: s.spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.spec.Port, NodePort: s.spec.NodePort,
-		LocalOnly: s.spec.ExternalTrafficPolicy == "Local",
+		LocalOnly: s.spec.ExternalTrafficPolicy == scenario.LocalPolicy,
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,7 +124,7 @@ func (r *run) seenFrom(node *cluster.Node, s *clusterService) service.Service {
 		}
 		for _, place := range places {
 			for _, addr := range place.Interfaces[targetInterface(scenario.Probe{}, place)] {
-				seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: target, Local: r.runsOn(place, node)})
+				seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Local: r.runsOn(place, node)})
 			}
 		}
 	}
@@ -239,12 +227,6 @@ func (r *run) endCaptures(ctx context.Context, c scenario.Captured) error {
 	return errors.Join(errs...)
 }
 
-// The networks of pods beside the conflist's own.
-const (
-	mainNetwork   = "main"
-	routedNetwork = "routed"
-)
-
 // network is what a pod is attached to.
 type network struct {
 	name     string
@@ -257,7 +239,7 @@ func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
 	switch kind {
 	case "":
 		return own, nil
-	case mainNetwork:
+	case scenario.MainNetwork:
 		var list map[string]any
 		if err := json.Unmarshal(node.Conflist, &list); err != nil {
 			return own, err
@@ -281,10 +263,10 @@ func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
 	}
 	ipam["ranges"], ipam["routes"] = ranges, routes
 	data, err := json.Marshal(map[string]any{
-		"cniVersion": r.suite.file.CNIVersion, "name": routedNetwork,
+		"cniVersion": r.suite.file.CNIVersion, "name": scenario.RoutedNetwork,
 		"plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
 	})
-	return network{name: routedNetwork, conflist: data}, err
+	return network{name: scenario.RoutedNetwork, conflist: data}, err
 }
 
 // routedPrefixes are a node's range of the routed network, one of each family that the node has.
@@ -302,7 +284,7 @@ func (r *run) routedPrefixes(node *cluster.Node) []netip.Prefix {
 
 // routeRouted tells every machine on the underlay where the pods of the routed network are.
 func (r *run) routeRouted(ctx context.Context) error {
-	if !slices.ContainsFunc(r.scenario.Pods, func(p scenario.Pod) bool { return p.Network == routedNetwork }) {
+	if !slices.ContainsFunc(r.scenario.Pods, func(p scenario.Pod) bool { return p.Network == scenario.RoutedNetwork }) {
 		return nil
 	}
 	var places []*cluster.Place

@@ -111,35 +111,20 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 	if !result.OK {
 		return r.explainProbe(ctx, from, to, spec, result)
 	}
-	if err := r.answeredBy(p, result); err != nil || p.Source == "" {
-		return err
+	answers := result.Answers
+	if len(answers) == 0 {
+		answers = []probe.Answer{{Server: result.Server, PeerSeen: result.PeerSeen}}
 	}
-	sources, err := r.places(p.Source)
-	if err != nil {
-		return err
-	}
-	seen, err := netip.ParseAddr(result.PeerSeen)
-	if err != nil {
-		return fmt.Errorf("%s: source seen by %s: %w", from.Name, to.Name, err)
-	}
-	for _, s := range sources {
-		if s != from && p.Source == p.From {
-			continue
-		}
-		// A plugin may give a node further addresses, as bridge does with the gateway's: sending from them translates nothing.
-		links, err := s.Agent.Links(ctx, s.Netns)
-		if err != nil {
+	for _, answer := range answers {
+		if err := errors.Join(r.answeredBy(p, answer), r.seenAs(ctx, p, from, answer)); err != nil {
 			return err
 		}
-		if s.Owns(seen) || ownerOf(links, seen) != nil {
-			return nil
-		}
 	}
-	return fmt.Errorf("%s saw the source %s, want an address of %s: translated on the way", to.Name, seen, p.Source)
+	return nil
 }
 
 // answeredBy wants that the place which answered is the one that the probe names.
-func (r *run) answeredBy(p scenario.Probe, result probe.Result) error {
+func (r *run) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	if p.Server == "" {
 		return nil
 	}
@@ -147,10 +132,58 @@ func (r *run) answeredBy(p scenario.Probe, result probe.Result) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(servers, func(s *cluster.Place) bool { return s.Name == result.Server }) {
-		return fmt.Errorf("%s answered, want %s", result.Server, p.Server)
+	if !slices.ContainsFunc(servers, func(s *cluster.Place) bool { return s.Name == answer.Server }) {
+		return fmt.Errorf("%s answered, want %s", answer.Server, p.Server)
 	}
 	return nil
+}
+
+// seenAs wants that the far end saw an address of the place that the probe names as its source.
+func (r *run) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place, answer probe.Answer) error {
+	if p.Source == "" {
+		return nil
+	}
+	sources, err := r.places(p.Source)
+	if err != nil {
+		return err
+	}
+	seen, err := netip.ParseAddr(answer.PeerSeen)
+	if err != nil {
+		return fmt.Errorf("source that %s saw: %w", answer.Server, err)
+	}
+	for _, s := range sources {
+		if s != from && p.Source == p.From {
+			continue
+		}
+		own, err := owns(ctx, s, seen)
+		if err != nil {
+			return err
+		}
+		if own {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s saw %s%s as the source, want an address of %s", answer.Server, seen, r.ownerText(ctx, seen), p.Source)
+}
+
+// ownerText says whose an address is, in brackets; nothing where nobody has it.
+func (r *run) ownerText(ctx context.Context, addr netip.Addr) string {
+	var places []*cluster.Place
+	for _, p := range r.pods {
+		places = append(places, &p.Place)
+	}
+	for _, n := range r.cluster.Nodes() {
+		places = append(places, &n.Place)
+	}
+	for _, h := range r.cluster.Hosts() {
+		places = append(places, h)
+	}
+	for _, p := range places {
+		if own, err := owns(ctx, p, addr); err == nil && own {
+			return " (" + p.Name + ")"
+		}
+	}
+	return ""
 }
 
 // owns reports whether a place has an address, be it one that a plugin gave it (a bridge's gateway on its node).

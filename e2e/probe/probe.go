@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -68,6 +69,9 @@ type Result struct {
 	Server string `json:"server,omitempty"`
 	// PeerSeen is the source address that the far end saw. ICMP cannot know it.
 	PeerSeen string `json:"peerSeen,omitempty"`
+	// Answers are whom the far end was and saw, each pair once, where the requests of the last attempt met more than one:
+	// behind a service there are many. Server and PeerSeen are those of the last answer.
+	Answers []Answer `json:"answers,omitempty"`
 	// ServerAddress is the address at which the far end received the request.
 	ServerAddress string `json:"serverAddress,omitempty"`
 	// Local is the source address on this side, also of requests without an answer; empty without a route.
@@ -83,10 +87,17 @@ type Result struct {
 	Duration time.Duration `json:"duration"`
 }
 
+// Answer is who answered a request and which source address it saw.
+type Answer struct {
+	Server   string `json:"server"`
+	PeerSeen string `json:"peerSeen"`
+}
+
 // run is a probe under way.
 type run struct {
 	namespace
 	spec     Spec
+	answers  []Answer // of this attempt, each once
 	to, from endpoint
 	start    time.Time
 	result   Result
@@ -212,7 +223,7 @@ func (r *run) endpoints() error {
 }
 
 func (r *run) attempt(ctx context.Context, wait time.Duration) error {
-	r.result.Sent, r.result.Received = 0, 0
+	r.result.Sent, r.result.Received, r.result.Answers, r.answers = 0, 0, nil, nil
 	if r.spec.Protocol == TCP {
 		return r.connections(ctx, wait)
 	}
@@ -226,6 +237,12 @@ func (r *run) answered(answer reply, local string) {
 		r.result.FirstReply = time.Since(r.start)
 	}
 	r.result.Server, r.result.PeerSeen, r.result.ServerAddress = answer.Name, answer.Peer, answer.Local
+	if a := (Answer{Server: answer.Name, PeerSeen: answer.Peer}); !slices.Contains(r.answers, a) {
+		r.answers = append(r.answers, a)
+	}
+	if len(r.answers) > 1 {
+		r.result.Answers = r.answers
+	}
 	r.result.Local = local
 }
 

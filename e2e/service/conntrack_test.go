@@ -134,6 +134,39 @@ func TestEndpointReplaced(t *testing.T) {
 	}
 }
 
+// TestUninterrupted applies the same services again and again under traffic.
+func TestUninterrupted(t *testing.T) {
+	for _, p := range planes() {
+		t.Run(p.name, func(t *testing.T) {
+			needPrograms(t, p.needs...)
+			l := newLab(t)
+			apply := func() error { return Apply(t.Context(), Options{Dataplane: p.name}, labServices()) }
+			l.node.do(t, apply)
+			var flows []*probe.Flow
+			for _, s := range []probe.FlowSpec{
+				{Protocol: probe.TCP, To: "10.96.0.10", Port: 80}, {Protocol: probe.UDP, To: "fd96::10", Port: 53},
+				{Protocol: probe.UDP, To: "10.1.0.1", Port: 30011},
+			} {
+				s.Interval = time.Millisecond
+				flow, err := probe.StartFlow(l.client.path, s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				flows = append(flows, flow)
+			}
+			for range 20 {
+				l.node.do(t, apply)
+			}
+			for i, flow := range flows {
+				r := flow.Stop()
+				if r.Lost > 0 || r.Received < 20 || r.Error != "" {
+					t.Errorf("flow %d: got %d lost of %d, error %q", i, r.Lost, r.Sent, r.Error)
+				}
+			}
+		})
+	}
+}
+
 // TestServiceComesLate has a client that sent before the service was there: its connection is tracked, untranslated.
 func TestServiceComesLate(t *testing.T) {
 	l := newLab(t)
