@@ -1,7 +1,7 @@
 # Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
 export CGO_ENABLED := 0
 GO ?= go
-PLUGINS := ./plugin/route
+PLUGINS := ./plugin/route ./plugin/veth-to-host
 BIN := bin
 ARTIFACTS := _artifacts
 # What the reference plugins claim beyond their profile.

@@ -118,6 +118,9 @@ func (p *progress) done(r report.Result) {
 		p.running = slices.Delete(p.running, i, i+1)
 		p.ended++
 	}
+	if r.Result == report.NotClaimed {
+		return // the summary names them in one line
+	}
 	name := r.ID
 	if r.Plugin != report.Chain {
 		name += " (" + r.Plugin + ")"

@@ -44,6 +44,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	}
 	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
 	fmt.Fprintf(out, "%s in %.1fs\n", counts(r.Count), r.DurationSeconds)
+	printNotClaimed(out, r)
 	for _, f := range r.Findings() {
 		fmt.Fprintf(out, "finding about %s, which is not under test: %s: %s\n", f.Plugin, f.ID, f.Reason)
 	}
@@ -54,6 +55,23 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	printFailed(out, r, dir)
 	if dir != "" {
 		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, "report.json"))
+	}
+}
+
+// printNotClaimed names the scenarios that were not run, in a line.
+func printNotClaimed(out io.Writer, r *report.Report) {
+	var names []string
+	for _, res := range r.Results {
+		if res.Result == report.NotClaimed {
+			names = append(names, res.ID)
+		}
+	}
+	const shown = 4
+	if more := len(names) - shown; more > 1 {
+		names = append(names[:shown], fmt.Sprintf("%d more", more))
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(out, "not run, since beyond the profile and not claimed with --features: %s\n", strings.Join(names, ", "))
 	}
 }
 
