@@ -62,7 +62,7 @@ func buildBinaries(dir string) (*binaries, error) {
 	const upstream = "github.com/containernetworking/plugins/plugins/"
 	if err := goBuild(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
 		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
-		upstream+"meta/tuning", "../plugin/route", "./testdata/plugins/seed-route", "./testdata/plugins/broken"); err != nil {
+		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "./testdata/plugins/seed-route", "./testdata/plugins/broken"); err != nil {
 		return nil, err
 	}
 	if err := goBuild(b.brokenIPAM, "./testdata/plugins/broken-ipam"); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -103,6 +104,9 @@ func (s socket) configure(ctx context.Context, name string) error {
 
 // awaitLinkLocal waits for what the kernel does by itself some time after a link is up, so that it is no change later.
 func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
+	if !hasIPv6() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, fmt.Errorf("%s: no link-local address within 5s", link.Attrs().Name))
 	defer cancel()
 	for {
@@ -148,8 +152,8 @@ func defaultPrefix(like netip.Addr) netip.Prefix {
 	return netip.MustParsePrefix("::/0")
 }
 
-// plugHosts makes the bridges and the machines outside the cluster, which share the fabric's process.
-func (l *lab) plugHosts(ctx context.Context) error {
+// makeBridges makes what the machines meet on.
+func (l *lab) makeBridges(ctx context.Context) error {
 	if err := l.fabric.setSysctls(ctx, "", map[string]string{
 		// A bridge needs no addresses of its own, and must not answer for anybody.
 		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
@@ -163,40 +167,61 @@ func (l *lab) plugHosts(ctx context.Context) error {
 			return fmt.Errorf("bridge %s: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// plugHosts makes the machines outside the cluster, which share the fabric's process.
+func (l *lab) plugHosts(ctx context.Context) error {
 	var outside, leg []netip.Prefix
 	for _, e := range l.plan.External {
 		outside, leg = append(outside, e.Host), append(leg, e.Router)
 	}
-	router, err := l.addHost(ctx, "router", underlay, 1, l.plan.Router)
-	if err != nil {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		router, err := l.addHost(ctx, "router", underlay, 1, l.plan.Router)
+		if err != nil {
+			return err
+		}
+		defer router.close()
+		router.name, router.mac, router.addresses = "eth1", hostMAC(2), leg
+		return l.plug(ctx, external, "host-router-ext", router)
+	})
+	group.Go(func() error {
+		lan, err := l.addHost(ctx, "lan", underlay, 3, l.plan.LANHost)
+		if err != nil {
+			return err
+		}
+		defer lan.close()
+		for _, gateway := range firstOfEachFamily(l.plan.Router) {
+			if err := addRoute(lan.links, defaultPrefix(gateway), gateway, lan.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	group.Go(func() error {
+		far, err := l.addHost(ctx, "external", external, 4, outside)
+		if err != nil {
+			return err
+		}
+		defer far.close()
+		for _, e := range l.plan.External {
+			if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr(), far.name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
-	defer router.close()
-	router.name, router.mac, router.addresses = "eth1", hostMAC(2), leg
-	if err := l.plug(ctx, external, "host-router-ext", router); err != nil {
-		return err
+	for name, addresses := range map[string][]netip.Prefix{"router": l.plan.Router, "lan": l.plan.LANHost, "external": outside} {
+		l.hosts[name] = &cluster.Place{
+			Name: "host/" + name, Agent: l.fabric.agent, Netns: agent.NamespacePath(name),
+			Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
+		}
 	}
 	l.hosts["router"].Interfaces["external"] = addrs(leg)
-	lan, err := l.addHost(ctx, "lan", underlay, 3, l.plan.LANHost)
-	if err != nil {
-		return err
-	}
-	defer lan.close()
-	for _, gateway := range firstOfEachFamily(l.plan.Router) {
-		if err := addRoute(lan.links, defaultPrefix(gateway), gateway, lan.name); err != nil {
-			return err
-		}
-	}
-	far, err := l.addHost(ctx, "external", external, 4, outside)
-	if err != nil {
-		return err
-	}
-	defer far.close()
-	for _, e := range l.plan.External {
-		if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr(), far.name); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -219,10 +244,6 @@ func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresse
 	if err := l.plug(ctx, bridge, "host-"+name, s); err != nil {
 		s.close()
 		return socket{}, err
-	}
-	l.hosts[name] = &cluster.Place{
-		Name: "host/" + name, Agent: l.fabric.agent, Netns: path,
-		Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
 	}
 	return s, nil
 }

@@ -27,6 +27,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -72,15 +74,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := lab.startMachines(ctx); err != nil {
 		return nil, err
 	}
-	if err := lab.plugHosts(ctx); err != nil {
+	if err := lab.plugAll(ctx); err != nil {
 		return nil, err
-	}
-	for i := range plan.Nodes {
-		node, err := lab.plugNode(ctx, i, nil)
-		if err != nil {
-			return nil, err
-		}
-		lab.nodes = append(lab.nodes, node)
 	}
 	if err := lab.routePods(ctx); err != nil {
 		return nil, err
@@ -182,6 +177,23 @@ func (l *lab) startMachines(ctx context.Context) error {
 	all.Wait()
 	// Machines that do not start have one reason.
 	return cmp.Or(errs...)
+}
+
+// plugAll makes the bridges and then, all at once, everybody's interfaces.
+func (l *lab) plugAll(ctx context.Context) error {
+	if err := l.makeBridges(ctx); err != nil {
+		return err
+	}
+	l.nodes = make([]*cluster.Node, len(l.plan.Nodes))
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.plugHosts(ctx) })
+	for i := range l.nodes {
+		group.Go(func() (err error) {
+			l.nodes[i], err = l.plugNode(ctx, i, nil)
+			return err
+		})
+	}
+	return group.Wait()
 }
 
 func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {

@@ -71,7 +71,8 @@ func TestStart_takes_less_than_100_ms(t *testing.T) {
 		c, err := backend().Start(ctx(t), request(t, macvlanConflist, 2))
 		times = append(times, time.Since(begin))
 		check(t, err)
-		check(t, c.Close())
+		// The end of a cluster keeps the kernel busy for a while: they all end at the end.
+		defer c.Close()
 	}
 	slices.Sort(times)
 	t.Logf("median %s, slowest %s", times[5], times[9])

@@ -70,9 +70,15 @@ func stackSysctls(rpFilter int) map[string]string {
 	return values
 }
 
-// setSysctls sets those that the kernel has: one that was booted with ipv6.disable=1 has none of IPv6.
+// hasIPv6 is false on a kernel that was booted with ipv6.disable=1.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// setSysctls sets those that the kernel has.
 func (m *machine) setSysctls(ctx context.Context, netns string, values map[string]string) error {
-	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+	if !hasIPv6() {
 		values = maps.Clone(values)
 		maps.DeleteFunc(values, func(name, _ string) bool { return strings.HasPrefix(name, "net.ipv6.") })
 	}
