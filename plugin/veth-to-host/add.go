@@ -1,0 +1,362 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+func cmdAdd(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	prev, err := conf.RequirePrevResult()
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	pod, err := openPod(host, args.Netns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	add := &addition{conf: conf, args: args, prev: prev, host: host, pod: pod}
+	if err := add.look(); err != nil {
+		return err
+	}
+	a, err := add.run()
+	if err != nil {
+		return err
+	}
+	return types.PrintResult(add.result(a), conf.Version())
+}
+
+// addition is one ADD.
+type addition struct {
+	conf *config
+	args *skel.CmdArgs
+	prev *current.Result
+	host *kernel.Namespace
+	pod  *podSpace
+
+	node      *node
+	link      netlink.Link // the underlay link in the pod
+	addresses []netip.Addr
+}
+
+// look reads what does not depend on other attachments.
+func (a *addition) look() error {
+	var err error
+	if a.link, err = a.pod.LinkByName(a.args.IfName); kernel.IsNotFound(err) {
+		return chain.BadConfig("link %s is not in the pod: list a plugin that makes it before %s", a.args.IfName, pluginName)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", a.args.IfName, err)
+	}
+	if a.addresses = addressesOf(a.prev, a.args.IfName); len(a.addresses) == 0 {
+		return chain.BadConfig("prevResult has no address on %s: give the plugin that makes the link an ipam", a.args.IfName)
+	}
+	if a.conf.ContainerInterface == a.args.IfName {
+		return chain.BadConfig("containerInterface %q is the underlay link itself: leave containerInterface out or name a free link", a.args.IfName)
+	}
+	name, err := a.hostInterfaceName()
+	if err != nil {
+		return chain.BadConfig("%w", err)
+	}
+	if a.node, err = readNode(a.host, name); err != nil {
+		return chain.BadConfig("%w", err)
+	}
+	if err := a.node.ready(familiesOf(a.addresses)...); err != nil {
+		return chain.NotAvailable("%w", err)
+	}
+	for _, ip := range a.addresses {
+		if a.node.has(ip) {
+			return chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam", ip)
+		}
+	}
+	return a.refuseRoute()
+}
+
+// hostInterfaceName returns the configured name; else the device below the pod's underlay link, which is the master that
+// the plugin before this one has taken; else the default route's.
+func (a *addition) hostInterfaceName() (string, error) {
+	if a.conf.HostInterface == "" && a.link.Attrs().ParentIndex != 0 && slices.Contains([]string{"macvlan", "ipvlan"}, a.link.Type()) {
+		below, err := a.host.LinkByIndex(a.link.Attrs().ParentIndex)
+		if err == nil {
+			on, err := a.pod.IsParent(a.link, below.Attrs().Index, a.host)
+			if err != nil {
+				return "", err
+			}
+			if on {
+				return below.Attrs().Name, nil
+			}
+		}
+	}
+	return a.conf.hostInterfaceName(a.host)
+}
+
+// refuseRoute: the route plugin gives the node a second way to the same address, and one of the two would never be used.
+// Its record tells, or in the result the macvlan on the node that it adds.
+func (a *addition) refuseRoute() error {
+	both := chain.BadConfig("route stands before %s in the chain: remove route, %[1]s does all that it does", pluginName)
+	own := attachmentOf(a.conf, a.args)
+	if _, err := os.Stat(filepath.Join(record.DefaultRoot, "route", own.Network, own.ContainerID, own.IfName)); err == nil {
+		return both
+	}
+	for _, listed := range a.prev.Interfaces {
+		if listed.Sandbox != "" {
+			continue
+		}
+		link, err := a.host.LinkByName(listed.Name)
+		if err == nil && link.Type() == "macvlan" && link.Attrs().ParentIndex == a.node.link.Attrs().Index {
+			return both
+		}
+	}
+	return nil
+}
+
+// run makes the attachment, or undoes what it made.
+func (a *addition) run() (state attachment, err error) {
+	s, err := openStore(true)
+	if err != nil {
+		return state, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	entries, _, err := s.List()
+	if err != nil {
+		return state, err
+	}
+	e := entry{Attachment: attachmentOf(a.conf, a.args), Sequence: 1, Created: time.Now().UTC()}
+	if len(entries) > 0 {
+		e.Sequence = entries[len(entries)-1].Sequence + 1
+	}
+	others := without(entries, e.Attachment)
+	for _, old := range entries {
+		// A runtime that repeats an ADD without a DEL between starts from nothing.
+		if old.Attachment == e.Attachment {
+			if err := detach(a.host, others, old); err != nil {
+				return state, err
+			}
+		}
+	}
+	if e.State, err = a.plan(others, e.Attachment); err != nil {
+		return state, err
+	}
+	if err := s.Save(e); err != nil {
+		return state, err
+	}
+	if err := a.connect(append(others, e), e); err != nil {
+		if undone := detach(a.host, others, e); undone != nil {
+			return state, errors.Join(err, fmt.Errorf("undo: %w", undone)) // the record stays, for DEL
+		}
+		return state, errors.Join(err, s.Remove(e.Attachment))
+	}
+	return e.State, nil
+}
+
+// plan returns what the attachment will have. Nothing is changed but what a lost record has left in its way.
+func (a *addition) plan(others []entry, of record.Attachment) (attachment, error) {
+	state := attachment{
+		Netns: a.args.Netns, HostInterface: a.node.name(), Link: a.args.IfName, LinkMAC: a.link.Attrs().HardwareAddr.String(),
+		Addresses: a.addresses, Mark: a.conf.mark(), Ports: a.conf.ports, Masquerade: a.conf.masquerades(),
+	}
+	for _, other := range others {
+		if other.State.Mark != state.Mark {
+			return state, chain.BadConfig("nodePortMark is %#x, and attachment %s has %#x: set the same for all networks, or delete the pods of the other first",
+				state.Mark, other.Attachment, other.State.Mark)
+		}
+	}
+	for _, ipv6 := range state.families() {
+		state.Node = append(state.Node, a.node.source(firstOf(a.addresses, ipv6)))
+	}
+	var err error
+	if state.Veth, err = a.planVeth(others, of); err != nil {
+		return state, err
+	}
+	if state.Table, err = a.freeTable(others); err != nil {
+		return state, err
+	}
+	return state, planPod(a.pod, a.node, others, &state, a.conf.routes)
+}
+
+// planVeth chooses names that are free.
+func (a *addition) planVeth(others []entry, of record.Attachment) (veth, error) {
+	v := veth{MTU: a.conf.MTU}
+	if v.MTU == 0 {
+		v.MTU = a.node.link.Attrs().MTU
+	}
+	var err error
+	if v.Pod, err = a.podName(others); err != nil {
+		return v, err
+	}
+	rules, err := a.host.Rules()
+	if err != nil {
+		return v, err
+	}
+	for attempt := range maxAttempts {
+		id := identity{of, attempt}
+		v.Host, v.HostMAC, v.PodMAC = id.name(), id.mac("host").String(), id.mac("pod").String()
+		// One with this attachment's own hardware address is left from an ADD whose record is lost.
+		if err := removeVeth(a.host, rules, v); err != nil {
+			return v, err
+		}
+		if _, err := a.host.LinkByName(v.Host); kernel.IsNotFound(err) {
+			return v, nil
+		}
+		log.Printf("link %s is taken by something else, trying another name", v.Host)
+	}
+	return v, fmt.Errorf("link %s and %d other names for the node's end of the veth are taken", v.Host, maxAttempts-1)
+}
+
+// podName returns the name of the pod's end: the configured one, or the next free one where another attachment of the
+// pod has that.
+func (a *addition) podName(others []entry) (string, error) {
+	name := a.conf.ContainerInterface
+	for number := 1; ; number++ {
+		_, err := a.pod.LinkByName(name)
+		if kernel.IsNotFound(err) {
+			return name, nil
+		}
+		if err != nil {
+			return "", fmt.Errorf("link %s of the pod: %w", name, err)
+		}
+		ours := slices.ContainsFunc(others, func(e entry) bool {
+			return e.ContainerID == a.args.ContainerID && e.State.Netns == a.args.Netns && e.State.Veth.Pod == name
+		})
+		if !ours {
+			return "", chain.BadConfig("link %s exists in the pod and is not this plugin's: set containerInterface to a free name", name)
+		}
+		name = strings.TrimRight(a.conf.ContainerInterface, "0123456789") + fmt.Sprint(number)
+	}
+}
+
+// freeTable returns the first routing table that neither a record nor the kernel knows. The caller holds the lock.
+func (a *addition) freeTable(others []entry) (int, error) {
+	taken := map[int]bool{0: true, 253: true, 254: true, 255: true}
+	for _, e := range others {
+		taken[e.State.Table] = true
+	}
+	listed, err := a.host.AllRoutes()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range listed {
+		taken[r.Table] = true
+	}
+	rules, err := a.host.Rules()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range rules {
+		taken[r.Table] = true
+	}
+	table := a.conf.tableStart()
+	for taken[table] {
+		table++
+	}
+	return table, nil
+}
+
+// connect makes what the record says, and restores what somebody has removed of others.
+func (a *addition) connect(entries []entry, e entry) error {
+	if err := createVeth(a.host, a.pod.ns, e.State.Veth); err != nil {
+		return err
+	}
+	if err := connectPod(a.pod, e.IfName, e.State); err != nil {
+		return err
+	}
+	h, err := readHostSide(a.host, entries)
+	if err != nil {
+		return err
+	}
+	if err := h.clear(e); err != nil {
+		return err
+	}
+	if err := h.ensureShared(e.State); err != nil {
+		return err
+	}
+	if err := h.ensure(e); err != nil {
+		return err
+	}
+	h.restore(without(entries, e.Attachment))
+	return syncNodeTable(entries)
+}
+
+// result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads over
+// the veth now, such as the default, has its new next hop. Upstream's macvlan finds each route of the result in the pod's
+// main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
+func (a *addition) result(state attachment) *current.Result {
+	result := *a.prev
+	mtu := 0
+	if a.conf.Version() == current.ImplementedSpecVersion { // 1.0.0 has no mtu, and no priority of a route
+		mtu = state.Veth.MTU
+	}
+	result.Interfaces = append(slices.Clone(result.Interfaces),
+		&current.Interface{Name: state.Veth.Host, Mac: state.Veth.HostMAC, Mtu: mtu},
+		&current.Interface{Name: state.Veth.Pod, Mac: state.Veth.PodMAC, Mtu: mtu, Sandbox: a.args.Netns})
+	result.Routes = nil
+	isReplaced := func(r *types.Route) bool {
+		dst, ok := netipx.FromStdIPNet(&r.Dst)
+		return ok && slices.ContainsFunc(state.Pod.Replaced, func(gone route) bool { return gone.Dst == dst })
+	}
+	for _, r := range a.prev.Routes {
+		if !isReplaced(r) {
+			result.Routes = append(result.Routes, r)
+		}
+	}
+	for _, r := range state.Pod.Routes {
+		if r.Table != 0 {
+			continue
+		}
+		out := &types.Route{Dst: *netipx.PrefixIPNet(r.Dst)}
+		if r.Via.IsValid() {
+			out.GW = r.Via.AsSlice()
+		}
+		if a.conf.Version() == current.ImplementedSpecVersion {
+			out.Priority = r.Metric
+		}
+		result.Routes = append(result.Routes, out)
+	}
+	return &result
+}
+
+// addressesOf returns the addresses that prevResult gives to a link of the pod, each once. Results before 0.3.0 name no
+// link; then it is the one that CNI_IFNAME names. Link-local ones lead nowhere over a veth.
+func addressesOf(prev *current.Result, ifName string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, ip := range prev.IPs {
+		if i := ip.Interface; i != nil && (prev.Interfaces[*i].Sandbox == "" || prev.Interfaces[*i].Name != ifName) {
+			continue
+		}
+		addr := addrOf(ip.Address.IP)
+		if addr.IsValid() && !addr.IsLinkLocalUnicast() && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+func familiesOf(addrs []netip.Addr) []bool {
+	return attachment{Addresses: addrs}.families()
+}

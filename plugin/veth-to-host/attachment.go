@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// A call holds the lock for milliseconds; who waits longer than this stands behind one that hangs.
+const lockTimeout = 60 * time.Second
+
+// attachment is what a record says: all that DEL and GC need to know without prevResult, and CHECK to compare with.
+type attachment struct {
+	Netns         string       `json:"netns"`
+	HostInterface string       `json:"hostInterface"`
+	Link          string       `json:"link"` // the underlay link in the pod
+	LinkMAC       string       `json:"linkMAC"`
+	Veth          veth         `json:"veth"`
+	Addresses     []netip.Addr `json:"addresses"`
+	// Node is the node's address by family that the pod knows the node by, and that its connections get when they come
+	// back through the pod.
+	Node       []netip.Addr `json:"node"`
+	Table      int          `json:"table"`
+	Mark       uint32       `json:"mark"`
+	Ports      []portRange  `json:"ports"`
+	Masquerade bool         `json:"masquerade"`
+	Pod        podState     `json:"pod"`
+}
+
+// veth is the pair: one end on the node, one in the pod.
+type veth struct {
+	Host    string `json:"host"`
+	HostMAC string `json:"hostMAC"`
+	Pod     string `json:"pod"`
+	PodMAC  string `json:"podMAC"`
+	MTU     int    `json:"mtu"`
+}
+
+type (
+	entry = record.Entry[attachment]
+	store = record.Store[attachment]
+)
+
+func (a attachment) has(ip netip.Addr) bool { return slices.Contains(a.Addresses, ip) }
+
+// node returns the node's address for a family; the zero value where the pod has none of that family.
+func (a attachment) node(ipv6 bool) netip.Addr {
+	return firstOf(a.Node, ipv6)
+}
+
+func firstOf(addrs []netip.Addr, ipv6 bool) netip.Addr {
+	for _, ip := range addrs {
+		if ip.Is6() == ipv6 {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
+
+// families returns for which families the pod has addresses, as "is it IPv6".
+func (a attachment) families() []bool {
+	var families []bool
+	for _, ipv6 := range []bool{false, true} {
+		if firstOf(a.Addresses, ipv6).IsValid() {
+			families = append(families, ipv6)
+		}
+	}
+	return families
+}
+
+func attachmentOf(conf *config, args *skel.CmdArgs) record.Attachment {
+	return record.Attachment{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName}
+}
+
+// openStore takes the lock that ADD, CHECK, DEL and GC of all networks share. Without create it returns nil where
+// nothing was ever recorded.
+func openStore(create bool) (*store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
+	defer cancel()
+	s, err := record.Open[attachment](ctx, record.Options{Plugin: pluginName, Create: create})
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !create:
+		return nil, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, chain.TryAgain("%w: look for a process of the %s plugin that hangs", err, pluginName)
+	}
+	return s, err
+}
+
+// identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
+// attachment's even where its record is lost. Attempt counts up when a name is taken by something else.
+type identity struct {
+	record.Attachment
+	attempt int
+}
+
+func (i identity) sum(what string) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %q %q %q %d", what, i.Network, i.ContainerID, i.IfName, i.attempt))
+}
+
+// name returns the name of the node's end of the veth.
+func (i identity) name() string {
+	sum := i.sum("name")
+	return vethPrefix + hex.EncodeToString(sum[:vethDigits/2])
+}
+
+func (i identity) mac(what string) net.HardwareAddr {
+	sum := i.sum(what)
+	mac := net.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
+	return mac
+}
+
+const (
+	pluginName = "veth-to-host"
+	vethPrefix = "veth"
+	vethDigits = 8
+	// So many names are tried: with 32 bits, even a second one is taken on no node that ever was.
+	maxAttempts = 16
+)
+
+// without returns the records of all others.
+func without(entries []entry, a record.Attachment) []entry {
+	var others []entry
+	for _, e := range entries {
+		if e.Attachment != a {
+			others = append(others, e)
+		}
+	}
+	return others
+}
+
+// newerOwner reports whether another record holds ip and is younger.
+func newerOwner(entries []entry, e entry, ip netip.Addr) bool {
+	return slices.ContainsFunc(entries, func(other entry) bool {
+		return other.Attachment != e.Attachment && other.Sequence > e.Sequence && other.State.has(ip)
+	})
+}

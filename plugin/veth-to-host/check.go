@@ -1,0 +1,371 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+// cmdCheck compares what ADD made with what stands, from the node to the pod, and answers with the first thing that is
+// missing or different. SPEC.md, CHECK: what a plugin later in the chain may change is no error, so nothing is expected
+// of links, addresses and routes that ADD did not make.
+func cmdCheck(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	prev, err := conf.RequirePrevResult()
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	pod, err := openPod(host, args.Netns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	e, entries, err := loadForCheck(conf, args)
+	if err != nil {
+		return err
+	}
+	c := &checker{host: host, pod: pod, prev: prev, entry: *e, entries: entries}
+	return c.run(conf)
+}
+
+func loadForCheck(conf *config, args *skel.CmdArgs) (*entry, []entry, error) {
+	a := attachmentOf(conf, args)
+	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
+	s, err := openStore(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s == nil {
+		return nil, nil, missing
+	}
+	e, err := s.Load(a)
+	if e == nil && err == nil {
+		err = missing
+	}
+	entries, _, listErr := s.List()
+	return e, entries, errors.Join(err, listErr, s.Close())
+}
+
+type checker struct {
+	host    *kernel.Namespace
+	pod     *podSpace
+	prev    *current.Result
+	entry   entry
+	entries []entry
+}
+
+func (c *checker) run(conf *config) error {
+	a := c.entry.State
+	if conf.HostInterface != "" && conf.HostInterface != a.HostInterface {
+		return chain.BadConfig("hostInterface is %q, and this attachment was made with %q: delete it and add it again",
+			conf.HostInterface, a.HostInterface)
+	}
+	for _, check := range []func() error{
+		c.checkPrevResult, c.checkNode, c.checkVeth, c.checkHostRoutes, c.checkNodeTable, c.checkPodLink, c.checkPodSysctls, c.checkPodRoutes, c.checkPodTable,
+		func() error { return dropped(a.HostInterface) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPrevResult looks for addresses that nobody has: those of this record are on the underlay link, and those of a
+// younger one are another's.
+func (c *checker) checkPrevResult() error {
+	a := c.entry.State
+	link, err := c.pod.LinkByName(a.Link)
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", a.Link, err)
+	}
+	for _, ip := range addressesOf(c.prev, a.Link) {
+		has, err := c.pod.HasAddress(link, ip)
+		if err != nil {
+			return err
+		}
+		if !has {
+			return fmt.Errorf("prevResult: address %s is not on link %s of the pod", ip, a.Link)
+		}
+		if !a.has(ip) {
+			return fmt.Errorf("prevResult: address %s is none of those that ADD was given: delete the attachment and add it again", ip)
+		}
+	}
+	for _, ip := range a.Addresses {
+		if newerOwner(c.entries, c.entry, ip) {
+			return fmt.Errorf("address %s belongs to a newer attachment", ip)
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkNode() error {
+	a := c.entry.State
+	n, err := readNode(c.host, a.HostInterface)
+	if err != nil {
+		return err
+	}
+	if err := n.ready(a.families()...); err != nil {
+		return err
+	}
+	for _, ip := range a.Node {
+		if !n.has(ip) {
+			return fmt.Errorf("address %s, by which the pod knows the node, is none of the node's: delete the attachment and add it again", ip)
+		}
+	}
+	return checkSysctl(a.HostInterface, validMark())
+}
+
+func checkSysctl(link string, s kernel.Sysctl) error {
+	got, err := kernel.ReadSysctl(s.Family, link, s.Key)
+	if errors.Is(err, kernel.ErrNoSysctl) {
+		return nil
+	}
+	if err == nil && got != s.Value {
+		err = fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", link, s.Family, s.Key, s.Value, got)
+	}
+	return err
+}
+
+func (c *checker) checkVeth() error {
+	v := c.entry.State.Veth
+	link, err := checkLink(c.host, v.Host, v.HostMAC, v.MTU)
+	if err != nil {
+		return err
+	}
+	peer, err := checkLink(c.pod.Namespace, v.Pod, v.PodMAC, v.MTU)
+	if err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	joined, err := c.pod.IsParent(peer, link.Attrs().Index, c.host)
+	if err == nil && !joined {
+		err = fmt.Errorf("link %s of the pod is not the other end of %s", v.Pod, v.Host)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range c.entry.State.hostSysctls() {
+		if err := checkSysctl(v.Host, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLink(n *kernel.Namespace, name, mac string, mtu int) (netlink.Link, error) {
+	link, err := n.LinkByName(name)
+	if kernel.IsNotFound(err) {
+		return nil, fmt.Errorf("link %s is missing", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	attrs := link.Attrs()
+	switch {
+	case link.Type() != "veth":
+		return nil, fmt.Errorf("link %s: want kind veth, got %s", name, link.Type())
+	case attrs.HardwareAddr.String() != mac:
+		return nil, fmt.Errorf("link %s: want hardware address %s, got %s", name, mac, attrs.HardwareAddr)
+	case attrs.MTU != mtu:
+		return nil, fmt.Errorf("link %s: want mtu %d, got %d", name, mtu, attrs.MTU)
+	case !isUp(link):
+		return nil, fmt.Errorf("link %s is down", name)
+	}
+	return link, nil
+}
+
+func (c *checker) checkHostRoutes() error {
+	a := c.entry.State
+	if err := checkNeighbours(c.host, a.Veth.Host, a.Addresses, a.Veth.PodMAC); err != nil {
+		return err
+	}
+	h, err := readHostSide(c.host, c.entries)
+	if err != nil {
+		return err
+	}
+	for _, r := range a.hostRoutes(h.owns(c.entry)) {
+		if !h.routes.has(r) {
+			return fmt.Errorf("route %s is missing", r)
+		}
+	}
+	for _, listed := range h.routes.listed {
+		dst, ok := kernel.Destination(listed)
+		if ok && listed.Table == mainTable && dst.IsSingleIP() && a.has(dst.Addr()) && h.routes.names[listed.LinkIndex] != a.Veth.Host {
+			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", dst.Addr(), a.Veth.Host, h.routes.names[listed.LinkIndex])
+		}
+	}
+	rules := a.hostRules()
+	for _, ipv6 := range a.families() {
+		rules = append(rules, markRule(a.Mark, ipv6))
+	}
+	return checkRules(h.rules, rules)
+}
+
+func checkRules(listed []netlink.Rule, wanted []kernel.Rule) error {
+	for _, rule := range wanted {
+		if !slices.ContainsFunc(listed, rule.Matches) {
+			return fmt.Errorf("rule %s is missing", rule)
+		}
+	}
+	return nil
+}
+
+func checkNeighbours(n *kernel.Namespace, name string, addrs []netip.Addr, mac string) error {
+	link, err := n.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", name, err)
+	}
+	permanent, err := n.Permanent(link.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	want, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	for _, ip := range addrs {
+		got, ok := permanent[ip]
+		if !ok {
+			return fmt.Errorf("neighbour %s on %s is missing", ip, name)
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("neighbour %s on %s: want %s, got %s", ip, name, want, got)
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkNodeTable() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return checkTable(conn, newNodeTable(c.entries).table, newNodeTable([]entry{c.entry}).elements)
+}
+
+// checkTable compares a table with the kernel's: sets, chains and rules, and of the elements those given.
+func checkTable(conn *nftables.Conn, t *table, elements map[string]map[string]nftables.SetElement) error {
+	exists, err := t.exists(conn)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		return fmt.Errorf("nftables: table inet %s is missing", t.Name)
+	}
+	why, err := t.difference(conn)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		return fmt.Errorf("nftables: table inet %s: %s", t.Name, why)
+	}
+	for _, s := range t.sets {
+		missing, _, err := t.compareElements(conn, s)
+		if err != nil {
+			return err
+		}
+		for _, e := range missing {
+			if _, own := elements[s.Name][elementKey(e)]; own {
+				return fmt.Errorf("nftables: table inet %s: set %s: this attachment's element is missing", t.Name, s.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkPodLink() error {
+	a := c.entry.State
+	link, err := c.pod.LinkByName(a.Veth.Pod)
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
+	}
+	for _, ip := range a.Addresses {
+		has, err := c.pod.HasAddress(link, ip)
+		if err != nil {
+			return err
+		}
+		if !has {
+			return fmt.Errorf("address %s is missing on link %s of the pod", ip, a.Veth.Pod)
+		}
+	}
+	if err := checkNeighbours(c.pod.Namespace, a.Veth.Pod, a.podNeighbours(), a.Veth.HostMAC); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return nil
+}
+
+func (c *checker) checkPodSysctls() error {
+	err := c.pod.ns.Do(func(ns.NetNS) error {
+		for _, s := range c.entry.State.Pod.Sysctls {
+			if err := checkSysctl(s.Link, s.Sysctl); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return nil
+}
+
+// checkPodRoutes takes a route of the main table in any other that is not this plugin's: sbr moves them.
+func (c *checker) checkPodRoutes() error {
+	all, err := readRoutes(c.pod.Namespace)
+	if err != nil {
+		return err
+	}
+	vethTable, linkTable := podTables(c.entry.State.Pod.Slot)
+	for _, want := range c.entry.State.Pod.Routes {
+		found := slices.ContainsFunc(all.listed, func(listed netlink.Route) bool {
+			r, ok := routeOf(listed, all.names[listed.LinkIndex])
+			if want.Table == 0 && r.Table != vethTable && r.Table != linkTable {
+				r.Table = 0
+			}
+			return ok && listed.Table != unix.RT_TABLE_LOCAL && r == want
+		})
+		if !found {
+			return fmt.Errorf("in the pod: route %s is missing", want)
+		}
+	}
+	rules, err := c.pod.Rules()
+	if err != nil {
+		return err
+	}
+	if err := checkRules(rules, c.entry.State.podRules()); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return nil
+}
+
+func (c *checker) checkPodTable() error {
+	conn, err := c.pod.nftables()
+	if err != nil {
+		return fmt.Errorf("nftables in the pod: %w", err)
+	}
+	if err := checkTable(conn, newPodTable(c.entry.IfName, c.entry.State), nil); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+)
+
+// path is one way through the lab; what is said of IPv4 addresses holds for IPv6 too.
+type path struct {
+	name    string
+	from    ns.NetNS
+	network string
+	to      string
+	port    int
+	want    string
+}
+
+// cluster is the lab with pods, services and servers: p1 and p1b are on node1 and p2 on node2, each with a veth; p1c is on
+// node1 with macvlan alone.
+type cluster struct {
+	*lab
+	p1, p1b, p1c, p2 *pod
+}
+
+func newCluster(t *testing.T, mode netlink.MacvlanMode, changes map[string]any, before ...func(*lab)) *cluster {
+	t.Helper()
+	l := newLab(t, before...)
+	c := &cluster{lab: l, p1: l.pod(l.node1, "p1", 50, mode), p1b: l.pod(l.node1, "p1b", 51, mode), p1c: l.pod(l.node1, "p1c", 52, mode), p2: l.pod(l.node2, "p2", 55, mode)}
+	l.node1.mustAdd(t, c.p1, changes)
+	l.node1.mustAdd(t, c.p1b, changes)
+	l.node2.mustAdd(t, c.p2, changes)
+	kp := proxy{services: map[string]string{}}
+	for service, endpoint := range map[string]string{
+		"10.96.0.1": "10.10.20.55", "10.96.0.3": "10.10.20.51", "10.96.0.4": "10.10.20.52", "10.96.0.5": "10.10.20.152",
+		"10.96.0.6": "10.10.20.153", "10.96.0.7": "10.10.20.50", "10.96.0.8": "172.31.0.2",
+	} {
+		kp.services[service], kp.services[ipv6(service)] = endpoint, ipv6(endpoint)
+	}
+	for _, np := range []nodePort{{30080, "10.10.20.50", false}, {30081, "10.10.20.50", true}, {30082, "10.10.20.55", true}} {
+		kp.nodePorts = append(kp.nodePorts, np, nodePort{np.port, ipv6(np.endpoint), np.cluster})
+	}
+	kp.install(t, l.node1.ns)
+	kp.install(t, l.node2.ns)
+	for name, n := range map[string]ns.NetNS{
+		"p1": c.p1.ns, "p1b": c.p1b.ns, "p1c": c.p1c.ns, "p2": c.p2.ns, "node1": l.node1.ns, "node2": l.node2.ns, "ext": l.ext, "lan": l.lan,
+	} {
+		serve(t, n, name)
+	}
+	return c
+}
+
+// ipv6 returns the IPv6 address that stands for an IPv4 one in the lab.
+func ipv6(text string) string {
+	return strings.NewReplacer("10.10.20.", "fd00:20::", "10.96.0.", "fd00:96::", "172.31.0.", "fd00:31::", "192.168.121.", "fd00:121::").Replace(text)
+}
+
+// paths are the seventeen that a pod on an underlay is expected to have.
+func (c *cluster) paths() []path {
+	p1 := c.p1.ns
+	return []path{
+		{"lan to node port, Local", c.lan, "tcp", "10.10.20.152", 30080, "p1 sees 10.10.20.200"},
+		{"ext to node port, Local", c.ext, "tcp", "10.10.20.152", 30080, "p1 sees 172.31.0.2"},
+		{"lan to node port, Cluster, same node", c.lan, "tcp", "10.10.20.152", 30081, "p1 sees 10.10.20.152"},
+		{"lan to node port, Cluster, other node", c.lan, "tcp", "10.10.20.152", 30082, "p2 sees 10.10.20.152"},
+		{"pod to service, other node", p1, "tcp", "10.96.0.1", 80, "p2 sees 10.10.20.50"},
+		{"pod to service, other node, UDP", p1, "udp", "10.96.0.1", 80, "p2 sees 10.10.20.50"},
+		{"pod to service, same node", p1, "tcp", "10.96.0.3", 80, "p1b sees 10.10.20.50"},
+		{"pod to service, same node, macvlan alone", p1, "tcp", "10.96.0.4", 80, "p1c sees 10.10.20.50"},
+		{"pod to service, own node", p1, "tcp", "10.96.0.5", 80, "node1 sees 10.10.20.50"},
+		{"pod to service, other node itself", p1, "tcp", "10.96.0.6", 80, "node2 sees 10.10.20.50"},
+		{"pod to service, itself", p1, "tcp", "10.96.0.7", 80, "p1 sees 10.10.20.152"},
+		{"pod to service, off the subnet", p1, "tcp", "10.96.0.8", 80, "ext sees 10.10.20.50"},
+		{"pod to ext", p1, "tcp", "172.31.0.2", 8080, "ext sees 10.10.20.50"},
+		{"ext to pod", c.ext, "tcp", "10.10.20.50", 8080, "p1 sees 172.31.0.2"},
+		{"lan to pod", c.lan, "tcp", "10.10.20.50", 8080, "p1 sees 10.10.20.200"},
+		{"node to pod", c.node1.ns, "tcp", "10.10.20.50", 8080, "p1 sees 10.10.20.152"},
+		{"pod to node", p1, "tcp", "10.10.20.152", 8080, "node1 sees 10.10.20.50"},
+	}
+}
+
+// walk tries paths in both families and compares all that the far ends have seen.
+func walk(t *testing.T, paths []path) {
+	t.Helper()
+	want, got := map[string]string{}, map[string]string{}
+	for _, p := range paths {
+		want[p.name], want["IPv6 "+p.name] = p.want, ipv6(p.want)
+		got[p.name] = ask(p.from, p.network, p.to, p.port)
+		got["IPv6 "+p.name] = ask(p.from, p.network, ipv6(p.to), p.port)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestPaths(t *testing.T) {
+	t.Run("bridge", func(t *testing.T) {
+		walk(t, newCluster(t, bridgeMode, nil).paths())
+	})
+	// What goes back into the pod finds no other macvlan of its node there: these modes keep them apart.
+	for name, mode := range map[string]netlink.MacvlanMode{"private": netlink.MACVLAN_MODE_PRIVATE, "vepa": netlink.MACVLAN_MODE_VEPA} {
+		t.Run(name, func(t *testing.T) {
+			paths := newCluster(t, mode, nil).paths()
+			for i := range paths {
+				if paths[i].to == "10.96.0.4" {
+					paths[i].want = "no answer"
+				}
+			}
+			walk(t, paths)
+		})
+	}
+	t.Run("routes", func(t *testing.T) {
+		c := newCluster(t, bridgeMode, map[string]any{"routes": []string{"10.96.0.0/12", "fd00:96::/112"}})
+		walk(t, c.paths())
+	})
+	t.Run("several addresses", func(t *testing.T) {
+		c := newCluster(t, bridgeMode, nil)
+		p := c.podWith(c.node1, "several", bridgeMode, "10.10.20.60/24", "10.10.20.61/24", "fd00:20::60/64", "fd00:20::61/64")
+		c.node1.mustAdd(t, p)
+		serve(t, p.ns, "several")
+		walk(t, []path{
+			{"node to the first", c.node1.ns, "tcp", "10.10.20.60", 8080, "several sees 10.10.20.152"},
+			{"node to the second", c.node1.ns, "tcp", "10.10.20.61", 8080, "several sees 10.10.20.152"},
+			{"ext to the second", c.ext, "tcp", "10.10.20.61", 8080, "several sees 172.31.0.2"},
+		})
+		if got := ask(p.ns, "tcp", "10.96.0.1", 80); got != "p2 sees 10.10.20.60" {
+			t.Errorf("to a service: got %q", got)
+		}
+	})
+}
+
+// The first NIC is not the one that pods are on: what takes "the node's address" takes that one's.
+func TestPaths_on_a_node_with_two_NICs(t *testing.T) {
+	var c *cluster
+	management := func(l *lab) {
+		in(t, l.node1.ns, func() error { return addVeth("mgmt", "mgmt-peer") })
+		in(t, l.node1.ns, func() error { return configure("mgmt", "192.168.121.10/24", "fd00:121::10/64") })
+		in(t, l.node1.ns, func() error { return configure("mgmt-peer") })
+	}
+	c = newCluster(t, bridgeMode, nil, management)
+	paths := c.paths()
+	for i := range paths {
+		// kube-proxy masquerades this one, on a link without an address.
+		if paths[i].port == 30081 {
+			paths = append(paths[:i], paths[i+1:]...)
+			break
+		}
+	}
+	walk(t, append(paths, path{"pod to the node's other address", c.p1.ns, "tcp", "192.168.121.10", 8080, "node1 sees 10.10.20.50"}))
+	if got := ask(c.lan, "tcp", "10.10.20.152", 30081); got != "p1 sees 192.168.121.10" {
+		t.Errorf("node port, Cluster: got %q", got)
+	}
+}
+
+func addVeth(name, peer string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: peer})
+}

@@ -1,0 +1,341 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+// podState is what a record says of the pod's side.
+type podState struct {
+	// Slot tells the attachments of one pod apart: their tables, marks and metrics follow from it.
+	Slot     int          `json:"slot"`
+	Routes   []route      `json:"routes"`
+	Replaced []route      `json:"replaced,omitempty"` // routes that stood where this attachment's are
+	Sysctls  []podSysctl  `json:"sysctls"`
+	Node     []netip.Addr `json:"node"` // the addresses of the node that are routed over the veth
+}
+
+// podSysctl is a setting with the value that it had. One of the veth goes with it and has none.
+type podSysctl struct {
+	kernel.Sysctl
+	Link string `json:"link"`
+	Old  string `json:"old,omitempty"`
+}
+
+// Where the pod's own tables start; sbr takes those from 100 on.
+const podTableStart = 256
+
+func podTables(slot int) (veth, link int) {
+	return podTableStart + 2*slot, podTableStart + 2*slot + 1
+}
+
+// Priorities of the rules in the pod.
+const (
+	priorityPodMark = 1022
+	priorityPodBack = 1024
+)
+
+func (a attachment) podRules() []kernel.Rule {
+	vethTable, linkTable := podTables(a.Pod.Slot)
+	vethMark, linkMark := podMarks(a.Pod.Slot)
+	var rules []kernel.Rule
+	for _, ipv6 := range a.families() {
+		rules = append(rules,
+			kernel.Rule{IPv6: ipv6, Priority: priorityPodMark, Mark: vethMark, Mask: podMarkMask, Table: vethTable},
+			kernel.Rule{IPv6: ipv6, Priority: priorityPodMark, Mark: linkMark, Mask: podMarkMask, Table: linkTable},
+			kernel.Rule{IPv6: ipv6, Priority: priorityPodBack, IifName: a.Veth.Pod, Table: linkTable})
+	}
+	return rules
+}
+
+// podSpace is the pod's namespace, for netlink and for what has to run on a thread in it.
+type podSpace struct {
+	*kernel.Namespace
+	ns ns.NetNS
+}
+
+// openPod opens the pod's namespace, which must not be the node's own.
+func openPod(host *kernel.Namespace, path string) (*podSpace, error) {
+	n, err := kernel.Open(path)
+	if err != nil {
+		return nil, chain.BadEnvironment("CNI_NETNS: %w", err)
+	}
+	if n.Is(host) {
+		n.Close()
+		return nil, chain.BadEnvironment("CNI_NETNS %q is the namespace of the node, want that of a pod", path)
+	}
+	threads, err := ns.GetNS(path)
+	if err != nil {
+		n.Close()
+		return nil, chain.BadEnvironment("CNI_NETNS: %w", err)
+	}
+	return &podSpace{n, threads}, nil
+}
+
+func (p *podSpace) Close() {
+	p.Namespace.Close()
+	p.ns.Close()
+}
+
+func (p *podSpace) nftables() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithNetNSFd(int(p.ns.Fd())))
+}
+
+// planPod says what the pod needs for its attachment a, and changes nothing.
+func planPod(pod *podSpace, n *node, others []entry, a *attachment, wanted []netip.Prefix) error {
+	all, err := readRoutes(pod.Namespace)
+	if err != nil {
+		return err
+	}
+	rules, err := pod.Rules()
+	if err != nil {
+		return err
+	}
+	if a.Pod.Slot, err = freeSlot(all, rules); err != nil {
+		return err
+	}
+	for _, ipv6 := range a.families() {
+		a.Pod.Node = append(a.Pod.Node, n.all(ipv6)...)
+	}
+	a.planMainRoutes(all, wanted)
+	a.planTables(all)
+	return a.planSysctls(pod, others)
+}
+
+func freeSlot(all *routes, rules []netlink.Rule) (int, error) {
+	for slot := range maxSlots {
+		vethTable, linkTable := podTables(slot)
+		taken := slices.ContainsFunc(all.listed, func(r netlink.Route) bool { return r.Table == vethTable || r.Table == linkTable }) ||
+			slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == vethTable || r.Table == linkTable })
+		if !taken {
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("the pod's routing tables %d to %d are all in use", podTableStart, podTableStart+2*maxSlots-1)
+}
+
+// planMainRoutes: the node's addresses, and what else goes by way of the node, over the veth. They take the place of what
+// the underlay link has, and stand behind what any other link has: the pod's first attachment, or another network's.
+func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
+	var others, own []route // own are those of the underlay link, but for those of its subnets
+	for _, listed := range all.listed {
+		r, ok := routeOf(listed, all.names[listed.LinkIndex])
+		switch {
+		case !ok || r.Table != 0:
+		case r.Link != a.Link:
+			others = append(others, r)
+		case listed.Protocol != unix.RTPROT_KERNEL:
+			own = append(own, r)
+		}
+	}
+	add := func(r route) {
+		for slices.ContainsFunc(others, func(o route) bool { return o.Dst == r.Dst && o.Metric == r.Metric }) {
+			r.Metric++
+		}
+		a.Pod.Routes = append(a.Pod.Routes, r)
+	}
+	for _, ip := range a.Pod.Node {
+		add(hostRoute(ip, a.Veth.Pod))
+	}
+	for _, ipv6 := range a.families() {
+		destinations := slices.DeleteFunc(slices.Clone(wanted), func(p netip.Prefix) bool { return p.Addr().Is6() != ipv6 })
+		if len(wanted) == 0 {
+			destinations = []netip.Prefix{defaultRoute(ipv6)}
+		}
+		for _, dst := range destinations {
+			add(a.overVeth(dst))
+		}
+	}
+	for _, r := range own {
+		if slices.ContainsFunc(a.Pod.Routes, func(over route) bool { return over.Dst == r.Dst }) {
+			a.Pod.Replaced = append(a.Pod.Replaced, r)
+		}
+	}
+}
+
+// planTables: one table leads to the node, the other is the pod's main table as it was before this attachment. In that one
+// what the node sends back finds its way out; with the main table it would go to the node again.
+func (a *attachment) planTables(all *routes) {
+	vethTable, linkTable := podTables(a.Pod.Slot)
+	for _, listed := range all.listed {
+		r, ok := routeOf(listed, all.names[listed.LinkIndex])
+		if ok && r.Table == 0 && r.Link == a.Link && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast() &&
+			slices.Contains(a.families(), r.isIPv6()) {
+			r = r.inTable(linkTable)
+			r.OnLink = r.OnLink || r.Via.IsValid() && !r.isIPv6()
+			a.Pod.Routes = append(a.Pod.Routes, r)
+		}
+	}
+	for _, ip := range a.Pod.Node {
+		a.Pod.Routes = append(a.Pod.Routes, hostRoute(ip, a.Veth.Pod).inTable(linkTable))
+	}
+	for _, ipv6 := range a.families() {
+		isDefault := func(r route) bool { return r.Table == linkTable && r.Dst == defaultRoute(ipv6) }
+		if !slices.ContainsFunc(a.Pod.Routes, isDefault) {
+			a.Pod.Routes = append(a.Pod.Routes, route{Dst: defaultRoute(ipv6), Unreachable: true}.inTable(linkTable))
+		}
+		a.Pod.Routes = append(a.Pod.Routes, a.overVeth(defaultRoute(ipv6)).inTable(vethTable))
+	}
+}
+
+// overVeth returns a route by way of the node. The main table leads to the node's address over the veth of the pod's first
+// attachment. Where that is another's the kernel has to be told that the next hop is on this link. For IPv6 it does not
+// take that word against the main table's (ip6_route_check_nh_onlink), only for a link-local next hop.
+func (a *attachment) overVeth(dst netip.Prefix) route {
+	r := route{Dst: dst, Via: a.node(dst.Addr().Is6()), Link: a.Veth.Pod}.normal()
+	switch {
+	case a.Pod.Slot == 0:
+	case r.isIPv6():
+		r.Via = linkLocalHop()
+	default:
+		r.OnLink = true
+	}
+	return r
+}
+
+// linkLocalHop stands for the node on a veth. No link has it; the permanent neighbour is all it takes.
+func linkLocalHop() netip.Addr { return netip.MustParseAddr("fe80::1") }
+
+// podNeighbours are what the pod has as permanent neighbours on the veth.
+func (a attachment) podNeighbours() []netip.Addr {
+	if slices.Contains(a.families(), true) {
+		return append(slices.Clone(a.Pod.Node), linkLocalHop())
+	}
+	return a.Pod.Node
+}
+
+func (a *attachment) planSysctls(pod *podSpace, others []entry) error {
+	ours := func(family, key, value string) podSysctl {
+		return podSysctl{Sysctl: kernel.Sysctl{Family: family, Key: key, Value: value}, Link: a.Veth.Pod}
+	}
+	theirs := func(family, link, key, value string) podSysctl {
+		return podSysctl{Sysctl: kernel.Sysctl{Family: family, Key: key, Value: value}, Link: link}
+	}
+	if slices.Contains(a.families(), false) {
+		a.Pod.Sysctls = append(a.Pod.Sysctls,
+			ours("ipv4", "forwarding", "1"), theirs("ipv4", a.Link, "forwarding", "1"),
+			// 2 and not 0: the larger of the link's value and that of "all" counts. By a strict look replies to the node would
+			// come in on the wrong link.
+			ours("ipv4", "rp_filter", "2"), theirs("ipv4", a.Link, "rp_filter", "2"),
+			ours("ipv4", "accept_redirects", "0"))
+	}
+	if slices.Contains(a.families(), true) {
+		a.Pod.Sysctls = append(a.Pod.Sysctls,
+			ours("ipv6", "accept_ra", "0"), ours("ipv6", "autoconf", "0"), ours("ipv6", "accept_redirects", "0"), ours("ipv6", "addr_gen_mode", "1"),
+			// The setting of a link has no effect (ip6_forward asks for that of "all").
+			theirs("ipv6", "all", "forwarding", "1"))
+	}
+	return pod.ns.Do(func(ns.NetNS) error {
+		for i, s := range a.Pod.Sysctls {
+			if s.Link == a.Veth.Pod {
+				continue
+			}
+			old, err := kernel.ReadSysctl(s.Family, s.Link, s.Key)
+			if err != nil {
+				return fmt.Errorf("in the pod: %w", err)
+			}
+			if before, ok := changedBefore(others, a.Netns, s); ok {
+				old = before // what stands now is another attachment's, and the last one to go puts back the first value
+			}
+			a.Pod.Sysctls[i].Old = old
+		}
+		return nil
+	})
+}
+
+// changedBefore returns the value that a setting of a pod had before another of its attachments changed it.
+func changedBefore(others []entry, netns string, s podSysctl) (string, bool) {
+	for _, other := range others {
+		for _, o := range other.State.Pod.Sysctls {
+			if other.State.Netns == netns && o.Link == s.Link && o.Sysctl == s.Sysctl {
+				return o.Old, true
+			}
+		}
+	}
+	return "", false
+}
+
+// connectPod makes the pod's side of an attachment, whose veth is there already.
+func connectPod(pod *podSpace, ifName string, a attachment) error {
+	if err := setPodSysctls(pod, a.Pod.Sysctls); err != nil {
+		return err
+	}
+	link, err := pod.LinkByName(a.Veth.Pod)
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
+	}
+	for _, ip := range a.Addresses {
+		// Also on the veth: the kernel takes no reply from a link without an address where it looks for the reverse path,
+		// and a redirecting rule, such as a mesh's, needs an address to send to.
+		addr := &netlink.Addr{IPNet: netipx.AddrIPNet(ip)}
+		if ip.Is6() {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := pod.AddrReplace(link, addr); err != nil {
+			return fmt.Errorf("link %s of the pod: address %s: %w", a.Veth.Pod, ip, err)
+		}
+	}
+	if err := pod.LinkSetUp(link); err != nil {
+		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
+	}
+	if err := ensureNeighbours(pod.Namespace, link, a.podNeighbours(), a.Veth.HostMAC); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	if err := connectPodRoutes(pod, a); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	conn, err := pod.nftables()
+	if err != nil {
+		return fmt.Errorf("nftables in the pod: %w", err)
+	}
+	return newPodTable(ifName, a).ensure(conn)
+}
+
+func setPodSysctls(pod *podSpace, sysctls []podSysctl) error {
+	return pod.ns.Do(func(ns.NetNS) error {
+		for _, s := range sysctls {
+			if err := kernel.EnsureSysctl(s.Link, s.Sysctl); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+				return fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Value, err)
+			}
+		}
+		return nil
+	})
+}
+
+func connectPodRoutes(pod *podSpace, a attachment) error {
+	all, err := readRoutes(pod.Namespace)
+	if err != nil {
+		return err
+	}
+	for _, r := range a.Pod.Replaced {
+		if err := all.delete(r); err != nil {
+			return err
+		}
+	}
+	for _, r := range a.Pod.Routes {
+		if err := all.ensure(r); err != nil {
+			return err
+		}
+	}
+	rules, err := pod.Rules()
+	if err != nil {
+		return err
+	}
+	for _, r := range a.podRules() {
+		if err := pod.EnsureRule(r, rules); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/netfilter"
+)
+
+// release removes all that an attachment has, and its record last. Entries are the records that there are.
+func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
+	if err := detach(host, without(entries, e.Attachment), e); err != nil {
+		return err
+	}
+	return s.Remove(e.Attachment)
+}
+
+// detach removes what an attachment has in its pod and on the node, but not its record. Others are the records that
+// stay. It goes on after an error, to remove as much as it can.
+func detach(host *kernel.Namespace, others []entry, e entry) error {
+	errs := []error{disconnectPod(host, others, e)}
+	h, err := readHostSide(host, others)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	errs = append(errs, removeVeth(host, h.rules, e.State.Veth), h.removeShared(e.State.Mark), syncNodeTable(others))
+	// Another attachment may have the address by now, and connections of its own.
+	gone := slices.DeleteFunc(slices.Clone(e.State.Addresses), h.holds)
+	return errors.Join(append(errs, netfilter.FlushConnections(gone...))...)
+}
+
+// syncNodeTable makes the node's table what the records say, or removes it where there are none.
+func syncNodeTable(entries []entry) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := newNodeTable(entries)
+	if len(entries) == 0 {
+		return t.remove(conn)
+	}
+	return t.ensure(conn)
+}
+
+// disconnectPod takes an attachment's things back from its pod, if it is still the same pod: a namespace of that path
+// may belong to another by now, and the hardware address of a link tells.
+func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
+	if e.State.Netns == "" {
+		return nil
+	}
+	pod, err := openPod(host, e.State.Netns)
+	if err != nil {
+		return nil // gone, and all that was in it
+	}
+	defer pod.Close()
+	a := e.State
+	if !isAt(pod, a.Link, a.LinkMAC) && !isAt(pod, a.Veth.Pod, a.Veth.PodMAC) {
+		return nil
+	}
+	conn, err := pod.nftables()
+	if err != nil {
+		return fmt.Errorf("nftables in the pod: %w", err)
+	}
+	errs := []error{newPodTable(e.IfName, a).remove(conn)}
+	rules, err := pod.Rules()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for _, rule := range rules {
+		if slices.ContainsFunc(a.podRules(), func(r kernel.Rule) bool { return r.Matches(rule) }) {
+			errs = append(errs, pod.DeleteRule(rule))
+		}
+	}
+	errs = append(errs, disconnectPodRoutes(pod, a), restorePodSysctls(pod, others, a))
+	return errors.Join(errs...)
+}
+
+func isAt(pod *podSpace, name, mac string) bool {
+	link, err := pod.LinkByName(name)
+	return err == nil && link.Attrs().HardwareAddr.String() == mac
+}
+
+// disconnectPodRoutes removes the attachment's routes and puts back what they replaced.
+func disconnectPodRoutes(pod *podSpace, a attachment) error {
+	all, err := readRoutes(pod.Namespace)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range slices.Backward(a.Pod.Routes) {
+		errs = append(errs, all.delete(r))
+	}
+	for _, r := range a.Pod.Replaced {
+		index, ok := all.indexes[r.Link]
+		if !ok || all.has(r) {
+			continue
+		}
+		// Not in place of another: the pod's other attachments have routes to the same destinations. A link that is down, or
+		// has lost the route to the next hop, takes this one as little as any other.
+		err := pod.RouteAppend(r.netlink(index))
+		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.EHOSTUNREACH) {
+			errs = append(errs, fmt.Errorf("route %s in the pod: %w", r, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restorePodSysctls puts back the values that settings had, but for those that another attachment of the pod needs.
+func restorePodSysctls(pod *podSpace, others []entry, a attachment) error {
+	needed := func(s podSysctl) bool {
+		return slices.ContainsFunc(others, func(other entry) bool {
+			return other.State.Netns == a.Netns && slices.ContainsFunc(other.State.Pod.Sysctls, func(o podSysctl) bool {
+				return o.Link == s.Link && o.Sysctl == s.Sysctl
+			})
+		})
+	}
+	return pod.ns.Do(func(ns.NetNS) error {
+		var errs []error
+		for _, s := range a.Pod.Sysctls {
+			if s.Old == "" || needed(s) {
+				continue
+			}
+			err := kernel.EnsureSysctl(s.Link, kernel.Sysctl{Family: s.Family, Key: s.Key, Value: s.Old})
+			if err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+				errs = append(errs, fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Old, err))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}

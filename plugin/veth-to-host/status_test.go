@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+)
+
+func TestStatus(t *testing.T) {
+	sysctl := func(path, value string) func() error {
+		return func() error { return os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) }
+	}
+	for _, tt := range []struct {
+		name    string
+		changes map[string]any
+		node    func() error
+		want    string
+	}{
+		{name: "ready", want: "success"},
+		{name: "ready, hostInterface by the default route", changes: map[string]any{"hostInterface": nil}, want: "success"},
+		{name: "no hostInterface", changes: map[string]any{"hostInterface": "eth9"}, want: `50: hostInterface "eth9" does not exist on this node`},
+		{name: "no default route", changes: map[string]any{"hostInterface": nil}, node: edit(uplink, netlink.LinkSetDown),
+			want: "50: hostInterface is not set and the node has no default route to take it from"},
+		{name: "hostInterface down", node: edit(uplink, netlink.LinkSetDown), want: `50: hostInterface "enp5s0f0" is down: bring it up (ip link set enp5s0f0 up)`},
+		{name: "no address", node: func() error { return deleteAddress(uplink, "10.10.20.152/24") }, changes: map[string]any{"routes": []string{"10.96.0.0/12"}},
+			want: `50: hostInterface "enp5s0f0" has no IPv4 address for pods to know the node by: give it one`},
+		{name: "does not forward", node: sysctl("ipv4/conf/"+uplink+"/forwarding", "0"),
+			want: "50: the node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1"},
+		{name: "does not forward IPv6, and no pod has any", node: sysctl("ipv6/conf/all/forwarding", "0"), want: "success"},
+		{name: "does not forward IPv6, which routes name", node: sysctl("ipv6/conf/all/forwarding", "0"), changes: map[string]any{"routes": []string{"fd00:96::/112"}},
+			want: "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1"},
+		{name: "a chain that drops", node: dropForward, want: "50: forwarded packets of pods are dropped by chain FORWARD of table ip filter: have the one who owns it accept them, " +
+			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
+		{name: "a chain that drops all but pods", node: dropForwardButPods, want: "success"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLab(t)
+			if tt.node != nil {
+				l.node1.in(t, tt.node)
+			}
+			before := l.node1.state(t)
+			out, err := l.node1.run(t, call{command: "STATUS", stdin: conf(tt.changes)})
+			if err == nil && out != "" {
+				t.Errorf("got %s, want no output", out)
+			}
+			if diff := cmp.Diff(tt.want, err.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, l.node1.state(t)); diff != "" {
+				t.Errorf("state (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// dropForwardButPods is what an administrator adds to that.
+func dropForwardButPods() error {
+	if err := dropForward(); err != nil {
+		return err
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	conn.AddRule(&nftables.Rule{Table: filterTable(), Chain: &nftables.Chain{Name: "FORWARD", Table: filterTable()}, Exprs: concat(
+		loadMeta(expr.MetaKeyIIFNAME, register1), equals([]byte(vethPrefix)), verdict(expr.VerdictAccept))})
+	return conn.Flush()
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// table is an nftables table of this plugin as it has to be. Tables of others are never written to: what native
+// expressions do to a table of iptables, for one, is that iptables refuses to list it.
+type table struct {
+	*nftables.Table
+	sets     []*nftables.Set
+	elements map[string]map[string]nftables.SetElement // by set and key
+	chains   []*nftables.Chain
+	rules    map[string][]*nftables.Rule // by chain
+}
+
+func newTable(name string) *table {
+	return &table{
+		Table:    &nftables.Table{Name: name, Family: nftables.TableFamilyINet},
+		elements: map[string]map[string]nftables.SetElement{},
+		rules:    map[string][]*nftables.Rule{},
+	}
+}
+
+func (t *table) set(s *nftables.Set) *nftables.Set {
+	s.Table = t.Table
+	t.sets = append(t.sets, s)
+	t.elements[s.Name] = map[string]nftables.SetElement{}
+	return s
+}
+
+func elementKey(e nftables.SetElement) string { return string(e.Key) + "-" + string(e.KeyEnd) }
+
+func (t *table) element(s *nftables.Set, e nftables.SetElement) {
+	t.elements[s.Name][elementKey(e)] = e
+}
+
+func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	c := &nftables.Chain{Name: name, Table: t.Table, Type: kind, Hooknum: hook, Priority: &priority}
+	t.chains = append(t.chains, c)
+	return c
+}
+
+// rule appends a rule, with a hash of what it does as its comment: by that a rule is known again.
+func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
+	exprs := concat(parts...)
+	sum := sha256.New()
+	for _, e := range exprs {
+		raw, _ := expr.Marshal(byte(t.Family), e) // cannot fail: all sizes are fixed
+		sum.Write(raw)
+	}
+	tag := userdata.AppendString(nil, userdata.TypeComment, pluginName+" "+hex.EncodeToString(sum.Sum(nil)[:4]))
+	t.rules[c.Name] = append(t.rules[c.Name], &nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs, UserData: tag})
+}
+
+// exists reports whether the kernel has a table of that name.
+func (t *table) exists(conn *nftables.Conn) (bool, error) {
+	tables, err := conn.ListTablesOfFamily(t.Family)
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	return slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.Name }), nil
+}
+
+// remove removes the table, if there is one.
+func (t *table) remove(conn *nftables.Conn) error {
+	exists, err := t.exists(conn)
+	if err != nil || !exists {
+		return err
+	}
+	conn.DelTable(t.Table)
+	return t.flush(conn)
+}
+
+func (t *table) flush(conn *nftables.Conn) error {
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("nftables: table %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+// ensure makes the kernel's table this one, in one transaction: no packet meets half of it. Only elements change where
+// sets, chains and rules are right already.
+func (t *table) ensure(conn *nftables.Conn) error {
+	exists, err := t.exists(conn)
+	if err != nil {
+		return err
+	}
+	if exists {
+		why, err := t.difference(conn)
+		if err != nil {
+			return err
+		}
+		if why == "" {
+			return t.ensureElements(conn)
+		}
+		conn.DelTable(t.Table)
+	}
+	conn.AddTable(t.Table)
+	for _, s := range t.sets {
+		if err := conn.AddSet(s, nil); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", s.Name, err)
+		}
+		if err := change(conn.SetAddElements, s, values(t.elements[s.Name])); err != nil {
+			return err
+		}
+	}
+	for _, c := range t.chains {
+		conn.AddChain(c)
+		for _, r := range t.rules[c.Name] {
+			conn.AddRule(r)
+		}
+	}
+	return t.flush(conn)
+}
+
+func (t *table) ensureElements(conn *nftables.Conn) error {
+	for _, s := range t.sets {
+		missing, extra, err := t.compareElements(conn, s)
+		if err != nil {
+			return err
+		}
+		if err := change(conn.SetDeleteElements, s, extra); err != nil {
+			return err
+		}
+		if err := change(conn.SetAddElements, s, missing); err != nil {
+			return err
+		}
+	}
+	return t.flush(conn)
+}
+
+// compareElements returns which elements the kernel's set lacks, and which it has beside or instead of those.
+func (t *table) compareElements(conn *nftables.Conn, s *nftables.Set) (missing, extra []nftables.SetElement, err error) {
+	listed, err := conn.GetSetElements(s)
+	if err != nil {
+		return nil, nil, fmt.Errorf("nftables: set %s: %w", s.Name, err)
+	}
+	same := map[string]bool{}
+	for _, e := range listed {
+		want, ok := t.elements[s.Name][elementKey(e)]
+		if ok && bytes.Equal(want.Val, e.Val) {
+			same[elementKey(e)] = true
+		} else {
+			extra = append(extra, nftables.SetElement{Key: e.Key, KeyEnd: e.KeyEnd, Val: e.Val})
+		}
+	}
+	for key, e := range t.elements[s.Name] {
+		if !same[key] {
+			missing = append(missing, e)
+		}
+	}
+	return missing, extra, nil
+}
+
+func values(elements map[string]nftables.SetElement) []nftables.SetElement {
+	var all []nftables.SetElement
+	for _, e := range elements {
+		all = append(all, e)
+	}
+	return all
+}
+
+// change adds or deletes elements. A netlink attribute ends at 64 KiB, so many go in several messages.
+func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set, elements []nftables.SetElement) error {
+	for part := range slices.Chunk(elements, 256) {
+		if err := do(s, part); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// difference says in what the kernel's table is another than this one, elements aside; "" where it is the same.
+func (t *table) difference(conn *nftables.Conn) (string, error) {
+	sets, err := conn.GetSets(t.Table)
+	if err != nil {
+		return "", fmt.Errorf("nftables: table %s: %w", t.Name, err)
+	}
+	for _, want := range t.sets {
+		if !slices.ContainsFunc(sets, func(s *nftables.Set) bool { return s.Name == want.Name }) {
+			return fmt.Sprintf("set %s is missing", want.Name), nil
+		}
+	}
+	chains, err := conn.ListChainsOfTableFamily(t.Family)
+	if err != nil {
+		return "", fmt.Errorf("nftables: %w", err)
+	}
+	for _, want := range t.chains {
+		i := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == t.Name && c.Name == want.Name })
+		if i < 0 {
+			return fmt.Sprintf("chain %s is missing", want.Name), nil
+		}
+		tags, err := ruleTags(conn, want)
+		if err != nil {
+			return "", fmt.Errorf("nftables: chain %s: %w", want.Name, err)
+		}
+		if wanted := t.tags(want); !slices.Equal(tags, wanted) {
+			own := 0
+			for i, tag := range tags {
+				if i < len(wanted) && tag == wanted[i] {
+					own++
+				}
+			}
+			return fmt.Sprintf("chain %s: want %d rules of this plugin, got %d and %d others", want.Name, len(wanted), own, len(tags)-own), nil
+		}
+	}
+	return "", nil
+}
+
+func (t *table) tags(c *nftables.Chain) []string {
+	var tags []string
+	for _, r := range t.rules[c.Name] {
+		tag, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+		tags = append(tags, tag)
+	}
+	return tags
+}
+
+// ruleTags returns the comments of a chain's rules. It asks by itself, since nftables.GetRules stops at a "ct" with a
+// direction: the kernel tells that in one byte, and the library wants four.
+func ruleTags(conn *nftables.Conn, c *nftables.Chain) ([]string, error) {
+	socket, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: conn.NetNS})
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	narrow, err := netlink.MarshalAttributes([]netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(c.Table.Name + "\x00")},
+		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(c.Name + "\x00")},
+	})
+	if err != nil {
+		return nil, err
+	}
+	header := []byte{byte(c.Table.Family), unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
+	replies, err := socket.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
+		Data:   append(header, narrow...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var tags []string
+	for _, reply := range replies {
+		attrs, err := netlink.UnmarshalAttributes(reply.Data[len(header):])
+		if err != nil {
+			return nil, err
+		}
+		tag := ""
+		for _, attr := range attrs {
+			if attr.Type == unix.NFTA_RULE_USERDATA {
+				tag, _ = userdata.GetString(attr.Data, userdata.TypeComment)
+			}
+		}
+		tags = append(tags, tag)
+	}
+	return tags, nil
+}
