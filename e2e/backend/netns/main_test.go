@@ -81,6 +81,7 @@ func runInside() int {
 		cmd.Env = append(cmd.Env, insideEnv+"=yes")
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
 	} else {
+		cmd.Env = append(cmd.Env, userEnv+"=yes")
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
