@@ -70,7 +70,9 @@ func (r *run) request(p *pod, verb cni.Verb, ifName string) cni.Request {
 			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.scenario.Name}, {"K8S_POD_NAME", p.namespace},
 			{"K8S_POD_INFRA_CONTAINER_ID", p.containerID},
 		},
-		Trace: p.spec.Count == 0,
+	}
+	if p.spec.Count == 0 {
+		req.Trace = r.traced
 	}
 	if len(p.spec.HostPorts) > 0 {
 		var mappings []map[string]any

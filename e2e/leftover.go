@@ -130,6 +130,7 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 		}
 	}
 	r := newRun(s, story, c)
+	r.traced = append(r.traced, snapshot.Sysctl, snapshot.Mount, snapshot.Qdisc)
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ type run struct {
 	flows    []flow
 	captures []capture
 	nodes    map[string]*nodeState
+	traced   []string   // kinds of state by which changes are laid at plugins' doors
 	syncing  sync.Mutex // proxies are programmed one state after the other
 
 	mu    sync.Mutex
@@ -80,8 +81,16 @@ func (e *stepError) Error() string { return e.err.Error() }
 // Unwrap is the cause.
 func (e *stepError) Unwrap() error { return e.err }
 
+// quickKinds are what a plugin makes for each attachment and what is quick to list.
+func quickKinds() []string {
+	return []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Nftables, snapshot.Iptables,
+		snapshot.File, snapshot.Process,
+	}
+}
+
 func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
-	r := &run{suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}}
+	r := &run{suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}, traced: quickKinds()}
 	// What the pods without a count leave of a node's addresses is for those with one.
 	room := map[string]int{}
 	for _, n := range c.Nodes() {

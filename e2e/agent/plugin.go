@@ -14,15 +14,12 @@ type CNIReply struct {
 	Changes [][]snapshot.Change `json:"changes,omitempty"`
 }
 
-// tracedKinds are what a plugin makes and what is quick to list: a trace is taken after each plugin.
-var tracedKinds = []string{"link", "address", "route", "rule", "neighbour", "nftables", "iptables", "file", "process"}
-
 // CNI runs a verb through libcni.
 func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	ctx := context.Background()
 	var after func(cni.Call)
-	if req.Trace {
-		options := s.snapshotOptions(SnapshotArgs{Kinds: tracedKinds, Namespaces: map[string]string{"pod": req.Netns}})
+	if len(req.Trace) > 0 {
+		options := s.snapshotOptions(SnapshotArgs{Kinds: req.Trace, Namespaces: map[string]string{"pod": req.Netns}})
 		before, err := take(ctx, options)
 		if err != nil {
 			return err

@@ -41,7 +41,7 @@ func TestCNI_trace(t *testing.T) {
 	})
 	reply, err := c.CNI(ctx(t), cni.Request{
 		Verb: cni.Add, Conflist: []byte(`{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "first"}, {"type": "second"}, {"type": "third"}]}`),
-		BinDirs: []string{dir}, ContainerID: "c", Netns: pod, IfName: "eth0", Trace: true,
+		BinDirs: []string{dir}, ContainerID: "c", Netns: pod, IfName: "eth0", Trace: []string{snapshot.File, snapshot.Process},
 	})
 	check(t, err)
 	wantError(t, reply.Outcome.Err(), "third: no luck (code 7)")

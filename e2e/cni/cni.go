@@ -53,8 +53,9 @@ type Request struct {
 
 	// Timeout bounds the whole verb; 0 means DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// Trace takes the state of the node after each plugin, so that what stays behind can be laid at its door.
-	Trace bool `json:"trace,omitempty"`
+	// Trace are kinds of the node's state (package snapshot) that are taken after each plugin, so that what stays behind can be laid
+	// at its door; empty takes none.
+	Trace []string `json:"trace,omitempty"`
 }
 
 // Attachment names one attachment of a container to a network.
