@@ -154,7 +154,7 @@ func parseResult(data json.RawMessage) (*current.Result, error) {
 	return current.NewResultFromResult(result)
 }
 
-// checkUnique wants that no two attached pods of a node's network share an address (failure mode D03).
+// checkUnique wants that no two attached pods share an address (failure mode D03).
 func (r *run) checkUnique(p *pod, ifName string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -145,21 +145,25 @@ func upstream() []string {
 }
 
 func (o *Options) choosePlugins(file *conflist.File) error {
+	var chain []string
+	for _, p := range file.Plugins {
+		chain = append(chain, p.Type)
+	}
 	if len(o.Plugins) > 0 {
 		for _, name := range o.Plugins {
-			if !slices.Contains(file.Types(), name) {
-				return fmt.Errorf("plugin under test %q: want one of the chain %v", name, file.Types())
+			if !slices.Contains(chain, name) {
+				return fmt.Errorf("plugin under test %q: want one of the chain %v", name, chain)
 			}
 		}
 		return nil
 	}
-	for _, name := range file.Types() {
+	for _, name := range chain {
 		if !slices.Contains(upstream(), name) {
 			o.Plugins = append(o.Plugins, name)
 		}
 	}
 	if len(o.Plugins) == 0 {
-		o.Plugins = file.Types()[:1]
+		o.Plugins = chain[:1]
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ func (r *run) callEvidence(since int) []report.Evidence {
 				shown = append(shown, c)
 			}
 		}
+		if shown == nil {
+			shown = calls[len(calls)-callsShown:]
+		}
 	}
 	var evidence []report.Evidence
 	for _, c := range shown {

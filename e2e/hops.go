@@ -33,6 +33,9 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 		what += fmt.Sprintf(" port %d", spec.Port)
 	}
 	dead := &deadProbe{err: fmt.Errorf("%s to %s, %s: %s", from.Name, to.Name, what, failed.Error)}
+	if !r.explaining.CompareAndSwap(false, true) {
+		return dead // of many that fail at once, one tells the story of all
+	}
 	// Longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that one is seen.
 	spec.Within, spec.Attempts = 1500*time.Millisecond, 1
 	seen, again, err := r.watch(ctx, from, to, spec, failed.Local)
@@ -48,7 +51,7 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 		{Title: "way of the packets", Text: strings.Join(lines, "\n")},
 		{Title: "routes", Text: r.routeText(ctx, from, to, spec.To, failed.Local)},
 	}
-	story := tellStory(seen, spec, failed.Local)
+	story := tellStory(seen, r.asked(ctx, from, spec.To), spec, failed.Local)
 	if again.OK {
 		story = "the same probe succeeded when it was repeated with captures on"
 	}
@@ -91,6 +94,9 @@ func (r *run) watch(ctx context.Context, from, to *cluster.Place, spec probe.Spe
 		}
 		id, err := p.Agent.StartCapture(ctx, p.Netns, match)
 		if err != nil {
+			for i, id := range ids {
+				_, _ = done[i].Agent.StopCapture(ctx, id)
+			}
 			return nil, result, err
 		}
 		ids, done = append(ids, id), append(done, p)
@@ -112,12 +118,24 @@ func (r *run) watch(ctx context.Context, from, to *cluster.Place, spec probe.Spe
 
 // tellStory is one sentence: where the request and its reply were seen last, or which question of ARP or neighbour discovery
 // nobody answered.
-func tellStory(seen []sighting, spec probe.Spec, local string) string {
+// asked are the addresses about which the sender may ask: the target's, and that of a gateway on the way.
+func (r *run) asked(ctx context.Context, from *cluster.Place, target string) []string {
+	asked := []string{target}
+	if route, err := from.Agent.Route(ctx, from.Netns, target); err == nil && route.Gateway != "" {
+		asked = append(asked, route.Gateway)
+	}
+	return asked
+}
+
+func tellStory(seen []sighting, asked []string, spec probe.Spec, local string) string {
+	about := func(s sighting) bool {
+		return slices.ContainsFunc(asked, func(addr string) bool { return strings.Contains(s.Info+" ", "who has "+addr+" ") })
+	}
 	request, reply, question := -1, -1, -1
 	for i, s := range seen {
 		switch {
 		case s.Protocol == "ARP" || strings.Contains(s.Info, "who has"):
-			if question < 0 {
+			if question < 0 && about(s) {
 				question = i
 			}
 		case s.Destination == spec.To:
@@ -134,8 +152,10 @@ func tellStory(seen []sighting, spec probe.Spec, local string) string {
 		return fmt.Sprintf("%s %s of %s", direction, seen[i].Interface, seen[i].place)
 	}
 	switch {
+	case reply >= 0 && request < 0:
+		return fmt.Sprintf("a reply was last seen %s", at(reply))
 	case reply >= 0:
-		return fmt.Sprintf("the request was last seen %s, a reply was last seen %s", at(max(request, 0)), at(reply))
+		return fmt.Sprintf("the request was last seen %s, a reply was last seen %s", at(request), at(reply))
 	case request >= 0:
 		return fmt.Sprintf("the request was last seen %s, no reply was seen anywhere", at(request))
 	case question >= 0:

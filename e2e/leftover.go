@@ -60,20 +60,70 @@ func podState(ctx context.Context, node *cluster.Node, path string) (snapshot.St
 // key names a thing wherever it appears.
 func key(i snapshot.Item) string { return i.Scope + "|" + i.Kind + "|" + i.Name }
 
-// learn notes after whose call things appeared or changed for the first time.
+// maker is a plugin and when it was seen to make something.
+type maker struct {
+	plugin string
+	turn   int
+}
+
+// traits are what of a change can be laid at somebody's door: that a thing came, that it went, or each word of its text that is new.
+func traits(c snapshot.Change) []string {
+	if c.Op != snapshot.Changed {
+		return []string{c.Op + "|" + key(c.Item)}
+	}
+	var traits []string
+	before := strings.Fields(c.Before)
+	for _, word := range strings.Fields(c.Item.Text) {
+		if !slices.Contains(before, word) {
+			traits = append(traits, word+"|"+key(c.Item))
+		}
+	}
+	return traits
+}
+
+// learn notes after whose call things came, went and changed.
 func (n *nodeState) learn(plugin string, changes []snapshot.Change) {
+	n.turn++
 	for _, c := range changes {
-		if _, known := n.makers[key(c.Item)]; !known && c.Op != snapshot.Removed {
-			n.makers[key(c.Item)] = plugin
+		for _, t := range traits(c) {
+			n.makers[t] = maker{plugin, n.turn}
 		}
 	}
 }
 
+// maker is the plugin that had the last hand in a change; the chain where none was seen.
 func (n *nodeState) maker(c snapshot.Change) string {
-	if plugin, ok := n.makers[key(c.Item)]; ok {
-		return plugin
+	last := maker{plugin: report.Chain}
+	for _, t := range traits(c) {
+		if m, ok := n.makers[t]; ok && m.turn > last.turn {
+			last = m
+		}
 	}
-	return report.Chain
+	return last.plugin
+}
+
+// canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason. What stood on
+// the node before the first pod and is gone or different is damage.
+func canStay(c snapshot.Change) bool {
+	switch {
+	case c.Op == snapshot.Added:
+		return true
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Sysctl:
+		// Settings of a node that a plugin needs are listed as its side effects (failure mode I07).
+		return true
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link:
+		// A link is promiscuous as long as a child with a MAC of its own stands on it.
+		return withoutPromiscuity(c.Before) == withoutPromiscuity(c.Item.Text)
+	}
+	return false
+}
+
+func withoutPromiscuity(text string) string {
+	words := strings.Fields(text)
+	if i := slices.Index(words, "promiscuity"); i >= 0 && i+1 < len(words) {
+		words = slices.Delete(words, i, i+2)
+	}
+	return strings.Join(words, " ")
 }
 
 // residue is what the first attachment leaves on a node and later ones do not add to: a shared link, a lock file. It is reported
@@ -140,14 +190,21 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 	for i, node := range c.Nodes() {
 		group.Go(func() error {
 			pods := r.pods[2*len(networks)*i:][:2*len(networks)]
-			first := r.cycle(ctx, node, pods[:len(networks)], nil)
+			first, err := r.cycle(ctx, node, pods[:len(networks)], nil)
+			if err != nil {
+				return err
+			}
 			expected := &residue{counts: map[string]int{}}
 			for _, change := range first {
 				expected.counts[key(change.Item)]++
 			}
 			type source struct{ plugin, kind string }
 			grows := map[source]bool{}
-			for _, change := range r.cycle(ctx, node, pods[len(networks):], expected) {
+			second, err := r.cycle(ctx, node, pods[len(networks):], expected)
+			if err != nil {
+				return err
+			}
+			for _, change := range second {
 				grows[source{r.nodes[node.Name].maker(change), change.Item.Kind}] = true
 			}
 			mu.Lock()
@@ -155,16 +212,14 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 			own := map[string]int{}
 			for _, change := range first {
 				plugin, id := r.nodes[node.Name].maker(change), key(change.Item)
-				if grows[source{plugin, change.Item.Kind}] {
+				if grows[source{plugin, change.Item.Kind}] || !canStay(change) {
 					continue
 				}
 				if own[id]++; own[id] <= found.counts[id] {
 					continue // another node has it too
 				}
 				found.counts[id]++
-				found.list = append(found.list, report.Residue{
-					Plugin: plugin, Item: change.Item.Kind + " " + change.Item.Name, Change: change.String(),
-				})
+				found.list = append(found.list, report.Residue{Plugin: plugin, Item: residueName(change), Change: change.String()})
 			}
 			return nil
 		})
@@ -172,8 +227,28 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 	return found, group.Wait()
 }
 
+// residueName is a thing that came by its name, one that changed by how.
+func residueName(c snapshot.Change) string {
+	if c.Op == snapshot.Added {
+		return c.Item.Kind + " " + c.Item.Name
+	}
+	var was, is []string
+	before, after := strings.Fields(c.Before), strings.Fields(c.Item.Text)
+	for _, word := range before {
+		if !slices.Contains(after, word) {
+			was = append(was, word)
+		}
+	}
+	for _, word := range after {
+		if !slices.Contains(before, word) {
+			is = append(is, word)
+		}
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s: %s -> %s", c.Item.Kind, c.Item.Name, strings.Join(was, " "), strings.Join(is, " ")))
+}
+
 // cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
-func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expected *residue) []snapshot.Change {
+func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expected *residue) ([]snapshot.Change, error) {
 	var all sync.WaitGroup
 	for _, p := range pods {
 		all.Go(func() {
@@ -188,7 +263,7 @@ func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expect
 
 // changes are what differs on a node from its state before the first step, beyond the residue. It waits until nothing does, or
 // until nothing changes any more.
-func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue) []snapshot.Change {
+func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue) ([]snapshot.Change, error) {
 	take := func(ctx context.Context) (snapshot.State, error) {
 		return node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
 	}
@@ -196,9 +271,9 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 	defer cancel()
 	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.beyond)
 	if err != nil {
-		r.note("%s: %v", node.Name, err)
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}
-	return changes
+	return changes, nil
 }
 
 // deleteAll deletes whatever is attached, twice, and looks at what stays in the pods' namespaces in between.
@@ -255,18 +330,18 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 		result.Plugin = cmp.Or(culprit, result.Plugin)
 	}
 	if result.Result == report.KnownUpstream {
-		return
+		return // what a chain leaves that cannot work says nothing about the plugins under test
 	}
 	for _, s := range r.services {
 		s.endpoints = s.spec.Endpoints
 	}
 	if err := r.syncServices(ctx); err != nil {
-		r.note("%v", err)
+		r.suite.keepUncompared(r.scenario.Name, err)
 	}
 	for _, node := range r.cluster.Nodes() {
 		changes, err := r.growth(ctx, node)
 		if err != nil {
-			r.note("%s: %v", node.Name, err)
+			r.suite.keepUncompared(r.scenario.Name, err)
 		}
 		for _, c := range changes {
 			left = append(left, leftover{r.scenario.Name, node.Name, cmp.Or(culprit, r.nodes[node.Name].maker(c)), c.String()})
@@ -282,9 +357,9 @@ func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change
 	if err != nil {
 		return nil, err
 	}
-	changes := r.changes(ctx, node, common)
-	if len(changes) == 0 {
-		return nil, nil
+	changes, err := r.changes(ctx, node, common)
+	if err != nil || len(changes) == 0 {
+		return nil, err
 	}
 	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
 	if err != nil {
@@ -292,10 +367,14 @@ func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change
 	}
 	// The kernel takes down what was in a removed namespace some time after its end, longer on a busy machine.
 	deadline := time.Now().Add(2 * time.Second)
-	for changes = particular.beyond(changes); len(changes) > 0 && time.Now().Before(deadline); {
-		changes = particular.beyond(r.changes(ctx, node, common))
+	left := particular.beyond(changes)
+	for len(left) > 0 && time.Now().Before(deadline) {
+		if changes, err = r.changes(ctx, node, common); err != nil {
+			return nil, err
+		}
+		left = particular.beyond(changes)
 	}
-	return changes, nil
+	return left, nil
 }
 
 // networks are those that the scenario's pods are attached to.
@@ -306,6 +385,13 @@ func (r *run) networks() []string {
 	}
 	slices.Sort(kinds)
 	return slices.Compact(kinds)
+}
+
+// keepUncompared remembers that a node could not be compared with how it was.
+func (s *Suite) keepUncompared(scenario string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uncompared = append(s.uncompared, fmt.Sprintf("%s: %v", scenario, err))
 }
 
 func (s *Suite) keepLeftovers(left []leftover) {
@@ -320,7 +406,8 @@ func (s *Suite) leavesNothing() []report.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	byPlugin := map[string][]leftover{}
-	for _, p := range s.report.Implementation.Plugins {
+	// What an IPAM plugin leaves appears after the call of the plugin that delegates to it, and is laid at its door.
+	for _, p := range s.file.Plugins {
 		byPlugin[p.Type] = nil
 	}
 	for _, l := range s.leftovers {
@@ -345,6 +432,9 @@ func (s *Suite) leavesNothing() []report.Result {
 				lines = append(lines, fmt.Sprintf("%s %s: %s", l.scenario, l.node, l.change))
 			}
 			result.Evidence = []report.Evidence{{Title: "left behind", Text: strings.Join(lines, "\n")}}
+		case len(s.uncompared) > 0:
+			result.Result = report.Skipped
+			result.Reason = "nodes could not be compared with how they were: " + strings.Join(s.uncompared, "; ")
 		}
 		results = append(results, result)
 	}

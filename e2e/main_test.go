@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // binaries are directories of plugins.
 type binaries struct {
-	// plugins has those of upstream, route, and the ones that are broken on purpose.
+	// plugins has those of upstream, route, veth-to-host, and the ones that are broken on purpose.
 	plugins string
 	// brokenIPAM has the same, and broken-ipam under the name of host-local.
 	brokenIPAM string
@@ -125,7 +125,9 @@ const (
 
 // broken is the configuration of the plugin broken with a fault.
 func broken(fault string) string {
-	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host"}`, fault)
+	// The second node's first pod is what the scenario's service has as its endpoint until it gets another.
+	const proxy = `"service": "10.96.0.10:53", "endpoint": "192.168.1.128:8080"`
+	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host", %s}`, fault, proxy)
 }
 
 // writeConflist makes a conflist of further keys, which may be empty, and plugins, and returns its path. Its version is 1.0.0,

@@ -136,8 +136,12 @@ func (r *run) addressIs(ctx context.Context, p *pod, ifName, want string) error 
 		}
 	}
 	for _, name := range []string{"lock", "last_reserved_ip.0"} {
-		if file, err := p.node.Agent.ReadFile(ctx, path.Join(dir, name)); err != nil || !file.Found {
-			return fmt.Errorf("%s: want %s in %s: %w", p.Name, name, dir, err)
+		file, err := p.node.Agent.ReadFile(ctx, path.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if !file.Found {
+			return fmt.Errorf("%s: want a file %s in %s, got none", p.Name, name, dir)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,8 +33,10 @@ type run struct {
 	flows    []flow
 	captures []capture
 	nodes    map[string]*nodeState
-	traced   []string   // kinds of state by which changes are laid at plugins' doors
-	syncing  sync.Mutex // proxies are programmed one state after the other
+	traced   []string // kinds of state by which changes are laid at plugins' doors
+	// explaining is set by the first probe that fails.
+	explaining atomic.Bool
+	syncing    sync.Mutex // proxies are programmed one state after the other
 
 	mu    sync.Mutex
 	calls []cni.Call // all that were made, in the order in which they ended
@@ -47,8 +50,9 @@ type nodeState struct {
 	advertised snapshot.State
 	// pod is a fresh namespace of a pod.
 	pod snapshot.State
-	// makers are the plugins after whose calls a thing appeared.
-	makers map[string]string
+	// makers are the plugins after whose calls things came, went and changed, by what traits says of a change.
+	makers map[string]maker
+	turn   int
 }
 
 // pod is a pod of a running scenario.
@@ -220,7 +224,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range r.cluster.Nodes() {
-		state := &nodeState{makers: map[string]string{}}
+		state := &nodeState{makers: map[string]maker{}}
 		r.nodes[node.Name] = state
 		group.Go(func() (err error) {
 			if err := listen(ctx, &node.Place, r.scenario.Nodes[i].Listen); err != nil {
@@ -370,6 +374,9 @@ func (r *run) judge(ctx context.Context, err error, result *report.Result) {
 	result.Result, result.Reason = report.Fail, err.Error()
 	if ctx.Err() != nil {
 		result.Reason = context.Cause(ctx).Error()
+	}
+	if len(r.notes) > 0 {
+		defer func() { result.Reason += " (" + strings.Join(r.notes, "; ") + ")" }()
 	}
 	var failed *stepError
 	if !errors.As(err, &failed) {

@@ -118,6 +118,9 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 				done(err, nil)
 				var unfit *UnfitError
 				if errors.As(err, &unfit) {
+					if err := s.unfit(err); err != nil {
+						ginkgo.Fail(err.Error())
+					}
 					ginkgo.Skip(err.Error())
 				}
 				ginkgo.Fail(err.Error())

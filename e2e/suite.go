@@ -31,11 +31,12 @@ type Suite struct {
 	started   time.Time
 	selection string // how scenarios were chosen; empty when all were
 
-	mu        sync.Mutex
-	report    report.Report
-	leftovers []leftover
-	leftRuns  int // how many scenarios were looked at for leftovers
-	residues  map[string]*residue
+	mu         sync.Mutex
+	report     report.Report
+	leftovers  []leftover
+	uncompared []string // why nodes could not be compared at the end of scenarios
+	leftRuns   int      // how many scenarios were looked at for leftovers
+	residues   map[string]*residue
 }
 
 // New reads and checks everything that the options name. Its errors are the caller's to mend.
@@ -256,11 +257,12 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		return
 	}
 	r := newRun(s, sc, c)
-	err = r.prepare(ctx)
-	if err == nil {
-		err = r.steps(ctx)
+	if err := r.prepare(ctx); err != nil {
+		// No plugin was called yet: whatever it is, it is none of theirs.
+		result.Result, result.Reason = report.Skipped, "the lab could not be made: "+err.Error()
+		return
 	}
-	r.judge(ctx, err, result)
+	r.judge(ctx, r.steps(ctx), result)
 	// What failed since it was cut off is nothing to look at; one that took too long is.
 	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.options.Failed(*result, c)
@@ -287,12 +289,25 @@ func (s *Suite) add(result report.Result) {
 	}
 }
 
+// unfit ends a run that this machine cannot do, with a report that says so.
+func (s *Suite) unfit(reason error) error {
+	s.report.Verdict = report.EnvUnfit
+	s.report.Notes = append(s.report.Notes, reason.Error())
+	s.report.DurationSeconds = seconds(time.Since(s.started))
+	if s.options.ReportDir == "" {
+		return nil
+	}
+	return s.report.WriteFile(filepath.Join(s.options.ReportDir, "report.json"))
+}
+
 // untested are results for what a conformant plugin needs and this run did not look at, so that silence is no conformance.
 func (s *Suite) untested() []report.Result {
+	if s.selection != "" {
+		return nil
+	}
 	var results []report.Result
 	for _, f := range s.options.Profile.Features() {
-		tests := func(sc *scenario.Scenario) bool { return slices.Contains(sc.Features, f) }
-		if s.selection != "" || slices.ContainsFunc(s.scenarios, tests) {
+		if slices.ContainsFunc(s.scenarios, func(sc *scenario.Scenario) bool { return slices.Contains(sc.Features, f) }) {
 			continue
 		}
 		results = append(results, report.Result{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,14 +39,41 @@ func (r *run) probe(ctx context.Context, p scenario.Probe) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+		errs  []error
+	)
 	group.SetLimit(probesAtOnce)
 	for _, f := range from {
 		for _, t := range to {
-			group.Go(func() error { return r.probePair(ctx, p, f, t) })
+			group.Go(func() error {
+				err := r.probePair(ctx, p, f, t)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+				return nil
+			})
 		}
 	}
-	return group.Wait()
+	_ = group.Wait()
+	return mostTelling(errs)
+}
+
+// mostTelling is the error with the way of the packets where one has it, else the first.
+func mostTelling(errs []error) error {
+	for _, err := range errs {
+		var dead *deadProbe
+		if errors.As(err, &dead) && dead.evidence != nil {
+			return err
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func targetInterface(p scenario.Probe, to *cluster.Place) string {

@@ -180,11 +180,11 @@ func (r *Report) Findings() []Result {
 	return found
 }
 
-// Count is how many results have an outcome.
+// Count is how many results have an outcome; failures are those that bear on the verdict, see Findings for the others.
 func (r *Report) Count(o Outcome) int {
 	n := 0
 	for _, res := range r.Results {
-		if res.Result == o {
+		if res.Result == o && (r.Counts(res) || o != Fail && o != Vacuous) {
 			n++
 		}
 	}

@@ -36,7 +36,23 @@ what tests it; of a failure mode which scenarios would catch it.`,
 	}
 }
 
+// leavesNothing explains the one result that no scenario has alone.
+const leavesNothing = `leaves-nothing
+
+  Once everything that a scenario attached is deleted, twice, every node looks as it did before: links, addresses, routes, rules,
+  permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files. What stays is laid at the door of
+  the plugin after whose call it came. A first pod may leave something new once, such as a shared link or a lock file; that
+  is listed apart. What grows with each pod fails, and so does what stood on the node before and is gone or different.
+
+covers
+  DEL-1, E07; after every scenario
+`
+
 func explain(out io.Writer, all []*scenario.Scenario, id string) error {
+	if id == "leaves-nothing" {
+		_, err := fmt.Fprint(out, leavesNothing)
+		return err
+	}
 	for _, s := range all {
 		if strings.EqualFold(s.Name, id) {
 			_, err := fmt.Fprint(out, scenario.Explain(s))

@@ -43,7 +43,11 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 		types = append(types, name)
 	}
 	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
-	fmt.Fprintf(out, "%s in %.1fs\n", counts(r.Count), r.DurationSeconds)
+	summary := counts(r.Count)
+	if n := len(r.Findings()); n > 0 {
+		summary += fmt.Sprintf(", and %d about plugins that are not under test", n)
+	}
+	fmt.Fprintf(out, "%s in %.1fs\n", summary, r.DurationSeconds)
 	printNotClaimed(out, r)
 	for _, f := range r.Findings() {
 		fmt.Fprintf(out, "finding about %s, which is not under test: %s: %s\n", f.Plugin, f.ID, f.Reason)
