@@ -78,7 +78,7 @@ func TestNew_refuses(t *testing.T) {
 		},
 		{
 			"a plugin that is not in the chain", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},
-			`plugin under test "route": want one of the chain [macvlan host-local]`,
+			`plugin under test "route": want one of the chain [macvlan]`,
 		},
 		{
 			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "teleport-*"},

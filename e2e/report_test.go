@@ -92,7 +92,6 @@ func TestReport(t *testing.T) {
 			Covers: []string{"D02", "DEL-3", "DEL-5", "E02", "E03"},
 		},
 		{ID: "host-to-pod", Kind: "scenario", Plugin: "chain", Level: report.Core, Result: report.Fail, Covers: []string{"A01", "A02", "A03"}},
-		{ID: "leaves-nothing", Kind: "requirement", Plugin: "host-local", Level: report.Must, Result: report.Pass, Covers: []string{"DEL-1", "E07"}},
 		{ID: "leaves-nothing", Kind: "requirement", Plugin: "macvlan", Level: report.Must, Result: report.Pass, Covers: []string{"DEL-1", "E07"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -28,6 +29,9 @@ type config struct {
 	Master   string `json:"master"`
 	// Child is the node's device that the pods share.
 	Child string `json:"child"`
+	// Service and Endpoint are an address and port of UDP, and where own-proxy sends what goes there.
+	Service  netip.AddrPort `json:"service"`
+	Endpoint netip.AddrPort `json:"endpoint"`
 }
 
 // call is an ADD or a DEL; result is nil on a DEL without one.
@@ -50,6 +54,10 @@ func faults() map[string]fault {
 		"keeps-lock": {add: func(*call) error { return write("lock") }},
 		// DEL-1: a process for each attachment.
 		"leaves-process": {add: linger},
+		// C07: the uplink is smaller than it was.
+		"shrinks-uplink": {add: shrink},
+		// A07: the node has no default route any more.
+		"removes-default": {add: removeDefault},
 		// G01: text on stdout beside the result.
 		"prints-text": {add: func(*call) error { _, err := fmt.Println("attached"); return err }},
 		// G03: a result of its own in place of the one it got.
@@ -76,6 +84,24 @@ func faults() map[string]fault {
 		"strict-check": {},
 		// A08: pins the pod's MAC as it was at the head of the chain, where this plugin stands too, with a delegate.
 		"first-mac": {add: pinFirstMAC},
+		// B03, B04: whatever the proxy wants to hide behind the node keeps its own address.
+		"keeps-clients": {add: keepClients},
+		// B09: what the node sends on for others gets the address of its first NIC, wherever it leaves.
+		"first-nic": {add: translateToFirstNIC},
+		// B06: a proxy of its own in the pod, to the endpoint that a service had once.
+		"own-proxy": {add: proxy},
+		// B07: the pod's service interface has no address.
+		"no-address": {add: removeAddresses},
+		// A11: replies leave by another interface than their connection came in by.
+		"forgets-way-in": {add: forgetWayIn},
+		// I03: strict reverse path filters look up the way back without the mark that decides it.
+		"unmarked-way-back": {add: ignoreMarks},
+		// H04: more pods than routing tables.
+		"few-tables": {add: shareTable},
+		// K03: the router gets a copy of what goes to the node.
+		"mirrors": {add: mirror},
+		// I04: FORWARD is the plugin's alone, whoever has written there.
+		"empties-forward": {add: emptyForward},
 	}
 }
 

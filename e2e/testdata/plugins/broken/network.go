@@ -10,8 +10,6 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/containernetworking/plugins/pkg/utils/sysctl"
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 )
 
@@ -146,36 +144,4 @@ func pinFirstMAC(c *call) error {
 		}
 	}
 	return nil
-}
-
-// limit drops what a pod receives beyond 8 MiB.
-func limit(c *call) error {
-	return inPod(c, func(netlink.Link) error {
-		conn, err := nftables.New()
-		if err != nil {
-			return err
-		}
-		table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyINet})
-		chain := conn.AddChain(&nftables.Chain{
-			Name: "input", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
-		})
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
-			&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop},
-		}})
-		return conn.Flush()
-	})
-}
-
-func masquerade(*call) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
-	chain := conn.AddChain(&nftables.Chain{
-		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-	})
-	conn.FlushChain(chain)
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Masq{}}})
-	return conn.Flush()
 }

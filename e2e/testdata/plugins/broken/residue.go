@@ -1,10 +1,13 @@
 package main
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"github.com/vishvananda/netlink"
 )
 
 // store is where the plugin keeps files on the node.
@@ -28,4 +31,18 @@ func linger(*call) error {
 	cmd := exec.Command(self, lingering)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return cmd.Start()
+}
+
+func shrink(c *call) error {
+	link, err := netlink.LinkByName(c.Master)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetMTU(link, 1400)
+}
+
+// removeDefault is content where an earlier ADD removed it.
+func removeDefault(*call) error {
+	_ = netlink.RouteDel(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
+	return nil
 }

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// chain is one of the table that this plugin has in a namespace, all of it for IPv4.
+type chain struct {
+	kind     nftables.ChainType
+	hook     *nftables.ChainHook
+	priority *nftables.ChainPriority
+}
+
+// install makes the chain of one rule, and again with each ADD.
+func (ch chain) install(parts ...[]expr.Any) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
+	added := conn.AddChain(&nftables.Chain{Name: "chain", Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority})
+	conn.FlushChain(added)
+	rule := &nftables.Rule{Table: table, Chain: added}
+	for _, part := range parts {
+		rule.Exprs = append(rule.Exprs, part...)
+	}
+	conn.AddRule(rule)
+	return conn.Flush()
+}
+
+// beforeOthers chooses source addresses before anybody else does: the first translation of a connection is the only one.
+func beforeOthers() chain {
+	return chain{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10)}
+}
+
+func oifname(name string) []expr.Any {
+	padded := make([]byte, unix.IFNAMSIZ)
+	copy(padded, name)
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded}}
+}
+
+// forwarded lets a rule pass for what another machine sent.
+func forwarded() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)}}
+}
+
+// udpTo lets a rule pass for one address and port.
+func udpTo(to netip.AddrPort) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_UDP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: to.Addr().AsSlice()},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(to.Port())},
+	}
+}
+
+// limit drops what a pod receives beyond 8 MiB.
+func limit(c *call) error {
+	return inPod(c, func(netlink.Link) error {
+		input := chain{nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter}
+		return input.install([]expr.Any{&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop}})
+	})
+}
+
+func masquerade(*call) error {
+	return chain{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource}.install([]expr.Any{&expr.Masq{}})
+}
+
+// keepClients translates each source to itself.
+func keepClients(*call) error {
+	return beforeOthers().install([]expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+	})
+}
+
+func translateToFirstNIC(c *call) error {
+	addresses, err := netlinksafe.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	first := &netlink.Addr{}
+	for i, a := range addresses {
+		if a.Scope == int(netlink.SCOPE_UNIVERSE) && (first.IPNet == nil || a.LinkIndex < first.LinkIndex) {
+			first = &addresses[i]
+		}
+	}
+	return beforeOthers().install(forwarded(), oifname(c.Master), []expr.Any{
+		&expr.Immediate{Register: 1, Data: first.IP.To4()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+	})
+}
+
+func proxy(c *call) error {
+	return inPod(c, func(netlink.Link) error {
+		output := chain{nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest}
+		return output.install(udpTo(c.Service), []expr.Any{
+			&expr.Immediate{Register: 1, Data: c.Endpoint.Addr().AsSlice()},
+			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(c.Endpoint.Port())},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
+		})
+	})
+}
+
+func mirror(c *call) error {
+	return inPod(c, func(underlay netlink.Link) error {
+		var gateway net.IP
+		for _, ip := range c.result.IPs {
+			gateway = ip.Gateway.To4()
+		}
+		post := chain{nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter}
+		return post.install(oifname(c.podSide().Name), []expr.Any{
+			&expr.Immediate{Register: 1, Data: gateway},
+			&expr.Immediate{Register: 2, Data: binaryutil.NativeEndian.PutUint32(uint32(underlay.Attrs().Index))},
+			&expr.Dup{RegAddr: 1, RegDev: 2, IsRegDevSet: true},
+		})
+	})
+}
+
+func emptyForward(*call) error {
+	return emptyChains(func(ch *nftables.Chain) bool {
+		return ch.Type == nftables.ChainTypeFilter && *ch.Hooknum == *nftables.ChainHookForward
+	})
+}
+
+// forgetWayIn leaves it to the pod's routes by which interface a reply leaves.
+func forgetWayIn(c *call) error {
+	return inPod(c, func(netlink.Link) error {
+		return emptyChains(func(ch *nftables.Chain) bool { return ch.Type == nftables.ChainTypeRoute })
+	})
+}
+
+// emptyChains removes the rules of others' base chains.
+func emptyChains(chosen func(*nftables.Chain) bool) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return err
+	}
+	for _, ch := range chains {
+		if ch.Hooknum != nil && chosen(ch) {
+			conn.FlushChain(ch)
+		}
+	}
+	return conn.Flush()
+}
