@@ -300,7 +300,10 @@ func (a *addition) connect(entries []entry, e entry) error {
 		return err
 	}
 	h.restore(without(entries, e.Attachment))
-	return syncNodeTable(entries)
+	if err := syncNodeTable(entries); err != nil {
+		return err
+	}
+	return awaitLocal(a.pod, e.State)
 }
 
 // result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads over

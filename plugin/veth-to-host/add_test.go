@@ -316,7 +316,7 @@ func TestAdd_without_masquerading(t *testing.T) {
 	paths := c.paths()
 	for i, p := range paths {
 		if p.from == c.p1.ns && (p.to == "10.96.0.1" || p.to == "10.96.0.4" || p.to == "10.96.0.6" || p.to == "10.96.0.8" || p.to == "172.31.0.2") {
-			paths[i].want = "no answer"
+			paths[i].want = noAnswer
 		}
 	}
 	walk(t, paths)
@@ -326,7 +326,7 @@ func TestAdd_without_masquerading(t *testing.T) {
 func TestAdd_node_ports(t *testing.T) {
 	c := newCluster(t, bridgeMode, map[string]any{"nodePorts": "30081:30090,31000"})
 	walk(t, []path{
-		{"beside", c.ext, "tcp", "10.10.20.152", 30080, "no answer"},
+		{"beside", c.ext, "tcp", "10.10.20.152", 30080, noAnswer},
 		{"among", c.ext, "tcp", "10.10.20.152", 30081, "p1 sees 10.10.20.152"},
 	})
 }

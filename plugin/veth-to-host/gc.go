@@ -68,7 +68,9 @@ func collect(host *kernel.Namespace, s *store, conf *config) error {
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	h.restore(kept)
+	for _, e := range kept {
+		h.repair(e)
+	}
 	errs = append(errs, h.removeShared(conf.mark()), syncNodeTable(kept))
 	return errors.Join(errs...)
 }

@@ -115,6 +115,7 @@ type hostSide struct {
 	host    *kernel.Namespace
 	routes  *routes
 	rules   []netlink.Rule
+	byLink  map[string][]netlink.Rule // the rules by the link that they are for
 	entries []entry
 }
 
@@ -127,7 +128,11 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &hostSide{host: host, routes: all, rules: rules, entries: entries}, nil
+	h := &hostSide{host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{}, entries: entries}
+	for _, rule := range rules {
+		h.byLink[rule.IifName] = append(h.byLink[rule.IifName], rule)
+	}
+	return h, nil
 }
 
 // owns returns which addresses of an attachment are still its own: of two records with one, the younger has it.
@@ -168,7 +173,7 @@ func (h *hostSide) ensure(e entry) error {
 		}
 	}
 	for _, r := range a.hostRules() {
-		if err := h.host.EnsureRule(r, h.rules); err != nil {
+		if err := h.host.EnsureRule(r, h.byLink[a.Veth.Host]); err != nil {
 			return err
 		}
 	}
@@ -176,13 +181,36 @@ func (h *hostSide) ensure(e entry) error {
 }
 
 // restore brings back what somebody removed from under recorded attachments: taking hostInterface's address away deletes
-// the routes that have it as their source, for one. What cannot be restored stops neither the others nor the call.
+// the routes that have it as their source, for one.
 func (h *hostSide) restore(entries []entry) {
 	for _, e := range entries {
-		if err := h.ensure(e); err != nil {
-			log.Printf("attachment %s: restore: %v", e.Attachment, err)
+		if !h.stands(e) {
+			h.repair(e)
 		}
 	}
+}
+
+// repair makes sure of an attachment that no call is about: what cannot be restored stops neither the others nor the call.
+func (h *hostSide) repair(e entry) {
+	if err := h.ensure(e); err != nil {
+		log.Printf("attachment %s: restore: %v", e.Attachment, err)
+	}
+}
+
+// stands reports whether an attachment has its routes and rules on the node. It asks the kernel nothing, since an ADD looks
+// so at every other pod. A link that was down for a while has lost its neighbours, and its routes too.
+func (h *hostSide) stands(e entry) bool {
+	for _, r := range e.State.hostRoutes(h.owns(e)) {
+		if !h.routes.has(r) {
+			return false
+		}
+	}
+	for _, r := range e.State.hostRules() {
+		if !slices.ContainsFunc(h.byLink[e.State.Veth.Host], r.Matches) {
+			return false
+		}
+	}
+	return h.routes.up[e.State.Veth.Host]
 }
 
 // ensureNeighbours makes sure of permanent neighbours: the node's addresses are on no veth, so over IPv6, and over IPv4

@@ -74,7 +74,7 @@ func runInNamespaces() (int, error) {
 func build(dir string) error {
 	const upstream = "github.com/containernetworking/plugins/plugins/"
 	for name, pkg := range map[string]string{
-		pluginName: ".", "macvlan": upstream + "main/macvlan", "ptp": upstream + "main/ptp", "host-local": upstream + "ipam/host-local",
+		pluginName: ".", "macvlan": upstream + "main/macvlan", "host-local": upstream + "ipam/host-local",
 	} {
 		out, err := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, name), pkg).CombinedOutput()
 		if err != nil {

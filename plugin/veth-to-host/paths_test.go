@@ -1,12 +1,16 @@
 package main
 
 import (
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 )
 
 // path is one way through the lab; what is said of IPv4 addresses holds for IPv6 too.
@@ -88,8 +92,12 @@ func walk(t *testing.T, paths []path) {
 	want, got := map[string]string{}, map[string]string{}
 	for _, p := range paths {
 		want[p.name], want["IPv6 "+p.name] = p.want, ipv6(p.want)
-		got[p.name] = ask(p.from, p.network, p.to, p.port)
-		got["IPv6 "+p.name] = ask(p.from, p.network, ipv6(p.to), p.port)
+		patience := 3 * time.Second
+		if p.want == noAnswer {
+			patience = 300 * time.Millisecond
+		}
+		got[p.name] = askFor(patience, p.from, p.network, p.to, p.port)
+		got["IPv6 "+p.name] = askFor(patience, p.from, p.network, ipv6(p.to), p.port)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -106,7 +114,7 @@ func TestPaths(t *testing.T) {
 			paths := newCluster(t, mode, nil).paths()
 			for i := range paths {
 				if paths[i].to == "10.96.0.4" {
-					paths[i].want = "no answer"
+					paths[i].want = noAnswer
 				}
 			}
 			walk(t, paths)
@@ -130,6 +138,63 @@ func TestPaths(t *testing.T) {
 			t.Errorf("to a service: got %q", got)
 		}
 	})
+}
+
+// A pod forwards for its node, and for nobody else: a neighbour on the LAN does not get to services through it. Over IPv4 the
+// node's strict look at the reverse path would stop it too.
+func TestPaths_through_a_pod(t *testing.T) {
+	c := newCluster(t, bridgeMode, nil)
+	in(t, c.lan, func() error {
+		return edit(uplink, func(link netlink.Link) error {
+			service := netip.MustParseAddr("fd00:96::5")
+			return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: netipx.AddrIPNet(service), Gw: net.ParseIP("fd00:20::50")})
+		})()
+	})
+	if got := askFor(300*time.Millisecond, c.lan, "tcp", "fd00:96::5", 80); got != noAnswer {
+		t.Errorf("got %q, want %q", got, noAnswer)
+	}
+}
+
+// A11, B05: a pod that a veth and a host route join to the node, as ptp does it, and one of this plugin reach each other in
+// both directions and through services, and see each other's own address.
+func TestPaths_beside_a_routed_pod(t *testing.T) {
+	c := newCluster(t, bridgeMode, nil)
+	routed := newNamespace(t, rpFilter, "0")
+	c.cable(c.node1.ns, routed, "routed0", "eth0")
+	in(t, routed, func() error {
+		if err := configure("eth0", "10.244.1.5/24", "fd00:244::5/64"); err != nil {
+			return err
+		}
+		return addDefaults("eth0", "10.244.1.1", "fd00:244::1")
+	})
+	in(t, c.node1.ns, func() error {
+		if err := configure("routed0", "10.244.1.1/32", "fd00:244::1/128"); err != nil {
+			return err
+		}
+		return edit("routed0", func(link netlink.Link) error {
+			for _, ip := range []string{"10.244.1.5", "fd00:244::5"} {
+				if err := netlink.RouteAdd(hostRoute(netip.MustParseAddr(ip), "").netlink(link.Attrs().Index)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})()
+	})
+	proxy{services: map[string]string{"10.96.0.20": "10.244.1.5", "fd00:96::20": "fd00:244::5"}}.install(t, c.node1.ns)
+	serve(t, routed, "routed")
+	for _, p := range []path{
+		{"to it", c.p1.ns, "tcp", "10.244.1.5", endpointPort, "routed sees 10.10.20.50"},
+		{"to it, IPv6", c.p1.ns, "tcp", "fd00:244::5", endpointPort, "routed sees fd00:20::50"},
+		{"to its service", c.p1.ns, "tcp", "10.96.0.20", 80, "routed sees 10.10.20.50"},
+		{"to its service, IPv6", c.p1.ns, "tcp", "fd00:96::20", 80, "routed sees fd00:20::50"},
+		{"from it", routed, "tcp", "10.10.20.50", endpointPort, "p1 sees 10.244.1.5"},
+		{"from it, IPv6", routed, "tcp", "fd00:20::50", endpointPort, "p1 sees fd00:244::5"},
+		{"from it to a service", routed, "tcp", "10.96.0.7", 80, "p1 sees 10.244.1.5"},
+	} {
+		if got := ask(p.from, p.network, p.to, p.port); got != p.want {
+			t.Errorf("%s: got %q, want %q", p.name, got, p.want)
+		}
+	}
 }
 
 // The first NIC is not the one that pods are on: what takes "the node's address" takes that one's.

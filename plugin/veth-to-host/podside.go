@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/nftables"
@@ -177,9 +178,6 @@ func (a *attachment) planTables(all *routes) {
 			a.Pod.Routes = append(a.Pod.Routes, r)
 		}
 	}
-	for _, ip := range a.Pod.Node {
-		a.Pod.Routes = append(a.Pod.Routes, hostRoute(ip, a.Veth.Pod).inTable(linkTable))
-	}
 	for _, ipv6 := range a.families() {
 		isDefault := func(r route) bool { return r.Table == linkTable && r.Dst == defaultRoute(ipv6) }
 		if !slices.ContainsFunc(a.Pod.Routes, isDefault) {
@@ -275,6 +273,9 @@ func connectPod(pod *podSpace, ifName string, a attachment) error {
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
 	}
+	if err := pod.LinkSetUp(link); err != nil {
+		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
+	}
 	for _, ip := range a.Addresses {
 		// Also on the veth: the kernel takes no reply from a link without an address where it looks for the reverse path,
 		// and a redirecting rule, such as a mesh's, needs an address to send to.
@@ -285,9 +286,6 @@ func connectPod(pod *podSpace, ifName string, a attachment) error {
 		if err := pod.AddrReplace(link, addr); err != nil {
 			return fmt.Errorf("link %s of the pod: address %s: %w", a.Veth.Pod, ip, err)
 		}
-	}
-	if err := pod.LinkSetUp(link); err != nil {
-		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
 	}
 	if err := ensureNeighbours(pod.Namespace, link, a.podNeighbours(), a.Veth.HostMAC); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
@@ -300,6 +298,41 @@ func connectPod(pod *podSpace, ifName string, a attachment) error {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
 	return newPodTable(ifName, a).ensure(conn)
+}
+
+// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for duplicates.
+const (
+	localWithin = 5 * time.Second
+	localEvery  = time.Millisecond
+)
+
+// awaitLocal returns when the pod takes packets to its addresses for its own. Until then it would forward them, and
+// connection tracking would go on translating the source of a connection whose first packet went astray so.
+func awaitLocal(pod *podSpace, a attachment) error {
+	deadline := time.Now().Add(localWithin)
+	for {
+		missing, err := notLocal(pod, a.Addresses)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return chain.TryAgain("addresses %v of the pod are not in use after %s", missing, localWithin)
+		}
+		time.Sleep(localEvery) // the deadline's poll
+	}
+}
+
+func notLocal(pod *podSpace, addrs []netip.Addr) ([]netip.Addr, error) {
+	listed, err := pod.AllRoutes()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(addrs), func(ip netip.Addr) bool {
+		return slices.ContainsFunc(listed, func(r netlink.Route) bool {
+			dst, ok := kernel.Destination(r)
+			return ok && r.Type == unix.RTN_LOCAL && dst.IsSingleIP() && dst.Addr() == ip
+		})
+	}), nil
 }
 
 func setPodSysctls(pod *podSpace, sysctls []podSysctl) error {

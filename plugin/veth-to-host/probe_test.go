@@ -65,16 +65,23 @@ func seen(name string, from net.Addr) string {
 	return name + " sees " + strings.TrimPrefix(host, "::ffff:")
 }
 
-// ask connects from a namespace and returns what the server says, or why there is no answer.
+const noAnswer = "no answer"
+
+// ask connects from a namespace and returns what the server says.
 func ask(from ns.NetNS, network, address string, port int) string {
+	return askFor(3*time.Second, from, network, address, port)
+}
+
+// askFor gives up after a while.
+func askFor(patience time.Duration, from ns.NetNS, network, address string, port int) string {
 	var answer string
 	err := from.Do(func(ns.NetNS) error {
-		conn, err := net.DialTimeout(network, net.JoinHostPort(address, fmt.Sprint(port)), time.Second)
+		conn, err := net.DialTimeout(network, net.JoinHostPort(address, fmt.Sprint(port)), patience)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(time.Second))
+		conn.SetDeadline(time.Now().Add(patience))
 		size := bulk
 		if network == "udp" {
 			size = 1
@@ -98,7 +105,7 @@ func ask(from ns.NetNS, network, address string, port int) string {
 		return err
 	})
 	if err != nil {
-		return "no answer"
+		return noAnswer
 	}
 	return answer
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -143,8 +142,10 @@ func (r route) String() string {
 type routes struct {
 	n       *kernel.Namespace
 	listed  []netlink.Route
+	known   map[route]bool // of the listed, those that can be a route of this plugin
 	indexes map[string]int
 	names   map[int]string
+	up      map[string]bool
 }
 
 func readRoutes(n *kernel.Namespace) (*routes, error) {
@@ -152,14 +153,20 @@ func readRoutes(n *kernel.Namespace) (*routes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("links: %w", err)
 	}
-	all := &routes{n: n, indexes: map[string]int{}, names: map[int]string{}}
+	all := &routes{n: n, known: map[route]bool{}, indexes: map[string]int{}, names: map[int]string{}, up: map[string]bool{}}
 	for _, link := range links {
 		all.indexes[link.Attrs().Name] = link.Attrs().Index
 		all.names[link.Attrs().Index] = link.Attrs().Name
+		all.up[link.Attrs().Name] = isUp(link)
 	}
 	listed, err := n.AllRoutes()
 	for _, r := range listed {
 		all.listed = append(all.listed, hops(r)...)
+	}
+	for _, r := range all.listed {
+		if known, ok := routeOf(r, all.names[r.LinkIndex]); ok {
+			all.known[known] = true
+		}
 	}
 	return all, err
 }
@@ -179,12 +186,7 @@ func hops(r netlink.Route) []netlink.Route {
 	return routes
 }
 
-func (all *routes) has(want route) bool {
-	return slices.ContainsFunc(all.listed, func(listed netlink.Route) bool {
-		r, ok := routeOf(listed, all.names[listed.LinkIndex])
-		return ok && r == want
-	})
-}
+func (all *routes) has(want route) bool { return all.known[want] }
 
 // ensure makes sure of a route, in place of one with the same destination and metric in its table.
 func (all *routes) ensure(want route) error {

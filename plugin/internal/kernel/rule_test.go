@@ -1,0 +1,89 @@
+package kernel
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+)
+
+func TestRules(t *testing.T) {
+	rules := []Rule{
+		{Priority: 512, Mark: 0x2000, Mask: 0x2000, Table: 254},
+		{Priority: 1023, IifName: "gone0", Table: 254, SuppressPrefix: 31},
+		{IPv6: true, Priority: 1023, IifName: "gone0", Table: 254, SuppressPrefix: 127},
+		{Priority: 1024, IifName: "gone0", Table: 1000},
+	}
+	inNamespace(t, func(t *testing.T, n *Namespace) {
+		for range 2 { // doing it again is no error, and adds nothing
+			for _, rule := range rules {
+				if err := n.EnsureRule(rule, listRules(t, n)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		listed := listRules(t, n)
+		var text []string
+		for _, rule := range rules {
+			count := 0
+			for _, l := range listed {
+				if rule.Matches(l) {
+					count++
+				}
+			}
+			if count != 1 {
+				t.Errorf("rule %s: got %d, want 1", rule, count)
+			}
+			text = append(text, rule.String())
+		}
+		want := []string{
+			"512: from all fwmark 0x2000/0x2000 lookup main", "1023: from all iif gone0 lookup main suppress_prefixlength 31",
+			"IPv6 1023: from all iif gone0 lookup main suppress_prefixlength 127", "1024: from all iif gone0 lookup 1000",
+		}
+		if diff := cmp.Diff(want, text); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for range 2 {
+			for _, l := range listed {
+				if slices.ContainsFunc(rules, func(r Rule) bool { return r.Matches(l) }) {
+					if err := n.DeleteRule(l); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+		if left := listRules(t, n); slices.ContainsFunc(left, func(l netlink.Rule) bool { return l.IifName != "" || l.Mark != 0 }) {
+			t.Errorf("got %v, want none of these rules", left)
+		}
+	})
+}
+
+// A rule that says more than another is another one.
+func TestRule_Matches(t *testing.T) {
+	rule := Rule{Priority: 1024, IifName: "a0", Table: 1000}
+	same := *rule.netlink()
+	if !rule.Matches(same) {
+		t.Error("want a rule to match itself")
+	}
+	for name, change := range map[string]func(*netlink.Rule){
+		"priority": func(r *netlink.Rule) { r.Priority++ }, "table": func(r *netlink.Rule) { r.Table++ },
+		"link": func(r *netlink.Rule) { r.IifName = "b0" }, "outgoing link": func(r *netlink.Rule) { r.OifName = "b0" },
+		"family": func(r *netlink.Rule) { r.Family = netlink.FAMILY_V6 }, "not": func(r *netlink.Rule) { r.Invert = true },
+		"suppressed": func(r *netlink.Rule) { r.SuppressPrefixlen = 31 }, "protocol": func(r *netlink.Rule) { r.IPProto = 6 },
+	} {
+		other := same
+		if change(&other); rule.Matches(other) {
+			t.Errorf("%s: want another rule not to match", name)
+		}
+	}
+}
+
+func listRules(t *testing.T, n *Namespace) []netlink.Rule {
+	t.Helper()
+	rules, err := n.Rules()
+	if err != nil {
+		t.Error(err)
+	}
+	return rules
+}
