@@ -180,7 +180,7 @@ func TestControls_are_complete(t *testing.T) {
 }
 
 // atOnce bounds the clusters: scenarios wait more than they compute, and time-outs are of the real clock.
-const atOnce = 4
+const atOnce = 6
 
 // runControls runs each conflist's scenarios, all side by side, and compares.
 func runControls(t *testing.T, controls []control) {

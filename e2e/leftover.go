@@ -151,23 +151,31 @@ func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scen
 		return nil, err
 	}
 	s.mu.Lock()
-	found, known := s.residues[string(id)]
+	known, ok := s.residues[string(id)]
 	s.mu.Unlock()
-	if known {
-		return found, nil
+	if ok {
+		return known, nil
 	}
-	c, err := s.options.Backend.Start(ctx, s.request(nodes, chain))
+	// Scenarios that run at once ask for the same.
+	found, err, _ := s.searches.Do(string(id), func() (any, error) {
+		c, err := s.options.Backend.Start(ctx, s.request(nodes, chain))
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		found, err := s.findResidue(ctx, c, nodes, networks)
+		if err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.residues[string(id)] = found
+		return found, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
-	if found, err = s.findResidue(ctx, c, nodes, networks); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.residues[string(id)] = found
-	return found, nil
+	return found.(*residue), nil
 }
 
 func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scenario.Node, networks []string) (*residue, error) {

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -30,6 +32,8 @@ type Suite struct {
 
 	started   time.Time
 	selection string // how scenarios were chosen; empty when all were
+
+	searches singleflight.Group // for residues
 
 	mu         sync.Mutex
 	report     report.Report

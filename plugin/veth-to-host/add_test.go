@@ -250,7 +250,10 @@ func TestAdd_MTU(t *testing.T) {
 
 // net1 beside eth0, on another NIC: the node and what is beyond it reach both, and each goes by itself.
 func TestAdd_second_interface(t *testing.T) {
-	l := newLab(t, func(l *lab) { l.plugAs(l.node1.ns, "eth9", "10.10.30.152/24", "fd00:30::152/64") })
+	l := newLab(t)
+	l.cable(l.node1.ns, l.fabric, "eth9", "lone9") // a LAN of its own: on a common one each link answers ARP for both
+	in(t, l.fabric, func() error { return configure("lone9") })
+	in(t, l.node1.ns, func() error { return configure("eth9", "10.10.30.152/24", "fd00:30::152/64") })
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
 	serve(t, p.ns, "p1")
 	bare, barePod := l.node1.state(t), ""

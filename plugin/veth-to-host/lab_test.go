@@ -189,13 +189,11 @@ func (l *lab) cable(a, b ns.NetNS, nameA, nameB string) {
 }
 
 // plug joins a namespace to the LAN.
-func (l *lab) plug(n ns.NetNS, addrs ...string) { l.plugAs(n, uplink, addrs...) }
-
-func (l *lab) plugAs(n ns.NetNS, name string, addrs ...string) {
+func (l *lab) plug(n ns.NetNS, addrs ...string) {
 	l.t.Helper()
 	l.ports++
 	port := fmt.Sprintf("port%d", l.ports)
-	l.cable(n, l.fabric, name, port)
+	l.cable(n, l.fabric, uplink, port)
 	in(l.t, l.fabric, func() error {
 		link, err := netlink.LinkByName(port)
 		if err != nil {
@@ -210,7 +208,7 @@ func (l *lab) plugAs(n ns.NetNS, name string, addrs ...string) {
 		}
 		return netlink.LinkSetUp(link)
 	})
-	in(l.t, n, func() error { return configure(name, addrs...) })
+	in(l.t, n, func() error { return configure(uplink, addrs...) })
 }
 
 // configure gives a link addresses and brings it up, in the namespace of the calling thread.
