@@ -128,7 +128,7 @@ func faulty() []control {
 		}},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
 			"host-to-pod":   fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
-			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables", "nft"}},
+			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables"}},
 			"chain-sbr":     known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
 		{name: "an allocator without a lock", brokenIPAM: true, chain: withIPAM("no-lock"), want: map[string]expected{

@@ -331,6 +331,9 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	var halted *cni.Error
 	if errors.As(err, &halted) {
 		culprit = halted.Plugin
+		for i := range left {
+			left[i].plugin = culprit
+		}
 	}
 	if err != nil && result.Result == report.Pass {
 		result.Result, result.Reason = report.Fail, fmt.Sprintf("when everything was deleted twice at the end: %v", err)

@@ -32,7 +32,7 @@ func services() []control {
 		{name: "bridge and portmap, a range per node", chain: []string{bridge, portmap}, want: passes(podToService()...)},
 		{name: "ptp and portmap, a range per node", chain: []string{ptp, portmap}, want: passes(podToService()...)},
 		// The node's address is all that anybody beyond it sees of a pod.
-		{name: "ptp that masquerades", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap}, oneOf: []string{"iptables", "nft"},
+		{name: "ptp that masquerades", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap}, oneOf: []string{"iptables"},
 			want: map[string]expected{
 				"pod-to-service-hairpin":               pass(),
 				"pod-to-service-host-network-endpoint": hidden,

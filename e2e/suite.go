@@ -220,7 +220,8 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 	var callers []caller
 	for _, plugin := range sc.Needs().Plugins {
 		if plugin == "portmap" || plugin == "firewall" {
-			callers = append(callers, caller{"plugin " + plugin, []string{"iptables", "nft"}})
+			// Both prefer iptables wherever their configuration does not choose, and fail without it.
+			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
 		}
 	}
 	if len(sc.Services) > 0 && s.options.Dataplane == service.Iptables {

@@ -19,7 +19,7 @@ func upstream() []control {
 			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node",
 		), map[string]expected{
 			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
-			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables", "nft"}},
+			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables"}},
 			"chain-sbr":       known("macvlan", "the CHECK of the main plugin looks for"),
 		})},
 		{name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route}, want: passes("external-to-pod", "host-to-pod", "two-nic-node")},

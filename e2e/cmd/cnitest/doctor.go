@@ -116,10 +116,10 @@ func (f findings) links(ctx context.Context, node *cluster.Node) error {
 
 // programs looks for what upstream plugins call; cnitest itself needs none.
 func (f findings) programs(ctx context.Context, node *cluster.Node) error {
-	found, err := node.Agent.Programs(ctx, []string{"iptables", "nft"})
+	found, err := node.Agent.Programs(ctx, []string{"iptables"})
 	if err != nil {
 		return err
 	}
-	f.add(len(found) > 0, "program iptables or nft", "scenario chain-portmap is skipped: plugins portmap and firewall call one; install iptables or nftables")
+	f.add(len(found) > 0, "program iptables", "scenario chain-portmap is skipped and --dataplane iptables cannot be used: plugins portmap and firewall call it; install iptables")
 	return nil
 }
