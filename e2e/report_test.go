@@ -245,9 +245,9 @@ func TestReport_call(t *testing.T) {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 	want := `/opt/cni/bin/broken
-stdin:  {"child":"eno1.host","cniVersion":"1.0.0","fault":"short-id","master":"eno1","name":"net","prevResult":` +
+stdin:  {"child":"eno1.host","cniVersion":"1.0.0","endpoint":"192.168.1.128:8080","fault":"short-id","master":"eno1","name":"net","prevResult":` +
 		`{"cniVersion":"1.0.0","interfaces":[{"mac":"MAC","name":"eth0","sandbox":"/var/run/netns/second"},{"mac":"MAC","name":"eno1.host"}],` +
-		`"ips":[{"address":"192.168.1.3/16","gateway":"192.168.0.1","interface":0}],"routes":[{"dst":"0.0.0.0/0"}]},"type":"broken"}
+		`"ips":[{"address":"192.168.1.3/16","gateway":"192.168.0.1","interface":0}],"routes":[{"dst":"0.0.0.0/0"}]},"service":"10.96.0.10:53","type":"broken"}
 stdout: {
     "code": 999,
     "msg": "file exists"

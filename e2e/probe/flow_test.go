@@ -75,8 +75,8 @@ func TestFlow_linkDown(t *testing.T) {
 				}
 				return nil
 			})
-			lan.fabric.do(t, func() error { return setUp("port2") })
 			gap := time.Since(down)
+			lan.fabric.do(t, func() error { return setUp("port2") })
 			f.received(t, 5)
 			got := f.Stop()
 			if got.Lost < 10 || got.Received+got.Lost != got.Sent || got.LongestGap < gap || got.LongestGap > gap+5*time.Second {
