@@ -7,9 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // sighting is a packet as it passed an interface of a place.
@@ -55,7 +57,7 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 	if again.OK {
 		story = "the same probe succeeded when it was repeated with captures on"
 	}
-	for _, explain := range []func(context.Context, *cluster.Place, *cluster.Place, string) string{r.macvlanParent, r.pastTheProxy} {
+	for _, explain := range []func(context.Context, *cluster.Place, *cluster.Place, string) string{r.macvlanParent, r.pastTheProxy, r.droppingChain} {
 		if why := explain(ctx, from, to, spec.To); why != "" {
 			story += "; " + why
 		}
@@ -240,6 +242,26 @@ func (r *run) pastTheProxy(ctx context.Context, from, to *cluster.Place, target 
 	if link, found := findLink(links, route.Device); found && (link.Kind == "macvlan" || link.Kind == "ipvlan") {
 		return fmt.Sprintf("%s left %s by %s, a %s on the underlay, past its node and the proxy there that knows the service: services need a way "+
 			"through the node, as the chained plugin veth-to-host makes", target, from.Name, link.Name, link.Kind)
+	}
+	return ""
+}
+
+// droppingChain names a chain of a node that drops what nobody accepts in it: an accept elsewhere does not help, since each chain of a
+// hook has its say (nft(8), "accept").
+func (r *run) droppingChain(ctx context.Context, _, _ *cluster.Place, _ string) string {
+	for _, node := range r.cluster.Nodes() {
+		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Nftables, snapshot.Iptables}})
+		if err != nil {
+			return ""
+		}
+		for _, item := range state.Items {
+			nft := strings.Contains(item.Text, "hook forward") && strings.Contains(item.Text, "policy drop")
+			legacy := strings.Contains(item.Name+" "+item.Text, "FORWARD DROP")
+			if nft || legacy {
+				return fmt.Sprintf("on %s the %s %s drops what it does not accept: an administrator adds an accept for the pods' addresses there",
+					node.Name, item.Kind, item.Name)
+			}
+		}
 	}
 	return ""
 }
