@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
@@ -58,8 +59,8 @@ type Options struct {
 	NICs int
 	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
 	Dataplane string
-	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, since scenarios
-	// wait more than they compute.
+	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, six
+	// with IPv6, since scenarios wait more than they compute.
 	Workers int
 	// Version is the version of the suite that stands in the report.
 	Version string
@@ -93,12 +94,12 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 			return nil, nil, fmt.Errorf("feature %q: want one of %v", f, scenario.Features())
 		}
 	}
-	if o.Workers == 0 {
-		o.Workers = 4 * runtime.NumCPU()
-	}
 	file, err := conflist.Load(o.Conflist)
 	if err != nil {
 		return nil, nil, err
+	}
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers(file, o.Uplink)
 	}
 	if err := o.checkBinaries(file); err != nil {
 		return nil, nil, err
@@ -108,6 +109,15 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	}
 	all, err := o.loadScenarios()
 	return file, all, err
+}
+
+// defaultWorkers are more where pods get IPv6 addresses: each ADD then waits a second or two for duplicate address detection.
+func defaultWorkers(file *conflist.File, uplink string) int {
+	plan, err := file.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: "a"}}, Uplink: uplink})
+	if err == nil && slices.ContainsFunc(plan.LAN, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return 6 * runtime.NumCPU()
+	}
+	return 4 * runtime.NumCPU()
 }
 
 func (o *Options) checkBinaries(file *conflist.File) error {

@@ -68,7 +68,7 @@ A profile is the set of features that they must have; what is beyond it counts o
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default four for each processor)")
+	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)
