@@ -3,10 +3,10 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 
 	"github.com/cnitest/cnitest/e2e/service"
 )
@@ -41,7 +41,7 @@ func (s *Server) AddAddress(args AddressArgs, _ *None) error {
 		if err != nil {
 			return fmt.Errorf("link %s: %w", args.Interface, err)
 		}
-		return netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(args.Address)})
+		return netlink.AddrReplace(link, &netlink.Addr{IPNet: netipx.PrefixIPNet(args.Address)})
 	})
 }
 
@@ -60,7 +60,7 @@ type WayArgs struct {
 // AddRoute adds or replaces a route.
 func (s *Server) AddRoute(args WayArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
-		route := &netlink.Route{Dst: ipNet(args.Destination), Gw: args.Gateway.AsSlice()}
+		route := &netlink.Route{Dst: netipx.PrefixIPNet(args.Destination), Gw: args.Gateway.AsSlice()}
 		if err := netlink.RouteReplace(route); err != nil {
 			return fmt.Errorf("route %s via %s: %w", args.Destination, args.Gateway, err)
 		}
@@ -71,10 +71,6 @@ func (s *Server) AddRoute(args WayArgs, _ *None) error {
 // AddRoute adds or replaces a route.
 func (c *Client) AddRoute(ctx context.Context, args WayArgs) error {
 	return tell(ctx, c, "AddRoute", args)
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // ForwardArgs are a chain that drops what is forwarded.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"go4.org/netipx"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -88,7 +89,7 @@ func (s socket) configure(ctx context.Context, name string) error {
 		return err
 	}
 	for _, prefix := range s.addresses {
-		addr := &netlink.Addr{IPNet: ipNet(prefix)}
+		addr := &netlink.Addr{IPNet: netipx.PrefixIPNet(prefix)}
 		if prefix.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
@@ -125,13 +126,9 @@ func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
 	}
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
 // addRoute adds or replaces a route by an interface, which a link-local gateway needs; "" leaves it to the kernel.
 func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr, device string) error {
-	route := &netlink.Route{Dst: ipNet(dst), Gw: via.AsSlice()}
+	route := &netlink.Route{Dst: netipx.PrefixIPNet(dst), Gw: via.AsSlice()}
 	if device != "" {
 		link, err := links.LinkByName(device)
 		if err != nil {
