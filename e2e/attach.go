@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	current "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/types/create"
-
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -113,7 +110,7 @@ func (r *run) keep(node *cluster.Node, reply agent.CNIReply) {
 
 // parseAddresses are those that a result of any version gives the interface.
 func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
-	result, err := parseResult(data)
+	result, err := cni.ParseResult(data)
 	if err != nil {
 		return nil, err
 	}
@@ -137,23 +134,6 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-func parseResult(data json.RawMessage) (*current.Result, error) {
-	var head struct {
-		CNIVersion string `json:"cniVersion"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, err
-	}
-	if head.CNIVersion == "" {
-		head.CNIVersion = "0.1.0" // the only version whose results may leave it out
-	}
-	result, err := create.Create(head.CNIVersion, data)
-	if err != nil {
-		return nil, err
-	}
-	return current.NewResultFromResult(result)
-}
-
 // checkUnique wants that no two attached pods share an address (failure mode D03).
 func (r *run) checkUnique(p *pod, ifName string) error {
 	r.mu.Lock()
@@ -175,7 +155,7 @@ func (r *run) checkUnique(p *pod, ifName string) error {
 
 // checkResult wants that what the result says stands in the kernel (SPEC.md, section 5, ADD Success).
 func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.RawMessage) error {
-	result, err := parseResult(data)
+	result, err := cni.ParseResult(data)
 	if err != nil {
 		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
 	}

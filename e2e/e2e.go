@@ -15,7 +15,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -45,8 +44,10 @@ type Options struct {
 	Plugins []string
 	// Scenarios are the scenario files; nil means those that come with the package.
 	Scenarios fs.FS
-	// Names is a path.Match pattern of scenario names to run; empty means all.
+	// Names is a path.Match pattern of the scenarios and requirements to run; empty means all.
 	Names string
+	// Quick leaves out what injects faults: a plugin is not killed and failed at every call.
+	Quick bool
 	// ReportDir receives report.json, junit.xml and the evidence of failures; empty means that nothing is written.
 	ReportDir string
 	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
@@ -65,8 +66,8 @@ type Options struct {
 	// Version is the version of the suite that stands in the report.
 	Version string
 
-	// Started and Done, when not nil, are told of each scenario, one call at a time.
-	Started func(s *scenario.Scenario)
+	// Started and Done, when not nil, are told of each scenario and requirement, one call at a time.
+	Started func(u *Unit)
 	Done    func(r report.Result)
 	// Failed, when not nil, is called with a cluster in which a scenario failed, before anything is cleaned up.
 	Failed func(r report.Result, c cluster.Cluster)
@@ -183,25 +184,5 @@ func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 	if files == nil {
 		files = scenarios.Files
 	}
-	all, err := scenario.Load(files)
-	if err != nil {
-		return nil, err
-	}
-	if o.Names == "" {
-		return all, nil
-	}
-	var chosen []*scenario.Scenario
-	for _, s := range all {
-		match, err := path.Match(o.Names, s.Name)
-		if err != nil {
-			return nil, fmt.Errorf("scenario pattern %q: %w", o.Names, err)
-		}
-		if match {
-			chosen = append(chosen, s)
-		}
-	}
-	if len(chosen) == 0 {
-		return nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios; see `cnitest list scenarios`", o.Names, len(all))
-	}
-	return chosen, nil
+	return scenario.Load(files)
 }

@@ -7,12 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/renameio/v2"
 
 	"github.com/cnitest/cnitest/e2e/agent"
-	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -42,24 +40,9 @@ func (r *run) callEvidence(since int) []report.Evidence {
 	}
 	var evidence []report.Evidence
 	for _, c := range shown {
-		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: callText(c)})
+		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: c.Transcript()})
 	}
 	return evidence
-}
-
-// callText is a call so that it can be made again by hand.
-func callText(c cni.Call) string {
-	var b strings.Builder
-	for _, e := range c.Env {
-		fmt.Fprintf(&b, "%s\n", e)
-	}
-	fmt.Fprintf(&b, "$ %s\nstdin:  %s\n", c.Path, strings.TrimSpace(c.Stdin))
-	fmt.Fprintf(&b, "stdout: %s\nstderr: %s\n", strings.TrimSpace(c.Stdout), strings.TrimSpace(c.Stderr))
-	fmt.Fprintf(&b, "exit status %d after %s", c.ExitCode, c.Duration.Round(100*time.Microsecond))
-	if c.Failure != "" {
-		fmt.Fprintf(&b, ": %s", c.Failure)
-	}
-	return b.String()
 }
 
 // stateEvidence is how the nodes differ from how they were before the first step.

@@ -17,13 +17,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // leavesNothingID is the result that says whether every node looked as before once all was deleted.
-const leavesNothingID = "leaves-nothing"
+const leavesNothingID = contract.LeavesNothing
 
 // leftover is something that a scenario left on a node after everything was deleted twice.
 type leftover struct {
@@ -427,7 +428,7 @@ func (s *Suite) leavesNothing() []report.Result {
 	var results []report.Result
 	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
 		result := report.Result{
-			ID: leavesNothingID, Kind: "requirement", Plugin: plugin, Level: report.Must, Result: report.Pass, Covers: []string{"DEL-1", "E07"},
+			ID: leavesNothingID, Kind: "requirement", Plugin: plugin, Level: report.Must, Result: report.Pass, Covers: contract.Find(leavesNothingID).Covers,
 		}
 		left := byPlugin[plugin]
 		switch {

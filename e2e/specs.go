@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,7 +14,6 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/cnitest/cnitest/e2e/report"
-	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Describe of Ginkgo may stand
@@ -72,35 +69,11 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 	return result, outcome
 }
 
-// Matching are the chosen scenarios whose labels match an expression in Ginkgo's language; empty matches all. The error is
-// one line.
-func (s *Suite) Matching(labelFilter string) ([]*scenario.Scenario, error) {
-	matches, err := types.ParseLabelFilter(labelFilter)
-	var reason types.GinkgoError
-	switch {
-	case errors.As(err, &reason):
-		// Its first line repeats the expression and marks the place with colours.
-		lines := strings.Split(strings.TrimSpace(reason.Message), "\n")
-		return nil, fmt.Errorf("label filter %q: %s", labelFilter, strings.TrimSpace(lines[len(lines)-1]))
-	case err != nil:
-		return nil, fmt.Errorf("label filter %q: %w", labelFilter, err)
-	}
-	var found []*scenario.Scenario
-	for _, sc := range s.scenarios {
-		if matches(s.labels(sc)) {
-			found = append(found, sc)
-		}
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("label filter %q matches none of %d scenarios; labels are features, failure modes, core and extended", labelFilter, len(s.scenarios))
-	}
-	return found, nil
-}
-
 // describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened. done is
 // told of the end.
 func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) {
-	ahead := newReadAhead(s)
+	units := s.Units()
+	ahead := newReadAhead(s, units)
 	// The label filter may leave the last spec out; the report is due all the same.
 	finish := sync.OnceValues(func() (*report.Report, error) {
 		ahead.stop()
@@ -128,15 +101,15 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			prepared = true
 			ahead.start(ctx)
 		})
-		for _, sc := range s.scenarios {
-			ginkgo.It(sc.Name, s.labels(sc), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, sc)) })
+		for _, u := range units {
+			ginkgo.It(u.Name(), ginkgo.Labels(u.Labels), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, u)) })
 		}
 		ginkgo.AfterAll(func() {
 			if prepared {
 				_, _ = finish()
 			}
 		})
-		ginkgo.It(leavesNothingID, ginkgo.Label(s.leavesNothingLabels()...), func() {
+		ginkgo.It(leavesNothingID, ginkgo.Label(leavesNothingLabels(units)...), func() {
 			r, err := finish()
 			if err != nil {
 				ginkgo.Fail(err.Error())
@@ -161,23 +134,12 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 	})
 }
 
-func (s *Suite) labels(sc *scenario.Scenario) ginkgo.Labels {
-	labels := ginkgo.Labels{report.Extended}
-	if s.options.Profile.Core(sc) {
-		labels[0] = report.Core
-	}
-	for _, f := range sc.Features {
-		labels = append(labels, string(f))
-	}
-	return append(labels, sc.Covers...)
-}
-
-// leavesNothingLabels are those of all scenarios, so that every selection ends with it.
-func (s *Suite) leavesNothingLabels() []string {
+// leavesNothingLabels are those of all units, so that every selection ends with it.
+func leavesNothingLabels(units []*Unit) []string {
 	seen := map[string]bool{}
 	var all []string
-	for _, sc := range s.scenarios {
-		for _, l := range s.labels(sc) {
+	for _, u := range units {
+		for _, l := range u.Labels {
 			if !seen[l] {
 				seen[l] = true
 				all = append(all, l)
@@ -205,7 +167,11 @@ func (s *Suite) verdictOf(r report.Result) {
 func (s *Suite) withDurations(r ginkgo.Report) ginkgo.Report {
 	times := map[string]time.Duration{}
 	for _, result := range s.report.Results {
-		times[result.ID] = time.Duration(result.DurationSeconds * float64(time.Second))
+		name := result.ID
+		if result.Kind == "requirement" {
+			name += " " + result.Plugin
+		}
+		times[name] = time.Duration(result.DurationSeconds * float64(time.Second))
 	}
 	for i := range r.SpecReports {
 		if d, ok := times[r.SpecReports[i].LeafNodeText]; ok {
@@ -215,24 +181,25 @@ func (s *Suite) withDurations(r ginkgo.Report) ginkgo.Report {
 	return r
 }
 
-// readAhead runs scenarios at once, while Ginkgo asks for one after the other.
+// readAhead runs units at once, while Ginkgo asks for one after the other.
 type readAhead struct {
 	suite  *Suite
+	units  []*Unit
 	cancel context.CancelFunc
 	ended  <-chan struct{} // closed by cancel
 	wait   sync.WaitGroup
-	ends   map[string]chan report.Result
+	ends   map[*Unit]chan report.Result
 }
 
-func newReadAhead(s *Suite) *readAhead {
-	a := &readAhead{suite: s, ends: map[string]chan report.Result{}, cancel: func() {}}
-	for _, sc := range s.scenarios {
-		a.ends[sc.Name] = make(chan report.Result, 1)
+func newReadAhead(s *Suite, units []*Unit) *readAhead {
+	a := &readAhead{suite: s, units: units, ends: map[*Unit]chan report.Result{}, cancel: func() {}}
+	for _, u := range units {
+		a.ends[u] = make(chan report.Result, 1)
 	}
 	return a
 }
 
-// start begins with the scenarios that Ginkgo's label filter leaves.
+// start begins with the units that Ginkgo's label filter leaves.
 func (a *readAhead) start(ctx context.Context) {
 	config, _ := ginkgo.GinkgoConfiguration()
 	matches, err := types.ParseLabelFilter(config.LabelFilter)
@@ -241,60 +208,62 @@ func (a *readAhead) start(ctx context.Context) {
 	}
 	ctx, a.cancel = context.WithCancel(ctx)
 	a.ended = ctx.Done()
-	queue := make(chan *scenario.Scenario)
-	for range a.suite.options.Workers {
-		a.wait.Go(func() {
-			for sc := range queue {
-				a.ends[sc.Name] <- a.suite.Run(ctx, sc)
-			}
-		})
-	}
 	a.wait.Go(func() {
-		defer close(queue)
-		for _, sc := range longestFirst(a.suite.scenarios) {
-			if !matches(a.suite.labels(sc)) {
-				continue
-			}
-			select {
-			case queue <- sc:
-			case <-ctx.Done():
-				return
+		// Audits look at the calls that the others made, be they asked for or not.
+		audits := slices.ContainsFunc(a.units, func(u *Unit) bool { return u.audits() && matches(u.Labels) })
+		var first, last []*Unit
+		for _, u := range longestFirst(a.units) {
+			switch {
+			case u.audits() && matches(u.Labels):
+				last = append(last, u)
+			case !u.audits() && matches(u.Labels):
+				first = append(first, u)
 			}
 		}
+		if audits {
+			first = append(first, a.suite.unasked(first)...)
+		}
+		a.runAll(ctx, first)
+		a.runAll(ctx, last)
 	})
 }
 
-// longestFirst orders scenarios so that none of the long ones is left to run alone at the end.
-func longestFirst(all []*scenario.Scenario) []*scenario.Scenario {
-	patience := func(sc *scenario.Scenario) time.Duration {
-		var sum time.Duration
-		for _, step := range sc.Steps {
-			sum += time.Duration(step.Wait)
-			if step.Churn != nil {
-				sum += time.Duration(step.Churn.For)
+// runAll runs units, as many at once as the options say.
+func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
+	queue := make(chan *Unit)
+	var workers sync.WaitGroup
+	for range a.suite.options.Workers {
+		workers.Go(func() {
+			for u := range queue {
+				if end, asked := a.ends[u]; asked {
+					end <- a.suite.RunUnit(ctx, u)
+				} else {
+					u.subject.Check(ctx, u.requirement)
+				}
 			}
-		}
-		for _, p := range sc.Pods {
-			// A pod takes some tens of milliseconds of a processor.
-			sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
-		}
-		return sum
+		})
 	}
-	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b *scenario.Scenario) int { return cmp.Compare(patience(b), patience(a)) })
-	return sorted
+	defer workers.Wait()
+	defer close(queue)
+	for _, u := range units {
+		select {
+		case queue <- u:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
-// result waits for a scenario's.
-func (a *readAhead) result(ctx context.Context, sc *scenario.Scenario) report.Result {
+// result waits for a unit's.
+func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 	select {
-	case r := <-a.ends[sc.Name]:
+	case r := <-a.ends[u]:
 		return r
 	case <-ctx.Done():
 		a.cancel()
 	case <-a.ended:
 	}
-	return report.Result{ID: sc.Name, Result: report.Skipped, Reason: "the run was stopped"}
+	return report.Result{ID: u.ID, Result: report.Skipped, Reason: "the run was stopped"}
 }
 
 // stop ends what still runs and waits for it: its clusters go with it.

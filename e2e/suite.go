@@ -18,7 +18,9 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -29,6 +31,9 @@ type Suite struct {
 	options   Options
 	file      *conflist.File
 	scenarios []*scenario.Scenario
+	// requirements are those that were chosen, subjects the plugins that are asked.
+	requirements []*contract.Requirement
+	subjects     []*contract.Subject
 
 	started   time.Time
 	selection string // how scenarios were chosen; empty when all were
@@ -49,7 +54,16 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Suite{options: options, file: file, scenarios: all, started: time.Now(), selection: options.Names, residues: map[string]*residue{}}
+	requirements := slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool { return !r.Checked() })
+	all, requirements, err = options.choose(all, requirements)
+	if err != nil {
+		return nil, err
+	}
+	s := &Suite{
+		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: options.Names,
+		residues: map[string]*residue{},
+	}
+	s.subjects = contract.Subjects(file, contract.Lab{Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{})})
 	s.report = report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind,
 		Suite:          report.Suite{Version: options.Version},
@@ -99,6 +113,9 @@ func (s *Suite) fileOf(sc *scenario.Scenario) string {
 
 // Scenarios are those that were chosen.
 func (s *Suite) Scenarios() []*scenario.Scenario { return s.scenarios }
+
+// PluginsUnderTest are the types that the verdict is about.
+func (s *Suite) PluginsUnderTest() []string { return s.options.Plugins }
 
 // linkKinds are the links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
 func linkKinds() map[string]string {
@@ -167,7 +184,7 @@ func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 		level = report.Core
 	}
 	result := report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
-	s.tellStarted(sc)
+	s.tellStarted(&Unit{ID: sc.Name, scenario: sc})
 	start := time.Now()
 	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
 		result.Result, result.Reason = outcome, reason
@@ -277,11 +294,11 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	}
 }
 
-func (s *Suite) tellStarted(sc *scenario.Scenario) {
+func (s *Suite) tellStarted(u *Unit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.options.Started != nil {
-		s.options.Started(sc)
+		s.options.Started(u)
 	}
 }
 
@@ -323,14 +340,41 @@ func (s *Suite) untested() []report.Result {
 	return results
 }
 
+// scores are those of a plugin, CHECK first.
+func scores(subject *contract.Subject) []report.Score {
+	var list []report.Score
+	for _, verb := range []cni.Verb{cni.Check, cni.Status} {
+		score := subject.Scores()[verb]
+		if score == nil {
+			continue
+		}
+		s := report.Score{Plugin: subject.Type, Verb: string(verb), Noticed: score.Noticed(), Provoked: len(score.Provocations)}
+		for _, p := range score.Provocations {
+			if !p.Noticed {
+				s.Missed = append(s.Missed, p.What)
+			}
+		}
+		slices.Sort(s.Missed)
+		list = append(list, s)
+	}
+	return list
+}
+
 // Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
 	for _, result := range append(s.leavesNothing(), s.untested()...) {
 		s.add(result)
 	}
+	for _, subject := range s.subjects {
+		s.report.Scores = append(s.report.Scores, scores(subject)...)
+		_ = subject.Close()
+	}
 	r := &s.report
 	if s.selection != "" {
 		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
+	}
+	if s.options.Quick {
+		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC)")
 	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))

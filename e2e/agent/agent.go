@@ -30,6 +30,7 @@ type Options struct {
 // Server is the agent's side. Its exported methods are the requests; they may be made concurrently.
 type Server struct {
 	options Options
+	order   order
 
 	mu        sync.Mutex
 	nextID    int

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -103,6 +105,11 @@ func (c *Client) Links(ctx context.Context, netns string) ([]Link, error) {
 	return call[[]Link](ctx, c, "Links", netns)
 }
 
+// SetLink sets an interface up or down.
+func (c *Client) SetLink(ctx context.Context, args SetLinkArgs) error {
+	return tell(ctx, c, "SetLink", args)
+}
+
 // Route looks the way to an address up.
 func (c *Client) Route(ctx context.Context, netns, address string) (Route, error) {
 	return call[Route](ctx, c, "Route", RouteArgs{Netns: netns, Address: address})
@@ -118,9 +125,69 @@ func (c *Client) Plugin(ctx context.Context, args PluginArgs) (cni.Call, error) 
 	return call[cni.Call](ctx, c, "Plugin", args)
 }
 
+// CanTrace says why plugins cannot be traced on this node; empty when they can.
+func (c *Client) CanTrace(ctx context.Context) (string, error) {
+	return call[string](ctx, c, "CanTrace", None{})
+}
+
+// Trace runs a plugin's binary under the tracer, with a fault or without.
+func (c *Client) Trace(ctx context.Context, args FaultArgs) (fault.Trace, error) {
+	return call[fault.Trace](ctx, c, "Trace", args)
+}
+
+// InstallStubs puts the stub plugins on the node, in stub.Dir.
+func (c *Client) InstallStubs(ctx context.Context) error {
+	return tell(ctx, c, "InstallStubs", None{})
+}
+
+// StubRecords lists the calls that stubs logged in a directory.
+func (c *Client) StubRecords(ctx context.Context, dir string) ([]stub.Record, error) {
+	return call[[]stub.Record](ctx, c, "StubRecords", dir)
+}
+
 // Snapshot takes the state of the node.
 func (c *Client) Snapshot(ctx context.Context, args SnapshotArgs) (snapshot.State, error) {
 	return call[snapshot.State](ctx, c, "Snapshot", args)
+}
+
+// AddBridge makes an interface of a name, which thereby is taken.
+func (c *Client) AddBridge(ctx context.Context, args ObstacleArgs) error {
+	return tell(ctx, c, "AddBridge", args)
+}
+
+// OccupyLink makes an interface the port of a bridge, so that no macvlan or ipvlan can be made on it.
+func (c *Client) OccupyLink(ctx context.Context, args ObstacleArgs) error {
+	return tell(ctx, c, "OccupyLink", args)
+}
+
+// RenameLink gives an interface another name.
+func (c *Client) RenameLink(ctx context.Context, args RenameLinkArgs) error {
+	return tell(ctx, c, "RenameLink", args)
+}
+
+// PinFile mounts a file over itself, so that nobody can remove it.
+func (c *Client) PinFile(ctx context.Context, path string) error {
+	return tell(ctx, c, "PinFile", path)
+}
+
+// UnpinFile undoes PinFile.
+func (c *Client) UnpinFile(ctx context.Context, path string) error {
+	return tell(ctx, c, "UnpinFile", path)
+}
+
+// BlockDir puts a file where a directory is or would be.
+func (c *Client) BlockDir(ctx context.Context, path string) error {
+	return tell(ctx, c, "BlockDir", path)
+}
+
+// UnblockDir undoes BlockDir.
+func (c *Client) UnblockDir(ctx context.Context, path string) error {
+	return tell(ctx, c, "UnblockDir", path)
+}
+
+// Revert undoes one change that snapshots showed.
+func (c *Client) Revert(ctx context.Context, args RevertArgs) error {
+	return tell(ctx, c, "Revert", args)
 }
 
 // Listen starts a server in a namespace.

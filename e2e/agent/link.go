@@ -61,6 +61,31 @@ func (s *Server) Links(path string, links *[]Link) error {
 	})
 }
 
+// SetLinkArgs are an interface of a namespace and whether it is to be up.
+type SetLinkArgs struct {
+	Netns string `json:"netns"`
+	Name  string `json:"name"`
+	Up    bool   `json:"up"`
+}
+
+// SetLink sets an interface up or down; one that is so already stays so.
+func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error {
+		link, err := netlinksafe.LinkByName(args.Name)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", args.Name, err)
+		}
+		set := netlink.LinkSetDown
+		if args.Up {
+			set = netlink.LinkSetUp
+		}
+		if err := set(link); err != nil {
+			return fmt.Errorf("link %s: %w", args.Name, err)
+		}
+		return nil
+	})
+}
+
 // RouteArgs ask for the way to an address.
 type RouteArgs struct {
 	Netns   string `json:"netns"`

@@ -70,6 +70,21 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+func TestSetLink(t *testing.T) {
+	c := start(t)
+	one, other := namespace(t, c, "one"), namespace(t, c, "other")
+	lay(t, one, other, "10.0.0.1/24", "10.0.0.2/24")
+	for _, up := range []bool{false, false, true, true} {
+		check(t, c.SetLink(ctx(t), agent.SetLinkArgs{Netns: one, Name: "eth0", Up: up}))
+		links, err := c.Links(ctx(t), one)
+		check(t, err)
+		if got := links[1].Up; got != up {
+			t.Errorf("got %s up: %t, want %t", links[1].Name, got, up)
+		}
+	}
+	wantError(t, c.SetLink(ctx(t), agent.SetLinkArgs{Netns: one, Name: "eth7"}), "node/a: link eth7: Link not found")
+}
+
 func TestRoute(t *testing.T) {
 	c := start(t)
 	one, other := namespace(t, c, "one"), namespace(t, c, "other")

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -14,9 +16,10 @@ type CNIReply struct {
 	Changes [][]snapshot.Change `json:"changes,omitempty"`
 }
 
-// CNI runs a verb through libcni.
+// CNI runs a verb through libcni, after those that must not run beside it.
 func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	ctx := context.Background()
+	defer s.order.enter(req)()
 	var after func(cni.Call)
 	if len(req.Trace) > 0 {
 		options := s.snapshotOptions(SnapshotArgs{Kinds: req.Trace, Namespaces: map[string]string{"pod": req.Netns}})
@@ -48,6 +51,8 @@ type PluginArgs struct {
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
 	Stdin   []byte   `json:"stdin"`
+	// Timeout is when it is killed; 0 means cni.DefaultTimeout.
+	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
 // Plugin runs one plugin's binary.
@@ -56,7 +61,7 @@ func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cni.DefaultTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(args.Timeout, cni.DefaultTimeout))
 	defer cancel()
 	defer reapOrphans()
 	*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)
@@ -79,6 +84,17 @@ func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
 func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) {
 	*state, err = take(context.Background(), s.snapshotOptions(args))
 	return err
+}
+
+// RevertArgs are a change and the network namespaces by scope that its snapshots were taken with.
+type RevertArgs struct {
+	Change     snapshot.Change   `json:"change"`
+	Namespaces map[string]string `json:"namespaces,omitempty"`
+}
+
+// Revert undoes one change that snapshots showed. snapshot.Revertible says beforehand whether that is possible.
+func (s *Server) Revert(args RevertArgs, _ *None) error {
+	return snapshot.Revert(context.Background(), args.Change, s.snapshotOptions(SnapshotArgs{Namespaces: args.Namespaces}))
 }
 
 // take takes a state in which no orphan has just ended, unless they never cease to.

@@ -86,3 +86,30 @@ func TestPlugin(t *testing.T) {
 	_, err = c.Plugin(ctx(t), agent.PluginArgs{Plugin: "pigeon", BinDirs: []string{dir}})
 	wantError(t, err, "node/a: plugin pigeon: no such binary in "+dir+`: failed to find plugin "pigeon" in path [`+dir+"]")
 }
+
+func TestRevert(t *testing.T) {
+	disk := t.TempDir()
+	c, _ := serve(t, agent.Options{Files: []snapshot.FileTree{{Name: disk, FS: os.DirFS(disk)}}})
+	pod := namespace(t, c, "pod")
+	args := agent.SnapshotArgs{Kinds: []string{snapshot.File, snapshot.Sysctl}, Namespaces: map[string]string{"pod": pod}}
+	before, err := c.Snapshot(ctx(t), args)
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(disk, "made"), nil, 0o600))
+	check(t, c.SetSysctls(ctx(t), pod, map[string]string{"net.ipv4.ip_default_ttl": "77"}))
+	after, err := c.Snapshot(ctx(t), args)
+	check(t, err)
+	changes := snapshot.Diff(before, after)
+	if len(changes) != 2 {
+		t.Fatalf("got the changes %v, want 2", changes)
+	}
+	for _, change := range changes {
+		check(t, c.Revert(ctx(t), agent.RevertArgs{Change: change, Namespaces: args.Namespaces}))
+	}
+	after, err = c.Snapshot(ctx(t), args)
+	check(t, err)
+	if got := snapshot.Diff(before, after); got != nil {
+		t.Errorf("got the changes %v, want none", got)
+	}
+	err = c.Revert(ctx(t), agent.RevertArgs{Change: changes[1], Namespaces: args.Namespaces})
+	wantError(t, err, "node/a: revert pod sysctl net.ipv4.ip_default_ttl: not there any more as the change left it")
+}

@@ -33,6 +33,8 @@ type Request struct {
 	Programs map[string]string
 	Nodes    []scenario.Node
 	Chain    scenario.Chain
+	// Alone leaves the hosts around the nodes out, where nobody is to talk to them: the cluster stands sooner.
+	Alone bool
 	// Uplink, when set, is the name of the nodes' interface on the underlay; empty means what the conflist says.
 	Uplink string
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge" or "dummy".

@@ -93,6 +93,21 @@ func (c Call) String() string {
 	return fmt.Sprintf("%s %s (exit %d, %s)", strings.Join(env, " "), c.Path, c.ExitCode, c.Duration.Round(time.Millisecond))
 }
 
+// Transcript is the call with all that it was given and answered, so that it can be made again by hand.
+func (c Call) Transcript() string {
+	var b strings.Builder
+	for _, e := range c.Env {
+		fmt.Fprintf(&b, "%s\n", e)
+	}
+	fmt.Fprintf(&b, "$ %s\nstdin:  %s\n", c.Path, strings.TrimSpace(c.Stdin))
+	fmt.Fprintf(&b, "stdout: %s\nstderr: %s\n", strings.TrimSpace(c.Stdout), strings.TrimSpace(c.Stderr))
+	fmt.Fprintf(&b, "exit status %d after %s", c.ExitCode, c.Duration.Round(100*time.Microsecond))
+	if c.Failure != "" {
+		fmt.Fprintf(&b, ": %s", c.Failure)
+	}
+	return b.String()
+}
+
 // Error is a CNI error object (spec section 5) and the plugin that returned it.
 type Error struct {
 	// Plugin is the type of the plugin; empty when libcni itself refused.

@@ -73,15 +73,19 @@ func failure(ctx context.Context, err error, call Call) string {
 	return err.Error()
 }
 
-// Environ is the environment of a plugin: of the given variables those of the protocol, and the PATH of this process.
-// libcni would hand a plugin everything that its own process has.
+// Environ is the environment of a plugin: of the given variables those of the protocol and PATH, which is that of this process
+// where it is not given. libcni would hand a plugin everything that its own process has.
 func Environ(vars []string) []string {
 	var env []string
+	path := "PATH=" + os.Getenv("PATH")
 	for _, v := range vars {
-		if strings.HasPrefix(v, "CNI_") {
+		switch {
+		case strings.HasPrefix(v, "CNI_"):
 			env = append(env, v)
+		case strings.HasPrefix(v, "PATH="):
+			path = v
 		}
 	}
 	slices.Sort(env) // libcni's order is that of a map
-	return append(env, "PATH="+os.Getenv("PATH"))
+	return append(env, path)
 }

@@ -83,6 +83,8 @@ type Report struct {
 	// DurationSeconds is the time from the start of the first cluster to the end of the last.
 	DurationSeconds float64  `json:"durationSeconds"`
 	Results         []Result `json:"results"`
+	// Scores are how often a verb noticed what was broken on purpose.
+	Scores []Score `json:"scores"`
 	// Residue is what the first attachment leaves on a node and later ones do not add to.
 	Residue []Residue `json:"residue"`
 	// Notes are what the user should know of the lab, such as how addresses were shared out.
@@ -127,6 +129,17 @@ type Result struct {
 	Evidence []Evidence `json:"evidence,omitempty"`
 }
 
+// Score is how often CHECK or STATUS of a plugin noticed what was broken on purpose.
+type Score struct {
+	Plugin string `json:"plugin"`
+	Verb   string `json:"verb"`
+	// Noticed of Provoked were.
+	Noticed  int `json:"noticed"`
+	Provoked int `json:"provoked"`
+	// Missed are what was broken unnoticed.
+	Missed []string `json:"missed"`
+}
+
 // Evidence is a titled text: a step, a plugin's call, a state difference, the way of a packet.
 type Evidence struct {
 	Title string `json:"title"`
@@ -148,9 +161,9 @@ func (r *Report) Judge() Verdict {
 	for _, res := range r.Results {
 		switch {
 		case !r.Counts(res):
-		case res.Result == Fail, res.Result == Vacuous && res.Level != Should:
+		case res.Result == Fail, res.Result == Vacuous && (binding(res.Level) || res.Level == Extended):
 			return NotConformant
-		case res.Result == Skipped && res.Level != Extended && res.Level != Should:
+		case res.Result == Skipped && binding(res.Level):
 			verdict = Partial
 		}
 	}
@@ -160,6 +173,9 @@ func (r *Report) Judge() Verdict {
 	}
 	return verdict
 }
+
+// binding reports whether nobody may do without.
+func binding(level string) bool { return level == Core || level == Must || level == "MUST NOT" }
 
 // Counts reports whether a result bears on the verdict.
 func (r *Report) Counts(res Result) bool {
@@ -211,7 +227,10 @@ func (r *Report) WriteFile(path string) error {
 func (r *Report) withLists() *Report {
 	c := *r
 	c.Implementation.Plugins = list(r.Implementation.Plugins)
-	c.Results, c.Residue, c.Notes = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes)
+	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes), list(slices.Clone(r.Scores))
+	for i := range c.Scores {
+		c.Scores[i].Missed = list(c.Scores[i].Missed)
+	}
 	for i := range c.Results {
 		c.Results[i].Covers = list(c.Results[i].Covers)
 	}

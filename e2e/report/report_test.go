@@ -120,6 +120,10 @@ func TestReport_WriteFile(t *testing.T) {
 				Evidence: []report.Evidence{{Title: "step", Text: "del-twice.yaml:12: del: pod/server"}},
 			},
 		},
+		Scores: []report.Score{
+			{Plugin: "route", Verb: "CHECK", Noticed: 1, Provoked: 2, Missed: []string{"link eth0 in the pod set down"}},
+			{Plugin: "route", Verb: "STATUS", Noticed: 1, Provoked: 1, Missed: []string{}},
+		},
 		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}}, Notes: []string{"a note"},
 	}
 	for _, tt := range []struct {

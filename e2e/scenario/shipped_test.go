@@ -85,3 +85,21 @@ func TestShippedEmbedded(t *testing.T) {
 		t.Errorf("got %d embedded scenarios, want %d", got, want)
 	}
 }
+
+// TestShipped_scenarios_add_once keeps the suite from what a runtime must not do: ADD twice for one container and interface without
+// DEL between (SPEC.md, ADD).
+func TestShipped_scenarios_add_once(t *testing.T) {
+	for _, s := range shipped(t) {
+		attached := map[string]bool{}
+		for _, step := range s.Steps {
+			switch key := step.Add + step.Del + " " + step.As; {
+			case step.Add != "" && attached[key]:
+				t.Errorf("%s:%d: %s again, with no del between", s.File, step.Line, step)
+			case step.Add != "":
+				attached[key] = true
+			case step.Del != "":
+				delete(attached, key)
+			}
+		}
+	}
+}

@@ -22,18 +22,21 @@ var addressFlags = []flag{
 	{unix.IFA_F_STABLE_PRIVACY, "stable-privacy"},
 }
 
-func (n network) takeAddresses() ([]Item, error) {
+func (n network) takeAddresses() ([]object, error) {
 	// netlinksafe wraps no AddrList of a handle; this one opens a socket in the thread's namespace, which is n's.
 	addrs, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
 	}
-	items := make([]Item, 0, len(addrs))
+	objects := make([]object, 0, len(addrs))
 	for _, a := range addrs {
 		name := fmt.Sprintf("%s dev %s", a.IPNet, n.name(a.LinkIndex))
-		items = append(items, Item{Name: name, Text: addressText(a)})
+		objects = append(objects, object{
+			Item:   Item{Name: name, Text: addressText(a)},
+			remove: func() error { return n.handle.AddrDel(nil, &a) },
+		})
 	}
-	return items, nil
+	return objects, nil
 }
 
 // addressText is what `ip address` shows; lifetimes count down and are left at whether there is one.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"syscall"
 	"time"
@@ -17,8 +18,8 @@ import (
 // maxHashed is the size in bytes up to which the content of a file is compared; above, its size and time of modification are.
 const maxHashed = 1 << 20
 
-func takeFiles(ctx context.Context, trees []FileTree) ([]Item, error) {
-	var items []Item
+func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
+	var objects []object
 	for _, tree := range trees {
 		err := fs.WalkDir(tree.FS, ".", func(name string, entry fs.DirEntry, err error) error {
 			if err := ctx.Err(); err != nil {
@@ -35,14 +36,15 @@ func takeFiles(ctx context.Context, trees []FileTree) ([]Item, error) {
 			if err != nil {
 				return err
 			}
-			items = append(items, Item{Name: path.Join(tree.Name, name), Text: text})
+			place := path.Join(tree.Name, name)
+			objects = append(objects, object{Item: Item{Name: place, Text: text}, remove: func() error { return os.Remove(place) }})
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 // fileText is what `ls -ln` shows, with the content's digest instead of the time.

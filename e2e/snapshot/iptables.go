@@ -54,8 +54,8 @@ const (
 var xtChains = [xtHooks]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 
 // takeIptables sees the legacy tables of both families.
-func takeIptables() ([]Item, error) {
-	var items []Item
+func takeIptables() ([]object, error) {
+	var objects []object
 	for _, family := range xtFamilies {
 		names, err := os.ReadFile(family.names)
 		if errors.Is(err, os.ErrNotExist) {
@@ -70,14 +70,14 @@ func takeIptables() ([]Item, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s table %s: %w", family.word, table, err)
 			}
-			items = append(items, rules...)
+			objects = append(objects, rules...)
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 // take reads a table. It is asked for again when it changed between its size and its entries.
-func (f xtFamily) take(table string) ([]Item, error) {
+func (f xtFamily) take(table string) ([]object, error) {
 	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (e xtEntry) verdict() int32 {
 }
 
 // parse makes an item of each chain and of each rule, in the words of `iptables -S`.
-func (f xtFamily) parse(table string, info, blob []byte) ([]Item, error) {
+func (f xtFamily) parse(table string, info, blob []byte) ([]object, error) {
 	valid := binary.NativeEndian.Uint32(info[xtTableName:])
 	hooks, policies := map[int]string{}, map[int]bool{}
 	for hook, chain := range xtChains {
@@ -154,27 +154,35 @@ func (f xtFamily) parse(table string, info, blob []byte) ([]Item, error) {
 			chains[entries[i+1].offset] = cString(e.data)
 		}
 	}
-	var items []Item
-	prefix, chain := f.word+" "+table+" ", ""
+	var objects []object
+	prefix, chain, numbers := f.word+" "+table+" ", "", map[string]int{}
 	for i, e := range entries[:max(0, len(entries)-1)] {
 		if name, ok := hooks[e.offset]; ok {
 			chain = name
 		}
 		if name, ok := chains[e.offset]; ok {
 			chain = name
-			items = append(items, Item{Name: prefix + "chain " + chain, Text: "-"})
+			objects = append(objects, object{
+				Item:   Item{Name: prefix + "chain " + chain, Text: "-"},
+				remove: func() error { return f.removeChain(table, name) },
+			})
 		}
 		// The kernel wants each chain of a user to end with a verdict of its own, as iptables appends it.
 		last := entries[i+1].target == xtErrorName
 		switch {
 		case e.target == xtErrorName, last && e.target == "" && e.verdict() == xtReturn:
 		case policies[e.offset]:
-			items = append(items, Item{Name: prefix + "chain " + chain, Text: xtVerdict(e.verdict(), chains)})
+			objects = append(objects, object{Item: Item{Name: prefix + "chain " + chain, Text: xtVerdict(e.verdict(), chains)}})
 		default:
-			items = append(items, Item{Name: prefix + "rule " + chain, Text: f.ruleText(e, chains)})
+			numbers[chain]++
+			in, number := chain, numbers[chain]
+			objects = append(objects, object{
+				Item:   Item{Name: prefix + "rule " + chain, Text: f.ruleText(e, chains)},
+				remove: func() error { return f.removeRule(table, in, number) },
+			})
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 func (f xtFamily) ruleText(e xtEntry, chains map[int]string) string {

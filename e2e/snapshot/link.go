@@ -23,12 +23,17 @@ var linkFlags = []flag{
 	{unix.IFF_LOWER_UP, "LOWER_UP"},
 }
 
-func (n network) takeLinks() ([]Item, error) {
-	items := make([]Item, 0, len(n.links))
+func (n network) takeLinks() ([]object, error) {
+	objects := make([]object, 0, len(n.links))
 	for _, link := range n.links {
-		items = append(items, Item{Name: link.Attrs().Name, Text: n.linkText(link)})
+		text := n.linkText(link)
+		objects = append(objects, object{
+			Item:    Item{Name: link.Attrs().Name, Text: text},
+			remove:  func() error { return n.handle.LinkDel(link) },
+			restore: func(before string) error { return n.restoreLink(link, text, before) },
+		})
 	}
-	return items, nil
+	return objects, nil
 }
 
 // linkText is what `ip -d link` shows, in its order where it has one.

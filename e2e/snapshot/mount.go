@@ -1,29 +1,42 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // namespaceRoot is the root of a bind mount of a namespace, with the number that the kernel gave it.
 var namespaceRoot = regexp.MustCompile(`^(\w+):\[\d+\]$`)
 
-func takeMounts() ([]Item, error) {
+func takeMounts() ([]object, error) {
 	content, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	var items []Item
+	var objects []object
+	top := map[string]int{}
 	for line := range strings.Lines(string(content)) {
 		item, err := parseMount(strings.TrimSuffix(line, "\n"))
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, item)
+		place := len(objects)
+		// What is mounted over another mount comes behind it.
+		top[item.Name] = place
+		objects = append(objects, object{Item: item, remove: func() error {
+			if top[item.Name] != place {
+				return errors.New("another mount covers it")
+			}
+			return unix.Unmount(unescapeMount(item.Name), unix.UMOUNT_NOFOLLOW)
+		}})
 	}
-	return items, nil
+	return objects, nil
 }
 
 // parseMount reads a line of mountinfo (proc_pid_mountinfo(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [PROPAGATION ...] - TYPE SOURCE OPTIONS.
@@ -43,4 +56,16 @@ func parseMount(line string) (Item, error) {
 		w.add(kind)
 	}
 	return Item{Name: m[4], Text: w.String()}, nil
+}
+
+// escaped is a character that mountinfo writes as its octal number.
+var escaped = regexp.MustCompile(`\\[0-7]{3}`)
+
+// unescapeMount is a path as it is, from one of mountinfo.
+func unescapeMount(path string) string {
+	return escaped.ReplaceAllStringFunc(path, func(s string) string {
+		// Three octal digits are a number.
+		n, _ := strconv.ParseUint(s[1:], 8, 16)
+		return string([]byte{byte(n)})
+	})
 }

@@ -9,8 +9,14 @@ import (
 )
 
 // takeNeighbours sees the entries that somebody wrote: the permanent ones, and the addresses answered for others.
-func (n network) takeNeighbours() ([]Item, error) {
-	var items []Item
+func (n network) takeNeighbours() ([]object, error) {
+	var objects []object
+	add := func(e netlink.Neigh, text string) {
+		objects = append(objects, object{
+			Item:   Item{Name: fmt.Sprintf("%s dev %s", e.IP, n.name(e.LinkIndex)), Text: text},
+			remove: func() error { return n.handle.NeighDel(&e) },
+		})
+	}
 	for _, family := range families {
 		neighbours, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, family) })
 		if err != nil {
@@ -25,18 +31,21 @@ func (n network) takeNeighbours() ([]Item, error) {
 			w.addf(e.Flags&unix.NTF_ROUTER != 0, "router")
 			w.addf(e.Flags&unix.NTF_EXT_LEARNED != 0, "extern_learn")
 			w.add("PERMANENT")
-			items = append(items, Item{Name: fmt.Sprintf("%s dev %s", e.IP, n.name(e.LinkIndex)), Text: w.String()})
+			add(e, w.String())
 		}
 		proxies, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighProxyList(0, family) })
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range proxies {
-			items = append(items, Item{Name: fmt.Sprintf("%s dev %s", e.IP, n.name(e.LinkIndex)), Text: "proxy"})
+			add(e, proxyText)
 		}
 	}
-	return items, nil
+	return objects, nil
 }
+
+// proxyText is all there is to say of a proxy, which may have the name of a permanent entry.
+const proxyText = "proxy"
 
 // attempts is how often an interrupted dump is asked for.
 const attempts = 20

@@ -13,7 +13,7 @@ import (
 // families are what addresses, routes and rules exist for.
 var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
 
-// network is one network namespace: the calling thread's at the time of takeNetwork.
+// network is one network namespace: the calling thread's at the time of openNetwork.
 type network struct {
 	handle netlinksafe.Handle
 	links  []netlink.Link
@@ -22,19 +22,35 @@ type network struct {
 
 // takeNetwork sees the network namespace of the calling thread, which must be locked to its goroutine.
 func takeNetwork(ctx context.Context, opts Options) ([]Item, error) {
+	n, err := openNetwork()
+	if err != nil {
+		return nil, err
+	}
+	defer n.handle.Close()
+	objects, err := n.read(ctx, opts)
+	return itemsOf(objects), err
+}
+
+// openNetwork lists the links of the calling thread's namespace. The caller closes its handle.
+func openNetwork() (network, error) {
 	handle, err := netlinksafe.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
+		return network{}, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	defer handle.Close()
 	links, err := handle.LinkList()
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		handle.Close()
+		return network{}, fmt.Errorf("list links: %w", err)
 	}
 	n := network{handle: handle, links: links, names: make(map[int]string, len(links))}
 	for _, link := range links {
 		n.names[link.Attrs().Index] = link.Attrs().Name
 	}
+	return n, nil
+}
+
+// read sees what is wanted of the network.
+func (n network) read(ctx context.Context, opts Options) ([]object, error) {
 	return readAll(ctx, opts, []reader{
 		{Link, n.takeLinks},
 		{Address, n.takeAddresses},

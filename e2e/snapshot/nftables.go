@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -118,7 +119,7 @@ func noNftables(err error) bool {
 	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-func (n network) takeNftables() ([]Item, error) {
+func (n network) takeNftables() ([]object, error) {
 	// The socket belongs to the namespace of the thread.
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if noNftables(err) {
@@ -135,26 +136,22 @@ func (n network) takeNftables() ([]Item, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tables: %w", err)
 	}
-	var items []Item
+	var objects []object
 	for _, t := range tables {
-		item := Item{Name: nftName("table", t, "", unix.NFTA_TABLE_NAME)}
-		if flags := t.uint(unix.NFTA_TABLE_FLAGS); flags != 0 {
-			item.Text = fmt.Sprintf("flags %#x", flags)
-		}
-		items = append(items, item)
+		objects = append(objects, nftTable(t))
 	}
-	sets, setItems, err := n.takeNftSets(conn)
+	sets, named, err := n.takeNftSets(conn)
 	if err != nil {
 		return nil, fmt.Errorf("sets: %w", err)
 	}
-	items = append(items, setItems...)
+	objects = append(objects, named...)
 	for _, d := range []struct {
 		what string
 		get  int
-		item func(nftMessage) Item
+		see  func(nftMessage) object
 	}{
 		{"chains", unix.NFT_MSG_GETCHAIN, nftChain},
-		{"rules", unix.NFT_MSG_GETRULE, func(m nftMessage) Item { return n.nftRule(m, sets) }},
+		{"rules", unix.NFT_MSG_GETRULE, func(m nftMessage) object { return n.nftRule(m, sets) }},
 		{"objects", unix.NFT_MSG_GETOBJ, nftObject},
 		{"flowtables", unix.NFT_MSG_GETFLOWTABLE, nftFlowtable},
 	} {
@@ -167,30 +164,70 @@ func (n network) takeNftables() ([]Item, error) {
 			return nil, fmt.Errorf("%s: %w", d.what, err)
 		}
 		for _, m := range messages {
-			items = append(items, d.item(m))
+			objects = append(objects, d.see(m))
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
-// nftName is what identifies an object: its type, family, table and, by the attributes with these numbers, its own names.
-func nftName(what string, m nftMessage, table string, keys ...uint16) string {
+// nftName is what identifies an object: its type, family, table and own name.
+func nftName(what string, m nftMessage, names ...string) string {
 	w := words{what, nftFamilies[m.family]}
-	w.addf(table != "", "%s", table)
-	for _, key := range keys {
-		w.add(m.string(key))
-	}
+	w.add(names...)
 	return w.String()
+}
+
+// nftTableOf takes the table of an object, by the number of the attribute that has its name.
+func nftTableOf(m nftMessage, key uint16) *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamily(m.family), Name: m.string(key)}
+}
+
+// nftRemoval is a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know no expressions.
+func nftRemoval(fill func(*nftables.Conn) error) func() error {
+	return func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		if err := fill(conn); err != nil {
+			return err
+		}
+		return conn.Flush()
+	}
 }
 
 // nftHooks are the hooks of the families by number; netdev has one of its own.
 var nftHooks = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
 
-func nftChain(m nftMessage) Item {
-	item := Item{Name: nftName("chain", m, "", unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)}
+func nftTable(m nftMessage) object {
+	table := nftTableOf(m, unix.NFTA_TABLE_NAME)
+	seen := object{Item: Item{Name: nftName("table", m, table.Name)}}
+	if flags := m.uint(unix.NFTA_TABLE_FLAGS); flags != 0 {
+		seen.Text = fmt.Sprintf("flags %#x", flags)
+	}
+	seen.remove = nftRemoval(func(conn *nftables.Conn) error {
+		conn.DelTable(table)
+		return nil
+	})
+	return seen
+}
+
+func nftChain(m nftMessage) object {
+	table, name := nftTableOf(m, unix.NFTA_CHAIN_TABLE), m.string(unix.NFTA_CHAIN_NAME)
+	return object{
+		Item: Item{Name: nftName("chain", m, table.Name, name), Text: chainText(m)},
+		remove: nftRemoval(func(conn *nftables.Conn) error {
+			conn.DelChain(&nftables.Chain{Table: table, Name: name})
+			return nil
+		}),
+	}
+}
+
+// chainText is the head of a chain that hangs on a hook, empty for any other.
+func chainText(m nftMessage) string {
 	hook := m.nested(unix.NFTA_CHAIN_HOOK)
 	if len(hook) == 0 {
-		return item
+		return ""
 	}
 	w := words{"type", m.string(unix.NFTA_CHAIN_TYPE)}
 	number := hook.uint(unix.NFTA_HOOK_HOOKNUM)
@@ -210,17 +247,21 @@ func nftChain(m nftMessage) Item {
 	}
 	w.add("policy", policy)
 	w.add(hook.rest()...)
-	item.Text = w.String()
-	return item
+	return w.String()
 }
 
-func (n network) nftRule(m nftMessage, sets map[string]nftSet) Item {
-	table := m.string(unix.NFTA_RULE_TABLE)
-	item := Item{Name: nftName("rule", m, table, unix.NFTA_RULE_CHAIN)}
-	r := nftRenderer{network: n, family: m.family, table: table, sets: sets, registers: map[uint64]operand{}}
+func (n network) nftRule(m nftMessage, sets map[string]nftSet) object {
+	table, chain, handle := nftTableOf(m, unix.NFTA_RULE_TABLE), m.string(unix.NFTA_RULE_CHAIN), m.uint(unix.NFTA_RULE_HANDLE)
+	seen := object{
+		Item: Item{Name: nftName("rule", m, table.Name, chain)},
+		remove: nftRemoval(func(conn *nftables.Conn) error {
+			return conn.DelRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Name: chain}, Handle: handle})
+		}),
+	}
+	r := nftRenderer{network: n, family: m.family, table: table.Name, sets: sets, registers: map[uint64]operand{}}
 	expressions, err := netlink.UnmarshalAttributes(m.take(unix.NFTA_RULE_EXPRESSIONS))
 	if err != nil {
-		return item
+		return seen
 	}
 	for _, e := range expressions {
 		r.expression(e.Data)
@@ -228,8 +269,8 @@ func (n network) nftRule(m nftMessage, sets map[string]nftSet) Item {
 	if comment, ok := userdata.GetString(m.take(unix.NFTA_RULE_USERDATA), userdata.TypeComment); ok {
 		r.out.addf(true, "comment %q", strings.TrimRight(comment, "\x00"))
 	}
-	item.Text = r.out.String()
-	return item
+	seen.Text = r.out.String()
+	return seen
 }
 
 // nftObjects are the types of named objects.
@@ -237,8 +278,8 @@ var nftObjects = map[uint64]string{
 	1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "connlimit", 6: "tunnel", 7: "ct timeout", 8: "secmark", 9: "ct expectation", 10: "synproxy",
 }
 
-func nftObject(m nftMessage) Item {
-	item := Item{Name: nftName("object", m, "", unix.NFTA_OBJ_TABLE, unix.NFTA_OBJ_NAME)}
+func nftObject(m nftMessage) object {
+	table, name := nftTableOf(m, unix.NFTA_OBJ_TABLE), m.string(unix.NFTA_OBJ_NAME)
 	kind := m.uint(unix.NFTA_OBJ_TYPE)
 	w := words{nftObjects[kind]}
 	data := m.nested(unix.NFTA_OBJ_DATA)
@@ -250,8 +291,13 @@ func nftObject(m nftMessage) Item {
 		data.take(unix.NFTA_QUOTA_CONSUMED)
 	}
 	w.add(data.rest()...)
-	item.Text = w.String()
-	return item
+	return object{
+		Item: Item{Name: nftName("object", m, table.Name, name), Text: w.String()},
+		remove: nftRemoval(func(conn *nftables.Conn) error {
+			conn.DeleteObject(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjType(kind)})
+			return nil
+		}),
+	}
 }
 
 // The attributes of a flow table (enum nft_flowtable_attributes), which x/sys does not have.
@@ -262,8 +308,8 @@ const (
 	flowtableFlags = 7
 )
 
-func nftFlowtable(m nftMessage) Item {
-	item := Item{Name: nftName("flowtable", m, "", flowtableTable, flowtableName)}
+func nftFlowtable(m nftMessage) object {
+	table, name := nftTableOf(m, flowtableTable), m.string(flowtableName)
 	hook := m.nested(flowtableHook)
 	w := words{"hook ingress"}
 	w.addf(true, "priority %d", int32(hook.uint(2)))
@@ -274,6 +320,11 @@ func nftFlowtable(m nftMessage) Item {
 		}
 	}
 	w.addf(m.uint(flowtableFlags) != 0, "offload")
-	item.Text = w.String()
-	return item
+	return object{
+		Item: Item{Name: nftName("flowtable", m, table.Name, name), Text: w.String()},
+		remove: nftRemoval(func(conn *nftables.Conn) error {
+			conn.DelFlowtable(&nftables.Flowtable{Table: table, Name: name})
+			return nil
+		}),
+	}
 }

@@ -238,7 +238,11 @@ func (r *nftRenderer) lookup(a attrs) {
 	w.addf(isMap && target == unix.NFT_REG_VERDICT, "vmap")
 	w.addf(isMap && target != unix.NFT_REG_VERDICT, "map")
 	if set.anonymous {
-		w.add("{", strings.Join(set.elements, ", "), "}")
+		var elements []string
+		for _, e := range set.elements {
+			elements = append(elements, e.text)
+		}
+		w.add("{", strings.Join(elements, ", "), "}")
 	} else {
 		w.add("@" + name)
 	}

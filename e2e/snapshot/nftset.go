@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +18,8 @@ import (
 // nftSet is a set or map.
 type nftSet struct {
 	keyLen, dataType, dataLen uint64
-	anonymous                 bool
-	elements                  []string
+	anonymous, interval       bool
+	elements                  []nftElement
 }
 
 // datatype is a type of values: the word of nft, and the bytes of a value, 0 where they differ.
@@ -109,21 +111,21 @@ func (n network) scalar(word string, b []byte) string {
 	return fmt.Sprintf("0x%x", b)
 }
 
-// takeNftSets sees the sets and maps, by the name that nftSetKey gives, and the items of those that have a name of their own.
-func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []Item, error) {
+// takeNftSets sees the sets and maps, by the name that nftSetKey gives, and the objects of those that have a name of their own.
+func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, error) {
 	messages, err := nftDump(conn, unix.NFT_MSG_GETSET, unix.NFPROTO_UNSPEC)
 	if err != nil {
 		return nil, nil, err
 	}
 	sets := make(map[string]nftSet, len(messages))
-	var items []Item
+	var objects []object
 	for _, m := range messages {
 		table, name := m.string(unix.NFTA_SET_TABLE), m.string(unix.NFTA_SET_NAME)
 		flags := m.uint(unix.NFTA_SET_FLAGS)
 		keyType, dataType := m.uint(unix.NFTA_SET_KEY_TYPE), m.uint(unix.NFTA_SET_DATA_TYPE)
 		set := nftSet{
 			keyLen: m.uint(unix.NFTA_SET_KEY_LEN), dataType: dataType, dataLen: m.uint(unix.NFTA_SET_DATA_LEN),
-			anonymous: flags&unix.NFT_SET_ANONYMOUS != 0,
+			anonymous: flags&unix.NFT_SET_ANONYMOUS != 0, interval: flags&unix.NFT_SET_INTERVAL != 0,
 		}
 		elements, err := nftDump(conn, unix.NFT_MSG_GETSETELEM, m.family,
 			netlink.Attribute{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: []byte(table + "\x00")},
@@ -134,19 +136,56 @@ func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []Item, err
 		for _, list := range elements {
 			set.elements = append(set.elements, n.nftElements(list, keyType, dataType)...)
 		}
-		slices.Sort(set.elements)
+		slices.SortFunc(set.elements, func(a, b nftElement) int { return cmp.Compare(a.text, b.text) })
 		sets[nftSetKey(m.family, table, name)] = set
 		if set.anonymous {
 			// It is shown in the rule it belongs to, as nft does: its name is a number.
 			continue
 		}
-		id := strings.Join([]string{nftFamilies[m.family], table, name}, " ")
-		items = append(items, Item{Name: "set " + id, Text: setText(m, keyType, dataType, flags)})
-		for _, element := range set.elements {
-			items = append(items, Item{Name: "element " + id, Text: element})
+		owner := &nftables.Set{Table: &nftables.Table{Family: nftables.TableFamily(m.family), Name: table}, Name: name}
+		objects = append(objects, object{
+			Item: Item{Name: nftName("set", m, table, name), Text: setText(m, keyType, dataType, flags)},
+			remove: nftRemoval(func(conn *nftables.Conn) error {
+				conn.DelSet(owner)
+				return nil
+			}),
+		})
+		objects = append(objects, set.objects(nftName("element", m, table, name), owner)...)
+	}
+	return sets, objects, nil
+}
+
+// objects are the elements of a set with a name.
+func (s nftSet) objects(name string, owner *nftables.Set) []object {
+	objects := make([]object, 0, len(s.elements))
+	for _, e := range s.elements {
+		seen := object{Item: Item{Name: name, Text: e.text}}
+		if !e.IntervalEnd {
+			seen.remove = nftRemoval(func(conn *nftables.Conn) error {
+				return conn.SetDeleteElements(owner, s.withEnd(e))
+			})
+		}
+		objects = append(objects, seen)
+	}
+	return objects
+}
+
+// withEnd is an element with, in a set of intervals, the element that ends it: the next one, since intervals do not overlap.
+func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
+	both := []nftables.SetElement{e.SetElement}
+	if !s.interval || len(e.KeyEnd) > 0 {
+		return both
+	}
+	var next *nftElement
+	for _, other := range s.elements {
+		if bytes.Compare(other.Key, e.Key) > 0 && (next == nil || bytes.Compare(other.Key, next.Key) < 0) {
+			next = &other
 		}
 	}
-	return sets, items, nil
+	if next != nil && next.IntervalEnd {
+		both = append(both, next.SetElement)
+	}
+	return both
 }
 
 // nftSetKey is what names a set within a network namespace.
@@ -174,29 +213,38 @@ func setText(m nftMessage, keyType, dataType, flags uint64) string {
 // setElemKeyEnd is NFTA_SET_ELEM_KEY_END, which x/sys does not have.
 const setElemKeyEnd = 10
 
+// nftElement is an element of a set: its keys, and how it is shown.
+type nftElement struct {
+	nftables.SetElement
+	text string
+}
+
 // nftElements are the elements in a message. One that expires says so at its end.
-func (n network) nftElements(list nftMessage, keyType, dataType uint64) []string {
+func (n network) nftElements(list nftMessage, keyType, dataType uint64) []nftElement {
 	elements, err := netlink.UnmarshalAttributes(list.take(unix.NFTA_SET_ELEM_LIST_ELEMENTS))
 	if err != nil {
 		return nil
 	}
-	var shown []string
+	var shown []nftElement
 	for _, element := range elements {
 		e, err := parseAttrs(element.Data)
 		if err != nil {
 			continue
 		}
 		var w words
-		w.add(n.value(keyType, e.nested(unix.NFTA_SET_ELEM_KEY).take(unix.NFTA_DATA_VALUE)))
-		if end := e.nested(setElemKeyEnd).take(unix.NFTA_DATA_VALUE); end != nil {
-			w.add("-", n.value(keyType, end))
+		var keys nftables.SetElement
+		keys.Key = e.nested(unix.NFTA_SET_ELEM_KEY).take(unix.NFTA_DATA_VALUE)
+		w.add(n.value(keyType, keys.Key))
+		if keys.KeyEnd = e.nested(setElemKeyEnd).take(unix.NFTA_DATA_VALUE); keys.KeyEnd != nil {
+			w.add("-", n.value(keyType, keys.KeyEnd))
 		}
 		if data := e.nested(unix.NFTA_SET_ELEM_DATA); len(data) > 0 {
 			w.add(":", n.data(data, dataType))
 		}
-		w.addf(e.uint(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0, "end")
+		keys.IntervalEnd = e.uint(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		w.addf(keys.IntervalEnd, "end")
 		w.addf(e.take(unix.NFTA_SET_ELEM_TIMEOUT) != nil, "timeout")
-		shown = append(shown, w.String())
+		shown = append(shown, nftElement{SetElement: keys, text: w.String()})
 	}
 	return shown
 }

@@ -18,12 +18,12 @@ const kernelThread = 0x00200000
 const maxCommandLine = 200
 
 // takeProcesses sees every process but the calling one and kernel threads.
-func takeProcesses() ([]Item, error) {
+func takeProcesses() ([]object, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	var items []Item
+	var objects []object
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid == os.Getpid() {
@@ -38,10 +38,10 @@ func takeProcesses() ([]Item, error) {
 			return nil, err
 		}
 		if ok {
-			items = append(items, item)
+			objects = append(objects, object{Item: item})
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 // takeProcess sees the process of a directory below /proc, unless it is a kernel thread.

@@ -7,27 +7,32 @@ import (
 )
 
 // takeQdiscs sees queueing disciplines with their classes and filters.
-func (n network) takeQdiscs() ([]Item, error) {
+func (n network) takeQdiscs() ([]object, error) {
 	qdiscs, err := n.handle.QdiscList(nil)
 	if err != nil {
 		return nil, err
 	}
-	var items []Item
+	var objects []object
 	for _, q := range qdiscs {
 		a := q.Attrs()
 		dev := "dev " + n.name(a.LinkIndex)
-		items = append(items, Item{Name: dev + " " + parentName(a.Parent), Text: qdiscText(q)})
+		seen := object{Item: Item{Name: dev + " " + parentName(a.Parent), Text: qdiscText(q)}}
 		if a.Handle == 0 {
 			// What the kernel gives each link by itself has no handle, and nothing below it.
+			objects = append(objects, seen)
 			continue
 		}
+		seen.remove = func() error { return n.handle.QdiscDel(q) }
+		// The kernel's own one comes back by itself.
+		seen.restore = func(string) error { return seen.remove() }
+		objects = append(objects, seen)
 		below, err := n.takeBelow(q, dev)
 		if err != nil {
 			return nil, err
 		}
-		items = append(items, below...)
+		objects = append(objects, below...)
 	}
-	return items, nil
+	return objects, nil
 }
 
 // parentName is where a qdisc, class or filter hangs.
@@ -67,10 +72,10 @@ func qdiscText(q netlink.Qdisc) string {
 }
 
 // takeBelow sees the classes and filters of a qdisc.
-func (n network) takeBelow(q netlink.Qdisc, dev string) ([]Item, error) {
+func (n network) takeBelow(q netlink.Qdisc, dev string) ([]object, error) {
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: q.Attrs().LinkIndex}}
 	parents := []uint32{q.Attrs().Handle}
-	var items []Item
+	var objects []object
 	switch q.Type() {
 	case "clsact":
 		parents = []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
@@ -80,7 +85,10 @@ func (n network) takeBelow(q netlink.Qdisc, dev string) ([]Item, error) {
 			return nil, fmt.Errorf("list classes of %s: %w", dev, err)
 		}
 		for _, c := range classes {
-			items = append(items, Item{Name: dev + " class " + handleName(c.Attrs().Handle), Text: classText(c)})
+			objects = append(objects, object{
+				Item:   Item{Name: dev + " class " + handleName(c.Attrs().Handle), Text: classText(c)},
+				remove: func() error { return n.handle.ClassDel(c) },
+			})
 		}
 	}
 	for _, parent := range parents {
@@ -90,10 +98,13 @@ func (n network) takeBelow(q netlink.Qdisc, dev string) ([]Item, error) {
 		}
 		for _, f := range filters {
 			name := fmt.Sprintf("%s filter %s protocol %#x pref %d", dev, parentName(parent), f.Attrs().Protocol, f.Attrs().Priority)
-			items = append(items, Item{Name: name, Text: n.filterText(f)})
+			objects = append(objects, object{
+				Item:   Item{Name: name, Text: n.filterText(f)},
+				remove: func() error { return n.handle.FilterDel(f) },
+			})
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 func classText(c netlink.Class) string {

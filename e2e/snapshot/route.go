@@ -29,8 +29,8 @@ var hopFlags = []flag{
 	{unix.RTNH_F_LINKDOWN, "linkdown"},
 }
 
-func (n network) takeRoutes() ([]Item, error) {
-	var items []Item
+func (n network) takeRoutes() ([]object, error) {
+	var objects []object
 	for _, family := range families {
 		// A filter by table, with no table, is how the library is asked for all of them.
 		routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
@@ -38,10 +38,13 @@ func (n network) takeRoutes() ([]Item, error) {
 			return nil, err
 		}
 		for _, r := range routes {
-			items = append(items, Item{Name: n.routeName(r), Text: n.routeText(r)})
+			objects = append(objects, object{
+				Item:   Item{Name: n.routeName(r), Text: n.routeText(r)},
+				remove: func() error { return n.handle.RouteDel(&r) },
+			})
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 // routeName is what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for what it makes itself with each

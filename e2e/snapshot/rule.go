@@ -7,8 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-func (n network) takeRules() ([]Item, error) {
-	var items []Item
+func (n network) takeRules() ([]object, error) {
+	var objects []object
 	for _, family := range families {
 		rules, err := n.handle.RuleListFiltered(family, nil, 0)
 		if err != nil {
@@ -19,10 +19,15 @@ func (n network) takeRules() ([]Item, error) {
 			if family == netlink.FAMILY_V6 {
 				name = fmt.Sprintf("inet6 %d", r.Priority)
 			}
-			items = append(items, Item{Name: name, Text: ruleText(r)})
+			objects = append(objects, object{
+				Item: Item{Name: name, Text: ruleText(r)},
+				// A request matches the first rule of its priority that has all it says, so "from all" matches "from 10.0.0.0/8" too. But behind a rule that
+				// says more the kernel lets nobody add one that says less, unless NLM_F_EXCL is left out (rule_exists of net/core/fib_rules.c).
+				remove: func() error { return n.handle.RuleDel(&r) },
+			})
 		}
 	}
-	return items, nil
+	return objects, nil
 }
 
 // ruleText is what `ip rule` shows. The library does not tell blackhole, unreachable and prohibit apart, all three have no table.

@@ -1,5 +1,5 @@
 // Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states: what a plugin made, changed or
-// left behind. It reads the kernel and files only, changes nothing, and needs no external binary.
+// left behind. It reads the kernel and files only, changes nothing, and needs no external binary; Revert, which undoes one change, is the exception.
 //
 // It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules within a chain, ipsets, conntrack
 // entries, learned neighbours and forwarding entries, multicast memberships, and extended attributes of files.
@@ -78,10 +78,29 @@ func (o Options) wants(kind string) bool {
 	return len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind)
 }
 
-// reader sees the items of one kind.
+// object is something that is there, as an item and with what Revert can do to it. Both functions are for the thread that saw the object, and for as long
+// as the network that it was seen in is open.
+type object struct {
+	Item
+	// remove takes it away; nil where there is no way.
+	remove func() error
+	// restore turns its text back into an earlier one; nil where there is no way.
+	restore func(before string) error
+}
+
+// itemsOf is objects as a State has them.
+func itemsOf(objects []object) []Item {
+	items := make([]Item, 0, len(objects))
+	for _, o := range objects {
+		items = append(items, o.Item)
+	}
+	return items
+}
+
+// reader sees the objects of one kind.
 type reader struct {
 	kind string
-	read func() ([]Item, error)
+	read func() ([]object, error)
 }
 
 // Take sees the state of the calling thread's network, mount and PID namespaces and of the further network namespaces. It may be called concurrently.
@@ -120,12 +139,17 @@ func takeNode(ctx context.Context, opts Options) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest, err := readAll(ctx, opts, []reader{
+	rest, err := readNode(ctx, opts)
+	return append(items, itemsOf(rest)...), err
+}
+
+// readNode sees what a node has besides its network.
+func readNode(ctx context.Context, opts Options) ([]object, error) {
+	return readAll(ctx, opts, []reader{
 		{Mount, takeMounts},
 		{Process, takeProcesses},
-		{File, func() ([]Item, error) { return takeFiles(ctx, opts.Files) }},
+		{File, func() ([]object, error) { return takeFiles(ctx, opts.Files) }},
 	})
-	return append(items, rest...), err
 }
 
 // takeScope sees the network namespace at path, labelled as scope.
@@ -146,8 +170,8 @@ func takeScope(ctx context.Context, scope, path string, opts Options) ([]Item, e
 }
 
 // readAll collects what the wanted readers see.
-func readAll(ctx context.Context, opts Options, readers []reader) ([]Item, error) {
-	var items []Item
+func readAll(ctx context.Context, opts Options, readers []reader) ([]object, error) {
+	var objects []object
 	for _, r := range readers {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -162,9 +186,9 @@ func readAll(ctx context.Context, opts Options, readers []reader) ([]Item, error
 		for i := range seen {
 			seen[i].Kind = r.kind
 		}
-		items = append(items, seen...)
+		objects = append(objects, seen...)
 	}
-	return items, nil
+	return objects, nil
 }
 
 // compare orders items as State holds them.

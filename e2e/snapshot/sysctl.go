@@ -12,19 +12,19 @@ import (
 // sysctlRoot shows the network namespace of the thread that opens it, not that of the process (net_ctl_root of net/sysctl_net.c).
 const sysctlRoot = "/proc/sys/net"
 
-func takeSysctls() ([]Item, error) {
+func takeSysctls() ([]object, error) {
 	root, err := os.Open(sysctlRoot)
 	if err != nil {
 		return nil, err
 	}
-	var items []Item
-	err = walkSysctls(root, "net", &items)
-	return items, err
+	var objects []object
+	err = walkSysctls(root, "net", &objects)
+	return objects, err
 }
 
 // walkSysctls appends the sysctls below a directory, which it closes. A namespace has several hundred: opened one by one relative to their directory,
 // and read by plain system calls, they take two thirds of the time of os.ReadFile with full paths.
-func walkSysctls(dir *os.File, prefix string, items *[]Item) error {
+func walkSysctls(dir *os.File, prefix string, objects *[]object) error {
 	defer dir.Close()
 	entries, err := dir.ReadDir(-1)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -42,7 +42,7 @@ func walkSysctls(dir *os.File, prefix string, items *[]Item) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if entry.IsDir() {
-			if err := walkSysctls(os.NewFile(uintptr(fd), entry.Name()), name, items); err != nil {
+			if err := walkSysctls(os.NewFile(uintptr(fd), entry.Name()), name, objects); err != nil {
 				return err
 			}
 			continue
@@ -52,7 +52,8 @@ func walkSysctls(dir *os.File, prefix string, items *[]Item) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if ok {
-			*items = append(*items, Item{Name: name, Text: value})
+			restore := func(before string) error { return writeSysctl(name, before) }
+			*objects = append(*objects, object{Item: Item{Name: name, Text: value}, restore: restore})
 		}
 	}
 	return nil
@@ -71,4 +72,10 @@ func readSysctl(fd int) (value string, ok bool, err error) {
 		return "", false, err
 	}
 	return strings.Join(strings.Fields(string(buffer[:n])), " "), true, nil
+}
+
+// writeSysctl sets a sysctl. The newline is for the values that are empty: the kernel takes no notice of writing nothing.
+func writeSysctl(name, value string) error {
+	path := strings.NewReplacer(".", "/", "/", ".").Replace(strings.TrimPrefix(name, "net."))
+	return os.WriteFile(sysctlRoot+"/"+path, []byte(value+"\n"), 0)
 }

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
 // childConfig is what a node's process is told on its command line.
@@ -17,8 +19,12 @@ type childConfig struct {
 }
 
 // ChildMain is the main function of a node's process: it builds the node's root and serves as its agent on standard input and
-// output until the input ends. Its argument is what the backend put on the command line after the name of the command.
+// output until the input ends. Its argument is what the backend put on the command line after the name of the command. With the
+// path of a stub plugin, which names the node's process as its interpreter, it is that plugin and does not return.
 func ChildMain(config string) error {
+	if filepath.Dir(config) == stub.Dir {
+		os.Exit(stub.Main(config))
+	}
 	var c childConfig
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
 		return fmt.Errorf("configuration %q: %w", config, err)

@@ -291,6 +291,9 @@ func (l *lab) routePods(context.Context) error {
 		handles["node/"+node.Name] = l.machine(node.Name).links
 	}
 	for _, name := range []string{"router", "lan"} {
+		if l.req.Alone {
+			break
+		}
 		host, err := l.hostSocket(name)
 		if err != nil {
 			return err

@@ -132,7 +132,7 @@ type lab struct {
 // Nodes are in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are the router, the LAN host and the external host.
+// Hosts are the router, the LAN host and the external host, unless the nodes were to be alone.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
 // Fabric is the namespace of the bridge.
@@ -186,7 +186,9 @@ func (l *lab) plugAll(ctx context.Context) error {
 	}
 	l.nodes = make([]*cluster.Node, len(l.plan.Nodes))
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return l.plugHosts(ctx) })
+	if !l.req.Alone {
+		group.Go(func() error { return l.plugHosts(ctx) })
+	}
 	for i := range l.nodes {
 		group.Go(func() (err error) {
 			l.nodes[i], err = l.plugNode(ctx, i, nil)

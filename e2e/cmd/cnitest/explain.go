@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
 )
@@ -16,13 +17,14 @@ import (
 func newExplainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain ID",
-		Short: "Explain a scenario, a feature or a failure mode",
-		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a feature what it claims and
-what tests it; of a failure mode which scenarios would catch it.`,
-		Example: "  cnitest explain host-to-pod\n  cnitest explain HostToPod\n  cnitest explain K01",
+		Short: "Explain a scenario, a requirement, a feature or a failure mode",
+		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a requirement what the
+specification says, why, who met it broken, and how it is checked; of a feature what it claims and what tests it; of a failure
+mode where it was seen and what would catch it.`,
+		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest explain K01",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return errors.New("explain: want one scenario, feature or failure mode, e.g. host-to-pod, HostToPod, K01")
+				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. host-to-pod, DEL-4, HostToPod, K01")
 			}
 			return nil
 		},
@@ -36,23 +38,7 @@ what tests it; of a failure mode which scenarios would catch it.`,
 	}
 }
 
-// leavesNothing explains the one result that no scenario has alone.
-const leavesNothing = `leaves-nothing
-
-  Once everything that a scenario attached is deleted, twice, every node looks as it did before: links, addresses, routes, rules,
-  permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files. What stays is laid at the door of
-  the plugin after whose call it came. A first pod may leave something new once, such as a shared link or a lock file; that
-  is listed apart. What grows with each pod fails, and so does what stood on the node before and is gone or different.
-
-covers
-  DEL-1, E07; after every scenario
-`
-
 func explain(out io.Writer, all []*scenario.Scenario, id string) error {
-	if id == "leaves-nothing" {
-		_, err := fmt.Fprint(out, leavesNothing)
-		return err
-	}
 	for _, s := range all {
 		if strings.EqualFold(s.Name, id) {
 			_, err := fmt.Fprint(out, scenario.Explain(s))
@@ -64,15 +50,68 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 			return explainFeature(out, all, f)
 		}
 	}
-	covering := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool {
-		return !slices.ContainsFunc(s.Covers, func(c string) bool { return strings.EqualFold(c, id) })
-	})
-	if len(covering) == 0 {
-		return fmt.Errorf("explain %q: no scenario, feature or failure mode of that name; see cnitest list scenarios and cnitest list features", id)
+	modes, err := contract.FailureModes()
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "%s is caught by %s\n", strings.ToUpper(id), names(covering))
-	for _, s := range covering {
-		fmt.Fprintf(out, "\n%s", scenario.Explain(s))
+	if r := contract.Find(id); r != nil {
+		return explainRequirement(out, modes, r)
+	}
+	for _, m := range modes {
+		if strings.EqualFold(m.ID, id) {
+			return explainMode(out, all, m)
+		}
+	}
+	return fmt.Errorf("explain %q: no scenario, requirement, feature or failure mode of that name; see cnitest list", id)
+}
+
+func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract.Requirement) error {
+	section := "SPEC.md, section " + r.Section
+	switch {
+	case strings.HasPrefix(r.Section, "CONVENTIONS"):
+		section = r.Section
+	case r.Section == "failure mode":
+		section = "not in the specification: users met it"
+	}
+	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\nasked of\n  plugins of the kind %s", r.ID, r.Level, r.Text, section, strings.ReplaceAll(roles(r), ",", ", "))
+	if r.Since != "" {
+		fmt.Fprintf(out, ", since CNI %s", r.Since)
+	}
+	fmt.Fprintf(out, "\n\nwhy it matters\n  %s\n", r.Why)
+	var met []string
+	for _, m := range modes {
+		if slices.Contains(r.Covers, m.ID) {
+			met = append(met, "  "+symptom(m))
+		}
+	}
+	if met != nil {
+		fmt.Fprintf(out, "\nwho met it\n%s\n", strings.Join(met, "\n"))
+	}
+	_, err := fmt.Fprintf(out, "\nhow it is checked\n  %s\n", r.How)
+	return err
+}
+
+// symptom is a failure mode in a line, with where it was seen.
+func symptom(m contract.FailureMode) string {
+	text := m.ID + " " + m.Symptom
+	if len(m.Seen) > 0 {
+		text += " (" + strings.Join(m.Seen, ", ") + ")"
+	}
+	return text
+}
+
+func explainMode(out io.Writer, all []*scenario.Scenario, m contract.FailureMode) error {
+	fmt.Fprintf(out, "%s\n", symptom(m))
+	if m.Uncovered != "" {
+		fmt.Fprintf(out, "\nnothing catches it: %s\n", m.Uncovered)
+	}
+	for _, s := range all {
+		if slices.Contains(s.Covers, m.ID) {
+			fmt.Fprintf(out, "\ncaught by the scenario %s", scenario.Explain(s))
+		}
+	}
+	for _, r := range contract.Covering(m.ID) {
+		fmt.Fprintf(out, "\ncaught by %s (%s) %s\n  %s\n", r.ID, r.Level, r.Text, r.How)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
 )
@@ -16,14 +17,16 @@ import (
 func newListCommand() *cobra.Command {
 	var markdown bool
 	cmd := &cobra.Command{
-		Use:   "list scenarios|features",
+		Use:   "list scenarios|requirements|features|failure-modes",
 		Short: "List what a run consists of",
 		Long: `List scenarios shows what a run plays, with the features and failure modes that each stands for; both can be given to
-run --label-filter. List features shows what a plugin can claim, and the profiles that demand it.`,
-		Example:   "  cnitest list scenarios\n  cnitest list features",
-		ValidArgs: []string{"scenarios", "features"},
+run --label-filter. List requirements shows the sentences of the CNI specification that each plugin is asked about, alone. List
+features shows what a plugin can claim, and the profiles that demand it. List failure-modes shows how plugins failed their users,
+and what would have caught it.`,
+		Example:   "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list failure-modes",
+		ValidArgs: []string{"scenarios", "requirements", "features", "failure-modes"},
 		Args: func(cmd *cobra.Command, args []string) error {
-			what := strings.Join(cmd.ValidArgs, " or ")
+			what := strings.Join(cmd.ValidArgs[:len(cmd.ValidArgs)-1], ", ") + " or " + cmd.ValidArgs[len(cmd.ValidArgs)-1]
 			switch {
 			case len(args) != 1:
 				return fmt.Errorf("list: want %s", what)
@@ -35,12 +38,18 @@ run --label-filter. List features shows what a plugin can claim, and the profile
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] == "features" {
+			switch args[0] {
+			case "features":
 				return listFeatures(cmd.OutOrStdout())
+			case "requirements":
+				return listRequirements(cmd.OutOrStdout())
 			}
 			all, err := scenario.Load(scenarios.Files)
 			if err != nil {
 				return err
+			}
+			if args[0] == "failure-modes" {
+				return listFailureModes(cmd.OutOrStdout(), all)
 			}
 			if markdown {
 				_, err = fmt.Fprint(cmd.OutOrStdout(), scenario.Markdown(all))
@@ -64,6 +73,61 @@ func listScenarios(out io.Writer, all []*scenario.Scenario) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Name, strings.Join(features, ","), strings.Join(s.Covers, ","))
 	}
 	return w.Flush()
+}
+
+func listRequirements(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "REQUIREMENT\tLEVEL\tSECTION\tOF\tSINCE\tSENTENCE")
+	for _, r := range contract.Requirements() {
+		since := r.Since
+		if since == "" {
+			since = "0.1.0"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Level, r.Section, roles(r), since, r.Text)
+	}
+	return w.Flush()
+}
+
+func roles(r *contract.Requirement) string {
+	var names []string
+	for _, role := range r.Roles {
+		names = append(names, string(role))
+	}
+	return strings.Join(names, ",")
+}
+
+func listFailureModes(out io.Writer, all []*scenario.Scenario) error {
+	modes, err := contract.FailureModes()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MODE\tBACKENDS\tCAUGHT BY\tSYMPTOM")
+	for _, m := range modes {
+		by, symptom := strings.Join(catching(all, m.ID), ","), m.Symptom
+		if by == "" {
+			by = "-"
+		}
+		if m.Uncovered != "" {
+			symptom += " (uncovered: " + m.Uncovered + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", m.ID, strings.Join(m.Backends, ","), by, symptom)
+	}
+	return w.Flush()
+}
+
+// catching are the scenarios and requirements that would catch a failure mode.
+func catching(all []*scenario.Scenario, id string) []string {
+	var names []string
+	for _, s := range all {
+		if slices.Contains(s.Covers, id) {
+			names = append(names, s.Name)
+		}
+	}
+	for _, r := range contract.Covering(id) {
+		names = append(names, r.ID)
+	}
+	return names
 }
 
 func listFeatures(out io.Writer) error {

@@ -12,8 +12,9 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
-	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // progress prints a line for each scenario as it ends, and on a terminal below them a live line of what runs.
@@ -25,11 +26,13 @@ type progress struct {
 
 	mu      sync.Mutex
 	running []string
-	ended   int
-	total   int
-	counts  map[report.Outcome]int
-	start   time.Time
-	shown   bool // a live line stands on the screen
+	// underTest are the plugins whose requirements are worth a line.
+	underTest []string
+	ended     int
+	total     int
+	counts    map[report.Outcome]int
+	start     time.Time
+	shown     bool // a live line stands on the screen
 }
 
 func newProgress(ctx context.Context, out io.Writer) *progress {
@@ -40,15 +43,12 @@ func newProgress(ctx context.Context, out io.Writer) *progress {
 	return p
 }
 
-func (p *progress) begin(conflist string, total int) {
+func (p *progress) begin(conflist string, units []*e2e.Unit, underTest []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.total = total
-	word := "scenarios"
-	if total == 1 {
-		word = "scenario"
-	}
-	fmt.Fprintf(p.out, "%s: %d %s\n", conflist, total, word)
+	p.underTest = underTest
+	p.total = len(units)
+	fmt.Fprintf(p.out, "%s: %s\n", conflist, amount(units))
 	if p.live != nil {
 		go p.tick()
 	}
@@ -99,10 +99,10 @@ func (p *progress) drawLive() {
 	p.shown = true
 }
 
-func (p *progress) started(s *scenario.Scenario) {
+func (p *progress) started(u *e2e.Unit) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.running = append(p.running, s.Name)
+	p.running = append(p.running, u.Name())
 	p.drawLive()
 }
 
@@ -114,14 +114,18 @@ func (p *progress) done(r report.Result) {
 	}
 	p.wipe()
 	p.counts[r.Result]++
-	if i := slices.Index(p.running, r.ID); i >= 0 {
+	name := r.ID
+	if r.Kind == "requirement" && r.ID != contract.LeavesNothing {
+		name += " " + r.Plugin
+	}
+	if i := slices.Index(p.running, name); i >= 0 {
 		p.running = slices.Delete(p.running, i, i+1)
 		p.ended++
 	}
-	if r.Result == report.NotClaimed {
-		return // the summary names them in one line
+	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
+		return // the summary has them in one line
 	}
-	name := r.ID
+	name = r.ID
 	if r.Plugin != report.Chain {
 		name += " (" + r.Plugin + ")"
 	}
@@ -135,6 +139,40 @@ func (p *progress) done(r report.Result) {
 	}
 	fmt.Fprintln(p.out, line)
 	p.drawLive()
+}
+
+// quiet are the outcomes of requirements that nobody has to act on.
+func quiet(o report.Outcome) bool {
+	return o == report.Pass || o == report.NotApplicable || o == report.KnownUpstream
+}
+
+// amount is what a run consists of, e.g. "46 scenarios, 120 requirements of 3 plugins".
+func amount(units []*e2e.Unit) string {
+	scenarios, requirements := 0, 0
+	plugins := map[string]bool{}
+	for _, u := range units {
+		if u.Plugin == "" {
+			scenarios++
+			continue
+		}
+		requirements++
+		plugins[u.Plugin] = true
+	}
+	var parts []string
+	if scenarios > 0 {
+		parts = append(parts, plural(scenarios, "scenario"))
+	}
+	if requirements > 0 {
+		parts = append(parts, plural(requirements, "requirement")+" of "+plural(len(plugins), "plugin"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }
 
 // inLines gives each part of a long reason a line of its own.
@@ -157,6 +195,6 @@ func (p *progress) end() {
 func (p *progress) partial(s *signalError) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &exitError{s.status(), fmt.Errorf("%w after %d of %d scenarios and %.1fs: %s; half a run has no verdict and no report",
+	return &exitError{s.status(), fmt.Errorf("%w after %d of %d scenarios and requirements and %.1fs: %s; half a run has no verdict and no report",
 		s, p.ended, p.total, time.Since(p.start).Seconds(), counts(func(o report.Outcome) int { return p.counts[o] }))}
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/report"
-	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // show lets two scenarios run.
 func show(p *progress) {
-	p.begin("net.conflist", 2)
-	p.started(&scenario.Scenario{Name: "host-to-pod"})
-	p.started(&scenario.Scenario{Name: "reboot"})
+	p.begin("net.conflist", []*e2e.Unit{{ID: "host-to-pod"}, {ID: "reboot"}}, []string{"route"})
+	p.started(&e2e.Unit{ID: "host-to-pod"})
+	p.started(&e2e.Unit{ID: "reboot"})
 	p.done(report.Result{
 		ID: "host-to-pod", Plugin: report.Chain, Result: report.Fail, DurationSeconds: 1.23,
 		Reason: "a.yaml:7: probe: no reply; the request was last seen on eth0\nin between",
@@ -82,7 +82,7 @@ func TestProgressAfterSignal(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var out bytes.Buffer
 	p := newProgress(ctx, &out)
-	p.begin("net.conflist", 3)
+	p.begin("net.conflist", make([]*e2e.Unit, 0), nil)
 	p.done(report.Result{ID: "reboot", Plugin: report.Chain, Result: report.Pass})
 	cancel(&signalError{syscall.SIGTERM})
 	p.done(report.Result{ID: "host-to-pod", Plugin: report.Chain, Result: report.Fail})

@@ -27,7 +27,7 @@ import (
 type runFlags struct {
 	binDir, backend, profile, names, labels, reportDir, dataplane string
 	plugins, claims                                               []string
-	strict, keep                                                  bool
+	strict, keep, quick                                           bool
 	workers, repeat, reportFD                                     int
 	node                                                          nodeFlags
 }
@@ -36,9 +36,10 @@ func newRunCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
 		Use:   "run CONFLIST",
-		Short: "Run the scenarios on a conflist and print a verdict",
+		Short: "Run scenarios and requirements on a conflist and print a verdict",
 		Long: `Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime would, and compares
-what happens with what the scenario says. Afterwards everything is deleted twice, and every node must look as before.
+what happens with what the scenario says. Afterwards everything is deleted twice, and every node must look as before. Beside
+that it asks each plugin alone about the sentences of the CNI specification (cnitest list requirements).
 
 Nothing is changed on this machine: nodes and pods are namespaces that end with this process. As an ordinary user it
 runs in a user namespace of its own.
@@ -49,6 +50,7 @@ A profile is the set of features that they must have; what is beyond it counts o
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
   cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20`,
 		Args: oneConflist,
@@ -62,13 +64,14 @@ A profile is the set of features that they must have; what is beyond it counts o
 	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay), "features that the plugin must have: cni, underlay or kubernetes")
 	flags.StringSliceVar(&f.claims, "features", nil, "features claimed beyond the profile, or all (see cnitest list features)")
 	flags.StringSliceVar(&f.plugins, "plugin", nil, "types under test (default those of the chain that upstream does not ship)")
-	flags.StringVar(&f.names, "scenario", "", "pattern of scenario names to run, e.g. 'del-*'")
-	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended")
+	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
+	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
 	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, junit.xml and the evidence of failures")
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
+	flags.BoolVar(&f.quick, "quick", false, "leave out what kills and fails the plugins under test at every call")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios to run at once (default four for each processor, six with IPv6)")
+	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once (default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)
@@ -115,7 +118,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	}
 	// Ginkgo's own account of the specs would stand between the lines of the progress.
 	formatter.ColorableStdOut = io.Discard
-	show.begin(file, len(chosen))
+	show.begin(file, chosen, suite.PluginsUnderTest())
 	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
 	if s := signalOf(ctx); s != nil {
@@ -162,7 +165,7 @@ func (f *runFlags) check(file string) error {
 func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e.Options {
 	options := e2e.Options{
 		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
-		Names: f.names, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
+		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
 		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done,
 	}

@@ -30,7 +30,7 @@ func TestSignals(t *testing.T) {
 		},
 		{
 			name: "termination of a run at its start", args: []string{"run", "--bin-dir", bin, conflistName},
-			until: "scenarios$", signal: syscall.SIGTERM, want: 143,
+			until: "scenarios, ", signal: syscall.SIGTERM, want: 143,
 			wantErr: `^cnitest: terminated after \d+ of \d+ scenarios and \d+\.\ds: .*; half a run has no verdict and no report\n$`,
 		},
 		{

@@ -49,9 +49,8 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	}
 	fmt.Fprintf(out, "%s in %.1fs\n", summary, r.DurationSeconds)
 	printNotClaimed(out, r)
-	for _, f := range r.Findings() {
-		fmt.Fprintf(out, "finding about %s, which is not under test: %s: %s\n", f.Plugin, f.ID, f.Reason)
-	}
+	printScores(out, r)
+	printFindings(out, r)
 	printResidue(out, r.Residue)
 	for _, note := range r.Notes {
 		fmt.Fprintf(out, "note: %s\n", note)
@@ -59,6 +58,31 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	printFailed(out, r, dir)
 	if dir != "" {
 		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, "report.json"))
+	}
+}
+
+// printScores says what CHECK and STATUS of the plugins under test noticed.
+func printScores(out io.Writer, r *report.Report) {
+	for _, s := range r.Scores {
+		if !r.Counts(report.Result{Plugin: s.Plugin}) {
+			continue
+		}
+		fmt.Fprintf(out, "%s of %s noticed %d of %d things that were broken on purpose", s.Verb, s.Plugin, s.Noticed, s.Provoked)
+		if len(s.Missed) > 0 {
+			fmt.Fprintf(out, "; not: %s", strings.Join(s.Missed, ", "))
+		}
+		fmt.Fprintln(out)
+	}
+}
+
+// printFindings names what is wrong with plugins that are not under test, in a line for each.
+func printFindings(out io.Writer, r *report.Report) {
+	byPlugin := map[string][]string{}
+	for _, f := range r.Findings() {
+		byPlugin[f.Plugin] = append(byPlugin[f.Plugin], f.ID)
+	}
+	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
+		fmt.Fprintf(out, "findings about %s, which is not under test: %s\n", plugin, strings.Join(byPlugin[plugin], ", "))
 	}
 }
 

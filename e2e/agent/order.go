@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"encoding/json"
+	"sync"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+)
+
+// order keeps operations apart that a runtime must not run at the same time: those for one container, and GC of a network beside
+// ADD and DEL of it (SPEC.md, sections 2 and 3). Who comes second waits.
+type order struct {
+	mu         sync.Mutex
+	containers map[string]*sync.Mutex
+	networks   map[string]*sync.RWMutex
+}
+
+// enter waits until an operation may run, and returns what its end calls.
+func (o *order) enter(req cni.Request) (leave func()) {
+	var list struct {
+		Name string `json:"name"`
+	}
+	// A conflist that cannot be read is libcni's to refuse.
+	_ = json.Unmarshal(req.Conflist, &list)
+	o.mu.Lock()
+	if o.containers == nil {
+		o.containers, o.networks = map[string]*sync.Mutex{}, map[string]*sync.RWMutex{}
+	}
+	network := o.networks[list.Name]
+	if network == nil {
+		network = &sync.RWMutex{}
+		o.networks[list.Name] = network
+	}
+	container := o.containers[req.ContainerID]
+	if container == nil {
+		container = &sync.Mutex{}
+		o.containers[req.ContainerID] = container
+	}
+	o.mu.Unlock()
+	switch req.Verb {
+	case cni.GC:
+		network.Lock()
+		return network.Unlock
+	case cni.Status:
+		return func() {}
+	}
+	container.Lock()
+	network.RLock()
+	return func() {
+		network.RUnlock()
+		container.Unlock()
+	}
+}

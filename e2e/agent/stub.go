@@ -1,0 +1,23 @@
+package agent
+
+import (
+	"errors"
+	"os"
+
+	"github.com/cnitest/cnitest/e2e/fault/stub"
+)
+
+// InstallStubs puts the stub plugins on the node, in stub.Dir.
+func (s *Server) InstallStubs(_ None, _ *None) error {
+	// The interpreter of a stub is this process's program, with the argument that made it an agent.
+	if len(os.Args) != 3 {
+		return errors.New("stub plugins: this agent was not started by one word and a configuration")
+	}
+	return stub.Install(stub.Dir, os.Args[1])
+}
+
+// StubRecords lists the calls that stubs logged in a directory.
+func (s *Server) StubRecords(dir string, records *[]stub.Record) (err error) {
+	*records, err = stub.Records(dir)
+	return err
+}

@@ -1,0 +1,445 @@
+package contract
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types020 "github.com/containernetworking/cni/pkg/types/020"
+	types040 "github.com/containernetworking/cni/pkg/types/040"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// adding is ADD and its result.
+func adding() []Requirement {
+	return []Requirement{
+		{
+			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
+			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts what is there.",
+			Why:  "It is what a plugin is for.",
+			How:  "Compares node and pod before and after. A chained plugin that changes nothing and passes the result on is vacuous.",
+			each: true, check: checkAdds,
+		},
+		{
+			ID: "ADD-2", Level: Must, Section: "2, ADD; 5, Add success", Roles: everyPlugin(),
+			Text: "ADD succeeds where nothing is wrong, and prints a result in the format of the version.",
+			Why:  "Runtimes take addresses, routes and names from it, and give it to CHECK and DEL.",
+			How:  "Reads the result as its version has it: no key missing that must be there, no key that the version does not know.",
+			each: true, check: checkResultFormat,
+		},
+		{
+			ID: "ADD-3", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Covers: []string{"G03"},
+			Text: "A plugin that gets prevResult passes it on, with its own additions.",
+			Why:  "What a chained plugin forgets, the CHECK and DEL of those before it no longer know.",
+			How:  "Every interface, address, route and DNS entry of prevResult is in the result, with its sandbox; the MAC of an interface may change.",
+			each: true, check: checkPassesOn,
+		},
+		{
+			ID: "ADD-4", Level: Must, Section: "5, Add success", Roles: []Role{Chained}, Since: "0.3.0",
+			Text: "A plugin that changes nothing prints a result equal to prevResult.",
+			Why:  "The last plugin's result is all that the runtime keeps.",
+			How:  "Where ADD changed nothing on node and pod, result and prevResult are compared as JSON.",
+			each: true, check: checkUnchangedResult,
+		},
+		{
+			ID: "ADD-5", Level: Must, Section: "2, ADD", Roles: []Role{Main}, Covers: []string{"F05"},
+			Text:  "ADD fails where the pod has an interface of that name already, and leaves that as it is.",
+			Why:   "Two sandboxes of one pod, or an ADD that is repeated, would take each other's interface.",
+			How:   "Makes an interface eth0 in the pod first: ADD fails, and node and pod look as before.",
+			check: checkTakenName,
+		},
+		{
+			ID: "RES-1", Level: Must, Section: "5, Add success", Roles: everyPlugin(), Since: "0.2.0",
+			Text: "The cniVersion of the result is that of the input.",
+			Why:  "The next plugin of the chain reads it in that version.",
+			How:  "ADD at each version.",
+			each: true, check: checkResultVersion,
+		},
+		{
+			ID: "RES-2", Level: Stated, Section: "5, Add success, interfaces", Roles: inChain(), Since: "0.3.0",
+			Text: "The result lists all interfaces that ADD made, those on the node included: with the pod's namespace as sandbox inside, with none outside.",
+			Why:  "Runtimes and other plugins find the node's end of a pod there; bandwidth and portmap act on it.",
+			How:  "Compares the links that appeared with the result, and the result with the links that exist.",
+			each: true, check: checkInterfaces,
+		},
+		{
+			ID: "RES-3", Level: Stated, Section: "5, Add success, interfaces and ips", Roles: inChain(), Since: "0.3.0", Covers: []string{"I01", "I08"},
+			Text: "MAC, MTU, addresses and gateways of the result are those in the kernel.",
+			Why:  "CHECK, announcements on the network and the status of the pod are made of them.",
+			How:  "Each interface's mac and mtu, each address on the interface that its index names, each gateway in the address's network.",
+			each: true, check: checkAddresses,
+		},
+		{
+			ID: "RES-4", Level: Stated, Section: "5, Add success, routes", Roles: []Role{Main}, Since: "0.3.0", Covers: []string{"A06"},
+			Text: "The routes of the result exist in the pod.",
+			Why:  "A pod without its default route works until somebody leaves the subnet.",
+			How:  "Looks each up in the pod: destination, gateway, and what the result says of MTU, priority, table and scope.",
+			each: true, check: checkRoutes,
+		},
+		{
+			ID: "RES-5", Level: Must, Section: "5, Delegated plugins (IPAM)", Roles: []Role{IPAM}, Since: "0.3.0",
+			Text: "The result of an IPAM plugin has no interfaces, and its addresses name none.",
+			Why:  "The plugin that delegated fills them in; an index into a list that it has not made points to nothing.",
+			How:  "Reads the result of ADD at each version.",
+			each: true, check: checkNoInterfaces,
+		},
+	}
+}
+
+func checkAdds(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	if t.subject.Role == Main {
+		made := slices.ContainsFunc(l.made, func(c snapshot.Change) bool {
+			return c.Op == snapshot.Added && c.Item.Scope == l.pod.name && c.Item.Kind == snapshot.Link && c.Item.Name == l.pod.ifName
+		})
+		if !made {
+			t.wrong([]cni.Call{l.add}, "ADD succeeds and makes no interface %s in the pod", l.pod.ifName)
+		}
+		return nil
+	}
+	if len(l.made) == 0 {
+		return vacuousError("ADD succeeds and changes nothing, neither on the node nor in the pod")
+	}
+	return nil
+}
+
+func checkResultFormat(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if failed, ok := asAddError(err); ok {
+		t.wrong([]cni.Call{failed.call}, "ADD: %s", summary(failed.call))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l.pod.result == nil {
+		t.wrong([]cni.Call{l.add}, "ADD succeeds and prints no JSON document: %s", summary(l.add))
+		return nil
+	}
+	var target any
+	switch {
+	case !atLeast(t.version, "0.3.0"):
+		target = &types020.Result{}
+	case !atLeast(t.version, "1.0.0"):
+		target = &types040.Result{}
+	default:
+		target = &types100.Result{}
+	}
+	decoder := json.NewDecoder(bytes.NewReader(l.pod.result))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(target); err != nil {
+		t.wrong([]cni.Call{l.add}, "the result of ADD is none of CNI %s: %v", t.version, err)
+		return nil
+	}
+	if result, err := parsed(l.pod.result); err != nil {
+		t.wrong([]cni.Call{l.add}, "the result of ADD: %v", err)
+	} else if t.subject.Role == IPAM && len(result.IPs) == 0 {
+		t.wrong([]cni.Call{l.add}, "ADD succeeds and gives no address")
+	}
+	return nil
+}
+
+// results are prevResult and the result of ADD in the newest format. What cannot be read is ADD-2's.
+func (l *life) results() (before, after *cni.Result, ok bool) {
+	after, err := parsed(l.pod.result)
+	if err != nil {
+		return nil, nil, false
+	}
+	if len(l.pod.before) == 0 {
+		return &cni.Result{}, after, true
+	}
+	before, err = parsed(l.pod.before)
+	return before, after, err == nil
+}
+
+func checkPassesOn(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	before, after, ok := l.results()
+	if !ok {
+		return nil
+	}
+	lost := func(format string, args ...any) {
+		t.wrong([]cni.Call{l.add}, "prevResult has "+format+", and the result has not", args...)
+	}
+	for _, i := range before.Interfaces {
+		if !slices.ContainsFunc(after.Interfaces, func(o *types100.Interface) bool { return o.Name == i.Name && o.Sandbox == i.Sandbox }) {
+			lost("the interface %s with sandbox %q", i.Name, i.Sandbox)
+		}
+	}
+	named := func(r *cni.Result, ip *types100.IPConfig) string {
+		if ip.Interface == nil || *ip.Interface < 0 || *ip.Interface >= len(r.Interfaces) {
+			return ""
+		}
+		return r.Interfaces[*ip.Interface].Name
+	}
+	for _, ip := range before.IPs {
+		if !slices.ContainsFunc(after.IPs, func(o *types100.IPConfig) bool {
+			return o.Address.String() == ip.Address.String() && named(after, o) == named(before, ip)
+		}) {
+			lost("the address %s of %q", ip.Address.String(), named(before, ip))
+		}
+	}
+	for _, r := range before.Routes {
+		// A plugin may lead it another way, and says so.
+		led := func(o *types.Route) bool {
+			return slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool { return i.Scope == l.pod.name && isRoute(i, o) })
+		}
+		if !slices.ContainsFunc(after.Routes, func(o *types.Route) bool {
+			return o.Dst.String() == r.Dst.String() && (o.GW.Equal(r.GW) || led(o))
+		}) {
+			lost("the route to %s", r.Dst.String())
+		}
+	}
+	for _, server := range before.DNS.Nameservers {
+		if !slices.Contains(after.DNS.Nameservers, server) {
+			lost("the name server %s", server)
+		}
+	}
+	return nil
+}
+
+func checkUnchangedResult(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	if len(l.made) > 0 {
+		return notApplicable("ADD makes something: %s", first(l.made))
+	}
+	var before, after any
+	if json.Unmarshal(l.pod.before, &before) != nil || json.Unmarshal(l.pod.result, &after) != nil {
+		return nil // ADD-2 tells
+	}
+	if !reflect.DeepEqual(before, after) {
+		t.wrong([]cni.Call{l.add}, "ADD changes nothing, and its result is not equal to prevResult")
+	}
+	return nil
+}
+
+func checkTakenName(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	if err := b.node.Agent.AddBridge(ctx, agent.ObstacleArgs{Netns: p.netns, Name: p.ifName}); err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	return b.refused(ctx, before, p, "ADD where the pod has an interface "+p.ifName)
+}
+
+func checkResultVersion(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	var result struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if json.Unmarshal(l.pod.result, &result) == nil && result.CNIVersion != t.version {
+		t.wrong([]cni.Call{l.add}, "ADD was asked at CNI %s, and its result has cniVersion %q", t.version, result.CNIVersion)
+	}
+	return nil
+}
+
+// ownResult is what of a result the subject answers for: what is not in prevResult.
+func (l *life) inPrevious(name, sandbox string) bool {
+	before, _, ok := l.results()
+	return ok && slices.ContainsFunc(before.Interfaces, func(i *types100.Interface) bool { return i.Name == name && i.Sandbox == sandbox })
+}
+
+func checkInterfaces(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	_, result, ok := l.results()
+	if !ok {
+		return nil
+	}
+	for _, c := range l.made {
+		if c.Op != snapshot.Added || c.Item.Kind != snapshot.Link {
+			continue
+		}
+		sandbox, where := "", "on the node"
+		if c.Item.Scope == l.pod.name {
+			sandbox, where = l.pod.netns, "in the pod"
+		}
+		if !slices.ContainsFunc(result.Interfaces, func(i *types100.Interface) bool { return i.Name == c.Item.Name && i.Sandbox == sandbox }) {
+			t.wrong([]cni.Call{l.add}, "ADD makes the interface %s %s, and the result does not list it with sandbox %q", c.Item.Name, where, sandbox)
+		}
+	}
+	for _, i := range result.Interfaces {
+		links, where := l.node, "on the node"
+		if i.Sandbox != "" {
+			if i.Sandbox != l.pod.netns {
+				t.wrong([]cni.Call{l.add}, "the result has the interface %s with sandbox %q, want %q", i.Name, i.Sandbox, l.pod.netns)
+				continue
+			}
+			links, where = l.inPod, "in the pod"
+		}
+		if _, found := linkOf(links, i.Name); !found {
+			t.wrong([]cni.Call{l.add}, "the result lists the interface %s, and there is none %s", i.Name, where)
+		}
+	}
+	return nil
+}
+
+func linkOf(links []agent.Link, name string) (agent.Link, bool) {
+	for _, l := range links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return agent.Link{}, false
+}
+
+func checkAddresses(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	_, result, ok := l.results()
+	if !ok {
+		return nil
+	}
+	calls := []cni.Call{l.add}
+	links := func(i *types100.Interface) []agent.Link {
+		if i.Sandbox != "" {
+			return l.inPod
+		}
+		return l.node
+	}
+	for _, i := range result.Interfaces {
+		link, found := linkOf(links(i), i.Name)
+		if !found {
+			continue // RES-2 tells
+		}
+		if i.Mac != "" && !strings.EqualFold(i.Mac, link.MAC) {
+			t.wrong(calls, "the result gives %s the MAC %s, and it has %s", i.Name, i.Mac, link.MAC)
+		}
+		if i.Mtu != 0 && i.Mtu != link.MTU {
+			t.wrong(calls, "the result gives %s the MTU %d, and it has %d", i.Name, i.Mtu, link.MTU)
+		}
+	}
+	for _, ip := range result.IPs {
+		if ip.Interface == nil {
+			continue
+		}
+		if *ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) {
+			t.wrong(calls, "the address %s is of interface %d of the result, which has %d", ip.Address.String(), *ip.Interface, len(result.Interfaces))
+			continue
+		}
+		on := result.Interfaces[*ip.Interface]
+		link, found := linkOf(links(on), on.Name)
+		if found && !slices.Contains(link.Addresses, ip.Address.String()) {
+			t.wrong(calls, "the result gives %s the address %s, and it has %v", on.Name, ip.Address.String(), link.Addresses)
+		}
+		if gateway := ip.Gateway; gateway != nil && !ip.Address.Contains(gateway) && !single(ip.Address) {
+			t.wrong(calls, "the gateway %s of the address %s is not in its network", gateway, ip.Address.String())
+		}
+	}
+	return nil
+}
+
+// single reports whether a network is one address, whose gateway is elsewhere by nature.
+func single(n net.IPNet) bool {
+	ones, bits := n.Mask.Size()
+	return ones == bits
+}
+
+func checkRoutes(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	_, result, ok := l.results()
+	if !ok {
+		return nil
+	}
+	for _, r := range result.Routes {
+		if !slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool { return i.Scope == l.pod.name && isRoute(i, r) }) {
+			t.wrong([]cni.Call{l.add}, "the result has the route %s, and the pod has not", describe(r))
+		}
+	}
+	return nil
+}
+
+func describe(r *types.Route) string {
+	text := r.Dst.String()
+	if r.GW != nil {
+		text += " via " + r.GW.String()
+	}
+	if r.Priority != 0 {
+		text += fmt.Sprintf(" priority %d", r.Priority)
+	}
+	return text
+}
+
+// isRoute reports whether an item of a pod's state is a route of a result. A gateway that the result leaves out may be that of the
+// address (SPEC.md, section 5, ips).
+func isRoute(item snapshot.Item, r *types.Route) bool {
+	if item.Kind != snapshot.Route {
+		return false
+	}
+	destination := r.Dst.String()
+	if ones, _ := r.Dst.Mask.Size(); ones == 0 && r.Dst.IP.To4() != nil {
+		destination = "default"
+	}
+	words := strings.Fields(item.Name + " " + item.Text)
+	has := func(key, value string) bool {
+		i := slices.Index(words, key)
+		return i >= 0 && i+1 < len(words) && words[i+1] == value
+	}
+	table := "main"
+	if r.Table != nil && *r.Table != unix.RT_TABLE_MAIN {
+		table = strconv.Itoa(*r.Table)
+	}
+	return words[0] == destination && has("table", table) && (r.GW == nil || has("via", r.GW.String())) &&
+		(r.Priority == 0 || has("metric", strconv.Itoa(r.Priority))) && (r.MTU == 0 || has("mtu", strconv.Itoa(r.MTU)))
+}
+
+func checkNoInterfaces(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	_, result, ok := l.results()
+	if !ok {
+		return nil
+	}
+	if len(result.Interfaces) > 0 {
+		t.wrong([]cni.Call{l.add}, "the result has %d interfaces, want none", len(result.Interfaces))
+	}
+	for _, ip := range result.IPs {
+		if ip.Interface != nil {
+			t.wrong([]cni.Call{l.add}, "the address %s names interface %d, want none", ip.Address.String(), *ip.Interface)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,324 @@
+package contract
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// deadline is how long one call may take: runtimes give a whole sandbox two to four minutes (failure mode E12).
+const deadline = 20 * time.Second
+
+// bench is a node on which nothing was attached yet.
+type bench struct {
+	*trial
+	cluster cluster.Cluster
+	node    *cluster.Node
+	// configs are the plugins of the chain as the node's configuration has them.
+	configs []map[string]any
+	network string
+}
+
+// bench makes a node for the check; it ends with the check.
+func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench, error) {
+	c, err := t.subject.lab.start(ctx, edit)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.closer = append(t.closer, c)
+	t.mu.Unlock()
+	b := &bench{trial: t, cluster: c, node: c.Nodes()[0]}
+	var list struct {
+		Name    string           `json:"name"`
+		Plugins []map[string]any `json:"plugins"`
+	}
+	if err := json.Unmarshal(b.node.Conflist, &list); err != nil {
+		return nil, fmt.Errorf("conflist of %s: %w", b.node.Name, err)
+	}
+	b.network, b.configs = list.Name, list.Plugins
+	return b, nil
+}
+
+// desk is a node that checks share which look at answers only, and leave nothing attached.
+func (t *trial) desk(ctx context.Context) (*bench, error) {
+	s := t.subject
+	_, err, _ := s.once.Do("desk", func() (any, error) {
+		s.mu.Lock()
+		known := s.desk
+		s.mu.Unlock()
+		if known != nil {
+			return nil, nil
+		}
+		owner := &trial{subject: s, requirement: t.requirement, version: t.version}
+		b, err := owner.bench(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.desk = b
+		return nil, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.desk == nil {
+		return nil, errors.New("the run was stopped")
+	}
+	shared := *s.desk
+	shared.trial = t
+	return &shared, nil
+}
+
+// pod is a pod's namespace, and what was attached in it.
+type pod struct {
+	name, id, ifName, netns string
+	// before is the result of the plugins before the subject; empty when there are none.
+	before json.RawMessage
+	// results are those of each plugin before the subject.
+	results []json.RawMessage
+	// result is the subject's.
+	result json.RawMessage
+}
+
+// pod makes a namespace and attaches what stands before the subject in its chain. The same name gives the same identifiers.
+func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
+	path, err := b.node.Agent.CreateNamespace(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p := &pod{name: name, id: "cnitest-" + name, ifName: "eth0", netns: path}
+	if b.subject.Role == IPAM {
+		return p, nil
+	}
+	for i := range b.subject.index {
+		call, err := b.exec(ctx, b.invocation(cni.Add, p, i, p.before))
+		if err != nil {
+			return nil, err
+		}
+		if call.ExitCode != 0 || !json.Valid([]byte(call.Stdout)) {
+			return nil, fmt.Errorf("%s, which stands before %s: ADD at CNI %s: %s", b.subject.file.Plugins[i].Type, b.subject.Type, b.version, summary(call))
+		}
+		p.before = json.RawMessage(call.Stdout)
+		p.results = append(p.results, p.before)
+	}
+	return p, nil
+}
+
+// release deletes what stands before the subject, as far as it was attached.
+func (b *bench) release(ctx context.Context, p *pod) error {
+	for i := len(p.results) - 1; i >= 0; i-- {
+		call, err := b.exec(ctx, b.invocation(cni.Del, p, i, b.given(p.results[len(p.results)-1])))
+		if err != nil {
+			return err
+		}
+		if call.ExitCode != 0 {
+			return fmt.Errorf("%s, which stands before %s: DEL at CNI %s: %s", b.subject.file.Plugins[i].Type, b.subject.Type, b.version, summary(call))
+		}
+	}
+	p.results = nil
+	return nil
+}
+
+// given is a prevResult where the version has it for verbs other than ADD (SPEC.md, since 0.4.0).
+func (b *bench) given(result json.RawMessage) json.RawMessage {
+	if !atLeast(b.version, "0.4.0") {
+		return nil
+	}
+	return result
+}
+
+// invocation is one execution of a plugin, as it can be changed before it is made.
+type invocation struct {
+	plugin string
+	env    map[string]string
+	config map[string]any
+	// stdin is given in place of config, when not nil.
+	stdin []byte
+	// path replaces the PATH of the node, when not nil.
+	path    *string
+	timeout time.Duration
+}
+
+// invocation is what a runtime gives plugin i of the chain.
+func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMessage) *invocation {
+	inv := &invocation{plugin: b.subject.file.Plugins[i].Type, config: maps.Clone(b.configs[i])}
+	inv.config["cniVersion"], inv.config["name"] = b.version, b.network
+	delete(inv.config, "capabilities")
+	if len(prevResult) > 0 {
+		inv.config["prevResult"] = prevResult
+	}
+	inv.env = map[string]string{"CNI_COMMAND": string(verb), "CNI_PATH": strings.Join(b.node.BinDirs, ":")}
+	if p != nil {
+		inv.env["CNI_CONTAINERID"], inv.env["CNI_NETNS"], inv.env["CNI_IFNAME"] = p.id, p.netns, p.ifName
+		inv.env["CNI_ARGS"] = fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=%s", p.name)
+	}
+	return inv
+}
+
+// arguments are an invocation as an agent takes it.
+func (b *bench) arguments(inv *invocation) (agent.PluginArgs, error) {
+	stdin := inv.stdin
+	if stdin == nil {
+		var err error
+		if stdin, err = json.Marshal(inv.config); err != nil {
+			return agent.PluginArgs{}, err
+		}
+	}
+	args := agent.PluginArgs{Plugin: inv.plugin, BinDirs: b.node.BinDirs, Stdin: stdin, Timeout: cmp.Or(inv.timeout, deadline)}
+	for _, key := range slices.Sorted(maps.Keys(inv.env)) {
+		args.Env = append(args.Env, key+"="+inv.env[key])
+	}
+	if inv.path != nil {
+		args.Env = append(args.Env, "PATH="+*inv.path)
+	}
+	return args, nil
+}
+
+// exec makes a call. The error is about the lab, never about the plugin.
+func (b *bench) exec(ctx context.Context, inv *invocation) (cni.Call, error) {
+	args, err := b.arguments(inv)
+	if err != nil {
+		return cni.Call{}, err
+	}
+	return b.node.Agent.Plugin(ctx, args)
+}
+
+// subjectInvocation is what a runtime gives the subject: what stands before it in the chain is prevResult of ADD, its own result that
+// of the other verbs.
+func (b *bench) subjectInvocation(verb cni.Verb, p *pod, edits ...func(*invocation)) *invocation {
+	var prevResult json.RawMessage
+	if p != nil {
+		prevResult = p.before
+		if verb != cni.Add {
+			prevResult = b.given(p.result)
+		}
+	}
+	inv := b.invocation(verb, p, b.subject.index, prevResult)
+	inv.plugin = b.subject.Type
+	for _, edit := range edits {
+		edit(inv)
+	}
+	return inv
+}
+
+// call asks the subject.
+func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*invocation)) (cni.Call, error) {
+	inv := b.subjectInvocation(verb, p, edits...)
+	call, err := b.exec(ctx, inv)
+	if err != nil {
+		return call, err
+	}
+	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version})
+	if verb == cni.Add && call.ExitCode == 0 && p != nil && json.Valid([]byte(call.Stdout)) {
+		p.result = json.RawMessage(call.Stdout)
+	}
+	return call, nil
+}
+
+// add attaches and wants success: without it there is nothing that the check could ask.
+func (b *bench) add(ctx context.Context, p *pod, edits ...func(*invocation)) (cni.Call, error) {
+	call, err := b.call(ctx, cni.Add, p, edits...)
+	if err == nil && call.ExitCode != 0 {
+		err = &addError{call}
+	}
+	return call, err
+}
+
+// addError is an ADD that failed although nothing was wrong.
+type addError struct{ call cni.Call }
+
+func (e *addError) Error() string { return "ADD: " + summary(e.call) }
+
+func asAddError(err error) (*addError, bool) {
+	var failed *addError
+	return failed, errors.As(err, &failed)
+}
+
+// refused wants ADD to fail with an error object, and to leave nothing.
+func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what string, edits ...func(*invocation)) error {
+	call, err := b.call(ctx, cni.Add, p, edits...)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode == 0 {
+		b.wrong([]cni.Call{call}, "%s succeeds, want an error", what)
+		return nil
+	}
+	if _, ok := failure(call); !ok {
+		b.wrong([]cni.Call{call}, "%s: want an error object on stdout, got %s", what, summary(call))
+	}
+	left, err := b.settled(ctx, before, p)
+	if err == nil && len(left) > 0 {
+		b.wrong([]cni.Call{call}, "%s fails and leaves something: %s", what, first(left))
+	}
+	return err
+}
+
+// attach makes a pod and attaches the subject in it.
+func (b *bench) attach(ctx context.Context, name string, edits ...func(*invocation)) (*pod, error) {
+	p, err := b.pod(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.add(ctx, p, edits...)
+	return p, err
+}
+
+// state is that of the node and of pods, without sysctls, of which there are more than of everything else.
+func (b *bench) state(ctx context.Context, pods ...*pod) (snapshot.State, error) {
+	return b.take(ctx, []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables,
+		snapshot.Iptables, snapshot.Mount, snapshot.Process, snapshot.File,
+	}, pods)
+}
+
+// wholeState is state with sysctls.
+func (b *bench) wholeState(ctx context.Context, pods ...*pod) (snapshot.State, error) {
+	return b.take(ctx, nil, pods)
+}
+
+func (b *bench) take(ctx context.Context, kinds []string, pods []*pod) (snapshot.State, error) {
+	args := agent.SnapshotArgs{Kinds: kinds, Namespaces: map[string]string{}}
+	for _, p := range pods {
+		args.Namespaces[p.name] = p.netns
+	}
+	return b.node.Agent.Snapshot(ctx, args)
+}
+
+// settled are the differences from a state once they change no more.
+func (b *bench) settled(ctx context.Context, before snapshot.State, pods ...*pod) ([]snapshot.Change, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }, before, ownChanges)
+}
+
+// summary is how a call ended, in a line.
+func summary(c cni.Call) string {
+	if c.Failure != "" {
+		return c.Failure
+	}
+	text := fmt.Sprintf("exit status %d", c.ExitCode)
+	var answer cni.Error
+	if err := json.Unmarshal([]byte(c.Stdout), &answer); err == nil && answer.Msg != "" {
+		return fmt.Sprintf("%s, code %d: %s", text, answer.Code, strings.TrimSpace(answer.Msg+" "+answer.Details))
+	}
+	if line, _, _ := strings.Cut(strings.TrimSpace(c.Stdout+" "+c.Stderr), "\n"); line != "" {
+		return text + ": " + line
+	}
+	return text
+}

@@ -1,0 +1,181 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+)
+
+// checking is CHECK.
+func checking() []Requirement {
+	since := func(r Requirement) Requirement {
+		r.Since = "0.4.0"
+		return r
+	}
+	return []Requirement{
+		since(Requirement{
+			ID: "CHK-1", Level: Must, Section: "2, CHECK", Roles: inChain(),
+			Text: "CHECK compares with prevResult.",
+			Why:  "It is the only thing that says what there should be.",
+			How:  "CHECK without prevResult, and with another address in it than the pod has: both are errors.",
+			each: true, check: checkPrevResult,
+		}),
+		since(Requirement{
+			ID: "CHK-2", Level: Must, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G05"},
+			Text:  "CHECK allows what later plugins of the chain change.",
+			Why:   "A plugin that insists on its own routes cannot be followed by any that moves them.",
+			How:   "After ADD the pod gets a further route, and prevResult says so; then CHECK passes.",
+			check: checkLaterChanges,
+		}),
+		since(Requirement{
+			ID: "CHK-3", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
+			Text:  "CHECK fails when an interface, an address or a route that the plugin made is gone.",
+			Why:   "A CHECK that never fails tells a runtime that a dead pod lives.",
+			How:   "Takes away each such thing that ADD was seen to make, one at a time on a fresh node; a CHECK that notices nothing at all is vacuous.",
+			check: checkNotices,
+		}),
+		since(Requirement{
+			ID: "CHK-4", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
+			Text:  "CHECK fails when a rule, a firewall entry, a neighbour, a setting or a reservation that the plugin made is gone.",
+			Why:   "These break pods as surely as a missing interface, and nobody sees them in `ip addr`.",
+			How:   "As CHK-3, with everything else that ADD was seen to make, and what it delegated.",
+			check: checkNotices,
+		}),
+		since(Requirement{
+			ID: "CHK-5", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
+			Text:  "CHECK fails when the pod cannot be reached.",
+			Why:   "A link that is down has all its addresses.",
+			How:   "As CHK-3, with each link that ADD was seen to make set down.",
+			check: checkNotices,
+		}),
+		since(Requirement{
+			ID: "CHK-6", Level: Must, Section: "2, CHECK", Roles: everyPlugin(),
+			Text:  "CHECK passes right after ADD.",
+			Why:   "Runtimes may call it at any time, and a false alarm restarts a healthy pod.",
+			How:   "Attaches 20 pods, eight at a time, and checks each at once and a second time.",
+			check: checkRightAfter,
+		}),
+		since(Requirement{
+			ID: "CHK-7", Level: Should, Section: "2, CHECK; 4", Roles: []Role{Main},
+			Text:  "CHECK calls CHECK of the plugins that it delegates to, and passes their errors on.",
+			Why:   "Nobody else asks whether the address still is the pod's.",
+			How:   "A stub in the place of the IPAM plugin records the call, and fails the next.",
+			check: checkDelegateCheck,
+		}),
+	}
+}
+
+func checkPrevResult(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	if l.unsaid != nil && l.unsaid.ExitCode == 0 {
+		t.wrong([]cni.Call{*l.unsaid}, "CHECK without prevResult passes, want an error")
+	}
+	if l.misled != nil && l.misled.ExitCode == 0 {
+		t.wrong([]cni.Call{*l.misled}, "CHECK with addresses in prevResult that the pod does not have passes, want an error")
+	}
+	return nil
+}
+
+func checkLaterChanges(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.attach(ctx, "first")
+	if err != nil {
+		return err
+	}
+	result, err := parsed(p.result)
+	if err != nil {
+		return nil // ADD-2 tells
+	}
+	later, err := b.laterPlugin(ctx, p, result)
+	if err != nil {
+		return err
+	}
+	text, err := encode(later, t.version)
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "CHECK fails after a later plugin added a route, which prevResult has: %s", summary(call))
+	}
+	return err
+}
+
+func checkNotices(ctx context.Context, t *trial) error {
+	list, err := t.provocations(ctx)
+	if err != nil {
+		return err
+	}
+	asked, noticed := 0, 0
+	var missed []*provocation
+	for _, p := range list {
+		switch {
+		case p.skipped != "" || p.requirement == "":
+			continue
+		case p.check.ExitCode != 0:
+			noticed++
+		}
+		if p.requirement != t.requirement.ID {
+			continue
+		}
+		asked++
+		t.subject.score(cni.Check, Provocation{What: p.what, Noticed: p.check.ExitCode != 0})
+		if p.check.ExitCode == 0 {
+			missed = append(missed, p)
+		}
+	}
+	switch {
+	case asked == 0:
+		return notApplicable("ADD made nothing of the kind")
+	case noticed == 0:
+		return vacuousError(fmt.Sprintf("CHECK passes whatever is taken away, first with %s", missed[0].what))
+	}
+	for _, p := range missed {
+		t.wrong([]cni.Call{p.check}, "CHECK passes with %s", p.what)
+	}
+	return nil
+}
+
+func checkRightAfter(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	pods := 20
+	if b.node.PoolSize > 0 {
+		pods = min(pods, b.node.PoolSize)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for i := range pods {
+		group.Go(func() error {
+			p, err := b.attach(ctx, fmt.Sprintf("pod-%d", i))
+			if err != nil {
+				return err
+			}
+			for range 2 {
+				call, err := b.call(ctx, cni.Check, p)
+				if err != nil {
+					return err
+				}
+				if call.ExitCode != 0 {
+					t.wrong([]cni.Call{call}, "CHECK right after ADD: %s", summary(call))
+					return nil
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func checkDelegateCheck(ctx context.Context, t *trial) error { return t.delegates(ctx, cni.Check) }

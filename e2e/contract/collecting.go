@@ -1,0 +1,277 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// collecting is GC. Its checks plant attachments that no cache knows of: libcni calls DEL for those it knows, and so would test that.
+func collecting() []Requirement {
+	list := []Requirement{
+		{
+			ID: "GC-1", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08", "G09", "D05"},
+			Text: "GC deletes what belongs to no valid attachment, and nothing else.",
+			Why:  "After a crash of the runtime nobody else deletes it; and a GC that takes a live pod's address gives it to the next.",
+			How: "Attaches three pods, and calls GC with one of them in cni.dev/valid-attachments, which alone counts; the namespace of another is gone. The node looks as if " +
+				"only the valid one had been attached, its CHECK passes; again the same; with an empty list nothing is left.",
+			check: checkCollects,
+		},
+		{
+			ID: "GC-2", Level: Should, Section: "2, GC", Roles: everyPlugin(),
+			Text:  "GC goes on after an error, and reports it at the end.",
+			Why:   "One file that cannot be removed would keep everything else.",
+			How:   "Of two stale attachments one has a file that cannot be removed (a mount point): GC fails, and the other is gone.",
+			check: checkCollectsOn,
+		},
+		{
+			ID: "GC-3", Level: Must, Section: "2, GC; 4", Roles: []Role{Main},
+			Text:  "GC is forwarded to the plugins that are delegated to.",
+			Why:   "They hold the addresses.",
+			How:   "A stub in the place of the IPAM plugin records the call, with the valid attachments, and fails the next.",
+			check: checkDelegateGC,
+		},
+		{
+			ID: "GC-4", Level: Stated, Section: "2, GC", Roles: everyPlugin(),
+			Text:  "GC prints nothing on success.",
+			Why:   "A runtime that reads an answer takes it for an error.",
+			How:   "Looks at every GC of the other checks.",
+			audit: auditSilent,
+		},
+	}
+	for i := range list {
+		list[i].Since = "1.1.0"
+	}
+	return list
+}
+
+func auditSilent(t *trial, c observedCall) {
+	if c.Verb != cni.GC || c.ExitCode != 0 {
+		return
+	}
+	t.seen = true
+	if strings.TrimSpace(c.Stdout) != "" {
+		t.wrong([]cni.Call{c.Call}, "GC succeeds and prints %q", strings.TrimSpace(c.Stdout))
+	}
+}
+
+// keeping is the key by which GC is told what to keep.
+func keeping(pods ...*pod) func(*invocation) {
+	list := []map[string]string{}
+	for _, p := range pods {
+		list = append(list, map[string]string{"containerID": p.id, "ifname": p.ifName})
+	}
+	return func(inv *invocation) { inv.config["cni.dev/valid-attachments"] = list }
+}
+
+// planted are attachments on a node, and what each added to it.
+type planted struct {
+	*bench
+	pods []*pod
+	made [][]snapshot.Change
+}
+
+// plant attaches pods in turn.
+func (b *bench) plant(ctx context.Context, names ...string) (*planted, error) {
+	g := &planted{bench: b}
+	for _, name := range names {
+		p, err := b.pod(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		before, err := b.state(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := b.add(ctx, p); err != nil {
+			return nil, err
+		}
+		after, err := b.state(ctx)
+		if err != nil {
+			return nil, err
+		}
+		g.pods, g.made = append(g.pods, p), append(g.made, ownChanges(snapshot.Diff(before, after)))
+	}
+	return g, nil
+}
+
+// remaining is what is still there of what an attachment added to the node.
+func (g *planted) remaining(ctx context.Context, i int) ([]snapshot.Change, error) {
+	now, err := g.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var left []snapshot.Change
+	for _, c := range added(g.made[i]) {
+		if slices.ContainsFunc(now.Items, func(i snapshot.Item) bool { return snapshot.Same(i, c.Item) }) {
+			left = append(left, c)
+		}
+	}
+	return left, nil
+}
+
+// added are the things that an attachment added.
+func added(changes []snapshot.Change) []snapshot.Change {
+	var list []snapshot.Change
+	for _, c := range changes {
+		if c.Op == snapshot.Added {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+func checkCollects(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	g, err := b.plant(ctx, "live", "stale", "gone")
+	if err != nil {
+		return err
+	}
+	live, gone := g.pods[0], g.pods[2]
+	if len(added(g.made[1])) == 0 {
+		return notApplicable("an attachment adds nothing to a node that has one already")
+	}
+	if err := b.node.Agent.RemoveNamespace(ctx, gone.name); err != nil {
+		return err
+	}
+	// A link between pod and node goes with the pod's namespace, and what is on it goes with the link.
+	withNamespace, err := g.remaining(ctx, 2)
+	if err != nil {
+		return err
+	}
+	for round, what := range []string{"GC", "GC again"} {
+		call, err := b.call(ctx, cni.GC, nil, keeping(live))
+		if err != nil {
+			return err
+		}
+		if call.ExitCode != 0 {
+			t.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
+			return nil
+		}
+		if vacuous, err := g.judge(ctx, call, what, len(withNamespace)); err != nil || vacuous && round == 0 {
+			if err == nil {
+				err = vacuousError("GC succeeds and deletes nothing of two stale attachments")
+			}
+			return err
+		}
+		if call, err = b.call(ctx, cni.Check, live); err != nil {
+			return err
+		}
+		if call.ExitCode != 0 {
+			t.wrong([]cni.Call{call}, "CHECK of the valid attachment after %s: %s", what, summary(call))
+		}
+	}
+	call, err := b.call(ctx, cni.GC, nil, keeping())
+	if err != nil {
+		return err
+	}
+	if call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "GC with an empty list: want success, got %s", summary(call))
+		return nil
+	}
+	for i, p := range g.pods {
+		left, err := g.remaining(ctx, i)
+		if err != nil {
+			return err
+		}
+		l, err := t.life(ctx)
+		if err != nil {
+			return err
+		}
+		if left = snapshot.Beyond(left, l.residue); len(left) > 0 && p != gone {
+			t.wrong([]cni.Call{call}, "GC with an empty list leaves of %s: %s", p.name, first(left))
+		}
+	}
+	return nil
+}
+
+// judge wants the stale attachments gone and the live one whole. It reports whether nothing at all was deleted.
+func (g *planted) judge(ctx context.Context, call cni.Call, what string, wasGone int) (vacuous bool, err error) {
+	l, err := g.life(ctx)
+	if err != nil {
+		return false, err
+	}
+	stale, err := g.remaining(ctx, 1)
+	if err != nil {
+		return false, err
+	}
+	gone, err := g.remaining(ctx, 2)
+	if err != nil {
+		return false, err
+	}
+	live, err := g.remaining(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	if missing := snapshot.Beyond(added(g.made[0]), live); len(missing) > 0 {
+		g.wrong([]cni.Call{call}, "%s deletes what belongs to the valid attachment: %s", what, first(missing))
+	}
+	if len(stale) == len(added(g.made[1])) && len(gone) >= wasGone {
+		return true, nil
+	}
+	for name, left := range map[string][]snapshot.Change{"a stale attachment": stale, "a stale attachment without a namespace": gone} {
+		if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
+			g.wrong([]cni.Call{call}, "%s leaves of %s: %s", what, name, first(left))
+		}
+	}
+	return false, nil
+}
+
+func checkCollectsOn(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	g, err := b.plant(ctx, "live", "stuck", "stale")
+	if err != nil {
+		return err
+	}
+	var pinned []string
+	for _, c := range added(g.made[1]) {
+		if c.Item.Kind == snapshot.File && !isDir(c.Item) {
+			if err := b.node.Agent.PinFile(ctx, c.Item.Name); err != nil {
+				return err
+			}
+			pinned = append(pinned, c.Item.Name)
+		}
+	}
+	if pinned == nil {
+		return notApplicable("an attachment has no file on the node, and so nothing that cannot be removed")
+	}
+	call, err := b.call(ctx, cni.GC, nil, keeping(g.pods[0]))
+	if err != nil {
+		return err
+	}
+	left, err := g.remaining(ctx, 2)
+	if err != nil {
+		return err
+	}
+	if len(left) == len(added(g.made[2])) && call.ExitCode == 0 {
+		return vacuousError("GC succeeds and deletes nothing")
+	}
+	if call.ExitCode == 0 {
+		t.wrong([]cni.Call{call}, "GC could not remove %s and succeeds, want an error", strings.Join(pinned, ", "))
+	}
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
+		t.wrong([]cni.Call{call}, "GC could not remove %s and leaves of another stale attachment: %s", strings.Join(pinned, ", "), first(left))
+	}
+	for _, name := range pinned {
+		if err := b.node.Agent.UnpinFile(ctx, name); err != nil {
+			return fmt.Errorf("after GC: %w", err)
+		}
+	}
+	return nil
+}
+
+func checkDelegateGC(ctx context.Context, t *trial) error { return t.delegates(ctx, cni.GC) }

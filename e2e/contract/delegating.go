@@ -1,0 +1,556 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// delegating is section 4, and what plugins owe each other.
+func delegating() []Requirement {
+	return []Requirement{
+		{
+			ID: "DLG-1", Level: Must, Section: "4, Delegated plugin execution", Roles: []Role{Main},
+			Text:  "A delegated plugin gets the same environment and the complete configuration.",
+			Why:   "An IPAM plugin keys its reservations by container and interface, and reads its own keys anywhere in the configuration.",
+			How:   "A stub in the place of the IPAM plugin records what it gets in ADD, CHECK and DEL.",
+			check: checkDelegateInput,
+		},
+		{
+			ID: "DLG-2", Level: Should, Section: "4, Delegated plugin execution", Roles: []Role{Main},
+			Text:  "The delegated plugin is looked up in CNI_PATH, and its standard error is passed on.",
+			Why:   "Operators have plugins in more than one directory, and read one log.",
+			How:   "The stub is in the second directory of CNI_PATH only, and writes a line to standard error.",
+			check: checkDelegateLookup,
+		},
+		{
+			ID: "DLG-3", Level: Must, Section: "4, Delegated plugin execution", Roles: []Role{Main},
+			Text:  "CHECK, DEL and GC call the delegated plugin too; its error is an error.",
+			Why:   "An address that could not be given back is lost, and nobody tries again.",
+			How:   "The stub fails in each verb in turn.",
+			check: checkDelegateErrors,
+		},
+		{
+			ID: "DLG-4", Level: Should, Section: "4, Delegated plugin execution", Roles: []Role{Main},
+			Text:  "When the delegated plugin fails in ADD, it is called with DEL before ADD returns.",
+			Why:   "It may have reserved an address before it failed.",
+			How:   "The stub fails in ADD, and records a DEL.",
+			check: checkDelegateRollback,
+		},
+		{
+			ID: "LIF-1", Level: Must, Section: "3, Lifecycle and ordering", Roles: everyPlugin(), Covers: []string{"D03", "H01", "H04"},
+			Text:  "A plugin runs for different containers at the same time.",
+			Why:   "A node that starts has fifty pods to attach at once, and no shared link yet.",
+			How:   "Attaches 16 pods at once on a cold node: all succeed, no address is given twice, CHECK passes for each. 16 DELs at once: all succeed, and the node looks as after one pod.",
+			check: checkAtOnce,
+		},
+		{
+			ID: "CHN-1", Level: Should, Section: "CONVENTIONS.md, Chained plugins", Roles: []Role{Chained},
+			Text:  "A chained plugin works on the interfaces of other main plugins than its neighbour's.",
+			Why:   "Administrators change the main plugin and keep the rest of the chain.",
+			How:   "ADD, CHECK and DEL after macvlan, ptp, bridge and tap, as far as these are among the binaries and the kernel has them. A plugin that refuses one with an error, and leaves nothing, is not made for it.",
+			check: checkOtherMains,
+		},
+		{
+			ID: "ARG-1", Level: Must, Section: "CONVENTIONS.md, CNI_ARGS", Roles: []Role{Main, IPAM}, Since: "0.3.0",
+			Text:  "Where args.cni.ips asks for an address, IP in CNI_ARGS is ignored.",
+			Why:   "A runtime passes both to serve plugins of either age; they may differ.",
+			How:   "ADD with two different addresses of the pool: the result has the one of args, or none of them.",
+			check: checkConflictingAddresses,
+		},
+	}
+}
+
+// logDir is where the stub keeps what it gets on a node.
+const logDir = "/opt/cni/cnitest/log"
+
+// stubbed is a bench on which a stub stands in the place of the subject's IPAM plugin, and hands on to it.
+func (t *trial) stubbed(ctx context.Context, on map[string]stub.Behaviour) (*bench, error) {
+	if t.subject.ipam == "" {
+		return nil, notApplicable("%s has no ipam", t.subject.Type)
+	}
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.node.Agent.InstallStubs(ctx); err != nil {
+		return nil, err
+	}
+	b.node.BinDirs = append(slices.Clone(b.node.BinDirs), stub.Dir)
+	b.order(on)
+	return b, nil
+}
+
+// order gives the stub new orders.
+func (b *bench) order(on map[string]stub.Behaviour) {
+	config := maps.Clone(b.configs[b.subject.index])
+	ipam, _ := config["ipam"].(map[string]any)
+	if orders, ok := ipam[stub.Key].(stub.Orders); ok {
+		ipam = orders.Delegate
+	}
+	replaced := maps.Clone(ipam)
+	replaced["type"] = stub.IPAM
+	replaced[stub.Key] = stub.Orders{Log: logDir, Delegate: ipam, On: on}
+	config["ipam"] = replaced
+	b.configs[b.subject.index] = config
+}
+
+func (b *bench) records(ctx context.Context) ([]stub.Record, error) {
+	return b.node.Agent.StubRecords(ctx, logDir)
+}
+
+// recordsOf are those of a verb.
+func (b *bench) recordsOf(ctx context.Context, verb cni.Verb) ([]stub.Record, error) {
+	all, err := b.records(ctx)
+	return slices.DeleteFunc(all, func(r stub.Record) bool { return r.Verb != string(verb) }), err
+}
+
+// delegates wants a verb to call the delegated plugin and to pass its error on.
+func (t *trial) delegates(ctx context.Context, verb cni.Verb) error {
+	const msg = "the stub says no"
+	b, err := t.stubbed(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.attach(ctx, "first")
+	if err != nil {
+		return err
+	}
+	on := p
+	var edits []func(*invocation)
+	if verb == cni.GC || verb == cni.Status {
+		on = nil
+	}
+	if verb == cni.GC {
+		edits = append(edits, keeping(p))
+	}
+	call, err := b.call(ctx, verb, on, edits...)
+	if err != nil {
+		return err
+	}
+	records, err := b.recordsOf(ctx, verb)
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 {
+		t.wrong([]cni.Call{call}, "%s does not call %s of the plugin that it delegates to", verb, verb)
+		return nil
+	}
+	if verb == cni.GC && !strings.Contains(records[0].Stdin, p.id) {
+		t.wrong([]cni.Call{call}, "GC of the delegated plugin does not get the valid attachments")
+	}
+	b.order(map[string]stub.Behaviour{string(verb): {Code: 50, Msg: msg}})
+	if call, err = b.call(ctx, verb, on, edits...); err != nil {
+		return err
+	}
+	if call.ExitCode == 0 {
+		t.wrong([]cni.Call{call}, "%s succeeds although the plugin that it delegates to failed", verb)
+	} else if answer, _ := failure(call); verb == cni.Status && answer.Code != 50 && answer.Code != 51 {
+		t.wrong([]cni.Call{call}, "STATUS: the plugin that it delegates to says code 50, and it says %s", summary(call))
+	}
+	return nil
+}
+
+func checkDelegateInput(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	verbs := []cni.Verb{cni.Add, cni.Check, cni.Del}
+	if !atLeast(t.version, "0.4.0") {
+		verbs = []cni.Verb{cni.Add, cni.Del}
+	}
+	for _, verb := range verbs {
+		call, err := b.call(ctx, verb, p)
+		if err != nil {
+			return err
+		}
+		if call.ExitCode != 0 && verb == cni.Add {
+			return &addError{call}
+		}
+		records, err := b.recordsOf(ctx, verb)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			t.wrong([]cni.Call{call}, "%s does not call the plugin that it delegates to", verb)
+			continue
+		}
+		for _, e := range call.Env {
+			name, value, _ := strings.Cut(e, "=")
+			if got, _ := records[0].Var(name); strings.HasPrefix(name, "CNI_") && got != value {
+				t.wrong([]cni.Call{call}, "%s: the delegated plugin gets %s=%q, want %q", verb, name, got, value)
+			}
+		}
+		var given, got map[string]any
+		if json.Unmarshal([]byte(call.Stdin), &given) != nil || json.Unmarshal([]byte(records[0].Stdin), &got) != nil {
+			t.wrong([]cni.Call{call}, "%s: the delegated plugin gets no JSON object", verb)
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(given)) {
+			if !reflect.DeepEqual(given[key], got[key]) {
+				t.wrong([]cni.Call{call}, "%s: the delegated plugin does not get %s as it was given", verb, key)
+			}
+		}
+	}
+	return nil
+}
+
+func checkDelegateLookup(ctx context.Context, t *trial) error {
+	const line = "the stub writes to standard error"
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Stderr: line + "\n"}})
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return err
+	}
+	switch {
+	case call.ExitCode != 0:
+		t.wrong([]cni.Call{call}, "ADD with the delegated plugin in the second directory of CNI_PATH: want success, got %s", summary(call))
+	case !strings.Contains(call.Stderr, line):
+		t.wrong([]cni.Call{call}, "ADD does not pass the standard error of the delegated plugin on")
+	}
+	return nil
+}
+
+func checkDelegateErrors(ctx context.Context, t *trial) error {
+	verbs := []cni.Verb{cni.Del}
+	if atLeast(t.version, "0.4.0") {
+		verbs = append(verbs, cni.Check)
+	}
+	if atLeast(t.version, "1.1.0") {
+		verbs = append(verbs, cni.GC)
+	}
+	for _, verb := range verbs {
+		if err := t.delegates(ctx, verb); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkDelegateRollback(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Code: 11, Msg: "the stub says no", After: true}})
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode == 0 {
+		t.wrong([]cni.Call{call}, "ADD succeeds although the plugin that it delegates to failed")
+		return nil
+	}
+	records, err := b.recordsOf(ctx, cni.Del)
+	if err == nil && len(records) == 0 {
+		t.wrong([]cni.Call{call}, "ADD fails since the delegated plugin did, and does not call its DEL")
+	}
+	return err
+}
+
+func checkAtOnce(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	start, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	count := 16
+	if b.node.PoolSize > 0 {
+		count = min(count, b.node.PoolSize)
+	}
+	var pods []*pod
+	for i := range count {
+		p, err := b.pod(ctx, fmt.Sprintf("pod-%d", i))
+		if err != nil {
+			return err
+		}
+		pods = append(pods, p)
+	}
+	calls, err := b.atOnce(ctx, pods, cni.Add)
+	if err != nil {
+		return err
+	}
+	owner := map[string]string{}
+	for i, call := range calls {
+		if call.ExitCode != 0 {
+			t.wrong([]cni.Call{call}, "ADD of %d pods at once: %s", count, summary(call))
+			return nil
+		}
+		result, err := parsed(pods[i].result)
+		if err != nil {
+			return nil // ADD-2 tells
+		}
+		for _, ip := range result.IPs {
+			if other := owner[ip.Address.String()]; other != "" {
+				t.wrong([]cni.Call{call}, "ADD of %d pods at once gives %s to %s and %s", count, ip.Address.String(), other, pods[i].name)
+			}
+			owner[ip.Address.String()] = pods[i].name
+		}
+	}
+	if atLeast(t.version, "0.4.0") {
+		if calls, err = b.atOnce(ctx, pods, cni.Check); err != nil {
+			return err
+		}
+		b.want(calls, "CHECK of %d pods attached at once: %s")
+	}
+	if calls, err = b.atOnce(ctx, pods, cni.Del); err != nil {
+		return err
+	}
+	b.want(calls, "DEL of %d pods at once: %s")
+	for _, p := range pods {
+		if err := b.end(ctx, p); err != nil {
+			return err
+		}
+	}
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := b.leftAfter(ctx, start, l.residue)
+	if err == nil && len(left) > 0 {
+		t.wrong(calls[:1], "%d pods that were attached and deleted at once leave %s", count, first(left))
+	}
+	return err
+}
+
+// want notes the first call that failed.
+func (b *bench) want(calls []cni.Call, format string) {
+	for _, call := range calls {
+		if call.ExitCode != 0 {
+			b.wrong([]cni.Call{call}, format, len(calls), summary(call))
+			return
+		}
+	}
+}
+
+// atOnce calls the subject for all pods at the same time.
+func (b *bench) atOnce(ctx context.Context, pods []*pod, verb cni.Verb) ([]cni.Call, error) {
+	calls, errs := make([]cni.Call, len(pods)), make(chan error, len(pods))
+	for i, p := range pods {
+		go func() {
+			var err error
+			calls[i], err = b.call(ctx, verb, p)
+			errs <- err
+		}()
+	}
+	for range pods {
+		if err := <-errs; err != nil {
+			return nil, err
+		}
+	}
+	return calls, nil
+}
+
+func checkConflictingAddresses(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	result, err := parsed(l.pod.result)
+	if err != nil || len(result.IPs) == 0 {
+		return nil // ADD-2 tells
+	}
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	// Both are free, and neither is the one that comes next.
+	asked, other := result.IPs[0].Address, result.IPs[0].Address
+	asked.IP, other.IP = shifted(asked.IP, 3), shifted(other.IP, 5)
+	call, err := b.call(ctx, cni.Add, p, func(inv *invocation) {
+		inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked.IP.String()}}}
+		inv.env["CNI_ARGS"] = "IgnoreUnknown=1;IP=" + other.IP.String()
+	})
+	if err != nil {
+		return err
+	}
+	if call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "ADD with args.cni.ips %s and CNI_ARGS IP=%s: want the first, got %s", asked.IP, other.IP, summary(call))
+		return nil
+	}
+	if result, err = parsed(p.result); err != nil {
+		return nil // ADD-2 tells
+	}
+	for _, ip := range result.IPs {
+		if ip.Address.IP.Equal(asked.IP) {
+			return nil
+		}
+		if ip.Address.IP.Equal(other.IP) {
+			// Who does not know the one may do what the other says.
+			return b.knowsIPs(ctx, asked.IP.String(), call)
+		}
+	}
+	return notApplicable("%s knows neither args.cni.ips nor IP in CNI_ARGS", t.subject.Type)
+}
+
+// knowsIPs wants a plugin that follows args.cni.ips where nothing contradicts it to follow it always.
+func (b *bench) knowsIPs(ctx context.Context, asked string, conflicting cni.Call) error {
+	p, err := b.pod(ctx, "second")
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p, func(inv *invocation) {
+		inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked}}}
+	}); err != nil {
+		return err
+	}
+	if strings.Contains(string(p.result), `"`+asked+`/`) {
+		b.wrong([]cni.Call{conflicting}, "ADD follows IP of CNI_ARGS although args.cni.ips asks for %s", asked)
+		return nil
+	}
+	return notApplicable("%s does not know args.cni.ips", b.subject.Type)
+}
+
+func checkOtherMains(ctx context.Context, t *trial) error {
+	tried := 0
+	for _, main := range otherMains() {
+		if main.name == t.subject.file.Plugins[0].Type {
+			continue
+		}
+		ran, err := t.after(ctx, main)
+		if err != nil {
+			return fmt.Errorf("after %s: %w", main.name, err)
+		}
+		if ran {
+			tried++
+		}
+	}
+	if tried == 0 {
+		return notApplicable("it serves no other main plugin that is among the binaries")
+	}
+	return nil
+}
+
+// mainPlugin is one that can take the place of the first of a chain.
+type mainPlugin struct {
+	name   string
+	config func(uplink string, ipam any) map[string]any
+}
+
+func otherMains() []mainPlugin {
+	return []mainPlugin{
+		{"macvlan", func(uplink string, ipam any) map[string]any {
+			return map[string]any{"type": "macvlan", "master": uplink, "ipam": ipam}
+		}},
+		{"ptp", func(_ string, ipam any) map[string]any { return map[string]any{"type": "ptp", "ipam": ipam} }},
+		{"bridge", func(_ string, ipam any) map[string]any {
+			return map[string]any{"type": "bridge", "bridge": "cnitest0", "isGateway": true, "ipam": ipam}
+		}},
+		{"tap", func(_ string, ipam any) map[string]any { return map[string]any{"type": "tap", "ipam": ipam} }},
+	}
+}
+
+// after attaches the subject behind another main plugin, on which it has no say.
+func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error) {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	if ok, err := b.hasPlugin(ctx, main.name); err != nil || !ok {
+		return false, err
+	}
+	ipam := map[string]any{
+		"type": "host-local", "subnet": "198.51.100.0/24", "routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+	}
+	if ok, err := b.hasPlugin(ctx, "host-local"); err != nil || !ok {
+		return false, err
+	}
+	path, err := b.node.Agent.CreateNamespace(ctx, "first")
+	if err != nil {
+		return false, err
+	}
+	p := &pod{name: "first", id: "cnitest-first", ifName: "eth0", netns: path}
+	inv := b.invocation(cni.Add, p, 0, nil)
+	config := main.config(b.node.Uplink, ipam)
+	config["cniVersion"], config["name"] = b.version, b.network
+	inv.plugin, inv.config = main.name, config
+	call, err := b.exec(ctx, inv)
+	if err != nil {
+		return false, err
+	}
+	if call.ExitCode != 0 {
+		return false, nil // not this plugin's fault: the kernel or the network lacks something
+	}
+	p.before = json.RawMessage(call.Stdout)
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return false, err
+	}
+	add, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return false, err
+	}
+	if add.ExitCode != 0 {
+		if answer, ok := failure(add); !ok || answer.Msg == "" {
+			t.wrong([]cni.Call{add}, "ADD after %s: want success or an error object, got %s", main.name, summary(add))
+		}
+		if _, err := b.call(ctx, cni.Del, p); err != nil {
+			return false, err
+		}
+		left, err := b.settled(ctx, before, p)
+		if left = onlyOf(left, p.name); err == nil && len(left) > 0 {
+			t.wrong([]cni.Call{add}, "ADD after %s fails and leaves %s", main.name, first(left))
+		}
+		return false, err
+	}
+	if atLeast(t.version, "0.4.0") {
+		if call, err = b.call(ctx, cni.Check, p); err != nil {
+			return true, err
+		}
+		if call.ExitCode != 0 {
+			t.wrong([]cni.Call{call}, "CHECK after %s: want success, got %s", main.name, summary(call))
+		}
+	}
+	if call, err = b.call(ctx, cni.Del, p); err != nil {
+		return true, err
+	}
+	if call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "DEL after %s: want success, got %s", main.name, summary(call))
+	}
+	return true, nil
+}
+
+// onlyOf are the changes in a pod.
+func onlyOf(changes []snapshot.Change, scope string) []snapshot.Change {
+	return slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Item.Scope != scope })
+}
+
+func (b *bench) hasPlugin(ctx context.Context, name string) (bool, error) {
+	for _, dir := range b.node.BinDirs {
+		names, err := b.node.Agent.ListDir(ctx, dir)
+		if err != nil || slices.Contains(names, name) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,188 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// deleting is DEL.
+func deleting() []Requirement {
+	return []Requirement{
+		{
+			ID: "DEL-1", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E07", "D13", "I05"},
+			Text: "DEL deletes the interface, and undoes what ADD changed.",
+			Why:  "Rules, routes and files that stay behind pile up until a node is full of them.",
+			How:  "Attaches and deletes two pods in turn, the plugin alone, and compares the whole node: what the second leaves beyond the first counts.",
+			each: true, check: checkUndoes,
+		},
+		{
+			ID: "DEL-2", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E09", "K02", "F02"},
+			Text: "DEL without prevResult succeeds, and deletes.",
+			Why:  "After an ADD that failed further down the chain there is no result, and a kubelet's garbage collection has none either.",
+			How:  "ADD, DEL without prevResult; node and pod look as after a common DEL.",
+			each: true, check: checkWithoutPrevResult,
+		},
+		{
+			ID: "DEL-3", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E01"},
+			Text:  "DEL succeeds with things missing, and deletes the rest.",
+			Why:   "A chain's DEL ends at the first error: what the plugins before would have deleted stays, and the sandbox with it.",
+			How:   "Takes away each thing that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
+			check: checkToleratesLoss,
+		},
+		{
+			ID: "DEL-4", Level: Must, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E04", "E05"},
+			Text: "DEL succeeds again and again, and without any ADD.",
+			Why:  "Runtimes repeat DEL until it succeeds.",
+			How:  "DEL of an attachment that never was, and twice of one that was.",
+			each: true, check: checkRepeats,
+		},
+		{
+			ID: "DEL-5", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"D02", "E02", "E03"},
+			Text:  "DEL deletes what is on the node although the pod's namespace is gone or not named, and calls DEL of the IPAM plugin.",
+			Why:   "After a reboot no pod has a namespace, and all have addresses on the disk.",
+			How:   "DEL with a path to nothing and with CNI_NETNS empty; the node looks as after a common DEL.",
+			check: checkWithoutNamespace,
+		},
+	}
+}
+
+func checkUndoes(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	if len(l.left) > 0 {
+		t.wrong(l.dels[:1], "DEL leaves something with each pod: %s", first(l.left))
+	}
+	return nil
+}
+
+// gone wants a DEL to have succeeded and the node to look as after a common DEL.
+func (b *bench) gone(ctx context.Context, call cni.Call, before snapshot.State, what string, pods ...*pod) error {
+	l, err := b.life(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := b.leftAfter(ctx, before, l.residue, pods...)
+	if err == nil {
+		b.clean(aftermath{call, left}, what)
+	}
+	return err
+}
+
+func checkWithoutPrevResult(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	t.clean(l.blind, "DEL without prevResult")
+	return nil
+}
+
+// clean wants a DEL to have succeeded and to have left nothing.
+func (t *trial) clean(a aftermath, what string) {
+	switch {
+	case a.call.ExitCode != 0:
+		t.wrong([]cni.Call{a.call}, "%s: want success, got %s", what, summary(a.call))
+	case len(a.left) > 0:
+		t.wrong([]cni.Call{a.call}, "%s leaves %s", what, first(a.left))
+	}
+}
+
+func checkToleratesLoss(ctx context.Context, t *trial) error {
+	list, err := t.provocations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		switch {
+		case p.skipped != "":
+		case p.del.ExitCode != 0:
+			t.wrong([]cni.Call{p.del}, "DEL with %s: want success, got %s", p.what, summary(p.del))
+		case len(p.outlasting()) > 0:
+			t.wrong([]cni.Call{p.del}, "DEL with %s leaves %s", p.what, first(p.outlasting()))
+		}
+	}
+	if len(list) == 0 {
+		return notApplicable("ADD made nothing that could be missing")
+	}
+	return nil
+}
+
+func checkRepeats(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	for i, call := range l.dels {
+		if call.ExitCode != 0 {
+			t.wrong([]cni.Call{call}, "DEL %s: want success, got %s", []string{"after ADD", "again"}[i], summary(call))
+		}
+	}
+	t.clean(l.never, "DEL without any ADD")
+	return nil
+}
+
+func checkWithoutNamespace(ctx context.Context, t *trial) error {
+	for _, tt := range []struct {
+		what string
+		edit func(*invocation)
+	}{
+		{"DEL with the namespace gone", func(*invocation) {}},
+		{"DEL with CNI_NETNS empty", func(inv *invocation) { inv.env["CNI_NETNS"] = "" }},
+	} {
+		b, err := t.bench(ctx, nil)
+		if err != nil {
+			return err
+		}
+		p, err := b.pod(ctx, "first")
+		if err != nil {
+			return err
+		}
+		before, err := b.state(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := b.add(ctx, p); err != nil {
+			return err
+		}
+		if err := b.node.Agent.RemoveNamespace(ctx, p.name); err != nil {
+			return err
+		}
+		call, err := b.call(ctx, cni.Del, p, tt.edit)
+		if err != nil {
+			return err
+		}
+		if err := b.goneBut(ctx, call, before, tt.what); err != nil {
+			return fmt.Errorf("%s: %w", tt.what, err)
+		}
+	}
+	return nil
+}
+
+// goneBut is gone for a pod whose namespace went: what the plugins before the subject have on the node through it went too.
+func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.State, what string) error {
+	if call.ExitCode != 0 {
+		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
+		return nil
+	}
+	l, err := b.life(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := b.leftAfter(ctx, before, l.residue)
+	if err != nil {
+		return err
+	}
+	for _, c := range left {
+		// Of what stood there before ADD, the subject took nothing that its DEL could give back.
+		if c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind != snapshot.Link {
+			b.wrong([]cni.Call{call}, "%s leaves %s", what, c)
+			break
+		}
+	}
+	return nil
+}

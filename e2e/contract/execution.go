@@ -1,0 +1,222 @@
+package contract
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+)
+
+// execution is how a plugin answers: exit status, standard output, error objects.
+func execution() []Requirement {
+	return []Requirement{
+		{
+			ID: "EXE-1", Level: Must, Section: "2, Errors", Roles: everyPlugin(),
+			Text:  "A plugin exits with 0 on success and with another status on failure.",
+			Why:   "It is the only thing that every runtime looks at.",
+			How:   "Looks at every call of the other checks: no error object with status 0, no result with another status, no end by a signal.",
+			audit: auditStatus,
+		},
+		{
+			ID: "EXE-2", Level: Should, Section: "2, Errors; 5, Error", Roles: everyPlugin(),
+			Text:  "On failure a plugin prints an error object with cniVersion, code and msg.",
+			Why:   "Without it a kubelet's log has an exit status and nothing else.",
+			How:   "Looks at every failed call of the other checks.",
+			audit: auditErrorObject,
+		},
+		{
+			ID: "EXE-3", Level: Stated, Section: "2, Overview; 5", Roles: everyPlugin(), Covers: []string{"G01", "G02"},
+			Text:  "Standard output holds one JSON document or nothing; what is for people goes to standard error.",
+			Why:   "One line of a log before the result, or a result and an error, and the runtime reads neither.",
+			How:   "Looks at every call of the other checks.",
+			audit: auditStdout,
+		},
+		{
+			ID: "ERR-1", Level: Stated, Section: "5, Error", Roles: everyPlugin(),
+			Text:  "Codes 0 to 99 are the specification's: 1 to 7, 11, 50 and 51 mean something; a plugin's own begin at 100.",
+			Why:   "Runtimes act on codes: 11 is tried again, 50 keeps pods away.",
+			How:   "Looks at the code of every failed call of the other checks.",
+			audit: auditCode,
+		},
+		{
+			ID: "ERR-2", Level: Must, Section: "5, Error, code 2", Roles: everyPlugin(),
+			Text:  "The message of code 2 holds the key and the value that are not supported.",
+			Why:   "A conflist has dozens of keys.",
+			How:   "ADD with an unknown key, where the plugin answers with code 2.",
+			check: checkUnsupportedKey,
+		},
+		{
+			ID: "ERR-3", Level: Stated, Section: "5, Error, codes 6 and 7", Roles: everyPlugin(),
+			Text:  "Input that is no JSON is an error with code 6, a configuration without a name or with one of path characters is one with code 7.",
+			Why:   "The one is a fault of the runtime, the other of the administrator.",
+			How:   "Each verb with half an object, with no name, and with the name \"../net\".",
+			check: checkBadInput,
+		},
+		{
+			ID: "E12", Level: Stated, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},
+			Text:  "Every call ends.",
+			Why:   "A DEL that hangs keeps a pod Terminating for days.",
+			How:   fmt.Sprintf("Looks at every call of the other checks: none may need %s, or leave a process behind that holds its output open.", deadline),
+			audit: auditEnd,
+		},
+	}
+}
+
+func auditStatus(t *trial, c observedCall) {
+	t.seen = true
+	_, isError := failure(c.Call)
+	switch {
+	case c.ExitCode == 0 && isError:
+		t.wrong([]cni.Call{c.Call}, "%s answers an error object and exits with 0", c.Verb)
+	case c.ExitCode < 0 || strings.Contains(c.Stderr, "goroutine 1 ["):
+		t.wrong([]cni.Call{c.Call}, "%s does not end by itself: %s", c.Verb, summary(c.Call))
+	case c.ExitCode > 0 && !isError && isResult(c.Stdout):
+		t.wrong([]cni.Call{c.Call}, "%s answers a result and exits with %d", c.Verb, c.ExitCode)
+	}
+}
+
+// isResult reports whether a text is a result and no error.
+func isResult(text string) bool {
+	var object map[string]any
+	if err := json.Unmarshal([]byte(text), &object); err != nil {
+		return false
+	}
+	_, ips := object["ips"]
+	_, interfaces := object["interfaces"]
+	return ips || interfaces
+}
+
+func auditErrorObject(t *trial, c observedCall) {
+	if c.ExitCode == 0 || c.Failure != "" {
+		return
+	}
+	t.seen = true
+	var object struct {
+		CNIVersion *string `json:"cniVersion"`
+		Code       *uint   `json:"code"`
+		Msg        string  `json:"msg"`
+	}
+	// What is on standard output beside it is EXE-3's.
+	err := json.NewDecoder(strings.NewReader(c.Stdout)).Decode(&object)
+	switch {
+	case err != nil || object.Code == nil && object.Msg == "":
+		t.wrong([]cni.Call{c.Call}, "%s fails without an error object on stdout: %s", c.Verb, summary(c.Call))
+	case object.Code == nil || object.Msg == "":
+		t.wrong([]cni.Call{c.Call}, "%s fails, and the error object lacks code or msg", c.Verb)
+	case object.CNIVersion == nil:
+		t.wrong([]cni.Call{c.Call}, "the error object has no cniVersion")
+	}
+}
+
+func auditStdout(t *trial, c observedCall) {
+	t.seen = true
+	if strings.TrimSpace(c.Stdout) == "" {
+		return
+	}
+	decoder := json.NewDecoder(bytes.NewReader([]byte(c.Stdout)))
+	documents := 0
+	for {
+		var document map[string]any
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			line, _, _ := strings.Cut(strings.TrimSpace(c.Stdout), "\n")
+			t.wrong([]cni.Call{c.Call}, "%s prints what is no JSON object on stdout: %q", c.Verb, line)
+			return
+		}
+		documents++
+	}
+	if documents > 1 {
+		t.wrong([]cni.Call{c.Call}, "%s prints %d documents on stdout, want one", c.Verb, documents)
+	}
+}
+
+func auditCode(t *trial, c observedCall) {
+	var object struct {
+		Code *uint `json:"code"`
+	}
+	if c.ExitCode == 0 || json.NewDecoder(strings.NewReader(c.Stdout)).Decode(&object) != nil || object.Code == nil {
+		return
+	}
+	t.seen = true
+	switch code := *object.Code; {
+	case code >= 1 && code <= 7, code == 11, code == 50, code == 51, code >= 100:
+	default:
+		t.wrong([]cni.Call{c.Call}, "%s fails with code %d, which the specification keeps for itself and does not define: %s", c.Verb, code, summary(c.Call))
+	}
+}
+
+func auditEnd(t *trial, c observedCall) {
+	t.seen = true
+	if c.Failure != "" {
+		t.wrong([]cni.Call{c.Call}, "%s %s", c.Verb, c.Failure)
+	}
+}
+
+func checkUnsupportedKey(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p, unknownKey)
+	if err != nil {
+		return err
+	}
+	answer, ok := failure(call)
+	if !ok || answer.Code != 2 {
+		return notApplicable("%s answers no call with code 2", t.subject.Type)
+	}
+	if !strings.Contains(answer.Msg, strangeKey) || !strings.Contains(answer.Msg, strangeValue) {
+		t.wrong([]cni.Call{call}, "ADD with the unknown key %s: %q: want the key and its value in the message of code 2", strangeKey, answer.Msg)
+	}
+	return nil
+}
+
+func checkBadInput(ctx context.Context, t *trial) error {
+	b, err := t.desk(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "bad-input")
+	if err != nil {
+		return err
+	}
+	verbs := []cni.Verb{cni.Add, cni.Del}
+	if atLeast(t.version, "0.4.0") {
+		verbs = append(verbs, cni.Check)
+	}
+	if atLeast(t.version, "1.1.0") {
+		verbs = append(verbs, cni.GC, cni.Status)
+	}
+	for _, tt := range []struct {
+		what string
+		code uint
+		edit func(*invocation)
+	}{
+		{"half an object", 6, func(inv *invocation) { inv.stdin = []byte(`{"cniVersion": "`) }},
+		{"no name", 7, func(inv *invocation) { delete(inv.config, "name") }},
+		{`the name "../net"`, 7, func(inv *invocation) { inv.config["name"] = "../net" }},
+	} {
+		for _, verb := range verbs {
+			call, err := b.call(ctx, verb, p, tt.edit)
+			if err != nil {
+				return err
+			}
+			if answer, ok := failure(call); !ok || answer.Code != tt.code || call.ExitCode == 0 {
+				t.wrong([]cni.Call{call}, "%s with %s: want code %d, got %s", verb, tt.what, tt.code, summary(call))
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,786 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// failures are failure modes that users met, that one plugin alone can show, and that no sentence of the specification is about.
+func failures() []Requirement {
+	mode := func(r Requirement) Requirement {
+		r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
+		return r
+	}
+	return []Requirement{
+		mode(Requirement{
+			ID: "A07", Roles: []Role{Main},
+			Text:  "A second interface leaves the routes of the first as they are.",
+			Why:   "Two default routes share the traffic of a pod, and half of it asks for the gateway on the wrong network.",
+			How:   "ADD of net1 in a pod that has eth0: the routes that were there are still there, unchanged. A plugin that refuses a second interface is not asked.",
+			check: checkSecondInterface,
+		}),
+		mode(Requirement{
+			ID: "A08", Roles: inChain(),
+			Text:  "A permanent neighbour entry has a MAC address that exists.",
+			Why:   "udev gives links their final MAC after ADD; an entry that was made before leads nowhere, and never expires.",
+			How:   "After ADD, and two seconds later, each permanent entry that ADD made has the MAC of a link on the node or in the pod.",
+			check: checkNeighbours,
+		}),
+		mode(Requirement{
+			ID: "C03", Roles: []Role{Main},
+			Text:  "An ADD that finds its address in use on the network gives it back.",
+			Why:   "The next ADD finds the pool smaller with each attempt.",
+			How:   "A machine on the network has the address that comes next. A plugin that does not look for that is not asked.",
+			check: checkDuplicateAddress,
+		}),
+		mode(Requirement{
+			ID: "C04", Roles: []Role{Main},
+			Text:  "ADD on an uplink that something else owns is an error that leaves nothing.",
+			Why:   "On one uplink macvlan and ipvlan exclude each other, and both exclude a bridge.",
+			How:   "The uplink is the port of a bridge. A plugin that does not mind is not asked.",
+			check: checkOwnedUplink,
+		}),
+		mode(Requirement{
+			ID: "C05", Roles: []Role{Main},
+			Text:  "A multicast MAC address that somebody asks for is an error that leaves nothing.",
+			Why:   "The kernel refuses it half way through.",
+			How:   "ADD with 01:00:5e:00:00:01 in runtimeConfig.mac, args.cni.mac and CNI_ARGS. A plugin that knows none of them is not asked.",
+			check: checkMulticastMAC,
+		}),
+		mode(Requirement{
+			ID: "C07", Roles: inChain(),
+			Text:  "ADD leaves the uplink its MAC and its MTU.",
+			Why:   "Everything else on the node uses them too.",
+			How:   "Compares the uplink before and after ADD.",
+			check: checkUplink,
+		}),
+		mode(Requirement{
+			ID: "D07", Roles: inChain(),
+			Text:  "An ADD that failed, and its DEL, take no address: with one in the pool the next ADD succeeds.",
+			Why:   "A pod that fails to start is tried again until the pool is empty.",
+			How:   "A pool of one address; ADD with an interface in the way fails, DEL, ADD again.",
+			check: checkRetryWithOneAddress,
+		}),
+		mode(Requirement{
+			ID: "D08", Roles: []Role{Main},
+			Text:  "An ADD that gets an address of one family only gives it back.",
+			Why:   "The pool of the family that has room drains into pods that never start.",
+			How:   "On a conflist of two families the pool of IPv6 is one address: the second ADD fails and leaves nothing.",
+			check: checkPartialAllocation,
+		}),
+		mode(Requirement{
+			ID: "D12", Roles: everyPlugin(),
+			Text:  "DEL deletes what an ADD of an older version made.",
+			Why:   "Somebody raises cniVersion in the conflist of a running cluster.",
+			How:   "ADD at the oldest version since 0.3.0, DEL at the newest.",
+			check: checkUpgrade,
+		}),
+		mode(Requirement{
+			ID: "F01", Roles: []Role{Main},
+			Text:  "An ADD whose IPAM plugin fails leaves nothing.",
+			Why:   "The link that stays has the name which the next ADD wants.",
+			How:   "A stub in the place of the IPAM plugin fails; node and pod look as before.",
+			check: checkFailingIPAM,
+		}),
+		mode(Requirement{
+			ID: "F04", Roles: []Role{Main},
+			Text:  "ADD that failed can be repeated without DEL.",
+			Why:   "Code 11 asks runtimes to do just that.",
+			How:   "A stub in the place of the IPAM plugin fails twice; the third ADD succeeds.",
+			check: checkRetry,
+		}),
+		mode(Requirement{
+			ID: "F06", Roles: inChain(),
+			Text:  "ADD with the node's own namespace in CNI_NETNS is an error that leaves nothing.",
+			Why:   "skel finds out after the plugin has done its work, on the node.",
+			How:   "ADD with CNI_NETNS=/proc/1/ns/net.",
+			check: checkOwnNamespace,
+		}),
+		mode(Requirement{
+			ID: "F07", Roles: inChain(),
+			Text:  "ADD without the uplink is an error that names it, and leaves nothing.",
+			Why:   "Interfaces have other names after an upgrade of the system.",
+			How:   "Renames the uplink; if ADD fails, its message has the name.",
+			check: checkMissingUplink,
+		}),
+		mode(Requirement{
+			ID: "G11", Roles: []Role{Chained},
+			Text:  "A chained plugin without prevResult answers an error object.",
+			Why:   "It stands first in somebody's conflist, and a panic tells him nothing.",
+			How:   "ADD without prevResult: success or an error object, and nothing is left of the latter.",
+			check: checkNoPrevResult,
+		}),
+		mode(Requirement{
+			ID: "H02", Roles: inChain(),
+			Text:  "The DEL of the last pod does not take what the ADD of the next one just made.",
+			Why:   "On a node with few pods they come and go at the same moment, and share a link.",
+			How:   "For 40 rounds, or eight seconds, DEL of one pod and ADD of another at the same time; what ADD made is there afterwards, and CHECK passes.",
+			check: checkLastAndNext,
+		}),
+		mode(Requirement{
+			ID: "H05", Roles: []Role{Main},
+			Text:  "A plugin that was killed holds no lock.",
+			Why:   "Every further pod of the node waits for it.",
+			How:   "A stub in the place of the IPAM plugin hangs, the runtime kills the ADD; ADD of another pod succeeds.",
+			check: checkKilledHolder,
+		}),
+		mode(Requirement{
+			ID: "I02", Roles: inChain(),
+			Text:  "IPv6 addresses can be used when ADD returns.",
+			Why:   "A server that binds to its address at once gets EADDRNOTAVAIL while the kernel looks for duplicates.",
+			How:   "No address in the pod is tentative or dadfailed after ADD.",
+			check: checkTentative,
+		}),
+		mode(Requirement{
+			ID: "I04", Roles: inChain(),
+			Text:  "On a node without iptables and its like ADD works, or answers an error that leaves nothing.",
+			Why:   "Distributions ship nft only, or neither.",
+			How:   "ADD with PATH=/nonexistent.",
+			check: checkWithoutPrograms,
+		}),
+	}
+}
+
+func checkSecondInterface(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.attach(ctx, "first")
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	second := *p
+	second.ifName = "net1"
+	call, err := b.call(ctx, cni.Add, &second)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode != 0 {
+		return notApplicable("%s gives a pod one interface", t.subject.Type)
+	}
+	after, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, c := range snapshot.Diff(before, after) {
+		if c.Item.Scope == p.name && c.Item.Kind == snapshot.Route && c.Op != snapshot.Added {
+			t.wrong([]cni.Call{call}, "ADD of a second interface: %s", c)
+		}
+	}
+	return nil
+}
+
+func checkNeighbours(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	call, err := b.add(ctx, p)
+	if err != nil {
+		return err
+	}
+	entries := 0
+	for _, wait := range []time.Duration{0, settling} {
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		after, err := b.state(ctx, p)
+		if err != nil {
+			return err
+		}
+		macs := map[string]bool{}
+		for _, path := range []string{"", p.netns} {
+			links, err := b.node.Agent.Links(ctx, path)
+			if err != nil {
+				return err
+			}
+			for _, l := range links {
+				macs[strings.ToLower(l.MAC)] = true
+			}
+		}
+		for _, c := range snapshot.Diff(before, after) {
+			mac := following(c.Item.Text, "lladdr")
+			if c.Item.Kind != snapshot.Neighbour || c.Op == snapshot.Removed || mac == "" {
+				continue
+			}
+			entries++
+			if !macs[mac] {
+				t.wrong([]cni.Call{call}, "%s%s has a MAC that no link has", c.Item.Kind+" "+c.Item.Name+": "+c.Item.Text, place(c))
+			}
+		}
+		if entries == 0 {
+			return notApplicable("ADD makes no permanent neighbour entry")
+		}
+	}
+	return nil
+}
+
+// following is the word after another in a text.
+func following(text, word string) string {
+	words := strings.Fields(text)
+	if i := slices.Index(words, word); i >= 0 && i+1 < len(words) {
+		return words[i+1]
+	}
+	return ""
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func checkDuplicateAddress(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	result, err := parsed(l.pod.result)
+	if err != nil || len(result.IPs) == 0 {
+		return nil // ADD-2 tells
+	}
+	b, err := t.bench(ctx, func(req *cluster.Request) { req.Alone = false })
+	if err != nil {
+		return err
+	}
+	lan, ok := b.cluster.Hosts()["lan"]
+	if !ok {
+		return notApplicable("the lab has no machine beside the nodes")
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	links, err := lan.Agent.Links(ctx, lan.Netns)
+	if err != nil {
+		return err
+	}
+	for _, ip := range result.IPs {
+		addr, _ := netip.AddrFromSlice(ip.Address.IP)
+		for _, l := range links {
+			if l.Kind == "veth" {
+				args := agent.AddressArgs{Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())}
+				if err := lan.Agent.AddAddress(ctx, args); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode == 0 {
+		return notApplicable("%s does not look for addresses in use", t.subject.Type)
+	}
+	left, err := b.leftAfter(ctx, before, nil, p)
+	if left = bookkept(left); err == nil && len(left) > 0 {
+		t.wrong([]cni.Call{call}, "ADD found its address in use, fails, and leaves %s", first(left))
+	}
+	return err
+}
+
+// bookkept leaves out what an IPAM plugin keeps of every attempt: its lock and where to go on.
+func bookkept(changes []snapshot.Change) []snapshot.Change {
+	return slices.DeleteFunc(changes, func(c snapshot.Change) bool {
+		name := c.Item.Name[strings.LastIndex(strings.TrimSuffix(c.Item.Name, "/"), "/")+1:]
+		return c.Item.Kind == snapshot.File && (name == "lock" || strings.HasPrefix(name, "last_reserved_ip") || isDir(c.Item))
+	})
+}
+
+// failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD failed.
+func (b *bench) failsCleanly(ctx context.Context, p *pod, what string, edits ...func(*invocation)) (cni.Call, bool, error) {
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return cni.Call{}, false, err
+	}
+	call, err := b.call(ctx, cni.Add, p, edits...)
+	if err != nil || call.ExitCode == 0 {
+		return call, false, err
+	}
+	if _, ok := failure(call); !ok {
+		b.wrong([]cni.Call{call}, "ADD %s: want an error object on stdout, got %s", what, summary(call))
+	}
+	left, err := b.leftAfter(ctx, before, nil, p)
+	if left = bookkept(left); err == nil && len(left) > 0 {
+		b.wrong([]cni.Call{call}, "ADD %s fails and leaves %s", what, first(left))
+	}
+	return call, true, err
+}
+
+func checkOwnedUplink(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	if err := b.node.Agent.OccupyLink(ctx, agent.ObstacleArgs{Name: b.node.Uplink}); err != nil {
+		return err
+	}
+	_, failed, err := b.failsCleanly(ctx, p, "on the port of a bridge")
+	if err == nil && !failed {
+		return notApplicable("%s works on an uplink that is the port of a bridge", t.subject.Type)
+	}
+	return err
+}
+
+func checkMulticastMAC(ctx context.Context, t *trial) error {
+	const mac = "01:00:5e:00:00:01"
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, failed, err := b.failsCleanly(ctx, p, "with the MAC "+mac, func(inv *invocation) {
+		inv.config["runtimeConfig"] = map[string]any{"mac": mac}
+		inv.config["args"] = map[string]any{"cni": map[string]any{"mac": mac}}
+		inv.env["CNI_ARGS"] = "IgnoreUnknown=1;MAC=" + mac
+	})
+	if err != nil || failed {
+		return err
+	}
+	if strings.Contains(strings.ToLower(call.Stdout), mac) {
+		t.wrong([]cni.Call{call}, "ADD gives the pod the multicast address %s", mac)
+		return nil
+	}
+	return notApplicable("%s gives pods no MAC that is asked for", t.subject.Type)
+}
+
+func checkUplink(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	was, _ := linkOf(l.was, l.uplink)
+	is, found := linkOf(l.node, l.uplink)
+	switch {
+	case !found:
+		t.wrong([]cni.Call{l.add}, "after ADD the node has no %s", l.uplink)
+	case was.MAC != is.MAC:
+		t.wrong([]cni.Call{l.add}, "ADD changes the MAC of %s from %s to %s", l.uplink, was.MAC, is.MAC)
+	case was.MTU != is.MTU:
+		t.wrong([]cni.Call{l.add}, "ADD changes the MTU of %s from %d to %d", l.uplink, was.MTU, is.MTU)
+	}
+	return nil
+}
+
+func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, onlyOne)
+	if err != nil {
+		return err
+	}
+	path, err := b.node.Agent.CreateNamespace(ctx, "first")
+	if err != nil {
+		return err
+	}
+	p := &pod{name: "first", id: "cnitest-first", ifName: "eth0", netns: path}
+	if err := b.node.Agent.AddBridge(ctx, agent.ObstacleArgs{Netns: p.netns, Name: p.ifName}); err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode == 0 || t.subject.Role == Chained {
+		return notApplicable("%s does not make the interface", t.subject.Type)
+	}
+	if call, err = b.call(ctx, cni.Del, p); err != nil {
+		return err
+	}
+	if call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "DEL after an ADD that failed: want success, got %s", summary(call))
+	}
+	second, err := b.pod(ctx, "second")
+	if err != nil {
+		return err
+	}
+	if call, err = b.call(ctx, cni.Add, second); err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "with one address in the pool, after an ADD that failed and its DEL, ADD: want success, got %s", summary(call))
+	}
+	return err
+}
+
+func checkPartialAllocation(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	edit, ok := narrow6(b.configs[t.subject.index])
+	if !ok {
+		return notApplicable("the conflist has no pools of both families that the check knows how to make smaller")
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p, edit); err != nil {
+		return err
+	}
+	second, err := b.pod(ctx, "second")
+	if err != nil {
+		return err
+	}
+	call, failed, err := b.failsCleanly(ctx, second, "with no IPv6 address left", edit)
+	if err == nil && !failed {
+		t.wrong([]cni.Call{call}, "ADD with no IPv6 address left succeeds, want an error")
+	}
+	return err
+}
+
+// narrow6 makes the IPv6 pool of host-local one address.
+func narrow6(config map[string]any) (func(*invocation), bool) {
+	ipam, _ := config["ipam"].(map[string]any)
+	if ipam == nil || ipam["type"] != "host-local" {
+		return nil, false
+	}
+	text, err := json.Marshal(ipam)
+	if err != nil {
+		return nil, false
+	}
+	var copied map[string]any
+	if err := json.Unmarshal(text, &copied); err != nil {
+		return nil, false
+	}
+	sets, _ := copied["ranges"].([]any)
+	var has4, has6 bool
+	for _, set := range sets {
+		ranges, _ := set.([]any)
+		for _, r := range ranges {
+			object, _ := r.(map[string]any)
+			subnet, _ := object["subnet"].(string)
+			prefix, err := netip.ParsePrefix(subnet)
+			if err != nil {
+				return nil, false
+			}
+			if prefix.Addr().Is4() {
+				has4 = true
+				continue
+			}
+			has6 = true
+			start, _ := object["rangeStart"].(string)
+			if start == "" {
+				start = prefix.Masked().Addr().Next().Next().String()
+			}
+			object["rangeStart"], object["rangeEnd"] = start, start
+		}
+	}
+	return func(inv *invocation) { inv.config["ipam"] = copied }, has4 && has6
+}
+
+func checkUpgrade(ctx context.Context, t *trial) error {
+	old := ""
+	for _, v := range t.subject.versions {
+		if atLeast(v, "0.3.0") {
+			old = v
+			break
+		}
+	}
+	if old == "" || old == t.version {
+		return notApplicable("%s speaks one version since 0.3.0", t.subject.Type)
+	}
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	b.version = old
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	b.version = t.subject.newest()
+	result, err := parsed(p.result)
+	if err != nil {
+		return nil // ADD-2 tells
+	}
+	if p.result, err = encode(result, b.version); err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Del, p)
+	if err != nil {
+		return err
+	}
+	return b.gone(ctx, call, before, fmt.Sprintf("DEL at CNI %s of what ADD at %s made", b.version, old), p)
+}
+
+func checkFailingIPAM(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Code: 11, Msg: "no address left, says the stub"}})
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil {
+		return err
+	}
+	if call.ExitCode == 0 {
+		t.wrong([]cni.Call{call}, "ADD succeeds although its IPAM plugin failed")
+		return nil
+	}
+	left, err := b.leftAfter(ctx, before, nil, p)
+	left = slices.DeleteFunc(left, func(c snapshot.Change) bool { return strings.HasPrefix(c.Item.Name, stub.Dir) })
+	if left = bookkept(left); err == nil && len(left) > 0 {
+		t.wrong([]cni.Call{call}, "ADD fails since its IPAM plugin did, and leaves %s", first(left))
+	}
+	return err
+}
+
+func checkRetry(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Code: 11, Msg: "not now, says the stub", Times: 2}})
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	var calls []cni.Call
+	for range 3 {
+		call, err := b.call(ctx, cni.Add, p)
+		if err != nil {
+			return err
+		}
+		calls = append(calls, call)
+	}
+	if last := calls[2]; last.ExitCode != 0 {
+		t.wrong(calls[1:], "ADD after two that failed, when its IPAM plugin works again: want success, got %s", summary(last))
+	}
+	return nil
+}
+
+func checkOwnNamespace(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, failed, err := b.failsCleanly(ctx, p, "with the node's own namespace", func(inv *invocation) { inv.env["CNI_NETNS"] = "/proc/1/ns/net" })
+	if err == nil && !failed {
+		t.wrong([]cni.Call{call}, "ADD with the node's own namespace succeeds, want an error")
+	}
+	return err
+}
+
+func checkMissingUplink(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	if err := b.node.Agent.RenameLink(ctx, agent.RenameLinkArgs{Name: b.node.Uplink, NewName: "cnitest-away"}); err != nil {
+		return err
+	}
+	call, failed, err := b.failsCleanly(ctx, p, "without the uplink")
+	switch {
+	case err != nil:
+		return err
+	case !failed:
+		return notApplicable("%s works without the uplink", t.subject.Type)
+	}
+	if answer, ok := failure(call); ok && !strings.Contains(answer.Msg, b.node.Uplink) {
+		t.wrong([]cni.Call{call}, "ADD without the uplink: the message does not name %s: %q", b.node.Uplink, answer.Msg)
+	}
+	return nil
+}
+
+func checkNoPrevResult(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	_, _, err = b.failsCleanly(ctx, p, "without prevResult", func(inv *invocation) { delete(inv.config, "prevResult") })
+	return err
+}
+
+func checkLastAndNext(ctx context.Context, t *trial) error {
+	const rounds = 40
+	// Addresses of IPv6 take a second or two each; fewer rounds find as much then.
+	patience := time.Now().Add(8 * time.Second)
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	old, err := b.attach(ctx, "pod-0")
+	if err != nil {
+		return err
+	}
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	for i := 1; i <= rounds && (i == 1 || time.Now().Before(patience)); i++ {
+		next, err := b.pod(ctx, fmt.Sprintf("pod-%d", i))
+		if err != nil {
+			return err
+		}
+		deleted := make(chan error, 1)
+		var del cni.Call
+		go func() {
+			var err error
+			del, err = b.call(ctx, cni.Del, old)
+			deleted <- err
+		}()
+		add, err := b.call(ctx, cni.Add, next)
+		if err := <-deleted; err != nil {
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if add.ExitCode != 0 || del.ExitCode != 0 {
+			t.wrong([]cni.Call{del, add}, "DEL of the last pod and ADD of the next at the same time, round %d: DEL %s, ADD %s", i, summary(del), summary(add))
+			return nil
+		}
+		links, err := b.node.Agent.Links(ctx, "")
+		if err != nil {
+			return err
+		}
+		for _, c := range l.made {
+			// What a pod has for itself bears other names.
+			if shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil; !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
+				continue
+			}
+			if _, found := linkOf(links, c.Item.Name); !found {
+				t.wrong([]cni.Call{del, add}, "DEL of the last pod takes %s, which ADD of the next at the same time relies on (round %d)", c.Item.Name, i)
+				return nil
+			}
+		}
+		if atLeast(t.version, "0.4.0") {
+			check, err := b.call(ctx, cni.Check, next)
+			if err != nil {
+				return err
+			}
+			if check.ExitCode != 0 {
+				t.wrong([]cni.Call{del, add, check}, "CHECK of a pod that was attached while another was deleted, round %d: %s", i, summary(check))
+				return nil
+			}
+		}
+		if err := b.end(ctx, old); err != nil {
+			return err
+		}
+		old = next
+	}
+	return nil
+}
+
+func checkKilledHolder(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Hang: true, Times: 1}})
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	inv := b.invocation(cni.Add, p, t.subject.index, p.before)
+	inv.timeout = 500 * time.Millisecond
+	if _, err := b.exec(ctx, inv); err != nil {
+		return err
+	}
+	second, err := b.pod(ctx, "second")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, second)
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "ADD after another one was killed: want success, got %s", summary(call))
+	}
+	return err
+}
+
+func checkTentative(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	asked := false
+	for _, i := range l.attached.Items {
+		if i.Scope != l.pod.name || i.Kind != snapshot.Address || !strings.Contains(i.Name, ":") || strings.HasPrefix(i.Name, "fe80:") {
+			continue
+		}
+		asked = true
+		for _, flag := range []string{"tentative", "dadfailed"} {
+			if slices.Contains(strings.Fields(i.Text), flag) {
+				t.wrong([]cni.Call{l.add}, "the pod's address %s is %s when ADD returns", i.Name, flag)
+			}
+		}
+	}
+	if !asked {
+		return notApplicable("the pod gets no IPv6 address")
+	}
+	return nil
+}
+
+func checkWithoutPrograms(ctx context.Context, t *trial) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	nowhere := "/nonexistent"
+	_, _, err = b.failsCleanly(ctx, p, "on a node without programs", func(inv *invocation) { inv.path = &nowhere })
+	return err
+}

@@ -1,0 +1,255 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// life is an attachment from ADD to DEL on a cold node, at one version, and one more after it. Most requirements can be read off it.
+type life struct {
+	pod *pod
+	add cni.Call
+	// made is what ADD changed on a node that had no pod yet; the pod's namespace has the scope "first".
+	made []snapshot.Change
+	// attached is the state then.
+	attached snapshot.State
+	// node and inPod are the links after ADD.
+	node, inPod []agent.Link
+	uplink      string
+	// was are the node's links before ADD.
+	was []agent.Link
+	// check came right after ADD; nil before 0.4.0.
+	check *cni.Call
+	// dels are DEL, and DEL again.
+	dels [2]cni.Call
+	// residue is what the first pod left after its DEL: what it should not have, and what a node keeps from its first pod on.
+	residue []snapshot.Change
+	// left is what a second pod left behind beyond what the first one did.
+	left []snapshot.Change
+	// never is a DEL without any ADD, blind a DEL without prevResult, each with what it left.
+	never, blind aftermath
+	// unsaid and misled are CHECK without prevResult, and with addresses in it that the pod does not have; nil before 0.4.0.
+	unsaid, misled *cni.Call
+	err            error
+}
+
+// aftermath is a call and what it left.
+type aftermath struct {
+	call cni.Call
+	left []snapshot.Change
+}
+
+// settling is how long the state after ADD is watched: udev gives links their final MAC within it (failure mode A08).
+const settling = 2 * time.Second
+
+// life is the record of a version; it is made once.
+func (t *trial) life(ctx context.Context) (*life, error) {
+	s := t.subject
+	s.mu.Lock()
+	known := s.lives[t.version]
+	s.mu.Unlock()
+	if known != nil {
+		return known, known.err
+	}
+	made, _, _ := s.once.Do("life "+t.version, func() (any, error) {
+		l := &life{}
+		l.err = t.live(ctx, l)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lives[t.version] = l
+		return l, nil
+	})
+	l := made.(*life)
+	return l, l.err
+}
+
+func (t *trial) live(ctx context.Context, l *life) error {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	l.uplink = b.node.Uplink
+	start, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	if l.pod, err = b.pod(ctx, "first"); err != nil {
+		return err
+	}
+	before, err := b.wholeState(ctx, l.pod)
+	if err != nil {
+		return err
+	}
+	if l.was, err = b.node.Agent.Links(ctx, ""); err != nil {
+		return err
+	}
+	if l.add, err = b.add(ctx, l.pod); err != nil {
+		return err
+	}
+	if l.attached, err = b.wholeState(ctx, l.pod); err != nil {
+		return err
+	}
+	l.made = ownChanges(snapshot.Diff(before, l.attached))
+	if l.node, err = b.node.Agent.Links(ctx, ""); err != nil {
+		return err
+	}
+	if l.inPod, err = b.node.Agent.Links(ctx, l.pod.netns); err != nil {
+		return err
+	}
+	if atLeast(t.version, "0.4.0") {
+		call, err := b.call(ctx, cni.Check, l.pod)
+		if err != nil {
+			return err
+		}
+		l.check = &call
+	}
+	for i := range l.dels {
+		if l.dels[i], err = b.call(ctx, cni.Del, l.pod); err != nil {
+			return err
+		}
+	}
+	if err := b.end(ctx, l.pod); err != nil {
+		return err
+	}
+	if l.residue, err = b.settled(ctx, start); err != nil {
+		return err
+	}
+	return l.second(ctx, b, start)
+}
+
+// second is what comes after the first pod, on a node that is cold no more.
+func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error {
+	p, err := b.attach(ctx, "second")
+	if err != nil {
+		return err
+	}
+	if atLeast(b.version, "0.4.0") {
+		if err := l.mislead(ctx, b, p); err != nil {
+			return err
+		}
+	}
+	if _, err := b.call(ctx, cni.Del, p); err != nil {
+		return err
+	}
+	if err := b.end(ctx, p); err != nil {
+		return err
+	}
+	if l.left, err = b.leftAfter(ctx, start, l.residue); err != nil {
+		return err
+	}
+	now, err := b.state(ctx)
+	if err != nil {
+		return err
+	}
+	never := &pod{name: "never", id: "cnitest-never", ifName: "eth0", netns: agent.NamespacePath("never")}
+	if l.never.call, err = b.call(ctx, cni.Del, never); err != nil {
+		return err
+	}
+	if l.never.left, err = b.leftAfter(ctx, now, l.residue); err != nil {
+		return err
+	}
+	third, err := b.pod(ctx, "third")
+	if err != nil {
+		return err
+	}
+	if now, err = b.state(ctx, third); err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, third); err != nil {
+		return err
+	}
+	if l.blind.call, err = b.call(ctx, cni.Del, third, withoutPrevResult); err != nil {
+		return err
+	}
+	l.blind.left, err = b.leftAfter(ctx, now, l.residue, third)
+	return err
+}
+
+func withoutPrevResult(inv *invocation) { delete(inv.config, "prevResult") }
+
+// mislead asks CHECK about something else than what there is.
+func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
+	call, err := b.call(ctx, cni.Check, p, withoutPrevResult)
+	if err != nil {
+		return err
+	}
+	l.unsaid = &call
+	result, err := parsed(p.result)
+	if err != nil || len(result.IPs) == 0 {
+		return nil // ADD-2 tells
+	}
+	for _, ip := range result.IPs {
+		ip.Address.IP[len(ip.Address.IP)-1] ^= 0x55
+	}
+	text, err := encode(result, b.version)
+	if err != nil {
+		return err
+	}
+	call, err = b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
+	l.misled = &call
+	return err
+}
+
+// end deletes what stands before the subject and the pod's namespace.
+func (b *bench) end(ctx context.Context, p *pod) error {
+	return errors.Join(b.release(ctx, p), b.node.Agent.RemoveNamespace(ctx, p.name))
+}
+
+// leftAfter is what differs from the start beyond an earlier difference, once nothing changes any more.
+func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change, pods ...*pod) ([]snapshot.Change, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	take := func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }
+	return snapshot.Settle(ctx, take, start, func(changes []snapshot.Change) []snapshot.Change {
+		return snapshot.Beyond(ownChanges(changes), earlier)
+	})
+}
+
+// ownChanges leaves out the pods' namespaces themselves, which are the suite's.
+func ownChanges(changes []snapshot.Change) []snapshot.Change {
+	var own []snapshot.Change
+	for _, c := range changes {
+		if c.Item.Kind == snapshot.Namespace || c.Item.Kind == snapshot.Mount && strings.HasPrefix(c.Item.Name, agent.NamespaceDir) {
+			continue
+		}
+		if c.Item.Kind == snapshot.File && strings.HasPrefix(c.Item.Name, agent.NamespaceDir) {
+			continue
+		}
+		own = append(own, c)
+	}
+	return own
+}
+
+// isDir reports whether a file is a directory.
+func isDir(i snapshot.Item) bool { return i.Kind == snapshot.File && strings.HasPrefix(i.Text, "d") }
+
+// lines are changes for a person, a line each.
+func lines(changes []snapshot.Change) string {
+	var text []string
+	for _, c := range changes {
+		text = append(text, c.String())
+	}
+	return strings.Join(text, "\n")
+}
+
+// first is the first of some changes, and how many more there are.
+func first(changes []snapshot.Change) string {
+	if len(changes) == 0 {
+		return "nothing"
+	}
+	if len(changes) == 1 {
+		return changes[0].String()
+	}
+	return fmt.Sprintf("%s, and %d more", changes[0], len(changes)-1)
+}
+
+// parsed is a result in the newest format.
+func parsed(data json.RawMessage) (*cni.Result, error) { return cni.ParseResult(data) }

@@ -1,0 +1,289 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// provocation is one thing that ADD made and that was then taken away, alone, on a node of its own; what CHECK and DEL said then.
+type provocation struct {
+	what string
+	// requirement is the one of CHECK that asks for it.
+	requirement string
+	check, del  cni.Call
+	// left is what DEL left.
+	left []snapshot.Change
+	// record says that it is the plugin's own record.
+	record bool
+	// skipped says why it could not be provoked.
+	skipped string
+}
+
+// outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and what is in it
+// ends with it.
+func (p *provocation) outlasting() []snapshot.Change {
+	if !p.record {
+		return p.left
+	}
+	return slices.DeleteFunc(slices.Clone(p.left), func(c snapshot.Change) bool { return c.Item.Scope != "" })
+}
+
+// isRecord reports whether a change is a plugin's own record, on the file system that ends with the kernel's state.
+func isRecord(c snapshot.Change) bool {
+	return c.Item.Kind == snapshot.File && (strings.HasPrefix(c.Item.Name, "/run/") || strings.HasPrefix(c.Item.Name, "/var/run/"))
+}
+
+// overlooked is what CHECK need not notice.
+type overlooked struct {
+	// matches finds the changes.
+	matches func(c snapshot.Change) bool
+	reason  string
+}
+
+// overlookable is the table of what ADD makes and CHECK is not asked about, each row with its reason.
+func overlookable() []overlooked {
+	file := func(match func(name string) bool) func(snapshot.Change) bool {
+		return func(c snapshot.Change) bool { return c.Item.Kind == snapshot.File && match(c.Item.Name) }
+	}
+	base := func(name string) string { return name[strings.LastIndex(name, "/")+1:] }
+	return []overlooked{
+		{func(c snapshot.Change) bool { return c.Op != snapshot.Added && c.Item.Kind != snapshot.Sysctl }, "what stood there before is not the plugin's to guard"},
+		{file(func(name string) bool {
+			return strings.HasPrefix(name, "/run/") || strings.HasPrefix(name, "/var/run/")
+		}), "a plugin's own record; CHECK is about the network"},
+		{file(func(name string) bool {
+			return base(name) == "lock" || strings.HasPrefix(base(name), "last_reserved_ip")
+		}), "bookkeeping of host-local, which its next ADD makes again"},
+		{
+			func(c snapshot.Change) bool {
+				return c.Item.Kind == snapshot.Sysctl && c.Item.Scope != "" && !strings.Contains(c.Item.Name, ".all.") && strings.Contains(c.Item.Name, ".conf.")
+			},
+			"a setting of one interface in the pod, which follows that of all",
+		},
+		{func(c snapshot.Change) bool { return c.Item.Kind == snapshot.Process }, "a process cannot be taken away without being ended"},
+		{func(c snapshot.Change) bool { return c.Item.Kind == snapshot.Mount }, "a mount is no network resource"},
+		{func(c snapshot.Change) bool {
+			return c.Item.Kind == snapshot.Qdisc && !strings.Contains(c.Item.Text, "handle")
+		}, "the queue that the kernel gives every link"},
+		{func(c snapshot.Change) bool {
+			return c.Item.Kind == snapshot.Address && strings.HasPrefix(c.Item.Name, "fe80:")
+		}, "a link-local address, which the kernel makes"},
+		{func(c snapshot.Change) bool {
+			return c.Item.Kind == snapshot.Route && strings.Contains(c.Item.Text, "proto kernel")
+		}, "a route that the kernel makes with an address"},
+	}
+}
+
+// demanded is the requirement that asks CHECK to notice the loss; empty for none.
+func demanded(c snapshot.Change) string {
+	for _, o := range overlookable() {
+		if o.matches(c) {
+			return ""
+		}
+	}
+	switch c.Item.Kind {
+	case snapshot.Link, snapshot.Address, snapshot.Route:
+		return "CHK-3"
+	}
+	return "CHK-4"
+}
+
+// provocations takes away what ADD made, one thing at a time, each on a cold node. It is done once.
+func (t *trial) provocations(ctx context.Context) ([]*provocation, error) {
+	s := t.subject
+	s.mu.Lock()
+	known := s.changes
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	made, err, _ := s.once.Do("provocations", func() (any, error) {
+		list, err := t.provoke(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changes = list
+		return list, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made.([]*provocation), nil
+}
+
+// mutation is something to do to an attachment.
+type mutation struct {
+	what, requirement string
+	// change is to be undone, unless link is to be set down. Names may be random: it is the change of its scope and kind with as many of
+	// them before it.
+	change snapshot.Change
+	nth    int
+	link   string
+	scope  string
+}
+
+// find is the change among those of another attachment that corresponds to the mutation's.
+func (m mutation) find(changes []snapshot.Change) (snapshot.Change, bool) {
+	i := slices.IndexFunc(changes, func(c snapshot.Change) bool {
+		return c.Item.Key() == m.change.Item.Key() && c.Item.Text == m.change.Item.Text
+	})
+	if i >= 0 {
+		return changes[i], true
+	}
+	n := 0
+	for _, c := range changes {
+		if alike(c, m.change) {
+			if n == m.nth {
+				return c, true
+			}
+			n++
+		}
+	}
+	return snapshot.Change{}, false
+}
+
+// alike reports whether two changes are of one scope, kind and direction.
+func alike(a, b snapshot.Change) bool {
+	return a.Op == b.Op && a.Item.Scope == b.Item.Scope && a.Item.Kind == b.Item.Kind
+}
+
+func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
+	newest := &trial{subject: t.subject, requirement: t.requirement, version: t.subject.newest()}
+	defer newest.close()
+	l, err := newest.life(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []mutation
+	for i, c := range l.made {
+		if c.Op == snapshot.Added && c.Item.Kind == snapshot.Link {
+			list = append(list, mutation{what: "link " + c.Item.Name + place(c) + " set down", requirement: "CHK-5", link: c.Item.Name, scope: c.Item.Scope})
+		}
+		if snapshot.Revertible(c) != nil || isDir(c.Item) {
+			continue
+		}
+		nth := 0
+		for _, earlier := range l.made[:i] {
+			if alike(earlier, c) {
+				nth++
+			}
+		}
+		list = append(list, mutation{what: loss(c), requirement: demanded(c), change: c, nth: nth, scope: c.Item.Scope})
+	}
+	all := make([]*provocation, len(list))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2 * runtime.NumCPU())
+	for i, m := range list {
+		group.Go(func() (err error) {
+			own := &trial{subject: t.subject, requirement: t.requirement, version: newest.version}
+			defer own.close()
+			all[i], err = own.mutate(ctx, m)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.what, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func place(c snapshot.Change) string {
+	if c.Item.Scope == "" {
+		return " on the node"
+	}
+	return " in the pod"
+}
+
+// loss is what is taken away, for a person.
+func loss(c snapshot.Change) string {
+	name := c.Item.Name
+	if name == "" || c.Item.Kind == snapshot.Nftables && strings.HasPrefix(name, "rule") || c.Item.Kind == snapshot.Rule {
+		name = strings.TrimSpace(name + " " + c.Item.Text)
+	}
+	if c.Op == snapshot.Changed {
+		return fmt.Sprintf("%s %s%s put back", c.Item.Kind, name, place(c))
+	}
+	return fmt.Sprintf("%s %s%s removed", c.Item.Kind, name, place(c))
+}
+
+// mutate attaches a pod on a cold node, takes one thing away, and asks CHECK and DEL.
+func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
+	p := &provocation{what: m.what, requirement: m.requirement, record: m.link == "" && isRecord(m.change)}
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	pod, err := b.pod(ctx, "first")
+	if err != nil {
+		return nil, err
+	}
+	before, err := b.state(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	started, err := b.wholeState(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.add(ctx, pod); err != nil {
+		return nil, err
+	}
+	after, err := b.wholeState(ctx, pod)
+	if err != nil {
+		return nil, err
+	}
+	scopes := map[string]string{pod.name: pod.netns}
+	if m.link == "" {
+		change, found := m.find(ownChanges(snapshot.Diff(started, after)))
+		if !found {
+			p.skipped = "ADD made nothing of the kind this time"
+			return p, nil
+		}
+		err = b.node.Agent.Revert(ctx, agent.RevertArgs{Change: change, Namespaces: scopes})
+	} else {
+		err = b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.scope], Name: m.link})
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		p.skipped = err.Error()
+		return p, nil
+	}
+	if atLeast(t.version, "0.4.0") {
+		if p.check, err = b.call(ctx, cni.Check, pod); err != nil {
+			return nil, err
+		}
+	}
+	if p.del, err = b.call(ctx, cni.Del, pod); err != nil {
+		return nil, err
+	}
+	p.left, err = b.leftInPodAndNode(ctx, before, pod)
+	return p, err
+}
+
+// leftInPodAndNode is what DEL left of an attachment: what the first attachment of a node leaves once does not count, and so in the
+// pod everything does and on the node what carries the pod's own marks.
+func (b *bench) leftInPodAndNode(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
+	newest := &trial{subject: b.subject, requirement: b.requirement, version: b.version}
+	defer newest.close()
+	l, err := newest.life(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.leftAfter(ctx, before, l.residue, p)
+}

@@ -1,0 +1,121 @@
+// Package contract is the CNI specification as a table of requirements: each one sentence with its level, its section, why it
+// matters, and a check that asks a plugin's binary about it.
+//
+// A check runs one plugin of a chain alone, as a runtime would at its place: what stands before it is attached first, and what it
+// is given and answers is compared with the kernel. It goes past libcni, which hides what a contract is about. The package is no
+// test of reachability: that is what scenarios are for. Requirements of runtimes are in the table too; the tests of package cni
+// hold this project's own driver to them.
+//
+// Run its tests: go test ./e2e/contract (the checks themselves are tested in package e2e, on broken plugins)
+package contract
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// Commit is the text of the specification that the table follows, in github.com/containernetworking/cni: SPEC.md after 1.1.0,
+// which adds disableGC, the name of the key cni.dev/valid-attachments, and the codes 50 and 51.
+const Commit = "3f51e88"
+
+// Role is what a plugin is in a chain.
+type Role string
+
+// The roles.
+const (
+	Main    Role = "main"    // makes the interface; first of its chain
+	Chained Role = "chained" // adjusts what others made
+	IPAM    Role = "ipam"    // is delegated to, for addresses
+	Runtime Role = "runtime" // calls plugins
+)
+
+// Level is how binding the specification is, in its own words, in which RFC 2119 counts in lower case too.
+type Level string
+
+// The levels. Stated is a plain sentence.
+const (
+	Must      Level = "MUST"
+	MustNot   Level = "MUST NOT"
+	Should    Level = "SHOULD"
+	ShouldNot Level = "SHOULD NOT"
+	May       Level = "MAY"
+	Stated    Level = "stated"
+)
+
+// Requirement is one sentence of the specification, or one failure mode that users met and no sentence is about.
+type Requirement struct {
+	// ID is that of results, e.g. "DEL-4"; for a failure mode its own, e.g. "F01".
+	ID    string
+	Level Level
+	// Section is where in SPEC.md it stands, e.g. "2, DEL"; for a failure mode what it is about.
+	Section string
+	// Roles are those that it speaks of.
+	Roles []Role
+	// Since is the first cniVersion with the verb; empty means all.
+	Since string
+	// Text is the sentence, Why what breaks without it, How what the check does; each ends with a full stop.
+	Text, Why, How string
+	// Covers are failure modes that the check would catch.
+	Covers []string
+	// Unchecked says why no check can tell; empty where there is one.
+	Unchecked string
+
+	// check looks at a plugin. It is called once for each version where each is true, else once with the newest.
+	check func(ctx context.Context, t *trial) error
+	each  bool
+	// sweeps says that the check injects faults.
+	sweeps bool
+	// afterScenarios says that the suite asks it itself, after every scenario.
+	afterScenarios bool
+	// audit, in place of check, looks at every call that the other checks made.
+	audit func(t *trial, c observedCall)
+}
+
+// Checked reports whether a subject can be asked.
+func (r *Requirement) Checked() bool { return r.check != nil || r.audit != nil }
+
+// Audits reports whether it is asked of the calls that other checks made, and so after them.
+func (r *Requirement) Audits() bool { return r.audit != nil }
+
+// Of reports whether the requirement speaks of a role.
+func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role) }
+
+// Requirements are all, in the order of the specification, then the failure modes.
+func Requirements() []*Requirement {
+	var all []*Requirement
+	for _, part := range [][]Requirement{
+		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(), runtimes(), failures(), sweeping(), always(),
+	} {
+		for i := range part {
+			all = append(all, &part[i])
+		}
+	}
+	return all
+}
+
+// LeavesNothing is the id of the requirement that the suite asks after every scenario.
+const LeavesNothing = "leaves-nothing"
+
+// always is what holds after everything.
+func always() []Requirement {
+	return []Requirement{{
+		ID: LeavesNothing, Level: Must, Section: "2, DEL", Roles: inChain(), Covers: []string{"DEL-1", "C07", "D13", "E07", "I05", "I07"},
+		Text: "Once everything is deleted every node looks as it did before.",
+		Why:  "What grows with each pod fills a node some day; what a plugin changes of others' things breaks it today.",
+		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files. " +
+			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something new once, such as a shared link or a lock file; that is listed apart. " +
+			"What grows with each pod fails, and so does what stood on the node before and is gone or different.",
+		afterScenarios: true,
+	}}
+}
+
+// Find is the requirement of an id, in any case; nil when there is none.
+func Find(id string) *Requirement {
+	for _, r := range Requirements() {
+		if strings.EqualFold(r.ID, id) {
+			return r
+		}
+	}
+	return nil
+}

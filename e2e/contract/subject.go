@@ -1,0 +1,246 @@
+package contract
+
+import (
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Lab makes the clusters on which checks run.
+type Lab struct {
+	Backend cluster.Backend
+	// Request is what each cluster is made for; checks choose its nodes and chain.
+	Request cluster.Request
+}
+
+// Subject is one plugin of a chain, at its place. Its methods may be called concurrently.
+type Subject struct {
+	// Type is the plugin's, Role what it is.
+	Type string
+	Role Role
+	// index is its place in the chain, or that of the plugin that delegates to it.
+	index int
+	// ipam is the plugin that it delegates to; empty when it does to none.
+	ipam string
+	// skel says that the binary is built on the reference library of plugins in Go.
+	skel     bool
+	versions []string // advertised, oldest first
+	// file is the configuration of the whole chain.
+	file *conflist.File
+	lab  Lab
+
+	discovering sync.Mutex
+
+	once    singleflight.Group
+	mu      sync.Mutex
+	lives   map[string]*life
+	scores  map[cni.Verb]*Score
+	changes []*provocation
+	desk    *bench
+	calls   []observedCall
+}
+
+// observedCall is a call and why it was made.
+type observedCall struct {
+	cni.Call
+	requirement, version string
+}
+
+// Subjects are the plugins of the chain and those that they delegate to, each once, in the order in which a runtime meets them.
+func Subjects(file *conflist.File, lab Lab) []*Subject {
+	var all []*Subject
+	add := func(s *Subject) {
+		if !slices.ContainsFunc(all, func(other *Subject) bool { return other.Type == s.Type }) {
+			s.file, s.lab, s.lives, s.scores = file, lab, map[string]*life{}, map[cni.Verb]*Score{}
+			s.skel = usesSkel(filepath.Join(lab.Request.BinDir, s.Type))
+			all = append(all, s)
+		}
+	}
+	for i, p := range file.Plugins {
+		role := Chained
+		if i == 0 {
+			role = Main
+		}
+		add(&Subject{Type: p.Type, Role: role, index: i, ipam: p.IPAM})
+		if p.IPAM != "" {
+			add(&Subject{Type: p.IPAM, Role: IPAM, index: i})
+		}
+	}
+	return all
+}
+
+// usesSkel reports whether a binary was built from the module in which skel is. A plugin need not be written in Go.
+func usesSkel(file string) bool {
+	info, err := buildinfo.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == "github.com/containernetworking/cni" {
+			return true
+		}
+	}
+	return false
+}
+
+// newest is the highest version at which the subject can be asked.
+func (s *Subject) newest() string { return s.versions[len(s.versions)-1] }
+
+// Discover asks the plugin for its versions, and those before it in the chain: it can be asked at the versions that all have.
+func (s *Subject) Discover(ctx context.Context) error {
+	s.discovering.Lock()
+	defer s.discovering.Unlock()
+	if s.versions != nil {
+		return nil
+	}
+	c, err := s.lab.start(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var common []string
+	for i, p := range s.file.Plugins[:s.index+1] {
+		name := p.Type
+		if s.Role == IPAM {
+			if i != s.index {
+				continue
+			}
+			name = s.Type
+		}
+		supported, err := askVersions(ctx, c.Nodes()[0], name)
+		if err != nil {
+			return fmt.Errorf("plugin %s: %w", name, err)
+		}
+		if common == nil {
+			common = supported
+			continue
+		}
+		common = slices.DeleteFunc(common, func(v string) bool { return !slices.Contains(supported, v) })
+	}
+	if len(common) == 0 {
+		return errors.New("no version of the specification that the suite and the plugins of the chain have in common")
+	}
+	s.versions = common
+	return nil
+}
+
+// askVersions are the versions that a plugin advertises and the suite knows.
+func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]string, error) {
+	call, err := node.Agent.Plugin(ctx, agent.PluginArgs{
+		Plugin: plugin, BinDirs: node.BinDirs, Env: []string{"CNI_COMMAND=VERSION"}, Stdin: []byte(`{"cniVersion": "1.0.0"}`),
+	})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		SupportedVersions []string `json:"supportedVersions"`
+	}
+	if err := json.Unmarshal([]byte(call.Stdout), &answer); err != nil || call.ExitCode != 0 {
+		return nil, fmt.Errorf("VERSION: want supportedVersions, got exit status %d and %q", call.ExitCode, strings.TrimSpace(call.Stdout))
+	}
+	var known []string
+	for _, v := range version.All.SupportedVersions() {
+		if slices.Contains(answer.SupportedVersions, v) {
+			known = append(known, v)
+		}
+	}
+	if known == nil {
+		return nil, fmt.Errorf("VERSION: want a supported version of %v, got %v", version.All.SupportedVersions(), answer.SupportedVersions)
+	}
+	return known, nil
+}
+
+// start makes a cluster of one node, with nobody around it unless edit says so.
+func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cluster, error) {
+	req := l.Request
+	node := scenario.Node{Name: "a"}
+	if len(req.Nodes) > 0 {
+		node = req.Nodes[0]
+	}
+	req.Nodes, req.Alone = []scenario.Node{node}, true
+	if edit != nil {
+		edit(&req)
+	}
+	return l.Backend.Start(ctx, req)
+}
+
+// atLeast reports whether a version is not older than another, of those that the suite knows.
+func atLeast(v, than string) bool {
+	ok, err := version.GreaterThanOrEqualTo(v, than)
+	return err == nil && ok
+}
+
+// Close ends what the checks of the subject share. Checks afterwards begin anew.
+func (s *Subject) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.desk == nil {
+		return nil
+	}
+	desk := s.desk
+	s.desk = nil
+	return desk.cluster.Close()
+}
+
+// observe keeps a call for the audits.
+func (s *Subject) observe(c observedCall) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, c)
+}
+
+// Score is how often a verb noticed what was provoked.
+type Score struct {
+	Provocations []Provocation
+}
+
+// Provocation is something that was broken, and whether the verb said so.
+type Provocation struct {
+	What    string
+	Noticed bool
+}
+
+// Noticed is how many were.
+func (s *Score) Noticed() int {
+	n := 0
+	for _, p := range s.Provocations {
+		if p.Noticed {
+			n++
+		}
+	}
+	return n
+}
+
+// Scores are those of CHECK and STATUS, as far as checks provoked them.
+func (s *Subject) Scores() map[cni.Verb]*Score {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.scores
+}
+
+func (s *Subject) score(verb cni.Verb, p Provocation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	score := s.scores[verb]
+	if score == nil {
+		score = &Score{}
+		s.scores[verb] = score
+	}
+	score.Provocations = append(score.Provocations, p)
+}

@@ -1,0 +1,376 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// sweeping kills and fails a plugin at every call by which it changes something.
+func sweeping() []Requirement {
+	const (
+		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or GC can clear up."
+		failed = "Memory and disks run full, devices go away: whoever goes on then tells the runtime that a broken pod works."
+		points = "Counts the calls by which an undisturbed %[1]s changes something (netlink, files, sysctls, mounts, programs, daemons; those of delegated plugins too). Then for each of them, "
+	)
+	kill := func(verb, then string) string {
+		return fmt.Sprintf(points+"before and after it: kills %[1]s there, %[2]s; pod and node look as before.", verb, then)
+	}
+	fail := func(verb, then string) string {
+		return fmt.Sprintf(points+"answers it with an error of the kernel's, one after the other of those that it can give; %[2]s; pod and node look as before.", verb, then)
+	}
+	list := []Requirement{
+		{
+			ID: "KILL-ADD", Covers: []string{"F03"},
+			Text: "DEL clears up after an ADD that was killed at any moment.", Why: killed, How: kill("ADD", "calls DEL without prevResult, as there is none"),
+		},
+		{
+			ID:   "KILL-DEL",
+			Text: "DEL clears up after a DEL that was killed at any moment.", Why: killed, How: kill("DEL", "calls DEL again"),
+		},
+		{
+			ID: "KILL-GC", Since: "1.1.0",
+			Text: "GC clears up after a GC that was killed at any moment.", Why: killed, How: kill("GC", "calls GC again, of an attachment that is no longer valid"),
+		},
+		{
+			ID:   "FAIL-ADD",
+			Text: "ADD ends with an error where a call of its fails, and DEL clears up after it.", Why: failed,
+			How: fail("ADD", "ADD ends with an error object, or succeeds with everything in place; calls DEL"),
+		},
+		{
+			ID:   "FAIL-DEL",
+			Text: "DEL clears up after a DEL of which a call failed.", Why: failed, How: fail("DEL", "calls DEL again"),
+		},
+		{
+			ID: "FAIL-GC", Since: "1.1.0",
+			Text: "GC clears up after a GC of which a call failed.", Why: failed, How: fail("GC", "calls GC again"),
+		},
+	}
+	for i := range list {
+		mode, verb, _ := strings.Cut(list[i].ID, "-")
+		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
+		list[i].check = func(ctx context.Context, t *trial) error { return t.sweep(ctx, cni.Verb(verb), mode == "KILL") }
+	}
+	return list
+}
+
+// Sweeps reports whether the requirement is asked by injecting faults, which takes its time.
+func (r *Requirement) Sweeps() bool { return r.sweeps }
+
+// lane is a node on which points are tried in turn, with a pod that what stands before the subject is attached in.
+type lane struct {
+	*bench
+	pod *pod
+	// cold is how pod and node looked before the subject's first attachment, clean how they look without one ever since.
+	cold, clean snapshot.State
+}
+
+// news leaves out what is again as it was on the cold node, and what of the first attachment's residue went or is different now.
+func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
+	return slices.DeleteFunc(ownChanges(changes), func(c snapshot.Change) bool {
+		was := slices.IndexFunc(l.cold.Items, func(i snapshot.Item) bool { return i.Key() == c.Item.Key() })
+		if was < 0 {
+			return c.Op != snapshot.Added
+		}
+		return c.Op == snapshot.Changed && snapshot.Same(l.cold.Items[was], c.Item)
+	})
+}
+
+// lane makes one, on which the subject was attached and deleted once.
+func (t *trial) lane(ctx context.Context) (*lane, error) {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := b.node.Agent.CanTrace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
+		return nil, fmt.Errorf("plugins cannot be traced here: %s", reason)
+	}
+	p, err := b.pod(ctx, "pod-1")
+	if err != nil {
+		return nil, err
+	}
+	l := &lane{bench: b, pod: p}
+	if l.cold, err = b.state(ctx, p); err != nil {
+		return nil, err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return nil, err
+	}
+	call, err := b.call(ctx, cni.Del, p)
+	if err != nil {
+		return nil, err
+	}
+	if call.ExitCode != 0 {
+		return nil, fmt.Errorf("DEL without a fault: %s", summary(call))
+	}
+	// Settled, so that the state is not one in passing.
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.settled(ctx, before, p); err != nil {
+		return nil, err
+	}
+	l.clean, err = b.state(ctx, p)
+	return l, err
+}
+
+// traced makes a call under the tracer.
+func (l *lane) traced(ctx context.Context, verb cni.Verb, injection *fault.Injection) (fault.Trace, error) {
+	var edits []func(*invocation)
+	on := l.pod
+	if verb == cni.GC {
+		on, edits = nil, append(edits, keeping())
+	}
+	inv := l.subjectInvocation(verb, on, edits...)
+	args, err := l.arguments(inv)
+	if err != nil {
+		return fault.Trace{}, err
+	}
+	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection})
+}
+
+// attempt is one fault and what came of it.
+type attempt struct {
+	fault.Injection
+	trace fault.Trace
+	// later are the calls that were to clear up.
+	later []cni.Call
+	left  []snapshot.Change
+	// missing is what a success lacks.
+	missing []snapshot.Change
+}
+
+// story is the attempt for a person.
+func (a *attempt) story(verb cni.Verb) report.Evidence {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s\n\nthe calls until then:\n%s\n", verb, a.Injection, fault.Summary(a.trace.Points))
+	fmt.Fprintf(&b, "\n%s:\n%s\n", verb, a.trace.Call.Transcript())
+	for _, c := range a.later {
+		fmt.Fprintf(&b, "\nthen %s:\n%s\n", c.Verb, c.Transcript())
+	}
+	if len(a.left) > 0 {
+		fmt.Fprintf(&b, "\nwhat stayed behind:\n%s\n", lines(a.left))
+	}
+	if len(a.missing) > 0 {
+		fmt.Fprintf(&b, "\nwhat the success lacks:\n%s\n", lines(a.missing))
+	}
+	return report.Evidence{Title: fmt.Sprintf("%s, %s", verb, a.Injection), Text: b.String()}
+}
+
+// prepare brings the lane's pod into the state from which a verb starts.
+func (l *lane) prepare(ctx context.Context, verb cni.Verb) error {
+	if verb == cni.Add {
+		return nil
+	}
+	_, err := l.add(ctx, l.pod)
+	return err
+}
+
+// clear does what a runtime would do after a verb that did not end well, and looks at what is left.
+func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
+	var call cni.Call
+	var err error
+	switch verb {
+	case cni.Add:
+		call, err = l.call(ctx, cni.Del, l.pod, withoutPrevResult)
+	case cni.Del:
+		call, err = l.call(ctx, cni.Del, l.pod)
+	case cni.GC:
+		call, err = l.call(ctx, cni.GC, nil, keeping())
+	}
+	if err != nil {
+		return err
+	}
+	a.later = append(a.later, call)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	a.left, err = snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return l.state(ctx, l.pod) }, l.clean, l.news)
+	return err
+}
+
+// try injects one fault and clears up.
+func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection, whole []snapshot.Change) (*attempt, error) {
+	if err := l.prepare(ctx, verb); err != nil {
+		return nil, err
+	}
+	a := &attempt{Injection: injection}
+	var err error
+	if a.trace, err = l.traced(ctx, verb, &injection); err != nil {
+		return nil, err
+	}
+	if verb == cni.Add && a.trace.Call.ExitCode == 0 {
+		now, err := l.state(ctx, l.pod)
+		if err != nil {
+			return nil, err
+		}
+		a.missing = lacking(whole, l.news(snapshot.Diff(l.clean, now)))
+	}
+	return a, l.clear(ctx, verb, a)
+}
+
+// lacking is what of a whole attachment another one has not: as many things of each scope and kind there should be.
+func lacking(whole, has []snapshot.Change) []snapshot.Change {
+	type sort struct{ scope, kind string }
+	count := map[sort]int{}
+	for _, c := range has {
+		count[sort{c.Item.Scope, c.Item.Kind}]++
+	}
+	var missing []snapshot.Change
+	for _, c := range whole {
+		key := sort{c.Item.Scope, c.Item.Kind}
+		if count[key]--; count[key] < 0 {
+			missing = append(missing, c)
+		}
+	}
+	return missing
+}
+
+// errnos are the errors that a call can be answered with; the kernel gives each of them some day.
+func errnos(p fault.Point) []syscall.Errno {
+	switch {
+	case strings.HasPrefix(p.What, "RTM_") || strings.HasPrefix(p.What, "NFT_") || strings.Contains(p.Call, "send"):
+		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY, syscall.ENODEV}
+	case p.Call == "execve":
+		return []syscall.Errno{syscall.ENOMEM}
+	}
+	return []syscall.Errno{syscall.ENOSPC, syscall.EBUSY}
+}
+
+// injections are all faults of a kind at the points that were observed.
+func injections(points []fault.Point, kill bool) []fault.Injection {
+	var list []fault.Injection
+	for _, p := range points {
+		switch {
+		case kill && p.Kill:
+			list = append(list, fault.Injection{Point: p, When: fault.Before}, fault.Injection{Point: p, When: fault.After})
+		case !kill && p.Fail:
+			for _, errno := range errnos(p) {
+				list = append(list, fault.Injection{Point: p, When: fault.Fail, Errno: errno})
+			}
+		}
+	}
+	return list
+}
+
+// sweep tries every point of a verb.
+func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
+	pilot, err := t.lane(ctx)
+	if err != nil {
+		return err
+	}
+	if err := pilot.prepare(ctx, verb); err != nil {
+		return err
+	}
+	start := time.Now()
+	observed, err := pilot.traced(ctx, verb, nil)
+	if err != nil {
+		return err
+	}
+	slow := time.Since(start) > 500*time.Millisecond
+	if observed.Call.ExitCode != 0 {
+		return fmt.Errorf("%s without a fault: %s", verb, summary(observed.Call))
+	}
+	now, err := pilot.state(ctx, pilot.pod)
+	if err != nil {
+		return err
+	}
+	whole := pilot.news(snapshot.Diff(pilot.clean, now))
+	if err := pilot.clear(ctx, verb, &attempt{}); err != nil {
+		return err
+	}
+	faults := injections(observed.Points, kill)
+	if len(faults) == 0 {
+		return notApplicable("%s changes nothing", verb)
+	}
+	lanes := 2
+	if slow {
+		// It waits more than it computes.
+		lanes = 8
+	}
+	tried, err := t.tryAll(ctx, verb, faults, whole, pilot, min(lanes, len(faults)))
+	if err != nil {
+		return err
+	}
+	t.judgeSweep(verb, kill, tried)
+	t.note("%d points, %d faults tried", len(observed.Points), len(tried))
+	return nil
+}
+
+// tryAll shares the faults out among lanes. A lane on which something was left is replaced.
+func (t *trial) tryAll(
+	ctx context.Context, verb cni.Verb, faults []fault.Injection, whole []snapshot.Change, pilot *lane, lanes int,
+) ([]*attempt, error) {
+	tried := make([]*attempt, len(faults))
+	group, ctx := errgroup.WithContext(ctx)
+	for n := range lanes {
+		group.Go(func() error {
+			var l *lane
+			if n == 0 {
+				l = pilot
+			}
+			for i := n; i < len(faults); i += lanes {
+				if l == nil {
+					var err error
+					if l, err = t.lane(ctx); err != nil {
+						return err
+					}
+				}
+				var err error
+				if tried[i], err = l.try(ctx, verb, faults[i], whole); err != nil {
+					return fmt.Errorf("%s: %w", faults[i], err)
+				}
+				if len(tried[i].left) > 0 {
+					_ = l.cluster.Close()
+					l = nil
+				}
+			}
+			return nil
+		})
+	}
+	return tried, group.Wait()
+}
+
+func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
+	for _, a := range tried {
+		last := a.later[len(a.later)-1]
+		answer, hasError := failure(a.trace.Call)
+		switch {
+		case a.trace.Hung:
+			t.fault(a, verb, "%s, %s, hangs", verb, a.Injection)
+		case last.ExitCode != 0:
+			t.fault(a, verb, "%s after %s that was %s: want success, got %s", last.Verb, verb, a.Injection, summary(last))
+		case len(a.left) > 0:
+			t.fault(a, verb, "%s after %s that was %s leaves %s", last.Verb, verb, a.Injection, first(a.left))
+		case kill || a.trace.Hit == nil || !a.trace.Told:
+		case verb == cni.Add && a.trace.Call.ExitCode == 0 && len(a.missing) > 0:
+			t.fault(a, verb, "%s succeeds although %s, and lacks %s", verb, a.Injection, first(a.missing))
+		case a.trace.Call.ExitCode != 0 && (!hasError || answer.Msg == ""):
+			t.fault(a, verb, "%s, %s: want an error object, got %s", verb, a.Injection, summary(a.trace.Call))
+		}
+	}
+}
+
+// fault notes what came of an attempt, with its story.
+func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
+	t.wrong(nil, format, args...)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := &t.wrongs[len(t.wrongs)-1]
+	w.evidence = append(slices.Clone(w.evidence), a.story(verb))
+}

@@ -1,0 +1,207 @@
+package contract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// trial is one check of one requirement on one plugin at one version.
+type trial struct {
+	subject     *Subject
+	requirement *Requirement
+	version     string
+
+	mu     sync.Mutex
+	wrongs []wrong
+	closer []io.Closer
+	notes  []string
+	seen   bool // an audit saw what it looks for
+}
+
+// wrong is a deviation from the requirement.
+type wrong struct {
+	text     string
+	version  string
+	known    string // why no plugin could do better; empty when one can
+	evidence []report.Evidence
+}
+
+// wrong notes a deviation, with the calls that show it.
+func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
+	w := wrong{text: fmt.Sprintf(format, args...), version: t.version}
+	for _, c := range calls {
+		w.evidence = append(w.evidence, report.Evidence{Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript()})
+	}
+	w.known = knownUpstream(t.subject, t.requirement.ID, w.text)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wrongs = append(t.wrongs, w)
+}
+
+// note says something of a plugin that passes.
+func (t *trial) note(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
+
+// notApplicableError says that a requirement cannot be asked of a plugin, whatever it does.
+type notApplicableError string
+
+func (e notApplicableError) Error() string { return string(e) }
+
+func notApplicable(format string, args ...any) error {
+	return notApplicableError(fmt.Sprintf(format, args...))
+}
+
+// vacuousError says that a verb succeeds whatever is wrong.
+type vacuousError string
+
+func (e vacuousError) Error() string { return string(e) }
+
+// Check asks a plugin whether it keeps a requirement. The result has everything but its duration.
+func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
+	start := time.Now()
+	result := report.Result{
+		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass, Covers: slices.Clone(r.Covers),
+	}
+	s.judge(ctx, r, &result)
+	result.DurationSeconds = float64(time.Since(start).Round(time.Millisecond)) / float64(time.Second)
+	return result
+}
+
+func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Result) {
+	if !r.Of(s.Role) {
+		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("%s is a plugin of the kind %s, and this is about %v", s.Type, s.Role, r.Roles)
+		return
+	}
+	if err := s.Discover(ctx); err != nil {
+		result.Result, result.Reason = report.Skipped, err.Error()
+		if s.Type != "" && strings.Contains(err.Error(), "plugin "+s.Type+":") {
+			result.Result = report.Fail
+		}
+		return
+	}
+	versions := slices.DeleteFunc(slices.Clone(s.versions), func(v string) bool { return r.Since != "" && !atLeast(v, r.Since) })
+	if len(versions) == 0 {
+		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s speaks %s", r.Since, s.Type, s.newest())
+		return
+	}
+	var wrongs []wrong
+	var notes []string
+	switch {
+	case r.audit != nil:
+		t := &trial{subject: s, requirement: r}
+		for _, c := range s.observed() {
+			t.version = c.version
+			r.audit(t, c)
+		}
+		if !t.seen {
+			result.Result, result.Reason = report.NotApplicable, "no call gave an occasion to tell"
+			return
+		}
+		wrongs = t.wrongs
+	case !r.each:
+		versions = versions[len(versions)-1:]
+		fallthrough
+	default:
+		for _, v := range versions {
+			t := &trial{subject: s, requirement: r, version: v}
+			err := t.run(ctx)
+			if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
+				result.Result, result.Reason = report.Skipped, fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
+				return
+			}
+			var na notApplicableError
+			var vacuous vacuousError
+			switch {
+			case errors.As(err, &na):
+				result.Result, result.Reason = report.NotApplicable, string(na)
+				return
+			case errors.As(err, &vacuous):
+				result.Result, result.Reason = report.Vacuous, string(vacuous)
+				return
+			case err != nil:
+				result.Result, result.Reason = report.Skipped, fmt.Sprintf("at CNI %s: %v", v, err)
+				return
+			}
+			wrongs, notes = append(wrongs, t.wrongs...), append(notes, t.notes...)
+		}
+	}
+	conclude(result, wrongs, notes)
+}
+
+// run runs the check and closes what it opened.
+func (t *trial) run(ctx context.Context) error {
+	defer t.close()
+	return t.requirement.check(ctx, t)
+}
+
+func (t *trial) close() {
+	for _, c := range t.closer {
+		_ = c.Close()
+	}
+}
+
+// evidenceShown bounds what is shown of deviations: the first ones explain the others.
+const evidenceShown = 4
+
+// conclude makes the result of all deviations: one that no plugin on this library could avoid fails nobody.
+func conclude(result *report.Result, wrongs []wrong, notes []string) {
+	if len(wrongs) == 0 {
+		slices.Sort(notes)
+		result.Reason = strings.Join(slices.Compact(notes), "; ")
+		return
+	}
+	own := slices.DeleteFunc(slices.Clone(wrongs), func(w wrong) bool { return w.known != "" })
+	if len(own) == 0 {
+		result.Result = report.KnownUpstream
+		result.Reason = wrongs[0].text + ": " + wrongs[0].known
+		return
+	}
+	result.Result = report.Fail
+	type deviation struct {
+		text     string
+		versions []string
+	}
+	var list []deviation
+	for _, w := range own {
+		i := slices.IndexFunc(list, func(d deviation) bool { return d.text == w.text })
+		if i < 0 {
+			list = append(list, deviation{text: w.text})
+			i = len(list) - 1
+		}
+		if !slices.Contains(list[i].versions, w.version) {
+			list[i].versions = append(list[i].versions, w.version)
+		}
+		if len(result.Evidence) < evidenceShown {
+			result.Evidence = append(result.Evidence, w.evidence...)
+		}
+	}
+	first := list[0]
+	result.Reason = fmt.Sprintf("%s (CNI %s)", first.text, strings.Join(first.versions, ", "))
+	if len(list) > 1 {
+		result.Reason += fmt.Sprintf("; and %d more", len(list)-1)
+		var lines []string
+		for _, d := range list {
+			lines = append(lines, fmt.Sprintf("%s (CNI %s)", d.text, strings.Join(d.versions, ", ")))
+		}
+		result.Evidence = append([]report.Evidence{{Title: "all deviations", Text: strings.Join(lines, "\n")}}, result.Evidence...)
+	}
+}
+
+// observed are the calls that the checks made.
+func (s *Subject) observed() []observedCall {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}

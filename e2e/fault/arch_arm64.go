@@ -1,0 +1,62 @@
+package fault
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const auditArch = unix.AUDIT_ARCH_AARCH64
+
+// trap is the instruction that makes a system call: svc #0.
+var trap = [...]byte{0x01, 0x00, 0x00, 0xd4}
+
+const (
+	// generalRegisters is NT_PRSTATUS and systemCall NT_ARM_SYSTEM_CALL (include/uapi/linux/elf.h).
+	generalRegisters = 1
+	systemCall       = 0x404
+)
+
+// registers are those of a stopped thread.
+type registers struct{ unix.PtraceRegsArm64 }
+
+func readRegisters(tid int) (r registers, err error) {
+	err = unix.PtraceGetRegSetArm64(tid, generalRegisters, &r.PtraceRegsArm64)
+	return r, err
+}
+
+func (r *registers) write(tid int) error {
+	return unix.PtraceSetRegSetArm64(tid, generalRegisters, &r.PtraceRegsArm64)
+}
+
+// call is the system call that is being entered.
+func (r *registers) call() (number int, args [6]uint64) {
+	return int(r.Regs[8]), [6]uint64(r.Regs[:6])
+}
+
+// result is what a call answered, negative errors included.
+func (r *registers) result() int64 { return int64(r.Regs[0]) }
+
+func (r *registers) pc() uintptr { return uintptr(r.Pc) }
+func (r *registers) sp() uintptr { return uintptr(r.Sp) }
+
+// request prepares a call that the instruction at the program counter makes.
+func (r *registers) request(number int, args [3]uint64) {
+	r.Regs[8] = uint64(number)
+	copy(r.Regs[:3], args[:])
+}
+
+// refuse makes the call that is being entered not happen and answer an error: without a number a call is skipped and the
+// answer's register stays as it is (arch/arm64/kernel/syscall.c: el0_svc_common).
+func (r *registers) refuse(tid int, errno unix.Errno) error {
+	number := int32(-1)
+	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&number)), Len: uint64(unsafe.Sizeof(number))}
+	if _, _, err := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SETREGSET, uintptr(tid), systemCall, uintptr(unsafe.Pointer(&vector)), 0, 0); err != 0 {
+		return err
+	}
+	r.Regs[0] = -uint64(errno)
+	return r.write(tid)
+}
+
+// oldCalls are those that newer architectures do without.
+func oldCalls() map[int]callSpec { return nil }

@@ -1,0 +1,137 @@
+package fault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// binEnv is set for the run of this binary in its own namespaces: the directory with the plugins.
+const binEnv = "CNITEST_TEST_BIN"
+
+// TestMain runs the tests as an agent runs on a node: as process 1, with namespaces of its own.
+func TestMain(m *testing.M) {
+	if os.Getenv(askEnv) != "" {
+		ask()
+	}
+	if os.Getenv(binEnv) != "" {
+		if err := furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
+	}
+	if os.Geteuid() != 0 {
+		fmt.Println("SKIP: needs root to make namespaces")
+		return
+	}
+	status, err := again()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(status)
+}
+
+// again builds the plugins and runs the tests inside.
+func again() (status int, err error) {
+	bin, err := os.MkdirTemp("", "fault-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(bin)
+	if err := os.Chmod(bin, 0o755); err != nil {
+		return 1, err
+	}
+	for name, source := range map[string]string{
+		"plugin":     "./testdata/plugin",
+		"macvlan":    "github.com/containernetworking/plugins/plugins/main/macvlan",
+		"host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
+	} {
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(bin, name), source)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {
+		return 1, err
+	}
+	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), binEnv+"="+bin)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return max(1, failed.ExitCode()), nil
+	}
+	return 0, err
+}
+
+func furnish() error {
+	err := errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("proc", "/proc", "proc", 0, ""),
+		unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"),
+	)
+	if err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+// plugin is the path of one of the binaries that were built.
+func plugin(name string) string { return filepath.Join(os.Getenv(binEnv), name) }
+
+// directory is a directory on the tmpfs of these namespaces.
+func directory(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/run", "t")
+	check(tb, err)
+	tb.Cleanup(func() { check(tb, os.RemoveAll(dir)) })
+	return dir
+}
+
+func ctx(tb testing.TB) context.Context {
+	tb.Helper()
+	c, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	tb.Cleanup(cancel)
+	return c
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// wantAlone fails unless this process is the only one of its PID namespace: no tracee goes on, and none is a zombie.
+func wantAlone(tb testing.TB) {
+	tb.Helper()
+	entries, err := os.ReadDir("/proc")
+	check(tb, err)
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && pid != os.Getpid() {
+			stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+			tb.Errorf("want no other process, got %s", stat)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package fault
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where the fields lie that are changed: of struct nlmsghdr the type, of struct nlmsgerr the error, and the type and the sequence
+// number of the header that it repeats (include/uapi/linux/netlink.h).
+const (
+	headerType    = 4
+	errorNumber   = unix.SizeofNlMsghdr
+	errorType     = errorNumber + 4 + headerType
+	errorSequence = errorNumber + 4 + 8
+)
+
+// forgery is an answer that is to be put right when a program reads it.
+type forgery struct {
+	// socket is the link of the socket, "socket:[N]".
+	socket   string
+	sequence uint32
+	// sent is the type that the kernel saw, meant the one of the program.
+	sent, meant uint16
+}
+
+// spoil gives the messages of a send types that the kernel knows no handler for: it does nothing and answers with an error. Of a batch
+// the first is enough, since nothing of a batch with an error is done (net/netfilter/nfnetlink.c: nfnetlink_rcv_batch).
+func (t *tracer) spoil(c *sysCall) error {
+	s, ok := c.socket(c.args[0])
+	if !ok {
+		return nil // it was closed by another thread: the send fails by itself
+	}
+	s.close()
+	spans := c.buffers()
+	for _, m := range messages(c.gather(spans, maxMessage)) {
+		if !m.changes(s.protocol) {
+			continue
+		}
+		f := forgery{socket: c.link(c.args[0]), sequence: m.header.Seq, sent: unknownType(s.protocol, m.header.Type), meant: m.header.Type}
+		edits, err := c.scatter(spans, m.offset+headerType, binary.NativeEndian.AppendUint16(nil, f.sent))
+		c.edits = append(c.edits, edits...)
+		if err != nil {
+			return err
+		}
+		t.forged = append(t.forged, f)
+		if m.batched {
+			break
+		}
+	}
+	return nil
+}
+
+// unknownType is a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for one that it does
+// not know the kernel would look for a module.
+func unknownType(protocol int, meant uint16) uint16 {
+	if protocol == unix.NETLINK_NETFILTER {
+		return meant | 0xff
+	}
+	return 0xffff
+}
+
+// forge puts right what a program has just read.
+func (t *tracer) forge(c *sysCall, result int64) error {
+	if result <= 0 || len(t.forged) == 0 {
+		return nil
+	}
+	spans, link := c.buffers(), c.link(c.args[0])
+	for _, m := range messages(c.gather(spans, int(min(result, maxMessage)))) {
+		if m.header.Type != unix.NLMSG_ERROR || len(m.body) < unix.SizeofNlMsgerr {
+			continue
+		}
+		for _, f := range t.forged {
+			if f.socket != link || f.sequence != m.uint32(errorSequence) || f.sent != uint16(m.uint32(errorType)) {
+				continue
+			}
+			errno := -int32(t.injection.Errno)
+			_, err := c.scatter(spans, m.offset+errorNumber, unsafe.Slice((*byte)(unsafe.Pointer(&errno)), 4))
+			if err == nil {
+				_, err = c.scatter(spans, m.offset+errorType, binary.NativeEndian.AppendUint16(nil, f.meant))
+			}
+			if err != nil {
+				return err
+			}
+			t.trace.Told = true
+		}
+	}
+	return nil
+}

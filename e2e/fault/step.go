@@ -1,0 +1,154 @@
+package fault
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// enter handles the entry of a call of the table.
+func (t *tracer) enter(th *thread) error {
+	regs, err := readRegisters(th.tid)
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("registers: %w", err)
+	}
+	number, args := regs.call()
+	c := &sysCall{tracer: t, thread: th, spec: t.table[number], args: args}
+	if c.spec.receives {
+		if c.isNetlink() {
+			th.call = c
+			return resume(unix.PtraceSyscall, th.tid, 0)
+		}
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	if th.again != nil && th.again.Call == c.spec.name {
+		c.point = th.again
+	} else if !t.count(c) {
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	th.again = nil
+	th.call = c
+	if t.injection == nil || c.point.Number != t.injection.Point.Number {
+		return resume(unix.PtraceSyscall, th.tid, 0)
+	}
+	return t.inject(c, regs)
+}
+
+// count makes a point of a call, unless it is none.
+func (t *tracer) count(c *sysCall) bool {
+	if c.spec.describe == nil {
+		return false
+	}
+	point, ok := c.spec.describe(c)
+	if !ok {
+		return false
+	}
+	point.Number = len(t.points) + 1
+	point.Program, point.Call = c.thread.process.program, c.spec.name
+	t.points = append(t.points, &point)
+	c.point = &point
+	return true
+}
+
+// inject is the fault, at the entry of its call.
+func (t *tracer) inject(c *sysCall, regs registers) error {
+	c.hit = true
+	t.hit = c.point
+	t.trace.Diverged = !c.point.Like(t.injection.Point)
+	switch {
+	case t.injection.When == Before:
+		t.kill()
+		return nil
+	case t.injection.When == Fail && c.isNetlink():
+		if err := t.spoil(c); err != nil {
+			return err
+		}
+	case t.injection.When == Fail:
+		c.thread.call = nil
+		c.point.Error = errnoName(t.injection.Errno)
+		t.trace.Told = true
+		if err := regs.refuse(c.thread.tid, t.injection.Errno); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("registers: %w", err)
+		}
+		return resume(unix.PtraceCont, c.thread.tid, 0)
+	}
+	return resume(unix.PtraceSyscall, c.thread.tid, 0)
+}
+
+// exit handles the exit of a call.
+func (t *tracer) exit(th *thread) error {
+	c := th.call
+	th.call = nil
+	regs, err := readRegisters(th.tid)
+	if err == unix.ESRCH || c == nil {
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("registers: %w", err)
+	}
+	result := regs.result()
+	for _, e := range c.edits {
+		if _, err := unix.PtracePokeData(th.tid, e.address, e.was); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("write into %s: %w", th.process.program, err)
+		}
+	}
+	switch {
+	case c.spec.receives:
+		if err := t.forge(c, result); err != nil {
+			return err
+		}
+	case interrupted(result):
+		th.again = c.point
+	case result < 0:
+		errno := unix.Errno(-result)
+		c.point.Error = errnoName(errno)
+		// A connection may go on to be made.
+		c.point.Kill = c.point.Kill && errno == unix.EINPROGRESS
+	}
+	return t.done(c, interrupted(result))
+}
+
+// executed is the exit of an exec that did what it should.
+func (t *tracer) executed(th *thread) error {
+	c := th.call
+	if c == nil {
+		// Another thread of the process asked for it and has become this one (ptrace(2), execve(2) under ptrace).
+		for tid, other := range t.threads {
+			if other.process == th.process && other.call != nil && other.call.program != "" {
+				c = other.call
+				delete(t.threads, tid)
+			}
+		}
+	}
+	th.call, th.greeted = nil, true
+	if c == nil {
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	th.process.program = c.program
+	c.thread = th
+	return t.done(c, false)
+}
+
+// done lets a thread go on after a call, or kills all after it.
+func (t *tracer) done(c *sysCall, again bool) error {
+	if c.hit && t.injection.When == After && !again {
+		t.kill()
+		return nil
+	}
+	return resume(unix.PtraceCont, c.thread.tid, 0)
+}
+
+// interrupted tells the answers that a program does not see: the kernel makes the call once more (include/linux/errno.h: ERESTARTSYS to ERESTART_RESTARTBLOCK).
+func interrupted(result int64) bool {
+	return result == -512 || result == -513 || result == -514 || result == -516
+}
+
+func errnoName(errno unix.Errno) string {
+	if name := unix.ErrnoName(errno); name != "" {
+		return name
+	}
+	return fmt.Sprintf("errno %d", int(errno))
+}

@@ -1,0 +1,308 @@
+// Package stub is plugins that behave as they are told: they record what they are given, and fail, hang, lie or hand on to
+// another plugin. Checks put them into the place of an IPAM plugin, or into a chain.
+//
+// A stub is a file that names the process of the agent as its interpreter (execve(2)), so that whatever serves as an agent can be
+// a stub too and nothing needs to be installed: "#!/proc/PID/exe ARGUMENT". See Install and Main.
+//
+// Run its tests: go test ./e2e/fault/stub
+package stub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// Dir is where stubs are on a node; it is to be appended to CNI_PATH.
+const Dir = "/opt/cni/cnitest"
+
+// IPAM and Chained are the types under which configurations name stubs.
+const (
+	IPAM    = "cnitest-ipam"
+	Chained = "cnitest-chained"
+)
+
+// Key is the key of a stub's orders: in the object ipam for IPAM, in the plugin's own for Chained.
+const Key = "cnitestStub"
+
+// Orders say what a stub does.
+type Orders struct {
+	// Log is a directory that receives a Record for each call; empty means that none are kept.
+	Log string `json:"log,omitempty"`
+	// Delegate is the configuration that stood in the stub's place: what the stub does not fail is handed on to its type.
+	// Without one, ADD of IPAM gives no addresses, and Chained passes prevResult on.
+	Delegate map[string]any `json:"delegate,omitempty"`
+	// On says what to do in place of that, by verb.
+	On map[string]Behaviour `json:"on,omitempty"`
+}
+
+// Behaviour is what a stub does with a verb.
+type Behaviour struct {
+	// Code and Msg are the error that it returns; no error with Code 0.
+	Code uint   `json:"code,omitempty"`
+	Msg  string `json:"msg,omitempty"`
+	// Hang makes it never answer.
+	Hang bool `json:"hang,omitempty"`
+	// Delay is how long it waits first.
+	Delay time.Duration `json:"delay,omitempty"`
+	// Times bounds how often the behaviour is shown, counted in the log; 0 means always.
+	Times int `json:"times,omitempty"`
+	// Stderr is text for standard error.
+	Stderr string `json:"stderr,omitempty"`
+	// Result replaces the result of the delegate.
+	Result json.RawMessage `json:"result,omitempty"`
+	// After does the work of the delegate before it fails.
+	After bool `json:"after,omitempty"`
+}
+
+// Record is a call that a stub received.
+type Record struct {
+	Plugin string   `json:"plugin"`
+	Verb   string   `json:"verb"`
+	Env    []string `json:"env"`
+	Stdin  string   `json:"stdin"`
+}
+
+// Var is the value of a variable of the call's environment, and whether it was set.
+func (r Record) Var(name string) (string, bool) {
+	for _, e := range r.Env {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// Install writes the stubs to a directory. argument is the one after which the program of this process calls Main with the path
+// of the stub. It may be called again.
+func Install(dir, argument string) error {
+	if strings.ContainsAny(argument, " \t\n") {
+		return fmt.Errorf("argument %q: an interpreter takes one word", argument)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("#!/proc/%d/exe %s\n", os.Getpid(), argument)
+	for _, name := range []string{IPAM, Chained} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Main is the main function of the stub at a path. It returns the exit status.
+func Main(path string) int {
+	answer, err := run(filepath.Base(path))
+	if err != nil {
+		var known *types.Error
+		if !errors.As(err, &known) {
+			known = types.NewError(types.ErrInternal, err.Error(), "")
+		}
+		_ = known.Print()
+		return 1
+	}
+	fmt.Print(answer)
+	return 0
+}
+
+type config struct {
+	types.PluginConf
+	IPAM  *section `json:"ipam"`
+	Stub  *Orders  `json:"cnitestStub"`
+	whole map[string]any
+}
+
+type section struct {
+	Stub *Orders `json:"cnitestStub"`
+}
+
+func (c *config) orders(plugin string) (*Orders, error) {
+	switch {
+	case plugin == IPAM && c.IPAM != nil && c.IPAM.Stub != nil:
+		return c.IPAM.Stub, nil
+	case plugin == Chained && c.Stub != nil:
+		return c.Stub, nil
+	}
+	return nil, fmt.Errorf("%s: no orders under the key %s", plugin, Key)
+}
+
+func run(plugin string) (string, error) {
+	verb := os.Getenv("CNI_COMMAND")
+	stdin, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return "", err
+	}
+	if verb == "VERSION" {
+		text, err := json.Marshal(map[string]any{"cniVersion": version.Current(), "supportedVersions": version.All.SupportedVersions()})
+		return string(text), err
+	}
+	var c config
+	if err := json.Unmarshal(stdin, &c); err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(stdin, &c.whole); err != nil {
+		return "", err
+	}
+	o, err := c.orders(plugin)
+	if err != nil {
+		return "", err
+	}
+	count, err := o.record(Record{Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin)})
+	if err != nil {
+		return "", err
+	}
+	do, ordered := o.On[verb]
+	if !ordered || do.Times > 0 && count > do.Times {
+		return c.handOn(plugin, verb, o)
+	}
+	time.Sleep(do.Delay)
+	fmt.Fprint(os.Stderr, do.Stderr)
+	if do.Hang {
+		time.Sleep(time.Hour)
+	}
+	answer := string(do.Result)
+	if do.After || do.Code == 0 && do.Result == nil {
+		if answer, err = c.handOn(plugin, verb, o); err != nil {
+			return "", err
+		}
+	}
+	if do.Code != 0 {
+		return "", types.NewError(do.Code, do.Msg, "")
+	}
+	return answer, nil
+}
+
+// record keeps a call and returns how many of the verb there are.
+func (o *Orders) record(r Record) (int, error) {
+	if o.Log == "" {
+		return 1, nil
+	}
+	if err := os.MkdirAll(o.Log, 0o755); err != nil {
+		return 0, err
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return 0, err
+	}
+	// Names sort by time; processes may share a moment.
+	name := fmt.Sprintf("%020d-%s-%d.json", time.Now().UnixNano(), r.Verb, os.Getpid())
+	if err := os.WriteFile(filepath.Join(o.Log, name), text, 0o644); err != nil {
+		return 0, err
+	}
+	entries, err := os.ReadDir(o.Log)
+	n := 0
+	for _, e := range entries {
+		if strings.Contains(e.Name(), "-"+r.Verb+"-") {
+			n++
+		}
+	}
+	return n, err
+}
+
+// handOn calls what stood in the stub's place.
+func (c *config) handOn(plugin, verb string, o *Orders) (string, error) {
+	if plugin == Chained {
+		if verb != "ADD" {
+			return "", nil
+		}
+		text, err := json.Marshal(c.whole["prevResult"])
+		return string(text), err
+	}
+	if o.Delegate == nil {
+		if verb != "ADD" {
+			return "", nil
+		}
+		return render(&current.Result{CNIVersion: current.ImplementedSpecVersion}, c.CNIVersion)
+	}
+	c.whole["ipam"] = o.Delegate
+	stdin, err := json.Marshal(c.whole)
+	if err != nil {
+		return "", err
+	}
+	name, _ := o.Delegate["type"].(string)
+	ctx := context.Background()
+	switch verb {
+	case "ADD":
+		result, err := invoke.DelegateAdd(ctx, name, stdin, nil)
+		if err != nil {
+			return "", err
+		}
+		return render(result, c.CNIVersion)
+	case "DEL":
+		return "", invoke.DelegateDel(ctx, name, stdin, nil)
+	case "CHECK":
+		return "", invoke.DelegateCheck(ctx, name, stdin, nil)
+	case "GC":
+		return "", invoke.DelegateGC(ctx, name, stdin, nil)
+	case "STATUS":
+		return "", invoke.DelegateStatus(ctx, name, stdin, nil)
+	}
+	return "", fmt.Errorf("CNI_COMMAND %q", verb)
+}
+
+func render(result types.Result, cniVersion string) (string, error) {
+	if cniVersion == "" {
+		cniVersion = "0.1.0"
+	}
+	converted, err := result.GetAsVersion(cniVersion)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(converted)
+	if err != nil {
+		return "", err
+	}
+	if _, err := create.Create(cniVersion, text); err != nil {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// Records are what stubs logged in a directory, in the order of time; none when there is no such directory.
+func Records(dir string) ([]Record, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(sequence(a), sequence(b)) })
+	var records []Record
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		var r Record
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, err
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+func sequence(e fs.DirEntry) string {
+	at, _, _ := strings.Cut(e.Name(), "-")
+	if _, err := strconv.ParseUint(at, 10, 64); err != nil {
+		return e.Name()
+	}
+	return at
+}

@@ -1,0 +1,321 @@
+package fault
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+)
+
+// tracer drives one run. All of it happens on one thread.
+type tracer struct {
+	injection *Injection
+	table     map[int]callSpec
+	root      int
+	// stdout is the pipe of the plugin's answer, as its link in /proc/PID/fd reads.
+	stdout    string
+	threads   map[int]*thread
+	processes map[int]*process
+	forged    []forgery
+	points    []*Point
+	hit       *Point
+	// killed is set once all is to end; ended when the plugin has.
+	killed, ended bool
+	status        unix.WaitStatus
+	took          func() time.Duration
+	trace         Trace
+}
+
+type thread struct {
+	tid     int
+	process *process
+	// greeted is set after the stop with which a new tracee begins.
+	greeted bool
+	// call is the one it is in, from entry to exit.
+	call *sysCall
+	// again is the point of a call that a signal interrupted and that the kernel will make once more.
+	again *Point
+}
+
+type process struct {
+	pid     int
+	program string
+	pidfd   int // -1 until it is needed
+	ended   bool
+}
+
+func run(ctx context.Context, command Command, injection *Injection) (Trace, error) {
+	if command.Timeout <= 0 {
+		command.Timeout = cni.DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, command.Timeout)
+	defer cancel()
+	// ptrace(2): only the thread that traces may ask, and wait, with __WNOTHREAD.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	t := &tracer{
+		injection: injection,
+		table:     calls(injection != nil && injection.When == Fail),
+		threads:   map[int]*thread{},
+		processes: map[int]*process{},
+	}
+	t.describe(command)
+	pipes, err := newPipes()
+	if err != nil {
+		return t.trace, fmt.Errorf("fault: %w", err)
+	}
+	t.stdout = linkOf(pipes.child[1])
+	begin := time.Now()
+	t.took = func() time.Duration { return time.Since(begin) }
+	started, err := start(command.Path, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child}, t.table)
+	pipes.serve(command.Stdin)
+	if err == nil {
+		err = t.follow(ctx, started)
+	}
+	t.trace.Call.Stdout, t.trace.Call.Stderr = pipes.collect()
+	var path *os.PathError
+	if errors.As(err, &path) {
+		// A binary that cannot be started is the plugin's fault, not the tracer's.
+		t.trace.Call.Failure = err.Error()
+		return t.trace, nil
+	}
+	if err != nil {
+		return t.trace, fmt.Errorf("fault: %w", err)
+	}
+	t.conclude(ctx)
+	return t.trace, nil
+}
+
+// describe says what is run.
+func (t *tracer) describe(command Command) {
+	t.trace.Call = cni.Call{
+		Plugin: filepath.Base(command.Path), Path: command.Path, Env: command.Env, Stdin: string(command.Stdin), ExitCode: -1,
+	}
+	for _, e := range command.Env {
+		if verb, ok := strings.CutPrefix(e, "CNI_COMMAND="); ok {
+			t.trace.Call.Verb = cni.Verb(verb)
+		}
+	}
+}
+
+func linkOf(f *os.File) string {
+	link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	// Fd made it blocking, which is as the program expects it.
+	return link
+}
+
+// follow sets the program going and returns when it and all that came of it have ended.
+func (t *tracer) follow(ctx context.Context, started *os.Process) error {
+	t.root = started.Pid
+	root := &process{pid: started.Pid, program: t.trace.Call.Plugin, pidfd: -1}
+	t.processes[root.pid] = root
+	t.threads[root.pid] = &thread{tid: root.pid, process: root, greeted: true}
+	// The end of ctx kills the plugin alone, by its pidfd; its end brings that of the others.
+	stop := context.AfterFunc(ctx, func() { _ = started.Kill() })
+	defer func() {
+		stop()
+		_ = started.Release()
+		t.adopt()
+	}()
+	err := resume(unix.PtraceCont, root.pid, 0)
+	for err == nil {
+		var status unix.WaitStatus
+		tid, werr := unix.Wait4(-1, &status, unix.WCLONE|unix.WNOTHREAD, nil)
+		switch {
+		case werr == unix.EINTR:
+		case werr == unix.ECHILD:
+			return nil
+		case werr != nil:
+			err = fmt.Errorf("wait: %w", werr)
+		case status.Stopped():
+			err = t.stopped(t.thread(tid), status)
+		default:
+			t.gone(tid, status)
+		}
+	}
+	t.kill()
+	return errors.Join(err, t.drain())
+}
+
+// drain waits for the end of killed tracees.
+func (t *tracer) drain() error {
+	for {
+		var status unix.WaitStatus
+		tid, err := unix.Wait4(-1, &status, unix.WCLONE|unix.WNOTHREAD, nil)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.ECHILD:
+			return nil
+		case err != nil:
+			return fmt.Errorf("wait: %w", err)
+		case status.Stopped():
+			_ = unix.Kill(t.thread(tid).process.pid, unix.SIGKILL) // it has just been born
+		}
+	}
+}
+
+// adopt waits for processes whose parents ended without having waited for them and that became children of this process, as
+// those of process 1 do. The tracer's own wait leaves them to their parents.
+func (t *tracer) adopt() {
+	for pid, p := range t.processes {
+		if p.pidfd >= 0 {
+			_ = unix.Close(p.pidfd)
+		}
+		_, _ = unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
+	}
+}
+
+// thread is the tracee, which may be new: the first stop of a new one may come before that of its parent.
+func (t *tracer) thread(tid int) *thread {
+	if th := t.threads[tid]; th != nil {
+		return th
+	}
+	pid, parent := family(tid)
+	p := t.processes[pid]
+	if p == nil || p.ended {
+		p = &process{pid: pid, pidfd: -1}
+		if of := t.processes[parent]; of != nil {
+			p.program = of.program
+		}
+		t.processes[pid] = p
+	}
+	th := &thread{tid: tid, process: p}
+	t.threads[tid] = th
+	return th
+}
+
+// family are the process of a thread and that one's parent.
+func family(tid int) (pid, parent int) {
+	pid = tid
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", tid))
+	if err != nil {
+		return pid, 0
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		_, _ = fmt.Sscanf(lines.Text(), "Tgid:\t%d", &pid)
+		if n, _ := fmt.Sscanf(lines.Text(), "PPid:\t%d", &parent); n == 1 {
+			break
+		}
+	}
+	return pid, parent
+}
+
+// resume lets a thread go on. One that was killed meanwhile is none of our concern: its end will be reported.
+func resume(how func(pid, signal int) error, tid int, signal syscall.Signal) error {
+	if err := how(tid, int(signal)); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("go on: %w", err)
+	}
+	return nil
+}
+
+// stopped handles one stop of one thread and lets it go on.
+func (t *tracer) stopped(th *thread, status unix.WaitStatus) error {
+	if t.killed {
+		_ = unix.Kill(th.process.pid, unix.SIGKILL)
+		return nil
+	}
+	signal := status.StopSignal()
+	switch {
+	case signal == unix.SIGTRAP|0x80:
+		return t.exit(th)
+	case signal == unix.SIGTRAP && status.TrapCause() == unix.PTRACE_EVENT_SECCOMP:
+		return t.enter(th)
+	case signal == unix.SIGTRAP && status.TrapCause() == unix.PTRACE_EVENT_EXEC:
+		return t.executed(th)
+	case signal == unix.SIGTRAP && status.TrapCause() > 0:
+		signal = 0
+	case signal == unix.SIGSTOP && !th.greeted:
+		th.greeted = true
+		signal = 0
+	}
+	return resume(unix.PtraceCont, th.tid, signal)
+}
+
+// gone notes the end of a thread.
+func (t *tracer) gone(tid int, status unix.WaitStatus) {
+	delete(t.threads, tid)
+	if p := t.processes[tid]; p != nil {
+		p.ended = true
+	}
+	if tid == t.root {
+		t.status, t.ended = status, true
+		t.trace.Call.Duration = t.took()
+		t.leave()
+	}
+}
+
+// leave names and kills what outlives the plugin.
+func (t *tracer) leave() {
+	if t.killed {
+		return
+	}
+	if t.status.Exited() {
+		for pid, p := range t.processes {
+			if pid != t.root && !p.ended && alive(pid) {
+				t.trace.Left = append(t.trace.Left, p.program)
+			}
+		}
+		slices.Sort(t.trace.Left)
+	}
+	t.kill()
+}
+
+// alive tells a process from one that has ended and was not waited for.
+func alive(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	// PID (COMMAND) STATE …, where a command may hold parentheses (proc_pid_stat(5)).
+	_, state, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')'):]), " ")
+	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
+}
+
+// kill kills all at once. What stands before a call does not come to make it.
+func (t *tracer) kill() {
+	t.killed = true
+	for pid, p := range t.processes {
+		if !p.ended {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// conclude says how the plugin ended, in the words of cni.Exec.
+func (t *tracer) conclude(ctx context.Context) {
+	for _, p := range t.points {
+		t.trace.Points = append(t.trace.Points, *p)
+	}
+	t.trace.Hit = t.hit
+	call := &t.trace.Call
+	if t.ended && t.status.Exited() {
+		call.ExitCode = t.status.ExitStatus()
+		return
+	}
+	switch {
+	case t.hit != nil && t.injection.When != Fail:
+		call.Failure = fmt.Sprintf("killed %s %s", t.injection.When, t.hit)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		t.trace.Hung = true
+		call.Failure = fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
+	case ctx.Err() != nil:
+		call.Failure = "killed: the run was stopped"
+	case !t.ended:
+		call.Failure = "another waited for it: its exit status is not known"
+	default:
+		call.Failure = fmt.Sprintf("ended by signal: %s", t.status.Signal())
+	}
+}

@@ -1,0 +1,61 @@
+package snapshot
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// programs are the commands that write a family's legacy tables, the surest first.
+func (f xtFamily) programs() []string {
+	if f.domain == unix.AF_INET {
+		return []string{"iptables-legacy", "iptables"}
+	}
+	return []string{"ip6tables-legacy", "ip6tables"}
+}
+
+// program finds the one that a node has. What calls itself iptables may write nftables instead, and says so (iptables(8), --version).
+func (f xtFamily) program() (string, error) {
+	for _, name := range f.programs() {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		version, err := exec.Command(path, "--version").Output()
+		if err == nil && !bytes.Contains(version, []byte("nf_tables")) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("the node has no %s to write legacy tables with", f.programs()[0])
+}
+
+// removeRule deletes the rule with a number, from 1 on, in a chain.
+func (f xtFamily) removeRule(table, chain string, number int) error {
+	return f.run("-t", table, "-D", chain, strconv.Itoa(number))
+}
+
+// removeChain deletes a chain of a user with its rules.
+func (f xtFamily) removeChain(table, chain string) error {
+	if err := f.run("-t", table, "-F", chain); err != nil {
+		return err
+	}
+	return f.run("-t", table, "-X", chain)
+}
+
+// run calls the program, which inherits the namespace of the thread. It waits up to 5 s for others that write.
+func (f xtFamily) run(args ...string) error {
+	path, err := f.program()
+	if err != nil {
+		return err
+	}
+	output, err := exec.Command(path, append([]string{"-w", "5"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", filepath.Base(path), strings.Join(args, " "), err, bytes.TrimSpace(output))
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+)
+
+// ErrGone is the error of reverting what is not there any more, or not as the change left it.
+var ErrGone = errors.New("not there any more as the change left it")
+
+// lasting are the added items that Revert does not take away: those whose "NAME: TEXT" has the pattern.
+var lasting = []struct {
+	kind    string
+	pattern *regexp.Regexp
+	reason  string
+}{
+	{Namespace, regexp.MustCompile(``), "a namespace belongs to the runtime that made it"},
+	{Process, regexp.MustCompile(``), "processes of one command line look alike, and another's must not end"},
+	{Sysctl, regexp.MustCompile(``), "a sysctl comes and goes with a link"},
+	{File, regexp.MustCompile(`: deleted$`), "it stands for a file that was removed"},
+	{Qdisc, regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`), "the kernel gives a link a qdisc of its own"},
+	{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
+	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
+}
+
+// Revertible says why Revert cannot undo a change, nil where it can. It looks at nothing but the change.
+//
+// What was added can be taken away, with few exceptions. What was removed does not come back: an item does not hold all that it was made of. Of what was
+// changed, sysctls, settings of links and the qdisc that took the place of the kernel's own one turn back.
+func Revertible(change Change) error {
+	item := change.Item
+	switch {
+	case change.Op == Added:
+		for _, l := range lasting {
+			if l.kind == item.Kind && l.pattern.MatchString(line(item.Name, item.Text)) {
+				return errors.New(l.reason)
+			}
+		}
+		return nil
+	case change.Op != Changed:
+		return errors.New("an item does not hold all that it takes to make it again")
+	case item.Kind == Sysctl:
+		return nil
+	case item.Kind == Link:
+		return resettable(item.Text, change.Before)
+	case item.Kind == Qdisc && strings.Contains(item.Text, " handle ") && !strings.Contains(change.Before, " handle "):
+		return nil
+	}
+	return fmt.Errorf("a text does not hold all that it takes to turn a %s back", item.Kind)
+}
+
+// Revert undoes one change that Diff reported, and nothing else but what the kernel removes along with it: with a link its addresses, with a table its
+// chains. Its scope is looked up in opts.Namespaces; files are sought below opts.Files and removed by the path that stands in the item. opts.Kinds counts
+// for nothing.
+//
+// It acts on the object that a State would show as the change's item, the last one where several are equal, and returns ErrGone when there is none;
+// what Ignored names is of no account. An added link or permanent neighbour is known by its name alone, as hardware addresses are often random.
+//
+// Directories must be empty, chains and sets out of use. Rules of iptables' legacy tables need the iptables program. In the upper layer of an overlay a
+// file that was changed shows as an added one, and removing it removes the one of the lower layer too. It may be called concurrently.
+func Revert(ctx context.Context, change Change, opts Options) error {
+	err := Revertible(change)
+	if err == nil {
+		err = revertIn(ctx, change, opts)
+	}
+	if err == nil {
+		return nil
+	}
+	w := words{"revert"}
+	w.addf(change.Item.Scope != "", "%s", change.Item.Scope)
+	w.add(change.Item.Kind, change.Item.Name)
+	return fmt.Errorf("%s: %w", w, err)
+}
+
+// revertIn reverts within the scope of the change.
+func revertIn(ctx context.Context, change Change, opts Options) error {
+	if change.Item.Scope == "" {
+		// Sockets, /proc/sys/net and /proc/thread-self belong to the thread.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		return revert(ctx, change, opts)
+	}
+	path, ok := opts.Namespaces[change.Item.Scope]
+	if !ok {
+		return fmt.Errorf("scope %q: want the path of its namespace", change.Item.Scope)
+	}
+	err := ns.WithNetNSPath(path, func(ns.NetNS) error { return revert(ctx, change, opts) })
+	if errors.As(err, &ns.NSPathNotExistErr{}) || errors.As(err, &ns.NSPathNotNSErr{}) {
+		return ErrGone
+	}
+	return err
+}
+
+// revert reverts in the calling thread's namespaces.
+func revert(ctx context.Context, change Change, opts Options) error {
+	n, err := openNetwork()
+	if err != nil {
+		return err
+	}
+	defer n.handle.Close()
+	opts.Kinds = []string{change.Item.Kind}
+	objects, err := n.read(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if change.Item.Scope == "" {
+		rest, err := readNode(ctx, opts)
+		if err != nil {
+			return err
+		}
+		objects = append(objects, rest...)
+	}
+	for _, o := range slices.Backward(objects) {
+		if !change.made(o.Item) {
+			continue
+		}
+		if change.Op == Added {
+			return o.remove()
+		}
+		return o.restore(change.Before)
+	}
+	return ErrGone
+}
+
+// made answers whether an item is the one that a change left.
+func (c Change) made(item Item) bool {
+	if item.Kind != c.Item.Kind || item.Name != c.Item.Name {
+		return false
+	}
+	named := item.Kind == Link || item.Kind == Neighbour && item.Text != proxyText && c.Item.Text != proxyText
+	return essence(item) == essence(c.Item) || c.Op == Added && named
+}

@@ -1,0 +1,187 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Unit is one thing that a run can do: a scenario, or a requirement of one plugin.
+type Unit struct {
+	// ID is that of the result, Plugin its plugin; empty for a scenario.
+	ID, Plugin string
+	// Labels are for filters.
+	Labels []string
+
+	scenario    *scenario.Scenario
+	requirement *contract.Requirement
+	subject     *contract.Subject
+}
+
+// Name tells units apart.
+func (u *Unit) Name() string {
+	if u.Plugin == "" {
+		return u.ID
+	}
+	return u.ID + " " + u.Plugin
+}
+
+// audits reports whether the unit looks at the calls of others, and so comes after them.
+func (u *Unit) audits() bool { return u.requirement != nil && u.requirement.Audits() }
+
+// Units are what the options chose: scenarios in the order of their names, then the requirements of each plugin of the chain.
+func (s *Suite) Units() []*Unit {
+	var units []*Unit
+	for _, sc := range s.scenarios {
+		units = append(units, &Unit{ID: sc.Name, Labels: s.labels(sc), scenario: sc})
+	}
+	for _, r := range s.requirements {
+		for _, subject := range s.subjects {
+			// Faults take time, and what they do to others is their authors' to find out.
+			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) && !s.options.Quick) {
+				units = append(units, &Unit{ID: r.ID, Plugin: subject.Type, Labels: requirementLabels(r, subject), requirement: r, subject: subject})
+			}
+		}
+	}
+	return units
+}
+
+func requirementLabels(r *contract.Requirement, subject *contract.Subject) []string {
+	level := report.Extended
+	if r.Level == contract.Must || r.Level == contract.MustNot {
+		level = report.Core
+	}
+	labels := []string{level, contractLabel, r.ID, subject.Type, string(subject.Role)}
+	if r.Sweeps() {
+		labels = append(labels, faultsLabel)
+	}
+	return append(labels, r.Covers...)
+}
+
+// faultsLabel is that of requirements that are asked by injecting faults.
+const faultsLabel = "faults"
+
+// contractLabel is that of all requirements.
+const contractLabel = "contract"
+
+func (s *Suite) labels(sc *scenario.Scenario) []string {
+	labels := []string{report.Extended}
+	if s.options.Profile.Core(sc) {
+		labels[0] = report.Core
+	}
+	for _, f := range sc.Features {
+		labels = append(labels, string(f))
+	}
+	return append(labels, sc.Covers...)
+}
+
+// Matching are the chosen units whose labels match an expression in Ginkgo's language; empty matches all. The error is one line.
+func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
+	matches, err := types.ParseLabelFilter(labelFilter)
+	var reason types.GinkgoError
+	switch {
+	case errors.As(err, &reason):
+		// Its first line repeats the expression and marks the place with colours.
+		lines := strings.Split(strings.TrimSpace(reason.Message), "\n")
+		return nil, fmt.Errorf("label filter %q: %s", labelFilter, strings.TrimSpace(lines[len(lines)-1]))
+	case err != nil:
+		return nil, fmt.Errorf("label filter %q: %w", labelFilter, err)
+	}
+	all := s.Units()
+	found := slices.DeleteFunc(slices.Clone(all), func(u *Unit) bool { return !matches(u.Labels) })
+	if len(found) == 0 {
+		return nil, fmt.Errorf("label filter %q matches none of %d scenarios and requirements; labels are features, failure modes, core, extended, contract, and a requirement's id, plugin and role",
+			labelFilter, len(all))
+	}
+	return found, nil
+}
+
+// RunUnit runs a unit and adds its result to the report.
+func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
+	if u.scenario != nil {
+		return s.Run(ctx, u.scenario)
+	}
+	s.tellStarted(u)
+	result := u.subject.Check(ctx, u.requirement)
+	if ctx.Err() == nil {
+		s.add(result)
+	}
+	return result
+}
+
+// unasked are the requirements' checks that audits need and nobody asked for.
+func (s *Suite) unasked(asked []*Unit) []*Unit {
+	var more []*Unit
+	for _, r := range contract.Requirements() {
+		for _, subject := range s.subjects {
+			if !r.Checked() || r.Audits() || r.Sweeps() || !r.Of(subject.Role) {
+				continue
+			}
+			if !slices.ContainsFunc(asked, func(u *Unit) bool { return u.subject == subject && u.ID == r.ID }) {
+				more = append(more, &Unit{ID: r.ID, Plugin: subject.Type, requirement: r, subject: subject})
+			}
+		}
+	}
+	return more
+}
+
+// longestFirst orders units so that none of the long ones is left to run alone at the end. Requirements fill the gaps in which
+// scenarios wait.
+func longestFirst(units []*Unit) []*Unit {
+	patience := func(u *Unit) time.Duration {
+		switch {
+		case u.scenario == nil && u.requirement.Sweeps():
+			return 5 * time.Second
+		case u.scenario == nil:
+			return 200 * time.Millisecond
+		}
+		var sum time.Duration
+		for _, step := range u.scenario.Steps {
+			sum += time.Duration(step.Wait)
+			if step.Churn != nil {
+				sum += time.Duration(step.Churn.For)
+			}
+		}
+		for _, p := range u.scenario.Pods {
+			// A pod takes some tens of milliseconds of a processor.
+			sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
+		}
+		return sum
+	}
+	sorted := slices.Clone(units)
+	slices.SortStableFunc(sorted, func(a, b *Unit) int { return cmp.Compare(patience(b), patience(a)) })
+	return sorted
+}
+
+// choose are the scenarios and requirements whose names match the pattern of the options.
+func (o *Options) choose(scenarios []*scenario.Scenario, requirements []*contract.Requirement) ([]*scenario.Scenario, []*contract.Requirement, error) {
+	if o.Names == "" {
+		return scenarios, requirements, nil
+	}
+	matches := func(name string) bool {
+		// Scenarios are in lower case, requirements in upper case: 'del-*' are the ones, 'DEL-*' the others.
+		ok, _ := path.Match(o.Names, name)
+		return ok
+	}
+	if _, err := path.Match(o.Names, ""); err != nil {
+		return nil, nil, fmt.Errorf("scenario pattern %q: %w", o.Names, err)
+	}
+	total := len(scenarios) + len(requirements)
+	scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s *scenario.Scenario) bool { return !matches(s.Name) })
+	requirements = slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool { return !matches(r.ID) })
+	if len(scenarios)+len(requirements) == 0 {
+		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`", o.Names, total)
+	}
+	return scenarios, requirements, nil
+}
