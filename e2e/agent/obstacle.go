@@ -3,8 +3,10 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -52,13 +54,20 @@ type RenameLinkArgs struct {
 	Netns, Name, NewName string
 }
 
-// RenameLink gives an interface another name: nobody finds it under the old one. It keeps its addresses and comes back up, its routes
-// are gone.
+// RenameLink gives an interface another name: nobody finds it under the old one. It keeps its addresses. A kernel that renames no
+// interface that is up (before Linux 6.2) loses its routes.
 func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlink.LinkByName(args.Name)
 		if err != nil {
 			return fmt.Errorf("interface %s: %w", args.Name, err)
+		}
+		if err := netlink.LinkSetName(link, args.NewName); !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		// Else IPv6 addresses go with the carrier (ip-sysctl.rst, keep_addr_on_down).
+		if _, err := sysctl.Sysctl("net/ipv6/conf/"+args.Name+"/keep_addr_on_down", "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 		return errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, args.NewName), netlink.LinkSetUp(link))
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 // deadline is how long one call may take: runtimes give a whole sandbox two to four minutes (failure mode E12).
-const deadline = 20 * time.Second
+const deadline = 10 * time.Second
 
 // bench is a node on which nothing was attached yet.
 type bench struct {
@@ -262,7 +262,7 @@ func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what
 	if _, ok := failure(call); !ok {
 		b.wrong([]cni.Call{call}, "%s: want an error object on stdout, got %s", what, summary(call))
 	}
-	left, err := b.settled(ctx, before, p)
+	left, err := b.leftOfFailure(ctx, before, p)
 	if err == nil && len(left) > 0 {
 		b.wrong([]cni.Call{call}, "%s fails and leaves something: %s", what, first(left))
 	}
@@ -302,7 +302,7 @@ func (b *bench) take(ctx context.Context, kinds []string, pods []*pod) (snapshot
 
 // settled are the differences from a state once they change no more.
 func (b *bench) settled(ctx context.Context, before snapshot.State, pods ...*pod) ([]snapshot.Change, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, restless)
 	defer cancel()
 	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }, before, ownChanges)
 }

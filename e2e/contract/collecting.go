@@ -146,6 +146,10 @@ func checkCollects(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
+	whole, err := g.remaining(ctx, 0)
+	if err != nil {
+		return err
+	}
 	for round, what := range []string{"GC", "GC again"} {
 		call, err := b.call(ctx, cni.GC, nil, keeping(live))
 		if err != nil {
@@ -155,7 +159,7 @@ func checkCollects(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
 			return nil
 		}
-		if vacuous, err := g.judge(ctx, call, what, len(withNamespace)); err != nil || vacuous && round == 0 {
+		if vacuous, err := g.judge(ctx, call, what, whole, len(withNamespace)); err != nil || vacuous && round == 0 {
 			if err == nil {
 				err = vacuousError("GC succeeds and deletes nothing of two stale attachments")
 			}
@@ -192,8 +196,8 @@ func checkCollects(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// judge wants the stale attachments gone and the live one whole. It reports whether nothing at all was deleted.
-func (g *planted) judge(ctx context.Context, call cni.Call, what string, wasGone int) (vacuous bool, err error) {
+// judge wants the stale attachments gone and the live one as whole as it was. It reports whether nothing at all was deleted.
+func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change, wasGone int) (vacuous bool, err error) {
 	l, err := g.life(ctx)
 	if err != nil {
 		return false, err
@@ -210,7 +214,7 @@ func (g *planted) judge(ctx context.Context, call cni.Call, what string, wasGone
 	if err != nil {
 		return false, err
 	}
-	if missing := snapshot.Beyond(added(g.made[0]), live); len(missing) > 0 {
+	if missing := snapshot.Beyond(whole, live); len(missing) > 0 {
 		g.wrong([]cni.Call{call}, "%s deletes what belongs to the valid attachment: %s", what, first(missing))
 	}
 	if len(stale) == len(added(g.made[1])) && len(gone) >= wasGone {

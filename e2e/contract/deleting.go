@@ -173,7 +173,7 @@ func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.Stat
 	if err != nil {
 		return err
 	}
-	left, err := b.leftAfter(ctx, before, l.residue)
+	left, err := b.leftInTheEnd(ctx, before, l.residue)
 	if err != nil {
 		return err
 	}

@@ -304,19 +304,11 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 	if call.ExitCode == 0 {
 		return notApplicable("%s does not look for addresses in use", t.subject.Type)
 	}
-	left, err := b.leftAfter(ctx, before, nil, p)
-	if left = bookkept(left); err == nil && len(left) > 0 {
+	left, err := b.leftOfFailure(ctx, before, p)
+	if err == nil && len(left) > 0 {
 		t.wrong([]cni.Call{call}, "ADD found its address in use, fails, and leaves %s", first(left))
 	}
 	return err
-}
-
-// bookkept leaves out what an IPAM plugin keeps of every attempt: its lock and where to go on.
-func bookkept(changes []snapshot.Change) []snapshot.Change {
-	return slices.DeleteFunc(changes, func(c snapshot.Change) bool {
-		name := c.Item.Name[strings.LastIndex(strings.TrimSuffix(c.Item.Name, "/"), "/")+1:]
-		return c.Item.Kind == snapshot.File && (name == "lock" || strings.HasPrefix(name, "last_reserved_ip") || isDir(c.Item))
-	})
 }
 
 // failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD failed.
@@ -332,8 +324,8 @@ func (b *bench) failsCleanly(ctx context.Context, p *pod, what string, edits ...
 	if _, ok := failure(call); !ok {
 		b.wrong([]cni.Call{call}, "ADD %s: want an error object on stdout, got %s", what, summary(call))
 	}
-	left, err := b.leftAfter(ctx, before, nil, p)
-	if left = bookkept(left); err == nil && len(left) > 0 {
+	left, err := b.leftOfFailure(ctx, before, p)
+	if err == nil && len(left) > 0 {
 		b.wrong([]cni.Call{call}, "ADD %s fails and leaves %s", what, first(left))
 	}
 	return call, true, err
@@ -567,9 +559,8 @@ func checkFailingIPAM(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{call}, "ADD succeeds although its IPAM plugin failed")
 		return nil
 	}
-	left, err := b.leftAfter(ctx, before, nil, p)
-	left = slices.DeleteFunc(left, func(c snapshot.Change) bool { return strings.HasPrefix(c.Item.Name, stub.Dir) })
-	if left = bookkept(left); err == nil && len(left) > 0 {
+	left, err := b.leftOfFailure(ctx, before, p)
+	if err == nil && len(left) > 0 {
 		t.wrong([]cni.Call{call}, "ADD fails since its IPAM plugin did, and leaves %s", first(left))
 	}
 	return err

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -203,14 +205,42 @@ func (b *bench) end(ctx context.Context, p *pod) error {
 	return errors.Join(b.release(ctx, p), b.node.Agent.RemoveNamespace(ctx, p.name))
 }
 
+// restless is how long a node may go on changing before it is looked at all the same; the looks themselves take their time on a
+// busy machine.
+const restless = 20 * time.Second
+
+// patience is how long the kernel may take to remove what was in a namespace that is gone, on a busy machine.
+const patience = 6 * time.Second
+
 // leftAfter is what differs from the start beyond an earlier difference, once nothing changes any more.
 func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change, pods ...*pod) ([]snapshot.Change, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, restless)
 	defer cancel()
 	take := func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }
 	return snapshot.Settle(ctx, take, start, func(changes []snapshot.Change) []snapshot.Change {
 		return snapshot.Beyond(ownChanges(changes), earlier)
 	})
+}
+
+// leftInTheEnd is leftAfter where a namespace went: it looks again until nothing is left, or patience ends.
+func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State, earlier []snapshot.Change) ([]snapshot.Change, error) {
+	for end := time.Now().Add(patience); ; {
+		left, err := b.leftAfter(ctx, start, earlier)
+		if err != nil || len(left) == 0 || time.Now().After(end) {
+			return left, err
+		}
+	}
+}
+
+// leftOfFailure is what an ADD that failed left of an attachment. What the first attachment of a node leaves for good may be there.
+func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
+	var residue []snapshot.Change
+	// Where a healthy ADD fails there is none to compare with.
+	if l, err := b.life(ctx); err == nil {
+		residue = l.residue
+	}
+	left, err := b.leftAfter(ctx, before, residue, p)
+	return slices.DeleteFunc(left, func(c snapshot.Change) bool { return strings.HasPrefix(c.Item.Name, stub.Dir) }), err
 }
 
 // ownChanges leaves out the pods' namespaces themselves, which are the suite's.

@@ -198,7 +198,7 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 		return err
 	}
 	a.later = append(a.later, call)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, restless)
 	defer cancel()
 	a.left, err = snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return l.state(ctx, l.pod) }, l.clean, l.news)
 	return err
@@ -244,6 +244,9 @@ func lacking(whole, has []snapshot.Change) []snapshot.Change {
 // errnos are the errors that a call can be answered with; the kernel gives each of them some day.
 func errnos(p fault.Point) []syscall.Errno {
 	switch {
+	case strings.HasPrefix(p.What, "RTM_DEL"):
+		// ENODEV says that it is gone, which is what was asked for.
+		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY}
 	case strings.HasPrefix(p.What, "RTM_") || strings.HasPrefix(p.What, "NFT_") || strings.Contains(p.Call, "send"):
 		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY, syscall.ENODEV}
 	case p.Call == "execve":

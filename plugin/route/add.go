@@ -12,7 +12,8 @@ import (
 	"go4.org/netipx"
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
-	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 func cmdAdd(args *skel.CmdArgs) error {
@@ -20,29 +21,20 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	prev, err := conf.RequirePrevResult()
+	call, err := verb.Open(&conf.Config, args)
 	if err != nil {
 		return err
 	}
-	host, err := kernel.Current()
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	pod, err := openPod(host, args)
-	if err != nil {
-		return err
-	}
-	defer pod.Close()
-	c, err := conf.child(host)
+	defer call.Close()
+	c, err := conf.child(call.Host)
 	if err != nil {
 		return chain.BadConfig("%w", err)
 	}
-	addrs, err := readAddresses(host, pod, c, prev, args.IfName)
+	addrs, err := readAddresses(call.Host, call.Pod, c, call.Prev, args.IfName)
 	if err != nil {
 		return err
 	}
-	add := &addition{conf: conf, args: args, prev: prev, host: host, pod: pod, child: c, addrs: addrs}
+	add := &addition{Call: call, conf: conf, args: args, child: c, addrs: addrs}
 	link, err := add.run()
 	if err != nil {
 		return err
@@ -52,12 +44,11 @@ func cmdAdd(args *skel.CmdArgs) error {
 
 // addition is one ADD after everything has been read and nothing changed.
 type addition struct {
-	conf      *config
-	args      *skel.CmdArgs
-	prev      *current.Result
-	host, pod *kernel.Namespace
-	child     *child
-	addrs     []address
+	*verb.Call
+	conf  *config
+	args  *skel.CmdArgs
+	child *child
+	addrs []address
 
 	node      *node
 	podRoutes []podRoute
@@ -77,11 +68,11 @@ func (a *addition) run() (link netlink.Link, err error) {
 	if err != nil {
 		return nil, err
 	}
-	entries = append(without(entries, e.Attachment), e)
+	entries = append(record.Without(entries, e.Attachment), e)
 	if err := s.Save(e); err != nil {
 		return nil, err
 	}
-	link, created, err := a.child.ensure(a.host, needIPv6(entries, a.child.name))
+	link, created, err := a.child.ensure(a.Host, needIPv6(entries, a.child.name))
 	if err == nil {
 		err = a.connect(s, link, entries, e)
 	}
@@ -93,7 +84,7 @@ func (a *addition) run() (link netlink.Link, err error) {
 
 // plan returns the record to write. A runtime that repeats an ADD without a DEL between starts from nothing.
 func (a *addition) plan(s *store, entries []entry) (entry, error) {
-	e := entry{Attachment: attachmentOf(a.conf, a.args), Sequence: 1, Created: time.Now().UTC()}
+	e := entry{Attachment: a.conf.Attachment(a.args), Sequence: 1, Created: time.Now().UTC()}
 	if err := e.Validate(); err != nil {
 		return e, chain.BadEnvironment("CNI_CONTAINERID, CNI_IFNAME or the network's name: %w", err)
 	}
@@ -102,13 +93,13 @@ func (a *addition) plan(s *store, entries []entry) (entry, error) {
 	}
 	for _, old := range entries {
 		if old.Attachment == e.Attachment {
-			if err := detach(a.host, entries, old); err != nil {
+			if err := detach(a.Host, entries, old); err != nil {
 				return e, err
 			}
 		}
 	}
 	var err error
-	if a.node, err = readNode(a.host, a.child.master, a.child.name); err != nil {
+	if a.node, err = readNode(a.Host, a.child.master, a.child.name); err != nil {
 		return e, err
 	}
 	for _, addr := range a.addrs {
@@ -116,7 +107,7 @@ func (a *addition) plan(s *store, entries []entry) (entry, error) {
 			return e, chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam", addr.IP)
 		}
 	}
-	if a.podRoutes, err = planPodRoutes(a.pod, a.node, a.child, a.prev, a.addrs, a.args.IfName); err != nil {
+	if a.podRoutes, err = planPodRoutes(a.Pod, a.node, a.child, a.Prev, a.addrs, a.args.IfName); err != nil {
 		return e, err
 	}
 	e.State = attachment{
@@ -127,10 +118,10 @@ func (a *addition) plan(s *store, entries []entry) (entry, error) {
 
 // connect makes the routes of this attachment, and restores those of others.
 func (a *addition) connect(s *store, link netlink.Link, entries []entry, e entry) error {
-	if err := supersede(a.host, s, entries, e); err != nil {
+	if err := supersede(a.Host, s, entries, e); err != nil {
 		return err
 	}
-	h, err := readHostRoutes(a.host, link)
+	h, err := readHostRoutes(a.Host, link)
 	if err != nil {
 		return err
 	}
@@ -143,7 +134,7 @@ func (a *addition) connect(s *store, link netlink.Link, entries []entry, e entry
 			return err
 		}
 	}
-	if err := addPodRoutes(a.pod, a.podRoutes); err != nil {
+	if err := addPodRoutes(a.Pod, a.podRoutes); err != nil {
 		return err
 	}
 	h.restore(a.node, entries)
@@ -152,9 +143,9 @@ func (a *addition) connect(s *store, link netlink.Link, entries []entry, e entry
 
 // undo takes back what this ADD did, the child too if nobody uses it.
 func (a *addition) undo(s *store, link netlink.Link, created bool, entries []entry, e entry) error {
-	err := detach(a.host, entries, e)
-	if created && !uses(without(entries, e.Attachment), a.child.name) {
-		err = errors.Join(err, a.child.remove(a.host, link))
+	err := detach(a.Host, entries, e)
+	if created && !uses(record.Without(entries, e.Attachment), a.child.name) {
+		err = errors.Join(err, a.child.remove(a.Host, link))
 	}
 	if err != nil {
 		return fmt.Errorf("undo: %w", err) // the record stays, for DEL
@@ -185,8 +176,8 @@ func needIPv6(entries []entry, childName string) bool {
 // result returns prevResult with the child and the pod's new routes at the end. Upstream's macvlan finds each route of
 // the result in the pod's main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
 func (a *addition) result(link netlink.Link) *current.Result {
-	result := *a.prev
-	if !hasHostLink(a.prev, a.child.name) {
+	result := *a.Prev
+	if !hasHostLink(a.Prev, a.child.name) {
 		shared := &current.Interface{Name: a.child.name, Mac: link.Attrs().HardwareAddr.String()}
 		if a.conf.Version() == current.ImplementedSpecVersion { // 1.0.0 has no mtu, and no priority of a route
 			shared.Mtu = link.Attrs().MTU

@@ -66,7 +66,7 @@ func TestAdd_all_addresses_of_all_interfaces(t *testing.T) {
 		map[string]any{"address": "192.168.3.2/32", "interface": 2}, map[string]any{"address": "192.168.3.3/32", "interface": 3},
 		map[string]any{"address": "fe80::1/64", "interface": 1},
 	}
-	if _, err := l.run(call{command: "ADD", id: "a", netns: sandbox, stdin: conf(map[string]any{"prevResult": prev})}); err != nil {
+	if _, err := l.run(call{Command: "ADD", ID: "a", Netns: sandbox, Stdin: conf(map[string]any{"prevResult": prev})}); err != nil {
 		t.Fatal(err)
 	}
 	want := `
@@ -94,8 +94,8 @@ func TestAdd_versions(t *testing.T) {
 			l.nic("eth9", "10.9.0.7/24")
 			p := l.pod("a", "192.168.1.2/16", "fd00:20::102/64")
 			given, want := convert(t, p, version, false), convert(t, p, version, true)
-			out, err := l.run(call{command: "ADD", id: "a", netns: p.ns.Path(),
-				stdin: conf(map[string]any{"cniVersion": version, "prevResult": json.RawMessage(given)})})
+			out, err := l.run(call{Command: "ADD", ID: "a", Netns: p.ns.Path(),
+				Stdin: conf(map[string]any{"cniVersion": version, "prevResult": json.RawMessage(given)})})
 			if err != nil {
 				t.Fatal(err)
 			}

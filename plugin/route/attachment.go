@@ -1,24 +1,18 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"slices"
-	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"go4.org/netipx"
 
-	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// A call holds the lock for milliseconds; who waits longer than this stands behind one that hangs.
-const lockTimeout = 60 * time.Second
+const pluginName = "route"
 
 // attachment is what a record says: all that DEL and GC need to know without prevResult.
 type attachment struct {
@@ -68,23 +62,8 @@ func (a attachment) hasIPv6() bool {
 	return slices.ContainsFunc(a.Addresses, func(own address) bool { return own.IP.Is6() })
 }
 
-func attachmentOf(conf *config, args *skel.CmdArgs) record.Attachment {
-	return record.Attachment{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName}
-}
-
-// openStore takes the lock that ADD, CHECK, DEL and GC of all networks share. Without create it returns nil where
-// nothing was ever recorded.
 func openStore(create bool) (*store, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
-	defer cancel()
-	s, err := record.Open[attachment](ctx, record.Options{Plugin: "route", Create: create})
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !create:
-		return nil, nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, chain.TryAgain("%w: look for a process of the route plugin that hangs", err)
-	}
-	return s, err
+	return verb.OpenStore[attachment](pluginName, create)
 }
 
 // newerOwner returns the newest other record that holds ip and is younger than sequence, or nil.

@@ -15,6 +15,8 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // chained is a conflist driven by libcni on a lab's node.
@@ -36,7 +38,7 @@ func newChained(l *lab, conflist []byte) *chained {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	cni := libcni.NewCNIConfigWithCacheDir([]string{os.Getenv(inNamespaces)}, l.t.TempDir(), nil)
+	cni := libcni.NewCNIConfigWithCacheDir([]string{plugintest.BinDir()}, l.t.TempDir(), nil)
 	return &chained{l: l, list: list, cni: cni, results: map[*pod]types.Result{}}
 }
 
@@ -230,7 +232,7 @@ func TestChainOrder_sbr(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdin := conf(map[string]any{"prevResult": json.RawMessage(raw)})
-	if _, err := l.run(call{command: "CHECK", id: "a", netns: a.ns.Path(), stdin: stdin}); err != nil {
+	if _, err := l.run(call{Command: "CHECK", ID: "a", Netns: a.ns.Path(), Stdin: stdin}); err != nil {
 		t.Error(err)
 	}
 	if err := c.del(a); err != nil {
@@ -249,7 +251,7 @@ func TestSecondInterface(t *testing.T) {
 	prev := map[string]any{"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
 		"ips": []any{map[string]any{"address": "10.9.0.9/24", "interface": 0}}}
 	second := map[string]any{"name": "second", "master": "eth9", "bridge": nil, "prevResult": prev}
-	if _, err := l.run(call{command: "ADD", id: "a", ifName: "net1", netns: p.ns.Path(), stdin: conf(second)}); err != nil {
+	if _, err := l.run(call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(second)}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(sorted(first+"route 10.9.0.7/32 dev net1\n"), sorted(hostRoutesOf(l, p))); diff != "" {
@@ -259,7 +261,7 @@ func TestSecondInterface(t *testing.T) {
 	l.mustReach(l.node, p.ns, "10.9.0.9", "10.9.0.7")
 	l.mustReach(p.ns, l.node, "192.168.0.5", "192.168.1.2")
 	l.mustReach(p.ns, l.node, "10.9.0.7", "10.9.0.9")
-	out, err := l.run(call{command: "DEL", id: "a", ifName: "net1", netns: p.ns.Path(), stdin: conf(second)})
+	out, err := l.run(call{Command: "DEL", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(second)})
 	if out != "" || err != nil {
 		t.Fatal(out, err)
 	}
@@ -281,14 +283,14 @@ func TestSecondInterface_sameNetwork(t *testing.T) {
 	l.macvlan(p, "net1", "eno1", netlink.MACVLAN_MODE_BRIDGE, "fd00:20::102/64")
 	prev := map[string]any{"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
 		"ips": []any{map[string]any{"address": "fd00:20::102/64", "interface": 0}}}
-	second := call{command: "ADD", id: "a", ifName: "net1", netns: p.ns.Path(), stdin: conf(map[string]any{"prevResult": prev})}
+	second := call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": prev})}
 	if _, err := l.run(second); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.check(p, nil); err != nil {
 		t.Errorf("CHECK of eth0 beside net1: %v", err)
 	}
-	second.command = "DEL"
+	second.Command = "DEL"
 	if _, err := l.run(second); err != nil {
 		t.Fatal(err)
 	}

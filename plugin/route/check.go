@@ -10,13 +10,13 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdCheck compares what ADD made with what stands, from the master up to the pod, and answers with the first thing
@@ -27,52 +27,24 @@ func cmdCheck(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	prev, err := conf.RequirePrevResult()
+	call, err := verb.Open(&conf.Config, args)
 	if err != nil {
 		return err
 	}
-	host, err := kernel.Current()
+	defer call.Close()
+	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
 	if err != nil {
 		return err
 	}
-	defer host.Close()
-	pod, err := openPod(host, args)
-	if err != nil {
-		return err
-	}
-	defer pod.Close()
-	e, entries, err := loadForCheck(conf, args)
-	if err != nil {
-		return err
-	}
-	c := &checker{host: host, pod: pod, prev: prev, ifName: args.IfName, entry: *e, entries: entries}
+	c := &checker{Call: call, ifName: args.IfName, entry: *e, entries: entries}
 	return c.run(conf)
 }
 
-func loadForCheck(conf *config, args *skel.CmdArgs) (*entry, []entry, error) {
-	a := attachmentOf(conf, args)
-	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
-	s, err := openStore(false)
-	if err != nil {
-		return nil, nil, err
-	}
-	if s == nil {
-		return nil, nil, missing
-	}
-	e, err := s.Load(a)
-	if e == nil && err == nil {
-		err = missing
-	}
-	entries, _, listErr := s.List()
-	return e, entries, errors.Join(err, listErr, s.Close())
-}
-
 type checker struct {
-	host, pod *kernel.Namespace
-	prev      *current.Result
-	ifName    string
-	entry     entry
-	entries   []entry
+	*verb.Call
+	ifName  string
+	entry   entry
+	entries []entry
 
 	child *child
 	link  netlink.Link // the child's
@@ -95,16 +67,16 @@ func (c *checker) run(conf *config) error {
 
 func (c *checker) checkChild() (err error) {
 	state := c.entry.State
-	if c.child, err = newChild(c.host, state.Master, state.Child); err != nil {
+	if c.child, err = newChild(c.Host, state.Master, state.Child); err != nil {
 		return err
 	}
-	if c.link, err = c.child.find(c.host); err != nil {
+	if c.link, err = c.child.find(c.Host); err != nil {
 		return err
 	}
 	switch {
 	case c.link == nil:
 		return fmt.Errorf("link %s is missing", state.Child)
-	case !isUp(c.link):
+	case !kernel.IsUp(c.link):
 		return fmt.Errorf("link %s is down", state.Child)
 	case c.link.Attrs().MTU != c.child.master.Attrs().MTU:
 		return fmt.Errorf("link %s: want mtu %d, that of %s, got %d", state.Child, c.child.master.Attrs().MTU, state.Master, c.link.Attrs().MTU)
@@ -128,7 +100,7 @@ func (c *checker) checkGuards() error {
 	if err := c.checkARP(); err != nil || !c.entry.State.hasIPv6() {
 		return err
 	}
-	has, err := c.host.HasAddress(c.link, c.child.linkLocal())
+	has, err := c.Host.HasAddress(c.link, c.child.linkLocal())
 	if err == nil && !has {
 		err = fmt.Errorf("link %s: address %s is missing, which pods use as next hop", c.child.name, c.child.linkLocal())
 	}
@@ -147,15 +119,15 @@ func (c *checker) checkARP() error {
 
 // checkPrevResult looks for addresses that nobody has: those of this record, or a later plugin's on the link.
 func (c *checker) checkPrevResult() error {
-	for _, given := range podAddresses(c.prev, c.ifName) {
+	for _, given := range podAddresses(c.Prev, c.ifName) {
 		if c.entry.State.has(given.Addr()) {
 			continue
 		}
-		link, err := c.pod.LinkByName(given.link)
+		link, err := c.Pod.LinkByName(given.link)
 		if err != nil {
 			return fmt.Errorf("prevResult: link %s of the pod: %w", given.link, err)
 		}
-		has, err := c.pod.HasAddress(link, given.Addr())
+		has, err := c.Pod.HasAddress(link, given.Addr())
 		if err != nil {
 			return err
 		}
@@ -171,11 +143,11 @@ func (c *checker) checkAddresses() error {
 	if len(state.Addresses) == 0 {
 		return errors.New("all addresses of this attachment belong to newer attachments")
 	}
-	h, err := readHostRoutes(c.host, c.link)
+	h, err := readHostRoutes(c.Host, c.link)
 	if err != nil {
 		return err
 	}
-	n, err := readNode(c.host, c.child.master, state.Child)
+	n, err := readNode(c.Host, c.child.master, state.Child)
 	if err != nil {
 		return err
 	}
@@ -194,7 +166,7 @@ func (c *checker) checkAddresses() error {
 }
 
 func (c *checker) checkNeighbour(h *hostRoutes, addr address) error {
-	link, err := c.pod.LinkByName(addr.Link)
+	link, err := c.Pod.LinkByName(addr.Link)
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", addr.Link, err)
 	}
@@ -236,7 +208,7 @@ func (c *checker) checkRoute(h *hostRoutes, n *node, ip netip.Addr) error {
 }
 
 func (c *checker) linkName(index int) string {
-	link, err := c.host.LinkByIndex(index)
+	link, err := c.Host.LinkByIndex(index)
 	if err != nil {
 		return fmt.Sprintf("the link with index %d", index)
 	}
@@ -252,12 +224,12 @@ func orNone(ip netip.Addr) string {
 
 // checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it.
 func (c *checker) checkPodRoutes() error {
-	routes, err := c.pod.AllRoutes()
+	routes, err := c.Pod.AllRoutes()
 	if err != nil {
 		return err
 	}
 	for _, r := range c.entry.State.PodRoutes {
-		if !lists(c.prev.Routes, r) {
+		if !lists(c.Prev.Routes, r) {
 			continue
 		}
 		found := slices.ContainsFunc(routes, func(route netlink.Route) bool {

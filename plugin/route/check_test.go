@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 func TestCheck(t *testing.T) {
@@ -136,7 +137,7 @@ func TestCheck(t *testing.T) {
 			return nil
 		}, want: "999: all addresses of this attachment belong to newer attachments"},
 		{name: "wrong address in prevResult", ip: "192.168.9.9/16", want: "999: prevResult: address 192.168.9.9 is not on link eth0 of the pod"},
-		{name: "address of a later plugin", ip: "192.168.9.9/16", breakIt: inPod(func() error { return configure("eth0", "192.168.9.9/16") }), want: "success"},
+		{name: "address of a later plugin", ip: "192.168.9.9/16", breakIt: inPod(func() error { return plugintest.Configure("eth0", "192.168.9.9/16") }), want: "success"},
 		{name: "no prevResult", changes: map[string]any{"prevResult": nil},
 			want: `7: prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`},
 		{name: "another bridge", changes: map[string]any{"bridge": "other.host"},
@@ -163,7 +164,7 @@ func TestCheck(t *testing.T) {
 				changes[key] = value
 			}
 			before := l.state()
-			_, err := l.run(call{command: "CHECK", id: "a", netns: p.ns.Path(), stdin: conf(changes)})
+			_, err := l.run(call{Command: "CHECK", ID: "a", Netns: p.ns.Path(), Stdin: conf(changes)})
 			if got := err.String(); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
@@ -126,7 +125,7 @@ func (c *child) find(host *kernel.Namespace) (netlink.Link, error) {
 // ensure makes the child what it has to be and reports whether it was made anew. It speaks IPv6 only if a pod does.
 // The caller holds the lock.
 func (c *child) ensure(host *kernel.Namespace, ipv6 bool) (link netlink.Link, created bool, err error) {
-	if !isUp(c.master) {
+	if !kernel.IsUp(c.master) {
 		// The kernel refuses to bring up a macvlan of a device that is down.
 		return nil, false, chain.NotAvailable("master %q is down: bring it up (ip link set %[1]s up)", c.master.Attrs().Name)
 	}
@@ -176,7 +175,7 @@ func (c *child) configure(host *kernel.Namespace, link netlink.Link, ipv6 bool) 
 			return fmt.Errorf("link %s: mtu %d: %w", c.name, mtu, err)
 		}
 	}
-	if !isUp(link) {
+	if !kernel.IsUp(link) {
 		if err := host.LinkSetUp(link); err != nil {
 			return fmt.Errorf("link %s: bring up: %w", c.name, err)
 		}
@@ -216,8 +215,4 @@ func linkOf(host *kernel.Namespace, name string) (netlink.Link, error) {
 		return nil, nil
 	}
 	return link, nil
-}
-
-func isUp(link netlink.Link) bool {
-	return link.Attrs().RawFlags&unix.IFF_UP != 0
 }

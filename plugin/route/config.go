@@ -52,21 +52,11 @@ func (c *config) masterName(host *kernel.Namespace) (string, error) {
 	if c.Master != "" {
 		return c.Master, nil
 	}
-	routes, err := host.MainRoutes()
-	if err != nil {
-		return "", err
+	name, err := host.DefaultLink()
+	if name == "" && err == nil {
+		err = errors.New("master is not set and the node has no default route to take it from")
 	}
-	for _, route := range routes {
-		if dst, ok := kernel.Destination(route); !ok || dst.Bits() != 0 || !dst.Addr().IsUnspecified() || route.LinkIndex == 0 {
-			continue
-		}
-		link, err := host.LinkByIndex(route.LinkIndex)
-		if err != nil {
-			return "", fmt.Errorf("link of the default route: %w", err)
-		}
-		return link.Attrs().Name, nil
-	}
-	return "", errors.New("master is not set and the node has no default route to take it from")
+	return name, err
 }
 
 // child returns what the shared link has to be. An error says what is wrong with the master.

@@ -30,7 +30,7 @@ func cmdDel(args *skel.CmdArgs) error {
 	if err != nil || s == nil {
 		return err
 	}
-	return errors.Join(del(host, s, conf, attachmentOf(conf, args), fallback), s.Close())
+	return errors.Join(del(host, s, conf, conf.Attachment(args), fallback), s.Close())
 }
 
 func del(host *kernel.Namespace, s *store, conf *config, a record.Attachment, fallback []attachment) error {

@@ -7,6 +7,8 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 const recordOfA = "/run/cni/route/default/a/eth0"
@@ -94,9 +96,9 @@ func TestDel(t *testing.T) {
 			for key, value := range tt.changes {
 				changes[key] = value
 			}
-			c := call{command: "DEL", id: "a", stdin: conf(changes)}
+			c := call{Command: "DEL", ID: "a", Stdin: conf(changes)}
 			if tt.netns != nil {
-				c.netns = tt.netns(a)
+				c.Netns = tt.netns(a)
 			}
 			for _, time := range []string{"first", "second"} {
 				if out, err := l.run(c); err != nil || out != "" {
@@ -110,6 +112,25 @@ func TestDel(t *testing.T) {
 				l.mustReach(l.node, b.ns, "192.168.1.3", "192.168.0.5")
 			}
 		})
+	}
+}
+
+// ADD fails where it cannot record, and the DEL that follows must not keep the plugins before from deleting.
+func TestDel_where_no_record_can_be(t *testing.T) {
+	l := newLab(t)
+	if err := plugintest.PlaceFile("/run/cni/route/default"); err != nil {
+		t.Fatal(err)
+	}
+	want := l.state()
+	p := l.pod("a", "192.168.1.2/16")
+	err := l.add(p, nil)
+	if want := "999: record default/a/eth0: mkdir /run/cni/route/default: not a directory"; err.String() != want {
+		t.Errorf("ADD: got %s, want %s", err, want)
+	}
+	l.mustDel("a", nil)
+	l.mustDel("a", map[string]any{"prevResult": p.prev()})
+	if diff := cmp.Diff(want, l.state()); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }
 
@@ -218,7 +239,7 @@ func TestDel_leaves_another_pod_in_the_same_namespace(t *testing.T) {
 func TestDel_in_the_namespace_of_the_node(t *testing.T) {
 	l := newLab(t)
 	l.mustAdd(l.pod("a", "192.168.1.2/16"))
-	_, err := l.run(call{command: "DEL", id: "a", netns: "/proc/self/ns/net", stdin: conf(nil)})
+	_, err := l.run(call{Command: "DEL", ID: "a", Netns: "/proc/self/ns/net", Stdin: conf(nil)})
 	// skel's own answer, given after the plugin's.
 	want := "8: plugin's netns and netns from CNI_NETNS should not be the same"
 	if got := err.String(); got != want {

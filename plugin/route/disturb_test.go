@@ -18,6 +18,8 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // K01: whatever node and pod say to each other, nothing on the wire puts the node's address to the child's hardware
@@ -99,7 +101,7 @@ func addPlainRoute(dst string) error {
 	if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
 		return err
 	}
-	if err := configure("eno1.host"); err != nil {
+	if err := plugintest.Configure("eno1.host"); err != nil {
 		return err
 	}
 	prefix, err := netlink.ParseIPNet(dst)

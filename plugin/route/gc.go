@@ -7,10 +7,9 @@ import (
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
-	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdGC removes what belongs to no valid attachment of the network, and a child that no record of any network uses.
@@ -35,7 +34,8 @@ func cmdGC(args *skel.CmdArgs) error {
 	if err != nil || s == nil {
 		return err
 	}
-	return errors.Join(collect(host, s, conf), s.Tidy(), s.Close())
+	g := &collection{host: host, store: s, conf: conf, children: candidates(host, conf, nil)}
+	return verb.Collect(s, &conf.Config, verb.Collector[attachment]{Release: g.release, Rest: g.rest})
 }
 
 func childrenExist(host *kernel.Namespace, conf *config) bool {
@@ -45,57 +45,36 @@ func childrenExist(host *kernel.Namespace, conf *config) bool {
 	})
 }
 
-func collect(host *kernel.Namespace, s *store, conf *config) error {
-	entries, corrupt, err := s.List()
-	if err != nil {
-		return err
+// collection is one GC.
+type collection struct {
+	host     *kernel.Namespace
+	store    *store
+	conf     *config
+	children []string // that were met, whose records are gone included
+}
+
+func (g *collection) meet(name string) {
+	if !slices.Contains(g.children, name) {
+		g.children = append(g.children, name)
 	}
-	valid := func(a record.Attachment) bool {
-		return a.Network != conf.Name ||
-			slices.Contains(conf.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
+}
+
+func (g *collection) release(standing []entry, e entry) error {
+	g.meet(e.State.Child)
+	return release(g.host, g.store, standing, e)
+}
+
+func (g *collection) rest(kept []entry, complete bool) error {
+	for _, e := range kept {
+		g.meet(e.State.Child)
 	}
-	children := candidates(host, conf, nil)
-	var kept []entry
 	var errs []error
-	for _, e := range entries {
-		if !slices.Contains(children, e.State.Child) {
-			children = append(children, e.State.Child)
-		}
-		if valid(e.Attachment) {
-			kept = append(kept, e)
-			continue
-		}
-		if err := release(host, s, entries, e); err != nil {
-			errs = append(errs, fmt.Errorf("attachment %s: %w", e.Attachment, err))
-			kept = append(kept, e)
-		}
-	}
-	complete := true
-	for _, c := range corrupt {
-		if valid(c.Attachment) {
-			complete = false
-			continue
-		}
-		errs = append(errs, s.Remove(c.Attachment))
-	}
-	for _, name := range children {
-		if err := tend(host, name, conf, kept, complete && allRecorded(conf, kept)); err != nil {
+	for _, name := range g.children {
+		if err := tend(g.host, name, g.conf, kept, complete); err != nil {
 			errs = append(errs, fmt.Errorf("link %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// allRecorded reports whether each valid attachment has a record. If one has none, what stands on the child may be its.
-func allRecorded(conf *config, kept []entry) bool {
-	for _, v := range conf.ValidAttachments {
-		a := record.Attachment{Network: conf.Name, ContainerID: v.ContainerID, IfName: v.IfName}
-		if !slices.ContainsFunc(kept, func(e entry) bool { return e.Attachment == a }) {
-			log.Printf("attachment %s is valid and has no record: routes that no record holds stay", a)
-			return false
-		}
-	}
-	return true
 }
 
 // tend removes a child that nobody uses, and restores and sweeps one that is in use.
@@ -107,7 +86,7 @@ func tend(host *kernel.Namespace, name string, conf *config, kept []entry, compl
 		return abandon(host, name, conf, kept)
 	}
 	c, err := newChild(host, masterOf(kept, name), name)
-	if err != nil || !isUp(c.master) {
+	if err != nil || !kernel.IsUp(c.master) {
 		log.Printf("link %s: nothing restored, its master is missing or down", name)
 		return nil
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // G08, G09: only what belongs to no valid attachment of this network goes.
@@ -33,7 +35,7 @@ func TestGC(t *testing.T) {
 			"cni.dev/valid-attachments": []any{map[string]any{"containerID": "b", "ifname": "eth0"}, map[string]any{"containerID": "d", "ifname": "net1"}},
 			"cni.dev/attachments":       []any{map[string]any{"containerID": "a", "ifname": "eth0"}},
 		})
-		if out, err := l.run(call{command: "GC", stdin: stdin}); err != nil || out != "" {
+		if out, err := l.run(call{Command: "GC", Stdin: stdin}); err != nil || out != "" {
 			t.Fatalf("%s GC: %s%v", time, out, err)
 		}
 		if time == "first" {
@@ -152,6 +154,27 @@ func TestGC_corrupt_record(t *testing.T) {
 	}
 }
 
+// The ADD of b was killed when it had its record, and had not yet taken the address from a's: both records name it.
+func TestGC_two_records_of_one_address(t *testing.T) {
+	l := newLab(t)
+	bare := l.state()
+	l.mustAdd(l.pod("a", "192.168.1.2/16"))
+	raw, err := os.ReadFile(recordOfA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mustAdd(l.pod("b", "192.168.1.2/16"))
+	if err := os.WriteFile(recordOfA, raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.gc(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(bare, l.state()); diff != "" {
+		t.Errorf("state (-want +got):\n%s", diff)
+	}
+}
+
 // SPEC.md, GC: go on after an error, and report it.
 func TestGC_goes_on_after_an_error(t *testing.T) {
 	l := newLab(t)
@@ -189,6 +212,16 @@ func TestStatus(t *testing.T) {
 		{name: "name is taken", before: func(*lab) error {
 			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}})
 		}, want: `50: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
+		{name: "a file in the place of the records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route/default") },
+			want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`},
+		{name: "the same when another network has records", before: func(l *lab) error {
+			if err := l.add(l.pod("a", "192.168.1.2/16"), map[string]any{"name": "second"}); err != nil {
+				l.t.Fatal(err)
+			}
+			return plugintest.PlaceFile("/run/cni/route/default")
+		}, want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`},
+		{name: "a file in the place of all records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route") },
+			want: `50: records of network "default" cannot be written: /run/cni/route is a file, want a directory: remove it`},
 		{name: "wrong type", changes: map[string]any{"master": 5},
 			want: `7: configuration: json: cannot unmarshal number into Go struct field config.master of type string`},
 	} {
@@ -198,7 +231,7 @@ func TestStatus(t *testing.T) {
 				l.inNode(func() error { return tt.before(l) })
 			}
 			before := l.state()
-			out, err := l.run(call{command: "STATUS", stdin: conf(tt.changes)})
+			out, err := l.run(call{Command: "STATUS", Stdin: conf(tt.changes)})
 			if got := err.String(); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
@@ -214,7 +247,7 @@ func TestStatus(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	l := newLab(t)
-	out, err := l.run(call{command: "VERSION"})
+	out, err := l.run(call{Command: "VERSION"})
 	want := `{"cniVersion":"1.1.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}`
 	if got := strings.TrimSpace(out); got != want || err != nil {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
@@ -226,7 +259,7 @@ func TestOldVersions(t *testing.T) {
 	l := newLab(t)
 	p := l.pod("a", "192.168.1.2/16")
 	for _, tt := range []struct{ command, version string }{{"GC", "1.0.0"}, {"STATUS", "0.4.0"}, {"CHECK", "0.3.1"}} {
-		_, err := l.run(call{command: tt.command, id: "a", netns: p.ns.Path(), stdin: conf(map[string]any{"cniVersion": tt.version})})
+		_, err := l.run(call{Command: tt.command, ID: "a", Netns: p.ns.Path(), Stdin: conf(map[string]any{"cniVersion": tt.version})})
 		want := fmt.Sprintf("1: config version does not allow %s", tt.command)
 		if got := err.String(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

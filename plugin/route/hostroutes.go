@@ -11,7 +11,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
-	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // hostRoutes are the node's routes to pods over one child, and the permanent neighbours behind them, as listed once.
@@ -199,15 +198,4 @@ func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
 		return err
 	}
 	return s.Remove(e.Attachment)
-}
-
-// without returns the records of all others.
-func without(entries []entry, a record.Attachment) []entry {
-	var others []entry
-	for _, e := range entries {
-		if e.Attachment != a {
-			others = append(others, e)
-		}
-	}
-	return others
 }

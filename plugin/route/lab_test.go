@@ -1,24 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/containernetworking/plugins/pkg/testutils"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
-	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 const (
@@ -57,66 +52,19 @@ func newLab(t *testing.T, nodeAddrs ...string) *lab {
 	if nodeAddrs == nil {
 		nodeAddrs = []string{"192.168.0.5/16", "fd00:20::5/64"}
 	}
-	l.inNode(func() error { return configure("eno1", nodeAddrs...) })
-	l.in(l.lan, func() error { return configure("up0", "192.168.0.1/16", "fd00:20::1/64") })
+	l.inNode(func() error { return plugintest.Configure("eno1", nodeAddrs...) })
+	l.in(l.lan, func() error { return plugintest.Configure("up0", "192.168.0.1/16", "fd00:20::1/64") })
 	return l
 }
 
 func newNamespace(t *testing.T) ns.NetNS {
 	t.Helper()
-	n, err := testutils.NewNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		n.Close()
-		testutils.UnmountNS(n)
-	})
-	err = n.Do(func(ns.NetNS) error {
-		for path, value := range map[string]string{
-			// A new namespace takes the IPv4 settings of the machine's first one.
-			"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/arp_ignore": "0",
-			"ipv4/conf/default/arp_ignore": "0", "ipv4/ip_forward": "1",
-			"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0",
-		} {
-			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
-				return err
-			}
-		}
-		return configure("lo")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// configure gives a link addresses and brings it up, in the namespace of the calling thread.
-func configure(name string, addrs ...string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	for _, s := range addrs {
-		addr, err := netlink.ParseAddr(s)
-		if err != nil {
-			return err
-		}
-		if addr.IP.To4() == nil {
-			addr.Flags = unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
-		}
-	}
-	return netlink.LinkSetUp(link)
+	return plugintest.NewNamespace(t, map[string]string{"ipv4/ip_forward": "1"})
 }
 
 func (l *lab) in(n ns.NetNS, do func() error) {
 	l.t.Helper()
-	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
-		l.t.Fatal(err)
-	}
+	plugintest.In(l.t, n, do)
 }
 
 func (l *lab) inNode(do func() error) {
@@ -133,9 +81,9 @@ func (l *lab) nic(name string, addrs ...string) {
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "p-" + name, PeerNamespace: netlink.NsFd(int(l.lan.Fd()))}); err != nil {
 			return err
 		}
-		return configure(name, addrs...)
+		return plugintest.Configure(name, addrs...)
 	})
-	l.in(l.lan, func() error { return configure("p-" + name) })
+	l.in(l.lan, func() error { return plugintest.Configure("p-" + name) })
 }
 
 // pod makes what macvlan leaves behind: a namespace with eth0 on eno1 in mode bridge.
@@ -148,34 +96,8 @@ func (l *lab) pod(id string, ips ...string) *pod {
 
 func (l *lab) macvlan(p *pod, name, master string, mode netlink.MacvlanMode, ips ...string) {
 	l.t.Helper()
-	l.inNode(func() error {
-		parent, err := netlink.LinkByName(master)
-		if err != nil {
-			return err
-		}
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "tmp0"
-		attrs.ParentIndex = parent.Attrs().Index
-		attrs.HardwareAddr = podMAC(p.id, name)
-		if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: mode}); err != nil {
-			return err
-		}
-		link, err := netlink.LinkByName("tmp0")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetNsFd(link, int(p.ns.Fd()))
-	})
-	l.in(p.ns, func() error {
-		link, err := netlink.LinkByName("tmp0")
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetName(link, name); err != nil {
-			return err
-		}
-		return configure(name, ips...)
-	})
+	link := plugintest.Macvlan{Name: name, Master: master, Mode: mode, MAC: podMAC(p.id, name), Addresses: ips}
+	link.Add(l.t, l.node, p.ns)
 }
 
 func podMAC(id, link string) net.HardwareAddr {
@@ -214,73 +136,22 @@ func conf(changes map[string]any) string {
 	return string(raw)
 }
 
-// call is one execution of a plugin.
-type call struct {
-	command, id, netns, ifName, stdin string
-}
+type (
+	call     = plugintest.Call
+	cniError = plugintest.Error
+)
 
-func (l *lab) command(c call) *exec.Cmd {
-	dir := os.Getenv(inNamespaces)
-	cmd := exec.Command(filepath.Join(dir, "route"))
-	if c.ifName == "" {
-		c.ifName = "eth0"
-	}
-	cmd.Env = []string{"CNI_COMMAND=" + c.command, "CNI_IFNAME=" + c.ifName, "CNI_PATH=" + dir}
-	if c.id != "" {
-		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.id)
-	}
-	if c.netns != "" {
-		cmd.Env = append(cmd.Env, "CNI_NETNS="+c.netns)
-	}
-	cmd.Stdin = strings.NewReader(c.stdin)
-	return cmd
-}
-
-// run executes the plugin on the node and returns its standard output, and the error object that it may be. Whatever
-// is no single JSON document fails the test.
+// run executes the plugin on the node.
 func (l *lab) run(c call) (string, *cniError) {
 	l.t.Helper()
-	var stdout, stderr bytes.Buffer
-	var runErr error
-	l.inNode(func() error {
-		cmd := l.command(c)
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		runErr = cmd.Run()
-		return nil
+	return c.Run(l.t, pluginName, func(cmd *exec.Cmd) error {
+		return l.node.Do(func(ns.NetNS) error { return cmd.Start() })
 	})
-	var exit *exec.ExitError
-	if runErr != nil && !errors.As(runErr, &exit) {
-		l.t.Fatal(runErr)
-	}
-	out := stdout.String()
-	if out != "" && !json.Valid(stdout.Bytes()) {
-		l.t.Fatalf("%s: want one JSON document on standard output, got %s", c.command, out)
-	}
-	if exit == nil {
-		return out, nil
-	}
-	var e cniError
-	if err := json.Unmarshal(stdout.Bytes(), &e); err != nil {
-		l.t.Fatalf("%s: want an error object, got %q: %v\n%s", c.command, out, err, stderr.String())
-	}
-	return out, &e
-}
-
-type cniError struct {
-	Code uint
-	Msg  string
-}
-
-func (e *cniError) String() string {
-	if e == nil {
-		return "success"
-	}
-	return fmt.Sprintf("%d: %s", e.Code, e.Msg)
 }
 
 func (l *lab) add(p *pod, changes map[string]any) *cniError {
 	l.t.Helper()
-	_, err := l.run(call{command: "ADD", id: p.id, netns: p.ns.Path(), stdin: conf(with(changes, "prevResult", p.prev()))})
+	_, err := l.run(call{Command: "ADD", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev()))})
 	return err
 }
 
@@ -293,7 +164,7 @@ func (l *lab) mustAdd(p *pod) {
 
 func (l *lab) mustDel(id string, changes map[string]any) {
 	l.t.Helper()
-	if out, err := l.run(call{command: "DEL", id: id, stdin: conf(changes)}); err != nil || out != "" {
+	if out, err := l.run(call{Command: "DEL", ID: id, Stdin: conf(changes)}); err != nil || out != "" {
 		l.t.Fatalf("DEL %s: %s%v", id, out, err)
 	}
 }
@@ -304,7 +175,7 @@ func (l *lab) gc(valid ...*pod) *cniError {
 	for _, p := range valid {
 		attachments = append(attachments, map[string]any{"containerID": p.id, "ifname": "eth0"})
 	}
-	out, err := l.run(call{command: "GC", stdin: conf(map[string]any{"cni.dev/valid-attachments": attachments})})
+	out, err := l.run(call{Command: "GC", Stdin: conf(map[string]any{"cni.dev/valid-attachments": attachments})})
 	if err == nil && out != "" {
 		l.t.Fatalf("GC: want no output, got %s", out)
 	}
@@ -384,7 +255,7 @@ func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 // check runs CHECK with what ADD would answer.
 func (l *lab) check(p *pod, changes map[string]any) *cniError {
 	l.t.Helper()
-	out, err := l.run(call{command: "CHECK", id: p.id, netns: p.ns.Path(), stdin: conf(with(changes, "prevResult", p.prev()))})
+	out, err := l.run(call{Command: "CHECK", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev()))})
 	if err == nil && out != "" {
 		l.t.Fatalf("CHECK: want no output, got %s", out)
 	}

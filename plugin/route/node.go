@@ -40,21 +40,7 @@ func (n *node) has(ip netip.Addr) bool {
 // source returns the address that the node talks to a pod with: the master's in the pod's subnet, else its first of
 // that family. The child has no address, and left to itself the kernel takes one of the first NIC, to which the pod may
 // have no route. The zero value means that the master has no address of that family.
-func (n *node) source(pod netip.Addr) netip.Addr {
-	var first netip.Addr
-	for _, addr := range n.addresses {
-		if addr.Link != n.master || addr.Prefix.Addr().Is4() != pod.Is4() {
-			continue
-		}
-		if addr.Prefix.Contains(pod) {
-			return addr.Prefix.Addr()
-		}
-		if !first.IsValid() {
-			first = addr.Prefix.Addr()
-		}
-	}
-	return first
-}
+func (n *node) source(pod netip.Addr) netip.Addr { return kernel.Source(n.addresses, n.master, pod) }
 
 // podRoutes returns the routes by which a pod reaches every address of its node over link. Those that follow from the
 // pod's subnet are among them.

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,20 +13,6 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
-
-// openPod opens the pod's namespace, which must not be the node's own: there the plugin before this one has put its
-// link on the node, and routes to it would be routes to the node itself.
-func openPod(host *kernel.Namespace, args *skel.CmdArgs) (*kernel.Namespace, error) {
-	pod, err := kernel.Open(args.Netns)
-	if err != nil {
-		return nil, chain.BadEnvironment("CNI_NETNS: %w", err)
-	}
-	if pod.Is(host) {
-		pod.Close()
-		return nil, chain.BadEnvironment("CNI_NETNS %q is the namespace of the node, want that of a pod", args.Netns)
-	}
-	return pod, nil
-}
 
 // readAddresses returns the addresses that get a route. Each link in the pod that has one is looked at, since the
 // kernel knows better than prevResult: its hardware address may have been changed after the result was made.

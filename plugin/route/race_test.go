@@ -23,7 +23,7 @@ func TestColdStart(t *testing.T) {
 	}
 	bare := l.state()
 	for i, err := range together(l, all, func(p *pod) call {
-		return call{command: "ADD", id: p.id, netns: p.ns.Path(), stdin: conf(map[string]any{"prevResult": p.prev()})}
+		return call{Command: "ADD", ID: p.id, Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": p.prev()})}
 	}) {
 		if err != nil {
 			t.Errorf("ADD %d: %v", i, err)
@@ -38,7 +38,7 @@ func TestColdStart(t *testing.T) {
 	for _, p := range all[:5] {
 		l.mustReach(l.node, p.ns, strings.TrimSuffix(p.ips[0], "/16"), "192.168.0.5")
 	}
-	for i, err := range together(l, all, func(p *pod) call { return call{command: "DEL", id: p.id, stdin: conf(nil)} }) {
+	for i, err := range together(l, all, func(p *pod) call { return call{Command: "DEL", ID: p.id, Stdin: conf(nil)} }) {
 		if err != nil {
 			t.Errorf("DEL %d: %v", i, err)
 		}
@@ -57,7 +57,7 @@ func together(l *lab, pods []*pod, of func(p *pod) call) []error {
 		go func() {
 			defer wg.Done()
 			results[i] = l.node.Do(func(ns.NetNS) error {
-				out, err := l.command(of(p)).CombinedOutput()
+				out, err := of(p).Cmd(pluginName).CombinedOutput()
 				if err != nil {
 					return fmt.Errorf("%w: %s", err, out)
 				}
@@ -79,11 +79,11 @@ func TestAdd_while_the_last_attachment_goes(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := map[*pod]call{
-			first: {command: "ADD", id: "first", netns: first.ns.Path(), stdin: conf(map[string]any{"prevResult": first.prev()})},
-			last:  {command: "GC", stdin: conf(second)},
+			first: {Command: "ADD", ID: "first", Netns: first.ns.Path(), Stdin: conf(map[string]any{"prevResult": first.prev()})},
+			last:  {Command: "GC", Stdin: conf(second)},
 		}
 		if round%2 == 0 {
-			calls[last] = call{command: "DEL", id: "last", stdin: conf(second)}
+			calls[last] = call{Command: "DEL", ID: "last", Stdin: conf(second)}
 		}
 		for _, err := range together(l, []*pod{first, last}, func(p *pod) call { return calls[p] }) {
 			if err != nil {
@@ -114,8 +114,8 @@ func TestKilled(t *testing.T) {
 	p := l.pod("a", "192.168.1.2/16", "fd00:20::102/64")
 	other := l.pod("b", "192.168.1.3/16")
 	bare := l.state()
-	add := call{command: "ADD", id: "a", netns: p.ns.Path(), stdin: conf(map[string]any{"prevResult": p.prev()})}
-	del := call{command: "DEL", id: "a", netns: p.ns.Path(), stdin: conf(nil)}
+	add := call{Command: "ADD", ID: "a", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": p.prev()})}
+	del := call{Command: "DEL", ID: "a", Netns: p.ns.Path(), Stdin: conf(nil)}
 	whole := l.kill(add, time.Minute).took
 	l.mustDel("a", nil)
 	killed, states := 0, map[string]bool{}
@@ -168,7 +168,7 @@ func (l *lab) kill(c call, after time.Duration) outcome {
 	l.t.Helper()
 	var o outcome
 	l.inNode(func() error {
-		cmd := l.command(c)
+		cmd := c.Cmd(pluginName)
 		start := time.Now()
 		if err := cmd.Start(); err != nil {
 			return err

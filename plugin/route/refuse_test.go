@@ -139,7 +139,7 @@ func TestAdd_refuses(t *testing.T) {
 			if tt.id == "" {
 				tt.id = "a"
 			}
-			_, err := l.run(call{command: "ADD", id: tt.id, netns: tt.netns, stdin: conf(changes)})
+			_, err := l.run(call{Command: "ADD", ID: tt.id, Netns: tt.netns, Stdin: conf(changes)})
 			if got := err.String(); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}

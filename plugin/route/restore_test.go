@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // Somebody takes shared state away under three pods of two networks; the next ADD or GC brings it back for all.
@@ -21,7 +22,7 @@ func TestRestore(t *testing.T) {
 			if err := setDown("eno1.host"); err != nil {
 				return err
 			}
-			return configure("eno1.host")
+			return plugintest.Configure("eno1.host")
 		}},
 		{"child down", func() error { return setDown("eno1.host") }},
 		{"mtu", func() error {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdStatus answers with code 50 and the reason when ADD cannot succeed. That the child does not exist is none: the
@@ -23,11 +24,11 @@ func cmdStatus(args *skel.CmdArgs) error {
 	if err != nil {
 		return chain.NotAvailable("%w", err)
 	}
-	if !isUp(c.master) {
+	if !kernel.IsUp(c.master) {
 		return chain.NotAvailable("master %q is down: bring it up (ip link set %[1]s up)", c.master.Attrs().Name)
 	}
 	if _, err := c.find(host); err != nil {
 		return chain.NotAvailable("%w", err)
 	}
-	return nil
+	return verb.Recordable(pluginName, conf.Name)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 func cmdAdd(args *skel.CmdArgs) error {
@@ -27,21 +28,12 @@ func cmdAdd(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	prev, err := conf.RequirePrevResult()
+	call, err := verb.Open(&conf.Config, args)
 	if err != nil {
 		return err
 	}
-	host, err := kernel.Current()
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	pod, err := openPod(host, args.Netns)
-	if err != nil {
-		return err
-	}
-	defer pod.Close()
-	add := &addition{conf: conf, args: args, prev: prev, host: host, pod: pod}
+	defer call.Close()
+	add := &addition{Call: call, conf: conf, args: args}
 	if err := add.look(); err != nil {
 		return err
 	}
@@ -54,11 +46,9 @@ func cmdAdd(args *skel.CmdArgs) error {
 
 // addition is one ADD.
 type addition struct {
+	*verb.Call
 	conf *config
 	args *skel.CmdArgs
-	prev *current.Result
-	host *kernel.Namespace
-	pod  *podSpace
 
 	node      *node
 	link      netlink.Link // the underlay link in the pod
@@ -68,13 +58,13 @@ type addition struct {
 // look reads what does not depend on other attachments.
 func (a *addition) look() error {
 	var err error
-	if a.link, err = a.pod.LinkByName(a.args.IfName); kernel.IsNotFound(err) {
+	if a.link, err = a.Pod.LinkByName(a.args.IfName); kernel.IsNotFound(err) {
 		return chain.BadConfig("link %s is not in the pod: list a plugin that makes it before %s", a.args.IfName, pluginName)
 	}
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.args.IfName, err)
 	}
-	if a.addresses = addressesOf(a.prev, a.args.IfName); len(a.addresses) == 0 {
+	if a.addresses = addressesOf(a.Prev, a.args.IfName); len(a.addresses) == 0 {
 		return chain.BadConfig("prevResult has no address on %s: give the plugin that makes the link an ipam", a.args.IfName)
 	}
 	if a.conf.ContainerInterface == a.args.IfName {
@@ -84,7 +74,7 @@ func (a *addition) look() error {
 	if err != nil {
 		return chain.BadConfig("%w", err)
 	}
-	if a.node, err = readNode(a.host, name); err != nil {
+	if a.node, err = readNode(a.Host, name); err != nil {
 		return chain.BadConfig("%w", err)
 	}
 	if err := a.node.ready(familiesOf(a.addresses)...); err != nil {
@@ -102,9 +92,9 @@ func (a *addition) look() error {
 // the plugin before this one has taken; else the default route's.
 func (a *addition) hostInterfaceName() (string, error) {
 	if a.conf.HostInterface == "" && a.link.Attrs().ParentIndex != 0 && slices.Contains([]string{"macvlan", "ipvlan"}, a.link.Type()) {
-		below, err := a.host.LinkByIndex(a.link.Attrs().ParentIndex)
+		below, err := a.Host.LinkByIndex(a.link.Attrs().ParentIndex)
 		if err == nil {
-			on, err := a.pod.IsParent(a.link, below.Attrs().Index, a.host)
+			on, err := a.Pod.IsParent(a.link, below.Attrs().Index, a.Host)
 			if err != nil {
 				return "", err
 			}
@@ -113,22 +103,22 @@ func (a *addition) hostInterfaceName() (string, error) {
 			}
 		}
 	}
-	return a.conf.hostInterfaceName(a.host)
+	return a.conf.hostInterfaceName(a.Host)
 }
 
 // refuseRoute: the route plugin gives the node a second way to the same address, and one of the two would never be used.
 // Its record tells, or in the result the macvlan on the node that it adds.
 func (a *addition) refuseRoute() error {
 	both := chain.BadConfig("route stands before %s in the chain: remove route, %[1]s does all that it does", pluginName)
-	own := attachmentOf(a.conf, a.args)
+	own := a.conf.Attachment(a.args)
 	if _, err := os.Stat(filepath.Join(record.DefaultRoot, "route", own.Network, own.ContainerID, own.IfName)); err == nil {
 		return both
 	}
-	for _, listed := range a.prev.Interfaces {
+	for _, listed := range a.Prev.Interfaces {
 		if listed.Sandbox != "" {
 			continue
 		}
-		link, err := a.host.LinkByName(listed.Name)
+		link, err := a.Host.LinkByName(listed.Name)
 		if err == nil && link.Type() == "macvlan" && link.Attrs().ParentIndex == a.node.link.Attrs().Index {
 			return both
 		}
@@ -147,15 +137,15 @@ func (a *addition) run() (state attachment, err error) {
 	if err != nil {
 		return state, err
 	}
-	e := entry{Attachment: attachmentOf(a.conf, a.args), Sequence: 1, Created: time.Now().UTC()}
+	e := entry{Attachment: a.conf.Attachment(a.args), Sequence: 1, Created: time.Now().UTC()}
 	if len(entries) > 0 {
 		e.Sequence = entries[len(entries)-1].Sequence + 1
 	}
-	others := without(entries, e.Attachment)
+	others := record.Without(entries, e.Attachment)
 	for _, old := range entries {
 		// A runtime that repeats an ADD without a DEL between starts from nothing.
 		if old.Attachment == e.Attachment {
-			if err := detach(a.host, others, old); err != nil {
+			if err := detach(a.Host, others, old); err != nil {
 				return state, err
 			}
 		}
@@ -167,7 +157,7 @@ func (a *addition) run() (state attachment, err error) {
 		return state, err
 	}
 	if err := a.connect(append(others, e), e); err != nil {
-		if undone := detach(a.host, others, e); undone != nil {
+		if undone := detach(a.Host, others, e); undone != nil {
 			return state, errors.Join(err, fmt.Errorf("undo: %w", undone)) // the record stays, for DEL
 		}
 		return state, errors.Join(err, s.Remove(e.Attachment))
@@ -197,7 +187,7 @@ func (a *addition) plan(others []entry, of record.Attachment) (attachment, error
 	if state.Table, err = a.freeTable(others); err != nil {
 		return state, err
 	}
-	return state, planPod(a.pod, a.node, others, &state, a.conf.routes)
+	return state, planPod(a.Pod, a.node, others, &state, a.conf.routes)
 }
 
 // planVeth chooses names that are free.
@@ -210,7 +200,7 @@ func (a *addition) planVeth(others []entry, of record.Attachment) (veth, error) 
 	if v.Pod, err = a.podName(others); err != nil {
 		return v, err
 	}
-	rules, err := a.host.Rules()
+	rules, err := a.Host.Rules()
 	if err != nil {
 		return v, err
 	}
@@ -218,10 +208,10 @@ func (a *addition) planVeth(others []entry, of record.Attachment) (veth, error) 
 		id := identity{of, attempt}
 		v.Host, v.HostMAC, v.PodMAC = id.name(), id.mac("host").String(), id.mac("pod").String()
 		// One with this attachment's own hardware address is left from an ADD whose record is lost.
-		if err := removeVeth(a.host, rules, v); err != nil {
+		if err := removeVeth(a.Host, rules, v); err != nil {
 			return v, err
 		}
-		if _, err := a.host.LinkByName(v.Host); kernel.IsNotFound(err) {
+		if _, err := a.Host.LinkByName(v.Host); kernel.IsNotFound(err) {
 			return v, nil
 		}
 		log.Printf("link %s is taken by something else, trying another name", v.Host)
@@ -234,7 +224,7 @@ func (a *addition) planVeth(others []entry, of record.Attachment) (veth, error) 
 func (a *addition) podName(others []entry) (string, error) {
 	name := a.conf.ContainerInterface
 	for number := 1; ; number++ {
-		_, err := a.pod.LinkByName(name)
+		_, err := a.Pod.LinkByName(name)
 		if kernel.IsNotFound(err) {
 			return name, nil
 		}
@@ -257,14 +247,14 @@ func (a *addition) freeTable(others []entry) (int, error) {
 	for _, e := range others {
 		taken[e.State.Table] = true
 	}
-	listed, err := a.host.AllRoutes()
+	listed, err := a.Host.AllRoutes()
 	if err != nil {
 		return 0, err
 	}
 	for _, r := range listed {
 		taken[r.Table] = true
 	}
-	rules, err := a.host.Rules()
+	rules, err := a.Host.Rules()
 	if err != nil {
 		return 0, err
 	}
@@ -280,13 +270,13 @@ func (a *addition) freeTable(others []entry) (int, error) {
 
 // connect makes what the record says, and restores what somebody has removed of others.
 func (a *addition) connect(entries []entry, e entry) error {
-	if err := createVeth(a.host, a.pod.ns, e.State.Veth); err != nil {
+	if err := createVeth(a.Host, a.Pod, e.State.Veth); err != nil {
 		return err
 	}
-	if err := connectPod(a.pod, e.IfName, e.State); err != nil {
+	if err := connectPod(a.Pod, e.IfName, e.State); err != nil {
 		return err
 	}
-	h, err := readHostSide(a.host, entries)
+	h, err := readHostSide(a.Host, entries)
 	if err != nil {
 		return err
 	}
@@ -299,18 +289,18 @@ func (a *addition) connect(entries []entry, e entry) error {
 	if err := h.ensure(e); err != nil {
 		return err
 	}
-	h.restore(without(entries, e.Attachment))
+	h.restore(record.Without(entries, e.Attachment))
 	if err := syncNodeTable(entries); err != nil {
 		return err
 	}
-	return awaitLocal(a.pod, e.State)
+	return awaitLocal(a.Pod, e.State)
 }
 
 // result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads over
 // the veth now, such as the default, has its new next hop. Upstream's macvlan finds each route of the result in the pod's
 // main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
 func (a *addition) result(state attachment) *current.Result {
-	result := *a.prev
+	result := *a.Prev
 	mtu := 0
 	if a.conf.Version() == current.ImplementedSpecVersion { // 1.0.0 has no mtu, and no priority of a route
 		mtu = state.Veth.MTU
@@ -323,7 +313,7 @@ func (a *addition) result(state attachment) *current.Result {
 		dst, ok := netipx.FromStdIPNet(&r.Dst)
 		return ok && slices.ContainsFunc(state.Pod.Replaced, func(gone route) bool { return gone.Dst == dst })
 	}
-	for _, r := range a.prev.Routes {
+	for _, r := range a.Prev.Routes {
 		if !isReplaced(r) {
 			result.Routes = append(result.Routes, r)
 		}

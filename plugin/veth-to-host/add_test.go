@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // SPEC.md, section 5: the answer has the version of the configuration. Before 0.3.0 a result names no interface.
@@ -55,7 +56,7 @@ func TestAdd_versions(t *testing.T) {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
 			// libcni passes no prevResult at 0.3.1 and below.
-			l.node1.mustDel(t, call{id: p.id, netns: p.ns.Path(), stdin: conf(map[string]any{"cniVersion": version})})
+			l.node1.mustDel(t, call{ID: p.id, Netns: p.ns.Path(), Stdin: conf(map[string]any{"cniVersion": version})})
 			if diff := cmp.Diff([]string{bare, barePod}, []string{l.node1.state(t), state(t, p.ns)}); diff != "" {
 				t.Errorf("state after DEL (-want +got):\n%s", diff)
 			}
@@ -78,7 +79,7 @@ func TestAdd_refuses(t *testing.T) {
 		{name: "no prevResult", changes: map[string]any{"prevResult": nil},
 			want: `7: prevResult is missing: "veth-to-host" works on the interface of a plugin before it; list it after that plugin`},
 		{name: "no address", changes: map[string]any{"prevResult": p.prevOf("eth0")}, want: "7: prevResult has no address on eth0: give the plugin that makes the link an ipam"},
-		{name: "no such link", call: call{ifName: "eth7"}, want: "7: link eth7 is not in the pod: list a plugin that makes it before veth-to-host"},
+		{name: "no such link", call: call{IfName: "eth7"}, want: "7: link eth7 is not in the pod: list a plugin that makes it before veth-to-host"},
 		{name: "no hostInterface", changes: map[string]any{"hostInterface": "eth9"}, want: `7: hostInterface "eth9" does not exist on this node`},
 		{name: "an address of the node", changes: map[string]any{"prevResult": p.prevOf("eth0", "10.10.20.152/24")},
 			want: "7: address 10.10.20.152 of the pod is an address of the node: take it out of the ranges of ipam"},
@@ -87,7 +88,7 @@ func TestAdd_refuses(t *testing.T) {
 		{name: "a link that exists", changes: map[string]any{"containerInterface": "lo"},
 			want: "7: link lo exists in the pod and is not this plugin's: set containerInterface to a free name"},
 		{name: "route before it, by its result", changes: map[string]any{"prevResult": withChild}, want: "7: route stands before veth-to-host in the chain: remove route, veth-to-host does all that it does"},
-		{name: "no such namespace", call: call{netns: "/run/netns/nobody"},
+		{name: "no such namespace", call: call{Netns: "/run/netns/nobody"},
 			want: `4: CNI_NETNS: network namespace "/run/netns/nobody": no such file or directory`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -96,9 +97,9 @@ func TestAdd_refuses(t *testing.T) {
 				defer l.node1.in(t, func() error { return delLink("child") })
 			}
 			c := p.call("ADD", tt.changes)
-			c.ifName = tt.call.ifName
-			if tt.call.netns != "" {
-				c.netns = tt.call.netns
+			c.IfName = tt.call.IfName
+			if tt.call.Netns != "" {
+				c.Netns = tt.call.Netns
 			}
 			_, err := l.node1.run(t, c)
 			if diff := cmp.Diff(tt.want, err.String()); diff != "" {
@@ -252,8 +253,8 @@ func TestAdd_MTU(t *testing.T) {
 func TestAdd_second_interface(t *testing.T) {
 	l := newLab(t)
 	l.cable(l.node1.ns, l.fabric, "eth9", "lone9") // a LAN of its own: on a common one each link answers ARP for both
-	in(t, l.fabric, func() error { return configure("lone9") })
-	in(t, l.node1.ns, func() error { return configure("eth9", "10.10.30.152/24", "fd00:30::152/64") })
+	in(t, l.fabric, func() error { return plugintest.Configure("lone9") })
+	in(t, l.node1.ns, func() error { return plugintest.Configure("eth9", "10.10.30.152/24", "fd00:30::152/64") })
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
 	serve(t, p.ns, "p1")
 	bare, barePod := l.node1.state(t), ""
@@ -262,7 +263,7 @@ func TestAdd_second_interface(t *testing.T) {
 	l.node1.mustAdd(t, p)
 	first := state(t, p.ns)
 	second := p.call("ADD", map[string]any{"name": "second", "hostInterface": nil, "prevResult": p.prevOf("net1", "10.10.30.9/24", "fd00:30::9/64")})
-	second.ifName = "net1"
+	second.IfName = "net1"
 	if _, err := l.node1.run(t, second); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +276,7 @@ func TestAdd_second_interface(t *testing.T) {
 		{"ext", l.ext, "tcp", "10.10.20.50", endpointPort, "p1 sees 172.31.0.2"},
 	}
 	walk30(t, both)
-	second.command = "CHECK"
+	second.Command = "CHECK"
 	if _, err := l.node1.run(t, second); err != nil {
 		t.Error(err)
 	}
@@ -288,7 +289,7 @@ func TestAdd_second_interface(t *testing.T) {
 	}
 	walk30(t, []path{both[0], both[2]})
 	// In the other order too: the first goes, the second stays.
-	second.command = "ADD"
+	second.Command = "ADD"
 	if _, err := l.node1.run(t, second); err != nil {
 		t.Fatal(err)
 	}

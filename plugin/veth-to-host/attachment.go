@@ -1,25 +1,16 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
-
-	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
-
-// A call holds the lock for milliseconds; who waits longer than this stands behind one that hangs.
-const lockTimeout = 60 * time.Second
 
 // attachment is what a record says: all that DEL and GC need to know without prevResult, and CHECK to compare with.
 type attachment struct {
@@ -80,23 +71,8 @@ func (a attachment) families() []bool {
 	return families
 }
 
-func attachmentOf(conf *config, args *skel.CmdArgs) record.Attachment {
-	return record.Attachment{Network: conf.Name, ContainerID: args.ContainerID, IfName: args.IfName}
-}
-
-// openStore takes the lock that ADD, CHECK, DEL and GC of all networks share. Without create it returns nil where
-// nothing was ever recorded.
 func openStore(create bool) (*store, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
-	defer cancel()
-	s, err := record.Open[attachment](ctx, record.Options{Plugin: pluginName, Create: create})
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !create:
-		return nil, nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, chain.TryAgain("%w: look for a process of the %s plugin that hangs", err, pluginName)
-	}
-	return s, err
+	return verb.OpenStore[attachment](pluginName, create)
 }
 
 // identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
@@ -130,17 +106,6 @@ const (
 	// So many names are tried: with 32 bits, even a second one is taken on no node that ever was.
 	maxAttempts = 16
 )
-
-// without returns the records of all others.
-func without(entries []entry, a record.Attachment) []entry {
-	var others []entry
-	for _, e := range entries {
-		if e.Attachment != a {
-			others = append(others, e)
-		}
-	}
-	return others
-}
 
 // newerOwner reports whether another record holds ip and is younger.
 func newerOwner(entries []entry, e entry, ip netip.Addr) bool {

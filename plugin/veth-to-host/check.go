@@ -9,14 +9,13 @@ import (
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	current "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdCheck compares what ADD made with what stands, from the node to the pod, and answers with the first thing that is
@@ -27,50 +26,21 @@ func cmdCheck(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	prev, err := conf.RequirePrevResult()
+	call, err := verb.Open(&conf.Config, args)
 	if err != nil {
 		return err
 	}
-	host, err := kernel.Current()
+	defer call.Close()
+	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
 	if err != nil {
 		return err
 	}
-	defer host.Close()
-	pod, err := openPod(host, args.Netns)
-	if err != nil {
-		return err
-	}
-	defer pod.Close()
-	e, entries, err := loadForCheck(conf, args)
-	if err != nil {
-		return err
-	}
-	c := &checker{host: host, pod: pod, prev: prev, entry: *e, entries: entries}
+	c := &checker{Call: call, entry: *e, entries: entries}
 	return c.run(conf)
 }
 
-func loadForCheck(conf *config, args *skel.CmdArgs) (*entry, []entry, error) {
-	a := attachmentOf(conf, args)
-	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
-	s, err := openStore(false)
-	if err != nil {
-		return nil, nil, err
-	}
-	if s == nil {
-		return nil, nil, missing
-	}
-	e, err := s.Load(a)
-	if e == nil && err == nil {
-		err = missing
-	}
-	entries, _, listErr := s.List()
-	return e, entries, errors.Join(err, listErr, s.Close())
-}
-
 type checker struct {
-	host    *kernel.Namespace
-	pod     *podSpace
-	prev    *current.Result
+	*verb.Call
 	entry   entry
 	entries []entry
 }
@@ -96,12 +66,12 @@ func (c *checker) run(conf *config) error {
 // younger one are another's.
 func (c *checker) checkPrevResult() error {
 	a := c.entry.State
-	link, err := c.pod.LinkByName(a.Link)
+	link, err := c.Pod.LinkByName(a.Link)
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.Link, err)
 	}
-	for _, ip := range addressesOf(c.prev, a.Link) {
-		has, err := c.pod.HasAddress(link, ip)
+	for _, ip := range addressesOf(c.Prev, a.Link) {
+		has, err := c.Pod.HasAddress(link, ip)
 		if err != nil {
 			return err
 		}
@@ -122,7 +92,7 @@ func (c *checker) checkPrevResult() error {
 
 func (c *checker) checkNode() error {
 	a := c.entry.State
-	n, err := readNode(c.host, a.HostInterface)
+	n, err := readNode(c.Host, a.HostInterface)
 	if err != nil {
 		return err
 	}
@@ -150,15 +120,15 @@ func checkSysctl(link string, s kernel.Sysctl) error {
 
 func (c *checker) checkVeth() error {
 	v := c.entry.State.Veth
-	link, err := checkLink(c.host, v.Host, v.HostMAC, v.MTU)
+	link, err := checkLink(c.Host, v.Host, v.HostMAC, v.MTU)
 	if err != nil {
 		return err
 	}
-	peer, err := checkLink(c.pod.Namespace, v.Pod, v.PodMAC, v.MTU)
+	peer, err := checkLink(c.Pod, v.Pod, v.PodMAC, v.MTU)
 	if err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
-	joined, err := c.pod.IsParent(peer, link.Attrs().Index, c.host)
+	joined, err := c.Pod.IsParent(peer, link.Attrs().Index, c.Host)
 	if err == nil && !joined {
 		err = fmt.Errorf("link %s of the pod is not the other end of %s", v.Pod, v.Host)
 	}
@@ -189,7 +159,7 @@ func checkLink(n *kernel.Namespace, name, mac string, mtu int) (netlink.Link, er
 		return nil, fmt.Errorf("link %s: want hardware address %s, got %s", name, mac, attrs.HardwareAddr)
 	case attrs.MTU != mtu:
 		return nil, fmt.Errorf("link %s: want mtu %d, got %d", name, mtu, attrs.MTU)
-	case !isUp(link):
+	case !kernel.IsUp(link):
 		return nil, fmt.Errorf("link %s is down", name)
 	}
 	return link, nil
@@ -197,10 +167,10 @@ func checkLink(n *kernel.Namespace, name, mac string, mtu int) (netlink.Link, er
 
 func (c *checker) checkHostRoutes() error {
 	a := c.entry.State
-	if err := checkNeighbours(c.host, a.Veth.Host, a.Addresses, a.Veth.PodMAC); err != nil {
+	if err := checkNeighbours(c.Host, a.Veth.Host, a.Addresses, a.Veth.PodMAC); err != nil {
 		return err
 	}
-	h, err := readHostSide(c.host, c.entries)
+	h, err := readHostSide(c.Host, c.entries)
 	if err != nil {
 		return err
 	}
@@ -296,12 +266,12 @@ func checkTable(conn *nftables.Conn, t *table, elements map[string]map[string]nf
 
 func (c *checker) checkPodLink() error {
 	a := c.entry.State
-	link, err := c.pod.LinkByName(a.Veth.Pod)
+	link, err := c.Pod.LinkByName(a.Veth.Pod)
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
 	}
 	for _, ip := range a.Addresses {
-		has, err := c.pod.HasAddress(link, ip)
+		has, err := c.Pod.HasAddress(link, ip)
 		if err != nil {
 			return err
 		}
@@ -309,14 +279,14 @@ func (c *checker) checkPodLink() error {
 			return fmt.Errorf("address %s is missing on link %s of the pod", ip, a.Veth.Pod)
 		}
 	}
-	if err := checkNeighbours(c.pod.Namespace, a.Veth.Pod, a.podNeighbours(), a.Veth.HostMAC); err != nil {
+	if err := checkNeighbours(c.Pod, a.Veth.Pod, a.podNeighbours(), a.Veth.HostMAC); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
 	return nil
 }
 
 func (c *checker) checkPodSysctls() error {
-	err := c.pod.ns.Do(func(ns.NetNS) error {
+	err := c.Pod.Do(func() error {
 		for _, s := range c.entry.State.Pod.Sysctls {
 			if err := checkSysctl(s.Link, s.Sysctl); err != nil {
 				return err
@@ -332,7 +302,7 @@ func (c *checker) checkPodSysctls() error {
 
 // checkPodRoutes takes a route of the main table in any other that is not this plugin's: sbr moves them.
 func (c *checker) checkPodRoutes() error {
-	all, err := readRoutes(c.pod.Namespace)
+	all, err := readRoutes(c.Pod)
 	if err != nil {
 		return err
 	}
@@ -349,7 +319,7 @@ func (c *checker) checkPodRoutes() error {
 			return fmt.Errorf("in the pod: route %s is missing", want)
 		}
 	}
-	rules, err := c.pod.Rules()
+	rules, err := c.Pod.Rules()
 	if err != nil {
 		return err
 	}
@@ -360,7 +330,7 @@ func (c *checker) checkPodRoutes() error {
 }
 
 func (c *checker) checkPodTable() error {
-	conn, err := c.pod.nftables()
+	conn, err := nftables.New(nftables.WithNetNSFd(c.Pod.Fd()))
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // Each thing that ADD made is broken alone, and CHECK names it. Node and pod are broken in their own namespaces.
@@ -203,7 +204,7 @@ func undrop(then func() error) error {
 
 // restoreEth0 gives eth0 back what a case has taken.
 func restoreEth0() error {
-	if err := configure("eth0", "fd00:20::50/64"); err != nil && !strings.Contains(err.Error(), "exists") {
+	if err := plugintest.Configure("eth0", "fd00:20::50/64"); err != nil && !strings.Contains(err.Error(), "exists") {
 		return err
 	}
 	return nil

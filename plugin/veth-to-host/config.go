@@ -143,19 +143,9 @@ func (c *config) hostInterfaceName(host *kernel.Namespace) (string, error) {
 	if c.HostInterface != "" {
 		return c.HostInterface, nil
 	}
-	routes, err := host.MainRoutes()
-	if err != nil {
-		return "", err
+	name, err := host.DefaultLink()
+	if name == "" && err == nil {
+		err = errors.New("hostInterface is not set and the node has no default route to take it from")
 	}
-	for _, route := range routes {
-		if dst, ok := kernel.Destination(route); !ok || dst.Bits() != 0 || route.LinkIndex == 0 {
-			continue
-		}
-		link, err := host.LinkByIndex(route.LinkIndex)
-		if err != nil {
-			return "", fmt.Errorf("link of the default route: %w", err)
-		}
-		return link.Attrs().Name, nil
-	}
-	return "", errors.New("hostInterface is not set and the node has no default route to take it from")
+	return name, err
 }

@@ -42,7 +42,7 @@ func TestParseConfig(t *testing.T) {
 			if !errors.As(err, &got) {
 				t.Fatalf("got %v, want a CNI error", err)
 			}
-			if diff := cmp.Diff(want, (&cniError{got.Code, got.Msg}).String()); diff != "" {
+			if diff := cmp.Diff(want, (&cniError{Code: got.Code, Msg: got.Msg}).String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

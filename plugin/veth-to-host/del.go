@@ -30,7 +30,7 @@ func cmdDel(args *skel.CmdArgs) error {
 }
 
 func del(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) error {
-	a := attachmentOf(conf, args)
+	a := conf.Attachment(args)
 	entries, _, err := s.List()
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func removeUnrecorded(host *kernel.Namespace, entries []entry, conf *config, arg
 	}
 	var errs []error
 	for attempt := range maxAttempts {
-		id := identity{attachmentOf(conf, args), attempt}
+		id := identity{conf.Attachment(args), attempt}
 		v := veth{Host: id.name(), HostMAC: id.mac("host").String()}
 		if slices.ContainsFunc(entries, func(e entry) bool { return e.State.Veth.Host == v.Host }) {
 			continue

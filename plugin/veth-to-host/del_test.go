@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // DEL by each of the ways a runtime may call it, and each time once more. Tables of others stay as they are to the byte.
@@ -27,14 +29,14 @@ func TestDel(t *testing.T) {
 		podOnly string       // what of the pod's state is compared; empty means all
 	}{
 		{name: "everything given", call: whole},
-		{name: "no prevResult", call: call{id: "p1", netns: p.ns.Path(), stdin: conf()}},
-		{name: "prevResult that is damaged", call: call{id: "p1", netns: p.ns.Path(), stdin: conf(map[string]any{"prevResult": "x"})}},
-		{name: "no namespace", call: call{id: "p1", stdin: conf()}},
-		{name: "a namespace that is gone", call: call{id: "p1", netns: "/run/netns/gone", stdin: conf()}},
-		{name: "another hostInterface", call: call{id: "p1", stdin: conf(map[string]any{"hostInterface": "eth9"})}},
+		{name: "no prevResult", call: call{ID: "p1", Netns: p.ns.Path(), Stdin: conf()}},
+		{name: "prevResult that is damaged", call: call{ID: "p1", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": "x"})}},
+		{name: "no namespace", call: call{ID: "p1", Stdin: conf()}},
+		{name: "a namespace that is gone", call: call{ID: "p1", Netns: "/run/netns/gone", Stdin: conf()}},
+		{name: "another hostInterface", call: call{ID: "p1", Stdin: conf(map[string]any{"hostInterface": "eth9"})}},
 		// Without a record nothing says what the pod's settings were: its end of the veth goes, and the node is clean.
-		{name: "no record", call: call{id: "p1", stdin: conf()}, before: lose, podOnly: "^link|^route .* dev veth0|^neigh"},
-		{name: "a record that is empty", call: call{id: "p1", stdin: conf()}, podOnly: "^link|^route .* dev veth0|^neigh", before: func() error {
+		{name: "no record", call: call{ID: "p1", Stdin: conf()}, before: lose, podOnly: "^link|^route .* dev veth0|^neigh"},
+		{name: "a record that is empty", call: call{ID: "p1", Stdin: conf()}, podOnly: "^link|^route .* dev veth0|^neigh", before: func() error {
 			return os.WriteFile("/run/cni/"+pluginName+"/cni0/p1/eth0", nil, 0o644)
 		}},
 		{name: "no veth", call: whole, before: func() error { return delLink(identity{p.attachment(), 0}.name()) }},
@@ -86,11 +88,28 @@ func flushTable() error {
 	return newNodeTable(nil).remove(conn)
 }
 
+// ADD fails where it cannot record, and the DEL that follows must not keep the plugins before from deleting.
+func TestDel_where_no_record_can_be(t *testing.T) {
+	l := newLab(t)
+	l.node1.in(t, func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni0") })
+	bare := l.node1.state(t)
+	p := l.pod(l.node1, "p1", 50, bridgeMode)
+	barePod := state(t, p.ns)
+	err := l.node1.add(t, p)
+	if want := "999: record cni0/p1/eth0: mkdir /run/cni/veth-to-host/cni0: not a directory"; err.String() != want {
+		t.Errorf("ADD: got %s, want %s", err, want)
+	}
+	l.node1.mustDel(t, p.call("DEL"))
+	if diff := cmp.Diff(bare+barePod, l.node1.state(t)+state(t, p.ns)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // E04: DEL of what never was.
 func TestDel_of_nothing(t *testing.T) {
 	l := newLab(t)
 	bare := l.node1.state(t)
-	l.node1.mustDel(t, call{id: "nobody", stdin: conf()})
+	l.node1.mustDel(t, call{ID: "nobody", Stdin: conf()})
 	if diff := cmp.Diff(bare, l.node1.state(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -148,7 +167,7 @@ func TestDel_forgets_connections(t *testing.T) {
 	if before := count(); before["10.10.20.50"] == 0 || before["10.10.20.51"] == 0 {
 		t.Fatalf("got %v, want entries of both pods", before)
 	}
-	c.node1.mustDel(t, call{id: "p1", stdin: conf()})
+	c.node1.mustDel(t, call{ID: "p1", Stdin: conf()})
 	if after := count(); after["10.10.20.50"] != 0 || after["10.10.20.51"] == 0 {
 		t.Errorf("got %v, want entries of 10.10.20.51 alone", after)
 	}

@@ -2,15 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"log"
-	"slices"
 	"strings"
 
-	"github.com/cnitest/cnitest/plugin/internal/kernel"
-	"github.com/cnitest/cnitest/plugin/internal/record"
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdGC removes what belongs to no valid attachment of the network, and restores what is missing of the others.
@@ -29,39 +26,16 @@ func cmdGC(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(collect(host, s, conf), s.Tidy(), s.Close())
+	return verb.Collect(s, &conf.Config, verb.Collector[attachment]{
+		Release: func(standing []entry, e entry) error { return release(host, s, standing, e) },
+		Rest:    func(kept []entry, complete bool) error { return tidy(host, conf, kept, complete) },
+	})
 }
 
-func collect(host *kernel.Namespace, s *store, conf *config) error {
-	entries, corrupt, err := s.List()
-	if err != nil {
-		return err
-	}
-	valid := func(a record.Attachment) bool {
-		return a.Network != conf.Name ||
-			slices.Contains(conf.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
-	}
-	kept := entries
+// tidy restores what is missing of the attachments that stay, and removes what nobody has.
+func tidy(host *kernel.Namespace, conf *config, kept []entry, complete bool) error {
 	var errs []error
-	for _, e := range entries {
-		if valid(e.Attachment) {
-			continue
-		}
-		if err := release(host, s, kept, e); err != nil {
-			errs = append(errs, fmt.Errorf("attachment %s: %w", e.Attachment, err))
-			continue
-		}
-		kept = without(kept, e.Attachment)
-	}
-	complete := true
-	for _, c := range corrupt {
-		if valid(c.Attachment) {
-			complete = false
-			continue
-		}
-		errs = append(errs, s.Remove(c.Attachment))
-	}
-	if complete && allRecorded(conf, kept) {
+	if complete {
 		errs = append(errs, removeOrphans(host, kept))
 	}
 	h, err := readHostSide(host, kept)
@@ -71,20 +45,7 @@ func collect(host *kernel.Namespace, s *store, conf *config) error {
 	for _, e := range kept {
 		h.repair(e)
 	}
-	errs = append(errs, h.removeShared(conf.mark()), syncNodeTable(kept))
-	return errors.Join(errs...)
-}
-
-// allRecorded reports whether each valid attachment has a record. If one has none, what no record holds may be its.
-func allRecorded(conf *config, kept []entry) bool {
-	for _, v := range conf.ValidAttachments {
-		a := record.Attachment{Network: conf.Name, ContainerID: v.ContainerID, IfName: v.IfName}
-		if !slices.ContainsFunc(kept, func(e entry) bool { return e.Attachment == a }) {
-			log.Printf("attachment %s is valid and has no record: what no record holds stays", a)
-			return false
-		}
-	}
-	return true
+	return errors.Join(append(errs, h.removeShared(conf.mark()), syncNodeTable(kept))...)
 }
 
 // removeOrphans removes veths and rules that no record holds. They are known by the first of their rules, with a name as

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
@@ -92,11 +91,11 @@ func validMark() kernel.Sysctl {
 
 // createVeth makes both ends in one call, each in its namespace and with its final name and hardware address: no other
 // process, such as udev, ever sees them otherwise.
-func createVeth(host *kernel.Namespace, pod ns.NetNS, v veth) error {
+func createVeth(host *kernel.Namespace, pod *kernel.Namespace, v veth) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = v.Host, v.MTU
 	link := netlink.NewVeth(attrs)
-	link.PeerName, link.PeerMTU, link.PeerNamespace = v.Pod, uint32(v.MTU), netlink.NsFd(int(pod.Fd()))
+	link.PeerName, link.PeerMTU, link.PeerNamespace = v.Pod, uint32(v.MTU), netlink.NsFd(pod.Fd())
 	var err error
 	if link.HardwareAddr, err = net.ParseMAC(v.HostMAC); err != nil {
 		return err
@@ -157,7 +156,7 @@ func (h *hostSide) ensure(e entry) error {
 			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
 		}
 	}
-	if !isUp(link) {
+	if !kernel.IsUp(link) {
 		if err := h.host.LinkSetUp(link); err != nil {
 			return fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
 		}
@@ -260,8 +259,11 @@ func removeVeth(host *kernel.Namespace, rules []netlink.Rule, v veth) error {
 		return fmt.Errorf("link %s: %w", v.Host, err)
 	}
 	if err == nil && link.Type() == "veth" && (link.Attrs().HardwareAddr.String() == v.HostMAC || hasDirectRule(rules, v.Host)) {
-		if err := host.LinkDel(link); err != nil && !kernel.IsNotFound(err) {
-			return fmt.Errorf("link %s: delete: %w", v.Host, err)
+		if err := host.LinkDel(link); err != nil {
+			// The pod's namespace may have taken it along; its rules, by which GC knows it, go only after it.
+			if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
+				return fmt.Errorf("link %s: delete: %w", v.Host, err)
+			}
 		}
 	}
 	return removeRules(host, rules, v.Host)

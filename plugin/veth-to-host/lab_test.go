@@ -12,10 +12,10 @@ import (
 	"testing"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/containernetworking/plugins/pkg/testutils"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
@@ -65,7 +65,7 @@ func newLab(t *testing.T, before ...func(*lab)) *lab {
 				return err
 			}
 		}
-		return configure("sw0")
+		return plugintest.Configure("sw0")
 	})
 	l.node1, l.node2 = newNode(t, "node1"), newNode(t, "node2")
 	for _, f := range before {
@@ -77,8 +77,8 @@ func newLab(t *testing.T, before ...func(*lab)) *lab {
 	l.plug(l.lan, "10.10.20.200/24", "fd00:20::200/64")
 	l.plug(l.router, "10.10.20.254/24", "fd00:20::254/64")
 	l.cable(l.router, l.ext, "out0", "enp1")
-	in(t, l.router, func() error { return configure("out0", "172.31.0.1/24", "fd00:31::1/64") })
-	in(t, l.ext, func() error { return configure("enp1", "172.31.0.2/24", "fd00:31::2/64") })
+	in(t, l.router, func() error { return plugintest.Configure("out0", "172.31.0.1/24", "fd00:31::1/64") })
+	in(t, l.ext, func() error { return plugintest.Configure("enp1", "172.31.0.2/24", "fd00:31::2/64") })
 	for _, n := range []ns.NetNS{l.node1.ns, l.node2.ns, l.lan} {
 		in(t, n, func() error { return addDefaults(uplink, "10.10.20.254", "fd00:20::254") })
 	}
@@ -88,29 +88,10 @@ func newLab(t *testing.T, before ...func(*lab)) *lab {
 
 func newNamespace(t *testing.T, filter, forwarding string) ns.NetNS {
 	t.Helper()
-	n, err := testutils.NewNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		n.Close()
-		testutils.UnmountNS(n)
+	return plugintest.NewNamespace(t, map[string]string{
+		"ipv4/conf/all/rp_filter": filter, "ipv4/conf/default/rp_filter": filter,
+		"ipv4/ip_forward": forwarding, "ipv6/conf/all/forwarding": forwarding,
 	})
-	in(t, n, func() error {
-		for path, value := range map[string]string{
-			// A new namespace takes the IPv4 settings of the machine's first one.
-			"ipv4/conf/all/rp_filter": filter, "ipv4/conf/default/rp_filter": filter, "ipv4/ip_forward": forwarding,
-			"ipv4/conf/all/src_valid_mark": "0", "ipv4/conf/default/src_valid_mark": "0",
-			"ipv4/conf/all/arp_ignore": "0", "ipv4/conf/default/arp_ignore": "0",
-			"ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0", "ipv6/conf/all/forwarding": forwarding,
-		} {
-			if err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0); err != nil {
-				return err
-			}
-		}
-		return configure("lo")
-	})
-	return n
 }
 
 func newNode(t *testing.T, name string) *labNode {
@@ -166,9 +147,7 @@ func (n *labNode) do(f func() error) error {
 
 func in(t *testing.T, n ns.NetNS, do func() error) {
 	t.Helper()
-	if err := n.Do(func(ns.NetNS) error { return do() }); err != nil {
-		t.Fatal(err)
-	}
+	plugintest.In(t, n, do)
 }
 
 func (n *labNode) in(t *testing.T, do func() error) {
@@ -208,28 +187,7 @@ func (l *lab) plug(n ns.NetNS, addrs ...string) {
 		}
 		return netlink.LinkSetUp(link)
 	})
-	in(l.t, n, func() error { return configure(uplink, addrs...) })
-}
-
-// configure gives a link addresses and brings it up, in the namespace of the calling thread.
-func configure(name string, addrs ...string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	for _, s := range addrs {
-		addr, err := netlink.ParseAddr(s)
-		if err != nil {
-			return err
-		}
-		if addr.IP.To4() == nil {
-			addr.Flags = unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
-		}
-	}
-	return netlink.LinkSetUp(link)
+	in(l.t, n, func() error { return plugintest.Configure(uplink, addrs...) })
 }
 
 func addDefaults(link string, gateways ...string) error {
@@ -285,32 +243,7 @@ func (l *lab) podWith(n *labNode, id string, mode netlink.MacvlanMode, ips ...st
 
 func (l *lab) macvlan(n *labNode, p *pod, name, master string, mode netlink.MacvlanMode, ips ...string) {
 	l.t.Helper()
-	in(l.t, n.ns, func() error {
-		parent, err := netlink.LinkByName(master)
-		if err != nil {
-			return err
-		}
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.ParentIndex = "tmp0", parent.Attrs().Index
-		if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: mode}); err != nil {
-			return err
-		}
-		link, err := netlink.LinkByName("tmp0")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetNsFd(link, int(p.ns.Fd()))
-	})
-	in(l.t, p.ns, func() error {
-		link, err := netlink.LinkByName("tmp0")
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetName(link, name); err != nil {
-			return err
-		}
-		return configure(name, ips...)
-	})
+	plugintest.Macvlan{Name: name, Master: master, Mode: mode, Addresses: ips}.Add(l.t, n.ns, p.ns)
 }
 
 // prev is a prevResult of macvlan for the pod.

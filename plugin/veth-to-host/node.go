@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
@@ -45,19 +44,7 @@ func (n *node) has(ip netip.Addr) bool {
 // source returns the address that the node and a pod know each other by: that of hostInterface in the pod's subnet,
 // else its first of that family. The zero value means that hostInterface has none of that family.
 func (n *node) source(pod netip.Addr) netip.Addr {
-	var first netip.Addr
-	for _, addr := range n.addresses {
-		if addr.Link != n.link.Attrs().Index || addr.Prefix.Addr().Is4() != pod.Is4() {
-			continue
-		}
-		if addr.Prefix.Contains(pod) {
-			return addr.Prefix.Addr()
-		}
-		if !first.IsValid() {
-			first = addr.Prefix.Addr()
-		}
-	}
-	return first
+	return kernel.Source(n.addresses, n.link.Attrs().Index, pod)
 }
 
 // all returns every address of the node of a family, each once.
@@ -80,7 +67,7 @@ func (n *node) hasFamily(ipv6 bool) bool {
 // ready says why the node cannot carry pods of some families yet: the link is down, has no address, or the node does
 // not forward. Families says for each whether it is IPv6.
 func (n *node) ready(families ...bool) error {
-	if !isUp(n.link) {
+	if !kernel.IsUp(n.link) {
 		return fmt.Errorf("hostInterface %q is down: bring it up (ip link set %[1]s up)", n.name())
 	}
 	var errs []error
@@ -119,8 +106,4 @@ func forwards(ipv6 bool, link string) error {
 		err = fmt.Errorf("the node does not forward from %s, and node ports are forwarded: set sysctl net.ipv4.conf.%[1]s.forwarding=1", link)
 	}
 	return err
-}
-
-func isUp(link netlink.Link) bool {
-	return link.Attrs().RawFlags&unix.IFF_UP != 0
 }

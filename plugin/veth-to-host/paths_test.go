@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // path is one way through the lab; what is said of IPv4 addresses holds for IPv6 too.
@@ -162,13 +164,13 @@ func TestPaths_beside_a_routed_pod(t *testing.T) {
 	routed := newNamespace(t, rpFilter, "0")
 	c.cable(c.node1.ns, routed, "routed0", "eth0")
 	in(t, routed, func() error {
-		if err := configure("eth0", "10.244.1.5/24", "fd00:244::5/64"); err != nil {
+		if err := plugintest.Configure("eth0", "10.244.1.5/24", "fd00:244::5/64"); err != nil {
 			return err
 		}
 		return addDefaults("eth0", "10.244.1.1", "fd00:244::1")
 	})
 	in(t, c.node1.ns, func() error {
-		if err := configure("routed0", "10.244.1.1/32", "fd00:244::1/128"); err != nil {
+		if err := plugintest.Configure("routed0", "10.244.1.1/32", "fd00:244::1/128"); err != nil {
 			return err
 		}
 		return edit("routed0", func(link netlink.Link) error {
@@ -202,8 +204,8 @@ func TestPaths_on_a_node_with_two_NICs(t *testing.T) {
 	var c *cluster
 	management := func(l *lab) {
 		in(t, l.node1.ns, func() error { return addVeth("mgmt", "mgmt-peer") })
-		in(t, l.node1.ns, func() error { return configure("mgmt", "192.168.121.10/24", "fd00:121::10/64") })
-		in(t, l.node1.ns, func() error { return configure("mgmt-peer") })
+		in(t, l.node1.ns, func() error { return plugintest.Configure("mgmt", "192.168.121.10/24", "fd00:121::10/64") })
+		in(t, l.node1.ns, func() error { return plugintest.Configure("mgmt-peer") })
 	}
 	c = newCluster(t, bridgeMode, nil, management)
 	paths := c.paths()

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
@@ -60,42 +59,9 @@ func (a attachment) podRules() []kernel.Rule {
 	return rules
 }
 
-// podSpace is the pod's namespace, for netlink and for what has to run on a thread in it.
-type podSpace struct {
-	*kernel.Namespace
-	ns ns.NetNS
-}
-
-// openPod opens the pod's namespace, which must not be the node's own.
-func openPod(host *kernel.Namespace, path string) (*podSpace, error) {
-	n, err := kernel.Open(path)
-	if err != nil {
-		return nil, chain.BadEnvironment("CNI_NETNS: %w", err)
-	}
-	if n.Is(host) {
-		n.Close()
-		return nil, chain.BadEnvironment("CNI_NETNS %q is the namespace of the node, want that of a pod", path)
-	}
-	threads, err := ns.GetNS(path)
-	if err != nil {
-		n.Close()
-		return nil, chain.BadEnvironment("CNI_NETNS: %w", err)
-	}
-	return &podSpace{n, threads}, nil
-}
-
-func (p *podSpace) Close() {
-	p.Namespace.Close()
-	p.ns.Close()
-}
-
-func (p *podSpace) nftables() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithNetNSFd(int(p.ns.Fd())))
-}
-
 // planPod says what the pod needs for its attachment a, and changes nothing.
-func planPod(pod *podSpace, n *node, others []entry, a *attachment, wanted []netip.Prefix) error {
-	all, err := readRoutes(pod.Namespace)
+func planPod(pod *kernel.Namespace, n *node, others []entry, a *attachment, wanted []netip.Prefix) error {
+	all, err := readRoutes(pod)
 	if err != nil {
 		return err
 	}
@@ -213,7 +179,7 @@ func (a attachment) podNeighbours() []netip.Addr {
 	return a.Pod.Node
 }
 
-func (a *attachment) planSysctls(pod *podSpace, others []entry) error {
+func (a *attachment) planSysctls(pod *kernel.Namespace, others []entry) error {
 	ours := func(family, key, value string) podSysctl {
 		return podSysctl{Sysctl: kernel.Sysctl{Family: family, Key: key, Value: value}, Link: a.Veth.Pod}
 	}
@@ -234,7 +200,7 @@ func (a *attachment) planSysctls(pod *podSpace, others []entry) error {
 			// The setting of a link has no effect (ip6_forward asks for that of "all").
 			theirs("ipv6", "all", "forwarding", "1"))
 	}
-	return pod.ns.Do(func(ns.NetNS) error {
+	return pod.Do(func() error {
 		for i, s := range a.Pod.Sysctls {
 			if s.Link == a.Veth.Pod {
 				continue
@@ -265,7 +231,7 @@ func changedBefore(others []entry, netns string, s podSysctl) (string, bool) {
 }
 
 // connectPod makes the pod's side of an attachment, whose veth is there already.
-func connectPod(pod *podSpace, ifName string, a attachment) error {
+func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	if err := setPodSysctls(pod, a.Pod.Sysctls); err != nil {
 		return err
 	}
@@ -287,13 +253,13 @@ func connectPod(pod *podSpace, ifName string, a attachment) error {
 			return fmt.Errorf("link %s of the pod: address %s: %w", a.Veth.Pod, ip, err)
 		}
 	}
-	if err := ensureNeighbours(pod.Namespace, link, a.podNeighbours(), a.Veth.HostMAC); err != nil {
+	if err := ensureNeighbours(pod, link, a.podNeighbours(), a.Veth.HostMAC); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
 	if err := connectPodRoutes(pod, a); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
-	conn, err := pod.nftables()
+	conn, err := nftables.New(nftables.WithNetNSFd(pod.Fd()))
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
@@ -308,7 +274,7 @@ const (
 
 // awaitLocal returns when the pod takes packets to its addresses for its own. Until then it would forward them, and
 // connection tracking would go on translating the source of a connection whose first packet went astray so.
-func awaitLocal(pod *podSpace, a attachment) error {
+func awaitLocal(pod *kernel.Namespace, a attachment) error {
 	deadline := time.Now().Add(localWithin)
 	for {
 		missing, err := notLocal(pod, a.Addresses)
@@ -322,7 +288,7 @@ func awaitLocal(pod *podSpace, a attachment) error {
 	}
 }
 
-func notLocal(pod *podSpace, addrs []netip.Addr) ([]netip.Addr, error) {
+func notLocal(pod *kernel.Namespace, addrs []netip.Addr) ([]netip.Addr, error) {
 	listed, err := pod.AllRoutes()
 	if err != nil {
 		return nil, err
@@ -335,8 +301,8 @@ func notLocal(pod *podSpace, addrs []netip.Addr) ([]netip.Addr, error) {
 	}), nil
 }
 
-func setPodSysctls(pod *podSpace, sysctls []podSysctl) error {
-	return pod.ns.Do(func(ns.NetNS) error {
+func setPodSysctls(pod *kernel.Namespace, sysctls []podSysctl) error {
+	return pod.Do(func() error {
 		for _, s := range sysctls {
 			if err := kernel.EnsureSysctl(s.Link, s.Sysctl); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
 				return fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Value, err)
@@ -346,8 +312,8 @@ func setPodSysctls(pod *podSpace, sysctls []podSysctl) error {
 	})
 }
 
-func connectPodRoutes(pod *podSpace, a attachment) error {
-	all, err := readRoutes(pod.Namespace)
+func connectPodRoutes(pod *kernel.Namespace, a attachment) error {
+	all, err := readRoutes(pod)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func together(t *testing.T, n *labNode, pods []*pod, of func(p *pod) call) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			cmd := of(p).cmd()
+			cmd := of(p).Cmd(pluginName)
 			out := &output{}
 			cmd.Stdout, cmd.Stderr = out, out
 			err := n.start(cmd)
@@ -76,7 +76,7 @@ func TestAdd_hundred_at_once(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	together(t, l.node1, all, func(p *pod) call { return call{command: "DEL", id: p.id, netns: p.ns.Path(), stdin: conf()} })
+	together(t, l.node1, all, func(p *pod) call { return call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: conf()} })
 	if diff := cmp.Diff(bare, l.node1.state(t)); diff != "" {
 		t.Errorf("state after all DELs (-want +got):\n%s", diff)
 	}
@@ -84,7 +84,7 @@ func TestAdd_hundred_at_once(t *testing.T) {
 
 // kill runs a call and kills it after a while. It reports whether that came in time, and how long the call took.
 func (n *labNode) kill(c call, after time.Duration) (killed bool, took time.Duration, err error) {
-	cmd := c.cmd()
+	cmd := c.Cmd(pluginName)
 	start := time.Now()
 	if err := n.start(cmd); err != nil {
 		return false, 0, err
@@ -134,7 +134,7 @@ func TestKilled(t *testing.T) {
 		}
 		c := p.call("DEL")
 		if round%2 == 0 {
-			c.stdin = conf()
+			c.Stdin = conf()
 		}
 		l.node1.mustDel(t, c)
 		if diff := cmp.Diff([]string{bare, barePod}, []string{l.node1.state(t), state(t, p.ns)}); diff != "" {
@@ -173,13 +173,13 @@ func TestChurn(t *testing.T) {
 					after = time.Duration(i%40) * time.Millisecond
 				}
 				add := p.call("ADD")
-				add.id = fmt.Sprintf("w%d-%d", w, i)
+				add.ID = fmt.Sprintf("w%d-%d", w, i)
 				if _, _, err := l.node1.kill(add, after); err != nil {
-					t.Errorf("%s: ADD: %v", add.id, err)
+					t.Errorf("%s: ADD: %v", add.ID, err)
 				}
-				del := call{command: "DEL", id: add.id, netns: p.ns.Path(), stdin: conf()}
+				del := call{Command: "DEL", ID: add.ID, Netns: p.ns.Path(), Stdin: conf()}
 				if _, _, err := l.node1.kill(del, time.Minute); err != nil {
-					t.Errorf("%s: DEL: %v", add.id, err)
+					t.Errorf("%s: DEL: %v", add.ID, err)
 				}
 			}
 		}()

@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/netfilter"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // release removes all that an attachment has, and its record last. Entries are the records that there are.
 func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
-	if err := detach(host, without(entries, e.Attachment), e); err != nil {
+	if err := detach(host, record.Without(entries, e.Attachment), e); err != nil {
 		return err
 	}
 	return s.Remove(e.Attachment)
@@ -54,7 +55,7 @@ func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
 	if e.State.Netns == "" {
 		return nil
 	}
-	pod, err := openPod(host, e.State.Netns)
+	pod, err := verb.OpenPod(host, e.State.Netns)
 	if err != nil {
 		return nil // gone, and all that was in it
 	}
@@ -63,7 +64,7 @@ func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
 	if !isAt(pod, a.Link, a.LinkMAC) && !isAt(pod, a.Veth.Pod, a.Veth.PodMAC) {
 		return nil
 	}
-	conn, err := pod.nftables()
+	conn, err := nftables.New(nftables.WithNetNSFd(pod.Fd()))
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
@@ -81,14 +82,14 @@ func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
 	return errors.Join(errs...)
 }
 
-func isAt(pod *podSpace, name, mac string) bool {
+func isAt(pod *kernel.Namespace, name, mac string) bool {
 	link, err := pod.LinkByName(name)
 	return err == nil && link.Attrs().HardwareAddr.String() == mac
 }
 
 // disconnectPodRoutes removes the attachment's routes and puts back what they replaced.
-func disconnectPodRoutes(pod *podSpace, a attachment) error {
-	all, err := readRoutes(pod.Namespace)
+func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
+	all, err := readRoutes(pod)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func disconnectPodRoutes(pod *podSpace, a attachment) error {
 }
 
 // restorePodSysctls puts back the values that settings had, but for those that another attachment of the pod needs.
-func restorePodSysctls(pod *podSpace, others []entry, a attachment) error {
+func restorePodSysctls(pod *kernel.Namespace, others []entry, a attachment) error {
 	needed := func(s podSysctl) bool {
 		return slices.ContainsFunc(others, func(other entry) bool {
 			return other.State.Netns == a.Netns && slices.ContainsFunc(other.State.Pod.Sysctls, func(o podSysctl) bool {
@@ -120,7 +121,7 @@ func restorePodSysctls(pod *podSpace, others []entry, a attachment) error {
 			})
 		})
 	}
-	return pod.ns.Do(func(ns.NetNS) error {
+	return pod.Do(func() error {
 		var errs []error
 		for _, s := range a.Pod.Sysctls {
 			if s.Old == "" || needed(s) {

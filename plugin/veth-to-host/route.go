@@ -157,7 +157,7 @@ func readRoutes(n *kernel.Namespace) (*routes, error) {
 	for _, link := range links {
 		all.indexes[link.Attrs().Name] = link.Attrs().Index
 		all.names[link.Attrs().Index] = link.Attrs().Name
-		all.up[link.Attrs().Name] = isUp(link)
+		all.up[link.Attrs().Name] = kernel.IsUp(link)
 	}
 	listed, err := n.AllRoutes()
 	for _, r := range listed {

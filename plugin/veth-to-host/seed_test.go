@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 // What "ip" shows in a pod and on its node with the shipped conflist, as the article shows it that this plugin follows:
@@ -36,7 +36,7 @@ func TestSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := os.Getenv(inNamespaces)
+	dir := plugintest.BinDir()
 	cni := libcni.NewCNIConfigWithCacheDir([]string{dir}, t.TempDir(), nil)
 	pod := newNamespace(t, rpFilter, "0")
 	before := l.node1.state(t)

@@ -57,7 +57,7 @@ func kernelState() ([]string, error) {
 	var lines []string
 	for _, link := range links {
 		name := link.Attrs().Name
-		lines = append(lines, fmt.Sprintf("link %s %s mtu %d up %t", name, link.Type(), link.Attrs().MTU, isUp(link)))
+		lines = append(lines, fmt.Sprintf("link %s %s mtu %d up %t", name, link.Type(), link.Attrs().MTU, kernel.IsUp(link)))
 		permanent, err := n.Permanent(link.Attrs().Index)
 		if err != nil {
 			return nil, err

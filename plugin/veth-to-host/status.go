@@ -12,6 +12,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/netfilter"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // cmdStatus answers with code 50 and the reason when ADD cannot succeed, or when what it makes cannot carry a packet.
@@ -32,6 +33,9 @@ func cmdStatus(args *skel.CmdArgs) error {
 	n, err := readNode(host, name)
 	if err != nil {
 		return chain.NotAvailable("%w", err)
+	}
+	if err := verb.Recordable(pluginName, conf.Name); err != nil {
+		return err
 	}
 	families, err := expectedFamilies(conf, n)
 	if err != nil {

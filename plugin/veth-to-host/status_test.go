@@ -8,6 +8,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
 func TestStatus(t *testing.T) {
@@ -35,6 +37,10 @@ func TestStatus(t *testing.T) {
 			want: "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1"},
 		{name: "a chain that drops", node: dropForward, want: "50: forwarded packets of pods are dropped by chain FORWARD of table ip filter: have the one who owns it accept them, " +
 			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
+		{name: "a file in the place of the records", node: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni0") },
+			want: `50: records of network "cni0" cannot be written: /run/cni/veth-to-host/cni0 is a file, want a directory: remove it`},
+		{name: "a file in the place of all records", node: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host") },
+			want: `50: records of network "cni0" cannot be written: /run/cni/veth-to-host is a file, want a directory: remove it`},
 		{name: "a chain that drops all but pods", node: dropForwardButPods, want: "success"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -43,10 +49,38 @@ func TestStatus(t *testing.T) {
 				l.node1.in(t, tt.node)
 			}
 			before := l.node1.state(t)
-			out, err := l.node1.run(t, call{command: "STATUS", stdin: conf(tt.changes)})
+			out, err := l.node1.run(t, call{Command: "STATUS", Stdin: conf(tt.changes)})
 			if err == nil && out != "" {
 				t.Errorf("got %s, want no output", out)
 			}
+			if diff := cmp.Diff(tt.want, err.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, l.node1.state(t)); diff != "" {
+				t.Errorf("state (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// With a pod there are records, and a file may still stand in the place of another network's.
+func TestStatus_after_use(t *testing.T) {
+	l := newLab(t)
+	l.node1.mustAdd(t, l.pod(l.node1, "a", 50, bridgeMode))
+	for _, tt := range []struct {
+		name, network string
+		before        func() error
+		want          string
+	}{
+		{name: "ready", network: "cni0", before: func() error { return nil }, want: "success"},
+		{name: "a file in the place of another network's records", network: "cni1", before: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni1") },
+			want: `50: records of network "cni1" cannot be written: /run/cni/veth-to-host/cni1 is a file, want a directory: remove it`},
+		{name: "the same, of the network with records", network: "cni0", before: func() error { return nil }, want: "success"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l.node1.in(t, tt.before)
+			before := l.node1.state(t)
+			_, err := l.node1.run(t, call{Command: "STATUS", Stdin: conf(map[string]any{"name": tt.network})})
 			if diff := cmp.Diff(tt.want, err.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -80,11 +80,16 @@ func (t *table) remove(conn *nftables.Conn) error {
 		return err
 	}
 	conn.DelTable(t.Table)
-	return t.flush(conn)
+	if err := t.flush(conn); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
 
+// flush makes the transaction. Of one that fails the kernel names each message: where a table cannot be made, those for what
+// is in it say that there is none.
 func (t *table) flush(conn *nftables.Conn) error {
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: table %s: %w", t.Name, err)
 	}
 	return nil

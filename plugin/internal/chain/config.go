@@ -1,5 +1,5 @@
-// Package chain reads what a runtime hands to a chained CNI plugin: its configuration, the result of the plugins before
-// it at any version of the spec, and the namespace of the pod. It also builds the errors that such a plugin answers with.
+// Package chain reads what a runtime hands to a chained CNI plugin: its configuration, and the result of the plugins before
+// it at any version of the spec. It also builds the errors that such a plugin answers with.
 //
 // It is not a plugin skeleton (that is pkg/skel of containernetworking/cni) and it never changes anything.
 //
@@ -10,10 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // Config is the part of a plugin's configuration that the spec defines. A plugin embeds it beside its own keys.
@@ -35,6 +39,17 @@ func (c *Config) Version() string {
 		return "0.1.0"
 	}
 	return c.CNIVersion
+}
+
+// Attachment says whose call it is.
+func (c *Config) Attachment(args *skel.CmdArgs) record.Attachment {
+	return record.Attachment{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}
+}
+
+// IsValid reports whether GC has to leave an attachment: it is a valid one, or another network's.
+func (c *Config) IsValid(a record.Attachment) bool {
+	return a.Network != c.Name ||
+		slices.Contains(c.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
 }
 
 type versioned struct {

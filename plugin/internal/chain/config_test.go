@@ -5,9 +5,12 @@ import (
 	"net"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 func TestPrevResult(t *testing.T) {
@@ -77,6 +80,20 @@ func TestRequirePrevResult(t *testing.T) {
 		_, err := conf.RequirePrevResult()
 		if diff := cmp.Diff(error(want), err); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestIsValid(t *testing.T) {
+	conf := Config{Name: "net", ValidAttachments: []types.GCAttachment{{ContainerID: "a", IfName: "eth0"}}}
+	for a, want := range map[record.Attachment]bool{
+		conf.Attachment(&skel.CmdArgs{ContainerID: "a", IfName: "eth0"}): true,
+		{Network: "net", ContainerID: "a", IfName: "net1"}:               false,
+		{Network: "net", ContainerID: "b", IfName: "eth0"}:               false,
+		{Network: "other", ContainerID: "b", IfName: "eth0"}:             true,
+	} {
+		if got := conf.IsValid(a); got != want {
+			t.Errorf("%s: got %t, want %t", a, got, want)
 		}
 	}
 }

@@ -16,6 +16,11 @@ type Address struct {
 	Link   int
 }
 
+// IsUp reports whether an administrator has brought the link up, whatever its carrier.
+func IsUp(link netlink.Link) bool {
+	return link.Attrs().RawFlags&unix.IFF_UP != 0
+}
+
 // Addresses returns the addresses of global scope on links that are up: those by which others know the node. Temporary,
 // deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link.
 func (n *Namespace) Addresses() ([]Address, error) {
@@ -25,8 +30,7 @@ func (n *Namespace) Addresses() ([]Address, error) {
 	}
 	up := map[int]bool{}
 	for _, link := range links {
-		attrs := link.Attrs()
-		up[attrs.Index] = attrs.RawFlags&unix.IFF_UP != 0
+		up[link.Attrs().Index] = IsUp(link)
 	}
 	addrs, err := n.addrList(nil)
 	if err != nil {
@@ -45,6 +49,24 @@ func (n *Namespace) Addresses() ([]Address, error) {
 		usable = append(usable, Address{prefix, addr.LinkIndex})
 	}
 	return usable, nil
+}
+
+// Source returns the address that a node talks to a pod with, by a link: the link's in the pod's subnet, else its first of
+// that family. The zero value means that the link has none of that family.
+func Source(addrs []Address, link int, pod netip.Addr) netip.Addr {
+	var first netip.Addr
+	for _, addr := range addrs {
+		if addr.Link != link || addr.Prefix.Addr().Is4() != pod.Is4() {
+			continue
+		}
+		if addr.Prefix.Contains(pod) {
+			return addr.Prefix.Addr()
+		}
+		if !first.IsValid() {
+			first = addr.Prefix.Addr()
+		}
+	}
+	return first
 }
 
 // HasAddress reports whether link has an address, whatever the length of its subnet.

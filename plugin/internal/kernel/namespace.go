@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -24,20 +25,20 @@ type Namespace struct {
 
 // Current opens the namespace of the calling thread.
 func Current() (*Namespace, error) {
-	ns, err := netns.Get()
+	handle, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("own network namespace: %w", err)
 	}
-	return newNamespace(ns)
+	return newNamespace(handle)
 }
 
 // Open opens the namespace at path. Where path is something else than a network namespace the error says so.
 func Open(path string) (*Namespace, error) {
-	ns, err := netns.GetFromPath(path)
+	handle, err := netns.GetFromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace %q: %w", path, err)
 	}
-	n, err := newNamespace(ns)
+	n, err := newNamespace(handle)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace %q: %w", path, err)
 	}
@@ -57,6 +58,19 @@ func newNamespace(ns netns.NsHandle) (*Namespace, error) {
 func (n *Namespace) Close() {
 	n.Handle.Close()
 	n.ns.Close()
+}
+
+// Fd returns the namespace's file descriptor, which is open until Close.
+func (n *Namespace) Fd() int { return int(n.ns) }
+
+// Do runs a function on a thread in the namespace: for /proc/sys, and for whatever else asks for the namespace of its caller.
+func (n *Namespace) Do(do func() error) error {
+	target, err := ns.GetNS(fmt.Sprintf("/proc/self/fd/%d", n.ns))
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return target.Do(func(ns.NetNS) error { return do() })
 }
 
 // Is reports whether both are the same namespace.

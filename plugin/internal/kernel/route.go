@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -69,6 +70,26 @@ func Destination(route netlink.Route) (netip.Prefix, bool) {
 	return netipx.FromStdIPNet(route.Dst)
 }
 
+// DefaultLink returns the name of the link of the first default route that the kernel lists, which is what upstream's
+// macvlan takes as its master; "" where there is none.
+func (n *Namespace) DefaultLink() (string, error) {
+	routes, err := n.MainRoutes()
+	if err != nil {
+		return "", err
+	}
+	for _, route := range routes {
+		if dst, ok := Destination(route); !ok || dst.Bits() != 0 || route.LinkIndex == 0 {
+			continue
+		}
+		link, err := n.LinkByIndex(route.LinkIndex)
+		if err != nil {
+			return "", fmt.Errorf("link of the default route: %w", err)
+		}
+		return link.Attrs().Name, nil
+	}
+	return "", nil
+}
+
 // MainRoutes returns the routes of the main table, of both families and all types.
 func (n *Namespace) MainRoutes() ([]netlink.Route, error) {
 	return n.routes(unix.RT_TABLE_MAIN)
@@ -114,7 +135,7 @@ func (n *Namespace) DeleteRoute(route netlink.Route) error {
 		Dst: route.Dst, LinkIndex: route.LinkIndex, Gw: route.Gw, Via: route.Via, MultiPath: route.MultiPath, Family: route.Family,
 		Table: route.Table, Type: route.Type, Tos: route.Tos, Priority: route.Priority, Scope: route.Scope,
 	}
-	if err := n.RouteDel(key); err != nil && !IsNotFound(err) {
+	if err := n.RouteDel(key); err != nil && !errors.Is(err, unix.ESRCH) { // as fib_table_delete and ip6_route_del say it
 		return fmt.Errorf("route to %s: delete: %w", route.Dst, err)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -82,7 +83,7 @@ func (n *Namespace) EnsureRule(want Rule, existing []netlink.Rule) error {
 
 // DeleteRule deletes a listed rule. A rule that is gone is no error.
 func (n *Namespace) DeleteRule(rule netlink.Rule) error {
-	if err := n.RuleDel(&rule); err != nil && !IsNotFound(err) {
+	if err := n.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) { // as fib_nl_delrule says it, and nothing else
 		return fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
 	}
 	return nil

@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // DefaultRoot is where the records of all plugins are.
@@ -87,6 +89,15 @@ type Options struct {
 	Create bool
 }
 
+func (o Options) root() string {
+	if o.Root == "" {
+		return DefaultRoot
+	}
+	return o.Root
+}
+
+func (o Options) dir() string { return filepath.Join(o.root(), o.Plugin) }
+
 // Store holds the records of one plugin on a node, locked against every other process and every other Store.
 type Store[T any] struct {
 	root, dir string
@@ -95,11 +106,7 @@ type Store[T any] struct {
 
 // Open opens a store and takes its lock, waiting for it as long as ctx allows. Close must follow.
 func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
-	root := opts.Root
-	if root == "" {
-		root = DefaultRoot
-	}
-	s := &Store[T]{root: root, dir: filepath.Join(root, opts.Plugin)}
+	s := &Store[T]{root: opts.root(), dir: opts.dir()}
 	var err error
 	if s.lock, err = lockDirectory(ctx, s.dir, opts.Create); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -182,6 +189,11 @@ func (s *Store[T]) List() ([]Entry[T], []*CorruptError, error) {
 	return entries, corrupt, nil
 }
 
+// Without returns the entries of all attachments but one.
+func Without[T any](entries []Entry[T], a Attachment) []Entry[T] {
+	return slices.DeleteFunc(slices.Clone(entries), func(e Entry[T]) bool { return e.Attachment == a })
+}
+
 // Save writes a record in one step: a reader sees the old one or the new one, whenever the writer is killed.
 func (s *Store[T]) Save(e Entry[T]) error {
 	if err := e.Validate(); err != nil {
@@ -212,7 +224,8 @@ func (s *Store[T]) Remove(a Attachment) error {
 		return nil
 	}
 	path := s.path(a)
-	if err := os.RemoveAll(path); err != nil {
+	// A file in the place of a directory holds no record.
+	if err := os.RemoveAll(path); err != nil && !errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("record %s: %w", a, err)
 	}
 	removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
@@ -221,11 +234,16 @@ func (s *Store[T]) Remove(a Attachment) error {
 
 // Tidy removes the empty directories that killed processes left.
 func (s *Store[T]) Tidy() error {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "[^.]*", "*"))
-	for _, path := range paths {
-		removeEmpty(path, filepath.Dir(path))
+	for _, pattern := range []string{"[^.]*/*", "[^.]*"} {
+		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			removeEmpty(path, path)
+		}
 	}
-	return err
+	return nil
 }
 
 // removeEmpty removes dir and its parents up to and including last, as far as they are empty.

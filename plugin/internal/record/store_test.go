@@ -147,7 +147,7 @@ func TestStore_corrupt_records(t *testing.T) {
 
 // What processes leave that are killed in the middle.
 func TestStore_tidies_up(t *testing.T) {
-	for _, paths := range [][]string{{"route/net/c1/"}, {"route/net/"}, {"route/.new"}, {"route/"}, {"./"}, {"route/net/c1/", "route/net/c2/", "route/.new"}} {
+	for _, paths := range [][]string{{"route/net/c1/"}, {"route/net/"}, {"route/other/"}, {"route/.new"}, {"route/"}, {"./"}, {"route/net/c1/", "route/net/c2/", "route/.new"}} {
 		root := filepath.Join(t.TempDir(), "cni")
 		for _, path := range paths {
 			full := filepath.Join(root, path)

@@ -1,0 +1,68 @@
+package verb
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"slices"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// Collector is what a plugin does in GC.
+type Collector[T any] struct {
+	// Release removes all that an attachment has, and its record. Standing are the records that there still are, e among
+	// them, in order of their sequence.
+	Release func(standing []record.Entry[T], e record.Entry[T]) error
+	// Rest is called once at the end, with the records that stay. Complete says that these are all that is valid: otherwise
+	// what no record holds may belong to an attachment whose record is lost.
+	Rest func(kept []record.Entry[T], complete bool) error
+}
+
+// Collect is GC: it releases what belongs to no valid attachment of the network, removes records that cannot be read and
+// are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as possible, and report
+// what could not be removed after that.
+func Collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
+	return errors.Join(collect(s, conf, do), s.Tidy(), s.Close())
+}
+
+func collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
+	entries, corrupt, err := s.List()
+	if err != nil {
+		return err
+	}
+	kept := entries
+	var errs []error
+	for _, e := range entries {
+		if conf.IsValid(e.Attachment) {
+			continue
+		}
+		if err := do.Release(kept, e); err != nil {
+			errs = append(errs, fmt.Errorf("attachment %s: %w", e.Attachment, err))
+			continue
+		}
+		kept = record.Without(kept, e.Attachment)
+	}
+	complete := allRecorded(conf, kept)
+	for _, c := range corrupt {
+		if conf.IsValid(c.Attachment) {
+			complete = false
+			continue
+		}
+		errs = append(errs, s.Remove(c.Attachment))
+	}
+	return errors.Join(append(errs, do.Rest(kept, complete))...)
+}
+
+// allRecorded reports whether each valid attachment has a record.
+func allRecorded[T any](conf *chain.Config, kept []record.Entry[T]) bool {
+	for _, v := range conf.ValidAttachments {
+		a := record.Attachment{Network: conf.Name, ContainerID: v.ContainerID, IfName: v.IfName}
+		if !slices.ContainsFunc(kept, func(e record.Entry[T]) bool { return e.Attachment == a }) {
+			log.Printf("attachment %s is valid and has no record: what no record holds stays", a)
+			return false
+		}
+	}
+	return true
+}
