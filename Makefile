@@ -1,7 +1,7 @@
 # Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
 export CGO_ENABLED := 0
 GO ?= go
-PLUGINS := ./plugin/route ./plugin/veth-to-host
+PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/ipamd
 BIN := bin
 ARTIFACTS := _artifacts
 # What the reference plugins claim beyond their profile.
@@ -10,8 +10,10 @@ CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # Of the conflist $(c): where its report goes, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
 profile = $(if $(findstring veth-to-host,$(c)),--profile kubernetes)
+# Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
+depth = $(if $(findstring 1.1.0,$(c)),,--label-filter '!contract')
 
-.PHONY: help build test test-netns e2e flake lint verify fmt generate clean
+.PHONY: help build test test-netns e2e bench-ipamd test-amazon flake lint verify fmt generate clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +23,8 @@ build: ## Build cnitest, the reference plugins and the upstream plugins into bin
 	$(GO) build -trimpath -o $(BIN)/ ./e2e/cmd/cnitest $(PLUGINS)
 	$(GO) build -trimpath -o $(BIN)/ tool
 
-e2e: build ## Run all scenarios on the reference plugins in network namespaces, and print a verdict for each conflist
-	@status=0; $(foreach c,$(CONFLISTS),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$(report) $(E2E_FLAGS) $(profile) || status=$$?; echo;) exit $$status
+e2e: build ## Run the suite on the reference plugins in network namespaces, and print a verdict for each conflist
+	@status=0; $(foreach c,$(CONFLISTS),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$(report) $(E2E_FLAGS) $(profile) $(depth) || status=$$?; echo;) exit $$status
 
 test: ## Run every test of the repository (what needs root says so and skips without it)
 	$(GO) test ./...
@@ -30,8 +32,14 @@ test: ## Run every test of the repository (what needs root says so and skips wit
 test-netns: ## Run the tests of the lab and the suite alone; they need root
 	$(GO) test ./e2e/... ./plugin/...
 
-flake: build ## Run the scenarios 20 times: the same ids with the same results each time
-	$(BIN)/cnitest run plugin/route/net.d/00-default.conflist $(E2E_FLAGS) --bin-dir $(BIN) --repeat 20
+bench-ipamd: ## Compare ipamd's datastore with that of amazon-vpc-cni-k8s
+	cd plugin/ipamd/bench && $(GO) test -run xxx -bench . -benchtime 300ms
+
+test-amazon: ## Let amazon's own plugin attach pods with ipamd; needs root, and its module from the network
+	cd plugin/ipamd/amazon && $(GO) test -count=1 ./...
+
+flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
+	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist $(E2E_FLAGS) --bin-dir $(BIN) --quick --repeat 20
 
 lint: ## Run golangci-lint, which must be installed
 	golangci-lint run ./...

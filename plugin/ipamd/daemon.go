@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/eni"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/metadata"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/monitor"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/server"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/state"
+)
+
+// Cloud tells what this machine has, and may change it.
+type Cloud interface {
+	Inventory(ctx context.Context) (cloud.Inventory, error)
+	// Adjust makes the machine have more or fewer addresses, by how the pool is used, and reports whether it did.
+	Adjust(ctx context.Context, inv cloud.Inventory, pool cloud.Pool) (bool, error)
+}
+
+// fixed is a cloud of which nothing is asked.
+type fixed struct{ *metadata.Client }
+
+func (fixed) Adjust(context.Context, cloud.Inventory, cloud.Pool) (bool, error) { return false, nil }
+
+// graceful is how long calls under way may take once the daemon was told to end.
+const graceful = 5 * time.Second
+
+type daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	file    *state.File
+	store   *datastore.Store
+	metrics *monitor.Metrics
+	commits server.Committer
+	cloud   Cloud
+	node    *eni.Node     // nil where the kernel is left alone
+	changed chan struct{} // told after assignments and releases
+
+	mu     sync.Mutex
+	inv    cloud.Inventory
+	status monitor.Status
+	// adjustWarning says why the cloud gives no more addresses; empty if it does.
+	adjustWarning string
+}
+
+// newDaemon takes the state for this process and restores it.
+func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
+	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, fmt.Errorf("boot ID: %w", err)
+	}
+	file, restored, err := state.Open(cfg.State, strings.TrimSpace(string(bootID)))
+	if err != nil {
+		return nil, err
+	}
+	store := datastore.New(datastore.Options{Cooling: cfg.Cooling})
+	d := &daemon{cfg: cfg, log: log, file: file, store: store, metrics: monitor.NewMetrics(store), changed: make(chan struct{}, 1)}
+	if err := store.Restore(restored); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("state %s: %w; move it away once no pod of this node has an address of it", cfg.State, err)
+	}
+	d.commits = state.NewCommits(state.Options{Source: store, Saver: file, Observe: d.wrote})
+	client := metadata.New(metadata.Options{Endpoint: cfg.Metadata.Endpoint, RequireToken: cfg.Metadata.RequireToken})
+	d.cloud = fixed{client}
+	if cfg.Cloud == cloudEC2 {
+		d.cloud = cloud.NewEC2(cloud.EC2Options{
+			Source: client, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint, PrefixDelegation: cfg.EC2.PrefixDelegation, Targets: cfg.targets(), Log: log,
+		})
+	}
+	return d, nil
+}
+
+func (d *daemon) wrote(w state.Write) {
+	d.metrics.Wrote(w)
+	if w.Err != nil {
+		d.log.Error("state not written: plugins are told to try again", "error", w.Err, "calls", w.Callers)
+	}
+}
+
+// run serves until ctx ends, which is no error.
+func (d *daemon) run(ctx context.Context) error {
+	defer d.file.Close()
+	if d.cfg.Kernel.Enabled && d.cfg.IPFamily == ipv4 {
+		ns, err := kernel.Current()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		k := d.cfg.Kernel
+		d.node = eni.New(eni.Options{Namespace: ns, ExternalSNAT: k.ExternalSNAT, NodePorts: k.NodePorts, Mark: k.Mark, VethPrefix: k.VethPrefix, MTU: k.MTU})
+	}
+	stopMonitor, err := d.serveMonitor()
+	if err != nil {
+		return err
+	}
+	defer stopMonitor()
+	if err := d.firstReconcile(ctx); err != nil {
+		return nil // told to end before it began
+	}
+	return d.servePlugins(ctx)
+}
+
+// serveMonitor shows state and metrics, also before plugins are served.
+func (d *daemon) serveMonitor() (stop func(), err error) {
+	if d.cfg.Introspection == "" {
+		return func() {}, nil
+	}
+	listener, err := monitor.Listen(d.cfg.Introspection)
+	if err != nil {
+		return nil, err
+	}
+	s := &http.Server{Handler: monitor.Handler(d.store, d.metrics, d.currentStatus), ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		if err := s.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("introspection ended", "error", err)
+		}
+	}()
+	return func() { s.Close() }, nil
+}
+
+// firstReconcile tries until the cloud has answered; the error is that ctx ended.
+func (d *daemon) firstReconcile(ctx context.Context) error {
+	backoff := retry.NewExponentialJitterBackoff(30 * time.Second)
+	for attempt := 0; ; attempt++ {
+		err := d.reconcile(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		delay, delayErr := backoff.BackoffDelay(attempt, err)
+		if delayErr != nil {
+			delay = 30 * time.Second
+		}
+		d.log.Warn("not ready yet", "error", err, "again", delay.Round(time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(delay):
+		}
+	}
+}
+
+func (d *daemon) servePlugins(ctx context.Context) error {
+	var users []uint32
+	for _, user := range d.cfg.AllowedUsers {
+		users = append(users, uint32(user))
+	}
+	s := server.New(server.Options{
+		Store: d.store, Commits: d.commits, Network: d.network, Warnings: func() []string { return d.currentStatus().Warnings },
+		Peers: server.Peers{UIDs: users, Refused: func(uid uint32) {
+			d.metrics.Refused(uid)
+			d.log.Warn("connection refused", "user", uid)
+		}},
+		Log: d.log, Intercept: d.metrics.Intercept, Changed: d.tell,
+	})
+	defer s.Stop()
+	var listeners []net.Listener
+	for _, path := range d.cfg.Sockets {
+		listener, err := server.Listen(path)
+		if err != nil {
+			for _, other := range listeners {
+				other.Close()
+			}
+			return err
+		}
+		listeners = append(listeners, listener)
+	}
+	ended := make(chan error, len(listeners))
+	s.SetServing(true)
+	for _, listener := range listeners {
+		go func() { ended <- s.Serve(listener) }()
+	}
+	stats := d.store.Stats()
+	d.log.Info("serving", "sockets", d.cfg.Sockets, "free", stats.Free, "assigned", stats.Assigned)
+	loop, stopLoop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { d.follow(loop) })
+	defer group.Wait()
+	defer stopLoop()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("plugins are not served any more: %w", err)
+	case <-ctx.Done():
+	}
+	d.log.Info("ending")
+	s.SetServing(false)
+	hard := time.AfterFunc(graceful, s.Stop)
+	defer hard.Stop()
+	s.GracefulStop()
+	return nil
+}
+
+// tell wakes the loop that keeps addresses at hand. It never waits.
+func (d *daemon) tell() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (d *daemon) network() server.Network {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var vpc []netip.Prefix
+	for _, prefix := range d.inv.VPC {
+		if prefix.Addr().Is4() == (d.cfg.IPFamily == ipv4) {
+			vpc = append(vpc, prefix)
+		}
+	}
+	return server.Network{VPC: vpc, ExternalSNAT: d.cfg.Kernel.ExternalSNAT}
+}
+
+func (d *daemon) currentStatus() monitor.Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	status := d.status
+	if d.adjustWarning != "" {
+		status.Warnings = append(slices.Clone(status.Warnings), d.adjustWarning)
+	}
+	return status
+}

@@ -1,0 +1,85 @@
+package datastore
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// State is what has to survive the process.
+type State struct {
+	Assignments []*Assignment `json:"assignments"`
+	Resting     []Resting     `json:"resting"`
+}
+
+// Resting is an address that was released and must not be given out before its rest is over.
+type Resting struct {
+	Address netip.Addr `json:"address"`
+	ENI     string     `json:"eni"`
+	Device  int        `json:"deviceNumber"`
+	Since   time.Time  `json:"since"`
+}
+
+// Snapshot returns the state and its version: all that Assign and Release have done up to that version is in it. What it
+// points to does not change.
+func (s *Store) Snapshot() (State, uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warm(s.now())
+	state := State{Assignments: make([]*Assignment, 0, len(s.byKey))}
+	for _, a := range s.byKey {
+		state.Assignments = append(state.Assignments, a.held)
+	}
+	for _, a := range s.resting.items[s.resting.head:] {
+		state.Resting = append(state.Resting, Resting{a.ip, a.eni.id, a.eni.device, a.since.UTC().Round(0)})
+	}
+	return state, s.version
+}
+
+// Restore takes over a state, before the first Sync, which tells what of it the cloud still knows.
+func (s *Store) Restore(state State) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, held := range state.Assignments {
+		if other := s.byKey[held.Key]; other != nil {
+			return fmt.Errorf("%s of container %s in network %s has two addresses, %s and %s", held.IfName, held.ContainerID, held.Network, other.ip, held.Address)
+		}
+		a, err := s.restored(held.Address, held.ENI, held.Device)
+		if err != nil {
+			return err
+		}
+		s.hold(a, held)
+	}
+	now := s.now()
+	slices.SortStableFunc(state.Resting, func(a, b Resting) int { return a.Since.Compare(b.Since) })
+	for _, resting := range state.Resting {
+		a, err := s.restored(resting.Address, resting.ENI, resting.Device)
+		if err != nil {
+			return err
+		}
+		since := resting.Since
+		if since.After(now) { // the clock was set back
+			since = now
+		}
+		s.rest(a, since)
+	}
+	return nil
+}
+
+func (s *Store) restored(ip netip.Addr, id string, device int) (*address, error) {
+	if !ip.IsValid() || id == "" {
+		return nil, fmt.Errorf("want an address and its ENI, got %q and %q", ip, id)
+	}
+	if s.byAddr[ip] != nil {
+		return nil, fmt.Errorf("address %s occurs twice", ip)
+	}
+	e := s.enis[id]
+	if e == nil {
+		e = &eni{id: id, device: device, removed: true}
+		s.enis[id] = e
+	}
+	a := &address{ip: ip, eni: e}
+	s.byAddr[ip] = a
+	return a, nil
+}

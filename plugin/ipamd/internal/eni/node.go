@@ -1,0 +1,275 @@
+// Package eni makes the kernel of a node use its ENIs: what comes from a pod on a secondary ENI leaves by that ENI, what
+// leaves the VPC leaves by the primary one, and what came in at a node port goes back out where it came in.
+//
+// What is there for one pod alone (its rules 512 and 1536, its host route, its veth) is the plugin's. Only IPv4 is done here:
+// with IPv6 all pods are on the primary ENI and need none of this.
+//
+// Everything may be done again, and is: that is how changes of the cloud and of other hands are followed.
+//
+// Tests: go test ./plugin/ipamd/internal/eni (as root)
+package eni
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
+)
+
+// Options are how the node shall be set up.
+type Options struct {
+	// Namespace is that of the calling thread.
+	Namespace *kernel.Namespace
+	// ExternalSNAT leaves packets that leave the VPC as they are: something outside translates them.
+	ExternalSNAT bool
+	// NodePorts makes replies of pods to connections that came in on the primary ENI leave by it.
+	NodePorts bool
+	// Mark is the bit by which such connections are known. It must not be 0 if NodePorts is set.
+	Mark uint32
+	// VethPrefix is how the names of pods' links on the node begin.
+	VethPrefix string
+	// MTU of the ENIs; 0 leaves it alone.
+	MTU int
+}
+
+// Node is the node's side of all ENIs. It is not safe for concurrent use.
+type Node struct {
+	opts Options
+}
+
+// New returns a node that nothing was done to yet.
+func New(opts Options) *Node { return &Node{opts: opts} }
+
+// Result is what became of an Ensure.
+type Result struct {
+	// Unusable are ENIs, by ID, that pods cannot use, and why.
+	Unusable map[string]error
+	// Warnings are what works in part only, in sentences.
+	Warnings []string
+}
+
+// Ensure sets up the ENIs of an inventory and removes what was there for others. An error is about the node as a whole;
+// that of one ENI stands in the result.
+func (n *Node) Ensure(inv cloud.Inventory) (Result, error) {
+	result := Result{Unusable: map[string]error{}}
+	links, err := n.linksByMAC()
+	if err != nil {
+		return result, err
+	}
+	primary := inv.ENIs[0]
+	link := links[primary.MAC]
+	if link == nil {
+		return result, fmt.Errorf("primary ENI %s: no link has MAC %s", primary.ID, primary.MAC)
+	}
+	if err := n.setUp(link); err != nil {
+		return result, err
+	}
+	var usable []cloud.ENI
+	for _, eni := range inv.ENIs[1:] {
+		if err := n.ensureSecondary(eni, links[eni.MAC]); err != nil {
+			result.Unusable[eni.ID] = err
+			continue
+		}
+		usable = append(usable, eni)
+	}
+	if err := n.ensureRules(wantedRules(n.opts, vpc4(inv), usable), keep(inv.ENIs)); err != nil {
+		return result, err
+	}
+	if err := ensureTable(tableOf(n.opts, link.Attrs().Name, primary.Address, vpc4(inv))); err != nil {
+		return result, err
+	}
+	result.Warnings, err = n.checkSysctls(link.Attrs().Name)
+	return result, err
+}
+
+func vpc4(inv cloud.Inventory) []netip.Prefix {
+	var all []netip.Prefix
+	for _, prefix := range inv.VPC {
+		if prefix.Addr().Is4() {
+			all = append(all, prefix.Masked())
+		}
+	}
+	return all
+}
+
+// keep are the addresses of ENIs whose rule stays also while the ENI cannot be set up.
+func keep(enis []cloud.ENI) map[netip.Addr]bool {
+	addrs := map[netip.Addr]bool{}
+	for _, eni := range enis {
+		addrs[eni.Address] = true
+	}
+	return addrs
+}
+
+// linksByMAC returns the lowest link with each MAC: a macvlan or VLAN on an ENI may have the ENI's, and is younger.
+func (n *Node) linksByMAC() (map[string]netlink.Link, error) {
+	links, err := n.opts.Namespace.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("links: %w", err)
+	}
+	byMAC := map[string]netlink.Link{}
+	for _, link := range links {
+		mac := link.Attrs().HardwareAddr.String()
+		if other := byMAC[mac]; other == nil || link.Attrs().Index < other.Attrs().Index {
+			byMAC[mac] = link
+		}
+	}
+	return byMAC, nil
+}
+
+func (n *Node) setUp(link netlink.Link) error {
+	ns, attrs := n.opts.Namespace, link.Attrs()
+	if n.opts.MTU != 0 && attrs.MTU != n.opts.MTU {
+		if err := ns.LinkSetMTU(link, n.opts.MTU); err != nil {
+			return fmt.Errorf("link %s: MTU %d: %w", attrs.Name, n.opts.MTU, err)
+		}
+	}
+	if attrs.RawFlags&unix.IFF_UP == 0 {
+		if err := ns.LinkSetUp(link); err != nil {
+			return fmt.Errorf("link %s: up: %w", attrs.Name, err)
+		}
+	}
+	return nil
+}
+
+// ensureSecondary gives an ENI its address and its routing table.
+func (n *Node) ensureSecondary(eni cloud.ENI, link netlink.Link) error {
+	switch {
+	case link == nil:
+		return fmt.Errorf("no link has MAC %s", eni.MAC)
+	case !eni.Address.Is4() || !eni.Subnet.IsValid():
+		return errors.New("it has no IPv4 address")
+	case cloud.RouteTable(eni.Device) >= unix.RT_TABLE_COMPAT:
+		return fmt.Errorf("device number %d: no routing table is left for it", eni.Device)
+	}
+	if err := n.setUp(link); err != nil {
+		return err
+	}
+	if err := n.ensureAddress(eni, link); err != nil {
+		return err
+	}
+	return n.ensureTableOf(eni, link)
+}
+
+// ensureAddress makes the ENI's own address the link's only one. Further ones are for pods: as addresses of the node, as
+// some distributions configure them, their packets would never reach a pod.
+func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
+	ns, name := n.opts.Namespace, link.Attrs().Name
+	addrs, err := netlinksafe.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("link %s: addresses: %w", name, err)
+	}
+	want := netip.PrefixFrom(eni.Address, eni.Subnet.Bits())
+	has := false
+	for _, addr := range addrs {
+		if prefix, ok := netipx.FromStdIPNet(addr.IPNet); ok && prefix == want {
+			has = true
+			continue
+		}
+		if addr.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		if err := ns.AddrDel(link, &addr); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("link %s: delete address %s: %w", name, addr.IPNet, err)
+		}
+	}
+	if !has {
+		// No route to the subnet comes with it, not even for a moment: the primary ENI may be in the same subnet.
+		addr := &netlink.Addr{IPNet: netipx.PrefixIPNet(want), Flags: unix.IFA_F_NOPREFIXROUTE}
+		if err := ns.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("link %s: address %s: %w", name, want, err)
+		}
+	}
+	return n.leaveMainTable(eni, link)
+}
+
+// leaveMainTable removes routes to the subnet and default routes over a secondary ENI from the main table, where a DHCP
+// client may have put them: the node's own traffic would leave by this ENI with an address of the primary one.
+func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
+	routes, err := n.opts.Namespace.MainRoutes()
+	if err != nil {
+		return err
+	}
+	for _, route := range routes {
+		dst, ok := kernel.Destination(route)
+		if route.LinkIndex != link.Attrs().Index || !ok || !dst.Addr().Is4() || dst != eni.Subnet.Masked() && dst.Bits() != 0 {
+			continue
+		}
+		if err := n.opts.Namespace.DeleteRoute(route); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureTableOf fills the ENI's routing table: the VPC's router is on the link, and everything is behind it. Neighbours in
+// the subnet too: the VPC delivers what the router gets, wherever it is for.
+func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
+	gateway, table := cloud.Gateway(eni.Subnet), cloud.RouteTable(eni.Device)
+	for _, route := range []*netlink.Route{
+		{Dst: netipx.AddrIPNet(gateway), Scope: netlink.SCOPE_LINK},
+		{Dst: netipx.PrefixIPNet(netip.MustParsePrefix("0.0.0.0/0")), Gw: gateway.AsSlice()},
+	} {
+		route.LinkIndex, route.Table = link.Attrs().Index, table
+		if err := n.opts.Namespace.RouteReplace(route); err != nil {
+			return fmt.Errorf("route to %s over %s in table %d: %w", route.Dst, link.Attrs().Name, table, err)
+		}
+	}
+	return nil
+}
+
+// checkSysctls finds settings under which pods or node ports do not work, and mends the one that is the primary link's alone.
+//
+// A packet for a node port has the address of a pod as its destination when its source is checked, and the way back from
+// that pod's address leads over the pod's ENI: strict rp_filter drops it, unless the mark that brings replies back to
+// the primary ENI counts in that lookup (src_valid_mark).
+func (n *Node) checkSysctls(primary string) ([]string, error) {
+	var warnings []string
+	forward, err := kernel.ReadSysctl("ipv4", "all", "forwarding")
+	if err != nil {
+		return nil, err
+	}
+	if forward == "0" {
+		warnings = append(warnings, "net.ipv4.ip_forward is 0: pods reach nothing but their own node")
+	}
+	if !n.opts.NodePorts {
+		return warnings, nil
+	}
+	filter, err := n.highest("rp_filter", primary)
+	if err != nil {
+		return nil, err
+	}
+	counts, err := n.highest("src_valid_mark", primary)
+	if err != nil || filter != "1" || counts == "1" {
+		return warnings, err
+	}
+	if err := kernel.EnsureSysctl(primary, kernel.Sysctl{Family: "ipv4", Key: "src_valid_mark", Value: "1"}); err != nil {
+		warnings = append(warnings, fmt.Sprintf("rp_filter of %s is strict and src_valid_mark cannot be set (%v): node ports do not work for pods on secondary ENIs", primary, err))
+	}
+	return warnings, nil
+}
+
+// highest returns the higher one of a link's value and that of all links, which is the one that counts for both settings
+// used here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
+func (n *Node) highest(key, link string) (string, error) {
+	all, err := kernel.ReadSysctl("ipv4", "all", key)
+	if err != nil {
+		return "", err
+	}
+	own, err := kernel.ReadSysctl("ipv4", link, key)
+	if err != nil {
+		return "", err
+	}
+	if strings.Compare(all, own) > 0 {
+		return all, nil
+	}
+	return own, nil
+}

@@ -1,0 +1,78 @@
+package monitor
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/server"
+)
+
+// Status is the answer to /v1/status.
+type Status struct {
+	InstanceID string           `json:"instanceID"`
+	VPC        []netip.Prefix   `json:"vpc"`
+	Addresses  datastore.Stats  `json:"addresses"`
+	Unusable   []UnusableENI    `json:"unusable"` // ENIs that pods cannot use
+	Warnings   []string         `json:"warnings"`
+	Reconciled *ReconcileStatus `json:"reconciled"`
+}
+
+// UnusableENI is an ENI that pods cannot use, and why.
+type UnusableENI struct {
+	ID     string `json:"id"`
+	Reason string `json:"reason"`
+}
+
+// ReconcileStatus is how the last look at the cloud went.
+type ReconcileStatus struct {
+	At    string `json:"at"` // RFC 3339
+	Error string `json:"error,omitempty"`
+}
+
+// Handler answers /metrics and, as JSON, /v1/status, /v1/enis and /v1/assignments.
+func Handler(store *datastore.Store, metrics *Metrics, status func() Status) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		s := status()
+		s.Addresses = store.Stats()
+		answer(w, s)
+	})
+	mux.HandleFunc("GET /v1/enis", func(w http.ResponseWriter, _ *http.Request) { answer(w, store.ENIs()) })
+	mux.HandleFunc("GET /v1/assignments", func(w http.ResponseWriter, _ *http.Request) { answer(w, store.Assignments()) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "/v1/status       how ipamd is\n/v1/enis         ENIs and their addresses\n/v1/assignments  who has which address\n/metrics         for Prometheus")
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(value) // the client is gone if it fails
+}
+
+// Listen listens where introspection shall be served: at the path of a unix socket, or at a loopback address with a port.
+// Other addresses are refused: who has which address is nobody's business outside the node.
+func Listen(where string) (net.Listener, error) {
+	if strings.HasPrefix(where, "/") {
+		return server.Listen(where)
+	}
+	address, err := netip.ParseAddrPort(where)
+	if err != nil || !address.Addr().IsLoopback() {
+		return nil, fmt.Errorf("introspection: want the path of a socket or a loopback address with a port, got %q", where)
+	}
+	listener, err := net.Listen("tcp", where)
+	if err != nil {
+		return nil, fmt.Errorf("introspection: %w", err)
+	}
+	return listener, nil
+}
