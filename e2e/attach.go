@@ -145,12 +145,24 @@ func (r *run) checkUnique(p *pod, ifName string) error {
 			}
 			for _, a := range p.Interfaces[ifName] {
 				if slices.Contains(addrs, a) {
-					return fmt.Errorf("%s: ADD gave %s, which %s has on %s", p.Name, a, other.Name, name)
+					return &sharedAddress{pod: p, other: other, address: a, ifName: name}
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// sharedAddress is an address that ADD gave a pod although another one has it.
+type sharedAddress struct {
+	pod, other *pod
+	address    netip.Addr
+	ifName     string // of the other
+}
+
+// Error names both pods.
+func (e *sharedAddress) Error() string {
+	return fmt.Sprintf("%s: ADD gave %s, which %s has on %s", e.pod.Name, e.address, e.other.Name, e.ifName)
 }
 
 // checkResult wants that what the result says stands in the kernel (SPEC.md, section 5, ADD Success).

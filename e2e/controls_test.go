@@ -64,15 +64,15 @@ func faulty() []control {
 	const kept = "the kernel keeps such a device and its parent apart"
 	const panicked = "panic: runtime error: invalid memory address or nil pointer dereference"
 	return []control{
-		{name: "the plugin of the seed", chain: []string{macvlan, seed}, want: map[string]expected{
-			"del-without-cache":         failOf("seed-route", panicked),
-			"del-with-empty-cache-file": failOf("seed-route", panicked),
-			"del-twice":                 failOf("seed-route", panicked),
+		{name: "the naive plugin", chain: []string{macvlan, naive}, want: map[string]expected{
+			"del-without-cache":         failOf("naive-route", panicked),
+			"del-with-empty-cache-file": failOf("naive-route", panicked),
+			"del-twice":                 failOf("naive-route", panicked),
 			"node-stays-reachable":      fail("the address of eno1.host (macvlan), want"),
 			"two-nic-node":              fail("no reply within 1s"),
 			"router-advertisements":     fail("node/a: addresses and default-routes changed: + address 2001:db8:5:"),
 		}},
-		{name: "the plugin of the seed on two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), seed}, want: map[string]expected{
+		{name: "the naive plugin on two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), naive}, want: map[string]expected{
 			"host-to-pod": fail("node/a to pod/server, tcp to fd00:20::"),
 		}},
 		{name: "a masquerading node", chain: []string{bridge, broken("masquerades")}, want: map[string]expected{
@@ -87,6 +87,24 @@ func faulty() []control {
 		}},
 		{name: "an MTU larger than that of the way", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1)}, want: map[string]expected{
 			"full-mtu": fail("send: message too long"),
+		}},
+		{name: "drops-tcp", chain: afterRoute("drops-tcp"), want: map[string]expected{
+			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to 192.168.1.3 port 8080"),
+		}},
+		{name: "drops-large", chain: afterRoute("drops-large"), want: map[string]expected{
+			"full-mtu": fail("node/a to pod/left, icmp"),
+		}},
+		{name: "drops-incoming", chain: afterRoute("drops-incoming"), want: map[string]expected{
+			"host-to-pod": fail("node/a to pod/server, tcp to 192.168.1.2 port 8080"),
+		}},
+		{name: "drops-outgoing", chain: afterRoute("drops-outgoing"), want: map[string]expected{
+			"host-to-pod": fail("pod/server to node/a, tcp to"),
+		}},
+		{name: "drops-ipv6", chain: []string{dual(macvlan), route, broken("drops-ipv6")}, want: map[string]expected{
+			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to fd00:20::"),
+		}},
+		{name: "breaks-others", chain: afterRoute("breaks-others"), want: map[string]expected{
+			"full-mtu": fail("node/a to pod/left, icmp"),
 		}},
 		{name: "own-result", chain: afterRoute("own-result"), want: map[string]expected{
 			"chain-tuning": failOf("macvlan", "CHECK"),
@@ -167,7 +185,7 @@ func TestControls_are_complete(t *testing.T) {
 	}
 	for _, s := range all {
 		if !failed[s.Name] {
-			t.Errorf("scenario %s: no control fails it; add one to faulty or services, with a fault of testdata/plugins/broken if need be", s.Name)
+			t.Errorf("scenario %s: no control fails it; add one to faulty or services, with a fault of broken/chained if need be", s.Name)
 		}
 		if !passed[s.Name] {
 			t.Errorf("scenario %s: no control passes it; add one to upstream or services", s.Name)

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -48,6 +49,11 @@ type Options struct {
 	Names string
 	// Quick leaves out what injects faults: a plugin is not killed and failed at every call.
 	Quick bool
+	// Soak, when not 0, is how long pods come and go on two nodes while flows run, in place of scenarios and requirements: a second
+	// or more. It ends early where something fails.
+	Soak time.Duration
+	// SoakPods is how many pods come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
+	SoakPods int
 	// ReportDir receives report.json, junit.xml and the evidence of failures; empty means that nothing is written.
 	ReportDir string
 	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
@@ -69,6 +75,8 @@ type Options struct {
 	// Started and Done, when not nil, are told of each scenario and requirement, one call at a time.
 	Started func(u *Unit)
 	Done    func(r report.Result)
+	// Progress, when not nil, is told about every ten seconds how a soak goes, in a line.
+	Progress func(text string)
 	// Failed, when not nil, is called with a cluster in which a scenario failed, before anything is cleaned up.
 	Failed func(r report.Result, c cluster.Cluster)
 }
@@ -94,6 +102,9 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 		if f.Meaning() == "" {
 			return nil, nil, fmt.Errorf("feature %q: want one of %v", f, scenario.Features())
 		}
+	}
+	if err := o.checkSoak(); err != nil {
+		return nil, nil, err
 	}
 	file, err := conflist.Load(o.Conflist)
 	if err != nil {

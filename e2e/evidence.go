@@ -11,6 +11,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -38,8 +39,13 @@ func (r *run) callEvidence(since int) []report.Evidence {
 			shown = calls[len(calls)-callsShown:]
 		}
 	}
+	return callsText(shown)
+}
+
+// callsText shows calls one by one.
+func callsText(calls []cni.Call) []report.Evidence {
 	var evidence []report.Evidence
-	for _, c := range shown {
+	for _, c := range calls {
 		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: c.Transcript()})
 	}
 	return evidence

@@ -106,7 +106,7 @@ func TestDescribe(t *testing.T) {
 			[]string{"Running Suite: own suite", "Ran 3 of 3 Specs", "3 Passed | 0 Failed"},
 		},
 		{
-			"one fails", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, seed), Names: "del-t*"}, 1,
+			"one fails", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, naive), Names: "del-t*"}, 1,
 			[]string{"Ran 3 of 3 Specs", "[FAIL] net [It] del-twice [core, CleanUp, DEL-4, E05, K02]", "panic: runtime error"},
 		},
 		{

@@ -58,9 +58,6 @@ func podState(ctx context.Context, node *cluster.Node, path string) (snapshot.St
 	return state, err
 }
 
-// key names a thing wherever it appears.
-func key(i snapshot.Item) string { return i.Scope + "|" + i.Kind + "|" + i.Name }
-
 // maker is a plugin and when it was seen to make something.
 type maker struct {
 	plugin string
@@ -70,13 +67,13 @@ type maker struct {
 // traits are what of a change can be laid at somebody's door: that a thing came, that it went, or each word of its text that is new.
 func traits(c snapshot.Change) []string {
 	if c.Op != snapshot.Changed {
-		return []string{c.Op + "|" + key(c.Item)}
+		return []string{c.Op + "|" + c.Item.Key()}
 	}
 	var traits []string
 	before := strings.Fields(c.Before)
 	for _, word := range strings.Fields(c.Item.Text) {
 		if !slices.Contains(before, word) {
-			traits = append(traits, word+"|"+key(c.Item))
+			traits = append(traits, word+"|"+c.Item.Key())
 		}
 	}
 	return traits
@@ -139,8 +136,8 @@ type residue struct {
 func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 	seen := map[string]int{}
 	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {
-		seen[key(c.Item)]++
-		return f != nil && seen[key(c.Item)] <= f.counts[key(c.Item)]
+		seen[c.Key()]++
+		return f != nil && seen[c.Key()] <= f.counts[c.Key()]
 	})
 }
 
@@ -205,7 +202,7 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 			}
 			expected := &residue{counts: map[string]int{}}
 			for _, change := range first {
-				expected.counts[key(change.Item)]++
+				expected.counts[change.Key()]++
 			}
 			type source struct{ plugin, kind string }
 			grows := map[source]bool{}
@@ -220,7 +217,7 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 			defer mu.Unlock()
 			own := map[string]int{}
 			for _, change := range first {
-				plugin, id := r.nodes[node.Name].maker(change), key(change.Item)
+				plugin, id := r.nodes[node.Name].maker(change), change.Key()
 				if grows[source{plugin, change.Item.Kind}] || !canStay(change) {
 					continue
 				}
@@ -359,6 +356,9 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 			left = append(left, leftover{r.scenario.Name, node.Name, cmp.Or(culprit, r.nodes[node.Name].maker(c)), c.String()})
 		}
 	}
+	if ctx.Err() != nil {
+		return // what was still to go is no leftover
+	}
 	r.suite.keepLeftovers(left)
 }
 
@@ -417,6 +417,9 @@ func (s *Suite) keepLeftovers(left []leftover) {
 func (s *Suite) leavesNothing() []report.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !slices.ContainsFunc(s.report.Results, func(r report.Result) bool { return r.Kind == "scenario" }) {
+		return nil // requirements alone were asked for
+	}
 	byPlugin := map[string][]leftover{}
 	// What an IPAM plugin leaves appears after the call of the plugin that delegates to it, and is laid at its door.
 	for _, p := range s.file.Plugins {

@@ -48,9 +48,9 @@ func TestMain(m *testing.M) {
 
 // binaries are directories of plugins.
 type binaries struct {
-	// plugins has those of upstream, route, veth-to-host, and the ones that are broken on purpose.
+	// plugins has those of upstream, route, veth-to-host, and the ones that are broken on purpose; chained has the name broken.
 	plugins string
-	// brokenIPAM has the same, and broken-ipam under the name of host-local.
+	// brokenIPAM has the same, and ipam of the broken ones under the name of host-local.
 	brokenIPAM string
 }
 
@@ -62,13 +62,17 @@ func buildBinaries(dir string) (*binaries, error) {
 	const upstream = "github.com/containernetworking/plugins/plugins/"
 	if err := goBuild(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
 		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
-		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "./testdata/plugins/seed-route", "./testdata/plugins/broken"); err != nil {
+		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
+		"./broken/careless"); err != nil {
 		return nil, err
 	}
-	if err := goBuild(b.brokenIPAM, "./testdata/plugins/broken-ipam"); err != nil {
+	if err := os.Rename(filepath.Join(b.plugins, "chained"), filepath.Join(b.plugins, "broken")); err != nil {
 		return nil, err
 	}
-	if err := os.Rename(filepath.Join(b.brokenIPAM, "broken-ipam"), filepath.Join(b.brokenIPAM, "host-local")); err != nil {
+	if err := goBuild(b.brokenIPAM, "./broken/ipam"); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(filepath.Join(b.brokenIPAM, "ipam"), filepath.Join(b.brokenIPAM, "host-local")); err != nil {
 		return nil, err
 	}
 	for name, as := range map[string]string{"macvlan": "macvlan", "route": "route", "host-local": "host-local.real"} {
@@ -117,7 +121,7 @@ const (
 		"gateway": "192.168.0.1"}], [{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}`
 	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "::/0"}]}`
 	route    = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
-	seed     = `{"type": "seed-route", "master": "eno1", "bridge": "eno1.host"}`
+	naive    = `{"type": "naive-route", "master": "eno1", "bridge": "eno1.host"}`
 	bridge   = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
 		"routes": [{"dst": "0.0.0.0/0"}]}}`
 	ptp = `{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}}`

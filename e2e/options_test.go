@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,7 +83,15 @@ func TestNew_refuses(t *testing.T) {
 		},
 		{
 			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "teleport-*"},
-			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios; see `cnitest list scenarios`",
+			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`",
+		},
+		{
+			"a soak of no time", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: time.Millisecond},
+			"soak of 1ms: want 1s or more",
+		},
+		{
+			"a soak of less than no pods", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: time.Minute, SoakPods: -1},
+			"soak with -1 pods: want 1 or more",
 		},
 		{
 			"a bad pattern", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "[a"},

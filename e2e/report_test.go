@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -91,8 +92,16 @@ func TestReport(t *testing.T) {
 			ID: "del-without-netns", Kind: "scenario", Plugin: "chain", Level: report.Core, Result: report.Pass,
 			Covers: []string{"D02", "DEL-3", "DEL-5", "E02", "E03"},
 		},
-		{ID: "host-to-pod", Kind: "scenario", Plugin: "chain", Level: report.Core, Result: report.Fail, Covers: []string{"A01", "A02", "A03"}},
-		{ID: "leaves-nothing", Kind: "requirement", Plugin: "macvlan", Level: report.Must, Result: report.Pass, Covers: []string{"DEL-1", "E07"}},
+		{
+			ID: "host-to-pod", Kind: "scenario", Plugin: "chain", Level: report.Core, Result: report.Fail,
+			Covers: []string{"A01", "A02", "A03", "A09", "I08"},
+		},
+		{ID: "DEL-5", Kind: "requirement", Plugin: "host-local", Level: report.Should, Result: report.Pass, Covers: []string{"D02", "E02", "E03"}},
+		{ID: "DEL-5", Kind: "requirement", Plugin: "macvlan", Level: report.Should, Result: report.Pass, Covers: []string{"D02", "E02", "E03"}},
+		{
+			ID: "leaves-nothing", Kind: "requirement", Plugin: "macvlan", Level: report.Must, Result: report.Pass,
+			Covers: []string{"DEL-1", "C07", "D13", "E07", "I05", "I07"},
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
@@ -105,7 +114,7 @@ func TestReport(t *testing.T) {
 		Implementation: report.Implementation{Conflist: conflist, CNIVersion: "1.0.0", Plugins: []report.Plugin{
 			{Type: "macvlan", UnderTest: true}, {Type: "host-local"},
 		}},
-		Profile: "underlay", Backend: "netns",
+		Profile: "underlay", Backend: "netns", Scores: []report.Score{},
 	}
 	head := *r
 	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0, nil, nil, nil
@@ -207,13 +216,30 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 		if result.Result != report.Pass {
 			status = "failed"
 		}
-		want[result.ID] = testCase{status, result.DurationSeconds}
+		name := result.ID
+		if result.Kind == "requirement" && result.ID != contract.LeavesNothing {
+			name += " " + result.Plugin
+		}
+		want[name] = testCase{status, result.DurationSeconds}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("test cases that ran (-want +got):\n%s", diff)
 	}
-	if shipped, err := filepath.Glob("../scenarios/*.yaml"); err != nil || specs != len(shipped)+1 {
-		t.Errorf("got %d specs, want one for each of %d scenarios and one for leaves-nothing", specs, len(shipped))
+	shipped, err := filepath.Glob("../scenarios/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSpecs := len(shipped) + 1
+	for _, r := range contract.Requirements() {
+		for _, role := range []contract.Role{contract.Main, contract.IPAM} {
+			// macvlan is the one, host-local the other, and faults are for the plugin under test.
+			if r.Checked() && r.Of(role) && (!r.Sweeps() || role == contract.Main) {
+				wantSpecs++
+			}
+		}
+	}
+	if specs != wantSpecs {
+		t.Errorf("got %d specs, want %d: the scenarios, the requirements of two plugins, and leaves-nothing", specs, wantSpecs)
 	}
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -371,8 +372,17 @@ func (r *run) judge(ctx context.Context, err error, result *report.Result) {
 	if err == nil {
 		return
 	}
+	var unfit *UnfitError
+	if errors.As(err, &unfit) {
+		result.Result, result.Reason = report.Skipped, err.Error()
+		return
+	}
 	result.Result, result.Reason = report.Fail, err.Error()
-	if ctx.Err() != nil {
+	var broken *soakError
+	switch {
+	case errors.As(err, &broken):
+		result.Plugin, result.Evidence = cmp.Or(broken.plugin, result.Plugin), broken.evidence
+	case ctx.Err() != nil:
 		result.Reason = context.Cause(ctx).Error()
 	}
 	if len(r.notes) > 0 {

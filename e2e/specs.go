@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/onsi/ginkgo/v2"
@@ -61,8 +62,12 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 		outcome error
 		result  *report.Report
 	)
-	s.describe(ctx, func(err error, r *report.Report) { outcome, result = err, r })
+	finish := s.describe(ctx, func(err error, r *report.Report) { outcome, result = err, r })
 	ginkgo.RunSpecs(t, "cnitest "+s.options.Conflist, config...)
+	if ctx.Err() != nil {
+		// Ginkgo leaves the end out where it is interrupted twice.
+		return finish()
+	}
 	if outcome == nil && result == nil {
 		outcome = errors.New("the run was stopped before its end")
 	}
@@ -70,13 +75,16 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 }
 
 // describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened. done is
-// told of the end.
-func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) {
+// told of the end; finish brings it about and may be called again.
+func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) (finish func() (*report.Report, error)) {
 	units := s.Units()
 	ahead := newReadAhead(s, units)
 	// The label filter may leave the last spec out; the report is due all the same.
-	finish := sync.OnceValues(func() (*report.Report, error) {
+	finish = sync.OnceValues(func() (*report.Report, error) {
 		ahead.stop()
+		if ahead.stopped.Load() || ctx.Err() != nil {
+			s.interrupt(causeOf(ctx), ahead.asked())
+		}
 		r, err := s.Finish()
 		done(err, r)
 		return r, err
@@ -88,6 +96,10 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			defer cancel()
 			defer context.AfterFunc(specCtx, cancel)()
 			if err := s.Prepare(both); err != nil {
+				if both.Err() != nil {
+					ahead.stopped.Store(true)
+					ginkgo.Skip(cutOff)
+				}
 				done(err, nil)
 				var unfit *UnfitError
 				if errors.As(err, &unfit) {
@@ -105,7 +117,7 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			ginkgo.It(u.Name(), ginkgo.Labels(u.Labels), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, u)) })
 		}
 		ginkgo.AfterAll(func() {
-			if prepared {
+			if prepared || ahead.stopped.Load() {
 				_, _ = finish()
 			}
 		})
@@ -128,10 +140,21 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 		if s.options.ReportDir == "" {
 			return
 		}
-		if err := reporters.GenerateJUnitReport(s.withDurations(r), filepath.Join(s.options.ReportDir, "junit.xml")); err != nil {
+		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir, "junit.xml")); err != nil {
 			ginkgo.Fail(err.Error())
 		}
 	})
+	return finish
+}
+
+// causeOf is why a run ends before its time: Ginkgo may hear of a signal first.
+func causeOf(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(100 * time.Millisecond):
+		return errors.New("interrupted")
+	}
 }
 
 // leavesNothingLabels are those of all units, so that every selection ends with it.
@@ -154,31 +177,51 @@ func (s *Suite) verdictOf(r report.Result) {
 	for _, e := range r.Evidence {
 		ginkgo.AddReportEntry(e.Title, e.Text, ginkgo.ReportEntryVisibilityFailureOrVerbose)
 	}
-	switch {
-	case r.Result == report.Pass:
-	case (r.Result == report.Fail || r.Result == report.Vacuous) && s.report.Counts(r):
+	switch s.stateOf(r) {
+	case types.SpecStatePassed:
+	case types.SpecStateFailed:
 		ginkgo.Fail(r.Reason)
 	default:
 		ginkgo.Skip(string(r.Result) + ": " + r.Reason)
 	}
 }
 
-// withDurations gives each spec the time of its scenario: specs wait for scenarios that were started ahead.
-func (s *Suite) withDurations(r ginkgo.Report) ginkgo.Report {
-	times := map[string]time.Duration{}
+// withResults gives each spec the time of its scenario, since specs wait for scenarios that were started ahead. Where the run was
+// interrupted, Ginkgo came to some of them no more, and they get their result, too.
+func (s *Suite) withResults(r ginkgo.Report) ginkgo.Report {
+	results := map[string]report.Result{}
 	for _, result := range s.report.Results {
 		name := result.ID
-		if result.Kind == "requirement" {
+		if result.Kind == "requirement" && result.ID != leavesNothingID {
 			name += " " + result.Plugin
 		}
-		times[name] = time.Duration(result.DurationSeconds * float64(time.Second))
+		if former, ok := results[name]; !ok || former.Result == report.Pass {
+			results[name] = result
+		}
 	}
 	for i := range r.SpecReports {
-		if d, ok := times[r.SpecReports[i].LeafNodeText]; ok {
-			r.SpecReports[i].RunTime = d
+		spec := &r.SpecReports[i]
+		result, ok := results[spec.LeafNodeText]
+		if !ok {
+			continue
+		}
+		spec.RunTime = time.Duration(result.DurationSeconds * float64(time.Second))
+		if s.interrupted {
+			spec.State, spec.Failure.Message = s.stateOf(result), result.Reason
 		}
 	}
 	return r
+}
+
+// stateOf is what verdictOf makes of a result.
+func (s *Suite) stateOf(r report.Result) types.SpecState {
+	switch {
+	case r.Result == report.Pass:
+		return types.SpecStatePassed
+	case (r.Result == report.Fail || r.Result == report.Vacuous) && s.report.Counts(r):
+		return types.SpecStateFailed
+	}
+	return types.SpecStateSkipped
 }
 
 // readAhead runs units at once, while Ginkgo asks for one after the other.
@@ -187,8 +230,10 @@ type readAhead struct {
 	units  []*Unit
 	cancel context.CancelFunc
 	ended  <-chan struct{} // closed by cancel
-	wait   sync.WaitGroup
-	ends   map[*Unit]chan report.Result
+	// stopped is set where a unit was asked for and the end came before its result.
+	stopped atomic.Bool
+	wait    sync.WaitGroup
+	ends    map[*Unit]chan report.Result
 }
 
 func newReadAhead(s *Suite, units []*Unit) *readAhead {
@@ -199,28 +244,32 @@ func newReadAhead(s *Suite, units []*Unit) *readAhead {
 	return a
 }
 
-// start begins with the units that Ginkgo's label filter leaves.
-func (a *readAhead) start(ctx context.Context) {
+// asked are the units that Ginkgo's label filter leaves.
+func (a *readAhead) asked() []*Unit {
 	config, _ := ginkgo.GinkgoConfiguration()
 	matches, err := types.ParseLabelFilter(config.LabelFilter)
 	if err != nil {
-		return
+		return nil
 	}
+	return slices.DeleteFunc(slices.Clone(a.units), func(u *Unit) bool { return !matches(u.Labels) })
+}
+
+// start begins with the units that are asked for.
+func (a *readAhead) start(ctx context.Context) {
+	asked := a.asked()
 	ctx, a.cancel = context.WithCancel(ctx)
 	a.ended = ctx.Done()
 	a.wait.Go(func() {
 		// Audits look at the calls that the others made, be they asked for or not.
-		audits := slices.ContainsFunc(a.units, func(u *Unit) bool { return u.audits() && matches(u.Labels) })
 		var first, last []*Unit
-		for _, u := range longestFirst(a.units) {
-			switch {
-			case u.audits() && matches(u.Labels):
+		for _, u := range longestFirst(asked) {
+			if u.audits() {
 				last = append(last, u)
-			case !u.audits() && matches(u.Labels):
+			} else {
 				first = append(first, u)
 			}
 		}
-		if audits {
+		if len(last) > 0 {
 			first = append(first, a.suite.unasked(first)...)
 		}
 		a.runAll(ctx, first)
@@ -263,7 +312,13 @@ func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 		a.cancel()
 	case <-a.ended:
 	}
-	return report.Result{ID: u.ID, Result: report.Skipped, Reason: "the run was stopped"}
+	a.stopped.Store(true)
+	select {
+	case r := <-a.ends[u]:
+		return r
+	default:
+		return report.Result{ID: u.ID, Result: report.Skipped, Reason: cutOff}
+	}
 }
 
 // stop ends what still runs and waits for it: its clusters go with it.

@@ -37,6 +37,8 @@ type Suite struct {
 
 	started   time.Time
 	selection string // how scenarios were chosen; empty when all were
+	// interrupted is set where the run ended before all units had.
+	interrupted bool
 
 	searches singleflight.Group // for residues
 
@@ -59,8 +61,12 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
+	selection := options.Names
+	if options.Soak > 0 {
+		all, requirements, selection = []*scenario.Scenario{options.soakStory()}, nil, SoakID
+	}
 	s := &Suite{
-		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: options.Names,
+		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
 		residues: map[string]*residue{},
 	}
 	s.subjects = contract.Subjects(file, contract.Lab{Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{})})
@@ -177,7 +183,7 @@ func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Req
 	}
 }
 
-// Run runs one scenario on a cluster of its own and adds its result to the report.
+// Run runs one scenario on a cluster of its own and adds its result to the report, unless ctx ended before the result was known.
 func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 	level := report.Extended
 	if s.options.Profile.Core(sc) {
@@ -192,12 +198,15 @@ func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 		s.execute(ctx, sc, &result)
 	}
 	result.DurationSeconds = seconds(time.Since(start))
-	if ctx.Err() == nil {
-		// A scenario that was cut off says nothing.
-		s.add(result)
+	if result.Reason == cutOff {
+		return result
 	}
+	s.add(result)
 	return result
 }
+
+// cutOff is the reason of a result that is none: what the end of the run cut off says nothing.
+const cutOff = "the run was stopped"
 
 func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
@@ -261,9 +270,20 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 // scenarioTimeout ends a scenario that hangs; none takes a quarter of it.
 const scenarioTimeout = 2 * time.Minute
 
-// execute runs the steps and what always follows them.
+// execute runs the steps, or the soak, and what always follows them.
 func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) {
-	ctx, cancel := context.WithTimeoutCause(ctx, scenarioTimeout, fmt.Errorf("scenario took longer than %s", scenarioTimeout))
+	failed := false
+	defer func(ctx context.Context) {
+		// A failure that was seen before the end stays one.
+		if ctx.Err() != nil && !failed {
+			result.Result, result.Reason, result.Evidence = report.Skipped, cutOff, nil
+		}
+	}(ctx)
+	limit, play := scenarioTimeout+s.options.Soak, (*run).steps
+	if s.options.Soak > 0 {
+		play = (*run).soak
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("scenario took longer than %s", limit))
 	defer cancel()
 	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
 	if err != nil {
@@ -284,7 +304,10 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		result.Result, result.Reason = report.Skipped, "the lab could not be made: "+err.Error()
 		return
 	}
-	r.judge(ctx, r.steps(ctx), result)
+	err = play(r, ctx)
+	r.judge(ctx, err, result)
+	var broken *soakError
+	failed = result.Result == report.Fail && (ctx.Err() == nil || errors.As(err, &broken))
 	// What failed since it was cut off is nothing to look at; one that took too long is.
 	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.options.Failed(*result, c)
@@ -300,6 +323,22 @@ func (s *Suite) tellStarted(u *Unit) {
 	if s.options.Started != nil {
 		s.options.Started(u)
 	}
+}
+
+// tellProgress tells whoever wants to know how a soak goes.
+func (s *Suite) tellProgress(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.options.Progress != nil {
+		s.options.Progress(text)
+	}
+}
+
+// note adds to the notes of the report.
+func (s *Suite) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.report.Notes = append(s.report.Notes, fmt.Sprintf(format, args...))
 }
 
 func (s *Suite) add(result report.Result) {
@@ -360,6 +399,12 @@ func scores(subject *contract.Subject) []report.Score {
 	return list
 }
 
+// interrupt says in the report that it tells of a part of the units only.
+func (s *Suite) interrupt(cause error, units []*Unit) {
+	s.interrupted = true
+	s.note("%v after %d of %d scenarios and requirements", cause, len(s.report.Results), len(units))
+}
+
 // Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
 	for _, result := range append(s.leavesNothing(), s.untested()...) {
@@ -379,6 +424,9 @@ func (s *Suite) Finish() (*report.Report, error) {
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))
 	r.Verdict = r.Judge()
+	if s.interrupted && r.Verdict == report.Conformant {
+		r.Verdict = report.Partial
+	}
 	if s.options.ReportDir == "" {
 		return r, nil
 	}

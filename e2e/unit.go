@@ -114,9 +114,11 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	}
 	s.tellStarted(u)
 	result := u.subject.Check(ctx, u.requirement)
-	if ctx.Err() == nil {
-		s.add(result)
+	if ctx.Err() != nil {
+		result.Result, result.Reason, result.Evidence = report.Skipped, cutOff, nil
+		return result
 	}
+	s.add(result)
 	return result
 }
 

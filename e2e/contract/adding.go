@@ -235,11 +235,7 @@ func checkUnchangedResult(ctx context.Context, t *trial) error {
 }
 
 func checkTakenName(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	p, err := b.pod(ctx, "first")
+	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,25 @@ func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench,
 	return b, nil
 }
 
+// fresh is a bench of its own and a pod on it, in which what stands before the subject is attached.
+func (t *trial) fresh(ctx context.Context) (*bench, *pod, error) {
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := b.pod(ctx, "first")
+	return b, p, err
+}
+
+// attached is fresh with the subject attached too.
+func (t *trial) attached(ctx context.Context) (*bench, *pod, error) {
+	b, p, err := t.fresh(ctx)
+	if err == nil {
+		_, err = b.add(ctx, p)
+	}
+	return b, p, err
+}
+
 // desk is a node that checks share which look at answers only, and leave nothing attached.
 func (t *trial) desk(ctx context.Context) (*bench, error) {
 	s := t.subject

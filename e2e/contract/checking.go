@@ -83,11 +83,7 @@ func checkPrevResult(ctx context.Context, t *trial) error {
 }
 
 func checkLaterChanges(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	p, err := b.attach(ctx, "first")
+	b, p, err := t.attached(ctx)
 	if err != nil {
 		return err
 	}

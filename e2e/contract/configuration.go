@@ -154,11 +154,7 @@ func checkWellKnownKeys(ctx context.Context, t *trial) error {
 }
 
 func checkUnknownKey(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	p, err := b.pod(ctx, "first")
+	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
 	}
@@ -342,11 +338,7 @@ func checkEnvironment(ctx context.Context, t *trial) error {
 }
 
 func checkInterfaceName(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	p, err := b.pod(ctx, "first")
+	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
 	}

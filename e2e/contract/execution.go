@@ -161,11 +161,7 @@ func auditEnd(t *trial, c observedCall) {
 }
 
 func checkUnsupportedKey(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	p, err := b.pod(ctx, "first")
+	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,8 @@ type lane struct {
 	pod *pod
 	// cold is how pod and node looked before the subject's first attachment, clean how they look without one ever since.
 	cold, clean snapshot.State
+	// dirty says that it is not clean any more.
+	dirty bool
 }
 
 // news leaves out what is again as it was on the cold node, and what of the first attachment's residue went or is different now.
@@ -200,8 +202,23 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 	a.later = append(a.later, call)
 	ctx, cancel := context.WithTimeout(ctx, restless)
 	defer cancel()
-	a.left, err = snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return l.state(ctx, l.pod) }, l.clean, l.news)
+	a.left, err = l.settle(ctx)
+	if verb != cni.GC || err != nil || len(a.left) == 0 {
+		return err
+	}
+	// An attachment that is no longer valid has no pod any more: what is in the one here is for DEL.
+	a.left = slices.DeleteFunc(a.left, func(c snapshot.Change) bool { return c.Item.Scope != "" })
+	if _, err := l.call(ctx, cni.Del, l.pod); err != nil {
+		return err
+	}
+	rest, err := l.settle(ctx)
+	l.dirty = len(rest) > 0
 	return err
+}
+
+// settle is what differs from the clean state once nothing changes any more.
+func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
+	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return l.state(ctx, l.pod) }, l.clean, l.news)
 }
 
 // try injects one fault and clears up.
@@ -338,7 +355,7 @@ func (t *trial) tryAll(
 				if tried[i], err = l.try(ctx, verb, faults[i], whole); err != nil {
 					return fmt.Errorf("%s: %w", faults[i], err)
 				}
-				if len(tried[i].left) > 0 {
+				if l.dirty || len(tried[i].left) > 0 {
 					_ = l.cluster.Close()
 					l = nil
 				}

@@ -3,6 +3,14 @@ package snapshot
 // Key names a thing wherever it appears: things of one scope, kind and name share it.
 func (i Item) Key() string { return i.Scope + "|" + i.Kind + "|" + i.Name }
 
+// Key tells changes apart as things are, and a setting by its value too: one that moves further each time is not the same change.
+func (c Change) Key() string {
+	if c.Op == Changed && c.Item.Kind == Sysctl {
+		return c.Item.Key() + "|" + c.Item.Text
+	}
+	return c.Item.Key()
+}
+
 // Same reports whether two items are equal but for what Ignored names.
 func Same(a, b Item) bool { return a.Key() == b.Key() && essence(a) == essence(b) }
 
@@ -10,11 +18,11 @@ func Same(a, b Item) bool { return a.Key() == b.Key() && essence(a) == essence(b
 func Beyond(changes, earlier []Change) []Change {
 	count := map[string]int{}
 	for _, c := range earlier {
-		count[c.Item.Key()]++
+		count[c.Key()]++
 	}
 	var more []Change
 	for _, c := range changes {
-		if count[c.Item.Key()]--; count[c.Item.Key()] < 0 {
+		if count[c.Key()]--; count[c.Key()] < 0 {
 			more = append(more, c)
 		}
 	}

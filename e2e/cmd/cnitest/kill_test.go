@@ -60,10 +60,11 @@ func TestKill(t *testing.T) {
 		after time.Duration // that line, or the start
 	}{
 		{name: "at once", args: run},
-		{name: "first cluster", args: run, until: "scenarios, "},
-		{name: "first attachments", args: run, until: "scenarios, ", after: 100 * time.Millisecond},
-		{name: "scenarios", args: run, until: "scenarios, ", after: 700 * time.Millisecond},
+		{name: "first cluster", args: run, until: " scenarios"},
+		{name: "first attachments", args: run, until: " scenarios", after: 100 * time.Millisecond},
+		{name: "scenarios", args: run, until: " scenarios", after: 700 * time.Millisecond},
 		{name: "results", args: append([]string{"run", "--workers=1"}, run[1:]...), until: "^pass"},
+		{name: "soak", args: []string{"run", "--bin-dir", bin, "--soak=1m", conflistName}, until: "a soak", after: 1500 * time.Millisecond},
 		{name: "repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=2", conflistName}, after: time.Second},
 		{name: "lab", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100; : " + exeArgument}, until: "^here"},
 	} {

@@ -30,13 +30,12 @@ type progress struct {
 	underTest []string
 	ended     int
 	total     int
-	counts    map[report.Outcome]int
 	start     time.Time
 	shown     bool // a live line stands on the screen
 }
 
 func newProgress(ctx context.Context, out io.Writer) *progress {
-	p := &progress{ctx: ctx, out: out, stop: make(chan struct{}), counts: map[report.Outcome]int{}, start: time.Now()}
+	p := &progress{ctx: ctx, out: out, stop: make(chan struct{}), start: time.Now()}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" {
 		p.live = file
 	}
@@ -113,7 +112,6 @@ func (p *progress) done(r report.Result) {
 		return
 	}
 	p.wipe()
-	p.counts[r.Result]++
 	name := r.ID
 	if r.Kind == "requirement" && r.ID != contract.LeavesNothing {
 		name += " " + r.Plugin
@@ -141,6 +139,15 @@ func (p *progress) done(r report.Result) {
 	p.drawLive()
 }
 
+// soaking prints how a soak goes.
+func (p *progress) soaking(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wipe()
+	fmt.Fprintf(p.out, "%-15s %s\n", e2e.SoakID, text)
+	p.drawLive()
+}
+
 // quiet are the outcomes of requirements that nobody has to act on.
 func quiet(o report.Outcome) bool {
 	return o == report.Pass || o == report.NotApplicable || o == report.KnownUpstream
@@ -148,6 +155,9 @@ func quiet(o report.Outcome) bool {
 
 // amount is what a run consists of, e.g. "46 scenarios, 120 requirements of 3 plugins".
 func amount(units []*e2e.Unit) string {
+	if len(units) == 1 && units[0].ID == e2e.SoakID {
+		return "a soak"
+	}
 	scenarios, requirements := 0, 0
 	plugins := map[string]bool{}
 	for _, u := range units {
@@ -189,12 +199,4 @@ func (p *progress) end() {
 		p.live = nil
 		close(p.stop)
 	}
-}
-
-// partial is what can be said of a run that a signal ended.
-func (p *progress) partial(s *signalError) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return &exitError{s.status(), fmt.Errorf("%w after %d of %d scenarios and requirements and %.1fs: %s; half a run has no verdict and no report",
-		s, p.ended, p.total, time.Since(p.start).Seconds(), counts(func(o report.Outcome) int { return p.counts[o] }))}
 }

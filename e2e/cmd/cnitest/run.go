@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/onsi/ginkgo/v2/formatter"
 	"github.com/spf13/cobra"
@@ -28,7 +29,8 @@ type runFlags struct {
 	binDir, backend, profile, names, labels, reportDir, dataplane string
 	plugins, claims                                               []string
 	strict, keep, quick                                           bool
-	workers, repeat, reportFD                                     int
+	workers, repeat, reportFD, soakPods                           int
+	soak                                                          time.Duration
 	node                                                          nodeFlags
 }
 
@@ -45,14 +47,20 @@ Nothing is changed on this machine: nodes and pods are namespaces that end with 
 runs in a user namespace of its own.
 
 The verdict is about the plugins under test: those of the chain that upstream does not ship, or those named with --plugin.
-A profile is the set of features that they must have; what is beyond it counts only if claimed with --features.`,
+A profile is the set of features that they must have; what is beyond it counts only if claimed with --features.
+
+With --soak pods come and go on two nodes for that long instead, while flows run between others: no address has two
+owners, every attached pod answers and passes CHECK, no flow loses anything, and nothing stays. It ends at the first failure.
+
+Ctrl-C ends a run early. Its report is of what ran until then, with the verdict partial unless something failed.`,
 		Example: `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
-  cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20`,
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --soak 10m --soak-pods 40`,
 		Args: oneConflist,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return asRoot(func() error { return f.run(cmd.Context(), args[0], cmd.OutOrStdout()) })
@@ -73,6 +81,8 @@ A profile is the set of features that they must have; what is beyond it counts o
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
 	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once (default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
+	flags.DurationVar(&f.soak, "soak", 0, "let pods come and go for so long, e.g. 10m, in place of scenarios and requirements")
+	flags.IntVar(&f.soakPods, "soak-pods", 20, "pods that come and go at once, over all nodes")
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)
 	f.node.add(flags)
@@ -122,7 +132,10 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
 	if s := signalOf(ctx); s != nil {
-		return errors.Join(f.removeReport(), show.partial(s))
+		if result != nil {
+			printSummary(out, result, f.reportDir)
+		}
+		return &exitError{s.status(), errors.Join(s, err)}
 	}
 	var unfit *e2e.UnfitError
 	switch {
@@ -151,6 +164,12 @@ func (f *runFlags) check(file string) error {
 		return fmt.Errorf("--repeat %d: want 1 or more", f.repeat)
 	case f.repeat > 1 && f.keep:
 		return errors.New("--keep-on-failure with --repeat: want one of them")
+	case f.soak != 0 && f.soak < time.Second:
+		return fmt.Errorf("--soak %s: want 1s or more", f.soak)
+	case f.soakPods < 1:
+		return fmt.Errorf("--soak-pods %d: want 1 or more", f.soakPods)
+	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick):
+		return errors.New("--soak with --scenario, --label-filter or --quick: a soak runs alone")
 	}
 	list, err := conflist.Load(file)
 	if err != nil {
@@ -167,7 +186,7 @@ func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e
 		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
 		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
 		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
-		Started: show.started, Done: show.done,
+		Started: show.started, Done: show.done, Progress: show.soaking, Soak: f.soak, SoakPods: f.soakPods,
 	}
 	if f.keep {
 		options.Workers = 1
@@ -194,14 +213,6 @@ func (f *runFlags) makeReportDir() error {
 	}
 	if err := unix.Access(f.reportDir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("--report-dir: write in %s: %w", f.reportDir, err)
-	}
-	return f.removeReport()
-}
-
-// removeReport removes the documents that bear a verdict; half a run has none.
-func (f *runFlags) removeReport() error {
-	if f.reportDir == "" {
-		return nil
 	}
 	for _, name := range []string{"report.json", "junit.xml"} {
 		if err := os.Remove(filepath.Join(f.reportDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -14,12 +15,7 @@ import (
 type signalError struct{ signal syscall.Signal }
 
 // Error is what became of the work.
-func (e *signalError) Error() string {
-	if e.signal == syscall.SIGINT {
-		return "interrupted"
-	}
-	return "terminated"
-}
+func (e *signalError) Error() string { return "interrupted by " + unix.SignalName(e.signal) }
 
 // status is what a shell makes of the signal.
 func (e *signalError) status() int { return signalStatus + int(e.signal) }

@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"encoding/xml"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/report"
 )
 
 func TestSignals(t *testing.T) {
@@ -22,27 +27,35 @@ func TestSignals(t *testing.T) {
 		signal  syscall.Signal
 		want    int
 		wantErr string // of all that stands on stderr
+		// wantNote is of the notes in the report of a run that the signal ended.
+		wantNote string
 	}{
 		{
-			name: "interrupt of a run", args: []string{"run", "--bin-dir", bin, "--workers=1", "--scenario=del-*", "--report-dir=out", conflistName},
+			// The longest comes first, and Ginkgo waits for another then.
+			name: "interrupt of a run", args: []string{"run", "--bin-dir", bin, "--workers=1", "--scenario=c[ao]*", "--report-dir=out", conflistName},
 			until: "^pass ", signal: syscall.SIGINT, want: 130,
-			wantErr: `^cnitest: interrupted after \d+ of \d+ scenarios and \d+\.\ds: .*\d+ pass.*; half a run has no verdict and no report\n$`,
+			wantErr: `^cnitest: interrupted by SIGINT\n$`, wantNote: `^interrupted by SIGINT after [1-9]\d* of \d+ scenarios and requirements$`,
 		},
 		{
-			name: "termination of a run at its start", args: []string{"run", "--bin-dir", bin, conflistName},
+			name: "termination of a run at its start", args: []string{"run", "--bin-dir", bin, "--report-dir=out", conflistName},
 			until: "scenarios, ", signal: syscall.SIGTERM, want: 143,
-			wantErr: `^cnitest: terminated after \d+ of \d+ scenarios and \d+\.\ds: .*; half a run has no verdict and no report\n$`,
+			wantErr: `^cnitest: interrupted by SIGTERM\n$`, wantNote: `^interrupted by SIGTERM after \d+ of \d+ scenarios and requirements$`,
+		},
+		{
+			name: "interrupt of a soak", args: []string{"run", "--bin-dir", bin, "--soak=1m", "--report-dir=out", conflistName},
+			until: "a soak", signal: syscall.SIGINT, want: 130,
+			wantErr: `^cnitest: interrupted by SIGINT\n$`, wantNote: `^interrupted by SIGINT after 0 of 1 scenarios and requirements$`,
 		},
 		{
 			name: "termination of a repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=3", "--scenario=cache-cleanup", conflistName},
 			until: "^run 1 of 3", signal: syscall.SIGTERM, want: 143,
 			// The run itself may have had the time to say something.
-			wantErr: `cnitest: terminated in run 2 of 3\n$`,
+			wantErr: `cnitest: interrupted by SIGTERM in run 2 of 3\n$`,
 		},
 		{
 			name: "interrupt of a lab's command", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100"},
 			until: "^here$", signal: syscall.SIGINT, want: 130,
-			wantErr: `^cnitest: lab: interrupted\n$`,
+			wantErr: `^cnitest: lab: interrupted by SIGINT\n$`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -63,11 +76,14 @@ func TestSignals(t *testing.T) {
 				if !regexp.MustCompile(tt.wantErr).MatchString(p.stderr.String()) {
 					t.Errorf("got stderr %q, want %q", &p.stderr, tt.wantErr)
 				}
-				if strings.Contains(rest, "fail") || strings.Contains(rest, "verdict") {
-					t.Errorf("got results after the signal:\n%s", rest)
+				if strings.Contains(rest, "fail") {
+					t.Errorf("got failures after the signal:\n%s", rest)
 				}
-				if _, err := os.Stat(filepath.Join(p.Dir, "out/report.json")); err == nil {
-					t.Error("got a report of half a run, want none")
+				if tt.wantNote != "" {
+					wantPartial(t, filepath.Join(p.Dir, "out"), tt.wantNote)
+					if !strings.Contains(rest, "verdict: partial ") {
+						t.Errorf("got no summary after the signal:\n%s", rest)
+					}
 				}
 				p.wantNoOrphans(t)
 			})
@@ -75,11 +91,69 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// wantPartial reads the documents of a run that a signal ended.
+func wantPartial(t *testing.T, dir, note string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report.Report
+	if err := json.Unmarshal(data, &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != report.Partial {
+		t.Errorf("got verdict %s, want partial", r.Verdict)
+	}
+	if !slices.ContainsFunc(r.Notes, regexp.MustCompile(note).MatchString) {
+		t.Errorf("got notes %q, want %s", r.Notes, note)
+	}
+	states := junitStates(t, filepath.Join(dir, "junit.xml"))
+	for _, result := range r.Results {
+		switch {
+		case result.Result == report.Fail:
+			t.Errorf("got fail of %s: %s", result.ID, result.Reason)
+		case result.Result == report.Pass && result.Kind == "scenario" && states[result.ID] != "passed":
+			t.Errorf("junit.xml: got %s %q, want passed as in the report", result.ID, states[result.ID])
+		}
+	}
+}
+
+// junitStates are the states of specs by their name.
+func junitStates(t *testing.T, path string) map[string]string {
+	t.Helper()
+	var document struct {
+		Suites []struct {
+			Cases []struct {
+				Name  string `xml:"name,attr"`
+				State string `xml:"status,attr"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = xml.Unmarshal(data, &document)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]string{}
+	for _, suite := range document.Suites {
+		for _, c := range suite.Cases {
+			// "[It] default del-twice [core, CleanUp]"
+			if words := strings.Fields(c.Name); len(words) > 2 {
+				states[words[2]] = c.State
+			}
+		}
+	}
+	return states
+}
+
 func TestKeepOnFailure(t *testing.T) {
 	t.Parallel()
 	bin := plugins(t)
 	eachUser(t, func(t *testing.T, user bool) {
-		p := start(t, user, "run", "--bin-dir", bin, "--scenario", "host-to-pod", "--keep-on-failure", plainName)
+		p := start(t, user, "run", "--bin-dir", bin, "--scenario", "host-to-pod", "--keep-on-failure", "--report-dir=out", plainName)
 		seen := strings.Join(p.until(t, `^Ctrl-C ends it\.$`), "\n")
 		if !strings.Contains(seen, "fail            host-to-pod") || !strings.Contains(seen, "the lab of host-to-pod is open; enter it from another terminal, as") {
 			t.Errorf("got:\n%s", seen)
@@ -102,12 +176,18 @@ func TestKeepOnFailure(t *testing.T) {
 		if err := p.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
-		if rest, got := p.end(); got != 130 || rest != "" {
-			t.Errorf("got status %d and %q, want 130 and no output", got, rest)
+		rest, got := p.end()
+		if got != 130 || p.stderr.String() != "cnitest: interrupted by SIGINT\n" {
+			t.Errorf("got status %d and %q, want 130 and one line", got, &p.stderr)
 		}
-		want := `^cnitest: interrupted after 1 of 1 scenarios and \d+\.\ds: 1 fail; half a run has no verdict and no report\n$`
-		if !regexp.MustCompile(want).MatchString(p.stderr.String()) {
-			t.Errorf("got stderr %q, want %q", &p.stderr, want)
+		for _, want := range []string{"verdict: not-conformant ", "note: interrupted by SIGINT after 1 of 1 scenarios and requirements\n", "failed: host-to-pod\n"} {
+			if !strings.Contains(rest, want) {
+				t.Errorf("got\n%s\nwant %q", rest, want)
+			}
+		}
+		// What failed before the signal is told as ever.
+		if _, err := os.Stat(filepath.Join(p.Dir, "out/evidence/host-to-pod.txt")); err != nil {
+			t.Error(err)
 		}
 		p.wantNoOrphans(t)
 	})

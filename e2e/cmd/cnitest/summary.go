@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -116,6 +117,9 @@ func printFailed(out io.Writer, r *report.Report, dir string) {
 	}
 	fmt.Fprintf(out, "failed: %s\n", strings.Join(names, ", "))
 	next := []string{"cnitest explain NAME says why it matters", "--scenario NAME --keep-on-failure opens its lab"}
+	if names[0] == e2e.SoakID {
+		next = []string{"--keep-on-failure opens its lab"}
+	}
 	if dir == "" {
 		next = append(next, "--report-dir DIR keeps the evidence")
 	}

@@ -1,4 +1,4 @@
-// Command broken-ipam is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command ipam is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
 //
 // It stands in the place of host-local, under its name and with its configuration and files, and hands everything to the real
 // one, which lies beside it as `host-local.real`, but for the one fault that the key `fault` of its configuration names:
@@ -48,7 +48,7 @@ type addresses struct {
 }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check}, version.All, "broken-ipam, broken on purpose")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check}, version.All, "ipam, broken on purpose")
 }
 
 func parse(args *skel.CmdArgs) (*config, error) {

@@ -1,4 +1,4 @@
-// Command seed-route is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command naive-route is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
 //
 // It is the plugin `route` as people first write it, for the same conflist: a macvlan child of the master on the node and one
 // host route per pod over it. It works on a node with one NIC as long as nothing goes wrong. Its faults, with the failure modes
@@ -32,7 +32,7 @@ type config struct {
 }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del}, version.All, "seed-route, broken on purpose")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del}, version.All, "naive-route, broken on purpose")
 }
 
 func parse(stdin []byte) (*config, error) {

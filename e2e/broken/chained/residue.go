@@ -5,8 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
 )
 
@@ -45,4 +47,19 @@ func shrink(c *call) error {
 func removeDefault(*call) error {
 	_ = netlink.RouteDel(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
 	return nil
+}
+
+// raiseSetting adds one to the node's time before a connection that is idle is asked for life.
+func raiseSetting(*call) error {
+	const key = "net/ipv4/tcp_keepalive_time"
+	text, err := sysctl.Sysctl(key)
+	if err != nil {
+		return err
+	}
+	value, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	_, err = sysctl.Sysctl(key, strconv.Itoa(value+1))
+	return err
 }

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chain is one of the table that this plugin has in a namespace, all of it for IPv4.
+// chain is one of the table that this plugin has in a namespace, all of it for IPv4 unless it is for IPv6.
 type chain struct {
 	kind     nftables.ChainType
 	hook     *nftables.ChainHook
 	priority *nftables.ChainPriority
+	ipv6     bool
 }
 
 // install makes the chain of one rule, and again with each ADD.
@@ -25,7 +26,11 @@ func (ch chain) install(parts ...[]expr.Any) error {
 	if err != nil {
 		return err
 	}
-	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
+	family := nftables.TableFamilyIPv4
+	if ch.ipv6 {
+		family = nftables.TableFamilyIPv6
+	}
+	table := conn.AddTable(&nftables.Table{Name: "broken", Family: family})
 	added := conn.AddChain(&nftables.Chain{Name: "chain", Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority})
 	conn.FlushChain(added)
 	rule := &nftables.Rule{Table: table, Chain: added}
@@ -38,7 +43,9 @@ func (ch chain) install(parts ...[]expr.Any) error {
 
 // beforeOthers chooses source addresses before anybody else does: the first translation of a connection is the only one.
 func beforeOthers() chain {
-	return chain{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10)}
+	return chain{
+		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10),
+	}
 }
 
 func oifname(name string) []expr.Any {
@@ -67,13 +74,12 @@ func udpTo(to netip.AddrPort) []expr.Any {
 // limit drops what a pod receives beyond 8 MiB.
 func limit(c *call) error {
 	return inPod(c, func(netlink.Link) error {
-		input := chain{nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter}
-		return input.install([]expr.Any{&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop}})
+		return arriving().install([]expr.Any{&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop}})
 	})
 }
 
 func masquerade(*call) error {
-	return chain{nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource}.install([]expr.Any{&expr.Masq{}})
+	return chain{kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}.install([]expr.Any{&expr.Masq{}})
 }
 
 // keepClients translates each source to itself.
@@ -103,7 +109,7 @@ func translateToFirstNIC(c *call) error {
 
 func proxy(c *call) error {
 	return inPod(c, func(netlink.Link) error {
-		output := chain{nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest}
+		output := chain{kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest}
 		return output.install(udpTo(c.Service), []expr.Any{
 			&expr.Immediate{Register: 1, Data: c.Endpoint.Addr().AsSlice()},
 			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(c.Endpoint.Port())},
@@ -118,7 +124,7 @@ func mirror(c *call) error {
 		for _, ip := range c.result.IPs {
 			gateway = ip.Gateway.To4()
 		}
-		post := chain{nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter}
+		post := chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityFilter}
 		return post.install(oifname(c.podSide().Name), []expr.Any{
 			&expr.Immediate{Register: 1, Data: gateway},
 			&expr.Immediate{Register: 2, Data: binaryutil.NativeEndian.PutUint32(uint32(underlay.Attrs().Index))},
@@ -156,4 +162,53 @@ func emptyChains(chosen func(*nftables.Chain) bool) error {
 		}
 	}
 	return conn.Flush()
+}
+
+// arriving is a chain of what a pod receives, leaving one of what it sends.
+func arriving() chain {
+	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter}
+}
+
+func leaving() chain {
+	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityFilter}
+}
+
+// arriving6 is arriving for IPv6.
+func arriving6() chain {
+	ch := arriving()
+	ch.ipv6 = true
+	return ch
+}
+
+// dropping is a pod in which a chain drops what passes the parts of a rule.
+func dropping(of func() chain, parts ...expr.Any) func(*call) error {
+	return func(c *call) error {
+		return inPod(c, func(netlink.Link) error {
+			return of().install(parts, []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+		})
+	}
+}
+
+// tcp lets a rule pass for that protocol.
+func tcp() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}}}
+}
+
+// large lets a rule pass for packets of more than 1400 bytes.
+func large() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyLEN, Register: 1}, &expr.Byteorder{
+		SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4,
+	}, &expr.Cmp{Op: expr.CmpOpGt, Register: 1, Data: binaryutil.BigEndian.PutUint32(1400)}}
+}
+
+// newConnection lets a rule pass for the first packet of a connection.
+func newConnection() []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{
+			SourceRegister: 1, DestRegister: 1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitNEW), Xor: make([]byte, 4),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
 }

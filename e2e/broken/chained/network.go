@@ -6,8 +6,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
@@ -55,6 +58,22 @@ func removeRoutes(c *call) error {
 		_ = netlink.RouteDel(&netlink.Route{Dst: single(ip.Address.IP), Scope: netlink.SCOPE_LINK})
 	}
 	return nil
+}
+
+// removeOtherRoutes leaves the node no route over the shared device but those to the pod's own addresses.
+func removeOtherRoutes(c *call) error {
+	child, err := netlink.LinkByName(c.Child)
+	if err != nil {
+		return err
+	}
+	routes, err := netlinksafe.RouteList(child, netlink.FAMILY_V4)
+	for _, r := range routes {
+		own := slices.ContainsFunc(c.result.IPs, func(ip *current.IPConfig) bool { return r.Dst != nil && r.Dst.IP.Equal(ip.Address.IP) })
+		if !own {
+			err = errors.Join(err, netlink.RouteDel(&r))
+		}
+	}
+	return err
 }
 
 func shortName(c *call) string { return "b" + c.ContainerID[:12] }

@@ -1,4 +1,4 @@
-// Command broken is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command chained is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
 //
 // It is a chained plugin that passes the result on and has the one fault that the key `fault` of its configuration names; see
 // faults for what each is and which failure mode it shows (cnitest explain ID). With the key `delegate` it stands at the head
@@ -78,6 +78,19 @@ func faults() map[string]fault {
 		"silent": {add: changeMAC},
 		// I01: a connection stalls after some megabytes.
 		"stalls": {add: limit},
+		// A03: pings get through, connections do not.
+		"drops-tcp": {add: dropping(arriving, tcp()...)},
+		// I01: what is small gets through.
+		"drops-large": {add: dropping(arriving, large()...)},
+		// A01: the pod reaches others, nobody reaches the pod; and the other way round.
+		"drops-incoming": {add: dropping(arriving, newConnection()...)},
+		"drops-outgoing": {add: dropping(leaving, newConnection()...)},
+		// I08: one family only.
+		"drops-ipv6": {add: dropping(arriving6)},
+		// E10: the last pod is the only one that the node reaches.
+		"breaks-others": {add: removeOtherRoutes},
+		// I03: a setting of the node that is one higher with each attachment.
+		"raises-sysctl": {add: raiseSetting},
 		// "untranslated" in scenarios: the node hides its pods behind itself.
 		"masquerades": {add: masquerade},
 		// G05: CHECK insists on what a later plugin may change, as that of the delegate does.

@@ -1,0 +1,272 @@
+// Command careless is BROKEN ON PURPOSE: a negative control that `make test` injects faults into, never to be installed.
+//
+// It is a chained plugin that adds a policy rule for the pod's address, and a record of it. Without a fault it survives being killed
+// and failed at every call; with the one that the key `fault` of its configuration names it does not.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+	"github.com/vishvananda/netlink"
+)
+
+// dir holds the records, one file for each container.
+const dir = "/run/careless"
+
+// faults are what can be wrong, each with what a fault injection shows of it.
+func faults() map[string]string {
+	return map[string]string{
+		"":              "nothing",
+		"record-last":   "ADD adds the rule before anybody could know of it: killed in between it stays",
+		"temp-file":     "ADD leaves its temporary file behind when it is killed",
+		"lock-kept":     "a lock that is a file outlives who made it",
+		"half-record":   "ADD writes the record in place: killed half way it cannot be read, and DEL gives up",
+		"ignores-error": "ADD succeeds without the rule that it could not add",
+		"panics":        "ADD panics where the record cannot be written",
+		"insists":       "ADD tries a busy device for ever",
+		"no-record":     "DEL of an attachment without a record is an error",
+		"forgets-first": "DEL removes the record before the rule",
+		"del-shrugs":    "DEL removes the record of a rule that it could not delete",
+		"gc-forgets":    "GC removes the record before the rule",
+		"gc-shrugs":     "GC removes the record of a rule that it could not delete",
+	}
+}
+
+type config struct {
+	types.PluginConf
+	Fault string `json:"fault"`
+}
+
+func main() {
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: func(*skel.CmdArgs) error { return nil }}, version.All, "broken on purpose")
+}
+
+func parse(args *skel.CmdArgs) (*config, error) {
+	c := &config{}
+	if err := json.Unmarshal(args.StdinData, c); err != nil {
+		return nil, err
+	}
+	if _, known := faults()[c.Fault]; !known {
+		return nil, fmt.Errorf("fault %q: want one of %q", c.Fault, slices.Sorted(maps.Keys(faults())))
+	}
+	return c, version.ParsePrevResult(&c.PluginConf)
+}
+
+func path(id string) string { return filepath.Join(dir, id+".json") }
+
+// rule is the one of an address.
+func rule(address string) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Src = &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(32, 32)}
+	r.Table, r.Priority, r.Family = 254, 1500, netlink.FAMILY_V4
+	return r
+}
+
+func deleteRule(address string) error {
+	if err := netlink.RuleDel(rule(address)); !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// remember writes a record, as a whole or not at all.
+func (c *config) remember(id, address string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	text := []byte(`{"address": "` + address + `"}`)
+	temporary := filepath.Join(dir, ".new")
+	switch c.Fault {
+	case "temp-file":
+		temporary = filepath.Join(dir, fmt.Sprintf(".new-%d", os.Getpid()))
+	case "half-record":
+		f, err := os.Create(path(id))
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(text[:5])
+		if err == nil {
+			_, err = f.Write(text[5:])
+		}
+		return errors.Join(err, f.Close())
+	}
+	if err := os.WriteFile(temporary, text, 0o600); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	if err := os.Rename(temporary, path(id)); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return nil
+}
+
+// recorded is the address of a record; empty without one.
+func recorded(id string) (string, error) {
+	text, err := os.ReadFile(path(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var record struct {
+		Address string `json:"address"`
+	}
+	return record.Address, json.Unmarshal(bytes.TrimSpace(text), &record)
+}
+
+// forget removes a record and what is empty then.
+func forget(id string) error {
+	if err := os.Remove(path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return tidy()
+}
+
+// tidy removes what an ADD that was killed left, and the directory when nothing is in it.
+func tidy() error {
+	if err := os.Remove(filepath.Join(dir, ".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return err
+	}
+	return nil
+}
+
+// lock is the one of "lock-kept"; others do without, since nothing calls them at the same time.
+func (c *config) lock() (func(), error) {
+	if c.Fault != "lock-kept" {
+		return func() {}, nil
+	}
+	const name = "/run/careless.lock"
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("another one is at work: %w", err)
+	}
+	_ = f.Close()
+	return func() { _ = os.Remove(name) }, nil
+}
+
+func add(args *skel.CmdArgs) error {
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if c.PrevResult == nil {
+		return types.NewError(types.ErrInvalidNetworkConfig, "no prevResult", "")
+	}
+	result, err := current.NewResultFromResult(c.PrevResult)
+	if err != nil {
+		return err
+	}
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	address := result.IPs[0].Address.IP.String()
+	steps := []func() error{
+		func() error { return c.remember(args.ContainerID, address) },
+		func() error { return c.addRule(address) },
+	}
+	if c.Fault == "record-last" {
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			if c.Fault == "panics" {
+				panic(err)
+			}
+			return err
+		}
+	}
+	return types.PrintResult(result, c.CNIVersion)
+}
+
+func (c *config) addRule(address string) error {
+	err := netlink.RuleAdd(rule(address))
+	for c.Fault == "insists" && errors.Is(err, syscall.EBUSY) {
+		// For ever: whoever is told that something is busy may not be told otherwise.
+	}
+	if c.Fault == "ignores-error" {
+		return nil
+	}
+	return err
+}
+
+func check(args *skel.CmdArgs) error {
+	_, err := parse(args)
+	return err
+}
+
+func del(args *skel.CmdArgs) error {
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	unlock, err := c.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	address, err := recorded(args.ContainerID)
+	switch {
+	case err != nil:
+		return err
+	case address == "" && c.Fault == "no-record":
+		return fmt.Errorf("no record of %s", args.ContainerID)
+	case address == "":
+		return tidy()
+	}
+	return c.undo(args.ContainerID, address, c.Fault == "forgets-first", c.Fault == "del-shrugs")
+}
+
+// undo removes the rule and then its record, unless it is done wrongly.
+func (c *config) undo(id, address string, recordFirst, shrug bool) error {
+	if recordFirst {
+		return errors.Join(forget(id), deleteRule(address))
+	}
+	if err := deleteRule(address); err != nil && !shrug {
+		return err
+	}
+	return forget(id)
+}
+
+func gc(args *skel.CmdArgs) error {
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(path("*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		id := filepath.Base(file[:len(file)-len(".json")])
+		if slices.ContainsFunc(c.ValidAttachments, func(a types.GCAttachment) bool { return a.ContainerID == id }) {
+			continue
+		}
+		address, err := recorded(id)
+		if err != nil {
+			return err
+		}
+		if err := c.undo(id, address, c.Fault == "gc-forgets", c.Fault == "gc-shrugs"); err != nil {
+			return err
+		}
+	}
+	return tidy()
+}

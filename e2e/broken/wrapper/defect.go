@@ -1,0 +1,67 @@
+package main
+
+import "maps"
+
+// defects are all, by name. Tests of package e2e say which requirements each fails.
+func defects() map[string]defect {
+	all := map[string]defect{"none": func(c *call, next plugin) answer { return next(c) }}
+	for _, family := range []map[string]defect{
+		answers(), errorCodes(), environments(), results(), leaks(), deletions(), checks(), readiness(), collections(), delegations(), races(), failures(),
+	} {
+		maps.Copy(all, family)
+	}
+	return all
+}
+
+// on is a defect of one verb.
+func on(verb string, d defect) defect {
+	return func(c *call, next plugin) answer {
+		if c.verb != verb {
+			return next(c)
+		}
+		return d(c, next)
+	}
+}
+
+// swallowing is a verb that keeps the errors of the delegated plugin to itself: stubs say code 50.
+func swallowing(verb string) defect {
+	return on(verb, func(c *call, next plugin) answer {
+		a := next(c)
+		if e, failed := a.errorOf(); failed && e.Code == 50 {
+			return answer{}
+		}
+		return a
+	})
+}
+
+// alone is a verb that does not call the delegated plugin.
+func alone(verb string) defect {
+	return on(verb, func(c *call, next plugin) answer { return next(c.withoutIPAM()) })
+}
+
+// withoutIPAM is the call with a plugin that does nothing in the place of the delegated one.
+func (c *call) withoutIPAM() *call {
+	return c.edited(func(config map[string]any) { config["ipam"] = map[string]any{"type": "nothing"} })
+}
+
+// adding spoils what ADD answers when it succeeds.
+func adding(spoil func(c *call, result map[string]any)) defect {
+	return on("ADD", func(c *call, next plugin) answer {
+		return next(c).edited(func(result map[string]any) { spoil(c, result) })
+	})
+}
+
+// lying spoils the result of ADD, and remembers the truth: the plugin itself gets it as prevResult. So only who looks at the kernel
+// finds out.
+func lying(spoil, repair func(c *call, result map[string]any)) defect {
+	return func(c *call, next plugin) answer {
+		if c.verb == "ADD" {
+			return next(c).edited(func(result map[string]any) { spoil(c, result) })
+		}
+		if result := c.prevResult(); result != nil {
+			// The object belongs to this call alone.
+			c = c.edited(func(config map[string]any) { repair(c, result) })
+		}
+		return next(c)
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// findDuplicate fails an ADD whose address somebody else answers for, and undoes it if it is to.
+func (c *call) findDuplicate(a answer, next plugin, undo bool) answer {
+	result, ok := a.result()
+	if !ok {
+		return a
+	}
+	for _, ip := range objects(result, "ips") {
+		text, _ := ip["address"].(string)
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil || !prefix.Addr().Is4() {
+			continue
+		}
+		used := false
+		err = c.inPod(func() (err error) {
+			used, err = probe(c.env["CNI_IFNAME"], prefix.Addr())
+			return err
+		})
+		if err != nil {
+			return c.fail(110, "%s: %v", prefix.Addr(), err)
+		}
+		if !used {
+			continue
+		}
+		if undo {
+			next(c.as("DEL"))
+		} else {
+			next(c.withoutIPAM().as("DEL"))
+		}
+		return c.fail(111, "%s: somebody has that address", prefix.Addr())
+	}
+	return a
+}
+
+// probe asks for an address as RFC 5227 has it, and waits a little for an answer.
+func probe(name string, ip netip.Addr) (bool, error) {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return false, err
+	}
+	arp := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP))
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(arp))
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	to := &unix.SockaddrLinklayer{Protocol: arp, Ifindex: link.Attrs().Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
+	if err := unix.Bind(fd, to); err != nil {
+		return false, err
+	}
+	address := ip.As4()
+	packet := []byte{0, 1, 8, 0, 6, 4, 0, 1}
+	packet = append(packet, link.Attrs().HardwareAddr...)
+	packet = append(packet, make([]byte, 4+6)...)
+	packet = append(packet, address[:]...)
+	if err := unix.Sendto(fd, packet, 0, to); err != nil {
+		return false, err
+	}
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000}); err != nil {
+			return false, err
+		}
+		buffer := make([]byte, 64)
+		n, _, err := unix.Recvfrom(fd, buffer, 0)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		// An answer, from the address that was asked for: RFC 826.
+		if n >= 28 && buffer[7] == 2 && net.IP(buffer[14:18]).Equal(address[:]) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

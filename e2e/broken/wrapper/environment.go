@@ -1,0 +1,35 @@
+package main
+
+import "strings"
+
+// environments are defects in what is made of CNI_ARGS, CNI_NETNS and CNI_IFNAME.
+func environments() map[string]defect {
+	return map[string]defect{
+		"needs-args": on("ADD", func(c *call, next plugin) answer {
+			if c.env["CNI_ARGS"] == "" {
+				return c.fail(4, "CNI_ARGS: want K8S_POD_NAME, got nothing")
+			}
+			return next(c)
+		}),
+		"strict-args": on("ADD", func(c *call, next plugin) answer {
+			for _, pair := range strings.Split(c.env["CNI_ARGS"], ";") {
+				key, _, _ := strings.Cut(pair, "=")
+				switch key {
+				case "", "IgnoreUnknown", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "IP", "MAC":
+				default:
+					return c.fail(4, "CNI_ARGS: key %s is not known", key)
+				}
+			}
+			return next(c)
+		}),
+		"needs-netns-in-del": on("DEL", func(c *call, next plugin) answer {
+			if c.env["CNI_NETNS"] == "" {
+				return c.fail(4, "CNI_NETNS: want a path, got nothing")
+			}
+			return next(c)
+		}),
+		"mends-names": on("ADD", func(c *call, next plugin) answer {
+			return next(c.with("CNI_IFNAME", strings.ReplaceAll(c.env["CNI_IFNAME"], "/", "-")))
+		}),
+	}
+}

@@ -1,0 +1,278 @@
+package e2e_test
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// allRequirements takes minutes; without it each broken plugin is asked what it must fail, and a little else.
+var (
+	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
+	onlyDefect      = flag.String("defect", "", "ask only broken plugins with this defect")
+)
+
+// spoilt is a plugin with a defect and the requirements that must notice it.
+type spoilt struct {
+	plugin, defect string
+	// chain is the conflist; empty means macvlan + host-local + route.
+	chain []string
+	// versions are those that the plugin advertises; empty means 1.1.0.
+	versions string
+	// fails are the requirements that are about the defect, each with a part of the reason.
+	fails map[string]string
+	// also are requirements that must fail as a consequence.
+	also []string
+	// may are requirements that fail now and then as a consequence.
+	may []string
+	// through are requirements whose calls show the defect to those that look at the calls of others.
+	through []string
+}
+
+func (s *spoilt) name() string { return s.plugin + "/" + s.defect }
+
+// bystanders are requirements that are read off one attachment, which takes no time of its own. They are asked of each broken
+// plugin, and pass where they are not among what it fails.
+func bystanders() []string {
+	return []string{"CFG-5", "VER-4", "ADD-1", "ADD-2", "ADD-3", "RES-1", "RES-2", "RES-3", "RES-4", "RES-5", "DEL-1", "DEL-2", "DEL-4", "CHK-1", "C07", "EXE-1", "EXE-3"}
+}
+
+// install makes a directory of the plugins of a chain, with one of them or more wrapped, and says which defect each has.
+func install(t *testing.T, chain *conflist.File, defects map[string]string) string {
+	t.Helper()
+	b, dir := plugins(t), t.TempDir()
+	link := func(from, as string) {
+		t.Helper()
+		if err := os.Link(filepath.Join(b.plugins, from), filepath.Join(dir, as)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("nothing", "nothing")
+	names := append(chain.Types(), "bridge", "ptp")
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		// A type of CFG-2 is none that a package could have.
+		binary, _, _ := strings.Cut(name, "@")
+		defect, wrapped := defects[name]
+		switch {
+		case wrapped:
+			link("wrapper", name)
+			link(binary, name+".real")
+			if err := os.WriteFile(filepath.Join(dir, name+".defect"), []byte(defect), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		case binary != "nothing":
+			link(binary, name)
+		}
+	}
+	return dir
+}
+
+// ask has one plugin of a chain asked about requirements; those that look at the calls of others come last.
+func ask(t *testing.T, chain []string, plugin string, defects map[string]string) func(wanted func(*contract.Requirement) bool) map[string]report.Result {
+	t.Helper()
+	file, err := conflist.Load(writeConflist(t, "", chain...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab := contract.Lab{Backend: backend(), Request: cluster.Request{
+		Conflist: file, BinDir: install(t, file, defects), Nodes: []scenario.Node{{Name: "a"}},
+	}}
+	subjects := contract.Subjects(file, lab)
+	i := slices.IndexFunc(subjects, func(s *contract.Subject) bool { return s.Type == plugin })
+	if i < 0 {
+		t.Fatalf("plugin %s: not in the chain %v", plugin, file.Types())
+	}
+	subject := subjects[i]
+	return func(wanted func(*contract.Requirement) bool) map[string]report.Result {
+		defer subject.Close()
+		results := map[string]report.Result{}
+		for _, audits := range []bool{false, true} {
+			for _, r := range contract.Requirements() {
+				if r.Checked() && r.Of(subject.Role) && r.Audits() == audits && wanted(r) {
+					results[r.ID] = subject.Check(context.Background(), r)
+				}
+			}
+		}
+		return results
+	}
+}
+
+// sideBySide runs jobs, a few at once and in their order, and returns a function that waits for one of them.
+func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
+	t.Helper()
+	ends := make([]chan struct{}, len(jobs))
+	for i := range jobs {
+		ends[i] = make(chan struct{})
+	}
+	queue := make(chan int)
+	var workers sync.WaitGroup
+	for range atOnce {
+		workers.Go(func() {
+			for i := range queue {
+				jobs[i]()
+				close(ends[i])
+			}
+		})
+	}
+	workers.Go(func() {
+		defer close(queue)
+		for i := range jobs {
+			queue <- i
+		}
+	})
+	t.Cleanup(workers.Wait)
+	return func(i int) { <-ends[i] }
+}
+
+func failed(r report.Result) bool { return r.Result == report.Fail || r.Result == report.Vacuous }
+
+// TestBroken wants the requirements to notice each defect, and nothing else to fail. Those that inject faults are for TestSweeps.
+func TestBroken(t *testing.T) {
+	plugins(t)
+	cases := slices.DeleteFunc(spoiled(), func(s spoilt) bool { return *onlyDefect != "" && s.defect != *onlyDefect })
+	results := make([]map[string]report.Result, len(cases))
+	var jobs []func()
+	for i, c := range cases {
+		chain := c.chain
+		if chain == nil {
+			chain = []string{macvlan, route}
+		}
+		versions := c.versions
+		if versions == "" {
+			versions = "1.1.0"
+		}
+		defects := map[string]string{"host-local": "none", "macvlan": "none"}
+		if c.defect != "" {
+			defects[c.plugin] = c.defect + " " + versions
+		}
+		run := ask(t, chain, c.plugin, defects)
+		jobs = append(jobs, func() {
+			results[i] = run(func(r *contract.Requirement) bool {
+				_, wanted := c.fails[r.ID]
+				return wanted || *allRequirements && !r.Sweeps() || slices.Contains(bystanders(), r.ID) || slices.Contains(c.through, r.ID)
+			})
+		})
+	}
+	await := sideBySide(t, jobs)
+	for i, c := range cases {
+		t.Run(c.name(), func(t *testing.T) {
+			await(i)
+			c.compare(t, results[i])
+		})
+	}
+}
+
+func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {
+	t.Helper()
+	for id, reason := range s.fails {
+		if r, asked := got[id]; !asked || !failed(r) || !strings.Contains(r.Reason, reason) {
+			t.Errorf("%s: got %s: %s\nwant fail or vacuous: … %s …", id, r.Result, r.Reason, reason)
+		}
+	}
+	for id, r := range got {
+		_, wanted := s.fails[id]
+		switch {
+		case wanted || slices.Contains(s.may, id):
+		case slices.Contains(s.also, id):
+			if !failed(r) {
+				t.Errorf("%s: got %s: %s\nwant fail or vacuous, as a consequence", id, r.Result, r.Reason)
+			}
+		case failed(r):
+			t.Errorf("%s is not about the defect: got %s: %s", id, r.Result, r.Reason)
+		}
+	}
+}
+
+// TestBroken_are_complete wants a broken plugin for each requirement that fails it, and an honest one that passes it; TestSweeps has
+// those of the requirements that inject faults.
+func TestBroken_are_complete(t *testing.T) {
+	fails := map[string]bool{}
+	for _, c := range spoiled() {
+		for id := range c.fails {
+			fails[id] = true
+		}
+	}
+	for _, r := range contract.Requirements() {
+		if r.Sweeps() {
+			continue
+		}
+		if r.Checked() && !fails[r.ID] {
+			t.Errorf("requirement %s: no broken plugin fails it; add a defect to broken/wrapper", r.ID)
+		}
+		passes := slices.ContainsFunc(honest(), func(h sound) bool { return h.passes(r) })
+		if r.Checked() && !passes {
+			t.Errorf("requirement %s: no honest plugin passes it", r.ID)
+		}
+		delete(fails, r.ID)
+	}
+	for id := range fails {
+		t.Errorf("broken plugins of requirement %q: there is no such requirement", id)
+	}
+}
+
+// sound is a plugin without a defect.
+type sound struct {
+	name, plugin string
+	role         contract.Role
+	chain        []string
+	defects      map[string]string
+	// asked are the requirements; empty means all but those that inject faults.
+	asked []string
+	// but are those that do not pass, with what they say.
+	but map[string]report.Outcome
+}
+
+func (s *sound) asks(r *contract.Requirement) bool {
+	return r.Of(s.role) && (len(s.asked) == 0 && !r.Sweeps() || slices.Contains(s.asked, r.ID))
+}
+
+// passes reports whether the plugin passes a requirement, as far as anybody on the reference library can.
+func (s *sound) passes(r *contract.Requirement) bool {
+	outcome, differs := s.but[r.ID]
+	return s.asks(r) && (!differs || outcome == report.KnownUpstream)
+}
+
+// TestHonest wants plugins without a defect to pass: the wrapper by itself is none.
+func TestHonest(t *testing.T) {
+	plugins(t)
+	cases := honest()
+	results := make([]map[string]report.Result, len(cases))
+	var jobs []func()
+	for i, h := range cases {
+		defects := map[string]string{}
+		for plugin, defect := range h.defects {
+			if defects[plugin] = defect; !*allRequirements {
+				defects[plugin] += " 0.3.1 1.1.0"
+			}
+		}
+		run := ask(t, h.chain, h.plugin, defects)
+		jobs = append(jobs, func() { results[i] = run(h.asks) })
+	}
+	await := sideBySide(t, jobs)
+	for i, h := range cases {
+		t.Run(h.name, func(t *testing.T) {
+			await(i)
+			for id, r := range results[i] {
+				want, differs := h.but[id]
+				if !differs {
+					want = report.Pass
+				}
+				if r.Result != want {
+					t.Errorf("%s: got %s: %s, want %s", id, r.Result, r.Reason, want)
+				}
+			}
+		})
+	}
+}

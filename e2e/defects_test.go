@@ -1,0 +1,225 @@
+package e2e_test
+
+import "slices"
+
+// spoiled are all broken plugins of the contract.
+func spoiled() []spoilt {
+	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(), badDelegates(), badFailures())
+}
+
+// badAnswers are defects of versions, environment, exit status and output.
+func badAnswers() []spoilt {
+	return []spoilt{
+		{plugin: "route@1", chain: []string{macvlan, `{"type": "route@1", "master": "eno1", "bridge": "eno1.host"}`}, fails: map[string]string{
+			"CFG-2": `type "route@1": want letters`,
+		}},
+		{plugin: "route", chain: []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1.host", "args": {}}`}, fails: map[string]string{
+			"CFG-5": `the conflist gives route the key "args"`,
+		}},
+		{plugin: "route", defect: "refuses-keys-with-any-code", fails: map[string]string{
+			"CFG-7": "ADD with an unknown key: want success or code 2, got exit status 1, code 999",
+		}},
+		{plugin: "route", defect: "refuses-keys-without-name", fails: map[string]string{"ERR-2": "want the key and its value"}},
+		{plugin: "route", defect: "fails-at-0.3.1", versions: "0.3.0 0.3.1 1.1.0", fails: map[string]string{
+			"VER-2": "the configuration works at CNI 0.3.0 and not at 0.3.1",
+			"VER-4": "version 0.3.1 was forgotten",
+			"ADD-2": "ADD: exit status 1, code 100: version 0.3.1 was forgotten",
+		}},
+		{plugin: "route", defect: "answers-another-version", fails: map[string]string{"VER-3": `answers cniVersion "0.1.0"`}},
+		{plugin: "macvlan", defect: "takes-any-version", fails: map[string]string{"VER-5": "ADD with cniVersion 9.9.9: want code 1, got exit status 0"}},
+		{plugin: "route", defect: "calls-environment-config", fails: map[string]string{"ENV-2": "want code 4, got exit status 1, code 7"}},
+		{plugin: "macvlan", defect: "names-no-variable", fails: map[string]string{"ENV-2": "ADD with CNI_CONTAINERID missing: the message does not name"}},
+		{plugin: "macvlan", defect: "mends-names", fails: map[string]string{"ENV-3": "ADD with the interface name eth/0 succeeds, want an error"}},
+		{plugin: "route", defect: "needs-args", fails: map[string]string{"ENV-4": "ADD without CNI_ARGS: want success"}},
+		{plugin: "route", defect: "strict-args", fails: map[string]string{"ENV-4": "key CNITEST_STRANGE is not known"}},
+		{plugin: "route", defect: "needs-netns-in-del", fails: map[string]string{
+			"ENV-4": "DEL without CNI_NETNS: want success", "DEL-5": "DEL with CNI_NETNS empty: want success",
+		}},
+		{plugin: "route", defect: "error-with-status-0", fails: map[string]string{
+			"EXE-1": "answers an error object and exits with 0", "VER-5": "ADD with cniVersion 9.9.9: want code 1",
+		}, through: []string{"VER-5"}},
+		{plugin: "route", defect: "result-with-status-1", versions: "0.3.1 1.1.0", fails: map[string]string{
+			"EXE-1": "ADD answers a result and exits with 1",
+		}, also: []string{"EXE-2", "ADD-2", "VER-4"}},
+		{plugin: "route", defect: "panics-without-prevresult", fails: map[string]string{
+			"G11": "want an error object on stdout, got exit status 2", "EXE-1": "ADD does not end by itself",
+			"EXE-2": "ADD fails without an error object on stdout",
+		}},
+		{plugin: "route", defect: "error-as-text", fails: map[string]string{"EXE-2": "fails without an error object on stdout"}, also: []string{"ERR-3", "VER-5", "ENV-2", "ENV-4", "F06", "F07", "G11", "STA-1"}, through: []string{"ERR-3"}},
+		{plugin: "route", defect: "talks-in-del", fails: map[string]string{"EXE-3": `DEL prints what is no JSON object on stdout: "deleted"`}},
+		{plugin: "macvlan", defect: "prints-result-in-check", fails: map[string]string{"EXE-3": "CHECK prints 2 documents on stdout, want one"}},
+		{plugin: "route", defect: "logs-before-result", fails: map[string]string{
+			"EXE-3": `ADD prints what is no JSON object on stdout: "level=info msg=attached"`, "ADD-2": "prints no JSON document",
+		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "H02", "DEL-3"}},
+		{plugin: "route", defect: "holds-stdout", fails: map[string]string{"E12": "STATUS left a process behind that holds"}, through: []string{"STA-3"}},
+		{plugin: "macvlan", defect: "reserved-code", fails: map[string]string{"ERR-1": "fails with code 42"}, through: []string{"ADD-5"}},
+		{plugin: "route", defect: "calls-decoding-internal", fails: map[string]string{"ERR-3": "ADD with half an object: want code 6, got exit status 1, code 999"}},
+		{plugin: "macvlan", defect: "calls-config-internal", fails: map[string]string{"ERR-3": "ADD with no name: want code 7, got exit status 1, code 999"}},
+	}
+}
+
+// badResults are defects of ADD.
+func badResults() []spoilt {
+	repaired := []string{"DLG-1"} // what the plugin gets as prevResult is not what was given
+	return []spoilt{
+		{plugin: "macvlan", defect: "forgets-dns", fails: map[string]string{"CFG-6": "the configuration has dns with the name server 192.0.2.53, and the result has []"}},
+		{plugin: "route", defect: "does-nothing", fails: map[string]string{"ADD-1": "ADD succeeds and changes nothing"}, also: []string{"CHK-1"}},
+		{plugin: "route", defect: "changes-nothing-but-the-result", fails: map[string]string{
+			"ADD-4": "its result is not equal to prevResult", "ADD-1": "ADD succeeds and changes nothing",
+		}, also: []string{"CHK-1"}},
+		{plugin: "macvlan", defect: "unknown-key", fails: map[string]string{"ADD-2": `unknown field "attached"`}},
+		{plugin: "macvlan", defect: "keys-of-another-version", versions: "0.2.0 1.1.0", fails: map[string]string{"ADD-2": `the result of ADD is none of CNI 0.2.0: json: unknown field "interfaces"`}},
+		{plugin: "host-local", defect: "no-addresses", fails: map[string]string{"ADD-2": "ADD succeeds and gives no address"}},
+		{plugin: "route", defect: "forgets-routes", fails: map[string]string{"ADD-3": "prevResult has the route to 0.0.0.0/0, and the result has not"}},
+		{plugin: "route", defect: "forgets-interfaces", fails: map[string]string{"ADD-3": "prevResult has the interface eth0 with sandbox"}, also: []string{"RES-2"}},
+		{plugin: "macvlan", defect: "takes-the-name", fails: map[string]string{"ADD-5": "ADD where the pod has an interface eth0 succeeds, want an error"}},
+		{plugin: "route", defect: "old-version", fails: map[string]string{"RES-1": `its result has cniVersion "1.0.0"`}},
+		{plugin: "route", defect: "hides-node-links", fails: map[string]string{"RES-2": "ADD makes the interface eno1.host on the node, and the result does not list it"}},
+		{plugin: "macvlan", defect: "no-sandbox", also: repaired, fails: map[string]string{"RES-2": "and the result does not list it with sandbox"}},
+		{plugin: "macvlan", defect: "wrong-mac", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MAC"}},
+		{plugin: "macvlan", defect: "wrong-mtu", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MTU 1400, and it has 1500"}},
+		{plugin: "macvlan", defect: "wrong-address", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the address 192.168.1.3/16, and it has [192.168.1.2/16"}},
+		{plugin: "macvlan", defect: "wrong-gateway", fails: map[string]string{"RES-3": "the gateway 203.0.113.1 of the address 192.168.1.2/16 is not in its network"}},
+		{plugin: "macvlan", defect: "wrong-index", also: repaired, fails: map[string]string{"RES-3": "is of interface 7 of the result, which has 1"}},
+		{plugin: "macvlan", defect: "says-a-route", also: repaired, fails: map[string]string{"RES-4": "the result has the route 203.0.113.0/24 via 192.168.0.1, and the pod has not"}},
+		{plugin: "host-local", defect: "ipam-names-an-interface", fails: map[string]string{"RES-5": "names interface 0, want none"}},
+	}
+}
+
+// badDeletes are defects of DEL. What stays behind must be named.
+func badDeletes() []spoilt {
+	// What every DEL of an attachment leaves shows wherever DEL is looked at.
+	leak := func(plugin, kind, seen string) spoilt {
+		return spoilt{
+			plugin: plugin, defect: "leaks-" + kind, fails: map[string]string{"DEL-1": "DEL leaves something with each pod: + " + seen},
+			also: []string{"LIF-1"}, may: []string{"DEL-3", "STA-3"},
+		}
+	}
+	return []spoilt{
+		leak("route", "link", "link leak"),
+		leak("route", "address", "address 198.18."),
+		leak("route", "route", "route blackhole 198.18."),
+		leak("route", "rule", "rule inet 1000: from 198.18."),
+		leak("route", "neighbour", "neighbour 198.18."),
+		leak("route", "nftables", "nftables table ip leak"),
+		leak("route", "qdisc", "qdisc dev lo class 1:"),
+		leak("route", "file", "file /var/lib/broken/leak"),
+		leak("route", "process", "process "),
+		leak("route", "mount", "mount /mnt"),
+		{plugin: "macvlan", defect: "leaks-reservation", fails: map[string]string{
+			"DEL-1": "DEL leaves something with each pod: + file /var/lib/cni/networks/net/192.168.1.",
+		}, also: []string{"LIF-1", "STA-5", "DLG-1", "DLG-3", "DEL-2"}},
+		{plugin: "route", defect: "needs-prevresult", fails: map[string]string{"DEL-2": "DEL without prevResult: want success", "DEL-4": "DEL without any ADD: want success"}},
+		{plugin: "route", defect: "does-nothing-without-prevresult", fails: map[string]string{"DEL-2": "DEL without prevResult leaves"}},
+		{plugin: "macvlan", defect: "fails-on-loss", also: []string{"STA-3"}, fails: map[string]string{"DEL-3": "want success, got exit status 1", "DEL-4": "DEL again: want success"}},
+		{plugin: "route", defect: "stops-on-loss", fails: map[string]string{"DEL-3": "leaves"}},
+		{plugin: "host-local", defect: "fails-without-attachment", may: []string{"DEL-5"}, also: []string{"DEL-2", "DEL-3", "ENV-4"}, fails: map[string]string{"DEL-4": "code 3: container cnitest-first: unknown"}},
+		{plugin: "macvlan", defect: "needs-namespace", fails: map[string]string{"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
+		{plugin: "host-local", defect: "needs-namespace", fails: map[string]string{"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
+		{plugin: "route", defect: "forgets-old-format", versions: "0.3.1 1.1.0", fails: map[string]string{"D12": "of what ADD at 0.3.1 made leaves + file /var/lib/broken"}},
+		{plugin: "route", defect: "empties-the-node", fails: map[string]string{"H02": "round"}},
+	}
+}
+
+// badChecks are defects of CHECK.
+func badChecks() []spoilt {
+	return []spoilt{
+		{plugin: "macvlan", defect: "checks-nothing", fails: map[string]string{
+			"CHK-3": "CHECK passes whatever is taken away", "CHK-4": "CHECK passes whatever is taken away", "CHK-5": "CHECK passes whatever is taken away",
+			"CHK-1": "CHECK without prevResult passes",
+		}},
+		{plugin: "macvlan", defect: "checks-without-prevresult", fails: map[string]string{"CHK-1": "CHECK without prevResult passes, want an error"}},
+		{plugin: "macvlan", defect: "believes-the-kernel", also: []string{"CHK-7", "DLG-3", "CHK-4", "CHK-5", "CHK-3"}, fails: map[string]string{"CHK-1": "CHECK with addresses in prevResult that the pod does not have passes"}},
+		{plugin: "macvlan", defect: "knows-all-routes", fails: map[string]string{"CHK-2": "route to 198.18.0.0/24: not of this plugin"}},
+		{plugin: "macvlan", defect: "overlooks-addresses", fails: map[string]string{"CHK-3": "CHECK passes with address 192.168.1.2/16"}},
+		{plugin: "macvlan", defect: "swallows-reservations", also: []string{"CHK-7", "DLG-3"}, fails: map[string]string{"CHK-4": "CHECK passes with file /var/lib/cni/networks/net/192.168.1.2"}},
+		{plugin: "macvlan", defect: "overlooks-down", fails: map[string]string{"CHK-5": "CHECK passes with link eth0 in the pod set down"}},
+		{plugin: "macvlan", defect: "checks-a-page", fails: map[string]string{"CHK-6": "not among the first 16"}},
+		{plugin: "macvlan", defect: "checks-too-early", fails: map[string]string{"CHK-6": "not ready yet"}, also: []string{"CHK-7", "DLG-3", "DLG-1", "STA-3", "LIF-1", "CHK-2", "H02", "GC-1", "ENV-4", "DEL-1", "VER-4"}},
+		{plugin: "macvlan", defect: "checks-alone", also: []string{"CHK-4", "DLG-1"}, fails: map[string]string{"CHK-7": "CHECK does not call CHECK of the plugin", "DLG-3": "CHECK does not call CHECK"}},
+		{plugin: "macvlan", defect: "swallows-error-of-check", fails: map[string]string{
+			"CHK-7": "CHECK succeeds although the plugin that it delegates to failed", "DLG-3": "CHECK succeeds although",
+		}},
+	}
+}
+
+// badStatus are defects of STATUS.
+func badStatus() []spoilt {
+	return []spoilt{
+		{plugin: "route", defect: "always-ready", fails: map[string]string{"STA-1": "STATUS succeeds whatever ADD lacks"}},
+		{plugin: "macvlan", defect: "never-ready", also: []string{"STA-4", "STA-5"}, fails: map[string]string{"STA-1": "STATUS of a plugin that is ready: want success"}},
+		{plugin: "route", defect: "needs-status", fails: map[string]string{"STA-2": "ADD succeeds after STATUS and fails without", "ADD-2": "STATUS was not asked"}, also: []string{"LIF-1", "I04", "CFG-7", "VER-4"}},
+		{plugin: "macvlan", defect: "closed-when-not-ready", also: []string{"STA-5"}, fails: map[string]string{"STA-3": "DEL with no address left: want success"}},
+		{plugin: "macvlan", defect: "status-alone", also: []string{"STA-1", "STA-5"}, fails: map[string]string{"STA-4": "STATUS does not call STATUS of the plugin"}},
+		{plugin: "macvlan", defect: "swallows-error-of-status", also: []string{"STA-1", "STA-5"}, fails: map[string]string{"STA-4": "STATUS succeeds although the plugin that it delegates to failed"}},
+		{plugin: "macvlan", defect: "calls-retry-internal", fails: map[string]string{
+			"STA-5": "STATUS with no address left: want code 50 or 51", "STA-4": "and it says exit status 1, code 999",
+		}},
+		{plugin: "host-local", defect: "never-full", fails: map[string]string{"STA-5": "STATUS succeeds with no address left"}},
+	}
+}
+
+// badCollections are defects of GC.
+func badCollections() []spoilt {
+	return []spoilt{
+		{plugin: "host-local", defect: "collects-nothing", also: []string{"GC-2"}, fails: map[string]string{"GC-1": "GC succeeds and deletes nothing"}},
+		{plugin: "host-local", defect: "collects-everything", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
+		{plugin: "route", defect: "collects-everything", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
+		{plugin: "route", defect: "knows-the-other-key", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
+		{plugin: "host-local", defect: "keeps-when-none-is-valid", fails: map[string]string{"GC-1": "GC with an empty list leaves of live"}},
+		{plugin: "host-local", defect: "stops-collecting", fails: map[string]string{"GC-2": "and leaves of another stale attachment"}},
+		{plugin: "host-local", defect: "hides-errors-of-gc", fails: map[string]string{"GC-2": "and succeeds, want an error"}},
+		{plugin: "macvlan", defect: "collects-alone", also: []string{"GC-2"}, fails: map[string]string{
+			"GC-3": "GC does not call GC of the plugin", "GC-1": "GC succeeds and deletes nothing", "DLG-3": "GC does not call GC of the plugin",
+		}},
+		{plugin: "macvlan", defect: "swallows-error-of-gc", fails: map[string]string{
+			"GC-3": "GC succeeds although the plugin that it delegates to failed", "DLG-3": "GC succeeds although",
+		}},
+		{plugin: "route", defect: "reports-collection", fails: map[string]string{"GC-4": "GC succeeds and prints"}, through: []string{"GC-1"}},
+	}
+}
+
+// badDelegates are defects of what plugins owe each other.
+func badDelegates() []spoilt {
+	tuned := []string{macvlan, `{"type": "tuning"}`}
+	idle := []string{"ADD-1", "CHK-1"} // of tuning without anything to tune
+	return []spoilt{
+		{plugin: "macvlan", defect: "keeps-args-to-itself", fails: map[string]string{"DLG-1": `ADD: the delegated plugin gets CNI_ARGS="IgnoreUnknown=1", want`}},
+		{plugin: "macvlan", defect: "keeps-keys-to-itself", fails: map[string]string{"DLG-1": "the delegated plugin does not get"}},
+		{plugin: "macvlan", defect: "first-directory", fails: map[string]string{"DLG-2": "in the second directory of CNI_PATH: want success"}},
+		{plugin: "macvlan", defect: "drops-stderr", fails: map[string]string{"DLG-2": "ADD does not pass the standard error of the delegated plugin on"}},
+		{plugin: "macvlan", defect: "swallows-error-of-del", fails: map[string]string{"DLG-3": "DEL succeeds although the plugin that it delegates to failed"}},
+		{plugin: "macvlan", defect: "rolls-back-alone", fails: map[string]string{"DLG-4": "and does not call its DEL"}},
+		{plugin: "route", defect: "one-at-a-time", fails: map[string]string{"LIF-1": "another ADD is running"}},
+		{plugin: "host-local", defect: "shares-addresses", fails: map[string]string{"LIF-1": "ADD of 16 pods at once gives 192.168.1."}},
+		{plugin: "tuning", defect: "knows-macvlan", chain: tuned, may: idle, fails: map[string]string{"CHN-1": "eth0: want a macvlan"}},
+		{plugin: "host-local", defect: "follows-args", fails: map[string]string{"ARG-1": "although args.cni.ips asks for"}},
+	}
+}
+
+// badFailures are defects that the failure modes are about.
+func badFailures() []spoilt {
+	return []spoilt{
+		{plugin: "macvlan", defect: "moves-default-route", fails: map[string]string{"A07": "ADD of a second interface: ~ first route default"}},
+		{plugin: "macvlan", defect: "stale-neighbour", fails: map[string]string{"A08": "has a MAC that no link has"}},
+		{plugin: "macvlan", defect: "keeps-duplicates", fails: map[string]string{"C03": "ADD found its address in use, fails, and leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
+		{plugin: "macvlan", defect: "litters-when-busy", fails: map[string]string{"C04": "ADD on the port of a bridge fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "litters-on-mac", fails: map[string]string{"C05": "fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "shrinks-uplink", fails: map[string]string{"C07": "ADD changes the MTU of eno1 from 1500 to 1400"}},
+		{plugin: "macvlan", defect: "keeps-address-on-failure", fails: map[string]string{
+			"D07": "with one address in the pool, after an ADD that failed and its DEL, ADD: want success", "ADD-5": "fails and leaves something: + file /var/lib/cni/networks",
+		}},
+		{plugin: "macvlan", defect: "keeps-one-family", chain: []string{dual(macvlan), route}, fails: map[string]string{
+			"D08": "ADD with no IPv6 address left fails and leaves + file /var/lib/cni/networks/net/192.168.1.99",
+		}},
+		{plugin: "macvlan", defect: "keeps-link-on-failure", fails: map[string]string{
+			"F01": "ADD fails since its IPAM plugin did, and leaves + first link eth0", "F04": "ADD after two that failed, when its IPAM plugin works again: want success",
+		}},
+		{plugin: "macvlan", defect: "litters-in-own-namespace", fails: map[string]string{"F06": "ADD with the node's own namespace fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "litters-without-master", fails: map[string]string{"F07": "ADD without the uplink fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "names-no-master", fails: map[string]string{"F07": "the message does not name eno1"}},
+		{plugin: "macvlan", defect: "keeps-its-lock", fails: map[string]string{"H05": "ADD after another one was killed: want success"}},
+		{plugin: "macvlan", defect: "leaves-tentative", chain: []string{dual(macvlan), route}, fails: map[string]string{"I02": "is tentative when ADD returns"}},
+		{plugin: "macvlan", defect: "needs-programs", fails: map[string]string{"I04": "ADD on a node without programs: want an error object on stdout, got exit status 2"}, also: []string{"EXE-1", "EXE-2"}},
+	}
+}

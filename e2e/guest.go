@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+const (
+	// roundTimeout ends a pod's round that hangs. With twenty at once none takes a tenth of it.
+	roundTimeout = time.Minute
+	// longestStay is how long a pod stays attached at most, beside what its checks and probes take.
+	longestStay = time.Second
+)
+
+// soakError is an invariant that did not hold, and what was seen there.
+type soakError struct {
+	err      error
+	plugin   string // under test, whose call failed; empty when no such plugin's did
+	evidence []report.Evidence
+}
+
+// Error is the text without the evidence.
+func (e *soakError) Error() string { return e.err.Error() }
+
+// Unwrap is the cause.
+func (e *soakError) Unwrap() error { return e.err }
+
+// fail remembers the first failure, with the calls of the pod that it is about.
+func (s *soak) fail(ctx context.Context, p *pod, err error) {
+	if err == nil || ctx.Err() != nil {
+		return // what was cut off says nothing
+	}
+	s.once.Do(func() {
+		s.err = &soakError{err: fmt.Errorf("after %s: %w", time.Since(s.start).Round(time.Second), err)}
+		var (
+			refused *cni.Error
+			dead    *deadProbe
+		)
+		// A soak that others ended shows nothing of the plugins under test: it is no finding beside a good verdict.
+		if errors.As(err, &refused) && slices.Contains(s.suite.options.Plugins, refused.Plugin) {
+			s.err.plugin = refused.Plugin
+		}
+		if errors.As(err, &dead) {
+			s.err.evidence = dead.evidence
+		}
+		s.err.evidence = append(s.err.evidence, s.soakEvidence(p, err)...)
+		close(s.failed)
+	})
+}
+
+// soakEvidence shows the calls of a pod; where two have one address, the ADDs of both.
+func (s *soak) soakEvidence(p *pod, err error) []report.Evidence {
+	var shared *sharedAddress
+	both := errors.As(err, &shared)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var calls []cni.Call
+	for _, c := range s.calls {
+		switch {
+		case both && c.Verb == cni.Add && (isOf(c, shared.pod) || isOf(c, shared.other)), !both && p != nil && isOf(c, p):
+			calls = append(calls, c)
+		}
+	}
+	return callsText(calls)
+}
+
+// isOf reports whether a call was made for a pod.
+func isOf(c cni.Call, p *pod) bool { return slices.Contains(c.Env, "CNI_CONTAINERID="+p.containerID) }
+
+// startSoakFlows starts UDP between all ends: TCP would send again what was lost and hide it.
+func (s *soak) startSoakFlows(ctx context.Context) error {
+	for _, from := range s.ends {
+		for _, to := range s.ends {
+			if !s.demanded(from, to) {
+				continue
+			}
+			if err := s.startFlow(ctx, scenario.Flows{Protocol: string(probe.UDP), Port: soakPort}, from.Place, to.Place); err != nil {
+				return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// reach wants an answer from a pod to each end that must have one.
+func (s *soak) reach(ctx context.Context, to end) error {
+	for _, from := range s.ends {
+		if !s.demanded(from, to) {
+			continue
+		}
+		s.probes.Add(1)
+		p := scenario.Probe{
+			From: from.Name, To: to.Name, Protocol: string(probe.TCP), Port: soakPort, Server: to.Name,
+			// At once, but for the processor's time that twenty others take.
+			Attempts: 1, Within: scenario.Duration(2 * time.Second),
+		}
+		if err := s.probePair(ctx, p, from.Place, to.Place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// comeAndGo attaches and deletes a pod again and again, each time in a new sandbox.
+func (s *soak) comeAndGo(ctx context.Context, p *pod) {
+	for round := 0; !s.over(ctx); round++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", p.Name, round))
+		s.mu.Lock()
+		p.containerID = hex.EncodeToString(sum[:])
+		s.mu.Unlock()
+		limited, cancel := context.WithTimeoutCause(ctx, roundTimeout, fmt.Errorf("%s: a round took longer than %s", p.Name, roundTimeout))
+		err := s.round(limited, p)
+		if err != nil && limited.Err() != nil {
+			err = context.Cause(limited)
+		}
+		cancel()
+		s.fail(ctx, p, err)
+		if err != nil {
+			return // it stays as it is, for whoever looks
+		}
+	}
+}
+
+// round is the life of one pod.
+func (s *soak) round(ctx context.Context, p *pod) error {
+	const ifName = scenario.DefaultInterface
+	s.adds.Add(1)
+	if err := s.add(ctx, p, ifName); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.attached++
+	s.most = max(s.most, s.attached)
+	s.mu.Unlock()
+	// At both ends of its stay, since others come and go in between.
+	if err := s.inOrder(ctx, p); err != nil {
+		return err
+	}
+	select {
+	case <-s.failed:
+	case <-ctx.Done():
+	case <-time.After(rand.N(longestStay)):
+	}
+	if err := s.inOrder(ctx, p); err != nil {
+		return err
+	}
+	// From here on the plugin may give the address to the next pod.
+	s.mu.Lock()
+	p.released[ifName] = true
+	s.attached--
+	s.mu.Unlock()
+	s.dels.Add(1)
+	if err := s.del(ctx, p, ifName, "", ""); err != nil {
+		return err
+	}
+	s.forget(p)
+	return s.removeNamespace(ctx, p)
+}
+
+// inOrder wants that an attached pod passes CHECK and answers.
+func (s *soak) inOrder(ctx context.Context, p *pod) error {
+	if err := s.checkOne(ctx, p); err != nil {
+		return err
+	}
+	return s.reach(ctx, end{&p.Place, p.node, false})
+}
+
+func (s *soak) checkOne(ctx context.Context, p *pod) error {
+	if s.lacks(cni.Check) {
+		return nil
+	}
+	s.checks.Add(1)
+	return s.check(ctx, p, scenario.DefaultInterface)
+}
+
+// forget drops the calls of a pod that is gone: of a long soak they would fill the memory.
+func (s *soak) forget(p *pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = slices.DeleteFunc(s.calls, func(c cni.Call) bool { return isOf(c, p) })
+}

@@ -1,0 +1,118 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// forced are the deviations of every plugin on the reference library that gives an occasion for them.
+var forced = map[string]report.Outcome{
+	"ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream, "EXE-2": report.KnownUpstream, "VER-3": report.KnownUpstream,
+}
+
+// unready is what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a STATUS that says yes
+// without looking, and no DEL of an IPAM plugin that failed.
+func unready(more map[string]report.Outcome) map[string]report.Outcome {
+	all := map[string]report.Outcome{
+		"ARG-1": report.Fail, "DLG-3": report.Fail, "DLG-4": report.Fail, "F06": report.Fail, "GC-1": report.Vacuous, "GC-2": report.Vacuous,
+		"GC-3": report.Fail, "STA-1": report.Fail, "STA-5": report.Fail,
+	}
+	maps.Copy(all, forced)
+	maps.Copy(all, more)
+	return all
+}
+
+// TestUpstream_contract wants of upstream's plugins what is known of them: all that they do not pass, and nothing else.
+func TestUpstream_contract(t *testing.T) {
+	plugins(t)
+	for _, tt := range []struct {
+		plugin, config string
+		want           map[string]report.Outcome
+	}{
+		{"macvlan", macvlan, unready(map[string]report.Outcome{
+			"ERR-1": report.Fail, "F01": report.Fail, "F04": report.Fail, "F07": report.Fail,
+		})},
+		{"host-local", macvlan, unready(map[string]report.Outcome{
+			"DLG-3": "", "DLG-4": "", "F06": "", "GC-3": "", "STA-1": report.Vacuous,
+		})},
+		// The address and the state of the bridge itself are not looked at.
+		{"bridge", bridge, unready(map[string]report.Outcome{
+			"CHK-3": report.Fail, "CHK-5": report.Fail, "F01": report.Fail, "F04": report.Fail, "F06": "",
+		})},
+		// CHECK does not look at the node's end.
+		{"ptp", ptp, unready(map[string]report.Outcome{"CHK-3": report.Fail, "ERR-1": report.Fail})},
+	} {
+		t.Run(tt.plugin, func(t *testing.T) {
+			t.Parallel()
+			run := ask(t, []string{tt.config}, tt.plugin, nil)
+			got, reasons := map[string]report.Outcome{}, map[string]string{}
+			for id, r := range run(func(r *contract.Requirement) bool { return !r.Sweeps() }) {
+				if r.Result != report.Pass && r.Result != report.NotApplicable {
+					got[id], reasons[id] = r.Result, r.Reason
+				}
+			}
+			maps.DeleteFunc(tt.want, func(_ string, o report.Outcome) bool { return o == "" })
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("what does not pass (-want +got):\n%s", diff)
+				for _, id := range slices.Sorted(maps.Keys(reasons)) {
+					t.Logf("%s: %s", id, reasons[id])
+				}
+			}
+		})
+	}
+}
+
+// TestVersions wants one conflist to do at every version that there is, and with several of them to choose from, without other edits.
+func TestVersions(t *testing.T) {
+	b := plugins(t)
+	for _, tt := range []struct{ versions, want string }{
+		{`"cniVersion": "0.3.1"`, "0.3.1"},
+		{`"cniVersion": "0.4.0"`, "0.4.0"},
+		{`"cniVersion": "1.0.0"`, "1.0.0"},
+		{`"cniVersion": "1.1.0"`, "1.1.0"},
+		{`"cniVersion": "0.3.1", "cniVersions": ["0.4.0", "1.1.0"]`, "1.1.0"},
+	} {
+		t.Run(tt.versions, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "net.conflist")
+			text := `{` + tt.versions + `, "name": "net", "plugins": [` + strings.Join([]string{macvlan, route}, ", ") + `]}`
+			if !json.Valid([]byte(text)) {
+				t.Fatalf("conflist is no JSON:\n%s", text)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			suite, err := e2e.New(e2e.Options{Conflist: path, BinDir: b.plugins, Backend: backend()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			names := []string{"cache-cleanup", "host-to-pod", "del-twice", "CHK-6 route", "VER-4 route", "DEL-2 route"}
+			for _, u := range suite.Units() {
+				if !slices.Contains(names, u.Name()) {
+					continue
+				}
+				if r := suite.RunUnit(t.Context(), u); r.Result != report.Pass {
+					t.Errorf("%s: got %s: %s, want a pass", u.Name(), r.Result, r.Reason)
+				}
+			}
+			r, err := suite.Finish()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := r.Implementation.CNIVersion; got != tt.want {
+				t.Errorf("got CNI %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
