@@ -130,7 +130,12 @@ type residue struct {
 	// counts are how many there are by key: the rules of one priority and the processes of one command share theirs.
 	counts map[string]int
 	list   []report.Residue
+	// makers are the plugins after whose calls things changed, by their keys: here all kinds of state are traced.
+	makers map[string]string
 }
+
+// maker is the plugin that had a hand in a change when the residue was searched for; the chain where none was seen.
+func (f *residue) maker(c snapshot.Change) string { return cmp.Or(f.makers[c.Item.Key()], report.Chain) }
 
 // beyond are the changes that are not of the residue.
 func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
@@ -190,7 +195,7 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
-	found := &residue{counts: map[string]int{}}
+	found := &residue{counts: map[string]int{}, makers: map[string]string{}}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range c.Nodes() {
@@ -210,11 +215,14 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 			if err != nil {
 				return err
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, change := range slices.Concat(first, second) {
+				found.makers[change.Item.Key()] = r.nodes[node.Name].maker(change)
+			}
 			for _, change := range second {
 				grows[source{r.nodes[node.Name].maker(change), change.Item.Kind}] = true
 			}
-			mu.Lock()
-			defer mu.Unlock()
 			own := map[string]int{}
 			for _, change := range first {
 				plugin, id := r.nodes[node.Name].maker(change), change.Key()
@@ -348,12 +356,16 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 		r.suite.keepUncompared(r.scenario.Name, err)
 	}
 	for _, node := range r.cluster.Nodes() {
-		changes, err := r.growth(ctx, node)
+		changes, common, err := r.growth(ctx, node)
 		if err != nil {
 			r.suite.keepUncompared(r.scenario.Name, err)
 		}
 		for _, c := range changes {
-			left = append(left, leftover{r.scenario.Name, node.Name, cmp.Or(culprit, r.nodes[node.Name].maker(c)), c.String()})
+			maker := cmp.Or(culprit, r.nodes[node.Name].maker(c))
+			if maker == report.Chain {
+				maker = common.maker(c)
+			}
+			left = append(left, leftover{r.scenario.Name, node.Name, maker, c.String()})
 		}
 	}
 	if ctx.Err() != nil {
@@ -364,29 +376,28 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 
 // growth is what differs on a node beyond what a first attachment leaves. What it leaves on two plain nodes is known from the start;
 // only where there is more it is looked for on a cluster of the scenario's own kind.
-func (r *run) growth(ctx context.Context, node *cluster.Node) ([]snapshot.Change, error) {
-	common, err := r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""})
-	if err != nil {
-		return nil, err
+func (r *run) growth(ctx context.Context, node *cluster.Node) (left []snapshot.Change, common *residue, err error) {
+	if common, err = r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""}); err != nil {
+		return nil, nil, err
 	}
 	changes, err := r.changes(ctx, node, common)
 	if err != nil || len(changes) == 0 {
-		return nil, err
+		return nil, common, err
 	}
 	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
 	if err != nil {
-		return nil, err
+		return nil, common, err
 	}
 	// The kernel takes down what was in a removed namespace some time after its end, longer on a busy machine.
 	deadline := time.Now().Add(2 * time.Second)
-	left := particular.beyond(changes)
+	left = particular.beyond(changes)
 	for len(left) > 0 && time.Now().Before(deadline) {
 		if changes, err = r.changes(ctx, node, common); err != nil {
-			return nil, err
+			return nil, common, err
 		}
 		left = particular.beyond(changes)
 	}
-	return left, nil
+	return left, common, nil
 }
 
 // networks are those that the scenario's pods are attached to.

@@ -179,11 +179,11 @@ func withoutPrevResult(inv *invocation) { delete(inv.config, "prevResult") }
 
 // mislead asks CHECK about something else than what there is.
 func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
-	call, err := b.call(ctx, cni.Check, p, withoutPrevResult)
+	unsaid, err := b.call(ctx, cni.Check, p, withoutPrevResult)
 	if err != nil {
 		return err
 	}
-	l.unsaid = &call
+	l.unsaid = &unsaid
 	result, err := parsed(p.result)
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
@@ -195,8 +195,8 @@ func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
 	if err != nil {
 		return err
 	}
-	call, err = b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
-	l.misled = &call
+	misled, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
+	l.misled = &misled
 	return err
 }
 

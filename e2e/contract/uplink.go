@@ -6,6 +6,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD failed.
@@ -34,6 +35,10 @@ func checkOwnedUplink(ctx context.Context, t *trial) error {
 		return err
 	}
 	if err := b.node.Agent.OccupyLink(ctx, agent.ObstacleArgs{Name: b.node.Uplink}); err != nil {
+		return err
+	}
+	// A bridge takes a moment to get its first port's MAC and state.
+	if err := sleep(ctx, snapshot.Quiet); err != nil {
 		return err
 	}
 	_, failed, err := b.failsCleanly(ctx, p, "on the port of a bridge")

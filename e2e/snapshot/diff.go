@@ -156,7 +156,8 @@ func causes(changes []Change) []Change {
 		case Sysctl:
 			return links[on]
 		case Qdisc:
-			return touched[on] && c.Op != Changed && !strings.Contains(c.Item.Text, " handle ")
+			plain := !strings.Contains(c.Item.Text, " handle ") && !strings.Contains(c.Item.Name, " class ") && !strings.Contains(c.Item.Name, " filter ")
+			return touched[on] && c.Op != Changed && plain
 		case Address:
 			return links[on] && strings.HasPrefix(c.Item.Name, "fe80:")
 		case Route:

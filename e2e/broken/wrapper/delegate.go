@@ -24,7 +24,8 @@ func delegations() map[string]defect {
 			}))
 		},
 		"first-directory": on("ADD", func(c *call, next plugin) answer {
-			return next(c.with("CNI_PATH", filepath.SplitList(c.env["CNI_PATH"])[0]))
+			first, _, _ := strings.Cut(c.env["CNI_PATH"], string(filepath.ListSeparator))
+			return next(c.with("CNI_PATH", first))
 		}),
 		"drops-stderr": func(c *call, next plugin) answer {
 			a := next(c)
