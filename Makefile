@@ -1,17 +1,17 @@
 # Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
 export CGO_ENABLED := 0
 GO ?= go
-PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/ipamd
+PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./plugin/ipamd
 BIN := bin
 ARTIFACTS := _artifacts
-# What the reference plugins claim beyond their profile.
-E2E_FLAGS := --features SecondInterface,Chaining
+# What the chained plugins claim beyond their profile.
+E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining)
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # Of the conflist $(c): where its report goes, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
-profile = $(if $(findstring veth-to-host,$(c)),--profile kubernetes)
+profile = $(if $(findstring plugin/route/,$(c)),,--profile kubernetes)
 # Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
-depth = $(if $(findstring 1.1.0,$(c)),,--label-filter '!contract')
+depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
 .PHONY: help build test test-netns e2e bench-ipamd test-amazon flake lint verify fmt generate clean
 
@@ -39,7 +39,7 @@ test-amazon: ## Let amazon's own plugin attach pods with ipamd; needs root, and 
 	cd plugin/ipamd/amazon && $(GO) test -count=1 ./...
 
 flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
-	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist $(E2E_FLAGS) --bin-dir $(BIN) --quick --repeat 20
+	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
 
 lint: ## Run golangci-lint, which must be installed
 	golangci-lint run ./...

@@ -359,6 +359,7 @@ func (r *run) reboot(ctx context.Context, node *cluster.Node) error {
 	if err := r.cluster.Reboot(ctx, node); err != nil {
 		return err
 	}
+	delete(r.down, node.Name)
 	for i, n := range r.cluster.Nodes() {
 		if n == node {
 			if err := listen(ctx, &node.Place, r.scenario.Nodes[i].Listen); err != nil {

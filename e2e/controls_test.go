@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 	"github.com/cnitest/cnitest/scenarios"
 )
 
@@ -32,6 +33,8 @@ type control struct {
 	more string
 	// profile is that of the options; features beyond it are claimed all the same, so that all scenarios run.
 	profile scenario.Profile
+	// target is what the nodes run beside the plugins; its conflist is of CNI 1.1.0, which has STATUS and GC.
+	target *target.Target
 	// oneOf are programs of the machine of which the chain needs one; without any the control is skipped.
 	oneOf []string
 	want  map[string]expected
@@ -177,7 +180,7 @@ func TestControls_are_complete(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed, failed := map[string]bool{}, map[string]bool{}
-	for _, c := range slices.Concat(faulty(), upstream(), services()) {
+	for _, c := range slices.Concat(faulty(), upstream(), services(), daemons(), clouds()) {
 		for name, want := range c.want {
 			passed[name] = passed[name] || want.result == report.Pass
 			failed[name] = failed[name] || want.result == report.Fail
@@ -211,7 +214,10 @@ func runControls(t *testing.T, controls []control) {
 			continue
 		}
 		options := e2e.Options{
-			Conflist: writeConflist(t, c.more, c.chain...), BinDir: b.plugins, Profile: c.profile, Claims: scenario.Features(),
+			Conflist: writeConflist(t, c.more, c.chain...), BinDir: b.plugins, Profile: c.profile, Claims: scenario.Features(), Target: c.target,
+		}
+		if c.target != nil {
+			setVersion(t, options.Conflist, "1.1.0")
 		}
 		if c.brokenIPAM {
 			options.BinDir = b.brokenIPAM

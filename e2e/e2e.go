@@ -24,6 +24,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 	"github.com/cnitest/cnitest/scenarios"
 )
 
@@ -60,6 +61,9 @@ type Options struct {
 	Uplink string
 	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
 	UplinkKind string
+	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil means neither. Its
+	// daemon and its cloud claim the features DaemonRestart and CloudENIs.
+	Target *target.Target
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
@@ -103,6 +107,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 			return nil, nil, fmt.Errorf("feature %q: want one of %v", f, scenario.Features())
 		}
 	}
+	o.claimTarget()
 	if err := o.checkSoak(); err != nil {
 		return nil, nil, err
 	}

@@ -135,7 +135,9 @@ type residue struct {
 }
 
 // maker is the plugin that had a hand in a change when the residue was searched for; the chain where none was seen.
-func (f *residue) maker(c snapshot.Change) string { return cmp.Or(f.makers[c.Item.Key()], report.Chain) }
+func (f *residue) maker(c snapshot.Change) string {
+	return cmp.Or(f.makers[c.Item.Key()], report.Chain)
+}
 
 // beyond are the changes that are not of the residue.
 func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
@@ -330,6 +332,12 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	if len(r.flows) > 0 {
 		_ = r.stopFlows(ctx, scenario.Stop{})
 	}
+	switch err := r.checkDaemons(ctx); {
+	case err != nil && result.Result == report.Pass:
+		result.Result, result.Reason, result.Evidence = report.Fail, err.Error(), r.daemonEvidence(ctx)
+	case err != nil && result.Result == report.Fail:
+		result.Reason += "; " + err.Error()
+	}
 	before := len(r.calls)
 	left, err := r.deleteAll(ctx)
 	// A chain's DEL ends at the first plugin that fails (SPEC.md, section 3): what those before it left is its fault.
@@ -352,7 +360,7 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	for _, s := range r.services {
 		s.endpoints = s.spec.Endpoints
 	}
-	if err := r.syncServices(ctx); err != nil {
+	if err := errors.Join(r.syncServices(ctx), r.restoreClouds(ctx)); err != nil {
 		r.suite.keepUncompared(r.scenario.Name, err)
 	}
 	for _, node := range r.cluster.Nodes() {

@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // binaries are directories of plugins.
 type binaries struct {
-	// plugins has those of upstream, route, veth-to-host, and the ones that are broken on purpose; chained has the name broken.
+	// plugins has those of upstream and of this repository, and the ones that are broken on purpose; chained has the name broken.
 	plugins string
 	// brokenIPAM has the same, and ipam of the broken ones under the name of host-local.
 	brokenIPAM string
@@ -62,7 +62,7 @@ func buildBinaries(dir string) (*binaries, error) {
 	const upstream = "github.com/containernetworking/plugins/plugins/"
 	if err := goBuild(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
 		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
-		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
+		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd", "./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
 		"./broken/careless"); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"an unknown feature", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
 			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity SecondInterface Chaining ` +
-				`PodToService NodePort Hairpin DualStack]`,
+				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs]`,
 		},
 		{
 			"a plugin that is not in the chain", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},

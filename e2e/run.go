@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -34,7 +35,12 @@ type run struct {
 	flows    []flow
 	captures []capture
 	nodes    map[string]*nodeState
-	traced   []string // kinds of state by which changes are laid at plugins' doors
+	// down are the nodes whose daemon steps ended, instances what the cloud gave nodes before steps changed that, and added what
+	// steps added, the last one at the end.
+	down      map[string]bool
+	instances map[string]metadata.Instance
+	added     map[string][]addition
+	traced    []string // kinds of state by which changes are laid at plugins' doors
 	// explaining is set by the first probe that fails.
 	explaining atomic.Bool
 	syncing    sync.Mutex // proxies are programmed one state after the other
@@ -95,7 +101,10 @@ func quickKinds() []string {
 }
 
 func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
-	r := &run{suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}, traced: quickKinds()}
+	r := &run{
+		suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}, traced: quickKinds(),
+		down: map[string]bool{}, instances: map[string]metadata.Instance{}, added: map[string][]addition{},
+	}
 	// What the pods without a count leave of a node's addresses is for those with one.
 	room := map[string]int{}
 	for _, n := range c.Nodes() {
@@ -270,6 +279,7 @@ func (r *run) steps(ctx context.Context) error {
 		}
 		failed.evidence = append(failed.evidence, r.callEvidence(before)...)
 		failed.evidence = append(failed.evidence, r.stateEvidence(ctx)...)
+		failed.evidence = append(failed.evidence, r.daemonEvidence(ctx)...)
 		return failed
 	}
 	return nil
@@ -279,9 +289,12 @@ func (r *run) step(ctx context.Context, s scenario.Step) (err error) {
 	switch {
 	case s.Add != "":
 		defer r.followPods(ctx, &err)
-		return r.eachPod(ctx, s.Add, func(ctx context.Context, p *pod) error { return r.add(ctx, p, ifName(s.As)) })
+		return r.eachPod(ctx, s.Add, func(ctx context.Context, p *pod) error { return refused(s.Fails, r.add(ctx, p, ifName(s.As))) })
 	case s.Check != "":
-		return r.eachPod(ctx, s.Check, func(ctx context.Context, p *pod) error { return r.check(ctx, p, ifName(s.As)) })
+		if r.lacks(cni.Check) {
+			return nil
+		}
+		return r.eachPod(ctx, s.Check, func(ctx context.Context, p *pod) error { return refused(s.Fails, r.check(ctx, p, ifName(s.As))) })
 	case s.Del != "":
 		defer r.followPods(ctx, &err)
 		return r.eachPod(ctx, s.Del, func(ctx context.Context, p *pod) error { return r.del(ctx, p, ifName(s.As), s.Netns, s.Cache) })
@@ -292,7 +305,10 @@ func (r *run) step(ctx context.Context, s scenario.Step) (err error) {
 	case s.GC != "":
 		return r.gc(ctx, r.node(s.GC))
 	case s.Status != "":
-		return r.status(ctx, r.node(s.Status))
+		if r.lacks(cni.Status) {
+			return nil
+		}
+		return eventually(ctx, time.Duration(s.Within), func() error { return refused(s.Fails, r.status(ctx, r.node(s.Status))) })
 	case s.Reboot != "":
 		return r.reboot(ctx, r.node(s.Reboot))
 	case s.Probe != nil:
@@ -311,6 +327,10 @@ func (r *run) step(ctx context.Context, s scenario.Step) (err error) {
 		return r.startCapture(ctx, *s.Capture)
 	case s.Captured != nil:
 		return r.endCaptures(ctx, *s.Captured)
+	case s.Daemon != nil:
+		return r.daemon(ctx, *s.Daemon)
+	case s.Cloud != nil:
+		return r.cloud(ctx, *s.Cloud)
 	case s.Churn != nil:
 		return r.churn(ctx, *s.Churn)
 	case s.Advertise != nil:

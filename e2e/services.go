@@ -292,7 +292,8 @@ func (r *run) routeRouted(ctx context.Context) error {
 		places = append(places, &node.Place)
 	}
 	for _, name := range []string{"router", "lan"} {
-		if host, ok := r.cluster.Hosts()[name]; ok {
+		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
+		if host, ok := r.cluster.Hosts()[name]; ok && (name == "router" || r.cluster.Cloud() == nil) {
 			places = append(places, host)
 		}
 	}

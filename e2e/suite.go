@@ -179,7 +179,7 @@ func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Req
 	}
 	return cluster.Request{
 		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
-		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind,
+		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind, Target: s.options.Target,
 	}
 }
 
@@ -220,6 +220,13 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 				return report.NotClaimed, fmt.Sprintf("feature %s is not in profile %s and not claimed", f, s.options.Profile)
 			}
 		}
+	}
+	if outcome, reason := s.options.withoutTarget(sc); outcome != "" {
+		return outcome, reason
+	}
+	noIPAM := !slices.ContainsFunc(s.file.Plugins, func(p conflist.Plugin) bool { return p.IPAM != "" })
+	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
+		return report.NotApplicable, "no plugin of the chain has an IPAM plugin, of which an address could be released"
 	}
 	needs := sc.Needs()
 	if err := s.options.Backend.Missing(ctx, needs); err != nil {

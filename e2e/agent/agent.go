@@ -14,6 +14,7 @@ import (
 	"net/rpc/jsonrpc"
 	"sync"
 
+	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -37,6 +38,8 @@ type Server struct {
 	listeners map[string][]*probe.Listener // by namespace
 	flows     map[int]*probe.Flow
 	captures  map[int]*probe.Capture
+	daemons   map[string]*daemon
+	metadata  *metadata.Service
 }
 
 // Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is gone, and
@@ -47,7 +50,9 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 		listeners: map[string][]*probe.Listener{},
 		flows:     map[int]*probe.Flow{},
 		captures:  map[int]*probe.Capture{},
+		daemons:   map[string]*daemon{},
 	}
+	defer s.killDaemons()
 	server := rpc.NewServer()
 	if err := server.RegisterName(rpcName, s); err != nil {
 		return err

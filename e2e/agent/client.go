@@ -264,3 +264,33 @@ func (c *Client) Command(ctx context.Context, args CommandArgs) (CommandReply, e
 func (c *Client) Programs(ctx context.Context, names []string) ([]string, error) {
 	return call[[]string](ctx, c, "Programs", names)
 }
+
+// StartDaemon starts a daemon and waits until it is ready.
+func (c *Client) StartDaemon(ctx context.Context, args DaemonArgs) error {
+	return tell(ctx, c, "StartDaemon", args)
+}
+
+// StopDaemon tells a daemon to end and waits for that.
+func (c *Client) StopDaemon(ctx context.Context, name string) error {
+	return tell(ctx, c, "StopDaemon", name)
+}
+
+// KillDaemon ends a daemon without any warning.
+func (c *Client) KillDaemon(ctx context.Context, name string) error {
+	return tell(ctx, c, "KillDaemon", name)
+}
+
+// FreezeDaemon freezes or thaws a daemon.
+func (c *Client) FreezeDaemon(ctx context.Context, args FreezeArgs) error {
+	return tell(ctx, c, "FreezeDaemon", args)
+}
+
+// Daemon says how a daemon does.
+func (c *Client) Daemon(ctx context.Context, name string) (DaemonState, error) {
+	return call[DaemonState](ctx, c, "Daemon", name)
+}
+
+// ServeMetadata starts the metadata service of the node's cloud, or replaces what it tells.
+func (c *Client) ServeMetadata(ctx context.Context, args MetadataArgs) error {
+	return tell(ctx, c, "ServeMetadata", args)
+}

@@ -188,7 +188,9 @@ func IsOpaque(tree fs.FS, path string) (bool, error) {
 
 // CommandArgs are a program to run on the node.
 type CommandArgs struct {
-	Argv    []string      `json:"argv"`
+	Argv []string `json:"argv"`
+	// BinDirs are where the program is looked up before the PATH.
+	BinDirs []string      `json:"binDirs"`
 	Env     []string      `json:"env"`
 	Netns   string        `json:"netns"`
 	Timeout time.Duration `json:"timeout"` // 0 means a minute
@@ -211,12 +213,17 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	ctx, cancel := context.WithTimeout(context.Background(), args.Timeout)
 	defer cancel()
 	var output bytes.Buffer
-	cmd := exec.CommandContext(ctx, args.Argv[0], args.Argv[1:]...)
+	program, err := args.Argv[0], error(nil)
+	if len(args.BinDirs) > 0 {
+		if program, err = findProgram(program, args.BinDirs); err != nil {
+			return fmt.Errorf("command: %w", err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, program, args.Argv[1:]...)
 	cmd.Env = append(os.Environ(), args.Env...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cni.KillGroup(cmd)
-	err := inNamespace(args.Netns, cmd.Start)
-	if err == nil {
+	if err = inNamespace(args.Netns, cmd.Start); err == nil {
 		err = cmd.Wait()
 	}
 	reply.Output = output.String()

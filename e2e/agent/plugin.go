@@ -23,12 +23,12 @@ func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	var after func(cni.Call)
 	if len(req.Trace) > 0 {
 		options := s.snapshotOptions(SnapshotArgs{Kinds: req.Trace, Namespaces: map[string]string{"pod": req.Netns}})
-		before, err := take(ctx, options)
+		before, err := s.take(ctx, options)
 		if err != nil {
 			return err
 		}
 		after = func(cni.Call) {
-			now, err := take(ctx, options)
+			now, err := s.take(ctx, options)
 			if err != nil {
 				now = before
 			}
@@ -82,7 +82,7 @@ func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
 
 // Snapshot takes the state of the node.
 func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) {
-	*state, err = take(context.Background(), s.snapshotOptions(args))
+	*state, err = s.take(context.Background(), s.snapshotOptions(args))
 	return err
 }
 
@@ -98,12 +98,13 @@ func (s *Server) Revert(args RevertArgs, _ *None) error {
 }
 
 // take takes a state in which no orphan has just ended, unless they never cease to.
-func take(ctx context.Context, options snapshot.Options) (state snapshot.State, err error) {
+func (s *Server) take(ctx context.Context, options snapshot.Options) (state snapshot.State, err error) {
 	reapOrphans()
 	for range 10 {
 		if state, err = snapshot.Take(ctx, options); err != nil || reapOrphans() == 0 {
 			break
 		}
 	}
+	state.Items = s.withoutOwned(state.Items)
 	return state, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // Backend makes clusters: from network namespaces of one machine, from machines that ssh reaches, from a Kubernetes cluster.
@@ -39,6 +40,8 @@ type Request struct {
 	Uplink string
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge" or "dummy".
 	UplinkKind string
+	// Target is what runs on each node beside the plugins, and the cloud in which the nodes are; nil means neither.
+	Target *target.Target
 }
 
 // Cluster is running nodes.
@@ -49,6 +52,8 @@ type Cluster interface {
 	Hosts() map[string]*Place
 	// Fabric is where the frames between the machines can be captured; nil where the backend has no such place.
 	Fabric() *Place
+	// Cloud is the network where Request.Target asked for one; nil otherwise.
+	Cloud() Cloud
 	// Reboot takes all kernel state and /run from a node; its agent is another one afterwards, and pods on it are gone.
 	Reboot(ctx context.Context, node *Node) error
 	// Notes are what the user should know of how the cluster was derived from the conflist.

@@ -32,7 +32,7 @@ func (t *teller) add(path string, s Step) {
 	if a.ifname != DefaultInterface {
 		t.test(SecondInterface, path)
 	}
-	t.attached[a], t.netns[pod.Name] = true, true
+	t.attached[a], t.netns[pod.Name] = s.Fails == 0, true
 }
 
 func (t *teller) release(path string, s Step) {
@@ -70,6 +70,8 @@ func (t *teller) del(path string, s Step) {
 
 // reboot takes the namespaces of the node's pods; what their ADD wrote to the disk still asks for a DEL.
 func (t *teller) reboot(node Place) {
+	delete(t.down, node.Name)
+	delete(t.frozen, node.Name)
 	for name := range t.netns {
 		if t.pods[name].Node == node.Name {
 			t.netns[name] = false

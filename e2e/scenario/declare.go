@@ -32,6 +32,9 @@ func (v *validator) declarations() {
 	}
 }
 
+// maxENIs is the most that clouds give a machine.
+const maxENIs = 15
+
 func (v *validator) node(path string, n *Node) {
 	v.declared(path, "node", n.Name, v.nodes[n.Name] != nil)
 	v.nodes[n.Name] = n
@@ -49,6 +52,9 @@ func (v *validator) node(path string, n *Node) {
 	}
 	if n.Addresses < 0 {
 		v.wrong(path+".addresses", "addresses is %d; want at least 1, or leave it out", n.Addresses)
+	}
+	if n.ENIs < 0 || n.ENIs > maxENIs {
+		v.wrong(path+".enis", "enis is %d; want 1 to %d", n.ENIs, maxENIs)
 	}
 	for i := range n.Local {
 		v.localAddress(fmt.Sprintf("%s.local[%d]", path, i), n.Local[:i], n.Local[i])

@@ -20,13 +20,15 @@ const (
 	NodePort        Feature = "NodePort"
 	Hairpin         Feature = "Hairpin"
 	DualStack       Feature = "DualStack"
+	DaemonRestart   Feature = "DaemonRestart"
+	CloudENIs       Feature = "CloudENIs"
 )
 
 // Features are all features in the order in which lists show them.
 func Features() []Feature {
 	return []Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
-		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack,
+		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs,
 	}
 }
 
@@ -59,6 +61,10 @@ func (f Feature) Meaning() string {
 		return "A pod reaches itself through a service of which it is an endpoint."
 	case DualStack:
 		return "A pod has addresses of both families and all that holds for one holds for the other."
+	case DaemonRestart:
+		return "The plugin's daemon may be down, be killed and start again: pods go on, no address gets two owners and none is lost."
+	case CloudENIs:
+		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own interface."
 	}
 	return ""
 }

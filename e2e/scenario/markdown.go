@@ -92,6 +92,8 @@ func (n Needs) String() string {
 		{n.ForwardPolicy, "a node whose FORWARD hook drops"},
 		{n.Redirect, "a redirect in a pod"},
 		{n.Capture, "a packet capture"},
+		{n.Daemon, "a daemon"},
+		{n.Cloud, "a cloud"},
 	} {
 		if one.needed {
 			parts = append(parts, one.text)

@@ -41,6 +41,12 @@ features
     and what their node offers its own pods only.
   NodePort
     Clients outside the cluster reach a service through a port of any node.
+  DaemonRestart
+    The plugin's daemon may be down, be killed and start again: pods go on, no
+    address gets two owners and none is lost.
+  CloudENIs
+    Pods use the addresses of all network interfaces that a cloud gives their
+    node, each by its own interface.
 
 covers
   A01, DEL-4
@@ -51,38 +57,43 @@ core in
 needs
   nodes: 1; a node with two NICs; a node that reboots; services; a node with
   local addresses; a node whose FORWARD hook drops; a redirect in a pod; a
-  packet capture; addresses: 3 on a; hosts: external, lan, router; sysctls:
-  net.ipv4.conf.all.rp_filter, net.ipv4.conf.default.rp_filter,
-  net.ipv4.ip_forward; plugins: host-local, ptp, sbr, tuning
+  packet capture; a daemon; a cloud; addresses: 3 on a; hosts: external, lan,
+  router; sysctls: net.ipv4.conf.all.rp_filter,
+  net.ipv4.conf.default.rp_filter, net.ipv4.ip_forward; plugins: host-local,
+  ptp, sbr, tuning
 
 services
   dns udp 53 → pod/web 9090, node port 30053 (Local)
 
 steps
-  dir/full.yaml:39  add pod/web as net1
-  dir/full.yaml:40  check pod/web as net1
-  dir/full.yaml:42  add pod/routed
-  dir/full.yaml:43  capture at host/router what goes to service/dns
-  dir/full.yaml:44  endpoints of service/dns are node/a
-  dir/full.yaml:45  probe udp 53 pod/routed → service/dns
-  dir/full.yaml:46  captured at most 1 packets each
-  dir/full.yaml:47  flows udp 30053 host/external → node/a
-  dir/full.yaml:48  wait 3s
-  dir/full.yaml:49  stop flows, at most 2s without a reply
-  dir/full.yaml:50  probe udp 9090 pod/routed → node/a local
-  dir/full.yaml:51  probe udp 9090 node/a → pod/web net1, seen as node/a, 2 times, within 1s, first try
-  dir/full.yaml:61  state of pod/web net1: cache present, address reserved
-  dir/full.yaml:62  state of node/a: addresses unchanged
-  dir/full.yaml:63  neighbour host/lan knows node/a
-  dir/full.yaml:64  flows udp 9090 between node/a, pod/web
-  dir/full.yaml:65  churn pod/visitor for 1m0s
-  dir/full.yaml:66  stop flows, at most 2 lost of each
-  dir/full.yaml:67  advertise 2001:db8::/64 from host/router
-  dir/full.yaml:68  wait 1.5s
-  dir/full.yaml:69  gc node/a
-  dir/full.yaml:70  status node/a
-  dir/full.yaml:71  reboot node/a
-  dir/full.yaml:72  del pod/web as net1, netns empty, cache absent
+  dir/full.yaml:40  add pod/web as net1
+  dir/full.yaml:41  check pod/web as net1
+  dir/full.yaml:43  add pod/routed
+  dir/full.yaml:44  capture at host/router what goes to service/dns
+  dir/full.yaml:45  endpoints of service/dns are node/a
+  dir/full.yaml:46  probe udp 53 pod/routed → service/dns
+  dir/full.yaml:47  captured at most 1 packets each
+  dir/full.yaml:48  flows udp 30053 host/external → node/a
+  dir/full.yaml:49  wait 3s
+  dir/full.yaml:50  stop flows, at most 2s without a reply
+  dir/full.yaml:51  probe udp 9090 pod/routed → node/a local
+  dir/full.yaml:52  probe udp 9090 node/a → pod/web net1, seen as node/a, 2 times, within 1s, first try
+  dir/full.yaml:62  state of pod/web net1: cache present, address reserved
+  dir/full.yaml:63  state of node/a: addresses unchanged
+  dir/full.yaml:64  neighbour host/lan knows node/a
+  dir/full.yaml:65  flows udp 9090 between node/a, pod/web
+  dir/full.yaml:66  churn pod/visitor for 1m0s
+  dir/full.yaml:67  stop flows, at most 2 lost of each
+  dir/full.yaml:68  advertise 2001:db8::/64 from host/router
+  dir/full.yaml:69  wait 1.5s
+  dir/full.yaml:70  gc node/a
+  dir/full.yaml:71  status node/a, fails with code 50, within 2s
+  dir/full.yaml:72  kill the daemon on node/a
+  dir/full.yaml:73  start the daemon on node/a
+  dir/full.yaml:74  the cloud adds an ENI to node/a
+  dir/full.yaml:75  the cloud removes an ENI from node/a
+  dir/full.yaml:76  reboot node/a
+  dir/full.yaml:77  del pod/web as net1, netns empty, cache absent
 `
 	if diff := cmp.Diff(Explain(fullScenario()), want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
@@ -100,6 +111,10 @@ func TestStepString(t *testing.T) {
 		{Step{Endpoints: &Endpoints{Of: "service/web", Are: []string{"pod/a", "host/lan"}}}, "endpoints of service/web are pod/a, host/lan"},
 		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "icmp", FullMTU: true, Attempts: 2}}, "probe icmp pod/a → pod/b, packets of the full MTU, at most 2 tries"},
 		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "tcp", Port: 80, Bytes: 32 << 20}}, "probe tcp 80 pod/a → pod/b, 32MiB each way"},
+		{Step{Add: "pod/web", Fails: 11}, "add pod/web, fails with code 11"},
+		{Step{Daemon: &Daemon{Node: "a", Do: "restart"}}, "restart the daemon on node/a"},
+		{Step{Cloud: &Cloud{Node: "a", Add: AnAddress}}, "the cloud adds an address to node/a"},
+		{Step{Cloud: &Cloud{Node: "a", Remove: AnAddress, Of: "pod/web"}}, "the cloud removes the address of pod/web from node/a"},
 		{Step{State: &State{Of: "node/a", Unchanged: []string{"addresses", "default-routes"}}}, "state of node/a: addresses and default-routes unchanged"},
 	} {
 		if got := tt.step.String(); got != tt.want {

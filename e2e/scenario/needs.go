@@ -24,6 +24,8 @@ type Needs struct {
 	Redirect bool
 	// Capture is a place at which packets are watched.
 	Capture bool
+	// Daemon is a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
+	Daemon, Cloud bool
 	// Sysctls are the settings of a node that the scenario chooses.
 	Sysctls []string
 	// Hosts are the machines outside the cluster that take part, of HostNames.
@@ -45,6 +47,7 @@ func (s *Scenario) Needs() Needs {
 	for _, n := range s.Nodes {
 		needs.SecondNIC = needs.SecondNIC || n.NICs == 2
 		needs.LocalAddresses = needs.LocalAddresses || len(n.Local) > 0
+		needs.Cloud = needs.Cloud || n.ENIs > 0
 		needs.ForwardPolicy = needs.ForwardPolicy || n.Forward != ""
 		needs.Sysctls = append(needs.Sysctls, slices.Collect(maps.Keys(n.Sysctl))...)
 		if n.RPFilter != nil {
@@ -65,6 +68,8 @@ func (s *Scenario) Needs() Needs {
 	}
 	for _, step := range s.Steps {
 		needs.Reboot = needs.Reboot || step.Reboot != ""
+		needs.Daemon = needs.Daemon || step.Daemon != nil
+		needs.Cloud = needs.Cloud || step.Cloud != nil
 		needs.Capture = needs.Capture || step.Capture != nil
 		needs.Hosts = append(needs.Hosts, hosts(step.places())...)
 	}
@@ -126,7 +131,7 @@ func (s *Scenario) addresses() map[string]int {
 	}
 	for _, step := range s.Steps {
 		switch {
-		case step.Add != "":
+		case step.Add != "" && step.Fails == 0:
 			a := attachment{podOf(step.Add), orDefault(step.As)}
 			held[a] = true
 			count(0, s.podNamed(a.pod).Node)

@@ -10,12 +10,12 @@ func TestNeeds(t *testing.T) {
 	got := fullScenario().Needs()
 	want := Needs{
 		Nodes: 1, SecondNIC: true, Reboot: true,
-		Services: true, LocalAddresses: true, ForwardPolicy: true, Redirect: true, Capture: true,
+		Services: true, LocalAddresses: true, ForwardPolicy: true, Redirect: true, Capture: true, Daemon: true, Cloud: true,
 		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
 		Hosts:     []string{"external", "lan", "router"},
 		Addresses: map[string]int{"a": 3},
 		Plugins:   []string{"host-local", "ptp", "sbr", "tuning"},
-		Features:  []Feature{Chaining, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface},
+		Features:  []Feature{Chaining, CloudENIs, DaemonRestart, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)

@@ -17,7 +17,7 @@ const full = `apiVersion: cnitest/v1alpha1
 kind: Scenario
 name: full
 description: Every field once.
-features: [HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort]
+features: [HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort, DaemonRestart, CloudENIs]
 covers: [A01, DEL-4]
 chain:
   afterMain: [{type: tuning, sysctl: {net.core.somaxconn: "500"}}]
@@ -30,6 +30,7 @@ nodes:
   sysctl: {net.ipv4.ip_forward: 1}
   local: [169.254.20.10]
   forward: drop-but-pods
+  enis: 2
   listen: [{protocol: udp, port: 9090}]
 hosts:
 - {name: lan, listen: [{protocol: tcp, port: 9090}]}
@@ -82,7 +83,11 @@ steps:
 - advertise: {prefix: "2001:db8::/64"}
 - wait: 1.5s
 - gc: node/a
-- status: node/a
+- {status: node/a, fails: 50, within: 2s}
+- daemon: {node: a, do: kill}
+- daemon: {node: a, do: start}
+- cloud: {node: a, add: eni}
+- cloud: {node: a, remove: eni}
 - reboot: node/a
 - {del: pod/web, as: net1, netns: empty, cache: absent}
 `
@@ -92,14 +97,14 @@ func fullScenario() *Scenario {
 	udp := []Listen{{Protocol: "udp", Port: 9090}}
 	return &Scenario{
 		APIVersion: APIVersion, Kind: Kind, Name: "full", Description: "Every field once.",
-		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort}, Covers: []string{"A01", "DEL-4"},
+		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort, DaemonRestart, CloudENIs}, Covers: []string{"A01", "DEL-4"},
 		Chain: Chain{
 			AfterMain: []map[string]any{{"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}},
 			Append:    []map[string]any{{"type": "sbr"}},
 		},
 		Nodes: []Node{{
 			Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2, Addresses: 3,
-			Local: []string{"169.254.20.10"}, Forward: "drop-but-pods",
+			Local: []string{"169.254.20.10"}, Forward: "drop-but-pods", ENIs: 2,
 		}},
 		Hosts: []Host{{Name: "lan", Listen: []Listen{{Protocol: "tcp", Port: 9090}}}},
 		Pods: []Pod{
@@ -115,33 +120,37 @@ func fullScenario() *Scenario {
 			Endpoints: []string{"pod/web"},
 		}},
 		Steps: []Step{
-			{Add: "pod/web", As: "net1", Line: 39},
-			{Check: "pod/web", As: "net1", Line: 40},
-			{Add: "pod/routed", Line: 42},
-			{Capture: &Capture{At: "host/router", To: "service/dns"}, Line: 43},
-			{Endpoints: &Endpoints{Of: "service/dns", Are: []string{"node/a"}}, Line: 44},
-			{Probe: &Probe{From: "pod/routed", To: "service/dns", Protocol: "udp", Port: 53}, Line: 45},
-			{Captured: &Captured{Packets: 1}, Line: 46},
-			{Flows: &Flows{From: "host/external", To: "node/a", Protocol: "udp", Port: 30053}, Line: 47},
-			{Wait: Duration(3 * time.Second), Line: 48},
-			{Stop: &Stop{Gap: Duration(2 * time.Second)}, Line: 49},
-			{Probe: &Probe{From: "pod/routed", To: "node/a", Interface: "local", Protocol: "udp", Port: 9090}, Line: 50},
+			{Add: "pod/web", As: "net1", Line: 40},
+			{Check: "pod/web", As: "net1", Line: 41},
+			{Add: "pod/routed", Line: 43},
+			{Capture: &Capture{At: "host/router", To: "service/dns"}, Line: 44},
+			{Endpoints: &Endpoints{Of: "service/dns", Are: []string{"node/a"}}, Line: 45},
+			{Probe: &Probe{From: "pod/routed", To: "service/dns", Protocol: "udp", Port: 53}, Line: 46},
+			{Captured: &Captured{Packets: 1}, Line: 47},
+			{Flows: &Flows{From: "host/external", To: "node/a", Protocol: "udp", Port: 30053}, Line: 48},
+			{Wait: Duration(3 * time.Second), Line: 49},
+			{Stop: &Stop{Gap: Duration(2 * time.Second)}, Line: 50},
+			{Probe: &Probe{From: "pod/routed", To: "node/a", Interface: "local", Protocol: "udp", Port: 9090}, Line: 51},
 			{Probe: &Probe{
 				From: "node/a", To: "pod/web", Interface: "net1", Protocol: "udp", Port: 9090, Source: "node/a",
 				Count: 2, Within: Duration(time.Second), Attempts: 1,
-			}, Line: 51},
-			{State: &State{Of: "pod/web", As: "net1", Cache: "present", Address: "reserved"}, Line: 61},
-			{State: &State{Of: "node/a", Unchanged: []string{"addresses"}}, Line: 62},
-			{Neighbour: &Neighbour{Of: "host/lan", Knows: "node/a"}, Line: 63},
-			{Flows: &Flows{Between: []string{"node/a", "pod/web"}, Protocol: "udp", Port: 9090, Interval: Duration(10 * time.Millisecond)}, Line: 64},
-			{Churn: &Churn{Pod: "pod/visitor", For: Duration(time.Minute)}, Line: 65},
-			{Stop: &Stop{Lost: 2}, Line: 66},
-			{Advertise: &Advertise{Prefix: "2001:db8::/64"}, Line: 67},
-			{Wait: Duration(1500 * time.Millisecond), Line: 68},
-			{GC: "node/a", Line: 69},
-			{Status: "node/a", Line: 70},
-			{Reboot: "node/a", Line: 71},
-			{Del: "pod/web", As: "net1", Netns: "empty", Cache: "absent", Line: 72},
+			}, Line: 52},
+			{State: &State{Of: "pod/web", As: "net1", Cache: "present", Address: "reserved"}, Line: 62},
+			{State: &State{Of: "node/a", Unchanged: []string{"addresses"}}, Line: 63},
+			{Neighbour: &Neighbour{Of: "host/lan", Knows: "node/a"}, Line: 64},
+			{Flows: &Flows{Between: []string{"node/a", "pod/web"}, Protocol: "udp", Port: 9090, Interval: Duration(10 * time.Millisecond)}, Line: 65},
+			{Churn: &Churn{Pod: "pod/visitor", For: Duration(time.Minute)}, Line: 66},
+			{Stop: &Stop{Lost: 2}, Line: 67},
+			{Advertise: &Advertise{Prefix: "2001:db8::/64"}, Line: 68},
+			{Wait: Duration(1500 * time.Millisecond), Line: 69},
+			{GC: "node/a", Line: 70},
+			{Status: "node/a", Fails: 50, Within: Duration(2 * time.Second), Line: 71},
+			{Daemon: &Daemon{Node: "a", Do: "kill"}, Line: 72},
+			{Daemon: &Daemon{Node: "a", Do: "start"}, Line: 73},
+			{Cloud: &Cloud{Node: "a", Add: "eni"}, Line: 74},
+			{Cloud: &Cloud{Node: "a", Remove: "eni"}, Line: 75},
+			{Reboot: "node/a", Line: 76},
+			{Del: "pod/web", As: "net1", Netns: "empty", Cache: "absent", Line: 77},
 		},
 		File: "dir/full.yaml", Source: []byte(full),
 	}

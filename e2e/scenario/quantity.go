@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
 // Duration is a time in a scenario file: a positive number with its unit, e.g. 20ms or 3s. Zero is a field that the file leaves out.
@@ -21,7 +22,7 @@ func (d Duration) String() string { return time.Duration(d).String() }
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	parsed, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || parsed <= 0 {
-		return mistake(n, "want a duration above zero", "write a number and its unit, e.g. 500ms or 3s")
+		return strictyaml.Mistake(n, "want a duration above zero", "write a number and its unit, e.g. 500ms or 3s")
 	}
 	*d = Duration(parsed)
 	return nil
@@ -59,18 +60,9 @@ func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
 			return nil
 		}
 	}
-	return mistake(n, "want an amount of data", "write a whole number and one of "+strings.Join(byteUnits(), ", ")+", e.g. 32MiB")
+	return strictyaml.Mistake(n, "want an amount of data", "write a whole number and one of "+strings.Join(byteUnits(), ", ")+", e.g. 32MiB")
 }
 
 var bytesForm = regexp.MustCompile(`^([1-9][0-9]*)(B|KiB|MiB|GiB)$`)
 
 func byteUnits() []string { return []string{"B", "KiB", "MiB", "GiB"} }
-
-// mistake is a yaml.TypeError, which lets the decoder go on and collect the mistakes of the whole file.
-func mistake(n *yaml.Node, want, mend string) error {
-	got := strconv.Quote(n.Value)
-	if n.Kind != yaml.ScalarNode {
-		got = kindWord(n.Kind)
-	}
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s, got %s; %s", n.Line, want, got, mend)}}
-}

@@ -62,6 +62,7 @@ type Node struct {
 	// NICs is 1 or 2 (0 means 1). With 2 the first is a management network of its own, and the uplink comes second.
 	NICs int `yaml:"nics"`
 	// Addresses is how many pod addresses per family the node needs; 0 means its share of the conflist's range.
+	// In a cloud it has exactly so many, spread over its ENIs.
 	Addresses int `yaml:"addresses"`
 	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the node's own
 	// pods only. The node's listeners answer there, too; a probe asks them with interface "local".
@@ -69,6 +70,9 @@ type Node struct {
 	// Forward is the policy of a foreign chain of the FORWARD hook, as a Docker host has it: "" none, "drop", or "drop-but-pods":
 	// the same with the accept for the pods' addresses that an administrator adds.
 	Forward string `yaml:"forward"`
+	// ENIs is how many network interfaces of a cloud the node has at least, and makes the scenario one for clouds; 0 means any number,
+	// and no cloud is needed.
+	ENIs int `yaml:"enis"`
 }
 
 // The policies of Service.ExternalTrafficPolicy.
@@ -175,6 +179,9 @@ type Step struct {
 	// and says how many there may be.
 	Capture  *Capture  `yaml:"capture"`
 	Captured *Captured `yaml:"captured"`
+	// Daemon stops, kills and starts the daemon that the target runs on each node, Cloud changes what the target's cloud gives a node.
+	Daemon *Daemon `yaml:"daemon"`
+	Cloud  *Cloud  `yaml:"cloud"`
 	// Churn attaches and deletes a pod again and again.
 	Churn *Churn `yaml:"churn"`
 	// Advertise sends an IPv6 router advertisement into the underlay from the router.
@@ -189,6 +196,12 @@ type Step struct {
 	Netns string `yaml:"netns"`
 	// Cache is what Del finds in /var/lib/cni/results: "" what Add wrote, "absent" nothing, "empty" a file of no bytes.
 	Cache string `yaml:"cache"`
+
+	// Fails, when set, is the code of the error with which Add, Check or Status must fail (SPEC.md, section 5, "Error"). What a failed
+	// Add leaves a later Del takes away.
+	Fails int `yaml:"fails"`
+	// Within is how long Status is asked again until it answers as it must, as runtimes do; 0 means once.
+	Within Duration `yaml:"within"`
 
 	// Line is the step's line in the file.
 	Line int `yaml:"-"`

@@ -9,7 +9,7 @@ import (
 func Verbs() []string {
 	return []string{
 		"add", "check", "del", "gc", "status", "remove", "release", "reboot",
-		"probe", "state", "neighbour", "flows", "stop", "endpoints", "capture", "captured", "churn", "advertise", "wait",
+		"probe", "state", "neighbour", "flows", "stop", "endpoints", "capture", "captured", "churn", "daemon", "cloud", "advertise", "wait",
 	}
 }
 
@@ -32,6 +32,10 @@ func (s Step) String() string {
 		return fmt.Sprintf("capture at %s what goes to %s", s.Capture.At, s.Capture.To)
 	case s.Captured != nil:
 		return fmt.Sprintf("captured at most %d packets each", s.Captured.Packets)
+	case s.Daemon != nil:
+		return s.Daemon.String()
+	case s.Cloud != nil:
+		return s.Cloud.String()
 	case s.Churn != nil:
 		return fmt.Sprintf("churn %s for %s", s.Churn.Pod, s.Churn.For)
 	case s.Advertise != nil:
@@ -54,6 +58,12 @@ func (s Step) verbOfPlace() string {
 	}
 	if s.As != "" {
 		text += " as " + s.As
+	}
+	if s.Fails != 0 {
+		text += fmt.Sprintf(", fails with code %d", s.Fails)
+	}
+	if s.Within != 0 {
+		text += ", within " + s.Within.String()
 	}
 	if s.Netns != "" {
 		text += ", netns " + s.Netns

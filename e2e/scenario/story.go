@@ -18,6 +18,9 @@ type teller struct {
 	captures []int              // steps whose captures still run
 	ends     map[string][]Place // endpoints of each service
 	reached  map[string]bool    // services that traffic went to
+	down     map[string]bool    // nodes whose daemon does not run
+	frozen   map[string]bool    // nodes whose daemon is frozen
+	added    map[Cloud]int      // what steps added to a node and did not remove
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
 }
 
@@ -25,6 +28,7 @@ func (v *validator) story() {
 	t := &teller{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
 		ends: map[string][]Place{}, reached: map[string]bool{}, tested: map[Feature]string{},
+		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{},
 	}
 	for _, s := range v.Services {
 		t.ends[s.Name] = v.knownPlaces(s.Endpoints)
@@ -53,8 +57,14 @@ func (v *validator) story() {
 	}
 	most := v.addresses()
 	for i, n := range v.Nodes {
-		if n.Addresses > 0 && n.Addresses < most[n.Name] {
+		grows := slices.ContainsFunc(v.Steps, func(s Step) bool { return s.Cloud != nil && s.Cloud.Node == n.Name && s.Cloud.Add != "" })
+		if n.Addresses > 0 && n.Addresses < most[n.Name] && !grows {
 			v.wrong(fmt.Sprintf("nodes[%d].addresses", i), "node/%s holds %d attachments at once and has %d addresses; raise addresses", n.Name, most[n.Name], n.Addresses)
+		}
+	}
+	for i, n := range v.Nodes {
+		if n.ENIs > 0 {
+			t.test(CloudENIs, fmt.Sprintf("nodes[%d].enis", i))
 		}
 	}
 	t.claims()
@@ -70,7 +80,7 @@ func (t *teller) claims() {
 			t.wrong(t.tested[f], "this tests the feature %s; add it to features", f)
 		}
 	}
-	seen := []Feature{PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService, NodePort, Hairpin}
+	seen := []Feature{PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService, NodePort, Hairpin, DaemonRestart, CloudENIs}
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {
 			t.wrong(fmt.Sprintf("features[%d]", i), "no step tests the feature %s; remove it from features", f)
@@ -86,8 +96,13 @@ func (t *teller) test(f Feature, path string) {
 
 // optionVerbs are the options of a step with the verbs that take them.
 func optionVerbs(option string) []string {
-	if option == "as" {
+	switch option {
+	case "as":
 		return []string{"add", "check", "del"}
+	case "fails":
+		return []string{"add", "check", "status"}
+	case "within":
+		return []string{"status"}
 	}
 	return []string{"del"}
 }
@@ -96,7 +111,7 @@ func optionVerbs(option string) []string {
 func (t *teller) verb(path string) string {
 	var found []string
 	for _, verb := range Verbs() {
-		if t.lines.has(path + "." + verb) {
+		if t.lines.Has(path + "." + verb) {
 			found = append(found, verb)
 		}
 	}
@@ -108,8 +123,8 @@ func (t *teller) verb(path string) string {
 		t.wrong(path, "step has %d verbs (%s); make each a step of its own", len(found), strings.Join(found, ", "))
 		return ""
 	}
-	for _, option := range []string{"as", "netns", "cache"} {
-		if verbs := optionVerbs(option); t.lines.has(path+"."+option) && !slices.Contains(verbs, found[0]) {
+	for _, option := range []string{"as", "netns", "cache", "fails", "within"} {
+		if verbs := optionVerbs(option); t.lines.Has(path+"."+option) && !slices.Contains(verbs, found[0]) {
 			t.wrong(path+"."+option, "%s does not belong to %s; use it with %s or remove it", option, found[0], strings.Join(verbs, ", "))
 		}
 	}
@@ -121,6 +136,7 @@ func (t *teller) step(i int, s Step) {
 	if s.As != "" {
 		t.ifname(path+".as", s.As)
 	}
+	t.mayFail(path, s)
 	switch t.verb(path) {
 	case "add":
 		t.add(path, s)
@@ -162,6 +178,10 @@ func (t *teller) step(i int, s Step) {
 		t.captures = append(t.captures, i)
 	case "captured":
 		t.captured(path, *s.Captured)
+	case "daemon":
+		t.daemon(path+".daemon", *s.Daemon)
+	case "cloud":
+		t.cloud(path+".cloud", *s.Cloud)
 	case "churn":
 		t.churn(path+".churn", *s.Churn)
 		t.flowing += s.Churn.For

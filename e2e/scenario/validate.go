@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
 // maxCount bounds how many pods one entry makes: more than any node has.
@@ -26,8 +28,8 @@ var (
 // validator collects the mistakes of one scenario.
 type validator struct {
 	*Scenario
-	lines    lineIndex
-	problems []problem
+	lines    strictyaml.Lines
+	problems []strictyaml.Problem
 
 	nodes    map[string]*Node
 	hosts    map[string]*Host
@@ -36,7 +38,7 @@ type validator struct {
 }
 
 // validate finds what is wrong with a scenario that was read from a file called base.
-func validate(s *Scenario, base string, lines lineIndex) []problem {
+func validate(s *Scenario, base string, lines strictyaml.Lines) []strictyaml.Problem {
 	v := &validator{
 		Scenario: s, lines: lines,
 		nodes: map[string]*Node{}, hosts: map[string]*Host{}, pods: map[string]*Pod{}, services: map[string]*Service{},
@@ -49,7 +51,7 @@ func validate(s *Scenario, base string, lines lineIndex) []problem {
 }
 
 func (v *validator) wrong(path, format string, args ...any) {
-	v.problems = append(v.problems, problem{v.lines.of(path), fmt.Sprintf(format, args...)})
+	v.problems = append(v.problems, strictyaml.Problem{Line: v.lines.Of(path), Text: fmt.Sprintf(format, args...)})
 }
 
 // oneOf reports text that is none of the valid words for what stands at the path.
@@ -60,7 +62,7 @@ func (v *validator) oneOf(path, what, text string, valid ...string) bool {
 	case text == "":
 		v.wrong(path, "%s is missing; want one of %s", what, strings.Join(valid, ", "))
 	default:
-		v.wrong(path, "unknown %s %q; %s", what, text, meant(text, valid))
+		v.wrong(path, "unknown %s %q; %s", what, text, strictyaml.Meant(text, valid))
 	}
 	return false
 }

@@ -63,6 +63,9 @@ func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
 
 // unplug takes a node's cables away at once; the kernel would do it some time after the end of its namespace.
 func (l *lab) unplug(index int) {
+	if l.cloud != nil {
+		l.cloud.unplugNode(index)
+	}
 	for _, port := range []string{uplinkPort(index), managementPort(index)} {
 		if link, err := l.fabric.links.LinkByName(port); err == nil {
 			_ = l.fabric.links.LinkDel(link)
@@ -169,10 +172,6 @@ func (l *lab) makeBridges(ctx context.Context) error {
 
 // plugHosts makes the machines outside the cluster, which share the fabric's process.
 func (l *lab) plugHosts(ctx context.Context) error {
-	var outside, leg []netip.Prefix
-	for _, e := range l.plan.External {
-		outside, leg = append(outside, e.Host), append(leg, e.Router)
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		router, err := l.addHost(ctx, "router", underlay, 1, l.plan.Router)
@@ -180,7 +179,7 @@ func (l *lab) plugHosts(ctx context.Context) error {
 			return err
 		}
 		defer router.close()
-		router.name, router.mac, router.addresses = "eth1", hostMAC(2), leg
+		router.name, router.mac, router.addresses = externalLeg, hostMAC(2), l.outside().leg
 		return l.plug(ctx, external, "host-router-ext", router)
 	})
 	group.Go(func() error {
@@ -196,30 +195,49 @@ func (l *lab) plugHosts(ctx context.Context) error {
 		}
 		return nil
 	})
-	group.Go(func() error {
-		far, err := l.addHost(ctx, "external", external, 4, outside)
-		if err != nil {
-			return err
-		}
-		defer far.close()
-		for _, e := range l.plan.External {
-			if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr(), far.name); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	group.Go(func() error { return l.plugExternal(ctx) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for name, addresses := range map[string][]netip.Prefix{"router": l.plan.Router, "lan": l.plan.LANHost, "external": outside} {
+	l.nameHosts()
+	return nil
+}
+
+// ends are the addresses on the network behind the router.
+type ends struct{ leg, host []netip.Prefix }
+
+func (l *lab) outside() ends {
+	var e ends
+	for _, network := range l.plan.External {
+		e.leg, e.host = append(e.leg, network.Router), append(e.host, network.Host)
+	}
+	return e
+}
+
+// plugExternal makes the host behind the router.
+func (l *lab) plugExternal(ctx context.Context) error {
+	far, err := l.addHost(ctx, "external", external, 4, l.outside().host)
+	if err != nil {
+		return err
+	}
+	defer far.close()
+	for _, e := range l.plan.External {
+		if err := addRoute(far.links, defaultPrefix(e.Router.Addr()), e.Router.Addr(), far.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nameHosts makes the hosts' places.
+func (l *lab) nameHosts() {
+	for name, addresses := range map[string][]netip.Prefix{"router": l.plan.Router, "lan": l.plan.LANHost, "external": l.outside().host} {
 		l.hosts[name] = &cluster.Place{
 			Name: "host/" + name, Agent: l.fabric.agent, Netns: agent.NamespacePath(name),
 			Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
 		}
 	}
-	l.hosts["router"].Interfaces["external"] = addrs(leg)
-	return nil
+	l.hosts["router"].Interfaces["external"] = addrs(l.outside().leg)
 }
 
 func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
@@ -291,7 +309,8 @@ func (l *lab) routePods(context.Context) error {
 		handles["node/"+node.Name] = l.machine(node.Name).links
 	}
 	for _, name := range []string{"router", "lan"} {
-		if l.req.Alone {
+		// In a cloud host/lan is in another subnet, and the router's routes are enough.
+		if l.req.Alone || l.cloud != nil && name == "lan" {
 			break
 		}
 		host, err := l.hostSocket(name)

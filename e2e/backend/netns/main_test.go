@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "agent":
 		exit(netns.ChildMain(os.Args[len(os.Args)-1]))
+	case len(os.Args) > 1 && os.Args[1] == onNode:
+		exit(nodeCommand(os.Args[2:]))
 	case len(os.Args) > 1 && os.Args[1] == "harness":
 		exit(harness())
 	case os.Getenv(insideEnv) != "":

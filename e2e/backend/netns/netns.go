@@ -7,6 +7,8 @@
 //	  │ uplink   │ uplink
 //	 pods       pods
 //
+// In a cloud (vpc.go) there is no bridge between the nodes: the router stands between all of their interfaces.
+//
 // A node has its own network, mount, PID, UTS and IPC namespace; its root is an overlay of the machine's, so that a plugin
 // sees the machine's files and the machine's disk never changes. The backend changes nothing outside of the namespaces it
 // made, and these end with the processes in them, which end with the harness.
@@ -71,6 +73,11 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 			_ = lab.Close()
 		}
 	}()
+	if req.Target != nil && req.Target.Cloud != nil {
+		if lab.cloud, err = newCloud(lab); err != nil {
+			return nil, err
+		}
+	}
 	if err := lab.startMachines(ctx); err != nil {
 		return nil, err
 	}
@@ -78,6 +85,9 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 		return nil, err
 	}
 	if err := lab.routePods(ctx); err != nil {
+		return nil, err
+	}
+	if err := lab.startTarget(ctx, lab.nodes...); err != nil {
 		return nil, err
 	}
 	// Most steps are quick and do not ask.
@@ -113,6 +123,11 @@ func makePlan(req cluster.Request) (*conflist.Plan, error) {
 			opts.Avoid = managementNetworks()
 		}
 	}
+	if req.Target != nil && req.Target.Cloud != nil {
+		vpc := req.Target.Cloud.Network()
+		lower, _ := halves(vpc)
+		opts.Subnets, opts.Avoid = []netip.Prefix{lower}, append(opts.Avoid, vpc)
+	}
 	return req.Conflist.Plan(opts)
 }
 
@@ -121,6 +136,7 @@ type lab struct {
 	backend *Backend
 	req     cluster.Request
 	plan    *conflist.Plan
+	cloud   *cloud // nil without
 	fabric  *machine
 	nodes   []*cluster.Node
 	hosts   map[string]*cluster.Place
@@ -135,8 +151,11 @@ func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 // Hosts are the router, the LAN host and the external host, unless the nodes were to be alone.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
-// Fabric is the namespace of the bridge.
+// Fabric is the namespace of the bridge, or of the VPC's router.
 func (l *lab) Fabric() *cluster.Place {
+	if l.cloud != nil {
+		return l.routerPlace()
+	}
 	return &cluster.Place{Name: "fabric", Agent: l.fabric.agent}
 }
 
@@ -186,7 +205,11 @@ func (l *lab) plugAll(ctx context.Context) error {
 	}
 	l.nodes = make([]*cluster.Node, len(l.plan.Nodes))
 	group, ctx := errgroup.WithContext(ctx)
-	if !l.req.Alone {
+	if l.cloud != nil {
+		if err := l.cloud.makeVPC(ctx); err != nil {
+			return err
+		}
+	} else if !l.req.Alone {
 		group.Go(func() error { return l.plugHosts(ctx) })
 	}
 	for i := range l.nodes {
@@ -220,7 +243,7 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 // Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose reboot
 // failed is down; others, and Close, are not concerned.
 func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
-	index := slices.IndexFunc(l.plan.Nodes, func(n conflist.NodePlan) bool { return "node/"+n.Name == node.Name })
+	index := l.index(node)
 	if index < 0 {
 		return fmt.Errorf("reboot %s: no such node", node.Name)
 	}
@@ -243,7 +266,10 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	*node = *again
-	return l.routePods(ctx)
+	if err := l.routePods(ctx); err != nil {
+		return err
+	}
+	return l.startTarget(ctx, node)
 }
 
 // machine is a node's.
@@ -251,6 +277,15 @@ func (l *lab) machine(node string) *machine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.machines[node]
+}
+
+// startTarget starts what the target says on the nodes.
+func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range nodes {
+		group.Go(func() error { return cluster.StartTarget(ctx, node, l.req.Target) })
+	}
+	return group.Wait()
 }
 
 // restore puts the disk's files back.

@@ -45,7 +45,12 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 			return nil, err
 		}
 	}
-	if err := l.plugUplink(ctx, index); err != nil {
+	if l.cloud != nil {
+		err = l.cloud.plugNode(ctx, index, node)
+	} else {
+		err = l.plugUplink(ctx, index)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}
 	for _, gateway := range firstOfEachFamily(l.plan.Router) {

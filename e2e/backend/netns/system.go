@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,7 +23,24 @@ func (r *root) makeProc() error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
+	if err := r.makeBootID(); err != nil {
+		return fmt.Errorf("boot ID: %w", err)
+	}
 	return bindWritable("/proc/sys/net")
+}
+
+// makeBootID gives the node one of its own: what is started anew on an old disk knows by it that it was rebooted.
+func (r *root) makeBootID() error {
+	id := make([]byte, 16)
+	rand.Read(id)
+	file := outside(filepath.Join(r.staging, "boot_id"))
+	// A random UUID (RFC 9562, section 5.4), as the kernel's.
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	if err := os.WriteFile(file, []byte(text), 0o444); err != nil {
+		return err
+	}
+	return unix.Mount(file, "/proc/sys/kernel/random/boot_id", "", unix.MS_BIND, "")
 }
 
 // makeSys mounts sysfs, of which the attributes of the node's links are its own.

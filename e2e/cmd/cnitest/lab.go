@@ -98,7 +98,11 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	for i := range f.nodes {
 		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i)), NICs: f.node.nics, RPFilter: &f.node.rpFilter})
 	}
-	return req, f.node.check(list, req.Nodes)
+	if err := f.node.check(list, req.Nodes); err != nil {
+		return req, err
+	}
+	req.Target = f.node.target
+	return req, nil
 }
 
 func (f *labFlags) run(ctx context.Context, file string, command []string) error {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -10,6 +12,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // defaultBinDir is where runtimes look for plugins unless they are told otherwise.
@@ -19,12 +22,16 @@ const defaultBinDir = "/opt/cni/bin"
 type nodeFlags struct {
 	uplink, uplinkKind string
 	nics, rpFilter     int
+	targetFile         string
+	// target is what the file says, once the flags were checked.
+	target *target.Target
 }
 
 func (f *nodeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
 	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge or dummy")
 	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
+	flags.StringVar(&f.targetFile, "target", "", "file that says what runs on each node beside the plugins, and its cloud (default NAME.target.yaml beside NAME.conflist)")
 	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of nodes and pods: 0, 1 or 2 (scenarios may choose their own)")
 }
 
@@ -40,11 +47,30 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	if err := inRange("rp-filter", f.rpFilter, 0, 2); err != nil {
 		return err
 	}
+	if err := f.loadTarget(file.Path); err != nil {
+		return err
+	}
 	options := conflist.PlanOptions{Uplink: f.uplink}
 	for _, n := range nodes {
 		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name})
 	}
 	_, err := file.Plan(options)
+	return err
+}
+
+// targetSuffix is how the target file beside a conflist ends.
+const targetSuffix = ".target.yaml"
+
+// loadTarget reads the target file that was named, or the one beside the conflist.
+func (f *nodeFlags) loadTarget(list string) (err error) {
+	path := f.targetFile
+	if path == "" {
+		path = strings.TrimSuffix(list, filepath.Ext(list)) + targetSuffix
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	f.target, err = target.Load(path)
 	return err
 }
 

@@ -185,7 +185,7 @@ func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e
 	options := e2e.Options{
 		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
 		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
-		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
+		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Target: f.node.target, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done, Progress: show.soaking, Soak: f.soak, SoakPods: f.soakPods,
 	}
 	if f.keep {

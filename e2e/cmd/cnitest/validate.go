@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,12 +14,13 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 func newValidateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate FILE…",
-		Short: "Check scenario files (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
+		Short: "Check scenarios and targets (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
 		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It exits 2 when there is
 one. Of a conflist it also says what a runtime would live with, as warnings.`,
 		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
@@ -48,23 +50,45 @@ one. Of a conflist it also says what a runtime would live with, as warnings.`,
 func validate(out io.Writer, file string) error {
 	switch ext := filepath.Ext(file); {
 	case slices.Contains([]string{".yaml", ".yml"}, ext):
-		return validateScenario(out, file)
+		return validateYAML(out, file)
 	case slices.Contains([]string{".conflist", ".conf", ".json"}, ext):
 		return validateConflist(out, file)
 	}
 	return fmt.Errorf("%s: neither a scenario (*.yaml) nor a conflist (*.conflist, *.conf, *.json) by its name", file)
 }
 
-func validateScenario(out io.Writer, file string) error {
+func validateYAML(out io.Writer, file string) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
+	}
+	if isTarget.Match(data) {
+		return validateTarget(out, file, data)
 	}
 	s, err := scenario.Parse(file, data)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "%s: valid scenario of %d steps; needs %s\n", file, len(s.Steps), s.Needs())
+	return err
+}
+
+// isTarget finds what a target file says of itself, also where it has mistakes.
+var isTarget = regexp.MustCompile(`(?m)^kind: *` + target.Kind + `\b`)
+
+func validateTarget(out io.Writer, file string, data []byte) error {
+	t, err := target.Parse(file, data)
+	if err != nil {
+		return err
+	}
+	daemon, cloud := "no daemon", "no cloud"
+	if t.Daemon != nil {
+		daemon = "daemon " + t.Daemon.Name
+	}
+	if c := t.Cloud; c != nil {
+		cloud = fmt.Sprintf("a cloud, %d ENIs on each node", c.Interfaces())
+	}
+	_, err = fmt.Fprintf(out, "%s: valid target: %d commands of setup, %s, %s\n", file, len(t.Setup), daemon, cloud)
 	return err
 }
 

@@ -3,15 +3,21 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 )
 
-// Rule is a policy routing rule that picks a table by the link that a packet came in on, by its mark, or by both.
+// Rule is a policy routing rule that picks a table by a packet's addresses, by the link that it came in on, by its mark, or
+// by several of these.
 type Rule struct {
 	IPv6     bool
 	Priority int
+	// From and To are where a packet comes from and goes to. The zero value means that this does not matter.
+	From, To netip.Prefix
 	IifName  string
 	Mark     uint32
 	Mask     uint32 // 0 means that the mark does not matter
@@ -30,6 +36,12 @@ func (r Rule) family() int {
 func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Family, rule.Priority, rule.IifName, rule.Table = r.family(), r.Priority, r.IifName, r.Table
+	if r.From.IsValid() {
+		rule.Src = netipx.PrefixIPNet(r.From)
+	}
+	if r.To.IsValid() {
+		rule.Dst = netipx.PrefixIPNet(r.To)
+	}
 	if r.Mask != 0 {
 		rule.Mark, rule.Mask = r.Mark, &r.Mask
 	}
@@ -48,8 +60,17 @@ func (r Rule) Matches(rule netlink.Rule) bool {
 	if rule.SuppressPrefixlen > 0 {
 		listed.SuppressPrefix = rule.SuppressPrefixlen
 	}
-	return listed == r && rule.Src == nil && rule.Dst == nil && rule.OifName == "" && !rule.Invert &&
+	listed.From, listed.To = prefixOf(rule.Src), prefixOf(rule.Dst)
+	return listed == r && rule.OifName == "" && !rule.Invert &&
 		rule.Sport == nil && rule.Dport == nil && rule.UIDRange == nil && rule.IPProto == 0
+}
+
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	prefix, _ := netipx.FromStdIPNet(n)
+	return prefix
 }
 
 // Rules returns the policy routing rules of both families.
@@ -91,7 +112,10 @@ func (n *Namespace) DeleteRule(rule netlink.Rule) error {
 
 // String returns the rule in ip's words.
 func (r Rule) String() string {
-	s := fmt.Sprintf("%d: from all", r.Priority)
+	s := fmt.Sprintf("%d: from %s", r.Priority, selector(r.From))
+	if r.To.IsValid() {
+		s += " to " + selector(r.To)
+	}
 	if r.Mask != 0 {
 		s += fmt.Sprintf(" fwmark %#x/%#x", r.Mark, r.Mask)
 	}
@@ -110,4 +134,15 @@ func (r Rule) String() string {
 		s = "IPv6 " + s
 	}
 	return s
+}
+
+// selector returns a prefix as ip shows it in a rule: without its length where it is one address.
+func selector(p netip.Prefix) string {
+	switch {
+	case !p.IsValid():
+		return "all"
+	case p.IsSingleIP():
+		return p.Addr().String()
+	}
+	return p.String()
 }

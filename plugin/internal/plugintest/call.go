@@ -13,7 +13,7 @@ import (
 
 // Call is one execution of a plugin. What is empty is not set, but for IfName, which then is eth0.
 type Call struct {
-	Command, ID, Netns, IfName, Stdin string
+	Command, ID, Netns, IfName, Args, Stdin string
 }
 
 // Cmd returns the call of a plugin as a process to start.
@@ -25,6 +25,9 @@ func (c Call) Cmd(plugin string) *exec.Cmd {
 	cmd.Env = []string{"CNI_COMMAND=" + c.Command, "CNI_IFNAME=" + c.IfName, "CNI_PATH=" + BinDir()}
 	if c.ID != "" {
 		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.ID)
+	}
+	if c.Args != "" {
+		cmd.Env = append(cmd.Env, "CNI_ARGS="+c.Args)
 	}
 	if c.Netns != "" {
 		cmd.Env = append(cmd.Env, "CNI_NETNS="+c.Netns)

@@ -1,4 +1,4 @@
-package scenario
+package strictyaml
 
 import (
 	"fmt"
@@ -7,10 +7,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// lineIndex gives the line of each value by its path, e.g. "steps[3].probe.from".
-type lineIndex map[string]int
+// Lines gives the line of each value of a file by its path, e.g. "steps[3].probe.from".
+type Lines map[string]int
 
-func (l lineIndex) add(at string, n *yaml.Node) {
+func (l Lines) add(at string, n *yaml.Node) {
 	if _, seen := l[at]; !seen {
 		l[at] = n.Line
 	}
@@ -28,15 +28,15 @@ func (l lineIndex) add(at string, n *yaml.Node) {
 	}
 }
 
-// has tells whether the file says anything at the path.
-func (l lineIndex) has(path string) bool {
+// Has tells whether the file says anything at the path.
+func (l Lines) Has(path string) bool {
 	_, found := l[path]
 	return found
 }
 
-// of is the line of the path, or of the nearest part around it that the file has.
-func (l lineIndex) of(path string) int {
-	for path != "" && !l.has(path) {
+// Of is the line of the path, or of the nearest part around it that the file has.
+func (l Lines) Of(path string) int {
+	for path != "" && !l.Has(path) {
 		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
 	}
 	return l[path]

@@ -1,4 +1,4 @@
-package scenario
+package strictyaml
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 // fewWords is how many valid words a message lists rather than guess which one was meant.
 const fewWords = 4
 
-// meant says which of the valid words a wrong one probably stands for, or lists them all.
-func meant(word string, valid []string) string {
+// Meant says which of the valid words a wrong one probably stands for, or lists them all.
+func Meant(word string, valid []string) string {
 	best, distance := "", max(1, len(word)/3)+1
 	for _, v := range valid {
 		if d := edits(strings.ToLower(word), strings.ToLower(v)); d < distance {

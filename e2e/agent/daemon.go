@@ -1,0 +1,295 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// DaemonArgs are a program that runs until it is stopped or the agent ends.
+type DaemonArgs struct {
+	Name    string   `json:"name"`
+	Command []string `json:"command"`
+	// BinDirs are where the program is looked up before the PATH.
+	BinDirs []string `json:"binDirs"`
+	Env     []string `json:"env"`
+	// Socket is a unix socket that can be connected to when the daemon is ready, File one that exists then. One of them is set.
+	Socket string `json:"socket"`
+	File   string `json:"file"`
+	// Within is how long it may take until the daemon is ready, and until it ends when it is told to.
+	Within time.Duration `json:"within"`
+	// Owns are the daemon's files and directories: they are in no snapshot.
+	Owns []string `json:"owns"`
+}
+
+// DaemonState is how a daemon does.
+type DaemonState struct {
+	Running bool `json:"running"`
+	// Output is the end of what it wrote to its standard output and error since the first start.
+	Output string `json:"output"`
+}
+
+// daemon is one that was started at least once.
+type daemon struct {
+	output  tail
+	owns    []string
+	process atomic.Pointer[os.Process] // nil while it does not run
+
+	mu    sync.Mutex // held while it is started or stopped
+	args  DaemonArgs
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+}
+
+// StartDaemon starts a daemon and returns when it is ready. One that is not ready in time is killed.
+func (s *Server) StartDaemon(args DaemonArgs, _ *None) error {
+	s.mu.Lock()
+	d, ok := s.daemons[args.Name]
+	if !ok {
+		d = &daemon{owns: args.Owns}
+		s.daemons[args.Name] = d
+	}
+	s.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running() {
+		return fmt.Errorf("daemon %s: it runs already", args.Name)
+	}
+	return d.start(args)
+}
+
+func (d *daemon) start(args DaemonArgs) error {
+	if len(args.Command) == 0 {
+		return fmt.Errorf("daemon %s: want a program, got none", args.Name)
+	}
+	program, err := findProgram(args.Command[0], args.BinDirs)
+	if err != nil {
+		return fmt.Errorf("daemon %s: %w", args.Name, err)
+	}
+	if args.File != "" {
+		if err := os.Remove(args.File); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("daemon %s: %w", args.Name, err)
+		}
+	}
+	cmd := exec.Command(program, args.Command[1:]...)
+	cmd.Env = append(os.Environ(), args.Env...)
+	cmd.Stdout, cmd.Stderr = &d.output, &d.output
+	// A group of its own, so that what it started can be killed with it.
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, time.Second
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("daemon %s: %w", args.Name, err)
+	}
+	ended := make(chan struct{})
+	d.args, d.cmd, d.ended = args, cmd, ended
+	d.process.Store(cmd.Process)
+	go func() {
+		_ = cmd.Wait()
+		d.process.Store(nil)
+		close(ended)
+	}()
+	if err := d.awaitReady(); err != nil {
+		d.kill()
+		return fmt.Errorf("daemon %s: %w: %s", args.Name, err, strings.TrimSpace(d.output.String()))
+	}
+	return nil
+}
+
+// awaitReady waits for the sign that the daemon gives.
+func (d *daemon) awaitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), d.args.Within)
+	defer cancel()
+	for {
+		err := d.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-d.ended:
+			return fmt.Errorf("it ended before it was ready: %s", d.cmd.ProcessState)
+		case <-ctx.Done():
+			return fmt.Errorf("not ready after %s: %w", d.args.Within, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (d *daemon) ready(ctx context.Context) error {
+	if d.args.Socket == "" {
+		_, err := os.Stat(d.args.File)
+		return err
+	}
+	// A socket that an earlier process left refuses.
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.args.Socket)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func (d *daemon) running() bool {
+	if d.cmd == nil {
+		return false
+	}
+	select {
+	case <-d.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the daemon and its process group without any warning, and waits for its end.
+func (d *daemon) kill() {
+	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
+	<-d.ended
+}
+
+// StopDaemon tells a daemon to end, by SIGTERM, and waits for that. One that does not is killed, which is an error. One that has ended is
+// none.
+func (s *Server) StopDaemon(name string, _ *None) error {
+	return s.withDaemon(name, func(d *daemon) error {
+		if !d.running() {
+			return nil
+		}
+		_ = d.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-d.ended:
+			return nil
+		case <-time.After(d.args.Within):
+			d.kill()
+			return fmt.Errorf("daemon %s: it did not end within %s of SIGTERM and was killed: %s", name, d.args.Within, strings.TrimSpace(d.output.String()))
+		}
+	})
+}
+
+// KillDaemon ends a daemon by SIGKILL. One that has ended is no error.
+func (s *Server) KillDaemon(name string, _ *None) error {
+	return s.withDaemon(name, func(d *daemon) error {
+		if d.running() {
+			d.kill()
+		}
+		return nil
+	})
+}
+
+// FreezeArgs name a daemon to freeze, or to thaw.
+type FreezeArgs struct {
+	Name string `json:"name"`
+	Thaw bool   `json:"thaw"`
+}
+
+// FreezeDaemon lets a daemon do nothing, with all that it started, until it is thawed: others can connect to it and wait.
+func (s *Server) FreezeDaemon(args FreezeArgs, _ *None) error {
+	return s.withDaemon(args.Name, func(d *daemon) error {
+		signal := syscall.SIGSTOP
+		if args.Thaw {
+			signal = syscall.SIGCONT
+		}
+		if !d.running() {
+			return fmt.Errorf("daemon %s: it does not run", args.Name)
+		}
+		return syscall.Kill(-d.cmd.Process.Pid, signal)
+	})
+}
+
+// Daemon says how a daemon does.
+func (s *Server) Daemon(name string, state *DaemonState) error {
+	return s.withDaemon(name, func(d *daemon) error {
+		*state = DaemonState{Running: d.running(), Output: d.output.String()}
+		return nil
+	})
+}
+
+func (s *Server) withDaemon(name string, do func(*daemon) error) error {
+	s.mu.Lock()
+	d, ok := s.daemons[name]
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("daemon %s: it was never started", name)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return do(d)
+}
+
+// killDaemons ends all, at the end of an agent whose processes do not end with it by themselves.
+func (s *Server) killDaemons() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.daemons {
+		if p := d.process.Load(); p != nil {
+			_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// withoutOwned leaves the files of daemons out of a state.
+func (s *Server) withoutOwned(items []snapshot.Item) []snapshot.Item {
+	s.mu.Lock()
+	var owned []string
+	for _, d := range s.daemons {
+		owned = append(owned, d.owns...)
+	}
+	s.mu.Unlock()
+	return slices.DeleteFunc(items, func(i snapshot.Item) bool {
+		return i.Kind == snapshot.File && slices.ContainsFunc(owned, func(path string) bool {
+			below, err := filepath.Rel(path, i.Name)
+			return err == nil && filepath.IsLocal(below)
+		})
+	})
+}
+
+// findProgram looks a program up in directories, then in the PATH; one with a slash is where it says.
+func findProgram(name string, dirs []string) (string, error) {
+	if !strings.Contains(name, "/") {
+		for _, dir := range dirs {
+			if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return path, nil
+			}
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil && len(dirs) > 0 && !strings.Contains(name, "/") {
+		return "", fmt.Errorf("%w, nor in %s", err, strings.Join(dirs, ", "))
+	}
+	return path, err
+}
+
+// tailSize is how much of a daemon's output is kept.
+const tailSize = 64 << 10
+
+// tail keeps the end of what is written, and may be read meanwhile.
+type tail struct {
+	mu   sync.Mutex
+	data []byte
+}
+
+// Write keeps the end.
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.data = append(t.data, p...)
+	if extra := len(t.data) - tailSize; extra > 0 {
+		t.data = slices.Delete(t.data, 0, extra)
+	}
+	return len(p), nil
+}
+
+// String is what was kept.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.data)
+}

@@ -1,0 +1,165 @@
+package agent_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/metadata"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// script is a daemon's command.
+func script(text string) []string { return []string{"/bin/sh", "-c", text} }
+
+func TestDaemon_lives_until_it_is_told_to_end(t *testing.T) {
+	c := start(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	args := agent.DaemonArgs{
+		Name: "d", Command: script(`echo start $WORD; trap 'echo end; exit 0' TERM; touch ` + ready + `; while :; do sleep 0.01; done`),
+		Env: []string{"WORD=word"}, File: ready, Within: 5 * time.Second,
+	}
+	wantError(t, c.StopDaemon(ctx(t), "d"), "node/a: daemon d: it was never started")
+	check(t, c.StartDaemon(ctx(t), args))
+	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs already")
+	wantDaemon(t, c, agent.DaemonState{Running: true, Output: "start word\n"})
+	check(t, c.StopDaemon(ctx(t), "d"))
+	wantDaemon(t, c, agent.DaemonState{Output: "start word\nend\n"})
+	check(t, c.StopDaemon(ctx(t), "d"))
+	check(t, c.StartDaemon(ctx(t), args))
+	check(t, c.KillDaemon(ctx(t), "d"))
+	wantDaemon(t, c, agent.DaemonState{Output: "start word\nend\nstart word\n"})
+}
+
+func TestDaemon_frozen(t *testing.T) {
+	c := start(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{Name: "d", Command: script("touch " + ready + "; exec sleep 1006"), File: ready, Within: 5 * time.Second}))
+	running(t, "sleep 1006")
+	for _, tt := range []struct {
+		thaw  bool
+		state string // proc_pid_stat(5)
+	}{{false, "T"}, {true, "S"}} {
+		check(t, c.FreezeDaemon(ctx(t), agent.FreezeArgs{Name: "d", Thaw: tt.thaw}))
+		eventually(t, func() error {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", processes("sleep 1006")[0]))
+			if fields := strings.Fields(string(stat)); err != nil || fields[2] != tt.state {
+				return fmt.Errorf("thaw %t: got %q, %w, want the state %s", tt.thaw, stat, err, tt.state)
+			}
+			return nil
+		})
+	}
+	check(t, c.FreezeDaemon(ctx(t), agent.FreezeArgs{Name: "d"}))
+	check(t, c.KillDaemon(ctx(t), "d"))
+	wantError(t, c.FreezeDaemon(ctx(t), agent.FreezeArgs{Name: "d"}), "node/a: daemon d: it does not run")
+}
+
+func wantDaemon(tb testing.TB, c *agent.Client, want agent.DaemonState) {
+	tb.Helper()
+	got, err := c.Daemon(ctx(tb), "d")
+	check(tb, err)
+	if got != want {
+		tb.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestDaemon_that_does_not_do_its_part(t *testing.T) {
+	c := start(t)
+	dir := t.TempDir()
+	ready := filepath.Join(dir, "ready")
+	for name, tt := range map[string]struct {
+		args    agent.DaemonArgs
+		wantErr string
+	}{
+		"no program":    {agent.DaemonArgs{File: ready}, "node/a: daemon no program: want a program, got none"},
+		"not there":     {agent.DaemonArgs{Command: []string{"no-such-daemon"}, BinDirs: []string{dir}, File: ready}, `node/a: daemon not there: exec: "no-such-daemon": executable file not found in $PATH, nor in ` + dir},
+		"ends at once":  {agent.DaemonArgs{Command: script("echo why >&2; exit 3"), File: ready}, "node/a: daemon ends at once: it ended before it was ready: exit status 3: why"},
+		"never ready":   {agent.DaemonArgs{Command: script("echo so far; sleep 1003"), File: ready, Within: 200 * time.Millisecond}, "node/a: daemon never ready: not ready after 200ms: stat " + ready + ": no such file or directory: so far"},
+		"stale sign":    {agent.DaemonArgs{Command: script("sleep 1003"), File: filepath.Join(dir, "stale"), Within: 100 * time.Millisecond}, "node/a: daemon stale sign: not ready after 100ms: stat " + filepath.Join(dir, "stale") + ": no such file or directory: "},
+		"stays forever": {agent.DaemonArgs{Command: script("trap '' TERM; touch " + ready + "; sleep 1003; sleep 1003"), File: ready, Within: 300 * time.Millisecond}, "node/a: daemon stays forever: it did not end within 300ms of SIGTERM and was killed: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			check(t, os.WriteFile(filepath.Join(dir, "stale"), nil, 0o644))
+			tt.args.Name = name
+			if tt.args.Within == 0 {
+				tt.args.Within = 5 * time.Second
+			}
+			err := c.StartDaemon(ctx(t), tt.args)
+			if err == nil {
+				err = c.StopDaemon(ctx(t), name)
+			}
+			wantError(t, err, tt.wantErr)
+			if left := processes("sleep 1003"); len(left) > 0 {
+				t.Errorf("got %v, want nothing left of the group that was killed", left)
+			}
+		})
+	}
+}
+
+func TestDaemon_ends_with_its_agent(t *testing.T) {
+	c, end := serve(t, agent.Options{})
+	ready := filepath.Join(t.TempDir(), "ready")
+	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{Name: "d", Command: script("touch " + ready + "; sleep 1004; true"), File: ready, Within: 5 * time.Second}))
+	running(t, "sleep 1004")
+	end()
+	eventually(t, func() error {
+		if left := processes("sleep 1004"); len(left) > 0 {
+			return fmt.Errorf("got %v, want it to end", left)
+		}
+		return nil
+	})
+}
+
+func TestDaemon_keeps_its_files_out_of_snapshots(t *testing.T) {
+	tree := snapshot.FileTree{Name: "/var", FS: fstest.MapFS{
+		"lib/d/state": {}, "lib/daemon": {}, "lib/other": {},
+	}}
+	c, _ := serve(t, agent.Options{Files: []snapshot.FileTree{tree}})
+	ready := filepath.Join(t.TempDir(), "ready")
+	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{
+		Name: "d", Command: script("touch " + ready + "; sleep 1005"), File: ready, Within: 5 * time.Second, Owns: []string{"/var/lib/d"},
+	}))
+	defer func() { check(t, c.KillDaemon(ctx(t), "d")) }()
+	state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{Kinds: []string{snapshot.File}})
+	check(t, err)
+	var names []string
+	for _, i := range state.Items {
+		names = append(names, i.Name)
+	}
+	if got, want := strings.Join(names, " "), "/var /var/lib /var/lib/daemon /var/lib/other"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestServeMetadata(t *testing.T) {
+	c := start(t)
+	args := agent.MetadataArgs{Instance: metadata.Instance{ID: "i-1", Zone: "eu-central-1a"}}
+	wantError(t, c.ServeMetadata(ctx(t), args), "node/a: metadata service: listen tcp4 169.254.169.254:80: bind: cannot assign requested address")
+	lo, err := netlink.LinkByName("lo")
+	check(t, err)
+	addr := &netlink.Addr{IPNet: netlink.NewIPNet(netip.MustParseAddr(metadata.Address).AsSlice())}
+	check(t, netlink.AddrAdd(lo, addr))
+	defer func() { check(t, netlink.AddrDel(lo, addr)) }()
+	for _, id := range []string{"i-1", "i-2"} {
+		args.Instance.ID = id
+		check(t, c.ServeMetadata(ctx(t), args))
+		reply, err := http.Get("http://" + metadata.Address + "/latest/meta-data/instance-id")
+		check(t, err)
+		text, err := io.ReadAll(reply.Body)
+		check(t, err)
+		check(t, reply.Body.Close())
+		if string(text) != id {
+			t.Errorf("got %q, want %q", text, id)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package e2e_test
+
+import (
+	"bytes"
+	"os"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
+)
+
+const routedENI = `{"type": "routed-eni"}`
+
+// ipamd is a target with that daemon, looking at the cloud each second, unless its arguments say otherwise.
+func ipamd(cloud target.Cloud, args ...string) *target.Target {
+	command := append([]string{"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat"}, args...)
+	return &target.Target{Cloud: &cloud, Daemon: &target.Daemon{
+		Name: "ipamd", Command: command, Ready: target.Ready{Socket: "/run/ipamd/ipamd.sock"}, Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
+	}}
+}
+
+// plenty is a cloud in which no scenario runs out of addresses unless it wants to.
+func plenty() target.Cloud { return target.Cloud{ENIs: 3, Addresses: 4, Prefixes: 1} }
+
+// forgetful is ipamd without a memory.
+func forgetful() *target.Target {
+	t := ipamd(target.Cloud{Addresses: 12})
+	t.Daemon.Command = []string{"sh", "-c", "rm -f /var/lib/ipamd/state.json; exec /opt/cni/bin/ipamd --reconcile 1s --cooling 0s"}
+	return t
+}
+
+// bystander is a daemon that no plugin asks.
+func bystander(cloud *target.Cloud) *target.Target {
+	return &target.Target{Cloud: cloud, Daemon: &target.Daemon{
+		Name: "bystander", Command: []string{"sh", "-c", "touch /run/bystander; exec sleep 1000"},
+		Ready: target.Ready{File: "/run/bystander"}, Owns: []string{"/run/bystander"},
+	}}
+}
+
+// crashing is a daemon that ends some time after it was ready.
+func crashing() *target.Target {
+	t := bystander(nil)
+	t.Daemon.Command = []string{"sh", "-c", "touch /run/bystander; sleep 1; echo out of luck"}
+	return t
+}
+
+// daemons are conflists whose plugin has a daemon, and what scenarios must say of them.
+func daemons() []control {
+	return []control{
+		{name: "ipamd", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
+			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(), "daemon-hangs": pass(),
+		}},
+		{name: "a daemon that forgets", chain: []string{routedENI}, target: forgetful(), want: map[string]expected{
+			"daemon-restart": fail("ADD gave 10.0.0."),
+		}},
+		{name: "a daemon that never gives an address again", chain: []string{routedENI}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "1h"), want: map[string]expected{
+			"daemon-down-at-del": failOf("routed-eni", "add pod/gone"),
+		}},
+		{name: "a plugin that does not ask", chain: []string{macvlan, route}, target: bystander(nil), want: map[string]expected{
+			"daemon-down-at-add": fail("it succeeded, want an error with code 11"),
+			"daemon-hangs":       fail("it succeeded, want an error with code 11"),
+		}},
+		{name: "a daemon that ends by itself", chain: []string{macvlan, route}, target: crashing(), want: map[string]expected{
+			"pod-churn": fail("node/a: daemon bystander ended by itself: out of luck"),
+		}},
+	}
+}
+
+// clouds are conflists in a cloud, and what scenarios must say of them.
+func clouds() []control {
+	return []control{
+		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
+			"cloud-own-eni": pass(), "cloud-eni-added": pass(), "cloud-pool-exhausted": pass(), "cloud-address-removed": pass(),
+			"external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
+			"late-del-of-old-attachment": {result: report.NotApplicable, reason: "no plugin of the chain has an IPAM plugin"},
+			"node-stays-reachable":       {result: report.NotApplicable, reason: "nobody sees the MAC addresses of others"},
+		}},
+		{name: "a node that translates", chain: []string{routedENI}, target: ipamd(plenty(), "--external-snat=false"), want: map[string]expected{
+			"external-to-pod": fail("host/external saw 10.0.0.2 (node/a) as the source, want an address of pod/server"),
+		}},
+		{name: "a cloud that nobody set the node up for", chain: []string{routedENI}, target: ipamd(plenty(), "--kernel=false"), want: map[string]expected{
+			"cloud-own-eni": fail("the request was last seen entering port-0-0"),
+		}},
+		{name: "a daemon that looks at the cloud once", chain: []string{routedENI}, target: ipamd(plenty(), "--reconcile", "1h"), want: map[string]expected{
+			"cloud-eni-added": failOf("routed-eni", "status node/a, within 10s"),
+		}},
+		{name: "a plugin with addresses of its own", chain: []string{ptp}, target: bystander(&target.Cloud{Addresses: 9}), want: map[string]expected{
+			"cloud-pool-exhausted": failOf("ptp", "want 11"),
+		}},
+		{name: "a daemon that forgets in a cloud", chain: []string{routedENI}, target: forgetful(), want: map[string]expected{
+			"cloud-address-removed": fail("ADD gave 10.0.0."),
+		}},
+		{name: "no target", chain: []string{macvlan, route}, want: map[string]expected{
+			"daemon-restart": {result: report.Skipped, reason: "no target file names a daemon"},
+			"cloud-own-eni":  {result: report.Skipped, reason: "no target file asks for a cloud"},
+		}},
+	}
+}
+
+func TestDaemons(t *testing.T) { runControls(t, daemons()) }
+
+func TestClouds(t *testing.T) { runControls(t, clouds()) }
+
+// Scenarios that need a target are no gap in the verdict of those who have none.
+func TestTarget_features_are_in_no_profile(t *testing.T) {
+	for _, p := range scenario.Profiles() {
+		for _, f := range p.Features() {
+			if f == scenario.DaemonRestart || f == scenario.CloudENIs {
+				t.Errorf("profile %s demands %s, want it claimed by a target", p, f)
+			}
+		}
+	}
+}
+
+// setVersion changes that of a conflist.
+func setVersion(t *testing.T, path, version string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(`"1.0.0"`), []byte(`"`+version+`"`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

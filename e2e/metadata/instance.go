@@ -1,0 +1,108 @@
+// Package metadata is the instance metadata service of the lab's cloud: what a machine is, which network interfaces (ENIs) it has and
+// which addresses these have, as EC2 tells its instances under http://169.254.169.254/latest (Amazon EC2 User Guide, "Instance metadata").
+//
+// It knows what concerns networks, and no credentials, user data or other categories. What there is to tell, its callers set; an agent
+// serves it on a node.
+//
+// Run its tests: go test ./e2e/metadata
+package metadata
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Address is where a node's service answers, on port 80.
+const Address = "169.254.169.254"
+
+// Instance is what the service tells of its machine.
+type Instance struct {
+	// ID is e.g. "i-0000000000000000a".
+	ID string `json:"id"`
+	// Type is e.g. "m5.large", Zone an availability zone; its region is the zone without the letter.
+	Type string `json:"type"`
+	Zone string `json:"zone"`
+	// VPC is the cloud's network, VPCID and SubnetID name it and the part of it in which the ENIs are.
+	VPC      netip.Prefix `json:"vpc"`
+	VPCID    string       `json:"vpcID"`
+	Subnet   netip.Prefix `json:"subnet"`
+	SubnetID string       `json:"subnetID"`
+	// ENIs are in the order of their device numbers; the first is the primary one.
+	ENIs []ENI `json:"enis"`
+}
+
+// ENI is a network interface that the cloud attached to a machine.
+type ENI struct {
+	ID     string `json:"id"`
+	Device int    `json:"device"`
+	// Name is the interface on the machine, which the service does not tell: MAC is how one is found.
+	Name string `json:"name"`
+	MAC  string `json:"mac"`
+	// Address is the ENI's own, Secondary are further single ones, and of Prefixes each address is the ENI's.
+	Address   netip.Addr     `json:"address"`
+	Secondary []netip.Addr   `json:"secondary"`
+	Prefixes  []netip.Prefix `json:"prefixes"`
+}
+
+// Disown takes an address from the ENI that has it, or else the prefix that it is in. It reports whether there was one.
+func (i *Instance) Disown(addr netip.Addr) bool {
+	for n := range i.ENIs {
+		eni := &i.ENIs[n]
+		if at := slices.Index(eni.Secondary, addr); at >= 0 {
+			eni.Secondary = slices.Delete(eni.Secondary, at, at+1)
+			return true
+		}
+		if at := slices.IndexFunc(eni.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }); at >= 0 {
+			eni.Prefixes = slices.Delete(eni.Prefixes, at, at+1)
+			return true
+		}
+	}
+	return false
+}
+
+// securityGroup is what all ENIs are in; the lab's cloud has no filters.
+const securityGroup = "sg-00000000000000001"
+
+// tree is all that can be read, by its path below /latest. Lists without elements do not exist.
+func (i Instance) tree() map[string]string {
+	tree := map[string]string{}
+	set := func(path, value string) {
+		if value != "" {
+			tree[path] = value
+		}
+	}
+	region := strings.TrimRight(i.Zone, "abcdef")
+	set("dynamic/instance-identity/document", fmt.Sprintf(
+		"{\n  \"availabilityZone\" : %q,\n  \"instanceId\" : %q,\n  \"instanceType\" : %q,\n  \"region\" : %q\n}", i.Zone, i.ID, i.Type, region))
+	set("meta-data/instance-id", i.ID)
+	set("meta-data/instance-type", i.Type)
+	set("meta-data/placement/availability-zone", i.Zone)
+	set("meta-data/placement/region", region)
+	for n, eni := range i.ENIs {
+		if n == 0 {
+			set("meta-data/mac", eni.MAC)
+			set("meta-data/local-ipv4", eni.Address.String())
+		}
+		base := "meta-data/network/interfaces/macs/" + eni.MAC + "/"
+		for key, value := range map[string]string{
+			"device-number": fmt.Sprint(eni.Device), "network-card": "0", "interface-id": eni.ID, "mac": eni.MAC,
+			"security-group-ids": securityGroup, "security-groups": "default", "subnet-id": i.SubnetID, "vpc-id": i.VPCID,
+			"subnet-ipv4-cidr-block": i.Subnet.String(), "vpc-ipv4-cidr-block": i.VPC.String(), "vpc-ipv4-cidr-blocks": i.VPC.String(),
+			// The ENI's own address comes first.
+			"local-ipv4s": lines(append([]netip.Addr{eni.Address}, eni.Secondary...)), "ipv4-prefix": lines(eni.Prefixes),
+		} {
+			set(base+key, value)
+		}
+	}
+	return tree
+}
+
+func lines[T fmt.Stringer](all []T) string {
+	var text []string
+	for _, element := range all {
+		text = append(text, element.String())
+	}
+	return strings.Join(text, "\n")
+}

@@ -1,0 +1,124 @@
+package metadata
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The headers of IMDSv2.
+const (
+	tokenHeader = "X-Aws-Ec2-Metadata-Token"
+	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+)
+
+// maxTTL is how long a token may be good: six hours.
+const maxTTL = 6 * 60 * 60
+
+// Options are how a service answers.
+type Options struct {
+	// Tokens wants a token with each request (IMDSv2). Without, tokens are unknown (IMDSv1).
+	Tokens bool
+}
+
+// Service answers for an instance, as an http.Handler. It is safe for concurrent use.
+type Service struct {
+	options Options
+
+	mu     sync.Mutex
+	tree   map[string]string
+	tokens map[string]time.Time // until when they are good
+}
+
+// NewService returns a service that has nothing to tell yet.
+func NewService(options Options) *Service {
+	return &Service{options: options, tokens: map[string]time.Time{}}
+}
+
+// Set replaces what the service tells.
+func (s *Service) Set(i Instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tree = i.tree()
+}
+
+// ServeHTTP answers a request.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.Trim(r.URL.Path, "/")
+	version, path, _ := strings.Cut(path, "/")
+	w.Header().Set("Content-Type", "text/plain")
+	switch {
+	case version != "latest":
+		http.Error(w, "", http.StatusNotFound)
+	case path == "api/token" && s.options.Tokens:
+		s.giveToken(w, r)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		http.Error(w, "", http.StatusMethodNotAllowed)
+	case s.options.Tokens && !s.knows(r.Header.Get(tokenHeader)):
+		http.Error(w, "", http.StatusUnauthorized)
+	default:
+		text, ok := s.read(path)
+		if !ok {
+			http.Error(w, "", http.StatusNotFound)
+			return
+		}
+		fmt.Fprint(w, text)
+	}
+}
+
+// giveToken answers a PUT with a token. What came through a proxy gets none (EC2 User Guide, "How Instance Metadata Service Version 2
+// works").
+func (s *Service) giveToken(w http.ResponseWriter, r *http.Request) {
+	ttl, err := strconv.Atoi(r.Header.Get(ttlHeader))
+	switch {
+	case r.Method != http.MethodPut:
+		http.Error(w, "", http.StatusMethodNotAllowed)
+		return
+	case r.Header.Get("X-Forwarded-For") != "":
+		http.Error(w, "", http.StatusForbidden)
+		return
+	case err != nil || ttl < 1 || ttl > maxTTL:
+		http.Error(w, "", http.StatusBadRequest)
+		return
+	}
+	token := rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[token] = time.Now().Add(time.Duration(ttl) * time.Second)
+	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
+	fmt.Fprint(w, token)
+}
+
+func (s *Service) knows(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.tokens[token])
+}
+
+// read is a value, or a list of what is directly below a path: a name that leads further ends with a slash.
+func (s *Service) read(path string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if text, ok := s.tree[path]; ok {
+		return text, true
+	}
+	var names []string
+	for leaf := range s.tree {
+		below, ok := strings.CutPrefix(leaf, path+"/")
+		if !ok {
+			continue
+		}
+		name, _, more := strings.Cut(below, "/")
+		if more {
+			name += "/"
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), "\n"), names != nil
+}

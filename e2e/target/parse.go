@@ -1,0 +1,142 @@
+package target
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// The most that a cloud gives one node: what the largest instances of EC2 have, or more.
+const (
+	maxENIs      = 15
+	maxAddresses = 250
+	maxPrefixes  = 15
+)
+
+// Load reads a target file.
+func Load(file string) (*Target, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(file, data)
+}
+
+// Parse reads and validates a target file; file stands in messages. Its error joins every mistake as "file:line: what; how to mend", in
+// the order of the lines, as that of scenario.Parse does.
+func Parse(file string, data []byte) (*Target, error) {
+	kind := strictyaml.Kind{Noun: "target", Start: "apiVersion: " + scenario.APIVersion}
+	t := &Target{}
+	lines, problems := kind.Decode(data, t)
+	if problems != nil {
+		return nil, strictyaml.Join(file, problems)
+	}
+	v := &validator{Target: t, lines: lines}
+	v.head()
+	for i, command := range t.Setup {
+		v.command(fmt.Sprintf("setup[%d]", i), command)
+	}
+	if t.Daemon != nil {
+		v.daemon(t.Daemon)
+	}
+	if t.Cloud != nil {
+		v.cloud(t.Cloud)
+	}
+	if v.problems != nil {
+		return nil, strictyaml.Join(file, v.problems)
+	}
+	return t, nil
+}
+
+// validator collects the mistakes of one file.
+type validator struct {
+	*Target
+	lines    strictyaml.Lines
+	problems []strictyaml.Problem
+}
+
+func (v *validator) wrong(path, format string, args ...any) {
+	v.problems = append(v.problems, strictyaml.Problem{Line: v.lines.Of(path), Text: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) head() {
+	if v.APIVersion != scenario.APIVersion {
+		v.wrong("apiVersion", "unknown apiVersion %q; write apiVersion: %s", v.APIVersion, scenario.APIVersion)
+	}
+	if v.Kind != Kind {
+		v.wrong("kind", "unknown kind %q; write kind: %s", v.Kind, Kind)
+	}
+}
+
+func (v *validator) command(path string, command []string) {
+	if len(command) == 0 || command[0] == "" {
+		v.wrong(path, "command names no program; write a list such as [ipamd, --cooling, 1s]")
+	}
+}
+
+// nameForm is that of a file's name, since evidence is kept in files.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+func (v *validator) daemon(d *Daemon) {
+	if !nameForm.MatchString(d.Name) {
+		v.wrong("daemon.name", "daemon has the name %q; write one such as ipamd", d.Name)
+	}
+	v.command("daemon.command", d.Command)
+	for name := range d.Environment {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			v.wrong("daemon.environment", "%q cannot be an environment variable; write a name such as WARM_IP_TARGET", name)
+		}
+	}
+	switch {
+	case d.Ready.Socket == "" && d.Ready.File == "":
+		v.wrong("daemon.ready", "ready is missing; say what shows that the daemon serves, {socket: PATH} or {file: PATH}")
+	case d.Ready.Socket != "" && d.Ready.File != "":
+		v.wrong("daemon.ready", "ready names a socket and a file; remove one of the two")
+	case d.Ready.Socket != "":
+		v.path("daemon.ready.socket", d.Ready.Socket)
+	default:
+		v.path("daemon.ready.file", d.Ready.File)
+	}
+	for i, path := range d.Owns {
+		v.path(fmt.Sprintf("daemon.owns[%d]", i), path)
+	}
+}
+
+func (v *validator) path(at, path string) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
+		v.wrong(at, "%q is no absolute path of a file; write one such as /run/ipamd/ipamd.sock", path)
+	}
+}
+
+func (v *validator) cloud(c *Cloud) {
+	v.within("enis", c.ENIs, 1, maxENIs)
+	v.within("addresses", c.Addresses, 0, maxAddresses)
+	v.within("prefixes", c.Prefixes, 0, maxPrefixes)
+	if c.Addresses == 0 && c.Prefixes == 0 {
+		v.wrong("cloud", "cloud has no addresses for pods; say how many each ENI has with addresses or prefixes")
+	}
+	if c.VPC != "" {
+		vpc, err := netip.ParsePrefix(c.VPC)
+		// The sizes of a VPC, but for those in which there is no room for a lab.
+		if err != nil || !vpc.Addr().Is4() || vpc != vpc.Masked() || vpc.Bits() < 16 || vpc.Bits() > 24 {
+			v.wrong("cloud.vpc", "vpc %q is no IPv4 network of 16 to 24 bits; write one such as %s", c.VPC, defaultVPC)
+		}
+	}
+	if c.Metadata != "" && c.Metadata != MetadataV1 && c.Metadata != MetadataV2 {
+		v.wrong("cloud.metadata", "unknown metadata %q; %s", c.Metadata, strictyaml.Meant(c.Metadata, []string{MetadataV1, MetadataV2}))
+	}
+}
+
+// within reports a number that the file gives and that is out of bounds.
+func (v *validator) within(field string, value, lowest, highest int) {
+	path := "cloud." + field
+	if v.lines.Has(path) && (value < lowest || value > highest) {
+		v.wrong(path, "%s is %d; want %d to %d", field, value, lowest, highest)
+	}
+}

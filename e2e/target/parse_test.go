@@ -1,0 +1,97 @@
+package target
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// full uses every field once.
+const full = `apiVersion: cnitest/v1alpha1
+kind: Target
+setup:
+- [mkdir, -p, /run/ipamd]
+daemon:
+  name: ipamd
+  command: [ipamd, --cooling, 1s]
+  environment: {WARM_IP_TARGET: "2"}
+  ready: {socket: /run/ipamd/ipamd.sock}
+  within: 5s
+  owns: [/run/ipamd, /var/lib/ipamd]
+cloud:
+  enis: 3
+  addresses: 4
+  prefixes: 1
+  vpc: 10.1.0.0/20
+  metadata: v1
+  externalSNAT: true
+`
+
+func TestParse(t *testing.T) {
+	got, err := Parse("dir/full.yaml", []byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Target{
+		APIVersion: scenario.APIVersion, Kind: Kind, Setup: [][]string{{"mkdir", "-p", "/run/ipamd"}},
+		Daemon: &Daemon{
+			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"}, Environment: map[string]string{"WARM_IP_TARGET": "2"},
+			Ready: Ready{Socket: "/run/ipamd/ipamd.sock"}, Within: scenario.Duration(5 * time.Second), Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
+		},
+		Cloud: &Cloud{ENIs: 3, Addresses: 4, Prefixes: 1, VPC: "10.1.0.0/20", Metadata: MetadataV1, ExternalSNAT: true},
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("got -, want +:\n%s", diff)
+	}
+}
+
+func TestTarget_defaults(t *testing.T) {
+	got, err := Parse("least.yaml", []byte("apiVersion: cnitest/v1alpha1\nkind: Target\n"+
+		"daemon: {name: d, command: [d], ready: {file: /run/d.ready}}\ncloud: {addresses: 1}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Daemon.Time() != DefaultWithin || got.Cloud.Network().String() != defaultVPC || got.Cloud.Interfaces() != 1 {
+		t.Errorf("got %s, %s, %d, want the defaults", got.Daemon.Time(), got.Cloud.Network(), got.Cloud.Interfaces())
+	}
+}
+
+// TestParse_mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it.
+func TestParse_mistakes(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("want files, got %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := Parse(filepath.Base(file), data)
+			if got != nil || err == nil {
+				t.Fatalf("got %v, %v, want an error", got, err)
+			}
+			if diff := cmp.Diff(err.Error()+"\n", string(want)); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoad_not_there(t *testing.T) {
+	_, err := Load("testdata/none.yaml")
+	if want := "open testdata/none.yaml: no such file or directory"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
+)
+
+const (
+	pluginName = "routed-eni"
+	vethDigits = 11
+	mainTable  = unix.RT_TABLE_MAIN
+)
+
+// attachment is what a record says: all that DEL and GC need to know without prevResult, and CHECK to compare with.
+type attachment struct {
+	Netns string      `json:"netns"`
+	Veth  kernel.Veth `json:"veth"`
+	// Alias of the node's end says whose it is.
+	Alias   string     `json:"alias"`
+	Address netip.Addr `json:"address"`
+	// Table is the routing table of the ENI that has the address: the main one for the primary ENI.
+	Table int `json:"table"`
+	// Metric of the pod's routes, above that of another link's to the same destinations.
+	Metric int `json:"metric"`
+}
+
+type (
+	entry = record.Entry[attachment]
+	store = record.Store[attachment]
+)
+
+func openStore(create bool) (*store, error) {
+	return verb.OpenStore[attachment](pluginName, create)
+}
+
+func (a attachment) isIPv6() bool { return a.Address.Is6() }
+
+// gateway is the pod's next hop. The node has no such IPv4 address; the permanent neighbour is all it takes.
+func (a attachment) gateway() netip.Addr {
+	if a.isIPv6() {
+		return netip.MustParseAddr("fe80::1")
+	}
+	return netip.MustParseAddr("169.254.1.1")
+}
+
+// identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
+// attachment's even where its record is lost. Addresses that somebody chose are left alone by udev's MACAddressPolicy, on
+// which the pod's permanent neighbour relies.
+type identity struct{ record.Attachment }
+
+func (i identity) sum(what string) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%s %q %q %q", what, i.Network, i.ContainerID, i.IfName))
+}
+
+func (i identity) mac(what string) string {
+	sum := i.sum(what)
+	mac := net.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
+	return mac.String()
+}
+
+// name returns the name of the node's end of the veth.
+func (i identity) name(prefix string) string {
+	sum := i.sum("name")
+	return prefix + hex.EncodeToString(sum[:])[:vethDigits]
+}
+
+const maxAlias = 255 // IFALIASZ less the closing zero
+
+// alias says on the node's end whose it is. Where that is too long it says nothing.
+func (i identity) alias() string {
+	if alias := pluginName + " " + i.String(); len(alias) <= maxAlias {
+		return alias
+	}
+	return ""
+}
+
+func (i identity) veth(prefix string, mtu int) kernel.Veth {
+	return kernel.Veth{
+		Host: i.name(prefix), HostMAC: i.mac("host"), Pod: i.IfName, PodMAC: i.mac("pod"), MTU: mtu,
+	}
+}
+
+// fromAlias returns whose link it is, by its alias.
+func fromAlias(alias string) (record.Attachment, bool) {
+	text, ok := strings.CutPrefix(alias, pluginName+" ")
+	parts := strings.Split(text, "/")
+	if !ok || len(parts) != 3 {
+		return record.Attachment{}, false
+	}
+	return record.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
+}
+
+// hasNewerOwner reports whether another record holds the address of e and is younger: ipamd has given it to another pod.
+func hasNewerOwner(entries []entry, e entry) bool {
+	return slices.ContainsFunc(entries, func(other entry) bool {
+		return other.Attachment != e.Attachment && other.Sequence > e.Sequence && other.State.Address == e.State.Address
+	})
+}
+
+// isHeld reports whether any record holds an address.
+func isHeld(entries []entry, ip netip.Addr) bool {
+	return slices.ContainsFunc(entries, func(e entry) bool { return e.State.Address == ip })
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
+	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
+)
+
+// cmdCheck compares what ADD made with what stands, and answers with the first thing that is missing or different. SPEC.md,
+// CHECK: what a plugin later in the chain may change is no error, such as the MAC of the pod's end where prevResult says so.
+func cmdCheck(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	prev, err := conf.PrevResult()
+	if err != nil {
+		return chain.BadConfig("%w", err)
+	}
+	if prev == nil {
+		return chain.BadConfig("prevResult is missing: CHECK compares with the result of ADD")
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	pod, err := verb.OpenPod(host, args.Netns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
+	if err != nil {
+		return err
+	}
+	if hasNewerOwner(entries, *e) {
+		return fmt.Errorf("address %s belongs to a newer attachment", e.State.Address)
+	}
+	c := &checker{host: host, pod: pod, prev: prev, conf: conf, entry: *e}
+	return c.run()
+}
+
+type checker struct {
+	host, pod *kernel.Namespace
+	prev      *current.Result
+	conf      *config
+	entry     entry
+
+	hostLink, podLink netlink.Link
+}
+
+func (c *checker) run() error {
+	for _, check := range []func() error{
+		c.checkHostLink, c.checkHostSysctls, c.checkPodLink, c.checkAddresses, c.checkPodRoutes, c.checkNeighbour,
+		c.checkHostRoute, c.checkHostRules, c.checkDaemon,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *checker) checkHostLink() (err error) {
+	want := c.entry.State.Veth
+	c.hostLink, err = c.host.LinkByName(want.Host)
+	switch {
+	case kernel.IsNotFound(err):
+		return fmt.Errorf("link %s is missing", want.Host)
+	case err != nil:
+		return fmt.Errorf("link %s: %w", want.Host, err)
+	case !kernel.IsUp(c.hostLink):
+		return fmt.Errorf("link %s is down", want.Host)
+	case !hasMAC(c.hostLink, want.HostMAC):
+		return fmt.Errorf("link %s: want MAC %s, got %s", want.Host, want.HostMAC, c.hostLink.Attrs().HardwareAddr)
+	case c.hostLink.Attrs().MTU != want.MTU:
+		return fmt.Errorf("link %s: want mtu %d, got %d", want.Host, want.MTU, c.hostLink.Attrs().MTU)
+	}
+	return nil
+}
+
+func (c *checker) checkHostSysctls() error {
+	state := c.entry.State
+	for _, s := range state.hostSysctls() {
+		got, err := kernel.ReadSysctl(s.Family, state.Veth.Host, s.Key)
+		if errors.Is(err, kernel.ErrNoSysctl) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if got != s.Value {
+			return fmt.Errorf("link %s: want sysctl %s.%s=%s, got %s", state.Veth.Host, s.Family, s.Key, s.Value, got)
+		}
+	}
+	if !state.isIPv6() {
+		return nil
+	}
+	has, err := c.host.HasAddress(c.hostLink, state.gateway())
+	if err == nil && !has {
+		err = fmt.Errorf("link %s: address %s is missing, by which the node asks for the pod", state.Veth.Host, state.gateway())
+	}
+	return err
+}
+
+// checkPodLink takes a smaller MTU for a later plugin's: tuning sets one, and does not say so in its result.
+func (c *checker) checkPodLink() (err error) {
+	want := c.entry.State.Veth
+	mac := want.PodMAC
+	for _, link := range c.prev.Interfaces {
+		if link.Name == want.Pod && link.Sandbox != "" && link.Mac != "" {
+			mac = link.Mac
+		}
+	}
+	c.podLink, err = c.pod.LinkByName(want.Pod)
+	switch {
+	case kernel.IsNotFound(err):
+		return fmt.Errorf("link %s of the pod is missing", want.Pod)
+	case err != nil:
+		return fmt.Errorf("link %s of the pod: %w", want.Pod, err)
+	case !kernel.IsUp(c.podLink):
+		return fmt.Errorf("link %s of the pod is down", want.Pod)
+	case !hasMAC(c.podLink, mac):
+		return fmt.Errorf("link %s of the pod: want MAC %s, got %s", want.Pod, mac, c.podLink.Attrs().HardwareAddr)
+	case c.podLink.Attrs().MTU > want.MTU:
+		return fmt.Errorf("link %s of the pod: want mtu %d or less, got %d", want.Pod, want.MTU, c.podLink.Attrs().MTU)
+	}
+	on, err := c.pod.IsParent(c.podLink, c.hostLink.Attrs().Index, c.host)
+	if err == nil && !on {
+		err = fmt.Errorf("link %s of the pod is not the other end of %s", want.Pod, want.Host)
+	}
+	return err
+}
+
+// checkAddresses looks for those of prevResult that nobody has, be they of a later plugin.
+func (c *checker) checkAddresses() error {
+	given := addressesOn(c.prev, c.entry.IfName)
+	if !slices.Contains(given, c.entry.State.Address) {
+		return fmt.Errorf("prevResult: want address %s on link %s, got %v", c.entry.State.Address, c.entry.IfName, given)
+	}
+	for _, ip := range given {
+		has, err := c.pod.HasAddress(c.podLink, ip)
+		if err != nil {
+			return err
+		}
+		if !has {
+			return fmt.Errorf("address %s is not on link %s of the pod", ip, c.entry.IfName)
+		}
+	}
+	return nil
+}
+
+// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it. Results
+// before 0.3.0 list none that CHECK ever sees.
+func (c *checker) checkPodRoutes() error {
+	listed, err := c.pod.AllRoutes()
+	if err != nil {
+		return err
+	}
+	state := c.entry.State
+	single := netip.PrefixFrom(state.gateway(), state.gateway().BitLen())
+	for _, want := range []struct {
+		dst netip.Prefix
+		via netip.Addr
+	}{{single, netip.Addr{}}, {netip.PrefixFrom(unspecified(state), 0), state.gateway()}} {
+		if !lists(c.prev.Routes, want.dst) {
+			continue
+		}
+		found := slices.ContainsFunc(listed, func(r netlink.Route) bool {
+			dst, ok := kernel.Destination(r)
+			via, _ := netipx.FromStdIP(r.Gw)
+			return ok && dst == want.dst && via == want.via && r.LinkIndex == c.podLink.Attrs().Index && r.Type == unix.RTN_UNICAST
+		})
+		if !found {
+			return fmt.Errorf("route to %s on link %s of the pod is missing", want.dst, state.Veth.Pod)
+		}
+	}
+	return nil
+}
+
+func unspecified(a attachment) netip.Addr {
+	if a.isIPv6() {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
+func lists(routes []*types.Route, dst netip.Prefix) bool {
+	return slices.ContainsFunc(routes, func(r *types.Route) bool {
+		listed, ok := netipx.FromStdIPNet(&r.Dst)
+		return ok && listed == dst
+	})
+}
+
+func (c *checker) checkNeighbour() error {
+	state := c.entry.State
+	permanent, err := c.pod.Permanent(c.podLink.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	got, ok := permanent[state.gateway()]
+	switch {
+	case !ok:
+		return fmt.Errorf("neighbour %s on link %s of the pod is missing", state.gateway(), state.Veth.Pod)
+	case got.String() != c.hostLink.Attrs().HardwareAddr.String():
+		return fmt.Errorf("neighbour %s on link %s of the pod: want %s, that of %s, got %s",
+			state.gateway(), state.Veth.Pod, c.hostLink.Attrs().HardwareAddr, state.Veth.Host, got)
+	}
+	return nil
+}
+
+func (c *checker) checkHostRoute() error {
+	state := c.entry.State
+	listed, err := c.host.MainRoutes()
+	if err != nil {
+		return err
+	}
+	want, found := state.hostRoute(c.hostLink.Attrs().Index), false
+	for _, r := range listed {
+		switch {
+		case !isTo(r, state.Address):
+		case r.LinkIndex != want.Link:
+			return fmt.Errorf("route to %s: want it on %s alone, got another on the link with index %d", state.Address, state.Veth.Host, r.LinkIndex)
+		case want.Matches(r):
+			found = true
+		}
+	}
+	if !found {
+		return fmt.Errorf("route to %s on %s is missing", state.Address, state.Veth.Host)
+	}
+	return nil
+}
+
+func (c *checker) checkHostRules() error {
+	listed, err := c.host.Rules()
+	if err != nil {
+		return err
+	}
+	want := c.entry.State.hostRules()
+	for _, r := range want {
+		if !slices.ContainsFunc(listed, r.Matches) {
+			return fmt.Errorf("rule %s is missing", r)
+		}
+	}
+	for _, rule := range listed {
+		if isPodRule(rule, c.entry.State.Address) && !slices.ContainsFunc(want, func(r kernel.Rule) bool { return r.Matches(rule) }) {
+			return fmt.Errorf("rule %d for %s leads to table %d, which is not that of its ENI", rule.Priority, c.entry.State.Address, rule.Table)
+		}
+	}
+	return nil
+}
+
+// checkDaemon asks ipamd whose the address is. The protocol has no call that only looks: assigning to an attachment that has
+// an address changes nothing, and what one without an address gets goes back.
+func (c *checker) checkDaemon() error {
+	d, err := dial(c.conf.Socket)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	a := c.entry.Attachment
+	reply, err := d.assign(&rpc.AddNetworkRequest{Netns: c.entry.State.Netns, IfName: a.IfName, NetworkName: a.Network, ContainerID: a.ContainerID})
+	if err != nil {
+		return err
+	}
+	if got, err := readReply(reply); err == nil && got.Address == c.entry.State.Address {
+		return nil
+	}
+	_, err = d.release(a, podArgs{})
+	return errors.Join(fmt.Errorf("ipamd at %s does not hold address %s for this attachment", d.socket, c.entry.State.Address), err)
+}

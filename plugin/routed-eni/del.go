@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"log"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"go4.org/netipx"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+// cmdDel never needs the pod, prevResult or ipamd: the record says what to remove, and an address that ipamd is not told of
+// is released by GC.
+//
+// The node is cleared before the address is given back, so that nobody can get one that still leads to this pod.
+func cmdDel(args *skel.CmdArgs) error {
+	conf, err := parseConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Current()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	known, err := clearNode(host, conf, args)
+	if err != nil {
+		return err
+	}
+	var who podArgs
+	if err := types.LoadArgs(args.Args, &who); err != nil {
+		log.Printf("CNI_ARGS: %v", err)
+	}
+	d, err := dial(conf.Socket)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	ip, err := d.release(conf.Attachment(args), who)
+	if err != nil {
+		log.Printf("the address stays assigned until GC: %v", err)
+	}
+	if known || !ip.IsValid() {
+		return nil
+	}
+	return forgetReleased(host, ip)
+}
+
+// clearNode removes what the attachment has on the node. It reports whether a record told what that was.
+func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known bool, err error) {
+	s, err := openStore(true) // for its lock, even where there is no record
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	a := conf.Attachment(args)
+	entries, _, err := s.List()
+	if err != nil {
+		return false, err
+	}
+	if i := slices.IndexFunc(entries, func(e entry) bool { return e.Attachment == a }); i >= 0 {
+		return true, release(host, s, entries, entries[i])
+	}
+	if err := removeUnrecorded(host, entries, a, identity{a}.name(conf.VethPrefix), fromPrevResult(conf, args.IfName)...); err != nil {
+		return false, err
+	}
+	return false, s.Remove(a) // one that cannot be read
+}
+
+// forgetReleased removes the rules for an address of which ipamd alone knew that this attachment had it.
+func forgetReleased(host *kernel.Namespace, ip netip.Addr) (err error) {
+	s, err := openStore(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	entries, _, err := s.List()
+	if err != nil || isHeld(entries, ip) {
+		return err
+	}
+	return forget(host, ip)
+}
+
+// fromPrevResult returns the addresses that prevResult gives to the interface.
+func fromPrevResult(conf *config, ifName string) []netip.Addr {
+	prev, err := conf.PrevResult()
+	if err != nil {
+		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
+	}
+	if prev == nil {
+		return nil
+	}
+	return addressesOn(prev, ifName)
+}
+
+// addressesOn returns the addresses of a link in the pod. Results before 0.3.0 name no link.
+func addressesOn(result *current.Result, ifName string) []netip.Addr {
+	var ips []netip.Addr
+	for _, ip := range result.IPs {
+		if i := ip.Interface; i != nil && (result.Interfaces[*i].Name != ifName || result.Interfaces[*i].Sandbox == "") {
+			continue
+		}
+		if addr, ok := netipx.FromStdIP(ip.Address.IP); ok {
+			ips = append(ips, addr)
+		}
+	}
+	return ips
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+// Priorities of a pod's rules, which amazon's plugin has too. What ipamd does is between them.
+const (
+	priorityTo   = 512
+	priorityFrom = 1536
+)
+
+// toRule leads what goes to a pod by the main table, where its host route is, wherever it comes from.
+func toRule(ip netip.Addr, table int) kernel.Rule {
+	return kernel.Rule{IPv6: ip.Is6(), Priority: priorityTo, To: netip.PrefixFrom(ip, ip.BitLen()), Table: table}
+}
+
+// fromRule leads what comes from a pod by the table of its ENI: the cloud drops it elsewhere.
+func fromRule(ip netip.Addr, table int) kernel.Rule {
+	return kernel.Rule{IPv6: ip.Is6(), Priority: priorityFrom, From: netip.PrefixFrom(ip, ip.BitLen()), Table: table}
+}
+
+func (a attachment) hostRules() []kernel.Rule {
+	rules := []kernel.Rule{toRule(a.Address, mainTable)}
+	if a.Table != mainTable {
+		rules = append(rules, fromRule(a.Address, a.Table))
+	}
+	return rules
+}
+
+// isPodRule reports whether a listed rule is a pod's with that address, whatever table it leads to.
+func isPodRule(rule netlink.Rule, ip netip.Addr) bool {
+	return toRule(ip, rule.Table).Matches(rule) || fromRule(ip, rule.Table).Matches(rule)
+}
+
+func (a attachment) hostRoute(link int) kernel.HostRoute {
+	return kernel.HostRoute{Dst: a.Address, Link: link}
+}
+
+// hostSysctls are settings of the node's end, before it is up. Nothing that a pod says may configure the node.
+func (a attachment) hostSysctls() []kernel.Sysctl {
+	settings := []kernel.Sysctl{
+		{Family: "ipv4", Key: "accept_redirects", Value: "0"},
+		{Family: "ipv6", Key: "accept_ra", Value: "0"},
+		{Family: "ipv6", Key: "accept_redirects", Value: "0"},
+		{Family: "ipv6", Key: "addr_gen_mode", Value: "1"}, // no address of the kernel's making
+	}
+	if a.isIPv6() {
+		settings = append(settings, kernel.Sysctl{Family: "ipv6", Key: "disable_ipv6", Value: "0"})
+	}
+	return settings
+}
+
+// hostSide is the node's side of pods, from one listing.
+type hostSide struct {
+	host   *kernel.Namespace
+	routes []netlink.Route // of the main table
+	rules  []netlink.Rule
+}
+
+func readHostSide(host *kernel.Namespace) (*hostSide, error) {
+	routes, err := host.MainRoutes()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := host.Rules()
+	if err != nil {
+		return nil, err
+	}
+	return &hostSide{host, routes, rules}, nil
+}
+
+// ensure makes sure of what an attachment has on the node beside its veth, and removes what an earlier owner of its address
+// has left: a stale rule would send this pod's packets out of another ENI, and a stale route the node's packets to nobody.
+func (h *hostSide) ensure(a attachment) error {
+	link, err := h.host.LinkByName(a.Veth.Host)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", a.Veth.Host, err)
+	}
+	if link.Attrs().Alias != a.Alias { // the kernel takes none when it makes a link (rtnl_create_link)
+		if err := h.host.LinkSetAlias(link, a.Alias); err != nil {
+			return fmt.Errorf("link %s: alias: %w", a.Veth.Host, err)
+		}
+	}
+	for _, s := range a.hostSysctls() {
+		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) || a.isIPv6()) {
+			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
+		}
+	}
+	if !kernel.IsUp(link) {
+		if err := h.host.LinkSetUp(link); err != nil {
+			return fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
+		}
+	}
+	if a.isIPv6() {
+		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads to the pod.
+		if err := h.host.EnsureLinkLocal(link, a.gateway()); err != nil {
+			return err
+		}
+	}
+	if err := h.ensureRoute(a.hostRoute(link.Attrs().Index)); err != nil {
+		return err
+	}
+	return h.ensureRules(a)
+}
+
+func (h *hostSide) ensureRoute(want kernel.HostRoute) error {
+	if err := h.host.EnsureRoute(want, h.routes); err != nil {
+		return err
+	}
+	var errs []error
+	for _, route := range h.routes {
+		// Another one on this link does no harm, and goes with it.
+		if isTo(route, want.Dst) && route.LinkIndex != want.Link {
+			errs = append(errs, h.host.DeleteRoute(route))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isTo(route netlink.Route, ip netip.Addr) bool {
+	dst, ok := kernel.Destination(route)
+	return ok && dst.IsSingleIP() && dst.Addr() == ip
+}
+
+func (h *hostSide) ensureRules(a attachment) error {
+	want := a.hostRules()
+	for _, r := range want {
+		if err := h.host.EnsureRule(r, h.rules); err != nil {
+			return err
+		}
+	}
+	return h.removeRules(a.Address, want...)
+}
+
+// removeRules removes the rules for an address but those to keep.
+func (h *hostSide) removeRules(ip netip.Addr, keep ...kernel.Rule) error {
+	var errs []error
+	for _, rule := range h.rules {
+		if isPodRule(rule, ip) && !slices.ContainsFunc(keep, func(r kernel.Rule) bool { return r.Matches(rule) }) {
+			errs = append(errs, h.host.DeleteRule(rule))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// addressesBehind returns the addresses that the node has host routes to over a link.
+func (h *hostSide) addressesBehind(link netlink.Link) []netip.Addr {
+	var ips []netip.Addr
+	for _, route := range h.routes {
+		if dst, ok := kernel.Destination(route); ok && dst.IsSingleIP() && route.LinkIndex == link.Attrs().Index {
+			ips = append(ips, dst.Addr())
+		}
+	}
+	return ips
+}
+
+// hasMAC reports whether a link has a hardware address.
+func hasMAC(link netlink.Link, mac string) bool {
+	want, err := net.ParseMAC(mac)
+	return err == nil && bytes.Equal(link.Attrs().HardwareAddr, want)
+}

@@ -1,0 +1,16 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cnitest/cnitest/plugin/internal/plugintest"
+)
+
+// The plugin itself and its daemon, and the upstream plugins that stand beside it in a chain.
+func TestMain(m *testing.M) {
+	os.Exit(plugintest.Main(m, map[string]string{
+		pluginName: ".", "ipamd": "github.com/cnitest/cnitest/plugin/ipamd",
+		"tuning": plugintest.Upstream + "meta/tuning", "sbr": plugintest.Upstream + "meta/sbr",
+	}))
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/chain"
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+)
+
+const (
+	linkScope = unix.RT_SCOPE_LINK
+	// What the kernel gives an IPv6 route that has no metric (IP6_RT_PRIO_USER).
+	ipv6Metric = 1024
+)
+
+// gatewayRoute says that the next hop is on the link.
+func (a attachment) gatewayRoute(link int) kernel.HostRoute {
+	return kernel.HostRoute{Dst: a.gateway(), Link: link, Metric: a.Metric}
+}
+
+func (a attachment) defaultRoute(link int) *netlink.Route {
+	return &netlink.Route{
+		Dst: defaultDestination(a), Gw: a.gateway().AsSlice(), LinkIndex: link, Table: mainTable, Priority: a.Metric,
+	}
+}
+
+// freeMetric returns the lowest metric that no other route of the pod to the same destinations has: the routes of the pod's
+// first interface stay, and win.
+func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
+	listed, err := pod.MainRoutes()
+	if err != nil {
+		return 0, err
+	}
+	taken := map[int]bool{}
+	for _, r := range listed {
+		if dst, ok := kernel.Destination(r); ok && dst.Addr().Is6() == a.isIPv6() && (dst.Bits() == 0 || dst.IsSingleIP() && dst.Addr() == a.gateway()) {
+			taken[r.Priority] = true
+		}
+	}
+	metric := 0
+	if a.isIPv6() {
+		metric = ipv6Metric
+	}
+	for taken[metric] {
+		metric++
+	}
+	return metric, nil
+}
+
+// podSysctls are those of links that IPv6 may be switched off on. The kernel delivers what the pod says to itself over lo.
+func podSysctls(a attachment) map[string]kernel.Sysctl {
+	if !a.isIPv6() {
+		return nil
+	}
+	on := kernel.Sysctl{Family: "ipv6", Key: "disable_ipv6", Value: "0"}
+	return map[string]kernel.Sysctl{a.Veth.Pod: on, "lo": on}
+}
+
+// connectPod gives the pod's end its address, the routes and the permanent neighbour.
+func connectPod(pod *kernel.Namespace, a attachment) error {
+	link, err := pod.LinkByName(a.Veth.Pod)
+	if err != nil {
+		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
+	}
+	err = pod.Do(func() error {
+		for name, s := range podSysctls(a) {
+			if err := kernel.EnsureSysctl(name, s); err != nil {
+				return fmt.Errorf("address %s: IPv6 on link %s of the pod: %w", a.Address, name, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := pod.LinkSetUp(link); err != nil {
+		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
+	}
+	// Nobody else on the link has an address: looking for duplicates would only make it unusable for a second.
+	addr := &netlink.Addr{IPNet: netipx.AddrIPNet(a.Address)}
+	if a.isIPv6() {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	if err := pod.AddrReplace(link, addr); err != nil {
+		return fmt.Errorf("link %s of the pod: address %s: %w", a.Veth.Pod, a.Address, err)
+	}
+	mac, err := net.ParseMAC(a.Veth.HostMAC)
+	if err != nil {
+		return err
+	}
+	index := link.Attrs().Index
+	if err := pod.EnsureNeighbour(index, a.gateway(), mac, nil); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	if err := pod.EnsureRoute(a.gatewayRoute(index), nil); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	if err := pod.RouteAdd(a.defaultRoute(index)); err != nil {
+		return fmt.Errorf("in the pod: default route: %w", err)
+	}
+	return awaitLocal(pod, a.Address)
+}
+
+// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for duplicates.
+const (
+	localWithin = 5 * time.Second
+	localEvery  = time.Millisecond
+)
+
+// awaitLocal returns when the pod takes packets to its address for its own.
+func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
+	for deadline := time.Now().Add(localWithin); ; time.Sleep(localEvery) { // the deadline's poll
+		listed, err := pod.AllRoutes()
+		if err != nil {
+			return err
+		}
+		isLocal := func(r netlink.Route) bool {
+			dst, ok := kernel.Destination(r)
+			return ok && r.Type == unix.RTN_LOCAL && dst.IsSingleIP() && dst.Addr() == ip
+		}
+		if slices.ContainsFunc(listed, isLocal) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return chain.TryAgain("address %s of the pod is not in use after %s", ip, localWithin)
+		}
+	}
+}
+
+// defaultMTU is that of ENIs on nearly all machines, for a node that has no way out yet.
+const defaultMTU = 9001
+
+// uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused there.
+func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
+	listed, err := host.AllRoutes()
+	if err != nil {
+		return 0, err
+	}
+	for _, table := range []int{a.Table, mainTable} {
+		for _, r := range listed {
+			dst, ok := kernel.Destination(r)
+			if !ok || dst.Bits() != 0 || dst.Addr().Is6() != a.isIPv6() || r.Table != table || r.LinkIndex == 0 || r.Type != unix.RTN_UNICAST {
+				continue
+			}
+			link, err := host.LinkByIndex(r.LinkIndex)
+			if err != nil {
+				return 0, errors.Join(fmt.Errorf("link of the default route in table %d", table), err)
+			}
+			return link.Attrs().MTU, nil
+		}
+	}
+	return defaultMTU, nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/netfilter"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// release removes all that an attachment has on the node, and its record last. Entries are the records that there are.
+func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
+	if err := detach(host, record.Without(entries, e.Attachment), e); err != nil {
+		return err
+	}
+	return s.Remove(e.Attachment)
+}
+
+// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. Others are
+// the records that stay: a runtime may delete an old attachment after its address has gone to a new one.
+func detach(host *kernel.Namespace, others []entry, e entry) error {
+	err := removeVeth(host, e.Attachment, e.State.Veth.Host)
+	if hasNewerOwner(others, e) {
+		return err
+	}
+	return errors.Join(err, forget(host, e.State.Address))
+}
+
+// removeUnrecorded removes what an attachment without a record may have: a link of that name, and rules for the addresses
+// behind it and for those that somebody says it had. What a record holds is another's by now.
+func removeUnrecorded(host *kernel.Namespace, entries []entry, a record.Attachment, name string, had ...netip.Addr) error {
+	link, err := findVeth(host, a, name)
+	if err != nil {
+		return err
+	}
+	if link != nil {
+		h, err := readHostSide(host)
+		if err != nil {
+			return err
+		}
+		had = append(had, h.addressesBehind(link)...)
+	}
+	// The rules first: it is by the link that the next call finds them.
+	var errs []error
+	for _, ip := range had {
+		if !isHeld(entries, ip) {
+			errs = append(errs, forget(host, ip))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return removeVeth(host, a, name)
+}
+
+// forget removes the rules for an address that no pod has, and the connections it had: else the next pod with this address
+// gets what was meant for the last one.
+func forget(host *kernel.Namespace, ip netip.Addr) error {
+	rules, err := host.Rules()
+	if err != nil {
+		return err
+	}
+	h := &hostSide{host: host, rules: rules}
+	return errors.Join(h.removeRules(ip), netfilter.FlushConnections(ip))
+}
+
+// findVeth returns an attachment's link on the node, nil if there is none. One that somebody else has made under the name
+// has neither its hardware address nor its alias.
+func findVeth(host *kernel.Namespace, a record.Attachment, name string) (netlink.Link, error) {
+	link, err := host.LinkByName(name)
+	if kernel.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	id := identity{a}
+	alias := link.Attrs().Alias
+	own := hasMAC(link, id.mac("host")) || alias != "" && alias == id.alias()
+	if link.Type() != "veth" || !own {
+		return nil, nil
+	}
+	return link, nil
+}
+
+// removeVeth removes an attachment's veth, both ends with all that hangs on them but rules.
+func removeVeth(host *kernel.Namespace, a record.Attachment, name string) error {
+	link, err := findVeth(host, a, name)
+	if link == nil || err != nil {
+		return err
+	}
+	if err := host.LinkDel(link); err != nil {
+		// The pod's namespace may have taken it along.
+		if _, still := host.LinkByName(name); !kernel.IsNotFound(still) {
+			return fmt.Errorf("link %s: delete: %w", name, err)
+		}
+	}
+	return nil
+}
