@@ -52,6 +52,12 @@ func killAll(tb testing.TB, line string) {
 			check(tb, err)
 		}
 	}
+	eventually(tb, func() error {
+		if left := append(processes("/bin/"+line), processes(line)...); len(left) > 0 {
+			return fmt.Errorf("%s: %v still runs", line, left)
+		}
+		return nil
+	})
 }
 
 func TestCommand(t *testing.T) {

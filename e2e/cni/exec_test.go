@@ -133,9 +133,16 @@ func TestExec_concurrently(t *testing.T) {
 func TestEnviron(t *testing.T) {
 	t.Setenv("CNI_STRAY", "from this process")
 	t.Setenv("PATH", "/some:/path")
-	got := cni.Environ([]string{"HOME=/root", "CNI_COMMAND=ADD", "PATH=/other", "CNI_ARGS=", "LD_PRELOAD=x", "XCNI_A=1"})
-	if diff := cmp.Diff([]string{"CNI_ARGS=", "CNI_COMMAND=ADD", "PATH=/some:/path"}, got); diff != "" {
-		t.Errorf("environment (-want +got):\n%s", diff)
+	for _, tt := range []struct{ name, given, want string }{
+		{"a PATH", "PATH=/other", "PATH=/other"},
+		{"none", "HOME=/root", "PATH=/some:/path"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := cni.Environ([]string{"CNI_COMMAND=ADD", tt.given, "CNI_ARGS=", "LD_PRELOAD=x", "XCNI_A=1"})
+			if diff := cmp.Diff([]string{"CNI_ARGS=", "CNI_COMMAND=ADD", tt.want}, got); diff != "" {
+				t.Errorf("environment (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -241,6 +241,16 @@ func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection
 	return a, l.clear(ctx, verb, a)
 }
 
+// tryHard tries again where the plugin took another way: one that talks to a daemon sends a varying number of frames.
+func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injection, whole []snapshot.Change) (a *attempt, err error) {
+	for range 3 {
+		if a, err = l.try(ctx, verb, injection, whole); err != nil || !a.trace.Diverged || len(a.left) > 0 || l.dirty {
+			break
+		}
+	}
+	return a, err
+}
+
 // lacking is what of a whole attachment another one has not: as many things of each scope and kind there should be.
 func lacking(whole, has []snapshot.Change) []snapshot.Change {
 	type sort struct{ scope, kind string }
@@ -352,7 +362,7 @@ func (t *trial) tryAll(
 					}
 				}
 				var err error
-				if tried[i], err = l.try(ctx, verb, faults[i], whole); err != nil {
+				if tried[i], err = l.tryHard(ctx, verb, faults[i], whole); err != nil {
 					return fmt.Errorf("%s: %w", faults[i], err)
 				}
 				if l.dirty || len(tried[i].left) > 0 {
