@@ -33,6 +33,12 @@ func unready(more map[string]report.Outcome) map[string]report.Outcome {
 	return all
 }
 
+// racy are the requirements that a plugin fails on some runs and passes on others, since it races with itself.
+var racy = map[string][]string{
+	// The MAC address of a new bridge changes until the first ADD has given it its address, and CHECK compares it with what ADD read.
+	"bridge": {"CHK-6"},
+}
+
 // TestUpstream_contract wants of upstream's plugins what is known of them: all that they do not pass, and nothing else.
 func TestUpstream_contract(t *testing.T) {
 	plugins(t)
@@ -58,7 +64,7 @@ func TestUpstream_contract(t *testing.T) {
 			run := ask(t, []string{tt.config}, tt.plugin, nil)
 			got, reasons := map[string]report.Outcome{}, map[string]string{}
 			for id, r := range run(func(r *contract.Requirement) bool { return !r.Sweeps() }) {
-				if r.Result != report.Pass && r.Result != report.NotApplicable {
+				if r.Result != report.Pass && r.Result != report.NotApplicable && !slices.Contains(racy[tt.plugin], id) {
 					got[id], reasons[id] = r.Result, r.Reason
 				}
 			}
