@@ -13,7 +13,7 @@ profile = $(if $(findstring plugin/route/,$(c)),,--profile kubernetes)
 # Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
 depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
-.PHONY: help build test test-netns e2e bench-ipamd test-amazon flake lint verify fmt generate clean
+.PHONY: help build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-amazon: ## Let amazon's own plugin attach pods with ipamd; needs root, and 
 
 flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
+
+soak: build ## Let 200 pods come and go for a minute on a cloud's two nodes: every address unique at every instant
+	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200
 
 lint: ## Run golangci-lint, which must be installed
 	golangci-lint run ./...

@@ -24,7 +24,7 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	reply, err := r.cni(ctx, p, r.request(p, cni.Add, ifName))
 	// A runtime DELs what it tried to ADD, whatever came of it (SPEC.md, section 3).
 	r.mu.Lock()
-	p.attached[ifName], p.released[ifName] = true, false
+	p.attached[ifName], p.released[ifName] = err == nil, false
 	r.mu.Unlock()
 	if err != nil {
 		return err
@@ -326,8 +326,9 @@ func (r *run) gc(ctx context.Context, node *cluster.Node) error {
 	}
 	req := cni.Request{Verb: cni.GC, Conflist: node.Conflist, BinDirs: node.BinDirs}
 	for _, p := range r.pods {
-		for name := range p.attached {
-			if p.node == node {
+		for name, works := range p.attached {
+			// An attachment whose ADD failed is not valid: no runtime uses it.
+			if p.node == node && works {
 				req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.containerID, IfName: name})
 			}
 		}

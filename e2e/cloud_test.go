@@ -16,12 +16,23 @@ const routedENI = `{"type": "routed-eni"}`
 func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	command := append([]string{"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat"}, args...)
 	return &target.Target{Cloud: &cloud, Daemon: &target.Daemon{
-		Name: "ipamd", Command: command, Ready: target.Ready{Socket: "/run/ipamd/ipamd.sock"}, Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
+		Name: "ipamd", Command: command, Variants: map[string][]string{
+			scenario.NodeSNAT: append(command[:len(command):len(command)], "--external-snat=false"), scenario.LongCooling: append(command[:len(command):len(command)], "--cooling", "6s"),
+		}, Ready: target.Ready{Socket: "/run/ipamd/ipamd.sock"}, Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
 	}}
 }
 
 // plenty is a cloud in which no scenario runs out of addresses unless it wants to.
 func plenty() target.Cloud { return target.Cloud{ENIs: 3, Addresses: 4, Prefixes: 1} }
+
+// unvaried is ipamd that is the same in all its variants.
+func unvaried(args ...string) *target.Target {
+	t := ipamd(plenty(), args...)
+	for name := range t.Daemon.Variants {
+		t.Daemon.Variants[name] = t.Daemon.Command
+	}
+	return t
+}
 
 // forgetful is ipamd without a memory.
 func forgetful() *target.Target {
@@ -50,6 +61,13 @@ func daemons() []control {
 	return []control{
 		{name: "ipamd", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
 			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(), "daemon-hangs": pass(),
+			"daemon-dies-before-reply": pass(), "daemon-address-cooling": pass(),
+		}},
+		{name: "a plugin without GC", chain: []string{`{"type": "broken", "delegate": "routed-eni", "fault": "keeps-lock"}`}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "0s"), want: map[string]expected{
+			"daemon-dies-before-reply": failOf("broken", "add pod/server"),
+		}},
+		{name: "a daemon without a rest", chain: []string{routedENI}, target: unvaried("--cooling", "0s"), want: map[string]expected{
+			"daemon-address-cooling": fail("it succeeded, want an error with code 11"),
 		}},
 		{name: "a daemon that forgets", chain: []string{routedENI}, target: forgetful(), want: map[string]expected{
 			"daemon-restart": fail("ADD gave 10.0.0."),
@@ -58,8 +76,10 @@ func daemons() []control {
 			"daemon-down-at-del": failOf("routed-eni", "add pod/gone"),
 		}},
 		{name: "a plugin that does not ask", chain: []string{macvlan, route}, target: bystander(nil), want: map[string]expected{
-			"daemon-down-at-add": fail("it succeeded, want an error with code 11"),
-			"daemon-hangs":       fail("it succeeded, want an error with code 11"),
+			"daemon-down-at-add":       fail("it succeeded, want an error with code 11"),
+			"daemon-dies-before-reply": {result: report.NotClaimed, reason: "the target names no socket and no files of its daemon"},
+			"daemon-address-cooling":   {result: report.NotClaimed, reason: "the target has no variant long-cooling of its daemon"},
+			"daemon-hangs":             fail("it succeeded, want an error with code 11"),
 		}},
 		{name: "a daemon that ends by itself", chain: []string{macvlan, route}, target: crashing(), want: map[string]expected{
 			"pod-churn": fail("node/a: daemon bystander ended by itself: out of luck"),
@@ -72,12 +92,15 @@ func clouds() []control {
 	return []control{
 		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
 			"cloud-own-eni": pass(), "cloud-eni-added": pass(), "cloud-pool-exhausted": pass(), "cloud-address-removed": pass(),
-			"external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
+			"cloud-external-snat": pass(), "external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
 			"late-del-of-old-attachment": {result: report.NotApplicable, reason: "no plugin of the chain has an IPAM plugin"},
 			"node-stays-reachable":       {result: report.NotApplicable, reason: "nobody sees the MAC addresses of others"},
 		}},
 		{name: "a node that translates", chain: []string{routedENI}, target: ipamd(plenty(), "--external-snat=false"), want: map[string]expected{
 			"external-to-pod": fail("host/external saw 10.0.0.2 (node/a) as the source, want an address of pod/server"),
+		}},
+		{name: "a node that never translates", chain: []string{routedENI}, target: unvaried(), want: map[string]expected{
+			"cloud-external-snat": fail("(pod/old-"),
 		}},
 		{name: "a cloud that nobody set the node up for", chain: []string{routedENI}, target: ipamd(plenty(), "--kernel=false"), want: map[string]expected{
 			"cloud-own-eni": fail("the request was last seen entering port-0-0"),

@@ -35,9 +35,10 @@ type run struct {
 	flows    []flow
 	captures []capture
 	nodes    map[string]*nodeState
-	// down are the nodes whose daemon steps ended, instances what the cloud gave nodes before steps changed that, and added what
-	// steps added, the last one at the end.
+	// down are the nodes whose daemon steps ended or doomed, varied those with a variant of it, instances what the cloud gave nodes before
+	// steps changed that, and added what steps added, the last one at the end.
 	down      map[string]bool
+	varied    map[string]bool
 	instances map[string]metadata.Instance
 	added     map[string][]addition
 	traced    []string // kinds of state by which changes are laid at plugins' doors
@@ -70,8 +71,8 @@ type pod struct {
 	network     network
 	namespace   string // its name; the path is Place.Netns
 	containerID string
-	exists      bool // the namespace does
-	attached    map[string]bool
+	exists      bool            // the namespace does
+	attached    map[string]bool // the interfaces that a runtime must DEL, and whether their last ADD succeeded
 	// given are the addresses of the last ADD by interface; Interfaces has them only as long as they can be in use.
 	given map[string][]netip.Addr
 	// released are interfaces whose addresses were given back while they stand: they may have another owner.
@@ -103,7 +104,7 @@ func quickKinds() []string {
 func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
 	r := &run{
 		suite: s, scenario: sc, cluster: c, nodes: map[string]*nodeState{}, traced: quickKinds(),
-		down: map[string]bool{}, instances: map[string]metadata.Instance{}, added: map[string][]addition{},
+		down: map[string]bool{}, varied: map[string]bool{}, instances: map[string]metadata.Instance{}, added: map[string][]addition{},
 	}
 	// What the pods without a count leave of a node's addresses is for those with one.
 	room := map[string]int{}

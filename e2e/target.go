@@ -15,6 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // claimTarget claims the features of what the target has: whoever names a daemon wants to know what happens when it is down.
@@ -39,12 +40,26 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 		return report.Skipped, "no target file names a daemon (--target)"
 	case needs.Cloud && !cloud:
 		return report.Skipped, "no target file asks for a cloud (--target)"
+	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):
+		return report.NotClaimed, "the target names no socket and no files of its daemon (ready.socket, owns)"
+	case missingVariant(o.Target, needs.Variants) != "":
+		return report.NotClaimed, fmt.Sprintf("the target has no variant %s of its daemon", missingVariant(o.Target, needs.Variants))
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
 		return report.NotApplicable, "the network of the lab's cloud is IPv4 alone"
 	}
 	return "", ""
+}
+
+// missingVariant is the first of those wanted that a target does not have; empty when it has all.
+func missingVariant(t *target.Target, wanted []string) string {
+	for _, name := range wanted {
+		if t.Daemon.Variants[name] == nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // refused turns the end of a verb that must fail with a code into that of its step; code 0 wants success.
@@ -80,7 +95,10 @@ func eventually(ctx context.Context, within time.Duration, try func() error) err
 
 // daemon runs a step of the target's daemon.
 func (r *run) daemon(ctx context.Context, s scenario.Daemon) error {
-	node, daemon := r.node(scenario.NodePlace+"/"+s.Node), r.suite.options.Target.Daemon
+	node, daemon := r.node(scenario.NodePlace+"/"+s.Node), *r.suite.options.Target.Daemon
+	if s.With != "" {
+		daemon.Command = daemon.Variants[s.With]
+	}
 	var err error
 	switch s.Do {
 	case "stop", "restart":
@@ -89,15 +107,18 @@ func (r *run) daemon(ctx context.Context, s scenario.Daemon) error {
 		err = node.Agent.KillDaemon(ctx, daemon.Name)
 	case "freeze", "thaw":
 		err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: s.Do == "thaw"})
+	case scenario.Doom:
+		err = node.Agent.DoomDaemon(ctx, daemon.Name)
 	}
 	if err == nil && (s.Do == "start" || s.Do == "restart") {
-		err = cluster.StartDaemon(ctx, node, daemon)
+		err = cluster.StartDaemon(ctx, node, &daemon)
+		r.varied[node.Name] = s.With != ""
 	}
-	r.down[node.Name] = s.Do == "stop" || s.Do == "kill"
+	r.down[node.Name] = s.Do == "stop" || s.Do == "kill" || s.Do == scenario.Doom
 	return err
 }
 
-// checkDaemons finds daemons that ended although no step said so, and starts again those that do not run: pods are to be deleted.
+// checkDaemons finds daemons that ended although no step said so, and has each run as at the beginning: pods are to be deleted.
 func (r *run) checkDaemons(ctx context.Context) error {
 	if r.suite.options.Target == nil || r.suite.options.Target.Daemon == nil {
 		return nil
@@ -106,16 +127,22 @@ func (r *run) checkDaemons(ctx context.Context) error {
 	var errs []error
 	for _, node := range r.cluster.Nodes() {
 		state, err := node.Agent.Daemon(ctx, daemon.Name)
-		if err == nil && !state.Running {
-			if !r.down[node.Name] {
-				errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name, lastLines(state.Output)))
-			}
-			err = cluster.StartDaemon(ctx, node, daemon)
-		} else if err == nil {
-			// One that is not frozen does not notice.
-			err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: true})
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		if !state.Running && !r.down[node.Name] {
+			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name, lastLines(state.Output)))
+		}
+		switch doomed := state.Running && r.down[node.Name]; {
+		case doomed || state.Running && r.varied[node.Name]:
+			errs = append(errs, node.Agent.KillDaemon(ctx, daemon.Name), cluster.StartDaemon(ctx, node, daemon))
+		case !state.Running:
+			errs = append(errs, cluster.StartDaemon(ctx, node, daemon))
+		default:
+			// One that is not frozen does not notice.
+			errs = append(errs, node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: true}))
+		}
 	}
 	return errors.Join(errs...)
 }

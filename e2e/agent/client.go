@@ -285,6 +285,11 @@ func (c *Client) FreezeDaemon(ctx context.Context, args FreezeArgs) error {
 	return tell(ctx, c, "FreezeDaemon", args)
 }
 
+// DoomDaemon lets a daemon die with the next answer that follows a change of its files.
+func (c *Client) DoomDaemon(ctx context.Context, name string) error {
+	return tell(ctx, c, "DoomDaemon", name)
+}
+
 // Daemon says how a daemon does.
 func (c *Client) Daemon(ctx context.Context, name string) (DaemonState, error) {
 	return call[DaemonState](ctx, c, "Daemon", name)

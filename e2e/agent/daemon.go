@@ -51,6 +51,7 @@ type daemon struct {
 	args  DaemonArgs
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
+	doom  *doom         // nil unless it is to die with an answer
 }
 
 // StartDaemon starts a daemon and returns when it is ready. One that is not ready in time is killed.
@@ -64,9 +65,16 @@ func (s *Server) StartDaemon(args DaemonArgs, _ *None) error {
 	s.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.doom != nil && d.doom.struck.Load() {
+		<-d.ended
+	}
+	if d.running() && d.doom != nil {
+		return fmt.Errorf("daemon %s: it runs still: nobody asked it for what changes a file of its own", args.Name)
+	}
 	if d.running() {
 		return fmt.Errorf("daemon %s: it runs already", args.Name)
 	}
+	d.spare()
 	return d.start(args)
 }
 
@@ -150,6 +158,14 @@ func (d *daemon) running() bool {
 	}
 }
 
+// spare takes back that the daemon is to die with an answer.
+func (d *daemon) spare() {
+	if d.doom != nil {
+		d.doom.close()
+		d.doom = nil
+	}
+}
+
 // kill ends the daemon and its process group without any warning, and waits for its end.
 func (d *daemon) kill() {
 	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
@@ -163,6 +179,7 @@ func (s *Server) StopDaemon(name string, _ *None) error {
 		if !d.running() {
 			return nil
 		}
+		d.spare()
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-d.ended:
@@ -178,6 +195,7 @@ func (s *Server) StopDaemon(name string, _ *None) error {
 func (s *Server) KillDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) error {
 		if d.running() {
+			d.spare()
 			d.kill()
 		}
 		return nil

@@ -1,8 +1,10 @@
 package agent_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -62,6 +64,85 @@ func TestDaemon_frozen(t *testing.T) {
 	check(t, c.FreezeDaemon(ctx(t), agent.FreezeArgs{Name: "d"}))
 	check(t, c.KillDaemon(ctx(t), "d"))
 	wantError(t, c.FreezeDaemon(ctx(t), agent.FreezeArgs{Name: "d"}), "node/a: daemon d: it does not run")
+}
+
+func TestDaemon_doomed(t *testing.T) {
+	c := start(t)
+	dir := t.TempDir()
+	socket, state := filepath.Join(dir, "socket"), filepath.Join(dir, "state")
+	self, err := os.Executable()
+	check(t, err)
+	args := agent.DaemonArgs{
+		Name: "d", Command: []string{self}, Env: []string{echoEnv + "=" + dir}, Socket: socket, Within: 5 * time.Second, Owns: []string{dir},
+	}
+	ask := func(question string) string {
+		t.Helper()
+		conn, err := net.Dial("unix", socket)
+		check(t, err)
+		defer conn.Close()
+		check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		_, err = io.WriteString(conn, question)
+		check(t, err)
+		answer := make([]byte, 100)
+		n, _ := conn.Read(answer)
+		return string(answer[:n])
+	}
+	check(t, c.StartDaemon(ctx(t), args))
+	check(t, c.DoomDaemon(ctx(t), "d"))
+	if got := ask("look\n"); got != "look\n" {
+		t.Errorf("a question that changes nothing: got the answer %q, want %q", got, "look\n")
+	}
+	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs still: nobody asked it for what changes a file of its own")
+	if got := ask("write\n"); got != "" {
+		t.Errorf("a question that changes a file: got the answer %q, want none", got)
+	}
+	check(t, c.StartDaemon(ctx(t), args))
+	if got := ask("write\n"); got != "write\n" {
+		t.Errorf("after a new start: got the answer %q, want %q", got, "write\n")
+	}
+	if written, err := os.ReadFile(state); err != nil || string(written) != "write\nwrite\n" {
+		t.Errorf("got %q, %v in the daemon's file, want both requests that change it", written, err)
+	}
+	// One that was spared goes on as before.
+	check(t, c.DoomDaemon(ctx(t), "d"))
+	check(t, c.StopDaemon(ctx(t), "d"))
+	check(t, c.StartDaemon(ctx(t), args))
+	if got := ask("write\n"); got != "write\n" {
+		t.Errorf("after a stop and a start: got the answer %q, want %q", got, "write\n")
+	}
+	wantError(t, c.DoomDaemon(ctx(t), "e"), "node/a: daemon e: it was never started")
+}
+
+// echoEnv is set for the run of this binary as a daemon in a directory.
+const echoEnv = "CNITEST_TEST_ECHO"
+
+// echo answers each line at a socket with itself, and keeps those that are "write" before.
+func echo(dir string) error {
+	_ = os.Remove(filepath.Join(dir, "socket"))
+	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		return err
+	}
+	state, err := os.OpenFile(filepath.Join(dir, "state"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			lines := bufio.NewScanner(conn)
+			for lines.Scan() {
+				if lines.Text() == "write" {
+					_, _ = fmt.Fprintln(state, lines.Text())
+				}
+				_, _ = fmt.Fprintln(conn, lines.Text())
+			}
+		}()
+	}
 }
 
 func wantDaemon(tb testing.TB, c *agent.Client, want agent.DaemonState) {

@@ -23,6 +23,10 @@ const insideEnv = "CNITEST_TEST_INSIDE"
 
 // TestMain runs the tests as an agent runs on a node: as process 1, with a network and a /run of its own.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(echoEnv); dir != "" {
+		fmt.Fprintln(os.Stderr, echo(dir))
+		os.Exit(1)
+	}
 	if os.Getenv(insideEnv) != "" {
 		if err := furnish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -1,18 +1,48 @@
 package scenario
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Daemon does something to the daemon of the plugin on a node.
 type Daemon struct {
 	// Node is the node's name.
 	Node string `yaml:"node"`
 	// Do is "stop" (SIGTERM), "kill" (SIGKILL), "start", "restart" (stop and start), "freeze" (SIGSTOP: it accepts connections and answers
-	// nothing) or "thaw" (SIGCONT). Start ends when the daemon is ready.
+	// nothing), "thaw" (SIGCONT) or "doom" (SIGKILL as soon as it has written what it is asked for, and before it answers). Start ends
+	// when the daemon is ready.
 	Do string `yaml:"do"`
+	// With is the variant of the daemon that is started from here on, of Variants; empty means the daemon as it is at the beginning. It
+	// belongs to start and restart.
+	With string `yaml:"with"`
 }
 
+// The variants of a daemon, for which the target has a command of their own.
+const (
+	// NodeSNAT: what pods send beyond their cloud leaves it with the address of their node.
+	NodeSNAT = "node-snat"
+	// LongCooling: an address that was released rests for 6 s before another pod gets it.
+	LongCooling = "long-cooling"
+)
+
+// Variants are the names of all variants, sorted.
+func Variants() []string { return []string{LongCooling, NodeSNAT} }
+
 // String reads the step aloud.
-func (d Daemon) String() string { return fmt.Sprintf("%s the daemon on node/%s", d.Do, d.Node) }
+func (d Daemon) String() string {
+	switch {
+	case d.Do == Doom:
+		return fmt.Sprintf("let the daemon on node/%s die before its next answer", d.Node)
+	case d.With != "":
+		return fmt.Sprintf("%s the daemon on node/%s as %s", d.Do, d.Node, d.With)
+	}
+	return fmt.Sprintf("%s the daemon on node/%s", d.Do, d.Node)
+}
+
+// Doom is what a Daemon does that dies before its next answer.
+const Doom = "doom"
 
 // Cloud changes what the cloud gives a node. At the end of the scenario everything is as before.
 type Cloud struct {
@@ -61,7 +91,13 @@ func (v *validator) nodeNamed(path, name string) bool {
 
 func (t *teller) daemon(path string, d Daemon) {
 	t.test(DaemonRestart, path)
-	known := t.oneOf(path+".do", "do", d.Do, "start", "stop", "restart", "kill", "freeze", "thaw")
+	known := t.oneOf(path+".do", "do", d.Do, "start", "stop", "restart", "kill", "freeze", "thaw", Doom)
+	if d.With != "" && !slices.Contains(Variants(), d.With) {
+		t.wrong(path+".with", "unknown variant %q; want one of %s", d.With, strings.Join(Variants(), ", "))
+	}
+	if d.With != "" && d.Do != "start" && d.Do != "restart" {
+		t.wrong(path+".with", "with belongs to do: start and do: restart; remove it")
+	}
 	if !t.nodeNamed(path+".node", d.Node) || !known {
 		return
 	}
@@ -75,7 +111,8 @@ func (t *teller) daemon(path string, d Daemon) {
 	case !down && !frozen && d.Do == "thaw":
 		t.wrong(path, "the daemon on node/%s is not frozen; put a freeze before this thaw", d.Node)
 	}
-	t.down[d.Node], t.frozen[d.Node] = d.Do == "stop" || d.Do == "kill", d.Do == "freeze"
+	// Nobody knows for how long a doomed one runs.
+	t.down[d.Node], t.frozen[d.Node] = d.Do == "stop" || d.Do == "kill" || d.Do == Doom, d.Do == "freeze"
 }
 
 func (t *teller) cloud(path string, c Cloud) {

@@ -26,6 +26,9 @@ type Needs struct {
 	Capture bool
 	// Daemon is a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
 	Daemon, Cloud bool
+	// Doom is a daemon that can be killed before it answers, Variants are those in which it is wanted.
+	Doom     bool
+	Variants []string
 	// Sysctls are the settings of a node that the scenario chooses.
 	Sysctls []string
 	// Hosts are the machines outside the cluster that take part, of HostNames.
@@ -68,7 +71,12 @@ func (s *Scenario) Needs() Needs {
 	}
 	for _, step := range s.Steps {
 		needs.Reboot = needs.Reboot || step.Reboot != ""
-		needs.Daemon = needs.Daemon || step.Daemon != nil
+		if step.Daemon != nil {
+			needs.Daemon, needs.Doom = true, needs.Doom || step.Daemon.Do == Doom
+			if step.Daemon.With != "" {
+				needs.Variants = append(needs.Variants, step.Daemon.With)
+			}
+		}
 		needs.Cloud = needs.Cloud || step.Cloud != nil
 		needs.Capture = needs.Capture || step.Capture != nil
 		needs.Hosts = append(needs.Hosts, hosts(step.places())...)
@@ -78,7 +86,7 @@ func (s *Scenario) Needs() Needs {
 			needs.Plugins = append(needs.Plugins, name)
 		}
 	}
-	needs.Sysctls, needs.Hosts, needs.Plugins = set(needs.Sysctls), set(needs.Hosts), set(needs.Plugins)
+	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants = set(needs.Sysctls), set(needs.Hosts), set(needs.Plugins), set(needs.Variants)
 	return needs
 }
 

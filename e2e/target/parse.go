@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
@@ -88,6 +89,13 @@ func (v *validator) daemon(d *Daemon) {
 		v.wrong("daemon.name", "daemon has the name %q; write one such as ipamd", d.Name)
 	}
 	v.command("daemon.command", d.Command)
+	for name, command := range d.Variants {
+		if path := "daemon.variants." + name; slices.Contains(scenario.Variants(), name) {
+			v.command(path, command)
+		} else {
+			v.wrong(path, "unknown variant %q; %s", name, strictyaml.Meant(name, scenario.Variants()))
+		}
+	}
 	for name := range d.Environment {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			v.wrong("daemon.environment", "%q cannot be an environment variable; write a name such as WARM_IP_TARGET", name)

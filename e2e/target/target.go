@@ -36,6 +36,9 @@ type Daemon struct {
 	Name string `yaml:"name"`
 	// Command is as those of Target.Setup. It must stay in the foreground.
 	Command []string `yaml:"command"`
+	// Variants are further commands for the same daemon with other settings, by the name that scenarios give them, of scenario.Variants.
+	// Scenarios that want one that is not here are not run.
+	Variants map[string][]string `yaml:"variants"`
 	// Environment is beside that of the node.
 	Environment map[string]string `yaml:"environment"`
 	// Ready tells when it serves.

@@ -121,8 +121,9 @@ func TestKilled(t *testing.T) {
 		wantError(t, l.silent(del), "")
 	}
 	killed, states := 0, map[string]bool{}
-	for round := range rounds {
-		moment := whole * time.Duration(round) / rounds
+	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	for round := 0; round < rounds || len(states) < 5 && round < 4*rounds; round++ {
+		moment := whole * time.Duration(round%rounds) / rounds
 		if hit, _ := l.killAfter(l.addCall(p, nil), moment); hit {
 			killed++
 			states[fmt.Sprint(l.assigned(), l.state(), stateOf(t, p.ns))] = true
@@ -139,7 +140,7 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("round %d: got %d addresses assigned, want that of the other pod", round, got)
 		}
 	}
-	t.Logf("killed %d of %d ADDs, which left %d different states", killed, rounds, len(states))
+	t.Logf("killed %d ADDs, which left %d different states", killed, len(states))
 	if len(states) < 5 {
 		t.Errorf("want at least 5 states in the middle of ADD, got %d", len(states))
 	}
