@@ -175,7 +175,7 @@ func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.
 	if err != nil {
 		return err
 	}
-	own, found := findLink(links, ifName)
+	own, found := agent.FindLink(links, ifName)
 	if !found {
 		return fmt.Errorf("%s: ADD succeeded and there is no interface %s in the pod", p.Name, ifName)
 	}
@@ -193,21 +193,12 @@ func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.
 			}
 		}
 		if iface.Sandbox == "" {
-			if _, found := findLink(host, iface.Name); !found {
+			if _, found := agent.FindLink(host, iface.Name); !found {
 				return fmt.Errorf("%s: the result names the interface %s of the node, which does not exist", p.Name, iface.Name)
 			}
 		}
 	}
 	return nil
-}
-
-func findLink(links []agent.Link, name string) (agent.Link, bool) {
-	for _, l := range links {
-		if l.Name == name {
-			return l, true
-		}
-	}
-	return agent.Link{}, false
 }
 
 func (r *run) check(ctx context.Context, p *pod, ifName string) error {

@@ -209,7 +209,7 @@ func (r *run) macvlanParent(ctx context.Context, from, to *cluster.Place, target
 		if err != nil {
 			return ""
 		}
-		uplink, _ := findLink(hostLinks, node.Uplink)
+		uplink, _ := agent.FindLink(hostLinks, node.Uplink)
 		route, err := from.Agent.Route(ctx, from.Netns, target)
 		if err != nil {
 			return ""
@@ -239,7 +239,7 @@ func (r *run) pastTheProxy(ctx context.Context, from, to *cluster.Place, target 
 	if err != nil {
 		return ""
 	}
-	if link, found := findLink(links, route.Device); found && (link.Kind == "macvlan" || link.Kind == "ipvlan") {
+	if link, found := agent.FindLink(links, route.Device); found && (link.Kind == "macvlan" || link.Kind == "ipvlan") {
 		return fmt.Sprintf("%s left %s by %s, a %s on the underlay, past its node and the proxy there that knows the service: services need a way "+
 			"through the node, as the chained plugin veth-to-host makes", target, from.Name, link.Name, link.Kind)
 	}

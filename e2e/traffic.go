@@ -233,7 +233,7 @@ func pathMTU(ctx context.Context, from *cluster.Place, to netip.Addr) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	link, found := findLink(links, route.Device)
+	link, found := agent.FindLink(links, route.Device)
 	if !found {
 		return 0, fmt.Errorf("%s: no link %s", from.Name, route.Device)
 	}

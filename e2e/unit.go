@@ -113,7 +113,9 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 		return s.Run(ctx, u.scenario)
 	}
 	s.tellStarted(u)
+	start := time.Now()
 	result := u.subject.Check(ctx, u.requirement)
+	result.DurationSeconds = seconds(time.Since(start))
 	if ctx.Err() != nil {
 		result.Result, result.Reason, result.Evidence = report.Skipped, cutOff, nil
 		return result

@@ -155,3 +155,13 @@ func (s *Server) Hello(_ None, hello *Hello) error {
 	hello.Kernel = string(release[:max(0, len(release)-1)])
 	return nil
 }
+
+// FindLink is the link of a name among those of a namespace.
+func FindLink(links []Link, name string) (Link, bool) {
+	for _, l := range links {
+		if l.Name == name {
+			return l, true
+		}
+	}
+	return Link{}, false
+}

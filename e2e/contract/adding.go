@@ -146,7 +146,7 @@ func checkResultFormat(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{l.add}, "the result of ADD is none of CNI %s: %v", t.version, err)
 		return nil
 	}
-	if result, err := parsed(l.pod.result); err != nil {
+	if result, err := cni.ParseResult(l.pod.result); err != nil {
 		t.wrong([]cni.Call{l.add}, "the result of ADD: %v", err)
 	} else if t.subject.Role == IPAM && len(result.IPs) == 0 {
 		t.wrong([]cni.Call{l.add}, "ADD succeeds and gives no address")
@@ -156,14 +156,14 @@ func checkResultFormat(ctx context.Context, t *trial) error {
 
 // results are prevResult and the result of ADD in the newest format. What cannot be read is ADD-2's.
 func (l *life) results() (before, after *cni.Result, ok bool) {
-	after, err := parsed(l.pod.result)
+	after, err := cni.ParseResult(l.pod.result)
 	if err != nil {
 		return nil, nil, false
 	}
 	if len(l.pod.before) == 0 {
 		return &cni.Result{}, after, true
 	}
-	before, err = parsed(l.pod.before)
+	before, err = cni.ParseResult(l.pod.before)
 	return before, after, err == nil
 }
 
@@ -299,20 +299,11 @@ func checkInterfaces(ctx context.Context, t *trial) error {
 			}
 			links, where = l.inPod, "in the pod"
 		}
-		if _, found := linkOf(links, i.Name); !found {
+		if _, found := agent.FindLink(links, i.Name); !found {
 			t.wrong([]cni.Call{l.add}, "the result lists the interface %s, and there is none %s", i.Name, where)
 		}
 	}
 	return nil
-}
-
-func linkOf(links []agent.Link, name string) (agent.Link, bool) {
-	for _, l := range links {
-		if l.Name == name {
-			return l, true
-		}
-	}
-	return agent.Link{}, false
 }
 
 func checkAddresses(ctx context.Context, t *trial) error {
@@ -332,7 +323,7 @@ func checkAddresses(ctx context.Context, t *trial) error {
 		return l.node
 	}
 	for _, i := range result.Interfaces {
-		link, found := linkOf(links(i), i.Name)
+		link, found := agent.FindLink(links(i), i.Name)
 		if !found {
 			continue // RES-2 tells
 		}
@@ -352,7 +343,7 @@ func checkAddresses(ctx context.Context, t *trial) error {
 			continue
 		}
 		on := result.Interfaces[*ip.Interface]
-		link, found := linkOf(links(on), on.Name)
+		link, found := agent.FindLink(links(on), on.Name)
 		if found && !slices.Contains(link.Addresses, ip.Address.String()) {
 			t.wrong(calls, "the result gives %s the address %s, and it has %v", on.Name, ip.Address.String(), link.Addresses)
 		}

@@ -319,13 +319,6 @@ func (b *bench) take(ctx context.Context, kinds []string, pods []*pod) (snapshot
 	return b.node.Agent.Snapshot(ctx, args)
 }
 
-// settled are the differences from a state once they change no more.
-func (b *bench) settled(ctx context.Context, before snapshot.State, pods ...*pod) ([]snapshot.Change, error) {
-	ctx, cancel := context.WithTimeout(ctx, restless)
-	defer cancel()
-	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }, before, ownChanges)
-}
-
 // summary is how a call ended, in a line.
 func summary(c cni.Call) string {
 	if c.Failure != "" {

@@ -41,7 +41,7 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "ADD of %d pods at once: %s", count, summary(call))
 			return nil
 		}
-		result, err := parsed(pods[i].result)
+		result, err := cni.ParseResult(pods[i].result)
 		if err != nil {
 			return nil // ADD-2 tells
 		}
@@ -192,7 +192,7 @@ func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error
 		if _, err := b.call(ctx, cni.Del, p); err != nil {
 			return false, err
 		}
-		left, err := b.settled(ctx, before, p)
+		left, err := b.leftAfter(ctx, before, nil, p)
 		if left = onlyOf(left, p.name); err == nil && len(left) > 0 {
 			t.wrong([]cni.Call{add}, "ADD after %s fails and leaves %s", main.name, first(left))
 		}

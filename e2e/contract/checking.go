@@ -87,7 +87,7 @@ func checkLaterChanges(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	result, err := parsed(p.result)
+	result, err := cni.ParseResult(p.result)
 	if err != nil {
 		return nil // ADD-2 tells
 	}

@@ -143,7 +143,7 @@ func checkWellKnownKeys(ctx context.Context, t *trial) error {
 	if len(records) == 0 {
 		t.wrong([]cni.Call{call}, "ADD did not call the plugin that ipam names")
 	}
-	result, err := parsed(p.result)
+	result, err := cni.ParseResult(p.result)
 	if err != nil {
 		return nil // ADD-2 tells
 	}
@@ -203,7 +203,7 @@ func (t *trial) works(ctx context.Context, version string) (string, []cni.Call, 
 	if err != nil {
 		return "", nil, err
 	}
-	if _, err := parsed(l.pod.result); err != nil {
+	if _, err := cni.ParseResult(l.pod.result); err != nil {
 		return fmt.Sprintf("the result of ADD: %v", err), []cni.Call{l.add}, nil
 	}
 	if l.check != nil && l.check.ExitCode != 0 {

@@ -274,7 +274,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	result, err := parsed(l.pod.result)
+	result, err := cni.ParseResult(l.pod.result)
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
 	}
@@ -296,7 +296,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{call}, "ADD with args.cni.ips %s and CNI_ARGS IP=%s: want the first, got %s", asked.IP, other.IP, summary(call))
 		return nil
 	}
-	if result, err = parsed(p.result); err != nil {
+	if result, err = cni.ParseResult(p.result); err != nil {
 		return nil // ADD-2 tells
 	}
 	for _, ip := range result.IPs {

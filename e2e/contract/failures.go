@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -293,7 +294,7 @@ func checkUpgrade(ctx context.Context, t *trial) error {
 		return err
 	}
 	b.version = t.subject.newest()
-	result, err := parsed(p.result)
+	result, err := cni.ParseResult(p.result)
 	if err != nil {
 		return nil // ADD-2 tells
 	}
@@ -364,7 +365,7 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 			if shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil; !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
 				continue
 			}
-			if _, found := linkOf(links, c.Item.Name); !found {
+			if _, found := agent.FindLink(links, c.Item.Name); !found {
 				t.wrong([]cni.Call{del, add}, "DEL of the last pod takes %s, which ADD of the next at the same time relies on (round %d)", c.Item.Name, i)
 				return nil
 			}

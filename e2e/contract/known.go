@@ -1,9 +1,6 @@
 package contract
 
-import (
-	"regexp"
-	"slices"
-)
+import "regexp"
 
 // Known is a deviation that the reference library of plugins in Go forces on everybody who uses it.
 type Known struct {
@@ -45,9 +42,10 @@ func knownUpstream(s *Subject, requirement, text string) string {
 	if !s.skel {
 		return ""
 	}
-	i := slices.IndexFunc(KnownUpstream(), func(k Known) bool { return k.Requirement == requirement && k.Pattern.MatchString(text) })
-	if i < 0 {
-		return ""
+	for _, k := range KnownUpstream() {
+		if k.Requirement == requirement && k.Pattern.MatchString(text) {
+			return k.Reason
+		}
 	}
-	return KnownUpstream()[i].Reason
+	return ""
 }

@@ -2,7 +2,6 @@ package contract
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -121,7 +120,7 @@ func (t *trial) live(ctx context.Context, l *life) error {
 	if err := b.end(ctx, l.pod); err != nil {
 		return err
 	}
-	if l.residue, err = b.settled(ctx, start); err != nil {
+	if l.residue, err = b.leftAfter(ctx, start, nil); err != nil {
 		return err
 	}
 	return l.second(ctx, b, start)
@@ -184,7 +183,7 @@ func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
 		return err
 	}
 	l.unsaid = &unsaid
-	result, err := parsed(p.result)
+	result, err := cni.ParseResult(p.result)
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
 	}
@@ -280,6 +279,3 @@ func first(changes []snapshot.Change) string {
 	}
 	return fmt.Sprintf("%s, and %d more", changes[0], len(changes)-1)
 }
-
-// parsed is a result in the newest format.
-func parsed(data json.RawMessage) (*cni.Result, error) { return cni.ParseResult(data) }

@@ -17,7 +17,7 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	result, err := parsed(l.pod.result)
+	result, err := cni.ParseResult(l.pod.result)
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
 	}

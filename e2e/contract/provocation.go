@@ -16,14 +16,10 @@ import (
 
 // provocation is one thing that ADD made and that was then taken away, alone, on a node of its own; what CHECK and DEL said then.
 type provocation struct {
-	what string
-	// requirement is the one of CHECK that asks for it.
-	requirement string
-	check, del  cni.Call
+	mutation
+	check, del cni.Call
 	// left is what DEL left.
 	left []snapshot.Change
-	// record says that it is the plugin's own record.
-	record bool
 	// skipped says why it could not be provoked.
 	skipped string
 }
@@ -31,7 +27,7 @@ type provocation struct {
 // outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and what is in it
 // ends with it.
 func (p *provocation) outlasting() []snapshot.Change {
-	if !p.record {
+	if p.down || !isRecord(p.change) {
 		return p.left
 	}
 	return slices.DeleteFunc(slices.Clone(p.left), func(c snapshot.Change) bool { return c.Item.Scope != "" })
@@ -124,13 +120,14 @@ func (t *trial) provocations(ctx context.Context) ([]*provocation, error) {
 
 // mutation is something to do to an attachment.
 type mutation struct {
-	what, requirement string
-	// change is to be undone, unless link is to be set down. Names may be random: it is the change of its scope and kind with as many of
-	// them before it.
+	what string
+	// requirement is the one of CHECK that asks for it; empty for none.
+	requirement string
+	// change is to be undone; or, with down, the link that it added to be set down. Names may be random: it is the change of its scope
+	// and kind with as many of them before it.
 	change snapshot.Change
 	nth    int
-	link   string
-	scope  string
+	down   bool
 }
 
 // find is the change among those of another attachment that corresponds to the mutation's.
@@ -168,7 +165,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	var list []mutation
 	for i, c := range l.made {
 		if c.Op == snapshot.Added && c.Item.Kind == snapshot.Link {
-			list = append(list, mutation{what: "link " + c.Item.Name + place(c) + " set down", requirement: "CHK-5", link: c.Item.Name, scope: c.Item.Scope})
+			list = append(list, mutation{what: "link " + c.Item.Name + place(c) + " set down", requirement: "CHK-5", change: c, down: true})
 		}
 		if snapshot.Revertible(c) != nil || isDir(c.Item) {
 			continue
@@ -179,7 +176,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 				nth++
 			}
 		}
-		list = append(list, mutation{what: loss(c), requirement: demanded(c), change: c, nth: nth, scope: c.Item.Scope})
+		list = append(list, mutation{what: loss(c), requirement: demanded(c), change: c, nth: nth})
 	}
 	all := make([]*provocation, len(list))
 	group, ctx := errgroup.WithContext(ctx)
@@ -222,7 +219,7 @@ func loss(c snapshot.Change) string {
 
 // mutate attaches a pod on a cold node, takes one thing away, and asks CHECK and DEL.
 func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
-	p := &provocation{what: m.what, requirement: m.requirement, record: m.link == "" && isRecord(m.change)}
+	p := &provocation{mutation: m}
 	b, err := t.bench(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -247,15 +244,15 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 		return nil, err
 	}
 	scopes := map[string]string{pod.name: pod.netns}
-	if m.link == "" {
+	if m.down {
+		err = b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.change.Item.Scope], Name: m.change.Item.Name})
+	} else {
 		change, found := m.find(ownChanges(snapshot.Diff(started, after)))
 		if !found {
 			p.skipped = "ADD made nothing of the kind this time"
 			return p, nil
 		}
 		err = b.node.Agent.Revert(ctx, agent.RevertArgs{Change: change, Namespaces: scopes})
-	} else {
-		err = b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.scope], Name: m.link})
 	}
 	if err != nil {
 		if ctx.Err() != nil {
@@ -272,18 +269,10 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 	if p.del, err = b.call(ctx, cni.Del, pod); err != nil {
 		return nil, err
 	}
-	p.left, err = b.leftInPodAndNode(ctx, before, pod)
-	return p, err
-}
-
-// leftInPodAndNode is what DEL left of an attachment: what the first attachment of a node leaves once does not count, and so in the
-// pod everything does and on the node what carries the pod's own marks.
-func (b *bench) leftInPodAndNode(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
-	newest := &trial{subject: b.subject, requirement: b.requirement, version: b.version}
-	defer newest.close()
-	l, err := newest.life(ctx)
+	l, err := t.life(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return b.leftAfter(ctx, before, l.residue, p)
+	p.left, err = b.leftAfter(ctx, before, l.residue, pod)
+	return p, err
 }

@@ -3,6 +3,7 @@ package contract
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -107,10 +108,7 @@ func (t *trial) needs(ctx context.Context) ([]need, error) {
 	if t.subject.ipam != "" && t.subject.Role != IPAM {
 		list = append(list, need{what: "without the binary of " + t.subject.ipam, change: func(inv *invocation) {
 			ipam, _ := inv.config["ipam"].(map[string]any)
-			missing := map[string]any{}
-			for k, v := range ipam {
-				missing[k] = v
-			}
+			missing := maps.Clone(ipam)
 			missing["type"] = "cnitest-missing"
 			inv.config["ipam"] = missing
 		}})
@@ -211,28 +209,28 @@ func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err e
 }
 
 func checkWithoutStatus(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
-	if failed, ok := asAddError(err); ok {
-		b, err := t.bench(ctx, nil)
-		if err != nil {
-			return err
-		}
-		if _, err := b.status(ctx); err != nil {
-			return err
-		}
-		p, err := b.pod(ctx, "first")
-		if err != nil {
-			return err
-		}
-		call, err := b.call(ctx, cni.Add, p)
-		if err == nil && call.ExitCode == 0 {
-			t.wrong([]cni.Call{failed.call, call}, "ADD succeeds after STATUS and fails without: %s", summary(failed.call))
-			return nil
-		}
-		return failed
+	_, err := t.life(ctx)
+	failed, ok := asAddError(err)
+	if !ok {
+		return err
 	}
-	_ = l
-	return err
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := b.status(ctx); err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err == nil && call.ExitCode == 0 {
+		t.wrong([]cni.Call{failed.call, call}, "ADD succeeds after STATUS and fails without: %s", summary(failed.call))
+		return nil
+	}
+	return failed
 }
 
 // onlyOne makes the node's pool of addresses one.

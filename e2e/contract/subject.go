@@ -125,7 +125,7 @@ func (s *Subject) Discover(ctx context.Context) error {
 		}
 		supported, err := askVersions(ctx, c.Nodes()[0], name)
 		if err != nil {
-			return fmt.Errorf("plugin %s: %w", name, err)
+			return &versionError{plugin: name, err: err}
 		}
 		if common == nil {
 			common = supported
@@ -139,6 +139,16 @@ func (s *Subject) Discover(ctx context.Context) error {
 	s.versions = common
 	return nil
 }
+
+// versionError says that a plugin did not tell its versions.
+type versionError struct {
+	plugin string
+	err    error
+}
+
+func (e *versionError) Error() string { return fmt.Sprintf("plugin %s: %v", e.plugin, e.err) }
+
+func (e *versionError) Unwrap() error { return e.err }
 
 // askVersions are the versions that a plugin advertises and the suite knows.
 func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]string, error) {

@@ -125,7 +125,7 @@ func (t *trial) lane(ctx context.Context) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.settled(ctx, before, p); err != nil {
+	if _, err := b.leftAfter(ctx, before, nil, p); err != nil {
 		return nil, err
 	}
 	l.clean, err = b.state(ctx, p)
@@ -398,9 +398,5 @@ func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
 
 // fault notes what came of an attempt, with its story.
 func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
-	t.wrong(nil, format, args...)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	w := &t.wrongs[len(t.wrongs)-1]
-	w.evidence = append(slices.Clone(w.evidence), a.story(verb))
+	t.deviation([]report.Evidence{a.story(verb)}, fmt.Sprintf(format, args...))
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -37,11 +36,16 @@ type wrong struct {
 
 // wrong notes a deviation, with the calls that show it.
 func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
-	w := wrong{text: fmt.Sprintf(format, args...), version: t.version}
+	var evidence []report.Evidence
 	for _, c := range calls {
-		w.evidence = append(w.evidence, report.Evidence{Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript()})
+		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript()})
 	}
-	w.known = knownUpstream(t.subject, t.requirement.ID, w.text)
+	t.deviation(evidence, fmt.Sprintf(format, args...))
+}
+
+// deviation notes one with other evidence than calls.
+func (t *trial) deviation(evidence []report.Evidence, text string) {
+	w := wrong{text: text, version: t.version, known: knownUpstream(t.subject, t.requirement.ID, text), evidence: evidence}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wrongs = append(t.wrongs, w)
@@ -70,12 +74,10 @@ func (e vacuousError) Error() string { return string(e) }
 
 // Check asks a plugin whether it keeps a requirement. The result has everything but its duration.
 func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
-	start := time.Now()
 	result := report.Result{
 		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass, Covers: slices.Clone(r.Covers),
 	}
 	s.judge(ctx, r, &result)
-	result.DurationSeconds = float64(time.Since(start).Round(time.Millisecond)) / float64(time.Second)
 	return result
 }
 
@@ -86,7 +88,8 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 	}
 	if err := s.Discover(ctx); err != nil {
 		result.Result, result.Reason = report.Skipped, err.Error()
-		if s.Type != "" && strings.Contains(err.Error(), "plugin "+s.Type+":") {
+		var silent *versionError
+		if errors.As(err, &silent) && silent.plugin == s.Type {
 			result.Result = report.Fail
 		}
 		return
@@ -96,46 +99,55 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s speaks %s", r.Since, s.Type, s.newest())
 		return
 	}
-	var wrongs []wrong
-	var notes []string
 	switch {
 	case r.audit != nil:
-		t := &trial{subject: s, requirement: r}
-		for _, c := range s.observed() {
-			t.version = c.version
-			r.audit(t, c)
-		}
-		if !t.seen {
-			result.Result, result.Reason = report.NotApplicable, "no call gave an occasion to tell"
+		s.audit(r, result)
+	case r.each:
+		s.try(ctx, r, versions, result)
+	default:
+		s.try(ctx, r, versions[len(versions)-1:], result)
+	}
+}
+
+// audit looks at the calls that other checks made.
+func (s *Subject) audit(r *Requirement, result *report.Result) {
+	t := &trial{subject: s, requirement: r}
+	for _, c := range s.observed() {
+		t.version = c.version
+		r.audit(t, c)
+	}
+	if !t.seen {
+		result.Result, result.Reason = report.NotApplicable, "no call gave an occasion to tell"
+		return
+	}
+	conclude(result, t.wrongs, nil)
+}
+
+// try runs the check at each of the versions, until it cannot be run.
+func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, result *report.Result) {
+	var wrongs []wrong
+	var notes []string
+	for _, v := range versions {
+		t := &trial{subject: s, requirement: r, version: v}
+		err := t.run(ctx)
+		if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
+			result.Result, result.Reason = report.Skipped, fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
 			return
 		}
-		wrongs = t.wrongs
-	case !r.each:
-		versions = versions[len(versions)-1:]
-		fallthrough
-	default:
-		for _, v := range versions {
-			t := &trial{subject: s, requirement: r, version: v}
-			err := t.run(ctx)
-			if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
-				result.Result, result.Reason = report.Skipped, fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
-				return
-			}
-			var na notApplicableError
-			var vacuous vacuousError
-			switch {
-			case errors.As(err, &na):
-				result.Result, result.Reason = report.NotApplicable, string(na)
-				return
-			case errors.As(err, &vacuous):
-				result.Result, result.Reason = report.Vacuous, string(vacuous)
-				return
-			case err != nil:
-				result.Result, result.Reason = report.Skipped, fmt.Sprintf("at CNI %s: %v", v, err)
-				return
-			}
-			wrongs, notes = append(wrongs, t.wrongs...), append(notes, t.notes...)
+		var na notApplicableError
+		var vacuous vacuousError
+		switch {
+		case errors.As(err, &na):
+			result.Result, result.Reason = report.NotApplicable, string(na)
+			return
+		case errors.As(err, &vacuous):
+			result.Result, result.Reason = report.Vacuous, string(vacuous)
+			return
+		case err != nil:
+			result.Result, result.Reason = report.Skipped, fmt.Sprintf("at CNI %s: %v", v, err)
+			return
 		}
+		wrongs, notes = append(wrongs, t.wrongs...), append(notes, t.notes...)
 	}
 	conclude(result, wrongs, notes)
 }

@@ -53,8 +53,8 @@ func checkUplink(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	was, _ := linkOf(l.was, l.uplink)
-	is, found := linkOf(l.node, l.uplink)
+	was, _ := agent.FindLink(l.was, l.uplink)
+	is, found := agent.FindLink(l.node, l.uplink)
 	switch {
 	case !found:
 		t.wrong([]cni.Call{l.add}, "after ADD the node has no %s", l.uplink)
