@@ -191,8 +191,8 @@ func (a *addition) plan(others []entry, of record.Attachment) (attachment, error
 }
 
 // planVeth chooses names that are free.
-func (a *addition) planVeth(others []entry, of record.Attachment) (veth, error) {
-	v := veth{MTU: a.conf.MTU}
+func (a *addition) planVeth(others []entry, of record.Attachment) (kernel.Veth, error) {
+	v := kernel.Veth{MTU: a.conf.MTU}
 	if v.MTU == 0 {
 		v.MTU = a.node.link.Attrs().MTU
 	}
@@ -270,7 +270,7 @@ func (a *addition) freeTable(others []entry) (int, error) {
 
 // connect makes what the record says, and restores what somebody has removed of others.
 func (a *addition) connect(entries []entry, e entry) error {
-	if err := createVeth(a.Host, a.Pod, e.State.Veth); err != nil {
+	if err := a.Host.AddVeth(a.Pod, e.State.Veth); err != nil {
 		return err
 	}
 	if err := connectPod(a.Pod, e.IfName, e.State); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/record"
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
@@ -18,7 +19,7 @@ type attachment struct {
 	HostInterface string       `json:"hostInterface"`
 	Link          string       `json:"link"` // the underlay link in the pod
 	LinkMAC       string       `json:"linkMAC"`
-	Veth          veth         `json:"veth"`
+	Veth          kernel.Veth  `json:"veth"`
 	Addresses     []netip.Addr `json:"addresses"`
 	// Node is the node's address by family that the pod knows the node by, and that its connections get when they come
 	// back through the pod.
@@ -28,15 +29,6 @@ type attachment struct {
 	Ports      []portRange  `json:"ports"`
 	Masquerade bool         `json:"masquerade"`
 	Pod        podState     `json:"pod"`
-}
-
-// veth is the pair: one end on the node, one in the pod.
-type veth struct {
-	Host    string `json:"host"`
-	HostMAC string `json:"hostMAC"`
-	Pod     string `json:"pod"`
-	PodMAC  string `json:"podMAC"`
-	MTU     int    `json:"mtu"`
 }
 
 type (

@@ -55,7 +55,7 @@ func removeUnrecorded(host *kernel.Namespace, entries []entry, conf *config, arg
 	var errs []error
 	for attempt := range maxAttempts {
 		id := identity{conf.Attachment(args), attempt}
-		v := veth{Host: id.name(), HostMAC: id.mac("host").String()}
+		v := kernel.Veth{Host: id.name(), HostMAC: id.mac("host").String()}
 		if slices.ContainsFunc(entries, func(e entry) bool { return e.State.Veth.Host == v.Host }) {
 			continue
 		}

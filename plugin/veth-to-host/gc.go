@@ -66,7 +66,7 @@ func removeOrphans(host *kernel.Namespace, kept []entry) error {
 			continue
 		}
 		held[name] = true // its other rules go with it
-		errs = append(errs, removeVeth(host, rules, veth{Host: name}))
+		errs = append(errs, removeVeth(host, rules, kernel.Veth{Host: name}))
 	}
 	return errors.Join(errs...)
 }

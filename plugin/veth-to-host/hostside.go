@@ -89,26 +89,6 @@ func validMark() kernel.Sysctl {
 	return kernel.Sysctl{Family: "ipv4", Key: "src_valid_mark", Value: "1"}
 }
 
-// createVeth makes both ends in one call, each in its namespace and with its final name and hardware address: no other
-// process, such as udev, ever sees them otherwise.
-func createVeth(host *kernel.Namespace, pod *kernel.Namespace, v veth) error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = v.Host, v.MTU
-	link := netlink.NewVeth(attrs)
-	link.PeerName, link.PeerMTU, link.PeerNamespace = v.Pod, uint32(v.MTU), netlink.NsFd(pod.Fd())
-	var err error
-	if link.HardwareAddr, err = net.ParseMAC(v.HostMAC); err != nil {
-		return err
-	}
-	if link.PeerHardwareAddr, err = net.ParseMAC(v.PodMAC); err != nil {
-		return err
-	}
-	if err := host.LinkAdd(link); err != nil {
-		return fmt.Errorf("link %s, with %s in the pod: create: %w", v.Host, v.Pod, err)
-	}
-	return nil
-}
-
 // hostSide changes what attachments have on the node, from one listing.
 type hostSide struct {
 	host    *kernel.Namespace
@@ -253,7 +233,7 @@ func (h *hostSide) clear(e entry) error {
 
 // removeVeth removes a veth with all that hangs on it: routes and neighbours go with their link, rules do not. One that
 // somebody else has made under the name stays: it has neither the hardware address nor the rule of this plugin's.
-func removeVeth(host *kernel.Namespace, rules []netlink.Rule, v veth) error {
+func removeVeth(host *kernel.Namespace, rules []netlink.Rule, v kernel.Veth) error {
 	link, err := host.LinkByName(v.Host)
 	if err != nil && !kernel.IsNotFound(err) {
 		return fmt.Errorf("link %s: %w", v.Host, err)

@@ -12,16 +12,20 @@ import (
 )
 
 // Rule is a policy routing rule that picks a table by a packet's addresses, by the link that it came in on, by its mark, or
-// by several of these.
+// by several of these. One without Table and Goto does nothing.
 type Rule struct {
 	IPv6     bool
 	Priority int
+	// Not makes the rule be for all packets but those that the rest of it describes.
+	Not bool
 	// From and To are where a packet comes from and goes to. The zero value means that this does not matter.
 	From, To netip.Prefix
 	IifName  string
 	Mark     uint32
 	Mask     uint32 // 0 means that the mark does not matter
 	Table    int
+	// Goto is the priority of the rule at which the search goes on. 0 means that it goes on with the next one.
+	Goto int
 	// SuppressPrefix makes the rule pass over routes to prefixes of that length or less. 0 means that all routes count.
 	SuppressPrefix int
 }
@@ -33,8 +37,12 @@ func (r Rule) family() int {
 	return netlink.FAMILY_V4
 }
 
+// nothing is the action of a rule that does nothing (FR_ACT_NOP in linux/fib_rules.h).
+const nothing = 3
+
 func (r Rule) netlink() *netlink.Rule {
 	rule := netlink.NewRule()
+	rule.Invert = r.Not
 	rule.Family, rule.Priority, rule.IifName, rule.Table = r.family(), r.Priority, r.IifName, r.Table
 	if r.From.IsValid() {
 		rule.Src = netipx.PrefixIPNet(r.From)
@@ -48,12 +56,28 @@ func (r Rule) netlink() *netlink.Rule {
 	if r.SuppressPrefix != 0 {
 		rule.SuppressPrefixlen = r.SuppressPrefix
 	}
+	if r.Goto != 0 {
+		rule.Goto = r.Goto
+	}
+	if r.Table == 0 && r.Goto == 0 {
+		rule.Type = nothing
+	}
 	return rule
 }
 
 // Matches reports whether a listed rule is r and says nothing more than r.
 func (r Rule) Matches(rule netlink.Rule) bool {
-	listed := Rule{IPv6: rule.Family == netlink.FAMILY_V6, Priority: rule.Priority, IifName: rule.IifName, Mark: rule.Mark, Table: rule.Table}
+	listed, ok := ReadRule(rule)
+	return ok && listed == r
+}
+
+// ReadRule returns a listed rule. It reports false for one that says more than a Rule can. A list does not tell rules
+// that do nothing from those that refuse packets.
+func ReadRule(rule netlink.Rule) (Rule, bool) {
+	listed := Rule{
+		IPv6: rule.Family == netlink.FAMILY_V6, Priority: rule.Priority, Not: rule.Invert,
+		IifName: rule.IifName, Mark: rule.Mark, Table: rule.Table, Goto: max(rule.Goto, 0),
+	}
 	if rule.Mask != nil {
 		listed.Mask = *rule.Mask
 	}
@@ -61,8 +85,7 @@ func (r Rule) Matches(rule netlink.Rule) bool {
 		listed.SuppressPrefix = rule.SuppressPrefixlen
 	}
 	listed.From, listed.To = prefixOf(rule.Src), prefixOf(rule.Dst)
-	return listed == r && rule.OifName == "" && !rule.Invert &&
-		rule.Sport == nil && rule.Dport == nil && rule.UIDRange == nil && rule.IPProto == 0
+	return listed, rule.OifName == "" && rule.Tos == 0 && rule.Sport == nil && rule.Dport == nil && rule.UIDRange == nil && rule.IPProto == 0
 }
 
 func prefixOf(n *net.IPNet) netip.Prefix {
@@ -96,7 +119,7 @@ func (n *Namespace) EnsureRule(want Rule, existing []netlink.Rule) error {
 			return nil
 		}
 	}
-	if err := n.RuleAdd(want.netlink()); err != nil {
+	if err := n.RuleAdd(want.netlink()); err != nil && !errors.Is(err, unix.EEXIST) { // made since
 		return fmt.Errorf("rule %d: %w", want.Priority, err)
 	}
 	return nil
@@ -112,7 +135,11 @@ func (n *Namespace) DeleteRule(rule netlink.Rule) error {
 
 // String returns the rule in ip's words.
 func (r Rule) String() string {
-	s := fmt.Sprintf("%d: from %s", r.Priority, selector(r.From))
+	s := fmt.Sprintf("%d: ", r.Priority)
+	if r.Not {
+		s += "not "
+	}
+	s += "from " + selector(r.From)
 	if r.To.IsValid() {
 		s += " to " + selector(r.To)
 	}
@@ -122,10 +149,15 @@ func (r Rule) String() string {
 	if r.IifName != "" {
 		s += " iif " + r.IifName
 	}
-	if r.Table == unix.RT_TABLE_MAIN {
+	switch {
+	case r.Table == unix.RT_TABLE_MAIN:
 		s += " lookup main"
-	} else {
+	case r.Table != 0:
 		s += fmt.Sprintf(" lookup %d", r.Table)
+	case r.Goto != 0:
+		s += fmt.Sprintf(" goto %d", r.Goto)
+	default:
+		s += " nop"
 	}
 	if r.SuppressPrefix != 0 {
 		s += fmt.Sprintf(" suppress_prefixlength %d", r.SuppressPrefix)

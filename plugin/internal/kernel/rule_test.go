@@ -19,6 +19,9 @@ func TestRules(t *testing.T) {
 		{Priority: 512, To: netip.MustParsePrefix("10.0.97.30/32"), Table: 254},
 		{Priority: 1536, From: netip.MustParsePrefix("10.0.97.30/32"), To: netip.MustParsePrefix("10.0.0.0/16"), Table: 2},
 		{IPv6: true, Priority: 512, To: netip.MustParsePrefix("fd00::1/128"), Table: 254},
+		{Priority: 1026, Not: true, To: netip.MustParsePrefix("10.0.0.0/16"), Table: 254},
+		{Priority: 1026, From: netip.MustParsePrefix("10.0.0.0/16"), Goto: 1027},
+		{Priority: 1027},
 	}
 	inNamespace(t, func(t *testing.T, n *Namespace) {
 		for range 2 { // doing it again is no error, and adds nothing
@@ -46,6 +49,7 @@ func TestRules(t *testing.T) {
 			"512: from all fwmark 0x2000/0x2000 lookup main", "1023: from all iif gone0 lookup main suppress_prefixlength 31",
 			"IPv6 1023: from all iif gone0 lookup main suppress_prefixlength 127", "1024: from all iif gone0 lookup 1000",
 			"512: from all to 10.0.97.30 lookup main", "1536: from 10.0.97.30 to 10.0.0.0/16 lookup 2", "IPv6 512: from all to fd00::1 lookup main",
+			"1026: not from all to 10.0.0.0/16 lookup main", "1026: from 10.0.0.0/16 goto 1027", "1027: from all nop",
 		}
 		if diff := cmp.Diff(want, text); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -59,7 +63,9 @@ func TestRules(t *testing.T) {
 				}
 			}
 		}
-		if left := listRules(t, n); slices.ContainsFunc(left, func(l netlink.Rule) bool { return l.IifName != "" || l.Mark != 0 || l.Src != nil || l.Dst != nil }) {
+		if left := listRules(t, n); slices.ContainsFunc(left, func(l netlink.Rule) bool {
+			return l.IifName != "" || l.Mark != 0 || l.Src != nil || l.Dst != nil || l.Priority == 1027
+		}) {
 			t.Errorf("got %v, want none of these rules", left)
 		}
 	})
@@ -77,6 +83,7 @@ func TestRule_Matches(t *testing.T) {
 		"link": func(r *netlink.Rule) { r.IifName = "b0" }, "outgoing link": func(r *netlink.Rule) { r.OifName = "b0" },
 		"family": func(r *netlink.Rule) { r.Family = netlink.FAMILY_V6 }, "not": func(r *netlink.Rule) { r.Invert = true },
 		"suppressed": func(r *netlink.Rule) { r.SuppressPrefixlen = 31 }, "protocol": func(r *netlink.Rule) { r.IPProto = 6 },
+		"type of service": func(r *netlink.Rule) { r.Tos = 0x10 }, "jump": func(r *netlink.Rule) { r.Table, r.Goto = 0, 1025 },
 		"from": func(r *netlink.Rule) { r.Src = netipx.AddrIPNet(netip.MustParseAddr("10.0.97.30")) },
 		"to":   func(r *netlink.Rule) { r.Dst = netipx.AddrIPNet(netip.MustParseAddr("10.0.97.30")) },
 	} {

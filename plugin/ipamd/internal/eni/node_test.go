@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
@@ -218,4 +219,22 @@ func TestNode_Ensure_sysctls(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where the setting cannot be made, as in a container with a read-only /proc/sys, it is said what does not work.
+func TestNode_Ensure_readOnlySysctls(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.ok(l.sysctl("ip_forward", "1"))
+		l.ok(l.sysctl("conf/all/rp_filter", "1"))
+		// Of this thread alone, and gone with it.
+		l.ok(unix.Unshare(unix.CLONE_NEWNS))
+		l.ok(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		l.ok(unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))
+		l.ok(unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		l.ensure(l.options(), "rp_filter of eth0 is strict and src_valid_mark cannot be set (open /proc/sys/net/ipv4/conf/eth0/src_valid_mark: "+
+			"read-only file system): node ports do not work for pods on secondary ENIs")
+		opts := l.options()
+		opts.NodePorts = false
+		l.ensure(opts)
+	})
 }
