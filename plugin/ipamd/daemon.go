@@ -93,9 +93,9 @@ func (d *daemon) wrote(w state.Write) {
 	}
 }
 
-// run serves until ctx ends, which is no error.
+// run serves until ctx ends, which is no error. The state is this process's until it is gone: on a disk that hangs a write
+// may still be under way when run returns, and must not meet the next process.
 func (d *daemon) run(ctx context.Context) error {
-	defer d.file.Close()
 	if d.cfg.Kernel.Enabled && d.cfg.IPFamily == ipv4 {
 		ns, err := kernel.Current()
 		if err != nil {

@@ -92,6 +92,32 @@ func TestDaemon_restart(t *testing.T) {
 	}
 }
 
+// A call that is under way when the daemon is told to end gets its answer, and what it says is on disk.
+func TestDaemon_term(t *testing.T) {
+	l := newLab(t)
+	p := l.start(childLate, l.args()...)
+	conn := l.connect(p)
+	defer conn.Close()
+	answer := make(chan string, 1)
+	go func() {
+		reply, err := rpc.NewCNIBackendClient(conn).AddNetwork(t.Context(), add("a"))
+		answer <- fmt.Sprint(reply.GetIPAllocationMetadata(), err)
+	}()
+	l.eventually("the call is under way", func() bool { return len(l.assignments()) == 1 })
+	if status := p.end(t); status != 0 {
+		t.Errorf("got exit status %d, want 0: %s", status, p.output)
+	}
+	want := fmt.Sprint([]*rpc.IPAllocationMetadata{{IPv4Addr: "10.0.0.16", RouteTableId: 254}}, nil)
+	if got := <-answer; got != want {
+		t.Errorf("got answer  %s\nwant answer %s", got, want)
+	}
+	p = l.start(childDaemon, l.args()...)
+	l.connect(p).Close()
+	if all := l.assignments(); len(all) != 1 || all[0].Address.String() != "10.0.0.16" {
+		t.Errorf("got %v assigned, want 10.0.0.16", all)
+	}
+}
+
 // What the cloud changes while the daemon runs.
 func TestDaemon_reconcile(t *testing.T) {
 	l := newLab(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -34,8 +35,11 @@ func TestKill(t *testing.T) {
 	if d.killed < *kills || d.promises.Load() < int64(d.killed) {
 		t.Errorf("got %d kills and %d promises, want %d kills and more promises", d.killed, d.promises.Load(), *kills)
 	}
-	t.Logf("%d kills, %d of them at start, at least %d calls in flight at the others; %d promises, %d calls cut off",
-		d.killed, d.atStart, d.fewest, d.promises.Load(), d.cut.Load())
+	if *kills >= 500 && (d.halfWritten == 0 || d.untold == 0) {
+		t.Errorf("got %d kills before the rename and %d answers cut off after it, want some of each", d.halfWritten, d.untold)
+	}
+	t.Logf("%d kills, %d of them at start, %d between create and rename, at least %d calls in flight; %d promises, %d calls cut off, "+
+		"%d of them between rename and reply", d.killed, d.atStart, d.halfWritten, d.fewest, d.promises.Load(), d.cut.Load(), d.untold)
 }
 
 // The drill can fail: a daemon that replies before it writes is found out.
@@ -62,12 +66,15 @@ type oracle struct {
 	held       map[string]string // address by key
 	owner      map[string]string // key by address
 	uncertain  map[string]bool   // keys of calls whose answer never came
+	unanswered map[string]bool   // of these: asked for an address last time, and had none before for sure
 	violations []string
 }
 
 type drilled struct {
 	oracle
 	killed, atStart int
+	halfWritten     int // killed while there was a temporary file
+	untold          int // addresses that were on disk when their answer was cut off
 	fewest          int64
 	inFlight        atomic.Int64
 	promises, cut   atomic.Int64
@@ -83,7 +90,7 @@ type generation struct {
 // drill ends daemons by a signal until it has seen as many end as it is told, or a broken promise.
 func drill(l *lab, kind string, kills int, signal syscall.Signal) *drilled {
 	l.t.Helper()
-	d := &drilled{oracle: oracle{held: map[string]string{}, owner: map[string]string{}, uncertain: map[string]bool{}}, fewest: drillWorkers}
+	d := &drilled{oracle: oracle{held: map[string]string{}, owner: map[string]string{}, uncertain: map[string]bool{}, unanswered: map[string]bool{}}, fewest: drillWorkers}
 	ctx, stop := context.WithCancel(l.t.Context())
 	var workers sync.WaitGroup
 	first := &generation{ended: make(chan struct{})}
@@ -116,11 +123,22 @@ func drill(l *lab, kind string, kills int, signal syscall.Signal) *drilled {
 			l.t.Errorf("after %s: %v\n%s", signal, err, p.output)
 		}
 		d.killed++
+		d.halfWritten += l.temporaries()
 		conn.Close()
 	}
 	stop()
 	workers.Wait()
 	return d
+}
+
+// temporaries counts the files that a killed process has not renamed yet.
+func (l *lab) temporaries() int {
+	l.t.Helper()
+	files, err := filepath.Glob(filepath.Join(l.dir, ".state.json*"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return len(files)
 }
 
 // killAtStart kills a process before it is asked anything: while it reads, cleans up and restores.
@@ -162,6 +180,7 @@ func (d *drilled) work(ctx context.Context, worker int, waiting chan<- struct{})
 func (d *drilled) call(ctx context.Context, g *generation, key string) bool {
 	d.mu.Lock()
 	address, held := d.held[key]
+	fresh := !held && !d.uncertain[key]
 	release := (held || d.uncertain[key]) && rand.IntN(3) > 0
 	if release {
 		// From now on the daemon may give it to others.
@@ -193,11 +212,18 @@ func (d *drilled) call(ctx context.Context, g *generation, key string) bool {
 	d.inFlight.Add(-1)
 	if !answered {
 		d.cut.Add(1)
+		d.noteUnanswered(key, fresh && !release)
 		return false
 	}
 	d.promises.Add(1)
 	d.promised(key, release, address, got)
 	return true
+}
+
+func (d *drilled) noteUnanswered(key string, fresh bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unanswered[key] = fresh
 }
 
 // promised notes an answer: address is what the key had before, as far as was known, and got what the answer names.
@@ -241,6 +267,12 @@ func (d *drilled) audit(l *lab) {
 			d.violate("%s belongs to %s, whose release was promised", address, a.ContainerID)
 		}
 	}
+	for key, fresh := range d.unanswered {
+		if fresh && known[key] != "" {
+			d.untold++
+		}
+	}
+	clear(d.unanswered)
 	for key, address := range d.held {
 		if known[key] != address {
 			d.violate("%s was promised %s, and has %q after a restart", key, address, known[key])

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/imdstest"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/server"
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
@@ -35,12 +37,13 @@ import (
 const (
 	childDaemon    = "daemon"
 	childForgetful = "daemon-that-replies-before-it-writes"
+	childLate      = "daemon-that-writes-once-it-is-told-to-end"
 )
 
 var kills = flag.Int("kills", 500, "how often TestKill kills the daemon")
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == childDaemon || os.Args[1] == childForgetful) {
+	if len(os.Args) > 1 && slices.Contains([]string{childDaemon, childForgetful, childLate}, os.Args[1]) {
 		os.Exit(child(os.Args[1], os.Args[2:]))
 	}
 	os.Exit(m.Run())
@@ -57,7 +60,7 @@ func child(kind string, args []string) int {
 		if err != nil {
 			return err
 		}
-		d.commits = &forgetful{d: d}
+		d.commits = map[string]server.Committer{childForgetful: &forgetful{d: d}, childLate: late{d.commits, ctx.Done()}}[kind]
 		return d.run(ctx)
 	})
 	cmd.SetArgs(args)
@@ -82,6 +85,18 @@ func (f *forgetful) Commit(context.Context, uint64) error {
 		_ = f.d.file.Save(snapshot)
 	})
 	return nil
+}
+
+// late writes the state some time after the daemon is told to end.
+type late struct {
+	server.Committer
+	told <-chan struct{}
+}
+
+func (l late) Commit(ctx context.Context, version uint64) error {
+	<-l.told
+	time.Sleep(200 * time.Millisecond) // as a slow disk: by then a daemon that does not wait has ended
+	return l.Committer.Commit(ctx, version)
 }
 
 // lab is a metadata service and a place for a daemon's files.

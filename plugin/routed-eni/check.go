@@ -16,7 +16,6 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/verb"
-	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
 // cmdCheck compares what ADD made with what stands, and answers with the first thing that is missing or different. SPEC.md,
@@ -264,22 +263,24 @@ func (c *checker) checkHostRules() error {
 	return nil
 }
 
-// checkDaemon asks ipamd whose the address is. The protocol has no call that only looks: assigning to an attachment that has
-// an address changes nothing, and what one without an address gets goes back.
+// checkDaemon asks ipamd whose the address is.
 func (c *checker) checkDaemon() error {
 	d, err := dial(c.conf.Socket)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	a := c.entry.Attachment
-	reply, err := d.assign(&rpc.AddNetworkRequest{Netns: c.entry.State.Netns, IfName: a.IfName, NetworkName: a.Network, ContainerID: a.ContainerID})
+	held, err := d.assigned(c.entry.Attachment)
 	if err != nil {
 		return err
 	}
-	if got, err := readReply(reply); err == nil && got.Address == c.entry.State.Address {
+	state := c.entry.State
+	switch want := (allocation{Address: state.Address, Table: state.Table}); {
+	case held == want:
 		return nil
+	case !held.Address.IsValid():
+		return fmt.Errorf("ipamd at %s holds no address for this attachment, want %s", d.socket, want.Address)
+	default:
+		return fmt.Errorf("ipamd at %s holds another address for this attachment: want %s, got %s", d.socket, want, held)
 	}
-	_, err = d.release(a, podArgs{})
-	return errors.Join(fmt.Errorf("ipamd at %s does not hold address %s for this attachment", d.socket, c.entry.State.Address), err)
 }

@@ -138,27 +138,6 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Where somebody has told ipamd that the pod is gone, the next pod gets its address.
-func TestCheck_reservation(t *testing.T) {
-	one := enis()[:1]
-	l := newLab(t, one...)
-	l.start()
-	p, q := l.pod("p"), l.pod("q")
-	l.mustAdd(p)
-	l.forget(p)
-	l.mustAdd(q) // the other of the two addresses, which had more rest
-	wantError(t, l.check(p, nil), "")
-	if got := l.assigned(); got != 2 {
-		t.Errorf("got %d addresses assigned, want that CHECK has made sure of the pod's own", got)
-	}
-	l.forget(q)
-	l.forget(p)
-	wantError(t, l.check(p, nil), "999: ipamd at "+l.socket()+" does not hold address 10.0.0.30 for this attachment")
-	if got := l.assigned(); got != 0 {
-		t.Errorf("got %d addresses assigned, want 0: what CHECK got goes back", got)
-	}
-}
-
 func TestCheck_prevResult(t *testing.T) {
 	l := newLab(t)
 	l.start()

@@ -64,6 +64,8 @@ type allocation struct {
 	Table   int // the routing table of its ENI
 }
 
+func (a allocation) String() string { return fmt.Sprintf("%s of table %d", a.Address, a.Table) }
+
 // assign asks for the address of an attachment. One that has an address keeps it. After an error there may still be an
 // address assigned, where the answer was lost; the DEL that follows a failed ADD releases it.
 func (d *daemon) assign(request *rpc.AddNetworkRequest) (*rpc.AddNetworkReply, error) {
@@ -110,6 +112,26 @@ func readAllocation(m *rpc.IPAllocationMetadata) (allocation, error) {
 		}
 	}
 	return a, nil
+}
+
+// assigned returns what ipamd holds for an attachment, and changes nothing; the zero value means no address.
+func (d *daemon) assigned(a record.Attachment) (allocation, error) {
+	ctx, cancel := d.context()
+	defer cancel()
+	reply, err := rpc.NewNodeClient(d.conn).GetAssignment(ctx, &rpc.GetAssignmentRequest{
+		NetworkName: a.Network, Attachment: &rpc.Attachment{ContainerId: a.ContainerID, IfName: a.IfName},
+	})
+	if err != nil {
+		return allocation{}, d.failure("look up the address", err)
+	}
+	if !reply.Found {
+		return allocation{}, nil
+	}
+	ip, err := netip.ParseAddr(reply.Address)
+	if err != nil {
+		return allocation{}, fmt.Errorf("ipamd at %s: look up the address: %w", d.socket, err)
+	}
+	return allocation{Address: ip, Table: int(reply.RouteTableId)}, nil
 }
 
 // release gives back the address of an attachment and returns which one that was; the zero value where it had none.

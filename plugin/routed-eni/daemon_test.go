@@ -73,7 +73,7 @@ func TestDaemon_absent(t *testing.T) {
 			if diff := cmp.Diff(with, l.state()); diff != "" {
 				t.Errorf("after ADD (-want +got):\n%s", diff)
 			}
-			takes(t, tt.atMost, func() { want(l.check(p, nil), "11: ", "assign an address") })
+			takes(t, tt.atMost, func() { want(l.check(p, nil), "11: ", "look up the address") })
 			takes(t, tt.atMost, func() { want(l.status(), "50: ", "status") })
 			takes(t, tt.atMost, func() { want(l.gc(p), "11: ", "release addresses of pods that are gone") })
 			if diff := cmp.Diff(with, l.state()); diff != "" {
@@ -87,7 +87,7 @@ func TestDaemon_absent(t *testing.T) {
 	}
 }
 
-// GC without the daemon clears the node and reports; with it, it has the address released.
+// GC without the daemon clears the node and reports; with it, it has the address released. So has a DEL that is repeated.
 func TestDaemon_comes_back(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -109,6 +109,10 @@ func TestDaemon_comes_back(t *testing.T) {
 		l.start()
 		if got := l.assigned(); got != 2 {
 			t.Errorf("%s: got %d addresses assigned, want 2 that ipamd was not told of", gone, got)
+		}
+		l.mustDel(p)
+		if got := l.assigned(); got != 1 {
+			t.Errorf("%s: got %d addresses assigned after another DEL, want 1", gone, got)
 		}
 		wantError(t, l.gc(), "")
 		if got := l.assigned(); got != 0 {
@@ -161,10 +165,11 @@ func TestDaemon_has_no_address(t *testing.T) {
 type fakeDaemon struct {
 	rpc.UnimplementedCNIBackendServer
 	rpc.UnimplementedNodeServer
-	reply    *rpc.AddNetworkReply
-	status   *rpc.StatusReply
-	mu       sync.Mutex
-	requests []string
+	reply      *rpc.AddNetworkReply
+	status     *rpc.StatusReply
+	assignment *rpc.GetAssignmentReply // nil is that of a daemon without this call
+	mu         sync.Mutex
+	requests   []string
 }
 
 func (f *fakeDaemon) note(text string) {
@@ -181,6 +186,13 @@ func (f *fakeDaemon) AddNetwork(_ context.Context, in *rpc.AddNetworkRequest) (*
 func (f *fakeDaemon) DelNetwork(_ context.Context, in *rpc.DelNetworkRequest) (*rpc.DelNetworkReply, error) {
 	f.note(strings.Join([]string{"del", in.NetworkName, in.ContainerID, in.IfName, in.K8S_POD_NAMESPACE, in.K8S_POD_NAME, in.K8S_POD_UID}, " "))
 	return &rpc.DelNetworkReply{Success: true}, nil
+}
+
+func (f *fakeDaemon) GetAssignment(ctx context.Context, in *rpc.GetAssignmentRequest) (*rpc.GetAssignmentReply, error) {
+	if f.assignment == nil {
+		return f.UnimplementedNodeServer.GetAssignment(ctx, in)
+	}
+	return f.assignment, nil
 }
 
 func (f *fakeDaemon) Status(context.Context, *rpc.StatusRequest) (*rpc.StatusReply, error) {

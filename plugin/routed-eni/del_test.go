@@ -133,13 +133,29 @@ func TestDel_late(t *testing.T) {
 // forget has ipamd release the address of a pod that goes on using it.
 func (l *lab) forget(p *pod) {
 	l.t.Helper()
+	l.ask(func(ipamd rpc.CNIBackendClient) error {
+		_, err := ipamd.DelNetwork(l.t.Context(), &rpc.DelNetworkRequest{NetworkName: "net", ContainerID: p.id, IfName: "eth0"})
+		return err
+	})
+}
+
+// remember has ipamd assign an address to a pod, and makes nothing of it.
+func (l *lab) remember(p *pod) {
+	l.t.Helper()
+	l.ask(func(ipamd rpc.CNIBackendClient) error {
+		_, err := ipamd.AddNetwork(l.t.Context(), &rpc.AddNetworkRequest{NetworkName: "net", ContainerID: p.id, IfName: "eth0"})
+		return err
+	})
+}
+
+func (l *lab) ask(do func(rpc.CNIBackendClient) error) {
+	l.t.Helper()
 	conn, err := grpc.NewClient("unix:"+l.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer conn.Close()
-	request := &rpc.DelNetworkRequest{NetworkName: "net", ContainerID: p.id, IfName: "eth0"}
-	if _, err := rpc.NewCNIBackendClient(conn).DelNetwork(l.t.Context(), request); err != nil {
+	if err := do(rpc.NewCNIBackendClient(conn)); err != nil {
 		l.t.Fatal(err)
 	}
 }

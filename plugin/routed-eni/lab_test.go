@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -179,19 +180,29 @@ func (l *lab) launch(cmd *exec.Cmd) {
 // assigned is how many addresses ipamd has given out.
 func (l *lab) assigned() int {
 	l.t.Helper()
+	var all []any
+	if err := json.Unmarshal([]byte(l.shown("/v1/assignments")), &all); err != nil {
+		l.t.Fatal(err)
+	}
+	return len(all)
+}
+
+// shown is what ipamd shows of itself.
+func (l *lab) shown(path string) string {
+	l.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial("unix", filepath.Join(l.dir, "introspection.sock"))
 	}}}
-	response, err := client.Get("http://ipamd/v1/assignments")
+	response, err := client.Get("http://ipamd" + path)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var all []any
-	if err := json.NewDecoder(response.Body).Decode(&all); err != nil {
-		l.t.Fatal(err)
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		l.t.Fatalf("%s: %s, %v", path, response.Status, err)
 	}
-	return len(all)
+	return string(body)
 }
 
 func (l *lab) eventually(what string, ok func() bool) {

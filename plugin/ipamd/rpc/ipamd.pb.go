@@ -1,4 +1,4 @@
-// What the CNI verbs GC and STATUS need of the daemon, and amazon's protocol has no call for.
+// What the CNI verbs CHECK, GC and STATUS need of the daemon, and amazon's protocol has no call for.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -245,6 +245,129 @@ func (x *GCReply) GetReleased() []*Released {
 	return nil
 }
 
+type GetAssignmentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the network. Must not be empty, nor may a part of the attachment.
+	NetworkName   string      `protobuf:"bytes,1,opt,name=network_name,json=networkName,proto3" json:"network_name,omitempty"`
+	Attachment    *Attachment `protobuf:"bytes,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAssignmentRequest) Reset() {
+	*x = GetAssignmentRequest{}
+	mi := &file_ipamd_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAssignmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAssignmentRequest) ProtoMessage() {}
+
+func (x *GetAssignmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ipamd_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAssignmentRequest.ProtoReflect.Descriptor instead.
+func (*GetAssignmentRequest) Descriptor() ([]byte, []int) {
+	return file_ipamd_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetAssignmentRequest) GetNetworkName() string {
+	if x != nil {
+		return x.NetworkName
+	}
+	return ""
+}
+
+func (x *GetAssignmentRequest) GetAttachment() *Attachment {
+	if x != nil {
+		return x.Attachment
+	}
+	return nil
+}
+
+type GetAssignmentReply struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// False where the interface has no address; the other fields are empty then.
+	Found bool `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	// IPv4 or IPv6.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	DeviceNumber  int32  `protobuf:"varint,3,opt,name=device_number,json=deviceNumber,proto3" json:"device_number,omitempty"`
+	RouteTableId  int32  `protobuf:"varint,4,opt,name=route_table_id,json=routeTableId,proto3" json:"route_table_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAssignmentReply) Reset() {
+	*x = GetAssignmentReply{}
+	mi := &file_ipamd_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAssignmentReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAssignmentReply) ProtoMessage() {}
+
+func (x *GetAssignmentReply) ProtoReflect() protoreflect.Message {
+	mi := &file_ipamd_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAssignmentReply.ProtoReflect.Descriptor instead.
+func (*GetAssignmentReply) Descriptor() ([]byte, []int) {
+	return file_ipamd_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetAssignmentReply) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *GetAssignmentReply) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GetAssignmentReply) GetDeviceNumber() int32 {
+	if x != nil {
+		return x.DeviceNumber
+	}
+	return 0
+}
+
+func (x *GetAssignmentReply) GetRouteTableId() int32 {
+	if x != nil {
+		return x.RouteTableId
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -253,7 +376,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_ipamd_proto_msgTypes[4]
+	mi := &file_ipamd_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +388,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ipamd_proto_msgTypes[4]
+	mi := &file_ipamd_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +401,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_ipamd_proto_rawDescGZIP(), []int{4}
+	return file_ipamd_proto_rawDescGZIP(), []int{6}
 }
 
 type StatusReply struct {
@@ -300,7 +423,7 @@ type StatusReply struct {
 
 func (x *StatusReply) Reset() {
 	*x = StatusReply{}
-	mi := &file_ipamd_proto_msgTypes[5]
+	mi := &file_ipamd_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +435,7 @@ func (x *StatusReply) String() string {
 func (*StatusReply) ProtoMessage() {}
 
 func (x *StatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_ipamd_proto_msgTypes[5]
+	mi := &file_ipamd_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +448,7 @@ func (x *StatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusReply.ProtoReflect.Descriptor instead.
 func (*StatusReply) Descriptor() ([]byte, []int) {
-	return file_ipamd_proto_rawDescGZIP(), []int{5}
+	return file_ipamd_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StatusReply) GetServing() bool {
@@ -390,7 +513,17 @@ const file_ipamd_proto_rawDesc = "" +
 	"\rdevice_number\x18\x03 \x01(\x05R\fdeviceNumber\x12$\n" +
 	"\x0eroute_table_id\x18\x04 \x01(\x05R\frouteTableId\"A\n" +
 	"\aGCReply\x126\n" +
-	"\breleased\x18\x01 \x03(\v2\x1a.cnitest.ipamd.v1.ReleasedR\breleased\"\x0f\n" +
+	"\breleased\x18\x01 \x03(\v2\x1a.cnitest.ipamd.v1.ReleasedR\breleased\"w\n" +
+	"\x14GetAssignmentRequest\x12!\n" +
+	"\fnetwork_name\x18\x01 \x01(\tR\vnetworkName\x12<\n" +
+	"\n" +
+	"attachment\x18\x02 \x01(\v2\x1c.cnitest.ipamd.v1.AttachmentR\n" +
+	"attachment\"\x8f\x01\n" +
+	"\x12GetAssignmentReply\x12\x14\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rdevice_number\x18\x03 \x01(\x05R\fdeviceNumber\x12$\n" +
+	"\x0eroute_table_id\x18\x04 \x01(\x05R\frouteTableId\"\x0f\n" +
 	"\rStatusRequest\"\xa7\x01\n" +
 	"\vStatusReply\x12\x18\n" +
 	"\aserving\x18\x01 \x01(\bR\aserving\x12\x12\n" +
@@ -398,9 +531,10 @@ const file_ipamd_proto_rawDesc = "" +
 	"\bassigned\x18\x03 \x01(\x03R\bassigned\x12\x18\n" +
 	"\acooling\x18\x04 \x01(\x03R\acooling\x12\x18\n" +
 	"\aremoved\x18\x05 \x01(\x03R\aremoved\x12\x1a\n" +
-	"\bwarnings\x18\x06 \x03(\tR\bwarnings2\x92\x01\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings2\xf3\x01\n" +
 	"\x04Node\x12>\n" +
-	"\x02GC\x12\x1b.cnitest.ipamd.v1.GCRequest\x1a\x19.cnitest.ipamd.v1.GCReply\"\x00\x12J\n" +
+	"\x02GC\x12\x1b.cnitest.ipamd.v1.GCRequest\x1a\x19.cnitest.ipamd.v1.GCReply\"\x00\x12_\n" +
+	"\rGetAssignment\x12&.cnitest.ipamd.v1.GetAssignmentRequest\x1a$.cnitest.ipamd.v1.GetAssignmentReply\"\x00\x12J\n" +
 	"\x06Status\x12\x1f.cnitest.ipamd.v1.StatusRequest\x1a\x1d.cnitest.ipamd.v1.StatusReply\"\x00B1Z/github.com/cnitest/cnitest/plugin/ipamd/rpc;rpcb\x06proto3"
 
 var (
@@ -415,28 +549,33 @@ func file_ipamd_proto_rawDescGZIP() []byte {
 	return file_ipamd_proto_rawDescData
 }
 
-var file_ipamd_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_ipamd_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_ipamd_proto_goTypes = []any{
-	(*Attachment)(nil),    // 0: cnitest.ipamd.v1.Attachment
-	(*GCRequest)(nil),     // 1: cnitest.ipamd.v1.GCRequest
-	(*Released)(nil),      // 2: cnitest.ipamd.v1.Released
-	(*GCReply)(nil),       // 3: cnitest.ipamd.v1.GCReply
-	(*StatusRequest)(nil), // 4: cnitest.ipamd.v1.StatusRequest
-	(*StatusReply)(nil),   // 5: cnitest.ipamd.v1.StatusReply
+	(*Attachment)(nil),           // 0: cnitest.ipamd.v1.Attachment
+	(*GCRequest)(nil),            // 1: cnitest.ipamd.v1.GCRequest
+	(*Released)(nil),             // 2: cnitest.ipamd.v1.Released
+	(*GCReply)(nil),              // 3: cnitest.ipamd.v1.GCReply
+	(*GetAssignmentRequest)(nil), // 4: cnitest.ipamd.v1.GetAssignmentRequest
+	(*GetAssignmentReply)(nil),   // 5: cnitest.ipamd.v1.GetAssignmentReply
+	(*StatusRequest)(nil),        // 6: cnitest.ipamd.v1.StatusRequest
+	(*StatusReply)(nil),          // 7: cnitest.ipamd.v1.StatusReply
 }
 var file_ipamd_proto_depIdxs = []int32{
 	0, // 0: cnitest.ipamd.v1.GCRequest.valid_attachments:type_name -> cnitest.ipamd.v1.Attachment
 	0, // 1: cnitest.ipamd.v1.Released.attachment:type_name -> cnitest.ipamd.v1.Attachment
 	2, // 2: cnitest.ipamd.v1.GCReply.released:type_name -> cnitest.ipamd.v1.Released
-	1, // 3: cnitest.ipamd.v1.Node.GC:input_type -> cnitest.ipamd.v1.GCRequest
-	4, // 4: cnitest.ipamd.v1.Node.Status:input_type -> cnitest.ipamd.v1.StatusRequest
-	3, // 5: cnitest.ipamd.v1.Node.GC:output_type -> cnitest.ipamd.v1.GCReply
-	5, // 6: cnitest.ipamd.v1.Node.Status:output_type -> cnitest.ipamd.v1.StatusReply
-	5, // [5:7] is the sub-list for method output_type
-	3, // [3:5] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 3: cnitest.ipamd.v1.GetAssignmentRequest.attachment:type_name -> cnitest.ipamd.v1.Attachment
+	1, // 4: cnitest.ipamd.v1.Node.GC:input_type -> cnitest.ipamd.v1.GCRequest
+	4, // 5: cnitest.ipamd.v1.Node.GetAssignment:input_type -> cnitest.ipamd.v1.GetAssignmentRequest
+	6, // 6: cnitest.ipamd.v1.Node.Status:input_type -> cnitest.ipamd.v1.StatusRequest
+	3, // 7: cnitest.ipamd.v1.Node.GC:output_type -> cnitest.ipamd.v1.GCReply
+	5, // 8: cnitest.ipamd.v1.Node.GetAssignment:output_type -> cnitest.ipamd.v1.GetAssignmentReply
+	7, // 9: cnitest.ipamd.v1.Node.Status:output_type -> cnitest.ipamd.v1.StatusReply
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_ipamd_proto_init() }
@@ -450,7 +589,7 @@ func file_ipamd_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ipamd_proto_rawDesc), len(file_ipamd_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,4 +1,4 @@
-// What the CNI verbs GC and STATUS need of the daemon, and amazon's protocol has no call for.
+// What the CNI verbs CHECK, GC and STATUS need of the daemon, and amazon's protocol has no call for.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -23,8 +23,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Node_GC_FullMethodName     = "/cnitest.ipamd.v1.Node/GC"
-	Node_Status_FullMethodName = "/cnitest.ipamd.v1.Node/Status"
+	Node_GC_FullMethodName            = "/cnitest.ipamd.v1.Node/GC"
+	Node_GetAssignment_FullMethodName = "/cnitest.ipamd.v1.Node/GetAssignment"
+	Node_Status_FullMethodName        = "/cnitest.ipamd.v1.Node/Status"
 )
 
 // NodeClient is the client API for Node service.
@@ -34,6 +35,9 @@ type NodeClient interface {
 	// GC releases what a network holds for interfaces that are not valid any more. Other networks are left alone. It may be
 	// called again, but not while an AddNetwork of that network is under way, as CNI demands of runtimes.
 	GC(ctx context.Context, in *GCRequest, opts ...grpc.CallOption) (*GCReply, error)
+	// GetAssignment tells which address an interface has, and changes nothing: neither does it assign one, nor does it wait for
+	// the disk. It may be called at any time. An interface that has none is no error.
+	GetAssignment(ctx context.Context, in *GetAssignmentRequest, opts ...grpc.CallOption) (*GetAssignmentReply, error)
 	// Status tells whether an AddNetwork could succeed now.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 }
@@ -50,6 +54,16 @@ func (c *nodeClient) GC(ctx context.Context, in *GCRequest, opts ...grpc.CallOpt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GCReply)
 	err := c.cc.Invoke(ctx, Node_GC_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeClient) GetAssignment(ctx context.Context, in *GetAssignmentRequest, opts ...grpc.CallOption) (*GetAssignmentReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetAssignmentReply)
+	err := c.cc.Invoke(ctx, Node_GetAssignment_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +87,9 @@ type NodeServer interface {
 	// GC releases what a network holds for interfaces that are not valid any more. Other networks are left alone. It may be
 	// called again, but not while an AddNetwork of that network is under way, as CNI demands of runtimes.
 	GC(context.Context, *GCRequest) (*GCReply, error)
+	// GetAssignment tells which address an interface has, and changes nothing: neither does it assign one, nor does it wait for
+	// the disk. It may be called at any time. An interface that has none is no error.
+	GetAssignment(context.Context, *GetAssignmentRequest) (*GetAssignmentReply, error)
 	// Status tells whether an AddNetwork could succeed now.
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	mustEmbedUnimplementedNodeServer()
@@ -87,6 +104,9 @@ type UnimplementedNodeServer struct{}
 
 func (UnimplementedNodeServer) GC(context.Context, *GCRequest) (*GCReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GC not implemented")
+}
+func (UnimplementedNodeServer) GetAssignment(context.Context, *GetAssignmentRequest) (*GetAssignmentReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetAssignment not implemented")
 }
 func (UnimplementedNodeServer) Status(context.Context, *StatusRequest) (*StatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -130,6 +150,24 @@ func _Node_GC_Handler(srv interface{}, ctx context.Context, dec func(interface{}
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_GetAssignment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetAssignmentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).GetAssignment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_GetAssignment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).GetAssignment(ctx, req.(*GetAssignmentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Node_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -158,6 +196,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GC",
 			Handler:    _Node_GC_Handler,
+		},
+		{
+			MethodName: "GetAssignment",
+			Handler:    _Node_GetAssignment_Handler,
 		},
 		{
 			MethodName: "Status",

@@ -21,6 +21,8 @@ type Key struct {
 	IfName      string `json:"ifName"`
 }
 
+func (k Key) isComplete() bool { return k.Network != "" && k.ContainerID != "" && k.IfName != "" }
+
 // Pod is what the runtime said about the pod, for people who read the state. Nothing depends on it.
 type Pod struct {
 	Namespace string `json:"namespace,omitempty"`
@@ -100,7 +102,7 @@ func New(opts Options) *Store {
 // The version is what has to be on disk before the assignment may be told. The error is ErrIncompleteKey or a
 // *NoAddressError.
 func (s *Store) Assign(key Key, pod Pod) (Assignment, uint64, error) {
-	if key.Network == "" || key.ContainerID == "" || key.IfName == "" {
+	if !key.isComplete() {
 		return Assignment{}, 0, ErrIncompleteKey
 	}
 	s.mu.Lock()
@@ -116,6 +118,21 @@ func (s *Store) Assign(key Key, pod Pod) (Assignment, uint64, error) {
 	}
 	s.hold(a, &Assignment{Key: key, Pod: pod, Address: a.ip, ENI: a.eni.id, Device: a.eni.device, Since: now.UTC().Round(0)})
 	return *a.held, s.version, nil
+}
+
+// Lookup returns what key has, and reports whether it has an address. It changes nothing. What it returns may not be on disk
+// yet. The error is ErrIncompleteKey.
+func (s *Store) Lookup(key Key) (Assignment, bool, error) {
+	if !key.isComplete() {
+		return Assignment{}, false, ErrIncompleteKey
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.byKey[key]
+	if a == nil {
+		return Assignment{}, false, nil
+	}
+	return *a.held, true, nil
 }
 
 // Release takes back the address of key. It reports whether key had one.

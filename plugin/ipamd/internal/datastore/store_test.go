@@ -171,12 +171,37 @@ func TestStore_Assign_vastPrefixEnds(t *testing.T) {
 	}
 }
 
-func TestStore_Assign_incompleteKey(t *testing.T) {
+func TestStore_incompleteKey(t *testing.T) {
 	s, _ := newTestStore(ENI{ID: "eni-0", Addresses: addrs("10.0.0.1")})
 	for _, k := range []Key{{"", "c", "i"}, {"n", "", "i"}, {"n", "c", ""}} {
 		if _, _, err := s.Assign(k, Pod{}); !errors.Is(err, ErrIncompleteKey) {
-			t.Errorf("%+v: got %v, want %v", k, err, ErrIncompleteKey)
+			t.Errorf("assign %+v: got %v, want %v", k, err, ErrIncompleteKey)
 		}
+		if _, _, err := s.Lookup(k); !errors.Is(err, ErrIncompleteKey) {
+			t.Errorf("look up %+v: got %v, want %v", k, err, ErrIncompleteKey)
+		}
+	}
+}
+
+// What an interface has is found, also where the cloud took it away, and looking changes nothing.
+func TestStore_Lookup(t *testing.T) {
+	s, c := newTestStore(ENI{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")})
+	play(s, c, "+a +b -b")
+	s.Sync([]ENI{{ID: "eni-0", Addresses: addrs("10.0.0.2 10.0.0.3")}})
+	before, version := s.Snapshot()
+	var got []string
+	for _, k := range []Key{key("a"), key("b"), key("never"), {"other", "a", "eth0"}, {"net", "a", "net1"}} {
+		a, found, err := s.Lookup(k)
+		got = append(got, fmt.Sprintf("%v@%s %v %s", a.Address, a.ENI, found, errorText(err)))
+	}
+	want := []string{"10.0.0.1@eni-0 true ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false "}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	after, still := s.Snapshot()
+	sameAddr := gocmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := gocmp.Diff(before, after, sameAddr); diff != "" || still != version {
+		t.Errorf("got version %d, want %d (-want +got):\n%s", still, version, diff)
 	}
 }
 

@@ -202,6 +202,22 @@ func (n *node) GC(ctx context.Context, in *rpc.GCRequest) (*rpc.GCReply, error) 
 	return reply, nil
 }
 
+// GetAssignment looks, and needs no disk: whoever asks about an attachment has had the answer to its AddNetwork.
+func (n *node) GetAssignment(_ context.Context, in *rpc.GetAssignmentRequest) (*rpc.GetAssignmentReply, error) {
+	a := in.GetAttachment()
+	assigned, found, err := n.opts.Store.Lookup(datastore.Key{Network: in.NetworkName, ContainerID: a.GetContainerId(), IfName: a.GetIfName()})
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if !found {
+		return &rpc.GetAssignmentReply{}, nil
+	}
+	return &rpc.GetAssignmentReply{
+		Found: true, Address: assigned.Address.String(),
+		DeviceNumber: int32(assigned.Device), RouteTableId: int32(cloud.RouteTable(assigned.Device)),
+	}, nil
+}
+
 // Status counts addresses.
 func (n *node) Status(context.Context, *rpc.StatusRequest) (*rpc.StatusReply, error) {
 	st := n.opts.Store.Stats()

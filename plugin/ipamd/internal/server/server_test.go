@@ -121,8 +121,19 @@ func TestBackend(t *testing.T) {
 		{"add on several cards", func(ctx context.Context) (any, error) {
 			return l.backend.AddNetwork(ctx, &rpc.AddNetworkRequest{RequiresMultiNICAttachment: true})
 		}, nil, "Unimplemented: pods on several network cards are not supported"},
+		{"look up", l.lookUp("net", "a"), &rpc.GetAssignmentReply{Found: true, Address: "10.0.0.1", RouteTableId: 254}, ""},
+		{"look up on a secondary ENI", l.lookUp("net", "c"), &rpc.GetAssignmentReply{Found: true, Address: "2001:db8::1", DeviceNumber: 2, RouteTableId: 3}, ""},
+		{"look up what got none", l.lookUp("net", "d"), &rpc.GetAssignmentReply{}, ""},
+		{"look up in another network", l.lookUp("other", "a"), &rpc.GetAssignmentReply{}, ""},
+		{"look up without a network", l.lookUp("", "a"), nil, "InvalidArgument: network, container ID and interface name must not be empty"},
+		{"look up without a container", l.lookUp("net", ""), nil, "InvalidArgument: network, container ID and interface name must not be empty"},
+		{"look up nothing", func(ctx context.Context) (any, error) {
+			return l.node.GetAssignment(ctx, &rpc.GetAssignmentRequest{NetworkName: "net"})
+		},
+			nil, "InvalidArgument: network, container ID and interface name must not be empty"},
 		{"delete", l.del("b"), &rpc.DelNetworkReply{Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{secondary}}, ""},
 		{"delete again", l.del("b"), &rpc.DelNetworkReply{Success: true}, ""},
+		{"look up what was deleted", l.lookUp("net", "b"), &rpc.GetAssignmentReply{}, ""},
 		{"delete what never was", l.del("never"), &rpc.DelNetworkReply{Success: true}, ""},
 		{"status", func(ctx context.Context) (any, error) { return l.node.Status(ctx, &rpc.StatusRequest{}) },
 			&rpc.StatusReply{Assigned: 2, Cooling: 1, Warnings: []string{"rp_filter is strict"}}, ""},
@@ -144,7 +155,7 @@ func TestBackend(t *testing.T) {
 			}
 		})
 	}
-	// Every reply waited for the version that holds what it says; the last are of no change.
+	// Every reply waited for the version that holds what it says; the last are of no change. Looking waits for none.
 	if diff := cmp.Diff([]uint64{1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5}, l.commits.versions); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -167,6 +178,11 @@ func (l *lab) gc(network string, valid ...string) func(context.Context) (any, er
 		in.ValidAttachments = append(in.ValidAttachments, &rpc.Attachment{ContainerId: container, IfName: "eth0"})
 	}
 	return func(ctx context.Context) (any, error) { return l.node.GC(ctx, in) }
+}
+
+func (l *lab) lookUp(network, container string) func(context.Context) (any, error) {
+	in := &rpc.GetAssignmentRequest{NetworkName: network, Attachment: &rpc.Attachment{ContainerId: container, IfName: "eth0"}}
+	return func(ctx context.Context) (any, error) { return l.node.GetAssignment(ctx, in) }
 }
 
 func errorText(err error) string {
