@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// readAhead runs units at once, while Ginkgo asks for one after the other.
+type readAhead struct {
+	suite  *Suite
+	units  []*Unit
+	cancel context.CancelFunc
+	ended  <-chan struct{} // closed by cancel
+	// stopped is set where a unit was asked for and the end came before its result.
+	stopped atomic.Bool
+	wait    sync.WaitGroup
+	ends    map[*Unit]chan report.Result
+}
+
+func newReadAhead(s *Suite, units []*Unit) *readAhead {
+	a := &readAhead{suite: s, units: units, ends: map[*Unit]chan report.Result{}, cancel: func() {}}
+	for _, u := range units {
+		a.ends[u] = make(chan report.Result, 1)
+	}
+	return a
+}
+
+// asked are the units that Ginkgo's label filter leaves.
+func (a *readAhead) asked() []*Unit {
+	config, _ := ginkgo.GinkgoConfiguration()
+	matches, err := types.ParseLabelFilter(config.LabelFilter)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(a.units), func(u *Unit) bool { return !matches(u.Labels) })
+}
+
+// start begins with the units that are asked for.
+func (a *readAhead) start(ctx context.Context) {
+	asked := a.asked()
+	ctx, a.cancel = context.WithCancel(ctx)
+	a.ended = ctx.Done()
+	a.wait.Go(func() {
+		// Audits look at the calls that the others made, be they asked for or not.
+		var first, last []*Unit
+		for _, u := range longestFirst(asked) {
+			if u.audits() {
+				last = append(last, u)
+			} else {
+				first = append(first, u)
+			}
+		}
+		if len(last) > 0 {
+			first = append(first, a.suite.unasked(first)...)
+		}
+		a.runAll(ctx, first)
+		a.runAll(ctx, last)
+	})
+}
+
+// runAll runs units, as many at once as the options say.
+func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
+	queue := make(chan *Unit)
+	var workers sync.WaitGroup
+	for range a.suite.options.Workers {
+		workers.Go(func() {
+			for u := range queue {
+				if end, asked := a.ends[u]; asked {
+					end <- a.suite.RunUnit(ctx, u)
+				} else {
+					u.subject.Check(ctx, u.requirement)
+				}
+			}
+		})
+	}
+	defer workers.Wait()
+	defer close(queue)
+	for _, u := range units {
+		select {
+		case queue <- u:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// result waits for a unit's.
+func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
+	select {
+	case r := <-a.ends[u]:
+		return r
+	case <-ctx.Done():
+		a.cancel()
+	case <-a.ended:
+	}
+	a.stopped.Store(true)
+	select {
+	case r := <-a.ends[u]:
+		return r
+	default:
+		return report.Result{ID: u.ID, Result: report.Skipped, Reason: cutOff}
+	}
+}
+
+// stop ends what still runs and waits for it: its clusters go with it.
+func (a *readAhead) stop() {
+	a.cancel()
+	a.wait.Wait()
+}
