@@ -6,15 +6,8 @@
 package report
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 // APIVersion and Kind are what the document starts with.
@@ -81,8 +74,12 @@ type Report struct {
 	Kernel         string         `json:"kernel"`
 	Started        time.Time      `json:"started"`
 	// DurationSeconds is the time from the start of the first cluster to the end of the last.
-	DurationSeconds float64  `json:"durationSeconds"`
-	Results         []Result `json:"results"`
+	DurationSeconds float64 `json:"durationSeconds"`
+	// Lab is the network of most scenarios; nil where none could be made.
+	Lab     *Lab     `json:"lab,omitempty"`
+	Results []Result `json:"results"`
+	// FailureModes are those that a result covers, in the order of their ids.
+	FailureModes []FailureMode `json:"failureModes"`
 	// Scores are how often a verb noticed what was broken on purpose.
 	Scores []Score `json:"scores"`
 	// Residue is what the first attachment leaves on a node and later ones do not add to.
@@ -112,9 +109,48 @@ type Plugin struct {
 	SHA256  string `json:"sha256"`
 }
 
+// Lab is the network on which the plugins ran. Scenarios may have nodes of their own beside these.
+type Lab struct {
+	// Cloud says that the nodes are instances of a cloud, whose network is routed.
+	Cloud bool `json:"cloud"`
+	// Networks are those of the underlay and, where these are others, of the pods, e.g. "192.168.0.0/16".
+	Networks []string  `json:"networks"`
+	Nodes    []LabNode `json:"nodes"`
+	Hosts    []LabHost `json:"hosts"`
+}
+
+// LabNode is a machine on which pods are attached.
+type LabNode struct {
+	// Name is as scenarios say it, e.g. "node/a".
+	Name string `json:"name"`
+	// Uplink is its interface on the underlay, Addresses what it has there.
+	Uplink    string   `json:"uplink"`
+	Addresses []string `json:"addresses"`
+	// Pods is how many its share of the addresses allows; 0 means that it is not known.
+	Pods int `json:"pods"`
+}
+
+// LabHost is a machine without the plugins.
+type LabHost struct {
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	// Behind is the host that leads to it; empty where it is on the nodes' network.
+	Behind string `json:"behind,omitempty"`
+}
+
+// FailureMode is a way in which a plugin failed its users.
+type FailureMode struct {
+	ID string `json:"id"`
+	// Symptom is what users saw.
+	Symptom string `json:"symptom"`
+}
+
 // Result is one scenario or requirement.
 type Result struct {
 	ID string `json:"id"`
+	// Title is what a plugin's user relies on, in a sentence; Why is what breaks where it does not hold.
+	Title string `json:"title"`
+	Why   string `json:"why,omitempty"`
 	// Kind is "scenario" or "requirement".
 	Kind string `json:"kind"`
 	// Plugin is the type of the plugin that answers for it, or Chain.
@@ -125,6 +161,8 @@ type Result struct {
 	// Reason says why the result is not a pass, in words for the plugin's author.
 	Reason          string  `json:"reason,omitempty"`
 	DurationSeconds float64 `json:"durationSeconds"`
+	// Repeat is the command line that brings about the result alone, where it is a failure.
+	Repeat string `json:"repeat,omitempty"`
 	// Evidence is what was seen when it failed.
 	Evidence []Evidence `json:"evidence,omitempty"`
 }
@@ -144,6 +182,8 @@ type Score struct {
 type Evidence struct {
 	Title string `json:"title"`
 	Text  string `json:"text"`
+	// File is a packet capture that belongs to it, as a path relative to the report's directory; empty where there is none.
+	File string `json:"file,omitempty"`
 }
 
 // Residue is something that stays on a node after the first attachment.
@@ -161,7 +201,7 @@ func (r *Report) Judge() Verdict {
 	for _, res := range r.Results {
 		switch {
 		case !r.Counts(res):
-		case res.Result == Fail, res.Result == Vacuous && (binding(res.Level) || res.Level == Extended):
+		case res.failed():
 			return NotConformant
 		case res.Result == Skipped && binding(res.Level):
 			verdict = Partial
@@ -172,6 +212,11 @@ func (r *Report) Judge() Verdict {
 		return Partial
 	}
 	return verdict
+}
+
+// failed reports whether a result makes a plugin not conformant, if it counts.
+func (res Result) failed() bool {
+	return res.Result == Fail || res.Result == Vacuous && (binding(res.Level) || res.Level == Extended)
 }
 
 // binding reports whether nobody may do without.
@@ -205,41 +250,4 @@ func (r *Report) Count(o Outcome) int {
 		}
 	}
 	return n
-}
-
-// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never null.
-func (r *Report) WriteFile(path string) error {
-	var document bytes.Buffer
-	encoder := json.NewEncoder(&document)
-	encoder.SetIndent("", "  ")
-	// People read it too, and the states in it are full of angle brackets.
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(r.withLists()); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return renameio.WriteFile(path, document.Bytes(), 0o644)
-}
-
-// withLists is a copy with a list wherever there is none.
-func (r *Report) withLists() *Report {
-	c := *r
-	c.Implementation.Plugins = list(r.Implementation.Plugins)
-	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes), list(slices.Clone(r.Scores))
-	for i := range c.Scores {
-		c.Scores[i].Missed = list(c.Scores[i].Missed)
-	}
-	for i := range c.Results {
-		c.Results[i].Covers = list(c.Results[i].Covers)
-	}
-	return &c
-}
-
-func list[T any](items []T) []T {
-	if items == nil {
-		return []T{}
-	}
-	return items
 }

@@ -1,0 +1,204 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Change is a difference between two reports.
+type Change struct {
+	// What is "verdict", the name of a result or that of a score, and From and To what it was and is; From is empty where it is new, To
+	// where it is gone.
+	What, From, To string
+	// Reason is that of the new result.
+	Reason string
+	// Counts says that it bears on the verdict in one of the reports.
+	Counts bool
+}
+
+// Difference is what changed from a report to a later one.
+type Difference struct {
+	// Worse are regressions where they count: something that was shown before and is not now. A pass that is not one any more, whether it
+	// failed, was skipped, is no longer claimed or is gone; what became vacuous or a failure; a lower score; a worse verdict.
+	Worse []Change
+	// Better are the reverse, and New are results that the earlier report has not. That a new one fails is no regression by itself; where
+	// the verdict is worse for it, that is.
+	Better, New []Change
+	// Changed is neither: a pass that cannot be asked for any more, such as GC with an older cniVersion, or what nobody showed before.
+	Changed []Change
+	// Gone are results that the later report has not and that were no pass.
+	Gone []Change
+	// Notes say in what the runs are not alike.
+	Notes []string
+}
+
+// Regressed reports whether something that counts is worse.
+func (d *Difference) Regressed() bool {
+	return slices.ContainsFunc(d.Worse, func(c Change) bool { return c.Counts })
+}
+
+// Diff compares two reports. Results are the same by id, those of requirements by plugin too: the plugin of a scenario's result is the
+// one whose call failed.
+func Diff(before, after *Report) *Difference {
+	d := &Difference{}
+	if a, b := badness(before.Verdict), badness(after.Verdict); a != b {
+		d.sort(Change{What: "verdict", From: string(before.Verdict), To: string(after.Verdict), Counts: true}, cmp.Compare(b, a))
+	}
+	for _, old := range before.Results {
+		i := slices.IndexFunc(after.Results, func(res Result) bool { return same(old, res) })
+		c := Change{What: old.name(), From: string(old.Result), Counts: before.Counts(old)}
+		if i < 0 {
+			if old.Result == Pass {
+				d.Worse = append(d.Worse, c)
+			} else {
+				d.Gone = append(d.Gone, c)
+			}
+			continue
+		}
+		now := after.Results[i]
+		if now.Result == old.Result {
+			continue
+		}
+		c.To, c.Reason, c.Counts = string(now.Result), now.Reason, c.Counts || after.Counts(now)
+		d.sort(c, direction(old.Result, now.Result))
+	}
+	for _, now := range after.Results {
+		if !slices.ContainsFunc(before.Results, func(res Result) bool { return same(res, now) }) {
+			c := Change{What: now.name(), To: string(now.Result), Counts: after.Counts(now)}
+			if now.Result != Pass {
+				c.Reason = now.Reason
+			}
+			d.New = append(d.New, c)
+		}
+	}
+	d.compareScores(before, after)
+	d.compareRuns(before, after)
+	return d
+}
+
+// sort files a change: worse above 0, better below.
+func (d *Difference) sort(c Change, direction int) {
+	switch {
+	case direction > 0:
+		d.Worse = append(d.Worse, c)
+	case direction < 0:
+		d.Better = append(d.Better, c)
+	default:
+		d.Changed = append(d.Changed, c)
+	}
+}
+
+func same(a, b Result) bool {
+	return a.Kind == b.Kind && a.ID == b.ID && (a.Kind == "scenario" || a.Plugin == b.Plugin)
+}
+
+func badness(v Verdict) int {
+	return slices.Index([]Verdict{Conformant, Partial, NotConformant, EnvUnfit}, v)
+}
+
+// direction is above 0 where a result got worse, below where it got better.
+func direction(before, after Outcome) int {
+	failed := func(o Outcome) int {
+		return map[Outcome]int{Vacuous: 1, Fail: 2}[o]
+	}
+	switch {
+	case failed(before) > 0 && (after == Skipped || after == NotClaimed || after == NotApplicable):
+		// Not seen is not mended.
+		return 0
+	case failed(before) != failed(after):
+		return cmp.Compare(failed(after), failed(before))
+	case after == Pass:
+		return -1
+	case before == Pass && (after == Skipped || after == NotClaimed):
+		return 1
+	}
+	return 0
+}
+
+func (d *Difference) compareScores(before, after *Report) {
+	for _, old := range before.Scores {
+		c := Change{
+			What: fmt.Sprintf("score of %s of %s", old.Verb, old.Plugin), From: fmt.Sprintf("%d of %d", old.Noticed, old.Provoked),
+			Counts: before.Counts(Result{Plugin: old.Plugin}),
+		}
+		i := slices.IndexFunc(after.Scores, func(s Score) bool { return s.Plugin == old.Plugin && s.Verb == old.Verb })
+		if i < 0 || after.Scores[i].Provoked == 0 {
+			if old.Noticed > 0 {
+				d.Worse = append(d.Worse, c)
+			}
+			continue
+		}
+		now := after.Scores[i]
+		c.To = fmt.Sprintf("%d of %d", now.Noticed, now.Provoked)
+		if len(now.Missed) > 0 {
+			c.Reason = "not: " + strings.Join(now.Missed, ", ")
+		}
+		// The suite may provoke with more things than it did: what counts is the share.
+		if share := cmp.Compare(old.Noticed*now.Provoked, now.Noticed*old.Provoked); share != 0 {
+			d.sort(c, share)
+		}
+	}
+}
+
+// compareRuns says where the two do not answer the same question.
+func (d *Difference) compareRuns(before, after *Report) {
+	for _, setting := range [][3]string{
+		{"plugins", before.chain(), after.chain()},
+		{"plugins under test", before.underTest(), after.underTest()},
+		{"cniVersion", before.Implementation.CNIVersion, after.Implementation.CNIVersion},
+		{"profile", before.Profile, after.Profile},
+		{"backend", before.Backend, after.Backend},
+		{"cnitest", before.Suite.Version, after.Suite.Version},
+	} {
+		if setting[1] != setting[2] {
+			d.Notes = append(d.Notes, fmt.Sprintf("%s: %s in the old report, %s in the new one", setting[0], cmp.Or(setting[1], "none"), cmp.Or(setting[2], "none")))
+		}
+	}
+}
+
+// Print writes the difference for people, what got worse first.
+func (d *Difference) Print(out io.Writer) error {
+	var b strings.Builder
+	regressions := 0
+	for _, part := range []struct {
+		title   string
+		changes []Change
+	}{{"worse", d.Worse}, {"better", d.Better}, {"changed", d.Changed}, {"new", d.New}, {"gone", d.Gone}} {
+		if len(part.changes) == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "%s:\n", part.title)
+		for _, c := range part.changes {
+			fmt.Fprintf(&b, "  %-40s %s", c.What, c.transition())
+			if !c.Counts {
+				b.WriteString(" (does not count)")
+			} else if part.title == "worse" {
+				regressions++
+			}
+			b.WriteString("\n")
+			if c.Reason != "" {
+				fmt.Fprintf(&b, "      %s\n", strings.ReplaceAll(c.Reason, "\n", "\n      "))
+			}
+		}
+	}
+	for _, note := range d.Notes {
+		fmt.Fprintf(&b, "note: %s\n", note)
+	}
+	switch regressions {
+	case 0:
+		b.WriteString("no regression\n")
+	case 1:
+		b.WriteString("1 regression\n")
+	default:
+		fmt.Fprintf(&b, "%d regressions\n", regressions)
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func (c Change) transition() string {
+	return cmp.Or(c.From, "(new)") + " -> " + cmp.Or(c.To, "(gone)")
+}

@@ -1,0 +1,86 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/renameio/v2"
+)
+
+// The names of the documents in a report's directory. JUnitName is written by Ginkgo.
+const (
+	JSONName     = "report.json"
+	HTMLName     = "report.html"
+	MarkdownName = "report.md"
+	JUnitName    = "junit.xml"
+)
+
+// WriteDir writes the document and what is rendered from it into a directory, which it makes where there is none.
+func (r *Report) WriteDir(dir string) error {
+	err := r.WriteFile(filepath.Join(dir, JSONName))
+	var page bytes.Buffer
+	if err := r.WriteHTML(&page); err != nil {
+		return err
+	}
+	return errors.Join(err,
+		writeWhole(filepath.Join(dir, HTMLName), page.Bytes()),
+		writeWhole(filepath.Join(dir, MarkdownName), []byte(r.Markdown())))
+}
+
+func writeWhole(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, data, 0o644)
+}
+
+// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never null.
+func (r *Report) WriteFile(path string) error {
+	var document bytes.Buffer
+	encoder := json.NewEncoder(&document)
+	encoder.SetIndent("", "  ")
+	// People read it too, and the states in it are full of angle brackets.
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(r.withLists()); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return writeWhole(path, document.Bytes())
+}
+
+// withLists is a copy with a list wherever there is none.
+func (r *Report) withLists() *Report {
+	c := *r
+	c.Implementation.Plugins = list(r.Implementation.Plugins)
+	c.FailureModes = list(r.FailureModes)
+	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes), list(slices.Clone(r.Scores))
+	if r.Lab != nil {
+		lab := *r.Lab
+		lab.Networks, lab.Nodes, lab.Hosts = list(lab.Networks), list(slices.Clone(lab.Nodes)), list(slices.Clone(lab.Hosts))
+		for i := range lab.Nodes {
+			lab.Nodes[i].Addresses = list(lab.Nodes[i].Addresses)
+		}
+		for i := range lab.Hosts {
+			lab.Hosts[i].Addresses = list(lab.Hosts[i].Addresses)
+		}
+		c.Lab = &lab
+	}
+	for i := range c.Scores {
+		c.Scores[i].Missed = list(c.Scores[i].Missed)
+	}
+	for i := range c.Results {
+		c.Results[i].Covers = list(c.Results[i].Covers)
+	}
+	return &c
+}
+
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}

@@ -1,0 +1,226 @@
+package report
+
+import (
+	"fmt"
+	"html"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// markdownLimit bounds the rendered Markdown, in bytes. GitHub shows no step summary above 1 MiB for all steps of a job together, and
+// people read none of that length.
+const markdownLimit = 60_000
+
+// The parts of the Markdown are bounded too, in bytes, so that one that is out of measure leaves room for the others.
+const (
+	markdownEvidence = 4_000
+	markdownReason   = 1_500
+	markdownHead     = 8_000
+)
+
+// Markdown renders the document for a step summary of GitHub: below 60 KB, whatever is in it. A sentence says what was cut.
+func (r *Report) Markdown() string {
+	cut := &cutter{}
+	head := cut.text(r.markdownHead(), markdownHead)
+	tail := r.markdownTail()
+	failures := r.failures()
+	short, full := make([]string, len(failures)), make([]string, len(failures))
+	for i, res := range failures {
+		short[i], full[i] = r.markdownFailure(res, ""), r.markdownFailure(res, markdownProof(res))
+	}
+	// Room for the sentence at the end, and for what comes after the failures.
+	const sentence = 300
+	room := markdownLimit - len(head) - sentence - min(len(tail), markdownLimit/4)
+	shown := 0
+	for shown < len(short) && len(short[shown]) <= room {
+		room -= len(short[shown])
+		shown++
+	}
+	proofs := 0
+	for i := range shown {
+		if more := len(full[i]) - len(short[i]); more <= room {
+			room -= more
+			short[i] = full[i]
+			proofs++
+		}
+	}
+	tail = cut.text(tail, markdownLimit/4+max(0, room))
+	var missing []string
+	if n := len(failures) - shown; n > 0 {
+		missing = append(missing, fmt.Sprintf("%d of %d failures", n, len(failures)))
+	}
+	if n := shown - proofs; n > 0 {
+		missing = append(missing, fmt.Sprintf("the evidence of %d failures", n))
+	}
+	if cut.done {
+		missing = append(missing, "the end of long lists")
+	}
+	text := head + strings.Join(short[:shown], "") + tail
+	if missing != nil {
+		text += fmt.Sprintf("\n_To stay below %d KB, this leaves out %s; report.html has all._\n", markdownLimit/1000, strings.Join(missing, ", "))
+	}
+	return text
+}
+
+// cutter shortens texts at the ends of lines and remembers that it did.
+type cutter struct{ done bool }
+
+func (c *cutter) text(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	c.done = true
+	text = text[:limit]
+	if i := strings.LastIndexByte(text, '\n'); i >= 0 {
+		return text[:i+1]
+	}
+	return ""
+}
+
+func (r *Report) markdownHead() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s %s: %s\n\n", map[bool]string{true: "✓", false: "✗"}[r.Verdict == Conformant], r.Verdict, plain(r.chain()))
+	fmt.Fprintf(&b, "%s%s\n\n", r.Verdict.meaning(), map[bool]string{true: "", false: " Under test: " + plain(r.underTest()) + "."}[r.underTest() == ""])
+	fmt.Fprintf(&b, "| | |\n|---|---|\n")
+	for _, row := range [][2]string{
+		{"results", r.tally()},
+		{"conflist", fmt.Sprintf("%s, CNI %s, profile %s", r.Implementation.Conflist, r.Implementation.CNIVersion, r.Profile)},
+		{"where", fmt.Sprintf("backend %s, Linux %s, cnitest %s", r.Backend, r.Kernel, r.Suite.Version)},
+		{"when", fmt.Sprintf("%s, %.1f s", r.Started.Format("2006-01-02 15:04:05 MST"), r.DurationSeconds)},
+	} {
+		fmt.Fprintf(&b, "| %s | %s |\n", row[0], plain(row[1]))
+	}
+	b.WriteString("\n| plugin | version | |\n|---|---|---|\n")
+	for _, p := range r.Implementation.Plugins {
+		version := p.Version
+		if version == "" && len(p.SHA256) >= 12 {
+			version = "SHA-256 " + p.SHA256[:12] + "…"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", plain(p.Type), plain(version), map[bool]string{true: "under test"}[p.UnderTest])
+	}
+	for _, s := range r.Scores {
+		if r.Counts(Result{Plugin: s.Plugin}) {
+			fmt.Fprintf(&b, "\n%s of %s noticed %d of %d things that were broken on purpose", s.Verb, plain(s.Plugin), s.Noticed, s.Provoked)
+			if len(s.Missed) > 0 {
+				fmt.Fprintf(&b, "; not: %s", plain(strings.Join(s.Missed, ", ")))
+			}
+			b.WriteString(".\n")
+		}
+	}
+	if len(r.failures()) > 0 {
+		b.WriteString("\n### What failed\n")
+	}
+	return b.String()
+}
+
+func (r *Report) markdownFailure(res Result, proof string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n#### %s %s: %s\n\n", res.Result.symbol(), plain(res.name()), res.Result)
+	fmt.Fprintf(&b, "%s\n\n", plain(clip(res.Title, markdownReason)))
+	for i, part := range reasonParts(clip(res.Reason, markdownReason)) {
+		if i > 0 {
+			b.WriteString(";<br>\n")
+		}
+		b.WriteString("**" + strings.TrimSpace(plain(part)) + "**")
+	}
+	b.WriteString("\n")
+	if res.Repeat != "" {
+		b.WriteString("\nTo repeat it:\n\n" + fence(clip(res.Repeat, markdownReason)))
+	}
+	return b.String() + proof
+}
+
+// markdownProof is the evidence, folded.
+func markdownProof(res Result) string {
+	if len(res.Evidence) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\n<details><summary>evidence</summary>\n")
+	for _, e := range res.Evidence {
+		fmt.Fprintf(&b, "\n%s\n\n", plain(e.Title))
+		if e.File != "" {
+			fmt.Fprintf(&b, "packet capture, for Wireshark: %s\n\n", plain(e.File))
+		}
+		if e.Text != "" {
+			b.WriteString(fence(clip(e.Text, markdownEvidence)))
+		}
+	}
+	b.WriteString("\n</details>\n")
+	return b.String()
+}
+
+// markdownTail is what does not bear on the verdict, one line for each.
+func (r *Report) markdownTail() string {
+	var b strings.Builder
+	section := func(title string, results []Result) {
+		if len(results) == 0 {
+			return
+		}
+		fmt.Fprintf(&b, "\n### %s\n\n", title)
+		for _, res := range results {
+			fmt.Fprintf(&b, "- %s: %s\n", plain(res.name()), plain(oneLine(clip(res.Reason, markdownReason/4))))
+		}
+	}
+	section("Skipped", r.with(Skipped))
+	section("Known upstream", r.with(KnownUpstream))
+	section("About plugins that are not under test", r.Findings())
+	if len(r.Residue) > 0 {
+		b.WriteString("\n### Stays on a node after its first pod, once\n\n")
+		for _, res := range r.Residue {
+			fmt.Fprintf(&b, "- %s: %s\n", plain(res.Plugin), plain(oneLine(res.Item)))
+		}
+	}
+	if len(r.Notes) > 0 {
+		b.WriteString("\n### Notes\n\n")
+		for _, note := range r.Notes {
+			fmt.Fprintf(&b, "- %s\n", plain(oneLine(note)))
+		}
+	}
+	var passed []string
+	for _, res := range r.with(Pass) {
+		if !slices.Contains(passed, res.ID) {
+			passed = append(passed, res.ID)
+		}
+	}
+	if passed != nil {
+		fmt.Fprintf(&b, "\n<details><summary>%d passed</summary>\n\n%s\n\n</details>\n", r.Count(Pass), plain(strings.Join(passed, ", ")))
+	}
+	return b.String()
+}
+
+// clip ends a text that is too long, at a whole letter, with a sentence that says so.
+func clip(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	head := text[:limit]
+	for !utf8.ValidString(head) && len(head) > limit-utf8.UTFMax {
+		head = head[:len(head)-1]
+	}
+	return fmt.Sprintf("%s … (%d more bytes in report.html)", head, len(text)-len(head))
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// plain takes their meaning from the characters that Markdown and HTML give one.
+func plain(text string) string {
+	marks := []string{"\n", "<br>"}
+	for _, mark := range []string{`\`, "`", "*", "_", "[", "]", "|", "~"} {
+		marks = append(marks, mark, `\`+mark)
+	}
+	return strings.NewReplacer(marks...).Replace(html.EscapeString(text))
+}
+
+// fence is a block of code that nothing in the text ends. GitHub colours differences.
+func fence(text string) string {
+	mark, language := "```", "text"
+	if slices.ContainsFunc(strings.Split(text, "\n"), stateLine.MatchString) {
+		language = "diff"
+	}
+	for strings.Contains(text, mark) {
+		mark += "`"
+	}
+	return fmt.Sprintf("%s%s\n%s\n%s\n", mark, language, strings.TrimRight(text, "\n"), mark)
+}

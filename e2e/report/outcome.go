@@ -1,0 +1,126 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Outcomes are all there are, in the order in which a person wants to know of them.
+func Outcomes() []Outcome {
+	return []Outcome{Fail, Vacuous, Skipped, KnownUpstream, Pass, NotApplicable, NotClaimed}
+}
+
+// meaning is what a reader of a report must know of an outcome.
+func (o Outcome) meaning() string {
+	switch o {
+	case Pass:
+		return "what was asked for was seen"
+	case Fail:
+		return "something else was seen than what was asked for"
+	case Vacuous:
+		return "the plugin answers success and never notices anything; counts as a failure where the specification says MUST"
+	case Skipped:
+		return "this machine lacks something that is needed to find out"
+	case NotApplicable:
+		return "cannot exist here by nature, such as GC before CNI 1.1.0"
+	case NotClaimed:
+		return "a feature beyond the profile that nobody claims; not run"
+	case KnownUpstream:
+		return "forced by a library or an upstream plugin in the chain; does not count"
+	}
+	return ""
+}
+
+// symbol tells outcomes apart without colours.
+func (o Outcome) symbol() string {
+	switch o {
+	case Pass:
+		return "✓"
+	case Fail:
+		return "✗"
+	case Vacuous:
+		return "∅"
+	case Skipped:
+		return "↷"
+	case KnownUpstream:
+		return "↑"
+	case NotApplicable:
+		return "–"
+	}
+	return "○"
+}
+
+// meaning is the verdict in a sentence.
+func (v Verdict) meaning() string {
+	switch v {
+	case Conformant:
+		return "Everything that counts for the plugins under test passed."
+	case Partial:
+		return "Nothing that counts failed, and something that counts could not be run or was left out."
+	case NotConformant:
+		return "Something that counts for the plugins under test failed."
+	case EnvUnfit:
+		return "This machine or its network could not run the plugins: nothing is said of them."
+	}
+	return ""
+}
+
+// failures are what bears on the verdict, scenarios first.
+func (r *Report) failures() []Result {
+	return slices.DeleteFunc(slices.Clone(r.Results), func(res Result) bool {
+		return !r.Counts(res) || !res.failed()
+	})
+}
+
+// with are the results of an outcome, failures and findings left out.
+func (r *Report) with(o Outcome) []Result {
+	return slices.DeleteFunc(slices.Clone(r.Results), func(res Result) bool {
+		return res.Result != o || res.failed() || o == Vacuous && !r.Counts(res)
+	})
+}
+
+// chain is the plugins in a line.
+func (r *Report) chain() string {
+	var types []string
+	for _, p := range r.Implementation.Plugins {
+		types = append(types, p.Type)
+	}
+	return strings.Join(types, " + ")
+}
+
+// underTest are the types that the verdict is about, in a line.
+func (r *Report) underTest() string {
+	var types []string
+	for _, p := range r.Implementation.Plugins {
+		if p.UnderTest {
+			types = append(types, p.Type)
+		}
+	}
+	return strings.Join(types, ", ")
+}
+
+// tally is "3 pass, 1 fail".
+func (r *Report) tally() string {
+	var parts []string
+	for _, o := range Outcomes() {
+		if n := r.Count(o); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	if n := len(r.Findings()); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d findings about plugins that are not under test", n))
+	}
+	if parts == nil {
+		return "no results"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// name is how people call a result: with its plugin where several are asked the same.
+func (res Result) name() string {
+	if res.Kind == "scenario" || res.Plugin == Chain {
+		return res.ID
+	}
+	return res.ID + " " + res.Plugin
+}
