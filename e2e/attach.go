@@ -18,6 +18,9 @@ import (
 
 // add makes the pod's namespace where there is none and attaches it, as a runtime does for a new sandbox.
 func (r *run) add(ctx context.Context, p *pod, ifName string) error {
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		return r.addByRuntime(ctx, runtime, p)
+	}
 	if err := r.makeNamespace(ctx, p); err != nil {
 		return err
 	}
@@ -50,6 +53,11 @@ func (r *run) makeNamespace(ctx context.Context, p *pod) error {
 		return err
 	}
 	p.exists, p.Agent = true, p.node.Agent
+	return r.equipPod(ctx, p)
+}
+
+// equipPod starts what runs in a pod.
+func (r *run) equipPod(ctx context.Context, p *pod) error {
 	if d := p.spec.Redirect; d != nil {
 		if err := p.Agent.Redirect(ctx, agent.RedirectArgs{Netns: p.Netns, Port: d.Port, To: d.To}); err != nil {
 			return err
@@ -226,6 +234,9 @@ func (r *run) lacks(verb cni.Verb) bool {
 
 // del deletes an attachment with what the step leaves of its namespace and its cache.
 func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) error {
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		return r.delByRuntime(ctx, runtime, p)
+	}
 	if netns != "" && p.exists {
 		if err := r.removeNamespace(ctx, p); err != nil {
 			return err

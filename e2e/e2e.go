@@ -55,15 +55,18 @@ type Options struct {
 	Soak time.Duration
 	// SoakPods is how many pods come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
 	SoakPods int
-	// ReportDir receives report.json, junit.xml and the evidence of failures; empty means that nothing is written.
+	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that nothing is written.
 	ReportDir string
 	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
 	Uplink string
-	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge" or "dummy".
+	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
 	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil means neither. Its
 	// daemon and its cloud claim the features DaemonRestart and CloudENIs.
 	Target *target.Target
+	// TargetFile is the path of Target's file, for the commands in the report that repeat failures; empty means that it is beside the
+	// conflist, where cnitest finds it, or that there is none.
+	TargetFile string
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
@@ -71,7 +74,7 @@ type Options struct {
 	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
 	Dataplane string
 	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, six
-	// with IPv6, since scenarios wait more than they compute.
+	// with IPv6, since scenarios wait more than they compute. It is 1 where the backend makes no machines.
 	Workers int
 	// Version is the version of the suite that stands in the report.
 	Version string
@@ -117,6 +120,9 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	}
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers(file, o.Uplink)
+	}
+	if cluster.IsExclusive(o.Backend) {
+		o.Workers = 1
 	}
 	if err := o.checkBinaries(file); err != nil {
 		return nil, nil, err
@@ -184,15 +190,22 @@ func (o *Options) choosePlugins(file *conflist.File) error {
 		}
 		return nil
 	}
-	for _, name := range chain {
-		if !slices.Contains(upstream(), name) {
-			o.Plugins = append(o.Plugins, name)
+	o.Plugins = defaultPlugins(file)
+	return nil
+}
+
+// defaultPlugins are those under test where nobody chooses: those of the chain that upstream does not ship, or the first one.
+func defaultPlugins(file *conflist.File) []string {
+	var own []string
+	for _, p := range file.Plugins {
+		if !slices.Contains(upstream(), p.Type) {
+			own = append(own, p.Type)
 		}
 	}
-	if len(o.Plugins) == 0 {
-		o.Plugins = chain[:1]
+	if own == nil {
+		return []string{file.Plugins[0].Type}
 	}
-	return nil
+	return own
 }
 
 func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {

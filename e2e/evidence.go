@@ -87,9 +87,25 @@ func (r *run) namespaces(node string) map[string]string {
 	return scopes
 }
 
-// writeEvidence writes a text file for each result that has evidence.
-func writeEvidence(dir string, r *report.Report) error {
-	evidence := filepath.Join(dir, "evidence")
+// keepCapture keeps a file of packets for the end of the run, and returns its path below the report's directory; empty where nothing
+// is written or there is no packet.
+func (s *Suite) keepCapture(id string, data []byte) string {
+	if s.options.ReportDir == "" || len(data) == 0 {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := id + ".pcapng"
+	s.captures[name] = data
+	return evidenceDir + "/" + name
+}
+
+// evidenceDir is where evidence is, below the report's directory.
+const evidenceDir = "evidence"
+
+// writeEvidence writes a text file for each result that has evidence, and the captures by their names.
+func writeEvidence(dir string, r *report.Report, captures map[string][]byte) error {
+	evidence := filepath.Join(dir, evidenceDir)
 	// What a former run left there belongs to another report.
 	if err := os.RemoveAll(evidence); err != nil {
 		return err
@@ -105,9 +121,17 @@ func writeEvidence(dir string, r *report.Report) error {
 		fmt.Fprintf(&b, "%s (%s): %s\n%s\n", result.ID, result.Plugin, result.Result, result.Reason)
 		for _, e := range result.Evidence {
 			fmt.Fprintf(&b, "\n== %s\n%s\n", e.Title, e.Text)
+			if e.File != "" {
+				fmt.Fprintf(&b, "(the packets themselves: %s)\n", filepath.Base(e.File))
+			}
 		}
 		file := filepath.Join(evidence, EvidenceName(result))
 		if err := renameio.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	for name, data := range captures {
+		if err := renameio.WriteFile(filepath.Join(evidence, name), data, 0o644); err != nil {
 			return err
 		}
 	}

@@ -363,17 +363,16 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	if err := errors.Join(r.syncServices(ctx), r.restoreClouds(ctx)); err != nil {
 		r.suite.keepUncompared(r.scenario.Name, err)
 	}
-	for _, node := range r.cluster.Nodes() {
-		changes, common, err := r.growth(ctx, node)
-		if err != nil {
-			r.suite.keepUncompared(r.scenario.Name, err)
+	for _, g := range r.growths(ctx) {
+		if g.err != nil {
+			r.suite.keepUncompared(r.scenario.Name, g.err)
 		}
-		for _, c := range changes {
-			maker := cmp.Or(culprit, r.nodes[node.Name].maker(c))
+		for _, c := range g.changes {
+			maker := cmp.Or(culprit, r.nodes[g.node.Name].maker(c))
 			if maker == report.Chain {
-				maker = common.maker(c)
+				maker = g.common.maker(c)
 			}
-			left = append(left, leftover{r.scenario.Name, node.Name, maker, c.String()})
+			left = append(left, leftover{r.scenario.Name, g.node.Name, maker, c.String()})
 		}
 	}
 	if ctx.Err() != nil {
@@ -382,30 +381,60 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	r.suite.keepLeftovers(left)
 }
 
-// growth is what differs on a node beyond what a first attachment leaves. What it leaves on two plain nodes is known from the start;
-// only where there is more it is looked for on a cluster of the scenario's own kind.
-func (r *run) growth(ctx context.Context, node *cluster.Node) (left []snapshot.Change, common *residue, err error) {
-	if common, err = r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""}); err != nil {
-		return nil, nil, err
+// growth is what differs on a node beyond what a first attachment leaves.
+type growth struct {
+	node    *cluster.Node
+	changes []snapshot.Change
+	common  *residue
+	err     error
+}
+
+// growths are those of all nodes. What a first attachment leaves on two plain nodes is known from the start; only where there is more it is
+// looked for on a cluster of the scenario's own kind, after all nodes were looked at: on machines that exist once that cluster undoes what is on them.
+func (r *run) growths(ctx context.Context) []*growth {
+	var all []*growth
+	for _, node := range r.cluster.Nodes() {
+		g := &growth{node: node}
+		if g.common, g.err = r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""}); g.err == nil {
+			g.changes, g.err = r.changes(ctx, node, g.common)
+		}
+		if g.err == nil && cluster.IsExclusive(r.suite.options.Backend) {
+			g.err = r.settleGrowth(ctx, g, nil)
+		}
+		all = append(all, g)
 	}
-	changes, err := r.changes(ctx, node, common)
-	if err != nil || len(changes) == 0 {
-		return nil, common, err
+	for _, g := range all {
+		if g.err != nil || len(g.changes) == 0 {
+			continue
+		}
+		particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
+		switch {
+		case err != nil:
+			g.changes, g.err = nil, err
+		case cluster.IsExclusive(r.suite.options.Backend):
+			g.changes = particular.beyond(g.changes)
+		default:
+			g.err = r.settleGrowth(ctx, g, particular)
+		}
 	}
-	particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
-	if err != nil {
-		return nil, common, err
-	}
-	// The kernel takes down what was in a removed namespace some time after its end, longer on a busy machine.
+	return all
+}
+
+// settleGrowth waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time after its end,
+// longer on a busy machine.
+func (r *run) settleGrowth(ctx context.Context, g *growth, particular *residue) error {
 	deadline := time.Now().Add(2 * time.Second)
-	left = particular.beyond(changes)
+	left := particular.beyond(g.changes)
 	for len(left) > 0 && time.Now().Before(deadline) {
-		if changes, err = r.changes(ctx, node, common); err != nil {
-			return nil, common, err
+		changes, err := r.changes(ctx, g.node, g.common)
+		if err != nil {
+			g.changes = nil
+			return err
 		}
 		left = particular.beyond(changes)
 	}
-	return left, common, nil
+	g.changes = left
+	return nil
 }
 
 // networks are those that the scenario's pods are attached to.

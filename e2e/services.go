@@ -30,10 +30,16 @@ type clusterService struct {
 	cluster.Place // its cluster addresses, on the interface "uplink"
 	spec          scenario.Service
 	endpoints     []string // the places that are its endpoints now
+	// known are the endpoints that a cluster's own proxies were told of, told whether they were.
+	known []cluster.Endpoint
+	told  bool
 }
 
 // makeServices gives each service its addresses, one of each family that the nodes have.
-func (r *run) makeServices(context.Context) error {
+func (r *run) makeServices(ctx context.Context) error {
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		return r.makeServicesByRuntime(ctx, runtime)
+	}
 	for i, spec := range r.scenario.Services {
 		s := &clusterService{
 			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{}}, spec: spec, endpoints: spec.Endpoints,
@@ -85,6 +91,9 @@ func (r *run) syncServices(ctx context.Context) error {
 	}
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		return r.syncServicesByRuntime(ctx, runtime)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range r.cluster.Nodes() {
 		var seen []service.Service

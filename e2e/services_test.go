@@ -18,8 +18,12 @@ func services() []control {
 	}
 	// pastNode is the last hop of a request to a cluster address, and why it got there.
 	pastNode := func(from string) expected {
-		return fail("the request was last seen leaving host-router of fabric, no reply was seen anywhere; " +
+		return fail("the request was last seen entering eth0 of host/router; " +
 			"10.96.0.10 left " + from + " by eth0, a macvlan on the underlay, past its node and the proxy there that knows the service")
+	}
+	// around is a reply of a pod that never passed the node which translated the request.
+	around := func(pod string) string {
+		return "the request was last seen entering eth0 of " + pod + ", a reply was last seen entering eth0 of host/external; the reply has the source "
 	}
 	hidden := fail("saw 192.0.2.2 (node/a) as the source, want an address of pod/client")
 	macvlan, bridge, ptp := rangePerNode(macvlan), rangePerNode(bridge), rangePerNode(ptp)
@@ -48,13 +52,13 @@ func services() []control {
 			"pod-to-service-several-endpoints":     pastNode("pod/client"),
 		}},
 		{name: "macvlan and route, a range per node", chain: []string{macvlan, route}, want: map[string]expected{
-			"node-port-local":                   fail(noReply("host/external", "node/a", "192.168.0.2", "30080") + "the request was last seen entering eno1 of node/a"),
+			"node-port-local":                   fail(noReply("host/external", "node/a", "192.168.0.2", "30080") + around("pod/on-a")),
 			"pod-to-service-off-subnet":         pastNode("pod/client"),
 			"pod-to-service-remote-endpoint":    pastNode("pod/client"),
 			"pod-to-service-same-node-endpoint": pastNode("pod/client"),
 		}},
 		{name: "keeps-clients after route", chain: afterRoute("keeps-clients"), want: map[string]expected{
-			"node-port-cluster": fail(noReply("host/external", "node/a", "192.168.0.2", "30080") + "the request was last seen entering eno1 of node/a"),
+			"node-port-cluster": fail(noReply("host/external", "node/a", "192.168.0.2", "30080") + around("pod/server")),
 		}},
 		{name: "keeps-clients", chain: afterVethToHost("keeps-clients"), want: map[string]expected{
 			"pod-to-service-hairpin": fail(noReply("pod/server", "service/web", "10.96.0.10", "80")),
@@ -63,7 +67,8 @@ func services() []control {
 			"services-with-two-nics": fail(noReply("host/external", "node/a", "192.168.0.2", "30081")),
 		}},
 		{name: "no-address", chain: afterVethToHost("no-address"), want: map[string]expected{
-			"redirect-in-pod": fail("the request was last seen entering veth0 of pod/meshed, no reply was seen anywhere"),
+			"redirect-in-pod": fail(`the request was last seen entering veth0 of pod/meshed, and no reply left pod/meshed; pod/meshed dropped the request: ` +
+				`rule "meta l4proto tcp th dport 8080 redirect to port 15006" of the nftables chain "inet cnitest-lab redirect", which needs an address on that interface`),
 		}},
 		{name: "forgets-way-in", chain: afterVethToHost("forgets-way-in"), want: map[string]expected{
 			"mixed-networks": fail(noReply("pod/far", "pod/full", "192.168.1.2", "8080") +

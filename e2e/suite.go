@@ -48,6 +48,7 @@ type Suite struct {
 	uncompared []string // why nodes could not be compared at the end of scenarios
 	leftRuns   int      // how many scenarios were looked at for leftovers
 	residues   map[string]*residue
+	captures   map[string][]byte // files of packets by name, written at the end
 }
 
 // New reads and checks everything that the options name. Its errors are the caller's to mend.
@@ -57,6 +58,10 @@ func New(options Options) (*Suite, error) {
 		return nil, err
 	}
 	requirements := slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool { return !r.Checked() })
+	if cluster.HasRuntime(options.Backend) {
+		// They ask a plugin past libcni, whatever the cluster, and leave its node as no cluster may have it.
+		requirements = nil
+	}
 	all, requirements, err = options.choose(all, requirements)
 	if err != nil {
 		return nil, err
@@ -67,7 +72,7 @@ func New(options Options) (*Suite, error) {
 	}
 	s := &Suite{
 		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
-		residues: map[string]*residue{},
+		residues: map[string]*residue{}, captures: map[string][]byte{},
 	}
 	s.subjects = contract.Subjects(file, contract.Lab{Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{})})
 	s.report = report.Report{
@@ -144,8 +149,8 @@ func (s *Suite) Prepare(ctx context.Context) error {
 			kinds = append(kinds, kind)
 		}
 	}
-	if s.options.UplinkKind == "dummy" {
-		kinds = append(kinds, "dummy")
+	if kind := s.options.UplinkKind; kind == "dummy" || kind == "vlan" {
+		kinds = append(kinds, kind)
 	}
 	for _, node := range c.Nodes() {
 		missing, err := node.Agent.LinkKinds(ctx, kinds)
@@ -163,6 +168,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	}
 	s.report.Kernel = hello.Kernel
 	s.report.Notes = append(s.report.Notes, c.Notes()...)
+	s.report.Lab = labOf(c)
 	found, err := s.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""})
 	if err != nil {
 		return err
@@ -230,6 +236,10 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	}
 	needs := sc.Needs()
 	if err := s.options.Backend.Missing(ctx, needs); err != nil {
+		var beyond *cluster.BeyondError
+		if errors.As(err, &beyond) {
+			return report.NotApplicable, err.Error()
+		}
 		return report.Skipped, err.Error()
 	}
 	if s.options.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
@@ -277,6 +287,9 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 // scenarioTimeout ends a scenario that hangs; none takes a quarter of it.
 const scenarioTimeout = 2 * time.Minute
 
+// remoteTimeout is what a scenario may take longer on machines that are there: they may be emulated, and reboot for real.
+const remoteTimeout = 8 * time.Minute
+
 // execute runs the steps, or the soak, and what always follows them.
 func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) {
 	failed := false
@@ -287,6 +300,9 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		}
 	}(ctx)
 	limit, play := scenarioTimeout+s.options.Soak, (*run).steps
+	if cluster.IsExclusive(s.options.Backend) {
+		limit += remoteTimeout
+	}
 	if s.options.Soak > 0 {
 		play = (*run).soak
 	}
@@ -298,6 +314,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		return
 	}
 	defer c.Close()
+	defer excuse(c, result)
 	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
 		result.Result, result.Reason = report.Skipped, reason
 		if err != nil {
@@ -313,6 +330,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	}
 	err = play(r, ctx)
 	r.judge(ctx, err, result)
+	r.askCluster(ctx, result)
 	var broken *soakError
 	failed = result.Result == report.Fail && (ctx.Err() == nil || errors.As(err, &broken))
 	// What failed since it was cut off is nothing to look at; one that took too long is.
@@ -321,6 +339,17 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	}
 	if ctx.Err() == nil {
 		r.cleanUp(ctx, result)
+	}
+}
+
+// excuse makes a failure no result where a machine does not answer any more: what was seen there is nothing that a plugin did.
+func excuse(c cluster.Cluster, result *report.Result) {
+	losable, ok := c.(cluster.Losable)
+	if !ok || result.Result != report.Fail {
+		return
+	}
+	if err := losable.Lost(); err != nil {
+		result.Result, result.Reason, result.Evidence = report.Skipped, err.Error(), nil
 	}
 }
 
@@ -365,8 +394,11 @@ func (s *Suite) unfit(reason error) error {
 	if s.options.ReportDir == "" {
 		return nil
 	}
-	return s.report.WriteFile(filepath.Join(s.options.ReportDir, "report.json"))
+	return s.report.WriteDir(s.options.ReportDir)
 }
+
+// featurePrefix is what the ids of results about features that no scenario tests start with.
+const featurePrefix = "feature-"
 
 // untested are results for what a conformant plugin needs and this run did not look at, so that silence is no conformance.
 func (s *Suite) untested() []report.Result {
@@ -379,7 +411,7 @@ func (s *Suite) untested() []report.Result {
 			continue
 		}
 		results = append(results, report.Result{
-			ID: "feature-" + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core, Result: report.Skipped, Covers: []string{},
+			ID: featurePrefix + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core, Result: report.Skipped, Covers: []string{},
 			Reason: fmt.Sprintf("profile %s demands %s, and no scenario tests it", s.options.Profile, f),
 		})
 	}
@@ -430,6 +462,9 @@ func (s *Suite) Finish() (*report.Report, error) {
 	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))
+	if err := s.explainResults(); err != nil {
+		return nil, err
+	}
 	r.Verdict = r.Judge()
 	if s.interrupted && r.Verdict == report.Conformant {
 		r.Verdict = report.Partial
@@ -437,6 +472,5 @@ func (s *Suite) Finish() (*report.Report, error) {
 	if s.options.ReportDir == "" {
 		return r, nil
 	}
-	err := r.WriteFile(filepath.Join(s.options.ReportDir, "report.json"))
-	return r, errors.Join(err, writeEvidence(s.options.ReportDir, r))
+	return r, errors.Join(r.WriteDir(s.options.ReportDir), writeEvidence(s.options.ReportDir, r, s.captures))
 }

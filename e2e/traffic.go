@@ -144,7 +144,11 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 		answers = []probe.Answer{{Server: result.Server, PeerSeen: result.PeerSeen}}
 	}
 	for _, answer := range answers {
-		if err := errors.Join(r.answeredBy(p, answer), r.seenAs(ctx, p, from, answer)); err != nil {
+		answered, seen := r.answeredBy(p, answer), r.seenAs(ctx, p, from, answer)
+		if answered == nil && seen != nil {
+			return r.explainSource(ctx, seen, from, to, spec, result)
+		}
+		if err := errors.Join(answered, seen); err != nil {
 			return err
 		}
 	}

@@ -26,6 +26,8 @@ const rpcName = "Agent"
 type Options struct {
 	// Files are the file trees that belong to a snapshot of the node.
 	Files []snapshot.FileTree
+	// Kinds are those of a snapshot where its caller names none; empty means all.
+	Kinds []string
 }
 
 // Server is the agent's side. Its exported methods are the requests; they may be made concurrently.
@@ -38,6 +40,7 @@ type Server struct {
 	listeners map[string][]*probe.Listener // by namespace
 	flows     map[int]*probe.Flow
 	captures  map[int]*probe.Capture
+	watches   map[int]*watch
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
 }
@@ -50,6 +53,7 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 		listeners: map[string][]*probe.Listener{},
 		flows:     map[int]*probe.Flow{},
 		captures:  map[int]*probe.Capture{},
+		watches:   map[int]*watch{},
 		daemons:   map[string]*daemon{},
 	}
 	defer s.killDaemons()

@@ -17,10 +17,12 @@ type Link struct {
 	// Parent is the lower device's name where it is in the same namespace; ParentIndex is its index in the namespace that it is in.
 	Parent      string `json:"parent,omitempty"`
 	ParentIndex int    `json:"parentIndex,omitempty"`
-	Index       int    `json:"index"`
-	MAC         string `json:"mac"`
-	MTU         int    `json:"mtu"`
-	Up          bool   `json:"up"`
+	// Isolated tells of a macvlan in a mode that keeps it apart from its siblings (private, vepa).
+	Isolated bool   `json:"isolated,omitempty"`
+	Index    int    `json:"index"`
+	MAC      string `json:"mac"`
+	MTU      int    `json:"mtu"`
+	Up       bool   `json:"up"`
 	// Addresses are in CIDR form, without link-local ones.
 	Addresses []string `json:"addresses,omitempty"`
 }
@@ -46,6 +48,9 @@ func (s *Server) Links(path string, links *[]Link) error {
 			link := Link{
 				Name: attrs.Name, Kind: l.Type(), Index: attrs.Index, ParentIndex: attrs.ParentIndex,
 				MAC: attrs.HardwareAddr.String(), MTU: attrs.MTU, Up: attrs.Flags&net.FlagUp != 0,
+			}
+			if m, ok := l.(*netlink.Macvlan); ok {
+				link.Isolated = m.Mode == netlink.MACVLAN_MODE_PRIVATE || m.Mode == netlink.MACVLAN_MODE_VEPA
 			}
 			if attrs.NetNsID < 0 {
 				link.Parent = byIndex[attrs.ParentIndex]

@@ -84,13 +84,8 @@ func inNewNamespace(enter func() (netns.NsHandle, error), f func() error) error 
 // RemoveNamespace ends what listens in a pod's namespace and unmounts it. Removing one that is gone succeeds.
 func (s *Server) RemoveNamespace(name string, _ *None) error {
 	path := NamespacePath(name)
-	s.mu.Lock()
-	listeners := s.listeners[path]
-	delete(s.listeners, path)
-	s.mu.Unlock()
-	for _, l := range listeners {
-		// An open socket would keep the namespace alive.
-		_ = l.Close()
+	if err := s.Unlisten(path, nil); err != nil {
+		return err
 	}
 	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("namespace %s: %w", path, err)

@@ -77,6 +77,9 @@ type SnapshotArgs struct {
 }
 
 func (s *Server) snapshotOptions(args SnapshotArgs) snapshot.Options {
+	if len(args.Kinds) == 0 {
+		args.Kinds = s.options.Kinds
+	}
 	return snapshot.Options{Kinds: args.Kinds, Namespaces: args.Namespaces, Files: s.options.Files}
 }
 

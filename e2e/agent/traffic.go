@@ -26,6 +26,23 @@ func (s *Server) Listen(args ListenArgs, _ *None) error {
 	return nil
 }
 
+// Unlisten ends the servers in a namespace, whose open sockets would keep it alive.
+func (s *Server) Unlisten(netns string, _ *None) error {
+	s.mu.Lock()
+	listeners := s.listeners[netns]
+	delete(s.listeners, netns)
+	s.mu.Unlock()
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	return nil
+}
+
+// Unlisten ends the servers in a namespace, whose open sockets would keep it alive.
+func (c *Client) Unlisten(ctx context.Context, netns string) error {
+	return tell(ctx, c, "Unlisten", netns)
+}
+
 // ProbeArgs are a probe from a namespace.
 type ProbeArgs struct {
 	Netns string     `json:"netns"`

@@ -24,6 +24,26 @@ type Backend interface {
 	Start(ctx context.Context, req Request) (Cluster, error)
 }
 
+// Exclusive is a backend whose machines are there already, and once: its clusters are used one at a time. A cluster that is started while
+// another one is open finds the machines as they were at first, and what happened on the other one is undone.
+type Exclusive interface {
+	Backend
+	Exclusive() bool
+}
+
+// IsExclusive reports whether a backend is one that makes no machines.
+func IsExclusive(b Backend) bool {
+	e, ok := b.(Exclusive)
+	return ok && e.Exclusive()
+}
+
+// Losable is a cluster whose machines can get out of reach, through no fault of a plugin.
+type Losable interface {
+	Cluster
+	// Lost asks the machines, and is why one of them does not answer any more; nil while all do. It takes half a minute at most.
+	Lost() error
+}
+
 // Request is what a cluster is made for.
 type Request struct {
 	Conflist *conflist.File
@@ -38,7 +58,7 @@ type Request struct {
 	Alone bool
 	// Uplink, when set, is the name of the nodes' interface on the underlay; empty means what the conflist says.
 	Uplink string
-	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge" or "dummy".
+	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
 	// Target is what runs on each node beside the plugins, and the cloud in which the nodes are; nil means neither.
 	Target *target.Target

@@ -52,7 +52,8 @@ func KillGroup(cmd *exec.Cmd) {
 		}
 		return os.ErrProcessDone
 	}
-	cmd.WaitDelay = time.Second
+	// What it wrote is read, and what was forked beside it has closed its copies of the pipes, by then also on a busy emulated machine.
+	cmd.WaitDelay = 5 * time.Second
 }
 
 func failure(ctx context.Context, err error, call Call) string {

@@ -1,6 +1,7 @@
 package conflist
 
 import (
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -185,6 +186,9 @@ func (p *planner) spans() []span {
 // are in no range, and if these are too few, the lowest of the ranges, which the shares then leave out.
 func (p *planner) place(lan netip.Prefix) error {
 	routers, line := p.routers(lan)
+	if len(p.drafts[0].node.Own) > 0 {
+		return p.placeOwn(lan, routers)
+	}
 	need := len(p.drafts) + 1
 	routed := slices.ContainsFunc(routers, lan.Contains)
 	if !routed {
@@ -211,6 +215,23 @@ func (p *planner) place(lan netip.Prefix) error {
 		p.plan.Nodes[i].Addresses = append(p.plan.Nodes[i].Addresses, netip.PrefixFrom(addrs[i], lan.Bits()))
 	}
 	p.plan.LANHost = append(p.plan.LANHost, netip.PrefixFrom(addrs[len(p.drafts)], lan.Bits()))
+	return nil
+}
+
+// placeOwn takes the addresses that machines have already. Whether somebody is there at the router's address is theirs to know.
+func (p *planner) placeOwn(lan netip.Prefix, routers []netip.Addr) error {
+	for _, router := range routers {
+		if prefix := netip.PrefixFrom(router, lan.Bits()); lan.Contains(router) && !slices.Contains(p.plan.Router, prefix) {
+			p.plan.Router = append(p.plan.Router, prefix)
+		}
+	}
+	for i, d := range p.drafts {
+		at := slices.IndexFunc(d.node.Own, func(own netip.Prefix) bool { return lan.Contains(own.Addr()) })
+		if at < 0 {
+			return fmt.Errorf("%s: node/%s has no address in %s on its uplink %s; it has %s", p.file.Path, d.node.Name, lan, p.plan.Nodes[i].Uplink, join(d.node.Own))
+		}
+		p.plan.Nodes[i].Addresses = append(p.plan.Nodes[i].Addresses, d.node.Own[at])
+	}
 	return nil
 }
 

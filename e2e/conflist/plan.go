@@ -29,6 +29,12 @@ type PlanNode struct {
 	Name string
 	// Addresses is how many pods the node can hold at a time, in each range set; 0 means its whole share.
 	Addresses int
+	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All nodes have some,
+	// or none has.
+	Own []netip.Prefix
+	// Uplink is the name of that interface. It takes the place of the one that the file names, wherever a plugin names it; empty leaves
+	// the file's.
+	Uplink string
 }
 
 // Chain lists plugin objects to add to a chain. What a plugin gets as prevResult follows from its place (SPEC.md,
@@ -162,6 +168,11 @@ func (p *planner) uplinks() error {
 	for _, d := range p.drafts {
 		name := d.conf.chainUplink()
 		switch {
+		case d.node.Uplink != "":
+			if name != "" && name != d.node.Uplink {
+				p.note("node/%s: the uplink is %s; the conflist names %s, which was replaced", d.node.Name, d.node.Uplink, name)
+			}
+			name = d.node.Uplink
 		case p.opts.Uplink != "":
 			if name != "" && name != p.opts.Uplink {
 				p.note("node/%s: the uplink is %s as the caller says; the conflist names %s", d.node.Name, p.opts.Uplink, name)

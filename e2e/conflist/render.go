@@ -26,6 +26,9 @@ func (p *planner) render() error {
 		if p.changed(d) {
 			p.rewrite(d, plugins[d.plugin].(map[string]any)["ipam"].(map[string]any))
 		}
+		if name := conf.chainUplink(); d.node.Uplink != "" {
+			renameUplink(plugins, name, d.node.Uplink)
+		}
 		list["plugins"] = p.opts.Chain.extend(plugins)
 		if p.opts.CNIVersion != "" {
 			list["cniVersion"] = p.opts.CNIVersion
@@ -39,6 +42,30 @@ func (p *planner) render() error {
 		}
 	}
 	return nil
+}
+
+// renameUplink puts one name in the place of another where plugins name their uplink. What is in a pod has names of its own.
+func renameUplink(plugins []any, from, to string) {
+	for _, plugin := range plugins {
+		object, ok := plugin.(map[string]any)
+		if !ok || object["linkInContainer"] == true {
+			continue
+		}
+		for _, key := range uplinkKeys {
+			switch value := object[key].(type) {
+			case string:
+				if value == from {
+					object[key] = to
+				}
+			case []any:
+				for i := range value {
+					if value[i] == from {
+						value[i] = to
+					}
+				}
+			}
+		}
+	}
 }
 
 func (c Chain) extend(plugins []any) []any {

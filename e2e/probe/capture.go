@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -32,6 +31,8 @@ type Match struct {
 	Ports []uint16 `json:"ports,omitempty"`
 	// Limit is how many packets are kept, the first ones; 0 means 2000.
 	Limit int `json:"limit,omitempty"`
+	// Last is how many of those beyond the limit are kept, the last ones; 0 means none.
+	Last int `json:"last,omitempty"`
 }
 
 // Packet is one packet as it passed an interface.
@@ -42,6 +43,8 @@ type Packet struct {
 	Interface string `json:"interface"`
 	// Outgoing tells whether it was sent by this host rather than received.
 	Outgoing bool `json:"outgoing"`
+	// Passing tells whether a received frame is for the MAC of another machine, or of a device on top of the interface.
+	Passing bool `json:"passing,omitempty"`
 	// SourceMAC and DestinationMAC are empty where there is no Ethernet header.
 	SourceMAC      string `json:"sourceMAC,omitempty"`
 	DestinationMAC string `json:"destinationMAC,omitempty"`
@@ -52,6 +55,8 @@ type Packet struct {
 	Protocol string `json:"protocol"`
 	// Info is the packet in one line: "ARP who has 10.0.0.2 tell 10.0.0.1", "TCP 4242 > 8080 SYN".
 	Info string `json:"info"`
+	// Length is the size of the packet with its link layer header.
+	Length int `json:"length"`
 	// Raw is the packet from its link layer header on, at most the first 256 bytes.
 	Raw []byte `json:"raw"`
 }
@@ -64,9 +69,11 @@ type Capture struct {
 	hosts  []netip.Addr
 	ports  []uint16
 	limit  int
+	last   int
 	done   chan struct{}
 	names  map[int]string
 	found  []frame
+	latest []frame // of what came beyond the limit
 	unseen int
 
 	stopped bool
@@ -82,9 +89,12 @@ type frame struct {
 // StartCapture begins to record in the network namespace at path netns. What passes after it returned is not missed. The
 // caller calls Stop.
 func StartCapture(netns string, m Match) (*Capture, error) {
-	c := &Capture{ports: m.Ports, limit: m.Limit, done: make(chan struct{}), names: map[int]string{}}
+	c := &Capture{ports: m.Ports, limit: m.Limit, last: m.Last, done: make(chan struct{}), names: map[int]string{}}
 	if m.Limit < 0 {
 		return nil, fmt.Errorf("capture: want a limit of 0 or more, got %d", m.Limit)
+	}
+	if m.Last < 0 {
+		return nil, fmt.Errorf("capture: want 0 or more of the last packets, got %d", m.Last)
 	}
 	setDefault(&c.limit, defaultLimit)
 	for _, host := range m.Hosts {
@@ -110,13 +120,13 @@ func StartCapture(netns string, m Match) (*Capture, error) {
 	return c, nil
 }
 
-// open makes the socket. With its protocol given at creation it sees all interfaces from then on (packet(7)).
+// open makes the socket. Without a protocol it sees nothing, and once it is bound to one, without an interface, all of them (packet(7)).
 func (c *Capture) open(n namespace) error {
 	if err := c.resolveNames(); err != nil {
 		return err
 	}
 	err := n.do(func() (err error) {
-		c.conn, err = socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(networkOrder(unix.ETH_P_ALL)), "packet", nil)
+		c.conn, err = socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", nil)
 		return err
 	})
 	if err != nil {
@@ -125,6 +135,10 @@ func (c *Capture) open(n namespace) error {
 	err = errors.Join(c.conn.SetReadBuffer(captureBuffer), c.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	if err == nil {
 		c.rc, err = c.conn.SyscallConn()
+	}
+	if err == nil {
+		n.awaitTimestamps()
+		err = c.conn.Bind(&unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_ALL)})
 	}
 	if err != nil {
 		_ = c.conn.Close()
@@ -164,6 +178,7 @@ func (c *Capture) Stop() []Packet {
 	_ = c.resolveNames()
 	c.links.Close()
 
+	c.found = append(c.found, c.latest...)
 	c.packets = make([]Packet, 0, len(c.found))
 	for _, f := range c.found {
 		f.packet.Interface = c.names[f.link]
@@ -173,7 +188,7 @@ func (c *Capture) Stop() []Packet {
 		c.packets = append(c.packets, f.packet)
 	}
 	slices.SortStableFunc(c.packets, func(a, b Packet) int { return a.Time.Compare(b.Time) })
-	c.found = nil
+	c.found, c.latest = nil, nil
 	return c.packets
 }
 
@@ -192,7 +207,7 @@ func (c *Capture) drain(fd int) bool {
 	buffer := make([]byte, snapLength)
 	ancillary := make([]byte, 128)
 	for {
-		n, used, _, from, err := unix.Recvmsg(fd, buffer, ancillary, unix.MSG_DONTWAIT)
+		n, used, _, from, err := unix.Recvmsg(fd, buffer, ancillary, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -205,16 +220,18 @@ func (c *Capture) drain(fd int) bool {
 		if !ok {
 			continue
 		}
-		c.keep(buffer[:n], link, timestamp(ancillary[:used]))
+		// With MSG_TRUNC it is the packet's own length, not that of what fits (packet(7)).
+		c.keep(buffer[:min(n, len(buffer))], n, link, timestamp(ancillary[:used]))
 	}
 }
 
-func (c *Capture) keep(raw []byte, from *unix.SockaddrLinklayer, at time.Time) {
+func (c *Capture) keep(raw []byte, length int, from *unix.SockaddrLinklayer, at time.Time) {
 	d := decode(raw, from)
 	if !c.matches(d) {
 		return
 	}
-	if len(c.found) >= c.limit {
+	beyond := len(c.found) >= c.limit
+	if beyond && c.last == 0 {
 		c.unseen++
 		return
 	}
@@ -226,8 +243,18 @@ func (c *Capture) keep(raw []byte, from *unix.SockaddrLinklayer, at time.Time) {
 	}
 	d.Packet.Time = at
 	d.Outgoing = from.Pkttype == unix.PACKET_OUTGOING
-	d.Raw = slices.Clone(raw)
-	c.found = append(c.found, frame{packet: d.Packet, link: from.Ifindex})
+	d.Passing = from.Pkttype == unix.PACKET_OTHERHOST
+	d.Length, d.Raw = length, slices.Clone(raw)
+	f := frame{packet: d.Packet, link: from.Ifindex}
+	if !beyond {
+		c.found = append(c.found, f)
+		return
+	}
+	if len(c.latest) >= c.last {
+		c.latest = c.latest[1:]
+		c.unseen++
+	}
+	c.latest = append(c.latest, f)
 }
 
 func (c *Capture) matches(d decoded) bool {
@@ -236,20 +263,4 @@ func (c *Capture) matches(d decoded) bool {
 	}
 	return len(c.ports) == 0 || len(d.ports) == 0 ||
 		slices.ContainsFunc(d.ports, func(p uint16) bool { return slices.Contains(c.ports, p) })
-}
-
-// timestamp is the time in the ancillary data, or now.
-func timestamp(ancillary []byte) time.Time {
-	messages, err := unix.ParseSocketControlMessage(ancillary)
-	if err != nil {
-		return time.Now()
-	}
-	for _, m := range messages {
-		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
-			seconds := binary.NativeEndian.Uint64(m.Data)
-			nanoseconds := binary.NativeEndian.Uint64(m.Data[8:])
-			return time.Unix(int64(seconds), int64(nanoseconds))
-		}
-	}
-	return time.Now()
 }

@@ -208,7 +208,7 @@ func TestCapture_packet(t *testing.T) {
 		got.Time, got.Raw = time.Time{}, nil
 		want := Packet{
 			Interface: "eth0", SourceMAC: b.mac, DestinationMAC: a.mac, Source: "10.9.0.2", Destination: "10.9.0.1",
-			Protocol: "ICMP", Info: "ICMP echo reply seq 1",
+			Protocol: "ICMP", Info: "ICMP echo reply seq 1", Length: ethernet + ipv4Header + icmpHeader + echoLeast,
 		}
 		if diff := cmp.Diff(got, want); diff != "" {
 			t.Fatalf("got - want +\n%s", diff)
@@ -280,6 +280,7 @@ func TestStartCapture_bad(t *testing.T) {
 	}{
 		{"host", "", Match{Hosts: []string{"router"}}, `capture: host "router" is not an IP address`},
 		{"limit", "", Match{Limit: -1}, "capture: want a limit of 0 or more, got -1"},
+		{"last", "", Match{Last: -1}, "capture: want 0 or more of the last packets, got -1"},
 		{"namespace", "/nowhere", Match{}, `network namespace "/nowhere": no such file or directory`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -288,5 +289,52 @@ func TestStartCapture_bad(t *testing.T) {
 				t.Errorf("got error %q, want %q", got, tt.wantErr)
 			}
 		})
+	}
+}
+
+// TestCapture_keeps_the_first_and_the_last wants of many packets those at the beginning and those at the end.
+func TestCapture_keeps_the_first_and_the_last(t *testing.T) {
+	lan := newLAN(t, 2)
+	c := startCapture(t, lan.hosts[0], Match{Hosts: []string{"10.9.0.2"}, Limit: 3, Last: 2})
+	got, err := Run(t.Context(), lan.hosts[0].path, Spec{Protocol: ICMP, To: "10.9.0.2", Count: 5})
+	if err != nil || !got.OK {
+		t.Fatalf("got %+v, error %v", got, err)
+	}
+	want := []string{
+		"eth0 out ARP who has 10.9.0.2 tell 10.9.0.1",
+		"eth0 in ARP 10.9.0.2 is at 02:09:00:00:00:02",
+		"eth0 out ICMP echo request seq 1",
+		"eth0 out ICMP echo request seq 5",
+		"eth0 in ICMP echo reply seq 5",
+	}
+	if diff := cmp.Diff(want, lines(c.Stop())); diff != "" {
+		t.Errorf("packets (-want +got):\n%s", diff)
+	}
+	if got, want := c.Unseen(), 7; got != want {
+		t.Errorf("got %d unseen packets, want %d", got, want)
+	}
+}
+
+// TestCapture_tells_whom_a_frame_is_for wants the ports of a bridge to see frames that are for its hosts.
+func TestCapture_tells_whom_a_frame_is_for(t *testing.T) {
+	lan := newLAN(t, 2)
+	captures := []*Capture{startCapture(t, lan.fabric, Match{Hosts: []string{"10.9.0.2"}}), startCapture(t, lan.hosts[1], Match{Hosts: []string{"10.9.0.2"}})}
+	got, err := Run(t.Context(), lan.hosts[0].path, Spec{Protocol: ICMP, To: "10.9.0.2"})
+	if err != nil || !got.OK {
+		t.Fatalf("got %+v, error %v", got, err)
+	}
+	for i, passing := range []bool{true, false} {
+		seen := 0
+		for _, p := range captures[i].Stop() {
+			if !p.Outgoing && p.Protocol == "ICMP" && p.Destination == "10.9.0.2" {
+				seen++
+				if p.Passing != passing {
+					t.Errorf("%s: got passing %t, want %t", p.Info, p.Passing, passing)
+				}
+			}
+		}
+		if seen == 0 {
+			t.Errorf("capture %d: got no request", i)
+		}
 	}
 }

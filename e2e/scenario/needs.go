@@ -39,13 +39,15 @@ type Needs struct {
 	Plugins []string
 	// Features are those that the scenario tests.
 	Features []Feature
+	// Runtime is what the scenario does in the place of a container runtime, which a kubelet's own would not do when it is asked to.
+	Runtime []string
 }
 
 // Needs says what the scenario asks of a backend. It is meant for a scenario that Parse returned.
 func (s *Scenario) Needs() Needs {
 	needs := Needs{
 		Nodes: len(s.Nodes), Services: len(s.Services) > 0,
-		Addresses: s.addresses(), Features: slices.Sorted(slices.Values(s.Features)),
+		Addresses: s.addresses(), Features: slices.Sorted(slices.Values(s.Features)), Runtime: s.asRuntime(),
 	}
 	for _, n := range s.Nodes {
 		needs.SecondNIC = needs.SecondNIC || n.NICs == 2

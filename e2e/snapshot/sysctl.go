@@ -59,14 +59,14 @@ func walkSysctls(dir *os.File, prefix string, objects *[]object) error {
 	return nil
 }
 
-// readSysctl reads a value and closes its file; ok is false where there is none: stable_secret, never set, answers EIO, a link that went away ENODEV
-// or EINVAL.
+// readSysctl reads a value and closes its file; ok is false where there is none: stable_secret, never set, answers EIO, a link that went away ENODEV,
+// EINVAL or ENOENT.
 func readSysctl(fd int) (value string, ok bool, err error) {
 	defer unix.Close(fd)
 	var buffer [4096]byte
 	n, err := unix.Read(fd, buffer[:])
 	switch {
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return "", false, nil
 	case err != nil:
 		return "", false, err

@@ -37,9 +37,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Backend makes clusters from namespaces. The zero value is not usable: Command must be set.
+// Backend makes clusters from namespaces. The zero value starts the agents from the program that uses it, which must begin with Main.
 type Backend struct {
-	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call ChildMain with it.
+	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call ChildMain with it. Empty
+	// means the program itself, by way of Main.
 	Command []string
 }
 
@@ -98,8 +99,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 }
 
 func (b *Backend) usable() error {
-	if len(b.Command) == 0 {
-		return errors.New("netns backend: no command that starts an agent; set Backend.Command")
+	if err := forgotten(); err != nil {
+		return err
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("netns backend: want root or a user namespace in which this process is root")
@@ -237,7 +238,7 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	for path, from := range l.req.Programs {
 		binds = append(binds, Bind{From: from, To: path})
 	}
-	return startMachine(ctx, l.backend.Command, name, binds)
+	return startMachine(ctx, l.backend.command(), name, binds)
 }
 
 // Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose reboot

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
@@ -209,7 +210,7 @@ func TestNetwork_dummy_uplink(t *testing.T) {
 		if got, want := fmt.Sprint(err), "node/a: dummy link: operation not supported"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
-		t.Skip("this kernel has no dummy links")
+		kerneltest.Lacks(t, "dummy")
 	}
 	c := start(t, req)
 	address, err := c.Nodes()[0].Address("uplink", true)

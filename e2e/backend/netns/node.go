@@ -104,7 +104,7 @@ func nth(addr netip.Addr, n int) netip.Addr {
 }
 
 // uplinkKinds are the kinds of the interface on the underlay.
-func uplinkKinds() []string { return []string{"veth", "bridge", "dummy"} }
+func uplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"} }
 
 // plugUplink makes the interface on the underlay, which plugins know as their master.
 func (l *lab) plugUplink(ctx context.Context, index int) error {
@@ -134,6 +134,8 @@ func (l *lab) plugUplink(ctx context.Context, index int) error {
 			return fmt.Errorf("dummy link: %w", err)
 		}
 		return s.configure(ctx, plan.Uplink)
+	case "vlan":
+		return l.plugTrunk(ctx, index, s)
 	}
 	return l.plug(ctx, underlay, uplinkPort(index), s)
 }

@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -82,6 +83,19 @@ func faults() map[string]fault {
 		"drops-tcp": {add: dropping(arriving, tcp()...)},
 		// I01: what is small gets through.
 		"drops-large": {add: dropping(arriving, large()...)},
+		// A09: the node keeps the pod at a MAC that it never had.
+		"wrong-neighbour": {add: pinWrongMAC},
+		// A09: the pod does not answer who asks for its MAC.
+		"ignores-arp": {add: ignoreARP},
+		// A01: the node sends to the pod by another device.
+		"wrong-route": {add: routeElsewhere},
+		// I03: the same, where the node looks for a pod's packets on the way back to it.
+		"strict-way-back": {add: func(c *call) error { return errors.Join(routeElsewhere(c), filterStrictly(c)) }},
+		// A01: the node throws away what is for the pod, by a route and by a rule.
+		"blackhole-route":  {add: blackhole},
+		"unreachable-rule": {add: refuseByRule},
+		// I04: the node's firewall drops what it would forward to the pod.
+		"drops-forwarded": {add: dropForwarded},
 		// A01: the pod reaches others, nobody reaches the pod; and the other way round.
 		"drops-incoming": {add: dropping(arriving, newConnection()...)},
 		"drops-outgoing": {add: dropping(leaving, newConnection()...)},

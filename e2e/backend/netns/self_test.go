@@ -1,0 +1,36 @@
+package netns_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+)
+
+// forgetsEnv is set where the binary behaves as one whose TestMain does not call netns.Main.
+const forgetsEnv = "CNITEST_TEST_FORGETS_MAIN"
+
+// selfMain is a program that the zero Backend started: by way of Main an agent, without it one that starts a cluster once more.
+type selfMain struct{}
+
+func (selfMain) Run() int { return 1 }
+
+// The zero Backend starts this binary, and says what is missing where that does not call Main.
+func TestSelf(t *testing.T) {
+	start := func() error {
+		c, err := (&netns.Backend{}).Start(ctx(t), request(t, macvlanConflist, 1))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	check(t, start())
+	t.Setenv(forgetsEnv, "yes")
+	err := start()
+	// Before it stands what became of the connection, which depends on what such a binary prints.
+	want := `: netns backend: this program was started as an agent and runs its tests instead; ` +
+		`add func TestMain(m *testing.M) { netns.Main(m) }, or set Backend.Command`
+	if err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want an error that ends in %q", err, want)
+	}
+}

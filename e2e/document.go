@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
+)
+
+// labOf is what the report tells of a cluster.
+func labOf(c cluster.Cluster) *report.Lab {
+	lab := &report.Lab{Cloud: c.Cloud() != nil}
+	for _, n := range c.Nodes() {
+		node := report.LabNode{Name: n.Name, Uplink: n.Uplink, Pods: n.PoolSize}
+		for _, a := range n.Interfaces["uplink"] {
+			node.Addresses = append(node.Addresses, a.String())
+		}
+		lab.Nodes = append(lab.Nodes, node)
+		for _, prefix := range n.Networks {
+			if text := prefix.String(); !slices.Contains(lab.Networks, text) {
+				lab.Networks = append(lab.Networks, text)
+			}
+		}
+	}
+	for _, name := range scenario.HostNames() {
+		place, ok := c.Hosts()[name]
+		if !ok {
+			continue
+		}
+		host := report.LabHost{Name: place.Name}
+		for _, a := range place.Interfaces["uplink"] {
+			host.Addresses = append(host.Addresses, a.String())
+		}
+		// In a cloud all that is no node is in other subnets.
+		const router = "router"
+		if name == "external" || lab.Cloud && name != router {
+			host.Behind = scenario.HostPlace + "/" + router
+		}
+		lab.Hosts = append(lab.Hosts, host)
+	}
+	return lab
+}
+
+// explainResults gives each result the words by which somebody who knows no ids understands it, and each failure the command that
+// repeats it.
+func (s *Suite) explainResults() error {
+	known, err := contract.FailureModes()
+	if err != nil {
+		return err
+	}
+	covered := map[string]bool{}
+	for i := range s.report.Results {
+		result := &s.report.Results[i]
+		result.Title, result.Why = s.meaning(result.ID)
+		if result.Result == report.Fail || result.Result == report.Vacuous {
+			result.Repeat = s.command(result)
+		}
+		for _, id := range result.Covers {
+			covered[id] = true
+		}
+	}
+	s.report.FailureModes = []report.FailureMode{}
+	for _, mode := range known {
+		if covered[mode.ID] {
+			s.report.FailureModes = append(s.report.FailureModes, report.FailureMode{ID: mode.ID, Symptom: mode.Symptom})
+		}
+	}
+	return nil
+}
+
+// meaning is what a user relies on, and what breaks without it.
+func (s *Suite) meaning(id string) (title, why string) {
+	if id == SoakID {
+		return "Pods come and go for a long time while traffic flows between others, and nothing is lost and nothing stays.", ""
+	}
+	for _, sc := range s.scenarios {
+		if sc.Name == id {
+			title, why, found := strings.Cut(strings.Join(strings.Fields(sc.Description), " "), ". ")
+			if found {
+				title += "."
+			}
+			return title, why
+		}
+	}
+	if r := contract.Find(id); r != nil {
+		return r.Text, r.Why
+	}
+	if f, found := strings.CutPrefix(id, featurePrefix); found {
+		return fmt.Sprintf("Some scenario tests the feature %s.", f), ""
+	}
+	return id, ""
+}
+
+// command is the command line of cnitest that brings a result about again, alone where that is possible.
+func (s *Suite) command(result *report.Result) string {
+	o := &s.options
+	words := []string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir, "--profile", string(o.Profile)}
+	add := func(flag, value string, when bool) {
+		if when {
+			words = append(words, "--"+flag, value)
+		}
+	}
+	add("target", o.TargetFile, o.TargetFile != "")
+	if chosen := strings.Join(o.Plugins, ","); chosen != strings.Join(defaultPlugins(s.file), ",") {
+		add("plugin", chosen, true)
+	}
+	var claims []string
+	for _, f := range o.Claims {
+		claims = append(claims, string(f))
+	}
+	add("features", strings.Join(claims, ","), claims != nil)
+	add("uplink", o.Uplink, o.Uplink != "")
+	add("uplink-kind", o.UplinkKind, o.UplinkKind != "" && o.UplinkKind != "veth")
+	add("nics", strconv.Itoa(o.NICs), o.NICs > 1)
+	if o.RPFilter != nil {
+		add("rp-filter", strconv.Itoa(*o.RPFilter), *o.RPFilter != 2)
+	}
+	add("dataplane", o.Dataplane, o.Dataplane != "" && o.Dataplane != service.Nftables)
+	switch result.ID {
+	case SoakID:
+		add("soak", o.Soak.String(), true)
+	case leavesNothingID:
+		// What stays behind is looked for after every scenario.
+		add("scenario", o.Names, o.Names != "")
+	default:
+		add("scenario", result.ID, true)
+	}
+	for i, word := range words {
+		if word == "" || strings.ContainsAny(word, " \t\n'\"\\$&|;<>()*?[]#~`!{}") {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}

@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of such an end. Empty
+// when nothing is.
+func (w *watching) why(ctx context.Context, e stop) string {
+	for _, find := range []func(context.Context, stop) string{
+		w.dropped, w.tooLarge, w.pastTheProxy, w.astray, w.refused, w.unanswered, w.disguisedReply, w.rejected, w.misdirected, w.sent, w.counted,
+		w.legacyPolicy,
+	} {
+		if reason := find(ctx, e); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+// disguisedReply explains a reply that nobody took for one since it has another source than was asked.
+func (w *watching) disguisedReply(ctx context.Context, e stop) string {
+	if !e.arrived || e.last == nil || e.last.Source == w.spec.To {
+		return ""
+	}
+	text := fmt.Sprintf("the reply has the source %s (%s) there, and %s was asked", e.last.Source, w.owner(ctx, e.last.Source), w.spec.To)
+	for _, j := range w.journeys() {
+		for i := 1; i < len(j.seen) && !j.reply; i++ {
+			translator := j.seen[i].place
+			if j.seen[i].Destination != j.seen[i-1].Destination && !slices.ContainsFunc(e.way, func(s sighting) bool { return s.place == translator && !s.Passing }) {
+				return text + ": it did not come back through " + translator + ", which had translated the request"
+			}
+		}
+	}
+	return text
+}
+
+// rejected names who answered with an error: a router by ICMP, or the end itself where nobody listens.
+func (w *watching) rejected(ctx context.Context, e stop) string {
+	for _, s := range w.seen {
+		refusal := slices.ContainsFunc([]string{"Unreachable", "TimeExceeded", "TooBig", "FragmentationNeeded", "Prohibited"}, func(word string) bool {
+			return strings.HasPrefix(s.Protocol, "ICMP") && strings.Contains(s.Info, word)
+		})
+		if refusal && s.Source != s.Destination && (s.Destination == e.source || e.last == nil) {
+			return fmt.Sprintf("%s answered with %q", w.owner(ctx, s.Source), s.Info)
+		}
+	}
+	if e.what == "a reply" && e.last != nil && strings.Contains(e.last.Info, "RST") {
+		return fmt.Sprintf("%s refused the connection: nothing listens there on that port, or a rule says so", w.owner(ctx, e.source))
+	}
+	return ""
+}
+
+// counted names counters of thrown-away packets that grew where a packet came to its end.
+func (w *watching) counted(_ context.Context, e stop) string {
+	var grown []string
+	for name := range w.watched[e.place.Name].Counters {
+		grown = append(grown, name)
+	}
+	if len(grown) == 0 {
+		return ""
+	}
+	slices.Sort(grown)
+	return fmt.Sprintf("of the counters of %s for what is thrown away, %s grew meanwhile", e.place.Name, strings.Join(grown, ", "))
+}
+
+// owner is the place that has an address, or the address where it is nobody's.
+func (w *watching) owner(ctx context.Context, address string) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	for _, p := range w.places {
+		if own, err := owns(ctx, p, addr); err == nil && own {
+			return p.Name
+		}
+	}
+	return address
+}

@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/witness"
+)
+
+// refused explains a packet that the kernel would send nowhere from where it was seen last: there is no route, a rule or route says so,
+// or the packet came in by an interface by which it would send nothing back.
+func (w *watching) refused(ctx context.Context, e stop) string {
+	questions := []witness.Question{{Destination: e.destination, Source: e.source}}
+	switch {
+	case e.arrived:
+		return ""
+	case e.last == nil && e.request != nil:
+		// Either the request was refused on its way in, or the reply on its way out.
+		questions = append([]witness.Question{{Destination: e.request.Destination, Source: e.request.Source, Interface: e.request.Interface}}, questions...)
+	case e.last != nil && e.last.Outgoing:
+		return ""
+	case e.last != nil:
+		questions[0].Interface = e.last.Interface
+	}
+	for _, q := range questions {
+		way, err := w.way(ctx, e.place, q)
+		if err != nil || way.Refusal == "" {
+			continue
+		}
+		if way.ReversePath {
+			return w.reversePath(ctx, e.place, q, way)
+		}
+		whose := ""
+		if e.request != nil && q.Destination == e.request.Source {
+			whose = ", the source of the request"
+		}
+		return fmt.Sprintf("%s has no way to %s%s: %s", e.place.Name, q.Destination, whose, refusalText(way))
+	}
+	return ""
+}
+
+// way asks the kernel of a place. Without a source it chooses one, as for a socket.
+func (w *watching) way(ctx context.Context, place *cluster.Place, q witness.Question) (witness.Way, error) {
+	if place == w.from && q.Interface == "" && w.spec.From == "" {
+		q.Source = ""
+	}
+	return place.Agent.Lookup(ctx, place.Netns, q)
+}
+
+// refusalText is what decided that there is no way.
+func refusalText(way witness.Way) string {
+	switch {
+	case way.Rule != "" && way.Route != "":
+		return fmt.Sprintf("policy rule %q leads to route %q", way.Rule, way.Route)
+	case way.Rule != "":
+		return fmt.Sprintf("policy rule %q decides", way.Rule)
+	case way.Route != "":
+		return fmt.Sprintf("route %q decides", way.Route)
+	}
+	return fmt.Sprintf("none of its routes matches (%s)", way.Refusal)
+}
+
+// reversePath explains a packet that came in by an interface by which the kernel would not send to its source.
+func (w *watching) reversePath(ctx context.Context, place *cluster.Place, q witness.Question, way witness.Way) string {
+	text := fmt.Sprintf("the reverse path filter of %s (rp_filter %d on %s) dropped it", place.Name, way.Filter, q.Interface)
+	back, err := place.Agent.Lookup(ctx, place.Netns, witness.Question{Destination: q.Source})
+	switch {
+	case err != nil:
+		return text
+	case back.Refusal != "":
+		return fmt.Sprintf("%s: it has no way back to %s, %s", text, q.Source, refusalText(back))
+	}
+	return fmt.Sprintf("%s: its own way to %s is %s", text, q.Source, routeWords(back))
+}
+
+// routeWords are the route of an answer, and the rule where it is not one of those that every host has.
+func routeWords(way witness.Way) string {
+	text := "by " + way.Device
+	if way.Route != "" {
+		text = fmt.Sprintf("route %q", way.Route)
+	}
+	if way.Rule != "" {
+		text += fmt.Sprintf(" after policy rule %q", way.Rule)
+	}
+	return text
+}
+
+// tooLarge explains a packet that its own host does not send.
+func (w *watching) tooLarge(ctx context.Context, e stop) string {
+	if e.last != nil || !strings.Contains(w.result.Error, "message too long") {
+		return ""
+	}
+	way, err := w.way(ctx, w.from, witness.Question{Destination: w.spec.To})
+	if err != nil || way.MTU == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s has learned that on its way to %s, %s, packets of more than %d bytes do not pass", w.from.Name, w.spec.To, routeWords(way), way.MTU)
+}
+
+// sent names the route by which a packet left for where it was not seen any more, or by which it should have.
+func (w *watching) sent(ctx context.Context, e stop) string {
+	switch {
+	case e.arrived || e.last == nil || e.sender().place == fabricName:
+		return ""
+	case e.last.Outgoing:
+		sent := e.sender()
+		sender := w.place(sent.place)
+		way, err := w.wayOut(ctx, sent)
+		if err != nil || way.Refusal != "" || way.Route == "" || way.Device != sent.Interface {
+			return ""
+		}
+		text := fmt.Sprintf("%s sent it there by %s", sender.Name, routeWords(way))
+		if reason := w.macvlanParent(ctx, sender, sent.Destination, way.Device); reason != "" {
+			text += "; " + reason
+		}
+		return text
+	}
+	way, err := w.way(ctx, e.place, witness.Question{Destination: e.destination, Source: e.source, Interface: e.last.Interface})
+	switch {
+	case err != nil || way.Refusal != "" || way.Route == "":
+		return ""
+	case way.Local:
+		return fmt.Sprintf("%s takes it for its own by %s", e.place.Name, routeWords(way))
+	}
+	return fmt.Sprintf("%s would send it on by %s", e.place.Name, routeWords(way))
+}
+
+// wayOut is how a packet that was seen leaving a place was sent.
+func (w *watching) wayOut(ctx context.Context, sent sighting) (witness.Way, error) {
+	q := witness.Question{Destination: sent.Destination, Source: sent.Source}
+	for _, s := range w.seen {
+		if s.place == sent.place && !s.Outgoing && !s.Passing && s.Source == sent.Source && s.Destination == sent.Destination {
+			q.Interface = s.Interface // it was forwarded
+		}
+	}
+	return w.way(ctx, w.place(sent.place), q)
+}

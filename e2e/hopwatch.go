@@ -1,0 +1,199 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+const (
+	// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what was lost.
+	packetsWatched = 200
+	fabricName     = "fabric"
+)
+
+// sighting is a packet as it passed an interface of a place.
+type sighting struct {
+	place string
+	probe.Packet
+}
+
+func (s sighting) String() string {
+	direction := "in "
+	if s.Outgoing {
+		direction = "out"
+	}
+	return fmt.Sprintf("%s  %-16s %-12s %s  %s > %s  %s > %s  %s", s.Time.UTC().Format("15:04:05.000000"), s.place, s.Interface, direction,
+		s.SourceMAC, s.DestinationMAC, s.Source, s.Destination, s.Info)
+}
+
+// watching is a probe that is repeated while all places on its way are watched, and what was seen there.
+type watching struct {
+	run      *run
+	from, to *cluster.Place
+	spec     probe.Spec
+	local    string // the source of the requests; empty where there was no route
+
+	places  []*cluster.Place
+	ends    []string                // the places at which requests arrive: to, or the endpoints of a service
+	ports   []uint16                // to which requests go, translated or not
+	clients map[layers.TCPPort]bool // from which connections were opened since
+	result  probe.Result
+	seen    []sighting // in the order in which they happened
+	watched map[string]agent.Watched
+}
+
+// repeat runs the probe and watches both ends, every node, the router and the fabric, where the backend has these.
+func (w *watching) repeat(ctx context.Context) error {
+	r := w.run
+	w.ends = []string{w.to.Name}
+	hosts := []string{w.spec.To}
+	if w.spec.Port != 0 {
+		w.ports = []uint16{w.spec.Port}
+	}
+	w.addPlace(w.from)
+	w.addPlace(w.to)
+	if s := w.service(); s != nil {
+		endpoints, addresses := r.endpointsOf(s)
+		w.ends = nil
+		for _, e := range endpoints {
+			w.addPlace(e)
+			w.ends = append(w.ends, e.Name)
+		}
+		hosts, w.ports = append(hosts, addresses...), append(w.ports, s.spec.EndpointPort())
+	}
+	for _, n := range r.cluster.Nodes() {
+		w.addPlace(&n.Place)
+	}
+	w.addPlace(r.cluster.Hosts()["router"])
+	w.addPlace(r.cluster.Fabric())
+	if w.local != "" {
+		hosts = append(hosts, w.local)
+	}
+	slices.Sort(hosts)
+	match := probe.Match{Hosts: slices.Compact(hosts), Ports: w.ports, Limit: packetsWatched, Last: packetsWatched}
+	return w.watch(ctx, match)
+}
+
+// addPlace adds a place that exists, once. A service is nowhere, and a backend may lack the fabric or the router.
+func (w *watching) addPlace(p *cluster.Place) {
+	if p == nil || p.Agent == nil || w.place(p.Name) != nil {
+		return
+	}
+	w.places = append(w.places, p)
+}
+
+func (w *watching) place(name string) *cluster.Place {
+	at := slices.IndexFunc(w.places, func(p *cluster.Place) bool { return p.Name == name })
+	if at < 0 {
+		return nil
+	}
+	return w.places[at]
+}
+
+// service is the one that the probe asks for, by its own address or by a node's port; nil where it asks for none.
+func (w *watching) service() *clusterService {
+	if s := w.run.service(w.to.Name); s != nil {
+		return s
+	}
+	for _, s := range w.run.services {
+		if w.spec.Port != 0 && s.spec.NodePort == w.spec.Port {
+			return s
+		}
+	}
+	return nil
+}
+
+// endpointsOf are the places that are the endpoints of a service, and their addresses.
+func (r *run) endpointsOf(s *clusterService) (endpoints []*cluster.Place, addresses []string) {
+	for _, name := range s.endpoints {
+		places, err := r.places(name)
+		if err != nil {
+			continue
+		}
+		r.mu.Lock()
+		for _, p := range places {
+			endpoints = append(endpoints, p)
+			for _, addr := range p.Interfaces[targetInterface(scenario.Probe{}, p)] {
+				addresses = append(addresses, addr.String())
+			}
+		}
+		r.mu.Unlock()
+	}
+	return endpoints, addresses
+}
+
+// watch runs the probe between the start and the end of watching. What cannot be watched is left out, but for an end of the probe.
+func (w *watching) watch(ctx context.Context, match probe.Match) error {
+	w.watched, w.clients = map[string]agent.Watched{}, map[layers.TCPPort]bool{}
+	ids := make([]int, len(w.places))
+	var group errgroup.Group
+	for i, p := range w.places {
+		group.Go(func() (err error) {
+			// Also when the time is over: one whose id nobody knows would go on, with its table in the namespace.
+			ids[i], err = p.Agent.StartWatch(context.WithoutCancel(ctx), agent.WatchArgs{Netns: p.Netns, Match: match})
+			if err != nil && p != w.from && p != w.to {
+				w.note(p, agent.Watched{Unwatched: err.Error()})
+				return nil
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
+	}
+	var stopping errgroup.Group
+	for i, p := range w.places {
+		if ids[i] == 0 {
+			continue
+		}
+		stopping.Go(func() error {
+			// Also of one that was cut off: what runs in a namespace is to end.
+			watched, err := p.Agent.StopWatch(context.WithoutCancel(ctx), ids[i])
+			w.note(p, watched)
+			return err
+		})
+	}
+	err = cmp.Or(err, stopping.Wait())
+	for _, p := range w.places {
+		for _, packet := range w.watched[p.Name].Packets {
+			w.seen = append(w.seen, sighting{place: p.Name, Packet: packet})
+		}
+	}
+	w.order(w.seen)
+	return err
+}
+
+func (w *watching) note(p *cluster.Place, watched agent.Watched) {
+	w.run.mu.Lock()
+	defer w.run.mu.Unlock()
+	w.watched[p.Name] = watched
+}
+
+// order puts sightings in the order in which they happened. Without a fabric the places can be machines whose clocks differ; then
+// only those of one place are.
+func (w *watching) order(seen []sighting) {
+	slices.SortStableFunc(seen, func(a, b sighting) int { return a.Time.Compare(b.Time) })
+}
+
+// clocked reports whether all places have one clock: the fabric is of the same machine as its nodes.
+func (w *watching) clocked() bool { return w.run.cluster.Fabric() != nil }
+
+// sizeText is what the probe says of the size of its packets.
+func (w *watching) sizeText() string {
+	if w.spec.Size == 0 {
+		return ""
+	}
+	return " of " + strconv.Itoa(w.spec.Size) + " bytes"
+}

@@ -1,0 +1,83 @@
+package probe
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/socket"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// stampWait bounds the wait for timestamps; a kernel takes some milliseconds.
+	stampWait = 100 * time.Millisecond
+	// stampDelay is between the arrival of a packet and the moment at which it is taken from the socket.
+	stampDelay = time.Millisecond
+)
+
+// awaitTimestamps waits until the kernel stamps packets as they arrive. It begins to do so some time after the first socket of the
+// machine asked for it (net_enable_timestamp of net/core/dev.c leaves that to a work queue), and until then a packet has the time at
+// which it is taken from the socket (__sock_recv_timestamp of net/socket.c), so that packets of several namespaces are in no order.
+// Where lo is down nobody can tell, and it returns at once.
+func (n namespace) awaitTimestamps() {
+	var conn *socket.Conn
+	err := n.do(func() (err error) {
+		conn, err = socket.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0, "timestamp", nil)
+		return err
+	})
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	loopback := endpoint{addr: netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	if conn.Bind(loopback.sockaddr()) != nil || conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) != nil {
+		return
+	}
+	own, err := conn.Getsockname()
+	if err != nil {
+		return
+	}
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	for deadline := time.Now().Add(stampWait); time.Now().Before(deadline); {
+		early := false
+		err := rc.Control(func(fd uintptr) { early, err = stampedEarly(int(fd), own) })
+		if err != nil || early {
+			return
+		}
+	}
+}
+
+// stampedEarly sends a packet to the socket itself, and reports whether it has the time of its arrival rather than that of its reading.
+func stampedEarly(fd int, own unix.Sockaddr) (bool, error) {
+	if err := unix.Sendto(fd, []byte{0}, unix.MSG_DONTWAIT, own); err != nil {
+		return true, err
+	}
+	time.Sleep(stampDelay)
+	reading := time.Now()
+	ancillary := make([]byte, 128)
+	_, used, _, _, err := unix.Recvmsg(fd, make([]byte, 1), ancillary, unix.MSG_DONTWAIT)
+	if err != nil {
+		return true, err
+	}
+	return timestamp(ancillary[:used]).Before(reading), nil
+}
+
+// timestamp is the time in the ancillary data, or now.
+func timestamp(ancillary []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(ancillary)
+	if err != nil {
+		return time.Now()
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+			seconds := binary.NativeEndian.Uint64(m.Data)
+			nanoseconds := binary.NativeEndian.Uint64(m.Data[8:])
+			return time.Unix(int64(seconds), int64(nanoseconds))
+		}
+	}
+	return time.Now()
+}

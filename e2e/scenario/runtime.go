@@ -1,0 +1,49 @@
+package scenario
+
+import "slices"
+
+// asRuntime are the things that a scenario does in the place of a container runtime, in words for people; none where a kubelet's own
+// runtime does the same by creating and deleting pods.
+func (s *Scenario) asRuntime() []string {
+	var things []string
+	deleted := map[string]bool{}
+	for _, p := range s.Pods {
+		switch {
+		case p.ContainerID != "":
+			things = append(things, "chooses container ids")
+		case p.Network != "":
+			things = append(things, "attaches pods to other networks")
+		case len(p.HostPorts) > 0:
+			things = append(things, "passes host ports")
+		}
+	}
+	if len(s.Chain.AfterMain)+len(s.Chain.Append) > 0 {
+		things = append(things, "changes the conflist")
+	}
+	for _, step := range s.Steps {
+		switch {
+		case step.As != "" && step.As != DefaultInterface:
+			things = append(things, "attaches a second interface")
+		case step.Add != "" && step.Fails != 0:
+			things = append(things, "wants the error of an ADD")
+		case step.Add != "":
+			delete(deleted, step.Add)
+		case step.Del != "" && step.Netns != "":
+			things = append(things, "deletes without the pod's namespace")
+		case step.Del != "" && step.Cache != "":
+			things = append(things, "deletes without the cached result")
+		case step.Del != "" && deleted[step.Del]:
+			things = append(things, "deletes twice")
+		case step.Del != "":
+			deleted[step.Del] = true
+		case step.Release != "":
+			things = append(things, "gives an address back while its pod runs")
+		case step.Remove != "":
+			things = append(things, "removes a pod's namespace")
+		case step.GC != "":
+			things = append(things, "calls GC")
+		}
+	}
+	slices.Sort(things)
+	return slices.Compact(things)
+}
