@@ -283,7 +283,11 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 	take := func(ctx context.Context) (snapshot.State, error) {
 		return node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	limit := 5 * time.Second
+	if cluster.IsExclusive(r.suite.options.Backend) {
+		limit = time.Minute // machines that are emulated are slow to look at
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.beyond)
 	if err != nil {

@@ -31,6 +31,8 @@ type Suite struct {
 	options   Options
 	file      *conflist.File
 	scenarios []*scenario.Scenario
+	// stories are the steps of scenarios that the backend tells, by name.
+	stories map[string]func(context.Context, cluster.Cluster) error
 	// requirements are those that were chosen, subjects the plugins that are asked.
 	requirements []*contract.Requirement
 	subjects     []*contract.Subject
@@ -62,6 +64,13 @@ func New(options Options) (*Suite, error) {
 		// They ask a plugin past libcni, whatever the cluster, and leave its node as no cluster may have it.
 		requirements = nil
 	}
+	stories := map[string]func(context.Context, cluster.Cluster) error{}
+	for _, story := range cluster.StoriesOf(options.Backend) {
+		stories[story.Name] = story.Run
+		all = append(all, &scenario.Scenario{
+			Name: story.Name, Description: story.Description, Features: story.Features, Covers: story.Covers, Nodes: plainNodes(),
+		})
+	}
 	all, requirements, err = options.choose(all, requirements)
 	if err != nil {
 		return nil, err
@@ -72,7 +81,7 @@ func New(options Options) (*Suite, error) {
 	}
 	s := &Suite{
 		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
-		residues: map[string]*residue{}, captures: map[string][]byte{},
+		residues: map[string]*residue{}, captures: map[string][]byte{}, stories: stories,
 	}
 	s.subjects = contract.Subjects(file, contract.Lab{Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{})})
 	s.report = report.Report{
@@ -305,6 +314,9 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	}
 	if s.options.Soak > 0 {
 		play = (*run).soak
+	}
+	if tell := s.stories[sc.Name]; tell != nil {
+		play = func(r *run, ctx context.Context) error { return tell(ctx, r.cluster) }
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("scenario took longer than %s", limit))
 	defer cancel()

@@ -32,6 +32,8 @@ type AddressArgs struct {
 	Netns     string       `json:"netns"`
 	Interface string       `json:"interface"`
 	Address   netip.Prefix `json:"address"`
+	// Host is an address of the scope of the host: no packet leaves with it as its source.
+	Host bool `json:"host,omitempty"`
 }
 
 // AddAddress gives an interface an address; one that it has is no error.
@@ -41,7 +43,11 @@ func (s *Server) AddAddress(args AddressArgs, _ *None) error {
 		if err != nil {
 			return fmt.Errorf("link %s: %w", args.Interface, err)
 		}
-		return netlink.AddrReplace(link, &netlink.Addr{IPNet: netipx.PrefixIPNet(args.Address)})
+		address := &netlink.Addr{IPNet: netipx.PrefixIPNet(args.Address)}
+		if args.Host {
+			address.Scope = int(netlink.SCOPE_HOST)
+		}
+		return netlink.AddrReplace(link, address)
 	})
 }
 

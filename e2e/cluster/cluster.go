@@ -25,7 +25,7 @@ type Backend interface {
 }
 
 // Exclusive is a backend whose machines are there already, and once: its clusters are used one at a time. A cluster that is started while
-// another one is open finds the machines as they were at first, and what happened on the other one is undone.
+// another one is open finds the machines as they were at first: the agents of the other one are ended, and what happened there is undone.
 type Exclusive interface {
 	Backend
 	Exclusive() bool

@@ -62,3 +62,20 @@ type BeyondError struct{ Reason string }
 
 // Error is the reason.
 func (e *BeyondError) Error() string { return e.Reason }
+
+// Story is a behaviour that takes a whole cluster to be seen, with its runtime, its DNS and its controllers: a scenario that a backend
+// tells, on nodes named a and b.
+type Story struct {
+	Name, Description string
+	Features          []scenario.Feature
+	Covers            []string
+	Run               func(ctx context.Context, c Cluster) error
+}
+
+// StoriesOf are those that a backend tells beside the scenario files; most tell none.
+func StoriesOf(b Backend) []Story {
+	if teller, ok := b.(interface{ Stories() []Story }); ok {
+		return teller.Stories()
+	}
+	return nil
+}

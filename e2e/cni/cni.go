@@ -124,8 +124,9 @@ func (e *Error) Error() string {
 		who = "libcni"
 	}
 	text := fmt.Sprintf("%s: %s", who, e.Msg)
-	if e.Details != "" {
-		text += "; " + e.Details
+	// Where in its code a plugin panicked is for those who read the whole call.
+	if details, _, _ := strings.Cut(e.Details, "\n\ngoroutine "); details != "" {
+		text += "; " + details
 	}
 	if e.Code != 0 {
 		text += fmt.Sprintf(" (code %d)", e.Code)

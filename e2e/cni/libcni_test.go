@@ -222,7 +222,7 @@ func TestRun_failure(t *testing.T) {
 		{
 			name: "text", plugins: []string{"talks"},
 			want:     cni.Error{Plugin: "talks", Msg: "exit status 2 without an error object on stdout", Details: "panic: nil\n\ngoroutine 1"},
-			wantText: "talks: exit status 2 without an error object on stdout; panic: nil\n\ngoroutine 1",
+			wantText: "talks: exit status 2 without an error object on stdout; panic: nil",
 		},
 		{
 			name: "object that is no error", plugins: []string{"not-code"},

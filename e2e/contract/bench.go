@@ -78,7 +78,11 @@ func (t *trial) desk(ctx context.Context) (*bench, error) {
 		known := s.desk
 		s.mu.Unlock()
 		if known != nil {
-			return nil, nil
+			// Where machines exist once, the next cluster ends it.
+			if _, err := known.node.Agent.Hello(ctx); err == nil {
+				return nil, nil
+			}
+			_ = known.cluster.Close()
 		}
 		owner := &trial{subject: s, requirement: t.requirement, version: t.version}
 		b, err := owner.bench(ctx, nil)

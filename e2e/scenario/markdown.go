@@ -58,7 +58,9 @@ func Explain(s *Scenario) string {
 	for _, service := range s.Services {
 		fmt.Fprintf(&b, "  %s\n", service)
 	}
-	b.WriteString("\nsteps\n")
+	if len(s.Steps) > 0 {
+		b.WriteString("\nsteps\n")
+	}
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "  %s:%d  %s\n", s.File, step.Line, step)
 	}

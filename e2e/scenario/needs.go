@@ -20,6 +20,8 @@ type Needs struct {
 	LocalAddresses bool
 	// ForwardPolicy is a node on which a chain of somebody else drops what is forwarded.
 	ForwardPolicy bool
+	// Routed is pods of a routed network, to which the router of the LAN knows the way.
+	Routed bool
 	// Redirect is a pod that sends one of its ports to another.
 	Redirect bool
 	// Capture is a place at which packets are watched.
@@ -65,6 +67,7 @@ func (s *Scenario) Needs() Needs {
 	for _, p := range s.Pods {
 		needs.Redirect = needs.Redirect || p.Redirect != nil
 		if p.Network == RoutedNetwork {
+			needs.Routed = true
 			needs.Plugins = append(needs.Plugins, "ptp", "host-local")
 		}
 	}

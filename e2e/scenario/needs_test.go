@@ -10,12 +10,15 @@ func TestNeeds(t *testing.T) {
 	got := fullScenario().Needs()
 	want := Needs{
 		Nodes: 1, SecondNIC: true, Reboot: true,
-		Services: true, LocalAddresses: true, ForwardPolicy: true, Redirect: true, Capture: true, Daemon: true, Cloud: true,
+		Services: true, LocalAddresses: true, ForwardPolicy: true, Routed: true, Redirect: true, Capture: true, Daemon: true, Cloud: true,
 		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
 		Hosts:     []string{"external", "lan", "router"},
 		Addresses: map[string]int{"a": 3},
 		Plugins:   []string{"host-local", "ptp", "sbr", "tuning"},
 		Features:  []Feature{Chaining, CloudENIs, DaemonRestart, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface},
+		Runtime: []string{
+			"attaches a second interface", "attaches pods to other networks", "changes the conflist", "chooses container ids",
+		},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)
@@ -41,6 +44,30 @@ func TestNeedsAddresses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &Scenario{Nodes: []Node{{Name: "a"}, {Name: "b"}}, Pods: pods, Steps: tt.steps}
 			if diff := cmp.Diff(s.Needs().Addresses, tt.want); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNeedsRuntime(t *testing.T) {
+	add, del := Step{Add: "pod/a"}, Step{Del: "pod/a"}
+	for _, tt := range []struct {
+		name string
+		s    Scenario
+		want []string
+	}{
+		{"a pod comes and goes", Scenario{Pods: []Pod{{Name: "a"}}, Steps: []Step{add, {Check: "pod/a"}, del, add, del}}, nil},
+		{"again", Scenario{Steps: []Step{add, del, del}}, []string{"deletes twice"}},
+		{"no namespace", Scenario{Steps: []Step{add, {Del: "pod/a", Netns: "gone"}}}, []string{"deletes without the pod's namespace"}},
+		{"no cache", Scenario{Steps: []Step{add, {Del: "pod/a", Cache: "absent"}}}, []string{"deletes without the cached result"}},
+		{"failing ADD", Scenario{Steps: []Step{{Add: "pod/a", Fails: 11}}}, []string{"wants the error of an ADD"}},
+		{"release", Scenario{Steps: []Step{{Release: "pod/a"}}}, []string{"gives an address back while its pod runs"}},
+		{"remove", Scenario{Steps: []Step{{Remove: "pod/a"}}}, []string{"removes a pod's namespace"}},
+		{"host ports", Scenario{Pods: []Pod{{HostPorts: []HostPort{{}}}}}, []string{"passes host ports"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.s.Needs().Runtime, tt.want); diff != "" {
 				t.Errorf("got -, want +:\n%s", diff)
 			}
 		})

@@ -40,8 +40,6 @@ func (s *Scenario) asRuntime() []string {
 			things = append(things, "gives an address back while its pod runs")
 		case step.Remove != "":
 			things = append(things, "removes a pod's namespace")
-		case step.GC != "":
-			things = append(things, "calls GC")
 		}
 	}
 	slices.Sort(things)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -41,5 +42,13 @@ func ChildMain(config string) error {
 	if err != nil {
 		return err
 	}
+	trackConnections()
 	return agent.Serve(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, agent.Options{Files: trees})
+}
+
+// trackConnections loads the kernel's module for that where it is one, as the proxy of a node does before there are pods. Else the first plugin
+// that needs it would be seen to add fifty sysctls. A kernel without the module has none to be seen.
+func trackConnections() {
+	// What is flushed is empty: to ask is what loads it.
+	_ = netlink.ConntrackTableFlush(netlink.ConntrackTable)
 }

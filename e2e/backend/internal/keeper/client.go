@@ -1,0 +1,182 @@
+package keeper
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+)
+
+// Client is the harness's side of a keeper. Its methods may be called concurrently.
+type Client struct {
+	name    string
+	session *yamux.Session
+	rpc     *rpc.Client
+}
+
+// ErrLost is the error of a request to a machine that is out of reach.
+var ErrLost = errors.New("the connection is lost")
+
+// NewClient speaks to the keeper at the other end of conn; name stands in its errors.
+func NewClient(name string, conn io.ReadWriteCloser) (*Client, error) {
+	session, err := yamux.Client(conn, sessionConfig())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	c := &Client{name: name, session: session}
+	stream, err := c.open(header{For: requests})
+	if err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	c.rpc = rpc.NewClientWithCodec(jsonrpc.NewClientCodec(stream))
+	return c, nil
+}
+
+// Close ends the connection. The keeper then ends, too, some time later.
+func (c *Client) Close() error { return errors.Join(c.rpc.Close(), c.session.Close()) }
+
+// Lost is why the machine is out of reach; nil while it is not.
+func (c *Client) Lost() error {
+	if c.session.IsClosed() {
+		return fmt.Errorf("%s: %w", c.name, ErrLost)
+	}
+	return nil
+}
+
+// Alive asks the keeper whether it is there, and returns why it is not taken to be. It takes lossAfter at most.
+func (c *Client) Alive() error {
+	if _, err := c.session.Ping(); err != nil {
+		return fmt.Errorf("%s: %w", c.name, ErrLost)
+	}
+	return nil
+}
+
+// Ended is closed when the connection is.
+func (c *Client) Ended() <-chan struct{} { return c.session.CloseChan() }
+
+func (c *Client) open(h header) (net.Conn, error) {
+	line, err := json.Marshal(h)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := c.session.Open()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name, ErrLost)
+	}
+	if _, err := stream.Write(append(line, '\n')); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", c.name, err), stream.Close())
+	}
+	return stream, nil
+}
+
+// Agent starts an agent with binds on its root. name stands in its errors. It ends when it is closed.
+func (c *Client) Agent(name, hostname string, binds []netns.Bind) (*agent.Client, error) {
+	stream, err := c.open(header{For: anAgent, Hostname: hostname, Binds: binds})
+	if err != nil {
+		return nil, err
+	}
+	return agent.NewClient(name, stream), nil
+}
+
+// File is a file for machines.
+type File struct {
+	// Path is where it is here, Sum the SHA-256 sum of its content.
+	Path, Sum string
+}
+
+// Send sends a file. It returns when the keeper has it.
+func (c *Client) Send(ctx context.Context, f File) error {
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	stream, err := c.open(header{For: aFile, Sum: f.Sum})
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
+	defer stream.Close()
+	// Most of the time is the machine's, which may be emulated: it has less to decrypt.
+	compressed, err := gzip.NewWriterLevel(stream, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(compressed, file); err == nil {
+		err = compressed.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: send %s: %w", c.name, f.Path, err)
+	}
+	reply, err := bufio.NewReader(stream).ReadString('\n')
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("%s: send %s: %w", c.name, f.Path, ErrLost)
+	case strings.TrimSpace(reply) != "ok":
+		return fmt.Errorf("%s: send %s: %s", c.name, f.Path, strings.TrimSpace(reply))
+	}
+	return nil
+}
+
+func call[Reply any](ctx context.Context, c *Client, method string, args any) (reply Reply, err error) {
+	pending := c.rpc.Go(rpcName+"."+method, args, &reply, make(chan *rpc.Call, 1))
+	var none Reply
+	select {
+	case <-ctx.Done():
+		return none, fmt.Errorf("%s: %w", c.name, context.Cause(ctx))
+	case done := <-pending.Done:
+		switch {
+		case done.Error == nil:
+			return reply, nil
+		case c.session.IsClosed():
+			return none, fmt.Errorf("%s: %w", c.name, ErrLost)
+		}
+		return none, fmt.Errorf("%s: %w", c.name, done.Error)
+	}
+}
+
+// Links lists the machine's interfaces.
+func (c *Client) Links(ctx context.Context) ([]agent.Link, error) {
+	return call[[]agent.Link](ctx, c, "Links", agent.None{})
+}
+
+// Missing returns those of some sums whose files are to be sent.
+func (c *Client) Missing(ctx context.Context, sums []string) ([]string, error) {
+	return call[[]string](ctx, c, "Missing", sums)
+}
+
+// Directory makes a directory of files that are there, by name, and returns its path. Of the other files it keeps those with some sums.
+func (c *Client) Directory(ctx context.Context, files map[string]string, keep []string) (string, error) {
+	return call[string](ctx, c, "Directory", DirectoryArgs{Files: files, Keep: keep})
+}
+
+// Restore ends all agents and puts the machine's network back to how the keeper found it, forgets who was in some networks, and returns what differs all the same.
+func (c *Client) Restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
+	var args RestoreArgs
+	for _, n := range networks {
+		args.Networks = append(args.Networks, n.Masked().String())
+	}
+	return call[[]string](ctx, c, "Restore", args)
+}
+
+// Run runs a program on the machine itself and does not wait for it.
+func (c *Client) Run(ctx context.Context, argv []string) error {
+	_, err := call[agent.None](ctx, c, "Run", argv)
+	return err
+}

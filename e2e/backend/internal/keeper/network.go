@@ -1,0 +1,268 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// network is how a machine's network was when the keeper came.
+type network struct {
+	state  snapshot.State
+	links  []netlink.Link
+	addrs  []netlink.Addr
+	routes []netlink.Route
+}
+
+// kinds are what belongs to a network. Agents have mounts, processes and files of their own.
+func kinds() []string {
+	return []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables, snapshot.Iptables,
+		snapshot.Sysctl,
+	}
+}
+
+func take(ctx context.Context) (snapshot.State, error) {
+	return snapshot.Take(ctx, snapshot.Options{Kinds: kinds()})
+}
+
+// remember looks at the network, once to compare and once to make again what is removed, for which a snapshot does not hold enough.
+func remember(ctx context.Context) (n *network, err error) {
+	n = &network{}
+	if n.state, err = take(ctx); err != nil {
+		return nil, err
+	}
+	if n.links, err = netlinksafe.LinkList(); err != nil {
+		return nil, err
+	}
+	if n.addrs, err = netlinksafe.AddrList(nil, netlink.FAMILY_ALL); err != nil {
+		return nil, err
+	}
+	// Of all tables but the kernel's own, which follow from the addresses.
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, err
+		}
+		n.routes = append(n.routes, slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.Protocol == unix.RTPROT_KERNEL })...)
+	}
+	return n, nil
+}
+
+// restoreTime bounds a restoration. What takes the kernel long is the end of namespaces, of which links come back or go.
+const restoreTime = 15 * time.Second
+
+// restore undoes what changed since, and returns what it could not undo. Of the given networks it makes the kernel forget who was there.
+func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
+	if err := forget(networks); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(restoreTime)
+	quiet, last := 0, ""
+	for {
+		now, err := take(ctx)
+		if err != nil {
+			return nil, err
+		}
+		changes := slices.DeleteFunc(snapshot.Diff(n.state, now), lasts)
+		left := texts(changes)
+		if len(left) == 0 {
+			return nil, nil
+		}
+		// What several rounds did not change stays.
+		if text := strings.Join(left, "\n"); text == last {
+			quiet++
+		} else {
+			quiet, last = 0, text
+		}
+		if quiet == 10 || time.Now().After(deadline) {
+			return left, nil
+		}
+		err = n.undo(ctx, changes)
+		if err != nil && quiet == 9 {
+			left = append(left, err.Error())
+			return left, nil
+		}
+		if quiet > 0 {
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+}
+
+// lasts reports whether a change is one that comes with a module that the kernel loaded, or that the kernel makes by itself.
+func lasts(c snapshot.Change) bool {
+	return c.Op == snapshot.Added && snapshot.Revertible(c) != nil
+}
+
+func texts(changes []snapshot.Change) []string {
+	var texts []string
+	for _, c := range changes {
+		texts = append(texts, c.String())
+	}
+	return texts
+}
+
+// undo undoes changes once: names first, by which all else is known, what is the kernel's own consequence of others last.
+func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
+	errs := []error{n.restoreNames()}
+	slices.SortStableFunc(changes, func(a, b snapshot.Change) int {
+		return slices.Index(order(), a.Item.Kind) - slices.Index(order(), b.Item.Kind)
+	})
+	for _, c := range changes {
+		if snapshot.Revertible(c) != nil {
+			continue
+		}
+		if err := snapshot.Revert(ctx, c, snapshot.Options{}); err != nil && !errors.Is(err, snapshot.ErrGone) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, n.restoreLinks(), n.restoreAddresses(), n.restoreRoutes())...)
+}
+
+// order is that in which changes are undone. With a link go its addresses and routes; forwarding sets other sysctls.
+func order() []string {
+	return []string{
+		snapshot.Link, snapshot.Nftables, snapshot.Iptables, snapshot.Qdisc, snapshot.Rule, snapshot.Route, snapshot.Neighbour, snapshot.Address,
+		snapshot.Sysctl,
+	}
+}
+
+// restoreNames gives interfaces the names that they had.
+func (n *network) restoreNames() error {
+	var errs []error
+	for _, link := range n.links {
+		was := link.Attrs()
+		if now, err := netlink.LinkByIndex(was.Index); err == nil && now.Attrs().Name != was.Name && now.Type() == link.Type() {
+			errs = append(errs, netlink.LinkSetName(now, was.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restoreLinks frees interfaces from bridges, and sets them up or down, as they were.
+func (n *network) restoreLinks() error {
+	var errs []error
+	for _, link := range n.links {
+		was := link.Attrs()
+		now, err := netlink.LinkByName(was.Name)
+		if err != nil {
+			continue // what went cannot be made again; it stands in the difference
+		}
+		if was.MasterIndex == 0 && now.Attrs().MasterIndex != 0 {
+			errs = append(errs, netlink.LinkSetNoMaster(now))
+		}
+		switch up := was.Flags&net.FlagUp != 0; {
+		case up && now.Attrs().Flags&net.FlagUp == 0:
+			errs = append(errs, netlink.LinkSetUp(now))
+		case !up && now.Attrs().Flags&net.FlagUp != 0:
+			errs = append(errs, netlink.LinkSetDown(now))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restoreAddresses adds those that are gone.
+func (n *network) restoreAddresses() error {
+	now, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, was := range n.addrs {
+		if slices.ContainsFunc(now, func(a netlink.Addr) bool { return a.LinkIndex == was.LinkIndex && a.Equal(was) }) {
+			continue
+		}
+		link, err := netlink.LinkByIndex(was.LinkIndex)
+		if err != nil || was.IP.IsLinkLocalUnicast() && was.IP.To4() == nil {
+			continue // gone, or the kernel's own
+		}
+		if err := netlink.AddrAdd(link, &was); err != nil && !errors.Is(err, unix.EEXIST) {
+			errs = append(errs, fmt.Errorf("address %s: %w", was.IPNet, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restoreRoutes adds those that are gone.
+func (n *network) restoreRoutes() error {
+	var errs []error
+	for _, was := range n.routes {
+		if err := netlink.RouteAdd(&was); err != nil && !errors.Is(err, unix.EEXIST) {
+			errs = append(errs, fmt.Errorf("route %s: %w", was.Dst, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// learned lists neighbours. One that a change of the list hides is forgotten another time.
+func learned() ([]netlink.Neigh, error) {
+	list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return list, err
+}
+
+// forget removes the connections and the neighbours of networks that the kernel learned.
+func forget(networks []netip.Prefix) error {
+	if len(networks) == 0 {
+		return nil
+	}
+	neighbours, err := learned()
+	if err != nil {
+		return err
+	}
+	for _, neighbour := range neighbours {
+		learned := neighbour.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0
+		if learned && inNetworks(networks, neighbour.IP) {
+			// It may go by itself meanwhile.
+			_ = netlink.NeighDel(&neighbour)
+		}
+	}
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		// A kernel without connection tracking has nothing to forget.
+		_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, within(networks))
+	}
+	return nil
+}
+
+// within are the connections of which an end is in one of the networks.
+type within []netip.Prefix
+
+// MatchConntrackFlow says whether a connection is to be forgotten.
+func (w within) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	for _, ip := range []net.IP{flow.Forward.SrcIP, flow.Forward.DstIP, flow.Reverse.SrcIP, flow.Reverse.DstIP} {
+		if inNetworks(w, ip) {
+			return true
+		}
+	}
+	return false
+}
+
+func inNetworks(networks []netip.Prefix, ip net.IP) bool {
+	addr, ok := netip.AddrFromSlice(ip)
+	return ok && slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+}
+
+func parseNetworks(texts []string) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range texts {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, err
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}

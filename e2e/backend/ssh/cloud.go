@@ -1,0 +1,111 @@
+package ssh
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"go4.org/netipx"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/metadata"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/target"
+)
+
+// prefixBits is the length of the prefixes that EC2 delegates to an ENI.
+const prefixBits = 28
+
+// serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon: with one ENI, its uplink, which has as many
+// addresses for pods as all ENIs of the target together. The network of a cloud delivers what is for them to the ENI; here the machine answers
+// ARP for the addresses to which it has routes by another interface.
+func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
+	spec := l.req.Target.Cloud
+	instance, err := l.instance(ctx, i, node)
+	if err != nil {
+		return err
+	}
+	service := netip.PrefixFrom(netip.MustParseAddr(metadata.Address), 32)
+	if err := node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "lo", Address: service, Host: true}); err != nil {
+		return fmt.Errorf("address of the metadata service: %w", err)
+	}
+	if err := node.Agent.SetSysctls(ctx, "", map[string]string{
+		"net.ipv4.conf." + node.Uplink + ".proxy_arp": "1",
+		// Nobody else answers for them, for whom the kernel would wait (arp.c, arp_process).
+		"net.ipv4.neigh." + node.Uplink + ".proxy_delay": "0",
+	}); err != nil {
+		return err
+	}
+	node.Networks = []netip.Prefix{instance.VPC}
+	node.PoolSize = len(instance.ENIs[0].Secondary) + len(instance.ENIs[0].Prefixes)<<(32-prefixBits)
+	return node.Agent.ServeMetadata(ctx, agent.MetadataArgs{Options: metadata.Options{Tokens: spec.Metadata != target.MetadataV1}, Instance: instance})
+}
+
+// instance is what the metadata service tells.
+func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata.Instance, error) {
+	links, err := node.Agent.Links(ctx, "")
+	if err != nil {
+		return metadata.Instance{}, err
+	}
+	eni := metadata.ENI{ID: fmt.Sprintf("eni-%017x", i+1), Name: node.Uplink, Address: l.plan.Nodes[i].Addresses[0].Addr()}
+	for _, link := range links {
+		if link.Name == node.Uplink {
+			eni.MAC = link.MAC
+		}
+	}
+	subnet := l.plan.LAN[0].Masked()
+	first, err := share(subnet, i, len(l.req.Nodes))
+	if err != nil {
+		return metadata.Instance{}, err
+	}
+	own := func(a netip.Addr) bool {
+		for _, n := range l.plan.Nodes {
+			if n.Addresses[0].Addr() == a {
+				return true
+			}
+		}
+		return false
+	}
+	addresses, prefixes := pool(l.req.Target.Cloud, l.req.Nodes[i])
+	next := first
+	for range prefixes {
+		eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, prefixBits))
+		next = netipx.RangeOfPrefix(netip.PrefixFrom(next, prefixBits)).To().Next()
+	}
+	for len(eni.Secondary) < addresses {
+		if !own(next) {
+			eni.Secondary = append(eni.Secondary, next)
+		}
+		next = next.Next()
+	}
+	return metadata.Instance{
+		ID: fmt.Sprintf("i-%017x", i+1), Type: "m5.4xlarge", Zone: "eu-central-1a", VPC: subnet, VPCID: fmt.Sprintf("vpc-%017x", 1),
+		Subnet: subnet, SubnetID: fmt.Sprintf("subnet-%017x", 1), ENIs: []metadata.ENI{eni},
+	}, nil
+}
+
+// pool is how many addresses and prefixes a node has for pods. One of which a scenario says how many pods it can hold has so many.
+func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
+	if node.Addresses > 0 {
+		return node.Addresses, 0
+	}
+	return spec.Addresses * spec.Interfaces(), spec.Prefixes * spec.Interfaces()
+}
+
+// share is where a node's addresses for pods begin: the upper half of the subnet is for pods, in equal parts.
+func share(subnet netip.Prefix, i, nodes int) (netip.Addr, error) {
+	bits := subnet.Bits() + 1
+	for parts := 1; parts < nodes; parts *= 2 {
+		bits++
+	}
+	// Room for some prefixes, of which the parts must be made.
+	if !subnet.Addr().Is4() || bits > 24 {
+		return netip.Addr{}, fmt.Errorf("subnet %s: want an IPv4 network with room for %d clouds of /24 in its upper half", subnet, nodes)
+	}
+	start := netipx.RangeOfPrefix(netip.PrefixFrom(subnet.Addr(), subnet.Bits()+1)).To().Next()
+	for range i {
+		start = netipx.RangeOfPrefix(netip.PrefixFrom(start, bits)).To().Next()
+	}
+	return start, nil
+}

@@ -1,0 +1,180 @@
+package ssh_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/ssh"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// harnessConfig is what a harness of its own process is told.
+type harnessConfig struct {
+	Program []string
+	BinDir  string
+}
+
+// harness attaches a pod on each machine, starts a daemon there, changes the network, and says so. Then it waits for its end.
+func harness(config string) error {
+	var c harnessConfig
+	if err := json.Unmarshal([]byte(config), &c); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	file, err := conflist.Parse("net.conflist", []byte(testConflist))
+	if err != nil {
+		return err
+	}
+	b, err := ssh.Open(ctx, ssh.Options{
+		Nodes: []string{"node1", "node2"}, Program: c.Program, Conflist: file, BinDir: c.BinDir, Subnet: netip.MustParsePrefix("10.77.0.0/16"),
+		Binary: func(string) (string, error) { return "/proc/self/exe", nil },
+	})
+	if err != nil {
+		return err
+	}
+	lab, err := b.Start(ctx, cluster.Request{Conflist: file, BinDir: c.BinDir, Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}}})
+	if err != nil {
+		return err
+	}
+	for _, node := range lab.Nodes() {
+		path, err := node.Agent.CreateNamespace(ctx, "pod")
+		if err != nil {
+			return err
+		}
+		reply, err := node.Agent.CNI(ctx, cni.Request{
+			Verb: cni.Add, Conflist: node.Conflist, BinDirs: node.BinDirs, ContainerID: "pod", Netns: path, IfName: "eth0",
+		})
+		if err := errors.Join(err, reply.Outcome.Err(),
+			node.Agent.AddBridge(ctx, agent.ObstacleArgs{Name: "left"}),
+			node.Agent.SetSysctls(ctx, "", map[string]string{"net.ipv4.conf.all.arp_announce": "2"}),
+			node.Agent.DropForwarded(ctx, agent.ForwardArgs{}),
+			node.Agent.StartDaemon(ctx, agent.DaemonArgs{Name: "left", Command: []string{"sh", "-c", "touch /run/ready; exec sleep 1000"}, File: "/run/ready", Within: waitTime}),
+		); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	for ctx.Err() == nil {
+		if err := lab.(cluster.Losable).Lost(); err != nil {
+			fmt.Println(err)
+			// With its parent a process that is stopped would go on, and end: the machines are to find out by themselves.
+			select {}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+// startHarness waits until it is ready.
+func startHarness(t *testing.T, program []string, binDir string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	config, err := json.Marshal(harnessConfig{program, binDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "harness", string(config))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "ready" {
+		t.Fatalf("got %q, want ready", lines.Text())
+	}
+	return cmd, lines
+}
+
+// changed wants that the harness did what the test then finds undone.
+func (m *machines) changed() {
+	m.t.Helper()
+	for _, node := range m.lab.Nodes() {
+		links, err := node.Agent.Links(m.t.Context(), "")
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if !strings.Contains(fmt.Sprint(links), "left") {
+			m.t.Fatalf("%s: got links %v, want the bridge that the harness made", node.Name, links)
+		}
+	}
+}
+
+// TestKilled kills the harness: the machines are as they were.
+func TestKilled(t *testing.T) {
+	m := newMachines(t)
+	before := m.state()
+	cmd, _ := startHarness(t, m.ssh(""), binDir(t, "macvlan", "host-local"))
+	m.changed()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	m.unchanged(before)
+}
+
+// TestCut stops the processes that carry what both sides say: the harness says so, and the machines are as they were, each in bounded time.
+func TestCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute until either side takes the other one for gone")
+	}
+	m := newMachines(t)
+	before := m.state()
+	_, lines := startHarness(t, m.cable(), binDir(t, "macvlan", "host-local"))
+	m.changed()
+	relays := relaysOf(t, m.dir)
+	if len(relays) != 2 {
+		t.Fatalf("got the relays %v, want one for each machine", relays)
+	}
+	t.Cleanup(func() {
+		for _, pid := range relays {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	for _, pid := range relays {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !lines.Scan() || !strings.HasSuffix(lines.Text(), ": the connection is lost") {
+		t.Errorf("got %q, want the harness to say that the connection is lost", lines.Text())
+	}
+	m.unchanged(before)
+}
+
+// relaysOf are the processes of the machines' cables.
+func relaysOf(t *testing.T, dir string) []int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, file := range files {
+		parts := strings.Split(filepath.Base(file), ".")
+		pid, err := strconv.Atoi(parts[len(parts)-2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}

@@ -1,0 +1,226 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+)
+
+// lab is a running cluster: an agent on each machine.
+type lab struct {
+	backend *Backend
+	req     cluster.Request
+	plan    *conflist.Plan
+	nodes   []*cluster.Node
+	closing sync.Once
+}
+
+// Start starts an agent on as many machines as the request has nodes, whose networks are as they were found.
+func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
+	if err := b.lost(); err != nil {
+		return nil, err
+	}
+	plan, err := b.plan(req)
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{backend: b, req: req, plan: plan, nodes: make([]*cluster.Node, len(req.Nodes))}
+	b.mu.Lock()
+	// Two daemons have one port, two metadata services one address: what an earlier cluster runs ends.
+	for _, earlier := range b.open {
+		earlier.endAgents()
+	}
+	if b.dirty {
+		err = b.restore(ctx, l.networks())
+	}
+	if err == nil {
+		b.open, b.dirty = append(b.open, l), true
+	}
+	b.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i := range l.nodes {
+		group.Go(func() (err error) {
+			l.nodes[i], err = l.startNode(groupCtx, i, nil)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := l.routePods(ctx); err != nil {
+		return nil, err
+	}
+	return l, l.startTarget(ctx, l.nodes...)
+}
+
+// startNode starts an agent and makes its machine a node: with files of a disk, or at the first start the conflist.
+func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster.Node, error) {
+	m, plan := l.backend.machines[i], l.plan.Nodes[i]
+	if err := m.copyPlugins(ctx, m.plugins.needed(l.req)); err != nil {
+		return nil, err
+	}
+	name := "node/" + plan.Name
+	client, err := m.keeper.Agent(name, plan.Name, []netns.Bind{{From: m.binDir, To: netns.BinDir}})
+	if err != nil {
+		return nil, err
+	}
+	node := &cluster.Node{
+		Place:  cluster.Place{Name: name, Agent: client, Interfaces: map[string][]netip.Addr{"management": m.management(plan.Uplink)}},
+		Uplink: plan.Uplink, Networks: l.networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
+	}
+	for _, own := range plan.Addresses {
+		node.Interfaces["uplink"] = append(node.Interfaces["uplink"], own.Addr())
+	}
+	if err := l.furnish(ctx, i, node, disk); err != nil {
+		return nil, m.explain(errors.Join(err, client.Close()))
+	}
+	return node, nil
+}
+
+// furnish gives a node its settings and files.
+func (l *lab) furnish(ctx context.Context, i int, node *cluster.Node, disk []agent.File) error {
+	if _, err := node.Agent.Hello(ctx); err != nil {
+		return err
+	}
+	if err := node.Agent.SetSysctls(ctx, "", l.sysctls(i)); err != nil {
+		return err
+	}
+	if disk == nil {
+		disk = []agent.File{{Path: netns.ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: l.plan.Nodes[i].Conflist}}
+	}
+	for _, file := range disk {
+		if err := node.Agent.WriteFile(ctx, file); err != nil {
+			return fmt.Errorf("restore %s: %w", file.Path, err)
+		}
+	}
+	if l.req.Target != nil && l.req.Target.Cloud != nil {
+		return l.serveCloud(ctx, i, node)
+	}
+	return nil
+}
+
+// sysctls are what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is tested as it is.
+func (l *lab) sysctls(i int) map[string]string {
+	values, want, plan := map[string]string{"net.ipv4.ip_forward": "1"}, l.req.Nodes[i], l.plan.Nodes[i]
+	if slices.ContainsFunc(plan.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		values["net.ipv6.conf.all.forwarding"] = "1"
+	}
+	if want.RPFilter != nil {
+		for _, scope := range []string{"all", "default", plan.Uplink} {
+			values["net.ipv4.conf."+scope+".rp_filter"] = fmt.Sprint(*want.RPFilter)
+		}
+	}
+	for name, value := range want.Sysctl {
+		values[name] = value
+	}
+	return values
+}
+
+// networks are the underlay's and those of pods behind their nodes.
+func (l *lab) networks() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range l.plan.LAN {
+		all = append(all, p.Masked())
+	}
+	for _, node := range l.plan.Nodes {
+		all = append(all, node.PodPrefixes...)
+	}
+	return all
+}
+
+// routePods leads to pods that are behind another node.
+func (l *lab) routePods(ctx context.Context) error {
+	for i, node := range l.nodes {
+		for j, other := range l.plan.Nodes {
+			for _, prefix := range other.PodPrefixes {
+				via := slices.IndexFunc(other.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == prefix.Addr().Is4() })
+				if i == j || via < 0 {
+					continue
+				}
+				if err := node.Agent.AddRoute(ctx, agent.WayArgs{Destination: prefix, Gateway: other.Addresses[via].Addr()}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// startTarget starts what the target says on the nodes.
+func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range nodes {
+		group.Go(func() error { return cluster.StartTarget(ctx, node, l.req.Target) })
+	}
+	return group.Wait()
+}
+
+// Nodes are in the order of the request.
+func (l *lab) Nodes() []*cluster.Node { return l.nodes }
+
+// Hosts are none: whoever else is on the network is not the suite's.
+func (l *lab) Hosts() map[string]*cluster.Place { return nil }
+
+// Fabric is none: what is between machines is theirs.
+func (l *lab) Fabric() *cluster.Place { return nil }
+
+// Cloud is none that could change.
+func (l *lab) Cloud() cluster.Cloud { return nil }
+
+// Lost asks the machines, and is why one of them does not answer; nil while all do.
+func (l *lab) Lost() error {
+	for i := range l.nodes {
+		m := l.backend.machines[i]
+		if err := m.lost(); err != nil {
+			return err
+		}
+		if err := m.keeper.Alive(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Notes are those of the plan, and which machine is which node.
+func (l *lab) Notes() []string {
+	notes := slices.Clone(l.plan.Notes)
+	for i, node := range l.nodes {
+		notes = append(notes, fmt.Sprintf("%s is %s, its uplink %s with %s", node.Name, l.backend.machines[i].name, node.Uplink, list(l.plan.Nodes[i].Addresses)))
+	}
+	return notes
+}
+
+// Close ends the agents and puts the machines' networks back, as far as no other cluster is on them.
+func (l *lab) Close() (err error) {
+	l.closing.Do(func() {
+		l.endAgents()
+		err = l.backend.closed(l)
+	})
+	return err
+}
+
+func (l *lab) endAgents() {
+	for _, node := range l.nodes {
+		if node != nil {
+			_ = node.Agent.Close()
+		}
+	}
+}

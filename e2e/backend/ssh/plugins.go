@@ -1,0 +1,121 @@
+package ssh
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"debug/buildinfo"
+	"debug/elf"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/backend/internal/keeper"
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// plugins are the programs of a directory, by name.
+type plugins struct {
+	files map[string]keeper.File
+	arch  map[string]string // of those that are of one
+	// upstream are those of the reference plugins, which are many and large, and of which few are used.
+	upstream map[string]bool
+}
+
+// upstreamModule is where the reference plugins are.
+const upstreamModule = "github.com/containernetworking/plugins/"
+
+// elfArchs are the architectures in the words of Go.
+var elfArchs = map[elf.Machine]string{
+	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64le", elf.EM_S390: "s390x",
+}
+
+// machineArchs are the architectures of `uname -m` in the words of Go.
+var machineArchs = map[string]string{"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
+
+// findPlugins looks for programs. Builds of cnitest itself may lie beside them and are none.
+func findPlugins(dir string) (*plugins, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("plugin binaries: %w", err)
+	}
+	found := &plugins{files: map[string]keeper.File{}, arch: map[string]string{}, upstream: map[string]bool{}}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 || strings.HasPrefix(entry.Name(), "cnitest") {
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("plugin binaries: %w", err)
+		}
+		sum := sha256.Sum256(data)
+		found.files[entry.Name()] = keeper.File{Path: path, Sum: hex.EncodeToString(sum[:])}
+		if file, err := elf.NewFile(bytes.NewReader(data)); err == nil {
+			found.arch[entry.Name()] = elfArchs[file.Machine]
+		}
+		if info, err := buildinfo.Read(bytes.NewReader(data)); err == nil {
+			found.upstream[entry.Name()] = strings.HasPrefix(info.Path, upstreamModule)
+		}
+	}
+	return found, nil
+}
+
+// fit wants that a machine can run them.
+func (p *plugins) fit(machine, arch string) error {
+	for name, of := range p.arch {
+		if of != "" && of != arch {
+			return fmt.Errorf("plugin %s is built for %s, and %s is %s; name a directory of its own with --bin-dir", name, of, machine, arch)
+		}
+	}
+	return nil
+}
+
+// needed are the programs of a cluster: those that its configuration names, and all that are not upstream's, since who calls them is theirs to know.
+func (p *plugins) needed(req cluster.Request) []string {
+	// Scenarios attach pods of a routed network with these two.
+	names := append([]string{"ptp", "host-local"}, req.Conflist.Types()...)
+	for _, plugin := range slices.Concat(req.Chain.AfterMain, req.Chain.Append) {
+		name, _ := plugin["type"].(string)
+		ipam, _ := plugin["ipam"].(map[string]any)
+		delegate, _ := ipam["type"].(string)
+		names = append(names, name, delegate)
+	}
+	for name := range p.files {
+		if !p.upstream[name] {
+			names = append(names, name)
+		}
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return p.files[name].Sum == "" })
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func sumOf(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// sums are those of all files.
+func (p *plugins) sums() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, file := range p.files {
+			if !yield(file.Sum) {
+				return
+			}
+		}
+	}
+}
