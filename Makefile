@@ -10,13 +10,37 @@ CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # Of the conflist $(c): where its report goes, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
 profile = $(if $(findstring plugin/route/,$(c)),,--profile kubernetes)
+# Conflists of plugins of others, each with what is expected of it beside it.
+THIRDPARTY := $(wildcard e2e/thirdparty/net.d/*.conflist)
+expected = $(c:.conflist=.expected.yaml)
+# The published reports, and what is run for each.
+REPORTS := bridge macvlan macvlan-route macvlan-veth-to-host ptp routed-eni
+thirdparty = e2e/thirdparty/net.d/$(1).conflist --expect e2e/thirdparty/net.d/$(1).expected.yaml
+run_bridge = $(call thirdparty,bridge)
+run_macvlan = $(call thirdparty,macvlan)
+run_ptp = $(call thirdparty,ptp)
+run_macvlan-route = plugin/route/net.d/01-default-1.1.0.conflist --features SecondInterface,Chaining
+run_macvlan-veth-to-host = plugin/veth-to-host/net.d/11-cnichain-1.1.0.conflist --profile kubernetes --features SecondInterface,Chaining
+run_routed-eni = plugin/routed-eni/net.d/10-routed-eni.conflist --profile kubernetes
+published = e2e/reports/$(r)
+# What releases are called, and the architectures that they are built for.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+ARCHITECTURES := amd64 arm64
+DIST := dist
 # Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
 depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
-.PHONY: help build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean
+# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands in the .args beside it.
+VMRUN := $(abspath $(BIN))/vmrun
+VM := $(abspath $(BIN))/vm
+VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
+VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/service
+VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
+
+.PHONY: help kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
 	@echo "building cnitest and plugins into $(BIN)/ (the first time takes a minute or two)"
@@ -32,11 +56,59 @@ test: ## Run every test of the repository (what needs root says so and skips wit
 test-netns: ## Run the tests of the lab and the suite alone; they need root
 	$(GO) test -timeout 20m ./e2e/... ./plugin/...
 
+test-vm: build ## Test what this machine's kernel may lack on a stock kernel of Debian's, in a virtual machine; KERNEL= picks another package
+	@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun
+	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
+	@$(VMRUN) --fetch
+	CNITEST_WANT=dummy,ipvlan,vlan,vrf,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|TestIPVS' $(VM_TESTS)
+	@$(MAKE) --no-print-directory -k -j2 --output-sync=target $(VM_CONFLISTS:%=vm-%)
+
+vm-%:
+	@xargs -a e2e/vmrun/net.d/$*.args $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
+
+kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, where no image registry is in reach
+	kind/packages.sh
+	kind/node-image/build.sh
+
+e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, in a Docker of its own, and delete all of it
+	kind/packages.sh
+	kind/with-docker.sh kind/e2e.sh $(KIND_CASES)
+
+e2e-kind-upstream: build ## Run Kubernetes' own network tests on a kind cluster with macvlan + veth-to-host + portmap
+	kind/packages.sh
+	kind/upstream/build.sh
+	kind/with-docker.sh kind/upstream/run.sh
+
+vagrant-box: ## Build a small box of Debian's packages for e2e-vagrant, for machines that cannot fetch a public one
+	vagrant/e2e.sh box
+
+e2e-vagrant: build ## Run the suite on two virtual machines of Vagrant, over ssh, and destroy them
+	vagrant/e2e.sh run
+
 bench-ipamd: ## Compare ipamd's datastore with that of amazon-vpc-cni-k8s
 	cd plugin/ipamd/bench && $(GO) test -run xxx -bench . -benchtime 300ms
 
 test-amazon: ## Let amazon's own plugin attach pods with ipamd; needs root, and its module from the network
 	cd plugin/ipamd/amazon && $(GO) test -count=1 ./...
+
+test-examples: ## Test the module in e2e/examples as its owner would; needs root
+	$(MAKE) -C e2e/examples/thirdparty test
+
+build-thirdparty: build
+	cd plugin/ipamd/amazon && $(GO) build -trimpath -o ../../../$(BIN)/ tool
+
+e2e-thirdparty: build-thirdparty ## Run the suite on plugins of others and compare with what is expected of them
+	@status=0; unfit=none; $(foreach c,$(THIRDPARTY),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --expect $(expected) --quick --report-dir $(ARTIFACTS)/thirdparty/$(basename $(notdir $(c))) || { s=$$?; [ $$s = 3 ] && unfit="$$unfit $(notdir $(c))" || status=$$s; }; echo;) echo "cannot run on this machine, see above: $${unfit#none }"; exit $$status
+
+reports: ## Write e2e/reports anew: the report of each plugin, and the table
+	@$(MAKE) build GOFLAGS=-buildvcs=false
+	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --report-dir $(published) || status=$$?; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
+	@$(GO) test ./e2e/cmd/cnitest -run TestReports -update -count=1
+
+release: ## Build cnitest for each architecture into dist/, with checksums; VERSION=v1.2.3 names it
+	@rm -rf $(DIST) && mkdir $(DIST)
+	@$(foreach a,$(ARCHITECTURES),GOOS=linux GOARCH=$(a) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.stamp=$(VERSION)' -o $(DIST)/cnitest-linux-$(a) ./e2e/cmd/cnitest &&) true
+	@cd $(DIST) && sha256sum cnitest-* > SHA256SUMS && cat SHA256SUMS
 
 flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
@@ -48,11 +120,11 @@ lint: ## Run golangci-lint, which must be installed
 	golangci-lint run ./...
 
 verify: ## Check formatting, generated tables and import rules
-	@unformatted=$$(gofmt -l e2e plugin scenarios); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
-	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports' -count=1
+	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports' -count=1
 
 generate: ## Write the generated tables into the READMEs
 	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update
 
 clean: ## Remove what was built and reported
-	rm -rf $(BIN) $(ARTIFACTS)
+	rm -rf $(BIN) $(ARTIFACTS) $(DIST)

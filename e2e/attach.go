@@ -335,6 +335,16 @@ func (r *run) gc(ctx context.Context, node *cluster.Node) error {
 			}
 		}
 	}
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		// Pods of others, CoreDNS' above all, are attached as well.
+		all, err := runtime.Attachments(ctx, node)
+		if err != nil {
+			return err
+		}
+		for _, a := range all {
+			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: a.ContainerID, IfName: a.IfName})
+		}
+	}
 	return r.onNode(ctx, node, req)
 }
 

@@ -76,9 +76,6 @@ func (s *Suite) explainResults() error {
 
 // meaning is what a user relies on, and what breaks without it.
 func (s *Suite) meaning(id string) (title, why string) {
-	if id == SoakID {
-		return "Pods come and go for a long time while traffic flows between others, and nothing is lost and nothing stays.", ""
-	}
 	for _, sc := range s.scenarios {
 		if sc.Name == id {
 			title, why, found := strings.Cut(strings.Join(strings.Fields(sc.Description), " "), ". ")
@@ -100,7 +97,7 @@ func (s *Suite) meaning(id string) (title, why string) {
 // command is the command line of cnitest that brings a result about again, alone where that is possible.
 func (s *Suite) command(result *report.Result) string {
 	o := &s.options
-	words := []string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir, "--profile", string(o.Profile)}
+	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, o.BackendFlags, []string{"--profile", string(o.Profile)})
 	add := func(flag, value string, when bool) {
 		if when {
 			words = append(words, "--"+flag, value)
@@ -125,6 +122,7 @@ func (s *Suite) command(result *report.Result) string {
 	switch result.ID {
 	case SoakID:
 		add("soak", o.Soak.String(), true)
+		add("soak-pods", strconv.Itoa(o.SoakPods), o.SoakPods != defaultSoakPods)
 	case leavesNothingID:
 		// What stays behind is looked for after every scenario.
 		add("scenario", o.Names, o.Names != "")

@@ -67,6 +67,8 @@ type Options struct {
 	// TargetFile is the path of Target's file, for the commands in the report that repeat failures; empty means that it is beside the
 	// conflist, where cnitest finds it, or that there is none.
 	TargetFile string
+	// BackendFlags are the words of cnitest's command line that choose Backend, for those commands too; empty means that none are needed.
+	BackendFlags []string
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.

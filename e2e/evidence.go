@@ -140,10 +140,7 @@ func writeEvidence(dir string, r *report.Report, captures map[string][]byte) err
 
 // EvidenceName is the name of a result's file in the directory evidence of the report.
 func EvidenceName(result report.Result) string {
-	if result.Plugin == report.Chain || result.Kind == "scenario" {
-		return result.ID + ".txt"
-	}
-	return result.ID + "-" + result.Plugin + ".txt"
+	return strings.ReplaceAll(result.Name(), " ", "-") + ".txt"
 }
 
 func compareResults(a, b report.Result) int {

@@ -43,6 +43,7 @@ func runGinkgo(text string) int {
 	}
 	options := e2e.Options{
 		Conflist: r.Conflist, BinDir: r.BinDir, Backend: backend(), Profile: r.Profile, Names: r.Names, ReportDir: r.ReportDir, Version: "v0.0.1",
+		BackendFlags: []string{"--backend", "my own"},
 	}
 	var t verdict
 	var err error

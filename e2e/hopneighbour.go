@@ -33,14 +33,22 @@ func (w *watching) unanswered(ctx context.Context, e stop) string {
 	at := slices.IndexFunc(w.seen, func(s sighting) bool {
 		return s.place == e.place.Name && s.Interface == way.Device && asksFor(s, asked)
 	})
-	if at < 0 {
+	waits := at >= 0
+	if !waits {
+		// The kernel may have asked before anybody watched, and given up since (arp(7), mcast_solicit).
+		entry, err := e.place.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: e.place.Netns, Interface: way.Device, Address: asked})
+		waits = err == nil && entry.Found && slices.Contains([]string{"INCOMPLETE", "FAILED"}, entry.Entry.State)
+	}
+	if !waits {
 		return ""
 	}
 	text := fmt.Sprintf("%s sends to %s by %s and asked there for the MAC of %s, which nobody answered", e.place.Name, e.destination, routeWords(way), asked)
-	for _, reason := range []string{w.macvlanParent(ctx, e.place, asked, way.Device), w.unasked(ctx, e.place, asked)} {
-		if reason != "" {
-			return text + "; " + reason
-		}
+	reason := w.macvlanParent(ctx, e.place, asked, way.Device)
+	if reason == "" && at >= 0 {
+		reason = w.unasked(ctx, e.place, asked)
+	}
+	if reason != "" {
+		text += "; " + reason
 	}
 	return text
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/witness"
 )
 
 // stop is where a packet of the probe came to its end.
@@ -141,7 +142,7 @@ func (w *watching) disguise(context.Context) string {
 // translator is who gave a packet another source on its way from one sighting to the next.
 func (w *watching) translator(before, after sighting) string {
 	for _, v := range w.watched[after.place].Verdicts {
-		if v.Action == "translated" && v.Source == before.Source && translatesSource(v.Rule) {
+		if v.Action == witness.Translated && v.Source == before.Source && translatesSource(v.Rule) {
 			return fmt.Sprintf("%s translated it: rule %q of the nftables chain %q", after.place, v.Rule, v.Chain)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod) (err error) {
 	r.mu.Lock()
 	// Whatever comes of it, the pod is to be deleted.
-	p.attached[scenario.DefaultInterface], p.released[scenario.DefaultInterface] = true, false
+	p.attached[scenario.DefaultInterface], p.released[scenario.DefaultInterface] = false, false
 	r.mu.Unlock()
 	a, err := runtime.Attach(ctx, p.node, p.namespace)
 	if err != nil {
@@ -30,6 +30,7 @@ func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod)
 	}
 	r.mu.Lock()
 	p.exists, p.Agent, p.Netns, p.containerID = true, p.node.Agent, a.Netns, a.ContainerID
+	p.attached[scenario.DefaultInterface] = true
 	p.Interfaces[scenario.DefaultInterface], p.given[scenario.DefaultInterface] = addrs, addrs
 	r.mu.Unlock()
 	if err := r.equipPod(ctx, p); err != nil {

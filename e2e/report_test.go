@@ -145,12 +145,12 @@ func compareWords(t *testing.T, conflist string, r *report.Report, hostToPod rep
 	if diff := cmp.Diff(wantLab, r.Lab); diff != "" {
 		t.Errorf("lab (-want +got):\n%s", diff)
 	}
-	bin, _, _ := strings.Cut(hostToPod.Repeat, " --profile")
+	bin, _, _ := strings.Cut(hostToPod.Repeat, " --backend")
 	_, bin, _ = strings.Cut(bin, " --bin-dir ")
 	for _, text := range []struct{ what, got, want string }{
 		{"title", hostToPod.Title, "A node and a pod on it reach each other, and neither sees the other behind a translated address."},
 		{"why", hostToPod.Why, "The kubelet's probes need this. Plain macvlan fails here: the kernel keeps a parent device and its children apart."},
-		{"repeat", hostToPod.Repeat, "cnitest run " + conflist + " --bin-dir " + bin + " --profile underlay --scenario host-to-pod"},
+		{"repeat", hostToPod.Repeat, "cnitest run " + conflist + " --bin-dir " + bin + " --backend 'my own' --profile underlay --scenario host-to-pod"},
 	} {
 		if text.got != text.want {
 			t.Errorf("%s: got %q, want %q", text.what, text.got, text.want)
@@ -260,9 +260,9 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 		if result.Result != report.Pass {
 			status = "failed"
 		}
-		name := result.ID
-		if result.Kind == "requirement" && result.ID != contract.LeavesNothing {
-			name += " " + result.Plugin
+		name := result.Name()
+		if result.ID == contract.LeavesNothing {
+			name = contract.LeavesNothing
 		}
 		want[name] = testCase{status, result.DurationSeconds}
 	}

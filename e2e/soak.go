@@ -22,6 +22,13 @@ const (
 	// soakTick is how often flows are counted, the pods that stay are checked, and somebody is told.
 	soakTick = 10 * time.Second
 	soakPort = 8080
+	// defaultSoakPods come and go where the options do not say how many.
+	defaultSoakPods = 20
+	// soakDescription says why, as that of a scenario does.
+	soakDescription = "Pods come and go for a long time while traffic flows between others, and nothing is lost and nothing stays. " +
+		"Each new pod must have an address that no other has at that instant, be reached by everybody who must reach it, pass CHECK and be deleted " +
+		"again; each flow must lose no reply, and the pods that stay must pass CHECK. Races between ADD and DEL, and leaks of a few bytes for each pod, " +
+		"take hundreds of pods to show. It runs in place of all else where it is asked for: cnitest run CONFLIST --bin-dir DIR --soak 10m."
 )
 
 // The pods of a soak: some stay, beside which the others come and go.
@@ -38,16 +45,22 @@ func (o *Options) checkSoak() error {
 	case o.SoakPods < 0:
 		return fmt.Errorf("soak with %d pods: want 1 or more", o.SoakPods)
 	case o.SoakPods == 0:
-		o.SoakPods = 20
+		o.SoakPods = defaultSoakPods
 	}
 	return nil
+}
+
+// SoakStory is a soak with its default options as a scenario without steps, for those who want it explained.
+func SoakStory() *scenario.Scenario {
+	o := Options{Profile: scenario.ProfileUnderlay, SoakPods: defaultSoakPods}
+	return o.soakStory()
 }
 
 // soakStory is the cluster of a soak as a scenario without steps. Where nothing but pods of one node must reach each other, two
 // stay on each.
 func (o *Options) soakStory() *scenario.Scenario {
 	story := &scenario.Scenario{
-		Name: SoakID, Nodes: plainNodes(), Features: []scenario.Feature{scenario.Attach, scenario.CleanUp, scenario.PodToPod},
+		Name: SoakID, Description: soakDescription, Nodes: plainNodes(), Features: []scenario.Feature{scenario.Attach, scenario.CleanUp, scenario.PodToPod},
 		Covers: []string{"A12", "D03", "E10", "H01"},
 	}
 	tcp, udp := scenario.Listen{Protocol: string(probe.TCP), Port: soakPort}, scenario.Listen{Protocol: string(probe.UDP), Port: soakPort}

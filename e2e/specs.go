@@ -138,7 +138,7 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 		if s.options.ReportDir == "" {
 			return
 		}
-		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir, "junit.xml")); err != nil {
+		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir, report.JUnitName)); err != nil {
 			ginkgo.Fail(err.Error())
 		}
 	})
@@ -189,9 +189,9 @@ func (s *Suite) verdictOf(r report.Result) {
 func (s *Suite) withResults(r ginkgo.Report) ginkgo.Report {
 	results := map[string]report.Result{}
 	for _, result := range s.report.Results {
-		name := result.ID
-		if result.Kind == "requirement" && result.ID != leavesNothingID {
-			name += " " + result.Plugin
+		name := result.Name()
+		if result.ID == leavesNothingID {
+			name = leavesNothingID // one spec for all plugins
 		}
 		if former, ok := results[name]; !ok || former.Result == report.Pass {
 			results[name] = result

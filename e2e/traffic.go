@@ -381,6 +381,9 @@ func (r *run) neighbourEntry(ctx context.Context, from, to *cluster.Place, addr 
 	if entry.Entry.MAC == owner.MAC {
 		return nil
 	}
+	if answers, err := r.nodeAnswersFor(ctx, to, owner, entry.Entry.MAC); err != nil || answers {
+		return err
+	}
 	whose := "no link of " + to.Name
 	for _, l := range links {
 		if l.MAC == entry.Entry.MAC {
@@ -389,6 +392,20 @@ func (r *run) neighbourEntry(ctx context.Context, from, to *cluster.Place, addr 
 	}
 	return fmt.Errorf("%s has %s of %s at %s, the address of %s, want %s of %s: somebody answered or asked with it in its place",
 		from.Name, addr, to.Name, entry.Entry.MAC, whose, owner.MAC, owner.Name)
+}
+
+// nodeAnswersFor reports whether a MAC is that of the node behind which a pod is: where the pod has a veth alone, its node has the pod's place on
+// the LAN, and answers for its address.
+func (r *run) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *agent.Link, mac string) (bool, error) {
+	node := r.nodeOf(pod)
+	if owner.Kind != "veth" || node == nil || &node.Place == pod {
+		return false, nil
+	}
+	links, err := node.Agent.Links(ctx, "")
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(links, func(l agent.Link) bool { return l.Name == node.Uplink && l.MAC == mac }), nil
 }
 
 func ownerOf(links []agent.Link, addr netip.Addr) *agent.Link {

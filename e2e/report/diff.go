@@ -49,7 +49,7 @@ func Diff(before, after *Report) *Difference {
 	}
 	for _, old := range before.Results {
 		i := slices.IndexFunc(after.Results, func(res Result) bool { return same(old, res) })
-		c := Change{What: old.name(), From: string(old.Result), Counts: before.Counts(old)}
+		c := Change{What: old.Name(), From: string(old.Result), Counts: before.Counts(old)}
 		if i < 0 {
 			if old.Result == Pass {
 				d.Worse = append(d.Worse, c)
@@ -67,7 +67,7 @@ func Diff(before, after *Report) *Difference {
 	}
 	for _, now := range after.Results {
 		if !slices.ContainsFunc(before.Results, func(res Result) bool { return same(res, now) }) {
-			c := Change{What: now.name(), To: string(now.Result), Counts: after.Counts(now)}
+			c := Change{What: now.Name(), To: string(now.Result), Counts: after.Counts(now)}
 			if now.Result != Pass {
 				c.Reason = now.Reason
 			}

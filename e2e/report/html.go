@@ -24,7 +24,8 @@ func (r *Report) WriteHTML(out io.Writer) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
 		"anchor": anchor, "group": func(title string, open bool, results []Result) group { return group{title, open, results} },
 		"symbol": Outcome.symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,
-		"symptoms": r.symptoms, "name": Result.name, "join": func(list []string) string { return strings.Join(list, ", ") },
+		"symptoms": r.symptoms, "name": Result.Name, "join": func(list []string) string { return strings.Join(list, ", ") },
+		"brief": func(text string) string { return clip(text, briefReason) }, "sub": func(a, b int) int { return a - b },
 		"outcomes": Outcomes, "add": func(a, b int) int { return a + b }, "networkY": func(i int) int { return (i + 1) * lineHeight }, "meaning": Outcome.meaning, "having": r.with, "counts": r.Counts,
 	}).Parse(pageText)
 	if err != nil {
@@ -42,10 +43,13 @@ type page struct {
 	Style                                 template.CSS
 	Chain, UnderTest, Tally, VerdictWords string
 	Failures                              []Result
-	Scenarios                             []Result
-	Table                                 table
-	Broken, Held                          []mode
-	Drawing                               *drawing
+	// Causes are what most failures come from, MoreCauses how many others there are.
+	Causes       []cause
+	MoreCauses   int
+	Scenarios    []Result
+	Table        table
+	Broken, Held []mode
+	Drawing      *drawing
 }
 
 // group is a foldable list of results.
@@ -57,9 +61,12 @@ type group struct {
 
 func (r *Report) page() page {
 	p := page{
-		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.tally(), VerdictWords: r.Verdict.meaning(),
+		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(), VerdictWords: r.Verdict.meaning(),
 		Failures: r.failures(), Table: r.table(), Drawing: r.drawing(),
 	}
+	p.Causes = r.causes()
+	p.MoreCauses = max(0, len(p.Causes)-causesShown)
+	p.Causes = p.Causes[:len(p.Causes)-p.MoreCauses]
 	for _, res := range r.Results {
 		if res.Kind == "scenario" {
 			p.Scenarios = append(p.Scenarios, res)
@@ -156,7 +163,7 @@ func (r *Report) symptoms(res Result) []FailureMode {
 }
 
 // anchor is the id of a result's place on the page.
-func anchor(res Result) string { return "r-" + strings.ReplaceAll(res.name(), " ", "-") }
+func anchor(res Result) string { return "r-" + strings.ReplaceAll(res.Name(), " ", "-") }
 
 // href is a link to a file beside the page, whatever characters its name has.
 func href(file string) string { return (&url.URL{Path: file}).String() }

@@ -19,6 +19,9 @@ const (
 	markdownHead     = 8_000
 )
 
+// briefReason bounds a reason where it is told in short, in bytes.
+const briefReason = 600
+
 // Markdown renders the document for a step summary of GitHub: below 60 KB, whatever is in it. A sentence says what was cut.
 func (r *Report) Markdown() string {
 	cut := &cutter{}
@@ -84,7 +87,7 @@ func (r *Report) markdownHead() string {
 	fmt.Fprintf(&b, "%s%s\n\n", r.Verdict.meaning(), map[bool]string{true: "", false: " Under test: " + plain(r.underTest()) + "."}[r.underTest() == ""])
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	for _, row := range [][2]string{
-		{"results", r.tally()},
+		{"results", r.Tally()},
 		{"conflist", fmt.Sprintf("%s, CNI %s, profile %s", r.Implementation.Conflist, r.Implementation.CNIVersion, r.Profile)},
 		{"where", fmt.Sprintf("backend %s, Linux %s, cnitest %s", r.Backend, r.Kernel, r.Suite.Version)},
 		{"when", fmt.Sprintf("%s, %.1f s", r.Started.Format("2006-01-02 15:04:05 MST"), r.DurationSeconds)},
@@ -108,7 +111,15 @@ func (r *Report) markdownHead() string {
 			b.WriteString(".\n")
 		}
 	}
-	if len(r.failures()) > 0 {
+	if causes := r.causes(); causes != nil {
+		b.WriteString("\n### What is wrong, in short\n\n")
+		for _, c := range causes[:min(len(causes), causesShown)] {
+			more := ""
+			if n := len(c.Results); n > 1 {
+				more = fmt.Sprintf(" and %d more", n-1)
+			}
+			fmt.Fprintf(&b, "- **%s**%s: %s\n", plain(c.Results[0].Name()), more, plain(oneLine(clip(c.Text, briefReason))))
+		}
 		b.WriteString("\n### What failed\n")
 	}
 	return b.String()
@@ -116,7 +127,7 @@ func (r *Report) markdownHead() string {
 
 func (r *Report) markdownFailure(res Result, proof string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n#### %s %s: %s\n\n", res.Result.symbol(), plain(res.name()), res.Result)
+	fmt.Fprintf(&b, "\n#### %s %s: %s\n\n", res.Result.symbol(), plain(res.Name()), res.Result)
 	fmt.Fprintf(&b, "%s\n\n", plain(clip(res.Title, markdownReason)))
 	for i, part := range reasonParts(clip(res.Reason, markdownReason)) {
 		if i > 0 {
@@ -160,7 +171,7 @@ func (r *Report) markdownTail() string {
 		}
 		fmt.Fprintf(&b, "\n### %s\n\n", title)
 		for _, res := range results {
-			fmt.Fprintf(&b, "- %s: %s\n", plain(res.name()), plain(oneLine(clip(res.Reason, markdownReason/4))))
+			fmt.Fprintf(&b, "- %s: %s\n", plain(res.Name()), plain(oneLine(clip(res.Reason, markdownReason/4))))
 		}
 	}
 	section("Skipped", r.with(Skipped))

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Outcomes are all there are, in the order in which a person wants to know of them.
+// Outcomes are all there are, in the order in which they are counted: what bears on the verdict first.
 func Outcomes() []Outcome {
-	return []Outcome{Fail, Vacuous, Skipped, KnownUpstream, Pass, NotApplicable, NotClaimed}
+	return []Outcome{Pass, Fail, Vacuous, Skipped, NotApplicable, NotClaimed, KnownUpstream}
 }
 
 // meaning is what a reader of a report must know of an outcome.
@@ -100,8 +100,8 @@ func (r *Report) underTest() string {
 	return strings.Join(types, ", ")
 }
 
-// tally is "3 pass, 1 fail".
-func (r *Report) tally() string {
+// Tally counts the results in a line: "3 pass, 1 fail, and 2 about plugins that are not under test".
+func (r *Report) Tally() string {
 	var parts []string
 	for _, o := range Outcomes() {
 		if n := r.Count(o); n > 0 {
@@ -109,16 +109,17 @@ func (r *Report) tally() string {
 		}
 	}
 	if n := len(r.Findings()); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d findings about plugins that are not under test", n))
+		parts = append(parts, fmt.Sprintf("and %d about plugins that are not under test", n))
 	}
 	if parts == nil {
 		return "no results"
 	}
-	return strings.Join(parts, ", ")
+	return strings.TrimPrefix(strings.Join(parts, ", "), "and ")
 }
 
-// name is how people call a result: with its plugin where several are asked the same.
-func (res Result) name() string {
+// Name is how people call a result, and what tells it apart from others of its report: its id, and for a requirement the plugin that was
+// asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and no part of the name.
+func (res Result) Name() string {
 	if res.Kind == "scenario" || res.Plugin == Chain {
 		return res.ID
 	}

@@ -74,10 +74,10 @@ func lookup(q Question) (Way, error) {
 		options.SrcAddr = p.source.AsSlice()
 	}
 	routes, err := netlink.RouteGetWithOptions(p.destination.AsSlice(), options)
-	var refusal unix.Errno
+	var errno unix.Errno
 	switch {
-	case errors.As(err, &refusal):
-		return p.refused(refusal, d), nil
+	case errors.As(err, &errno):
+		return p.refused(errno, d), nil
 	case err != nil:
 		return Way{}, err
 	}
@@ -106,7 +106,7 @@ func (p packet) refused(errno unix.Errno, d decision) Way {
 	way := Way{Refusal: errno.Error()}
 	switch {
 	case d.route == nil && d.rule != nil && d.rule.Table == 0:
-		way.Rule = ruleText(d.rule, refusals[errno])
+		way.Rule = ruleText(d.rule, refusal(errno))
 	case d.route != nil && refusing(d.route.Type) != "":
 		way.Route, way.Rule = routeText(*d.route), ruleText(d.rule, "")
 	case d.route != nil && p.iif != "" && p.destination.Is4():
@@ -130,9 +130,11 @@ func (p packet) filtered(filter int) bool {
 	return err == nil && filter == 1 && back[0].LinkIndex != link.Attrs().Index
 }
 
-// refusals are the words for a rule without a table, by the error that it makes (fib4_rule_action of net/ipv4/fib_rules.c): the
-// library does not tell them apart.
-var refusals = map[unix.Errno]string{unix.ENETUNREACH: "unreachable", unix.EACCES: "prohibit", unix.EINVAL: "blackhole", unix.EHOSTUNREACH: "unreachable"}
+// refusal is ip's word for a rule without a table, by the error that it makes (fib4_rule_action of net/ipv4/fib_rules.c): the library
+// does not tell them apart.
+func refusal(errno unix.Errno) string {
+	return map[unix.Errno]string{unix.ENETUNREACH: "unreachable", unix.EACCES: "prohibit", unix.EINVAL: "blackhole", unix.EHOSTUNREACH: "unreachable"}[errno]
+}
 
 // setting is the value of one that holds on an interface: the higher one of its own and that of all (ip-sysctl.rst, rp_filter and
 // arp_ignore).

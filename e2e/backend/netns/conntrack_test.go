@@ -13,7 +13,9 @@ import (
 func TestStart_loads_conntrack(t *testing.T) {
 	state, err := start(t, request(t, macvlanConflist, 1)).Nodes()[0].Agent.Snapshot(ctx(t), agent.SnapshotArgs{})
 	check(t, err)
-	if !slices.ContainsFunc(state.Items, func(i snapshot.Item) bool { return i.Kind == snapshot.Sysctl && i.Name == "net.netfilter.nf_conntrack_max" }) {
+	if !slices.ContainsFunc(state.Items, func(i snapshot.Item) bool {
+		return i.Kind == snapshot.Sysctl && i.Name == "net.netfilter.nf_conntrack_max"
+	}) {
 		kerneltest.Lacks(t, "conntrack")
 	}
 }

@@ -17,12 +17,16 @@ import (
 )
 
 func newDoctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var (
+		backend string
+		k       kindFlags
+	)
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this machine can run, and what a missing piece costs",
 		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok, or missing and what
 that costs. It exits 3 only where no lab can be made at all.`,
-		Example: "  cnitest doctor\n  sudo cnitest doctor",
+		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor --backend kind",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("doctor: want no arguments, got %q", args[0])
@@ -30,9 +34,18 @@ that costs. It exits 3 only where no lab can be made at all.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return asRoot(func() error { return doctor(cmd.Context(), cmd.OutOrStdout()) })
+			switch backend {
+			case kindBackend:
+				return doctorKind(cmd.Context(), k, cmd.OutOrStdout())
+			case netnsBackend:
+				return asRoot(func() error { return doctor(cmd.Context(), cmd.OutOrStdout()) })
+			}
+			return fmt.Errorf("--backend %q: want %s or %s", backend, netnsBackend, kindBackend)
 		},
 	}
+	cmd.Flags().StringVar(&backend, "backend", netnsBackend, "whose needs: netns, or kind, whose cluster is looked at where there is one")
+	k.add(cmd.Flags())
+	return cmd
 }
 
 // sampleConflist needs no plugin: the doctor only makes the lab for it.
@@ -96,7 +109,7 @@ func (f findings) links(ctx context.Context, node *cluster.Node) error {
 		{"bridge", "no lab can be made; modprobe bridge"},
 		{"macvlan", "run exits 3 on conflists with macvlan; modprobe macvlan"},
 		{"ipvlan", "run exits 3 on conflists with ipvlan; modprobe ipvlan"},
-		{"vlan", "run exits 3 on conflists with vlan; modprobe 8021q"},
+		{"vlan", "run exits 3 with --uplink-kind vlan and on conflists with vlan; modprobe 8021q"},
 		{"vrf", "run exits 3 on conflists with vrf; modprobe vrf"},
 		{"dummy", "run exits 3 with --uplink-kind dummy and on conflists with dummy; modprobe dummy"},
 	}

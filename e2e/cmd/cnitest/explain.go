@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/backend/kind"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
@@ -20,7 +22,7 @@ func newExplainCommand() *cobra.Command {
 		Short: "Explain a scenario, a requirement, a feature or a failure mode",
 		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a requirement what the
 specification says, why, who met it broken, and how it is checked; of a feature what it claims and what tests it; of a failure
-mode where it was seen and what would catch it.`,
+mode where it was seen and what would catch it. Soak is what run --soak does.`,
 		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest explain K01",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -33,6 +35,9 @@ mode where it was seen and what would catch it.`,
 			if err != nil {
 				return err
 			}
+			if strings.EqualFold(args[0], e2e.SoakID) {
+				all = []*scenario.Scenario{e2e.SoakStory()}
+			}
 			return explain(cmd.OutOrStdout(), all, args[0])
 		},
 	}
@@ -42,6 +47,12 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 	for _, s := range all {
 		if strings.EqualFold(s.Name, id) {
 			_, err := fmt.Fprint(out, scenario.Explain(s))
+			return err
+		}
+	}
+	for _, s := range kind.Stories() {
+		if strings.EqualFold(s.Name, id) {
+			_, err := fmt.Fprintf(out, "%s\n\n%s\n\nfeatures %v, covers %v; on Kubernetes clusters alone (--backend kind)\n", s.Name, s.Description, s.Features, s.Covers)
 			return err
 		}
 	}

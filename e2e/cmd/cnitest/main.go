@@ -107,7 +107,7 @@ wrong, 3 this machine cannot run it, 128 and the signal's number when a signal e
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(), newLabCommand(),
-		newCnitoolCommand(), newAgentCommand())
+		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(), newPodCommand(), newHoldCommand(), newKeeperCommand())
 	return root
 }
 

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/cnitest/cnitest/e2e/agent"
-	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -51,7 +50,7 @@ func findPlace(ctx context.Context, c cluster.Cluster, name string) (*cluster.Pl
 
 // printWaysIn lists commands that enter each place of a cluster from outside.
 func printWaysIn(ctx context.Context, out io.Writer, c cluster.Cluster) {
-	enterer, ok := c.(netns.Enterer)
+	enterer, ok := c.(interface{ WayIn(*cluster.Place) string })
 	if !ok {
 		return
 	}

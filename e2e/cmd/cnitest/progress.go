@@ -112,18 +112,14 @@ func (p *progress) done(r report.Result) {
 		return
 	}
 	p.wipe()
-	name := r.ID
-	if r.Kind == "requirement" && r.ID != contract.LeavesNothing {
-		name += " " + r.Plugin
-	}
-	if i := slices.Index(p.running, name); i >= 0 {
+	if i := slices.Index(p.running, r.Name()); i >= 0 {
 		p.running = slices.Delete(p.running, i, i+1)
 		p.ended++
 	}
 	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
 		return // the summary has them in one line
 	}
-	name = r.ID
+	name := r.ID
 	if r.Plugin != report.Chain {
 		name += " (" + r.Plugin + ")"
 	}

@@ -48,7 +48,7 @@ func repeat(ctx context.Context, times int, reportDir string, args []string, out
 			first, end = results, err
 		}
 		same := slices.Equal(first, results)
-		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, times, r.Verdict, counts(r.Count), time.Since(start).Seconds())
+		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, times, r.Verdict, r.Tally(), time.Since(start).Seconds())
 		if !same {
 			return &exitError{exitNotConformant, fmt.Errorf("run %d differs from the first:\n%s", i+1, strings.Join(difference(first, results), "\n"))}
 		}

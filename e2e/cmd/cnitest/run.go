@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -32,6 +35,11 @@ type runFlags struct {
 	workers, repeat, reportFD, soakPods                           int
 	soak                                                          time.Duration
 	node                                                          nodeFlags
+	remote                                                        remoteFlags
+	kind                                                          kindFlags
+	// expect is a file, expected what it says; nil without.
+	expect   string
+	expected *expectation.Expectation
 }
 
 func newRunCommand() *cobra.Command {
@@ -63,18 +71,26 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
   cnitest run net.d/10-mynet.conflist --bin-dir bin --soak 10m --soak-pods 40`,
 		Args: oneConflist,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.loadExpectation(cmd.Flags()); err != nil {
+				return err
+			}
+			if f.backend != netnsBackend {
+				// What is done is done elsewhere.
+				return f.run(cmd.Context(), args[0], cmd.OutOrStdout())
+			}
 			return asRoot(func() error { return f.run(cmd.Context(), args[0], cmd.OutOrStdout()) })
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns")
+	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns; ssh on machines that are there; kind on a Kubernetes cluster")
 	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay), "features that the plugin must have: cni, underlay or kubernetes")
 	flags.StringSliceVar(&f.claims, "features", nil, "features claimed beyond the profile, or all (see cnitest list features)")
 	flags.StringSliceVar(&f.plugins, "plugin", nil, "types under test (default those of the chain that upstream does not ship)")
+	flags.StringVar(&f.expect, "expect", "", "file that says what is known not to pass, and why: exit 0 where just that does not, else 1")
 	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
 	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
-	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, junit.xml and the evidence of failures")
+	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
 	flags.BoolVar(&f.quick, "quick", false, "leave out what kills and fails the plugins under test at every call")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
@@ -86,6 +102,8 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)
 	f.node.add(flags)
+	f.remote.add(flags)
+	f.kind.add(flags)
 	return cmd
 }
 
@@ -100,7 +118,7 @@ func oneConflist(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
+func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err error) {
 	if err := f.check(file); err != nil {
 		return err
 	}
@@ -115,7 +133,17 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	}
 	show := newProgress(ctx, out)
 	defer show.end()
-	suite, err := e2e.New(f.options(ctx, file, show))
+	backend, closeBackend, err := f.openBackend(ctx, file)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if left := closeBackend(); left != nil {
+			printError(os.Stderr, "cnitest", left)
+			err = cmp.Or(err, error(&exitError{status: exitUnfit}))
+		}
+	}()
+	suite, err := e2e.New(f.options(ctx, file, backend, show))
 	if err != nil {
 		return err
 	}
@@ -144,9 +172,15 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 	case err != nil:
 		return err
 	}
+	if err := f.explainExpected(result); err != nil {
+		return err
+	}
 	printSummary(out, result, f.reportDir)
 	if err := f.sendReport(result); err != nil {
 		return err
+	}
+	if f.expected != nil {
+		return f.compareExpected(out, result)
 	}
 	return f.status(result)
 }
@@ -154,8 +188,8 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) error {
 // check is about what the flags say by themselves.
 func (f *runFlags) check(file string) error {
 	switch {
-	case f.backend != "netns":
-		return fmt.Errorf("--backend %q: want netns", f.backend)
+	case !slices.Contains([]string{netnsBackend, sshBackend, kindBackend}, f.backend):
+		return fmt.Errorf("--backend %q: want %s, %s or %s", f.backend, netnsBackend, sshBackend, kindBackend)
 	case f.dataplane != service.Nftables && f.dataplane != service.Iptables:
 		return fmt.Errorf("--dataplane %q: want %s or %s", f.dataplane, service.Nftables, service.Iptables)
 	case f.workers < 0:
@@ -171,6 +205,9 @@ func (f *runFlags) check(file string) error {
 	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick):
 		return errors.New("--soak with --scenario, --label-filter or --quick: a soak runs alone")
 	}
+	if err := errors.Join(f.checkRemote(), f.checkKind()); err != nil {
+		return err
+	}
 	list, err := conflist.Load(file)
 	if err != nil {
 		return err
@@ -181,12 +218,17 @@ func (f *runFlags) check(file string) error {
 	return isDir("--bin-dir", f.binDir)
 }
 
-func (f *runFlags) options(ctx context.Context, file string, show *progress) e2e.Options {
+func (f *runFlags) options(ctx context.Context, file string, backend cluster.Backend, show *progress) e2e.Options {
 	options := e2e.Options{
-		Conflist: file, BinDir: f.binDir, Backend: newBackend(), Profile: scenario.Profile(f.profile), Plugins: f.plugins,
+		Conflist: file, BinDir: f.binDir, Backend: backend, Profile: scenario.Profile(f.profile), Plugins: f.plugins,
 		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
-		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Target: f.node.target, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
+		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Target: f.node.target, TargetFile: f.node.targetFile, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done, Progress: show.soaking, Soak: f.soak, SoakPods: f.soakPods,
+	}
+	if f.backend != netnsBackend {
+		// A machine's own reverse path filter stays, unless a scenario chooses another.
+		options.RPFilter, options.Uplink = nil, ""
+		options.BackendFlags = f.backendFlags()
 	}
 	if f.keep {
 		options.Workers = 1
@@ -214,7 +256,7 @@ func (f *runFlags) makeReportDir() error {
 	if err := unix.Access(f.reportDir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("--report-dir: write in %s: %w", f.reportDir, err)
 	}
-	for _, name := range []string{"report.json", "junit.xml"} {
+	for _, name := range []string{report.JSONName, report.HTMLName, report.MarkdownName, report.JUnitName} {
 		if err := os.Remove(filepath.Join(f.reportDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("--report-dir: %w", err)
 		}

@@ -12,27 +12,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// outcomes are in the order in which a person wants to know of them.
-func outcomes() []report.Outcome {
-	return []report.Outcome{
-		report.Pass, report.Fail, report.Vacuous, report.Skipped, report.NotApplicable, report.NotClaimed, report.KnownUpstream,
-	}
-}
-
-// counts is "3 pass, 1 fail".
-func counts(count func(report.Outcome) int) string {
-	var parts []string
-	for _, o := range outcomes() {
-		if n := count(o); n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, o))
-		}
-	}
-	if parts == nil {
-		return "no results"
-	}
-	return strings.Join(parts, ", ")
-}
-
 // printSummary is what a person reads at the end.
 func printSummary(out io.Writer, r *report.Report, dir string) {
 	var types []string
@@ -44,11 +23,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 		types = append(types, name)
 	}
 	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
-	summary := counts(r.Count)
-	if n := len(r.Findings()); n > 0 {
-		summary += fmt.Sprintf(", and %d about plugins that are not under test", n)
-	}
-	fmt.Fprintf(out, "%s in %.1fs\n", summary, r.DurationSeconds)
+	fmt.Fprintf(out, "%s in %.1fs\n", r.Tally(), r.DurationSeconds)
 	printNotClaimed(out, r)
 	printScores(out, r)
 	printFindings(out, r)
@@ -58,7 +33,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	}
 	printFailed(out, r, dir)
 	if dir != "" {
-		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, "report.json"))
+		fmt.Fprintf(out, "report: %s\n", filepath.Join(dir, report.HTMLName))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/target"
 )
@@ -20,7 +21,7 @@ import (
 func newValidateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate FILE…",
-		Short: "Check scenarios and targets (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
+		Short: "Check scenarios, targets and expectations (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
 		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It exits 2 when there is
 one. Of a conflist it also says what a runtime would live with, as warnings.`,
 		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
@@ -65,6 +66,9 @@ func validateYAML(out io.Writer, file string) error {
 	if isTarget.Match(data) {
 		return validateTarget(out, file, data)
 	}
+	if isExpectation.Match(data) {
+		return validateExpectation(out, file, data)
+	}
 	s, err := scenario.Parse(file, data)
 	if err != nil {
 		return err
@@ -73,8 +77,20 @@ func validateYAML(out io.Writer, file string) error {
 	return err
 }
 
-// isTarget finds what a target file says of itself, also where it has mistakes.
-var isTarget = regexp.MustCompile(`(?m)^kind: *` + target.Kind + `\b`)
+// isTarget and isExpectation find what a file says of itself, also where it has mistakes.
+var (
+	isTarget      = regexp.MustCompile(`(?m)^kind: *` + target.Kind + `\b`)
+	isExpectation = regexp.MustCompile(`(?m)^kind: *` + expectation.Kind + `\b`)
+)
+
+func validateExpectation(out io.Writer, file string, data []byte) error {
+	e, err := expectation.Parse(file, data)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s: valid expectation: %d known deviations\n", file, len(e.Deviations))
+	return err
+}
 
 func validateTarget(out io.Writer, file string, data []byte) error {
 	t, err := target.Parse(file, data)

@@ -1,0 +1,213 @@
+package kind
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// api is a cluster's API server by way of `kubectl proxy`, which knows how to reach it and who the user is. It listens on a socket in a
+// directory that nobody else can enter.
+type api struct {
+	kubectl []string
+	dir     string
+	cmd     *exec.Cmd
+	client  *http.Client
+}
+
+func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err error) {
+	a := &api{kubectl: []string{"kubectl"}}
+	if kubeconfig != "" {
+		a.kubectl = append(a.kubectl, "--kubeconfig="+kubeconfig)
+	}
+	if kubeContext != "" {
+		a.kubectl = append(a.kubectl, "--context="+kubeContext)
+	}
+	if a.dir, err = os.MkdirTemp("", "cnitest-kube-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = a.close()
+		}
+	}()
+	socket := filepath.Join(a.dir, "socket")
+	argv := append(append([]string{}, a.kubectl...), "proxy", "--unix-socket="+socket)
+	a.cmd = exec.Command(argv[0], argv[1:]...)
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	var stderr bytes.Buffer
+	a.cmd.Stderr = &stderr
+	stdout, err := a.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("kubectl proxy: %w", err)
+	}
+	// It says where it listens once it does.
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		_ = a.cmd.Wait()
+		return nil, fmt.Errorf("kubectl proxy: %w", explain(err, stderr.String()))
+	}
+	a.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		MaxIdleConnsPerHost: 64,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	if err := a.get(ctx, "/api/v1/namespaces/default", nil); err != nil {
+		return nil, fmt.Errorf("the cluster does not answer; does kubectl get nodes? %w", explain(err, stderr.String()))
+	}
+	return a, nil
+}
+
+func (a *api) close() error {
+	if a.cmd != nil && a.cmd.Process != nil {
+		_ = a.cmd.Process.Kill()
+		_ = a.cmd.Wait()
+	}
+	return os.RemoveAll(a.dir)
+}
+
+// refusal is an answer of the API server's other than success.
+type refusal struct {
+	method, path string
+	status       int
+	message      string
+}
+
+func (e *refusal) Error() string {
+	return fmt.Sprintf("%s %s: %d %s", e.method, e.path, e.status, e.message)
+}
+
+// isStatus reports whether an error is an answer with a status.
+func isStatus(err error, status int) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.status == status
+}
+
+// do makes a request; body and reply may be nil.
+func (a *api) do(ctx context.Context, method, path string, body, reply any) error {
+	var text io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		text = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, text)
+	if err != nil {
+		return err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := a.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return err
+	}
+	if answer.StatusCode >= http.StatusMultipleChoices {
+		var status struct {
+			Message string `json:"message"`
+		}
+		if json.Unmarshal(data, &status) != nil || status.Message == "" {
+			status.Message = strings.TrimSpace(string(data))
+		}
+		return &refusal{method, path, answer.StatusCode, status.Message}
+	}
+	if reply == nil {
+		return nil
+	}
+	return json.Unmarshal(data, reply)
+}
+
+func (a *api) get(ctx context.Context, path string, reply any) error {
+	return a.do(ctx, http.MethodGet, path, nil, reply)
+}
+
+// object is any of Kubernetes' objects.
+type object = map[string]any
+
+func (a *api) create(ctx context.Context, path string, o, reply any) error {
+	return a.do(ctx, http.MethodPost, path, o, reply)
+}
+
+// remove deletes what may be gone already.
+func (a *api) remove(ctx context.Context, path string) error {
+	if err := a.do(ctx, http.MethodDelete, path, nil, nil); err != nil && !isStatus(err, http.StatusNotFound) {
+		return err
+	}
+	return nil
+}
+
+// pollInterval is that of waits for a cluster: short against what kubelets do, long against what a request takes.
+const pollInterval = 100 * time.Millisecond
+
+// until polls until done or an error. The error of its end says what was waited for.
+func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
+	defer cancel()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pollInterval):
+		}
+	}
+}
+
+// gone waits until there is nothing at a path.
+func (a *api) gone(ctx context.Context, limit time.Duration, path, what string) error {
+	return until(ctx, limit, what, func() (bool, error) {
+		err := a.get(ctx, path, nil)
+		if isStatus(err, http.StatusNotFound) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+func (a *api) deleteNamespace(ctx context.Context, name string) error {
+	path := "/api/v1/namespaces/" + name
+	if err := a.remove(ctx, path); err != nil {
+		return err
+	}
+	return a.gone(ctx, time.Minute, path, "namespace "+name+" to go away")
+}
+
+// makeNamespace waits for its service account, without which no pod is accepted.
+func (a *api) makeNamespace(ctx context.Context, name string) error {
+	labels := object{"pod-security.kubernetes.io/enforce": "privileged"}
+	if err := a.create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": name, "labels": labels}}, nil); err != nil {
+		return err
+	}
+	return until(ctx, time.Minute, "service account of namespace "+name, func() (bool, error) {
+		err := a.get(ctx, "/api/v1/namespaces/"+name+"/serviceaccounts/default", nil)
+		if isStatus(err, http.StatusNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}

@@ -1,0 +1,170 @@
+package kind
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Finding is something that a cluster's runs depend on.
+type Finding struct {
+	OK bool
+	// What was looked at, and Cost is what it means that it is not as it should be, and the cure.
+	What, Cost string
+}
+
+// Doctor looks at what this machine has for a cluster of kind, and where kubectl reaches one, at its nodes. It changes nothing in either.
+func Doctor(ctx context.Context, options Options) []Finding {
+	var found []Finding
+	for _, program := range []struct{ name, cost string }{
+		{"docker", "no cluster of kind can be made or entered; apt-get install docker.io"},
+		{"kind", "no cluster can be made; make kind-node-image builds one, and kind.sigs.k8s.io has releases"},
+		{"kubectl", "no cluster can be used; make kind-node-image builds one"},
+	} {
+		_, err := exec.LookPath(program.name)
+		found = append(found, Finding{err == nil, "program " + program.name, program.cost})
+	}
+	found = append(found, capabilities(), controlGroups(), dockerd(ctx))
+	if findKubectl() == nil {
+		found = append(found, clusterFindings(ctx, options)...)
+	}
+	return found
+}
+
+// capabilities are those that Docker asks for when a container is privileged.
+func capabilities() Finding {
+	f := Finding{What: "capabilities of privileged containers", Cost: "no node starts: runc stops where it may not give all that it is asked for (unable to apply caps); " +
+		"kind/with-docker.sh asks for less"}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return f
+	}
+	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		return f
+	}
+	match := regexp.MustCompile(`(?m)^CapBnd:\s*([0-9a-f]+)$`).FindSubmatch(status)
+	count, err := strconv.Atoi(string(bytes.TrimSpace(last)))
+	if match == nil || err != nil {
+		return f
+	}
+	bounding, err := strconv.ParseUint(string(match[1]), 16, 64)
+	if err != nil {
+		return f
+	}
+	var missing []string
+	for bit := range count + 1 {
+		if bounding>>bit&1 == 0 {
+			missing = append(missing, strconv.Itoa(bit))
+		}
+	}
+	if f.OK = len(missing) == 0; !f.OK {
+		f.What += fmt.Sprintf(" (this machine keeps number %s of capabilities(7))", strings.Join(missing, ", "))
+	}
+	return f
+}
+
+// controlGroups says of version 1 what kubelets want to be told.
+func controlGroups() Finding {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return Finding{err == nil, "control groups of version 2", "kubelets from 1.35 on refuse to start; failCgroupV1: false, as in kind/cluster.yaml, lets them"}
+}
+
+func dockerd(ctx context.Context) Finding {
+	f := Finding{What: "Docker daemon", Cost: "kind/with-docker.sh runs a command with one of its own, and nothing of it stays"}
+	if _, err := exec.LookPath("docker"); err == nil {
+		_, err = output(ctx, nil, "docker", "info")
+		f.OK = err == nil
+	}
+	return f
+}
+
+// clusterFindings are about a cluster that is there.
+func clusterFindings(ctx context.Context, options Options) []Finding {
+	a, err := newAPI(ctx, options.Kubeconfig, options.Context)
+	if err != nil {
+		return []Finding{{false, "cluster", "kubectl reaches none; kind/cluster.sh up makes one"}}
+	}
+	defer a.close()
+	nodes, err := findNodes(ctx, a)
+	if err != nil {
+		return []Finding{{false, "nodes of the cluster", err.Error()}}
+	}
+	found := []Finding{{true, fmt.Sprintf("cluster of %d nodes", len(nodes)), ""}}
+	var list nodeList
+	if err := a.get(ctx, "/api/v1/nodes", &list); err == nil {
+		err = list.unready()
+		found = append(found, Finding{err == nil, "nodes are ready", fmt.Sprintf("%v; pods start when a conflist is installed (kind/install)", err)})
+	}
+	for _, n := range nodes {
+		if n.container != "" && findDocker() == nil {
+			found = append(found, n.findings(ctx)...)
+		}
+	}
+	if container := nodes[0].container; container != "" && findDocker() == nil {
+		found = append(found, wayOut(ctx, container))
+	}
+	return found
+}
+
+// findings are about a node of kind.
+func (n *node) findings(ctx context.Context) []Finding {
+	read := func(file string) string {
+		text, _ := output(ctx, nil, "docker", "exec", n.container, "cat", filepath.Join("/proc/sys/net/ipv4", file))
+		return strings.TrimSpace(text)
+	}
+	metrics, _ := output(ctx, nil, "docker", "exec", n.container, "curl", "-s", "-m", "3", proxyMetrics)
+	failures := proxyFailures(metrics)
+	return []Finding{
+		{read("ip_forward") == "1", "node " + n.name + " forwards", "services of pods fail: their packets end on the node; sysctl -w net.ipv4.ip_forward=1 there"},
+		{
+			!slices.Contains([]string{"2", "3"}, read("conf/all/arp_ignore")), "node " + n.name + " answers ARP for all its addresses",
+			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.all.arp_ignore=0 there, and no strictARP in kube-proxy",
+		},
+		{
+			read("conf/all/rp_filter") != "1", "node " + n.name + " takes what comes by another way",
+			"kind's own setting (net.ipv4.conf.all.rp_filter=1); a plugin by which others learn the node's address at the wrong MAC cuts the node off for seconds (K01)",
+		},
+		{
+			metrics != "" && failures == 0, "kube-proxy on " + n.name + " writes its rules",
+			fmt.Sprintf("%d attempts failed: services keep their old endpoints, and nothing but its log says so; a kube-proxy image without the libraries of "+
+				"iptables' modules does that", failures),
+		},
+	}
+}
+
+// failurePattern has kube-proxy's counters of rules that it could not write.
+var failurePattern = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_(?:iptables_restore|nftables_sync)_failures_total(?:\{[^}]*\})? (\S+)$`)
+
+func proxyFailures(metrics string) int {
+	sum := 0
+	for _, match := range failurePattern.FindAllStringSubmatch(metrics, -1) {
+		if value, err := strconv.ParseFloat(match[1], 64); err == nil {
+			sum += int(value)
+		}
+	}
+	return sum
+}
+
+// wayOut is about packets for addresses of the cluster that nobody translates.
+func wayOut(ctx context.Context, container string) Finding {
+	f := Finding{
+		What: "nothing leaves the cluster's network",
+		Cost: "what pods send to a service that nobody translates goes to the router of this machine, and connects where that one answers everything; " +
+			"kind/with-docker.sh keeps it in a namespace without a way out",
+	}
+	network, err := output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
+	if err != nil {
+		return f
+	}
+	label, err := output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, strings.TrimSpace(network))
+	f.OK = err == nil && strings.TrimSpace(label) != ""
+	return f
+}

@@ -1,0 +1,251 @@
+package kind
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// node is a machine of the cluster.
+type node struct {
+	name      string
+	addresses []netip.Addr
+	control   bool // plane
+	// container is the name of a kind node's; empty on other clusters.
+	container string
+	// carrier is the pod through which the node is reached where it is no container.
+	carrier string
+	kubectl []string
+}
+
+// nodeList is what of the API's is needed.
+type nodeList struct {
+	Items []struct {
+		Metadata struct {
+			Name   string            `json:"name"`
+			Labels map[string]string `json:"labels"`
+		} `json:"metadata"`
+		Spec struct {
+			ProviderID    string `json:"providerID"`
+			Unschedulable bool   `json:"unschedulable"`
+		} `json:"spec"`
+		Status struct {
+			Addresses []struct {
+				Type    string `json:"type"`
+				Address string `json:"address"`
+			} `json:"addresses"`
+			Conditions []condition `json:"conditions"`
+		} `json:"status"`
+	} `json:"items"`
+}
+
+// condition is one of a node's or a pod's.
+type condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// findNodes lists workers before control planes: scenarios name their most important node first.
+func findNodes(ctx context.Context, a *api) ([]*node, error) {
+	var list nodeList
+	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
+		return nil, err
+	}
+	var nodes []*node
+	for _, item := range list.Items {
+		n := &node{name: item.Metadata.Name, kubectl: a.kubectl}
+		_, n.control = item.Metadata.Labels["node-role.kubernetes.io/control-plane"]
+		for _, address := range item.Status.Addresses {
+			if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == "InternalIP" {
+				n.addresses = append(n.addresses, ip)
+			}
+		}
+		if len(n.addresses) == 0 {
+			return nil, fmt.Errorf("node %s: it has no InternalIP", n.name)
+		}
+		// kind's own form: kind://docker/CLUSTER/CONTAINER.
+		if rest, ok := strings.CutPrefix(item.Spec.ProviderID, "kind://docker/"); ok {
+			n.container = rest[strings.LastIndex(rest, "/")+1:]
+		}
+		nodes = append(nodes, n)
+	}
+	slices.SortStableFunc(nodes, func(a, b *node) int {
+		switch {
+		case a.control == b.control:
+			return strings.Compare(a.name, b.name)
+		case a.control:
+			return 1
+		}
+		return -1
+	})
+	return nodes, nil
+}
+
+// prepareNodes brings this program and the pods' image to the nodes.
+func (b *Backend) prepareNodes(ctx context.Context) error {
+	if b.image.pulled || slices.ContainsFunc(b.nodes, func(n *node) bool { return n.container == "" }) {
+		for _, n := range b.nodes {
+			n.container = ""
+		}
+		return b.carry(ctx)
+	}
+	if err := findDocker(); err != nil {
+		return err
+	}
+	archive, err := os.CreateTemp("", "cnitest-image-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(archive.Name())
+	defer archive.Close()
+	b.options.Log("loading the pods' image into the nodes")
+	if err := b.image.archive(archive); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range b.nodes {
+		group.Go(func() error {
+			if err := n.install(ctx, b.image); err != nil {
+				return fmt.Errorf("node %s: %w", n.name, err)
+			}
+			if err := n.importImage(ctx, archive.Name()); err != nil {
+				return fmt.Errorf("node %s: import the pods' image: %w", n.name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// install copies this program to a kind node, complete when it appears.
+func (n *node) install(ctx context.Context, image *podImage) error {
+	file, err := os.Open(image.binary)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	path := image.binaryPath()
+	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "sh", "-c",
+		fmt.Sprintf("mkdir -p %s && cat >%s.new && chmod 755 %s.new && mv %s.new %s", filepath.Dir(path), path, path, path, path))
+	return err
+}
+
+// importImage is what `kind load image-archive` does.
+func (n *node) importImage(ctx context.Context, archive string) error {
+	file, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-")
+	return err
+}
+
+// clean takes from a kind node what was brought there.
+func (n *node) clean(ctx context.Context, image *podImage) error {
+	if n.container == "" || image == nil {
+		return nil
+	}
+	script := "rm -rf " + filepath.Dir(image.binaryPath()) + "; rmdir /var/cache/cnitest 2>/dev/null; ctr --namespace=k8s.io images ls -q | grep -E 'cnitest/pod' | xargs -r ctr --namespace=k8s.io images rm --sync"
+	_, err := output(ctx, nil, "docker", "exec", n.container, "sh", "-c", script+"; true")
+	return err
+}
+
+// argv is how an agent is started on the node.
+func (n *node) argv(image *podImage) []string {
+	if n.container != "" {
+		return []string{"docker", "exec", "-i", n.container, image.binaryPath(), NodeAgentCommand}
+	}
+	return append(slices.Clone(n.kubectl), "exec", "-i", "--namespace="+namespace, n.carrier, "--", "/cnitest", NodeAgentCommand, hostRoot)
+}
+
+// process is an agent that a program connects to.
+type process struct {
+	agent *agent.Client
+	cmd   *exec.Cmd
+	once  sync.Once
+}
+
+// startAgent starts an agent and waits for its first answer.
+func startAgent(ctx context.Context, name string, argv []string) (_ *process, err error) {
+	p := &process{cmd: exec.Command(argv[0], argv[1:]...)}
+	// A terminal's interrupt is for the harness, which then ends its agents.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stderr bytes.Buffer
+	p.cmd.Stderr = &stderr
+	stdin, err := p.cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: start agent: %w", name, err)
+	}
+	p.agent = agent.NewClient(name, agent.Pipe{ReadCloser: stdout, WriteCloser: stdin})
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if _, err := p.agent.Hello(ctx); err != nil {
+		p.close()
+		return nil, explain(err, stderr.String())
+	}
+	return p, nil
+}
+
+// close ends the agent, which ends with its input.
+func (p *process) close() {
+	p.once.Do(func() {
+		_ = p.agent.Close()
+		done := make(chan struct{})
+		go func() {
+			_ = p.cmd.Wait()
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			_ = p.cmd.Process.Kill()
+			<-done
+		}
+	})
+}
+
+// NodeAgentCommand is the name of the command that calls NodeAgentMain.
+const NodeAgentCommand = "node-agent"
+
+// NodeAgentMain serves as the agent of a machine that a cluster has already, in all of its namespaces, until the input ends. root, when
+// not empty, is where the machine's root is mounted.
+func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
+	if root != "" {
+		if err := errors.Join(syscall.Chroot(root), os.Chdir("/")); err != nil {
+			return fmt.Errorf("root %s: %w", root, err)
+		}
+	}
+	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, agent.Options{Kinds: nodeKinds()})
+}
+
+// nodeKinds are those of a state that is compared on a node where others work at the same time: kubelets and runtimes write files, start
+// processes and mount all the while, and proxies write rules.
+func nodeKinds() []string {
+	return []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour}
+}

@@ -1,0 +1,112 @@
+package kind
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// outsider is a machine outside the cluster, on the network of kind's nodes.
+type outsider struct {
+	name    string // of the host in scenarios
+	network string // Docker's
+	image   string
+	// address is what it is known by where it is the Docker host; else it has the one that Docker gives it.
+	address netip.Addr
+}
+
+// externalLabel is that of a Docker network whose host may take part as the machine behind the router: its value is an address of that
+// host's own, beyond the network. kind/cluster.sh sets it where the host is a namespace that kind/with-docker.sh made.
+const externalLabel = "cnitest.external"
+
+// startOutside finds out what there is around kind's nodes. Other clusters' surroundings are not the suite's.
+func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
+	container := b.nodes[0].container
+	if container == "" {
+		return nil, nil
+	}
+	network, err := output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
+	if err != nil {
+		return nil, err
+	}
+	network = strings.TrimSpace(network)
+	archive, err := os.CreateTemp("", "cnitest-image-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(archive.Name())
+	defer archive.Close()
+	if err := b.image.archive(archive); err != nil {
+		return nil, err
+	}
+	if _, err := archive.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	if _, err := output(ctx, archive, "docker", "load", "-q"); err != nil {
+		return nil, err
+	}
+	outside := []*outsider{{name: "lan", network: network, image: b.image.ref}}
+	label, err := output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, network)
+	if err != nil {
+		return nil, err
+	}
+	if address, err := netip.ParseAddr(strings.TrimSpace(label)); err == nil {
+		gateway, err := output(ctx, nil, "docker", "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
+		if err != nil {
+			return nil, err
+		}
+		router, err := netip.ParseAddr(strings.Fields(gateway + " none")[0])
+		if err != nil {
+			return nil, fmt.Errorf("network %s: gateway: %w", network, err)
+		}
+		outside = append(outside,
+			&outsider{name: "external", network: "host", image: b.image.ref, address: address},
+			&outsider{name: "router", network: "host", image: b.image.ref, address: router})
+	}
+	return outside, nil
+}
+
+// start runs a container with an agent.
+func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) {
+	name := "host/" + o.name
+	p, err := startAgent(ctx, name, []string{
+		"docker", "run", "--rm", "-i", "--init=false", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--network=" + o.network, o.image, NodeAgentCommand,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	place := &cluster.Place{Name: name, Agent: p.agent, Interfaces: map[string][]netip.Addr{}}
+	if o.address.IsValid() {
+		place.Interfaces["uplink"] = []netip.Addr{o.address}
+		return place, p, nil
+	}
+	links, err := p.agent.Links(ctx, "")
+	if err != nil {
+		return nil, p, err
+	}
+	for _, link := range links {
+		for _, text := range link.Addresses {
+			prefix, err := netip.ParsePrefix(text)
+			if err == nil && !prefix.Addr().IsLoopback() {
+				place.Interfaces["uplink"] = append(place.Interfaces["uplink"], prefix.Addr())
+			}
+		}
+	}
+	if len(place.Interfaces["uplink"]) == 0 {
+		return nil, p, fmt.Errorf("%s: the container got no address", name)
+	}
+	return place, p, nil
+}
+
+// close removes the image that was loaded for it; its containers end with their agents.
+func (o *outsider) close() error {
+	if o.name == "lan" {
+		_, err := output(context.Background(), nil, "docker", "rmi", "--force", o.image)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,261 @@
+package kind
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/probe"
+)
+
+// podTimeout bounds how long a pod takes to start and to go away. Both take a second or two; fifty at once take twenty.
+const podTimeout = 60 * time.Second
+
+// resultsDir is libcni's cache, where every runtime that uses libcni keeps what ADD returned.
+const resultsDir = "/var/lib/cni/results"
+
+// livePod is a pod that was made.
+type livePod struct {
+	object     string // its name in the cluster
+	node       *cluster.Node
+	attachment *cluster.Attachment // nil before it stands
+}
+
+func (p *livePod) path() string { return "/api/v1/namespaces/" + namespace + "/pods/" + p.object }
+
+// podStatus is what of the API's is needed.
+type podStatus struct {
+	Metadata struct {
+		UID string `json:"uid"`
+	} `json:"metadata"`
+	Status struct {
+		Phase      string      `json:"phase"`
+		PodIP      string      `json:"podIP"`
+		Conditions []condition `json:"conditions"`
+	} `json:"status"`
+}
+
+// clusterNode is the cluster's node that a scenario's stands for.
+func (l *lab) clusterNode(n *cluster.Node) *node { return l.backend.nodes[slices.Index(l.nodes, n)] }
+
+// podGrace is how long a pod may take to end; it takes no time. With 0 the API server would not wait for the kubelet, and a pod that is
+// gone from the cluster would still have its network.
+const podGrace = 5
+
+// podSpec is a pod of this program, on one node whatever the scheduler thinks of it.
+func (l *lab) podSpec(name string, n *node) object {
+	return object{
+		"metadata": object{"name": name, "labels": object{"app": "cnitest", "cnitest/lab": l.name}},
+		"spec": object{
+			"nodeName": n.name, "terminationGracePeriodSeconds": podGrace, "restartPolicy": "Always",
+			"automountServiceAccountToken": false, "enableServiceLinks": false,
+			"tolerations": []object{{"operator": "Exists"}},
+			"containers": []object{{
+				"name": "pod", "image": l.backend.image.ref, "imagePullPolicy": l.backend.image.policy(), "args": []string{PodCommand},
+				"readinessProbe": object{"httpGet": object{"path": "/", "port": PodPort}, "periodSeconds": 1},
+			}},
+		},
+	}
+}
+
+func (i *podImage) policy() string {
+	if i.pulled {
+		return "IfNotPresent"
+	}
+	return "Never"
+}
+
+// Attach creates a pod and waits until its container runs, which a kubelet starts when the network stands.
+func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluster.Attachment, error) {
+	p := &livePod{object: l.name + "-" + name, node: n}
+	l.mu.Lock()
+	if was, exists := l.pods[name]; exists {
+		l.mu.Unlock()
+		if was.attachment != nil {
+			return was.attachment, nil
+		}
+		return nil, fmt.Errorf("pod %s: it exists and its network does not stand", was.object)
+	}
+	l.pods[name] = p
+	l.mu.Unlock()
+	var status podStatus
+	if err := l.backend.api.create(ctx, "/api/v1/namespaces/"+namespace+"/pods", l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
+		return nil, err
+	}
+	err := until(ctx, podTimeout, "pod "+p.object+" to run", func() (bool, error) {
+		if err := l.backend.api.get(ctx, p.path(), &status); err != nil {
+			return false, err
+		}
+		return status.Status.Phase == "Running" && status.Status.PodIP != "", nil
+	})
+	if err != nil {
+		return nil, explain(err, l.complaints(context.WithoutCancel(ctx), p.object))
+	}
+	found, err := l.Attachments(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range found {
+		if a.Pod == namespace+"/"+p.object {
+			l.mu.Lock()
+			p.attachment = &a
+			l.mu.Unlock()
+			return &a, nil
+		}
+	}
+	return nil, fmt.Errorf("pod %s runs with %s, and %s on %s has no result of its ADD", p.object, status.Status.PodIP, resultsDir, n.Name)
+}
+
+// Detach deletes a pod and waits until it is gone: its kubelet takes it out of the cluster after its runtime deleted the network.
+func (l *lab) Detach(ctx context.Context, name string) error {
+	l.mu.Lock()
+	p, exists := l.pods[name]
+	l.mu.Unlock()
+	if !exists {
+		return nil
+	}
+	if err := l.backend.api.remove(ctx, p.path()); err != nil {
+		return err
+	}
+	if err := l.backend.api.gone(ctx, podTimeout, p.path(), "pod "+p.object+" to go away (Terminating)"); err != nil {
+		return explain(err, l.complaints(context.WithoutCancel(ctx), p.object))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pods, name)
+	return nil
+}
+
+// complaints are the warnings about a pod, the last of each.
+func (l *lab) complaints(ctx context.Context, pod string) string {
+	var events struct {
+		Items []struct {
+			Type    string `json:"type"`
+			Reason  string `json:"reason"`
+			Message string `json:"message"`
+		} `json:"items"`
+	}
+	selector := "?fieldSelector=involvedObject.name=" + pod
+	if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/events"+selector, &events); err != nil {
+		return err.Error()
+	}
+	var warnings []string
+	for _, e := range events.Items {
+		if text := e.Reason + ": " + e.Message; e.Type == "Warning" && !slices.Contains(warnings, text) {
+			warnings = append(warnings, text)
+		}
+	}
+	return strings.Join(warnings[max(0, len(warnings)-3):], "; ")
+}
+
+// cacheEntry is what libcni keeps of an attachment.
+type cacheEntry struct {
+	ContainerID string          `json:"containerId"`
+	IfName      string          `json:"ifName"`
+	Network     string          `json:"networkName"`
+	Args        [][2]string     `json:"cniArgs"`
+	Result      json.RawMessage `json:"result"`
+}
+
+// Attachments are those that libcni's cache on the node has.
+func (l *lab) Attachments(ctx context.Context, n *cluster.Node) ([]cluster.Attachment, error) {
+	network := l.backend.options.Conflist.Network
+	names, err := n.Agent.ListDir(ctx, resultsDir)
+	if err != nil {
+		return nil, err
+	}
+	var all []cluster.Attachment
+	for _, name := range names {
+		if !strings.HasPrefix(name, network+"-") {
+			continue
+		}
+		file, err := n.Agent.ReadFile(ctx, path.Join(resultsDir, name))
+		if err != nil {
+			return nil, err
+		}
+		var entry cacheEntry
+		if !file.Found || json.Unmarshal(file.File.Data, &entry) != nil || entry.Network != network {
+			continue // it has just gone, or is being written
+		}
+		a, err := entry.attachment()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", n.Name, name, err)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+func (e *cacheEntry) attachment() (cluster.Attachment, error) {
+	a := cluster.Attachment{ContainerID: e.ContainerID, IfName: e.IfName, Result: e.Result}
+	args := map[string]string{}
+	for _, pair := range e.Args {
+		args[pair[0]] = pair[1]
+	}
+	a.Pod = args["K8S_POD_NAMESPACE"] + "/" + args["K8S_POD_NAME"]
+	var result struct {
+		Interfaces []struct {
+			Name    string `json:"name"`
+			Sandbox string `json:"sandbox"`
+		} `json:"interfaces"`
+	}
+	if err := json.Unmarshal(e.Result, &result); err != nil {
+		return a, err
+	}
+	for _, i := range result.Interfaces {
+		if i.Name == e.IfName && i.Sandbox != "" {
+			a.Netns = i.Sandbox
+		}
+	}
+	if a.Netns == "" {
+		return a, errors.New("its result names no sandbox for the pod's interface")
+	}
+	return a, nil
+}
+
+// PodCommand is the name of the command that calls PodMain, PodPort where it answers kubelets.
+const (
+	PodCommand = "pod"
+	PodPort    = 8099
+)
+
+// PodOptions say what a pod does.
+type PodOptions struct {
+	// Answer is a port on which it answers probes over TCP; 0 means none. What else a pod answers agents do in its namespace.
+	Answer uint16
+	// Linger is how long it goes on when it is told to end.
+	Linger time.Duration
+}
+
+// PodMain is a pod: it answers the kubelet's probes until it is told to end.
+func PodMain(ctx context.Context, options PodOptions) error {
+	if options.Answer != 0 {
+		name, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		listener, err := probe.Listen("", probe.ListenSpec{Protocol: probe.TCP, Port: options.Answer, Name: name})
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+	}
+	server := &http.Server{Addr: fmt.Sprintf(":%d", PodPort), ReadHeaderTimeout: 5 * time.Second}
+	server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	defer context.AfterFunc(ctx, func() {
+		time.Sleep(options.Linger)
+		_ = server.Close()
+	})()
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

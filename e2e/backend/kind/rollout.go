@@ -1,0 +1,162 @@
+package kind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+const (
+	// replicas of the deployment that is rolled over.
+	replicas = 4
+	// linger is how long its pods answer after they were told to end, as those of careful users do: until then proxies may send to them.
+	linger = 5 * time.Second
+	// rolloutTime bounds one rollout.
+	rolloutTime = 3 * time.Minute
+)
+
+// deploymentStatus is what of the API's is needed.
+type deploymentStatus struct {
+	Metadata struct {
+		Generation int `json:"generation"`
+	} `json:"metadata"`
+	Status struct {
+		ObservedGeneration int `json:"observedGeneration"`
+		Replicas           int `json:"replicas"`
+		UpdatedReplicas    int `json:"updatedReplicas"`
+		AvailableReplicas  int `json:"availableReplicas"`
+	} `json:"status"`
+}
+
+// rollout asks a deployment's service from pods on each node and from the nodes themselves while all its pods are replaced.
+func (l *lab) rollout(ctx context.Context) (err error) {
+	name := l.name + "-rolled"
+	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, "/api/v1/namespaces/"+namespace+"/services/"+name
+	defer func() {
+		ctx := context.WithoutCancel(ctx)
+		err = errors.Join(err, l.backend.api.remove(ctx, service), l.backend.api.remove(ctx, deployment), l.allGone(ctx, name))
+	}()
+	if err := l.deploy(ctx, name); err != nil {
+		return err
+	}
+	if err := l.rolledOut(ctx, deployment); err != nil {
+		return err
+	}
+	text, err := l.clusterIP(ctx, namespace, name)
+	if err != nil {
+		return err
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return err
+	}
+	return l.withPods(ctx, "client", 1, func(clients []*cluster.Place) error {
+		// The proxies' first rules for the service may take some seconds yet.
+		for _, c := range clients {
+			if err := until(ctx, proxyTimeout, c.Name+": the service to answer", func() (bool, error) {
+				return askAllTheWhile(ctx, c, address, storyPort, func() error { return wait(ctx, probeInterval) }) == nil, nil
+			}); err != nil {
+				return err
+			}
+		}
+		finished, stop := context.WithCancel(ctx)
+		defer stop()
+		group, groupCtx := errgroup.WithContext(ctx)
+		for _, c := range clients {
+			group.Go(func() error {
+				return askAllTheWhile(groupCtx, c, address, storyPort, func() error {
+					select {
+					case <-finished.Done():
+					case <-groupCtx.Done():
+					}
+					return nil
+				})
+			})
+		}
+		group.Go(func() error {
+			defer stop()
+			if err := l.restart(groupCtx, deployment); err != nil {
+				return err
+			}
+			return l.rolledOut(groupCtx, deployment)
+		})
+		return group.Wait()
+	})
+}
+
+// wait waits.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// deploy makes a deployment whose pods answer, and its service.
+func (l *lab) deploy(ctx context.Context, name string) error {
+	labels := object{"app": name}
+	spec := l.podSpec("", l.backend.nodes[0])["spec"].(object)
+	// The scheduler chooses.
+	delete(spec, "nodeName")
+	spec["terminationGracePeriodSeconds"] = 2 * int(linger.Seconds())
+	container := spec["containers"].([]object)[0]
+	container["args"] = []string{PodCommand, fmt.Sprintf("--answer=%d", storyPort), fmt.Sprintf("--linger=%s", linger)}
+	err := l.backend.api.create(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments", object{
+		"metadata": object{"name": name},
+		"spec": object{
+			"replicas": replicas, "selector": object{"matchLabels": labels},
+			"strategy": object{"rollingUpdate": object{"maxUnavailable": 1, "maxSurge": 1}},
+			"template": object{"metadata": object{"labels": labels}, "spec": spec},
+		},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	return l.backend.api.create(ctx, "/api/v1/namespaces/"+namespace+"/services", object{
+		"metadata": object{"name": name},
+		"spec":     object{"selector": labels, "ports": []object{{"port": storyPort, "targetPort": storyPort}}},
+	}, nil)
+}
+
+// restart does what `kubectl rollout restart` does.
+func (l *lab) restart(ctx context.Context, deployment string) error {
+	var current object
+	if err := l.backend.api.get(ctx, deployment, &current); err != nil {
+		return err
+	}
+	template := current["spec"].(object)["template"].(object)["metadata"].(object)
+	template["annotations"] = object{"cnitest/restarted": time.Now().Format(time.RFC3339)}
+	return l.backend.api.do(ctx, http.MethodPut, deployment, current, nil)
+}
+
+// rolledOut waits until all pods are those of the last change.
+func (l *lab) rolledOut(ctx context.Context, deployment string) error {
+	return until(ctx, rolloutTime, "the deployment's pods to be replaced", func() (bool, error) {
+		var d deploymentStatus
+		if err := l.backend.api.get(ctx, deployment, &d); err != nil {
+			return false, err
+		}
+		s := d.Status
+		return s.ObservedGeneration >= d.Metadata.Generation && s.UpdatedReplicas == replicas && s.AvailableReplicas == replicas && s.Replicas == replicas, nil
+	})
+}
+
+// allGone waits until no pod of an app is left.
+func (l *lab) allGone(ctx context.Context, app string) error {
+	return until(ctx, podTimeout, "the pods of "+app+" to go away", func() (bool, error) {
+		var pods struct {
+			Items []struct{} `json:"items"`
+		}
+		err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods?labelSelector=app%3D"+app, &pods)
+		return len(pods.Items) == 0, err
+	})
+}

@@ -1,0 +1,297 @@
+package kind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Stories are what takes a kubelet, a scheduler, controllers or the cluster's DNS to be seen.
+func (b *Backend) Stories() []cluster.Story {
+	stories := Stories()
+	if b.nodes[0].container == "" {
+		// Whoever restarts a kubelet elsewhere has a reason.
+		stories = slices.DeleteFunc(stories, func(s cluster.Story) bool { return s.Name == kubeletRestart })
+	}
+	return stories
+}
+
+const kubeletRestart = "cluster-kubelet-restart"
+
+// Stories are all that the backend can tell.
+func Stories() []cluster.Story {
+	tell := func(run func(l *lab, ctx context.Context) error) func(context.Context, cluster.Cluster) error {
+		return func(ctx context.Context, c cluster.Cluster) error { return run(c.(*lab), ctx) }
+	}
+	return []cluster.Story{
+		{
+			Name: "cluster-pod-ready", Features: []scenario.Feature{scenario.HostToPod}, Covers: []string{"A03"},
+			Description: "A pod on each node is Ready within 20 s: its kubelet's probe passes through the plugin.",
+			Run:         tell((*lab).podReady),
+		},
+		{
+			Name: "cluster-dns", Features: []scenario.Feature{scenario.PodToService}, Covers: []string{"B01"},
+			Description: "Pods on each node resolve the name of the API server's service through the cluster's DNS.",
+			Run:         tell((*lab).dns),
+		},
+		{
+			Name: "cluster-pods-terminate", Features: []scenario.Feature{scenario.CleanUp}, Covers: []string{"K02"},
+			Description: "Twenty pods that are deleted at once are gone within a minute, and no node keeps anything of their attachments.",
+			Run:         tell((*lab).terminate),
+		},
+		{
+			Name: "cluster-node-drained", Features: []scenario.Feature{scenario.Attach, scenario.CleanUp}, Covers: []string{"K02"},
+			Description: "A node is drained and used again: its pods go, and new ones start and become Ready.",
+			Run:         tell((*lab).drain),
+		},
+		{
+			Name: "cluster-rollout", Features: []scenario.Feature{scenario.PodToService, scenario.CrossNode}, Covers: []string{"B06"},
+			Description: "A deployment is rolled over while clients ask its service: no request is lost.",
+			Run:         tell((*lab).rollout),
+		},
+		{
+			Name: kubeletRestart, Features: []scenario.Feature{scenario.Attach, scenario.HostToPod}, Covers: []string{"A12"},
+			Description: "A node's kubelet and container runtime are restarted: pods go on answering, and come and go as before.",
+			Run:         tell((*lab).restartKubelet),
+		},
+	}
+}
+
+// withPods attaches one pod on each node, named NAME-0 and so on, for as long as use runs.
+func (l *lab) withPods(ctx context.Context, name string, perNode int, use func(pods []*cluster.Place) error) error {
+	pods := make([]*cluster.Place, perNode*len(l.nodes))
+	names := make([]string, len(pods))
+	group, groupCtx := errgroup.WithContext(ctx)
+	for i := range pods {
+		names[i] = fmt.Sprintf("%s-%d", name, i)
+		group.Go(func() error {
+			n := l.nodes[i%len(l.nodes)]
+			a, err := l.Attach(groupCtx, n, names[i])
+			if err != nil {
+				return err
+			}
+			pods[i] = &cluster.Place{Name: "pod/" + names[i], Agent: n.Agent, Netns: a.Netns}
+			return nil
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		err = use(pods)
+	}
+	// Whatever happened, they go.
+	return errors.Join(err, l.detachAll(context.WithoutCancel(ctx), names))
+}
+
+func (l *lab) detachAll(ctx context.Context, names []string) error {
+	errs := make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { errs[i] = l.Detach(ctx, name) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// readyWithin waits until a pod of the cluster is Ready.
+func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object string) error {
+	var status podStatus
+	err := until(ctx, limit, "pod "+object+" to be Ready", func() (bool, error) {
+		if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+object, &status); err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(status.Status.Conditions, func(c condition) bool { return c.Type == "Ready" && c.Status == "True" }), nil
+	})
+	if err != nil {
+		return explain(err, l.complaints(context.WithoutCancel(ctx), object))
+	}
+	return nil
+}
+
+// readyTime is what a pod with a running container has until its kubelet's probe passed.
+const readyTime = 20 * time.Second
+
+func (l *lab) podReady(ctx context.Context) error {
+	return l.withPods(ctx, "ready", 1, func(pods []*cluster.Place) error {
+		for _, p := range pods {
+			if err := l.readyWithin(ctx, readyTime, l.object(p)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// object is the name of a pod in the cluster.
+func (l *lab) object(p *cluster.Place) string {
+	return l.name + "-" + strings.TrimPrefix(p.Name, "pod/")
+}
+
+// clusterIP is the address of a service that is there.
+func (l *lab) clusterIP(ctx context.Context, namespace, name string) (string, error) {
+	var s struct {
+		Spec struct {
+			ClusterIP string `json:"clusterIP"`
+		} `json:"spec"`
+	}
+	err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/services/"+name, &s)
+	return s.Spec.ClusterIP, err
+}
+
+func (l *lab) dns(ctx context.Context) error {
+	server, err := l.clusterIP(ctx, "kube-system", "kube-dns")
+	if err != nil {
+		return err
+	}
+	want, err := l.clusterIP(ctx, "default", "kubernetes")
+	if err != nil {
+		return err
+	}
+	const name = "kubernetes.default.svc.cluster.local."
+	return l.withPods(ctx, "resolver", 1, func(pods []*cluster.Place) error {
+		for _, p := range pods {
+			// Often enough to meet each of the servers.
+			for range 10 {
+				got, err := p.Agent.Resolve(ctx, agent.ResolveArgs{Netns: p.Netns, Server: server, Name: name})
+				if err != nil {
+					return fmt.Errorf("%s asks %s: %w", p.Name, server, err)
+				}
+				if !slices.Equal(got, []string{want}) {
+					return fmt.Errorf("%s asks %s for %s: want %s, got %v", p.Name, server, name, want, got)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (l *lab) terminate(ctx context.Context) error {
+	if err := l.withPods(ctx, "brief", 20/len(l.nodes), func([]*cluster.Place) error { return nil }); err != nil {
+		return err
+	}
+	for _, n := range l.nodes {
+		left, err := l.Attachments(ctx, n)
+		if err != nil {
+			return err
+		}
+		for _, a := range left {
+			if strings.HasPrefix(a.Pod, namespace+"/"+l.name+"-") {
+				return fmt.Errorf("%s: pod %s is gone, and its runtime still has the result of its ADD", n.Name, a.Pod)
+			}
+		}
+	}
+	return nil
+}
+
+// drain takes the first node out of use and brings it back.
+func (l *lab) drain(ctx context.Context) error {
+	node := l.backend.nodes[0].name
+	kubectl := func(args ...string) error {
+		_, err := output(ctx, nil, append(slices.Clone(l.backend.api.kubectl), args...)...)
+		return err
+	}
+	err := l.withPods(ctx, "drained", 1, func(pods []*cluster.Place) error {
+		err := kubectl("drain", node, "--force", "--ignore-daemonsets", "--pod-selector=cnitest/lab="+l.name, "--timeout=60s")
+		if uncordon := kubectl("uncordon", node); err == nil {
+			err = uncordon
+		}
+		if err != nil {
+			return err
+		}
+		return l.backend.api.gone(ctx, podTimeout, "/api/v1/namespaces/"+namespace+"/pods/"+l.object(pods[0]), "the drained pod to go away")
+	})
+	if err != nil {
+		return err
+	}
+	return l.withPods(ctx, "after", 1, func(pods []*cluster.Place) error { return l.readyWithin(ctx, readyTime, l.object(pods[0])) })
+}
+
+// probeInterval separates the requests of a client that must lose none.
+const probeInterval = 100 * time.Millisecond
+
+// askAllTheWhile sends requests, each on a connection of its own, while do runs, and wants an answer to each at the first try.
+func askAllTheWhile(ctx context.Context, from *cluster.Place, to netip.Addr, port uint16, do func() error) error {
+	ctx, stop := context.WithCancel(ctx)
+	asked, done := 0, make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			result, err := from.Agent.Probe(ctx, from.Netns, probe.Spec{Protocol: probe.TCP, To: to.String(), Port: port, Within: 5 * time.Second, Attempts: 1})
+			if ctx.Err() != nil {
+				break
+			}
+			if asked++; err == nil && !result.OK {
+				err = fmt.Errorf("%s: request %d to %s port %d: %s", from.Name, asked, to, port, result.Error)
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(probeInterval):
+			}
+		}
+		done <- nil
+	}()
+	err := do()
+	stop()
+	if lost := <-done; lost != nil {
+		return lost
+	}
+	if err == nil && asked == 0 {
+		err = errors.New("no request was made")
+	}
+	return err
+}
+
+// storyPort is where the pods of stories answer.
+const storyPort = 8080
+
+func (l *lab) restartKubelet(ctx context.Context) error {
+	return l.withPods(ctx, "steady", 1, func(pods []*cluster.Place) error {
+		steady, client := pods[0], pods[1]
+		if err := steady.Agent.Listen(ctx, steady.Netns, probe.ListenSpec{Protocol: probe.TCP, Port: storyPort, Name: steady.Name}); err != nil {
+			return err
+		}
+		defer func() { _ = steady.Agent.Unlisten(context.WithoutCancel(ctx), steady.Netns) }()
+		address, err := l.addressOf(ctx, steady)
+		if err != nil {
+			return err
+		}
+		for _, from := range []*cluster.Place{client, &l.nodes[0].Place} {
+			err := askAllTheWhile(ctx, from, address, storyPort, func() error {
+				if _, err := output(ctx, nil, "docker", "exec", l.backend.nodes[0].container, "systemctl", "restart", "containerd", "kubelet"); err != nil {
+					return err
+				}
+				if _, err := l.Attach(ctx, l.nodes[0], "newcomer"); err != nil {
+					return err
+				}
+				return errors.Join(l.readyWithin(ctx, 2*readyTime, l.name+"-newcomer"), l.Detach(ctx, "newcomer"))
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// addressOf is what the cluster says of a pod.
+func (l *lab) addressOf(ctx context.Context, p *cluster.Place) (netip.Addr, error) {
+	var status podStatus
+	if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+l.object(p), &status); err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(status.Status.PodIP)
+}

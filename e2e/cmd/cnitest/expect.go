@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// loadExpectation reads the file of --expect. What it says of profile, features and plugins holds where the command line says nothing.
+func (f *runFlags) loadExpectation(flags *pflag.FlagSet) (err error) {
+	if f.expect == "" {
+		return nil
+	}
+	if f.repeat > 1 || f.soak > 0 {
+		return errors.New("--expect with --repeat or --soak: want one of them")
+	}
+	if f.expected, err = expectation.Load(f.expect); err != nil {
+		return err
+	}
+	if f.expected.Profile != "" && !flags.Changed("profile") {
+		f.profile = string(f.expected.Profile)
+	}
+	if f.expected.Features != nil && !flags.Changed("features") {
+		for _, feature := range f.expected.Features {
+			f.claims = append(f.claims, string(feature))
+		}
+	}
+	if f.expected.Plugins != nil && !flags.Changed("plugin") {
+		f.plugins = f.expected.Plugins
+	}
+	return nil
+}
+
+// explainExpected writes the report once more, with the reasons of the file.
+func (f *runFlags) explainExpected(r *report.Report) error {
+	if f.expected == nil || f.expected.Explain(r) == 0 || f.reportDir == "" {
+		return nil
+	}
+	return r.WriteDir(f.reportDir)
+}
+
+// compareExpected says how the report differs from what was expected. A difference ends in the status of a plugin that is not conformant;
+// without one the verdict not-conformant is no error.
+func (f *runFlags) compareExpected(out io.Writer, r *report.Report) error {
+	differences := f.expected.Compare(r)
+	if len(differences) == 0 {
+		fmt.Fprintf(out, "as expected in %s\n", f.expect)
+		if r.Verdict == report.NotConformant {
+			return nil
+		}
+		return f.status(r)
+	}
+	fmt.Fprintf(out, "differs from %s:\n", f.expect)
+	for _, line := range differences {
+		fmt.Fprintf(out, "    %s\n", line)
+	}
+	return &exitError{status: exitNotConformant}
+}

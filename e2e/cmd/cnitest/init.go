@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
+)
+
+// initFiles are the templates. Their delimiters are << and >>, since a workflow has the usual ones.
+//
+//go:embed init
+var initFiles embed.FS
+
+// project is what the templates know of somebody's repository.
+type project struct {
+	// Type is the plugin's type.
+	Type string
+	// Conflist and Expected are paths below the repository's directory.
+	Conflist, Expected string
+	// Go says that the plugin is a Go module.
+	Go bool
+	// Version is what go run takes for this version of cnitest, Ref what a workflow does.
+	Version, Ref string
+}
+
+func newInitCommand() *cobra.Command {
+	var p project
+	cmd := &cobra.Command{
+		Use:   "init [DIR]",
+		Short: "Write what a plugin's repository needs to be tested, in a terminal and on GitHub",
+		Long: `Init writes into DIR (default the current one) what tests a plugin with cnitest, each file with comments that say how it goes on:
+
+  net.d/10-TYPE.conflist          an example; with --conflist your own is used instead
+  net.d/10-TYPE.target.yaml       what each node has beside the plugins, such as a daemon
+  net.d/10-TYPE.expected.yaml     what is known not to pass, and why: the rest must
+  cnitest.mk                      make -f cnitest.mk cnitest; or include it in your Makefile
+  .github/workflows/cnitest.yml   the same on GitHub, with the report as the summary of the run
+
+Files that are there already are left as they are, so that it may be called again.`,
+		Example: `  cnitest init                                   in the plugin's repository, whose directory has the plugin's name
+  cnitest init --type mynet ../mynet
+  cnitest init --conflist deploy/10-mynet.conflist`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("init: want one directory, got %q too", args[1])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.write(append(args, ".")[0], cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&p.Type, "type", "", "the plugin's type, as conflists name it (default the name of DIR)")
+	cmd.Flags().StringVar(&p.Conflist, "conflist", "", "path of your conflist, below DIR (default an example is written)")
+	return cmd
+}
+
+// write makes the files in dir and says what it did.
+func (p project) write(dir string, out io.Writer) error {
+	if err := p.complete(dir); err != nil {
+		return err
+	}
+	base := strings.TrimSuffix(p.Conflist, filepath.Ext(p.Conflist))
+	p.Expected = base + ".expected.yaml"
+	for _, f := range []struct{ template, path string }{
+		{"plugin.conflist", p.Conflist},
+		{"target.yaml", base + targetSuffix},
+		{"expected.yaml", p.Expected},
+		{"cnitest.mk", "cnitest.mk"},
+		{"workflow.yml", ".github/workflows/cnitest.yml"},
+	} {
+		said := "wrote"
+		err := p.writeFile(f.template, filepath.Join(dir, f.path))
+		switch {
+		case errors.Is(err, os.ErrExist):
+			said = "left "
+		case err != nil:
+			return fmt.Errorf("init: %w", err)
+		}
+		fmt.Fprintf(out, "%s %s\n", said, filepath.Join(dir, f.path))
+	}
+	fmt.Fprintf(out, "next: build the plugins of %s into %s, then: make -f cnitest.mk cnitest\n", p.Conflist, filepath.Join(dir, "bin"))
+	return nil
+}
+
+// typeForm is what a type can be: the name of a file.
+var typeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+// complete finds out what the flags do not say.
+func (p *project) complete(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("init: %s is not a directory", dir)
+	}
+	if p.Conflist != "" {
+		if !filepath.IsLocal(p.Conflist) {
+			return fmt.Errorf("init: --conflist %q: want a path below %s", p.Conflist, dir)
+		}
+		list, err := conflist.Load(filepath.Join(dir, p.Conflist))
+		if err != nil {
+			return err
+		}
+		if p.Type == "" {
+			p.Type = list.Plugins[0].Type
+		}
+	}
+	if p.Type == "" {
+		whole, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		p.Type = filepath.Base(whole)
+	}
+	if !typeForm.MatchString(p.Type) {
+		return fmt.Errorf("init: plugin type %q: want the name of its binary; say it with --type", p.Type)
+	}
+	if p.Conflist == "" {
+		p.Conflist = "net.d/10-" + p.Type + ".conflist"
+	}
+	_, err = os.Stat(filepath.Join(dir, "go.mod"))
+	p.Go = err == nil
+	p.Version, p.Ref = "latest", "main"
+	if released.MatchString(version()) {
+		p.Version, p.Ref = version(), version()
+	}
+	return nil
+}
+
+// released is a version that has a tag.
+var released = regexp.MustCompile(`^v\d+\.\d+\.\d+$`)
+
+// writeFile makes a file of a template. Its error is os.ErrExist where the file is there.
+func (p *project) writeFile(name, path string) error {
+	text, err := template.New(name).Delims("<<", ">>").ParseFS(initFiles, "init/"+name)
+	if err != nil {
+		return err
+	}
+	var content bytes.Buffer
+	if err := text.Execute(&content, p); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content.Bytes())
+	return errors.Join(err, file.Close())
+}

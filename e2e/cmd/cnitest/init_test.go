@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/target"
+)
+
+// TestInit wants files that are right as they are, and none of them written twice.
+func TestInit(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "mynet")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := (project{}).write(dir, &out); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conflist.Load(filepath.Join(dir, "net.d/10-mynet.conflist")); err != nil {
+		t.Error(err)
+	}
+	if _, err := target.Load(filepath.Join(dir, "net.d/10-mynet.target.yaml")); err != nil {
+		t.Error(err)
+	}
+	if _, err := expectation.Load(filepath.Join(dir, "net.d/10-mynet.expected.yaml")); err != nil {
+		t.Error(err)
+	}
+	before := contents(t, dir)
+	for file, text := range before {
+		if strings.Contains(text, "<<") {
+			t.Errorf("%s: want no delimiters of the template in it, got\n%s", file, text)
+		}
+	}
+	if err := (project{Type: "other", Conflist: "net.d/10-mynet.conflist"}).write(dir, &out); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, contents(t, dir)); diff != "" {
+		t.Errorf("the second call changed files (-before +after):\n%s", diff)
+	}
+	files := []string{
+		"net.d/10-mynet.conflist", "net.d/10-mynet.target.yaml", "net.d/10-mynet.expected.yaml", "cnitest.mk", ".github/workflows/cnitest.yml",
+	}
+	next := "next: build the plugins of net.d/10-mynet.conflist into " + dir + "/bin, then: make -f cnitest.mk cnitest\n"
+	want := ""
+	for _, said := range []string{"wrote", "left "} {
+		for _, file := range files {
+			want += said + " " + filepath.Join(dir, file) + "\n"
+		}
+		want += next
+	}
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestInit_comments wants what stands in comments to be right too, once somebody takes the sign away.
+func TestInit_comments(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	if err := (project{Type: "mynet"}).write(dir, &out); err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, dir)
+	uncomment := regexp.MustCompile(`(?m)^# (setup:|- |daemon:|  |cloud:|features:)`)
+	text := uncomment.ReplaceAllString(files["net.d/10-mynet.target.yaml"], "$1")
+	if got, err := target.Parse("target.yaml", []byte(text)); err != nil || got.Daemon == nil || got.Cloud == nil || len(got.Setup) != 1 {
+		t.Errorf("got %+v, %v, want all of it, of\n%s", got, err, text)
+	}
+	text = uncomment.ReplaceAllString(strings.Replace(files["net.d/10-mynet.expected.yaml"], "deviations: []", "deviations:", 1), "$1")
+	if got, err := expectation.Parse("expected.yaml", []byte(text)); err != nil || len(got.Deviations) != 2 || len(got.Features) != 2 {
+		t.Errorf("got %+v, %v, want all of it, of\n%s", got, err, text)
+	}
+}
+
+func TestInit_mistakes(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name, dir, want string
+		project         project
+	}{
+		{"no directory", filepath.Join(dir, "none"), "init: stat " + dir + "/none: no such file or directory", project{}},
+		{"a type that is no file name", dir, `init: plugin type "my/net": want the name of its binary; say it with --type`, project{Type: "my/net"}},
+		{"a conflist elsewhere", dir, `init: --conflist "../my.conflist": want a path below ` + dir, project{Conflist: "../my.conflist"}},
+		{"a conflist with a path from the root", dir, `init: --conflist "/my.conflist": want a path below ` + dir, project{Conflist: "/my.conflist"}},
+		{"no such conflist", dir, "open " + dir + "/my.conflist: no such file or directory", project{Conflist: "my.conflist"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.project.write(tt.dir, &bytes.Buffer{})
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("got %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// contents are the files below a directory.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(filepath.Join(dir, path))
+		all[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// thirdParty is a copy of the example of somebody else's plugin in a clean directory.
+func thirdParty(t *testing.T) string {
+	t.Helper()
+	from, err := filepath.Abs("../../examples/thirdparty")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "toyvlan")
+	for file, text := range contents(t, from) {
+		if strings.HasPrefix(file, "bin/") || strings.HasPrefix(file, "_artifacts/") {
+			continue
+		}
+		if file == "go.mod" {
+			text = strings.Replace(text, "=> ../../..", "=> "+filepath.Join(from, "../../.."), 1)
+		}
+		path := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestInit_workflow runs what init wrote, as GitHub would: the build and the action, on the example plugin.
+func TestInit_workflow(t *testing.T) {
+	dir := thirdParty(t)
+	r := newRunner(t, dir)
+	if err := (project{Conflist: "net.d/10-toyvlan.conflist"}).write(dir, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	var workflow struct {
+		Jobs map[string]struct {
+			Steps []workflowStep `yaml:"steps"`
+		} `yaml:"jobs"`
+	}
+	readYAML(t, filepath.Join(dir, ".github/workflows/cnitest.yml"), &workflow)
+	pinned := regexp.MustCompile(`^actions/[a-z-]+@[0-9a-f]{40}$`)
+	var outputs map[string]string
+	for _, step := range workflow.Jobs["conformance"].Steps {
+		switch {
+		case strings.HasPrefix(step.Uses, "cnitest/cnitest/.github/actions/cnitest@"):
+			// All of it takes half a minute.
+			step.With["arguments"] = "--scenario del-* --quick"
+			var ok bool
+			if outputs, ok = r.action(step.With); !ok {
+				t.Error("action: want success")
+			}
+		case step.Uses != "":
+			if !pinned.MatchString(step.Uses) {
+				t.Errorf("%s: want an action that is pinned by its commit", step.Uses)
+			}
+		case !r.shell(step):
+			t.Errorf("step %q: want success", step.Name)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"verdict": "conformant", "report": "_artifacts/cnitest"}, outputs); diff != "" {
+		t.Errorf("outputs (-want +got):\n%s", diff)
+	}
+	summary, err := os.ReadFile(r.summary)
+	if err != nil || !strings.Contains(string(summary), "conformant") {
+		t.Errorf("got the summary %q, %v, want the verdict in it", summary, err)
+	}
+	for _, name := range []string{"report.json", "report.html", "report.md", "junit.xml"} {
+		if _, err := os.Stat(filepath.Join(dir, "_artifacts/cnitest", name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAction_fails wants the action to fail with the verdict where the plugin does, and to say nothing of a report where there is none.
+func TestAction_fails(t *testing.T) {
+	dir := thirdParty(t)
+	r := newRunner(t, dir)
+	if !r.shell(workflowStep{Name: "build", Run: "make build"}) {
+		t.Fatal("want the example built")
+	}
+	outputs, ok := r.action(map[string]string{
+		"conflist": "net.d/10-toyvlan.conflist", "profile": "underlay", "arguments": "--scenario host-to-pod", "report-dir": "out",
+	})
+	if diff := cmp.Diff(map[string]string{"verdict": "not-conformant", "report": "out"}, outputs); ok || diff != "" {
+		t.Errorf("got success %v, outputs (-want +got):\n%s", ok, diff)
+	}
+	outputs, ok = r.action(map[string]string{"conflist": "none.conflist", "report-dir": "none"})
+	if diff := cmp.Diff(map[string]string{"verdict": "", "report": ""}, outputs); ok || diff != "" {
+		t.Errorf("no conflist: got success %v, outputs (-want +got):\n%s", ok, diff)
+	}
+}

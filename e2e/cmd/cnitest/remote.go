@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cnitest/cnitest/e2e/backend/ssh"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+)
+
+// The backends.
+const (
+	netnsBackend = "netns"
+	sshBackend   = "ssh"
+)
+
+// remoteFlags are the flags about machines that are there already.
+type remoteFlags struct {
+	nodes                      []string
+	configFile, subnet, reboot string
+	// network is what subnet says, once the flags were checked.
+	network netip.Prefix
+}
+
+func (f *remoteFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.nodes, "nodes", nil, "with --backend ssh: the machines that are nodes a, b, …, as ssh knows them")
+	flags.StringVar(&f.configFile, "ssh-config", "", "with --backend ssh: configuration file of ssh (default that of the user)")
+	flags.StringVar(&f.subnet, "uplink-subnet", "", "with --backend ssh: network by which a machine's uplink is found (default that of the conflist)")
+	flags.StringVar(&f.reboot, "reboot", "", "with --backend ssh: command that reboots a machine, such as 'systemctl reboot'; without it no scenario reboots one")
+}
+
+// check is about what the flags say by themselves.
+func (f *runFlags) checkRemote() (err error) {
+	r := &f.remote
+	if f.backend != sshBackend {
+		if len(r.nodes) > 0 || r.configFile != "" || r.subnet != "" || r.reboot != "" {
+			return fmt.Errorf("--nodes, --ssh-config, --uplink-subnet and --reboot are for --backend %s, got --backend %s", sshBackend, f.backend)
+		}
+		return nil
+	}
+	switch {
+	case len(r.nodes) == 0:
+		return errors.New("--backend ssh: name the machines with --nodes, e.g. --nodes node1,node2")
+	case len(r.nodes) > 26:
+		return fmt.Errorf("--nodes: want at most 26, got %d", len(r.nodes))
+	case f.workers > 1:
+		return fmt.Errorf("--workers %d: machines that are there exist once; want 1", f.workers)
+	case f.node.uplinkKind != "veth" || f.node.nics != 1:
+		return errors.New("--uplink-kind and --nics are for nodes that are made; machines that are there have what they have")
+	}
+	if r.configFile != "" {
+		if _, err := os.Stat(r.configFile); err != nil {
+			return fmt.Errorf("--ssh-config: %w", err)
+		}
+	}
+	if r.subnet != "" {
+		if r.network, err = netip.ParsePrefix(r.subnet); err != nil {
+			return fmt.Errorf("--uplink-subnet %q: want a network such as 10.77.0.0/16", r.subnet)
+		}
+	}
+	return nil
+}
+
+// openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what is not as it was found.
+func (f *runFlags) openBackend(ctx context.Context, file string) (cluster.Backend, func() error, error) {
+	if f.backend == kindBackend {
+		return f.openKind(ctx, file)
+	}
+	if f.backend != sshBackend {
+		return newBackend(), func() error { return nil }, nil
+	}
+	list, err := conflist.Load(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := ssh.Open(ctx, ssh.Options{
+		Nodes: f.remote.nodes, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
+		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
+	})
+	switch s := signalOf(ctx); {
+	case err != nil && s != nil:
+		return nil, nil, &exitError{s.status(), s}
+	case err != nil:
+		return nil, nil, &exitError{exitUnfit, err}
+	}
+	return b, b.Close, nil
+}
+
+// backendFlags are those that choose the machines, for the commands of a report.
+func (f *runFlags) backendFlags() []string {
+	words := []string{"--backend", f.backend}
+	for _, flag := range [][2]string{
+		{"nodes", strings.Join(f.remote.nodes, ",")}, {"ssh-config", f.remote.configFile}, {"uplink-subnet", f.remote.subnet}, {"reboot", f.remote.reboot},
+		{"kubeconfig", f.kind.kubeconfig}, {"context", f.kind.kubeContext}, {"image", f.kind.image}, {"uplink", f.node.uplink},
+	} {
+		if flag[1] != "" {
+			words = append(words, "--"+flag[0], flag[1])
+		}
+	}
+	return words
+}
+
+// binaryFor is this program, or a build of it for another architecture that lies beside it.
+func binaryFor(arch string) (string, error) {
+	if arch == runtime.GOARCH {
+		return selfPath, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(self), "cnitest-linux-"+arch)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("want a cnitest for it at %s: CGO_ENABLED=0 GOARCH=%s go build -o %s ./e2e/cmd/cnitest", path, arch, path)
+	}
+	return path, nil
+}
+
+func newKeeperCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    ssh.KeeperCommand + " DIR",
+		Short:  "Serve a run on a machine that is there, on standard input and output (started by the ssh backend)",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return ssh.KeeperMain(args[0], []string{selfPath, agentCommand})
+		},
+	}
+}

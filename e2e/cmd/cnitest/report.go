@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+func newReportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Render a report.json, compare two, or print their schema",
+		Long: `Report works on the report.json that cnitest run writes with --report-dir. It reads strictly: a file of another apiVersion, or
+with fields that this version does not know, is an error and no guess.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("report: unknown command %q; want html, markdown, diff or schema", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(
+		newRenderCommand("html", "one page without scripts, for a browser",
+			"Its links to packet captures are relative: keep it beside the report.json.",
+			(*report.Report).WriteHTML),
+		newRenderCommand("markdown", "Markdown below 60 KB, for a step summary of GitHub",
+			"Where it is too long, evidence goes first, and a sentence says so.",
+			func(r *report.Report, out io.Writer) error {
+				_, err := io.WriteString(out, r.Markdown())
+				return err
+			}),
+		newDiffCommand(), newSchemaCommand())
+	return cmd
+}
+
+func newRenderCommand(name, what, more string, render func(*report.Report, io.Writer) error) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:     name + " FILE",
+		Short:   "Render a report.json as " + what,
+		Long:    "Render a report.json as " + what + ". " + more,
+		Example: fmt.Sprintf("  cnitest report %s out/report.json > report.%s", name, name),
+		Args:    reportFiles("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := report.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			var text bytes.Buffer
+			if err := render(r, &text); err != nil {
+				return err
+			}
+			if output != "" {
+				return renameio.WriteFile(output, text.Bytes(), 0o644)
+			}
+			_, err = cmd.OutOrStdout().Write(text.Bytes())
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
+	return cmd
+}
+
+func newDiffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Compare two report.json, exit 1 on a regression",
+		Long: `Diff says what is worse, better, changed, new and gone in the later of two reports.
+
+A regression is what the old report showed and the new one does not: a pass that failed, became vacuous, was skipped, is no
+longer claimed or is gone; anything else that failed or became vacuous now and was not before; a verb that notices a smaller share
+of what was broken on purpose; a worse verdict (conformant, partial, not-conformant, env-unfit). It counts where the
+result counts in either report. What only cannot be asked for any more (not-applicable) or is known-upstream by now is
+listed, as is what is new; a new failure is a regression where it makes the verdict worse.
+
+Exit status: 0 no regression, 1 a regression, 2 a file is no report.`,
+		Example: "  cnitest report diff main/report.json out/report.json",
+		Args:    reportFiles("OLD", "NEW"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			before, err := report.ReadFile(args[0])
+			after, err2 := report.ReadFile(args[1])
+			if err := errors.Join(err, err2); err != nil {
+				return err
+			}
+			d := report.Diff(before, after)
+			if err := d.Print(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if d.Regressed() {
+				return &exitError{status: exitNotConformant}
+			}
+			return nil
+		},
+	}
+}
+
+func newSchemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON schema of report.json",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("report schema: want no arguments, got %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(report.Schema())
+			return err
+		},
+	}
+}
+
+// reportFiles wants as many paths as it has names for them.
+func reportFiles(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		want := "the path of a report.json"
+		if len(names) > 1 {
+			want = "the paths of two report.json, the old one first"
+		}
+		return fmt.Errorf("report %s: want %s, got %d paths; see %s --help", cmd.Name(), want, len(args), cmd.CommandPath())
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// TestReports wants the table of e2e/reports to say what the reports say, and the reports to be such as this version writes.
+func TestReports(t *testing.T) {
+	const dir = "../../reports"
+	files, err := filepath.Glob(dir + "/*/" + report.JSONName)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("want reports, got %v, %v", files, err)
+	}
+	table := "| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"
+	for _, file := range files {
+		r, err := report.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		table += reportRow(filepath.Base(filepath.Dir(file)), r)
+		for _, name := range []string{report.HTMLName, report.MarkdownName} {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	path := filepath.Join(dir, "README.md")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- BEGIN reports -->\n", "<!-- END reports -->\n"
+	head, rest, ok := strings.Cut(string(old), begin)
+	_, tail, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("%s: want the lines %q and %q", path, begin, end)
+	}
+	want := head + begin + table + end + tail
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(old)); diff != "" {
+		t.Errorf("%s: the table is not that of the reports; run make reports; (-want +got):\n%s", path, diff)
+	}
+}
+
+func reportRow(name string, r *report.Report) string {
+	var plugins []string
+	for _, p := range r.Implementation.Plugins {
+		if p.UnderTest {
+			p.Type = "**" + p.Type + "**"
+		}
+		plugins = append(plugins, p.Type)
+	}
+	var pages []string
+	for _, page := range []string{report.HTMLName, report.MarkdownName, report.JSONName} {
+		pages = append(pages, fmt.Sprintf("[%s](%s/%s)", strings.TrimPrefix(filepath.Ext(page), "."), name, page))
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n",
+		name, strings.Join(plugins, " + "), r.Profile, r.Verdict, r.Tally(), strings.Join(pages, " "))
+}

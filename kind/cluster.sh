@@ -1,0 +1,57 @@
+#!/bin/bash
+# Makes and deletes the kind cluster of kind/cluster.yaml:
+#
+#	kind/cluster.sh up      # afterwards KUBECONFIG=$(kind/cluster.sh kubeconfig) kubectl get nodes
+#	kind/cluster.sh proxy nftables true     # another mode of kube-proxy, and whether it masquerades all that it translates
+#	kind/cluster.sh down
+#
+# CLUSTER is its name (cnitest), PROXY_MODE iptables or nftables, MASQUERADE_ALL true where otherwise an endpoint's answer would pass by
+# the node that translated. NODE_IMAGE is any kindest/node image; without, one that kind/node-image/build.sh made, else kind's own.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
+PATH=$cache/bin:$PATH
+name=${CLUSTER:-cnitest}
+export KIND_EXPERIMENTAL_DOCKER_NETWORK=$name KUBECONFIG=$cache/$name.kubeconfig
+
+for program in docker kind kubectl; do
+	command -v $program >/dev/null || { echo "kind/cluster.sh: no program $program; make kind-node-image builds kind and kubectl" >&2; exit 3; }
+done
+
+down() {
+	kind delete cluster --name "$name" >/dev/null 2>&1 || true
+	docker network rm "$name" >/dev/null 2>&1 || true
+	rm -f "$KUBECONFIG"
+}
+
+case ${1-} in
+up)
+	image=${NODE_IMAGE-}
+	archive=$(find "$cache" -maxdepth 1 -name 'node-*.tar' -print -quit)
+	if [ -z "$image" ] && [ -n "$archive" ]; then
+		image=localhost/cnitest/node:$(basename "$archive" .tar | sed s/^node-//)
+		if ! docker image inspect "$image" >/dev/null 2>&1; then
+			# Of an earlier build, nearly 1 GB each.
+			docker images -q localhost/cnitest/node | xargs -r docker rmi --force >/dev/null || true
+			docker load -q <"$archive"
+		fi
+	fi
+	down
+	docker network create -d bridge --subnet 172.18.0.0/16 --ip-range 172.18.0.0/24 --gateway 172.18.0.1 \
+		-o com.docker.network.driver.mtu=1500 ${CNITEST_EXTERNAL:+--label cnitest.external=$CNITEST_EXTERNAL} "$name" >/dev/null
+	sed -e "s/kubeProxyMode: .*/kubeProxyMode: ${PROXY_MODE:-iptables}/" -e "s/masqueradeAll: false/masqueradeAll: ${MASQUERADE_ALL:-false}/" \
+		"$here/cluster.yaml" | kind create cluster --name "$name" --config - --retain ${image:+--image "$image"}
+	;;
+proxy)
+	kubectl -n kube-system get configmap kube-proxy -o yaml |
+		sed -e "s/^\( *\)mode: .*/\1mode: ${2:-iptables}/" -e "s/masqueradeAll: .*/masqueradeAll: ${3:-false}/" | kubectl apply -f - 2>/dev/null
+	kubectl -n kube-system rollout restart daemonset kube-proxy
+	kubectl -n kube-system rollout status daemonset kube-proxy --timeout 2m
+	;;
+down) down ;;
+kubeconfig) echo "$KUBECONFIG" ;;
+*)
+	echo "usage: kind/cluster.sh up|down|kubeconfig|proxy [MODE [MASQUERADE]]" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,85 @@
+#!/bin/bash
+# Runs the suite on a kind cluster with the reference plugins, installed as an operator installs them, and takes everything away:
+#
+#	kind/with-docker.sh kind/e2e.sh                    # all cases
+#	kind/with-docker.sh kind/e2e.sh route macvlan      # some
+#
+# BIN has cnitest and the plugins (bin), REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0 where every case
+# came out as it must: all conformant, and macvlan, which cannot be, not.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+bin=${BIN:-$here/../bin}
+reports=${REPORTS:-$here/../_artifacts/kind}
+cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
+PATH=$cache/bin:$PATH
+cases=("$@")
+[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni)
+
+docker info >/dev/null 2>&1 || { echo "kind/e2e.sh: no Docker here; kind/with-docker.sh kind/e2e.sh brings its own" >&2; exit 3; }
+KUBECONFIG=$("$here/cluster.sh" kubeconfig)
+export KUBECONFIG
+end() {
+	status=$?
+	if [ $status != 0 ] && [ -n "${KEEP-}" ]; then
+		echo "the cluster stays until Ctrl-C; look at it from another terminal: kind/with-docker.sh --enter kubectl get pods -A"
+		sleep infinity
+	fi
+	"$here/cluster.sh" down
+	exit $status
+}
+trap end EXIT
+
+"$here/cluster.sh" up
+if [ -n "${CNITEST_EXTERNAL-}" ]; then
+	# The counter of what wants to leave counts: shown once, so that its zero at the end says something.
+	node=$(docker ps -q --filter label=io.x-k8s.kind.role=worker | head -n 1)
+	docker exec "$node" curl -s -m 1 http://203.0.113.1/ >/dev/null || true
+	[ "$("$here/with-docker.sh" --left)" -gt 0 ] || { echo "kind/e2e.sh: the counter of packets that leave counts nothing" >&2; exit 3; }
+fi
+"$here/install/image.sh"
+
+failed=()
+for case in "${cases[@]}"; do
+	plugins=${case%-nftables} mode=iptables masquerade=false profile=kubernetes want=0
+	case $case in
+	*-nftables) mode=nftables ;;
+	route) profile=underlay masquerade=true ;;
+	macvlan) profile=underlay want=1 ;;
+	esac
+	echo "=== $case: kube-proxy in mode $mode"
+	"$here/cluster.sh" proxy $mode $masquerade >/dev/null
+	# The case before has no pods any more.
+	[ -z "${CNITEST_EXTERNAL-}" ] || iptables -w -Z CNITEST-OUT
+	kubectl apply -k "$here/install/$plugins" >/dev/null
+	kubectl -n kube-system rollout status daemonset cnitest-plugins --timeout 2m >/dev/null
+	kubectl wait --for=condition=Ready node --all --timeout 2m >/dev/null
+	# Those of CoreDNS were attached by the plugins before, if at all.
+	kubectl -n kube-system delete pod -l k8s-app=kube-dns --wait >/dev/null
+	status=
+	if [ $want = 0 ]; then
+		if kubectl -n kube-system wait --for=condition=Ready pod -l k8s-app=kube-dns --timeout 2m >/dev/null; then
+			echo "CoreDNS is ready: $(kubectl -n kube-system get pods -l k8s-app=kube-dns -o 'jsonpath={.items[*].status.podIP}')"
+		else
+			status="CoreDNS is not ready"
+		fi
+	fi
+	if [ -z "$status" ]; then
+		status=0
+		"$bin/cnitest" run "$here/install/$plugins/05-$plugins.conflist" --bin-dir "$bin" --backend kind --profile $profile \
+			--report-dir "$reports/$case" || status=$?
+	fi
+	[ "$status" = $want ] || failed+=("$case: $status, want exit status $want")
+	if [ -n "${CNITEST_EXTERNAL-}" ]; then
+		left=$("$here/with-docker.sh" --left)
+		echo "packets that wanted to leave the machine: $left"
+		# With macvlan alone what pods send to a service goes to the router, as nobody translates it (K03). It is refused there.
+		[ "$left" = 0 ] || [ $case = macvlan ] || failed+=("$case: $left packets wanted to leave the machine")
+	fi
+	kubectl -n kube-system scale deployment coredns --replicas 0 >/dev/null
+	kubectl -n kube-system wait --for=delete pod -l k8s-app=kube-dns --timeout 2m >/dev/null
+	kubectl delete -k "$here/install/$plugins" --wait >/dev/null
+	kubectl -n kube-system wait --for=delete pod -l app=cnitest-plugins --timeout 1m >/dev/null
+	kubectl -n kube-system scale deployment coredns --replicas 2 >/dev/null
+done
+[ ${#failed[@]} = 0 ] || { printf 'failed: %s\n' "${failed[@]}"; exit 1; }
+echo "all cases came out as they must: ${cases[*]}"

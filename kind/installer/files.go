@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Node is what a conflist is rendered for.
+type Node struct {
+	Name, IP string
+	Index    int
+}
+
+// Paths are where things come from and where they go.
+type Paths struct {
+	// Plugins holds the binaries, Conflists the conflists before rendering.
+	Plugins, Conflists string
+	// BinDir and ConflistDir are the node's.
+	BinDir, ConflistDir string
+}
+
+// index is the third number of a pod CIDR.
+func index(cidr string) (int, error) {
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return 0, fmt.Errorf("pod CIDR: %w", err)
+	}
+	if !prefix.Addr().Is4() || prefix.Bits() != 24 {
+		return 0, fmt.Errorf("pod CIDR %s: want an IPv4 prefix of 24 bits", cidr)
+	}
+	return int(prefix.Addr().As4()[2]), nil
+}
+
+// render replaces the placeholders. Its error says what is no conflist.
+func render(text []byte, node Node) ([]byte, error) {
+	rendered := strings.NewReplacer(
+		"${NODE_NAME}", node.Name, "${NODE_IP}", node.IP, "${NODE_INDEX}", strconv.Itoa(node.Index),
+	).Replace(string(text))
+	var list struct {
+		Name    string            `json:"name"`
+		Plugins []json.RawMessage `json:"plugins"`
+	}
+	if err := json.Unmarshal([]byte(rendered), &list); err != nil {
+		return nil, err
+	}
+	if list.Name == "" || len(list.Plugins) == 0 {
+		return nil, errors.New("want a name and plugins")
+	}
+	return []byte(rendered), nil
+}
+
+// recordName is the file beside the binaries that says which of them are the installer's. What the node had before, its runtime's
+// loopback above all, is left alone: when it is gone, no pod can end any more.
+const recordName = ".cnitest-plugins"
+
+func (p Paths) record() (map[string]bool, error) {
+	text, err := os.ReadFile(filepath.Join(p.BinDir, recordName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	own := map[string]bool{}
+	for _, name := range strings.Fields(string(text)) {
+		own[name] = true
+	}
+	return own, nil
+}
+
+// installPlugins copies those that the node has not, or has from an earlier call.
+func (p Paths) installPlugins(plugins []string) error {
+	own, err := p.record()
+	if err != nil {
+		return err
+	}
+	for _, name := range plugins {
+		if _, err := os.Stat(filepath.Join(p.BinDir, name)); err == nil && !own[name] {
+			fmt.Fprintf(os.Stderr, "installer: %s: the node has its own, which stays\n", name)
+			continue
+		}
+		own[name] = true
+		// Recorded first: what is copied and not recorded would stay for good.
+		text := strings.Join(slices.Sorted(maps.Keys(own)), "\n") + "\n"
+		if err := renameio.WriteFile(filepath.Join(p.BinDir, recordName), []byte(text), 0o644); err != nil {
+			return err
+		}
+		if err := copyFile(filepath.Join(p.Plugins, name), filepath.Join(p.BinDir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Install copies the binaries and then writes the conflists. Each file is complete when it appears, and replaces one that may be
+// running at that moment. It may be called again.
+func (p Paths) Install(node Node) error {
+	conflists := map[string][]byte{}
+	files, err := names(p.Conflists)
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(filepath.Join(p.Conflists, name))
+		if err != nil {
+			return err
+		}
+		if conflists[name], err = render(text, node); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	plugins, err := names(p.Plugins)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{p.BinDir, p.ConflistDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := p.installPlugins(plugins); err != nil {
+		return err
+	}
+	for name, text := range conflists {
+		if err := renameio.WriteFile(filepath.Join(p.ConflistDir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := renameio.NewPendingFile(to, renameio.WithPermissions(0o755))
+	if err != nil {
+		return err
+	}
+	defer out.Cleanup()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.CloseAtomicallyReplace()
+}
+
+// Uninstall removes the conflists and then the installer's binaries: without a conflist no runtime asks for a plugin that is gone.
+func (p Paths) Uninstall() error {
+	files, err := names(p.Conflists)
+	if err != nil {
+		return err
+	}
+	own, err := p.record()
+	if err != nil {
+		return err
+	}
+	var all []string
+	for _, name := range files {
+		all = append(all, filepath.Join(p.ConflistDir, name))
+	}
+	for name := range own {
+		all = append(all, filepath.Join(p.BinDir, name))
+	}
+	for _, path := range append(all, filepath.Join(p.BinDir, recordName)) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
