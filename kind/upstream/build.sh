@@ -14,7 +14,7 @@ agnhost=$(cd "$here" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/
 name=registry.k8s.io/e2e-test-images/agnhost:$(cat "$agnhost/VERSION")
 # The tests' other client for DNS is a Debian, which this one is.
 glibc=registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0
-archive=$cache/agnhost-$(cat "$here/packages.txt" "$cache/bin/agnhost" "$0" <(echo "$name" "$glibc") | sha256sum | cut -c1-12).tar
+archive=$cache/agnhost-$(cat "$here/packages.txt" "$cache/bin/agnhost" "$here/build.sh" <(echo "$name" "$glibc") | sha256sum | cut -c1-12).tar
 if [ ! -e "$archive" ]; then
 	echo "building $name"
 	work=$(mktemp -d "$cache/work.XXXXXX")

@@ -29,7 +29,7 @@ kubectl apply -k "$here/../install/veth-to-host-portmap" >/dev/null
 kubectl wait --for=condition=Ready node --all --timeout 2m
 kubectl -n kube-system wait --for=condition=Ready pod -l k8s-app=kube-dns --timeout 2m
 # A test may run on the control plane, too: most want two nodes.
-kubectl taint nodes --all node-role.kubernetes.io/control-plane- >/dev/null || true
+kubectl taint nodes --all node-role.kubernetes.io/control-plane- >/dev/null 2>&1 || true
 status=0
 "$cache/network.test" -kubeconfig "$KUBECONFIG" -provider=skeleton -num-nodes=2 -ginkgo.focus="$focus" -ginkgo.skip="$skip" -ginkgo.no-color \
 	-ginkgo.junit-report="$reports/junit.xml" -ginkgo.timeout=2h >"$reports/log.txt" 2>&1 || status=$?
