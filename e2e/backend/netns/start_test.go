@@ -145,10 +145,6 @@ func TestStart_error(t *testing.T) {
 		want    string
 	}{
 		{
-			name: "no command", command: []string{},
-			want: "netns backend: no command that starts an agent; set Backend.Command",
-		},
-		{
 			name: "command not found", command: []string{"/does/not/exist"},
 			want: "fabric: start agent: fork/exec /does/not/exist: no such file or directory",
 		},
@@ -162,7 +158,7 @@ func TestStart_error(t *testing.T) {
 		},
 		{
 			name: "uplink kind", change: func(r *cluster.Request) { r.UplinkKind = "carrier-pigeon" },
-			want: `uplink kind "carrier-pigeon": want one of veth, bridge, dummy`,
+			want: `uplink kind "carrier-pigeon": want one of veth, bridge, dummy, vlan`,
 		},
 		{
 			name: "no plugin directory", change: func(r *cluster.Request) { r.BinDir = "/does/not/exist" },

@@ -62,8 +62,8 @@ func answers() map[string]defect {
 			return next(c).after("level=info msg=attached\n")
 		}),
 		"holds-stdout": on("STATUS", func(c *call, next plugin) answer {
-			// Long enough to be noticed, gone before anybody looks at processes.
-			if err := linger("3s", os.Stdout); err != nil {
+			// Longer than an agent waits for the end of output (cni.KillGroup), gone before anybody looks at processes.
+			if err := linger("7s", os.Stdout); err != nil {
 				return c.fail(100, "%v", err)
 			}
 			return next(c)
