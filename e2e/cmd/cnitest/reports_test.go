@@ -12,27 +12,37 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestReports wants the table of e2e/reports to say what the reports say, and the reports to be such as this version writes.
+// TestReports wants the tables of e2e/reports and of the repository to say what the reports say, and the reports to be such as this
+// version writes.
 func TestReports(t *testing.T) {
 	const dir = "../../reports"
+	readmes := []struct{ path, toReports, table string }{{path: dir + "/README.md"}, {path: "../../../README.md", toReports: "e2e/reports/"}}
 	files, err := filepath.Glob(dir + "/*/" + report.JSONName)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("want reports, got %v, %v", files, err)
 	}
-	table := "| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"
 	for _, file := range files {
 		r, err := report.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		table += reportRow(filepath.Base(filepath.Dir(file)), r)
+		for i := range readmes {
+			readmes[i].table += reportRow(readmes[i].toReports, filepath.Base(filepath.Dir(file)), r)
+		}
 		for _, name := range []string{report.HTMLName, report.MarkdownName} {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), name)); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	path := filepath.Join(dir, "README.md")
+	for _, readme := range readmes {
+		checkReportTable(t, readme.path, "| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
+	}
+}
+
+// checkReportTable wants a file to have the table between its marks, or writes it there.
+func checkReportTable(t *testing.T, path, table string) {
+	t.Helper()
 	old, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +65,7 @@ func TestReports(t *testing.T) {
 	}
 }
 
-func reportRow(name string, r *report.Report) string {
+func reportRow(toReports, name string, r *report.Report) string {
 	var plugins []string
 	for _, p := range r.Implementation.Plugins {
 		if p.UnderTest {
@@ -65,7 +75,7 @@ func reportRow(name string, r *report.Report) string {
 	}
 	var pages []string
 	for _, page := range []string{report.HTMLName, report.MarkdownName, report.JSONName} {
-		pages = append(pages, fmt.Sprintf("[%s](%s/%s)", strings.TrimPrefix(filepath.Ext(page), "."), name, page))
+		pages = append(pages, fmt.Sprintf("[%s](%s%s/%s)", strings.TrimPrefix(filepath.Ext(page), "."), toReports, name, page))
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n",
 		name, strings.Join(plugins, " + "), r.Profile, r.Verdict, r.Tally(), strings.Join(pages, " "))
