@@ -32,7 +32,12 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	if err != nil {
 		return err
 	}
-	addrs, err := parseAddresses(reply.Outcome.Result, ifName)
+	return r.accept(ctx, p, ifName, reply.Outcome.Result)
+}
+
+// accept takes the addresses of a new attachment from the result of its ADD, which must be true of it.
+func (r *run) accept(ctx context.Context, p *pod, ifName string, result json.RawMessage) error {
+	addrs, err := parseAddresses(result, ifName)
 	if err != nil {
 		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
 	}
@@ -42,7 +47,7 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	if err := r.checkUnique(p, ifName); err != nil {
 		return err
 	}
-	return r.checkResult(ctx, p, ifName, reply.Outcome.Result)
+	return r.checkResult(ctx, p, ifName, result)
 }
 
 func (r *run) makeNamespace(ctx context.Context, p *pod) error {

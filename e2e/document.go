@@ -78,11 +78,7 @@ func (s *Suite) explainResults() error {
 func (s *Suite) meaning(id string) (title, why string) {
 	for _, sc := range s.scenarios {
 		if sc.Name == id {
-			title, why, found := strings.Cut(strings.Join(strings.Fields(sc.Description), " "), ". ")
-			if found {
-				title += "."
-			}
-			return title, why
+			return sc.Sentences()
 		}
 	}
 	if r := contract.Find(id); r != nil {

@@ -13,7 +13,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/probe"
-	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 const (
@@ -64,13 +63,15 @@ func (w *watching) repeat(ctx context.Context) error {
 	w.addPlace(w.from)
 	w.addPlace(w.to)
 	if s := w.service(); s != nil {
-		endpoints, addresses := r.endpointsOf(s)
 		w.ends = nil
-		for _, e := range endpoints {
-			w.addPlace(e)
-			w.ends = append(w.ends, e.Name)
+		for _, e := range r.endpointsOf(s) {
+			w.addPlace(e.place)
+			w.ends = append(w.ends, e.place.Name)
+			for _, addr := range e.addresses {
+				hosts = append(hosts, addr.String())
+			}
 		}
-		hosts, w.ports = append(hosts, addresses...), append(w.ports, s.spec.EndpointPort())
+		w.ports = append(w.ports, s.spec.EndpointPort())
 	}
 	for _, n := range r.cluster.Nodes() {
 		w.addPlace(&n.Place)
@@ -112,25 +113,6 @@ func (w *watching) service() *clusterService {
 		}
 	}
 	return nil
-}
-
-// endpointsOf are the places that are the endpoints of a service, and their addresses.
-func (r *run) endpointsOf(s *clusterService) (endpoints []*cluster.Place, addresses []string) {
-	for _, name := range s.endpoints {
-		places, err := r.places(name)
-		if err != nil {
-			continue
-		}
-		r.mu.Lock()
-		for _, p := range places {
-			endpoints = append(endpoints, p)
-			for _, addr := range p.Interfaces[targetInterface(scenario.Probe{}, p)] {
-				addresses = append(addresses, addr.String())
-			}
-		}
-		r.mu.Unlock()
-	}
-	return endpoints, addresses
 }
 
 // watch runs the probe between the start and the end of watching. What cannot be watched is left out, but for an end of the probe.

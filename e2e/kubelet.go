@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -24,22 +23,14 @@ func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	addrs, err := parseAddresses(a.Result, scenario.DefaultInterface)
-	if err != nil {
-		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
-	}
 	r.mu.Lock()
 	p.exists, p.Agent, p.Netns, p.containerID = true, p.node.Agent, a.Netns, a.ContainerID
 	p.attached[scenario.DefaultInterface] = true
-	p.Interfaces[scenario.DefaultInterface], p.given[scenario.DefaultInterface] = addrs, addrs
 	r.mu.Unlock()
 	if err := r.equipPod(ctx, p); err != nil {
 		return err
 	}
-	if err := r.checkUnique(p, scenario.DefaultInterface); err != nil {
-		return err
-	}
-	return r.checkResult(ctx, p, scenario.DefaultInterface, a.Result)
+	return r.accept(ctx, p, scenario.DefaultInterface, a.Result)
 }
 
 // delByRuntime deletes a pod as its cluster does.
@@ -61,34 +52,13 @@ func (r *run) delByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod)
 	return nil
 }
 
-// makeServicesByRuntime makes the scenario's services in the cluster, which chooses their addresses.
-func (r *run) makeServicesByRuntime(ctx context.Context, runtime cluster.Runtime) error {
-	for _, spec := range r.scenario.Services {
-		addrs, err := runtime.MakeService(ctx, spec)
-		if err != nil {
-			return fmt.Errorf("service/%s: %w", spec.Name, err)
-		}
-		r.services = append(r.services, &clusterService{
-			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{"uplink": addrs}},
-			spec:  spec, endpoints: spec.Endpoints,
-		})
-	}
-	return nil
-}
-
 // syncServicesByRuntime tells the cluster of endpoints that came and went.
 func (r *run) syncServicesByRuntime(ctx context.Context, runtime cluster.Runtime) error {
 	for _, s := range r.services {
 		var endpoints []cluster.Endpoint
-		for _, name := range s.endpoints {
-			places, err := r.places(name)
-			if err != nil {
-				continue
-			}
-			for _, place := range places {
-				for _, addr := range place.Interfaces[targetInterface(scenario.Probe{}, place)] {
-					endpoints = append(endpoints, cluster.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Node: r.nodeOf(place)})
-				}
+		for _, e := range r.endpointsOf(s) {
+			for _, addr := range e.addresses {
+				endpoints = append(endpoints, cluster.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Node: r.nodeOf(e.place)})
 			}
 		}
 		if s.told && slices.Equal(s.known, endpoints) {

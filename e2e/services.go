@@ -35,32 +35,46 @@ type clusterService struct {
 	told  bool
 }
 
-// makeServices gives each service its addresses, one of each family that the nodes have.
+// makeServices makes the scenario's services, each with its addresses.
 func (r *run) makeServices(ctx context.Context) error {
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
-		return r.makeServicesByRuntime(ctx, runtime)
-	}
 	for i, spec := range r.scenario.Services {
-		s := &clusterService{
-			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{}}, spec: spec, endpoints: spec.Endpoints,
+		addrs, err := r.serviceAddresses(ctx, i, spec)
+		if err != nil {
+			return err
 		}
-		for _, is4 := range []bool{true, false} {
-			if _, err := r.cluster.Nodes()[0].Address("uplink", is4); err != nil {
-				continue
-			}
-			network, err := r.serviceRange(is4)
-			if err != nil {
-				return err
-			}
-			addr := network.Addr()
-			for range 10 + i {
-				addr = addr.Next()
-			}
-			s.Interfaces["uplink"] = append(s.Interfaces["uplink"], addr)
-		}
-		r.services = append(r.services, s)
+		r.services = append(r.services, &clusterService{
+			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{"uplink": addrs}},
+			spec:  spec, endpoints: spec.Endpoints,
+		})
 	}
 	return nil
+}
+
+// serviceAddresses are those that a cluster's own API server gives a service; without one, the next of each family that the nodes have.
+func (r *run) serviceAddresses(ctx context.Context, index int, spec scenario.Service) ([]netip.Addr, error) {
+	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+		addrs, err := runtime.MakeService(ctx, spec)
+		if err != nil {
+			return nil, fmt.Errorf("service/%s: %w", spec.Name, err)
+		}
+		return addrs, nil
+	}
+	var addrs []netip.Addr
+	for _, is4 := range []bool{true, false} {
+		if _, err := r.cluster.Nodes()[0].Address("uplink", is4); err != nil {
+			continue
+		}
+		network, err := r.serviceRange(is4)
+		if err != nil {
+			return nil, err
+		}
+		addr := network.Addr()
+		for range 10 + index {
+			addr = addr.Next()
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
 }
 
 func (r *run) serviceRange(is4 bool) (netip.Prefix, error) {
@@ -124,20 +138,35 @@ func (r *run) seenFrom(node *cluster.Node, s *clusterService) service.Service {
 		Name: s.spec.Name, Protocol: s.spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.spec.Port, NodePort: s.spec.NodePort,
 		LocalOnly: s.spec.ExternalTrafficPolicy == scenario.LocalPolicy,
 	}
+	for _, e := range r.endpointsOf(s) {
+		for _, addr := range e.addresses {
+			seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Local: r.runsOn(e.place, node)})
+		}
+	}
+	return seen
+}
+
+// endpoint is a place to which a service leads, and its addresses at that moment.
+type endpoint struct {
+	place     *cluster.Place
+	addresses []netip.Addr
+}
+
+// endpointsOf are those of a service that exist.
+func (r *run) endpointsOf(s *clusterService) []endpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var endpoints []endpoint
 	for _, name := range s.endpoints {
 		places, err := r.places(name)
 		if err != nil {
 			continue
 		}
 		for _, place := range places {
-			for _, addr := range place.Interfaces[targetInterface(scenario.Probe{}, place)] {
-				seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Local: r.runsOn(place, node)})
-			}
+			endpoints = append(endpoints, endpoint{place, slices.Clone(place.Interfaces[targetInterface(scenario.Probe{}, place)])})
 		}
 	}
-	return seen
+	return endpoints
 }
 
 // runsOn reports whether a place is a node or one of its pods.

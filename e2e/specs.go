@@ -135,6 +135,10 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 		})
 	})
 	ginkgo.ReportAfterSuite("JUnit report", func(r ginkgo.Report) {
+		if ctx.Err() != nil || ahead.stopped.Load() {
+			// Where Ginkgo is interrupted twice it comes here without AfterAll.
+			_, _ = finish()
+		}
 		if s.options.ReportDir == "" {
 			return
 		}

@@ -42,12 +42,13 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 		return report.Skipped, "no target file asks for a cloud (--target)"
 	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):
 		return report.NotClaimed, "the target names no socket and no files of its daemon (ready.socket, owns)"
-	case missingVariant(o.Target, needs.Variants) != "":
-		return report.NotClaimed, fmt.Sprintf("the target has no variant %s of its daemon", missingVariant(o.Target, needs.Variants))
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
 		return report.NotApplicable, "the network of the lab's cloud is IPv4 alone"
+	}
+	if missing := missingVariant(o.Target, needs.Variants); missing != "" {
+		return report.NotClaimed, fmt.Sprintf("the target has no variant %s of its daemon", missing)
 	}
 	return "", ""
 }

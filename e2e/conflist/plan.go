@@ -66,6 +66,18 @@ type Plan struct {
 	Notes []string
 }
 
+// Networks are those of the LAN, and those of pods behind their nodes.
+func (p *Plan) Networks() []netip.Prefix {
+	var all []netip.Prefix
+	for _, lan := range p.LAN {
+		all = append(all, lan.Masked())
+	}
+	for _, node := range p.Nodes {
+		all = append(all, node.PodPrefixes...)
+	}
+	return all
+}
+
 // External is one network behind the lab's router, outside of everything that the file mentions.
 type External struct {
 	Prefix netip.Prefix

@@ -263,12 +263,6 @@ func checkResultVersion(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// ownResult is what of a result the subject answers for: what is not in prevResult.
-func (l *life) inPrevious(name, sandbox string) bool {
-	before, _, ok := l.results()
-	return ok && slices.ContainsFunc(before.Interfaces, func(i *types100.Interface) bool { return i.Name == name && i.Sandbox == sandbox })
-}
-
 func checkInterfaces(ctx context.Context, t *trial) error {
 	l, err := t.life(ctx)
 	if err != nil {

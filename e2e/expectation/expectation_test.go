@@ -1,14 +1,12 @@
 package expectation
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml/yamltest"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -53,32 +51,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParse_mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it.
-func TestParse_mistakes(t *testing.T) {
-	files, err := filepath.Glob("testdata/bad/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("want files, got %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := Parse(filepath.Base(file), data)
-			if got != nil || err == nil {
-				t.Fatalf("got %v, %v, want an error", got, err)
-			}
-			if diff := cmp.Diff(string(want), err.Error()+"\n"); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
+func TestParse_mistakes(t *testing.T) { yamltest.Mistakes(t, Parse) }
 
 func TestCompare(t *testing.T) {
 	implementation := report.Implementation{Plugins: []report.Plugin{{Type: "mynet", UnderTest: true}, {Type: "host-local"}}}

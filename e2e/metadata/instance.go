@@ -17,6 +17,9 @@ import (
 // Address is where a node's service answers, on port 80.
 const Address = "169.254.169.254"
 
+// PrefixBits is the length of the IPv4 prefixes that EC2 delegates to an ENI.
+const PrefixBits = 28
+
 // Instance is what the service tells of its machine.
 type Instance struct {
 	// ID is e.g. "i-0000000000000000a".
@@ -44,6 +47,26 @@ type ENI struct {
 	Address   netip.Addr     `json:"address"`
 	Secondary []netip.Addr   `json:"secondary"`
 	Prefixes  []netip.Prefix `json:"prefixes"`
+}
+
+// NewInstance makes up an instance without ENIs, of a number that no other one has, in a subnet of a VPC.
+func NewInstance(number uint32, vpc, subnet netip.Prefix) Instance {
+	return Instance{
+		ID: fmt.Sprintf("i-%017x", number), Type: "m5.4xlarge", Zone: "eu-central-1a",
+		VPC: vpc, VPCID: fmt.Sprintf("vpc-%017x", 1), Subnet: subnet, SubnetID: fmt.Sprintf("subnet-%017x", 1),
+	}
+}
+
+// ENIID is the name of an ENI by a number that no other one has.
+func ENIID(number uint32) string { return fmt.Sprintf("eni-%017x", number) }
+
+// PoolSize is how many pods can have an address on the instance.
+func (i *Instance) PoolSize() int {
+	size := 0
+	for _, eni := range i.ENIs {
+		size += len(eni.Secondary) + len(eni.Prefixes)<<(32-PrefixBits)
+	}
+	return size
 }
 
 // Disown takes an address from the ENI that has it, or else the prefix that it is in. It reports whether there was one.

@@ -91,9 +91,7 @@ func (d *Difference) sort(c Change, direction int) {
 	}
 }
 
-func same(a, b Result) bool {
-	return a.Kind == b.Kind && a.ID == b.ID && (a.Kind == "scenario" || a.Plugin == b.Plugin)
-}
+func same(a, b Result) bool { return a.Kind == b.Kind && a.Name() == b.Name() }
 
 func badness(v Verdict) int {
 	return slices.Index([]Verdict{Conformant, Partial, NotConformant, EnvUnfit}, v)

@@ -11,8 +11,9 @@ func Markdown(all []*Scenario) string {
 	var b strings.Builder
 	b.WriteString("| scenario | what a user relies on | features | covers |\n|---|---|---|---|\n")
 	for _, s := range all {
+		first, _ := s.Sentences()
 		fmt.Fprintf(&b, "| [%s](%s) | %s | %s | %s |\n",
-			s.Name, s.File, cell(firstSentence(s.Description)), features(s.Features, " "), strings.Join(s.Covers, " "))
+			s.Name, s.File, cell(first), features(s.Features, " "), strings.Join(s.Covers, " "))
 	}
 	return b.String()
 }
@@ -20,13 +21,14 @@ func Markdown(all []*Scenario) string {
 // cell keeps text from ending a table's cell.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// firstSentence is the text up to the first full stop that ends a word, on one line.
-func firstSentence(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
+// Sentences are the description on one line each: the first sentence, up to a full stop that ends a word, which says what a user relies
+// on, and the rest, which may be empty.
+func (s *Scenario) Sentences() (first, rest string) {
+	text := strings.Join(strings.Fields(s.Description), " ")
 	if i := strings.Index(text, ". "); i >= 0 {
-		return text[:i+1]
+		return text[:i+1], text[i+2:]
 	}
-	return text
+	return text, ""
 }
 
 func features(list []Feature, separator string) string {

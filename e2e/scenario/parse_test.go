@@ -3,13 +3,14 @@ package scenario
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml/yamltest"
 )
 
 // full uses every field of the language once.
@@ -166,32 +167,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseMistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it.
-func TestParseMistakes(t *testing.T) {
-	files, err := filepath.Glob("testdata/bad/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("want files, got %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := Parse(filepath.Base(file), data)
-			if s != nil || err == nil {
-				t.Fatalf("got %v, %v, want an error", s, err)
-			}
-			if diff := cmp.Diff(err.Error()+"\n", string(want)); diff != "" {
-				t.Errorf("got -, want +:\n%s", diff)
-			}
-		})
-	}
-}
+func TestParseMistakes(t *testing.T) { yamltest.Mistakes(t, Parse) }
 
 func TestLoadMistakes(t *testing.T) {
 	good, err := os.ReadFile("../../scenarios/host-to-pod.yaml")

@@ -53,7 +53,7 @@ func (n network) routeName(r netlink.Route) string {
 	var w words
 	w.addf(routeTypes[r.Type] != "", "%s", routeTypes[r.Type])
 	w.add(destination(r))
-	w.add("table", tableName(r.Table))
+	w.add("table", TableName(r.Table))
 	w.addf(r.Priority != 0, "metric %d", r.Priority)
 	w.addf(r.Tos != 0, "tos %#x", r.Tos)
 	w.addf(namedByDevice(r), "dev %s", n.name(r.LinkIndex))
@@ -80,8 +80,8 @@ func destination(r netlink.Route) string {
 	return r.Dst.String()
 }
 
-// tableName is the word of ip for a table.
-func tableName(table int) string {
+// TableName is the word of ip for a routing table: "main", "local", "default", else its number.
+func TableName(table int) string {
 	switch table {
 	case unix.RT_TABLE_MAIN:
 		return "main"

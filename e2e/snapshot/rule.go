@@ -54,7 +54,7 @@ func ruleText(r netlink.Rule) string {
 	case r.Goto >= 0:
 		w.addf(true, "goto %d", r.Goto)
 	case r.Table != 0:
-		w.add("lookup", tableName(r.Table))
+		w.add("lookup", TableName(r.Table))
 	default:
 		w.add("no lookup")
 	}

@@ -1,14 +1,12 @@
 package target
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml/yamltest"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -62,32 +60,7 @@ func TestTarget_defaults(t *testing.T) {
 	}
 }
 
-// TestParse_mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it.
-func TestParse_mistakes(t *testing.T) {
-	files, err := filepath.Glob("testdata/bad/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("want files, got %v, %v", files, err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".txt")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := Parse(filepath.Base(file), data)
-			if got != nil || err == nil {
-				t.Fatalf("got %v, %v, want an error", got, err)
-			}
-			if diff := cmp.Diff(err.Error()+"\n", string(want)); diff != "" {
-				t.Errorf("got -, want +:\n%s", diff)
-			}
-		})
-	}
-}
+func TestParse_mistakes(t *testing.T) { yamltest.Mistakes(t, Parse) }
 
 func TestLoad_not_there(t *testing.T) {
 	_, err := Load("testdata/none.yaml")

@@ -3,11 +3,12 @@ package witness
 import (
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // refusing is ip's word for a type of route that leads nowhere; empty for others.
@@ -38,7 +39,7 @@ func routeText(r netlink.Route) string {
 	if r.Src != nil {
 		words = append(words, "src", r.Src.String())
 	}
-	return strings.Join(append(words, "table", tableText(r.Table)), " ")
+	return strings.Join(append(words, "table", snapshot.TableName(r.Table)), " ")
 }
 
 // ruleText is a rule in the words of ip; empty for those that every namespace has. refusal is what one without a table says.
@@ -61,7 +62,7 @@ func ruleText(r *netlink.Rule, refusal string) string {
 		words = append(words, "iif", r.IifName)
 	}
 	if r.Table != 0 {
-		return strings.Join(append(words, "lookup", tableText(r.Table)), " ")
+		return strings.Join(append(words, "lookup", snapshot.TableName(r.Table)), " ")
 	}
 	return strings.Join(append(words, refusal), " ")
 }
@@ -75,17 +76,4 @@ func prefixText(p *net.IPNet, none string) string {
 		return p.IP.String()
 	}
 	return p.String()
-}
-
-// tableText is ip's word for a table.
-func tableText(table int) string {
-	switch table {
-	case unix.RT_TABLE_MAIN:
-		return "main"
-	case unix.RT_TABLE_LOCAL:
-		return "local"
-	case unix.RT_TABLE_DEFAULT:
-		return "default"
-	}
-	return strconv.Itoa(table)
 }

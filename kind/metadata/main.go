@@ -8,6 +8,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net"
@@ -60,14 +61,13 @@ func run() error {
 	return server.ListenAndServe()
 }
 
-// prefixBits is the length of the prefixes that EC2 delegates to an ENI, prefixes how many the node has: room for 112 pods.
-const (
-	prefixBits = 28
-	prefixes   = 7
-)
+// prefixes is how many the node has: room for 112 pods.
+const prefixes = 7
 
 // describe finds the interface that has the node's address.
 func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
+	address := own.As4()
+	number := binary.BigEndian.Uint32(address[:])
 	links, err := net.Interfaces()
 	if err != nil {
 		return metadata.Instance{}, err
@@ -82,18 +82,16 @@ func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
 			if err != nil || subnet.Addr() != own {
 				continue
 			}
-			eni := metadata.ENI{ID: fmt.Sprintf("eni-%017x", own.As4()), Name: link.Name, MAC: link.HardwareAddr.String(), Address: own}
+			eni := metadata.ENI{ID: metadata.ENIID(number), Name: link.Name, MAC: link.HardwareAddr.String(), Address: own}
 			// The first one stays out: its first address looks like a network's.
-			next := netipx.RangeOfPrefix(netip.PrefixFrom(pods.Addr(), prefixBits)).To().Next()
+			next := netipx.RangeOfPrefix(netip.PrefixFrom(pods.Addr(), metadata.PrefixBits)).To().Next()
 			for range prefixes {
-				eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, prefixBits))
-				next = netipx.RangeOfPrefix(netip.PrefixFrom(next, prefixBits)).To().Next()
+				eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, metadata.PrefixBits))
+				next = netipx.RangeOfPrefix(netip.PrefixFrom(next, metadata.PrefixBits)).To().Next()
 			}
-			return metadata.Instance{
-				ID: fmt.Sprintf("i-%017x", own.As4()), Type: "m5.4xlarge", Zone: "eu-central-1a",
-				VPC: subnet.Masked(), VPCID: fmt.Sprintf("vpc-%017x", 1), Subnet: subnet.Masked(), SubnetID: fmt.Sprintf("subnet-%017x", 1),
-				ENIs: []metadata.ENI{eni},
-			}, nil
+			instance := metadata.NewInstance(number, subnet.Masked(), subnet.Masked())
+			instance.ENIs = []metadata.ENI{eni}
+			return instance, nil
 		}
 	}
 	return metadata.Instance{}, fmt.Errorf("no interface has %s", own)

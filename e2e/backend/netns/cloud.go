@@ -19,9 +19,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// prefixBits is the length of the prefixes that EC2 delegates to an ENI.
-const prefixBits = 28
-
 // cloud is what the cloud's nodes have. The VPC has two subnets: the nodes are in its lower half, machines without CNI in its upper.
 type cloud struct {
 	lab           *lab
@@ -57,10 +54,7 @@ func newCloud(l *lab) (*cloud, error) {
 		c.free = netipx.RangeOfPrefix(block(node.Addresses[0].Addr())).To().Next()
 	}
 	for i, node := range l.plan.Nodes {
-		instance := metadata.Instance{
-			ID: fmt.Sprintf("i-%017x", i+1), Type: "m5.4xlarge", Zone: "eu-central-1a",
-			VPC: c.vpc, VPCID: fmt.Sprintf("vpc-%017x", 1), Subnet: c.nodes, SubnetID: fmt.Sprintf("subnet-%017x", 1),
-		}
+		instance := metadata.NewInstance(uint32(i+1), c.vpc, c.nodes)
 		for device := range max(spec.Interfaces(), l.req.Nodes[i].ENIs) {
 			addresses, prefixes := c.share(l.req.Nodes[i], device)
 			eni, err := c.newENI(i, device, addresses, prefixes)
@@ -91,13 +85,13 @@ func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) 
 }
 
 // block is the delegated prefix in which an address would be.
-func block(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, prefixBits).Masked() }
+func block(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, metadata.PrefixBits).Masked() }
 
 // newENI makes one up. The caller holds c.mu, or is alone.
 func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, error) {
 	c.made++
 	eni := metadata.ENI{
-		ID: fmt.Sprintf("eni-%017x", c.made), Device: device, Name: fmt.Sprintf("eth%d", device),
+		ID: metadata.ENIID(uint32(c.made)), Device: device, Name: fmt.Sprintf("eth%d", device),
 		MAC: net.HardwareAddr{0x02, 0, 0x01, byte(index), byte(c.made >> 8), byte(c.made)}.String(),
 	}
 	var err error
@@ -136,15 +130,6 @@ func (c *cloud) newAddress() (netip.Addr, error) {
 	}
 	c.free = address.Next()
 	return address, nil
-}
-
-// poolSize is how many pods can have an address on an instance.
-func poolSize(i metadata.Instance) int {
-	size := 0
-	for _, eni := range i.ENIs {
-		size += len(eni.Secondary) + len(eni.Prefixes)<<(32-prefixBits)
-	}
-	return size
 }
 
 // Cloud is the cluster's where the target has one.

@@ -61,7 +61,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	if kinds := uplinkKinds(); req.UplinkKind != "" && !slices.Contains(kinds, req.UplinkKind) {
+	if kinds := UplinkKinds(); req.UplinkKind != "" && !slices.Contains(kinds, req.UplinkKind) {
 		return nil, fmt.Errorf("uplink kind %q: want one of %s", req.UplinkKind, strings.Join(kinds, ", "))
 	}
 	plan, err := makePlan(req)

@@ -22,7 +22,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 			Name: "node/" + plan.Name, Agent: m.agent,
 			Interfaces: map[string][]netip.Addr{"uplink": addrs(plan.Addresses)},
 		},
-		Uplink: plan.Uplink, Networks: l.networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
+		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
 	}
 	if err := m.setSysctls(ctx, "", nodeSysctls(want, plan)); err != nil {
 		return nil, err
@@ -61,18 +61,6 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	return node, nil
 }
 
-// networks are the underlay's and those of pods behind their nodes.
-func (l *lab) networks() []netip.Prefix {
-	var all []netip.Prefix
-	for _, p := range l.plan.LAN {
-		all = append(all, p.Masked())
-	}
-	for _, node := range l.plan.Nodes {
-		all = append(all, node.PodPrefixes...)
-	}
-	return all
-}
-
 func nodeMAC(index int, nic byte) net.HardwareAddr {
 	return net.HardwareAddr{0x02, 0, 0, byte(index >> 8), byte(index), nic}
 }
@@ -103,8 +91,8 @@ func nth(addr netip.Addr, n int) netip.Addr {
 	return addr
 }
 
-// uplinkKinds are the kinds of the interface on the underlay.
-func uplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"} }
+// UplinkKinds are the kinds of a node's interface on the underlay, of which the first is the default.
+func UplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"} }
 
 // plugUplink makes the interface on the underlay, which plugins know as their master.
 func (l *lab) plugUplink(ctx context.Context, index int) error {

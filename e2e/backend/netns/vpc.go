@@ -205,7 +205,7 @@ func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) err
 	if err := s.configure(ctx, s.name); err != nil {
 		return err
 	}
-	node.Networks, node.PoolSize = []netip.Prefix{c.vpc}, poolSize(c.instances[index])
+	node.Networks, node.PoolSize = []netip.Prefix{c.vpc}, c.instances[index].PoolSize()
 	return c.tell(ctx, index)
 }
 

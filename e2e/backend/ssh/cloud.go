@@ -14,9 +14,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// prefixBits is the length of the prefixes that EC2 delegates to an ENI.
-const prefixBits = 28
-
 // serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon: with one ENI, its uplink, which has as many
 // addresses for pods as all ENIs of the target together. The network of a cloud delivers what is for them to the ENI; here the machine answers
 // ARP for the addresses to which it has routes by another interface.
@@ -38,7 +35,7 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 		return err
 	}
 	node.Networks = []netip.Prefix{instance.VPC}
-	node.PoolSize = len(instance.ENIs[0].Secondary) + len(instance.ENIs[0].Prefixes)<<(32-prefixBits)
+	node.PoolSize = instance.PoolSize()
 	return node.Agent.ServeMetadata(ctx, agent.MetadataArgs{Options: metadata.Options{Tokens: spec.Metadata != target.MetadataV1}, Instance: instance})
 }
 
@@ -48,7 +45,7 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	if err != nil {
 		return metadata.Instance{}, err
 	}
-	eni := metadata.ENI{ID: fmt.Sprintf("eni-%017x", i+1), Name: node.Uplink, Address: l.plan.Nodes[i].Addresses[0].Addr()}
+	eni := metadata.ENI{ID: metadata.ENIID(uint32(i + 1)), Name: node.Uplink, Address: l.plan.Nodes[i].Addresses[0].Addr()}
 	for _, link := range links {
 		if link.Name == node.Uplink {
 			eni.MAC = link.MAC
@@ -70,8 +67,8 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	addresses, prefixes := pool(l.req.Target.Cloud, l.req.Nodes[i])
 	next := first
 	for range prefixes {
-		eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, prefixBits))
-		next = netipx.RangeOfPrefix(netip.PrefixFrom(next, prefixBits)).To().Next()
+		eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, metadata.PrefixBits))
+		next = netipx.RangeOfPrefix(netip.PrefixFrom(next, metadata.PrefixBits)).To().Next()
 	}
 	for len(eni.Secondary) < addresses {
 		if !own(next) {
@@ -79,10 +76,9 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 		}
 		next = next.Next()
 	}
-	return metadata.Instance{
-		ID: fmt.Sprintf("i-%017x", i+1), Type: "m5.4xlarge", Zone: "eu-central-1a", VPC: subnet, VPCID: fmt.Sprintf("vpc-%017x", 1),
-		Subnet: subnet, SubnetID: fmt.Sprintf("subnet-%017x", 1), ENIs: []metadata.ENI{eni},
-	}, nil
+	instance := metadata.NewInstance(uint32(i+1), subnet, subnet)
+	instance.ENIs = []metadata.ENI{eni}
+	return instance, nil
 }
 
 // pool is how many addresses and prefixes a node has for pods. One of which a scenario says how many pods it can hold has so many.

@@ -41,7 +41,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 		earlier.endAgents()
 	}
 	if b.dirty {
-		err = b.restore(ctx, l.networks())
+		err = b.restore(ctx, l.plan.Networks())
 	}
 	if err == nil {
 		b.open, b.dirty = append(b.open, l), true
@@ -84,7 +84,7 @@ func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster
 	}
 	node := &cluster.Node{
 		Place:  cluster.Place{Name: name, Agent: client, Interfaces: map[string][]netip.Addr{"management": m.management(plan.Uplink)}},
-		Uplink: plan.Uplink, Networks: l.networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
+		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
 	}
 	for _, own := range plan.Addresses {
 		node.Interfaces["uplink"] = append(node.Interfaces["uplink"], own.Addr())
@@ -132,18 +132,6 @@ func (l *lab) sysctls(i int) map[string]string {
 		values[name] = value
 	}
 	return values
-}
-
-// networks are the underlay's and those of pods behind their nodes.
-func (l *lab) networks() []netip.Prefix {
-	var all []netip.Prefix
-	for _, p := range l.plan.LAN {
-		all = append(all, p.Masked())
-	}
-	for _, node := range l.plan.Nodes {
-		all = append(all, node.PodPrefixes...)
-	}
-	return all
 }
 
 // routePods leads to pods that are behind another node.

@@ -218,5 +218,5 @@ func (b *Backend) closed(l *lab) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), restoreTimeout)
 	defer cancel()
-	return b.restore(ctx, l.networks())
+	return b.restore(ctx, l.plan.Networks())
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cnitest/cnitest/e2e/backend/kind"
-	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
@@ -41,22 +40,6 @@ func (f *runFlags) checkKind() error {
 		return errors.New("--soak calls plugins as a runtime does; a cluster has its own")
 	}
 	return nil
-}
-
-// openKind connects to a cluster.
-func (f *runFlags) openKind(ctx context.Context, file string) (cluster.Backend, func() error, error) {
-	list, err := conflist.Load(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	b, err := kind.Open(ctx, f.kindOptions(list))
-	switch s := signalOf(ctx); {
-	case err != nil && s != nil:
-		return nil, nil, &exitError{s.status(), s}
-	case err != nil:
-		return nil, nil, &exitError{exitUnfit, err}
-	}
-	return b, b.Close, nil
 }
 
 func (f *runFlags) kindOptions(list *conflist.File) kind.Options {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/target"
@@ -37,8 +38,7 @@ func (f *nodeFlags) add(flags *pflag.FlagSet) {
 
 // check finds out before any lab is made whether a network can be derived from the file.
 func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
-	kinds := []string{"veth", "bridge", "dummy", "vlan"}
-	if !slices.Contains(kinds, f.uplinkKind) {
+	if kinds := netns.UplinkKinds(); !slices.Contains(kinds, f.uplinkKind) {
 		return fmt.Errorf("--uplink-kind %q: want one of %s", f.uplinkKind, strings.Join(kinds, ", "))
 	}
 	if err := inRange("nics", f.nics, 1, 2); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e/backend/kind"
 	"github.com/cnitest/cnitest/e2e/backend/ssh"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -73,27 +74,36 @@ func (f *runFlags) checkRemote() (err error) {
 
 // openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what is not as it was found.
 func (f *runFlags) openBackend(ctx context.Context, file string) (cluster.Backend, func() error, error) {
-	if f.backend == kindBackend {
-		return f.openKind(ctx, file)
-	}
-	if f.backend != sshBackend {
+	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
 	}
 	list, err := conflist.Load(file)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := ssh.Open(ctx, ssh.Options{
-		Nodes: f.remote.nodes, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
-		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
-	})
+	var backend interface {
+		cluster.Backend
+		Close() error
+	}
+	if f.backend == kindBackend {
+		backend, err = kind.Open(ctx, f.kindOptions(list))
+	} else {
+		backend, err = ssh.Open(ctx, f.sshOptions(list))
+	}
 	switch s := signalOf(ctx); {
 	case err != nil && s != nil:
 		return nil, nil, &exitError{s.status(), s}
 	case err != nil:
 		return nil, nil, &exitError{exitUnfit, err}
 	}
-	return b, b.Close, nil
+	return backend, backend.Close, nil
+}
+
+func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
+	return ssh.Options{
+		Nodes: f.remote.nodes, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
+		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
+	}
 }
 
 // backendFlags are those that choose the machines, for the commands of a report.
