@@ -112,6 +112,9 @@ func canStay(c snapshot.Change) bool {
 	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link:
 		// A link is promiscuous as long as a child with a MAC of its own stands on it.
 		return withoutPromiscuity(c.Before) == withoutPromiscuity(c.Item.Text)
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.File:
+		// Where pods of others run, an allocator's record of where it goes on is there already.
+		return strings.HasPrefix(c.Item.Name, cni.CacheDir+"/")
 	}
 	return false
 }

@@ -50,6 +50,11 @@ needs_libvirt() {
 	need qemu-system-x86_64 qemu-system-x86 qemu-utils
 	# The hypervisor and its client, but no service: a libvirt that serves is its administrator's.
 	need libvirtd libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients dnsmasq-base iptables iproute2
+	need virsh libvirt-clients
+	need dnsmasq dnsmasq-base
+	need iptables iptables
+	need ip iproute2
+	need ssh openssh-client
 	need vagrant vagrant vagrant-libvirt openssh-client
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -241,11 +242,15 @@ func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 			return fmt.Errorf("root %s: %w", root, err)
 		}
 	}
-	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, agent.Options{Kinds: nodeKinds()})
+	options := agent.Options{Kinds: nodeKinds()}
+	for _, dir := range []string{cni.CacheDir, "/run/cni"} {
+		options.Files = append(options.Files, snapshot.FileTree{Name: dir, FS: os.DirFS(dir)})
+	}
+	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, options)
 }
 
-// nodeKinds are those of a state that is compared on a node where others work at the same time: kubelets and runtimes write files, start
-// processes and mount all the while, and proxies write rules.
+// nodeKinds are those of a state that is compared on a node where others work at the same time: kubelets and runtimes start processes and
+// mount all the while, and proxies write rules. Of the files those are compared that only runtimes and plugins write.
 func nodeKinds() []string {
-	return []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour}
+	return []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.File}
 }
