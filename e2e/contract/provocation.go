@@ -180,7 +180,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	}
 	all := make([]*provocation, len(list))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(2 * runtime.NumCPU())
+	group.SetLimit(t.subject.lab.atOnce(2 * runtime.NumCPU()))
 	for i, m := range list {
 		group.Go(func() (err error) {
 			own := &trial{subject: t.subject, requirement: t.requirement, version: newest.version}

@@ -29,6 +29,14 @@ type Lab struct {
 	Request cluster.Request
 }
 
+// atOnce is how many of the clusters that a check would use at once there can be: one where machines exist once.
+func (l *Lab) atOnce(clusters int) int {
+	if cluster.IsExclusive(l.Backend) {
+		return 1
+	}
+	return clusters
+}
+
 // Subject is one plugin of a chain, at its place. Its methods may be called concurrently.
 type Subject struct {
 	// Type is the plugin's, Role what it is.

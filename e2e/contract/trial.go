@@ -155,6 +155,10 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 // run runs the check and closes what it opened.
 func (t *trial) run(ctx context.Context) error {
 	defer t.close()
+	if t.subject.lab.atOnce(2) == 1 {
+		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it works is the check's to say.
+		_, _ = t.life(ctx)
+	}
 	return t.requirement.check(ctx, t)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -144,7 +145,7 @@ func (n *network) restoreNames() error {
 	for _, link := range n.links {
 		was := link.Attrs()
 		if now, err := netlink.LinkByIndex(was.Index); err == nil && now.Attrs().Name != was.Name && now.Type() == link.Type() {
-			errs = append(errs, netlink.LinkSetName(now, was.Name))
+			errs = append(errs, new(agent.Server).RenameLink(agent.RenameLinkArgs{Name: now.Attrs().Name, NewName: was.Name}, nil))
 		}
 	}
 	return errors.Join(errs...)
