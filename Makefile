@@ -30,7 +30,7 @@ DIST := dist
 # Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
 depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
-# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands in the .args beside it.
+# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands in the .flags beside it.
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
 VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
@@ -64,7 +64,7 @@ test-vm: build ## Test what this machine's kernel may lack on a stock kernel of 
 	@$(MAKE) --no-print-directory -k -j2 --output-sync=target $(VM_CONFLISTS:%=vm-%)
 
 vm-%:
-	@xargs -a e2e/vmrun/net.d/$*.args $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
+	@xargs -a e2e/vmrun/net.d/$*.flags $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
 
 kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, where no image registry is in reach
 	kind/packages.sh

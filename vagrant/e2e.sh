@@ -159,7 +159,8 @@ run_suite() {
 	for conflist in ${CNITEST_CONFLISTS:-"$here"/net.d/*.conflist}; do
 		name=$(basename "$conflist" .conflist)
 		flags=()
-		[ ! -f "${conflist%.conflist}.flags" ] || read -r -a flags <"${conflist%.conflist}.flags"
+		# Quoted as for a shell.
+		[ ! -f "${conflist%.conflist}.flags" ] || eval "flags=($(<"${conflist%.conflist}.flags"))"
 		"$top/bin/cnitest" run "$conflist" --bin-dir "$top/bin" --report-dir "$artifacts/$name" --backend ssh --ssh-config "$artifacts/ssh-config" \
 			--nodes "$(nodes)" --uplink-subnet 10.77.0.0/16 "${flags[@]}" ${CNITEST_FLAGS:-} || status=$?
 		echo
