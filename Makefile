@@ -34,7 +34,7 @@ depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filt
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
 VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
-VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/service
+VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
 .PHONY: help kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release
@@ -60,7 +60,7 @@ test-vm: build ## Test what this machine's kernel may lack on a stock kernel of 
 	@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
 	@$(VMRUN) --fetch
-	CNITEST_WANT=dummy,ipvlan,vlan,vrf,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|TestIPVS' $(VM_TESTS)
+	CNITEST_WANT=dummy,ipvlan,vlan,vrf,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
 	@$(MAKE) --no-print-directory -k -j2 --output-sync=target $(VM_CONFLISTS:%=vm-%)
 
 vm-%:

@@ -160,6 +160,52 @@ func TestCut(t *testing.T) {
 	m.unchanged(before)
 }
 
+// TestClose_jumpHost closes a connection that another process of the user's ssh configuration carries, which stays.
+func TestClose_jumpHost(t *testing.T) {
+	m := newMachines(t)
+	options := m.options(binDir(t, "macvlan", "host-local"))
+	options.Program = append([]string{"/bin/sh", "-c", `sleep 1000 & echo $! >>"$0"; exec "$@"`, filepath.Join(m.dir, "jumps")}, options.Program...)
+	b := open(t, options)
+	began := time.Now()
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("got an end after %s, want one soon", took)
+	}
+	text, err := os.ReadFile(filepath.Join(m.dir, "jumps"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range strings.Fields(string(text)) {
+		eventually(t, func(context.Context) error {
+			if status, err := os.ReadFile("/proc/" + word + "/stat"); err == nil && !strings.Contains(string(status), ") Z ") {
+				return fmt.Errorf("process %s is still there", word)
+			}
+			return nil
+		})
+	}
+}
+
+// TestReboot_refused runs commands that do not reboot a machine.
+func TestReboot_refused(t *testing.T) {
+	m := newMachines(t)
+	options := m.options(binDir(t, "macvlan", "host-local"))
+	options.Reboot = []string{"sh", "-c", "echo no such unit >&2; exit 5"}
+	b := open(t, options)
+	c, err := b.Start(t.Context(), request(options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `reboot: node1: sh -c echo no such unit >&2; exit 5: exit status 5: no such unit`
+	if err := c.Reboot(t.Context(), c.Nodes()[0]); fmt.Sprint(err) != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // relaysOf are the processes of the machines' cables.
 func relaysOf(t *testing.T, dir string) []int {
 	t.Helper()

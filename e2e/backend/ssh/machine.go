@@ -89,7 +89,7 @@ if [ -x "$self" ]; then
 else
   echo need
   rm -f "$dir"/self/*
-  head -c "$size" | gzip -dc >"$self.new" && chmod 755 "$self.new" && mv "$self.new" "$self" || exit 1
+  head -c "$size" | gzip -dc >"$self.new" && chmod 755 "$self.new" && sync "$self.new" && mv "$self.new" "$self" || exit 1
 fi
 echo ready
 [ "$(id -u)" = 0 ] && exec "$self" ` + KeeperCommand + ` "$dir"
@@ -102,6 +102,8 @@ func (m *machine) connect(ctx context.Context) (err error) {
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	m.stderr = &tail{}
 	m.cmd.Stderr = m.stderr
+	// Another ssh, to a jump host, has the same standard error, and may outlive this one.
+	m.cmd.WaitDelay = time.Second
 	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -149,7 +151,7 @@ type conn struct {
 func (m *machine) within(ctx context.Context, limit time.Duration, what string, do func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: nothing within %s", what, limit))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = m.cmd.Process.Kill() })
+	stop := context.AfterFunc(ctx, m.kill)
 	defer stop()
 	err := do()
 	if ctx.Err() != nil {
@@ -157,6 +159,9 @@ func (m *machine) within(ctx context.Context, limit time.Duration, what string, 
 	}
 	return err
 }
+
+// kill ends ssh with what it started to get there.
+func (m *machine) kill() { _ = syscall.Kill(-m.cmd.Process.Pid, syscall.SIGKILL) }
 
 // greet is the harness's side of bootstrap.
 func (m *machine) greet(ctx context.Context, reader *bufio.Reader) error {
@@ -311,9 +316,11 @@ func (m *machine) close() error {
 	select {
 	case <-m.exited:
 	case <-time.After(limit):
-		_ = m.cmd.Process.Kill()
+		m.kill()
 		<-m.exited
 	}
+	// What ssh started to get there may wait for a machine that is gone.
+	m.kill()
 	status := m.cmd.ProcessState.ExitCode()
 	m.cmd = nil
 	switch {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/internal/keeper"
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
@@ -41,11 +44,16 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	return l.startTarget(ctx, node)
 }
 
-// reboot runs the command and connects anew once the machine was away.
+// reboot runs the command and connects anew once the machine has booted and its network is what it was.
 func (m *machine) reboot(ctx context.Context, command []string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%s: does not answer %s after its reboot", m.name, rebootTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%s: not back from %q within %s", m.name, strings.Join(command, " "), rebootTimeout))
 	defer cancel()
-	if err := m.keeper.Run(ctx, command); err != nil {
+	links := m.links
+	boot, err := m.keeper.BootID(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.keeper.Run(ctx, command); err != nil && !errors.Is(err, keeper.ErrLost) {
 		return err
 	}
 	select {
@@ -57,7 +65,10 @@ func (m *machine) reboot(ctx context.Context, command []string) error {
 	for {
 		err := m.connect(ctx)
 		if err == nil {
-			return nil
+			if err = m.isBack(ctx, boot, links); err == nil {
+				return nil
+			}
+			_ = m.close()
 		}
 		select {
 		case <-ctx.Done():
@@ -65,4 +76,24 @@ func (m *machine) reboot(ctx context.Context, command []string) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// isBack says what a machine lacks after its reboot. What comes later would be taken for the run's doing, and be taken away.
+func (m *machine) isBack(ctx context.Context, boot string, links []agent.Link) error {
+	now, err := m.keeper.BootID(ctx)
+	switch {
+	case err != nil:
+		return err
+	case now == boot:
+		return fmt.Errorf("%s: it has not rebooted", m.name)
+	}
+	for _, was := range links {
+		back := slices.ContainsFunc(m.links, func(l agent.Link) bool {
+			return l.Name == was.Name && l.Up == was.Up && slices.Equal(l.Addresses, was.Addresses)
+		})
+		if !back {
+			return fmt.Errorf("%s: %s with %v is not there yet", m.name, was.Name, was.Addresses)
+		}
+	}
+	return nil
 }

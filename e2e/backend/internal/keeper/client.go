@@ -175,8 +175,13 @@ func (c *Client) Restore(ctx context.Context, networks []netip.Prefix) ([]string
 	return call[[]string](ctx, c, "Restore", args)
 }
 
-// Run runs a program on the machine itself and does not wait for it.
+// Run runs a program on the machine itself. It waits for a failure at once, and not for its end.
 func (c *Client) Run(ctx context.Context, argv []string) error {
 	_, err := call[agent.None](ctx, c, "Run", argv)
 	return err
+}
+
+// BootID is another one after each boot of the machine.
+func (c *Client) BootID(ctx context.Context) (string, error) {
+	return call[string](ctx, c, "BootID", agent.None{})
 }

@@ -291,12 +291,39 @@ func (s *Server) Restore(args RestoreArgs, left *[]string) error {
 	return err
 }
 
-// Run runs a program on the machine itself, not on a node, and does not wait for its end.
+// failsWithin is the time within which a program of Run that cannot do its work says so.
+const failsWithin = 2 * time.Second
+
+// Run runs a program on the machine itself, not on a node. It does not wait for its end, unless it fails at once.
 func (s *Server) Run(argv []string, _ *agent.None) error {
+	// Files, unlike pipes, are nothing that the end of the program's own children is waited for.
+	output, err := os.CreateTemp(s.options.Dir, "output-")
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	defer os.Remove(output.Name())
 	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	go func() { _ = cmd.Wait() }()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-time.After(failsWithin):
+	}
+	if err != nil {
+		text, _ := os.ReadFile(output.Name())
+		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(text)))
+	}
 	return nil
+}
+
+// BootID is another one after each boot of the machine.
+func (s *Server) BootID(_ agent.None, id *string) error {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	*id = strings.TrimSpace(string(text))
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type network struct {
 	links  []netlink.Link
 	addrs  []netlink.Addr
 	routes []netlink.Route
+	rules  []netlink.Rule
 }
 
 // kinds are what belongs to a network. Agents have mounts, processes and files of their own.
@@ -50,15 +52,24 @@ func remember(ctx context.Context) (n *network, err error) {
 	if n.addrs, err = netlinksafe.AddrList(nil, netlink.FAMILY_ALL); err != nil {
 		return nil, err
 	}
-	// Of all tables but the kernel's own, which follow from the addresses.
+	if n.routes, err = routes(); err != nil {
+		return nil, err
+	}
+	n.rules, err = netlinksafe.RuleList(netlink.FAMILY_ALL)
+	return n, err
+}
+
+// routes are those of all tables but the kernel's own, which follow from the addresses.
+func routes() ([]netlink.Route, error) {
+	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		list, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
-		n.routes = append(n.routes, slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.Protocol == unix.RTPROT_KERNEL })...)
+		all = append(all, slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == unix.RTPROT_KERNEL })...)
 	}
-	return n, nil
+	return all, nil
 }
 
 // restoreTime bounds a restoration. What takes the kernel long is the end of namespaces, of which links come back or go.
@@ -128,7 +139,7 @@ func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, n.restoreLinks(), n.restoreAddresses(), n.restoreRoutes())...)
+	return errors.Join(append(errs, n.restoreLinks(), n.restoreAddresses(), n.restoreRoutes(), n.restoreRules())...)
 }
 
 // order is that in which changes are undone. With a link go its addresses and routes; forwarding sets other sysctls.
@@ -195,12 +206,37 @@ func (n *network) restoreAddresses() error {
 	return errors.Join(errs...)
 }
 
-// restoreRoutes adds those that are gone.
+// restoreRoutes adds those that are gone, in the place of what took theirs.
 func (n *network) restoreRoutes() error {
+	now, err := routes()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, was := range n.routes {
-		if err := netlink.RouteAdd(&was); err != nil && !errors.Is(err, unix.EEXIST) {
+		if slices.ContainsFunc(now, was.Equal) {
+			continue
+		}
+		if err := netlink.RouteReplace(&was); err != nil {
 			errs = append(errs, fmt.Errorf("route %s: %w", was.Dst, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// restoreRules adds those that are gone.
+func (n *network) restoreRules() error {
+	now, err := netlinksafe.RuleList(netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, was := range n.rules {
+		if slices.ContainsFunc(now, func(r netlink.Rule) bool { return reflect.DeepEqual(r, was) }) {
+			continue
+		}
+		if err := netlink.RuleAdd(&was); err != nil && !errors.Is(err, unix.EEXIST) {
+			errs = append(errs, fmt.Errorf("rule %s: %w", was, err))
 		}
 	}
 	return errors.Join(errs...)

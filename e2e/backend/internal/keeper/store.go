@@ -54,7 +54,8 @@ func (s *store) receive(sum string, from io.Reader) error {
 	defer os.Remove(file.Name())
 	hash := sha256.New()
 	_, err = io.Copy(io.MultiWriter(file, hash), content)
-	if err = errors.Join(err, file.Chmod(0o755), file.Close()); err != nil {
+	// Under its sum it is believed, also after a power failure.
+	if err = errors.Join(err, file.Chmod(0o755), file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
