@@ -229,6 +229,9 @@ func TestKubelets(t *testing.T) {
 				t.Parallel()
 				got := runThroughKubelet(t, bin, &kubelets{backend(), tt.fault, exclusive})
 				tt.want.compare(t, got[0])
+				if want := tt.want.result == report.Skipped; got[0].LabFailed != want {
+					t.Errorf("got labFailed %t, want %t", got[0].LabFailed, want)
+				}
 				if tt.want.result == report.Fail {
 					wantEvidence(t, got[0], "events", "pod/client: FailedCreatePodSandBox")
 					wantEvidence(t, got[0], "log of kubelet", "nothing")

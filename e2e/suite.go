@@ -305,7 +305,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	defer func(ctx context.Context) {
 		// A failure that was seen before the end stays one.
 		if ctx.Err() != nil && !failed {
-			result.Result, result.Reason, result.Evidence = report.Skipped, cutOff, nil
+			result.Result, result.Reason, result.Evidence, result.LabFailed = report.Skipped, cutOff, nil, false
 		}
 	}(ctx)
 	limit, play := scenarioTimeout+s.options.Soak, (*run).steps
@@ -322,7 +322,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	defer cancel()
 	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
 	if err != nil {
-		result.Result, result.Reason = report.Skipped, err.Error()
+		result.LabFails(err)
 		return
 	}
 	defer c.Close()
@@ -330,14 +330,14 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
 		result.Result, result.Reason = report.Skipped, reason
 		if err != nil {
-			result.Reason = err.Error()
+			result.LabFails(err)
 		}
 		return
 	}
 	r := newRun(s, sc, c)
 	if err := r.prepare(ctx); err != nil {
 		// No plugin was called yet: whatever it is, it is none of theirs.
-		result.Result, result.Reason = report.Skipped, "the lab could not be made: "+err.Error()
+		result.LabFails(fmt.Errorf("the lab could not be made: %w", err))
 		return
 	}
 	err = play(r, ctx)
@@ -361,7 +361,7 @@ func excuse(c cluster.Cluster, result *report.Result) {
 		return
 	}
 	if err := losable.Lost(); err != nil {
-		result.Result, result.Reason, result.Evidence = report.Skipped, err.Error(), nil
+		result.LabFails(err)
 	}
 }
 

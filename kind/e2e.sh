@@ -5,7 +5,7 @@
 #	kind/with-docker.sh kind/e2e.sh route macvlan      # some
 #
 # BIN has cnitest and the plugins (bin), REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0 where every case
-# came out as it must: all conformant, and macvlan, which cannot be, not.
+# came out as it must: all conformant, and macvlan, which cannot be, as its expectation file says.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${BIN:-$here/../bin}
@@ -22,7 +22,9 @@ end() {
 	status=$?
 	if [ $status != 0 ] && [ -n "${KEEP-}" ]; then
 		echo "the cluster stays until Ctrl-C; look at it from another terminal: kind/with-docker.sh --enter kubectl get pods -A"
-		sleep infinity
+		# Ctrl-C ends the sleep, and not this script before the cluster is gone.
+		trap : INT
+		sleep infinity || true
 	fi
 	"$here/cluster.sh" down
 	exit $status
@@ -40,11 +42,11 @@ fi
 
 failed=()
 for case in "${cases[@]}"; do
-	plugins=${case%-nftables} mode=iptables masquerade=false profile=kubernetes want=0
+	plugins=${case%-nftables} mode=iptables masquerade=false want=(--strict --profile kubernetes)
 	case $case in
 	*-nftables) mode=nftables ;;
-	route) profile=underlay masquerade=true ;;
-	macvlan) profile=underlay want=1 ;;
+	route) masquerade=true want=(--strict --profile underlay) ;;
+	macvlan) want=(--expect "$here/install/macvlan/05-macvlan.expected.yaml") ;;
 	esac
 	echo "=== $case: kube-proxy in mode $mode"
 	"$here/cluster.sh" proxy $mode $masquerade >/dev/null
@@ -56,7 +58,8 @@ for case in "${cases[@]}"; do
 	# Those of CoreDNS were attached by the plugins before, if at all.
 	kubectl -n kube-system delete pod -l k8s-app=kube-dns --wait >/dev/null
 	status=
-	if [ $want = 0 ]; then
+	# A kubelet does not reach its own pods with macvlan, and so finds none ready.
+	if [ $case != macvlan ]; then
 		if kubectl -n kube-system wait --for=condition=Ready pod -l k8s-app=kube-dns --timeout 2m >/dev/null; then
 			echo "CoreDNS is ready: $(kubectl -n kube-system get pods -l k8s-app=kube-dns -o 'jsonpath={.items[*].status.podIP}')"
 		else
@@ -65,10 +68,10 @@ for case in "${cases[@]}"; do
 	fi
 	if [ -z "$status" ]; then
 		status=0
-		"$bin/cnitest" run "$here/install/$plugins/05-$plugins.conflist" --bin-dir "$bin" --backend kind --profile $profile \
+		"$bin/cnitest" run "$here/install/$plugins/05-$plugins.conflist" --bin-dir "$bin" --backend kind "${want[@]}" \
 			--report-dir "$reports/$case" || status=$?
 	fi
-	[ "$status" = $want ] || failed+=("$case: $status, want exit status $want")
+	[ "$status" = 0 ] || failed+=("$case: $status, want exit status 0")
 	if [ -n "${CNITEST_EXTERNAL-}" ]; then
 		left=$("$here/with-docker.sh" --left)
 		echo "packets that wanted to leave the machine: $left"

@@ -4,8 +4,9 @@
 #	kind/with-docker.sh kind/e2e.sh
 #	kind/with-docker.sh --enter kubectl get pods -A      # meanwhile, from another terminal
 #
-# The machine's own namespaces get no bridge, no rule and no container, and whatever ends this script ends all of it; after SIGKILL
-# empty control groups stay, which the next one removes. Nothing can leave: the namespace has no way to the machine. Its default route
+# The machine's own namespaces get no bridge, no rule and no container, and whatever ends this script ends all of it. Kubelets set some
+# of the kernel's own settings, which no namespace holds: they are put back at the end; after SIGKILL the next one does, which
+# also removes the empty control groups that stay then. Nothing can leave: the namespace has no way to the machine. Its default route
 # leads into an interface without a far end, in front of which a rule counts and refuses; `with-docker.sh --left` says within it how many
 # packets have wanted to leave.
 #
@@ -13,6 +14,13 @@
 set -euo pipefail
 self=$(readlink -f "$0")
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
+
+# What kubelets set (Kubernetes, pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables).
+tunables=(vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes)
+restore_tunables() {
+	[ ! -s "$cache/tunables" ] || sysctl -qp "$cache/tunables"
+	rm -f "$cache/tunables"
+}
 
 left() { iptables -w -nvxL CNITEST-OUT | awk '/reject-with/ { n += $1 } END { print n + 0 }'; }
 
@@ -42,6 +50,9 @@ case ${1-} in
 	for dir in /sys/fs/cgroup/cnitest /sys/fs/cgroup/*/cnitest; do
 		[ ! -d "$dir" ] || find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
+	restore_tunables
+	sysctl "${tunables[@]}" >"$cache/tunables.new"
+	mv "$cache/tunables.new" "$cache/tunables"
 	echo $$ >"$cache/docker.pid"
 	exec unshare --net --mount --pid --fork --kill-child --mount-proc -- "$self" --inside "$@"
 	;;
@@ -106,6 +117,7 @@ end() {
 	for dir in /sys/fs/cgroup/cnitest /sys/fs/cgroup/*/cnitest; do
 		[ ! -d "$dir" ] || find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
+	restore_tunables
 	exit $status
 }
 trap end EXIT

@@ -26,6 +26,14 @@ die() {
 	exit 3
 }
 
+# end takes away what is there however the script ends.
+machines= disks=
+end() {
+	[ -z "$machines" ] || vagrant destroy --force >/dev/null 2>&1 || true
+	[ -z "$disks" ] || rm -rf "$disks"/*
+}
+trap end EXIT
+
 # need COMMAND PACKAGE... installs packages unless the command is there.
 need() {
 	local command=$1 answer=no as_root=
@@ -88,6 +96,8 @@ own_libvirt() {
 	[ "$(id -u)" = 0 ] || die "no libvirt serves at qemu:///system; start it (systemctl start libvirtd, and be in the group libvirt), or run this as root"
 	[ -f "$cache/$light.box" ] || die "no box at $cache/$light.box; make vagrant-box builds it"
 	mkdir -p "$artifacts"
+	exec 8>"$cache/own.lock"
+	flock -n 8 || die "another one runs and has $cache/own"
 	# With the first process of the PID namespace everything in it ends.
 	exec unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc "$self" inside "$@"
 }
@@ -97,6 +107,7 @@ start_libvirt() {
 	local work=$cache/own
 	rm -rf "$work"
 	mkdir -p "$work/images" "$work/writes"
+	disks=$work/images
 	mount -t tmpfs -o mode=755 tmpfs "$work/writes"
 	for dir in etc var; do
 		mkdir -p "$work/writes/$dir/upper" "$work/writes/$dir/work"
@@ -126,7 +137,7 @@ start_libvirt() {
 		auth_unix_ro = "none"
 		unix_sock_group = "root"
 	CONF
-	libvirtd >"$artifacts/console/libvirtd.log" 2>&1 &
+	libvirtd >"$artifacts/console/libvirtd.log" 2>&1 8>&- &
 	for _ in $(seq 300); do
 		served && return 0
 		sleep 0.2
@@ -137,7 +148,7 @@ start_libvirt() {
 # with_machines CMD... brings the machines up, runs a command, and destroys them.
 with_machines() {
 	local status=0 begin=$SECONDS
-	trap 'vagrant destroy --force >/dev/null 2>&1 || true' EXIT
+	machines=up
 	mkdir -p "$artifacts"
 	timeout "${CNITEST_UP_TIMEOUT:-1200}" vagrant up --no-tty >"$artifacts/vagrant.log" 2>&1 ||
 		die "the machines did not come up: $(tail -n 3 "$artifacts/vagrant.log"); more in $artifacts/vagrant.log${CNITEST_CONSOLE_DIR:+, what they said in $CNITEST_CONSOLE_DIR}"
@@ -146,16 +157,19 @@ with_machines() {
 	"$@" || status=$?
 	begin=$SECONDS
 	vagrant destroy --force >>"$artifacts/vagrant.log" 2>&1
-	trap - EXIT
+	machines=
 	echo "machines destroyed in $((SECONDS - begin)) s"
 	return "$status"
 }
 
 nodes() { seq -s , -f 'node%g' "${CNITEST_NODES:-2}"; }
 
-# run_suite runs each conflist and prints its verdict. The flags of one are in a file beside it.
+# run_suite shows that what pods on two machines say to each other crosses both uplinks, runs each conflist and prints its verdict. The flags
+# of a conflist are in a file beside it.
 run_suite() {
 	local status=0 conflist name flags
+	(cd "$top" && CNITEST_SSH_NODES=$(nodes) CNITEST_SSH_CONFIG=$artifacts/ssh-config CNITEST_TEST_PLUGINS=$top/bin \
+		"${GO:-go}" test -count=1 -v -run '^TestMachines$' ./e2e/backend/ssh) || status=$?
 	for conflist in ${CNITEST_CONFLISTS:-"$here"/net.d/*.conflist}; do
 		name=$(basename "$conflist" .conflist)
 		flags=()

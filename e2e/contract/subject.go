@@ -195,7 +195,11 @@ func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cl
 	if edit != nil {
 		edit(&req)
 	}
-	return l.Backend.Start(ctx, req)
+	c, err := l.Backend.Start(ctx, req)
+	if err != nil {
+		return nil, startError{err}
+	}
+	return c, nil
 }
 
 // atLeast reports whether a version is not older than another, of those that the suite knows.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -67,6 +68,17 @@ func notApplicable(format string, args ...any) error {
 	return notApplicableError(fmt.Sprintf(format, args...))
 }
 
+// startError is that of a cluster that could not be made.
+type startError struct{ error }
+
+func (e startError) Unwrap() error { return e.error }
+
+// labFailed reports whether an error is the lab's, whatever the plugin does.
+func labFailed(err error) bool {
+	var start startError
+	return errors.As(err, &start) || errors.Is(err, agent.ErrEnded)
+}
+
 // vacuousError says that a verb succeeds whatever is wrong.
 type vacuousError string
 
@@ -89,7 +101,10 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 	if err := s.Discover(ctx); err != nil {
 		result.Result, result.Reason = report.Skipped, err.Error()
 		var silent *versionError
-		if errors.As(err, &silent) && silent.plugin == s.Type {
+		switch {
+		case labFailed(err):
+			result.LabFails(err)
+		case errors.As(err, &silent) && silent.plugin == s.Type:
 			result.Result = report.Fail
 		}
 		return
@@ -142,6 +157,9 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 			return
 		case errors.As(err, &vacuous):
 			result.Result, result.Reason = report.Vacuous, string(vacuous)
+			return
+		case labFailed(err):
+			result.LabFails(fmt.Errorf("at CNI %s: %w", v, err))
 			return
 		case err != nil:
 			result.Result, result.Reason = report.Skipped, fmt.Sprintf("at CNI %s: %v", v, err)

@@ -138,6 +138,11 @@ type LabHost struct {
 	Behind string `json:"behind,omitempty"`
 }
 
+// LabFails makes the result a skip of which the lab's failure is the reason.
+func (r *Result) LabFails(reason error) {
+	r.Result, r.Reason, r.Evidence, r.LabFailed = Skipped, reason.Error(), nil, true
+}
+
 // FailureMode is a way in which a plugin failed its users.
 type FailureMode struct {
 	ID string `json:"id"`
@@ -159,7 +164,9 @@ type Result struct {
 	Result Outcome  `json:"result"`
 	Covers []string `json:"covers"`
 	// Reason says why the result is not a pass, in words for the plugin's author.
-	Reason          string  `json:"reason,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and the lab failed.
+	LabFailed       bool    `json:"labFailed,omitempty"`
 	DurationSeconds float64 `json:"durationSeconds"`
 	// Repeat is the command line that brings about the result alone, where it is a failure.
 	Repeat string `json:"repeat,omitempty"`

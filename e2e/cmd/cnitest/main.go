@@ -84,7 +84,7 @@ namespaces, sends traffic between them, deletes everything again, and says what 
 this machine, and no rights are needed where unprivileged user namespaces are allowed.
 
 Exit status: 0 conformant (or partial without --strict), 1 not conformant, 2 the command line or a file is
-wrong, 3 this machine cannot run it, 128 and the signal's number when a signal ended it (130 for Ctrl-C).`,
+wrong, 3 this machine cannot run it or the lab failed, 128 and the signal's number when a signal ended it (130 for Ctrl-C).`,
 		Example: `  cnitest doctor                                             what this machine can run
   cnitest run my.conflist --bin-dir ./bin                    a verdict
   cnitest run my.conflist --bin-dir ./bin --report-dir out   and the evidence of what failed

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/report"
 )
 
 // TestBackendFlags wants what a report says of repeating a failure to name the machines again.
@@ -23,5 +26,19 @@ func TestBackendFlags(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestLabFailure tells a run in which the lab failed from one in which everything was asked.
+func TestLabFailure(t *testing.T) {
+	r := &report.Report{Results: []report.Result{{ID: "host-to-pod", Result: report.Pass}, {ID: "reboot", Result: report.Skipped, Reason: "not allowed"}}}
+	if err := labFailure(r); err != nil {
+		t.Errorf("got %v, want none: a skip with its reason is no failure", err)
+	}
+	r.Results[1].LabFails(errors.New("node2: the connection is lost"))
+	var exit *exitError
+	const want = "the lab failed for 1 of 2, first for reboot: node2: the connection is lost"
+	if err := labFailure(r); !errors.As(err, &exit) || exit.status != exitUnfit || exit.err.Error() != want {
+		t.Errorf("got %v, want status %d: %s", err, exitUnfit, want)
 	}
 }

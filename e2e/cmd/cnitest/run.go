@@ -179,10 +179,20 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err err
 	if err := f.sendReport(result); err != nil {
 		return err
 	}
+	err = f.status(result)
 	if f.expected != nil {
-		return f.compareExpected(out, result)
+		err = f.compareExpected(out, result)
 	}
-	return f.status(result)
+	return cmp.Or(err, labFailure(result))
+}
+
+// labFailure says that the verdict leaves out what the lab failed to ask; nil where it asked everything.
+func labFailure(r *report.Report) error {
+	failed := slices.DeleteFunc(slices.Clone(r.Results), func(res report.Result) bool { return !res.LabFailed })
+	if len(failed) == 0 {
+		return nil
+	}
+	return &exitError{exitUnfit, fmt.Errorf("the lab failed for %d of %d, first for %s: %s", len(failed), len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
 // check is about what the flags say by themselves.
