@@ -61,12 +61,16 @@ func render(text []byte, node Node) ([]byte, error) {
 	return []byte(rendered), nil
 }
 
-// recordName is the file beside the binaries that says which of them are the installer's. What the node had before, its runtime's
-// loopback above all, is left alone: when it is gone, no pod can end any more.
-const recordName = ".cnitest-plugins"
+// The records are files beside the binaries that say what is the installer's. What the node had before, its runtime's loopback above all,
+// is left alone: when it is gone, no pod can end any more.
+const (
+	pluginsRecord   = ".cnitest-plugins"
+	conflistsRecord = ".cnitest-conflists"
+)
 
-func (p Paths) record() (map[string]bool, error) {
-	text, err := os.ReadFile(filepath.Join(p.BinDir, recordName))
+// record is a set of names.
+func (p Paths) record(file string) (map[string]bool, error) {
+	text, err := os.ReadFile(filepath.Join(p.BinDir, file))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -77,9 +81,14 @@ func (p Paths) record() (map[string]bool, error) {
 	return own, nil
 }
 
+func (p Paths) writeRecord(file string, own map[string]bool) error {
+	text := strings.Join(slices.Sorted(maps.Keys(own)), "\n") + "\n"
+	return renameio.WriteFile(filepath.Join(p.BinDir, file), []byte(text), 0o644)
+}
+
 // installPlugins copies those that the node has not, or has from an earlier call.
 func (p Paths) installPlugins(plugins []string) error {
-	own, err := p.record()
+	own, err := p.record(pluginsRecord)
 	if err != nil {
 		return err
 	}
@@ -90,8 +99,7 @@ func (p Paths) installPlugins(plugins []string) error {
 		}
 		own[name] = true
 		// Recorded first: what is copied and not recorded would stay for good.
-		text := strings.Join(slices.Sorted(maps.Keys(own)), "\n") + "\n"
-		if err := renameio.WriteFile(filepath.Join(p.BinDir, recordName), []byte(text), 0o644); err != nil {
+		if err := p.writeRecord(pluginsRecord, own); err != nil {
 			return err
 		}
 		if err := copyFile(filepath.Join(p.Plugins, name), filepath.Join(p.BinDir, name)); err != nil {
@@ -101,8 +109,38 @@ func (p Paths) installPlugins(plugins []string) error {
 	return nil
 }
 
-// Install copies the binaries and then writes the conflists. Each file is complete when it appears, and replaces one that may be
-// running at that moment. It may be called again.
+// installConflists writes them, and then removes those of an earlier call that are not among them: a runtime takes the first by name. At no
+// time is there none, without which a node is not ready.
+func (p Paths) installConflists(conflists map[string][]byte) error {
+	own, err := p.record(conflistsRecord)
+	if err != nil {
+		return err
+	}
+	for name := range conflists {
+		own[name] = true
+	}
+	if err := p.writeRecord(conflistsRecord, own); err != nil {
+		return err
+	}
+	for name, text := range conflists {
+		if err := renameio.WriteFile(filepath.Join(p.ConflistDir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	for name := range own {
+		if _, wanted := conflists[name]; wanted {
+			continue
+		}
+		if err := remove(filepath.Join(p.ConflistDir, name)); err != nil {
+			return err
+		}
+		delete(own, name)
+	}
+	return p.writeRecord(conflistsRecord, own)
+}
+
+// Install copies the binaries, then writes the conflists, and then removes conflists of an earlier call that are no longer wanted. Each file
+// is complete when it appears, and replaces one that may be running at that moment. It may be called again.
 func (p Paths) Install(node Node) error {
 	conflists := map[string][]byte{}
 	files, err := names(p.Conflists)
@@ -130,12 +168,7 @@ func (p Paths) Install(node Node) error {
 	if err := p.installPlugins(plugins); err != nil {
 		return err
 	}
-	for name, text := range conflists {
-		if err := renameio.WriteFile(filepath.Join(p.ConflistDir, name), text, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.installConflists(conflists)
 }
 
 func copyFile(from, to string) error {
@@ -155,27 +188,29 @@ func copyFile(from, to string) error {
 	return out.CloseAtomicallyReplace()
 }
 
-// Uninstall removes the conflists and then the installer's binaries: without a conflist no runtime asks for a plugin that is gone.
+// Uninstall removes the installer's conflists and then its binaries: without a conflist no runtime asks for a plugin that is gone.
 func (p Paths) Uninstall() error {
-	files, err := names(p.Conflists)
-	if err != nil {
-		return err
-	}
-	own, err := p.record()
-	if err != nil {
-		return err
-	}
-	var all []string
-	for _, name := range files {
-		all = append(all, filepath.Join(p.ConflistDir, name))
-	}
-	for name := range own {
-		all = append(all, filepath.Join(p.BinDir, name))
-	}
-	for _, path := range append(all, filepath.Join(p.BinDir, recordName)) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, own := range []struct{ record, dir string }{{conflistsRecord, p.ConflistDir}, {pluginsRecord, p.BinDir}} {
+		names, err := p.record(own.record)
+		if err != nil {
 			return err
 		}
+		for name := range names {
+			if err := remove(filepath.Join(own.dir, name)); err != nil {
+				return err
+			}
+		}
+		if err := remove(filepath.Join(p.BinDir, own.record)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove removes what may be gone already.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func TestPaths_Install(t *testing.T) {
 	before := files(t, root)
 	node := Node{Name: "worker", IP: "172.18.0.3", Index: 129}
 	want := map[string]string{
-		"bin/.cnitest-plugins": "route\n", "bin/loopback": "the node's loopback", "bin/route": "new route", "net.d/99-other.conflist": "other",
+		"bin/.cnitest-plugins": "route\n", "bin/.cnitest-conflists": "05-route.conflist\n", "bin/loopback": "the node's loopback", "bin/route": "new route", "net.d/99-other.conflist": "other",
 		"net.d/05-route.conflist": `{"name": "route", "plugins": [{"type": "macvlan", "ip": "172.18.0.3", "start": "172.18.129.2", "on": "worker"}]}`,
 	}
 	for range 2 {
@@ -75,6 +75,30 @@ func TestPaths_Install(t *testing.T) {
 		if diff := cmp.Diff(before, files(t, root)); diff != "" {
 			t.Errorf("after uninstall (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// As `kubectl apply -k` of another folder does.
+func TestPaths_Install_another_conflist(t *testing.T) {
+	paths, root := machine(t, template)
+	before := files(t, root)
+	check(t, paths.Install(Node{}))
+	from := filepath.Join(root, "conflist")
+	check(t, os.Rename(filepath.Join(from, "05-route.conflist"), filepath.Join(from, "05-veth-to-host.conflist")))
+	check(t, paths.Install(Node{}))
+	got, _ := os.ReadDir(paths.ConflistDir)
+	var names []string
+	for _, e := range got {
+		names = append(names, e.Name())
+	}
+	if diff := cmp.Diff([]string{"05-veth-to-host.conflist", "99-other.conflist"}, names); diff != "" {
+		t.Errorf("conflists (-want +got):\n%s", diff)
+	}
+	// What the image holds by then does not matter.
+	check(t, os.Remove(filepath.Join(from, "05-veth-to-host.conflist")))
+	check(t, paths.Uninstall())
+	if diff := cmp.Diff(before, files(t, root)); diff != "" {
+		t.Errorf("after uninstall (-want +got):\n%s", diff)
 	}
 }
 
