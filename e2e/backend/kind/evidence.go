@@ -4,20 +4,28 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// logLines is how much of each log is kept.
-const logLines = "200"
+const (
+	// logLines is how much of each log is kept.
+	logLines = "200"
+	// evidenceTimeout bounds what it takes to collect.
+	evidenceTimeout = 20 * time.Second
+)
 
 // Trouble is what the watch on the nodes saw.
 func (l *lab) Trouble() error { return l.backend.watch.trouble() }
 
 // Evidence are the pods and the events of the suite's namespace, and of each node what its kubelet, its container runtime and libcni's
-// cache say.
+// cache say, or why they say nothing. It takes 20 s at most.
 func (l *lab) Evidence(ctx context.Context) map[string]string {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, evidenceTimeout)
 	defer cancel()
 	found := map[string]string{}
 	for title, path := range map[string]string{
@@ -40,20 +48,53 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 		found[title] = strings.Join(lines, "\n")
 	}
 	for i, n := range l.nodes {
-		if l.backend.nodes[i].container == "" {
-			continue
-		}
 		for _, unit := range []string{"kubelet", "containerd"} {
-			text, err := output(ctx, nil, "docker", "exec", l.backend.nodes[i].container, "journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit)
-			if err != nil {
-				text += err.Error()
-			}
-			found[fmt.Sprintf("log of %s on %s", unit, n.Name)] = text
+			text, err := l.journal(ctx, i, unit)
+			found[fmt.Sprintf("log of %s on %s", unit, n.Name)] = withError(text, err)
 		}
-		names, _ := n.Agent.ListDir(ctx, resultsDir)
-		found["CNI cache of "+n.Name] = strings.Join(names, "\n")
+		text, err := cached(ctx, n.Agent, resultsDir)
+		found["CNI cache of "+n.Name] = withError(text, err)
 	}
 	return found
+}
+
+// withError is evidence, and why there is no more of it.
+func withError(text string, err error) string {
+	if err == nil {
+		return text
+	}
+	return strings.TrimPrefix(text+"\n"+err.Error(), "\n")
+}
+
+// journal is what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network, elsewhere by the agent.
+func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
+	argv := []string{"journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit}
+	if container := l.backend.nodes[i].container; container != "" {
+		return output(ctx, nil, append([]string{"docker", "exec", container}, argv...)...)
+	}
+	reply, err := l.nodes[i].Agent.Command(ctx, agent.CommandArgs{Argv: argv, Timeout: evidenceTimeout})
+	if err == nil && reply.ExitCode != 0 {
+		err = fmt.Errorf("journalctl: exit status %d", reply.ExitCode)
+	}
+	return reply.Output, err
+}
+
+// cached is what libcni's cache on a node has: of the suite's pods the whole, of others the names.
+func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
+	names, err := a.ListDir(ctx, dir)
+	var text strings.Builder
+	for _, name := range names {
+		file, readErr := a.ReadFile(ctx, path.Join(dir, name))
+		if readErr != nil {
+			return text.String(), readErr
+		}
+		fmt.Fprintln(&text, name)
+		var entry cacheEntry
+		if json.Unmarshal(file.File.Data, &entry) != nil || slices.Contains(entry.Args, [2]string{"K8S_POD_NAMESPACE", namespace}) {
+			fmt.Fprintf(&text, "%s\n", file.File.Data)
+		}
+	}
+	return text.String(), err
 }
 
 // summary is a pod or an event in a line.
