@@ -2,13 +2,14 @@ package kind
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"path"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -116,28 +117,63 @@ func clusterFindings(ctx context.Context, options Options) []Finding {
 
 // findings are about a node of kind.
 func (n *node) findings(ctx context.Context) []Finding {
-	read := func(file string) string {
-		text, _ := output(ctx, nil, "docker", "exec", n.container, "cat", filepath.Join("/proc/sys/net/ipv4", file))
-		return strings.TrimSpace(text)
+	exec := func(argv ...string) (string, error) {
+		text, err := output(ctx, nil, append([]string{"docker", "exec", n.container}, argv...)...)
+		return strings.TrimSpace(text), err
 	}
-	metrics, _ := output(ctx, nil, "docker", "exec", n.container, "curl", "-s", "-m", "3", proxyMetrics)
-	failures := proxyFailures(metrics)
-	return []Finding{
-		{read("ip_forward") == "1", "node " + n.name + " forwards", "services of pods fail: their packets end on the node; sysctl -w net.ipv4.ip_forward=1 there"},
-		{
-			!slices.Contains([]string{"2", "3"}, read("conf/all/arp_ignore")), "node " + n.name + " answers ARP for all its addresses",
-			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.all.arp_ignore=0 there, and no strictARP in kube-proxy",
-		},
-		{
-			read("conf/all/rp_filter") != "1", "node " + n.name + " takes what comes by another way",
+	// setting is about the greatest of some sysctls, as the kernel takes of conf/all and a device's own (inetdevice.h: IN_DEV_MAXCONF).
+	setting := func(what, cost string, ok func(value int) bool, files ...string) Finding {
+		value, err := greatest(exec, files)
+		if err != nil {
+			return Finding{false, what, fmt.Sprintf("it could not be read: %v", err)}
+		}
+		return Finding{ok(value), what, cost}
+	}
+	uplink, err := exec("ip", "-o", "address", "show", "to", n.addresses[0].String())
+	fields := strings.Fields(uplink)
+	if len(fields) < 2 {
+		return []Finding{{false, "node " + n.name, fmt.Sprintf("which device has %s could not be read: %v", n.addresses[0], cmp.Or(err, errors.New("none")))}}
+	}
+	uplink = fields[1] // after its index
+	found := []Finding{
+		setting("node "+n.name+" forwards", "services of pods fail: their packets end on the node; sysctl -w net.ipv4.ip_forward=1 there",
+			func(value int) bool { return value == 1 }, "ip_forward"),
+		setting("node "+n.name+" answers ARP for all its addresses",
+			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.{all,"+uplink+"}.arp_ignore=0 there, and no strictARP in kube-proxy",
+			func(value int) bool { return value < 2 }, "conf/all/arp_ignore", "conf/"+uplink+"/arp_ignore"),
+		setting("node "+n.name+" takes what comes by another way",
 			"kind's own setting (net.ipv4.conf.all.rp_filter=1); a plugin by which others learn the node's address at the wrong MAC cuts the node off for seconds (K01)",
-		},
-		{
-			metrics != "" && failures == 0, "kube-proxy on " + n.name + " writes its rules",
-			fmt.Sprintf("%d attempts failed: services keep their old endpoints, and nothing but its log says so; a kube-proxy image without the libraries of "+
-				"iptables' modules does that", failures),
-		},
+			func(value int) bool { return value != 1 }, "conf/all/rp_filter", "conf/"+uplink+"/rp_filter"),
 	}
+	proxy := Finding{What: "kube-proxy on " + n.name + " writes its rules"}
+	metrics, err := exec("curl", "-s", "-m", "3", proxyMetrics)
+	switch failures := proxyFailures(metrics); {
+	case err != nil:
+		proxy.Cost = fmt.Sprintf("it could not be asked: %v", err)
+	case failures == 0:
+		proxy.OK = true
+	default:
+		proxy.Cost = fmt.Sprintf("%d attempts failed: services keep their old endpoints, and nothing but its log says so; a kube-proxy image without the libraries of "+
+			"iptables' modules does that", failures)
+	}
+	return append(found, proxy)
+}
+
+// greatest is the greatest of some sysctls of IPv4.
+func greatest(exec func(argv ...string) (string, error), files []string) (int, error) {
+	most := 0
+	for _, file := range files {
+		text, err := exec("cat", path.Join("/proc/sys/net/ipv4", file))
+		if err != nil {
+			return 0, err
+		}
+		value, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", file, err)
+		}
+		most = max(most, value)
+	}
+	return most, nil
 }
 
 // failurePattern has kube-proxy's counters of rules that it could not write.

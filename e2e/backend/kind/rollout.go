@@ -35,7 +35,7 @@ type deploymentStatus struct {
 	} `json:"status"`
 }
 
-// rollout asks a deployment's service from pods on each node and from the nodes themselves while all its pods are replaced.
+// rollout asks a deployment's service from pods on each node while all its pods are replaced.
 func (l *lab) rollout(ctx context.Context) (err error) {
 	name := l.name + "-rolled"
 	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, "/api/v1/namespaces/"+namespace+"/services/"+name
