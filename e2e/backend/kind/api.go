@@ -98,6 +98,12 @@ func isStatus(err error, status int) bool {
 	return errors.As(err, &r) && r.status == status
 }
 
+// refused reports whether an error is an answer that stays the same however often one asks: 408 and 429 ask to come again.
+func refused(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.status >= 400 && r.status < 500 && r.status != http.StatusRequestTimeout && r.status != http.StatusTooManyRequests
+}
+
 // do makes a request; body and reply may be nil.
 func (a *api) do(ctx context.Context, method, path string, body, reply any) error {
 	var text io.Reader
@@ -114,6 +120,9 @@ func (a *api) do(ctx context.Context, method, path string, body, reply any) erro
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	answer, err := a.client.Do(req)
 	if err != nil {
@@ -150,6 +159,11 @@ func (a *api) create(ctx context.Context, path string, o, reply any) error {
 	return a.do(ctx, http.MethodPost, path, o, reply)
 }
 
+// patch merges a change into an object; null deletes (RFC 7396).
+func (a *api) patch(ctx context.Context, path string, change object) error {
+	return a.do(ctx, http.MethodPatch, path, change, nil)
+}
+
 // remove deletes what may be gone already.
 func (a *api) remove(ctx context.Context, path string) error {
 	if err := a.do(ctx, http.MethodDelete, path, nil, nil); err != nil && !isStatus(err, http.StatusNotFound) {
@@ -161,18 +175,22 @@ func (a *api) remove(ctx context.Context, path string) error {
 // pollInterval is that of waits for a cluster: short against what kubelets do, long against what a request takes.
 const pollInterval = 100 * time.Millisecond
 
-// until polls until done or an error. The error of its end says what was waited for.
+// until polls until done or a refusal of the API server's. Other errors pass, as when its etcd chooses a leader or `kubectl proxy` has
+// lost its connection. The error of its end says what was waited for, and has the last of them.
 func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
 	defer cancel()
 	for {
 		ok, err := done()
-		if ok || err != nil {
+		if ok || refused(err) {
 			return err
 		}
 		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case <-limited.Done():
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%w: %w", context.Cause(limited), err)
+			}
+			return context.Cause(limited)
 		case <-time.After(pollInterval):
 		}
 	}

@@ -55,8 +55,23 @@ func TestUntil(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	broken := errors.New("broken")
-	if err := until(t.Context(), time.Minute, "x", func() (bool, error) { return false, broken }); !errors.Is(err, broken) {
-		t.Errorf("got %v, want %v", err, broken)
+	count = 0
+	err = until(t.Context(), time.Minute, "x", func() (bool, error) {
+		if count++; count == 1 {
+			return false, &refusal{"GET", "/x", 502, "bad gateway"}
+		}
+		return true, nil
+	})
+	if err != nil || count != 2 {
+		t.Errorf("after an answer of 502 got %v after %d, want success after 2", err, count)
+	}
+	err = until(t.Context(), time.Millisecond, "pod web to run", func() (bool, error) { return false, broken })
+	if want := "pod web to run: not within 1ms: broken"; err == nil || err.Error() != want || !errors.Is(err, broken) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	forbidden := &refusal{"GET", "/x", 403, "forbidden"}
+	if err := until(t.Context(), time.Minute, "x", func() (bool, error) { return false, forbidden }); !errors.Is(err, forbidden) {
+		t.Errorf("got %v, want %v", err, forbidden)
 	}
 	ended, cancel := context.WithCancelCause(t.Context())
 	cancel(broken)

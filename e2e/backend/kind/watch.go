@@ -65,19 +65,14 @@ const readyTimeout = time.Minute
 
 // nodesReady waits until all nodes are ready: without a conflist none ever is.
 func (a *api) nodesReady(ctx context.Context) error {
-	var last error
-	err := until(ctx, readyTimeout, "all nodes to be ready", func() (bool, error) {
+	return until(ctx, readyTimeout, "all nodes to be ready", func() (bool, error) {
 		var list nodeList
 		if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
 			return false, err
 		}
-		last = list.unready()
-		return last == nil, nil
+		err := list.unready()
+		return err == nil, err
 	})
-	if err != nil && last != nil {
-		return fmt.Errorf("%w: %w", err, last)
-	}
-	return err
 }
 
 // unready is why the first node that is not ready is not.
