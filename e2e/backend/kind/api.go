@@ -206,26 +206,3 @@ func (a *api) gone(ctx context.Context, limit time.Duration, path, what string) 
 		return false, err
 	})
 }
-
-func (a *api) deleteNamespace(ctx context.Context, name string) error {
-	path := "/api/v1/namespaces/" + name
-	if err := a.remove(ctx, path); err != nil {
-		return err
-	}
-	return a.gone(ctx, time.Minute, path, "namespace "+name+" to go away")
-}
-
-// makeNamespace waits for its service account, without which no pod is accepted.
-func (a *api) makeNamespace(ctx context.Context, name string) error {
-	labels := object{"pod-security.kubernetes.io/enforce": "privileged"}
-	if err := a.create(ctx, "/api/v1/namespaces", object{"metadata": object{"name": name, "labels": labels}}, nil); err != nil {
-		return err
-	}
-	return until(ctx, time.Minute, "service account of namespace "+name, func() (bool, error) {
-		err := a.get(ctx, "/api/v1/namespaces/"+name+"/serviceaccounts/default", nil)
-		if isStatus(err, http.StatusNotFound) {
-			return false, nil
-		}
-		return err == nil, err
-	})
-}

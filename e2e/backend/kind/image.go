@@ -41,7 +41,7 @@ func newPodImage(binary, ref string) (*podImage, error) {
 	sum := sha256.Sum256(data)
 	i := &podImage{ref: ref, binary: binary, sum: hex.EncodeToString(sum[:])[:12], pulled: ref != ""}
 	if ref == "" {
-		i.ref = "localhost/cnitest/pod:" + i.sum
+		i.ref = imageRepository + ":" + i.sum
 	}
 	return i, nil
 }

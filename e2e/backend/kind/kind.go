@@ -51,14 +51,12 @@ type Backend struct {
 	image   *podImage
 	nodes   []*node
 	outside []*outsider
+	claim   *claim // nil before anything was made
 	watch   *watch
 
 	mu      sync.Mutex
 	started int // clusters, of which each has a name for what it makes
 }
-
-// namespace is that of everything the backend makes in a cluster.
-const namespace = "cnitest"
 
 // MissingProgramError is a program that the backend drives and that is not there.
 type MissingProgramError struct{ Program, Install string }
@@ -84,7 +82,8 @@ func findDocker() error {
 	return find("docker", "docs.docker.com/engine/install says how to install it, on Debian apt-get install docker.io")
 }
 
-// Open connects to the cluster, prepares its nodes and makes a namespace in it. On an error nothing is left.
+// Open connects to the cluster, makes a namespace in it and prepares its nodes. What an earlier run left is removed; a cluster that another
+// run uses, or that has a namespace of that name from somebody else, is refused and left as it is. On an error nothing is left.
 func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if err := findKubectl(); err != nil {
 		return nil, err
@@ -104,17 +103,23 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if b.nodes, err = findNodes(ctx, b.api); err != nil {
 		return nil, err
 	}
-	if err := b.api.nodesReady(ctx); err != nil {
-		return nil, err
-	}
 	if b.image, err = newPodImage(options.Binary, options.Image); err != nil {
 		return nil, err
 	}
-	// What another run left is not this one's.
-	if err := b.api.deleteNamespace(ctx, namespace); err != nil {
+	if err := b.chooseWay(); err != nil {
 		return nil, err
 	}
-	if err := b.api.makeNamespace(ctx, namespace); err != nil {
+	if err := b.api.nodesReady(ctx); err != nil {
+		return nil, err
+	}
+	// Whatever refuses has refused by now: from here on the cluster is changed.
+	if b.claim, err = b.api.claimNamespace(ctx, options.Log, renewPatience); err != nil {
+		return nil, err
+	}
+	if err := b.claim.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.uncordonLeft(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.prepareNodes(ctx); err != nil {
@@ -194,33 +199,35 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 // closeTimeout bounds what the end takes. Pods have no grace period.
 const closeTimeout = 2 * time.Minute
 
-// Close takes everything out of the cluster that the backend made there. It may be called again.
+// Close takes everything out of the cluster that the backend made there, and where it made nothing, nothing. Its error has what the watch
+// on the nodes saw after the last scenario. It may be called again.
 func (b *Backend) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	if b.watch != nil {
-		b.watch.stop()
+	if b.api == nil {
+		return nil
 	}
 	var errs []error
-	for _, o := range b.outside {
-		errs = append(errs, o.close())
+	if b.watch != nil {
+		b.watch.stop()
+		if trouble := b.watch.trouble(); trouble != nil {
+			errs = append(errs, fmt.Errorf("after the last scenario: %w", trouble))
+		}
 	}
-	if b.api != nil {
-		errs = append(errs, b.api.deleteNamespace(ctx, namespace))
+	if b.claim != nil {
+		// The namespace goes last: without it the cluster is the next run's.
+		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+		errs = append(errs, b.clean(ctx))
+		cancel()
+		ctx, cancel = context.WithTimeout(context.Background(), closeTimeout)
+		errs = append(errs, b.claim.release(ctx))
+		cancel()
 	}
-	for _, n := range b.nodes {
-		errs = append(errs, n.clean(ctx, b.image))
-	}
-	b.nodes, b.outside = nil, nil
-	if b.api != nil {
-		errs = append(errs, b.api.close())
-		b.api = nil
-	}
+	errs = append(errs, b.api.close())
+	b.api, b.claim, b.watch, b.nodes, b.outside = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // binaryPath is where a node has this program.
-func (i *podImage) binaryPath() string { return filepath.Join("/var/cache/cnitest", i.sum, "cnitest") }
+func (i *podImage) binaryPath() string { return filepath.Join(cacheDir, i.sum, "cnitest") }
 
 // explain adds what a program said.
 func explain(err error, stderr string) error {

@@ -32,6 +32,8 @@ type node struct {
 	container string
 	// carrier is the pod through which the node is reached where it is no container.
 	carrier string
+	// drained is true where a run that was killed took the node out of use.
+	drained bool
 	kubectl []string
 }
 
@@ -39,12 +41,12 @@ type node struct {
 type nodeList struct {
 	Items []struct {
 		Metadata struct {
-			Name   string            `json:"name"`
-			Labels map[string]string `json:"labels"`
+			Name        string            `json:"name"`
+			Labels      map[string]string `json:"labels"`
+			Annotations map[string]string `json:"annotations"`
 		} `json:"metadata"`
 		Spec struct {
-			ProviderID    string `json:"providerID"`
-			Unschedulable bool   `json:"unschedulable"`
+			ProviderID string `json:"providerID"`
 		} `json:"spec"`
 		Status struct {
 			Addresses []struct {
@@ -64,7 +66,7 @@ type condition struct {
 	Message string `json:"message"`
 }
 
-// findNodes lists workers before control planes: scenarios name their most important node first.
+// findNodes lists workers before control planes: scenarios name their most important node first. A cluster without nodes is an error.
 func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	var list nodeList
 	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
@@ -74,6 +76,7 @@ func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	for _, item := range list.Items {
 		n := &node{name: item.Metadata.Name, kubectl: a.kubectl}
 		_, n.control = item.Metadata.Labels["node-role.kubernetes.io/control-plane"]
+		_, n.drained = item.Metadata.Annotations[drainedAnnotation]
 		for _, address := range item.Status.Addresses {
 			if ip, err := netip.ParseAddr(address.Address); err == nil && address.Type == "InternalIP" {
 				n.addresses = append(n.addresses, ip)
@@ -88,6 +91,9 @@ func findNodes(ctx context.Context, a *api) ([]*node, error) {
 		}
 		nodes = append(nodes, n)
 	}
+	if len(nodes) == 0 {
+		return nil, errors.New("the cluster has no nodes")
+	}
 	slices.SortStableFunc(nodes, func(a, b *node) int {
 		switch {
 		case a.control == b.control:
@@ -100,16 +106,24 @@ func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	return nodes, nil
 }
 
-// prepareNodes brings this program and the pods' image to the nodes.
-func (b *Backend) prepareNodes(ctx context.Context) error {
-	if b.image.pulled || slices.ContainsFunc(b.nodes, func(n *node) bool { return n.container == "" }) {
+// chooseWay decides how the nodes are reached, and says what is missing for it.
+func (b *Backend) chooseWay() error {
+	if b.image.pulled {
 		for _, n := range b.nodes {
 			n.container = ""
 		}
-		return b.carry(ctx)
+		return nil
 	}
-	if err := findDocker(); err != nil {
-		return err
+	if slices.ContainsFunc(b.nodes, func(n *node) bool { return n.container == "" }) {
+		return errors.New("the nodes are no containers of kind: want --image, an image of this program (FROM scratch, /cnitest) that they can pull")
+	}
+	return findDocker()
+}
+
+// prepareNodes brings this program and the pods' image to the nodes.
+func (b *Backend) prepareNodes(ctx context.Context) error {
+	if b.image.pulled {
+		return b.carry(ctx)
 	}
 	archive, err := os.CreateTemp("", "cnitest-image-")
 	if err != nil {
@@ -157,16 +171,6 @@ func (n *node) importImage(ctx context.Context, archive string) error {
 	}
 	defer file.Close()
 	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-")
-	return err
-}
-
-// clean takes from a kind node what was brought there.
-func (n *node) clean(ctx context.Context, image *podImage) error {
-	if n.container == "" || image == nil {
-		return nil
-	}
-	script := "rm -rf " + filepath.Dir(image.binaryPath()) + "; rmdir /var/cache/cnitest 2>/dev/null; ctr --namespace=k8s.io images ls -q | grep -E 'cnitest/pod' | xargs -r ctr --namespace=k8s.io images rm --sync"
-	_, err := output(ctx, nil, "docker", "exec", n.container, "sh", "-c", script+"; true")
 	return err
 }
 

@@ -101,12 +101,3 @@ func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) 
 	}
 	return place, p, nil
 }
-
-// close removes the image that was loaded for it; its containers end with their agents.
-func (o *outsider) close() error {
-	if o.name == "lan" {
-		_, err := output(context.Background(), nil, "docker", "rmi", "--force", o.image)
-		return err
-	}
-	return nil
-}

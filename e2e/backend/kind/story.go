@@ -194,29 +194,6 @@ func (l *lab) terminate(ctx context.Context) error {
 	return nil
 }
 
-// drain takes the first node out of use and brings it back.
-func (l *lab) drain(ctx context.Context) error {
-	node := l.backend.nodes[0].name
-	kubectl := func(args ...string) error {
-		_, err := output(ctx, nil, append(slices.Clone(l.backend.api.kubectl), args...)...)
-		return err
-	}
-	err := l.withPods(ctx, "drained", 1, func(pods []*cluster.Place) error {
-		err := kubectl("drain", node, "--force", "--ignore-daemonsets", "--pod-selector=cnitest/lab="+l.name, "--timeout=60s")
-		if uncordon := kubectl("uncordon", node); err == nil {
-			err = uncordon
-		}
-		if err != nil {
-			return err
-		}
-		return l.backend.api.gone(ctx, podTimeout, "/api/v1/namespaces/"+namespace+"/pods/"+l.object(pods[0]), "the drained pod to go away")
-	})
-	if err != nil {
-		return err
-	}
-	return l.withPods(ctx, "after", 1, func(pods []*cluster.Place) error { return l.readyWithin(ctx, readyTime, l.object(pods[0])) })
-}
-
 // probeInterval separates the requests of a client that must lose none.
 const probeInterval = 100 * time.Millisecond
 

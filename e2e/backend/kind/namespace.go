@@ -1,0 +1,163 @@
+package kind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	// namespace is that of everything the backend makes in a cluster.
+	namespace     = "cnitest"
+	namespacePath = "/api/v1/namespaces/" + namespace
+	// ownerLabel says who made a namespace (kubernetes.io: recommended labels).
+	ownerLabel = "app.kubernetes.io/managed-by"
+	// renewedAnnotation changes every renewInterval for as long as the run goes on that made the namespace.
+	renewedAnnotation = "cnitest/renewed"
+	renewInterval     = 5 * time.Second
+	// renewPatience is how long a namespace without a change was left by a run that has ended. A request may take half of it.
+	renewPatience = 30 * time.Second
+)
+
+// namespaceState is what of the API's is needed.
+type namespaceState struct {
+	Metadata struct {
+		UID               string            `json:"uid"`
+		Labels            map[string]string `json:"labels"`
+		Annotations       map[string]string `json:"annotations"`
+		DeletionTimestamp string            `json:"deletionTimestamp"`
+	} `json:"metadata"`
+	Status struct {
+		Conditions []condition `json:"conditions"`
+	} `json:"status"`
+}
+
+// remains are what keeps a namespace that is being deleted.
+func (n *namespaceState) remains() error {
+	var errs []error
+	for _, c := range n.Status.Conditions {
+		if c.Status == "True" {
+			errs = append(errs, errors.New(c.Message))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// claim is the namespace that a run made, by which others see that the cluster is in use.
+type claim struct {
+	api  *api
+	uid  string
+	end  context.CancelFunc
+	done chan struct{}
+}
+
+// claimNamespace makes the namespace, in place of one that an earlier run left. It refuses where another run goes on, and where the
+// namespace is not this program's.
+func (a *api) claimNamespace(ctx context.Context, log func(string), patience time.Duration) (*claim, error) {
+	if err := a.removeLeft(ctx, log, patience); err != nil {
+		return nil, err
+	}
+	var made namespaceState
+	err := a.create(ctx, "/api/v1/namespaces", object{"metadata": object{
+		"name":        namespace,
+		"labels":      object{ownerLabel: "cnitest", "pod-security.kubernetes.io/enforce": "privileged"},
+		"annotations": object{renewedAnnotation: now()},
+	}}, &made)
+	if isStatus(err, http.StatusConflict) {
+		return nil, errInUse
+	}
+	if err != nil {
+		return nil, err
+	}
+	renewing, end := context.WithCancel(context.Background())
+	c := &claim{api: a, uid: made.Metadata.UID, end: end, done: make(chan struct{})}
+	go c.renew(renewing)
+	return c, nil
+}
+
+// errInUse is why a second run does not start.
+var errInUse = errors.New("another run uses the cluster (its namespace " + namespace + " is renewed); want it to end first")
+
+func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
+
+// removeLeft deletes the namespace of a run that has ended without doing so. That it goes on shows in changes, not in their times: clocks
+// of two machines may differ.
+func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Duration) error {
+	var found namespaceState
+	err := a.get(ctx, namespacePath, &found)
+	if isStatus(err, http.StatusNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if found.Metadata.Labels[ownerLabel] != "cnitest" {
+		return fmt.Errorf("the cluster has a namespace %s that this program did not make (want the label %s=cnitest); "+
+			"if nothing in it is needed: kubectl delete namespace %s", namespace, ownerLabel, namespace)
+	}
+	if found.Metadata.DeletionTimestamp == "" {
+		log(fmt.Sprintf("namespace %s is there: waiting %s to see whether its run goes on", namespace, patience))
+	}
+	uid, renewed := found.Metadata.UID, found.Metadata.Annotations[renewedAnnotation]
+	for end := time.Now().Add(patience); found.Metadata.DeletionTimestamp == "" && time.Now().Before(end); {
+		if err := wait(ctx, pollInterval); err != nil {
+			return err
+		}
+		found = namespaceState{}
+		if err := a.get(ctx, namespacePath, &found); isStatus(err, http.StatusNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if found.Metadata.UID != uid || found.Metadata.Annotations[renewedAnnotation] != renewed {
+			return errInUse
+		}
+	}
+	return a.deleteNamespace(ctx, uid)
+}
+
+// renew shows that the run goes on. A namespace of that name that another run made is left alone, by the uid.
+func (c *claim) renew(ctx context.Context) {
+	defer close(c.done)
+	for wait(ctx, renewInterval) == nil {
+		_ = c.api.patch(ctx, namespacePath, object{"metadata": object{"uid": c.uid, "annotations": object{renewedAnnotation: now()}}})
+	}
+}
+
+// release deletes the namespace with all that is in it.
+func (c *claim) release(ctx context.Context) error {
+	c.end()
+	<-c.done
+	return c.api.deleteNamespace(ctx, c.uid)
+}
+
+// deleteNamespace deletes the namespace that has the uid and waits until it is gone. Its error names what is left.
+func (a *api) deleteNamespace(ctx context.Context, uid string) error {
+	options := object{"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": object{"uid": uid}}
+	err := a.do(ctx, http.MethodDelete, namespacePath, options, nil)
+	// One of another uid is another's, and a conflict.
+	if err != nil && !isStatus(err, http.StatusNotFound) && !isStatus(err, http.StatusConflict) {
+		return err
+	}
+	return until(ctx, time.Minute, "namespace "+namespace+" to go away", func() (bool, error) {
+		var found namespaceState
+		err := a.get(ctx, namespacePath, &found)
+		if isStatus(err, http.StatusNotFound) || err == nil && found.Metadata.UID != uid {
+			return true, nil
+		}
+		return false, errors.Join(err, found.remains())
+	})
+}
+
+// usable waits for the namespace's service account, without which no pod is accepted.
+func (c *claim) usable(ctx context.Context) error {
+	return until(ctx, time.Minute, "service account of namespace "+namespace, func() (bool, error) {
+		err := c.api.get(ctx, namespacePath+"/serviceaccounts/default", nil)
+		if isStatus(err, http.StatusNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
