@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-// watch looks at the nodes all the while: none may lose its readiness, and the API server may not stop answering, as on nodes whose
-// place on the LAN a plugin takes (failure mode K01).
+// watch looks at the nodes all the while: none may lose its readiness, each kubelet must go on renewing its lease, and the API server may
+// not stop answering, as on nodes whose place on the LAN a plugin takes (failure mode K01). Of a node that is cut off the lease tells
+// first: it is declared not ready 40 to 50 s later (node-monitor-grace-period).
 type watch struct {
-	api  *api
-	end  context.CancelFunc
-	done chan struct{}
+	api     *api
+	end     context.CancelFunc
+	done    chan struct{}
+	renewed map[string]renewal // by node; of the watch's own goroutine
 
 	mu   sync.Mutex
 	errs []error
@@ -24,11 +26,31 @@ const (
 	watchInterval = time.Second
 	// watchPatience is how long the API server may take to answer: it has to while fifty pods start on a busy machine.
 	watchPatience = 15 * time.Second
+	// leasePatience is how long a kubelet may not renew its lease: it does each 10 s, a quarter of nodeLeaseDurationSeconds.
+	leasePatience = 25 * time.Second
 )
+
+// leaseList is what of the API's is needed.
+type leaseList struct {
+	Items []struct {
+		Metadata struct {
+			Name string `json:"name"`
+		} `json:"metadata"`
+		Spec struct {
+			RenewTime string `json:"renewTime"`
+		} `json:"spec"`
+	} `json:"items"`
+}
+
+// renewal is a renewTime, by the node's clock, and when it was first seen, by ours.
+type renewal struct {
+	time string
+	seen time.Time
+}
 
 func startWatch(a *api) *watch {
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watch{api: a, end: cancel, done: make(chan struct{})}
+	w := &watch{api: a, end: cancel, done: make(chan struct{}), renewed: map[string]renewal{}}
 	go func() {
 		defer close(w.done)
 		for ctx.Err() == nil {
@@ -45,19 +67,46 @@ func startWatch(a *api) *watch {
 func (w *watch) look(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
-	var list nodeList
-	err := w.api.get(limited, "/api/v1/nodes", &list)
+	var nodes nodeList
+	var leases leaseList
+	err := w.api.get(limited, "/api/v1/nodes", &nodes)
+	if err == nil {
+		err = w.api.get(limited, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", &leases)
+	}
 	if ctx.Err() != nil {
 		return
 	}
-	now := time.Now().Format(time.TimeOnly)
+	now := time.Now()
+	if err != nil && limited.Err() != nil {
+		err = fmt.Errorf("the API server did not answer within %s: %w", watchPatience, err)
+	}
+	if err == nil {
+		err = errors.Join(nodes.unready(), w.late(nodes, leases, now))
+	}
 	if err != nil {
-		w.note(fmt.Errorf("%s: the API server did not answer within %s: %w", now, watchPatience, err))
-		return
+		w.note(fmt.Errorf("%s: %w", now.Format(time.TimeOnly), err))
 	}
-	if err := list.unready(); err != nil {
-		w.note(fmt.Errorf("%s: %w", now, err))
+}
+
+// late says which nodes have not renewed their lease. A node without one is late as well.
+func (w *watch) late(nodes nodeList, leases leaseList, now time.Time) error {
+	times := map[string]string{}
+	for _, l := range leases.Items {
+		times[l.Metadata.Name] = l.Spec.RenewTime
 	}
+	var errs []error
+	for _, n := range nodes.Items {
+		name := n.Metadata.Name
+		last, known := w.renewed[name]
+		if !known || last.time != times[name] {
+			last = renewal{times[name], now}
+			w.renewed[name] = last
+		}
+		if age := now.Sub(last.seen); age > leasePatience {
+			errs = append(errs, fmt.Errorf("node %s has not renewed its lease for %s", name, age.Round(time.Second)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // readyTimeout is how long nodes have to become ready after a conflist was installed.
