@@ -154,6 +154,11 @@ func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 // residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is residue,
 // unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
 func (s *Suite) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain, networks []string) (*residue, error) {
+	nodes = slices.Clone(nodes)
+	for i := range nodes {
+		// Nobody asks them, and on machines that exist once their ports may be taken still.
+		nodes[i].Listen = nil
+	}
 	id, err := json.Marshal([]any{nodes, chain, networks})
 	if err != nil {
 		return nil, err

@@ -177,7 +177,9 @@ func (l *lab) Close() error {
 		errs = append(errs, l.backend.api.remove(ctx, s.path()))
 	}
 	for _, p := range pods {
-		errs = append(errs, l.backend.api.gone(ctx, podTimeout, p.path(), p.object+" to go away"))
+		if !p.stuck {
+			errs = append(errs, l.backend.api.gone(ctx, podTimeout, p.path(), p.object+" to go away"))
+		}
 	}
 	return errors.Join(errs...)
 }

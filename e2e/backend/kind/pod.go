@@ -27,6 +27,8 @@ type livePod struct {
 	object     string // its name in the cluster
 	node       *cluster.Node
 	attachment *cluster.Attachment // nil before it stands
+	// stuck is set when it was told to go and did not within podTimeout. Its kubelet goes on trying.
+	stuck bool
 }
 
 func (p *livePod) path() string { return "/api/v1/namespaces/" + namespace + "/pods/" + p.object }
@@ -116,8 +118,12 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 
 // Detach deletes a pod and waits until it is gone: its kubelet takes it out of the cluster after its runtime deleted the network.
 func (l *lab) Detach(ctx context.Context, name string) error {
+	limit := podTimeout
 	l.mu.Lock()
 	p, exists := l.pods[name]
+	if exists && p.stuck {
+		limit = time.Second
+	}
 	l.mu.Unlock()
 	if !exists {
 		return nil
@@ -125,11 +131,16 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 	if err := l.backend.api.remove(ctx, p.path()); err != nil {
 		return err
 	}
-	if err := l.backend.api.gone(ctx, podTimeout, p.path(), "pod "+p.object+" to go away (Terminating)"); err != nil {
-		return explain(err, l.complaints(context.WithoutCancel(ctx), p.object))
+	err := l.backend.api.gone(ctx, limit, p.path(), "pod "+p.object+" to go away (Terminating)")
+	if err != nil {
+		err = explain(err, l.complaints(context.WithoutCancel(ctx), p.object))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err != nil {
+		p.stuck = true
+		return err
+	}
 	delete(l.pods, name)
 	return nil
 }

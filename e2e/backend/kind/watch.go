@@ -12,10 +12,12 @@ import (
 // not stop answering, as on nodes whose place on the LAN a plugin takes (failure mode K01). Of a node that is cut off the lease tells
 // first: it is declared not ready 40 to 50 s later (node-monitor-grace-period).
 type watch struct {
-	api     *api
-	end     context.CancelFunc
-	done    chan struct{}
-	renewed map[string]renewal // by node; of the watch's own goroutine
+	api  *api
+	end  context.CancelFunc
+	done chan struct{}
+	// renewed is by node; failing is when the API server began to answer with errors, zero while it does not. Both are of the watch's own goroutine.
+	renewed map[string]renewal
+	failing time.Time
 
 	mu   sync.Mutex
 	errs []error
@@ -24,8 +26,12 @@ type watch struct {
 const (
 	// watchInterval is how often it looks.
 	watchInterval = time.Second
-	// watchPatience is how long the API server may take to answer: it has to while fifty pods start on a busy machine.
-	watchPatience = 15 * time.Second
+	// watchPatience is how long the API server may take to answer: while fifty pods start on two processors it was seen to take 15 s.
+	watchPatience = 40 * time.Second
+	// failurePatience is how long it may answer with errors, or be out of reach.
+	failurePatience = 5 * time.Second
+	// slowAnswer is the time after which it is taken to be too busy for anything to be told from leases.
+	slowAnswer = 3 * time.Second
 	// leasePatience is how long a kubelet may not renew its lease: it does each 10 s, a quarter of nodeLeaseDurationSeconds.
 	leasePatience = 25 * time.Second
 )
@@ -64,28 +70,53 @@ func startWatch(a *api) *watch {
 	return w
 }
 
+// sight is what one look saw.
+type sight struct {
+	nodes  nodeList
+	leases leaseList
+	err    error
+	took   time.Duration
+}
+
 func (w *watch) look(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, watchPatience)
+	limited, cancel := context.WithTimeoutCause(ctx, watchPatience, fmt.Errorf("the API server did not answer within %s", watchPatience))
 	defer cancel()
-	var nodes nodeList
-	var leases leaseList
-	err := w.api.get(limited, "/api/v1/nodes", &nodes)
-	if err == nil {
-		err = w.api.get(limited, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", &leases)
+	start := time.Now()
+	var s sight
+	s.err = w.api.get(limited, "/api/v1/nodes", &s.nodes)
+	if s.err == nil {
+		s.err = w.api.get(limited, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", &s.leases)
 	}
 	if ctx.Err() != nil {
 		return
 	}
+	if s.err != nil && limited.Err() != nil {
+		s.err = context.Cause(limited)
+	}
 	now := time.Now()
-	if err != nil && limited.Err() != nil {
-		err = fmt.Errorf("the API server did not answer within %s: %w", watchPatience, err)
-	}
-	if err == nil {
-		err = errors.Join(nodes.unready(), w.late(nodes, leases, now))
-	}
-	if err != nil {
+	s.took = now.Sub(start)
+	if err := w.judge(s, now); err != nil {
 		w.note(fmt.Errorf("%s: %w", now.Format(time.TimeOnly), err))
 	}
+}
+
+// judge says what is wrong with the cluster.
+func (w *watch) judge(s sight, now time.Time) error {
+	if s.err != nil {
+		if w.failing.IsZero() {
+			w.failing = now.Add(-s.took)
+		}
+		if now.Sub(w.failing) < failurePatience {
+			return nil // such as a change of the leader among its stores
+		}
+		return s.err
+	}
+	w.failing = time.Time{}
+	if s.took > slowAnswer {
+		// Kubelets wait for it, too.
+		clear(w.renewed)
+	}
+	return errors.Join(s.nodes.unready(), w.late(s.nodes, s.leases, now))
 }
 
 // late says which nodes have not renewed their lease. A node without one is late as well.
