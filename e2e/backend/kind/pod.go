@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,7 +146,10 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 	return nil
 }
 
-// complaints are the warnings about a pod, the last of each.
+// unhealthy is the reason of what a kubelet says of probes without an answer. A pod that starts or ends has some.
+const unhealthy = "Unhealthy"
+
+// complaints are the last warnings about a pod, those of its probes last.
 func (l *lab) complaints(ctx context.Context, pod string) string {
 	var events struct {
 		Items []struct {
@@ -164,7 +168,11 @@ func (l *lab) complaints(ctx context.Context, pod string) string {
 			warnings = append(warnings, text)
 		}
 	}
-	return strings.Join(warnings[max(0, len(warnings)-3):], "; ")
+	warnings = warnings[max(0, len(warnings)-3):]
+	slices.SortStableFunc(warnings, func(a, b string) int {
+		return cmp.Compare(strings.Index(a, unhealthy), strings.Index(b, unhealthy))
+	})
+	return strings.Join(warnings, "; ")
 }
 
 // cacheEntry is what libcni keeps of an attachment.

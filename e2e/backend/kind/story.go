@@ -101,7 +101,12 @@ func (l *lab) detachAll(ctx context.Context, names []string) error {
 		all.Go(func() { errs[i] = l.Detach(ctx, name) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	// The first one explains the others.
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) < 2 {
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%d of %d pods: %w", len(errs), len(names), errs[0])
 }
 
 // readyWithin waits until a pod of the cluster is Ready.
