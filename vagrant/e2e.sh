@@ -2,7 +2,7 @@
 # Runs the suite on virtual machines:
 #
 #	e2e.sh box    build the small box, for machines that cannot fetch a public one
-#	e2e.sh run    bring two machines up, run the suite on each conflist of net.d, and destroy them
+#	e2e.sh run    bring the machines up, run the suite on each conflist of net.d, and destroy them
 #	e2e.sh shell  bring them up and start a shell beside them; they are destroyed at its end
 #
 # Where libvirt serves, or VirtualBox is chosen, it is used as it is. Where it does not, run starts one of its own, in namespaces that end with
@@ -176,7 +176,7 @@ run_suite() {
 		# Quoted as for a shell.
 		[ ! -f "${conflist%.conflist}.flags" ] || eval "flags=($(<"${conflist%.conflist}.flags"))"
 		"$top/bin/cnitest" run "$conflist" --bin-dir "$top/bin" --report-dir "$artifacts/$name" --backend ssh --ssh-config "$artifacts/ssh-config" \
-			--nodes "$(nodes)" --uplink-subnet 10.77.0.0/16 "${flags[@]}" ${CNITEST_FLAGS:-} || status=$?
+			--nodes "$(nodes)" --outside outside --uplink-subnet 10.77.0.0/16 "${flags[@]}" ${CNITEST_FLAGS:-} || status=$?
 		echo
 	done
 	return "$status"

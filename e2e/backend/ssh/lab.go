@@ -22,6 +22,9 @@ type lab struct {
 	req     cluster.Request
 	plan    *conflist.Plan
 	nodes   []*cluster.Node
+	// outside is the agent of the machine that plays the hosts; nil where there is none.
+	outside *agent.Client
+	hosts   map[string]*cluster.Place
 	closing sync.Once
 }
 
@@ -62,10 +65,11 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 			return err
 		})
 	}
+	group.Go(func() error { return l.startOutside(groupCtx) })
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	if err := l.routePods(ctx); err != nil {
+	if err := l.addRoutes(ctx); err != nil {
 		return nil, err
 	}
 	return l, l.startTarget(ctx, l.nodes...)
@@ -134,9 +138,12 @@ func (l *lab) sysctls(i int) map[string]string {
 	return values
 }
 
-// routePods leads to pods that are behind another node.
-func (l *lab) routePods(ctx context.Context) error {
+// addRoutes leads to pods that are behind another node, and to what is behind the router.
+func (l *lab) addRoutes(ctx context.Context) error {
 	for i, node := range l.nodes {
+		if err := l.routeOutside(ctx, node); err != nil {
+			return err
+		}
 		for j, other := range l.plan.Nodes {
 			for _, prefix := range other.PodPrefixes {
 				via := slices.IndexFunc(other.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == prefix.Addr().Is4() })
@@ -164,8 +171,8 @@ func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 // Nodes are in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are none: whoever else is on the network is not the suite's.
-func (l *lab) Hosts() map[string]*cluster.Place { return nil }
+// Hosts are on the machine outside the cluster. Without one there are none: whoever else is on the network is not the suite's.
+func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
 // Fabric is none: what is between machines is theirs.
 func (l *lab) Fabric() *cluster.Place { return nil }
@@ -175,8 +182,7 @@ func (l *lab) Cloud() cluster.Cloud { return nil }
 
 // Lost asks the machines, and is why one of them does not answer; nil while all do.
 func (l *lab) Lost() error {
-	for i := range l.nodes {
-		m := l.backend.machines[i]
+	for _, m := range l.machines() {
 		if err := m.lost(); err != nil {
 			return err
 		}
@@ -187,11 +193,23 @@ func (l *lab) Lost() error {
 	return nil
 }
 
+// machines are those that the cluster uses.
+func (l *lab) machines() []*machine {
+	all := slices.Clone(l.backend.machines[:len(l.nodes)])
+	if l.outside != nil {
+		all = append(all, l.backend.outside)
+	}
+	return all
+}
+
 // Notes are those of the plan, and which machine is which node.
 func (l *lab) Notes() []string {
 	notes := slices.Clone(l.plan.Notes)
 	for i, node := range l.nodes {
 		notes = append(notes, fmt.Sprintf("%s is %s, its uplink %s with %s", node.Name, l.backend.machines[i].name, node.Uplink, list(l.plan.Nodes[i].Addresses)))
+	}
+	if l.outside != nil {
+		notes = append(notes, fmt.Sprintf("host/lan is %s, host/router and host/external are namespaces there", l.backend.outside.name))
 	}
 	return notes
 }
@@ -210,5 +228,8 @@ func (l *lab) endAgents() {
 		if node != nil {
 			_ = node.Agent.Close()
 		}
+	}
+	if l.outside != nil {
+		_ = l.outside.Close()
 	}
 }

@@ -58,8 +58,13 @@ type machines struct {
 const testConflist = `{"cniVersion": "1.1.0", "name": "test", "plugins": [{"type": "macvlan", "master": "eno7", "ipam": {"type": "host-local",
 "ranges": [[{"subnet": "10.77.0.0/16", "rangeStart": "10.77.1.2", "rangeEnd": "10.77.1.254", "gateway": "10.77.0.1"}]]}}]}`
 
-// newMachines makes two machines with two NICs each.
+// newMachines makes two machines with two NICs each, on a LAN with other hosts.
 func newMachines(t *testing.T) *machines {
+	t.Helper()
+	return makeMachines(t, cluster.Request{Nodes: []scenario.Node{{Name: "a", NICs: 2}, {Name: "b", NICs: 2}}})
+}
+
+func makeMachines(t *testing.T, req cluster.Request) *machines {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make machines of namespaces")
@@ -73,9 +78,8 @@ func newMachines(t *testing.T) *machines {
 		t.Fatal(err)
 	}
 	backend := &netns.Backend{Command: []string{"/proc/self/exe", "agent"}}
-	m.lab, err = backend.Start(t.Context(), cluster.Request{
-		Conflist: file, BinDir: m.dir, Nodes: []scenario.Node{{Name: "a", NICs: 2}, {Name: "b", NICs: 2}},
-	})
+	req.Conflist, req.BinDir = file, m.dir
+	m.lab, err = backend.Start(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	*node = *again
-	if err := l.routePods(ctx); err != nil {
+	if err := l.addRoutes(ctx); err != nil {
 		return err
 	}
 	return l.startTarget(ctx, node)

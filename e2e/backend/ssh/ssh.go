@@ -9,7 +9,7 @@
 // and the network of the machine. So no file of the machine is ever changed, what plugins start ends with the agent, and what they change
 // in the network the keeper takes back after each scenario, and at the end, even where this process is killed or the connection is cut.
 //
-// Machines exist once: one cluster is used at a time. There are no hosts around the nodes but those that are there, and nothing that a
+// Machines exist once: one cluster is used at a time. There are hosts around the nodes where one more machine plays them, and nothing that a
 // machine cannot do again and again: scenarios that need more say so and are skipped.
 //
 // Run its tests: sudo go test ./e2e/backend/ssh
@@ -36,6 +36,9 @@ import (
 type Options struct {
 	// Nodes are destinations of ssh, in the order in which scenarios name their nodes. At least one.
 	Nodes []string
+	// Outside is the destination of a machine on the underlay that is no node: it plays the hosts around them, and becomes the router that the
+	// conflist names as gateway, where nobody may be yet. Empty means that there are no hosts.
+	Outside string
 	// ConfigFile is ssh's (ssh_config(5)); empty means the user's own and the system's.
 	ConfigFile string
 	// Program is ssh with its first arguments; empty means ssh.
@@ -59,6 +62,7 @@ type Options struct {
 type Backend struct {
 	options  Options
 	machines []*machine
+	outside  *machine // nil where there is none
 	plugins  *plugins
 
 	mu sync.Mutex
@@ -90,6 +94,10 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 		b.machines[i] = &machine{name: name, options: &b.options, plugins: b.plugins}
 		group.Go(func() error { return b.machines[i].connect(groupCtx) })
 	}
+	if options.Outside != "" {
+		b.outside = &machine{name: options.Outside, options: &b.options, plugins: b.plugins}
+		group.Go(func() error { return b.outside.connect(groupCtx) })
+	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
@@ -98,8 +106,18 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	for i := range b.machines {
 		nodes = append(nodes, scenario.Node{Name: nodeName(i)})
 	}
-	_, err = b.plan(cluster.Request{Conflist: options.Conflist, Nodes: nodes})
+	if _, err = b.plan(cluster.Request{Conflist: options.Conflist, Nodes: nodes}); err == nil && b.outside != nil {
+		_, err = b.uplinkOf(b.outside)
+	}
 	return b, err
+}
+
+// all are the machines, the one outside the cluster last.
+func (b *Backend) all() []*machine {
+	if b.outside == nil {
+		return b.machines
+	}
+	return append(slices.Clone(b.machines), b.outside)
 }
 
 // nodeName stands for a machine where no scenario names it.
@@ -120,10 +138,10 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	switch {
 	case needs.Nodes > len(b.machines):
 		return fmt.Errorf("it takes %d nodes, and --nodes names %d", needs.Nodes, len(b.machines))
-	case len(needs.Hosts) > 0:
-		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes", strings.Join(needs.Hosts, ", host/"))
-	case needs.Routed:
-		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to know the way")
+	case len(needs.Hosts) > 0 && b.outside == nil:
+		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes; name one more with --outside", strings.Join(needs.Hosts, ", host/"))
+	case needs.Routed && b.outside == nil:
+		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside")
 	case needs.Cloud:
 		return errors.New("no cloud gives these machines further network interfaces and addresses during a run")
 	case needs.Reboot && !reboots:
@@ -143,7 +161,7 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 
 // lost is why a machine is out of reach.
 func (b *Backend) lost() error {
-	for _, m := range b.machines {
+	for _, m := range b.all() {
 		if err := m.lost(); err != nil {
 			return err
 		}
@@ -154,8 +172,8 @@ func (b *Backend) lost() error {
 // Close ends the keepers, which restore their machines, and waits for that. Its error says what was not restored. It may be called again.
 func (b *Backend) Close() error {
 	var all sync.WaitGroup
-	errs := make([]error, len(b.machines))
-	for i, m := range b.machines {
+	errs := make([]error, len(b.all()))
+	for i, m := range b.all() {
 		if m != nil {
 			all.Go(func() { errs[i] = m.close() })
 		}
@@ -186,7 +204,7 @@ func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 // restore puts the networks of the machines back to what they were. The caller holds b.mu.
 func (b *Backend) restore(ctx context.Context, networks []netip.Prefix) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, m := range b.machines {
+	for _, m := range b.all() {
 		group.Go(func() error {
 			left, err := m.keeper.Restore(ctx, networks)
 			if err != nil {

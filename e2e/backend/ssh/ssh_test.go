@@ -258,8 +258,8 @@ func TestMissing(t *testing.T) {
 	}{
 		{"what two machines have", scenario.Needs{Nodes: 2, SecondNIC: true, Services: true, LocalAddresses: true, Redirect: true, Capture: true, Daemon: true}, ""},
 		{"three nodes", scenario.Needs{Nodes: 3}, "it takes 3 nodes, and --nodes names 2"},
-		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "host/lan, host/router takes part, and the machines that ssh reaches are all nodes"},
-		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the router of the machines' LAN would have to know the way"},
+		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "host/lan, host/router takes part, and the machines that ssh reaches are all nodes; name one more with --outside"},
+		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside"},
 		{"a cloud", scenario.Needs{Nodes: 1, Cloud: true}, "no cloud gives these machines further network interfaces and addresses during a run"},
 		{"a reboot", scenario.Needs{Nodes: 1, Reboot: true}, "it reboots a node; allow that with --reboot 'systemctl reboot'"},
 		{"settings", scenario.Needs{Nodes: 1, Sysctls: []string{"net.ipv4.conf.all.rp_filter"}},

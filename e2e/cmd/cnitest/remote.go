@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,12 +30,14 @@ const (
 type remoteFlags struct {
 	nodes                      []string
 	configFile, subnet, reboot string
+	outside                    string
 	// network is what subnet says, once the flags were checked.
 	network netip.Prefix
 }
 
 func (f *remoteFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.nodes, "nodes", nil, "with --backend ssh: the machines that are nodes a, b, …, as ssh knows them")
+	flags.StringVar(&f.outside, "outside", "", "with --backend ssh: one more machine, for the hosts around the nodes; it becomes the router at the conflist's gateway, where nobody may be yet")
 	flags.StringVar(&f.configFile, "ssh-config", "", "with --backend ssh: configuration file of ssh (default that of the user)")
 	flags.StringVar(&f.subnet, "uplink-subnet", "", "with --backend ssh: network by which a machine's uplink is found (default that of the conflist)")
 	flags.StringVar(&f.reboot, "reboot", "", "with --backend ssh: command that reboots a machine, such as 'systemctl reboot'; without it no scenario reboots one")
@@ -44,8 +47,8 @@ func (f *remoteFlags) add(flags *pflag.FlagSet) {
 func (f *runFlags) checkRemote() (err error) {
 	r := &f.remote
 	if f.backend != sshBackend {
-		if len(r.nodes) > 0 || r.configFile != "" || r.subnet != "" || r.reboot != "" {
-			return fmt.Errorf("--nodes, --ssh-config, --uplink-subnet and --reboot are for --backend %s, got --backend %s", sshBackend, f.backend)
+		if len(r.nodes) > 0 || r.outside != "" || r.configFile != "" || r.subnet != "" || r.reboot != "" {
+			return fmt.Errorf("--nodes, --outside, --ssh-config, --uplink-subnet and --reboot are for --backend %s, got --backend %s", sshBackend, f.backend)
 		}
 		return nil
 	}
@@ -54,6 +57,8 @@ func (f *runFlags) checkRemote() (err error) {
 		return errors.New("--backend ssh: name the machines with --nodes, e.g. --nodes node1,node2")
 	case len(r.nodes) > 26:
 		return fmt.Errorf("--nodes: want at most 26, got %d", len(r.nodes))
+	case r.outside != "" && slices.Contains(r.nodes, r.outside):
+		return fmt.Errorf("--outside %s: it is a node already; want another machine", r.outside)
 	case f.workers > 1:
 		return fmt.Errorf("--workers %d: machines that are there exist once; want 1", f.workers)
 	case f.node.uplinkKind != "veth" || f.node.nics != 1:
@@ -101,7 +106,7 @@ func (f *runFlags) openBackend(ctx context.Context, file string) (cluster.Backen
 
 func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
 	return ssh.Options{
-		Nodes: f.remote.nodes, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
+		Nodes: f.remote.nodes, Outside: f.remote.outside, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
 		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
 	}
 }
@@ -110,7 +115,7 @@ func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
 func (f *runFlags) backendFlags() []string {
 	words := []string{"--backend", f.backend}
 	for _, flag := range [][2]string{
-		{"nodes", strings.Join(f.remote.nodes, ",")}, {"ssh-config", f.remote.configFile}, {"uplink-subnet", f.remote.subnet}, {"reboot", f.remote.reboot},
+		{"nodes", strings.Join(f.remote.nodes, ",")}, {"outside", f.remote.outside}, {"ssh-config", f.remote.configFile}, {"uplink-subnet", f.remote.subnet}, {"reboot", f.remote.reboot},
 		{"kubeconfig", f.kind.kubeconfig}, {"context", f.kind.kubeContext}, {"image", f.kind.image}, {"uplink", f.node.uplink},
 	} {
 		if flag[1] != "" {

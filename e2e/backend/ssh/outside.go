@@ -1,0 +1,135 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// The interfaces of the router: on the underlay, and to what is behind it.
+const (
+	routerUplink = "eth0"
+	routerLeg    = "eth1"
+)
+
+// startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine itself, host/router a namespace
+// with an interface of its own on the underlay, which has the conflist's gateway as its address, and host/external one behind it.
+//
+//	node1   node2   outside: host/lan
+//	  └───────┴─────────┴─ macvlan ─ host/router ── host/external
+func (l *lab) startOutside(ctx context.Context) error {
+	m := l.backend.outside
+	if m == nil || l.req.Alone {
+		return nil
+	}
+	uplink, err := l.backend.uplinkOf(m)
+	if err != nil {
+		return err
+	}
+	client, err := m.keeper.Agent("host/lan", "outside", nil)
+	if err != nil {
+		return err
+	}
+	l.outside = client
+	lan := &cluster.Place{Name: "host/lan", Agent: client, Interfaces: map[string][]netip.Addr{"uplink": addresses(prefixesOf(uplink))}}
+	l.hosts = map[string]*cluster.Place{"lan": lan}
+	if err := l.makeRouter(ctx, uplink.Name); err != nil {
+		return m.explain(fmt.Errorf("hosts on %s: %w", m.name, err))
+	}
+	return nil
+}
+
+// makeRouter makes the router and the host behind it.
+func (l *lab) makeRouter(ctx context.Context, uplink string) error {
+	client := l.outside
+	for _, name := range []string{"router", "external"} {
+		path, err := client.CreateNamespace(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := client.SetSysctls(ctx, path, hostSysctls(name == "router")); err != nil {
+			return err
+		}
+		l.hosts[name] = &cluster.Place{Name: "host/" + name, Agent: client, Netns: path, Interfaces: map[string][]netip.Addr{}}
+	}
+	router, external := l.hosts["router"], l.hosts["external"]
+	if err := errors.Join(
+		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerUplink, Parent: uplink}),
+		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: "eth0"}),
+		l.address(ctx, router, routerUplink, "uplink", l.plan.Router...),
+	); err != nil {
+		return err
+	}
+	for _, network := range l.plan.External {
+		if err := errors.Join(
+			l.address(ctx, router, routerLeg, "external", network.Router),
+			l.address(ctx, external, "eth0", "uplink", network.Host),
+			client.AddRoute(ctx, agent.WayArgs{Netns: external.Netns, Destination: everywhere(network.Host.Addr()), Gateway: network.Router.Addr()}),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// address gives an interface of a host addresses, by which scenarios know it.
+func (l *lab) address(ctx context.Context, host *cluster.Place, link, known string, prefixes ...netip.Prefix) error {
+	for _, prefix := range prefixes {
+		if err := host.Agent.AddAddress(ctx, agent.AddressArgs{Netns: host.Netns, Interface: link, Address: prefix}); err != nil {
+			return fmt.Errorf("%s: %w", host.Name, err)
+		}
+		host.Interfaces[known] = append(host.Interfaces[known], prefix.Addr())
+	}
+	return nil
+}
+
+// routeOutside tells a node the way to what is behind the router. Its default route is its own.
+func (l *lab) routeOutside(ctx context.Context, node *cluster.Node) error {
+	if l.outside == nil {
+		return nil
+	}
+	for _, network := range l.plan.External {
+		at := slices.IndexFunc(l.plan.Router, func(p netip.Prefix) bool { return p.Addr().Is4() == network.Prefix.Addr().Is4() })
+		if at < 0 {
+			continue
+		}
+		if err := node.Agent.AddRoute(ctx, agent.WayArgs{Destination: network.Prefix, Gateway: l.plan.Router[at].Addr()}); err != nil {
+			return fmt.Errorf("%s: %w", node.Name, err)
+		}
+	}
+	return nil
+}
+
+// hostSysctls are those of a host: what it sends is not to wait for the detection of duplicate addresses, and it filters nothing.
+func hostSysctls(forward bool) map[string]string {
+	value := "0"
+	if forward {
+		value = "1"
+	}
+	return map[string]string{
+		"net.ipv4.ip_forward": value, "net.ipv6.conf.all.forwarding": value,
+		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0",
+		"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
+	}
+}
+
+func addresses(prefixes []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range prefixes {
+		list = append(list, p.Addr())
+	}
+	return list
+}
+
+// everywhere is the destination of a default route.
+func everywhere(like netip.Addr) netip.Prefix {
+	if like.Is4() {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
