@@ -176,7 +176,7 @@ run_suite() {
 		# Quoted as for a shell.
 		[ ! -f "${conflist%.conflist}.flags" ] || eval "flags=($(<"${conflist%.conflist}.flags"))"
 		"$top/bin/cnitest" run "$conflist" --bin-dir "$top/bin" --report-dir "$artifacts/$name" --backend ssh --ssh-config "$artifacts/ssh-config" \
-			--nodes "$(nodes)" --outside outside --uplink-subnet 10.77.0.0/16 "${flags[@]}" ${CNITEST_FLAGS:-} || status=$?
+			--nodes "$(nodes)" --outside outside --reboot reboot --uplink-subnet 10.77.0.0/16 "${flags[@]}" ${CNITEST_FLAGS:-} || status=$?
 		echo
 	done
 	return "$status"
