@@ -24,6 +24,7 @@ type api struct {
 	kubectl []string
 	dir     string
 	cmd     *exec.Cmd
+	stdin   io.Closer // cmd ends with it
 	client  *http.Client
 }
 
@@ -44,13 +45,17 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 		}
 	}()
 	socket := filepath.Join(a.dir, "socket")
-	argv := append(append([]string{}, a.kubectl...), "proxy", "--unix-socket="+socket)
-	a.cmd = exec.Command(argv[0], argv[1:]...)
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	argv := append([]string{"-c", proxyScript, a.dir}, a.kubectl...)
+	a.cmd = exec.Command("sh", append(argv, "proxy", "--unix-socket="+socket)...)
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	a.cmd.WaitDelay = time.Second
 	var stderr bytes.Buffer
 	a.cmd.Stderr = &stderr
 	stdout, err := a.cmd.StdoutPipe()
 	if err != nil {
+		return nil, err
+	}
+	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	if err := a.cmd.Start(); err != nil {
@@ -61,7 +66,7 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 		_ = a.cmd.Wait()
 		return nil, fmt.Errorf("kubectl proxy: %w", explain(err, stderr.String()))
 	}
-	a.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	a.client = &http.Client{Timeout: requestTimeout, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -73,9 +78,22 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 	return a, nil
 }
 
+// requestTimeout bounds a request of which its caller does not.
+const requestTimeout = time.Minute
+
+// proxyScript runs a program until the script's input ends, as it does with whoever started it, and removes the directory that is its first argument.
+const proxyScript = `exec 3<&0
+"$@" 3<&- & proxy=$!
+{ read -r _ <&3; kill -9 $proxy; } >/dev/null 2>&1 & reader=$!
+wait $proxy
+status=$?
+kill $reader 2>/dev/null
+rm -rf "$0"
+exit $status`
+
 func (a *api) close() error {
 	if a.cmd != nil && a.cmd.Process != nil {
-		_ = a.cmd.Process.Kill()
+		_ = a.stdin.Close()
 		_ = a.cmd.Wait()
 	}
 	return os.RemoveAll(a.dir)

@@ -129,8 +129,11 @@ func (b *Backend) prepareNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(archive.Name())
 	defer archive.Close()
+	// It is read from where it is open, and gone however this program ends.
+	if err := os.Remove(archive.Name()); err != nil {
+		return err
+	}
 	b.options.Log("loading the pods' image into the nodes")
 	if err := b.image.archive(archive); err != nil {
 		return err
@@ -141,7 +144,7 @@ func (b *Backend) prepareNodes(ctx context.Context) error {
 			if err := n.install(ctx, b.image); err != nil {
 				return fmt.Errorf("node %s: %w", n.name, err)
 			}
-			if err := n.importImage(ctx, archive.Name()); err != nil {
+			if err := n.importImage(ctx, fmt.Sprintf("/proc/self/fd/%d", archive.Fd())); err != nil {
 				return fmt.Errorf("node %s: import the pods' image: %w", n.name, err)
 			}
 			return nil

@@ -38,8 +38,11 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(archive.Name())
 	defer archive.Close()
+	// It is read from where it is open, and gone however this program ends.
+	if err := os.Remove(archive.Name()); err != nil {
+		return nil, err
+	}
 	if err := b.image.archive(archive); err != nil {
 		return nil, err
 	}
