@@ -12,7 +12,7 @@ import (
 
 // AddLinkArgs are an interface to make.
 type AddLinkArgs struct {
-	// Netns and Name are where it is and what it is called there.
+	// Netns and Name are where it is and what it is called there. Kernels differ in whether the name must be free in the agent's own namespace, too.
 	Netns string `json:"netns"`
 	Name  string `json:"name"`
 	// Parent, when not empty, is the interface of the agent's own namespace of which it becomes a macvlan, in mode bridge.

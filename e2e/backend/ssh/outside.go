@@ -11,10 +11,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// The interfaces of the router: on the underlay, and to what is behind it.
+// The interfaces of the router, on the underlay and to what is behind it, and that of the host there. No machine has such names: a kernel that
+// makes an interface for another namespace may want the name to be free in this one, too (rtnl_newlink; Debian's 6.1 does).
 const (
-	routerUplink = "eth0"
-	routerLeg    = "eth1"
+	routerUplink   = "to-lan"
+	routerLeg      = "to-external"
+	externalUplink = "to-router"
 )
 
 // startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine itself, host/router a namespace
@@ -60,7 +62,7 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 	router, external := l.hosts["router"], l.hosts["external"]
 	if err := errors.Join(
 		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerUplink, Parent: uplink}),
-		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: "eth0"}),
+		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: externalUplink}),
 		l.address(ctx, router, routerUplink, "uplink", l.plan.Router...),
 	); err != nil {
 		return err
@@ -68,7 +70,7 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 	for _, network := range l.plan.External {
 		if err := errors.Join(
 			l.address(ctx, router, routerLeg, "external", network.Router),
-			l.address(ctx, external, "eth0", "uplink", network.Host),
+			l.address(ctx, external, externalUplink, "uplink", network.Host),
 			client.AddRoute(ctx, agent.WayArgs{Netns: external.Netns, Destination: everywhere(network.Host.Addr()), Gateway: network.Router.Addr()}),
 		); err != nil {
 			return err
