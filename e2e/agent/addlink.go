@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
@@ -12,7 +12,7 @@ import (
 
 // AddLinkArgs are an interface to make.
 type AddLinkArgs struct {
-	// Netns and Name are where it is and what it is called there. Kernels differ in whether the name must be free in the agent's own namespace, too.
+	// Netns and Name are where it is and what it is called there.
 	Netns string `json:"netns"`
 	Name  string `json:"name"`
 	// Parent, when not empty, is the interface of the agent's own namespace of which it becomes a macvlan, in mode bridge.
@@ -22,7 +22,10 @@ type AddLinkArgs struct {
 	PeerName  string `json:"peerName,omitempty"`
 }
 
-// AddLink makes an interface and brings it up, with its peer.
+// The names under which an interface and its peer are made: Linux 6.1 wants a name to be free in the namespace from which it is asked, too.
+const newLink, newPeer = "cnitest-new", "cnitest-peer"
+
+// AddLink makes an interface and brings it up, with its peer. One call at a time.
 func (s *Server) AddLink(args AddLinkArgs, _ *None) error {
 	if err := addLink(args); err != nil {
 		return fmt.Errorf("link %s: %w", args.Name, err)
@@ -36,27 +39,41 @@ func addLink(args AddLinkArgs) error {
 		return err
 	}
 	defer here.Close()
-	attrs := netlink.LinkAttrs{Name: args.Name, Namespace: netlink.NsFd(here), Flags: net.FlagUp}
+	attrs := netlink.LinkAttrs{Name: newLink, Namespace: netlink.NsFd(here)}
 	if args.Parent != "" {
 		parent, err := netlinksafe.LinkByName(args.Parent)
 		if err != nil {
 			return err
 		}
 		attrs.ParentIndex = parent.Attrs().Index
-		return netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE})
+		if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
+			return err
+		}
+		return finish(args.Netns, newLink, args.Name)
 	}
 	there, err := vnetns.GetFromPath(args.PeerNetns)
 	if err != nil {
 		return err
 	}
 	defer there.Close()
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: args.PeerName, PeerNamespace: netlink.NsFd(there)}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: newPeer, PeerNamespace: netlink.NsFd(there)}); err != nil {
 		return err
 	}
-	return new(Server).SetLink(SetLinkArgs{Netns: args.PeerNetns, Name: args.PeerName, Up: true}, nil)
+	return errors.Join(finish(args.Netns, newLink, args.Name), finish(args.PeerNetns, newPeer, args.PeerName))
 }
 
-// AddLink makes an interface and brings it up, with its peer.
+// finish gives a new interface its name and brings it up.
+func finish(netns, made, name string) error {
+	return inNamespace(netns, func() error {
+		link, err := netlinksafe.LinkByName(made)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.LinkSetName(link, name), netlink.LinkSetUp(link))
+	})
+}
+
+// AddLink makes an interface and brings it up, with its peer. One call at a time.
 func (c *Client) AddLink(ctx context.Context, args AddLinkArgs) error {
 	return tell(ctx, c, "AddLink", args)
 }

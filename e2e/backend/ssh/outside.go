@@ -11,12 +11,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// The interfaces of the router, on the underlay and to what is behind it, and that of the host there. No machine has such names: a kernel that
-// makes an interface for another namespace may want the name to be free in this one, too (rtnl_newlink; Debian's 6.1 does).
+// The interfaces of hosts: on the underlay or, of the external one, to the router; and the router's to what is behind it.
 const (
-	routerUplink   = "to-lan"
-	routerLeg      = "to-external"
-	externalUplink = "to-router"
+	hostUplink = "eth0"
+	routerLeg  = "eth1"
 )
 
 // startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine itself, host/router a namespace
@@ -61,16 +59,16 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 	}
 	router, external := l.hosts["router"], l.hosts["external"]
 	if err := errors.Join(
-		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerUplink, Parent: uplink}),
-		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: externalUplink}),
-		l.address(ctx, router, routerUplink, "uplink", l.plan.Router...),
+		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: hostUplink, Parent: uplink}),
+		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: hostUplink}),
+		l.address(ctx, router, hostUplink, "uplink", l.plan.Router...),
 	); err != nil {
 		return err
 	}
 	for _, network := range l.plan.External {
 		if err := errors.Join(
 			l.address(ctx, router, routerLeg, "external", network.Router),
-			l.address(ctx, external, externalUplink, "uplink", network.Host),
+			l.address(ctx, external, hostUplink, "uplink", network.Host),
 			client.AddRoute(ctx, agent.WayArgs{Netns: external.Netns, Destination: everywhere(network.Host.Addr()), Gateway: network.Router.Addr()}),
 		); err != nil {
 			return err
