@@ -135,6 +135,11 @@ func (l *lab) sysctls(i int) map[string]string {
 	for name, value := range want.Sysctl {
 		values[name] = value
 	}
+	if _, chosen := want.Sysctl["net.ipv6.conf.default.accept_ra"]; chosen {
+		// What the machine's own uplink takes from a router is none of the plugin's doing. In the lab it takes nothing, as that of a server with
+		// fixed addresses.
+		values["net.ipv6.conf."+plan.Uplink+".accept_ra"] = "0"
+	}
 	return values
 }
 
