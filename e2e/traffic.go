@@ -410,10 +410,8 @@ func (r *run) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *age
 
 func ownerOf(links []agent.Link, addr netip.Addr) *agent.Link {
 	for i, l := range links {
-		for _, cidr := range l.Addresses {
-			if p, err := netip.ParsePrefix(cidr); err == nil && p.Addr() == addr {
-				return &links[i]
-			}
+		if slices.ContainsFunc(l.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == addr }) {
+			return &links[i]
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -25,6 +26,17 @@ type Link struct {
 	Up       bool   `json:"up"`
 	// Addresses are in CIDR form, without link-local ones.
 	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Prefixes are the addresses, without those that cannot be read.
+func (l *Link) Prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range l.Addresses {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			all = append(all, prefix)
+		}
+	}
+	return all
 }
 
 // Links lists the interfaces of a namespace.

@@ -94,6 +94,15 @@ type Place struct {
 	Interfaces map[string][]netip.Addr
 }
 
+// Addresses are those of prefixes.
+func Addresses(prefixes []netip.Prefix) []netip.Addr {
+	var list []netip.Addr
+	for _, p := range prefixes {
+		list = append(list, p.Addr())
+	}
+	return list
+}
+
 // Address is the place's address of a family on an interface.
 func (p *Place) Address(iface string, is4 bool) (netip.Addr, error) {
 	for _, a := range p.Interfaces[iface] {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -173,7 +174,7 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 // run runs the check and closes what it opened.
 func (t *trial) run(ctx context.Context) error {
 	defer t.close()
-	if t.subject.lab.atOnce(2) == 1 {
+	if cluster.IsExclusive(t.subject.lab.Backend) {
 		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it works is the check's to say.
 		_, _ = t.life(ctx)
 	}

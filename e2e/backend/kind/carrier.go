@@ -53,7 +53,7 @@ func (b *Backend) carry(ctx context.Context) error {
 				} `json:"status"`
 			} `json:"items"`
 		}
-		if err := b.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods?labelSelector=app%3D"+name, &pods); err != nil {
+		if err := b.api.get(ctx, podsPath+"?labelSelector=app%3D"+name, &pods); err != nil {
 			return false, err
 		}
 		for _, p := range pods.Items {

@@ -196,11 +196,7 @@ func wayOut(ctx context.Context, container string) Finding {
 		Cost: "what pods send to a service that nobody translates goes to the router of this machine, and connects where that one answers everything; " +
 			"kind/with-docker.sh keeps it in a namespace without a way out",
 	}
-	network, err := output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
-	if err != nil {
-		return f
-	}
-	label, err := output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, strings.TrimSpace(network))
-	f.OK = err == nil && strings.TrimSpace(label) != ""
+	_, external, err := networkOf(ctx, container)
+	f.OK = err == nil && external != ""
 	return f
 }

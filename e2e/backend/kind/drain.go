@@ -28,7 +28,7 @@ func (l *lab) drain(ctx context.Context) error {
 		if err := l.backend.drained(ctx, node, l.name); err != nil {
 			return err
 		}
-		return l.backend.api.gone(ctx, podTimeout, "/api/v1/namespaces/"+namespace+"/pods/"+l.object(pods[i]), "the drained pod to go away")
+		return l.backend.api.gone(ctx, podTimeout, podsPath+"/"+l.object(pods[i]), "the drained pod to go away")
 	})
 	if err != nil {
 		return err

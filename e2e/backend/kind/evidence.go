@@ -29,8 +29,8 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 	defer cancel()
 	found := map[string]string{}
 	for title, path := range map[string]string{
-		"pods":   "/api/v1/namespaces/" + namespace + "/pods",
-		"events": "/api/v1/namespaces/" + namespace + "/events",
+		"pods":   podsPath,
+		"events": eventsPath,
 	} {
 		var list struct {
 			Items []json.RawMessage `json:"items"`

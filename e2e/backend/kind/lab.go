@@ -84,11 +84,7 @@ func (l *lab) startNode(ctx context.Context, name string, n *node) (*cluster.Nod
 		return nil, p, err
 	}
 	for _, link := range links {
-		for _, text := range link.Addresses {
-			prefix, err := netip.ParsePrefix(text)
-			if err != nil {
-				return nil, p, err
-			}
+		for _, prefix := range link.Prefixes() {
 			if made.Owns(prefix.Addr()) {
 				made.Uplink, made.Networks = link.Name, append(made.Networks, prefix.Masked())
 			}

@@ -12,6 +12,9 @@ const (
 	// namespace is that of everything the backend makes in a cluster.
 	namespace     = "cnitest"
 	namespacePath = "/api/v1/namespaces/" + namespace
+	podsPath      = namespacePath + "/pods"
+	servicesPath  = namespacePath + "/services"
+	eventsPath    = namespacePath + "/events"
 	// ownerLabel says who made a namespace (kubernetes.io: recommended labels).
 	ownerLabel = "app.kubernetes.io/managed-by"
 	// renewedAnnotation changes every renewInterval for as long as the run goes on that made the namespace.

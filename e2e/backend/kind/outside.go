@@ -23,17 +23,27 @@ type outsider struct {
 // host's own, beyond the network. kind/cluster.sh sets it where the host is a namespace that kind/with-docker.sh made.
 const externalLabel = "cnitest.external"
 
+// networkOf is the Docker network of a node, and what it has as its externalLabel, which may be nothing.
+func networkOf(ctx context.Context, container string) (network, external string, err error) {
+	network, err = output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
+	if err != nil {
+		return "", "", err
+	}
+	network = strings.TrimSpace(network)
+	external, err = output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, network)
+	return network, strings.TrimSpace(external), err
+}
+
 // startOutside finds out what there is around kind's nodes. Other clusters' surroundings are not the suite's.
 func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 	container := b.nodes[0].container
 	if container == "" {
 		return nil, nil
 	}
-	network, err := output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
+	network, external, err := networkOf(ctx, container)
 	if err != nil {
 		return nil, err
 	}
-	network = strings.TrimSpace(network)
 	archive, err := os.CreateTemp("", "cnitest-image-")
 	if err != nil {
 		return nil, err
@@ -53,11 +63,7 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 		return nil, err
 	}
 	outside := []*outsider{{name: "lan", network: network, image: b.image.ref}}
-	label, err := output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, network)
-	if err != nil {
-		return nil, err
-	}
-	if address, err := netip.ParseAddr(strings.TrimSpace(label)); err == nil {
+	if address, err := netip.ParseAddr(external); err == nil {
 		gateway, err := output(ctx, nil, "docker", "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
 		if err != nil {
 			return nil, err
@@ -92,9 +98,8 @@ func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) 
 		return nil, p, err
 	}
 	for _, link := range links {
-		for _, text := range link.Addresses {
-			prefix, err := netip.ParsePrefix(text)
-			if err == nil && !prefix.Addr().IsLoopback() {
+		for _, prefix := range link.Prefixes() {
+			if !prefix.Addr().IsLoopback() {
 				place.Interfaces["uplink"] = append(place.Interfaces["uplink"], prefix.Addr())
 			}
 		}

@@ -32,7 +32,7 @@ type livePod struct {
 	stuck bool
 }
 
-func (p *livePod) path() string { return "/api/v1/namespaces/" + namespace + "/pods/" + p.object }
+func (p *livePod) path() string { return podsPath + "/" + p.object }
 
 // podStatus is what of the API's is needed.
 type podStatus struct {
@@ -90,7 +90,7 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 	l.pods[name] = p
 	l.mu.Unlock()
 	var status podStatus
-	if err := l.backend.api.create(ctx, "/api/v1/namespaces/"+namespace+"/pods", l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
+	if err := l.backend.api.create(ctx, podsPath, l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
 		return nil, err
 	}
 	err := until(ctx, podTimeout, "pod "+p.object+" to run", func() (bool, error) {
@@ -159,7 +159,7 @@ func (l *lab) complaints(ctx context.Context, pod string) string {
 		} `json:"items"`
 	}
 	selector := "?fieldSelector=involvedObject.name=" + pod
-	if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/events"+selector, &events); err != nil {
+	if err := l.backend.api.get(ctx, eventsPath+selector, &events); err != nil {
 		return err.Error()
 	}
 	var warnings []string

@@ -38,7 +38,7 @@ type deploymentStatus struct {
 // rollout asks a deployment's service from pods on each node while all its pods are replaced.
 func (l *lab) rollout(ctx context.Context) (err error) {
 	name := l.name + "-rolled"
-	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, "/api/v1/namespaces/"+namespace+"/services/"+name
+	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, servicesPath+"/"+name
 	defer func() {
 		ctx := context.WithoutCancel(ctx)
 		err = errors.Join(err, l.backend.api.remove(ctx, service), l.backend.api.remove(ctx, deployment), l.allGone(ctx, name))
@@ -121,7 +121,7 @@ func (l *lab) deploy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return l.backend.api.create(ctx, "/api/v1/namespaces/"+namespace+"/services", object{
+	return l.backend.api.create(ctx, servicesPath, object{
 		"metadata": object{"name": name},
 		"spec":     object{"selector": labels, "ports": []object{{"port": storyPort, "targetPort": storyPort}}},
 	}, nil)
@@ -156,7 +156,7 @@ func (l *lab) allGone(ctx context.Context, app string) error {
 		var pods struct {
 			Items []struct{} `json:"items"`
 		}
-		err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods?labelSelector=app%3D"+app, &pods)
+		err := l.backend.api.get(ctx, podsPath+"?labelSelector=app%3D"+app, &pods)
 		return len(pods.Items) == 0, err
 	})
 }

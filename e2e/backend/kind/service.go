@@ -26,7 +26,7 @@ type liveService struct {
 }
 
 func (s *liveService) path() string {
-	return "/api/v1/namespaces/" + namespace + "/services/" + s.object
+	return servicesPath + "/" + s.object
 }
 
 func slicesPath() string {
@@ -54,7 +54,7 @@ func (l *lab) MakeService(ctx context.Context, spec scenario.Service) ([]netip.A
 	l.services[spec.Name] = s
 	l.mu.Unlock()
 	err := l.proxied(ctx, func() error {
-		return l.backend.api.create(ctx, "/api/v1/namespaces/"+namespace+"/services",
+		return l.backend.api.create(ctx, servicesPath,
 			object{"metadata": object{"name": s.object}, "spec": body}, &made)
 	})
 	return made.Spec.ClusterIPs, err

@@ -113,7 +113,7 @@ func (l *lab) detachAll(ctx context.Context, names []string) error {
 func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object string) error {
 	var status podStatus
 	err := until(ctx, limit, "pod "+object+" to be Ready", func() (bool, error) {
-		if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+object, &status); err != nil {
+		if err := l.backend.api.get(ctx, podsPath+"/"+object, &status); err != nil {
 			return false, err
 		}
 		return slices.ContainsFunc(status.Status.Conditions, func(c condition) bool { return c.Type == "Ready" && c.Status == "True" }), nil
@@ -144,13 +144,13 @@ func (l *lab) object(p *cluster.Place) string {
 }
 
 // clusterIP is the address of a service that is there.
-func (l *lab) clusterIP(ctx context.Context, namespace, name string) (string, error) {
+func (l *lab) clusterIP(ctx context.Context, inNamespace, name string) (string, error) {
 	var s struct {
 		Spec struct {
 			ClusterIP string `json:"clusterIP"`
 		} `json:"spec"`
 	}
-	err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/services/"+name, &s)
+	err := l.backend.api.get(ctx, "/api/v1/namespaces/"+inNamespace+"/services/"+name, &s)
 	return s.Spec.ClusterIP, err
 }
 
@@ -272,7 +272,7 @@ func (l *lab) restartKubelet(ctx context.Context) error {
 // addressOf is what the cluster says of a pod.
 func (l *lab) addressOf(ctx context.Context, p *cluster.Place) (netip.Addr, error) {
 	var status podStatus
-	if err := l.backend.api.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+l.object(p), &status); err != nil {
+	if err := l.backend.api.get(ctx, podsPath+"/"+l.object(p), &status); err != nil {
 		return netip.Addr{}, err
 	}
 	return netip.ParseAddr(status.Status.PodIP)

@@ -146,10 +146,7 @@ func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr, device st
 }
 
 func defaultPrefix(like netip.Addr) netip.Prefix {
-	if like.Is4() {
-		return netip.MustParsePrefix("0.0.0.0/0")
-	}
-	return netip.MustParsePrefix("::/0")
+	return netip.PrefixFrom(like, 0).Masked()
 }
 
 // makeBridges makes what the machines meet on.
@@ -234,10 +231,10 @@ func (l *lab) nameHosts() {
 	for name, addresses := range map[string][]netip.Prefix{"router": l.plan.Router, "lan": l.plan.LANHost, "external": l.outside().host} {
 		l.hosts[name] = &cluster.Place{
 			Name: "host/" + name, Agent: l.fabric.agent, Netns: agent.NamespacePath(name),
-			Interfaces: map[string][]netip.Addr{"uplink": addrs(addresses)},
+			Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(addresses)},
 		}
 	}
-	l.hosts["router"].Interfaces["external"] = addrs(l.outside().leg)
+	l.hosts["router"].Interfaces["external"] = cluster.Addresses(l.outside().leg)
 }
 
 func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
@@ -279,14 +276,6 @@ func (l *lab) hostSocket(name string) (socket, error) {
 func (s socket) close() {
 	s.links.Close()
 	_ = s.ns.Close()
-}
-
-func addrs(prefixes []netip.Prefix) []netip.Addr {
-	var list []netip.Addr
-	for _, p := range prefixes {
-		list = append(list, p.Addr())
-	}
-	return list
 }
 
 func firstOfEachFamily(prefixes []netip.Prefix) []netip.Addr {

@@ -20,7 +20,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	node := &cluster.Node{
 		Place: cluster.Place{
 			Name: "node/" + plan.Name, Agent: m.agent,
-			Interfaces: map[string][]netip.Addr{"uplink": addrs(plan.Addresses)},
+			Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(plan.Addresses)},
 		},
 		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
 	}
@@ -80,7 +80,7 @@ func (l *lab) plugManagement(ctx context.Context, index int, node *cluster.Node)
 			s.addresses = append(s.addresses, netip.PrefixFrom(nth(network.Addr(), 10+index), network.Bits()))
 		}
 	}
-	node.Interfaces["management"] = addrs(s.addresses)
+	node.Interfaces["management"] = cluster.Addresses(s.addresses)
 	return l.plug(ctx, management, managementPort(index), s)
 }
 

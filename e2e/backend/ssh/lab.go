@@ -87,11 +87,10 @@ func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster
 		return nil, err
 	}
 	node := &cluster.Node{
-		Place:  cluster.Place{Name: name, Agent: client, Interfaces: map[string][]netip.Addr{"management": m.management(plan.Uplink)}},
+		Place: cluster.Place{Name: name, Agent: client, Interfaces: map[string][]netip.Addr{
+			"management": m.management(plan.Uplink), "uplink": cluster.Addresses(plan.Addresses),
+		}},
 		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
-	}
-	for _, own := range plan.Addresses {
-		node.Interfaces["uplink"] = append(node.Interfaces["uplink"], own.Addr())
 	}
 	if err := l.furnish(ctx, i, node, disk); err != nil {
 		return nil, m.explain(errors.Join(err, client.Close()))

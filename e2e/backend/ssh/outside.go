@@ -36,7 +36,7 @@ func (l *lab) startOutside(ctx context.Context) error {
 		return err
 	}
 	l.outside = client
-	lan := &cluster.Place{Name: "host/lan", Agent: client, Interfaces: map[string][]netip.Addr{"uplink": addresses(prefixesOf(uplink))}}
+	lan := &cluster.Place{Name: "host/lan", Agent: client, Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(uplink.Prefixes())}}
 	l.hosts = map[string]*cluster.Place{"lan": lan}
 	if err := l.makeRouter(ctx, uplink.Name); err != nil {
 		return m.explain(fmt.Errorf("hosts on %s: %w", m.name, err))
@@ -69,7 +69,9 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 		if err := errors.Join(
 			l.address(ctx, router, routerLeg, "external", network.Router),
 			l.address(ctx, external, hostUplink, "uplink", network.Host),
-			client.AddRoute(ctx, agent.WayArgs{Netns: external.Netns, Destination: everywhere(network.Host.Addr()), Gateway: network.Router.Addr()}),
+			client.AddRoute(ctx, agent.WayArgs{
+				Netns: external.Netns, Destination: netip.PrefixFrom(network.Router.Addr(), 0).Masked(), Gateway: network.Router.Addr(),
+			}),
 		); err != nil {
 			return err
 		}
@@ -116,20 +118,4 @@ func hostSysctls(forward bool) map[string]string {
 		"net.ipv4.conf.all.rp_filter": "0", "net.ipv4.conf.default.rp_filter": "0",
 		"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0",
 	}
-}
-
-func addresses(prefixes []netip.Prefix) []netip.Addr {
-	var list []netip.Addr
-	for _, p := range prefixes {
-		list = append(list, p.Addr())
-	}
-	return list
-}
-
-// everywhere is the destination of a default route.
-func everywhere(like netip.Addr) netip.Prefix {
-	if like.Is4() {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }

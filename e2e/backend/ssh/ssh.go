@@ -196,7 +196,7 @@ func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses, Own: prefixesOf(uplink), Uplink: uplink.Name})
+		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses, Own: uplink.Prefixes(), Uplink: uplink.Name})
 	}
 	return req.Conflist.Plan(options)
 }

@@ -18,7 +18,7 @@ func (b *Backend) uplinkOf(m *machine) (agent.Link, error) {
 	}
 	var seen []string
 	for _, link := range m.links {
-		on := slices.ContainsFunc(prefixesOf(link), func(own netip.Prefix) bool {
+		on := slices.ContainsFunc(link.Prefixes(), func(own netip.Prefix) bool {
 			return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(own.Addr()) })
 		})
 		if on && (b.options.Uplink == "" || b.options.Uplink == link.Name) {
@@ -54,17 +54,6 @@ func (b *Backend) underlay() ([]netip.Prefix, error) {
 	return plan.LAN, nil
 }
 
-// prefixesOf are the addresses of an interface.
-func prefixesOf(link agent.Link) []netip.Prefix {
-	var all []netip.Prefix
-	for _, text := range link.Addresses {
-		if prefix, err := netip.ParsePrefix(text); err == nil {
-			all = append(all, prefix)
-		}
-	}
-	return all
-}
-
 // management are the machine's addresses on other interfaces than its uplink, in their order.
 func (m *machine) management(uplink string) []netip.Addr {
 	var all []netip.Addr
@@ -72,7 +61,7 @@ func (m *machine) management(uplink string) []netip.Addr {
 		if link.Name == uplink || link.Name == "lo" {
 			continue
 		}
-		for _, prefix := range prefixesOf(link) {
+		for _, prefix := range link.Prefixes() {
 			all = append(all, prefix.Addr())
 		}
 	}

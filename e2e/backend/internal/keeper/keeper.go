@@ -302,7 +302,10 @@ func (s *Server) Run(argv []string, _ *agent.None) error {
 		return err
 	}
 	defer output.Close()
-	defer os.Remove(output.Name())
+	// It is read from where it is open, and gone though the program ends this one, as a reboot does.
+	if err := os.Remove(output.Name()); err != nil {
+		return err
+	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
@@ -315,7 +318,7 @@ func (s *Server) Run(argv []string, _ *agent.None) error {
 	case <-time.After(failsWithin):
 	}
 	if err != nil {
-		text, _ := os.ReadFile(output.Name())
+		text, _ := io.ReadAll(io.NewSectionReader(output, 0, 1<<16))
 		return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(text)))
 	}
 	return nil
