@@ -66,6 +66,7 @@ type Capture struct {
 	conn   *socket.Conn
 	rc     syscall.RawConn
 	links  netlinksafe.Handle
+	events *linkEvents
 	hosts  []netip.Addr
 	ports  []uint16
 	limit  int
@@ -89,6 +90,16 @@ type frame struct {
 // StartCapture begins to record in the network namespace at path netns. What passes after it returned is not missed. The
 // caller calls Stop.
 func StartCapture(netns string, m Match) (*Capture, error) {
+	c, err := openCapture(netns, m)
+	if err != nil {
+		return nil, err
+	}
+	go c.record()
+	return c, nil
+}
+
+// openCapture is StartCapture without the goroutine that takes packets from the kernel's queue.
+func openCapture(netns string, m Match) (*Capture, error) {
 	c := &Capture{ports: m.Ports, limit: m.Limit, last: m.Last, done: make(chan struct{}), names: map[int]string{}}
 	if m.Limit < 0 {
 		return nil, fmt.Errorf("capture: want a limit of 0 or more, got %d", m.Limit)
@@ -112,11 +123,15 @@ func StartCapture(netns string, m Match) (*Capture, error) {
 	if c.links, err = n.netlink(); err != nil {
 		return nil, err
 	}
-	if err := c.open(n); err != nil {
+	if c.events, err = subscribeLinks(n); err != nil {
 		c.links.Close()
 		return nil, fmt.Errorf("capture: %w", err)
 	}
-	go c.record()
+	if err := c.open(n); err != nil {
+		c.events.close()
+		c.links.Close()
+		return nil, fmt.Errorf("capture: %w", err)
+	}
 	return c, nil
 }
 
@@ -175,7 +190,9 @@ func (c *Capture) Stop() []Packet {
 	}
 	_ = c.conn.Close()
 	// Without the list, the names noted so far are used.
+	c.events.read(c.names)
 	_ = c.resolveNames()
+	c.events.close()
 	c.links.Close()
 
 	c.found = append(c.found, c.latest...)
@@ -236,10 +253,8 @@ func (c *Capture) keep(raw []byte, length int, from *unix.SockaddrLinklayer, at 
 		return
 	}
 	if c.names[from.Ifindex] == "" {
-		// A link that came up since: its name is of interest if it is gone at the end.
-		if link, err := c.links.LinkByIndex(from.Ifindex); err == nil {
-			c.names[from.Ifindex] = link.Attrs().Name
-		}
+		// A link that came since. Reading now keeps the kernel's queue of events short.
+		c.events.read(c.names)
 	}
 	d.Packet.Time = at
 	d.Outgoing = from.Pkttype == unix.PACKET_OUTGOING

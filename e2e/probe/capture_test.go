@@ -38,6 +38,24 @@ func lines(packets []Packet) []string {
 	return lines
 }
 
+// askOnce asks in one attempt, however long the answer takes: a further one would be in the capture, too.
+func askOnce(t *testing.T, h *host, s Spec) Result {
+	t.Helper()
+	s.Attempts, s.Within = 1, patience
+	return ask(t, h, s)
+}
+
+// distinct leaves out what was seen before: on a busy machine the kernel asks again for what was not answered within a second.
+func distinct(lines []string) []string {
+	var first []string
+	for _, line := range lines {
+		if !slices.Contains(first, line) {
+			first = append(first, line)
+		}
+	}
+	return first
+}
+
 func TestCapture(t *testing.T) {
 	lan := newLAN(t, 3)
 	a, b := lan.hosts[0], lan.hosts[1]
@@ -136,8 +154,8 @@ func TestCapture(t *testing.T) {
 				}
 			}
 			c := startCapture(t, tt.on, tt.match)
-			ask(t, a, tt.spec)
-			got := lines(c.Stop())
+			askOnce(t, a, tt.spec)
+			got := distinct(lines(c.Stop()))
 			// Broadcasts pass the ports of a bridge in no certain order.
 			if tt.on == lan.fabric {
 				slices.Sort(got)
@@ -158,11 +176,11 @@ func TestCapture_tcp(t *testing.T) {
 	a, b := lan.hosts[0], lan.hosts[1]
 	listen(t, b, ListenSpec{Protocol: TCP, Port: 8080})
 	c := startCapture(t, a, Match{Ports: []uint16{8080}, Hosts: []string{"10.9.0.1"}})
-	if got := ask(t, a, Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080}); !got.OK {
+	if got := askOnce(t, a, Spec{Protocol: TCP, To: "10.9.0.2", Port: 8080}); !got.OK {
 		t.Fatal(got.Error)
 	}
 	packets := slices.DeleteFunc(c.Stop(), func(p Packet) bool { return p.Protocol != "TCP" })
-	got := lines(packets)
+	got := distinct(lines(packets))
 	want := []string{"eth0 out TCP PORT > 8080 SYN", "eth0 in TCP 8080 > PORT SYN ACK", "eth0 out TCP PORT > 8080 ACK"}
 	if len(got) < 3 {
 		t.Fatalf("got %q, want a connection", got)
@@ -170,16 +188,10 @@ func TestCapture_tcp(t *testing.T) {
 	if diff := cmp.Diff(got[:3], want); diff != "" {
 		t.Errorf("got - want +\n%s", diff)
 	}
-	for _, flag := range []string{"FIN", "RST"} {
-		n := 0
-		for _, line := range got {
-			if strings.Contains(line, flag) {
-				n++
-			}
-		}
-		// Both sides end the connection, and neither breaks it off.
-		if want := map[string]int{"FIN": 2, "RST": 0}[flag]; n != want {
-			t.Errorf("got %d %s, want %d", n, flag, want)
+	// Both sides end the connection, and neither breaks it off.
+	for part, want := range map[string]bool{"eth0 out TCP PORT > 8080 FIN": true, "eth0 in TCP 8080 > PORT FIN": true, "RST": false} {
+		if seen := strings.Contains(strings.Join(got, "\n"), part); seen != want {
+			t.Errorf("got %q, want %q in it: %t", got, part, want)
 		}
 	}
 }
@@ -191,14 +203,15 @@ func TestCapture_packet(t *testing.T) {
 	// Without a pause, many times: nothing sent after StartCapture or before Stop may be missed.
 	for range 50 {
 		c := startCapture(t, a, Match{Hosts: []string{"10.9.0.2"}, Ports: []uint16{1}})
-		if got := ask(t, a, Spec{Protocol: ICMP, To: "10.9.0.2"}); !got.OK {
+		if got := askOnce(t, a, Spec{Protocol: ICMP, To: "10.9.0.2"}); !got.OK {
 			t.Fatal(got.Error)
 		}
 		packets := slices.DeleteFunc(c.Stop(), func(p Packet) bool { return p.Protocol == "ARP" })
-		if len(packets) != 2 {
+		i := slices.IndexFunc(packets, func(p Packet) bool { return !p.Outgoing })
+		if len(distinct(lines(packets))) != 2 || i < 1 {
 			t.Fatalf("got %q, want a request and a reply", lines(packets))
 		}
-		got := packets[1]
+		got := packets[i]
 		if got.Time.Before(before) || got.Time.After(time.Now()) {
 			t.Errorf("got time %s, want one since %s", got.Time, before)
 		}
@@ -218,10 +231,14 @@ func TestCapture_packet(t *testing.T) {
 
 const ethernet = 14
 
+// TestCapture_interfaces wants the names of links that are gone, or have another name, before anybody looks at their packets.
 func TestCapture_interfaces(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
-	c := startCapture(t, a, Match{Hosts: []string{"10.9.0.1", "10.9.9.1"}})
+	c, err := openCapture(a.path, Match{Hosts: []string{"10.9.0.1", "10.9.9.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got := ask(t, b, Spec{Protocol: ICMP, To: "10.9.0.1"}); !got.OK {
 		t.Fatal(got.Error)
 	}
@@ -245,6 +262,7 @@ func TestCapture_interfaces(t *testing.T) {
 		}
 		return netlink.LinkSetName(link, "net1")
 	})
+	go c.record()
 	seen := map[string]bool{}
 	for _, p := range c.Stop() {
 		seen[p.Interface] = true

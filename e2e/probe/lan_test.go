@@ -179,10 +179,10 @@ func sysctl(name, value string) error {
 	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644)
 }
 
-// eventually polls until check succeeds, for 10s.
+// eventually polls until check succeeds.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -192,8 +192,11 @@ func eventually(t *testing.T, check func() error) {
 		}
 		select {
 		case <-deadline:
-			t.Fatal(err)
+			t.Fatalf("after %s: %v", patience, err)
 		case <-tick.C:
 		}
 	}
 }
+
+// patience bounds how long a test waits for what never happens. No verdict depends on it.
+const patience = 2 * time.Minute
