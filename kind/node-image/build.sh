@@ -12,15 +12,18 @@ suite=bookworm
 export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 cd "$here"
 
+# `go list -m` names a module's directory only where the module is there already.
+go mod download sigs.k8s.io/kind
 version() { go list -m -f '{{.Version}}' "$1"; }
 kubernetes=$(version k8s.io/kubernetes)
 etcd=$(version go.etcd.io/etcd/server/v3)
 coredns=$(version github.com/coredns/coredns)
-kind=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kind)
+kind=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kind)/images/base/files
 say() { echo "kind-node-image: $*" >&2; }
 
 [ "$(id -u)" = 0 ] || { say "want root, for debootstrap and chroot"; exit 3; }
 command -v debootstrap >/dev/null || { say "no debootstrap; apt-get install debootstrap"; exit 3; }
+[ -d "$kind" ] || { say "no $kind: this version of kind has its files elsewhere"; exit 3; }
 mkdir -p "$cache/bin" "$cache/images"
 
 # Kubernetes' own build stamps its version like this; kubeadm and the API server refuse to work without.
@@ -110,8 +113,7 @@ archive kube-proxy "$proxy" "registry.k8s.io/kube-proxy:$kubernetes" -- -env PAT
 say "node"
 node=$work/node
 cp -a --reflink=auto "$root" "$node"
-files=$kind/images/base/files
-cp -r --no-preserve=mode "$files"/. "$node/"
+cp -r --no-preserve=mode "$kind"/. "$node/"
 chmod 755 "$node"/usr/local/bin/* "$node"/kind/bin/*
 # As kind's Dockerfile has it: no units that a container cannot start, no kernel messages, systemd as init.
 rm -f "$node"/lib/systemd/system/{multi-user,local-fs,basic}.target.wants/* "$node"/etc/systemd/system/*.wants/* \

@@ -10,6 +10,7 @@ mkdir -p "$cache"
 
 echo "building the tests (the first time takes some minutes)"
 (cd "$here" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false go test -c -ldflags "-s -w" -o "$cache/network.test" .)
+# The build above has brought the module; `go list -m` alone would not.
 agnhost=$(cd "$here" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost
 name=registry.k8s.io/e2e-test-images/agnhost:$(cat "$agnhost/VERSION")
 # The tests' other client for DNS is a Debian, which this one is.
