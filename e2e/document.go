@@ -99,6 +99,13 @@ func (s *Suite) command(result *report.Result) string {
 			words = append(words, "--"+flag, value)
 		}
 	}
+	add("network", o.Network, o.Network != "")
+	for _, subnet := range o.Subnets {
+		add("subnet", subnet.String(), true)
+	}
+	for _, gateway := range o.Gateways {
+		add("gateway", gateway.String(), true)
+	}
 	add("target", o.TargetFile, o.TargetFile != "")
 	if chosen := strings.Join(o.Plugins, ","); chosen != strings.Join(defaultPlugins(s.file), ",") {
 		add("plugin", chosen, true)

@@ -15,7 +15,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -32,6 +31,12 @@ import (
 type Options struct {
 	// Conflist is the path of the network configuration list, as a runtime would read it. Required.
 	Conflist string
+	// Network is the name of the network to run where the file holds several NetworkAttachmentDefinitions; empty means the only one.
+	Network string
+	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are addresses of
+	// its router beside those that the conflist names.
+	Subnets  []netip.Prefix
+	Gateways []netip.Addr
 	// BinDir is the directory of the plugins' binaries, those that they delegate to included. Required.
 	BinDir string
 	// Backend makes the clusters. Required.
@@ -116,7 +121,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	if err := o.checkSoak(); err != nil {
 		return nil, nil, err
 	}
-	file, err := conflist.Load(o.Conflist)
+	file, err := conflist.LoadNetwork(o.Conflist, o.Network)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,22 +158,7 @@ func (o *Options) checkBinaries(file *conflist.File) error {
 	if !info.IsDir() {
 		return fmt.Errorf("plugin binaries: %s is not a directory", o.BinDir)
 	}
-	var errs []error
-	for _, plugin := range file.Plugins {
-		for _, name := range []string{plugin.Type, plugin.IPAM} {
-			if name == "" {
-				continue
-			}
-			info, err := os.Stat(filepath.Join(o.BinDir, name))
-			if err == nil && (info.IsDir() || info.Mode().Perm()&0o111 == 0) {
-				err = errors.New("not an executable file")
-			}
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: plugin %q: %w; put its binary into %s", o.Conflist, name, err, o.BinDir))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return file.MissingBinaries(o.BinDir)
 }
 
 // upstream are the plugins that github.com/containernetworking/plugins ships.

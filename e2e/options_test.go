@@ -61,12 +61,12 @@ func TestNew_refuses(t *testing.T) {
 		},
 		{
 			"plugins are missing", e2e.Options{Backend: backend(), Conflist: "ptp.conflist", BinDir: "bin"},
-			`DIR/ptp.conflist: plugin "ptp": stat DIR/bin/ptp: no such file or directory; put its binary into DIR/bin` + "\n" +
-				`DIR/ptp.conflist: plugin "mine": stat DIR/bin/mine: no such file or directory; put its binary into DIR/bin`,
+			`DIR/ptp.conflist:1: no program for plugin ptp: it is not in DIR/bin; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir` + "\n" +
+				`DIR/ptp.conflist:1: no program for plugin mine: it is not in DIR/bin; put its program there, or name its directory with --bin-dir`,
 		},
 		{
 			"a plugin cannot be executed", e2e.Options{Backend: backend(), Conflist: "route.conflist", BinDir: "bin"},
-			`DIR/route.conflist: plugin "route": not an executable file; put its binary into DIR/bin`,
+			`DIR/route.conflist:2: no program for plugin route: DIR/bin/route is no executable file; put its program there, or name its directory with --bin-dir`,
 		},
 		{
 			"an unknown profile", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Profile: "overlay"},

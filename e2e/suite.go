@@ -195,6 +195,7 @@ func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Req
 	return cluster.Request{
 		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
 		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind, Target: s.options.Target,
+		Subnets: s.options.Subnets, Gateways: s.options.Gateways,
 	}
 }
 

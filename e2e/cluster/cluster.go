@@ -58,6 +58,9 @@ type Request struct {
 	Alone bool
 	// Uplink, when set, is the name of the nodes' interface on the underlay; empty means what the conflist says.
 	Uplink string
+	// Subnets and Gateways are the networks of the underlay and addresses of its router, where the conflist does not say them.
+	Subnets  []netip.Prefix
+	Gateways []netip.Addr
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
 	// Target is what runs on each node beside the plugins, and the cloud in which the nodes are; nil means neither.

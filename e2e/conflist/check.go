@@ -1,6 +1,7 @@
 package conflist
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ func (f *File) check() {
 		d.reject(root, "the file holds %s; want an object with cniVersion, name and plugins", root.kind())
 		return
 	}
+	d.checkListKeys()
+	d.checkAllKeys()
+	d.checkTemplates()
 	f.Network = f.checkName(root)
 	f.checkVersions(root)
 	f.DisableCheck = d.flag(root, "disableCheck")
@@ -57,6 +61,30 @@ func (f *File) check() {
 	}
 }
 
+// listKeys are those of a list, which libcni looks up by their exact names.
+var listKeys = []string{"cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins"}
+
+// checkListKeys finds keys of the list in other cases, which libcni does not take there.
+func (d *document) checkListKeys() {
+	root := d.root
+	for i, key := range root.keys {
+		for _, name := range listKeys {
+			if key == name || !strings.EqualFold(key, name) || root.fields[name] != nil {
+				continue
+			}
+			field := root.fields[key]
+			if !slices.Contains([]string{"cniVersion", "name", "plugins"}, name) {
+				d.warn(field, "libcni takes the list's key %q in this spelling alone, and leaves %q out; write it so", name, key)
+				continue
+			}
+			d.reject(field, "libcni takes the list's key %q in this spelling alone; write it for %q", name, key)
+			root.keys[i] = name
+			delete(root.fields, key)
+			root.fields[name] = field
+		}
+	}
+}
+
 // checkExtension warns where the runtimes' own loaders go by the ending of the file's name.
 func (f *File) checkExtension(root *value) {
 	extension := filepath.Ext(f.Path)
@@ -93,7 +121,7 @@ func (f *File) checkVersions(root *value) {
 	switch {
 	case f.CNIVersion != "" || root.fields["cniVersion"] != nil && !ok:
 	case root.fields["cniVersion"] == nil && len(f.CNIVersions) == 0:
-		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s`, strings.Join(known, ", "))
+		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s: without it containerd cannot delete pods`, strings.Join(known, ", "))
 	case single != "":
 		d.reject(root.fields["cniVersion"], "cniVersion %q is unknown; want one of %s", single, strings.Join(known, ", "))
 	default:
@@ -131,7 +159,11 @@ func (d *document) checkPlugin(item *value) Plugin {
 	plugin.Type, ok = d.str(item, "type")
 	switch {
 	case ok && plugin.Type == "", item.fields["type"] == nil:
-		d.reject(item, `plugin has no type; add "type" with the name of its binary`)
+		other := ""
+		if name := textOf(item.fields["name"]); name != "" {
+			other = fmt.Sprintf(`; "name": %q does not say it`, name)
+		}
+		d.reject(item, `plugin has no type; add "type" with the name of its binary%s`, other)
 	case ok && (strings.ContainsAny(plugin.Type, `/\`) || plugin.Type == "." || plugin.Type == ".."):
 		d.reject(item.fields["type"], "plugin type %q is a path; write the binary's name alone", plugin.Type)
 	}
@@ -144,6 +176,7 @@ func (d *document) checkPlugin(item *value) Plugin {
 		d.checkCapabilities(capabilities)
 	}
 	d.checkUplink(item)
+	d.checkBrought(item)
 	d.checkReserved(item, plugin.Type)
 	return plugin
 }

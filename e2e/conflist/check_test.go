@@ -20,7 +20,7 @@ func TestLoad_bad(t *testing.T) {
 		"cut-off.conflist":         `FILE:3:15: the file ends too early; close what is open with quote, ] or }`,
 		"empty.conflist":           `FILE:1: the file is empty; want a CNI configuration list`,
 		"libcni.conflist":          `FILE:1: libcni: ` + libcniError(t, "libcni.conflist") + `; compare with SPEC.md, section 1`,
-		"missing-comma.conflist":   `FILE:3:3: a comma, ] or } is missing before this; add it`,
+		"missing-comma.conflist":   `FILE:3:3: a comma is missing before this; add it`,
 		"name-type.conflist":       `FILE:3: name is a number; want a string`,
 		"name.conflist": `FILE:3: network name "-net/1" has a character that the spec forbids; ` +
 			`use letters, digits, "_", "." and "-", the first a letter or a digit`,
@@ -29,12 +29,13 @@ func TestLoad_bad(t *testing.T) {
 		"not-an-object.conflist": `FILE:1: the file holds a list; want an object with cniVersion, name and plugins`,
 		"nothing-said.conflist": `
 FILE:1: no network name; add "name" with letters, digits, "_", "." and "-", the first a letter or a digit
-FILE:1: no cniVersion; add "cniVersion": "1.0.0" or another of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
+FILE:1: no cniVersion; add "cniVersion": "1.0.0" or another of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0: without it containerd cannot delete pods
 FILE:1: no plugins; add "plugins": [{"type": …}]`,
 		"number.conflist": `FILE:2:18: a comma, ] or } is missing before this; add it`,
 		"old-version.conflist": `FILE:5: cniVersion 0.2.0 has one address per family, but a family has more range sets; ` +
 			`raise cniVersion to 0.3.0 or later`,
 		"placeholder.conflist": `
+FILE:1: no plugins; add "plugins": [{"type": …}]
 FILE:3: no placeholder "${NODE_NAME"; write ${NODE_NAME}, ${NODE_INDEX} or ${NODE_IP}
 FILE:4: no placeholder "${NODE_ID}"; write ${NODE_NAME}, ${NODE_INDEX} or ${NODE_IP}`,
 		"plugin-in-conflist.conflist": `FILE:1: no plugins; add "plugins": [{"type": …}], or name the file .conf`,
@@ -59,7 +60,6 @@ FILE:13: a range has no subnet; add "subnet" with address/length such as 10.1.0.
 FILE:14: rangeStart 10.2.0.1 is not in subnet 10.1.0.0/24; take one that is
 FILE:15: range 10.1.0.9-10.1.0.8 ends before it starts; exchange the two
 FILE:16: rangeEnd "ten" is not an address; write one such as 10.1.0.1
-FILE:17: gateway 10.2.0.1 is not in subnet 10.1.0.0/24; take one that is
 FILE:18: subnet is a number; want a string
 FILE:19: a range set is a list without a range; want a list of objects: [{"subnet": …}]
 FILE:20: a range set is an object without a range; want a list of objects: [{"subnet": …}]
@@ -70,7 +70,19 @@ FILE:22: a range set mixes IPv4 and IPv6; make one set per family`,
 FILE:10: address "10.1.0.1" is not address/length; write one such as 10.1.0.5/16
 FILE:11: an address of ipam has no "address"; write address/length such as 10.1.0.5/16`,
 		"trailing-comma.conflist": `FILE:5:24: a comma stands before }; remove it`,
-		"two-documents.conflist":  `FILE:2:1: one file holds one object; remove what follows it`,
+		"types.conflist": `
+FILE:7: mtu of macvlan is a string; want a whole number, 1400 without quotes
+FILE:8: mac of macvlan is a number; want a string, "2" in quotes
+FILE:9: linkInContainer of macvlan is a string; want true or false, true without quotes
+FILE:10: bcqueuelen of macvlan is a number; want a whole number that is not negative
+FILE:11: search of macvlan is a string; want a list of strings, ["example.org"]
+FILE:12: dataDir of host-local is true or false; want a string, "false" in quotes
+FILE:13: mtu of host-local is a number; want a whole number
+FILE:14: table of host-local is a string; want a whole number, 100 without quotes
+FILE:16: sysctl of tuning is an object; want an object of strings, each value in quotes
+FILE:17: conditionsV4 of portmap is a string; want a list of strings, ["-d"]
+FILE:17: snat of portmap is a number; want true or false`,
+		"two-documents.conflist": `FILE:2:1: one file holds one object; remove what follows it`,
 		"uplink.conflist": `
 FILE:5: interface name "enp0s31f6.host-side" has 19 bytes; Linux takes at most 15
 FILE:6: interface name "eth 0" has a character that Linux forbids; leave out slash, colon and white space`,

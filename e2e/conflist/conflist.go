@@ -1,11 +1,15 @@
 package conflist
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/version"
 )
@@ -25,12 +29,17 @@ type File struct {
 	DisableCheck, DisableGC bool
 	// Plugins is the chain, never empty.
 	Plugins []Plugin
-	// Source is the text as read, with its placeholders.
+	// Definition is the NetworkAttachmentDefinition that the network was read from, "name" or "namespace/name"; empty for a file of CNI's.
+	Definition string
+	// Source is the text of the configuration as read, with its placeholders.
 	Source []byte
 	// Warnings are problems that a runtime lives with, each with its place.
 	Warnings []string
 
 	document *document
+	// written is the configuration with its placeholders, defaultName the network's name where it gives none.
+	written     passage
+	defaultName string
 }
 
 // Plugin is one object of the chain.
@@ -43,30 +52,76 @@ type Plugin struct {
 	Config map[string]any
 }
 
-// Load reads a configuration list (.conflist), or a single plugin's configuration (.conf, .json), which it wraps into
-// a list as libcni does.
-func Load(path string) (*File, error) {
+// Load reads the only network of a file, see LoadAll.
+func Load(path string) (*File, error) { return LoadNetwork(path, "") }
+
+// LoadNetwork reads the network of a file that has the name, as its configuration or as its NetworkAttachmentDefinition; an empty name
+// stands for the only one.
+func LoadNetwork(path, network string) (*File, error) {
+	all, err := LoadAll(path)
+	if err != nil {
+		return nil, err
+	}
+	return choose(path, all, network)
+}
+
+// LoadAll reads every network of a file: a configuration list (.conflist), a single plugin's configuration (.conf, .json), which it
+// wraps into a list as libcni does, or NetworkAttachmentDefinitions as kubectl takes and prints them (.yaml, .yml, .json). One without
+// spec.config is looked for beside the file and in /etc/cni/net.d. The error joins every problem of the file.
+func LoadAll(path string) ([]*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err // an *fs.PathError: names the path and what was tried
 	}
-	return Parse(path, data)
+	return parseAll(path, data, []string{filepath.Dir(path), systemDir})
 }
 
-// Parse reads data as Load does. Its error joins every problem of the file, one a line, each as
-// `name:line: what is wrong; how to mend it`; JSON syntax errors carry the column too. Placeholders have sample values,
-// which a column behind one counts.
+// Parse reads the only network of data as Load does, and no file beside it. Its error joins every problem of the file, one a line, each
+// as `name:line: what is wrong; how to mend it`; JSON syntax errors carry the column too. Placeholders have sample values.
 func Parse(name string, data []byte) (*File, error) {
-	text, err := substitute(name, data, sampleNode())
+	all, err := parseAll(name, data, nil)
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseText(name, text)
-	if err != nil {
-		return nil, err
+	return choose(name, all, "")
+}
+
+func parseAll(name string, data []byte, dirs []string) ([]*File, error) {
+	if !holdsDefinitions(name, data) {
+		f, err := parsePassage(wholeFile(name, data), "")
+		return []*File{f}, err
 	}
-	f.Source = slices.Clone(data)
-	return f, nil
+	found, err := definitions(name, data)
+	var all []*File
+	errs := []error{err}
+	for _, d := range found {
+		f, err := d.network(name, data, dirs)
+		all, errs = append(all, f), append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// choose finds the network of a name, or the only one.
+func choose(path string, all []*File, network string) (*File, error) {
+	var names []string
+	var found []*File
+	for _, f := range all {
+		names = append(names, cmp.Or(f.Definition, f.Network))
+		_, short, _ := strings.Cut(f.Definition, "/")
+		if network == "" || slices.Contains([]string{f.Network, f.Definition, short}, network) {
+			found = append(found, f)
+		}
+	}
+	list := strings.Join(names, ", ")
+	switch {
+	case len(found) == 0:
+		return nil, fmt.Errorf("%s: no network %q; it holds %s", path, network, list)
+	case len(found) > 1 && network == "":
+		return nil, fmt.Errorf("%s: %d networks; choose one with --network: %s", path, len(found), list)
+	case len(found) > 1:
+		return nil, fmt.Errorf("%s: network %q stands there %d times; choose one of %s", path, network, len(found), list)
+	}
+	return found[0], nil
 }
 
 // Capabilities lists the runtime capabilities that any plugin of the chain declares (portMappings, bandwidth, ips,
@@ -97,19 +152,38 @@ func (f *File) Types() []string {
 	return types
 }
 
-// parseText reads a text that has no placeholders.
-func parseText(name string, text []byte) (*File, error) {
-	d, err := parseDocument(name, text)
+// parsePassage reads a text with placeholders. The name is the network's where the text gives none.
+func parsePassage(p passage, name string) (*File, error) {
+	f, err := parseText(p.substitute(sampleNode()), name)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: name, document: d}
+	f.Source, f.written, f.defaultName = slices.Clone(p.text), p, name
+	return f, nil
+}
+
+// on is the file as it is on one node.
+func (f *File) on(node placeholders) (*File, error) {
+	return parseText(f.written.substitute(node), f.defaultName)
+}
+
+// parseText reads a text that has no placeholders.
+func parseText(p passage, name string) (*File, error) {
+	d, err := parseDocument(p)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{Path: p.file, document: d}
+	if root := d.root; name != "" && root.fields != nil && root.fields["name"] == nil {
+		root.keys = append(root.keys, "name")
+		root.fields["name"] = &value{offset: root.offset, scalar: name}
+	}
 	d.wrapSinglePlugin()
 	f.check()
 	if err := d.err(); err != nil {
 		return nil, err
 	}
-	f.Warnings = d.warnings
+	f.Warnings = d.sortedWarnings()
 	return f, nil
 }
 
@@ -117,9 +191,13 @@ func parseText(name string, text []byte) (*File, error) {
 // ConfListFromConf gives it.
 func (d *document) wrapSinglePlugin() {
 	root := d.root
-	if root.fields == nil || root.fields["plugins"] != nil || root.fields["type"] == nil {
+	if root.fields == nil || root.fields["plugins"] != nil {
 		return
 	}
+	if !slices.ContainsFunc(root.keys, func(key string) bool { return strings.EqualFold(key, "type") }) {
+		return
+	}
+	d.canonical(root, pluginKeys())
 	list := &value{offset: root.offset, keys: []string{"plugins"}, fields: map[string]*value{
 		"plugins": {offset: root.offset, items: []*value{root}},
 	}}

@@ -17,6 +17,8 @@ type value struct {
 	keys   []string
 	fields map[string]*value // nil unless an object
 	items  []*value          // nil unless a list
+	// known says that the value is that of a key which a known plugin reads.
+	known bool
 }
 
 func (v *value) kind() string {
@@ -75,11 +77,12 @@ func (v *value) strings(key string, yield func(key, text string)) {
 
 // document is a text with the problems found in it.
 type document struct {
-	name     string
-	text     []byte
+	passage
 	root     *value
 	problems []problem
-	warnings []string
+	warnings []problem
+	// templates are the offsets of values of which nothing else is to be said.
+	templates []int
 }
 
 type problem struct {
@@ -87,17 +90,25 @@ type problem struct {
 	text   string
 }
 
-// line counts from 1.
-func (d *document) line(offset int) int {
-	return 1 + bytes.Count(d.text[:min(offset, len(d.text))], []byte("\n"))
-}
-
 func (d *document) reject(v *value, format string, args ...any) {
+	if slices.Contains(d.templates, v.offset) {
+		return
+	}
 	d.problems = append(d.problems, problem{v.offset, fmt.Sprintf(format, args...)})
 }
 
 func (d *document) warn(v *value, format string, args ...any) {
-	d.warnings = append(d.warnings, fmt.Sprintf("%s:%d: %s", d.name, d.line(v.offset), fmt.Sprintf(format, args...)))
+	d.warnings = append(d.warnings, problem{v.offset, fmt.Sprintf(format, args...)})
+}
+
+// sortedWarnings are in the order of the file, nil without any.
+func (d *document) sortedWarnings() []string {
+	slices.SortStableFunc(d.warnings, func(a, b problem) int { return a.offset - b.offset })
+	var list []string
+	for _, w := range d.warnings {
+		list = append(list, fmt.Sprintf("%s:%d: %s", d.file, d.line(w.offset), w.text))
+	}
+	return list
 }
 
 // err joins the problems in the order of the file, nil without any.
@@ -105,24 +116,28 @@ func (d *document) err() error {
 	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.offset - b.offset })
 	var errs []error
 	for _, p := range d.problems {
-		errs = append(errs, fmt.Errorf("%s:%d: %s", d.name, d.line(p.offset), p.text))
+		errs = append(errs, fmt.Errorf("%s:%d: %s", d.file, d.line(p.offset), p.text))
 	}
 	return errors.Join(errs...)
 }
 
 // parseDocument reads one JSON document. A syntax error ends it, with line and column, since nothing behind it can be
 // trusted.
-func parseDocument(name string, text []byte) (*document, error) {
-	d := &document{name: name, text: text}
+func parseDocument(p passage) (*document, error) {
+	d := &document{passage: p}
 	var ignored any
-	if err := json.Unmarshal(text, &ignored); err != nil {
+	if err := json.Unmarshal(p.text, &ignored); err != nil {
+		// A template is no JSON, and what follows from it is nothing to mend.
+		if d.rejectTemplates(); len(d.problems) > 0 {
+			return nil, d.err()
+		}
 		return nil, d.syntaxError(err)
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
+	dec := json.NewDecoder(bytes.NewReader(p.text))
 	dec.UseNumber()
 	root, err := d.next(dec)
 	if err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", name, d.line(int(dec.InputOffset())), err)
+		return nil, fmt.Errorf("%s:%d: %w", p.file, d.line(int(dec.InputOffset())), err)
 	}
 	d.root = root
 	return d, nil
@@ -151,10 +166,10 @@ func (d *document) next(dec *json.Decoder) (*value, error) {
 				return nil, err
 			}
 			name := key.(string)
-			if v.fields[name] == nil {
+			if first := v.fields[name]; first == nil {
 				v.keys = append(v.keys, name)
 			} else {
-				d.warn(field, "%q stands twice in one object and the last one counts; remove one", name)
+				d.warnDouble(name, first, field)
 			}
 			v.fields[name] = field
 		}
@@ -175,19 +190,27 @@ func (d *document) next(dec *json.Decoder) (*value, error) {
 	return v, err
 }
 
+// warnDouble says which of two values of one key a decoder takes.
+func (d *document) warnDouble(key string, first, last *value) {
+	counts := "the last one counts"
+	if text, err := json.Marshal(last.plain()); err == nil && last.fields == nil && last.items == nil {
+		counts = fmt.Sprintf("the last one counts, %s", text)
+	}
+	d.warn(last, "%q stands twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset), counts)
+}
+
 // syntaxError puts a place before err, and names the mistakes that people make by hand in their own words.
 func (d *document) syntaxError(err error) error {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
-		return fmt.Errorf("%s:1: %w", d.name, err)
+		return fmt.Errorf("%s:%d: %w", d.file, d.line(0), err)
 	}
 	if len(bytes.TrimSpace(d.text)) == 0 {
-		return fmt.Errorf("%s:1: the file is empty; want a CNI configuration list", d.name)
+		return fmt.Errorf("%s:%d: the file is empty; want a CNI configuration list", d.file, d.line(0))
 	}
 	// SyntaxError.Offset counts the bytes read, the wrong one included; at the end of the file there is no wrong one.
 	at := min(int(syntax.Offset)-1, len(d.text)-1)
-	column := at - bytes.LastIndexByte(d.text[:at], '\n')
-	return fmt.Errorf("%s:%d:%d: %s", d.name, d.line(at), column, d.mistake(syntax, at))
+	return fmt.Errorf("%s:%d:%d: %s", d.file, d.line(at), d.column(at), d.mistake(syntax, at))
 }
 
 func (d *document) mistake(syntax *json.SyntaxError, at int) string {
@@ -205,8 +228,13 @@ func (d *document) mistake(syntax *json.SyntaxError, at int) string {
 		return "JSON has no comments; remove this one"
 	case wrong == '\'':
 		return `a string stands in single quotes; write "like this"`
+	case found("after object key:value pair") && wrong == '"', found("after array element") && bytes.IndexByte([]byte(`"{[`), wrong) >= 0:
+		return "a comma is missing before this; add it"
 	case found("after object key:value pair"), found("after array element"):
 		return "a comma, ] or } is missing before this; add it"
+	case bytes.HasSuffix(before, []byte(`"`)) && found("after object key"):
+		key := before[bytes.LastIndexByte(before[:len(before)-1], '"'):]
+		return fmt.Sprintf("a colon is missing after %s; write %s: …", key, key)
 	case found("after top-level value"):
 		return "one file holds one object; remove what follows it"
 	case found("object key string"):

@@ -17,6 +17,10 @@ type ipam struct {
 	flat bool
 	// fixed holds the addresses of the static plugin, every pod the same.
 	fixed []span
+	// elsewhere holds the ranges of an IPAM plugin that shares them among the nodes by itself.
+	elsewhere []span
+	// brought says that the plugin takes its addresses from the runtime.
+	brought bool
 	// routers holds the `gw` of each route.
 	routers []netip.Addr
 }
@@ -45,10 +49,15 @@ func (d *document) ipam(plugin *value) *ipam {
 	case "host-local":
 		d.hostLocal(a, object, plugin)
 	case "static":
-		d.static(a, object)
+		d.static(a, object, plugin)
+	case "whereabouts":
+		d.whereabouts(a, object)
 	}
 	if routes := object.fields["routes"]; routes != nil {
 		for _, route := range routes.items {
+			if slices.Contains(routeTypes, a.typ) {
+				d.checkRoute(route)
+			}
 			if gw := route.fields["gw"]; gw != nil {
 				if addr, ok := d.addr(route, "gw"); ok {
 					a.routers = append(a.routers, addr)
@@ -142,6 +151,12 @@ func (d *document) span(object *value) (span, bool) {
 	if !fromOK || !toOK {
 		return s, false
 	}
+	if to.IsValid() && last.Less(to) {
+		d.warn(object.fields["rangeEnd"], "rangeEnd %s is the broadcast address of %s, which no pod can have; write %s", to, subnet, last)
+	}
+	if from.IsValid() && from.Less(first) {
+		d.warn(object.fields["rangeStart"], "rangeStart %s is the address of the network %s itself, which no pod can have; write %s", from, subnet, first)
+	}
 	s.open = !from.IsValid() || !to.IsValid()
 	if !from.IsValid() {
 		from = first
@@ -163,22 +178,25 @@ func (d *document) span(object *value) (span, bool) {
 	return s, true
 }
 
-// gateway may be a link-local address in IPv6, as routers advertise themselves by that; else it is on the subnet.
+// gateway may be a link-local address in IPv6, as routers advertise themselves by that. Any other one that is not on the subnet is
+// what plugins take and a pod reaches by a route of its own only.
 func (d *document) gateway(object *value, subnet netip.Prefix) (netip.Addr, bool) {
 	if object.fields["gateway"] == nil {
 		return netip.Addr{}, true
 	}
 	gateway, ok := d.addr(object, "gateway")
-	if ok && gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast() {
-		return gateway, true
+	if ok && !subnet.Contains(gateway) && !(gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast()) {
+		d.warn(object.fields["gateway"], "gateway %s is not in subnet %s; pods reach it only where a route without gw leads to it", gateway, subnet)
 	}
-	return d.addrIn(object, "gateway", subnet)
+	return gateway, ok
 }
 
-// static reads the addresses that every attachment gets.
-func (d *document) static(a *ipam, object *value) {
+// static reads the addresses that every attachment gets: those of the object, or those that the file writes where a runtime would.
+func (d *document) static(a *ipam, object, plugin *value) {
 	addresses := object.fields["addresses"]
-	if addresses == nil {
+	if addresses == nil || len(addresses.items) == 0 {
+		a.fixed = d.writtenArgs(plugin)
+		a.brought = len(a.fixed) == 0
 		return
 	}
 	for _, item := range addresses.items {
@@ -201,6 +219,22 @@ func (d *document) static(a *ipam, object *value) {
 			a.fixed = append(a.fixed, s)
 		}
 	}
+}
+
+// writtenArgs are the addresses of `args.cni.ips` in the file.
+func (d *document) writtenArgs(plugin *value) (fixed []span) {
+	at := plugin
+	for _, key := range []string{"args", "cni", "ips"} {
+		if at = at.fields[key]; at == nil {
+			return nil
+		}
+	}
+	for _, item := range at.items {
+		if prefix, err := netip.ParsePrefix(textOf(item)); err == nil {
+			fixed = append(fixed, span{subnet: prefix.Masked(), ips: netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()), line: d.line(item.offset)})
+		}
+	}
+	return fixed
 }
 
 // addr is an address field; ok is false for anything else, which is noted.

@@ -30,11 +30,13 @@ func (p *planner) networks() error {
 	switch {
 	case p.plan.Routed:
 		p.plan.LAN, err = p.ownLAN()
+	case !known && p.drafts[0].ipam.bringsLAN():
+		p.plan.LAN, err = p.broughtLAN()
 	case known || len(p.opts.Subnets) > 0:
 		p.plan.LAN, err = p.lan()
 	case p.drafts[0].plugin >= 0:
 		main, ipam := p.file.Plugins[0].Type, p.drafts[0].ipam.typ
-		return p.errorf(p.drafts[0].line, "%s's IPAM %s does not say its subnet here; name it with --subnet", main, ipam)
+		return p.errorf(p.drafts[0].line, "%s's IPAM %s does not say its subnet here; name it with --subnet, and its router with --gateway", main, ipam)
 	default:
 		p.note("%s has no ipam: pods get no addresses from it", p.file.Plugins[0].Type)
 		p.plan.LAN, err = p.ownLAN()
@@ -59,7 +61,7 @@ func (p *planner) networks() error {
 // lan is the file's subnets, without those inside another, or the caller's.
 func (p *planner) lan() ([]netip.Prefix, error) {
 	var subnets []netip.Prefix
-	for _, s := range p.spans() {
+	for _, s := range p.roomy() {
 		outside := !slices.ContainsFunc(p.opts.Subnets, func(o netip.Prefix) bool { return within(s.subnet, o) })
 		if len(p.opts.Subnets) > 0 && outside {
 			return nil, p.errorf(s.line, "subnet %s is not in the subnet that the caller gives, %s", s.subnet, join(p.opts.Subnets))
@@ -76,6 +78,23 @@ func (p *planner) lan() ([]netip.Prefix, error) {
 		lan = append(lan, subnet)
 	}
 	return lan, nil
+}
+
+// roomy are all ranges; an address whose subnet holds nobody else, as /31, /32 and /128 do, gets the network around it.
+func (p *planner) roomy() []span {
+	spans := p.spans()
+	for i, s := range spans {
+		bits, most := 24, 29
+		if s.family() == 6 {
+			bits, most = 64, 125
+		}
+		if len(p.opts.Subnets) > 0 || s.subnet.Bits() <= most || len(p.drafts[0].ipam.sets) > 0 {
+			continue
+		}
+		spans[i].subnet = netip.PrefixFrom(s.subnet.Addr(), bits).Masked()
+		p.note("%s has no room for nodes and their router: the LAN is %s; name another with --subnet", s.subnet, spans[i].subnet)
+	}
+	return spans
 }
 
 // ownLAN is the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the pods, in
@@ -200,12 +219,19 @@ func (p *planner) place(lan netip.Prefix) error {
 			lan, len(p.drafts), need, len(addrs))
 	}
 	if !routed {
-		routers, addrs = append(routers, addrs[0]), addrs[1:]
+		own := addrs[:1]
+		if len(routers) > 0 && routers[0].IsLinkLocalUnicast() {
+			routers, own = own, routers // the address that everybody on the link can use stays first
+		}
+		routers, addrs = slices.Concat(own, routers), addrs[1:]
 	}
 	for _, router := range routers {
 		prefix := netip.PrefixFrom(router, lan.Bits())
-		if router.IsLinkLocalUnicast() && router.Is6() {
+		switch {
+		case router.IsLinkLocalUnicast() && router.Is6():
 			prefix = netip.PrefixFrom(router, 64) // RFC 4291, section 2.5.6, whatever the subnet's length
+		case !lan.Contains(router):
+			prefix = netip.PrefixFrom(router, router.BitLen()) // reached by a route of the pod's own
 		}
 		if !slices.Contains(p.plan.Router, prefix) { // fe80::1 may be the gateway of several subnets
 			p.plan.Router = append(p.plan.Router, prefix)
@@ -251,8 +277,16 @@ func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
 				if !mentioned {
 					line = s.line
 				}
+				mentioned = mentioned || s.gateway.IsValid() || s.subnet == lan
+				if s.gateway.Is4() == lan.Addr().Is4() {
+					add(s.gateway)
+				}
+			}
+		}
+		for _, router := range p.opts.Gateways {
+			if lan.Contains(router) {
 				mentioned = true
-				add(s.gateway)
+				add(router)
 			}
 		}
 		for _, d := range p.drafts {

@@ -1,13 +1,11 @@
 package conflist
 
 import (
-	"bytes"
 	"net/netip"
 	"regexp"
 	"strconv"
+	"strings"
 )
-
-var placeholderPattern = regexp.MustCompile(`\$\{NODE_[A-Za-z0-9_]*\}?`)
 
 // placeholders are the values of one node.
 type placeholders struct {
@@ -21,25 +19,63 @@ func sampleNode() placeholders {
 	return placeholders{name: "node", index: 1, ip: netip.AddrFrom4([4]byte{192, 0, 2, 1})}
 }
 
+var placeholderForm = regexp.MustCompile(`\$\{NODE_(NAME|INDEX|IP)\}`)
+
 // substitute replaces `${NODE_NAME}`, `${NODE_INDEX}` and `${NODE_IP}` in the text, whatever JSON value they stand in.
-// The text keeps its lines.
-func substitute(name string, data []byte, node placeholders) ([]byte, error) {
-	d := document{name: name, text: data}
+func (p passage) substitute(node placeholders) passage {
 	values := map[string]string{
 		"${NODE_NAME}":  node.name,
 		"${NODE_INDEX}": strconv.Itoa(node.index),
 		"${NODE_IP}":    node.ip.String(),
 	}
-	for _, at := range placeholderPattern.FindAllIndex(data, -1) {
-		if word := string(data[at[0]:at[1]]); values[word] == "" {
-			d.reject(&value{offset: at[0]}, "no placeholder %q; write ${NODE_NAME}, ${NODE_INDEX} or ${NODE_IP}", word)
+	return p.replace(placeholderForm.FindAllIndex(p.text, -1), func(old string) string { return values[old] })
+}
+
+// templateForm finds what a program was to fill in before anybody reads the file: Helm's and Go's, Jinja's, the shell's, and the
+// capitals between double underscores of Calico's and Flannel's installers.
+var templateForm = regexp.MustCompile(`\{\{[^\n]*?\}\}|\{%[^\n]*?%\}|\$\{[^}"\n]*\}?|\$[A-Za-z_][A-Za-z0-9_]*|\b__[A-Z][A-Z0-9_]*__`)
+
+// rejectTemplates notes every template of the text.
+func (d *document) rejectTemplates() {
+	for _, at := range templateForm.FindAllIndex(d.text, -1) {
+		d.rejectTemplate(at[0], string(d.text[at[0]:at[1]]))
+	}
+}
+
+func (d *document) rejectTemplate(offset int, found string) {
+	at := &value{offset: offset}
+	switch {
+	case strings.HasPrefix(found, "${NODE_"):
+		d.reject(at, "no placeholder %q; write ${NODE_NAME}, ${NODE_INDEX} or ${NODE_IP}", found)
+	case found[0] == '$':
+		d.reject(at, "%q is a template that was not rendered; write its value, or one of cnitest's own placeholders: ${NODE_NAME}, ${NODE_INDEX}, ${NODE_IP}", found)
+	default:
+		d.reject(at, "%q is a template that was not rendered; render the file first, or write its value", found)
+	}
+}
+
+// checkTemplates looks for templates in the strings of a valid document. Where the key is one that is read, the value cannot be meant;
+// elsewhere it may be the plugin's own language.
+func (d *document) checkTemplates() {
+	var walk func(v *value, known bool)
+	walk = func(v *value, known bool) {
+		if s, ok := v.scalar.(string); ok {
+			found := templateForm.FindString(s)
+			switch {
+			case found == "":
+			case known, strings.HasPrefix(found, "${NODE_"):
+				d.rejectTemplate(v.offset, found)
+				d.templates = append(d.templates, v.offset)
+			default:
+				d.warn(v, "%q looks like a template that was not rendered; the plugin gets it as it is", found)
+			}
+		}
+		for _, key := range v.keys {
+			walk(v.fields[key], known || v.fields[key].known)
+		}
+		for _, item := range v.items {
+			walk(item, known)
 		}
 	}
-	if err := d.err(); err != nil {
-		return nil, err
-	}
-	for word, with := range values {
-		data = bytes.ReplaceAll(data, []byte(word), []byte(with))
-	}
-	return data, nil
+	walk(d.root, false)
 }

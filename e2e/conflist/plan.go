@@ -16,6 +16,8 @@ type PlanOptions struct {
 	// static), or a larger network around the file's own subnets, or the nodes' LAN where pods are routed; empty means
 	// the file's, or one of the lab's choice.
 	Subnets []netip.Prefix
+	// Gateways are addresses of the LAN's router beside those that the file names, or the only ones where it names none.
+	Gateways []netip.Addr
 	// Avoid are prefixes that the networks of the lab's own choice must not overlap (services, a management network).
 	Avoid []netip.Prefix
 	// Chain changes the plugins of every node.
@@ -62,6 +64,8 @@ type Plan struct {
 	// External are the networks behind the router, one for each family of LAN.
 	External []External
 	Nodes    []NodePlan
+	// Leases are the addresses of the LAN that a DHCP server there may give away, where the file's IPAM plugin is dhcp.
+	Leases []netip.Addr
 	// Notes tell a reader of the report what was decided for him, one sentence each.
 	Notes []string
 }
@@ -96,6 +100,9 @@ type NodePlan struct {
 	Conflist []byte
 	// PodPrefixes are the networks of its pods, where Plan.Routed; the lab routes each via the node.
 	PodPrefixes []netip.Prefix
+	// PodAddresses are what a runtime is to bring, where the file's IPAM plugin waits for that: for each pod at a time, one of each
+	// prefix of Plan.LAN.
+	PodAddresses [][]netip.Prefix
 	// PoolSize is how many pods can hold an address at a time, at most MaxInt; 0 means that the file does not tell.
 	PoolSize int
 }
@@ -107,7 +114,7 @@ func (f *File) Plan(opts PlanOptions) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{p.uplinks, p.networks, p.externals, p.shares, p.render} {
+	for _, step := range []func() error{p.uplinks, p.networks, p.externals, p.shares, p.bring, p.render} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -146,11 +153,7 @@ func newPlanner(f *File, opts PlanOptions) (*planner, error) {
 		}
 		values := sampleNode()
 		values.name, values.index = node.Name, i+1
-		text, err := substitute(f.Path, f.Source, values)
-		if err != nil {
-			return nil, err
-		}
-		conf, err := parseText(f.Path, text)
+		conf, err := f.on(values)
 		if err != nil {
 			return nil, fmt.Errorf("node/%s: %w", node.Name, err)
 		}
@@ -168,7 +171,9 @@ func newPlanner(f *File, opts PlanOptions) (*planner, error) {
 }
 
 func (p *planner) note(format string, args ...any) {
-	p.plan.Notes = append(p.plan.Notes, fmt.Sprintf(format, args...))
+	if note := fmt.Sprintf(format, args...); !slices.Contains(p.plan.Notes, note) {
+		p.plan.Notes = append(p.plan.Notes, note)
+	}
 }
 
 // errorf puts the place of a range before the sentence.
@@ -203,10 +208,10 @@ func (p *planner) uplinks() error {
 }
 
 // knows says that the file tells where pods get their addresses from.
-func (a ipam) knows() bool { return len(a.sets)+len(a.fixed) > 0 }
+func (a ipam) knows() bool { return len(a.sets)+len(a.fixed)+len(a.elsewhere) > 0 }
 
 // spans are all ranges and fixed addresses.
-func (a ipam) spans() []span { return append(slices.Concat(a.sets...), a.fixed...) }
+func (a ipam) spans() []span { return slices.Concat(slices.Concat(a.sets...), a.fixed, a.elsewhere) }
 
 // alike says that the nodes' files give the same ranges, so that each node needs a share of its own.
 func (p *planner) alike() bool {

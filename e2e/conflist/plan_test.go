@@ -316,6 +316,7 @@ lan 10.6.0.0/24 router 10.6.0.1/24 host 10.6.0.3/24
 external 192.0.2.0/24 router 192.0.2.1/24 host 192.0.2.2/24
 node/a eth1 10.6.0.2/24 pool 0 pods ""
   {"type":"dhcp"}
+the file has no addresses: the lab's DHCP server gives pods addresses of 10.6.0.0/24; as the caller says
 `},
 		{"subnet of pods on the LAN", "eni.conflist", PlanOptions{Nodes: nodes("a", "b"), Subnets: prefixes("10.0.0.0/16")}, `
 uplink eth0 routed false
@@ -390,12 +391,11 @@ func TestPlan_refused(t *testing.T) {
 		{"no room for nodes", hostLocal(`[[{"subnet": "10.0.0.0/30"}]]`), PlanOptions{Nodes: nodes("a", "b")}, `n:1: subnet 10.0.0.0/30 has too few free addresses for 2 nodes and the lab's hosts: want 3, got 1; take a larger subnet or fewer nodes`},
 		{"no room for pods", hostLocal(`[[{"subnet": "10.0.0.0/29"}]]`), PlanOptions{Nodes: nodes("a", "b", "c")}, `n:1: range 10.0.0.1-10.0.0.6 has no address left for node/a (3 nodes); take a larger range or fewer nodes`},
 		{"fewer addresses than nodes", hostLocal(`[[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.9"}]]`), PlanOptions{Nodes: nodes("a", "b")}, `n:1: range 10.0.0.9-10.0.0.9 has no address left for node/a (2 nodes); take a larger range or fewer nodes`},
-		{"unknown subnet", conflist(`{"type": "macvlan", "ipam": {"type": "dhcp"}}`), PlanOptions{Nodes: nodes("a")}, `n:1: macvlan's IPAM dhcp does not say its subnet here; name it with --subnet`},
+		{"unknown subnet", conflist(`{"type": "macvlan", "ipam": {"type": "mine"}}`), PlanOptions{Nodes: nodes("a")}, `n:1: macvlan's IPAM mine does not say its subnet here; name it with --subnet, and its router with --gateway`},
 		{"a subnet elsewhere", hostLocal(`[[{"subnet": "10.0.0.0/24"}]]`), PlanOptions{Nodes: nodes("a"), Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, `n:1: subnet 10.0.0.0/24 is not in the subnet that the caller gives, 10.1.0.0/16`},
 		{"a LAN in the pods' subnet", conflist(`{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}}`), PlanOptions{Nodes: nodes("a"), Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}, `n:1: subnet 10.1.0.0/24 is behind the nodes (ptp), but overlaps the LAN that the caller gives, 10.1.0.0/16`},
 		{"nodes with the same addresses", hostLocal(`[[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.${NODE_INDEX}", "rangeEnd": "10.0.0.9"}]]`), PlanOptions{Nodes: nodes("a", "b")}, `n: node/a has 10.0.0.2-10.0.0.9 and node/b has 10.0.0.2-10.0.0.9; give each node addresses of its own`},
-		{"a placeholder that does not fit", hostLocal(`[[{"subnet": "10.0.0.0/24", "gateway": "10.0.0.25${NODE_INDEX}"}]]`), PlanOptions{Nodes: nodes("a", "b", "c", "d", "e", "f")}, `node/f: n:1: gateway "10.0.0.256" is not an address; write one such as 10.1.0.1
-n:1: gateway "10.0.0.256" is not an address; write one such as 10.1.0.1`},
+		{"a placeholder that does not fit", hostLocal(`[[{"subnet": "10.0.0.0/24", "gateway": "10.0.0.25${NODE_INDEX}"}]]`), PlanOptions{Nodes: nodes("a", "b", "c", "d", "e", "f")}, `node/f: n:1: gateway "10.0.0.256" is not an address; write one such as 10.1.0.1`},
 		{"routed subnet too small", conflist(`{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.0.0.0/29"}}`), PlanOptions{Nodes: nodes("a", "b", "c")}, `n:1: subnet 10.0.0.0/29 is too small to divide among 3 nodes, which need a /30 each; take a larger subnet or fewer nodes`},
 		{"routed ranges too far apart", conflist(`{"type": "ptp", "ipam": {"type": "host-local", "ranges": [
 			[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9", "rangeEnd": "10.0.0.20"}],

@@ -13,11 +13,7 @@ func (p *planner) render() error {
 	for i, d := range p.drafts {
 		node := &p.plan.Nodes[i]
 		values := placeholders{name: d.node.Name, index: i + 1, ip: node.Addresses[0].Addr()}
-		text, err := substitute(p.file.Path, p.file.Source, values)
-		if err != nil {
-			return err
-		}
-		conf, err := parseText(p.file.Path, text)
+		conf, err := p.file.on(values)
 		if err != nil {
 			return fmt.Errorf("node/%s: %w", d.node.Name, err)
 		}

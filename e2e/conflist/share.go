@@ -125,9 +125,15 @@ func (p *planner) ownRanges() {
 	p.separate()
 }
 
-// taken is every address that the lab itself has on the pods' networks.
+// taken is every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and of their broadcasts,
+// which host-local gives away where a range holds them.
 func (p *planner) taken() *netipx.IPSet {
 	var taken addressSet
+	for _, s := range p.spans() {
+		if s.subnet.Addr().Is4() && s.subnet.Bits() < 31 {
+			taken.add(s.subnet.Addr(), netipx.PrefixLastIP(s.subnet))
+		}
+	}
 	own := slices.Concat(p.plan.Router, p.plan.LANHost)
 	for _, node := range p.plan.Nodes {
 		own = append(own, node.Addresses...)

@@ -115,8 +115,8 @@ func managementNetworks() []netip.Prefix {
 
 func makePlan(req cluster.Request) (*conflist.Plan, error) {
 	opts := conflist.PlanOptions{
-		Uplink: req.Uplink,
-		Chain:  conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
+		Uplink: req.Uplink, Subnets: req.Subnets, Gateways: req.Gateways,
+		Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
 	}
 	for _, n := range req.Nodes {
 		opts.Nodes = append(opts.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses})

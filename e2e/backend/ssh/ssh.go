@@ -184,7 +184,7 @@ func (b *Backend) Close() error {
 
 // plan is what the conflist asks of these machines.
 func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
-	options := conflist.PlanOptions{Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append}}
+	options := conflist.PlanOptions{Subnets: req.Subnets, Gateways: req.Gateways, Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append}}
 	if b.options.Subnet.IsValid() {
 		options.Subnets = []netip.Prefix{b.options.Subnet.Masked()}
 	}

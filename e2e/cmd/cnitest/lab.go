@@ -18,7 +18,6 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
-	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -80,7 +79,7 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	if err := inRange("nodes", f.nodes, 1, 26); err != nil {
 		return req, err
 	}
-	list, err := conflist.Load(file)
+	list, err := f.node.network.load(file)
 	if err != nil {
 		return req, err
 	}
@@ -101,7 +100,7 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	if err := f.node.check(list, req.Nodes); err != nil {
 		return req, err
 	}
-	req.Target = f.node.target
+	req.Target, req.Subnets, req.Gateways = f.node.target, f.node.network.lan, f.node.network.routers
 	return req, nil
 }
 

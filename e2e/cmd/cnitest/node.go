@@ -21,6 +21,7 @@ const defaultBinDir = "/opt/cni/bin"
 
 // nodeFlags are the flags about the nodes, which run and lab share.
 type nodeFlags struct {
+	network            networkFlags
 	uplink, uplinkKind string
 	nics, rpFilter     int
 	targetFile         string
@@ -29,6 +30,7 @@ type nodeFlags struct {
 }
 
 func (f *nodeFlags) add(flags *pflag.FlagSet) {
+	f.network.add(flags)
 	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
 	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge, dummy or vlan (of a trunk)")
 	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
@@ -50,7 +52,10 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	if err := f.loadTarget(file.Path); err != nil {
 		return err
 	}
-	options := conflist.PlanOptions{Uplink: f.uplink}
+	if err := f.network.check(); err != nil {
+		return err
+	}
+	options := conflist.PlanOptions{Uplink: f.uplink, Subnets: f.network.lan, Gateways: f.network.routers}
 	for _, n := range nodes {
 		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name})
 	}

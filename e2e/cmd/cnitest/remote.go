@@ -82,7 +82,7 @@ func (f *runFlags) openBackend(ctx context.Context, file string) (cluster.Backen
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
 	}
-	list, err := conflist.Load(file)
+	list, err := f.node.network.load(file)
 	if err != nil {
 		return nil, nil, err
 	}

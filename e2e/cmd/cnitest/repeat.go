@@ -70,12 +70,7 @@ func runOnce(ctx context.Context, args []string) (*report.Report, error) {
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{write}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// A terminal's interrupt reaches the child through Cancel, once.
-		Setpgid: true,
-		// It comes with the end of the thread that started the child (prctl(2), PR_SET_PDEATHSIG).
-		Pdeathsig: syscall.SIGKILL,
-	}
+	cmd.SysProcAttr = childAttributes()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
-	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -47,7 +46,10 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run CONFLIST",
 		Short: "Run scenarios and requirements on a conflist and print a verdict",
-		Long: `Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime would, and compares
+		Long: `CONFLIST is a configuration list (.conflist), a plugin's configuration (.conf), or a YAML or JSON file with
+NetworkAttachmentDefinitions as kubectl takes and prints them, of which all are run, or the one that --network names.
+
+Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime would, and compares
 what happens with what the scenario says. Afterwards everything is deleted twice, and every node must look as before. Beside
 that it asks each plugin alone about the sentences of the CNI specification (cnitest list requirements).
 
@@ -63,6 +65,8 @@ owners, every attached pod answers and passes CHECK, no flow loses anything, and
 Ctrl-C ends a run early. Its report is of what ran until then, with the verdict partial unless something failed.`,
 		Example: `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
+  cnitest run net-attach-def.yaml --bin-dir bin --network default/lan
+  cnitest run net.d/10-leased.conflist --bin-dir bin --subnet 10.1.0.0/16 --gateway 10.1.0.254
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
@@ -73,6 +77,12 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.loadExpectation(cmd.Flags()); err != nil {
 				return err
+			}
+			if networks, err := f.node.network.several(args[0]); err != nil || networks != nil {
+				if err != nil {
+					return err
+				}
+				return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
 			}
 			if f.backend != netnsBackend {
 				// What is done is done elsewhere.
@@ -218,19 +228,24 @@ func (f *runFlags) check(file string) error {
 	if err := errors.Join(f.checkRemote(), f.checkKind()); err != nil {
 		return err
 	}
-	list, err := conflist.Load(file)
+	list, err := f.node.network.load(file)
 	if err != nil {
 		return err
 	}
-	if err := f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}); err != nil {
+	if f.reportFD == 0 {
+		for _, warning := range list.Warnings {
+			printError(os.Stderr, "warning", errors.New(warning))
+		}
+	}
+	if err := isDir("--bin-dir", f.binDir); err != nil {
 		return err
 	}
-	return isDir("--bin-dir", f.binDir)
+	return errors.Join(f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}), list.MissingBinaries(f.binDir))
 }
 
 func (f *runFlags) options(ctx context.Context, file string, backend cluster.Backend, show *progress) e2e.Options {
 	options := e2e.Options{
-		Conflist: file, BinDir: f.binDir, Backend: backend, Profile: scenario.Profile(f.profile), Plugins: f.plugins,
+		Conflist: file, Network: f.node.network.name, Subnets: f.node.network.lan, Gateways: f.node.network.routers, BinDir: f.binDir, Backend: backend, Profile: scenario.Profile(f.profile), Plugins: f.plugins,
 		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
 		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Target: f.node.target, TargetFile: f.node.targetFile, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
 		Started: show.started, Done: show.done, Progress: show.soaking, Soak: f.soak, SoakPods: f.soakPods,

@@ -21,7 +21,7 @@ import (
 func newValidateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "validate FILE…",
-		Short: "Check scenarios, targets and expectations (*.yaml) and conflists (*.conflist, *.conf, *.json) without running anything",
+		Short: "Check networks (*.conflist, *.conf, *.json, NetworkAttachmentDefinitions), scenarios, targets and expectations without running anything",
 		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It exits 2 when there is
 one. Of a conflist it also says what a runtime would live with, as warnings.`,
 		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
@@ -62,6 +62,9 @@ func validateYAML(out io.Writer, file string) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
+	}
+	if conflist.IsDefinitions(data) {
+		return validateConflist(out, file)
 	}
 	if isTarget.Match(data) {
 		return validateTarget(out, file, data)
@@ -109,13 +112,19 @@ func validateTarget(out io.Writer, file string, data []byte) error {
 }
 
 func validateConflist(out io.Writer, file string) error {
-	f, err := conflist.Load(file)
+	all, err := conflist.LoadAll(file)
 	if err != nil {
 		return err
 	}
-	for _, w := range f.Warnings {
-		fmt.Fprintln(out, "warning: "+w)
+	for _, f := range all {
+		for _, w := range f.Warnings {
+			fmt.Fprintln(out, "warning: "+w)
+		}
+		what := "conflist"
+		if f.Definition != "" {
+			what = "NetworkAttachmentDefinition " + f.Definition + ", network"
+		}
+		fmt.Fprintf(out, "%s: valid %s %q of CNI %s: %s\n", file, what, f.Network, f.CNIVersion, strings.Join(f.Types(), ", "))
 	}
-	_, err = fmt.Fprintf(out, "%s: valid conflist %q of CNI %s: %s\n", file, f.Network, f.CNIVersion, strings.Join(f.Types(), ", "))
-	return err
+	return nil
 }

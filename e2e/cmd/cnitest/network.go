@@ -1,0 +1,129 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
+)
+
+// networkFlags say which network of a file is meant, and what the file does not tell of it.
+type networkFlags struct {
+	name              string
+	subnets, gateways []string
+	// lan and routers are what the flags say, once they were checked.
+	lan     []netip.Prefix
+	routers []netip.Addr
+}
+
+func (f *networkFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME or NAMESPACE/NAME (default all, one after the other)")
+	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks where the file does not say them (an IPAM plugin that asks somebody else), or larger ones around its own, e.g. 10.1.0.0/16")
+	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the file names, or the first of each network)")
+}
+
+// check reads the flags.
+func (f *networkFlags) check() error {
+	f.lan, f.routers = nil, nil
+	for _, text := range f.subnets {
+		prefix, err := netip.ParsePrefix(text)
+		switch {
+		case err != nil:
+			return fmt.Errorf("--subnet %q: want address/length such as 10.1.0.0/16", text)
+		case prefix != prefix.Masked():
+			return fmt.Errorf("--subnet %s: it has bits set behind its length; want %s", text, prefix.Masked())
+		}
+		f.lan = append(f.lan, prefix)
+	}
+	for _, text := range f.gateways {
+		router, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("--gateway %q: want an address such as 10.1.0.1", text)
+		}
+		f.routers = append(f.routers, router)
+	}
+	return nil
+}
+
+// load reads the network that is meant.
+func (f *networkFlags) load(file string) (*conflist.File, error) {
+	return conflist.LoadNetwork(file, f.name)
+}
+
+// several are the networks of a file that are to be run one after the other; none where it is one, or where one was chosen.
+func (f *networkFlags) several(file string) ([]*conflist.File, error) {
+	if f.name != "" {
+		return nil, nil
+	}
+	all, err := conflist.LoadAll(file)
+	if err != nil || len(all) < 2 {
+		return nil, err
+	}
+	return all, nil
+}
+
+// runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a process. Reports go
+// to directories of the networks' names in reportDir. The status is that of the worst.
+func runEach(ctx context.Context, networks []*conflist.File, reportDir string, args []string, out io.Writer) error {
+	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	worst := 0
+	for _, n := range networks {
+		name := cmp.Or(n.Definition, n.Network)
+		flags := []string{"--network=" + name}
+		if reportDir != "" {
+			flags = append(flags, "--report-dir="+filepath.Join(reportDir, strings.ReplaceAll(name, "/", ".")))
+		}
+		fmt.Fprintf(out, "network %s\n", name)
+		err := runChild(ctx, insertFlags(args, flags), out)
+		if s := signalOf(ctx); s != nil {
+			return &exitError{s.status(), fmt.Errorf("%w in network %s", s, name)}
+		}
+		var exit *exitError
+		if err != nil && !errors.As(err, &exit) {
+			return err
+		}
+		if exit != nil {
+			worst = max(worst, exit.status)
+		}
+		fmt.Fprintln(out)
+	}
+	if worst == 0 {
+		return nil
+	}
+	return &exitError{status: worst}
+}
+
+// runChild runs this program anew, and returns how it ended as an *exitError.
+func runChild(ctx context.Context, args []string, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, selfPath, args...)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.SysProcAttr = childAttributes()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return &exitError{status: statusOf(exit)}
+	}
+	return err
+}
+
+// childAttributes are those of a process of this program's. A terminal's interrupt reaches it through its Cancel, once. It dies with the
+// thread that started it (prctl(2), PR_SET_PDEATHSIG), which the caller therefore locks.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

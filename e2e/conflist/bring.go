@@ -1,0 +1,130 @@
+package conflist
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+const (
+	// mostBrought bounds how many pods' addresses a node has ready, and mostLeased those of a DHCP server.
+	mostBrought = 128
+	mostLeased  = 250
+)
+
+// bringsLAN reports whether pods get their addresses on the LAN from outside of the file: from the runtime, or by DHCP.
+func (a ipam) bringsLAN() bool { return a.brought && len(a.fixed) == 0 || a.typ == "dhcp" }
+
+// broughtLAN is the LAN of such pods: the caller's, the networks around the routers that the file names, or one of the lab's choice.
+func (p *planner) broughtLAN() ([]netip.Prefix, error) {
+	lan := slices.Clone(p.opts.Subnets)
+	if len(lan) == 0 {
+		for _, d := range p.drafts {
+			for _, router := range slices.Concat(p.opts.Gateways, d.ipam.routers) {
+				bits := 24
+				if router.Is6() {
+					bits = 64
+				}
+				around := netip.PrefixFrom(router, bits).Masked()
+				if !router.IsLinkLocalUnicast() && !slices.Contains(lan, around) {
+					lan = append(lan, around)
+				}
+			}
+		}
+	}
+	if len(lan) == 0 {
+		own, err := p.fresh(4, len(p.drafts))
+		if err != nil {
+			return nil, err
+		}
+		if own.Bits() > 24 { // nodes alone need few addresses, pods more
+			own = netip.PrefixFrom(own.Addr(), 24).Masked()
+		}
+		lan = []netip.Prefix{own}
+	}
+	said := "name another network with --subnet"
+	if len(p.opts.Subnets) > 0 {
+		said = "as the caller says"
+	}
+	who := "the runtime brings each pod an address"
+	if p.drafts[0].ipam.typ == "dhcp" {
+		who = "the lab's DHCP server gives pods addresses"
+	}
+	p.note("the file has no addresses: %s of %s; %s", who, join(lan), said)
+	return lan, nil
+}
+
+// bring gives each node addresses of its own for its pods, or the DHCP server its range.
+func (p *planner) bring() error {
+	first := p.drafts[0].ipam
+	if !first.bringsLAN() {
+		return nil
+	}
+	for _, lan := range p.plan.LAN {
+		free := p.free(lan, max(mostLeased, mostBrought*len(p.drafts)))
+		if len(free) < len(p.drafts) {
+			return p.errorf(p.drafts[0].line, "subnet %s has too few free addresses for pods on %d nodes; take a larger subnet or fewer nodes", lan, len(p.drafts))
+		}
+		if first.typ == "dhcp" {
+			if lan.Addr().Is4() {
+				p.plan.Leases = free[:min(len(free), mostLeased)]
+			}
+			continue
+		}
+		p.share(lan, free)
+	}
+	for i, d := range p.drafts {
+		node := &p.plan.Nodes[i]
+		node.PoolSize = len(node.PodAddresses)
+		if want := d.node.Addresses; want > 0 && first.typ != "dhcp" {
+			node.PodAddresses = node.PodAddresses[:min(want, len(node.PodAddresses))]
+			node.PoolSize = len(node.PodAddresses)
+		}
+	}
+	return nil
+}
+
+// share gives each node as many of the addresses, pod by pod.
+func (p *planner) share(lan netip.Prefix, free []netip.Addr) {
+	each := min(mostBrought, len(free)/len(p.drafts))
+	for i := range p.drafts {
+		node := &p.plan.Nodes[i]
+		for pod := range each {
+			if pod == len(node.PodAddresses) {
+				node.PodAddresses = append(node.PodAddresses, nil)
+			}
+			node.PodAddresses[pod] = append(node.PodAddresses[pod], netip.PrefixFrom(free[i*each+pod], lan.Bits()))
+		}
+	}
+}
+
+// free are addresses of a LAN that nobody has: the first of those behind the lab's own.
+func (p *planner) free(lan netip.Prefix, most int) []netip.Addr {
+	taken := p.taken()
+	_, last := usable(lan)
+	var list []netip.Addr
+	for a := lan.Addr().Next(); len(list) < most && lan.Contains(a) && !last.Less(a); a = a.Next() {
+		if !taken.Contains(a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// checkBrought warns where the IPAM plugin waits for addresses that a runtime would not pass.
+func (d *document) checkBrought(plugin *value) {
+	ipam := plugin.fields["ipam"]
+	if ipam == nil || !strings.EqualFold(textOf(ipam.fields["type"]), "static") {
+		return
+	}
+	if list := ipam.fields["addresses"]; list != nil && len(list.items) > 0 {
+		return
+	}
+	if capabilities := plugin.fields["capabilities"]; capabilities != nil && capabilities.fields["ips"] != nil && capabilities.fields["ips"].scalar == true {
+		return
+	}
+	if len(d.writtenArgs(plugin)) > 0 {
+		return
+	}
+	d.warn(ipam, `static has no addresses, and without "capabilities": {"ips": true} a runtime passes none but in CNI_ARGS; add one of the two`)
+}

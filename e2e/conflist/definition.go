@@ -1,0 +1,223 @@
+package conflist
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// definitionKind is the kind of the Kubernetes objects in which Multus finds networks.
+const definitionKind = "NetworkAttachmentDefinition"
+
+// systemDir is where runtimes, and Multus for a definition without a configuration, look for networks.
+const systemDir = "/etc/cni/net.d"
+
+// definition is one NetworkAttachmentDefinition.
+type definition struct {
+	name, namespace string
+	// line is where the object begins.
+	line int
+	// config is the scalar of spec.config, nil without.
+	config *yaml.Node
+}
+
+// String returns the name as kubectl writes it behind the kind.
+func (d definition) String() string {
+	if d.namespace == "" {
+		return d.name
+	}
+	return d.namespace + "/" + d.name
+}
+
+// holdsDefinitions reports whether a file is one of Kubernetes' and no CNI configuration.
+func holdsDefinitions(name string, data []byte) bool {
+	if slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
+		return true
+	}
+	var object struct {
+		APIVersion, Kind *string
+	}
+	return json.Unmarshal(data, &object) == nil && object.APIVersion != nil && object.Kind != nil
+}
+
+// IsDefinitions reports whether a YAML or JSON text holds a NetworkAttachmentDefinition, also where it has mistakes.
+func IsDefinitions(data []byte) bool { return definitionForm.Match(data) }
+
+var definitionForm = regexp.MustCompile(`(?m)^[ \t-]*"?kind"?:[ \t]*["']?` + definitionKind + `\b`)
+
+// definitions are those of all documents of a file, Kubernetes' lists included.
+func definitions(name string, data []byte) ([]definition, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var found []definition
+	var errs []error
+	var others []string
+	for {
+		var document yaml.Node
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, yamlError(name, data, err)
+		}
+		for _, object := range objects(document.Content[0]) {
+			if kind := scalar(child(object, "kind")); kind != definitionKind {
+				others = append(others, kind)
+				continue
+			}
+			d, err := readDefinition(name, object)
+			if errs = append(errs, err); err == nil {
+				found = append(found, d)
+			}
+		}
+	}
+	if len(found) == 0 && errors.Join(errs...) == nil {
+		return nil, fmt.Errorf("%s:1: no %s in the file%s; write its network into one, or into a .conflist", name, definitionKind, otherKinds(others))
+	}
+	return found, errors.Join(errs...)
+}
+
+func otherKinds(kinds []string) string {
+	kinds = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(kinds))), func(kind string) bool { return kind == "" })
+	if len(kinds) == 0 {
+		return ""
+	}
+	return ", which holds " + strings.Join(kinds, ", ")
+}
+
+// objects are the node itself, or the items of the list that it is.
+func objects(root *yaml.Node) []*yaml.Node {
+	items := child(root, "items")
+	if items == nil || !strings.HasSuffix(scalar(child(root, "kind")), "List") {
+		return []*yaml.Node{root}
+	}
+	var all []*yaml.Node
+	for _, item := range items.Content {
+		all = append(all, objects(resolve(item))...)
+	}
+	return all
+}
+
+func readDefinition(file string, object *yaml.Node) (definition, error) {
+	meta, spec := child(object, "metadata"), child(object, "spec")
+	d := definition{name: scalar(child(meta, "name")), namespace: scalar(child(meta, "namespace")), line: object.Line}
+	config := child(spec, "config")
+	switch {
+	case d.name == "":
+		return d, fmt.Errorf(`%s:%d: the %s has no metadata.name; add one, pods name the network by it`, file, object.Line, definitionKind)
+	case config == nil, config.Kind == yaml.ScalarNode && strings.TrimSpace(config.Value) == "":
+		return d, nil
+	case config.Kind != yaml.ScalarNode:
+		return d, fmt.Errorf("%s:%d: spec.config of %s is YAML; Kubernetes takes a string, so write config: | and the network as JSON below it", file, config.Line, d.name)
+	}
+	d.config = config
+	return d, nil
+}
+
+// child is the value of a key, nil without.
+func child(n *yaml.Node, key string) *yaml.Node {
+	n = resolve(n)
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return resolve(n.Content[i+1])
+		}
+	}
+	return nil
+}
+
+func resolve(n *yaml.Node) *yaml.Node {
+	if n != nil && n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+func scalar(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode {
+		return ""
+	}
+	return n.Value
+}
+
+var yamlErrorForm = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
+
+// yamlError puts the place before what the library found, or names the templates that no YAML can have.
+func yamlError(name string, data []byte, err error) error {
+	d := &document{passage: wholeFile(name, data)}
+	if d.rejectTemplates(); len(d.problems) > 0 {
+		return d.err()
+	}
+	m := yamlErrorForm.FindStringSubmatch(err.Error())
+	if m == nil {
+		return fmt.Errorf("%s:1: %w", name, err)
+	}
+	line := 1
+	if n, err := strconv.Atoi(m[1]); err == nil {
+		line = max(n, 1)
+	}
+	return fmt.Errorf("%s:%d: %s; mend the YAML: look at indentation, colons, quotes and brackets here and just above", name, line, m[2])
+}
+
+// network reads the configuration of a definition: its own, or that of the file of that name that a node would have.
+func (d definition) network(file string, data []byte, dirs []string) (*File, error) {
+	if d.config == nil {
+		return d.fromDirs(file, dirs)
+	}
+	f, err := parsePassage(scalarPassage(file, data, d.config), d.name)
+	if err != nil {
+		return nil, err
+	}
+	f.Definition = d.String()
+	return f, nil
+}
+
+// fromDirs takes the first file whose network has the definition's name, as Multus does in the node's directory.
+func (d definition) fromDirs(file string, dirs []string) (*File, error) {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir) // in the order of their names, as libcni reads them
+		if err != nil {
+			continue
+		}
+		for _, entry := range entries {
+			path := filepath.Join(dir, entry.Name())
+			if !slices.Contains([]string{".conflist", ".conf", ".json"}, filepath.Ext(path)) || nameOf(path) != d.name {
+				continue
+			}
+			f, err := Load(path)
+			if err != nil {
+				return nil, err
+			}
+			f.Definition = d.String()
+			f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s has no spec.config; its network is that of %s", file, d.line, d.name, path))
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf(`%s:%d: %s has no spec.config, and no .conflist or .conf in %s has "name": %q; add spec.config, or put that file beside this one`,
+		file, d.line, d.name, strings.Join(dirs, " or "), d.name)
+}
+
+// nameOf is the name of the network of a file, empty where it cannot be read.
+func nameOf(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	var network struct {
+		Name string `json:"name"`
+	}
+	_ = json.Unmarshal(data, &network)
+	return network.Name
+}

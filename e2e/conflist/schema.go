@@ -1,0 +1,304 @@
+package conflist
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
+)
+
+// kind is what a key's value must be for the Go type that a plugin decodes it into.
+type kind string
+
+const (
+	aText    kind = "a string"
+	aNumber  kind = "a whole number"
+	aNatural kind = "a whole number that is not negative"
+	aFlag    kind = "true or false"
+	texts    kind = "a list of strings"
+	textMap  kind = "an object of strings"
+	aList    kind = "a list of objects"
+	anObject kind = "an object"
+	// read is that of keys whose value is checked where it is read.
+	read kind = ""
+)
+
+// keys are those of one object, by the spelling that the plugin's code has.
+type keys map[string]kind
+
+// pluginKeys are those that every plugin has from the library's PluginConf, and those that name an uplink.
+func pluginKeys() keys {
+	k := keys{
+		"cniVersion": aText, "name": aText, "type": read, "capabilities": read, "ipam": read, "dns": anObject,
+		"args": anObject, "runtimeConfig": anObject, "prevResult": anObject,
+	}
+	for _, key := range uplinkKeys {
+		k[key] = read
+	}
+	return k
+}
+
+// upstreamKeys are what the plugins of github.com/containernetworking/plugins v1.10.0 decode beside pluginKeys, by type.
+var upstreamKeys = map[string]keys{
+	"bridge": {
+		"bridge": aText, "isGateway": aFlag, "isDefaultGateway": aFlag, "forceAddress": aFlag, "ipMasq": aFlag,
+		"ipMasqBackend": aText, "mtu": aNumber, "hairpinMode": aFlag, "promiscMode": aFlag, "vlan": aNumber, "vlanTrunk": aList,
+		"preserveDefaultVlan": aFlag, "macspoofchk": aFlag, "enabledad": aFlag, "disableContainerInterface": aFlag, "portIsolation": aFlag,
+	},
+	"dummy":       {},
+	"host-device": {"device": aText, "hwaddr": aText, "kernelpath": aText, "pciBusID": aText},
+	"ipvlan":      {"master": aText, "mode": aText, "mtu": aNumber, "linkInContainer": aFlag},
+	"loopback":    {},
+	"macvlan": {
+		"master": aText, "mode": aText, "mtu": aNumber, "mac": aText, "linkInContainer": aFlag, "bcqueuelen": aNatural,
+	},
+	"ptp": {"ipMasq": aFlag, "ipMasqBackend": aText, "mtu": aNumber},
+	"tap": {
+		"multiQueue": aFlag, "mtu": aNumber, "mac": aText, "owner": aNatural, "group": aNatural, "selinuxContext": aText, "bridge": aText,
+	},
+	"vlan": {"master": aText, "vlanId": aNumber, "mtu": aNumber, "linkInContainer": aFlag},
+	"bandwidth": {
+		"ingressRate": aNatural, "ingressBurst": aNatural, "egressRate": aNatural, "egressBurst": aNatural,
+		"unshapedSubnets": texts, "shapedSubnets": texts,
+	},
+	"firewall": {"backend": aText, "iptablesAdminChainName": aText, "firewalldZone": aText, "ingressPolicy": aText},
+	"portmap": {
+		"backend": aText, "snat": aFlag, "conditionsV4": texts, "conditionsV6": texts, "masqAll": aFlag, "markMasqBit": aNumber,
+		"externalSetMarkChain": aText,
+	},
+	"sbr": {"table": aNumber},
+	"tuning": {
+		"dataDir": aText, "sysctl": textMap, "mac": aText, "promisc": aFlag, "mtu": aNumber, "txQLen": aNumber, "allmulti": aFlag,
+	},
+	"vrf": {"vrfname": aText, "table": aNatural},
+}
+
+// ipamKeys are those of `ipam` objects, by type.
+var ipamKeys = map[string]keys{
+	"host-local": {
+		"type": read, "dataDir": aText, "resolvConf": aText, "routes": aList, "ranges": read, "name": aText,
+		"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read,
+	},
+	"static": {"type": read, "routes": aList, "addresses": aList, "dns": anObject, "name": aText},
+	"dhcp":   {"type": read, "daemonSocketPath": aText, "provide": aList, "request": aList, "priority": aNumber},
+}
+
+// itemKeys are those of the objects in the lists of `ipam` objects.
+var itemKeys = map[string]keys{
+	"ranges":    {"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read},
+	"addresses": {"address": read, "gateway": read},
+	"routes": {
+		"dst": read, "gw": read, "mtu": aNumber, "advmss": aNumber, "priority": aNumber, "table": aNumber, "scope": aNumber,
+	},
+	"provide": {"option": aText, "value": aText, "fromArg": aText},
+	"request": {"option": aText, "skipDefault": aFlag},
+	"dns":     {"nameservers": texts, "domain": aText, "search": texts, "options": texts},
+}
+
+// checkAllKeys does so for the list and each plugin of it, as far as they are objects.
+func (d *document) checkAllKeys() {
+	for _, key := range listKeys {
+		if field := d.root.fields[key]; field != nil {
+			field.known = key != "plugins"
+		}
+	}
+	list := d.root.fields["plugins"]
+	if list == nil {
+		return
+	}
+	for _, item := range list.items {
+		if item.fields != nil {
+			d.checkPluginKeys(item)
+		}
+	}
+}
+
+// checkPluginKeys holds an object of the chain against what its plugin decodes. A plugin that upstream does not ship has the keys of
+// every plugin alone; what else stands there is its own.
+func (d *document) checkPluginKeys(plugin *value) {
+	known := pluginKeys()
+	d.canonical(plugin, known)
+	typ := textOf(plugin.fields["type"])
+	more, upstream := upstreamKeys[typ]
+	maps.Copy(known, more)
+	if upstream {
+		d.canonical(plugin, known)
+	}
+	d.checkKeys(plugin, known, typ, upstream)
+	if dns := plugin.fields["dns"]; dns != nil {
+		d.checkItem(dns, "dns", typ)
+	}
+	if ipam := plugin.fields["ipam"]; ipam != nil && ipam.fields != nil {
+		d.checkIPAMKeys(ipam)
+	}
+}
+
+func (d *document) checkIPAMKeys(ipam *value) {
+	d.canonical(ipam, keys{"type": read})
+	typ := textOf(ipam.fields["type"])
+	known, ok := ipamKeys[typ]
+	if !ok {
+		return
+	}
+	d.canonical(ipam, known)
+	d.checkKeys(ipam, known, typ, true)
+	for _, name := range []string{"routes", "addresses", "provide", "request"} {
+		list := ipam.fields[name]
+		if list == nil {
+			continue
+		}
+		for _, item := range list.items {
+			d.checkItem(item, name, typ)
+		}
+	}
+	if sets := ipam.fields["ranges"]; sets != nil {
+		for _, set := range sets.items {
+			for _, item := range set.items {
+				d.checkItem(item, "ranges", typ)
+			}
+		}
+	}
+	if dns := ipam.fields["dns"]; dns != nil {
+		d.checkItem(dns, "dns", typ)
+	}
+}
+
+func (d *document) checkItem(item *value, list, owner string) {
+	if item.fields == nil {
+		return
+	}
+	d.canonical(item, itemKeys[list])
+	d.checkKeys(item, itemKeys[list], owner, true)
+}
+
+// canonical writes keys as the plugins' code does where a file has them in other cases: Go's decoder, and so libcni and every plugin
+// written in Go, takes any.
+func (d *document) canonical(object *value, known keys) {
+	if object.fields == nil {
+		return
+	}
+	for i, key := range object.keys {
+		if _, ok := known[key]; ok {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(known)) {
+			if !strings.EqualFold(key, name) {
+				continue
+			}
+			field := object.fields[key]
+			if other := object.fields[name]; other != nil {
+				d.warnDouble(name, other, field)
+			} else {
+				d.warn(field, "the key %q is read as %q: Go's decoder takes keys in any case, others do not; write %q", key, name, name)
+			}
+			object.keys[i] = name
+			delete(object.fields, key)
+			object.fields[name] = field
+		}
+	}
+	object.keys = unique(object.keys)
+}
+
+func unique(list []string) []string {
+	var once []string
+	for _, s := range list {
+		if !slices.Contains(once, s) {
+			once = append(once, s)
+		}
+	}
+	return once
+}
+
+// checkKeys notes values that the plugin's decoder refuses, and warns of keys that it does not read and are like one that it does.
+func (d *document) checkKeys(object *value, known keys, owner string, complete bool) {
+	for _, key := range object.keys {
+		field := object.fields[key]
+		want, ok := known[key]
+		switch {
+		case !ok && complete:
+			if hint := strictyaml.Meant(key, slices.Sorted(maps.Keys(known))); strings.HasPrefix(hint, "did you mean") {
+				d.warn(field, "%s has no key %q, and leaves it out; %s", owner, key, hint)
+			}
+		case ok:
+			field.known = true
+			if !want.takes(field) {
+				d.reject(field, "%s of %s is %s; want %s%s", key, owner, field.kind(), want, want.suggestion(field))
+			}
+		}
+	}
+}
+
+// takes reports whether Go's decoder takes a value for the kind; it takes null for all.
+func (k kind) takes(v *value) bool {
+	if k == read || v.isNull() {
+		return true
+	}
+	isText := func(v *value) bool {
+		_, ok := v.scalar.(string)
+		return ok || v.isNull()
+	}
+	switch k {
+	case aText:
+		return isText(v)
+	case aFlag:
+		_, ok := v.scalar.(bool)
+		return ok
+	case aNumber, aNatural:
+		number, ok := v.scalar.(json.Number)
+		n, whole := new(big.Int).SetString(number.String(), 10)
+		return ok && whole && (k == aNumber || n.Sign() >= 0)
+	case texts:
+		return v.items != nil && !slices.ContainsFunc(v.items, func(item *value) bool { return !isText(item) })
+	case textMap:
+		if v.fields == nil {
+			return false
+		}
+		for _, field := range v.fields {
+			if !isText(field) {
+				return false
+			}
+		}
+		return true
+	case aList:
+		return v.items != nil
+	case anObject:
+		return v.fields != nil
+	}
+	return true
+}
+
+// suggestion is how the value would be right, where that is plain.
+func (k kind) suggestion(v *value) string {
+	switch scalar := v.scalar.(type) {
+	case string:
+		isNumber := (&value{scalar: json.Number(scalar)})
+		if (k == aNumber || k == aNatural) && k.takes(isNumber) || k == aFlag && (scalar == "true" || scalar == "false") {
+			return fmt.Sprintf(", %s without quotes", scalar)
+		}
+		if k == texts {
+			return fmt.Sprintf(", [%q]", scalar)
+		}
+	case json.Number, bool:
+		if k == aText {
+			return fmt.Sprintf(`, "%v" in quotes`, scalar)
+		}
+	}
+	if k == textMap && v.fields != nil {
+		return ", each value in quotes"
+	}
+	return ""
+}
+
+func (v *value) isNull() bool { return v.fields == nil && v.items == nil && v.scalar == nil }
+
+func textOf(v *value) string {
+	if v == nil {
+		return ""
+	}
+	text, _ := v.scalar.(string)
+	return text
+}
