@@ -13,12 +13,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // add makes the pod's namespace where there is none and attaches it, as a runtime does for a new sandbox.
-func (r *run) add(ctx context.Context, p *pod, ifName string) error {
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+func (r *run) add(ctx context.Context, p *environment.Pod, ifName string) error {
+	if runtime := cluster.RuntimeOf(r.env.Cluster); runtime != nil {
 		return r.addByRuntime(ctx, runtime, p)
 	}
 	if err := r.makeNamespace(ctx, p); err != nil {
@@ -26,9 +27,7 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 	}
 	reply, err := r.cni(ctx, p, r.request(p, cni.Add, ifName))
 	// A runtime DELs what it tried to ADD, whatever came of it (SPEC.md, section 3).
-	r.mu.Lock()
-	p.attached[ifName], p.released[ifName] = err == nil, false
-	r.mu.Unlock()
+	p.SetAttached(ifName, err == nil)
 	if err != nil {
 		return err
 	}
@@ -36,57 +35,55 @@ func (r *run) add(ctx context.Context, p *pod, ifName string) error {
 }
 
 // accept takes the addresses of a new attachment from the result of its ADD, which must be true of it.
-func (r *run) accept(ctx context.Context, p *pod, ifName string, result json.RawMessage) error {
+func (r *run) accept(ctx context.Context, p *environment.Pod, ifName string, result json.RawMessage) error {
 	addrs, err := parseAddresses(result, ifName)
 	if err != nil {
 		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
 	}
-	r.mu.Lock()
-	p.Interfaces[ifName], p.given[ifName] = addrs, addrs
-	r.mu.Unlock()
-	if err := r.checkUnique(p, ifName); err != nil {
+	p.SetAddresses(ifName, addrs)
+	if err := r.env.CheckUnique(p, ifName); err != nil {
 		return err
 	}
 	return r.checkResult(ctx, p, ifName, result)
 }
 
-func (r *run) makeNamespace(ctx context.Context, p *pod) error {
-	if p.exists {
+func (r *run) makeNamespace(ctx context.Context, p *environment.Pod) error {
+	if p.Exists {
 		return nil
 	}
-	if _, err := p.node.Agent.CreateNamespace(ctx, p.namespace); err != nil {
+	if _, err := p.Node.Agent.CreateNamespace(ctx, p.Namespace); err != nil {
 		return err
 	}
-	p.exists, p.Agent = true, p.node.Agent
+	p.Exists, p.Agent = true, p.Node.Agent
 	return r.equipPod(ctx, p)
 }
 
 // equipPod starts what runs in a pod.
-func (r *run) equipPod(ctx context.Context, p *pod) error {
-	if d := p.spec.Redirect; d != nil {
+func (r *run) equipPod(ctx context.Context, p *environment.Pod) error {
+	if d := p.Spec.Redirect; d != nil {
 		if err := p.Agent.Redirect(ctx, agent.RedirectArgs{Netns: p.Netns, Port: d.Port, To: d.To}); err != nil {
 			return err
 		}
 	}
-	return listen(ctx, &p.Place, p.spec.Listen)
+	return listen(ctx, &p.Place, p.Spec.Listen)
 }
 
 // request is what a kubelet's runtime would pass for the pod.
-func (r *run) request(p *pod, verb cni.Verb, ifName string) cni.Request {
+func (r *run) request(p *environment.Pod, verb cni.Verb, ifName string) cni.Request {
 	req := cni.Request{
-		Verb: verb, Conflist: p.network.conflist, BinDirs: p.node.BinDirs,
-		ContainerID: p.containerID, Netns: p.Netns, IfName: ifName,
+		Verb: verb, Conflist: p.Network.Conflist, BinDirs: p.Node.BinDirs,
+		ContainerID: p.ContainerID(), Netns: p.Netns, IfName: ifName,
 		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.scenario.Name}, {"K8S_POD_NAME", p.namespace},
-			{"K8S_POD_INFRA_CONTAINER_ID", p.containerID},
+			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.env.Scenario.Name}, {"K8S_POD_NAME", p.Namespace},
+			{"K8S_POD_INFRA_CONTAINER_ID", p.ContainerID()},
 		},
 	}
-	if p.spec.Count == 0 {
+	if p.Spec.Count == 0 {
 		req.Trace = r.traced
 	}
-	if len(p.spec.HostPorts) > 0 {
+	if len(p.Spec.HostPorts) > 0 {
 		var mappings []map[string]any
-		for _, port := range p.spec.HostPorts {
+		for _, port := range p.Spec.HostPorts {
 			mappings = append(mappings, map[string]any{"hostPort": port.HostPort, "containerPort": port.ContainerPort, "protocol": port.Protocol})
 		}
 		req.CapabilityArgs = map[string]any{"portMappings": mappings}
@@ -95,12 +92,12 @@ func (r *run) request(p *pod, verb cni.Verb, ifName string) cni.Request {
 }
 
 // cni runs a verb and keeps its calls. An error of the plugin's is a *cni.Error.
-func (r *run) cni(ctx context.Context, p *pod, req cni.Request) (agent.CNIReply, error) {
-	reply, err := p.node.Agent.CNI(ctx, req)
+func (r *run) cni(ctx context.Context, p *environment.Pod, req cni.Request) (agent.CNIReply, error) {
+	reply, err := p.Node.Agent.CNI(ctx, req)
 	if err != nil {
 		return reply, err
 	}
-	r.keep(p.node, reply)
+	r.keep(p.Node, reply)
 	if err := reply.Outcome.Err(); err != nil {
 		return reply, fmt.Errorf("%s: %s: %w", p.Name, req.Verb, err)
 	}
@@ -112,12 +109,12 @@ func (r *run) keep(node *cluster.Node, reply agent.CNIReply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, reply.Outcome.Calls...)
-	state, ok := r.nodes[node.Name]
+	state, ok := r.env.States[node.Name]
 	if !ok {
 		return
 	}
 	for i, changes := range reply.Changes {
-		state.learn(reply.Outcome.Calls[i].Plugin, changes)
+		state.Learn(reply.Outcome.Calls[i].Plugin, changes)
 	}
 }
 
@@ -147,39 +144,8 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// checkUnique wants that no two attached pods share an address (failure mode D03).
-func (r *run) checkUnique(p *pod, ifName string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, other := range r.pods {
-		for name, addrs := range other.Interfaces {
-			if (other == p && name == ifName) || other.released[name] {
-				continue
-			}
-			for _, a := range p.Interfaces[ifName] {
-				if slices.Contains(addrs, a) {
-					return &sharedAddress{pod: p, other: other, address: a, ifName: name}
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// sharedAddress is an address that ADD gave a pod although another one has it.
-type sharedAddress struct {
-	pod, other *pod
-	address    netip.Addr
-	ifName     string // of the other
-}
-
-// Error names both pods.
-func (e *sharedAddress) Error() string {
-	return fmt.Sprintf("%s: ADD gave %s, which %s has on %s", e.pod.Name, e.address, e.other.Name, e.ifName)
-}
-
 // checkResult wants that what the result says stands in the kernel (SPEC.md, section 5, ADD Success).
-func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.RawMessage) error {
+func (r *run) checkResult(ctx context.Context, p *environment.Pod, ifName string, data json.RawMessage) error {
 	result, err := cni.ParseResult(data)
 	if err != nil {
 		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
@@ -214,7 +180,7 @@ func (r *run) checkResult(ctx context.Context, p *pod, ifName string, data json.
 	return nil
 }
 
-func (r *run) check(ctx context.Context, p *pod, ifName string) error {
+func (r *run) check(ctx context.Context, p *environment.Pod, ifName string) error {
 	if r.lacks(cni.Check) {
 		return nil
 	}
@@ -233,28 +199,28 @@ func (r *run) lacks(verb cni.Verb) bool {
 	if !slices.Contains(old[verb], version) {
 		return false
 	}
-	r.note("CNI %s has no %s", version, verb)
+	r.env.Note("CNI %s has no %s", version, verb)
 	return true
 }
 
 // del deletes an attachment with what the step leaves of its namespace and its cache.
-func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) error {
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+func (r *run) del(ctx context.Context, p *environment.Pod, ifName, netns, cache string) error {
+	if runtime := cluster.RuntimeOf(r.env.Cluster); runtime != nil {
 		return r.delByRuntime(ctx, runtime, p)
 	}
-	if netns != "" && p.exists {
+	if netns != "" && p.Exists {
 		if err := r.removeNamespace(ctx, p); err != nil {
 			return err
 		}
 	}
-	path := cni.CachePath(p.network.name, p.containerID, ifName)
+	path := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
 	switch cache {
 	case "absent":
-		if err := p.node.Agent.RemoveFile(ctx, path); err != nil {
+		if err := p.Node.Agent.RemoveFile(ctx, path); err != nil {
 			return err
 		}
 	case "empty":
-		if err := p.node.Agent.WriteFile(ctx, agent.File{Path: path, Mode: 0o600}); err != nil {
+		if err := p.Node.Agent.WriteFile(ctx, agent.File{Path: path, Mode: 0o600}); err != nil {
 			return err
 		}
 	}
@@ -265,29 +231,26 @@ func (r *run) del(ctx context.Context, p *pod, ifName, netns, cache string) erro
 	if _, err := r.cni(ctx, p, req); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(p.attached, ifName)
-	delete(p.Interfaces, ifName)
+	p.SetDetached(ifName)
 	return nil
 }
 
-func (r *run) removeNamespace(ctx context.Context, p *pod) error {
-	if !p.exists {
+func (r *run) removeNamespace(ctx context.Context, p *environment.Pod) error {
+	if !p.Exists {
 		return nil
 	}
-	p.exists = false
-	return p.node.Agent.RemoveNamespace(ctx, p.namespace)
+	p.Exists = false
+	return p.Node.Agent.RemoveNamespace(ctx, p.Namespace)
 }
 
 // release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md, section 4).
-func (r *run) release(ctx context.Context, p *pod, ifName string) error {
+func (r *run) release(ctx context.Context, p *environment.Pod, ifName string) error {
 	var list struct {
 		CNIVersion string            `json:"cniVersion"`
 		Name       string            `json:"name"`
 		Plugins    []json.RawMessage `json:"plugins"`
 	}
-	if err := json.Unmarshal(p.network.conflist, &list); err != nil {
+	if err := json.Unmarshal(p.Network.Conflist, &list); err != nil {
 		return err
 	}
 	for _, raw := range list.Plugins {
@@ -305,23 +268,21 @@ func (r *run) release(ctx context.Context, p *pod, ifName string) error {
 		if err != nil {
 			return err
 		}
-		call, err := p.node.Agent.Plugin(ctx, agent.PluginArgs{
-			Plugin: plugin, BinDirs: p.node.BinDirs, Stdin: stdin,
+		call, err := p.Node.Agent.Plugin(ctx, agent.PluginArgs{
+			Plugin: plugin, BinDirs: p.Node.BinDirs, Stdin: stdin,
 			Env: []string{
-				"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + p.containerID, "CNI_NETNS=" + p.Netns, "CNI_IFNAME=" + ifName,
-				"CNI_PATH=" + strings.Join(p.node.BinDirs, ":"),
+				"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + p.ContainerID(), "CNI_NETNS=" + p.Netns, "CNI_IFNAME=" + ifName,
+				"CNI_PATH=" + strings.Join(p.Node.BinDirs, ":"),
 			},
 		})
 		if err != nil {
 			return err
 		}
-		r.keep(p.node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
+		r.keep(p.Node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
 		if call.ExitCode != 0 {
 			return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		p.released[ifName] = true
+		p.SetReleased(ifName)
 		return nil
 	}
 	return errors.New("no plugin of the chain has an IPAM plugin")
@@ -332,15 +293,15 @@ func (r *run) gc(ctx context.Context, node *cluster.Node) error {
 		return nil
 	}
 	req := cni.Request{Verb: cni.GC, Conflist: node.Conflist, BinDirs: node.BinDirs}
-	for _, p := range r.pods {
-		for name, works := range p.attached {
-			// An attachment whose ADD failed is not valid: no runtime uses it.
-			if p.node == node && works {
-				req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.containerID, IfName: name})
-			}
+	for _, p := range r.env.Pods {
+		if p.Node != node {
+			continue
+		}
+		for _, name := range p.Valid() {
+			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.ContainerID(), IfName: name})
 		}
 	}
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+	if runtime := cluster.RuntimeOf(r.env.Cluster); runtime != nil {
 		// Pods of others, CoreDNS' above all, are attached as well.
 		all, err := runtime.Attachments(ctx, node)
 		if err != nil {
@@ -374,21 +335,20 @@ func (r *run) onNode(ctx context.Context, node *cluster.Node, req cni.Request) e
 
 // reboot loses the pods' namespaces with the rest of the kernel's state; what was attached still is for its runtime.
 func (r *run) reboot(ctx context.Context, node *cluster.Node) error {
-	if err := r.cluster.Reboot(ctx, node); err != nil {
+	if err := r.env.Cluster.Reboot(ctx, node); err != nil {
 		return err
 	}
 	delete(r.down, node.Name)
-	for i, n := range r.cluster.Nodes() {
+	for i, n := range r.env.Cluster.Nodes() {
 		if n == node {
-			if err := listen(ctx, &node.Place, r.scenario.Nodes[i].Listen); err != nil {
+			if err := listen(ctx, &node.Place, r.env.Scenario.Nodes[i].Listen); err != nil {
 				return err
 			}
 		}
 	}
-	for _, p := range r.pods {
-		if p.node == node {
-			p.exists, p.Agent = false, node.Agent
-			clear(p.Interfaces)
+	for _, p := range r.env.Pods {
+		if p.Node == node {
+			p.SetLost()
 		}
 	}
 	return errors.Join(r.equipNodes(ctx), r.routeRouted(ctx), r.syncServices(ctx))
@@ -396,11 +356,11 @@ func (r *run) reboot(ctx context.Context, node *cluster.Node) error {
 
 // churn attaches and deletes a pod in a loop, each time as a new one.
 func (r *run) churn(ctx context.Context, c scenario.Churn) error {
-	template := r.podsNamed(c.Pod)[0]
+	template := r.env.PodsNamed(c.Pod)[0]
 	deadline := time.Now().Add(time.Duration(c.For))
 	for round := 0; round == 0 || time.Now().Before(deadline); round++ {
-		p := r.newPod(template.spec, template.node, fmt.Sprintf("%s-%d", template.namespace, round), "")
-		p.network = template.network
+		p := r.env.NewPod(template.Spec, template.Node, fmt.Sprintf("%s-%d", template.Namespace, round), "")
+		p.Network = template.Network
 		if err := r.churnOnce(ctx, p); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
@@ -408,7 +368,7 @@ func (r *run) churn(ctx context.Context, c scenario.Churn) error {
 	return nil
 }
 
-func (r *run) churnOnce(ctx context.Context, p *pod) error {
+func (r *run) churnOnce(ctx context.Context, p *environment.Pod) error {
 	err := r.add(ctx, p, scenario.DefaultInterface)
 	return errors.Join(err, r.del(ctx, p, scenario.DefaultInterface, "", ""), r.removeNamespace(ctx, p))
 }

@@ -54,8 +54,8 @@ func callsText(calls []cni.Call) []report.Evidence {
 // stateEvidence is how the nodes differ from how they were before the first step.
 func (r *run) stateEvidence(ctx context.Context) []report.Evidence {
 	var evidence []report.Evidence
-	for _, node := range r.cluster.Nodes() {
-		state, ok := r.nodes[node.Name]
+	for _, node := range r.env.Cluster.Nodes() {
+		state, ok := r.env.States[node.Name]
 		if !ok {
 			continue
 		}
@@ -64,7 +64,7 @@ func (r *run) stateEvidence(ctx context.Context) []report.Evidence {
 			continue
 		}
 		var lines []string
-		for _, c := range snapshot.Diff(state.before, now) {
+		for _, c := range snapshot.Diff(state.Before, now) {
 			lines = append(lines, c.String())
 		}
 		if len(lines) > 0 {
@@ -79,8 +79,8 @@ const namespacesShown = 4
 
 func (r *run) namespaces(node string) map[string]string {
 	scopes := map[string]string{}
-	for _, p := range r.pods {
-		if p.exists && p.node.Name == node && len(scopes) < namespacesShown {
+	for _, p := range r.env.Pods {
+		if p.Exists && p.Node.Name == node && len(scopes) < namespacesShown {
 			scopes[p.Name] = p.Netns
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -23,52 +24,39 @@ const (
 	longestStay = time.Second
 )
 
-// soakError is an invariant that did not hold, and what was seen there.
-type soakError struct {
-	err      error
-	plugin   string // under test, whose call failed; empty when no such plugin's did
-	evidence []report.Evidence
-}
-
-// Error is the text without the evidence.
-func (e *soakError) Error() string { return e.err.Error() }
-
-// Unwrap is the cause.
-func (e *soakError) Unwrap() error { return e.err }
-
 // fail remembers the first failure, with the calls of the pod that it is about.
-func (s *soak) fail(ctx context.Context, p *pod, err error) {
+func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 	if err == nil || ctx.Err() != nil {
 		return // what was cut off says nothing
 	}
 	s.once.Do(func() {
-		s.err = &soakError{err: fmt.Errorf("after %s: %w", time.Since(s.start).Round(time.Second), err)}
+		s.err = &environment.Failure{Err: fmt.Errorf("after %s: %w", time.Since(s.start).Round(time.Second), err)}
 		var (
 			refused *cni.Error
-			dead    *deadProbe
+			dead    *environment.Failure
 		)
 		// A soak that others ended shows nothing of the plugins under test: it is no finding beside a good verdict.
 		if errors.As(err, &refused) && slices.Contains(s.suite.options.Plugins, refused.Plugin) {
-			s.err.plugin = refused.Plugin
+			s.err.Plugin = refused.Plugin
 		}
 		if errors.As(err, &dead) {
-			s.err.evidence = dead.evidence
+			s.err.Evidence = dead.Evidence
 		}
-		s.err.evidence = append(s.err.evidence, s.soakEvidence(p, err)...)
+		s.err.Evidence = append(s.err.Evidence, s.soakEvidence(p, err)...)
 		close(s.failed)
 	})
 }
 
 // soakEvidence shows the calls of a pod; where two have one address, the ADDs of both.
-func (s *soak) soakEvidence(p *pod, err error) []report.Evidence {
-	var shared *sharedAddress
+func (s *soak) soakEvidence(p *environment.Pod, err error) []report.Evidence {
+	var shared *environment.SharedAddress
 	both := errors.As(err, &shared)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var calls []cni.Call
 	for _, c := range s.calls {
 		switch {
-		case both && c.Verb == cni.Add && (isOf(c, shared.pod) || isOf(c, shared.other)), !both && p != nil && isOf(c, p):
+		case both && c.Verb == cni.Add && (isOf(c, shared.Pod) || isOf(c, shared.Other)), !both && p != nil && isOf(c, p):
 			calls = append(calls, c)
 		}
 	}
@@ -76,7 +64,9 @@ func (s *soak) soakEvidence(p *pod, err error) []report.Evidence {
 }
 
 // isOf reports whether a call was made for a pod.
-func isOf(c cni.Call, p *pod) bool { return slices.Contains(c.Env, "CNI_CONTAINERID="+p.containerID) }
+func isOf(c cni.Call, p *environment.Pod) bool {
+	return slices.Contains(c.Env, "CNI_CONTAINERID="+p.ContainerID())
+}
 
 // startSoakFlows starts UDP between all ends: TCP would send again what was lost and hide it.
 func (s *soak) startSoakFlows(ctx context.Context) error {
@@ -113,12 +103,10 @@ func (s *soak) reach(ctx context.Context, to end) error {
 }
 
 // comeAndGo attaches and deletes a pod again and again, each time in a new sandbox.
-func (s *soak) comeAndGo(ctx context.Context, p *pod) {
+func (s *soak) comeAndGo(ctx context.Context, p *environment.Pod) {
 	for round := 0; !s.over(ctx); round++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", p.Name, round))
-		s.mu.Lock()
-		p.containerID = hex.EncodeToString(sum[:])
-		s.mu.Unlock()
+		p.SetContainerID(hex.EncodeToString(sum[:]))
 		limited, cancel := context.WithTimeoutCause(ctx, roundTimeout, fmt.Errorf("%s: a round took longer than %s", p.Name, roundTimeout))
 		err := s.round(limited, p)
 		if err != nil && limited.Err() != nil {
@@ -133,7 +121,7 @@ func (s *soak) comeAndGo(ctx context.Context, p *pod) {
 }
 
 // round is the life of one pod.
-func (s *soak) round(ctx context.Context, p *pod) error {
+func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	const ifName = scenario.DefaultInterface
 	s.adds.Add(1)
 	if err := s.add(ctx, p, ifName); err != nil {
@@ -156,8 +144,8 @@ func (s *soak) round(ctx context.Context, p *pod) error {
 		return err
 	}
 	// From here on the plugin may give the address to the next pod.
+	p.SetReleased(ifName)
 	s.mu.Lock()
-	p.released[ifName] = true
 	s.attached--
 	s.mu.Unlock()
 	s.dels.Add(1)
@@ -169,14 +157,14 @@ func (s *soak) round(ctx context.Context, p *pod) error {
 }
 
 // inOrder wants that an attached pod passes CHECK and answers.
-func (s *soak) inOrder(ctx context.Context, p *pod) error {
+func (s *soak) inOrder(ctx context.Context, p *environment.Pod) error {
 	if err := s.checkOne(ctx, p); err != nil {
 		return err
 	}
-	return s.reach(ctx, end{&p.Place, p.node, false})
+	return s.reach(ctx, end{&p.Place, p.Node, false})
 }
 
-func (s *soak) checkOne(ctx context.Context, p *pod) error {
+func (s *soak) checkOne(ctx context.Context, p *environment.Pod) error {
 	if s.lacks(cni.Check) {
 		return nil
 	}
@@ -185,7 +173,7 @@ func (s *soak) checkOne(ctx context.Context, p *pod) error {
 }
 
 // forget drops the calls of a pod that is gone: of a long soak they would fill the memory.
-func (s *soak) forget(p *pod) {
+func (s *soak) forget(p *environment.Pod) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = slices.DeleteFunc(s.calls, func(c cni.Call) bool { return isOf(c, p) })

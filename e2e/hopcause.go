@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
 // why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of such an end. Empty
@@ -75,7 +77,7 @@ func (w *watching) owner(ctx context.Context, address string) string {
 		return address
 	}
 	for _, p := range w.places {
-		if own, err := owns(ctx, p, addr); err == nil && own {
+		if own, err := environment.Owns(ctx, p, addr); err == nil && own {
 			return p.Name
 		}
 	}

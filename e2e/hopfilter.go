@@ -64,7 +64,7 @@ func dropText(v witness.Verdict) string {
 
 // legacyPolicy names a chain of iptables-legacy that drops what nobody accepts in it: its tables cannot be traced.
 func (w *watching) legacyPolicy(ctx context.Context, _ stop) string {
-	for _, node := range w.run.cluster.Nodes() {
+	for _, node := range w.run.env.Cluster.Nodes() {
 		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Iptables}})
 		if err != nil {
 			return ""

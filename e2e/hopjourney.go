@@ -72,9 +72,9 @@ func (w *watching) rank(place string, reply bool) int {
 
 // nodeOf is the node of a pod; empty for other places.
 func (w *watching) nodeOf(place string) string {
-	for _, p := range w.run.pods {
+	for _, p := range w.run.env.Pods {
 		if p.Name == place {
-			return p.node.Name
+			return p.Node.Name
 		}
 	}
 	return ""

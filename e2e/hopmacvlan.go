@@ -31,20 +31,20 @@ func (w *watching) macvlanParent(ctx context.Context, from *cluster.Place, targe
 	if err != nil {
 		return ""
 	}
-	for _, p := range w.run.pods {
-		host, outward := from == &p.node.Place, from == &p.Place
-		if host && !p.Owns(addr) || outward && !p.node.Owns(addr) || !host && !outward {
+	for _, p := range w.run.env.Pods {
+		host, outward := from == &p.Node.Place, from == &p.Place
+		if host && !p.Owns(addr) || outward && !p.Node.Owns(addr) || !host && !outward {
 			continue
 		}
 		links, err := p.Agent.Links(ctx, p.Netns)
 		if err != nil {
 			return ""
 		}
-		hostLinks, err := p.node.Agent.Links(ctx, "")
+		hostLinks, err := p.Node.Agent.Links(ctx, "")
 		if err != nil {
 			return ""
 		}
-		uplink, _ := agent.FindLink(hostLinks, p.node.Uplink)
+		uplink, _ := agent.FindLink(hostLinks, p.Node.Uplink)
 		for _, l := range links {
 			onParent := (l.Kind == "macvlan" || l.Kind == "ipvlan") && l.ParentIndex == uplink.Index
 			if onParent && (host && device == uplink.Name || outward && device == l.Name) {
@@ -83,7 +83,7 @@ func (w *watching) keptApart(ctx context.Context, places ...*cluster.Place) stri
 // pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to the proxy of
 // a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
 func (w *watching) pastTheProxy(ctx context.Context, _ stop) string {
-	if w.run.service(w.to.Name) == nil {
+	if w.run.env.Service(w.to.Name) == nil {
 		return ""
 	}
 	route, err := w.from.Agent.Route(ctx, w.from.Netns, w.spec.To)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
@@ -115,7 +116,7 @@ func (w *watching) misdirected(ctx context.Context, e stop) string {
 		if err != nil {
 			continue
 		}
-		owner := ownerOf(links, addr)
+		owner := environment.LinkWith(links, addr)
 		if owner == nil || owner.MAC == "" || owner.MAC == sent.DestinationMAC {
 			continue
 		}

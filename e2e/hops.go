@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -26,7 +27,7 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 	if spec.Port != 0 {
 		what += fmt.Sprintf(" port %d", spec.Port)
 	}
-	dead := &deadProbe{err: fmt.Errorf("%s to %s, %s: %s", from.Name, to.Name, what, failed.Error)}
+	dead := &environment.Failure{Err: fmt.Errorf("%s to %s, %s: %s", from.Name, to.Name, what, failed.Error)}
 	spec.Within, spec.Attempts = repeatedFor, 1
 	return r.explain(ctx, dead, &watching{run: r, from: from, to: to, spec: spec, local: failed.Local}, (*watching).story)
 }
@@ -34,25 +35,25 @@ func (r *run) explainProbe(ctx context.Context, from, to *cluster.Place, spec pr
 // explainSource repeats a probe whose far end saw a source that it should not, and says where it got that.
 func (r *run) explainSource(ctx context.Context, err error, from, to *cluster.Place, spec probe.Spec, answered probe.Result) error {
 	spec.Within, spec.Attempts = repeatedFor, 1
-	return r.explain(ctx, &deadProbe{err: err}, &watching{run: r, from: from, to: to, spec: spec, local: answered.Local}, (*watching).disguise)
+	return r.explain(ctx, &environment.Failure{Err: err}, &watching{run: r, from: from, to: to, spec: spec, local: answered.Local}, (*watching).disguise)
 }
 
 // explain adds a sentence and evidence to a dead probe, and leaves its own error alone. Of many that fail at once, one tells the story
 // of all.
-func (r *run) explain(ctx context.Context, dead *deadProbe, w *watching, tell func(*watching, context.Context) string) error {
+func (r *run) explain(ctx context.Context, dead *environment.Failure, w *watching, tell func(*watching, context.Context) string) error {
 	if !r.explaining.CompareAndSwap(false, true) {
 		return dead
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s", explainedWithin))
 	defer cancel()
 	if err := w.repeat(ctx); err != nil {
-		dead.err = fmt.Errorf("%w (no capture: %w)", dead.err, err)
+		dead.Err = fmt.Errorf("%w (no capture: %w)", dead.Err, err)
 		return dead
 	}
 	story := tell(w, ctx)
-	dead.evidence = w.evidence(ctx, fmt.Sprintf("%s; %s", dead.err, story))
+	dead.Evidence = w.evidence(ctx, fmt.Sprintf("%s; %s", dead.Err, story))
 	if story != "" {
-		dead.err = fmt.Errorf("%w; %s", dead.err, story)
+		dead.Err = fmt.Errorf("%w; %s", dead.Err, story)
 	}
 	return dead
 }
@@ -67,7 +68,7 @@ func (w *watching) evidence(ctx context.Context, story string) []report.Evidence
 	if data, err := pcapng(w.seen, story); err != nil {
 		way.Text += "\n(no file of it: " + err.Error() + ")"
 	} else {
-		way.File = w.run.suite.keepCapture(w.run.scenario.Name, data)
+		way.File = w.run.suite.keepCapture(w.run.env.Scenario.Name, data)
 	}
 	return []report.Evidence{way, {Title: "routes", Text: w.routeText(ctx)}, {Title: "what the kernels say", Text: w.witnessText()}}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
@@ -64,20 +65,20 @@ func (w *watching) repeat(ctx context.Context) error {
 	w.addPlace(w.to)
 	if s := w.service(); s != nil {
 		w.ends = nil
-		for _, e := range r.endpointsOf(s) {
-			w.addPlace(e.place)
-			w.ends = append(w.ends, e.place.Name)
-			for _, addr := range e.addresses {
+		for _, e := range r.env.EndpointsOf(s) {
+			w.addPlace(e.Place)
+			w.ends = append(w.ends, e.Place.Name)
+			for _, addr := range e.Addresses {
 				hosts = append(hosts, addr.String())
 			}
 		}
-		w.ports = append(w.ports, s.spec.EndpointPort())
+		w.ports = append(w.ports, s.Spec.EndpointPort())
 	}
-	for _, n := range r.cluster.Nodes() {
+	for _, n := range r.env.Cluster.Nodes() {
 		w.addPlace(&n.Place)
 	}
-	w.addPlace(r.cluster.Hosts()["router"])
-	w.addPlace(r.cluster.Fabric())
+	w.addPlace(r.env.Cluster.Hosts()["router"])
+	w.addPlace(r.env.Cluster.Fabric())
 	if w.local != "" {
 		hosts = append(hosts, w.local)
 	}
@@ -103,12 +104,12 @@ func (w *watching) place(name string) *cluster.Place {
 }
 
 // service is the one that the probe asks for, by its own address or by a node's port; nil where it asks for none.
-func (w *watching) service() *clusterService {
-	if s := w.run.service(w.to.Name); s != nil {
+func (w *watching) service() *environment.Service {
+	if s := w.run.env.Service(w.to.Name); s != nil {
 		return s
 	}
-	for _, s := range w.run.services {
-		if w.spec.Port != 0 && s.spec.NodePort == w.spec.Port {
+	for _, s := range w.run.env.Services {
+		if w.spec.Port != 0 && s.Spec.NodePort == w.spec.Port {
 			return s
 		}
 	}
@@ -170,7 +171,7 @@ func (w *watching) order(seen []sighting) {
 }
 
 // clocked reports whether all places have one clock: the fabric is of the same machine as its nodes.
-func (w *watching) clocked() bool { return w.run.cluster.Fabric() != nil }
+func (w *watching) clocked() bool { return w.run.env.Cluster.Fabric() != nil }
 
 // sizeText is what the probe says of the size of its packets.
 func (w *watching) sizeText() string {

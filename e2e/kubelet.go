@@ -9,24 +9,21 @@ import (
 	"slices"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // addByRuntime makes a pod that the cluster's own runtime attaches.
-func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod) (err error) {
-	r.mu.Lock()
+func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *environment.Pod) (err error) {
 	// Whatever comes of it, the pod is to be deleted.
-	p.attached[scenario.DefaultInterface], p.released[scenario.DefaultInterface] = false, false
-	r.mu.Unlock()
-	a, err := runtime.Attach(ctx, p.node, p.namespace)
+	p.SetAttached(scenario.DefaultInterface, false)
+	a, err := runtime.Attach(ctx, p.Node, p.Namespace)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	r.mu.Lock()
-	p.exists, p.Agent, p.Netns, p.containerID = true, p.node.Agent, a.Netns, a.ContainerID
-	p.attached[scenario.DefaultInterface] = true
-	r.mu.Unlock()
+	p.SetSandbox(a.Netns, a.ContainerID)
+	p.SetAttached(scenario.DefaultInterface, true)
 	if err := r.equipPod(ctx, p); err != nil {
 		return err
 	}
@@ -34,57 +31,44 @@ func (r *run) addByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod)
 }
 
 // delByRuntime deletes a pod as its cluster does.
-func (r *run) delByRuntime(ctx context.Context, runtime cluster.Runtime, p *pod) error {
-	if p.exists {
+func (r *run) delByRuntime(ctx context.Context, runtime cluster.Runtime, p *environment.Pod) error {
+	if p.Exists {
 		// Nothing of the suite's may hold the namespace: in a pod that ends nothing is left.
 		if err := p.Agent.Unlisten(ctx, p.Netns); err != nil {
 			return err
 		}
 	}
-	if err := runtime.Detach(ctx, p.namespace); err != nil {
+	if err := runtime.Detach(ctx, p.Namespace); err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p.exists = false
-	delete(p.attached, scenario.DefaultInterface)
-	delete(p.Interfaces, scenario.DefaultInterface)
+	p.Exists = false
+	p.SetDetached(scenario.DefaultInterface)
 	return nil
 }
 
 // syncServicesByRuntime tells the cluster of endpoints that came and went.
 func (r *run) syncServicesByRuntime(ctx context.Context, runtime cluster.Runtime) error {
-	for _, s := range r.services {
+	for _, s := range r.env.Services {
 		var endpoints []cluster.Endpoint
-		for _, e := range r.endpointsOf(s) {
-			for _, addr := range e.addresses {
-				endpoints = append(endpoints, cluster.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Node: r.nodeOf(e.place)})
+		for _, e := range r.env.EndpointsOf(s) {
+			for _, addr := range e.Addresses {
+				endpoints = append(endpoints, cluster.Endpoint{Address: addr, Port: s.Spec.EndpointPort(), Node: r.env.NodeOf(e.Place)})
 			}
 		}
-		if s.told && slices.Equal(s.known, endpoints) {
+		if known, told := r.told[s.Spec.Name]; told && slices.Equal(known, endpoints) {
 			continue
 		}
-		if err := runtime.SetEndpoints(ctx, s.spec.Name, endpoints); err != nil {
+		if err := runtime.SetEndpoints(ctx, s.Spec.Name, endpoints); err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
-		s.told, s.known = true, endpoints
-	}
-	return nil
-}
-
-// nodeOf is the node that a place is or is on; nil for hosts.
-func (r *run) nodeOf(place *cluster.Place) *cluster.Node {
-	for _, n := range r.cluster.Nodes() {
-		if r.runsOn(place, n) {
-			return n
-		}
+		r.told[s.Spec.Name] = endpoints
 	}
 	return nil
 }
 
 // askCluster fails a scenario during which the cluster itself was in trouble, and adds what a cluster says of a failure.
 func (r *run) askCluster(ctx context.Context, result *report.Result) {
-	runtime := cluster.RuntimeOf(r.cluster)
+	runtime := cluster.RuntimeOf(r.env.Cluster)
 	if runtime == nil {
 		return
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -33,72 +34,6 @@ type leftover struct {
 
 // plainNodes are those of the cluster that every run begins with.
 func plainNodes() []scenario.Node { return []scenario.Node{{Name: "a"}, {Name: "b"}} }
-
-// podKinds are what is compared in a pod's namespace: not its sysctls, which end with it.
-func podKinds() []string {
-	return []string{
-		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables, snapshot.Iptables,
-	}
-}
-
-// freshPod is the state of a pod's namespace to which nothing was done yet.
-func freshPod(ctx context.Context, node *cluster.Node) (snapshot.State, error) {
-	const name = "fresh"
-	path, err := node.Agent.CreateNamespace(ctx, name)
-	if err != nil {
-		return snapshot.State{}, err
-	}
-	state, err := podState(ctx, node, path)
-	return state, errors.Join(err, node.Agent.RemoveNamespace(ctx, name))
-}
-
-func podState(ctx context.Context, node *cluster.Node, path string) (snapshot.State, error) {
-	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: podKinds(), Namespaces: map[string]string{"pod": path}})
-	state.Items = slices.DeleteFunc(state.Items, func(i snapshot.Item) bool { return i.Scope != "pod" })
-	return state, err
-}
-
-// maker is a plugin and when it was seen to make something.
-type maker struct {
-	plugin string
-	turn   int
-}
-
-// traits are what of a change can be laid at somebody's door: that a thing came, that it went, or each word of its text that is new.
-func traits(c snapshot.Change) []string {
-	if c.Op != snapshot.Changed {
-		return []string{c.Op + "|" + c.Item.Key()}
-	}
-	var traits []string
-	before := strings.Fields(c.Before)
-	for _, word := range strings.Fields(c.Item.Text) {
-		if !slices.Contains(before, word) {
-			traits = append(traits, word+"|"+c.Item.Key())
-		}
-	}
-	return traits
-}
-
-// learn notes after whose call things came, went and changed.
-func (n *nodeState) learn(plugin string, changes []snapshot.Change) {
-	n.turn++
-	for _, c := range changes {
-		for _, t := range traits(c) {
-			n.makers[t] = maker{plugin, n.turn}
-		}
-	}
-}
-
-// maker is the plugin that had the last hand in a change; the chain where none was seen.
-func (n *nodeState) maker(c snapshot.Change) string {
-	last := maker{plugin: report.Chain}
-	for _, t := range traits(c) {
-		if m, ok := n.makers[t]; ok && m.turn > last.turn {
-			last = m
-		}
-	}
-	return last.plugin
-}
 
 // canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason. What stood on
 // the node before the first pod and is gone or different is damage.
@@ -210,7 +145,7 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range c.Nodes() {
 		group.Go(func() error {
-			pods := r.pods[2*len(networks)*i:][:2*len(networks)]
+			pods := r.env.Pods[2*len(networks)*i:][:2*len(networks)]
 			first, err := r.cycle(ctx, node, pods[:len(networks)], nil)
 			if err != nil {
 				return err
@@ -228,14 +163,14 @@ func (s *Suite) findResidue(ctx context.Context, c cluster.Cluster, nodes []scen
 			mu.Lock()
 			defer mu.Unlock()
 			for _, change := range slices.Concat(first, second) {
-				found.makers[change.Item.Key()] = r.nodes[node.Name].maker(change)
+				found.makers[change.Item.Key()] = r.env.States[node.Name].Maker(change)
 			}
 			for _, change := range second {
-				grows[source{r.nodes[node.Name].maker(change), change.Item.Kind}] = true
+				grows[source{r.env.States[node.Name].Maker(change), change.Item.Kind}] = true
 			}
 			own := map[string]int{}
 			for _, change := range first {
-				plugin, id := r.nodes[node.Name].maker(change), change.Key()
+				plugin, id := r.env.States[node.Name].Maker(change), change.Key()
 				if grows[source{plugin, change.Item.Kind}] || !canStay(change) {
 					continue
 				}
@@ -275,7 +210,7 @@ func residueName(c snapshot.Change) string {
 }
 
 // cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
-func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*pod, expected *residue) ([]snapshot.Change, error) {
+func (r *run) cycle(ctx context.Context, node *cluster.Node, pods []*environment.Pod, expected *residue) ([]snapshot.Change, error) {
 	var all sync.WaitGroup
 	for _, p := range pods {
 		all.Go(func() {
@@ -300,7 +235,7 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	changes, err := snapshot.Settle(ctx, take, r.nodes[node.Name].before, expected.beyond)
+	changes, err := snapshot.Settle(ctx, take, r.env.States[node.Name].Before, expected.beyond)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}
@@ -310,8 +245,8 @@ func (r *run) changes(ctx context.Context, node *cluster.Node, expected *residue
 // deleteAll deletes whatever is attached, twice, and looks at what stays in the pods' namespaces in between.
 func (r *run) deleteAll(ctx context.Context) (left []leftover, err error) {
 	var errs []error
-	for _, p := range r.pods {
-		for _, name := range slices.Sorted(maps.Keys(p.attached)) {
+	for _, p := range r.env.Pods {
+		for _, name := range p.Attached() {
 			for range 2 {
 				if err := r.del(ctx, p, name, "", ""); err != nil {
 					errs = append(errs, err)
@@ -319,20 +254,20 @@ func (r *run) deleteAll(ctx context.Context) (left []leftover, err error) {
 			}
 		}
 	}
-	for _, p := range r.pods {
-		if !p.exists {
+	for _, p := range r.env.Pods {
+		if !p.Exists {
 			continue
 		}
-		state := r.nodes[p.node.Name]
-		now, err := podState(ctx, p.node, p.Netns)
+		state := r.env.States[p.Node.Name]
+		now, err := environment.TakePod(ctx, p.Node, p.Netns)
 		if err != nil {
 			return left, err
 		}
-		for _, c := range snapshot.Diff(state.pod, now) {
-			if p.spec.Redirect != nil && strings.Contains(c.Item.Name, agent.FirewallTable) {
+		for _, c := range snapshot.Diff(state.FreshPod, now) {
+			if p.Spec.Redirect != nil && strings.Contains(c.Item.Name, agent.FirewallTable) {
 				continue // the lab's own
 			}
-			left = append(left, leftover{r.scenario.Name, p.Name, state.maker(c), c.String()})
+			left = append(left, leftover{r.env.Scenario.Name, p.Name, state.Maker(c), c.String()})
 		}
 		if err := r.removeNamespace(ctx, p); err != nil {
 			return left, err
@@ -372,22 +307,22 @@ func (r *run) cleanUp(ctx context.Context, result *report.Result) {
 	if result.Result == report.KnownUpstream {
 		return // what a chain leaves that cannot work says nothing about the plugins under test
 	}
-	for _, s := range r.services {
-		s.endpoints = s.spec.Endpoints
+	for _, s := range r.env.Services {
+		s.Endpoints = s.Spec.Endpoints
 	}
 	if err := errors.Join(r.syncServices(ctx), r.restoreClouds(ctx)); err != nil {
-		r.suite.keepUncompared(r.scenario.Name, err)
+		r.suite.keepUncompared(r.env.Scenario.Name, err)
 	}
 	for _, g := range r.growths(ctx) {
 		if g.err != nil {
-			r.suite.keepUncompared(r.scenario.Name, g.err)
+			r.suite.keepUncompared(r.env.Scenario.Name, g.err)
 		}
 		for _, c := range g.changes {
-			maker := cmp.Or(culprit, r.nodes[g.node.Name].maker(c))
+			maker := cmp.Or(culprit, r.env.States[g.node.Name].Maker(c))
 			if maker == report.Chain {
 				maker = g.common.maker(c)
 			}
-			left = append(left, leftover{r.scenario.Name, g.node.Name, maker, c.String()})
+			left = append(left, leftover{r.env.Scenario.Name, g.node.Name, maker, c.String()})
 		}
 	}
 	if ctx.Err() != nil {
@@ -408,7 +343,7 @@ type growth struct {
 // looked for on a cluster of the scenario's own kind, after all nodes were looked at: on machines that exist once that cluster undoes what is on them.
 func (r *run) growths(ctx context.Context) []*growth {
 	var all []*growth
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		g := &growth{node: node}
 		if g.common, g.err = r.suite.residueOf(ctx, plainNodes(), scenario.Chain{}, []string{""}); g.err == nil {
 			g.changes, g.err = r.changes(ctx, node, g.common)
@@ -422,7 +357,7 @@ func (r *run) growths(ctx context.Context) []*growth {
 		if g.err != nil || len(g.changes) == 0 {
 			continue
 		}
-		particular, err := r.suite.residueOf(ctx, r.scenario.Nodes, r.scenario.Chain, r.networks())
+		particular, err := r.suite.residueOf(ctx, r.env.Scenario.Nodes, r.env.Scenario.Chain, r.networks())
 		switch {
 		case err != nil:
 			g.changes, g.err = nil, err
@@ -455,7 +390,7 @@ func (r *run) settleGrowth(ctx context.Context, g *growth, particular *residue) 
 // networks are those that the scenario's pods are attached to.
 func (r *run) networks() []string {
 	var kinds []string
-	for _, p := range r.scenario.Pods {
+	for _, p := range r.env.Scenario.Pods {
 		kinds = append(kinds, p.Network)
 	}
 	slices.Sort(kinds)

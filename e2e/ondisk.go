@@ -13,16 +13,17 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // state asserts what stands on the disk for a pod, or what is unchanged on a node.
 func (r *run) state(ctx context.Context, s scenario.State) error {
-	if node := r.node(s.Of); node != nil {
+	if node := r.env.Node(s.Of); node != nil {
 		return r.unchanged(ctx, node, s.Unchanged)
 	}
-	return r.eachPod(ctx, s.Of, func(ctx context.Context, p *pod) error {
+	return r.eachPod(ctx, s.Of, func(ctx context.Context, p *environment.Pod) error {
 		if s.Cache != "" {
 			if err := r.cacheIs(ctx, p, ifName(s.As), s.Cache); err != nil {
 				return err
@@ -45,9 +46,9 @@ type cacheEntry struct {
 	Result      json.RawMessage `json:"result"`
 }
 
-func (r *run) cacheIs(ctx context.Context, p *pod, ifName, want string) error {
-	file := cni.CachePath(p.network.name, p.containerID, ifName)
-	found, err := p.node.Agent.ReadFile(ctx, file)
+func (r *run) cacheIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
+	file := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
+	found, err := p.Node.Agent.ReadFile(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -66,29 +67,29 @@ func (r *run) cacheIs(ctx context.Context, p *pod, ifName, want string) error {
 	}
 	for _, field := range []struct{ name, got, want string }{
 		{"kind", entry.Kind, "cniCacheV1"},
-		{"containerId", entry.ContainerID, p.containerID},
+		{"containerId", entry.ContainerID, p.ContainerID()},
 		{"ifName", entry.IfName, ifName},
-		{"networkName", entry.NetworkName, p.network.name},
+		{"networkName", entry.NetworkName, p.Network.Name},
 	} {
 		if field.got != field.want {
 			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got, field.want)
 		}
 	}
-	if !bytes.Equal(entry.Config, p.network.conflist) {
+	if !bytes.Equal(entry.Config, p.Network.Conflist) {
 		return fmt.Errorf("%s: cached result %s: its config is not the conflist that was used", p.Name, file)
 	}
 	addrs, err := parseAddresses(entry.Result, ifName)
 	if err != nil {
 		return fmt.Errorf("%s: cached result %s: %w", p.Name, file, err)
 	}
-	if !slices.Equal(addrs, p.given[ifName]) {
-		return fmt.Errorf("%s: cached result %s has the addresses %v, want %v", p.Name, file, addrs, p.given[ifName])
+	if !slices.Equal(addrs, p.Given(ifName)) {
+		return fmt.Errorf("%s: cached result %s has the addresses %v, want %v", p.Name, file, addrs, p.Given(ifName))
 	}
 	return nil
 }
 
 // store is where host-local keeps its reservations: a file per address with the container and the interface in it.
-func (r *run) store(p *pod) (string, bool) {
+func (r *run) store(p *environment.Pod) (string, bool) {
 	var list struct {
 		Plugins []struct {
 			IPAM struct {
@@ -97,7 +98,7 @@ func (r *run) store(p *pod) (string, bool) {
 			} `json:"ipam"`
 		} `json:"plugins"`
 	}
-	if err := json.Unmarshal(p.network.conflist, &list); err != nil {
+	if err := json.Unmarshal(p.Network.Conflist, &list); err != nil {
 		return "", false
 	}
 	for _, plugin := range list.Plugins {
@@ -108,19 +109,19 @@ func (r *run) store(p *pod) (string, bool) {
 		if dir == "" {
 			dir = "/var/lib/cni/networks"
 		}
-		return path.Join(dir, p.network.name), true
+		return path.Join(dir, p.Network.Name), true
 	}
 	return "", false
 }
 
 // addressIs looks into the store of host-local, which is the only one whose files are known.
-func (r *run) addressIs(ctx context.Context, p *pod, ifName, want string) error {
+func (r *run) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	dir, ok := r.store(p)
 	if !ok {
-		r.note("reservations are not looked at: the IPAM plugin is not host-local")
+		r.env.Note("reservations are not looked at: the IPAM plugin is not host-local")
 		return nil
 	}
-	held, err := reservations(ctx, p.node.Agent, dir, p.containerID, ifName)
+	held, err := reservations(ctx, p.Node.Agent, dir, p.ContainerID(), ifName)
 	if err != nil {
 		return err
 	}
@@ -130,13 +131,13 @@ func (r *run) addressIs(ctx context.Context, p *pod, ifName, want string) error 
 		}
 		return nil
 	}
-	for _, addr := range p.given[ifName] {
+	for _, addr := range p.Given(ifName) {
 		if !slices.Contains(held, addr) {
 			return fmt.Errorf("%s: %s is not reserved for it in %s, only %v", p.Name, addr, dir, held)
 		}
 	}
 	for _, name := range []string{"lock", "last_reserved_ip.0"} {
-		file, err := p.node.Agent.ReadFile(ctx, path.Join(dir, name))
+		file, err := p.Node.Agent.ReadFile(ctx, path.Join(dir, name))
 		if err != nil {
 			return err
 		}
@@ -179,7 +180,7 @@ func (r *run) unchanged(ctx context.Context, node *cluster.Node, kinds []string)
 		return err
 	}
 	var found []string
-	for _, change := range snapshot.Diff(r.nodes[node.Name].advertised, now) {
+	for _, change := range snapshot.Diff(r.env.States[node.Name].Advertised, now) {
 		item := change.Item
 		matches := func(kind string) bool {
 			switch kind {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -25,26 +26,16 @@ func serviceRanges() map[bool][]netip.Prefix {
 	}
 }
 
-// clusterService is a service of the scenario in this cluster.
-type clusterService struct {
-	cluster.Place // its cluster addresses, on the interface "uplink"
-	spec          scenario.Service
-	endpoints     []string // the places that are its endpoints now
-	// known are the endpoints that a cluster's own proxies were told of, told whether they were.
-	known []cluster.Endpoint
-	told  bool
-}
-
 // makeServices makes the scenario's services, each with its addresses.
 func (r *run) makeServices(ctx context.Context) error {
-	for i, spec := range r.scenario.Services {
+	for i, spec := range r.env.Scenario.Services {
 		addrs, err := r.serviceAddresses(ctx, i, spec)
 		if err != nil {
 			return err
 		}
-		r.services = append(r.services, &clusterService{
+		r.env.Services = append(r.env.Services, &environment.Service{
 			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{"uplink": addrs}},
-			spec:  spec, endpoints: spec.Endpoints,
+			Spec:  spec, Endpoints: spec.Endpoints,
 		})
 	}
 	return nil
@@ -52,7 +43,7 @@ func (r *run) makeServices(ctx context.Context) error {
 
 // serviceAddresses are those that a cluster's own API server gives a service; without one, the next of each family that the nodes have.
 func (r *run) serviceAddresses(ctx context.Context, index int, spec scenario.Service) ([]netip.Addr, error) {
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+	if runtime := cluster.RuntimeOf(r.env.Cluster); runtime != nil {
 		addrs, err := runtime.MakeService(ctx, spec)
 		if err != nil {
 			return nil, fmt.Errorf("service/%s: %w", spec.Name, err)
@@ -61,7 +52,7 @@ func (r *run) serviceAddresses(ctx context.Context, index int, spec scenario.Ser
 	}
 	var addrs []netip.Addr
 	for _, is4 := range []bool{true, false} {
-		if _, err := r.cluster.Nodes()[0].Address("uplink", is4); err != nil {
+		if _, err := r.env.Cluster.Nodes()[0].Address("uplink", is4); err != nil {
 			continue
 		}
 		network, err := r.serviceRange(is4)
@@ -82,36 +73,27 @@ func (r *run) serviceRange(is4 bool) (netip.Prefix, error) {
 		overlaps := func(n *cluster.Node) bool {
 			return slices.ContainsFunc(n.Networks, func(p netip.Prefix) bool { return p.Overlaps(candidate) })
 		}
-		if !slices.ContainsFunc(r.cluster.Nodes(), overlaps) {
+		if !slices.ContainsFunc(r.env.Cluster.Nodes(), overlaps) {
 			return candidate, nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("no range for services beside the networks of the conflist; tried %v", serviceRanges()[is4])
 }
 
-func (r *run) service(name string) *clusterService {
-	for _, s := range r.services {
-		if s.Name == name {
-			return s
-		}
-	}
-	return nil
-}
-
 // syncServices programs every node's proxy with the endpoints as they are.
 func (r *run) syncServices(ctx context.Context) error {
-	if len(r.services) == 0 {
+	if len(r.env.Services) == 0 {
 		return nil
 	}
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
-	if runtime := cluster.RuntimeOf(r.cluster); runtime != nil {
+	if runtime := cluster.RuntimeOf(r.env.Cluster); runtime != nil {
 		return r.syncServicesByRuntime(ctx, runtime)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		var seen []service.Service
-		for _, s := range r.services {
+		for _, s := range r.env.Services {
 			seen = append(seen, r.seenFrom(node, s))
 		}
 		group.Go(func() error {
@@ -133,64 +115,33 @@ func (r *run) followPods(ctx context.Context, err *error) {
 }
 
 // seenFrom is a service as a node's proxy has it.
-func (r *run) seenFrom(node *cluster.Node, s *clusterService) service.Service {
+func (r *run) seenFrom(node *cluster.Node, s *environment.Service) service.Service {
 	seen := service.Service{
-		Name: s.spec.Name, Protocol: s.spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.spec.Port, NodePort: s.spec.NodePort,
-		LocalOnly: s.spec.ExternalTrafficPolicy == scenario.LocalPolicy,
+		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.Spec.Port, NodePort: s.Spec.NodePort,
+		LocalOnly: s.Spec.ExternalTrafficPolicy == scenario.LocalPolicy,
 	}
-	for _, e := range r.endpointsOf(s) {
-		for _, addr := range e.addresses {
-			seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.spec.EndpointPort(), Local: r.runsOn(e.place, node)})
+	for _, e := range r.env.EndpointsOf(s) {
+		for _, addr := range e.Addresses {
+			seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.Spec.EndpointPort(), Local: r.env.RunsOn(e.Place, node)})
 		}
 	}
 	return seen
 }
 
-// endpoint is a place to which a service leads, and its addresses at that moment.
-type endpoint struct {
-	place     *cluster.Place
-	addresses []netip.Addr
-}
-
-// endpointsOf are those of a service that exist.
-func (r *run) endpointsOf(s *clusterService) []endpoint {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var endpoints []endpoint
-	for _, name := range s.endpoints {
-		places, err := r.places(name)
-		if err != nil {
-			continue
-		}
-		for _, place := range places {
-			endpoints = append(endpoints, endpoint{place, slices.Clone(place.Interfaces[targetInterface(scenario.Probe{}, place)])})
-		}
-	}
-	return endpoints
-}
-
-// runsOn reports whether a place is a node or one of its pods.
-func (r *run) runsOn(place *cluster.Place, node *cluster.Node) bool {
-	if place == &node.Place {
-		return true
-	}
-	return slices.ContainsFunc(r.pods, func(p *pod) bool { return &p.Place == place && p.node == node })
-}
-
 // replaceEndpoints changes the endpoints of a service.
 func (r *run) replaceEndpoints(ctx context.Context, e scenario.Endpoints) error {
-	s := r.service(e.Of)
+	s := r.env.Service(e.Of)
 	if s == nil {
 		return fmt.Errorf("%s: no such service", e.Of)
 	}
-	s.endpoints = e.Are
+	s.Endpoints = e.Are
 	return r.syncServices(ctx)
 }
 
 // equipNodes gives the nodes what the scenario says of them beyond their interfaces.
 func (r *run) equipNodes(ctx context.Context) error {
-	for i, node := range r.cluster.Nodes() {
-		spec := r.scenario.Nodes[i]
+	for i, node := range r.env.Cluster.Nodes() {
+		spec := r.env.Scenario.Nodes[i]
 		for _, text := range spec.Local {
 			addr, err := netip.ParseAddr(text)
 			if err != nil {
@@ -225,11 +176,11 @@ type capture struct {
 }
 
 func (r *run) startCapture(ctx context.Context, c scenario.Capture) error {
-	places, err := r.places(c.At)
+	places, err := r.env.Places(c.At)
 	if err != nil {
 		return err
 	}
-	s := r.service(c.To)
+	s := r.env.Service(c.To)
 	if s == nil {
 		return fmt.Errorf("%s: no such service", c.To)
 	}
@@ -265,15 +216,9 @@ func (r *run) endCaptures(ctx context.Context, c scenario.Captured) error {
 	return errors.Join(errs...)
 }
 
-// network is what a pod is attached to.
-type network struct {
-	name     string
-	conflist []byte
-}
-
 // networkOf is the conflist of a pod on its node.
-func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
-	own := network{name: r.suite.file.Network, conflist: node.Conflist}
+func (r *run) networkOf(kind string, node *cluster.Node) (environment.Network, error) {
+	own := environment.Network{Name: r.suite.file.Network, Conflist: node.Conflist}
 	switch kind {
 	case "":
 		return own, nil
@@ -286,7 +231,7 @@ func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
 			list["plugins"] = plugins[:1]
 		}
 		data, err := json.Marshal(list)
-		return network{name: own.name, conflist: data}, err
+		return environment.Network{Name: own.Name, Conflist: data}, err
 	}
 	ipam := map[string]any{"type": "host-local"}
 	var ranges [][]map[string]any
@@ -304,12 +249,12 @@ func (r *run) networkOf(kind string, node *cluster.Node) (network, error) {
 		"cniVersion": r.suite.file.CNIVersion, "name": scenario.RoutedNetwork,
 		"plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
 	})
-	return network{name: scenario.RoutedNetwork, conflist: data}, err
+	return environment.Network{Name: scenario.RoutedNetwork, Conflist: data}, err
 }
 
 // routedPrefixes are a node's range of the routed network, one of each family that the node has.
 func (r *run) routedPrefixes(node *cluster.Node) []netip.Prefix {
-	index := slices.Index(r.cluster.Nodes(), node)
+	index := slices.Index(r.env.Cluster.Nodes(), node)
 	var prefixes []netip.Prefix
 	if _, err := node.Address("uplink", true); err == nil {
 		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", index)))
@@ -322,20 +267,20 @@ func (r *run) routedPrefixes(node *cluster.Node) []netip.Prefix {
 
 // routeRouted tells every machine on the underlay where the pods of the routed network are.
 func (r *run) routeRouted(ctx context.Context) error {
-	if !slices.ContainsFunc(r.scenario.Pods, func(p scenario.Pod) bool { return p.Network == scenario.RoutedNetwork }) {
+	if !slices.ContainsFunc(r.env.Scenario.Pods, func(p scenario.Pod) bool { return p.Network == scenario.RoutedNetwork }) {
 		return nil
 	}
 	var places []*cluster.Place
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		places = append(places, &node.Place)
 	}
 	for _, name := range []string{"router", "lan"} {
 		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
-		if host, ok := r.cluster.Hosts()[name]; ok && (name == "router" || r.cluster.Cloud() == nil) {
+		if host, ok := r.env.Cluster.Hosts()[name]; ok && (name == "router" || r.env.Cluster.Cloud() == nil) {
 			places = append(places, host)
 		}
 	}
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		for _, prefix := range r.routedPrefixes(node) {
 			via, err := node.Address("uplink", prefix.Addr().Is4())
 			if err != nil {

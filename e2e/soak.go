@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -91,14 +92,14 @@ type soak struct {
 	start  time.Time
 	until  time.Time
 	ends   []end // from which every pod is reached, and between which flows run
-	guests []*pod
+	guests []*environment.Pod
 	failed chan struct{} // closed by the first failure, which lets the others end their rounds
 
 	adds, checks, dels, probes atomic.Int64
 	attached, most             int // guests, now and at most; run.mu guards them
 
 	once sync.Once
-	err  *soakError // may be read once failed is closed
+	err  *environment.Failure // may be read once failed is closed
 }
 
 // end is a node, or a pod that stays.
@@ -108,7 +109,7 @@ type end struct {
 	host bool
 }
 
-// soak lets pods come and go until the time of the options is over or an invariant does not hold. Its error is a *soakError, or an
+// soak lets pods come and go until the time of the options is over or an invariant does not hold. Its error is a *environment.Failure, or an
 // *UnfitError where the nodes have too few addresses.
 func (r *run) soak(ctx context.Context) error {
 	total := r.suite.options.Soak
@@ -116,7 +117,7 @@ func (r *run) soak(ctx context.Context) error {
 	if err := s.split(); err != nil {
 		return err
 	}
-	defer func() { r.note("%s", s.figures()) }()
+	defer func() { r.env.Note("%s", s.figures()) }()
 	s.settle(ctx)
 	// From now on pods come and go beside every call, and what changes is not its plugin's doing.
 	traced := r.traced
@@ -132,7 +133,7 @@ func (r *run) soak(ctx context.Context) error {
 	s.fail(ctx, nil, r.stopFlows(ctx, scenario.Stop{}))
 	switch {
 	case s.broken():
-		s.err.evidence = append(s.err.evidence, r.stateEvidence(ctx)...)
+		s.err.Evidence = append(s.err.Evidence, r.stateEvidence(ctx)...)
 		return s.err
 	case ctx.Err() != nil:
 		r.suite.note("the soak had %s to go after %s", time.Until(s.until).Round(time.Second), s.figures())
@@ -144,18 +145,18 @@ func (r *run) soak(ctx context.Context) error {
 // split tells the pods that stay from those that come and go.
 func (s *soak) split() error {
 	staying := map[string]int{}
-	for _, n := range s.cluster.Nodes() {
+	for _, n := range s.env.Cluster.Nodes() {
 		s.ends = append(s.ends, end{&n.Place, n, true})
 	}
-	for _, p := range s.pods {
-		if p.spec.Count > 0 {
+	for _, p := range s.env.Pods {
+		if p.Spec.Count > 0 {
 			s.guests = append(s.guests, p)
 			continue
 		}
-		staying[p.node.Name]++
-		s.ends = append(s.ends, end{&p.Place, p.node, false})
+		staying[p.Node.Name]++
+		s.ends = append(s.ends, end{&p.Place, p.Node, false})
 	}
-	for _, n := range s.cluster.Nodes() {
+	for _, n := range s.env.Cluster.Nodes() {
 		if size := n.PoolSize; size > 0 && size <= staying[n.Name] {
 			return &UnfitError{Reason: fmt.Sprintf("%s has addresses for %d pods, want %d or more for a soak", n.Name, size, staying[n.Name]+1)}
 		}
@@ -194,8 +195,8 @@ func (s *soak) over(ctx context.Context) bool {
 // settle attaches the pods that stay, all at once, and starts the flows between them.
 func (s *soak) settle(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, p := range s.pods {
-		if p.spec.Count == 0 {
+	for _, p := range s.env.Pods {
+		if p.Spec.Count == 0 {
 			all.Go(func() {
 				s.adds.Add(1)
 				s.fail(ctx, p, s.add(ctx, p, scenario.DefaultInterface))
@@ -227,8 +228,8 @@ func (s *soak) watchOver(ctx context.Context, interval time.Duration) {
 		case <-timer.C:
 		case <-ticker.C:
 			s.fail(ctx, nil, s.countFlows(ctx))
-			for _, p := range s.pods {
-				if p.spec.Count == 0 {
+			for _, p := range s.env.Pods {
+				if p.Spec.Count == 0 {
 					s.fail(ctx, p, s.checkOne(ctx, p))
 				}
 			}
@@ -266,7 +267,7 @@ func (s *soak) figures() string {
 	most := s.most
 	s.mu.Unlock()
 	parts := []string{fmt.Sprintf("%s on %d nodes with up to %d pods at once beside %d that stayed", time.Since(s.start).Round(time.Second),
-		len(s.cluster.Nodes()), most, len(s.pods)-len(s.guests))}
+		len(s.env.Cluster.Nodes()), most, len(s.env.Pods)-len(s.guests))}
 	for _, n := range []struct {
 		what  string
 		count int64

@@ -21,6 +21,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -317,7 +318,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 		play = (*run).soak
 	}
 	if tell := s.stories[sc.Name]; tell != nil {
-		play = func(r *run, ctx context.Context) error { return tell(ctx, r.cluster) }
+		play = func(r *run, ctx context.Context) error { return tell(ctx, r.env.Cluster) }
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("scenario took longer than %s", limit))
 	defer cancel()
@@ -344,8 +345,9 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	err = play(r, ctx)
 	r.judge(ctx, err, result)
 	r.askCluster(ctx, result)
-	var broken *soakError
-	failed = result.Result == report.Fail && (ctx.Err() == nil || errors.As(err, &broken))
+	var found *environment.Failure
+	soaked := errors.As(err, &found) && found.Step == nil
+	failed = result.Result == report.Fail && (ctx.Err() == nil || soaked)
 	// What failed since it was cut off is nothing to look at; one that took too long is.
 	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		s.options.Failed(*result, c)

@@ -96,7 +96,7 @@ func eventually(ctx context.Context, within time.Duration, try func() error) err
 
 // daemon runs a step of the target's daemon.
 func (r *run) daemon(ctx context.Context, s scenario.Daemon) error {
-	node, daemon := r.node(scenario.NodePlace+"/"+s.Node), *r.suite.options.Target.Daemon
+	node, daemon := r.env.Node(scenario.NodePlace+"/"+s.Node), *r.suite.options.Target.Daemon
 	if s.With != "" {
 		daemon.Command = daemon.Variants[s.With]
 	}
@@ -126,7 +126,7 @@ func (r *run) checkDaemons(ctx context.Context) error {
 	}
 	daemon := r.suite.options.Target.Daemon
 	var errs []error
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		state, err := node.Agent.Daemon(ctx, daemon.Name)
 		if err != nil {
 			errs = append(errs, err)
@@ -163,7 +163,7 @@ func (r *run) daemonEvidence(ctx context.Context) []report.Evidence {
 	}
 	var evidence []report.Evidence
 	name := r.suite.options.Target.Daemon.Name
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		state, err := node.Agent.Daemon(ctx, name)
 		if err == nil && state.Output != "" {
 			evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s on %s", name, node.Name), Text: lastLines(state.Output)})
@@ -180,7 +180,7 @@ type addition struct {
 
 // cloud runs a step of the target's cloud.
 func (r *run) cloud(ctx context.Context, s scenario.Cloud) error {
-	node, cloud := r.node(scenario.NodePlace+"/"+s.Node), r.cluster.Cloud()
+	node, cloud := r.env.Node(scenario.NodePlace+"/"+s.Node), r.env.Cluster.Cloud()
 	now := cloud.Instance(node)
 	if _, ok := r.instances[node.Name]; !ok {
 		r.instances[node.Name] = cloud.Instance(node)
@@ -230,11 +230,8 @@ func (r *run) addAddress(cloud cluster.Cloud, node *cluster.Node, i *metadata.In
 // takeAway removes what was added last, or the address of a pod.
 func (r *run) takeAway(s scenario.Cloud, node *cluster.Node, i *metadata.Instance) error {
 	if s.Of != "" {
-		for _, p := range r.podsNamed(s.Of) {
-			r.mu.Lock()
-			addresses := slices.Clone(p.Interfaces[scenario.DefaultInterface])
-			r.mu.Unlock()
-			for _, address := range addresses {
+		for _, p := range r.env.PodsNamed(s.Of) {
+			for _, address := range r.env.Addresses(&p.Place, scenario.DefaultInterface) {
 				if !i.Disown(address) {
 					return fmt.Errorf("%s: the cloud did not give %s its address %s", node.Name, p.Name, address)
 				}
@@ -261,12 +258,12 @@ func (r *run) takeAway(s scenario.Cloud, node *cluster.Node, i *metadata.Instanc
 
 // restoreClouds gives nodes what they had at the start, and lets their daemons find out.
 func (r *run) restoreClouds(ctx context.Context) error {
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		before, changed := r.instances[node.Name]
 		if !changed {
 			continue
 		}
-		if err := r.cluster.Cloud().Set(ctx, node, before); err != nil {
+		if err := r.env.Cluster.Cloud().Set(ctx, node, before); err != nil {
 			return err
 		}
 		if daemon := r.suite.options.Target.Daemon; daemon != nil {

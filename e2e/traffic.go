@@ -13,29 +13,21 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
-	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // probesAtOnce bounds the probes of a step that names many pods.
 const probesAtOnce = 16
 
-// deadProbe is a probe without the answer that was wanted, and how far its packets got.
-type deadProbe struct {
-	err      error
-	evidence []report.Evidence
-}
-
-func (e *deadProbe) Error() string { return e.err.Error() }
-
 // probe sends traffic from each of the places of From to each of those of To, in every family that both have.
 func (r *run) probe(ctx context.Context, p scenario.Probe) error {
-	from, err := r.places(p.From)
+	from, err := r.env.Places(p.From)
 	if err != nil {
 		return err
 	}
-	to, err := r.places(p.To)
+	to, err := r.env.Places(p.To)
 	if err != nil {
 		return err
 	}
@@ -63,8 +55,8 @@ func (r *run) probe(ctx context.Context, p scenario.Probe) error {
 // mostTelling is the error with the way of the packets where one has it, else the first.
 func mostTelling(errs []error) error {
 	for _, err := range errs {
-		var dead *deadProbe
-		if errors.As(err, &dead) && dead.evidence != nil {
+		var dead *environment.Failure
+		if errors.As(err, &dead) && dead.Evidence != nil {
 			return err
 		}
 	}
@@ -76,26 +68,14 @@ func mostTelling(errs []error) error {
 	return nil
 }
 
-func targetInterface(p scenario.Probe, to *cluster.Place) string {
-	if p.Interface != "" {
-		return p.Interface
-	}
-	if _, ok := to.Interfaces["uplink"]; ok {
-		return "uplink"
-	}
-	return scenario.DefaultInterface
-}
-
 func (r *run) probePair(ctx context.Context, p scenario.Probe, from, to *cluster.Place) error {
-	r.mu.Lock()
-	targets := to.Interfaces[targetInterface(p, to)]
-	r.mu.Unlock()
+	targets := r.env.Addresses(to, environment.TargetInterface(p, to))
 	if len(targets) == 0 {
-		return fmt.Errorf("%s has no address on %s", to.Name, targetInterface(p, to))
+		return fmt.Errorf("%s has no address on %s", to.Name, environment.TargetInterface(p, to))
 	}
 	asked := 0
 	for _, target := range targets {
-		if !hasFamily(from, target) {
+		if !environment.HasFamily(from, target) {
 			continue
 		}
 		asked++
@@ -107,17 +87,6 @@ func (r *run) probePair(ctx context.Context, p scenario.Probe, from, to *cluster
 		return fmt.Errorf("%s has no address of a family that %s has", from.Name, to.Name)
 	}
 	return nil
-}
-
-func hasFamily(p *cluster.Place, like netip.Addr) bool {
-	for _, addrs := range p.Interfaces {
-		for _, a := range addrs {
-			if a.Is4() == like.Is4() {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *cluster.Place, target netip.Addr) error {
@@ -160,7 +129,7 @@ func (r *run) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	if p.Server == "" {
 		return nil
 	}
-	servers, err := r.places(p.Server)
+	servers, err := r.env.Places(p.Server)
 	if err != nil {
 		return err
 	}
@@ -175,7 +144,7 @@ func (r *run) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place,
 	if p.Source == "" {
 		return nil
 	}
-	sources, err := r.places(p.Source)
+	sources, err := r.env.Places(p.Source)
 	if err != nil {
 		return err
 	}
@@ -187,7 +156,7 @@ func (r *run) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place,
 		if s != from && p.Source == p.From {
 			continue
 		}
-		own, err := owns(ctx, s, seen)
+		own, err := environment.Owns(ctx, s, seen)
 		if err != nil {
 			return err
 		}
@@ -195,36 +164,11 @@ func (r *run) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place,
 			return nil
 		}
 	}
-	return fmt.Errorf("%s saw %s%s as the source, want an address of %s", answer.Server, seen, r.ownerText(ctx, seen), p.Source)
-}
-
-// ownerText says whose an address is, in brackets; nothing where nobody has it.
-func (r *run) ownerText(ctx context.Context, addr netip.Addr) string {
-	var places []*cluster.Place
-	for _, p := range r.pods {
-		places = append(places, &p.Place)
+	owner := ""
+	if place := r.env.OwnerOf(ctx, seen); place != nil {
+		owner = " (" + place.Name + ")"
 	}
-	for _, n := range r.cluster.Nodes() {
-		places = append(places, &n.Place)
-	}
-	for _, h := range r.cluster.Hosts() {
-		places = append(places, h)
-	}
-	for _, p := range places {
-		if own, err := owns(ctx, p, addr); err == nil && own {
-			return " (" + p.Name + ")"
-		}
-	}
-	return ""
-}
-
-// owns reports whether a place has an address, be it one that a plugin gave it (a bridge's gateway on its node).
-func owns(ctx context.Context, p *cluster.Place, addr netip.Addr) (bool, error) {
-	if p.Owns(addr) {
-		return true, nil
-	}
-	links, err := p.Agent.Links(ctx, p.Netns)
-	return ownerOf(links, addr) != nil, err
+	return fmt.Errorf("%s saw %s%s as the source, want an address of %s", answer.Server, seen, owner, p.Source)
 }
 
 // pathMTU is the MTU of the interface by which a packet leaves.
@@ -261,7 +205,7 @@ func (r *run) startFlows(ctx context.Context, f scenario.Flows) error {
 			if name == "" {
 				continue
 			}
-			found, err := r.places(name)
+			found, err := r.env.Places(name)
 			if err != nil {
 				return err
 			}
@@ -283,8 +227,8 @@ func (r *run) startFlows(ctx context.Context, f scenario.Flows) error {
 
 // startFlow starts one in each family.
 func (r *run) startFlow(ctx context.Context, f scenario.Flows, from, to *cluster.Place) error {
-	for _, target := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
-		if !hasFamily(from, target) {
+	for _, target := range to.Interfaces[environment.TargetInterface(scenario.Probe{}, to)] {
+		if !environment.HasFamily(from, target) {
 			continue
 		}
 		id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
@@ -331,18 +275,18 @@ func (r *run) stopFlows(ctx context.Context, s scenario.Stop) error {
 
 // neighbour wants that a machine on the underlay holds the right link-layer address of another.
 func (r *run) neighbour(ctx context.Context, n scenario.Neighbour) error {
-	of, err := r.places(n.Of)
+	of, err := r.env.Places(n.Of)
 	if err != nil {
 		return err
 	}
-	knows, err := r.places(n.Knows)
+	knows, err := r.env.Places(n.Knows)
 	if err != nil {
 		return err
 	}
 	for _, from := range of {
 		for _, to := range knows {
-			for _, addr := range to.Interfaces[targetInterface(scenario.Probe{}, to)] {
-				if !hasFamily(from, addr) {
+			for _, addr := range to.Interfaces[environment.TargetInterface(scenario.Probe{}, to)] {
+				if !environment.HasFamily(from, addr) {
 					continue
 				}
 				if err := r.neighbourEntry(ctx, from, to, addr); err != nil {
@@ -371,7 +315,7 @@ func (r *run) neighbourEntry(ctx context.Context, from, to *cluster.Place, addr 
 	if err != nil {
 		return err
 	}
-	owner := ownerOf(links, addr)
+	owner := environment.LinkWith(links, addr)
 	if owner == nil {
 		return fmt.Errorf("%s: no link has %s", to.Name, addr)
 	}
@@ -397,7 +341,7 @@ func (r *run) neighbourEntry(ctx context.Context, from, to *cluster.Place, addr 
 // nodeAnswersFor reports whether a MAC is that of the node behind which a pod is: where the pod has a veth alone, its node has the pod's place on
 // the LAN, and answers for its address.
 func (r *run) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *agent.Link, mac string) (bool, error) {
-	node := r.nodeOf(pod)
+	node := r.env.NodeOf(pod)
 	if owner.Kind != "veth" || node == nil || &node.Place == pod {
 		return false, nil
 	}
@@ -408,25 +352,16 @@ func (r *run) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *age
 	return slices.ContainsFunc(links, func(l agent.Link) bool { return l.Name == node.Uplink && l.MAC == mac }), nil
 }
 
-func ownerOf(links []agent.Link, addr netip.Addr) *agent.Link {
-	for i, l := range links {
-		if slices.ContainsFunc(l.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == addr }) {
-			return &links[i]
-		}
-	}
-	return nil
-}
-
 // advertise sends a router advertisement into the underlay. What must be unchanged later is compared with the state before it.
 func (r *run) advertise(ctx context.Context, a scenario.Advertise) error {
-	for _, node := range r.cluster.Nodes() {
+	for _, node := range r.env.Cluster.Nodes() {
 		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
 		if err != nil {
 			return err
 		}
-		r.nodes[node.Name].advertised = state
+		r.env.States[node.Name].Advertised = state
 	}
-	router, ok := r.cluster.Hosts()["router"]
+	router, ok := r.env.Cluster.Hosts()["router"]
 	if !ok {
 		return errors.New("host/router: no such place in this cluster")
 	}

@@ -3,6 +3,8 @@ package e2e
 import (
 	"slices"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
 // upstreamLimit is what an upstream plugin cannot do by design, so that a scenario which shows it says nothing about the
@@ -30,9 +32,9 @@ func upstreamLimits() []upstreamLimit {
 }
 
 // knownUpstream is the reason why a failed step says nothing about the plugins under test.
-func knownUpstream(scenario string, failed *stepError) (string, bool) {
+func knownUpstream(scenario string, failed *environment.Failure) (string, bool) {
 	for _, l := range upstreamLimits() {
-		if l.scenario == scenario && slices.Contains(l.plugins, failed.plugin) && strings.Contains(strings.ToLower(failed.Error()), l.message) {
+		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) && strings.Contains(strings.ToLower(failed.Error()), l.message) {
 			return l.reason, true
 		}
 	}

@@ -1,0 +1,102 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// NodeState is how a node was before the first step, and which plugin was seen to change what.
+type NodeState struct {
+	Before snapshot.State
+	// Advertised is the state before the last router advertisement.
+	Advertised snapshot.State
+	// FreshPod is the state of a pod's namespace to which nothing was done yet.
+	FreshPod snapshot.State
+
+	mu     sync.Mutex
+	makers map[string]maker // by trait
+	turn   int
+}
+
+// maker is a plugin and the number of its call.
+type maker struct {
+	plugin string
+	turn   int
+}
+
+// Learn remembers the plugin after whose call these changes were seen.
+func (n *NodeState) Learn(plugin string, changes []snapshot.Change) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.makers == nil {
+		n.makers = map[string]maker{}
+	}
+	n.turn++
+	for _, c := range changes {
+		for _, t := range traits(c) {
+			n.makers[t] = maker{plugin, n.turn}
+		}
+	}
+}
+
+// Maker returns the plugin after whose call a change was last seen, or report.Chain if there was none.
+func (n *NodeState) Maker(c snapshot.Change) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	last := maker{plugin: report.Chain}
+	for _, t := range traits(c) {
+		if m, ok := n.makers[t]; ok && m.turn > last.turn {
+			last = m
+		}
+	}
+	return last.plugin
+}
+
+// traits returns the parts of a change that can be attributed to a plugin: that an item appeared or disappeared, or each new word of
+// its text.
+func traits(c snapshot.Change) []string {
+	if c.Op != snapshot.Changed {
+		return []string{c.Op + "|" + c.Item.Key()}
+	}
+	var traits []string
+	before := strings.Fields(c.Before)
+	for _, word := range strings.Fields(c.Item.Text) {
+		if !slices.Contains(before, word) {
+			traits = append(traits, word+"|"+c.Item.Key())
+		}
+	}
+	return traits
+}
+
+// podKinds returns the kinds that are compared in a pod's namespace: not its sysctls, which end with it.
+func podKinds() []string {
+	return []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables, snapshot.Iptables,
+	}
+}
+
+// TakeFreshPod returns the state of a new namespace on a node, which it removes again.
+func TakeFreshPod(ctx context.Context, node *cluster.Node) (snapshot.State, error) {
+	const name = "fresh"
+	path, err := node.Agent.CreateNamespace(ctx, name)
+	if err != nil {
+		return snapshot.State{}, err
+	}
+	state, err := TakePod(ctx, node, path)
+	return state, errors.Join(err, node.Agent.RemoveNamespace(ctx, name))
+}
+
+// TakePod returns the state of a pod's namespace.
+func TakePod(ctx context.Context, node *cluster.Node, netns string) (snapshot.State, error) {
+	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: podKinds(), Namespaces: map[string]string{"pod": netns}})
+	state.Items = slices.DeleteFunc(state.Items, func(i snapshot.Item) bool { return i.Scope != "pod" })
+	return state, err
+}
