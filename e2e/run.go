@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -37,17 +37,17 @@ type run struct {
 	instances map[string]metadata.Instance
 	added     map[string][]addition
 	traced    []string // kinds of state by which changes are laid at plugins' doors
-	// explaining is set by the first probe that fails.
-	explaining atomic.Bool
-	syncing    sync.Mutex // proxies are programmed one state after the other
+	explainer *packetpath.Explainer
+	syncing   sync.Mutex // proxies are programmed one state after the other
 
 	mu    sync.Mutex
 	calls []cni.Call // all that were made, in the order in which they ended
 }
 
 func newRun(s *Suite, sc *scenario.Scenario, c cluster.Cluster) *run {
+	env := environment.New(sc, c)
 	return &run{
-		suite: s, env: environment.New(sc, c), traced: quickKinds(), told: map[string][]cluster.Endpoint{},
+		suite: s, env: env, explainer: packetpath.New(env, s.keepCapture), traced: quickKinds(), told: map[string][]cluster.Endpoint{},
 		down: map[string]bool{}, varied: map[string]bool{}, instances: map[string]metadata.Instance{}, added: map[string][]addition{},
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -210,7 +211,7 @@ func (r *run) endCaptures(ctx context.Context, c scenario.Captured) error {
 		}
 		if len(packets) > c.Packets {
 			errs = append(errs, fmt.Errorf("%s saw %d packets to %s, want at most %d; the first: %s",
-				capture.place.Name, len(packets), capture.what, c.Packets, sighting{place: capture.place.Name, Packet: packets[0]}))
+				capture.place.Name, len(packets), capture.what, c.Packets, packetpath.Sighting{Place: capture.place.Name, Packet: packets[0]}))
 		}
 	}
 	return errors.Join(errs...)

@@ -14,6 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -106,7 +107,7 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 		return err
 	}
 	if !result.OK {
-		return r.explainProbe(ctx, from, to, spec, result)
+		return r.explainer.Unanswered(ctx, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})
 	}
 	answers := result.Answers
 	if len(answers) == 0 {
@@ -115,7 +116,7 @@ func (r *run) probeAddress(ctx context.Context, p scenario.Probe, from, to *clus
 	for _, answer := range answers {
 		answered, seen := r.answeredBy(p, answer), r.seenAs(ctx, p, from, answer)
 		if answered == nil && seen != nil {
-			return r.explainSource(ctx, seen, from, to, spec, result)
+			return r.explainer.WrongSource(ctx, seen, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})
 		}
 		if err := errors.Join(answered, seen); err != nil {
 			return err

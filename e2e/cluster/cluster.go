@@ -67,6 +67,9 @@ type Request struct {
 	Target *target.Target
 }
 
+// FabricName is the name of Cluster.Fabric.
+const FabricName = "fabric"
+
 // Cluster is running nodes.
 type Cluster interface {
 	// Nodes are in the order of the request.

@@ -157,7 +157,7 @@ func (l *lab) Fabric() *cluster.Place {
 	if l.cloud != nil {
 		return l.routerPlace()
 	}
-	return &cluster.Place{Name: "fabric", Agent: l.fabric.agent}
+	return &cluster.Place{Name: cluster.FabricName, Agent: l.fabric.agent}
 }
 
 // Notes are those of the plan.
@@ -182,7 +182,7 @@ func (l *lab) Close() error {
 func (l *lab) startMachines(ctx context.Context) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(l.plan.Nodes)+1)
-	all.Go(func() { l.fabric, errs[0] = l.startMachine(ctx, "fabric") })
+	all.Go(func() { l.fabric, errs[0] = l.startMachine(ctx, cluster.FabricName) })
 	for i, n := range l.plan.Nodes {
 		all.Go(func() {
 			m, err := l.startMachine(ctx, "node/"+n.Name)

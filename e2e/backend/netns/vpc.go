@@ -325,5 +325,5 @@ func (c *cloud) unplugNode(index int) {
 
 // routerPlace is where frames between the nodes of a cloud can be captured.
 func (l *lab) routerPlace() *cluster.Place {
-	return &cluster.Place{Name: "fabric", Agent: l.fabric.agent, Netns: agent.NamespacePath("router")}
+	return &cluster.Place{Name: cluster.FabricName, Agent: l.fabric.agent, Netns: agent.NamespacePath("router")}
 }

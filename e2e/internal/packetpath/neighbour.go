@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 )
 
 // unanswered explains a packet that waited for a MAC which nobody told.
-func (w *watching) unanswered(ctx context.Context, e stop) string {
+func (w *watch) unanswered(ctx context.Context, e stop) string {
 	if e.arrived || e.last != nil && e.last.Outgoing {
 		return ""
 	}
@@ -31,8 +31,8 @@ func (w *watching) unanswered(ctx context.Context, e stop) string {
 	if way.Gateway != "" {
 		asked = way.Gateway
 	}
-	at := slices.IndexFunc(w.seen, func(s sighting) bool {
-		return s.place == e.place.Name && s.Interface == way.Device && asksFor(s, asked)
+	at := slices.IndexFunc(w.seen, func(s Sighting) bool {
+		return s.Place == e.place.Name && s.Interface == way.Device && asksFor(s, asked)
 	})
 	waits := at >= 0
 	if !waits {
@@ -54,18 +54,18 @@ func (w *watching) unanswered(ctx context.Context, e stop) string {
 	return text
 }
 
-func asksFor(s sighting, address string) bool {
+func asksFor(s Sighting, address string) bool {
 	return strings.Contains(s.Info+" ", "who has "+address+" ")
 }
 
 // unasked says what became of a question for a MAC at the place that could have answered it.
-func (w *watching) unasked(ctx context.Context, asker *cluster.Place, address string) string {
+func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address string) string {
 	owner := w.place(w.owner(ctx, address))
 	if owner == nil {
 		return ""
 	}
-	at := slices.IndexFunc(w.seen, func(s sighting) bool {
-		return s.place == owner.Name && !s.Outgoing && !s.Passing && asksFor(s, address)
+	at := slices.IndexFunc(w.seen, func(s Sighting) bool {
+		return s.Place == owner.Name && !s.Outgoing && !s.Passing && asksFor(s, address)
 	})
 	if at < 0 {
 		text := fmt.Sprintf("the question did not reach %s, which has that address", owner.Name)
@@ -96,12 +96,12 @@ func (w *watching) unasked(ctx context.Context, asker *cluster.Place, address st
 }
 
 // misdirected explains a frame that was sent to a MAC which the next hop does not have.
-func (w *watching) misdirected(ctx context.Context, e stop) string {
-	if e.arrived || e.last == nil || !e.last.Outgoing || e.sender().place == fabricName {
+func (w *watch) misdirected(ctx context.Context, e stop) string {
+	if e.arrived || e.last == nil || !e.last.Outgoing || e.sender().Place == cluster.FabricName {
 		return ""
 	}
 	sent := e.sender()
-	sender := w.place(sent.place)
+	sender := w.place(sent.Place)
 	way, err := w.wayOut(ctx, sent)
 	if err != nil {
 		return ""

@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sync/errgroup"
@@ -16,30 +17,28 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-const (
-	// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what was lost.
-	packetsWatched = 200
-	fabricName     = "fabric"
-)
+// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what was lost.
+const packetsWatched = 200
 
-// sighting is a packet as it passed an interface of a place.
-type sighting struct {
-	place string
+// Sighting is a packet as it passed an interface of a place.
+type Sighting struct {
+	Place string
 	probe.Packet
 }
 
-func (s sighting) String() string {
+// String returns one line: when, where, which way, the MAC addresses and the addresses.
+func (s Sighting) String() string {
 	direction := "in "
 	if s.Outgoing {
 		direction = "out"
 	}
-	return fmt.Sprintf("%s  %-16s %-12s %s  %s > %s  %s > %s  %s", s.Time.UTC().Format("15:04:05.000000"), s.place, s.Interface, direction,
+	return fmt.Sprintf("%s  %-16s %-12s %s  %s > %s  %s > %s  %s", s.Time.UTC().Format("15:04:05.000000"), s.Place, s.Interface, direction,
 		s.SourceMAC, s.DestinationMAC, s.Source, s.Destination, s.Info)
 }
 
-// watching is a probe that is repeated while all places on its way are watched, and what was seen there.
-type watching struct {
-	run      *run
+// watch is a probe that is repeated while all places on its way are watched, and what was seen there.
+type watch struct {
+	env      *environment.Environment
 	from, to *cluster.Place
 	spec     probe.Spec
 	local    string // the source of the requests; empty where there was no route
@@ -49,13 +48,14 @@ type watching struct {
 	ports   []uint16                // to which requests go, translated or not
 	clients map[layers.TCPPort]bool // from which connections were opened since
 	result  probe.Result
-	seen    []sighting // in the order in which they happened
+	seen    []Sighting // in the order in which they happened
+
+	mu      sync.Mutex // guards watched while watching
 	watched map[string]agent.Watched
 }
 
 // repeat runs the probe and watches both ends, every node, the router and the fabric, where the backend has these.
-func (w *watching) repeat(ctx context.Context) error {
-	r := w.run
+func (w *watch) repeat(ctx context.Context) error {
 	w.ends = []string{w.to.Name}
 	hosts := []string{w.spec.To}
 	if w.spec.Port != 0 {
@@ -65,7 +65,7 @@ func (w *watching) repeat(ctx context.Context) error {
 	w.addPlace(w.to)
 	if s := w.service(); s != nil {
 		w.ends = nil
-		for _, e := range r.env.EndpointsOf(s) {
+		for _, e := range w.env.EndpointsOf(s) {
 			w.addPlace(e.Place)
 			w.ends = append(w.ends, e.Place.Name)
 			for _, addr := range e.Addresses {
@@ -74,28 +74,28 @@ func (w *watching) repeat(ctx context.Context) error {
 		}
 		w.ports = append(w.ports, s.Spec.EndpointPort())
 	}
-	for _, n := range r.env.Cluster.Nodes() {
+	for _, n := range w.env.Cluster.Nodes() {
 		w.addPlace(&n.Place)
 	}
-	w.addPlace(r.env.Cluster.Hosts()["router"])
-	w.addPlace(r.env.Cluster.Fabric())
+	w.addPlace(w.env.Cluster.Hosts()["router"])
+	w.addPlace(w.env.Cluster.Fabric())
 	if w.local != "" {
 		hosts = append(hosts, w.local)
 	}
 	slices.Sort(hosts)
 	match := probe.Match{Hosts: slices.Compact(hosts), Ports: w.ports, Limit: packetsWatched, Last: packetsWatched}
-	return w.watch(ctx, match)
+	return w.record(ctx, match)
 }
 
 // addPlace adds a place that exists, once. A service is nowhere, and a backend may lack the fabric or the router.
-func (w *watching) addPlace(p *cluster.Place) {
+func (w *watch) addPlace(p *cluster.Place) {
 	if p == nil || p.Agent == nil || w.place(p.Name) != nil {
 		return
 	}
 	w.places = append(w.places, p)
 }
 
-func (w *watching) place(name string) *cluster.Place {
+func (w *watch) place(name string) *cluster.Place {
 	at := slices.IndexFunc(w.places, func(p *cluster.Place) bool { return p.Name == name })
 	if at < 0 {
 		return nil
@@ -103,12 +103,12 @@ func (w *watching) place(name string) *cluster.Place {
 	return w.places[at]
 }
 
-// service is the one that the probe asks for, by its own address or by a node's port; nil where it asks for none.
-func (w *watching) service() *environment.Service {
-	if s := w.run.env.Service(w.to.Name); s != nil {
+// service returns the service that the probe asks for, by a cluster address or by a node's port; nil if it asks for none.
+func (w *watch) service() *environment.Service {
+	if s := w.env.Service(w.to.Name); s != nil {
 		return s
 	}
-	for _, s := range w.run.env.Services {
+	for _, s := range w.env.Services {
 		if w.spec.Port != 0 && s.Spec.NodePort == w.spec.Port {
 			return s
 		}
@@ -116,9 +116,10 @@ func (w *watching) service() *environment.Service {
 	return nil
 }
 
-// watch runs the probe between the start and the end of watching. What cannot be watched is left out, but for an end of the probe.
-func (w *watching) watch(ctx context.Context, match probe.Match) error {
-	w.watched, w.clients = map[string]agent.Watched{}, map[layers.TCPPort]bool{}
+// record runs the probe between the start and the end of watching. A place that cannot be watched is left out, unless it is an end of the
+// probe.
+func (w *watch) record(ctx context.Context, match probe.Match) error {
+	w.watched = map[string]agent.Watched{}
 	ids := make([]int, len(w.places))
 	var group errgroup.Group
 	for i, p := range w.places {
@@ -151,30 +152,30 @@ func (w *watching) watch(ctx context.Context, match probe.Match) error {
 	err = cmp.Or(err, stopping.Wait())
 	for _, p := range w.places {
 		for _, packet := range w.watched[p.Name].Packets {
-			w.seen = append(w.seen, sighting{place: p.Name, Packet: packet})
+			w.seen = append(w.seen, Sighting{Place: p.Name, Packet: packet})
 		}
 	}
-	w.order(w.seen)
+	sortByTime(w.seen)
 	return err
 }
 
-func (w *watching) note(p *cluster.Place, watched agent.Watched) {
-	w.run.mu.Lock()
-	defer w.run.mu.Unlock()
+func (w *watch) note(p *cluster.Place, watched agent.Watched) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.watched[p.Name] = watched
 }
 
-// order puts sightings in the order in which they happened. Without a fabric the places can be machines whose clocks differ; then
-// only those of one place are.
-func (w *watching) order(seen []sighting) {
-	slices.SortStableFunc(seen, func(a, b sighting) int { return a.Time.Compare(b.Time) })
+// sortByTime puts sightings in the order in which they happened. Where the places are machines whose clocks differ, only those of one
+// place are in order then.
+func sortByTime(seen []Sighting) {
+	slices.SortStableFunc(seen, func(a, b Sighting) int { return a.Time.Compare(b.Time) })
 }
 
-// clocked reports whether all places have one clock: the fabric is of the same machine as its nodes.
-func (w *watching) clocked() bool { return w.run.env.Cluster.Fabric() != nil }
+// oneClock reports whether all places have one clock: a fabric is on the same machine as its nodes.
+func (w *watch) oneClock() bool { return w.env.Cluster.Fabric() != nil }
 
-// sizeText is what the probe says of the size of its packets.
-func (w *watching) sizeText() string {
+// sizeText returns the size of the packets in words; nothing if the probe leaves it open.
+func (w *watch) sizeText() string {
 	if w.spec.Size == 0 {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of such an end. Empty
 // when nothing is.
-func (w *watching) why(ctx context.Context, e stop) string {
+func (w *watch) why(ctx context.Context, e stop) string {
 	for _, find := range []func(context.Context, stop) string{
 		w.dropped, w.tooLarge, w.pastTheProxy, w.astray, w.refused, w.unanswered, w.disguisedReply, w.rejected, w.misdirected, w.sent, w.counted,
 		w.legacyPolicy,
@@ -25,15 +25,15 @@ func (w *watching) why(ctx context.Context, e stop) string {
 }
 
 // disguisedReply explains a reply that nobody took for one since it has another source than was asked.
-func (w *watching) disguisedReply(ctx context.Context, e stop) string {
+func (w *watch) disguisedReply(ctx context.Context, e stop) string {
 	if !e.arrived || e.last == nil || e.last.Source == w.spec.To {
 		return ""
 	}
 	text := fmt.Sprintf("the reply has the source %s (%s) there, and %s was asked", e.last.Source, w.owner(ctx, e.last.Source), w.spec.To)
 	for _, j := range w.journeys() {
 		for i := 1; i < len(j.seen) && !j.reply; i++ {
-			translator := j.seen[i].place
-			if j.seen[i].Destination != j.seen[i-1].Destination && !slices.ContainsFunc(e.way, func(s sighting) bool { return s.place == translator && !s.Passing }) {
+			translator := j.seen[i].Place
+			if j.seen[i].Destination != j.seen[i-1].Destination && !slices.ContainsFunc(e.way, func(s Sighting) bool { return s.Place == translator && !s.Passing }) {
 				return text + ": it did not come back through " + translator + ", which had translated the request"
 			}
 		}
@@ -42,7 +42,7 @@ func (w *watching) disguisedReply(ctx context.Context, e stop) string {
 }
 
 // rejected names who answered with an error: a router by ICMP, or the end itself where nobody listens.
-func (w *watching) rejected(ctx context.Context, e stop) string {
+func (w *watch) rejected(ctx context.Context, e stop) string {
 	for _, s := range w.seen {
 		refusal := slices.ContainsFunc([]string{"Unreachable", "TimeExceeded", "TooBig", "FragmentationNeeded", "Prohibited"}, func(word string) bool {
 			return strings.HasPrefix(s.Protocol, "ICMP") && strings.Contains(s.Info, word)
@@ -58,7 +58,7 @@ func (w *watching) rejected(ctx context.Context, e stop) string {
 }
 
 // counted names counters of thrown-away packets that grew where a packet came to its end.
-func (w *watching) counted(_ context.Context, e stop) string {
+func (w *watch) counted(_ context.Context, e stop) string {
 	var grown []string
 	for name := range w.watched[e.place.Name].Counters {
 		grown = append(grown, name)
@@ -71,7 +71,7 @@ func (w *watching) counted(_ context.Context, e stop) string {
 }
 
 // owner is the place that has an address, or the address where it is nobody's.
-func (w *watching) owner(ctx context.Context, address string) string {
+func (w *watch) owner(ctx context.Context, address string) string {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {
 		return address

@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // refused explains a packet that the kernel would send nowhere from where it was seen last: there is no route, a rule or route says so,
 // or the packet came in by an interface by which it would send nothing back.
-func (w *watching) refused(ctx context.Context, e stop) string {
+func (w *watch) refused(ctx context.Context, e stop) string {
 	questions := []witness.Question{{Destination: e.destination, Source: e.source}}
 	switch {
 	case e.arrived:
@@ -42,7 +42,7 @@ func (w *watching) refused(ctx context.Context, e stop) string {
 }
 
 // way asks the kernel of a place. Without a source it chooses one, as for a socket.
-func (w *watching) way(ctx context.Context, place *cluster.Place, q witness.Question) (witness.Way, error) {
+func (w *watch) way(ctx context.Context, place *cluster.Place, q witness.Question) (witness.Way, error) {
 	if place == w.from && q.Interface == "" && w.spec.From == "" {
 		q.Source = ""
 	}
@@ -63,7 +63,7 @@ func refusalText(way witness.Way) string {
 }
 
 // reversePath explains a packet that came in by an interface by which the kernel would not send to its source.
-func (w *watching) reversePath(ctx context.Context, place *cluster.Place, q witness.Question, way witness.Way) string {
+func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness.Question, way witness.Way) string {
 	text := fmt.Sprintf("the reverse path filter of %s (rp_filter %d on %s) dropped it", place.Name, way.Filter, q.Interface)
 	back, err := place.Agent.Lookup(ctx, place.Netns, witness.Question{Destination: q.Source})
 	switch {
@@ -88,7 +88,7 @@ func routeWords(way witness.Way) string {
 }
 
 // tooLarge explains a packet that its own host does not send.
-func (w *watching) tooLarge(ctx context.Context, e stop) string {
+func (w *watch) tooLarge(ctx context.Context, e stop) string {
 	if e.last != nil || !strings.Contains(w.result.Error, "message too long") {
 		return ""
 	}
@@ -100,13 +100,13 @@ func (w *watching) tooLarge(ctx context.Context, e stop) string {
 }
 
 // sent names the route by which a packet left for where it was not seen any more, or by which it should have.
-func (w *watching) sent(ctx context.Context, e stop) string {
+func (w *watch) sent(ctx context.Context, e stop) string {
 	switch {
-	case e.arrived || e.last == nil || e.sender().place == fabricName:
+	case e.arrived || e.last == nil || e.sender().Place == cluster.FabricName:
 		return ""
 	case e.last.Outgoing:
 		sent := e.sender()
-		sender := w.place(sent.place)
+		sender := w.place(sent.Place)
 		way, err := w.wayOut(ctx, sent)
 		if err != nil || way.Refusal != "" || way.Route == "" || way.Device != sent.Interface {
 			return ""
@@ -128,12 +128,12 @@ func (w *watching) sent(ctx context.Context, e stop) string {
 }
 
 // wayOut is how a packet that was seen leaving a place was sent.
-func (w *watching) wayOut(ctx context.Context, sent sighting) (witness.Way, error) {
+func (w *watch) wayOut(ctx context.Context, sent Sighting) (witness.Way, error) {
 	q := witness.Question{Destination: sent.Destination, Source: sent.Source}
 	for _, s := range w.seen {
-		if s.place == sent.place && !s.Outgoing && !s.Passing && s.Source == sent.Source && s.Destination == sent.Destination {
+		if s.Place == sent.Place && !s.Outgoing && !s.Passing && s.Source == sent.Source && s.Destination == sent.Destination {
 			q.Interface = s.Interface // it was forwarded
 		}
 	}
-	return w.way(ctx, w.place(sent.place), q)
+	return w.way(ctx, w.place(sent.Place), q)
 }

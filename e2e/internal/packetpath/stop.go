@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"context"
@@ -10,38 +10,38 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// stop is where a packet of the probe came to its end.
+// stop is the place where a packet of the probe was seen last.
 type stop struct {
 	// what is "the request" or "a reply".
 	what string
 	// last is where it was seen last; nil when it never was, and then place is where it should have come from.
-	last  *sighting
+	last  *Sighting
 	place *cluster.Place
-	// arrived tells whether it came to where it was to go.
+	// arrived reports whether it reached the place it was sent to.
 	arrived bool
 	// source and destination are its addresses there. Of a reply that was never seen they are those of the request, turned round.
 	source, destination string
 	// request is where the last request was seen; nil when there was none.
-	request *sighting
+	request *Sighting
 	// way is where the packet was seen, up to last.
-	way []sighting
+	way []Sighting
 }
 
-// story is one sentence: where the request or the reply was seen last, and what decided that it got no farther.
-func (w *watching) story(ctx context.Context) string {
+// explanation returns one sentence: where the request or the reply was seen last, and what decided that it got no farther.
+func (w *watch) explanation(ctx context.Context) string {
 	if w.result.OK {
 		return "the same probe succeeded when it was repeated with captures on"
 	}
 	e := w.findStop()
-	story := w.where(e)
+	sentence := w.where(e)
 	if why := w.why(ctx, e); why != "" {
-		story += "; " + why
+		sentence += "; " + why
 	}
-	return story
+	return sentence
 }
 
-// findStop looks for the last request that did not arrive. Where all did, a reply is looked for.
-func (w *watching) findStop() stop {
+// findStop returns where the last request that did not arrive was seen last; if all arrived, that of a reply.
+func (w *watch) findStop() stop {
 	var request, reply, lostRequest, lostReply *journey
 	all := w.journeys()
 	for i, j := range all {
@@ -57,7 +57,7 @@ func (w *watching) findStop() stop {
 			request = &all[i]
 		}
 	}
-	var asked *sighting
+	var asked *Sighting
 	if request != nil {
 		last := request.last()
 		asked = &last
@@ -73,18 +73,18 @@ func (w *watching) findStop() stop {
 		last := reply.last()
 		return w.stopAt(stop{what: "a reply", last: &last, request: asked, way: reply.seen, arrived: true})
 	case asked != nil:
-		return stop{what: "a reply", place: w.place(asked.place), source: asked.Destination, destination: asked.Source, request: asked}
+		return stop{what: "a reply", place: w.place(asked.Place), source: asked.Destination, destination: asked.Source, request: asked}
 	}
 	return stop{what: "the request", place: w.from, source: w.local, destination: w.spec.To}
 }
 
-func (w *watching) stopAt(e stop) stop {
-	e.place, e.source, e.destination = w.place(e.last.place), e.last.Source, e.last.Destination
+func (w *watch) stopAt(e stop) stop {
+	e.place, e.source, e.destination = w.place(e.last.Place), e.last.Source, e.last.Destination
 	return e
 }
 
-// sender is where the last frame of a packet was made: what leaves a device may leave the one below it, or a bridge, as well.
-func (e stop) sender() sighting {
+// sender returns the first sighting of the packet's last frame: what leaves a device may leave the one below it, or a bridge, as well.
+func (e stop) sender() Sighting {
 	for _, s := range e.way {
 		if s.Outgoing && s.DestinationMAC == e.last.DestinationMAC && s.SourceMAC == e.last.SourceMAC {
 			return s
@@ -93,14 +93,14 @@ func (e stop) sender() sighting {
 	return *e.last
 }
 
-// smallerThanAsked reports whether a packet of the right kind is too small to be one of the probe, which says how large its are. What
-// is in fragments has no size of its own.
-func (w *watching) smallerThanAsked(j journey) bool {
+// smallerThanAsked reports whether a packet is too small to be one of a probe with packets of a given size. Fragments have no size of
+// their own.
+func (w *watch) smallerThanAsked(j journey) bool {
 	return w.spec.Size > 0 && j.seen[0].Length < w.spec.Size && !strings.Contains(j.seen[0].Info, "fragment")
 }
 
-// where says where a packet was seen last.
-func (w *watching) where(e stop) string {
+// where says in words where a packet was seen last.
+func (w *watch) where(e stop) string {
 	of := w.sizeText()
 	switch {
 	case e.last == nil && e.request == nil:
@@ -113,16 +113,16 @@ func (w *watching) where(e stop) string {
 	return fmt.Sprintf("%s%s was last seen %s", e.what, of, at(*e.last))
 }
 
-func at(s sighting) string {
+func at(s Sighting) string {
 	direction := "entering"
 	if s.Outgoing {
 		direction = "leaving"
 	}
-	return fmt.Sprintf("%s %s of %s", direction, s.Interface, s.place)
+	return fmt.Sprintf("%s %s of %s", direction, s.Interface, s.Place)
 }
 
-// disguise says where a request got another source than it had.
-func (w *watching) disguise(context.Context) string {
+// translation says where a request got another source than it had.
+func (w *watch) translation(context.Context) string {
 	for _, j := range w.journeys() {
 		if j.reply {
 			continue
@@ -139,14 +139,14 @@ func (w *watching) disguise(context.Context) string {
 	return "no translation was seen when the same probe was repeated with captures on"
 }
 
-// translator is who gave a packet another source on its way from one sighting to the next.
-func (w *watching) translator(before, after sighting) string {
-	for _, v := range w.watched[after.place].Verdicts {
+// translator is who gave a packet another source on its way from one Sighting to the next.
+func (w *watch) translator(before, after Sighting) string {
+	for _, v := range w.watched[after.Place].Verdicts {
 		if v.Action == witness.Translated && v.Source == before.Source && translatesSource(v.Rule) {
-			return fmt.Sprintf("%s translated it: rule %q of the nftables chain %q", after.place, v.Rule, v.Chain)
+			return fmt.Sprintf("%s translated it: rule %q of the nftables chain %q", after.Place, v.Rule, v.Chain)
 		}
 	}
-	return after.place + " translated it"
+	return after.Place + " translated it"
 }
 
 // translatesSource reports whether a rule is one of source addresses.

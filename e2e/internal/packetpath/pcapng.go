@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 
 // pcapng is a file of the packets that Wireshark opens, with an interface for each place and device, such as "node/a eno1", and a comment
 // that says what they show.
-func pcapng(seen []sighting, comment string) ([]byte, error) {
+func pcapng(seen []Sighting, comment string) ([]byte, error) {
 	if len(seen) == 0 {
 		return nil, nil
 	}
@@ -22,7 +22,7 @@ func pcapng(seen []sighting, comment string) ([]byte, error) {
 		number = map[pcapgo.NgInterface]int{}
 	)
 	for _, s := range seen {
-		device := pcapgo.NgInterface{Name: s.place + " " + s.Interface, OS: runtime.GOOS, LinkType: linkType(s), TimestampResolution: 9}
+		device := pcapgo.NgInterface{Name: s.Place + " " + s.Interface, OS: runtime.GOOS, LinkType: linkType(s), TimestampResolution: 9}
 		index, known := number[device]
 		var err error
 		switch {
@@ -51,7 +51,7 @@ func pcapng(seen []sighting, comment string) ([]byte, error) {
 }
 
 // linkType is what the packet begins with: tunnels have no link layer header.
-func linkType(s sighting) layers.LinkType {
+func linkType(s Sighting) layers.LinkType {
 	if s.SourceMAC == "" {
 		return layers.LinkTypeRaw
 	}

@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 )
 
 // astray explains a request between a node and its own pod that somebody else got.
-func (w *watching) astray(ctx context.Context, e stop) string {
+func (w *watch) astray(ctx context.Context, e stop) string {
 	if e.last == nil || e.arrived || e.place == w.from || e.place == w.to {
 		return ""
 	}
@@ -26,12 +26,12 @@ func (w *watching) astray(ctx context.Context, e stop) string {
 // macvlanParent explains the commonest of all: a macvlan and its own parent never exchange frames (Linux, drivers/net/macvlan.c:
 // what the parent sends goes to the wire, what comes from a child never goes up to it). device is the one by which a place sends to
 // an address.
-func (w *watching) macvlanParent(ctx context.Context, from *cluster.Place, target, device string) string {
+func (w *watch) macvlanParent(ctx context.Context, from *cluster.Place, target, device string) string {
 	addr, err := netip.ParseAddr(target)
 	if err != nil {
 		return ""
 	}
-	for _, p := range w.run.env.Pods {
+	for _, p := range w.env.Pods {
 		host, outward := from == &p.Node.Place, from == &p.Place
 		if host && !p.Owns(addr) || outward && !p.Node.Owns(addr) || !host && !outward {
 			continue
@@ -57,7 +57,7 @@ func (w *watching) macvlanParent(ctx context.Context, from *cluster.Place, targe
 }
 
 // keptApart explains two macvlans that do not hear each other (Linux, drivers/net/macvlan.c, macvlan_broadcast).
-func (w *watching) keptApart(ctx context.Context, places ...*cluster.Place) string {
+func (w *watch) keptApart(ctx context.Context, places ...*cluster.Place) string {
 	var isolated []string
 	for _, p := range places {
 		links, err := p.Agent.Links(ctx, p.Netns)
@@ -82,8 +82,8 @@ func (w *watching) keptApart(ctx context.Context, places ...*cluster.Place) stri
 
 // pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to the proxy of
 // a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
-func (w *watching) pastTheProxy(ctx context.Context, _ stop) string {
-	if w.run.env.Service(w.to.Name) == nil {
+func (w *watch) pastTheProxy(ctx context.Context, _ stop) string {
+	if w.env.Service(w.to.Name) == nil {
 		return ""
 	}
 	route, err := w.from.Agent.Route(ctx, w.from.Netns, w.spec.To)

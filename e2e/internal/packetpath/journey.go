@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"cmp"
@@ -8,25 +8,30 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
 // journey is one packet at all the places where it was seen, in the order of its way.
 type journey struct {
 	reply bool
-	seen  []sighting
+	seen  []Sighting
 }
 
 // comparedBytes of a payload tell packets apart. It is less than what a capture keeps behind the largest headers.
 const comparedBytes = 64
 
-// journeys follows requests and replies, also where their addresses are translated.
-func (w *watching) journeys() []journey {
+// journeys follows each request and each reply from place to place, also if its addresses are translated on the way.
+func (w *watch) journeys() []journey {
 	type key struct {
 		reply    bool
 		identity string
 	}
 	var all []journey
 	number := map[key]int{}
+	if w.clients == nil {
+		w.clients = map[layers.TCPPort]bool{}
+	}
 	for _, s := range w.seen {
 		reply, identity, ok := w.identify(s)
 		if !ok {
@@ -40,17 +45,17 @@ func (w *watching) journeys() []journey {
 		}
 		all[at].seen = append(all[at].seen, s)
 	}
-	if !w.clocked() {
+	if !w.oneClock() {
 		for _, j := range all {
-			slices.SortStableFunc(j.seen, func(a, b sighting) int { return cmp.Compare(w.rank(a.place, j.reply), w.rank(b.place, j.reply)) })
+			slices.SortStableFunc(j.seen, func(a, b Sighting) int { return cmp.Compare(w.rank(a.Place, j.reply), w.rank(b.Place, j.reply)) })
 		}
 	}
 	return all
 }
 
-// rank is how far on the way a place is, for want of one clock: from the sender over its own node, the fabric and other nodes, to
-// the node of the end and the end.
-func (w *watching) rank(place string, reply bool) int {
+// rank returns how far on the way a place is, to order sightings without a common clock: first the sender, then its node, the fabric,
+// other nodes, the node of the end, and the end.
+func (w *watch) rank(place string, reply bool) int {
 	rank := 3
 	switch {
 	case place == w.from.Name:
@@ -61,7 +66,7 @@ func (w *watching) rank(place string, reply bool) int {
 		rank = 1
 	case slices.ContainsFunc(w.ends, func(end string) bool { return place == w.nodeOf(end) }):
 		rank = 5
-	case place == fabricName:
+	case place == cluster.FabricName:
 		rank = 2
 	}
 	if reply {
@@ -70,9 +75,9 @@ func (w *watching) rank(place string, reply bool) int {
 	return rank
 }
 
-// nodeOf is the node of a pod; empty for other places.
-func (w *watching) nodeOf(place string) string {
-	for _, p := range w.run.env.Pods {
+// nodeOf returns the name of the node of a pod; it is empty for other places.
+func (w *watch) nodeOf(place string) string {
+	for _, p := range w.env.Pods {
 		if p.Name == place {
 			return p.Node.Name
 		}
@@ -80,8 +85,9 @@ func (w *watching) nodeOf(place string) string {
 	return ""
 }
 
-// identify tells whether a packet is a request or a reply of the probe, and what remains of it when addresses and ports are translated.
-func (w *watching) identify(s sighting) (reply bool, identity string, ok bool) {
+// identify reports whether a packet is a request or a reply of the probe, and returns what of it stays when addresses and ports are
+// translated.
+func (w *watch) identify(s Sighting) (reply bool, identity string, ok bool) {
 	packet := gopacket.NewPacket(s.Raw, linkType(s), gopacket.NoCopy)
 	if tcp, is := packet.Layer(layers.LayerTypeTCP).(*layers.TCP); is {
 		if tcp.SYN && !tcp.ACK {
@@ -115,33 +121,33 @@ func (w *watching) identify(s sighting) (reply bool, identity string, ok bool) {
 	return false, "", false
 }
 
-// direction tells by the ports, which a request goes to and a reply comes from.
-func (w *watching) direction(source, destination uint16) (reply, ok bool) {
+// direction reports by the ports whether a packet is a reply: requests go to the ports of the probe, replies come from them.
+func (w *watch) direction(source, destination uint16) (reply, ok bool) {
 	if slices.Contains(w.ports, destination) {
 		return false, true
 	}
 	return true, slices.Contains(w.ports, source)
 }
 
-// digest stands for the beginning of a payload.
+// digest returns a sum of the first bytes of a payload.
 func digest(payload []byte) string {
 	h := fnv.New64a()
 	_, _ = h.Write(payload[:min(len(payload), comparedBytes)])
 	return fmt.Sprintf("%x", h.Sum64())
 }
 
-// arrived reports whether a packet came to where it was to go.
-func (w *watching) arrived(j journey) bool {
-	return slices.ContainsFunc(j.seen, func(s sighting) bool {
-		return !s.Outgoing && !s.Passing && (j.reply && s.place == w.from.Name || !j.reply && slices.Contains(w.ends, s.place))
+// arrived reports whether a packet reached the place it was sent to.
+func (w *watch) arrived(j journey) bool {
+	return slices.ContainsFunc(j.seen, func(s Sighting) bool {
+		return !s.Outgoing && !s.Passing && (j.reply && s.Place == w.from.Name || !j.reply && slices.Contains(w.ends, s.Place))
 	})
 }
 
-// last is where a packet was last seen, by somebody whom it was for: a bridge floods frames whose MAC it does not know, and a
+// last returns the last sighting of a packet at a place that it was meant for: a bridge floods frames whose MAC it does not know, and a
 // device on top of another has a MAC of its own.
-func (j journey) last() sighting {
+func (j journey) last() Sighting {
 	for i, s := range slices.Backward(j.seen) {
-		flooded := s.place == fabricName && slices.ContainsFunc(j.seen[i:], func(o sighting) bool { return o.place != fabricName && o.Passing })
+		flooded := s.Place == cluster.FabricName && slices.ContainsFunc(j.seen[i:], func(o Sighting) bool { return o.Place != cluster.FabricName && o.Passing })
 		if !s.Passing && !flooded {
 			return s
 		}

@@ -1,4 +1,4 @@
-package e2e
+package packetpath
 
 import (
 	"context"
@@ -11,12 +11,12 @@ import (
 )
 
 // dropped names the rule or policy of nftables that dropped the packet where it came to its end.
-func (w *watching) dropped(_ context.Context, e stop) string {
+func (w *watch) dropped(_ context.Context, e stop) string {
 	type packet struct{ what, place, source, destination string }
 	packets := []packet{{e.what, e.place.Name, e.source, e.destination}}
 	if e.request != nil && (e.last == nil || e.arrived) {
 		// What is missing may be the answer to a request that was dropped behind the interface.
-		packets = append([]packet{{"the request", e.request.place, e.request.Source, e.request.Destination}}, packets...)
+		packets = append([]packet{{"the request", e.request.Place, e.request.Source, e.request.Destination}}, packets...)
 	}
 	for _, p := range packets {
 		if v, ok := w.dropAt(p.place, p.source, p.destination); ok {
@@ -27,7 +27,7 @@ func (w *watching) dropped(_ context.Context, e stop) string {
 }
 
 // dropAt is a drop of a packet at a place. Addresses that were translated in the meantime do not count.
-func (w *watching) dropAt(place, source, destination string) (witness.Verdict, bool) {
+func (w *watch) dropAt(place, source, destination string) (witness.Verdict, bool) {
 	likeness := func(v witness.Verdict) int {
 		n := 0
 		if v.Source == source {
@@ -63,8 +63,8 @@ func dropText(v witness.Verdict) string {
 }
 
 // legacyPolicy names a chain of iptables-legacy that drops what nobody accepts in it: its tables cannot be traced.
-func (w *watching) legacyPolicy(ctx context.Context, _ stop) string {
-	for _, node := range w.run.env.Cluster.Nodes() {
+func (w *watch) legacyPolicy(ctx context.Context, _ stop) string {
+	for _, node := range w.env.Cluster.Nodes() {
 		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Iptables}})
 		if err != nil {
 			return ""

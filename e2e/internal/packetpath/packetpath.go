@@ -1,0 +1,104 @@
+// Package packetpath says how far the packets of a failed probe came, and what stopped them.
+//
+// It repeats the probe while all places on the way are watched, follows each packet from place to place, and asks the kernel of the
+// place where the last one was seen what it does with such a packet. A protocol that identify does not know is explained as one whose
+// packets never left.
+//
+// Run its tests: go test ./e2e/internal/packetpath
+package packetpath
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+const (
+	// repeatedFor is longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that one is seen.
+	repeatedFor = 1500 * time.Millisecond
+	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included.
+	explainedWithin = 3 * time.Second
+)
+
+// Explainer explains failed probes of one scenario. Of many that fail at once it explains the first only: one explanation is enough, and
+// the others keep their own errors. Its methods may be called concurrently.
+type Explainer struct {
+	env *environment.Environment
+	// keep stores a file of packets beside the report and returns its path there; empty if nothing is written.
+	keep func(scenario string, pcapng []byte) (path string)
+	used atomic.Bool
+}
+
+// New returns an explainer. keep stores a file of packets, named after the scenario, beside the report, and returns the file's path
+// there; it returns an empty path if it stored nothing.
+func New(env *environment.Environment, keep func(scenario string, pcapng []byte) (path string)) *Explainer {
+	return &Explainer{env: env, keep: keep}
+}
+
+// Failed is a probe whose outcome is not the one that was wanted.
+type Failed struct {
+	From, To *cluster.Place
+	Spec     probe.Spec
+	Result   probe.Result
+}
+
+// Unanswered explains a probe that had no answer: it repeats the probe once, with all places on its way watched, and says how far the
+// packets got and why not farther. The error is an *environment.Failure.
+func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
+	what := fmt.Sprintf("%s to %s", f.Spec.Protocol, f.Spec.To)
+	if f.Spec.Port != 0 {
+		what += fmt.Sprintf(" port %d", f.Spec.Port)
+	}
+	err := fmt.Errorf("%s to %s, %s: %s", f.From.Name, f.To.Name, what, f.Result.Error)
+	return e.explain(ctx, err, f, (*watch).explanation)
+}
+
+// WrongSource explains a probe whose far end saw a source that it should not, which err says: it repeats the probe and says where the
+// request got that source. The error is an *environment.Failure.
+func (e *Explainer) WrongSource(ctx context.Context, err error, f Failed) error {
+	return e.explain(ctx, err, f, (*watch).translation)
+}
+
+// explain adds a sentence and evidence to the error of a probe.
+func (e *Explainer) explain(ctx context.Context, err error, f Failed, explanation func(*watch, context.Context) string) error {
+	failure := &environment.Failure{Err: err}
+	if !e.used.CompareAndSwap(false, true) {
+		return failure
+	}
+	w := &watch{env: e.env, from: f.From, to: f.To, spec: f.Spec, local: f.Result.Local}
+	w.spec.Within, w.spec.Attempts = repeatedFor, 1
+	ctx, cancel := context.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s", explainedWithin))
+	defer cancel()
+	if err := w.repeat(ctx); err != nil {
+		failure.Err = fmt.Errorf("%w (no capture: %w)", failure.Err, err)
+		return failure
+	}
+	sentence := explanation(w, ctx)
+	failure.Evidence = e.evidence(ctx, w, fmt.Sprintf("%s; %s", failure.Err, sentence))
+	if sentence != "" {
+		failure.Err = fmt.Errorf("%w; %s", failure.Err, sentence)
+	}
+	return failure
+}
+
+// evidence returns what was seen, and stores the packets themselves with a comment.
+func (e *Explainer) evidence(ctx context.Context, w *watch, comment string) []report.Evidence {
+	var lines []string
+	for _, s := range w.seen {
+		lines = append(lines, s.String())
+	}
+	way := report.Evidence{Title: "way of the packets", Text: strings.Join(lines, "\n")}
+	if data, err := pcapng(w.seen, comment); err != nil {
+		way.Text += "\n(no file of it: " + err.Error() + ")"
+	} else {
+		way.File = e.keep(e.env.Scenario.Name, data)
+	}
+	return []report.Evidence{way, {Title: "routes", Text: w.routeText(ctx)}, {Title: "what the kernels say", Text: w.witnessText()}}
+}
