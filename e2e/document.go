@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
@@ -123,9 +126,9 @@ func (s *Suite) command(result *report.Result) string {
 	}
 	add("dataplane", o.Dataplane, o.Dataplane != "" && o.Dataplane != service.Nftables)
 	switch result.ID {
-	case SoakID:
+	case soak.ID:
 		add("soak", o.Soak.String(), true)
-		add("soak-pods", strconv.Itoa(o.SoakPods), o.SoakPods != defaultSoakPods)
+		add("soak-pods", strconv.Itoa(o.SoakPods), o.SoakPods != soak.DefaultPods)
 	case leavesNothingID:
 		// What stays behind is looked for after every scenario.
 		add("scenario", o.Names, o.Names != "")
@@ -138,4 +141,29 @@ func (s *Suite) command(result *report.Result) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// leavesNothingID is the id of the results that say whether every node looked as before once all was deleted.
+const leavesNothingID = contract.LeavesNothing
+
+// leavesNothing returns a result for each plugin of the chain; none if requirements alone were asked for.
+func (s *Suite) leavesNothing() []report.Result {
+	s.mu.Lock()
+	asked := slices.ContainsFunc(s.report.Results, func(r report.Result) bool { return r.Kind == "scenario" })
+	s.mu.Unlock()
+	if !asked {
+		return nil
+	}
+	var plugins []string
+	for _, p := range s.file.Plugins {
+		plugins = append(plugins, p.Type)
+	}
+	return s.residue.Results(report.Result{
+		ID: leavesNothingID, Kind: "requirement", Level: report.Must, Covers: contract.Find(leavesNothingID).Covers,
+	}, plugins)
+}
+
+// compareResults orders results: scenarios first, then by id and plugin.
+func compareResults(a, b report.Result) int {
+	return cmp.Or(cmp.Compare(b.Kind, a.Kind), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Plugin, b.Plugin))
 }

@@ -19,6 +19,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -95,12 +97,6 @@ type Options struct {
 	Failed func(r report.Result, c cluster.Cluster)
 }
 
-// UnfitError says that this machine or backend cannot run what was asked for, whatever the plugin does.
-type UnfitError struct{ Reason string }
-
-// Error is the reason.
-func (e *UnfitError) Error() string { return e.Reason }
-
 // load checks the options and reads the files.
 func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	if o.Backend == nil {
@@ -161,14 +157,6 @@ func (o *Options) checkBinaries(file *conflist.File) error {
 	return file.MissingBinaries(o.BinDir)
 }
 
-// upstream are the plugins that github.com/containernetworking/plugins ships.
-func upstream() []string {
-	return []string{
-		"bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan",
-		"bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf", "dhcp", "host-local", "static",
-	}
-}
-
 func (o *Options) choosePlugins(file *conflist.File) error {
 	var chain []string
 	for _, p := range file.Plugins {
@@ -186,24 +174,42 @@ func (o *Options) choosePlugins(file *conflist.File) error {
 	return nil
 }
 
-// defaultPlugins are those under test where nobody chooses: those of the chain that upstream does not ship, or the first one.
-func defaultPlugins(file *conflist.File) []string {
-	var own []string
-	for _, p := range file.Plugins {
-		if !slices.Contains(upstream(), p.Type) {
-			own = append(own, p.Type)
-		}
-	}
-	if own == nil {
-		return []string{file.Plugins[0].Type}
-	}
-	return own
-}
-
 func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 	files := o.Scenarios
 	if files == nil {
 		files = scenarios.Files
 	}
 	return scenario.Load(files)
+}
+
+// claimTarget claims the features of what the target has: whoever names a daemon wants to know what happens when it is down.
+func (o *Options) claimTarget() {
+	if o.Target == nil {
+		return
+	}
+	o.Claims = slices.Clone(o.Claims)
+	if o.Target.Daemon != nil {
+		o.Claims = append(o.Claims, scenario.DaemonRestart)
+	}
+	if o.Target.Cloud != nil {
+		o.Claims = append(o.Claims, scenario.CloudENIs)
+	}
+}
+
+// checkSoak checks the options of a soak and sets their defaults.
+func (o *Options) checkSoak() error {
+	switch {
+	case o.Soak != 0 && o.Soak < time.Second:
+		return fmt.Errorf("soak of %s: want 1s or more", o.Soak)
+	case o.SoakPods < 0:
+		return fmt.Errorf("soak with %d pods: want 1 or more", o.SoakPods)
+	case o.SoakPods == 0:
+		o.SoakPods = soak.DefaultPods
+	}
+	return nil
+}
+
+// demands reports whether a feature is one that the plugin must have.
+func (o *Options) demands(f scenario.Feature) bool {
+	return slices.Contains(o.Profile.Features(), f) || slices.Contains(o.Claims, f)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -135,9 +136,9 @@ func TestPrepare_unfit(t *testing.T) {
 				t.Skipf("want a kernel without ipvlan, have one with it (%v)", err)
 			}
 			err := newSuite(t, tt.options).Prepare(context.Background())
-			var unfit *e2e.UnfitError
+			var unfit *cluster.UnfitError
 			if !errors.As(err, &unfit) {
-				t.Fatalf("got error %v, want one of type *e2e.UnfitError", err)
+				t.Fatalf("got error %v, want one of type *cluster.UnfitError", err)
 			}
 			if diff := cmp.Diff(tt.want, strings.ReplaceAll(unfit.Reason, tt.options.Conflist, "CONFLIST")); diff != "" {
 				t.Errorf("reason (-want +got):\n%s", diff)

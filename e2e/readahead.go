@@ -105,7 +105,7 @@ func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 	case r := <-a.ends[u]:
 		return r
 	default:
-		return report.Result{ID: u.ID, Result: report.Skipped, Reason: cutOff}
+		return cutOff(report.Result{ID: u.ID})
 	}
 }
 

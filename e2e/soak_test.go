@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cnitest/cnitest/e2e"
@@ -61,7 +63,7 @@ func TestSoak(t *testing.T) {
 	}
 	figures := regexp.MustCompile(`^\d+s on 2 nodes with up to [1-5] pods at once beside 2 that stayed, \d+ ADDs, \d+ CHECKs, \d+ DELs, \d+ probes$`)
 	for _, result := range r.Results {
-		if result.ID == e2e.SoakID && !figures.MatchString(result.Reason) {
+		if result.ID == soak.ID && !figures.MatchString(result.Reason) {
 			t.Errorf("got %q, want %s", result.Reason, figures)
 		}
 	}
@@ -114,7 +116,7 @@ func TestSoak_finds(t *testing.T) {
 				t.Errorf("got verdict %s, want not-conformant", r.Verdict)
 			}
 			for _, result := range r.Results {
-				if result.ID != e2e.SoakID {
+				if result.ID != soak.ID {
 					continue
 				}
 				if result.Result != report.Fail || result.Plugin != tt.plugin || !regexp.MustCompile(tt.reason).MatchString(result.Reason) {

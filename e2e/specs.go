@@ -12,6 +12,7 @@ import (
 	"github.com/onsi/ginkgo/v2/reporters"
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -96,10 +97,10 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			if err := s.Prepare(both); err != nil {
 				if both.Err() != nil {
 					ahead.stopped.Store(true)
-					ginkgo.Skip(cutOff)
+					ginkgo.Skip(stopped)
 				}
 				done(err, nil)
-				var unfit *UnfitError
+				var unfit *cluster.UnfitError
 				if errors.As(err, &unfit) {
 					if err := s.unfit(err); err != nil {
 						ginkgo.Fail(err.Error())

@@ -107,7 +107,7 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	return found, nil
 }
 
-// RunUnit runs a unit and adds its result to the report.
+// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	if u.scenario != nil {
 		return s.Run(ctx, u.scenario)
@@ -117,8 +117,7 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	result := u.subject.Check(ctx, u.requirement)
 	result.DurationSeconds = seconds(time.Since(start))
 	if ctx.Err() != nil {
-		result.Result, result.Reason, result.Evidence = report.Skipped, cutOff, nil
-		return result
+		return cutOff(result)
 	}
 	s.add(result)
 	return result

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
@@ -39,4 +40,33 @@ func knownUpstream(scenario string, failed *environment.Failure) (string, bool) 
 		}
 	}
 	return "", false
+}
+
+// upstream are the plugins that github.com/containernetworking/plugins ships.
+func upstream() []string {
+	return []string{
+		"bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan",
+		"bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf", "dhcp", "host-local", "static",
+	}
+}
+
+// linkKinds are the links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
+func linkKinds() map[string]string {
+	return map[string]string{
+		"macvlan": "macvlan", "ipvlan": "ipvlan", "bridge": "bridge", "vlan": "vlan", "vrf": "vrf", "dummy": "dummy", "ptp": "veth",
+	}
+}
+
+// defaultPlugins are those under test where nobody chooses: those of the chain that upstream does not ship, or the first one.
+func defaultPlugins(file *conflist.File) []string {
+	var own []string
+	for _, p := range file.Plugins {
+		if !slices.Contains(upstream(), p.Type) {
+			own = append(own, p.Type)
+		}
+	}
+	if own == nil {
+		return []string{file.Plugins[0].Type}
+	}
+	return own
 }

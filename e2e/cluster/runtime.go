@@ -57,6 +57,12 @@ func HasRuntime(b Backend) bool {
 	return ok && r.HasRuntime()
 }
 
+// UnfitError says that this machine or backend cannot run what was asked for, whatever the plugin does.
+type UnfitError struct{ Reason string }
+
+// Error returns the reason.
+func (e *UnfitError) Error() string { return e.Reason }
+
 // BeyondError says what a cluster does not do by its nature, so that nobody's verdict suffers from it.
 type BeyondError struct{ Reason string }
 

@@ -29,6 +29,17 @@ const (
 	Version Verb = "VERSION"
 )
 
+// Since returns the first version of the specification that has the verb (CNI, Documentation/spec-upgrades.md).
+func (v Verb) Since() string {
+	switch v {
+	case Check:
+		return "0.4.0"
+	case GC, Status:
+		return "1.1.0"
+	}
+	return "0.1.0"
+}
+
 // DefaultTimeout is how long one verb of one chain may take before its plugins are killed.
 // containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that needs half a minute is broken.
 const DefaultTimeout = 30 * time.Second

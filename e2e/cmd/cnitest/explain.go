@@ -7,9 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+
 	"github.com/spf13/cobra"
 
-	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/backend/kind"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -35,8 +36,8 @@ mode where it was seen and what would catch it. Soak is what run --soak does.`,
 			if err != nil {
 				return err
 			}
-			if strings.EqualFold(args[0], e2e.SoakID) {
-				all = []*scenario.Scenario{e2e.SoakStory()}
+			if strings.EqualFold(args[0], soak.ID) {
+				all = []*scenario.Scenario{soak.Scenario(soak.DefaultPods, true)}
 			}
 			return explain(cmd.OutOrStdout(), all, args[0])
 		},

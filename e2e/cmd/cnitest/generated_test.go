@@ -103,6 +103,11 @@ func importRules() []importRule {
 		{of: []string{"./plugin/..."}, never: module + "/e2e", why: "a plugin is no part of its test"},
 		{of: []string{"./e2e/..."}, never: module + "/plugin", why: "the suite knows a plugin only by its conflist and its binary"},
 		{of: []string{"./e2e", "./e2e/agent"}, never: module + "/e2e/backend", why: "the caller passes a backend in"},
+		{of: []string{"./e2e/internal/environment"}, never: module + "/e2e/internal/packetpath", why: "who is there does not depend on how packets went"},
+		{of: []string{"./e2e/internal/environment", "./e2e/internal/packetpath"}, never: module + "/e2e/internal/runner", why: "an explanation runs no steps"},
+		{of: []string{"./e2e/internal/runner"}, never: module + "/e2e/internal/residue", why: "a runner does not judge what it leaves"},
+		{of: []string{"./e2e/internal/runner", "./e2e/internal/residue"}, never: module + "/e2e/internal/soak", why: "a soak is one use of a runner"},
+		{of: []string{"./e2e/internal/soak"}, never: module + "/e2e/internal/residue", why: "a soak and the search for residue are two uses of a runner"},
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+
 	"golang.org/x/term"
 
 	"github.com/cnitest/cnitest/e2e"
@@ -140,7 +142,7 @@ func (p *progress) soaking(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wipe()
-	fmt.Fprintf(p.out, "%-15s %s\n", e2e.SoakID, text)
+	fmt.Fprintf(p.out, "%-15s %s\n", soak.ID, text)
 	p.drawLive()
 }
 
@@ -151,7 +153,7 @@ func quiet(o report.Outcome) bool {
 
 // amount is what a run consists of, e.g. "46 scenarios, 120 requirements of 3 plugins".
 func amount(units []*e2e.Unit) string {
-	if len(units) == 1 && units[0].ID == e2e.SoakID {
+	if len(units) == 1 && units[0].ID == soak.ID {
 		return "a soak"
 	}
 	scenarios, requirements := 0, 0

@@ -175,7 +175,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err err
 		}
 		return &exitError{s.status(), errors.Join(s, err)}
 	}
-	var unfit *e2e.UnfitError
+	var unfit *cluster.UnfitError
 	switch {
 	case errors.As(err, &unfit):
 		return &exitError{exitUnfit, fmt.Errorf("%w; cnitest doctor shows what else is missing", err)}

@@ -8,7 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -92,7 +93,7 @@ func printFailed(out io.Writer, r *report.Report, dir string) {
 	}
 	fmt.Fprintf(out, "failed: %s\n", strings.Join(names, ", "))
 	next := []string{"cnitest explain NAME says why it matters", "--scenario NAME --keep-on-failure opens its lab"}
-	if names[0] == e2e.SoakID {
+	if names[0] == soak.ID {
 		next = []string{"--keep-on-failure opens its lab"}
 	}
 	if dir == "" {

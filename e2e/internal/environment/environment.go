@@ -69,6 +69,9 @@ func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 	return e
 }
 
+// PlainNodes returns the nodes of a cluster on which nothing is particular: those on which a run begins, and those of a soak.
+func PlainNodes() []scenario.Node { return []scenario.Node{{Name: "a"}, {Name: "b"}} }
+
 // NewPod returns a pod that is not among Pods and whose namespace does not exist yet. An empty container ID means one that is derived
 // from the names of the scenario and the pod.
 func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, containerID string) *Pod {

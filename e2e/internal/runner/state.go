@@ -1,4 +1,4 @@
-package e2e
+package runner
 
 import (
 	"bytes"
@@ -19,8 +19,8 @@ import (
 )
 
 // state asserts what stands on the disk for a pod, or what is unchanged on a node.
-func (r *run) state(ctx context.Context, s scenario.State) error {
-	if node := r.env.Node(s.Of); node != nil {
+func (r *Runner) state(ctx context.Context, s scenario.State) error {
+	if node := r.Env.Node(s.Of); node != nil {
 		return r.unchanged(ctx, node, s.Unchanged)
 	}
 	return r.eachPod(ctx, s.Of, func(ctx context.Context, p *environment.Pod) error {
@@ -46,7 +46,7 @@ type cacheEntry struct {
 	Result      json.RawMessage `json:"result"`
 }
 
-func (r *run) cacheIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
+func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	file := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
 	found, err := p.Node.Agent.ReadFile(ctx, file)
 	if err != nil {
@@ -89,7 +89,7 @@ func (r *run) cacheIs(ctx context.Context, p *environment.Pod, ifName, want stri
 }
 
 // store is where host-local keeps its reservations: a file per address with the container and the interface in it.
-func (r *run) store(p *environment.Pod) (string, bool) {
+func (r *Runner) store(p *environment.Pod) (string, bool) {
 	var list struct {
 		Plugins []struct {
 			IPAM struct {
@@ -115,10 +115,10 @@ func (r *run) store(p *environment.Pod) (string, bool) {
 }
 
 // addressIs looks into the store of host-local, which is the only one whose files are known.
-func (r *run) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
+func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	dir, ok := r.store(p)
 	if !ok {
-		r.env.Note("reservations are not looked at: the IPAM plugin is not host-local")
+		r.Env.Note("reservations are not looked at: the IPAM plugin is not host-local")
 		return nil
 	}
 	held, err := reservations(ctx, p.Node.Agent, dir, p.ContainerID(), ifName)
@@ -174,13 +174,13 @@ func reservations(ctx context.Context, a *agent.Client, dir, containerID, ifName
 func unchangeableKinds() []string { return []string{snapshot.Link, snapshot.Address, snapshot.Route} }
 
 // unchanged wants that a kind of a node's state is what it was before the last advertisement.
-func (r *run) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
+func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
 	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
 	if err != nil {
 		return err
 	}
 	var found []string
-	for _, change := range snapshot.Diff(r.env.States[node.Name].Advertised, now) {
+	for _, change := range snapshot.Diff(r.Env.States[node.Name].Advertised, now) {
 		item := change.Item
 		matches := func(kind string) bool {
 			switch kind {

@@ -1,4 +1,4 @@
-package e2e
+package soak
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -36,31 +37,27 @@ func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 			dead    *environment.Failure
 		)
 		// A soak that others ended shows nothing of the plugins under test: it is no finding beside a good verdict.
-		if errors.As(err, &refused) && slices.Contains(s.suite.options.Plugins, refused.Plugin) {
+		if errors.As(err, &refused) && slices.Contains(s.config.UnderTest, refused.Plugin) {
 			s.err.Plugin = refused.Plugin
 		}
 		if errors.As(err, &dead) {
 			s.err.Evidence = dead.Evidence
 		}
-		s.err.Evidence = append(s.err.Evidence, s.soakEvidence(p, err)...)
+		s.err.Evidence = append(s.err.Evidence, s.callsOf(p, err)...)
 		close(s.failed)
 	})
 }
 
-// soakEvidence shows the calls of a pod; where two have one address, the ADDs of both.
-func (s *soak) soakEvidence(p *environment.Pod, err error) []report.Evidence {
+// callsOf shows the calls of a pod; where two have one address, the ADDs of both.
+func (s *soak) callsOf(p *environment.Pod, err error) []report.Evidence {
 	var shared *environment.SharedAddress
 	both := errors.As(err, &shared)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var calls []cni.Call
-	for _, c := range s.calls {
-		switch {
-		case both && c.Verb == cni.Add && (isOf(c, shared.Pod) || isOf(c, shared.Other)), !both && p != nil && isOf(c, p):
-			calls = append(calls, c)
+	return runner.CallsText(s.CallsOf(func(c cni.Call) bool {
+		if both {
+			return c.Verb == cni.Add && (isOf(c, shared.Pod) || isOf(c, shared.Other))
 		}
-	}
-	return callsText(calls)
+		return p != nil && isOf(c, p)
+	}))
 }
 
 // isOf reports whether a call was made for a pod.
@@ -68,14 +65,14 @@ func isOf(c cni.Call, p *environment.Pod) bool {
 	return slices.Contains(c.Env, "CNI_CONTAINERID="+p.ContainerID())
 }
 
-// startSoakFlows starts UDP between all ends: TCP would send again what was lost and hide it.
-func (s *soak) startSoakFlows(ctx context.Context) error {
+// startFlows starts UDP between all ends: TCP would send again what was lost and hide it.
+func (s *soak) startFlows(ctx context.Context) error {
 	for _, from := range s.ends {
 		for _, to := range s.ends {
 			if !s.demanded(from, to) {
 				continue
 			}
-			if err := s.startFlow(ctx, scenario.Flows{Protocol: string(probe.UDP), Port: soakPort}, from.Place, to.Place); err != nil {
+			if err := s.StartFlow(ctx, scenario.Flows{Protocol: string(probe.UDP), Port: port}, from.Place, to.Place); err != nil {
 				return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
 			}
 		}
@@ -84,18 +81,18 @@ func (s *soak) startSoakFlows(ctx context.Context) error {
 }
 
 // reach wants an answer from a pod to each end that must have one.
-func (s *soak) reach(ctx context.Context, to end) error {
+func (s *soak) reach(ctx context.Context, to endpoint) error {
 	for _, from := range s.ends {
 		if !s.demanded(from, to) {
 			continue
 		}
 		s.probes.Add(1)
 		p := scenario.Probe{
-			From: from.Name, To: to.Name, Protocol: string(probe.TCP), Port: soakPort, Server: to.Name,
+			From: from.Name, To: to.Name, Protocol: string(probe.TCP), Port: port, Server: to.Name,
 			// At once, but for the processor's time that twenty others take.
 			Attempts: 1, Within: scenario.Duration(2 * time.Second),
 		}
-		if err := s.probePair(ctx, p, from.Place, to.Place); err != nil {
+		if err := s.ProbePair(ctx, p, from.Place, to.Place); err != nil {
 			return err
 		}
 	}
@@ -124,7 +121,7 @@ func (s *soak) comeAndGo(ctx context.Context, p *environment.Pod) {
 func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	const ifName = scenario.DefaultInterface
 	s.adds.Add(1)
-	if err := s.add(ctx, p, ifName); err != nil {
+	if err := s.Add(ctx, p, ifName); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -149,11 +146,12 @@ func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	s.attached--
 	s.mu.Unlock()
 	s.dels.Add(1)
-	if err := s.del(ctx, p, ifName, "", ""); err != nil {
+	if err := s.Del(ctx, p, ifName, runner.Deletion{}); err != nil {
 		return err
 	}
-	s.forget(p)
-	return s.removeNamespace(ctx, p)
+	// Of a long soak the calls would fill the memory.
+	s.Forget(func(c cni.Call) bool { return isOf(c, p) })
+	return s.RemoveNamespace(ctx, p)
 }
 
 // inOrder wants that an attached pod passes CHECK and answers.
@@ -161,20 +159,13 @@ func (s *soak) inOrder(ctx context.Context, p *environment.Pod) error {
 	if err := s.checkOne(ctx, p); err != nil {
 		return err
 	}
-	return s.reach(ctx, end{&p.Place, p.Node, false})
+	return s.reach(ctx, endpoint{&p.Place, p.Node, false})
 }
 
 func (s *soak) checkOne(ctx context.Context, p *environment.Pod) error {
-	if s.lacks(cni.Check) {
+	if s.Lacks(cni.Check) {
 		return nil
 	}
 	s.checks.Add(1)
-	return s.check(ctx, p, scenario.DefaultInterface)
-}
-
-// forget drops the calls of a pod that is gone: of a long soak they would fill the memory.
-func (s *soak) forget(p *environment.Pod) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calls = slices.DeleteFunc(s.calls, func(c cni.Call) bool { return isOf(c, p) })
+	return s.Check(ctx, p, scenario.DefaultInterface)
 }

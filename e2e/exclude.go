@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
+	"github.com/cnitest/cnitest/e2e/target"
+)
+
+// exclude returns the result of a scenario that is not run, with the reason; an empty one for a scenario that is to run.
+func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string) (report.Outcome, string) {
+	if level == report.Extended {
+		for _, f := range sc.Features {
+			if !slices.Contains(s.options.Profile.Features(), f) && !slices.Contains(s.options.Claims, f) {
+				return report.NotClaimed, fmt.Sprintf("feature %s is not in profile %s and not claimed", f, s.options.Profile)
+			}
+		}
+	}
+	if outcome, reason := s.options.withoutTarget(sc); outcome != "" {
+		return outcome, reason
+	}
+	noIPAM := !slices.ContainsFunc(s.file.Plugins, func(p conflist.Plugin) bool { return p.IPAM != "" })
+	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
+		return report.NotApplicable, "no plugin of the chain has an IPAM plugin, of which an address could be released"
+	}
+	needs := sc.Needs()
+	if err := s.options.Backend.Missing(ctx, needs); err != nil {
+		var beyond *cluster.BeyondError
+		if errors.As(err, &beyond) {
+			return report.NotApplicable, err.Error()
+		}
+		return report.Skipped, err.Error()
+	}
+	if s.options.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
+		return report.Skipped, "a dummy uplink leads nowhere: other nodes and hosts are out of reach"
+	}
+	for _, plugin := range needs.Plugins {
+		if _, err := os.Stat(filepath.Join(s.options.BinDir, plugin)); err != nil {
+			return report.Skipped, fmt.Sprintf("plugin %s, which the scenario adds to the chain, is not in %s", plugin, s.options.BinDir)
+		}
+	}
+	return "", ""
+}
+
+// withoutTarget says why a scenario cannot run with the target, or without one.
+func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) {
+	needs := sc.Needs()
+	switch cloud := o.Target != nil && o.Target.Cloud != nil; {
+	case needs.Daemon && (o.Target == nil || o.Target.Daemon == nil):
+		return report.Skipped, "no target file names a daemon (--target)"
+	case needs.Cloud && !cloud:
+		return report.Skipped, "no target file asks for a cloud (--target)"
+	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):
+		return report.NotClaimed, "the target names no socket and no files of its daemon (ready.socket, owns)"
+	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
+		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
+	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
+		return report.NotApplicable, "the network of the lab's cloud is IPv4 alone"
+	}
+	if missing := missingVariant(o.Target, needs.Variants); missing != "" {
+		return report.NotClaimed, fmt.Sprintf("the target has no variant %s of its daemon", missing)
+	}
+	return "", ""
+}
+
+// missingVariant returns the first of the wanted variants that a target does not have; an empty name if it has all.
+func missingVariant(t *target.Target, wanted []string) string {
+	for _, name := range wanted {
+		if t.Daemon.Variants[name] == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// missingProgram says which program an upstream plugin of the scenario's chain, or the dataplane of its services, calls and a node
+// has not.
+func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
+	type caller struct {
+		name     string
+		programs []string // one of them is enough
+	}
+	var callers []caller
+	for _, plugin := range sc.Needs().Plugins {
+		if plugin == "portmap" || plugin == "firewall" {
+			// Both prefer iptables wherever their configuration does not choose, and fail without it.
+			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
+		}
+	}
+	if len(sc.Services) > 0 && s.options.Dataplane == service.Iptables {
+		callers = append(callers, caller{"the iptables dataplane", []string{"iptables-restore"}})
+	}
+	for _, caller := range callers {
+		for _, node := range c.Nodes() {
+			found, err := node.Agent.Programs(ctx, caller.programs)
+			if err != nil {
+				return "", err
+			}
+			if len(found) == 0 {
+				return fmt.Sprintf("%s: %s calls %s, which is not installed", node.Name, caller.name, strings.Join(caller.programs, " or ")), nil
+			}
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,233 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Run runs one scenario on a cluster of its own and adds its result to the report, unless ctx ended before the result was known.
+func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
+	result, _ := s.run(ctx, sc)
+	return result
+}
+
+// run does what Run does, and reports whether the result was known before ctx ended and so stands in the report.
+func (s *Suite) run(ctx context.Context, sc *scenario.Scenario) (result report.Result, known bool) {
+	level := report.Extended
+	if s.options.Profile.Core(sc) {
+		level = report.Core
+	}
+	result = report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
+	s.tellStarted(&Unit{ID: sc.Name, scenario: sc})
+	start := time.Now()
+	known = true
+	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
+		result.Result, result.Reason = outcome, reason
+	} else {
+		failed := s.execute(ctx, sc, &result)
+		// A failure that was seen before the end stays one.
+		known = failed || ctx.Err() == nil
+	}
+	result.DurationSeconds = seconds(time.Since(start))
+	if !known {
+		return cutOff(result), false
+	}
+	s.add(result)
+	return result, true
+}
+
+// stopped is the reason given for a unit that was still running when the run ended. Such a unit has no result in the report.
+const stopped = "the run was stopped"
+
+// cutOff returns what is told of a unit that was still running when the run ended.
+func cutOff(result report.Result) report.Result {
+	result.Result, result.Reason, result.Evidence, result.LabFailed = report.Skipped, stopped, nil, false
+	return result
+}
+
+// seconds returns a time in seconds, to the millisecond.
+func seconds(d time.Duration) float64 {
+	return float64(d.Round(time.Millisecond)) / float64(time.Second)
+}
+
+// scenarioTimeout ends a scenario that hangs; none takes a quarter of it.
+const scenarioTimeout = 2 * time.Minute
+
+// remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for real.
+const remoteTimeout = 8 * time.Minute
+
+// execute starts a cluster, runs the scenario on it and closes the cluster. It reports whether the scenario failed before ctx ended.
+func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) (failed bool) {
+	limit := scenarioTimeout + s.options.Soak
+	if cluster.IsExclusive(s.options.Backend) {
+		limit += remoteTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("scenario took longer than %s", limit))
+	defer cancel()
+	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
+	if err != nil {
+		result.LabFails(err)
+		return false
+	}
+	defer c.Close()
+	defer excuse(c, result)
+	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
+		result.Result, result.Reason = report.Skipped, reason
+		if err != nil {
+			result.LabFails(err)
+		}
+		return false
+	}
+	r := runner.New(s.runnerConfig(), environment.New(sc, c))
+	if err := r.Prepare(ctx); err != nil {
+		// No plugin was called yet: whatever it is, it is none of theirs.
+		result.LabFails(fmt.Errorf("the lab could not be made: %w", err))
+		return false
+	}
+	err = s.play(ctx, r)
+	s.judge(ctx, r.Env, err, result)
+	askCluster(ctx, c, result)
+	failed = result.Result == report.Fail && (ctx.Err() == nil || soakFailure(err) != nil)
+	// What failed since it was cut off is nothing to look at; one that took too long is.
+	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		s.options.Failed(*result, c)
+	}
+	if ctx.Err() == nil {
+		s.cleanUp(ctx, r, result)
+	}
+	return failed
+}
+
+// play runs the steps, the soak, or what the backend does in place of steps.
+func (s *Suite) play(ctx context.Context, r *runner.Runner) error {
+	tell := s.stories[r.Env.Scenario.Name]
+	switch {
+	case tell != nil:
+		return tell(ctx, r.Env.Cluster)
+	case s.options.Soak == 0:
+		return r.Steps(ctx)
+	}
+	err := soak.Run(ctx, soak.Config{
+		For: s.options.Soak, UnderTest: s.options.Plugins, Demands: s.options.demands, Tell: s.tellProgress,
+	}, r)
+	var unfinished *soak.Unfinished
+	if errors.As(err, &unfinished) {
+		s.note("%s", unfinished.Note)
+	}
+	return err
+}
+
+// soakFailure returns the failure of a soak; nil if there was none, or no soak.
+func soakFailure(err error) *environment.Failure {
+	var failure *environment.Failure
+	if errors.As(err, &failure) && failure.Step == nil {
+		return failure
+	}
+	return nil
+}
+
+// cleanUp deletes everything and compares each node with its state before the first step. A daemon that ended by itself and a DEL that
+// fails here fail the scenario.
+func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Result) {
+	_ = r.StopFlows(ctx, scenario.Stop{})
+	switch err := r.CheckDaemons(ctx); {
+	case err != nil && result.Result == report.Pass:
+		result.Result, result.Reason, result.Evidence = report.Fail, err.Error(), r.DaemonEvidence(ctx)
+	case err != nil && result.Result == report.Fail:
+		result.Reason += "; " + err.Error()
+	}
+	// What a chain leaves that cannot work says nothing about the plugins under test.
+	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream)
+	if failure != nil && result.Result == report.Pass {
+		result.Result, result.Reason, result.Evidence = report.Fail, failure.Error(), failure.Evidence
+		result.Plugin = cmp.Or(failure.Plugin, result.Plugin)
+	}
+}
+
+// excuse turns a failure into one of the lab if a machine stopped answering: what was seen there is not the plugin's doing.
+func excuse(c cluster.Cluster, result *report.Result) {
+	losable, ok := c.(cluster.Losable)
+	if !ok || result.Result != report.Fail {
+		return
+	}
+	if err := losable.Lost(); err != nil {
+		result.LabFails(err)
+	}
+}
+
+// judge turns the end of a scenario into its result.
+func (s *Suite) judge(ctx context.Context, env *environment.Environment, err error, result *report.Result) {
+	notes := env.Notes()
+	result.Result, result.Reason = report.Pass, notes
+	if err == nil {
+		return
+	}
+	var unfit *cluster.UnfitError
+	if errors.As(err, &unfit) {
+		result.Result, result.Reason = report.Skipped, err.Error()
+		return
+	}
+	result.Result, result.Reason = report.Fail, err.Error()
+	// What a soak found before the end stays its reason; a step that the end cut off has none of its own.
+	if soakFailure(err) == nil && ctx.Err() != nil {
+		result.Reason = context.Cause(ctx).Error()
+	}
+	if notes != "" {
+		defer func() { result.Reason += " (" + notes + ")" }()
+	}
+	var failed *environment.Failure
+	if !errors.As(err, &failed) {
+		return
+	}
+	result.Plugin, result.Evidence = cmp.Or(failed.Plugin, result.Plugin), failed.Evidence
+	if failed.Step == nil {
+		return
+	}
+	where := fmt.Sprintf("%s:%d", s.fileOf(env.Scenario), failed.Step.Line)
+	result.Reason = fmt.Sprintf("%s: %s: %s", where, failed.Step, result.Reason)
+	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}}, failed.Evidence...)
+	if reason, ok := knownUpstream(env.Scenario.Name, failed); ok {
+		result.Result, result.Reason = report.KnownUpstream, reason
+	}
+}
+
+// askCluster fails a scenario during which the cluster itself was in trouble, and adds what a cluster says of a failure.
+func askCluster(ctx context.Context, c cluster.Cluster, result *report.Result) {
+	runtime := cluster.RuntimeOf(c)
+	if runtime == nil {
+		return
+	}
+	if trouble := runtime.Trouble(); trouble != nil {
+		if result.Result == report.Pass {
+			result.Result, result.Reason = report.Fail, ""
+		}
+		result.Reason = errors.Join(errorOf(result.Reason), trouble).Error()
+	}
+	if result.Result != report.Fail {
+		return
+	}
+	found := runtime.Evidence(context.WithoutCancel(ctx))
+	for _, title := range slices.Sorted(maps.Keys(found)) {
+		result.Evidence = append(result.Evidence, report.Evidence{Title: title, Text: cmp.Or(found[title], "nothing")})
+	}
+}
+
+// errorOf returns a text as an error; nil if there is none.
+func errorOf(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
+}

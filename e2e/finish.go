@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// unfit ends a run that this machine cannot do, with a report that says so.
+func (s *Suite) unfit(reason error) error {
+	s.report.Verdict = report.EnvUnfit
+	s.report.Notes = append(s.report.Notes, reason.Error())
+	s.report.DurationSeconds = seconds(time.Since(s.started))
+	if s.options.ReportDir == "" {
+		return nil
+	}
+	return s.report.WriteDir(s.options.ReportDir)
+}
+
+// featurePrefix is what the ids of results about features that no scenario tests start with.
+const featurePrefix = "feature-"
+
+// untested are results for what a conformant plugin needs and this run did not look at, so that silence is no conformance.
+func (s *Suite) untested() []report.Result {
+	if s.selection != "" {
+		return nil
+	}
+	var results []report.Result
+	for _, f := range s.options.Profile.Features() {
+		if slices.ContainsFunc(s.scenarios, func(sc *scenario.Scenario) bool { return slices.Contains(sc.Features, f) }) {
+			continue
+		}
+		results = append(results, report.Result{
+			ID: featurePrefix + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core, Result: report.Skipped, Covers: []string{},
+			Reason: fmt.Sprintf("profile %s demands %s, and no scenario tests it", s.options.Profile, f),
+		})
+	}
+	return results
+}
+
+// scores are those of a plugin, CHECK first.
+func scores(subject *contract.Subject) []report.Score {
+	var list []report.Score
+	for _, verb := range []cni.Verb{cni.Check, cni.Status} {
+		score := subject.Scores()[verb]
+		if score == nil {
+			continue
+		}
+		s := report.Score{Plugin: subject.Type, Verb: string(verb), Noticed: score.Noticed(), Provoked: len(score.Provocations)}
+		for _, p := range score.Provocations {
+			if !p.Noticed {
+				s.Missed = append(s.Missed, p.What)
+			}
+		}
+		slices.Sort(s.Missed)
+		list = append(list, s)
+	}
+	return list
+}
+
+// interrupt says in the report that it tells of a part of the units only.
+func (s *Suite) interrupt(cause error, units []*Unit) {
+	s.interrupted = true
+	s.note("%v after %d of %d scenarios and requirements", cause, len(s.report.Results), len(units))
+}
+
+// Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
+func (s *Suite) Finish() (*report.Report, error) {
+	for _, result := range append(s.leavesNothing(), s.untested()...) {
+		s.add(result)
+	}
+	for _, subject := range s.subjects {
+		s.report.Scores = append(s.report.Scores, scores(subject)...)
+		_ = subject.Close()
+	}
+	r := &s.report
+	if s.selection != "" {
+		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
+	}
+	if s.options.Quick {
+		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC)")
+	}
+	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
+	r.DurationSeconds = seconds(time.Since(s.started))
+	if err := s.explainResults(); err != nil {
+		return nil, err
+	}
+	r.Verdict = r.Judge()
+	if s.interrupted && r.Verdict == report.Conformant {
+		r.Verdict = report.Partial
+	}
+	if s.options.ReportDir == "" {
+		return r, nil
+	}
+	return r, errors.Join(r.WriteDir(s.options.ReportDir), r.WriteEvidence(s.options.ReportDir, s.captures))
+}

@@ -1,0 +1,102 @@
+package residue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// difference is in what a node differs from its state before the first step, beyond what a first attachment leaves.
+type difference struct {
+	node    *cluster.Node
+	changes []snapshot.Change
+	common  *residue
+	err     error
+}
+
+// differences returns those of all nodes. What a first attachment leaves on two plain nodes is known from the start. Only if there is
+// more, that of a cluster of the scenario's own kind is looked for, and only after all nodes were looked at: on machines that exist once,
+// that cluster undoes what is on them.
+func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*difference {
+	var all []*difference
+	for _, node := range r.Env.Cluster.Nodes() {
+		d := &difference{node: node}
+		if d.common, d.err = t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, []string{""}); d.err == nil {
+			d.changes, d.err = t.changes(ctx, r, node, d.common)
+		}
+		if d.err == nil && t.config.Shared {
+			d.err = t.settle(ctx, r, d, nil)
+		}
+		all = append(all, d)
+	}
+	for _, d := range all {
+		if d.err != nil || len(d.changes) == 0 {
+			continue
+		}
+		sc := r.Env.Scenario
+		particular, err := t.residueOf(ctx, sc.Nodes, sc.Chain, networks(sc))
+		switch {
+		case err != nil:
+			d.changes, d.err = nil, err
+		case t.config.Shared:
+			d.changes = particular.beyond(d.changes)
+		default:
+			d.err = t.settle(ctx, r, d, particular)
+		}
+	}
+	return all
+}
+
+// settle waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time after its end,
+// longer on a busy machine.
+func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, particular *residue) error {
+	deadline := time.Now().Add(2 * time.Second)
+	left := particular.beyond(d.changes)
+	for len(left) > 0 && time.Now().Before(deadline) {
+		changes, err := t.changes(ctx, r, d.node, d.common)
+		if err != nil {
+			d.changes = nil
+			return err
+		}
+		left = particular.beyond(changes)
+	}
+	d.changes = left
+	return nil
+}
+
+// changes returns in what a node differs from its state before the first step, beyond a residue. It waits until nothing does, or until
+// nothing changes any more.
+func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.Node, known *residue) ([]snapshot.Change, error) {
+	take := func(ctx context.Context) (snapshot.State, error) {
+		return node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
+	}
+	limit := 5 * time.Second
+	if t.config.Shared {
+		limit = time.Minute // machines that are emulated are slow to look at
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	changes, err := snapshot.Settle(ctx, take, r.Env.States[node.Name].Before, known.beyond)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
+	}
+	return changes, nil
+}
+
+// networks returns the networks that a scenario attaches pods to.
+func networks(sc *scenario.Scenario) []string {
+	var kinds []string
+	for _, p := range sc.Pods {
+		kinds = append(kinds, p.Network)
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}

@@ -1,0 +1,212 @@
+package residue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// residue is what a first attachment leaves on the nodes of a cluster and later ones do not add to.
+type residue struct {
+	// changes are those of the node with the most of each key: the rules of one priority and the processes of one command share theirs.
+	changes []snapshot.Change
+	list    []report.Residue
+	// makers are the plugins after whose calls things changed, by their keys: here all kinds of state are traced.
+	makers map[string]string
+}
+
+// maker returns the plugin after whose call a change was seen when the residue was searched for, or report.Chain if there was none.
+func (f *residue) maker(c snapshot.Change) string {
+	return cmp.Or(f.makers[c.Item.Key()], report.Chain)
+}
+
+// beyond returns the changes that are not of the residue; all of them if it is nil.
+func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
+	if f == nil {
+		return changes
+	}
+	return snapshot.Beyond(changes, f.changes)
+}
+
+// residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is residue,
+// unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
+func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain, networks []string) (*residue, error) {
+	nodes = slices.Clone(nodes)
+	for i := range nodes {
+		// Nobody asks them, and on machines that exist once their ports may be taken still.
+		nodes[i].Listen = nil
+	}
+	id, err := json.Marshal([]any{nodes, chain, networks})
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	known, ok := t.residues[string(id)]
+	t.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	// Scenarios that run at once ask for the same.
+	found, err, _ := t.searches.Do(string(id), func() (any, error) {
+		c, err := t.config.Start(ctx, nodes, chain)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		found, err := t.find(ctx, c, nodes, networks)
+		if err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.residues[string(id)] = found
+		return found, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found.(*residue), nil
+}
+
+// find attaches two rounds of pods on all nodes at once, one pod for each network.
+func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.Node, networks []string) (*residue, error) {
+	sc := &scenario.Scenario{Name: "first-attachment", Nodes: nodes}
+	for _, n := range nodes {
+		for _, round := range []string{"first", "second"} {
+			for i, network := range networks {
+				sc.Pods = append(sc.Pods, scenario.Pod{Name: fmt.Sprintf("%s-%d-on-%s", round, i, n.Name), Node: n.Name, Network: network})
+			}
+		}
+	}
+	r := runner.New(t.config.Runner, environment.New(sc, c))
+	r.TraceAlso(snapshot.Sysctl, snapshot.Mount, snapshot.Qdisc)
+	if err := r.Prepare(ctx); err != nil {
+		return nil, err
+	}
+	found := &residue{makers: map[string]string{}}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	for i, node := range c.Nodes() {
+		group.Go(func() error {
+			pods := r.Env.Pods[2*len(networks)*i:][:2*len(networks)]
+			first, err := t.cycle(ctx, r, node, pods[:len(networks)], nil)
+			if err != nil {
+				return err
+			}
+			second, err := t.cycle(ctx, r, node, pods[len(networks):], &residue{changes: first})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found.add(r.Env.States[node.Name], first, second)
+			return nil
+		})
+	}
+	return found, group.Wait()
+}
+
+// cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
+func (t *Tracker) cycle(
+	ctx context.Context, r *runner.Runner, node *cluster.Node, pods []*environment.Pod, known *residue,
+) ([]snapshot.Change, error) {
+	var all sync.WaitGroup
+	for _, p := range pods {
+		all.Go(func() {
+			_ = r.Add(ctx, p, scenario.DefaultInterface)
+			_ = r.Del(ctx, p, scenario.DefaultInterface, runner.Deletion{})
+			_ = r.RemoveNamespace(ctx, p)
+		})
+	}
+	all.Wait()
+	return t.changes(ctx, r, node, known)
+}
+
+// add adds what a first round of pods left on a node, but for the kinds of which a plugin left more in the second round: these grow.
+func (f *residue) add(state *environment.NodeState, first, second []snapshot.Change) {
+	for _, change := range slices.Concat(first, second) {
+		f.makers[change.Item.Key()] = state.Maker(change)
+	}
+	type source struct{ plugin, kind string }
+	grows := map[source]bool{}
+	for _, change := range second {
+		grows[source{state.Maker(change), change.Item.Kind}] = true
+	}
+	var stays []snapshot.Change
+	for _, change := range first {
+		if !grows[source{state.Maker(change), change.Item.Kind}] && canStay(change) {
+			stays = append(stays, change)
+		}
+	}
+	// Another node may have the same already.
+	for _, change := range snapshot.Beyond(stays, f.changes) {
+		f.changes = append(f.changes, change)
+		f.list = append(f.list, report.Residue{Plugin: state.Maker(change), Item: itemName(change), Change: change.String()})
+	}
+}
+
+// canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason. What stood on
+// the node before the first pod and is gone or different is damage.
+func canStay(c snapshot.Change) bool {
+	switch {
+	case c.Op == snapshot.Added:
+		return true
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Sysctl:
+		// Settings of a node that a plugin needs are listed as its side effects (failure mode I07).
+		return true
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link:
+		// A link is promiscuous as long as a child with a MAC of its own stands on it.
+		return withoutPromiscuity(c.Before) == withoutPromiscuity(c.Item.Text)
+	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.File:
+		// Where pods of others run, an allocator's record of where it goes on is there already.
+		return strings.HasPrefix(c.Item.Name, cni.CacheDir+"/")
+	}
+	return false
+}
+
+// withoutPromiscuity returns the text of a link without the counter of what made it promiscuous.
+func withoutPromiscuity(text string) string {
+	words := strings.Fields(text)
+	if i := slices.Index(words, "promiscuity"); i >= 0 && i+1 < len(words) {
+		words = slices.Delete(words, i, i+2)
+	}
+	return strings.Join(words, " ")
+}
+
+// itemName returns the name of an item that appeared, and of one that changed also the words in which it did. Those of a file are sums,
+// which say nothing to anybody.
+func itemName(c snapshot.Change) string {
+	switch {
+	case c.Op == snapshot.Added:
+		return c.Item.Kind + " " + c.Item.Name
+	case c.Item.Kind == snapshot.File:
+		return c.Item.Kind + " " + c.Item.Name + ": other content"
+	}
+	var was, is []string
+	before, after := strings.Fields(c.Before), strings.Fields(c.Item.Text)
+	for _, word := range before {
+		if !slices.Contains(after, word) {
+			was = append(was, word)
+		}
+	}
+	for _, word := range after {
+		if !slices.Contains(before, word) {
+			is = append(is, word)
+		}
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s: %s -> %s", c.Item.Kind, c.Item.Name, strings.Join(was, " "), strings.Join(is, " ")))
+}

@@ -1,0 +1,203 @@
+// Package residue finds what stays on a node after everything was deleted, and which plugin left it.
+//
+// What a first attachment leaves and later ones do not add to, such as a shared link, is residue, which the report lists apart. What a
+// scenario leaves beyond that is a leftover, and fails the requirement that nothing may stay.
+//
+// Run its tests: go test ./e2e/internal/residue
+package residue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// Config says how a tracker gets clusters of its own.
+type Config struct {
+	// Start starts a cluster. The caller closes it.
+	Start func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error)
+	// Runner is that of the scenarios.
+	Runner runner.Config
+	// Shared says that the backend's machines exist once: starting a cluster undoes what is on them.
+	Shared bool
+}
+
+// Tracker keeps, over all scenarios of a run, what a first attachment leaves and what scenarios left. Its methods may be called
+// concurrently.
+type Tracker struct {
+	config   Config
+	searches singleflight.Group
+
+	mu         sync.Mutex
+	residues   map[string]*residue // by the cluster and the networks that they were found on
+	leftovers  []leftover
+	uncompared []string // why nodes could not be compared at the end of scenarios
+	compared   int      // how many scenarios were looked at
+}
+
+// leftover is an item or a change that a scenario left on a node after everything was deleted twice.
+type leftover struct {
+	scenario, node, plugin, change string
+}
+
+// New returns a tracker that knows nothing yet.
+func New(config Config) *Tracker {
+	return &Tracker{config: config, residues: map[string]*residue{}}
+}
+
+// First attaches a first pod on each of two plain nodes and returns what it left.
+func (t *Tracker) First(ctx context.Context) ([]report.Residue, error) {
+	found, err := t.residueOf(ctx, environment.PlainNodes(), scenario.Chain{}, []string{""})
+	if err != nil {
+		return nil, err
+	}
+	return found.list, nil
+}
+
+// CleanUp deletes everything that a scenario attached, twice, and remembers in what each node differs from its state before the first
+// step, unless it is to ignore that. It returns the failure of a DEL; nil if all succeeded.
+func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (failure *environment.Failure) {
+	name := r.Env.Scenario.Name
+	before := r.Calls()
+	left, err := t.deleteAll(ctx, r)
+	// A chain's DEL ends at the first plugin that fails (SPEC.md, section 3): what those before it left is that plugin's fault.
+	culprit := ""
+	var halted *cni.Error
+	if errors.As(err, &halted) {
+		culprit = halted.Plugin
+		for i := range left {
+			left[i].plugin = culprit
+		}
+	}
+	if err != nil {
+		failure = &environment.Failure{
+			Err: fmt.Errorf("when everything was deleted twice at the end: %w", err), Plugin: culprit, Evidence: r.CallEvidence(before),
+		}
+	}
+	if ignore {
+		return failure
+	}
+	if err := errors.Join(r.ResetServices(ctx), r.RestoreClouds(ctx)); err != nil {
+		t.keepUncompared(name, err)
+	}
+	for _, d := range t.differences(ctx, r) {
+		if d.err != nil {
+			t.keepUncompared(name, d.err)
+		}
+		for _, c := range d.changes {
+			maker := cmp.Or(culprit, r.Env.States[d.node.Name].Maker(c))
+			if maker == report.Chain {
+				maker = d.common.maker(c)
+			}
+			left = append(left, leftover{name, d.node.Name, maker, c.String()})
+		}
+	}
+	if ctx.Err() == nil { // else what was still to go is no leftover
+		t.keepLeftovers(left)
+	}
+	return failure
+}
+
+// deleteAll deletes whatever is attached, twice, and returns what stays in the pods' namespaces, which it removes then.
+func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []leftover, err error) {
+	var errs []error
+	for _, p := range r.Env.Pods {
+		for _, name := range p.Attached() {
+			for range 2 {
+				if err := r.Del(ctx, p, name, runner.Deletion{}); err != nil {
+					errs = append(errs, err)
+				}
+			}
+		}
+	}
+	for _, p := range r.Env.Pods {
+		if !p.Exists {
+			continue
+		}
+		state := r.Env.States[p.Node.Name]
+		now, err := environment.TakePod(ctx, p.Node, p.Netns)
+		if err != nil {
+			return left, err
+		}
+		for _, c := range snapshot.Diff(state.FreshPod, now) {
+			if p.Spec.Redirect != nil && strings.Contains(c.Item.Name, agent.FirewallTable) {
+				continue // the lab's own
+			}
+			left = append(left, leftover{r.Env.Scenario.Name, p.Name, state.Maker(c), c.String()})
+		}
+		if err := r.RemoveNamespace(ctx, p); err != nil {
+			return left, err
+		}
+	}
+	return left, errors.Join(errs...)
+}
+
+// keepUncompared remembers that a node could not be compared with its state before the scenario.
+func (t *Tracker) keepUncompared(scenario string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.uncompared = append(t.uncompared, fmt.Sprintf("%s: %v", scenario, err))
+}
+
+func (t *Tracker) keepLeftovers(left []leftover) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.compared++
+	t.leftovers = append(t.leftovers, left...)
+}
+
+// Results returns a result for each plugin of the chain, and for each other one that was seen to leave something. An IPAM plugin's items
+// appear after the call of the plugin that delegates to it, which answers for them. The results are like the given one, which has
+// the id.
+func (t *Tracker) Results(like report.Result, plugins []string) []report.Result {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	byPlugin := map[string][]leftover{}
+	for _, p := range plugins {
+		byPlugin[p] = nil
+	}
+	for _, l := range t.leftovers {
+		byPlugin[l.plugin] = append(byPlugin[l.plugin], l)
+	}
+	var results []report.Result
+	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
+		result := like
+		result.Plugin, result.Result = plugin, report.Pass
+		left := byPlugin[plugin]
+		switch {
+		case t.compared == 0:
+			result.Result, result.Reason = report.Skipped, "no scenario was run to its end"
+		case len(left) > 0:
+			result.Result = report.Fail
+			first := left[0]
+			result.Reason = fmt.Sprintf("%d things stayed behind after everything was deleted twice; first in %s on %s: %s",
+				len(left), first.scenario, first.node, first.change)
+			var lines []string
+			for _, l := range left {
+				lines = append(lines, fmt.Sprintf("%s %s: %s", l.scenario, l.node, l.change))
+			}
+			result.Evidence = []report.Evidence{{Title: "left behind", Text: strings.Join(lines, "\n")}}
+		case len(t.uncompared) > 0:
+			result.Result = report.Skipped
+			result.Reason = "nodes could not be compared with how they were: " + strings.Join(t.uncompared, "; ")
+		}
+		results = append(results, result)
+	}
+	return results
+}

@@ -1,0 +1,97 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// daemons is what steps did to the daemons of nodes.
+type daemons struct {
+	down   map[string]bool // the nodes whose daemon a step ended or doomed
+	varied map[string]bool // the nodes whose daemon runs as a variant
+}
+
+// daemon runs a step of the target's daemon.
+func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
+	node, daemon := r.Env.Node(scenario.NodePlace+"/"+s.Node), *r.config.Target.Daemon
+	if s.With != "" {
+		daemon.Command = daemon.Variants[s.With]
+	}
+	var err error
+	switch s.Do {
+	case "stop", "restart":
+		err = node.Agent.StopDaemon(ctx, daemon.Name)
+	case "kill":
+		err = node.Agent.KillDaemon(ctx, daemon.Name)
+	case "freeze", "thaw":
+		err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: s.Do == "thaw"})
+	case scenario.Doom:
+		err = node.Agent.DoomDaemon(ctx, daemon.Name)
+	}
+	if err == nil && (s.Do == "start" || s.Do == "restart") {
+		err = cluster.StartDaemon(ctx, node, &daemon)
+		r.daemons.varied[node.Name] = s.With != ""
+	}
+	r.daemons.down[node.Name] = s.Do == "stop" || s.Do == "kill" || s.Do == scenario.Doom
+	return err
+}
+
+// CheckDaemons finds daemons that ended although no step said so, and has each run as at the beginning: pods are to be deleted.
+func (r *Runner) CheckDaemons(ctx context.Context) error {
+	if r.config.Target == nil || r.config.Target.Daemon == nil {
+		return nil
+	}
+	daemon := r.config.Target.Daemon
+	var errs []error
+	for _, node := range r.Env.Cluster.Nodes() {
+		state, err := node.Agent.Daemon(ctx, daemon.Name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !state.Running && !r.daemons.down[node.Name] {
+			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name, lastLines(state.Output)))
+		}
+		switch doomed := state.Running && r.daemons.down[node.Name]; {
+		case doomed || state.Running && r.daemons.varied[node.Name]:
+			errs = append(errs, node.Agent.KillDaemon(ctx, daemon.Name), cluster.StartDaemon(ctx, node, daemon))
+		case !state.Running:
+			errs = append(errs, cluster.StartDaemon(ctx, node, daemon))
+		default:
+			// One that is not frozen does not notice.
+			errs = append(errs, node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: true}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// linesShown is how much of a daemon's output is shown.
+const linesShown = 40
+
+func lastLines(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-linesShown):], "\n")
+}
+
+// DaemonEvidence is what the daemons wrote.
+func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
+	if r.config.Target == nil || r.config.Target.Daemon == nil {
+		return nil
+	}
+	var evidence []report.Evidence
+	name := r.config.Target.Daemon.Name
+	for _, node := range r.Env.Cluster.Nodes() {
+		state, err := node.Agent.Daemon(ctx, name)
+		if err == nil && state.Output != "" {
+			evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s on %s", name, node.Name), Text: lastLines(state.Output)})
+		}
+	}
+	return evidence
+}

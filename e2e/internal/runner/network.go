@@ -1,0 +1,127 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// networkOf is the conflist of a pod on its node.
+func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network, error) {
+	own := environment.Network{Name: r.config.Conflist.Network, Conflist: node.Conflist}
+	switch kind {
+	case "":
+		return own, nil
+	case scenario.MainNetwork:
+		var list map[string]any
+		if err := json.Unmarshal(node.Conflist, &list); err != nil {
+			return own, err
+		}
+		if plugins, ok := list["plugins"].([]any); ok {
+			list["plugins"] = plugins[:1]
+		}
+		data, err := json.Marshal(list)
+		return environment.Network{Name: own.Name, Conflist: data}, err
+	}
+	ipam := map[string]any{"type": "host-local"}
+	var ranges [][]map[string]any
+	var routes []map[string]any
+	for _, prefix := range r.routedPrefixes(node) {
+		ranges = append(ranges, []map[string]any{{"subnet": prefix.String()}})
+		dst := "0.0.0.0/0"
+		if prefix.Addr().Is6() {
+			dst = "::/0"
+		}
+		routes = append(routes, map[string]any{"dst": dst})
+	}
+	ipam["ranges"], ipam["routes"] = ranges, routes
+	data, err := json.Marshal(map[string]any{
+		"cniVersion": r.config.Conflist.CNIVersion, "name": scenario.RoutedNetwork,
+		"plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
+	})
+	return environment.Network{Name: scenario.RoutedNetwork, Conflist: data}, err
+}
+
+// routedPrefixes are a node's range of the routed network, one of each family that the node has.
+func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
+	index := slices.Index(r.Env.Cluster.Nodes(), node)
+	var prefixes []netip.Prefix
+	if _, err := node.Address("uplink", true); err == nil {
+		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", index)))
+	}
+	if _, err := node.Address("uplink", false); err == nil {
+		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%x::/64", index)))
+	}
+	return prefixes
+}
+
+// routeRouted tells every machine on the underlay where the pods of the routed network are.
+func (r *Runner) routeRouted(ctx context.Context) error {
+	if !slices.ContainsFunc(r.Env.Scenario.Pods, func(p scenario.Pod) bool { return p.Network == scenario.RoutedNetwork }) {
+		return nil
+	}
+	var places []*cluster.Place
+	for _, node := range r.Env.Cluster.Nodes() {
+		places = append(places, &node.Place)
+	}
+	for _, name := range []string{"router", "lan"} {
+		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
+		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == "router" || r.Env.Cluster.Cloud() == nil) {
+			places = append(places, host)
+		}
+	}
+	for _, node := range r.Env.Cluster.Nodes() {
+		for _, prefix := range r.routedPrefixes(node) {
+			via, err := node.Address("uplink", prefix.Addr().Is4())
+			if err != nil {
+				return err
+			}
+			for _, place := range places {
+				if place == &node.Place {
+					continue
+				}
+				if err := place.Agent.AddRoute(ctx, agent.WayArgs{Netns: place.Netns, Destination: prefix, Gateway: via}); err != nil {
+					return fmt.Errorf("%s: %w", place.Name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// equipNodes gives the nodes what the scenario says of them beyond their interfaces.
+func (r *Runner) equipNodes(ctx context.Context) error {
+	for i, node := range r.Env.Cluster.Nodes() {
+		spec := r.Env.Scenario.Nodes[i]
+		for _, text := range spec.Local {
+			addr, err := netip.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			if err := node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "lo", Address: netip.PrefixFrom(addr, addr.BitLen())}); err != nil {
+				return fmt.Errorf("%s: %w", node.Name, err)
+			}
+			if !slices.Contains(node.Interfaces["local"], addr) {
+				node.Interfaces["local"] = append(node.Interfaces["local"], addr)
+			}
+		}
+		if spec.Forward == "" {
+			continue
+		}
+		var args agent.ForwardArgs
+		if spec.Forward == "drop-but-pods" {
+			args.Accept = node.Networks
+		}
+		if err := node.Agent.DropForwarded(ctx, args); err != nil {
+			return fmt.Errorf("%s: %w", node.Name, err)
+		}
+	}
+	return nil
+}

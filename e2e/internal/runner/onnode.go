@@ -1,0 +1,49 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+)
+
+// gc runs GC with all attachments that are valid on a node.
+func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
+	if r.Lacks(cni.GC) {
+		return nil
+	}
+	req := cni.Request{Verb: cni.GC, Conflist: node.Conflist, BinDirs: node.BinDirs}
+	for _, p := range r.Env.Pods {
+		if p.Node != node {
+			continue
+		}
+		for _, name := range p.Valid() {
+			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.ContainerID(), IfName: name})
+		}
+	}
+	others, err := r.runtime.attachments(ctx, node)
+	if err != nil {
+		return err
+	}
+	req.ValidAttachments = append(req.ValidAttachments, others...)
+	return r.onNode(ctx, node, req)
+}
+
+// status runs STATUS. The caller asks Lacks before.
+func (r *Runner) status(ctx context.Context, node *cluster.Node) error {
+	return r.onNode(ctx, node, cni.Request{Verb: cni.Status, Conflist: node.Conflist, BinDirs: node.BinDirs})
+}
+
+// onNode runs a verb that is about no attachment.
+func (r *Runner) onNode(ctx context.Context, node *cluster.Node, req cni.Request) error {
+	reply, err := node.Agent.CNI(ctx, req)
+	if err != nil {
+		return err
+	}
+	r.keep(node, reply)
+	if err := reply.Outcome.Err(); err != nil {
+		return fmt.Errorf("%s: %s: %w", node.Name, req.Verb, err)
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// probesAtOnce bounds the probes of a step that names many pods.
+const probesAtOnce = 16
+
+// probe sends traffic from each of the places of From to each of those of To, in every family that both have.
+func (r *Runner) probe(ctx context.Context, p scenario.Probe) error {
+	from, err := r.Env.Places(p.From)
+	if err != nil {
+		return err
+	}
+	to, err := r.Env.Places(p.To)
+	if err != nil {
+		return err
+	}
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+		errs  []error
+	)
+	group.SetLimit(probesAtOnce)
+	for _, f := range from {
+		for _, t := range to {
+			group.Go(func() error {
+				err := r.ProbePair(ctx, p, f, t)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+				return nil
+			})
+		}
+	}
+	_ = group.Wait()
+	return mostTelling(errs)
+}
+
+// mostTelling is the error with the way of the packets where one has it, else the first.
+func mostTelling(errs []error) error {
+	for _, err := range errs {
+		var dead *environment.Failure
+		if errors.As(err, &dead) && dead.Evidence != nil {
+			return err
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) ProbePair(ctx context.Context, p scenario.Probe, from, to *cluster.Place) error {
+	targets := r.Env.Addresses(to, environment.TargetInterface(p, to))
+	if len(targets) == 0 {
+		return fmt.Errorf("%s has no address on %s", to.Name, environment.TargetInterface(p, to))
+	}
+	asked := 0
+	for _, target := range targets {
+		if !environment.HasFamily(from, target) {
+			continue
+		}
+		asked++
+		if err := r.probeAddress(ctx, p, from, to, target); err != nil {
+			return err
+		}
+	}
+	if asked == 0 {
+		return fmt.Errorf("%s has no address of a family that %s has", from.Name, to.Name)
+	}
+	return nil
+}
+
+func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *cluster.Place, target netip.Addr) error {
+	spec := probe.Spec{
+		Protocol: probe.Protocol(p.Protocol), To: target.String(), Port: p.Port, Bytes: int(p.Bytes), Count: p.Count,
+		Within: time.Duration(p.Within), Attempts: p.Attempts,
+	}
+	if p.FullMTU {
+		mtu, err := pathMTU(ctx, from, target)
+		if err != nil {
+			return err
+		}
+		spec.Size, spec.DontFragment = mtu, true
+	}
+	result, err := from.Agent.Probe(ctx, from.Netns, spec)
+	if err != nil {
+		return err
+	}
+	if !result.OK {
+		return r.explainer.Unanswered(ctx, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})
+	}
+	answers := result.Answers
+	if len(answers) == 0 {
+		answers = []probe.Answer{{Server: result.Server, PeerSeen: result.PeerSeen}}
+	}
+	for _, answer := range answers {
+		answered, seen := r.answeredBy(p, answer), r.seenAs(ctx, p, from, answer)
+		if answered == nil && seen != nil {
+			return r.explainer.WrongSource(ctx, seen, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})
+		}
+		if err := errors.Join(answered, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answeredBy wants that the place which answered is the one that the probe names.
+func (r *Runner) answeredBy(p scenario.Probe, answer probe.Answer) error {
+	if p.Server == "" {
+		return nil
+	}
+	servers, err := r.Env.Places(p.Server)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(servers, func(s *cluster.Place) bool { return s.Name == answer.Server }) {
+		return fmt.Errorf("%s answered, want %s", answer.Server, p.Server)
+	}
+	return nil
+}
+
+// seenAs wants that the far end saw an address of the place that the probe names as its source.
+func (r *Runner) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place, answer probe.Answer) error {
+	if p.Source == "" {
+		return nil
+	}
+	sources, err := r.Env.Places(p.Source)
+	if err != nil {
+		return err
+	}
+	seen, err := netip.ParseAddr(answer.PeerSeen)
+	if err != nil {
+		return fmt.Errorf("source that %s saw: %w", answer.Server, err)
+	}
+	for _, s := range sources {
+		if s != from && p.Source == p.From {
+			continue
+		}
+		own, err := environment.Owns(ctx, s, seen)
+		if err != nil {
+			return err
+		}
+		if own {
+			return nil
+		}
+	}
+	owner := ""
+	if place := r.Env.OwnerOf(ctx, seen); place != nil {
+		owner = " (" + place.Name + ")"
+	}
+	return fmt.Errorf("%s saw %s%s as the source, want an address of %s", answer.Server, seen, owner, p.Source)
+}
+
+// pathMTU is the MTU of the interface by which a packet leaves.
+func pathMTU(ctx context.Context, from *cluster.Place, to netip.Addr) (int, error) {
+	route, err := from.Agent.Route(ctx, from.Netns, to.String())
+	if err != nil {
+		return 0, err
+	}
+	links, err := from.Agent.Links(ctx, from.Netns)
+	if err != nil {
+		return 0, err
+	}
+	link, found := agent.FindLink(links, route.Device)
+	if !found {
+		return 0, fmt.Errorf("%s: no link %s", from.Name, route.Device)
+	}
+	return link.MTU, nil
+}

@@ -1,0 +1,138 @@
+// Package runner runs one scenario on one cluster, step by step, as a container runtime and a cluster would.
+//
+// There is a file for each kind of step. Pods are attached either by agents, which run the plugins through libcni, or by the cluster's
+// own container runtime; New chooses between the two.
+//
+// Run its tests: go test ./e2e/internal/runner; the tests of package e2e run it on real clusters.
+package runner
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
+	"github.com/cnitest/cnitest/e2e/metadata"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+	"github.com/cnitest/cnitest/e2e/target"
+)
+
+// Config is what all runners of a run share.
+type Config struct {
+	Conflist *conflist.File
+	// Target is what runs on the nodes beside the plugins; nil means nothing.
+	Target *target.Target
+	// Dataplane programs the services: "nftables" (or empty) or "iptables".
+	Dataplane string
+	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if nothing is written.
+	Keep func(scenario string, pcapng []byte) (path string)
+}
+
+// Runner runs the steps of one scenario. Methods that are about one pod may be called concurrently for different pods.
+type Runner struct {
+	Env       *environment.Environment
+	config    Config
+	runtime   runtime
+	explainer *packetpath.Explainer
+	flows     []flow
+	captures  []capture
+	daemons   daemons
+	clouds    clouds
+	traced    []string   // kinds of state in which changes are attributed to plugins
+	syncing   sync.Mutex // proxies are programmed one state after the other
+
+	mu    sync.Mutex // guards calls
+	calls []cni.Call // all that were made, in the order in which they ended
+}
+
+// New returns a runner that has done nothing yet.
+func New(config Config, env *environment.Environment) *Runner {
+	r := &Runner{
+		Env: env, config: config, explainer: packetpath.New(env, config.Keep), traced: quickKinds(),
+		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
+		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
+	}
+	r.runtime = &libcni{r}
+	if own := cluster.RuntimeOf(env.Cluster); own != nil {
+		r.runtime = &containerRuntime{Runner: r, cluster: own, told: map[string][]cluster.Endpoint{}}
+	}
+	return r
+}
+
+// quickKinds returns the kinds of state that a plugin makes for each attachment and that are quick to list.
+func quickKinds() []string {
+	return []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Nftables, snapshot.Iptables,
+		snapshot.File, snapshot.Process,
+	}
+}
+
+// TraceAlso attributes changes in further kinds of state to plugins.
+func (r *Runner) TraceAlso(kinds ...string) { r.traced = append(r.traced, kinds...) }
+
+// PauseTracing stops to attribute changes to plugins until the returned function is called: while pods come and go side by side, what
+// changes meanwhile may be another plugin's doing.
+func (r *Runner) PauseTracing() (resume func()) {
+	traced := r.traced
+	r.traced = nil
+	return func() { r.traced = traced }
+}
+
+// Prepare starts the servers of nodes and hosts, makes what the scenario says of nodes and services, and takes the state to which
+// everything must return.
+func (r *Runner) Prepare(ctx context.Context) error {
+	for _, p := range r.Env.Pods {
+		var err error
+		if p.Network, err = r.networkOf(p.Spec.Network, p.Node); err != nil {
+			return err
+		}
+	}
+	for _, equip := range []func(context.Context) error{r.equipNodes, r.routeRouted, r.makeServices, r.syncServices} {
+		if err := equip(ctx); err != nil {
+			return err
+		}
+	}
+	for _, h := range r.Env.Scenario.Hosts {
+		if place, ok := r.Env.Cluster.Hosts()[h.Name]; ok {
+			if err := listen(ctx, place, h.Listen); err != nil {
+				return err
+			}
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, node := range r.Env.Cluster.Nodes() {
+		state := &environment.NodeState{}
+		r.Env.States[node.Name] = state
+		group.Go(func() (err error) {
+			if err := listen(ctx, &node.Place, r.Env.Scenario.Nodes[i].Listen); err != nil {
+				return err
+			}
+			if state.FreshPod, err = environment.TakeFreshPod(ctx, node); err != nil {
+				return err
+			}
+			state.Before, err = node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// listen starts servers at a place.
+func listen(ctx context.Context, place *cluster.Place, servers []scenario.Listen) error {
+	for _, l := range servers {
+		spec := probe.ListenSpec{Protocol: probe.Protocol(l.Protocol), Port: l.Port, Name: place.Name}
+		if err := place.Agent.Listen(ctx, place.Netns, spec); err != nil {
+			return fmt.Errorf("%s: listen: %w", place.Name, err)
+		}
+	}
+	return nil
+}

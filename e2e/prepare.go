@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a node.
+// A *cluster.UnfitError says that they cannot.
+func (s *Suite) Prepare(ctx context.Context) error {
+	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
+	if err != nil {
+		return &cluster.UnfitError{Reason: err.Error()}
+	}
+	defer c.Close()
+	var kinds []string
+	for _, name := range s.file.Types() {
+		if kind, ok := linkKinds()[name]; ok {
+			kinds = append(kinds, kind)
+		}
+	}
+	if kind := s.options.UplinkKind; kind == "dummy" || kind == "vlan" {
+		kinds = append(kinds, kind)
+	}
+	for _, node := range c.Nodes() {
+		missing, err := node.Agent.LinkKinds(ctx, kinds)
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			return &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; load the module or use another kernel",
+				node.Name, missing, s.options.Conflist)}
+		}
+	}
+	hello, err := c.Nodes()[0].Agent.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	s.report.Kernel = hello.Kernel
+	s.report.Notes = append(s.report.Notes, c.Notes()...)
+	s.report.Lab = labOf(c)
+	found, err := s.residue.First(ctx)
+	s.report.Residue = append(s.report.Residue, found...)
+	return err
+}
