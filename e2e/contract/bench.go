@@ -302,12 +302,9 @@ func (b *bench) attach(ctx context.Context, name string, edits ...func(*invocati
 	return p, err
 }
 
-// state is that of the node and of pods, without sysctls, of which there are more than of everything else.
+// state returns the state of the node and of pods without sysctls, of which there are more than of everything else.
 func (b *bench) state(ctx context.Context, pods ...*pod) (snapshot.State, error) {
-	return b.take(ctx, []string{
-		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables,
-		snapshot.Iptables, snapshot.Mount, snapshot.Process, snapshot.File,
-	}, pods)
+	return b.take(ctx, snapshot.KindsThat(func(k snapshot.Kind) bool { return !k.Many }), pods)
 }
 
 // wholeState is state with sysctls.

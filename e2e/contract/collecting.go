@@ -131,7 +131,7 @@ func (g *planted) lasting(ctx context.Context, i int) ([]snapshot.Change, error)
 
 // durable are the things that do not go with a link, whenever the kernel comes to take that away.
 func durable(changes []snapshot.Change) []snapshot.Change {
-	withLinks := []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Neighbour, snapshot.Qdisc, snapshot.Sysctl}
+	withLinks := snapshot.KindsThat(func(k snapshot.Kind) bool { return k.WithLink })
 	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool { return slices.Contains(withLinks, c.Item.Kind) })
 }
 

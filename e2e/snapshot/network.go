@@ -51,7 +51,12 @@ func openNetwork() (network, error) {
 
 // read sees what is wanted of the network.
 func (n network) read(ctx context.Context, opts Options) ([]object, error) {
-	return readAll(ctx, opts, []reader{
+	return readAll(ctx, opts, n.readers())
+}
+
+// readers returns a reader for each kind of a network.
+func (n network) readers() []reader {
+	return []reader{
 		{Link, n.takeLinks},
 		{Address, n.takeAddresses},
 		{Route, n.takeRoutes},
@@ -61,7 +66,7 @@ func (n network) read(ctx context.Context, opts Options) ([]object, error) {
 		{Nftables, n.takeNftables},
 		{Iptables, takeIptables},
 		{Sysctl, takeSysctls},
-	})
+	}
 }
 
 // name is the name of the link with an index. A link that came after the list of links has none; the next snapshot will know it.

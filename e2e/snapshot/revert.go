@@ -15,12 +15,14 @@ import (
 // ErrGone is the error of reverting what is not there any more, or not as the change left it.
 var ErrGone = errors.New("not there any more as the change left it")
 
-// lasting are the added items that Revert does not take away: those whose "NAME: TEXT" has the pattern.
-var lasting = []struct {
+// lastingItem are added items that Revert does not take away: those of a kind whose "NAME: TEXT" has the pattern.
+type lastingItem struct {
 	kind    string
 	pattern *regexp.Regexp
 	reason  string
-}{
+}
+
+var lasting = []lastingItem{
 	{Namespace, regexp.MustCompile(``), "a namespace belongs to the runtime that made it"},
 	{Process, regexp.MustCompile(``), "processes of one command line look alike, and another's must not end"},
 	{Sysctl, regexp.MustCompile(``), "a sysctl comes and goes with a link"},

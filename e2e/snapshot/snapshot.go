@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The kinds of items.
+// The kinds of items. Kinds says what is particular to each.
 const (
 	Namespace = "namespace" // a further network namespace as a whole, present as long as its path leads to one; always taken
 	Link      = "link"
@@ -145,11 +145,16 @@ func takeNode(ctx context.Context, opts Options) ([]Item, error) {
 
 // readNode sees what a node has besides its network.
 func readNode(ctx context.Context, opts Options) ([]object, error) {
-	return readAll(ctx, opts, []reader{
+	return readAll(ctx, opts, nodeReaders(ctx, opts))
+}
+
+// nodeReaders returns a reader for each kind of a node.
+func nodeReaders(ctx context.Context, opts Options) []reader {
+	return []reader{
 		{Mount, takeMounts},
 		{Process, takeProcesses},
 		{File, func() ([]object, error) { return takeFiles(ctx, opts.Files) }},
-	})
+	}
 }
 
 // takeScope sees the network namespace at path, labelled as scope.

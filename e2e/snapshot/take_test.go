@@ -13,7 +13,7 @@ import (
 )
 
 // networkKinds are all kinds that a network namespace has. What a change of one kind drags along in the others is seen too.
-var networkKinds = []string{Link, Address, Route, Rule, Neighbour, Qdisc, Nftables, Iptables, Sysctl}
+var networkKinds = KindsThat(func(k Kind) bool { return k.Network })
 
 func TestTake(t *testing.T) {
 	for _, tt := range []struct {

@@ -256,8 +256,8 @@ func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, options)
 }
 
-// nodeKinds are those of a state that is compared on a node where others work at the same time: kubelets and runtimes start processes and
-// mount all the while, and proxies write rules. Of the files those are compared that only runtimes and plugins write.
+// nodeKinds returns the kinds of a state that is compared on a node where others work at the same time. Of the files those are compared
+// that only runtimes and plugins write.
 func nodeKinds() []string {
-	return []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.File}
+	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Quiet })
 }

@@ -76,13 +76,6 @@ func traits(c snapshot.Change) []string {
 	return traits
 }
 
-// podKinds returns the kinds that are compared in a pod's namespace: not its sysctls, which end with it.
-func podKinds() []string {
-	return []string{
-		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables, snapshot.Iptables,
-	}
-}
-
 // TakeFreshPod returns the state of a new namespace on a node, which it removes again.
 func TakeFreshPod(ctx context.Context, node *cluster.Node) (snapshot.State, error) {
 	const name = "fresh"
@@ -94,9 +87,10 @@ func TakeFreshPod(ctx context.Context, node *cluster.Node) (snapshot.State, erro
 	return state, errors.Join(err, node.Agent.RemoveNamespace(ctx, name))
 }
 
-// TakePod returns the state of a pod's namespace.
+// TakePod returns the state of a pod's namespace without sysctls, which end with it.
 func TakePod(ctx context.Context, node *cluster.Node, netns string) (snapshot.State, error) {
-	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: podKinds(), Namespaces: map[string]string{"pod": netns}})
+	kinds := snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Network && !k.Many })
+	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: kinds, Namespaces: map[string]string{"pod": netns}})
 	state.Items = slices.DeleteFunc(state.Items, func(i snapshot.Item) bool { return i.Scope != "pod" })
 	return state, err
 }

@@ -93,7 +93,7 @@ func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.
 		}
 	}
 	r := runner.New(t.config.Runner, environment.New(sc, c))
-	r.TraceAlso(snapshot.Sysctl, snapshot.Mount, snapshot.Qdisc)
+	r.TraceAll()
 	if err := r.Prepare(ctx); err != nil {
 		return nil, err
 	}

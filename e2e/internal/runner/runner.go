@@ -57,7 +57,7 @@ type Runner struct {
 // New returns a runner that has done nothing yet.
 func New(config Config, env *environment.Environment) *Runner {
 	r := &Runner{
-		Env: env, config: config, explainer: packetpath.New(env, config.Keep), traced: quickKinds(),
+		Env: env, config: config, explainer: packetpath.New(env, config.Keep), traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced }),
 		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
 	}
@@ -68,16 +68,8 @@ func New(config Config, env *environment.Environment) *Runner {
 	return r
 }
 
-// quickKinds returns the kinds of state that a plugin makes for each attachment and that are quick to list.
-func quickKinds() []string {
-	return []string{
-		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Nftables, snapshot.Iptables,
-		snapshot.File, snapshot.Process,
-	}
-}
-
-// TraceAlso attributes changes in further kinds of state to plugins.
-func (r *Runner) TraceAlso(kinds ...string) { r.traced = append(r.traced, kinds...) }
+// TraceAll attributes changes in all kinds of state to plugins, not only in those that are quick to list.
+func (r *Runner) TraceAll() { r.traced = snapshot.KindsThat(func(snapshot.Kind) bool { return true }) }
 
 // PauseTracing stops to attribute changes to plugins until the returned function is called: while pods come and go side by side, what
 // changes meanwhile may be another plugin's doing.

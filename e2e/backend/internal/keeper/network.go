@@ -28,12 +28,10 @@ type network struct {
 	rules  []netlink.Rule
 }
 
-// kinds are what belongs to a network. Agents have mounts, processes and files of their own.
+// kinds returns the kinds that belong to a network, in the order in which changes are undone. Agents have mounts, processes and files of
+// their own.
 func kinds() []string {
-	return []string{
-		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Neighbour, snapshot.Qdisc, snapshot.Nftables, snapshot.Iptables,
-		snapshot.Sysctl,
-	}
+	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Network })
 }
 
 func take(ctx context.Context) (snapshot.State, error) {
@@ -128,8 +126,9 @@ func texts(changes []snapshot.Change) []string {
 // undo undoes changes once: names first, by which all else is known, what is the kernel's own consequence of others last.
 func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 	errs := []error{n.restoreNames()}
+	order := kinds()
 	slices.SortStableFunc(changes, func(a, b snapshot.Change) int {
-		return slices.Index(order(), a.Item.Kind) - slices.Index(order(), b.Item.Kind)
+		return slices.Index(order, a.Item.Kind) - slices.Index(order, b.Item.Kind)
 	})
 	for _, c := range changes {
 		if snapshot.Revertible(c) != nil {
@@ -140,14 +139,6 @@ func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 		}
 	}
 	return errors.Join(append(errs, n.restoreLinks(), n.restoreAddresses(), n.restoreRoutes(), n.restoreRules())...)
-}
-
-// order is that in which changes are undone. With a link go its addresses and routes; forwarding sets other sysctls.
-func order() []string {
-	return []string{
-		snapshot.Link, snapshot.Nftables, snapshot.Iptables, snapshot.Qdisc, snapshot.Rule, snapshot.Route, snapshot.Neighbour, snapshot.Address,
-		snapshot.Sysctl,
-	}
 }
 
 // restoreNames gives interfaces the names that they had.
