@@ -18,6 +18,9 @@ const (
 	ICMP Protocol = "icmp"
 )
 
+// Protocols returns all protocols of probes. Flows and listeners have TCP and UDP.
+func Protocols() []Protocol { return []Protocol{TCP, UDP, ICMP} }
+
 const (
 	defaultBytes    = 64 << 10
 	defaultWithin   = 5 * time.Second

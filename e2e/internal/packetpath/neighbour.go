@@ -43,7 +43,7 @@ func (w *watch) unanswered(ctx context.Context, e stop) string {
 	if !waits {
 		return ""
 	}
-	text := fmt.Sprintf("%s sends to %s by %s and asked there for the MAC of %s, which nobody answered", e.place.Name, e.destination, routeWords(way), asked)
+	text := fmt.Sprintf("%s sends to %s by %s and asked there for the MAC of %s, which nobody answered", e.place.Name, e.destination, strings.TrimPrefix(routeWords(way), "by "), asked)
 	reason := w.macvlanParent(ctx, e.place, asked, way.Device)
 	if reason == "" && at >= 0 {
 		reason = w.unasked(ctx, e.place, asked)

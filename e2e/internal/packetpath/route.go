@@ -75,7 +75,7 @@ func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness
 	return fmt.Sprintf("%s: its own way to %s is %s", text, q.Source, routeWords(back))
 }
 
-// routeWords are the route of an answer, and the rule where it is not one of those that every host has.
+// routeWords returns the route of an answer, or "by DEVICE" if none is known, and the rule if it is not one that every host has.
 func routeWords(way witness.Way) string {
 	text := "by " + way.Device
 	if way.Route != "" {
