@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/internal/testbin"
 )
 
 const (
@@ -60,7 +60,7 @@ var built func() (*binaries, error)
 func buildBinaries(dir string) (*binaries, error) {
 	b := &binaries{plugins: filepath.Join(dir, "plugins"), brokenIPAM: filepath.Join(dir, "broken-ipam")}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := goBuild(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
+	if err := testbin.Build(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
 		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
 		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd", "./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
 		"./broken/careless"); err != nil {
@@ -69,7 +69,7 @@ func buildBinaries(dir string) (*binaries, error) {
 	if err := os.Rename(filepath.Join(b.plugins, "chained"), filepath.Join(b.plugins, "broken")); err != nil {
 		return nil, err
 	}
-	if err := goBuild(b.brokenIPAM, "./broken/ipam"); err != nil {
+	if err := testbin.Build(b.brokenIPAM, "./broken/ipam"); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(filepath.Join(b.brokenIPAM, "ipam"), filepath.Join(b.brokenIPAM, "host-local")); err != nil {
@@ -81,18 +81,6 @@ func buildBinaries(dir string) (*binaries, error) {
 		}
 	}
 	return b, nil
-}
-
-func goBuild(dir string, packages ...string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	cmd := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", dir + "/"}, packages...)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
-	}
-	return nil
 }
 
 // plugins are the directories of binaries. The test is skipped where they could not be run.

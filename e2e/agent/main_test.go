@@ -87,7 +87,7 @@ func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func
 		select {
 		case err := <-served:
 			check(tb, err)
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			tb.Error("want the agent to end with its input, got that it goes on")
 		}
 	}
@@ -111,9 +111,12 @@ func namespace(tb testing.TB, c *agent.Client, name string) string {
 	return path
 }
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 func ctx(tb testing.TB) context.Context {
 	tb.Helper()
-	c, cancel := context.WithTimeout(tb.Context(), 30*time.Second)
+	c, cancel := context.WithTimeout(tb.Context(), patience)
 	tb.Cleanup(cancel)
 	return c
 }
@@ -141,10 +144,10 @@ func wantError(tb testing.TB, got error, want string) {
 func eventually(tb testing.TB, f func() error) {
 	tb.Helper()
 	err := f()
-	for deadline := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(deadline); err = f() {
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); err = f() {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if err != nil {
-		tb.Fatalf("after 5s: %v", err)
+		tb.Fatalf("after %s: %v", patience, err)
 	}
 }

@@ -89,8 +89,8 @@ func TestCommand(t *testing.T) {
 			want: agent.CommandReply{Output: "done\n"},
 		},
 		{
-			name: "time is over", args: agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "echo so far; sleep 1002"}, Timeout: 50 * time.Millisecond},
-			wantErr: "node/a: command /bin/sh: killed after 50ms: so far\n",
+			name: "time is over", args: agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "echo so far; sleep 1002"}, Timeout: time.Second},
+			wantErr: "node/a: command /bin/sh: killed after 1s: so far\n",
 		},
 		{name: "nothing", wantErr: "node/a: command: want a program, got none"},
 		{

@@ -46,14 +46,14 @@ func TestObserve_killed(t *testing.T) {
 		}
 		return pids
 	}
-	for deadline := time.Now().Add(5 * time.Second); len(others()) < 3; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(others()) < 3; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 5s: want the tracer, the plugin and its child, got %v", others())
+			t.Fatalf("want the tracer, the plugin and its child, got %v", others())
 		}
 	}
 	check(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
-	for deadline := time.Now().Add(5 * time.Second); len(others()) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(others()) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			wantAlone(t)
 			t.FailNow()

@@ -31,7 +31,7 @@ import (
 // command makes the test plugin do what the words say.
 func command(dir string, words ...string) fault.Command {
 	return fault.Command{
-		Path: plugin("plugin"), Stdin: []byte("in"), Timeout: 10 * time.Second,
+		Path: plugin("plugin"), Stdin: []byte("in"), Timeout: patience,
 		Env: []string{"CNI_COMMAND=ADD", "CNI_ARGS=" + strings.Join(words, " "), "DIR=" + dir},
 	}
 }
@@ -196,9 +196,9 @@ func TestObserve_leaves_other_children(t *testing.T) {
 		check(t, err)
 		return strings.Contains(string(stat), ") Z ")
 	}
-	for deadline := time.Now().Add(5 * time.Second); !ended(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ended(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("after 5s: the child goes on")
+			t.Fatal("want the child to end, got that it goes on")
 		}
 	}
 	observe(t, command(directory(t), "delegate"))

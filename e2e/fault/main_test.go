@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/internal/testbin"
 )
 
 // binEnv is set for the run of this binary in its own namespaces: the directory with the plugins.
@@ -53,16 +55,9 @@ func again() (status int, err error) {
 	if err := os.Chmod(bin, 0o755); err != nil {
 		return 1, err
 	}
-	for name, source := range map[string]string{
-		"plugin":     "./testdata/plugin",
-		"macvlan":    "github.com/containernetworking/plugins/plugins/main/macvlan",
-		"host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
-	} {
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(bin, name), source)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return 1, fmt.Errorf("%w: %s", err, out)
-		}
+	const upstream = "github.com/containernetworking/plugins/plugins/"
+	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"ipam/host-local"); err != nil {
+		return 1, err
 	}
 	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {
 		return 1, err
@@ -109,9 +104,12 @@ func directory(tb testing.TB) string {
 	return dir
 }
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 func ctx(tb testing.TB) context.Context {
 	tb.Helper()
-	c, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	c, cancel := context.WithTimeout(tb.Context(), patience)
 	tb.Cleanup(cancel)
 	return c
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// stampWait bounds the wait for timestamps; a kernel takes some milliseconds.
-	stampWait = 100 * time.Millisecond
+	// stampWait bounds the wait for timestamps. A kernel takes some milliseconds, and longer than 100 on a busy machine.
+	stampWait = 10 * time.Second
 	// stampDelay is between the arrival of a packet and the moment at which it is taken from the socket.
 	stampDelay = time.Millisecond
 )

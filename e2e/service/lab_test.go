@@ -158,10 +158,10 @@ func defaultRoutes(gateways ...string) error {
 	return nil
 }
 
-// eventually polls until check succeeds, for 10s.
+// eventually polls until check succeeds.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -171,11 +171,14 @@ func eventually(t *testing.T, check func() error) {
 		}
 		select {
 		case <-deadline:
-			t.Fatal(err)
+			t.Fatalf("after %s: %v", patience, err)
 		case <-tick.C:
 		}
 	}
 }
+
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
 
 // labServices are those of testdata/kube-proxy-*. The name of each says what is special.
 func labServices() []Service {

@@ -178,7 +178,7 @@ func (a ask) check(t *testing.T, l *lab) {
 
 func (a ask) checkFailure(t *testing.T, l *lab) {
 	t.Helper()
-	within := 5 * time.Second
+	within := patience
 	if a.wantErr == noAnswer {
 		within = 200 * time.Millisecond
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -144,28 +145,31 @@ func TestSettle(t *testing.T) {
 		{name: "context ends", states: []State{left}, limit: 2 * poll, want: []string{"+ link left"}},
 		{name: "cannot look", err: fails, limit: time.Minute, wantErr: fails},
 	} {
+		// With a clock that moves only while everybody waits.
 		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
-			defer cancel()
-			start, states := time.Now(), tt.states
-			changes, err := Settle(ctx, func(context.Context) (State, error) {
-				if len(states) > 1 {
-					defer func() { states = states[1:] }()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+				defer cancel()
+				start, states := time.Now(), tt.states
+				changes, err := Settle(ctx, func(context.Context) (State, error) {
+					if len(states) > 1 {
+						defer func() { states = states[1:] }()
+					}
+					if tt.err != nil {
+						return State{}, tt.err
+					}
+					return states[0], nil
+				}, before, tt.beyond)
+				if !errors.Is(err, tt.wantErr) {
+					t.Errorf("got error %v, want %v", err, tt.wantErr)
 				}
-				if tt.err != nil {
-					return State{}, tt.err
+				if diff := cmp.Diff(lines(changes), tt.want); diff != "" {
+					t.Errorf("changes (-got +want):\n%s", diff)
 				}
-				return states[0], nil
-			}, before, tt.beyond)
-			if !errors.Is(err, tt.wantErr) {
-				t.Errorf("got error %v, want %v", err, tt.wantErr)
-			}
-			if diff := cmp.Diff(lines(changes), tt.want); diff != "" {
-				t.Errorf("changes (-got +want):\n%s", diff)
-			}
-			if elapsed := time.Since(start); tt.quiet != (elapsed >= Quiet) {
-				t.Errorf("got an answer after %v, want it after %v: %t", elapsed, Quiet, tt.quiet)
-			}
+				if elapsed := time.Since(start); tt.quiet != (elapsed >= Quiet) {
+					t.Errorf("got an answer after %v, want it after %v: %t", elapsed, Quiet, tt.quiet)
+				}
+			})
 		})
 	}
 }

@@ -38,12 +38,15 @@ func isolateNode(tb testing.TB) {
 	eventually(tb, "want eno1 to have its carrier", func() bool { return link(tb, "eno1").Attrs().OperState == netlink.OperUp })
 }
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 // eventually polls until ok holds.
 func eventually(tb testing.TB, want string, ok func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("%s, got nothing of it in 10 s", want)
+			tb.Fatalf("%s, got nothing of it in %s", want, patience)
 		}
 	}
 }

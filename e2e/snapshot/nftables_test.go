@@ -145,7 +145,7 @@ func counted(tb testing.TB) {
 		Name: "output", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter,
 	})
 	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "recent", KeyType: nftables.TypeIPAddr, HasTimeout: true}, []nftables.SetElement{
-		{Key: []byte{10, 0, 0, 1}, Timeout: 100 * time.Millisecond},
+		{Key: []byte{10, 0, 0, 1}, Timeout: 3 * time.Second},
 	}))
 	conn.AddRule(&nftables.Rule{Table: table, Chain: output, Exprs: []expr.Any{
 		// Looking at the state of connections makes the kernel track them in this namespace.

@@ -29,7 +29,7 @@ func (p *process) end(t *testing.T) int {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the daemon does not end")
 	}
 	return p.ProcessState.ExitCode()

@@ -194,9 +194,12 @@ func (l *lab) connect(p *process) *grpc.ClientConn {
 	return conn
 }
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 func (l *lab) eventually(what string, ok func() bool) {
 	l.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			l.t.Fatalf("want that %s", what)
 		}

@@ -119,18 +119,20 @@ func TestKilled(t *testing.T) {
 	whole := l.kill(add, time.Minute).took
 	l.mustDel("a", nil)
 	killed, states := 0, map[string]bool{}
-	for round := range rounds {
+	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	for round := 0; round < rounds || len(states) < 3 && round < 4*rounds; round++ {
+		moment := whole * time.Duration(round%rounds) / (rounds * 3 / 4)
 		if round%4 == 0 {
 			if err := l.gc(); err != nil { // every fourth ADD makes the child
 				t.Fatal(err)
 			}
 		}
-		if l.kill(add, whole*time.Duration(round)/(rounds*3/4)).killed {
+		if l.kill(add, moment).killed {
 			killed++
 			states[dropLines(l.state(), []string{"link"})] = true
 		}
 		if round%3 == 0 {
-			l.kill(del, whole*time.Duration(round)/(rounds*3/4))
+			l.kill(del, moment)
 		}
 		if round%5 == 0 { // in between others come and go
 			l.mustAdd(other)
@@ -146,7 +148,7 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("round %d: in the pod got %s, want nothing", round, got)
 		}
 	}
-	t.Logf("killed %d of %d ADDs, which left %d different states", killed, rounds, len(states))
+	t.Logf("killed %d ADDs, which left %d different states", killed, len(states))
 	if len(states) < 3 {
 		t.Errorf("want at least 3 states in the middle of ADD, got %d", len(states))
 	}

@@ -40,7 +40,7 @@ func TestDaemon_absent(t *testing.T) {
 		atMost time.Duration
 		why    string
 	}{
-		{"no socket", func(*lab) error { return nil }, time.Second, connecting + `no such file or directory"`},
+		{"no socket", func(*lab) error { return nil }, daemonTimeout, connecting + `no such file or directory"`},
 		{"a dead socket", func(l *lab) error {
 			listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: l.socket()})
 			if err == nil {
@@ -48,8 +48,8 @@ func TestDaemon_absent(t *testing.T) {
 				err = listener.Close()
 			}
 			return err
-		}, time.Second, connecting + `connection refused"`},
-		{"a daemon that hangs", silent, daemonTimeout + time.Second, "context deadline exceeded while waiting for connections to become ready"},
+		}, daemonTimeout, connecting + `connection refused"`},
+		{"a daemon that hangs", silent, 2 * daemonTimeout, "context deadline exceeded while waiting for connections to become ready"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)

@@ -16,7 +16,7 @@ import (
 )
 
 // exchange sends a line each way over one TCP connection, and returns the address that the server saw.
-func (l *lab) exchange(from, to ns.NetNS, ip string) (string, error) {
+func (l *lab) exchange(from, to ns.NetNS, ip string, wait time.Duration) (string, error) {
 	l.t.Helper()
 	var listener net.Listener
 	l.in(to, func() (err error) {
@@ -41,7 +41,7 @@ func (l *lab) exchange(from, to ns.NetNS, ip string) (string, error) {
 	}()
 	var failed error
 	l.in(from, func() error {
-		failed = dialTo(listener.Addr().String())
+		failed = dialTo(listener.Addr().String(), wait)
 		return nil
 	})
 	if failed != nil {
@@ -50,13 +50,13 @@ func (l *lab) exchange(from, to ns.NetNS, ip string) (string, error) {
 	return (<-peer).String(), nil
 }
 
-func dialTo(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, 3*time.Second)
+func dialTo(addr string, wait time.Duration) error {
+	conn, err := net.DialTimeout("tcp", addr, wait)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
 	if _, err := conn.Write([]byte("hello")); err != nil {
@@ -69,7 +69,7 @@ func dialTo(addr string) error {
 // mustReach fails the test unless a connection works and the server sees the client's address.
 func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 	l.t.Helper()
-	if seen, err := l.exchange(from, to, ip); err != nil {
+	if seen, err := l.exchange(from, to, ip, patience); err != nil {
 		l.t.Errorf("%s connects to %s: %v", client, ip, err)
 	} else if seen != client {
 		l.t.Errorf("connect to %s: got client address %s, want %s", ip, seen, client)
@@ -110,7 +110,7 @@ func TestPaths(t *testing.T) {
 	}
 	// The test bites: without its rule a pod on the second ENI sends by the first one.
 	l.in(l.node, func() error { return removeRule(1536, ips[1], "") })
-	if _, err := l.exchange(pods[1].ns, l.vpc, "10.0.97.1"); err == nil {
+	if _, err := l.exchange(pods[1].ns, l.vpc, "10.0.97.1", time.Second); err == nil {
 		t.Error("want that nothing comes back without the rule")
 	}
 }

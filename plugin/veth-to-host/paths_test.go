@@ -94,12 +94,12 @@ func walk(t *testing.T, paths []path) {
 	want, got := map[string]string{}, map[string]string{}
 	for _, p := range paths {
 		want[p.name], want["IPv6 "+p.name] = p.want, ipv6(p.want)
-		patience := 3 * time.Second
+		wait := patience
 		if p.want == noAnswer {
-			patience = 300 * time.Millisecond
+			wait = 300 * time.Millisecond
 		}
-		got[p.name] = askFor(patience, p.from, p.network, p.to, p.port)
-		got["IPv6 "+p.name] = askFor(patience, p.from, p.network, ipv6(p.to), p.port)
+		got[p.name] = askFor(wait, p.from, p.network, p.to, p.port)
+		got["IPv6 "+p.name] = askFor(wait, p.from, p.network, ipv6(p.to), p.port)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -53,7 +53,7 @@ func serve(t *testing.T, n ns.NetNS, name string) {
 
 func answer(conn net.Conn, name string) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.CopyN(io.Discard, conn, bulk); err != nil {
 		return
 	}
@@ -67,21 +67,24 @@ func seen(name string, from net.Addr) string {
 
 const noAnswer = "no answer"
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 // ask connects from a namespace and returns what the server says.
 func ask(from ns.NetNS, network, address string, port int) string {
-	return askFor(3*time.Second, from, network, address, port)
+	return askFor(patience, from, network, address, port)
 }
 
 // askFor gives up after a while.
-func askFor(patience time.Duration, from ns.NetNS, network, address string, port int) string {
+func askFor(wait time.Duration, from ns.NetNS, network, address string, port int) string {
 	var answer string
 	err := from.Do(func(ns.NetNS) error {
-		conn, err := net.DialTimeout(network, net.JoinHostPort(address, fmt.Sprint(port)), patience)
+		conn, err := net.DialTimeout(network, net.JoinHostPort(address, fmt.Sprint(port)), wait)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(patience))
+		conn.SetDeadline(time.Now().Add(wait))
 		size := bulk
 		if network == "udp" {
 			size = 1

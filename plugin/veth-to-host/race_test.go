@@ -117,8 +117,9 @@ func TestKilled(t *testing.T) {
 		l.node1.mustDel(t, p.call("DEL"))
 	}
 	killed, states := 0, map[string]bool{}
-	for round := range rounds {
-		moment := whole * time.Duration(round) / rounds
+	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	for round := 0; round < rounds || len(states) < 5 && round < 4*rounds; round++ {
+		moment := whole * time.Duration(round%rounds) / rounds
 		hit, _, err := l.node1.kill(p.call("ADD"), moment)
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +142,7 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("round %d (-want +got):\n%s", round, diff)
 		}
 	}
-	t.Logf("killed %d of %d ADDs, which left %d different states", killed, rounds, len(states))
+	t.Logf("killed %d ADDs, which left %d different states", killed, len(states))
 	if len(states) < 5 {
 		t.Errorf("want at least 5 states in the middle of ADD, got %d", len(states))
 	}

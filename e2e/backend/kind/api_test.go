@@ -20,7 +20,7 @@ func TestAPI_leavesNothing(t *testing.T) {
 	if err := a.stdin.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		_, err := os.Stat(a.dir)
 		left := groupOf(t, a.cmd.Process.Pid)
 		if errors.Is(err, fs.ErrNotExist) && len(left) == 0 {

@@ -202,10 +202,13 @@ func start(tb testing.TB, req cluster.Request) cluster.Cluster {
 	return c
 }
 
+// patience bounds how long a test waits for what never comes. No verdict depends on it.
+const patience = 2 * time.Minute
+
 // ctx ends a test that hangs before the test binary's time is over.
 func ctx(tb testing.TB) context.Context {
 	tb.Helper()
-	c, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	c, cancel := context.WithTimeout(tb.Context(), patience)
 	tb.Cleanup(cancel)
 	return c
 }
@@ -218,14 +221,14 @@ func check(tb testing.TB, err error) {
 }
 
 // eventually polls until there is no error, or fails with the last one.
-func eventually(tb testing.TB, within time.Duration, f func() error) {
+func eventually(tb testing.TB, f func() error) {
 	tb.Helper()
 	err := f()
-	for deadline := time.Now().Add(within); err != nil && time.Now().Before(deadline); err = f() {
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); err = f() {
 		time.Sleep(5 * time.Millisecond)
 	}
 	if err != nil {
-		tb.Fatalf("after %s: %v", within, err)
+		tb.Fatalf("after %s: %v", patience, err)
 	}
 }
 

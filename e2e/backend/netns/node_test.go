@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -148,7 +147,7 @@ func TestNode_daemon_is_seen_and_ends_with_the_cluster(t *testing.T) {
 	// Its parent ends: nothing stays of it but the daemon.
 	output(t, a, "(sleep 0 &) ")
 	want := []string{"+ process sleep 1000: uid 0"}
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, func() error {
 		after, err := a.Snapshot(ctx(t), agent.SnapshotArgs{})
 		if diff := cmp.Diff(want, texts(snapshot.Diff(before, after))); err != nil || diff != "" {
 			return fmt.Errorf("what was left behind (-want +got):\n%s%w", diff, err)

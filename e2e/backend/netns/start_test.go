@@ -37,7 +37,7 @@ func machineState(ctx context.Context) (snapshot.State, error) {
 // unchanged waits until the machine is as it was before. No child of the test may run meanwhile.
 func unchanged(tb testing.TB, before snapshot.State) {
 	tb.Helper()
-	eventually(tb, 5*time.Second, func() error {
+	eventually(tb, func() error {
 		now, err := machineState(tb.Context())
 		if err != nil {
 			return err
@@ -153,7 +153,7 @@ func TestStart_error(t *testing.T) {
 			want: "fabric: the agent has ended: no luck",
 		},
 		{
-			name: "agent answers nonsense", command: failing("echo nonsense; echo said so >&2; read line"),
+			name: "agent answers nonsense", command: failing("echo said so >&2; echo nonsense; read line"),
 			want: "fabric: invalid character 'o' in literal null (expecting 'u'): said so",
 		},
 		{

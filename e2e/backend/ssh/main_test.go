@@ -20,7 +20,7 @@ import (
 )
 
 // waitTime bounds whatever a test waits for.
-const waitTime = time.Minute
+const waitTime = 2 * time.Minute
 
 // TestMain makes the binary an agent, a stub and a keeper, as cnitest is.
 func TestMain(m *testing.M) {

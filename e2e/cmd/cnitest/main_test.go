@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cnitest/cnitest/e2e/internal/testbin"
 )
 
 // nobody is a user without rights.
@@ -67,12 +69,7 @@ func unprivileged() {
 
 // buildPlugins builds the upstream plugins and route once, in bin below the directory of the variable.
 var buildPlugins = sync.OnceValue(func() error {
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binDir()+"/", "tool", "github.com/cnitest/cnitest/plugin/route")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out)
-	}
-	return nil
+	return testbin.Build(binDir(), "tool", "github.com/cnitest/cnitest/plugin/route")
 })
 
 func binDir() string { return filepath.Join(os.Getenv(buildDirVariable), "bin") }

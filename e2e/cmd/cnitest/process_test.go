@@ -15,7 +15,7 @@ import (
 )
 
 // waitTime bounds whatever a test waits for.
-const waitTime = 30 * time.Second
+const waitTime = 3 * time.Minute
 
 // The conflists in a process's directory: that of the route plugin, and macvlan alone.
 const (
@@ -143,7 +143,7 @@ func (p *process) family() []string {
 // wantNoOrphans waits for the end of everything that p started.
 func (p *process) wantNoOrphans(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(waitTime)
 	for {
 		left := p.family()
 		if len(left) == 0 {

@@ -258,7 +258,7 @@ func TestOpen_after_the_holder_was_killed(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s, err := Open[state](ctx, Options{Root: root, Plugin: "route"})
 	if err != nil {

@@ -181,7 +181,7 @@ func (l *lab) startIPAMD(program string) {
 			l.t.Logf("ipamd:\n%s", l.log)
 		}
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			conn.Close()

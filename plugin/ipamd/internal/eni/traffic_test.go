@@ -173,7 +173,7 @@ func (l *lab) reach(client, server ns.NetNS, address, source string) {
 
 func (l *lab) reachVia(client, server ns.NetNS, address, listen, source string) {
 	l.t.Helper()
-	got, err := exchange(client, server, address, listen, 5*time.Second)
+	got, err := exchange(client, server, address, listen, 2*time.Minute)
 	if err != nil || got != source {
 		l.t.Errorf("%s: got %q as the source and %v, want %q", address, got, err, source)
 	}
