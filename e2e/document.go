@@ -21,7 +21,7 @@ func labOf(c cluster.Cluster) *report.Lab {
 	lab := &report.Lab{Cloud: c.Cloud() != nil}
 	for _, n := range c.Nodes() {
 		node := report.LabNode{Name: n.Name, Uplink: n.Uplink, Pods: n.PoolSize}
-		for _, a := range n.Interfaces["uplink"] {
+		for _, a := range n.Interfaces[scenario.UplinkInterface] {
 			node.Addresses = append(node.Addresses, a.String())
 		}
 		lab.Nodes = append(lab.Nodes, node)
@@ -37,13 +37,12 @@ func labOf(c cluster.Cluster) *report.Lab {
 			continue
 		}
 		host := report.LabHost{Name: place.Name}
-		for _, a := range place.Interfaces["uplink"] {
+		for _, a := range place.Interfaces[scenario.UplinkInterface] {
 			host.Addresses = append(host.Addresses, a.String())
 		}
 		// In a cloud all that is no node is in other subnets.
-		const router = "router"
-		if name == "external" || lab.Cloud && name != router {
-			host.Behind = scenario.HostPlace + "/" + router
+		if name == scenario.ExternalHost || lab.Cloud && name != scenario.RouterHost {
+			host.Behind = scenario.HostPlace + "/" + scenario.RouterHost
 		}
 		lab.Hosts = append(lab.Hosts, host)
 	}

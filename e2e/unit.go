@@ -151,10 +151,7 @@ func longestFirst(units []*Unit) []*Unit {
 		}
 		var sum time.Duration
 		for _, step := range u.scenario.Steps {
-			sum += time.Duration(step.Wait)
-			if step.Churn != nil {
-				sum += time.Duration(step.Churn.For)
-			}
+			sum += step.Takes()
 		}
 		for _, p := range u.scenario.Pods {
 			// A pod takes some tens of milliseconds of a processor.

@@ -3,7 +3,7 @@ package scenario
 // attachment is one CNI_IFNAME of one pod.
 type attachment struct{ pod, ifname string }
 
-func (t *teller) ifname(path, name string) {
+func (t *stepChecker) ifname(path, name string) {
 	if !ifnameForm.MatchString(name) {
 		t.wrong(path, "%s %q cannot be CNI_IFNAME; write a name of at most 15 characters such as net1", leaf(path), name)
 	}
@@ -16,7 +16,7 @@ func orDefault(ifname string) string {
 	return ifname
 }
 
-func (t *teller) add(path string, s Step) {
+func (t *stepChecker) add(path string, s Step) {
 	pod, ok := t.place(path+".add", s.Add, PodPlace)
 	if !ok {
 		return
@@ -35,7 +35,7 @@ func (t *teller) add(path string, s Step) {
 	t.attached[a], t.netns[pod.Name] = s.Fails == 0, true
 }
 
-func (t *teller) release(path string, s Step) {
+func (t *stepChecker) release(path string, s Step) {
 	pod, ok := t.place(path+".release", s.Release, PodPlace)
 	a := attachment{pod.Name, DefaultInterface}
 	if ok && !t.attached[a] {
@@ -43,11 +43,11 @@ func (t *teller) release(path string, s Step) {
 	}
 }
 
-func (t *teller) del(path string, s Step) {
+func (t *stepChecker) del(path string, s Step) {
 	if s.Cache != "" {
-		t.oneOf(path+".cache", "cache", s.Cache, "absent", "empty")
+		t.oneOf(path+".cache", "cache", s.Cache, CacheAbsent, CacheEmpty)
 	}
-	if s.Netns != "" && !t.oneOf(path+".netns", "netns", s.Netns, "gone", "empty") {
+	if s.Netns != "" && !t.oneOf(path+".netns", "netns", s.Netns, NetnsGone, NetnsEmpty) {
 		return
 	}
 	pod, ok := t.place(path+".del", s.Del, PodPlace)
@@ -69,7 +69,7 @@ func (t *teller) del(path string, s Step) {
 }
 
 // reboot takes the namespaces of the node's pods; what their ADD wrote to the disk still asks for a DEL.
-func (t *teller) reboot(node Place) {
+func (t *stepChecker) reboot(node Place) {
 	delete(t.down, node.Name)
 	delete(t.frozen, node.Name)
 	for name := range t.netns {
@@ -79,7 +79,7 @@ func (t *teller) reboot(node Place) {
 	}
 }
 
-func (t *teller) hasNetns(path string, pod Place, verb string) bool {
+func (t *stepChecker) hasNetns(path string, pod Place, verb string) bool {
 	there, made := t.netns[pod.Name]
 	switch {
 	case !made:
@@ -91,7 +91,7 @@ func (t *teller) hasNetns(path string, pod Place, verb string) bool {
 }
 
 // reachable reports a pod that is not attached at this step; only interface ifname counts, empty means any.
-func (t *teller) reachable(path string, pod Place, ifname, verb string) {
+func (t *stepChecker) reachable(path string, pod Place, ifname, verb string) {
 	if verb == "check" || ifname != "" {
 		ifname = orDefault(ifname)
 	}
@@ -108,7 +108,7 @@ func (t *teller) reachable(path string, pod Place, ifname, verb string) {
 	t.wrong(path, "%s %s here; put an add before this %s", pod, what, verb)
 }
 
-func (t *teller) churn(path string, c Churn) {
+func (t *stepChecker) churn(path string, c Churn) {
 	if c.For == 0 {
 		t.wrong(path, "for is missing; say how long, e.g. for: 3s")
 	}

@@ -41,8 +41,17 @@ func (d Daemon) String() string {
 	return fmt.Sprintf("%s the daemon on node/%s", d.Do, d.Node)
 }
 
-// Doom is what a Daemon does that dies before its next answer.
-const Doom = "doom"
+// What a Daemon step does.
+const (
+	StartDaemon   = "start"
+	StopDaemon    = "stop"
+	RestartDaemon = "restart"
+	KillDaemon    = "kill"
+	FreezeDaemon  = "freeze"
+	ThawDaemon    = "thaw"
+	// Doom lets the daemon die before its next answer.
+	Doom = "doom"
+)
 
 // Cloud changes what the cloud gives a node. At the end of the scenario everything is as before.
 type Cloud struct {
@@ -89,33 +98,33 @@ func (v *validator) nodeNamed(path, name string) bool {
 	return true
 }
 
-func (t *teller) daemon(path string, d Daemon) {
+func (t *stepChecker) daemon(path string, d Daemon) {
 	t.test(DaemonRestart, path)
-	known := t.oneOf(path+".do", "do", d.Do, "start", "stop", "restart", "kill", "freeze", "thaw", Doom)
+	known := t.oneOf(path+".do", "do", d.Do, StartDaemon, StopDaemon, RestartDaemon, KillDaemon, FreezeDaemon, ThawDaemon, Doom)
 	if d.With != "" && !slices.Contains(Variants(), d.With) {
 		t.wrong(path+".with", "unknown variant %q; want one of %s", d.With, strings.Join(Variants(), ", "))
 	}
-	if d.With != "" && d.Do != "start" && d.Do != "restart" {
+	if d.With != "" && d.Do != StartDaemon && d.Do != RestartDaemon {
 		t.wrong(path+".with", "with belongs to do: start and do: restart; remove it")
 	}
 	if !t.nodeNamed(path+".node", d.Node) || !known {
 		return
 	}
 	switch down, frozen := t.down[d.Node], t.frozen[d.Node]; {
-	case down && d.Do != "start":
+	case down && d.Do != StartDaemon:
 		t.wrong(path, "the daemon on node/%s does not run here; write do: start", d.Node)
-	case !down && d.Do == "start":
+	case !down && d.Do == StartDaemon:
 		t.wrong(path, "the daemon on node/%s runs; put a stop or kill before this start", d.Node)
-	case frozen && d.Do != "thaw" && d.Do != "kill":
+	case frozen && d.Do != ThawDaemon && d.Do != KillDaemon:
 		t.wrong(path, "the daemon on node/%s is frozen here; write do: thaw or do: kill", d.Node)
-	case !down && !frozen && d.Do == "thaw":
+	case !down && !frozen && d.Do == ThawDaemon:
 		t.wrong(path, "the daemon on node/%s is not frozen; put a freeze before this thaw", d.Node)
 	}
 	// Nobody knows for how long a doomed one runs.
-	t.down[d.Node], t.frozen[d.Node] = d.Do == "stop" || d.Do == "kill" || d.Do == Doom, d.Do == "freeze"
+	t.down[d.Node], t.frozen[d.Node] = d.Do == StopDaemon || d.Do == KillDaemon || d.Do == Doom, d.Do == FreezeDaemon
 }
 
-func (t *teller) cloud(path string, c Cloud) {
+func (t *stepChecker) cloud(path string, c Cloud) {
 	t.test(CloudENIs, path)
 	if !t.nodeNamed(path+".node", c.Node) {
 		return
@@ -152,7 +161,7 @@ func (t *teller) cloud(path string, c Cloud) {
 }
 
 // ownAddress wants a pod of the node that has an address.
-func (t *teller) ownAddress(path string, c Cloud) {
+func (t *stepChecker) ownAddress(path string, c Cloud) {
 	pod, ok := t.place(path+".of", c.Of, PodPlace)
 	if !ok {
 		return
@@ -165,7 +174,7 @@ func (t *teller) ownAddress(path string, c Cloud) {
 }
 
 // mayFail reads the option fails of a step.
-func (t *teller) mayFail(path string, s Step) {
+func (t *stepChecker) mayFail(path string, s Step) {
 	if t.lines.Has(path+".fails") && s.Fails < 1 {
 		t.wrong(path+".fails", "fails is %d; write the code of the CNI error that is wanted, e.g. 11", s.Fails)
 	}

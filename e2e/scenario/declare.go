@@ -106,15 +106,15 @@ func (v *validator) redirect(path string, p *Pod) {
 	switch {
 	case from == 0 || to == 0:
 		v.wrong(path, "redirect needs port and to; write both, e.g. {port: 80, to: 8080}")
-	case !slices.Contains(p.Listen, Listen{"tcp", to}):
+	case !slices.Contains(p.Listen, Listen{TCP, to}):
 		v.wrong(path, "nothing in pod/%s listens on tcp port %d; add it to listen or change to", p.Name, to)
-	case slices.Contains(p.Listen, Listen{"tcp", from}):
+	case slices.Contains(p.Listen, Listen{TCP, from}):
 		v.wrong(path, "redirect takes what arrives for tcp port %d, on which pod/%s listens itself; change port", from, p.Name)
 	}
 }
 
 func (v *validator) hostPort(path string, p *Pod, hp HostPort) {
-	if !v.oneOf(path+".protocol", "protocol", hp.Protocol, "tcp", "udp") {
+	if !v.oneOf(path+".protocol", "protocol", hp.Protocol, TCP, UDP) {
 		return
 	}
 	if hp.HostPort == 0 {
@@ -140,7 +140,7 @@ func (v *validator) declared(path, kind, name string, again bool) {
 func (v *validator) listeners(path string, listen []Listen) {
 	for i, l := range listen {
 		path := fmt.Sprintf("%s.listen[%d]", path, i)
-		if !v.oneOf(path+".protocol", "protocol", l.Protocol, "tcp", "udp") {
+		if !v.oneOf(path+".protocol", "protocol", l.Protocol, TCP, UDP) {
 			continue
 		}
 		switch {

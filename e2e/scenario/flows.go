@@ -2,11 +2,14 @@ package scenario
 
 import "fmt"
 
-func (t *teller) startFlows(path string, f Flows) {
+// startFlows checks a step that starts flows.
+func (t *stepChecker) startFlows(step string, f Flows) {
+	path := step + ".flows"
 	if len(t.flows) == 0 {
 		t.flowing = 0
 	}
-	known := t.oneOf(path+".protocol", "protocol", f.Protocol, "tcp", "udp")
+	defer func() { t.flows = append(t.flows, step) }()
+	known := t.oneOf(path+".protocol", "protocol", f.Protocol, TCP, UDP)
 	if f.Port == 0 {
 		t.wrong(path, "port is missing; flows need one")
 	}
@@ -38,7 +41,7 @@ func (t *teller) startFlows(path string, f Flows) {
 }
 
 // flowsFromTo checks flows of one direction. known says whether the protocol is one.
-func (t *teller) flowsFromTo(path string, f Flows, known bool) {
+func (t *stepChecker) flowsFromTo(path string, f Flows, known bool) {
 	if len(f.Between) > 0 {
 		t.wrong(path+".between", "flows have between or from and to, got both; remove one of the two")
 		return
@@ -56,7 +59,7 @@ func (t *teller) flowsFromTo(path string, f Flows, known bool) {
 	}
 }
 
-func (t *teller) stop(path string, s Stop) {
+func (t *stepChecker) stop(path string, s Stop) {
 	switch {
 	case len(t.flows) == 0:
 		t.wrong(path, "no flows run here; put flows before stop")
@@ -71,14 +74,17 @@ func (t *teller) stop(path string, s Stop) {
 	t.flows = nil
 }
 
-func (t *teller) capture(path string, c Capture) {
+// capture checks a step that starts a capture.
+func (t *stepChecker) capture(step string, c Capture) {
+	path := step + ".capture"
 	if at, ok := t.place(path+".at", c.At, NodePlace, PodPlace, HostPlace); ok && at.Kind == PodPlace {
 		t.hasNetns(path+".at", at, "capture")
 	}
 	t.place(path+".to", c.To, ServicePlace)
+	t.captures = append(t.captures, step)
 }
 
-func (t *teller) captured(path string, c Captured) {
+func (t *stepChecker) captured(path string, c Captured) {
 	if len(t.captures) == 0 {
 		t.wrong(path, "nothing is captured here; put a capture before captured")
 	}

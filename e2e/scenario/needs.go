@@ -75,16 +75,16 @@ func (s *Scenario) Needs() Needs {
 		needs.Hosts = append(needs.Hosts, hosts(service.Endpoints)...)
 	}
 	for _, step := range s.Steps {
-		needs.Reboot = needs.Reboot || step.Reboot != ""
-		if step.Daemon != nil {
-			needs.Daemon, needs.Doom = true, needs.Doom || step.Daemon.Do == Doom
-			if step.Daemon.With != "" {
-				needs.Variants = append(needs.Variants, step.Daemon.With)
-			}
+		v := step.verb()
+		if v == nil {
+			continue
 		}
-		needs.Cloud = needs.Cloud || step.Cloud != nil
-		needs.Capture = needs.Capture || step.Capture != nil
-		needs.Hosts = append(needs.Hosts, hosts(step.places())...)
+		if v.needs != nil {
+			v.needs(&needs, step)
+		}
+		if v.places != nil {
+			needs.Hosts = append(needs.Hosts, hosts(v.places(step))...)
+		}
 	}
 	for _, plugin := range slices.Concat(s.Chain.AfterMain, s.Chain.Append) {
 		if name, ok := plugin["type"].(string); ok {
@@ -98,25 +98,6 @@ func (s *Scenario) Needs() Needs {
 func set(words []string) []string {
 	slices.Sort(words)
 	return slices.Compact(words)
-}
-
-// places are those that can be hosts, of a step.
-func (s Step) places() []string {
-	switch {
-	case s.Probe != nil:
-		return []string{s.Probe.From, s.Probe.To, s.Probe.Source}
-	case s.Neighbour != nil:
-		return []string{s.Neighbour.Of, s.Neighbour.Knows}
-	case s.Flows != nil:
-		return append([]string{s.Flows.From, s.Flows.To}, s.Flows.Between...)
-	case s.Endpoints != nil:
-		return s.Endpoints.Are
-	case s.Capture != nil:
-		return []string{s.Capture.At}
-	case s.Advertise != nil:
-		return []string{"host/router"}
-	}
-	return nil
 }
 
 // hosts are the names of the machines outside the cluster among the places.

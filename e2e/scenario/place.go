@@ -39,8 +39,36 @@ func ParsePlace(text string) (Place, error) {
 // nameForm is kebab-case, what Kubernetes calls a DNS label but for its length.
 var nameForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// HostNames are the hosts of every lab.
-func HostNames() []string { return []string{"external", "lan", "router"} }
+// The hosts of every lab.
+const (
+	// ExternalHost is behind the router.
+	ExternalHost = "external"
+	// LANHost is a neighbour on the underlay without any CNI plugin.
+	LANHost = "lan"
+	// RouterHost is the conflist's gateway.
+	RouterHost = "router"
+)
+
+// HostNames returns the hosts of every lab.
+func HostNames() []string { return []string{ExternalHost, LANHost, RouterHost} }
+
+// The interfaces of nodes that a probe can ask. A host and a service have UplinkInterface alone.
+const (
+	UplinkInterface     = "uplink"
+	ManagementInterface = "management"
+	// LocalInterface has the addresses of Node.Local.
+	LocalInterface = "local"
+)
+
+// The protocols of probes; flows, listeners and services have TCP and UDP.
+const (
+	TCP  = "tcp"
+	UDP  = "udp"
+	ICMP = "icmp"
+)
+
+// Protocols returns all protocols of probes.
+func Protocols() []string { return []string{TCP, UDP, ICMP} }
 
 // place reads a place of one of the kinds and makes sure that the scenario declares it.
 func (v *validator) place(path, text string, kinds ...string) (Place, bool) {
@@ -77,7 +105,7 @@ func (v *validator) listens(on Place, protocol string, port uint16) bool {
 	case PodPlace:
 		pod := v.pods[on.Name]
 		listen = pod.Listen
-		if pod.Redirect != nil && protocol == "tcp" && port == pod.Redirect.Port {
+		if pod.Redirect != nil && protocol == TCP && port == pod.Redirect.Port {
 			return true
 		}
 	case HostPlace:

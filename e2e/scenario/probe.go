@@ -2,7 +2,7 @@ package scenario
 
 import "slices"
 
-func (t *teller) probe(path string, p Probe) {
+func (t *stepChecker) probe(path string, p Probe) {
 	t.probeOptions(path, p)
 	from, fromOK := t.place(path+".from", p.From, NodePlace, PodPlace, HostPlace)
 	to, toOK := t.place(path+".to", p.To, NodePlace, PodPlace, HostPlace, ServicePlace)
@@ -22,13 +22,13 @@ func (t *teller) probe(path string, p Probe) {
 	if fromOK {
 		t.traffic(path, from, to, p.Protocol, p.Port)
 	}
-	if p.Interface == "local" && fromOK {
+	if p.Interface == LocalInterface && fromOK {
 		t.ownNode(path, from, to)
 	}
 }
 
 // traffic finds what answers one place at a port of another, and names the feature that this tests.
-func (t *teller) traffic(path string, from, to Place, protocol string, port uint16) {
+func (t *stepChecker) traffic(path string, from, to Place, protocol string, port uint16) {
 	if to.Kind == ServicePlace {
 		t.toService(path, from, to, protocol, port)
 		return
@@ -41,7 +41,7 @@ func (t *teller) traffic(path string, from, to Place, protocol string, port uint
 }
 
 // ownNode wants that a node's local addresses are asked for by its pods: nobody else has a way to them.
-func (t *teller) ownNode(path string, from, to Place) {
+func (t *stepChecker) ownNode(path string, from, to Place) {
 	if from.Kind != PodPlace || t.nodeOf(from) != to.Name {
 		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to, from)
 		return
@@ -49,11 +49,11 @@ func (t *teller) ownNode(path string, from, to Place) {
 	t.test(PodToService, path)
 }
 
-func (t *teller) probeOptions(path string, p Probe) {
-	if !t.oneOf(path+".protocol", "protocol", p.Protocol, "tcp", "udp", "icmp") {
+func (t *stepChecker) probeOptions(path string, p Probe) {
+	if !t.oneOf(path+".protocol", "protocol", p.Protocol, Protocols()...) {
 		return
 	}
-	icmp := p.Protocol == "icmp"
+	icmp := p.Protocol == ICMP
 	switch {
 	case icmp && p.Port != 0:
 		t.wrong(path+".port", "icmp has no ports; remove port")
@@ -66,7 +66,7 @@ func (t *teller) probeOptions(path string, p Probe) {
 	if p.FullMTU && !icmp {
 		t.wrong(path+".fullMTU", "fullMTU is of icmp, got %s; use icmp or remove fullMTU", p.Protocol)
 	}
-	if p.Bytes != 0 && p.Protocol != "tcp" {
+	if p.Bytes != 0 && p.Protocol != TCP {
 		t.wrong(path+".bytes", "bytes are of tcp, got %s; use tcp or remove bytes", p.Protocol)
 	}
 	if p.Count < 0 {
@@ -77,17 +77,17 @@ func (t *teller) probeOptions(path string, p Probe) {
 	}
 }
 
-func (t *teller) probeInterface(path string, p Probe, to Place) {
+func (t *stepChecker) probeInterface(path string, p Probe, to Place) {
 	if p.Interface == "" {
 		return
 	}
 	switch to.Kind {
 	case NodePlace:
 		node := t.nodes[to.Name]
-		switch known := t.oneOf(path+".interface", "interface", p.Interface, "uplink", "management", "local"); {
-		case known && p.Interface == "management" && node.NICs != 2:
+		switch known := t.oneOf(path+".interface", "interface", p.Interface, UplinkInterface, ManagementInterface, LocalInterface); {
+		case known && p.Interface == ManagementInterface && node.NICs != 2:
 			t.wrong(path+".interface", "%s has no management network; give it nics: 2", to)
-		case known && p.Interface == "local" && len(node.Local) == 0:
+		case known && p.Interface == LocalInterface && len(node.Local) == 0:
 			t.wrong(path+".interface", "%s has no local addresses; give it some, e.g. local: [169.254.20.10]", to)
 		}
 	case ServicePlace:
@@ -98,8 +98,8 @@ func (t *teller) probeInterface(path string, p Probe, to Place) {
 }
 
 // listening reports a port on which nothing answers. Where a pod's host port answers for its node, that pod is returned.
-func (t *teller) listening(path string, to Place, protocol string, port uint16) *Pod {
-	if protocol == "icmp" || port == 0 {
+func (t *stepChecker) listening(path string, to Place, protocol string, port uint16) *Pod {
+	if protocol == ICMP || port == 0 {
 		return nil
 	}
 	if to.Kind == NodePlace {
@@ -117,7 +117,7 @@ func (t *teller) listening(path string, to Place, protocol string, port uint16) 
 }
 
 // path names the feature that traffic between two places tests. behind is the pod that answers on a port of its node.
-func (t *teller) path(path string, from, to Place, behind *Pod) {
+func (t *stepChecker) path(path string, from, to Place, behind *Pod) {
 	if behind != nil {
 		to = Place{PodPlace, behind.Name}
 	}

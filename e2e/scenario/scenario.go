@@ -50,6 +50,12 @@ type Chain struct {
 	Append []map[string]any `yaml:"append"`
 }
 
+// The policies of Node.Forward beside none.
+const (
+	ForwardDrop        = "drop"
+	ForwardDropButPods = "drop-but-pods"
+)
+
 // Node is a machine on which a runtime attaches pods.
 type Node struct {
 	Name string `yaml:"name"`

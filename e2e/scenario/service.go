@@ -35,7 +35,7 @@ const (
 func (v *validator) service(path string, s *Service) {
 	v.declared(path, ServicePlace, s.Name, v.services[s.Name] != nil)
 	v.services[s.Name] = s
-	if !v.oneOf(path+".protocol", "protocol", s.Protocol, "tcp", "udp") {
+	if !v.oneOf(path+".protocol", "protocol", s.Protocol, TCP, UDP) {
 		return
 	}
 	if s.Port == 0 {
@@ -105,7 +105,7 @@ func (v *validator) nodeOf(p Place) string {
 	return ""
 }
 
-func (t *teller) endpoints(path string, e Endpoints) {
+func (t *stepChecker) endpoints(path string, e Endpoints) {
 	of, ok := t.place(path+".of", e.Of, ServicePlace)
 	if !ok {
 		return
@@ -115,7 +115,7 @@ func (t *teller) endpoints(path string, e Endpoints) {
 }
 
 // answering are the endpoints of a service that stand at this step; none is reported.
-func (t *teller) answering(path string, service string) []Place {
+func (t *stepChecker) answering(path string, service string) []Place {
 	var there []Place
 	for _, end := range t.ends[service] {
 		if end.Kind != PodPlace || t.attached[attachment{end.Name, DefaultInterface}] && t.netns[end.Name] {
@@ -129,11 +129,11 @@ func (t *teller) answering(path string, service string) []Place {
 }
 
 // toService names the features that traffic to a service's cluster addresses tests.
-func (t *teller) toService(path string, from, to Place, protocol string, port uint16) {
+func (t *stepChecker) toService(path string, from, to Place, protocol string, port uint16) {
 	service := t.services[to.Name]
 	t.reached[to.Name] = true
 	switch {
-	case protocol == "icmp":
+	case protocol == ICMP:
 		t.wrong(path, "%s answers %s port %d only, got icmp; probe an endpoint", to, service.Protocol, service.Port)
 		return
 	case port == 0 || service.Port == 0:
@@ -161,7 +161,7 @@ func (t *teller) toService(path string, from, to Place, protocol string, port ui
 }
 
 // behindNodePort is the service whose node port this is, if any.
-func (t *teller) behindNodePort(to Place, protocol string, port uint16) *Service {
+func (t *stepChecker) behindNodePort(to Place, protocol string, port uint16) *Service {
 	if to.Kind != NodePlace || port == 0 {
 		return nil
 	}
@@ -172,7 +172,7 @@ func (t *teller) behindNodePort(to Place, protocol string, port uint16) *Service
 	return &t.Services[i]
 }
 
-func (t *teller) toNodePort(path string, from, to Place, s *Service) {
+func (t *stepChecker) toNodePort(path string, from, to Place, s *Service) {
 	t.reached[s.Name] = true
 	t.test(NodePort, path)
 	there := t.answering(path, s.Name)

@@ -2,7 +2,35 @@ package scenario
 
 import "fmt"
 
-func (t *teller) state(path string, s State) {
+// What the cache of libcni has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes CacheAbsent or
+// CacheEmpty.
+const (
+	CachePresent = "present"
+	CacheAbsent  = "absent"
+	CacheEmpty   = "empty"
+)
+
+// What State.Address asserts of a pod's addresses.
+const (
+	AddressReserved = "reserved"
+	AddressReleased = "released"
+)
+
+// What State.Unchanged compares on a node.
+const (
+	UnchangedAddresses     = "addresses"
+	UnchangedDefaultRoutes = "default-routes"
+)
+
+// What Step.Netns says of a pod's namespace when DEL is called.
+const (
+	// NetnsGone is a namespace that was removed and CNI_NETNS still names it.
+	NetnsGone = "gone"
+	// NetnsEmpty is a namespace that was removed and CNI_NETNS is empty.
+	NetnsEmpty = "empty"
+)
+
+func (t *stepChecker) state(path string, s State) {
 	place, ok := t.place(path+".of", s.Of, NodePlace, PodPlace)
 	if !ok {
 		return
@@ -18,10 +46,10 @@ func (t *teller) state(path string, s State) {
 		t.wrong(path+".unchanged", "unchanged is of a node, got %s; write of: node/%s", place, t.pods[place.Name].Node)
 	}
 	if s.Cache != "" {
-		t.oneOf(path+".cache", "cache", s.Cache, "present", "absent")
+		t.oneOf(path+".cache", "cache", s.Cache, CachePresent, CacheAbsent)
 	}
 	if s.Address != "" {
-		t.oneOf(path+".address", "address", s.Address, "reserved", "released")
+		t.oneOf(path+".address", "address", s.Address, AddressReserved, AddressReleased)
 	}
 	if s.Cache == "" && s.Address == "" {
 		t.wrong(path, "state asserts nothing; say cache or address")
@@ -35,7 +63,7 @@ func (t *teller) state(path string, s State) {
 	}
 }
 
-func (t *teller) nodeState(path string, s State) {
+func (t *stepChecker) nodeState(path string, s State) {
 	if s.Cache != "" || s.Address != "" || s.As != "" {
 		t.wrong(path, "cache, address and as are of a pod, got %s; write of: pod/NAME", s.Of)
 	}
@@ -43,12 +71,12 @@ func (t *teller) nodeState(path string, s State) {
 		t.wrong(path, "state asserts nothing; say unchanged")
 	}
 	for i, kind := range s.Unchanged {
-		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, "addresses", "default-routes")
+		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, UnchangedAddresses, UnchangedDefaultRoutes)
 	}
 	t.test(NodeIntegrity, path)
 }
 
-func (t *teller) neighbour(path string, n Neighbour) {
+func (t *stepChecker) neighbour(path string, n Neighbour) {
 	of, ok := t.place(path+".of", n.Of, NodePlace, HostPlace)
 	knows, known := t.place(path+".knows", n.Knows, NodePlace, PodPlace, HostPlace)
 	if !ok || !known {
@@ -58,7 +86,7 @@ func (t *teller) neighbour(path string, n Neighbour) {
 	case of == knows:
 		t.wrong(path, "%s is no neighbour of itself; name another place in knows", of)
 		return
-	case of == Place{HostPlace, "external"} || knows == Place{HostPlace, "external"}:
+	case of == Place{HostPlace, ExternalHost} || knows == Place{HostPlace, ExternalHost}:
 		t.wrong(path, "host/external is behind the router and no neighbour; use host/lan or host/router")
 	}
 	if knows.Kind == PodPlace {

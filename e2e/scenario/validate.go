@@ -46,7 +46,7 @@ func validate(s *Scenario, base string, lines strictyaml.Lines) []strictyaml.Pro
 	v.head(base)
 	v.chain()
 	v.declarations()
-	v.story()
+	v.checkSteps()
 	return v.problems
 }
 

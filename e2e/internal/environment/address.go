@@ -15,8 +15,8 @@ func TargetInterface(p scenario.Probe, to *cluster.Place) string {
 	if p.Interface != "" {
 		return p.Interface
 	}
-	if _, ok := to.Interfaces["uplink"]; ok {
-		return "uplink"
+	if _, ok := to.Interfaces[scenario.UplinkInterface]; ok {
+		return scenario.UplinkInterface
 	}
 	return scenario.DefaultInterface
 }

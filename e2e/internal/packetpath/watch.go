@@ -15,6 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what was lost.
@@ -77,7 +78,7 @@ func (w *watch) repeat(ctx context.Context) error {
 	for _, n := range w.env.Cluster.Nodes() {
 		w.addPlace(&n.Place)
 	}
-	w.addPlace(w.env.Cluster.Hosts()["router"])
+	w.addPlace(w.env.Cluster.Hosts()[scenario.RouterHost])
 	w.addPlace(w.env.Cluster.Fabric())
 	if w.local != "" {
 		hosts = append(hosts, w.local)

@@ -19,7 +19,7 @@ func (r *Runner) advertise(ctx context.Context, a scenario.Advertise) error {
 		}
 		r.Env.States[node.Name].Advertised = state
 	}
-	router, ok := r.Env.Cluster.Hosts()["router"]
+	router, ok := r.Env.Cluster.Hosts()[scenario.RouterHost]
 	if !ok {
 		return errors.New("host/router: no such place in this cluster")
 	}

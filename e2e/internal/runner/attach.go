@@ -14,7 +14,34 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
+
+// addStep attaches the pods of a place.
+func (r *Runner) addStep(ctx context.Context, s scenario.Step) (err error) {
+	defer r.followPods(ctx, &err)
+	return r.eachPod(ctx, s.Add, func(ctx context.Context, p *environment.Pod) error {
+		return refused(s.Fails, r.Add(ctx, p, ifName(s.As)))
+	})
+}
+
+// checkStep runs CHECK of the pods of a place.
+func (r *Runner) checkStep(ctx context.Context, s scenario.Step) error {
+	if r.Lacks(cni.Check) {
+		return nil
+	}
+	return r.eachPod(ctx, s.Check, func(ctx context.Context, p *environment.Pod) error {
+		return refused(s.Fails, r.Check(ctx, p, ifName(s.As)))
+	})
+}
+
+// delStep deletes attachments of the pods of a place.
+func (r *Runner) delStep(ctx context.Context, s scenario.Step) (err error) {
+	defer r.followPods(ctx, &err)
+	return r.eachPod(ctx, s.Del, func(ctx context.Context, p *environment.Pod) error {
+		return r.Del(ctx, p, ifName(s.As), Deletion{s.Netns, s.Cache})
+	})
+}
 
 // Add attaches a pod as a runtime does for a new sandbox, and wants that the result is true. An error of a plugin is a *cni.Error.
 func (r *Runner) Add(ctx context.Context, p *environment.Pod, ifName string) error {

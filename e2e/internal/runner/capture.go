@@ -28,7 +28,7 @@ func (r *Runner) startCapture(ctx context.Context, c scenario.Capture) error {
 		return fmt.Errorf("%s: no such service", c.To)
 	}
 	match := probe.Match{}
-	for _, addr := range s.Interfaces["uplink"] {
+	for _, addr := range s.Interfaces[scenario.UplinkInterface] {
 		match.Hosts = append(match.Hosts, addr.String())
 	}
 	for _, place := range places {

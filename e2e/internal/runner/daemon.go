@@ -26,20 +26,20 @@ func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 	}
 	var err error
 	switch s.Do {
-	case "stop", "restart":
+	case scenario.StopDaemon, scenario.RestartDaemon:
 		err = node.Agent.StopDaemon(ctx, daemon.Name)
-	case "kill":
+	case scenario.KillDaemon:
 		err = node.Agent.KillDaemon(ctx, daemon.Name)
-	case "freeze", "thaw":
-		err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: s.Do == "thaw"})
+	case scenario.FreezeDaemon, scenario.ThawDaemon:
+		err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: s.Do == scenario.ThawDaemon})
 	case scenario.Doom:
 		err = node.Agent.DoomDaemon(ctx, daemon.Name)
 	}
-	if err == nil && (s.Do == "start" || s.Do == "restart") {
+	if err == nil && (s.Do == scenario.StartDaemon || s.Do == scenario.RestartDaemon) {
 		err = cluster.StartDaemon(ctx, node, &daemon)
 		r.daemons.varied[node.Name] = s.With != ""
 	}
-	r.daemons.down[node.Name] = s.Do == "stop" || s.Do == "kill" || s.Do == scenario.Doom
+	r.daemons.down[node.Name] = s.Do == scenario.StopDaemon || s.Do == scenario.KillDaemon || s.Do == scenario.Doom
 	return err
 }
 

@@ -49,17 +49,17 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 	}
 	path := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
 	switch how.Cache {
-	case "absent":
+	case scenario.CacheAbsent:
 		if err := p.Node.Agent.RemoveFile(ctx, path); err != nil {
 			return err
 		}
-	case "empty":
+	case scenario.CacheEmpty:
 		if err := p.Node.Agent.WriteFile(ctx, agent.File{Path: path, Mode: 0o600}); err != nil {
 			return err
 		}
 	}
 	req := l.request(p, cni.Del, ifName)
-	if how.Netns == "empty" {
+	if how.Netns == scenario.NetnsEmpty {
 		req.Netns = ""
 	}
 	if _, err := l.cni(ctx, p, req); err != nil {
@@ -87,7 +87,7 @@ func (l *libcni) addresses(_ context.Context, index int, _ scenario.Service) ([]
 	nodes := l.Env.Cluster.Nodes()
 	var addrs []netip.Addr
 	for _, is4 := range []bool{true, false} {
-		if _, err := nodes[0].Address("uplink", is4); err != nil {
+		if _, err := nodes[0].Address(scenario.UplinkInterface, is4); err != nil {
 			continue
 		}
 		network, err := serviceRange(nodes, is4)
@@ -137,7 +137,7 @@ func (l *libcni) program(ctx context.Context) error {
 // seenFrom returns a service as a node's proxy has it.
 func (l *libcni) seenFrom(node *cluster.Node, s *environment.Service) service.Service {
 	seen := service.Service{
-		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces["uplink"], Port: s.Spec.Port, NodePort: s.Spec.NodePort,
+		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces[scenario.UplinkInterface], Port: s.Spec.Port, NodePort: s.Spec.NodePort,
 		LocalOnly: s.Spec.ExternalTrafficPolicy == scenario.LocalPolicy,
 	}
 	for _, e := range l.Env.EndpointsOf(s) {

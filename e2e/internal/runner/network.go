@@ -53,10 +53,10 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
 	index := slices.Index(r.Env.Cluster.Nodes(), node)
 	var prefixes []netip.Prefix
-	if _, err := node.Address("uplink", true); err == nil {
+	if _, err := node.Address(scenario.UplinkInterface, true); err == nil {
 		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", index)))
 	}
-	if _, err := node.Address("uplink", false); err == nil {
+	if _, err := node.Address(scenario.UplinkInterface, false); err == nil {
 		prefixes = append(prefixes, netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%x::/64", index)))
 	}
 	return prefixes
@@ -71,15 +71,15 @@ func (r *Runner) routeRouted(ctx context.Context) error {
 	for _, node := range r.Env.Cluster.Nodes() {
 		places = append(places, &node.Place)
 	}
-	for _, name := range []string{"router", "lan"} {
+	for _, name := range []string{scenario.RouterHost, scenario.LANHost} {
 		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
-		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == "router" || r.Env.Cluster.Cloud() == nil) {
+		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == scenario.RouterHost || r.Env.Cluster.Cloud() == nil) {
 			places = append(places, host)
 		}
 	}
 	for _, node := range r.Env.Cluster.Nodes() {
 		for _, prefix := range r.routedPrefixes(node) {
-			via, err := node.Address("uplink", prefix.Addr().Is4())
+			via, err := node.Address(scenario.UplinkInterface, prefix.Addr().Is4())
 			if err != nil {
 				return err
 			}
@@ -108,15 +108,15 @@ func (r *Runner) equipNodes(ctx context.Context) error {
 			if err := node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "lo", Address: netip.PrefixFrom(addr, addr.BitLen())}); err != nil {
 				return fmt.Errorf("%s: %w", node.Name, err)
 			}
-			if !slices.Contains(node.Interfaces["local"], addr) {
-				node.Interfaces["local"] = append(node.Interfaces["local"], addr)
+			if !slices.Contains(node.Interfaces[scenario.LocalInterface], addr) {
+				node.Interfaces[scenario.LocalInterface] = append(node.Interfaces[scenario.LocalInterface], addr)
 			}
 		}
 		if spec.Forward == "" {
 			continue
 		}
 		var args agent.ForwardArgs
-		if spec.Forward == "drop-but-pods" {
+		if spec.Forward == scenario.ForwardDropButPods {
 			args.Accept = node.Networks
 		}
 		if err := node.Agent.DropForwarded(ctx, args); err != nil {

@@ -3,9 +3,11 @@ package runner
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // gc runs GC with all attachments that are valid on a node.
@@ -30,7 +32,15 @@ func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
 	return r.onNode(ctx, node, req)
 }
 
-// status runs STATUS. The caller asks Lacks before.
+// statusStep runs STATUS until it answers as it must.
+func (r *Runner) statusStep(ctx context.Context, s scenario.Step) error {
+	if r.Lacks(cni.Status) {
+		return nil
+	}
+	return eventually(ctx, time.Duration(s.Within), func() error { return refused(s.Fails, r.status(ctx, r.Env.Node(s.Status))) })
+}
+
+// status runs STATUS once.
 func (r *Runner) status(ctx context.Context, node *cluster.Node) error {
 	return r.onNode(ctx, node, cni.Request{Verb: cni.Status, Conflist: node.Conflist, BinDirs: node.BinDirs})
 }

@@ -10,7 +10,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
+
+// releaseStep gives the addresses of the pods of a place back.
+func (r *Runner) releaseStep(ctx context.Context, s scenario.Step) error {
+	return r.eachPod(ctx, s.Release, func(ctx context.Context, p *environment.Pod) error { return r.release(ctx, p, ifName(s.As)) })
+}
 
 // release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md, section 4).
 func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string) error {

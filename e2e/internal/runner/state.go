@@ -52,7 +52,7 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 	if err != nil {
 		return err
 	}
-	if want == "absent" {
+	if want == scenario.CacheAbsent {
 		if found.Found {
 			return fmt.Errorf("%s: the cached result %s is still there", p.Name, file)
 		}
@@ -125,7 +125,7 @@ func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want
 	if err != nil {
 		return err
 	}
-	if want == "released" {
+	if want == scenario.AddressReleased {
 		if len(held) > 0 {
 			return fmt.Errorf("%s: %v still reserved for it in %s", p.Name, held, dir)
 		}
@@ -184,10 +184,10 @@ func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []stri
 		item := change.Item
 		matches := func(kind string) bool {
 			switch kind {
-			case "addresses":
+			case scenario.UnchangedAddresses:
 				// A link has a link-local address by itself.
 				return item.Kind == snapshot.Address && !strings.Contains(item.Text, "scope link")
-			case "default-routes":
+			case scenario.UnchangedDefaultRoutes:
 				return item.Kind == snapshot.Route && (strings.HasPrefix(item.Name, "default ") || strings.HasPrefix(item.Name, "::/0 "))
 			}
 			return false

@@ -37,68 +37,50 @@ func (r *Runner) Steps(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) step(ctx context.Context, s scenario.Step) (err error) {
-	switch {
-	case s.Add != "":
-		defer r.followPods(ctx, &err)
-		return r.eachPod(ctx, s.Add, func(ctx context.Context, p *environment.Pod) error {
-			return refused(s.Fails, r.Add(ctx, p, ifName(s.As)))
-		})
-	case s.Check != "":
-		if r.Lacks(cni.Check) {
-			return nil
-		}
-		return r.eachPod(ctx, s.Check, func(ctx context.Context, p *environment.Pod) error {
-			return refused(s.Fails, r.Check(ctx, p, ifName(s.As)))
-		})
-	case s.Del != "":
-		defer r.followPods(ctx, &err)
-		return r.eachPod(ctx, s.Del, func(ctx context.Context, p *environment.Pod) error {
-			return r.Del(ctx, p, ifName(s.As), Deletion{s.Netns, s.Cache})
-		})
-	case s.Remove != "":
-		return r.eachPod(ctx, s.Remove, r.RemoveNamespace)
-	case s.Release != "":
-		return r.eachPod(ctx, s.Release, func(ctx context.Context, p *environment.Pod) error { return r.release(ctx, p, ifName(s.As)) })
-	case s.GC != "":
-		return r.gc(ctx, r.Env.Node(s.GC))
-	case s.Status != "":
-		if r.Lacks(cni.Status) {
-			return nil
-		}
-		return eventually(ctx, time.Duration(s.Within), func() error { return refused(s.Fails, r.status(ctx, r.Env.Node(s.Status))) })
-	case s.Reboot != "":
-		return r.reboot(ctx, r.Env.Node(s.Reboot))
-	case s.Probe != nil:
-		return r.probe(ctx, *s.Probe)
-	case s.State != nil:
-		return r.state(ctx, *s.State)
-	case s.Neighbour != nil:
-		return r.neighbour(ctx, *s.Neighbour)
-	case s.Flows != nil:
-		return r.startFlows(ctx, *s.Flows)
-	case s.Stop != nil:
-		return r.StopFlows(ctx, *s.Stop)
-	case s.Endpoints != nil:
-		return r.replaceEndpoints(ctx, *s.Endpoints)
-	case s.Capture != nil:
-		return r.startCapture(ctx, *s.Capture)
-	case s.Captured != nil:
-		return r.endCaptures(ctx, *s.Captured)
-	case s.Daemon != nil:
-		return r.daemon(ctx, *s.Daemon)
-	case s.Cloud != nil:
-		return r.cloud(ctx, *s.Cloud)
-	case s.Churn != nil:
-		return r.churn(ctx, *s.Churn)
-	case s.Advertise != nil:
-		return r.advertise(ctx, *s.Advertise)
-	case s.Wait != 0:
-		return wait(ctx, time.Duration(s.Wait))
+// verbs returns what runs each verb of steps, by its name.
+func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) error {
+	return map[string]func(r *Runner, ctx context.Context, s scenario.Step) error{
+		"add":    (*Runner).addStep,
+		"check":  (*Runner).checkStep,
+		"del":    (*Runner).delStep,
+		"gc":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.gc(ctx, r.Env.Node(s.GC)) },
+		"status": (*Runner).statusStep,
+		"remove": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.eachPod(ctx, s.Remove, r.RemoveNamespace)
+		},
+		"release": (*Runner).releaseStep,
+		"reboot": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.reboot(ctx, r.Env.Node(s.Reboot))
+		},
+
+		"probe":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.probe(ctx, *s.Probe) },
+		"state":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.state(ctx, *s.State) },
+		"neighbour": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.neighbour(ctx, *s.Neighbour) },
+		"flows":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startFlows(ctx, *s.Flows) },
+		"stop":      func(r *Runner, ctx context.Context, s scenario.Step) error { return r.StopFlows(ctx, *s.Stop) },
+		"endpoints": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.replaceEndpoints(ctx, *s.Endpoints)
+		},
+		"capture":   func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startCapture(ctx, *s.Capture) },
+		"captured":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.endCaptures(ctx, *s.Captured) },
+		"churn":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.churn(ctx, *s.Churn) },
+		"daemon":    func(r *Runner, ctx context.Context, s scenario.Step) error { return r.daemon(ctx, *s.Daemon) },
+		"cloud":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
+		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.advertise(ctx, *s.Advertise) },
+		"wait":      func(_ *Runner, ctx context.Context, s scenario.Step) error { return wait(ctx, time.Duration(s.Wait)) },
 	}
-	return fmt.Errorf("step has no verb")
 }
 
+// step runs one step.
+func (r *Runner) step(ctx context.Context, s scenario.Step) error {
+	run, ok := verbs()[s.Verb()]
+	if !ok {
+		return fmt.Errorf("step has no verb that can be run: %q", s.Verb())
+	}
+	return run(r, ctx, s)
+}
+
+// ifName returns CNI_IFNAME of a step.
 func ifName(as string) string {
 	if as == "" {
 		return scenario.DefaultInterface
@@ -106,7 +88,7 @@ func ifName(as string) string {
 	return as
 }
 
-// wait is for times that the kernel or a protocol prescribes; nothing tells when they are over.
+// wait waits for times that the kernel or a protocol prescribes; nothing tells when they are over.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -116,7 +98,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// eachPod does something with all pods of a place at once.
+// eachPod does something with all pods of a place at once. Of several errors it returns the first, and says how many there are.
 func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Context, *environment.Pod) error) error {
 	pods := r.Env.PodsNamed(place)
 	if len(pods) == 1 {
@@ -144,7 +126,7 @@ func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Cont
 	return first
 }
 
-// refused turns the end of a verb that must fail with a code into that of its step; code 0 wants success.
+// refused returns an error unless a verb failed with a code; code 0 wants success, and returns the error of the verb.
 func refused(code int, err error) error {
 	if code == 0 {
 		return err

@@ -6,6 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/scenario"
+
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
@@ -51,5 +56,30 @@ func TestEventually(t *testing.T) {
 		if tried != tt.want || (err == nil) != (tt.want > tt.fails) {
 			t.Errorf("within %s: got %d tries and %v, want %d", tt.within, tried, err, tt.want)
 		}
+	}
+}
+
+// TestVerbs finds a verb of steps that nobody runs.
+func TestVerbs(t *testing.T) {
+	run := verbs()
+	for _, verb := range scenario.Verbs() {
+		if run[verb] == nil {
+			t.Errorf("%s: steps have this verb and nothing runs it; add it to verbs in step.go", verb)
+		}
+		delete(run, verb)
+	}
+	for verb := range run {
+		t.Errorf("%s: no step has this verb; remove it from verbs in step.go", verb)
+	}
+}
+
+// TestProtocols finds a protocol that scenarios and probes do not share.
+func TestProtocols(t *testing.T) {
+	var known []string
+	for _, p := range probe.Protocols() {
+		known = append(known, string(p))
+	}
+	if diff := cmp.Diff(scenario.Protocols(), known); diff != "" {
+		t.Errorf("protocols of scenarios and of probes:\n%s", diff)
 	}
 }

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// teller follows the steps and knows what stands at each of them.
-type teller struct {
+// stepChecker follows the steps and knows what stands at each of them.
+type stepChecker struct {
 	*validator
 	attached map[attachment]bool // present: added at least once; true: not deleted since
 	netns    map[string]bool     // present: made at least once; true: not removed since
 	churned  map[string]bool
-	flows    []int              // steps whose flows still run
+	flows    []string           // paths of the steps whose flows still run
 	flowing  Duration           // how long they are sure to have run
-	captures []int              // steps whose captures still run
+	captures []string           // paths of the steps whose captures still run
 	ends     map[string][]Place // endpoints of each service
 	reached  map[string]bool    // services that traffic went to
 	down     map[string]bool    // nodes whose daemon does not run
@@ -24,8 +24,9 @@ type teller struct {
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
 }
 
-func (v *validator) story() {
-	t := &teller{
+// checkSteps reports what is wrong with the steps, and declarations that no step uses.
+func (v *validator) checkSteps() {
+	t := &stepChecker{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
 		ends: map[string][]Place{}, reached: map[string]bool{}, tested: map[Feature]string{},
 		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{},
@@ -39,16 +40,16 @@ func (v *validator) story() {
 	for i, step := range v.Steps {
 		t.step(i, step)
 	}
-	for _, i := range t.flows {
-		v.wrong(fmt.Sprintf("steps[%d]", i), "flows are never stopped; end them with a later stop: {}")
+	for _, path := range t.flows {
+		v.wrong(path, "flows are never stopped; end them with a later stop: {}")
 	}
 	for i, p := range v.Pods {
 		if _, made := t.netns[p.Name]; !made && !t.churned[p.Name] {
 			v.wrong(fmt.Sprintf("pods[%d]", i), "pod/%s is never attached; add it in a step or remove it", p.Name)
 		}
 	}
-	for _, i := range t.captures {
-		v.wrong(fmt.Sprintf("steps[%d]", i), "capture is never ended; end it with a later captured: {packets: 0}")
+	for _, path := range t.captures {
+		v.wrong(path, "capture is never ended; end it with a later captured: {packets: 0}")
 	}
 	for i, s := range v.Services {
 		if !t.reached[s.Name] {
@@ -71,7 +72,7 @@ func (v *validator) story() {
 }
 
 // claims compares the features with what the steps test: a scenario must not count for a claim it does not test, nor fail for one it does not name.
-func (t *teller) claims() {
+func (t *stepChecker) claims() {
 	if len(t.Chain.AfterMain)+len(t.Chain.Append) > 0 {
 		t.test(Chaining, "chain")
 	}
@@ -88,13 +89,13 @@ func (t *teller) claims() {
 	}
 }
 
-func (t *teller) test(f Feature, path string) {
+func (t *stepChecker) test(f Feature, path string) {
 	if _, known := t.tested[f]; !known {
 		t.tested[f] = path
 	}
 }
 
-// optionVerbs are the options of a step with the verbs that take them.
+// optionVerbs returns the verbs that take an option of a step.
 func optionVerbs(option string) []string {
 	switch option {
 	case "as":
@@ -107,88 +108,39 @@ func optionVerbs(option string) []string {
 	return []string{"del"}
 }
 
-// verb is the only verb of a step, or empty after the mistake was reported.
-func (t *teller) verb(path string) string {
+// onlyVerb returns the only verb of a step, or nil after the mistake was reported.
+func (t *stepChecker) onlyVerb(path string) *verb {
 	var found []string
-	for _, verb := range Verbs() {
-		if t.lines.Has(path + "." + verb) {
-			found = append(found, verb)
+	var last verb
+	for _, v := range verbs() {
+		if t.lines.Has(path + "." + v.name) {
+			found, last = append(found, v.name), v
 		}
 	}
 	if len(found) == 0 {
 		t.wrong(path, "step has no verb; want one of %s", strings.Join(Verbs(), ", "))
-		return ""
+		return nil
 	}
 	if len(found) > 1 {
 		t.wrong(path, "step has %d verbs (%s); make each a step of its own", len(found), strings.Join(found, ", "))
-		return ""
+		return nil
 	}
 	for _, option := range []string{"as", "netns", "cache", "fails", "within"} {
 		if verbs := optionVerbs(option); t.lines.Has(path+"."+option) && !slices.Contains(verbs, found[0]) {
 			t.wrong(path+"."+option, "%s does not belong to %s; use it with %s or remove it", option, found[0], strings.Join(verbs, ", "))
 		}
 	}
-	return found[0]
+	return &last
 }
 
-func (t *teller) step(i int, s Step) {
+// step reports what is wrong with a step.
+func (t *stepChecker) step(i int, s Step) {
 	path := fmt.Sprintf("steps[%d]", i)
 	if s.As != "" {
 		t.ifname(path+".as", s.As)
 	}
 	t.mayFail(path, s)
-	switch t.verb(path) {
-	case "add":
-		t.add(path, s)
-	case "check":
-		if pod, ok := t.place(path+".check", s.Check, PodPlace); ok {
-			t.reachable(path, pod, s.As, "check")
-		}
-	case "del":
-		t.del(path, s)
-	case "gc":
-		t.place(path+".gc", s.GC, NodePlace)
-	case "status":
-		t.place(path+".status", s.Status, NodePlace)
-	case "remove":
-		if pod, ok := t.place(path+".remove", s.Remove, PodPlace); ok && t.hasNetns(path, pod, "remove") {
-			t.netns[pod.Name] = false
-		}
-	case "release":
-		t.release(path, s)
-	case "reboot":
-		if node, ok := t.place(path+".reboot", s.Reboot, NodePlace); ok {
-			t.reboot(node)
-		}
-	case "probe":
-		t.probe(path+".probe", *s.Probe)
-	case "state":
-		t.state(path+".state", *s.State)
-	case "neighbour":
-		t.neighbour(path+".neighbour", *s.Neighbour)
-	case "flows":
-		t.startFlows(path+".flows", *s.Flows)
-		t.flows = append(t.flows, i)
-	case "stop":
-		t.stop(path, *s.Stop)
-	case "endpoints":
-		t.endpoints(path+".endpoints", *s.Endpoints)
-	case "capture":
-		t.capture(path+".capture", *s.Capture)
-		t.captures = append(t.captures, i)
-	case "captured":
-		t.captured(path, *s.Captured)
-	case "daemon":
-		t.daemon(path+".daemon", *s.Daemon)
-	case "cloud":
-		t.cloud(path+".cloud", *s.Cloud)
-	case "churn":
-		t.churn(path+".churn", *s.Churn)
-		t.flowing += s.Churn.For
-	case "wait":
-		t.flowing += s.Wait
-	case "advertise":
-		t.autoconfPrefix(path+".advertise.prefix", s.Advertise.Prefix)
-		t.test(NodeIntegrity, path)
+	if v := t.onlyVerb(path); v != nil {
+		v.check(t, path, s)
 	}
 }
