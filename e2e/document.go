@@ -4,16 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-
-	"github.com/cnitest/cnitest/e2e/internal/soak"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
-	"github.com/cnitest/cnitest/e2e/service"
 )
 
 // labOf is what the report tells of a cluster.
@@ -61,7 +57,7 @@ func (s *Suite) explainResults() error {
 		result := &s.report.Results[i]
 		result.Title, result.Why = s.meaning(result.ID)
 		if result.Result == report.Fail || result.Result == report.Vacuous {
-			result.Repeat = s.command(result)
+			result.Repeat = s.options.Repeat(*result)
 		}
 		for _, id := range result.Covers {
 			covered[id] = true
@@ -90,56 +86,6 @@ func (s *Suite) meaning(id string) (title, why string) {
 		return fmt.Sprintf("Some scenario tests the feature %s.", f), ""
 	}
 	return id, ""
-}
-
-// command is the command line of cnitest that brings a result about again, alone where that is possible.
-func (s *Suite) command(result *report.Result) string {
-	o := &s.options
-	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, o.BackendFlags, []string{"--profile", string(o.Profile)})
-	add := func(flag, value string, when bool) {
-		if when {
-			words = append(words, "--"+flag, value)
-		}
-	}
-	add("network", o.Network, o.Network != "")
-	for _, subnet := range o.Subnets {
-		add("subnet", subnet.String(), true)
-	}
-	for _, gateway := range o.Gateways {
-		add("gateway", gateway.String(), true)
-	}
-	add("target", o.TargetFile, o.TargetFile != "")
-	if chosen := strings.Join(o.Plugins, ","); chosen != strings.Join(defaultPlugins(s.file), ",") {
-		add("plugin", chosen, true)
-	}
-	var claims []string
-	for _, f := range o.Claims {
-		claims = append(claims, string(f))
-	}
-	add("features", strings.Join(claims, ","), claims != nil)
-	add("uplink", o.Uplink, o.Uplink != "")
-	add("uplink-kind", o.UplinkKind, o.UplinkKind != "" && o.UplinkKind != "veth")
-	add("nics", strconv.Itoa(o.NICs), o.NICs > 1)
-	if o.RPFilter != nil {
-		add("rp-filter", strconv.Itoa(*o.RPFilter), *o.RPFilter != 2)
-	}
-	add("dataplane", o.Dataplane, o.Dataplane != "" && o.Dataplane != service.Nftables)
-	switch result.ID {
-	case soak.ID:
-		add("soak", o.Soak.String(), true)
-		add("soak-pods", strconv.Itoa(o.SoakPods), o.SoakPods != soak.DefaultPods)
-	case leavesNothingID:
-		// What stays behind is looked for after every scenario.
-		add("scenario", o.Names, o.Names != "")
-	default:
-		add("scenario", result.ID, true)
-	}
-	for i, word := range words {
-		if word == "" || strings.ContainsAny(word, " \t\n'\"\\$&|;<>()*?[]#~`!{}") {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
 }
 
 // leavesNothingID is the id of the results that say whether every node looked as before once all was deleted.

@@ -29,19 +29,17 @@ import (
 	"github.com/cnitest/cnitest/scenarios"
 )
 
-// Options say what is tested and how.
+// Options say what is tested and how. Conflist, BinDir and Backend are required.
 type Options struct {
-	// Conflist is the path of the network configuration list, as a runtime would read it. Required.
+	// Conflist is the path of the network configuration list, as a runtime would read it.
 	Conflist string
-	// Network is the name of the network to run where the file holds several NetworkAttachmentDefinitions; empty means the only one.
+	// Network is the name of the network to run if the file holds several NetworkAttachmentDefinitions; empty means the only one.
 	Network string
-	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are addresses of
-	// its router beside those that the conflist names.
-	Subnets  []netip.Prefix
-	Gateways []netip.Addr
-	// BinDir is the directory of the plugins' binaries, those that they delegate to included. Required.
+	// File is what Conflist holds, if the caller has read it already; nil means that it is read.
+	File *conflist.File
+	// BinDir is the directory of the plugins' binaries, those that they delegate to included.
 	BinDir string
-	// Backend makes the clusters. Required.
+	// Backend makes the clusters.
 	Backend cluster.Backend
 
 	// Profile is the set of features that the plugin must have; empty means scenario.ProfileUnderlay.
@@ -51,49 +49,70 @@ type Options struct {
 	// Plugins are the types under test. Empty means those of the chain that upstream does not ship, or the first one where
 	// upstream ships all.
 	Plugins []string
+	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil means neither. Its
+	// daemon and its cloud claim the features DaemonRestart and CloudENIs.
+	Target *target.Target
+
+	Select  Selection
+	Soak    Soak
+	Nodes   Nodes
+	Observe Observer
+	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, six
+	// with IPv6, since scenarios wait more than they compute. It is 1 where the backend makes no machines.
+	Workers int
+
+	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that nothing is written.
+	ReportDir string
+	// Version is the version of the suite that stands in the report.
+	Version string
+	// Repeat returns the command that repeats a failed result, for the report; nil means that of Command.
+	Repeat func(r report.Result) string
+}
+
+// Selection says which scenarios and requirements are run. Empty, it selects all.
+type Selection struct {
 	// Scenarios are the scenario files; nil means those that come with the package.
 	Scenarios fs.FS
 	// Names is a path.Match pattern of the scenarios and requirements to run; empty means all.
 	Names string
 	// Quick leaves out what injects faults: a plugin is not killed and failed at every call.
 	Quick bool
-	// Soak, when not 0, is how long pods come and go on two nodes while flows run, in place of scenarios and requirements: a second
-	// or more. It ends early where something fails.
-	Soak time.Duration
-	// SoakPods is how many pods come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
-	SoakPods int
-	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that nothing is written.
-	ReportDir string
+}
+
+// Soak lets pods come and go in place of scenarios and requirements.
+type Soak struct {
+	// For, when not 0, is how long pods come and go on two nodes while flows run: a second or more. It ends early where something fails.
+	For time.Duration
+	// Pods is how many come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
+	Pods int
+}
+
+// Nodes says how the nodes and their network are, where neither the conflist nor a scenario does.
+type Nodes struct {
 	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
 	Uplink string
 	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
-	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil means neither. Its
-	// daemon and its cloud claim the features DaemonRestart and CloudENIs.
-	Target *target.Target
-	// TargetFile is the path of Target's file, for the commands in the report that repeat failures; empty means that it is beside the
-	// conflist, where cnitest finds it, or that there is none.
-	TargetFile string
-	// BackendFlags are the words of cnitest's command line that choose Backend, for those commands too; empty means that none are needed.
-	BackendFlags []string
+	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are addresses of
+	// its router beside those that the conflist names.
+	Subnets  []netip.Prefix
+	Gateways []netip.Addr
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
 	NICs int
 	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
 	Dataplane string
-	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, six
-	// with IPv6, since scenarios wait more than they compute. It is 1 where the backend makes no machines.
-	Workers int
-	// Version is the version of the suite that stands in the report.
-	Version string
+}
 
-	// Started and Done, when not nil, are told of each scenario and requirement, one call at a time.
+// Observer is told how a run goes, one call at a time. Its functions may be nil.
+type Observer struct {
+	// Started and Done are told of each scenario and requirement.
 	Started func(u *Unit)
 	Done    func(r report.Result)
-	// Progress, when not nil, is told about every ten seconds how a soak goes, in a line.
+	// Progress is told about every ten seconds how a soak goes, in a line.
 	Progress func(text string)
-	// Failed, when not nil, is called with a cluster in which a scenario failed, before anything is cleaned up.
+	// Failed is called with a cluster in which a scenario failed, before anything is cleaned up. It may be called concurrently.
 	Failed func(r report.Result, c cluster.Cluster)
 }
 
@@ -117,12 +136,12 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	if err := o.checkSoak(); err != nil {
 		return nil, nil, err
 	}
-	file, err := conflist.LoadNetwork(o.Conflist, o.Network)
+	file, err := o.readConflist()
 	if err != nil {
 		return nil, nil, err
 	}
 	if o.Workers == 0 {
-		o.Workers = defaultWorkers(file, o.Uplink)
+		o.Workers = defaultWorkers(file, o.Nodes.Uplink)
 	}
 	if cluster.IsExclusive(o.Backend) {
 		o.Workers = 1
@@ -135,6 +154,14 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	}
 	all, err := o.loadScenarios()
 	return file, all, err
+}
+
+// readConflist returns the network of the conflist, and reads it unless the caller has.
+func (o *Options) readConflist() (*conflist.File, error) {
+	if o.File != nil {
+		return o.File, nil
+	}
+	return conflist.LoadNetwork(o.Conflist, o.Network)
 }
 
 // defaultWorkers are more where pods get IPv6 addresses: each ADD then waits a second or two for duplicate address detection.
@@ -175,7 +202,7 @@ func (o *Options) choosePlugins(file *conflist.File) error {
 }
 
 func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
-	files := o.Scenarios
+	files := o.Select.Scenarios
 	if files == nil {
 		files = scenarios.Files
 	}
@@ -199,12 +226,12 @@ func (o *Options) claimTarget() {
 // checkSoak checks the options of a soak and sets their defaults.
 func (o *Options) checkSoak() error {
 	switch {
-	case o.Soak != 0 && o.Soak < time.Second:
-		return fmt.Errorf("soak of %s: want 1s or more", o.Soak)
-	case o.SoakPods < 0:
-		return fmt.Errorf("soak with %d pods: want 1 or more", o.SoakPods)
-	case o.SoakPods == 0:
-		o.SoakPods = soak.DefaultPods
+	case o.Soak.For != 0 && o.Soak.For < time.Second:
+		return fmt.Errorf("soak of %s: want 1s or more", o.Soak.For)
+	case o.Soak.Pods < 0:
+		return fmt.Errorf("soak with %d pods: want 1 or more", o.Soak.Pods)
+	case o.Soak.Pods == 0:
+		o.Soak.Pods = soak.DefaultPods
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 		}
 		return report.Skipped, err.Error()
 	}
-	if s.options.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
+	if s.options.Nodes.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
 		return report.Skipped, "a dummy uplink leads nowhere: other nodes and hosts are out of reach"
 	}
 	for _, plugin := range needs.Plugins {
@@ -97,7 +97,7 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
 		}
 	}
-	if len(sc.Services) > 0 && s.options.Dataplane == service.Iptables {
+	if len(sc.Services) > 0 && s.options.Nodes.Dataplane == service.Iptables {
 		callers = append(callers, caller{"the iptables dataplane", []string{"iptables-restore"}})
 	}
 	for _, caller := range callers {

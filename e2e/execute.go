@@ -70,7 +70,7 @@ const remoteTimeout = 8 * time.Minute
 
 // execute starts a cluster, runs the scenario on it and closes the cluster. It reports whether the scenario failed before ctx ended.
 func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) (failed bool) {
-	limit := scenarioTimeout + s.options.Soak
+	limit := scenarioTimeout + s.options.Soak.For
 	if cluster.IsExclusive(s.options.Backend) {
 		limit += remoteTimeout
 	}
@@ -101,8 +101,8 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	askCluster(ctx, c, result)
 	failed = result.Result == report.Fail && (ctx.Err() == nil || soakFailure(err) != nil)
 	// What failed since it was cut off is nothing to look at; one that took too long is.
-	if result.Result == report.Fail && s.options.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		s.options.Failed(*result, c)
+	if result.Result == report.Fail && s.options.Observe.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		s.options.Observe.Failed(*result, c)
 	}
 	if ctx.Err() == nil {
 		s.cleanUp(ctx, r, result)
@@ -116,11 +116,11 @@ func (s *Suite) play(ctx context.Context, r *runner.Runner) error {
 	switch {
 	case tell != nil:
 		return tell(ctx, r.Env.Cluster)
-	case s.options.Soak == 0:
+	case s.options.Soak.For == 0:
 		return r.Steps(ctx)
 	}
 	err := soak.Run(ctx, soak.Config{
-		For: s.options.Soak, UnderTest: s.options.Plugins, Demands: s.options.demands, Tell: s.tellProgress,
+		For: s.options.Soak.For, UnderTest: s.options.Plugins, Demands: s.options.demands, Tell: s.tellProgress,
 	}, r)
 	var unfinished *soak.Unfinished
 	if errors.As(err, &unfinished) {

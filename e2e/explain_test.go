@@ -186,7 +186,7 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 	slots := make(chan struct{}, atOnce)
 	var wait sync.WaitGroup
 	for i, tt := range all {
-		suite, err := e2e.New(e2e.Options{Conflist: writeConflist(t, "", tt.chain...), BinDir: b.plugins, Names: tt.scenario, Backend: backend})
+		suite, err := e2e.New(e2e.Options{Conflist: writeConflist(t, "", tt.chain...), BinDir: b.plugins, Select: e2e.Selection{Names: tt.scenario}, Backend: backend})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,7 @@ func (s *Suite) Finish() (*report.Report, error) {
 	if s.selection != "" {
 		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
 	}
-	if s.options.Quick {
+	if s.options.Select.Quick {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC)")
 	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })

@@ -13,6 +13,7 @@ import (
 	"github.com/onsi/ginkgo/v2"
 
 	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -42,9 +43,9 @@ func runGinkgo(text string) int {
 		return 2
 	}
 	options := e2e.Options{
-		Conflist: r.Conflist, BinDir: r.BinDir, Backend: backend(), Profile: r.Profile, Names: r.Names, ReportDir: r.ReportDir, Version: "v0.0.1",
-		BackendFlags: []string{"--backend", "my own"},
+		Conflist: r.Conflist, BinDir: r.BinDir, Backend: backend(), Profile: r.Profile, Select: e2e.Selection{Names: r.Names}, ReportDir: r.ReportDir, Version: "v0.0.1",
 	}
+	options.Repeat = func(r report.Result) string { return options.Command(r.ID, "--backend", "my own") }
 	var t verdict
 	var err error
 	switch r.Entry {

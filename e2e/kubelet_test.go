@@ -266,7 +266,7 @@ func runThroughKubelet(t *testing.T, bin string, b *kubelets) []report.Result {
 	setVersion(t, path, "1.1.0")
 	suite, err := e2e.New(e2e.Options{
 		Conflist: path, BinDir: bin, Backend: b, Claims: scenario.Features(),
-		Scenarios: fstest.MapFS{"through-kubelet.yaml": {Data: []byte(throughKubelet)}},
+		Select: e2e.Selection{Scenarios: fstest.MapFS{"through-kubelet.yaml": {Data: []byte(throughKubelet)}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func TestLeavesNothing(t *testing.T) {
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
 			t.Parallel()
-			suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute(tt.fault)...), Names: "cache-cleanup"})
+			suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute(tt.fault)...), Select: e2e.Selection{Names: "cache-cleanup"}})
 			if err := suite.Prepare(context.Background()); err != nil {
 				t.Fatal(err)
 			}

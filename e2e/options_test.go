@@ -83,19 +83,19 @@ func TestNew_refuses(t *testing.T) {
 			`plugin under test "route": want one of the chain [macvlan]`,
 		},
 		{
-			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "teleport-*"},
+			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "teleport-*"}},
 			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`",
 		},
 		{
-			"a soak of no time", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: time.Millisecond},
+			"a soak of no time", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Millisecond}},
 			"soak of 1ms: want 1s or more",
 		},
 		{
-			"a soak of less than no pods", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: time.Minute, SoakPods: -1},
+			"a soak of less than no pods", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Minute, Pods: -1}},
 			"soak with -1 pods: want 1 or more",
 		},
 		{
-			"a bad pattern", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Names: "[a"},
+			"a bad pattern", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "[a"}},
 			`scenario pattern "[a": syntax error in pattern`,
 		},
 	} {

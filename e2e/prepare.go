@@ -23,7 +23,7 @@ func (s *Suite) Prepare(ctx context.Context) error {
 			kinds = append(kinds, kind)
 		}
 	}
-	if kind := s.options.UplinkKind; kind == "dummy" || kind == "vlan" {
+	if kind := s.options.Nodes.UplinkKind; kind == "dummy" || kind == "vlan" {
 		kinds = append(kinds, kind)
 	}
 	for _, node := range c.Nodes() {

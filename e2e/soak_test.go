@@ -21,7 +21,7 @@ import (
 func soakResults(t *testing.T, options e2e.Options) (r *report.Report, told []string) {
 	t.Helper()
 	var mu sync.Mutex
-	options.Progress = func(text string) {
+	options.Observe.Progress = func(text string) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, text)
@@ -53,7 +53,7 @@ func TestSoak(t *testing.T) {
 	t.Parallel()
 	// Few addresses, so that each has many owners one after the other.
 	few := strings.Replace(macvlan, "192.168.1.254", "192.168.1.9", 1)
-	r, told := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", few, route), Soak: 3 * time.Second, SoakPods: 5})
+	r, told := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", few, route), Soak: e2e.Soak{For: 3 * time.Second, Pods: 5}})
 	want := map[string]report.Outcome{"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass}
 	if diff := cmp.Diff(outcomes(r), want); diff != "" {
 		t.Errorf("got, want results (-got +want):\n%s\n%v", diff, r.Results)
@@ -107,7 +107,7 @@ func TestSoak_finds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			options := e2e.Options{Conflist: writeConflist(t, "", tt.chain...), Soak: tt.soak, SoakPods: tt.pods}
+			options := e2e.Options{Conflist: writeConflist(t, "", tt.chain...), Soak: e2e.Soak{For: tt.soak, Pods: tt.pods}}
 			if tt.brokenIPAM {
 				options.BinDir = plugins(t).brokenIPAM
 			}
@@ -135,7 +135,7 @@ func TestSoak_finds(t *testing.T) {
 // TestSoak_leaves wants what a soak leaves on its nodes to be told, as after a scenario.
 func TestSoak_leaves(t *testing.T) {
 	t.Parallel()
-	r, _ := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute("leaks-file")...), Soak: time.Second, SoakPods: 1})
+	r, _ := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute("leaks-file")...), Soak: e2e.Soak{For: time.Second, Pods: 1}})
 	want := map[string]report.Outcome{
 		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass, "leaves-nothing broken": report.Fail,
 		// Which plugin made what of the pods that come and go is not looked at.

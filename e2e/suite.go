@@ -50,6 +50,9 @@ type Suite struct {
 
 // New reads and checks everything that the options name. Its errors are the caller's to mend.
 func New(options Options) (*Suite, error) {
+	if asked := options; options.Repeat == nil {
+		options.Repeat = func(r report.Result) string { return asked.Command(r.ID) }
+	}
 	file, all, err := options.load()
 	if err != nil {
 		return nil, err
@@ -70,9 +73,9 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	selection := options.Names
-	if options.Soak > 0 {
-		all, requirements, selection = []*scenario.Scenario{soak.Scenario(options.SoakPods, options.demands(scenario.CrossNode))}, nil, soak.ID
+	selection := options.Select.Names
+	if options.Soak.For > 0 {
+		all, requirements, selection = []*scenario.Scenario{soak.Scenario(options.Soak.Pods, options.demands(scenario.CrossNode))}, nil, soak.ID
 	}
 	s := &Suite{
 		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
@@ -126,7 +129,7 @@ func describePlugin(file string) (report.Plugin, error) {
 
 // fileOf is where a scenario stands, for people: those that come with the package in its folder.
 func (s *Suite) fileOf(sc *scenario.Scenario) string {
-	if s.options.Scenarios == nil {
+	if s.options.Select.Scenarios == nil {
 		return "scenarios/" + sc.File
 	}
 	return sc.File
@@ -141,21 +144,21 @@ func (s *Suite) PluginsUnderTest() []string { return s.options.Plugins }
 func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Request {
 	nodes = slices.Clone(nodes)
 	for i := range nodes {
-		nodes[i].RPFilter = cmp.Or(nodes[i].RPFilter, s.options.RPFilter)
-		nodes[i].NICs = cmp.Or(nodes[i].NICs, s.options.NICs)
+		nodes[i].RPFilter = cmp.Or(nodes[i].RPFilter, s.options.Nodes.RPFilter)
+		nodes[i].NICs = cmp.Or(nodes[i].NICs, s.options.Nodes.NICs)
 	}
 	return cluster.Request{
 		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
-		Uplink: s.options.Uplink, UplinkKind: s.options.UplinkKind, Target: s.options.Target,
-		Subnets: s.options.Subnets, Gateways: s.options.Gateways,
+		Uplink: s.options.Nodes.Uplink, UplinkKind: s.options.Nodes.UplinkKind, Target: s.options.Target,
+		Subnets: s.options.Nodes.Subnets, Gateways: s.options.Nodes.Gateways,
 	}
 }
 
 func (s *Suite) tellStarted(u *Unit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.options.Started != nil {
-		s.options.Started(u)
+	if s.options.Observe.Started != nil {
+		s.options.Observe.Started(u)
 	}
 }
 
@@ -163,8 +166,8 @@ func (s *Suite) tellStarted(u *Unit) {
 func (s *Suite) tellProgress(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.options.Progress != nil {
-		s.options.Progress(text)
+	if s.options.Observe.Progress != nil {
+		s.options.Observe.Progress(text)
 	}
 }
 
@@ -179,14 +182,14 @@ func (s *Suite) add(result report.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.report.Results = append(s.report.Results, result)
-	if s.options.Done != nil {
-		s.options.Done(result)
+	if s.options.Observe.Done != nil {
+		s.options.Observe.Done(result)
 	}
 }
 
 // runnerConfig returns what all scenarios of the run share.
 func (s *Suite) runnerConfig() runner.Config {
-	return runner.Config{Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Dataplane, Keep: s.keepCapture}
+	return runner.Config{Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture}
 }
 
 // keepCapture keeps a file of packets for the end of the run, and returns its path below the report's directory; an empty path if

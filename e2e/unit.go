@@ -49,7 +49,7 @@ func (s *Suite) Units() []*Unit {
 	for _, r := range s.requirements {
 		for _, subject := range s.subjects {
 			// Faults take time, and what they do to others is their authors' to find out.
-			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) && !s.options.Quick) {
+			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) && !s.options.Select.Quick) {
 				units = append(units, &Unit{ID: r.ID, Plugin: subject.Type, Labels: requirementLabels(r, subject), requirement: r, subject: subject})
 			}
 		}
@@ -166,22 +166,22 @@ func longestFirst(units []*Unit) []*Unit {
 
 // choose are the scenarios and requirements whose names match the pattern of the options.
 func (o *Options) choose(scenarios []*scenario.Scenario, requirements []*contract.Requirement) ([]*scenario.Scenario, []*contract.Requirement, error) {
-	if o.Names == "" {
+	if o.Select.Names == "" {
 		return scenarios, requirements, nil
 	}
 	matches := func(name string) bool {
 		// Scenarios are in lower case, requirements in upper case: 'del-*' are the ones, 'DEL-*' the others.
-		ok, _ := path.Match(o.Names, name)
+		ok, _ := path.Match(o.Select.Names, name)
 		return ok
 	}
-	if _, err := path.Match(o.Names, ""); err != nil {
-		return nil, nil, fmt.Errorf("scenario pattern %q: %w", o.Names, err)
+	if _, err := path.Match(o.Select.Names, ""); err != nil {
+		return nil, nil, fmt.Errorf("scenario pattern %q: %w", o.Select.Names, err)
 	}
 	total := len(scenarios) + len(requirements)
 	scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s *scenario.Scenario) bool { return !matches(s.Name) })
 	requirements = slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool { return !matches(r.ID) })
 	if len(scenarios)+len(requirements) == 0 {
-		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`", o.Names, total)
+		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`", o.Select.Names, total)
 	}
 	return scenarios, requirements, nil
 }

@@ -62,16 +62,15 @@ func (f *networkFlags) load(file string) (*conflist.File, error) {
 	return conflist.LoadNetwork(file, f.name)
 }
 
-// several are the networks of a file that are to be run one after the other; none where it is one, or where one was chosen.
-func (f *networkFlags) several(file string) ([]*conflist.File, error) {
-	if f.name != "" {
-		return nil, nil
+// networks reads the networks that are to be run: one, or all of a file of which none was chosen.
+func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
+	if f.name == "" {
+		if all, err := conflist.LoadAll(file); err != nil || len(all) > 0 {
+			return all, err
+		}
 	}
-	all, err := conflist.LoadAll(file)
-	if err != nil || len(all) < 2 {
-		return nil, err
-	}
-	return all, nil
+	one, err := f.load(file)
+	return []*conflist.File{one}, err
 }
 
 // runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a process. Reports go

@@ -78,18 +78,15 @@ func (f *runFlags) checkRemote() (err error) {
 }
 
 // openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what is not as it was found.
-func (f *runFlags) openBackend(ctx context.Context, file string) (cluster.Backend, func() error, error) {
+func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluster.Backend, func() error, error) {
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
-	}
-	list, err := f.node.network.load(file)
-	if err != nil {
-		return nil, nil, err
 	}
 	var backend interface {
 		cluster.Backend
 		Close() error
 	}
+	var err error
 	if f.backend == kindBackend {
 		backend, err = kind.Open(ctx, f.kindOptions(list))
 	} else {

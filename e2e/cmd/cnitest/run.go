@@ -20,6 +20,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -78,17 +79,17 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 			if err := f.loadExpectation(cmd.Flags()); err != nil {
 				return err
 			}
-			if networks, err := f.node.network.several(args[0]); err != nil || networks != nil {
-				if err != nil {
-					return err
-				}
+			networks, err := f.node.network.networks(args[0])
+			switch {
+			case err != nil:
+				return err
+			case len(networks) > 1:
 				return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
-			}
-			if f.backend != netnsBackend {
+			case f.backend != netnsBackend:
 				// What is done is done elsewhere.
-				return f.run(cmd.Context(), args[0], cmd.OutOrStdout())
+				return f.run(cmd.Context(), networks[0], cmd.OutOrStdout())
 			}
-			return asRoot(func() error { return f.run(cmd.Context(), args[0], cmd.OutOrStdout()) })
+			return asRoot(func() error { return f.run(cmd.Context(), networks[0], cmd.OutOrStdout()) })
 		},
 	}
 	flags := cmd.Flags()
@@ -128,8 +129,8 @@ func oneConflist(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err error) {
-	if err := f.check(file); err != nil {
+func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) (err error) {
+	if err := f.check(list); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -143,7 +144,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err err
 	}
 	show := newProgress(ctx, out)
 	defer show.end()
-	backend, closeBackend, err := f.openBackend(ctx, file)
+	backend, closeBackend, err := f.openBackend(ctx, list)
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err err
 			err = cmp.Or(err, error(&exitError{status: exitUnfit}))
 		}
 	}()
-	suite, err := e2e.New(f.options(ctx, file, backend, show))
+	suite, err := e2e.New(f.options(ctx, list, backend, show))
 	if err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (f *runFlags) run(ctx context.Context, file string, out io.Writer) (err err
 	}
 	// Ginkgo's own account of the specs would stand between the lines of the progress.
 	formatter.ColorableStdOut = io.Discard
-	show.begin(file, chosen, suite.PluginsUnderTest())
+	show.begin(list.Path, chosen, suite.PluginsUnderTest())
 	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
 	if s := signalOf(ctx); s != nil {
@@ -205,8 +206,8 @@ func labFailure(r *report.Report) error {
 	return &exitError{exitUnfit, fmt.Errorf("the lab failed for %d of %d, first for %s: %s", len(failed), len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
-// check is about what the flags say by themselves.
-func (f *runFlags) check(file string) error {
+// check reports what is wrong with the flags, by themselves and for a network.
+func (f *runFlags) check(list *conflist.File) error {
 	switch {
 	case !slices.Contains([]string{netnsBackend, sshBackend, kindBackend}, f.backend):
 		return fmt.Errorf("--backend %q: want %s, %s or %s", f.backend, netnsBackend, sshBackend, kindBackend)
@@ -228,10 +229,6 @@ func (f *runFlags) check(file string) error {
 	if err := errors.Join(f.checkRemote(), f.checkKind()); err != nil {
 		return err
 	}
-	list, err := f.node.network.load(file)
-	if err != nil {
-		return err
-	}
 	if f.reportFD == 0 {
 		for _, warning := range list.Warnings {
 			printError(os.Stderr, "warning", errors.New(warning))
@@ -243,21 +240,33 @@ func (f *runFlags) check(file string) error {
 	return errors.Join(f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}), list.MissingBinaries(f.binDir))
 }
 
-func (f *runFlags) options(ctx context.Context, file string, backend cluster.Backend, show *progress) e2e.Options {
+// options returns what the flags say of a run.
+func (f *runFlags) options(ctx context.Context, list *conflist.File, backend cluster.Backend, show *progress) e2e.Options {
 	options := e2e.Options{
-		Conflist: file, Network: f.node.network.name, Subnets: f.node.network.lan, Gateways: f.node.network.routers, BinDir: f.binDir, Backend: backend, Profile: scenario.Profile(f.profile), Plugins: f.plugins,
-		Names: f.names, Quick: f.quick, ReportDir: f.reportDir, Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
-		RPFilter: &f.node.rpFilter, NICs: f.node.nics, Target: f.node.target, TargetFile: f.node.targetFile, Dataplane: f.dataplane, Workers: f.workers, Version: version(),
-		Started: show.started, Done: show.done, Progress: show.soaking, Soak: f.soak, SoakPods: f.soakPods,
+		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
+		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
+		Select: e2e.Selection{Names: f.names, Quick: f.quick},
+		Soak:   e2e.Soak{For: f.soak, Pods: f.soakPods},
+		Nodes: e2e.Nodes{
+			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan, Gateways: f.node.network.routers,
+			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
+		},
+		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},
+		Workers: f.workers, ReportDir: f.reportDir, Version: version(),
 	}
+	var more []string
 	if f.backend != netnsBackend {
 		// A machine's own reverse path filter stays, unless a scenario chooses another.
-		options.RPFilter, options.Uplink = nil, ""
-		options.BackendFlags = f.backendFlags()
+		options.Nodes.RPFilter, options.Nodes.Uplink = nil, ""
+		more = f.backendFlags()
 	}
+	if f.node.targetFile != "" {
+		more = append(more, "--target", f.node.targetFile)
+	}
+	options.Repeat = func(r report.Result) string { return options.Command(r.ID, more...) }
 	if f.keep {
 		options.Workers = 1
-		options.Failed = func(r report.Result, c cluster.Cluster) { holdOpen(ctx, show, r, c) }
+		options.Observe.Failed = func(r report.Result, c cluster.Cluster) { holdOpen(ctx, show, r, c) }
 	}
 	for _, claim := range f.claims {
 		if strings.EqualFold(claim, "all") {

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { netns.Main(m) }
 // call: host-local, which it asks, then forgets an address.
 func TestConformance(t *testing.T) {
 	_, err := e2e.Run(t, e2e.Options{
-		Conflist: "net.d/10-toyvlan.conflist", BinDir: "bin", Backend: &netns.Backend{}, ReportDir: "_artifacts", Quick: true,
+		Conflist: "net.d/10-toyvlan.conflist", BinDir: "bin", Backend: &netns.Backend{}, ReportDir: "_artifacts", Select: e2e.Selection{Quick: true},
 		Profile: scenario.ProfileCNI, Claims: []scenario.Feature{scenario.CrossNode, scenario.External, scenario.SecondInterface},
 	})
 	if err != nil {

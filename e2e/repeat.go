@@ -1,0 +1,56 @@
+package e2e
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"al.essio.dev/pkg/shellescape"
+
+	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
+)
+
+// Command returns the command line of cnitest that brings the result of an id about again, alone where that is possible. more are
+// further words, for what Options do not tell: the backend and the file of the target.
+func (o *Options) Command(id string, more ...string) string {
+	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more, []string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})
+	add := func(flag, value string, when bool) {
+		if when {
+			words = append(words, "--"+flag, value)
+		}
+	}
+	add("network", o.Network, o.Network != "")
+	for _, subnet := range o.Nodes.Subnets {
+		add("subnet", subnet.String(), true)
+	}
+	for _, gateway := range o.Nodes.Gateways {
+		add("gateway", gateway.String(), true)
+	}
+	add("plugin", strings.Join(o.Plugins, ","), len(o.Plugins) > 0)
+	var claims []string
+	for _, f := range o.Claims {
+		claims = append(claims, string(f))
+	}
+	add("features", strings.Join(claims, ","), claims != nil)
+	add("uplink", o.Nodes.Uplink, o.Nodes.Uplink != "")
+	add("uplink-kind", o.Nodes.UplinkKind, o.Nodes.UplinkKind != "" && o.Nodes.UplinkKind != "veth")
+	add("nics", strconv.Itoa(o.Nodes.NICs), o.Nodes.NICs > 1)
+	if o.Nodes.RPFilter != nil {
+		add("rp-filter", strconv.Itoa(*o.Nodes.RPFilter), *o.Nodes.RPFilter != 2)
+	}
+	add("dataplane", o.Nodes.Dataplane, o.Nodes.Dataplane != "" && o.Nodes.Dataplane != service.Nftables)
+	switch id {
+	case soak.ID:
+		add("soak", o.Soak.For.String(), true)
+		add("soak-pods", strconv.Itoa(o.Soak.Pods), o.Soak.Pods != 0 && o.Soak.Pods != soak.DefaultPods)
+	case leavesNothingID:
+		// What stays behind is looked for after every scenario.
+		add("scenario", o.Select.Names, o.Select.Names != "")
+	default:
+		add("scenario", id, true)
+	}
+	return shellescape.QuoteCommand(words)
+}
