@@ -14,6 +14,7 @@ import (
 	"net/rpc/jsonrpc"
 	"sync"
 
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -35,10 +36,13 @@ type Server struct {
 	options Options
 	order   order
 
+	controlled sync.Once
+	bare       *probe.Control // use control
+
 	mu        sync.Mutex
 	nextID    int
 	listeners map[string][]*probe.Listener // by namespace
-	flows     map[int]*probe.Flow
+	flows     map[int]flow
 	captures  map[int]*probe.Capture
 	watches   map[int]*watch
 	daemons   map[string]*daemon
@@ -51,12 +55,13 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 	s := &Server{
 		options:   options,
 		listeners: map[string][]*probe.Listener{},
-		flows:     map[int]*probe.Flow{},
+		flows:     map[int]flow{},
 		captures:  map[int]*probe.Capture{},
 		watches:   map[int]*watch{},
 		daemons:   map[string]*daemon{},
 	}
 	defer s.killDaemons()
+	machinetime.Process() // from now on it is known how late this process is
 	server := rpc.NewServer()
 	if err := server.RegisterName(rpcName, s); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"net/rpc/jsonrpc"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
@@ -198,6 +199,11 @@ func (c *Client) Listen(ctx context.Context, netns string, spec probe.ListenSpec
 // Probe runs a probe from a namespace.
 func (c *Client) Probe(ctx context.Context, netns string, spec probe.Spec) (probe.Result, error) {
 	return call[probe.Result](ctx, c, "Probe", ProbeArgs{Netns: netns, Spec: spec})
+}
+
+// Lateness returns how late the agent's timers were at worst in the time until now.
+func (c *Client) Lateness(ctx context.Context, last time.Duration) (time.Duration, error) {
+	return call[time.Duration](ctx, c, "Lateness", last)
 }
 
 // StartFlow starts a flow from a namespace.

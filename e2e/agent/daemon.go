@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -28,7 +29,7 @@ type DaemonArgs struct {
 	// Socket is a unix socket that can be connected to when the daemon is ready, File one that exists then. One of them is set.
 	Socket string `json:"socket"`
 	File   string `json:"file"`
-	// Within is how long it may take until the daemon is ready, and until it ends when it is told to.
+	// Within is how long it may take until the daemon is ready, and until it ends when it is told to, in time that the machine gave.
 	Within time.Duration `json:"within"`
 	// Owns are the daemon's files and directories: they are in no snapshot.
 	Owns []string `json:"owns"`
@@ -116,8 +117,9 @@ func (d *daemon) start(args DaemonArgs) error {
 
 // awaitReady waits for the sign that the daemon gives.
 func (d *daemon) awaitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), d.args.Within)
+	ctx, cancel := machinetime.WithTimeout(context.Background(), d.args.Within)
 	defer cancel()
+	defer machinetime.Watch(ctx, d.cmd.Process.Pid)()
 	for {
 		err := d.ready(ctx)
 		if err == nil {
@@ -127,7 +129,7 @@ func (d *daemon) awaitReady() error {
 		case <-d.ended:
 			return fmt.Errorf("it ended before it was ready: %s", d.cmd.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s: %w", d.args.Within, err)
+			return fmt.Errorf("not ready after %s%s: %w", d.args.Within, machinetime.Excess(machinetime.Extra(ctx)), err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -180,13 +182,17 @@ func (s *Server) StopDaemon(name string, _ *None) error {
 			return nil
 		}
 		d.spare()
+		ctx, cancel := machinetime.WithTimeout(context.Background(), d.args.Within)
+		defer cancel()
+		defer machinetime.Watch(ctx, d.cmd.Process.Pid)()
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-d.ended:
 			return nil
-		case <-time.After(d.args.Within):
+		case <-ctx.Done():
 			d.kill()
-			return fmt.Errorf("daemon %s: it did not end within %s of SIGTERM and was killed: %s", name, d.args.Within, strings.TrimSpace(d.output.String()))
+			return fmt.Errorf("daemon %s: it did not end within %s%s of SIGTERM and was killed: %s", name, d.args.Within,
+				machinetime.Excess(machinetime.Extra(ctx)), strings.TrimSpace(d.output.String()))
 		}
 	})
 }

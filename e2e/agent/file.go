@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // File is a file on a node.
@@ -193,7 +194,7 @@ type CommandArgs struct {
 	BinDirs []string      `json:"binDirs"`
 	Env     []string      `json:"env"`
 	Netns   string        `json:"netns"`
-	Timeout time.Duration `json:"timeout"` // 0 means a minute
+	Timeout time.Duration `json:"timeout"` // in time that the machine gave; 0 means a minute
 }
 
 // CommandReply is what it printed and its exit status, -1 when a signal ended it.
@@ -210,7 +211,7 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	if args.Timeout == 0 {
 		args.Timeout = time.Minute
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), args.Timeout)
+	ctx, cancel := machinetime.WithTimeout(context.Background(), args.Timeout)
 	defer cancel()
 	var output bytes.Buffer
 	program, err := args.Argv[0], error(nil)
@@ -224,13 +225,15 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cni.KillGroup(cmd)
 	if err = inNamespace(args.Netns, cmd.Start); err == nil {
+		stop := machinetime.Watch(ctx, cmd.Process.Pid)
 		err = cmd.Wait()
+		stop()
 	}
 	reply.Output = output.String()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("command %s: killed after %s: %s", args.Argv[0], args.Timeout, reply.Output)
+		return fmt.Errorf("command %s: killed after %s%s: %s", args.Argv[0], args.Timeout, machinetime.Excess(machinetime.Extra(ctx)), reply.Output)
 	case errors.As(err, &exit):
 		reply.ExitCode = exit.ExitCode()
 		return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -51,7 +52,7 @@ type PluginArgs struct {
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
 	Stdin   []byte   `json:"stdin"`
-	// Timeout is when it is killed; 0 means cni.DefaultTimeout.
+	// Timeout is when it is killed, in time that the machine gave; 0 means cni.DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
@@ -61,7 +62,7 @@ func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(args.Timeout, cni.DefaultTimeout))
+	ctx, cancel := machinetime.WithTimeout(context.Background(), cmp.Or(args.Timeout, cni.DefaultTimeout))
 	defer cancel()
 	defer reapOrphans()
 	*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)

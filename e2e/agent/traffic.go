@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
@@ -51,9 +52,36 @@ type ProbeArgs struct {
 
 // Probe runs a probe to its end.
 func (s *Server) Probe(args ProbeArgs, result *probe.Result) (err error) {
-	*result, err = probe.Run(context.Background(), args.Netns, args.Spec)
-	return err
+	ctx := context.Background()
+	*result, err = probe.Run(ctx, args.Netns, args.Spec)
+	if err != nil || result.OK {
+		return err
+	}
+	if control := s.control(); control != nil {
+		if answer, err := control.Probe(ctx, args.Spec); err == nil {
+			result.Control = &answer
+		}
+	}
+	return nil
 }
+
+// control returns that of the agent, which is made when it is first wanted; nil where this machine cannot make one.
+func (s *Server) control() *probe.Control {
+	s.controlled.Do(func() {
+		// Without one, the heartbeat is all that tells what the machine did.
+		s.bare, _ = probe.NewControl()
+	})
+	return s.bare
+}
+
+// Lateness returns how late this agent's timers were at worst in the time until now.
+func (s *Server) Lateness(last time.Duration, worst *time.Duration) error {
+	*worst = machinetime.Process().Worst(time.Now().Add(-last))
+	return nil
+}
+
+// flow is a flow with the control that runs beside it; nil where there is none.
+type flow struct{ subject, control *probe.Flow }
 
 // FlowArgs are a flow from a namespace.
 type FlowArgs struct {
@@ -63,15 +91,20 @@ type FlowArgs struct {
 
 // StartFlow starts a flow and returns its id.
 func (s *Server) StartFlow(args FlowArgs, id *int) error {
+	control := s.control()
 	f, err := probe.StartFlow(args.Netns, args.Spec)
 	if err != nil {
 		return err
+	}
+	var beside *probe.Flow
+	if control != nil {
+		beside, _ = control.StartFlow(args.Spec)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nextID++
 	*id = s.nextID
-	s.flows[*id] = f
+	s.flows[*id] = flow{f, beside}
 	return nil
 }
 
@@ -84,7 +117,11 @@ func (s *Server) StopFlow(id int, result *probe.FlowResult) error {
 	if !ok {
 		return fmt.Errorf("flow %d: not running", id)
 	}
-	*result = f.Stop()
+	*result = f.subject.Stop()
+	if f.control != nil {
+		control := f.control.Stop()
+		result.Control = &control
+	}
 	return nil
 }
 
@@ -149,7 +186,7 @@ type AdvertiseArgs struct {
 
 // Advertise sends a router advertisement.
 func (s *Server) Advertise(args AdvertiseArgs, _ *None) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := machinetime.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return probe.Advertise(ctx, args.Netns, args.Interface, args.Advertisement)
 }

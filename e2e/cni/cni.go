@@ -40,7 +40,7 @@ func (v Verb) Since() string {
 	return "0.1.0"
 }
 
-// DefaultTimeout is how long one verb of one chain may take before its plugins are killed.
+// DefaultTimeout is how long one verb of one chain may take before its plugins are killed, in time that the machine gave (package machinetime).
 // containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that needs half a minute is broken.
 const DefaultTimeout = 30 * time.Second
 

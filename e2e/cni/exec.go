@@ -12,11 +12,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // Exec runs one plugin binary with the given environment and input and waits for it. It never returns an error: what
-// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed.
-// Calls may be made concurrently.
+// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed; a timeout of
+// package machinetime lasts longer by what they wait for a processor. Calls may be made concurrently.
 func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	call := Call{Plugin: filepath.Base(path), Path: path, Env: env, Stdin: string(stdin), ExitCode: -1}
 	for _, e := range env {
@@ -32,7 +34,7 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	KillGroup(cmd)
 
 	start := time.Now()
-	err := cmd.Run()
+	err := RunWatched(ctx, cmd)
 	call.Duration = time.Since(start)
 	call.Stdout, call.Stderr = stdout.String(), stderr.String()
 	if cmd.ProcessState != nil {
@@ -40,6 +42,15 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	}
 	call.Failure = failure(ctx, err, call)
 	return call
+}
+
+// RunWatched runs a command, and adds what its processes wait for a processor to the timeout of package machinetime around ctx.
+func RunWatched(ctx context.Context, cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer machinetime.Watch(ctx, cmd.Process.Pid)()
+	return cmd.Wait()
 }
 
 // KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it left
@@ -65,13 +76,19 @@ func failure(ctx context.Context, err error, call Call) string {
 		// It ended by itself, even if time was over when that was noticed.
 		return ""
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
+		return KilledText(ctx, call.Duration)
 	case ctx.Err() != nil:
 		return "killed: the run was stopped"
 	case errors.As(err, &exit):
 		return fmt.Sprintf("ended by signal: %s", exit.Sys().(syscall.WaitStatus).Signal())
 	}
 	return err.Error()
+}
+
+// KilledText says that a plugin was killed when the time of ctx was over: after how long, and what of that the machine did not give.
+func KilledText(ctx context.Context, took time.Duration) string {
+	extra := machinetime.Extra(ctx)
+	return fmt.Sprintf("killed after %s without an answer%s", (took - extra).Round(time.Millisecond), machinetime.Excess(extra))
 }
 
 // Environ is the environment of a plugin: of the given variables those of the protocol and PATH, which is that of this process

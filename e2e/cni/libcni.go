@@ -15,6 +15,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // CacheDir is where libcni keeps the results of ADD unless a runtime says otherwise.
@@ -31,7 +33,7 @@ func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := machinetime.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	rec := &recorder{after: after}

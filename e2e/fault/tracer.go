@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // tracer drives one run. All of it happens on one thread.
@@ -59,7 +60,7 @@ func run(ctx context.Context, command Command, injection *Injection) (Trace, err
 	if command.Timeout <= 0 {
 		command.Timeout = cni.DefaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, command.Timeout)
+	ctx, cancel := machinetime.WithTimeout(ctx, command.Timeout)
 	defer cancel()
 	// ptrace(2): only the thread that traces may ask, and wait, with __WNOTHREAD.
 	runtime.LockOSThread()
@@ -124,7 +125,9 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 	t.threads[root.pid] = &thread{tid: root.pid, process: root, greeted: true}
 	// The end of ctx kills the plugin alone, by its pidfd; its end brings that of the others.
 	stop := context.AfterFunc(ctx, func() { _ = started.Kill() })
+	unwatch := machinetime.Watch(ctx, started.Pid)
 	defer func() {
+		unwatch()
 		stop()
 		_ = started.Release()
 		t.adopt()
@@ -310,7 +313,7 @@ func (t *tracer) conclude(ctx context.Context) {
 		call.Failure = fmt.Sprintf("killed %s %s", t.injection.When, t.hit)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		t.trace.Hung = true
-		call.Failure = fmt.Sprintf("killed after %s without an answer", call.Duration.Round(time.Millisecond))
+		call.Failure = cni.KilledText(ctx, call.Duration)
 	case ctx.Err() != nil:
 		call.Failure = "killed: the run was stopped"
 	case !t.ended:

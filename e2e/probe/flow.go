@@ -10,11 +10,13 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 const (
 	flowInterval = 20 * time.Millisecond
-	// lostAfter is when a request without an answer counts as lost, also if the answer comes later.
+	// lostAfter is when a request without an answer counts as lost, also if the answer comes later, in time that the machine gave.
 	lostAfter = time.Second
 )
 
@@ -34,14 +36,18 @@ type FlowSpec struct {
 
 // FlowResult is what became of a flow.
 type FlowResult struct {
-	// Sent counts the requests, Received those that were answered within 1s, Lost the others.
+	// Sent counts the requests, Received those that were answered within 1s of the time that the machine gave, Lost the others.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Lost     int `json:"lost"`
-	// LongestGap is the longest time without an answer, from the start to the call of Stop.
+	// LongestGap is the longest time without an answer, from the start to the call of Stop, without what the machine stole meanwhile.
 	LongestGap time.Duration `json:"longestGap"`
 	// Error is the first error met, in one line; empty without one. A request that vanished is none.
 	Error string `json:"error,omitempty"`
+	// Worst is how late this process's timers were at worst while the flow ran.
+	Worst time.Duration `json:"worst,omitempty"`
+	// Control is what became of a flow of the same kind that met nothing but the machine, see Control; nil where there was none.
+	Control *FlowResult `json:"control,omitempty"`
 }
 
 // flowConn carries the requests of a flow on one socket.
@@ -61,11 +67,11 @@ type Flow struct {
 	finish   sync.Once
 
 	mu         sync.Mutex
-	unanswered map[int]time.Time
-	// stopped is zero while the flow runs.
-	stopped   time.Time
-	lastReply time.Time
-	result    FlowResult
+	unanswered map[int]machinetime.Interval // since they were sent
+	stopped    bool
+	lastReply  machinetime.Interval
+	whole      machinetime.Interval
+	result     FlowResult
 }
 
 // StartFlow starts requests and replies on one socket in the network namespace at path netns. UDP goes on through
@@ -77,21 +83,29 @@ func StartFlow(netns string, s FlowSpec) (*Flow, error) {
 	if s.Interval < 0 {
 		return nil, fmt.Errorf("flow: want an interval of 0 or more, got %s", s.Interval)
 	}
-	setDefault(&s.Interval, flowInterval)
-	r, err := newRun(netns, Spec{Protocol: s.Protocol, To: s.To, Port: s.Port, From: s.From})
+	n, err := openNamespace(netns)
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
+	defer n.close()
+	return flowIn(n, s)
+}
+
+func flowIn(n namespace, s FlowSpec) (*Flow, error) {
+	setDefault(&s.Interval, flowInterval)
+	r, err := newRun(n, Spec{Protocol: s.Protocol, To: s.To, Port: s.Port, From: s.From})
+	if err != nil {
+		return nil, err
+	}
 	conn, err := r.flowConn()
 	if err != nil {
 		return nil, fmt.Errorf("flow: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	now := time.Now()
+	now := machinetime.Start()
 	f := &Flow{
-		conn: conn, lastReply: now, stop: stop,
-		sender: make(chan struct{}), receiver: make(chan struct{}), unanswered: map[int]time.Time{},
+		conn: conn, lastReply: now, whole: now, stop: stop,
+		sender: make(chan struct{}), receiver: make(chan struct{}), unanswered: map[int]machinetime.Interval{},
 	}
 	go f.receive(stop)
 	go f.send(ctx, s.Interval)
@@ -105,8 +119,8 @@ func (f *Flow) Stop() FlowResult {
 		f.stop()
 		<-f.sender
 		f.mu.Lock()
-		f.stopped = time.Now()
-		f.result.LongestGap = max(f.result.LongestGap, f.stopped.Sub(f.lastReply))
+		f.stopped = true
+		f.result.LongestGap = max(f.result.LongestGap, f.lastReply.Given())
 		f.mu.Unlock()
 		for f.open() {
 			select {
@@ -117,6 +131,7 @@ func (f *Flow) Stop() FlowResult {
 		f.conn.close()
 		<-f.receiver
 		f.result.Lost = f.result.Sent - f.result.Received
+		f.result.Worst = f.whole.Worst()
 	})
 	return f.result
 }
@@ -131,7 +146,7 @@ func (f *Flow) open() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, sent := range f.unanswered {
-		if time.Since(sent) < lostAfter {
+		if sent.Given() < lostAfter {
 			return true
 		}
 	}
@@ -145,7 +160,7 @@ func (f *Flow) send(ctx context.Context, interval time.Duration) {
 	for seq := 1; ctx.Err() == nil; seq++ {
 		f.mu.Lock()
 		f.result.Sent++
-		f.unanswered[seq] = time.Now()
+		f.unanswered[seq] = machinetime.Start()
 		f.mu.Unlock()
 		if err := f.conn.send(seq); err != nil {
 			f.failed(err)
@@ -184,14 +199,13 @@ func (f *Flow) answered(seq int) {
 		return
 	}
 	delete(f.unanswered, seq)
-	now := time.Now()
-	if now.Sub(sent) > lostAfter {
+	if sent.Given() > lostAfter {
 		return
 	}
 	f.result.Received++
-	if f.stopped.IsZero() {
-		f.result.LongestGap = max(f.result.LongestGap, now.Sub(f.lastReply))
-		f.lastReply = now
+	if !f.stopped {
+		f.result.LongestGap = max(f.result.LongestGap, f.lastReply.Given())
+		f.lastReply = machinetime.Start()
 	}
 }
 
@@ -214,7 +228,7 @@ func (r *run) flowConn() (flowConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := newStream(conn, serverIdle, time.Time{})
+		s := newStream(conn, serverIdle)
 		return &streamFlow{stream: s, in: bufio.NewReaderSize(s, maxLine), nonce: rand.Uint64()}, nil
 	}
 	s, err := r.packetSocket(packetOptions{family: family(r.to.addr), from: r.from, reportErrors: true})

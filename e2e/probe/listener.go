@@ -46,15 +46,19 @@ type Listener struct {
 // Listen starts a server in the network namespace at path netns. Clients can reach it once Listen has returned. The
 // caller closes the Listener; until then its sockets keep the namespace alive.
 func Listen(netns string, s ListenSpec) (*Listener, error) {
-	addresses, err := s.addresses()
-	if err != nil {
-		return nil, err
-	}
 	n, err := openNamespace(netns)
 	if err != nil {
 		return nil, err
 	}
 	defer n.close()
+	return listenIn(n, s)
+}
+
+func listenIn(n namespace, s ListenSpec) (*Listener, error) {
+	addresses, err := s.addresses()
+	if err != nil {
+		return nil, err
+	}
 	l := &Listener{name: s.Name, open: map[io.Closer]struct{}{}}
 	l.closing, l.close = context.WithCancel(context.Background())
 	for _, address := range addresses {
@@ -197,7 +201,7 @@ func (l *Listener) accept(listening *socket.Conn) {
 
 // serve answers one TCP connection: a transfer, or any number of the requests of a flow.
 func (l *Listener) serve(conn *socket.Conn, peer endpoint) {
-	s := newStream(conn, serverIdle, time.Time{})
+	s := newStream(conn, serverIdle)
 	local, err := conn.Getsockname()
 	if err != nil {
 		return

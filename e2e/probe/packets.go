@@ -10,6 +10,8 @@ import (
 
 	"github.com/mdlayher/socket"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 const (
@@ -80,7 +82,8 @@ func (r *run) packets(ctx context.Context, wait time.Duration) error {
 	defer context.AfterFunc(ctx, s.close)()
 
 	q := r.question()
-	var next, end time.Time
+	var next time.Time
+	var asked machinetime.Interval
 	unanswered := map[int]bool{}
 	for r.result.Sent < r.spec.Count || len(unanswered) > 0 {
 		if r.result.Sent < r.spec.Count && !time.Now().Before(next) {
@@ -90,14 +93,14 @@ func (r *run) packets(ctx context.Context, wait time.Duration) error {
 				return err
 			}
 			next = time.Now().Add(r.spec.Interval)
-			end = time.Now().Add(wait)
+			asked = machinetime.Start()
 		}
-		until := end
+		until := time.Now().Add(wait - asked.Given())
 		if r.result.Sent < r.spec.Count {
 			until = next
 		}
 		p, err := s.receive(until)
-		if isTimeout(err) && r.result.Sent < r.spec.Count {
+		if isTimeout(err) && (r.result.Sent < r.spec.Count || asked.Given() < wait) {
 			continue
 		}
 		if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // Protocol is what a probe, flow or server speaks.
@@ -55,7 +57,8 @@ type Spec struct {
 	Count int `json:"count,omitempty"`
 	// Interval separates the packets of one attempt; 0 means 10ms.
 	Interval time.Duration `json:"interval,omitempty"`
-	// Within is how long the probe keeps trying, at least one attempt; 0 means 5s. What is going on at its end is cut.
+	// Within is how long the probe keeps trying, at least one attempt, in time that the machine gave; 0 means 5s. What is going on at its end
+	// is cut.
 	Within time.Duration `json:"within,omitempty"`
 	// Attempts bounds the number of attempts; each then waits for an answer for its share of Within. 0 means as many as
 	// fit in Within, each of which waits for an answer for 1s.
@@ -88,6 +91,10 @@ type Result struct {
 	FirstReply time.Duration `json:"firstReply,omitempty"`
 	// Duration is the time that the whole probe took.
 	Duration time.Duration `json:"duration"`
+	// Worst is how late this process's timers were at worst meanwhile.
+	Worst time.Duration `json:"worst,omitempty"`
+	// Control is the answer to a probe of the same kind that met nothing but the machine, see Control; nil where none was made.
+	Control *Result `json:"control,omitempty"`
 }
 
 // Answer is who answered a request and which source address it saw.
@@ -109,14 +116,24 @@ type run struct {
 // Run asks what s says, in the network namespace at path netns, until an attempt succeeds or time, attempts or ctx are
 // used up. The error is for a spec or namespace that cannot be used; a target that does not answer is a Result.
 func Run(ctx context.Context, netns string, s Spec) (Result, error) {
-	r, err := newRun(netns, s)
+	n, err := openNamespace(netns)
 	if err != nil {
 		return Result{}, err
 	}
-	defer r.close()
+	defer n.close()
+	return askIn(ctx, n, s)
+}
+
+func askIn(ctx context.Context, n namespace, s Spec) (Result, error) {
+	r, err := newRun(n, s)
+	if err != nil {
+		return Result{}, err
+	}
 	r.start = time.Now()
-	ctx, cancel := context.WithTimeout(ctx, r.spec.Within)
+	interval := machinetime.Start()
+	ctx, cancel := machinetime.WithTimeout(ctx, r.spec.Within)
 	defer cancel()
+	defer machinetime.WatchSelf(ctx)()
 	wait := replyWait
 	if r.spec.Attempts > 0 {
 		wait = r.spec.Within / time.Duration(r.spec.Attempts)
@@ -136,22 +153,17 @@ func Run(ctx context.Context, netns string, s Spec) (Result, error) {
 			break
 		}
 	}
-	r.result.Duration = time.Since(r.start)
+	r.result.Duration, r.result.Worst = time.Since(r.start), interval.Worst()
 	return r.result, nil
 }
 
-func newRun(netns string, s Spec) (*run, error) {
+func newRun(n namespace, s Spec) (*run, error) {
 	s, err := s.complete()
 	if err != nil {
 		return nil, fmt.Errorf("probe: %w", err)
 	}
-	n, err := openNamespace(netns)
-	if err != nil {
-		return nil, err
-	}
 	r := &run{namespace: n, spec: s}
 	if err := r.endpoints(); err != nil {
-		n.close()
 		return nil, fmt.Errorf("probe: %w", err)
 	}
 	return r, nil

@@ -15,7 +15,7 @@ import (
 )
 
 // ignoreTimes leaves out of a Result what differs from run to run.
-var ignoreTimes = cmpopts.IgnoreFields(Result{}, "FirstReply", "Duration")
+var ignoreTimes = cmpopts.IgnoreFields(Result{}, "Worst", "FirstReply", "Duration")
 
 func listen(t *testing.T, h *host, s ListenSpec) *Listener {
 	t.Helper()

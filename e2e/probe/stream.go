@@ -11,52 +11,53 @@ import (
 
 	"github.com/mdlayher/socket"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// stream is a TCP connection that gives up when nothing moves for the time idle, and at the time until if that is set.
+// stream is a TCP connection that gives up when nothing moves for the time idle, of what the machine gave.
 type stream struct {
-	conn  *socket.Conn
-	idle  time.Duration
-	until time.Time
+	conn *socket.Conn
+	idle time.Duration
 	// moved is when bytes last arrived, in Unix nanoseconds. Bytes sent show nothing: the kernel takes some for a peer
 	// that never reads.
 	moved  atomic.Int64
 	closed atomic.Bool
 }
 
-func newStream(conn *socket.Conn, idle time.Duration, until time.Time) *stream {
-	s := &stream{conn: conn, idle: idle, until: until}
+func newStream(conn *socket.Conn, idle time.Duration) *stream {
+	s := &stream{conn: conn, idle: idle}
 	s.moved.Store(time.Now().UnixNano())
 	return s
 }
 
-func (s *stream) deadline() time.Time {
-	deadline := time.Now().Add(s.idle)
-	if !s.until.IsZero() && s.until.Before(deadline) {
-		return s.until
-	}
-	return deadline
-}
-
 // Read implements io.Reader.
 func (s *stream) Read(b []byte) (int, error) {
-	if err := s.conn.SetReadDeadline(s.deadline()); err != nil {
-		return 0, s.closedOr(err)
-	}
-	n, err := s.conn.Read(b)
+	n, err := s.within(s.conn.SetReadDeadline, s.conn.Read, b)
 	if n > 0 {
 		s.moved.Store(time.Now().UnixNano())
 	}
-	return n, s.closedOr(err)
+	return n, err
 }
 
 // Write implements io.Writer.
 func (s *stream) Write(b []byte) (int, error) {
-	if err := s.conn.SetWriteDeadline(s.deadline()); err != nil {
-		return 0, s.closedOr(err)
+	return s.within(s.conn.SetWriteDeadline, s.conn.Write, b)
+}
+
+// within moves bytes, and waits on as long as the machine stole of the time idle.
+func (s *stream) within(setDeadline func(time.Time) error, move func([]byte) (int, error), b []byte) (int, error) {
+	interval := machinetime.Start()
+	for moved := 0; ; {
+		if err := setDeadline(time.Now().Add(s.idle - interval.Given())); err != nil {
+			return moved, s.closedOr(err)
+		}
+		n, err := move(b[moved:])
+		moved += n
+		if err == nil || n > 0 || !isTimeout(err) || interval.Given() >= s.idle {
+			return moved, s.closedOr(err)
+		}
 	}
-	n, err := s.conn.Write(b)
-	return n, s.closedOr(err)
 }
 
 // closedOr makes one error of those that packages os and poll have for a closed socket.
@@ -99,7 +100,7 @@ func (n namespace) connect(ctx context.Context, from, to endpoint, wait time.Dur
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	ctx, cancel := machinetime.WithTimeout(ctx, wait)
 	defer cancel()
 	if _, err := conn.Connect(ctx, to.sockaddr()); err != nil {
 		_ = conn.Close()

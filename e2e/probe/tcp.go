@@ -32,10 +32,9 @@ func (r *run) connection(ctx context.Context, wait time.Duration) error {
 		r.result.Local = r.source()
 		return err
 	}
-	until, _ := ctx.Deadline()
-	s := newStream(conn, wait, until)
+	s := newStream(conn, wait)
 	defer s.close()
-	// A cancelled context has to end reads and writes as well.
+	// The end of the context has to end reads and writes as well.
 	defer context.AfterFunc(ctx, s.close)()
 
 	sa, err := conn.Getsockname()

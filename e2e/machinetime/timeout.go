@@ -1,0 +1,114 @@
+package machinetime
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// timeout is a context that ends when the machine gave as much time as it may last.
+type timeout struct {
+	context.Context // ends with this one, and holds its cause
+	limit           time.Duration
+	interval        Interval
+	// starved is what processes that work for its owner waited for a processor.
+	starved atomic.Int64
+	expired atomic.Bool
+	done    chan struct{}
+
+	mu    sync.Mutex
+	timer *time.Timer
+}
+
+// timeoutKey finds the innermost timeout of a context.
+type timeoutKey struct{}
+
+// WithTimeout is as that of package context, but d counts the time that the machine gave. The context has no deadline of its own
+// that could be asked for: it moves.
+func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return Process().withTimeout(ctx, d, nil)
+}
+
+// WithTimeoutCause is WithTimeout with a cause for the end of the time.
+func WithTimeoutCause(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+	return Process().withTimeout(ctx, d, cause)
+}
+
+func (c *Clock) withTimeout(parent context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+	if cause == nil {
+		cause = context.DeadlineExceeded
+	}
+	inner, cancel := context.WithCancelCause(parent)
+	t := &timeout{Context: inner, limit: d, interval: c.Start(), done: make(chan struct{})}
+	context.AfterFunc(inner, func() { close(t.done) })
+	t.mu.Lock()
+	t.timer = time.AfterFunc(d, func() { t.check(func() { cancel(cause) }) })
+	t.mu.Unlock()
+	return t, func() {
+		t.mu.Lock()
+		t.timer.Stop()
+		t.mu.Unlock()
+		cancel(context.Canceled)
+	}
+}
+
+// check ends the context, or waits for as long as is left.
+func (t *timeout) check(expire func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.Context.Err() != nil {
+		return
+	}
+	if left := t.left(); left > 0 {
+		t.timer.Reset(left)
+		return
+	}
+	t.expired.Store(true)
+	expire()
+}
+
+// left is how much of the time is left.
+func (t *timeout) left() time.Duration { return t.limit + t.extra() - t.interval.Wall() }
+
+// extra is how much longer it lasts. Timers of this process are late in the same moments in which others wait for a processor.
+func (t *timeout) extra() time.Duration {
+	return max(t.interval.Stolen(), time.Duration(t.starved.Load()))
+}
+
+// Done is closed at the end.
+func (t *timeout) Done() <-chan struct{} { return t.done }
+
+// Err is context.DeadlineExceeded when the time is over.
+func (t *timeout) Err() error {
+	if t.expired.Load() {
+		return context.DeadlineExceeded
+	}
+	return t.Context.Err()
+}
+
+// Value finds the timeout itself, beside what the context around it has.
+func (t *timeout) Value(key any) any {
+	if key == (timeoutKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+// Extra returns how much longer the innermost timeout around a context lasts than it was to; 0 without any.
+func Extra(ctx context.Context) time.Duration {
+	if t, ok := ctx.Value(timeoutKey{}).(*timeout); ok {
+		return t.extra()
+	}
+	return 0
+}
+
+// Excess is what a message says of a wait that was longer than its budget: " (and 4s in which the machine gave it no processor)"; empty
+// below a tenth of a second.
+func Excess(extra time.Duration) string {
+	if extra < 100*time.Millisecond {
+		return ""
+	}
+	return fmt.Sprintf(" (and %s in which the machine gave it no processor)", extra.Round(100*time.Millisecond))
+}
