@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -213,7 +214,7 @@ const patience = 6 * time.Second
 
 // leftAfter is what differs from the start beyond an earlier difference, once nothing changes any more.
 func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change, pods ...*pod) ([]snapshot.Change, error) {
-	ctx, cancel := context.WithTimeout(ctx, restless)
+	ctx, cancel := machinetime.WithTimeout(ctx, restless)
 	defer cancel()
 	take := func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }
 	return snapshot.Settle(ctx, take, start, func(changes []snapshot.Change) []snapshot.Change {
@@ -223,9 +224,9 @@ func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []s
 
 // leftInTheEnd is leftAfter where a namespace went: it looks again until nothing is left, or patience ends.
 func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State, earlier []snapshot.Change) ([]snapshot.Change, error) {
-	for end := time.Now().Add(patience); ; {
+	for interval := machinetime.Start(); ; {
 		left, err := b.leftAfter(ctx, start, earlier)
-		if err != nil || len(left) == 0 || time.Now().After(end) {
+		if err != nil || len(left) == 0 || interval.Given() > patience {
 			return left, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -200,7 +201,7 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 		return err
 	}
 	a.later = append(a.later, call)
-	ctx, cancel := context.WithTimeout(ctx, restless)
+	ctx, cancel := machinetime.WithTimeout(ctx, restless)
 	defer cancel()
 	a.left, err = l.settle(ctx)
 	if verb != cni.GC || err != nil || len(a.left) == 0 {

@@ -4,10 +4,13 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 const (
-	// Quiet is how long a difference must stay the same to count as the last word: the kernel and dying processes need a moment to clean up.
+	// Quiet is how long a difference must stay the same to count as the last word: the kernel and dying processes need a moment to clean
+	// up. It is time that the machine gave.
 	Quiet = 250 * time.Millisecond
 	// poll is how long Settle waits between two looks.
 	poll = 20 * time.Millisecond
@@ -18,14 +21,16 @@ const (
 // no difference to return yet.
 func Settle(
 	ctx context.Context, take func(context.Context) (State, error), before State, beyond func([]Change) []Change,
-) (changes []Change, err error) {
+) ([]Change, error) {
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
-	var since time.Time
+	var since machinetime.Interval
+	var changes []Change
+	looked := false
 	for {
 		after, err := take(ctx)
 		switch {
-		case err != nil && ctx.Err() != nil && !since.IsZero():
+		case err != nil && ctx.Err() != nil && looked:
 			return changes, nil
 		case err != nil:
 			return nil, err
@@ -37,10 +42,10 @@ func Settle(
 		if len(latest) == 0 {
 			return nil, nil
 		}
-		if since.IsZero() || !slices.Equal(latest, changes) {
-			changes, since = latest, time.Now()
+		if !looked || !slices.Equal(latest, changes) {
+			changes, since, looked = latest, machinetime.Start(), true
 		}
-		if time.Since(since) >= Quiet {
+		if since.Given() >= Quiet {
 			return changes, nil
 		}
 		select {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // The fabric's bridges: the underlay, the network of first interfaces where nodes have two, and the one behind the router.
@@ -106,12 +107,15 @@ func (s socket) configure(ctx context.Context, name string) error {
 	return s.awaitLinkLocal(ctx, link)
 }
 
+// linkLocalWithin is how long the kernel may take: it needs a moment, and a processor for its workers.
+const linkLocalWithin = 20 * time.Second
+
 // awaitLinkLocal waits for what the kernel does by itself some time after a link is up, so that it is no change later.
 func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
 	if !hasIPv6() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, fmt.Errorf("%s: no link-local address within 5s", link.Attrs().Name))
+	ctx, cancel := machinetime.WithTimeoutCause(ctx, linkLocalWithin, fmt.Errorf("%s: no link-local address within %s", link.Attrs().Name, linkLocalWithin))
 	defer cancel()
 	for {
 		list, err := s.links.AddrList(link, netlink.FAMILY_V6)

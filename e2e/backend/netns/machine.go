@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // machine is a process in namespaces of its own, the agent in it, and a handle to its links. It ends with its standard
@@ -69,7 +70,7 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 		}
 	}()
 	m.agent = agent.NewClient(name, agent.Pipe{ReadCloser: stdout, WriteCloser: stdin})
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := machinetime.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if _, err = m.agent.Hello(ctx); err != nil {
 		return nil, err
