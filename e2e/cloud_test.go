@@ -121,9 +121,15 @@ func clouds() []control {
 	}
 }
 
-func TestDaemons(t *testing.T) { runControls(t, daemons()) }
+func TestDaemons(t *testing.T) {
+	t.Parallel()
+	runControls(t, daemons())
+}
 
-func TestClouds(t *testing.T) { runControls(t, clouds()) }
+func TestClouds(t *testing.T) {
+	t.Parallel()
+	runControls(t, clouds())
+}
 
 // Scenarios that need a target are no gap in the verdict of those who have none.
 func TestTarget_features_are_in_no_profile(t *testing.T) {

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
 	onlyDefect      = flag.String("defect", "", "ask only broken plugins with this defect")
+	share           = flag.String("share", "1/1", "ask the K-th of N parts of the broken plugins: `K/N`")
 )
 
 // spoilt is a plugin with a defect and the requirements that must notice it.
@@ -121,7 +123,9 @@ func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
 	for range atOnce {
 		workers.Go(func() {
 			for i := range queue {
+				leave := enterLab()
 				jobs[i]()
+				leave()
 				close(ends[i])
 			}
 		})
@@ -140,8 +144,9 @@ func failed(r report.Result) bool { return r.Result == report.Fail || r.Result =
 
 // TestBroken wants the requirements to notice each defect, and nothing else to fail. Those that inject faults are for TestSweeps.
 func TestBroken(t *testing.T) {
+	t.Parallel()
 	plugins(t)
-	cases := slices.DeleteFunc(spoiled(), func(s spoilt) bool { return *onlyDefect != "" && s.defect != *onlyDefect })
+	cases := slices.DeleteFunc(sharedOut(t, spoiled()), func(s spoilt) bool { return *onlyDefect != "" && s.defect != *onlyDefect })
 	results := make([]map[string]report.Result, len(cases))
 	var jobs []func()
 	for i, c := range cases {
@@ -172,6 +177,20 @@ func TestBroken(t *testing.T) {
 			c.compare(t, results[i])
 		})
 	}
+}
+
+// sharedOut returns the part of the broken plugins that the flag asks for: every N-th, so that a few runs of CI have asked all.
+func sharedOut(t *testing.T, all []spoilt) []spoilt {
+	t.Helper()
+	var part, parts int
+	if _, err := fmt.Sscanf(*share, "%d/%d", &part, &parts); err != nil || part < 1 || part > parts {
+		t.Fatalf("-share %s: want K/N, the K-th of N parts", *share)
+	}
+	var some []spoilt
+	for i := part - 1; i < len(all); i += parts {
+		some = append(some, all[i])
+	}
+	return some
 }
 
 func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {
@@ -246,6 +265,7 @@ func (s *sound) passes(r *contract.Requirement) bool {
 
 // TestHonest wants plugins without a defect to pass: the wrapper by itself is none.
 func TestHonest(t *testing.T) {
+	t.Parallel()
 	plugins(t)
 	cases := honest()
 	results := make([]map[string]report.Result, len(cases))

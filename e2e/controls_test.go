@@ -170,6 +170,7 @@ func faulty() []control {
 
 // TestControls runs scenarios on conflists that are broken in the way that each is about.
 func TestControls(t *testing.T) {
+	t.Parallel()
 	runControls(t, faulty())
 }
 
@@ -200,13 +201,9 @@ func TestControls_are_complete(t *testing.T) {
 	}
 }
 
-// atOnce bounds the clusters: scenarios wait more than they compute, and time-outs are of the real clock.
-const atOnce = 6
-
 // runControls runs each conflist's scenarios, all side by side, and compares.
 func runControls(t *testing.T, controls []control) {
 	b := plugins(t)
-	slots := make(chan struct{}, atOnce)
 	var wait sync.WaitGroup
 	results := make([]map[string]report.Result, len(controls))
 	for i, c := range controls {
@@ -230,8 +227,7 @@ func runControls(t *testing.T, controls []control) {
 				continue
 			}
 			wait.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
+				defer enterLab()()
 				result := suite.Run(context.Background(), s)
 				mu.Lock()
 				defer mu.Unlock()

@@ -153,11 +153,13 @@ func unreachable() []explained {
 
 // TestExplain wants of each chain the very sentence that a person reads after the error itself.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	compareSentences(t, unreachable(), backend())
 }
 
 // TestExplain_without_a_fabric wants the same of a backend that cannot watch what is between its machines, as those of ssh and kind.
 func TestExplain_without_a_fabric(t *testing.T) {
+	t.Parallel()
 	var some []explained
 	for _, tt := range unreachable() {
 		if slices.Contains([]string{"TCP only", "firewall of the node", "no way from the node", "wrong source"}, tt.name) {
@@ -183,7 +185,6 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 	t.Helper()
 	b := plugins(t)
 	results := make([]report.Result, len(all))
-	slots := make(chan struct{}, atOnce)
 	var wait sync.WaitGroup
 	for i, tt := range all {
 		suite, err := e2e.New(e2e.Options{Conflist: writeConflist(t, "", tt.chain...), BinDir: b.plugins, Select: e2e.Selection{Names: tt.scenario}, Backend: backend})
@@ -191,8 +192,7 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 			t.Fatal(err)
 		}
 		wait.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+			defer enterLab()()
 			for _, s := range suite.Scenarios() {
 				results[i] = suite.Run(context.Background(), s)
 			}

@@ -23,6 +23,7 @@ import (
 
 // TestExplain_capture reads the packets of a failure back from the file beside the report.
 func TestExplain_capture(t *testing.T) {
+	holdLab(t)
 	dir := t.TempDir()
 	suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", ptp, broken("drops-forwarded")), Select: e2e.Selection{Names: "pod-to-pod-same-node"}, ReportDir: dir})
 	for _, s := range suite.Scenarios() {

@@ -96,6 +96,7 @@ func ginkgoRun(t *testing.T, r ginkgoRequest) (output string, status int) {
 
 // TestDescribe puts the specs into a Ginkgo suite of somebody's own.
 func TestDescribe(t *testing.T) {
+	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "none.conflist")
 	for _, tt := range []struct {
 		name    string
@@ -121,7 +122,7 @@ func TestDescribe(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+			holdLab(t)
 			tt.request.Entry = "Describe"
 			output, status := ginkgoRun(t, tt.request)
 			if status != tt.status {

@@ -210,6 +210,7 @@ func (c *kubeletCluster) Evidence(context.Context) map[string]string {
 
 // TestKubelets runs a scenario where the cluster attaches the pods.
 func TestKubelets(t *testing.T) {
+	t.Parallel()
 	bin := plugins(t).plugins
 	for _, tt := range []struct {
 		fault string
@@ -226,7 +227,7 @@ func TestKubelets(t *testing.T) {
 	} {
 		for _, exclusive := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, machines that exist once %t", tt.fault, exclusive), func(t *testing.T) {
-				t.Parallel()
+				holdLab(t)
 				got := runThroughKubelet(t, bin, &kubelets{backend(), tt.fault, exclusive})
 				tt.want.compare(t, got[0])
 				if want := tt.want.result == report.Skipped; got[0].LabFailed != want {
@@ -248,7 +249,7 @@ func TestKubelets(t *testing.T) {
 		}
 	}
 	t.Run("no DEL", func(t *testing.T) {
-		t.Parallel()
+		holdLab(t)
 		got := runThroughKubelet(t, bin, &kubelets{backend(), "no DEL", true})
 		pass().compare(t, got[0])
 		if !slices.ContainsFunc(got[1:], func(r report.Result) bool {

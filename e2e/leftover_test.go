@@ -13,6 +13,7 @@ import (
 
 // TestLeavesNothing wants what grows to be laid at its maker's door, and what a first use leaves to be told apart from it.
 func TestLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		fault string
 		// want are the results by plugin.
@@ -53,7 +54,7 @@ func TestLeavesNothing(t *testing.T) {
 		},
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
-			t.Parallel()
+			holdLab(t)
 			suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute(tt.fault)...), Select: e2e.Selection{Names: "cache-cleanup"}})
 			if err := suite.Prepare(context.Background()); err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,6 +33,12 @@ func TestMain(m *testing.M) {
 	if request := os.Getenv(suiteVariable); request != "" {
 		os.Exit(runGinkgo(request))
 	}
+	flag.Parse()
+	// A test that waits for a lab must not keep others from starting: the labs are what is bounded.
+	if err := flag.Set("test.parallel", "100"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "cnitest-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,6 +51,24 @@ func TestMain(m *testing.M) {
 		status = 1
 	}
 	os.Exit(status)
+}
+
+// atOnce bounds the labs of all tests that run side by side. Scenarios and requirements wait more than they compute.
+const atOnce = 6
+
+var labs = make(chan struct{}, atOnce)
+
+// enterLab waits until there is room for a lab, and returns what makes room for another.
+func enterLab() (leave func()) {
+	labs <- struct{}{}
+	return func() { <-labs }
+}
+
+// holdLab lets a test run beside others, in a lab until it ends.
+func holdLab(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	t.Cleanup(enterLab())
 }
 
 // binaries are directories of plugins.

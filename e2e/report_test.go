@@ -55,7 +55,7 @@ var (
 
 // TestReport runs macvlan alone with a label filter, which fails, and reads what was written.
 func TestReport(t *testing.T) {
-	t.Parallel()
+	holdLab(t)
 	dir, conflist := t.TempDir(), writeConflist(t, "", macvlan)
 	output, status := ginkgoRun(t, ginkgoRequest{Conflist: conflist, ReportDir: dir, Entry: "RunSpecs", Labels: "A01 || D02"})
 	if status != 0 {
@@ -289,7 +289,7 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 
 // TestReport_call wants a failed call as it can be made again by hand.
 func TestReport_call(t *testing.T) {
-	t.Parallel()
+	holdLab(t)
 	dir := t.TempDir()
 	output, status := ginkgoRun(t, ginkgoRequest{
 		Conflist: writeConflist(t, "", afterRoute("short-id")...), ReportDir: dir, Entry: "Run", Names: "long-container-ids",

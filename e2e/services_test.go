@@ -116,5 +116,6 @@ func rangePerNode(plugin string) string {
 
 // TestServices runs scenarios on conflists that lead to services in different ways, or fail to.
 func TestServices(t *testing.T) {
+	t.Parallel()
 	runControls(t, services())
 }

@@ -50,7 +50,7 @@ func outcomes(r *report.Report) map[string]report.Outcome {
 }
 
 func TestSoak(t *testing.T) {
-	t.Parallel()
+	holdLab(t)
 	// Few addresses, so that each has many owners one after the other.
 	few := strings.Replace(macvlan, "192.168.1.254", "192.168.1.9", 1)
 	r, told := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", few, route), Soak: e2e.Soak{For: 3 * time.Second, Pods: 5}})
@@ -75,6 +75,7 @@ func TestSoak(t *testing.T) {
 
 // TestSoak_finds wants each invariant to be seen broken, before the time is over, and its story told.
 func TestSoak_finds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name       string
 		chain      []string
@@ -106,7 +107,7 @@ func TestSoak_finds(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
+			holdLab(t)
 			options := e2e.Options{Conflist: writeConflist(t, "", tt.chain...), Soak: e2e.Soak{For: tt.soak, Pods: tt.pods}}
 			if tt.brokenIPAM {
 				options.BinDir = plugins(t).brokenIPAM
@@ -134,7 +135,7 @@ func TestSoak_finds(t *testing.T) {
 
 // TestSoak_leaves wants what a soak leaves on its nodes to be told, as after a scenario.
 func TestSoak_leaves(t *testing.T) {
-	t.Parallel()
+	holdLab(t)
 	r, _ := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute("leaks-file")...), Soak: e2e.Soak{For: time.Second, Pods: 1}})
 	want := map[string]report.Outcome{
 		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass, "leaves-nothing broken": report.Fail,

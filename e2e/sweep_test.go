@@ -11,9 +11,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// atOnceSwept bounds the conflists that are swept side by side: each has two or more nodes at work.
-const atOnceSwept = 2
-
 // sweep injects faults into the plugins under test of a conflist and returns the results by requirement and plugin.
 func sweep(t *testing.T, chain ...string) map[string]report.Result {
 	t.Helper()
@@ -46,9 +43,9 @@ func careless(fault string) string { return fmt.Sprintf(`{"type": "careless", "f
 // TestSweeps wants faults to be found in plugins that have each one weakness, and in those requirements only that are about it. A fault
 // that ADD or DEL cannot clear up after shows wherever they are called.
 func TestSweeps(t *testing.T) {
+	t.Parallel()
 	const noRule = "leaves + rule inet 1500: from 192.168.1.2/32"
 	plugins(t)
-	slots := make(chan struct{}, atOnceSwept)
 	for _, tt := range []struct {
 		fault string
 		want  map[string]string
@@ -72,9 +69,7 @@ func TestSweeps(t *testing.T) {
 		{"gc-shrugs", map[string]string{"FAIL-GC": noRule}},
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
-			t.Parallel()
-			slots <- struct{}{}
-			defer func() { <-slots }()
+			holdLab(t)
 			compareSweep(t, sweep(t, macvlan, careless(tt.fault)), "careless", tt.want)
 		})
 	}
@@ -111,7 +106,7 @@ func allOf(r report.Result) string {
 // TestSweeps_upstream wants what is known of macvlan: the link under its first name, which no DEL removes, and nothing else of a
 // killed ADD.
 func TestSweeps_upstream(t *testing.T) {
-	t.Parallel()
+	holdLab(t)
 	got := sweep(t, macvlan)["KILL-ADD macvlan"]
 	if got.Result != report.Fail || !strings.Contains(got.Reason, "RTM_NEWLINK macvlan veth") || !strings.Contains(got.Reason, " link veth") {
 		t.Errorf("got %s: %s, want a failure that names the link", got.Result, got.Reason)
@@ -129,9 +124,10 @@ func TestSweeps_upstream(t *testing.T) {
 
 // TestSweeps_reference wants the plugins of this repository to survive everything.
 func TestSweeps_reference(t *testing.T) {
+	t.Parallel()
 	for name, config := range map[string]string{"route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			holdLab(t)
 			compareSweep(t, sweep(t, macvlan, config), name, nil)
 		})
 	}

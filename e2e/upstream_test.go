@@ -70,5 +70,6 @@ func with(all, more map[string]expected) map[string]expected {
 
 // TestUpstream runs scenarios on plugins that do what they should.
 func TestUpstream(t *testing.T) {
+	t.Parallel()
 	runControls(t, upstream())
 }
