@@ -47,9 +47,23 @@ func TestFlow(t *testing.T) {
 		listen(t, b, ListenSpec{Protocol: protocol, Port: 8080})
 		for _, to := range []string{"10.9.0.2", "fd09::2"} {
 			t.Run(string(protocol)+" to "+to, func(t *testing.T) {
-				f := startFlow(t, a, FlowSpec{Protocol: protocol, To: to, Port: 8080, Interval: time.Millisecond})
+				control, err := NewControl()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer control.Close()
+				spec := FlowSpec{Protocol: protocol, To: to, Port: 8080, Interval: time.Millisecond}
+				beside, err := control.StartFlow(spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f := startFlow(t, a, spec)
 				f.received(t, 20)
 				got := f.Stop()
+				nothing := beside.Stop()
+				if why := (&FlowResult{Control: &nothing}).Disturbed(spec.Interval); why != "" && got.Error == "" && got.Lost > 0 {
+					t.Skipf("the machine was too busy: %s", why)
+				}
 				if got.Sent < 20 || got.Received != got.Sent || got.Lost != 0 || got.Error != "" || got.LongestGap <= 0 || got.LongestGap > lostAfter {
 					t.Errorf("got %+v, want everything answered", got)
 				}
