@@ -37,7 +37,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release
+.PHONY: help test-requirements kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-ipamd test-amazon flake soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ e2e: build ## Run the suite on the reference plugins in network namespaces, and 
 
 test: ## Run every test of the repository (what needs root says so and skips without it)
 	$(GO) test -timeout 20m ./...
+
+test-requirements: ## Ask every broken plugin about every requirement, a quarter of an hour; SHARE=3/20 asks a part of them
+	$(GO) test -count=1 -timeout 2h -v -run '^TestBroken$$' ./e2e -all-requirements -share $(or $(SHARE),1/1)
 
 test-netns: ## Run the tests of the lab and the suite alone; they need root
 	$(GO) test -timeout 20m ./e2e/... ./plugin/...
@@ -72,11 +75,13 @@ kind-node-image: ## Build kind, kubectl and a node image from Debian packages an
 
 e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, in a Docker of its own, and delete all of it
 	kind/packages.sh
+	kind/install/image.sh fetch
 	kind/with-docker.sh kind/e2e.sh $(KIND_CASES)
 
 e2e-kind-upstream: build ## Run Kubernetes' own network tests on a kind cluster with macvlan + veth-to-host + portmap
 	kind/packages.sh
 	kind/upstream/build.sh
+	kind/install/image.sh fetch
 	kind/with-docker.sh kind/upstream/run.sh
 
 vagrant-box: ## Build a small box of Debian's packages for e2e-vagrant, for machines that cannot fetch a public one
@@ -125,6 +130,9 @@ verify: ## Check formatting, generated tables and import rules
 
 generate: ## Write the generated tables into the READMEs
 	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update
+
+fresh: ## Run targets as on a machine that never saw the repository: the cheap ones, FRESH=all, or FRESH='e2e test'
+	@.ci/fresh $(FRESH)
 
 clean: ## Remove what was built and reported
 	rm -rf $(BIN) $(ARTIFACTS) $(DIST)

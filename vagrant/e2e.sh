@@ -94,6 +94,8 @@ served() {
 # own_libvirt runs this script again in namespaces in which it may start a libvirt.
 own_libvirt() {
 	[ "$(id -u)" = 0 ] || die "no libvirt serves at qemu:///system; start it (systemctl start libvirtd, and be in the group libvirt), or run this as root"
+	# Where the test of the machines runs there is no network to bring its modules.
+	(cd "$top" && "${GO:-go}" list -deps -test ./e2e/backend/ssh >/dev/null)
 	[ -f "$cache/$light.box" ] || die "no box at $cache/$light.box; make vagrant-box builds it"
 	mkdir -p "$artifacts"
 	exec 8>"$cache/own.lock"

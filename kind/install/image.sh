@@ -2,15 +2,20 @@
 # Builds the image of the plugins and their installer, FROM scratch, and loads it into the nodes of a kind cluster:
 #
 #	kind/install/image.sh && kubectl apply -k kind/install/route
+#	kind/install/image.sh fetch     # only brings the modules that it is built from, for a place without a network
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${CLUSTER:-cnitest}
+export CGO_ENABLED=0
+upstream=(github.com/containernetworking/plugins/plugins/{ipam/host-local,main/macvlan})
+if [ "${1-}" = fetch ]; then
+	go list -deps ./kind/installer ./kind/metadata ./kind/image ./plugin/{route,veth-to-host,routed-eni,ipamd} "${upstream[@]}" >/dev/null
+	exit
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export CGO_ENABLED=0
 mkdir -p "$work/root/plugins" "$work/root/tmp"
-go build -trimpath -o "$work/root/plugins/" ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni \
-	github.com/containernetworking/plugins/plugins/{ipam/host-local,main/macvlan}
+go build -trimpath -o "$work/root/plugins/" ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni "${upstream[@]}"
 go build -trimpath -o "$work/root/installer" ./kind/installer
 go build -trimpath -o "$work/root/" ./plugin/ipamd ./kind/metadata
 go build -trimpath -o "$work/image" ./kind/image
