@@ -136,6 +136,16 @@ func (c *Client) Trace(ctx context.Context, args FaultArgs) (fault.Trace, error)
 	return call[fault.Trace](ctx, c, "Trace", args)
 }
 
+// ExplainCNI runs a verb through libcni under the tracer.
+func (c *Client) ExplainCNI(ctx context.Context, req cni.Request) (CNIExplained, error) {
+	return call[CNIExplained](ctx, c, "ExplainCNI", req)
+}
+
+// Lacks reports whether the node's kernel lacks a feature.
+func (c *Client) Lacks(ctx context.Context, feature fault.Feature) (bool, error) {
+	return call[bool](ctx, c, "Lacks", feature)
+}
+
 // InstallStubs puts the stub plugins on the node, in stub.Dir.
 func (c *Client) InstallStubs(ctx context.Context) error {
 	return tell(ctx, c, "InstallStubs", None{})

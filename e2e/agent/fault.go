@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
@@ -12,6 +13,8 @@ type FaultArgs struct {
 	PluginArgs
 	// Injection is the fault; nil only observes.
 	Injection *fault.Injection `json:"injection,omitempty"`
+	// Explain lists what the kernel refused, in place of points and faults.
+	Explain bool `json:"explain,omitempty"`
 }
 
 // CanTrace says why plugins cannot be traced on this node; empty when they can.
@@ -30,10 +33,40 @@ func (s *Server) Trace(args FaultArgs, trace *fault.Trace) error {
 	}
 	command := fault.Command{Path: path, Env: cni.Environ(args.Env), Stdin: args.Stdin, Timeout: args.Timeout}
 	defer reapOrphans()
-	if args.Injection == nil {
+	switch {
+	case args.Explain:
+		*trace, err = fault.Explain(context.Background(), command)
+	case args.Injection == nil:
 		*trace, err = fault.Observe(context.Background(), command)
-	} else {
+	default:
 		*trace, err = fault.Inject(context.Background(), command, *args.Injection)
 	}
 	return err
+}
+
+// CNIExplained is the outcome of a verb, each of whose calls ran under the tracer.
+type CNIExplained struct {
+	Outcome cni.Outcome `json:"outcome"`
+	// EndedBy are the refusals by which the first call that failed came to its end.
+	EndedBy []fault.Refusal `json:"endedBy,omitempty"`
+}
+
+// ExplainCNI runs a verb through libcni with each plugin under the tracer.
+func (s *Server) ExplainCNI(req cni.Request, reply *CNIExplained) error {
+	defer s.order.enter(req)()
+	defer reapOrphans()
+	var failed error
+	outcome, err := cni.RunBy(context.Background(), req, nil, func(ctx context.Context, path string, env []string, stdin []byte) cni.Call {
+		trace, err := fault.Explain(ctx, fault.Command{Path: path, Env: env, Stdin: stdin, Timeout: req.Timeout})
+		failed = errors.Join(failed, err)
+		if (trace.Call.ExitCode != 0 || trace.Call.Failure != "") && reply.EndedBy == nil {
+			reply.EndedBy = trace.EndedBy()
+		}
+		return trace.Call
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	reply.Outcome = *outcome
+	return nil
 }

@@ -25,6 +25,11 @@ const CacheDir = "/var/lib/cni"
 // Run runs a verb through libcni. The error is about the request itself; what the plugins answered is in the outcome.
 // after, when not nil, is called after each plugin. Calls may be made concurrently for different containers.
 func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
+	return RunBy(ctx, req, after, Exec)
+}
+
+// RunBy is Run with another way to run a binary, which has the arguments of Exec.
+func RunBy(ctx context.Context, req Request, after func(Call), exec func(ctx context.Context, path string, env []string, stdin []byte) Call) (*Outcome, error) {
 	list, err := libcni.ConfListFromBytes(req.Conflist)
 	if err != nil {
 		return nil, fmt.Errorf("conflist: %w", err)
@@ -36,7 +41,7 @@ func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
 	ctx, cancel := machinetime.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	rec := &recorder{after: after}
+	rec := &recorder{after: after, exec: exec}
 	config := libcni.NewCNIConfigWithCacheDir(req.BinDirs, CacheDir, rec)
 	rt := &libcni.RuntimeConf{
 		ContainerID: req.ContainerID, NetNS: req.Netns, IfName: req.IfName,
@@ -87,13 +92,14 @@ func encode(result types.Result) (json.RawMessage, error) {
 type recorder struct {
 	version.PluginDecoder
 	after func(Call)
+	exec  func(ctx context.Context, path string, env []string, stdin []byte) Call
 
 	calls []Call // libcni runs one plugin at a time
 }
 
 // ExecPlugin runs a plugin. Its error is what the plugin printed as such, decoded from stdout.
 func (r *recorder) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	call := Exec(ctx, path, Environ(environ), stdin)
+	call := r.exec(ctx, path, Environ(environ), stdin)
 	err := decodeFailure(call)
 	r.calls = append(r.calls, call)
 	if r.after != nil {

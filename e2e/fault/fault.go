@@ -127,6 +127,8 @@ type Trace struct {
 	Call cni.Call `json:"call"`
 	// Points are those that were reached, those after a failed one included.
 	Points []Point `json:"points"`
+	// Refusals are the calls that the kernel refused, in their order; Explain alone lists them.
+	Refusals []Refusal `json:"refusals,omitempty"`
 	// Hit is the point at which the fault was injected; nil when there was none to inject, or the plugin ended before it.
 	Hit *Point `json:"hit,omitempty"`
 	// Diverged says that Hit is not the step that was meant: the plugin took another way.
@@ -143,7 +145,7 @@ type Trace struct {
 // Available would not have told: where tracing is forbidden, a binary cannot be started. When ctx ends, all of the plugin's processes
 // are killed. Calls may be made concurrently; each holds a thread.
 func Observe(ctx context.Context, command Command) (Trace, error) {
-	return run(ctx, command, nil)
+	return run(ctx, command, nil, false)
 }
 
 // Inject runs a plugin and kills or fails it at one point. A plugin that ends before the point is no error: Trace.Hit is nil then.
@@ -152,7 +154,7 @@ func Inject(ctx context.Context, command Command, injection Injection) (Trace, e
 	if err := injection.validate(); err != nil {
 		return Trace{}, err
 	}
-	return run(ctx, command, &injection)
+	return run(ctx, command, &injection, false)
 }
 
 func (i Injection) validate() error {

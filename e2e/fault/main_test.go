@@ -56,7 +56,7 @@ func again() (status int, err error) {
 		return 1, err
 	}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"ipam/host-local"); err != nil {
+	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"main/bridge", upstream+"ipam/host-local"); err != nil {
 		return 1, err
 	}
 	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {

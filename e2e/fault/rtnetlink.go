@@ -93,8 +93,36 @@ func describeLink(body []byte, a map[uint16][]byte, link func(uint32) string) st
 	if far := attributesOf(info[unix.IFLA_INFO_DATA])[nl.VETH_INFO_PEER]; kind == "veth" && len(far) > unix.SizeofIfInfomsg {
 		peer = textOf(attributesOf(far[unix.SizeofIfInfomsg:])[unix.IFLA_IFNAME])
 	}
-	return words(kind, name, labelled("peer", peer), labelled("link", linkOfAttribute(a[unix.IFLA_LINK], link)),
+	return words(kind, name, describeLinkData(kind, attributesOf(info[unix.IFLA_INFO_DATA])), bridgeVLANs(body, a), labelled("peer", peer), labelled("link", linkOfAttribute(a[unix.IFLA_LINK], link)),
 		labelled("master", linkOfAttribute(a[unix.IFLA_MASTER], link)), labelled("mtu", numberOf(a[unix.IFLA_MTU])), mac, netns, state)
+}
+
+// describeLinkData is what of the settings of a kind of link kernels can lack, or many plugins choose.
+func describeLinkData(kind string, data map[uint16][]byte) string {
+	switch kind {
+	case "bridge":
+		if v := data[nl.IFLA_BR_VLAN_FILTERING]; len(v) == 1 {
+			return fmt.Sprintf("vlan_filtering %d", v[0])
+		}
+	case "vlan":
+		if v := data[nl.IFLA_VLAN_ID]; len(v) == 2 {
+			return fmt.Sprintf("id %d", binary.NativeEndian.Uint16(v))
+		}
+	case "vrf":
+		return labelled("table", numberOf(data[nl.IFLA_VRF_TABLE]))
+	}
+	return ""
+}
+
+// bridgeVLANs are the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags and id).
+func bridgeVLANs(body []byte, a map[uint16][]byte) string {
+	if body[0] != unix.AF_BRIDGE {
+		return ""
+	}
+	if v := attributesOf(a[unix.IFLA_AF_SPEC])[nl.IFLA_BRIDGE_VLAN_INFO]; len(v) >= 4 {
+		return fmt.Sprintf("bridge vlan %d", binary.NativeEndian.Uint16(v[2:]))
+	}
+	return ""
 }
 
 func describeAddress(body []byte, a map[uint16][]byte, link func(uint32) string) string {

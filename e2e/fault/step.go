@@ -17,6 +17,9 @@ func (t *tracer) enter(th *thread) error {
 	}
 	number, args := regs.call()
 	c := &sysCall{tracer: t, thread: th, spec: t.table[number], args: args}
+	if t.questions != nil {
+		return t.listen(c)
+	}
 	if c.spec.receives {
 		if c.isNetlink() {
 			th.call = c
@@ -95,6 +98,15 @@ func (t *tracer) exit(th *thread) error {
 			return fmt.Errorf("write into %s: %w", th.process.program, err)
 		}
 	}
+	if t.questions != nil {
+		switch {
+		case c.spec.receives:
+			t.heard(c, result)
+		case result < 0 && !interrupted(result):
+			t.refused(c, unix.Errno(-result))
+		}
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
 	switch {
 	case c.spec.receives:
 		if err := t.forge(c, result); err != nil {
@@ -147,6 +159,9 @@ func interrupted(result int64) bool {
 }
 
 func errnoName(errno unix.Errno) string {
+	if errno == unix.EOPNOTSUPP {
+		return "EOPNOTSUPP" // ENOTSUP is the same number, and no word of the kernel's
+	}
 	if name := unix.ErrnoName(errno); name != "" {
 		return name
 	}

@@ -29,6 +29,8 @@ type tracer struct {
 	threads   map[int]*thread
 	processes map[int]*process
 	forged    []forgery
+	// questions are what netlink was asked and has not answered yet; nil unless refusals are to be explained.
+	questions map[askedFor]question
 	points    []*Point
 	hit       *Point
 	// killed is set once all is to end; ended when the plugin has.
@@ -56,7 +58,7 @@ type process struct {
 	ended   bool
 }
 
-func run(ctx context.Context, command Command, injection *Injection) (Trace, error) {
+func run(ctx context.Context, command Command, injection *Injection, explain bool) (Trace, error) {
 	if command.Timeout <= 0 {
 		command.Timeout = cni.DefaultTimeout
 	}
@@ -71,6 +73,9 @@ func run(ctx context.Context, command Command, injection *Injection) (Trace, err
 		table:     calls(injection != nil && injection.When == Fail),
 		threads:   map[int]*thread{},
 		processes: map[int]*process{},
+	}
+	if explain {
+		t.table, t.questions = explaining(), map[askedFor]question{}
 	}
 	t.describe(command)
 	pipes, err := newPipes()

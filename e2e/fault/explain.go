@@ -1,0 +1,213 @@
+package fault
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Refusal is one call of a program that the kernel answered with an error.
+type Refusal struct {
+	// Program is the base name of the binary that made the call.
+	Program string `json:"program"`
+	// What is the call for people: "RTM_NEWLINK vlan eth0 link eno1", "open /proc/sys/net/…". Of netlink it is the message that was refused.
+	What  string        `json:"what"`
+	Errno syscall.Errno `json:"errno"`
+	// Words are what the kernel said beside the error; empty where it said nothing.
+	Words string `json:"words,omitempty"`
+	// Feature is what a kernel would have to be built with for the call to succeed; nil where the error can have other causes alone.
+	Feature *Feature `json:"feature,omitempty"`
+}
+
+// String is the refusal on one line: "RTM_NEWLINK vlan eth0 link eno1: EOPNOTSUPP (Unknown device type)".
+func (r Refusal) String() string {
+	text := fmt.Sprintf("%s: %s", r.What, errnoName(r.Errno))
+	if r.Words != "" {
+		text += " (" + r.Words + ")"
+	}
+	return text
+}
+
+// Explain runs a plugin and lists the calls of it, and of the programs that it starts, that the kernel refused (Trace.Refusals): also those that only ask, such as
+// the search for a link or a file. It lists no points. Otherwise it is as Observe.
+func Explain(ctx context.Context, command Command) (Trace, error) {
+	return run(ctx, command, nil, true)
+}
+
+// shown bounds how many refusals are said to have ended a call.
+const shown = 3
+
+// EndedBy are the refusals by which a call that failed came to its end, the last one last: those whose error it names in its answer, or else the
+// last ones. What a program tries and does without is not among them as long as its answer tells.
+func (t Trace) EndedBy() []Refusal {
+	answer := strings.ToLower(t.Call.Stdout + " " + t.Call.Stderr)
+	named := slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
+		words := r.Errno.Error()
+		if r.Errno == unix.ENODEV && strings.Contains(answer, "link not found") {
+			return false // netlink's own word for it
+		}
+		return !strings.Contains(answer, words)
+	})
+	if named == nil || len(named) == 0 {
+		named = t.Refusals
+	}
+	return named[max(0, len(named)-shown):]
+}
+
+// askedFor is a message of netlink that waits for its answer.
+type askedFor struct {
+	socket   string
+	sequence uint32
+}
+
+// question is what was asked.
+type question struct {
+	what     string
+	protocol int
+	message  nlMessage
+}
+
+// explaining is the table of Explain: all of calls, and those that open anything or make sockets.
+func explaining() map[int]callSpec {
+	table := calls(true)
+	table[unix.SYS_OPENAT] = callSpec{name: "openat", describe: asks("open", 0, 1)}
+	table[unix.SYS_OPENAT2] = callSpec{name: "openat2", describe: asks("open", 0, 1)}
+	table[unix.SYS_SOCKET] = callSpec{name: "socket", describe: makesSocket}
+	return table
+}
+
+// asks describes a call on a path that is to succeed, whatever it changes. What a process reads of itself tells nothing of the plugin.
+func asks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
+	return func(c *sysCall) (Point, bool) {
+		path := c.path(dir, arg)
+		if strings.HasPrefix(path, "/proc/") && !strings.HasPrefix(path, "/proc/sys/") || strings.HasPrefix(path, "/sys/kernel/mm/") {
+			return Point{}, false
+		}
+		return Point{What: words(verb, path)}, true
+	}
+}
+
+func makesSocket(c *sysCall) (Point, bool) {
+	return Point{What: fmt.Sprintf("socket of family %d, type %d, protocol %d", c.args[0], c.args[1]&0xff, c.args[2])}, true
+}
+
+// listen lets a call happen whose answer is of interest.
+func (t *tracer) listen(c *sysCall) error {
+	how := unix.PtraceCont
+	if c.spec.receives {
+		if c.isNetlink() {
+			c.thread.call, how = c, unix.PtraceSyscall
+		}
+		return resume(how, c.thread.tid, 0)
+	}
+	t.note(c)
+	if point, ok := c.describes(); ok {
+		point.Program, point.Call = c.thread.process.program, c.spec.name
+		c.point = &point
+		c.thread.call, how = c, unix.PtraceSyscall
+	}
+	return resume(how, c.thread.tid, 0)
+}
+
+func (c *sysCall) describes() (Point, bool) {
+	if c.spec.describe == nil {
+		return Point{}, false
+	}
+	return c.spec.describe(c)
+}
+
+// note keeps what is asked by netlink until the answer comes.
+func (t *tracer) note(c *sysCall) {
+	if c.spec.data == noData {
+		return
+	}
+	s, ok := c.socket(c.args[0])
+	if !ok {
+		return
+	}
+	defer s.close()
+	if s.domain != unix.AF_NETLINK {
+		return
+	}
+	link := c.link(c.args[0])
+	for _, m := range messages(c.gather(c.buffers(), maxMessage)) {
+		if m.header.Type >= unix.NLMSG_MIN_TYPE && m.header.Flags&unix.NLM_F_REQUEST != 0 {
+			t.questions[askedFor{link, m.header.Seq}] = question{m.describe(s.protocol, s.link), s.protocol, m}
+		}
+	}
+}
+
+// heard takes the errors out of what a program has just read.
+func (t *tracer) heard(c *sysCall, result int64) {
+	if result <= 0 {
+		return
+	}
+	link := c.link(c.args[0])
+	for _, m := range messages(c.gather(c.buffers(), int(min(result, maxMessage)))) {
+		if m.header.Type != unix.NLMSG_ERROR && m.header.Type != unix.NLMSG_DONE || len(m.body) < 4 {
+			continue
+		}
+		errno := -int32(binary.NativeEndian.Uint32(m.body))
+		key := askedFor{link, m.header.Seq}
+		asked, known := t.questions[key]
+		if errno <= 0 || !known {
+			continue
+		}
+		// A program may look at an answer before it takes it.
+		delete(t.questions, key)
+		r := Refusal{Program: c.thread.process.program, What: asked.what, Errno: syscall.Errno(errno), Words: m.explanation()}
+		r.Feature = asked.feature(r.Errno)
+		t.trace.Refusals = append(t.trace.Refusals, r)
+	}
+}
+
+// explanation is the kernel's text beside an error (NLMSGERR_ATTR_MSG of include/uapi/linux/netlink.h).
+func (m nlMessage) explanation() string {
+	const message = 1
+	if m.header.Flags&unix.NLM_F_ACK_TLVS == 0 || m.header.Type != unix.NLMSG_ERROR || len(m.body) < unix.SizeofNlMsgerr {
+		return ""
+	}
+	at := unix.SizeofNlMsgerr
+	if m.header.Flags&unix.NLM_F_CAPPED == 0 {
+		// The whole of the request stands before it; its length is in the header that is repeated.
+		at = 4 + int(binary.NativeEndian.Uint32(m.body[4:])+3)&^3
+	}
+	if at > len(m.body) {
+		return ""
+	}
+	return textOf(attributesOf(m.body[at:])[message])
+}
+
+// refused notes a call that the kernel itself refused.
+func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
+	switch errno {
+	case unix.EAGAIN, unix.EINPROGRESS, unix.EINTR:
+		return
+	}
+	r := Refusal{Program: c.thread.process.program, What: c.point.What, Errno: errno}
+	r.Feature = featureOfCall(c, errno)
+	t.trace.Refusals = append(t.trace.Refusals, r)
+}
+
+// featureOfCall is what a kernel lacks that refuses a call which is none of netlink.
+func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
+	switch {
+	case c.spec.name == "socket" && (errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT):
+		return socketFeature(int(c.args[0]), int(c.args[2]))
+	case strings.HasPrefix(c.spec.name, "openat") && errno == unix.ENOENT:
+		path := c.path(0, 1)
+		if name, ok := strings.CutPrefix(path, "/proc/sys/"); ok {
+			return sysctlFeature(name)
+		}
+		if filepath.Clean(path) == "/dev/net/tun" {
+			return &Feature{Kind: DeviceFeature, Name: path, Config: "CONFIG_TUN"}
+		}
+	}
+	return nil
+}

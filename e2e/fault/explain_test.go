@@ -1,0 +1,76 @@
+package fault_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/fault"
+)
+
+// TestExplain wants the refusals by which a call ended: messages of netlink, files and programs.
+func TestExplain(t *testing.T) {
+	m := newMacvlan(t)
+	macvlan := func(edit ...string) fault.Command {
+		c := m.command("ADD")
+		c.Stdin = []byte(strings.NewReplacer(edit...).Replace(string(c.Stdin)))
+		return c
+	}
+	for _, tt := range []struct {
+		name    string
+		command fault.Command
+		// want is the last refusal; cause is what is told of it.
+		want fault.Refusal
+	}{
+		{"no such link", macvlan(`"eno1"`, `"eno9"`), fault.Refusal{Program: "macvlan", What: "RTM_GETLINK eno9", Errno: unix.ENODEV}},
+		{"a directory that cannot be made", macvlan(m.store, "/sys/cnitest"), fault.Refusal{
+			Program: "host-local", What: "mkdir /sys/cnitest", Errno: unix.EPERM,
+		}},
+		{"a MAC that is none of a link", macvlan(`"mode": "bridge"`, `"mode": "bridge", "mac": "01:00:5e:00:00:01"`), fault.Refusal{
+			Program: "macvlan", What: "RTM_NEWLINK macvlan veth… link eno1 into another namespace", Errno: unix.EADDRNOTAVAIL,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			trace, err := fault.Explain(ctx(t), tt.command)
+			check(t, err)
+			ended := trace.EndedBy()
+			if trace.Call.ExitCode == 0 || len(ended) == 0 {
+				t.Fatalf("got exit status %d and the refusals %v, want a failure with some\n%s", trace.Call.ExitCode, trace.Refusals, trace.Call.Transcript())
+			}
+			got := ended[len(ended)-1]
+			got.What = whats([]fault.Point{{What: got.What}})[0][len(": "):]
+			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(fault.Refusal{}, "Words")); diff != "" {
+				t.Errorf("last refusal (-want +got):\n%s\nof %v\nof %v", diff, ended, trace.Refusals)
+			}
+		})
+	}
+}
+
+// TestExplain_lacks wants a kernel's lack to be named with its option, where there is one.
+func TestExplain_lacks(t *testing.T) {
+	m := newMacvlan(t)
+	c := m.command("ADD")
+	c.Path, c.Stdin = plugin("bridge"), fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-vlan", "vlan": 10,
+		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]]}}`, m.store)
+	trace, err := fault.Explain(ctx(t), c)
+	check(t, err)
+	refused := slices.IndexFunc(trace.Refusals, func(r fault.Refusal) bool { return r.Feature != nil })
+	if trace.Call.ExitCode == 0 {
+		t.Skip("this kernel filters VLANs on bridges")
+	}
+	if refused < 0 {
+		t.Fatalf("got %v of %s, want a refusal with a feature", trace.Refusals, trace.Call.Transcript())
+	}
+	got := trace.Refusals[refused]
+	if want := "RTM_NEWLINK bridge br-vlan vlan_filtering 1: EOPNOTSUPP"; got.String() != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if want := "VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)"; got.Feature.String() != want {
+		t.Errorf("got %s, want %s", got.Feature, want)
+	}
+}
