@@ -21,7 +21,7 @@ import (
 // allRequirements takes minutes; without it each broken plugin is asked what it must fail, and a little else.
 var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
-	onlyDefect      = flag.String("defect", "", "ask only broken plugins with this defect")
+	onlyDefect      = flag.String("defect", "", "ask only broken plugins with one of these defects, separated by commas")
 	share           = flag.String("share", "1/1", "ask the K-th of N parts of the broken plugins: `K/N`")
 )
 
@@ -146,7 +146,9 @@ func failed(r report.Result) bool { return r.Result == report.Fail || r.Result =
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	cases := slices.DeleteFunc(sharedOut(t, spoiled()), func(s spoilt) bool { return *onlyDefect != "" && s.defect != *onlyDefect })
+	cases := slices.DeleteFunc(sharedOut(t, spoiled()), func(s spoilt) bool {
+		return *onlyDefect != "" && !slices.Contains(strings.Split(*onlyDefect, ","), s.defect)
+	})
 	results := make([]map[string]report.Result, len(cases))
 	var jobs []func()
 	for i, c := range cases {

@@ -106,6 +106,21 @@ func faulty() []control {
 		{name: "drops-ipv6", chain: []string{dual(macvlan), route, broken("drops-ipv6")}, want: map[string]expected{
 			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to fd00:20::"),
 		}},
+		{name: "drops-udp", chain: afterRoute("drops-udp"), want: map[string]expected{
+			"host-to-pod": fail("node/a to pod/server, udp to 192.168.1.2 port 8080"), "pod-to-pod-same-node": fail(", udp to 192.168.1."),
+		}},
+		{name: "drops-fragments", chain: afterRoute("drops-fragments"), want: map[string]expected{
+			"large-datagrams": fail("node/a to pod/left, udp to 192.168.1.2 port 8080"), "host-to-pod": pass(),
+		}},
+		{name: "loses", chain: afterRoute("loses"), want: map[string]expected{
+			"pod-churn": fail(" requests, want at most 0"),
+		}},
+		{name: "drops-groups", chain: afterRoute("drops-groups"), want: map[string]expected{
+			"underlay-groups": fail("pod/server does not answer what host/lan sends to 192.168.255.255 of the underlay by broadcast"), "host-to-pod": pass(),
+		}},
+		{name: "lowers-ttl", chain: afterRoute("lowers-ttl"), want: map[string]expected{
+			"external-to-pod": fail("host/external"), "host-to-pod": pass(),
+		}},
 		{name: "breaks-others", chain: afterRoute("breaks-others"), want: map[string]expected{
 			"full-mtu": fail("node/a to pod/left, icmp"),
 		}},

@@ -4,7 +4,7 @@ import "slices"
 
 // spoiled are all broken plugins of the contract.
 func spoiled() []spoilt {
-	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(), badDelegates(), badFailures())
+	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(), badDelegates(), badFailures(), badUnasked())
 }
 
 // badAnswers are defects of versions, environment, exit status and output.
@@ -106,6 +106,12 @@ func badDeletes() []spoilt {
 		leak("route", "file", "file /var/lib/broken/leak"),
 		leak("route", "process", "process "),
 		leak("route", "mount", "mount /mnt"),
+		leak("route", "fdb", "fdb 02:77:00:00:"),
+		leak("route", "multicast", "multicast 01005e01"),
+		leak("route", "nexthop", "nexthop id "),
+		leak("route", "xfrm", "xfrm policy src 198.18."),
+		leak("route", "proxy", "neighbour 198.18."),
+		leak("route", "ipset", "ipset entry of leak 198.18."),
 		{plugin: "macvlan", defect: "leaks-reservation", fails: map[string]string{
 			"DEL-1": "DEL leaves something with each pod: + file /var/lib/cni/networks/net/192.168.1.",
 		}, also: []string{"LIF-1", "STA-5", "DLG-1", "DLG-3", "DEL-2"}},
@@ -221,5 +227,33 @@ func badFailures() []spoilt {
 		{plugin: "macvlan", defect: "keeps-its-lock", fails: map[string]string{"H05": "ADD after another one was killed: want success"}},
 		{plugin: "macvlan", defect: "leaves-tentative", chain: []string{dual(macvlan), route}, fails: map[string]string{"I02": "is tentative when ADD returns"}},
 		{plugin: "macvlan", defect: "needs-programs", fails: map[string]string{"I04": "ADD on a node without programs: want an error object on stdout, got exit status 2"}, also: []string{"EXE-1", "EXE-2"}},
+	}
+}
+
+// badUnasked are defects of what a run does not show by itself: other networks, keys that nobody fills, questions that change something.
+func badUnasked() []spoilt {
+	const other = "of the network net deletes what an attachment of the network cnitest-other has: "
+	reads := "ADD with a configuration with 96 KiB of white space: want success as without, got exit status 1"
+	return []spoilt{
+		{plugin: "host-local", defect: "collects-other-networks", fails: map[string]string{"GC-6": other + "+ file /var/lib/cni/networks/cnitest-other/192.168.1."}},
+		{plugin: "route", defect: "collects-other-networks", fails: map[string]string{"GC-6": other}},
+		{plugin: "route", defect: "forgets-search", fails: map[string]string{"ADD-7": "prevResult has pods.example among dns.search, and the result has not"}},
+		{plugin: "route", defect: "forgets-pci-id", fails: map[string]string{"ADD-7": "prevResult has interfaces.pciID: 0000:00:1f.6, and the result has not"}},
+		{plugin: "route", defect: "forgets-advmss", fails: map[string]string{"ADD-7": "prevResult has routes.advmss: 1360, and the result has not"}},
+		{plugin: "route", defect: "status-makes-link", fails: map[string]string{
+			"EXE-5": "STATUS on a node without pods changes something, which ADD, DEL and GC alone do: + link ready0",
+		}},
+		{plugin: "macvlan", defect: "check-writes", fails: map[string]string{
+			"EXE-5": "CHECK with a pod attached changes something, which ADD, DEL and GC alone do: + file /var/lib/broken",
+		}, may: []string{"LIF-1", "DEL-1"}},
+		{plugin: "macvlan", defect: "reads-a-page", fails: map[string]string{"CFG-8": reads}},
+		{plugin: "route", defect: "reads-a-page", fails: map[string]string{"CFG-8": reads}},
+		{plugin: "host-local", defect: "reads-a-buffer", fails: map[string]string{"CFG-8": reads}},
+		{plugin: "macvlan", defect: "takes-advertisements", fails: map[string]string{
+			"NET-1": "the pod takes from a router advertisement what no result lists: + first address 2001:db8:5:",
+		}},
+		{plugin: "route", defect: "takes-advertisements", fails: map[string]string{"NET-1": "+ first address 2001:db8:5:"}},
+		{plugin: "route", defect: "answers-for-others", fails: map[string]string{"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has"}},
+		{plugin: "route", defect: "lowers-lo", fails: map[string]string{"ADD-8": "ADD changes an interface in the pod that is not of this network: - first address ::1/128 dev lo"}, also: []string{"DEL-2"}},
 	}
 }

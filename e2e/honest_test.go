@@ -35,7 +35,7 @@ func honest() []sound {
 		},
 		{
 			name: "route wrapped", plugin: "route", role: contract.Chained, chain: []string{macvlan, route}, defects: map[string]string{"route": "none"},
-			but: library(map[string]report.Outcome{"ERR-2": na, "ADD-4": na, "CHN-1": na, "D07": na}),
+			but: library(map[string]report.Outcome{"ERR-2": na, "ADD-4": na, "CHN-1": na, "D07": na, "NET-1": na}),
 		},
 		{
 			name: "a plugin that knows its keys", plugin: "macvlan", role: contract.Main, chain: []string{macvlan},

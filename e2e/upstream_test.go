@@ -16,7 +16,7 @@ func upstream() []control {
 			"cache-cleanup", "chain-tuning", "chain-tuning-mac", "cold-start-race", "del-one-keeps-others", "del-twice", "del-with-empty-cache-file",
 			"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "ip-reuse", "large-transfer",
 			"late-del-of-old-attachment", "long-container-ids", "node-stays-reachable", "parallel-attach", "pod-churn", "pod-to-pod-across-nodes",
-			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node",
+			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node", "large-datagrams", "underlay-groups",
 		), map[string]expected{
 			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
 			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables"}},

@@ -61,6 +61,20 @@ func adding() []Requirement {
 			check: checkTakenName,
 		},
 		{
+			ID: "ADD-7", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Since: "0.3.0", Covers: []string{"G03"},
+			Text:  "A plugin passes on every key of prevResult, also those that this conflist leaves empty.",
+			Why:   "A plugin that copies the fields that it knows loses DNS, route metrics and device ids in the first conflist that has them.",
+			How:   "ADD with a prevResult that has all of dns, a further route with mtu and advmss, and pciID and socketPath of an interface: all of it is in the result.",
+			check: checkPassesOnAll,
+		},
+		{
+			ID: "ADD-8", Level: Should, Section: "2, ADD", Roles: inChain(), Since: "0.3.0",
+			Text:  "ADD leaves the pod's other interfaces as they are, lo first of all.",
+			Why:   "Programs of a pod talk to each other over lo; its other networks have their own plugins.",
+			How:   "Compares the links and addresses of the pod before and after ADD that are neither CNI_IFNAME nor in prevResult.",
+			check: checkLeavesOthers,
+		},
+		{
 			ID: "RES-1", Level: Must, Section: "5, Add success", Roles: everyPlugin(), Since: "0.2.0",
 			Text: "The cniVersion of the result is that of the input.",
 			Why:  "The next plugin of the chain reads it in that version.",

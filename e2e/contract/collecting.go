@@ -43,6 +43,14 @@ func collecting() []Requirement {
 			audit: auditSilent,
 		},
 	}
+	list = append(list, Requirement{
+		ID: "GC-6", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08"},
+		Text: "GC of one network leaves alone what attachments of other networks have.",
+		Why: "A node has several networks, and GC is called for one at a time: the valid attachments of the others are not in its list. The sentence was agreed on for 1.1.0 " +
+			"(containernetworking/cni#1098), and lost when the text was merged.",
+		How:   "Attaches a pod to each of two networks of the same plugins; GC of the one, with its pod and with an empty list: what the other's pod has is there, and its CHECK passes.",
+		check: checkCollectsOwn,
+	})
 	for i := range list {
 		list[i].Since = "1.1.0"
 	}

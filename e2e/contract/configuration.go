@@ -25,14 +25,14 @@ func configuration() []Requirement {
 			Text:  "The type of a plugin holds no character that a path does not allow.",
 			Why:   "A runtime looks for a file of that name in CNI_PATH.",
 			How:   "Reads the conflist.",
-			check: checkType,
+			alone: true, check: checkType,
 		},
 		{
 			ID: "CFG-5", Level: ShouldNot, Section: "1, Plugin configuration objects", Roles: inChain(),
 			Text:  "The keys runtimeConfig, args and those that begin with cni.dev/ are not set by the author of a configuration.",
 			Why:   "They are what the runtime says to the plugin; who sets both cannot tell which counts.",
 			How:   "Reads the conflist.",
-			check: checkReservedKeys,
+			alone: true, check: checkReservedKeys,
 		},
 		{
 			ID: "CFG-6", Level: Should, Section: "1, Plugin configuration objects, well-known keys", Roles: []Role{Main},
@@ -49,6 +49,13 @@ func configuration() []Requirement {
 			check: checkUnknownKey,
 		},
 		{
+			ID: "CFG-8", Level: Stated, Section: "1, Plugin configuration objects", Roles: everyPlugin(),
+			Text:  "A configuration may be any JSON: of any size, and however it is written.",
+			Why:   "Runtimes and administrators add keys, ranges and comments; a plugin that reads one buffer of it loses the end.",
+			How:   "ADD, CHECK and DEL with 96 KiB of white space, with letters as \\u escapes, with unknown args of 50 levels, and with 300 ranges for host-local.",
+			check: checkUnusualConfiguration,
+		},
+		{
 			ID: "VER-2", Level: Must, Section: "1, Version considerations", Roles: everyPlugin(),
 			Text:  "A configuration works with every version of one major number that the plugin advertises.",
 			Why:   "Clusters upgrade plugins and keep their configuration, and the other way round.",
@@ -60,7 +67,7 @@ func configuration() []Requirement {
 			Text: "VERSION answers the cniVersion that it was asked in, and supportedVersions.",
 			Why:  "A runtime reads an answer in the version of its question.",
 			How:  "VERSION with nothing but CNI_COMMAND in the environment, at each version.",
-			each: true, check: checkVersion,
+			each: true, alone: true, check: checkVersion,
 		},
 		{
 			ID: "VER-4", Level: Stated, Section: "5, Version success", Roles: everyPlugin(),

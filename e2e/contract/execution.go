@@ -37,6 +37,13 @@ func execution() []Requirement {
 			audit: auditStdout,
 		},
 		{
+			ID: "EXE-5", Level: Stated, Section: "2, CNI operations", Roles: everyPlugin(),
+			Text:  "CHECK, STATUS and VERSION change nothing: what a plugin makes is made by ADD, and deleted by DEL and GC.",
+			Why:   "A kubelet asks STATUS every few seconds, also on nodes without pods; what a question leaves nobody deletes.",
+			How:   "Compares node and pod before and after each, on a node without pods and with a pod attached. Directories, and files that the first ADD would make, may come.",
+			check: checkAskingChangesNothing,
+		},
+		{
 			ID: "ERR-1", Level: Stated, Section: "5, Error", Roles: everyPlugin(),
 			Text:  "Codes 0 to 99 are the specification's: 1 to 7, 11, 50 and 51 mean something; a plugin's own begin at 100.",
 			Why:   "Runtimes act on codes: 11 is tried again, 50 keeps pods away.",

@@ -66,6 +66,8 @@ type Requirement struct {
 	each  bool
 	// sweeps says that the check injects faults.
 	sweeps bool
+	// alone says that the check attaches nothing.
+	alone bool
 	// afterScenarios says that the suite asks it itself, after every scenario.
 	afterScenarios bool
 	// audit, in place of check, looks at every call that the other checks made.
@@ -78,6 +80,9 @@ func (r *Requirement) Checked() bool { return r.check != nil || r.audit != nil }
 // Audits reports whether it is asked of the calls that other checks made, and so after them.
 func (r *Requirement) Audits() bool { return r.audit != nil }
 
+// NeedsAttachment reports whether it can be asked only of a plugin whose ADD works.
+func (r *Requirement) NeedsAttachment() bool { return !r.alone }
+
 // Of reports whether the requirement speaks of a role.
 func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role) }
 
@@ -85,7 +90,7 @@ func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role)
 func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
-		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(), runtimes(), failures(), sweeping(), always(),
+		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(), runtimes(), failures(), onLAN(), sweeping(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])
@@ -97,13 +102,24 @@ func Requirements() []*Requirement {
 // LeavesNothing is the id of the requirement that the suite asks after every scenario.
 const LeavesNothing = "leaves-nothing"
 
-// always is what holds after everything.
+// FirstAttachment is the id of the requirement that the suite asks before everything else.
+const FirstAttachment = "first-attachment"
+
+// always is what holds before and after everything.
 func always() []Requirement {
 	return []Requirement{{
+		ID: FirstAttachment, Level: Must, Section: "2, ADD", Roles: inChain(), Covers: []string{"ADD-2"},
+		Text: "A pod is attached as the conflist says.",
+		Why:  "Without it there is nothing to ask: whatever needs an attachment is blocked, and says nothing of the plugin.",
+		How: "Attaches one pod before anything else. Where that fails it is told with the calls that the kernel refused, and where the kernel lacks what was asked for, the run ends " +
+			"with status 3.",
+		afterScenarios: true,
+	}, {
 		ID: LeavesNothing, Level: Must, Section: "2, DEL", Roles: inChain(), Covers: []string{"DEL-1", "C07", "D13", "E07", "I05", "I07"},
 		Text: "Once everything is deleted every node looks as it did before.",
 		Why:  "What grows with each pod fills a node some day; what a plugin changes of others' things breaks it today.",
-		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files. " +
+		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files, " +
+			"forwarding and multicast entries, nexthop objects, xfrm, ipsets and address labels. " +
 			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something new once, such as a shared link or a lock file; that is listed apart. " +
 			"What grows with each pod fails, and so does what stood on the node before and is gone or different.",
 		afterScenarios: true,

@@ -180,7 +180,10 @@ func (l *Listener) answerPackets(s *packetSocket) {
 			continue
 		}
 		// The client reports what does not reach it.
-		_ = s.send(answer, p.from, p.local)
+		if s.send(answer, p.from, p.local) != nil {
+			// It was sent to all, and no answer can come from their address.
+			_ = s.send(answer, p.from, netip.Addr{})
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func (r *run) packets(ctx context.Context, wait time.Duration) error {
 	r.result.Local = r.source()
 	s, err := r.packetSocket(packetOptions{
 		family: family(r.to.addr), icmp: r.spec.Protocol == ICMP, from: r.from,
-		dontFragment: r.spec.DontFragment, reportErrors: r.spec.Protocol == UDP,
+		dontFragment: r.spec.DontFragment, reportErrors: r.spec.Protocol == UDP, many: r.via.addr.IsValid(),
 	})
 	if err != nil {
 		return err
@@ -114,6 +114,9 @@ func (r *run) packets(ctx context.Context, wait time.Duration) error {
 			continue
 		}
 		if err := wantFrom(p.from, r.to); err != nil {
+			if r.via.addr.IsValid() {
+				continue // others received it too
+			}
 			return err
 		}
 		delete(unanswered, answer.Seq)
@@ -127,7 +130,11 @@ func (r *run) ask(s *packetSocket, q question, seq int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.send(b, r.to, netip.Addr{}); err != nil {
+	to := r.to
+	if r.via.addr.IsValid() {
+		to = r.via
+	}
+	if err := s.send(b, to, netip.Addr{}); err != nil {
 		return fmt.Errorf("send: %w", cause(err))
 	}
 	return nil

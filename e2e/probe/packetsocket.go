@@ -36,6 +36,8 @@ type packetOptions struct {
 	// reportErrors makes the kernel hand over the ICMP errors that UDP packets cause (ip(7), IP_RECVERR). Raw sockets
 	// see the messages themselves.
 	reportErrors bool
+	// many lets the socket send to addresses that many receive.
+	many bool
 }
 
 // packet is one received packet: the payload of UDP, or the ICMP message.
@@ -83,6 +85,9 @@ func (s *packetSocket) configure(o packetOptions) error {
 	if !s.v4 && !s.raw {
 		options = append(options, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1})
 	}
+	if o.many && s.v4 {
+		options = append(options, option{unix.SOL_SOCKET, unix.SO_BROADCAST, 1})
+	}
 	switch {
 	case o.dontFragment && s.v4:
 		options = append(options, option{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO})
@@ -118,6 +123,9 @@ func (s *packetSocket) close() {
 // send sends payload from the address from, or one that the kernel chooses where that is not valid.
 func (s *packetSocket) send(payload []byte, to endpoint, from netip.Addr) error {
 	var ancillary []byte
+	if s.v4 && to.link != 0 {
+		ancillary = (&ipv4.ControlMessage{IfIndex: to.link}).Marshal()
+	}
 	if from.IsValid() {
 		source := net.IP(from.AsSlice())
 		if s.v4 {

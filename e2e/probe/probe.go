@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -46,6 +47,10 @@ type Spec struct {
 	Port uint16 `json:"port,omitempty"`
 	// From is the source address to use; empty leaves the choice to the kernel.
 	From string `json:"from,omitempty"`
+	// Via is a broadcast or multicast address to which the requests of UDP go in place of To, out of the link Device. Each must be answered from To;
+	// what others answer is of no account.
+	Via    string `json:"via,omitempty"`
+	Device string `json:"device,omitempty"`
 	// Bytes is what TCP moves in each direction; 0 means 64 KiB.
 	Bytes int `json:"bytes,omitempty"`
 	// Size is the size in bytes of the whole IP packet of UDP and ICMP; 0 means as small as it can be.
@@ -109,8 +114,10 @@ type run struct {
 	spec     Spec
 	answers  []Answer // of this attempt, each once
 	to, from endpoint
-	start    time.Time
-	result   Result
+	// via is where requests go instead, the zero endpoint for to.
+	via    endpoint
+	start  time.Time
+	result Result
 }
 
 // Run asks what s says, in the network namespace at path netns, until an attempt succeeds or time, attempts or ctx are
@@ -231,10 +238,35 @@ func (r *run) endpoints() error {
 			r.from.link = r.to.link
 		}
 	}
+	if r.spec.Via != "" {
+		if err := r.resolveVia(to); err != nil {
+			return err
+		}
+	}
 	if r.spec.Protocol == TCP {
 		return nil
 	}
 	return r.checkSize()
+}
+
+// resolveVia reads the address that many receive.
+func (r *run) resolveVia(to netip.Addr) error {
+	if r.spec.Protocol != UDP {
+		return fmt.Errorf("via is of udp, got %s", r.spec.Protocol)
+	}
+	via, err := parseAddress(r.spec.Via)
+	if err != nil {
+		return fmt.Errorf("via: %w", err)
+	}
+	if via.Is4() != to.Is4() {
+		return fmt.Errorf("via %s and to %s are of different families", via, to)
+	}
+	device, err := r.resolve(netip.IPv6LinkLocalAllNodes().WithZone(r.spec.Device), 0)
+	if err != nil {
+		return err
+	}
+	r.via = endpoint{addr: via, port: r.spec.Port, link: device.link}
+	return nil
 }
 
 func (r *run) attempt(ctx context.Context, wait time.Duration) error {

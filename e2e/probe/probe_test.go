@@ -104,6 +104,14 @@ func TestRun(t *testing.T) {
 			change(func(r *Result) { r.PeerSeen, r.ServerAddress, r.Local = asker, local, asker }),
 		},
 		{"udp of full size", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 1500, DontFragment: true}, answered},
+		{
+			"udp by broadcast", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "10.9.0.255", Device: "eth0"},
+			change(func(r *Result) { r.ServerAddress = "10.9.0.255" }),
+		},
+		{
+			"udp by multicast", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "224.0.0.1", Device: "eth0"},
+			change(func(r *Result) { r.ServerAddress = "224.0.0.1" }),
+		},
 		{"udp in fragments", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 5000}, answered},
 		{"udp of full size over IPv6", Spec{Protocol: UDP, To: "fd09::2", Port: 8080, Size: 1500, DontFragment: true}, v6},
 		{"icmp", Spec{Protocol: ICMP, To: "10.9.0.2"}, echoed},

@@ -22,13 +22,15 @@ const (
 	DualStack       Feature = "DualStack"
 	DaemonRestart   Feature = "DaemonRestart"
 	CloudENIs       Feature = "CloudENIs"
+	LargeDatagrams  Feature = "LargeDatagrams"
+	UnderlayGroups  Feature = "UnderlayGroups"
 )
 
 // Features are all features in the order in which lists show them.
 func Features() []Feature {
 	return []Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
-		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs,
+		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams, UnderlayGroups,
 	}
 }
 
@@ -63,6 +65,10 @@ func (f Feature) Meaning() string {
 		return "A pod has addresses of both families and all that holds for one holds for the other."
 	case DaemonRestart:
 		return "The plugin's daemon may be down, be killed and start again: pods go on, no address gets two owners and none is lost."
+	case LargeDatagrams:
+		return "Datagrams that are larger than the MTU arrive, in fragments."
+	case UnderlayGroups:
+		return "Pods receive what is sent to all machines of the underlay, by broadcast and by multicast."
 	case CloudENIs:
 		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own interface."
 	}

@@ -115,3 +115,9 @@ func (v *validator) listens(on Place, protocol string, port uint16) bool {
 	}
 	return slices.Contains(listen, Listen{protocol, port})
 }
+
+// The ways to send to all machines of a network at once.
+const (
+	Broadcast = "broadcast"
+	Multicast = "multicast"
+)

@@ -49,6 +49,9 @@ func (t *stepChecker) ownNode(path string, from, to Place) {
 	t.test(PodToService, path)
 }
 
+// minSize is the least size of a probe in bytes that is worth to be chosen, maxSize the largest that an IP packet can have.
+const minSize, maxSize = 200, 65000
+
 func (t *stepChecker) probeOptions(path string, p Probe) {
 	if !t.oneOf(path+".protocol", "protocol", p.Protocol, Protocols()...) {
 		return
@@ -65,6 +68,21 @@ func (t *stepChecker) probeOptions(path string, p Probe) {
 	}
 	if p.FullMTU && !icmp {
 		t.wrong(path+".fullMTU", "fullMTU is of icmp, got %s; use icmp or remove fullMTU", p.Protocol)
+	}
+	switch {
+	case p.Size == 0:
+	case p.Protocol == TCP:
+		t.wrong(path+".size", "size is of udp and icmp, got tcp; use bytes or remove size")
+	case p.Size < minSize || p.Size > maxSize:
+		t.wrong(path+".size", "size is %d; want %d to %d bytes", p.Size, minSize, maxSize)
+	default:
+		t.test(LargeDatagrams, path)
+	}
+	if p.By != "" && t.oneOf(path+".by", "by", p.By, Broadcast, Multicast) {
+		if p.Protocol != UDP {
+			t.wrong(path+".by", "by is of udp, got %s; use udp or remove by", p.Protocol)
+		}
+		t.test(UnderlayGroups, path)
 	}
 	if p.Bytes != 0 && p.Protocol != TCP {
 		t.wrong(path+".bytes", "bytes are of tcp, got %s; use tcp or remove bytes", p.Protocol)

@@ -230,6 +230,10 @@ type Probe struct {
 	Bytes Bytes `yaml:"bytes"`
 	// FullMTU makes each packet as large as the interface allows and forbids fragmentation (icmp).
 	FullMTU bool `yaml:"fullMTU"`
+	// Size is the size in bytes of each packet of udp or icmp, which is sent in fragments where it is larger than the interface allows.
+	Size int `yaml:"size"`
+	// By is "broadcast" or "multicast": the request goes to all on the network that From shares with To, and To must answer (udp).
+	By string `yaml:"by"`
 	// Count is the number of packets or requests; default 1. None of them may be lost.
 	Count int `yaml:"count"`
 	// Within is how long the probe keeps trying; default 5s.

@@ -22,6 +22,8 @@ func (p Probe) String() string {
 		{p.Source != "", "seen as " + p.Source},
 		{p.Bytes != 0, p.Bytes.String() + " each way"},
 		{p.FullMTU, "packets of the full MTU"},
+		{p.Size != 0, fmt.Sprintf("packets of %d bytes", p.Size)},
+		{p.By != "", "by " + p.By},
 		{p.Count > 1, fmt.Sprintf("%d times", p.Count)},
 		{p.Within != 0, "within " + p.Within.String()},
 		{p.Attempts == 1, "first try"},

@@ -46,7 +46,7 @@ func line(name, text string) string {
 }
 
 // Diff is what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel itself made or took away with something
-// that is reported: the sysctls, link-local address and kernel routes of a link that came or went, the kernel routes of such an address, the plain
+// that is reported: the sysctls, link-local address, kernel routes, forwarding and multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain
 // qdisc that a link has from its first going up, all that was in a namespace that came or went.
 func Diff(before, after State) []Change {
 	b, a := sorted(before.Items), sorted(after.Items)
@@ -153,7 +153,7 @@ func causes(changes []Change) []Change {
 		}
 		on := device(c.Item)
 		switch c.Item.Kind {
-		case Sysctl:
+		case Sysctl, Forwarding, Group, Nexthop, Label:
 			return links[on]
 		case Qdisc:
 			plain := !strings.Contains(c.Item.Text, " handle ") && !strings.Contains(c.Item.Name, " class ") && !strings.Contains(c.Item.Name, " filter ")

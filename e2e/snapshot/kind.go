@@ -28,6 +28,13 @@ func Kinds() []Kind {
 		{Name: Route, Network: true, WithLink: true, Traced: true, Quiet: true},
 		{Name: Neighbour, Network: true, WithLink: true, Traced: true, Quiet: true},
 		{Name: Address, Network: true, WithLink: true, Traced: true, Quiet: true},
+		// The smaller tables, empty on most nodes. A nexthop is held by routes.
+		{Name: Nexthop, Network: true, WithLink: true},
+		{Name: Forwarding, Network: true, WithLink: true},
+		{Name: Group, Network: true, WithLink: true},
+		{Name: Xfrm, Network: true},
+		{Name: IPSet, Network: true},
+		{Name: Label, Network: true},
 		{Name: Sysctl, Network: true, WithLink: true, Many: true},
 		{Name: Mount},
 		{Name: Process, Traced: true},

@@ -66,6 +66,12 @@ func (n network) readers() []reader {
 		{Nftables, n.takeNftables},
 		{Iptables, takeIptables},
 		{Sysctl, takeSysctls},
+		{Forwarding, n.takeForwarding},
+		{Group, n.takeGroups},
+		{Nexthop, n.takeNexthops},
+		{Xfrm, n.takeXfrm},
+		{IPSet, n.takeIPSets},
+		{Label, n.takeLabels},
 	}
 }
 

@@ -29,6 +29,8 @@ var lasting = []lastingItem{
 	{File, regexp.MustCompile(`: deleted$`), "it stands for a file that was removed"},
 	{Qdisc, regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`), "the kernel gives a link a qdisc of its own"},
 	{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
+	{Group, regexp.MustCompile(``), "who added a multicast address holds it"},
+	{Label, regexp.MustCompile(``), "the netlink library knows nothing of address labels"},
 	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
 }
 

@@ -56,7 +56,10 @@ func TestRevertible(t *testing.T) {
 
 // TestRevertible_objects holds what a text says against what there is to do with the object.
 func TestRevertible_objects(t *testing.T) {
-	isolateNode(t)
+	isolatePort(t)
+	for _, c := range tableChanges(t) {
+		check(t, c.change(t))
+	}
 	addFilters(t)
 	addClasses(t)
 	check(t, netlink.NeighAdd(neighbours(t)[0]))

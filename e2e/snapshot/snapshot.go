@@ -1,8 +1,9 @@
 // Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states: what a plugin made, changed or
 // left behind. It reads the kernel and files only, changes nothing, and needs no external binary; Revert, which undoes one change, is the exception.
 //
-// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules within a chain, ipsets, conntrack
-// entries, learned neighbours and forwarding entries, multicast memberships, and extended attributes of files.
+// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules within a chain, conntrack entries,
+// learned neighbours and forwarding entries, multicast groups that the kernel joins by itself, shared traffic control actions, cgroups, and extended
+// attributes of files.
 //
 // Its tests make namespaces of their own and need root:
 //
@@ -35,9 +36,16 @@ const (
 	Nftables  = "nftables"
 	Iptables  = "iptables" // the legacy tables; those of iptables-nft are seen as Nftables
 	Sysctl    = "sysctl"   // below net
-	Mount     = "mount"
-	Process   = "process"
-	File      = "file"
+	// The smaller tables of a network, which few plugins write to.
+	Forwarding = "fdb"       // what was written into the forwarding tables of bridges and links
+	Group      = "multicast" // addresses and entries of bridges' multicast tables that somebody added
+	Nexthop    = "nexthop"   // objects that routes refer to
+	Xfrm       = "xfrm"      // states and policies of IPsec
+	IPSet      = "ipset"
+	Label      = "addrlabel" // of IPv6
+	Mount      = "mount"
+	Process    = "process"
+	File       = "file"
 )
 
 // State is what Take saw, sorted by Scope, Kind, Name and Text.

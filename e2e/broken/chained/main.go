@@ -127,6 +127,22 @@ func faults() map[string]fault {
 		"few-tables": {add: shareTable},
 		// K03: the router gets a copy of what goes to the node.
 		"mirrors": {add: mirror},
+		// host-to-pod: datagrams alone do not arrive.
+		"drops-udp": {add: dropping(arriving, udp()...)},
+		// large-datagrams: what does not fit into one packet does not arrive.
+		"drops-fragments": {add: dropping(earliest, fragments()...)},
+		// pod-churn: one packet in twenty is lost.
+		"loses": {add: dropping(arriving, oneIn(20)...)},
+		// underlay-groups: what is sent to all on the LAN, or to a group, does not arrive.
+		"drops-groups": {add: dropping(arriving, groupTraffic()...)},
+		// external-to-pod: what the pod sends dies at the router.
+		"lowers-ttl": {add: lowerTTL},
+		// NET-2: the pod answers ARP for others.
+		"answers-for-others": {add: answerForOthers},
+		// NET-1: the pod takes addresses and routes from whoever advertises itself.
+		"takes-advertisements": {add: acceptAdvertisements},
+		// ADD-8: the pod's lo is down.
+		"lowers-lo": {add: lowerLoopback},
 		// I04: FORWARD is the plugin's alone, whoever has written there.
 		"empties-forward": {add: emptyForward},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"hash/fnv"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 // is there, so that ADD and CHECK have no part in it.
 func leaks() map[string]defect {
 	all := map[string]defect{"leaks-reservation": alone("DEL")}
-	for kind, make := range map[string]func(c *call, number int) error{
+	makers := map[string]func(c *call, number int) error{
 		"link": func(_ *call, number int) error {
 			attrs := netlink.NewLinkAttrs()
 			attrs.Name = "leak" + strconv.Itoa(number)
@@ -60,7 +61,9 @@ func leaks() map[string]defect {
 		"process": func(*call, int) error { return linger("1h", nil) },
 		// One over the other.
 		"mount": func(*call, int) error { return unix.Mount("leak", "/mnt", "tmpfs", 0, "size=4k") },
-	} {
+	}
+	maps.Copy(makers, tableLeaks())
+	for kind, make := range makers {
 		all["leaks-"+kind] = on("DEL", func(c *call, next plugin) answer {
 			there := c.prevResult() != nil && c.inPod(func() error {
 				_, err := netlink.LinkByName(c.env["CNI_IFNAME"])

@@ -13,6 +13,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func advertising(versions []string, next plugin) plugin {
 	}
 }
 
-// mendedMain is macvlan with an ADD that undoes what it did when it fails, a STATUS that looks at the master, and a GC.
+// mendedMain is macvlan with an ADD that undoes what it did when it fails and lets no router give the pod addresses, a STATUS that looks at the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -54,6 +55,10 @@ func mendedMain(c *call) answer {
 		if a.status != 0 {
 			undone := real(c.as("DEL"))
 			a.stderr += undone.stderr
+			return a
+		}
+		if err := c.setInPod("accept_ra", "0"); err != nil {
+			return c.fail(types.ErrIOFailure, "%v", err)
 		}
 		return a
 	case "STATUS":
@@ -96,6 +101,14 @@ func (c *call) refuse() (answer, bool) {
 		return c.fail(101, "master %q: %v", c.text("master"), err), true
 	}
 	return answer{}, false
+}
+
+// setInPod gives a setting of IPv6 of the pod's interface another value.
+func (c *call) setInPod(name, value string) error {
+	return c.inPod(func() error {
+		_, err := sysctl.Sysctl("net/ipv6/conf/"+c.env["CNI_IFNAME"]+"/"+name, value)
+		return err
+	})
 }
 
 // inPod runs a function in the pod's namespace.

@@ -79,6 +79,9 @@ func (r *Runner) ProbePair(ctx context.Context, p scenario.Probe, from, to *clus
 		if !environment.HasFamily(from, target) {
 			continue
 		}
+		if p.By == scenario.Broadcast && !target.Is4() {
+			continue // IPv6 has none
+		}
 		asked++
 		if err := r.probeAddress(ctx, p, from, to, target); err != nil {
 			return err
@@ -102,9 +105,21 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 		}
 		spec.Size, spec.DontFragment = mtu, true
 	}
+	if p.Size != 0 {
+		spec.Size = p.Size
+	}
+	if p.By != "" {
+		var err error
+		if spec.Via, spec.Device, err = groupOf(ctx, from, to, target, p.By); err != nil {
+			return err
+		}
+	}
 	result, err := from.Agent.Probe(ctx, from.Netns, spec)
 	if err != nil {
 		return err
+	}
+	if !result.OK && p.By != "" {
+		return fmt.Errorf("%s does not answer what %s sends to %s of the underlay by %s: %s", to.Name, from.Name, spec.Via, p.By, result.Error)
 	}
 	if !result.OK {
 		return r.explainer.Unanswered(ctx, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})

@@ -1,0 +1,216 @@
+package contract
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/probe"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// onLAN are requirements about a pod and the machines beside it on the underlay.
+func onLAN() []Requirement {
+	return []Requirement{
+		{
+			ID: "NET-1", Level: Should, Section: "failure mode", Roles: inChain(), Covers: []string{"K05"},
+			Text:  "A pod has the addresses and routes of the result, and takes none from whoever advertises itself as a router.",
+			Why:   "An address that no result lists is in no policy and in no status, and any machine on the LAN becomes the pod's way out (CVE-2020-10749).",
+			How:   "Sends a router advertisement into the underlay of an attached pod: half a second later the pod has no other addresses and routes than before. A chained plugin is asked where the ones before it pass.",
+			check: checkIgnoresAdvertisements,
+		},
+		{
+			ID: "NET-2", Level: Should, Section: "failure mode", Roles: inChain(),
+			Text:  "A pod answers ARP for its own addresses only.",
+			Why:   "A machine that asks for another one gets the pod, and the other one drops off the network.",
+			How:   "With a pod attached, a machine on the underlay asks for an address that nobody has: nobody answers.",
+			check: checkAnswersForItself,
+		},
+	}
+}
+
+// besideOthers is a bench with the machines around the nodes, of which one is needed.
+func (t *trial) besideOthers(ctx context.Context, host string) (*bench, *cluster.Place, error) {
+	if t.subject.lab.Request.Target != nil && t.subject.lab.Request.Target.Cloud != nil {
+		return nil, nil, notApplicable("a cloud's network is routed: pods share no LAN with others")
+	}
+	b, err := t.bench(ctx, func(req *cluster.Request) { req.Alone = false })
+	if err != nil {
+		return nil, nil, err
+	}
+	place, ok := b.cluster.Hosts()[host]
+	if !ok {
+		return nil, nil, notApplicable("the lab has no host/%s", host)
+	}
+	return b, place, nil
+}
+
+// advertised is the prefix of advertisements, for documentation (RFC 3849).
+const advertised = "2001:db8:5::/64"
+
+func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
+	b, router, err := t.besideOthers(ctx, "router")
+	if err != nil {
+		return err
+	}
+	// What the plugins before the subject leave open is not the subject's doing.
+	bare, err := b.pod(ctx, "bare")
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	call, err := b.add(ctx, p)
+	if err != nil {
+		return err
+	}
+	take := func() (snapshot.State, error) {
+		kinds := []string{snapshot.Address, snapshot.Route}
+		return b.take(ctx, kinds, []*pod{bare, p})
+	}
+	before, err := take()
+	if err != nil {
+		return err
+	}
+	links, err := router.Agent.Links(ctx, router.Netns)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Kind != "veth" {
+			continue
+		}
+		// The interface on the underlay, or the one that leads on: both are asked.
+		if err := router.Agent.Advertise(ctx, agent.AdvertiseArgs{
+			Netns: router.Netns, Interface: l.Name,
+			Advertisement: probe.Advertisement{Prefix: advertised, RouterLifetime: 30 * time.Minute},
+		}); err != nil {
+			return err
+		}
+	}
+	// Nothing is expected to happen; the kernel needs milliseconds to act on an advertisement.
+	if err := sleep(ctx, 2*snapshot.Quiet); err != nil {
+		return err
+	}
+	after, err := take()
+	if err != nil {
+		return err
+	}
+	changes := added(snapshot.Diff(before, after))
+	if onlyOfBare := onlyOf(slices.Clone(changes), bare.name); len(onlyOfBare) > 0 && t.subject.Role != Main {
+		return notApplicable("a pod takes addresses and routes before it comes to %s: %s", t.subject.Type, first(onlyOfBare))
+	}
+	if taken := onlyOf(changes, p.name); len(taken) > 0 {
+		t.wrong([]cni.Call{call}, "the pod takes from a router advertisement what no result lists: %s", first(taken))
+	}
+	return nil
+}
+
+// nobodys is an address of a network that no machine of the lab has; ok is false without one.
+func (b *bench) nobodys(ctx context.Context, network netip.Prefix, places ...*cluster.Place) (addr netip.Addr, ok bool, err error) {
+	taken := map[netip.Addr]bool{}
+	for _, place := range places {
+		links, err := place.Agent.Links(ctx, place.Netns)
+		if err != nil {
+			return addr, false, err
+		}
+		for _, l := range links {
+			for _, p := range l.Prefixes() {
+				taken[p.Addr()] = true
+			}
+		}
+	}
+	// From the end: allocators begin at the start.
+	for addr = netipx.PrefixLastIP(network).Prev(); network.Contains(addr); addr = addr.Prev() {
+		if !taken[addr] {
+			return addr, true, nil
+		}
+	}
+	return addr, false, nil
+}
+
+func checkAnswersForItself(ctx context.Context, t *trial) error {
+	b, lan, err := t.besideOthers(ctx, "lan")
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	links, err := lan.Agent.Links(ctx, lan.Netns)
+	if err != nil {
+		return err
+	}
+	var device string
+	var network netip.Prefix
+	for _, l := range links {
+		for _, prefix := range l.Prefixes() {
+			if prefix.Addr().Is4() && l.Kind == "veth" {
+				device, network = l.Name, prefix
+			}
+		}
+	}
+	if !network.IsValid() {
+		return notApplicable("the underlay has no IPv4, and so no ARP")
+	}
+	places := []*cluster.Place{&b.node.Place, lan}
+	for _, host := range b.cluster.Hosts() {
+		places = append(places, host)
+	}
+	addr, ok, err := b.nobodys(ctx, network, places...)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return notApplicable("%s has no address that nobody has", network)
+	}
+	call, err := b.add(ctx, p)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(call.Stdout, addr.String()) {
+		return notApplicable("the pod has the address %s, which nobody should have had", addr)
+	}
+	// A proxy waits for up to 0.8 s before it answers (ip-sysctl.rst, proxy_delay).
+	if _, err := lan.Agent.Probe(ctx, lan.Netns, probe.Spec{Protocol: probe.ICMP, To: addr.String(), Within: 1500 * time.Millisecond, Attempts: 1}); err != nil {
+		return err
+	}
+	entry, err := lan.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: lan.Netns, Interface: device, Address: addr.String()})
+	if err != nil || !entry.Found || entry.Entry.MAC == "" {
+		return err
+	}
+	whose, err := b.whoseMAC(ctx, entry.Entry.MAC, p)
+	if err != nil {
+		return err
+	}
+	if whose == "" {
+		return fmt.Errorf("somebody with the MAC %s, who is neither the node nor the pod, answers for %s", entry.Entry.MAC, addr)
+	}
+	t.wrong([]cni.Call{call}, "%s answers ARP for %s, which nobody has", whose, addr)
+	return nil
+}
+
+// whoseMAC names the pod or the node whose link has a MAC; empty for neither.
+func (b *bench) whoseMAC(ctx context.Context, mac string, p *pod) (string, error) {
+	for _, place := range []struct{ name, netns string }{{"the pod", p.netns}, {"the node", ""}} {
+		links, err := b.node.Agent.Links(ctx, place.netns)
+		if err != nil {
+			return "", err
+		}
+		if slices.ContainsFunc(links, func(l agent.Link) bool { return strings.EqualFold(l.MAC, mac) }) {
+			return place.name, nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,98 @@
+package contract
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// asking are the verbs that answer a question, as far as a version has them.
+func (b *bench) asking(attached bool) []cni.Verb {
+	verbs := []cni.Verb{cni.Version}
+	if attached && atLeast(b.version, "0.4.0") {
+		verbs = append(verbs, cni.Check)
+	}
+	if atLeast(b.version, "1.1.0") {
+		verbs = append(verbs, cni.Status)
+	}
+	return verbs
+}
+
+func checkAskingChangesNothing(ctx context.Context, t *trial) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	// A node without pods: where a plugin keeps its files it may make the place for them, as the first ADD does.
+	if err := b.changesNothing(ctx, p, false, func(c snapshot.Change) bool {
+		return c.Item.Kind == snapshot.File && (isDir(c.Item) || len(snapshot.Beyond([]snapshot.Change{c}, l.residue)) == 0)
+	}); err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	return b.changesNothing(ctx, p, true, func(snapshot.Change) bool { return false })
+}
+
+// changesNothing asks the subject each verb that asks, and wants node and pod to look as before, but for what is allowed.
+func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allowed func(snapshot.Change) bool) error {
+	when := "on a node without pods"
+	if attached {
+		when = "with a pod attached"
+	}
+	for _, verb := range b.asking(attached) {
+		before, err := b.state(ctx, p)
+		if err != nil {
+			return err
+		}
+		call, err := b.call(ctx, verb, p)
+		if err != nil {
+			return err
+		}
+		left, err := b.leftAfter(ctx, before, nil, p)
+		if err != nil {
+			return err
+		}
+		if left = slices.DeleteFunc(left, allowed); len(left) > 0 {
+			b.wrong([]cni.Call{call}, "%s %s changes something, which ADD, DEL and GC alone do: %s", verb, when, first(left))
+		}
+	}
+	return nil
+}
+
+func checkLeavesOthers(ctx context.Context, t *trial) error {
+	l, err := t.life(ctx)
+	if err != nil {
+		return err
+	}
+	before, _, ok := l.results()
+	if !ok {
+		return nil // ADD-2 tells
+	}
+	// What stood there before and is of no attachment: lo, and whatever the runtime put there.
+	adjustable := map[string]bool{l.pod.ifName: true}
+	for _, i := range before.Interfaces {
+		adjustable[i.Name] = true
+	}
+	for _, c := range l.made {
+		if c.Item.Scope != l.pod.name || c.Op == snapshot.Added {
+			continue
+		}
+		name := c.Item.Name
+		if c.Item.Kind == snapshot.Address {
+			name = following(c.Item.Name, "dev")
+		}
+		if (c.Item.Kind == snapshot.Link || c.Item.Kind == snapshot.Address) && !adjustable[name] {
+			t.wrong([]cni.Call{l.add}, "ADD changes an interface in the pod that is not of this network: %s", strings.TrimSpace(c.String()))
+		}
+	}
+	return nil
+}

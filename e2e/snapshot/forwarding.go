@@ -1,0 +1,210 @@
+package snapshot
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// takeForwarding sees the forwarding entries that somebody wrote: static ones of bridges and VXLANs, and unicast addresses that a link receives beside
+// its own. The kernel makes entries of this kind for the MAC of each port, and on a parent for that of each macvlan, wherever that is.
+func (n network) takeForwarding() ([]object, error) {
+	entries, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, unix.AF_BRIDGE) })
+	if err != nil {
+		return nil, unlessLacking(err)
+	}
+	own := map[string]bool{}
+	for _, link := range n.links {
+		own[link.Attrs().HardwareAddr.String()] = true
+	}
+	var elsewhere map[string]bool
+	var objects []object
+	for _, e := range entries {
+		mac := e.HardwareAddr
+		self := e.Flags&unix.NTF_SELF != 0
+		written := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 && mac.String() != net.HardwareAddr(make([]byte, 6)).String()
+		if !written || own[mac.String()] || self && mac[0]&1 != 0 {
+			continue
+		}
+		if self && elsewhere == nil {
+			elsewhere = hardwareElsewhere()
+		}
+		if self && elsewhere[mac.String()] {
+			continue
+		}
+		var name, text words
+		name.addf(true, "%s dev %s", mac, n.name(e.LinkIndex))
+		name.addf(e.Vlan != 0, "vlan %d", e.Vlan)
+		text.addf(e.IP != nil, "dst %s", e.IP)
+		text.addf(self, "self")
+		text.addf(e.MasterIndex != 0, "master %s", n.name(e.MasterIndex))
+		text.addf(e.State&unix.NUD_NOARP != 0, "static")
+		text.addf(e.State&unix.NUD_PERMANENT != 0, "permanent")
+		objects = append(objects, object{
+			Item: Item{Name: name.String(), Text: text.String()}, remove: func() error { return n.handle.NeighDel(&e) },
+		})
+	}
+	return objects, nil
+}
+
+// hardwareElsewhere are the MACs of links in the other network namespaces that processes and mounts below /proc show.
+func hardwareElsewhere() map[string]bool {
+	macs, seen := map[string]bool{}, map[uint64]bool{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net") // the pattern is well formed
+	for _, path := range append(paths, mountedNamespaces()...) {
+		info, err := os.Stat(path)
+		if err != nil {
+			continue // it ended
+		}
+		inode := info.Sys().(*syscall.Stat_t).Ino
+		if seen[inode] {
+			continue
+		}
+		seen[inode] = true
+		// A namespace that ends meanwhile has no links to tell of.
+		_ = ns.WithNetNSPath(path, func(ns.NetNS) error {
+			links, err := netlinksafe.LinkList()
+			for _, link := range links {
+				macs[link.Attrs().HardwareAddr.String()] = true
+			}
+			return err
+		})
+	}
+	return macs
+}
+
+// mountedNamespaces are the places at which network namespaces are mounted (proc_pid_mountinfo(5)).
+func mountedNamespaces() []string {
+	file, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	var paths []string
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[3], "net:[") {
+			paths = append(paths, fields[4])
+		}
+	}
+	return paths
+}
+
+// takeGroups sees the multicast addresses that somebody gave a link, as `ip maddr add` does, and the entries that somebody wrote into the multicast tables
+// of bridges. What the kernel joins by itself is counted apart in dev_mcast (net/core/dev_addr_lists_proc.c, global_use).
+func (n network) takeGroups() ([]object, error) {
+	text, err := os.ReadFile("/proc/thread-self/net/dev_mcast")
+	if err != nil {
+		return nil, err
+	}
+	var objects []object
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) != 5 {
+			continue
+		}
+		if global, err := strconv.Atoi(fields[3]); err != nil || global == 0 {
+			continue
+		}
+		objects = append(objects, object{Item: Item{Name: fields[4] + " dev " + fields[1], Text: "users " + fields[3]}})
+	}
+	entries, err := n.bridgeGroups()
+	return append(objects, entries...), err
+}
+
+// bridgeGroups are the permanent entries of bridges' multicast tables (include/uapi/linux/if_bridge.h, struct br_mdb_entry).
+func (n network) bridgeGroups() ([]object, error) {
+	const (
+		attribute                                             = 1 // MDBA_MDB, MDBA_MDB_ENTRY and MDBA_MDB_ENTRY_INFO
+		stateAt, vlanAt, groupAt, protocolAt, size, permanent = 4, 6, 8, 24, 28, 1
+	)
+	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETMDB, append([]byte{unix.AF_BRIDGE}, make([]byte, 7)...))
+	if err != nil {
+		return nil, err
+	}
+	var objects []object
+	for _, m := range messages {
+		if len(m) < 8 {
+			continue
+		}
+		bridge := n.name(int(binary.NativeEndian.Uint32(m[4:])))
+		var entries [][]byte
+		for _, table := range nestedOf(m[8:], attribute) {
+			for _, entry := range nestedOf(table, attribute) {
+				entries = append(entries, nestedOf(entry, attribute)...)
+			}
+		}
+		for _, e := range entries {
+			if len(e) < size || e[stateAt] != permanent {
+				continue
+			}
+			var w words
+			w.addf(true, "%s dev %s port %s", groupName(e[groupAt:groupAt+16], binary.BigEndian.Uint16(e[protocolAt:])), bridge, n.name(int(binary.NativeEndian.Uint32(e))))
+			w.addf(binary.NativeEndian.Uint16(e[vlanAt:]) != 0, "vid %d", binary.NativeEndian.Uint16(e[vlanAt:]))
+			objects = append(objects, object{Item: Item{Name: w.String(), Text: "permanent"}})
+		}
+	}
+	return objects, nil
+}
+
+// groupName is the address of an entry of a multicast table, of the protocol that it is for; without one it is a MAC.
+func groupName(address []byte, protocol uint16) string {
+	switch protocol {
+	case unix.ETH_P_IP:
+		return netip.AddrFrom4([4]byte(address[:4])).String()
+	case unix.ETH_P_IPV6:
+		return netip.AddrFrom16([16]byte(address)).String()
+	}
+	return net.HardwareAddr(address[:6]).String()
+}
+
+// nestedOf are the values of all attributes of one type.
+func nestedOf(b []byte, key uint16) [][]byte {
+	list, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return nil
+	}
+	var values [][]byte
+	for _, a := range list {
+		if a.Attr.Type&nl.NLA_TYPE_MASK == key {
+			values = append(values, a.Value)
+		}
+	}
+	return values
+}
+
+// dump asks the kernel for all objects of a kind, none where it does not know the kind.
+func dump(protocol, message int, header []byte) ([][]byte, error) {
+	messages, err := retry(func() ([][]byte, error) {
+		request := nl.NewNetlinkRequest(message, unix.NLM_F_DUMP)
+		request.AddRawData(header)
+		return request.Execute(protocol, 0)
+	})
+	if err != nil {
+		return nil, unlessLacking(err)
+	}
+	return messages, nil
+}
+
+// unlessLacking is an error, unless it says that the kernel was built without what was asked for.
+func unlessLacking(err error) error {
+	for _, lacking := range []error{unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.EPROTOTYPE} {
+		if errors.Is(err, lacking) {
+			return nil
+		}
+	}
+	return fmt.Errorf("dump: %w", err)
+}

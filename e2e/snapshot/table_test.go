@@ -1,0 +1,105 @@
+package snapshot
+
+import (
+	"net"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// tableChange writes something into one of the smaller tables of a network, and is what a difference shows of it.
+type tableChange struct {
+	name   string
+	change func(testing.TB) error
+	want   []string
+}
+
+func tableChanges(tb testing.TB) []tableChange {
+	mac := parseMAC(tb, "02:00:00:00:00:77")
+	network := &net.IPNet{IP: net.IPv4(198, 18, 0, 1).To4(), Mask: net.CIDRMask(32, 32)}
+	return []tableChange{
+		{"an address that a link receives", func(tb testing.TB) error {
+			return netlink.NeighAppend(&netlink.Neigh{
+				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
+			})
+		}, []string{"+ fdb 02:00:00:00:00:77 dev eno1: self permanent"}},
+		{"an entry of a bridge", func(tb testing.TB) error {
+			return netlink.NeighAppend(&netlink.Neigh{
+				LinkIndex: link(tb, "port").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_NOARP, Flags: unix.NTF_MASTER,
+			})
+		}, []string{"+ fdb 02:00:00:00:00:77 dev port: master br0 static"}},
+		{"a multicast address", func(tb testing.TB) error {
+			return netlink.NeighAppend(&netlink.Neigh{
+				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: parseMAC(tb, "01:00:5e:00:00:77"),
+				State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
+			})
+		}, []string{"+ multicast 01005e000077 dev eno1: users 1"}},
+		{"a nexthop object", func(tb testing.TB) error {
+			request := nl.NewNetlinkRequest(unix.RTM_NEWNEXTHOP, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+			request.AddData(leading{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0})
+			request.AddData(nl.NewRtAttr(nexthopID, nl.Uint32Attr(77)))
+			request.AddData(nl.NewRtAttr(nexthopDevice, nl.Uint32Attr(uint32(link(tb, "eno1").Attrs().Index))))
+			request.AddData(nl.NewRtAttr(nexthopGateway, []byte{192, 168, 0, 9}))
+			_, err := request.Execute(unix.NETLINK_ROUTE, 0)
+			return err
+		}, []string{"+ nexthop id 77: dev eno1 via 192.168.0.9"}},
+		{"a policy of IPsec", func(testing.TB) error {
+			return netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{Src: network, Dst: network, Dir: netlink.XFRM_DIR_OUT, Priority: 7})
+		}, []string{"+ xfrm policy src 198.18.0.1/32 dst 198.18.0.1/32 dir dir out: priority 7 action allow"}},
+		{"an ipset", func(testing.TB) error {
+			if err := netlink.IpsetCreate("pods", "hash:ip", netlink.IpsetCreateOptions{}); err != nil {
+				return err
+			}
+			return netlink.IpsetAdd("pods", &netlink.IPSetEntry{IP: net.IPv4(198, 18, 0, 1).To4()})
+		}, []string{"+ ipset entry of pods 198.18.0.1", "+ ipset set pods: hash:ip"}},
+	}
+}
+
+// isolatePort is isolateNode with a bridge br0 and its port.
+func isolatePort(tb testing.TB) {
+	tb.Helper()
+	isolateNode(tb)
+	addVeth(tb, "port", "02:00:00:00:00:05", "pod")
+	check(tb, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes(tb, "br0", "02:00:00:00:00:06")}))
+	check(tb, netlink.LinkSetMaster(link(tb, "port"), link(tb, "br0")))
+}
+
+// TestTake_tables has what was written into the smaller tables of a network. What can be taken away again leaves nothing.
+func TestTake_tables(t *testing.T) {
+	for _, tt := range tableChanges(t) {
+		t.Run(tt.name, func(t *testing.T) {
+			isolatePort(t)
+			opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label}}
+			before := take(t, opts)
+			check(t, tt.change(t))
+			changes := Diff(before, take(t, opts))
+			if diff := cmp.Diff(lines(changes), tt.want); diff != "" {
+				t.Errorf("changes (-got +want):\n%s", diff)
+			}
+			for _, c := range changes {
+				if Revertible(c) == nil {
+					check(t, Revert(t.Context(), c, opts))
+				}
+			}
+		})
+	}
+}
+
+// TestTake_tables_of_others wants what the kernel writes by itself to be no item: the MAC of a port, and on a parent that of a macvlan that went into
+// another namespace.
+func TestTake_tables_of_others(t *testing.T) {
+	isolateNode(t)
+	opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label}}
+	before := take(t, opts)
+	addMacvlan(t, "child", "02:00:00:00:00:08", "eno1")
+	check(t, netlink.LinkSetUp(link(t, "child")))
+	check(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes(t, "br0", "02:00:00:00:00:06")}))
+	addVeth(t, "port", "02:00:00:00:00:05", "pod")
+	check(t, netlink.LinkSetMaster(link(t, "port"), link(t, "br0")))
+	if diff := cmp.Diff(lines(Diff(before, take(t, opts))), []string(nil)); diff != "" {
+		t.Errorf("changes (-got +want):\n%s", diff)
+	}
+}
