@@ -35,7 +35,7 @@ func (s *Suite) run(ctx context.Context, sc *scenario.Scenario) (result report.R
 	known = true
 	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
 		result.Result, result.Reason = outcome, reason
-	} else {
+	} else if !s.blocks(&result, false) {
 		failed := s.execute(ctx, sc, &result)
 		// A failure that was seen before the end stays one.
 		known = failed || ctx.Err() == nil

@@ -73,6 +73,9 @@ func (s *Suite) interrupt(cause error, units []*Unit) {
 // Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
 	for _, result := range append(s.leavesNothing(), s.untested()...) {
+		if result.ID == leavesNothingID {
+			s.blocks(&result, false)
+		}
 		s.add(result)
 	}
 	for _, subject := range s.subjects {

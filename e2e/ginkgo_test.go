@@ -106,11 +106,11 @@ func TestDescribe(t *testing.T) {
 	}{
 		{
 			"all pass", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, route), Names: "del-t*"}, 0,
-			[]string{"Running Suite: own suite", "Ran 3 of 3 Specs", "3 Passed | 0 Failed"},
+			[]string{"Running Suite: own suite", "Ran 4 of 4 Specs", "4 Passed | 0 Failed"},
 		},
 		{
 			"one fails", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, naive), Names: "del-t*"}, 1,
-			[]string{"Ran 3 of 3 Specs", "[FAIL] net [It] del-twice [core, CleanUp, DEL-4, E05, K02]", "panic: runtime error"},
+			[]string{"Ran 4 of 4 Specs", "[FAIL] net [It] del-twice [core, CleanUp, DEL-4, E05, K02]", "panic: runtime error"},
 		},
 		{
 			"a file is missing", ginkgoRequest{Conflist: missing}, 1,
@@ -118,7 +118,7 @@ func TestDescribe(t *testing.T) {
 		},
 		{
 			"what nobody claims is skipped", ginkgoRequest{Conflist: writeConflist(t, "", ptp), Names: "host-to-pod", Profile: scenario.ProfileCNI}, 0,
-			[]string{"Ran 1 of 3 Specs", "1 Passed | 0 Failed", "2 Skipped"},
+			[]string{"Ran 2 of 4 Specs", "2 Passed | 0 Failed", "2 Skipped"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

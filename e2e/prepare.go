@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -12,11 +13,36 @@ import (
 // Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a node.
 // A *cluster.UnfitError says that they cannot.
 func (s *Suite) Prepare(ctx context.Context) error {
-	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
+	c, err := s.start(ctx)
 	if err != nil {
-		return &cluster.UnfitError{Reason: err.Error()}
+		return err
 	}
 	defer c.Close()
+	hello, err := c.Nodes()[0].Agent.Hello(ctx)
+	if err != nil {
+		return err
+	}
+	s.report.Kernel = hello.Kernel
+	s.report.Notes = append(s.report.Notes, c.Notes()...)
+	s.report.Lab = labOf(c)
+	if s.obstacle, err = s.attachPlainly(ctx, c); err != nil {
+		return err
+	}
+	if s.obstacle != nil {
+		s.add(*s.obstacle)
+		return nil
+	}
+	found, err := s.residue.First(ctx)
+	s.report.Residue = append(s.report.Residue, found...)
+	return err
+}
+
+// start makes the first cluster, and wants its kernel to have the links that upstream's plugins of the chain make. The caller closes it.
+func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
+	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
+	if err != nil {
+		return nil, &cluster.UnfitError{Reason: err.Error()}
+	}
 	var kinds []string
 	for _, name := range s.file.Types() {
 		if kind, ok := linkKinds()[name]; ok {
@@ -28,22 +54,13 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	}
 	for _, node := range c.Nodes() {
 		missing, err := node.Agent.LinkKinds(ctx, kinds)
-		if err != nil {
-			return err
-		}
-		if len(missing) > 0 {
-			return &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; load the module or use another kernel",
+		if err == nil && len(missing) > 0 {
+			err = &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; load the module or use another kernel",
 				node.Name, missing, s.options.Conflist)}
 		}
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
 	}
-	hello, err := c.Nodes()[0].Agent.Hello(ctx)
-	if err != nil {
-		return err
-	}
-	s.report.Kernel = hello.Kernel
-	s.report.Notes = append(s.report.Notes, c.Notes()...)
-	s.report.Lab = labOf(c)
-	found, err := s.residue.First(ctx)
-	s.report.Residue = append(s.report.Residue, found...)
-	return err
+	return c, nil
 }

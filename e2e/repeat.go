@@ -8,6 +8,7 @@ import (
 
 	"al.essio.dev/pkg/shellescape"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -46,6 +47,8 @@ func (o *Options) Command(id string, more ...string) string {
 	case soak.ID:
 		add("soak", o.Soak.For.String(), true)
 		add("soak-pods", strconv.Itoa(o.Soak.Pods), o.Soak.Pods != 0 && o.Soak.Pods != soak.DefaultPods)
+	case contract.FirstAttachment:
+		// It comes first whatever is chosen.
 	case leavesNothingID:
 		// What stays behind is looked for after every scenario.
 		add("scenario", o.Select.Names, o.Select.Names != "")

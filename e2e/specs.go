@@ -13,6 +13,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -111,6 +112,11 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			}
 			prepared = true
 			ahead.start(ctx)
+		})
+		ginkgo.It(contract.FirstAttachment, ginkgo.Label(leavesNothingLabels(units)...), func() {
+			if s.obstacle != nil {
+				s.verdictOf(*s.obstacle)
+			}
 		})
 		for _, u := range units {
 			ginkgo.It(u.Name(), ginkgo.Labels(u.Labels), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, u)) })

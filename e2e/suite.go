@@ -38,6 +38,8 @@ type Suite struct {
 
 	started   time.Time
 	selection string // how scenarios were chosen; empty when all were
+	// obstacle is the failure of the first attachment; nil if it succeeded.
+	obstacle *report.Result
 	// interrupted is set where the run ended before all units had.
 	interrupted bool
 

@@ -2,15 +2,32 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// cause is a reason with all failures that have it. A plugin that gets one thing wrong fails many scenarios by it.
-type cause struct {
-	Text    string
+// Cause is a reason with all failures that have it. A plugin that gets one thing wrong fails many scenarios by it.
+type Cause struct {
+	// Text is what decided, in short.
+	Text string
+	// Results are the failures, at least one.
 	Results []Result
+	// Blocks is how many results wait for the failures.
+	Blocks int
+}
+
+// More says how many results have or wait for the same cause as the first: " and 3 more, blocks 120"; empty for the first alone.
+func (c Cause) More() string {
+	text := ""
+	if n := len(c.Results); n > 1 {
+		text = fmt.Sprintf(" and %d more", n-1)
+	}
+	if c.Blocks > 0 {
+		text += fmt.Sprintf(" (blocks %d others)", c.Blocks)
+	}
+	return text
 }
 
 // causesShown bounds how many causes are told at the top of a page.
@@ -23,22 +40,33 @@ var (
 	rest = regexp.MustCompile(`^and \d+ (more|others?)$`)
 )
 
-// causes groups the failures by what decided them, which a reason says last, the one with the most failures first.
-func (r *Report) causes() []cause {
-	var all []cause
+// CauseKey is equal for reasons that say that the same decided, in whichever scenario.
+func CauseKey(reason string) string {
+	_, last := decisive(reason)
+	return named.ReplaceAllString(last, "…")
+}
+
+// Causes groups the failures by what decided them, which a reason says last, the one with the most failures first.
+func (r *Report) Causes() []Cause {
+	var all []Cause
 	keys := map[string]int{}
 	for _, res := range r.failures() {
-		text, last := decisive(res.Reason)
-		key := named.ReplaceAllString(last, "…")
+		text, _ := decisive(res.Reason)
+		key := CauseKey(res.Reason)
 		at, known := keys[key]
 		if !known {
 			at = len(all)
 			keys[key] = at
-			all = append(all, cause{Text: text})
+			all = append(all, Cause{Text: text})
 		}
 		all[at].Results = append(all[at].Results, res)
+		for _, other := range r.Results {
+			if other.Result == Blocked && other.BlockedBy == res.ID {
+				all[at].Blocks++
+			}
+		}
 	}
-	slices.SortStableFunc(all, func(a, b cause) int { return cmp.Compare(len(b.Results), len(a.Results)) })
+	slices.SortStableFunc(all, func(a, b Cause) int { return cmp.Compare(len(b.Results), len(a.Results)) })
 	return all
 }
 

@@ -103,14 +103,14 @@ func direction(before, after Outcome) int {
 		return map[Outcome]int{Vacuous: 1, Fail: 2}[o]
 	}
 	switch {
-	case failed(before) > 0 && (after == Skipped || after == NotClaimed || after == NotApplicable):
+	case failed(before) > 0 && (after == Blocked || after == Skipped || after == NotClaimed || after == NotApplicable):
 		// Not seen is not mended.
 		return 0
 	case failed(before) != failed(after):
 		return cmp.Compare(failed(after), failed(before))
 	case after == Pass:
 		return -1
-	case before == Pass && (after == Skipped || after == NotClaimed):
+	case before == Pass && (after == Blocked || after == Skipped || after == NotClaimed):
 		return 1
 	}
 	return 0

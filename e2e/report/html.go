@@ -25,7 +25,7 @@ func (r *Report) WriteHTML(out io.Writer) error {
 		"anchor": anchor, "group": func(title string, open bool, results []Result) group { return group{title, open, results} },
 		"symbol": Outcome.symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,
 		"symptoms": r.symptoms, "name": Result.Name, "join": func(list []string) string { return strings.Join(list, ", ") },
-		"brief": func(text string) string { return clip(text, briefReason) }, "sub": func(a, b int) int { return a - b },
+		"brief":    func(text string) string { return clip(text, briefReason) },
 		"outcomes": Outcomes, "add": func(a, b int) int { return a + b }, "networkY": func(i int) int { return (i + 1) * lineHeight }, "meaning": Outcome.meaning, "having": r.with, "counts": r.Counts,
 	}).Parse(pageText)
 	if err != nil {
@@ -44,7 +44,7 @@ type page struct {
 	Chain, UnderTest, Tally, VerdictWords string
 	Failures                              []Result
 	// Causes are what most failures come from, MoreCauses how many others there are.
-	Causes       []cause
+	Causes       []Cause
 	MoreCauses   int
 	Scenarios    []Result
 	Table        table
@@ -64,7 +64,7 @@ func (r *Report) page() page {
 		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(), VerdictWords: r.Verdict.meaning(),
 		Failures: r.failures(), Table: r.table(), Drawing: r.drawing(),
 	}
-	p.Causes = r.causes()
+	p.Causes = r.Causes()
 	p.MoreCauses = max(0, len(p.Causes)-causesShown)
 	p.Causes = p.Causes[:len(p.Causes)-p.MoreCauses]
 	for _, res := range r.Results {
@@ -139,7 +139,7 @@ type mode struct {
 
 func (r *Report) modes() []mode {
 	// From the worst: what passed at least once was looked at.
-	order := []Outcome{Fail, Vacuous, Pass, Skipped, KnownUpstream, NotApplicable, NotClaimed}
+	order := []Outcome{Fail, Vacuous, Pass, Blocked, Skipped, KnownUpstream, NotApplicable, NotClaimed}
 	var modes []mode
 	for _, known := range r.FailureModes {
 		m := mode{FailureMode: known}

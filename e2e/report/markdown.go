@@ -111,14 +111,10 @@ func (r *Report) markdownHead() string {
 			b.WriteString(".\n")
 		}
 	}
-	if causes := r.causes(); causes != nil {
+	if causes := r.Causes(); causes != nil {
 		b.WriteString("\n### What is wrong, in short\n\n")
 		for _, c := range causes[:min(len(causes), causesShown)] {
-			more := ""
-			if n := len(c.Results); n > 1 {
-				more = fmt.Sprintf(" and %d more", n-1)
-			}
-			fmt.Fprintf(&b, "- **%s**%s: %s\n", plain(c.Results[0].Name()), more, plain(oneLine(clip(c.Text, briefReason))))
+			fmt.Fprintf(&b, "- **%s**%s: %s\n", plain(c.Results[0].Name()), c.More(), plain(oneLine(clip(c.Text, briefReason))))
 		}
 		b.WriteString("\n### What failed\n")
 	}

@@ -8,7 +8,7 @@ import (
 
 // Outcomes are all there are, in the order in which they are counted: what bears on the verdict first.
 func Outcomes() []Outcome {
-	return []Outcome{Pass, Fail, Vacuous, Skipped, NotApplicable, NotClaimed, KnownUpstream}
+	return []Outcome{Pass, Fail, Vacuous, Blocked, Skipped, NotApplicable, NotClaimed, KnownUpstream}
 }
 
 // meaning is what a reader of a report must know of an outcome.
@@ -22,6 +22,8 @@ func (o Outcome) meaning() string {
 		return "the plugin answers success and never notices anything; counts as a failure where the specification says MUST"
 	case Skipped:
 		return "this machine lacks something that is needed to find out"
+	case Blocked:
+		return "needs what failed already, and says nothing by itself; no pass"
 	case NotApplicable:
 		return "cannot exist here by nature, such as GC before CNI 1.1.0"
 	case NotClaimed:
@@ -43,6 +45,8 @@ func (o Outcome) symbol() string {
 		return "∅"
 	case Skipped:
 		return "↷"
+	case Blocked:
+		return "⊘"
 	case KnownUpstream:
 		return "↑"
 	case NotApplicable:

@@ -46,6 +46,8 @@ const (
 	NotClaimed Outcome = "not-claimed"
 	// Skipped: this machine or backend lacks a capability.
 	Skipped Outcome = "skipped"
+	// Blocked: needs something that failed already, and says nothing by itself.
+	Blocked Outcome = "blocked"
 	// KnownUpstream: skel, libcni or an upstream plugin in the chain forces it.
 	KnownUpstream Outcome = "known-upstream"
 )
@@ -165,6 +167,8 @@ type Result struct {
 	Covers []string `json:"covers"`
 	// Reason says why the result is not a pass, in words for the plugin's author.
 	Reason string `json:"reason,omitempty"`
+	// BlockedBy is the result that a blocked one waits for.
+	BlockedBy string `json:"blockedBy,omitempty"`
 	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and the lab failed.
 	LabFailed       bool    `json:"labFailed,omitempty"`
 	DurationSeconds float64 `json:"durationSeconds"`
@@ -210,7 +214,7 @@ func (r *Report) Judge() Verdict {
 		case !r.Counts(res):
 		case res.failed():
 			return NotConformant
-		case res.Result == Skipped && binding(res.Level):
+		case (res.Result == Skipped || res.Result == Blocked) && binding(res.Level):
 			verdict = Partial
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -18,34 +20,69 @@ import (
 
 func newDoctorCommand() *cobra.Command {
 	var (
-		backend string
-		k       kindFlags
+		backend, binDir string
+		k               kindFlags
 	)
 	cmd := &cobra.Command{
-		Use:   "doctor",
+		Use:   "doctor [CONFLIST]",
 		Short: "Say what this machine can run, and what a missing piece costs",
 		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok, or missing and what
-that costs. It exits 3 only where no lab can be made at all.`,
-		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor --backend kind",
+that costs. It exits 3 only where no lab can be made at all.
+
+With a conflist it also attaches a pod, as a run does before anything else, and says what the kernel lacks for that, or which call it refused: it
+exits 3 where the kernel lacks something, and 1 where the pod cannot be attached for another reason.`,
+		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor net.d/10-mynet.conflist --bin-dir bin\n  cnitest doctor --backend kind",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("doctor: want no arguments, got %q", args[0])
+			if len(args) > 1 {
+				return fmt.Errorf("doctor: want one conflist at most, got %q too", args[1])
+			}
+			if len(args) > 0 && backend != netnsBackend {
+				return fmt.Errorf("doctor: a conflist is tried with --backend %s alone", netnsBackend)
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			switch backend {
 			case kindBackend:
 				return doctorKind(cmd.Context(), k, cmd.OutOrStdout())
 			case netnsBackend:
-				return asRoot(func() error { return doctor(cmd.Context(), cmd.OutOrStdout()) })
+				return asRoot(func() error {
+					if err := doctor(cmd.Context(), cmd.OutOrStdout()); err != nil || len(args) == 0 {
+						return err
+					}
+					return tryConflist(cmd.Context(), args[0], binDir, cmd.OutOrStdout())
+				})
 			}
 			return fmt.Errorf("--backend %q: want %s or %s", backend, netnsBackend, kindBackend)
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", netnsBackend, "whose needs: netns, or kind, whose cluster is looked at where there is one")
+	cmd.Flags().StringVar(&binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, where a conflist is given")
 	k.add(cmd.Flags())
 	return cmd
+}
+
+// tryConflist attaches a pod as a run does first, and says why that does not work.
+func tryConflist(ctx context.Context, file, binDir string, out io.Writer) error {
+	suite, err := e2e.New(e2e.Options{Conflist: file, BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay})
+	if err != nil {
+		return err
+	}
+	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
+	defer f.w.Flush()
+	var unfit *cluster.UnfitError
+	switch failure, err := suite.TryAttachment(ctx); {
+	case errors.As(err, &unfit):
+		f.add(false, "what "+file+" needs", "run exits 3: "+unfit.Reason)
+		return &exitError{status: exitUnfit}
+	case err != nil:
+		return err
+	case failure != nil:
+		f.add(false, "a pod that is attached as "+file+" says", failure.Reason)
+		return &exitError{status: exitNotConformant}
+	}
+	f.add(true, "a pod is attached as "+file+" says", "")
+	return nil
 }
 
 // sampleConflist needs no plugin: the doctor only makes the lab for it.

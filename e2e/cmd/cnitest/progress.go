@@ -34,6 +34,10 @@ type progress struct {
 	total     int
 	start     time.Time
 	shown     bool // a live line stands on the screen
+	// each says that every result gets its line, also one whose cause was told.
+	each bool
+	// told are the causes of failures that were told.
+	told map[string]bool
 }
 
 func newProgress(ctx context.Context, out io.Writer) *progress {
@@ -118,12 +122,15 @@ func (p *progress) done(r report.Result) {
 		p.running = slices.Delete(p.running, i, i+1)
 		p.ended++
 	}
-	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
+	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing && r.ID != contract.FirstAttachment && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
 		return // the summary has them in one line
 	}
 	name := r.ID
 	if r.Plugin != report.Chain {
 		name += " (" + r.Plugin + ")"
+	}
+	if !p.each && (r.Result == report.Blocked || p.sameCause(r)) {
+		return // the summary counts them
 	}
 	line := fmt.Sprintf("%-15s %-36s %5.1fs", r.Result, name, r.DurationSeconds)
 	switch {
@@ -135,6 +142,20 @@ func (p *progress) done(r report.Result) {
 	}
 	fmt.Fprintln(p.out, line)
 	p.drawLive()
+}
+
+// sameCause reports whether a failure has a cause that was told before; if not it is by now.
+func (p *progress) sameCause(r report.Result) bool {
+	if r.Result != report.Fail && r.Result != report.Vacuous {
+		return false
+	}
+	key := report.CauseKey(r.Reason)
+	known := p.told[key]
+	if p.told == nil {
+		p.told = map[string]bool{}
+	}
+	p.told[key] = true
+	return known
 }
 
 // soaking prints how a soak goes.

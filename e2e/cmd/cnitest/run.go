@@ -31,7 +31,7 @@ import (
 type runFlags struct {
 	binDir, backend, profile, names, labels, reportDir, dataplane string
 	plugins, claims                                               []string
-	strict, keep, quick                                           bool
+	strict, keep, quick, each                                     bool
 	workers, repeat, reportFD, soakPods                           int
 	soak                                                          time.Duration
 	node                                                          nodeFlags
@@ -104,6 +104,7 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
 	flags.BoolVar(&f.quick, "quick", false, "leave out what kills and fails the plugins under test at every call")
+	flags.BoolVar(&f.each, "each", false, "tell every failure with its reason, also those with a cause that was told, and all that is blocked")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
 	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once (default four for each processor, six with IPv6)")
@@ -143,6 +144,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 		return repeat(ctx, f.repeat, f.reportDir, os.Args[1:], out)
 	}
 	show := newProgress(ctx, out)
+	show.each = f.each
 	defer show.end()
 	backend, closeBackend, err := f.openBackend(ctx, list)
 	if err != nil {

@@ -80,21 +80,24 @@ func printNotClaimed(out io.Writer, r *report.Report) {
 	}
 }
 
-// printFailed names what failed once more, since it may have scrolled away, and what to do next.
+// printFailed names what failed once more, since it may have scrolled away, one of each cause, and what to do next.
 func printFailed(out io.Writer, r *report.Report, dir string) {
 	var names []string
-	for _, res := range r.Results {
-		if res.Result == report.Fail && r.Counts(res) && !slices.Contains(names, res.ID) {
-			names = append(names, res.ID)
-		}
+	folded := false
+	for _, c := range r.Causes() {
+		names = append(names, c.Results[0].Name()+c.More())
+		folded = folded || c.More() != ""
 	}
 	if names == nil {
 		return
 	}
 	fmt.Fprintf(out, "failed: %s\n", strings.Join(names, ", "))
 	next := []string{"cnitest explain NAME says why it matters", "--scenario NAME --keep-on-failure opens its lab"}
-	if names[0] == soak.ID {
+	if strings.HasPrefix(names[0], soak.ID) {
 		next = []string{"--keep-on-failure opens its lab"}
+	}
+	if folded {
+		next = append(next, "--each tells those of one cause apart")
 	}
 	if dir == "" {
 		next = append(next, "--report-dir DIR keeps the evidence")

@@ -1,0 +1,86 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// attachPlainly attaches one pod as the conflist says, before anything else is asked. It returns the result of an ADD that was refused, without which most
+// other results would tell the same; nil if the pod was attached, or if scenarios are to tell of something else than a refusal. A *cluster.UnfitError says
+// that the kernel of the node, and no plugin, is to blame.
+func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.Result, error) {
+	if cluster.RuntimeOf(c) != nil || len(c.Nodes()) < 2 {
+		return nil, nil // a kubelet tries again and again, and tells no calls
+	}
+	nodes := environment.PlainNodes()
+	plain := &scenario.Scenario{
+		Name: contract.FirstAttachment, Nodes: nodes, Pods: []scenario.Pod{{Name: "first", Node: nodes[0].Name}, {Name: "again", Node: nodes[1].Name}},
+	}
+	r := runner.New(s.runnerConfig(), environment.New(plain, c))
+	if err := r.Prepare(ctx); err != nil {
+		return nil, fmt.Errorf("the lab could not be made: %w", err)
+	}
+	pod := r.Env.Pods[0]
+	err := r.Add(ctx, pod, scenario.DefaultInterface)
+	calls := r.CallEvidence(0)
+	// What it leaves, and whether DEL succeeds, is for others to tell; on machines that exist once it must go.
+	_ = r.Del(ctx, pod, scenario.DefaultInterface, runner.Deletion{})
+	if err := r.RemoveNamespace(ctx, pod); err != nil {
+		return nil, err
+	}
+	var refused *cni.Error
+	if !errors.As(err, &refused) {
+		return nil, nil
+	}
+	result := &report.Result{
+		ID: contract.FirstAttachment, Kind: "requirement", Plugin: report.Chain, Level: report.Must, Result: report.Fail, Covers: []string{},
+		Reason: err.Error(), Evidence: calls,
+	}
+	if s.report.Counts(report.Result{Plugin: refused.Plugin}) {
+		result.Plugin = refused.Plugin
+	}
+	// The other node is equal to the first, and nothing was tried on it yet.
+	explanation, err := r.ExplainAdd(ctx, r.Env.Pods[1], scenario.DefaultInterface)
+	if err != nil {
+		s.note("the first attachment could not be explained: %v", err)
+	}
+	if explanation.Lacks != nil {
+		return nil, &cluster.UnfitError{Reason: fmt.Sprintf("%s: this kernel lacks %s, for which %s of %s asks: %s",
+			pod.Node.Name, explanation.Lacks, explanation.Last().Program, s.options.Conflist, explanation.Last())}
+	}
+	if last := explanation.Last(); last != nil {
+		result.Reason += "; the kernel refused " + last.String()
+		result.Evidence = append(explanation.Evidence(), calls...)
+	}
+	return result, nil
+}
+
+// TryAttachment makes a first cluster and attaches one pod, as a run does before anything else. It returns why ADD was refused, nil if the pod was attached.
+// A *cluster.UnfitError says that this machine lacks something.
+func (s *Suite) TryAttachment(ctx context.Context) (*report.Result, error) {
+	c, err := s.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return s.attachPlainly(ctx, c)
+}
+
+// blocks makes a result one that waits for the first attachment, and reports whether it did. alone says that nothing has to be attached for it.
+func (s *Suite) blocks(result *report.Result, alone bool) bool {
+	if s.obstacle == nil || alone {
+		return false
+	}
+	result.Result, result.BlockedBy, result.Evidence = report.Blocked, s.obstacle.ID, nil
+	result.Reason = "blocked by " + s.obstacle.ID + ": " + s.obstacle.Reason
+	return true
+}
