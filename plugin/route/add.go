@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -60,53 +62,58 @@ func (a *addition) run() (link netlink.Link, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	entries, _, err := s.List()
+	e, err := a.plan(s)
 	if err != nil {
 		return nil, err
 	}
-	e, err := a.plan(s, entries)
+	ipv6, err := needsIPv6(s, e)
 	if err != nil {
 		return nil, err
 	}
-	entries = append(record.Without(entries, e.Attachment), e)
 	if err := s.Save(e); err != nil {
 		return nil, err
 	}
-	link, created, err := a.child.ensure(a.Host, needIPv6(entries, a.child.name))
+	link, created, err := a.child.ensure(a.Host, ipv6)
 	if err == nil {
-		err = a.connect(s, link, entries, e)
+		err = a.connect(s, link, created, e)
 	}
 	if err != nil {
-		return nil, errors.Join(err, a.undo(s, link, created, entries, e))
+		return nil, errors.Join(err, a.undo(s, link, created, e))
 	}
 	return link, nil
 }
 
 // plan returns the record to write. A runtime that repeats an ADD without a DEL between starts from nothing.
-func (a *addition) plan(s *store, entries []entry) (entry, error) {
-	e := entry{Attachment: a.conf.Attachment(a.args), Sequence: 1, Created: time.Now().UTC()}
+func (a *addition) plan(s *store) (entry, error) {
+	e := entry{Attachment: a.conf.Attachment(a.args), Created: time.Now().UTC()}
 	if err := e.Validate(); err != nil {
 		return e, chain.BadEnvironment("CNI_CONTAINERID, CNI_IFNAME or the network's name: %w", err)
 	}
-	if len(entries) > 0 {
-		e.Sequence = entries[len(entries)-1].Sequence + 1
+	old, err := s.Load(e.Attachment)
+	if err := record.UnlessCorrupt(err); err != nil {
+		return e, err
 	}
-	for _, old := range entries {
-		if old.Attachment == e.Attachment {
-			if err := detach(a.Host, entries, old); err != nil {
-				return e, err
-			}
+	if old != nil {
+		if err := detach(a.Host, s, *old); err != nil {
+			return e, err
 		}
 	}
-	var err error
 	if a.node, err = readNode(a.Host, a.child.master, a.child.name); err != nil {
 		return e, err
 	}
-	for _, addr := range a.addrs {
+	var holders []entry
+	for i, addr := range a.addrs {
 		if a.node.has(addr.IP) {
 			return e, chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam", addr.IP)
 		}
+		a.addrs[i].Source = a.node.source(addr.IP)
+		before, err := s.Holders(addressKey(addr.IP))
+		if err != nil {
+			return e, err
+		}
+		holders = append(holders, before...)
 	}
+	e.Sequence = record.NextSequence(holders...)
 	if a.podRoutes, err = planPodRoutes(a.Pod, a.node, a.child, a.Prev, a.addrs, a.args.IfName); err != nil {
 		return e, err
 	}
@@ -116,36 +123,37 @@ func (a *addition) plan(s *store, entries []entry) (entry, error) {
 	return e, nil
 }
 
-// connect makes the routes of this attachment, and restores those of others.
-func (a *addition) connect(s *store, link netlink.Link, entries []entry, e entry) error {
-	if err := supersede(a.Host, s, entries, e); err != nil {
+// connect makes the routes of this attachment. What stood before to its addresses was an earlier pod's, on whatever link and
+// with whatever metric.
+//
+// Neighbours come before routes: with the route alone, the first packet would be a broadcast that claims the node's address.
+func (a *addition) connect(s *store, link netlink.Link, created bool, e entry) error {
+	if err := supersede(a.Host, s, e); err != nil {
 		return err
 	}
-	h, err := readHostRoutes(a.Host, link)
-	if err != nil {
+	if err := restoreLost(a.Host, s, a.node, link, created, e); err != nil {
 		return err
 	}
 	for _, addr := range a.addrs {
-		source := a.node.source(addr.IP)
-		if err := h.ensure(addr, source); err != nil {
+		if err := a.Host.DeleteRoutesTo(addr.IP, 0); err != nil {
 			return err
 		}
-		if err := h.evict(addr.IP, source); err != nil {
+		h := &hostRoutes{host: a.Host, link: link}
+		if err := h.ensure(addr, addr.Source); err != nil {
 			return err
 		}
 	}
-	if err := addPodRoutes(a.Pod, a.podRoutes); err != nil {
-		return err
-	}
-	h.restore(a.node, entries)
-	return nil
+	return addPodRoutes(a.Pod, a.podRoutes)
 }
 
 // undo takes back what this ADD did, the child too if nobody uses it.
-func (a *addition) undo(s *store, link netlink.Link, created bool, entries []entry, e entry) error {
-	err := detach(a.Host, entries, e)
-	if created && !uses(record.Without(entries, e.Attachment), a.child.name) {
-		err = errors.Join(err, a.child.remove(a.Host, link))
+func (a *addition) undo(s *store, link netlink.Link, created bool, e entry) error {
+	err := detach(a.Host, s, e)
+	if created {
+		other, otherErr := s.Other(childKey(a.child.name), e.Attachment)
+		if err = errors.Join(err, otherErr); err == nil && other == nil {
+			err = a.child.remove(a.Host, link)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("undo: %w", err) // the record stays, for DEL
@@ -153,24 +161,13 @@ func (a *addition) undo(s *store, link netlink.Link, created bool, entries []ent
 	return s.Remove(e.Attachment)
 }
 
-// uses reports whether a record needs the child.
-func uses(entries []entry, childName string) bool {
-	for _, e := range entries {
-		if e.State.Child == childName {
-			return true
-		}
+// needsIPv6 reports whether a pod behind the child of e has an IPv6 address.
+func needsIPv6(s *store, e entry) (bool, error) {
+	if e.State.hasIPv6() {
+		return true, nil
 	}
-	return false
-}
-
-// needIPv6 reports whether a pod behind the child has an IPv6 address.
-func needIPv6(entries []entry, childName string) bool {
-	for _, e := range entries {
-		if e.State.Child == childName && e.State.hasIPv6() {
-			return true
-		}
-	}
-	return false
+	keys, err := groups(s, e.State.Child)
+	return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, lostTogether(e.State.Child)+"IPv6 ") }), err
 }
 
 // result returns prevResult with the child and the pod's new routes at the end. Upstream's macvlan finds each route of

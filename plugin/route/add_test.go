@@ -31,6 +31,7 @@ route fd00:20::/64 dev eno1
 route fd00:20::102/128 dev eno1.host src fd00:20::5
 file /run/cni
 file /run/cni/route
+file /run/cni/route/.index
 file /run/cni/route/default
 file /run/cni/route/default/a
 file /run/cni/route/default/a/eth0

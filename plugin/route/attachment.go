@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"go4.org/netipx"
@@ -28,6 +29,8 @@ type address struct {
 	IP   netip.Addr `json:"ip"`
 	Link string     `json:"link"`
 	MAC  string     `json:"mac"`
+	// Source is the node's address that its route has, the zero value where the master has none of that family.
+	Source netip.Addr `json:"source,omitzero"`
 }
 
 // podRoute is a host route in the pod to an address of its node.
@@ -62,18 +65,59 @@ func (a attachment) hasIPv6() bool {
 	return slices.ContainsFunc(a.Addresses, func(own address) bool { return own.IP.Is6() })
 }
 
+// Keys are what records are found by: the child, the addresses, and which routes are lost together. Those of one family with
+// one source are: with the child, with the master's address, with all neighbours.
+func (a attachment) Keys() []string {
+	keys := []string{childKey(a.Child)}
+	for _, addr := range a.Addresses {
+		keys = append(keys, addressKey(addr.IP))
+		if shared := lostTogether(a.Child) + addr.family() + " " + addr.Source.String(); !slices.Contains(keys, shared) {
+			keys = append(keys, shared)
+		}
+	}
+	return keys
+}
+
+const lostKind = "lost"
+
+func childKey(name string) string      { return "child/" + name }
+func addressKey(ip netip.Addr) string  { return "address/" + ip.String() }
+func lostTogether(child string) string { return lostKind + "/" + child + " " }
+func (a address) family() string {
+	if a.IP.Is6() {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// groups returns the keys of routes over a child that are lost together.
+func groups(s *store, child string) ([]string, error) {
+	values, err := s.Values(lostKind)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, value := range values {
+		if key := lostKind + "/" + value; strings.HasPrefix(key, lostTogether(child)) {
+			keys = append(keys, key)
+		}
+	}
+	return keys, nil
+}
+
 func openStore(create bool) (*store, error) {
 	return verb.OpenStore[attachment](pluginName, create)
 }
 
-// newerOwner returns the newest other record that holds ip and is younger than sequence, or nil.
-func newerOwner(entries []entry, of record.Attachment, sequence uint64, ip netip.Addr) *entry {
-	for i := len(entries) - 1; i >= 0 && entries[i].Sequence > sequence; i-- {
-		if entries[i].Attachment != of && entries[i].State.has(ip) {
-			return &entries[i]
+// newerOwner returns the newest record beside e that holds ip and is younger than e, or nil.
+func newerOwner(s *store, e entry, ip netip.Addr) (*entry, error) {
+	holders, err := s.Holders(addressKey(ip))
+	for _, other := range slices.Backward(holders) {
+		if other.Attachment != e.Attachment && other.Sequence > e.Sequence {
+			return &other, err
 		}
 	}
-	return nil
+	return nil, err
 }
 
 // podAddress is an address that prevResult gives to the pod.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
@@ -32,19 +33,37 @@ func cmdCheck(args *skel.CmdArgs) error {
 		return err
 	}
 	defer call.Close()
-	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
+	e, newer, err := load(conf.Attachment(args))
 	if err != nil {
 		return err
 	}
-	c := &checker{Call: call, ifName: args.IfName, entry: *e, entries: entries}
+	c := &checker{Call: call, ifName: args.IfName, entry: *e, newer: newer}
 	return c.run(conf)
+}
+
+// load returns the record of an attachment, and of its addresses those that belong to newer ones.
+func load(a record.Attachment) (*entry, map[netip.Addr]record.Attachment, error) {
+	newer := map[netip.Addr]record.Attachment{}
+	e, err := verb.Load(pluginName, a, func(s *store, e entry) error {
+		for _, addr := range e.State.Addresses {
+			other, err := newerOwner(s, e, addr.IP)
+			if err != nil {
+				return err
+			}
+			if other != nil {
+				newer[addr.IP] = other.Attachment
+			}
+		}
+		return nil
+	})
+	return e, newer, err
 }
 
 type checker struct {
 	*verb.Call
-	ifName  string
-	entry   entry
-	entries []entry
+	ifName string
+	entry  entry
+	newer  map[netip.Addr]record.Attachment // the owners of addresses that this attachment had
 
 	child *child
 	link  netlink.Link // the child's
@@ -143,37 +162,35 @@ func (c *checker) checkAddresses() error {
 	if len(state.Addresses) == 0 {
 		return errors.New("all addresses of this attachment belong to newer attachments")
 	}
-	h, err := readHostRoutes(c.Host, c.link)
-	if err != nil {
-		return err
-	}
 	n, err := readNode(c.Host, c.child.master, state.Child)
 	if err != nil {
 		return err
 	}
 	for _, addr := range state.Addresses {
-		if newer := newerOwner(c.entries, c.entry.Attachment, c.entry.Sequence, addr.IP); newer != nil {
-			return fmt.Errorf("address %s belongs to the newer attachment %s", addr.IP, newer.Attachment)
+		if newer, ok := c.newer[addr.IP]; ok {
+			return fmt.Errorf("address %s belongs to the newer attachment %s", addr.IP, newer)
 		}
-		if err := c.checkNeighbour(h, addr); err != nil {
+		if err := c.checkNeighbour(addr); err != nil {
 			return err
 		}
-		if err := c.checkRoute(h, n, addr.IP); err != nil {
+		if err := c.checkRoute(addr.IP, n.source(addr.IP)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *checker) checkNeighbour(h *hostRoutes, addr address) error {
+func (c *checker) checkNeighbour(addr address) error {
 	link, err := c.Pod.LinkByName(addr.Link)
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", addr.Link, err)
 	}
 	want := link.Attrs().HardwareAddr
-	got, ok := h.neighbours[addr.IP]
+	got, err := c.Host.Neighbour(c.link.Attrs().Index, addr.IP)
 	switch {
-	case !ok:
+	case err != nil:
+		return err
+	case got == nil:
 		return fmt.Errorf("neighbour %s on %s is missing", addr.IP, c.child.name)
 	case bytes.Equal(got, want):
 		return nil
@@ -184,19 +201,28 @@ func (c *checker) checkNeighbour(h *hostRoutes, addr address) error {
 	return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s", addr.IP, c.child.name, want, addr.Link, got)
 }
 
-func (c *checker) checkRoute(h *hostRoutes, n *node, ip netip.Addr) error {
-	want := h.want(ip, n.source(ip))
-	onChild := 0
+// checkRoute asks for the route that the node takes. Only where that is another one it lists them, to say which.
+func (c *checker) checkRoute(ip, source netip.Addr) error {
+	h := &hostRoutes{host: c.Host, link: c.link}
+	want := h.want(ip, source)
+	got, err := c.Host.RouteTo(ip, 0)
+	if err != nil || got != nil && want.Matches(*got) {
+		return err
+	}
+	if h, err = readHostRoutes(c.Host, c.link); err != nil {
+		return err
+	}
+	found := false
 	for _, route := range h.listed[ip] {
 		switch {
 		case want.Matches(route):
-			onChild = 1
+			found = true
 		case route.LinkIndex != want.Link:
 			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", ip, c.child.name, c.linkName(route.LinkIndex))
 		}
 	}
-	if onChild == 1 {
-		return nil
+	if found {
+		return nil // a rule of the node's leads elsewhere, which is its administrator's business
 	}
 	for _, route := range h.listed[ip] {
 		if source, _ := netipx.FromStdIP(route.Src); source != want.Src {

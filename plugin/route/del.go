@@ -34,29 +34,36 @@ func cmdDel(args *skel.CmdArgs) error {
 }
 
 func del(host *kernel.Namespace, s *store, conf *config, a record.Attachment, fallback []attachment) error {
-	entries, corrupt, err := s.List()
-	if err != nil {
-		return err
+	e, err := s.Load(a)
+	if e != nil {
+		return release(host, s, *e)
 	}
-	for _, e := range entries {
-		if e.Attachment == a {
-			return release(host, s, entries, e)
-		}
+	var corrupt *record.CorruptError
+	unreadable := errors.As(err, &corrupt)
+	if err := record.UnlessCorrupt(err); err != nil {
+		return err
 	}
 	var errs []error
 	for _, state := range fallback {
 		// Of an unknown age: whatever any record holds is younger.
-		errs = append(errs, detach(host, entries, entry{Attachment: a, State: state}))
+		errs = append(errs, detach(host, s, entry{Attachment: a, State: state}))
 	}
-	others := slices.DeleteFunc(slices.Clone(corrupt), func(c *record.CorruptError) bool { return c.Attachment == a })
-	if len(others) < len(corrupt) && len(others) == 0 {
-		// What the unreadable record held is what no other holds.
-		errs = append(errs, sweepConfigured(host, conf, entries))
+	if unreadable {
+		errs = append(errs, sweepUnread(host, s, conf, a))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return s.Remove(a)
+}
+
+// sweepUnread removes what the unreadable record of an attachment held: what no other holds, if all others can be read.
+func sweepUnread(host *kernel.Namespace, s *store, conf *config, a record.Attachment) error {
+	entries, corrupt, err := s.List()
+	if err != nil || slices.ContainsFunc(corrupt, func(c *record.CorruptError) bool { return c.Attachment != a }) {
+		return err
+	}
+	return sweepConfigured(host, conf, entries)
 }
 
 // fromPrevResult returns what an attachment without a record may have, one per link that can be its child. It is empty

@@ -59,9 +59,9 @@ func (g *collection) meet(name string) {
 	}
 }
 
-func (g *collection) release(standing []entry, e entry) error {
+func (g *collection) release(e entry) error {
 	g.meet(e.State.Child)
-	return release(g.host, g.store, standing, e)
+	return release(g.host, g.store, e)
 }
 
 func (g *collection) rest(kept []entry, complete bool) error {
@@ -90,7 +90,7 @@ func tend(host *kernel.Namespace, name string, conf *config, kept []entry, compl
 		log.Printf("link %s: nothing restored, its master is missing or down", name)
 		return nil
 	}
-	link, _, err := c.ensure(host, needIPv6(kept, name))
+	link, _, err := c.ensure(host, hasIPv6(kept, name))
 	if err != nil {
 		return err
 	}
@@ -124,6 +124,16 @@ func abandon(host *kernel.Namespace, name string, conf *config, kept []entry) er
 		return c.remove(host, link)
 	}
 	return sweep(host, name, kept)
+}
+
+// uses reports whether a record needs the child.
+func uses(entries []entry, childName string) bool {
+	return slices.ContainsFunc(entries, func(e entry) bool { return e.State.Child == childName })
+}
+
+// hasIPv6 reports whether a pod behind the child has an IPv6 address.
+func hasIPv6(entries []entry, childName string) bool {
+	return slices.ContainsFunc(entries, func(e entry) bool { return e.State.Child == childName && e.State.hasIPv6() })
 }
 
 // masterOf returns the master that the newest record of a child names.

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // hostRoutes are the node's routes to pods over one child, and the permanent neighbours behind them, as listed once.
@@ -53,40 +54,6 @@ func (h *hostRoutes) ensure(addr address, source netip.Addr) error {
 		return err
 	}
 	return h.host.EnsureRoute(h.want(addr.IP, source), h.listed[addr.IP])
-}
-
-// evict deletes every other route to an address: left by an earlier pod that had it, on whatever link and with
-// whatever metric.
-func (h *hostRoutes) evict(ip, source netip.Addr) error {
-	if len(h.listed[ip]) == 0 {
-		return nil
-	}
-	routes, err := h.host.MainRoutes() // again: ensure may have replaced a listed one
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, route := range routes {
-		dst, ok := kernel.Destination(route)
-		if ok && dst.IsSingleIP() && dst.Addr() == ip && !h.want(ip, source).Matches(route) {
-			errs = append(errs, h.host.DeleteRoute(route))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// remove removes the routes over the child to an address, and then its neighbour.
-func (h *hostRoutes) remove(ip netip.Addr) error {
-	var errs []error
-	for _, route := range h.listed[ip] {
-		if route.LinkIndex == h.link.Attrs().Index {
-			errs = append(errs, h.host.DeleteRoute(route))
-		}
-	}
-	if _, ok := h.neighbours[ip]; ok {
-		errs = append(errs, h.host.DeleteNeighbour(h.link.Attrs().Index, ip))
-	}
-	return errors.Join(errs...)
 }
 
 // sweep removes what no record holds.
@@ -134,9 +101,71 @@ func (h *hostRoutes) restore(n *node, entries []entry) {
 	}
 }
 
+// restoreLost brings back what others have lost, where something shows that they have: the child was made anew, or some pod's
+// routes are missing. What is lost is lost by all whose routes are alike, so one of each such group is looked at. That a
+// single route was removed, only CHECK of its pod and GC find out.
+func restoreLost(host *kernel.Namespace, s *store, n *node, link netlink.Link, created bool, e entry) error {
+	lost := created
+	keys, err := groups(s, e.State.Child)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if lost {
+			break
+		}
+		witness, err := s.Other(key, e.Attachment)
+		if err != nil {
+			return err
+		}
+		if witness == nil {
+			continue
+		}
+		if lost, err = hasLost(host, n, link, *witness); err != nil {
+			return err
+		}
+	}
+	if !lost {
+		return nil
+	}
+	entries, _, err := s.List()
+	if err != nil {
+		return err
+	}
+	h, err := readHostRoutes(host, link)
+	if err != nil {
+		return err
+	}
+	h.restore(n, record.Without(entries, e.Attachment))
+	return nil
+}
+
+// hasLost reports whether an attachment lacks a route or a neighbour. It lists nothing.
+func hasLost(host *kernel.Namespace, n *node, link netlink.Link, e entry) (bool, error) {
+	h := &hostRoutes{host: host, link: link}
+	for _, addr := range e.State.Addresses {
+		stands, err := h.stands(addr, n.source(addr.IP))
+		if err != nil || !stands {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// stands reports whether an address has its route and neighbour.
+func (h *hostRoutes) stands(addr address, source netip.Addr) (bool, error) {
+	index := h.link.Attrs().Index
+	route, err := h.host.RouteTo(addr.IP, index)
+	if err != nil || route == nil || !h.want(addr.IP, source).Matches(*route) {
+		return false, err
+	}
+	mac, err := h.host.Neighbour(index, addr.IP)
+	return mac.String() == addr.MAC, err
+}
+
 // detach removes what an attachment has on the node and in its pod, but not its record. What a younger record holds
 // stays: a runtime may delete an old attachment after its address has gone to a new one.
-func detach(host *kernel.Namespace, entries []entry, e entry) error {
+func detach(host *kernel.Namespace, s *store, e entry) error {
 	link, err := linkOf(host, e.State.Child)
 	if err != nil {
 		return err
@@ -145,56 +174,69 @@ func detach(host *kernel.Namespace, entries []entry, e entry) error {
 	if link == nil {
 		return errors.Join(errs...)
 	}
-	h, err := readHostRoutes(host, link)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
 	for _, addr := range e.State.Addresses {
-		newer := newerOwner(entries, e.Attachment, e.Sequence, addr.IP)
+		newer, err := newerOwner(s, e, addr.IP)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 		if newer == nil || newer.State.Child != e.State.Child {
-			errs = append(errs, h.remove(addr.IP))
+			errs = append(errs, remove(host, link, addr.IP))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// supersede takes the addresses of e, one of the entries, away from older records: their owners have lost them, so
-// nothing may restore their routes when e is gone.
-func supersede(host *kernel.Namespace, s *store, entries []entry, e entry) error {
-	for _, old := range entries {
-		if old.Attachment == e.Attachment || old.Sequence > e.Sequence {
-			continue
+// remove removes the routes over the child to an address, and then its neighbour.
+func remove(host *kernel.Namespace, link netlink.Link, ip netip.Addr) error {
+	index := link.Attrs().Index
+	return errors.Join(host.DeleteRoutesTo(ip, index), host.DeleteNeighbour(index, ip))
+}
+
+// supersede takes the addresses of e away from older records: their owners have lost them, so nothing may restore their
+// routes when e is gone.
+func supersede(host *kernel.Namespace, s *store, e entry) error {
+	for _, addr := range e.State.Addresses {
+		holders, err := s.Holders(addressKey(addr.IP))
+		if err != nil {
+			return err
 		}
-		lost := old
-		lost.State.Addresses, lost.State.PodRoutes = nil, nil
-		kept := old.State.Addresses[:0:0]
-		for _, addr := range old.State.Addresses {
-			if e.State.has(addr.IP) {
-				lost.State.Addresses = append(lost.State.Addresses, addr)
-			} else {
-				kept = append(kept, addr)
+		for _, old := range holders {
+			if old.Attachment == e.Attachment || old.Sequence > e.Sequence {
+				continue
 			}
-		}
-		if len(lost.State.Addresses) == 0 {
-			continue
-		}
-		if err := detach(host, entries, lost); err != nil {
-			return err
-		}
-		old.State.Addresses = kept
-		if err := s.Save(old); err != nil {
-			return err
+			if err := lose(host, s, old, e); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// release removes all that an attachment has, and its record last.
-func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
-	if err := supersede(host, s, entries, e); err != nil {
+// lose takes the addresses of e away from an older record.
+func lose(host *kernel.Namespace, s *store, old, e entry) error {
+	lost := old
+	lost.State.Addresses, lost.State.PodRoutes = nil, nil
+	kept := old.State.Addresses[:0:0]
+	for _, addr := range old.State.Addresses {
+		if e.State.has(addr.IP) {
+			lost.State.Addresses = append(lost.State.Addresses, addr)
+		} else {
+			kept = append(kept, addr)
+		}
+	}
+	if err := detach(host, s, lost); err != nil {
 		return err
 	}
-	if err := detach(host, entries, e); err != nil {
+	old.State.Addresses = kept
+	return s.Save(old)
+}
+
+// release removes all that an attachment has, and its record last.
+func release(host *kernel.Namespace, s *store, e entry) error {
+	if err := supersede(host, s, e); err != nil {
+		return err
+	}
+	if err := detach(host, s, e); err != nil {
 		return err
 	}
 	return s.Remove(e.Attachment)

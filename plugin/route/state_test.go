@@ -25,6 +25,9 @@ func (l *lab) state() string {
 		if err == nil {
 			lines = append(lines, "file "+path)
 		}
+		if filepath.Base(path) == ".index" { // what is in it is the record package's business
+			return fs.SkipDir
+		}
 		return nil
 	})
 	if err != nil {

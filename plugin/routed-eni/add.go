@@ -101,7 +101,7 @@ func (a *addition) request() *rpc.AddNetworkRequest {
 
 // attach connects the pod with the address that ipamd has given to it.
 func (a *addition) attach(reply *rpc.AddNetworkReply) (entry, error) {
-	e := entry{Attachment: a.conf.Attachment(a.args), Sequence: 1, Created: time.Now().UTC()}
+	e := entry{Attachment: a.conf.Attachment(a.args), Created: time.Now().UTC()}
 	given, err := readReply(reply)
 	if err != nil {
 		return e, fmt.Errorf("ipamd at %s: %w", a.conf.Socket, err)
@@ -116,22 +116,21 @@ func (a *addition) attach(reply *rpc.AddNetworkReply) (entry, error) {
 
 // run records the attachment, and then makes it or undoes what it made.
 func (a *addition) run(s *store, e entry, given allocation) (entry, error) {
-	entries, _, err := s.List()
+	old, err := s.Load(e.Attachment)
+	if err := record.UnlessCorrupt(err); err != nil {
+		return e, err
+	}
+	// A runtime that repeats an ADD in a new namespace, without a DEL between, starts from nothing.
+	if old != nil {
+		if err := detach(a.host, s, *old); err != nil {
+			return e, err
+		}
+	}
+	holders, err := s.Holders(addressKey(given.Address))
 	if err != nil {
 		return e, err
 	}
-	if len(entries) > 0 {
-		e.Sequence = entries[len(entries)-1].Sequence + 1
-	}
-	others := record.Without(entries, e.Attachment)
-	for _, old := range entries {
-		// A runtime that repeats an ADD in a new namespace, without a DEL between, starts from nothing.
-		if old.Attachment == e.Attachment {
-			if err := detach(a.host, others, old); err != nil {
-				return e, err
-			}
-		}
-	}
+	e.Sequence = record.NextSequence(holders...)
 	if e.State, err = a.plan(e, given); err != nil {
 		return e, err
 	}
@@ -139,7 +138,7 @@ func (a *addition) run(s *store, e entry, given allocation) (entry, error) {
 		return e, errors.Join(err, s.Remove(e.Attachment))
 	}
 	if err := a.connect(e); err != nil {
-		if undone := detach(a.host, others, e); undone != nil {
+		if undone := detach(a.host, s, e); undone != nil {
 			return e, errors.Join(err, fmt.Errorf("undo: %w", undone)) // the record stays, for DEL
 		}
 		return e, errors.Join(err, s.Remove(e.Attachment))
@@ -172,11 +171,7 @@ func (a *addition) connect(e entry) error {
 	if err := a.host.AddVeth(a.pod, e.State.Veth); err != nil {
 		return err
 	}
-	h, err := readHostSide(a.host)
-	if err != nil {
-		return err
-	}
-	if err := h.ensure(e.State); err != nil {
+	if err := (&hostSide{host: a.host}).ensureAnew(e.State); err != nil {
 		return err
 	}
 	return connectPod(a.pod, e.State)

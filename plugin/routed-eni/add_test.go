@@ -32,7 +32,7 @@ func (p *pod) hostLines(ip string, mtu int) (link, route, toRule string) {
 }
 
 func recordLines(pods ...*pod) string {
-	text := "file /run/cni\nfile /run/cni/routed-eni\nfile /run/cni/routed-eni/net\n"
+	text := "file /run/cni\nfile /run/cni/routed-eni\nfile /run/cni/routed-eni/.index\nfile /run/cni/routed-eni/net\n"
 	for _, p := range pods {
 		text += fmt.Sprintf("file /run/cni/routed-eni/net/%[1]s\nfile /run/cni/routed-eni/net/%[1]s/eth0\n", p.id)
 	}

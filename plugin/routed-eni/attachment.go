@@ -40,6 +40,11 @@ type (
 	store = record.Store[attachment]
 )
 
+// Keys are what records are found by: the address.
+func (a attachment) Keys() []string { return []string{addressKey(a.Address)} }
+
+func addressKey(ip netip.Addr) string { return "address/" + ip.String() }
+
 func openStore(create bool) (*store, error) {
 	return verb.OpenStore[attachment](pluginName, create)
 }
@@ -103,13 +108,15 @@ func fromAlias(alias string) (record.Attachment, bool) {
 }
 
 // hasNewerOwner reports whether another record holds the address of e and is younger: ipamd has given it to another pod.
-func hasNewerOwner(entries []entry, e entry) bool {
-	return slices.ContainsFunc(entries, func(other entry) bool {
-		return other.Attachment != e.Attachment && other.Sequence > e.Sequence && other.State.Address == e.State.Address
-	})
+func hasNewerOwner(s *store, e entry) (bool, error) {
+	holders, err := s.Holders(addressKey(e.State.Address))
+	return slices.ContainsFunc(holders, func(other entry) bool {
+		return other.Attachment != e.Attachment && other.Sequence > e.Sequence
+	}), err
 }
 
 // isHeld reports whether any record holds an address.
-func isHeld(entries []entry, ip netip.Addr) bool {
-	return slices.ContainsFunc(entries, func(e entry) bool { return e.State.Address == ip })
+func isHeld(s *store, ip netip.Addr) (bool, error) {
+	holders, err := s.Holders(addressKey(ip))
+	return len(holders) > 0, err
 }

@@ -42,12 +42,15 @@ func cmdCheck(args *skel.CmdArgs) error {
 		return err
 	}
 	defer pod.Close()
-	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
+	e, err := verb.Load(pluginName, conf.Attachment(args), func(s *store, e entry) error {
+		newer, err := hasNewerOwner(s, e)
+		if newer {
+			err = fmt.Errorf("address %s belongs to a newer attachment", e.State.Address)
+		}
+		return err
+	})
 	if err != nil {
 		return err
-	}
-	if hasNewerOwner(entries, *e) {
-		return fmt.Errorf("address %s belongs to a newer attachment", e.State.Address)
 	}
 	c := &checker{host: host, pod: pod, prev: prev, conf: conf, entry: *e}
 	return c.run()
@@ -207,13 +210,11 @@ func lists(routes []*types.Route, dst netip.Prefix) bool {
 
 func (c *checker) checkNeighbour() error {
 	state := c.entry.State
-	permanent, err := c.pod.Permanent(c.podLink.Attrs().Index)
-	if err != nil {
-		return err
-	}
-	got, ok := permanent[state.gateway()]
+	got, err := c.pod.Neighbour(c.podLink.Attrs().Index, state.gateway())
 	switch {
-	case !ok:
+	case err != nil:
+		return err
+	case got == nil:
 		return fmt.Errorf("neighbour %s on link %s of the pod is missing", state.gateway(), state.Veth.Pod)
 	case got.String() != c.hostLink.Attrs().HardwareAddr.String():
 		return fmt.Errorf("neighbour %s on link %s of the pod: want %s, that of %s, got %s",

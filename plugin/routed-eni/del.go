@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log"
 	"net/netip"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -12,6 +11,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // cmdDel never needs the pod, prevResult or ipamd: the record says what to remove, and an address that ipamd is not told of
@@ -59,14 +59,14 @@ func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known 
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	a := conf.Attachment(args)
-	entries, _, err := s.List()
-	if err != nil {
+	e, err := s.Load(a)
+	if e != nil {
+		return true, release(host, s, *e)
+	}
+	if err := record.UnlessCorrupt(err); err != nil {
 		return false, err
 	}
-	if i := slices.IndexFunc(entries, func(e entry) bool { return e.Attachment == a }); i >= 0 {
-		return true, release(host, s, entries, entries[i])
-	}
-	if err := removeUnrecorded(host, entries, a, identity{a}.name(conf.VethPrefix), fromPrevResult(conf, args.IfName)...); err != nil {
+	if err := removeUnrecorded(host, s, a, identity{a}.name(conf.VethPrefix), fromPrevResult(conf, args.IfName)...); err != nil {
 		return false, err
 	}
 	return false, s.Remove(a) // one that cannot be read
@@ -79,8 +79,8 @@ func forgetReleased(host *kernel.Namespace, ip netip.Addr) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	entries, _, err := s.List()
-	if err != nil || isHeld(entries, ip) {
+	held, err := isHeld(s, ip)
+	if err != nil || held {
 		return err
 	}
 	return forget(host, ip)

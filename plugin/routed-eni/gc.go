@@ -31,24 +31,25 @@ func cmdGC(args *skel.CmdArgs) error {
 		return err
 	}
 	err = verb.Collect(s, &conf.Config, verb.Collector[attachment]{
-		Release: func(standing []entry, e entry) error { return release(host, s, standing, e) },
-		Rest:    func(kept []entry, _ bool) error { return tidy(host, conf, kept) },
+		Release: func(e entry) error { return release(host, s, e) },
+		Rest:    func(kept []entry, _ bool) error { return tidy(host, s, conf, kept) },
 	})
 	return errors.Join(err, collectAddresses(host, conf))
 }
 
 // tidy restores what is missing of the attachments that stay, and removes links of attachments that are not valid and have
 // no record.
-func tidy(host *kernel.Namespace, conf *config, kept []entry) error {
+func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry) error {
 	h, err := readHostSide(host)
 	if err != nil {
 		return err
 	}
 	for _, e := range kept {
-		if hasNewerOwner(kept, e) {
-			continue
+		newer, err := hasNewerOwner(s, e)
+		if err == nil && !newer {
+			err = h.ensure(e.State)
 		}
-		if err := h.ensure(e.State); err != nil {
+		if err != nil {
 			log.Printf("attachment %s: restore: %v", e.Attachment, err)
 		}
 	}
@@ -63,7 +64,7 @@ func tidy(host *kernel.Namespace, conf *config, kept []entry) error {
 	var errs []error
 	for _, link := range links {
 		if a, ok := fromAlias(link.Attrs().Alias); ok && !recorded[a] && !conf.IsValid(a) {
-			errs = append(errs, removeUnrecorded(host, kept, a, link.Attrs().Name))
+			errs = append(errs, removeUnrecorded(host, s, a, link.Attrs().Name))
 		}
 	}
 	return errors.Join(errs...)

@@ -60,7 +60,7 @@ func (a attachment) hostSysctls() []kernel.Sysctl {
 	return settings
 }
 
-// hostSide is the node's side of pods, from one listing.
+// hostSide is the node's side of pods, from one listing where it is about pods that stand already.
 type hostSide struct {
 	host   *kernel.Namespace
 	routes []netlink.Route // of the main table
@@ -82,35 +82,73 @@ func readHostSide(host *kernel.Namespace) (*hostSide, error) {
 // ensure makes sure of what an attachment has on the node beside its veth, and removes what an earlier owner of its address
 // has left: a stale rule would send this pod's packets out of another ENI, and a stale route the node's packets to nobody.
 func (h *hostSide) ensure(a attachment) error {
-	link, err := h.host.LinkByName(a.Veth.Host)
+	link, err := h.ensureLink(a)
 	if err != nil {
-		return fmt.Errorf("link %s: %w", a.Veth.Host, err)
-	}
-	if link.Attrs().Alias != a.Alias { // the kernel takes none when it makes a link (rtnl_create_link)
-		if err := h.host.LinkSetAlias(link, a.Alias); err != nil {
-			return fmt.Errorf("link %s: alias: %w", a.Veth.Host, err)
-		}
-	}
-	for _, s := range a.hostSysctls() {
-		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) || a.isIPv6()) {
-			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
-		}
-	}
-	if !kernel.IsUp(link) {
-		if err := h.host.LinkSetUp(link); err != nil {
-			return fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
-		}
-	}
-	if a.isIPv6() {
-		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads to the pod.
-		if err := h.host.EnsureLinkLocal(link, a.gateway()); err != nil {
-			return err
-		}
+		return err
 	}
 	if err := h.ensureRoute(a.hostRoute(link.Attrs().Index)); err != nil {
 		return err
 	}
 	return h.ensureRules(a)
+}
+
+// ensureAnew does the same for an attachment whose veth was just made, without a list: all that the node has for its address
+// is an earlier owner's.
+func (h *hostSide) ensureAnew(a attachment) error {
+	link, err := h.ensureLink(a)
+	if err != nil {
+		return err
+	}
+	if err := h.host.DeleteRoutesTo(a.Address, 0); err != nil {
+		return err
+	}
+	if err := h.host.EnsureRoute(a.hostRoute(link.Attrs().Index), nil); err != nil {
+		return err
+	}
+	if err := deleteRules(h.host, a.Address); err != nil {
+		return err
+	}
+	for _, r := range a.hostRules() {
+		if err := h.host.EnsureRule(r, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteRules deletes the rules of pods that had an address, whatever tables they lead to.
+func deleteRules(host *kernel.Namespace, ip netip.Addr) error {
+	return errors.Join(host.DeleteRulesFor(toRule(ip, 0)), host.DeleteRulesFor(fromRule(ip, 0)))
+}
+
+// ensureLink makes sure of the node's end of the veth.
+func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
+	link, err := h.host.LinkByName(a.Veth.Host)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", a.Veth.Host, err)
+	}
+	if link.Attrs().Alias != a.Alias { // the kernel takes none when it makes a link (rtnl_create_link)
+		if err := h.host.LinkSetAlias(link, a.Alias); err != nil {
+			return nil, fmt.Errorf("link %s: alias: %w", a.Veth.Host, err)
+		}
+	}
+	for _, s := range a.hostSysctls() {
+		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) || a.isIPv6()) {
+			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
+		}
+	}
+	if !kernel.IsUp(link) {
+		if err := h.host.LinkSetUp(link); err != nil {
+			return nil, fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
+		}
+	}
+	if a.isIPv6() {
+		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads to the pod.
+		if err := h.host.EnsureLinkLocal(link, a.gateway()); err != nil {
+			return nil, err
+		}
+	}
+	return link, nil
 }
 
 func (h *hostSide) ensureRoute(want kernel.HostRoute) error {

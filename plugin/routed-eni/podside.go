@@ -119,16 +119,9 @@ const (
 // awaitLocal returns when the pod takes packets to its address for its own.
 func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
 	for deadline := time.Now().Add(localWithin); ; time.Sleep(localEvery) { // the deadline's poll
-		listed, err := pod.AllRoutes()
-		if err != nil {
+		route, err := pod.RouteTo(ip, 0)
+		if err != nil || route != nil && route.Type == unix.RTN_LOCAL {
 			return err
-		}
-		isLocal := func(r netlink.Route) bool {
-			dst, ok := kernel.Destination(r)
-			return ok && r.Type == unix.RTN_LOCAL && dst.IsSingleIP() && dst.Addr() == ip
-		}
-		if slices.ContainsFunc(listed, isLocal) {
-			return nil
 		}
 		if time.Now().After(deadline) {
 			return chain.TryAgain("address %s of the pod is not in use after %s", ip, localWithin)
@@ -141,22 +134,49 @@ const defaultMTU = 9001
 
 // uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused there.
 func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
+	for _, table := range []int{a.Table, mainTable} {
+		index, err := defaultLink(host, table, a.isIPv6())
+		if err != nil {
+			return 0, err
+		}
+		if index == 0 {
+			continue
+		}
+		link, err := host.LinkByIndex(index)
+		if err != nil {
+			return 0, errors.Join(fmt.Errorf("link of the default route in table %d", table), err)
+		}
+		return link.Attrs().MTU, nil
+	}
+	return defaultMTU, nil
+}
+
+// defaultLink returns the link of a table's first default route, 0 where it has none. Only for IPv6 it lists routes, and where
+// the node's own way out is another: of a list in order of destinations the kernel puts the shortest one last there.
+func defaultLink(host *kernel.Namespace, table int, ipv6 bool) (int, error) {
+	if !ipv6 {
+		return host.TableDefault(table)
+	}
+	isDefault := func(r netlink.Route) bool {
+		dst, ok := kernel.Destination(r)
+		return ok && dst.Bits() == 0 && dst.Addr().Is6() && r.Table == table && r.LinkIndex != 0 && r.Type == unix.RTN_UNICAST
+	}
+	out, err := host.RouteTo(documentation(), 0)
+	if err != nil {
+		return 0, err
+	}
+	if out != nil && isDefault(*out) {
+		return out.LinkIndex, nil
+	}
 	listed, err := host.AllRoutes()
 	if err != nil {
 		return 0, err
 	}
-	for _, table := range []int{a.Table, mainTable} {
-		for _, r := range listed {
-			dst, ok := kernel.Destination(r)
-			if !ok || dst.Bits() != 0 || dst.Addr().Is6() != a.isIPv6() || r.Table != table || r.LinkIndex == 0 || r.Type != unix.RTN_UNICAST {
-				continue
-			}
-			link, err := host.LinkByIndex(r.LinkIndex)
-			if err != nil {
-				return 0, errors.Join(fmt.Errorf("link of the default route in table %d", table), err)
-			}
-			return link.Attrs().MTU, nil
-		}
+	if i := slices.IndexFunc(listed, isDefault); i >= 0 {
+		return listed[i].LinkIndex, nil
 	}
-	return defaultMTU, nil
+	return 0, nil
 }
+
+// documentation is an address that nobody has (RFC 3849), so that it is the default route that leads there.
+func documentation() netip.Addr { return netip.MustParseAddr("2001:db8::1") }

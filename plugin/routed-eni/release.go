@@ -12,19 +12,20 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// release removes all that an attachment has on the node, and its record last. Entries are the records that there are.
-func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
-	if err := detach(host, record.Without(entries, e.Attachment), e); err != nil {
+// release removes all that an attachment has on the node, and its record last.
+func release(host *kernel.Namespace, s *store, e entry) error {
+	if err := detach(host, s, e); err != nil {
 		return err
 	}
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. Others are
-// the records that stay: a runtime may delete an old attachment after its address has gone to a new one.
-func detach(host *kernel.Namespace, others []entry, e entry) error {
+// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. A runtime may
+// delete an old attachment after its address has gone to a new one.
+func detach(host *kernel.Namespace, s *store, e entry) error {
 	err := removeVeth(host, e.Attachment, e.State.Veth.Host)
-	if hasNewerOwner(others, e) {
+	newer, newerErr := hasNewerOwner(s, e)
+	if err = errors.Join(err, newerErr); newer || newerErr != nil {
 		return err
 	}
 	return errors.Join(err, forget(host, e.State.Address))
@@ -32,7 +33,7 @@ func detach(host *kernel.Namespace, others []entry, e entry) error {
 
 // removeUnrecorded removes what an attachment without a record may have: a link of that name, and rules for the addresses
 // behind it and for those that somebody says it had. What a record holds is another's by now.
-func removeUnrecorded(host *kernel.Namespace, entries []entry, a record.Attachment, name string, had ...netip.Addr) error {
+func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, name string, had ...netip.Addr) error {
 	link, err := findVeth(host, a, name)
 	if err != nil {
 		return err
@@ -47,9 +48,11 @@ func removeUnrecorded(host *kernel.Namespace, entries []entry, a record.Attachme
 	// The rules first: it is by the link that the next call finds them.
 	var errs []error
 	for _, ip := range had {
-		if !isHeld(entries, ip) {
-			errs = append(errs, forget(host, ip))
+		held, err := isHeld(s, ip)
+		if err == nil && !held {
+			err = forget(host, ip)
 		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -60,12 +63,7 @@ func removeUnrecorded(host *kernel.Namespace, entries []entry, a record.Attachme
 // forget removes the rules for an address that no pod has, and the connections it had: else the next pod with this address
 // gets what was meant for the last one.
 func forget(host *kernel.Namespace, ip netip.Addr) error {
-	rules, err := host.Rules()
-	if err != nil {
-		return err
-	}
-	h := &hostSide{host: host, rules: rules}
-	return errors.Join(h.removeRules(ip), netfilter.FlushConnections(ip))
+	return errors.Join(deleteRules(host, ip), netfilter.FlushConnections(ip))
 }
 
 // findVeth returns an attachment's link on the node, nil if there is none. One that somebody else has made under the name

@@ -24,6 +24,9 @@ func (l *lab) state() string {
 		if err == nil {
 			text += "file " + path + "\n"
 		}
+		if filepath.Base(path) == ".index" { // what is in it is the record package's business
+			return fs.SkipDir
+		}
 		return nil
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
@@ -133,31 +134,28 @@ func (a *addition) run() (state attachment, err error) {
 		return state, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	entries, _, err := s.List()
-	if err != nil {
+	e := entry{Attachment: a.conf.Attachment(a.args), Created: time.Now().UTC()}
+	old, err := s.Load(e.Attachment)
+	if err := record.UnlessCorrupt(err); err != nil {
 		return state, err
 	}
-	e := entry{Attachment: a.conf.Attachment(a.args), Sequence: 1, Created: time.Now().UTC()}
-	if len(entries) > 0 {
-		e.Sequence = entries[len(entries)-1].Sequence + 1
-	}
-	others := record.Without(entries, e.Attachment)
-	for _, old := range entries {
-		// A runtime that repeats an ADD without a DEL between starts from nothing.
-		if old.Attachment == e.Attachment {
-			if err := detach(a.Host, others, old); err != nil {
-				return state, err
-			}
+	// A runtime that repeats an ADD without a DEL between starts from nothing.
+	if old != nil {
+		if err := detach(a.Host, s, *old); err != nil {
+			return state, err
 		}
 	}
-	if e.State, err = a.plan(others, e.Attachment); err != nil {
+	if e.State, err = a.plan(s, e.Attachment); err != nil {
+		return state, err
+	}
+	if e.Sequence, err = a.sequence(s); err != nil {
 		return state, err
 	}
 	if err := s.Save(e); err != nil {
 		return state, err
 	}
-	if err := a.connect(append(others, e), e); err != nil {
-		if undone := detach(a.Host, others, e); undone != nil {
+	if err := a.connect(s, e); err != nil {
+		if undone := detach(a.Host, s, e); undone != nil {
 			return state, errors.Join(err, fmt.Errorf("undo: %w", undone)) // the record stays, for DEL
 		}
 		return state, errors.Join(err, s.Remove(e.Attachment))
@@ -165,50 +163,82 @@ func (a *addition) run() (state attachment, err error) {
 	return e.State, nil
 }
 
+// sequence returns a number above that of each record that holds one of the addresses.
+func (a *addition) sequence(s *store) (uint64, error) {
+	var all []entry
+	for _, ip := range a.addresses {
+		holders, err := s.Holders(addressKey(ip))
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, holders...)
+	}
+	return record.NextSequence(all...), nil
+}
+
 // plan returns what the attachment will have. Nothing is changed but what a lost record has left in its way.
-func (a *addition) plan(others []entry, of record.Attachment) (attachment, error) {
+func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	state := attachment{
 		Netns: a.args.Netns, HostInterface: a.node.name(), Link: a.args.IfName, LinkMAC: a.link.Attrs().HardwareAddr.String(),
 		Addresses: a.addresses, Mark: a.conf.mark(), Ports: a.conf.ports, Masquerade: a.conf.masquerades(),
 	}
-	for _, other := range others {
-		if other.State.Mark != state.Mark {
-			return state, chain.BadConfig("nodePortMark is %#x, and attachment %s has %#x: set the same for all networks, or delete the pods of the other first",
-				state.Mark, other.Attachment, other.State.Mark)
-		}
+	other, err := otherMark(s, state.Mark, of)
+	if err != nil {
+		return state, err
+	}
+	if other != nil {
+		return state, chain.BadConfig("nodePortMark is %#x, and attachment %s has %#x: set the same for all networks, or delete the pods of the other first",
+			state.Mark, other.Attachment, other.State.Mark)
 	}
 	for _, ipv6 := range state.families() {
 		state.Node = append(state.Node, a.node.source(firstOf(a.addresses, ipv6)))
 	}
-	var err error
-	if state.Veth, err = a.planVeth(others, of); err != nil {
+	inPod, err := others(s, netnsKey(a.args.Netns), of)
+	if err != nil {
 		return state, err
 	}
-	if state.Table, err = a.freeTable(others); err != nil {
+	if state.Veth, err = a.planVeth(inPod, of); err != nil {
 		return state, err
 	}
-	return state, planPod(a.Pod, a.node, others, &state, a.conf.routes)
+	if state.Table, err = a.freeTable(s, of); err != nil {
+		return state, err
+	}
+	return state, planPod(a.Pod, a.node, inPod, &state, a.conf.routes)
 }
 
-// planVeth chooses names that are free.
-func (a *addition) planVeth(others []entry, of record.Attachment) (kernel.Veth, error) {
+// otherMark returns the record of another attachment that has another mark, nil where there is none.
+func otherMark(s *store, mark uint32, of record.Attachment) (*entry, error) {
+	values, err := s.Values(markKind)
+	if err != nil {
+		return nil, err
+	}
+	for _, value := range values {
+		key := markKind + "/" + value
+		if key == markKey(mark, false) || key == markKey(mark, true) {
+			continue
+		}
+		if other, err := s.Other(key, of); other != nil || err != nil {
+			return other, err
+		}
+	}
+	return nil, nil
+}
+
+// planVeth chooses names that are free. InPod are the records of the pod's other attachments.
+func (a *addition) planVeth(inPod []entry, of record.Attachment) (kernel.Veth, error) {
 	v := kernel.Veth{MTU: a.conf.MTU}
 	if v.MTU == 0 {
 		v.MTU = a.node.link.Attrs().MTU
 	}
 	var err error
-	if v.Pod, err = a.podName(others); err != nil {
-		return v, err
-	}
-	rules, err := a.Host.Rules()
-	if err != nil {
+	if v.Pod, err = a.podName(inPod); err != nil {
 		return v, err
 	}
 	for attempt := range maxAttempts {
 		id := identity{of, attempt}
 		v.Host, v.HostMAC, v.PodMAC = id.name(), id.mac("host").String(), id.mac("pod").String()
 		// One with this attachment's own hardware address is left from an ADD whose record is lost.
-		if err := removeVeth(a.Host, rules, v); err != nil {
+		if err := removeVeth(a.Host, v); err != nil {
 			return v, err
 		}
 		if _, err := a.Host.LinkByName(v.Host); kernel.IsNotFound(err) {
@@ -221,7 +251,7 @@ func (a *addition) planVeth(others []entry, of record.Attachment) (kernel.Veth, 
 
 // podName returns the name of the pod's end: the configured one, or the next free one where another attachment of the
 // pod has that.
-func (a *addition) podName(others []entry) (string, error) {
+func (a *addition) podName(inPod []entry) (string, error) {
 	name := a.conf.ContainerInterface
 	for number := 1; ; number++ {
 		_, err := a.Pod.LinkByName(name)
@@ -231,7 +261,7 @@ func (a *addition) podName(others []entry) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("link %s of the pod: %w", name, err)
 		}
-		ours := slices.ContainsFunc(others, func(e entry) bool {
+		ours := slices.ContainsFunc(inPod, func(e entry) bool {
 			return e.ContainerID == a.args.ContainerID && e.State.Netns == a.args.Netns && e.State.Veth.Pod == name
 		})
 		if !ours {
@@ -241,56 +271,102 @@ func (a *addition) podName(others []entry) (string, error) {
 	}
 }
 
-// freeTable returns the first routing table that neither a record nor the kernel knows. The caller holds the lock.
-func (a *addition) freeTable(others []entry) (int, error) {
-	taken := map[int]bool{0: true, 253: true, 254: true, 255: true}
-	for _, e := range others {
-		taken[e.State.Table] = true
+// freeTable returns a routing table that neither a record nor the kernel knows: one after a number that is taken, or the first.
+// The caller holds the lock.
+func (a *addition) freeTable(s *store, of record.Attachment) (int, error) {
+	for start := a.conf.tableStart(); ; {
+		table, err := firstFree(start, func(table int) (bool, error) {
+			if table == mainTable || table == unix.RT_TABLE_DEFAULT || table == unix.RT_TABLE_LOCAL {
+				return true, nil
+			}
+			other, err := s.Other(tableKey(table), of)
+			return other != nil, err
+		})
+		if err != nil {
+			return 0, err
+		}
+		others, err := a.usedByOthers(s, table, of)
+		if err != nil || !others {
+			return table, err
+		}
+		start = table + 1
 	}
-	listed, err := a.Host.AllRoutes()
-	if err != nil {
-		return 0, err
+}
+
+// firstFree returns a free number from start on. It looks at so many that the time grows with the number of digits of what is
+// taken, not with how many are: it doubles its steps until one is free, and halves them back to one behind a taken number.
+func firstFree(start int, taken func(int) (bool, error)) (int, error) {
+	last, step := start-1, 1 // last is taken, or before the first
+	for {
+		is, err := taken(last + step)
+		if err != nil {
+			return 0, err
+		}
+		if !is {
+			break
+		}
+		last, step = last+step, step*2
 	}
-	for _, r := range listed {
-		taken[r.Table] = true
+	for free := last + step; ; {
+		if free == last+1 {
+			return free, nil
+		}
+		middle := (last + free) / 2
+		is, err := taken(middle)
+		if err != nil {
+			return 0, err
+		}
+		if is {
+			last = middle
+		} else {
+			free = middle
+		}
+	}
+}
+
+// Rules can only be listed, so those of others are looked at once for so many tables.
+const tablesPerLook = 64
+
+// usedByOthers reports whether the kernel has routes in a table that no record has, or rules that lead to it.
+func (a *addition) usedByOthers(s *store, table int, of record.Attachment) (bool, error) {
+	used, err := a.Host.HasRoutes(table)
+	if err != nil || used {
+		return used, err
+	}
+	other, err := anyOther(s, of)
+	if err != nil || other != nil && table%tablesPerLook != 0 {
+		return false, err
 	}
 	rules, err := a.Host.Rules()
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	for _, r := range rules {
-		taken[r.Table] = true
-	}
-	table := a.conf.tableStart()
-	for taken[table] {
-		table++
-	}
-	return table, nil
+	// None of this plugin's leads to one of these: a record would have it.
+	return slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == table }), nil
 }
 
 // connect makes what the record says, and restores what somebody has removed of others.
-func (a *addition) connect(entries []entry, e entry) error {
+func (a *addition) connect(s *store, e entry) error {
 	if err := a.Host.AddVeth(a.Pod, e.State.Veth); err != nil {
 		return err
 	}
 	if err := connectPod(a.Pod, e.IfName, e.State); err != nil {
 		return err
 	}
-	h, err := readHostSide(a.Host, entries)
-	if err != nil {
-		return err
-	}
+	h := &hostSide{host: a.Host}
 	if err := h.clear(e); err != nil {
 		return err
 	}
 	if err := h.ensureShared(e.State); err != nil {
 		return err
 	}
-	if err := h.ensure(e); err != nil {
+	if err := h.ensureAnew(e); err != nil {
 		return err
 	}
-	h.restore(record.Without(entries, e.Attachment))
-	if err := syncNodeTable(entries); err != nil {
+	if err := restoreLost(a.Host, s, e); err != nil {
+		return err
+	}
+	if err := ensureInNodeTable(s, e); err != nil {
 		return err
 	}
 	return awaitLocal(a.Pod, e.State)

@@ -36,6 +36,39 @@ type (
 	store = record.Store[attachment]
 )
 
+// Keys are what records are found by. Lost is what goes with an address of the node: the routes that have it as their source.
+func (a attachment) Keys() []string {
+	keys := []string{linkKey(a.Veth.Host), tableKey(a.Table), netnsKey(a.Netns)}
+	for _, ip := range a.Addresses {
+		keys = append(keys, addressKey(ip))
+	}
+	for _, ipv6 := range a.families() {
+		keys = append(keys, markKey(a.Mark, ipv6), lostKind+"/"+a.node(ipv6).String())
+	}
+	return keys
+}
+
+const (
+	markKind = "mark"
+	lostKind = "lost"
+)
+
+func addressKey(ip netip.Addr) string { return "address/" + ip.String() }
+func linkKey(name string) string      { return "link/" + name }
+func tableKey(table int) string       { return fmt.Sprintf("table/%d", table) }
+func netnsKey(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return "netns/" + hex.EncodeToString(sum[:8])
+}
+
+func markKey(mark uint32, ipv6 bool) string {
+	family := "IPv4"
+	if ipv6 {
+		family = "IPv6"
+	}
+	return fmt.Sprintf("%s/%#x %s", markKind, mark, family)
+}
+
 func (a attachment) has(ip netip.Addr) bool { return slices.Contains(a.Addresses, ip) }
 
 // node returns the node's address for a family; the zero value where the pod has none of that family.
@@ -99,9 +132,27 @@ const (
 	maxAttempts = 16
 )
 
-// newerOwner reports whether another record holds ip and is younger.
-func newerOwner(entries []entry, e entry, ip netip.Addr) bool {
-	return slices.ContainsFunc(entries, func(other entry) bool {
-		return other.Attachment != e.Attachment && other.Sequence > e.Sequence && other.State.has(ip)
-	})
+// hasNewerOwner reports whether another record holds ip and is younger.
+func hasNewerOwner(s *store, e entry, ip netip.Addr) (bool, error) {
+	holders, err := s.Holders(addressKey(ip))
+	return slices.ContainsFunc(holders, func(other entry) bool {
+		return other.Attachment != e.Attachment && other.Sequence > e.Sequence
+	}), err
+}
+
+// others returns the records beside e that have a key.
+func others(s *store, key string, of record.Attachment) ([]entry, error) {
+	holders, err := s.Holders(key)
+	return slices.DeleteFunc(holders, func(e entry) bool { return e.Attachment == of }), err
+}
+
+// anyOther returns some record of another attachment, nil where there is none. A record has a mark, at least.
+func anyOther(s *store, of record.Attachment) (*entry, error) {
+	marks, err := s.Values(markKind)
+	for _, mark := range marks {
+		if other, err := s.Other(markKind+"/"+mark, of); other != nil || err != nil {
+			return other, err
+		}
+	}
+	return nil, err
 }

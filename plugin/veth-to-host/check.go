@@ -31,18 +31,30 @@ func cmdCheck(args *skel.CmdArgs) error {
 		return err
 	}
 	defer call.Close()
-	e, entries, err := verb.Load[attachment](pluginName, conf.Attachment(args))
+	c := &checker{Call: call}
+	e, err := verb.Load(pluginName, conf.Attachment(args), func(s *store, e entry) error {
+		for _, ip := range e.State.Addresses {
+			newer, err := hasNewerOwner(s, e, ip)
+			if err != nil {
+				return err
+			}
+			if newer {
+				c.lost = append(c.lost, ip)
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	c := &checker{Call: call, entry: *e, entries: entries}
+	c.entry = *e
 	return c.run(conf)
 }
 
 type checker struct {
 	*verb.Call
-	entry   entry
-	entries []entry
+	entry entry
+	lost  []netip.Addr // addresses that newer attachments have
 }
 
 func (c *checker) run(conf *config) error {
@@ -82,10 +94,8 @@ func (c *checker) checkPrevResult() error {
 			return fmt.Errorf("prevResult: address %s is none of those that ADD was given: delete the attachment and add it again", ip)
 		}
 	}
-	for _, ip := range a.Addresses {
-		if newerOwner(c.entries, c.entry, ip) {
-			return fmt.Errorf("address %s belongs to a newer attachment", ip)
-		}
+	for _, ip := range c.lost {
+		return fmt.Errorf("address %s belongs to a newer attachment", ip)
 	}
 	return nil
 }
@@ -170,7 +180,14 @@ func (c *checker) checkHostRoutes() error {
 	if err := checkNeighbours(c.Host, a.Veth.Host, a.Addresses, a.Veth.PodMAC); err != nil {
 		return err
 	}
-	h, err := readHostSide(c.Host, c.entries)
+	link, err := c.Host.LinkByName(a.Veth.Host)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", a.Veth.Host, err)
+	}
+	if right, err := takesItsRoutes(c.Host, link, a); err != nil || right {
+		return err
+	}
+	h, err := readHostSide(c.Host, []entry{c.entry}) // to say what is wrong
 	if err != nil {
 		return err
 	}
@@ -206,17 +223,16 @@ func checkNeighbours(n *kernel.Namespace, name string, addrs []netip.Addr, mac s
 	if err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
-	permanent, err := n.Permanent(link.Attrs().Index)
-	if err != nil {
-		return err
-	}
 	want, err := net.ParseMAC(mac)
 	if err != nil {
 		return err
 	}
 	for _, ip := range addrs {
-		got, ok := permanent[ip]
-		if !ok {
+		got, err := n.Neighbour(link.Attrs().Index, ip)
+		if err != nil {
+			return err
+		}
+		if got == nil {
 			return fmt.Errorf("neighbour %s on %s is missing", ip, name)
 		}
 		if !bytes.Equal(got, want) {
@@ -231,16 +247,12 @@ func (c *checker) checkNodeTable() error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	return checkTable(conn, newNodeTable(c.entries).table, newNodeTable([]entry{c.entry}).elements)
+	return checkTable(conn, newNodeTable([]entry{c.entry}).table)
 }
 
-// checkTable compares a table with the kernel's: sets, chains and rules, and of the elements those given.
-func checkTable(conn *nftables.Conn, t *table, elements map[string]map[string]nftables.SetElement) error {
-	exists, err := t.exists(conn)
-	if err != nil {
-		return err
-	}
-	if !exists {
+// checkTable compares a table with the kernel's: sets, chains and rules, and of the elements those that t has.
+func checkTable(conn *nftables.Conn, t *table) error {
+	if _, err := conn.ListTableOfFamily(t.Name, t.Family); errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nftables: table inet %s is missing", t.Name)
 	}
 	why, err := t.difference(conn)
@@ -251,12 +263,12 @@ func checkTable(conn *nftables.Conn, t *table, elements map[string]map[string]nf
 		return fmt.Errorf("nftables: table inet %s: %s", t.Name, why)
 	}
 	for _, s := range t.sets {
-		missing, _, err := t.compareElements(conn, s)
-		if err != nil {
-			return err
-		}
-		for _, e := range missing {
-			if _, own := elements[s.Name][elementKey(e)]; own {
+		for _, e := range t.elements[s.Name] {
+			has, err := t.hasElement(conn, s, e)
+			if err != nil {
+				return err
+			}
+			if !has {
 				return fmt.Errorf("nftables: table inet %s: set %s: this attachment's element is missing", t.Name, s.Name)
 			}
 		}
@@ -334,7 +346,7 @@ func (c *checker) checkPodTable() error {
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
-	if err := checkTable(conn, newPodTable(c.entry.IfName, c.entry.State), nil); err != nil {
+	if err := checkTable(conn, newPodTable(c.entry.IfName, c.entry.State)); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
 	return nil

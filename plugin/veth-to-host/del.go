@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"log"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/netfilter"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // cmdDel never needs the pod, hostInterface or prevResult: the record says what to remove.
@@ -31,15 +31,14 @@ func cmdDel(args *skel.CmdArgs) error {
 
 func del(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) error {
 	a := conf.Attachment(args)
-	entries, _, err := s.List()
-	if err != nil {
+	e, err := s.Load(a)
+	if e != nil {
+		return release(host, s, *e)
+	}
+	if err := record.UnlessCorrupt(err); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(entries, func(e entry) bool { return e.Attachment == a })
-	if i >= 0 {
-		return release(host, s, entries, entries[i])
-	}
-	if err := removeUnrecorded(host, entries, conf, args); err != nil {
+	if err := removeUnrecorded(host, s, conf, args); err != nil {
 		return err
 	}
 	return s.Remove(a) // one that cannot be read
@@ -47,28 +46,31 @@ func del(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) err
 
 // removeUnrecorded removes what an attachment without a record may have. Its name and hardware address follow from whose
 // it is; in its pod, by now, only what goes with the veth is sure to be its own.
-func removeUnrecorded(host *kernel.Namespace, entries []entry, conf *config, args *skel.CmdArgs) error {
-	rules, err := host.Rules()
-	if err != nil {
-		return err
-	}
+func removeUnrecorded(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) error {
+	a := conf.Attachment(args)
 	var errs []error
 	for attempt := range maxAttempts {
-		id := identity{conf.Attachment(args), attempt}
+		id := identity{a, attempt}
 		v := kernel.Veth{Host: id.name(), HostMAC: id.mac("host").String()}
-		if slices.ContainsFunc(entries, func(e entry) bool { return e.State.Veth.Host == v.Host }) {
+		holder, err := s.Other(linkKey(v.Host), a)
+		if err != nil || holder != nil {
+			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, removeVeth(host, rules, v))
+		_, linkErr := host.LinkByName(v.Host)
+		// A further name was tried only where something else had the one before. What has lost its link too, GC finds.
+		if attempt > 0 && kernel.IsNotFound(linkErr) {
+			continue
+		}
+		errs = append(errs, removeVeth(host, v), removeUnrecordedElements(s, a, v.Host))
 	}
-	h := &hostSide{host: host, rules: rules, entries: entries}
-	errs = append(errs, h.removeShared(conf.mark()), syncNodeTable(entries))
 	prev, err := conf.PrevResult()
 	if err != nil {
 		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
 	}
 	if prev != nil {
-		errs = append(errs, netfilter.FlushConnections(slices.DeleteFunc(addressesOf(prev, args.IfName), h.holds)...))
+		gone, err := unheld(s, addressesOf(prev, args.IfName), a)
+		errs = append(errs, err, netfilter.FlushConnections(gone...))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, removeShared(host, s, conf.mark(), a))...)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
@@ -27,13 +28,13 @@ func cmdGC(args *skel.CmdArgs) error {
 		return err
 	}
 	return verb.Collect(s, &conf.Config, verb.Collector[attachment]{
-		Release: func(standing []entry, e entry) error { return release(host, s, standing, e) },
-		Rest:    func(kept []entry, complete bool) error { return tidy(host, conf, kept, complete) },
+		Release: func(e entry) error { return release(host, s, e) },
+		Rest:    func(kept []entry, complete bool) error { return tidy(host, s, conf, kept, complete) },
 	})
 }
 
 // tidy restores what is missing of the attachments that stay, and removes what nobody has.
-func tidy(host *kernel.Namespace, conf *config, kept []entry, complete bool) error {
+func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry, complete bool) error {
 	var errs []error
 	if complete {
 		errs = append(errs, removeOrphans(host, kept))
@@ -45,7 +46,7 @@ func tidy(host *kernel.Namespace, conf *config, kept []entry, complete bool) err
 	for _, e := range kept {
 		h.repair(e)
 	}
-	return errors.Join(append(errs, h.removeShared(conf.mark()), syncNodeTable(kept))...)
+	return errors.Join(append(errs, removeShared(host, s, conf.mark(), record.Attachment{}), syncNodeTable(kept))...)
 }
 
 // removeOrphans removes veths and rules that no record holds. They are known by the first of their rules, with a name as
@@ -66,7 +67,7 @@ func removeOrphans(host *kernel.Namespace, kept []entry) error {
 			continue
 		}
 		held[name] = true // its other rules go with it
-		errs = append(errs, removeVeth(host, rules, kernel.Veth{Host: name}))
+		errs = append(errs, removeVeth(host, kernel.Veth{Host: name}))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // Priorities of the rules on the node. The last is the one that unnumbered-ptp plugins have always used.
@@ -89,13 +91,13 @@ func validMark() kernel.Sysctl {
 	return kernel.Sysctl{Family: "ipv4", Key: "src_valid_mark", Value: "1"}
 }
 
-// hostSide changes what attachments have on the node, from one listing.
+// hostSide changes what attachments have on the node, from one listing where it is about those that stand already.
 type hostSide struct {
-	host    *kernel.Namespace
-	routes  *routes
-	rules   []netlink.Rule
-	byLink  map[string][]netlink.Rule // the rules by the link that they are for
-	entries []entry
+	host   *kernel.Namespace
+	routes *routes
+	rules  []netlink.Rule
+	byLink map[string][]netlink.Rule        // the rules by the link that they are for
+	owner  map[netip.Addr]record.Attachment // by address, the youngest record's
 }
 
 func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
@@ -107,7 +109,12 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hostSide{host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{}, entries: entries}
+	h := &hostSide{host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{}, owner: map[netip.Addr]record.Attachment{}}
+	for _, e := range entries { // in order of their sequence
+		for _, ip := range e.State.Addresses {
+			h.owner[ip] = e.Attachment
+		}
+	}
 	for _, rule := range rules {
 		h.byLink[rule.IifName] = append(h.byLink[rule.IifName], rule)
 	}
@@ -116,34 +123,66 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 
 // owns returns which addresses of an attachment are still its own: of two records with one, the younger has it.
 func (h *hostSide) owns(e entry) func(netip.Addr) bool {
-	return func(ip netip.Addr) bool { return !newerOwner(h.entries, e, ip) }
+	return func(ip netip.Addr) bool { return h.owner[ip] == e.Attachment }
 }
 
-// holds reports whether any of the records holds an address.
-func (h *hostSide) holds(ip netip.Addr) bool {
-	return slices.ContainsFunc(h.entries, func(e entry) bool { return e.State.has(ip) })
+// ensureAnew makes what an attachment has on the node whose veth was just made: nothing of it is there, and its addresses are
+// its own.
+func (h *hostSide) ensureAnew(e entry) error {
+	a := e.State
+	link, err := h.ensureLink(a)
+	if err != nil {
+		return err
+	}
+	if err := ensureNeighbours(h.host, link, a.Addresses, a.Veth.PodMAC, nil); err != nil {
+		return err
+	}
+	for _, r := range a.hostRoutes(func(netip.Addr) bool { return true }) {
+		if err := h.host.RouteReplace(r.netlink(link.Attrs().Index)); err != nil {
+			return fmt.Errorf("route %s: %w", r, err)
+		}
+	}
+	for _, r := range a.hostRules() {
+		if err := h.host.EnsureRule(r, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureLink makes sure of the node's end of a veth.
+func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
+	link, err := h.host.LinkByName(a.Veth.Host)
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", a.Veth.Host, err)
+	}
+	for _, s := range a.hostSysctls() {
+		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
+		}
+	}
+	if !kernel.IsUp(link) {
+		if err := h.host.LinkSetUp(link); err != nil {
+			return nil, fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
+		}
+	}
+	return link, nil
 }
 
 // ensure makes sure of what an attachment has on the node beside the shared things: link up, neighbours, routes, rules.
 func (h *hostSide) ensure(e entry) error {
 	a := e.State
-	link, err := h.host.LinkByName(a.Veth.Host)
+	link, err := h.ensureLink(a)
 	if err != nil {
-		return fmt.Errorf("link %s: %w", a.Veth.Host, err)
-	}
-	for _, s := range a.hostSysctls() {
-		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
-		}
-	}
-	if !kernel.IsUp(link) {
-		if err := h.host.LinkSetUp(link); err != nil {
-			return fmt.Errorf("link %s: bring up: %w", a.Veth.Host, err)
-		}
+		return err
 	}
 	h.routes.indexes[a.Veth.Host] = link.Attrs().Index
 	h.routes.names[link.Attrs().Index] = a.Veth.Host
-	if err := ensureNeighbours(h.host, link, a.Addresses, a.Veth.PodMAC); err != nil {
+	existing, err := h.host.Permanent(link.Attrs().Index)
+	if err != nil {
+		return err
+	}
+	if err := ensureNeighbours(h.host, link, a.Addresses, a.Veth.PodMAC, existing); err != nil {
 		return err
 	}
 	for _, r := range a.hostRoutes(h.owns(e)) {
@@ -193,13 +232,9 @@ func (h *hostSide) stands(e entry) bool {
 }
 
 // ensureNeighbours makes sure of permanent neighbours: the node's addresses are on no veth, so over IPv6, and over IPv4
-// with arp_ignore, nobody would answer for them; and no end ever has to ask.
-func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr, mac string) error {
+// with arp_ignore, nobody would answer for them; and no end ever has to ask. Existing are those that were listed.
+func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr, mac string, existing map[netip.Addr]net.HardwareAddr) error {
 	hw, err := net.ParseMAC(mac)
-	if err != nil {
-		return err
-	}
-	existing, err := n.Permanent(link.Attrs().Index)
 	if err != nil {
 		return err
 	}
@@ -214,39 +249,140 @@ func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr
 // clear removes from the node what an earlier owner of an address or of a name left: a stale rule would send this pod's
 // packets to a table of long ago, and a stale route the node's packets to nobody.
 func (h *hostSide) clear(e entry) error {
-	var errs []error
-	wanted := e.State.hostRules()
-	for _, rule := range h.rules {
-		if rule.IifName == e.State.Veth.Host && !slices.ContainsFunc(wanted, func(r kernel.Rule) bool { return r.Matches(rule) }) {
-			errs = append(errs, h.host.DeleteRule(rule))
-		}
+	if err := h.host.DeleteRulesOf(e.State.Veth.Host, kernel.AnyPriority); err != nil {
+		return err
 	}
-	for _, listed := range h.routes.listed {
-		dst, ok := kernel.Destination(listed)
-		if ok && listed.Table == mainTable && dst.IsSingleIP() && e.State.has(dst.Addr()) &&
-			h.routes.names[listed.LinkIndex] != e.State.Veth.Host {
-			errs = append(errs, h.host.DeleteRoute(listed))
-		}
+	var errs []error
+	for _, ip := range e.State.Addresses {
+		errs = append(errs, h.host.DeleteRoutesTo(ip, 0))
 	}
 	return errors.Join(errs...)
 }
 
+// restoreLost brings back what others have lost, where something shows that they have. What goes with an address of the node,
+// or with all rules, is lost by all whose source it is, so one of each is looked at. That one pod's alone is missing, only its
+// CHECK and GC find out.
+func restoreLost(host *kernel.Namespace, s *store, e entry) error {
+	values, err := s.Values(lostKind)
+	if err != nil {
+		return err
+	}
+	for _, value := range values {
+		witness, err := s.Other(lostKind+"/"+value, e.Attachment)
+		if err != nil {
+			return err
+		}
+		if witness == nil {
+			continue
+		}
+		stands, err := stands(host, s, *witness)
+		if err != nil {
+			return err
+		}
+		if stands {
+			continue
+		}
+		entries, _, err := s.List()
+		if err != nil {
+			return err
+		}
+		h, err := readHostSide(host, entries)
+		if err != nil {
+			return err
+		}
+		h.restore(record.Without(entries, e.Attachment))
+		return nil
+	}
+	return nil
+}
+
+// stands reports whether packets of an attachment take its routes on the node, by its rules. It lists nothing.
+func stands(host *kernel.Namespace, s *store, e entry) (bool, error) {
+	a := e.State
+	link, err := host.LinkByName(a.Veth.Host)
+	if kernel.IsNotFound(err) {
+		return true, nil // the pod went with its namespace, and nothing can be restored
+	}
+	if err != nil {
+		return false, fmt.Errorf("link %s: %w", a.Veth.Host, err)
+	}
+	mac, err := net.ParseMAC(a.Veth.PodMAC)
+	if err != nil {
+		return false, err
+	}
+	for _, ip := range a.Addresses {
+		if newer, err := hasNewerOwner(s, e, ip); err != nil || newer {
+			return err == nil, err
+		}
+		got, err := host.Neighbour(link.Attrs().Index, ip)
+		if err != nil || !bytes.Equal(got, mac) {
+			return false, err
+		}
+	}
+	return takesItsRoutes(host, link, a)
+}
+
+// takesItsRoutes asks the kernel where packets of a pod go: to another pod by rule 1023 and its host route, to anywhere else by
+// rule 1024 and table N, and with the mark by rule 512 and the main table.
+func takesItsRoutes(host *kernel.Namespace, link netlink.Link, a attachment) (bool, error) {
+	index := link.Attrs().Index
+	for _, want := range a.hostRoutes(func(netip.Addr) bool { return true }) {
+		ip := firstOf(a.Addresses, want.isIPv6())
+		to := want.Dst.Addr()
+		if want.Dst.Bits() == 0 {
+			to = nowhere(want.isIPv6())
+		}
+		got, err := host.RouteFrom(index, ip, to, 0)
+		if err != nil || got == nil {
+			return false, err
+		}
+		if r, ok := routeOf(*got, a.Veth.Host); !ok || got.LinkIndex != index || r != want {
+			return false, nil
+		}
+		if want.Dst.Bits() != 0 {
+			continue
+		}
+		if got, err = host.RouteFrom(index, ip, to, a.Mark); err != nil || got != nil && got.Table == a.Table {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// nowhere is an address that nobody has (RFC 5737 and RFC 3849): the way to it is the default route.
+func nowhere(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return netip.MustParseAddr("2001:db8::1")
+	}
+	return netip.MustParseAddr("192.0.2.1")
+}
+
 // removeVeth removes a veth with all that hangs on it: routes and neighbours go with their link, rules do not. One that
 // somebody else has made under the name stays: it has neither the hardware address nor the rule of this plugin's.
-func removeVeth(host *kernel.Namespace, rules []netlink.Rule, v kernel.Veth) error {
+func removeVeth(host *kernel.Namespace, v kernel.Veth) error {
 	link, err := host.LinkByName(v.Host)
 	if err != nil && !kernel.IsNotFound(err) {
 		return fmt.Errorf("link %s: %w", v.Host, err)
 	}
-	if err == nil && link.Type() == "veth" && (link.Attrs().HardwareAddr.String() == v.HostMAC || hasDirectRule(rules, v.Host)) {
-		if err := host.LinkDel(link); err != nil {
-			// The pod's namespace may have taken it along; its rules, by which GC knows it, go only after it.
-			if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
-				return fmt.Errorf("link %s: delete: %w", v.Host, err)
+	if err == nil && link.Type() == "veth" {
+		own := link.Attrs().HardwareAddr.String() == v.HostMAC
+		if !own {
+			rules, err := host.Rules()
+			if err != nil {
+				return err
+			}
+			own = hasDirectRule(rules, v.Host)
+		}
+		if own {
+			if err := host.LinkDel(link); err != nil {
+				// The pod's namespace may have taken it along; its rules, by which GC knows it, go only after it.
+				if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
+					return fmt.Errorf("link %s: delete: %w", v.Host, err)
+				}
 			}
 		}
 	}
-	return removeRules(host, rules, v.Host)
+	return host.DeleteRulesOf(v.Host, priorityDirect, priorityBack)
 }
 
 func hasDirectRule(rules []netlink.Rule, link string) bool {
@@ -255,21 +391,10 @@ func hasDirectRule(rules []netlink.Rule, link string) bool {
 	})
 }
 
-// removeRules removes the rules of a link's name.
-func removeRules(host *kernel.Namespace, rules []netlink.Rule, name string) error {
-	var errs []error
-	for _, rule := range rules {
-		if rule.IifName == name && (rule.Priority == priorityDirect || rule.Priority == priorityBack) {
-			errs = append(errs, host.DeleteRule(rule))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // ensureShared makes sure of the rules for the mark, and of hostInterface's setting.
 func (h *hostSide) ensureShared(a attachment) error {
 	for _, ipv6 := range a.families() {
-		if err := h.host.EnsureRule(markRule(a.Mark, ipv6), h.rules); err != nil {
+		if err := h.host.EnsureRule(markRule(a.Mark, ipv6), h.rules); err != nil { // one that is there stays
 			return err
 		}
 	}
@@ -280,18 +405,15 @@ func (h *hostSide) ensureShared(a attachment) error {
 	return nil
 }
 
-// removeShared removes the rules for a mark that none of the records needs.
-func (h *hostSide) removeShared(mark uint32) error {
+// removeShared removes the rules for a mark that no other record needs.
+func removeShared(host *kernel.Namespace, s *store, mark uint32, of record.Attachment) error {
 	var errs []error
 	for _, ipv6 := range []bool{false, true} {
-		if slices.ContainsFunc(h.entries, func(e entry) bool { return e.State.Mark == mark && slices.Contains(e.State.families(), ipv6) }) {
-			continue
+		other, err := s.Other(markKey(mark, ipv6), of)
+		if err == nil && other == nil {
+			err = host.RemoveRule(markRule(mark, ipv6))
 		}
-		for _, rule := range h.rules {
-			if markRule(mark, ipv6).Matches(rule) {
-				errs = append(errs, h.host.DeleteRule(rule))
-			}
-		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

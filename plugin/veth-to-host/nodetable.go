@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // nodeTable is the plugin's table on the node: three rules for marks and three for source addresses, however many pods
@@ -109,4 +113,95 @@ func pick(ipv6 bool, six, four *nftables.Set) *nftables.Set {
 		return six
 	}
 	return four
+}
+
+// ensureInNodeTable puts an attachment into the node's table. The whole table is made anew from all records where it is
+// another than it has to be, and where one of the elements is in the way.
+func ensureInNodeTable(s *store, e entry) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := newNodeTable([]entry{e})
+	why, err := t.differentRules(conn)
+	if err != nil {
+		return err
+	}
+	if why == "" {
+		if err = t.changeElements(conn, conn.SetAddElements); err == nil {
+			return nil
+		}
+	}
+	entries, _, listErr := s.List()
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	return syncNodeTable(entries)
+}
+
+// removeFromNodeTable takes an attachment out of the node's table, or removes the table with the last one. Where the table has
+// not just its elements any more, or a younger attachment has the same address, it is made what the other records say.
+func removeFromNodeTable(s *store, e entry) error {
+	other, err := anyOther(s, e.Attachment)
+	if err != nil {
+		return err
+	}
+	gone, err := unheld(s, e.State.Addresses, e.Attachment)
+	if err != nil {
+		return err
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := newNodeTable([]entry{e})
+	switch {
+	case other == nil:
+		return t.remove(conn)
+	case len(gone) == len(e.State.Addresses):
+		if t.changeElements(conn, conn.SetDeleteElements) == nil {
+			return nil
+		}
+	}
+	entries, _, err := s.List()
+	if err != nil {
+		return err
+	}
+	return syncNodeTable(record.Without(entries, e.Attachment))
+}
+
+// removeUnrecordedElements removes what an attachment without a record, whose veth has a name, may have in the node's table.
+// Where one of its elements is there, the table is made what the records say.
+func removeUnrecordedElements(s *store, of record.Attachment, veth string) error {
+	other, err := anyOther(s, of)
+	if err != nil {
+		return err
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	t := newNodeTable(nil)
+	if other == nil {
+		return t.remove(conn)
+	}
+	has, err := t.hasElement(conn, t.links, nftables.SetElement{Key: linkName(veth)})
+	if err != nil || !has {
+		return err
+	}
+	entries, _, err := s.List()
+	if err != nil {
+		return err
+	}
+	return syncNodeTable(record.Without(entries, of))
+}
+
+// changeElements adds or deletes the table's elements in one transaction.
+func (t *table) changeElements(conn *nftables.Conn, do func(*nftables.Set, []nftables.SetElement) error) error {
+	for _, s := range t.sets {
+		if err := change(do, s, values(t.elements[s.Name])); err != nil {
+			return err
+		}
+	}
+	return t.flush(conn)
 }

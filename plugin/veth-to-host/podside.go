@@ -60,7 +60,7 @@ func (a attachment) podRules() []kernel.Rule {
 }
 
 // planPod says what the pod needs for its attachment a, and changes nothing.
-func planPod(pod *kernel.Namespace, n *node, others []entry, a *attachment, wanted []netip.Prefix) error {
+func planPod(pod *kernel.Namespace, n *node, inPod []entry, a *attachment, wanted []netip.Prefix) error {
 	all, err := readRoutes(pod)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func planPod(pod *kernel.Namespace, n *node, others []entry, a *attachment, want
 	}
 	a.planMainRoutes(all, wanted)
 	a.planTables(all)
-	return a.planSysctls(pod, others)
+	return a.planSysctls(pod, inPod)
 }
 
 func freeSlot(all *routes, rules []netlink.Rule) (int, error) {
@@ -179,7 +179,7 @@ func (a attachment) podNeighbours() []netip.Addr {
 	return a.Pod.Node
 }
 
-func (a *attachment) planSysctls(pod *kernel.Namespace, others []entry) error {
+func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 	ours := func(family, key, value string) podSysctl {
 		return podSysctl{Sysctl: kernel.Sysctl{Family: family, Key: key, Value: value}, Link: a.Veth.Pod}
 	}
@@ -209,7 +209,7 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, others []entry) error {
 			if err != nil {
 				return fmt.Errorf("in the pod: %w", err)
 			}
-			if before, ok := changedBefore(others, a.Netns, s); ok {
+			if before, ok := changedBefore(inPod, a.Netns, s); ok {
 				old = before // what stands now is another attachment's, and the last one to go puts back the first value
 			}
 			a.Pod.Sysctls[i].Old = old
@@ -253,7 +253,7 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 			return fmt.Errorf("link %s of the pod: address %s: %w", a.Veth.Pod, ip, err)
 		}
 	}
-	if err := ensureNeighbours(pod, link, a.podNeighbours(), a.Veth.HostMAC); err != nil {
+	if err := ensureNeighbours(pod, link, a.podNeighbours(), a.Veth.HostMAC, nil); err != nil {
 		return fmt.Errorf("in the pod: %w", err)
 	}
 	if err := connectPodRoutes(pod, a); err != nil {
@@ -263,7 +263,7 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
-	return newPodTable(ifName, a).ensure(conn)
+	return newPodTable(ifName, a).make(conn)
 }
 
 // How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for duplicates.
@@ -289,16 +289,17 @@ func awaitLocal(pod *kernel.Namespace, a attachment) error {
 }
 
 func notLocal(pod *kernel.Namespace, addrs []netip.Addr) ([]netip.Addr, error) {
-	listed, err := pod.AllRoutes()
-	if err != nil {
-		return nil, err
+	var missing []netip.Addr
+	for _, ip := range addrs {
+		route, err := pod.RouteTo(ip, 0)
+		if err != nil {
+			return nil, err
+		}
+		if route == nil || route.Type != unix.RTN_LOCAL {
+			missing = append(missing, ip)
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(addrs), func(ip netip.Addr) bool {
-		return slices.ContainsFunc(listed, func(r netlink.Route) bool {
-			dst, ok := kernel.Destination(r)
-			return ok && r.Type == unix.RTN_LOCAL && dst.IsSingleIP() && dst.Addr() == ip
-		})
-	}), nil
+	return missing, nil
 }
 
 func setPodSysctls(pod *kernel.Namespace, sysctls []podSysctl) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
@@ -14,26 +15,38 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// release removes all that an attachment has, and its record last. Entries are the records that there are.
-func release(host *kernel.Namespace, s *store, entries []entry, e entry) error {
-	if err := detach(host, record.Without(entries, e.Attachment), e); err != nil {
+// release removes all that an attachment has, and its record last.
+func release(host *kernel.Namespace, s *store, e entry) error {
+	if err := detach(host, s, e); err != nil {
 		return err
 	}
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has in its pod and on the node, but not its record. Others are the records that
-// stay. It goes on after an error, to remove as much as it can.
-func detach(host *kernel.Namespace, others []entry, e entry) error {
-	errs := []error{disconnectPod(host, others, e)}
-	h, err := readHostSide(host, others)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
+// detach removes what an attachment has in its pod and on the node, but not its record. It goes on after an error, to remove
+// as much as it can.
+func detach(host *kernel.Namespace, s *store, e entry) error {
+	errs := []error{
+		disconnectPod(host, s, e), removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment), removeFromNodeTable(s, e),
 	}
-	errs = append(errs, removeVeth(host, h.rules, e.State.Veth), h.removeShared(e.State.Mark), syncNodeTable(others))
 	// Another attachment may have the address by now, and connections of its own.
-	gone := slices.DeleteFunc(slices.Clone(e.State.Addresses), h.holds)
-	return errors.Join(append(errs, netfilter.FlushConnections(gone...))...)
+	gone, err := unheld(s, e.State.Addresses, e.Attachment)
+	return errors.Join(append(errs, err, netfilter.FlushConnections(gone...))...)
+}
+
+// unheld returns which addresses no other record holds.
+func unheld(s *store, addrs []netip.Addr, of record.Attachment) ([]netip.Addr, error) {
+	var gone []netip.Addr
+	for _, ip := range addrs {
+		other, err := s.Other(addressKey(ip), of)
+		if err != nil {
+			return nil, err
+		}
+		if other == nil {
+			gone = append(gone, ip)
+		}
+	}
+	return gone, nil
 }
 
 // syncNodeTable makes the node's table what the records say, or removes it where there are none.
@@ -51,7 +64,7 @@ func syncNodeTable(entries []entry) error {
 
 // disconnectPod takes an attachment's things back from its pod, if it is still the same pod: a namespace of that path
 // may belong to another by now, and the hardware address of a link tells.
-func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
+func disconnectPod(host *kernel.Namespace, s *store, e entry) error {
 	if e.State.Netns == "" {
 		return nil
 	}
@@ -68,7 +81,8 @@ func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
 	if err != nil {
 		return fmt.Errorf("nftables in the pod: %w", err)
 	}
-	errs := []error{newPodTable(e.IfName, a).remove(conn)}
+	inPod, err := others(s, netnsKey(a.Netns), e.Attachment)
+	errs := []error{err, newPodTable(e.IfName, a).remove(conn)}
 	rules, err := pod.Rules()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
@@ -78,7 +92,7 @@ func disconnectPod(host *kernel.Namespace, others []entry, e entry) error {
 			errs = append(errs, pod.DeleteRule(rule))
 		}
 	}
-	errs = append(errs, disconnectPodRoutes(pod, a), restorePodSysctls(pod, others, a))
+	errs = append(errs, disconnectPodRoutes(pod, a), restorePodSysctls(pod, inPod, a))
 	return errors.Join(errs...)
 }
 
@@ -113,9 +127,9 @@ func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
 }
 
 // restorePodSysctls puts back the values that settings had, but for those that another attachment of the pod needs.
-func restorePodSysctls(pod *kernel.Namespace, others []entry, a attachment) error {
+func restorePodSysctls(pod *kernel.Namespace, inPod []entry, a attachment) error {
 	needed := func(s podSysctl) bool {
-		return slices.ContainsFunc(others, func(other entry) bool {
+		return slices.ContainsFunc(inPod, func(other entry) bool {
 			return other.State.Netns == a.Netns && slices.ContainsFunc(other.State.Pod.Sysctls, func(o podSysctl) bool {
 				return o.Link == s.Link && o.Sysctl == s.Sysctl
 			})

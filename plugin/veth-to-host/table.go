@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -75,15 +76,18 @@ func (t *table) exists(conn *nftables.Conn) (bool, error) {
 
 // remove removes the table, if there is one.
 func (t *table) remove(conn *nftables.Conn) error {
-	exists, err := t.exists(conn)
-	if err != nil || !exists {
-		return err
-	}
 	conn.DelTable(t.Table)
 	if err := t.flush(conn); !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	return nil
+}
+
+// make makes the table, in place of one that is there, in one transaction. Nothing is read before.
+func (t *table) make(conn *nftables.Conn) error {
+	conn.AddTable(t.Table)
+	conn.DelTable(t.Table)
+	return t.create(conn)
 }
 
 // flush makes the transaction. Of one that fails the kernel names each message: where a table cannot be made, those for what
@@ -112,6 +116,10 @@ func (t *table) ensure(conn *nftables.Conn) error {
 		}
 		conn.DelTable(t.Table)
 	}
+	return t.create(conn)
+}
+
+func (t *table) create(conn *nftables.Conn) error {
 	conn.AddTable(t.Table)
 	for _, s := range t.sets {
 		if err := conn.AddSet(s, nil); err != nil {
@@ -198,28 +206,30 @@ func (t *table) difference(conn *nftables.Conn) (string, error) {
 			return fmt.Sprintf("set %s is missing", want.Name), nil
 		}
 	}
-	chains, err := conn.ListChainsOfTableFamily(t.Family)
+	return t.differentRules(conn)
+}
+
+// differentRules says in what the rules of the kernel's table are others than this one's. It reads no other table.
+func (t *table) differentRules(conn *nftables.Conn) (string, error) {
+	all, err := ruleTags(conn, t.Table)
 	if err != nil {
-		return "", fmt.Errorf("nftables: %w", err)
+		return "", fmt.Errorf("nftables: table %s: rules: %w", t.Name, err)
 	}
 	for _, want := range t.chains {
-		i := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Table.Name == t.Name && c.Name == want.Name })
-		if i < 0 {
+		tags, wanted := all[want.Name], t.tags(want)
+		if slices.Equal(tags, wanted) {
+			continue
+		}
+		if _, err := conn.ListChain(t.Table, want.Name); errors.Is(err, unix.ENOENT) {
 			return fmt.Sprintf("chain %s is missing", want.Name), nil
 		}
-		tags, err := ruleTags(conn, want)
-		if err != nil {
-			return "", fmt.Errorf("nftables: chain %s: %w", want.Name, err)
-		}
-		if wanted := t.tags(want); !slices.Equal(tags, wanted) {
-			own := 0
-			for i, tag := range tags {
-				if i < len(wanted) && tag == wanted[i] {
-					own++
-				}
+		own := 0
+		for i, tag := range tags {
+			if i < len(wanted) && tag == wanted[i] {
+				own++
 			}
-			return fmt.Sprintf("chain %s: want %d rules of this plugin, got %d and %d others", want.Name, len(wanted), own, len(tags)-own), nil
 		}
+		return fmt.Sprintf("chain %s: want %d rules of this plugin, got %d and %d others", want.Name, len(wanted), own, len(tags)-own), nil
 	}
 	return "", nil
 }
@@ -233,42 +243,90 @@ func (t *table) tags(c *nftables.Chain) []string {
 	return tags
 }
 
-// ruleTags returns the comments of a chain's rules. It asks by itself, since nftables.GetRules stops at a "ct" with a
-// direction: the kernel tells that in one byte, and the library wants four.
-func ruleTags(conn *nftables.Conn, c *nftables.Chain) ([]string, error) {
+// ruleTags returns the comments of a table's rules by chain. It asks by itself, since nftables.GetRules stops at a "ct" with a
+// direction: the kernel tells that in one byte, and the library wants four. Of a table that does not exist there are none.
+func ruleTags(conn *nftables.Conn, t *nftables.Table) (map[string][]string, error) {
+	replies, err := request(conn, t.Family, unix.NFT_MSG_GETRULE, netlink.Dump, []netlink.Attribute{
+		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")},
+	})
+	tags := map[string][]string{}
+	for _, attrs := range replies {
+		chain, tag := "", ""
+		for _, attr := range attrs {
+			switch attr.Type {
+			case unix.NFTA_RULE_CHAIN:
+				chain = strings.TrimRight(string(attr.Data), "\x00")
+			case unix.NFTA_RULE_USERDATA:
+				tag, _ = userdata.GetString(attr.Data, userdata.TypeComment)
+			}
+		}
+		tags[chain] = append(tags[chain], tag)
+	}
+	return tags, err
+}
+
+// request sends a request of nf_tables that the library has no function for, and returns the attributes of each answer.
+func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flags netlink.HeaderFlags, attrs []netlink.Attribute) ([][]netlink.Attribute, error) {
 	socket, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: conn.NetNS})
 	if err != nil {
 		return nil, err
 	}
 	defer socket.Close()
-	narrow, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_RULE_TABLE, Data: []byte(c.Table.Name + "\x00")},
-		{Type: unix.NFTA_RULE_CHAIN, Data: []byte(c.Name + "\x00")},
-	})
+	data, err := netlink.MarshalAttributes(attrs)
 	if err != nil {
 		return nil, err
 	}
-	header := []byte{byte(c.Table.Family), unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
+	header := []byte{byte(family), unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
 	replies, err := socket.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE, Flags: netlink.Request | netlink.Dump},
-		Data:   append(header, narrow...),
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
+		Data:   append(header, data...),
 	})
 	if err != nil {
 		return nil, err
 	}
-	var tags []string
+	var all [][]netlink.Attribute
 	for _, reply := range replies {
 		attrs, err := netlink.UnmarshalAttributes(reply.Data[len(header):])
 		if err != nil {
 			return nil, err
 		}
-		tag := ""
-		for _, attr := range attrs {
-			if attr.Type == unix.NFTA_RULE_USERDATA {
-				tag, _ = userdata.GetString(attr.Data, userdata.TypeComment)
-			}
-		}
-		tags = append(tags, tag)
+		all = append(all, attrs)
 	}
-	return tags, nil
+	return all, nil
+}
+
+// elementKeyEnd is NFTA_SET_ELEM_KEY_END, for which x/sys has no name.
+const elementKeyEnd = 10
+
+// hasElement reports whether the kernel's set has an element, with the value that a map has for it. It asks for that one.
+func (t *table) hasElement(conn *nftables.Conn, s *nftables.Set, e nftables.SetElement) (bool, error) {
+	value := func(data []byte) []byte { return nested(netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: data}) }
+	element := []netlink.Attribute{{Type: unix.NFTA_SET_ELEM_KEY | unix.NLA_F_NESTED, Data: value(e.Key)}}
+	if e.KeyEnd != nil {
+		element = append(element, netlink.Attribute{Type: elementKeyEnd | unix.NLA_F_NESTED, Data: value(e.KeyEnd)})
+	}
+	replies, err := request(conn, t.Family, unix.NFT_MSG_GETSETELEM, 0, []netlink.Attribute{
+		{Type: unix.NFTA_SET_ELEM_LIST_TABLE, Data: []byte(t.Name + "\x00")},
+		{Type: unix.NFTA_SET_ELEM_LIST_SET, Data: []byte(s.Name + "\x00")},
+		{Type: unix.NFTA_SET_ELEM_LIST_ELEMENTS | unix.NLA_F_NESTED, Data: nested(netlink.Attribute{
+			Type: unix.NFTA_LIST_ELEM | unix.NLA_F_NESTED, Data: nested(element...),
+		})},
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("nftables: set %s: %w", s.Name, err)
+	}
+	// The answer has the element whole; what a map has for the key is in it.
+	return slices.ContainsFunc(replies, func(attrs []netlink.Attribute) bool {
+		return slices.ContainsFunc(attrs, func(a netlink.Attribute) bool {
+			return a.Type == unix.NFTA_SET_ELEM_LIST_ELEMENTS && (e.Val == nil || bytes.Contains(a.Data, value(e.Val)))
+		})
+	}), nil
+}
+
+func nested(attrs ...netlink.Attribute) []byte {
+	data, _ := netlink.MarshalAttributes(attrs) // cannot fail: all are short
+	return data
 }

@@ -24,29 +24,32 @@ func IsUp(link netlink.Link) bool {
 // Addresses returns the addresses of global scope on links that are up: those by which others know the node. Temporary,
 // deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link.
 func (n *Namespace) Addresses() ([]Address, error) {
-	links, err := n.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("links: %w", err)
-	}
-	up := map[int]bool{}
-	for _, link := range links {
-		up[link.Attrs().Index] = IsUp(link)
-	}
 	addrs, err := n.addrList(nil)
 	if err != nil {
 		return nil, err
 	}
+	up := map[int]bool{}
 	const unusable = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
 	var usable []Address
 	for _, addr := range addrs {
 		prefix, ok := netipx.FromStdIPNet(addr.IPNet)
-		if !ok || !up[addr.LinkIndex] || addr.Scope != unix.RT_SCOPE_UNIVERSE || prefix.Addr().IsLoopback() {
+		if !ok || addr.Scope != unix.RT_SCOPE_UNIVERSE || prefix.Addr().IsLoopback() {
 			continue
 		}
 		if prefix.Addr().Is6() && addr.Flags&unusable != 0 {
 			continue
 		}
-		usable = append(usable, Address{prefix, addr.LinkIndex})
+		// Each link alone: a node has few with an address, and thousands of pods' without.
+		if _, seen := up[addr.LinkIndex]; !seen {
+			link, err := n.LinkByIndex(addr.LinkIndex)
+			if err != nil && !IsNotFound(err) {
+				return nil, fmt.Errorf("link of address %s: %w", prefix.Addr(), err)
+			}
+			up[addr.LinkIndex] = err == nil && IsUp(link)
+		}
+		if up[addr.LinkIndex] {
+			usable = append(usable, Address{prefix, addr.LinkIndex})
+		}
 	}
 	return usable, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -20,7 +21,8 @@ import (
 // Namespace is an open network namespace. It is not safe for concurrent use.
 type Namespace struct {
 	netlinksafe.Handle
-	ns netns.NsHandle
+	ns     netns.NsHandle
+	socket *nl.SocketHandle // of ask, nil until it is needed
 }
 
 // Current opens the namespace of the calling thread.
@@ -57,6 +59,9 @@ func newNamespace(ns netns.NsHandle) (*Namespace, error) {
 // Close frees the namespace.
 func (n *Namespace) Close() {
 	n.Handle.Close()
+	if n.socket != nil {
+		n.socket.Close()
+	}
 	n.ns.Close()
 }
 

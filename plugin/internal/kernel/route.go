@@ -73,6 +73,13 @@ func Destination(route netlink.Route) (netip.Prefix, bool) {
 // DefaultLink returns the name of the link of the first default route that the kernel lists, which is what upstream's
 // macvlan takes as its master; "" where there is none.
 func (n *Namespace) DefaultLink() (string, error) {
+	index, err := n.TableDefault(unix.RT_TABLE_MAIN)
+	if err != nil {
+		return "", fmt.Errorf("default route: %w", err)
+	}
+	if index != 0 {
+		return n.nameOf(index)
+	}
 	routes, err := n.MainRoutes()
 	if err != nil {
 		return "", err
@@ -81,13 +88,17 @@ func (n *Namespace) DefaultLink() (string, error) {
 		if dst, ok := Destination(route); !ok || dst.Bits() != 0 || route.LinkIndex == 0 {
 			continue
 		}
-		link, err := n.LinkByIndex(route.LinkIndex)
-		if err != nil {
-			return "", fmt.Errorf("link of the default route: %w", err)
-		}
-		return link.Attrs().Name, nil
+		return n.nameOf(route.LinkIndex)
 	}
 	return "", nil
+}
+
+func (n *Namespace) nameOf(index int) (string, error) {
+	link, err := n.LinkByIndex(index)
+	if err != nil {
+		return "", fmt.Errorf("link of the default route: %w", err)
+	}
+	return link.Attrs().Name, nil
 }
 
 // MainRoutes returns the routes of the main table, of both families and all types.

@@ -125,6 +125,11 @@ func (n *Namespace) EnsureRule(want Rule, existing []netlink.Rule) error {
 	return nil
 }
 
+// RemoveRule deletes all rules that are r. That there are none is no error, and nothing is listed.
+func (n *Namespace) RemoveRule(r Rule) error {
+	return n.deleteRules(r.netlink())
+}
+
 // DeleteRule deletes a listed rule. A rule that is gone is no error.
 func (n *Namespace) DeleteRule(rule netlink.Rule) error {
 	if err := n.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) { // as fib_nl_delrule says it, and nothing else

@@ -52,6 +52,9 @@ func lockDirectory(ctx context.Context, dir string, create bool) (*os.File, erro
 // flock waits in the kernel, which is fair and ends at once when the holder dies. On a timeout its goroutine stays
 // behind with a descriptor of its own; the plugin's process ends soon after.
 func flock(ctx context.Context, f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		return err // nil where nobody has it: no thread is needed to wait
+	}
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("duplicate %s: %w", f.Name(), err)

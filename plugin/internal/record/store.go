@@ -4,7 +4,8 @@
 //
 // A plugin saves a record before its first change and removes it after the last. An open store holds a lock that all
 // processes of the plugin share; the kernel frees it when its holder dies. No file or directory stays behind when the
-// last record is gone.
+// last record is gone. Records are found by what they hold without reading the others: a call takes the same time however
+// many there are.
 //
 // It is not a cache of results: those belong to the runtime.
 //
@@ -12,6 +13,7 @@
 package record
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,6 +62,9 @@ func (a Attachment) Validate() error {
 	return nil
 }
 
+// version is the format of records that this package writes, and the newest that it reads.
+const version = 1
+
 // Entry is one record. T is what the plugin wants to know of its attachment later.
 type Entry[T any] struct {
 	Attachment
@@ -69,10 +74,18 @@ type Entry[T any] struct {
 	State    T         `json:"state"`
 }
 
+// stored is a record as its file has it.
+type stored[T any] struct {
+	Version int `json:"version,omitempty"` // of the format; without one it is 1
+	Entry[T]
+}
+
 // CorruptError is a record that exists and cannot be read, such as an empty file.
 type CorruptError struct {
 	Attachment Attachment
 	Err        error
+	// Newer says that nothing is wrong with the record but that a newer version of the plugin wrote it: it has to stay.
+	Newer bool
 }
 
 // Error returns whose record it is and what is wrong with it.
@@ -102,6 +115,8 @@ func (o Options) dir() string { return filepath.Join(o.root(), o.Plugin) }
 type Store[T any] struct {
 	root, dir string
 	lock      *os.File
+	// Trusted says that the index can be trusted, and changed that it has been taken for not whole.
+	trusted, changed bool
 }
 
 // Open opens a store and takes its lock, waiting for it as long as ctx allows. Close must follow.
@@ -124,6 +139,7 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 
 // Close removes what is empty and frees the lock.
 func (s *Store[T]) Close() error {
+	s.doubt(s.settle())
 	// Whoever waits for the lock of a directory that is gone notices it and opens the next one.
 	removeEmpty(s.dir, s.root)
 	return s.lock.Close()
@@ -143,16 +159,38 @@ func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, &CorruptError{a, err}
+		return nil, &CorruptError{Attachment: a, Err: err}
 	}
-	var e Entry[T]
+	var e stored[T]
 	if err := json.Unmarshal(raw, &e); err != nil {
-		return nil, &CorruptError{a, err}
+		if newer := newerFormat(raw); newer > version {
+			return nil, newerError(a, newer)
+		}
+		return nil, &CorruptError{Attachment: a, Err: err}
+	}
+	if e.Version > version {
+		return nil, newerError(a, e.Version)
 	}
 	if e.Attachment != a {
-		return nil, &CorruptError{a, fmt.Errorf("it is the record of %s", e.Attachment)}
+		return nil, &CorruptError{Attachment: a, Err: fmt.Errorf("it is the record of %s", e.Attachment)}
 	}
-	return &e, nil
+	return &e.Entry, nil
+}
+
+// newerFormat returns the format that a record says to have, 0 where it says none.
+func newerFormat(raw []byte) int {
+	var named struct {
+		Version int `json:"version"`
+	}
+	if json.Unmarshal(raw, &named) != nil {
+		return 0
+	}
+	return named.Version
+}
+
+func newerError(a Attachment, got int) *CorruptError {
+	return &CorruptError{a, fmt.Errorf("its format is %d, and this version of the plugin knows those up to %d: "+
+		"call a version that knows it, or remove the record after its attachment", got, version), true}
 }
 
 // List returns all records of all networks in order of their sequence, and those that cannot be read.
@@ -177,16 +215,12 @@ func (s *Store[T]) List() ([]Entry[T], []*CorruptError, error) {
 			entries = append(entries, *e)
 		}
 	}
-	slices.SortFunc(entries, func(a, b Entry[T]) int {
-		switch {
-		case a.Sequence < b.Sequence:
-			return -1
-		case a.Sequence > b.Sequence:
-			return 1
-		}
-		return strings.Compare(a.String(), b.String())
-	})
+	slices.SortFunc(entries, older)
 	return entries, corrupt, nil
+}
+
+func older[T any](a, b Entry[T]) int {
+	return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), strings.Compare(a.String(), b.String()))
 }
 
 // Without returns the entries of all attachments but one.
@@ -199,23 +233,64 @@ func (s *Store[T]) Save(e Entry[T]) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(e)
+	raw, err := json.Marshal(stored[T]{version, e})
 	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Attachment, err)
 	}
+	old, err := s.Load(e.Attachment)
+	if err := errors.Join(UnlessCorrupt(err), s.change()); err != nil {
+		return err
+	}
+	err = s.put(e, old, raw)
+	if err == nil {
+		return nil
+	}
+	_ = os.Remove(filepath.Join(s.dir, unfinished))
+	if old == nil { // a call that fails leaves nothing
+		path := s.path(e.Attachment)
+		_ = os.Remove(path)
+		removeEmpty(filepath.Dir(path), filepath.Join(s.dir, e.Network))
+	}
+	s.doubt(s.reindex())
+	s.doubt(s.settle())
+	return fmt.Errorf("record %s: %w", e.Attachment, err)
+}
+
+// put writes a record and what leads to it, in place of an old one if there is one.
+func (s *Store[T]) put(e Entry[T], old *Entry[T], raw []byte) error {
+	if err := s.link(e); err != nil {
+		return err
+	}
 	path := s.path(e.Attachment)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("record %s: %w", e.Attachment, err)
+		return err
 	}
 	temp := filepath.Join(s.dir, unfinished)
 	// No fsync: after a crash of the machine the kernel state is gone too, and an unreadable record is tolerated.
 	if err := os.WriteFile(temp, append(raw, '\n'), 0o644); err != nil {
-		return fmt.Errorf("record %s: %w", e.Attachment, err)
+		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return fmt.Errorf("record %s: %w", e.Attachment, err)
+		return err
 	}
-	return nil
+	if old != nil {
+		kept := keysOf(e.State)
+		gone := slices.DeleteFunc(keysOf(old.State), func(key string) bool { return slices.Contains(kept, key) })
+		if err := s.unlink(e.Attachment, gone); err != nil {
+			return err
+		}
+	}
+	return s.settle()
+}
+
+// UnlessCorrupt returns nil for an error about a record that cannot be read and may be replaced or removed, and else the error:
+// a record that a newer version of the plugin wrote has to stay.
+func UnlessCorrupt(err error) error {
+	var bad *CorruptError
+	if errors.As(err, &bad) && !bad.Newer {
+		return nil
+	}
+	return err
 }
 
 // Remove removes the record of an attachment and the directories that are empty then. It may be called again.
@@ -223,16 +298,27 @@ func (s *Store[T]) Remove(a Attachment) error {
 	if a.Validate() != nil {
 		return nil
 	}
+	old, loadErr := s.Load(a)
+	if err := errors.Join(UnlessCorrupt(loadErr), s.change()); err != nil {
+		return err
+	}
 	path := s.path(a)
 	// A file in the place of a directory holds no record.
 	if err := os.RemoveAll(path); err != nil && !errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("record %s: %w", a, err)
 	}
 	removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
+	switch {
+	case loadErr != nil:
+		s.doubt(s.reindex()) // what an unreadable record had as keys nobody knows
+	case old != nil:
+		s.doubt(s.unlink(a, keysOf(old.State)))
+	}
+	s.doubt(s.settle())
 	return nil
 }
 
-// Tidy removes the empty directories that killed processes left.
+// Tidy removes the empty directories that killed processes left, and makes the index anew.
 func (s *Store[T]) Tidy() error {
 	for _, pattern := range []string{"[^.]*/*", "[^.]*"} {
 		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
@@ -243,6 +329,7 @@ func (s *Store[T]) Tidy() error {
 			removeEmpty(path, path)
 		}
 	}
+	s.doubt(s.reindex())
 	return nil
 }
 

@@ -39,6 +39,9 @@ func tree(t *testing.T, root string) []string {
 			rel, _ := filepath.Rel(root, path)
 			paths = append(paths, rel)
 		}
+		if filepath.Base(path) == indexDir {
+			return fs.SkipDir
+		}
 		return nil
 	})
 	if err != nil {
@@ -65,7 +68,7 @@ func TestStore(t *testing.T) {
 	if diff := cmp.Diff([]Entry[state]{b, a}, entries); diff != "" || err != nil || corrupt != nil {
 		t.Errorf("list (-want +got):\n%s%v %v", diff, corrupt, err)
 	}
-	want := []string{".", "route", "route/net", "route/net/c1", "route/net/c1/eth0", "route/other", "route/other/c1", "route/other/c1/.net1"}
+	want := []string{".", "route", "route/.index", "route/net", "route/net/c1", "route/net/c1/eth0", "route/other", "route/other/c1", "route/other/c1/.net1"}
 	if diff := cmp.Diff(want, tree(t, root)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
@@ -120,9 +123,9 @@ func TestStore_corrupt_records(t *testing.T) {
 	for content, want := range map[string]string{
 		"":    "record net/c1/eth0: unexpected end of JSON input",
 		"{":   "record net/c1/eth0: unexpected end of JSON input",
-		"[]":  "record net/c1/eth0: json: cannot unmarshal array into Go value of type record.Entry[github.com/cnitest/cnitest/plugin/internal/record.state]",
+		"[]":  "record net/c1/eth0: json: cannot unmarshal array into Go value of type record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
 		"{}":  "record net/c1/eth0: it is the record of //",
-		`"x"`: "record net/c1/eth0: json: cannot unmarshal string into Go value of type record.Entry[github.com/cnitest/cnitest/plugin/internal/record.state]",
+		`"x"`: "record net/c1/eth0: json: cannot unmarshal string into Go value of type record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
 	} {
 		s := open(t, root)
 		if err := s.Save(Entry[state]{Attachment: a}); err != nil {

@@ -12,9 +12,8 @@ import (
 
 // Collector is what a plugin does in GC.
 type Collector[T any] struct {
-	// Release removes all that an attachment has, and its record. Standing are the records that there still are, e among
-	// them, in order of their sequence.
-	Release func(standing []record.Entry[T], e record.Entry[T]) error
+	// Release removes all that an attachment has, and its record.
+	Release func(e record.Entry[T]) error
 	// Rest is called once at the end, with the records that stay. Complete says that these are all that is valid: otherwise
 	// what no record holds may belong to an attachment whose record is lost.
 	Rest func(kept []record.Entry[T], complete bool) error
@@ -24,7 +23,7 @@ type Collector[T any] struct {
 // are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as possible, and report
 // what could not be removed after that.
 func Collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
-	return errors.Join(collect(s, conf, do), s.Tidy(), s.Close())
+	return errors.Join(s.Tidy(), collect(s, conf, do), s.Close())
 }
 
 func collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
@@ -32,21 +31,24 @@ func collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) err
 	if err != nil {
 		return err
 	}
-	kept := entries
+	var kept []record.Entry[T]
 	var errs []error
 	for _, e := range entries {
 		if conf.IsValid(e.Attachment) {
+			kept = append(kept, e)
 			continue
 		}
-		if err := do.Release(kept, e); err != nil {
+		if err := do.Release(e); err != nil {
 			errs = append(errs, fmt.Errorf("attachment %s: %w", e.Attachment, err))
-			continue
+			kept = append(kept, e)
 		}
-		kept = record.Without(kept, e.Attachment)
 	}
 	complete := allRecorded(conf, kept)
 	for _, c := range corrupt {
-		if conf.IsValid(c.Attachment) {
+		if c.Newer && !conf.IsValid(c.Attachment) {
+			errs = append(errs, c)
+		}
+		if c.Newer || conf.IsValid(c.Attachment) {
 			complete = false
 			continue
 		}

@@ -29,23 +29,25 @@ func OpenStore[T any](plugin string, create bool) (*record.Store[T], error) {
 	return s, err
 }
 
-// Load returns the record that CHECK compares with, and those of all attachments of the plugin. That there is none, or one
-// that cannot be read, is an error.
-func Load[T any](plugin string, a record.Attachment) (*record.Entry[T], []record.Entry[T], error) {
+// Load returns the record that CHECK compares with. That there is none, or one that cannot be read, is an error. Look, where it
+// is not nil, looks at other records while the lock is held; it is not held while CHECK looks at the node.
+func Load[T any](plugin string, a record.Attachment, look func(*record.Store[T], record.Entry[T]) error) (*record.Entry[T], error) {
 	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
 	s, err := OpenStore[T](plugin, false)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if s == nil {
-		return nil, nil, missing
+		return nil, missing
 	}
 	e, err := s.Load(a)
-	if e == nil && err == nil {
+	switch {
+	case e == nil && err == nil:
 		err = missing
+	case err == nil && look != nil:
+		err = look(s, *e)
 	}
-	entries, _, listErr := s.List()
-	return e, entries, errors.Join(err, listErr, s.Close())
+	return e, errors.Join(err, s.Close())
 }
 
 // Recordable says with code 50 why ADD cannot save a record of a network, for STATUS. It changes nothing.

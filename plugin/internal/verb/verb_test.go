@@ -93,7 +93,7 @@ func TestLoad(t *testing.T) {
 	noRecords(t)
 	a := record.Attachment{Network: "net", ContainerID: "a", IfName: "eth0"}
 	missing := "record of attachment net/a/eth0 is missing: delete the attachment and add it again"
-	if _, _, err := Load[state]("test", a); answer(err) != missing {
+	if _, err := Load[state]("test", a, nil); answer(err) != missing {
 		t.Errorf("no store: got %v, want %s", err, missing)
 	}
 	s := create(t)
@@ -101,7 +101,7 @@ func TestLoad(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Load[state]("test", a); answer(err) != missing {
+	if _, err := Load[state]("test", a, nil); answer(err) != missing {
 		t.Errorf("another's record: got %v, want %s", err, missing)
 	}
 	s = create(t)
@@ -109,9 +109,14 @@ func TestLoad(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	e, entries, err := Load[state]("test", a)
-	if err != nil || e.Attachment != a || len(entries) != 2 {
-		t.Errorf("got %v of %v, %v", e, entries, err)
+	looked := false
+	e, err := Load("test", a, func(s *record.Store[state], e record.Entry[state]) error {
+		other, err := s.Load(record.Attachment{Network: "net", ContainerID: "b", IfName: "eth0"})
+		looked = other != nil && e.Attachment == a
+		return err
+	})
+	if err != nil || e.Attachment != a || !looked {
+		t.Errorf("got %v, looked %t, %v", e, looked, err)
 	}
 }
 
@@ -132,11 +137,11 @@ func TestCollect(t *testing.T) {
 	}{
 		{
 			name: "some valid", valid: []string{"b"},
-			want: []string{"release net/a/eth0 of 4", "release net/c/eth0 of 3", "rest net/b/eth0 other/a/eth0 complete true"}, wantErr: "success",
+			want: []string{"release net/a/eth0", "release net/c/eth0", "rest net/b/eth0 other/a/eth0 complete true"}, wantErr: "success",
 		},
 		{
 			name: "none valid",
-			want: []string{"release net/a/eth0 of 4", "release net/b/eth0 of 3", "release net/c/eth0 of 2", "rest other/a/eth0 complete true"}, wantErr: "success",
+			want: []string{"release net/a/eth0", "release net/b/eth0", "release net/c/eth0", "rest other/a/eth0 complete true"}, wantErr: "success",
 		},
 		{
 			name: "valid without a record", valid: []string{"a", "b", "c", "d"},
@@ -152,7 +157,7 @@ func TestCollect(t *testing.T) {
 		},
 		{
 			name: "one that stays in spite of it", valid: []string{"b"}, stuck: "a",
-			want:    []string{"release net/a/eth0 of 4", "release net/c/eth0 of 4", "rest net/a/eth0 net/b/eth0 other/a/eth0 complete true"},
+			want:    []string{"release net/a/eth0", "release net/c/eth0", "rest net/a/eth0 net/b/eth0 other/a/eth0 complete true"},
 			wantErr: "attachment net/a/eth0: busy",
 		},
 	} {
@@ -172,8 +177,8 @@ func TestCollect(t *testing.T) {
 			}
 			var got []string
 			err := Collect(s, conf, Collector[state]{
-				Release: func(standing []record.Entry[state], e record.Entry[state]) error {
-					got = append(got, fmt.Sprintf("release %s of %d", e.Attachment, len(standing)))
+				Release: func(e record.Entry[state]) error {
+					got = append(got, "release "+e.String())
 					if e.ContainerID == tt.stuck {
 						return errors.New("busy")
 					}
@@ -213,5 +218,36 @@ func TestRecordable(t *testing.T) {
 	want := `50: records of network "net" cannot be written: /run/cni is a file, want a directory: remove it`
 	if got := answer(Recordable("test", "net")); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A record of a newer version's stays, valid or not, and what no record holds stays with it.
+func TestCollect_newer(t *testing.T) {
+	noRecords(t)
+	s := create(t)
+	save(t, s, "net", "a", 1)
+	save(t, s, "net", "b", 2)
+	const path = "/run/cni/test/net/b/eth0"
+	if err := os.WriteFile(path, []byte(`{"version":2}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var complete bool
+	err := Collect(s, &chain.Config{Name: "net"}, Collector[state]{
+		Release: func(e record.Entry[state]) error { return s.Remove(e.Attachment) },
+		Rest: func(_ []record.Entry[state], all bool) error {
+			complete = all
+			return nil
+		},
+	})
+	want := "record net/b/eth0: its format is 2, and this version of the plugin knows those up to 1: " +
+		"call a version that knows it, or remove the record after its attachment"
+	if answer(err) != want || complete {
+		t.Errorf("complete %t, got  %v\nwant %s", complete, err, want)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("/run/cni/test/net/a"); err == nil {
+		t.Error("the record of a is there, want it gone")
 	}
 }

@@ -1,0 +1,217 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
+)
+
+// RouteTo returns the route by which the namespace reaches an address, over a link where that is not 0; nil where there is
+// none. It is the kernel's own lookup, by its rules, and takes the same time however many routes there are.
+func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
+	routes, err := n.RouteGetWithOptions(ip.AsSlice(), &netlink.RouteGetOptions{OifIndex: link, FIBMatch: true})
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+		return nil, nil // none, or one that refuses: unreachable, prohibit, blackhole
+	}
+	if err != nil {
+		return nil, fmt.Errorf("route to %s: %w", ip, err)
+	}
+	if len(routes) != 1 {
+		return nil, nil
+	}
+	return &routes[0], nil
+}
+
+// RouteFrom returns the route that a packet takes which comes in by a link: for a destination, from a source and with a mark.
+// Nil means none.
+func (n *Namespace) RouteFrom(link int, source, destination netip.Addr, mark uint32) (*netlink.Route, error) {
+	routes, err := n.RouteGetWithOptions(destination.AsSlice(), &netlink.RouteGetOptions{
+		IifIndex: link, SrcAddr: source.AsSlice(), Mark: mark, FIBMatch: true,
+	})
+	if err != nil || len(routes) != 1 {
+		return nil, nil // whatever the reason is, such a packet goes nowhere
+	}
+	return &routes[0], nil
+}
+
+// HasRoutes reports whether a table has routes of either family. It reads the first part of a list at most.
+func (n *Namespace) HasRoutes(table int) (bool, error) {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		messages, err := n.firstRoutes(family, table)
+		if err != nil {
+			return false, err
+		}
+		for _, m := range messages {
+			if m.Header.Type == unix.RTM_NEWROUTE && tableOf(m.Data) == table {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// DeleteRoutesTo deletes the host routes to an address from the main table, those over a link alone where that is not 0,
+// whatever their metrics. That there are none is no error. It lists nothing: without a metric the kernel takes any.
+func (n *Namespace) DeleteRoutesTo(ip netip.Addr, link int) error {
+	key := &netlink.Route{Dst: netipx.AddrIPNet(ip), LinkIndex: link, Table: unix.RT_TABLE_MAIN, Scope: netlink.SCOPE_NOWHERE}
+	for {
+		err := n.RouteDel(key)
+		if errors.Is(err, unix.ESRCH) { // as fib_table_delete and ip6_route_del say it
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("route to %s: delete: %w", ip, err)
+		}
+	}
+}
+
+// AnyPriority stands for rules of every priority.
+const AnyPriority = -1
+
+// DeleteRulesOf deletes the rules of some priorities for what comes in by a link, of either family and whatever table they
+// lead to. That there are none is no error, and nothing is listed.
+func (n *Namespace) DeleteRulesOf(link string, priorities ...int) error {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		for _, priority := range priorities {
+			rule := netlink.NewRule()
+			rule.Family, rule.Priority, rule.IifName, rule.Table = family, priority, link, 0
+			if err := n.deleteRules(rule); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteRulesFor deletes the rules of a priority from or to an address, whatever table they lead to.
+func (n *Namespace) DeleteRulesFor(r Rule) error {
+	r.Table = 0
+	rule := r.netlink()
+	rule.Type = 0
+	return n.deleteRules(rule)
+}
+
+// deleteRules deletes rules until there are none that match: what a rule does not say matches any.
+func (n *Namespace) deleteRules(rule *netlink.Rule) error {
+	for {
+		err := n.RuleDel(rule)
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
+		}
+	}
+}
+
+// Neighbour returns the hardware address of a link's permanent neighbour, nil where it has none of that address.
+func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error) {
+	family := uint8(unix.AF_INET)
+	if ip.Is6() {
+		family = unix.AF_INET6
+	}
+	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: family, Index: uint32(link)}, nl.NewRtAttr(unix.NDA_DST, ip.AsSlice()))
+	if IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("neighbour %s: %w", ip, err)
+	}
+	for _, reply := range replies {
+		neighbour, err := netlink.NeighDeserialize(reply)
+		if err != nil {
+			return nil, fmt.Errorf("neighbour %s: %w", ip, err)
+		}
+		if neighbour.State&unix.NUD_PERMANENT != 0 {
+			return neighbour.HardwareAddr, nil
+		}
+	}
+	return nil, nil
+}
+
+// ask sends a request that the netlink library has no function for, and returns the payloads of the answers.
+func (n *Namespace) ask(kind int, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	if n.socket == nil {
+		socket, err := nl.GetNetlinkSocketAt(n.ns, -1, unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, err
+		}
+		n.socket = &nl.SocketHandle{Socket: socket}
+	}
+	request := nl.NewNetlinkRequest(kind, 0)
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: n.socket}
+	for _, d := range data {
+		request.AddData(d)
+	}
+	return request.Execute(unix.NETLINK_ROUTE, 0)
+}
+
+// TableDefault returns the link of the first IPv4 default route of a table, 0 where there is none. The kernel lists a table in
+// order of its destinations, so the first part of the list has it, and the rest is not asked for.
+func (n *Namespace) TableDefault(table int) (link int, err error) {
+	messages, err := n.firstRoutes(unix.AF_INET, table)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range messages {
+		if m.Header.Type != unix.RTM_NEWROUTE {
+			break // an error, such as for a table that does not exist, or the end
+		}
+		route := nl.DeserializeRtMsg(m.Data)
+		if route.Dst_len != 0 || route.Type != unix.RTN_UNICAST || tableOf(m.Data) != table {
+			continue
+		}
+		if out := attribute(m.Data, unix.RTA_OIF); out != 0 {
+			return out, nil
+		}
+	}
+	return 0, nil
+}
+
+// firstRoutes returns the first part of a list of a table's routes, as much as the kernel answers with at once.
+func (n *Namespace) firstRoutes(family uint8, table int) ([]syscall.NetlinkMessage, error) {
+	socket, err := nl.GetNetlinkSocketAt(n.ns, -1, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	// Kernels before 4.20 have no filter: what they list first is of another table, and nothing is found.
+	_ = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+	request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
+	request.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+	if err := socket.Send(request); err != nil {
+		return nil, os.NewSyscallError("sendto", err)
+	}
+	messages, _, err := socket.Receive()
+	return messages, err
+}
+
+func tableOf(route []byte) int {
+	if table := attribute(route, unix.RTA_TABLE); table != 0 {
+		return table
+	}
+	return int(nl.DeserializeRtMsg(route).Table)
+}
+
+// attribute returns a number that a listed route has, 0 where it has none of that kind.
+func attribute(route []byte, kind uint16) int {
+	attrs, err := nl.ParseRouteAttr(route[unix.SizeofRtMsg:])
+	if err != nil {
+		return 0
+	}
+	for _, attr := range attrs {
+		if attr.Attr.Type == kind && len(attr.Value) == 4 {
+			return int(nl.NativeEndian().Uint32(attr.Value))
+		}
+	}
+	return 0
+}
