@@ -1,8 +1,9 @@
 package agent
 
 import (
-	"encoding/json"
 	"sync"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 )
@@ -17,11 +18,8 @@ type order struct {
 
 // enter waits until an operation may run, and returns what its end calls.
 func (o *order) enter(req cni.Request) (leave func()) {
-	var list struct {
-		Name string `json:"name"`
-	}
 	// A conflist that cannot be read is libcni's to refuse.
-	_ = json.Unmarshal(req.Conflist, &list)
+	list, _ := conflist.ParseRendered(req.Conflist)
 	o.mu.Lock()
 	if o.containers == nil {
 		o.containers, o.networks = map[string]*sync.Mutex{}, map[string]*sync.RWMutex{}

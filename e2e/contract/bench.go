@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/conflist"
+
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -40,12 +42,9 @@ func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench,
 	t.closer = append(t.closer, c)
 	t.mu.Unlock()
 	b := &bench{trial: t, cluster: c, node: c.Nodes()[0]}
-	var list struct {
-		Name    string           `json:"name"`
-		Plugins []map[string]any `json:"plugins"`
-	}
-	if err := json.Unmarshal(b.node.Conflist, &list); err != nil {
-		return nil, fmt.Errorf("conflist of %s: %w", b.node.Name, err)
+	list, err := conflist.ParseRendered(b.node.Conflist)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", b.node.Name, err)
 	}
 	b.network, b.configs = list.Name, list.Plugins
 	return b, nil

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/cnitest/cnitest/e2e/conflist"
+
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
@@ -20,14 +22,11 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 	case "":
 		return own, nil
 	case scenario.MainNetwork:
-		var list map[string]any
-		if err := json.Unmarshal(node.Conflist, &list); err != nil {
+		list, err := conflist.ParseRendered(node.Conflist)
+		if err != nil {
 			return own, err
 		}
-		if plugins, ok := list["plugins"].([]any); ok {
-			list["plugins"] = plugins[:1]
-		}
-		data, err := json.Marshal(list)
+		data, err := list.First()
 		return environment.Network{Name: own.Name, Conflist: data}, err
 	}
 	ipam := map[string]any{"type": "host-local"}

@@ -2,10 +2,11 @@ package runner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -20,45 +21,32 @@ func (r *Runner) releaseStep(ctx context.Context, s scenario.Step) error {
 
 // release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md, section 4).
 func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string) error {
-	var list struct {
-		CNIVersion string            `json:"cniVersion"`
-		Name       string            `json:"name"`
-		Plugins    []json.RawMessage `json:"plugins"`
-	}
-	if err := json.Unmarshal(p.Network.Conflist, &list); err != nil {
+	list, err := conflist.ParseRendered(p.Network.Conflist)
+	if err != nil {
 		return err
 	}
-	for _, raw := range list.Plugins {
-		var config map[string]any
-		if err := json.Unmarshal(raw, &config); err != nil {
-			return err
-		}
-		ipam, _ := config["ipam"].(map[string]any)
-		plugin, _ := ipam["type"].(string)
-		if plugin == "" {
-			continue
-		}
-		config["cniVersion"], config["name"] = list.CNIVersion, list.Name
-		stdin, err := json.Marshal(config)
-		if err != nil {
-			return err
-		}
-		call, err := p.Node.Agent.Plugin(ctx, agent.PluginArgs{
-			Plugin: plugin, BinDirs: p.Node.BinDirs, Stdin: stdin,
-			Env: []string{
-				"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + p.ContainerID(), "CNI_NETNS=" + p.Netns, "CNI_IFNAME=" + ifName,
-				"CNI_PATH=" + strings.Join(p.Node.BinDirs, ":"),
-			},
-		})
-		if err != nil {
-			return err
-		}
-		r.keep(p.Node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
-		if call.ExitCode != 0 {
-			return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
-		}
-		p.SetReleased(ifName)
-		return nil
+	plugin, delegating := list.IPAM()
+	if plugin == "" {
+		return errors.New("no plugin of the chain has an IPAM plugin")
 	}
-	return errors.New("no plugin of the chain has an IPAM plugin")
+	stdin, err := list.Input(delegating)
+	if err != nil {
+		return err
+	}
+	call, err := p.Node.Agent.Plugin(ctx, agent.PluginArgs{
+		Plugin: plugin, BinDirs: p.Node.BinDirs, Stdin: stdin,
+		Env: []string{
+			"CNI_COMMAND=DEL", "CNI_CONTAINERID=" + p.ContainerID(), "CNI_NETNS=" + p.Netns, "CNI_IFNAME=" + ifName,
+			"CNI_PATH=" + strings.Join(p.Node.BinDirs, ":"),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	r.keep(p.Node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
+	if call.ExitCode != 0 {
+		return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
+	}
+	p.SetReleased(ifName)
+	return nil
 }

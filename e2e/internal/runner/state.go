@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/conflist"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -88,28 +91,19 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 	return nil
 }
 
-// store is where host-local keeps its reservations: a file per address with the container and the interface in it.
+// store returns the directory in which host-local keeps its reservations: a file per address with the container and the interface in
+// it. It reports false if the pod's network has another IPAM plugin.
 func (r *Runner) store(p *environment.Pod) (string, bool) {
-	var list struct {
-		Plugins []struct {
-			IPAM struct {
-				Type    string `json:"type"`
-				DataDir string `json:"dataDir"`
-			} `json:"ipam"`
-		} `json:"plugins"`
-	}
-	if err := json.Unmarshal(p.Network.Conflist, &list); err != nil {
+	list, err := conflist.ParseRendered(p.Network.Conflist)
+	if err != nil {
 		return "", false
 	}
 	for _, plugin := range list.Plugins {
-		if plugin.IPAM.Type != "host-local" {
-			continue
+		ipam, _ := plugin["ipam"].(map[string]any)
+		if ipam["type"] == "host-local" {
+			dir, _ := ipam["dataDir"].(string)
+			return path.Join(cmp.Or(dir, "/var/lib/cni/networks"), p.Network.Name), true
 		}
-		dir := plugin.IPAM.DataDir
-		if dir == "" {
-			dir = "/var/lib/cni/networks"
-		}
-		return path.Join(dir, p.Network.Name), true
 	}
 	return "", false
 }

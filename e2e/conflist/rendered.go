@@ -1,0 +1,67 @@
+package conflist
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+)
+
+// Rendered is a configuration list as a runtime reads it on one node: a list of plugins, without placeholders. Unlike a File it may also
+// be one that is wrong on purpose.
+type Rendered struct {
+	CNIVersion string
+	Name       string
+	// Plugins are the configurations of the plugins as they stand in the list.
+	Plugins []map[string]any
+
+	list map[string]any // all keys
+}
+
+// ParseRendered reads what Plan rendered for a node. It looks at nothing but the types of the fields of Rendered. The error says which
+// is wrong; what could be read until then is returned with it.
+func ParseRendered(data []byte) (*Rendered, error) {
+	r := &Rendered{}
+	if err := json.Unmarshal(data, &r.list); err != nil {
+		return r, fmt.Errorf("conflist: %w", err)
+	}
+	r.CNIVersion, _ = r.list["cniVersion"].(string)
+	r.Name, _ = r.list["name"].(string)
+	plugins, ok := r.list["plugins"].([]any)
+	if !ok {
+		return r, fmt.Errorf("conflist %q: want an array plugins, got %T", r.Name, r.list["plugins"])
+	}
+	for i, p := range plugins {
+		plugin, ok := p.(map[string]any)
+		if !ok {
+			return r, fmt.Errorf("conflist %q: want an object plugins[%d], got %T", r.Name, i, p)
+		}
+		r.Plugins = append(r.Plugins, plugin)
+	}
+	return r, nil
+}
+
+// First returns the list with its first plugin alone.
+func (r *Rendered) First() ([]byte, error) {
+	list := maps.Clone(r.list)
+	list["plugins"] = r.Plugins[:1]
+	return json.Marshal(list)
+}
+
+// Input returns the configuration of a plugin as the plugin gets it from a runtime: with the version and the name of the list (SPEC.md,
+// section 3, "Deriving request configuration"). What a runtime adds for one call is not there.
+func (r *Rendered) Input(plugin int) ([]byte, error) {
+	config := maps.Clone(r.Plugins[plugin])
+	config["cniVersion"], config["name"] = r.CNIVersion, r.Name
+	return json.Marshal(config)
+}
+
+// IPAM returns the type of the first IPAM plugin, and the index of the plugin that delegates to it; an empty type if there is none.
+func (r *Rendered) IPAM() (name string, plugin int) {
+	for i, p := range r.Plugins {
+		ipam, _ := p["ipam"].(map[string]any)
+		if name, _ := ipam["type"].(string); name != "" {
+			return name, i
+		}
+	}
+	return "", 0
+}
