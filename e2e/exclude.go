@@ -92,8 +92,7 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 	}
 	var callers []caller
 	for _, plugin := range sc.Needs().Plugins {
-		if plugin == "portmap" || plugin == "firewall" {
-			// Both prefer iptables wherever their configuration does not choose, and fail without it.
+		if callsIptables(plugin) {
 			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
 		}
 	}

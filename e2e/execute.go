@@ -198,7 +198,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	where := fmt.Sprintf("%s:%d", s.fileOf(env.Scenario), failed.Step.Line)
 	result.Reason = fmt.Sprintf("%s: %s: %s", where, failed.Step, result.Reason)
 	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}}, failed.Evidence...)
-	if reason, ok := knownUpstream(env.Scenario.Name, failed); ok {
+	if reason, ok := limitOf(env.Scenario.Name, failed); ok {
 		result.Result, result.Reason = report.KnownUpstream, reason
 	}
 }

@@ -18,7 +18,7 @@ type upstreamLimit struct {
 	reason  string
 }
 
-// upstreamLimits are all that are known, each with its reason.
+// upstreamLimits returns all that are known, each with its reason.
 func upstreamLimits() []upstreamLimit {
 	return []upstreamLimit{
 		{
@@ -32,8 +32,8 @@ func upstreamLimits() []upstreamLimit {
 	}
 }
 
-// knownUpstream is the reason why a failed step says nothing about the plugins under test.
-func knownUpstream(scenario string, failed *environment.Failure) (string, bool) {
+// limitOf returns why a failed step says nothing about the plugins under test; false if it says something.
+func limitOf(scenario string, failed *environment.Failure) (string, bool) {
 	for _, l := range upstreamLimits() {
 		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) && strings.Contains(strings.ToLower(failed.Error()), l.message) {
 			return l.reason, true
@@ -42,7 +42,7 @@ func knownUpstream(scenario string, failed *environment.Failure) (string, bool) 
 	return "", false
 }
 
-// upstream are the plugins that github.com/containernetworking/plugins ships.
+// upstream returns the plugins that github.com/containernetworking/plugins ships.
 func upstream() []string {
 	return []string{
 		"bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan",
@@ -50,14 +50,17 @@ func upstream() []string {
 	}
 }
 
-// linkKinds are the links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
+// callsIptables reports whether an upstream plugin prefers iptables wherever its configuration does not choose, and fails without it.
+func callsIptables(plugin string) bool { return plugin == "portmap" || plugin == "firewall" }
+
+// linkKinds returns the kinds of links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
 func linkKinds() map[string]string {
 	return map[string]string{
 		"macvlan": "macvlan", "ipvlan": "ipvlan", "bridge": "bridge", "vlan": "vlan", "vrf": "vrf", "dummy": "dummy", "ptp": "veth",
 	}
 }
 
-// defaultPlugins are those under test where nobody chooses: those of the chain that upstream does not ship, or the first one.
+// defaultPlugins returns the plugins under test if nobody chooses: those of the chain that upstream does not ship, or the first one.
 func defaultPlugins(file *conflist.File) []string {
 	var own []string
 	for _, p := range file.Plugins {

@@ -53,7 +53,7 @@ func RuntimeOf(c Cluster) Runtime {
 
 // HasRuntime reports whether the clusters of a backend have a runtime of their own.
 func HasRuntime(b Backend) bool {
-	r, ok := b.(interface{ HasRuntime() bool })
+	r, ok := b.(RuntimeBackend)
 	return ok && r.HasRuntime()
 }
 
@@ -80,7 +80,7 @@ type Story struct {
 
 // StoriesOf are those that a backend tells beside the scenario files; most tell none.
 func StoriesOf(b Backend) []Story {
-	if teller, ok := b.(interface{ Stories() []Story }); ok {
+	if teller, ok := b.(StoryBackend); ok {
 		return teller.Stories()
 	}
 	return nil

@@ -41,3 +41,19 @@ func FailureModes() ([]FailureMode, error) {
 func Covering(id string) []*Requirement {
 	return slices.DeleteFunc(Requirements(), func(r *Requirement) bool { return !slices.Contains(r.Covers, id) })
 }
+
+// IDs returns the ids that may stand in covers: those of all failure modes, then those of all requirements.
+func IDs() ([]string, error) {
+	modes, err := FailureModes()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, m := range modes {
+		ids = append(ids, m.ID)
+	}
+	for _, r := range Requirements() {
+		ids = append(ids, r.ID)
+	}
+	return ids, nil
+}

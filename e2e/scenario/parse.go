@@ -42,9 +42,8 @@ func Load(files fs.FS) ([]*Scenario, error) {
 // Its error joins every mistake as "file:line: what; how to mend", in the order of the lines. Mistakes of form (syntax,
 // unknown fields, values of the wrong type) hide those of meaning, which would only follow from them.
 func Parse(file string, data []byte) (*Scenario, error) {
-	kind := strictyaml.Kind{Noun: "scenario", Start: "apiVersion: " + APIVersion, Words: map[string]string{"HostPort": "hostPorts"}}
 	s := &Scenario{File: file, Source: data}
-	lines, problems := kind.Decode(data, s)
+	lines, problems := form().Decode(data, s)
 	if problems != nil {
 		return nil, strictyaml.Join(file, problems)
 	}
@@ -55,4 +54,23 @@ func Parse(file string, data []byte) (*Scenario, error) {
 		return nil, strictyaml.Join(file, problems)
 	}
 	return s, nil
+}
+
+// form returns what a scenario file looks like.
+func form() strictyaml.Kind {
+	return strictyaml.Kind{Noun: "scenario", Start: "apiVersion: " + APIVersion, Words: map[string]string{"HostPort": "hostPorts"}}
+}
+
+// CheckCovers joins an error as those of Parse for each id in Covers that is not among the known ones, which are not known here.
+func (s *Scenario) CheckCovers(known []string) error {
+	lines, problems := form().Decode(s.Source, &Scenario{})
+	for i, id := range s.Covers {
+		if !slices.Contains(known, id) {
+			problems = append(problems, strictyaml.Problem{
+				Line: lines.Of(fmt.Sprintf("covers[%d]", i)),
+				Text: fmt.Sprintf("no failure mode or requirement has the id %s; %s", id, strictyaml.Meant(id, known)),
+			})
+		}
+	}
+	return strictyaml.Join(s.File, problems)
 }

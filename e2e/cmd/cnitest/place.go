@@ -50,7 +50,7 @@ func findPlace(ctx context.Context, c cluster.Cluster, name string) (*cluster.Pl
 
 // printWaysIn lists commands that enter each place of a cluster from outside.
 func printWaysIn(ctx context.Context, out io.Writer, c cluster.Cluster) {
-	enterer, ok := c.(interface{ WayIn(*cluster.Place) string })
+	enterer, ok := c.(cluster.Enterable)
 	if !ok {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/target"
@@ -74,6 +75,13 @@ func validateYAML(out io.Writer, file string) error {
 	}
 	s, err := scenario.Parse(file, data)
 	if err != nil {
+		return err
+	}
+	known, err := contract.IDs()
+	if err != nil {
+		return err
+	}
+	if err := s.CheckCovers(known); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "%s: valid scenario of %d steps; needs %s\n", file, len(s.Steps), s.Needs())

@@ -1,0 +1,41 @@
+package cluster
+
+// Ability is something that a backend, or a cluster of it, can do beyond what Backend and Cluster ask, by implementing an interface of this
+// package.
+type Ability struct {
+	// Interface is its name in this package.
+	Interface string
+	// Means says what follows from it.
+	Means string
+}
+
+// Abilities returns all of them. Whoever adds a backend reads here what else it may implement.
+func Abilities() []Ability {
+	return []Ability{
+		{"Exclusive", "a backend whose machines exist once: clusters are used one at a time, and get longer times"},
+		{"RuntimeBackend", "a backend whose clusters have a Runtime: requirements, which ask a plugin past libcni, are not run"},
+		{"StoryBackend", "a backend that has scenarios of its own, told in Go, beside the scenario files"},
+		{"Runtime", "a cluster whose own container runtime attaches pods and whose own proxies program services, in place of agents"},
+		{"Losable", "a cluster whose machines can get out of reach: what failed meanwhile is a failure of the lab"},
+		{"Enterable", "a cluster whose places can be entered from a shell: --keep-on-failure says how"},
+	}
+}
+
+// RuntimeBackend is a backend whose clusters are Runtimes if HasRuntime says so.
+type RuntimeBackend interface {
+	Backend
+	HasRuntime() bool
+}
+
+// StoryBackend is a backend with scenarios of its own.
+type StoryBackend interface {
+	Backend
+	Stories() []Story
+}
+
+// Enterable is a cluster whose places can be entered from outside.
+type Enterable interface {
+	Cluster
+	// WayIn returns a command that opens a shell at a place.
+	WayIn(place *Place) string
+}
