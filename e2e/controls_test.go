@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -35,10 +36,15 @@ type control struct {
 	profile scenario.Profile
 	// target is what the nodes run beside the plugins; its conflist is of CNI 1.1.0, which has STATUS and GC.
 	target *target.Target
+	// lease is how long leases of the lab's DHCP server last; 0 means the default.
+	lease time.Duration
 	// oneOf are programs of the machine of which the chain needs one; without any the control is skipped.
 	oneOf []string
 	want  map[string]expected
 }
+
+// shortLease is long enough for a daemon on a busy machine to renew it in time.
+const shortLease = 10 * time.Second
 
 func pass() expected              { return expected{result: report.Pass} }
 func fail(reason string) expected { return expected{result: report.Fail, reason: reason} }
@@ -167,6 +173,18 @@ func faulty() []control {
 			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables"}},
 			"chain-sbr":     known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
+		{name: "another address than the runtime's", chain: []string{brought, broken("moves-address")}, want: map[string]expected{
+			"pod-to-pod-same-node": fail("pod/left: ips asks for the address 192.168.0."),
+		}},
+		{name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")}, want: map[string]expected{
+			"pod-to-pod-same-node": fail("pod/left: CNI_ARGS asks for the address 192.168.0."),
+		}},
+		{name: "nobody renews leases", lease: shortLease, chain: []string{leased, broken("ends-leases")}, want: map[string]expected{
+			"dhcp-renewed": fail("expired after 0 renewals: nobody renewed it in time"),
+		}},
+		{name: "another MAC than the one that was asked for", chain: []string{asked, broken("silent")}, want: map[string]expected{
+			"capabilities-asked": fail("pod/asking: the capability mac asks for 02:63:"),
+		}},
 		{name: "an allocator without a lock", brokenIPAM: true, chain: withIPAM("no-lock"), want: map[string]expected{
 			"parallel-attach": fail("pods failed, the first one with: pod/crowd-"),
 		}},
@@ -227,6 +245,7 @@ func runControls(t *testing.T, controls []control) {
 		}
 		options := e2e.Options{
 			Conflist: writeConflist(t, c.more, c.chain...), BinDir: b.plugins, Profile: c.profile, Claims: scenario.Features(), Target: c.target,
+			Nodes: e2e.Nodes{Lease: c.lease},
 		}
 		if c.target != nil {
 			setVersion(t, options.Conflist, "1.1.0")

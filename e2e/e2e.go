@@ -97,6 +97,8 @@ type Nodes struct {
 	// its router beside those that the conflist names.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
+	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the backend's default.
+	Lease time.Duration
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
@@ -140,6 +142,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	o.claimDeclared(file)
 	if o.Workers == 0 {
 		o.Workers = defaultWorkers(file, o.Nodes.Uplink)
 	}

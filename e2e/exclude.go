@@ -33,6 +33,9 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
 		return report.NotApplicable, "no plugin of the chain has an IPAM plugin, of which an address could be released"
 	}
+	if outcome, reason := withoutPods(s.file, sc); outcome != "" {
+		return outcome, reason
+	}
 	needs := sc.Needs()
 	if err := s.options.Backend.Missing(ctx, needs); err != nil {
 		var beyond *cluster.BeyondError

@@ -76,7 +76,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"an unknown feature", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
 			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity SecondInterface Chaining ` +
-				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs]`,
+				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs LargeDatagrams UnderlayGroups Capabilities DHCP]`,
 		},
 		{
 			"a plugin that is not in the chain", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},

@@ -152,7 +152,7 @@ func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Req
 	return cluster.Request{
 		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
 		Uplink: s.options.Nodes.Uplink, UplinkKind: s.options.Nodes.UplinkKind, Target: s.options.Target,
-		Subnets: s.options.Nodes.Subnets, Gateways: s.options.Nodes.Gateways,
+		Subnets: s.options.Nodes.Subnets, Gateways: s.options.Nodes.Gateways, Lease: s.options.Nodes.Lease,
 	}
 }
 

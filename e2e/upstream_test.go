@@ -24,6 +24,10 @@ func upstream() []control {
 		})},
 		{name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route}, want: passes("external-to-pod", "host-to-pod", "two-nic-node")},
 		{name: "IPv6 alone", chain: []string{strings.Replace(macvlan, pool, ipv6Pool, 1), route}, want: passes("host-to-pod", "ip-reuse", "pod-to-pod-across-nodes")},
+		{name: "a MAC by capability", chain: []string{asked, route}, want: passes("capabilities-asked", "host-to-pod")},
+		{name: "leases", lease: shortLease, chain: []string{leased, route}, want: passes("dhcp-renewed", "host-to-pod", "external-to-pod")},
+		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod", "host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
+		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},
 		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
 			// What who uses sbr has to do: no main plugin of upstream finds its routes in another table.
 			"chain-sbr": pass(),

@@ -14,6 +14,7 @@ import (
 	"net/rpc/jsonrpc"
 	"sync"
 
+	"github.com/cnitest/cnitest/e2e/lab/dhcp"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -47,6 +48,7 @@ type Server struct {
 	watches   map[int]*watch
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
+	dhcp      *dhcp.Server
 }
 
 // Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is gone, and

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -61,6 +62,8 @@ type Request struct {
 	// Subnets and Gateways are the networks of the underlay and addresses of its router, where the conflist does not say them.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
+	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the backend's default.
+	Lease time.Duration
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
 	// Target is what runs on each node beside the plugins, and the cloud in which the nodes are; nil means neither.
@@ -146,6 +149,8 @@ type Node struct {
 	Conflist []byte
 	// BinDirs are CNI_PATH on the node.
 	BinDirs []string
+	// PodAddresses are those that the runtime brings for pods, where the conflist's IPAM plugin waits for that: of each pod at a time.
+	PodAddresses [][]netip.Prefix
 	// PoolSize is how many pods the node's share of addresses allows; 0 means that it is not known.
 	PoolSize int
 }

@@ -11,6 +11,9 @@ import (
 // Result is the result of ADD in the newest format.
 type Result = current.Result
 
+// IPConfig is one address of a result.
+type IPConfig = current.IPConfig
+
 // ParseResult reads a result of any version.
 func ParseResult(data json.RawMessage) (*Result, error) {
 	var head struct {

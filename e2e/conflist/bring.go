@@ -128,3 +128,81 @@ func (d *document) checkBrought(plugin *value) {
 	}
 	d.warn(ipam, `static has no addresses, and without "capabilities": {"ips": true} a runtime passes none but in CNI_ARGS; add one of the two`)
 }
+
+// Way is how a runtime passes addresses to an IPAM plugin that waits for them.
+type Way string
+
+const (
+	// ByCapability is runtimeConfig.ips, ByArgs is IP in CNI_ARGS (CONVENTIONS.md).
+	ByCapability Way = "ips"
+	ByArgs       Way = "CNI_ARGS"
+)
+
+// Brought is the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits for them; empty where
+// none does.
+func (f *File) Brought() (Way, int) {
+	for i, plugin := range f.document.plugins() {
+		a := f.document.ipam(plugin)
+		if a == nil || !a.brought {
+			continue
+		}
+		if slices.Contains(f.Plugins[i].Capabilities(), string(ByCapability)) {
+			return ByCapability, i
+		}
+		return ByArgs, i
+	}
+	return "", 0
+}
+
+// StaysOnLAN reports whether pods have no route beyond their own networks: upstream's plugins alone make the chain, and their IPAM plugin
+// is one that gives the routes of the file, of which none is a default route.
+func (f *File) StaysOnLAN() bool {
+	for i, plugin := range f.document.plugins() {
+		if _, upstream := upstreamKeys[f.Plugins[i].Type]; !upstream || i == 0 && !slices.Contains(attachedTypes, f.Plugins[i].Type) {
+			return false
+		}
+		ipam := plugin.fields["ipam"]
+		if ipam == nil || i > 0 {
+			continue
+		}
+		if !slices.Contains([]string{"static", "host-local"}, f.Plugins[i].IPAM) {
+			return false
+		}
+		if routes := ipam.fields["routes"]; routes != nil && slices.ContainsFunc(routes.items, isDefault) {
+			return false
+		}
+	}
+	return true
+}
+
+// isDefault reports whether a route, or the two halves of which one is enough to know, leads everywhere.
+func isDefault(route *value) bool {
+	dst, err := netip.ParsePrefix(textOf(route.fields["dst"]))
+	return err == nil && dst.Bits() <= 1
+}
+
+// OneAddress reports whether every pod gets the same addresses, since they stand in the file.
+func (f *File) OneAddress() bool {
+	for _, plugin := range f.document.plugins() {
+		if a := f.document.ipam(plugin); a != nil && a.typ != "" {
+			return len(a.fixed) > 0
+		}
+	}
+	return false
+}
+
+// dhcpSocket is where the plugin dhcp looks for its daemon where the file does not say (plugins, ipam/dhcp).
+const dhcpSocket = "/run/cni/dhcp.sock"
+
+// DHCP returns the path of the socket of upstream's DHCP daemon, and whether the file uses its plugin.
+func (f *File) DHCP() (socket string, uses bool) {
+	for _, plugin := range f.document.plugins() {
+		if ipam := plugin.fields["ipam"]; ipam != nil && textOf(ipam.fields["type"]) == "dhcp" {
+			if socket := textOf(ipam.fields["daemonSocketPath"]); socket != "" {
+				return socket, true
+			}
+			return dhcpSocket, true
+		}
+	}
+	return "", false
+}

@@ -129,14 +129,24 @@ func choose(path string, all []*File, network string) (*File, error) {
 func (f *File) Capabilities() []string {
 	set := map[string]bool{}
 	for _, plugin := range f.Plugins {
-		capabilities, _ := plugin.Config["capabilities"].(map[string]any)
-		for name, on := range capabilities {
-			if on == true {
-				set[name] = true
-			}
+		for _, name := range plugin.Capabilities() {
+			set[name] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(set))
+}
+
+// Capabilities lists those that the plugin declares, sorted.
+func (p *Plugin) Capabilities() []string {
+	capabilities, _ := p.Config["capabilities"].(map[string]any)
+	var names []string
+	for name, on := range capabilities {
+		if on == true {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Types lists the plugin types of the chain and of their IPAM, in the order in which a runtime meets them, each once.

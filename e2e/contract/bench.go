@@ -16,6 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -30,6 +31,8 @@ type bench struct {
 	// configs are the plugins of the chain as the node's configuration has them.
 	configs []map[string]any
 	network string
+	// brought has the addresses that the runtime brings.
+	brought *offer.Desk
 }
 
 // bench makes a node for the check; it ends with the check.
@@ -41,7 +44,7 @@ func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench,
 	t.mu.Lock()
 	t.closer = append(t.closer, c)
 	t.mu.Unlock()
-	b := &bench{trial: t, cluster: c, node: c.Nodes()[0]}
+	b := &bench{trial: t, cluster: c, node: c.Nodes()[0], brought: offer.NewDesk()}
 	list, err := conflist.ParseRendered(b.node.Conflist)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.node.Name, err)
@@ -181,6 +184,13 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	inv := &invocation{plugin: b.subject.file.Plugins[i].Type, config: maps.Clone(b.configs[i])}
 	inv.config["cniVersion"], inv.config["name"] = b.version, b.network
 	delete(inv.config, "capabilities")
+	var brings offer.Offer
+	if way, at := b.subject.file.Brought(); p != nil && at == i {
+		brings.Bring(way, b.brought.Addresses(b.node.Name, b.node.PodAddresses, p.id, p.ifName))
+	}
+	if brings.Capabilities != nil {
+		inv.config["runtimeConfig"] = brings.Capabilities
+	}
 	if len(prevResult) > 0 {
 		inv.config["prevResult"] = prevResult
 	}
@@ -188,6 +198,9 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	if p != nil {
 		inv.env["CNI_CONTAINERID"], inv.env["CNI_NETNS"], inv.env["CNI_IFNAME"] = p.id, p.netns, p.ifName
 		inv.env["CNI_ARGS"] = fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=%s", p.name)
+		for _, pair := range brings.Args {
+			inv.env["CNI_ARGS"] += ";" + pair[0] + "=" + pair[1]
+		}
 	}
 	return inv
 }
@@ -246,10 +259,28 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 		return call, err
 	}
 	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version})
+	if verb == cni.Del && call.ExitCode == 0 && p != nil {
+		b.brought.Return(b.node.Name, p.id, p.ifName)
+	}
 	if verb == cni.Add && call.ExitCode == 0 && p != nil && json.Valid([]byte(call.Stdout)) {
 		p.result = json.RawMessage(call.Stdout)
 	}
 	return call, nil
+}
+
+// hasPool wants that the addresses are the IPAM plugin's to give.
+func (t *trial) hasPool() error {
+	way, _ := t.subject.file.Brought()
+	_, leased := t.subject.file.DHCP()
+	switch {
+	case leased:
+		return notApplicable("the addresses are the DHCP server's: the plugin has no pool")
+	case way != "":
+		return notApplicable("the runtime brings the addresses (%s): there is no pool that could be empty", way)
+	case t.subject.file.OneAddress():
+		return notApplicable("the file gives every pod the same addresses: there is no pool that could be empty")
+	}
+	return nil
 }
 
 // add attaches and wants success: without it there is nothing that the check could ask.

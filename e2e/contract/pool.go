@@ -67,6 +67,9 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 }
 
 func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
+	if err := t.hasPool(); err != nil {
+		return err
+	}
 	b, err := t.bench(ctx, onlyOne)
 	if err != nil {
 		return err

@@ -287,6 +287,9 @@ func checkExhausted(ctx context.Context, t *trial) error {
 	if t.subject.Role == Main && t.subject.ipam == "" {
 		return notApplicable("%s has no ipam", t.subject.Type)
 	}
+	if err := t.hasPool(); err != nil {
+		return err
+	}
 	b, err := t.bench(ctx, onlyOne)
 	if err != nil {
 		return err

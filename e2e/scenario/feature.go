@@ -24,6 +24,8 @@ const (
 	CloudENIs       Feature = "CloudENIs"
 	LargeDatagrams  Feature = "LargeDatagrams"
 	UnderlayGroups  Feature = "UnderlayGroups"
+	Capabilities    Feature = "Capabilities"
+	DHCP            Feature = "DHCP"
 )
 
 // Features are all features in the order in which lists show them.
@@ -31,6 +33,7 @@ func Features() []Feature {
 	return []Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
 		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams, UnderlayGroups,
+		Capabilities, DHCP,
 	}
 }
 
@@ -71,6 +74,10 @@ func (f Feature) Meaning() string {
 		return "Pods receive what is sent to all machines of the underlay, by broadcast and by multicast."
 	case CloudENIs:
 		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own interface."
+	case DHCP:
+		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back when it ends."
+	case Capabilities:
+		return "What a pod asks for by a capability that the conflist declares, a MAC or a DNS server, is what it gets and what the result says."
 	}
 	return ""
 }

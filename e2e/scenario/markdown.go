@@ -96,6 +96,8 @@ func (n Needs) String() string {
 		{n.ForwardPolicy, "a node whose FORWARD hook drops"},
 		{n.Redirect, "a redirect in a pod"},
 		{n.Capture, "a packet capture"},
+		{n.Leases, "a DHCP server"},
+		{n.Asks, "a conflist with capabilities"},
 		{n.Daemon, "a daemon"},
 		{n.Cloud, "a cloud"},
 	} {

@@ -41,6 +41,10 @@ type Needs struct {
 	Plugins []string
 	// Features are those that the scenario tests.
 	Features []Feature
+	// Leases is a DHCP server of the lab's.
+	Leases bool
+	// Asks is a conflist that declares a capability.
+	Asks bool
 	// Runtime is what the scenario does in the place of a container runtime, which a kubelet's own would not do when it is asked to.
 	Runtime []string
 }
@@ -66,6 +70,7 @@ func (s *Scenario) Needs() Needs {
 	}
 	for _, p := range s.Pods {
 		needs.Redirect = needs.Redirect || p.Redirect != nil
+		needs.Asks = needs.Asks || p.Asks
 		if p.Network == RoutedNetwork {
 			needs.Routed = true
 			needs.Plugins = append(needs.Plugins, "ptp", "host-local")

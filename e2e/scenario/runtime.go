@@ -13,6 +13,8 @@ func (s *Scenario) asRuntime() []string {
 			things = append(things, "chooses container ids")
 		case p.Network != "":
 			things = append(things, "attaches pods to other networks")
+		case p.Asks:
+			things = append(things, "passes values of capabilities")
 		case len(p.HostPorts) > 0:
 			things = append(things, "passes host ports")
 		}

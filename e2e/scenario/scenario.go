@@ -129,6 +129,9 @@ type Pod struct {
 	ContainerID string `yaml:"containerID"`
 	// HostPorts are passed as the capability portMappings.
 	HostPorts []HostPort `yaml:"hostPorts"`
+	// Asks says that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns, …), which ADD must
+	// give the pod.
+	Asks bool `yaml:"asks"`
 	// Network is what the pod is attached to: "" the conflist, MainNetwork, as a pod beside that needs no more than the underlay, or
 	// RoutedNetwork, as the pods of an overlay or routed network beside the underlay.
 	Network string `yaml:"network"`
@@ -176,6 +179,8 @@ type Step struct {
 	Probe     *Probe     `yaml:"probe"`
 	State     *State     `yaml:"state"`
 	Neighbour *Neighbour `yaml:"neighbour"`
+	// Lease asks the lab's DHCP server about the lease of a pod's address.
+	Lease *Lease `yaml:"lease"`
 	// Flows starts a continuous request and reply; a later Stop ends every flow of the scenario and says what may be lost.
 	Flows *Flows `yaml:"flows"`
 	Stop  *Stop  `yaml:"stop"`

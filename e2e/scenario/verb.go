@@ -78,6 +78,18 @@ func verbsOfTraffic() []verb {
 			check: func(c *stepChecker, path string, s Step) { c.state(path+".state", *s.State) },
 		},
 		{
+			name: "lease", set: func(s Step) bool { return s.Lease != nil },
+			text:  func(s Step) string { return fmt.Sprintf("lease of %s is %s", s.Lease.Of, s.Lease.Is) },
+			check: func(c *stepChecker, path string, s Step) { c.lease(path+".lease", *s.Lease) },
+			needs: func(n *Needs, _ Step) { n.Leases = true },
+			takes: func(s Step) time.Duration {
+				if s.Lease.Is == LeaseRenewed {
+					return time.Minute
+				}
+				return 0
+			},
+		},
+		{
 			name: "neighbour", set: func(s Step) bool { return s.Neighbour != nil },
 			text:   func(s Step) string { return fmt.Sprintf("neighbour %s knows %s", s.Neighbour.Of, s.Neighbour.Knows) },
 			check:  func(c *stepChecker, path string, s Step) { c.neighbour(path+".neighbour", *s.Neighbour) },

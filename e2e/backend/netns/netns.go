@@ -88,6 +88,11 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := lab.routePods(ctx); err != nil {
 		return nil, err
 	}
+	if lab.leases() {
+		if err := lab.startDHCP(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := lab.startTarget(ctx, lab.nodes...); err != nil {
 		return nil, err
 	}
@@ -210,7 +215,7 @@ func (l *lab) plugAll(ctx context.Context) error {
 		if err := l.cloud.makeVPC(ctx); err != nil {
 			return err
 		}
-	} else if !l.req.Alone {
+	} else if !l.req.Alone || l.leases() {
 		group.Go(func() error { return l.plugHosts(ctx) })
 	}
 	for i := range l.nodes {

@@ -23,6 +23,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 			Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(plan.Addresses)},
 		},
 		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
+		PodAddresses: plan.PodAddresses,
 	}
 	if err := m.setSysctls(ctx, "", nodeSysctls(want, plan)); err != nil {
 		return nil, err

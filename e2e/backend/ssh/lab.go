@@ -91,6 +91,7 @@ func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster
 			"management": m.management(plan.Uplink), "uplink": cluster.Addresses(plan.Addresses),
 		}},
 		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
+		PodAddresses: plan.PodAddresses,
 	}
 	if err := l.furnish(ctx, i, node, disk); err != nil {
 		return nil, m.explain(errors.Join(err, client.Close()))

@@ -142,6 +142,8 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes; name one more with --outside", strings.Join(needs.Hosts, ", host/"))
 	case needs.Routed && b.outside == nil:
 		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside")
+	case needs.Leases:
+		return errors.New("the DHCP server of the machines' LAN does not tell what its clients do")
 	case needs.Cloud:
 		return errors.New("no cloud gives these machines further network interfaces and addresses during a run")
 	case needs.Reboot && !reboots:

@@ -75,6 +75,10 @@ func faults() map[string]fault {
 		"flaps": {add: flap},
 		// H01: looks for a shared device, and makes it when others have had the time to do the same.
 		"races": {add: race},
+		// "Lease" in scenarios: nobody is left to renew what the pod leased.
+		"ends-leases": {add: killDHCP},
+		// RES-1: another address than the one that was asked for, in the pod and in the result.
+		"moves-address": {add: moveAddress},
 		// C01: gives the pod another MAC and tells nobody.
 		"silent": {add: changeMAC},
 		// I01: a connection stalls after some megabytes.

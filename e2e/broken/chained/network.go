@@ -136,6 +136,21 @@ func changeMAC(c *call) error {
 	})
 }
 
+// moveAddress gives the pod the address next to each of its own.
+func moveAddress(c *call) error {
+	return inPod(c, func(link netlink.Link) error {
+		for _, ip := range c.result.IPs {
+			old := ip.Address
+			ip.Address.IP = append(net.IP{}, old.IP...)
+			ip.Address.IP[len(old.IP)-1] ^= 0x80
+			if err := errors.Join(netlink.AddrDel(link, &netlink.Addr{IPNet: &old}), netlink.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address})); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func pinFirstMAC(c *call) error {
 	note := filepath.Join(store, c.ContainerID)
 	if c.Delegate != "" {

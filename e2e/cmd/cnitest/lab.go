@@ -100,7 +100,7 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	if err := f.node.check(list, req.Nodes); err != nil {
 		return req, err
 	}
-	req.Target, req.Subnets, req.Gateways = f.node.target, f.node.network.lan, f.node.network.routers
+	req.Target, req.Lease, req.Subnets, req.Gateways = cluster.WithDHCP(req.Conflist, f.node.target), f.node.network.lease, f.node.network.lan, f.node.network.routers
 	return req, nil
 }
 

@@ -13,9 +13,11 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
@@ -23,6 +25,8 @@ import (
 type networkFlags struct {
 	name              string
 	subnets, gateways []string
+	// lease is how long leases of the lab's DHCP server last.
+	lease time.Duration
 	// lan and routers are what the flags say, once they were checked.
 	lan     []netip.Prefix
 	routers []netip.Addr
@@ -32,11 +36,15 @@ func (f *networkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME or NAMESPACE/NAME (default all, one after the other)")
 	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks where the file does not say them (an IPAM plugin that asks somebody else), or larger ones around its own, e.g. 10.1.0.0/16")
 	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the file names, or the first of each network)")
+	flags.DurationVar(&f.lease, "dhcp-lease", netns.DefaultLease, "how long leases of the lab's DHCP server last, where the IPAM plugin is dhcp")
 }
 
 // check reads the flags.
 func (f *networkFlags) check() error {
 	f.lan, f.routers = nil, nil
+	if f.lease < 4*time.Second {
+		return fmt.Errorf("--dhcp-lease %s: want 4s or more", f.lease)
+	}
 	for _, text := range f.subnets {
 		prefix, err := netip.ParsePrefix(text)
 		switch {

@@ -250,7 +250,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Select: e2e.Selection{Names: f.names, Quick: f.quick},
 		Soak:   e2e.Soak{For: f.soak, Pods: f.soakPods},
 		Nodes: e2e.Nodes{
-			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan, Gateways: f.node.network.routers,
+			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan, Gateways: f.node.network.routers, Lease: f.node.network.lease,
 			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
 		},
 		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},

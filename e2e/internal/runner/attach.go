@@ -111,6 +111,9 @@ func (r *Runner) checkResult(ctx context.Context, p *environment.Pod, ifName str
 			return fmt.Errorf("%s: the result gives %s to %s, which has %v", p.Name, addr, ifName, own.Addresses)
 		}
 	}
+	if err := r.checkBrought(p, ifName, result, own); err != nil {
+		return err
+	}
 	var host []agent.Link
 	for _, iface := range result.Interfaces {
 		if iface.Sandbox == "" && host == nil {
@@ -187,6 +190,7 @@ func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.R
 		}
 		req.CapabilityArgs = map[string]any{"portMappings": mappings}
 	}
+	r.bring(p, &req)
 	return req
 }
 

@@ -65,6 +65,7 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 	if _, err := l.cni(ctx, p, req); err != nil {
 		return err
 	}
+	l.desk.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetDetached(ifName)
 	return nil
 }

@@ -47,6 +47,7 @@ func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string)
 	if call.ExitCode != 0 {
 		return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
 	}
+	r.desk.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetReleased(ifName)
 	return nil
 }

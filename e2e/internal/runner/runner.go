@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -47,8 +48,9 @@ type Runner struct {
 	captures  []capture
 	daemons   daemons
 	clouds    clouds
-	traced    []string   // kinds of state in which changes are attributed to plugins
-	syncing   sync.Mutex // proxies are programmed one state after the other
+	desk      *offer.Desk // has the addresses that the runtime brings
+	traced    []string    // kinds of state in which changes are attributed to plugins
+	syncing   sync.Mutex  // proxies are programmed one state after the other
 
 	mu    sync.Mutex // guards calls
 	calls []cni.Call // all that were made, in the order in which they ended
@@ -58,6 +60,7 @@ type Runner struct {
 func New(config Config, env *environment.Environment) *Runner {
 	r := &Runner{
 		Env: env, config: config, explainer: packetpath.New(env, config.Keep), traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced }),
+		desk:    offer.NewDesk(),
 		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
 	}

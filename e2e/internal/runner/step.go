@@ -55,6 +55,7 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 
 		"probe":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.probe(ctx, *s.Probe) },
 		"state":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.state(ctx, *s.State) },
+		"lease":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.lease(ctx, *s.Lease) },
 		"neighbour": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.neighbour(ctx, *s.Neighbour) },
 		"flows":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startFlows(ctx, *s.Flows) },
 		"stop":      func(r *Runner, ctx context.Context, s scenario.Step) error { return r.StopFlows(ctx, *s.Stop) },

@@ -1,0 +1,44 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/offer"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// withoutPods says why a scenario cannot be run with the addresses and routes that the file gives pods.
+func withoutPods(file *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
+	needs := sc.Needs()
+	switch n := sc.Attachments(); {
+	case n > 1 && file.OneAddress():
+		return report.NotApplicable, fmt.Sprintf("the file gives every pod the same addresses, and this attaches %d times at once", n)
+	case needs.Leases && !usesDHCP(file):
+		return report.NotApplicable, "no IPAM plugin of the conflist is dhcp"
+	case needs.Asks && len(offer.Known(file.Capabilities())) == 0:
+		return report.NotApplicable, "the conflist declares no capability by which a pod could ask for something"
+	case file.StaysOnLAN() && (slices.Contains(needs.Hosts, "external") || needs.Services):
+		return report.NotApplicable, "the file gives pods no route beyond their own network"
+	}
+	return "", ""
+}
+
+func usesDHCP(file *conflist.File) bool {
+	_, uses := file.DHCP()
+	return uses
+}
+
+// claimDeclared claims the features of what the conflist itself declares.
+func (o *Options) claimDeclared(file *conflist.File) {
+	if len(offer.Known(file.Capabilities())) > 0 {
+		o.Claims = append(slices.Clone(o.Claims), scenario.Capabilities)
+	}
+	if usesDHCP(file) {
+		o.Claims = append(slices.Clone(o.Claims), scenario.DHCP)
+	}
+	o.Target = cluster.WithDHCP(file, o.Target)
+}

@@ -1,0 +1,79 @@
+package runner
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/offer"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// bring adds to a request what a runtime brings for the pod: its addresses where the IPAM plugin waits for them, and values for the
+// capabilities of the conflist where the pod asks.
+func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
+	if p.Spec.Network == scenario.RoutedNetwork {
+		return
+	}
+	var brings offer.Offer
+	if way, _ := r.config.Conflist.Brought(); way != "" {
+		brings.Bring(way, r.broughtTo(p, req.IfName))
+	}
+	if p.Spec.Asks {
+		brings.Ask(r.config.Conflist.Capabilities(), p.ContainerID(), req.IfName)
+	}
+	req.Args = append(req.Args, brings.Args...)
+	if req.CapabilityArgs == nil {
+		req.CapabilityArgs = map[string]any{}
+	}
+	maps.Copy(req.CapabilityArgs, brings.Capabilities)
+}
+
+// broughtTo returns the addresses that the runtime brings for an attachment.
+func (r *Runner) broughtTo(p *environment.Pod, ifName string) []netip.Prefix {
+	return r.desk.Addresses(p.Node.Name, p.Node.PodAddresses, p.ContainerID(), ifName)
+}
+
+// checkBrought wants that a pod has what the runtime brought and asked for, in the result and in its namespace.
+func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Result, own agent.Link) error {
+	if way, _ := r.config.Conflist.Brought(); way != "" && p.Spec.Network != scenario.RoutedNetwork {
+		for _, want := range r.broughtTo(p, ifName) {
+			if !slices.ContainsFunc(result.IPs, func(ip *cni.IPConfig) bool { return ip.Address.String() == want.String() }) {
+				return fmt.Errorf("%s: %s asks for the address %s, and the result has %s", p.Name, way, want, ipsOf(result))
+			}
+		}
+	}
+	if !p.Spec.Asks {
+		return nil
+	}
+	var brings offer.Offer
+	brings.Ask(r.config.Conflist.Capabilities(), p.ContainerID(), ifName)
+	if mac, ok := brings.Capabilities["mac"].(string); ok {
+		if !strings.EqualFold(own.MAC, mac) {
+			return fmt.Errorf("%s: the capability mac asks for %s, and %s has %s", p.Name, mac, ifName, own.MAC)
+		}
+		for _, iface := range result.Interfaces {
+			if iface.Sandbox != "" && iface.Name == ifName && !strings.EqualFold(iface.Mac, mac) {
+				return fmt.Errorf("%s: the capability mac asks for %s, and the result says %s of %s", p.Name, mac, iface.Mac, ifName)
+			}
+		}
+	}
+	if brings.Capabilities["dns"] != nil && !slices.Contains(result.DNS.Nameservers, offer.AskedServer) {
+		return fmt.Errorf("%s: the capability dns asks for the server %s, and the result has %v", p.Name, offer.AskedServer, result.DNS.Nameservers)
+	}
+	return nil
+}
+
+// ipsOf returns the addresses of a result.
+func ipsOf(result *cni.Result) []string {
+	var list []string
+	for _, ip := range result.IPs {
+		list = append(list, ip.Address.String())
+	}
+	return list
+}

@@ -1,0 +1,45 @@
+package scenario
+
+import "strings"
+
+// Attachments is how many attachments to the conflist's network exist at once, at most, as the steps tell it; pods of a count that a node
+// has no addresses for are counted too.
+func (s *Scenario) Attachments() int {
+	count := map[string]int{}
+	for _, p := range s.Pods {
+		if p.Network != RoutedNetwork {
+			count[PodPlace+"/"+p.Name] = max(p.Count, 1)
+		}
+	}
+	of := func(place string) int {
+		if n, ok := count[place]; ok {
+			return n
+		}
+		for name := range count {
+			if strings.HasPrefix(place, name+"-") {
+				return 1
+			}
+		}
+		return 0
+	}
+	now, most := map[string]int{}, 0
+	sum := func() (n int) {
+		for _, k := range now {
+			n += k
+		}
+		return n
+	}
+	for _, step := range s.Steps {
+		key := step.As + "@"
+		switch {
+		case step.Add != "" && step.Fails == 0:
+			now[key+step.Add] = of(step.Add)
+		case step.Del != "":
+			delete(now, key+step.Del)
+		case step.Churn != nil:
+			most = max(most, sum()+1)
+		}
+		most = max(most, sum())
+	}
+	return most
+}

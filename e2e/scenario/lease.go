@@ -1,0 +1,25 @@
+package scenario
+
+// What Lease.Is can be.
+const (
+	// LeaseHeld is a lease that did not expire yet, LeaseRenewed one that was renewed again and again until three of its lives were over.
+	LeaseHeld    = "held"
+	LeaseRenewed = "renewed"
+	// LeaseReleased is one that the client gave back.
+	LeaseReleased = "released"
+)
+
+// Lease asserts what the lab's DHCP server was told of the address that the last ADD gave a pod.
+type Lease struct {
+	Of string `yaml:"of"`
+	// Is is one of the constants above.
+	Is string `yaml:"is"`
+	// As is the interface; empty means eth0.
+	As string `yaml:"as"`
+}
+
+// lease checks a step.
+func (c *stepChecker) lease(path string, l Lease) {
+	c.oneOf(path+".is", "is", l.Is, LeaseHeld, LeaseRenewed, LeaseReleased)
+	c.place(path+".of", l.Of, PodPlace)
+}
