@@ -57,8 +57,9 @@ type Options struct {
 	Soak    Soak
 	Nodes   Nodes
 	Observe Observer
-	// Workers is how many scenarios run at once, each on a cluster of its own; 0 means four for each processor, six
-	// with IPv6, since scenarios wait more than they compute. It is 1 where the backend makes no machines.
+	// Workers is how many scenarios run at once at most, each on a cluster of its own; 0 means four for each processor, six
+	// with IPv6, since scenarios wait more than they compute. Fewer run while the machine is busy, be it with others' work, and it is
+	// 1 where the backend makes no machines.
 	Workers int
 
 	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that nothing is written.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
@@ -19,33 +20,30 @@ import (
 
 // Run runs one scenario on a cluster of its own and adds its result to the report, unless ctx ended before the result was known.
 func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
-	result, _ := s.run(ctx, sc)
-	return result
+	return s.RunUnit(ctx, &Unit{ID: sc.Name, scenario: sc})
 }
 
-// run does what Run does, and reports whether the result was known before ctx ended and so stands in the report.
-func (s *Suite) run(ctx context.Context, sc *scenario.Scenario) (result report.Result, known bool) {
+// runScenario runs the scenario of an attempt, if it is one for this machine.
+func (s *Suite) runScenario(ctx context.Context, a *attempt) {
+	sc := a.unit.scenario
 	level := report.Extended
 	if s.options.Profile.Core(sc) {
 		level = report.Core
 	}
-	result = report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
-	s.tellStarted(&Unit{ID: sc.Name, scenario: sc})
-	start := time.Now()
-	known = true
+	a.result = report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
+	a.known = true
 	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
-		result.Result, result.Reason = outcome, reason
-	} else if !s.blocks(&result, false) {
-		failed := s.execute(ctx, sc, &result)
-		// A failure that was seen before the end stays one.
-		known = failed || ctx.Err() == nil
+		a.result.Result, a.result.Reason = outcome, reason
+		return
 	}
-	result.DurationSeconds = seconds(time.Since(start))
-	if !known {
-		return cutOff(result), false
+	if s.blocks(&a.result, false) {
+		return
 	}
-	s.add(result)
-	return result, true
+	var run context.Context
+	run, a.record = disturbance.Begin(ctx)
+	failed := s.execute(run, sc, &a.result)
+	// A failure that was seen before the end stays one.
+	a.known = failed || ctx.Err() == nil
 }
 
 // stopped is the reason given for a unit that was still running when the run ended. Such a unit has no result in the report.
@@ -62,7 +60,8 @@ func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }
 
-// scenarioTimeout ends a scenario that hangs; none takes a quarter of it.
+// scenarioTimeout is after how long a scenario that hangs ends, in time that the machine gave: none takes a quarter of it. One in which
+// something ends goes on (disturbance.WithTimeout).
 const scenarioTimeout = 2 * time.Minute
 
 // remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for real.
@@ -74,7 +73,8 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	if cluster.IsExclusive(s.options.Backend) {
 		limit += remoteTimeout
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("scenario took longer than %s", limit))
+	outer := ctx
+	ctx, cancel := disturbance.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
 	if err != nil {
@@ -83,6 +83,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	}
 	defer c.Close()
 	defer excuse(c, result)
+	defer func() { disturbance.Of(ctx).Ask(context.WithoutCancel(ctx), c) }()
 	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
 		result.Result, result.Reason = report.Skipped, reason
 		if err != nil {
@@ -101,7 +102,7 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	askCluster(ctx, c, result)
 	failed = result.Result == report.Fail && (ctx.Err() == nil || soakFailure(err) != nil)
 	// What failed since it was cut off is nothing to look at; one that took too long is.
-	if result.Result == report.Fail && s.options.Observe.Failed != nil && !errors.Is(ctx.Err(), context.Canceled) {
+	if result.Result == report.Fail && s.options.Observe.Failed != nil && outer.Err() == nil {
 		s.options.Observe.Failed(*result, c)
 	}
 	if ctx.Err() == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 
+	"github.com/cnitest/cnitest/e2e/internal/throttle"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -22,6 +23,10 @@ type readAhead struct {
 	stopped atomic.Bool
 	wait    sync.WaitGroup
 	ends    map[*Unit]chan report.Result
+
+	mu sync.Mutex
+	// doubtful are those that are to be run again, alone.
+	doubtful []*attempt
 }
 
 func newReadAhead(s *Suite, units []*Unit) *readAhead {
@@ -65,29 +70,52 @@ func (a *readAhead) start(ctx context.Context) {
 	})
 }
 
-// runAll runs units, as many at once as the options say.
+// runAll runs units, as many at once as the machine carries and at most as the options say, and then, one by one, those again that did not
+// succeed on a machine that was too busy.
 func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
-	queue := make(chan *Unit)
-	var workers sync.WaitGroup
-	for range a.suite.options.Workers {
-		workers.Go(func() {
-			for u := range queue {
-				if end, asked := a.ends[u]; asked {
-					end <- a.suite.RunUnit(ctx, u)
-				} else {
-					u.subject.Check(ctx, u.requirement)
-				}
-			}
-		})
+	a.runBeside(ctx, units)
+	for _, first := range a.doubtful {
+		a.ends[first.unit] <- a.suite.accept(a.suite.again(ctx, first))
 	}
-	defer workers.Wait()
-	defer close(queue)
+	a.doubtful = nil
+}
+
+func (a *readAhead) runBeside(ctx context.Context, units []*Unit) {
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	limit := throttle.New(a.suite.options.Workers)
+	go limit.Follow(following)
+	var running sync.WaitGroup
+	defer running.Wait()
 	for _, u := range units {
-		select {
-		case queue <- u:
-		case <-ctx.Done():
+		if limit.Enter(ctx) != nil {
 			return
 		}
+		running.Go(func() {
+			defer limit.Leave()
+			a.runOne(ctx, u)
+		})
+	}
+}
+
+// runOne runs a unit and hands its result over, unless it is doubtful.
+func (a *readAhead) runOne(ctx context.Context, u *Unit) {
+	end, asked := a.ends[u]
+	if asked {
+		a.suite.tellStarted(u)
+	}
+	result := a.suite.try(ctx, u)
+	switch {
+	case !asked && result.doubtful():
+		// Nobody asked for it; its calls are evidence for audits, and these are none.
+		a.suite.forget(result)
+	case !asked:
+	case result.doubtful():
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.doubtful = append(a.doubtful, result)
+	default:
+		end <- a.suite.accept(result)
 	}
 }
 

@@ -44,6 +44,8 @@ type Suite struct {
 	interrupted bool
 
 	residue *residue.Tracker
+	// try runs a unit once.
+	try func(context.Context, *Unit) *attempt
 
 	mu       sync.Mutex
 	report   report.Report
@@ -83,6 +85,7 @@ func New(options Options) (*Suite, error) {
 		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
 		captures: map[string][]byte{}, stories: stories,
 	}
+	s.try = s.attempt
 	s.residue = residue.New(residue.Config{
 		Start: func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error) {
 			return options.Backend.Start(ctx, s.request(nodes, chain))

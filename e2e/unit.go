@@ -107,25 +107,15 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	return found, nil
 }
 
-// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known.
+// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. What fails on a machine that
+// is too busy is run a second time; the caller sees to it that no other unit runs meanwhile.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
-	if u.scenario != nil {
-		return s.Run(ctx, u.scenario)
-	}
 	s.tellStarted(u)
-	start := time.Now()
-	result := report.Result{
-		ID: u.ID, Kind: "requirement", Plugin: u.Plugin, Level: string(u.requirement.Level), Covers: slices.Clone(u.requirement.Covers),
+	a := s.try(ctx, u)
+	if a.doubtful() {
+		a = s.again(ctx, a)
 	}
-	if !s.blocks(&result, !u.requirement.NeedsAttachment()) {
-		result = u.subject.Check(ctx, u.requirement)
-	}
-	result.DurationSeconds = seconds(time.Since(start))
-	if ctx.Err() != nil {
-		return cutOff(result)
-	}
-	s.add(result)
-	return result
+	return s.accept(a)
 }
 
 // unasked are the requirements' checks that audits need and nobody asked for.

@@ -16,6 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -258,6 +259,7 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	if err != nil {
 		return call, err
 	}
+	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version, record: disturbance.Of(ctx)})
 	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version})
 	if verb == cni.Del && call.ExitCode == 0 && p != nil {
 		b.brought.Return(b.node.Name, p.id, p.ifName)

@@ -124,7 +124,7 @@ func checkNotices(ctx context.Context, t *trial) error {
 			continue
 		}
 		asked++
-		t.subject.score(cni.Check, Provocation{What: p.what, Noticed: p.check.ExitCode != 0})
+		t.subject.score(cni.Check, Provocation{requirement: t.requirement.ID, What: p.what, Noticed: p.check.ExitCode != 0})
 		if p.check.ExitCode == 0 {
 			missed = append(missed, p)
 		}

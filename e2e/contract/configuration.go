@@ -202,7 +202,7 @@ func failure(c cni.Call) (cni.Error, bool) {
 // works reports how a life at a version went.
 func (t *trial) works(ctx context.Context, version string) (string, []cni.Call, error) {
 	own := &trial{subject: t.subject, requirement: t.requirement, version: version}
-	defer own.close()
+	defer own.close(ctx)
 	l, err := own.life(ctx)
 	if failed, ok := asAddError(err); ok {
 		return failed.Error(), []cni.Call{failed.call}, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -41,6 +42,8 @@ type life struct {
 	// unsaid and misled are CHECK without prevResult, and with addresses in it that the pod does not have; nil before 0.4.0.
 	unsaid, misled *cni.Call
 	err            error
+	// record is what the machine did meanwhile.
+	record *disturbance.Record
 }
 
 // aftermath is a call and what it left.
@@ -59,17 +62,22 @@ func (t *trial) life(ctx context.Context) (*life, error) {
 	known := s.lives[t.version]
 	s.mu.Unlock()
 	if known != nil {
+		disturbance.Of(ctx).Include(known.record)
 		return known, known.err
 	}
 	made, _, _ := s.once.Do("life "+t.version, func() (any, error) {
 		l := &life{}
-		l.err = t.live(ctx, l)
+		var own context.Context
+		own, l.record = disturbance.Begin(ctx)
+		l.err = t.live(own, l)
+		l.record.End()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.lives[t.version] = l
 		return l, nil
 	})
 	l := made.(*life)
+	disturbance.Of(ctx).Include(l.record)
 	return l, l.err
 }
 
@@ -78,6 +86,7 @@ func (t *trial) live(ctx context.Context, l *life) error {
 	if err != nil {
 		return err
 	}
+	defer func() { l.record.Ask(context.WithoutCancel(ctx), b.cluster) }()
 	l.uplink = b.node.Uplink
 	start, err := b.state(ctx)
 	if err != nil {

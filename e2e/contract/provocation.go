@@ -11,6 +11,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -22,6 +23,12 @@ type provocation struct {
 	left []snapshot.Change
 	// skipped says why it could not be provoked.
 	skipped string
+}
+
+// provocations are all of a subject, and what the machine did meanwhile.
+type provocations struct {
+	list   []*provocation
+	record *disturbance.Record
 }
 
 // outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and what is in it
@@ -100,22 +107,27 @@ func (t *trial) provocations(ctx context.Context) ([]*provocation, error) {
 	known := s.changes
 	s.mu.Unlock()
 	if known != nil {
-		return known, nil
+		disturbance.Of(ctx).Include(known.record)
+		return known.list, nil
 	}
 	made, err, _ := s.once.Do("provocations", func() (any, error) {
-		list, err := t.provoke(ctx)
+		own, record := disturbance.Begin(ctx)
+		list, err := t.provoke(own)
+		record.End()
 		if err != nil {
 			return nil, err
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.changes = list
-		return list, nil
+		s.changes = &provocations{list, record}
+		return s.changes, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return made.([]*provocation), nil
+	all := made.(*provocations)
+	disturbance.Of(ctx).Include(all.record)
+	return all.list, nil
 }
 
 // mutation is something to do to an attachment.
@@ -157,7 +169,7 @@ func alike(a, b snapshot.Change) bool {
 
 func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	newest := &trial{subject: t.subject, requirement: t.requirement, version: t.subject.newest()}
-	defer newest.close()
+	defer newest.close(ctx)
 	l, err := newest.life(ctx)
 	if err != nil {
 		return nil, err
@@ -184,7 +196,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	for i, m := range list {
 		group.Go(func() (err error) {
 			own := &trial{subject: t.subject, requirement: t.requirement, version: newest.version}
-			defer own.close()
+			defer own.close(ctx)
 			all[i], err = own.mutate(ctx, m)
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.what, err)

@@ -190,7 +190,7 @@ func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err e
 		return true, false, err
 	}
 	noticed = call.ExitCode != 0
-	t.subject.score(cni.Status, Provocation{What: n.what, Noticed: noticed})
+	t.subject.score(cni.Status, Provocation{requirement: t.requirement.ID, What: n.what, Noticed: noticed})
 	if !noticed {
 		t.wrong([]cni.Call{add, call}, "STATUS succeeds %s, and ADD fails: %s", n.what, summary(add))
 	} else if _, ok := failure(call); !ok {
@@ -313,7 +313,7 @@ func checkExhausted(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	t.subject.score(cni.Status, Provocation{What: "with no address left", Noticed: call.ExitCode != 0})
+	t.subject.score(cni.Status, Provocation{requirement: t.requirement.ID, What: "with no address left", Noticed: call.ExitCode != 0})
 	answer, ok := failure(call)
 	switch {
 	case call.ExitCode == 0:

@@ -19,6 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -59,7 +60,7 @@ type Subject struct {
 	mu      sync.Mutex
 	lives   map[string]*life
 	scores  map[cni.Verb]*Score
-	changes []*provocation
+	changes *provocations
 	desk    *bench
 	calls   []observedCall
 }
@@ -68,6 +69,8 @@ type Subject struct {
 type observedCall struct {
 	cni.Call
 	requirement, version string
+	// record tells for which run of a check it was made.
+	record *disturbance.Record
 }
 
 // Subjects are the plugins of the chain and those that they delegate to, each once, in the order in which a runtime meets them.
@@ -220,6 +223,28 @@ func (s *Subject) Close() error {
 	return desk.cluster.Close()
 }
 
+// Forget takes back what a run of a check left, before it is run again: the calls that it made, what it provoked, and what it used
+// together with others, as far as that came of a machine that was too busy.
+func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	records := []*disturbance.Record{record}
+	for version, l := range s.lives {
+		if l.record.Finding().Doubtful {
+			records = append(records, l.record)
+			delete(s.lives, version)
+		}
+	}
+	if s.changes != nil && s.changes.record.Finding().Doubtful {
+		records = append(records, s.changes.record)
+		s.changes = nil
+	}
+	s.calls = slices.DeleteFunc(s.calls, func(c observedCall) bool { return slices.Contains(records, c.record) })
+	for _, score := range s.scores {
+		score.Provocations = slices.DeleteFunc(score.Provocations, func(p Provocation) bool { return p.requirement == r.ID })
+	}
+}
+
 // observe keeps a call for the audits.
 func (s *Subject) observe(c observedCall) {
 	s.mu.Lock()
@@ -236,6 +261,8 @@ type Score struct {
 type Provocation struct {
 	What    string
 	Noticed bool
+	// requirement is the one whose check provoked it.
+	requirement string
 }
 
 // Noticed is how many were.

@@ -12,6 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -173,7 +174,7 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 
 // run runs the check and closes what it opened.
 func (t *trial) run(ctx context.Context) error {
-	defer t.close()
+	defer t.close(ctx)
 	if cluster.IsExclusive(t.subject.lab.Backend) {
 		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it works is the check's to say.
 		_, _ = t.life(ctx)
@@ -181,8 +182,11 @@ func (t *trial) run(ctx context.Context) error {
 	return t.requirement.check(ctx, t)
 }
 
-func (t *trial) close() {
+func (t *trial) close(ctx context.Context) {
 	for _, c := range t.closer {
+		if made, ok := c.(cluster.Cluster); ok {
+			disturbance.Of(ctx).Ask(context.WithoutCancel(ctx), made)
+		}
 		_ = c.Close()
 	}
 }

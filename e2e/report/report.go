@@ -170,12 +170,25 @@ type Result struct {
 	// BlockedBy is the result that a blocked one waits for.
 	BlockedBy string `json:"blockedBy,omitempty"`
 	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and the lab failed.
-	LabFailed       bool    `json:"labFailed,omitempty"`
-	DurationSeconds float64 `json:"durationSeconds"`
+	LabFailed bool `json:"labFailed,omitempty"`
+	// Disturbed says how the machine was busy while it ran, in words; empty where it was not beyond measure.
+	Disturbed string `json:"disturbed,omitempty"`
+	// FirstRun is what came of it when it ran for the first time and failed on a disturbed machine; nil where it ran once. The result is then
+	// that of a second run, with no other beside it.
+	FirstRun        *FirstRun `json:"firstRun,omitempty"`
+	DurationSeconds float64   `json:"durationSeconds"`
 	// Repeat is the command line that brings about the result alone, where it is a failure.
 	Repeat string `json:"repeat,omitempty"`
 	// Evidence is what was seen when it failed.
 	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// FirstRun is a run whose failure may have been the machine's.
+type FirstRun struct {
+	Result Outcome `json:"result"`
+	Reason string  `json:"reason"`
+	// Disturbed says how the machine was busy meanwhile.
+	Disturbed string `json:"disturbed"`
 }
 
 // Score is how often CHECK or STATUS of a plugin noticed what was broken on purpose.

@@ -60,6 +60,9 @@ runs in a user namespace of its own.
 The verdict is about the plugins under test: those of the chain that upstream does not ship, or those named with --plugin.
 A profile is the set of features that they must have; what is beyond it counts only if claimed with --features.
 
+Budgets count the time that the machine gave. What fails while the machine is too busy runs a second time, alone, and the report
+says so; what fails then is a failure, unless the machine was too busy still: it is skipped then, and the exit status is 3.
+
 With --soak pods come and go on two nodes for that long instead, while flows run between others: no address has two
 owners, every attached pod answers and passes CHECK, no flow loses anything, and nothing stays. It ends at the first failure.
 
@@ -107,7 +110,7 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 	flags.BoolVar(&f.each, "each", false, "tell every failure with its reason, also those with a cause that was told, and all that is blocked")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
 	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once (default four for each processor, six with IPv6)")
+	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once, fewer on a busy machine (default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
 	flags.DurationVar(&f.soak, "soak", 0, "let pods come and go for so long, e.g. 10m, in place of scenarios and requirements")
 	flags.IntVar(&f.soakPods, "soak-pods", 20, "pods that come and go at once, over all nodes")

@@ -10,6 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -55,12 +56,15 @@ func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*differen
 	return all
 }
 
+// takenDown is how long the kernel may take with what was in a removed namespace.
+const takenDown = 2 * time.Second
+
 // settle waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time after its end,
 // longer on a busy machine.
 func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, particular *residue) error {
-	deadline := time.Now().Add(2 * time.Second)
+	interval := machinetime.Start()
 	left := particular.beyond(d.changes)
-	for len(left) > 0 && time.Now().Before(deadline) {
+	for len(left) > 0 && interval.Given() < takenDown {
 		changes, err := t.changes(ctx, r, d.node, d.common)
 		if err != nil {
 			d.changes = nil
@@ -82,7 +86,7 @@ func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.N
 	if t.config.Shared {
 		limit = time.Minute // machines that are emulated are slow to look at
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := machinetime.WithTimeout(ctx, limit)
 	defer cancel()
 	changes, err := snapshot.Settle(ctx, take, r.Env.States[node.Name].Before, known.beyond)
 	if err != nil {

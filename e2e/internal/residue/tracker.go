@@ -47,8 +47,8 @@ type Tracker struct {
 	mu         sync.Mutex
 	residues   map[string]*residue // by the cluster and the networks that they were found on
 	leftovers  []leftover
-	uncompared []string // why nodes could not be compared at the end of scenarios
-	compared   int      // how many scenarios were looked at
+	uncompared []uncompared
+	compared   map[string]bool // the scenarios that were looked at
 }
 
 // leftover is an item or a change that a scenario left on a node after everything was deleted twice.
@@ -56,9 +56,12 @@ type leftover struct {
 	scenario, node, plugin, change string
 }
 
+// uncompared is a scenario at whose end a node could not be compared with its state before, and why.
+type uncompared struct{ scenario, why string }
+
 // New returns a tracker that knows nothing yet.
 func New(config Config) *Tracker {
-	return &Tracker{config: config, residues: map[string]*residue{}}
+	return &Tracker{config: config, residues: map[string]*residue{}, compared: map[string]bool{}}
 }
 
 // First attaches a first pod on each of two plain nodes and returns what it left.
@@ -109,7 +112,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 		}
 	}
 	if ctx.Err() == nil { // else what was still to go is no leftover
-		t.keepLeftovers(left)
+		t.keepLeftovers(name, left)
 	}
 	return failure
 }
@@ -152,13 +155,36 @@ func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []lefto
 func (t *Tracker) keepUncompared(scenario string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.uncompared = append(t.uncompared, fmt.Sprintf("%s: %v", scenario, err))
+	t.uncompared = append(t.uncompared, uncompared{scenario, err.Error()})
 }
 
-func (t *Tracker) keepLeftovers(left []leftover) {
+// Left reports whether a scenario left something, or it is not known whether it did.
+func (t *Tracker) Left(scenario string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.compared++
+	return slices.ContainsFunc(t.leftovers, func(l leftover) bool { return l.scenario == scenario }) ||
+		slices.ContainsFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
+}
+
+// Forget forgets what is known of a scenario, which is run again.
+func (t *Tracker) Forget(scenario string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.compared, scenario)
+	t.leftovers = slices.DeleteFunc(t.leftovers, func(l leftover) bool { return l.scenario == scenario })
+	t.uncompared = slices.DeleteFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
+}
+
+// Dismiss takes back what a scenario was seen to leave: why says that nobody can know.
+func (t *Tracker) Dismiss(scenario, why string) {
+	t.Forget(scenario)
+	t.keepUncompared(scenario, errors.New(why))
+}
+
+func (t *Tracker) keepLeftovers(scenario string, left []leftover) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.compared[scenario] = true
 	t.leftovers = append(t.leftovers, left...)
 }
 
@@ -175,13 +201,17 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 	for _, l := range t.leftovers {
 		byPlugin[l.plugin] = append(byPlugin[l.plugin], l)
 	}
+	var reasons []string
+	for _, u := range t.uncompared {
+		reasons = append(reasons, u.scenario+": "+u.why)
+	}
 	var results []report.Result
 	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
 		result := like
 		result.Plugin, result.Result = plugin, report.Pass
 		left := byPlugin[plugin]
 		switch {
-		case t.compared == 0:
+		case len(t.compared) == 0 && len(t.uncompared) == 0:
 			result.Result, result.Reason = report.Skipped, "no scenario was run to its end"
 		case len(left) > 0:
 			result.Result = report.Fail
@@ -195,7 +225,7 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 			result.Evidence = []report.Evidence{{Title: "left behind", Text: strings.Join(lines, "\n")}}
 		case len(t.uncompared) > 0:
 			result.Result = report.Skipped
-			result.Reason = "nodes could not be compared with how they were: " + strings.Join(t.uncompared, "; ")
+			result.Reason = "nodes could not be compared with how they were: " + strings.Join(reasons, "; ")
 		}
 		results = append(results, result)
 	}

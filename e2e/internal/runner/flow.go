@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -19,6 +20,7 @@ import (
 type flow struct {
 	from, to string
 	agent    *agent.Client
+	interval time.Duration
 	id       int
 }
 
@@ -64,7 +66,7 @@ func (r *Runner) StartFlow(ctx context.Context, f scenario.Flows, from, to *clus
 		if err != nil {
 			return err
 		}
-		r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, id: id})
+		r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, interval: time.Duration(f.Interval), id: id})
 	}
 	return nil
 }
@@ -78,6 +80,9 @@ func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 	for i, f := range flows {
 		group.Go(func() error {
 			result, err := f.agent.StopFlow(ctx, f.id)
+			record := disturbance.Of(ctx)
+			record.Control(result.Disturbed(f.interval))
+			record.Late(result.Worst, "the agent of "+f.from)
 			gap := time.Duration(s.Gap)
 			switch {
 			case err != nil:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -118,10 +119,14 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 	if err != nil {
 		return err
 	}
+	record := disturbance.Of(ctx)
+	record.Progress()
 	if !result.OK && p.By != "" {
+		record.Control(result.Disturbed())
 		return fmt.Errorf("%s does not answer what %s sends to %s of the underlay by %s: %s", to.Name, from.Name, spec.Via, p.By, result.Error)
 	}
 	if !result.OK {
+		record.Control(result.Disturbed())
 		return r.explainer.Unanswered(ctx, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})
 	}
 	answers := result.Answers

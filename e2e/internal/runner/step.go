@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -17,6 +20,7 @@ func (r *Runner) Steps(ctx context.Context) error {
 	for _, step := range r.Env.Scenario.Steps {
 		before := r.Calls()
 		err := r.step(ctx, step)
+		disturbance.Of(ctx).Progress()
 		if err == nil {
 			continue
 		}
@@ -99,18 +103,33 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// eachPod does something with all pods of a place at once. Of several errors it returns the first, and says how many there are.
+const (
+	// podsAtOnce is how many pods start or end at once where nothing depends on it: fifty plugins beside each other starve all of them.
+	podsAtOnce = 8
+	// parallelCalls is the requirement that scenarios cover which are about pods that come and go at once.
+	parallelCalls = "LIF-1"
+)
+
+// eachPod does something with all pods of a place, all at once where the scenario is about that. Of several errors it returns the first, and says
+// how many there are.
 func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Context, *environment.Pod) error) error {
 	pods := r.Env.PodsNamed(place)
 	if len(pods) == 1 {
 		return do(ctx, pods[0])
 	}
 	errs := make([]error, len(pods))
-	var all sync.WaitGroup
-	for i, p := range pods {
-		all.Go(func() { errs[i] = do(ctx, p) })
+	var all errgroup.Group
+	if !slices.Contains(r.Env.Scenario.Covers, parallelCalls) {
+		all.SetLimit(podsAtOnce)
 	}
-	all.Wait()
+	for i, p := range pods {
+		all.Go(func() error {
+			errs[i] = do(ctx, p)
+			disturbance.Of(ctx).Progress()
+			return nil
+		})
+	}
+	_ = all.Wait()
 	failed := 0
 	var first error
 	for _, err := range errs {

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// attempt is one run of a unit. Its result is not in the report yet.
+type attempt struct {
+	unit   *Unit
+	result report.Result
+	// known is false where ctx ended before the result was known.
+	known bool
+	// record is what the machine did meanwhile; nil where nothing was run.
+	record *disturbance.Record
+	found  disturbance.Finding
+	// left says that something stayed behind, or that nobody could look.
+	left bool
+}
+
+// attempt runs a unit once.
+func (s *Suite) attempt(ctx context.Context, u *Unit) *attempt {
+	a := &attempt{unit: u}
+	start := time.Now()
+	if u.scenario != nil {
+		s.runScenario(ctx, a)
+	} else {
+		s.checkRequirement(ctx, a)
+	}
+	a.result.DurationSeconds = seconds(time.Since(start))
+	if a.record == nil {
+		return a
+	}
+	if a.found = a.record.Finding(); a.found.Doubtful {
+		a.result.Disturbed = a.found.Text
+	}
+	a.left = u.scenario != nil && s.residue.Left(u.scenario.Name)
+	return a
+}
+
+// checkRequirement asks the requirement of an attempt, unless it waits for an attachment that cannot be made.
+func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
+	r := a.unit.requirement
+	a.result = report.Result{
+		ID: a.unit.ID, Kind: "requirement", Plugin: a.unit.Plugin, Level: string(r.Level), Covers: slices.Clone(r.Covers),
+	}
+	a.known = ctx.Err() == nil
+	if s.blocks(&a.result, !r.NeedsAttachment()) {
+		return
+	}
+	var run context.Context
+	run, a.record = disturbance.Begin(ctx)
+	a.result = a.unit.subject.Check(run, r)
+	a.known = ctx.Err() == nil
+}
+
+// doubtful reports whether a unit is to be run again: it did not succeed, and that may be the machine's doing. A scenario that succeeded and
+// left something is one, too.
+func (a *attempt) doubtful() bool {
+	return a.known && a.found.Doubtful && (a.left || a.unsuccessful())
+}
+
+// unsuccessful reports whether a result is one that a busy machine could have brought about.
+func (a *attempt) unsuccessful() bool {
+	switch a.result.Result {
+	case report.Fail, report.Vacuous:
+		return true
+	case report.Skipped:
+		// Scenarios are skipped for what the machine lacks, requirements for what did not work.
+		return a.result.LabFailed || a.unit.requirement != nil
+	}
+	return false
+}
+
+// again runs a doubtful unit a second time, and its result is that of the second run. It is for the caller to see that no other unit runs
+// beside it. Where it does not succeed either and the machine is to blame again, nothing is said of the plugin.
+func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
+	s.forget(first)
+	second := s.try(ctx, first.unit)
+	if !second.known {
+		return second
+	}
+	second.result.FirstRun = &report.FirstRun{Result: first.result.Result, Reason: first.reason(), Disturbed: first.found.Text}
+	if second.found.Excused && (second.left || second.unsuccessful()) {
+		reason := "the machine was too busy: " + second.found.Text
+		if second.left {
+			s.residue.Dismiss(first.unit.ID, reason)
+		}
+		second.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, second.reason()))
+	}
+	s.note("%s ran twice, the second time alone: %s at first (%s) while the machine was busy (%s), %s then",
+		first.unit.Name(), first.result.Result, brief(first.reason()), first.found.Text, second.result.Result)
+	return second
+}
+
+// reason is why a unit did not succeed.
+func (a *attempt) reason() string {
+	if a.unsuccessful() || !a.left {
+		return a.result.Reason
+	}
+	return "something stayed behind"
+}
+
+// brief is the first part of a reason.
+func brief(reason string) string {
+	const most = 200
+	line, _, _ := strings.Cut(reason, "\n")
+	if len(line) > most {
+		line = strings.ToValidUTF8(line[:most], "") + " …"
+	}
+	return line
+}
+
+// forget takes back what a run left in the suite, before it is run again.
+func (s *Suite) forget(a *attempt) {
+	if a.unit.scenario != nil {
+		s.residue.Forget(a.unit.scenario.Name)
+		return
+	}
+	a.unit.subject.Forget(a.record, a.unit.requirement)
+}
+
+// accept puts a result into the report, unless ctx ended before it was known.
+func (s *Suite) accept(a *attempt) report.Result {
+	if !a.known {
+		return cutOff(a.result)
+	}
+	s.add(a.result)
+	return a.result
+}

@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e/internal/disturbance"
+	"github.com/cnitest/cnitest/e2e/internal/residue"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+var (
+	quiet    = disturbance.Finding{}
+	doubtful = disturbance.Finding{Doubtful: true, Text: "node/a was up to 80ms late"}
+	excused  = disturbance.Finding{Doubtful: true, Excused: true, Text: "a control lost 1 of 9"}
+)
+
+// run is what one run of a unit comes to.
+type run struct {
+	result report.Outcome
+	found  disturbance.Finding
+	// cut says that the run of all ended before.
+	cut bool
+}
+
+// TestRunUnit wants a failure to be run a second time where the machine was busy, and nothing else.
+func TestRunUnit(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		runs []run
+		want report.Outcome
+		// reason is a part of that of the result, first what is kept of the first run; empty where there was one.
+		reason    string
+		first     report.Outcome
+		labFailed bool
+	}{
+		{name: "passes", runs: []run{{result: report.Pass, found: excused}}, want: report.Pass},
+		{name: "fails on a quiet machine", runs: []run{{result: report.Fail, found: quiet}}, want: report.Fail},
+		{name: "not applicable", runs: []run{{result: report.NotApplicable, found: excused}}, want: report.NotApplicable},
+		{name: "fails once", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Pass, found: quiet}}, want: report.Pass, first: report.Fail},
+		{name: "passes on a machine that is busy still", runs: []run{{result: report.Fail, found: excused}, {result: report.Pass, found: excused}}, want: report.Pass, first: report.Fail},
+		{name: "fails twice", runs: []run{{result: report.Fail, found: excused}, {result: report.Fail, found: quiet}}, want: report.Fail, first: report.Fail},
+		{name: "fails twice beside busy loops", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: doubtful}}, want: report.Fail, first: report.Fail},
+		{
+			name: "fails twice on a machine that is too busy", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: excused}},
+			want: report.Skipped, first: report.Fail, labFailed: true, reason: "the machine was too busy: a control lost 1 of 9",
+		},
+		{name: "vacuous once", runs: []run{{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet}}, want: report.Pass, first: report.Vacuous},
+		{name: "cut off", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: quiet, cut: true}}, want: report.Skipped, reason: stopped},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			runs := tt.runs
+			s := &Suite{residue: residue.New(residue.Config{})}
+			s.try = func(_ context.Context, u *Unit) *attempt {
+				if len(runs) == 0 {
+					t.Fatal("it was run once more")
+				}
+				r := runs[0]
+				runs = runs[1:]
+				return &attempt{
+					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Result: r.result, Reason: "what was seen"},
+				}
+			}
+			got := s.RunUnit(t.Context(), &Unit{ID: "attach", scenario: &scenario.Scenario{Name: "attach"}})
+			if len(runs) > 0 {
+				t.Errorf("got one run, want another")
+			}
+			if got.Result != tt.want || got.LabFailed != tt.labFailed || !strings.Contains(got.Reason, tt.reason) {
+				t.Errorf("got %s (the lab failed: %t): %s, want %s (%t): %s", got.Result, got.LabFailed, got.Reason, tt.want, tt.labFailed, tt.reason)
+			}
+			switch {
+			case tt.first == "" && got.FirstRun != nil:
+				t.Errorf("got the first run %+v, want none", got.FirstRun)
+			case tt.first != "" && (got.FirstRun == nil || got.FirstRun.Result != tt.first || got.FirstRun.Disturbed == ""):
+				t.Errorf("got the first run %+v, want %s", got.FirstRun, tt.first)
+			case tt.first != "" && len(s.report.Notes) != 1:
+				t.Errorf("got the notes %q, want one of what was run twice", s.report.Notes)
+			}
+		})
+	}
+}

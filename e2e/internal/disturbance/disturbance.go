@@ -1,0 +1,202 @@
+// Package disturbance keeps what a busy machine did to one scenario or requirement while it ran, so that nobody is blamed for it.
+//
+// There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads wanted each processor;
+// and what was lost or late over a bare veth pair (probe.Control) beside what the plugins carried. They are asked twice, with two measures.
+// A failure is doubtful where a sign is beyond what an undisturbed run shows, and is then tried again, alone. When it fails again it is the
+// machine's only where a sign is so strong that no plugin could have done better. Budgets are counted in time that the machine gave
+// (package machinetime), so that between the two measures a failure is the plugin's: one that loses packets, sleeps or stops beside busy
+// neighbours is not excused by them.
+//
+// Run its tests: go test ./e2e/internal/disturbance
+package disturbance
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/machinetime"
+)
+
+// smallestBudget is that of all that is waited for: a reply, a request of a flow.
+const smallestBudget = time.Second
+
+// Measures of the three signs.
+const (
+	// doubtfulLateness is a twentieth of the smallest budget: a request and its reply wake half a dozen threads, and with each of them so late
+	// they take a third of it.
+	doubtfulLateness = smallestBudget / 20
+	// excusedLateness is a quarter of it: four threads that are so late use it up.
+	excusedLateness = smallestBudget / 4
+	// doubtfulLoad is how many threads may want each processor in an undisturbed run; package throttle keeps a run below.
+	doubtfulLoad = 4
+	// excusedLoad is where a plugin that takes a tenth of its time alone may not come to its end.
+	excusedLoad = 24
+)
+
+// Record is what is known of one run of a unit. Its methods may be called concurrently, and on nil, where they do nothing.
+type Record struct {
+	interval machinetime.Interval
+
+	mu       sync.Mutex
+	worst    time.Duration
+	where    string
+	controls []string
+	progress machinetime.Interval // since the last thing that ended
+	load     float64              // at the end; before, and where none was seen, 0
+	ended    bool
+}
+
+type key struct{}
+
+// Begin returns a context for one run of a unit, and what it is recorded in.
+func Begin(ctx context.Context) (context.Context, *Record) {
+	now := machinetime.Start()
+	r := &Record{interval: now, progress: now}
+	return context.WithValue(ctx, key{}, r), r
+}
+
+// Of returns the record of the unit that ctx is about; nil where there is none.
+func Of(ctx context.Context) *Record {
+	r, _ := ctx.Value(key{}).(*Record)
+	return r
+}
+
+// Control notes what a control lost or got late, in words; an empty text is nothing.
+func (r *Record) Control(text string) {
+	if r == nil || text == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.controls = append(r.controls, text)
+}
+
+// Late notes how late timers were somewhere.
+func (r *Record) Late(worst time.Duration, where string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if worst > r.worst {
+		r.worst, r.where = worst, where
+	}
+}
+
+// Ask asks all agents of a cluster how late they were. Who does not answer tells nothing.
+func (r *Record) Ask(ctx context.Context, c cluster.Cluster) {
+	if r == nil {
+		return
+	}
+	ctx, cancel := machinetime.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	asked := map[*agent.Client]bool{}
+	ask := func(p *cluster.Place) {
+		if asked[p.Agent] {
+			return
+		}
+		asked[p.Agent] = true
+		if worst, err := p.Agent.Lateness(ctx, r.interval.Wall()); err == nil {
+			r.Late(worst, "the agent of "+p.Name)
+		}
+	}
+	for _, n := range c.Nodes() {
+		ask(&n.Place)
+	}
+	for _, h := range c.Hosts() {
+		ask(h)
+	}
+}
+
+// Progress notes that something ended: a step, a call, a probe.
+func (r *Record) Progress() {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.progress = machinetime.Start()
+}
+
+// Idle returns for how long nothing has ended, in time that the machine gave.
+func (r *Record) Idle() time.Duration {
+	if r == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress.Given()
+}
+
+// Finding is what a record comes to.
+type Finding struct {
+	// Doubtful says that a failure may be the machine's and is worth another run.
+	Doubtful bool
+	// Excused says that no plugin could have done better.
+	Excused bool
+	// Text is what was seen, in words; empty where nothing was.
+	Text string
+}
+
+// End says that what is recorded has ended; what the machine does from now on is none of it. It may be called again.
+func (r *Record) End() {
+	worst, load := r.interval.Worst(), r.interval.Load()
+	r.mu.Lock()
+	ended := r.ended
+	r.ended = true
+	if !ended {
+		r.load = max(r.load, load)
+	}
+	r.mu.Unlock()
+	if !ended {
+		r.Late(worst, "cnitest itself")
+	}
+}
+
+// Include adds what another record has, of which this unit uses what came.
+func (r *Record) Include(other *Record) {
+	if r == nil || other == nil {
+		return
+	}
+	other.mu.Lock()
+	worst, where, load, controls := other.worst, other.where, other.load, slices.Clone(other.controls)
+	other.mu.Unlock()
+	r.Late(worst, where)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.load = max(r.load, load)
+	r.controls = append(r.controls, controls...)
+}
+
+// Finding ends the record and returns what it comes to.
+func (r *Record) Finding() Finding {
+	r.End()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return judge(r.worst, r.where, r.load, r.controls)
+}
+
+func judge(worst time.Duration, where string, load float64, controls []string) Finding {
+	f := Finding{
+		Doubtful: worst >= doubtfulLateness || load >= doubtfulLoad || len(controls) > 0,
+		Excused:  worst >= excusedLateness || load >= excusedLoad || len(controls) > 0,
+	}
+	var parts []string
+	if len(controls) > 0 {
+		parts = append(parts, controls[0])
+	}
+	if worst >= doubtfulLateness {
+		parts = append(parts, fmt.Sprintf("%s was up to %s late", where, worst.Round(time.Millisecond)))
+	}
+	if load >= doubtfulLoad {
+		parts = append(parts, fmt.Sprintf("%.0f threads wanted each processor", load))
+	}
+	f.Text = strings.Join(parts, ", ")
+	return f
+}

@@ -1,0 +1,114 @@
+// Package throttle says how many units may run at once: as many as the machine carries without being late, whoever else is on it.
+//
+// It adds one while processors are idle and timers are on time, and halves when more threads want the processors than a run may
+// (additive increase, multiplicative decrease, as congestion control does it): runs beside each other share a machine so, without knowing of
+// each other.
+//
+// Run its tests: go test ./e2e/internal/throttle
+package throttle
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/machinetime"
+)
+
+const (
+	// interval is how long the machine is watched for each decision.
+	interval = 500 * time.Millisecond
+	// Below calmLoad threads for each processor and calmLateness there is room for one more; above crowded there are too many.
+	calmLoad        = 2.5
+	calmLateness    = 25 * time.Millisecond
+	crowdedLoad     = 4
+	crowdedLateness = 50 * time.Millisecond
+)
+
+// Throttle bounds what runs at once. Its methods may be called concurrently.
+type Throttle struct {
+	most int
+
+	mu      sync.Mutex
+	limit   int
+	running int
+	changed chan struct{} // closed and replaced when somebody may go on
+	// settling is how many decisions to come are only looked at: what began before the last one is still running.
+	settling int
+}
+
+// New returns a throttle between 1 and most, that begins with one for each processor.
+func New(most int) *Throttle {
+	return &Throttle{most: max(1, most), limit: max(1, min(most, runtime.NumCPU())), changed: make(chan struct{})}
+}
+
+// Follow adjusts the throttle to the machine until ctx ends.
+func (t *Throttle) Follow(ctx context.Context) {
+	for {
+		i := machinetime.Start()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+			t.decide(i.Load(), i.Worst())
+		}
+	}
+}
+
+// decide takes what was seen in an interval into account.
+func (t *Throttle) decide(load float64, worst time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case load > crowdedLoad || worst > crowdedLateness:
+		if t.settling > 0 {
+			t.settling--
+			return
+		}
+		t.limit, t.settling = max(1, min(t.limit, t.running)/2), 4
+	case load < calmLoad && worst < calmLateness && t.running >= t.limit && t.limit < t.most:
+		t.limit++
+		t.wake()
+	}
+}
+
+// wake lets all who wait look again; the caller holds the lock.
+func (t *Throttle) wake() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// Enter waits until one more may run. Its error is that of ctx.
+func (t *Throttle) Enter(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		if t.running < t.limit {
+			t.running++
+			t.mu.Unlock()
+			return nil
+		}
+		changed := t.changed
+		t.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+// Leave says that one has ended.
+func (t *Throttle) Leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running--
+	t.wake()
+}
+
+// Limit returns how many may run now.
+func (t *Throttle) Limit() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.limit
+}
