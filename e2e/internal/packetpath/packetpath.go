@@ -16,6 +16,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -23,7 +24,8 @@ import (
 const (
 	// repeatedFor is longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that one is seen.
 	repeatedFor = 1500 * time.Millisecond
-	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included.
+	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included, in the time that the
+	// machine gives: on a busy one the last causes would not be asked for.
 	explainedWithin = 3 * time.Second
 )
 
@@ -74,7 +76,7 @@ func (e *Explainer) explain(ctx context.Context, err error, f Failed, explanatio
 	}
 	w := &watch{env: e.env, from: f.From, to: f.To, spec: f.Spec, local: f.Result.Local}
 	w.spec.Within, w.spec.Attempts = repeatedFor, 1
-	ctx, cancel := context.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s", explainedWithin))
+	ctx, cancel := machinetime.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s", explainedWithin))
 	defer cancel()
 	if err := w.repeat(ctx); err != nil {
 		failure.Err = fmt.Errorf("%w (no capture: %w)", failure.Err, err)
