@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"testing"
@@ -14,13 +15,16 @@ import (
 var (
 	quiet    = disturbance.Finding{}
 	doubtful = disturbance.Finding{Doubtful: true, Text: "node/a was up to 80ms late"}
-	excused  = disturbance.Finding{Doubtful: true, Excused: true, Text: "a control lost 1 of 9"}
+	excused  = disturbance.Finding{Doubtful: true, Excused: true, Text: "node/a was up to 400ms late"}
+	lost     = disturbance.Finding{Doubtful: true, Excused: true, Lost: true, Text: "a control lost 1 of 9"}
 )
 
 // run is what one run of a unit comes to.
 type run struct {
 	result report.Outcome
 	found  disturbance.Finding
+	// saw is the reason; empty means one that all such runs have.
+	saw string
 	// cut says that the run of all ended before.
 	cut bool
 }
@@ -44,8 +48,18 @@ func TestRunUnit(t *testing.T) {
 		{name: "fails twice", runs: []run{{result: report.Fail, found: excused}, {result: report.Fail, found: quiet}}, want: report.Fail, first: report.Fail},
 		{name: "fails twice beside busy loops", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: doubtful}}, want: report.Fail, first: report.Fail},
 		{
-			name: "fails twice on a machine that is too busy", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: excused}},
+			name: "fails twice while a control loses something", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: lost}},
 			want: report.Skipped, first: report.Fail, labFailed: true, reason: "the machine was too busy: a control lost 1 of 9",
+		},
+		{
+			name: "fails twice in two ways on a machine that is too busy",
+			runs: []run{{result: report.Fail, found: doubtful, saw: "killed after 31s"}, {result: report.Fail, found: excused, saw: "lost 1 of 9"}},
+			want: report.Skipped, first: report.Fail, labFailed: true, reason: "the machine was too busy: node/a was up to 400ms late",
+		},
+		{
+			name: "fails twice in one way on a machine that is too busy",
+			runs: []run{{result: report.Fail, found: doubtful, saw: "no such link 7"}, {result: report.Fail, found: excused, saw: "no such link 12"}},
+			want: report.Fail, first: report.Fail, reason: "no such link 12",
 		},
 		{name: "vacuous once", runs: []run{{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet}}, want: report.Pass, first: report.Vacuous},
 		{name: "cut off", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: quiet, cut: true}}, want: report.Skipped, reason: stopped},
@@ -53,14 +67,14 @@ func TestRunUnit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			runs := tt.runs
 			s := &Suite{residue: residue.New(residue.Config{})}
-			s.try = func(_ context.Context, u *Unit) *attempt {
+			s.try = func(_ context.Context, u *Unit, _ bool) *attempt {
 				if len(runs) == 0 {
 					t.Fatal("it was run once more")
 				}
 				r := runs[0]
 				runs = runs[1:]
 				return &attempt{
-					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Result: r.result, Reason: "what was seen"},
+					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Result: r.result, Reason: cmp.Or(r.saw, "what was seen")},
 				}
 			}
 			got := s.RunUnit(t.Context(), &Unit{ID: "attach", scenario: &scenario.Scenario{Name: "attach"}})

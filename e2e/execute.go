@@ -41,7 +41,7 @@ func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 	}
 	var run context.Context
 	run, a.record = disturbance.Begin(ctx)
-	failed := s.execute(run, sc, &a.result)
+	failed := s.execute(run, a)
 	// A failure that was seen before the end stays one.
 	a.known = failed || ctx.Err() == nil
 }
@@ -67,8 +67,10 @@ const scenarioTimeout = 2 * time.Minute
 // remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for real.
 const remoteTimeout = 8 * time.Minute
 
-// execute starts a cluster, runs the scenario on it and closes the cluster. It reports whether the scenario failed before ctx ended.
-func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *report.Result) (failed bool) {
+// execute starts a cluster, runs the scenario of an attempt on it and closes the cluster. It reports whether the scenario
+// failed before ctx ended.
+func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
+	sc, result := a.unit.scenario, &a.result
 	limit := scenarioTimeout + s.options.Soak.For
 	if cluster.IsExclusive(s.options.Backend) {
 		limit += remoteTimeout
@@ -101,14 +103,23 @@ func (s *Suite) execute(ctx context.Context, sc *scenario.Scenario, result *repo
 	s.judge(ctx, r.Env, err, result)
 	askCluster(ctx, c, result)
 	failed = result.Result == report.Fail && (ctx.Err() == nil || soakFailure(err) != nil)
-	// What failed since it was cut off is nothing to look at; one that took too long is.
-	if result.Result == report.Fail && s.options.Observe.Failed != nil && outer.Err() == nil {
+	// What failed since it was cut off is nothing to look at, and what is run again not yet; what took too long is.
+	if result.Result == report.Fail && s.options.Observe.Failed != nil && outer.Err() == nil && !s.follows(ctx, a, c) {
 		s.options.Observe.Failed(*result, c)
 	}
 	if ctx.Err() == nil {
 		s.cleanUp(ctx, r, result)
 	}
 	return failed
+}
+
+// follows reports whether another run of the scenario of a failed attempt follows, before its cluster is closed.
+func (s *Suite) follows(ctx context.Context, a *attempt, c cluster.Cluster) bool {
+	if a.last {
+		return false
+	}
+	a.record.Ask(context.WithoutCancel(ctx), c)
+	return a.record.SoFar().Doubtful
 }
 
 // play runs the steps, the soak, or what the backend does in place of steps.

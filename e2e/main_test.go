@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// atOnce bounds the labs of all tests that run side by side. Scenarios and requirements wait more than they compute.
-const atOnce = 6
+// atOnce bounds the labs of all tests that run side by side. With six the machine was so busy that runs were excused.
+const atOnce = 3
 
 var labs = make(chan struct{}, atOnce)
 

@@ -75,6 +75,11 @@ func (a *readAhead) start(ctx context.Context) {
 func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
 	a.runBeside(ctx, units)
 	for _, first := range a.doubtful {
+		if ctx.Err() != nil {
+			first.known = false
+			a.ends[first.unit] <- a.suite.accept(first)
+			continue
+		}
 		a.ends[first.unit] <- a.suite.accept(a.suite.again(ctx, first))
 	}
 	a.doubtful = nil
@@ -104,7 +109,7 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 	if asked {
 		a.suite.tellStarted(u)
 	}
-	result := a.suite.try(ctx, u)
+	result := a.suite.try(ctx, u, false)
 	switch {
 	case !asked && result.doubtful():
 		// Nobody asked for it; its calls are evidence for audits, and these are none.

@@ -45,7 +45,7 @@ type Suite struct {
 
 	residue *residue.Tracker
 	// try runs a unit once.
-	try func(context.Context, *Unit) *attempt
+	try func(ctx context.Context, u *Unit, last bool) *attempt
 
 	mu       sync.Mutex
 	report   report.Report
@@ -205,7 +205,16 @@ func (s *Suite) keepCapture(id string, data []byte) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := id + ".pcapng"
+	name := captureName(id)
 	s.captures[name] = data
 	return report.EvidenceDir + "/" + name
 }
+
+// dropCapture forgets the file of packets of a result that is none.
+func (s *Suite) dropCapture(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.captures, captureName(id))
+}
+
+func captureName(id string) string { return id + ".pcapng" }

@@ -111,7 +111,7 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 // is too busy is run a second time; the caller sees to it that no other unit runs meanwhile.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	s.tellStarted(u)
-	a := s.try(ctx, u)
+	a := s.try(ctx, u, false)
 	if a.doubtful() {
 		a = s.again(ctx, a)
 	}

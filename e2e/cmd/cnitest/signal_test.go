@@ -234,7 +234,7 @@ func TestRepeatFindsDifference(t *testing.T) {
 	if got != exitNotConformant || !strings.Contains(rest, "run 2 of 3: not-conformant") || strings.Contains(rest, "run 3") {
 		t.Errorf("got status %d and\n%s\nwant 1 after the second run", got, rest)
 	}
-	for _, want := range []string{"cnitest: run 2 differs from the first:\n", "cnitest: want cache-cleanup (chain): pass\n", "cnitest: got  cache-cleanup (route): fail\n"} {
+	for _, want := range []string{"cnitest: run 2 differs from the first:\n", "cnitest: want cache-cleanup (chain): pass\n", "cnitest: got  first-attachment (route): fail\n"} {
 		if !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("got stderr\n%s\nwant %q", &p.stderr, want)
 		}

@@ -138,8 +138,10 @@ func (r *Record) Idle() time.Duration {
 type Finding struct {
 	// Doubtful says that a failure may be the machine's and is worth another run.
 	Doubtful bool
-	// Excused says that no plugin could have done better.
+	// Excused says that a plugin might have failed for the machine alone.
 	Excused bool
+	// Lost says that a control lost something beside it: no plugin could have done better.
+	Lost bool
 	// Text is what was seen, in words; empty where nothing was.
 	Text string
 }
@@ -174,6 +176,18 @@ func (r *Record) Include(other *Record) {
 	r.controls = append(r.controls, controls...)
 }
 
+// SoFar returns what the record comes to if nothing more happens.
+func (r *Record) SoFar() Finding {
+	worst, load := r.interval.Worst(), r.interval.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	where := r.where
+	if worst > r.worst {
+		where = "cnitest itself"
+	}
+	return judge(max(worst, r.worst), where, max(load, r.load), r.controls)
+}
+
 // Finding ends the record and returns what it comes to.
 func (r *Record) Finding() Finding {
 	r.End()
@@ -186,6 +200,7 @@ func judge(worst time.Duration, where string, load float64, controls []string) F
 	f := Finding{
 		Doubtful: worst >= doubtfulLateness || load >= doubtfulLoad || len(controls) > 0,
 		Excused:  worst >= excusedLateness || load >= excusedLoad || len(controls) > 0,
+		Lost:     len(controls) > 0,
 	}
 	var parts []string
 	if len(controls) > 0 {
