@@ -26,10 +26,12 @@ const (
 	controlNear = "192.0.2.1/30"
 	controlFar  = "192.0.2.2/30"
 	controlPort = 7
-	// controlGap is how long a control flow may be without an answer: a quarter of the time after which a request is lost.
-	controlGap = lostAfter / 4
+	// controlGap is how long a control flow may be without an answer: half the time after which a request is lost.
+	controlGap = lostAfter / 2
 	// controlWithin is how long a control probe may take: as one attempt of a probe.
 	controlWithin = replyWait
+	// controlUp is how long the pair may take until it carries packets, in time that the machine gave.
+	controlUp = 20 * time.Second
 )
 
 // NewControl makes the namespaces and what answers in the far one. The caller closes it. The error says what this machine lacks.
@@ -62,7 +64,17 @@ func NewControl() (_ *Control, err error) {
 		}
 		c.listeners = append(c.listeners, l)
 	}
-	return c, nil
+	return c, c.warmUp()
+}
+
+// warmUp waits until the pair carries packets. Until the kernel has heard of a new link's carrier it drops what is sent there
+// (noop_qdisc, net/sched/sch_generic.c), and a connection whose first segment is lost is tried again after a second only.
+func (c *Control) warmUp() error {
+	got, err := askIn(context.Background(), c.near, Spec{Protocol: TCP, To: c.to, Port: controlPort, Bytes: 1, Within: controlUp})
+	if err == nil && !got.OK {
+		err = errors.New(got.Error)
+	}
+	return err
 }
 
 // newNamespace makes one that ends with its last open file and socket.

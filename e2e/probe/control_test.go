@@ -31,7 +31,7 @@ func TestControl(t *testing.T) {
 		eventually(t, func() error {
 			got, err := c.Probe(context.Background(), Spec{Protocol: protocol, To: "203.0.113.1", Port: 9, Count: 3})
 			if err != nil || !got.OK || got.Received != 3 {
-				return fmt.Errorf("%s: got %+v, error %v, want three answers", protocol, got, err)
+				return fmt.Errorf("%s: got %+v, error %w, want three answers", protocol, got, err)
 			}
 			return nil
 		})
@@ -113,7 +113,7 @@ func TestDisturbed(t *testing.T) {
 		{"slow by intention", &FlowResult{Sent: 9, Received: 9, LongestGap: time.Second}, time.Second, ""},
 		{"lost", &FlowResult{Sent: 9, Received: 7, Lost: 2}, 0, "a control flow over a bare veth pair lost 2 of 9 requests"},
 		{"broke", &FlowResult{Sent: 9, Received: 9, Error: "send: x"}, 0, "a control flow over a bare veth pair broke: send: x"},
-		{"late", &FlowResult{Sent: 9, Received: 9, LongestGap: 300 * time.Millisecond}, 0, "a control flow over a bare veth pair had no reply for 300ms"},
+		{"late", &FlowResult{Sent: 9, Received: 9, LongestGap: 600 * time.Millisecond}, 0, "a control flow over a bare veth pair had no reply for 600ms"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := FlowResult{Control: tt.control}

@@ -18,6 +18,9 @@ const (
 	flowInterval = 20 * time.Millisecond
 	// lostAfter is when a request without an answer counts as lost, also if the answer comes later, in time that the machine gave.
 	lostAfter = time.Second
+	// connectWithin is how long a flow's connection may take. The kernel drops what is sent over a link before it has heard of
+	// its carrier, and sends a lost first segment again after one second and after three (RFC 6298, section 2).
+	connectWithin = 4 * time.Second
 )
 
 // FlowSpec says which requests run continuously. A flow needs a Listener of this package at the far end.
@@ -75,7 +78,7 @@ type Flow struct {
 }
 
 // StartFlow starts requests and replies on one socket in the network namespace at path netns. UDP goes on through
-// everything; TCP fails here if the connection is not made within 1s, and ends with its connection. The caller calls Stop.
+// everything; TCP fails here if the connection is not made within 4s, and ends with its connection. The caller calls Stop.
 func StartFlow(netns string, s FlowSpec) (*Flow, error) {
 	if s.Protocol != TCP && s.Protocol != UDP {
 		return nil, fmt.Errorf("flow: want protocol tcp or udp, got %q", s.Protocol)
@@ -224,7 +227,7 @@ func (f *Flow) forget(seq int) {
 
 func (r *run) flowConn() (flowConn, error) {
 	if r.spec.Protocol == TCP {
-		conn, err := r.connect(context.Background(), r.from, r.to, lostAfter)
+		conn, err := r.connect(context.Background(), r.from, r.to, connectWithin)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func (r *run) transfer(s *stream) error {
 	}()
 	if err := r.receive(s, in, q); err != nil {
 		s.close()
-		<-sent
+		<-sent // what it failed with is a consequence
 		return err
 	}
 	if err := <-sent; err != nil {
