@@ -17,6 +17,7 @@ func Abilities() []Ability {
 		{"StoryBackend", "a backend that has scenarios of its own, told in Go, beside the scenario files"},
 		{"Runtime", "a cluster whose own container runtime attaches pods and whose own proxies program services, in place of agents"},
 		{"Losable", "a cluster whose machines can get out of reach: what failed meanwhile is a failure of the lab"},
+		{"Leasing", "a cluster with a DHCP server of the lab's: scenarios can wait for leases to be renewed and given back"},
 		{"Enterable", "a cluster whose places can be entered from a shell: --keep-on-failure says how"},
 	}
 }

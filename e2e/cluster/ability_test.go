@@ -38,7 +38,8 @@ func asserted(file *ast.File) []string {
 				names = append(names, t.Name)
 			}
 		case *ast.SelectorExpr:
-			if x, ok := t.X.(*ast.Ident); ok && x.Name == "cluster" {
+			// Cluster itself is no ability: whoever finds one among other values asks for it.
+			if x, ok := t.X.(*ast.Ident); ok && x.Name == "cluster" && t.Sel.Name != "Cluster" {
 				names = append(names, t.Sel.Name)
 			}
 		}
