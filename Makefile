@@ -124,8 +124,12 @@ flake: build ## Run scenarios and requirements 20 times: the same ids with the s
 soak: build ## Let 200 pods come and go for a minute on a cloud's two nodes: every address unique at every instant
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200
 
-lint: ## Run golangci-lint, which must be installed
-	golangci-lint run ./...
+lint: ## Run golangci-lint and govulncheck, both pinned in .ci: the second knows the vulnerabilities of its module's version
+	@cd .ci/lint && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
+	@cd .ci/vuln && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
+	@cd .ci/vuln && $(abspath $(BIN))/lint/indexdb -vulns "$$($(GO) list -m -f '{{.Dir}}' golang.org/x/vulndb)/data/osv" -out $(abspath $(BIN))/lint/vulndb
+	$(BIN)/lint/golangci-lint run ./...
+	$(BIN)/lint/govulncheck -db file://$(abspath $(BIN))/lint/vulndb ./...
 
 verify: ## Check formatting, generated tables and import rules
 	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }

@@ -19,10 +19,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cnitest/cnitest/e2e/internal/soak"
-
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/target"

@@ -87,7 +87,6 @@ func scalarOrigin(whole []byte, node *yaml.Node) []int {
 	value := node.Value
 	origin := make([]int, 0, len(value))
 	for i := 0; i < len(value); {
-		size := 1
 		switch {
 		case isSpace(value[i]) && !(node.Style == yaml.DoubleQuotedStyle && escapesSpace(whole, at)):
 			origin = append(origin, min(at, len(whole)))
@@ -99,7 +98,7 @@ func scalarOrigin(whole []byte, node *yaml.Node) []int {
 		case node.Style == yaml.DoubleQuotedStyle:
 			at = skipSpace(whole, at)
 			if at < len(whole) && whole[at] == '\\' {
-				_, size = utf8.DecodeRuneInString(value[i:])
+				_, size := utf8.DecodeRuneInString(value[i:])
 				for range size {
 					origin = append(origin, at)
 				}

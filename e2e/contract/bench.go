@@ -11,11 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cnitest/cnitest/e2e/conflist"
-
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/snapshot"

@@ -54,7 +54,7 @@ func (t Trace) EndedBy() []Refusal {
 		}
 		return !strings.Contains(answer, words)
 	})
-	if named == nil || len(named) == 0 {
+	if len(named) == 0 {
 		named = t.Refusals
 	}
 	return named[max(0, len(named)-shown):]

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +10,7 @@ import (
 // enter handles the entry of a call of the table.
 func (t *tracer) enter(th *thread) error {
 	regs, err := readRegisters(th.tid)
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
@@ -73,7 +74,7 @@ func (t *tracer) inject(c *sysCall, regs registers) error {
 		c.thread.call = nil
 		c.point.Error = errnoName(t.injection.Errno)
 		t.trace.Told = true
-		if err := regs.refuse(c.thread.tid, t.injection.Errno); err != nil && err != unix.ESRCH {
+		if err := regs.refuse(c.thread.tid, t.injection.Errno); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("registers: %w", err)
 		}
 		return resume(unix.PtraceCont, c.thread.tid, 0)
@@ -86,7 +87,7 @@ func (t *tracer) exit(th *thread) error {
 	c := th.call
 	th.call = nil
 	regs, err := readRegisters(th.tid)
-	if err == unix.ESRCH || c == nil {
+	if errors.Is(err, unix.ESRCH) || c == nil {
 		return resume(unix.PtraceCont, th.tid, 0)
 	}
 	if err != nil {
@@ -94,7 +95,7 @@ func (t *tracer) exit(th *thread) error {
 	}
 	result := regs.result()
 	for _, e := range c.edits {
-		if _, err := unix.PtracePokeData(th.tid, e.address, e.was); err != nil && err != unix.ESRCH {
+		if _, err := unix.PtracePokeData(th.tid, e.address, e.was); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("write into %s: %w", th.process.program, err)
 		}
 	}

@@ -223,7 +223,7 @@ func family(tid int) (pid, parent int) {
 
 // resume lets a thread go on. One that was killed meanwhile is none of our concern: its end will be reported.
 func resume(how func(pid, signal int) error, tid int, signal syscall.Signal) error {
-	if err := how(tid, int(signal)); err != nil && err != unix.ESRCH {
+	if err := how(tid, int(signal)); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("go on: %w", err)
 	}
 	return nil

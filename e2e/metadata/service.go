@@ -67,7 +67,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "", http.StatusNotFound)
 			return
 		}
-		fmt.Fprint(w, text)
+		_, _ = fmt.Fprint(w, text) // the client that is gone needs no answer
 	}
 }
 
@@ -91,7 +91,7 @@ func (s *Service) giveToken(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	s.tokens[token] = time.Now().Add(time.Duration(ttl) * time.Second)
 	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
-	fmt.Fprint(w, token)
+	_, _ = fmt.Fprint(w, token)
 }
 
 func (s *Service) knows(token string) bool {

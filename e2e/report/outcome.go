@@ -123,9 +123,9 @@ func (r *Report) Tally() string {
 
 // Name is how people call a result, and what tells it apart from others of its report: its id, and for a requirement the plugin that was
 // asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and no part of the name.
-func (res Result) Name() string {
-	if res.Kind == "scenario" || res.Plugin == Chain {
-		return res.ID
+func (r Result) Name() string {
+	if r.Kind == "scenario" || r.Plugin == Chain {
+		return r.ID
 	}
-	return res.ID + " " + res.Plugin
+	return r.ID + " " + r.Plugin
 }

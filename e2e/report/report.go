@@ -239,8 +239,8 @@ func (r *Report) Judge() Verdict {
 }
 
 // failed reports whether a result makes a plugin not conformant, if it counts.
-func (res Result) failed() bool {
-	return res.Result == Fail || res.Result == Vacuous && (binding(res.Level) || res.Level == Extended)
+func (r Result) failed() bool {
+	return r.Result == Fail || r.Result == Vacuous && (binding(r.Level) || r.Level == Extended)
 }
 
 // binding reports whether nobody may do without.

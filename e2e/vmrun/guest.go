@@ -183,7 +183,7 @@ func (j job) run() (int, error) {
 		return 0, err
 	}
 	if status.Signaled() {
-		fmt.Fprintf(errs.port, "vmrun: %s: %s\n", filepath.Base(j.Args[0]), status.Signal())
+		_, _ = fmt.Fprintf(errs.port, "vmrun: %s: %s\n", filepath.Base(j.Args[0]), status.Signal())
 		return 128 + int(status.Signal()), nil
 	}
 	return status.ExitStatus(), nil

@@ -32,7 +32,7 @@ func readModules(dir string) (modules, error) {
 		return nil, err
 	}
 	all := modules{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".ko" {
 			return err
 		}

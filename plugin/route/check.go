@@ -224,7 +224,8 @@ func (c *checker) checkRoute(ip, source netip.Addr) error {
 	if found {
 		return nil // a rule of the node's leads elsewhere, which is its administrator's business
 	}
-	for _, route := range h.listed[ip] {
+	if listed := h.listed[ip]; len(listed) > 0 {
+		route := listed[0]
 		if source, _ := netipx.FromStdIP(route.Src); source != want.Src {
 			return fmt.Errorf("route to %s on %s: want source %s, got %s", ip, c.child.name, orNone(want.Src), orNone(source))
 		}

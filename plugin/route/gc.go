@@ -83,7 +83,7 @@ func tend(host *kernel.Namespace, name string, conf *config, kept []entry, compl
 		if !complete {
 			return nil
 		}
-		return abandon(host, name, conf, kept)
+		return abandon(host, name, kept)
 	}
 	c, err := newChild(host, masterOf(kept, name), name)
 	if err != nil || !kernel.IsUp(c.master) {
@@ -110,7 +110,7 @@ func tend(host *kernel.Namespace, name string, conf *config, kept []entry, compl
 }
 
 // abandon removes a child that nobody uses. One that the plugin did not make loses its routes to pods and stays.
-func abandon(host *kernel.Namespace, name string, conf *config, kept []entry) error {
+func abandon(host *kernel.Namespace, name string, kept []entry) error {
 	link, err := linkOf(host, name)
 	if err != nil || link == nil {
 		return err

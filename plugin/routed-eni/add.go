@@ -22,8 +22,8 @@ import (
 // podArgs are the arguments by which a runtime says what pod it is, for people who read ipamd's state.
 type podArgs struct {
 	types.CommonArgs
-	K8S_POD_NAME, K8S_POD_NAMESPACE         types.UnmarshallableString //nolint:revive // types.LoadArgs goes by the name
-	K8S_POD_INFRA_CONTAINER_ID, K8S_POD_UID types.UnmarshallableString //nolint:revive // types.LoadArgs goes by the name
+	K8S_POD_NAME, K8S_POD_NAMESPACE         types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs goes by the name
+	K8S_POD_INFRA_CONTAINER_ID, K8S_POD_UID types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs goes by the name
 }
 
 func cmdAdd(args *skel.CmdArgs) error {

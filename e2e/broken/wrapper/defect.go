@@ -60,7 +60,7 @@ func lying(spoil, repair func(c *call, result map[string]any)) defect {
 		}
 		if result := c.prevResult(); result != nil {
 			// The object belongs to this call alone.
-			c = c.edited(func(config map[string]any) { repair(c, result) })
+			c = c.edited(func(map[string]any) { repair(c, result) })
 		}
 		return next(c)
 	}

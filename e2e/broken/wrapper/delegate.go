@@ -33,7 +33,7 @@ func delegations() map[string]defect {
 			return a
 		},
 		"swallows-error-of-del": swallowing("DEL"),
-		"rolls-back-alone": on("ADD", func(c *call, next plugin) answer {
+		"rolls-back-alone": on("ADD", func(c *call, _ plugin) answer {
 			if a, refused := c.refuse(); refused {
 				return a
 			}

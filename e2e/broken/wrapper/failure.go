@@ -44,7 +44,7 @@ func failures() map[string]defect {
 			}
 			return a
 		}),
-		"keeps-link-on-failure": on("ADD", func(c *call, next plugin) answer {
+		"keeps-link-on-failure": on("ADD", func(c *call, _ plugin) answer {
 			if a, refused := c.refuse(); refused {
 				return a
 			}

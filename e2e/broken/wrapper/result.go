@@ -56,7 +56,7 @@ func results() map[string]defect {
 			}
 			result["interfaces"] = kept
 		}),
-		"no-sandbox": lying(eachInterface(func(c *call, i map[string]any) { delete(i, "sandbox") }),
+		"no-sandbox": lying(eachInterface(func(_ *call, i map[string]any) { delete(i, "sandbox") }),
 			eachInterface(func(c *call, i map[string]any) { i["sandbox"] = c.env["CNI_NETNS"] })),
 		"wrong-mac":     lying(eachInterface(swapMAC), eachInterface(swapMAC)),
 		"wrong-mtu":     lying(eachInterface(func(_ *call, i map[string]any) { i["mtu"] = 1400 }), eachInterface(func(_ *call, i map[string]any) { delete(i, "mtu") })),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -53,7 +54,8 @@ func untilSignal(ctx context.Context, signals ...os.Signal) (_ context.Context, 
 
 // signalOf is the signal that ended a context, nil when none did.
 func signalOf(ctx context.Context) *signalError {
-	end, _ := context.Cause(ctx).(*signalError)
+	var end *signalError
+	_ = errors.As(context.Cause(ctx), &end)
 	return end
 }
 

@@ -70,6 +70,7 @@ func mostTelling(errs []error) error {
 	return nil
 }
 
+// ProbePair sends the probe from one place to each address of another, in every family that both have.
 func (r *Runner) ProbePair(ctx context.Context, p scenario.Probe, from, to *cluster.Place) error {
 	targets := r.Env.Addresses(to, environment.TargetInterface(p, to))
 	if len(targets) == 0 {

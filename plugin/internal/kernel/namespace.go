@@ -50,7 +50,7 @@ func Open(path string) (*Namespace, error) {
 func newNamespace(ns netns.NsHandle) (*Namespace, error) {
 	handle, err := netlinksafe.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		ns.Close()
+		_ = ns.Close()
 		return nil, err
 	}
 	return &Namespace{Handle: handle, ns: ns}, nil
@@ -62,7 +62,7 @@ func (n *Namespace) Close() {
 	if n.socket != nil {
 		n.socket.Close()
 	}
-	n.ns.Close()
+	_ = n.ns.Close()
 }
 
 // Fd returns the namespace's file descriptor, which is open until Close.

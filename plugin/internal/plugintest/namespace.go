@@ -23,8 +23,8 @@ func NewNamespace(t *testing.T, sysctls map[string]string) ns.NetNS {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		n.Close()
-		testutils.UnmountNS(n)
+		_ = n.Close()
+		_ = testutils.UnmountNS(n)
 	})
 	settings := map[string]string{
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",

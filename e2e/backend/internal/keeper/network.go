@@ -235,7 +235,7 @@ func (n *network) restoreRules() error {
 
 // learned lists neighbours. One that a change of the list hides is forgotten another time.
 func learned() ([]netlink.Neigh, error) {
-	list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+	list, err := netlink.NeighList(0, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe has no list of neighbours, and one interrupted is repeated by who asks
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil
 	}

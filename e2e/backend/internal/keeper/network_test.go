@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"net"
 	"os"
 	"testing"
@@ -41,7 +42,7 @@ func TestNetwork_restore(t *testing.T) {
 		{"an uplink that is down", netlink.LinkSetDown},
 		{"an uplink of another name", func(uplink netlink.Link) error {
 			// Whether the kernel renames one that is up depends on its version.
-			if err := netlink.LinkSetName(uplink, "away"); err != unix.EBUSY {
+			if err := netlink.LinkSetName(uplink, "away"); !errors.Is(err, unix.EBUSY) {
 				return err
 			}
 			return netlink.LinkSetDown(uplink)
