@@ -74,7 +74,7 @@ func TestRunUnit(t *testing.T) {
 				r := runs[0]
 				runs = runs[1:]
 				return &attempt{
-					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Result: r.result, Reason: cmp.Or(r.saw, "what was seen")},
+					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen")},
 				}
 			}
 			got := s.RunUnit(t.Context(), &Unit{ID: "attach", scenario: &scenario.Scenario{Name: "attach"}})
