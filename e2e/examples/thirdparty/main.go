@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -144,6 +145,11 @@ func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Resu
 		}()
 		// Who still knows a former owner of the address hears of the new one as soon as the interface is up.
 		if _, err := sysctl.Sysctl("net/ipv4/conf/"+name+"/arp_notify", "1"); err != nil {
+			return err
+		}
+		// A router's advertisement would give the pod addresses and a default route that no result lists. Not every kernel has IPv6.
+		_, err = sysctl.Sysctl("net/ipv6/conf/"+name+"/accept_ra", "0")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		link, err := netlinksafe.LinkByName(name)
