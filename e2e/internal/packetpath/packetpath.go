@@ -26,7 +26,7 @@ const (
 	repeatedFor = 1500 * time.Millisecond
 	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included, in the time that the
 	// machine gives: on a busy one the last causes would not be asked for.
-	explainedWithin = 3 * time.Second
+	explainedWithin = 5 * time.Second
 )
 
 // Explainer explains failed probes of one scenario. Of many that fail at once it explains the first only: one explanation is enough, and

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -137,6 +139,11 @@ func (w *watch) record(ctx context.Context, match probe.Match) error {
 	err := group.Wait()
 	if err == nil {
 		w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
+		if err == nil && strings.Contains(w.result.Error, unix.EHOSTUNREACH.Error()) {
+			// The kernel gave up the questions of the probe that failed (arp(7), mcast_solicit), and the repeated one with them.
+			// Now it asks anew.
+			w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
+		}
 	}
 	var stopping errgroup.Group
 	for i, p := range w.places {
