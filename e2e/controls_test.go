@@ -51,6 +51,7 @@ func fail(reason string) expected { return expected{result: report.Fail, reason:
 func failOf(plugin, reason string) expected {
 	return expected{result: report.Fail, plugin: plugin, reason: reason}
 }
+
 func known(plugin, reason string) expected {
 	return expected{result: report.KnownUpstream, plugin: plugin, reason: reason}
 }

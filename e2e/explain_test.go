@@ -33,82 +33,109 @@ func childAndParent(pod string) string {
 func unreachable() []explained {
 	ptpWith := func(fault string) []string { return []string{ptp, broken(fault)} }
 	return []explained{
-		{"TCP only", afterRoute("drops-tcp"), "pod-to-pod-same-node",
+		{
+			"TCP only", afterRoute("drops-tcp"), "pod-to-pod-same-node",
 			`the request was last seen entering eth0 of pod/right, and no reply left pod/right; ` +
 				`pod/right dropped the request: rule "meta l4proto tcp drop" of the nftables chain "ip broken chain"`,
 		},
-		{"large packets only", afterRoute("drops-large"), "full-mtu",
+		{
+			"large packets only", afterRoute("drops-large"), "full-mtu",
 			`the request of 1500 bytes was last seen entering eth0 of pod/left, and no reply of 1500 bytes left pod/left; ` +
 				`pod/left dropped the request: rule "meta length > 1400 drop" of the nftables chain "ip broken chain"`,
 		},
-		{"only out of the pod", afterRoute("drops-incoming"), "host-to-pod",
+		{
+			"only out of the pod", afterRoute("drops-incoming"), "host-to-pod",
 			`the request was last seen entering eth0 of pod/server, and no reply left pod/server; ` +
 				`pod/server dropped the request: rule "ct state new drop" of the nftables chain "ip broken chain"`,
 		},
-		{"only into the pod", afterRoute("drops-outgoing"), "host-to-pod",
+		{
+			"only into the pod", afterRoute("drops-outgoing"), "host-to-pod",
 			`the request never left pod/server; ` +
 				`pod/server dropped the request: rule "ct state new drop" of the nftables chain "ip broken chain"`,
 		},
-		{"one family only", []string{dual(macvlan), route, broken("drops-ipv6")}, "pod-to-pod-same-node",
+		{
+			"one family only",
+			[]string{dual(macvlan), route, broken("drops-ipv6")},
+			"pod-to-pod-same-node",
 			`the request never left pod/left; ` +
 				`pod/left sends to fd00:20::5 by route "fd00:20::/64 dev eth0 table main" ` +
 				`and asked there for the MAC of fd00:20::5, which nobody answered; ` +
 				`the question was last seen entering eth0 of pod/right, which has that address ` +
 				`and dropped the question: rule "drop" of the nftables chain "ip6 broken chain"`,
 		},
-		{"the other pods", afterRoute("breaks-others"), "full-mtu",
+		{
+			"the other pods", afterRoute("breaks-others"), "full-mtu",
 			`the request of 1500 bytes never left node/a; ` +
 				`node/a sends to 192.168.1.2 by route "192.168.0.0/16 dev eno1 src 192.168.0.2 table main" ` +
 				`and asked there for the MAC of 192.168.1.2, which nobody answered; ` +
 				childAndParent("pod/left"),
 		},
-		{"no way from the node", []string{macvlan}, "host-to-pod",
+		{
+			"no way from the node",
+			[]string{macvlan},
+			"host-to-pod",
 			`the request never left node/a; ` +
 				`node/a sends to 192.168.1.2 by route "192.168.0.0/16 dev eno1 src 192.168.0.2 table main" ` +
 				`and asked there for the MAC of 192.168.1.2, which nobody answered; ` +
 				childAndParent("pod/server"),
 		},
-		{"no way from the node, two families", []string{strings.Replace(macvlan, pool, dualPool, 1), naive}, "host-to-pod",
+		{
+			"no way from the node, two families",
+			[]string{strings.Replace(macvlan, pool, dualPool, 1), naive},
+			"host-to-pod",
 			`the request never left node/a; ` +
 				`node/a sends to fd00:20::4 by route "fd00:20::/64 dev eno1 table main" ` +
 				`and asked there for the MAC of fd00:20::4, which nobody answered; ` +
 				childAndParent("pod/server"),
 		},
-		{"no way back", []string{strings.Replace(macvlan, `, "routes": [{"dst": "0.0.0.0/0"}]`, "", 1), route}, "external-to-pod",
+		{
+			"no way back",
+			[]string{strings.Replace(macvlan, `, "routes": [{"dst": "0.0.0.0/0"}]`, "", 1), route},
+			"external-to-pod",
 			`the request was last seen entering eth0 of pod/server, and no reply left pod/server; ` +
 				`the reverse path filter of pod/server (rp_filter 2 on eth0) dropped it: ` +
 				`it has no way back to 192.0.2.2, none of its routes matches (network is unreachable)`,
 		},
-		{"macvlans kept apart", []string{strings.Replace(macvlan, `"macvlan"`, `"macvlan", "mode": "private"`, 1)}, "pod-to-pod-same-node",
+		{
+			"macvlans kept apart",
+			[]string{strings.Replace(macvlan, `"macvlan"`, `"macvlan", "mode": "private"`, 1)},
+			"pod-to-pod-same-node",
 			`the request never left pod/left; ` +
 				`pod/left sends to 192.168.1.3 by route "192.168.0.0/16 dev eth0 src 192.168.1.2 table main" ` +
 				`and asked there for the MAC of 192.168.1.3, which nobody answered; ` +
 				`the question did not reach pod/right, which has that address: ` +
 				`eth0 of pod/left and eth0 of pod/right are macvlans in a mode, private or vepa, that keeps the children of one parent apart`,
 		},
-		{"wrong neighbour", afterRoute("wrong-neighbour"), "large-transfer",
+		{
+			"wrong neighbour", afterRoute("wrong-neighbour"), "large-transfer",
 			`the request was last seen leaving eno1 of node/a; ` +
 				`node/a sent it to the MAC MAC, as its permanent neighbour entry for 192.168.1.2 on eno1.host says, ` +
 				`and pod/near has that address on eth0 with the MAC MAC`,
 		},
-		{"stale neighbour", []string{macvlan, broken("silent"), route}, "ip-reuse",
+		{
+			"stale neighbour",
+			[]string{macvlan, broken("silent"), route},
+			"ip-reuse",
 			`the request was last seen leaving eno1 of node/a; ` +
 				`pod/sibling sent it to the MAC MAC, as its neighbour entry for 192.168.1.3 on eth0 says, ` +
 				`and pod/second has that address on eth0 with the MAC MAC`,
 		},
-		{"missing neighbour", afterRoute("ignores-arp"), "pod-to-pod-same-node",
+		{
+			"missing neighbour", afterRoute("ignores-arp"), "pod-to-pod-same-node",
 			`the request never left pod/left; ` +
 				`pod/left sends to 192.168.1.3 by route "192.168.0.0/16 dev eth0 src 192.168.1.2 table main" ` +
 				`and asked there for the MAC of 192.168.1.3, which nobody answered; ` +
 				`the question was last seen entering eth0 of pod/right, which has that address and does not answer, as its setting arp_ignore 8 says`,
 		},
-		{"wrong route", ptpWith("wrong-route"), "pod-to-pod-same-node",
+		{
+			"wrong route", ptpWith("wrong-route"), "pod-to-pod-same-node",
 			`the request was last seen entering VETH of node/a; ` +
 				`node/a sends to 10.23.0.3 by route "10.23.0.3 dev eno1 table main" ` +
 				`and asked there for the MAC of 10.23.0.3, which nobody answered; ` +
 				`the question did not reach pod/right, which has that address`,
 		},
-		{"reverse path filter", ptpWith("strict-way-back"), "pod-to-pod-same-node",
+		{
+			"reverse path filter", ptpWith("strict-way-back"), "pod-to-pod-same-node",
 			`the request never left pod/left; ` +
 				`pod/left sends to 10.23.0.3 by route "10.23.0.0/16 via 10.23.0.1 dev eth0 src 10.23.0.2 table main" ` +
 				`and asked there for the MAC of 10.23.0.1, which nobody answered; ` +
@@ -116,11 +143,13 @@ func unreachable() []explained {
 				`the reverse path filter of node/a (rp_filter 1 on VETH) dropped it: ` +
 				`its own way to 10.23.0.2 is route "10.23.0.2 dev eno1 table main"`,
 		},
-		{"blackhole route", afterRoute("blackhole-route"), "large-transfer",
+		{
+			"blackhole route", afterRoute("blackhole-route"), "large-transfer",
 			`the request never left node/a; ` +
 				`node/a has no way to 192.168.1.2: route "blackhole 192.168.1.2 table main" decides`,
 		},
-		{"unreachable rule", ptpWith("unreachable-rule"), "pod-to-pod-same-node",
+		{
+			"unreachable rule", ptpWith("unreachable-rule"), "pod-to-pod-same-node",
 			`the request never left pod/left; ` +
 				`pod/left sends to 10.23.0.3 by route "10.23.0.0/16 via 10.23.0.1 dev eth0 src 10.23.0.2 table main" ` +
 				`and asked there for the MAC of 10.23.0.1, which nobody answered; ` +
@@ -128,23 +157,34 @@ func unreachable() []explained {
 				`the reverse path filter of node/a (rp_filter 2 on VETH) dropped it: ` +
 				`it has no way back to 10.23.0.2, policy rule "100: from all to 10.23.0.2 unreachable" decides`,
 		},
-		{"firewall of the node", ptpWith("drops-forwarded"), "pod-to-pod-same-node",
+		{
+			"firewall of the node", ptpWith("drops-forwarded"), "pod-to-pod-same-node",
 			`the request was last seen entering VETH of node/a; ` +
 				`node/a dropped the request: rule "ip daddr 10.23.0.3 drop" of the nftables chain "ip broken chain"`,
 		},
-		{"wrong source", []string{bridge, broken("masquerades")}, "external-to-pod",
+		{
+			"wrong source",
+			[]string{bridge, broken("masquerades")},
+			"external-to-pod",
 			`the request had the source 192.0.2.3 when it was last seen entering eno1 of node/a, and 10.22.0.1 leaving cni0 of node/a; ` +
 				`node/a translated it: rule "masquerade" of the nftables chain "ip broken chain"`,
 		},
-		{"an MTU larger than that of the way", []string{strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1)}, "full-mtu",
+		{
+			"an MTU larger than that of the way",
+			[]string{strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1)},
+			"full-mtu",
 			`the request of 9000 bytes never left pod/left; ` +
 				`pod/left has learned that on its way to 10.23.1.2, route "default via 10.23.0.1 dev eth0 table main", packets of more than 1500 bytes do not pass`,
 		},
-		{"two nics", []string{macvlan, naive}, "two-nic-node",
+		{
+			"two nics",
+			[]string{macvlan, naive},
+			"two-nic-node",
 			`the request was last seen entering eth0 of pod/server, a reply was last seen entering eth0 of host/router; ` +
 				`host/router has no way to 10.0.2.10, the source of the request: none of its routes matches (network is unreachable)`,
 		},
-		{"stalls", afterRoute("stalls"), "large-transfer",
+		{
+			"stalls", afterRoute("stalls"), "large-transfer",
 			`the request was last seen entering eth0 of pod/near, and no reply left pod/near; ` +
 				`pod/near dropped the request: rule "quota over 8388608 bytes drop" of the nftables chain "ip broken chain"`,
 		},

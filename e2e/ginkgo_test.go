@@ -105,19 +105,27 @@ func TestDescribe(t *testing.T) {
 		want    []string // parts of what Ginkgo prints
 	}{
 		{
-			"all pass", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, route), Names: "del-t*"}, 0,
+			"all pass",
+			ginkgoRequest{Conflist: writeConflist(t, "", macvlan, route), Names: "del-t*"},
+			0,
 			[]string{"Running Suite: own suite", "Ran 4 of 4 Specs", "4 Passed | 0 Failed"},
 		},
 		{
-			"one fails", ginkgoRequest{Conflist: writeConflist(t, "", macvlan, naive), Names: "del-t*"}, 1,
+			"one fails",
+			ginkgoRequest{Conflist: writeConflist(t, "", macvlan, naive), Names: "del-t*"},
+			1,
 			[]string{"Ran 4 of 4 Specs", "[FAIL] net [It] del-twice [core, CleanUp, DEL-4, E05, K02]", "panic: runtime error"},
 		},
 		{
-			"a file is missing", ginkgoRequest{Conflist: missing}, 1,
+			"a file is missing",
+			ginkgoRequest{Conflist: missing},
+			1,
 			[]string{"Ran 2 of 2 Specs", "[It] reads " + missing, "open " + missing + ": no such file or directory"},
 		},
 		{
-			"what nobody claims is skipped", ginkgoRequest{Conflist: writeConflist(t, "", ptp), Names: "host-to-pod", Profile: scenario.ProfileCNI}, 0,
+			"what nobody claims is skipped",
+			ginkgoRequest{Conflist: writeConflist(t, "", ptp), Names: "host-to-pod", Profile: scenario.ProfileCNI},
+			0,
 			[]string{"Ran 2 of 4 Specs", "2 Passed | 0 Failed", "2 Skipped"},
 		},
 	} {

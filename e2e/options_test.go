@@ -45,57 +45,70 @@ func TestNew_refuses(t *testing.T) {
 	}{
 		{"no backend", e2e.Options{Conflist: "net.conflist"}, "options: no backend; pass one, e.g. &netns.Backend{…}"},
 		{
-			"no conflist", e2e.Options{Backend: backend(), Conflist: "none.conflist", BinDir: "bin"},
+			"no conflist",
+			e2e.Options{Backend: backend(), Conflist: "none.conflist", BinDir: "bin"},
 			"open DIR/none.conflist: no such file or directory",
 		},
 		{
-			"a syntax error", e2e.Options{Backend: backend(), Conflist: "cut.conflist", BinDir: "bin"},
+			"a syntax error",
+			e2e.Options{Backend: backend(), Conflist: "cut.conflist", BinDir: "bin"},
 			"DIR/cut.conflist:1:2: the file ends too early; close what is open with quote, ] or }",
 		},
 		{
-			"no directory of binaries", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "none"},
+			"no directory of binaries",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "none"},
 			"plugin binaries: stat DIR/none: no such file or directory; name their directory with --bin-dir",
 		},
 		{
-			"binaries are a file", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "net.conflist"},
+			"binaries are a file",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "net.conflist"},
 			"plugin binaries: DIR/net.conflist is not a directory",
 		},
 		{
-			"plugins are missing", e2e.Options{Backend: backend(), Conflist: "ptp.conflist", BinDir: "bin"},
+			"plugins are missing",
+			e2e.Options{Backend: backend(), Conflist: "ptp.conflist", BinDir: "bin"},
 			`DIR/ptp.conflist:1: no program for plugin ptp: it is not in DIR/bin; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir` + "\n" +
 				`DIR/ptp.conflist:1: no program for plugin mine: it is not in DIR/bin; put its program there, or name its directory with --bin-dir`,
 		},
 		{
-			"a plugin cannot be executed", e2e.Options{Backend: backend(), Conflist: "route.conflist", BinDir: "bin"},
+			"a plugin cannot be executed",
+			e2e.Options{Backend: backend(), Conflist: "route.conflist", BinDir: "bin"},
 			`DIR/route.conflist:2: no program for plugin route: DIR/bin/route is no executable file; put its program there, or name its directory with --bin-dir`,
 		},
 		{
-			"an unknown profile", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Profile: "overlay"},
+			"an unknown profile",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Profile: "overlay"},
 			`profile "overlay": want one of [cni underlay kubernetes]`,
 		},
 		{
-			"an unknown feature", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
+			"an unknown feature",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
 			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity SecondInterface Chaining ` +
 				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs LargeDatagrams UnderlayGroups Capabilities DHCP]`,
 		},
 		{
-			"a plugin that is not in the chain", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},
+			"a plugin that is not in the chain",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},
 			`plugin under test "route": want one of the chain [macvlan]`,
 		},
 		{
-			"a pattern without a match", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "teleport-*"}},
+			"a pattern without a match",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "teleport-*"}},
 			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`",
 		},
 		{
-			"a soak of no time", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Millisecond}},
+			"a soak of no time",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Millisecond}},
 			"soak of 1ms: want 1s or more",
 		},
 		{
-			"a soak of less than no pods", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Minute, Pods: -1}},
+			"a soak of less than no pods",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Minute, Pods: -1}},
 			"soak with -1 pods: want 1 or more",
 		},
 		{
-			"a bad pattern", e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "[a"}},
+			"a bad pattern",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "[a"}},
 			`scenario pattern "[a": syntax error in pattern`,
 		},
 	} {
@@ -125,7 +138,8 @@ func TestPrepare_unfit(t *testing.T) {
 		want    string
 	}{
 		{
-			"the kernel has no ipvlan", e2e.Options{Conflist: writeConflist(t, "", ipvlan)},
+			"the kernel has no ipvlan",
+			e2e.Options{Conflist: writeConflist(t, "", ipvlan)},
 			"node/a: the kernel has no links of kind [ipvlan], which CONFLIST needs; load the module or use another kernel",
 		},
 	} {

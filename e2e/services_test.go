@@ -36,14 +36,16 @@ func services() []control {
 		{name: "bridge and portmap, a range per node", chain: []string{bridge, portmap}, want: passes(podToService()...)},
 		{name: "ptp and portmap, a range per node", chain: []string{ptp, portmap}, want: passes(podToService()...)},
 		// The node's address is all that anybody beyond it sees of a pod.
-		{name: "ptp that masquerades", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap}, oneOf: []string{"iptables"},
+		{
+			name: "ptp that masquerades", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap}, oneOf: []string{"iptables"},
 			want: map[string]expected{
 				"pod-to-service-hairpin":               pass(),
 				"pod-to-service-host-network-endpoint": hidden,
 				"pod-to-service-off-subnet":            hidden,
 				"pod-to-service-remote-endpoint":       hidden,
 				"pod-to-service-same-node-endpoint":    pass(),
-			}},
+			},
+		},
 		{name: "macvlan, a range per node", chain: []string{macvlan}, want: map[string]expected{
 			"pod-to-apiserver":                     pastNode("pod/operator"),
 			"pod-to-node-local-address":            fail("eth0 of pod/client is a macvlan on eno1, and the kernel keeps such a device and its parent apart"),

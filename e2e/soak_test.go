@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cnitest/cnitest/e2e/internal/soak"
-
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 

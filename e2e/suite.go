@@ -13,14 +13,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/residue"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
-
-	"github.com/cnitest/cnitest/e2e/cluster"
-	"github.com/cnitest/cnitest/e2e/conflist"
-	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )

@@ -99,8 +99,10 @@ func TestSetSysctls(t *testing.T) {
 	path := namespace(t, c, "pod")
 	for _, tt := range []struct{ name, sysctl, value, want string }{
 		{"name", "net.ipv4.ip_forward", "1", ""},
-		{"dot in a name", "net.ipv4.conf.eno1/host.rp_filter", "1",
-			"node/a: sysctl net.ipv4.conf.eno1/host.rp_filter=1: open /proc/sys/net/ipv4/conf/eno1.host/rp_filter: no such file or directory"},
+		{
+			"dot in a name", "net.ipv4.conf.eno1/host.rp_filter", "1",
+			"node/a: sysctl net.ipv4.conf.eno1/host.rp_filter=1: open /proc/sys/net/ipv4/conf/eno1.host/rp_filter: no such file or directory",
+		},
 		{"outside net", "kernel.hostname", "x", `node/a: sysctl "kernel.hostname": want a name below net`},
 		{"net itself", "net", "x", `node/a: sysctl "net": want a name below net`},
 		{"net and a dot", "net.", "x", `node/a: sysctl "net.": want a name below net`},

@@ -3,9 +3,8 @@ package agent
 import (
 	"sync"
 
-	"github.com/cnitest/cnitest/e2e/conflist"
-
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
 // order keeps operations apart that a runtime must not run at the same time: those for one container, and GC of a network beside

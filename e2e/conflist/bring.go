@@ -133,9 +133,10 @@ func (d *document) checkBrought(plugin *value) {
 type Way string
 
 const (
-	// ByCapability is runtimeConfig.ips, ByArgs is IP in CNI_ARGS (CONVENTIONS.md).
+	// ByCapability passes them as runtimeConfig.ips (CONVENTIONS.md).
 	ByCapability Way = "ips"
-	ByArgs       Way = "CNI_ARGS"
+	// ByArgs passes one as IP in CNI_ARGS (CONVENTIONS.md).
+	ByArgs Way = "CNI_ARGS"
 )
 
 // Brought is the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits for them; empty where

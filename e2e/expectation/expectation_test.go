@@ -71,8 +71,11 @@ func TestCompare(t *testing.T) {
 		{"a new failure", []report.Result{as("GC-3", "mynet", report.Fail)}, []string{"GC-3 of mynet: want a pass, got fail: it is so"}},
 		{"a new failure of the chain", []report.Result{as("GC-1", report.Chain, report.Fail)}, []string{"GC-1: want a pass, got fail: it is so"}},
 		{"another result", []report.Result{as("GC-1", "mynet", report.Fail)}, []string{"GC-1 of mynet: want vacuous, got fail: it is so"}},
-		{"what failed passes", []report.Result{as("GC-1", "mynet", report.Pass)},
-			[]string{"GC-1 of mynet: want vacuous, got a pass; if it is to stay so, take it out of my.yaml"}},
+		{
+			"what failed passes",
+			[]report.Result{as("GC-1", "mynet", report.Pass)},
+			[]string{"GC-1 of mynet: want vacuous, got a pass; if it is to stay so, take it out of my.yaml"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := parse(t, full).Compare(&report.Report{Implementation: implementation, Results: tt.results})

@@ -167,7 +167,7 @@ func (i Injection) validate() error {
 	case Fail:
 		// The kernel's errors end at MAX_ERRNO (include/linux/err.h).
 		if i.Errno == 0 || i.Errno > 4095 {
-			return fmt.Errorf("fault: want an errno from 1 to 4095, got %d", i.Errno)
+			return fmt.Errorf("fault: want an errno from 1 to 4095, got %d", int(i.Errno))
 		}
 		possible = i.Point.Fail
 	default:

@@ -21,7 +21,7 @@ func TestWithTimeout_expires(t *testing.T) {
 		if got := ctx.Err(); got != context.DeadlineExceeded {
 			t.Errorf("%s: got the error %v, want %v", name, got, context.DeadlineExceeded)
 		}
-		if got := context.Cause(ctx); got != cause {
+		if got := context.Cause(ctx); !errors.Is(got, cause) {
 			t.Errorf("%s: got the cause %v, want %v", name, got, cause)
 		}
 	}
@@ -37,7 +37,7 @@ func TestWithTimeout_canceled(t *testing.T) {
 	if got := ctx.Err(); got != context.Canceled {
 		t.Errorf("got the error %v, want %v", got, context.Canceled)
 	}
-	if got := context.Cause(ctx); got != stop {
+	if got := context.Cause(ctx); !errors.Is(got, stop) {
 		t.Errorf("got the cause %v, want %v", got, stop)
 	}
 }

@@ -82,9 +82,14 @@ func stateText(state int) string {
 		bit  int
 		name string
 	}{
-		{netlink.NUD_INCOMPLETE, "INCOMPLETE"}, {netlink.NUD_REACHABLE, "REACHABLE"}, {netlink.NUD_STALE, "STALE"},
-		{netlink.NUD_DELAY, "DELAY"}, {netlink.NUD_PROBE, "PROBE"}, {netlink.NUD_FAILED, "FAILED"},
-		{netlink.NUD_NOARP, "NOARP"}, {netlink.NUD_PERMANENT, "PERMANENT"},
+		{netlink.NUD_INCOMPLETE, "INCOMPLETE"},
+		{netlink.NUD_REACHABLE, "REACHABLE"},
+		{netlink.NUD_STALE, "STALE"},
+		{netlink.NUD_DELAY, "DELAY"},
+		{netlink.NUD_PROBE, "PROBE"},
+		{netlink.NUD_FAILED, "FAILED"},
+		{netlink.NUD_NOARP, "NOARP"},
+		{netlink.NUD_PERMANENT, "PERMANENT"},
 	} {
 		if state&s.bit != 0 {
 			names = append(names, s.name)

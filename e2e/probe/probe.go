@@ -191,8 +191,12 @@ func (s Spec) complete() (Spec, error) {
 		name  string
 		value int64
 	}{
-		{"bytes", int64(s.Bytes)}, {"size", int64(s.Size)}, {"count", int64(s.Count)}, {"interval", int64(s.Interval)},
-		{"within", int64(s.Within)}, {"attempts", int64(s.Attempts)},
+		{"bytes", int64(s.Bytes)},
+		{"size", int64(s.Size)},
+		{"count", int64(s.Count)},
+		{"interval", int64(s.Interval)},
+		{"within", int64(s.Within)},
+		{"attempts", int64(s.Attempts)},
 	} {
 		if field.value < 0 {
 			return s, fmt.Errorf("want %s of 0 or more, got %d", field.name, field.value)

@@ -105,11 +105,13 @@ func TestRun(t *testing.T) {
 		},
 		{"udp of full size", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 1500, DontFragment: true}, answered},
 		{
-			"udp by broadcast", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "10.9.0.255", Device: "eth0"},
+			"udp by broadcast",
+			Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "10.9.0.255", Device: "eth0"},
 			change(func(r *Result) { r.ServerAddress = "10.9.0.255" }),
 		},
 		{
-			"udp by multicast", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "224.0.0.1", Device: "eth0"},
+			"udp by multicast",
+			Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Via: "224.0.0.1", Device: "eth0"},
 			change(func(r *Result) { r.ServerAddress = "224.0.0.1" }),
 		},
 		{"udp in fragments", Spec{Protocol: UDP, To: "10.9.0.2", Port: 8080, Size: 5000}, answered},

@@ -70,7 +70,7 @@ func (r *run) transfer(s *stream) error {
 	}()
 	if err := r.receive(s, in, q); err != nil {
 		s.close()
-		<-sent // what it failed with is a consequence
+		<-sent //nolint:errcheck // what it failed with follows from the close
 		return err
 	}
 	if err := <-sent; err != nil {

@@ -97,32 +97,39 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			"verdict worse", verdict(report.Partial), verdict(report.NotConformant),
-			[]string{"worse:", "  verdict                                  partial -> not-conformant", "1 regression"}, true,
+			[]string{"worse:", "  verdict                                  partial -> not-conformant", "1 regression"},
+			true,
 		},
 		{
 			"verdict unfit", verdict(report.NotConformant), verdict(report.EnvUnfit),
-			[]string{"worse:", "  verdict                                  not-conformant -> env-unfit", "1 regression"}, true,
+			[]string{"worse:", "  verdict                                  not-conformant -> env-unfit", "1 regression"},
+			true,
 		},
 		{
 			"verdict better", verdict(report.Partial), verdict(report.Conformant),
-			[]string{"better:", "  verdict                                  partial -> conformant", "no regression"}, false,
+			[]string{"better:", "  verdict                                  partial -> conformant", "no regression"},
+			false,
 		},
 		{
 			"a lower score", score("route", 4, 4), score("route", 7, 8, "link down"),
-			[]string{"worse:", "  score of CHECK of route                  4 of 4 -> 7 of 8", "      not: link down", "1 regression"}, true,
+			[]string{"worse:", "  score of CHECK of route                  4 of 4 -> 7 of 8", "      not: link down", "1 regression"},
+			true,
 		},
 		{
 			"a lower score of another plugin", score("macvlan", 4, 4), score("macvlan", 0, 4),
-			[]string{"worse:", "  score of CHECK of macvlan                4 of 4 -> 0 of 4 (does not count)", "no regression"}, false,
+			[]string{"worse:", "  score of CHECK of macvlan                4 of 4 -> 0 of 4 (does not count)", "no regression"},
+			false,
 		},
 		{
 			"a higher score", score("route", 1, 4), score("route", 2, 6),
-			[]string{"better:", "  score of CHECK of route                  1 of 4 -> 2 of 6", "no regression"}, false,
+			[]string{"better:", "  score of CHECK of route                  1 of 4 -> 2 of 6", "no regression"},
+			false,
 		},
 		{"the same share", score("route", 1, 2), score("route", 2, 4), []string{"no regression"}, false},
 		{
 			"no score any more", score("route", 1, 2), score("route", 0, 0),
-			[]string{"worse:", "  score of CHECK of route                  1 of 2 -> (gone)", "1 regression"}, true,
+			[]string{"worse:", "  score of CHECK of route                  1 of 2 -> (gone)", "1 regression"},
+			true,
 		},
 		{"no score that was of use", score("route", 0, 2), of(), []string{"no regression"}, false},
 		{
@@ -132,7 +139,8 @@ func TestDiff(t *testing.T) {
 				"note: plugins under test: route in the old report, none in the new one",
 				"note: profile: none in the old report, cni in the new one",
 				"no regression",
-			}, false,
+			},
+			false,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

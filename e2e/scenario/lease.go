@@ -19,7 +19,7 @@ type Lease struct {
 }
 
 // lease checks a step.
-func (c *stepChecker) lease(path string, l Lease) {
-	c.oneOf(path+".is", "is", l.Is, LeaseHeld, LeaseRenewed, LeaseReleased)
-	c.place(path+".of", l.Of, PodPlace)
+func (t *stepChecker) lease(path string, l Lease) {
+	t.oneOf(path+".is", "is", l.Is, LeaseHeld, LeaseRenewed, LeaseReleased)
+	t.place(path+".of", l.Of, PodPlace)
 }

@@ -111,8 +111,10 @@ func TestEndpointReplaced(t *testing.T) {
 		name, to string
 		port     int
 	}{
-		{"cluster IP", "10.96.0.53", 53}, {"cluster IP, IPv6", "fd96::53", 53},
-		{"node port", "10.1.0.1", 30053}, {"node port, IPv6", "fd00:1::1", 30053},
+		{"cluster IP", "10.96.0.53", 53},
+		{"cluster IP, IPv6", "fd96::53", 53},
+		{"node port", "10.1.0.1", 30053},
+		{"node port, IPv6", "fd00:1::1", 30053},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)
@@ -150,7 +152,8 @@ func TestUninterrupted(t *testing.T) {
 			defer control.Close()
 			var flows, controls []*probe.Flow
 			for _, s := range []probe.FlowSpec{
-				{Protocol: probe.TCP, To: "10.96.0.10", Port: 80}, {Protocol: probe.UDP, To: "fd96::10", Port: 53},
+				{Protocol: probe.TCP, To: "10.96.0.10", Port: 80},
+				{Protocol: probe.UDP, To: "fd96::10", Port: 53},
 				{Protocol: probe.UDP, To: "10.1.0.1", Port: 30011},
 			} {
 				s.Interval = time.Millisecond

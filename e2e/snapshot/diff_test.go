@@ -51,9 +51,12 @@ func TestDiff(t *testing.T) {
 		{
 			name: "what belongs to a new link",
 			after: []Item{
-				{Kind: Address, Name: "10.0.0.1/24 dev eno1.host", Text: "inet"}, {Kind: Address, Name: "fe80::1/64 dev eno1.host", Text: "inet6"},
-				link("eno1.host"), {Kind: Qdisc, Name: "dev eno1.host root", Text: "noqueue"},
-				{Kind: Route, Name: "10.0.0.0/24 table main", Text: "dev eno1.host proto kernel"}, {Kind: Route, Name: "10.0.0.9/32 table main", Text: "dev eno1.host proto boot"},
+				{Kind: Address, Name: "10.0.0.1/24 dev eno1.host", Text: "inet"},
+				{Kind: Address, Name: "fe80::1/64 dev eno1.host", Text: "inet6"},
+				link("eno1.host"),
+				{Kind: Qdisc, Name: "dev eno1.host root", Text: "noqueue"},
+				{Kind: Route, Name: "10.0.0.0/24 table main", Text: "dev eno1.host proto kernel"},
+				{Kind: Route, Name: "10.0.0.9/32 table main", Text: "dev eno1.host proto boot"},
 				sysctl("net.ipv4.conf.eno1/host.rp_filter", "0"), sysctl("net.ipv6.neigh.eno1/host.mcast_solicit", "3"), sysctl("net.ipv4.conf.eno1.rp_filter", "1"),
 			},
 			want: []string{

@@ -27,7 +27,8 @@ func TestRevertible(t *testing.T) {
 		{"link enslaved", Change{Op: Changed, Item: Item{Kind: Link, Name: "eth0", Text: "<UP> mtu 1500 master cni0 promiscuity 1"}, Before: "<> mtu 1500"}, ""},
 		{"link of another kind", Change{Op: Changed, Item: Item{Kind: Link, Name: "eth0", Text: up + " altname e"}, Before: down}, settings},
 		{
-			"link with more on top", Change{Op: Changed, Item: Item{Kind: Link, Name: "eth0", Text: up + " promiscuity 1"}, Before: up},
+			"link with more on top",
+			Change{Op: Changed, Item: Item{Kind: Link, Name: "eth0", Text: up + " promiscuity 1"}, Before: up},
 			"none of its settings has changed: it follows other links",
 		},
 		{"sysctl", Change{Op: Changed, Item: Item{Kind: Sysctl, Name: "net.ipv4.ip_forward", Text: "1"}, Before: "0"}, ""},
@@ -35,7 +36,8 @@ func TestRevertible(t *testing.T) {
 		{"kernel's qdisc", Change{Op: Added, Item: Item{Kind: Qdisc, Name: "dev eth0 parent 1:1", Text: "fq_codel"}}, "the kernel gives a link a qdisc of its own"},
 		{"qdisc for the kernel's", Change{Op: Changed, Item: Item{Kind: Qdisc, Name: "dev eth0 root", Text: "htb handle 1:0"}, Before: "noqueue"}, ""},
 		{
-			"qdisc for another", Change{Op: Changed, Item: Item{Kind: Qdisc, Name: "dev eth0 root", Text: "htb handle 1:0"}, Before: "tbf handle 1:0"},
+			"qdisc for another",
+			Change{Op: Changed, Item: Item{Kind: Qdisc, Name: "dev eth0 root", Text: "htb handle 1:0"}, Before: "tbf handle 1:0"},
 			"a text does not hold all that it takes to turn a qdisc back",
 		},
 		{"end of an interval", Change{Op: Added, Item: Item{Kind: Nftables, Name: "element ip t s", Text: "10.0.1.0 end"}}, "the end of an interval goes with its start"},

@@ -107,8 +107,14 @@ func furnish() error {
 		}
 	}
 	for _, m := range []struct{ kind, path, data string }{
-		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", "mode=755"}, {"devpts", "/dev/pts", "ptmxmode=666,mode=620"},
-		{"tmpfs", "/dev/shm", "mode=1777"}, {"tmpfs", "/run", "mode=755"}, {"tmpfs", "/tmp", "mode=1777"}, {"cgroup2", "/sys/fs/cgroup", ""},
+		{"proc", "/proc", ""},
+		{"sysfs", "/sys", ""},
+		{"devtmpfs", "/dev", "mode=755"},
+		{"devpts", "/dev/pts", "ptmxmode=666,mode=620"},
+		{"tmpfs", "/dev/shm", "mode=1777"},
+		{"tmpfs", "/run", "mode=755"},
+		{"tmpfs", "/tmp", "mode=1777"},
+		{"cgroup2", "/sys/fs/cgroup", ""},
 	} {
 		if err := os.MkdirAll(m.path, 0o755); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err

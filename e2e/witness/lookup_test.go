@@ -58,7 +58,8 @@ func TestLookup(t *testing.T) {
 	}{
 		{"on the link", all(), witness.Question{Destination: "192.168.1.2"}, witness.Way{Device: "eno1", Source: "192.168.0.1", Route: connected}},
 		{
-			"IPv6", all(), witness.Question{Destination: "fd00::2"},
+			"IPv6", all(),
+			witness.Question{Destination: "fd00::2"},
 			witness.Way{Device: "eno1", Source: "fd00::1", Route: "fd00::/64 dev eno1 table main"},
 		},
 		{"its own", all(), witness.Question{Destination: "192.168.0.1"}, witness.Way{
@@ -74,19 +75,34 @@ func TestLookup(t *testing.T) {
 		{"an unreachable route", route("10.1.0.0/16", of(unix.RTN_UNREACHABLE)), witness.Question{Destination: "10.1.2.3"}, witness.Way{
 			Refusal: "no route to host", Route: "unreachable 10.1.0.0/16 table main",
 		}},
-		{"a prohibiting rule", rule(func(r *netlink.Rule) { r.Type, r.Dst = unix.RTN_PROHIBIT, prefix(t, "192.168.1.2/32") }),
-			witness.Question{Destination: "192.168.1.2"}, witness.Way{Refusal: "permission denied", Rule: "100: from all to 192.168.1.2 prohibit"}},
-		{"an unreachable rule for a mark", rule(func(r *netlink.Rule) { r.Type, r.Mark = unix.RTN_UNREACHABLE, 0x10 }),
-			witness.Question{Destination: "192.168.1.2", Mark: 0x10}, witness.Way{Refusal: "network is unreachable", Rule: "100: from all fwmark 0x10 unreachable"}},
-		{"a rule for another mark", rule(func(r *netlink.Rule) { r.Type, r.Mark = unix.RTN_UNREACHABLE, 0x10 }),
-			witness.Question{Destination: "192.168.1.2", Mark: 0x20}, witness.Way{Device: "eno1", Source: "192.168.0.1", Route: connected}},
-		{"a table of a source", all(inTable, rule(func(r *netlink.Rule) { r.Src, r.Table = prefix(t, "192.168.0.1/32"), 77 })),
-			witness.Question{Destination: "10.1.2.3", Source: "192.168.0.1"}, witness.Way{
+		{
+			"a prohibiting rule", rule(func(r *netlink.Rule) { r.Type, r.Dst = unix.RTN_PROHIBIT, prefix(t, "192.168.1.2/32") }),
+			witness.Question{Destination: "192.168.1.2"},
+			witness.Way{Refusal: "permission denied", Rule: "100: from all to 192.168.1.2 prohibit"},
+		},
+		{
+			"an unreachable rule for a mark", rule(func(r *netlink.Rule) { r.Type, r.Mark = unix.RTN_UNREACHABLE, 0x10 }),
+			witness.Question{Destination: "192.168.1.2", Mark: 0x10},
+			witness.Way{Refusal: "network is unreachable", Rule: "100: from all fwmark 0x10 unreachable"},
+		},
+		{
+			"a rule for another mark", rule(func(r *netlink.Rule) { r.Type, r.Mark = unix.RTN_UNREACHABLE, 0x10 }),
+			witness.Question{Destination: "192.168.1.2", Mark: 0x20},
+			witness.Way{Device: "eno1", Source: "192.168.0.1", Route: connected},
+		},
+		{
+			"a table of a source", all(inTable, rule(func(r *netlink.Rule) { r.Src, r.Table = prefix(t, "192.168.0.1/32"), 77 })),
+			witness.Question{Destination: "10.1.2.3", Source: "192.168.0.1"},
+			witness.Way{
 				Device: "eno1", Gateway: "192.168.0.9",
 				Route: "10.1.0.0/16 via 192.168.0.9 dev eno1 table 77", Rule: "100: from 192.168.0.1 lookup 77",
-			}},
-		{"a table that does not hold the address", all(inTable, rule(func(r *netlink.Rule) { r.Table = 77 })),
-			witness.Question{Destination: "192.168.1.2"}, witness.Way{Device: "eno1", Source: "192.168.0.1", Route: connected}},
+			},
+		},
+		{
+			"a table that does not hold the address", all(inTable, rule(func(r *netlink.Rule) { r.Table = 77 })),
+			witness.Question{Destination: "192.168.1.2"},
+			witness.Way{Device: "eno1", Source: "192.168.0.1", Route: connected},
+		},
 		{"strict filter, other way back", all(filter("1"), onWire), witness.Question{Destination: "192.168.0.1", Source: "192.168.1.2", Interface: "eno1"}, witness.Way{
 			Refusal: "invalid argument", ReversePath: true, Filter: 1,
 		}},
@@ -96,10 +112,13 @@ func TestLookup(t *testing.T) {
 		{"loose filter, no way back", filter("2"), witness.Question{Destination: "192.168.0.1", Source: "10.9.9.9", Interface: "eno1"}, witness.Way{
 			Refusal: "invalid argument", ReversePath: true, Filter: 2,
 		}},
-		{"no answers to ARP", all(filter("0"), func(t *testing.T) { set(t, "ipv4/conf/eno1/arp_ignore", "8") }),
-			witness.Question{Destination: "192.168.0.1", Source: "192.168.1.2", Interface: "eno1"}, witness.Way{
+		{
+			"no answers to ARP", all(filter("0"), func(t *testing.T) { set(t, "ipv4/conf/eno1/arp_ignore", "8") }),
+			witness.Question{Destination: "192.168.0.1", Source: "192.168.1.2", Interface: "eno1"},
+			witness.Way{
 				Device: "lo", Local: true, IgnoresARP: 8, Route: "local 192.168.0.1 dev eno1 src 192.168.0.1 table local",
-			}},
+			},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			isolate(t)

@@ -181,7 +181,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer out.Cleanup()
+	defer func() { _ = out.Cleanup() }()
 	if _, err := io.Copy(out, in); err != nil {
 		return err
 	}

@@ -58,13 +58,18 @@ func TestAdd_all_addresses_of_all_interfaces(t *testing.T) {
 	prev := p.prev()
 	sandbox := p.ns.Path()
 	prev["interfaces"] = []any{
-		map[string]any{"name": "eth0", "sandbox": sandbox}, map[string]any{"name": "net1", "sandbox": sandbox},
-		map[string]any{"name": "veth0", "sandbox": sandbox}, map[string]any{"name": "host0"},
+		map[string]any{"name": "eth0", "sandbox": sandbox},
+		map[string]any{"name": "net1", "sandbox": sandbox},
+		map[string]any{"name": "veth0", "sandbox": sandbox},
+		map[string]any{"name": "host0"},
 	}
 	prev["ips"] = []any{
-		map[string]any{"address": "192.168.1.2/16", "interface": 0}, map[string]any{"address": "192.168.1.3/16"},
-		map[string]any{"address": "192.168.2.2/16", "interface": 1}, map[string]any{"address": "fd00:20::102/64", "interface": 1},
-		map[string]any{"address": "192.168.3.2/32", "interface": 2}, map[string]any{"address": "192.168.3.3/32", "interface": 3},
+		map[string]any{"address": "192.168.1.2/16", "interface": 0},
+		map[string]any{"address": "192.168.1.3/16"},
+		map[string]any{"address": "192.168.2.2/16", "interface": 1},
+		map[string]any{"address": "fd00:20::102/64", "interface": 1},
+		map[string]any{"address": "192.168.3.2/32", "interface": 2},
+		map[string]any{"address": "192.168.3.3/32", "interface": 3},
 		map[string]any{"address": "fe80::1/64", "interface": 1},
 	}
 	if _, err := l.run(call{Command: "ADD", ID: "a", Netns: sandbox, Stdin: conf(map[string]any{"prevResult": prev})}); err != nil {
@@ -95,8 +100,10 @@ func TestAdd_versions(t *testing.T) {
 			l.nic("eth9", "10.9.0.7/24")
 			p := l.pod("a", "192.168.1.2/16", "fd00:20::102/64")
 			given, want := convert(t, p, version, false), convert(t, p, version, true)
-			out, err := l.run(call{Command: "ADD", ID: "a", Netns: p.ns.Path(),
-				Stdin: conf(map[string]any{"cniVersion": version, "prevResult": json.RawMessage(given)})})
+			out, err := l.run(call{
+				Command: "ADD", ID: "a", Netns: p.ns.Path(),
+				Stdin: conf(map[string]any{"cniVersion": version, "prevResult": json.RawMessage(given)}),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -169,9 +169,11 @@ func TestChainOrder(t *testing.T) {
 	}{
 		{name: "tuning after it", plugins: macvlan + "," + route + `,{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}`},
 		{name: "tuning with mac before it", plugins: macvlan + `,{"type":"tuning","mac":"02:00:00:00:09:09"},` + route},
-		{name: "tuning with mac after it", plugins: macvlan + "," + route + `,{"type":"tuning","mac":"02:00:00:00:09:09"}`,
+		{
+			name: "tuning with mac after it", plugins: macvlan + "," + route + `,{"type":"tuning","mac":"02:00:00:00:09:09"}`,
 			check: "neighbour 192.168.1.2 on eno1.host: want 02:00:00:00:09:09, that of link eth0 of the pod, got %s: " +
-				"a later plugin has changed the pod's; put it before route"},
+				"a later plugin has changed the pod's; put it before route",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)
@@ -248,8 +250,10 @@ func TestSecondInterface(t *testing.T) {
 	l.mustAdd(p)
 	first := hostRoutesOf(l, p)
 	l.macvlan(p, "net1", "eth9", netlink.MACVLAN_MODE_BRIDGE, "10.9.0.9/24")
-	prev := map[string]any{"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
-		"ips": []any{map[string]any{"address": "10.9.0.9/24", "interface": 0}}}
+	prev := map[string]any{
+		"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
+		"ips": []any{map[string]any{"address": "10.9.0.9/24", "interface": 0}},
+	}
 	second := map[string]any{"name": "second", "master": "eth9", "bridge": nil, "prevResult": prev}
 	if _, err := l.run(call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(second)}); err != nil {
 		t.Fatal(err)
@@ -281,8 +285,10 @@ func TestSecondInterface_sameNetwork(t *testing.T) {
 	l.mustAdd(p)
 	first := hostRoutesOf(l, p)
 	l.macvlan(p, "net1", "eno1", netlink.MACVLAN_MODE_BRIDGE, "fd00:20::102/64")
-	prev := map[string]any{"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
-		"ips": []any{map[string]any{"address": "fd00:20::102/64", "interface": 0}}}
+	prev := map[string]any{
+		"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
+		"ips": []any{map[string]any{"address": "fd00:20::102/64", "interface": 0}},
+	}
 	second := call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": prev})}
 	if _, err := l.run(second); err != nil {
 		t.Fatal(err)

@@ -58,10 +58,14 @@ func TestDel(t *testing.T) {
 			return nil
 		})},
 		{name: "without the record, by prevResult", before: func(*lab, *pod) error { return os.Remove(recordOfA) }, prev: true},
-		{name: "without any record, by prevResult", before: func(*lab, *pod) error { return os.RemoveAll("/run/cni") }, prev: true,
-			gone: []string{"file"}},
-		{name: "without the record, by prevResult and its link", before: func(*lab, *pod) error { return os.Remove(recordOfA) }, prev: true,
-			changes: map[string]any{"bridge": "other.host"}},
+		{
+			name: "without any record, by prevResult", before: func(*lab, *pod) error { return os.RemoveAll("/run/cni") }, prev: true,
+			gone: []string{"file"},
+		},
+		{
+			name: "without the record, by prevResult and its link", before: func(*lab, *pod) error { return os.Remove(recordOfA) }, prev: true,
+			changes: map[string]any{"bridge": "other.host"},
+		},
 		{name: "empty record", before: write("")},
 		{name: "cut record", before: write(`{"network":"default","containerID":"a","if`)},
 		{name: "record of another", before: write(`{"network":"default","containerID":"b","ifname":"eth0"}`)},
@@ -138,8 +142,10 @@ func TestDel_where_no_record_can_be(t *testing.T) {
 func TestDel_unknown_attachment(t *testing.T) {
 	l := newLab(t)
 	want := l.state()
-	for _, changes := range []map[string]any{nil, {"prevResult": map[string]any{"cniVersion": "1.1.0",
-		"ips": []any{map[string]any{"address": "192.168.1.2/16"}}}}} {
+	for _, changes := range []map[string]any{nil, {"prevResult": map[string]any{
+		"cniVersion": "1.1.0",
+		"ips":        []any{map[string]any{"address": "192.168.1.2/16"}},
+	}}} {
 		l.mustDel("a", changes)
 		if diff := cmp.Diff(want, l.state()); diff != "" {
 			t.Errorf("state (-want +got):\n%s", diff)

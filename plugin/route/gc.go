@@ -34,7 +34,7 @@ func cmdGC(args *skel.CmdArgs) error {
 	if err != nil || s == nil {
 		return err
 	}
-	g := &collection{host: host, store: s, conf: conf, children: candidates(host, conf, nil)}
+	g := &collection{host: host, store: s, children: candidates(host, conf, nil)}
 	return verb.Collect(s, &conf.Config, verb.Collector[attachment]{Release: g.release, Rest: g.rest})
 }
 
@@ -49,7 +49,6 @@ func childrenExist(host *kernel.Namespace, conf *config) bool {
 type collection struct {
 	host     *kernel.Namespace
 	store    *store
-	conf     *config
 	children []string // that were met, whose records are gone included
 }
 
@@ -70,7 +69,7 @@ func (g *collection) rest(kept []entry, complete bool) error {
 	}
 	var errs []error
 	for _, name := range g.children {
-		if err := tend(g.host, name, g.conf, kept, complete); err != nil {
+		if err := tend(g.host, name, kept, complete); err != nil {
 			errs = append(errs, fmt.Errorf("link %s: %w", name, err))
 		}
 	}
@@ -78,7 +77,7 @@ func (g *collection) rest(kept []entry, complete bool) error {
 }
 
 // tend removes a child that nobody uses, and restores and sweeps one that is in use.
-func tend(host *kernel.Namespace, name string, conf *config, kept []entry, complete bool) error {
+func tend(host *kernel.Namespace, name string, kept []entry, complete bool) error {
 	if !uses(kept, name) {
 		if !complete {
 			return nil

@@ -82,8 +82,10 @@ func orphan(l *lab, dst string) {
 		if err := netlink.RouteAdd(&netlink.Route{Dst: prefix, LinkIndex: linkIndex("eno1.host"), Scope: netlink.SCOPE_LINK}); err != nil {
 			return err
 		}
-		return netlink.NeighAdd(&netlink.Neigh{LinkIndex: linkIndex("eno1.host"), IP: prefix.IP, State: netlink.NUD_PERMANENT,
-			HardwareAddr: net.HardwareAddr{2, 0xde, 0xad, 0, 0, 1}})
+		return netlink.NeighAdd(&netlink.Neigh{
+			LinkIndex: linkIndex("eno1.host"), IP: prefix.IP, State: netlink.NUD_PERMANENT,
+			HardwareAddr: net.HardwareAddr{2, 0xde, 0xad, 0, 0, 1},
+		})
 	})
 }
 
@@ -212,18 +214,24 @@ func TestStatus(t *testing.T) {
 		{name: "name is taken", before: func(*lab) error {
 			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}})
 		}, want: `50: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
-		{name: "a file in the place of the records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route/default") },
-			want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`},
+		{
+			name: "a file in the place of the records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route/default") },
+			want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`,
+		},
 		{name: "the same when another network has records", before: func(l *lab) error {
 			if err := l.add(l.pod("a", "192.168.1.2/16"), map[string]any{"name": "second"}); err != nil {
 				l.t.Fatal(err)
 			}
 			return plugintest.PlaceFile("/run/cni/route/default")
 		}, want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`},
-		{name: "a file in the place of all records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route") },
-			want: `50: records of network "default" cannot be written: /run/cni/route is a file, want a directory: remove it`},
-		{name: "wrong type", changes: map[string]any{"master": 5},
-			want: `7: configuration: json: cannot unmarshal number into Go struct field config.master of type string`},
+		{
+			name: "a file in the place of all records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route") },
+			want: `50: records of network "default" cannot be written: /run/cni/route is a file, want a directory: remove it`,
+		},
+		{
+			name: "wrong type", changes: map[string]any{"master": 5},
+			want: `7: configuration: json: cannot unmarshal number into Go struct field config.master of type string`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)

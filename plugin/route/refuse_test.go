@@ -45,12 +45,18 @@ func TestAdd_refuses(t *testing.T) {
 	}{
 		{name: "container id of 256 bytes", pod: plain, id: strings.Repeat("x", 256), want: `4: CNI_CONTAINERID, CNI_IFNAME or the network's name: "` +
 			strings.Repeat("x", 32) + `"… cannot be a part of a record's path: want at most 255 bytes, got 256`},
-		{name: "mode private", pod: inMode(netlink.MACVLAN_MODE_PRIVATE),
-			want: `7: link eth0 of the pod is a macvlan in mode private, which delivers nothing between two macvlans of one master: set mode bridge in macvlan`},
-		{name: "mode vepa", pod: inMode(netlink.MACVLAN_MODE_VEPA),
-			want: `7: link eth0 of the pod is a macvlan in mode vepa, which delivers nothing between two macvlans of one master: set mode bridge in macvlan`},
-		{name: "mode passthru", pod: inMode(netlink.MACVLAN_MODE_PASSTHRU),
-			want: `7: link eth0 of the pod is a macvlan in mode passthru, which takes the whole master and leaves no room for the child: set mode bridge in macvlan`},
+		{
+			name: "mode private", pod: inMode(netlink.MACVLAN_MODE_PRIVATE),
+			want: `7: link eth0 of the pod is a macvlan in mode private, which delivers nothing between two macvlans of one master: set mode bridge in macvlan`,
+		},
+		{
+			name: "mode vepa", pod: inMode(netlink.MACVLAN_MODE_VEPA),
+			want: `7: link eth0 of the pod is a macvlan in mode vepa, which delivers nothing between two macvlans of one master: set mode bridge in macvlan`,
+		},
+		{
+			name: "mode passthru", pod: inMode(netlink.MACVLAN_MODE_PASSTHRU),
+			want: `7: link eth0 of the pod is a macvlan in mode passthru, which takes the whole master and leaves no room for the child: set mode bridge in macvlan`,
+		},
 		{name: "a veth", pod: func(l *lab) *pod {
 			p := &pod{ns: newNamespace(l.t), id: "a", ips: []string{"192.168.1.2/16"}}
 			l.in(p.ns, func() error {
@@ -86,36 +92,62 @@ func TestAdd_refuses(t *testing.T) {
 		{name: "no such link in the pod", pod: func(l *lab) *pod {
 			return &pod{ns: newNamespace(l.t), id: "a", ips: []string{"192.168.1.2/16"}}
 		}, want: `7: prevResult names link eth0, which is not in the pod`},
-		{name: "no prevResult", pod: plain, changes: map[string]any{"prevResult": nil},
-			want: `7: prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`},
-		{name: "no address", pod: plain, changes: map[string]any{"prevResult": map[string]any{"cniVersion": "1.1.0"}},
-			want: `7: prevResult has no address on eth0 to route to: give the plugin that makes the link an ipam`},
-		{name: "prevResult of no known shape", pod: plain, changes: map[string]any{"prevResult": "x"},
-			want: `7: prevResult: json: cannot unmarshal string into Go value of type chain.versioned`},
-		{name: "interface out of range", pod: plain, changes: map[string]any{"prevResult": map[string]any{"cniVersion": "1.1.0",
-			"ips": []any{map[string]any{"address": "192.168.1.2/16", "interface": 3}}}},
-			want: `7: prevResult: address 192.168.1.2/16 is on interface 3, and there are 0 interfaces`},
-		{name: "address of the node", pod: func(l *lab) *pod { return l.pod("a", "192.168.0.5/16") },
-			want: `7: address 192.168.0.5 of the pod is an address of the node: take it out of the ranges of ipam`},
-		{name: "namespace that does not exist", pod: plain, netns: "/run/netns/none",
-			want: `4: CNI_NETNS: network namespace "/run/netns/none": no such file or directory`},
-		{name: "namespace of the node", pod: plain, netns: "/proc/self/ns/net",
-			want: `4: CNI_NETNS "/proc/self/ns/net" is the namespace of the node, want that of a pod`},
-		{name: "master that does not exist", pod: plain, changes: map[string]any{"master": "eno7"},
-			want: `7: master "eno7" does not exist on this node`},
-		{name: "no master and no default route", pod: plain, changes: map[string]any{"master": nil},
-			want: `7: master is not set and the node has no default route to take it from`},
+		{
+			name: "no prevResult", pod: plain, changes: map[string]any{"prevResult": nil},
+			want: `7: prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`,
+		},
+		{
+			name: "no address", pod: plain, changes: map[string]any{"prevResult": map[string]any{"cniVersion": "1.1.0"}},
+			want: `7: prevResult has no address on eth0 to route to: give the plugin that makes the link an ipam`,
+		},
+		{
+			name: "prevResult of no known shape", pod: plain, changes: map[string]any{"prevResult": "x"},
+			want: `7: prevResult: json: cannot unmarshal string into Go value of type chain.versioned`,
+		},
+		{
+			name: "interface out of range", pod: plain, changes: map[string]any{"prevResult": map[string]any{
+				"cniVersion": "1.1.0",
+				"ips":        []any{map[string]any{"address": "192.168.1.2/16", "interface": 3}},
+			}},
+			want: `7: prevResult: address 192.168.1.2/16 is on interface 3, and there are 0 interfaces`,
+		},
+		{
+			name: "address of the node", pod: func(l *lab) *pod { return l.pod("a", "192.168.0.5/16") },
+			want: `7: address 192.168.0.5 of the pod is an address of the node: take it out of the ranges of ipam`,
+		},
+		{
+			name: "namespace that does not exist", pod: plain, netns: "/run/netns/none",
+			want: `4: CNI_NETNS: network namespace "/run/netns/none": no such file or directory`,
+		},
+		{
+			name: "namespace of the node", pod: plain, netns: "/proc/self/ns/net",
+			want: `4: CNI_NETNS "/proc/self/ns/net" is the namespace of the node, want that of a pod`,
+		},
+		{
+			name: "master that does not exist", pod: plain, changes: map[string]any{"master": "eno7"},
+			want: `7: master "eno7" does not exist on this node`,
+		},
+		{
+			name: "no master and no default route", pod: plain, changes: map[string]any{"master": nil},
+			want: `7: master is not set and the node has no default route to take it from`,
+		},
 		{name: "master is down", pod: func(l *lab) *pod {
 			p := plain(l)
 			l.inNode(func() error { return setDown("eno1") })
 			return p
 		}, want: `50: master "eno1" is down: bring it up (ip link set eno1 up)`},
-		{name: "bridge is the master", pod: plain, changes: map[string]any{"bridge": "eno1"},
-			want: `7: bridge "eno1" is the master itself; leave bridge out or name a link that does not exist`},
-		{name: "bridge of 16 bytes", pod: plain, changes: map[string]any{"bridge": "sixteen-bytes-16"},
-			want: `7: bridge "sixteen-bytes-16": interface name is too long; interface name should be less than 16 characters`},
-		{name: "child of another kind", pod: taken(func(_ int, attrs netlink.LinkAttrs) netlink.Link { return &netlink.Bridge{LinkAttrs: attrs} }),
-			want: `7: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
+		{
+			name: "bridge is the master", pod: plain, changes: map[string]any{"bridge": "eno1"},
+			want: `7: bridge "eno1" is the master itself; leave bridge out or name a link that does not exist`,
+		},
+		{
+			name: "bridge of 16 bytes", pod: plain, changes: map[string]any{"bridge": "sixteen-bytes-16"},
+			want: `7: bridge "sixteen-bytes-16": interface name is too long; interface name should be less than 16 characters`,
+		},
+		{
+			name: "child of another kind", pod: taken(func(_ int, attrs netlink.LinkAttrs) netlink.Link { return &netlink.Bridge{LinkAttrs: attrs} }),
+			want: `7: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`,
+		},
 		{name: "child of another parent", pod: taken(func(parent int, attrs netlink.LinkAttrs) netlink.Link {
 			attrs.ParentIndex = parent
 			return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}

@@ -180,12 +180,21 @@ func TestAdd_refused(t *testing.T) {
 		call call
 		want string
 	}{
-		{"own namespace", call{Command: "ADD", ID: "p", Netns: l.node.Path(), Stdin: l.conf(nil)},
-			"4: CNI_NETNS \"" + l.node.Path() + "\" is the namespace of the node, want that of a pod"},
-		{"no namespace", call{Command: "ADD", ID: "p", Netns: "/run/none", Stdin: l.conf(nil)},
-			"4: CNI_NETNS: network namespace \"/run/none\": no such file or directory"},
-		{"taken name", call{Command: "ADD", ID: "p", Netns: p.ns.Path(), IfName: "lo", Stdin: l.conf(nil)},
-			"4: CNI_IFNAME: link \"lo\" is in the pod already"},
+		{
+			"own namespace",
+			call{Command: "ADD", ID: "p", Netns: l.node.Path(), Stdin: l.conf(nil)},
+			"4: CNI_NETNS \"" + l.node.Path() + "\" is the namespace of the node, want that of a pod",
+		},
+		{
+			"no namespace",
+			call{Command: "ADD", ID: "p", Netns: "/run/none", Stdin: l.conf(nil)},
+			"4: CNI_NETNS: network namespace \"/run/none\": no such file or directory",
+		},
+		{
+			"taken name",
+			call{Command: "ADD", ID: "p", Netns: p.ns.Path(), IfName: "lo", Stdin: l.conf(nil)},
+			"4: CNI_IFNAME: link \"lo\" is in the pod already",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := stateOf(t, p.ns)

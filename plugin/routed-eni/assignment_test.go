@@ -84,8 +84,10 @@ func TestCheck_replies(t *testing.T) {
 		{"no such call", nil, "999: ipamd at SOCKET: look up the address: method GetAssignment not implemented"},
 		{"no address", &rpc.GetAssignmentReply{Found: true}, "999: ipamd at SOCKET: look up the address: ParseAddr(\"\"): unable to parse IP"},
 		{"words", &rpc.GetAssignmentReply{Found: true, Address: "ten"}, "999: ipamd at SOCKET: look up the address: ParseAddr(\"ten\"): unable to parse IP"},
-		{"another table", &rpc.GetAssignmentReply{Found: true, Address: "10.0.0.30", DeviceNumber: 2, RouteTableId: 3},
-			"999: ipamd at SOCKET holds another address for this attachment: want 10.0.0.30 of table 254, got 10.0.0.30 of table 3"},
+		{
+			"another table", &rpc.GetAssignmentReply{Found: true, Address: "10.0.0.30", DeviceNumber: 2, RouteTableId: 3},
+			"999: ipamd at SOCKET holds another address for this attachment: want 10.0.0.30 of table 254, got 10.0.0.30 of table 3",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f.assignment = tt.reply

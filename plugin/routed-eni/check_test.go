@@ -88,8 +88,10 @@ func TestCheck(t *testing.T) {
 		{"the address", onPod, func(_, pod string) error {
 			return changeLink(pod, func(l netlink.Link) error { return netlink.AddrDel(l, &netlink.Addr{IPNet: host("10.0.97.30")}) })
 		}, "address 10.0.97.30 is not on link eth0 of the pod"},
-		{"the default route", onPod, func(_, _ string) error { return netlink.RouteDel(&netlink.Route{Gw: gateway}) },
-			"route to 0.0.0.0/0 on link eth0 of the pod is missing"},
+		{
+			"the default route", onPod, func(_, _ string) error { return netlink.RouteDel(&netlink.Route{Gw: gateway}) },
+			"route to 0.0.0.0/0 on link eth0 of the pod is missing",
+		},
 		{"the next hop", onPod, func(_, pod string) error {
 			return changeLink(pod, func(l netlink.Link) error {
 				return netlink.RouteDel(&netlink.Route{Dst: host("169.254.1.1"), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK})
@@ -120,8 +122,10 @@ func TestCheck(t *testing.T) {
 			rule.Priority, rule.Table, rule.Src = 1536, 77, host("10.0.97.30")
 			return netlink.RuleAdd(rule)
 		}, "rule 1536 for 10.0.97.30 leads to table 77, which is not that of its ENI"},
-		{"the record", onNode, func(_, _ string) error { return os.Remove("/run/cni/routed-eni/net/p/eth0") },
-			"record of attachment net/p/eth0 is missing: delete the attachment and add it again"},
+		{
+			"the record", onNode, func(_, _ string) error { return os.Remove("/run/cni/routed-eni/net/p/eth0") },
+			"record of attachment net/p/eth0 is missing: delete the attachment and add it again",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)
@@ -150,10 +154,14 @@ func TestCheck_prevResult(t *testing.T) {
 	}{
 		{"missing", nil, "7: prevResult is missing: CHECK compares with the result of ADD"},
 		{"damaged", "x", "7: prevResult: json: cannot unmarshal string into Go value of type chain.versioned"},
-		{"another address", json.RawMessage(strings.Replace(p.result, "10.0.0.30/32", "10.0.0.31/32", 1)),
-			"999: prevResult: want address 10.0.0.30 on link eth0, got [10.0.0.31]"},
-		{"another MAC", json.RawMessage(strings.Replace(p.result, p.identity().mac("pod"), "02:01:01:01:01:01", 1)),
-			"999: link eth0 of the pod: want MAC 02:01:01:01:01:01, got " + p.identity().mac("pod")},
+		{
+			"another address", json.RawMessage(strings.Replace(p.result, "10.0.0.30/32", "10.0.0.31/32", 1)),
+			"999: prevResult: want address 10.0.0.30 on link eth0, got [10.0.0.31]",
+		},
+		{
+			"another MAC", json.RawMessage(strings.Replace(p.result, p.identity().mac("pod"), "02:01:01:01:01:01", 1)),
+			"999: link eth0 of the pod: want MAC 02:01:01:01:01:01, got " + p.identity().mac("pod"),
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) { wantError(t, l.check(p, map[string]any{"prevResult": tt.prev}), tt.want) })
 	}

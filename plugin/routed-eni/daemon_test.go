@@ -224,14 +224,20 @@ func TestDaemon_replies(t *testing.T) {
 		want  string
 	}{
 		{"no success", &rpc.AddNetworkReply{}, "11: ipamd at SOCKET: assign an address: it has none and does not say why"},
-		{"a branch ENI", &rpc.AddNetworkReply{Success: true, PodVlanId: 7},
-			"999: ipamd at SOCKET: the pod is to have a branch ENI (security groups per pod), which this plugin cannot do"},
-		{"a network policy", &rpc.AddNetworkReply{Success: true, NetworkPolicyMode: "strict", IPAllocationMetadata: of(four).IPAllocationMetadata},
-			"999: ipamd at SOCKET: network policy mode is \"strict\", and this plugin asks no policy agent: leave it unset"},
+		{
+			"a branch ENI", &rpc.AddNetworkReply{Success: true, PodVlanId: 7},
+			"999: ipamd at SOCKET: the pod is to have a branch ENI (security groups per pod), which this plugin cannot do",
+		},
+		{
+			"a network policy", &rpc.AddNetworkReply{Success: true, NetworkPolicyMode: "strict", IPAllocationMetadata: of(four).IPAllocationMetadata},
+			"999: ipamd at SOCKET: network policy mode is \"strict\", and this plugin asks no policy agent: leave it unset",
+		},
 		{"no address", of(), "999: ipamd at SOCKET: want an address on 1 network card, got 0"},
 		{"two network cards", of(four, four), "999: ipamd at SOCKET: want an address on 1 network card, got 2"},
-		{"both families", of(&rpc.IPAllocationMetadata{IPv4Addr: "10.0.0.30", IPv6Addr: "fd00::30"}),
-			"999: ipamd at SOCKET: want an IPv4 or an IPv6 address, got \"10.0.0.30\" and \"fd00::30\""},
+		{
+			"both families", of(&rpc.IPAllocationMetadata{IPv4Addr: "10.0.0.30", IPv6Addr: "fd00::30"}),
+			"999: ipamd at SOCKET: want an IPv4 or an IPv6 address, got \"10.0.0.30\" and \"fd00::30\"",
+		},
 		{"the other family", of(&rpc.IPAllocationMetadata{IPv6Addr: "10.0.0.30"}), "999: ipamd at SOCKET: 10.0.0.30 is of the other family than it says"},
 		{"no address at all", of(&rpc.IPAllocationMetadata{IPv4Addr: "ten"}), "999: ipamd at SOCKET: ParseAddr(\"ten\"): unable to parse IP"},
 	} {

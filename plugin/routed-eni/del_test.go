@@ -31,14 +31,22 @@ func TestDel(t *testing.T) {
 		{name: "after the namespace", call: func(l *lab, p *pod, c *call) {
 			c.Netns = "/run/none"
 		}, before: func(l *lab, p *pod) error { return l.removeLink(p.link()) }},
-		{name: "without record", before: func(*lab, *pod) error { return os.Remove(record) },
-			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) }},
-		{name: "with an empty record", before: func(*lab, *pod) error { return os.WriteFile(record, nil, 0o644) },
-			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) }},
-		{name: "without record and link", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
-			call: func(l *lab, _ *pod, c *call) { c.Netns = "" }},
-		{name: "without record, link and prevResult", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
-			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) }},
+		{
+			name: "without record", before: func(*lab, *pod) error { return os.Remove(record) },
+			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) },
+		},
+		{
+			name: "with an empty record", before: func(*lab, *pod) error { return os.WriteFile(record, nil, 0o644) },
+			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) },
+		},
+		{
+			name: "without record and link", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
+			call: func(l *lab, _ *pod, c *call) { c.Netns = "" },
+		},
+		{
+			name: "without record, link and prevResult", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
+			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) },
+		},
 		{name: "without record, link and daemon", before: func(l *lab, p *pod) error {
 			l.kill()
 			return errors.Join(os.Remove(record), l.removeLink(p.link()))

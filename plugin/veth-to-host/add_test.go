@@ -76,20 +76,30 @@ func TestAdd_refuses(t *testing.T) {
 		call    call
 		want    string
 	}{
-		{name: "no prevResult", changes: map[string]any{"prevResult": nil},
-			want: `7: prevResult is missing: "veth-to-host" works on the interface of a plugin before it; list it after that plugin`},
+		{
+			name: "no prevResult", changes: map[string]any{"prevResult": nil},
+			want: `7: prevResult is missing: "veth-to-host" works on the interface of a plugin before it; list it after that plugin`,
+		},
 		{name: "no address", changes: map[string]any{"prevResult": p.prevOf("eth0")}, want: "7: prevResult has no address on eth0: give the plugin that makes the link an ipam"},
 		{name: "no such link", call: call{IfName: "eth7"}, want: "7: link eth7 is not in the pod: list a plugin that makes it before veth-to-host"},
 		{name: "no hostInterface", changes: map[string]any{"hostInterface": "eth9"}, want: `7: hostInterface "eth9" does not exist on this node`},
-		{name: "an address of the node", changes: map[string]any{"prevResult": p.prevOf("eth0", "10.10.20.152/24")},
-			want: "7: address 10.10.20.152 of the pod is an address of the node: take it out of the ranges of ipam"},
-		{name: "the underlay link as veth", changes: map[string]any{"containerInterface": "eth0"},
-			want: `7: containerInterface "eth0" is the underlay link itself: leave containerInterface out or name a free link`},
-		{name: "a link that exists", changes: map[string]any{"containerInterface": "lo"},
-			want: "7: link lo exists in the pod and is not this plugin's: set containerInterface to a free name"},
+		{
+			name: "an address of the node", changes: map[string]any{"prevResult": p.prevOf("eth0", "10.10.20.152/24")},
+			want: "7: address 10.10.20.152 of the pod is an address of the node: take it out of the ranges of ipam",
+		},
+		{
+			name: "the underlay link as veth", changes: map[string]any{"containerInterface": "eth0"},
+			want: `7: containerInterface "eth0" is the underlay link itself: leave containerInterface out or name a free link`,
+		},
+		{
+			name: "a link that exists", changes: map[string]any{"containerInterface": "lo"},
+			want: "7: link lo exists in the pod and is not this plugin's: set containerInterface to a free name",
+		},
 		{name: "route before it, by its result", changes: map[string]any{"prevResult": withChild}, want: "7: route stands before veth-to-host in the chain: remove route, veth-to-host does all that it does"},
-		{name: "no such namespace", call: call{Netns: "/run/netns/nobody"},
-			want: `4: CNI_NETNS: network namespace "/run/netns/nobody": no such file or directory`},
+		{
+			name: "no such namespace", call: call{Netns: "/run/netns/nobody"},
+			want: `4: CNI_NETNS: network namespace "/run/netns/nobody": no such file or directory`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if strings.HasPrefix(tt.name, "route") {

@@ -32,16 +32,20 @@ func TestNode_findings(t *testing.T) {
 			name:   "as it should be",
 			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 2 ;; *eth0/rp_filter) echo 1 ;; *arp_ignore) echo 0 ;;",
 			want: []Finding{
-				{OK: true, What: "node worker forwards"}, {OK: true, What: "node worker answers ARP for all its addresses"},
-				{OK: true, What: "node worker takes what comes by another way"}, {OK: true, What: "kube-proxy on worker writes its rules"},
+				{OK: true, What: "node worker forwards"},
+				{OK: true, What: "node worker answers ARP for all its addresses"},
+				{OK: true, What: "node worker takes what comes by another way"},
+				{OK: true, What: "kube-proxy on worker writes its rules"},
 			},
 		},
 		{
 			name:   "the device's own settings",
 			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 0 ;; *eth0/rp_filter) echo 1 ;; *all/arp_ignore) echo 0 ;; *eth0/arp_ignore) echo 2 ;;",
 			want: []Finding{
-				{OK: true, What: "node worker forwards"}, {What: "node worker answers ARP for all its addresses"},
-				{What: "node worker takes what comes by another way"}, {OK: true, What: "kube-proxy on worker writes its rules"},
+				{OK: true, What: "node worker forwards"},
+				{What: "node worker answers ARP for all its addresses"},
+				{What: "node worker takes what comes by another way"},
+				{OK: true, What: "kube-proxy on worker writes its rules"},
 			},
 		},
 		{
@@ -57,7 +61,8 @@ func TestNode_findings(t *testing.T) {
 			name:   "an empty answer",
 			docker: device + "*curl*) ;; *rp_filter) ;; *) echo 1 ;;",
 			want: []Finding{
-				{OK: true, What: "node worker forwards"}, {OK: true, What: "node worker answers ARP for all its addresses"},
+				{OK: true, What: "node worker forwards"},
+				{OK: true, What: "node worker answers ARP for all its addresses"},
 				{
 					What: "node worker takes what comes by another way",
 					Cost: `it could not be read: conf/all/rp_filter: strconv.Atoi: parsing "": invalid syntax`,

@@ -34,8 +34,15 @@ func TestOutside(t *testing.T) {
 	}
 	hosts := c.Hosts()
 	for _, pair := range [][2]*cluster.Place{
-		{hosts["external"], &node.Place}, {&node.Place, hosts["external"]}, {hosts["external"], pod}, {pod, hosts["external"]},
-		{hosts["lan"], &node.Place}, {hosts["lan"], pod}, {pod, hosts["lan"]}, {hosts["router"], pod}, {&node.Place, hosts["router"]},
+		{hosts["external"], &node.Place},
+		{&node.Place, hosts["external"]},
+		{hosts["external"], pod},
+		{pod, hosts["external"]},
+		{hosts["lan"], &node.Place},
+		{hosts["lan"], pod},
+		{pod, hosts["lan"]},
+		{hosts["router"], pod},
+		{&node.Place, hosts["router"]},
 	} {
 		asks(t, pair[0], pair[1])
 	}

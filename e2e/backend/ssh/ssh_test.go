@@ -118,26 +118,40 @@ func TestOpen(t *testing.T) {
 	}{
 		{"two machines", func(*ssh.Options) {}, ""},
 		{"a login shell that says something", func(o *ssh.Options) { o.Program = m.ssh("echo Welcome;") }, ""},
-		{"a machine that is not there", func(o *ssh.Options) { o.Nodes[1] = "node3" },
-			"node3: ssh ended before the machine answered: node3: no such machine"},
-		{"no ssh", func(o *ssh.Options) { o.Program = []string{"/nonexistent/ssh"} },
-			"node1: fork/exec /nonexistent/ssh: no such file or directory"},
-		{"no sudo without a password", func(o *ssh.Options) {
-			o.Program = m.ssh("PATH=/root/fake:$PATH;")
+		{
+			"a machine that is not there", func(o *ssh.Options) { o.Nodes[1] = "node3" },
+			"node3: ssh ended before the machine answered: node3: no such machine",
 		},
-			"node1: the connection is lost: sudo: a password is required; the user needs sudo without a password there (sudoers(5), NOPASSWD), or log in as root"},
-		{"a subnet that no machine has", func(o *ssh.Options) {
-			o.Subnet, o.Conflist = netip.Prefix{}, parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78."))
+		{
+			"no ssh", func(o *ssh.Options) { o.Program = []string{"/nonexistent/ssh"} },
+			"node1: fork/exec /nonexistent/ssh: no such file or directory",
 		},
-			"node1: no interface has an address in 10.78.0.0/16 (--uplink-subnet); it has mgmt0 10.0.2.10/24, ens6 10.77.0.2/16"},
-		{"an interface that is not there", func(o *ssh.Options) { o.Uplink = "eth9" },
-			"node1: no interface eth9 has an address in 10.77.0.0/16 (--uplink-subnet); it has mgmt0 10.0.2.10/24, ens6 10.77.0.2/16"},
-		{"ranges outside of the subnet", func(o *ssh.Options) { o.Conflist = parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78.")) },
-			"net.conflist:2: subnet 10.78.0.0/16 is not in the subnet that the caller gives, 10.77.0.0/16"},
-		{"plugins for another machine", func(o *ssh.Options) {
-			o.Binary = func(arch string) (string, error) { return "", errors.New("no build for it") }
+		{
+			"no sudo without a password", func(o *ssh.Options) {
+				o.Program = m.ssh("PATH=/root/fake:$PATH;")
+			},
+			"node1: the connection is lost: sudo: a password is required; the user needs sudo without a password there (sudoers(5), NOPASSWD), or log in as root",
 		},
-			"node1 is x86_64: no build for it"},
+		{
+			"a subnet that no machine has", func(o *ssh.Options) {
+				o.Subnet, o.Conflist = netip.Prefix{}, parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78."))
+			},
+			"node1: no interface has an address in 10.78.0.0/16 (--uplink-subnet); it has mgmt0 10.0.2.10/24, ens6 10.77.0.2/16",
+		},
+		{
+			"an interface that is not there", func(o *ssh.Options) { o.Uplink = "eth9" },
+			"node1: no interface eth9 has an address in 10.77.0.0/16 (--uplink-subnet); it has mgmt0 10.0.2.10/24, ens6 10.77.0.2/16",
+		},
+		{
+			"ranges outside of the subnet", func(o *ssh.Options) { o.Conflist = parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78.")) },
+			"net.conflist:2: subnet 10.78.0.0/16 is not in the subnet that the caller gives, 10.77.0.0/16",
+		},
+		{
+			"plugins for another machine", func(o *ssh.Options) {
+				o.Binary = func(arch string) (string, error) { return "", errors.New("no build for it") }
+			},
+			"node1 is x86_64: no build for it",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			options := m.options(dir)
@@ -262,8 +276,11 @@ func TestMissing(t *testing.T) {
 		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside"},
 		{"a cloud", scenario.Needs{Nodes: 1, Cloud: true}, "no cloud gives these machines further network interfaces and addresses during a run"},
 		{"a reboot", scenario.Needs{Nodes: 1, Reboot: true}, "it reboots a node; allow that with --reboot 'systemctl reboot'"},
-		{"settings", scenario.Needs{Nodes: 1, Sysctls: []string{"net.ipv4.conf.all.rp_filter"}},
-			"it changes settings by which a machine can get out of reach (net.ipv4.conf.all.rp_filter); allow that with --reboot 'systemctl reboot'"},
+		{
+			"settings",
+			scenario.Needs{Nodes: 1, Sysctls: []string{"net.ipv4.conf.all.rp_filter"}},
+			"it changes settings by which a machine can get out of reach (net.ipv4.conf.all.rp_filter); allow that with --reboot 'systemctl reboot'",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := ""

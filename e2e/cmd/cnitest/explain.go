@@ -7,12 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cnitest/cnitest/e2e/internal/soak"
-
 	"github.com/spf13/cobra"
 
 	"github.com/cnitest/cnitest/e2e/backend/kind"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
 )

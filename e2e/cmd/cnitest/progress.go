@@ -10,12 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cnitest/cnitest/e2e/internal/soak"
-
 	"golang.org/x/term"
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 

@@ -112,8 +112,15 @@ func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
 func (f *runFlags) backendFlags() []string {
 	words := []string{"--backend", f.backend}
 	for _, flag := range [][2]string{
-		{"nodes", strings.Join(f.remote.nodes, ",")}, {"outside", f.remote.outside}, {"ssh-config", f.remote.configFile}, {"uplink-subnet", f.remote.subnet}, {"reboot", f.remote.reboot},
-		{"kubeconfig", f.kind.kubeconfig}, {"context", f.kind.kubeContext}, {"image", f.kind.image}, {"uplink", f.node.uplink},
+		{"nodes", strings.Join(f.remote.nodes, ",")},
+		{"outside", f.remote.outside},
+		{"ssh-config", f.remote.configFile},
+		{"uplink-subnet", f.remote.subnet},
+		{"reboot", f.remote.reboot},
+		{"kubeconfig", f.kind.kubeconfig},
+		{"context", f.kind.kubeContext},
+		{"image", f.kind.image},
+		{"uplink", f.node.uplink},
 	} {
 		if flag[1] != "" {
 			words = append(words, "--"+flag[0], flag[1])

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/internal/soak"
-
 	"github.com/cnitest/cnitest/e2e/report"
 )
 

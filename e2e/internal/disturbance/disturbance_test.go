@@ -22,7 +22,8 @@ func TestJudge(t *testing.T) {
 		{"very late", 300 * time.Millisecond, 1, nil, Finding{Doubtful: true, Excused: true, Text: "node/a was up to 300ms late"}},
 		{"very crowded", 0, 47, nil, Finding{Doubtful: true, Excused: true, Text: "47 threads wanted each processor"}},
 		{
-			"a control lost something", 60 * time.Millisecond, 5, []string{"a control flow lost 1 of 9 requests", "another too"},
+			"a control lost something", 60 * time.Millisecond, 5,
+			[]string{"a control flow lost 1 of 9 requests", "another too"},
 			Finding{Doubtful: true, Excused: true, Lost: true, Text: "a control flow lost 1 of 9 requests, node/a was up to 60ms late, 5 threads wanted each processor"},
 		},
 	} {

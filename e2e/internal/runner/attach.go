@@ -176,7 +176,9 @@ func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.R
 		Verb: verb, Conflist: p.Network.Conflist, BinDirs: p.Node.BinDirs,
 		ContainerID: p.ContainerID(), Netns: p.Netns, IfName: ifName,
 		Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", r.Env.Scenario.Name}, {"K8S_POD_NAME", p.Namespace},
+			{"IgnoreUnknown", "1"},
+			{"K8S_POD_NAMESPACE", r.Env.Scenario.Name},
+			{"K8S_POD_NAME", p.Namespace},
 			{"K8S_POD_INFRA_CONTAINER_ID", p.ContainerID()},
 		},
 	}

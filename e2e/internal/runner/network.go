@@ -7,10 +7,9 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/cnitest/cnitest/e2e/conflist"
-
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )

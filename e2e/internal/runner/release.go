@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/cnitest/cnitest/e2e/conflist"
-
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )

@@ -2,6 +2,7 @@ package throttle
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func TestThrottle_Enter(t *testing.T) {
 	}
 	go func() { entered <- th.Enter(ctx) }()
 	cancel()
-	if err := <-entered; err != context.Canceled {
+	if err := <-entered; !errors.Is(err, context.Canceled) {
 		t.Errorf("got error %v, want %v", err, context.Canceled)
 	}
 }

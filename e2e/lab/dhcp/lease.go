@@ -9,12 +9,14 @@ import (
 type State string
 
 const (
-	// Offered is an address that a client was offered and has not taken yet, Held one that it leases.
+	// Offered is an address that a client was offered and has not taken yet.
 	Offered State = "offered"
-	Held    State = "held"
-	// Released was given back by its client, Expired by nobody: the client did not renew it in time.
+	// Held is an address that a client leases.
+	Held State = "held"
+	// Released is an address that its client gave back.
 	Released State = "released"
-	Expired  State = "expired"
+	// Expired is an address whose client did not renew the lease in time.
+	Expired State = "expired"
 	// Declined is an address that its client found in use.
 	Declined State = "declined"
 )

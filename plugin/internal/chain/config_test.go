@@ -23,27 +23,45 @@ func TestPrevResult(t *testing.T) {
 	}{
 		{name: "none", in: `{}`},
 		{name: "null", in: `{"prevResult":null}`},
-		{name: "0.1.0", in: `{"cniVersion":"0.1.0","prevResult":{"ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"},"dns":{}}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}, {Address: v6}}, Routes: []*types.Route{}}},
-		{name: "no cniVersion anywhere", in: `{"prevResult":{"ip4":{"ip":"10.0.0.2/24"}}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}}, Routes: []*types.Route{}}},
-		{name: "0.4.0", in: `{"cniVersion":"0.4.0","prevResult":{"cniVersion":"0.4.0","interfaces":[{"name":"eth0","sandbox":"/x"}],` +
-			`"ips":[{"version":"4","address":"10.0.0.2/24","interface":0}]}}`,
-			want: &current.Result{CNIVersion: "1.1.0", Interfaces: []*current.Interface{{Name: "eth0", Sandbox: "/x"}},
-				IPs: []*current.IPConfig{{Address: v4, Interface: current.Int(0)}}, Routes: []*types.Route{}}},
-		{name: "1.1.0 without its version", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"fd00::2/64"}]}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}}},
-		{name: "result older than the configuration", in: `{"cniVersion":"1.0.0","prevResult":{"cniVersion":"0.3.1","ips":[{"version":"6","address":"fd00::2/64"}]}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}, Routes: []*types.Route{}}},
-		{name: "text", in: `{"prevResult":"x"}`,
-			wantErr: `prevResult: json: cannot unmarshal string into Go value of type chain.versioned`},
+		{
+			name: "0.1.0", in: `{"cniVersion":"0.1.0","prevResult":{"ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"},"dns":{}}}`,
+			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}, {Address: v6}}, Routes: []*types.Route{}},
+		},
+		{
+			name: "no cniVersion anywhere", in: `{"prevResult":{"ip4":{"ip":"10.0.0.2/24"}}}`,
+			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}}, Routes: []*types.Route{}},
+		},
+		{
+			name: "0.4.0", in: `{"cniVersion":"0.4.0","prevResult":{"cniVersion":"0.4.0","interfaces":[{"name":"eth0","sandbox":"/x"}],` +
+				`"ips":[{"version":"4","address":"10.0.0.2/24","interface":0}]}}`,
+			want: &current.Result{
+				CNIVersion: "1.1.0", Interfaces: []*current.Interface{{Name: "eth0", Sandbox: "/x"}},
+				IPs: []*current.IPConfig{{Address: v4, Interface: current.Int(0)}}, Routes: []*types.Route{},
+			},
+		},
+		{
+			name: "1.1.0 without its version", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"fd00::2/64"}]}}`,
+			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}},
+		},
+		{
+			name: "result older than the configuration", in: `{"cniVersion":"1.0.0","prevResult":{"cniVersion":"0.3.1","ips":[{"version":"6","address":"fd00::2/64"}]}}`,
+			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}, Routes: []*types.Route{}},
+		},
+		{
+			name: "text", in: `{"prevResult":"x"}`,
+			wantErr: `prevResult: json: cannot unmarshal string into Go value of type chain.versioned`,
+		},
 		{name: "unknown version", in: `{"prevResult":{"cniVersion":"9.9.9"}}`, wantErr: `prevResult: unsupported CNI result version "9.9.9"`},
-		{name: "address that is none", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2"}]}}`,
-			wantErr: "prevResult: invalid CIDR address: 10.0.0.2"},
+		{
+			name: "address that is none", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2"}]}}`,
+			wantErr: "prevResult: invalid CIDR address: 10.0.0.2",
+		},
 		{name: "no address", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{}]}}`, wantErr: "prevResult: an entry of ips has no address"},
 		{name: "interface that is null", in: `{"cniVersion":"1.1.0","prevResult":{"interfaces":[null]}}`, wantErr: "prevResult: interface 0 is null"},
-		{name: "interface out of range", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2/24","interface":-1}]}}`,
-			wantErr: "prevResult: address 10.0.0.2/24 is on interface -1, and there are 0 interfaces"},
+		{
+			name: "interface out of range", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2/24","interface":-1}]}}`,
+			wantErr: "prevResult: address 10.0.0.2/24 is on interface -1, and there are 0 interfaces",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var conf Config

@@ -261,7 +261,7 @@ func TestEC2_detach(t *testing.T) {
 func TestEC2_errors(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 1}, false, primary())
 	l.err = errors.New("metadata: away")
-	if _, err := l.round(); err != l.err {
+	if _, err := l.round(); !errors.Is(err, l.err) {
 		t.Errorf("got %v, want %v", err, l.err)
 	}
 	l.err = nil

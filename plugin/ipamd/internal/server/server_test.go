@@ -127,16 +127,20 @@ func TestBackend(t *testing.T) {
 		{"look up in another network", l.lookUp("other", "a"), &rpc.GetAssignmentReply{}, ""},
 		{"look up without a network", l.lookUp("", "a"), nil, "InvalidArgument: network, container ID and interface name must not be empty"},
 		{"look up without a container", l.lookUp("net", ""), nil, "InvalidArgument: network, container ID and interface name must not be empty"},
-		{"look up nothing", func(ctx context.Context) (any, error) {
-			return l.node.GetAssignment(ctx, &rpc.GetAssignmentRequest{NetworkName: "net"})
+		{
+			"look up nothing", func(ctx context.Context) (any, error) {
+				return l.node.GetAssignment(ctx, &rpc.GetAssignmentRequest{NetworkName: "net"})
+			},
+			nil, "InvalidArgument: network, container ID and interface name must not be empty",
 		},
-			nil, "InvalidArgument: network, container ID and interface name must not be empty"},
 		{"delete", l.del("b"), &rpc.DelNetworkReply{Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{secondary}}, ""},
 		{"delete again", l.del("b"), &rpc.DelNetworkReply{Success: true}, ""},
 		{"look up what was deleted", l.lookUp("net", "b"), &rpc.GetAssignmentReply{}, ""},
 		{"delete what never was", l.del("never"), &rpc.DelNetworkReply{Success: true}, ""},
-		{"status", func(ctx context.Context) (any, error) { return l.node.Status(ctx, &rpc.StatusRequest{}) },
-			&rpc.StatusReply{Assigned: 2, Cooling: 1, Warnings: []string{"rp_filter is strict"}}, ""},
+		{
+			"status", func(ctx context.Context) (any, error) { return l.node.Status(ctx, &rpc.StatusRequest{}) },
+			&rpc.StatusReply{Assigned: 2, Cooling: 1, Warnings: []string{"rp_filter is strict"}}, "",
+		},
 		{"collect without a network", func(ctx context.Context) (any, error) { return l.node.GC(ctx, &rpc.GCRequest{}) }, nil, "InvalidArgument: network_name must not be empty"},
 		{"collect another network", l.gc("other"), &rpc.GCReply{}, ""},
 		{"collect", l.gc("net", "a"), &rpc.GCReply{Released: []*rpc.Released{{

@@ -219,7 +219,7 @@ func TestCommits(t *testing.T) {
 	full := errors.New("disk full")
 	g.result <- full
 	for range 20 {
-		if err := <-results; err != full {
+		if err := <-results; !errors.Is(err, full) {
 			t.Errorf("got %v, want %v", err, full)
 		}
 	}
