@@ -38,10 +38,31 @@ func take(ctx context.Context) (snapshot.State, error) {
 	return snapshot.Take(ctx, snapshot.Options{Kinds: kinds()})
 }
 
+// looks bounds how often whole looks at a network that does not stay the same.
+const looks = 10
+
+// whole takes a snapshot during which nothing changed. Its kinds are read one after the other: the kernel may give a link that came up a
+// moment ago its address after the addresses were read and before the routes are.
+func whole(ctx context.Context) (snapshot.State, error) {
+	before, err := take(ctx)
+	for range looks {
+		if err != nil {
+			break
+		}
+		var now snapshot.State
+		now, err = take(ctx)
+		if err == nil && len(snapshot.Diff(before, now)) == 0 {
+			break
+		}
+		before = now
+	}
+	return before, err
+}
+
 // remember looks at the network, once to compare and once to make again what is removed, for which a snapshot does not hold enough.
 func remember(ctx context.Context) (n *network, err error) {
 	n = &network{}
-	if n.state, err = take(ctx); err != nil {
+	if n.state, err = whole(ctx); err != nil {
 		return nil, err
 	}
 	if n.links, err = netlinksafe.LinkList(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/containernetworking/plugins/pkg/testutils"
@@ -97,7 +98,16 @@ func makeUplink(t *testing.T) netlink.Link {
 			t.Fatal(err)
 		}
 	}
-	return uplink
+	// The kernel gives them their link-local addresses when it comes to it, later on a busy machine.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		own, err := netlink.AddrList(nil, netlink.FAMILY_V6) //nolint:forbidigo // an interrupted dump is repeated
+		if err == nil && len(own) == 2 {
+			return uplink
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s: addresses %v (%v), want a link-local one on each side", own, err)
+		}
+	}
 }
 
 func address() *netlink.Addr {
