@@ -51,7 +51,8 @@ func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	r := a.unit.requirement
 	a.result = report.Result{
-		ID: a.unit.ID, Kind: "requirement", Plugin: a.unit.Plugin, Level: string(r.Level), Covers: slices.Clone(r.Covers),
+		ID: a.unit.ID, Kind: "requirement", Plugin: a.unit.Plugin, Level: string(r.Level),
+		Covers: slices.Clone(r.Covers),
 	}
 	a.known = ctx.Err() == nil
 	if s.blocks(&a.result, !r.NeedsAttachment()) {
@@ -63,8 +64,8 @@ func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	a.known = ctx.Err() == nil
 }
 
-// doubtful reports whether a unit is to be run again: it did not succeed, and that may be the machine's doing. A scenario that succeeded and
-// left something is one, too.
+// doubtful reports whether a unit is to be run again: it did not succeed, and that may be the machine's doing. A
+// scenario that succeeded and left something is one, too.
 func (a *attempt) doubtful() bool {
 	return a.known && a.found.Doubtful && (a.left || a.unsuccessful())
 }
@@ -81,15 +82,18 @@ func (a *attempt) unsuccessful() bool {
 	return false
 }
 
-// again runs a doubtful unit a second time, and its result is that of the second run. It is for the caller to see that no other unit runs
-// beside it. Where it does not succeed either and the machine is to blame again, nothing is said of the plugin.
+// again runs a doubtful unit a second time, and its result is that of the second run. It is for the caller to see that
+// no other unit runs beside it. Where it does not succeed either and the machine is to blame again, nothing is said of
+// the plugin.
 func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 	s.forget(first)
 	second := s.try(ctx, first.unit, true)
 	if !second.known {
 		return second
 	}
-	second.result.FirstRun = &report.FirstRun{Result: first.result.Result, Reason: first.reason(), Disturbed: first.found.Text}
+	second.result.FirstRun = &report.FirstRun{
+		Result: first.result.Result, Reason: first.reason(), Disturbed: first.found.Text,
+	}
 	if second.excused(first) && (second.left || second.unsuccessful()) {
 		reason := "the machine was too busy: " + second.found.Text
 		if second.left {
@@ -106,9 +110,9 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 	return second
 }
 
-// excused reports whether the machine is to blame for what a second run saw: a control lost something beside it, or timers
-// and processors were so late that it may be chance, and it is not what the first run saw. What a machine does by chance it
-// does not do twice in the same words.
+// excused reports whether the machine is to blame for what a second run saw: a control lost something beside it, or
+// timers and processors were so late that it may be chance, and it is not what the first run saw. What a machine does
+// by chance it does not do twice in the same words.
 func (a *attempt) excused(first *attempt) bool {
 	return a.found.Lost || a.found.Excused && mask(a.reason()) != mask(first.reason())
 }

@@ -44,25 +44,43 @@ func TestRunUnit(t *testing.T) {
 		{name: "fails on a quiet machine", runs: []run{{result: report.Fail, found: quiet}}, want: report.Fail},
 		{name: "not applicable", runs: []run{{result: report.NotApplicable, found: excused}}, want: report.NotApplicable},
 		{name: "fails once", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Pass, found: quiet}}, want: report.Pass, first: report.Fail},
-		{name: "passes on a machine that is busy still", runs: []run{{result: report.Fail, found: excused}, {result: report.Pass, found: excused}}, want: report.Pass, first: report.Fail},
+		{name: "passes on a machine that is busy still", runs: []run{
+			{result: report.Fail, found: excused}, {result: report.Pass, found: excused},
+		}, want: report.Pass, first: report.Fail},
 		{name: "fails twice", runs: []run{{result: report.Fail, found: excused}, {result: report.Fail, found: quiet}}, want: report.Fail, first: report.Fail},
-		{name: "fails twice beside busy loops", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: doubtful}}, want: report.Fail, first: report.Fail},
+		{name: "fails twice beside busy loops", runs: []run{
+			{result: report.Fail, found: doubtful}, {result: report.Fail, found: doubtful},
+		}, want: report.Fail, first: report.Fail},
 		{
-			name: "fails twice while a control loses something", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: lost}},
-			want: report.Skipped, first: report.Fail, labFailed: true, reason: "the machine was too busy: a control lost 1 of 9",
+			name: "fails twice while a control loses something", runs: []run{
+				{result: report.Fail, found: doubtful}, {result: report.Fail, found: lost},
+			},
+			want: report.Skipped, first: report.Fail, labFailed: true,
+			reason: "the machine was too busy: a control lost 1 of 9",
 		},
 		{
 			name: "fails twice in two ways on a machine that is too busy",
-			runs: []run{{result: report.Fail, found: doubtful, saw: "killed after 31s"}, {result: report.Fail, found: excused, saw: "lost 1 of 9"}},
-			want: report.Skipped, first: report.Fail, labFailed: true, reason: "the machine was too busy: node/a was up to 400ms late",
+			runs: []run{
+				{result: report.Fail, found: doubtful, saw: "killed after 31s"},
+				{result: report.Fail, found: excused, saw: "lost 1 of 9"},
+			},
+			want: report.Skipped, first: report.Fail, labFailed: true,
+			reason: "the machine was too busy: node/a was up to 400ms late",
 		},
 		{
 			name: "fails twice in one way on a machine that is too busy",
-			runs: []run{{result: report.Fail, found: doubtful, saw: "no such link 7"}, {result: report.Fail, found: excused, saw: "no such link 12"}},
+			runs: []run{
+				{result: report.Fail, found: doubtful, saw: "no such link 7"},
+				{result: report.Fail, found: excused, saw: "no such link 12"},
+			},
 			want: report.Fail, first: report.Fail, reason: "no such link 12",
 		},
-		{name: "vacuous once", runs: []run{{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet}}, want: report.Pass, first: report.Vacuous},
-		{name: "cut off", runs: []run{{result: report.Fail, found: doubtful}, {result: report.Fail, found: quiet, cut: true}}, want: report.Skipped, reason: stopped},
+		{name: "vacuous once", runs: []run{
+			{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet},
+		}, want: report.Pass, first: report.Vacuous},
+		{name: "cut off", runs: []run{
+			{result: report.Fail, found: doubtful}, {result: report.Fail, found: quiet, cut: true},
+		}, want: report.Skipped, reason: stopped},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			runs := tt.runs
@@ -74,7 +92,10 @@ func TestRunUnit(t *testing.T) {
 				r := runs[0]
 				runs = runs[1:]
 				return &attempt{
-					unit: u, known: !r.cut, found: r.found, result: report.Result{ID: u.ID, Kind: "scenario", Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen")},
+					unit: u, known: !r.cut, found: r.found, result: report.Result{
+						ID: u.ID, Kind: "scenario",
+						Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen"),
+					},
 				}
 			}
 			got := s.RunUnit(t.Context(), &Unit{ID: "attach", scenario: &scenario.Scenario{Name: "attach"}})
@@ -82,12 +103,14 @@ func TestRunUnit(t *testing.T) {
 				t.Errorf("got one run, want another")
 			}
 			if got.Result != tt.want || got.LabFailed != tt.labFailed || !strings.Contains(got.Reason, tt.reason) {
-				t.Errorf("got %s (the lab failed: %t): %s, want %s (%t): %s", got.Result, got.LabFailed, got.Reason, tt.want, tt.labFailed, tt.reason)
+				t.Errorf("got %s (the lab failed: %t): %s, want %s (%t): %s", got.Result, got.LabFailed, got.Reason,
+					tt.want, tt.labFailed, tt.reason)
 			}
 			switch {
 			case tt.first == "" && got.FirstRun != nil:
 				t.Errorf("got the first run %+v, want none", got.FirstRun)
-			case tt.first != "" && (got.FirstRun == nil || got.FirstRun.Result != tt.first || got.FirstRun.Disturbed == ""):
+			case tt.first != "" && (got.FirstRun == nil || got.FirstRun.Result != tt.first ||
+				got.FirstRun.Disturbed == ""):
 				t.Errorf("got the first run %+v, want %s", got.FirstRun, tt.first)
 			case tt.first != "" && len(s.report.Notes) != 1:
 				t.Errorf("got the notes %q, want one of what was run twice", s.report.Notes)

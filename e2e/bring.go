@@ -16,7 +16,8 @@ func withoutPods(file *conflist.File, sc *scenario.Scenario) (report.Outcome, st
 	needs := sc.Needs()
 	switch n := sc.Attachments(); {
 	case n > 1 && file.OneAddress():
-		return report.NotApplicable, fmt.Sprintf("the file gives every pod the same addresses, and this attaches %d times at once", n)
+		return report.NotApplicable,
+			fmt.Sprintf("the file gives every pod the same addresses, and this attaches %d times at once", n)
 	case needs.Leases && !usesDHCP(file):
 		return report.NotApplicable, "no IPAM plugin of the conflist is dhcp"
 	case needs.Asks && len(offer.Known(file.Capabilities())) == 0:

@@ -17,7 +17,8 @@ func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	command := append([]string{"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat"}, args...)
 	return &target.Target{Cloud: &cloud, Daemon: &target.Daemon{
 		Name: "ipamd", Command: command, Variants: map[string][]string{
-			scenario.NodeSNAT: append(command[:len(command):len(command)], "--external-snat=false"), scenario.LongCooling: append(command[:len(command):len(command)], "--cooling", "6s"),
+			scenario.NodeSNAT:    append(command[:len(command):len(command)], "--external-snat=false"),
+			scenario.LongCooling: append(command[:len(command):len(command)], "--cooling", "6s"),
 		}, Ready: target.Ready{Socket: "/run/ipamd/ipamd.sock"}, Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
 	}}
 }
@@ -37,7 +38,9 @@ func unvaried(args ...string) *target.Target {
 // forgetful is ipamd without a memory.
 func forgetful() *target.Target {
 	t := ipamd(target.Cloud{Addresses: 12})
-	t.Daemon.Command = []string{"sh", "-c", "rm -f /var/lib/ipamd/state.json; exec /opt/cni/bin/ipamd --reconcile 1s --cooling 0s"}
+	t.Daemon.Command = []string{
+		"sh", "-c", "rm -f /var/lib/ipamd/state.json; exec /opt/cni/bin/ipamd --reconcile 1s --cooling 0s",
+	}
 	return t
 }
 
@@ -60,30 +63,45 @@ func crashing() *target.Target {
 func daemons() []control {
 	return []control{
 		{name: "ipamd", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
-			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(), "daemon-hangs": pass(),
+			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(),
+			"daemon-hangs":             pass(),
 			"daemon-dies-before-reply": pass(), "daemon-address-cooling": pass(),
 		}},
-		{name: "a plugin without GC", chain: []string{`{"type": "broken", "delegate": "routed-eni", "fault": "keeps-lock"}`}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "0s"), want: map[string]expected{
+		{name: "a plugin without GC", chain: []string{
+			`{"type": "broken", "delegate": "routed-eni", "fault": "keeps-lock"}`,
+		}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "0s"), want: map[string]expected{
 			"daemon-dies-before-reply": failOf("broken", "add pod/server"),
 		}},
-		{name: "a daemon without a rest", chain: []string{routedENI}, target: unvaried("--cooling", "0s"), want: map[string]expected{
-			"daemon-address-cooling": fail("it succeeded, want an error with code 11"),
-		}},
+		{
+			name: "a daemon without a rest", chain: []string{routedENI}, target: unvaried("--cooling", "0s"),
+			want: map[string]expected{
+				"daemon-address-cooling": fail("it succeeded, want an error with code 11"),
+			},
+		},
 		{name: "a daemon that forgets", chain: []string{routedENI}, target: forgetful(), want: map[string]expected{
 			"daemon-restart": fail("ADD gave 10.0.0."),
 		}},
-		{name: "a daemon that never gives an address again", chain: []string{routedENI}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "1h"), want: map[string]expected{
-			"daemon-down-at-del": failOf("routed-eni", "add pod/gone"),
-		}},
-		{name: "a plugin that does not ask", chain: []string{macvlan, route}, target: bystander(nil), want: map[string]expected{
-			"daemon-down-at-add":       fail("it succeeded, want an error with code 11"),
-			"daemon-dies-before-reply": {result: report.NotClaimed, reason: "the target names no socket and no files of its daemon"},
-			"daemon-address-cooling":   {result: report.NotClaimed, reason: "the target has no variant long-cooling of its daemon"},
-			"daemon-hangs":             fail("it succeeded, want an error with code 11"),
-		}},
-		{name: "a daemon that ends by itself", chain: []string{macvlan, route}, target: crashing(), want: map[string]expected{
-			"pod-churn": fail("node/a: daemon bystander ended by itself: out of luck"),
-		}},
+		{
+			name: "a daemon that never gives an address again", chain: []string{routedENI},
+			target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "1h"), want: map[string]expected{
+				"daemon-down-at-del": failOf("routed-eni", "add pod/gone"),
+			},
+		},
+		{
+			name: "a plugin that does not ask", chain: []string{macvlan, route}, target: bystander(nil),
+			want: map[string]expected{
+				"daemon-down-at-add":       fail("it succeeded, want an error with code 11"),
+				"daemon-dies-before-reply": {result: report.NotClaimed, reason: "the target names no socket and no files of its daemon"},
+				"daemon-address-cooling":   {result: report.NotClaimed, reason: "the target has no variant long-cooling of its daemon"},
+				"daemon-hangs":             fail("it succeeded, want an error with code 11"),
+			},
+		},
+		{
+			name: "a daemon that ends by itself", chain: []string{macvlan, route}, target: crashing(),
+			want: map[string]expected{
+				"pod-churn": fail("node/a: daemon bystander ended by itself: out of luck"),
+			},
+		},
 	}
 }
 
@@ -91,29 +109,46 @@ func daemons() []control {
 func clouds() []control {
 	return []control{
 		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
-			"cloud-own-eni": pass(), "cloud-eni-added": pass(), "cloud-pool-exhausted": pass(), "cloud-address-removed": pass(),
-			"cloud-external-snat": pass(), "external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
+			"cloud-own-eni": pass(), "cloud-eni-added": pass(), "cloud-pool-exhausted": pass(),
+			"cloud-address-removed": pass(),
+			"cloud-external-snat":   pass(), "external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
 			"late-del-of-old-attachment": {result: report.NotApplicable, reason: "no plugin of the chain has an IPAM plugin"},
 			"node-stays-reachable":       {result: report.NotApplicable, reason: "nobody sees the MAC addresses of others"},
 		}},
-		{name: "a node that translates", chain: []string{routedENI}, target: ipamd(plenty(), "--external-snat=false"), want: map[string]expected{
-			"external-to-pod": fail("host/external saw 10.0.0.2 (node/a) as the source, want an address of pod/server"),
-		}},
-		{name: "a node that never translates", chain: []string{routedENI}, target: unvaried(), want: map[string]expected{
-			"cloud-external-snat": fail("(pod/old-"),
-		}},
-		{name: "a cloud that nobody set the node up for", chain: []string{routedENI}, target: ipamd(plenty(), "--kernel=false"), want: map[string]expected{
+		{
+			name: "a node that translates", chain: []string{routedENI}, target: ipamd(plenty(),
+				"--external-snat=false"),
+			want: map[string]expected{
+				"external-to-pod": fail("host/external saw 10.0.0.2 (node/a) as the source, want an address of " +
+					"pod/server"),
+			},
+		},
+		{
+			name: "a node that never translates", chain: []string{routedENI}, target: unvaried(),
+			want: map[string]expected{
+				"cloud-external-snat": fail("(pod/old-"),
+			},
+		},
+		{name: "a cloud that nobody set the node up for", chain: []string{routedENI}, target: ipamd(plenty(),
+			"--kernel=false"), want: map[string]expected{
 			"cloud-own-eni": fail("the request was last seen entering port-0-0"),
 		}},
-		{name: "a daemon that looks at the cloud once", chain: []string{routedENI}, target: ipamd(plenty(), "--reconcile", "1h"), want: map[string]expected{
+		{name: "a daemon that looks at the cloud once", chain: []string{routedENI}, target: ipamd(plenty(),
+			"--reconcile", "1h"), want: map[string]expected{
 			"cloud-eni-added": failOf("routed-eni", "status node/a, within 10s"),
 		}},
-		{name: "a plugin with addresses of its own", chain: []string{ptp}, target: bystander(&target.Cloud{Addresses: 9}), want: map[string]expected{
-			"cloud-pool-exhausted": failOf("ptp", "want 11"),
-		}},
-		{name: "a daemon that forgets in a cloud", chain: []string{routedENI}, target: forgetful(), want: map[string]expected{
-			"cloud-address-removed": fail("ADD gave 10.0.0."),
-		}},
+		{
+			name: "a plugin with addresses of its own", chain: []string{ptp},
+			target: bystander(&target.Cloud{Addresses: 9}), want: map[string]expected{
+				"cloud-pool-exhausted": failOf("ptp", "want 11"),
+			},
+		},
+		{
+			name: "a daemon that forgets in a cloud", chain: []string{routedENI}, target: forgetful(),
+			want: map[string]expected{
+				"cloud-address-removed": fail("ADD gave 10.0.0."),
+			},
+		},
 		{name: "no target", chain: []string{macvlan, route}, want: map[string]expected{
 			"daemon-restart": {result: report.Skipped, reason: "no target file names a daemon"},
 			"cloud-own-eni":  {result: report.Skipped, reason: "no target file asks for a cloud"},
@@ -149,7 +184,8 @@ func setVersion(t *testing.T, path, version string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, bytes.Replace(text, []byte(`"1.0.0"`), []byte(`"`+version+`"`), 1), 0o644); err != nil {
+	if err := os.WriteFile(path, bytes.Replace(text, []byte(`"1.0.0"`), []byte(`"`+version+`"`), 1),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 }

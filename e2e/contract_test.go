@@ -21,8 +21,9 @@ import (
 // allRequirements takes minutes; without it each broken plugin is asked what it must fail, and a little else.
 var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
-	onlyDefect      = flag.String("defect", "", "ask only broken plugins with one of these defects, separated by commas")
-	share           = flag.String("share", "1/1", "ask the K-th of N parts of the broken plugins: `K/N`")
+	onlyDefect      = flag.String("defect", "",
+		"ask only broken plugins with one of these defects, separated by commas")
+	share = flag.String("share", "1/1", "ask the K-th of N parts of the broken plugins: `K/N`")
 )
 
 // spoilt is a plugin with a defect and the requirements that must notice it.
@@ -44,13 +45,17 @@ type spoilt struct {
 
 func (s *spoilt) name() string { return s.plugin + "/" + s.defect }
 
-// bystanders are requirements that are read off one attachment, which takes no time of its own. They are asked of each broken
-// plugin, and pass where they are not among what it fails.
+// bystanders are requirements that are read off one attachment, which takes no time of its own. They are asked of each
+// broken plugin, and pass where they are not among what it fails.
 func bystanders() []string {
-	return []string{"CFG-5", "VER-4", "ADD-1", "ADD-2", "ADD-3", "RES-1", "RES-2", "RES-3", "RES-4", "RES-5", "DEL-1", "DEL-2", "DEL-4", "CHK-1", "C07", "EXE-1", "EXE-3"}
+	return []string{
+		"CFG-5", "VER-4", "ADD-1", "ADD-2", "ADD-3", "RES-1", "RES-2", "RES-3", "RES-4", "RES-5", "DEL-1",
+		"DEL-2", "DEL-4", "CHK-1", "C07", "EXE-1", "EXE-3",
+	}
 }
 
-// install makes a directory of the plugins of a chain, with one of them or more wrapped, and says which defect each has.
+// install makes a directory of the plugins of a chain, with one of them or more wrapped, and says which defect each
+// has.
 func install(t *testing.T, chain *conflist.File, defects map[string]string) string {
 	t.Helper()
 	b, dir := plugins(t), t.TempDir()
@@ -82,7 +87,9 @@ func install(t *testing.T, chain *conflist.File, defects map[string]string) stri
 }
 
 // ask has one plugin of a chain asked about requirements; those that look at the calls of others come last.
-func ask(t *testing.T, chain []string, plugin string, defects map[string]string) func(wanted func(*contract.Requirement) bool) map[string]report.Result {
+func ask(t *testing.T, chain []string, plugin string,
+	defects map[string]string,
+) func(wanted func(*contract.Requirement) bool) map[string]report.Result {
 	t.Helper()
 	file, err := conflist.Load(writeConflist(t, "", chain...))
 	if err != nil {
@@ -142,7 +149,8 @@ func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
 
 func failed(r report.Result) bool { return r.Result == report.Fail || r.Result == report.Vacuous }
 
-// TestBroken wants the requirements to notice each defect, and nothing else to fail. Those that inject faults are for TestSweeps.
+// TestBroken wants the requirements to notice each defect, and nothing else to fail. Those that inject faults are for
+// TestSweeps.
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	plugins(t)
@@ -168,7 +176,8 @@ func TestBroken(t *testing.T) {
 		jobs = append(jobs, func() {
 			results[i] = run(func(r *contract.Requirement) bool {
 				_, wanted := c.fails[r.ID]
-				return wanted || *allRequirements && !r.Sweeps() || slices.Contains(bystanders(), r.ID) || slices.Contains(c.through, r.ID)
+				return wanted || *allRequirements && !r.Sweeps() || slices.Contains(bystanders(), r.ID) ||
+					slices.Contains(c.through, r.ID)
 			})
 		})
 	}
@@ -181,7 +190,8 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// sharedOut returns the part of the broken plugins that the flag asks for: every N-th, so that a few runs of CI have asked all.
+// sharedOut returns the part of the broken plugins that the flag asks for: every N-th, so that a few runs of CI have
+// asked all.
 func sharedOut(t *testing.T, all []spoilt) []spoilt {
 	t.Helper()
 	var part, parts int
@@ -216,8 +226,8 @@ func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {
 	}
 }
 
-// TestBroken_are_complete wants a broken plugin for each requirement that fails it, and an honest one that passes it; TestSweeps has
-// those of the requirements that inject faults.
+// TestBroken_are_complete wants a broken plugin for each requirement that fails it, and an honest one that passes it;
+// TestSweeps has those of the requirements that inject faults.
 func TestBroken_are_complete(t *testing.T) {
 	fails := map[string]bool{}
 	for _, c := range spoiled() {

@@ -61,15 +61,19 @@ func afterRoute(fault string) []string { return []string{macvlan, route, broken(
 
 // wrapped is a main plugin that hands everything to macvlan, with a fault.
 func wrapped(fault string) string {
-	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+`"`, 1)
+	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
+		`"`, 1)
 }
 
 // withIPAM is a chain that passes everything, with a fault of its allocator.
 func withIPAM(fault string) []string {
-	return []string{strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route}
+	return []string{
+		strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route,
+	}
 }
 
-// faulty has at least one conflist that fails each scenario, but for those that services has; TestUpstream adds those of upstream.
+// faulty has at least one conflist that fails each scenario, but for those that services has; TestUpstream adds those
+// of upstream.
 func faulty() []control {
 	const kept = "the kernel keeps such a device and its parent apart"
 	const panicked = "panic: runtime error: invalid memory address or nil pointer dereference"
@@ -82,20 +86,31 @@ func faulty() []control {
 			"two-nic-node":              fail("no reply within 1s"),
 			"router-advertisements":     fail("node/a: addresses and default-routes changed: + address 2001:db8:5:"),
 		}},
-		{name: "the naive plugin on two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), naive}, want: map[string]expected{
-			"host-to-pod": fail("node/a to pod/server, tcp to fd00:20::"),
-		}},
+		{
+			name: "the naive plugin on two families", chain: []string{
+				strings.Replace(macvlan, pool, dualPool, 1), naive,
+			},
+			want: map[string]expected{
+				"host-to-pod": fail("node/a to pod/server, tcp to fd00:20::"),
+			},
+		},
 		{name: "a masquerading node", chain: []string{bridge, broken("masquerades")}, want: map[string]expected{
 			"external-to-pod":         fail("(node/a) as the source, want an address of host/lan"),
 			"pod-to-pod-across-nodes": fail("(node/b) as the source, want an address of pod/near"),
 		}},
-		{name: "no default route", chain: []string{strings.Replace(macvlan, `, "routes": [{"dst": "0.0.0.0/0"}]`, "", 1), route}, want: map[string]expected{
+		{name: "no default route", chain: []string{
+			strings.Replace(macvlan, `, "routes": [{"dst": "0.0.0.0/0"}]`, "", 1), route,
+		}, want: map[string]expected{
 			"external-to-pod": fail("host/external to pod/server, tcp to 192.168.1.2 port 8080"),
 		}},
-		{name: "macvlans kept apart", chain: []string{strings.Replace(macvlan, `"macvlan"`, `"macvlan", "mode": "private"`, 1)}, want: map[string]expected{
+		{name: "macvlans kept apart", chain: []string{
+			strings.Replace(macvlan, `"macvlan"`, `"macvlan", "mode": "private"`, 1),
+		}, want: map[string]expected{
 			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to 192.168.1.3 port 8080: connect: no reply"),
 		}},
-		{name: "an MTU larger than that of the way", chain: []string{strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1)}, want: map[string]expected{
+		{name: "an MTU larger than that of the way", chain: []string{
+			strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1),
+		}, want: map[string]expected{
 			"full-mtu": fail("send: message too long"),
 		}},
 		{name: "drops-tcp", chain: afterRoute("drops-tcp"), want: map[string]expected{
@@ -114,7 +129,8 @@ func faulty() []control {
 			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to fd00:20::"),
 		}},
 		{name: "drops-udp", chain: afterRoute("drops-udp"), want: map[string]expected{
-			"host-to-pod": fail("node/a to pod/server, udp to 192.168.1.2 port 8080"), "pod-to-pod-same-node": fail(", udp to 192.168.1."),
+			"host-to-pod":          fail("node/a to pod/server, udp to 192.168.1.2 port 8080"),
+			"pod-to-pod-same-node": fail(", udp to 192.168.1."),
 		}},
 		{name: "drops-fragments", chain: afterRoute("drops-fragments"), want: map[string]expected{
 			"large-datagrams": fail("node/a to pod/left, udp to 192.168.1.2 port 8080"), "host-to-pod": pass(),
@@ -123,7 +139,8 @@ func faulty() []control {
 			"pod-churn": fail(" requests, want at most 0"),
 		}},
 		{name: "drops-groups", chain: afterRoute("drops-groups"), want: map[string]expected{
-			"underlay-groups": fail("pod/server does not answer what host/lan sends to 192.168.255.255 of the underlay by broadcast"), "host-to-pod": pass(),
+			"underlay-groups": fail("pod/server does not answer what host/lan sends to 192.168.255.255 of the " +
+				"underlay by broadcast"), "host-to-pod": pass(),
 		}},
 		{name: "lowers-ttl", chain: afterRoute("lowers-ttl"), want: map[string]expected{
 			"external-to-pod": fail("host/external"), "host-to-pod": pass(),
@@ -141,9 +158,12 @@ func faulty() []control {
 			"chain-bandwidth": failOf("broken", "invalid character 'a' looking for beginning of value"),
 		}},
 		// Not one of upstream's own, for which this is known.
-		{name: "a main plugin that checks the main table", chain: []string{wrapped("strict-check")}, want: map[string]expected{
-			"chain-sbr": failOf("broken", "Failed to find Gateway 192.168.0.1 for interface eth0"),
-		}},
+		{
+			name: "a main plugin that checks the main table", chain: []string{wrapped("strict-check")},
+			want: map[string]expected{
+				"chain-sbr": failOf("broken", "Failed to find Gateway 192.168.0.1 for interface eth0"),
+			},
+		},
 		{name: "removes-shared", chain: afterRoute("removes-shared"), want: map[string]expected{
 			"del-one-keeps-others": failOf("route", "check pod/keeper"),
 		}},
@@ -166,36 +186,58 @@ func faulty() []control {
 		{name: "stalls", chain: afterRoute("stalls"), want: map[string]expected{
 			"large-transfer": fail("32MiB each way"),
 		}},
-		{name: "first-mac", chain: []string{wrapped("first-mac"), route, broken("first-mac")}, want: map[string]expected{
-			"chain-tuning-mac": failOf("route", "check pod/server"),
-		}},
+		{
+			name: "first-mac", chain: []string{wrapped("first-mac"), route, broken("first-mac")},
+			want: map[string]expected{
+				"chain-tuning-mac": failOf("route", "check pod/server"),
+			},
+		},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
 			"host-to-pod":   fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
 			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables"}},
 			"chain-sbr":     known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
-		{name: "another address than the runtime's", chain: []string{brought, broken("moves-address")}, want: map[string]expected{
-			"pod-to-pod-same-node": fail("pod/left: ips asks for the address 192.168.0."),
-		}},
-		{name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")}, want: map[string]expected{
-			"pod-to-pod-same-node": fail("pod/left: CNI_ARGS asks for the address 192.168.0."),
-		}},
-		{name: "nobody renews leases", lease: shortLease, chain: []string{leased, broken("ends-leases")}, want: map[string]expected{
-			"dhcp-renewed": fail("expired after 0 renewals: nobody renewed it in time"),
-		}},
-		{name: "another MAC than the one that was asked for", chain: []string{asked, broken("silent")}, want: map[string]expected{
-			"capabilities-asked": fail("pod/asking: the capability mac asks for 02:63:"),
-		}},
+		{
+			name: "another address than the runtime's", chain: []string{brought, broken("moves-address")},
+			want: map[string]expected{
+				"pod-to-pod-same-node": fail("pod/left: ips asks for the address 192.168.0."),
+			},
+		},
+		{
+			name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")},
+			want: map[string]expected{
+				"pod-to-pod-same-node": fail("pod/left: CNI_ARGS asks for the address 192.168.0."),
+			},
+		},
+		{
+			name: "nobody renews leases", lease: shortLease, chain: []string{leased, broken("ends-leases")},
+			want: map[string]expected{
+				"dhcp-renewed": fail("expired after 0 renewals: nobody renewed it in time"),
+			},
+		},
+		{
+			name: "another MAC than the one that was asked for", chain: []string{asked, broken("silent")},
+			want: map[string]expected{
+				"capabilities-asked": fail("pod/asking: the capability mac asks for 02:63:"),
+			},
+		},
 		{name: "an allocator without a lock", brokenIPAM: true, chain: withIPAM("no-lock"), want: map[string]expected{
 			"parallel-attach": fail("pods failed, the first one with: pod/crowd-"),
 		}},
-		{name: "an allocator that knows containers only", brokenIPAM: true, chain: withIPAM("per-container"), want: map[string]expected{
-			"second-interface": failOf("macvlan", "host-local: Failed to find address added by container"),
-		}},
-		{name: "an allocator that needs the namespace", brokenIPAM: true, chain: withIPAM("needs-netns"), want: map[string]expected{
-			"del-without-netns": fail("pod/named: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
-			"reboot":            failOf("macvlan", "no IP addresses available"),
-		}},
+		{
+			name: "an allocator that knows containers only", brokenIPAM: true, chain: withIPAM("per-container"),
+			want: map[string]expected{
+				"second-interface": failOf("macvlan", "host-local: Failed to find address added by container"),
+			},
+		},
+		{
+			name: "an allocator that needs the namespace", brokenIPAM: true, chain: withIPAM("needs-netns"),
+			want: map[string]expected{
+				"del-without-netns": fail(
+					"pod/named: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
+				"reboot": failOf("macvlan", "no IP addresses available"),
+			},
+		},
 		{name: "an allocator that keeps", brokenIPAM: true, chain: withIPAM("keeps"), want: map[string]expected{
 			"cache-cleanup": fail("pod/web: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
 		}},
@@ -223,7 +265,8 @@ func TestControls_are_complete(t *testing.T) {
 	}
 	for _, s := range all {
 		if !failed[s.Name] {
-			t.Errorf("scenario %s: no control fails it; add one to faulty or services, with a fault of broken/chained if need be", s.Name)
+			t.Errorf("scenario %s: no control fails it; add one to faulty or services, with a fault of "+
+				"broken/chained if need be", s.Name)
 		}
 		if !passed[s.Name] {
 			t.Errorf("scenario %s: no control passes it; add one to upstream or services", s.Name)
@@ -245,7 +288,8 @@ func runControls(t *testing.T, controls []control) {
 			continue
 		}
 		options := e2e.Options{
-			Conflist: writeConflist(t, c.more, c.chain...), BinDir: b.plugins, Profile: c.profile, Claims: scenario.Features(), Target: c.target,
+			Conflist: writeConflist(t, c.more, c.chain...), BinDir: b.plugins, Profile: c.profile,
+			Claims: scenario.Features(), Target: c.target,
 			Nodes: e2e.Nodes{Lease: c.lease},
 		}
 		if c.target != nil {
@@ -292,7 +336,8 @@ func (want expected) compare(t *testing.T, got report.Result) {
 		want.result, want.reason = report.Skipped, "calls "+strings.Join(want.oneOf, " or ")
 	}
 	if got.Result != want.result || got.Plugin != want.plugin || !strings.Contains(got.Reason, want.reason) {
-		t.Errorf("got %s of %s: %s\nwant %s of %s: … %s …", got.Result, got.Plugin, got.Reason, want.result, want.plugin, want.reason)
+		t.Errorf("got %s of %s: %s\nwant %s of %s: … %s …", got.Result, got.Plugin, got.Reason, want.result,
+			want.plugin, want.reason)
 	}
 }
 

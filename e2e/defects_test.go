@@ -4,16 +4,22 @@ import "slices"
 
 // spoiled are all broken plugins of the contract.
 func spoiled() []spoilt {
-	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(), badDelegates(), badFailures(), badUnasked())
+	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(),
+		badDelegates(), badFailures(), badUnasked())
 }
 
 // badAnswers are defects of versions, environment, exit status and output.
 func badAnswers() []spoilt {
 	return []spoilt{
-		{plugin: "route@1", chain: []string{macvlan, `{"type": "route@1", "master": "eno1", "bridge": "eno1.host"}`}, fails: map[string]string{
-			"CFG-2": `type "route@1": want letters`,
-		}},
-		{plugin: "route", chain: []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1.host", "args": {}}`}, fails: map[string]string{
+		{
+			plugin: "route@1", chain: []string{macvlan, `{"type": "route@1", "master": "eno1", "bridge": "eno1.host"}`},
+			fails: map[string]string{
+				"CFG-2": `type "route@1": want letters`,
+			},
+		},
+		{plugin: "route", chain: []string{
+			macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1.host", "args": {}}`,
+		}, fails: map[string]string{
 			"CFG-5": `the conflist gives route the key "args"`,
 		}},
 		{plugin: "route", defect: "refuses-keys-with-any-code", fails: map[string]string{
@@ -45,15 +51,23 @@ func badAnswers() []spoilt {
 			"G11": "want an error object on stdout, got exit status 2", "EXE-1": "ADD does not end by itself",
 			"EXE-2": "ADD fails without an error object on stdout",
 		}},
-		{plugin: "route", defect: "error-as-text", fails: map[string]string{"EXE-2": "fails without an error object on stdout"}, also: []string{"ERR-3", "VER-5", "ENV-2", "ENV-4", "F06", "F07", "G11", "STA-1"}, through: []string{"ERR-3"}},
+		{
+			plugin: "route", defect: "error-as-text",
+			fails:   map[string]string{"EXE-2": "fails without an error object on stdout"},
+			also:    []string{"ERR-3", "VER-5", "ENV-2", "ENV-4", "F06", "F07", "G11", "STA-1"},
+			through: []string{"ERR-3"},
+		},
 		{plugin: "route", defect: "talks-in-del", fails: map[string]string{"EXE-3": `DEL prints what is no JSON object on stdout: "deleted"`}},
 		{plugin: "macvlan", defect: "prints-result-in-check", fails: map[string]string{"EXE-3": "CHECK prints 2 documents on stdout, want one"}},
 		{plugin: "route", defect: "logs-before-result", fails: map[string]string{
-			"EXE-3": `ADD prints what is no JSON object on stdout: "level=info msg=attached"`, "ADD-2": "prints no JSON document",
+			"EXE-3": `ADD prints what is no JSON object on stdout: "level=info msg=attached"`,
+			"ADD-2": "prints no JSON document",
 		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "H02", "DEL-3"}},
 		{plugin: "route", defect: "holds-stdout", fails: map[string]string{"E12": "STATUS left a process behind that holds"}, through: []string{"STA-3"}},
 		{plugin: "macvlan", defect: "reserved-code", fails: map[string]string{"ERR-1": "fails with code 42"}, through: []string{"ADD-5"}},
-		{plugin: "route", defect: "calls-decoding-internal", fails: map[string]string{"ERR-3": "ADD with half an object: want code 6, got exit status 1, code 999"}},
+		{plugin: "route", defect: "calls-decoding-internal", fails: map[string]string{
+			"ERR-3": "ADD with half an object: want code 6, got exit status 1, code 999",
+		}},
 		{plugin: "macvlan", defect: "calls-config-internal", fails: map[string]string{"ERR-3": "ADD with no name: want code 7, got exit status 1, code 999"}},
 	}
 }
@@ -62,26 +76,43 @@ func badAnswers() []spoilt {
 func badResults() []spoilt {
 	repaired := []string{"DLG-1"} // what the plugin gets as prevResult is not what was given
 	return []spoilt{
-		{plugin: "macvlan", defect: "forgets-dns", fails: map[string]string{"CFG-6": "the configuration has dns with the name server 192.0.2.53, and the result has []"}},
+		{plugin: "macvlan", defect: "forgets-dns", fails: map[string]string{
+			"CFG-6": "the configuration has dns with the name server 192.0.2.53, and the result has []",
+		}},
 		{plugin: "route", defect: "does-nothing", fails: map[string]string{"ADD-1": "ADD succeeds and changes nothing"}, also: []string{"CHK-1"}},
 		{plugin: "route", defect: "changes-nothing-but-the-result", fails: map[string]string{
 			"ADD-4": "its result is not equal to prevResult", "ADD-1": "ADD succeeds and changes nothing",
 		}, also: []string{"CHK-1"}},
 		{plugin: "macvlan", defect: "unknown-key", fails: map[string]string{"ADD-2": `unknown field "attached"`}},
-		{plugin: "macvlan", defect: "keys-of-another-version", versions: "0.2.0 1.1.0", fails: map[string]string{"ADD-2": `the result of ADD is none of CNI 0.2.0: json: unknown field "interfaces"`}},
+		{
+			plugin: "macvlan", defect: "keys-of-another-version", versions: "0.2.0 1.1.0",
+			fails: map[string]string{
+				"ADD-2": `the result of ADD is none of CNI 0.2.0: json: unknown field "interfaces"`,
+			},
+		},
 		{plugin: "host-local", defect: "no-addresses", fails: map[string]string{"ADD-2": "ADD succeeds and gives no address"}},
 		{plugin: "route", defect: "forgets-routes", fails: map[string]string{"ADD-3": "prevResult has the route to 0.0.0.0/0, and the result has not"}},
-		{plugin: "route", defect: "forgets-interfaces", fails: map[string]string{"ADD-3": "prevResult has the interface eth0 with sandbox"}, also: []string{"RES-2"}},
+		{plugin: "route", defect: "forgets-interfaces", fails: map[string]string{
+			"ADD-3": "prevResult has the interface eth0 with sandbox",
+		}, also: []string{"RES-2"}},
 		{plugin: "macvlan", defect: "takes-the-name", fails: map[string]string{"ADD-5": "ADD where the pod has an interface eth0 succeeds, want an error"}},
 		{plugin: "route", defect: "old-version", fails: map[string]string{"RES-1": `its result has cniVersion "1.0.0"`}},
-		{plugin: "route", defect: "hides-node-links", fails: map[string]string{"RES-2": "ADD makes the interface eno1.host on the node, and the result does not list it"}},
+		{plugin: "route", defect: "hides-node-links", fails: map[string]string{
+			"RES-2": "ADD makes the interface eno1.host on the node, and the result does not list it",
+		}},
 		{plugin: "macvlan", defect: "no-sandbox", also: repaired, fails: map[string]string{"RES-2": "and the result does not list it with sandbox"}},
 		{plugin: "macvlan", defect: "wrong-mac", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MAC"}},
 		{plugin: "macvlan", defect: "wrong-mtu", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MTU 1400, and it has 1500"}},
-		{plugin: "macvlan", defect: "wrong-address", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the address 192.168.1.3/16, and it has [192.168.1.2/16"}},
-		{plugin: "macvlan", defect: "wrong-gateway", fails: map[string]string{"RES-3": "the gateway 203.0.113.1 of the address 192.168.1.2/16 is not in its network"}},
+		{plugin: "macvlan", defect: "wrong-address", also: repaired, fails: map[string]string{
+			"RES-3": "the result gives eth0 the address 192.168.1.3/16, and it has [192.168.1.2/16",
+		}},
+		{plugin: "macvlan", defect: "wrong-gateway", fails: map[string]string{
+			"RES-3": "the gateway 203.0.113.1 of the address 192.168.1.2/16 is not in its network",
+		}},
 		{plugin: "macvlan", defect: "wrong-index", also: repaired, fails: map[string]string{"RES-3": "is of interface 7 of the result, which has 1"}},
-		{plugin: "macvlan", defect: "says-a-route", also: repaired, fails: map[string]string{"RES-4": "the result has the route 203.0.113.0/24 via 192.168.0.1, and the pod has not"}},
+		{plugin: "macvlan", defect: "says-a-route", also: repaired, fails: map[string]string{
+			"RES-4": "the result has the route 203.0.113.0/24 via 192.168.0.1, and the pod has not",
+		}},
 		{plugin: "host-local", defect: "ipam-names-an-interface", fails: map[string]string{"RES-5": "names interface 0, want none"}},
 	}
 }
@@ -91,7 +122,9 @@ func badDeletes() []spoilt {
 	// What every DEL of an attachment leaves shows wherever DEL is looked at.
 	leak := func(plugin, kind, seen string) spoilt {
 		return spoilt{
-			plugin: plugin, defect: "leaks-" + kind, fails: map[string]string{"DEL-1": "DEL leaves something with each pod: + " + seen},
+			plugin: plugin, defect: "leaks-" + kind, fails: map[string]string{
+				"DEL-1": "DEL leaves something with each pod: + " + seen,
+			},
 			also: []string{"LIF-1"}, may: []string{"DEL-3", "STA-3"},
 		}
 	}
@@ -115,14 +148,29 @@ func badDeletes() []spoilt {
 		{plugin: "macvlan", defect: "leaks-reservation", fails: map[string]string{
 			"DEL-1": "DEL leaves something with each pod: + file /var/lib/cni/networks/net/192.168.1.",
 		}, also: []string{"LIF-1", "STA-5", "DLG-1", "DLG-3", "DEL-2"}},
-		{plugin: "route", defect: "needs-prevresult", fails: map[string]string{"DEL-2": "DEL without prevResult: want success", "DEL-4": "DEL without any ADD: want success"}},
+		{plugin: "route", defect: "needs-prevresult", fails: map[string]string{
+			"DEL-2": "DEL without prevResult: want success", "DEL-4": "DEL without any ADD: want success",
+		}},
 		{plugin: "route", defect: "does-nothing-without-prevresult", fails: map[string]string{"DEL-2": "DEL without prevResult leaves"}},
-		{plugin: "macvlan", defect: "fails-on-loss", also: []string{"STA-3"}, fails: map[string]string{"DEL-3": "want success, got exit status 1", "DEL-4": "DEL again: want success"}},
+		{
+			plugin: "macvlan", defect: "fails-on-loss", also: []string{"STA-3"},
+			fails: map[string]string{"DEL-3": "want success, got exit status 1", "DEL-4": "DEL again: want success"},
+		},
 		{plugin: "route", defect: "stops-on-loss", fails: map[string]string{"DEL-3": "leaves"}},
-		{plugin: "host-local", defect: "fails-without-attachment", may: []string{"DEL-5"}, also: []string{"DEL-3", "ENV-4"}, fails: map[string]string{"DEL-4": "code 3: container cnitest-first: unknown"}},
-		{plugin: "macvlan", defect: "needs-namespace", fails: map[string]string{"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
-		{plugin: "host-local", defect: "needs-namespace", fails: map[string]string{"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
-		{plugin: "route", defect: "forgets-old-format", versions: "0.3.1 1.1.0", fails: map[string]string{"D12": "of what ADD at 0.3.1 made leaves + file /var/lib/broken"}},
+		{plugin: "host-local", defect: "fails-without-attachment", may: []string{"DEL-5"}, also: []string{
+			"DEL-3",
+			"ENV-4",
+		}, fails: map[string]string{"DEL-4": "code 3: container cnitest-first: unknown"}},
+		{plugin: "macvlan", defect: "needs-namespace", fails: map[string]string{
+			"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2",
+		}},
+		{plugin: "host-local", defect: "needs-namespace", fails: map[string]string{
+			"DEL-5": "DEL with the namespace gone leaves + file /var/lib/cni/networks/net/192.168.1.2",
+		}},
+		{
+			plugin: "route", defect: "forgets-old-format", versions: "0.3.1 1.1.0",
+			fails: map[string]string{"D12": "of what ADD at 0.3.1 made leaves + file /var/lib/broken"},
+		},
 		{plugin: "route", defect: "empties-the-node", fails: map[string]string{"H02": "round"}},
 	}
 }
@@ -131,20 +179,40 @@ func badDeletes() []spoilt {
 func badChecks() []spoilt {
 	return []spoilt{
 		{plugin: "macvlan", defect: "checks-nothing", fails: map[string]string{
-			"CHK-3": "CHECK passes whatever is taken away", "CHK-4": "CHECK passes whatever is taken away", "CHK-5": "CHECK passes whatever is taken away",
+			"CHK-3": "CHECK passes whatever is taken away", "CHK-4": "CHECK passes whatever is taken away",
+			"CHK-5": "CHECK passes whatever is taken away",
 			"CHK-1": "CHECK without prevResult passes",
 		}},
 		{plugin: "macvlan", defect: "checks-without-prevresult", fails: map[string]string{"CHK-1": "CHECK without prevResult passes, want an error"}},
-		{plugin: "macvlan", defect: "believes-the-kernel", also: []string{"CHK-7", "DLG-3", "CHK-4", "CHK-5", "CHK-3"}, fails: map[string]string{"CHK-1": "CHECK with addresses in prevResult that the pod does not have passes"}},
+		{
+			plugin: "macvlan", defect: "believes-the-kernel", also: []string{
+				"CHK-7", "DLG-3", "CHK-4", "CHK-5", "CHK-3",
+			},
+			fails: map[string]string{"CHK-1": "CHECK with addresses in prevResult that the pod does not have passes"},
+		},
 		{plugin: "macvlan", defect: "knows-all-routes", fails: map[string]string{"CHK-2": "route to 198.18.0.0/24: not of this plugin"}},
 		{plugin: "macvlan", defect: "overlooks-addresses", fails: map[string]string{"CHK-3": "CHECK passes with address 192.168.1.2/16"}},
-		{plugin: "macvlan", defect: "swallows-reservations", also: []string{"CHK-7", "DLG-3"}, fails: map[string]string{"CHK-4": "CHECK passes with file /var/lib/cni/networks/net/192.168.1.2"}},
+		{
+			plugin: "macvlan", defect: "swallows-reservations", also: []string{"CHK-7", "DLG-3"},
+			fails: map[string]string{"CHK-4": "CHECK passes with file /var/lib/cni/networks/net/192.168.1.2"},
+		},
 		{plugin: "macvlan", defect: "overlooks-down", fails: map[string]string{"CHK-5": "CHECK passes with link eth0 in the pod set down"}},
 		{plugin: "macvlan", defect: "checks-a-page", fails: map[string]string{"CHK-6": "not among the first 16"}},
-		{plugin: "macvlan", defect: "checks-too-early", fails: map[string]string{"CHK-6": "not ready yet"}, also: []string{"CHK-7", "DLG-3", "DLG-1", "STA-3", "LIF-1", "CHK-2", "H02", "GC-1", "ENV-4", "DEL-1", "VER-4"}},
-		{plugin: "macvlan", defect: "checks-alone", also: []string{"CHK-4", "DLG-1"}, fails: map[string]string{"CHK-7": "CHECK does not call CHECK of the plugin", "DLG-3": "CHECK does not call CHECK"}},
+		{
+			plugin: "macvlan", defect: "checks-too-early", fails: map[string]string{"CHK-6": "not ready yet"},
+			also: []string{
+				"CHK-7", "DLG-3", "DLG-1", "STA-3", "LIF-1", "CHK-2", "H02", "GC-1", "ENV-4", "DEL-1", "VER-4",
+			},
+		},
+		{
+			plugin: "macvlan", defect: "checks-alone", also: []string{"CHK-4", "DLG-1"},
+			fails: map[string]string{
+				"CHK-7": "CHECK does not call CHECK of the plugin", "DLG-3": "CHECK does not call CHECK",
+			},
+		},
 		{plugin: "macvlan", defect: "swallows-error-of-check", fails: map[string]string{
-			"CHK-7": "CHECK succeeds although the plugin that it delegates to failed", "DLG-3": "CHECK succeeds although",
+			"CHK-7": "CHECK succeeds although the plugin that it delegates to failed",
+			"DLG-3": "CHECK succeeds although",
 		}},
 	}
 }
@@ -153,11 +221,25 @@ func badChecks() []spoilt {
 func badStatus() []spoilt {
 	return []spoilt{
 		{plugin: "route", defect: "always-ready", fails: map[string]string{"STA-1": "STATUS succeeds whatever ADD lacks"}},
-		{plugin: "macvlan", defect: "never-ready", also: []string{"STA-4", "STA-5"}, fails: map[string]string{"STA-1": "STATUS of a plugin that is ready: want success"}},
-		{plugin: "route", defect: "needs-status", fails: map[string]string{"STA-2": "ADD succeeds after STATUS and fails without", "ADD-2": "STATUS was not asked"}, also: []string{"LIF-1", "I04", "CFG-7", "VER-4"}},
-		{plugin: "macvlan", defect: "closed-when-not-ready", also: []string{"STA-5"}, fails: map[string]string{"STA-3": "DEL with no address left: want success"}},
-		{plugin: "macvlan", defect: "status-alone", also: []string{"STA-1", "STA-5"}, fails: map[string]string{"STA-4": "STATUS does not call STATUS of the plugin"}},
-		{plugin: "macvlan", defect: "swallows-error-of-status", also: []string{"STA-1", "STA-5"}, fails: map[string]string{"STA-4": "STATUS succeeds although the plugin that it delegates to failed"}},
+		{
+			plugin: "macvlan", defect: "never-ready", also: []string{"STA-4", "STA-5"},
+			fails: map[string]string{"STA-1": "STATUS of a plugin that is ready: want success"},
+		},
+		{plugin: "route", defect: "needs-status", fails: map[string]string{
+			"STA-2": "ADD succeeds after STATUS and fails without", "ADD-2": "STATUS was not asked",
+		}, also: []string{"LIF-1", "I04", "CFG-7", "VER-4"}},
+		{
+			plugin: "macvlan", defect: "closed-when-not-ready", also: []string{"STA-5"},
+			fails: map[string]string{"STA-3": "DEL with no address left: want success"},
+		},
+		{
+			plugin: "macvlan", defect: "status-alone", also: []string{"STA-1", "STA-5"},
+			fails: map[string]string{"STA-4": "STATUS does not call STATUS of the plugin"},
+		},
+		{
+			plugin: "macvlan", defect: "swallows-error-of-status", also: []string{"STA-1", "STA-5"},
+			fails: map[string]string{"STA-4": "STATUS succeeds although the plugin that it delegates to failed"},
+		},
 		{plugin: "macvlan", defect: "calls-retry-internal", fails: map[string]string{
 			"STA-5": "STATUS with no address left: want code 50 or 51", "STA-4": "and it says exit status 1, code 999",
 		}},
@@ -176,7 +258,8 @@ func badCollections() []spoilt {
 		{plugin: "host-local", defect: "stops-collecting", fails: map[string]string{"GC-2": "and leaves of another stale attachment"}},
 		{plugin: "host-local", defect: "hides-errors-of-gc", fails: map[string]string{"GC-2": "and succeeds, want an error"}},
 		{plugin: "macvlan", defect: "collects-alone", also: []string{"GC-2"}, fails: map[string]string{
-			"GC-3": "GC does not call GC of the plugin", "GC-1": "GC succeeds and deletes nothing", "DLG-3": "GC does not call GC of the plugin",
+			"GC-3": "GC does not call GC of the plugin", "GC-1": "GC succeeds and deletes nothing",
+			"DLG-3": "GC does not call GC of the plugin",
 		}},
 		{plugin: "macvlan", defect: "swallows-error-of-gc", fails: map[string]string{
 			"GC-3": "GC succeeds although the plugin that it delegates to failed", "DLG-3": "GC succeeds although",
@@ -190,14 +273,22 @@ func badDelegates() []spoilt {
 	tuned := []string{macvlan, `{"type": "tuning"}`}
 	idle := []string{"ADD-1", "CHK-1", "F06", "EXE-2", "EXE-3"} // of upstream's tuning without anything to tune
 	return []spoilt{
-		{plugin: "macvlan", defect: "keeps-args-to-itself", fails: map[string]string{"DLG-1": `ADD: the delegated plugin gets CNI_ARGS="IgnoreUnknown=1", want`}},
+		{plugin: "macvlan", defect: "keeps-args-to-itself", fails: map[string]string{
+			"DLG-1": `ADD: the delegated plugin gets CNI_ARGS="IgnoreUnknown=1", want`,
+		}},
 		{plugin: "macvlan", defect: "keeps-keys-to-itself", fails: map[string]string{"DLG-1": "the delegated plugin does not get"}},
-		{plugin: "macvlan", defect: "first-directory", also: []string{"F01", "F04", "H05"}, fails: map[string]string{"DLG-2": "in the second directory of CNI_PATH: want success"}},
+		{
+			plugin: "macvlan", defect: "first-directory", also: []string{"F01", "F04", "H05"},
+			fails: map[string]string{"DLG-2": "in the second directory of CNI_PATH: want success"},
+		},
 		{plugin: "macvlan", defect: "drops-stderr", fails: map[string]string{"DLG-2": "ADD does not pass the standard error of the delegated plugin on"}},
 		{plugin: "macvlan", defect: "swallows-error-of-del", fails: map[string]string{"DLG-3": "DEL succeeds although the plugin that it delegates to failed"}},
 		{plugin: "macvlan", defect: "rolls-back-alone", fails: map[string]string{"DLG-4": "and does not call its DEL"}},
 		{plugin: "route", defect: "one-at-a-time", fails: map[string]string{"LIF-1": "another ADD is running"}},
-		{plugin: "host-local", defect: "shares-addresses", may: []string{"CHK-6", "STA-1"}, fails: map[string]string{"LIF-1": "ADD of 16 pods at once gives 192.168.1."}},
+		{
+			plugin: "host-local", defect: "shares-addresses", may: []string{"CHK-6", "STA-1"},
+			fails: map[string]string{"LIF-1": "ADD of 16 pods at once gives 192.168.1."},
+		},
 		{plugin: "tuning", defect: "knows-macvlan", chain: tuned, may: idle, fails: map[string]string{"CHN-1": "eth0: want a macvlan"}},
 		{plugin: "host-local", defect: "follows-args", fails: map[string]string{"ARG-1": "although args.cni.ips asks for"}},
 	}
@@ -208,34 +299,52 @@ func badFailures() []spoilt {
 	return []spoilt{
 		{plugin: "macvlan", defect: "moves-default-route", fails: map[string]string{"A07": "ADD of a second interface: ~ first route default"}},
 		{plugin: "macvlan", defect: "stale-neighbour", also: []string{"CHK-4"}, fails: map[string]string{"A08": "has a MAC that no link has"}},
-		{plugin: "macvlan", defect: "keeps-duplicates", fails: map[string]string{"C03": "ADD found its address in use, fails, and leaves + file /var/lib/cni/networks/net/192.168.1.2"}},
-		{plugin: "macvlan", defect: "litters-when-busy", fails: map[string]string{"C04": "ADD on the port of a bridge fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "keeps-duplicates", fails: map[string]string{
+			"C03": "ADD found its address in use, fails, and leaves + file /var/lib/cni/networks/net/192.168.1.2",
+		}},
+		{plugin: "macvlan", defect: "litters-when-busy", fails: map[string]string{
+			"C04": "ADD on the port of a bridge fails and leaves + file /var/lib/broken",
+		}},
 		{plugin: "macvlan", defect: "litters-on-mac", fails: map[string]string{"C05": "fails and leaves + file /var/lib/broken"}},
 		{plugin: "macvlan", defect: "shrinks-uplink", fails: map[string]string{"C07": "ADD changes the MTU of eno1 from 1500 to 1400"}},
 		{plugin: "macvlan", defect: "keeps-address-on-failure", fails: map[string]string{
-			"D07": "with one address in the pool, after an ADD that failed and its DEL, ADD: want success", "ADD-5": "fails and leaves something: + file /var/lib/cni/networks",
+			"D07":   "with one address in the pool, after an ADD that failed and its DEL, ADD: want success",
+			"ADD-5": "fails and leaves something: + file /var/lib/cni/networks",
 		}},
 		{plugin: "macvlan", defect: "keeps-one-family", chain: []string{dual(macvlan), route}, fails: map[string]string{
 			"D08": "ADD with no IPv6 address left fails and leaves + file /var/lib/cni/networks/net/192.168.1.99",
 		}},
 		{plugin: "macvlan", defect: "keeps-link-on-failure", fails: map[string]string{
-			"F01": "ADD fails since its IPAM plugin did, and leaves + first link eth0", "F04": "ADD after two that failed, when its IPAM plugin works again: want success",
+			"F01": "ADD fails since its IPAM plugin did, and leaves + first link eth0",
+			"F04": "ADD after two that failed, when its IPAM plugin works again: want success",
 		}},
-		{plugin: "macvlan", defect: "litters-in-own-namespace", fails: map[string]string{"F06": "ADD with the node's own namespace fails and leaves + file /var/lib/broken"}},
-		{plugin: "macvlan", defect: "litters-without-master", fails: map[string]string{"F07": "ADD without the uplink fails and leaves + file /var/lib/broken"}},
+		{plugin: "macvlan", defect: "litters-in-own-namespace", fails: map[string]string{
+			"F06": "ADD with the node's own namespace fails and leaves + file /var/lib/broken",
+		}},
+		{plugin: "macvlan", defect: "litters-without-master", fails: map[string]string{
+			"F07": "ADD without the uplink fails and leaves + file /var/lib/broken",
+		}},
 		{plugin: "macvlan", defect: "names-no-master", fails: map[string]string{"F07": "the message does not name eno1"}},
 		{plugin: "macvlan", defect: "keeps-its-lock", fails: map[string]string{"H05": "ADD after another one was killed: want success"}},
-		{plugin: "macvlan", defect: "leaves-tentative", chain: []string{dual(macvlan), route}, fails: map[string]string{"I02": "is tentative when ADD returns"}},
-		{plugin: "macvlan", defect: "needs-programs", fails: map[string]string{"I04": "ADD on a node without programs: want an error object on stdout, got exit status 2"}, also: []string{"EXE-1", "EXE-2"}},
+		{
+			plugin: "macvlan", defect: "leaves-tentative", chain: []string{dual(macvlan), route},
+			fails: map[string]string{"I02": "is tentative when ADD returns"},
+		},
+		{plugin: "macvlan", defect: "needs-programs", fails: map[string]string{
+			"I04": "ADD on a node without programs: want an error object on stdout, got exit status 2",
+		}, also: []string{"EXE-1", "EXE-2"}},
 	}
 }
 
-// badUnasked are defects of what a run does not show by itself: other networks, keys that nobody fills, questions that change something.
+// badUnasked are defects of what a run does not show by itself: other networks, keys that nobody fills, questions that
+// change something.
 func badUnasked() []spoilt {
 	const other = "of the network net deletes what an attachment of the network cnitest-other has: "
 	reads := "ADD with a configuration with 96 KiB of white space: want success as without, got exit status 1"
 	return []spoilt{
-		{plugin: "host-local", defect: "collects-other-networks", fails: map[string]string{"GC-6": other + "+ file /var/lib/cni/networks/cnitest-other/192.168.1."}},
+		{plugin: "host-local", defect: "collects-other-networks", fails: map[string]string{
+			"GC-6": other + "+ file /var/lib/cni/networks/cnitest-other/192.168.1.",
+		}},
 		{plugin: "route", defect: "collects-other-networks", fails: map[string]string{"GC-6": other}},
 		{plugin: "route", defect: "forgets-search", fails: map[string]string{"ADD-7": "prevResult has pods.example among dns.search, and the result has not"}},
 		{plugin: "route", defect: "forgets-pci-id", fails: map[string]string{"ADD-7": "prevResult has interfaces.pciID: 0000:00:1f.6, and the result has not"}},
@@ -254,6 +363,8 @@ func badUnasked() []spoilt {
 		}},
 		{plugin: "route", defect: "takes-advertisements", fails: map[string]string{"NET-1": "+ first address 2001:db8:5:"}},
 		{plugin: "route", defect: "answers-for-others", fails: map[string]string{"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has"}},
-		{plugin: "route", defect: "lowers-lo", fails: map[string]string{"ADD-8": "ADD changes an interface in the pod that is not of this network: - first address ::1/128 dev lo"}, also: []string{"DEL-2"}},
+		{plugin: "route", defect: "lowers-lo", fails: map[string]string{
+			"ADD-8": "ADD changes an interface in the pod that is not of this network: - first address ::1/128 dev lo",
+		}, also: []string{"DEL-2"}},
 	}
 }

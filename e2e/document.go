@@ -45,8 +45,8 @@ func labOf(c cluster.Cluster) *report.Lab {
 	return lab
 }
 
-// explainResults gives each result the words by which somebody who knows no ids understands it, and each failure the command that
-// repeats it.
+// explainResults gives each result the words by which somebody who knows no ids understands it, and each failure the
+// command that repeats it.
 func (s *Suite) explainResults() error {
 	known, err := contract.FailureModes()
 	if err != nil {
@@ -66,7 +66,9 @@ func (s *Suite) explainResults() error {
 	s.report.FailureModes = []report.FailureMode{}
 	for _, mode := range known {
 		if covered[mode.ID] {
-			s.report.FailureModes = append(s.report.FailureModes, report.FailureMode{ID: mode.ID, Symptom: mode.Symptom})
+			s.report.FailureModes = append(s.report.FailureModes, report.FailureMode{
+				ID: mode.ID, Symptom: mode.Symptom,
+			})
 		}
 	}
 	return nil

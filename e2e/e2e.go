@@ -1,10 +1,10 @@
 // Package e2e runs scenarios on a CNI plugin and says whether it does what users of underlay networks rely on.
 //
-// A conflist and a directory of plugin binaries go in, a report with a verdict comes out. Run does all of it within one test
-// function; Describe makes the specs part of a Ginkgo suite of one's own; New gives the suite itself.
+// A conflist and a directory of plugin binaries go in, a report with a verdict comes out. Run does all of it within one
+// test function; Describe makes the specs part of a Ginkgo suite of one's own; New gives the suite itself.
 //
-// It is not a test of Kubernetes or of a container runtime: it takes the runtime's part, through libcni. It knows a plugin
-// only by its conflist and its binary, and a cluster only by the backend that the caller passes in.
+// It is not a test of Kubernetes or of a container runtime: it takes the runtime's part, through libcni. It knows a
+// plugin only by its conflist and its binary, and a cluster only by the backend that the caller passes in.
 //
 // Run its tests: make test-netns
 package e2e
@@ -32,7 +32,8 @@ import (
 type Options struct {
 	// Conflist is the path of the network configuration list, as a runtime would read it.
 	Conflist string
-	// Network is the name of the network to run if the file holds several NetworkAttachmentDefinitions; empty means the only one.
+	// Network is the name of the network to run if the file holds several NetworkAttachmentDefinitions; empty means the
+	// only one.
 	Network string
 	// File is what Conflist holds, if the caller has read it already; nil means that it is read.
 	File *conflist.File
@@ -45,23 +46,24 @@ type Options struct {
 	Profile scenario.Profile
 	// Claims are features beyond the profile; what is neither in the profile nor claimed is not run.
 	Claims []scenario.Feature
-	// Plugins are the types under test. Empty means those of the chain that upstream does not ship, or the first one where
-	// upstream ships all.
+	// Plugins are the types under test. Empty means those of the chain that upstream does not ship, or the first one
+	// where upstream ships all.
 	Plugins []string
-	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil means neither. Its
-	// daemon and its cloud claim the features DaemonRestart and CloudENIs.
+	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil
+	// means neither. Its daemon and its cloud claim the features DaemonRestart and CloudENIs.
 	Target *target.Target
 
 	Select  Selection
 	Soak    Soak
 	Nodes   Nodes
 	Observe Observer
-	// Workers is how many scenarios run at once at most, each on a cluster of its own; 0 means four for each processor, six
-	// with IPv6, since scenarios wait more than they compute. Fewer run while the machine is busy, be it with others' work, and it is
-	// 1 where the backend makes no machines.
+	// Workers is how many scenarios run at once at most, each on a cluster of its own; 0 means four for each processor,
+	// six with IPv6, since scenarios wait more than they compute. Fewer run while the machine is busy, be it with
+	// others' work, and it is 1 where the backend makes no machines.
 	Workers int
 
-	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that nothing is written.
+	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that
+	// nothing is written.
 	ReportDir string
 	// Version is the version of the suite that stands in the report.
 	Version string
@@ -81,7 +83,8 @@ type Selection struct {
 
 // Soak lets pods come and go in place of scenarios and requirements.
 type Soak struct {
-	// For, when not 0, is how long pods come and go on two nodes while flows run: a second or more. It ends early where something fails.
+	// For, when not 0, is how long pods come and go on two nodes while flows run: a second or more. It ends early where
+	// something fails.
 	For time.Duration
 	// Pods is how many come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
 	Pods int
@@ -91,19 +94,22 @@ type Soak struct {
 type Nodes struct {
 	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
 	Uplink string
-	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or "vlan".
+	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or
+	// "vlan".
 	UplinkKind string
-	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are addresses of
-	// its router beside those that the conflist names.
+	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are
+	// addresses of its router beside those that the conflist names.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
-	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the backend's default.
+	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the
+	// backend's default.
 	Lease time.Duration
 	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
 	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
 	NICs int
-	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the program.
+	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the
+	// program.
 	Dataplane string
 }
 
@@ -114,7 +120,8 @@ type Observer struct {
 	Done    func(r report.Result)
 	// Progress is told about every ten seconds how a soak goes, in a line.
 	Progress func(text string)
-	// Failed is called with a cluster in which a scenario failed, before anything is cleaned up. It may be called concurrently.
+	// Failed is called with a cluster in which a scenario failed, before anything is cleaned up. It may be called
+	// concurrently.
 	Failed func(r report.Result, c cluster.Cluster)
 }
 
@@ -167,7 +174,8 @@ func (o *Options) readConflist() (*conflist.File, error) {
 	return conflist.LoadNetwork(o.Conflist, o.Network)
 }
 
-// defaultWorkers are more where pods get IPv6 addresses: each ADD then waits a second or two for duplicate address detection.
+// defaultWorkers are more where pods get IPv6 addresses: each ADD then waits a second or two for duplicate address
+// detection.
 func defaultWorkers(file *conflist.File, uplink string) int {
 	plan, err := file.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: "a"}}, Uplink: uplink})
 	if err == nil && slices.ContainsFunc(plan.LAN, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -212,7 +220,8 @@ func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 	return scenario.Load(files)
 }
 
-// claimTarget claims the features of what the target has: whoever names a daemon wants to know what happens when it is down.
+// claimTarget claims the features of what the target has: whoever names a daemon wants to know what happens when it is
+// down.
 func (o *Options) claimTarget() {
 	if o.Target == nil {
 		return

@@ -17,12 +17,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// exclude returns the result of a scenario that is not run, with the reason; an empty one for a scenario that is to run.
+// exclude returns the result of a scenario that is not run, with the reason; an empty one for a scenario that is to
+// run.
 func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string) (report.Outcome, string) {
 	if level == report.Extended {
 		for _, f := range sc.Features {
 			if !slices.Contains(s.options.Profile.Features(), f) && !slices.Contains(s.options.Claims, f) {
-				return report.NotClaimed, fmt.Sprintf("feature %s is not in profile %s and not claimed", f, s.options.Profile)
+				return report.NotClaimed, fmt.Sprintf("feature %s is not in profile %s and not claimed", f,
+					s.options.Profile)
 			}
 		}
 	}
@@ -49,7 +51,8 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	}
 	for _, plugin := range needs.Plugins {
 		if _, err := os.Stat(filepath.Join(s.options.BinDir, plugin)); err != nil {
-			return report.Skipped, fmt.Sprintf("plugin %s, which the scenario adds to the chain, is not in %s", plugin, s.options.BinDir)
+			return report.Skipped, fmt.Sprintf("plugin %s, which the scenario adds to the chain, is not in %s", plugin,
+				s.options.BinDir)
 		}
 	}
 	return "", ""
@@ -86,8 +89,8 @@ func missingVariant(t *target.Target, wanted []string) string {
 	return ""
 }
 
-// missingProgram says which program an upstream plugin of the scenario's chain, or the dataplane of its services, calls and a node
-// has not.
+// missingProgram says which program an upstream plugin of the scenario's chain, or the dataplane of its services, calls
+// and a node has not.
 func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
 	type caller struct {
 		name     string
@@ -109,7 +112,8 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 				return "", err
 			}
 			if len(found) == 0 {
-				return fmt.Sprintf("%s: %s calls %s, which is not installed", node.Name, caller.name, strings.Join(caller.programs, " or ")), nil
+				return fmt.Sprintf("%s: %s calls %s, which is not installed", node.Name, caller.name,
+					strings.Join(caller.programs, " or ")), nil
 			}
 		}
 	}

@@ -18,7 +18,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Run runs one scenario on a cluster of its own and adds its result to the report, unless ctx ended before the result was known.
+// Run runs one scenario on a cluster of its own and adds its result to the report, unless ctx ended before the result
+// was known.
 func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 	return s.RunUnit(ctx, &Unit{ID: sc.Name, scenario: sc})
 }
@@ -30,7 +31,9 @@ func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 	if s.options.Profile.Core(sc) {
 		level = report.Core
 	}
-	a.result = report.Result{ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers)}
+	a.result = report.Result{
+		ID: sc.Name, Kind: "scenario", Plugin: report.Chain, Level: level, Covers: slices.Clone(sc.Covers),
+	}
 	a.known = true
 	if outcome, reason := s.exclude(ctx, sc, level); outcome != "" {
 		a.result.Result, a.result.Reason = outcome, reason
@@ -46,7 +49,8 @@ func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 	a.known = failed || ctx.Err() == nil
 }
 
-// stopped is the reason given for a unit that was still running when the run ended. Such a unit has no result in the report.
+// stopped is the reason given for a unit that was still running when the run ended. Such a unit has no result in the
+// report.
 const stopped = "the run was stopped"
 
 // cutOff returns what is told of a unit that was still running when the run ended.
@@ -60,15 +64,16 @@ func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }
 
-// scenarioTimeout is after how long a scenario that hangs ends, in time that the machine gave: none takes a quarter of it. One in which
-// something ends goes on (disturbance.WithTimeout).
+// scenarioTimeout is after how long a scenario that hangs ends, in time that the machine gave: none takes a quarter of
+// it. One in which something ends goes on (disturbance.WithTimeout).
 const scenarioTimeout = 2 * time.Minute
 
-// remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for real.
+// remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for
+// real.
 const remoteTimeout = 8 * time.Minute
 
-// execute starts a cluster, runs the scenario of an attempt on it and closes the cluster. It reports whether the scenario
-// failed before ctx ended.
+// execute starts a cluster, runs the scenario of an attempt on it and closes the cluster. It reports whether the
+// scenario failed before ctx ended.
 func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	sc, result := a.unit.scenario, &a.result
 	limit := scenarioTimeout + s.options.Soak.For
@@ -150,8 +155,8 @@ func soakFailure(err error) *environment.Failure {
 	return nil
 }
 
-// cleanUp deletes everything and compares each node with its state before the first step. A daemon that ended by itself and a DEL that
-// fails here fail the scenario.
+// cleanUp deletes everything and compares each node with its state before the first step. A daemon that ended by itself
+// and a DEL that fails here fail the scenario.
 func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Result) {
 	_ = r.StopFlows(ctx, scenario.Stop{})
 	switch err := r.CheckDaemons(ctx); {
@@ -168,7 +173,8 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 	}
 }
 
-// excuse turns a failure into one of the lab if a machine stopped answering: what was seen there is not the plugin's doing.
+// excuse turns a failure into one of the lab if a machine stopped answering: what was seen there is not the plugin's
+// doing.
 func excuse(c cluster.Cluster, result *report.Result) {
 	losable, ok := c.(cluster.Losable)
 	if !ok || result.Result != report.Fail {
@@ -209,13 +215,15 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	}
 	where := fmt.Sprintf("%s:%d", s.fileOf(env.Scenario), failed.Step.Line)
 	result.Reason = fmt.Sprintf("%s: %s: %s", where, failed.Step, result.Reason)
-	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}}, failed.Evidence...)
+	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}},
+		failed.Evidence...)
 	if reason, ok := limitOf(env.Scenario.Name, failed); ok {
 		result.Result, result.Reason = report.KnownUpstream, reason
 	}
 }
 
-// askCluster fails a scenario during which the cluster itself was in trouble, and adds what a cluster says of a failure.
+// askCluster fails a scenario during which the cluster itself was in trouble, and adds what a cluster says of a
+// failure.
 func askCluster(ctx context.Context, c cluster.Cluster, result *report.Result) {
 	runtime := cluster.RuntimeOf(c)
 	if runtime == nil {

@@ -25,7 +25,8 @@ type explained struct {
 
 // childAndParent is what is said of a macvlan and a node.
 func childAndParent(pod string) string {
-	return "eth0 of " + pod + " is a macvlan on eno1, and the kernel keeps such a device and its parent apart: frames between a node and its own pods " +
+	return "eth0 of " + pod + " is a macvlan on eno1, and the kernel keeps such a device and its parent apart: " +
+		"frames between a node and its own pods " +
 		"need a device of their own on the node, as the chained plugins route and veth-to-host make"
 }
 
@@ -40,7 +41,8 @@ func unreachable() []explained {
 		},
 		{
 			"large packets only", afterRoute("drops-large"), "full-mtu",
-			`the request of 1500 bytes was last seen entering eth0 of pod/left, and no reply of 1500 bytes left pod/left; ` +
+			`the request of 1500 bytes was last seen entering eth0 of pod/left, and no reply of 1500 bytes left ` +
+				`pod/left; ` +
 				`pod/left dropped the request: rule "meta length > 1400 drop" of the nftables chain "ip broken chain"`,
 		},
 		{
@@ -166,7 +168,8 @@ func unreachable() []explained {
 			"wrong source",
 			[]string{bridge, broken("masquerades")},
 			"external-to-pod",
-			`the request had the source 192.0.2.3 when it was last seen entering eno1 of node/a, and 10.22.0.1 leaving cni0 of node/a; ` +
+			`the request had the source 192.0.2.3 when it was last seen entering eno1 of node/a, and 10.22.0.1 ` +
+				`leaving cni0 of node/a; ` +
 				`node/a translated it: rule "masquerade" of the nftables chain "ip broken chain"`,
 		},
 		{
@@ -180,7 +183,8 @@ func unreachable() []explained {
 			"two nics",
 			[]string{macvlan, naive},
 			"two-nic-node",
-			`the request was last seen entering eth0 of pod/server, a reply was last seen entering eth0 of host/router; ` +
+			`the request was last seen entering eth0 of pod/server, a reply was last seen entering eth0 of ` +
+				`host/router; ` +
 				`host/router has no way to 10.0.2.10, the source of the request: none of its routes matches (network is unreachable)`,
 		},
 		{
@@ -197,12 +201,14 @@ func TestExplain(t *testing.T) {
 	compareSentences(t, unreachable(), backend())
 }
 
-// TestExplain_without_a_fabric wants the same of a backend that cannot watch what is between its machines, as those of ssh and kind.
+// TestExplain_without_a_fabric wants the same of a backend that cannot watch what is between its machines, as those of
+// ssh and kind.
 func TestExplain_without_a_fabric(t *testing.T) {
 	t.Parallel()
 	var some []explained
 	for _, tt := range unreachable() {
-		if slices.Contains([]string{"TCP only", "firewall of the node", "no way from the node", "wrong source"}, tt.name) {
+		if slices.Contains([]string{"TCP only", "firewall of the node", "no way from the node", "wrong source"},
+			tt.name) {
 			some = append(some, tt)
 		}
 	}
@@ -227,7 +233,10 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 	results := make([]report.Result, len(all))
 	var wait sync.WaitGroup
 	for i, tt := range all {
-		suite, err := e2e.New(e2e.Options{Conflist: writeConflist(t, "", tt.chain...), BinDir: b.plugins, Select: e2e.Selection{Names: tt.scenario}, Backend: backend})
+		suite, err := e2e.New(e2e.Options{
+			Conflist: writeConflist(t, "", tt.chain...), BinDir: b.plugins,
+			Select: e2e.Selection{Names: tt.scenario}, Backend: backend,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,7 +252,8 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, got, _ := strings.Cut(results[i].Reason, "; ")
 			if diff := cmp.Diff(tt.want, normal(got)); diff != "" {
-				t.Errorf("sentence of %q (-want +got):\n%s\n%s", results[i].Reason, diff, evidenceText(results[i], "way of the packets"))
+				t.Errorf("sentence of %q (-want +got):\n%s\n%s", results[i].Reason, diff, evidenceText(results[i],
+					"way of the packets"))
 			}
 		})
 	}

@@ -25,7 +25,10 @@ import (
 func TestExplain_capture(t *testing.T) {
 	holdLab(t)
 	dir := t.TempDir()
-	suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", ptp, broken("drops-forwarded")), Select: e2e.Selection{Names: "pod-to-pod-same-node"}, ReportDir: dir})
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", ptp, broken("drops-forwarded")),
+		Select:   e2e.Selection{Names: "pod-to-pod-same-node"}, ReportDir: dir,
+	})
 	for _, s := range suite.Scenarios() {
 		suite.Run(context.Background(), s)
 	}
@@ -58,14 +61,16 @@ func TestExplain_capture(t *testing.T) {
 			t.Logf("%s is not installed: not tried", program)
 			continue
 		}
-		if output, err := exec.Command(path, map[string][]string{"capinfos": {file}, "tshark": {"-r", file}}[program]...).CombinedOutput(); err != nil {
+		if output, err := exec.Command(path, map[string][]string{
+			"capinfos": {file}, "tshark": {"-r", file},
+		}[program]...).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", program, err, output)
 		}
 	}
 }
 
-// readPackets wants the file's packets in the order of time, whole headers in each, and returns the interfaces by which requests of TCP
-// passed, and the comment.
+// readPackets wants the file's packets in the order of time, whole headers in each, and returns the interfaces by which
+// requests of TCP passed, and the comment.
 func readPackets(t *testing.T, path string) (devices []string, comment string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -86,7 +91,8 @@ func readPackets(t *testing.T, path string) (devices []string, comment string) {
 			t.Fatal(err)
 		}
 		if info.Timestamp.Before(last.Timestamp) {
-			t.Errorf("got a packet of %s after one of %s, want them in the order of time", info.Timestamp, last.Timestamp)
+			t.Errorf("got a packet of %s after one of %s, want them in the order of time", info.Timestamp,
+				last.Timestamp)
 		}
 		last = info
 		device, err := reader.Interface(info.InterfaceIndex)

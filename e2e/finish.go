@@ -26,18 +26,22 @@ func (s *Suite) unfit(reason error) error {
 // featurePrefix is what the ids of results about features that no scenario tests start with.
 const featurePrefix = "feature-"
 
-// untested are results for what a conformant plugin needs and this run did not look at, so that silence is no conformance.
+// untested are results for what a conformant plugin needs and this run did not look at, so that silence is no
+// conformance.
 func (s *Suite) untested() []report.Result {
 	if s.selection != "" {
 		return nil
 	}
 	var results []report.Result
 	for _, f := range s.options.Profile.Features() {
-		if slices.ContainsFunc(s.scenarios, func(sc *scenario.Scenario) bool { return slices.Contains(sc.Features, f) }) {
+		if slices.ContainsFunc(s.scenarios, func(sc *scenario.Scenario) bool {
+			return slices.Contains(sc.Features, f)
+		}) {
 			continue
 		}
 		results = append(results, report.Result{
-			ID: featurePrefix + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core, Result: report.Skipped, Covers: []string{},
+			ID: featurePrefix + string(f), Kind: "requirement", Plugin: report.Chain, Level: report.Core,
+			Result: report.Skipped, Covers: []string{},
 			Reason: fmt.Sprintf("profile %s demands %s, and no scenario tests it", s.options.Profile, f),
 		})
 	}
@@ -52,7 +56,9 @@ func scores(subject *contract.Subject) []report.Score {
 		if score == nil {
 			continue
 		}
-		s := report.Score{Plugin: subject.Type, Verb: string(verb), Noticed: score.Noticed(), Provoked: len(score.Provocations)}
+		s := report.Score{
+			Plugin: subject.Type, Verb: string(verb), Noticed: score.Noticed(), Provoked: len(score.Provocations),
+		}
 		for _, p := range score.Provocations {
 			if !p.Noticed {
 				s.Missed = append(s.Missed, p.What)

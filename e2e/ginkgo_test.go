@@ -35,7 +35,8 @@ type verdict struct{ failed bool }
 
 func (v *verdict) Fail() { v.failed = true }
 
-// runGinkgo is the main function of that process. Its status is 0 where everything passed, 1 where something failed, else 2.
+// runGinkgo is the main function of that process. Its status is 0 where everything passed, 1 where something failed,
+// else 2.
 func runGinkgo(text string) int {
 	var r ginkgoRequest
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -43,7 +44,8 @@ func runGinkgo(text string) int {
 		return 2
 	}
 	options := e2e.Options{
-		Conflist: r.Conflist, BinDir: r.BinDir, Backend: backend(), Profile: r.Profile, Select: e2e.Selection{Names: r.Names}, ReportDir: r.ReportDir, Version: "v0.0.1",
+		Conflist: r.Conflist, BinDir: r.BinDir, Backend: backend(), Profile: r.Profile,
+		Select: e2e.Selection{Names: r.Names}, ReportDir: r.ReportDir, Version: "v0.0.1",
 	}
 	options.Repeat = func(r report.Result) string { return options.Command(r.ID, "--backend", "my own") }
 	var t verdict

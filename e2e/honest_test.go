@@ -16,7 +16,8 @@ func honest() []sound {
 	// What the reference library does to everybody.
 	library := func(more map[string]report.Outcome) map[string]report.Outcome {
 		all := map[string]report.Outcome{
-			"VER-3": report.KnownUpstream, "ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream, "EXE-2": report.KnownUpstream,
+			"VER-3": report.KnownUpstream, "ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream,
+			"EXE-2": report.KnownUpstream,
 		}
 		for id, outcome := range more {
 			all[id] = outcome
@@ -30,27 +31,32 @@ func honest() []sound {
 			but: library(map[string]report.Outcome{"A08": na, "C03": na, "D08": na, "ERR-2": na}),
 		},
 		{
-			name: "host-local wrapped", plugin: "host-local", role: contract.IPAM, chain: []string{macvlan}, defects: both,
-			but: library(map[string]report.Outcome{"ERR-2": na}),
+			name: "host-local wrapped", plugin: "host-local", role: contract.IPAM, chain: []string{macvlan},
+			defects: both,
+			but:     library(map[string]report.Outcome{"ERR-2": na}),
 		},
 		{
-			name: "route wrapped", plugin: "route", role: contract.Chained, chain: []string{macvlan, route}, defects: map[string]string{"route": "none"},
-			but: library(map[string]report.Outcome{"ERR-2": na, "ADD-4": na, "CHN-1": na, "D07": na, "NET-1": na}),
+			name: "route wrapped", plugin: "route", role: contract.Chained, chain: []string{macvlan, route},
+			defects: map[string]string{"route": "none"},
+			but:     library(map[string]report.Outcome{"ERR-2": na, "ADD-4": na, "CHN-1": na, "D07": na, "NET-1": na}),
 		},
 		{
 			name: "a plugin that knows its keys", plugin: "macvlan", role: contract.Main, chain: []string{macvlan},
 			defects: map[string]string{"macvlan": "refuses-keys"}, asked: []string{"ERR-2", "CFG-7"},
 		},
 		{
-			name: "a plugin that looks for duplicates", plugin: "macvlan", role: contract.Main, chain: []string{macvlan},
+			name: "a plugin that looks for duplicates", plugin: "macvlan", role: contract.Main,
+			chain:   []string{macvlan},
 			defects: map[string]string{"macvlan": "finds-duplicates"}, asked: []string{"C03"},
 		},
 		{
-			name: "macvlan on two families", plugin: "macvlan", role: contract.Main, chain: []string{dual(macvlan)}, defects: both,
-			asked: []string{"D08", "I02"},
+			name: "macvlan on two families", plugin: "macvlan", role: contract.Main, chain: []string{dual(macvlan)},
+			defects: both,
+			asked:   []string{"D08", "I02"},
 		},
 		{
-			name: "tuning without anything to tune", plugin: "tuning", role: contract.Chained, chain: []string{macvlan, `{"type": "tuning"}`},
+			name: "tuning without anything to tune", plugin: "tuning", role: contract.Chained,
+			chain: []string{macvlan, `{"type": "tuning"}`},
 			asked: []string{"ADD-4", "CHN-1"},
 		},
 	}

@@ -52,8 +52,8 @@ steps:
 - probe: {from: pod/client, to: service/web, protocol: tcp, port: 80, source: pod/client}
 `
 
-// kubelets is a backend on whose clusters pods of others run, and those of scenarios are attached, detached and proxied to by the
-// cluster itself, as in Kubernetes. fault is the way in which it goes wrong.
+// kubelets is a backend on whose clusters pods of others run, and those of scenarios are attached, detached and proxied
+// to by the cluster itself, as in Kubernetes. fault is the way in which it goes wrong.
 type kubelets struct {
 	*netns.Backend
 	fault string
@@ -69,7 +69,9 @@ func (k *kubelets) Start(ctx context.Context, req cluster.Request) (cluster.Clus
 	if err != nil {
 		return nil, err
 	}
-	c := &kubeletCluster{Cluster: lab, fault: k.fault, pods: map[string]*kubeletPod{}, services: map[string]*service.Service{}}
+	c := &kubeletCluster{
+		Cluster: lab, fault: k.fault, pods: map[string]*kubeletPod{}, services: map[string]*service.Service{},
+	}
 	for _, n := range lab.Nodes() {
 		if _, err := c.Attach(ctx, n, others+n.Name[len("node/"):]); err != nil {
 			_ = lab.Close()
@@ -97,7 +99,8 @@ type kubeletCluster struct {
 
 func (c *kubeletCluster) cni(ctx context.Context, p *kubeletPod, verb cni.Verb) (cni.Outcome, error) {
 	reply, err := p.node.Agent.CNI(ctx, cni.Request{
-		Verb: verb, Conflist: p.node.Conflist, BinDirs: p.node.BinDirs, ContainerID: p.ContainerID, Netns: p.Netns, IfName: p.IfName,
+		Verb: verb, Conflist: p.node.Conflist, BinDirs: p.node.BinDirs, ContainerID: p.ContainerID, Netns: p.Netns,
+		IfName: p.IfName,
 	})
 	if err != nil {
 		return cni.Outcome{}, err
@@ -106,7 +109,9 @@ func (c *kubeletCluster) cni(ctx context.Context, p *kubeletPod, verb cni.Verb) 
 }
 
 func (c *kubeletCluster) Attach(ctx context.Context, n *cluster.Node, name string) (*cluster.Attachment, error) {
-	p := &kubeletPod{node: n, Attachment: cluster.Attachment{Pod: name, ContainerID: "sandbox-" + name, IfName: scenario.DefaultInterface}}
+	p := &kubeletPod{node: n, Attachment: cluster.Attachment{
+		Pod: name, ContainerID: "sandbox-" + name, IfName: scenario.DefaultInterface,
+	}}
 	c.mu.Lock()
 	c.pods[name] = p
 	c.mu.Unlock()
@@ -253,7 +258,8 @@ func TestKubelets(t *testing.T) {
 		got := runThroughKubelet(t, bin, &kubelets{backend(), "no DEL", true})
 		pass().compare(t, got[0])
 		if !slices.ContainsFunc(got[1:], func(r report.Result) bool {
-			return r.Result == report.Fail && strings.Contains(r.Evidence[0].Text, "+ file /var/lib/cni/networks/net/192.168.1.3: ")
+			return r.Result == report.Fail && strings.Contains(r.Evidence[0].Text,
+				"+ file /var/lib/cni/networks/net/192.168.1.3: ")
 		}) {
 			t.Errorf("got %v at the end, want the addresses that nobody gave back", got[1:])
 		}
@@ -273,7 +279,8 @@ func runThroughKubelet(t *testing.T, bin string, b *kubelets) []report.Result {
 		t.Fatal(err)
 	}
 	if units := suite.Units(); len(units) != 1 {
-		t.Fatalf("got %d units, want the scenario alone: a cluster's plugins are asked past their runtime by nobody", len(units))
+		t.Fatalf("got %d units, want the scenario alone: a cluster's plugins are asked past their runtime by nobody",
+			len(units))
 	}
 	result := suite.Run(t.Context(), suite.Scenarios()[0])
 	r, err := suite.Finish()

@@ -11,7 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestLeavesNothing wants what grows to be laid at its maker's door, and what a first use leaves to be told apart from it.
+// TestLeavesNothing wants what grows to be laid at its maker's door, and what a first use leaves to be told apart from
+// it.
 func TestLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -28,7 +29,8 @@ func TestLeavesNothing(t *testing.T) {
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
-			fault: "leaks-file", reason: "2 things stayed behind after everything was deleted twice; first in cache-cleanup on node/a: + file /var/lib/broken",
+			fault: "leaks-file", reason: "2 things stayed behind after everything was deleted twice; first in " +
+				"cache-cleanup on node/a: + file /var/lib/broken",
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
@@ -40,7 +42,9 @@ func TestLeavesNothing(t *testing.T) {
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
-			fault: "shrinks-uplink", reason: "~ link eno1: ", residue: []string{"sysctl net.ipv6.conf.eno1.mtu: 1500 -> 1400"},
+			fault: "shrinks-uplink", reason: "~ link eno1: ", residue: []string{
+				"sysctl net.ipv6.conf.eno1.mtu: 1500 -> 1400",
+			},
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
@@ -55,7 +59,9 @@ func TestLeavesNothing(t *testing.T) {
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
 			holdLab(t)
-			suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute(tt.fault)...), Select: e2e.Selection{Names: "cache-cleanup"}})
+			suite := newSuite(t, e2e.Options{
+				Conflist: writeConflist(t, "", afterRoute(tt.fault)...), Select: e2e.Selection{Names: "cache-cleanup"},
+			})
 			if err := suite.Prepare(context.Background()); err != nil {
 				t.Fatal(err)
 			}

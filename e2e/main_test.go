@@ -73,7 +73,8 @@ func holdLab(t *testing.T) {
 
 // binaries are directories of plugins.
 type binaries struct {
-	// plugins has those of upstream and of this repository, and the ones that are broken on purpose; chained has the name broken.
+	// plugins has those of upstream and of this repository, and the ones that are broken on purpose; chained has the
+	// name broken.
 	plugins string
 	// brokenIPAM has the same, and ipam of the broken ones under the name of host-local.
 	brokenIPAM string
@@ -85,9 +86,12 @@ var built func() (*binaries, error)
 func buildBinaries(dir string) (*binaries, error) {
 	b := &binaries{plugins: filepath.Join(dir, "plugins"), brokenIPAM: filepath.Join(dir, "broken-ipam")}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := testbin.Build(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan", upstream+"main/ptp",
-		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"ipam/dhcp", upstream+"meta/bandwidth", upstream+"meta/portmap", upstream+"meta/sbr",
-		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd", "./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
+	if err := testbin.Build(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan",
+		upstream+"main/ptp",
+		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"ipam/dhcp", upstream+"meta/bandwidth",
+		upstream+"meta/portmap", upstream+"meta/sbr",
+		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd",
+		"./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
 		"./broken/careless"); err != nil {
 		return nil, err
 	}
@@ -132,16 +136,18 @@ const (
 	macvlan  = `{"type": "macvlan", "master": "eno1", "ipam": ` + pool + `}`
 	dualPool = `{"type": "host-local", "ranges": [[{"subnet": "192.168.0.0/16", "rangeStart": "192.168.1.2", "rangeEnd": "192.168.1.254",
 		"gateway": "192.168.0.1"}], [{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}`
-	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "::/0"}]}`
-	leased   = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
+	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": ` +
+		`[{"dst": "::/0"}]}`
+	leased = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
 	// A runtime brings the addresses of brought, and a MAC for asked.
 	brought = `{"type": "macvlan", "master": "eno1", "capabilities": {"ips": true}, "ipam": {"type": "static",
 		"routes": [{"dst": "0.0.0.0/0", "gw": "192.168.0.1"}]}}`
-	broughtByArgs = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "static", "routes": [{"dst": "0.0.0.0/0", "gw": "192.168.0.1"}]}}`
-	asked         = `{"type": "macvlan", "master": "eno1", "capabilities": {"mac": true}, "ipam": ` + pool + `}`
-	route         = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
-	naive         = `{"type": "naive-route", "master": "eno1", "bridge": "eno1.host"}`
-	bridge        = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
+	broughtByArgs = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "static", "routes": [{"dst": ` +
+		`"0.0.0.0/0", "gw": "192.168.0.1"}]}}`
+	asked  = `{"type": "macvlan", "master": "eno1", "capabilities": {"mac": true}, "ipam": ` + pool + `}`
+	route  = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
+	naive  = `{"type": "naive-route", "master": "eno1", "bridge": "eno1.host"}`
+	bridge = `{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": {"type": "host-local", "subnet": "10.22.0.0/16",
 		"routes": [{"dst": "0.0.0.0/0"}]}}`
 	ptp = `{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}}`
 )
@@ -153,8 +159,8 @@ func broken(fault string) string {
 	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host", %s}`, fault, proxy)
 }
 
-// writeConflist makes a conflist of further keys, which may be empty, and plugins, and returns its path. Its version is 1.0.0,
-// which has CHECK and no GC.
+// writeConflist makes a conflist of further keys, which may be empty, and plugins, and returns its path. Its version is
+// 1.0.0, which has CHECK and no GC.
 func writeConflist(t *testing.T, more string, plugins ...string) string {
 	t.Helper()
 	if more != "" {

@@ -17,8 +17,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// TestNew_refuses shows every mistake of a caller. In texts DIR is the directory of the test, where net.conflist is a sound
-// file of macvlan and host-local, and bin has both, and also a route that cannot be executed.
+// TestNew_refuses shows every mistake of a caller. In texts DIR is the directory of the test, where net.conflist is a
+// sound file of macvlan and host-local, and bin has both, and also a route that cannot be executed.
 func TestNew_refuses(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {
@@ -67,7 +67,9 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"plugins are missing",
 			e2e.Options{Backend: backend(), Conflist: "ptp.conflist", BinDir: "bin"},
-			`DIR/ptp.conflist:1: no program for plugin ptp: it is not in DIR/bin; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir` + "\n" +
+			`DIR/ptp.conflist:1: no program for plugin ptp: it is not in DIR/bin; build it from ` +
+				`github.com/containernetworking/plugins, and put its program there, or name its directory with ` +
+				`--bin-dir` + "\n" +
 				`DIR/ptp.conflist:1: no program for plugin mine: it is not in DIR/bin; put its program there, or name its directory with --bin-dir`,
 		},
 		{
@@ -83,7 +85,8 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"an unknown feature",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
-			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity SecondInterface Chaining ` +
+			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity ` +
+				`SecondInterface Chaining ` +
 				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs LargeDatagrams UnderlayGroups Capabilities DHCP]`,
 		},
 		{
@@ -94,7 +97,8 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"a pattern without a match",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "teleport-*"}},
-			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`",
+			"scenario pattern \"teleport-*\" matches none of NUMBER scenarios and requirements; see `cnitest list " +
+				"scenarios` and `cnitest list requirements`",
 		},
 		{
 			"a soak of no time",
@@ -154,7 +158,8 @@ func TestPrepare_unfit(t *testing.T) {
 			if !errors.As(err, &unfit) {
 				t.Fatalf("got error %v, want one of type *cluster.UnfitError", err)
 			}
-			if diff := cmp.Diff(tt.want, strings.ReplaceAll(unfit.Reason, tt.options.Conflist, "CONFLIST")); diff != "" {
+			if diff := cmp.Diff(tt.want, strings.ReplaceAll(unfit.Reason, tt.options.Conflist,
+				"CONFLIST")); diff != "" {
 				t.Errorf("reason (-want +got):\n%s", diff)
 			}
 		})

@@ -14,16 +14,19 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// attachPlainly attaches one pod as the conflist says, before anything else is asked. It returns the result of an ADD that was refused, without which most
-// other results would tell the same; nil if the pod was attached, or if scenarios are to tell of something else than a refusal. A *cluster.UnfitError says
-// that the kernel of the node, and no plugin, is to blame.
+// attachPlainly attaches one pod as the conflist says, before anything else is asked. It returns the result of an ADD
+// that was refused, without which most other results would tell the same; nil if the pod was attached, or if scenarios
+// are to tell of something else than a refusal. A *cluster.UnfitError says that the kernel of the node, and no plugin,
+// is to blame.
 func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.Result, error) {
 	if cluster.RuntimeOf(c) != nil || len(c.Nodes()) < 2 {
 		return nil, nil // a kubelet tries again and again, and tells no calls
 	}
 	nodes := environment.PlainNodes()
 	plain := &scenario.Scenario{
-		Name: contract.FirstAttachment, Nodes: nodes, Pods: []scenario.Pod{{Name: "first", Node: nodes[0].Name}, {Name: "again", Node: nodes[1].Name}},
+		Name: contract.FirstAttachment, Nodes: nodes, Pods: []scenario.Pod{
+			{Name: "first", Node: nodes[0].Name}, {Name: "again", Node: nodes[1].Name},
+		},
 	}
 	r := runner.New(s.runnerConfig(), environment.New(plain, c))
 	if err := r.Prepare(ctx); err != nil {
@@ -42,7 +45,8 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 		return nil, nil
 	}
 	result := &report.Result{
-		ID: contract.FirstAttachment, Kind: "requirement", Plugin: report.Chain, Level: report.Must, Result: report.Fail, Covers: []string{},
+		ID: contract.FirstAttachment, Kind: "requirement", Plugin: report.Chain, Level: report.Must,
+		Result: report.Fail, Covers: []string{},
 		Reason: err.Error(), Evidence: calls,
 	}
 	if s.report.Counts(report.Result{Plugin: refused.Plugin}) {
@@ -64,8 +68,8 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	return result, nil
 }
 
-// TryAttachment makes a first cluster and attaches one pod, as a run does before anything else. It returns why ADD was refused, nil if the pod was attached.
-// A *cluster.UnfitError says that this machine lacks something.
+// TryAttachment makes a first cluster and attaches one pod, as a run does before anything else. It returns why ADD was
+// refused, nil if the pod was attached. A *cluster.UnfitError says that this machine lacks something.
 func (s *Suite) TryAttachment(ctx context.Context) (*report.Result, error) {
 	c, err := s.start(ctx)
 	if err != nil {
@@ -75,7 +79,8 @@ func (s *Suite) TryAttachment(ctx context.Context) (*report.Result, error) {
 	return s.attachPlainly(ctx, c)
 }
 
-// blocks makes a result one that waits for the first attachment, and reports whether it did. alone says that nothing has to be attached for it.
+// blocks makes a result one that waits for the first attachment, and reports whether it did. alone says that nothing
+// has to be attached for it.
 func (s *Suite) blocks(result *report.Result, alone bool) bool {
 	if s.obstacle == nil || alone {
 		return false

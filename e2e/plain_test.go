@@ -12,7 +12,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestFirstAttachment wants an ADD that is refused to be told once, with what the kernel refused, and all that needs an attachment to be blocked by it.
+// TestFirstAttachment wants an ADD that is refused to be told once, with what the kernel refused, and all that needs an
+// attachment to be blocked by it.
 func TestFirstAttachment(t *testing.T) {
 	with := func(key string) string {
 		return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "macvlan", `+key, 1)
@@ -28,8 +29,12 @@ func TestFirstAttachment(t *testing.T) {
 		{"an MTU above the uplink's", []string{with(`"mtu": 9000`)}, "macvlan", "invalid MTU 9000"},
 		{"a multicast MAC", []string{with(`"mac": "01:00:5e:00:00:01"`)}, "macvlan", "the kernel refused RTM_NEWLINK macvlan veth"},
 		{"no IPAM plugin", []string{with(`"mode": "bridge"`), `{"type": "broken", "fault": "no-such"}`}, "broken", `fault "no-such": want one of`},
-		{"a file of name servers that there is not", []string{ipam(strings.Replace(pool, `"routes"`, `"resolvConf": "/no/resolv.conf", "routes"`, 1))}, "macvlan", "the kernel refused open /no/resolv.conf: ENOENT"},
-		{"a directory that cannot be made", []string{ipam(strings.Replace(pool, `"routes"`, `"dataDir": "/sys/cnitest", "routes"`, 1))}, "macvlan", "the kernel refused mkdir /sys/cnitest: E"},
+		{"a file of name servers that there is not", []string{
+			ipam(strings.Replace(pool, `"routes"`, `"resolvConf": "/no/resolv.conf", "routes"`, 1)),
+		}, "macvlan", "the kernel refused open /no/resolv.conf: ENOENT"},
+		{"a directory that cannot be made", []string{
+			ipam(strings.Replace(pool, `"routes"`, `"dataDir": "/sys/cnitest", "routes"`, 1)),
+		}, "macvlan", "the kernel refused mkdir /sys/cnitest: E"},
 		{"text on stdout", []string{macvlan, route, broken("prints-text")}, "broken", "stdout of ADD is no result"},
 		{"a link that there is not", []string{macvlan, `{"type": "veth-to-host", "hostInterface": "eno9"}`}, "veth-to-host", "eno9"},
 		{"a link of its own name", []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1"}`}, "route", "eno1"},
@@ -39,7 +44,10 @@ func TestFirstAttachment(t *testing.T) {
 			t.Parallel()
 			told := 0
 			suite := newSuite(t, e2e.Options{
-				Conflist: writeConflist(t, "", tt.chain...), Plugins: []string{tt.plugin}, Observe: e2e.Observer{Done: func(report.Result) { told++ }},
+				Conflist: writeConflist(t, "", tt.chain...), Plugins: []string{tt.plugin},
+				Observe: e2e.Observer{Done: func(report.Result) {
+					told++
+				}},
 			})
 			if err := suite.Prepare(t.Context()); err != nil {
 				t.Fatal(err)
@@ -59,17 +67,22 @@ func TestFirstAttachment(t *testing.T) {
 				t.Fatalf("got %s with the failures %v, want %s with one", r.Verdict, failures, report.NotConformant)
 			}
 			got := failures[0].Results[0]
-			if got.ID != contract.FirstAttachment || got.Plugin != tt.plugin || !strings.Contains(got.Reason, tt.reason) || len(got.Evidence) == 0 {
-				t.Errorf("got %s of %s with %d pieces of evidence: %s\nwant it of %s: … %s …", got.ID, got.Plugin, len(got.Evidence), got.Reason, tt.plugin, tt.reason)
+			if got.ID != contract.FirstAttachment || got.Plugin != tt.plugin ||
+				!strings.Contains(got.Reason, tt.reason) || len(got.Evidence) == 0 {
+				t.Errorf("got %s of %s with %d pieces of evidence: %s\nwant it of %s: … %s …", got.ID, got.Plugin,
+					len(got.Evidence), got.Reason, tt.plugin, tt.reason)
 			}
-			if blocked := r.Count(report.Blocked); blocked < 100 || failures[0].Blocks != blocked || r.Count(report.Fail) != 1 {
-				t.Errorf("got %s, of which the failure blocks %d, want all that needs an attachment", r.Tally(), failures[0].Blocks)
+			if blocked := r.Count(report.Blocked); blocked < 100 || failures[0].Blocks != blocked ||
+				r.Count(report.Fail) != 1 {
+				t.Errorf("got %s, of which the failure blocks %d, want all that needs an attachment", r.Tally(),
+					failures[0].Blocks)
 			}
 		})
 	}
 }
 
-// TestFirstAttachment_kernel wants a feature that the kernel lacks to be named with its option, and to be nobody's failure.
+// TestFirstAttachment_kernel wants a feature that the kernel lacks to be named with its option, and to be nobody's
+// failure.
 func TestFirstAttachment_kernel(t *testing.T) {
 	chain := strings.Replace(bridge, `"isGateway"`, `"vlan": 10, "isGateway"`, 1)
 	suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", chain)})
@@ -81,7 +94,8 @@ func TestFirstAttachment_kernel(t *testing.T) {
 		t.Fatalf("got %v, want an error of the type %T", err, unfit)
 	}
 	const want = "this kernel lacks VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING), for which bridge of "
-	if got := fmt.Sprint(unfit); !strings.Contains(got, want) || !strings.HasSuffix(got, "RTM_NEWLINK bridge cni0 vlan_filtering 1: EOPNOTSUPP") {
+	if got := fmt.Sprint(unfit); !strings.Contains(got, want) ||
+		!strings.HasSuffix(got, "RTM_NEWLINK bridge cni0 vlan_filtering 1: EOPNOTSUPP") {
 		t.Errorf("got %s, want … %s …", got, want)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a node.
-// A *cluster.UnfitError says that they cannot.
+// Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a
+// node. A *cluster.UnfitError says that they cannot.
 func (s *Suite) Prepare(ctx context.Context) error {
 	c, err := s.start(ctx)
 	if err != nil {
@@ -37,7 +37,8 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	return err
 }
 
-// start makes the first cluster, and wants its kernel to have the links that upstream's plugins of the chain make. The caller closes it.
+// start makes the first cluster, and wants its kernel to have the links that upstream's plugins of the chain make. The
+// caller closes it.
 func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
 	if err != nil {
@@ -55,7 +56,8 @@ func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	for _, node := range c.Nodes() {
 		missing, err := node.Agent.LinkKinds(ctx, kinds)
 		if err == nil && len(missing) > 0 {
-			err = &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; load the module or use another kernel",
+			err = &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; "+
+				"load the module or use another kernel",
 				node.Name, missing, s.options.Conflist)}
 		}
 		if err != nil {

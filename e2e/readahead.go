@@ -70,8 +70,8 @@ func (a *readAhead) start(ctx context.Context) {
 	})
 }
 
-// runAll runs units, as many at once as the machine carries and at most as the options say, and then, one by one, those again that did not
-// succeed on a machine that was too busy.
+// runAll runs units, as many at once as the machine carries and at most as the options say, and then, one by one, those
+// again that did not succeed on a machine that was too busy.
 func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
 	a.runBeside(ctx, units)
 	for _, first := range a.doubtful {

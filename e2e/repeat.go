@@ -14,10 +14,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// Command returns the command line of cnitest that brings the result of an id about again, alone where that is possible. more are
-// further words, for what Options do not tell: the backend and the file of the target.
+// Command returns the command line of cnitest that brings the result of an id about again, alone where that is
+// possible. more are further words, for what Options do not tell: the backend and the file of the target.
 func (o *Options) Command(id string, more ...string) string {
-	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more, []string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})
+	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more,
+		[]string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})
 	add := func(flag, value string, when bool) {
 		if when {
 			words = append(words, "--"+flag, value)

@@ -57,7 +57,9 @@ var (
 func TestReport(t *testing.T) {
 	holdLab(t)
 	dir, conflist := t.TempDir(), writeConflist(t, "", macvlan)
-	output, status := ginkgoRun(t, ginkgoRequest{Conflist: conflist, ReportDir: dir, Entry: "RunSpecs", Labels: "A01 || D02"})
+	output, status := ginkgoRun(t, ginkgoRequest{
+		Conflist: conflist, ReportDir: dir, Entry: "RunSpecs", Labels: "A01 || D02",
+	})
 	if status != 0 {
 		t.Fatalf("got status %d, want 0: RunSpecs leaves the verdict to its report\n%s", status, output)
 	}
@@ -81,7 +83,10 @@ func TestReport(t *testing.T) {
 		if result.ID == "host-to-pod" {
 			hostToPod = result
 		}
-		got = append(got, report.Result{ID: result.ID, Kind: result.Kind, Plugin: result.Plugin, Level: result.Level, Result: result.Result, Covers: result.Covers})
+		got = append(got, report.Result{
+			ID: result.ID, Kind: result.Kind, Plugin: result.Plugin, Level: result.Level,
+			Result: result.Result, Covers: result.Covers,
+		})
 	}
 	want := []report.Result{
 		{
@@ -106,14 +111,16 @@ func TestReport(t *testing.T) {
 		t.Errorf("got verdict %s, want %s", r.Verdict, report.NotConformant)
 	}
 	wantHead := report.Report{
-		APIVersion: "cnitest/v1alpha1", Kind: "ConformanceReport", Verdict: report.NotConformant, Suite: report.Suite{Version: "v0.0.1"},
+		APIVersion: "cnitest/v1alpha1", Kind: "ConformanceReport", Verdict: report.NotConformant,
+		Suite: report.Suite{Version: "v0.0.1"},
 		Implementation: report.Implementation{Conflist: conflist, CNIVersion: "1.0.0", Plugins: []report.Plugin{
 			{Type: "macvlan", UnderTest: true}, {Type: "host-local"},
 		}},
 		Profile: "underlay", Backend: "netns", Scores: []report.Score{},
 	}
 	head := *r
-	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0, nil, nil, nil
+	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0,
+		nil, nil, nil
 	head.Lab, head.FailureModes = nil, nil
 	for i := range head.Implementation.Plugins {
 		// Built of this module's dependencies: the version is that of go.mod.
@@ -168,7 +175,9 @@ func compareWords(t *testing.T, conflist string, r *report.Report, hostToPod rep
 	for _, m := range r.FailureModes {
 		modes = append(modes, m.ID)
 	}
-	if diff := cmp.Diff([]string{"A01", "A02", "A03", "A09", "C07", "D02", "D13", "E02", "E03", "E07", "I05", "I07", "I08"}, modes); diff != "" {
+	if diff := cmp.Diff([]string{
+		"A01", "A02", "A03", "A09", "C07", "D02", "D13", "E02", "E03", "E07", "I05", "I07", "I08",
+	}, modes); diff != "" {
 		t.Errorf("failure modes (-want +got):\n%s", diff)
 	}
 }
@@ -181,7 +190,10 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 	for _, e := range result.Evidence {
 		titles = append(titles, e.Title)
 	}
-	if diff := cmp.Diff([]string{"step", "way of the packets", "routes", "what the kernels say", "macvlan ADD", "macvlan CHECK", "state of node/a against the start"}, titles); diff != "" {
+	if diff := cmp.Diff([]string{
+		"step", "way of the packets", "routes", "what the kernels say", "macvlan ADD",
+		"macvlan CHECK", "state of node/a against the start",
+	}, titles); diff != "" {
 		t.Errorf("titles of the evidence (-want +got):\n%s", diff)
 	}
 	// The line is that of the file in the folder scenarios.
@@ -193,16 +205,20 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 	const probe = ": probe tcp 8080 node/a → pod/server, seen as node/a, within 1s, first try"
 	file, found := strings.CutSuffix(step, probe)
 	lines := strings.Split(string(data), "\n")
-	if !found || !strings.HasPrefix(lines[16], "- probe: {from: node/a, to: pod/server, protocol: tcp") || !strings.HasSuffix(file, "host-to-pod.yaml:17") {
+	if !found || !strings.HasPrefix(lines[16], "- probe: {from: node/a, to: pod/server, protocol: tcp") ||
+		!strings.HasSuffix(file, "host-to-pod.yaml:17") {
 		t.Errorf("got step %q, want host-to-pod.yaml:17%s", step, probe)
 	}
-	if text := section(t, evidence, "way of the packets"); !strings.Contains(text, "ARP who has 192.168.1.2 tell 192.168.0.2") {
+	if text := section(t, evidence, "way of the packets"); !strings.Contains(text,
+		"ARP who has 192.168.1.2 tell 192.168.0.2") {
 		t.Errorf("got no question of ARP in the way of the packets:\n%s", text)
 	}
-	if diff := cmp.Diff("node/a: 192.168.1.2 dev eno1 src 192.168.0.2\npod/server: 192.168.0.2 dev eth0 src 192.168.1.2", section(t, evidence, "routes")); diff != "" {
+	if diff := cmp.Diff("node/a: 192.168.1.2 dev eno1 src 192.168.0.2\npod/server: 192.168.0.2 dev eth0 src "+
+		"192.168.1.2", section(t, evidence, "routes")); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
 	}
-	if text := section(t, evidence, "state of node/a against the start"); !strings.Contains(text, "+ file /var/lib/cni/networks/net/192.168.1.2:") {
+	if text := section(t, evidence, "state of node/a against the start"); !strings.Contains(text,
+		"+ file /var/lib/cni/networks/net/192.168.1.2:") {
 		t.Errorf("got no reservation in the state of the node:\n%s", text)
 	}
 	if !strings.HasPrefix(evidence, "host-to-pod (chain): fail\n"+result.Reason+"\n\n== step\n") {
@@ -284,7 +300,8 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 		}
 	}
 	if specs != wantSpecs {
-		t.Errorf("got %d specs, want %d: the scenarios, the requirements of two plugins, first-attachment and leaves-nothing", specs, wantSpecs)
+		t.Errorf("got %d specs, want %d: the scenarios, the requirements of two plugins, first-attachment and "+
+			"leaves-nothing", specs, wantSpecs)
 	}
 }
 
@@ -293,7 +310,8 @@ func TestReport_call(t *testing.T) {
 	holdLab(t)
 	dir := t.TempDir()
 	output, status := ginkgoRun(t, ginkgoRequest{
-		Conflist: writeConflist(t, "", afterRoute("short-id")...), ReportDir: dir, Entry: "Run", Names: "long-container-ids",
+		Conflist: writeConflist(t, "", afterRoute("short-id")...), ReportDir: dir, Entry: "Run",
+		Names: "long-container-ids",
 	})
 	if status != 1 {
 		t.Fatalf("got status %d, want 1\n%s", status, output)
@@ -309,7 +327,8 @@ func TestReport_call(t *testing.T) {
 	const id = "7f3c9be15a6d0428c1e7f9a4b35d6820e4c97a1fb06d83527c9e41fa0b6d38c1"
 	wantVariables := []string{
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=long-container-ids;K8S_POD_NAME=second;K8S_POD_INFRA_CONTAINER_ID=" + id,
-		"CNI_COMMAND=ADD", "CNI_CONTAINERID=" + id, "CNI_IFNAME=eth0", "CNI_NETNS=/var/run/netns/second", "CNI_PATH=/opt/cni/bin",
+		"CNI_COMMAND=ADD", "CNI_CONTAINERID=" + id, "CNI_IFNAME=eth0", "CNI_NETNS=/var/run/netns/second",
+		"CNI_PATH=/opt/cni/bin",
 		"PATH=PATH",
 	}
 	if diff := cmp.Diff(wantVariables, variables); diff != "" {

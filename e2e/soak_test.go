@@ -52,15 +52,20 @@ func TestSoak(t *testing.T) {
 	holdLab(t)
 	// Few addresses, so that each has many owners one after the other.
 	few := strings.Replace(macvlan, "192.168.1.254", "192.168.1.9", 1)
-	r, told := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", few, route), Soak: e2e.Soak{For: 3 * time.Second, Pods: 5}})
-	want := map[string]report.Outcome{"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass}
+	r, told := soakResults(t, e2e.Options{
+		Conflist: writeConflist(t, "", few, route), Soak: e2e.Soak{For: 3 * time.Second, Pods: 5},
+	})
+	want := map[string]report.Outcome{
+		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass,
+	}
 	if diff := cmp.Diff(outcomes(r), want); diff != "" {
 		t.Errorf("got, want results (-got +want):\n%s\n%v", diff, r.Results)
 	}
 	if r.Verdict != report.Conformant {
 		t.Errorf("got verdict %s, want conformant", r.Verdict)
 	}
-	figures := regexp.MustCompile(`^\d+s on 2 nodes with up to [1-5] pods at once beside 2 that stayed, \d+ ADDs, \d+ CHECKs, \d+ DELs, \d+ probes$`)
+	figures := regexp.MustCompile(`^\d+s on 2 nodes with up to [1-5] pods at once beside 2 that stayed, \d+ ADDs, ` +
+		`\d+ CHECKs, \d+ DELs, \d+ probes$`)
 	for _, result := range r.Results {
 		if result.ID == soak.ID && !figures.MatchString(result.Reason) {
 			t.Errorf("got %q, want %s", result.Reason, figures)
@@ -86,28 +91,34 @@ func TestSoak_finds(t *testing.T) {
 		evidence   []string // beginnings of titles
 	}{
 		{
-			name: "an address twice", brokenIPAM: true, chain: withIPAM("no-lock"), plugin: report.Chain, soak: time.Minute, pods: 8,
+			name: "an address twice", brokenIPAM: true, chain: withIPAM("no-lock"), plugin: report.Chain,
+			soak: time.Minute, pods: 8,
 			// The one that leaves first takes the other's reservation along, which that one's CHECK may see first.
 			reason:   `^after \d+s: pod/\S+: (ADD gave 192\.168\.1\.\d+, which pod/\S+ has on eth0|CHECK: macvlan: host-local: Failed to find address) `,
 			evidence: []string{"macvlan ADD"},
 		},
 		{
-			name: "a DEL that takes from other pods", chain: afterRoute("removes-shared"), plugin: "route", soak: time.Minute, pods: 8,
+			name: "a DEL that takes from other pods", chain: afterRoute("removes-shared"), plugin: "route",
+			soak: time.Minute, pods: 8,
 			reason: `^after \d+s: pod/\S+: CHECK: route: `, evidence: []string{"route CHECK", "state of node/"},
 		},
 		{
 			name: "an unreachable pod", chain: []string{macvlan}, plugin: report.Chain, soak: time.Minute, pods: 8,
-			reason: `^after \d+s: node/a to pod/stayer-a, tcp to 192\.168\.1\.2 port 8080: `, evidence: []string{"way of the packets"},
+			reason:   `^after \d+s: node/a to pod/stayer-a, tcp to 192\.168\.1\.2 port 8080: `,
+			evidence: []string{"way of the packets"},
 		},
 		{
 			// More than one would meet an uplink that another has just taken down.
 			name: "a flow that loses", chain: afterRoute("flaps"), plugin: report.Chain, soak: 8 * time.Second, pods: 1,
-			reason: `^after \d+s: flow \S+ to \S+ \S+ lost \d+ of \d+ requests, want at most 0`, evidence: []string{"state of node/"},
+			reason:   `^after \d+s: flow \S+ to \S+ \S+ lost \d+ of \d+ requests, want at most 0`,
+			evidence: []string{"state of node/"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			holdLab(t)
-			options := e2e.Options{Conflist: writeConflist(t, "", tt.chain...), Soak: e2e.Soak{For: tt.soak, Pods: tt.pods}}
+			options := e2e.Options{
+				Conflist: writeConflist(t, "", tt.chain...), Soak: e2e.Soak{For: tt.soak, Pods: tt.pods},
+			}
 			if tt.brokenIPAM {
 				options.BinDir = plugins(t).brokenIPAM
 			}
@@ -119,11 +130,15 @@ func TestSoak_finds(t *testing.T) {
 				if result.ID != soak.ID {
 					continue
 				}
-				if result.Result != report.Fail || result.Plugin != tt.plugin || !regexp.MustCompile(tt.reason).MatchString(result.Reason) {
-					t.Errorf("got %s of %s: %s\nwant fail of %s: %s", result.Result, result.Plugin, result.Reason, tt.plugin, tt.reason)
+				if result.Result != report.Fail || result.Plugin != tt.plugin ||
+					!regexp.MustCompile(tt.reason).MatchString(result.Reason) {
+					t.Errorf("got %s of %s: %s\nwant fail of %s: %s", result.Result, result.Plugin, result.Reason,
+						tt.plugin, tt.reason)
 				}
 				for _, want := range tt.evidence {
-					if !slices.ContainsFunc(result.Evidence, func(e report.Evidence) bool { return strings.HasPrefix(e.Title, want) }) {
+					if !slices.ContainsFunc(result.Evidence, func(e report.Evidence) bool {
+						return strings.HasPrefix(e.Title, want)
+					}) {
 						t.Errorf("got evidence %v, want %q", result.Evidence, want)
 					}
 				}
@@ -135,9 +150,12 @@ func TestSoak_finds(t *testing.T) {
 // TestSoak_leaves wants what a soak leaves on its nodes to be told, as after a scenario.
 func TestSoak_leaves(t *testing.T) {
 	holdLab(t)
-	r, _ := soakResults(t, e2e.Options{Conflist: writeConflist(t, "", afterRoute("leaks-file")...), Soak: e2e.Soak{For: time.Second, Pods: 1}})
+	r, _ := soakResults(t, e2e.Options{
+		Conflist: writeConflist(t, "", afterRoute("leaks-file")...), Soak: e2e.Soak{For: time.Second, Pods: 1},
+	})
 	want := map[string]report.Outcome{
-		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass, "leaves-nothing broken": report.Fail,
+		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass,
+		"leaves-nothing broken": report.Fail,
 		// Which plugin made what of the pods that come and go is not looked at.
 		"leaves-nothing chain": report.Fail,
 	}

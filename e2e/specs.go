@@ -17,9 +17,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Describe of Ginkgo may stand
-// at the top level. Specs bear their features, failure modes and level ("core", "extended") as labels. It may be called again
-// with other options.
+// Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Describe of Ginkgo may
+// stand at the top level. Specs bear their features, failure modes and level ("core", "extended") as labels. It may be
+// called again with other options.
 func Describe(options Options) {
 	suite, err := New(options)
 	if err != nil {
@@ -29,8 +29,8 @@ func Describe(options Options) {
 	suite.describe(context.Background(), func(error, *report.Report) {})
 }
 
-// Run runs everything in one test function and returns the report, nil when there is none. The test fails where the verdict is
-// not-conformant. Ginkgo allows one call in a process.
+// Run runs everything in one test function and returns the report, nil when there is none. The test fails where the
+// verdict is not-conformant. Ginkgo allows one call in a process.
 func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 	suite, err := New(options)
 	if err != nil {
@@ -40,8 +40,8 @@ func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 	return suite.runSpecs(context.Background(), t)
 }
 
-// RunSpecs runs the specs of the suite with Ginkgo, as Run does, until ctx ends. labelFilter is in Ginkgo's language; empty
-// selects all.
+// RunSpecs runs the specs of the suite with Ginkgo, as Run does, until ctx ends. labelFilter is in Ginkgo's language;
+// empty selects all.
 func (s *Suite) RunSpecs(ctx context.Context, labelFilter string) (*report.Report, error) {
 	if _, err := s.Matching(labelFilter); err != nil {
 		return nil, err
@@ -74,9 +74,11 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 	return result, outcome
 }
 
-// describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened. done is
-// told of the end; finish brings it about and may be called again.
-func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) (finish func() (*report.Report, error)) {
+// describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened.
+// done is told of the end; finish brings it about and may be called again.
+func (s *Suite) describe(ctx context.Context,
+	done func(error, *report.Report),
+) (finish func() (*report.Report, error)) {
 	units := s.Units()
 	ahead := newReadAhead(s, units)
 	// The label filter may leave the last spec out; the report is due all the same.
@@ -119,7 +121,9 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 			}
 		})
 		for _, u := range units {
-			ginkgo.It(u.Name(), ginkgo.Labels(u.Labels), func(ctx ginkgo.SpecContext) { s.verdictOf(ahead.result(ctx, u)) })
+			ginkgo.It(u.Name(), ginkgo.Labels(u.Labels), func(ctx ginkgo.SpecContext) {
+				s.verdictOf(ahead.result(ctx, u))
+			})
 		}
 		ginkgo.AfterAll(func() {
 			if prepared || ahead.stopped.Load() {
@@ -149,7 +153,8 @@ func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) 
 		if s.options.ReportDir == "" {
 			return
 		}
-		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir, report.JUnitName)); err != nil {
+		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir,
+			report.JUnitName)); err != nil {
 			ginkgo.Fail(err.Error())
 		}
 	})
@@ -195,8 +200,8 @@ func (s *Suite) verdictOf(r report.Result) {
 	}
 }
 
-// withResults gives each spec the time of its scenario, since specs wait for scenarios that were started ahead. Where the run was
-// interrupted, Ginkgo came to some of them no more, and they get their result, too.
+// withResults gives each spec the time of its scenario, since specs wait for scenarios that were started ahead. Where
+// the run was interrupted, Ginkgo came to some of them no more, and they get their result, too.
 func (s *Suite) withResults(r ginkgo.Report) ginkgo.Report {
 	results := map[string]report.Result{}
 	for _, result := range s.report.Results {

@@ -60,7 +60,9 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	requirements := slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool { return !r.Checked() })
+	requirements := slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool {
+		return !r.Checked()
+	})
 	if cluster.HasRuntime(options.Backend) {
 		// They ask a plugin past libcni, whatever the cluster, and leave its node as no cluster may have it.
 		requirements = nil
@@ -69,7 +71,8 @@ func New(options Options) (*Suite, error) {
 	for _, story := range cluster.StoriesOf(options.Backend) {
 		stories[story.Name] = story.Run
 		all = append(all, &scenario.Scenario{
-			Name: story.Name, Description: story.Description, Features: story.Features, Covers: story.Covers, Nodes: environment.PlainNodes(),
+			Name: story.Name, Description: story.Description, Features: story.Features, Covers: story.Covers,
+			Nodes: environment.PlainNodes(),
 		})
 	}
 	all, requirements, err = options.choose(all, requirements)
@@ -78,11 +81,14 @@ func New(options Options) (*Suite, error) {
 	}
 	selection := options.Select.Names
 	if options.Soak.For > 0 {
-		all, requirements, selection = []*scenario.Scenario{soak.Scenario(options.Soak.Pods, options.demands(scenario.CrossNode))}, nil, soak.ID
+		all, requirements, selection = []*scenario.Scenario{
+			soak.Scenario(options.Soak.Pods, options.demands(scenario.CrossNode)),
+		}, nil, soak.ID
 	}
 	s := &Suite{
-		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(), selection: selection,
-		captures: map[string][]byte{}, stories: stories,
+		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(),
+		selection: selection,
+		captures:  map[string][]byte{}, stories: stories,
 	}
 	s.try = s.attempt
 	s.residue = residue.New(residue.Config{
@@ -91,12 +97,15 @@ func New(options Options) (*Suite, error) {
 		},
 		Runner: s.runnerConfig(), Shared: cluster.IsExclusive(options.Backend),
 	})
-	s.subjects = contract.Subjects(file, contract.Lab{Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{})})
+	s.subjects = contract.Subjects(file, contract.Lab{
+		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}),
+	})
 	s.report = report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind,
 		Suite:          report.Suite{Version: options.Version},
 		Implementation: report.Implementation{Conflist: options.Conflist, CNIVersion: file.CNIVersion},
-		Profile:        string(options.Profile), Backend: options.Backend.Name(), Started: s.started.UTC().Truncate(time.Second),
+		Profile:        string(options.Profile), Backend: options.Backend.Name(),
+		Started: s.started.UTC().Truncate(time.Second),
 		Results: []report.Result{}, Residue: []report.Residue{}, Notes: slices.Clone(file.Warnings),
 	}
 	for _, name := range file.Types() {
@@ -193,11 +202,13 @@ func (s *Suite) add(result report.Result) {
 
 // runnerConfig returns what all scenarios of the run share.
 func (s *Suite) runnerConfig() runner.Config {
-	return runner.Config{Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture}
+	return runner.Config{
+		Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture,
+	}
 }
 
-// keepCapture keeps a file of packets for the end of the run, and returns its path below the report's directory; an empty path if
-// nothing is written or there is no packet.
+// keepCapture keeps a file of packets for the end of the run, and returns its path below the report's directory; an
+// empty path if nothing is written or there is no packet.
 func (s *Suite) keepCapture(id string, data []byte) string {
 	if s.options.ReportDir == "" || len(data) == 0 {
 		return ""

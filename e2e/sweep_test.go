@@ -40,8 +40,8 @@ func underTest(chain []string) []string {
 // careless is the configuration of the plugin that is careless in a way.
 func careless(fault string) string { return fmt.Sprintf(`{"type": "careless", "fault": %q}`, fault) }
 
-// TestSweeps wants faults to be found in plugins that have each one weakness, and in those requirements only that are about it. A fault
-// that ADD or DEL cannot clear up after shows wherever they are called.
+// TestSweeps wants faults to be found in plugins that have each one weakness, and in those requirements only that are
+// about it. A fault that ADD or DEL cannot clear up after shows wherever they are called.
 func TestSweeps(t *testing.T) {
 	t.Parallel()
 	const noRule = "leaves + rule inet 1500: from 192.168.1.2/32"
@@ -54,14 +54,16 @@ func TestSweeps(t *testing.T) {
 		{"record-last", map[string]string{"KILL-ADD": "RTM_NEWRULE", "FAIL-ADD": noRule}},
 		{"temp-file", map[string]string{"KILL-ADD": "create /run/careless/.new-"}},
 		{"lock-kept", map[string]string{
-			"KILL-ADD": "another one is at work", "FAIL-ADD": "another one is at work", "KILL-DEL": "another one is at work", "FAIL-DEL": "another one is at work",
+			"KILL-ADD": "another one is at work", "FAIL-ADD": "another one is at work",
+			"KILL-DEL": "another one is at work", "FAIL-DEL": "another one is at work",
 		}},
 		{"half-record", map[string]string{"KILL-ADD": "unexpected end of JSON input", "FAIL-ADD": "unexpected end of JSON input"}},
 		{"ignores-error", map[string]string{"FAIL-ADD": "RTM_NEWRULE priority 1500 from 192.168.1.2/32 table 254 answered with ENOMEM, and lacks + rule"}},
 		{"panics", map[string]string{"FAIL-ADD": "want an error object, got exit status 2: panic: "}},
 		{"insists", map[string]string{"FAIL-ADD": "answered with EBUSY, hangs"}},
 		{"no-record", map[string]string{
-			"KILL-ADD": "killed before 1 careless mkdirat", "FAIL-ADD": "no record of", "KILL-DEL": "no record of", "FAIL-DEL": "no record of",
+			"KILL-ADD": "killed before 1 careless mkdirat", "FAIL-ADD": "no record of", "KILL-DEL": "no record of",
+			"FAIL-DEL": "no record of",
 		}},
 		{"forgets-first", map[string]string{"KILL-DEL": noRule, "FAIL-DEL": noRule}},
 		{"del-shrugs", map[string]string{"FAIL-DEL": noRule}},
@@ -103,15 +105,18 @@ func allOf(r report.Result) string {
 	return text
 }
 
-// TestSweeps_upstream wants what is known of macvlan: the link under its first name, which no DEL removes, and nothing else of a
-// killed ADD.
+// TestSweeps_upstream wants what is known of macvlan: the link under its first name, which no DEL removes, and nothing
+// else of a killed ADD.
 func TestSweeps_upstream(t *testing.T) {
 	holdLab(t)
 	got := sweep(t, macvlan)["KILL-ADD macvlan"]
-	if got.Result != report.Fail || !strings.Contains(got.Reason, "RTM_NEWLINK macvlan veth") || !strings.Contains(got.Reason, " link veth") {
+	if got.Result != report.Fail || !strings.Contains(got.Reason, "RTM_NEWLINK macvlan veth") ||
+		!strings.Contains(got.Reason, " link veth") {
 		t.Errorf("got %s: %s, want a failure that names the link", got.Result, got.Reason)
 	}
-	i := slices.IndexFunc(got.Evidence, func(e report.Evidence) bool { return strings.Contains(e.Text, "the calls until then:") })
+	i := slices.IndexFunc(got.Evidence, func(e report.Evidence) bool {
+		return strings.Contains(e.Text, "the calls until then:")
+	})
 	if i < 0 {
 		t.Fatalf("got no story in %v", got.Evidence)
 	}
@@ -125,7 +130,9 @@ func TestSweeps_upstream(t *testing.T) {
 // TestSweeps_reference wants the plugins of this repository to survive everything.
 func TestSweeps_reference(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]string{"route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`} {
+	for name, config := range map[string]string{
+		"route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
+	} {
 		t.Run(name, func(t *testing.T) {
 			holdLab(t)
 			compareSweep(t, sweep(t, macvlan, config), name, nil)

@@ -10,7 +10,9 @@ import (
 )
 
 func TestSuite_exclude_without_a_target(t *testing.T) {
-	daemon := &scenario.Scenario{Features: []scenario.Feature{scenario.DaemonRestart}, Steps: []scenario.Step{{Daemon: &scenario.Daemon{}}}}
+	daemon := &scenario.Scenario{
+		Features: []scenario.Feature{scenario.DaemonRestart}, Steps: []scenario.Step{{Daemon: &scenario.Daemon{}}},
+	}
 	cloud := &scenario.Scenario{Nodes: []scenario.Node{{ENIs: 2}}}
 	neighbour := &scenario.Scenario{Steps: []scenario.Step{{Neighbour: &scenario.Neighbour{}}}}
 	advertise := &scenario.Scenario{Steps: []scenario.Step{{Advertise: &scenario.Advertise{}}}}

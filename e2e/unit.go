@@ -40,7 +40,8 @@ func (u *Unit) Name() string {
 // audits reports whether the unit looks at the calls of others, and so comes after them.
 func (u *Unit) audits() bool { return u.requirement != nil && u.requirement.Audits() }
 
-// Units are what the options chose: scenarios in the order of their names, then the requirements of each plugin of the chain.
+// Units are what the options chose: scenarios in the order of their names, then the requirements of each plugin of the
+// chain.
 func (s *Suite) Units() []*Unit {
 	var units []*Unit
 	for _, sc := range s.scenarios {
@@ -49,8 +50,12 @@ func (s *Suite) Units() []*Unit {
 	for _, r := range s.requirements {
 		for _, subject := range s.subjects {
 			// Faults take time, and what they do to others is their authors' to find out.
-			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) && !s.options.Select.Quick) {
-				units = append(units, &Unit{ID: r.ID, Plugin: subject.Type, Labels: requirementLabels(r, subject), requirement: r, subject: subject})
+			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) &&
+				!s.options.Select.Quick) {
+				units = append(units, &Unit{
+					ID: r.ID, Plugin: subject.Type, Labels: requirementLabels(r, subject),
+					requirement: r, subject: subject,
+				})
 			}
 		}
 	}
@@ -86,7 +91,8 @@ func (s *Suite) labels(sc *scenario.Scenario) []string {
 	return append(labels, sc.Covers...)
 }
 
-// Matching are the chosen units whose labels match an expression in Ginkgo's language; empty matches all. The error is one line.
+// Matching are the chosen units whose labels match an expression in Ginkgo's language; empty matches all. The error is
+// one line.
 func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	matches, err := types.ParseLabelFilter(labelFilter)
 	var reason types.GinkgoError
@@ -101,14 +107,15 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	all := s.Units()
 	found := slices.DeleteFunc(slices.Clone(all), func(u *Unit) bool { return !matches(u.Labels) })
 	if len(found) == 0 {
-		return nil, fmt.Errorf("label filter %q matches none of %d scenarios and requirements; labels are features, failure modes, core, extended, contract, and a requirement's id, plugin and role",
+		return nil, fmt.Errorf("label filter %q matches none of %d scenarios and requirements; labels are features, "+
+			"failure modes, core, extended, contract, and a requirement's id, plugin and role",
 			labelFilter, len(all))
 	}
 	return found, nil
 }
 
-// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. What fails on a machine that
-// is too busy is run a second time; the caller sees to it that no other unit runs meanwhile.
+// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. What fails on a
+// machine that is too busy is run a second time; the caller sees to it that no other unit runs meanwhile.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	s.tellStarted(u)
 	a := s.try(ctx, u, false)
@@ -137,8 +144,8 @@ func (s *Suite) unasked(asked []*Unit) []*Unit {
 	return more
 }
 
-// longestFirst orders units so that none of the long ones is left to run alone at the end. Requirements fill the gaps in which
-// scenarios wait.
+// longestFirst orders units so that none of the long ones is left to run alone at the end. Requirements fill the gaps
+// in which scenarios wait.
 func longestFirst(units []*Unit) []*Unit {
 	patience := func(u *Unit) time.Duration {
 		switch {
@@ -163,7 +170,9 @@ func longestFirst(units []*Unit) []*Unit {
 }
 
 // choose are the scenarios and requirements whose names match the pattern of the options.
-func (o *Options) choose(scenarios []*scenario.Scenario, requirements []*contract.Requirement) ([]*scenario.Scenario, []*contract.Requirement, error) {
+func (o *Options) choose(
+	scenarios []*scenario.Scenario, requirements []*contract.Requirement,
+) ([]*scenario.Scenario, []*contract.Requirement, error) {
 	if o.Select.Names == "" {
 		return scenarios, requirements, nil
 	}
@@ -177,9 +186,12 @@ func (o *Options) choose(scenarios []*scenario.Scenario, requirements []*contrac
 	}
 	total := len(scenarios) + len(requirements)
 	scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s *scenario.Scenario) bool { return !matches(s.Name) })
-	requirements = slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool { return !matches(r.ID) })
+	requirements = slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool {
+		return !matches(r.ID)
+	})
 	if len(scenarios)+len(requirements) == 0 {
-		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest list scenarios` and `cnitest list requirements`", o.Select.Names, total)
+		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest "+
+			"list scenarios` and `cnitest list requirements`", o.Select.Names, total)
 	}
 	return scenarios, requirements, nil
 }

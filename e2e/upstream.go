@@ -8,11 +8,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
-// upstreamLimit is what an upstream plugin cannot do by design, so that a scenario which shows it says nothing about the
-// plugins under test.
+// upstreamLimit is what an upstream plugin cannot do by design, so that a scenario which shows it says nothing about
+// the plugins under test.
 type upstreamLimit struct {
 	scenario string
-	// plugins are those whose call fails in this way, and message is a part of what they say, in lower case: another failure is one.
+	// plugins are those whose call fails in this way, and message is a part of what they say, in lower case: another
+	// failure is one.
 	plugins []string
 	message string
 	reason  string
@@ -23,11 +24,14 @@ func upstreamLimits() []upstreamLimit {
 	return []upstreamLimit{
 		{
 			scenario: "chain-bandwidth", plugins: []string{"bandwidth"}, message: "no veth peer",
-			reason: "bandwidth shapes the host's end of a veth pair and refuses a pod whose interface is a macvlan or an ipvlan (plugins, meta/bandwidth)",
+			reason: "bandwidth shapes the host's end of a veth pair and refuses a pod whose interface is a macvlan " +
+				"or an ipvlan (plugins, meta/bandwidth)",
 		},
 		{
-			scenario: "chain-sbr", plugins: []string{"macvlan", "ipvlan", "bridge", "ptp"}, message: "failed to find gateway",
-			reason: "sbr moves the routes of its interface into a table of its own, and the CHECK of the main plugin looks for its default route in the main one (plugins, meta/sbr)",
+			scenario: "chain-sbr", plugins: []string{"macvlan", "ipvlan", "bridge", "ptp"},
+			message: "failed to find gateway",
+			reason: "sbr moves the routes of its interface into a table of its own, and the CHECK of the main " +
+				"plugin looks for its default route in the main one (plugins, meta/sbr)",
 		},
 	}
 }
@@ -35,7 +39,8 @@ func upstreamLimits() []upstreamLimit {
 // limitOf returns why a failed step says nothing about the plugins under test; false if it says something.
 func limitOf(scenario string, failed *environment.Failure) (string, bool) {
 	for _, l := range upstreamLimits() {
-		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) && strings.Contains(strings.ToLower(failed.Error()), l.message) {
+		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) &&
+			strings.Contains(strings.ToLower(failed.Error()), l.message) {
 			return l.reason, true
 		}
 	}
@@ -50,17 +55,21 @@ func upstream() []string {
 	}
 }
 
-// callsIptables reports whether an upstream plugin prefers iptables wherever its configuration does not choose, and fails without it.
+// callsIptables reports whether an upstream plugin prefers iptables wherever its configuration does not choose, and
+// fails without it.
 func callsIptables(plugin string) bool { return plugin == "portmap" || plugin == "firewall" }
 
-// linkKinds returns the kinds of links that upstream plugins make, to tell a kernel that lacks one from a plugin that fails.
+// linkKinds returns the kinds of links that upstream plugins make, to tell a kernel that lacks one from a plugin that
+// fails.
 func linkKinds() map[string]string {
 	return map[string]string{
-		"macvlan": "macvlan", "ipvlan": "ipvlan", "bridge": "bridge", "vlan": "vlan", "vrf": "vrf", "dummy": "dummy", "ptp": "veth",
+		"macvlan": "macvlan", "ipvlan": "ipvlan", "bridge": "bridge", "vlan": "vlan", "vrf": "vrf", "dummy": "dummy",
+		"ptp": "veth",
 	}
 }
 
-// defaultPlugins returns the plugins under test if nobody chooses: those of the chain that upstream does not ship, or the first one.
+// defaultPlugins returns the plugins under test if nobody chooses: those of the chain that upstream does not ship, or
+// the first one.
 func defaultPlugins(file *conflist.File) []string {
 	var own []string
 	for _, p := range file.Plugins {

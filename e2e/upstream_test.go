@@ -13,47 +13,69 @@ import (
 func upstream() []control {
 	return []control{
 		{name: "macvlan and route", chain: []string{macvlan, route}, want: with(passes(
-			"cache-cleanup", "chain-tuning", "chain-tuning-mac", "cold-start-race", "del-one-keeps-others", "del-twice", "del-with-empty-cache-file",
-			"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "ip-reuse", "large-transfer",
-			"late-del-of-old-attachment", "long-container-ids", "node-stays-reachable", "parallel-attach", "pod-churn", "pod-to-pod-across-nodes",
-			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node", "large-datagrams", "underlay-groups",
+			"cache-cleanup", "chain-tuning", "chain-tuning-mac", "cold-start-race", "del-one-keeps-others", "del-twice",
+			"del-with-empty-cache-file",
+			"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "ip-reuse",
+			"large-transfer",
+			"late-del-of-old-attachment", "long-container-ids", "node-stays-reachable", "parallel-attach", "pod-churn",
+			"pod-to-pod-across-nodes",
+			"pod-to-pod-same-node", "reboot", "router-advertisements", "second-interface", "two-nic-node",
+			"large-datagrams", "underlay-groups",
 		), map[string]expected{
 			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
 			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables"}},
 			"chain-sbr":       known("macvlan", "the CHECK of the main plugin looks for"),
 		})},
-		{name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route}, want: passes("external-to-pod", "host-to-pod", "two-nic-node")},
-		{name: "IPv6 alone", chain: []string{strings.Replace(macvlan, pool, ipv6Pool, 1), route}, want: passes("host-to-pod", "ip-reuse", "pod-to-pod-across-nodes")},
+		{
+			name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route},
+			want: passes("external-to-pod", "host-to-pod", "two-nic-node"),
+		},
+		{
+			name: "IPv6 alone", chain: []string{strings.Replace(macvlan, pool, ipv6Pool, 1), route},
+			want: passes("host-to-pod", "ip-reuse", "pod-to-pod-across-nodes"),
+		},
 		{name: "a MAC by capability", chain: []string{asked, route}, want: passes("capabilities-asked", "host-to-pod")},
 		{name: "leases", lease: shortLease, chain: []string{leased, route}, want: passes("dhcp-renewed", "host-to-pod", "external-to-pod")},
-		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod", "host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
+		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod",
+			"host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},
 		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
 			// What who uses sbr has to do: no main plugin of upstream finds its routes in another table.
 			"chain-sbr": pass(),
 		}},
-		{name: "bridge", profile: scenario.ProfileCNI, chain: []string{bridge}, want: with(passes(append(behindNode(), "late-del-of-old-attachment")...), map[string]expected{
-			// The pod's end of the veth is up before it has an address, so that the kernel announces none
-			// (Linux, net/ipv4/devinet.c: arp_notify acts on a device that comes up), and the node keeps the former pod's MAC.
-			"ip-reuse": fail("node/a to pod/second"),
-		})},
-		{name: "ptp", profile: scenario.ProfileCNI, chain: []string{ptp}, want: with(passes(append(behindNode(), "cold-start-race", "ip-reuse", "reboot")...), map[string]expected{
-			// Each interface of a pod has the same gateway and wants a route to it of its own.
-			"second-interface": failOf("ptp", "file exists"),
-		})},
+		{
+			name: "bridge", profile: scenario.ProfileCNI, chain: []string{bridge},
+			want: with(passes(append(behindNode(), "late-del-of-old-attachment")...), map[string]expected{
+				// The pod's end of the veth is up before it has an address, so that the kernel announces none (Linux,
+				// net/ipv4/devinet.c: arp_notify acts on a device that comes up), and the node keeps the former pod's
+				// MAC.
+				"ip-reuse": fail("node/a to pod/second"),
+			}),
+		},
+		{
+			name: "ptp", profile: scenario.ProfileCNI, chain: []string{ptp},
+			want: with(passes(append(behindNode(), "cold-start-race", "ip-reuse", "reboot")...), map[string]expected{
+				// Each interface of a pod has the same gateway and wants a route to it of its own.
+				"second-interface": failOf("ptp", "file exists"),
+			}),
+		},
 	}
 }
 
-// behindNode are the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route to them.
+// behindNode are the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route to
+// them.
 //
-// Of those that are left out, cold-start-race and reboot, where pods start at once, find now and then that bridge's result has the MAC
-// which its device had before further ports came, and second-interface passes on bridge only after the node has forgotten which of two interfaces on the
-// same network answered for the other. With late-del-of-old-attachment, ptp takes a route that goes with the former pod's veth
-// for its own where the kernel has not removed that yet (plugins, main/ptp: setupHostVeth passes over EEXIST).
+// Of those that are left out, cold-start-race and reboot, where pods start at once, find now and then that bridge's
+// result has the MAC which its device had before further ports came, and second-interface passes on bridge only after
+// the node has forgotten which of two interfaces on the same network answered for the other. With
+// late-del-of-old-attachment, ptp takes a route that goes with the former pod's veth for its own where the kernel has
+// not removed that yet (plugins, main/ptp: setupHostVeth passes over EEXIST).
 func behindNode() []string {
 	return []string{
-		"cache-cleanup", "chain-bandwidth", "chain-tuning", "chain-tuning-mac", "del-one-keeps-others", "del-twice", "del-with-empty-cache-file",
-		"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "large-transfer", "long-container-ids",
+		"cache-cleanup", "chain-bandwidth", "chain-tuning", "chain-tuning-mac", "del-one-keeps-others", "del-twice",
+		"del-with-empty-cache-file",
+		"del-without-cache", "del-without-netns", "external-to-pod", "full-mtu", "host-to-pod", "large-transfer",
+		"long-container-ids",
 		"node-stays-reachable", "parallel-attach", "pod-churn", "pod-to-pod-across-nodes", "pod-to-pod-same-node",
 		"router-advertisements", "two-nic-node",
 	}

@@ -18,14 +18,16 @@ import (
 
 // forced are the deviations of every plugin on the reference library that gives an occasion for them.
 var forced = map[string]report.Outcome{
-	"ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream, "EXE-2": report.KnownUpstream, "VER-3": report.KnownUpstream,
+	"ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream, "EXE-2": report.KnownUpstream,
+	"VER-3": report.KnownUpstream,
 }
 
-// unready is what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a STATUS that says yes
-// without looking, and no DEL of an IPAM plugin that failed.
+// unready is what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a STATUS
+// that says yes without looking, and no DEL of an IPAM plugin that failed.
 func unready(more map[string]report.Outcome) map[string]report.Outcome {
 	all := map[string]report.Outcome{
-		"ARG-1": report.Fail, "DLG-3": report.Fail, "DLG-4": report.Fail, "F06": report.Fail, "GC-1": report.Vacuous, "GC-2": report.Vacuous,
+		"ARG-1": report.Fail, "DLG-3": report.Fail, "DLG-4": report.Fail, "F06": report.Fail, "GC-1": report.Vacuous,
+		"GC-2": report.Vacuous,
 		"GC-3": report.Fail, "STA-1": report.Fail, "STA-5": report.Fail,
 	}
 	maps.Copy(all, forced)
@@ -35,7 +37,8 @@ func unready(more map[string]report.Outcome) map[string]report.Outcome {
 
 // racy are the requirements that a plugin fails on some runs and passes on others, since it races with itself.
 var racy = map[string][]string{
-	// The MAC address of a new bridge changes until the first ADD has given it its address, and CHECK compares it with what ADD read.
+	// The MAC address of a new bridge changes until the first ADD has given it its address, and CHECK compares it with
+	// what ADD read.
 	"bridge": {"CHK-6", "LIF-1"},
 }
 
@@ -65,7 +68,8 @@ func TestUpstream_contract(t *testing.T) {
 			run := ask(t, []string{tt.config}, tt.plugin, nil)
 			got, reasons := map[string]report.Outcome{}, map[string]string{}
 			for id, r := range run(func(r *contract.Requirement) bool { return !r.Sweeps() }) {
-				if r.Result != report.Pass && r.Result != report.NotApplicable && !slices.Contains(racy[tt.plugin], id) {
+				if r.Result != report.Pass && r.Result != report.NotApplicable && !slices.Contains(racy[tt.plugin],
+					id) {
 					got[id], reasons[id] = r.Result, r.Reason
 				}
 			}
@@ -80,7 +84,8 @@ func TestUpstream_contract(t *testing.T) {
 	}
 }
 
-// TestVersions wants one conflist to do at every version that there is, and with several of them to choose from, without other edits.
+// TestVersions wants one conflist to do at every version that there is, and with several of them to choose from,
+// without other edits.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	b := plugins(t)
@@ -94,7 +99,8 @@ func TestVersions(t *testing.T) {
 		t.Run(tt.versions, func(t *testing.T) {
 			holdLab(t)
 			path := filepath.Join(t.TempDir(), "net.conflist")
-			text := `{` + tt.versions + `, "name": "net", "plugins": [` + strings.Join([]string{macvlan, route}, ", ") + `]}`
+			text := `{` + tt.versions + `, "name": "net", "plugins": [` + strings.Join([]string{macvlan, route}, ", ") +
+				`]}`
 			if !json.Valid([]byte(text)) {
 				t.Fatalf("conflist is no JSON:\n%s", text)
 			}

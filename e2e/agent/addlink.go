@@ -15,14 +15,16 @@ type AddLinkArgs struct {
 	// Netns and Name are where it is and what it is called there.
 	Netns string `json:"netns"`
 	Name  string `json:"name"`
-	// Parent, when not empty, is the interface of the agent's own namespace of which it becomes a macvlan, in mode bridge.
+	// Parent, when not empty, is the interface of the agent's own namespace of which it becomes a macvlan, in mode
+	// bridge.
 	Parent string `json:"parent,omitempty"`
 	// PeerNetns and PeerName are, without a parent, the other end of the veth that it becomes.
 	PeerNetns string `json:"peerNetns,omitempty"`
 	PeerName  string `json:"peerName,omitempty"`
 }
 
-// The names under which an interface and its peer are made: Linux 6.1 wants a name to be free in the namespace from which it is asked, too.
+// The names under which an interface and its peer are made: Linux 6.1 wants a name to be free in the namespace from
+// which it is asked, too.
 const newLink, newPeer = "cnitest-new", "cnitest-peer"
 
 // AddLink makes an interface and brings it up, with its peer. One call at a time.
@@ -56,7 +58,9 @@ func addLink(args AddLinkArgs) error {
 		return err
 	}
 	defer there.Close()
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: newPeer, PeerNamespace: netlink.NsFd(there)}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: newPeer, PeerNamespace: netlink.NsFd(there),
+	}); err != nil {
 		return err
 	}
 	return errors.Join(finish(args.Netns, newLink, args.Name), finish(args.PeerNetns, newPeer, args.PeerName))

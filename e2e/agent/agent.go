@@ -1,9 +1,9 @@
 // Package agent is the process on a node: it runs plugins, makes and enters the namespaces of pods, sends and answers
-// probes and takes snapshots. Every backend answers one question only, how an agent is started on its nodes; from there on all
-// is the same code.
+// probes and takes snapshots. Every backend answers one question only, how an agent is started on its nodes; from there
+// on all is the same code.
 //
-// Requests and replies are JSON-RPC over the agent's standard input and output, many at once. The agent ends when its input ends,
-// so that whoever kills the harness, or cuts the connection, ends it too. Its standard error is for people.
+// Requests and replies are JSON-RPC over the agent's standard input and output, many at once. The agent ends when its
+// input ends, so that whoever kills the harness, or cuts the connection, ends it too. Its standard error is for people.
 //
 // Run its tests: sudo go test ./e2e/agent
 package agent
@@ -51,8 +51,8 @@ type Server struct {
 	dhcp      *dhcp.Server
 }
 
-// Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is gone, and
-// what an agent started on its node is to end with it.
+// Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is
+// gone, and what an agent started on its node is to end with it.
 func Serve(conn io.ReadWriteCloser, options Options) error {
 	s := &Server{
 		options:   options,

@@ -60,8 +60,8 @@ func call[Reply any](ctx context.Context, c *Client, method string, args any) (R
 // ErrEnded is the error of a request that an agent did not live to answer.
 var ErrEnded = errors.New("the agent has ended")
 
-// ended reports whether an error is that of a connection whose other end is gone, or that was closed on this side: reading finds
-// its end, writing finds nobody who reads.
+// ended reports whether an error is that of a connection whose other end is gone, or that was closed on this side:
+// reading finds its end, writing finds nobody who reads.
 func ended(err error) bool {
 	for _, end := range []error{rpc.ErrShutdown, io.ErrUnexpectedEOF, io.ErrClosedPipe, os.ErrClosed, syscall.EPIPE} {
 		if errors.Is(err, end) {

@@ -27,7 +27,8 @@ func TestClient_hello(t *testing.T) {
 	check(t, err)
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	check(t, err)
-	if diff := cmp.Diff(agent.Hello{PID: 1, Hostname: name, Kernel: strings.TrimSpace(string(release))}, got); diff != "" {
+	if diff := cmp.Diff(agent.Hello{PID: 1, Hostname: name, Kernel: strings.TrimSpace(string(release))},
+		got); diff != "" {
 		t.Errorf("hello (-want +got):\n%s", diff)
 	}
 }
@@ -116,7 +117,8 @@ func TestClient_unknown_namespace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			err := call("/run/netns/none")
 			wantError(t, err, `node/a: failed to Statfs "/run/netns/none": no such file or directory`)
-			if err := call("/etc/passwd"); err == nil || !strings.HasPrefix(err.Error(), strings.Replace(want, "/run/netns/none", "/etc/passwd", 1)) {
+			if err := call("/etc/passwd"); err == nil ||
+				!strings.HasPrefix(err.Error(), strings.Replace(want, "/run/netns/none", "/etc/passwd", 1)) {
 				t.Errorf("got %v, want that a file is no namespace", err)
 			}
 		})

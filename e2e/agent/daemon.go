@@ -26,10 +26,12 @@ type DaemonArgs struct {
 	// BinDirs are where the program is looked up before the PATH.
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
-	// Socket is a unix socket that can be connected to when the daemon is ready, File one that exists then. One of them is set.
+	// Socket is a unix socket that can be connected to when the daemon is ready, File one that exists then. One of them
+	// is set.
 	Socket string `json:"socket"`
 	File   string `json:"file"`
-	// Within is how long it may take until the daemon is ready, and until it ends when it is told to, in time that the machine gave.
+	// Within is how long it may take until the daemon is ready, and until it ends when it is told to, in time that the
+	// machine gave.
 	Within time.Duration `json:"within"`
 	// Owns are the daemon's files and directories: they are in no snapshot.
 	Owns []string `json:"owns"`
@@ -129,7 +131,8 @@ func (d *daemon) awaitReady() error {
 		case <-d.ended:
 			return fmt.Errorf("it ended before it was ready: %s", d.cmd.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s%s: %w", d.args.Within, machinetime.Excess(machinetime.Extra(ctx)), err)
+			return fmt.Errorf("not ready after %s%s: %w", d.args.Within, machinetime.Excess(machinetime.Extra(ctx)),
+				err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -174,8 +177,8 @@ func (d *daemon) kill() {
 	<-d.ended
 }
 
-// StopDaemon tells a daemon to end, by SIGTERM, and waits for that. One that does not is killed, which is an error. One that has ended is
-// none.
+// StopDaemon tells a daemon to end, by SIGTERM, and waits for that. One that does not is killed, which is an error. One
+// that has ended is none.
 func (s *Server) StopDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) error {
 		if !d.running() {
@@ -191,7 +194,8 @@ func (s *Server) StopDaemon(name string, _ *None) error {
 			return nil
 		case <-ctx.Done():
 			d.kill()
-			return fmt.Errorf("daemon %s: it did not end within %s%s of SIGTERM and was killed: %s", name, d.args.Within,
+			return fmt.Errorf("daemon %s: it did not end within %s%s of SIGTERM and was killed: %s", name,
+				d.args.Within,
 				machinetime.Excess(machinetime.Extra(ctx)), strings.TrimSpace(d.output.String()))
 		}
 	})
@@ -214,7 +218,8 @@ type FreezeArgs struct {
 	Thaw bool   `json:"thaw"`
 }
 
-// FreezeDaemon lets a daemon do nothing, with all that it started, until it is thawed: others can connect to it and wait.
+// FreezeDaemon lets a daemon do nothing, with all that it started, until it is thawed: others can connect to it and
+// wait.
 func (s *Server) FreezeDaemon(args FreezeArgs, _ *None) error {
 	return s.withDaemon(args.Name, func(d *daemon) error {
 		signal := syscall.SIGSTOP

@@ -28,7 +28,8 @@ func TestDaemon_lives_until_it_is_told_to_end(t *testing.T) {
 	c := start(t)
 	ready := filepath.Join(t.TempDir(), "ready")
 	args := agent.DaemonArgs{
-		Name: "d", Command: script(`echo start $WORD; trap 'echo end; exit 0' TERM; touch ` + ready + `; while :; do sleep 0.01; done`),
+		Name: "d", Command: script(`echo start $WORD; trap 'echo end; exit 0' TERM; touch ` + ready +
+			`; while :; do sleep 0.01; done`),
 		Env: []string{"WORD=word"}, File: ready, Within: patience,
 	}
 	wantError(t, c.StopDaemon(ctx(t), "d"), "node/a: daemon d: it was never started")
@@ -46,7 +47,9 @@ func TestDaemon_lives_until_it_is_told_to_end(t *testing.T) {
 func TestDaemon_frozen(t *testing.T) {
 	c := start(t)
 	ready := filepath.Join(t.TempDir(), "ready")
-	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{Name: "d", Command: script("touch " + ready + "; exec sleep 1006"), File: ready, Within: patience}))
+	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{
+		Name: "d", Command: script("touch " + ready + "; exec sleep 1006"), File: ready, Within: patience,
+	}))
 	running(t, "sleep 1006")
 	for _, tt := range []struct {
 		thaw  bool
@@ -73,7 +76,8 @@ func TestDaemon_doomed(t *testing.T) {
 	self, err := os.Executable()
 	check(t, err)
 	args := agent.DaemonArgs{
-		Name: "d", Command: []string{self}, Env: []string{echoEnv + "=" + dir}, Socket: socket, Within: patience, Owns: []string{dir},
+		Name: "d", Command: []string{self}, Env: []string{echoEnv + "=" + dir}, Socket: socket, Within: patience,
+		Owns: []string{dir},
 	}
 	ask := func(question string) string {
 		t.Helper()
@@ -92,7 +96,8 @@ func TestDaemon_doomed(t *testing.T) {
 	if got := ask("look\n"); got != "look\n" {
 		t.Errorf("a question that changes nothing: got the answer %q, want %q", got, "look\n")
 	}
-	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs still: nobody asked it for what changes a file of its own")
+	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs still: nobody asked it for what changes a "+
+		"file of its own")
 	if got := ask("write\n"); got != "" {
 		t.Errorf("a question that changes a file: got the answer %q, want none", got)
 	}
@@ -162,12 +167,30 @@ func TestDaemon_that_does_not_do_its_part(t *testing.T) {
 		args    agent.DaemonArgs
 		wantErr string
 	}{
-		"no program":    {agent.DaemonArgs{File: ready}, "node/a: daemon no program: want a program, got none"},
-		"not there":     {agent.DaemonArgs{Command: []string{"no-such-daemon"}, BinDirs: []string{dir}, File: ready}, `node/a: daemon not there: exec: "no-such-daemon": executable file not found in $PATH, nor in ` + dir},
-		"ends at once":  {agent.DaemonArgs{Command: script("echo why >&2; exit 3"), File: ready}, "node/a: daemon ends at once: it ended before it was ready: exit status 3: why"},
-		"never ready":   {agent.DaemonArgs{Command: script("echo so far; sleep 1003"), File: ready, Within: time.Second}, "node/a: daemon never ready: not ready after 1s: stat " + ready + ": no such file or directory: so far"},
-		"stale sign":    {agent.DaemonArgs{Command: script("sleep 1003"), File: filepath.Join(dir, "stale"), Within: 100 * time.Millisecond}, "node/a: daemon stale sign: not ready after 100ms: stat " + filepath.Join(dir, "stale") + ": no such file or directory: "},
-		"stays forever": {agent.DaemonArgs{Command: script("trap '' TERM; touch " + ready + "; sleep 1003; sleep 1003"), File: ready, Within: 2 * time.Second}, "node/a: daemon stays forever: it did not end within 2s of SIGTERM and was killed: "},
+		"no program": {agent.DaemonArgs{File: ready}, "node/a: daemon no program: want a program, got none"},
+		"not there": {
+			agent.DaemonArgs{Command: []string{"no-such-daemon"}, BinDirs: []string{dir}, File: ready},
+			`node/a: daemon not there: exec: "no-such-daemon": executable file not found in $PATH, nor in ` + dir,
+		},
+		"ends at once": {
+			agent.DaemonArgs{Command: script("echo why >&2; exit 3"), File: ready},
+			"node/a: daemon ends at once: it ended before it was ready: exit status 3: why",
+		},
+		"never ready": {agent.DaemonArgs{
+			Command: script("echo so far; sleep 1003"), File: ready, Within: time.Second,
+		}, "node/a: daemon never ready: not ready after 1s: stat " + ready + ": no such file or directory: so far"},
+		"stale sign": {agent.DaemonArgs{
+			Command: script("sleep 1003"), File: filepath.Join(dir, "stale"),
+			Within: 100 * time.Millisecond,
+		}, "node/a: daemon stale sign: not ready after 100ms: stat " +
+			filepath.Join(dir, "stale") + ": no such file or directory: "},
+		"stays forever": {
+			agent.DaemonArgs{
+				Command: script("trap '' TERM; touch " + ready + "; sleep 1003; sleep 1003"),
+				File:    ready, Within: 2 * time.Second,
+			},
+			"node/a: daemon stays forever: it did not end within 2s of SIGTERM and was killed: ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check(t, os.WriteFile(filepath.Join(dir, "stale"), nil, 0o644))
@@ -190,7 +213,9 @@ func TestDaemon_that_does_not_do_its_part(t *testing.T) {
 func TestDaemon_ends_with_its_agent(t *testing.T) {
 	c, end := serve(t, agent.Options{})
 	ready := filepath.Join(t.TempDir(), "ready")
-	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{Name: "d", Command: script("touch " + ready + "; sleep 1004; true"), File: ready, Within: patience}))
+	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{
+		Name: "d", Command: script("touch " + ready + "; sleep 1004; true"), File: ready, Within: patience,
+	}))
 	running(t, "sleep 1004")
 	end()
 	eventually(t, func() error {
@@ -208,7 +233,8 @@ func TestDaemon_keeps_its_files_out_of_snapshots(t *testing.T) {
 	c, _ := serve(t, agent.Options{Files: []snapshot.FileTree{tree}})
 	ready := filepath.Join(t.TempDir(), "ready")
 	check(t, c.StartDaemon(ctx(t), agent.DaemonArgs{
-		Name: "d", Command: script("touch " + ready + "; sleep 1005"), File: ready, Within: patience, Owns: []string{"/var/lib/d"},
+		Name: "d", Command: script("touch " + ready + "; sleep 1005"), File: ready, Within: patience,
+		Owns: []string{"/var/lib/d"},
 	}))
 	defer func() { check(t, c.KillDaemon(ctx(t), "d")) }()
 	state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{Kinds: []string{snapshot.File}})
@@ -225,7 +251,8 @@ func TestDaemon_keeps_its_files_out_of_snapshots(t *testing.T) {
 func TestServeMetadata(t *testing.T) {
 	c := start(t)
 	args := agent.MetadataArgs{Instance: metadata.Instance{ID: "i-1", Zone: "eu-central-1a"}}
-	wantError(t, c.ServeMetadata(ctx(t), args), "node/a: metadata service: listen tcp4 169.254.169.254:80: bind: cannot assign requested address")
+	wantError(t, c.ServeMetadata(ctx(t), args), "node/a: metadata service: listen tcp4 169.254.169.254:80: bind: "+
+		"cannot assign requested address")
 	lo, err := netlink.LinkByName("lo")
 	check(t, err)
 	addr := &netlink.Addr{IPNet: netlink.NewIPNet(netip.MustParseAddr(metadata.Address).AsSlice())}

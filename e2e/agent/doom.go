@@ -14,15 +14,17 @@ import (
 	"time"
 )
 
-// DoomDaemon lets a running daemon die after it wrote down what it was asked for, and before anybody has the answer: from here on a
-// relay stands at its socket, and kills the daemon when it answers with its own files changed. A daemon that changes none lives on.
+// DoomDaemon lets a running daemon die after it wrote down what it was asked for, and before anybody has the answer:
+// from here on a relay stands at its socket, and kills the daemon when it answers with its own files changed. A daemon
+// that changes none lives on.
 func (s *Server) DoomDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) (err error) {
 		switch {
 		case !d.running():
 			return fmt.Errorf("daemon %s: it does not run", name)
 		case d.args.Socket == "" || len(d.owns) == 0:
-			return fmt.Errorf("daemon %s: to kill it between its files and its answer, the target must name its socket (ready.socket) and its files (owns)", name)
+			return fmt.Errorf("daemon %s: to kill it between its files and its answer, the target must name its "+
+				"socket (ready.socket) and its files (owns)", name)
 		case d.doom != nil:
 			return nil
 		}
@@ -62,7 +64,10 @@ func startDoom(d *daemon) (*doom, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &doom{process: d.cmd.Process, socket: d.args.Socket, behind: d.args.Socket + ".doomed", owns: d.owns, before: before, conns: []net.Conn{}}
+	r := &doom{
+		process: d.cmd.Process, socket: d.args.Socket, behind: d.args.Socket + ".doomed", owns: d.owns,
+		before: before, conns: []net.Conn{},
+	}
 	info, err := os.Stat(r.socket)
 	if err != nil {
 		return nil, err

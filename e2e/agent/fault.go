@@ -56,7 +56,9 @@ func (s *Server) ExplainCNI(req cni.Request, reply *CNIExplained) error {
 	defer s.order.enter(req)()
 	defer reapOrphans()
 	var failed error
-	outcome, err := cni.RunBy(context.Background(), req, nil, func(ctx context.Context, path string, env []string, stdin []byte) cni.Call {
+	outcome, err := cni.RunBy(context.Background(), req, nil, func(ctx context.Context, path string, env []string,
+		stdin []byte,
+	) cni.Call {
 		trace, err := fault.Explain(ctx, fault.Command{Path: path, Env: env, Stdin: stdin, Timeout: req.Timeout})
 		failed = errors.Join(failed, err)
 		if (trace.Call.ExitCode != 0 || trace.Call.Failure != "") && reply.EndedBy == nil {

@@ -48,7 +48,9 @@ type ResolveArgs struct {
 func (s *Server) Resolve(args ResolveArgs, addresses *[]string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
-	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
+	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (conn net.Conn,
+		err error,
+	) {
 		// A socket belongs to the namespace of the thread that made it.
 		err = inNamespace(args.Netns, func() error {
 			conn, err = new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(args.Server, "53"))

@@ -110,8 +110,8 @@ func (s *Server) RemoveFile(path string, _ *None) error {
 	return nil
 }
 
-// Disk lists what was written on the node and outlives a reboot, parents first: all but /run and /tmp. Owners, times, devices,
-// pipes and sockets are not kept.
+// Disk lists what was written on the node and outlives a reboot, parents first: all but /run and /tmp. Owners, times,
+// devices, pipes and sockets are not kept.
 func (s *Server) Disk(_ None, files *[]File) error {
 	*files = []File{}
 	for _, tree := range s.options.Files {
@@ -139,8 +139,8 @@ func (s *Server) Disk(_ None, files *[]File) error {
 	return nil
 }
 
-// readDisk reads a file of an overlay's upper layer, which holds marks beside what was written (overlayfs.rst, "whiteouts and
-// opaque directories").
+// readDisk reads a file of an overlay's upper layer, which holds marks beside what was written (overlayfs.rst,
+// "whiteouts and opaque directories").
 func readDisk(tree fs.FS, path string, entry fs.DirEntry) (file File, ok bool, err error) {
 	info, err := entry.Info()
 	if err != nil {
@@ -166,8 +166,8 @@ func readDisk(tree fs.FS, path string, entry fs.DirEntry) (file File, ok bool, e
 	return file, err == nil, err
 }
 
-// IsOpaque reports whether a directory of an overlay's upper layer hides the one below it. The mark has another name in a user
-// namespace (overlayfs.rst).
+// IsOpaque reports whether a directory of an overlay's upper layer hides the one below it. The mark has another name in
+// a user namespace (overlayfs.rst).
 func IsOpaque(tree fs.FS, path string) (bool, error) {
 	dir, err := tree.Open(path)
 	if err != nil {
@@ -233,7 +233,8 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("command %s: killed after %s%s: %s", args.Argv[0], args.Timeout, machinetime.Excess(machinetime.Extra(ctx)), reply.Output)
+		return fmt.Errorf("command %s: killed after %s%s: %s", args.Argv[0], args.Timeout,
+			machinetime.Excess(machinetime.Extra(ctx)), reply.Output)
 	case errors.As(err, &exit):
 		reply.ExitCode = exit.ExitCode()
 		return nil

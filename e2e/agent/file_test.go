@@ -39,7 +39,8 @@ func TestWriteFile(t *testing.T) {
 	}
 	want := map[string]string{
 		"file": "-rw-rw-rw- new", "link": "Lrwxrwxrwx /somewhere", "new": "drwx------ ", "new/parents": "drwx------ ",
-		"new/parents/file": "-rwxr-xr-x deep", "setuid": "urwxr-xr-x x", "dir": "dtrwxrwxrwx ", "dir/with": "-rw-r--r-- old content",
+		"new/parents/file": "-rwxr-xr-x deep", "setuid": "urwxr-xr-x x", "dir": "dtrwxrwxrwx ",
+		"dir/with": "-rw-r--r-- old content",
 		"replaced": "-rw------- a file", "opaque": "drwx--x--x ",
 	}
 	if diff := cmp.Diff(want, tree(t, dir)); diff != "" {
@@ -116,16 +117,20 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// What is read from the upper layer of an overlay and written on another one with the same lower layer looks the same there.
+// What is read from the upper layer of an overlay and written on another one with the same lower layer looks the same
+// there.
 func TestDisk(t *testing.T) {
 	lower := t.TempDir()
-	for _, path := range []string{"deleted", "kept", "changed", "opaque/old", "deleted-dir/old", "now-a-file/old", "now-a-dir"} {
+	for _, path := range []string{
+		"deleted", "kept", "changed", "opaque/old", "deleted-dir/old", "now-a-file/old", "now-a-dir",
+	} {
 		check(t, os.MkdirAll(filepath.Dir(filepath.Join(lower, path)), 0o755))
 		check(t, os.WriteFile(filepath.Join(lower, path), []byte("old"), 0o644))
 	}
 	first, upper := overlay(t, lower)
 	shell(t, first, `rm deleted && echo -n new > changed && rm -r opaque && mkdir opaque && echo -n new > opaque/new && rm -r deleted-dir &&
-		rm -r now-a-file && echo -n file > now-a-file && rm now-a-dir && mkdir now-a-dir && ln -s target link && mkdir -m 700 private && mkfifo pipe`)
+		rm -r now-a-file && echo -n file > now-a-file && rm now-a-dir && mkdir now-a-dir &&
+		ln -s target link && mkdir -m 700 private && mkfifo pipe`)
 	disk, _ := serve(t, agent.Options{Files: []snapshot.FileTree{
 		{Name: "/", FS: os.DirFS(upper)}, {Name: "/run", FS: os.DirFS(lower)}, {Name: "/tmp", FS: os.DirFS(lower)},
 	}})
@@ -165,7 +170,9 @@ func overlay(tb testing.TB, lower string) (merged, upper string) {
 
 func shell(tb testing.TB, dir, script string) {
 	tb.Helper()
-	reply, err := start(tb).Command(ctx(tb), agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "cd " + dir + " && " + script}})
+	reply, err := start(tb).Command(ctx(tb), agent.CommandArgs{
+		Argv: []string{"/bin/sh", "-c", "cd " + dir + " && " + script},
+	})
 	check(tb, err)
 	if reply.ExitCode != 0 {
 		tb.Fatalf("%s: exit status %d: %s", script, reply.ExitCode, reply.Output)

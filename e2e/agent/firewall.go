@@ -14,7 +14,8 @@ import (
 // FirewallTable is the nftables table of what stands in for other software in a node or pod.
 const FirewallTable = "cnitest-lab"
 
-// dropForwarded makes `chain forward { type filter hook forward priority filter; policy drop; … accept }` in the calling thread's namespace.
+// dropForwarded makes `chain forward { type filter hook forward priority filter; policy drop; … accept }` in the
+// calling thread's namespace.
 func dropForwarded(accept []netip.Prefix) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -64,7 +65,8 @@ func redirect(port, to uint16) error {
 	}
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: FirewallTable})
 	chain := conn.AddChain(&nftables.Chain{
-		Table: table, Name: "redirect", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		Table: table, Name: "redirect", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting,
+		Priority: nftables.ChainPriorityNATDest,
 	})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LinkKinds returns those of the given kinds of links that this kernel cannot make, even after loading a module. It tries
-// each in a namespace that is thrown away.
+// LinkKinds returns those of the given kinds of links that this kernel cannot make, even after loading a module. It
+// tries each in a namespace that is thrown away.
 func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
 	*missing = []string{}
 	return inNewNamespace(netns.New, func() error {
@@ -19,7 +19,8 @@ func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
 			return err
 		}
 		for i, kind := range kinds {
-			if err := netlink.LinkAdd(sampleLink(fmt.Sprintf("sample%d", i), kind, parent)); errors.Is(err, unix.EOPNOTSUPP) {
+			if err := netlink.LinkAdd(sampleLink(fmt.Sprintf("sample%d", i), kind, parent)); errors.Is(err,
+				unix.EOPNOTSUPP) {
 				*missing = append(*missing, kind)
 			}
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// Lacks asks this kernel for a feature, in a namespace that is thrown away, and reports whether it answers as it does where there is none. An answer of
-// another kind says that it has it: the fault is then with who asked.
+// Lacks asks this kernel for a feature, in a namespace that is thrown away, and reports whether it answers as it does
+// where there is none. An answer of another kind says that it has it: the fault is then with who asked.
 func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 	return inNewNamespace(netns.New, func() error {
 		err := ask(feature)
@@ -23,7 +23,8 @@ func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 			// What is found by its name is not there (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create).
 			*lacks = errors.Is(err, unix.ENOENT)
 		default:
-			*lacks = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT)
+			*lacks = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) ||
+				errors.Is(err, unix.EAFNOSUPPORT)
 		}
 		return nil
 	})
@@ -50,11 +51,15 @@ func ask(feature fault.Feature) error {
 			root := netlink.QdiscAttrs{LinkIndex: parent, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
 			return netlink.QdiscAdd(&netlink.GenericQdisc{QdiscAttrs: root, QdiscType: feature.Name})
 		}
-		ingress := netlink.QdiscAttrs{LinkIndex: parent, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}
+		ingress := netlink.QdiscAttrs{
+			LinkIndex: parent, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS,
+		}
 		if err := netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: ingress}); err != nil {
 			return nil // without the place for it nothing can be said of the filter
 		}
-		at := netlink.FilterAttrs{LinkIndex: parent, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL}
+		at := netlink.FilterAttrs{
+			LinkIndex: parent, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL,
+		}
 		return netlink.FilterAdd(&netlink.GenericFilter{FilterAttrs: at, FilterType: feature.Name})
 	case fault.RuleFeature:
 		rule := netlink.NewRule()

@@ -15,7 +15,8 @@ type Link struct {
 	Name string `json:"name"`
 	// Kind is the driver as `ip -d link` names it: "veth", "macvlan", "bridge", …; "device" for hardware.
 	Kind string `json:"kind"`
-	// Parent is the lower device's name where it is in the same namespace; ParentIndex is its index in the namespace that it is in.
+	// Parent is the lower device's name where it is in the same namespace; ParentIndex is its index in the namespace
+	// that it is in.
 	Parent      string `json:"parent,omitempty"`
 	ParentIndex int    `json:"parentIndex,omitempty"`
 	// Isolated tells of a macvlan in a mode that keeps it apart from its siblings (private, vepa).

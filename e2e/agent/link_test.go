@@ -27,7 +27,8 @@ func lay(tb testing.TB, one, other string, addresses ...string) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	within(tb, one, func() error {
 		return netlink.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: "eth0", HardwareAddr: mac, MTU: 1400}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far.Fd()),
+			LinkAttrs: netlink.LinkAttrs{Name: "eth0", HardwareAddr: mac, MTU: 1400}, PeerName: "eth0",
+			PeerNamespace: netlink.NsFd(far.Fd()),
 		})
 	})
 	for i, path := range []string{one, other} {
@@ -55,7 +56,9 @@ func TestLinks(t *testing.T) {
 			return err
 		}
 		return netlink.LinkAdd(&netlink.Macvlan{
-			LinkAttrs: netlink.LinkAttrs{Name: "child", ParentIndex: parent.Attrs().Index, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}}, Mode: netlink.MACVLAN_MODE_BRIDGE,
+			LinkAttrs: netlink.LinkAttrs{
+				Name: "child", ParentIndex: parent.Attrs().Index, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2},
+			}, Mode: netlink.MACVLAN_MODE_BRIDGE,
 		})
 	})
 	got, err := c.Links(ctx(t), one)
@@ -90,7 +93,9 @@ func TestRoute(t *testing.T) {
 	one, other := namespace(t, c, "one"), namespace(t, c, "other")
 	lay(t, one, other, "10.0.0.1/24", "10.0.0.2/24")
 	within(t, one, func() error {
-		return netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP("10.0.0.2"), Dst: &net.IPNet{IP: net.IPv4(192, 0, 2, 0), Mask: net.CIDRMask(24, 32)}})
+		return netlink.RouteAdd(&netlink.Route{
+			Gw: net.ParseIP("10.0.0.2"), Dst: &net.IPNet{IP: net.IPv4(192, 0, 2, 0), Mask: net.CIDRMask(24, 32)},
+		})
 	})
 	for _, tt := range []struct{ name, address, want, wantErr string }{
 		{name: "on the link", address: "10.0.0.2", want: "dev eth0 src 10.0.0.1"},

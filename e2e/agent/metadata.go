@@ -15,8 +15,8 @@ type MetadataArgs struct {
 	Instance metadata.Instance `json:"instance"`
 }
 
-// ServeMetadata starts the metadata service at its address, which the node must have, or replaces what it tells. Options count the first
-// time. It ends with the agent.
+// ServeMetadata starts the metadata service at its address, which the node must have, or replaces what it tells.
+// Options count the first time. It ends with the agent.
 func (s *Server) ServeMetadata(args MetadataArgs, _ *None) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

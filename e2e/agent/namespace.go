@@ -49,8 +49,8 @@ func (s *Server) CreateNamespace(name string, path *string) error {
 	return nil
 }
 
-// newNamespace makes a namespace and leaves its thread in the one that it came from. Were the thread the first of the process,
-// which never ends, it would keep the namespace alive for good, and be the process that others see in it.
+// newNamespace makes a namespace and leaves its thread in the one that it came from. Were the thread the first of the
+// process, which never ends, it would keep the namespace alive for good, and be the process that others see in it.
 func newNamespace(name string) error {
 	return inNewNamespace(func() (netns.NsHandle, error) { return netns.NewNamed(name) }, func() error { return nil })
 }
@@ -155,8 +155,8 @@ func forwardingFirst(a, b string) int {
 	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
 }
 
-// SysctlArgs are settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a dot within a
-// name, as sysctl(8) has it ("net.ipv4.conf.eno1/host.rp_filter").
+// SysctlArgs are settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a dot
+// within a name, as sysctl(8) has it ("net.ipv4.conf.eno1/host.rp_filter").
 type SysctlArgs struct {
 	Netns  string            `json:"netns"`
 	Values map[string]string `json:"values"`

@@ -22,7 +22,9 @@ func TestCreateNamespace(t *testing.T) {
 	}
 	links, err := c.Links(ctx(t), path)
 	check(t, err)
-	want := []agent.Link{{Name: "lo", Kind: "device", Index: 1, MTU: 65536, Up: true, Addresses: []string{"127.0.0.1/8", "::1/128"}}}
+	want := []agent.Link{
+		{Name: "lo", Kind: "device", Index: 1, MTU: 65536, Up: true, Addresses: []string{"127.0.0.1/8", "::1/128"}},
+	}
 	if diff := cmp.Diff(want, links); diff != "" {
 		t.Errorf("links (-want +got):\n%s", diff)
 	}
@@ -38,14 +40,18 @@ func TestCreateNamespace_has_the_nodes_settings(t *testing.T) {
 	for round, value := range []string{"1", "2", "0"} {
 		check(t, c.SetSysctls(ctx(t), "", map[string]string{
 			"net.ipv4.ip_forward":         map[string]string{"0": "0", "1": "1", "2": "1"}[value],
-			"net.ipv4.conf.all.rp_filter": value, "net.ipv4.conf.default.arp_ignore": value, "net.ipv4.conf.all.accept_redirects": "1",
+			"net.ipv4.conf.all.rp_filter": value, "net.ipv4.conf.default.arp_ignore": value,
+			"net.ipv4.conf.all.accept_redirects": "1",
 		}))
 		path := namespace(t, c, fmt.Sprintf("pod-%d", round))
-		state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{Kinds: []string{snapshot.Sysctl}, Namespaces: map[string]string{"pod": path}})
+		state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{
+			Kinds: []string{snapshot.Sysctl}, Namespaces: map[string]string{"pod": path},
+		})
 		check(t, err)
 		node, pod := map[string]string{}, map[string]string{}
 		for _, item := range state.Items {
-			if item.Kind != snapshot.Sysctl || !strings.HasPrefix(item.Name, "net.ipv4.conf.all.") && !strings.HasPrefix(item.Name, "net.ipv4.conf.default.") &&
+			if item.Kind != snapshot.Sysctl || !strings.HasPrefix(item.Name, "net.ipv4.conf.all.") &&
+				!strings.HasPrefix(item.Name, "net.ipv4.conf.default.") &&
 				item.Name != "net.ipv4.ip_forward" {
 				continue
 			}
@@ -125,8 +131,12 @@ func TestSetSysctls_forwarding_first(t *testing.T) {
 	path := namespace(t, c, "pod")
 	for range 20 {
 		for _, forward := range []string{"0", "1"} {
-			check(t, c.SetSysctls(ctx(t), path, map[string]string{"net.ipv4.conf.all.accept_redirects": forward, "net.ipv4.ip_forward": forward}))
-			reply, err := c.Command(ctx(t), agent.CommandArgs{Netns: path, Argv: []string{"/bin/cat", "/proc/self/net/../../sys/net/ipv4/conf/all/accept_redirects"}})
+			check(t, c.SetSysctls(ctx(t), path, map[string]string{
+				"net.ipv4.conf.all.accept_redirects": forward, "net.ipv4.ip_forward": forward,
+			}))
+			reply, err := c.Command(ctx(t), agent.CommandArgs{
+				Netns: path, Argv: []string{"/bin/cat", "/proc/self/net/../../sys/net/ipv4/conf/all/accept_redirects"},
+			})
 			check(t, err)
 			if got, want := reply.Output, forward+"\n"; got != want {
 				t.Fatalf("got %q, want %q", got, want)

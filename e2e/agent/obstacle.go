@@ -30,8 +30,8 @@ func (s *Server) AddBridge(args ObstacleArgs, _ *None) error {
 // occupier is the bridge that OccupyLink makes.
 const occupier = "cnitest-owner"
 
-// OccupyLink makes an interface the port of a bridge: the kernel lets nobody else receive its frames, so that a macvlan or an
-// ipvlan on it is refused with EBUSY (netdev_rx_handler_register).
+// OccupyLink makes an interface the port of a bridge: the kernel lets nobody else receive its frames, so that a macvlan
+// or an ipvlan on it is refused with EBUSY (netdev_rx_handler_register).
 func (s *Server) OccupyLink(args ObstacleArgs, _ *None) error {
 	if err := s.AddBridge(ObstacleArgs{Netns: args.Netns, Name: occupier}, nil); err != nil {
 		return err
@@ -54,8 +54,8 @@ type RenameLinkArgs struct {
 	Netns, Name, NewName string
 }
 
-// RenameLink gives an interface another name: nobody finds it under the old one. It keeps its addresses. A kernel that renames no
-// interface that is up (before Linux 6.2) loses its routes.
+// RenameLink gives an interface another name: nobody finds it under the old one. It keeps its addresses. A kernel that
+// renames no interface that is up (before Linux 6.2) loses its routes.
 func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlink.LinkByName(args.Name)
@@ -66,14 +66,16 @@ func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 			return err
 		}
 		// Else IPv6 addresses go with the carrier (ip-sysctl.rst, keep_addr_on_down).
-		if _, err := sysctl.Sysctl("net/ipv6/conf/"+args.Name+"/keep_addr_on_down", "1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := sysctl.Sysctl("net/ipv6/conf/"+args.Name+"/keep_addr_on_down", "1"); err != nil &&
+			!errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return errors.Join(netlink.LinkSetDown(link), netlink.LinkSetName(link, args.NewName), netlink.LinkSetUp(link))
 	})
 }
 
-// PinFile mounts a file over itself, so that nobody can remove or replace it: rename(2) and unlink(2) answer EBUSY for a mount point.
+// PinFile mounts a file over itself, so that nobody can remove or replace it: rename(2) and unlink(2) answer EBUSY for
+// a mount point.
 func (s *Server) PinFile(path string, _ *None) error {
 	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("pin %s: %w", path, err)

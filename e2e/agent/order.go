@@ -7,8 +7,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// order keeps operations apart that a runtime must not run at the same time: those for one container, and GC of a network beside
-// ADD and DEL of it (SPEC.md, sections 2 and 3). Who comes second waits.
+// order keeps operations apart that a runtime must not run at the same time: those for one container, and GC of a
+// network beside ADD and DEL of it (SPEC.md, sections 2 and 3). Who comes second waits.
 type order struct {
 	mu         sync.Mutex
 	containers map[string]*sync.Mutex

@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reapOrphans waits for ended processes that became this one's children when their parents ended, as those of plugins do in a
-// node, where the agent is process 1. Otherwise they pile up as zombies and look like something that a plugin left behind.
+// reapOrphans waits for ended processes that became this one's children when their parents ended, as those of plugins
+// do in a node, where the agent is process 1. Otherwise they pile up as zombies and look like something that a plugin
+// left behind.
 //
-// It leaves the children of package os alone, for which others wait: for each of them a pidfd is open, from its start until
-// somebody has waited for it. Calls may be made concurrently. It returns how many there were.
+// It leaves the children of package os alone, for which others wait: for each of them a pidfd is open, from its start
+// until somebody has waited for it. Calls may be made concurrently. It returns how many there were.
 func reapOrphans() (reaped int) {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)

@@ -13,7 +13,8 @@ import (
 // CNIReply is the outcome of a verb, and what each call changed where the request asked for a trace.
 type CNIReply struct {
 	Outcome cni.Outcome `json:"outcome"`
-	// Changes stand beside Outcome.Calls, one list for each call. They are in one namespace at a time: those of the pod have the scope "pod".
+	// Changes stand beside Outcome.Calls, one list for each call. They are in one namespace at a time: those of the pod
+	// have the scope "pod".
 	Changes [][]snapshot.Change `json:"changes,omitempty"`
 }
 
@@ -98,7 +99,9 @@ type RevertArgs struct {
 
 // Revert undoes one change that snapshots showed. snapshot.Revertible says beforehand whether that is possible.
 func (s *Server) Revert(args RevertArgs, _ *None) error {
-	return snapshot.Revert(context.Background(), args.Change, s.snapshotOptions(SnapshotArgs{Namespaces: args.Namespaces}))
+	return snapshot.Revert(context.Background(), args.Change, s.snapshotOptions(SnapshotArgs{
+		Namespaces: args.Namespaces,
+	}))
 }
 
 // take takes a state in which no orphan has just ended, unless they never cease to.

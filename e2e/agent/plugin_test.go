@@ -40,8 +40,11 @@ func TestCNI_trace(t *testing.T) {
 		"third":  `cat >/dev/null; rm ` + disk + `/made; echo '{"code": 7, "msg": "no luck"}'; exit 1`,
 	})
 	reply, err := c.CNI(ctx(t), cni.Request{
-		Verb: cni.Add, Conflist: []byte(`{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "first"}, {"type": "second"}, {"type": "third"}]}`),
-		BinDirs: []string{dir}, ContainerID: "c", Netns: pod, IfName: "eth0", Trace: []string{snapshot.File, snapshot.Process},
+		Verb: cni.Add, Conflist: []byte(`{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "first"}, ` +
+			`{"type": "second"}, {"type": "third"}]}`),
+		BinDirs: []string{dir}, ContainerID: "c", Netns: pod, IfName: "eth0", Trace: []string{
+			snapshot.File, snapshot.Process,
+		},
 	})
 	check(t, err)
 	wantError(t, reply.Outcome.Err(), "third: no luck (code 7)")
@@ -67,14 +70,18 @@ func TestCNI_trace(t *testing.T) {
 
 func TestPlugin(t *testing.T) {
 	c := start(t)
-	dir := plugins(t, map[string]string{"echo": `env | sort | grep -v '^PWD=\|^_=\|^SHLVL='; cat; echo why >&2; exit 4`})
+	dir := plugins(t, map[string]string{
+		"echo": `env | sort | grep -v '^PWD=\|^_=\|^SHLVL='; cat; echo why >&2; exit 4`,
+	})
 	got, err := c.Plugin(ctx(t), agent.PluginArgs{
-		Plugin: "echo", BinDirs: []string{"/does/not/exist", dir}, Stdin: []byte("{}\n"), Env: []string{"CNI_COMMAND=VERSION", "HOME=/root"},
+		Plugin: "echo", BinDirs: []string{"/does/not/exist", dir}, Stdin: []byte("{}\n"),
+		Env: []string{"CNI_COMMAND=VERSION", "HOME=/root"},
 	})
 	check(t, err)
 	path := "PATH=" + os.Getenv("PATH")
 	want := cni.Call{
-		Plugin: "echo", Verb: cni.Version, Path: dir + "/echo", Env: []string{"CNI_COMMAND=VERSION", path}, Stdin: "{}\n",
+		Plugin: "echo", Verb: cni.Version, Path: dir + "/echo", Env: []string{"CNI_COMMAND=VERSION", path},
+		Stdin:  "{}\n",
 		Stdout: "CNI_COMMAND=VERSION\n" + path + "\n{}\n", Stderr: "why\n", ExitCode: 4,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(cni.Call{}, "Duration")); diff != "" {
@@ -84,14 +91,17 @@ func TestPlugin(t *testing.T) {
 		t.Errorf("got a duration of %s, want one", got.Duration)
 	}
 	_, err = c.Plugin(ctx(t), agent.PluginArgs{Plugin: "pigeon", BinDirs: []string{dir}})
-	wantError(t, err, "node/a: plugin pigeon: no such binary in "+dir+`: failed to find plugin "pigeon" in path [`+dir+"]")
+	wantError(t, err, "node/a: plugin pigeon: no such binary in "+dir+`: failed to find plugin "pigeon" in path [`+dir+
+		"]")
 }
 
 func TestRevert(t *testing.T) {
 	disk := t.TempDir()
 	c, _ := serve(t, agent.Options{Files: []snapshot.FileTree{{Name: disk, FS: os.DirFS(disk)}}})
 	pod := namespace(t, c, "pod")
-	args := agent.SnapshotArgs{Kinds: []string{snapshot.File, snapshot.Sysctl}, Namespaces: map[string]string{"pod": pod}}
+	args := agent.SnapshotArgs{
+		Kinds: []string{snapshot.File, snapshot.Sysctl}, Namespaces: map[string]string{"pod": pod},
+	}
 	before, err := c.Snapshot(ctx(t), args)
 	check(t, err)
 	check(t, os.WriteFile(filepath.Join(disk, "made"), nil, 0o600))

@@ -73,7 +73,9 @@ func TestCommand(t *testing.T) {
 			want: agent.CommandReply{Output: "out\nerr\n"},
 		},
 		{
-			name: "environment", args: agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "echo $WORD"}, Env: []string{"WORD=word"}},
+			name: "environment", args: agent.CommandArgs{
+				Argv: []string{"/bin/sh", "-c", "echo $WORD"}, Env: []string{"WORD=word"},
+			},
 			want: agent.CommandReply{Output: "word\n"},
 		},
 		{
@@ -85,11 +87,15 @@ func TestCommand(t *testing.T) {
 			want: agent.CommandReply{ExitCode: -1},
 		},
 		{
-			name: "leaves a daemon that holds its output", args: agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "sleep 1001 & echo done"}},
+			name: "leaves a daemon that holds its output", args: agent.CommandArgs{
+				Argv: []string{"/bin/sh", "-c", "sleep 1001 & echo done"},
+			},
 			want: agent.CommandReply{Output: "done\n"},
 		},
 		{
-			name: "time is over", args: agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "echo so far; sleep 1002"}, Timeout: time.Second},
+			name: "time is over", args: agent.CommandArgs{
+				Argv: []string{"/bin/sh", "-c", "echo so far; sleep 1002"}, Timeout: time.Second,
+			},
 			wantErr: "node/a: command /bin/sh: killed after 1s: so far\n",
 		},
 		{name: "nothing", wantErr: "node/a: command: want a program, got none"},
@@ -120,7 +126,9 @@ func TestSnapshot_has_no_orphans_that_ended(t *testing.T) {
 	check(t, err)
 	const rounds = 20
 	for range rounds {
-		_, err := c.Command(ctx(t), agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "(sleep 0 & sleep 0 &) >/dev/null 2>&1"}})
+		_, err := c.Command(ctx(t), agent.CommandArgs{
+			Argv: []string{"/bin/sh", "-c", "(sleep 0 & sleep 0 &) >/dev/null 2>&1"},
+		})
 		check(t, err)
 	}
 	eventually(t, func() error {
@@ -154,7 +162,9 @@ func TestSnapshot_takes_no_children_from_others(t *testing.T) {
 	for range 4 {
 		commands.Go(func() error {
 			for range 50 {
-				reply, err := c.Command(ctx(t), agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "(sleep 0 &) >/dev/null 2>&1; exit 7"}})
+				reply, err := c.Command(ctx(t), agent.CommandArgs{
+					Argv: []string{"/bin/sh", "-c", "(sleep 0 &) >/dev/null 2>&1; exit 7"},
+				})
 				if err != nil || reply.ExitCode != 7 {
 					return fmt.Errorf("got exit status %d, %w, want 7", reply.ExitCode, err)
 				}

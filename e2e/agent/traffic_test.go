@@ -22,8 +22,12 @@ func TestTraffic(t *testing.T) {
 	check(t, err)
 	result, err := c.Probe(ctx(t), one, probe.Spec{Protocol: probe.TCP, To: "10.0.0.2", Port: 8080})
 	check(t, err)
-	want := probe.Result{OK: true, Server: "server", PeerSeen: "10.0.0.1", ServerAddress: "10.0.0.2", Local: "10.0.0.1", Sent: 1, Received: 1}
-	if diff := cmp.Diff(want, result, cmpopts.IgnoreFields(probe.Result{}, "Worst", "Attempts", "FirstReply", "Duration")); diff != "" {
+	want := probe.Result{
+		OK: true, Server: "server", PeerSeen: "10.0.0.1", ServerAddress: "10.0.0.2", Local: "10.0.0.1",
+		Sent: 1, Received: 1,
+	}
+	if diff := cmp.Diff(want, result, cmpopts.IgnoreFields(probe.Result{}, "Worst", "Attempts", "FirstReply",
+		"Duration")); diff != "" {
 		t.Errorf("probe (-want +got):\n%s", diff)
 	}
 	// Now that the link has its carrier nothing is lost.
@@ -49,7 +53,9 @@ func TestTraffic(t *testing.T) {
 	}
 	packets, err := c.StopCapture(ctx(t), capture)
 	check(t, err)
-	if !slices.ContainsFunc(packets, func(p probe.Packet) bool { return p.Source == "10.0.0.1" && p.Destination == "10.0.0.2" }) {
+	if !slices.ContainsFunc(packets, func(p probe.Packet) bool {
+		return p.Source == "10.0.0.1" && p.Destination == "10.0.0.2"
+	}) {
 		t.Errorf("want a packet from 10.0.0.1 to 10.0.0.2, got %v", packets)
 	}
 	_, err = c.StopFlow(ctx(t), flow)

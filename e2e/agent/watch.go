@@ -9,7 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// WatchArgs are a namespace to be watched, and the packets that matter there. Netfilter is watched for packets of Match.Hosts.
+// WatchArgs are a namespace to be watched, and the packets that matter there. Netfilter is watched for packets of
+// Match.Hosts.
 type WatchArgs struct {
 	Netns string      `json:"netns"`
 	Match probe.Match `json:"match"`

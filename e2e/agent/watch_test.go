@@ -32,12 +32,15 @@ func TestWatch(t *testing.T) {
 		want agent.Watched
 	}{
 		{first, agent.Watched{Counters: map[string]uint64{"Udp.NoPorts": 1}}},
-		{second, agent.Watched{Counters: map[string]uint64{"Udp.NoPorts": 1}, Unwatched: `trace: network namespace "` + other + `": make table cnitest-trace: ` +
+		{second, agent.Watched{Counters: map[string]uint64{"Udp.NoPorts": 1}, Unwatched: `trace: network namespace "` +
+			other + `": make table cnitest-trace: ` +
 			"netlink receive: operation not permitted"}},
 	} {
 		got, err := c.StopWatch(ctx(t), tt.id)
 		check(t, err)
-		if !slices.ContainsFunc(got.Packets, func(p probe.Packet) bool { return p.Protocol == "UDP" && p.Destination == "10.0.0.2" }) {
+		if !slices.ContainsFunc(got.Packets, func(p probe.Packet) bool {
+			return p.Protocol == "UDP" && p.Destination == "10.0.0.2"
+		}) {
 			t.Errorf("want a packet of UDP to 10.0.0.2, got %v", got.Packets)
 		}
 		got.Packets = nil
@@ -52,7 +55,9 @@ func TestWatch(t *testing.T) {
 	_, err = c.StartWatch(ctx(t), agent.WatchArgs{Netns: other, Match: probe.Match{Hosts: []string{"pod"}}})
 	wantError(t, err, `node/a: ParseAddr("pod"): unable to parse IP`)
 	// Nothing of the watches is left.
-	state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{Kinds: []string{snapshot.Nftables}, Namespaces: map[string]string{"pod/other": other}})
+	state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{
+		Kinds: []string{snapshot.Nftables}, Namespaces: map[string]string{"pod/other": other},
+	})
 	check(t, err)
 	state.Items = slices.DeleteFunc(state.Items, func(i snapshot.Item) bool { return i.Kind != snapshot.Nftables })
 	if diff := cmp.Diff([]snapshot.Item{}, state.Items); diff != "" {

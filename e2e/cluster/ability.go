@@ -1,7 +1,7 @@
 package cluster
 
-// Ability is something that a backend, or a cluster of it, can do beyond what Backend and Cluster ask, by implementing an interface of this
-// package.
+// Ability is something that a backend, or a cluster of it, can do beyond what Backend and Cluster ask, by implementing
+// an interface of this package.
 type Ability struct {
 	// Interface is its name in this package.
 	Interface string

@@ -16,8 +16,8 @@ import (
 
 const importPath = `"github.com/cnitest/cnitest/e2e/cluster"`
 
-// asserted returns the interfaces that a file asserts of a value, if it can be one of a backend or a cluster: those of package cluster by
-// their names, and "interface{…}" for one without a name.
+// asserted returns the interfaces that a file asserts of a value, if it can be one of a backend or a cluster: those of
+// package cluster by their names, and "interface{…}" for one without a name.
 func asserted(file *ast.File) []string {
 	own := file.Name.Name == "cluster"
 	imports := slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == importPath })
@@ -67,7 +67,8 @@ func TestAbilities(t *testing.T) {
 		}
 		for _, name := range asserted(file) {
 			if delete(unused, name); !listed(name) {
-				t.Errorf("%s asks a backend or a cluster for %s, which is no ability: name it in package cluster and add it to Abilities", path, name)
+				t.Errorf("%s asks a backend or a cluster for %s, which is no ability: name it in package cluster and "+
+					"add it to Abilities", path, name)
 			}
 		}
 		return nil

@@ -15,7 +15,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// Backend makes clusters: from network namespaces of one machine, from machines that ssh reaches, from a Kubernetes cluster.
+// Backend makes clusters: from network namespaces of one machine, from machines that ssh reaches, from a Kubernetes
+// cluster.
 type Backend interface {
 	// Name is what --backend calls it.
 	Name() string
@@ -25,8 +26,9 @@ type Backend interface {
 	Start(ctx context.Context, req Request) (Cluster, error)
 }
 
-// Exclusive is a backend whose machines are there already, and once: its clusters are used one at a time. A cluster that is started while
-// another one is open finds the machines as they were at first: the agents of the other one are ended, and what happened there is undone.
+// Exclusive is a backend whose machines are there already, and once: its clusters are used one at a time. A cluster
+// that is started while another one is open finds the machines as they were at first: the agents of the other one are
+// ended, and what happened there is undone.
 type Exclusive interface {
 	Backend
 	Exclusive() bool
@@ -41,7 +43,8 @@ func IsExclusive(b Backend) bool {
 // Losable is a cluster whose machines can get out of reach, through no fault of a plugin.
 type Losable interface {
 	Cluster
-	// Lost asks the machines, and is why one of them does not answer any more; nil while all do. It takes half a minute at most.
+	// Lost asks the machines, and is why one of them does not answer any more; nil while all do. It takes half a minute
+	// at most.
 	Lost() error
 }
 
@@ -50,8 +53,8 @@ type Request struct {
 	Conflist *conflist.File
 	// BinDir holds the plugins' binaries on this machine.
 	BinDir string
-	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside /opt/cni/bin,
-	// the path on this machine. None are needed to run scenarios.
+	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside
+	// /opt/cni/bin, the path on this machine. None are needed to run scenarios.
 	Programs map[string]string
 	Nodes    []scenario.Node
 	Chain    scenario.Chain
@@ -59,10 +62,12 @@ type Request struct {
 	Alone bool
 	// Uplink, when set, is the name of the nodes' interface on the underlay; empty means what the conflist says.
 	Uplink string
-	// Subnets and Gateways are the networks of the underlay and addresses of its router, where the conflist does not say them.
+	// Subnets and Gateways are the networks of the underlay and addresses of its router, where the conflist does not
+	// say them.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
-	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the backend's default.
+	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the
+	// backend's default.
 	Lease time.Duration
 	// UplinkKind is the kind of that interface: "veth" (or empty), "bridge", "dummy" or "vlan".
 	UplinkKind string
@@ -149,7 +154,8 @@ type Node struct {
 	Conflist []byte
 	// BinDirs are CNI_PATH on the node.
 	BinDirs []string
-	// PodAddresses are those that the runtime brings for pods, where the conflist's IPAM plugin waits for that: of each pod at a time.
+	// PodAddresses are those that the runtime brings for pods, where the conflist's IPAM plugin waits for that: of each
+	// pod at a time.
 	PodAddresses [][]netip.Prefix
 	// PoolSize is how many pods the node's share of addresses allows; 0 means that it is not known.
 	PoolSize int

@@ -43,7 +43,8 @@ func TestPlace_Address(t *testing.T) {
 
 func TestPlace_Owns(t *testing.T) {
 	for address, want := range map[string]bool{
-		"10.0.0.1": true, "10.0.0.2": true, "fd00::1": true, "10.1.0.1": true, "::ffff:10.0.0.1": true, "10.0.0.3": false, "fd00::2": false,
+		"10.0.0.1": true, "10.0.0.2": true, "fd00::1": true, "10.1.0.1": true, "::ffff:10.0.0.1": true,
+		"10.0.0.3": false, "fd00::2": false,
 	} {
 		t.Run(address, func(t *testing.T) {
 			if got := place().Owns(netip.MustParseAddr(address)); got != want {

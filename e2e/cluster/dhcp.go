@@ -15,8 +15,8 @@ type Leasing interface {
 	Leases(ctx context.Context) ([]dhcp.Lease, error)
 }
 
-// WithDHCP adds to a target, which may be nil, the daemon that upstream's IPAM plugin dhcp asks, where the file uses that plugin and the
-// target has no daemon of its own.
+// WithDHCP adds to a target, which may be nil, the daemon that upstream's IPAM plugin dhcp asks, where the file uses
+// that plugin and the target has no daemon of its own.
 func WithDHCP(file *conflist.File, t *target.Target) *target.Target {
 	socket, uses := file.DHCP()
 	if !uses || t != nil && t.Daemon != nil {
@@ -28,7 +28,9 @@ func WithDHCP(file *conflist.File, t *target.Target) *target.Target {
 	}
 	with.Daemon = &target.Daemon{
 		// Its own patience outlasts that of runtimes.
-		Name: "dhcp", Command: []string{"dhcp", "daemon", "-socketpath", socket, "-timeout", "2s", "-resendmax", "1s", "-resendtimeout", "6s"},
+		Name: "dhcp", Command: []string{
+			"dhcp", "daemon", "-socketpath", socket, "-timeout", "2s", "-resendmax", "1s", "-resendtimeout", "6s",
+		},
 		Ready: target.Ready{Socket: socket}, Owns: []string{"/run/cni"},
 	}
 	return &with

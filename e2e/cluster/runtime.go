@@ -8,12 +8,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Runtime is a cluster whose pods are attached by a container runtime of its own, on behalf of a kubelet, and whose services a proxy of
-// its own programs. A Cluster may implement it; on one that does not, agents take both parts. Its methods may be called concurrently.
+// Runtime is a cluster whose pods are attached by a container runtime of its own, on behalf of a kubelet, and whose
+// services a proxy of its own programs. A Cluster may implement it; on one that does not, agents take both parts. Its
+// methods may be called concurrently.
 type Runtime interface {
 	// Attach makes a pod and returns when its network stands. On an error the pod may exist: Detach it.
 	Attach(ctx context.Context, node *Node, pod string) (*Attachment, error)
-	// Detach deletes a pod and returns when its runtime has deleted its network. Detaching one that does not exist succeeds.
+	// Detach deletes a pod and returns when its runtime has deleted its network. Detaching one that does not exist
+	// succeeds.
 	Detach(ctx context.Context, pod string) error
 	// Attachments are all that a node's runtime has of the conflist's network, those of others included.
 	Attachments(ctx context.Context, node *Node) ([]Attachment, error)
@@ -21,8 +23,8 @@ type Runtime interface {
 	MakeService(ctx context.Context, s scenario.Service) ([]netip.Addr, error)
 	// SetEndpoints replaces a service's endpoints and returns when the proxies of all nodes have them.
 	SetEndpoints(ctx context.Context, service string, endpoints []Endpoint) error
-	// Trouble is what went wrong with the cluster itself since the last time it was asked: nodes that were not ready, or an API server
-	// that did not answer.
+	// Trouble is what went wrong with the cluster itself since the last time it was asked: nodes that were not ready,
+	// or an API server that did not answer.
 	Trouble() error
 	// Evidence is what the cluster has to say of a failure, by title.
 	Evidence(ctx context.Context) map[string]string
@@ -69,8 +71,8 @@ type BeyondError struct{ Reason string }
 // Error is the reason.
 func (e *BeyondError) Error() string { return e.Reason }
 
-// Story is a behaviour that takes a whole cluster to be seen, with its runtime, its DNS and its controllers: a scenario that a backend
-// tells, on nodes named a and b.
+// Story is a behaviour that takes a whole cluster to be seen, with its runtime, its DNS and its controllers: a scenario
+// that a backend tells, on nodes named a and b.
 type Story struct {
 	Name, Description string
 	Features          []scenario.Feature

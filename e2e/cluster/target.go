@@ -13,16 +13,17 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// Cloud is the network of nodes that are instances of a cloud. What a node has can change while it runs: take its Instance, change a
-// copy and Set it.
+// Cloud is the network of nodes that are instances of a cloud. What a node has can change while it runs: take its
+// Instance, change a copy and Set it.
 type Cloud interface {
 	// Instance is what a node has, and what its metadata service tells.
 	Instance(node *Node) metadata.Instance
-	// NewENI is an interface with its addresses that can be attached to a node, and NewAddress an address for one of its ENIs. Nobody has
-	// them yet, and nobody else will.
+	// NewENI is an interface with its addresses that can be attached to a node, and NewAddress an address for one of
+	// its ENIs. Nobody has them yet, and nobody else will.
 	NewENI(node *Node) (metadata.ENI, error)
 	NewAddress(node *Node) (netip.Addr, error)
-	// Set attaches and detaches ENIs, assigns and takes away addresses, until the node has what the instance says. The primary ENI stays.
+	// Set attaches and detaches ENIs, assigns and takes away addresses, until the node has what the instance says. The
+	// primary ENI stays.
 	Set(ctx context.Context, node *Node, instance metadata.Instance) error
 }
 
@@ -37,7 +38,8 @@ func StartTarget(ctx context.Context, node *Node, t *target.Target) error {
 			return fmt.Errorf("setup: %w", err)
 		}
 		if reply.ExitCode != 0 {
-			return fmt.Errorf("%s: setup: %s: exit status %d: %s", node.Name, strings.Join(command, " "), reply.ExitCode, strings.TrimSpace(reply.Output))
+			return fmt.Errorf("%s: setup: %s: exit status %d: %s", node.Name, strings.Join(command, " "),
+				reply.ExitCode, strings.TrimSpace(reply.Output))
 		}
 	}
 	if t.Daemon == nil {
@@ -49,7 +51,8 @@ func StartTarget(ctx context.Context, node *Node, t *target.Target) error {
 // StartDaemon starts a target's daemon on a node and waits until it is ready.
 func StartDaemon(ctx context.Context, node *Node, d *target.Daemon) error {
 	args := agent.DaemonArgs{
-		Name: d.Name, Command: d.Command, BinDirs: node.BinDirs, Socket: d.Ready.Socket, File: d.Ready.File, Within: d.Time(), Owns: d.Owns,
+		Name: d.Name, Command: d.Command, BinDirs: node.BinDirs, Socket: d.Ready.Socket, File: d.Ready.File,
+		Within: d.Time(), Owns: d.Owns,
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.Environment)) {
 		args.Env = append(args.Env, name+"="+d.Environment[name])

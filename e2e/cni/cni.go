@@ -1,8 +1,8 @@
 // Package cni runs CNI plugins on a node as a runtime does, and keeps what each of them was given and answered.
 //
-// Two drivers stand side by side. Run goes through libcni, with its cache and its rules for chains, as cnitool, CRI-O and
-// containerd do. Exec runs one binary with exactly the environment and the input that the caller names, since libcni hides
-// what a contract test must see: two documents on stdout, text beside the result, exit statuses.
+// Two drivers stand side by side. Run goes through libcni, with its cache and its rules for chains, as cnitool, CRI-O
+// and containerd do. Exec runs one binary with exactly the environment and the input that the caller names, since
+// libcni hides what a contract test must see: two documents on stdout, text beside the result, exit statuses.
 //
 // The package runs in the agent, in the namespaces of the node; it knows nothing of scenarios or backends.
 //
@@ -40,8 +40,9 @@ func (v Verb) Since() string {
 	return "0.1.0"
 }
 
-// DefaultTimeout is how long one verb of one chain may take before its plugins are killed, in time that the machine gave (package machinetime).
-// containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that needs half a minute is broken.
+// DefaultTimeout is how long one verb of one chain may take before its plugins are killed, in time that the machine
+// gave (package machinetime). containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that
+// needs half a minute is broken.
 const DefaultTimeout = 30 * time.Second
 
 // Request is one verb for one network.
@@ -64,8 +65,8 @@ type Request struct {
 
 	// Timeout bounds the whole verb; 0 means DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// Trace are kinds of the node's state (package snapshot) that are taken after each plugin, so that what stays behind can be laid
-	// at its door; empty takes none.
+	// Trace are kinds of the node's state (package snapshot) that are taken after each plugin, so that what stays
+	// behind can be laid at its door; empty takes none.
 	Trace []string `json:"trace,omitempty"`
 }
 
@@ -101,7 +102,8 @@ func (c Call) String() string {
 			env = append(env, e)
 		}
 	}
-	return fmt.Sprintf("%s %s (exit %d, %s)", strings.Join(env, " "), c.Path, c.ExitCode, c.Duration.Round(time.Millisecond))
+	return fmt.Sprintf("%s %s (exit %d, %s)", strings.Join(env, " "), c.Path, c.ExitCode,
+		c.Duration.Round(time.Millisecond))
 }
 
 // Transcript is the call with all that it was given and answered, so that it can be made again by hand.

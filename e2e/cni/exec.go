@@ -17,8 +17,8 @@ import (
 )
 
 // Exec runs one plugin binary with the given environment and input and waits for it. It never returns an error: what
-// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed; a timeout of
-// package machinetime lasts longer by what they wait for a processor. Calls may be made concurrently.
+// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed; a
+// timeout of package machinetime lasts longer by what they wait for a processor. Calls may be made concurrently.
 func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	call := Call{Plugin: filepath.Base(path), Path: path, Env: env, Stdin: string(stdin), ExitCode: -1}
 	for _, e := range env {
@@ -44,7 +44,8 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	return call
 }
 
-// RunWatched runs a command, and adds what its processes wait for a processor to the timeout of package machinetime around ctx.
+// RunWatched runs a command, and adds what its processes wait for a processor to the timeout of package machinetime
+// around ctx.
 func RunWatched(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
@@ -53,8 +54,8 @@ func RunWatched(ctx context.Context, cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it left
-// behind with its output open, which a daemon may hold for ever: the command's own end is what counts.
+// KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it
+// left behind with its output open, which a daemon may hold for ever: the command's own end is what counts.
 func KillGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {
@@ -63,7 +64,8 @@ func KillGroup(cmd *exec.Cmd) {
 		}
 		return os.ErrProcessDone
 	}
-	// What it wrote is read, and what was forked beside it has closed its copies of the pipes, by then also on a busy emulated machine.
+	// What it wrote is read, and what was forked beside it has closed its copies of the pipes, by then also on a busy
+	// emulated machine.
 	cmd.WaitDelay = 5 * time.Second
 }
 
@@ -85,14 +87,16 @@ func failure(ctx context.Context, err error, call Call) string {
 	return err.Error()
 }
 
-// KilledText says that a plugin was killed when the time of ctx was over: after how long, and what of that the machine did not give.
+// KilledText says that a plugin was killed when the time of ctx was over: after how long, and what of that the machine
+// did not give.
 func KilledText(ctx context.Context, took time.Duration) string {
 	extra := machinetime.Extra(ctx)
-	return fmt.Sprintf("killed after %s without an answer%s", (took - extra).Round(time.Millisecond), machinetime.Excess(extra))
+	return fmt.Sprintf("killed after %s without an answer%s", (took - extra).Round(time.Millisecond),
+		machinetime.Excess(extra))
 }
 
-// Environ is the environment of a plugin: of the given variables those of the protocol and PATH, which is that of this process
-// where it is not given. libcni would hand a plugin everything that its own process has.
+// Environ is the environment of a plugin: of the given variables those of the protocol and PATH, which is that of this
+// process where it is not given. libcni would hand a plugin everything that its own process has.
 func Environ(vars []string) []string {
 	var env []string
 	path := "PATH=" + os.Getenv("PATH")

@@ -46,7 +46,8 @@ func TestExec(t *testing.T) {
 		t.Run(tt.plugin, func(t *testing.T) {
 			env := cni.Environ([]string{"CNI_COMMAND=ADD"})
 			got := cni.Exec(t.Context(), filepath.Join(dir, tt.plugin), env, []byte(tt.want.Stdin))
-			tt.want.Plugin, tt.want.Path, tt.want.Verb, tt.want.Env = tt.plugin, filepath.Join(dir, tt.plugin), cni.Add, env
+			tt.want.Plugin, tt.want.Path, tt.want.Verb, tt.want.Env = tt.plugin, filepath.Join(dir, tt.plugin), cni.Add,
+				env
 			if diff := cmp.Diff(tt.want, got, cmpopts.IgnoreFields(cni.Call{}, "Duration")); diff != "" {
 				t.Errorf("call (-want +got):\n%s", diff)
 			}
@@ -106,7 +107,9 @@ const patience = 2 * time.Minute
 
 func TestExec_time_is_over(t *testing.T) {
 	// A plugin that takes no signal but the last, with a child that holds its output open.
-	dir := plugins(t, map[string]string{"hang": `trap '' TERM; echo so far; echo why >&2; sleep 1004 & sleep 1004; sleep 1004`})
+	dir := plugins(t, map[string]string{
+		"hang": `trap '' TERM; echo so far; echo why >&2; sleep 1004 & sleep 1004; sleep 1004`,
+	})
 	over := &overtime{Context: t.Context(), over: make(chan struct{})}
 	go func() {
 		defer close(over.over)
@@ -143,7 +146,8 @@ func TestExec_answers_at_the_last_moment(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Millisecond)
 			call := cni.Exec(ctx, filepath.Join(dir, plugin), nil, nil)
 			cancel()
-			if killed := strings.HasPrefix(call.Failure, "killed after "); killed != (call.ExitCode == -1) || !killed && (call.Failure != "" || call.ExitCode != exit) {
+			if killed := strings.HasPrefix(call.Failure, "killed after "); killed != (call.ExitCode == -1) || !killed &&
+				(call.Failure != "" || call.ExitCode != exit) {
 				t.Errorf("%s: got exit status %d and %q", plugin, call.ExitCode, call.Failure)
 			}
 		}

@@ -29,7 +29,9 @@ func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
 }
 
 // RunBy is Run with another way to run a binary, which has the arguments of Exec.
-func RunBy(ctx context.Context, req Request, after func(Call), exec func(ctx context.Context, path string, env []string, stdin []byte) Call) (*Outcome, error) {
+func RunBy(ctx context.Context, req Request, after func(Call),
+	exec func(ctx context.Context, path string, env []string, stdin []byte) Call,
+) (*Outcome, error) {
 	list, err := libcni.ConfListFromBytes(req.Conflist)
 	if err != nil {
 		return nil, fmt.Errorf("conflist: %w", err)
@@ -58,7 +60,9 @@ func RunBy(ctx context.Context, req Request, after func(Call), exec func(ctx con
 	return out, nil
 }
 
-func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf, req Request) (types.Result, error) {
+func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf,
+	req Request,
+) (types.Result, error) {
 	switch req.Verb {
 	case Add:
 		return c.AddNetworkList(ctx, list, rt)
@@ -72,7 +76,9 @@ func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigLis
 		// Never nil: an empty list of valid attachments says that none is (SPEC.md, GC).
 		args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
 		for _, a := range req.ValidAttachments {
-			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
+			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{
+				ContainerID: a.ContainerID, IfName: a.IfName,
+			})
 		}
 		return nil, c.GCNetworkList(ctx, list, args)
 	}
@@ -133,7 +139,10 @@ func (r *recorder) failure(err error) *Error {
 	if n := len(r.calls); n > 0 && r.calls[n-1].Verb == Add {
 		// libcni stops at the first result that it cannot read.
 		if last := r.calls[n-1]; !isResult(last.Stdout) {
-			fail = &Error{Plugin: last.Plugin, Msg: fmt.Sprintf("stdout of ADD is no result: %v", err), Details: strings.TrimSpace(last.Stdout)}
+			fail = &Error{
+				Plugin: last.Plugin, Msg: fmt.Sprintf("stdout of ADD is no result: %v", err),
+				Details: strings.TrimSpace(last.Stdout),
+			}
 		}
 	}
 	return fail
@@ -153,7 +162,8 @@ func decodeFailure(call Call) *Error {
 	var object types.Error
 	if call.Failure != "" {
 		fail.Msg = call.Failure
-	} else if err := json.Unmarshal([]byte(call.Stdout), &object); err == nil && (object.Msg != "" || object.Code != 0) {
+	} else if err := json.Unmarshal([]byte(call.Stdout), &object); err == nil &&
+		(object.Msg != "" || object.Code != 0) {
 		fail.Code, fail.Msg, fail.Details = object.Code, object.Msg, object.Details
 		return fail
 	} else {
@@ -174,7 +184,8 @@ func CachePath(network, containerID, ifName string) string {
 func FindPlugin(plugin string, binDirs []string) (string, error) {
 	path, err := invoke.FindInPath(plugin, binDirs)
 	if err != nil {
-		return "", fmt.Errorf("plugin %s: no such binary in %s: %w", plugin, strings.Join(binDirs, string(os.PathListSeparator)), err)
+		return "", fmt.Errorf("plugin %s: no such binary in %s: %w", plugin,
+			strings.Join(binDirs, string(os.PathListSeparator)), err)
 	}
 	return path, nil
 }

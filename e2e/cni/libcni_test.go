@@ -40,8 +40,11 @@ func emptyCache(tb testing.TB) {
 
 func request(verb cni.Verb, conflist, dir string) cni.Request {
 	return cni.Request{
-		Verb: verb, Conflist: []byte(conflist), BinDirs: []string{dir}, ContainerID: "c", Netns: "/run/netns/pod", IfName: "eth0",
-		Args: [][2]string{{"K8S_POD_NAME", "pod"}}, CapabilityArgs: map[string]any{"portMappings": []int{80}, "bandwidth": 1},
+		Verb: verb, Conflist: []byte(conflist), BinDirs: []string{dir}, ContainerID: "c", Netns: "/run/netns/pod",
+		IfName: "eth0",
+		Args:   [][2]string{{"K8S_POD_NAME", "pod"}}, CapabilityArgs: map[string]any{
+			"portMappings": []int{80}, "bandwidth": 1,
+		},
 	}
 }
 
@@ -70,14 +73,17 @@ func run(tb testing.TB, req cni.Request) (*cni.Outcome, []seen) {
 			tb.Errorf("got CNI_PATH=%s, want %s", got, want)
 		}
 		all = append(all, seen{
-			c.Plugin, string(c.Verb), c.Stdin, env["CNI_CONTAINERID"], env["CNI_NETNS"], env["CNI_IFNAME"], env["CNI_ARGS"],
+			c.Plugin, string(c.Verb), c.Stdin, env["CNI_CONTAINERID"], env["CNI_NETNS"], env["CNI_IFNAME"],
+			env["CNI_ARGS"],
 		})
 	}
 	return out, all
 }
 
 // sameJSON compares the input of plugins as documents.
-var sameJSON = cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Stdin" }, cmp.Transformer("json", func(s string) any {
+var sameJSON = cmp.FilterPath(func(p cmp.Path) bool {
+	return p.Last().String() == ".Stdin"
+}, cmp.Transformer("json", func(s string) any {
 	var v any
 	if json.Unmarshal([]byte(s), &v) != nil {
 		return s
@@ -132,7 +138,9 @@ func TestRun(t *testing.T) {
 	out, calls = run(t, request(cni.Status, chain, dir))
 	check(t, out.Err())
 	const static1 = `{"cniVersion":"1.1.0","name":"net","type":"first","capabilities":{"portMappings":true}`
-	want = []seen{{"first", "STATUS", static1 + "}", "", "", "", ""}, {"second", "STATUS", config2 + "}", "", "", "", ""}}
+	want = []seen{
+		{"first", "STATUS", static1 + "}", "", "", "", ""}, {"second", "STATUS", config2 + "}", "", "", "", ""},
+	}
 	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
 		t.Errorf("STATUS (-want +got):\n%s", diff)
 	}
@@ -221,43 +229,57 @@ func TestRun_failure(t *testing.T) {
 		},
 		{
 			name: "text", plugins: []string{"talks"},
-			want:     cni.Error{Plugin: "talks", Msg: "exit status 2 without an error object on stdout", Details: "panic: nil\n\ngoroutine 1"},
+			want: cni.Error{
+				Plugin: "talks", Msg: "exit status 2 without an error object on stdout",
+				Details: "panic: nil\n\ngoroutine 1",
+			},
 			wantText: "talks: exit status 2 without an error object on stdout; panic: nil",
 		},
 		{
 			name: "object that is no error", plugins: []string{"not-code"},
-			want:     cni.Error{Plugin: "not-code", Msg: "exit status 1 without an error object on stdout", Details: `{"status": "bad"}`},
+			want: cni.Error{
+				Plugin: "not-code", Msg: "exit status 1 without an error object on stdout",
+				Details: `{"status": "bad"}`,
+			},
 			wantText: `not-code: exit status 1 without an error object on stdout; {"status": "bad"}`,
 		},
 		{
 			name: "two documents", plugins: []string{"good", "two"},
 			want: cni.Error{
-				Plugin: "two", Msg: `stdout of ADD is no result: plugin type="two" failed (add): failed to unmarshal raw result: invalid character '{' after top-level value`,
+				Plugin: "two", Msg: `stdout of ADD is no result: plugin type="two" failed (add): failed to unmarshal ` +
+					`raw result: invalid character '{' after top-level value`,
 				Details: "{\"cniVersion\": \"1.1.0\"}\n{}",
 			},
 		},
 		{
 			name: "text before the result", plugins: []string{"garbage", "good"},
 			want: cni.Error{
-				Plugin: "garbage", Msg: `stdout of ADD is no result: plugin type="garbage" failed (add): failed to unmarshal raw result: invalid character 'l' looking for beginning of value`,
+				Plugin: "garbage", Msg: `stdout of ADD is no result: plugin type="garbage" failed (add): failed to ` +
+					`unmarshal raw result: invalid character 'l' looking for beginning of value`,
 				Details: "level=info starting\n{\"cniVersion\": \"1.1.0\"}",
 			},
 		},
 		{
 			name: "no result", plugins: []string{"nothing"},
-			want: cni.Error{Plugin: "nothing", Msg: `stdout of ADD is no result: plugin type="nothing" failed (add): failed to unmarshal raw result: unexpected end of JSON input`},
+			want: cni.Error{Plugin: "nothing", Msg: `stdout of ADD is no result: plugin type="nothing" failed (add): ` +
+				`failed to unmarshal raw result: unexpected end of JSON input`},
 		},
 		{
 			name: "result of no version", plugins: []string{"other"},
-			want: cni.Error{Plugin: "other", Msg: `stdout of ADD is no result: plugin type="other" failed (add): unsupported CNI result version "9.9.9"`, Details: `{"cniVersion": "9.9.9"}`},
+			want: cni.Error{Plugin: "other", Msg: `stdout of ADD is no result: plugin type="other" failed (add): ` +
+				`unsupported CNI result version "9.9.9"`, Details: `{"cniVersion": "9.9.9"}`},
 		},
 		{
 			name: "no binary", plugins: []string{"good", "pigeon"},
-			want: cni.Error{Msg: `plugin type="pigeon" failed (add): failed to find plugin "pigeon" in path [` + dir + `]`},
+			want: cni.Error{
+				Msg: `plugin type="pigeon" failed (add): failed to find plugin "pigeon" in path [` + dir + `]`,
+			},
 		},
 		{
 			name: "interface name", plugins: []string{"good"}, ifName: "much-too-long-name",
-			want:     cni.Error{Code: 4, Msg: "interface name is too long", Details: "interface name should be less than 16 characters"},
+			want: cni.Error{
+				Code: 4, Msg: "interface name is too long", Details: "interface name should be less than 16 characters",
+			},
 			wantText: "libcni: interface name is too long; interface name should be less than 16 characters (code 4)",
 		},
 		{
@@ -267,7 +289,10 @@ func TestRun_failure(t *testing.T) {
 		{name: "signal", plugins: []string{"killed"}, want: cni.Error{Plugin: "killed", Msg: "ended by signal: killed"}},
 		{
 			name: "daemon", plugins: []string{"daemon"},
-			want: cni.Error{Plugin: "daemon", Msg: "left a process behind that holds its stdout or stderr open", Details: firstResult},
+			want: cni.Error{
+				Plugin: "daemon", Msg: "left a process behind that holds its stdout or stderr open",
+				Details: firstResult,
+			},
 		},
 		{
 			name: "DEL", verb: cni.Del, plugins: []string{"coded", "good"},
@@ -333,7 +358,8 @@ func TestRun_failure(t *testing.T) {
 
 func TestRun_conflist_error(t *testing.T) {
 	_, err := cni.Run(t.Context(), cni.Request{Verb: cni.Add, Conflist: []byte("{")}, nil)
-	if got, want := errorText(err), "conflist: error parsing configuration list: unexpected end of JSON input"; got != want {
+	if got, want := errorText(err),
+		"conflist: error parsing configuration list: unexpected end of JSON input"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -375,7 +401,8 @@ func TestFindPlugin(t *testing.T) {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 	_, err = cni.FindPlugin("pigeon", []string{"/does/not/exist", dir})
-	want := `plugin pigeon: no such binary in /does/not/exist:` + dir + `: failed to find plugin "pigeon" in path [/does/not/exist ` + dir + `]`
+	want := `plugin pigeon: no such binary in /does/not/exist:` + dir + `: failed to find plugin "pigeon" in path ` +
+		`[/does/not/exist ` + dir + `]`
 	if errorText(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -16,8 +16,8 @@ import (
 // insideEnv is set for the run of this binary in a mount namespace of its own.
 const insideEnv = "CNITEST_TEST_INSIDE"
 
-// TestMain runs the tests where the cache of libcni is theirs: in a mount namespace with a tmpfs over /var/lib, and as an ordinary
-// user in a user namespace.
+// TestMain runs the tests where the cache of libcni is theirs: in a mount namespace with a tmpfs over /var/lib, and as
+// an ordinary user in a user namespace.
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
 		err := errors.Join(
@@ -45,7 +45,8 @@ func TestMain(m *testing.M) {
 	var status *exec.ExitError
 	switch {
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOSPC):
-		fmt.Printf("SKIP: no mount namespace for this user: %v; run as root, or allow unprivileged user namespaces\n", err)
+		fmt.Printf("SKIP: no mount namespace for this user: %v; run as root, or allow unprivileged user namespaces\n",
+			err)
 	case errors.As(err, &status):
 		os.Exit(max(1, status.ExitCode()))
 	case err != nil:

@@ -19,7 +19,8 @@ const recorded = `{"cniVersion": "0.4.0", "cniVersions": ["0.3.1", "1.1.0", "1.0
 	{"type": "middle", "ipam": {"type": "pool"}, "capabilities": {"mac": true}},
 	{"type": "last", "strange": null, "cni.dev/own": "value"}]}`
 
-// recorders are the plugins of the chain. Each adds an interface of its name to the result; what its file "fails" names makes it fail.
+// recorders are the plugins of the chain. Each adds an interface of its name to the result; what its file "fails" names
+// makes it fail.
 func recorders(tb testing.TB, fails ...string) string {
 	tb.Helper()
 	scripts := map[string]string{}
@@ -31,7 +32,9 @@ func recorders(tb testing.TB, fails ...string) string {
 		script := `cat >/dev/null; [ "$CNI_COMMAND" != ADD ] || echo '` + result + `]}'; readlink /proc/self/ns/net >&2`
 		for _, f := range fails {
 			if plugin, verb, _ := strings.Cut(f, " "); plugin == name {
-				script = `cat >/dev/null; [ "$CNI_COMMAND" != ` + verb + ` ] || { echo '{"cniVersion":"1.1.0","code":100,"msg":"` + name + ` says no"}'; exit 1; }; ` + script
+				script = `cat >/dev/null; [ "$CNI_COMMAND" != ` + verb +
+					` ] || { echo '{"cniVersion":"1.1.0","code":100,"msg":"` + name + ` says no"}'; exit 1; }; ` +
+					script
 			}
 		}
 		scripts[name] = script
@@ -110,7 +113,8 @@ func runtimeTests() map[string]func(t *testing.T) {
 				out, err := cni.Run(t.Context(), req, nil)
 				check(t, err)
 				if out.Failure == nil || len(out.Calls) > 0 {
-					t.Errorf("container id %q: got %v after the calls %v, want a failure before any", id, out.Err(), who(out))
+					t.Errorf("container id %q: got %v after the calls %v, want a failure before any", id, out.Err(),
+						who(out))
 				}
 			}
 		},
@@ -149,7 +153,9 @@ func runtimeTests() map[string]func(t *testing.T) {
 			equal(t, who(checked), three("CHECK"))
 			for i := range add.Calls {
 				without := func(env []string) []string {
-					return slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, "CNI_COMMAND=") })
+					return slices.DeleteFunc(slices.Clone(env), func(e string) bool {
+						return strings.HasPrefix(e, "CNI_COMMAND=")
+					})
 				}
 				equal(t, without(checked.Calls[i].Env), without(add.Calls[i].Env))
 				was, is := stdin(t, add.Calls[i]), stdin(t, checked.Calls[i])
@@ -173,7 +179,9 @@ func runtimeTests() map[string]func(t *testing.T) {
 		"RQ-1": func(t *testing.T) {
 			out := record(t, cni.Add, recorded, recorders(t))
 			equal(t, who(out), three("ADD"))
-			for i, want := range []any{map[string]any{"portMappings": []any{float64(80)}}, map[string]any{"mac": "02:00:00:00:00:01"}, nil} {
+			for i, want := range []any{
+				map[string]any{"portMappings": []any{float64(80)}}, map[string]any{"mac": "02:00:00:00:00:01"}, nil,
+			} {
 				config := stdin(t, out.Calls[i])
 				equal(t, config["runtimeConfig"], want)
 				equal(t, config["name"], any("net"))
@@ -218,8 +226,8 @@ func elsewhere() map[string]string {
 	}
 }
 
-// TestRuntime holds the driver, libcni included, to what the specification asks of runtimes. libcni leaves the key capabilities where it is
-// (RQ-1) and passes keys of cni.dev/ on (RQ-2), which plugins see from every runtime on it.
+// TestRuntime holds the driver, libcni included, to what the specification asks of runtimes. libcni leaves the key
+// capabilities where it is (RQ-1) and passes keys of cni.dev/ on (RQ-2), which plugins see from every runtime on it.
 func TestRuntime(t *testing.T) {
 	tests := runtimeTests()
 	for _, r := range contract.Requirements() {

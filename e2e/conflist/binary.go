@@ -24,8 +24,9 @@ var sources = map[string]string{
 	"aws-cni":     "github.com/aws/amazon-vpc-cni-k8s",
 }
 
-// MissingBinaries names every plugin of the chain, and of its IPAM, that has no program in dir: where the file asks for it, for whom,
-// where its program was looked for, and which project it is of where that is known. Nil means that none is missing.
+// MissingBinaries names every plugin of the chain, and of its IPAM, that has no program in dir: where the file asks for
+// it, for whom, where its program was looked for, and which project it is of where that is known. Nil means that none
+// is missing.
 func (f *File) MissingBinaries(dir string) error {
 	var errs []error
 	for i, plugin := range f.document.plugins() {
@@ -33,7 +34,8 @@ func (f *File) MissingBinaries(dir string) error {
 		errs = append(errs, f.missing(dir, main, "plugin "+f.Plugins[i].Type))
 		if f.Plugins[i].IPAM != "" {
 			ipam := plugin.fields["ipam"].fields["type"]
-			errs = append(errs, f.missing(dir, ipam, fmt.Sprintf("%s, the IPAM plugin of %s (line %d)", f.Plugins[i].IPAM, f.Plugins[i].Type, f.document.line(main.offset))))
+			errs = append(errs, f.missing(dir, ipam, fmt.Sprintf("%s, the IPAM plugin of %s (line %d)",
+				f.Plugins[i].IPAM, f.Plugins[i].Type, f.document.line(main.offset))))
 		}
 	}
 	return errors.Join(errs...)
@@ -61,5 +63,6 @@ func (f *File) missing(dir string, at *value, who string) error {
 	if from != "" {
 		cure = "build it from " + from + ", and " + cure
 	}
-	return fmt.Errorf("%s:%d: no program for %s: %s; %s", f.Path, f.document.line(cmp.Or(at, f.document.root).offset), who, what, cure)
+	return fmt.Errorf("%s:%d: no program for %s: %s; %s", f.Path, f.document.line(cmp.Or(at, f.document.root).offset),
+		who, what, cure)
 }

@@ -15,7 +15,8 @@ const (
 // bringsLAN reports whether pods get their addresses on the LAN from outside of the file: from the runtime, or by DHCP.
 func (a ipam) bringsLAN() bool { return a.brought && len(a.fixed) == 0 || a.typ == "dhcp" }
 
-// broughtLAN is the LAN of such pods: the caller's, the networks around the routers that the file names, or one of the lab's choice.
+// broughtLAN is the LAN of such pods: the caller's, the networks around the routers that the file names, or one of the
+// lab's choice.
 func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 	lan := slices.Clone(p.opts.Subnets)
 	if len(lan) == 0 {
@@ -63,7 +64,8 @@ func (p *planner) bring() error {
 	for _, lan := range p.plan.LAN {
 		free := p.free(lan, max(mostLeased, mostBrought*len(p.drafts)))
 		if len(free) < len(p.drafts) {
-			return p.errorf(p.drafts[0].line, "subnet %s has too few free addresses for pods on %d nodes; take a larger subnet or fewer nodes", lan, len(p.drafts))
+			return p.errorf(p.drafts[0].line, "subnet %s has too few free addresses for pods on %d nodes; take a "+
+				"larger subnet or fewer nodes", lan, len(p.drafts))
 		}
 		if first.typ == "dhcp" {
 			if lan.Addr().Is4() {
@@ -120,13 +122,15 @@ func (d *document) checkBrought(plugin *value) {
 	if list := ipam.fields["addresses"]; list != nil && len(list.items) > 0 {
 		return
 	}
-	if capabilities := plugin.fields["capabilities"]; capabilities != nil && capabilities.fields["ips"] != nil && capabilities.fields["ips"].scalar == true {
+	if capabilities := plugin.fields["capabilities"]; capabilities != nil && capabilities.fields["ips"] != nil &&
+		capabilities.fields["ips"].scalar == true {
 		return
 	}
 	if len(d.writtenArgs(plugin)) > 0 {
 		return
 	}
-	d.warn(ipam, `static has no addresses, and without "capabilities": {"ips": true} a runtime passes none but in CNI_ARGS; add one of the two`)
+	d.warn(ipam, `static has no addresses, and without "capabilities": {"ips": true} a runtime passes none but in `+
+		`CNI_ARGS; add one of the two`)
 }
 
 // Way is how a runtime passes addresses to an IPAM plugin that waits for them.
@@ -139,8 +143,8 @@ const (
 	ByArgs Way = "CNI_ARGS"
 )
 
-// Brought is the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits for them; empty where
-// none does.
+// Brought is the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits for
+// them; empty where none does.
 func (f *File) Brought() (Way, int) {
 	for i, plugin := range f.document.plugins() {
 		a := f.document.ipam(plugin)
@@ -155,11 +159,12 @@ func (f *File) Brought() (Way, int) {
 	return "", 0
 }
 
-// StaysOnLAN reports whether pods have no route beyond their own networks: upstream's plugins alone make the chain, and their IPAM plugin
-// is one that gives the routes of the file, of which none is a default route.
+// StaysOnLAN reports whether pods have no route beyond their own networks: upstream's plugins alone make the chain, and
+// their IPAM plugin is one that gives the routes of the file, of which none is a default route.
 func (f *File) StaysOnLAN() bool {
 	for i, plugin := range f.document.plugins() {
-		if _, upstream := upstreamKeys[f.Plugins[i].Type]; !upstream || i == 0 && !slices.Contains(attachedTypes, f.Plugins[i].Type) {
+		if _, upstream := upstreamKeys[f.Plugins[i].Type]; !upstream || i == 0 &&
+			!slices.Contains(attachedTypes, f.Plugins[i].Type) {
 			return false
 		}
 		ipam := plugin.fields["ipam"]

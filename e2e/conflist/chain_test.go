@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestPlan_conflist compares a whole conflist: placeholders replaced, plugins added, unknown keys and large numbers kept.
+// TestPlan_conflist compares a whole conflist: placeholders replaced, plugins added, unknown keys and large numbers
+// kept.
 func TestPlan_conflist(t *testing.T) {
 	for _, tt := range []struct {
 		file string
@@ -94,16 +95,19 @@ func TestPlan_added_plugin_without_type(t *testing.T) {
 		Nodes: nodes("a"),
 		Chain: Chain{Append: []map[string]any{{"name": "nameless"}}},
 	})
-	want := "node/a: testdata/macvlan.conflist: libcni: failed to parse plugin config 1: error parsing configuration: missing 'type'"
+	want := "node/a: testdata/macvlan.conflist: libcni: failed to parse plugin config 1: error parsing " +
+		"configuration: missing 'type'"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
-// TestPlan_same_network holds what libcni reads from a node's conflist against what it reads from the user's file, where
-// the node has the file for itself.
+// TestPlan_same_network holds what libcni reads from a node's conflist against what it reads from the user's file,
+// where the node has the file for itself.
 func TestPlan_same_network(t *testing.T) {
-	for _, file := range []string{"seed-route.conflist", "seed-veth-to-host.conflist", "bridge.conflist", "ipv6.conflist"} {
+	for _, file := range []string{
+		"seed-route.conflist", "seed-veth-to-host.conflist", "bridge.conflist", "ipv6.conflist",
+	} {
 		t.Run(file, func(t *testing.T) {
 			p, err := load(t, file).Plan(PlanOptions{Nodes: nodes("a")})
 			if err != nil {

@@ -62,7 +62,9 @@ func (f *File) check() {
 }
 
 // listKeys are those of a list, which libcni looks up by their exact names.
-var listKeys = []string{"cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins"}
+var listKeys = []string{
+	"cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins",
+}
 
 // checkListKeys finds keys of the list in other cases, which libcni does not take there.
 func (d *document) checkListKeys() {
@@ -74,7 +76,8 @@ func (d *document) checkListKeys() {
 			}
 			field := root.fields[key]
 			if !slices.Contains([]string{"cniVersion", "name", "plugins"}, name) {
-				d.warn(field, "libcni takes the list's key %q in this spelling alone, and leaves %q out; write it so", name, key)
+				d.warn(field, "libcni takes the list's key %q in this spelling alone, and leaves %q out; write it so",
+					name, key)
 				continue
 			}
 			d.reject(field, "libcni takes the list's key %q in this spelling alone; write it for %q", name, key)
@@ -105,7 +108,8 @@ func (f *File) checkName(root *value) string {
 	case ok && name == "", root.fields["name"] == nil:
 		f.document.reject(root, `no network name; add "name" with %s`, rule)
 	case ok && utils.ValidateNetworkName(name) != nil:
-		f.document.reject(root.fields["name"], "network name %q has a character that the spec forbids; use %s", name, rule)
+		f.document.reject(root.fields["name"], "network name %q has a character that the spec forbids; use %s", name,
+			rule)
 	}
 	return name
 }
@@ -121,9 +125,11 @@ func (f *File) checkVersions(root *value) {
 	switch {
 	case f.CNIVersion != "" || root.fields["cniVersion"] != nil && !ok:
 	case root.fields["cniVersion"] == nil && len(f.CNIVersions) == 0:
-		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s: without it containerd cannot delete pods`, strings.Join(known, ", "))
+		d.reject(root, `no cniVersion; add "cniVersion": "1.0.0" or another of %s: without it containerd cannot `+
+			`delete pods`, strings.Join(known, ", "))
 	case single != "":
-		d.reject(root.fields["cniVersion"], "cniVersion %q is unknown; want one of %s", single, strings.Join(known, ", "))
+		d.reject(root.fields["cniVersion"], "cniVersion %q is unknown; want one of %s", single,
+			strings.Join(known, ", "))
 	default:
 		d.reject(root, "no cniVersion that is known; want one of %s", strings.Join(known, ", "))
 	}

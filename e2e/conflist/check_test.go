@@ -19,9 +19,10 @@ func TestLoad_bad(t *testing.T) {
 		"comment.conflist":         `FILE:2:3: JSON has no comments; remove this one`,
 		"cut-off.conflist":         `FILE:3:15: the file ends too early; close what is open with quote, ] or }`,
 		"empty.conflist":           `FILE:1: the file is empty; want a CNI configuration list`,
-		"libcni.conflist":          `FILE:1: libcni: ` + libcniError(t, "libcni.conflist") + `; compare with SPEC.md, section 1`,
-		"missing-comma.conflist":   `FILE:3:3: a comma is missing before this; add it`,
-		"name-type.conflist":       `FILE:3: name is a number; want a string`,
+		"libcni.conflist": `FILE:1: libcni: ` + libcniError(t, "libcni.conflist") +
+			`; compare with SPEC.md, section 1`,
+		"missing-comma.conflist": `FILE:3:3: a comma is missing before this; add it`,
+		"name-type.conflist":     `FILE:3: name is a number; want a string`,
 		"name.conflist": `FILE:3: network name "-net/1" has a character that the spec forbids; ` +
 			`use letters, digits, "_", "." and "-", the first a letter or a digit`,
 		"no-plugins.conflist":    `FILE:4: plugins is empty; add one object with a "type"`,
@@ -32,7 +33,8 @@ FILE:1: no network name; add "name" with letters, digits, "_", "." and "-", the 
 FILE:1: no cniVersion; add "cniVersion": "1.0.0" or another of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0: without it containerd cannot delete pods
 FILE:1: no plugins; add "plugins": [{"type": …}]`,
 		"number.conflist": `FILE:2:18: a comma, ] or } is missing before this; add it`,
-		"old-version.conflist": `FILE:5: cniVersion 0.2.0 has one address per family, but a family has more range sets; ` +
+		"old-version.conflist": `FILE:5: cniVersion 0.2.0 has one address per family, but a family has more range ` +
+			`sets; ` +
 			`raise cniVersion to 0.3.0 or later`,
 		"placeholder.conflist": `
 FILE:1: no plugins; add "plugins": [{"type": …}]

@@ -29,7 +29,8 @@ type File struct {
 	DisableCheck, DisableGC bool
 	// Plugins is the chain, never empty.
 	Plugins []Plugin
-	// Definition is the NetworkAttachmentDefinition that the network was read from, "name" or "namespace/name"; empty for a file of CNI's.
+	// Definition is the NetworkAttachmentDefinition that the network was read from, "name" or "namespace/name"; empty
+	// for a file of CNI's.
 	Definition string
 	// Source is the text of the configuration as read, with its placeholders.
 	Source []byte
@@ -55,8 +56,8 @@ type Plugin struct {
 // Load reads the only network of a file, see LoadAll.
 func Load(path string) (*File, error) { return LoadNetwork(path, "") }
 
-// LoadNetwork reads the network of a file that has the name, as its configuration or as its NetworkAttachmentDefinition; an empty name
-// stands for the only one.
+// LoadNetwork reads the network of a file that has the name, as its configuration or as its
+// NetworkAttachmentDefinition; an empty name stands for the only one.
 func LoadNetwork(path, network string) (*File, error) {
 	all, err := LoadAll(path)
 	if err != nil {
@@ -65,9 +66,10 @@ func LoadNetwork(path, network string) (*File, error) {
 	return choose(path, all, network)
 }
 
-// LoadAll reads every network of a file: a configuration list (.conflist), a single plugin's configuration (.conf, .json), which it
-// wraps into a list as libcni does, or NetworkAttachmentDefinitions as kubectl takes and prints them (.yaml, .yml, .json). One without
-// spec.config is looked for beside the file and in /etc/cni/net.d. The error joins every problem of the file.
+// LoadAll reads every network of a file: a configuration list (.conflist), a single plugin's configuration (.conf,
+// .json), which it wraps into a list as libcni does, or NetworkAttachmentDefinitions as kubectl takes and prints them
+// (.yaml, .yml, .json). One without spec.config is looked for beside the file and in /etc/cni/net.d. The error joins
+// every problem of the file.
 func LoadAll(path string) ([]*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -76,8 +78,9 @@ func LoadAll(path string) ([]*File, error) {
 	return parseAll(path, data, []string{filepath.Dir(path), systemDir})
 }
 
-// Parse reads the only network of data as Load does, and no file beside it. Its error joins every problem of the file, one a line, each
-// as `name:line: what is wrong; how to mend it`; JSON syntax errors carry the column too. Placeholders have sample values.
+// Parse reads the only network of data as Load does, and no file beside it. Its error joins every problem of the file,
+// one a line, each as `name:line: what is wrong; how to mend it`; JSON syntax errors carry the column too. Placeholders
+// have sample values.
 func Parse(name string, data []byte) (*File, error) {
 	all, err := parseAll(name, data, nil)
 	if err != nil {
@@ -119,7 +122,8 @@ func choose(path string, all []*File, network string) (*File, error) {
 	case len(found) > 1 && network == "":
 		return nil, fmt.Errorf("%s: %d networks; choose one with --network: %s", path, len(found), list)
 	case len(found) > 1:
-		return nil, fmt.Errorf("%s: network %q stands there %d times; choose one of %s", path, network, len(found), list)
+		return nil, fmt.Errorf("%s: network %q stands there %d times; choose one of %s", path, network, len(found),
+			list)
 	}
 	return found[0], nil
 }

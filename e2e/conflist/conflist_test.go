@@ -51,7 +51,8 @@ func TestLoad(t *testing.T) {
 				{Type: "macvlan", IPAM: "host-local", Config: object{
 					"type": "macvlan", "master": "eth1",
 					"ipam": object{
-						"type": "host-local", "subnet": "10.4.0.0/16", "rangeStart": "10.4.1.1", "rangeEnd": "10.4.1.99",
+						"type": "host-local", "subnet": "10.4.0.0/16", "rangeStart": "10.4.1.1",
+						"rangeEnd": "10.4.1.99",
 					},
 				}},
 				{Type: "veth-to-host", Config: object{

@@ -82,13 +82,16 @@ func definitions(name string, data []byte) ([]definition, error) {
 		}
 	}
 	if len(found) == 0 && errors.Join(errs...) == nil {
-		return nil, fmt.Errorf("%s:1: no %s in the file%s; write its network into one, or into a .conflist", name, definitionKind, otherKinds(others))
+		return nil, fmt.Errorf("%s:1: no %s in the file%s; write its network into one, or into a .conflist", name,
+			definitionKind, otherKinds(others))
 	}
 	return found, errors.Join(errs...)
 }
 
 func otherKinds(kinds []string) string {
-	kinds = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(kinds))), func(kind string) bool { return kind == "" })
+	kinds = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(kinds))), func(kind string) bool {
+		return kind == ""
+	})
 	if len(kinds) == 0 {
 		return ""
 	}
@@ -114,11 +117,13 @@ func readDefinition(file string, object *yaml.Node) (definition, error) {
 	config := child(spec, "config")
 	switch {
 	case d.name == "":
-		return d, fmt.Errorf(`%s:%d: the %s has no metadata.name; add one, pods name the network by it`, file, object.Line, definitionKind)
+		return d, fmt.Errorf(`%s:%d: the %s has no metadata.name; add one, pods name the network by it`, file,
+			object.Line, definitionKind)
 	case config == nil, config.Kind == yaml.ScalarNode && strings.TrimSpace(config.Value) == "":
 		return d, nil
 	case config.Kind != yaml.ScalarNode:
-		return d, fmt.Errorf("%s:%d: spec.config of %s is YAML; Kubernetes takes a string, so write config: | and the network as JSON below it", file, config.Line, d.name)
+		return d, fmt.Errorf("%s:%d: spec.config of %s is YAML; Kubernetes takes a string, so write config: | and "+
+			"the network as JSON below it", file, config.Line, d.name)
 	}
 	d.config = config
 	return d, nil
@@ -168,7 +173,8 @@ func yamlError(name string, data []byte, err error) error {
 	if n, err := strconv.Atoi(m[1]); err == nil {
 		line = max(n, 1)
 	}
-	return fmt.Errorf("%s:%d: %s; mend the YAML: look at indentation, colons, quotes and brackets here and just above", name, line, m[2])
+	return fmt.Errorf("%s:%d: %s; mend the YAML: look at indentation, colons, quotes and brackets here and just above",
+		name, line, m[2])
 }
 
 // network reads the configuration of a definition: its own, or that of the file of that name that a node would have.
@@ -201,11 +207,13 @@ func (d definition) fromDirs(file string, dirs []string) (*File, error) {
 				return nil, err
 			}
 			f.Definition = d.String()
-			f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s has no spec.config; its network is that of %s", file, d.line, d.name, path))
+			f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s has no spec.config; its network is that of %s", file,
+				d.line, d.name, path))
 			return f, nil
 		}
 	}
-	return nil, fmt.Errorf(`%s:%d: %s has no spec.config, and no .conflist or .conf in %s has "name": %q; add spec.config, or put that file beside this one`,
+	return nil, fmt.Errorf(`%s:%d: %s has no spec.config, and no .conflist or .conf in %s has "name": %q; add `+
+		`spec.config, or put that file beside this one`,
 		file, d.line, d.name, strings.Join(dirs, " or "), d.name)
 }
 

@@ -196,7 +196,8 @@ func (d *document) warnDouble(key string, first, last *value) {
 	if text, err := json.Marshal(last.plain()); err == nil && last.fields == nil && last.items == nil {
 		counts = fmt.Sprintf("the last one counts, %s", text)
 	}
-	d.warn(last, "%q stands twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset), counts)
+	d.warn(last, "%q stands twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset),
+		counts)
 }
 
 // syntaxError puts a place before err, and names the mistakes that people make by hand in their own words.
@@ -228,7 +229,8 @@ func (d *document) mistake(syntax *json.SyntaxError, at int) string {
 		return "JSON has no comments; remove this one"
 	case wrong == '\'':
 		return `a string stands in single quotes; write "like this"`
-	case found("after object key:value pair") && wrong == '"', found("after array element") && bytes.IndexByte([]byte(`"{[`), wrong) >= 0:
+	case found("after object key:value pair") && wrong == '"', found("after array element") &&
+		bytes.IndexByte([]byte(`"{[`), wrong) >= 0:
 		return "a comma is missing before this; add it"
 	case found("after object key:value pair"), found("after array element"):
 		return "a comma, ] or } is missing before this; add it"

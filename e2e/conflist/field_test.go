@@ -13,8 +13,8 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
-// TestField reads the files that people posted, in testdata/field, and two more of each kind, in testdata/field-more.txtar: what is wrong with
-// each, or its network, the warnings, and what is planned for two nodes.
+// TestField reads the files that people posted, in testdata/field, and two more of each kind, in
+// testdata/field-more.txtar: what is wrong with each, or its network, the warnings, and what is planned for two nodes.
 func TestField(t *testing.T) {
 	files := map[string][]byte{}
 	entries, err := os.ReadDir("testdata/field")
@@ -88,7 +88,8 @@ func TestLoadAll_by_name(t *testing.T) {
 	write("lan.yaml", definitionText)
 	path := filepath.Join(dir, "lan.yaml")
 	_, err := LoadAll(path)
-	want := fmt.Sprintf(`%s:1: lan has no spec.config, and no .conflist or .conf in %s or /etc/cni/net.d has "name": "lan"; add spec.config, or put that file beside this one`, path, dir)
+	want := fmt.Sprintf(`%s:1: lan has no spec.config, and no .conflist or .conf in %s or /etc/cni/net.d has "name": `+
+		`"lan"; add spec.config, or put that file beside this one`, path, dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -152,10 +152,12 @@ func (d *document) span(object *value) (span, bool) {
 		return s, false
 	}
 	if to.IsValid() && last.Less(to) {
-		d.warn(object.fields["rangeEnd"], "rangeEnd %s is the broadcast address of %s, which no pod can have; write %s", to, subnet, last)
+		d.warn(object.fields["rangeEnd"], "rangeEnd %s is the broadcast address of %s, which no pod can have; write %s",
+			to, subnet, last)
 	}
 	if from.IsValid() && from.Less(first) {
-		d.warn(object.fields["rangeStart"], "rangeStart %s is the address of the network %s itself, which no pod can have; write %s", from, subnet, first)
+		d.warn(object.fields["rangeStart"], "rangeStart %s is the address of the network %s itself, which no pod can "+
+			"have; write %s", from, subnet, first)
 	}
 	s.open = !from.IsValid() || !to.IsValid()
 	if !from.IsValid() {
@@ -178,20 +180,22 @@ func (d *document) span(object *value) (span, bool) {
 	return s, true
 }
 
-// gateway may be a link-local address in IPv6, as routers advertise themselves by that. Any other one that is not on the subnet is
-// what plugins take and a pod reaches by a route of its own only.
+// gateway may be a link-local address in IPv6, as routers advertise themselves by that. Any other one that is not on
+// the subnet is what plugins take and a pod reaches by a route of its own only.
 func (d *document) gateway(object *value, subnet netip.Prefix) (netip.Addr, bool) {
 	if object.fields["gateway"] == nil {
 		return netip.Addr{}, true
 	}
 	gateway, ok := d.addr(object, "gateway")
 	if ok && !subnet.Contains(gateway) && !(gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast()) {
-		d.warn(object.fields["gateway"], "gateway %s is not in subnet %s; pods reach it only where a route without gw leads to it", gateway, subnet)
+		d.warn(object.fields["gateway"], "gateway %s is not in subnet %s; pods reach it only where a route without "+
+			"gw leads to it", gateway, subnet)
 	}
 	return gateway, ok
 }
 
-// static reads the addresses that every attachment gets: those of the object, or those that the file writes where a runtime would.
+// static reads the addresses that every attachment gets: those of the object, or those that the file writes where a
+// runtime would.
 func (d *document) static(a *ipam, object, plugin *value) {
 	addresses := object.fields["addresses"]
 	if addresses == nil || len(addresses.items) == 0 {
@@ -231,7 +235,10 @@ func (d *document) writtenArgs(plugin *value) (fixed []span) {
 	}
 	for _, item := range at.items {
 		if prefix, err := netip.ParsePrefix(textOf(item)); err == nil {
-			fixed = append(fixed, span{subnet: prefix.Masked(), ips: netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()), line: d.line(item.offset)})
+			fixed = append(fixed, span{
+				subnet: prefix.Masked(), ips: netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()),
+				line: d.line(item.offset),
+			})
 		}
 	}
 	return fixed
@@ -279,7 +286,8 @@ func (d *document) checkRangeSetsPerFamily(cniVersion string) {
 			count[set[0].family()]++
 		}
 		if count[4] > 1 || count[6] > 1 {
-			d.reject(plugin.fields["ipam"], "cniVersion %s has one address per family, but a family has more range sets; raise cniVersion to 0.3.0 or later", cniVersion)
+			d.reject(plugin.fields["ipam"], "cniVersion %s has one address per family, but a family has more range "+
+				"sets; raise cniVersion to 0.3.0 or later", cniVersion)
 		}
 	}
 }

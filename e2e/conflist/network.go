@@ -36,7 +36,8 @@ func (p *planner) networks() error {
 		p.plan.LAN, err = p.lan()
 	case p.drafts[0].plugin >= 0:
 		main, ipam := p.file.Plugins[0].Type, p.drafts[0].ipam.typ
-		return p.errorf(p.drafts[0].line, "%s's IPAM %s does not say its subnet here; name it with --subnet, and its router with --gateway", main, ipam)
+		return p.errorf(p.drafts[0].line, "%s's IPAM %s does not say its subnet here; name it with --subnet, and its "+
+			"router with --gateway", main, ipam)
 	default:
 		p.note("%s has no ipam: pods get no addresses from it", p.file.Plugins[0].Type)
 		p.plan.LAN, err = p.ownLAN()
@@ -64,7 +65,8 @@ func (p *planner) lan() ([]netip.Prefix, error) {
 	for _, s := range p.roomy() {
 		outside := !slices.ContainsFunc(p.opts.Subnets, func(o netip.Prefix) bool { return within(s.subnet, o) })
 		if len(p.opts.Subnets) > 0 && outside {
-			return nil, p.errorf(s.line, "subnet %s is not in the subnet that the caller gives, %s", s.subnet, join(p.opts.Subnets))
+			return nil, p.errorf(s.line, "subnet %s is not in the subnet that the caller gives, %s", s.subnet,
+				join(p.opts.Subnets))
 		}
 		subnets = append(subnets, s.subnet)
 	}
@@ -92,13 +94,14 @@ func (p *planner) roomy() []span {
 			continue
 		}
 		spans[i].subnet = netip.PrefixFrom(s.subnet.Addr(), bits).Masked()
-		p.note("%s has no room for nodes and their router: the LAN is %s; name another with --subnet", s.subnet, spans[i].subnet)
+		p.note("%s has no room for nodes and their router: the LAN is %s; name another with --subnet", s.subnet,
+			spans[i].subnet)
 	}
 	return spans
 }
 
-// ownLAN is the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the pods, in
-// both where nothing is known.
+// ownLAN is the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the pods,
+// in both where nothing is known.
 func (p *planner) ownLAN() ([]netip.Prefix, error) {
 	families := map[int]bool{}
 	for _, s := range p.spans() {
@@ -125,7 +128,8 @@ func (p *planner) ownLAN() ([]netip.Prefix, error) {
 func (p *planner) apart(lan []netip.Prefix) error {
 	for _, s := range p.spans() {
 		if slices.ContainsFunc(lan, s.subnet.Overlaps) {
-			return p.errorf(s.line, "subnet %s is behind the nodes (%s), but overlaps the LAN that the caller gives, %s",
+			return p.errorf(s.line,
+				"subnet %s is behind the nodes (%s), but overlaps the LAN that the caller gives, %s",
 				s.subnet, p.file.Plugins[0].Type, join(lan))
 		}
 	}
@@ -170,7 +174,8 @@ func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
 			return prefix, nil
 		}
 	}
-	return netip.Prefix{}, p.errorf(1, "no IPv%d network is left for the lab: the conflist mentions all private ones", family)
+	return netip.Prefix{}, p.errorf(1, "no IPv%d network is left for the lab: the conflist mentions all private ones",
+		family)
 }
 
 // used is every address and network that the conflist mentions in any string, that the caller keeps, and the LAN.
@@ -215,7 +220,8 @@ func (p *planner) place(lan netip.Prefix) error {
 	}
 	addrs := p.candidates(lan, routers, need)
 	if len(addrs) < need {
-		return p.errorf(line, "subnet %s has too few free addresses for %d nodes and the lab's hosts: want %d, got %d; take a larger subnet or fewer nodes",
+		return p.errorf(line, "subnet %s has too few free addresses for %d nodes and the lab's hosts: want %d, got "+
+			"%d; take a larger subnet or fewer nodes",
 			lan, len(p.drafts), need, len(addrs))
 	}
 	if !routed {
@@ -244,17 +250,20 @@ func (p *planner) place(lan netip.Prefix) error {
 	return nil
 }
 
-// placeOwn takes the addresses that machines have already. Whether somebody is there at the router's address is theirs to know.
+// placeOwn takes the addresses that machines have already. Whether somebody is there at the router's address is theirs
+// to know.
 func (p *planner) placeOwn(lan netip.Prefix, routers []netip.Addr) error {
 	for _, router := range routers {
-		if prefix := netip.PrefixFrom(router, lan.Bits()); lan.Contains(router) && !slices.Contains(p.plan.Router, prefix) {
+		if prefix := netip.PrefixFrom(router, lan.Bits()); lan.Contains(router) &&
+			!slices.Contains(p.plan.Router, prefix) {
 			p.plan.Router = append(p.plan.Router, prefix)
 		}
 	}
 	for i, d := range p.drafts {
 		at := slices.IndexFunc(d.node.Own, func(own netip.Prefix) bool { return lan.Contains(own.Addr()) })
 		if at < 0 {
-			return fmt.Errorf("%s: node/%s has no address in %s on its uplink %s; it has %s", p.file.Path, d.node.Name, lan, p.plan.Nodes[i].Uplink, join(d.node.Own))
+			return fmt.Errorf("%s: node/%s has no address in %s on its uplink %s; it has %s", p.file.Path, d.node.Name,
+				lan, p.plan.Nodes[i].Uplink, join(d.node.Own))
 		}
 		p.plan.Nodes[i].Addresses = append(p.plan.Nodes[i].Addresses, d.node.Own[at])
 	}

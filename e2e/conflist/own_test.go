@@ -15,7 +15,8 @@ const ownConflist = `{"cniVersion": "1.1.0", "name": "own", "plugins": [
 {"type": "several", "master": ["eth1", "eth2"]},
 {"type": "inside", "master": "eth1", "linkInContainer": true}]}`
 
-// TestPlanOwn plans for machines that are there: their addresses are nobody's pod's, and their uplink stands where the file names its own.
+// TestPlanOwn plans for machines that are there: their addresses are nobody's pod's, and their uplink stands where the
+// file names its own.
 func TestPlanOwn(t *testing.T) {
 	own := func(text string) []netip.Prefix {
 		return []netip.Prefix{netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix(text)}
@@ -66,17 +67,20 @@ func TestPlanOwn(t *testing.T) {
 	}
 	wantNotes := []string{
 		"node/a: the uplink is ens6; the conflist names eth1, which was replaced",
-		"node/a: its share of the addresses is 10.77.0.10", "node/b: its share of the addresses is 10.77.0.12-10.77.0.13",
+		"node/a: its share of the addresses is 10.77.0.10",
+		"node/b: its share of the addresses is 10.77.0.12-10.77.0.13",
 	}
 	if diff := cmp.Diff(plan.Notes, wantNotes); diff != "" {
 		t.Errorf("notes: got -, want +:\n%s", diff)
 	}
-	if len(plan.LANHost) > 0 || !cmp.Equal(plan.Router, []netip.Prefix{netip.MustParsePrefix("10.77.0.1/16")}, cmp.Comparer(samePrefix)) {
+	if len(plan.LANHost) > 0 || !cmp.Equal(plan.Router, []netip.Prefix{netip.MustParsePrefix("10.77.0.1/16")},
+		cmp.Comparer(samePrefix)) {
 		t.Errorf("got router %v and host %v, want the gateway and nobody", plan.Router, plan.LANHost)
 	}
 
 	_, err = file.Plan(PlanOptions{Nodes: []PlanNode{{Name: "a", Own: own("10.78.0.11/16"), Uplink: "ens6"}}})
-	const wantErr = "own.conflist: node/a has no address in 10.77.0.0/16 on its uplink ens6; it has fe80::1/64, 10.78.0.11/16"
+	const wantErr = "own.conflist: node/a has no address in 10.77.0.0/16 on its uplink ens6; it has fe80::1/64, " +
+		"10.78.0.11/16"
 	if err == nil || err.Error() != wantErr {
 		t.Errorf("got %v, want %s", err, wantErr)
 	}

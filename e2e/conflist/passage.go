@@ -72,8 +72,8 @@ func scalarPassage(file string, whole []byte, node *yaml.Node) passage {
 	return passage{file: file, whole: whole, text: []byte(node.Value), origin: scalarOrigin(whole, node)}
 }
 
-// scalarOrigin finds the bytes of a scalar's value in the file, whatever its style: the same characters stand there in the
-// same order, but for white space, which is folded, and escapes.
+// scalarOrigin finds the bytes of a scalar's value in the file, whatever its style: the same characters stand there in
+// the same order, but for white space, which is folded, and escapes.
 func scalarOrigin(whole []byte, node *yaml.Node) []int {
 	at := offsetOf(whole, node.Line, node.Column)
 	switch node.Style &^ yaml.TaggedStyle {

@@ -31,9 +31,10 @@ func (p passage) substitute(node placeholders) passage {
 	return p.replace(placeholderForm.FindAllIndex(p.text, -1), func(old string) string { return values[old] })
 }
 
-// templateForm finds what a program was to fill in before anybody reads the file: Helm's and Go's, Jinja's, the shell's, and the
-// capitals between double underscores of Calico's and Flannel's installers.
-var templateForm = regexp.MustCompile(`\{\{[^\n]*?\}\}|\{%[^\n]*?%\}|\$\{[^}"\n]*\}?|\$[A-Za-z_][A-Za-z0-9_]*|\b__[A-Z][A-Z0-9_]*__`)
+// templateForm finds what a program was to fill in before anybody reads the file: Helm's and Go's, Jinja's, the
+// shell's, and the capitals between double underscores of Calico's and Flannel's installers.
+var templateForm = regexp.MustCompile(
+	`\{\{[^\n]*?\}\}|\{%[^\n]*?%\}|\$\{[^}"\n]*\}?|\$[A-Za-z_][A-Za-z0-9_]*|\b__[A-Z][A-Z0-9_]*__`)
 
 // rejectTemplates notes every template of the text.
 func (d *document) rejectTemplates() {
@@ -48,14 +49,15 @@ func (d *document) rejectTemplate(offset int, found string) {
 	case strings.HasPrefix(found, "${NODE_"):
 		d.reject(at, "no placeholder %q; write ${NODE_NAME}, ${NODE_INDEX} or ${NODE_IP}", found)
 	case found[0] == '$':
-		d.reject(at, "%q is a template that was not rendered; write its value, or one of cnitest's own placeholders: ${NODE_NAME}, ${NODE_INDEX}, ${NODE_IP}", found)
+		d.reject(at, "%q is a template that was not rendered; write its value, or one of cnitest's own placeholders: "+
+			"${NODE_NAME}, ${NODE_INDEX}, ${NODE_IP}", found)
 	default:
 		d.reject(at, "%q is a template that was not rendered; render the file first, or write its value", found)
 	}
 }
 
-// checkTemplates looks for templates in the strings of a valid document. Where the key is one that is read, the value cannot be meant;
-// elsewhere it may be the plugin's own language.
+// checkTemplates looks for templates in the strings of a valid document. Where the key is one that is read, the value
+// cannot be meant; elsewhere it may be the plugin's own language.
 func (d *document) checkTemplates() {
 	var walk func(v *value, known bool)
 	walk = func(v *value, known bool) {

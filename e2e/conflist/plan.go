@@ -16,7 +16,8 @@ type PlanOptions struct {
 	// static), or a larger network around the file's own subnets, or the nodes' LAN where pods are routed; empty means
 	// the file's, or one of the lab's choice.
 	Subnets []netip.Prefix
-	// Gateways are addresses of the LAN's router beside those that the file names, or the only ones where it names none.
+	// Gateways are addresses of the LAN's router beside those that the file names, or the only ones where it names
+	// none.
 	Gateways []netip.Addr
 	// Avoid are prefixes that the networks of the lab's own choice must not overlap (services, a management network).
 	Avoid []netip.Prefix
@@ -31,11 +32,11 @@ type PlanNode struct {
 	Name string
 	// Addresses is how many pods the node can hold at a time, in each range set; 0 means its whole share.
 	Addresses int
-	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All nodes have some,
-	// or none has.
+	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All
+	// nodes have some, or none has.
 	Own []netip.Prefix
-	// Uplink is the name of that interface. It takes the place of the one that the file names, wherever a plugin names it; empty leaves
-	// the file's.
+	// Uplink is the name of that interface. It takes the place of the one that the file names, wherever a plugin names
+	// it; empty leaves the file's.
 	Uplink string
 }
 
@@ -100,8 +101,8 @@ type NodePlan struct {
 	Conflist []byte
 	// PodPrefixes are the networks of its pods, where Plan.Routed; the lab routes each via the node.
 	PodPrefixes []netip.Prefix
-	// PodAddresses are what a runtime is to bring, where the file's IPAM plugin waits for that: for each pod at a time, one of each
-	// prefix of Plan.LAN.
+	// PodAddresses are what a runtime is to bring, where the file's IPAM plugin waits for that: for each pod at a time,
+	// one of each prefix of Plan.LAN.
 	PodAddresses [][]netip.Prefix
 	// PoolSize is how many pods can hold an address at a time, at most MaxInt; 0 means that the file does not tell.
 	PoolSize int
@@ -187,12 +188,14 @@ func (p *planner) uplinks() error {
 		switch {
 		case d.node.Uplink != "":
 			if name != "" && name != d.node.Uplink {
-				p.note("node/%s: the uplink is %s; the conflist names %s, which was replaced", d.node.Name, d.node.Uplink, name)
+				p.note("node/%s: the uplink is %s; the conflist names %s, which was replaced", d.node.Name,
+					d.node.Uplink, name)
 			}
 			name = d.node.Uplink
 		case p.opts.Uplink != "":
 			if name != "" && name != p.opts.Uplink {
-				p.note("node/%s: the uplink is %s as the caller says; the conflist names %s", d.node.Name, p.opts.Uplink, name)
+				p.note("node/%s: the uplink is %s as the caller says; the conflist names %s", d.node.Name,
+					p.opts.Uplink, name)
 			}
 			name = p.opts.Uplink
 		case name == "":

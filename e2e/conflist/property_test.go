@@ -80,7 +80,8 @@ func randomSubnet(r *rand.Rand) netip.Prefix {
 		a := netip.AddrFrom16([16]byte{0: 0xfd, 3: byte(r.IntN(4)), 6: byte(r.IntN(256)), 15: byte(r.IntN(256))})
 		return netip.PrefixFrom(a, 48+r.IntN(78)).Masked()
 	}
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(4)), byte(r.IntN(256)), byte(r.IntN(256))}), 12+r.IntN(18)).Masked()
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.IntN(4)), byte(r.IntN(256)), byte(r.IntN(256))}),
+		12+r.IntN(18)).Masked()
 }
 
 func randomRange(r *rand.Rand, subnet netip.Prefix) map[string]any {
@@ -176,7 +177,8 @@ func audit(f *File, p *Plan, opts PlanOptions) error {
 			for _, prefix := range node.PodPrefixes {
 				for _, b := range other.PodPrefixes {
 					if prefix.Overlaps(b) {
-						return fmt.Errorf("pods of node/%s in %s and of node/%s in %s", node.Name, prefix, other.Name, b)
+						return fmt.Errorf("pods of node/%s in %s and of node/%s in %s", node.Name, prefix, other.Name,
+							b)
 					}
 				}
 			}
@@ -205,7 +207,8 @@ func walk(node NodePlan, routed bool, owner map[netip.Addr]string) (int, error) 
 	smallest := walked
 	for i := range config.Ranges {
 		size := 0
-		iter, err := allocator.NewIPAllocator(&config.Ranges[i], fakestore.NewFakeStore(nil, map[string]net.IP{}), i).GetIter()
+		iter, err := allocator.NewIPAllocator(&config.Ranges[i], fakestore.NewFakeStore(nil, map[string]net.IP{}),
+			i).GetIter()
 		if err != nil {
 			return 0, err
 		}

@@ -40,7 +40,8 @@ func (p *planner) render() error {
 	return nil
 }
 
-// renameUplink puts one name in the place of another where plugins name their uplink. What is in a pod has names of its own.
+// renameUplink puts one name in the place of another where plugins name their uplink. What is in a pod has names of its
+// own.
 func renameUplink(plugins []any, from, to string) {
 	for _, plugin := range plugins {
 		object, ok := plugin.(map[string]any)

@@ -6,8 +6,8 @@ import (
 	"maps"
 )
 
-// Rendered is a configuration list as a runtime reads it on one node: a list of plugins, without placeholders. Unlike a File it may also
-// be one that is wrong on purpose.
+// Rendered is a configuration list as a runtime reads it on one node: a list of plugins, without placeholders. Unlike a
+// File it may also be one that is wrong on purpose.
 type Rendered struct {
 	CNIVersion string
 	Name       string
@@ -17,8 +17,8 @@ type Rendered struct {
 	list map[string]any // all keys
 }
 
-// ParseRendered reads what Plan rendered for a node. It looks at nothing but the types of the fields of Rendered. The error says which
-// is wrong; what could be read until then is returned with it.
+// ParseRendered reads what Plan rendered for a node. It looks at nothing but the types of the fields of Rendered. The
+// error says which is wrong; what could be read until then is returned with it.
 func ParseRendered(data []byte) (*Rendered, error) {
 	r := &Rendered{}
 	if err := json.Unmarshal(data, &r.list); err != nil {
@@ -47,15 +47,16 @@ func (r *Rendered) First() ([]byte, error) {
 	return json.Marshal(list)
 }
 
-// Input returns the configuration of a plugin as the plugin gets it from a runtime: with the version and the name of the list (SPEC.md,
-// section 3, "Deriving request configuration"). What a runtime adds for one call is not there.
+// Input returns the configuration of a plugin as the plugin gets it from a runtime: with the version and the name of
+// the list (SPEC.md, section 3, "Deriving request configuration"). What a runtime adds for one call is not there.
 func (r *Rendered) Input(plugin int) ([]byte, error) {
 	config := maps.Clone(r.Plugins[plugin])
 	config["cniVersion"], config["name"] = r.CNIVersion, r.Name
 	return json.Marshal(config)
 }
 
-// IPAM returns the type of the first IPAM plugin, and the index of the plugin that delegates to it; an empty type if there is none.
+// IPAM returns the type of the first IPAM plugin, and the index of the plugin that delegates to it; an empty type if
+// there is none.
 func (r *Rendered) IPAM() (name string, plugin int) {
 	for i, p := range r.Plugins {
 		ipam, _ := p["ipam"].(map[string]any)

@@ -23,8 +23,9 @@ func TestParseRendered(t *testing.T) {
 	}
 	name, plugin := r.IPAM()
 	got := map[string]any{
-		"version": r.CNIVersion, "name": r.Name, "plugins": len(r.Plugins), "first": string(first), "input": string(input),
-		"ipam": name, "plugin": plugin,
+		"version": r.CNIVersion, "name": r.Name, "plugins": len(r.Plugins), "first": string(first),
+		"input": string(input),
+		"ipam":  name, "plugin": plugin,
 	}
 	if diff := cmp.Diff(got, map[string]any{
 		"version": "1.1.0", "name": "net", "plugins": 2,

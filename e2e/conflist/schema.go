@@ -42,12 +42,15 @@ func pluginKeys() keys {
 	return k
 }
 
-// upstreamKeys are what the plugins of github.com/containernetworking/plugins v1.10.0 decode beside pluginKeys, by type.
+// upstreamKeys are what the plugins of github.com/containernetworking/plugins v1.10.0 decode beside pluginKeys, by
+// type.
 var upstreamKeys = map[string]keys{
 	"bridge": {
 		"bridge": aText, "isGateway": aFlag, "isDefaultGateway": aFlag, "forceAddress": aFlag, "ipMasq": aFlag,
-		"ipMasqBackend": aText, "mtu": aNumber, "hairpinMode": aFlag, "promiscMode": aFlag, "vlan": aNumber, "vlanTrunk": aList,
-		"preserveDefaultVlan": aFlag, "macspoofchk": aFlag, "enabledad": aFlag, "disableContainerInterface": aFlag, "portIsolation": aFlag,
+		"ipMasqBackend": aText, "mtu": aNumber, "hairpinMode": aFlag, "promiscMode": aFlag, "vlan": aNumber,
+		"vlanTrunk":           aList,
+		"preserveDefaultVlan": aFlag, "macspoofchk": aFlag, "enabledad": aFlag, "disableContainerInterface": aFlag,
+		"portIsolation": aFlag,
 	},
 	"dummy":       {},
 	"host-device": {"device": aText, "hwaddr": aText, "kernelpath": aText, "pciBusID": aText},
@@ -58,7 +61,8 @@ var upstreamKeys = map[string]keys{
 	},
 	"ptp": {"ipMasq": aFlag, "ipMasqBackend": aText, "mtu": aNumber},
 	"tap": {
-		"multiQueue": aFlag, "mtu": aNumber, "mac": aText, "owner": aNatural, "group": aNatural, "selinuxContext": aText, "bridge": aText,
+		"multiQueue": aFlag, "mtu": aNumber, "mac": aText, "owner": aNatural, "group": aNatural,
+		"selinuxContext": aText, "bridge": aText,
 	},
 	"vlan": {"master": aText, "vlanId": aNumber, "mtu": aNumber, "linkInContainer": aFlag},
 	"bandwidth": {
@@ -67,12 +71,14 @@ var upstreamKeys = map[string]keys{
 	},
 	"firewall": {"backend": aText, "iptablesAdminChainName": aText, "firewalldZone": aText, "ingressPolicy": aText},
 	"portmap": {
-		"backend": aText, "snat": aFlag, "conditionsV4": texts, "conditionsV6": texts, "masqAll": aFlag, "markMasqBit": aNumber,
+		"backend": aText, "snat": aFlag, "conditionsV4": texts, "conditionsV6": texts, "masqAll": aFlag,
+		"markMasqBit":          aNumber,
 		"externalSetMarkChain": aText,
 	},
 	"sbr": {"table": aNumber},
 	"tuning": {
-		"dataDir": aText, "sysctl": textMap, "mac": aText, "promisc": aFlag, "mtu": aNumber, "txQLen": aNumber, "allmulti": aFlag,
+		"dataDir": aText, "sysctl": textMap, "mac": aText, "promisc": aFlag, "mtu": aNumber, "txQLen": aNumber,
+		"allmulti": aFlag,
 	},
 	"vrf": {"vrfname": aText, "table": aNatural},
 }
@@ -92,7 +98,8 @@ var itemKeys = map[string]keys{
 	"ranges":    {"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read},
 	"addresses": {"address": read, "gateway": read},
 	"routes": {
-		"dst": read, "gw": read, "mtu": aNumber, "advmss": aNumber, "priority": aNumber, "table": aNumber, "scope": aNumber,
+		"dst": read, "gw": read, "mtu": aNumber, "advmss": aNumber, "priority": aNumber, "table": aNumber,
+		"scope": aNumber,
 	},
 	"provide": {"option": aText, "value": aText, "fromArg": aText},
 	"request": {"option": aText, "skipDefault": aFlag},
@@ -117,8 +124,8 @@ func (d *document) checkAllKeys() {
 	}
 }
 
-// checkPluginKeys holds an object of the chain against what its plugin decodes. A plugin that upstream does not ship has the keys of
-// every plugin alone; what else stands there is its own.
+// checkPluginKeys holds an object of the chain against what its plugin decodes. A plugin that upstream does not ship
+// has the keys of every plugin alone; what else stands there is its own.
 func (d *document) checkPluginKeys(plugin *value) {
 	known := pluginKeys()
 	d.canonical(plugin, known)
@@ -175,8 +182,8 @@ func (d *document) checkItem(item *value, list, owner string) {
 	d.checkKeys(item, itemKeys[list], owner, true)
 }
 
-// canonical writes keys as the plugins' code does where a file has them in other cases: Go's decoder, and so libcni and every plugin
-// written in Go, takes any.
+// canonical writes keys as the plugins' code does where a file has them in other cases: Go's decoder, and so libcni and
+// every plugin written in Go, takes any.
 func (d *document) canonical(object *value, known keys) {
 	if object.fields == nil {
 		return
@@ -193,7 +200,8 @@ func (d *document) canonical(object *value, known keys) {
 			if other := object.fields[name]; other != nil {
 				d.warnDouble(name, other, field)
 			} else {
-				d.warn(field, "the key %q is read as %q: Go's decoder takes keys in any case, others do not; write %q", key, name, name)
+				d.warn(field, "the key %q is read as %q: Go's decoder takes keys in any case, others do not; write %q",
+					key, name, name)
 			}
 			object.keys[i] = name
 			delete(object.fields, key)
@@ -213,7 +221,8 @@ func unique(list []string) []string {
 	return once
 }
 
-// checkKeys notes values that the plugin's decoder refuses, and warns of keys that it does not read and are like one that it does.
+// checkKeys notes values that the plugin's decoder refuses, and warns of keys that it does not read and are like one
+// that it does.
 func (d *document) checkKeys(object *value, known keys, owner string, complete bool) {
 	for _, key := range object.keys {
 		field := object.fields[key]
@@ -276,7 +285,8 @@ func (k kind) suggestion(v *value) string {
 	switch scalar := v.scalar.(type) {
 	case string:
 		isNumber := (&value{scalar: json.Number(scalar)})
-		if (k == aNumber || k == aNatural) && k.takes(isNumber) || k == aFlag && (scalar == "true" || scalar == "false") {
+		if (k == aNumber || k == aNatural) && k.takes(isNumber) || k == aFlag &&
+			(scalar == "true" || scalar == "false") {
 			return fmt.Sprintf(", %s without quotes", scalar)
 		}
 		if k == texts {

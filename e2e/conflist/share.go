@@ -125,8 +125,8 @@ func (p *planner) ownRanges() {
 	p.separate()
 }
 
-// taken is every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and of their broadcasts,
-// which host-local gives away where a range holds them.
+// taken is every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and of
+// their broadcasts, which host-local gives away where a range holds them.
 func (p *planner) taken() *netipx.IPSet {
 	var taken addressSet
 	for _, s := range p.spans() {
@@ -169,7 +169,8 @@ func (p *planner) limit(d *draft, node *NodePlan) error {
 		}
 		if size == 0 {
 			s := d.ipam.sets[i][0]
-			return p.errorf(s.line, "range %s has no address left for node/%s (%d nodes); take a larger range or fewer nodes", s.ips, node.Name, len(p.drafts))
+			return p.errorf(s.line, "range %s has no address left for node/%s (%d nodes); take a larger range or "+
+				"fewer nodes", s.ips, node.Name, len(p.drafts))
 		}
 		if node.PoolSize == 0 || size < node.PoolSize {
 			node.PoolSize = size

@@ -56,7 +56,8 @@ func (p *planner) division(s span, all []span) (division, error) {
 	}
 	at := slices.IndexFunc(lengths, func(length int) bool { return length >= shortest })
 	if at < 0 {
-		return division{}, p.errorf(s.line, "subnet %s is too small to divide among %d nodes, which need a /%d each; take a larger subnet or fewer nodes",
+		return division{}, p.errorf(s.line, "subnet %s is too small to divide among %d nodes, which need a /%d each; "+
+			"take a larger subnet or fewer nodes",
 			s.subnet, nodes, lengths[len(lengths)-1])
 	}
 	d := division{subnet: s.subnet, length: lengths[at]}
@@ -71,7 +72,8 @@ func (p *planner) division(s span, all []span) (division, error) {
 			return d, nil
 		}
 	}
-	return division{}, p.errorf(s.line, "the ranges of subnet %s spread over too much of it to divide among %d nodes; write one range per subnet, or use ${NODE_INDEX}",
+	return division{}, p.errorf(s.line, "the ranges of subnet %s spread over too much of it to divide among %d "+
+		"nodes; write one range per subnet, or use ${NODE_INDEX}",
 		s.subnet, nodes)
 }
 

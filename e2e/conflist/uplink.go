@@ -55,9 +55,11 @@ func validLinkName(name string) error {
 		return fmt.Errorf("interface name %q has %d bytes; Linux takes at most 15", name, len(name))
 	case strings.Contains(name, ":") && !strings.HasPrefix(name, ":") && !strings.ContainsAny(name, "/ "):
 		device, _, _ := strings.Cut(name, ":")
-		return fmt.Errorf("interface name %q has a colon, which no interface's name has: it is the label of an address of %s; write %q", name, device, device)
+		return fmt.Errorf("interface name %q has a colon, which no interface's name has: it is the label of an "+
+			"address of %s; write %q", name, device, device)
 	case name == "." || name == ".." || strings.ContainsAny(name, "/:") || strings.ContainsFunc(name, unicode.IsSpace):
-		return fmt.Errorf("interface name %q has a character that Linux forbids; leave out slash, colon and white space", name)
+		return fmt.Errorf("interface name %q has a character that Linux forbids; leave out slash, colon and white "+
+			"space", name)
 	}
 	return nil
 }

@@ -29,21 +29,24 @@ func adding() []Requirement {
 			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
 			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts what is there.",
 			Why:  "It is what a plugin is for.",
-			How:  "Compares node and pod before and after. A chained plugin that changes nothing and passes the result on is vacuous.",
+			How: "Compares node and pod before and after. A chained plugin that changes nothing and passes the " +
+				"result on is vacuous.",
 			each: true, check: checkAdds,
 		},
 		{
 			ID: "ADD-2", Level: Must, Section: "2, ADD; 5, Add success", Roles: everyPlugin(),
 			Text: "ADD succeeds where nothing is wrong, and prints a result in the format of the version.",
 			Why:  "Runtimes take addresses, routes and names from it, and give it to CHECK and DEL.",
-			How:  "Reads the result as its version has it: no key missing that must be there, no key that the version does not know.",
+			How: "Reads the result as its version has it: no key missing that must be there, no key that the " +
+				"version does not know.",
 			each: true, check: checkResultFormat,
 		},
 		{
 			ID: "ADD-3", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Covers: []string{"G03"},
 			Text: "A plugin that gets prevResult passes it on, with its own additions.",
 			Why:  "What a chained plugin forgets, the CHECK and DEL of those before it no longer know.",
-			How:  "Every interface, address, route and DNS entry of prevResult is in the result, with its sandbox; the MAC of an interface may change.",
+			How: "Every interface, address, route and DNS entry of prevResult is in the result, with its sandbox; " +
+				"the MAC of an interface may change.",
 			each: true, check: checkPassesOn,
 		},
 		{
@@ -61,17 +64,21 @@ func adding() []Requirement {
 			check: checkTakenName,
 		},
 		{
-			ID: "ADD-7", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Since: "0.3.0", Covers: []string{"G03"},
-			Text:  "A plugin passes on every key of prevResult, also those that this conflist leaves empty.",
-			Why:   "A plugin that copies the fields that it knows loses DNS, route metrics and device ids in the first conflist that has them.",
-			How:   "ADD with a prevResult that has all of dns, a further route with mtu and advmss, and pciID and socketPath of an interface: all of it is in the result.",
+			ID: "ADD-7", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Since: "0.3.0",
+			Covers: []string{"G03"},
+			Text:   "A plugin passes on every key of prevResult, also those that this conflist leaves empty.",
+			Why: "A plugin that copies the fields that it knows loses DNS, route metrics and device ids in the " +
+				"first conflist that has them.",
+			How: "ADD with a prevResult that has all of dns, a further route with mtu and advmss, and pciID and " +
+				"socketPath of an interface: all of it is in the result.",
 			check: checkPassesOnAll,
 		},
 		{
 			ID: "ADD-8", Level: Should, Section: "2, ADD", Roles: inChain(), Since: "0.3.0",
-			Text:  "ADD leaves the pod's other interfaces as they are, lo first of all.",
-			Why:   "Programs of a pod talk to each other over lo; its other networks have their own plugins.",
-			How:   "Compares the links and addresses of the pod before and after ADD that are neither CNI_IFNAME nor in prevResult.",
+			Text: "ADD leaves the pod's other interfaces as they are, lo first of all.",
+			Why:  "Programs of a pod talk to each other over lo; its other networks have their own plugins.",
+			How: "Compares the links and addresses of the pod before and after ADD that are neither CNI_IFNAME nor " +
+				"in prevResult.",
 			check: checkLeavesOthers,
 		},
 		{
@@ -83,29 +90,35 @@ func adding() []Requirement {
 		},
 		{
 			ID: "RES-2", Level: Stated, Section: "5, Add success, interfaces", Roles: inChain(), Since: "0.3.0",
-			Text: "The result lists all interfaces that ADD made, those on the node included: with the pod's namespace as sandbox inside, with none outside.",
+			Text: "The result lists all interfaces that ADD made, those on the node included: with the pod's " +
+				"namespace as sandbox inside, with none outside.",
 			Why:  "Runtimes and other plugins find the node's end of a pod there; bandwidth and portmap act on it.",
 			How:  "Compares the links that appeared with the result, and the result with the links that exist.",
 			each: true, check: checkInterfaces,
 		},
 		{
-			ID: "RES-3", Level: Stated, Section: "5, Add success, interfaces and ips", Roles: inChain(), Since: "0.3.0", Covers: []string{"I01", "I08"},
-			Text: "MAC, MTU, addresses and gateways of the result are those in the kernel.",
-			Why:  "CHECK, announcements on the network and the status of the pod are made of them.",
-			How:  "Each interface's mac and mtu, each address on the interface that its index names, each gateway in the address's network.",
+			ID: "RES-3", Level: Stated, Section: "5, Add success, interfaces and ips", Roles: inChain(), Since: "0.3.0",
+			Covers: []string{"I01", "I08"},
+			Text:   "MAC, MTU, addresses and gateways of the result are those in the kernel.",
+			Why:    "CHECK, announcements on the network and the status of the pod are made of them.",
+			How: "Each interface's mac and mtu, each address on the interface that its index names, each gateway " +
+				"in the address's network.",
 			each: true, check: checkAddresses,
 		},
 		{
-			ID: "RES-4", Level: Stated, Section: "5, Add success, routes", Roles: []Role{Main}, Since: "0.3.0", Covers: []string{"A06"},
-			Text: "The routes of the result exist in the pod.",
-			Why:  "A pod without its default route works until somebody leaves the subnet.",
-			How:  "Looks each up in the pod: destination, gateway, and what the result says of MTU, priority, table and scope.",
+			ID: "RES-4", Level: Stated, Section: "5, Add success, routes", Roles: []Role{Main}, Since: "0.3.0",
+			Covers: []string{"A06"},
+			Text:   "The routes of the result exist in the pod.",
+			Why:    "A pod without its default route works until somebody leaves the subnet.",
+			How: "Looks each up in the pod: destination, gateway, and what the result says of MTU, priority, " +
+				"table and scope.",
 			each: true, check: checkRoutes,
 		},
 		{
 			ID: "RES-5", Level: Must, Section: "5, Delegated plugins (IPAM)", Roles: []Role{IPAM}, Since: "0.3.0",
 			Text: "The result of an IPAM plugin has no interfaces, and its addresses name none.",
-			Why:  "The plugin that delegated fills them in; an index into a list that it has not made points to nothing.",
+			Why: "The plugin that delegated fills them in; an index into a list that it has not made points to " +
+				"nothing.",
 			How:  "Reads the result of ADD at each version.",
 			each: true, check: checkNoInterfaces,
 		},
@@ -119,7 +132,8 @@ func checkAdds(ctx context.Context, t *trial) error {
 	}
 	if t.subject.Role == Main {
 		made := slices.ContainsFunc(l.made, func(c snapshot.Change) bool {
-			return c.Op == snapshot.Added && c.Item.Scope == l.pod.name && c.Item.Kind == snapshot.Link && c.Item.Name == l.pod.ifName
+			return c.Op == snapshot.Added && c.Item.Scope == l.pod.name && c.Item.Kind == snapshot.Link &&
+				c.Item.Name == l.pod.ifName
 		})
 		if !made {
 			t.wrong([]cni.Call{l.add}, "ADD succeeds and makes no interface %s in the pod", l.pod.ifName)
@@ -194,7 +208,9 @@ func checkPassesOn(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{l.add}, "prevResult has "+format+", and the result has not", args...)
 	}
 	for _, i := range before.Interfaces {
-		if !slices.ContainsFunc(after.Interfaces, func(o *types100.Interface) bool { return o.Name == i.Name && o.Sandbox == i.Sandbox }) {
+		if !slices.ContainsFunc(after.Interfaces, func(o *types100.Interface) bool {
+			return o.Name == i.Name && o.Sandbox == i.Sandbox
+		}) {
 			lost("the interface %s with sandbox %q", i.Name, i.Sandbox)
 		}
 	}
@@ -214,7 +230,9 @@ func checkPassesOn(ctx context.Context, t *trial) error {
 	for _, r := range before.Routes {
 		// A plugin may lead it another way, and says so.
 		led := func(o *types.Route) bool {
-			return slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool { return i.Scope == l.pod.name && isRoute(i, o) })
+			return slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool {
+				return i.Scope == l.pod.name && isRoute(i, o)
+			})
 		}
 		if !slices.ContainsFunc(after.Routes, func(o *types.Route) bool {
 			return o.Dst.String() == r.Dst.String() && (o.GW.Equal(r.GW) || led(o))
@@ -272,7 +290,8 @@ func checkResultVersion(ctx context.Context, t *trial) error {
 		CNIVersion string `json:"cniVersion"`
 	}
 	if json.Unmarshal(l.pod.result, &result) == nil && result.CNIVersion != t.version {
-		t.wrong([]cni.Call{l.add}, "ADD was asked at CNI %s, and its result has cniVersion %q", t.version, result.CNIVersion)
+		t.wrong([]cni.Call{l.add}, "ADD was asked at CNI %s, and its result has cniVersion %q", t.version,
+			result.CNIVersion)
 	}
 	return nil
 }
@@ -294,15 +313,19 @@ func checkInterfaces(ctx context.Context, t *trial) error {
 		if c.Item.Scope == l.pod.name {
 			sandbox, where = l.pod.netns, "in the pod"
 		}
-		if !slices.ContainsFunc(result.Interfaces, func(i *types100.Interface) bool { return i.Name == c.Item.Name && i.Sandbox == sandbox }) {
-			t.wrong([]cni.Call{l.add}, "ADD makes the interface %s %s, and the result does not list it with sandbox %q", c.Item.Name, where, sandbox)
+		if !slices.ContainsFunc(result.Interfaces, func(i *types100.Interface) bool {
+			return i.Name == c.Item.Name && i.Sandbox == sandbox
+		}) {
+			t.wrong([]cni.Call{l.add}, "ADD makes the interface %s %s, and the result does not list it with sandbox %q",
+				c.Item.Name, where, sandbox)
 		}
 	}
 	for _, i := range result.Interfaces {
 		links, where := l.node, "on the node"
 		if i.Sandbox != "" {
 			if i.Sandbox != l.pod.netns {
-				t.wrong([]cni.Call{l.add}, "the result has the interface %s with sandbox %q, want %q", i.Name, i.Sandbox, l.pod.netns)
+				t.wrong([]cni.Call{l.add}, "the result has the interface %s with sandbox %q, want %q", i.Name,
+					i.Sandbox, l.pod.netns)
 				continue
 			}
 			links, where = l.inPod, "in the pod"
@@ -347,13 +370,15 @@ func checkAddresses(ctx context.Context, t *trial) error {
 			continue
 		}
 		if *ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) {
-			t.wrong(calls, "the address %s is of interface %d of the result, which has %d", ip.Address.String(), *ip.Interface, len(result.Interfaces))
+			t.wrong(calls, "the address %s is of interface %d of the result, which has %d", ip.Address.String(),
+				*ip.Interface, len(result.Interfaces))
 			continue
 		}
 		on := result.Interfaces[*ip.Interface]
 		link, found := agent.FindLink(links(on), on.Name)
 		if found && !slices.Contains(link.Addresses, ip.Address.String()) {
-			t.wrong(calls, "the result gives %s the address %s, and it has %v", on.Name, ip.Address.String(), link.Addresses)
+			t.wrong(calls, "the result gives %s the address %s, and it has %v", on.Name, ip.Address.String(),
+				link.Addresses)
 		}
 		if gateway := ip.Gateway; gateway != nil && !ip.Address.Contains(gateway) && !single(ip.Address) {
 			t.wrong(calls, "the gateway %s of the address %s is not in its network", gateway, ip.Address.String())
@@ -378,7 +403,9 @@ func checkRoutes(ctx context.Context, t *trial) error {
 		return nil
 	}
 	for _, r := range result.Routes {
-		if !slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool { return i.Scope == l.pod.name && isRoute(i, r) }) {
+		if !slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool {
+			return i.Scope == l.pod.name && isRoute(i, r)
+		}) {
 			t.wrong([]cni.Call{l.add}, "the result has the route %s, and the pod has not", describe(r))
 		}
 	}
@@ -396,8 +423,8 @@ func describe(r *types.Route) string {
 	return text
 }
 
-// isRoute reports whether an item of a pod's state is a route of a result. A gateway that the result leaves out may be that of the
-// address (SPEC.md, section 5, ips).
+// isRoute reports whether an item of a pod's state is a route of a result. A gateway that the result leaves out may be
+// that of the address (SPEC.md, section 5, ips).
 func isRoute(item snapshot.Item, r *types.Route) bool {
 	if item.Kind != snapshot.Route {
 		return false
@@ -433,7 +460,8 @@ func checkNoInterfaces(ctx context.Context, t *trial) error {
 	}
 	for _, ip := range result.IPs {
 		if ip.Interface != nil {
-			t.wrong([]cni.Call{l.add}, "the address %s names interface %d, want none", ip.Address.String(), *ip.Interface)
+			t.wrong([]cni.Call{l.add}, "the address %s names interface %d, want none", ip.Address.String(),
+				*ip.Interface)
 		}
 	}
 	return nil

@@ -120,7 +120,8 @@ type pod struct {
 	result json.RawMessage
 }
 
-// pod makes a namespace and attaches what stands before the subject in its chain. The same name gives the same identifiers.
+// pod makes a namespace and attaches what stands before the subject in its chain. The same name gives the same
+// identifiers.
 func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 	path, err := b.node.Agent.CreateNamespace(ctx, name)
 	if err != nil {
@@ -136,7 +137,8 @@ func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 			return nil, err
 		}
 		if call.ExitCode != 0 || !json.Valid([]byte(call.Stdout)) {
-			return nil, fmt.Errorf("%s, which stands before %s: ADD at CNI %s: %s", b.subject.file.Plugins[i].Type, b.subject.Type, b.version, summary(call))
+			return nil, fmt.Errorf("%s, which stands before %s: ADD at CNI %s: %s", b.subject.file.Plugins[i].Type,
+				b.subject.Type, b.version, summary(call))
 		}
 		p.before = json.RawMessage(call.Stdout)
 		p.results = append(p.results, p.before)
@@ -152,7 +154,8 @@ func (b *bench) release(ctx context.Context, p *pod) error {
 			return err
 		}
 		if call.ExitCode != 0 {
-			return fmt.Errorf("%s, which stands before %s: DEL at CNI %s: %s", b.subject.file.Plugins[i].Type, b.subject.Type, b.version, summary(call))
+			return fmt.Errorf("%s, which stands before %s: DEL at CNI %s: %s", b.subject.file.Plugins[i].Type,
+				b.subject.Type, b.version, summary(call))
 		}
 	}
 	p.results = nil
@@ -214,7 +217,9 @@ func (b *bench) arguments(inv *invocation) (agent.PluginArgs, error) {
 			return agent.PluginArgs{}, err
 		}
 	}
-	args := agent.PluginArgs{Plugin: inv.plugin, BinDirs: b.node.BinDirs, Stdin: stdin, Timeout: cmp.Or(inv.timeout, deadline)}
+	args := agent.PluginArgs{
+		Plugin: inv.plugin, BinDirs: b.node.BinDirs, Stdin: stdin, Timeout: cmp.Or(inv.timeout, deadline),
+	}
 	for _, key := range slices.Sorted(maps.Keys(inv.env)) {
 		args.Env = append(args.Env, key+"="+inv.env[key])
 	}
@@ -233,8 +238,8 @@ func (b *bench) exec(ctx context.Context, inv *invocation) (cni.Call, error) {
 	return b.node.Agent.Plugin(ctx, args)
 }
 
-// subjectInvocation is what a runtime gives the subject: what stands before it in the chain is prevResult of ADD, its own result that
-// of the other verbs.
+// subjectInvocation is what a runtime gives the subject: what stands before it in the chain is prevResult of ADD, its
+// own result that of the other verbs.
 func (b *bench) subjectInvocation(verb cni.Verb, p *pod, edits ...func(*invocation)) *invocation {
 	var prevResult json.RawMessage
 	if p != nil {
@@ -258,7 +263,9 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	if err != nil {
 		return call, err
 	}
-	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version, record: disturbance.Of(ctx)})
+	b.subject.observe(observedCall{
+		Call: call, requirement: b.requirement.ID, version: b.version, record: disturbance.Of(ctx),
+	})
 	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version})
 	if verb == cni.Del && call.ExitCode == 0 && p != nil {
 		b.brought.Return(b.node.Name, p.id, p.ifName)
@@ -304,7 +311,9 @@ func asAddError(err error) (*addError, bool) {
 }
 
 // refused wants ADD to fail with an error object, and to leave nothing.
-func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what string, edits ...func(*invocation)) error {
+func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what string,
+	edits ...func(*invocation),
+) error {
 	call, err := b.call(ctx, cni.Add, p, edits...)
 	if err != nil {
 		return err

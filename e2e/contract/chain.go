@@ -47,7 +47,8 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 		}
 		for _, ip := range result.IPs {
 			if other := owner[ip.Address.String()]; other != "" {
-				t.wrong([]cni.Call{call}, "ADD of %d pods at once gives %s to %s and %s", count, ip.Address.String(), other, pods[i].name)
+				t.wrong([]cni.Call{call}, "ADD of %d pods at once gives %s to %s and %s", count, ip.Address.String(),
+					other, pods[i].name)
 			}
 			owner[ip.Address.String()] = pods[i].name
 		}

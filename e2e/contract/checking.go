@@ -32,14 +32,16 @@ func checking() []Requirement {
 		}),
 		since(Requirement{
 			ID: "CHK-3", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
-			Text:  "CHECK fails when an interface, an address or a route that the plugin made is gone.",
-			Why:   "A CHECK that never fails tells a runtime that a dead pod lives.",
-			How:   "Takes away each such thing that ADD was seen to make, one at a time on a fresh node; a CHECK that notices nothing at all is vacuous.",
+			Text: "CHECK fails when an interface, an address or a route that the plugin made is gone.",
+			Why:  "A CHECK that never fails tells a runtime that a dead pod lives.",
+			How: "Takes away each such thing that ADD was seen to make, one at a time on a fresh node; a CHECK " +
+				"that notices nothing at all is vacuous.",
 			check: checkNotices,
 		}),
 		since(Requirement{
 			ID: "CHK-4", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
-			Text:  "CHECK fails when a rule, a firewall entry, a neighbour, a setting or a reservation that the plugin made is gone.",
+			Text: "CHECK fails when a rule, a firewall entry, a neighbour, a setting or a reservation that the " +
+				"plugin made is gone.",
 			Why:   "These break pods as surely as a missing interface, and nobody sees them in `ip addr`.",
 			How:   "As CHK-3, with everything else that ADD was seen to make, and what it delegated.",
 			check: checkNotices,
@@ -77,7 +79,8 @@ func checkPrevResult(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{*l.unsaid}, "CHECK without prevResult passes, want an error")
 	}
 	if l.misled != nil && l.misled.ExitCode == 0 {
-		t.wrong([]cni.Call{*l.misled}, "CHECK with addresses in prevResult that the pod does not have passes, want an error")
+		t.wrong([]cni.Call{*l.misled},
+			"CHECK with addresses in prevResult that the pod does not have passes, want an error")
 	}
 	return nil
 }
@@ -101,7 +104,8 @@ func checkLaterChanges(ctx context.Context, t *trial) error {
 	}
 	call, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
 	if err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "CHECK fails after a later plugin added a route, which prevResult has: %s", summary(call))
+		t.wrong([]cni.Call{call}, "CHECK fails after a later plugin added a route, which prevResult has: %s",
+			summary(call))
 	}
 	return err
 }
@@ -124,7 +128,9 @@ func checkNotices(ctx context.Context, t *trial) error {
 			continue
 		}
 		asked++
-		t.subject.score(cni.Check, Provocation{requirement: t.requirement.ID, What: p.what, Noticed: p.check.ExitCode != 0})
+		t.subject.score(cni.Check, Provocation{
+			requirement: t.requirement.ID, What: p.what, Noticed: p.check.ExitCode != 0,
+		})
 		if p.check.ExitCode == 0 {
 			missed = append(missed, p)
 		}

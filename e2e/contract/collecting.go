@@ -10,29 +10,35 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// collecting is GC. Its checks plant attachments that no cache knows of: libcni calls DEL for those it knows, and so would test that.
+// collecting is GC. Its checks plant attachments that no cache knows of: libcni calls DEL for those it knows, and so
+// would test that.
 func collecting() []Requirement {
 	list := []Requirement{
 		{
 			ID: "GC-1", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08", "G09", "D05"},
 			Text: "GC deletes what belongs to no valid attachment, and nothing else.",
-			Why:  "After a crash of the runtime nobody else deletes it; and a GC that takes a live pod's address gives it to the next.",
-			How: "Attaches three pods, and calls GC with one of them in cni.dev/valid-attachments, which alone counts; the namespace of another is gone. The node looks as if " +
-				"only the valid one had been attached, its CHECK passes; again the same; with an empty list nothing is left.",
+			Why: "After a crash of the runtime nobody else deletes it; and a GC that takes a live pod's address " +
+				"gives it to the next.",
+			How: "Attaches three pods, and calls GC with one of them in cni.dev/valid-attachments, which alone " +
+				"counts; the namespace of another is gone. The node looks as if " +
+				"only the valid one had been attached, its CHECK passes; again the same; with an empty list nothing " +
+				"is left.",
 			check: checkCollects,
 		},
 		{
 			ID: "GC-2", Level: Should, Section: "2, GC", Roles: everyPlugin(),
-			Text:  "GC goes on after an error, and reports it at the end.",
-			Why:   "One file that cannot be removed would keep everything else.",
-			How:   "Of two stale attachments one has a file that cannot be removed (a mount point): GC fails, and the other is gone.",
+			Text: "GC goes on after an error, and reports it at the end.",
+			Why:  "One file that cannot be removed would keep everything else.",
+			How: "Of two stale attachments one has a file that cannot be removed (a mount point): GC fails, and " +
+				"the other is gone.",
 			check: checkCollectsOn,
 		},
 		{
 			ID: "GC-3", Level: Must, Section: "2, GC; 4", Roles: []Role{Main},
-			Text:  "GC is forwarded to the plugins that are delegated to.",
-			Why:   "They hold the addresses.",
-			How:   "A stub in the place of the IPAM plugin records the call, with the valid attachments, and fails the next.",
+			Text: "GC is forwarded to the plugins that are delegated to.",
+			Why:  "They hold the addresses.",
+			How: "A stub in the place of the IPAM plugin records the call, with the valid attachments, and fails " +
+				"the next.",
 			check: checkDelegateGC,
 		},
 		{
@@ -46,9 +52,11 @@ func collecting() []Requirement {
 	list = append(list, Requirement{
 		ID: "GC-6", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08"},
 		Text: "GC of one network leaves alone what attachments of other networks have.",
-		Why: "A node has several networks, and GC is called for one at a time: the valid attachments of the others are not in its list. The sentence was agreed on for 1.1.0 " +
+		Why: "A node has several networks, and GC is called for one at a time: the valid attachments of the others " +
+			"are not in its list. The sentence was agreed on for 1.1.0 " +
 			"(containernetworking/cni#1098), and lost when the text was merged.",
-		How:   "Attaches a pod to each of two networks of the same plugins; GC of the one, with its pod and with an empty list: what the other's pod has is there, and its CHECK passes.",
+		How: "Attaches a pod to each of two networks of the same plugins; GC of the one, with its pod and with an " +
+			"empty list: what the other's pod has is there, and its CHECK passes.",
 		check: checkCollectsOwn,
 	})
 	for i := range list {
@@ -140,7 +148,9 @@ func (g *planted) lasting(ctx context.Context, i int) ([]snapshot.Change, error)
 // durable are the things that do not go with a link, whenever the kernel comes to take that away.
 func durable(changes []snapshot.Change) []snapshot.Change {
 	withLinks := snapshot.KindsThat(func(k snapshot.Kind) bool { return k.WithLink })
-	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool { return slices.Contains(withLinks, c.Item.Kind) })
+	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {
+		return slices.Contains(withLinks, c.Item.Kind)
+	})
 }
 
 // added are the things that an attachment added.
@@ -188,7 +198,8 @@ func checkCollects(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
 			return nil
 		}
-		if vacuous, err := g.judge(ctx, call, what, whole, len(durable(withNamespace))); err != nil || vacuous && round == 0 {
+		if vacuous, err := g.judge(ctx, call, what, whole, len(durable(withNamespace))); err != nil || vacuous &&
+			round == 0 {
 			if err == nil {
 				err = vacuousError("GC succeeds and deletes nothing of two stale attachments")
 			}
@@ -225,8 +236,11 @@ func checkCollects(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// judge wants the stale attachments gone and the live one as whole as it was. It reports whether nothing at all was deleted.
-func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change, wasGone int) (vacuous bool, err error) {
+// judge wants the stale attachments gone and the live one as whole as it was. It reports whether nothing at all was
+// deleted.
+func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change,
+	wasGone int,
+) (vacuous bool, err error) {
 	l, err := g.life(ctx)
 	if err != nil {
 		return false, err
@@ -249,7 +263,9 @@ func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole [
 	if len(stale) == len(added(g.made[1])) && len(durable(gone)) >= wasGone {
 		return true, nil
 	}
-	for name, left := range map[string][]snapshot.Change{"a stale attachment": stale, "a stale attachment without a namespace": gone} {
+	for name, left := range map[string][]snapshot.Change{
+		"a stale attachment": stale, "a stale attachment without a namespace": gone,
+	} {
 		if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
 			g.wrong([]cni.Call{call}, "%s leaves of %s: %s", what, name, first(left))
 		}
@@ -297,7 +313,8 @@ func checkCollectsOn(ctx context.Context, t *trial) error {
 		return err
 	}
 	if left = snapshot.Beyond(left, l.residue); len(left) > 0 {
-		t.wrong([]cni.Call{call}, "GC could not remove %s and leaves of another stale attachment: %s", strings.Join(pinned, ", "), first(left))
+		t.wrong([]cni.Call{call}, "GC could not remove %s and leaves of another stale attachment: %s",
+			strings.Join(pinned, ", "), first(left))
 	}
 	for _, name := range pinned {
 		if err := b.node.Agent.UnpinFile(ctx, name); err != nil {

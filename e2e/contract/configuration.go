@@ -29,37 +29,44 @@ func configuration() []Requirement {
 		},
 		{
 			ID: "CFG-5", Level: ShouldNot, Section: "1, Plugin configuration objects", Roles: inChain(),
-			Text:  "The keys runtimeConfig, args and those that begin with cni.dev/ are not set by the author of a configuration.",
+			Text: "The keys runtimeConfig, args and those that begin with cni.dev/ are not set by the author of a " +
+				"configuration.",
 			Why:   "They are what the runtime says to the plugin; who sets both cannot tell which counts.",
 			How:   "Reads the conflist.",
 			alone: true, check: checkReservedKeys,
 		},
 		{
-			ID: "CFG-6", Level: Should, Section: "1, Plugin configuration objects, well-known keys", Roles: []Role{Main},
+			ID: "CFG-6", Level: Should, Section: "1, Plugin configuration objects, well-known keys",
+			Roles: []Role{Main},
 			Text:  "Keys that the specification knows, such as ipam and dns, mean to the plugin what they mean there.",
 			Why:   "Administrators move from one plugin to another and keep their lines.",
-			How:   "A plugin with the key ipam calls the named plugin; one whose result has the dns of its IPAM gives the dns of its configuration.",
+			How: "A plugin with the key ipam calls the named plugin; one whose result has the dns of its IPAM " +
+				"gives the dns of its configuration.",
 			check: checkWellKnownKeys,
 		},
 		{
 			ID: "CFG-7", Level: May, Section: "1, Plugin configuration objects; 5, Error", Roles: everyPlugin(),
-			Text:  "A plugin may refuse a key that it does not know, with code 2.",
-			Why:   "Spelling mistakes stay unseen otherwise; a refusal with another code reads as a fault of the network.",
+			Text: "A plugin may refuse a key that it does not know, with code 2.",
+			Why: "Spelling mistakes stay unseen otherwise; a refusal with another code reads as a fault of the " +
+				"network.",
 			How:   "ADD with an unknown key: success, or code 2.",
 			check: checkUnknownKey,
 		},
 		{
 			ID: "CFG-8", Level: Stated, Section: "1, Plugin configuration objects", Roles: everyPlugin(),
-			Text:  "A configuration may be any JSON: of any size, and however it is written.",
-			Why:   "Runtimes and administrators add keys, ranges and comments; a plugin that reads one buffer of it loses the end.",
-			How:   "ADD, CHECK and DEL with 96 KiB of white space, with letters as \\u escapes, with unknown args of 50 levels, and with 300 ranges for host-local.",
+			Text: "A configuration may be any JSON: of any size, and however it is written.",
+			Why: "Runtimes and administrators add keys, ranges and comments; a plugin that reads one buffer of it " +
+				"loses the end.",
+			How: "ADD, CHECK and DEL with 96 KiB of white space, with letters as \\u escapes, with unknown args of " +
+				"50 levels, and with 300 ranges for host-local.",
 			check: checkUnusualConfiguration,
 		},
 		{
 			ID: "VER-2", Level: Must, Section: "1, Version considerations", Roles: everyPlugin(),
-			Text:  "A configuration works with every version of one major number that the plugin advertises.",
-			Why:   "Clusters upgrade plugins and keep their configuration, and the other way round.",
-			How:   "ADD, CHECK and DEL of one configuration at each version; within a major number all succeed or none does.",
+			Text: "A configuration works with every version of one major number that the plugin advertises.",
+			Why:  "Clusters upgrade plugins and keep their configuration, and the other way round.",
+			How: "ADD, CHECK and DEL of one configuration at each version; within a major number all succeed or " +
+				"none does.",
 			check: checkWithinMajor,
 		},
 		{
@@ -85,9 +92,10 @@ func configuration() []Requirement {
 		},
 		{
 			ID: "ENV-2", Level: Stated, Section: "5, Error, code 4", Roles: everyPlugin(),
-			Text:  "A variable that is missing or invalid is an error with code 4 that names the variable.",
-			Why:   "The reader of a kubelet's log has nothing but that sentence.",
-			How:   "ADD with CNI_CONTAINERID, CNI_IFNAME or CNI_NETNS missing, with a container id of other characters, and with an interface name of 16.",
+			Text: "A variable that is missing or invalid is an error with code 4 that names the variable.",
+			Why:  "The reader of a kubelet's log has nothing but that sentence.",
+			How: "ADD with CNI_CONTAINERID, CNI_IFNAME or CNI_NETNS missing, with a container id of other " +
+				"characters, and with an interface name of 16.",
 			check: checkEnvironment,
 		},
 		{
@@ -99,8 +107,10 @@ func configuration() []Requirement {
 		},
 		{
 			ID: "ENV-4", Level: Stated, Section: "2, CNI operations", Roles: everyPlugin(), Covers: []string{"G12"},
-			Text:  "CNI_ARGS and CNI_PATH are optional for ADD, CHECK and DEL, CNI_NETNS for DEL, CNI_PATH for STATUS; arguments that a plugin does not know are fine with IgnoreUnknown.",
-			Why:   "Runtimes pass what they have: nothing on a command line, half a dozen of Kubernetes' own on a node.",
+			Text: "CNI_ARGS and CNI_PATH are optional for ADD, CHECK and DEL, CNI_NETNS for DEL, CNI_PATH for " +
+				"STATUS; arguments that a plugin does not know are fine with IgnoreUnknown.",
+			Why: "Runtimes pass what they have: nothing on a command line, half a dozen of Kubernetes' own on a " +
+				"node.",
 			How:   "Each verb with each optional variable unset, and with unknown arguments beside IgnoreUnknown=1.",
 			check: checkOptionalVariables,
 		},
@@ -139,7 +149,9 @@ func checkWellKnownKeys(ctx context.Context, t *trial) error {
 		return err
 	}
 	const server = "192.0.2.53"
-	call, err := b.add(ctx, p, func(inv *invocation) { inv.config["dns"] = map[string]any{"nameservers": []string{server}} })
+	call, err := b.add(ctx, p, func(inv *invocation) {
+		inv.config["dns"] = map[string]any{"nameservers": []string{server}}
+	})
 	if err != nil {
 		return err
 	}
@@ -155,7 +167,8 @@ func checkWellKnownKeys(ctx context.Context, t *trial) error {
 		return nil // ADD-2 tells
 	}
 	if !slices.Contains(result.DNS.Nameservers, server) {
-		t.wrong([]cni.Call{call}, "the configuration has dns with the name server %s, and the result has %v", server, result.DNS.Nameservers)
+		t.wrong([]cni.Call{call}, "the configuration has dns with the name server %s, and the result has %v", server,
+			result.DNS.Nameservers)
 	}
 	return nil
 }

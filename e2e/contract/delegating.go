@@ -17,8 +17,9 @@ func delegating() []Requirement {
 	return []Requirement{
 		{
 			ID: "DLG-1", Level: Must, Section: "4, Delegated plugin execution", Roles: []Role{Main},
-			Text:  "A delegated plugin gets the same environment and the complete configuration.",
-			Why:   "An IPAM plugin keys its reservations by container and interface, and reads its own keys anywhere in the configuration.",
+			Text: "A delegated plugin gets the same environment and the complete configuration.",
+			Why: "An IPAM plugin keys its reservations by container and interface, and reads its own keys anywhere " +
+				"in the configuration.",
 			How:   "A stub in the place of the IPAM plugin records what it gets in ADD, CHECK and DEL.",
 			check: checkDelegateInput,
 		},
@@ -44,17 +45,21 @@ func delegating() []Requirement {
 			check: checkDelegateRollback,
 		},
 		{
-			ID: "LIF-1", Level: Must, Section: "3, Lifecycle and ordering", Roles: everyPlugin(), Covers: []string{"D03", "H01", "H04"},
-			Text:  "A plugin runs for different containers at the same time.",
-			Why:   "A node that starts has fifty pods to attach at once, and no shared link yet.",
-			How:   "Attaches 16 pods at once on a cold node: all succeed, no address is given twice, CHECK passes for each. 16 DELs at once: all succeed, and the node looks as after one pod.",
+			ID: "LIF-1", Level: Must, Section: "3, Lifecycle and ordering", Roles: everyPlugin(),
+			Covers: []string{"D03", "H01", "H04"},
+			Text:   "A plugin runs for different containers at the same time.",
+			Why:    "A node that starts has fifty pods to attach at once, and no shared link yet.",
+			How: "Attaches 16 pods at once on a cold node: all succeed, no address is given twice, CHECK passes " +
+				"for each. 16 DELs at once: all succeed, and the node looks as after one pod.",
 			check: checkAtOnce,
 		},
 		{
 			ID: "CHN-1", Level: Should, Section: "CONVENTIONS.md, Chained plugins", Roles: []Role{Chained},
-			Text:  "A chained plugin works on the interfaces of other main plugins than its neighbour's.",
-			Why:   "Administrators change the main plugin and keep the rest of the chain.",
-			How:   "ADD, CHECK and DEL after macvlan, ptp, bridge and tap, as far as these are among the binaries and the kernel has them. A plugin that refuses one with an error, and leaves nothing, is not made for it.",
+			Text: "A chained plugin works on the interfaces of other main plugins than its neighbour's.",
+			Why:  "Administrators change the main plugin and keep the rest of the chain.",
+			How: "ADD, CHECK and DEL after macvlan, ptp, bridge and tap, as far as these are among the binaries " +
+				"and the kernel has them. A plugin that refuses one with an error, and leaves nothing, is not made " +
+				"for it.",
 			check: checkOtherMains,
 		},
 		{
@@ -222,7 +227,8 @@ func checkDelegateLookup(ctx context.Context, t *trial) error {
 	}
 	switch {
 	case call.ExitCode != 0:
-		t.wrong([]cni.Call{call}, "ADD with the delegated plugin in the second directory of CNI_PATH: want success, got %s", summary(call))
+		t.wrong([]cni.Call{call},
+			"ADD with the delegated plugin in the second directory of CNI_PATH: want success, got %s", summary(call))
 	case !strings.Contains(call.Stderr, line):
 		t.wrong([]cni.Call{call}, "ADD does not pass the standard error of the delegated plugin on")
 	}
@@ -293,7 +299,8 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 		return err
 	}
 	if call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "ADD with args.cni.ips %s and CNI_ARGS IP=%s: want the first, got %s", asked.IP, other.IP, summary(call))
+		t.wrong([]cni.Call{call}, "ADD with args.cni.ips %s and CNI_ARGS IP=%s: want the first, got %s", asked.IP,
+			other.IP, summary(call))
 		return nil
 	}
 	if result, err = cni.ParseResult(p.result); err != nil {

@@ -15,20 +15,23 @@ func deleting() []Requirement {
 			ID: "DEL-1", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E07", "D13", "I05"},
 			Text: "DEL deletes the interface, and undoes what ADD changed.",
 			Why:  "Rules, routes and files that stay behind pile up until a node is full of them.",
-			How:  "Attaches and deletes two pods in turn, the plugin alone, and compares the whole node: what the second leaves beyond the first counts.",
+			How: "Attaches and deletes two pods in turn, the plugin alone, and compares the whole node: what the " +
+				"second leaves beyond the first counts.",
 			each: true, check: checkUndoes,
 		},
 		{
 			ID: "DEL-2", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E09", "K02", "F02"},
 			Text: "DEL without prevResult succeeds, and deletes.",
-			Why:  "After an ADD that failed further down the chain there is no result, and a kubelet's garbage collection has none either.",
+			Why: "After an ADD that failed further down the chain there is no result, and a kubelet's garbage " +
+				"collection has none either.",
 			How:  "ADD, DEL without prevResult; node and pod look as after a common DEL.",
 			each: true, check: checkWithoutPrevResult,
 		},
 		{
 			ID: "DEL-3", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E01"},
-			Text:  "DEL succeeds with things missing, and deletes the rest.",
-			Why:   "A chain's DEL ends at the first error: what the plugins before would have deleted stays, and the sandbox with it.",
+			Text: "DEL succeeds with things missing, and deletes the rest.",
+			Why: "A chain's DEL ends at the first error: what the plugins before would have deleted stays, and the " +
+				"sandbox with it.",
 			How:   "Takes away each thing that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
 			check: checkToleratesLoss,
 		},
@@ -41,7 +44,8 @@ func deleting() []Requirement {
 		},
 		{
 			ID: "DEL-5", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"D02", "E02", "E03"},
-			Text:  "DEL deletes what is on the node although the pod's namespace is gone or not named, and calls DEL of the IPAM plugin.",
+			Text: "DEL deletes what is on the node although the pod's namespace is gone or not named, and calls DEL " +
+				"of the IPAM plugin.",
 			Why:   "After a reboot no pod has a namespace, and all have addresses on the disk.",
 			How:   "DEL with a path to nothing and with CNI_NETNS empty; the node looks as after a common DEL.",
 			check: checkWithoutNamespace,
@@ -163,7 +167,8 @@ func checkWithoutNamespace(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// goneBut is gone for a pod whose namespace went: what the plugins before the subject have on the node through it went too.
+// goneBut is gone for a pod whose namespace went: what the plugins before the subject have on the node through it went
+// too.
 func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.State, what string) error {
 	if call.ExitCode != 0 {
 		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))

@@ -17,9 +17,10 @@ func execution() []Requirement {
 	return []Requirement{
 		{
 			ID: "EXE-1", Level: Must, Section: "2, Errors", Roles: everyPlugin(),
-			Text:  "A plugin exits with 0 on success and with another status on failure.",
-			Why:   "It is the only thing that every runtime looks at.",
-			How:   "Looks at every call of the other checks: no error object with status 0, no result with another status, no end by a signal.",
+			Text: "A plugin exits with 0 on success and with another status on failure.",
+			Why:  "It is the only thing that every runtime looks at.",
+			How: "Looks at every call of the other checks: no error object with status 0, no result with another " +
+				"status, no end by a signal.",
 			audit: auditStatus,
 		},
 		{
@@ -38,14 +39,18 @@ func execution() []Requirement {
 		},
 		{
 			ID: "EXE-5", Level: Stated, Section: "2, CNI operations", Roles: everyPlugin(),
-			Text:  "CHECK, STATUS and VERSION change nothing: what a plugin makes is made by ADD, and deleted by DEL and GC.",
-			Why:   "A kubelet asks STATUS every few seconds, also on nodes without pods; what a question leaves nobody deletes.",
-			How:   "Compares node and pod before and after each, on a node without pods and with a pod attached. Directories, and files that the first ADD would make, may come.",
+			Text: "CHECK, STATUS and VERSION change nothing: what a plugin makes is made by ADD, and deleted by DEL " +
+				"and GC.",
+			Why: "A kubelet asks STATUS every few seconds, also on nodes without pods; what a question leaves " +
+				"nobody deletes.",
+			How: "Compares node and pod before and after each, on a node without pods and with a pod attached. " +
+				"Directories, and files that the first ADD would make, may come.",
 			check: checkAskingChangesNothing,
 		},
 		{
 			ID: "ERR-1", Level: Stated, Section: "5, Error", Roles: everyPlugin(),
-			Text:  "Codes 0 to 99 are the specification's: 1 to 7, 11, 50 and 51 mean something; a plugin's own begin at 100.",
+			Text: "Codes 0 to 99 are the specification's: 1 to 7, 11, 50 and 51 mean something; a plugin's own " +
+				"begin at 100.",
 			Why:   "Runtimes act on codes: 11 is tried again, 50 keeps pods away.",
 			How:   "Looks at the code of every failed call of the other checks.",
 			audit: auditCode,
@@ -59,16 +64,18 @@ func execution() []Requirement {
 		},
 		{
 			ID: "ERR-3", Level: Stated, Section: "5, Error, codes 6 and 7", Roles: everyPlugin(),
-			Text:  "Input that is no JSON is an error with code 6, a configuration without a name or with one of path characters is one with code 7.",
+			Text: "Input that is no JSON is an error with code 6, a configuration without a name or with one of " +
+				"path characters is one with code 7.",
 			Why:   "The one is a fault of the runtime, the other of the administrator.",
 			How:   "Each verb with half an object, with no name, and with the name \"../net\".",
 			check: checkBadInput,
 		},
 		{
 			ID: "E12", Level: Stated, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},
-			Text:  "Every call ends.",
-			Why:   "A DEL that hangs keeps a pod Terminating for days.",
-			How:   fmt.Sprintf("Looks at every call of the other checks: none may need %s, or leave a process behind that holds its output open.", deadline),
+			Text: "Every call ends.",
+			Why:  "A DEL that hangs keeps a pod Terminating for days.",
+			How: fmt.Sprintf("Looks at every call of the other checks: none may need %s, or leave a process behind "+
+				"that holds its output open.", deadline),
 			audit: auditEnd,
 		},
 	}
@@ -156,7 +163,8 @@ func auditCode(t *trial, c observedCall) {
 	switch code := *object.Code; {
 	case code >= 1 && code <= 7, code == 11, code == 50, code == 51, code >= 100:
 	default:
-		t.wrong([]cni.Call{c.Call}, "%s fails with code %d, which the specification keeps for itself and does not define: %s", c.Verb, code, summary(c.Call))
+		t.wrong([]cni.Call{c.Call}, "%s fails with code %d, which the specification keeps for itself and does not "+
+			"define: %s", c.Verb, code, summary(c.Call))
 	}
 }
 
@@ -181,7 +189,8 @@ func checkUnsupportedKey(ctx context.Context, t *trial) error {
 		return notApplicable("%s answers no call with code 2", t.subject.Type)
 	}
 	if !strings.Contains(answer.Msg, strangeKey) || !strings.Contains(answer.Msg, strangeValue) {
-		t.wrong([]cni.Call{call}, "ADD with the unknown key %s: %q: want the key and its value in the message of code 2", strangeKey, answer.Msg)
+		t.wrong([]cni.Call{call}, "ADD with the unknown key %s: %q: want the key and its value in the message of "+
+			"code 2", strangeKey, answer.Msg)
 	}
 	return nil
 }

@@ -19,7 +19,8 @@ type FailureMode struct {
 	Backends []string `yaml:"backends"`
 	// Seen is where it was reported.
 	Seen []string `yaml:"seen"`
-	// Uncovered says why nothing covers it although a machine without a cluster could show it; empty where something does.
+	// Uncovered says why nothing covers it although a machine without a cluster could show it; empty where something
+	// does.
 	Uncovered string `yaml:"uncovered"`
 }
 

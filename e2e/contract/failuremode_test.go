@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/scenarios"
 )
 
-// TestFailureModes wants each one that a machine without a cluster can show to be caught, or to say why not, and nobody to claim
-// one that there is not.
+// TestFailureModes wants each one that a machine without a cluster can show to be caught, or to say why not, and nobody
+// to claim one that there is not.
 func TestFailureModes(t *testing.T) {
 	modes, err := contract.FailureModes()
 	if err != nil {
@@ -63,7 +63,8 @@ func TestRequirements(t *testing.T) {
 		}
 		seen[r.ID] = true
 		for what, text := range map[string]string{"Text": r.Text, "Why": r.Why, "How": r.How} {
-			if !regexp.MustCompile(`^\p{Lu}[^\n]*\.$`).MatchString(text) && !strings.HasPrefix(text, "cniVersion") && !regexp.MustCompile(`^(udev|skel)\b`).MatchString(text) {
+			if !regexp.MustCompile(`^\p{Lu}[^\n]*\.$`).MatchString(text) && !strings.HasPrefix(text, "cniVersion") &&
+				!regexp.MustCompile(`^(udev|skel)\b`).MatchString(text) {
 				t.Errorf("%s: %s is %q, want a sentence", r.ID, what, text)
 			}
 		}

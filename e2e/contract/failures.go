@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// failures are failure modes that users met, that one plugin alone can show, and that no sentence of the specification is about.
+// failures are failure modes that users met, that one plugin alone can show, and that no sentence of the specification
+// is about.
 func failures() []Requirement {
 	mode := func(r Requirement) Requirement {
 		r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
@@ -22,23 +23,28 @@ func failures() []Requirement {
 	return []Requirement{
 		mode(Requirement{
 			ID: "A07", Roles: []Role{Main},
-			Text:  "A second interface leaves the routes of the first as they are.",
-			Why:   "Two default routes share the traffic of a pod, and half of it asks for the gateway on the wrong network.",
-			How:   "ADD of net1 in a pod that has eth0: the routes that were there are still there, unchanged. A plugin that refuses a second interface is not asked.",
+			Text: "A second interface leaves the routes of the first as they are.",
+			Why: "Two default routes share the traffic of a pod, and half of it asks for the gateway on the wrong " +
+				"network.",
+			How: "ADD of net1 in a pod that has eth0: the routes that were there are still there, unchanged. A " +
+				"plugin that refuses a second interface is not asked.",
 			check: checkSecondInterface,
 		}),
 		mode(Requirement{
 			ID: "A08", Roles: inChain(),
-			Text:  "A permanent neighbour entry has a MAC address that exists.",
-			Why:   "udev gives links their final MAC after ADD; an entry that was made before leads nowhere, and never expires.",
-			How:   "After ADD, and two seconds later, each permanent entry that ADD made has the MAC of a link on the node or in the pod.",
+			Text: "A permanent neighbour entry has a MAC address that exists.",
+			Why: "udev gives links their final MAC after ADD; an entry that was made before leads nowhere, and " +
+				"never expires.",
+			How: "After ADD, and two seconds later, each permanent entry that ADD made has the MAC of a link on " +
+				"the node or in the pod.",
 			check: checkNeighbours,
 		}),
 		mode(Requirement{
 			ID: "C03", Roles: []Role{Main},
-			Text:  "An ADD that finds its address in use on the network gives it back.",
-			Why:   "The next ADD finds the pool smaller with each attempt.",
-			How:   "A machine on the network has the address that comes next. A plugin that does not look for that is not asked.",
+			Text: "An ADD that finds its address in use on the network gives it back.",
+			Why:  "The next ADD finds the pool smaller with each attempt.",
+			How: "A machine on the network has the address that comes next. A plugin that does not look for that " +
+				"is not asked.",
 			check: checkDuplicateAddress,
 		}),
 		mode(Requirement{
@@ -50,9 +56,10 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "C05", Roles: []Role{Main},
-			Text:  "A multicast MAC address that somebody asks for is an error that leaves nothing.",
-			Why:   "The kernel refuses it half way through.",
-			How:   "ADD with 01:00:5e:00:00:01 in runtimeConfig.mac, args.cni.mac and CNI_ARGS. A plugin that knows none of them is not asked.",
+			Text: "A multicast MAC address that somebody asks for is an error that leaves nothing.",
+			Why:  "The kernel refuses it half way through.",
+			How: "ADD with 01:00:5e:00:00:01 in runtimeConfig.mac, args.cni.mac and CNI_ARGS. A plugin that knows " +
+				"none of them is not asked.",
 			check: checkMulticastMAC,
 		}),
 		mode(Requirement{
@@ -71,9 +78,10 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "D08", Roles: []Role{Main},
-			Text:  "An ADD that gets an address of one family only gives it back.",
-			Why:   "The pool of the family that has room drains into pods that never start.",
-			How:   "On a conflist of two families the pool of IPv6 is one address: the second ADD fails and leaves nothing.",
+			Text: "An ADD that gets an address of one family only gives it back.",
+			Why:  "The pool of the family that has room drains into pods that never start.",
+			How: "On a conflist of two families the pool of IPv6 is one address: the second ADD fails and leaves " +
+				"nothing.",
 			check: checkPartialAllocation,
 		}),
 		mode(Requirement{
@@ -120,22 +128,25 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "H02", Roles: inChain(),
-			Text:  "The DEL of the last pod does not take what the ADD of the next one just made.",
-			Why:   "On a node with few pods they come and go at the same moment, and share a link.",
-			How:   "For 40 rounds, or eight seconds, DEL of one pod and ADD of another at the same time; what ADD made is there afterwards, and CHECK passes.",
+			Text: "The DEL of the last pod does not take what the ADD of the next one just made.",
+			Why:  "On a node with few pods they come and go at the same moment, and share a link.",
+			How: "For 40 rounds, or eight seconds, DEL of one pod and ADD of another at the same time; what ADD " +
+				"made is there afterwards, and CHECK passes.",
 			check: checkLastAndNext,
 		}),
 		mode(Requirement{
 			ID: "H05", Roles: []Role{Main},
-			Text:  "A plugin that was killed holds no lock.",
-			Why:   "Every further pod of the node waits for it.",
-			How:   "A stub in the place of the IPAM plugin hangs, the runtime kills the ADD; ADD of another pod succeeds.",
+			Text: "A plugin that was killed holds no lock.",
+			Why:  "Every further pod of the node waits for it.",
+			How: "A stub in the place of the IPAM plugin hangs, the runtime kills the ADD; ADD of another pod " +
+				"succeeds.",
 			check: checkKilledHolder,
 		}),
 		mode(Requirement{
 			ID: "I02", Roles: inChain(),
-			Text:  "IPv6 addresses can be used when ADD returns.",
-			Why:   "A server that binds to its address at once gets EADDRNOTAVAIL while the kernel looks for duplicates.",
+			Text: "IPv6 addresses can be used when ADD returns.",
+			Why: "A server that binds to its address at once gets EADDRNOTAVAIL while the kernel looks for " +
+				"duplicates.",
 			How:   "No address in the pod is tentative or dadfailed after ADD.",
 			check: checkTentative,
 		}),
@@ -218,7 +229,8 @@ func checkNeighbours(ctx context.Context, t *trial) error {
 			}
 			entries++
 			if !macs[mac] {
-				t.wrong([]cni.Call{call}, "%s%s has a MAC that no link has", c.Item.Kind+" "+c.Item.Name+": "+c.Item.Text, place(c))
+				t.wrong([]cni.Call{call}, "%s%s has a MAC that no link has", c.Item.Kind+" "+c.Item.Name+": "+
+					c.Item.Text, place(c))
 			}
 		}
 		if entries == 0 {
@@ -355,7 +367,8 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 			return err
 		}
 		if add.ExitCode != 0 || del.ExitCode != 0 {
-			t.wrong([]cni.Call{del, add}, "DEL of the last pod and ADD of the next at the same time, round %d: DEL %s, ADD %s", i, summary(del), summary(add))
+			t.wrong([]cni.Call{del, add}, "DEL of the last pod and ADD of the next at the same time, round %d: DEL "+
+				"%s, ADD %s", i, summary(del), summary(add))
 			return nil
 		}
 		links, err := b.node.Agent.Links(ctx, "")
@@ -364,11 +377,13 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 		}
 		for _, c := range l.made {
 			// What a pod has for itself bears other names.
-			if shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil; !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
+			if shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil; !shared ||
+				c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
 				continue
 			}
 			if _, found := agent.FindLink(links, c.Item.Name); !found {
-				t.wrong([]cni.Call{del, add}, "DEL of the last pod takes %s, which ADD of the next at the same time relies on (round %d)", c.Item.Name, i)
+				t.wrong([]cni.Call{del, add}, "DEL of the last pod takes %s, which ADD of the next at the same time "+
+					"relies on (round %d)", c.Item.Name, i)
 				return nil
 			}
 		}
@@ -378,7 +393,8 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 				return err
 			}
 			if check.ExitCode != 0 {
-				t.wrong([]cni.Call{del, add, check}, "CHECK of a pod that was attached while another was deleted, round %d: %s", i, summary(check))
+				t.wrong([]cni.Call{del, add, check}, "CHECK of a pod that was attached while another was deleted, "+
+					"round %d: %s", i, summary(check))
 				return nil
 			}
 		}
@@ -397,7 +413,8 @@ func checkTentative(ctx context.Context, t *trial) error {
 	}
 	asked := false
 	for _, i := range l.attached.Items {
-		if i.Scope != l.pod.name || i.Kind != snapshot.Address || !strings.Contains(i.Name, ":") || strings.HasPrefix(i.Name, "fe80:") {
+		if i.Scope != l.pod.name || i.Kind != snapshot.Address || !strings.Contains(i.Name, ":") ||
+			strings.HasPrefix(i.Name, "fe80:") {
 			continue
 		}
 		asked = true

@@ -11,23 +11,27 @@ type Known struct {
 	Reason string
 }
 
-// KnownUpstream is the table of them, each with its reason; a test of package e2e shows each on a plugin that does nothing.
+// KnownUpstream is the table of them, each with its reason; a test of package e2e shows each on a plugin that does
+// nothing.
 func KnownUpstream() []Known {
 	return []Known{
 		{
 			"VER-3", regexp.MustCompile(`^VERSION was asked at \S+ and answers cniVersion "1\.1\.0"$`),
-			"skel does not read the input of VERSION and answers the newest version that it knows (pkg/version, PluginSupports)",
+			"skel does not read the input of VERSION and answers the newest version that it knows (pkg/version, " +
+				"PluginSupports)",
 		},
 		{
 			"EXE-2", regexp.MustCompile(`^the error object has no cniVersion$`),
 			"types.Error, which skel prints, has no field for it (pkg/types)",
 		},
 		{
-			"ENV-2", regexp.MustCompile(`does not name CNI_(CONTAINERID|IFNAME): "(invalid characters in containerID|interface name is too long)"$`),
+			"ENV-2", regexp.MustCompile(`does not name CNI_(CONTAINERID|IFNAME): "(invalid characters in ` +
+				`containerID|interface name is too long)"$`),
 			"the messages are skel's, and it refuses the call before the plugin sees it (pkg/utils)",
 		},
 		{
-			"ENV-4", regexp.MustCompile(`without CNI_PATH: want success, got exit status 1, code 4: required env variables \[CNI_PATH\] missing`),
+			"ENV-4", regexp.MustCompile(`without CNI_PATH: want success, got exit status 1, code 4: required env ` +
+				`variables \[CNI_PATH\] missing`),
 			"skel wants CNI_PATH for every verb but VERSION (pkg/skel)",
 		},
 		{

@@ -22,16 +22,21 @@ func onLAN() []Requirement {
 	return []Requirement{
 		{
 			ID: "NET-1", Level: Should, Section: "failure mode", Roles: inChain(), Covers: []string{"K05"},
-			Text:  "A pod has the addresses and routes of the result, and takes none from whoever advertises itself as a router.",
-			Why:   "An address that no result lists is in no policy and in no status, and any machine on the LAN becomes the pod's way out (CVE-2020-10749).",
-			How:   "Sends a router advertisement into the underlay of an attached pod: half a second later the pod has no other addresses and routes than before. A chained plugin is asked where the ones before it pass.",
+			Text: "A pod has the addresses and routes of the result, and takes none from whoever advertises itself " +
+				"as a router.",
+			Why: "An address that no result lists is in no policy and in no status, and any machine on the LAN " +
+				"becomes the pod's way out (CVE-2020-10749).",
+			How: "Sends a router advertisement into the underlay of an attached pod: half a second later the pod " +
+				"has no other addresses and routes than before. A chained plugin is asked where the ones before it " +
+				"pass.",
 			check: checkIgnoresAdvertisements,
 		},
 		{
 			ID: "NET-2", Level: Should, Section: "failure mode", Roles: inChain(),
-			Text:  "A pod answers ARP for its own addresses only.",
-			Why:   "A machine that asks for another one gets the pod, and the other one drops off the network.",
-			How:   "With a pod attached, a machine on the underlay asks for an address that nobody has: nobody answers.",
+			Text: "A pod answers ARP for its own addresses only.",
+			Why:  "A machine that asks for another one gets the pod, and the other one drops off the network.",
+			How: "With a pod attached, a machine on the underlay asks for an address that nobody has: nobody " +
+				"answers.",
 			check: checkAnswersForItself,
 		},
 	}
@@ -108,7 +113,8 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 	}
 	changes := added(snapshot.Diff(before, after))
 	if onlyOfBare := onlyOf(slices.Clone(changes), bare.name); len(onlyOfBare) > 0 && t.subject.Role != Main {
-		return notApplicable("a pod takes addresses and routes before it comes to %s: %s", t.subject.Type, first(onlyOfBare))
+		return notApplicable("a pod takes addresses and routes before it comes to %s: %s", t.subject.Type,
+			first(onlyOfBare))
 	}
 	if taken := onlyOf(changes, p.name); len(taken) > 0 {
 		t.wrong([]cni.Call{call}, "the pod takes from a router advertisement what no result lists: %s", first(taken))
@@ -117,7 +123,9 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 }
 
 // nobodys is an address of a network that no machine of the lab has; ok is false without one.
-func (b *bench) nobodys(ctx context.Context, network netip.Prefix, places ...*cluster.Place) (addr netip.Addr, ok bool, err error) {
+func (b *bench) nobodys(ctx context.Context, network netip.Prefix,
+	places ...*cluster.Place,
+) (addr netip.Addr, ok bool, err error) {
 	taken := map[netip.Addr]bool{}
 	for _, place := range places {
 		links, err := place.Agent.Links(ctx, place.Netns)
@@ -183,10 +191,14 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 		return notApplicable("the pod has the address %s, which nobody should have had", addr)
 	}
 	// A proxy waits for up to 0.8 s before it answers (ip-sysctl.rst, proxy_delay).
-	if _, err := lan.Agent.Probe(ctx, lan.Netns, probe.Spec{Protocol: probe.ICMP, To: addr.String(), Within: 1500 * time.Millisecond, Attempts: 1}); err != nil {
+	if _, err := lan.Agent.Probe(ctx, lan.Netns, probe.Spec{
+		Protocol: probe.ICMP, To: addr.String(), Within: 1500 * time.Millisecond, Attempts: 1,
+	}); err != nil {
 		return err
 	}
-	entry, err := lan.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: lan.Netns, Interface: device, Address: addr.String()})
+	entry, err := lan.Agent.Neighbour(ctx, agent.NeighbourArgs{
+		Netns: lan.Netns, Interface: device, Address: addr.String(),
+	})
 	if err != nil || !entry.Found || entry.Entry.MAC == "" {
 		return err
 	}
@@ -195,7 +207,8 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 		return err
 	}
 	if whose == "" {
-		return fmt.Errorf("somebody with the MAC %s, who is neither the node nor the pod, answers for %s", entry.Entry.MAC, addr)
+		return fmt.Errorf("somebody with the MAC %s, who is neither the node nor the pod, answers for %s",
+			entry.Entry.MAC, addr)
 	}
 	t.wrong([]cni.Call{call}, "%s answers ARP for %s, which nobody has", whose, addr)
 	return nil

@@ -34,8 +34,8 @@ func shifted(ip net.IP, by int) net.IP {
 	return addr.AsSlice()
 }
 
-// laterPlugin changes a pod as a plugin later in the chain may: a further route. It returns the result that such a plugin would
-// print.
+// laterPlugin changes a pod as a plugin later in the chain may: a further route. It returns the result that such a
+// plugin would print.
 func (b *bench) laterPlugin(ctx context.Context, p *pod, result *cni.Result) (*cni.Result, error) {
 	for _, ip := range result.IPs {
 		gateway, ok := netip.AddrFromSlice(ip.Gateway)
@@ -46,7 +46,9 @@ func (b *bench) laterPlugin(ctx context.Context, p *pod, result *cni.Result) (*c
 		if gateway = gateway.Unmap(); gateway.Is6() {
 			network = netip.MustParsePrefix("2001:db8:8::/64")
 		}
-		if err := b.node.Agent.AddRoute(ctx, agent.WayArgs{Netns: p.netns, Destination: network, Gateway: gateway}); err != nil {
+		if err := b.node.Agent.AddRoute(ctx, agent.WayArgs{
+			Netns: p.netns, Destination: network, Gateway: gateway,
+		}); err != nil {
 			return nil, err
 		}
 		result.Routes = append(result.Routes, &types.Route{Dst: ipNet(network), GW: gateway.AsSlice()})

@@ -16,7 +16,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// life is an attachment from ADD to DEL on a cold node, at one version, and one more after it. Most requirements can be read off it.
+// life is an attachment from ADD to DEL on a cold node, at one version, and one more after it. Most requirements can be
+// read off it.
 type life struct {
 	pod *pod
 	add cni.Call
@@ -33,13 +34,15 @@ type life struct {
 	check *cni.Call
 	// dels are DEL, and DEL again.
 	dels [2]cni.Call
-	// residue is what the first pod left after its DEL: what it should not have, and what a node keeps from its first pod on.
+	// residue is what the first pod left after its DEL: what it should not have, and what a node keeps from its first
+	// pod on.
 	residue []snapshot.Change
 	// left is what a second pod left behind beyond what the first one did.
 	left []snapshot.Change
 	// never is a DEL without any ADD, blind a DEL without prevResult, each with what it left.
 	never, blind aftermath
-	// unsaid and misled are CHECK without prevResult, and with addresses in it that the pod does not have; nil before 0.4.0.
+	// unsaid and misled are CHECK without prevResult, and with addresses in it that the pod does not have; nil before
+	// 0.4.0.
 	unsaid, misled *cni.Call
 	err            error
 	// record is what the machine did meanwhile.
@@ -214,15 +217,17 @@ func (b *bench) end(ctx context.Context, p *pod) error {
 	return errors.Join(b.release(ctx, p), b.node.Agent.RemoveNamespace(ctx, p.name))
 }
 
-// restless is how long a node may go on changing before it is looked at all the same; the looks themselves take their time on a
-// busy machine.
+// restless is how long a node may go on changing before it is looked at all the same; the looks themselves take their
+// time on a busy machine.
 const restless = 20 * time.Second
 
 // patience is how long the kernel may take to remove what was in a namespace that is gone, on a busy machine.
 const patience = 6 * time.Second
 
 // leftAfter is what differs from the start beyond an earlier difference, once nothing changes any more.
-func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change, pods ...*pod) ([]snapshot.Change, error) {
+func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change,
+	pods ...*pod,
+) ([]snapshot.Change, error) {
 	ctx, cancel := machinetime.WithTimeout(ctx, restless)
 	defer cancel()
 	take := func(ctx context.Context) (snapshot.State, error) { return b.state(ctx, pods...) }
@@ -232,7 +237,9 @@ func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []s
 }
 
 // leftInTheEnd is leftAfter where a namespace went: it looks again until nothing is left, or patience ends.
-func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State, earlier []snapshot.Change) ([]snapshot.Change, error) {
+func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
+	earlier []snapshot.Change,
+) ([]snapshot.Change, error) {
 	for interval := machinetime.Start(); ; {
 		left, err := b.leftAfter(ctx, start, earlier)
 		if err != nil || len(left) == 0 || interval.Given() > patience {
@@ -241,7 +248,8 @@ func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State, earlier 
 	}
 }
 
-// leftOfFailure is what an ADD that failed left of an attachment. What the first attachment of a node leaves for good may be there.
+// leftOfFailure is what an ADD that failed left of an attachment. What the first attachment of a node leaves for good
+// may be there.
 func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
 	var residue []snapshot.Change
 	// Where a healthy ADD fails there is none to compare with.
@@ -249,14 +257,17 @@ func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod
 		residue = l.residue
 	}
 	left, err := b.leftAfter(ctx, before, residue, p)
-	return slices.DeleteFunc(left, func(c snapshot.Change) bool { return strings.HasPrefix(c.Item.Name, stub.Dir) }), err
+	return slices.DeleteFunc(left, func(c snapshot.Change) bool {
+		return strings.HasPrefix(c.Item.Name, stub.Dir)
+	}), err
 }
 
 // ownChanges leaves out the pods' namespaces themselves, which are the suite's.
 func ownChanges(changes []snapshot.Change) []snapshot.Change {
 	var own []snapshot.Change
 	for _, c := range changes {
-		if c.Item.Kind == snapshot.Namespace || c.Item.Kind == snapshot.Mount && strings.HasPrefix(c.Item.Name, agent.NamespaceDir) {
+		if c.Item.Kind == snapshot.Namespace || c.Item.Kind == snapshot.Mount &&
+			strings.HasPrefix(c.Item.Name, agent.NamespaceDir) {
 			continue
 		}
 		if c.Item.Kind == snapshot.File && strings.HasPrefix(c.Item.Name, agent.NamespaceDir) {

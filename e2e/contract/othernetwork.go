@@ -15,8 +15,8 @@ func (b *bench) otherNetwork() *bench {
 	return &other
 }
 
-// plantedElsewhere attaches a pod to a further network. An allocator that counts for each network by itself would give the first pod of both the same
-// address: the first one of the further network goes before the second comes.
+// plantedElsewhere attaches a pod to a further network. An allocator that counts for each network by itself would give
+// the first pod of both the same address: the first one of the further network goes before the second comes.
 func (b *bench) plantedElsewhere(ctx context.Context) (*planted, error) {
 	other := b.otherNetwork()
 	filler, err := other.attach(ctx, "filler")
@@ -53,7 +53,8 @@ func checkCollectsOwn(ctx context.Context, t *trial) error {
 	}
 	elsewhere, err := b.plantedElsewhere(ctx)
 	if failed, ok := asAddError(err); ok {
-		return notApplicable("a second network of the same plugins does not come up on one node: %s", summary(failed.call))
+		return notApplicable("a second network of the same plugins does not come up on one node: %s",
+			summary(failed.call))
 	}
 	if err != nil {
 		return err
@@ -83,7 +84,8 @@ func checkCollectsOwn(ctx context.Context, t *trial) error {
 			return err
 		}
 		if lost := snapshot.Beyond(whole, now); len(lost) > 0 {
-			t.wrong([]cni.Call{call}, "%s of the network %s deletes what an attachment of the network %s has: %s", round.what, b.network, elsewhere.network, first(lost))
+			t.wrong([]cni.Call{call}, "%s of the network %s deletes what an attachment of the network %s has: %s",
+				round.what, b.network, elsewhere.network, first(lost))
 			return nil
 		}
 		check, err := elsewhere.call(ctx, cni.Check, other)
@@ -91,7 +93,8 @@ func checkCollectsOwn(ctx context.Context, t *trial) error {
 			return err
 		}
 		if check.ExitCode != 0 {
-			t.wrong([]cni.Call{call, check}, "CHECK of an attachment of the network %s after %s of the network %s: %s", elsewhere.network, round.what, b.network, summary(check))
+			t.wrong([]cni.Call{call, check}, "CHECK of an attachment of the network %s after %s of the network %s: %s",
+				elsewhere.network, round.what, b.network, summary(check))
 			return nil
 		}
 	}

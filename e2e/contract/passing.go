@@ -19,8 +19,8 @@ func fullDNS() map[string]any {
 	}
 }
 
-// fullResult is the result of the plugins before the subject with what a result may hold and theirs does not: all of dns, and at 1.1.0 the
-// attributes of routes and interfaces. The further route is in the pod.
+// fullResult is the result of the plugins before the subject with what a result may hold and theirs does not: all of
+// dns, and at 1.1.0 the attributes of routes and interfaces. The further route is in the pod.
 func (b *bench) fullResult(ctx context.Context, p *pod) (map[string]any, error) {
 	result, err := cni.ParseResult(p.before)
 	if err != nil {
@@ -83,10 +83,11 @@ func identities(path string) []string {
 	return map[string][]string{"interfaces": {"name", "sandbox"}, "ips": {"address"}, "routes": {"dst"}}[path]
 }
 
-// adjusted are the keys of a result that a later plugin may change, as long as the key is there: where a route leads, what an interface is, and to which
-// place of the list an address points.
+// adjusted are the keys of a result that a later plugin may change, as long as the key is there: where a route leads,
+// what an interface is, and to which place of the list an address points.
 func adjusted(path string) bool {
-	return slices.Contains([]string{"cniVersion", "interfaces.mac", "interfaces.mtu", "routes.gw", "ips.interface"}, path)
+	return slices.Contains([]string{"cniVersion", "interfaces.mac", "interfaces.mtu", "routes.gw", "ips.interface"},
+		path)
 }
 
 // missing names what a JSON object has that another one has not.
@@ -127,7 +128,9 @@ func missingOf(path string, before, after []any) []string {
 		}
 		i := slices.IndexFunc(after, func(other any) bool {
 			o, ok := other.(map[string]any)
-			return ok && !slices.ContainsFunc(identities(path), func(key string) bool { return !reflect.DeepEqual(o[key], object[key]) })
+			return ok && !slices.ContainsFunc(identities(path), func(key string) bool {
+				return !reflect.DeepEqual(o[key], object[key])
+			})
 		})
 		if i < 0 {
 			continue // ADD-3 tells

@@ -41,7 +41,9 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 		addr, _ := netip.AddrFromSlice(ip.Address.IP)
 		for _, l := range links {
 			if l.Kind == "veth" {
-				args := agent.AddressArgs{Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())}
+				args := agent.AddressArgs{
+					Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()),
+				}
 				if err := lan.Agent.AddAddress(ctx, args); err != nil {
 					return err
 				}
@@ -100,7 +102,8 @@ func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
 		return err
 	}
 	if call, err = b.call(ctx, cni.Add, second); err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "with one address in the pool, after an ADD that failed and its DEL, ADD: want success, got %s", summary(call))
+		t.wrong([]cni.Call{call}, "with one address in the pool, after an ADD that failed and its DEL, ADD: want "+
+			"success, got %s", summary(call))
 	}
 	return err
 }
@@ -218,7 +221,8 @@ func checkRetry(ctx context.Context, t *trial) error {
 		calls = append(calls, call)
 	}
 	if last := calls[2]; last.ExitCode != 0 {
-		t.wrong(calls[1:], "ADD after two that failed, when its IPAM plugin works again: want success, got %s", summary(last))
+		t.wrong(calls[1:], "ADD after two that failed, when its IPAM plugin works again: want success, got %s",
+			summary(last))
 	}
 	return nil
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// provocation is one thing that ADD made and that was then taken away, alone, on a node of its own; what CHECK and DEL said then.
+// provocation is one thing that ADD made and that was then taken away, alone, on a node of its own; what CHECK and DEL
+// said then.
 type provocation struct {
 	mutation
 	check, del cni.Call
@@ -31,8 +32,8 @@ type provocations struct {
 	record *disturbance.Record
 }
 
-// outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and what is in it
-// ends with it.
+// outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and
+// what is in it ends with it.
 func (p *provocation) outlasting() []snapshot.Change {
 	if p.down || !isRecord(p.change) {
 		return p.left
@@ -42,7 +43,8 @@ func (p *provocation) outlasting() []snapshot.Change {
 
 // isRecord reports whether a change is a plugin's own record, on the file system that ends with the kernel's state.
 func isRecord(c snapshot.Change) bool {
-	return c.Item.Kind == snapshot.File && (strings.HasPrefix(c.Item.Name, "/run/") || strings.HasPrefix(c.Item.Name, "/var/run/"))
+	return c.Item.Kind == snapshot.File && (strings.HasPrefix(c.Item.Name, "/run/") ||
+		strings.HasPrefix(c.Item.Name, "/var/run/"))
 }
 
 // overlooked is what CHECK need not notice.
@@ -59,7 +61,9 @@ func overlookable() []overlooked {
 	}
 	base := func(name string) string { return name[strings.LastIndex(name, "/")+1:] }
 	return []overlooked{
-		{func(c snapshot.Change) bool { return c.Op != snapshot.Added && c.Item.Kind != snapshot.Sysctl }, "what stood there before is not the plugin's to guard"},
+		{func(c snapshot.Change) bool {
+			return c.Op != snapshot.Added && c.Item.Kind != snapshot.Sysctl
+		}, "what stood there before is not the plugin's to guard"},
 		{file(func(name string) bool {
 			return strings.HasPrefix(name, "/run/") || strings.HasPrefix(name, "/var/run/")
 		}), "a plugin's own record; CHECK is about the network"},
@@ -68,7 +72,8 @@ func overlookable() []overlooked {
 		}), "bookkeeping of host-local, which its next ADD makes again"},
 		{
 			func(c snapshot.Change) bool {
-				return c.Item.Kind == snapshot.Sysctl && c.Item.Scope != "" && !strings.Contains(c.Item.Name, ".all.") && strings.Contains(c.Item.Name, ".conf.")
+				return c.Item.Kind == snapshot.Sysctl && c.Item.Scope != "" &&
+					!strings.Contains(c.Item.Name, ".all.") && strings.Contains(c.Item.Name, ".conf.")
 			},
 			"a setting of one interface in the pod, which follows that of all",
 		},
@@ -135,8 +140,8 @@ type mutation struct {
 	what string
 	// requirement is the one of CHECK that asks for it; empty for none.
 	requirement string
-	// change is to be undone; or, with down, the link that it added to be set down. Names may be random: it is the change of its scope
-	// and kind with as many of them before it.
+	// change is to be undone; or, with down, the link that it added to be set down. Names may be random: it is the
+	// change of its scope and kind with as many of them before it.
 	change snapshot.Change
 	nth    int
 	down   bool
@@ -177,7 +182,9 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	var list []mutation
 	for i, c := range l.made {
 		if c.Op == snapshot.Added && c.Item.Kind == snapshot.Link {
-			list = append(list, mutation{what: "link " + c.Item.Name + place(c) + " set down", requirement: "CHK-5", change: c, down: true})
+			list = append(list, mutation{
+				what: "link " + c.Item.Name + place(c) + " set down", requirement: "CHK-5", change: c, down: true,
+			})
 		}
 		if snapshot.Revertible(c) != nil || isDir(c.Item) {
 			continue
@@ -220,7 +227,8 @@ func place(c snapshot.Change) string {
 // loss is what is taken away, for a person.
 func loss(c snapshot.Change) string {
 	name := c.Item.Name
-	if name == "" || c.Item.Kind == snapshot.Nftables && strings.HasPrefix(name, "rule") || c.Item.Kind == snapshot.Rule {
+	if name == "" || c.Item.Kind == snapshot.Nftables && strings.HasPrefix(name, "rule") ||
+		c.Item.Kind == snapshot.Rule {
 		name = strings.TrimSpace(name + " " + c.Item.Text)
 	}
 	if c.Op == snapshot.Changed {

@@ -1,10 +1,10 @@
-// Package contract is the CNI specification as a table of requirements: each one sentence with its level, its section, why it
-// matters, and a check that asks a plugin's binary about it.
+// Package contract is the CNI specification as a table of requirements: each one sentence with its level, its section,
+// why it matters, and a check that asks a plugin's binary about it.
 //
-// A check runs one plugin of a chain alone, as a runtime would at its place: what stands before it is attached first, and what it
-// is given and answers is compared with the kernel. It goes past libcni, which hides what a contract is about. The package is no
-// test of reachability: that is what scenarios are for. Requirements of runtimes are in the table too; the tests of package cni
-// hold this project's own driver to them.
+// A check runs one plugin of a chain alone, as a runtime would at its place: what stands before it is attached first,
+// and what it is given and answers is compared with the kernel. It goes past libcni, which hides what a contract is
+// about. The package is no test of reachability: that is what scenarios are for. Requirements of runtimes are in the
+// table too; the tests of package cni hold this project's own driver to them.
 //
 // Run its tests: go test ./e2e/contract (the checks themselves are tested in package e2e, on broken plugins)
 package contract
@@ -15,8 +15,8 @@ import (
 	"strings"
 )
 
-// Commit is the text of the specification that the table follows, in github.com/containernetworking/cni: SPEC.md after 1.1.0,
-// which adds disableGC, the name of the key cni.dev/valid-attachments, and the codes 50 and 51.
+// Commit is the text of the specification that the table follows, in github.com/containernetworking/cni: SPEC.md after
+// 1.1.0, which adds disableGC, the name of the key cni.dev/valid-attachments, and the codes 50 and 51.
 const Commit = "3f51e88"
 
 // Role is what a plugin is in a chain.
@@ -90,7 +90,8 @@ func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role)
 func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
-		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(), runtimes(), failures(), onLAN(), sweeping(), always(),
+		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(),
+		runtimes(), failures(), onLAN(), sweeping(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])
@@ -110,17 +111,24 @@ func always() []Requirement {
 	return []Requirement{{
 		ID: FirstAttachment, Level: Must, Section: "2, ADD", Roles: inChain(), Covers: []string{"ADD-2"},
 		Text: "A pod is attached as the conflist says.",
-		Why:  "Without it there is nothing to ask: whatever needs an attachment is blocked, and says nothing of the plugin.",
-		How: "Attaches one pod before anything else. Where that fails it is told with the calls that the kernel refused, and where the kernel lacks what was asked for, the run ends " +
+		Why: "Without it there is nothing to ask: whatever needs an attachment is blocked, and says nothing of the " +
+			"plugin.",
+		How: "Attaches one pod before anything else. Where that fails it is told with the calls that the kernel " +
+			"refused, and where the kernel lacks what was asked for, the run ends " +
 			"with status 3.",
 		afterScenarios: true,
 	}, {
-		ID: LeavesNothing, Level: Must, Section: "2, DEL", Roles: inChain(), Covers: []string{"DEL-1", "C07", "D13", "E07", "I05", "I07"},
+		ID: LeavesNothing, Level: Must, Section: "2, DEL", Roles: inChain(), Covers: []string{
+			"DEL-1", "C07", "D13", "E07", "I05", "I07",
+		},
 		Text: "Once everything is deleted every node looks as it did before.",
-		Why:  "What grows with each pod fills a node some day; what a plugin changes of others' things breaks it today.",
-		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files, " +
+		Why: "What grows with each pod fills a node some day; what a plugin changes of others' things breaks it " +
+			"today.",
+		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent " +
+			"neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files, " +
 			"forwarding and multicast entries, nexthop objects, xfrm, ipsets and address labels. " +
-			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something new once, such as a shared link or a lock file; that is listed apart. " +
+			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something " +
+			"new once, such as a shared link or a lock file; that is listed apart. " +
 			"What grows with each pod fails, and so does what stood on the node before and is gone or different.",
 		afterScenarios: true,
 	}}

@@ -19,10 +19,13 @@ func status() []Requirement {
 	list := []Requirement{
 		{
 			ID: "STA-1", Level: Must, Section: "2, STATUS", Roles: everyPlugin(), Covers: []string{"G06"},
-			Text: "STATUS succeeds when the plugin is ready for ADD, and fails with an error on standard output when it knows that it is not.",
-			Why:  "A node whose network is broken gets pods as long as STATUS says yes.",
-			How: "Takes away what ADD needs, as far as ADD was seen to need it: the uplink, the directories in which it keeps files, the delegated plugin. " +
-				"Where ADD then fails STATUS must fail too, and succeed again afterwards; if it fails for none of them it is vacuous.",
+			Text: "STATUS succeeds when the plugin is ready for ADD, and fails with an error on standard output when " +
+				"it knows that it is not.",
+			Why: "A node whose network is broken gets pods as long as STATUS says yes.",
+			How: "Takes away what ADD needs, as far as ADD was seen to need it: the uplink, the directories in which " +
+				"it keeps files, the delegated plugin. " +
+				"Where ADD then fails STATUS must fail too, and succeed again afterwards; if it fails for none of " +
+				"them it is vacuous.",
 			check: checkNotReady,
 		},
 		{
@@ -34,9 +37,10 @@ func status() []Requirement {
 		},
 		{
 			ID: "STA-3", Level: Stated, Section: "2, STATUS", Roles: everyPlugin(),
-			Text:  "The other verbs are served although STATUS fails.",
-			Why:   "Pods must be deleted from a node that takes no new ones.",
-			How:   "With the pool of addresses used up, or the uplink gone, CHECK of an attachment fares as before and DEL succeeds.",
+			Text: "The other verbs are served although STATUS fails.",
+			Why:  "Pods must be deleted from a node that takes no new ones.",
+			How: "With the pool of addresses used up, or the uplink gone, CHECK of an attachment fares as before " +
+				"and DEL succeeds.",
 			check: checkServesOthers,
 		},
 		{
@@ -47,11 +51,12 @@ func status() []Requirement {
 			check: checkDelegateStatus,
 		},
 		{
-			ID: "STA-5", Level: Should, Section: "2, STATUS; 5, codes 50 and 51", Roles: []Role{Main, IPAM}, Covers: []string{"G06"},
-			Text:  "STATUS fails with code 50 or 51 when something that ADD needs is used up.",
-			Why:   "A kubelet that is told keeps pods away from a node without addresses.",
-			How:   "A pool of one address, which a pod has; STATUS succeeds again when the pod is deleted.",
-			check: checkExhausted,
+			ID: "STA-5", Level: Should, Section: "2, STATUS; 5, codes 50 and 51", Roles: []Role{Main, IPAM},
+			Covers: []string{"G06"},
+			Text:   "STATUS fails with code 50 or 51 when something that ADD needs is used up.",
+			Why:    "A kubelet that is told keeps pods away from a node without addresses.",
+			How:    "A pool of one address, which a pod has; STATUS succeeds again when the pod is deleted.",
+			check:  checkExhausted,
 		},
 	}
 	for i := range list {
@@ -203,7 +208,8 @@ func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err e
 		return true, noticed, err
 	}
 	if call, err = b.status(ctx); err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "STATUS still fails when what it had to do %s is there again: %s", n.what, summary(call))
+		t.wrong([]cni.Call{call}, "STATUS still fails when what it had to do %s is there again: %s", n.what,
+			summary(call))
 	}
 	return true, noticed, err
 }
@@ -313,7 +319,9 @@ func checkExhausted(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	t.subject.score(cni.Status, Provocation{requirement: t.requirement.ID, What: "with no address left", Noticed: call.ExitCode != 0})
+	t.subject.score(cni.Status, Provocation{
+		requirement: t.requirement.ID, What: "with no address left", Noticed: call.ExitCode != 0,
+	})
 	answer, ok := failure(call)
 	switch {
 	case call.ExitCode == 0:

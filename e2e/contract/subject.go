@@ -72,7 +72,8 @@ type observedCall struct {
 	record *disturbance.Record
 }
 
-// Subjects are the plugins of the chain and those that they delegate to, each once, in the order in which a runtime meets them.
+// Subjects are the plugins of the chain and those that they delegate to, each once, in the order in which a runtime
+// meets them.
 func Subjects(file *conflist.File, lab Lab) []*Subject {
 	var all []*Subject
 	add := func(s *Subject) {
@@ -112,7 +113,8 @@ func usesSkel(file string) bool {
 // newest is the highest version at which the subject can be asked.
 func (s *Subject) newest() string { return s.versions[len(s.versions)-1] }
 
-// Discover asks the plugin for its versions, and those before it in the chain: it can be asked at the versions that all have.
+// Discover asks the plugin for its versions, and those before it in the chain: it can be asked at the versions that all
+// have.
 func (s *Subject) Discover(ctx context.Context) error {
 	s.discovering.Lock()
 	defer s.discovering.Unlock()
@@ -163,7 +165,8 @@ func (e *versionError) Unwrap() error { return e.err }
 // askVersions are the versions that a plugin advertises and the suite knows.
 func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]string, error) {
 	call, err := node.Agent.Plugin(ctx, agent.PluginArgs{
-		Plugin: plugin, BinDirs: node.BinDirs, Env: []string{"CNI_COMMAND=VERSION"}, Stdin: []byte(`{"cniVersion": "1.0.0"}`),
+		Plugin: plugin, BinDirs: node.BinDirs, Env: []string{"CNI_COMMAND=VERSION"},
+		Stdin: []byte(`{"cniVersion": "1.0.0"}`),
 	})
 	if err != nil {
 		return nil, err
@@ -172,7 +175,8 @@ func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]stri
 		SupportedVersions []string `json:"supportedVersions"`
 	}
 	if err := json.Unmarshal([]byte(call.Stdout), &answer); err != nil || call.ExitCode != 0 {
-		return nil, fmt.Errorf("VERSION: want supportedVersions, got exit status %d and %q", call.ExitCode, strings.TrimSpace(call.Stdout))
+		return nil, fmt.Errorf("VERSION: want supportedVersions, got exit status %d and %q", call.ExitCode,
+			strings.TrimSpace(call.Stdout))
 	}
 	var known []string
 	for _, v := range version.All.SupportedVersions() {
@@ -181,7 +185,8 @@ func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]stri
 		}
 	}
 	if known == nil {
-		return nil, fmt.Errorf("VERSION: want a supported version of %v, got %v", version.All.SupportedVersions(), answer.SupportedVersions)
+		return nil, fmt.Errorf("VERSION: want a supported version of %v, got %v", version.All.SupportedVersions(),
+			answer.SupportedVersions)
 	}
 	return known, nil
 }
@@ -222,8 +227,8 @@ func (s *Subject) Close() error {
 	return desk.cluster.Close()
 }
 
-// Forget takes back what a run of a check left, before it is run again: the calls that it made, what it provoked, and what it used
-// together with others, as far as that came of a machine that was too busy.
+// Forget takes back what a run of a check left, before it is run again: the calls that it made, what it provoked, and
+// what it used together with others, as far as that came of a machine that was too busy.
 func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +245,9 @@ func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 	}
 	s.calls = slices.DeleteFunc(s.calls, func(c observedCall) bool { return slices.Contains(records, c.record) })
 	for _, score := range s.scores {
-		score.Provocations = slices.DeleteFunc(score.Provocations, func(p Provocation) bool { return p.requirement == r.ID })
+		score.Provocations = slices.DeleteFunc(score.Provocations, func(p Provocation) bool {
+			return p.requirement == r.ID
+		})
 	}
 }
 

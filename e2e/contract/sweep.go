@@ -21,28 +21,36 @@ import (
 // sweeping kills and fails a plugin at every call by which it changes something.
 func sweeping() []Requirement {
 	const (
-		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or GC can clear up."
-		failed = "Memory and disks run full, devices go away: whoever goes on then tells the runtime that a broken pod works."
-		points = "Counts the calls by which an undisturbed %[1]s changes something (netlink, files, sysctls, mounts, programs, daemons; those of delegated plugins too). Then for each of them, "
+		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or " +
+			"GC can clear up."
+		failed = "Memory and disks run full, devices go away: whoever goes on then tells the runtime that a broken " +
+			"pod works."
+		points = "Counts the calls by which an undisturbed %[1]s changes something (netlink, files, sysctls, mounts, " +
+			"programs, daemons; those of delegated plugins too). Then for each of them, "
 	)
 	kill := func(verb, then string) string {
-		return fmt.Sprintf(points+"before and after it: kills %[1]s there, %[2]s; pod and node look as before.", verb, then)
+		return fmt.Sprintf(points+"before and after it: kills %[1]s there, %[2]s; pod and node look as before.", verb,
+			then)
 	}
 	fail := func(verb, then string) string {
-		return fmt.Sprintf(points+"answers it with an error of the kernel's, one after the other of those that it can give; %[2]s; pod and node look as before.", verb, then)
+		return fmt.Sprintf(points+"answers it with an error of the kernel's, one after the other of those that it "+
+			"can give; %[2]s; pod and node look as before.", verb, then)
 	}
 	list := []Requirement{
 		{
 			ID: "KILL-ADD", Covers: []string{"F03"},
-			Text: "DEL clears up after an ADD that was killed at any moment.", Why: killed, How: kill("ADD", "calls DEL without prevResult, as there is none"),
+			Text: "DEL clears up after an ADD that was killed at any moment.", Why: killed,
+			How: kill("ADD", "calls DEL without prevResult, as there is none"),
 		},
 		{
 			ID:   "KILL-DEL",
-			Text: "DEL clears up after a DEL that was killed at any moment.", Why: killed, How: kill("DEL", "calls DEL again"),
+			Text: "DEL clears up after a DEL that was killed at any moment.", Why: killed,
+			How: kill("DEL", "calls DEL again"),
 		},
 		{
 			ID: "KILL-GC", Since: "1.1.0",
-			Text: "GC clears up after a GC that was killed at any moment.", Why: killed, How: kill("GC", "calls GC again, of an attachment that is no longer valid"),
+			Text: "GC clears up after a GC that was killed at any moment.", Why: killed,
+			How: kill("GC", "calls GC again, of an attachment that is no longer valid"),
 		},
 		{
 			ID:   "FAIL-ADD",
@@ -61,7 +69,9 @@ func sweeping() []Requirement {
 	for i := range list {
 		mode, verb, _ := strings.Cut(list[i].ID, "-")
 		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
-		list[i].check = func(ctx context.Context, t *trial) error { return t.sweep(ctx, cni.Verb(verb), mode == "KILL") }
+		list[i].check = func(ctx context.Context, t *trial) error {
+			return t.sweep(ctx, cni.Verb(verb), mode == "KILL")
+		}
 	}
 	return list
 }
@@ -73,13 +83,15 @@ func (r *Requirement) Sweeps() bool { return r.sweeps }
 type lane struct {
 	*bench
 	pod *pod
-	// cold is how pod and node looked before the subject's first attachment, clean how they look without one ever since.
+	// cold is how pod and node looked before the subject's first attachment, clean how they look without one ever
+	// since.
 	cold, clean snapshot.State
 	// dirty says that it is not clean any more.
 	dirty bool
 }
 
-// news leaves out what is again as it was on the cold node, and what of the first attachment's residue went or is different now.
+// news leaves out what is again as it was on the cold node, and what of the first attachment's residue went or is
+// different now.
 func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	return slices.DeleteFunc(ownChanges(changes), func(c snapshot.Change) bool {
 		was := slices.IndexFunc(l.cold.Items, func(i snapshot.Item) bool { return i.Key() == c.Item.Key() })
@@ -219,11 +231,15 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 
 // settle is what differs from the clean state once nothing changes any more.
 func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
-	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) { return l.state(ctx, l.pod) }, l.clean, l.news)
+	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) {
+		return l.state(ctx, l.pod)
+	}, l.clean, l.news)
 }
 
 // try injects one fault and clears up.
-func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection, whole []snapshot.Change) (*attempt, error) {
+func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection,
+	whole []snapshot.Change,
+) (*attempt, error) {
 	if err := l.prepare(ctx, verb); err != nil {
 		return nil, err
 	}
@@ -243,7 +259,9 @@ func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection
 }
 
 // tryHard tries again where the plugin took another way: one that talks to a daemon sends a varying number of frames.
-func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injection, whole []snapshot.Change) (a *attempt, err error) {
+func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injection,
+	whole []snapshot.Change,
+) (a *attempt, err error) {
 	for range 3 {
 		if a, err = l.try(ctx, verb, injection, whole); err != nil || !a.trace.Diverged || len(a.left) > 0 || l.dirty {
 			break
@@ -289,7 +307,9 @@ func injections(points []fault.Point, kill bool) []fault.Injection {
 	for _, p := range points {
 		switch {
 		case kill && p.Kill:
-			list = append(list, fault.Injection{Point: p, When: fault.Before}, fault.Injection{Point: p, When: fault.After})
+			list = append(list, fault.Injection{Point: p, When: fault.Before}, fault.Injection{
+				Point: p, When: fault.After,
+			})
 		case !kill && p.Fail:
 			for _, errno := range errnos(p) {
 				list = append(list, fault.Injection{Point: p, When: fault.Fail, Errno: errno})
@@ -385,7 +405,8 @@ func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
 		case a.trace.Hung:
 			t.fault(a, verb, "%s, %s, hangs", verb, a.Injection)
 		case last.ExitCode != 0:
-			t.fault(a, verb, "%s after %s that was %s: want success, got %s", last.Verb, verb, a.Injection, summary(last))
+			t.fault(a, verb, "%s after %s that was %s: want success, got %s", last.Verb, verb, a.Injection,
+				summary(last))
 		case len(a.left) > 0:
 			t.fault(a, verb, "%s after %s that was %s leaves %s", last.Verb, verb, a.Injection, first(a.left))
 		case kill || a.trace.Hit == nil || !a.trace.Told:

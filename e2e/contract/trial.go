@@ -41,14 +41,18 @@ type wrong struct {
 func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
 	var evidence []report.Evidence
 	for _, c := range calls {
-		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript()})
+		evidence = append(evidence, report.Evidence{
+			Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript(),
+		})
 	}
 	t.deviation(evidence, fmt.Sprintf(format, args...))
 }
 
 // deviation notes one with other evidence than calls.
 func (t *trial) deviation(evidence []report.Evidence, text string) {
-	w := wrong{text: text, version: t.version, known: knownUpstream(t.subject, t.requirement.ID, text), evidence: evidence}
+	w := wrong{
+		text: text, version: t.version, known: knownUpstream(t.subject, t.requirement.ID, text), evidence: evidence,
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wrongs = append(t.wrongs, w)
@@ -89,7 +93,8 @@ func (e vacuousError) Error() string { return string(e) }
 // Check asks a plugin whether it keeps a requirement. The result has everything but its duration.
 func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 	result := report.Result{
-		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass, Covers: slices.Clone(r.Covers),
+		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass,
+		Covers: slices.Clone(r.Covers),
 	}
 	s.judge(ctx, r, &result)
 	return result
@@ -97,7 +102,8 @@ func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 
 func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Result) {
 	if !r.Of(s.Role) {
-		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("%s is a plugin of the kind %s, and this is about %v", s.Type, s.Role, r.Roles)
+		result.Result, result.Reason = report.NotApplicable,
+			fmt.Sprintf("%s is a plugin of the kind %s, and this is about %v", s.Type, s.Role, r.Roles)
 		return
 	}
 	if err := s.Discover(ctx); err != nil {
@@ -111,9 +117,12 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 		}
 		return
 	}
-	versions := slices.DeleteFunc(slices.Clone(s.versions), func(v string) bool { return r.Since != "" && !atLeast(v, r.Since) })
+	versions := slices.DeleteFunc(slices.Clone(s.versions), func(v string) bool {
+		return r.Since != "" && !atLeast(v, r.Since)
+	})
 	if len(versions) == 0 {
-		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s speaks %s", r.Since, s.Type, s.newest())
+		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s speaks %s",
+			r.Since, s.Type, s.newest())
 		return
 	}
 	switch {
@@ -148,7 +157,8 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 		t := &trial{subject: s, requirement: r, version: v}
 		err := t.run(ctx)
 		if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
-			result.Result, result.Reason = report.Skipped, fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
+			result.Result, result.Reason = report.Skipped,
+				fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
 			return
 		}
 		var na notApplicableError
@@ -176,7 +186,8 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 func (t *trial) run(ctx context.Context) error {
 	defer t.close(ctx)
 	if cluster.IsExclusive(t.subject.lab.Backend) {
-		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it works is the check's to say.
+		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it
+		// works is the check's to say.
 		_, _ = t.life(ctx)
 	}
 	return t.requirement.check(ctx, t)
@@ -234,7 +245,8 @@ func conclude(result *report.Result, wrongs []wrong, notes []string) {
 		for _, d := range list {
 			lines = append(lines, fmt.Sprintf("%s (CNI %s)", d.text, strings.Join(d.versions, ", ")))
 		}
-		result.Evidence = append([]report.Evidence{{Title: "all deviations", Text: strings.Join(lines, "\n")}}, result.Evidence...)
+		result.Evidence = append([]report.Evidence{{Title: "all deviations", Text: strings.Join(lines, "\n")}},
+			result.Evidence...)
 	}
 }
 

@@ -32,7 +32,8 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	}
 	// A node without pods: where a plugin keeps its files it may make the place for them, as the first ADD does.
 	if err := b.changesNothing(ctx, p, false, func(c snapshot.Change) bool {
-		return c.Item.Kind == snapshot.File && (isDir(c.Item) || len(snapshot.Beyond([]snapshot.Change{c}, l.residue)) == 0)
+		return c.Item.Kind == snapshot.File &&
+			(isDir(c.Item) || len(snapshot.Beyond([]snapshot.Change{c}, l.residue)) == 0)
 	}); err != nil {
 		return err
 	}
@@ -42,7 +43,8 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	return b.changesNothing(ctx, p, true, func(snapshot.Change) bool { return false })
 }
 
-// changesNothing asks the subject each verb that asks, and wants node and pod to look as before, but for what is allowed.
+// changesNothing asks the subject each verb that asks, and wants node and pod to look as before, but for what is
+// allowed.
 func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allowed func(snapshot.Change) bool) error {
 	when := "on a node without pods"
 	if attached {
@@ -62,7 +64,8 @@ func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allow
 			return err
 		}
 		if left = slices.DeleteFunc(left, allowed); len(left) > 0 {
-			b.wrong([]cni.Call{call}, "%s %s changes something, which ADD, DEL and GC alone do: %s", verb, when, first(left))
+			b.wrong([]cni.Call{call}, "%s %s changes something, which ADD, DEL and GC alone do: %s", verb, when,
+				first(left))
 		}
 	}
 	return nil
@@ -91,7 +94,8 @@ func checkLeavesOthers(ctx context.Context, t *trial) error {
 			name = following(c.Item.Name, "dev")
 		}
 		if (c.Item.Kind == snapshot.Link || c.Item.Kind == snapshot.Address) && !adjustable[name] {
-			t.wrong([]cni.Call{l.add}, "ADD changes an interface in the pod that is not of this network: %s", strings.TrimSpace(c.String()))
+			t.wrong([]cni.Call{l.add}, "ADD changes an interface in the pod that is not of this network: %s",
+				strings.TrimSpace(c.String()))
 		}
 	}
 	return nil

@@ -149,7 +149,8 @@ func (b *bench) tryForm(ctx context.Context, name string, form unusualForm) erro
 			break
 		}
 		if call.ExitCode != 0 {
-			b.wrong([]cni.Call{call}, "%s with a configuration %s: want success as without, got %s", verb, form.what, summary(call))
+			b.wrong([]cni.Call{call}, "%s with a configuration %s: want success as without, got %s", verb, form.what,
+				summary(call))
 			break
 		}
 	}

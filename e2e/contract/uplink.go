@@ -9,8 +9,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD failed.
-func (b *bench) failsCleanly(ctx context.Context, p *pod, what string, edits ...func(*invocation)) (cni.Call, bool, error) {
+// failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD
+// failed.
+func (b *bench) failsCleanly(ctx context.Context, p *pod, what string,
+	edits ...func(*invocation),
+) (cni.Call, bool, error) {
 	before, err := b.state(ctx, p)
 	if err != nil {
 		return cni.Call{}, false, err
@@ -71,7 +74,9 @@ func checkOwnNamespace(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	call, failed, err := b.failsCleanly(ctx, p, "with the node's own namespace", func(inv *invocation) { inv.env["CNI_NETNS"] = "/proc/1/ns/net" })
+	call, failed, err := b.failsCleanly(ctx, p, "with the node's own namespace", func(inv *invocation) {
+		inv.env["CNI_NETNS"] = "/proc/1/ns/net"
+	})
 	if err == nil && !failed {
 		t.wrong([]cni.Call{call}, "ADD with the node's own namespace succeeds, want an error")
 	}
@@ -83,7 +88,9 @@ func checkMissingUplink(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	if err := b.node.Agent.RenameLink(ctx, agent.RenameLinkArgs{Name: b.node.Uplink, NewName: "cnitest-away"}); err != nil {
+	if err := b.node.Agent.RenameLink(ctx, agent.RenameLinkArgs{
+		Name: b.node.Uplink, NewName: "cnitest-away",
+	}); err != nil {
 		return err
 	}
 	call, failed, err := b.failsCleanly(ctx, p, "without the uplink")

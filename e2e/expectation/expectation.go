@@ -1,7 +1,8 @@
-// Package expectation is the expectation file: what a run of a conflist is known not to pass, and why. With it a plugin's CI fails on what
-// is new, while what is known stays written down with its reason.
+// Package expectation is the expectation file: what a run of a conflist is known not to pass, and why. With it a
+// plugin's CI fails on what is new, while what is known stays written down with its reason.
 //
-// It is data and a comparison: the command runs the suite. A report compared with an earlier one is package report's, and knows no reasons.
+// It is data and a comparison: the command runs the suite. A report compared with an earlier one is package report's,
+// and knows no reasons.
 //
 // Run its tests: go test ./e2e/expectation
 package expectation
@@ -22,7 +23,8 @@ type Expectation struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 
-	// Profile, Features and Plugins are what the run is to be asked for, as the flags of these names; empty means their defaults.
+	// Profile, Features and Plugins are what the run is to be asked for, as the flags of these names; empty means their
+	// defaults.
 	Profile  scenario.Profile   `yaml:"profile"`
 	Features []scenario.Feature `yaml:"features"`
 	Plugins  []string           `yaml:"plugins"`
@@ -53,8 +55,8 @@ func (d *Deviation) plugin() string {
 	return d.Plugin
 }
 
-// Compare says in a line each how a report differs from what is expected; none where it does not. Results of plugins that are not under
-// test do not matter, nor those that were not run or cannot be run on that machine.
+// Compare says in a line each how a report differs from what is expected; none where it does not. Results of plugins
+// that are not under test do not matter, nor those that were not run or cannot be run on that machine.
 func (e *Expectation) Compare(r *report.Report) []string {
 	var lines []string
 	for _, result := range r.Results {
@@ -64,23 +66,29 @@ func (e *Expectation) Compare(r *report.Report) []string {
 		known := e.find(result)
 		switch deviates := result.Result == report.Fail || result.Result == report.Vacuous; {
 		case deviates && known == nil:
-			lines = append(lines, fmt.Sprintf("%s: want a pass, got %s: %s", name(result.ID, result.Plugin), result.Result, result.Reason))
+			lines = append(lines, fmt.Sprintf("%s: want a pass, got %s: %s", name(result.ID, result.Plugin),
+				result.Result, result.Reason))
 		case deviates && result.Result != known.Result:
-			lines = append(lines, fmt.Sprintf("%s: want %s, got %s: %s", name(result.ID, result.Plugin), known.Result, result.Result, result.Reason))
+			lines = append(lines, fmt.Sprintf("%s: want %s, got %s: %s", name(result.ID, result.Plugin), known.Result,
+				result.Result, result.Reason))
 		case result.Result == report.Pass && known != nil && !known.Sometimes:
-			lines = append(lines, fmt.Sprintf("%s: want %s, got a pass; if it is to stay so, take it out of %s", name(result.ID, result.Plugin), known.Result, e.file))
+			lines = append(lines, fmt.Sprintf("%s: want %s, got a pass; if it is to stay so, take it out of %s",
+				name(result.ID, result.Plugin), known.Result, e.file))
 		}
 	}
 	return lines
 }
 
-// Explain puts the reasons of the file into the evidence of what deviates as expected, and says how many results these are.
+// Explain puts the reasons of the file into the evidence of what deviates as expected, and says how many results these
+// are.
 func (e *Expectation) Explain(r *report.Report) int {
 	n := 0
 	for i := range r.Results {
 		result := &r.Results[i]
 		if known := e.find(*result); known != nil && known.Result == result.Result && r.Counts(*result) {
-			result.Evidence = slices.Insert(slices.Clone(result.Evidence), 0, report.Evidence{Title: "expected", Text: known.Reason})
+			result.Evidence = slices.Insert(slices.Clone(result.Evidence), 0, report.Evidence{
+				Title: "expected", Text: known.Reason,
+			})
 			n++
 		}
 	}
@@ -88,7 +96,9 @@ func (e *Expectation) Explain(r *report.Report) int {
 }
 
 func (e *Expectation) find(result report.Result) *Deviation {
-	i := slices.IndexFunc(e.Deviations, func(d Deviation) bool { return d.plugin() == result.Plugin && slices.Contains(d.IDs, result.ID) })
+	i := slices.IndexFunc(e.Deviations, func(d Deviation) bool {
+		return d.plugin() == result.Plugin && slices.Contains(d.IDs, result.ID)
+	})
 	if i < 0 {
 		return nil
 	}

@@ -39,8 +39,9 @@ func parse(t *testing.T, text string) *Expectation {
 
 func TestParse(t *testing.T) {
 	want := &Expectation{
-		APIVersion: scenario.APIVersion, Kind: Kind, Profile: scenario.ProfileCNI, Features: []scenario.Feature{scenario.CrossNode},
-		Plugins: []string{"mynet"},
+		APIVersion: scenario.APIVersion, Kind: Kind, Profile: scenario.ProfileCNI,
+		Features: []scenario.Feature{scenario.CrossNode},
+		Plugins:  []string{"mynet"},
 		Deviations: []Deviation{
 			{Plugin: "mynet", IDs: []string{"GC-1", "GC-2"}, Result: report.Vacuous, Reason: "it has no GC"},
 			{IDs: []string{"host-to-pod"}, Result: report.Fail, Sometimes: true, Reason: "it races with itself"},
@@ -54,11 +55,16 @@ func TestParse(t *testing.T) {
 func TestParse_mistakes(t *testing.T) { yamltest.Mistakes(t, Parse) }
 
 func TestCompare(t *testing.T) {
-	implementation := report.Implementation{Plugins: []report.Plugin{{Type: "mynet", UnderTest: true}, {Type: "host-local"}}}
+	implementation := report.Implementation{
+		Plugins: []report.Plugin{{Type: "mynet", UnderTest: true}, {Type: "host-local"}},
+	}
 	as := func(id, plugin string, outcome report.Outcome) report.Result {
 		return report.Result{ID: id, Plugin: plugin, Result: outcome, Reason: "it is so"}
 	}
-	known := []report.Result{as("GC-1", "mynet", report.Vacuous), as("GC-2", "mynet", report.Vacuous), as("host-to-pod", report.Chain, report.Fail)}
+	known := []report.Result{
+		as("GC-1", "mynet", report.Vacuous), as("GC-2", "mynet", report.Vacuous),
+		as("host-to-pod", report.Chain, report.Fail),
+	}
 	for _, tt := range []struct {
 		name    string
 		results []report.Result

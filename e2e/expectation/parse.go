@@ -19,8 +19,9 @@ func Load(file string) (*Expectation, error) {
 	return Parse(file, data)
 }
 
-// Parse reads and validates an expectation file; file stands in messages. Its error joins every mistake as "file:line: what; how to mend",
-// in the order of the lines. That ids exist is not looked at: they come and go with versions of the suite.
+// Parse reads and validates an expectation file; file stands in messages. Its error joins every mistake as "file:line:
+// what; how to mend", in the order of the lines. That ids exist is not looked at: they come and go with versions of the
+// suite.
 func Parse(file string, data []byte) (*Expectation, error) {
 	kind := strictyaml.Kind{Noun: "expectation", Start: "apiVersion: " + scenario.APIVersion}
 	e := &Expectation{file: file}
@@ -52,7 +53,8 @@ func Parse(file string, data []byte) (*Expectation, error) {
 			wrong(at, "deviation has no ids; name scenarios or requirements, e.g. ids: [GC-1, host-to-pod]")
 		}
 		if d.Result != report.Fail && d.Result != report.Vacuous {
-			wrong(at+".result", "result %q is none that counts against a plugin; write %s or %s", d.Result, report.Fail, report.Vacuous)
+			wrong(at+".result", "result %q is none that counts against a plugin; write %s or %s", d.Result, report.Fail,
+				report.Vacuous)
 		}
 		if d.Reason == "" {
 			wrong(at, "deviation has no reason; say why it is no pass")

@@ -46,12 +46,13 @@ func (r *registers) request(number int, args [3]uint64) {
 	copy(r.Regs[:3], args[:])
 }
 
-// refuse makes the call that is being entered not happen and answer an error: without a number a call is skipped and the
-// answer's register stays as it is (arch/arm64/kernel/syscall.c: el0_svc_common).
+// refuse makes the call that is being entered not happen and answer an error: without a number a call is skipped and
+// the answer's register stays as it is (arch/arm64/kernel/syscall.c: el0_svc_common).
 func (r *registers) refuse(tid int, errno unix.Errno) error {
 	number := int32(-1)
 	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&number)), Len: uint64(unsafe.Sizeof(number))}
-	if _, _, err := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SETREGSET, uintptr(tid), systemCall, uintptr(unsafe.Pointer(&vector)), 0, 0); err != 0 {
+	if _, _, err := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SETREGSET, uintptr(tid), systemCall,
+		uintptr(unsafe.Pointer(&vector)), 0, 0); err != 0 {
 		return err
 	}
 	r.Regs[0] = -uint64(errno)

@@ -16,8 +16,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// askEnv is set for a run of this binary that only prints whether plugins can be traced, or the path of a plugin that hangs and is to
-// be traced.
+// askEnv is set for a run of this binary that only prints whether plugins can be traced, or the path of a plugin that
+// hangs and is to be traced.
 const askEnv = "CNITEST_TEST_ASK"
 
 func ask() {

@@ -70,7 +70,8 @@ func (c *sysCall) memory(s span) []byte {
 	read := 0
 	page := os.Getpagesize()
 	for read < len(data) {
-		// Not over the end of a page: the next may not exist, and a vector is read whole or not at all (process_vm_readv(2)).
+		// Not over the end of a page: the next may not exist, and a vector is read whole or not at all
+		// (process_vm_readv(2)).
 		at := s.address + uintptr(read)
 		length := min(len(data)-read, page-int(at)%page)
 		n, err := unix.ProcessVMReadv(c.thread.tid, []unix.Iovec{{Base: &data[read], Len: uint64(length)}},

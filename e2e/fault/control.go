@@ -34,7 +34,8 @@ func kills(c *sysCall) (Point, bool) {
 func replacesTable(c *sysCall) (Point, bool) {
 	level, option := c.args[1], c.args[2]
 	switch {
-	case level == unix.SOL_IP && (option == 64 || option == 96 || option == 128), level == unix.SOL_IPV6 && option == 64:
+	case level == unix.SOL_IP && (option == 64 || option == 96 || option == 128), level == unix.SOL_IPV6 &&
+		option == 64:
 		return change("replace the legacy table", c.text(uintptr(c.args[3])))
 	}
 	return Point{}, false
@@ -44,12 +45,17 @@ func replacesTable(c *sysCall) (Point, bool) {
 // (include/uapi/linux/sockios.h, if_tun.h).
 func ioctls() map[uint32]string {
 	return map[uint32]string{
-		unix.SIOCADDRT: "SIOCADDRT", unix.SIOCDELRT: "SIOCDELRT", unix.SIOCSIFFLAGS: "SIOCSIFFLAGS", unix.SIOCSIFADDR: "SIOCSIFADDR",
-		unix.SIOCSIFNETMASK: "SIOCSIFNETMASK", unix.SIOCSIFBRDADDR: "SIOCSIFBRDADDR", unix.SIOCSIFDSTADDR: "SIOCSIFDSTADDR",
-		unix.SIOCSIFMTU: "SIOCSIFMTU", unix.SIOCSIFHWADDR: "SIOCSIFHWADDR", unix.SIOCSIFNAME: "SIOCSIFNAME", unix.SIOCDIFADDR: "SIOCDIFADDR",
-		unix.SIOCSARP: "SIOCSARP", unix.SIOCDARP: "SIOCDARP", unix.SIOCSIFTXQLEN: "SIOCSIFTXQLEN", unix.SIOCETHTOOL: "SIOCETHTOOL",
-		unix.SIOCBRADDBR: "SIOCBRADDBR", unix.SIOCBRDELBR: "SIOCBRDELBR", unix.SIOCBRADDIF: "SIOCBRADDIF", unix.SIOCBRDELIF: "SIOCBRDELIF",
-		unix.TUNSETIFF: "TUNSETIFF", unix.TUNSETPERSIST: "TUNSETPERSIST",
+		unix.SIOCADDRT: "SIOCADDRT", unix.SIOCDELRT: "SIOCDELRT", unix.SIOCSIFFLAGS: "SIOCSIFFLAGS",
+		unix.SIOCSIFADDR:    "SIOCSIFADDR",
+		unix.SIOCSIFNETMASK: "SIOCSIFNETMASK", unix.SIOCSIFBRDADDR: "SIOCSIFBRDADDR",
+		unix.SIOCSIFDSTADDR: "SIOCSIFDSTADDR",
+		unix.SIOCSIFMTU:     "SIOCSIFMTU", unix.SIOCSIFHWADDR: "SIOCSIFHWADDR", unix.SIOCSIFNAME: "SIOCSIFNAME",
+		unix.SIOCDIFADDR: "SIOCDIFADDR",
+		unix.SIOCSARP:    "SIOCSARP", unix.SIOCDARP: "SIOCDARP", unix.SIOCSIFTXQLEN: "SIOCSIFTXQLEN",
+		unix.SIOCETHTOOL: "SIOCETHTOOL",
+		unix.SIOCBRADDBR: "SIOCBRADDBR", unix.SIOCBRDELBR: "SIOCBRDELBR", unix.SIOCBRADDIF: "SIOCBRADDIF",
+		unix.SIOCBRDELIF: "SIOCBRDELIF",
+		unix.TUNSETIFF:   "TUNSETIFF", unix.TUNSETPERSIST: "TUNSETPERSIST",
 	}
 }
 
@@ -79,7 +85,8 @@ func controls(c *sysCall) (Point, bool) {
 // ethtoolSets tells what sets from what only asks (include/uapi/linux/ethtool.h, ETHTOOL_S…).
 func ethtoolSets(command uint32) bool {
 	switch command {
-	case 0x02, 0x06, 0x08, 0x0f, 0x11, 0x13, 0x15, 0x17, 0x19, 0x1f, 0x22, 0x24, 0x26, 0x28, 0x2a, 0x2c, 0x3b, 0x3d, 0x47, 0x4d:
+	case 0x02, 0x06, 0x08, 0x0f, 0x11, 0x13, 0x15, 0x17, 0x19, 0x1f, 0x22, 0x24, 0x26, 0x28, 0x2a, 0x2c, 0x3b, 0x3d,
+		0x47, 0x4d:
 		return true
 	}
 	return false

@@ -16,12 +16,14 @@ import (
 type Refusal struct {
 	// Program is the base name of the binary that made the call.
 	Program string `json:"program"`
-	// What is the call for people: "RTM_NEWLINK vlan eth0 link eno1", "open /proc/sys/net/…". Of netlink it is the message that was refused.
+	// What is the call for people: "RTM_NEWLINK vlan eth0 link eno1", "open /proc/sys/net/…". Of netlink it is the
+	// message that was refused.
 	What  string        `json:"what"`
 	Errno syscall.Errno `json:"errno"`
 	// Words are what the kernel said beside the error; empty where it said nothing.
 	Words string `json:"words,omitempty"`
-	// Feature is what a kernel would have to be built with for the call to succeed; nil where the error can have other causes alone.
+	// Feature is what a kernel would have to be built with for the call to succeed; nil where the error can have other
+	// causes alone.
 	Feature *Feature `json:"feature,omitempty"`
 }
 
@@ -34,8 +36,9 @@ func (r Refusal) String() string {
 	return text
 }
 
-// Explain runs a plugin and lists the calls of it, and of the programs that it starts, that the kernel refused (Trace.Refusals): also those that only ask, such as
-// the search for a link or a file. It lists no points. Otherwise it is as Observe.
+// Explain runs a plugin and lists the calls of it, and of the programs that it starts, that the kernel refused
+// (Trace.Refusals): also those that only ask, such as the search for a link or a file. It lists no points. Otherwise it
+// is as Observe.
 func Explain(ctx context.Context, command Command) (Trace, error) {
 	return run(ctx, command, nil, true)
 }
@@ -43,8 +46,9 @@ func Explain(ctx context.Context, command Command) (Trace, error) {
 // shown bounds how many refusals are said to have ended a call.
 const shown = 3
 
-// EndedBy are the refusals by which a call that failed came to its end, the last one last: those whose error it names in its answer, or else the
-// last ones. What a program tries and does without is not among them as long as its answer tells.
+// EndedBy are the refusals by which a call that failed came to its end, the last one last: those whose error it names
+// in its answer, or else the last ones. What a program tries and does without is not among them as long as its answer
+// tells.
 func (t Trace) EndedBy() []Refusal {
 	answer := strings.ToLower(t.Call.Stdout + " " + t.Call.Stderr)
 	named := slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
@@ -82,11 +86,13 @@ func explaining() map[int]callSpec {
 	return table
 }
 
-// asks describes a call on a path that is to succeed, whatever it changes. What a process reads of itself tells nothing of the plugin.
+// asks describes a call on a path that is to succeed, whatever it changes. What a process reads of itself tells nothing
+// of the plugin.
 func asks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
 	return func(c *sysCall) (Point, bool) {
 		path := c.path(dir, arg)
-		if strings.HasPrefix(path, "/proc/") && !strings.HasPrefix(path, "/proc/sys/") || strings.HasPrefix(path, "/sys/kernel/mm/") {
+		if strings.HasPrefix(path, "/proc/") && !strings.HasPrefix(path, "/proc/sys/") ||
+			strings.HasPrefix(path, "/sys/kernel/mm/") {
 			return Point{}, false
 		}
 		return Point{What: words(verb, path)}, true
@@ -94,7 +100,8 @@ func asks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
 }
 
 func makesSocket(c *sysCall) (Point, bool) {
-	return Point{What: fmt.Sprintf("socket of family %d, type %d, protocol %d", c.args[0], c.args[1]&0xff, c.args[2])}, true
+	return Point{What: fmt.Sprintf("socket of family %d, type %d, protocol %d", c.args[0], c.args[1]&0xff, c.args[2])},
+		true
 }
 
 // listen lets a call happen whose answer is of interest.
@@ -161,7 +168,9 @@ func (t *tracer) heard(c *sysCall, result int64) {
 		}
 		// A program may look at an answer before it takes it.
 		delete(t.questions, key)
-		r := Refusal{Program: c.thread.process.program, What: asked.what, Errno: syscall.Errno(errno), Words: m.explanation()}
+		r := Refusal{
+			Program: c.thread.process.program, What: asked.what, Errno: syscall.Errno(errno), Words: m.explanation(),
+		}
 		r.Feature = asked.feature(r.Errno)
 		t.trace.Refusals = append(t.trace.Refusals, r)
 	}
@@ -170,7 +179,8 @@ func (t *tracer) heard(c *sysCall, result int64) {
 // explanation is the kernel's text beside an error (NLMSGERR_ATTR_MSG of include/uapi/linux/netlink.h).
 func (m nlMessage) explanation() string {
 	const message = 1
-	if m.header.Flags&unix.NLM_F_ACK_TLVS == 0 || m.header.Type != unix.NLMSG_ERROR || len(m.body) < unix.SizeofNlMsgerr {
+	if m.header.Flags&unix.NLM_F_ACK_TLVS == 0 || m.header.Type != unix.NLMSG_ERROR ||
+		len(m.body) < unix.SizeofNlMsgerr {
 		return ""
 	}
 	at := unix.SizeofNlMsgerr

@@ -31,16 +31,21 @@ func TestExplain(t *testing.T) {
 		{"a directory that cannot be made", macvlan(m.store, "/sys/cnitest"), fault.Refusal{
 			Program: "host-local", What: "mkdir /sys/cnitest", Errno: unix.EPERM,
 		}},
-		{"a MAC that is none of a link", macvlan(`"mode": "bridge"`, `"mode": "bridge", "mac": "01:00:5e:00:00:01"`), fault.Refusal{
-			Program: "macvlan", What: "RTM_NEWLINK macvlan veth… link eno1 into another namespace", Errno: unix.EADDRNOTAVAIL,
-		}},
+		{
+			"a MAC that is none of a link", macvlan(`"mode": "bridge"`, `"mode": "bridge", "mac": "01:00:5e:00:00:01"`),
+			fault.Refusal{
+				Program: "macvlan", What: "RTM_NEWLINK macvlan veth… link eno1 into another namespace",
+				Errno: unix.EADDRNOTAVAIL,
+			},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			trace, err := fault.Explain(ctx(t), tt.command)
 			check(t, err)
 			ended := trace.EndedBy()
 			if trace.Call.ExitCode == 0 || len(ended) == 0 {
-				t.Fatalf("got exit status %d and the refusals %v, want a failure with some\n%s", trace.Call.ExitCode, trace.Refusals, trace.Call.Transcript())
+				t.Fatalf("got exit status %d and the refusals %v, want a failure with some\n%s", trace.Call.ExitCode,
+					trace.Refusals, trace.Call.Transcript())
 			}
 			got := ended[len(ended)-1]
 			got.What = whats([]fault.Point{{What: got.What}})[0][len(": "):]

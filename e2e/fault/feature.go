@@ -13,7 +13,8 @@ import (
 type Feature struct {
 	// Kind is one of those below, and says how a kernel is asked whether it has it.
 	Kind string `json:"kind"`
-	// Name is which of its kind: "vlan", "htb", "net/bridge/bridge-nf-call-iptables"; of a socket its family and protocol.
+	// Name is which of its kind: "vlan", "htb", "net/bridge/bridge-nf-call-iptables"; of a socket its family and
+	// protocol.
 	Name string `json:"name"`
 	// Config is the option of the kernel's configuration; empty where it is not known.
 	Config string `json:"config,omitempty"`
@@ -34,9 +35,11 @@ const (
 // String is the feature for people: "links of the kind vlan (CONFIG_VLAN_8021Q)".
 func (f Feature) String() string {
 	text := map[string]string{
-		LinkFeature: "links of the kind " + f.Name, BridgeVLANFeature: "VLAN filtering of bridges", QdiscFeature: "queues of the kind " + f.Name,
+		LinkFeature: "links of the kind " + f.Name, BridgeVLANFeature: "VLAN filtering of bridges",
+		QdiscFeature:  "queues of the kind " + f.Name,
 		FilterFeature: "filters of the kind " + f.Name, RuleFeature: "policy rules of " + f.Name,
-		SocketFeature: "sockets of " + f.Name, SysctlFeature: "the setting " + strings.ReplaceAll(f.Name, "/", "."), DeviceFeature: "the device " + f.Name,
+		SocketFeature: "sockets of " + f.Name, SysctlFeature: "the setting " + strings.ReplaceAll(f.Name, "/", "."),
+		DeviceFeature: "the device " + f.Name,
 	}[f.Kind]
 	if f.Config != "" {
 		text += " (" + f.Config + ")"
@@ -46,9 +49,11 @@ func (f Feature) String() string {
 
 // linkConfigs are the options of links that are not called by their kind.
 var linkConfigs = map[string]string{
-	"vlan": "CONFIG_VLAN_8021Q", "vrf": "CONFIG_NET_VRF", "bond": "CONFIG_BONDING", "team": "CONFIG_NET_TEAM", "macvlan": "CONFIG_MACVLAN",
-	"gre": "CONFIG_NET_IPGRE", "gretap": "CONFIG_NET_IPGRE", "ipip": "CONFIG_NET_IPIP", "sit": "CONFIG_IPV6_SIT", "ip6tnl": "CONFIG_IPV6_TUNNEL",
-	"xfrm": "CONFIG_XFRM_INTERFACE", "can": "CONFIG_CAN_DEV", "ipoib": "CONFIG_INFINIBAND_IPOIB",
+	"vlan": "CONFIG_VLAN_8021Q", "vrf": "CONFIG_NET_VRF", "bond": "CONFIG_BONDING", "team": "CONFIG_NET_TEAM",
+	"macvlan": "CONFIG_MACVLAN",
+	"gre":     "CONFIG_NET_IPGRE", "gretap": "CONFIG_NET_IPGRE", "ipip": "CONFIG_NET_IPIP", "sit": "CONFIG_IPV6_SIT",
+	"ip6tnl": "CONFIG_IPV6_TUNNEL",
+	"xfrm":   "CONFIG_XFRM_INTERFACE", "can": "CONFIG_CAN_DEV", "ipoib": "CONFIG_INFINIBAND_IPOIB",
 }
 
 // feature is what a kernel lacks that refuses a message with an error; nil where it may have it.
@@ -91,7 +96,9 @@ func (q question) feature(errno syscall.Errno) *Feature {
 	case unix.RTM_NEWRULE:
 		if absent {
 			family := map[byte]string{unix.AF_INET: "IPv4", unix.AF_INET6: "IPv6"}[body[0]]
-			return &Feature{Kind: RuleFeature, Name: family, Config: map[string]string{"IPv4": "CONFIG_IP_MULTIPLE_TABLES", "IPv6": "CONFIG_IPV6_MULTIPLE_TABLES"}[family]}
+			return &Feature{Kind: RuleFeature, Name: family, Config: map[string]string{
+				"IPv4": "CONFIG_IP_MULTIPLE_TABLES", "IPv6": "CONFIG_IPV6_MULTIPLE_TABLES",
+			}[family]}
 		}
 	}
 	return nil
@@ -113,7 +120,8 @@ func socketFeature(family, protocol int) *Feature {
 	return f
 }
 
-// sysctlFeature is a setting. Those of a link go with it, whichever it is: they are named for lo, which every namespace has.
+// sysctlFeature is a setting. Those of a link go with it, whichever it is: they are named for lo, which every namespace
+// has.
 func sysctlFeature(name string) *Feature {
 	parts := strings.Split(name, "/")
 	if len(parts) > 4 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the fields of struct seccomp_data lie (include/uapi/linux/seccomp.h); of an argument the low half on a little-endian machine.
+// Where the fields of struct seccomp_data lie (include/uapi/linux/seccomp.h); of an argument the low half on a
+// little-endian machine.
 const (
 	dataNumber = 0
 	dataArch   = 4
@@ -17,7 +18,8 @@ const (
 // condition is what an argument must hold for a call to be of interest. The zero condition holds always.
 type condition struct {
 	arg int
-	// any are bits of which one must be set, least the smallest value that counts, values those that count; the first that is not zero is asked.
+	// any are bits of which one must be set, least the smallest value that counts, values those that count; the first
+	// that is not zero is asked.
 	any    uint32
 	least  uint32
 	values []uint32

@@ -49,9 +49,12 @@ func observe(tb testing.TB, command fault.Command) fault.Trace {
 
 func TestObserve(t *testing.T) {
 	files := []string{
-		"openat create DIR/#", "write write DIR/#", "fsync sync DIR/#", "ftruncate truncate DIR/#", "fchmod chmod DIR/#",
-		"renameat rename DIR/# → DIR/a", "linkat link DIR/a → DIR/ab", "symlinkat symlink DIR/ac → a", "mkdirat mkdir DIR/ad",
-		"unlinkat unlink DIR/ad EISDIR", "unlinkat rmdir DIR/ad", "unlinkat unlink DIR/ac", "unlinkat unlink DIR/ab", "unlinkat unlink DIR/a",
+		"openat create DIR/#", "write write DIR/#", "fsync sync DIR/#", "ftruncate truncate DIR/#",
+		"fchmod chmod DIR/#",
+		"renameat rename DIR/# → DIR/a", "linkat link DIR/a → DIR/ab", "symlinkat symlink DIR/ac → a",
+		"mkdirat mkdir DIR/ad",
+		"unlinkat unlink DIR/ad EISDIR", "unlinkat rmdir DIR/ad", "unlinkat unlink DIR/ac", "unlinkat unlink DIR/ab",
+		"unlinkat unlink DIR/a",
 	}
 	var delegates []string
 	for _, f := range files {
@@ -68,14 +71,18 @@ func TestObserve(t *testing.T) {
 		{words: "delegate", want: append([]string{"execve exec delegate ADD"}, delegates...)},
 		{words: "replace", want: append([]string{"execve exec delegate DEL"}, delegates...), last: "delegate: "},
 		{words: "link", want: []string{
-			"sendto RTM_NEWLINK veth one peer other mtu 1400", "sendto RTM_NEWADDR 10.1.2.3/24 dev one", "sendto RTM_NEWLINK one up",
-			"sendto RTM_NEWROUTE 10.9.0.0/16 via 10.1.2.4 dev one src 10.1.2.3 table 100", "sendto RTM_NEWNEIGH 10.1.2.9 dev one",
-			"sendto RTM_NEWRULE priority 77 from 10.9.0.0/16 table 100", "sendto RTM_DELRULE priority 77 from 10.9.0.0/16 table 100",
+			"sendto RTM_NEWLINK veth one peer other mtu 1400", "sendto RTM_NEWADDR 10.1.2.3/24 dev one",
+			"sendto RTM_NEWLINK one up",
+			"sendto RTM_NEWROUTE 10.9.0.0/16 via 10.1.2.4 dev one src 10.1.2.3 table 100",
+			"sendto RTM_NEWNEIGH 10.1.2.9 dev one",
+			"sendto RTM_NEWRULE priority 77 from 10.9.0.0/16 table 100",
+			"sendto RTM_DELRULE priority 77 from 10.9.0.0/16 table 100",
 			"sendto RTM_DELLINK one",
 		}},
 		{words: "unacked", want: []string{"sendto RTM_NEWLINK lo up"}},
 		{words: "nft", want: []string{
-			"sendmsg nft NEWTABLE inet one; nft NEWCHAIN inet one first; nft NEWRULE inet one first (2 times)", "sendmsg nft DELTABLE inet one",
+			"sendmsg nft NEWTABLE inet one; nft NEWCHAIN inet one first; nft NEWRULE inet one first (2 times)",
+			"sendmsg nft DELTABLE inet one",
 		}},
 		{words: "conntrack", want: []string{"sendto conntrack delete"}},
 		{words: "sysctl", want: []string{"write write /proc/sys/net/ipv4/ip_forward = 1"}},
@@ -211,7 +218,10 @@ func TestInject_kills_at_every_point(t *testing.T) {
 	dir := directory(t)
 	seen := observe(t, command(dir, "delegate"))
 	// What is there after each point: the delegate works on one file.
-	have := []string{"", "a-#", "a-#", "a-#", "a-#", "a-#", "a", "a ab", "a ab ac", "a ab ac ad", "a ab ac ad", "a ab ac", "a ab", "a", "", ""}
+	have := []string{
+		"", "a-#", "a-#", "a-#", "a-#", "a-#", "a", "a ab", "a ab ac", "a ab ac ad", "a ab ac ad",
+		"a ab ac", "a ab", "a", "", "",
+	}
 	if len(seen.Points) != len(have) {
 		t.Fatalf("want %d points, got:\n%s", len(have), fault.Summary(seen.Points))
 	}
@@ -233,7 +243,8 @@ func TestInject_kills_at_every_point(t *testing.T) {
 			if got := names(t, dir); got != want {
 				t.Errorf("%s %s: got the files %q, want %q", when, p, got, want)
 			}
-			if want := fmt.Sprintf("killed %s %s", when, trace.Hit); trace.Call.Failure != want || trace.Diverged || !trace.Hit.Like(p) {
+			if want := fmt.Sprintf("killed %s %s", when, trace.Hit); trace.Call.Failure != want || trace.Diverged ||
+				!trace.Hit.Like(p) {
 				t.Errorf("got %q, diverged %t, want %q", trace.Call.Failure, trace.Diverged, want)
 			}
 			answer := ""
@@ -277,7 +288,8 @@ func TestInject_fails(t *testing.T) {
 		{words: "link", what: "RTM_NEWADDR", errno: unix.ENOMEM, want: "link: cannot allocate memory\n", left: "link one, link other"},
 		{words: "unacked", what: "RTM_NEWLINK", errno: unix.ENODEV, want: "unacked: answer type 2 seq 7 error -19 about type 16, sent type 16\n"},
 		// That the table is not there is the kernel's own answer to the rest of the batch.
-		{words: "nft", what: "NEWTABLE", errno: unix.ENOMEM, want: "nft: conn.Receive: netlink receive: cannot allocate memory\n" + strings.Repeat("netlink receive: no such file or directory\n", 3)},
+		{words: "nft", what: "NEWTABLE", errno: unix.ENOMEM, want: "nft: conn.Receive: netlink receive: cannot " +
+			"allocate memory\n" + strings.Repeat("netlink receive: no such file or directory\n", 3)},
 		{words: "nft", what: "DELTABLE", errno: unix.EBUSY, want: "nft: conn.Receive: netlink receive: device or resource busy\n", left: "table one"},
 		{words: "conntrack", what: "delete", errno: unix.ENOMEM, want: "conntrack: cannot allocate memory\n"},
 		{words: "sysctl", what: "write /proc", errno: unix.ENODEV, want: "sysctl: write /proc/sys/net/ipv4/ip_forward: no such device\n"},
@@ -289,16 +301,21 @@ func TestInject_fails(t *testing.T) {
 		t.Run(tt.words+" "+strings.TrimSpace(tt.what)+" "+unix.ErrnoName(tt.errno), func(t *testing.T) {
 			dir := directory(t)
 			listen(t, dir)
-			seen := observe(t, command(dir, append([]string{tt.words}, map[string][]string{"mount": {"umount"}}[tt.words]...)...))
+			seen := observe(t, command(dir, append([]string{tt.words}, map[string][]string{
+				"mount": {"umount"},
+			}[tt.words]...)...))
 			i := slices.IndexFunc(seen.Points, func(p fault.Point) bool { return strings.Contains(p.What, tt.what) })
-			trace, err := fault.Inject(ctx(t), command(dir, tt.words), fault.Injection{Point: seen.Points[i], When: fault.Fail, Errno: tt.errno})
+			trace, err := fault.Inject(ctx(t), command(dir, tt.words), fault.Injection{
+				Point: seen.Points[i], When: fault.Fail, Errno: tt.errno,
+			})
 			check(t, err)
 			got := strings.NewReplacer(dir, "DIR", os.Getenv(binEnv), "BIN").Replace(trace.Call.Stdout)
 			if _, name, ok := strings.Cut(trace.Hit.What, "/a-"); ok {
 				got = strings.ReplaceAll(got, "a-"+name, "a-#")
 			}
 			if got != tt.want || trace.Call.ExitCode != 1 || !trace.Told || trace.Diverged {
-				t.Errorf("got %q, exit %d, told %t, diverged %t, want %q, exit 1, told", got, trace.Call.ExitCode, trace.Told, trace.Diverged, tt.want)
+				t.Errorf("got %q, exit %d, told %t, diverged %t, want %q, exit 1, told", got, trace.Call.ExitCode,
+					trace.Told, trace.Diverged, tt.want)
 			}
 			if got := sweep(t); got != tt.left {
 				t.Errorf("got the leftovers %q, want %q", got, tt.left)
@@ -337,16 +354,22 @@ func TestInject_another_way(t *testing.T) {
 	dir := directory(t)
 	points := observe(t, command(dir, "files")).Points
 	t.Run("ended before", func(t *testing.T) {
-		trace, err := fault.Inject(ctx(t), command(dir, "sysctl"), fault.Injection{Point: points[4], When: fault.Before})
+		trace, err := fault.Inject(ctx(t), command(dir, "sysctl"), fault.Injection{
+			Point: points[4], When: fault.Before,
+		})
 		check(t, err)
 		if trace.Hit != nil || trace.Call.ExitCode != 0 || len(trace.Points) != 2 {
-			t.Errorf("want no hit and success after 2 points, got %v, exit %d, points:\n%s", trace.Hit, trace.Call.ExitCode, fault.Summary(trace.Points))
+			t.Errorf("want no hit and success after 2 points, got %v, exit %d, points:\n%s", trace.Hit,
+				trace.Call.ExitCode, fault.Summary(trace.Points))
 		}
 	})
 	t.Run("another point", func(t *testing.T) {
-		trace, err := fault.Inject(ctx(t), command(dir, "sysctl"), fault.Injection{Point: points[0], When: fault.Before})
+		trace, err := fault.Inject(ctx(t), command(dir, "sysctl"), fault.Injection{
+			Point: points[0], When: fault.Before,
+		})
 		check(t, err)
-		if want := "killed before 1 plugin write: write /proc/sys/net/ipv4/ip_forward = 1"; trace.Call.Failure != want || !trace.Diverged {
+		want := "killed before 1 plugin write: write /proc/sys/net/ipv4/ip_forward = 1"
+		if trace.Call.Failure != want || !trace.Diverged {
 			t.Errorf("got %q, diverged %t, want %q, diverged", trace.Call.Failure, trace.Diverged, want)
 		}
 	})
@@ -408,7 +431,8 @@ func TestHang(t *testing.T) {
 			check(t, err)
 			want := fmt.Sprintf("killed after %s without an answer", trace.Call.Duration.Round(time.Millisecond))
 			if !trace.Hung || trace.Call.Failure != want || trace.Call.ExitCode != -1 {
-				t.Errorf("got %q, hung %t, exit %d, want %q, hung, exit -1", trace.Call.Failure, trace.Hung, trace.Call.ExitCode, want)
+				t.Errorf("got %q, hung %t, exit %d, want %q, hung, exit -1", trace.Call.Failure, trace.Hung,
+					trace.Call.ExitCode, want)
 			}
 			wantAlone(t)
 		})
@@ -448,7 +472,8 @@ func TestObserve_stopped(t *testing.T) {
 	}
 }
 
-// Beside runs that are killed, an agent runs plugins and reaps orphans, and package os waits for its children: none gets another's.
+// Beside runs that are killed, an agent runs plugins and reaps orphans, and package os waits for its children: none
+// gets another's.
 func TestInject_beside_others(t *testing.T) {
 	requests, answers := net.Pipe()
 	go func() { _ = agent.Serve(requests, agent.Options{}) }()
@@ -473,7 +498,9 @@ func TestInject_beside_others(t *testing.T) {
 	}
 	group.Go(func() {
 		for range 50 {
-			call, err := client.Plugin(ctx(t), agent.PluginArgs{Plugin: "plugin", BinDirs: []string{os.Getenv(binEnv)}, Env: []string{"CNI_COMMAND=ADD"}})
+			call, err := client.Plugin(ctx(t), agent.PluginArgs{
+				Plugin: "plugin", BinDirs: []string{os.Getenv(binEnv)}, Env: []string{"CNI_COMMAND=ADD"},
+			})
 			if err != nil || call.Failure != "" || call.ExitCode != 0 || call.Stdout != "done \n" {
 				t.Errorf("want an undisturbed plugin, got %v %s", err, call)
 			}

@@ -168,8 +168,10 @@ func TestMacvlan_killed(t *testing.T) {
 			m := newMacvlan(t)
 			trace, err := fault.Inject(ctx(t), m.command("ADD"), fault.Injection{Point: p, When: when})
 			check(t, err)
-			if want := fmt.Sprintf("killed %s %s", when, trace.Hit); trace.Call.Failure != want || trace.Call.ExitCode != -1 || trace.Diverged || len(trace.Points) != i+1 {
-				t.Errorf("got %q, exit %d, diverged %t, %d points, want %q, exit -1, %d points", trace.Call.Failure, trace.Call.ExitCode, trace.Diverged, len(trace.Points), want, i+1)
+			if want := fmt.Sprintf("killed %s %s", when, trace.Hit); trace.Call.Failure != want ||
+				trace.Call.ExitCode != -1 || trace.Diverged || len(trace.Points) != i+1 {
+				t.Errorf("got %q, exit %d, diverged %t, %d points, want %q, exit -1, %d points", trace.Call.Failure,
+					trace.Call.ExitCode, trace.Diverged, len(trace.Points), want, i+1)
 			}
 			wantAlone(t)
 			if diff := cmp.Diff(m.state(t), after(seen.Points[:passed])); diff != "" {
@@ -184,7 +186,9 @@ func TestMacvlan_killed(t *testing.T) {
 	}
 	slices.Sort(leaks)
 	// The temporary link that no DEL removes, and a reservation without an owner.
-	want := []string{"after 1: [veth…] []", "after 6: [] [192.168.0.2]", "before 2: [veth…] []", "before 7: [] [192.168.0.2]"}
+	want := []string{
+		"after 1: [veth…] []", "after 6: [] [192.168.0.2]", "before 2: [veth…] []", "before 7: [] [192.168.0.2]",
+	}
 	if diff := cmp.Diff(leaks, want); diff != "" {
 		t.Errorf("leaks: got -, want +:\n%s", diff)
 	}
@@ -204,23 +208,35 @@ func TestMacvlan_failed(t *testing.T) {
 		{what: "RTM_NEWLINK macvlan", errno: unix.EBUSY, want: "failed to create macvlan: device or resource busy"},
 		{what: "RTM_NEWLINK macvlan", errno: unix.ENOMEM, want: "failed to create macvlan: cannot allocate memory"},
 		{what: "RTM_SETLINK", errno: unix.EEXIST, want: `failed to rename macvlan to "eth0": file exists`},
-		{what: "RTM_NEWADDR", errno: unix.ENOSPC, want: "failed to add IP addr {Interface:0x… Address:{IP:192.168.0.2 Mask:ffff0000} Gateway:192.168.0.1} to \"eth0\": no space left on device", left: link},
-		{what: "RTM_NEWROUTE", errno: unix.ENODEV, want: "failed to add route '{0.0.0.0 00000000} via 192.168.0.1 dev eth0 metric 0 (Scope: universe, Table: 0)': no such device", left: link},
-		{what: "exec host-local", errno: unix.ENOMEM, want: "netplugin failed with no error message: fork/exec BIN/host-local: cannot allocate memory", left: link},
+		{
+			what: "RTM_NEWADDR", errno: unix.ENOSPC, want: "failed to add IP addr {Interface:0x… " +
+				"Address:{IP:192.168.0.2 Mask:ffff0000} Gateway:192.168.0.1} to \"eth0\": no space left on device",
+			left: link,
+		},
+		{what: "RTM_NEWROUTE", errno: unix.ENODEV, want: "failed to add route '{0.0.0.0 00000000} via 192.168.0.1 " +
+			"dev eth0 metric 0 (Scope: universe, Table: 0)': no such device", left: link},
+		{
+			what: "exec host-local", errno: unix.ENOMEM,
+			want: "netplugin failed with no error message: fork/exec BIN/host-local: cannot allocate memory",
+			left: link,
+		},
 		{what: "/net/192", errno: unix.ENOSPC, want: "failed to allocate for range 0: open STORE/net/192.168.0.2: no space left on device", left: link},
 		{what: "write /run/", errno: unix.ENOSPC, want: "failed to allocate for range 0: write STORE/net/192.168.0.2: no space left on device", left: link},
 	} {
 		t.Run(tt.what+" "+unix.ErrnoName(tt.errno), func(t *testing.T) {
 			m := newMacvlan(t)
 			at := slices.IndexFunc(seen.Points, func(p fault.Point) bool { return strings.Contains(p.What, tt.what) })
-			trace, err := fault.Inject(ctx(t), m.command("ADD"), fault.Injection{Point: seen.Points[at], When: fault.Fail, Errno: tt.errno})
+			trace, err := fault.Inject(ctx(t), m.command("ADD"), fault.Injection{
+				Point: seen.Points[at], When: fault.Fail, Errno: tt.errno,
+			})
 			check(t, err)
 			var answer struct{ Msg string }
 			check(t, json.Unmarshal([]byte(trace.Call.Stdout), &answer))
 			got := strings.NewReplacer(m.store, "STORE", os.Getenv(binEnv), "BIN").Replace(answer.Msg)
 			got = regexp.MustCompile("0x[0-9a-f]+").ReplaceAllString(got, "0x…")
 			if got != tt.want || trace.Call.ExitCode != 1 || !trace.Told || trace.Diverged {
-				t.Errorf("got %q, exit %d, told %t, diverged %t, want %q, exit 1, told", got, trace.Call.ExitCode, trace.Told, trace.Diverged, tt.want)
+				t.Errorf("got %q, exit %d, told %t, diverged %t, want %q, exit 1, told", got, trace.Call.ExitCode,
+					trace.Told, trace.Diverged, tt.want)
 			}
 			if diff := cmp.Diff(m.state(t), tt.left); diff != "" {
 				t.Errorf("got -, want +:\n%s", diff)

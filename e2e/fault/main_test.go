@@ -56,7 +56,8 @@ func again() (status int, err error) {
 		return 1, err
 	}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"main/bridge", upstream+"ipam/host-local"); err != nil {
+	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"main/bridge",
+		upstream+"ipam/host-local"); err != nil {
 		return 1, err
 	}
 	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {
@@ -67,7 +68,9 @@ func again() (status int, err error) {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), binEnv+"="+bin)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL,
+	}
 	err = cmd.Run()
 	var failed *exec.ExitError
 	if errors.As(err, &failed) {

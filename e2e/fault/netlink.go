@@ -33,11 +33,16 @@ func messages(data []byte) (list []nlMessage) {
 	batched := false
 	for offset := 0; offset+unix.SizeofNlMsghdr <= len(data); {
 		at := data[offset:]
-		header := unix.NlMsghdr{Len: order.Uint32(at), Type: order.Uint16(at[4:]), Flags: order.Uint16(at[6:]), Seq: order.Uint32(at[8:]), Pid: order.Uint32(at[12:])}
+		header := unix.NlMsghdr{
+			Len: order.Uint32(at), Type: order.Uint16(at[4:]), Flags: order.Uint16(at[6:]),
+			Seq: order.Uint32(at[8:]), Pid: order.Uint32(at[12:]),
+		}
 		if header.Len < unix.SizeofNlMsghdr || int(header.Len) > len(at) {
 			break
 		}
-		list = append(list, nlMessage{offset: offset, header: header, body: at[unix.SizeofNlMsghdr:header.Len], batched: batched})
+		list = append(list, nlMessage{
+			offset: offset, header: header, body: at[unix.SizeofNlMsghdr:header.Len], batched: batched,
+		})
 		batched = batched || header.Type == unix.NFNL_MSG_BATCH_BEGIN
 		offset += int(header.Len+unix.NLMSG_ALIGNTO-1) &^ (unix.NLMSG_ALIGNTO - 1)
 	}
@@ -58,7 +63,8 @@ func (m nlMessage) changes(protocol int) bool {
 		return netfilterChanges(kind>>8, kind&0xff)
 	case unix.NETLINK_XFRM:
 		switch nl.XfrmMsgType(kind) {
-		case nl.XFRM_MSG_GETSA, nl.XFRM_MSG_GETPOLICY, nl.XFRM_MSG_GETAE, nl.XFRM_MSG_GETSADINFO, nl.XFRM_MSG_GETSPDINFO:
+		case nl.XFRM_MSG_GETSA, nl.XFRM_MSG_GETPOLICY, nl.XFRM_MSG_GETAE, nl.XFRM_MSG_GETSADINFO,
+			nl.XFRM_MSG_GETSPDINFO:
 			return false
 		}
 		return true
@@ -84,7 +90,8 @@ func netfilterChanges(subsystem, kind uint16) bool {
 		return kind == 0 || kind == 2 // new and delete; all others get
 	case unix.NFNL_SUBSYS_IPSET:
 		switch kind {
-		case nl.IPSET_CMD_PROTOCOL, nl.IPSET_CMD_LIST, nl.IPSET_CMD_SAVE, nl.IPSET_CMD_TEST, nl.IPSET_CMD_HEADER, nl.IPSET_CMD_TYPE:
+		case nl.IPSET_CMD_PROTOCOL, nl.IPSET_CMD_LIST, nl.IPSET_CMD_SAVE, nl.IPSET_CMD_TEST, nl.IPSET_CMD_HEADER,
+			nl.IPSET_CMD_TYPE:
 			return false
 		}
 		return true
@@ -94,7 +101,8 @@ func netfilterChanges(subsystem, kind uint16) bool {
 	return kind != 1
 }
 
-// describeNetlink is a send in words; false where nothing in it changes anything. Links are named by the socket's namespace.
+// describeNetlink is a send in words; false where nothing in it changes anything. Links are named by the socket's
+// namespace.
 func describeNetlink(protocol int, list []nlMessage, link func(index uint32) string) (string, bool) {
 	var parts []string
 	times := 0

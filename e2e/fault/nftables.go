@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sizeofNfgenmsg is the size of struct nfgenmsg, nftaTable the attribute with the name of an object's table (include/uapi/linux/netfilter/nf_tables.h).
+// sizeofNfgenmsg is the size of struct nfgenmsg, nftaTable the attribute with the name of an object's table
+// (include/uapi/linux/netfilter/nf_tables.h).
 const (
 	sizeofNfgenmsg = 4
 	nftaTable      = 1
@@ -22,11 +23,13 @@ func nftName(kind uint16) (verb, object string, ok bool) {
 		unix.NFT_MSG_NEWSET: {"NEW", "SET"}, unix.NFT_MSG_GETSET: {"GET", "SET"}, unix.NFT_MSG_DELSET: {"DEL", "SET"},
 		unix.NFT_MSG_NEWSETELEM: {"NEW", "SETELEM"}, unix.NFT_MSG_GETSETELEM: {"GET", "SETELEM"}, unix.NFT_MSG_DELSETELEM: {"DEL", "SETELEM"},
 		unix.NFT_MSG_GETGEN: {"GET", "GEN"},
-		unix.NFT_MSG_NEWOBJ: {"NEW", "OBJ"}, unix.NFT_MSG_GETOBJ: {"GET", "OBJ"}, unix.NFT_MSG_DELOBJ: {"DEL", "OBJ"}, unix.NFT_MSG_GETOBJ_RESET: {"GET", "OBJ"},
+		unix.NFT_MSG_NEWOBJ: {"NEW", "OBJ"}, unix.NFT_MSG_GETOBJ: {"GET", "OBJ"}, unix.NFT_MSG_DELOBJ: {"DEL", "OBJ"},
+		unix.NFT_MSG_GETOBJ_RESET: {"GET", "OBJ"},
 		unix.NFT_MSG_NEWFLOWTABLE: {"NEW", "FLOWTABLE"}, unix.NFT_MSG_GETFLOWTABLE: {"GET", "FLOWTABLE"}, unix.NFT_MSG_DELFLOWTABLE: {"DEL", "FLOWTABLE"},
 		unix.NFT_MSG_GETRULE_RESET: {"GET", "RULE"},
 		// Since Linux 6.3, not yet named by package unix.
-		26: {"DESTROY", "TABLE"}, 27: {"DESTROY", "CHAIN"}, 28: {"DESTROY", "RULE"}, 29: {"DESTROY", "SET"}, 30: {"DESTROY", "SETELEM"},
+		26: {"DESTROY", "TABLE"}, 27: {"DESTROY", "CHAIN"}, 28: {"DESTROY", "RULE"}, 29: {"DESTROY", "SET"},
+		30: {"DESTROY", "SETELEM"},
 		31: {"DESTROY", "OBJ"}, 32: {"DESTROY", "FLOWTABLE"}, 33: {"GET", "SETELEM"},
 	}
 	name, ok := names[kind]
@@ -45,8 +48,8 @@ func describeNftables(kind uint16, body []byte) string {
 		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
 		unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev",
 	}
-	// The table is the first attribute of every object; the own name of a chain is the third, and the second of the others
-	// except of a rule, where it is the chain.
+	// The table is the first attribute of every object; the own name of a chain is the third, and the second of the
+	// others except of a rule, where it is the chain.
 	own := uint16(2)
 	switch object {
 	case "CHAIN":

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the fields lie that are changed: of struct nlmsghdr the type, of struct nlmsgerr the error, and the type and the sequence
-// number of the header that it repeats (include/uapi/linux/netlink.h).
+// Where the fields lie that are changed: of struct nlmsghdr the type, of struct nlmsgerr the error, and the type and
+// the sequence number of the header that it repeats (include/uapi/linux/netlink.h).
 const (
 	headerType    = 4
 	errorNumber   = unix.SizeofNlMsghdr
@@ -25,8 +25,9 @@ type forgery struct {
 	sent, meant uint16
 }
 
-// spoil gives the messages of a send types that the kernel knows no handler for: it does nothing and answers with an error. Of a batch
-// the first is enough, since nothing of a batch with an error is done (net/netfilter/nfnetlink.c: nfnetlink_rcv_batch).
+// spoil gives the messages of a send types that the kernel knows no handler for: it does nothing and answers with an
+// error. Of a batch the first is enough, since nothing of a batch with an error is done (net/netfilter/nfnetlink.c:
+// nfnetlink_rcv_batch).
 func (t *tracer) spoil(c *sysCall) error {
 	s, ok := c.socket(c.args[0])
 	if !ok {
@@ -38,7 +39,10 @@ func (t *tracer) spoil(c *sysCall) error {
 		if !m.changes(s.protocol) {
 			continue
 		}
-		f := forgery{socket: c.link(c.args[0]), sequence: m.header.Seq, sent: unknownType(s.protocol, m.header.Type), meant: m.header.Type}
+		f := forgery{
+			socket: c.link(c.args[0]), sequence: m.header.Seq, sent: unknownType(s.protocol, m.header.Type),
+			meant: m.header.Type,
+		}
 		edits, err := c.scatter(spans, m.offset+headerType, binary.NativeEndian.AppendUint16(nil, f.sent))
 		c.edits = append(c.edits, edits...)
 		if err != nil {
@@ -52,8 +56,8 @@ func (t *tracer) spoil(c *sysCall) error {
 	return nil
 }
 
-// unknownType is a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for one that it does
-// not know the kernel would look for a module.
+// unknownType is a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for one
+// that it does not know the kernel would look for a module.
 func unknownType(protocol int, meant uint16) uint16 {
 	if protocol == unix.NETLINK_NETFILTER {
 		return meant | 0xff

@@ -47,8 +47,10 @@ func routeObject(kind uint16) (name string, size int, describe describer) {
 		return "TFILTER", nl.SizeofTcMsg, describeTraffic
 	}
 	names := map[uint16]string{
-		unix.RTM_NEWACTION: "ACTION", unix.RTM_NEWPREFIX: "PREFIX", unix.RTM_NEWNEIGHTBL: "NEIGHTBL", unix.RTM_NEWADDRLABEL: "ADDRLABEL",
-		unix.RTM_NEWNETCONF: "NETCONF", unix.RTM_NEWMDB: "MDB", unix.RTM_NEWNSID: "NSID", unix.RTM_NEWSTATS: "STATS", unix.RTM_NEWCHAIN: "CHAIN",
+		unix.RTM_NEWACTION: "ACTION", unix.RTM_NEWPREFIX: "PREFIX", unix.RTM_NEWNEIGHTBL: "NEIGHTBL",
+		unix.RTM_NEWADDRLABEL: "ADDRLABEL",
+		unix.RTM_NEWNETCONF:   "NETCONF", unix.RTM_NEWMDB: "MDB", unix.RTM_NEWNSID: "NSID", unix.RTM_NEWSTATS: "STATS",
+		unix.RTM_NEWCHAIN:   "CHAIN",
 		unix.RTM_NEWNEXTHOP: "NEXTHOP", unix.RTM_NEWLINKPROP: "LINKPROP", unix.RTM_NEWVLAN: "VLAN",
 	}
 	return names[kind-kind%4], 0, nil
@@ -90,11 +92,14 @@ func describeLink(body []byte, a map[uint16][]byte, link func(uint32) string) st
 	}
 	info := attributesOf(a[unix.IFLA_LINKINFO])
 	kind, peer := textOf(info[unix.IFLA_INFO_KIND]), ""
-	if far := attributesOf(info[unix.IFLA_INFO_DATA])[nl.VETH_INFO_PEER]; kind == "veth" && len(far) > unix.SizeofIfInfomsg {
+	if far := attributesOf(info[unix.IFLA_INFO_DATA])[nl.VETH_INFO_PEER]; kind == "veth" &&
+		len(far) > unix.SizeofIfInfomsg {
 		peer = textOf(attributesOf(far[unix.SizeofIfInfomsg:])[unix.IFLA_IFNAME])
 	}
-	return words(kind, name, describeLinkData(kind, attributesOf(info[unix.IFLA_INFO_DATA])), bridgeVLANs(body, a), labelled("peer", peer), labelled("link", linkOfAttribute(a[unix.IFLA_LINK], link)),
-		labelled("master", linkOfAttribute(a[unix.IFLA_MASTER], link)), labelled("mtu", numberOf(a[unix.IFLA_MTU])), mac, netns, state)
+	return words(kind, name, describeLinkData(kind, attributesOf(info[unix.IFLA_INFO_DATA])), bridgeVLANs(body, a),
+		labelled("peer", peer), labelled("link", linkOfAttribute(a[unix.IFLA_LINK], link)),
+		labelled("master", linkOfAttribute(a[unix.IFLA_MASTER], link)), labelled("mtu", numberOf(a[unix.IFLA_MTU])),
+		mac, netns, state)
 }
 
 // describeLinkData is what of the settings of a kind of link kernels can lack, or many plugins choose.
@@ -114,7 +119,8 @@ func describeLinkData(kind string, data map[uint16][]byte) string {
 	return ""
 }
 
-// bridgeVLANs are the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags and id).
+// bridgeVLANs are the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags and
+// id).
 func bridgeVLANs(body []byte, a map[uint16][]byte) string {
 	if body[0] != unix.AF_BRIDGE {
 		return ""
@@ -141,9 +147,14 @@ func describeOneRoute(body []byte, a map[uint16][]byte, link func(uint32) string
 	if table == fmt.Sprint(unix.RT_TABLE_MAIN) || table == "0" {
 		table = ""
 	}
-	kinds := map[uint8]string{unix.RTN_LOCAL: "local", unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_THROW: "throw"}
-	return words(kinds[body[7]], prefixOf(a[unix.RTA_DST], body[1], body[0]), labelled("via", addressOf(a[unix.RTA_GATEWAY])),
-		labelled("dev", linkOfAttribute(a[unix.RTA_OIF], link)), labelled("src", addressOf(a[unix.RTA_PREFSRC])), labelled("table", table))
+	kinds := map[uint8]string{
+		unix.RTN_LOCAL: "local", unix.RTN_BLACKHOLE: "blackhole",
+		unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit", unix.RTN_THROW: "throw",
+	}
+	return words(kinds[body[7]], prefixOf(a[unix.RTA_DST], body[1], body[0]),
+		labelled("via", addressOf(a[unix.RTA_GATEWAY])),
+		labelled("dev", linkOfAttribute(a[unix.RTA_OIF], link)), labelled("src", addressOf(a[unix.RTA_PREFSRC])),
+		labelled("table", table))
 }
 
 func describeNeighbour(body []byte, a map[uint16][]byte, link func(uint32) string) string {
@@ -165,8 +176,10 @@ func describeRule(body []byte, a map[uint16][]byte, _ func(uint32) string) strin
 		}
 		return label + " " + prefixOf(address, length, body[0])
 	}
-	return words(labelled("priority", numberOf(a[unix.FRA_PRIORITY])), part("from", a[unix.FRA_SRC], body[2]), part("to", a[unix.FRA_DST], body[1]),
-		labelled("iif", textOf(a[unix.FRA_IIFNAME])), labelled("oif", textOf(a[unix.FRA_OIFNAME])), labelled("mark", numberOf(a[unix.FRA_FWMARK])), labelled("table", table))
+	return words(labelled("priority", numberOf(a[unix.FRA_PRIORITY])), part("from", a[unix.FRA_SRC], body[2]),
+		part("to", a[unix.FRA_DST], body[1]),
+		labelled("iif", textOf(a[unix.FRA_IIFNAME])), labelled("oif", textOf(a[unix.FRA_OIFNAME])),
+		labelled("mark", numberOf(a[unix.FRA_FWMARK])), labelled("table", table))
 }
 
 func describeTraffic(body []byte, a map[uint16][]byte, link func(uint32) string) string {

@@ -31,7 +31,9 @@ func (c *sysCall) socket(fd uint64) (s socket, ok bool) {
 	if s.fd, err = unix.PidfdGetfd(p.pidfd, int(int32(fd)), 0); err != nil {
 		return s, false
 	}
-	for option, value := range map[int]*int{unix.SO_DOMAIN: &s.domain, unix.SO_TYPE: &s.kind, unix.SO_PROTOCOL: &s.protocol} {
+	for option, value := range map[int]*int{
+		unix.SO_DOMAIN: &s.domain, unix.SO_TYPE: &s.kind, unix.SO_PROTOCOL: &s.protocol,
+	} {
 		if *value, err = unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, option); err != nil {
 			s.close()
 			return s, false

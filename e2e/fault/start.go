@@ -18,8 +18,8 @@ import (
 const traceOptions = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACESECCOMP |
 	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
 
-// start starts a program that waits before its first instruction, traced by this thread, with the filter for the calls of the
-// table in place. The caller has locked the thread. On errors nothing is left.
+// start starts a program that waits before its first instruction, traced by this thread, with the filter for the calls
+// of the table in place. The caller has locked the thread. On errors nothing is left.
 func start(path string, attr *os.ProcAttr, table map[int]callSpec) (*os.Process, error) {
 	program, err := filter(table)
 	if err != nil {
@@ -89,7 +89,8 @@ func installFilter(pid int, program []bpf.RawInstruction) error {
 		_         uint32
 		Filter    uint64
 	}{Length: uint16(len(program)), Filter: uint64(address) + 16}
-	if err := errors.Join(binary.Write(&image, binary.NativeEndian, header), binary.Write(&image, binary.NativeEndian, program)); err != nil {
+	if err := errors.Join(binary.Write(&image, binary.NativeEndian, header), binary.Write(&image, binary.NativeEndian,
+		program)); err != nil {
 		return err
 	}
 	if _, err := unix.PtracePokeData(pid, address, image.Bytes()); err != nil {
@@ -98,8 +99,11 @@ func installFilter(pid int, program []bpf.RawInstruction) error {
 	if _, err := unix.PtracePokeText(pid, saved.pc(), trap[:]); err != nil {
 		return fmt.Errorf("program text: %w", err)
 	}
-	// The program is not distrusted: without the flag, older kernels slow it down (Documentation/admin-guide/hw-vuln/spectre.rst).
-	answer, err := call(pid, saved, unix.SYS_SECCOMP, [3]uint64{unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uint64(address)})
+	// The program is not distrusted: without the flag, older kernels slow it down
+	// (Documentation/admin-guide/hw-vuln/spectre.rst).
+	answer, err := call(pid, saved, unix.SYS_SECCOMP, [3]uint64{
+		unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uint64(address),
+	})
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,8 @@ func available() error {
 	defer runtime.UnlockOSThread()
 	// The tracer reads about its tracees in /proc, which must be that of its own PID namespace.
 	if self, err := os.Readlink("/proc/self"); err != nil || self != fmt.Sprint(os.Getpid()) {
-		return fmt.Errorf("fault: /proc is not that of this PID namespace: want /proc/self to be %d, got %q", os.Getpid(), self)
+		return fmt.Errorf("fault: /proc is not that of this PID namespace: want /proc/self to be %d, got %q",
+			os.Getpid(), self)
 	}
 	process, err := start("/proc/self/exe", &os.ProcAttr{Env: []string{}}, calls(false))
 	if err != nil {
@@ -210,8 +215,8 @@ func (p *pipes) serve(input []byte) {
 	}
 }
 
-// collect returns what was written. All traced programs have ended; a process that was handed an end of a pipe in another way
-// gets no more than a second.
+// collect returns what was written. All traced programs have ended; a process that was handed an end of a pipe in
+// another way gets no more than a second.
 func (p *pipes) collect() (stdout, stderr string) {
 	_ = p.stdin.SetDeadline(time.Now())
 	for _, o := range []*output{&p.stdout, &p.stderr} {

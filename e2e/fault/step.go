@@ -154,7 +154,8 @@ func (t *tracer) done(c *sysCall, again bool) error {
 	return resume(unix.PtraceCont, c.thread.tid, 0)
 }
 
-// interrupted tells the answers that a program does not see: the kernel makes the call once more (include/linux/errno.h: ERESTARTSYS to ERESTART_RESTARTBLOCK).
+// interrupted tells the answers that a program does not see: the kernel makes the call once more
+// (include/linux/errno.h: ERESTARTSYS to ERESTART_RESTARTBLOCK).
 func interrupted(result int64) bool {
 	return result == -512 || result == -513 || result == -514 || result == -516
 }

@@ -85,7 +85,8 @@ func run(ctx context.Context, command Command, injection *Injection, explain boo
 	t.stdout = linkOf(pipes.child[1])
 	begin := time.Now()
 	t.took = func() time.Duration { return time.Since(begin) }
-	started, err := start(command.Path, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child}, t.table)
+	started, err := start(command.Path, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child},
+		t.table)
 	pipes.serve(command.Stdin)
 	if err == nil {
 		err = t.follow(ctx, started)
@@ -107,7 +108,8 @@ func run(ctx context.Context, command Command, injection *Injection, explain boo
 // describe says what is run.
 func (t *tracer) describe(command Command) {
 	t.trace.Call = cni.Call{
-		Plugin: filepath.Base(command.Path), Path: command.Path, Env: command.Env, Stdin: string(command.Stdin), ExitCode: -1,
+		Plugin: filepath.Base(command.Path), Path: command.Path, Env: command.Env, Stdin: string(command.Stdin),
+		ExitCode: -1,
 	}
 	for _, e := range command.Env {
 		if verb, ok := strings.CutPrefix(e, "CNI_COMMAND="); ok {
@@ -174,8 +176,8 @@ func (t *tracer) drain() error {
 	}
 }
 
-// adopt waits for processes whose parents ended without having waited for them and that became children of this process, as
-// those of process 1 do. The tracer's own wait leaves them to their parents.
+// adopt waits for processes whose parents ended without having waited for them and that became children of this
+// process, as those of process 1 do. The tracer's own wait leaves them to their parents.
 func (t *tracer) adopt() {
 	for pid, p := range t.processes {
 		if p.pidfd >= 0 {

@@ -19,7 +19,8 @@ func TestUserNamespace(t *testing.T) {
 	if os.Getenv(userEnv) != "" {
 		t.Skip("this is the run in a user namespace")
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^(TestAvailable|TestMacvlan|TestInject|TestObserve$|TestHang)")
+	cmd := exec.Command("/proc/self/exe", "-test.v",
+		"-test.run=^(TestAvailable|TestMacvlan|TestInject|TestObserve$|TestHang)")
 	cmd.Env = append(os.Environ(), userEnv+"=yes")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -1,9 +1,11 @@
-// Package machinetime counts the time that the machine gave to this process, in place of the time that went by. On a machine that is busy,
-// that was stopped or that migrated, the two differ, and whoever waits by the clock on the wall blames others for it.
+// Package machinetime counts the time that the machine gave to this process, in place of the time that went by. On a
+// machine that is busy, that was stopped or that migrated, the two differ, and whoever waits by the clock on the wall
+// blames others for it.
 //
-// A heartbeat sleeps some milliseconds over and over and measures how late it wakes up. What it was late is time that nobody here could
-// use: timeouts of this package (WithTimeout) last longer by it, and an Interval tells how late it was at worst. What a process waits for
-// a processor is not seen by others' timers: Watch adds it to the timeout of who started the process.
+// A heartbeat sleeps some milliseconds over and over and measures how late it wakes up. What it was late is time that
+// nobody here could use: timeouts of this package (WithTimeout) last longer by it, and an Interval tells how late it
+// was at worst. What a process waits for a processor is not seen by others' timers: Watch adds it to the timeout of who
+// started the process.
 //
 // Run its tests: go test ./e2e/machinetime
 package machinetime
@@ -18,11 +20,12 @@ import (
 )
 
 const (
-	// period is how long the heartbeat sleeps. With fifty beats a second it costs less than a thousandth of a processor.
+	// period is how long the heartbeat sleeps. With fifty beats a second it costs less than a thousandth of a
+	// processor.
 	period = 20 * time.Millisecond
-	// Tolerance is how late a beat may be before its lateness counts as stolen. Beats of an idle machine are late by less
-	// than 2ms, those of one with forty threads for each processor by 80ms at worst: that costs no budget of a second, and
-	// counted it would give a plugin that sleeps half as much time again.
+	// Tolerance is how late a beat may be before its lateness counts as stolen. Beats of an idle machine are late by
+	// less than 2ms, those of one with forty threads for each processor by 80ms at worst: that costs no budget of a
+	// second, and counted it would give a plugin that sleeps half as much time again.
 	Tolerance = 100 * time.Millisecond
 	// loadEvery is how many beats lie between two looks at how many threads want a processor.
 	loadEvery = 5
@@ -156,8 +159,8 @@ func (i Interval) Given() time.Duration { return max(0, i.Wall()-i.Stolen()) }
 // Worst returns how late timers were at worst.
 func (i Interval) Worst() time.Duration { return i.clock.Worst(i.begin) }
 
-// Load returns how many threads wanted each processor on average, those of others included; 0 where the interval is shorter than a tenth of a
-// second, or the machine does not tell.
+// Load returns how many threads wanted each processor on average, those of others included; 0 where the interval is
+// shorter than a tenth of a second, or the machine does not tell.
 func (i Interval) Load() float64 {
 	i.clock.mu.Lock()
 	defer i.clock.mu.Unlock()

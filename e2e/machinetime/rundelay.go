@@ -18,9 +18,9 @@ const (
 	watchEvery = 250 * time.Millisecond
 )
 
-// Watch adds what a process and its descendants wait for a processor to the innermost timeout around ctx, until stop is called. It does
-// nothing where ctx has no such timeout, or the kernel does not tell (/proc/PID/task/TID/schedstat, CONFIG_SCHED_INFO): the heartbeat is all
-// there is then. pid is as this process's /proc has it.
+// Watch adds what a process and its descendants wait for a processor to the innermost timeout around ctx, until stop is
+// called. It does nothing where ctx has no such timeout, or the kernel does not tell (/proc/PID/task/TID/schedstat,
+// CONFIG_SCHED_INFO): the heartbeat is all there is then. pid is as this process's /proc has it.
 func Watch(ctx context.Context, pid int) (stop func()) {
 	return watchOver(ctx, func() []int { return processTable().below(pid) })
 }
@@ -62,8 +62,8 @@ type watch struct {
 	seen map[int]time.Duration
 }
 
-// look returns the longest wait for a processor of a thread since the last look. Threads wait beside each other, and what holds a call up is
-// the one that waits most.
+// look returns the longest wait for a processor of a thread since the last look. Threads wait beside each other, and
+// what holds a call up is the one that waits most.
 func (w *watch) look(pids []int) time.Duration {
 	longest := time.Duration(0)
 	for _, pid := range pids {
@@ -83,7 +83,8 @@ func (w *watch) look(pids []int) time.Duration {
 	return longest
 }
 
-// runDelay reads how long a thread was ready to run and did not (Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat).
+// runDelay reads how long a thread was ready to run and did not (Documentation/scheduler/sched-stats.rst,
+// /proc/<pid>/schedstat).
 func runDelay(file string) (time.Duration, bool) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -96,7 +97,8 @@ func runDelay(file string) (time.Duration, bool) {
 	return time.Duration(waited), true
 }
 
-// processes are the children of each process of this PID namespace, read at most once in watchEvery: many calls are watched at once.
+// processes are the children of each process of this PID namespace, read at most once in watchEvery: many calls are
+// watched at once.
 type processes struct {
 	root string
 

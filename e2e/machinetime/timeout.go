@@ -25,8 +25,8 @@ type timeout struct {
 // timeoutKey finds the innermost timeout of a context.
 type timeoutKey struct{}
 
-// WithTimeout is as that of package context, but d counts the time that the machine gave. The context has no deadline of its own
-// that could be asked for: it moves.
+// WithTimeout is as that of package context, but d counts the time that the machine gave. The context has no deadline
+// of its own that could be asked for: it moves.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return Process().withTimeout(ctx, d, nil)
 }
@@ -36,7 +36,9 @@ func WithTimeoutCause(ctx context.Context, d time.Duration, cause error) (contex
 	return Process().withTimeout(ctx, d, cause)
 }
 
-func (c *Clock) withTimeout(parent context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
+func (c *Clock) withTimeout(parent context.Context, d time.Duration,
+	cause error,
+) (context.Context, context.CancelFunc) {
 	if cause == nil {
 		cause = context.DeadlineExceeded
 	}
@@ -72,7 +74,8 @@ func (t *timeout) check(expire func()) {
 // left is how much of the time is left.
 func (t *timeout) left() time.Duration { return t.limit + t.extra() - t.interval.Wall() }
 
-// extra is how much longer it lasts. Timers of this process are late in the same moments in which others wait for a processor.
+// extra is how much longer it lasts. Timers of this process are late in the same moments in which others wait for a
+// processor.
 func (t *timeout) extra() time.Duration {
 	return max(t.interval.Stolen(), time.Duration(t.starved.Load()))
 }
@@ -104,8 +107,8 @@ func Extra(ctx context.Context) time.Duration {
 	return 0
 }
 
-// Excess is what a message says of a wait that was longer than its budget: " (and 4s in which the machine gave it no processor)"; empty
-// below a tenth of a second.
+// Excess is what a message says of a wait that was longer than its budget: " (and 4s in which the machine gave it no
+// processor)"; empty below a tenth of a second.
 func Excess(extra time.Duration) string {
 	if extra < 100*time.Millisecond {
 		return ""

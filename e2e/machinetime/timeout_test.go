@@ -127,7 +127,8 @@ func TestWatch_sleeper(t *testing.T) {
 
 func TestExcess(t *testing.T) {
 	for extra, want := range map[time.Duration]string{
-		0: "", 99 * time.Millisecond: "", 4040 * time.Millisecond: " (and 4s in which the machine gave it no processor)",
+		0: "", 99 * time.Millisecond: "",
+		4040 * time.Millisecond: " (and 4s in which the machine gave it no processor)",
 	} {
 		if got := Excess(extra); got != want {
 			t.Errorf("%s: got %q, want %q", extra, got, want)

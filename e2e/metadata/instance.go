@@ -1,8 +1,9 @@
-// Package metadata is the instance metadata service of the lab's cloud: what a machine is, which network interfaces (ENIs) it has and
-// which addresses these have, as EC2 tells its instances under http://169.254.169.254/latest (Amazon EC2 User Guide, "Instance metadata").
+// Package metadata is the instance metadata service of the lab's cloud: what a machine is, which network interfaces
+// (ENIs) it has and which addresses these have, as EC2 tells its instances under http://169.254.169.254/latest (Amazon
+// EC2 User Guide, "Instance metadata").
 //
-// It knows what concerns networks, and no credentials, user data or other categories. What there is to tell, its callers set; an agent
-// serves it on a node.
+// It knows what concerns networks, and no credentials, user data or other categories. What there is to tell, its
+// callers set; an agent serves it on a node.
 //
 // Run its tests: go test ./e2e/metadata
 package metadata
@@ -98,7 +99,8 @@ func (i Instance) tree() map[string]string {
 	}
 	region := strings.TrimRight(i.Zone, "abcdef")
 	set("dynamic/instance-identity/document", fmt.Sprintf(
-		"{\n  \"availabilityZone\" : %q,\n  \"instanceId\" : %q,\n  \"instanceType\" : %q,\n  \"region\" : %q\n}", i.Zone, i.ID, i.Type, region))
+		"{\n  \"availabilityZone\" : %q,\n  \"instanceId\" : %q,\n  \"instanceType\" : %q,\n  \"region\" : %q\n}",
+		i.Zone, i.ID, i.Type, region))
 	set("meta-data/instance-id", i.ID)
 	set("meta-data/instance-type", i.Type)
 	set("meta-data/placement/availability-zone", i.Zone)
@@ -111,10 +113,13 @@ func (i Instance) tree() map[string]string {
 		base := "meta-data/network/interfaces/macs/" + eni.MAC + "/"
 		for key, value := range map[string]string{
 			"device-number": fmt.Sprint(eni.Device), "network-card": "0", "interface-id": eni.ID, "mac": eni.MAC,
-			"security-group-ids": securityGroup, "security-groups": "default", "subnet-id": i.SubnetID, "vpc-id": i.VPCID,
-			"subnet-ipv4-cidr-block": i.Subnet.String(), "vpc-ipv4-cidr-block": i.VPC.String(), "vpc-ipv4-cidr-blocks": i.VPC.String(),
+			"security-group-ids": securityGroup, "security-groups": "default", "subnet-id": i.SubnetID,
+			"vpc-id":                 i.VPCID,
+			"subnet-ipv4-cidr-block": i.Subnet.String(), "vpc-ipv4-cidr-block": i.VPC.String(),
+			"vpc-ipv4-cidr-blocks": i.VPC.String(),
 			// The ENI's own address comes first.
-			"local-ipv4s": lines(append([]netip.Addr{eni.Address}, eni.Secondary...)), "ipv4-prefix": lines(eni.Prefixes),
+			"local-ipv4s": lines(append([]netip.Addr{eni.Address}, eni.Secondary...)),
+			"ipv4-prefix": lines(eni.Prefixes),
 		} {
 			set(base+key, value)
 		}

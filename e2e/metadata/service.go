@@ -71,8 +71,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// giveToken answers a PUT with a token. What came through a proxy gets none (EC2 User Guide, "How Instance Metadata Service Version 2
-// works").
+// giveToken answers a PUT with a token. What came through a proxy gets none (EC2 User Guide, "How Instance Metadata
+// Service Version 2 works").
 func (s *Service) giveToken(w http.ResponseWriter, r *http.Request) {
 	ttl, err := strconv.Atoi(r.Header.Get(ttlHeader))
 	switch {

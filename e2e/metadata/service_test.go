@@ -14,8 +14,14 @@ func instance() Instance {
 		ID: "i-1", Type: "m5.large", Zone: "eu-central-1a", VPC: netip.MustParsePrefix("10.0.0.0/16"), VPCID: "vpc-1",
 		Subnet: netip.MustParsePrefix("10.0.0.0/17"), SubnetID: "subnet-1",
 		ENIs: []ENI{
-			{ID: "eni-0", MAC: "02:00:00:00:00:10", Address: netip.MustParseAddr("10.0.0.4"), Secondary: []netip.Addr{netip.MustParseAddr("10.0.0.16"), netip.MustParseAddr("10.0.0.17")}},
-			{ID: "eni-1", Device: 1, MAC: "02:00:00:00:00:11", Address: netip.MustParseAddr("10.0.0.18"), Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.32/28")}},
+			{
+				ID: "eni-0", MAC: "02:00:00:00:00:10", Address: netip.MustParseAddr("10.0.0.4"),
+				Secondary: []netip.Addr{netip.MustParseAddr("10.0.0.16"), netip.MustParseAddr("10.0.0.17")},
+			},
+			{
+				ID: "eni-1", Device: 1, MAC: "02:00:00:00:00:11", Address: netip.MustParseAddr("10.0.0.18"),
+				Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.32/28")},
+			},
 		},
 	}
 }
@@ -61,11 +67,15 @@ func TestService_paths(t *testing.T) {
 		macs + "02:00:00:00:00:11/subnet-ipv4-cidr-block": "10.0.0.0/17",
 		macs + "02:00:00:00:00:11/vpc-ipv4-cidr-blocks":   "10.0.0.0/16",
 	} {
-		if status, got := ask(t, http.MethodGet, server.URL+"/latest/"+path, nil); status != http.StatusOK || got != want {
+		if status, got := ask(t, http.MethodGet, server.URL+"/latest/"+path, nil); status != http.StatusOK ||
+			got != want {
 			t.Errorf("%s: got %d %q, want %q", path, status, got, want)
 		}
 	}
-	for _, path := range []string{"", "latest/meta-data/none", "latest/" + macs + "02:00:00:00:00:10/ipv4-prefix", "latest/api/token", "2009-04-04/meta-data/mac"} {
+	for _, path := range []string{
+		"", "latest/meta-data/none", "latest/" + macs + "02:00:00:00:00:10/ipv4-prefix",
+		"latest/api/token", "2009-04-04/meta-data/mac",
+	} {
 		if status, _ := ask(t, http.MethodGet, server.URL+"/"+path, nil); status != http.StatusNotFound {
 			t.Errorf("%s: got %d, want 404", path, status)
 		}
@@ -120,7 +130,8 @@ func TestInstance_Disown(t *testing.T) {
 		i := instance()
 		got := ""
 		if i.Disown(netip.MustParseAddr(address)) {
-			got = fmt.Sprintf("%s %s; %s %s", i.ENIs[0].Secondary, i.ENIs[0].Prefixes, i.ENIs[1].Secondary, i.ENIs[1].Prefixes)
+			got = fmt.Sprintf("%s %s; %s %s", i.ENIs[0].Secondary, i.ENIs[0].Prefixes, i.ENIs[1].Secondary,
+				i.ENIs[1].Prefixes)
 		}
 		if got != want {
 			t.Errorf("%s: got %q, want %q", address, got, want)

@@ -76,8 +76,8 @@ func family(addr netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// text is the address as results show it: empty where it is not known, and without the zone, which means nothing outside
-// of its namespace.
+// text is the address as results show it: empty where it is not known, and without the zone, which means nothing
+// outside of its namespace.
 func text(addr netip.Addr) string {
 	if !addr.IsValid() || addr.IsUnspecified() {
 		return ""

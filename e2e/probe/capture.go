@@ -87,8 +87,8 @@ type frame struct {
 	link   int
 }
 
-// StartCapture begins to record in the network namespace at path netns. What passes after it returned is not missed. The
-// caller calls Stop.
+// StartCapture begins to record in the network namespace at path netns. What passes after it returned is not missed.
+// The caller calls Stop.
 func StartCapture(netns string, m Match) (*Capture, error) {
 	c, err := openCapture(netns, m)
 	if err != nil {
@@ -135,7 +135,8 @@ func openCapture(netns string, m Match) (*Capture, error) {
 	return c, nil
 }
 
-// open makes the socket. Without a protocol it sees nothing, and once it is bound to one, without an interface, all of them (packet(7)).
+// open makes the socket. Without a protocol it sees nothing, and once it is bound to one, without an interface, all of
+// them (packet(7)).
 func (c *Capture) open(n namespace) error {
 	if err := c.resolveNames(); err != nil {
 		return err
@@ -147,7 +148,8 @@ func (c *Capture) open(n namespace) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.conn.SetReadBuffer(captureBuffer), c.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
+	err = errors.Join(c.conn.SetReadBuffer(captureBuffer), c.conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS,
+		1))
 	if err == nil {
 		c.rc, err = c.conn.SyscallConn()
 	}
@@ -273,7 +275,9 @@ func (c *Capture) keep(raw []byte, length int, from *unix.SockaddrLinklayer, at 
 }
 
 func (c *Capture) matches(d decoded) bool {
-	if len(c.hosts) > 0 && !slices.ContainsFunc(d.hosts, func(a netip.Addr) bool { return slices.Contains(c.hosts, a) }) {
+	if len(c.hosts) > 0 && !slices.ContainsFunc(d.hosts, func(a netip.Addr) bool {
+		return slices.Contains(c.hosts, a)
+	}) {
 		return false
 	}
 	return len(c.ports) == 0 || len(d.ports) == 0 ||

@@ -45,7 +45,8 @@ func askOnce(t *testing.T, h *host, s Spec) Result {
 	return ask(t, h, s)
 }
 
-// distinct leaves out what was seen before: on a busy machine the kernel asks again for what was not answered within a second.
+// distinct leaves out what was seen before: on a busy machine the kernel asks again for what was not answered within a
+// second.
 func distinct(lines []string) []string {
 	var first []string
 	for _, line := range lines {
@@ -189,7 +190,9 @@ func TestCapture_tcp(t *testing.T) {
 		t.Errorf("got - want +\n%s", diff)
 	}
 	// Both sides end the connection, and neither breaks it off.
-	for part, want := range map[string]bool{"eth0 out TCP PORT > 8080 FIN": true, "eth0 in TCP 8080 > PORT FIN": true, "RST": false} {
+	for part, want := range map[string]bool{
+		"eth0 out TCP PORT > 8080 FIN": true, "eth0 in TCP 8080 > PORT FIN": true, "RST": false,
+	} {
 		if seen := strings.Contains(strings.Join(got, "\n"), part); seen != want {
 			t.Errorf("got %q, want %q in it: %t", got, part, want)
 		}
@@ -231,7 +234,8 @@ func TestCapture_packet(t *testing.T) {
 
 const ethernet = 14
 
-// TestCapture_interfaces wants the names of links that are gone, or have another name, before anybody looks at their packets.
+// TestCapture_interfaces wants the names of links that are gone, or have another name, before anybody looks at their
+// packets.
 func TestCapture_interfaces(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
@@ -313,8 +317,8 @@ func TestStartCapture_bad(t *testing.T) {
 // TestCapture_keeps_the_first_and_the_last wants of many packets those at the beginning and those at the end.
 func TestCapture_keeps_the_first_and_the_last(t *testing.T) {
 	lan := newLAN(t, 2)
-	// On a busy machine the address is asked for twice, and requests overtake replies: both know each other before, and the
-	// last request waits for the reply to the others.
+	// On a busy machine the address is asked for twice, and requests overtake replies: both know each other before, and
+	// the last request waits for the reply to the others.
 	requests := func(count int) {
 		t.Helper()
 		if got := ask(t, lan.hosts[0], Spec{Protocol: ICMP, To: "10.9.0.2", Count: count}); !got.OK {
@@ -343,7 +347,10 @@ func TestCapture_keeps_the_first_and_the_last(t *testing.T) {
 // TestCapture_tells_whom_a_frame_is_for wants the ports of a bridge to see frames that are for its hosts.
 func TestCapture_tells_whom_a_frame_is_for(t *testing.T) {
 	lan := newLAN(t, 2)
-	captures := []*Capture{startCapture(t, lan.fabric, Match{Hosts: []string{"10.9.0.2"}}), startCapture(t, lan.hosts[1], Match{Hosts: []string{"10.9.0.2"}})}
+	captures := []*Capture{
+		startCapture(t, lan.fabric, Match{Hosts: []string{"10.9.0.2"}}),
+		startCapture(t, lan.hosts[1], Match{Hosts: []string{"10.9.0.2"}}),
+	}
 	got, err := Run(t.Context(), lan.hosts[0].path, Spec{Protocol: ICMP, To: "10.9.0.2"})
 	if err != nil || !got.OK {
 		t.Fatalf("got %+v, error %v", got, err)

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Control is a bare veth pair between two network namespaces that have no name and that nobody else has. What goes from one to the
-// other meets no plugin, no bridge and no rule: what is lost or late there was lost or delayed by the machine. Its methods may be called
-// concurrently, but for Close.
+// Control is a bare veth pair between two network namespaces that have no name and that nobody else has. What goes from
+// one to the other meets no plugin, no bridge and no rule: what is lost or late there was lost or delayed by the
+// machine. Its methods may be called concurrently, but for Close.
 type Control struct {
 	near, far namespace
 	to        string
@@ -34,7 +34,8 @@ const (
 	controlUp = 20 * time.Second
 )
 
-// NewControl makes the namespaces and what answers in the far one. The caller closes it. The error says what this machine lacks.
+// NewControl makes the namespaces and what answers in the far one. The caller closes it. The error says what this
+// machine lacks.
 func NewControl() (_ *Control, err error) {
 	c := &Control{}
 	defer func() {
@@ -67,10 +68,13 @@ func NewControl() (_ *Control, err error) {
 	return c, c.warmUp()
 }
 
-// warmUp waits until the pair carries packets. Until the kernel has heard of a new link's carrier it drops what is sent there
-// (noop_qdisc, net/sched/sch_generic.c), and a connection whose first segment is lost is tried again after a second only.
+// warmUp waits until the pair carries packets. Until the kernel has heard of a new link's carrier it drops what is sent
+// there (noop_qdisc, net/sched/sch_generic.c), and a connection whose first segment is lost is tried again after a
+// second only.
 func (c *Control) warmUp() error {
-	got, err := askIn(context.Background(), c.near, Spec{Protocol: TCP, To: c.to, Port: controlPort, Bytes: 1, Within: controlUp})
+	got, err := askIn(context.Background(), c.near, Spec{
+		Protocol: TCP, To: c.to, Port: controlPort, Bytes: 1, Within: controlUp,
+	})
 	if err == nil && !got.OK {
 		err = errors.New(got.Error)
 	}
@@ -85,8 +89,8 @@ func newNamespace() (namespace, error) {
 	}
 	result := make(chan made)
 	go func() {
-		// No unlock: the thread ends with the goroutine, and none is left in the namespace. The first thread of a process never ends, and stands
-		// for the process in /proc.
+		// No unlock: the thread ends with the goroutine, and none is left in the namespace. The first thread of a
+		// process never ends, and stands for the process in /proc.
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
@@ -158,8 +162,9 @@ func (c *Control) StartFlow(s FlowSpec) (*Flow, error) {
 // Probe asks once what s asks, but the far namespace, within 1s.
 func (c *Control) Probe(ctx context.Context, s Spec) (Result, error) {
 	return askIn(ctx, c.near, Spec{
-		Protocol: s.Protocol, To: c.to, Port: controlPort, Bytes: s.Bytes, Count: s.Count, Interval: s.Interval, Attempts: 1,
-		Within: controlWithin + time.Duration(s.Count)*max(s.Interval, defaultInterval),
+		Protocol: s.Protocol, To: c.to, Port: controlPort, Bytes: s.Bytes, Count: s.Count, Interval: s.Interval,
+		Attempts: 1,
+		Within:   controlWithin + time.Duration(s.Count)*max(s.Interval, defaultInterval),
 	})
 }
 
@@ -172,8 +177,8 @@ func (c *Control) Close() {
 	c.far.close()
 }
 
-// Disturbed says in words what the machine lost or delayed of the control of a flow with an interval between requests (0 means 20ms); empty
-// where it did neither, or there was no control.
+// Disturbed says in words what the machine lost or delayed of the control of a flow with an interval between requests
+// (0 means 20ms); empty where it did neither, or there was no control.
 func (r *FlowResult) Disturbed(interval time.Duration) string {
 	switch c := r.Control; {
 	case c == nil:
@@ -183,7 +188,8 @@ func (r *FlowResult) Disturbed(interval time.Duration) string {
 	case c.Lost > 0:
 		return fmt.Sprintf("a control flow over a bare veth pair lost %d of %d requests", c.Lost, c.Sent)
 	case c.LongestGap > controlGap+max(interval, flowInterval):
-		return fmt.Sprintf("a control flow over a bare veth pair had no reply for %s", c.LongestGap.Round(time.Millisecond))
+		return fmt.Sprintf("a control flow over a bare veth pair had no reply for %s",
+			c.LongestGap.Round(time.Millisecond))
 	}
 	return ""
 }

@@ -132,8 +132,8 @@ func (d *decoded) icmp(layer gopacket.Layer) {
 	}
 }
 
-// advertised is the link layer address in a neighbour advertisement. One that answers a unicast solicitation may leave it
-// out (RFC 4861, 4.4); the sender's is meant then.
+// advertised is the link layer address in a neighbour advertisement. One that answers a unicast solicitation may leave
+// it out (RFC 4861, 4.4); the sender's is meant then.
 func (d *decoded) advertised(l *layers.ICMPv6NeighborAdvertisement) string {
 	for _, option := range l.Options {
 		if option.Type == layers.ICMPv6OptTargetAddress {

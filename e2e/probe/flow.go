@@ -16,10 +16,12 @@ import (
 
 const (
 	flowInterval = 20 * time.Millisecond
-	// lostAfter is when a request without an answer counts as lost, also if the answer comes later, in time that the machine gave.
+	// lostAfter is when a request without an answer counts as lost, also if the answer comes later, in time that the
+	// machine gave.
 	lostAfter = time.Second
-	// connectWithin is how long a flow's connection may take. The kernel drops what is sent over a link before it has heard of
-	// its carrier, and sends a lost first segment again after one second and after three (RFC 6298, section 2).
+	// connectWithin is how long a flow's connection may take. The kernel drops what is sent over a link before it has
+	// heard of its carrier, and sends a lost first segment again after one second and after three (RFC 6298, section
+	// 2).
 	connectWithin = 4 * time.Second
 )
 
@@ -39,17 +41,20 @@ type FlowSpec struct {
 
 // FlowResult is what became of a flow.
 type FlowResult struct {
-	// Sent counts the requests, Received those that were answered within 1s of the time that the machine gave, Lost the others.
+	// Sent counts the requests, Received those that were answered within 1s of the time that the machine gave, Lost the
+	// others.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Lost     int `json:"lost"`
-	// LongestGap is the longest time without an answer, from the start to the call of Stop, without what the machine stole meanwhile.
+	// LongestGap is the longest time without an answer, from the start to the call of Stop, without what the machine
+	// stole meanwhile.
 	LongestGap time.Duration `json:"longestGap"`
 	// Error is the first error met, in one line; empty without one. A request that vanished is none.
 	Error string `json:"error,omitempty"`
 	// Worst is how late this process's timers were at worst while the flow ran.
 	Worst time.Duration `json:"worst,omitempty"`
-	// Control is what became of a flow of the same kind that met nothing but the machine, see Control; nil where there was none.
+	// Control is what became of a flow of the same kind that met nothing but the machine, see Control; nil where there
+	// was none.
 	Control *FlowResult `json:"control,omitempty"`
 }
 
@@ -78,7 +83,8 @@ type Flow struct {
 }
 
 // StartFlow starts requests and replies on one socket in the network namespace at path netns. UDP goes on through
-// everything; TCP fails here if the connection is not made within 4s, and ends with its connection. The caller calls Stop.
+// everything; TCP fails here if the connection is not made within 4s, and ends with its connection. The caller calls
+// Stop.
 func StartFlow(netns string, s FlowSpec) (*Flow, error) {
 	if s.Protocol != TCP && s.Protocol != UDP {
 		return nil, fmt.Errorf("flow: want protocol tcp or udp, got %q", s.Protocol)

@@ -61,10 +61,12 @@ func TestFlow(t *testing.T) {
 				f.received(t, 20)
 				got := f.Stop()
 				nothing := beside.Stop()
-				if why := (&FlowResult{Control: &nothing}).Disturbed(spec.Interval); why != "" && got.Error == "" && got.Lost > 0 {
+				if why := (&FlowResult{Control: &nothing}).Disturbed(spec.Interval); why != "" && got.Error == "" &&
+					got.Lost > 0 {
 					t.Skipf("the machine was too busy: %s", why)
 				}
-				if got.Sent < 20 || got.Received != got.Sent || got.Lost != 0 || got.Error != "" || got.LongestGap <= 0 || got.LongestGap > lostAfter {
+				if got.Sent < 20 || got.Received != got.Sent || got.Lost != 0 || got.Error != "" ||
+					got.LongestGap <= 0 || got.LongestGap > lostAfter {
 					t.Errorf("got %+v, want everything answered", got)
 				}
 				if again := f.Stop(); again != got {
@@ -81,7 +83,9 @@ func TestFlow_linkDown(t *testing.T) {
 	for _, protocol := range []Protocol{TCP, UDP} {
 		listen(t, b, ListenSpec{Protocol: protocol, Port: 8080})
 		t.Run(string(protocol), func(t *testing.T) {
-			f := startFlow(t, a, FlowSpec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Interval: 5 * time.Millisecond})
+			f := startFlow(t, a, FlowSpec{
+				Protocol: protocol, To: "10.9.0.2", Port: 8080, Interval: 5 * time.Millisecond,
+			})
 			f.received(t, 5)
 			lan.fabric.do(t, func() error { return setDown("port2") })
 			down := machinetime.Start()
@@ -95,7 +99,8 @@ func TestFlow_linkDown(t *testing.T) {
 			lan.fabric.do(t, func() error { return setUp("port2") })
 			f.received(t, 5)
 			got := f.Stop()
-			if got.Lost < 10 || got.Received+got.Lost != got.Sent || got.LongestGap < gap || got.LongestGap > gap+5*time.Second {
+			if got.Lost < 10 || got.Received+got.Lost != got.Sent || got.LongestGap < gap ||
+				got.LongestGap > gap+5*time.Second {
 				t.Errorf("got %+v, want losses and a gap of at least %s", got, gap)
 			}
 		})
@@ -105,10 +110,14 @@ func TestFlow_linkDown(t *testing.T) {
 func TestFlow_serverGone(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
-	for protocol, want := range map[Protocol]string{TCP: "receive, then the far end closed", UDP: "connection refused"} {
+	for protocol, want := range map[Protocol]string{
+		TCP: "receive, then the far end closed", UDP: "connection refused",
+	} {
 		t.Run(string(protocol), func(t *testing.T) {
 			l := listen(t, b, ListenSpec{Protocol: protocol, Port: 8080})
-			f := startFlow(t, a, FlowSpec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Interval: 5 * time.Millisecond})
+			f := startFlow(t, a, FlowSpec{
+				Protocol: protocol, To: "10.9.0.2", Port: 8080, Interval: 5 * time.Millisecond,
+			})
 			f.received(t, 5)
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
@@ -166,7 +175,9 @@ func slowServer(t *testing.T, h *host, port uint16, delay time.Duration) *atomic
 		t.Fatal(err)
 	}
 	defer n.close()
-	s, err := n.packetSocket(packetOptions{family: unix.AF_INET, from: endpoint{addr: netip.IPv4Unspecified(), port: port}})
+	s, err := n.packetSocket(packetOptions{
+		family: unix.AF_INET, from: endpoint{addr: netip.IPv4Unspecified(), port: port},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ const (
 
 // echo makes echo requests.
 //
-// pro-bing would do it as well, but creates its socket itself and keeps the thread of the namespace while it waits, takes
-// replies from any address, and filters out what routers report.
+// pro-bing would do it as well, but creates its socket itself and keeps the thread of the namespace while it waits,
+// takes replies from any address, and filters out what routers report.
 type echo struct {
 	to    endpoint
 	id    uint16

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkEvents is what the kernel tells of the links of a namespace: it queues the name of each one that comes, is renamed or goes, so that
-// a link which went before anybody looked has a name all the same. It is not for concurrent use.
+// linkEvents is what the kernel tells of the links of a namespace: it queues the name of each one that comes, is
+// renamed or goes, so that a link which went before anybody looked has a name all the same. It is not for concurrent
+// use.
 type linkEvents struct {
 	socket *nl.NetlinkSocket
 	buffer []byte
@@ -38,7 +39,8 @@ func subscribeLinks(n namespace) (*linkEvents, error) {
 	return e, nil
 }
 
-// read takes the events that are queued and notes the last name of each link in names, by the link's index. It does not wait.
+// read takes the events that are queued and notes the last name of each link in names, by the link's index. It does not
+// wait.
 func (e *linkEvents) read(names map[int]string) {
 	for {
 		n, _, err := unix.Recvfrom(e.socket.GetFd(), e.buffer, unix.MSG_DONTWAIT)

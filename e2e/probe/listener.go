@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serverIdle is how long a server keeps a TCP connection on which nothing moves: longer than any link is taken down under
-// a flow, short enough not to collect the connections of clients that vanished.
+// serverIdle is how long a server keeps a TCP connection on which nothing moves: longer than any link is taken down
+// under a flow, short enough not to collect the connections of clients that vanished.
 const serverIdle = time.Minute
 
 // ListenSpec says what a server listens on.
@@ -71,7 +71,8 @@ func listenIn(n namespace, s ListenSpec) (*Listener, error) {
 			continue
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s %s: %w", s.Protocol, netip.AddrPortFrom(address, s.Port), err), l.Close())
+			return nil, errors.Join(fmt.Errorf("listen on %s %s: %w", s.Protocol, netip.AddrPortFrom(address, s.Port),
+				err), l.Close())
 		}
 	}
 	return l, nil
@@ -175,7 +176,9 @@ func (l *Listener) answerPackets(s *packetSocket) {
 		if json.Unmarshal(p.payload, &q) != nil {
 			continue
 		}
-		answer, err := encode(reply{Nonce: q.Nonce, Seq: q.Seq, Name: l.name, Peer: text(p.from.addr), Local: text(p.local)}, len(p.payload))
+		answer, err := encode(reply{
+			Nonce: q.Nonce, Seq: q.Seq, Name: l.name, Peer: text(p.from.addr), Local: text(p.local),
+		}, len(p.payload))
 		if err != nil {
 			continue
 		}
@@ -215,7 +218,9 @@ func (l *Listener) serve(conn *socket.Conn, peer endpoint) {
 		if err := readMessage(r, &q); err != nil {
 			return
 		}
-		answer := reply{Nonce: q.Nonce, Seq: q.Seq, Name: l.name, Peer: text(peer.addr), Local: text(endpointOf(local).addr)}
+		answer := reply{
+			Nonce: q.Nonce, Seq: q.Seq, Name: l.name, Peer: text(peer.addr), Local: text(endpointOf(local).addr),
+		}
 		if err := writeMessage(s, answer); err != nil {
 			return
 		}

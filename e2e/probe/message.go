@@ -34,8 +34,8 @@ type confirmation struct {
 // maxLine bounds a line of TCP, so that a stranger on the port costs no memory.
 const maxLine = 4 << 10
 
-// encode writes one message with a newline, filled with spaces up to size: JSON ends with the object and a decoder skips
-// white space.
+// encode writes one message with a newline, filled with spaces up to size: JSON ends with the object and a decoder
+// skips white space.
 func encode(message any, size int) ([]byte, error) {
 	b, err := json.Marshal(message)
 	if err != nil {

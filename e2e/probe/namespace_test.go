@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestNamespaces runs servers, probes, flows and captures of many namespaces at once. Each has to stay in its own, and no
-// thread of the process may be left in one of them.
+// TestNamespaces runs servers, probes, flows and captures of many namespaces at once. Each has to stay in its own, and
+// no thread of the process may be left in one of them.
 func TestNamespaces(t *testing.T) {
 	const hosts = 20
 	lan := newLAN(t, hosts)
@@ -24,14 +24,18 @@ func TestNamespaces(t *testing.T) {
 		captures = append(captures, startCapture(t, h, Match{}))
 	}
 	for i, h := range lan.hosts {
-		flows = append(flows, startFlow(t, h, FlowSpec{Protocol: UDP, To: fmt.Sprintf("10.9.0.%d", (i+1)%hosts+1), Port: 8080}))
+		flows = append(flows, startFlow(t, h, FlowSpec{
+			Protocol: UDP, To: fmt.Sprintf("10.9.0.%d", (i+1)%hosts+1), Port: 8080,
+		}))
 	}
 	var all sync.WaitGroup
 	for i, h := range lan.hosts {
 		for j := range lan.hosts {
 			all.Go(func() {
 				protocol := []Protocol{TCP, UDP, ICMP}[(i+j)%3]
-				got, err := Run(context.Background(), h.path, Spec{Protocol: protocol, To: fmt.Sprintf("10.9.0.%d", j+1), Port: 8080, Within: patience})
+				got, err := Run(context.Background(), h.path, Spec{
+					Protocol: protocol, To: fmt.Sprintf("10.9.0.%d", j+1), Port: 8080, Within: patience,
+				})
 				want := fmt.Sprint("host ", j+1)
 				if protocol == ICMP {
 					want = ""
@@ -44,7 +48,8 @@ func TestNamespaces(t *testing.T) {
 	}
 	all.Wait()
 	for i, f := range flows {
-		// An answer by another host would be an error. That none is late is for the machine to say: there are 20 flows and 400 probes.
+		// An answer by another host would be an error. That none is late is for the machine to say: there are 20 flows
+		// and 400 probes.
 		f.received(t, 1)
 		if got := f.Stop(); got.Error != "" {
 			t.Errorf("flow of host %d: got %+v, want no error", i+1, got)

@@ -15,12 +15,13 @@ import (
 type NeighbourEntry struct {
 	// MAC is the link layer address; empty while it is not known.
 	MAC string `json:"mac,omitempty"`
-	// State is the state as ip-neighbour(8) writes it: REACHABLE, STALE, DELAY, PROBE, PERMANENT, NOARP, INCOMPLETE, FAILED.
+	// State is the state as ip-neighbour(8) writes it: REACHABLE, STALE, DELAY, PROBE, PERMANENT, NOARP, INCOMPLETE,
+	// FAILED.
 	State string `json:"state"`
 }
 
-// Neighbour returns the entry for addr on the interface ifname, in the network namespace at path netns. A missing entry is
-// not an error.
+// Neighbour returns the entry for addr on the interface ifname, in the network namespace at path netns. A missing entry
+// is not an error.
 func Neighbour(netns, ifname, addr string) (entry NeighbourEntry, found bool, err error) {
 	want, err := parseAddress(addr)
 	if err != nil {
@@ -38,8 +39,8 @@ func Neighbour(netns, ifname, addr string) (entry NeighbourEntry, found bool, er
 	return entry, found, err
 }
 
-// ForgetNeighbours removes what the interface ifname has learned, in the network namespace at path netns: the next packet
-// to each neighbour asks for it anew. Permanent entries stay.
+// ForgetNeighbours removes what the interface ifname has learned, in the network namespace at path netns: the next
+// packet to each neighbour asks for it anew. Permanent entries stay.
 func ForgetNeighbours(netns, ifname string) error {
 	return onLink(netns, ifname, func(handle netlinksafe.Handle, link netlink.Link) error {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {

@@ -26,7 +26,8 @@ func TestNeighbour(t *testing.T) {
 			return err
 		}
 		return netlink.NeighAdd(&netlink.Neigh{
-			LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.ParseIP("10.9.0.77"), HardwareAddr: permanent,
+			LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.ParseIP("10.9.0.77"),
+			HardwareAddr: permanent,
 		})
 	})
 	for _, addr := range []string{"10.9.0.2", "fd09::2"} {
@@ -85,7 +86,9 @@ func TestAdvertise(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := Advertise(ctx, router.path, "eth0", Advertisement{Prefix: "fd00:99::/64", RouterLifetime: 30 * time.Minute}); err != nil {
+	if err := Advertise(ctx, router.path, "eth0", Advertisement{
+		Prefix: "fd00:99::/64", RouterLifetime: 30 * time.Minute,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	var local net.IP

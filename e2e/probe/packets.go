@@ -146,7 +146,8 @@ func (r *run) silence(err error, wait time.Duration) error {
 		return cause(err)
 	}
 	if r.spec.Count > 1 {
-		return fmt.Errorf("%d of %d requests answered within %s", r.result.Received, r.spec.Count, wait.Round(time.Millisecond))
+		return fmt.Errorf("%d of %d requests answered within %s", r.result.Received, r.spec.Count,
+			wait.Round(time.Millisecond))
 	}
 	return fmt.Errorf("no reply within %s", wait.Round(time.Millisecond))
 }

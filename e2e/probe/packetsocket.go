@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packetSocket is an unconnected UDP or raw ICMP socket that knows the local address of each packet: a connected one would
-// hide replies that come from elsewhere.
+// packetSocket is an unconnected UDP or raw ICMP socket that knows the local address of each packet: a connected one
+// would hide replies that come from elsewhere.
 type packetSocket struct {
 	conn      *socket.Conn
 	v4        bool
@@ -185,8 +185,8 @@ func (s *packetSocket) receivePacket(deadline time.Time) (packet, error) {
 	return p, nil
 }
 
-// dropErrors empties the queue behind IP_RECVERR: the error itself has been returned already, the queue holds the packets
-// that caused it.
+// dropErrors empties the queue behind IP_RECVERR: the error itself has been returned already, the queue holds the
+// packets that caused it.
 func (s *packetSocket) dropErrors() {
 	rc, err := s.conn.SyscallConn()
 	if err != nil {

@@ -48,8 +48,8 @@ func (p *pattern) write(w io.Writer, n int) error {
 	return nil
 }
 
-// verify reads n bytes and compares them with the stream. It returns how many arrived, the last block counted only in so
-// far as it arrived.
+// verify reads n bytes and compares them with the stream. It returns how many arrived, the last block counted only in
+// so far as it arrived.
 func (p *pattern) verify(r io.Reader, n int) (int, error) {
 	got := 0
 	buffer := make([]byte, min(n, blockSize))

@@ -47,8 +47,8 @@ type Spec struct {
 	Port uint16 `json:"port,omitempty"`
 	// From is the source address to use; empty leaves the choice to the kernel.
 	From string `json:"from,omitempty"`
-	// Via is a broadcast or multicast address to which the requests of UDP go in place of To, out of the link Device. Each must be answered from To;
-	// what others answer is of no account.
+	// Via is a broadcast or multicast address to which the requests of UDP go in place of To, out of the link Device.
+	// Each must be answered from To; what others answer is of no account.
 	Via    string `json:"via,omitempty"`
 	Device string `json:"device,omitempty"`
 	// Bytes is what TCP moves in each direction; 0 means 64 KiB.
@@ -62,8 +62,8 @@ type Spec struct {
 	Count int `json:"count,omitempty"`
 	// Interval separates the packets of one attempt; 0 means 10ms.
 	Interval time.Duration `json:"interval,omitempty"`
-	// Within is how long the probe keeps trying, at least one attempt, in time that the machine gave; 0 means 5s. What is going on at its end
-	// is cut.
+	// Within is how long the probe keeps trying, at least one attempt, in time that the machine gave; 0 means 5s. What
+	// is going on at its end is cut.
 	Within time.Duration `json:"within,omitempty"`
 	// Attempts bounds the number of attempts; each then waits for an answer for its share of Within. 0 means as many as
 	// fit in Within, each of which waits for an answer for 1s.
@@ -80,8 +80,8 @@ type Result struct {
 	Server string `json:"server,omitempty"`
 	// PeerSeen is the source address that the far end saw. ICMP cannot know it.
 	PeerSeen string `json:"peerSeen,omitempty"`
-	// Answers are whom the far end was and saw, each pair once, where the requests of the last attempt met more than one:
-	// behind a service there are many. Server and PeerSeen are those of the last answer.
+	// Answers are whom the far end was and saw, each pair once, where the requests of the last attempt met more than
+	// one: behind a service there are many. Server and PeerSeen are those of the last answer.
 	Answers []Answer `json:"answers,omitempty"`
 	// ServerAddress is the address at which the far end received the request.
 	ServerAddress string `json:"serverAddress,omitempty"`
@@ -98,7 +98,8 @@ type Result struct {
 	Duration time.Duration `json:"duration"`
 	// Worst is how late this process's timers were at worst meanwhile.
 	Worst time.Duration `json:"worst,omitempty"`
-	// Control is the answer to a probe of the same kind that met nothing but the machine, see Control; nil where none was made.
+	// Control is the answer to a probe of the same kind that met nothing but the machine, see Control; nil where none
+	// was made.
 	Control *Result `json:"control,omitempty"`
 }
 

@@ -127,9 +127,13 @@ func TestRun(t *testing.T) {
 		{"icmp of full size", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 1500, DontFragment: true}, echoed},
 		{"icmp in fragments", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 1501}, echoed},
 		{"icmp of the least size", Spec{Protocol: ICMP, To: "10.9.0.2", Size: 40}, echoed},
-		{"icmp of full size over IPv6", Spec{Protocol: ICMP, To: "fd09::2", Size: 1500, DontFragment: true}, change(func(r *Result) {
-			r.Server, r.PeerSeen, r.ServerAddress, r.Local = "", "", "fd09::2", "fd09::1"
-		})},
+		{
+			"icmp of full size over IPv6",
+			Spec{Protocol: ICMP, To: "fd09::2", Size: 1500, DontFragment: true},
+			change(func(r *Result) {
+				r.Server, r.PeerSeen, r.ServerAddress, r.Local = "", "", "fd09::2", "fd09::1"
+			}),
+		},
 		{"icmp over a link-local address", Spec{Protocol: ICMP, To: local + "%eth0"}, change(func(r *Result) {
 			r.Server, r.PeerSeen, r.ServerAddress, r.Local = "", "", local, asker
 		})},
@@ -187,7 +191,10 @@ func TestRun_unreachable(t *testing.T) {
 	}{
 		{"tcp without a listener", once(Spec{Protocol: TCP, To: "10.9.0.2", Port: 9}), failed(1, "10.9.0.1", "connect: connection refused")},
 		{"tcp into a black hole", once(Spec{Protocol: TCP, To: "10.77.1.1", Port: 9}), failed(1, "10.9.0.1", "connect: no reply within 200ms")},
-		{"tcp to an unreachable host", once(Spec{Protocol: TCP, To: "10.77.2.1", Port: 9, From: "10.9.0.111"}), failed(1, "10.9.0.111", "connect: no route to host")},
+		{
+			"tcp to an unreachable host", once(Spec{Protocol: TCP, To: "10.77.2.1", Port: 9, From: "10.9.0.111"}),
+			failed(1, "10.9.0.111", "connect: no route to host"),
+		},
 		{"tcp without a route", once(Spec{Protocol: TCP, To: "192.0.2.1", Port: 9}), failed(1, "", "connect: network is unreachable")},
 		{
 			"tcp from an address of somebody else",
@@ -290,7 +297,9 @@ func TestRun_reportsOfOthers(t *testing.T) {
 	b.do(t, func() error { return addDeadEnd("10.77.2.0/24", unix.RTN_UNREACHABLE) })
 	silent := make(chan Result, 1)
 	go func() {
-		r, _ := Run(context.Background(), a.path, Spec{Protocol: ICMP, To: "10.77.1.1", Attempts: 1, Within: time.Second})
+		r, _ := Run(context.Background(), a.path, Spec{
+			Protocol: ICMP, To: "10.77.1.1", Attempts: 1, Within: time.Second,
+		})
 		silent <- r
 	}()
 	reported := 0
@@ -315,7 +324,9 @@ func TestRun_keepsTrying(t *testing.T) {
 		t.Run(string(protocol), func(t *testing.T) {
 			done := make(chan Result, 1)
 			go func() {
-				r, _ := Run(context.Background(), a.path, Spec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Within: 20 * time.Second})
+				r, _ := Run(context.Background(), a.path, Spec{
+					Protocol: protocol, To: "10.9.0.2", Port: 8080, Within: 20 * time.Second,
+				})
 				done <- r
 			}()
 			refused := Spec{Protocol: protocol, To: "10.9.0.2", Port: 8080, Attempts: 2}
@@ -340,7 +351,9 @@ func TestRun_cancelled(t *testing.T) {
 		t.Run(string(protocol), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 			defer cancel()
-			got, err := Run(ctx, a.path, Spec{Protocol: protocol, To: "10.9.0.2", Port: 8082, Within: time.Minute, Attempts: 1})
+			got, err := Run(ctx, a.path, Spec{
+				Protocol: protocol, To: "10.9.0.2", Port: 8082, Within: time.Minute, Attempts: 1,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -393,7 +406,9 @@ func wrongSource(t *testing.T, h *host, port uint16) {
 		t.Fatal(err)
 	}
 	defer n.close()
-	s, err := n.packetSocket(packetOptions{family: unix.AF_INET, from: endpoint{addr: netip.IPv4Unspecified(), port: port}})
+	s, err := n.packetSocket(packetOptions{
+		family: unix.AF_INET, from: endpoint{addr: netip.IPv4Unspecified(), port: port},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,9 @@ func TestRun_brokenServer(t *testing.T) {
 					tt.serve(c.(*net.TCPConn), r, q)
 				}
 			}()
-			spec := Spec{Protocol: TCP, To: "10.9.0.2", Port: uint16(port), Bytes: size, Attempts: 1, Within: time.Second}
+			spec := Spec{
+				Protocol: TCP, To: "10.9.0.2", Port: uint16(port), Bytes: size, Attempts: 1, Within: time.Second,
+			}
 			if got := ask(t, a, spec); got.OK || got.Error != tt.want {
 				t.Errorf("got %+v, want error %q", got, tt.want)
 			}

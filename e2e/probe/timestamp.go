@@ -10,16 +10,17 @@ import (
 )
 
 const (
-	// stampWait bounds the wait for timestamps. A kernel takes some milliseconds, and longer than 100 on a busy machine.
+	// stampWait bounds the wait for timestamps. A kernel takes some milliseconds, and longer than 100 on a busy
+	// machine.
 	stampWait = 10 * time.Second
 	// stampDelay is between the arrival of a packet and the moment at which it is taken from the socket.
 	stampDelay = time.Millisecond
 )
 
-// awaitTimestamps waits until the kernel stamps packets as they arrive. It begins to do so some time after the first socket of the
-// machine asked for it (net_enable_timestamp of net/core/dev.c leaves that to a work queue), and until then a packet has the time at
-// which it is taken from the socket (__sock_recv_timestamp of net/socket.c), so that packets of several namespaces are in no order.
-// Where lo is down nobody can tell, and it returns at once.
+// awaitTimestamps waits until the kernel stamps packets as they arrive. It begins to do so some time after the first
+// socket of the machine asked for it (net_enable_timestamp of net/core/dev.c leaves that to a work queue), and until
+// then a packet has the time at which it is taken from the socket (__sock_recv_timestamp of net/socket.c), so that
+// packets of several namespaces are in no order. Where lo is down nobody can tell, and it returns at once.
 func (n namespace) awaitTimestamps() {
 	var conn *socket.Conn
 	err := n.do(func() (err error) {
@@ -51,7 +52,8 @@ func (n namespace) awaitTimestamps() {
 	}
 }
 
-// stampedEarly sends a packet to the socket itself, and reports whether it has the time of its arrival rather than that of its reading.
+// stampedEarly sends a packet to the socket itself, and reports whether it has the time of its arrival rather than that
+// of its reading.
 func stampedEarly(fd int, own unix.Sockaddr) (bool, error) {
 	if err := unix.Sendto(fd, []byte{0}, unix.MSG_DONTWAIT, own); err != nil {
 		return true, err

@@ -45,7 +45,8 @@ func findBrowser(t *testing.T) string {
 // newBrowser starts a browser that ends with the test.
 func newBrowser(t *testing.T) context.Context {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findBrowser(t)), chromedp.UserDataDir(t.TempDir()))
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findBrowser(t)),
+		chromedp.UserDataDir(t.TempDir()))
 	if os.Geteuid() == 0 {
 		// Its sandbox refuses root. The page that it shows is this package's own.
 		options = append(options, chromedp.NoSandbox)
@@ -115,22 +116,29 @@ type view struct {
 
 // sight is what was seen of a page.
 type sight struct {
-	// Wide are the elements that stick out to the right, Faint the texts of too little contrast, Text is all that is there.
+	// Wide are the elements that stick out to the right, Faint the texts of too little contrast, Text is all that is
+	// there.
 	Wide, Faint []string
 	Text        string
 }
 
-// Open all that is folded, then measure: elements that stick out of the page and are in none that scrolls, and texts whose contrast with
-// what is behind them is below 4.5, the least that WCAG 2.2 (1.4.3) accepts.
+// Open all that is folded, then measure: elements that stick out of the page and are in none that scrolls, and texts
+// whose contrast with what is behind them is below 4.5, the least that WCAG 2.2 (1.4.3) accepts.
 const lookScript = `(() => {
 	document.querySelectorAll('details').forEach(d => d.open = true);
-	const name = e => e.tagName.toLowerCase() + (e.getAttribute('class') ? '.' + e.getAttribute('class') : '') + ' ' + e.textContent.trim().slice(0, 30);
-	const scrolls = e => { for (e = e.parentElement; e; e = e.parentElement) if (getComputedStyle(e).overflowX !== 'visible') return true; return false; };
+	const name = e => e.tagName.toLowerCase() + (e.getAttribute('class') ? '.' + e.getAttribute('class') : '') + ' ' +
+		e.textContent.trim().slice(0, 30);
+	const scrolls = e => { for (e = e.parentElement; e; e = e.parentElement)
+		if (getComputedStyle(e).overflowX !== 'visible') return true;
+		return false; };
 	const width = document.documentElement.clientWidth;
-	const wide = [...document.body.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > width + 1 && !scrolls(e)).map(name);
+	const wide = [...document.body.querySelectorAll('*')]
+		.filter(e => e.getBoundingClientRect().right > width + 1 && !scrolls(e)).map(name);
 	if (document.documentElement.scrollWidth > width) wide.push('the page: ' + document.documentElement.scrollWidth);
-	const rgb = c => { const m = c.match(/[\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m.slice(0, 3); };
-	const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+	const rgb = c => { const m = c.match(/[\d.]+/g).map(Number);
+		return m.length > 3 && m[3] === 0 ? null : m.slice(0, 3); };
+	const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+		return .2126 * r + .7152 * g + .0722 * b; };
 	const behind = e => {
 		const box = e.closest('g') && e.closest('g').querySelector('rect');
 		if (box) return rgb(getComputedStyle(box).fill);
@@ -234,7 +242,9 @@ func TestBrowser(t *testing.T) {
 				if len(w.messages) > 0 {
 					t.Errorf("got messages %q, want none", w.messages)
 				}
-				missing := slices.DeleteFunc(texts(r), func(text string) bool { return strings.Contains(squeeze(seen.Text), squeeze(text)) })
+				missing := slices.DeleteFunc(texts(r), func(text string) bool {
+					return strings.Contains(squeeze(seen.Text), squeeze(text))
+				})
 				if len(missing) > 0 {
 					t.Errorf("got a page without %q", missing)
 				}
@@ -252,15 +262,24 @@ func TestBrowser_sees(t *testing.T) {
 	}{
 		{"a wide element", `<p style="width: 2000px">wide</p>`, func(s sight, _ *watcher) bool { return len(s.Wide) > 0 }},
 		{"faint text", `<p style="color: #777; background: #888">faint</p>`, func(s sight, _ *watcher) bool { return len(s.Faint) == 1 }},
-		{"faint text in a picture", `<svg><g><rect fill="#888"/><text fill="#777">faint</text></g></svg>`, func(s sight, _ *watcher) bool { return len(s.Faint) == 1 }},
+		{
+			"faint text in a picture", `<svg><g><rect fill="#888"/><text fill="#777">faint</text></g></svg>`,
+			func(s sight, _ *watcher) bool {
+				return len(s.Faint) == 1
+			},
+		},
 		{"a request", `<img src="/picture.png">`, func(_ sight, w *watcher) bool { return len(w.requests) == 2 }},
 		{"an error", `<img src="/picture.png">`, func(_ sight, w *watcher) bool { return len(w.messages) > 0 }},
-		{"a text that a script writes", `<script>document.body.append("written")</script>`, func(s sight, _ *watcher) bool {
-			return !strings.Contains(s.Text, "\nwritten") && !strings.HasSuffix(s.Text, ">written")
-		}},
+		{
+			"a text that a script writes", `<script>document.body.append("written")</script>`,
+			func(s sight, _ *watcher) bool {
+				return !strings.Contains(s.Text, "\nwritten") && !strings.HasSuffix(s.Text, ">written")
+			},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			page := `<!DOCTYPE html><html lang="en"><head><link rel="icon" href="data:,"></head><body>` + tt.body + `</body></html>`
+			page := `<!DOCTYPE html><html lang="en"><head><link rel="icon" href="data:,"></head><body>` + tt.body +
+				`</body></html>`
 			seen, w := look(t, browser, serve(t, page), view{390, "light"})
 			w.mu.Lock()
 			defer w.mu.Unlock()

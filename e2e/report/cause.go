@@ -18,7 +18,8 @@ type Cause struct {
 	Blocks int
 }
 
-// More says how many results have or wait for the same cause as the first: " and 3 more, blocks 120"; empty for the first alone.
+// More says how many results have or wait for the same cause as the first: " and 3 more, blocks 120"; empty for the
+// first alone.
 func (c Cause) More() string {
 	text := ""
 	if n := len(c.Results); n > 1 {
@@ -34,7 +35,8 @@ func (c Cause) More() string {
 const causesShown = 5
 
 var (
-	// named are the parts of a reason that are others in each scenario: nodes, pods, addresses, links with random names.
+	// named are the parts of a reason that are others in each scenario: nodes, pods, addresses, links with random
+	// names.
 	named = regexp.MustCompile(`\b(pod|node|host)/[\w-]+|\bveth\w+|\b[0-9a-fA-F]*[.:][0-9a-fA-F.:]+(/\d+)?`)
 	// rest is how a reason ends where a requirement fails in several ways.
 	rest = regexp.MustCompile(`^and \d+ (more|others?)$`)

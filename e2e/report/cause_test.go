@@ -15,9 +15,12 @@ var tags = regexp.MustCompile(`<[^>]*>`)
 
 // The top of a page tells what decided the most failures first, once for all of them.
 func TestReport_WriteHTML_causes(t *testing.T) {
-	const del4, del2 = "DEL of pod/web: want success, got code 999; and 2 more", "DEL of pod/pod-7: want success, got code 999"
+	const del4, del2 = "DEL of pod/web: want success, got code 999; and 2 more",
+		"DEL of pod/pod-7: want success, got code 999"
 	fails := func(id, reason string) report.Result {
-		return report.Result{ID: id, Kind: "scenario", Plugin: report.Chain, Level: report.Core, Result: report.Fail, Reason: reason}
+		return report.Result{
+			ID: id, Kind: "scenario", Plugin: report.Chain, Level: report.Core, Result: report.Fail, Reason: reason,
+		}
 	}
 	r := of(
 		fails("alone", "flow broke: no route to host\nanother flow broke"),
@@ -48,7 +51,8 @@ func TestReport_WriteHTML_causes(t *testing.T) {
 	if !strings.Contains(rest, "There are 3 further reasons below.") {
 		t.Error("want the number of those that are left out")
 	}
-	if page := render(t, of(report.Result{Plugin: report.Chain, Result: report.Pass})); strings.Contains(page, "in short") {
+	if page := render(t, of(report.Result{Plugin: report.Chain, Result: report.Pass})); strings.Contains(page,
+		"in short") {
 		t.Error("got causes of a report without failures")
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 // Change is a difference between two reports.
 type Change struct {
-	// What is "verdict", the name of a result or that of a score, and From and To what it was and is; From is empty where it is new, To
-	// where it is gone.
+	// What is "verdict", the name of a result or that of a score, and From and To what it was and is; From is empty
+	// where it is new, To where it is gone.
 	What, From, To string
 	// Reason is that of the new result.
 	Reason string
@@ -21,13 +21,15 @@ type Change struct {
 
 // Difference is what changed from a report to a later one.
 type Difference struct {
-	// Worse are regressions where they count: something that was shown before and is not now. A pass that is not one any more, whether it
-	// failed, was skipped, is no longer claimed or is gone; what became vacuous or a failure; a lower score; a worse verdict.
+	// Worse are regressions where they count: something that was shown before and is not now. A pass that is not one
+	// any more, whether it failed, was skipped, is no longer claimed or is gone; what became vacuous or a failure; a
+	// lower score; a worse verdict.
 	Worse []Change
-	// Better are the reverse, and New are results that the earlier report has not. That a new one fails is no regression by itself; where
-	// the verdict is worse for it, that is.
+	// Better are the reverse, and New are results that the earlier report has not. That a new one fails is no
+	// regression by itself; where the verdict is worse for it, that is.
 	Better, New []Change
-	// Changed is neither: a pass that cannot be asked for any more, such as GC with an older cniVersion, or what nobody showed before.
+	// Changed is neither: a pass that cannot be asked for any more, such as GC with an older cniVersion, or what nobody
+	// showed before.
 	Changed []Change
 	// Gone are results that the later report has not and that were no pass.
 	Gone []Change
@@ -40,12 +42,13 @@ func (d *Difference) Regressed() bool {
 	return slices.ContainsFunc(d.Worse, func(c Change) bool { return c.Counts })
 }
 
-// Diff compares two reports. Results are the same by id, those of requirements by plugin too: the plugin of a scenario's result is the
-// one whose call failed.
+// Diff compares two reports. Results are the same by id, those of requirements by plugin too: the plugin of a
+// scenario's result is the one whose call failed.
 func Diff(before, after *Report) *Difference {
 	d := &Difference{}
 	if a, b := badness(before.Verdict), badness(after.Verdict); a != b {
-		d.sort(Change{What: "verdict", From: string(before.Verdict), To: string(after.Verdict), Counts: true}, cmp.Compare(b, a))
+		d.sort(Change{What: "verdict", From: string(before.Verdict), To: string(after.Verdict), Counts: true},
+			cmp.Compare(b, a))
 	}
 	for _, old := range before.Results {
 		i := slices.IndexFunc(after.Results, func(res Result) bool { return same(old, res) })
@@ -119,7 +122,8 @@ func direction(before, after Outcome) int {
 func (d *Difference) compareScores(before, after *Report) {
 	for _, old := range before.Scores {
 		c := Change{
-			What: fmt.Sprintf("score of %s of %s", old.Verb, old.Plugin), From: fmt.Sprintf("%d of %d", old.Noticed, old.Provoked),
+			What: fmt.Sprintf("score of %s of %s", old.Verb, old.Plugin), From: fmt.Sprintf("%d of %d", old.Noticed,
+				old.Provoked),
 			Counts: before.Counts(Result{Plugin: old.Plugin}),
 		}
 		i := slices.IndexFunc(after.Scores, func(s Score) bool { return s.Plugin == old.Plugin && s.Verb == old.Verb })
@@ -152,7 +156,8 @@ func (d *Difference) compareRuns(before, after *Report) {
 		{"cnitest", before.Suite.Version, after.Suite.Version},
 	} {
 		if setting[1] != setting[2] {
-			d.Notes = append(d.Notes, fmt.Sprintf("%s: %s in the old report, %s in the new one", setting[0], cmp.Or(setting[1], "none"), cmp.Or(setting[2], "none")))
+			d.Notes = append(d.Notes, fmt.Sprintf("%s: %s in the old report, %s in the new one", setting[0],
+				cmp.Or(setting[1], "none"), cmp.Or(setting[2], "none")))
 		}
 	}
 }

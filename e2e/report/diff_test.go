@@ -19,7 +19,8 @@ func TestDiff_outcomes(t *testing.T) {
 		same, worse, better, changed, fresh, left = "", "worse", "better", "changed", "new", "gone"
 	)
 	outcomes := []report.Outcome{
-		report.Pass, report.Fail, report.Vacuous, report.Skipped, report.NotApplicable, report.NotClaimed, report.KnownUpstream, gone,
+		report.Pass, report.Fail, report.Vacuous, report.Skipped, report.NotApplicable, report.NotClaimed,
+		report.KnownUpstream, gone,
 	}
 	for i, row := range [][8]string{
 		// to pass, fail, vacuous, skipped, not-applicable, not-claimed, known-upstream, gone
@@ -40,10 +41,15 @@ func TestDiff_outcomes(t *testing.T) {
 						if o == gone {
 							return of()
 						}
-						return of(report.Result{ID: "DEL-4", Kind: "requirement", Plugin: plugin, Level: report.Should, Result: o})
+						return of(report.Result{
+							ID: "DEL-4", Kind: "requirement", Plugin: plugin, Level: report.Should, Result: o,
+						})
 					}
 					d := report.Diff(one(from), one(to))
-					got := map[string]int{worse: len(d.Worse), better: len(d.Better), changed: len(d.Changed), fresh: len(d.New), left: len(d.Gone)}
+					got := map[string]int{
+						worse: len(d.Worse), better: len(d.Better), changed: len(d.Changed),
+						fresh: len(d.New), left: len(d.Gone),
+					}
 					wanted := map[string]int{worse: 0, better: 0, changed: 0, fresh: 0, left: 0}
 					if want != same {
 						wanted[want] = 1
@@ -85,7 +91,8 @@ func TestDiff(t *testing.T) {
 		{"the same", read(t, "macvlan.json"), read(t, "macvlan.json"), []string{"no regression"}, false},
 		{
 			"a scenario that another plugin's call ended counts as it did",
-			of(scenario("attach", report.Chain, report.Pass, "")), of(scenario("attach", "macvlan", report.Fail, "line 1\nline 2")),
+			of(scenario("attach", report.Chain, report.Pass, "")), of(scenario("attach", "macvlan", report.Fail,
+				"line 1\nline 2")),
 			[]string{"worse:", "  attach                                   pass -> fail", "      line 1", "      line 2", "1 regression"},
 			true,
 		},

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// drawing is the lab as a picture: a trunk at the left, the machines below each other at its right, so that it is as narrow as a phone.
+// drawing is the lab as a picture: a trunk at the left, the machines below each other at its right, so that it is as
+// narrow as a phone.
 type drawing struct {
 	Width, Height int
 	// Top and Trunk are where the trunk begins and ends.

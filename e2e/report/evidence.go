@@ -12,8 +12,8 @@ import (
 // EvidenceDir is the directory of the evidence, below that of the report.
 const EvidenceDir = "evidence"
 
-// WriteEvidence writes, below the report's directory, a text file for each result that has evidence, and files of packets by their names.
-// What is there already belongs to another report, and is removed.
+// WriteEvidence writes, below the report's directory, a text file for each result that has evidence, and files of
+// packets by their names. What is there already belongs to another report, and is removed.
 func (r *Report) WriteEvidence(dir string, captures map[string][]byte) error {
 	evidence := filepath.Join(dir, EvidenceDir)
 	if err := os.RemoveAll(evidence); err != nil {

@@ -39,7 +39,8 @@ func writeWhole(path string, data []byte) error {
 	return renameio.WriteFile(path, data, 0o644)
 }
 
-// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never null.
+// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never
+// null.
 func (r *Report) WriteFile(path string) error {
 	var document bytes.Buffer
 	encoder := json.NewEncoder(&document)
@@ -57,10 +58,12 @@ func (r *Report) withLists() *Report {
 	c := *r
 	c.Implementation.Plugins = list(r.Implementation.Plugins)
 	c.FailureModes = list(r.FailureModes)
-	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes), list(slices.Clone(r.Scores))
+	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes),
+		list(slices.Clone(r.Scores))
 	if r.Lab != nil {
 		lab := *r.Lab
-		lab.Networks, lab.Nodes, lab.Hosts = list(lab.Networks), list(slices.Clone(lab.Nodes)), list(slices.Clone(lab.Hosts))
+		lab.Networks, lab.Nodes, lab.Hosts = list(lab.Networks), list(slices.Clone(lab.Nodes)),
+			list(slices.Clone(lab.Hosts))
 		for i := range lab.Nodes {
 			lab.Nodes[i].Addresses = list(lab.Nodes[i].Addresses)
 		}

@@ -18,15 +18,23 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
-// WriteHTML renders the document as one page that needs nothing but itself: no script, no font and no picture from elsewhere. Links to
-// packet captures are relative to the report's directory.
+// WriteHTML renders the document as one page that needs nothing but itself: no script, no font and no picture from
+// elsewhere. Links to packet captures are relative to the report's directory.
 func (r *Report) WriteHTML(out io.Writer) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
-		"anchor": anchor, "group": func(title string, open bool, results []Result) group { return group{title, open, results} },
+		"anchor": anchor, "group": func(title string, open bool, results []Result) group {
+			return group{title, open, results}
+		},
 		"symbol": Outcome.symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,
-		"symptoms": r.symptoms, "name": Result.Name, "join": func(list []string) string { return strings.Join(list, ", ") },
+		"symptoms": r.symptoms, "name": Result.Name, "join": func(list []string) string {
+			return strings.Join(list, ", ")
+		},
 		"brief":    func(text string) string { return clip(text, briefReason) },
-		"outcomes": Outcomes, "add": func(a, b int) int { return a + b }, "networkY": func(i int) int { return (i + 1) * lineHeight }, "meaning": Outcome.meaning, "having": r.with, "counts": r.Counts,
+		"outcomes": Outcomes, "add": func(a, b int) int {
+			return a + b
+		}, "networkY": func(i int) int {
+			return (i + 1) * lineHeight
+		}, "meaning": Outcome.meaning, "having": r.with, "counts": r.Counts,
 	}).Parse(pageText)
 	if err != nil {
 		return err
@@ -61,8 +69,9 @@ type group struct {
 
 func (r *Report) page() page {
 	p := page{
-		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(), VerdictWords: r.Verdict.meaning(),
-		Failures: r.failures(), Table: r.table(), Drawing: r.drawing(),
+		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(),
+		VerdictWords: r.Verdict.meaning(),
+		Failures:     r.failures(), Table: r.table(), Drawing: r.drawing(),
 	}
 	p.Causes = r.Causes()
 	p.MoreCauses = max(0, len(p.Causes)-causesShown)
@@ -104,7 +113,9 @@ func (r *Report) table() table {
 	order := func(plugin string) int {
 		return slices.IndexFunc(r.Implementation.Plugins, func(p Plugin) bool { return p.Type == plugin })
 	}
-	slices.SortFunc(t.Plugins, func(a, b string) int { return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a, b)) })
+	slices.SortFunc(t.Plugins, func(a, b string) int {
+		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a, b))
+	})
 	for _, res := range r.Results {
 		if res.Kind == "scenario" {
 			continue
@@ -159,7 +170,9 @@ func (r *Report) modes() []mode {
 
 // symptoms are what users saw where plugins failed as the result tells.
 func (r *Report) symptoms(res Result) []FailureMode {
-	return slices.DeleteFunc(slices.Clone(r.FailureModes), func(m FailureMode) bool { return !slices.Contains(res.Covers, m.ID) })
+	return slices.DeleteFunc(slices.Clone(r.FailureModes), func(m FailureMode) bool {
+		return !slices.Contains(res.Covers, m.ID)
+	})
 }
 
 // anchor is the id of a result's place on the page.

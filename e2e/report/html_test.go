@@ -51,7 +51,9 @@ func TestReport_WriteHTML_links(t *testing.T) {
 			if sorted := slices.Sorted(slices.Values(ids)); len(slices.Compact(sorted)) != len(ids) {
 				t.Errorf("got ids %q, want each once", ids)
 			}
-			results := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !strings.HasPrefix(id, "r-") })
+			results := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+				return !strings.HasPrefix(id, "r-")
+			})
 			if len(results) != len(r.Results) {
 				t.Errorf("got %d places %q, want %d", len(results), results, len(r.Results))
 			}
@@ -81,12 +83,15 @@ func TestReport_WriteHTML_escapes(t *testing.T) {
 	const bad = `<script>alert("1")</script>`
 	r.Results[1].Title, r.Results[1].Reason, r.Results[1].Repeat, r.Results[1].ID = bad, bad, bad, bad
 	r.Results[1].Evidence = []report.Evidence{{Title: bad, Text: bad, File: "javascript:alert(1)"}}
-	r.Implementation.Plugins[0].Type, r.Notes[0], r.FailureModes[0].Symptom, r.Lab.Nodes[0].Name, r.Residue[0].Change = bad, bad, bad, bad, bad
+	r.Implementation.Plugins[0].Type, r.Notes[0], r.FailureModes[0].Symptom, r.Lab.Nodes[0].Name,
+		r.Residue[0].Change = bad, bad, bad, bad, bad
 	page := render(t, r)
 	if strings.Contains(page, "<script") {
 		t.Errorf("got a script in the page, want its text:\n%s", page)
 	}
-	if links := attribute(page, "href"); slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "javascript:") }) {
+	if links := attribute(page, "href"); slices.ContainsFunc(links, func(l string) bool {
+		return strings.HasPrefix(l, "javascript:")
+	}) {
 		t.Errorf("got links %q, want none that runs", links)
 	}
 	if got, least := strings.Count(page, "&lt;script&gt;"), 9; got < least {
@@ -94,8 +99,8 @@ func TestReport_WriteHTML_escapes(t *testing.T) {
 	}
 }
 
-// A failure says what was relied on, what happened, what it looks like to users and how to see it again; its evidence is open, that of
-// findings is not, and passes are folded.
+// A failure says what was relied on, what happened, what it looks like to users and how to see it again; its evidence
+// is open, that of findings is not, and passes are folded.
 func TestReport_WriteHTML_failure(t *testing.T) {
 	page := html.UnescapeString(render(t, read(t, "macvlan.json")))
 	_, rest, found := strings.Cut(page, `id="r-host-to-pod"`)

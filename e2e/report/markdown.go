@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// markdownLimit bounds the rendered Markdown, in bytes. GitHub shows no step summary above 1 MiB for all steps of a job together, and
-// people read none of that length.
+// markdownLimit bounds the rendered Markdown, in bytes. GitHub shows no step summary above 1 MiB for all steps of a job
+// together, and people read none of that length.
 const markdownLimit = 60_000
 
 // The parts of the Markdown are bounded too, in bytes, so that one that is out of measure leaves room for the others.
@@ -22,7 +22,8 @@ const (
 // briefReason bounds a reason where it is told in short, in bytes.
 const briefReason = 600
 
-// Markdown renders the document for a step summary of GitHub: below 60 KB, whatever is in it. A sentence says what was cut.
+// Markdown renders the document for a step summary of GitHub: below 60 KB, whatever is in it. A sentence says what was
+// cut.
 func (r *Report) Markdown() string {
 	cut := &cutter{}
 	head := cut.text(r.markdownHead(), markdownHead)
@@ -61,7 +62,8 @@ func (r *Report) Markdown() string {
 	}
 	text := head + strings.Join(short[:shown], "") + tail
 	if missing != nil {
-		text += fmt.Sprintf("\n_To stay below %d KB, this leaves out %s; report.html has all._\n", markdownLimit/1000, strings.Join(missing, ", "))
+		text += fmt.Sprintf("\n_To stay below %d KB, this leaves out %s; report.html has all._\n", markdownLimit/1000,
+			strings.Join(missing, ", "))
 	}
 	return text
 }
@@ -83,8 +85,11 @@ func (c *cutter) text(text string, limit int) string {
 
 func (r *Report) markdownHead() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s %s: %s\n\n", map[bool]string{true: "✓", false: "✗"}[r.Verdict == Conformant], r.Verdict, plain(r.chain()))
-	fmt.Fprintf(&b, "%s%s\n\n", r.Verdict.meaning(), map[bool]string{true: "", false: " Under test: " + plain(r.underTest()) + "."}[r.underTest() == ""])
+	fmt.Fprintf(&b, "## %s %s: %s\n\n", map[bool]string{true: "✓", false: "✗"}[r.Verdict == Conformant], r.Verdict,
+		plain(r.chain()))
+	fmt.Fprintf(&b, "%s%s\n\n", r.Verdict.meaning(), map[bool]string{
+		true: "", false: " Under test: " + plain(r.underTest()) + ".",
+	}[r.underTest() == ""])
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	for _, row := range [][2]string{
 		{"results", r.Tally()},
@@ -100,11 +105,14 @@ func (r *Report) markdownHead() string {
 		if version == "" && len(p.SHA256) >= 12 {
 			version = "SHA-256 " + p.SHA256[:12] + "…"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", plain(p.Type), plain(version), map[bool]string{true: "under test"}[p.UnderTest])
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", plain(p.Type), plain(version), map[bool]string{
+			true: "under test",
+		}[p.UnderTest])
 	}
 	for _, s := range r.Scores {
 		if r.Counts(Result{Plugin: s.Plugin}) {
-			fmt.Fprintf(&b, "\n%s of %s noticed %d of %d things that were broken on purpose", s.Verb, plain(s.Plugin), s.Noticed, s.Provoked)
+			fmt.Fprintf(&b, "\n%s of %s noticed %d of %d things that were broken on purpose", s.Verb, plain(s.Plugin),
+				s.Noticed, s.Provoked)
 			if len(s.Missed) > 0 {
 				fmt.Fprintf(&b, "; not: %s", plain(strings.Join(s.Missed, ", ")))
 			}
@@ -114,7 +122,8 @@ func (r *Report) markdownHead() string {
 	if causes := r.Causes(); causes != nil {
 		b.WriteString("\n### What is wrong, in short\n\n")
 		for _, c := range causes[:min(len(causes), causesShown)] {
-			fmt.Fprintf(&b, "- **%s**%s: %s\n", plain(c.Results[0].Name()), c.More(), plain(oneLine(clip(c.Text, briefReason))))
+			fmt.Fprintf(&b, "- **%s**%s: %s\n", plain(c.Results[0].Name()), c.More(),
+				plain(oneLine(clip(c.Text, briefReason))))
 		}
 		b.WriteString("\n### What failed\n")
 	}
@@ -192,7 +201,8 @@ func (r *Report) markdownTail() string {
 		}
 	}
 	if passed != nil {
-		fmt.Fprintf(&b, "\n<details><summary>%d passed</summary>\n\n%s\n\n</details>\n", r.Count(Pass), plain(strings.Join(passed, ", ")))
+		fmt.Fprintf(&b, "\n<details><summary>%d passed</summary>\n\n%s\n\n</details>\n", r.Count(Pass),
+			plain(strings.Join(passed, ", ")))
 	}
 	return b.String()
 }

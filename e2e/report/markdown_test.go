@@ -26,12 +26,14 @@ func TestReport_Markdown(t *testing.T) {
 	}
 }
 
-// However much is in a report, its Markdown is below the limit, says what it leaves out, and is whole: all that it opens, it closes.
+// However much is in a report, its Markdown is below the limit, says what it leaves out, and is whole: all that it
+// opens, it closes.
 func TestReport_Markdown_limit(t *testing.T) {
 	long := strings.Repeat("ä line with `marks`, ``` and | <b>\n", 3000)
 	failure := func(i int, reason, text string) report.Result {
 		return report.Result{
-			ID: fmt.Sprintf("scenario-%d", i), Kind: "scenario", Plugin: report.Chain, Level: report.Core, Result: report.Fail,
+			ID: fmt.Sprintf("scenario-%d", i), Kind: "scenario", Plugin: report.Chain, Level: report.Core,
+			Result: report.Fail,
 			Reason: reason, Evidence: []report.Evidence{{Title: "step", Text: text}},
 		}
 	}
@@ -87,7 +89,10 @@ func TestReport_Markdown_limit(t *testing.T) {
 
 // What is in a report is text, whatever it looks like.
 func TestReport_Markdown_escapes(t *testing.T) {
-	r := of(report.Result{ID: "attach", Kind: "scenario", Plugin: report.Chain, Result: report.Fail, Reason: "<b>a|b</b> *c* `d`; \"e_f\""})
+	r := of(report.Result{
+		ID: "attach", Kind: "scenario", Plugin: report.Chain, Result: report.Fail,
+		Reason: "<b>a|b</b> *c* `d`; \"e_f\"",
+	})
 	const want = `**&lt;b&gt;a\|b&lt;/b&gt; \*c\* \` + "`d\\`" + `**;<br>
 **&#34;e\_f&#34;**
 `

@@ -19,7 +19,8 @@ func (o Outcome) meaning() string {
 	case Fail:
 		return "something else was seen than what was asked for"
 	case Vacuous:
-		return "the plugin answers success and never notices anything; counts as a failure where the specification says MUST"
+		return "the plugin answers success and never notices anything; counts as a failure where the specification " +
+			"says MUST"
 	case Skipped:
 		return "this machine lacks something that is needed to find out"
 	case Blocked:
@@ -121,8 +122,9 @@ func (r *Report) Tally() string {
 	return strings.TrimPrefix(strings.Join(parts, ", "), "and ")
 }
 
-// Name is how people call a result, and what tells it apart from others of its report: its id, and for a requirement the plugin that was
-// asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and no part of the name.
+// Name is how people call a result, and what tells it apart from others of its report: its id, and for a requirement
+// the plugin that was asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and no
+// part of the name.
 func (r Result) Name() string {
 	if r.Kind == "scenario" || r.Plugin == Chain {
 		return r.ID

@@ -21,8 +21,9 @@ var schema []byte
 // Schema is the JSON schema (draft 2020-12) of the document, which cnitest report schema prints.
 func Schema() []byte { return bytes.Clone(schema) }
 
-// ReadFile reads a document that WriteFile wrote. It is strict: another apiVersion or kind, a field that is missing or that this
-// version does not know, and a path that leads out of the report's directory are errors of one line that start with the file's name.
+// ReadFile reads a document that WriteFile wrote. It is strict: another apiVersion or kind, a field that is missing or
+// that this version does not know, and a path that leads out of the report's directory are errors of one line that
+// start with the file's name.
 func ReadFile(path string) (*Report, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -48,7 +49,8 @@ func parse(data []byte) (*Report, error) {
 	case head.Kind != Kind:
 		return nil, fmt.Errorf("kind %q: want %s; is it a report.json of cnitest run?", head.Kind, Kind)
 	case head.APIVersion != APIVersion:
-		return nil, fmt.Errorf("apiVersion %q: want %s; it was written by cnitest %s, whose own report command reads it", head.APIVersion, APIVersion, head.Suite.Version)
+		return nil, fmt.Errorf("apiVersion %q: want %s; it was written by cnitest %s, whose own report command reads "+
+			"it", head.APIVersion, APIVersion, head.Suite.Version)
 	}
 	if err := validate(data); err != nil {
 		return nil, err
@@ -60,7 +62,8 @@ func parse(data []byte) (*Report, error) {
 	for _, res := range r.Results {
 		for _, e := range res.Evidence {
 			if e.File != "" && !filepath.IsLocal(e.File) {
-				return nil, fmt.Errorf("evidence of %s: file %q: want a path below the report's directory", res.ID, e.File)
+				return nil, fmt.Errorf("evidence of %s: file %q: want a path below the report's directory", res.ID,
+					e.File)
 			}
 		}
 	}

@@ -45,11 +45,12 @@ func TestReadFile_bad(t *testing.T) {
 
 // optional are the fields that WriteFile leaves out where they hold nothing, by the object that has them.
 var optional = []string{
-	"lab", "results.why", "results.reason", "results.repeat", "results.evidence", "results.evidence.file", "lab.hosts.behind",
+	"lab", "results.why", "results.reason", "results.repeat", "results.evidence", "results.evidence.file",
+	"lab.hosts.behind",
 }
 
-// TestSchema takes each field away from a document that has all of them, gives each field another kind of value, and adds a field to
-// each object.
+// TestSchema takes each field away from a document that has all of them, gives each field another kind of value, and
+// adds a field to each object.
 func TestSchema(t *testing.T) {
 	data, err := os.ReadFile("testdata/full.json")
 	if err != nil {

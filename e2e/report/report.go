@@ -169,12 +169,13 @@ type Result struct {
 	Reason string `json:"reason,omitempty"`
 	// BlockedBy is the result that a blocked one waits for.
 	BlockedBy string `json:"blockedBy,omitempty"`
-	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and the lab failed.
+	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and
+	// the lab failed.
 	LabFailed bool `json:"labFailed,omitempty"`
 	// Disturbed says how the machine was busy while it ran, in words; empty where it was not beyond measure.
 	Disturbed string `json:"disturbed,omitempty"`
-	// FirstRun is what came of it when it ran for the first time and failed on a disturbed machine; nil where it ran once. The result is then
-	// that of a second run, with no other beside it.
+	// FirstRun is what came of it when it ran for the first time and failed on a disturbed machine; nil where it ran
+	// once. The result is then that of a second run, with no other beside it.
 	FirstRun        *FirstRun `json:"firstRun,omitempty"`
 	DurationSeconds float64   `json:"durationSeconds"`
 	// Repeat is the command line that brings about the result alone, where it is a failure.
@@ -206,7 +207,8 @@ type Score struct {
 type Evidence struct {
 	Title string `json:"title"`
 	Text  string `json:"text"`
-	// File is a packet capture that belongs to it, as a path relative to the report's directory; empty where there is none.
+	// File is a packet capture that belongs to it, as a path relative to the report's directory; empty where there is
+	// none.
 	File string `json:"file,omitempty"`
 }
 
@@ -231,7 +233,9 @@ func (r *Report) Judge() Verdict {
 			verdict = Partial
 		}
 	}
-	if !slices.ContainsFunc(r.Results, func(res Result) bool { return res.Result == Pass && r.Counts(res) }) && verdict == Conformant {
+	if !slices.ContainsFunc(r.Results, func(res Result) bool {
+		return res.Result == Pass && r.Counts(res)
+	}) && verdict == Conformant {
 		// Nothing was shown: silence is no conformance.
 		return Partial
 	}
@@ -251,7 +255,9 @@ func (r *Report) Counts(res Result) bool {
 	if res.Plugin == Chain {
 		return true
 	}
-	return slices.ContainsFunc(r.Implementation.Plugins, func(p Plugin) bool { return p.Type == res.Plugin && p.UnderTest })
+	return slices.ContainsFunc(r.Implementation.Plugins, func(p Plugin) bool {
+		return p.Type == res.Plugin && p.UnderTest
+	})
 }
 
 // Findings are failures of plugins that are not under test.

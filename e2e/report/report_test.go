@@ -17,8 +17,10 @@ import (
 // of is a report on macvlan, which is not under test, and route, which is.
 func of(results ...report.Result) *report.Report {
 	return &report.Report{
-		Implementation: report.Implementation{Plugins: []report.Plugin{{Type: "macvlan"}, {Type: "route", UnderTest: true}}},
-		Results:        results,
+		Implementation: report.Implementation{
+			Plugins: []report.Plugin{{Type: "macvlan"}, {Type: "route", UnderTest: true}},
+		},
+		Results: results,
 	}
 }
 
@@ -42,7 +44,9 @@ func TestReport_Judge(t *testing.T) {
 		{report.KnownUpstream, [4]report.Verdict{ok, ok, ok, ok}},
 	} {
 		for i, level := range levels {
-			for plugin, counts := range map[string]bool{report.Chain: true, "route": true, "macvlan": false, "host-local": false} {
+			for plugin, counts := range map[string]bool{
+				report.Chain: true, "route": true, "macvlan": false, "host-local": false,
+			} {
 				t.Run(fmt.Sprintf("%s %s of %s", level, tt.outcome, plugin), func(t *testing.T) {
 					want := ok
 					if counts {
@@ -95,7 +99,8 @@ func TestReport_Judge_several(t *testing.T) {
 }
 
 func TestReport_Count(t *testing.T) {
-	r := of(report.Result{Result: report.Pass}, report.Result{Result: report.Skipped}, report.Result{Result: report.Pass})
+	r := of(report.Result{Result: report.Pass}, report.Result{Result: report.Skipped},
+		report.Result{Result: report.Pass})
 	for outcome, want := range map[report.Outcome]int{report.Pass: 2, report.Skipped: 1, report.Fail: 0} {
 		if got := r.Count(outcome); got != want {
 			t.Errorf("%s: got %d, want %d", outcome, got, want)
@@ -106,24 +111,34 @@ func TestReport_Count(t *testing.T) {
 // The names of the fields are what other programs read.
 func TestReport_WriteFile(t *testing.T) {
 	full := &report.Report{
-		APIVersion: report.APIVersion, Kind: report.Kind, Verdict: report.NotConformant, Suite: report.Suite{Version: "v0.1.0"},
+		APIVersion: report.APIVersion, Kind: report.Kind, Verdict: report.NotConformant,
+		Suite: report.Suite{Version: "v0.1.0"},
 		Implementation: report.Implementation{
 			Conflist: "net.d/00-default.conflist", CNIVersion: "0.4.0",
-			Plugins: []report.Plugin{{Type: "macvlan", Version: "v1.9.1", SHA256: "aa"}, {Type: "route", UnderTest: true, SHA256: "bb"}},
+			Plugins: []report.Plugin{
+				{Type: "macvlan", Version: "v1.9.1", SHA256: "aa"}, {Type: "route", UnderTest: true, SHA256: "bb"},
+			},
 		},
-		Profile: "underlay", Backend: "netns", Kernel: "6.18.44", Started: time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC), DurationSeconds: 1.2,
+		Profile: "underlay", Backend: "netns", Kernel: "6.18.44", Started: time.Date(2026, 11, 22, 4, 0, 0, 0,
+			time.UTC), DurationSeconds: 1.2,
 		Lab: &report.Lab{
 			Networks: []string{"192.168.0.0/16"},
 			Nodes:    []report.LabNode{{Name: "node/a", Uplink: "eno1", Addresses: []string{"192.168.0.2"}, Pods: 126}},
-			Hosts:    []report.LabHost{{Name: "host/router", Addresses: []string{"192.168.0.1"}}, {Name: "host/external", Behind: "host/router"}},
+			Hosts: []report.LabHost{
+				{Name: "host/router", Addresses: []string{"192.168.0.1"}},
+				{Name: "host/external", Behind: "host/router"},
+			},
 		},
 		Results: []report.Result{
 			{
-				ID: "host-to-pod", Title: "A node and a pod on it reach each other.", Why: "The kubelet's probes need it.", Kind: "scenario",
-				Plugin: report.Chain, Level: report.Core, Result: report.Pass, Covers: []string{"A01"}, DurationSeconds: 0.1,
+				ID: "host-to-pod", Title: "A node and a pod on it reach each other.",
+				Why: "The kubelet's probes need it.", Kind: "scenario",
+				Plugin: report.Chain, Level: report.Core, Result: report.Pass, Covers: []string{"A01"},
+				DurationSeconds: 0.1,
 			},
 			{
-				ID: "del-twice", Title: "A second DEL succeeds.", Kind: "scenario", Plugin: "route", Level: report.Core, Result: report.Fail, Reason: "route: no luck (code 7)",
+				ID: "del-twice", Title: "A second DEL succeeds.", Kind: "scenario", Plugin: "route", Level: report.Core,
+				Result: report.Fail, Reason: "route: no luck (code 7)",
 				Repeat: "cnitest run net.d/00-default.conflist --bin-dir bin --scenario del-twice",
 				Evidence: []report.Evidence{
 					{Title: "step", Text: "del-twice.yaml:12: del: pod/server"},
@@ -137,7 +152,8 @@ func TestReport_WriteFile(t *testing.T) {
 			{Plugin: "route", Verb: "CHECK", Noticed: 1, Provoked: 2, Missed: []string{"link eth0 in the pod set down"}},
 			{Plugin: "route", Verb: "STATUS", Noticed: 1, Provoked: 1, Missed: []string{}},
 		},
-		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}}, Notes: []string{"a note"},
+		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}},
+		Notes:   []string{"a note"},
 	}
 	for _, tt := range []struct {
 		name string

@@ -5,7 +5,8 @@ type attachment struct{ pod, ifname string }
 
 func (t *stepChecker) ifname(path, name string) {
 	if !ifnameForm.MatchString(name) {
-		t.wrong(path, "%s %q cannot be CNI_IFNAME; write a name of at most 15 characters such as net1", leaf(path), name)
+		t.wrong(path, "%s %q cannot be CNI_IFNAME; write a name of at most 15 characters such as net1", leaf(path),
+			name)
 	}
 }
 

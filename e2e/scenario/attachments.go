@@ -2,8 +2,8 @@ package scenario
 
 import "strings"
 
-// Attachments is how many attachments to the conflist's network exist at once, at most, as the steps tell it; pods of a count that a node
-// has no addresses for are counted too.
+// Attachments is how many attachments to the conflist's network exist at once, at most, as the steps tell it; pods of a
+// count that a node has no addresses for are counted too.
 func (s *Scenario) Attachments() int {
 	count := map[string]int{}
 	for _, p := range s.Pods {

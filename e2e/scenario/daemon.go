@@ -10,12 +10,12 @@ import (
 type Daemon struct {
 	// Node is the node's name.
 	Node string `yaml:"node"`
-	// Do is "stop" (SIGTERM), "kill" (SIGKILL), "start", "restart" (stop and start), "freeze" (SIGSTOP: it accepts connections and answers
-	// nothing), "thaw" (SIGCONT) or "doom" (SIGKILL as soon as it has written what it is asked for, and before it answers). Start ends
-	// when the daemon is ready.
+	// Do is "stop" (SIGTERM), "kill" (SIGKILL), "start", "restart" (stop and start), "freeze" (SIGSTOP: it accepts
+	// connections and answers nothing), "thaw" (SIGCONT) or "doom" (SIGKILL as soon as it has written what it is asked
+	// for, and before it answers). Start ends when the daemon is ready.
 	Do string `yaml:"do"`
-	// With is the variant of the daemon that is started from here on, of Variants; empty means the daemon as it is at the beginning. It
-	// belongs to start and restart.
+	// With is the variant of the daemon that is started from here on, of Variants; empty means the daemon as it is at
+	// the beginning. It belongs to start and restart.
 	With string `yaml:"with"`
 }
 
@@ -57,8 +57,8 @@ const (
 type Cloud struct {
 	// Node is the node's name.
 	Node string `yaml:"node"`
-	// Add is "eni", a network interface with its addresses, or "address", one more for the ENI that has the fewest. Remove takes
-	// away what an earlier step of the scenario added last.
+	// Add is "eni", a network interface with its addresses, or "address", one more for the ENI that has the fewest.
+	// Remove takes away what an earlier step of the scenario added last.
 	Add    string `yaml:"add"`
 	Remove string `yaml:"remove"`
 	// Of is the pod whose address is to be removed while it has it, or the prefix that the address is of.
@@ -100,7 +100,8 @@ func (v *validator) nodeNamed(path, name string) bool {
 
 func (t *stepChecker) daemon(path string, d Daemon) {
 	t.test(DaemonRestart, path)
-	known := t.oneOf(path+".do", "do", d.Do, StartDaemon, StopDaemon, RestartDaemon, KillDaemon, FreezeDaemon, ThawDaemon, Doom)
+	known := t.oneOf(path+".do", "do", d.Do, StartDaemon, StopDaemon, RestartDaemon, KillDaemon, FreezeDaemon,
+		ThawDaemon, Doom)
 	if d.With != "" && !slices.Contains(Variants(), d.With) {
 		t.wrong(path+".with", "unknown variant %q; want one of %s", d.With, strings.Join(Variants(), ", "))
 	}

@@ -44,7 +44,8 @@ func (v *validator) node(path string, n *Node) {
 	}
 	for name := range n.Sysctl {
 		if !sysctlForm.MatchString(name) {
-			v.wrong(path+".sysctl."+name, "sysctl %q is no dotted name below net.; write one such as net.ipv4.ip_forward", name)
+			v.wrong(path+".sysctl."+name,
+				"sysctl %q is no dotted name below net.; write one such as net.ipv4.ip_forward", name)
 		}
 	}
 	if n.NICs < 0 || n.NICs > 2 {
@@ -67,8 +68,10 @@ func (v *validator) node(path string, n *Node) {
 // localAddress reports text that is no address which a node can have for itself and pods can reach by a route.
 func (v *validator) localAddress(path string, before []string, text string) {
 	addr, err := netip.ParseAddr(text)
-	// IPv4 link-local addresses are what node-local DNS uses; those of IPv6 need a zone, and the one on lo leads nowhere else.
-	unreachable := addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() || addr.Is6() && addr.IsLinkLocalUnicast()
+	// IPv4 link-local addresses are what node-local DNS uses; those of IPv6 need a zone, and the one on lo leads
+	// nowhere else.
+	unreachable := addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() || addr.Is6() &&
+		addr.IsLinkLocalUnicast()
 	switch {
 	case err != nil || unreachable:
 		v.wrong(path, "local %q is no address that pods could reach; write one such as 169.254.20.10", text)
@@ -88,13 +91,16 @@ func (v *validator) pod(path string, p *Pod) {
 		v.wrong(path+".count", "count is %d; want 1 to %d", p.Count, maxCount)
 	}
 	if p.ContainerID != "" && !containerIDForm.MatchString(p.ContainerID) {
-		v.wrong(path+".containerID", "containerID %q cannot be CNI_CONTAINERID; start with a letter or digit and go on with letters, digits, _, . and -", p.ContainerID)
+		v.wrong(path+".containerID", "containerID %q cannot be CNI_CONTAINERID; start with a letter or digit and go "+
+			"on with letters, digits, _, . and -", p.ContainerID)
 	}
 	for i, hp := range p.HostPorts {
 		v.hostPort(fmt.Sprintf("%s.hostPorts[%d]", path, i), p, hp)
 	}
-	if p.Network != "" && v.oneOf(path+".network", "network", p.Network, MainNetwork, RoutedNetwork) && len(p.HostPorts) > 0 {
-		v.wrong(path+".hostPorts", "hostPorts are for the plugins of the conflist, got network %s; remove one of the two", p.Network)
+	if p.Network != "" && v.oneOf(path+".network", "network", p.Network, MainNetwork, RoutedNetwork) &&
+		len(p.HostPorts) > 0 {
+		v.wrong(path+".hostPorts",
+			"hostPorts are for the plugins of the conflist, got network %s; remove one of the two", p.Network)
 	}
 	if p.Redirect != nil {
 		v.redirect(path+".redirect", p)
@@ -109,7 +115,8 @@ func (v *validator) redirect(path string, p *Pod) {
 	case !slices.Contains(p.Listen, Listen{TCP, to}):
 		v.wrong(path, "nothing in pod/%s listens on tcp port %d; add it to listen or change to", p.Name, to)
 	case slices.Contains(p.Listen, Listen{TCP, from}):
-		v.wrong(path, "redirect takes what arrives for tcp port %d, on which pod/%s listens itself; change port", from, p.Name)
+		v.wrong(path, "redirect takes what arrives for tcp port %d, on which pod/%s listens itself; change port", from,
+			p.Name)
 	}
 }
 
@@ -121,7 +128,8 @@ func (v *validator) hostPort(path string, p *Pod, hp HostPort) {
 		v.wrong(path, "hostPort is missing; want 1 to 65535")
 	}
 	if !slices.Contains(p.Listen, Listen{hp.Protocol, hp.ContainerPort}) {
-		v.wrong(path, "nothing in pod/%s listens on %s port %d; add it to listen or change containerPort", p.Name, hp.Protocol, hp.ContainerPort)
+		v.wrong(path, "nothing in pod/%s listens on %s port %d; add it to listen or change containerPort", p.Name,
+			hp.Protocol, hp.ContainerPort)
 	}
 	if p.Count > 1 {
 		v.wrong(path, "%d pods cannot share hostPort %d of one node; remove count", p.Count, hp.HostPort)

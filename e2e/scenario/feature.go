@@ -32,7 +32,8 @@ const (
 func Features() []Feature {
 	return []Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
-		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams, UnderlayGroups,
+		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams,
+		UnderlayGroups,
 		Capabilities, DHCP,
 	}
 }
@@ -41,7 +42,8 @@ func Features() []Feature {
 func (f Feature) Meaning() string {
 	switch f {
 	case Attach:
-		return "Every ADD gives a pod its interface and addresses that no other pod has, also many at once, on a cold node and with addresses that others had before."
+		return "Every ADD gives a pod its interface and addresses that no other pod has, also many at once, on a " +
+			"cold node and with addresses that others had before."
 	case CleanUp:
 		return "DEL takes away what ADD made, however often it comes and whatever is already missing."
 	case PodToPod:
@@ -59,7 +61,8 @@ func (f Feature) Meaning() string {
 	case Chaining:
 		return "Other plugins can stand before and after this one in the conflist."
 	case PodToService:
-		return "Pods reach the cluster address of a service, wherever its endpoints run, and what their node offers its own pods only."
+		return "Pods reach the cluster address of a service, wherever its endpoints run, and what their node offers " +
+			"its own pods only."
 	case NodePort:
 		return "Clients outside the cluster reach a service through a port of any node."
 	case Hairpin:
@@ -67,17 +70,21 @@ func (f Feature) Meaning() string {
 	case DualStack:
 		return "A pod has addresses of both families and all that holds for one holds for the other."
 	case DaemonRestart:
-		return "The plugin's daemon may be down, be killed and start again: pods go on, no address gets two owners and none is lost."
+		return "The plugin's daemon may be down, be killed and start again: pods go on, no address gets two owners " +
+			"and none is lost."
 	case LargeDatagrams:
 		return "Datagrams that are larger than the MTU arrive, in fragments."
 	case UnderlayGroups:
 		return "Pods receive what is sent to all machines of the underlay, by broadcast and by multicast."
 	case CloudENIs:
-		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own interface."
+		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own " +
+			"interface."
 	case DHCP:
-		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back when it ends."
+		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
+			"when it ends."
 	case Capabilities:
-		return "What a pod asks for by a capability that the conflist declares, a MAC or a DNS server, is what it gets and what the result says."
+		return "What a pod asks for by a capability that the conflist declares, a MAC or a DNS server, is what it " +
+			"gets and what the result says."
 	}
 	return ""
 }
@@ -115,7 +122,8 @@ func (p Profile) Features() []Feature {
 	return nil
 }
 
-// Core tells whether the profile demands every feature of the scenario. What is not core is extended and counts where claimed.
+// Core tells whether the profile demands every feature of the scenario. What is not core is extended and counts where
+// claimed.
 func (p Profile) Core(s *Scenario) bool {
 	demanded := p.Features()
 	if demanded == nil {

@@ -18,7 +18,8 @@ func (t *stepChecker) startFlows(step string, f Flows) {
 		return
 	}
 	if len(f.Between) < 2 {
-		t.wrong(path, "flows run between at least 2 places, got %d; name more in between, or one in from and one in to", len(f.Between))
+		t.wrong(path, "flows run between at least 2 places, got %d; name more in between, or one in from and one in to",
+			len(f.Between))
 	}
 	var places []Place
 	for i, text := range f.Between {
@@ -69,7 +70,8 @@ func (t *stepChecker) stop(path string, s Stop) {
 		t.wrong(path+".stop.gap", "gap takes the place of lost, got both; remove one of the two")
 	case s.Gap > 0 && t.flowing <= s.Gap:
 		// Such a gap could not be told from flows that never came back.
-		t.wrong(path+".stop.gap", "gap is %s, and the flows run for %s only; put a longer wait before this stop", s.Gap, t.flowing)
+		t.wrong(path+".stop.gap", "gap is %s, and the flows run for %s only; put a longer wait before this stop", s.Gap,
+			t.flowing)
 	}
 	t.flows = nil
 }

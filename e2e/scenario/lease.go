@@ -2,7 +2,8 @@ package scenario
 
 // What Lease.Is can be.
 const (
-	// LeaseHeld is a lease that did not expire yet, LeaseRenewed one that was renewed again and again until three of its lives were over.
+	// LeaseHeld is a lease that did not expire yet, LeaseRenewed one that was renewed again and again until three of
+	// its lives were over.
 	LeaseHeld    = "held"
 	LeaseRenewed = "renewed"
 	// LeaseReleased is one that the client gave back.

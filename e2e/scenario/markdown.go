@@ -21,8 +21,8 @@ func Markdown(all []*Scenario) string {
 // cell keeps text from ending a table's cell.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// Sentences are the description on one line each: the first sentence, up to a full stop that ends a word, which says what a user relies
-// on, and the rest, which may be empty.
+// Sentences are the description on one line each: the first sentence, up to a full stop that ends a word, which says
+// what a user relies on, and the rest, which may be empty.
 func (s *Scenario) Sentences() (first, rest string) {
 	text := strings.Join(strings.Fields(s.Description), " ")
 	if i := strings.Index(text, ". "); i >= 0 {

@@ -109,7 +109,10 @@ func TestStepString(t *testing.T) {
 		{Step{Release: "pod/web"}, "release pod/web"},
 		{Step{Stop: &Stop{}}, "stop flows, at most 0 lost of each"},
 		{Step{Endpoints: &Endpoints{Of: "service/web", Are: []string{"pod/a", "host/lan"}}}, "endpoints of service/web are pod/a, host/lan"},
-		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "icmp", FullMTU: true, Attempts: 2}}, "probe icmp pod/a → pod/b, packets of the full MTU, at most 2 tries"},
+		{
+			Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "icmp", FullMTU: true, Attempts: 2}},
+			"probe icmp pod/a → pod/b, packets of the full MTU, at most 2 tries",
+		},
 		{Step{Probe: &Probe{From: "pod/a", To: "pod/b", Protocol: "tcp", Port: 80, Bytes: 32 << 20}}, "probe tcp 80 pod/a → pod/b, 32MiB each way"},
 		{Step{Add: "pod/web", Fails: 11}, "add pod/web, fails with code 11"},
 		{Step{Daemon: &Daemon{Node: "a", Do: "restart"}}, "restart the daemon on node/a"},
@@ -129,7 +132,9 @@ func TestServiceString(t *testing.T) {
 		want    string
 	}{
 		{Service{Name: "web", Protocol: "tcp", Port: 80, Endpoints: []string{"pod/a", "node/b"}}, "web tcp 80 → pod/a, node/b 80"},
-		{Service{Name: "web", Protocol: "tcp", Port: 80, TargetPort: 8080, NodePort: 30080, Endpoints: []string{"pod/a"}}, "web tcp 80 → pod/a 8080, node port 30080"},
+		{Service{
+			Name: "web", Protocol: "tcp", Port: 80, TargetPort: 8080, NodePort: 30080, Endpoints: []string{"pod/a"},
+		}, "web tcp 80 → pod/a 8080, node port 30080"},
 		{
 			Service{Name: "web", Protocol: "udp", Port: 80, NodePort: 30080, ExternalTrafficPolicy: LocalPolicy, Endpoints: []string{"pod/a"}},
 			"web udp 80 → pod/a 80, node port 30080 (Local)",

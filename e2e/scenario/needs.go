@@ -37,7 +37,8 @@ type Needs struct {
 	Hosts []string
 	// Addresses is how many pod addresses per family each node must have, by its name.
 	Addresses map[string]int
-	// Plugins are the types that the scenario uses beside those of the conflist; their binaries must be there, and what these call.
+	// Plugins are the types that the scenario uses beside those of the conflist; their binaries must be there, and what
+	// these call.
 	Plugins []string
 	// Features are those that the scenario tests.
 	Features []Feature
@@ -45,7 +46,8 @@ type Needs struct {
 	Leases bool
 	// Asks is a conflist that declares a capability.
 	Asks bool
-	// Runtime is what the scenario does in the place of a container runtime, which a kubelet's own would not do when it is asked to.
+	// Runtime is what the scenario does in the place of a container runtime, which a kubelet's own would not do when it
+	// is asked to.
 	Runtime []string
 }
 
@@ -96,7 +98,8 @@ func (s *Scenario) Needs() Needs {
 			needs.Plugins = append(needs.Plugins, name)
 		}
 	}
-	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants = set(needs.Sysctls), set(needs.Hosts), set(needs.Plugins), set(needs.Variants)
+	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants = set(needs.Sysctls), set(needs.Hosts),
+		set(needs.Plugins), set(needs.Variants)
 	return needs
 }
 

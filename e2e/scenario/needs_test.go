@@ -10,14 +10,18 @@ func TestNeeds(t *testing.T) {
 	got := fullScenario().Needs()
 	want := Needs{
 		Nodes: 1, SecondNIC: true, Reboot: true,
-		Services: true, LocalAddresses: true, ForwardPolicy: true, Routed: true, Redirect: true, Capture: true, Daemon: true, Cloud: true,
+		Services: true, LocalAddresses: true, ForwardPolicy: true, Routed: true, Redirect: true, Capture: true,
+		Daemon: true, Cloud: true,
 		Sysctls:   []string{"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter", "net.ipv4.ip_forward"},
 		Hosts:     []string{"external", "lan", "router"},
 		Addresses: map[string]int{"a": 3},
 		Plugins:   []string{"host-local", "ptp", "sbr", "tuning"},
-		Features:  []Feature{Chaining, CloudENIs, DaemonRestart, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface},
+		Features: []Feature{
+			Chaining, CloudENIs, DaemonRestart, HostToPod, NodeIntegrity, NodePort, PodToService, SecondInterface,
+		},
 		Runtime: []string{
-			"attaches a second interface", "attaches pods to other networks", "changes the conflist", "chooses container ids",
+			"attaches a second interface", "attaches pods to other networks", "changes the conflist",
+			"chooses container ids",
 		},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
@@ -26,7 +30,12 @@ func TestNeeds(t *testing.T) {
 }
 
 func TestNeedsAddresses(t *testing.T) {
-	pods := []Pod{{Name: "one", Node: "a"}, {Name: "many", Node: "a", Count: 5}, {Name: "far", Node: "b"}, {Name: "routed", Node: "b", Network: RoutedNetwork}}
+	pods := []Pod{
+		{Name: "one", Node: "a"},
+		{Name: "many", Node: "a", Count: 5},
+		{Name: "far", Node: "b"},
+		{Name: "routed", Node: "b", Network: RoutedNetwork},
+	}
 	for _, tt := range []struct {
 		name  string
 		steps []Step

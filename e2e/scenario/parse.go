@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// Load reads every *.yaml file at the root of files, in the order of the scenarios' names. Its error joins those of all files;
-// it comes with the scenarios that are right.
+// Load reads every *.yaml file at the root of files, in the order of the scenarios' names. Its error joins those of all
+// files; it comes with the scenarios that are right.
 func Load(files fs.FS) ([]*Scenario, error) {
 	names, err := fs.Glob(files, "*.yaml")
 	if err != nil {
@@ -58,10 +58,13 @@ func Parse(file string, data []byte) (*Scenario, error) {
 
 // form returns what a scenario file looks like.
 func form() strictyaml.Kind {
-	return strictyaml.Kind{Noun: "scenario", Start: "apiVersion: " + APIVersion, Words: map[string]string{"HostPort": "hostPorts"}}
+	return strictyaml.Kind{
+		Noun: "scenario", Start: "apiVersion: " + APIVersion, Words: map[string]string{"HostPort": "hostPorts"},
+	}
 }
 
-// CheckCovers joins an error as those of Parse for each id in Covers that is not among the known ones, which are not known here.
+// CheckCovers joins an error as those of Parse for each id in Covers that is not among the known ones, which are not
+// known here.
 func (s *Scenario) CheckCovers(known []string) error {
 	lines, problems := form().Decode(s.Source, &Scenario{})
 	for i, id := range s.Covers {

@@ -98,14 +98,17 @@ func fullScenario() *Scenario {
 	udp := []Listen{{Protocol: "udp", Port: 9090}}
 	return &Scenario{
 		APIVersion: APIVersion, Kind: Kind, Name: "full", Description: "Every field once.",
-		Features: []Feature{HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort, DaemonRestart, CloudENIs}, Covers: []string{"A01", "DEL-4"},
+		Features: []Feature{
+			HostToPod, Chaining, NodeIntegrity, SecondInterface, PodToService, NodePort, DaemonRestart, CloudENIs,
+		}, Covers: []string{"A01", "DEL-4"},
 		Chain: Chain{
 			AfterMain: []map[string]any{{"type": "tuning", "sysctl": map[string]any{"net.core.somaxconn": "500"}}},
 			Append:    []map[string]any{{"type": "sbr"}},
 		},
 		Nodes: []Node{{
-			Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2, Addresses: 3,
-			Local: []string{"169.254.20.10"}, Forward: "drop-but-pods", ENIs: 2,
+			Name: "a", Listen: udp, RPFilter: &off, Sysctl: map[string]string{"net.ipv4.ip_forward": "1"}, NICs: 2,
+			Addresses: 3,
+			Local:     []string{"169.254.20.10"}, Forward: "drop-but-pods", ENIs: 2,
 		}},
 		Hosts: []Host{{Name: "lan", Listen: []Listen{{Protocol: "tcp", Port: 9090}}}},
 		Pods: []Pod{
@@ -117,8 +120,9 @@ func fullScenario() *Scenario {
 			},
 		},
 		Services: []Service{{
-			Name: "dns", Protocol: "udp", Port: 53, TargetPort: 9090, NodePort: 30053, ExternalTrafficPolicy: LocalPolicy,
-			Endpoints: []string{"pod/web"},
+			Name: "dns", Protocol: "udp", Port: 53, TargetPort: 9090, NodePort: 30053,
+			ExternalTrafficPolicy: LocalPolicy,
+			Endpoints:             []string{"pod/web"},
 		}},
 		Steps: []Step{
 			{Add: "pod/web", As: "net1", Line: 40},
@@ -192,7 +196,9 @@ func TestLoadMistakes(t *testing.T) {
 }
 
 func TestBytesString(t *testing.T) {
-	for want, b := range map[string]Bytes{"0B": 0, "1B": 1, "1KiB": 1024, "1025B": 1025, "32MiB": 32 << 20, "2048GiB": 2 << 40} {
+	for want, b := range map[string]Bytes{
+		"0B": 0, "1B": 1, "1KiB": 1024, "1025B": 1025, "32MiB": 32 << 20, "2048GiB": 2 << 40,
+	} {
 		if got := b.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

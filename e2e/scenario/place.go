@@ -27,10 +27,12 @@ type Place struct {
 // String is the place as steps write it, e.g. "pod/server".
 func (p Place) String() string { return p.Kind + "/" + p.Name }
 
-// ParsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not know whether such a place exists.
+// ParsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not know whether such a place
+// exists.
 func ParsePlace(text string) (Place, error) {
 	kind, name, found := strings.Cut(text, "/")
-	if !found || !nameForm.MatchString(name) || !slices.Contains([]string{NodePlace, PodPlace, HostPlace, ServicePlace}, kind) {
+	if !found || !nameForm.MatchString(name) || !slices.Contains([]string{NodePlace, PodPlace, HostPlace, ServicePlace},
+		kind) {
 		return Place{}, fmt.Errorf("want a place, got %q; write node/NAME, pod/NAME, host/NAME or service/NAME", text)
 	}
 	return Place{Kind: kind, Name: name}, nil
@@ -78,7 +80,8 @@ func (v *validator) place(path, text string, kinds ...string) (Place, bool) {
 		return Place{}, false
 	}
 	if !slices.Contains(kinds, p.Kind) {
-		v.wrong(path, "%s takes no %s, got %q; want %s/NAME", leaf(path), p.Kind, text, strings.Join(kinds, "/NAME or "))
+		v.wrong(path, "%s takes no %s, got %q; want %s/NAME", leaf(path), p.Kind, text,
+			strings.Join(kinds, "/NAME or "))
 		return Place{}, false
 	}
 	declared, mend := slices.Contains(HostNames(), p.Name), "want one of "+strings.Join(HostNames(), ", ")

@@ -43,13 +43,15 @@ func (t *stepChecker) traffic(path string, from, to Place, protocol string, port
 // ownNode wants that a node's local addresses are asked for by its pods: nobody else has a way to them.
 func (t *stepChecker) ownNode(path string, from, to Place) {
 	if from.Kind != PodPlace || t.nodeOf(from) != to.Name {
-		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to, from)
+		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to,
+			from)
 		return
 	}
 	t.test(PodToService, path)
 }
 
-// minSize is the least size of a probe in bytes that is worth to be chosen, maxSize the largest that an IP packet can have.
+// minSize is the least size of a probe in bytes that is worth to be chosen, maxSize the largest that an IP packet can
+// have.
 const minSize, maxSize = 200, 65000
 
 func (t *stepChecker) probeOptions(path string, p Probe) {
@@ -102,7 +104,8 @@ func (t *stepChecker) probeInterface(path string, p Probe, to Place) {
 	switch to.Kind {
 	case NodePlace:
 		node := t.nodes[to.Name]
-		switch known := t.oneOf(path+".interface", "interface", p.Interface, UplinkInterface, ManagementInterface, LocalInterface); {
+		switch known := t.oneOf(path+".interface", "interface", p.Interface, UplinkInterface, ManagementInterface,
+			LocalInterface); {
 		case known && p.Interface == ManagementInterface && node.NICs != 2:
 			t.wrong(path+".interface", "%s has no management network; give it nics: 2", to)
 		case known && p.Interface == LocalInterface && len(node.Local) == 0:
@@ -115,7 +118,8 @@ func (t *stepChecker) probeInterface(path string, p Probe, to Place) {
 	}
 }
 
-// listening reports a port on which nothing answers. Where a pod's host port answers for its node, that pod is returned.
+// listening reports a port on which nothing answers. Where a pod's host port answers for its node, that pod is
+// returned.
 func (t *stepChecker) listening(path string, to Place, protocol string, port uint16) *Pod {
 	if protocol == ICMP || port == 0 {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// Duration is a time in a scenario file: a positive number with its unit, e.g. 20ms or 3s. Zero is a field that the file leaves out.
+// Duration is a time in a scenario file: a positive number with its unit, e.g. 20ms or 3s. Zero is a field that the
+// file leaves out.
 type Duration time.Duration
 
 // String is the duration as files have it.
@@ -28,7 +29,8 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// Bytes is an amount of data in a scenario file: a positive whole number with the unit B, KiB, MiB or GiB. Zero is a field that the file leaves out.
+// Bytes is an amount of data in a scenario file: a positive whole number with the unit B, KiB, MiB or GiB. Zero is a
+// field that the file leaves out.
 type Bytes int64
 
 // String is the amount with the largest unit that leaves a whole number.
@@ -60,7 +62,8 @@ func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
 			return nil
 		}
 	}
-	return strictyaml.Mistake(n, "want an amount of data", "write a whole number and one of "+strings.Join(byteUnits(), ", ")+", e.g. 32MiB")
+	return strictyaml.Mistake(n, "want an amount of data", "write a whole number and one of "+strings.Join(byteUnits(),
+		", ")+", e.g. 32MiB")
 }
 
 var bytesForm = regexp.MustCompile(`^([1-9][0-9]*)(B|KiB|MiB|GiB)$`)

@@ -70,14 +70,14 @@ type Node struct {
 	// Addresses is how many pod addresses per family the node needs; 0 means its share of the conflist's range.
 	// In a cloud it has exactly so many, spread over its ENIs.
 	Addresses int `yaml:"addresses"`
-	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the node's own
-	// pods only. The node's listeners answer there, too; a probe asks them with interface "local".
+	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the
+	// node's own pods only. The node's listeners answer there, too; a probe asks them with interface "local".
 	Local []string `yaml:"local"`
-	// Forward is the policy of a foreign chain of the FORWARD hook, as a Docker host has it: "" none, "drop", or "drop-but-pods":
-	// the same with the accept for the pods' addresses that an administrator adds.
+	// Forward is the policy of a foreign chain of the FORWARD hook, as a Docker host has it: "" none, "drop", or
+	// "drop-but-pods": the same with the accept for the pods' addresses that an administrator adds.
 	Forward string `yaml:"forward"`
-	// ENIs is how many network interfaces of a cloud the node has at least, and makes the scenario one for clouds; 0 means any number,
-	// and no cloud is needed.
+	// ENIs is how many network interfaces of a cloud the node has at least, and makes the scenario one for clouds; 0
+	// means any number, and no cloud is needed.
 	ENIs int `yaml:"enis"`
 }
 
@@ -87,7 +87,8 @@ const (
 	LocalPolicy   = "Local"
 )
 
-// Service is a Kubernetes Service of one port, as a proxy on each node programs it: with a cluster address of each family that pods have.
+// Service is a Kubernetes Service of one port, as a proxy on each node programs it: with a cluster address of each
+// family that pods have.
 type Service struct {
 	Name     string `yaml:"name"`
 	Protocol string `yaml:"protocol"` // tcp or udp
@@ -96,8 +97,8 @@ type Service struct {
 	TargetPort uint16 `yaml:"targetPort"`
 	// NodePort is the port on every address of every node, 30000 to 32767; 0 means none.
 	NodePort uint16 `yaml:"nodePort"`
-	// ExternalTrafficPolicy says where a node port leads: "Cluster" (or empty) to any endpoint, which sees the node that was asked;
-	// "Local" to those of that node, which see the client.
+	// ExternalTrafficPolicy says where a node port leads: "Cluster" (or empty) to any endpoint, which sees the node
+	// that was asked; "Local" to those of that node, which see the client.
 	ExternalTrafficPolicy string `yaml:"externalTrafficPolicy"`
 	// Endpoints are pods, nodes (what runs on the host network) or hosts (off the cluster).
 	Endpoints []string `yaml:"endpoints"`
@@ -111,8 +112,8 @@ const (
 	RoutedNetwork = "routed"
 )
 
-// Host is a machine outside the cluster. Three exist in every lab: "router" (the conflist's gateway), "lan" (a neighbour
-// on the underlay without any CNI plugin) and "external" (behind the router).
+// Host is a machine outside the cluster. Three exist in every lab: "router" (the conflist's gateway), "lan" (a
+// neighbour on the underlay without any CNI plugin) and "external" (behind the router).
 type Host struct {
 	Name   string   `yaml:"name"`
 	Listen []Listen `yaml:"listen"`
@@ -122,20 +123,23 @@ type Host struct {
 type Pod struct {
 	Name string `yaml:"name"`
 	Node string `yaml:"node"`
-	// Count makes so many pods, named NAME-0, NAME-1, …, which a step that names NAME handles all at once. 0 means one pod, NAME.
+	// Count makes so many pods, named NAME-0, NAME-1, …, which a step that names NAME handles all at once. 0 means one
+	// pod, NAME.
 	Count  int      `yaml:"count"`
 	Listen []Listen `yaml:"listen"`
-	// ContainerID is CNI_CONTAINERID; empty means one derived from the scenario and the pod. With Count the index is appended.
+	// ContainerID is CNI_CONTAINERID; empty means one derived from the scenario and the pod. With Count the index is
+	// appended.
 	ContainerID string `yaml:"containerID"`
 	// HostPorts are passed as the capability portMappings.
 	HostPorts []HostPort `yaml:"hostPorts"`
-	// Asks says that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns, …), which ADD must
-	// give the pod.
+	// Asks says that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns,
+	// …), which ADD must give the pod.
 	Asks bool `yaml:"asks"`
-	// Network is what the pod is attached to: "" the conflist, MainNetwork, as a pod beside that needs no more than the underlay, or
-	// RoutedNetwork, as the pods of an overlay or routed network beside the underlay.
+	// Network is what the pod is attached to: "" the conflist, MainNetwork, as a pod beside that needs no more than the
+	// underlay, or RoutedNetwork, as the pods of an overlay or routed network beside the underlay.
 	Network string `yaml:"network"`
-	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh do.
+	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh
+	// do.
 	Redirect *Redirect `yaml:"redirect"`
 }
 
@@ -161,7 +165,8 @@ type HostPort struct {
 // Step is one verb and its options. Exactly one verb is set. Places are "node/NAME", "pod/NAME", "host/NAME" or, as the
 // target of a probe or flow, "service/NAME".
 type Step struct {
-	// Add, Check and Del run the verb of the CNI spec for a pod, as a runtime does through libcni. Add makes the pod's namespace first.
+	// Add, Check and Del run the verb of the CNI spec for a pod, as a runtime does through libcni. Add makes the pod's
+	// namespace first.
 	Add   string `yaml:"add"`
 	Check string `yaml:"check"`
 	Del   string `yaml:"del"`
@@ -181,16 +186,18 @@ type Step struct {
 	Neighbour *Neighbour `yaml:"neighbour"`
 	// Lease asks the lab's DHCP server about the lease of a pod's address.
 	Lease *Lease `yaml:"lease"`
-	// Flows starts a continuous request and reply; a later Stop ends every flow of the scenario and says what may be lost.
+	// Flows starts a continuous request and reply; a later Stop ends every flow of the scenario and says what may be
+	// lost.
 	Flows *Flows `yaml:"flows"`
 	Stop  *Stop  `yaml:"stop"`
 	// Endpoints replaces the endpoints of a service on every node, as when pods come and go or stop being ready.
 	Endpoints *Endpoints `yaml:"endpoints"`
-	// Capture starts to watch for packets to a service's cluster addresses; a later Captured ends every capture of the scenario
-	// and says how many there may be.
+	// Capture starts to watch for packets to a service's cluster addresses; a later Captured ends every capture of the
+	// scenario and says how many there may be.
 	Capture  *Capture  `yaml:"capture"`
 	Captured *Captured `yaml:"captured"`
-	// Daemon stops, kills and starts the daemon that the target runs on each node, Cloud changes what the target's cloud gives a node.
+	// Daemon stops, kills and starts the daemon that the target runs on each node, Cloud changes what the target's
+	// cloud gives a node.
 	Daemon *Daemon `yaml:"daemon"`
 	Cloud  *Cloud  `yaml:"cloud"`
 	// Churn attaches and deletes a pod again and again.
@@ -208,8 +215,8 @@ type Step struct {
 	// Cache is what Del finds in /var/lib/cni/results: "" what Add wrote, "absent" nothing, "empty" a file of no bytes.
 	Cache string `yaml:"cache"`
 
-	// Fails, when set, is the code of the error with which Add, Check or Status must fail (SPEC.md, section 5, "Error"). What a failed
-	// Add leaves a later Del takes away.
+	// Fails, when set, is the code of the error with which Add, Check or Status must fail (SPEC.md, section 5,
+	// "Error"). What a failed Add leaves a later Del takes away.
 	Fails int `yaml:"fails"`
 	// Within is how long Status is asked again until it answers as it must, as runtimes do; 0 means once.
 	Within Duration `yaml:"within"`
@@ -223,27 +230,33 @@ type Probe struct {
 	From string `yaml:"from"`
 	// To may be "service/NAME": its cluster addresses, from pods and nodes. A node port is a port of a node.
 	To string `yaml:"to"`
-	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default), "management" or "local" of a node.
+	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default), "management" or
+	// "local" of a node.
 	Interface string `yaml:"interface"`
 	Protocol  string `yaml:"protocol"` // tcp, udp or icmp
 	Port      uint16 `yaml:"port"`     // for tcp and udp
-	// Source is the place of which the far end (of a service: the endpoint) must see an address; for tcp and udp. Empty: not asserted.
+	// Source is the place of which the far end (of a service: the endpoint) must see an address; for tcp and udp.
+	// Empty: not asserted.
 	Source string `yaml:"source"`
-	// Server is the place that must answer (tcp and udp), to tell the endpoints of a service apart. Empty: not asserted.
+	// Server is the place that must answer (tcp and udp), to tell the endpoints of a service apart. Empty: not
+	// asserted.
 	Server string `yaml:"server"`
 	// Bytes is what TCP moves each way, e.g. 64KiB (default) or 32MiB.
 	Bytes Bytes `yaml:"bytes"`
 	// FullMTU makes each packet as large as the interface allows and forbids fragmentation (icmp).
 	FullMTU bool `yaml:"fullMTU"`
-	// Size is the size in bytes of each packet of udp or icmp, which is sent in fragments where it is larger than the interface allows.
+	// Size is the size in bytes of each packet of udp or icmp, which is sent in fragments where it is larger than the
+	// interface allows.
 	Size int `yaml:"size"`
-	// By is "broadcast" or "multicast": the request goes to all on the network that From shares with To, and To must answer (udp).
+	// By is "broadcast" or "multicast": the request goes to all on the network that From shares with To, and To must
+	// answer (udp).
 	By string `yaml:"by"`
 	// Count is the number of packets or requests; default 1. None of them may be lost.
 	Count int `yaml:"count"`
 	// Within is how long the probe keeps trying; default 5s.
 	Within Duration `yaml:"within"`
-	// Attempts bounds the tries within Within; default as many as fit. 1 means that the very first packet must be answered.
+	// Attempts bounds the tries within Within; default as many as fit. 1 means that the very first packet must be
+	// answered.
 	Attempts int `yaml:"attempts"`
 }
 
@@ -253,7 +266,8 @@ type State struct {
 	Of string `yaml:"of"`
 	// Cache is "present" or "absent": the entry of libcni in /var/lib/cni/results; present includes its content.
 	Cache string `yaml:"cache"`
-	// Address is "reserved" or "released": the pod's addresses in the store of host-local; reserved includes its content.
+	// Address is "reserved" or "released": the pod's addresses in the store of host-local; reserved includes its
+	// content.
 	Address string `yaml:"address"`
 	// Unchanged are kinds of state that are as they were before the last advertise: "addresses", "default-routes".
 	Unchanged []string `yaml:"unchanged"`
@@ -268,7 +282,8 @@ type Neighbour struct {
 	Knows string `yaml:"knows"`
 }
 
-// Flows is continuous traffic: between every ordered pair of the places, or from one place to another, which may be a service.
+// Flows is continuous traffic: between every ordered pair of the places, or from one place to another, which may be a
+// service.
 type Flows struct {
 	Between  []string `yaml:"between"`
 	From     string   `yaml:"from"`
@@ -303,14 +318,16 @@ type Captured struct {
 	Packets int `yaml:"packets"`
 }
 
-// Churn runs ADD and DEL of a pod (a place), which is not attached otherwise, for a time, each round with a new namespace and container id.
+// Churn runs ADD and DEL of a pod (a place), which is not attached otherwise, for a time, each round with a new
+// namespace and container id.
 type Churn struct {
 	Pod string   `yaml:"pod"`
 	For Duration `yaml:"for"`
 }
 
-// Advertise is a router advertisement with one prefix of 64 bits (RFC 4861) and a router lifetime of 30 minutes. A node's own
-// uplink ignores it (accept_ra 0), as one with static addresses does; what a plugin adds to the node does what the kernel's defaults say.
+// Advertise is a router advertisement with one prefix of 64 bits (RFC 4861) and a router lifetime of 30 minutes. A
+// node's own uplink ignores it (accept_ra 0), as one with static addresses does; what a plugin adds to the node does
+// what the kernel's defaults say.
 type Advertise struct {
 	Prefix string `yaml:"prefix"`
 }

@@ -8,7 +8,8 @@ import (
 
 // String reads the service aloud, e.g. "web tcp 80 → pod/server 8080, node port 30080 (Local)".
 func (s Service) String() string {
-	text := fmt.Sprintf("%s %s %d → %s %d", s.Name, s.Protocol, s.Port, strings.Join(s.Endpoints, ", "), s.EndpointPort())
+	text := fmt.Sprintf("%s %s %d → %s %d", s.Name, s.Protocol, s.Port, strings.Join(s.Endpoints, ", "),
+		s.EndpointPort())
 	if s.NodePort != 0 {
 		text += fmt.Sprintf(", node port %d", s.NodePort)
 	}
@@ -55,12 +56,15 @@ func (v *validator) externalTraffic(path string, s *Service) {
 			break
 		}
 		if s.NodePort != 0 && other.NodePort == s.NodePort && other.Protocol == s.Protocol {
-			v.wrong(path+".nodePort", "%s nodePort %d is that of service/%s; choose another", s.Protocol, s.NodePort, other.Name)
+			v.wrong(path+".nodePort", "%s nodePort %d is that of service/%s; choose another", s.Protocol, s.NodePort,
+				other.Name)
 		}
 	}
 	policy := path + ".externalTrafficPolicy"
-	if s.ExternalTrafficPolicy != "" && v.oneOf(policy, "externalTrafficPolicy", s.ExternalTrafficPolicy, ClusterPolicy, LocalPolicy) && s.NodePort == 0 {
-		v.wrong(policy, "externalTrafficPolicy is about node ports, and service/%s has none; give it a nodePort", s.Name)
+	if s.ExternalTrafficPolicy != "" && v.oneOf(policy, "externalTrafficPolicy", s.ExternalTrafficPolicy, ClusterPolicy,
+		LocalPolicy) && s.NodePort == 0 {
+		v.wrong(policy, "externalTrafficPolicy is about node ports, and service/%s has none; give it a nodePort",
+			s.Name)
 	}
 }
 
@@ -77,7 +81,8 @@ func (v *validator) endpointList(path string, s *Service, endpoints []string) {
 		case slices.Index(endpoints, text) < i:
 			v.wrong(at, "%s stands twice; remove one of the two", end)
 		case !v.listens(end, s.Protocol, s.EndpointPort()):
-			v.wrong(at, "nothing on %s listens on %s port %d; add it to listen or change targetPort", end, s.Protocol, s.EndpointPort())
+			v.wrong(at, "nothing on %s listens on %s port %d; add it to listen or change targetPort", end, s.Protocol,
+				s.EndpointPort())
 		}
 	}
 }
@@ -87,7 +92,8 @@ func (v *validator) knownPlaces(texts []string) []Place {
 	var places []Place
 	for _, text := range texts {
 		p, err := ParsePlace(text)
-		if err == nil && (p.Kind == HostPlace || v.nodes[p.Name] != nil && p.Kind == NodePlace || v.pods[p.Name] != nil && p.Kind == PodPlace) {
+		if err == nil && (p.Kind == HostPlace || v.nodes[p.Name] != nil && p.Kind == NodePlace ||
+			v.pods[p.Name] != nil && p.Kind == PodPlace) {
 			places = append(places, p)
 		}
 	}
@@ -139,10 +145,12 @@ func (t *stepChecker) toService(path string, from, to Place, protocol string, po
 	case port == 0 || service.Port == 0:
 		return
 	case protocol != service.Protocol || port != service.Port:
-		t.wrong(path, "%s answers %s port %d only, got %s port %d; change one of the two", to, service.Protocol, service.Port, protocol, port)
+		t.wrong(path, "%s answers %s port %d only, got %s port %d; change one of the two", to, service.Protocol,
+			service.Port, protocol, port)
 		return
 	case from.Kind == HostPlace:
-		t.wrong(path, "%s is outside the cluster and knows no way to %s; give it a nodePort and probe that of a node", from, to)
+		t.wrong(path, "%s is outside the cluster and knows no way to %s; give it a nodePort and probe that of a node",
+			from, to)
 		return
 	}
 	for _, end := range t.answering(path, to.Name) {
@@ -182,6 +190,7 @@ func (t *stepChecker) toNodePort(path string, from, to Place, s *Service) {
 	}
 	onNode := func(end Place) bool { return t.nodeOf(end) == to.Name }
 	if !slices.ContainsFunc(there, onNode) {
-		t.wrong(path, "service/%s has no endpoint on %s here, and externalTrafficPolicy Local leads to no other node; add one of its pods there before", s.Name, to)
+		t.wrong(path, "service/%s has no endpoint on %s here, and externalTrafficPolicy Local leads to no other "+
+			"node; add one of its pods there before", s.Name, to)
 	}
 }

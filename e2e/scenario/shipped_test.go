@@ -42,15 +42,16 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// TestShippedServices keeps scenarios with services out of the profiles below kubernetes, and each of their probes telling whom
-// the far end must see: services that work with the wrong source break policies and logs.
+// TestShippedServices keeps scenarios with services out of the profiles below kubernetes, and each of their probes
+// telling whom the far end must see: services that work with the wrong source break policies and logs.
 func TestShippedServices(t *testing.T) {
 	for _, s := range shipped(t) {
 		if len(s.Services) == 0 {
 			continue
 		}
 		if !scenario.ProfileKubernetes.Core(s) || scenario.ProfileUnderlay.Core(s) {
-			t.Errorf("%s: got features %v, want those of profile kubernetes and not of underlay alone", s.File, s.Features)
+			t.Errorf("%s: got features %v, want those of profile kubernetes and not of underlay alone", s.File,
+				s.Features)
 		}
 		for _, step := range s.Steps {
 			if p := step.Probe; p != nil && p.Protocol != "icmp" && p.Source == "" {
@@ -86,8 +87,8 @@ func TestShippedEmbedded(t *testing.T) {
 	}
 }
 
-// TestShipped_scenarios_add_once keeps the suite from what a runtime must not do: ADD twice for one container and interface without
-// DEL between (SPEC.md, ADD).
+// TestShipped_scenarios_add_once keeps the suite from what a runtime must not do: ADD twice for one container and
+// interface without DEL between (SPEC.md, ADD).
 func TestShipped_scenarios_add_once(t *testing.T) {
 	for _, s := range shipped(t) {
 		attached := map[string]bool{}

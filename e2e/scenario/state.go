@@ -2,8 +2,8 @@ package scenario
 
 import "fmt"
 
-// What the cache of libcni has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes CacheAbsent or
-// CacheEmpty.
+// What the cache of libcni has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
+// CacheAbsent or CacheEmpty.
 const (
 	CachePresent = "present"
 	CacheAbsent  = "absent"
@@ -71,7 +71,8 @@ func (t *stepChecker) nodeState(path string, s State) {
 		t.wrong(path, "state asserts nothing; say unchanged")
 	}
 	for i, kind := range s.Unchanged {
-		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, UnchangedAddresses, UnchangedDefaultRoutes)
+		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, UnchangedAddresses,
+			UnchangedDefaultRoutes)
 	}
 	t.test(NodeIntegrity, path)
 }

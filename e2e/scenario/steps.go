@@ -53,14 +53,18 @@ func (v *validator) checkSteps() {
 	}
 	for i, s := range v.Services {
 		if !t.reached[s.Name] {
-			v.wrong(fmt.Sprintf("services[%d]", i), "service/%s is never asked; probe it in a step or remove it", s.Name)
+			v.wrong(fmt.Sprintf("services[%d]", i), "service/%s is never asked; probe it in a step or remove it",
+				s.Name)
 		}
 	}
 	most := v.addresses()
 	for i, n := range v.Nodes {
-		grows := slices.ContainsFunc(v.Steps, func(s Step) bool { return s.Cloud != nil && s.Cloud.Node == n.Name && s.Cloud.Add != "" })
+		grows := slices.ContainsFunc(v.Steps, func(s Step) bool {
+			return s.Cloud != nil && s.Cloud.Node == n.Name && s.Cloud.Add != ""
+		})
 		if n.Addresses > 0 && n.Addresses < most[n.Name] && !grows {
-			v.wrong(fmt.Sprintf("nodes[%d].addresses", i), "node/%s holds %d attachments at once and has %d addresses; raise addresses", n.Name, most[n.Name], n.Addresses)
+			v.wrong(fmt.Sprintf("nodes[%d].addresses", i), "node/%s holds %d attachments at once and has %d "+
+				"addresses; raise addresses", n.Name, most[n.Name], n.Addresses)
 		}
 	}
 	for i, n := range v.Nodes {
@@ -71,7 +75,8 @@ func (v *validator) checkSteps() {
 	t.claims()
 }
 
-// claims compares the features with what the steps test: a scenario must not count for a claim it does not test, nor fail for one it does not name.
+// claims compares the features with what the steps test: a scenario must not count for a claim it does not test, nor
+// fail for one it does not name.
 func (t *stepChecker) claims() {
 	if len(t.Chain.AfterMain)+len(t.Chain.Append) > 0 {
 		t.test(Chaining, "chain")
@@ -81,7 +86,10 @@ func (t *stepChecker) claims() {
 			t.wrong(t.tested[f], "this tests the feature %s; add it to features", f)
 		}
 	}
-	seen := []Feature{PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService, NodePort, Hairpin, DaemonRestart, CloudENIs}
+	seen := []Feature{
+		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
+		NodePort, Hairpin, DaemonRestart, CloudENIs,
+	}
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {
 			t.wrong(fmt.Sprintf("features[%d]", i), "no step tests the feature %s; remove it from features", f)
@@ -127,7 +135,8 @@ func (t *stepChecker) onlyVerb(path string) *verb {
 	}
 	for _, option := range []string{"as", "netns", "cache", "fails", "within"} {
 		if verbs := optionVerbs(option); t.lines.Has(path+"."+option) && !slices.Contains(verbs, found[0]) {
-			t.wrong(path+"."+option, "%s does not belong to %s; use it with %s or remove it", option, found[0], strings.Join(verbs, ", "))
+			t.wrong(path+"."+option, "%s does not belong to %s; use it with %s or remove it", option, found[0],
+				strings.Join(verbs, ", "))
 		}
 	}
 	return &last

@@ -84,7 +84,8 @@ func (v *validator) head(base string) {
 	if !nameForm.MatchString(v.Name) {
 		v.wrong("name", "name %q is not kebab-case; use lower-case letters, digits and single hyphens", v.Name)
 	} else if base != v.Name+".yaml" {
-		v.wrong("name", "name %q differs from the file's; rename the file to %s.yaml or change the name", v.Name, v.Name)
+		v.wrong("name", "name %q differs from the file's; rename the file to %s.yaml or change the name", v.Name,
+			v.Name)
 	}
 	if strings.TrimSpace(v.Description) == "" {
 		v.wrong("description", "description is missing; say why a user cares and what commonly breaks it")

@@ -51,7 +51,9 @@ func verbsOfPlaces() []verb {
 			}
 		}),
 		of("del", func(s Step) string { return s.Del }, (*stepChecker).del),
-		of("gc", func(s Step) string { return s.GC }, func(c *stepChecker, path string, s Step) { c.place(path+".gc", s.GC, NodePlace) }),
+		of("gc", func(s Step) string {
+			return s.GC
+		}, func(c *stepChecker, path string, s Step) { c.place(path+".gc", s.GC, NodePlace) }),
 		of("status", func(s Step) string { return s.Status }, func(c *stepChecker, path string, s Step) {
 			c.place(path+".status", s.Status, NodePlace)
 		}),
@@ -69,12 +71,16 @@ func verbsOfPlaces() []verb {
 func verbsOfTraffic() []verb {
 	return []verb{
 		{
-			name: "probe", set: func(s Step) bool { return s.Probe != nil }, text: func(s Step) string { return s.Probe.String() },
+			name: "probe", set: func(s Step) bool {
+				return s.Probe != nil
+			}, text: func(s Step) string { return s.Probe.String() },
 			check:  func(c *stepChecker, path string, s Step) { c.probe(path+".probe", *s.Probe) },
 			places: func(s Step) []string { return []string{s.Probe.From, s.Probe.To, s.Probe.Source} },
 		},
 		{
-			name: "state", set: func(s Step) bool { return s.State != nil }, text: func(s Step) string { return s.State.String() },
+			name: "state", set: func(s Step) bool {
+				return s.State != nil
+			}, text: func(s Step) string { return s.State.String() },
 			check: func(c *stepChecker, path string, s Step) { c.state(path+".state", *s.State) },
 		},
 		{
@@ -91,17 +97,23 @@ func verbsOfTraffic() []verb {
 		},
 		{
 			name: "neighbour", set: func(s Step) bool { return s.Neighbour != nil },
-			text:   func(s Step) string { return fmt.Sprintf("neighbour %s knows %s", s.Neighbour.Of, s.Neighbour.Knows) },
+			text: func(s Step) string {
+				return fmt.Sprintf("neighbour %s knows %s", s.Neighbour.Of, s.Neighbour.Knows)
+			},
 			check:  func(c *stepChecker, path string, s Step) { c.neighbour(path+".neighbour", *s.Neighbour) },
 			places: func(s Step) []string { return []string{s.Neighbour.Of, s.Neighbour.Knows} },
 		},
 		{
-			name: "flows", set: func(s Step) bool { return s.Flows != nil }, text: func(s Step) string { return s.Flows.String() },
+			name: "flows", set: func(s Step) bool {
+				return s.Flows != nil
+			}, text: func(s Step) string { return s.Flows.String() },
 			check:  func(c *stepChecker, path string, s Step) { c.startFlows(path, *s.Flows) },
 			places: func(s Step) []string { return append([]string{s.Flows.From, s.Flows.To}, s.Flows.Between...) },
 		},
 		{
-			name: "stop", set: func(s Step) bool { return s.Stop != nil }, text: func(s Step) string { return s.Stop.String() },
+			name: "stop", set: func(s Step) bool {
+				return s.Stop != nil
+			}, text: func(s Step) string { return s.Stop.String() },
 			check: func(c *stepChecker, path string, s Step) { c.stop(path, *s.Stop) },
 		},
 		{
@@ -114,7 +126,9 @@ func verbsOfTraffic() []verb {
 		},
 		{
 			name: "capture", set: func(s Step) bool { return s.Capture != nil },
-			text:   func(s Step) string { return fmt.Sprintf("capture at %s what goes to %s", s.Capture.At, s.Capture.To) },
+			text: func(s Step) string {
+				return fmt.Sprintf("capture at %s what goes to %s", s.Capture.At, s.Capture.To)
+			},
 			check:  func(c *stepChecker, path string, s Step) { c.capture(path, *s.Capture) },
 			places: func(s Step) []string { return []string{s.Capture.At} },
 			needs:  func(n *Needs, _ Step) { n.Capture = true },
@@ -140,7 +154,9 @@ func verbsOfMachines() []verb {
 			takes: func(s Step) time.Duration { return time.Duration(s.Churn.For) },
 		},
 		{
-			name: "daemon", set: func(s Step) bool { return s.Daemon != nil }, text: func(s Step) string { return s.Daemon.String() },
+			name: "daemon", set: func(s Step) bool {
+				return s.Daemon != nil
+			}, text: func(s Step) string { return s.Daemon.String() },
 			check: func(c *stepChecker, path string, s Step) { c.daemon(path+".daemon", *s.Daemon) },
 			needs: func(n *Needs, s Step) {
 				n.Daemon, n.Doom = true, n.Doom || s.Daemon.Do == Doom
@@ -150,7 +166,9 @@ func verbsOfMachines() []verb {
 			},
 		},
 		{
-			name: "cloud", set: func(s Step) bool { return s.Cloud != nil }, text: func(s Step) string { return s.Cloud.String() },
+			name: "cloud", set: func(s Step) bool {
+				return s.Cloud != nil
+			}, text: func(s Step) string { return s.Cloud.String() },
 			check: func(c *stepChecker, path string, s Step) { c.cloud(path+".cloud", *s.Cloud) },
 			needs: func(n *Needs, _ Step) { n.Cloud = true },
 		},
@@ -166,7 +184,9 @@ func verbsOfMachines() []verb {
 			places: func(Step) []string { return []string{Place{HostPlace, RouterHost}.String()} },
 		},
 		{
-			name: "wait", set: func(s Step) bool { return s.Wait != 0 }, text: func(s Step) string { return fmt.Sprintf("wait %s", s.Wait) },
+			name: "wait", set: func(s Step) bool {
+				return s.Wait != 0
+			}, text: func(s Step) string { return fmt.Sprintf("wait %s", s.Wait) },
 			check: func(c *stepChecker, _ string, s Step) { c.flowing += s.Wait },
 			takes: func(s Step) time.Duration { return time.Duration(s.Wait) },
 		},

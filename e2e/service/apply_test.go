@@ -16,8 +16,8 @@ import (
 	"github.com/google/nftables"
 )
 
-// listing returns the whole nftables ruleset of the calling thread's namespace, one line for each table, chain, rule, set and
-// element, without handles. The rules of iptables-nft are among them.
+// listing returns the whole nftables ruleset of the calling thread's namespace, one line for each table, chain, rule,
+// set and element, without handles. The rules of iptables-nft are among them.
 func listing() ([]string, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -282,7 +282,10 @@ func TestConstantRules(t *testing.T) {
 			Name: fmt.Sprintf("many-%d", i), Protocol: TCP, Port: uint16(i + 1),
 			ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.1.1"), netip.MustParseAddr("fd96::1:1")},
 			NodePort:   uint16(30000 + i),
-			Endpoints:  []Endpoint{{Address: netip.MustParseAddr("10.2.1.2"), Port: 80}, {Address: netip.MustParseAddr("fd00:21::2"), Port: 80}},
+			Endpoints: []Endpoint{
+				{Address: netip.MustParseAddr("10.2.1.2"), Port: 80},
+				{Address: netip.MustParseAddr("fd00:21::2"), Port: 80},
+			},
 		}
 	}
 	if got, want := count(many), count(many[:1]); got != want {

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stale matches the UDP conntrack entries of a service that lead to none of its endpoints: a client that keeps sending from
-// one socket keeps such an entry alive, and never meets the new rules. As in kube-proxy, a service that has no endpoints at
-// all keeps its entries, and so does one that is gone.
+// stale matches the UDP conntrack entries of a service that lead to none of its endpoints: a client that keeps sending
+// from one socket keeps such an entry alive, and never meets the new rules. As in kube-proxy, a service that has no
+// endpoints at all keeps its entries, and so does one that is gone.
 type stale struct {
 	clusterIPs map[netip.AddrPort]destinations
 	nodePorts  map[uint16]destinations

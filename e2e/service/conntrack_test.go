@@ -103,8 +103,8 @@ func dns(endpoints ...string) []Service {
 	return []Service{s}
 }
 
-// TestEndpointReplaced has a client that never stops sending. Without forgetStale it goes on to where the first endpoint was
-// (control), as long as it sends: neither new rules nor time help.
+// TestEndpointReplaced has a client that never stops sending. Without forgetStale it goes on to where the first
+// endpoint was (control), as long as it sends: neither new rules nor time help.
 func TestEndpointReplaced(t *testing.T) {
 	one, two := dns("10.2.1.2", "fd00:21::2"), dns("10.2.2.2", "fd00:22::2")
 	for _, tt := range []struct {
@@ -236,8 +236,8 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestInvalid sends a TCP segment without any flag, which belongs to no connection and can begin none, and then a UDP packet
-// to know that the segment has passed, or not.
+// TestInvalid sends a TCP segment without any flag, which belongs to no connection and can begin none, and then a UDP
+// packet to know that the segment has passed, or not.
 func TestInvalid(t *testing.T) {
 	for _, loader := range append(loaders(), loader{name: "no rules", load: func() error { return nil }}) {
 		t.Run(loader.name, func(t *testing.T) {

@@ -54,7 +54,8 @@ func (f family) isEmpty() bool { return len(f.ports) == 0 }
 
 func newPort(s Service, clusterIP netip.Addr) port {
 	p := port{
-		name: s.Name, protocol: s.Protocol, clusterIP: clusterIP, port: s.Port, nodePort: s.NodePort, localOnly: s.LocalOnly,
+		name: s.Name, protocol: s.Protocol, clusterIP: clusterIP, port: s.Port, nodePort: s.NodePort,
+		localOnly: s.LocalOnly,
 	}
 	if !strings.Contains(p.name, "/") {
 		p.name = "default/" + p.name

@@ -21,8 +21,8 @@ func (e *MissingProgramError) Error() string {
 	return fmt.Sprintf("%s: not on PATH, and the iptables dataplane drives it", e.Program)
 }
 
-// programIptables brings the chains of every family to what they have to be. Beside a family with services, one without is
-// left alone where its programs are missing: nobody can have made any rules.
+// programIptables brings the chains of every family to what they have to be. Beside a family with services, one without
+// is left alone where its programs are missing: nobody can have made any rules.
 func programIptables(ctx context.Context, families []family) error {
 	served := slices.ContainsFunc(families, func(f family) bool { return !f.isEmpty() })
 	for _, f := range families {
@@ -76,8 +76,8 @@ func run(ctx context.Context, program, stdin string, args ...string) (stdout str
 	return out.String(), nil
 }
 
-// change returns the input for iptables-restore --noflush that leads from saved, the output of iptables-save, to r; it is
-// empty if both are empty. Each table is one transaction.
+// change returns the input for iptables-restore --noflush that leads from saved, the output of iptables-save, to r; it
+// is empty if both are empty. Each table is one transaction.
 func (r ruleset) change(saved string) string {
 	old := readSaved(saved)
 	var text strings.Builder
@@ -87,7 +87,9 @@ func (r ruleset) change(saved string) string {
 			continue
 		}
 		fmt.Fprintf(&text, "*%s\n", name)
-		stale := slices.DeleteFunc(slices.Clone(was.chains), func(c string) bool { return slices.Contains(want.chains, c) })
+		stale := slices.DeleteFunc(slices.Clone(was.chains), func(c string) bool {
+			return slices.Contains(want.chains, c)
+		})
 		// Declaring a chain empties it if it exists, so that those that go refer to nothing any more.
 		for _, chain := range slices.Concat(want.chains, stale) {
 			fmt.Fprintf(&text, ":%s - [0:0]\n", chain)

@@ -23,9 +23,10 @@ import (
 // pluginsEnv is where the binaries of ipvlan, host-local and veth-to-host are.
 const pluginsEnv = "CNITEST_TEST_PLUGINS"
 
-// TestIPVS has what kube-proxy's mode ipvs makes, and pods on ipvlan with a veth to their node. A service's address is the node's own there,
-// IPVS takes connections where they are delivered, and sends them on as if the node did. What leaves for an endpoint elsewhere comes back by way
-// of the node although kube-proxy does not ask for it: the plugin knows it by the veth that it came in by.
+// TestIPVS has what kube-proxy's mode ipvs makes, and pods on ipvlan with a veth to their node. A service's address is
+// the node's own there, IPVS takes connections where they are delivered, and sends them on as if the node did. What
+// leaves for an endpoint elsewhere comes back by way of the node although kube-proxy does not ask for it: the plugin
+// knows it by the veth that it came in by.
 func TestIPVS(t *testing.T) {
 	plugins := os.Getenv(pluginsEnv)
 	if plugins == "" {
@@ -88,7 +89,9 @@ func newIPVSNode(t *testing.T, plugins string) *ipvsNode {
 		attrs.Name = "eno1"
 		return errors.Join(
 			os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
-			netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(n.lan.ns.Fd()))}),
+			netlink.LinkAdd(&netlink.Veth{
+				LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(n.lan.ns.Fd())),
+			}),
 		)
 	})
 	n.lan.do(t, func() error { return address("eth0", "192.168.0.1/16", "fd00::1/64") })
@@ -115,7 +118,8 @@ func (n *ipvsNode) attach(t *testing.T, plugins string) {
 	}
 	cni := libcni.NewCNIConfigWithCacheDir([]string{plugins}, t.TempDir(), nil)
 	add := func() error {
-		err := errors.Join(n.node.ns.Set(), unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+		err := errors.Join(n.node.ns.Set(), unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS), unix.Mount("", "/", "",
+			unix.MS_REC|unix.MS_PRIVATE, ""))
 		for _, dir := range []string{"/run", "/var/lib"} {
 			err = errors.Join(err, unix.Mount("tmpfs", dir, "tmpfs", 0, ""))
 		}
@@ -126,7 +130,9 @@ func (n *ipvsNode) attach(t *testing.T, plugins string) {
 			id string
 			in *machine
 		}{{"one", n.one}, {"two", n.two}} {
-			if _, err := cni.AddNetworkList(t.Context(), list, &libcni.RuntimeConf{ContainerID: pod.id, NetNS: pod.in.path, IfName: "eth0"}); err != nil {
+			if _, err := cni.AddNetworkList(t.Context(), list, &libcni.RuntimeConf{
+				ContainerID: pod.id, NetNS: pod.in.path, IfName: "eth0",
+			}); err != nil {
 				return err
 			}
 		}
@@ -146,8 +152,10 @@ func (n *ipvsNode) attach(t *testing.T, plugins string) {
 func (n *ipvsNode) balance() error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "kube-ipvs0"
-	// Without it connections pass POSTROUTING as their endpoints' own, and are not masqueraded (netfilter/ipvs/ip_vs_nfct.c).
-	err := errors.Join(os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0), netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}))
+	// Without it connections pass POSTROUTING as their endpoints' own, and are not masqueraded
+	// (netfilter/ipvs/ip_vs_nfct.c).
+	err := errors.Join(os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0),
+		netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}))
 	if err != nil {
 		return err
 	}
@@ -160,14 +168,21 @@ func (n *ipvsNode) balance() error {
 		to       string
 		port     uint16
 		endpoint string
-	}{{"10.96.0.10", 80, "192.168.1.3"}, {"10.96.0.20", 80, "192.168.0.1"}, {"192.168.0.2", 30080, "192.168.1.3"}, {"10.96.0.30", 0, ""}} {
+	}{
+		{"10.96.0.10", 80, "192.168.1.3"},
+		{"10.96.0.20", 80, "192.168.0.1"},
+		{"192.168.0.2", 30080, "192.168.1.3"},
+		{"10.96.0.30", 0, ""},
+	} {
 		link, err := netlink.LinkByName(attrs.Name)
 		if err != nil {
 			return err
 		}
 		ip := net.ParseIP(s.to)
 		if s.to != "192.168.0.2" {
-			if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(32, 32)}}); err != nil {
+			if err := netlink.AddrAdd(link, &netlink.Addr{
+				IPNet: &net.IPNet{IP: ip, Mask: net.CIDRMask(32, 32)},
+			}); err != nil {
 				return err
 			}
 		}
@@ -175,13 +190,15 @@ func (n *ipvsNode) balance() error {
 			continue
 		}
 		virtual := &ipvs.Service{
-			Address: ip, Protocol: unix.IPPROTO_TCP, Port: s.port, AddressFamily: unix.AF_INET, SchedName: ipvs.RoundRobin, Netmask: 0xffffffff,
+			Address: ip, Protocol: unix.IPPROTO_TCP, Port: s.port, AddressFamily: unix.AF_INET,
+			SchedName: ipvs.RoundRobin, Netmask: 0xffffffff,
 		}
 		if err := h.NewService(virtual); err != nil {
 			return err
 		}
 		if err := h.NewDestination(virtual, &ipvs.Destination{
-			Address: net.ParseIP(s.endpoint), Port: 8080, Weight: 1, AddressFamily: unix.AF_INET, ConnectionFlags: ipvs.ConnectionFlagMasq,
+			Address: net.ParseIP(s.endpoint), Port: 8080, Weight: 1, AddressFamily: unix.AF_INET,
+			ConnectionFlags: ipvs.ConnectionFlagMasq,
 		}); err != nil {
 			return err
 		}
@@ -200,7 +217,8 @@ func (n *ipvsNode) masquerade(t *testing.T, on bool) {
 	conn.FlushTable(table)
 	if on {
 		chain := conn.AddChain(&nftables.Chain{
-			Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+			Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting,
+			Priority: nftables.ChainPriorityNATSource,
 		})
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Masq{}}})
 	}

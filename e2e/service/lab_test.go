@@ -20,8 +20,8 @@ import (
 //	client 10.1.0.2 ── 10.1.0.1 node 10.2.1.1 ── 10.2.1.2 pod one
 //	                                10.2.2.1 ── 10.2.2.2 pod two
 //
-// and the same with fd00:1::2 and so on. Pod two stands for one on another node: its replies pass this node as well. The
-// client is everybody's default route, so that cluster IPs have one.
+// and the same with fd00:1::2 and so on. Pod two stands for one on another node: its replies pass this node as well.
+// The client is everybody's default route, so that cluster IPs have one.
 type lab struct {
 	client, node, one, two *machine
 }
@@ -41,10 +41,11 @@ func newHost(t *testing.T) *machine {
 	t.Cleanup(func() { _ = n.Close() })
 	h := &machine{ns: n, path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd())}
 	h.do(t, func() error {
-		// A redirect takes the tokens with which the kernel would send the port unreachable of a REJECT to the same host
-		// (ip_rt_send_redirect in net/ipv4/route.c), and a client that is its node's default route gets redirects.
+		// A redirect takes the tokens with which the kernel would send the port unreachable of a REJECT to the same
+		// host (ip_rt_send_redirect in net/ipv4/route.c), and a client that is its node's default route gets redirects.
 		for _, name := range []string{
-			"ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad", "ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter",
+			"ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad", "ipv4/conf/all/rp_filter",
+			"ipv4/conf/default/rp_filter",
 			"ipv4/conf/all/send_redirects", "ipv4/conf/default/send_redirects",
 		} {
 			if err := os.WriteFile("/proc/sys/net/"+name, []byte("0"), 0o644); err != nil {
@@ -113,7 +114,9 @@ func newLab(t *testing.T) *lab {
 func (l *lab) listen(t *testing.T, h *machine, name string) (stop func()) {
 	t.Helper()
 	var listeners []*probe.Listener
-	for _, s := range []probe.ListenSpec{{Protocol: probe.TCP, Port: 8080, Name: name}, {Protocol: probe.UDP, Port: 8053, Name: name}} {
+	for _, s := range []probe.ListenSpec{
+		{Protocol: probe.TCP, Port: 8080, Name: name}, {Protocol: probe.UDP, Port: 8053, Name: name},
+	} {
 		listener, err := probe.Listen(h.path, s)
 		if err != nil {
 			t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// TestMark has somebody else's bit on every packet: the masquerade mark is added to it on the way through the node, and gone
-// before the packet leaves, when the other bit is still there.
+// TestMark has somebody else's bit on every packet: the masquerade mark is added to it on the way through the node, and
+// gone before the packet leaves, when the other bit is still there.
 func TestMark(t *testing.T) {
 	const theirs = 0x1
 	for _, p := range planes() {
@@ -25,7 +25,9 @@ func TestMark(t *testing.T) {
 				seen, err = watchMarks(theirs, theirs, theirs|masqueradeMark, masqueradeMark, 0)
 				return err
 			})
-			ask{"", client, "tcp", "10.1.0.1", 30010, map[string]string{"one": "10.2.1.1", "two": "10.2.2.1"}, ""}.check(t, l)
+			ask{
+				"", client, "tcp", "10.1.0.1", 30010, map[string]string{"one": "10.2.1.1", "two": "10.2.2.1"}, "",
+			}.check(t, l)
 			var got []string
 			l.node.do(t, func() error {
 				got = seen()
@@ -40,8 +42,8 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// watchMarks gives every packet that comes in a mark, and counts in FORWARD and after everybody's POSTROUTING those that
-// have exactly one of the given marks. seen says which ones there were.
+// watchMarks gives every packet that comes in a mark, and counts in FORWARD and after everybody's POSTROUTING those
+// that have exactly one of the given marks. seen says which ones there were.
 func watchMarks(set uint32, marks ...uint32) (seen func() []string, err error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -49,7 +51,9 @@ func watchMarks(set uint32, marks ...uint32) (seen func() []string, err error) {
 	}
 	table := conn.AddTable(&nftables.Table{Name: "watch", Family: nftables.TableFamilyIPv4})
 	hook := func(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
-		return conn.AddChain(&nftables.Chain{Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: &priority})
+		return conn.AddChain(&nftables.Chain{
+			Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: &priority,
+		})
 	}
 	conn.AddRule(&nftables.Rule{Table: table, Chain: hook("in", nftables.ChainHookPrerouting, -300), Exprs: []expr.Any{
 		&expr.Immediate{Register: 1, Data: native(set)}, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},

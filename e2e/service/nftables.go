@@ -34,13 +34,13 @@ const (
 	noEndpointPortsMap  = "no-endpoint-nodeports"
 )
 
-// transactionBytes lets a transaction hold some thousand services. The kernel acknowledges every message of one before the
-// first is read, with about 800 bytes each, and its default buffer ends near 250 messages. In a user namespace the kernel
-// grants net.core.rmem_max only, which is room for some 50 services.
+// transactionBytes lets a transaction hold some thousand services. The kernel acknowledges every message of one before
+// the first is read, with about 800 bytes each, and its default buffer ends near 250 messages. In a user namespace the
+// kernel grants net.core.rmem_max only, which is room for some 50 services.
 const transactionBytes = 32 << 20
 
-// programNftables replaces each family's table as a whole, in one transaction: a packet meets the old rules or the new ones,
-// and nobody has to find out what is stale.
+// programNftables replaces each family's table as a whole, in one transaction: a packet meets the old rules or the new
+// ones, and nobody has to find out what is stale.
 func programNftables(_ context.Context, families []family) error {
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetReadBuffer(transactionBytes), c.SetWriteBuffer(transactionBytes))
@@ -123,8 +123,9 @@ func (t *table) sets() {
 	}
 }
 
-// maps makes the maps from what is asked to what becomes of it. A service is in one of the first two by its cluster IP, and
-// may be in both of the last two by its node port: those that come in from outside are dropped while the node itself is served.
+// maps makes the maps from what is asked to what becomes of it. A service is in one of the first two by its cluster IP,
+// and may be in both of the last two by its node port: those that come in from outside are dropped while the node
+// itself is served.
 func (t *table) maps() {
 	var ips, noIPs, nodePorts, noNodePorts []nftables.SetElement
 	for _, p := range t.ports {
@@ -143,7 +144,9 @@ func (t *table) maps() {
 		if p.nodePort == 0 {
 			continue
 		}
-		nodePorts = append(nodePorts, element(nodePort, &expr.Verdict{Kind: expr.VerdictGoto, Chain: p.chain("external")}))
+		nodePorts = append(nodePorts, element(nodePort, &expr.Verdict{
+			Kind: expr.VerdictGoto, Chain: p.chain("external"),
+		}))
 		if len(p.external()) == 0 {
 			noNodePorts = append(noNodePorts, element(nodePort, &expr.Verdict{Kind: expr.VerdictDrop}))
 		}
@@ -157,9 +160,12 @@ func (t *table) maps() {
 
 // filterRules refuses what was not translated because nobody serves it.
 func (t *table) filterRules() {
-	input := t.baseChain("filter-input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-	forward := t.baseChain("filter-forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	output := t.baseChain("filter-output", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
+	input := t.baseChain("filter-input", nftables.ChainTypeFilter, nftables.ChainHookInput,
+		nftables.ChainPriorityFilter)
+	forward := t.baseChain("filter-forward", nftables.ChainTypeFilter, nftables.ChainHookForward,
+		nftables.ChainPriorityFilter)
+	output := t.baseChain("filter-output", nftables.ChainTypeFilter, nftables.ChainHookOutput,
+		nftables.ChainPriorityFilter)
 
 	isNew := ctState(expr.CtStateBitNEW)
 	t.rule(input, isNew, jump(nodePortCheck))
@@ -170,7 +176,8 @@ func (t *table) filterRules() {
 		t.rule(chain, isNew, jump(clusterIPsCheck))
 	}
 	t.rule(t.regular(rejectChain), t.reject())
-	// The services of cluster IPs that do exist were translated long before, so what arrives here asked for another port.
+	// The services of cluster IPs that do exist were translated long before, so what arrives here asked for another
+	// port.
 	t.rule(t.regular(clusterIPsCheck), t.destination(1), inSet(clusterIPsSet), t.reject())
 	t.rule(t.regular(serviceEndpointsCheck), t.service(), verdictOf(noEndpointIPsMap))
 	t.rule(t.regular(nodePortCheck), t.nodeAddress(false), nodePort(), verdictOf(noEndpointPortsMap))
@@ -179,12 +186,14 @@ func (t *table) filterRules() {
 // natRules translates what was asked for to an endpoint, and where necessary the source.
 func (t *table) natRules() {
 	for _, chain := range []*nftables.Chain{
-		t.baseChain("nat-prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+		t.baseChain("nat-prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting,
+			nftables.ChainPriorityNATDest),
 		t.baseChain("nat-output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest),
 	} {
 		t.rule(chain, jump(servicesChain))
 	}
-	post := t.baseChain("nat-postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	post := t.baseChain("nat-postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		nftables.ChainPriorityNATSource)
 	t.rule(post, jump(masqueradingChain))
 
 	// The mark goes once it has done its work, or the packet would carry it into its next round through the stack.
@@ -230,7 +239,8 @@ func (t *table) portRules(p port) {
 		t.rule(external, jumpTo(expr.VerdictGoto, p.chain("service")))
 		return
 	}
-	// The node itself asks as if from inside the cluster, and its own address would not be answered from another node's pod.
+	// The node itself asks as if from inside the cluster, and its own address would not be answered from another node's
+	// pod.
 	t.rule(external, addressIsLocal(true), setMark())
 	t.rule(external, addressIsLocal(true), jumpTo(expr.VerdictGoto, p.chain("service")))
 	if p.needsLocal() {

@@ -104,7 +104,8 @@ func (t *table) set(name string, keys [][]byte, types ...nftables.SetDatatype) {
 
 func (t *table) verdictMap(name string, elements []nftables.SetElement, types ...nftables.SetDatatype) {
 	t.addSet(&nftables.Set{
-		Table: t.table, Name: name, IsMap: true, DataType: nftables.TypeVerdict, KeyType: t.keyType(types...), Concatenation: true,
+		Table: t.table, Name: name, IsMap: true, DataType: nftables.TypeVerdict, KeyType: t.keyType(types...),
+		Concatenation: true,
 	}, elements)
 }
 
@@ -118,7 +119,9 @@ func (t *table) destination(into uint32) []expr.Any {
 	if t.ipv6 {
 		offset, bytes = ipv6DestinationOffset, 16
 	}
-	return []expr.Any{&expr.Payload{DestRegister: into, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: bytes}}
+	return []expr.Any{
+		&expr.Payload{DestRegister: into, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: bytes},
+	}
 }
 
 // service loads what serviceIPsMap asks for: destination address, protocol, destination port.
@@ -161,7 +164,9 @@ func inSet(name string) []expr.Any {
 
 // verdictOf does what the map says, and nothing if it has no such key.
 func verdictOf(name string) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: name, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT}}
+	return []expr.Any{
+		&expr.Lookup{SourceRegister: 1, SetName: name, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT},
+	}
 }
 
 func jump(chain string) []expr.Any { return jumpTo(expr.VerdictJump, chain) }
@@ -172,7 +177,8 @@ func jumpTo(kind expr.VerdictKind, chain string) []expr.Any {
 
 func drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
-// reject answers port unreachable, which is code 3 of ICMP and 4 of ICMPv6. A connecting socket takes either for a refusal.
+// reject answers port unreachable, which is code 3 of ICMP and 4 of ICMPv6. A connecting socket takes either for a
+// refusal.
 func (t *table) reject() []expr.Any {
 	code := uint8(3)
 	if t.ipv6 {
@@ -195,7 +201,8 @@ func ctState(bit uint32) []expr.Any {
 	return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: 1}}, hasBit(bit)...)
 }
 
-// wasTranslated matches connections whose destination was changed: IPS_DST_NAT of linux/netfilter/nf_conntrack_common.h.
+// wasTranslated matches connections whose destination was changed: IPS_DST_NAT of
+// linux/netfilter/nf_conntrack_common.h.
 func wasTranslated() []expr.Any {
 	return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATUS, Register: 1}}, hasBit(1<<5)...)
 }

@@ -12,10 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The rules of this package are those of the recorded kube-proxy, but for what the package comment leaves out or changes.
+// The rules of this package are those of the recorded kube-proxy, but for what the package comment leaves out or
+// changes.
 
 func TestRecordedIptables(t *testing.T) {
-	// Load balancers, health checks, the kubelet's chain, and chains by which kube-proxy notices that somebody flushed its own.
+	// Load balancers, health checks, the kubelet's chain, and chains by which kube-proxy notices that somebody flushed
+	// its own.
 	omitted := regexp.MustCompile(`KUBE-(PROXY-FIREWALL|FIREWALL|PROXY-CANARY)|kubernetes health check service ports`)
 	for i, file := range []string{"testdata/kube-proxy-iptables.txt", "testdata/kube-proxy-ip6tables.txt"} {
 		t.Run(file, func(t *testing.T) {
@@ -46,7 +48,9 @@ func TestRecordedIptables(t *testing.T) {
 			}
 			// kube-proxy walks its services in random order.
 			for _, rules := range []map[string][]string{got, want} {
-				for _, chain := range []string{"nat KUBE-SERVICES", "nat KUBE-NODEPORTS", "filter KUBE-SERVICES", "filter KUBE-EXTERNAL-SERVICES"} {
+				for _, chain := range []string{
+					"nat KUBE-SERVICES", "nat KUBE-NODEPORTS", "filter KUBE-SERVICES", "filter KUBE-EXTERNAL-SERVICES",
+				} {
 					slices.Sort(rules[chain])
 				}
 			}
@@ -90,8 +94,8 @@ func TestRecordedNftables(t *testing.T) {
 	}
 }
 
-// blocks returns what is in each chain, set and map of nft's listing, without comments. Elements, whose order is that of a
-// hash, are sorted.
+// blocks returns what is in each chain, set and map of nft's listing, without comments. Elements, whose order is that
+// of a hash, are sorted.
 func blocks(listing string) map[string][]string {
 	comment := regexp.MustCompile(`\s*comment "[^"]*"`)
 	all := map[string][]string{}

@@ -48,8 +48,10 @@ func newRuleset(f family) ruleset {
 	filter := rules{
 		chains: []string{kubeServices, kubeExternalServices, kubeForward},
 		jumps: []string{
-			jumpRule("INPUT", "-m conntrack --ctstate NEW", "kubernetes externally-visible service portals", kubeExternalServices),
-			jumpRule("FORWARD", "-m conntrack --ctstate NEW", "kubernetes externally-visible service portals", kubeExternalServices),
+			jumpRule("INPUT", "-m conntrack --ctstate NEW", "kubernetes externally-visible service portals",
+				kubeExternalServices),
+			jumpRule("FORWARD", "-m conntrack --ctstate NEW", "kubernetes externally-visible service portals",
+				kubeExternalServices),
 			jumpRule("FORWARD", "-m conntrack --ctstate NEW", "kubernetes service portals", kubeServices),
 			jumpRule("OUTPUT", "-m conntrack --ctstate NEW", "kubernetes service portals", kubeServices),
 			jumpRule("FORWARD", "", "kubernetes forwarding rules", kubeForward),
@@ -63,19 +65,23 @@ func newRuleset(f family) ruleset {
 			jumpRule("POSTROUTING", "", "kubernetes postrouting rules", kubePostrouting),
 		},
 	}
-	// Set the bit; and clear it once it has done its work, or the packet would carry it into its next round through the stack.
+	// Set the bit; and clear it once it has done its work, or the packet would carry it into its next round through the
+	// stack.
 	nat.add("%s -j MARK --set-xmark %#x/%#[2]x", kubeMarkMasq, masqueradeMark)
 	nat.add("%s -m mark ! --mark %#x/%#[2]x -j RETURN", kubePostrouting, masqueradeMark)
 	nat.add("%s -j MARK --set-xmark %#x/0x0", kubePostrouting, masqueradeMark)
-	nat.add(`%s -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`, kubePostrouting)
+	nat.add(`%s -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`,
+		kubePostrouting)
 	for _, p := range f.ports {
 		p.addFilter(&filter)
 		p.addNAT(&nat)
 	}
 	nat.addNodePorts(f)
 	filter.add("%s -m conntrack --ctstate INVALID -j DROP", kubeForward)
-	filter.add(`%s -m comment --comment "kubernetes forwarding rules" -m mark --mark %#x/%#[2]x -j ACCEPT`, kubeForward, masqueradeMark)
-	filter.add(`%s -m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+	filter.add(`%s -m comment --comment "kubernetes forwarding rules" -m mark --mark %#x/%#[2]x -j ACCEPT`, kubeForward,
+		masqueradeMark)
+	filter.add(`%s -m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate `+
+		`RELATED,ESTABLISHED -j ACCEPT`,
 		kubeForward)
 	return ruleset{"filter": filter, "nat": nat}
 }
@@ -93,7 +99,8 @@ func jumpRule(from, match, comment, to string) string {
 
 // addNodePorts sends what no cluster IP took to the node ports.
 func (r *rules) addNodePorts(f family) {
-	const comment = `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain"`
+	const comment = `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this ` +
+		`chain"`
 	if f.restricted {
 		for _, a := range f.nodePortAddresses {
 			r.add("%s -d %s %s -j %s", kubeServices, host(a), comment, kubeNodePorts)
@@ -161,16 +168,20 @@ func (p port) addChoice(r *rules, chain string, endpoints []Endpoint) {
 // addExternal leads from the node port to the endpoints that clients from outside may have.
 func (p port) addExternal(r *rules, service string) {
 	external := r.chain(p.iptablesChain(externalChain))
-	r.add(`%s -p %s -m comment --comment %q -m %[2]s --dport %[4]d -j %[5]s`, kubeNodePorts, p.protocol, p.name, p.nodePort, external)
+	r.add(`%s -p %s -m comment --comment %q -m %[2]s --dport %[4]d -j %[5]s`, kubeNodePorts, p.protocol, p.name,
+		p.nodePort, external)
 	if !p.localOnly {
-		r.add(`%s -m comment --comment "masquerade traffic for %s external destinations" -j %s`, external, p.name, kubeMarkMasq)
+		r.add(`%s -m comment --comment "masquerade traffic for %s external destinations" -j %s`, external, p.name,
+			kubeMarkMasq)
 		r.add("%s -j %s", external, service)
 		return
 	}
 	// As in the nftables dataplane: the node itself is served from every node, and asks with its own address.
-	r.add(`%s -m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`,
+	r.add(`%s -m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type `+
+		`LOCAL -j %s`,
 		external, p.name, kubeMarkMasq)
-	r.add(`%s -m comment --comment "route LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`,
+	r.add(`%s -m comment --comment "route LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL `+
+		`-j %s`,
 		external, p.name, service)
 	if p.needsLocal() {
 		r.add("%s -j %s", external, p.iptablesChain(localChain))

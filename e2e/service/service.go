@@ -1,19 +1,20 @@
 // Package service gives a network namespace the Services of a Kubernetes node: the rules that kube-proxy v1.36 would
-// program there, by its names, marks and order, in one of two dataplanes. nftables works through netlink alone and needs
-// no program on the machine; iptables drives iptables-save and iptables-restore.
+// program there, by its names, marks and order, in one of two dataplanes. nftables works through netlink alone and
+// needs no program on the machine; iptables drives iptables-save and iptables-restore.
 //
 // It is not a proxy: nothing runs between two calls of Apply, and nothing watches. Of kube-proxy it leaves out session
-// affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster CIDR (kube-proxy's own default),
-// terminating endpoints, and node ports on loopback addresses (so route_localnet stays as it is). It differs in two points:
+// affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster CIDR (kube-proxy's own
+// default), terminating endpoints, and node ports on loopback addresses (so route_localnet stays as it is). It differs
+// in two points:
 //
-//   - nftables drops forwarded packets of state invalid too; kube-proxy does so only with iptables. A plugin whose replies
-//     take another way than the requests must fail on both.
-//   - Node ports answer on all addresses of the node unless Options says otherwise, also with nftables, where kube-proxy's
-//     own default is the node's primary addresses.
+//   - nftables drops forwarded packets of state invalid too; kube-proxy does so only with iptables. A plugin whose
+//     replies take another way than the requests must fail on both.
+//   - Node ports answer on all addresses of the node unless Options says otherwise, also with nftables, where
+//     kube-proxy's own default is the node's primary addresses.
 //
 // What the traffic must do is one table of tests, which also runs on rulesets recorded from a real kube-proxy
-// (testdata/kube-proxy-*). The tests make all their namespaces themselves and need root; those of the iptables dataplane and
-// of the recorded rulesets also need iptables and nft on PATH, and skip without:
+// (testdata/kube-proxy-*). The tests make all their namespaces themselves and need root; those of the iptables
+// dataplane and of the recorded rulesets also need iptables and nft on PATH, and skip without:
 //
 //	go test ./e2e/service
 package service
@@ -39,13 +40,14 @@ const (
 	UDP = "udp"
 )
 
-// masqueradeMark is the bit by which packets are chosen for source translation: kube-proxy's --iptables-masquerade-bit, 14.
+// masqueradeMark is the bit by which packets are chosen for source translation: kube-proxy's --iptables-masquerade-bit,
+// 14.
 const masqueradeMark = 0x4000
 
 // Service is one port of a Kubernetes Service as the proxy of a node sees it.
 type Service struct {
-	// Name is NAMESPACE/NAME:PORT, as kube-proxy prints it. NAMESPACE/ may be absent and means default; :PORT may be absent.
-	// No two services have the same name and protocol.
+	// Name is NAMESPACE/NAME:PORT, as kube-proxy prints it. NAMESPACE/ may be absent and means default; :PORT may be
+	// absent. No two services have the same name and protocol.
 	Name string `json:"name"`
 	// Protocol is TCP or UDP.
 	Protocol string `json:"protocol"`
@@ -55,8 +57,8 @@ type Service struct {
 	Port uint16 `json:"port"`
 	// NodePort is the port on the addresses of the node; 0 means none.
 	NodePort uint16 `json:"nodePort,omitempty"`
-	// LocalOnly is externalTrafficPolicy Local: the node port leads to endpoints on this node only, which see the client's
-	// own address. Without it every endpoint is used, and sees the node.
+	// LocalOnly is externalTrafficPolicy Local: the node port leads to endpoints on this node only, which see the
+	// client's own address. Without it every endpoint is used, and sees the node.
 	LocalOnly bool `json:"localOnly,omitempty"`
 	// Endpoints receive the traffic, chosen at random. One whose family has no cluster IP receives none.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
@@ -81,17 +83,19 @@ type Options struct {
 	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
 }
 
-// dataplane programs the whole state of the calling thread's network namespace: each family, and nothing for an empty one.
+// dataplane programs the whole state of the calling thread's network namespace: each family, and nothing for an empty
+// one.
 type dataplane func(ctx context.Context, families []family) error
 
-// Apply makes services all that there are in the network namespace of the calling thread, which the caller has locked if it
-// is not that of the process. What an earlier Apply with the same dataplane made is replaced, in one transaction for each
-// family (iptables: for each table of each family), and services that stay are not interrupted. Applying nil removes all, as
-// Remove does.
+// Apply makes services all that there are in the network namespace of the calling thread, which the caller has locked
+// if it is not that of the process. What an earlier Apply with the same dataplane made is replaced, in one transaction
+// for each family (iptables: for each table of each family), and services that stay are not interrupted. Applying nil
+// removes all, as Remove does.
 //
-// UDP conntrack entries that lead elsewhere than to an endpoint of their service are deleted, and tracking of TCP windows is
-// strict afterwards (nf_conntrack_tcp_be_liberal is 0, which kube-proxy's invalid rule takes for granted). Tables, chains
-// and rules of others are never touched. Apply may be repeated, and not run concurrently in one namespace.
+// UDP conntrack entries that lead elsewhere than to an endpoint of their service are deleted, and tracking of TCP
+// windows is strict afterwards (nf_conntrack_tcp_be_liberal is 0, which kube-proxy's invalid rule takes for granted).
+// Tables, chains and rules of others are never touched. Apply may be repeated, and not run concurrently in one
+// namespace.
 //
 // The error is a *MissingProgramError where the dataplane needs a program that the machine lacks.
 func Apply(ctx context.Context, opts Options, services []Service) error {
@@ -121,8 +125,8 @@ func Apply(ctx context.Context, opts Options, services []Service) error {
 	return nil
 }
 
-// Remove removes what Apply made with the same dataplane. Without anything to remove it succeeds. Established connections go
-// on, as they do when kube-proxy's rules are removed: conntrack entries stay.
+// Remove removes what Apply made with the same dataplane. Without anything to remove it succeeds. Established
+// connections go on, as they do when kube-proxy's rules are removed: conntrack entries stay.
 func Remove(ctx context.Context, opts Options) error {
 	return Apply(ctx, opts, nil)
 }
@@ -178,7 +182,8 @@ func (s Service) validate() (errs []error) {
 	// The name becomes part of chain names and of a line that iptables-restore reads.
 	bad := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-./:", r) }
 	if s.Name == "" || strings.ContainsFunc(s.Name, bad) {
-		errs = append(errs, errors.New("name: want NAMESPACE/NAME:PORT of lower-case letters, digits, dots and hyphens"))
+		errs = append(errs,
+			errors.New("name: want NAMESPACE/NAME:PORT of lower-case letters, digits, dots and hyphens"))
 	}
 	if s.Protocol != TCP && s.Protocol != UDP {
 		errs = append(errs, fmt.Errorf("protocol: want %q or %q, got %q", TCP, UDP, s.Protocol))
@@ -202,7 +207,8 @@ func (s Service) validate() (errs []error) {
 	}
 	for _, e := range s.Endpoints {
 		if !isUnicast(e.Address) || e.Port == 0 {
-			errs = append(errs, fmt.Errorf("endpoint: want a unicast address and a port, got %q and %d", e.Address, e.Port))
+			errs = append(errs, fmt.Errorf("endpoint: want a unicast address and a port, got %q and %d", e.Address,
+				e.Port))
 		}
 	}
 	return errs

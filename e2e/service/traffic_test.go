@@ -136,7 +136,8 @@ func (a ask) in(ipv6 bool) ask {
 	if !ipv6 {
 		return a
 	}
-	translated := strings.NewReplacer("10.1.0.", "fd00:1::", "10.2.1.", "fd00:21::", "10.2.2.", "fd00:22::", "10.96.0.", "fd96::",
+	translated := strings.NewReplacer("10.1.0.", "fd00:1::", "10.2.1.", "fd00:21::", "10.2.2.", "fd00:22::", "10.96.0.",
+		"fd96::",
 		"127.0.0.1", "::1")
 	a.to = translated.Replace(a.to)
 	want := map[string]string{}

@@ -15,7 +15,8 @@ func BenchmarkTake(b *testing.B) {
 	check(b, netlink.LinkSetUp(link(b, "eno1.host")))
 	for i := range 10 {
 		check(b, netlink.RouteAdd(&netlink.Route{
-			LinkIndex: link(b, "eno1.host").Attrs().Index, Dst: prefix(b, fmt.Sprintf("192.168.1.%d/32", i)), Scope: netlink.SCOPE_LINK,
+			LinkIndex: link(b, "eno1.host").Attrs().Index, Dst: prefix(b, fmt.Sprintf("192.168.1.%d/32", i)),
+			Scope: netlink.SCOPE_LINK,
 		}))
 	}
 	conn, err := nftables.New()

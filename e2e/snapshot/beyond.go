@@ -3,7 +3,8 @@ package snapshot
 // Key names a thing wherever it appears: things of one scope, kind and name share it.
 func (i Item) Key() string { return i.Scope + "|" + i.Kind + "|" + i.Name }
 
-// Key tells changes apart as things are, and a setting by its value too: one that moves further each time is not the same change.
+// Key tells changes apart as things are, and a setting by its value too: one that moves further each time is not the
+// same change.
 func (c Change) Key() string {
 	if c.Op == Changed && c.Item.Kind == Sysctl {
 		return c.Item.Key() + "|" + c.Item.Text

@@ -23,7 +23,8 @@ type Change struct {
 	Before string `json:"before,omitempty"`
 }
 
-// String is the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward: 0 -> 1".
+// String is the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward: 0 ->
+// 1".
 func (c Change) String() string {
 	w := words{map[string]string{Added: "+", Removed: "-", Changed: "~"}[c.Op]}
 	w.addf(c.Item.Scope != "", "%s", c.Item.Scope)
@@ -45,9 +46,10 @@ func line(name, text string) string {
 	return name + ": " + text
 }
 
-// Diff is what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel itself made or took away with something
-// that is reported: the sysctls, link-local address, kernel routes, forwarding and multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain
-// qdisc that a link has from its first going up, all that was in a namespace that came or went.
+// Diff is what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel itself
+// made or took away with something that is reported: the sysctls, link-local address, kernel routes, forwarding and
+// multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain qdisc
+// that a link has from its first going up, all that was in a namespace that came or went.
 func Diff(before, after State) []Change {
 	b, a := sorted(before.Items), sorted(after.Items)
 	var changes []Change
@@ -86,7 +88,8 @@ func group(items *[]Item) []Item {
 	return head
 }
 
-// compareGroup compares items that all have one name. One that is left over on each side has changed, more have come and gone.
+// compareGroup compares items that all have one name. One that is left over on each side has changed, more have come
+// and gone.
 func compareGroup(before, after []Item) []Change {
 	if slices.Equal(before, after) {
 		return nil
@@ -156,7 +159,8 @@ func causes(changes []Change) []Change {
 		case Sysctl, Forwarding, Group, Nexthop, Label:
 			return links[on]
 		case Qdisc:
-			plain := !strings.Contains(c.Item.Text, " handle ") && !strings.Contains(c.Item.Name, " class ") && !strings.Contains(c.Item.Name, " filter ")
+			plain := !strings.Contains(c.Item.Text, " handle ") && !strings.Contains(c.Item.Name, " class ") &&
+				!strings.Contains(c.Item.Name, " filter ")
 			return touched[on] && c.Op != Changed && plain
 		case Address:
 			return links[on] && strings.HasPrefix(c.Item.Name, "fe80:")

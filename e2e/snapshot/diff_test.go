@@ -37,16 +37,23 @@ func TestDiff(t *testing.T) {
 			want: []string{"- link a: <UP>", "+ link c: <UP>"},
 		},
 		{
-			name: "changed", before: []Item{sysctl("net.ipv4.ip_forward", "0")}, after: []Item{sysctl("net.ipv4.ip_forward", "1")},
+			name: "changed", before: []Item{sysctl("net.ipv4.ip_forward", "0")}, after: []Item{
+				sysctl("net.ipv4.ip_forward", "1"),
+			},
 			want: []string{"~ sysctl net.ipv4.ip_forward: 0 -> 1"},
 		},
 		{
-			name: "one more of the same", before: []Item{rule("x"), rule("y")}, after: []Item{rule("x"), rule("x"), rule("y")},
+			name: "one more of the same", before: []Item{rule("x"), rule("y")}, after: []Item{
+				rule("x"), rule("x"), rule("y"),
+			},
 			want: []string{"+ nftables rule ip nat post: x"},
 		},
 		{
-			name: "several of one name", before: []Item{rule("w"), rule("x"), rule("y")}, after: []Item{rule("y"), rule("z")},
-			want: []string{"- nftables rule ip nat post: w", "- nftables rule ip nat post: x", "+ nftables rule ip nat post: z"},
+			name: "several of one name", before: []Item{rule("w"), rule("x"), rule("y")},
+			after: []Item{rule("y"), rule("z")},
+			want: []string{
+				"- nftables rule ip nat post: w", "- nftables rule ip nat post: x", "+ nftables rule ip nat post: z",
+			},
 		},
 		{
 			name: "what belongs to a new link",
@@ -57,7 +64,8 @@ func TestDiff(t *testing.T) {
 				{Kind: Qdisc, Name: "dev eno1.host root", Text: "noqueue"},
 				{Kind: Route, Name: "10.0.0.0/24 table main", Text: "dev eno1.host proto kernel"},
 				{Kind: Route, Name: "10.0.0.9/32 table main", Text: "dev eno1.host proto boot"},
-				sysctl("net.ipv4.conf.eno1/host.rp_filter", "0"), sysctl("net.ipv6.neigh.eno1/host.mcast_solicit", "3"), sysctl("net.ipv4.conf.eno1.rp_filter", "1"),
+				sysctl("net.ipv4.conf.eno1/host.rp_filter", "0"), sysctl("net.ipv6.neigh.eno1/host.mcast_solicit", "3"),
+				sysctl("net.ipv4.conf.eno1.rp_filter", "1"),
 			},
 			want: []string{
 				"+ address 10.0.0.1/24 dev eno1.host: inet", "+ link eno1.host: <UP>",
@@ -70,7 +78,10 @@ func TestDiff(t *testing.T) {
 			after:  []Item{link("eth0"), pod, inPod(sysctl("net.ipv4.conf.eth0.rp_filter", "0"))},
 			want:   []string{"+ link eth0: <UP>", "+ pod/a sysctl net.ipv4.conf.eth0.rp_filter: 0"},
 		},
-		{name: "namespace gone", before: []Item{inPod(link("eth0")), pod, inPod(sysctl("net.ipv4.ip_forward", "0"))}, want: []string{"- pod/a namespace network"}},
+		{
+			name: "namespace gone", before: []Item{inPod(link("eth0")), pod, inPod(sysctl("net.ipv4.ip_forward", "0"))},
+			want: []string{"- pod/a namespace network"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(lines(Diff(State{Items: tt.before}, State{Items: tt.after})), tt.want); diff != "" {
@@ -87,10 +98,14 @@ func TestDiffOfEqualStates(t *testing.T) {
 		word := func() string { return string(rune('a' + random.IntN(3))) }
 		var state State
 		for range random.IntN(20) {
-			state.Items = append(state.Items, Item{Scope: word(), Kind: kinds[random.IntN(len(kinds))], Name: word(), Text: word()})
+			state.Items = append(state.Items, Item{
+				Scope: word(), Kind: kinds[random.IntN(len(kinds))], Name: word(), Text: word(),
+			})
 		}
 		shuffled := State{Items: slices.Clone(state.Items)}
-		random.Shuffle(len(shuffled.Items), func(i, j int) { shuffled.Items[i], shuffled.Items[j] = shuffled.Items[j], shuffled.Items[i] })
+		random.Shuffle(len(shuffled.Items), func(i, j int) {
+			shuffled.Items[i], shuffled.Items[j] = shuffled.Items[j], shuffled.Items[i]
+		})
 		if got := Diff(state, shuffled); got != nil {
 			t.Fatalf("seed %d: got %q, want no change", seed, lines(got))
 		}
@@ -110,9 +125,12 @@ func TestJSON(t *testing.T) {
 	if diff := cmp.Diff(decoded, state); diff != "" {
 		t.Errorf("state after a round trip (-got +want):\n%s", diff)
 	}
-	encoded, err = json.Marshal(Change{Op: Changed, Item: Item{Scope: "pod/a", Kind: Link, Name: "eth0", Text: "<UP>"}, Before: "<>"})
+	encoded, err = json.Marshal(Change{
+		Op: Changed, Item: Item{Scope: "pod/a", Kind: Link, Name: "eth0", Text: "<UP>"}, Before: "<>",
+	})
 	check(t, err)
-	if got, want := string(encoded), `{"op":"changed","item":{"scope":"pod/a","kind":"link","name":"eth0","text":"\u003cUP\u003e"},"before":"\u003c\u003e"}`; got != want {
+	if got, want := string(encoded),
+		`{"op":"changed","item":{"scope":"pod/a","kind":"link","name":"eth0","text":"\u003cUP\u003e"},"before":"\u003c\u003e"}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

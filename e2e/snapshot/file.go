@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxHashed is the size in bytes up to which the content of a file is compared; above, its size and time of modification are.
+// maxHashed is the size in bytes up to which the content of a file is compared; above, its size and time of
+// modification are.
 const maxHashed = 1 << 20
 
 func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
@@ -37,7 +38,9 @@ func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
 				return err
 			}
 			place := path.Join(tree.Name, name)
-			objects = append(objects, object{Item: Item{Name: place, Text: text}, remove: func() error { return os.Remove(place) }})
+			objects = append(objects, object{Item: Item{Name: place, Text: text}, remove: func() error {
+				return os.Remove(place)
+			}})
 			return nil
 		})
 		if err != nil {

@@ -20,8 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeForwarding sees the forwarding entries that somebody wrote: static ones of bridges and VXLANs, and unicast addresses that a link receives beside
-// its own. The kernel makes entries of this kind for the MAC of each port, and on a parent for that of each macvlan, wherever that is.
+// takeForwarding sees the forwarding entries that somebody wrote: static ones of bridges and VXLANs, and unicast
+// addresses that a link receives beside its own. The kernel makes entries of this kind for the MAC of each port, and on
+// a parent for that of each macvlan, wherever that is.
 func (n network) takeForwarding() ([]object, error) {
 	entries, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, unix.AF_BRIDGE) })
 	if err != nil {
@@ -36,7 +37,8 @@ func (n network) takeForwarding() ([]object, error) {
 	for _, e := range entries {
 		mac := e.HardwareAddr
 		self := e.Flags&unix.NTF_SELF != 0
-		written := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 && mac.String() != net.HardwareAddr(make([]byte, 6)).String()
+		written := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 &&
+			mac.String() != net.HardwareAddr(make([]byte, 6)).String()
 		if !written || own[mac.String()] || self && mac[0]&1 != 0 {
 			continue
 		}
@@ -103,8 +105,9 @@ func mountedNamespaces() []string {
 	return paths
 }
 
-// takeGroups sees the multicast addresses that somebody gave a link, as `ip maddr add` does, and the entries that somebody wrote into the multicast tables
-// of bridges. What the kernel joins by itself is counted apart in dev_mcast (net/core/dev_addr_lists_proc.c, global_use).
+// takeGroups sees the multicast addresses that somebody gave a link, as `ip maddr add` does, and the entries that
+// somebody wrote into the multicast tables of bridges. What the kernel joins by itself is counted apart in dev_mcast
+// (net/core/dev_addr_lists_proc.c, global_use).
 func (n network) takeGroups() ([]object, error) {
 	text, err := os.ReadFile("/proc/thread-self/net/dev_mcast")
 	if err != nil {
@@ -125,7 +128,8 @@ func (n network) takeGroups() ([]object, error) {
 	return append(objects, entries...), err
 }
 
-// bridgeGroups are the permanent entries of bridges' multicast tables (include/uapi/linux/if_bridge.h, struct br_mdb_entry).
+// bridgeGroups are the permanent entries of bridges' multicast tables (include/uapi/linux/if_bridge.h, struct
+// br_mdb_entry).
 func (n network) bridgeGroups() ([]object, error) {
 	const (
 		attribute                                             = 1 // MDBA_MDB, MDBA_MDB_ENTRY and MDBA_MDB_ENTRY_INFO
@@ -152,7 +156,8 @@ func (n network) bridgeGroups() ([]object, error) {
 				continue
 			}
 			var w words
-			w.addf(true, "%s dev %s port %s", groupName(e[groupAt:groupAt+16], binary.BigEndian.Uint16(e[protocolAt:])), bridge, n.name(int(binary.NativeEndian.Uint32(e))))
+			w.addf(true, "%s dev %s port %s", groupName(e[groupAt:groupAt+16], binary.BigEndian.Uint16(e[protocolAt:])),
+				bridge, n.name(int(binary.NativeEndian.Uint32(e))))
 			w.addf(binary.NativeEndian.Uint16(e[vlanAt:]) != 0, "vid %d", binary.NativeEndian.Uint16(e[vlanAt:]))
 			objects = append(objects, object{Item: Item{Name: w.String(), Text: "permanent"}})
 		}
@@ -201,7 +206,9 @@ func dump(protocol, message int, header []byte) ([][]byte, error) {
 
 // unlessLacking is an error, unless it says that the kernel was built without what was asked for.
 func unlessLacking(err error) error {
-	for _, lacking := range []error{unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.EPROTOTYPE} {
+	for _, lacking := range []error{
+		unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.EPROTOTYPE,
+	} {
 		if errors.Is(err, lacking) {
 			return nil
 		}

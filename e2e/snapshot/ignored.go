@@ -8,18 +8,20 @@ import (
 // Ignore is something that the kernel changes on its own and no plugin owns.
 type Ignore struct {
 	Kind string
-	// Pattern is what Diff cuts out of "NAME: TEXT" before it compares; an item of which nothing remains is not compared at all.
+	// Pattern is what Diff cuts out of "NAME: TEXT" before it compares; an item of which nothing remains is not
+	// compared at all.
 	Pattern *regexp.Regexp
 	// Reason is how it changes without a plugin's doing.
 	Reason string
 }
 
-// ignored is the table behind Ignored. Each row was seen, and is seen again by TestIgnored. What changes with every look, such as counters and the
-// time an address has left, is in no text in the first place.
+// ignored is the table behind Ignored. Each row was seen, and is seen again by TestIgnored. What changes with every
+// look, such as counters and the time an address has left, is in no text in the first place.
 var ignored = []Ignore{
 	{Link, regexp.MustCompile(`,LOWER_UP\b`), "the carrier comes and goes with the other end of a veth, a node away"},
 	{Link, regexp.MustCompile(` state \S+`), "the operational state follows the carrier, that of a macvlan some milliseconds behind its parent's"},
-	{Address, regexp.MustCompile(` (tentative|optimistic)\b`), "duplicate address detection ends 1 to 2 s after an IPv6 address is added; dadfailed, how it may end, is compared"},
+	{Address, regexp.MustCompile(` (tentative|optimistic)\b`), "duplicate address detection ends 1 to 2 s after an " +
+		"IPv6 address is added; dadfailed, how it may end, is compared"},
 	{Route, regexp.MustCompile(` (linkdown|dead)\b`), "every route of a link says that its carrier is gone"},
 	{
 		Route, regexp.MustCompile(`^(local|anycast) \S*:\S* table local .*proto kernel.*$`),

@@ -32,7 +32,9 @@ var provoked = []struct {
 		name:  "duplicate address detection ends",
 		rows:  []int{2, 4},
 		event: func(testing.TB) {},
-		seen:  []string{"address fd00::1/64 dev eno1: inet6 scope global", "route local fd00::1/128 table local dev eno1"},
+		seen: []string{
+			"address fd00::1/64 dev eno1: inet6 scope global", "route local fd00::1/128 table local dev eno1",
+		},
 	},
 	{
 		name: "carrier comes",
@@ -40,7 +42,10 @@ var provoked = []struct {
 		event: func(tb testing.TB) {
 			check(tb, netlink.LinkSetUp(link(tb, "late")))
 		},
-		seen: []string{"route multicast ff00::/8 table local metric 256 dev early", "link early: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP"},
+		seen: []string{
+			"route multicast ff00::/8 table local metric 256 dev early",
+			"link early: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP",
+		},
 	},
 	{
 		name: "connection is tracked",
@@ -84,7 +89,9 @@ func TestIgnored(t *testing.T) {
 					after = take(t, opts)
 					return appeared(before, after, seen)
 				})
-				ours := slices.DeleteFunc(Diff(before, after), func(c Change) bool { return c.Item.Name == "wire" || c.Item.Name == "late" })
+				ours := slices.DeleteFunc(Diff(before, after), func(c Change) bool {
+					return c.Item.Name == "wire" || c.Item.Name == "late"
+				})
 				if len(ours) > 0 {
 					t.Errorf("got %q, want no change", lines(ours))
 				}
@@ -103,7 +110,9 @@ func appeared(before, after State, prefix string) bool {
 	}
 	begins := func(text string) bool { return len(text) >= len(prefix) && text[:len(prefix)] == prefix }
 	old := texts(before.Items)
-	return slices.ContainsFunc(texts(after.Items), func(text string) bool { return begins(text) && !slices.Contains(old, text) })
+	return slices.ContainsFunc(texts(after.Items), func(text string) bool {
+		return begins(text) && !slices.Contains(old, text)
+	})
 }
 
 // TestIgnoredRows shows that each row is needed: what it cuts out would be a change.
@@ -136,7 +145,10 @@ func TestIgnoredRows(t *testing.T) {
 	// What is alike and counts nevertheless.
 	for _, tt := range []struct{ before, after Item }{
 		{Item{Kind: Link, Name: "eno1", Text: "<UP,LOWER_UP> mtu 1500"}, Item{Kind: Link, Name: "eno1", Text: "<LOWER_UP> mtu 1500"}},
-		{Item{Kind: Address, Name: "fd00::1/64 dev eno1", Text: "inet6 scope global tentative"}, Item{Kind: Address, Name: "fd00::1/64 dev eno1", Text: "inet6 scope global tentative dadfailed"}},
+		{
+			Item{Kind: Address, Name: "fd00::1/64 dev eno1", Text: "inet6 scope global tentative"},
+			Item{Kind: Address, Name: "fd00::1/64 dev eno1", Text: "inet6 scope global tentative dadfailed"},
+		},
 		{Item{Kind: Route, Name: "local 10.0.0.1/32 table local dev eno1", Text: "proto kernel scope host"}, Item{Kind: Rule, Name: "x"}},
 		{Item{Kind: Nftables, Name: "element ip filter recent", Text: "10.0.0.1"}, Item{Kind: Rule, Name: "x"}},
 	} {

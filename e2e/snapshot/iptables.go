@@ -14,23 +14,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xtFamily is how one family's legacy tables lie in memory: struct ipt_entry and ip6t_entry of include/uapi/linux/netfilter_ipv4/ip_tables.h and
-// netfilter_ipv6/ip6_tables.h.
+// xtFamily is how one family's legacy tables lie in memory: struct ipt_entry and ip6t_entry of
+// include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h.
 type xtFamily struct {
 	word   string
 	domain int
 	level  int
 	// names lists the tables that exist. Asking for one that does not would create it.
 	names string
-	// addr is the length of an address, entry that of an entry without matches; proto, flags (with the inverse ones behind) and target (the place of the
-	// target, with that of the next entry behind) are offsets.
+	// addr is the length of an address, entry that of an entry without matches; proto, flags (with the inverse ones
+	// behind) and target (the place of the target, with that of the next entry behind) are offsets.
 	addr, proto, flags, target, entry int
 	gotoFlag                          byte
 }
 
 var xtFamilies = [...]xtFamily{
-	{word: "ip", domain: unix.AF_INET, level: unix.SOL_IP, names: "/proc/thread-self/net/ip_tables_names", addr: 4, proto: 80, flags: 82, target: 88, entry: 112, gotoFlag: 0x02},
-	{word: "ip6", domain: unix.AF_INET6, level: unix.SOL_IPV6, names: "/proc/thread-self/net/ip6_tables_names", addr: 16, proto: 128, flags: 131, target: 140, entry: 168, gotoFlag: 0x04},
+	{
+		word: "ip", domain: unix.AF_INET, level: unix.SOL_IP, names: "/proc/thread-self/net/ip_tables_names", addr: 4,
+		proto: 80, flags: 82, target: 88, entry: 112, gotoFlag: 0x02,
+	},
+	{
+		word: "ip6", domain: unix.AF_INET6, level: unix.SOL_IPV6, names: "/proc/thread-self/net/ip6_tables_names",
+		addr: 16, proto: 128, flags: 131, target: 140, entry: 168, gotoFlag: 0x04,
+	},
 }
 
 // The options of struct ipt_getinfo and ipt_get_entries, the same for both families.
@@ -172,7 +178,9 @@ func (f xtFamily) parse(table string, info, blob []byte) ([]object, error) {
 		switch {
 		case e.target == xtErrorName, last && e.target == "" && e.verdict() == xtReturn:
 		case policies[e.offset]:
-			objects = append(objects, object{Item: Item{Name: prefix + "chain " + chain, Text: xtVerdict(e.verdict(), chains)}})
+			objects = append(objects, object{
+				Item: Item{Name: prefix + "chain " + chain, Text: xtVerdict(e.verdict(), chains)},
+			})
 		default:
 			numbers[chain]++
 			in, number := chain, numbers[chain]
@@ -253,7 +261,8 @@ func (f xtFamily) entries(blob []byte) ([]xtEntry, error) {
 	return entries, nil
 }
 
-// xtExtension is a match or target (struct xt_entry_match): its size and name with revision, then its data, here without zeros at the end.
+// xtExtension is a match or target (struct xt_entry_match): its size and name with revision, then its data, here
+// without zeros at the end.
 func xtExtension(b []byte) (name string, info []byte, size int) {
 	size = min(int(binary.NativeEndian.Uint16(b)), len(b))
 	name = cString(b[2 : 2+xtNameSize])

@@ -102,7 +102,8 @@ func (b *xtBuilder) replace(tb testing.TB, fd int, hooks, underflows [xtHooks]ui
 	counters := make([]byte, 16*before)
 	request = binary.NativeEndian.AppendUint64(request, uint64(uintptr(unsafe.Pointer(&counters[0]))))
 	request = append(request, b.blob...)
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(b.level), 64, uintptr(unsafe.Pointer(&request[0])), uintptr(len(request)), 0)
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(b.level), 64,
+		uintptr(unsafe.Pointer(&request[0])), uintptr(len(request)), 0)
 	if errno != 0 {
 		tb.Fatalf("replace table filter: %v", errno)
 	}

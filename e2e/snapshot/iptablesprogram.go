@@ -19,7 +19,8 @@ func (f xtFamily) programs() []string {
 	return []string{"ip6tables-legacy", "ip6tables"}
 }
 
-// program finds the one that a node has. What calls itself iptables may write nftables instead, and says so (iptables(8), --version).
+// program finds the one that a node has. What calls itself iptables may write nftables instead, and says so
+// (iptables(8), --version).
 func (f xtFamily) program() (string, error) {
 	for _, name := range f.programs() {
 		path, err := exec.LookPath(name)

@@ -20,15 +20,19 @@ func TestRevertIptables(t *testing.T) {
 		wantErr    string
 	}{
 		{
-			name: "second rule of a chain", rule: "ip filter rule FORWARD: ! -d 192.168.0.0/16 -j DROP", programs: map[string]string{"iptables-legacy": quiet},
-			want: "-w 5 -t filter -D FORWARD 2\n",
+			name: "second rule of a chain", rule: "ip filter rule FORWARD: ! -d 192.168.0.0/16 -j DROP",
+			programs: map[string]string{"iptables-legacy": quiet},
+			want:     "-w 5 -t filter -D FORWARD 2\n",
 		},
 		{
-			name: "rule of a chain of a user", rule: "ip filter rule CNI-FORWARD: -m mark/1 0x004000000040 -j ACCEPT", programs: map[string]string{"iptables": quiet},
-			want: "-w 5 -t filter -D CNI-FORWARD 1\n",
+			name: "rule of a chain of a user", rule: "ip filter rule CNI-FORWARD: -m mark/1 0x004000000040 -j ACCEPT",
+			programs: map[string]string{"iptables": quiet},
+			want:     "-w 5 -t filter -D CNI-FORWARD 1\n",
 		},
 		{
-			name: "chain", rule: "ip filter chain CNI-FORWARD: -", programs: map[string]string{"iptables-legacy": quiet},
+			name: "chain", rule: "ip filter chain CNI-FORWARD: -", programs: map[string]string{
+				"iptables-legacy": quiet,
+			},
 			want: "-w 5 -t filter -F CNI-FORWARD\n-w 5 -t filter -X CNI-FORWARD\n",
 		},
 		{
@@ -36,11 +40,13 @@ func TestRevertIptables(t *testing.T) {
 			wantErr: "revert iptables ip filter chain CNI-FORWARD: the node has no iptables-legacy to write legacy tables with",
 		},
 		{
-			name: "program for nftables", rule: "ip filter chain CNI-FORWARD: -", programs: map[string]string{"iptables": "echo 'iptables v1.8.9 (nf_tables)'"},
-			wantErr: "revert iptables ip filter chain CNI-FORWARD: the node has no iptables-legacy to write legacy tables with",
+			name: "program for nftables", rule: "ip filter chain CNI-FORWARD: -",
+			programs: map[string]string{"iptables": "echo 'iptables v1.8.9 (nf_tables)'"},
+			wantErr:  "revert iptables ip filter chain CNI-FORWARD: the node has no iptables-legacy to write legacy tables with",
 		},
 		{
-			name: "program that does not want to", rule: "ip filter rule CNI-FORWARD: -m mark/1 0x004000000040 -j ACCEPT",
+			name:     "program that does not want to",
+			rule:     "ip filter rule CNI-FORWARD: -m mark/1 0x004000000040 -j ACCEPT",
 			programs: map[string]string{"iptables-legacy": `[ "$1" = --version ] || { echo busy >&2; exit 4; }`},
 			want:     "-w 5 -t filter -D CNI-FORWARD 1\n",
 			wantErr:  "revert iptables ip filter rule CNI-FORWARD: iptables-legacy -t filter -D CNI-FORWARD 1: exit status 4: busy",
@@ -96,7 +102,9 @@ func TestRevertIptables_kernel(t *testing.T) {
 			before := take(t, opts)
 			(&xtBuilder{xtFamily: family}).fill(t)
 			// What is left is the chains that every table has; a chain of a user goes once nothing leads to it.
-			changes := slices.DeleteFunc(Diff(before, take(t, opts)), func(c Change) bool { return Revertible(c) != nil })
+			changes := slices.DeleteFunc(Diff(before, take(t, opts)), func(c Change) bool {
+				return Revertible(c) != nil
+			})
 			slices.SortStableFunc(changes, func(a, b Change) int { return cmp.Compare(b.Item.Name, a.Item.Name) })
 			for _, c := range changes {
 				check(t, Revert(t.Context(), c, opts))

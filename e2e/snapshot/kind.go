@@ -7,17 +7,19 @@ type Kind struct {
 	Network bool
 	// WithLink says that the kernel takes its items away with the link that they are on.
 	WithLink bool
-	// Many says that a namespace has hundreds of its items from the start, so that one looks at them only where they matter.
+	// Many says that a namespace has hundreds of its items from the start, so that one looks at them only where they
+	// matter.
 	Many bool
-	// Traced says that plugins make its items for each attachment, and that they are listed fast enough to look at them around each call.
+	// Traced says that plugins make its items for each attachment, and that they are listed fast enough to look at them
+	// around each call.
 	Traced bool
-	// Quiet says that nobody but runtimes and plugins makes its items on a node where others work at the same time: kubelets and runtimes
-	// start processes and mount all the while, and proxies write rules.
+	// Quiet says that nobody but runtimes and plugins makes its items on a node where others work at the same time:
+	// kubelets and runtimes start processes and mount all the while, and proxies write rules.
 	Quiet bool
 }
 
-// Kinds returns all kinds but Namespace, which is always taken, in the order in which changes must be reverted: with a link go its
-// addresses and routes, and a forwarding sysctl sets others.
+// Kinds returns all kinds but Namespace, which is always taken, in the order in which changes must be reverted: with a
+// link go its addresses and routes, and a forwarding sysctl sets others.
 func Kinds() []Kind {
 	return []Kind{
 		{Name: Link, Network: true, WithLink: true, Traced: true, Quiet: true},

@@ -26,7 +26,8 @@ func TestTake_kinds(t *testing.T) {
 			return netlink.LinkAdd(&netlink.IPVlan{LinkAttrs: on(tb, "eno1"), Mode: mode})
 		}
 	}
-	const ether = "<BROADCAST,MULTICAST> mtu 1500 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent eno1 "
+	const ether = "<BROADCAST,MULTICAST> mtu 1500 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent " +
+		"eno1 "
 	for _, tt := range []struct {
 		name, needs string
 		change      func(testing.TB) error
@@ -36,12 +37,16 @@ func TestTake_kinds(t *testing.T) {
 			a := on(tb, "")
 			a.HardwareAddr = parseMAC(tb, "02:00:00:00:00:07")
 			return netlink.LinkAdd(&netlink.Dummy{LinkAttrs: a})
-		}, []string{"+ link made: <BROADCAST,NOARP> mtu 1500 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:07 dummy"}},
+		}, []string{
+			"+ link made: <BROADCAST,NOARP> mtu 1500 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:07 dummy",
+		}},
 		{"ipvlan in mode l2", "ipvlan", ipvlan(netlink.IPVLAN_MODE_L2), []string{"+ link made: " + ether + "ipvlan mode 0 flag 0"}},
 		{"ipvlan in mode l3", "ipvlan", ipvlan(netlink.IPVLAN_MODE_L3), []string{"+ link made: " + ether + "ipvlan mode 1 flag 0"}},
 		{"ipvlan in mode l3s", "ipvlan", ipvlan(netlink.IPVLAN_MODE_L3S), []string{"+ link made: " + ether + "ipvlan mode 2 flag 0"}},
 		{"vlan", "vlan", func(tb testing.TB) error {
-			return netlink.LinkAdd(&netlink.Vlan{LinkAttrs: on(tb, "eno1"), VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q})
+			return netlink.LinkAdd(&netlink.Vlan{
+				LinkAttrs: on(tb, "eno1"), VlanId: 7, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,
+			})
 		}, []string{"+ link made: " + ether + "vlan protocol 802.1q id 7"}},
 		{"vrf", "vrf", func(tb testing.TB) error {
 			a := on(tb, "")
@@ -55,7 +60,8 @@ func TestTake_kinds(t *testing.T) {
 		}},
 		{"netem", "netem", func(tb testing.TB) error {
 			return netlink.QdiscAdd(netlink.NewNetem(netlink.QdiscAttrs{
-				LinkIndex: link(tb, "eno1").Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT,
+				LinkIndex: link(tb, "eno1").Attrs().Index, Handle: netlink.MakeHandle(1, 0),
+				Parent: netlink.HANDLE_ROOT,
 			}, netlink.NetemQdiscAttrs{Limit: 100}))
 		}, []string{"~ qdisc dev eno1 root: noqueue -> netem handle 1:0"}},
 	} {

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isolate moves the test into network and mount namespaces of its own. They end with the test's thread, which is never unlocked.
+// isolate moves the test into network and mount namespaces of its own. They end with the test's thread, which is never
+// unlocked.
 func isolate(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -35,7 +36,9 @@ func isolateNode(tb testing.TB) {
 	check(tb, netlink.AddrAdd(link(tb, "eno1"), address(tb, "192.168.0.1/16")))
 	check(tb, netlink.LinkSetUp(link(tb, "wire")))
 	check(tb, netlink.LinkSetUp(link(tb, "eno1")))
-	eventually(tb, "want eno1 to have its carrier", func() bool { return link(tb, "eno1").Attrs().OperState == netlink.OperUp })
+	eventually(tb, "want eno1 to have its carrier", func() bool {
+		return link(tb, "eno1").Attrs().OperState == netlink.OperUp
+	})
 }
 
 // patience bounds how long a test waits for what never comes. No verdict depends on it.
@@ -54,7 +57,9 @@ func eventually(tb testing.TB, want string, ok func() bool) {
 // addVeth adds a pair of links, both down.
 func addVeth(tb testing.TB, name, mac, peer string) {
 	tb.Helper()
-	check(tb, netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes(tb, name, mac), PeerName: peer, PeerHardwareAddr: parseMAC(tb, "02:00:00:00:00:ff")}))
+	check(tb, netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attributes(tb, name, mac), PeerName: peer, PeerHardwareAddr: parseMAC(tb, "02:00:00:00:00:ff"),
+	}))
 }
 
 func addMacvlan(tb testing.TB, name, mac, parent string) {

@@ -44,7 +44,8 @@ func (n network) linkText(link netlink.Link) string {
 	w.add("<" + strings.Join(flags, ",") + ">")
 	w.addf(true, "mtu %d", a.MTU)
 	w.addf(a.MasterIndex != 0, "master %s", n.name(a.MasterIndex))
-	w.addf(true, "state %s group %d qlen %d link/%s", strings.ToUpper(a.OperState.String()), a.Group, a.TxQLen, a.EncapType)
+	w.addf(true, "state %s group %d qlen %d link/%s", strings.ToUpper(a.OperState.String()), a.Group, a.TxQLen,
+		a.EncapType)
 	w.addf(len(a.HardwareAddr) > 0, "%s", a.HardwareAddr)
 	switch {
 	case a.NetNsID >= 0:

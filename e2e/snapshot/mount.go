@@ -39,8 +39,9 @@ func takeMounts() ([]object, error) {
 	return objects, nil
 }
 
-// parseMount reads a line of mountinfo (proc_pid_mountinfo(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [PROPAGATION ...] - TYPE SOURCE OPTIONS.
-// The numbers, which differ from run to run, are left out; names stay escaped as the kernel prints them.
+// parseMount reads a line of mountinfo (proc_pid_mountinfo(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [PROPAGATION
+// ...] - TYPE SOURCE OPTIONS. The numbers, which differ from run to run, are left out; names stay escaped as the kernel
+// prints them.
 func parseMount(line string) (Item, error) {
 	mount, fs, found := strings.Cut(line, " - ")
 	m, f := strings.Split(mount, " "), strings.Split(fs, " ")

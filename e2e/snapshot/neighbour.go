@@ -50,7 +50,8 @@ const proxyText = "proxy"
 // attempts is how often an interrupted dump is asked for.
 const attempts = 20
 
-// retry repeats a dump that the kernel reports as interrupted by a change. It is for the calls that netlinksafe does not wrap.
+// retry repeats a dump that the kernel reports as interrupted by a change. It is for the calls that netlinksafe does
+// not wrap.
 func retry[T any](list func() ([]T, error)) ([]T, error) {
 	var all []T
 	var err error

@@ -58,7 +58,9 @@ func (n network) takeNexthops() ([]object, error) {
 			}
 		}
 		objects = append(objects, object{
-			Item: Item{Name: fmt.Sprintf("id %d", id), Text: text.String()}, remove: func() error { return removeNexthop(id) },
+			Item: Item{Name: fmt.Sprintf("id %d", id), Text: text.String()}, remove: func() error {
+				return removeNexthop(id)
+			},
 		})
 	}
 	return objects, nil
@@ -81,10 +83,12 @@ func removeNexthop(id uint32) error {
 	return err
 }
 
-// takeLabels sees the labels by which the kernel chooses source addresses of IPv6 (include/uapi/linux/if_addrlabel.h). Each namespace begins with the same.
+// takeLabels sees the labels by which the kernel chooses source addresses of IPv6 (include/uapi/linux/if_addrlabel.h).
+// Each namespace begins with the same.
 func (n network) takeLabels() ([]object, error) {
 	const header, address, label = 12, 1, 2
-	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETADDRLABEL, append([]byte{unix.AF_INET6}, make([]byte, header-1)...))
+	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETADDRLABEL, append([]byte{unix.AF_INET6},
+		make([]byte, header-1)...))
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lists of google/nftables drop every expression they do not know (byteorder, socket, tproxy, ...) and refuse sets of other types than theirs. What is
-// compared must be whole, so the dumps are read here, one for each kind of object, and what has no rendering is shown as it is.
+// The lists of google/nftables drop every expression they do not know (byteorder, socket, tproxy, ...) and refuse sets
+// of other types than theirs. What is compared must be whole, so the dumps are read here, one for each kind of object,
+// and what has no rendering is shown as it is.
 
 // nftFamilies are the words of nft.
 var nftFamilies = map[uint8]string{
@@ -22,7 +23,8 @@ var nftFamilies = map[uint8]string{
 	unix.NFPROTO_ARP: "arp", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev",
 }
 
-// attrs are the attributes of a netlink message by type. Reading one takes it out, so that what is left over can be shown.
+// attrs are the attributes of a netlink message by type. Reading one takes it out, so that what is left over can be
+// shown.
 type attrs map[uint16][]byte
 
 func parseAttrs(b []byte) (attrs, error) {
@@ -87,15 +89,19 @@ func nftDump(conn *netlink.Conn, get int, family uint8, narrow ...netlink.Attrib
 		return nil, err
 	}
 	request := netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | get), Flags: netlink.Request | netlink.Dump},
-		Data:   append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...),
+		Header: netlink.Header{
+			Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | get), Flags: netlink.Request | netlink.Dump,
+		},
+		Data: append([]byte{family, unix.NFNETLINK_V0, 0, 0}, body...),
 	}
 	for range attempts {
 		replies, err := conn.Execute(request)
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(replies, func(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 }) {
+		if slices.ContainsFunc(replies, func(m netlink.Message) bool {
+			return m.Header.Flags&netlink.DumpInterrupted != 0
+		}) {
 			continue
 		}
 		messages := make([]nftMessage, 0, len(replies))
@@ -182,7 +188,8 @@ func nftTableOf(m nftMessage, key uint16) *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamily(m.family), Name: m.string(key)}
 }
 
-// nftRemoval is a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know no expressions.
+// nftRemoval is a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know no
+// expressions.
 func nftRemoval(fill func(*nftables.Conn) error) func() error {
 	return func() error {
 		conn, err := nftables.New()
@@ -251,7 +258,8 @@ func chainText(m nftMessage) string {
 }
 
 func (n network) nftRule(m nftMessage, sets map[string]nftSet) object {
-	table, chain, handle := nftTableOf(m, unix.NFTA_RULE_TABLE), m.string(unix.NFTA_RULE_CHAIN), m.uint(unix.NFTA_RULE_HANDLE)
+	table, chain, handle := nftTableOf(m, unix.NFTA_RULE_TABLE), m.string(unix.NFTA_RULE_CHAIN),
+		m.uint(unix.NFTA_RULE_HANDLE)
 	seen := object{
 		Item: Item{Name: nftName("rule", m, table.Name, chain)},
 		remove: nftRemoval(func(conn *nftables.Conn) error {
@@ -275,7 +283,8 @@ func (n network) nftRule(m nftMessage, sets map[string]nftSet) object {
 
 // nftObjects are the types of named objects.
 var nftObjects = map[uint64]string{
-	1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "connlimit", 6: "tunnel", 7: "ct timeout", 8: "secmark", 9: "ct expectation", 10: "synproxy",
+	1: "counter", 2: "quota", 3: "ct helper", 4: "limit", 5: "connlimit", 6: "tunnel", 7: "ct timeout", 8: "secmark",
+	9: "ct expectation", 10: "synproxy",
 }
 
 func nftObject(m nftMessage) object {

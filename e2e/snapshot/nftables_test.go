@@ -18,13 +18,16 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 	drop := nftables.ChainPolicyDrop
 	conn.AddChain(&nftables.Chain{Name: "own", Table: table})
 	post := conn.AddChain(&nftables.Chain{
-		Name: "post", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+		Name: "post", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting,
+		Priority: nftables.ChainPriorityNATSource,
 	})
 	pre := conn.AddChain(&nftables.Chain{
-		Name: "pre", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+		Name: "pre", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting,
+		Priority: nftables.ChainPriorityNATDest,
 	})
 	forward := conn.AddChain(&nftables.Chain{
-		Name: "forward", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop,
+		Name: "forward", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+		Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
 	addSets(tb, conn, table)
 	check(tb, conn.AddSet(&nftables.Set{
@@ -32,7 +35,9 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 	}, []nftables.SetElement{{Key: []byte{0, 80}, VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: "own"}}}))
 	services := &nftables.Set{Table: table, Anonymous: true, Constant: true, KeyType: nftables.TypeInetService}
 	check(tb, conn.AddSet(services, []nftables.SetElement{{Key: []byte{0, 80}}, {Key: []byte{1, 187}}}))
-	conn.AddObj(&nftables.NamedObj{Table: table, Name: "count", Type: nftables.ObjTypeCounter, Obj: &expr.Counter{Bytes: 5, Packets: 1}})
+	conn.AddObj(&nftables.NamedObj{
+		Table: table, Name: "count", Type: nftables.ObjTypeCounter, Obj: &expr.Counter{Bytes: 5, Packets: 1},
+	})
 
 	source := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}
 	target := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}
@@ -43,7 +48,9 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 	}{
 		{post, []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: append([]byte("eth0"), make([]byte, 12)...)},
-			source, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: []byte{255, 240, 0, 0}, Xor: make([]byte, 4)},
+			source, &expr.Bitwise{
+				SourceRegister: 1, DestRegister: 1, Len: 4, Mask: []byte{255, 240, 0, 0}, Xor: make([]byte, 4),
+			},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{172, 16, 0, 0}},
 			target, &expr.Lookup{SourceRegister: 1, SetName: "pods", Invert: true},
 			&expr.Counter{Bytes: 100, Packets: 2}, &expr.Masq{Random: true},
@@ -51,7 +58,9 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 		{pre, []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
 			port, &expr.Lookup{SourceRegister: 1, SetName: services.Name, SetID: services.ID},
-			&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+			&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, &expr.Cmp{
+				Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL),
+			},
 			&expr.Immediate{Register: 1, Data: []byte{10, 1, 0, 5}}, &expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(8080)},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
 		}},
@@ -62,7 +71,8 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 			&expr.Verdict{Kind: expr.VerdictGoto, Chain: "own"},
 		}},
 		{forward, []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 3}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{10, 1, 0}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 3},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{10, 1, 0}},
 			&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(6), Xor: make([]byte, 4)},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
@@ -81,14 +91,16 @@ func ruleset(tb testing.TB, conn *nftables.Conn) {
 
 func addSets(tb testing.TB, conn *nftables.Conn, table *nftables.Table) {
 	tb.Helper()
-	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "pods", KeyType: nftables.TypeIPAddr}, []nftables.SetElement{
-		{Key: []byte{10, 0, 0, 1}}, {Key: []byte{10, 0, 0, 2}},
-	}))
+	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "pods", KeyType: nftables.TypeIPAddr},
+		[]nftables.SetElement{
+			{Key: []byte{10, 0, 0, 1}}, {Key: []byte{10, 0, 0, 2}},
+		}))
 	endpoint, err := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	check(tb, err)
-	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "endpoints", KeyType: endpoint, Concatenation: true}, []nftables.SetElement{
-		{Key: []byte{10, 0, 0, 1, unix.IPPROTO_TCP, 0, 0, 0, 0, 80, 0, 0}},
-	}))
+	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "endpoints", KeyType: endpoint, Concatenation: true},
+		[]nftables.SetElement{
+			{Key: []byte{10, 0, 0, 1, unix.IPPROTO_TCP, 0, 0, 0, 0, 80, 0, 0}},
+		}))
 }
 
 func TestTakeNftables(t *testing.T) {
@@ -142,11 +154,13 @@ func counted(tb testing.TB) {
 	check(tb, err)
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "counted"})
 	output := conn.AddChain(&nftables.Chain{
-		Name: "output", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter,
+		Name: "output", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput,
+		Priority: nftables.ChainPriorityFilter,
 	})
-	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "recent", KeyType: nftables.TypeIPAddr, HasTimeout: true}, []nftables.SetElement{
-		{Key: []byte{10, 0, 0, 1}, Timeout: 3 * time.Second},
-	}))
+	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "recent", KeyType: nftables.TypeIPAddr, HasTimeout: true},
+		[]nftables.SetElement{
+			{Key: []byte{10, 0, 0, 1}, Timeout: 3 * time.Second},
+		}))
 	conn.AddRule(&nftables.Rule{Table: table, Chain: output, Exprs: []expr.Any{
 		// Looking at the state of connections makes the kernel track them in this namespace.
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, &expr.Counter{},

@@ -28,7 +28,8 @@ type nftRenderer struct {
 	out       words
 }
 
-// register is the number of a register in steps of four bytes: 1 to 4 are the registers of 16 bytes, from 8 on those of 4.
+// register is the number of a register in steps of four bytes: 1 to 4 are the registers of 16 bytes, from 8 on those of
+// 4.
 func register(number uint64) uint64 {
 	if number < unix.NFT_REG32_00 {
 		return (number - 1) * 4
@@ -70,9 +71,12 @@ func (r *nftRenderer) expression(b []byte) {
 // nftExpressions are the expressions that are rendered.
 var nftExpressions = map[string]func(*nftRenderer, attrs){
 	"meta": (*nftRenderer).meta, "ct": (*nftRenderer).ct, "payload": (*nftRenderer).payload, "fib": (*nftRenderer).fib,
-	"cmp": (*nftRenderer).cmp, "range": (*nftRenderer).inRange, "bitwise": (*nftRenderer).bitwise, "immediate": (*nftRenderer).immediate,
-	"lookup": (*nftRenderer).lookup, "nat": (*nftRenderer).nat, "masq": (*nftRenderer).masq, "redir": (*nftRenderer).redir,
-	"match": (*nftRenderer).xtables, "target": (*nftRenderer).xtables, "counter": (*nftRenderer).counter, "last": (*nftRenderer).last,
+	"cmp": (*nftRenderer).cmp, "range": (*nftRenderer).inRange, "bitwise": (*nftRenderer).bitwise,
+	"immediate": (*nftRenderer).immediate,
+	"lookup":    (*nftRenderer).lookup, "nat": (*nftRenderer).nat, "masq": (*nftRenderer).masq,
+	"redir": (*nftRenderer).redir,
+	"match": (*nftRenderer).xtables, "target": (*nftRenderer).xtables, "counter": (*nftRenderer).counter,
+	"last":  (*nftRenderer).last,
 	"quota": (*nftRenderer).quota, "limit": (*nftRenderer).limit, "log": (*nftRenderer).log,
 }
 
@@ -85,11 +89,14 @@ type keyword struct {
 var (
 	metaKeys = map[uint64]keyword{
 		unix.NFT_META_PROTOCOL: {"meta protocol", 10}, unix.NFT_META_MARK: {"meta mark", 19}, unix.NFT_META_IIF: {"iif", 20}, unix.NFT_META_OIF: {"oif", 20},
-		unix.NFT_META_IIFNAME: {"iifname", 41}, unix.NFT_META_OIFNAME: {"oifname", 41}, unix.NFT_META_NFPROTO: {"meta nfproto", 2}, unix.NFT_META_L4PROTO: {"meta l4proto", 12},
+		unix.NFT_META_IIFNAME: {"iifname", 41}, unix.NFT_META_OIFNAME: {"oifname", 41},
+		unix.NFT_META_NFPROTO: {"meta nfproto", 2}, unix.NFT_META_L4PROTO: {"meta l4proto", 12},
 	}
 	ctKeys = map[uint64]keyword{
-		unix.NFT_CT_STATE: {"ct state", 26}, unix.NFT_CT_DIRECTION: {"ct direction", 0}, unix.NFT_CT_STATUS: {"ct status", 19}, unix.NFT_CT_MARK: {"ct mark", 19},
-		unix.NFT_CT_PROTO_SRC: {"ct proto-src", 13}, unix.NFT_CT_PROTO_DST: {"ct proto-dst", 13}, unix.NFT_CT_SRC_IP: {"ct ip saddr", 7}, unix.NFT_CT_DST_IP: {"ct ip daddr", 7},
+		unix.NFT_CT_STATE: {"ct state", 26}, unix.NFT_CT_DIRECTION: {"ct direction", 0},
+		unix.NFT_CT_STATUS: {"ct status", 19}, unix.NFT_CT_MARK: {"ct mark", 19},
+		unix.NFT_CT_PROTO_SRC: {"ct proto-src", 13}, unix.NFT_CT_PROTO_DST: {"ct proto-dst", 13},
+		unix.NFT_CT_SRC_IP: {"ct ip saddr", 7}, unix.NFT_CT_DST_IP: {"ct ip daddr", 7},
 		unix.NFT_CT_SRC_IP6: {"ct ip6 saddr", 8}, unix.NFT_CT_DST_IP6: {"ct ip6 daddr", 8},
 	}
 )
@@ -125,10 +132,14 @@ func (r *nftRenderer) keyed(a attrs, what string, keys map[uint64]keyword, key u
 // header is a place in a packet.
 type header struct{ base, offset, len uint64 }
 
-// headers are the places that have a word in nft. Network headers of IPv4 and IPv6 are told apart by the length of their addresses.
+// headers are the places that have a word in nft. Network headers of IPv4 and IPv6 are told apart by the length of
+// their addresses.
 var headers = map[header]keyword{
 	{unix.NFT_PAYLOAD_LL_HEADER, 0, 6}: {"ether daddr", 9}, {unix.NFT_PAYLOAD_LL_HEADER, 6, 6}: {"ether saddr", 9},
-	{unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4}: {"ip saddr", 7}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4}: {"ip daddr", 7}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 9, 1}: {"ip protocol", 12},
+	{unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4}: {"ip saddr", 7}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4}: {
+		"ip daddr",
+		7,
+	}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 9, 1}: {"ip protocol", 12},
 	{unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 16}: {"ip6 saddr", 8}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 16}: {"ip6 daddr", 8},
 	{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2}: {"th sport", 13}, {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2}: {"th dport", 13},
 }
@@ -162,8 +173,13 @@ func (r *nftRenderer) fib(a attrs) {
 		{unix.NFTA_FIB_F_PRESENT, "present"},
 	})
 	result := a.uint(unix.NFTA_FIB_RESULT)
-	k := map[uint64]keyword{unix.NFT_FIB_RESULT_OIF: {"oif", 20}, unix.NFT_FIB_RESULT_OIFNAME: {"oifname", 41}, unix.NFT_FIB_RESULT_ADDRTYPE: {"type", 19}}[result]
-	r.store(a.uint(unix.NFTA_FIB_DREG), operand{text: fmt.Sprintf("fib %s %s", strings.Join(w, " . "), k.word), kind: k.kind, len: 4})
+	k := map[uint64]keyword{
+		unix.NFT_FIB_RESULT_OIF: {"oif", 20}, unix.NFT_FIB_RESULT_OIFNAME: {"oifname", 41},
+		unix.NFT_FIB_RESULT_ADDRTYPE: {"type", 19},
+	}[result]
+	r.store(a.uint(unix.NFTA_FIB_DREG), operand{
+		text: fmt.Sprintf("fib %s %s", strings.Join(w, " . "), k.word), kind: k.kind, len: 4,
+	})
 }
 
 // operators are the words of nft for NFT_CMP_EQ and so on.
@@ -186,14 +202,16 @@ func (r *nftRenderer) cmp(a attrs) {
 func (r *nftRenderer) inRange(a attrs) {
 	o := r.load(a.uint(unix.NFTA_RANGE_SREG))
 	op := operator(a.uint(unix.NFTA_RANGE_OP))
-	from, to := a.nested(unix.NFTA_RANGE_FROM_DATA).take(unix.NFTA_DATA_VALUE), a.nested(unix.NFTA_RANGE_TO_DATA).take(unix.NFTA_DATA_VALUE)
+	from, to := a.nested(unix.NFTA_RANGE_FROM_DATA).take(unix.NFTA_DATA_VALUE),
+		a.nested(unix.NFTA_RANGE_TO_DATA).take(unix.NFTA_DATA_VALUE)
 	r.out.add(o.text, op+r.value(o.kind, from)+"-"+r.value(o.kind, to))
 }
 
 func (r *nftRenderer) bitwise(a attrs) {
 	o := r.load(a.uint(unix.NFTA_BITWISE_SREG))
 	target, length := a.uint(unix.NFTA_BITWISE_DREG), a.uint(unix.NFTA_BITWISE_LEN)
-	mask, xor := a.nested(unix.NFTA_BITWISE_MASK).take(unix.NFTA_DATA_VALUE), a.nested(unix.NFTA_BITWISE_XOR).take(unix.NFTA_DATA_VALUE)
+	mask, xor := a.nested(unix.NFTA_BITWISE_MASK).take(unix.NFTA_DATA_VALUE),
+		a.nested(unix.NFTA_BITWISE_XOR).take(unix.NFTA_DATA_VALUE)
 	text := o.text
 	if mask != nil {
 		text += " & " + r.value(o.kind, mask)
@@ -360,7 +378,8 @@ func (r *nftRenderer) quota(a attrs) {
 }
 
 func (r *nftRenderer) limit(a attrs) {
-	r.out.addf(true, "limit rate %d per %ds burst %d", a.uint(unix.NFTA_LIMIT_RATE), a.uint(unix.NFTA_LIMIT_UNIT), a.uint(unix.NFTA_LIMIT_BURST))
+	r.out.addf(true, "limit rate %d per %ds burst %d", a.uint(unix.NFTA_LIMIT_RATE), a.uint(unix.NFTA_LIMIT_UNIT),
+		a.uint(unix.NFTA_LIMIT_BURST))
 }
 
 func (r *nftRenderer) log(a attrs) {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NftRule is the text of a rule of the calling thread's network namespace, in the words that a State has for it, and where these are
-// numbers and nft(8) has words, in those: it is for people. family is an NFPROTO_*
-// of the kernel and handle what it numbers the rule by. A rule that is not there is an error that says so.
+// NftRule is the text of a rule of the calling thread's network namespace, in the words that a State has for it, and
+// where these are numbers and nft(8) has words, in those: it is for people. family is an NFPROTO_* of the kernel and
+// handle what it numbers the rule by. A rule that is not there is an error that says so.
 func NftRule(family uint8, table, chain string, handle uint64) (string, error) {
 	n, err := openNetwork()
 	if err != nil {
@@ -68,10 +68,12 @@ func spoken(text string) string {
 		return strings.TrimSpace("meta length "+parts[1]) + " " + strconv.FormatUint(n, 10)
 	})
 	return strings.NewReplacer(
-		"meta l4proto 6 ", "meta l4proto tcp ", "meta l4proto 17 ", "meta l4proto udp ", "meta l4proto 1 ", "meta l4proto icmp ",
+		"meta l4proto 6 ", "meta l4proto tcp ", "meta l4proto 17 ", "meta l4proto udp ", "meta l4proto 1 ",
+		"meta l4proto icmp ",
 		"meta l4proto 58 ", "meta l4proto ipv6-icmp ",
 		// enum ip_conntrack_info: a state is a bit.
-		"ct state & 0x1 != 0x0", "ct state invalid", "ct state & 0x2 != 0x0", "ct state established", "ct state & 0x4 != 0x0", "ct state related",
+		"ct state & 0x1 != 0x0", "ct state invalid", "ct state & 0x2 != 0x0", "ct state established",
+		"ct state & 0x4 != 0x0", "ct state related",
 		"ct state & 0x6 != 0x0", "ct state established,related", "ct state & 0x8 != 0x0", "ct state new",
 	).Replace(text)
 }

@@ -28,10 +28,13 @@ type datatype struct {
 	bytes int
 }
 
-// datatypes are those that plugins and kube-proxy use, by the numbers that nft gives them (enum datatypes of include/datatype.h of nftables).
+// datatypes are those that plugins and kube-proxy use, by the numbers that nft gives them (enum datatypes of
+// include/datatype.h of nftables).
 var datatypes = map[uint64]datatype{
-	2: {"nf_proto", 1}, 4: {"integer", 0}, 5: {"string", 0}, 6: {"ll_addr", 0}, 7: {"ipv4_addr", 4}, 8: {"ipv6_addr", 16}, 9: {"ether_addr", 6},
-	10: {"ether_type", 2}, 12: {"inet_proto", 1}, 13: {"inet_service", 2}, 19: {"mark", 4}, 20: {"iface_index", 4}, 26: {"ct_state", 4}, 41: {"ifname", 16},
+	2: {"nf_proto", 1}, 4: {"integer", 0}, 5: {"string", 0}, 6: {"ll_addr", 0}, 7: {"ipv4_addr", 4},
+	8: {"ipv6_addr", 16}, 9: {"ether_addr", 6},
+	10: {"ether_type", 2}, 12: {"inet_proto", 1}, 13: {"inet_service", 2}, 19: {"mark", 4}, 20: {"iface_index", 4},
+	26: {"ct_state", 4}, 41: {"ifname", 16},
 }
 
 // verdictType is NFT_DATA_VERDICT.
@@ -111,7 +114,8 @@ func (n network) scalar(word string, b []byte) string {
 	return fmt.Sprintf("0x%x", b)
 }
 
-// takeNftSets sees the sets and maps, by the name that nftSetKey gives, and the objects of those that have a name of their own.
+// takeNftSets sees the sets and maps, by the name that nftSetKey gives, and the objects of those that have a name of
+// their own.
 func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, error) {
 	messages, err := nftDump(conn, unix.NFT_MSG_GETSET, unix.NFPROTO_UNSPEC)
 	if err != nil {
@@ -170,7 +174,8 @@ func (s nftSet) objects(name string, owner *nftables.Set) []object {
 	return objects
 }
 
-// withEnd is an element with, in a set of intervals, the element that ends it: the next one, since intervals do not overlap.
+// withEnd is an element with, in a set of intervals, the element that ends it: the next one, since intervals do not
+// overlap.
 func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
 	both := []nftables.SetElement{e.SetElement}
 	if !s.interval || len(e.KeyEnd) > 0 {
@@ -259,7 +264,8 @@ func (n network) data(data attrs, number uint64) string {
 
 // verdicts are the words of nft.
 var verdicts = map[int32]string{
-	unix.NFT_RETURN: "return", unix.NFT_GOTO: "goto", unix.NFT_JUMP: "jump", unix.NFT_BREAK: "break", unix.NFT_CONTINUE: "continue", 0: "drop", 1: "accept", 3: "queue",
+	unix.NFT_RETURN: "return", unix.NFT_GOTO: "goto", unix.NFT_JUMP: "jump", unix.NFT_BREAK: "break",
+	unix.NFT_CONTINUE: "continue", 0: "drop", 1: "accept", 3: "queue",
 }
 
 func verdictText(verdict attrs) string {

@@ -77,8 +77,8 @@ func takeProcess(dir string) (item Item, ok bool, err error) {
 	return item, true, nil
 }
 
-// parseStat reads the command, state and flags of proc_pid_stat(5): PID (COMMAND) STATE PPID PGRP SESSION TTY TPGID FLAGS ... A command may hold
-// spaces and parentheses of its own.
+// parseStat reads the command, state and flags of proc_pid_stat(5): PID (COMMAND) STATE PPID PGRP SESSION TTY TPGID
+// FLAGS ... A command may hold spaces and parentheses of its own.
 func parseStat(stat string) (command, state string, flags uint64, err error) {
 	start, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
 	if start < 0 || end < start {

@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// beAgent is the first process of a PID namespace. It prints what it sees with nothing started, with a daemon left behind, and with that daemon dead.
+// beAgent is the first process of a PID namespace. It prints what it sees with nothing started, with a daemon left
+// behind, and with that daemon dead.
 func beAgent() {
 	var states []State
 	look := func() {
@@ -67,7 +68,9 @@ func TestTakeProcesses(t *testing.T) {
 	check(t, err)
 	agent := exec.Command(executable)
 	agent.Env = []string{role + "=agent"}
-	agent.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	agent.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL,
+	}
 	var stderr bytes.Buffer
 	agent.Stderr = &stderr
 	stdout, err := agent.Output()
@@ -118,8 +121,11 @@ func TestParseMount(t *testing.T) {
 		wantErr  string
 	}{
 		{
-			name: "bind mount with propagation", in: "36 35 98:0 /sub /mnt\\040a rw,noatime shared:7 master:1 - ext3 /dev/root rw,errors=continue",
-			want: Item{Name: "/mnt\\040a", Text: "ext3 /dev/root root /sub rw,noatime rw,errors=continue shared master"},
+			name: "bind mount with propagation", in: "36 35 98:0 /sub /mnt\\040a rw,noatime shared:7 master:1 - ext3 " +
+				"/dev/root rw,errors=continue",
+			want: Item{
+				Name: "/mnt\\040a", Text: "ext3 /dev/root root /sub rw,noatime rw,errors=continue shared master",
+			},
 		},
 		{name: "no dash", in: "36 35 98:0 / /mnt rw ext3", wantErr: `mountinfo: want 6 fields, a dash and 3 fields, got "36 35 98:0 / /mnt rw ext3"`},
 	} {

@@ -48,7 +48,8 @@ func parentName(parent uint32) string {
 	return "parent " + handleName(parent)
 }
 
-// handleName is a handle as major:minor. Majors from 0x8000 are given by the kernel and say nothing; ffff is the one of what is on the way in.
+// handleName is a handle as major:minor. Majors from 0x8000 are given by the kernel and say nothing; ffff is the one of
+// what is on the way in.
 func handleName(handle uint32) string {
 	major, minor := netlink.MajorMinor(handle)
 	if major >= 0x8000 && major != 0xffff {
@@ -62,7 +63,8 @@ func qdiscText(q netlink.Qdisc) string {
 	w.addf(q.Attrs().Handle != 0, "handle %s", handleName(q.Attrs().Handle))
 	switch q := q.(type) {
 	case *netlink.Tbf:
-		w.addf(true, "rate %d limit %d buffer %d peakrate %d minburst %d", q.Rate, q.Limit, q.Buffer, q.Peakrate, q.Minburst)
+		w.addf(true, "rate %d limit %d buffer %d peakrate %d minburst %d", q.Rate, q.Limit, q.Buffer, q.Peakrate,
+			q.Minburst)
 	case *netlink.Htb:
 		w.addf(true, "default %#x r2q %d", q.Defcls, q.Rate2Quantum)
 	case *netlink.Prio:
@@ -97,7 +99,8 @@ func (n network) takeBelow(q netlink.Qdisc, dev string) ([]object, error) {
 			return nil, fmt.Errorf("list filters of %s: %w", dev, err)
 		}
 		for _, f := range filters {
-			name := fmt.Sprintf("%s filter %s protocol %#x pref %d", dev, parentName(parent), f.Attrs().Protocol, f.Attrs().Priority)
+			name := fmt.Sprintf("%s filter %s protocol %#x pref %d", dev, parentName(parent), f.Attrs().Protocol,
+				f.Attrs().Priority)
 			objects = append(objects, object{
 				Item:   Item{Name: name, Text: n.filterText(f)},
 				remove: func() error { return n.handle.FilterDel(f) },
@@ -110,7 +113,8 @@ func (n network) takeBelow(q netlink.Qdisc, dev string) ([]object, error) {
 func classText(c netlink.Class) string {
 	w := words{c.Type(), parentName(c.Attrs().Parent)}
 	if htb, ok := c.(*netlink.HtbClass); ok {
-		w.addf(true, "rate %d ceil %d buffer %d cbuffer %d prio %d", htb.Rate, htb.Ceil, htb.Buffer, htb.Cbuffer, htb.Prio)
+		w.addf(true, "rate %d ceil %d buffer %d cbuffer %d prio %d", htb.Rate, htb.Ceil, htb.Buffer, htb.Cbuffer,
+			htb.Prio)
 	}
 	return w.String()
 }

@@ -36,8 +36,9 @@ var lasting = []lastingItem{
 
 // Revertible says why Revert cannot undo a change, nil where it can. It looks at nothing but the change.
 //
-// What was added can be taken away, with few exceptions. What was removed does not come back: an item does not hold all that it was made of. Of what was
-// changed, sysctls, settings of links and the qdisc that took the place of the kernel's own one turn back.
+// What was added can be taken away, with few exceptions. What was removed does not come back: an item does not hold all
+// that it was made of. Of what was changed, sysctls, settings of links and the qdisc that took the place of the
+// kernel's own one turn back.
 func Revertible(change Change) error {
 	item := change.Item
 	switch {
@@ -60,15 +61,17 @@ func Revertible(change Change) error {
 	return fmt.Errorf("a text does not hold all that it takes to turn a %s back", item.Kind)
 }
 
-// Revert undoes one change that Diff reported, and nothing else but what the kernel removes along with it: with a link its addresses, with a table its
-// chains. Its scope is looked up in opts.Namespaces; files are sought below opts.Files and removed by the path that stands in the item. opts.Kinds counts
-// for nothing.
+// Revert undoes one change that Diff reported, and nothing else but what the kernel removes along with it: with a link
+// its addresses, with a table its chains. Its scope is looked up in opts.Namespaces; files are sought below opts.Files
+// and removed by the path that stands in the item. opts.Kinds counts for nothing.
 //
-// It acts on the object that a State would show as the change's item, the last one where several are equal, and returns ErrGone when there is none;
-// what Ignored names is of no account. An added link or permanent neighbour is known by its name alone, as hardware addresses are often random.
+// It acts on the object that a State would show as the change's item, the last one where several are equal, and returns
+// ErrGone when there is none; what Ignored names is of no account. An added link or permanent neighbour is known by its
+// name alone, as hardware addresses are often random.
 //
-// Directories must be empty, chains and sets out of use. Rules of iptables' legacy tables need the iptables program. In the upper layer of an overlay a
-// file that was changed shows as an added one, and removing it removes the one of the lower layer too. It may be called concurrently.
+// Directories must be empty, chains and sets out of use. Rules of iptables' legacy tables need the iptables program. In
+// the upper layer of an overlay a file that was changed shows as an added one, and removing it removes the one of the
+// lower layer too. It may be called concurrently.
 func Revert(ctx context.Context, change Change, opts Options) error {
 	err := Revertible(change)
 	if err == nil {

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// undo reverts changes one by one, and wants of each that nothing but what it changed turns back, and that it is then gone.
+// undo reverts changes one by one, and wants of each that nothing but what it changed turns back, and that it is then
+// gone.
 func undo(tb testing.TB, before State, changes []Change, opts Options) {
 	tb.Helper()
 	if len(changes) == 0 {
@@ -59,7 +60,8 @@ func essenceOf(c Change) string {
 	return c.Op + " " + c.Item.Scope + " " + c.Item.Kind + " " + essence(earlier) + " -> " + essence(c.Item)
 }
 
-// innermost orders changes so that each can be undone without another: what is in something, or uses it, comes before it.
+// innermost orders changes so that each can be undone without another: what is in something, or uses it, comes before
+// it.
 func innermost(changes []Change) []Change {
 	order := []string{Address, Route, Rule, Neighbour, Qdisc, Nftables, Sysctl, Link}
 	within := []string{"rule", "element", "set", "object", "chain", "table"}
@@ -101,19 +103,23 @@ func TestRevert(t *testing.T) {
 				check(tb, netlink.RouteAdd(&r))
 			}
 			check(tb, netlink.LinkSetDown(link(tb, "wire")))
-			eventually(tb, "want eno1 to lose its carrier", func() bool { return link(tb, "eno1").Attrs().OperState == netlink.OperLowerLayerDown })
+			eventually(tb, "want eno1 to lose its carrier", func() bool {
+				return link(tb, "eno1").Attrs().OperState == netlink.OperLowerLayerDown
+			})
 		}, 14},
 		{"rules", addRules, 8},
 		{"neighbours", func(tb testing.TB) {
 			for _, n := range append(neighbours(tb), &netlink.Neigh{
-				LinkIndex: link(tb, "eno1").Attrs().Index, Family: netlink.FAMILY_V4, Flags: netlink.NTF_PROXY, IP: prefix(tb, "192.168.0.9/32").IP,
+				LinkIndex: link(tb, "eno1").Attrs().Index, Family: netlink.FAMILY_V4, Flags: netlink.NTF_PROXY,
+				IP: prefix(tb, "192.168.0.9/32").IP,
 			}) {
 				check(tb, netlink.NeighAdd(n))
 			}
 		}, 3},
 		{"qdisc in the kernel's place", func(tb testing.TB) {
 			check(tb, netlink.QdiscAdd(&netlink.Tbf{
-				QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(tb, "eno1").Attrs().Index, Parent: netlink.HANDLE_ROOT}, Rate: 125000, Limit: 100000, Buffer: 1000000,
+				QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(tb, "eno1").Attrs().Index, Parent: netlink.HANDLE_ROOT},
+				Rate:       125000, Limit: 100000, Buffer: 1000000,
 			}))
 		}, 1},
 		{"qdisc with filters", addFilters, 3},
@@ -180,7 +186,8 @@ func routes(tb testing.TB) []netlink.Route {
 	}
 }
 
-// addRules adds rules of one priority, ones that say more behind ones that say less: a request for the former must not match the latter.
+// addRules adds rules of one priority, ones that say more behind ones that say less: a request for the former must not
+// match the latter.
 func addRules(tb testing.TB) {
 	tb.Helper()
 	for _, fill := range []func(*netlink.Rule){
@@ -206,12 +213,19 @@ func addRules(tb testing.TB) {
 func addFilters(tb testing.TB) {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index
-	check(tb, netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS}}))
+	check(tb, netlink.QdiscAdd(&netlink.Ingress{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS},
+	}))
 	for _, value := range []uint32{0x0a000000, 0x0b000000} {
 		check(tb, netlink.FilterAdd(&netlink.U32{
-			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_IP},
-			Sel:         &netlink.TcU32Sel{Nkeys: 1, Flags: netlink.TC_U32_TERMINAL, Keys: []netlink.TcU32Key{{Mask: 0xff000000, Val: value, Off: 12}}},
-			Actions:     []netlink.Action{netlink.NewMirredAction(link(tb, "wire").Attrs().Index)},
+			FilterAttrs: netlink.FilterAttrs{
+				LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_IP,
+			},
+			Sel: &netlink.TcU32Sel{
+				Nkeys: 1, Flags: netlink.TC_U32_TERMINAL,
+				Keys: []netlink.TcU32Key{{Mask: 0xff000000, Val: value, Off: 12}},
+			},
+			Actions: []netlink.Action{netlink.NewMirredAction(link(tb, "wire").Attrs().Index)},
 		}))
 	}
 }
@@ -220,7 +234,9 @@ func addFilters(tb testing.TB) {
 func addClasses(tb testing.TB) {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index
-	check(tb, netlink.QdiscAdd(netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)})))
+	check(tb, netlink.QdiscAdd(netlink.NewHtb(netlink.QdiscAttrs{
+		LinkIndex: index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0),
+	})))
 	for minor := range uint16(2) {
 		check(tb, netlink.ClassAdd(netlink.NewHtbClass(
 			netlink.ClassAttrs{LinkIndex: index, Parent: netlink.MakeHandle(1, 0), Handle: netlink.MakeHandle(1, minor+1)},
@@ -295,7 +311,9 @@ func TestRevertPod(t *testing.T) {
 		addVeth(t, "eth0", "02:00:00:00:00:05", "eth1")
 		filter(t, 1)
 	})
-	changes := slices.DeleteFunc(Diff(before, take(t, opts)), func(c Change) bool { return c.Item.Kind == Link && c.Item.Name == "eth1" })
+	changes := slices.DeleteFunc(Diff(before, take(t, opts)), func(c Change) bool {
+		return c.Item.Kind == Link && c.Item.Name == "eth1"
+	})
 	for _, c := range innermost(changes) {
 		check(t, Revert(t.Context(), c, opts))
 	}
@@ -351,7 +369,8 @@ func TestRevertFiles(t *testing.T) {
 	check(t, os.Symlink("10.0.0.1", filepath.Join(dir, "ipam/last")))
 	changes := Diff(before, take(t, opts))
 	err := Revert(t.Context(), changes[0], opts)
-	if want := "revert file " + dir + "/ipam: remove " + dir + "/ipam: directory not empty"; err == nil || err.Error() != want {
+	if want := "revert file " + dir + "/ipam: remove " + dir + "/ipam: directory not empty"; err == nil ||
+		err.Error() != want {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 	write(t, filepath.Join(dir, "ipam/10.0.0.1"), "another eth0")

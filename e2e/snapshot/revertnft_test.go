@@ -16,7 +16,9 @@ func filter(tb testing.TB, rules int) {
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "guard"})
 	chain := conn.AddChain(&nftables.Chain{Table: table, Name: "own"})
 	for range rules {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}}})
+		conn.AddRule(&nftables.Rule{
+			Table: table, Chain: chain, Exprs: []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictAccept}},
+		})
 	}
 	check(tb, conn.Flush())
 }
@@ -27,18 +29,25 @@ func intervals(tb testing.TB) {
 	conn, err := nftables.New()
 	check(tb, err)
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "ranges"})
-	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "nets", KeyType: nftables.TypeIPAddr, Interval: true}, []nftables.SetElement{
-		{Key: []byte{10, 0, 0, 0}},
-		{Key: []byte{10, 0, 1, 0}, IntervalEnd: true},
-		{Key: []byte{10, 0, 4, 0}},
-		{Key: []byte{10, 0, 5, 0}, IntervalEnd: true},
-		{Key: []byte{255, 0, 0, 0}},
+	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "nets", KeyType: nftables.TypeIPAddr, Interval: true},
+		[]nftables.SetElement{
+			{Key: []byte{10, 0, 0, 0}},
+			{Key: []byte{10, 0, 1, 0}, IntervalEnd: true},
+			{Key: []byte{10, 0, 4, 0}},
+			{Key: []byte{10, 0, 5, 0}, IntervalEnd: true},
+			{Key: []byte{255, 0, 0, 0}},
+		}))
+	ports := &nftables.Set{
+		Table: table, Name: "ports", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeInetService,
+	}
+	check(tb, conn.AddSet(ports, []nftables.SetElement{
+		{Key: []byte{10, 0, 0, 1}, Val: []byte{0, 80}}, {Key: []byte{10, 0, 0, 2}, Val: []byte{0, 80}},
 	}))
-	ports := &nftables.Set{Table: table, Name: "ports", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeInetService}
-	check(tb, conn.AddSet(ports, []nftables.SetElement{{Key: []byte{10, 0, 0, 1}, Val: []byte{0, 80}}, {Key: []byte{10, 0, 0, 2}, Val: []byte{0, 80}}}))
 	pair, err := nftables.ConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
 	check(tb, err)
-	check(tb, conn.AddSet(&nftables.Set{Table: table, Name: "pairs", KeyType: pair, Concatenation: true, Interval: true}, []nftables.SetElement{
+	check(tb, conn.AddSet(&nftables.Set{
+		Table: table, Name: "pairs", KeyType: pair, Concatenation: true, Interval: true,
+	}, []nftables.SetElement{
 		{Key: []byte{10, 0, 0, 0, 0, 80, 0, 0}, KeyEnd: []byte{10, 0, 0, 255, 0, 90, 0, 0}},
 		{Key: []byte{10, 0, 1, 0, 0, 80, 0, 0}, KeyEnd: []byte{10, 0, 1, 255, 0, 90, 0, 0}},
 	}))

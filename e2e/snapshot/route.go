@@ -33,7 +33,8 @@ func (n network) takeRoutes() ([]object, error) {
 	var objects []object
 	for _, family := range families {
 		// A filter by table, with no table, is how the library is asked for all of them.
-		routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC},
+			netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
@@ -47,8 +48,8 @@ func (n network) takeRoutes() ([]object, error) {
 	return objects, nil
 }
 
-// routeName is what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for what it makes itself with each
-// address, the device too.
+// routeName is what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for what it
+// makes itself with each address, the device too.
 func (n network) routeName(r netlink.Route) string {
 	var w words
 	w.addf(routeTypes[r.Type] != "", "%s", routeTypes[r.Type])

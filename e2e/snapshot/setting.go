@@ -18,7 +18,8 @@ type linkSetting struct {
 	set     func(h *netlink.Handle, link netlink.Link, value string) error
 }
 
-// linkSettings are in the order in which they are set: up or down comes last, since going down takes addresses and routes along.
+// linkSettings are in the order in which they are set: up or down comes last, since going down takes addresses and
+// routes along.
 var linkSettings = []linkSetting{
 	{regexp.MustCompile(` master (\S+)`), setMaster},
 	{regexp.MustCompile(` mtu (\d+)`), setNumber((*netlink.Handle).LinkSetMTU)},

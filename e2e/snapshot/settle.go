@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// Quiet is how long a difference must stay the same to count as the last word: the kernel and dying processes need a moment to clean
-	// up. It is time that the machine gave.
+	// Quiet is how long a difference must stay the same to count as the last word: the kernel and dying processes need
+	// a moment to clean up. It is time that the machine gave.
 	Quiet = 250 * time.Millisecond
 	// poll is how long Settle waits between two looks.
 	poll = 20 * time.Millisecond
 )
 
-// Settle compares with before what take sees, again and again, until nothing differs, or nothing has changed for the time Quiet, or ctx ends; the
-// last difference is returned. Of each difference only what beyond leaves of it counts, all of it if beyond is nil. The end of ctx is an error only when there is
-// no difference to return yet.
+// Settle compares with before what take sees, again and again, until nothing differs, or nothing has changed for the
+// time Quiet, or ctx ends; the last difference is returned. Of each difference only what beyond leaves of it counts,
+// all of it if beyond is nil. The end of ctx is an error only when there is no difference to return yet.
 func Settle(
 	ctx context.Context, take func(context.Context) (State, error), before State, beyond func([]Change) []Change,
 ) ([]Change, error) {

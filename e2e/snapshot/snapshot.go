@@ -1,9 +1,10 @@
-// Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states: what a plugin made, changed or
-// left behind. It reads the kernel and files only, changes nothing, and needs no external binary; Revert, which undoes one change, is the exception.
+// Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states:
+// what a plugin made, changed or left behind. It reads the kernel and files only, changes nothing, and needs no
+// external binary; Revert, which undoes one change, is the exception.
 //
-// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules within a chain, conntrack entries,
-// learned neighbours and forwarding entries, multicast groups that the kernel joins by itself, shared traffic control actions, cgroups, and extended
-// attributes of files.
+// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules
+// within a chain, conntrack entries, learned neighbours and forwarding entries, multicast groups that the kernel joins
+// by itself, shared traffic control actions, cgroups, and extended attributes of files.
 //
 // Its tests make namespaces of their own and need root:
 //
@@ -26,7 +27,8 @@ import (
 
 // The kinds of items. Kinds says what is particular to each.
 const (
-	Namespace = "namespace" // a further network namespace as a whole, present as long as its path leads to one; always taken
+	// a further network namespace as a whole, present as long as its path leads to one; always taken
+	Namespace = "namespace"
 	Link      = "link"
 	Address   = "address"
 	Route     = "route"
@@ -53,20 +55,23 @@ type State struct {
 	Items []Item `json:"items"`
 }
 
-// Item is one thing a node has. Name, a colon and Text read as one line; several items may share a name (two equal mounts, the rules of a chain).
+// Item is one thing a node has. Name, a colon and Text read as one line; several items may share a name (two equal
+// mounts, the rules of a chain).
 type Item struct {
 	// Scope is empty for the node itself, else the label of a further network namespace.
 	Scope string `json:"scope,omitempty"`
 	Kind  string `json:"kind"`
 	// Name is the identity within the kind, with devices by name: indexes differ between runs.
 	Name string `json:"name"`
-	// Text is all else that is known, in the words of ip, tc, nft, iptables, findmnt or ls. Two items of one name are equal when their texts are.
+	// Text is all else that is known, in the words of ip, tc, nft, iptables, findmnt or ls. Two items of one name are
+	// equal when their texts are.
 	Text string `json:"text"`
 }
 
 // Options says what Take looks at.
 type Options struct {
-	// Namespaces are further network namespaces by scope label. A path that leads to no namespace (any more) is absent from the state, not an error.
+	// Namespaces are further network namespaces by scope label. A path that leads to no namespace (any more) is absent
+	// from the state, not an error.
 	Namespaces map[string]string
 	// Files are walked as a whole, every file is read.
 	Files []FileTree
@@ -86,8 +91,8 @@ func (o Options) wants(kind string) bool {
 	return len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind)
 }
 
-// object is something that is there, as an item and with what Revert can do to it. Both functions are for the thread that saw the object, and for as long
-// as the network that it was seen in is open.
+// object is something that is there, as an item and with what Revert can do to it. Both functions are for the thread
+// that saw the object, and for as long as the network that it was seen in is open.
 type object struct {
 	Item
 	// remove takes it away; nil where there is no way.
@@ -111,8 +116,8 @@ type reader struct {
 	read func() ([]object, error)
 }
 
-// Take sees the state of the calling thread's network, mount and PID namespaces and of the further network namespaces. It may be called concurrently.
-// Mounts and processes are read below /proc, which must be that of the PID namespace.
+// Take sees the state of the calling thread's network, mount and PID namespaces and of the further network namespaces.
+// It may be called concurrently. Mounts and processes are read below /proc, which must be that of the PID namespace.
 func Take(ctx context.Context, opts Options) (State, error) {
 	scopes := slices.Sorted(maps.Keys(opts.Namespaces))
 	parts := make([][]Item, len(scopes)+1)

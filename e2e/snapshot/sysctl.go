@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysctlRoot shows the network namespace of the thread that opens it, not that of the process (net_ctl_root of net/sysctl_net.c).
+// sysctlRoot shows the network namespace of the thread that opens it, not that of the process (net_ctl_root of
+// net/sysctl_net.c).
 const sysctlRoot = "/proc/sys/net"
 
 func takeSysctls() ([]object, error) {
@@ -22,8 +23,9 @@ func takeSysctls() ([]object, error) {
 	return objects, err
 }
 
-// walkSysctls appends the sysctls below a directory, which it closes. A namespace has several hundred: opened one by one relative to their directory,
-// and read by plain system calls, they take two thirds of the time of os.ReadFile with full paths.
+// walkSysctls appends the sysctls below a directory, which it closes. A namespace has several hundred: opened one by
+// one relative to their directory, and read by plain system calls, they take two thirds of the time of os.ReadFile with
+// full paths.
 func walkSysctls(dir *os.File, prefix string, objects *[]object) error {
 	defer dir.Close()
 	entries, err := dir.ReadDir(-1)
@@ -59,14 +61,15 @@ func walkSysctls(dir *os.File, prefix string, objects *[]object) error {
 	return nil
 }
 
-// readSysctl reads a value and closes its file; ok is false where there is none: stable_secret, never set, answers EIO, a link that went away ENODEV,
-// EINVAL or ENOENT.
+// readSysctl reads a value and closes its file; ok is false where there is none: stable_secret, never set, answers EIO,
+// a link that went away ENODEV, EINVAL or ENOENT.
 func readSysctl(fd int) (value string, ok bool, err error) {
 	defer unix.Close(fd)
 	var buffer [4096]byte
 	n, err := unix.Read(fd, buffer[:])
 	switch {
-	case errors.Is(err, unix.EIO), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV),
+		errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return "", false, nil
 	case err != nil:
 		return "", false, err
@@ -74,7 +77,8 @@ func readSysctl(fd int) (value string, ok bool, err error) {
 	return strings.Join(strings.Fields(string(buffer[:n])), " "), true, nil
 }
 
-// writeSysctl sets a sysctl. The newline is for the values that are empty: the kernel takes no notice of writing nothing.
+// writeSysctl sets a sysctl. The newline is for the values that are empty: the kernel takes no notice of writing
+// nothing.
 func writeSysctl(name, value string) error {
 	path := strings.NewReplacer(".", "/", "/", ".").Replace(strings.TrimPrefix(name, "net."))
 	return os.WriteFile(sysctlRoot+"/"+path, []byte(value+"\n"), 0)

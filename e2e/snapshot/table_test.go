@@ -23,17 +23,20 @@ func tableChanges(tb testing.TB) []tableChange {
 	return []tableChange{
 		{"an address that a link receives", func(tb testing.TB) error {
 			return netlink.NeighAppend(&netlink.Neigh{
-				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
+				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac,
+				State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
 			})
 		}, []string{"+ fdb 02:00:00:00:00:77 dev eno1: self permanent"}},
 		{"an entry of a bridge", func(tb testing.TB) error {
 			return netlink.NeighAppend(&netlink.Neigh{
-				LinkIndex: link(tb, "port").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_NOARP, Flags: unix.NTF_MASTER,
+				LinkIndex: link(tb, "port").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac,
+				State: unix.NUD_NOARP, Flags: unix.NTF_MASTER,
 			})
 		}, []string{"+ fdb 02:00:00:00:00:77 dev port: master br0 static"}},
 		{"a multicast address", func(tb testing.TB) error {
 			return netlink.NeighAppend(&netlink.Neigh{
-				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: parseMAC(tb, "01:00:5e:00:00:77"),
+				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: parseMAC(tb,
+					"01:00:5e:00:00:77"),
 				State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
 			})
 		}, []string{"+ multicast 01005e000077 dev eno1: users 1"}},
@@ -47,7 +50,9 @@ func tableChanges(tb testing.TB) []tableChange {
 			return err
 		}, []string{"+ nexthop id 77: dev eno1 via 192.168.0.9"}},
 		{"a policy of IPsec", func(testing.TB) error {
-			return netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{Src: network, Dst: network, Dir: netlink.XFRM_DIR_OUT, Priority: 7})
+			return netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{
+				Src: network, Dst: network, Dir: netlink.XFRM_DIR_OUT, Priority: 7,
+			})
 		}, []string{"+ xfrm policy src 198.18.0.1/32 dst 198.18.0.1/32 dir dir out: priority 7 action allow"}},
 		{"an ipset", func(testing.TB) error {
 			if err := netlink.IpsetCreate("pods", "hash:ip", netlink.IpsetCreateOptions{}); err != nil {
@@ -67,7 +72,8 @@ func isolatePort(tb testing.TB) {
 	check(tb, netlink.LinkSetMaster(link(tb, "port"), link(tb, "br0")))
 }
 
-// TestTake_tables has what was written into the smaller tables of a network. What can be taken away again leaves nothing.
+// TestTake_tables has what was written into the smaller tables of a network. What can be taken away again leaves
+// nothing.
 func TestTake_tables(t *testing.T) {
 	for _, tt := range tableChanges(t) {
 		t.Run(tt.name, func(t *testing.T) {
@@ -88,8 +94,8 @@ func TestTake_tables(t *testing.T) {
 	}
 }
 
-// TestTake_tables_of_others wants what the kernel writes by itself to be no item: the MAC of a port, and on a parent that of a macvlan that went into
-// another namespace.
+// TestTake_tables_of_others wants what the kernel writes by itself to be no item: the MAC of a port, and on a parent
+// that of a macvlan that went into another namespace.
 func TestTake_tables_of_others(t *testing.T) {
 	isolateNode(t)
 	opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label}}

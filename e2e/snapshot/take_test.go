@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// networkKinds are all kinds that a network namespace has. What a change of one kind drags along in the others is seen too.
+// networkKinds are all kinds that a network namespace has. What a change of one kind drags along in the others is seen
+// too.
 var networkKinds = KindsThat(func(k Kind) bool { return k.Network })
 
 func TestTake(t *testing.T) {
@@ -43,8 +44,10 @@ func TestTake(t *testing.T) {
 				check(tb, netlink.LinkSetAlias(link(tb, "eno1"), ""))
 			},
 			want: []string{
-				"~ link eno1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent wire veth -> " +
-					"<BROADCAST,MULTICAST,PROMISC,UP,LOWER_UP> mtu 1400 state UP group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent wire promiscuity 1 veth " +
+				"~ link eno1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP group 0 qlen 1000 link/ether " +
+					"02:00:00:00:00:01 parent wire veth -> " +
+					"<BROADCAST,MULTICAST,PROMISC,UP,LOWER_UP> mtu 1400 state UP group 0 qlen 1000 link/ether " +
+					"02:00:00:00:00:01 parent wire promiscuity 1 veth " +
 					`alias "uplink"`,
 				"~ sysctl net.ipv6.conf.eno1.mtu: 1500 -> 1400",
 			},
@@ -58,7 +61,8 @@ func TestTake(t *testing.T) {
 			undo: func(tb testing.TB) { check(tb, netlink.LinkDel(link(tb, "cni0"))) },
 			want: []string{
 				"+ link cni0: <BROADCAST,MULTICAST> mtu 1500 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:03 bridge vlan_filtering false mcast_snooping true",
-				"~ link eno1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent wire veth -> " +
+				"~ link eno1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP group 0 qlen 1000 link/ether " +
+					"02:00:00:00:00:01 parent wire veth -> " +
 					"<BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 master cni0 state UP group 0 qlen 1000 link/ether 02:00:00:00:00:01 parent wire promiscuity 1 veth",
 			},
 		},
@@ -86,20 +90,30 @@ func TestTake(t *testing.T) {
 			undo: func(tb testing.TB) { check(tb, netlink.AddrAdd(link(tb, "eno1"), address(tb, "192.168.0.1/16"))) },
 			want: []string{"- address 192.168.0.1/16 dev eno1: inet brd 192.168.255.255 scope global label eno1"},
 		},
-		routeCase("host route", "+ route 192.168.0.9/32 table main: dev eno1 proto boot scope link src 192.168.0.1", func(tb testing.TB) netlink.Route {
-			return netlink.Route{LinkIndex: link(tb, "eno1").Attrs().Index, Dst: prefix(tb, "192.168.0.9/32"), Scope: netlink.SCOPE_LINK, Src: prefix(tb, "192.168.0.1/32").IP}
-		}),
-		routeCase("default route in another table", "+ route default table 100 metric 7: via 192.168.0.254 dev eno1 onlink proto static scope global mtu 1400",
+		routeCase("host route", "+ route 192.168.0.9/32 table main: dev eno1 proto boot scope link src 192.168.0.1",
 			func(tb testing.TB) netlink.Route {
 				return netlink.Route{
-					LinkIndex: link(tb, "eno1").Attrs().Index, Gw: prefix(tb, "192.168.0.254/32").IP, Dst: prefix(tb, "0.0.0.0/0"), Table: 100, Priority: 7,
+					LinkIndex: link(tb, "eno1").Attrs().Index, Dst: prefix(tb, "192.168.0.9/32"),
+					Scope: netlink.SCOPE_LINK, Src: prefix(tb, "192.168.0.1/32").IP,
+				}
+			}),
+		routeCase("default route in another table", "+ route default table 100 metric 7: via 192.168.0.254 dev eno1 "+
+			"onlink proto static scope global mtu 1400",
+			func(tb testing.TB) netlink.Route {
+				return netlink.Route{
+					LinkIndex: link(tb, "eno1").Attrs().Index, Gw: prefix(tb, "192.168.0.254/32").IP,
+					Dst: prefix(tb, "0.0.0.0/0"), Table: 100, Priority: 7,
 					Flags: unix.RTNH_F_ONLINK, Protocol: unix.RTPROT_STATIC, MTU: 1400,
 				}
 			}),
-		routeCase("IPv6 default route", "+ route ::/0 table main metric 1024 dev eno1: via fd00::fe onlink proto boot scope global", func(tb testing.TB) netlink.Route {
-			return netlink.Route{LinkIndex: link(tb, "eno1").Attrs().Index, Gw: prefix(tb, "fd00::fe/128").IP, Flags: unix.RTNH_F_ONLINK}
+		routeCase("IPv6 default route", "+ route ::/0 table main metric 1024 dev eno1: via fd00::fe onlink proto "+
+			"boot scope global", func(tb testing.TB) netlink.Route {
+			return netlink.Route{
+				LinkIndex: link(tb, "eno1").Attrs().Index, Gw: prefix(tb, "fd00::fe/128").IP, Flags: unix.RTNH_F_ONLINK,
+			}
 		}),
-		routeCase("multipath route", "+ route 10.0.0.0/8 table main: nexthop via 192.168.0.2 dev eno1 weight 1 nexthop via 192.168.0.3 dev eno1 weight 3 proto boot scope global",
+		routeCase("multipath route", "+ route 10.0.0.0/8 table main: nexthop via 192.168.0.2 dev eno1 weight 1 "+
+			"nexthop via 192.168.0.3 dev eno1 weight 3 proto boot scope global",
 			func(tb testing.TB) netlink.Route {
 				index := link(tb, "eno1").Attrs().Index
 				return netlink.Route{Dst: prefix(tb, "10.0.0.0/8"), MultiPath: []*netlink.NexthopInfo{
@@ -107,28 +121,37 @@ func TestTake(t *testing.T) {
 					{LinkIndex: index, Gw: prefix(tb, "192.168.0.3/32").IP, Hops: 2},
 				}}
 			}),
-		routeCase("blackhole", "+ route blackhole 10.9.0.0/16 table main: proto boot scope global", func(tb testing.TB) netlink.Route {
-			return netlink.Route{Dst: prefix(tb, "10.9.0.0/16"), Type: unix.RTN_BLACKHOLE}
-		}),
+		routeCase("blackhole", "+ route blackhole 10.9.0.0/16 table main: proto boot scope global",
+			func(tb testing.TB) netlink.Route {
+				return netlink.Route{Dst: prefix(tb, "10.9.0.0/16"), Type: unix.RTN_BLACKHOLE}
+			}),
 		{
 			name: "connected route removed by hand",
 			change: func(tb testing.TB) {
-				check(tb, netlink.RouteDel(&netlink.Route{LinkIndex: link(tb, "eno1").Attrs().Index, Dst: prefix(tb, "192.168.0.0/16"), Scope: netlink.SCOPE_LINK}))
+				check(tb, netlink.RouteDel(&netlink.Route{
+					LinkIndex: link(tb, "eno1").Attrs().Index,
+					Dst:       prefix(tb, "192.168.0.0/16"), Scope: netlink.SCOPE_LINK,
+				}))
 			},
 			undo: func(tb testing.TB) {
 				check(tb, netlink.RouteAdd(&netlink.Route{
-					LinkIndex: link(tb, "eno1").Attrs().Index, Dst: prefix(tb, "192.168.0.0/16"), Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL,
+					LinkIndex: link(tb, "eno1").Attrs().Index, Dst: prefix(tb, "192.168.0.0/16"),
+					Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_KERNEL,
 					Src: prefix(tb, "192.168.0.1/32").IP,
 				}))
 			},
 			want: []string{"- route 192.168.0.0/16 table main: dev eno1 proto kernel scope link src 192.168.0.1"},
 		},
-		ruleCase("rule of a mark", "+ rule inet 500: from 10.0.0.0/8 fwmark 0x80 /0xff iif eno1 lookup 100 proto unspec", func(tb testing.TB, r *netlink.Rule) {
+		ruleCase("rule of a mark", "+ rule inet 500: from 10.0.0.0/8 fwmark 0x80 /0xff iif eno1 lookup 100 proto "+
+			"unspec", func(tb testing.TB, r *netlink.Rule) {
 			mask := uint32(0xff)
-			r.Family, r.Priority, r.Src, r.Mark, r.Mask, r.IifName, r.Table = netlink.FAMILY_V4, 500, prefix(tb, "10.0.0.0/8"), 0x80, &mask, "eno1", 100
+			r.Family, r.Priority, r.Src, r.Mark, r.Mask, r.IifName, r.Table = netlink.FAMILY_V4, 500,
+				prefix(tb, "10.0.0.0/8"), 0x80, &mask, "eno1", 100
 		}),
-		ruleCase("IPv6 rule", "+ rule inet6 501: from all to fd00::/64 lookup main suppress_prefixlength 0 proto unspec", func(tb testing.TB, r *netlink.Rule) {
-			r.Family, r.Priority, r.Dst, r.Table, r.SuppressPrefixlen = netlink.FAMILY_V6, 501, prefix(tb, "fd00::/64"), unix.RT_TABLE_MAIN, 0
+		ruleCase("IPv6 rule", "+ rule inet6 501: from all to fd00::/64 lookup main suppress_prefixlength 0 proto "+
+			"unspec", func(tb testing.TB, r *netlink.Rule) {
+			r.Family, r.Priority, r.Dst, r.Table, r.SuppressPrefixlen = netlink.FAMILY_V6, 501, prefix(tb, "fd00::/64"),
+				unix.RT_TABLE_MAIN, 0
 		}),
 		{
 			name: "permanent neighbours and a proxy",
@@ -152,18 +175,27 @@ func TestTake(t *testing.T) {
 			change: func(tb testing.TB) {
 				index := link(tb, "eno1").Attrs().Index
 				check(tb, netlink.QdiscAdd(&netlink.Tbf{
-					QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT}, Rate: 125000, Limit: 100000, Buffer: 1000000,
+					QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT}, Rate: 125000,
+					Limit: 100000, Buffer: 1000000,
 				}))
-				check(tb, netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS}}))
+				check(tb, netlink.QdiscAdd(&netlink.Ingress{
+					QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS},
+				}))
 				check(tb, netlink.FilterAdd(&netlink.U32{
-					FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
-					Actions:     []netlink.Action{netlink.NewMirredAction(link(tb, "wire").Attrs().Index)},
+					FilterAttrs: netlink.FilterAttrs{
+						LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL,
+					},
+					Actions: []netlink.Action{netlink.NewMirredAction(link(tb, "wire").Attrs().Index)},
 				}))
 			},
 			undo: func(tb testing.TB) {
 				index := link(tb, "eno1").Attrs().Index
-				check(tb, netlink.QdiscDel(&netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT}}))
-				check(tb, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS}}))
+				check(tb, netlink.QdiscDel(&netlink.Tbf{
+					QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT},
+				}))
+				check(tb, netlink.QdiscDel(&netlink.Ingress{
+					QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_INGRESS},
+				}))
 			},
 			want: []string{
 				"+ qdisc dev eno1 filter parent ffff:0 protocol 0x3 pref 1: u32 match 00000000/00000000 at 0 action mirred egress redir dev wire",
@@ -235,7 +267,11 @@ func ruleCase(name, want string, fill func(testing.TB, *netlink.Rule)) change {
 func neighbours(tb testing.TB) []*netlink.Neigh {
 	index := link(tb, "eno1").Attrs().Index
 	return []*netlink.Neigh{
-		{LinkIndex: index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: prefix(tb, "192.168.0.9/32").IP, HardwareAddr: parseMAC(tb, "02:00:00:00:00:09")},
+		{
+			LinkIndex: index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+			IP:           prefix(tb, "192.168.0.9/32").IP,
+			HardwareAddr: parseMAC(tb, "02:00:00:00:00:09"),
+		},
 		{LinkIndex: index, Family: netlink.FAMILY_V6, Flags: netlink.NTF_PROXY, IP: prefix(tb, "fd00::9/128").IP},
 	}
 }
@@ -289,7 +325,8 @@ func TestTakeFiles(t *testing.T) {
 	check(t, os.Chmod(in("large"), 0o600))
 	check(t, unix.Utimes(in("large"), []unix.Timeval{{Sec: 1}, {Sec: 1}}))
 	want := []string{
-		"~ file /run/cni/edited: -rw-r--r-- 0 0 3 sha256:cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4 -> " +
+		"~ file /run/cni/edited: -rw-r--r-- 0 0 3 " +
+			"sha256:cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4 -> " +
 			"-rw-r--r-- 0 0 3 sha256:11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437",
 		"+ file /run/cni/gone: deleted",
 		"+ file /run/cni/large: -rw------- 0 0 1048577 1970-01-01T00:00:01Z",

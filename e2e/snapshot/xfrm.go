@@ -18,7 +18,8 @@ func (n network) takeXfrm() ([]object, error) {
 		text.addf(true, "mode %s reqid %d", s.Mode, s.Reqid)
 		text.addf(s.Ifid != 0, "if_id %#x", s.Ifid)
 		objects = append(objects, object{
-			Item:   Item{Name: fmt.Sprintf("state src %s dst %s proto %s spi %#x", s.Src, s.Dst, s.Proto, uint32(s.Spi)), Text: text.String()},
+			Item: Item{Name: fmt.Sprintf("state src %s dst %s proto %s spi %#x", s.Src, s.Dst, s.Proto,
+				uint32(s.Spi)), Text: text.String()},
 			remove: func() error { return netlink.XfrmStateDel(&s) },
 		})
 	}
@@ -35,7 +36,9 @@ func (n network) takeXfrm() ([]object, error) {
 			text.addf(true, "tmpl src %s dst %s proto %s mode %s", t.Src, t.Dst, t.Proto, t.Mode)
 		}
 		objects = append(objects, object{
-			Item: Item{Name: name.String(), Text: text.String()}, remove: func() error { return netlink.XfrmPolicyDel(&p) },
+			Item: Item{Name: name.String(), Text: text.String()}, remove: func() error {
+				return netlink.XfrmPolicyDel(&p)
+			},
 		})
 	}
 	return objects, nil
@@ -50,7 +53,9 @@ func (n network) takeIPSets() ([]object, error) {
 	var objects []object
 	for _, set := range sets {
 		objects = append(objects, object{
-			Item: Item{Name: "set " + set.SetName, Text: set.TypeName}, remove: func() error { return netlink.IpsetDestroy(set.SetName) },
+			Item: Item{Name: "set " + set.SetName, Text: set.TypeName}, remove: func() error {
+				return netlink.IpsetDestroy(set.SetName)
+			},
 		})
 		for _, e := range set.Entries {
 			if e.Timeout != nil && *e.Timeout != 0 {
@@ -65,7 +70,9 @@ func (n network) takeIPSets() ([]object, error) {
 			w.addf(e.MAC != nil, "%s", e.MAC)
 			w.addf(e.IFace != "", "dev %s", e.IFace)
 			objects = append(objects, object{
-				Item: Item{Name: "entry of " + set.SetName + " " + w.String()}, remove: func() error { return netlink.IpsetDel(set.SetName, &e) },
+				Item: Item{Name: "entry of " + set.SetName + " " + w.String()}, remove: func() error {
+					return netlink.IpsetDel(set.SetName, &e)
+				},
 			})
 		}
 	}

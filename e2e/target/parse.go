@@ -29,8 +29,8 @@ func Load(file string) (*Target, error) {
 	return Parse(file, data)
 }
 
-// Parse reads and validates a target file; file stands in messages. Its error joins every mistake as "file:line: what; how to mend", in
-// the order of the lines, as that of scenario.Parse does.
+// Parse reads and validates a target file; file stands in messages. Its error joins every mistake as "file:line: what;
+// how to mend", in the order of the lines, as that of scenario.Parse does.
 func Parse(file string, data []byte) (*Target, error) {
 	kind := strictyaml.Kind{Noun: "target", Start: "apiVersion: " + scenario.APIVersion}
 	t := &Target{}
@@ -98,12 +98,14 @@ func (v *validator) daemon(d *Daemon) {
 	}
 	for name := range d.Environment {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			v.wrong("daemon.environment", "%q cannot be an environment variable; write a name such as WARM_IP_TARGET", name)
+			v.wrong("daemon.environment", "%q cannot be an environment variable; write a name such as WARM_IP_TARGET",
+				name)
 		}
 	}
 	switch {
 	case d.Ready.Socket == "" && d.Ready.File == "":
-		v.wrong("daemon.ready", "ready is missing; say what shows that the daemon serves, {socket: PATH} or {file: PATH}")
+		v.wrong("daemon.ready",
+			"ready is missing; say what shows that the daemon serves, {socket: PATH} or {file: PATH}")
 	case d.Ready.Socket != "" && d.Ready.File != "":
 		v.wrong("daemon.ready", "ready names a socket and a file; remove one of the two")
 	case d.Ready.Socket != "":
@@ -137,7 +139,8 @@ func (v *validator) cloud(c *Cloud) {
 		}
 	}
 	if c.Metadata != "" && c.Metadata != MetadataV1 && c.Metadata != MetadataV2 {
-		v.wrong("cloud.metadata", "unknown metadata %q; %s", c.Metadata, strictyaml.Meant(c.Metadata, []string{MetadataV1, MetadataV2}))
+		v.wrong("cloud.metadata", "unknown metadata %q; %s", c.Metadata, strictyaml.Meant(c.Metadata,
+			[]string{MetadataV1, MetadataV2}))
 	}
 }
 

@@ -39,8 +39,10 @@ func TestParse(t *testing.T) {
 	want := &Target{
 		APIVersion: scenario.APIVersion, Kind: Kind, Setup: [][]string{{"mkdir", "-p", "/run/ipamd"}},
 		Daemon: &Daemon{
-			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"}, Environment: map[string]string{"WARM_IP_TARGET": "2"},
-			Ready: Ready{Socket: "/run/ipamd/ipamd.sock"}, Within: scenario.Duration(5 * time.Second), Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
+			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"},
+			Environment: map[string]string{"WARM_IP_TARGET": "2"},
+			Ready:       Ready{Socket: "/run/ipamd/ipamd.sock"}, Within: scenario.Duration(5 * time.Second),
+			Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
 		},
 		Cloud: &Cloud{ENIs: 3, Addresses: 4, Prefixes: 1, VPC: "10.1.0.0/20", Metadata: MetadataV1, ExternalSNAT: true},
 	}

@@ -1,5 +1,5 @@
-// Package target is the target file: what a plugin needs on each node beside its binary and its conflist, such as a daemon, and the
-// cloud in which the nodes stand.
+// Package target is the target file: what a plugin needs on each node beside its binary and its conflist, such as a
+// daemon, and the cloud in which the nodes stand.
 //
 // It is data only: it parses and validates files. Package cluster starts what they say, and a backend makes the cloud.
 //
@@ -21,8 +21,9 @@ type Target struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 
-	// Setup are programs with their arguments that run on each node, one after the other, when it starts and before the daemon does. The
-	// program of a command is looked up in /opt/cni/bin and then in the node's PATH, unless it is a path.
+	// Setup are programs with their arguments that run on each node, one after the other, when it starts and before the
+	// daemon does. The program of a command is looked up in /opt/cni/bin and then in the node's PATH, unless it is a
+	// path.
 	Setup [][]string `yaml:"setup"`
 	// Daemon runs on each node; nil means that there is none.
 	Daemon *Daemon `yaml:"daemon"`
@@ -36,8 +37,8 @@ type Daemon struct {
 	Name string `yaml:"name"`
 	// Command is as those of Target.Setup. It must stay in the foreground.
 	Command []string `yaml:"command"`
-	// Variants are further commands for the same daemon with other settings, by the name that scenarios give them, of scenario.Variants.
-	// Scenarios that want one that is not here are not run.
+	// Variants are further commands for the same daemon with other settings, by the name that scenarios give them, of
+	// scenario.Variants. Scenarios that want one that is not here are not run.
 	Variants map[string][]string `yaml:"variants"`
 	// Environment is beside that of the node.
 	Environment map[string]string `yaml:"environment"`
@@ -45,7 +46,8 @@ type Daemon struct {
 	Ready Ready `yaml:"ready"`
 	// Within is how long it may take until it is ready, and until it ends when it is told to; 0 means 10s.
 	Within scenario.Duration `yaml:"within"`
-	// Owns are files and directories, absolute, in which the daemon keeps its own state. What changes there was not left by a plugin.
+	// Owns are files and directories, absolute, in which the daemon keeps its own state. What changes there was not
+	// left by a plugin.
 	Owns []string `yaml:"owns"`
 }
 
@@ -74,8 +76,9 @@ const (
 	MetadataV2 = "v2"
 )
 
-// Cloud is a network as that of EC2: each node has several interfaces (ENIs), each of these has addresses for pods, and a metadata
-// service names them. It is routed, IPv4 only, and drops what an ENI sends with an address that is not its own.
+// Cloud is a network as that of EC2: each node has several interfaces (ENIs), each of these has addresses for pods, and
+// a metadata service names them. It is routed, IPv4 only, and drops what an ENI sends with an address that is not its
+// own.
 type Cloud struct {
 	// ENIs is how many each node has, the primary one included, 1 to 15; 0 means 1.
 	ENIs int `yaml:"enis"`
@@ -87,7 +90,8 @@ type Cloud struct {
 	VPC string `yaml:"vpc"`
 	// Metadata is MetadataV2 (or empty), where every request needs a token, or MetadataV1, which knows no tokens.
 	Metadata string `yaml:"metadata"`
-	// ExternalSNAT makes the cloud translate what leaves it, as a NAT gateway does; else machines outside see addresses as they are.
+	// ExternalSNAT makes the cloud translate what leaves it, as a NAT gateway does; else machines outside see addresses
+	// as they are.
 	ExternalSNAT bool `yaml:"externalSNAT"`
 }
 

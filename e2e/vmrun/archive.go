@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// archive writes a cpio archive in the one format that kernels unpack (early-userspace/buffer-format.rst, "newc"). Archives may follow
-// each other in one initramfs; where they hold the same path, the later one counts.
+// archive writes a cpio archive in the one format that kernels unpack (early-userspace/buffer-format.rst, "newc").
+// Archives may follow each other in one initramfs; where they hold the same path, the later one counts.
 type archive struct {
 	w     io.Writer
 	inode int
@@ -45,7 +45,9 @@ func (a *archive) add(e entry, content io.Reader) {
 	}
 	a.inode++
 	name := e.name + "\x00"
-	fields := []int64{int64(a.inode), int64(e.mode), 0, 0, 1, 0, e.size, 0, 0, int64(e.major), int64(e.minor), int64(len(name)), 0}
+	fields := []int64{
+		int64(a.inode), int64(e.mode), 0, 0, 1, 0, e.size, 0, 0, int64(e.major), int64(e.minor), int64(len(name)), 0,
+	}
 	var head bytes.Buffer
 	head.WriteString("070701")
 	for _, f := range fields {
@@ -85,12 +87,14 @@ func (a *archive) dir(path string, mode fs.FileMode) {
 
 func (a *archive) data(path string, mode fs.FileMode, data []byte) {
 	a.dir(filepath.Dir(path), 0o755)
-	a.add(entry{name: strings.TrimPrefix(path, "/"), mode: typeFile | int(mode.Perm()), size: int64(len(data))}, bytes.NewReader(data))
+	a.add(entry{name: strings.TrimPrefix(path, "/"), mode: typeFile | int(mode.Perm()), size: int64(len(data))},
+		bytes.NewReader(data))
 }
 
 func (a *archive) symlink(path, target string) {
 	a.dir(filepath.Dir(path), 0o755)
-	a.add(entry{name: strings.TrimPrefix(path, "/"), mode: typeSymlink | 0o777, size: int64(len(target))}, strings.NewReader(target))
+	a.add(entry{name: strings.TrimPrefix(path, "/"), mode: typeSymlink | 0o777, size: int64(len(target))},
+		strings.NewReader(target))
 }
 
 func (a *archive) device(path string, major, minor int) {

@@ -20,15 +20,16 @@ import (
 
 const guestName = "vm"
 
-// The machine's serial ports: the kernel's console, the program's standard output and error, and what the two vmruns say to each other.
+// The machine's serial ports: the kernel's console, the program's standard output and error, and what the two vmruns
+// say to each other.
 const (
 	outPort     = "/dev/ttyS1"
 	errPort     = "/dev/ttyS2"
 	controlPort = "/dev/ttyS3"
 )
 
-// control is a line on the control port. The last one has an exit status, or the reason why the program has none, and is followed by
-// Bytes of a tar archive.
+// control is a line on the control port. The last one has an exit status, or the reason why the program has none, and
+// is followed by Bytes of a tar archive.
 type control struct {
 	Up    bool   `json:"up,omitempty"`
 	Exit  *int   `json:"exit,omitempty"`
@@ -36,7 +37,8 @@ type control struct {
 	Bytes int    `json:"bytes,omitempty"`
 }
 
-// guestMain is process 1 of the machine. It does not return: without a process 1 the kernel panics, which the other side reports.
+// guestMain is process 1 of the machine. It does not return: without a process 1 the kernel panics, which the other
+// side reports.
 func guestMain() {
 	if err := guest(); err != nil {
 		fmt.Fprintln(os.Stderr, "vmrun, process 1:", err)
@@ -234,7 +236,8 @@ func openStream(path string) (*stream, error) {
 	return s, nil
 }
 
-// finish returns when everything that the program wrote has gone out. What grandchildren write later, who may keep the pipe open, is lost.
+// finish returns when everything that the program wrote has gone out. What grandchildren write later, who may keep the
+// pipe open, is lost.
 func (s *stream) finish() error {
 	_ = s.write.Close()
 	for {
@@ -289,7 +292,9 @@ func (j job) collect() ([]byte, error) {
 			if err != nil {
 				return err
 			}
-			if err := w.WriteHeader(&tar.Header{Name: strings.TrimPrefix(path, "/"), Mode: 0o644, Size: int64(len(data))}); err != nil {
+			if err := w.WriteHeader(&tar.Header{
+				Name: strings.TrimPrefix(path, "/"), Mode: 0o644, Size: int64(len(data)),
+			}); err != nil {
 				return err
 			}
 			_, err = w.Write(data)

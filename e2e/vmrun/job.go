@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where things are in the initramfs. The machine's root lies in a directory of its own, since a process whose root is the initramfs
-// itself cannot change it (pivot_root(2): "The rootfs (initial ramfs) cannot be pivot_root()ed").
+// Where things are in the initramfs. The machine's root lies in a directory of its own, since a process whose root is
+// the initramfs itself cannot change it (pivot_root(2): "The rootfs (initial ramfs) cannot be pivot_root()ed").
 const (
 	initPath    = "/init"
 	jobPath     = "/job.json"
@@ -33,8 +33,8 @@ type job struct {
 	Back []string `json:"back,omitempty"`
 }
 
-// pack makes the initramfs: the kernel's modules, this program, the one to run and its files. It has no name on any disk, so that nothing
-// stays when this process is killed.
+// pack makes the initramfs: the kernel's modules, this program, the one to run and its files. It has no name on any
+// disk, so that nothing stays when this process is killed.
 func pack(k *kernel, o *options) (_ *os.File, err error) {
 	j := job{}
 	var take []string
@@ -75,13 +75,17 @@ func pack(k *kernel, o *options) (_ *os.File, err error) {
 	a := newArchive(f)
 	a.device("/dev/console", 5, 1)
 	a.data(jobPath, 0o600, data)
-	for _, dir := range []string{"dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "usr/bin", "usr/local", "usr/sbin", "var/lib", "var/log"} {
+	for _, dir := range []string{
+		"dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "usr/bin",
+		"usr/local", "usr/sbin", "var/lib", "var/log",
+	} {
 		a.dir(filepath.Join(machineRoot, dir), 0o755)
 	}
 	a.dir(machineRoot+"/tmp", 0o777|fs.ModeSticky)
 	a.symlink(machineRoot+"/var/run", "/run")
 	a.data(machineRoot+"/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n"))
-	a.data(machineRoot+"/etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"))
+	a.data(machineRoot+"/etc/passwd", 0o644,
+		[]byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"))
 	for _, to := range []string{initPath, machineRoot + modprobePath} {
 		if err := a.copy(self, to); err != nil {
 			return nil, err
@@ -137,7 +141,8 @@ func (o *options) job() (job, []string, error) {
 	return j, take, nil
 }
 
-// named are the absolute paths that the program's arguments may mean: "plugin.conflist", "--bin-dir bin" and "--bin-dir=bin".
+// named are the absolute paths that the program's arguments may mean: "plugin.conflist", "--bin-dir bin" and
+// "--bin-dir=bin".
 func (o *options) named() []string {
 	var all []string
 	for _, arg := range o.program[1:] {
@@ -157,7 +162,8 @@ func guestEnv(environ []string) []string {
 		name, _, _ := strings.Cut(e, "=")
 		return slices.Contains([]string{"PATH", "HOME", "TMPDIR", "HOSTNAME"}, name)
 	})
-	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME="+guestName)
+	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME="+
+		guestName)
 }
 
 // checkStatic refuses what would need libraries, which the machine has none of.
@@ -172,7 +178,8 @@ func checkStatic(path string) error {
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("%s: want a static program, got one that needs libraries: build it with CGO_ENABLED=0", path)
+			return fmt.Errorf("%s: want a static program, got one that needs libraries: build it with CGO_ENABLED=0",
+				path)
 		}
 	}
 	if f.Machine != elf.EM_X86_64 {

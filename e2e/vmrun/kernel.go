@@ -95,7 +95,8 @@ func (s *store) fetch(ctx context.Context, name string) error {
 	if err := os.WriteFile(filepath.Join(made, "package"), []byte(stamp), 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "fetched kernel %s %s in %s into %s\n", real, version, time.Since(start).Round(100*time.Millisecond), dir)
+	fmt.Fprintf(os.Stderr, "fetched kernel %s %s in %s into %s\n", real, version,
+		time.Since(start).Round(100*time.Millisecond), dir)
 	return os.Rename(made, dir)
 }
 
@@ -104,7 +105,8 @@ func resolve(ctx context.Context, name string) (real, version string, err error)
 	for range 3 {
 		out, err := exec.CommandContext(ctx, "apt-cache", "show", "--no-all-versions", name).Output()
 		if err != nil || len(out) == 0 {
-			return "", "", fmt.Errorf("kernel %s: apt-cache knows no such package; after `apt-get update` it may, and `apt-cache search ^linux-image` lists them", name)
+			return "", "", fmt.Errorf("kernel %s: apt-cache knows no such package; after `apt-get update` it may, "+
+				"and `apt-cache search ^linux-image` lists them", name)
 		}
 		next := ""
 		for line := range strings.Lines(string(out)) {
@@ -125,7 +127,8 @@ func resolve(ctx context.Context, name string) (real, version string, err error)
 		}
 		name = next
 	}
-	return "", "", fmt.Errorf("kernel %s: want a package with a kernel, got one that depends on others, and so on", name)
+	return "", "", fmt.Errorf("kernel %s: want a package with a kernel, got one that depends on others, and so on",
+		name)
 }
 
 // unpack downloads a package and keeps of it what machines boot with.
@@ -177,7 +180,8 @@ func one(patterns ...string) (string, error) {
 		found = append(found, some...)
 	}
 	if len(found) != 1 {
-		return "", fmt.Errorf("want one %s in the package, got %d", filepath.Base(filepath.Dir(patterns[0]))+"/"+filepath.Base(patterns[0]), len(found))
+		return "", fmt.Errorf("want one %s in the package, got %d", filepath.Base(filepath.Dir(patterns[0]))+"/"+
+			filepath.Base(patterns[0]), len(found))
 	}
 	return found[0], nil
 }
@@ -194,8 +198,8 @@ type kvmTry struct {
 	Why   string `json:"why,omitempty"`
 }
 
-// kvmDeadline is how long a machine may take to come up with KVM, which takes it less than two seconds. Where KVM is there and does not
-// work (under some hypervisors its guests hang) QEMU would wait for ever.
+// kvmDeadline is how long a machine may take to come up with KVM, which takes it less than two seconds. Where KVM is
+// there and does not work (under some hypervisors its guests hang) QEMU would wait for ever.
 const kvmDeadline = 8 * time.Second
 
 // accelerator tries KVM once for each boot of this machine and kernel.
@@ -243,6 +247,8 @@ func tryKVM(ctx context.Context, k *kernel, empty *os.File) error {
 	f.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, kvmDeadline, errors.New("/dev/kvm is there, but its guests hang"))
 	defer cancel()
-	_, err = (&machine{kernel: k, accel: "kvm", memory: 512, cpus: 1, initrd: empty, stdout: os.Stderr, stderr: os.Stderr}).run(ctx)
+	_, err = (&machine{
+		kernel: k, accel: "kvm", memory: 512, cpus: 1, initrd: empty, stdout: os.Stderr, stderr: os.Stderr,
+	}).run(ctx)
 	return err
 }

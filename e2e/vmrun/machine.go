@@ -37,20 +37,23 @@ const firstFD = 3
 func (m *machine) args() []string {
 	accel := []string{"-accel", m.accel}
 	if m.accel == "tcg" {
-		// The clock of a translated machine counts its instructions, two nanoseconds each, and skips what it would sleep: however slow or busy this
-		// machine is, deadlines in that one are met as on a processor. That takes one thread. A small cache is enough for machines this small.
+		// The clock of a translated machine counts its instructions, two nanoseconds each, and skips what it would
+		// sleep: however slow or busy this machine is, deadlines in that one are met as on a processor. That takes one
+		// thread. A small cache is enough for machines this small.
 		accel = []string{"-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=1,sleep=off"}
 	}
 	args := append(accel,
 		// max offers what QEMU translates as well as what KVM passes on.
 		"-cpu", "max", "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-m", fmt.Sprint(m.memory), "-smp", fmt.Sprint(m.cpus), "-kernel", m.kernel.image(), "-initrd", fmt.Sprintf("/dev/fd/%d", firstFD),
+		"-m", fmt.Sprint(m.memory), "-smp", fmt.Sprint(m.cpus), "-kernel", m.kernel.image(), "-initrd",
+		fmt.Sprintf("/dev/fd/%d", firstFD),
 		// An oops is the kernel's failure and ends the machine, which then is not started anew.
 		"-append", "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 mitigations=off",
 	)
 	// A file, which a pipe is to QEMU, takes no input, so that none is waited for.
 	for i, name := range []string{"console", "out", "err", "control"} {
-		args = append(args, "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fd/%d", name, firstFD+1+i), "-serial", "chardev:"+name)
+		args = append(args, "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fd/%d", name, firstFD+1+i), "-serial",
+			"chardev:"+name)
 	}
 	return args
 }
@@ -91,8 +94,9 @@ func (t *tail) explain(err error) error {
 	return fmt.Errorf("%w; the kernel's console ends with:\n\t%s", err, strings.Join(t.lines, "\n\t"))
 }
 
-// run boots the machine and returns the program's exit status. An error is about the machine: that it could not be started, that its kernel
-// failed, or why the context ended. QEMU is gone when it returns, and with this process however that ends.
+// run boots the machine and returns the program's exit status. An error is about the machine: that it could not be
+// started, that its kernel failed, or why the context ended. QEMU is gone when it returns, and with this process
+// however that ends.
 func (m *machine) run(ctx context.Context) (int, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

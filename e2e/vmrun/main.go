@@ -1,18 +1,20 @@
-// Command vmrun runs a program on a stock kernel of Debian's, in a virtual machine that boots in seconds and is thrown away:
+// Command vmrun runs a program on a stock kernel of Debian's, in a virtual machine that boots in seconds and is thrown
+// away:
 //
 //	go test -exec "$PWD/bin/vmrun" ./e2e/snapshot
 //	bin/vmrun bin/cnitest doctor
 //
-// The machine's first process is vmrun again (guest.go); the program is its child, with the working directory, the arguments, the
-// environment and the exit status that it would have here. It finds under their usual paths: itself, the directory testdata, files
-// and directories that its arguments name, and what --with names; no shell, no other program, no network. Modules of the kernel are
-// loaded when something asks for them, as everywhere (modprobe.go).
+// The machine's first process is vmrun again (guest.go); the program is its child, with the working directory, the
+// arguments, the environment and the exit status that it would have here. It finds under their usual paths: itself, the
+// directory testdata, files and directories that its arguments name, and what --with names; no shell, no other program,
+// no network. Modules of the kernel are loaded when something asks for them, as everywhere (modprobe.go).
 //
-// It is for kernels that have what this machine's lacks: dummy, ipvlan, vlan and vrf links, netem, IPVS. It is no way to test other
-// distributions, hardware, or several machines at once; for these there is the ssh backend.
+// It is for kernels that have what this machine's lacks: dummy, ipvlan, vlan and vrf links, netem, IPVS. It is no way
+// to test other distributions, hardware, or several machines at once; for these there is the ssh backend.
 //
-// It needs QEMU and, once for each kernel, apt-get and dpkg-deb: `vmrun --fetch` gets both. KVM is used where a first machine comes up
-// with it, which is tried once for each boot of this machine; else QEMU translates, which takes 15 times as long.
+// It needs QEMU and, once for each kernel, apt-get and dpkg-deb: `vmrun --fetch` gets both. KVM is used where a first
+// machine comes up with it, which is tried once for each boot of this machine; else QEMU translates, which takes 15
+// times as long.
 //
 // Run its tests: go test ./e2e/vmrun (what needs QEMU and a kernel says so and skips without them).
 package main
@@ -80,8 +82,10 @@ func parse(args []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("vmrun", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.StringVar(&o.kernel, "kernel", orDefault(os.Getenv("KERNEL"), defaultKernel), "Debian `package` of the kernel, or $KERNEL")
-	flags.StringVar(&o.accel, "accel", orDefault(os.Getenv("CNITEST_ACCEL"), "auto"), "kvm, tcg, or auto: KVM where it works; or $CNITEST_ACCEL")
+	flags.StringVar(&o.kernel, "kernel", orDefault(os.Getenv("KERNEL"), defaultKernel),
+		"Debian `package` of the kernel, or $KERNEL")
+	flags.StringVar(&o.accel, "accel", orDefault(os.Getenv("CNITEST_ACCEL"), "auto"),
+		"kvm, tcg, or auto: KVM where it works; or $CNITEST_ACCEL")
 	flags.IntVar(&o.memory, "memory", 1024, "of the machine, in `MiB`")
 	flags.IntVar(&o.cpus, "cpus", 2, "of the machine")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Minute, "after which the machine is killed")
@@ -91,7 +95,8 @@ func parse(args []string) (*options, error) {
 	flags.BoolVar(&o.console, "console", false, "show the kernel's console on standard error")
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
-		fmt.Println("vmrun [FLAGS] PROGRAM [ARG...] runs a static program on a stock kernel of Debian's, in a virtual machine.")
+		fmt.Println("vmrun [FLAGS] PROGRAM [ARG...] runs a static program on a stock kernel of Debian's, in a " +
+			"virtual machine.")
 		flags.SetOutput(os.Stdout)
 		flags.PrintDefaults()
 		return nil, flag.ErrHelp
@@ -130,7 +135,8 @@ func run(args []string) (int, error) {
 		return exitOwn, err
 	}
 	// The go command asks a test that takes too long to end with SIGQUIT (go help testflag, -timeout).
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT,
+		syscall.SIGHUP)
 	defer stop()
 	store, err := openStore()
 	if err != nil {
@@ -160,7 +166,9 @@ func run(args []string) (int, error) {
 		return exitOwn, err
 	}
 	defer work.Close()
-	m := machine{kernel: k, accel: accel, memory: o.memory, cpus: o.cpus, initrd: work, stdout: os.Stdout, stderr: os.Stderr}
+	m := machine{
+		kernel: k, accel: accel, memory: o.memory, cpus: o.cpus, initrd: work, stdout: os.Stdout, stderr: os.Stderr,
+	}
 	if o.console {
 		m.console = os.Stderr
 	}

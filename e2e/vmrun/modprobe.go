@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the kernel calls for a module (proc/sys/kernel/modprobe), and where the modules are: in the machine as anywhere.
+// Where the kernel calls for a module (proc/sys/kernel/modprobe), and where the modules are: in the machine as
+// anywhere.
 const (
 	modprobeName = "modprobe"
 	modprobePath = "/sbin/" + modprobeName
@@ -20,8 +21,8 @@ const (
 	moduleIndex  = modulesDir + "/index"
 )
 
-// modprobe loads what the kernel asks for, with what that needs. The kernel calls it as `modprobe -q -- NAME` (kernel/module/kmod.c) and looks
-// at the status alone; where a person calls it, the error goes to standard error.
+// modprobe loads what the kernel asks for, with what that needs. The kernel calls it as `modprobe -q -- NAME`
+// (kernel/module/kmod.c) and looks at the status alone; where a person calls it, the error goes to standard error.
 func modprobe(args []string) int {
 	quiet := false
 	for _, name := range args {
@@ -61,7 +62,8 @@ func load(name string) error {
 	return nil
 }
 
-// lookUp returns the files to load for a name, in their order. The index has a line for each name: the name, and the files.
+// lookUp returns the files to load for a name, in their order. The index has a line for each name: the name, and the
+// files.
 func lookUp(index io.Reader, name string) ([]string, error) {
 	prefix := sameName(name) + " "
 	lines := bufio.NewScanner(index)
@@ -75,7 +77,8 @@ func lookUp(index io.Reader, name string) ([]string, error) {
 	return files, lines.Err()
 }
 
-// sameName is a module's name in the one way in which the index has it: dashes and underscores mean the same (modprobe(8)).
+// sameName is a module's name in the one way in which the index has it: dashes and underscores mean the same
+// (modprobe(8)).
 func sameName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 func insert(path string) error {

@@ -13,10 +13,14 @@ import (
 	"strings"
 )
 
-// moduleDirs are the parts of a kernel's modules that a machine without hardware of its own has use for. What others of them need comes along.
-var moduleDirs = []string{"kernel/net", "kernel/drivers/net", "kernel/crypto", "kernel/arch", "kernel/lib", "kernel/fs/overlayfs"}
+// moduleDirs are the parts of a kernel's modules that a machine without hardware of its own has use for. What others of
+// them need comes along.
+var moduleDirs = []string{
+	"kernel/net", "kernel/drivers/net", "kernel/crypto", "kernel/arch", "kernel/lib", "kernel/fs/overlayfs",
+}
 
-// module is a kernel module, by what stands in its section .modinfo. A package has no modules.dep: depmod makes that where it is installed.
+// module is a kernel module, by what stands in its section .modinfo. A package has no modules.dep: depmod makes that
+// where it is installed.
 type module struct {
 	name, path string
 	aliases    []string // of buses left out
@@ -58,7 +62,8 @@ func decompress(dir string) error {
 			return err
 		}
 		for some := range slices.Chunk(found, 200) {
-			if out, err := exec.Command(program, append([]string{"-d", "-q", "-f"}, some...)...).CombinedOutput(); err != nil {
+			if out, err := exec.Command(program, append([]string{"-d", "-q", "-f"},
+				some...)...).CombinedOutput(); err != nil {
 				return fmt.Errorf("decompress modules with %s: %w: %s", program, err, out)
 			}
 		}
@@ -143,7 +148,9 @@ func (all modules) pack(a *archive, dir string) error {
 	var index strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		m := all[name]
-		if !slices.ContainsFunc(moduleDirs, func(part string) bool { return strings.HasPrefix(m.path, filepath.Join(dir, part)+"/") }) {
+		if !slices.ContainsFunc(moduleDirs, func(part string) bool {
+			return strings.HasPrefix(m.path, filepath.Join(dir, part)+"/")
+		}) {
 			continue
 		}
 		var files []string

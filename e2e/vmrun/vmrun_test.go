@@ -52,7 +52,10 @@ func program(what string) {
 	case "orphans":
 		// Their parent is process 1 when this has ended, and they hold its output open.
 		fmt.Print(more)
-		_ = (&exec.Cmd{Path: "/proc/self/exe", Args: []string{"orphan", "sleep"}, Env: []string{asProgram + "=yes"}, Stdout: os.Stdout}).Start()
+		_ = (&exec.Cmd{
+			Path: "/proc/self/exe", Args: []string{"orphan", "sleep"}, Env: []string{asProgram + "=yes"},
+			Stdout: os.Stdout,
+		}).Start()
 	}
 	os.Exit(0)
 }
@@ -100,7 +103,9 @@ func TestRun(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), tt.within, &deadlineError{tt.within})
 			defer cancel()
 			var stdout, stderr bytes.Buffer
-			m := machine{kernel: k, accel: accel, memory: 512, cpus: 1, initrd: initrd, stdout: &stdout, stderr: &stderr}
+			m := machine{
+				kernel: k, accel: accel, memory: 512, cpus: 1, initrd: initrd, stdout: &stdout, stderr: &stderr,
+			}
 			status, err := m.run(ctx)
 			if got := errText(err); !strings.HasPrefix(got, tt.wantErr) || (got == "") != (tt.wantErr == "") {
 				t.Errorf("got the error %q, want %q", got, tt.wantErr)
@@ -113,7 +118,8 @@ func TestRun(t *testing.T) {
 				want += more
 			}
 			if got := stdout.String(); got != want {
-				t.Errorf("got %d bytes on standard output that end with %q, want %d that end with %q", len(got), end(got), len(want), end(want))
+				t.Errorf("got %d bytes on standard output that end with %q, want %d that end with %q", len(got),
+					end(got), len(want), end(want))
 			}
 			if diff := cmp.Diff(stderr.String(), tt.stderr); diff != "" {
 				t.Errorf("standard error (-got +want):\n%s", diff)
@@ -148,7 +154,8 @@ func TestNeedQEMU(t *testing.T) {
 	for _, tt := range []struct{ name, ci, aptGet, want, wantLog string }{
 		{"no apt-get", "true", "", missing, ""},
 		{"not allowed", "", "echo $@ >>log", missing + "; CI=true lets me do it", ""},
-		{"allowed", "true", "echo $@ $DEBIAN_FRONTEND >>log; printf '#!/bin/sh\n' >qemu-system-x86_64; PATH=/bin chmod +x qemu-system-x86_64", "", "install -y --no-install-recommends qemu-system-x86 noninteractive\n"},
+		{"allowed", "true", "echo $@ $DEBIAN_FRONTEND >>log; printf '#!/bin/sh\n' >qemu-system-x86_64; PATH=/bin " +
+			"chmod +x qemu-system-x86_64", "", "install -y --no-install-recommends qemu-system-x86 noninteractive\n"},
 		{"refused", "true", "exit 100", "apt-get install -y --no-install-recommends qemu-system-x86: exit status 100", ""},
 		{"of no use", "true", "true", missing, ""},
 	} {
@@ -174,7 +181,10 @@ func TestNeedQEMU(t *testing.T) {
 
 func TestOptions_named(t *testing.T) {
 	t.Chdir("/tmp")
-	o := options{program: []string{"cnitest", "run", "net.d/a.conflist", "--bin-dir", "bin", "--report-dir=/out", "-test.run=^TestX$", ".", "/", ""}}
+	o := options{program: []string{
+		"cnitest", "run", "net.d/a.conflist", "--bin-dir", "bin", "--report-dir=/out",
+		"-test.run=^TestX$", ".", "/", "",
+	}}
 	want := []string{"/tmp/run", "/tmp/net.d/a.conflist", "/tmp/--bin-dir", "/tmp/bin", "/out", "/tmp/^TestX$"}
 	if diff := cmp.Diff(o.named(), want); diff != "" {
 		t.Errorf("paths (-got +want):\n%s", diff)
@@ -216,9 +226,11 @@ func TestModules(t *testing.T) {
 }
 
 func TestLookUp(t *testing.T) {
-	const index = "ipvlan l3mdev.ko ipvlan.ko\nrtnl_link_ipvlan l3mdev.ko ipvlan.ko\ncrc_any crc-a.ko\ncrc_any crc_b.ko\n"
+	const index = "ipvlan l3mdev.ko ipvlan.ko\nrtnl_link_ipvlan l3mdev.ko ipvlan.ko\ncrc_any crc-a.ko\ncrc_any " +
+		"crc_b.ko\n"
 	for name, want := range map[string][]string{
-		"rtnl-link-ipvlan": {"l3mdev.ko", "ipvlan.ko"}, "ipvlan": {"l3mdev.ko", "ipvlan.ko"}, "crc-any": {"crc-a.ko", "crc_b.ko"}, "ipv": nil,
+		"rtnl-link-ipvlan": {"l3mdev.ko", "ipvlan.ko"}, "ipvlan": {"l3mdev.ko", "ipvlan.ko"},
+		"crc-any": {"crc-a.ko", "crc_b.ko"}, "ipv": nil,
 	} {
 		got, err := lookUp(strings.NewReader(index), name)
 		check(t, err)

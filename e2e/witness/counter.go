@@ -7,15 +7,18 @@ import (
 	"strings"
 )
 
-// telling are the counters that grow when a packet is thrown away, by their names in /proc/net/snmp and /proc/net/netstat, and in
-// /proc/net/snmp6 (Linux, Documentation/networking/snmp_counter.rst).
+// telling are the counters that grow when a packet is thrown away, by their names in /proc/net/snmp and
+// /proc/net/netstat, and in /proc/net/snmp6 (Linux, Documentation/networking/snmp_counter.rst).
 func telling() map[string]bool {
 	set := map[string]bool{}
 	for _, name := range []string{
-		"Ip.InHdrErrors", "Ip.InAddrErrors", "Ip.InDiscards", "Ip.InUnknownProtos", "Ip.OutDiscards", "Ip.OutNoRoutes", "Ip.ReasmFails", "Ip.FragFails",
+		"Ip.InHdrErrors", "Ip.InAddrErrors", "Ip.InDiscards", "Ip.InUnknownProtos", "Ip.OutDiscards", "Ip.OutNoRoutes",
+		"Ip.ReasmFails", "Ip.FragFails",
 		"Icmp.InCsumErrors", "Tcp.InErrs", "Tcp.InCsumErrors", "Udp.NoPorts", "Udp.InErrors", "Udp.InCsumErrors",
-		"IpExt.InNoRoutes", "IpExt.InTruncatedPkts", "IpExt.InCsumErrors", "TcpExt.IPReversePathFilter", "TcpExt.ListenDrops", "TcpExt.ArpFilter",
-		"Ip6InHdrErrors", "Ip6InTooBigErrors", "Ip6InNoRoutes", "Ip6InAddrErrors", "Ip6InDiscards", "Ip6OutDiscards", "Ip6OutNoRoutes", "Ip6FragFails",
+		"IpExt.InNoRoutes", "IpExt.InTruncatedPkts", "IpExt.InCsumErrors", "TcpExt.IPReversePathFilter",
+		"TcpExt.ListenDrops", "TcpExt.ArpFilter",
+		"Ip6InHdrErrors", "Ip6InTooBigErrors", "Ip6InNoRoutes", "Ip6InAddrErrors", "Ip6InDiscards", "Ip6OutDiscards",
+		"Ip6OutNoRoutes", "Ip6FragFails",
 		"Icmp6InCsumErrors", "Udp6NoPorts", "Udp6InErrors", "Udp6InCsumErrors",
 	} {
 		set[name] = true
@@ -23,8 +26,8 @@ func telling() map[string]bool {
 	return set
 }
 
-// Counters are those of the namespace at path netns that count packets thrown away, such as "TcpExt.IPReversePathFilter" and
-// "Ip6InNoRoutes". A kernel without IPv6 has none of the latter.
+// Counters are those of the namespace at path netns that count packets thrown away, such as
+// "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has none of the latter.
 func Counters(netns string) (map[string]uint64, error) {
 	counters := map[string]uint64{}
 	err := within(netns, func() error {

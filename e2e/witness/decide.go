@@ -46,7 +46,8 @@ func (p packet) decide() (decision, error) {
 		return decision{}, fmt.Errorf("list rules: %w", err)
 	}
 	// A filter by table, with no table, is how the library is asked for all of them.
-	routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC},
+		netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return decision{}, fmt.Errorf("list routes: %w", err)
 	}
@@ -85,15 +86,18 @@ func (p packet) matches(r netlink.Rule) bool {
 	of := (r.Src == nil || p.source.IsValid() && r.Src.Contains(net.IP(p.source.AsSlice()))) &&
 		(r.Dst == nil || r.Dst.Contains(net.IP(p.destination.AsSlice()))) &&
 		(r.IifName == "" || r.IifName == iif) && marked
-	beyond := r.OifName != "" || r.Tos != 0 || r.IPProto != 0 || r.Sport != nil || r.Dport != nil || r.UIDRange != nil || r.TunID != 0
+	beyond := r.OifName != "" || r.Tos != 0 || r.IPProto != 0 || r.Sport != nil || r.Dport != nil ||
+		r.UIDRange != nil || r.TunID != 0
 	return of != r.Invert && !beyond
 }
 
-// longest is the route of a table with the longest prefix for the destination, and of those the one with the lowest metric.
+// longest is the route of a table with the longest prefix for the destination, and of those the one with the lowest
+// metric.
 func (p packet) longest(routes []netlink.Route, table int) *netlink.Route {
 	var best *netlink.Route
 	for i, r := range routes {
-		if r.Table != table || r.Dst != nil && !r.Dst.Contains(net.IP(p.destination.AsSlice())) || r.Flags&unix.RTNH_F_DEAD != 0 {
+		if r.Table != table || r.Dst != nil && !r.Dst.Contains(net.IP(p.destination.AsSlice())) ||
+			r.Flags&unix.RTNH_F_DEAD != 0 {
 			continue
 		}
 		longer, same := -1, false

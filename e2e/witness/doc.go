@@ -1,8 +1,9 @@
-// Package witness asks a kernel what it did with packets: which rule of its netfilter dropped or translated one, which of its error
-// counters grew, and by which policy rule and route it would send one on.
+// Package witness asks a kernel what it did with packets: which rule of its netfilter dropped or translated one, which
+// of its error counters grew, and by which policy rule and route it would send one on.
 //
-// It changes nothing that decides about packets, and judges nothing: package e2e makes sentences of what it says. What a network
-// namespace shows is the kernel's word about that namespace only; a packet that a device or a wire lost leaves no word anywhere.
+// It changes nothing that decides about packets, and judges nothing: package e2e makes sentences of what it says. What
+// a network namespace shows is the kernel's word about that namespace only; a packet that a device or a wire lost
+// leaves no word anywhere.
 //
 // Run its tests: sudo go test ./e2e/witness
 package witness

@@ -100,7 +100,8 @@ func (t *Trace) note(family uint8, data []byte) {
 		Source: t.packets[e.id].source, Destination: t.packets[e.id].destination,
 	}}
 	switch {
-	case e.kind == unix.NFT_TRACETYPE_POLICY && e.policy == netfilterDrop, e.kind == unix.NFT_TRACETYPE_RULE && e.code&0xffff == netfilterDrop:
+	case e.kind == unix.NFT_TRACETYPE_POLICY && e.policy == netfilterDrop, e.kind == unix.NFT_TRACETYPE_RULE &&
+		e.code&0xffff == netfilterDrop:
 		v.Action = Dropped
 	case e.kind == unix.NFT_TRACETYPE_RULE && e.code == netfilterAccept:
 		v.Action = Translated // if its text says so

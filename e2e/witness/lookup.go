@@ -31,23 +31,25 @@ type Way struct {
 	Local bool `json:"local,omitempty"`
 	// Refusal is the kernel's error where it sends the packet nowhere: "no route to host".
 	Refusal string `json:"refusal,omitempty"`
-	// ReversePath tells whether it refuses the packet since its answer would leave by another interface (rp_filter); Filter is the value of
-	// that setting which holds on Interface.
+	// ReversePath tells whether it refuses the packet since its answer would leave by another interface (rp_filter);
+	// Filter is the value of that setting which holds on Interface.
 	ReversePath bool `json:"reversePath,omitempty"`
 	Filter      int  `json:"filter,omitempty"`
-	// MTU is that of the way where the kernel has learned of a smaller one than its device has, or a route says one; else 0.
+	// MTU is that of the way where the kernel has learned of a smaller one than its device has, or a route says one;
+	// else 0.
 	MTU int `json:"mtu,omitempty"`
-	// IgnoresARP is the value of arp_ignore which holds on Interface: from 1 on the host may leave questions for its MAC unanswered.
+	// IgnoresARP is the value of arp_ignore which holds on Interface: from 1 on the host may leave questions for its
+	// MAC unanswered.
 	IgnoresARP int `json:"ignoresARP,omitempty"`
-	// Route and Rule are what decided, in ip's words: "192.168.1.2 dev eno1 table main", "1000: from all to 192.168.1.2 blackhole". Rule is
-	// empty where it is one of the three that every namespace has, Route where a rule decided alone, or nothing did; both where what
-	// the tables say does not agree with what the kernel answered.
+	// Route and Rule are what decided, in ip's words: "192.168.1.2 dev eno1 table main", "1000: from all to 192.168.1.2
+	// blackhole". Rule is empty where it is one of the three that every namespace has, Route where a rule decided
+	// alone, or nothing did; both where what the tables say does not agree with what the kernel answered.
 	Route string `json:"route,omitempty"`
 	Rule  string `json:"rule,omitempty"`
 }
 
-// Lookup asks the kernel, in the namespace at path netns, where it would send a packet (RTM_GETROUTE, as `ip route get`), and looks up
-// in its tables what decides that. That it would send it nowhere is an answer and no error.
+// Lookup asks the kernel, in the namespace at path netns, where it would send a packet (RTM_GETROUTE, as `ip route
+// get`), and looks up in its tables what decides that. That it would send it nowhere is an answer and no error.
 func Lookup(netns string, q Question) (Way, error) {
 	var way Way
 	err := within(netns, func() (err error) {
@@ -116,8 +118,8 @@ func (p packet) refused(errno unix.Errno, d decision) Way {
 	return way
 }
 
-// filtered reports whether a reverse path filter is what refuses the packet (__fib_validate_source of net/ipv4/fib_frontend.c). Its
-// error was EXDEV until Linux 6.13 made one of it and of others.
+// filtered reports whether a reverse path filter is what refuses the packet (__fib_validate_source of
+// net/ipv4/fib_frontend.c). Its error was EXDEV until Linux 6.13 made one of it and of others.
 func (p packet) filtered(filter int) bool {
 	if filter == 0 || !p.source.IsValid() {
 		return false
@@ -130,14 +132,17 @@ func (p packet) filtered(filter int) bool {
 	return err == nil && filter == 1 && back[0].LinkIndex != link.Attrs().Index
 }
 
-// refusal is ip's word for a rule without a table, by the error that it makes (fib4_rule_action of net/ipv4/fib_rules.c): the library
-// does not tell them apart.
+// refusal is ip's word for a rule without a table, by the error that it makes (fib4_rule_action of
+// net/ipv4/fib_rules.c): the library does not tell them apart.
 func refusal(errno unix.Errno) string {
-	return map[unix.Errno]string{unix.ENETUNREACH: "unreachable", unix.EACCES: "prohibit", unix.EINVAL: "blackhole", unix.EHOSTUNREACH: "unreachable"}[errno]
+	return map[unix.Errno]string{
+		unix.ENETUNREACH: "unreachable", unix.EACCES: "prohibit", unix.EINVAL: "blackhole",
+		unix.EHOSTUNREACH: "unreachable",
+	}[errno]
 }
 
-// setting is the value of one that holds on an interface: the higher one of its own and that of all (ip-sysctl.rst, rp_filter and
-// arp_ignore).
+// setting is the value of one that holds on an interface: the higher one of its own and that of all (ip-sysctl.rst,
+// rp_filter and arp_ignore).
 func setting(key, iface string) int {
 	highest := 0
 	for _, name := range []string{"all", iface} {

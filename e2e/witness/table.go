@@ -30,7 +30,8 @@ func makeOwnedTable(conn *netlink.Conn) error {
 	}
 	if _, err := conn.SendMessages([]netlink.Message{
 		message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, subsystem, nil),
-		message(subsystem<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge|netlink.Create|netlink.Excl, unix.NFPROTO_INET, 0, table),
+		message(subsystem<<8|unix.NFT_MSG_NEWTABLE, netlink.Acknowledge|netlink.Create|netlink.Excl, unix.NFPROTO_INET,
+			0, table),
 		message(unix.NFNL_MSG_BATCH_END, 0, 0, subsystem, nil),
 	}); err != nil {
 		return err
@@ -49,14 +50,18 @@ func (t *Trace) mark(addresses []netip.Addr) error {
 		hook *nftables.ChainHook
 	}{{"prerouting", nftables.ChainHookPrerouting}, {"output", nftables.ChainHookOutput}} {
 		chain := t.rules.AddChain(&nftables.Chain{
-			Table: table, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.hook, Priority: nftables.ChainPriorityRef(tracePriority),
+			Table: table, Name: hook.name, Type: nftables.ChainTypeFilter, Hooknum: hook.hook,
+			Priority: nftables.ChainPriorityRef(tracePriority),
 		})
 		for _, address := range addresses {
 			for _, source := range []bool{true, false} {
-				t.rules.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(matchAddress(address, source), []expr.Any{
-					&expr.Immediate{Register: 1, Data: []byte{1}},
-					&expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1},
-				})})
+				t.rules.AddRule(&nftables.Rule{
+					Table: table, Chain: chain,
+					Exprs: slices.Concat(matchAddress(address, source), []expr.Any{
+						&expr.Immediate{Register: 1, Data: []byte{1}},
+						&expr.Meta{Key: expr.MetaKeyNFTRACE, SourceRegister: true, Register: 1},
+					}),
+				})
 			}
 		}
 	}

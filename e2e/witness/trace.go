@@ -17,7 +17,8 @@ import (
 const (
 	// traceTable is the table that marks packets for tracing, for as long as a Trace runs.
 	traceTable = "cnitest-trace"
-	// tracePriority is before all that decides: raw chains are at -300, defragmentation at -400 (enum nf_ip_hook_priorities).
+	// tracePriority is before all that decides: raw chains are at -300, defragmentation at -400 (enum
+	// nf_ip_hook_priorities).
 	tracePriority = -500
 	// traceGroup is NFNLGRP_NFTRACE.
 	traceGroup = 9
@@ -27,7 +28,8 @@ const (
 	traceQuiet = 20 * time.Millisecond
 	// maxVerdicts bounds the verdicts that are kept, each for all packets of its addresses.
 	maxVerdicts = 200
-	// ownedTable is NFT_TABLE_F_OWNER, of Linux 5.12: the table goes with the socket that made it, however its process ends.
+	// ownedTable is NFT_TABLE_F_OWNER, of Linux 5.12: the table goes with the socket that made it, however its process
+	// ends.
 	ownedTable = 0x2
 )
 
@@ -56,8 +58,9 @@ type Verdict struct {
 	Times int `json:"times"`
 }
 
-// Trace is a running trace of the packets from and to some addresses through the netfilter of a namespace. It sees nf_tables, and so
-// what the iptables of nowadays writes (iptables-nft); the tables of iptables-legacy cannot be traced this way.
+// Trace is a running trace of the packets from and to some addresses through the netfilter of a namespace. It sees
+// nf_tables, and so what the iptables of nowadays writes (iptables-nft); the tables of iptables-legacy cannot be traced
+// this way.
 type Trace struct {
 	netns    string
 	rules    *nftables.Conn
@@ -67,9 +70,9 @@ type Trace struct {
 	verdicts []verdict
 }
 
-// StartTrace begins to trace, in the namespace at path netns, packets that have one of the addresses as their source or destination.
-// The caller calls Stop. Until then a table of the name cnitest-trace exists there. It needs Linux 5.12 and its errors say what the
-// kernel lacks. Only one can run in a namespace at a time.
+// StartTrace begins to trace, in the namespace at path netns, packets that have one of the addresses as their source or
+// destination. The caller calls Stop. Until then a table of the name cnitest-trace exists there. It needs Linux 5.12
+// and its errors say what the kernel lacks. Only one can run in a namespace at a time.
 func StartTrace(netns string, addresses []netip.Addr) (*Trace, error) {
 	t := &Trace{netns: netns, done: make(chan struct{}), packets: map[uint32]traced{}}
 	if err := within(netns, func() error { return t.open(addresses) }); err != nil {
@@ -97,8 +100,8 @@ func (t *Trace) open(addresses []netip.Addr) (err error) {
 	return err
 }
 
-// Stop ends the trace and returns what was dropped and translated, each once, in the order in which it first happened. It is called
-// once.
+// Stop ends the trace and returns what was dropped and translated, each once, in the order in which it first happened.
+// It is called once.
 func (t *Trace) Stop() ([]Verdict, error) {
 	// Nothing is marked any more, so that what is left in the queue has an end.
 	_ = t.rules.CloseLasting()
@@ -136,7 +139,9 @@ func (t *Trace) close() {
 
 // translates reports whether a rule in nft's or iptables' words gives packets another address.
 func translates(rule string) bool {
-	for _, word := range []string{"masquerade", "snat", "dnat", "redirect", "xt MASQUERADE", "xt SNAT", "xt DNAT", "xt REDIRECT", "xt NETMAP"} {
+	for _, word := range []string{
+		"masquerade", "snat", "dnat", "redirect", "xt MASQUERADE", "xt SNAT", "xt DNAT", "xt REDIRECT", "xt NETMAP",
+	} {
 		if strings.Contains(" "+rule+" ", " "+word+" ") {
 			return true
 		}
@@ -155,7 +160,8 @@ func (t *Trace) record() {
 			return
 		}
 		for _, m := range messages {
-			if m.Header.Type == netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE) && len(m.Data) >= 4 {
+			if m.Header.Type == netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE) &&
+				len(m.Data) >= 4 {
 				t.note(m.Data[0], m.Data[4:])
 			}
 		}

@@ -50,7 +50,10 @@ func send(tb testing.TB, to string) {
 
 func TestTrace(t *testing.T) {
 	drop := &expr.Verdict{Kind: expr.VerdictDrop}
-	input := nftables.Chain{Name: "in", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter}
+	input := nftables.Chain{
+		Name: "in", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput,
+		Priority: nftables.ChainPriorityFilter,
+	}
 	closed := input
 	policy := nftables.ChainPolicyDrop
 	closed.Policy = &policy
@@ -61,7 +64,9 @@ func TestTrace(t *testing.T) {
 		want []witness.Verdict
 	}{
 		{"nothing is dropped", func(t *testing.T) { ruleset(t, input, toPort(53, drop)) }, []string{"192.168.0.1:80"}, nil},
-		{"a rule drops", func(t *testing.T) { ruleset(t, input, toPort(53, drop)) }, []string{"192.168.0.1:53", "192.168.0.1:80", "192.168.0.1:53"}, []witness.Verdict{
+		{"a rule drops", func(t *testing.T) {
+			ruleset(t, input, toPort(53, drop))
+		}, []string{"192.168.0.1:53", "192.168.0.1:80", "192.168.0.1:53"}, []witness.Verdict{
 			{Action: witness.Dropped, Chain: "ip site in", Rule: "th dport 53 drop", Source: "192.168.0.1", Destination: "192.168.0.1", Times: 2},
 		}},
 		{"a policy drops", func(t *testing.T) { ruleset(t, closed) }, []string{"192.168.0.1:53"}, []witness.Verdict{
@@ -69,10 +74,18 @@ func TestTrace(t *testing.T) {
 		}},
 		{"another address is not looked at", func(t *testing.T) { ruleset(t, closed) }, []string{"127.0.0.1:53"}, nil},
 		{"a rule translates", func(t *testing.T) {
-			ruleset(t, nftables.Chain{Name: "out", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest},
-				toPort(53, &expr.Immediate{Register: 1, Data: []byte{127, 0, 0, 1}}, &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1}))
+			ruleset(t, nftables.Chain{
+				Name: "out", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput,
+				Priority: nftables.ChainPriorityNATDest,
+			},
+				toPort(53, &expr.Immediate{Register: 1, Data: []byte{127, 0, 0, 1}}, &expr.NAT{
+					Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1,
+				}))
 		}, []string{"192.168.0.1:53"}, []witness.Verdict{
-			{Action: witness.Translated, Chain: "ip site out", Rule: "th dport 53 dnat to 127.0.0.1", Source: "192.168.0.1", Destination: "192.168.0.1", Times: 1},
+			{
+				Action: witness.Translated, Chain: "ip site out", Rule: "th dport 53 dnat to 127.0.0.1",
+				Source: "192.168.0.1", Destination: "192.168.0.1", Times: 1,
+			},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

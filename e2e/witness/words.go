@@ -13,7 +13,9 @@ import (
 
 // refusing is ip's word for a type of route that leads nowhere; empty for others.
 func refusing(kind int) string {
-	return map[int]string{unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit"}[kind]
+	return map[int]string{
+		unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
+	}[kind]
 }
 
 // routeText is a route in the words of ip, with its table.
@@ -42,9 +44,11 @@ func routeText(r netlink.Route) string {
 	return strings.Join(append(words, "table", snapshot.TableName(r.Table)), " ")
 }
 
-// ruleText is a rule in the words of ip; empty for those that every namespace has. refusal is what one without a table says.
+// ruleText is a rule in the words of ip; empty for those that every namespace has. refusal is what one without a table
+// says.
 func ruleText(r *netlink.Rule, refusal string) string {
-	if r == nil || r.Src == nil && r.Dst == nil && r.IifName == "" && r.Mark == 0 && (r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL) {
+	if r == nil || r.Src == nil && r.Dst == nil && r.IifName == "" && r.Mark == 0 &&
+		(r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL) {
 		return ""
 	}
 	words := []string{fmt.Sprintf("%d:", r.Priority)}

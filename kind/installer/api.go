@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// serviceAccount is where a pod finds what it may ask the API server with (kubernetes.io: Accessing the API from within a pod).
+// serviceAccount is where a pod finds what it may ask the API server with (kubernetes.io: Accessing the API from within
+// a pod).
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // api is the cluster's API server, of which two questions are asked.
@@ -37,8 +38,10 @@ func newAPI() (*api, error) {
 	}
 	address := net.JoinHostPort(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"))
 	return &api{
-		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 10 * time.Second},
-		url:    "https://" + address, dir: serviceAccount,
+		client: &http.Client{
+			Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 10 * time.Second,
+		},
+		url: "https://" + address, dir: serviceAccount,
 	}, nil
 }
 
@@ -74,7 +77,8 @@ func (a *api) get(ctx context.Context, path string, into any) error {
 	return json.NewDecoder(reply.Body).Decode(into)
 }
 
-// podCIDR waits until the node has one. A node that has just come has none yet, and its kube-proxy may not lead to the API server.
+// podCIDR waits until the node has one. A node that has just come has none yet, and its kube-proxy may not lead to the
+// API server.
 func (a *api) podCIDR(ctx context.Context, node string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -99,8 +103,8 @@ func (a *api) podCIDR(ctx context.Context, node string) (string, error) {
 	}
 }
 
-// deleted reports whether a DaemonSet is gone or going. `kubectl delete -k` takes the service account and its role away at the same
-// time: that the question may not be asked any more is an answer as well.
+// deleted reports whether a DaemonSet is gone or going. `kubectl delete -k` takes the service account and its role away
+// at the same time: that the question may not be asked any more is an answer as well.
 func (a *api) deleted(ctx context.Context, namespace, name string) (bool, error) {
 	var found struct {
 		Metadata struct {

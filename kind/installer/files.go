@@ -61,8 +61,8 @@ func render(text []byte, node Node) ([]byte, error) {
 	return []byte(rendered), nil
 }
 
-// The records are files beside the binaries that say what is the installer's. What the node had before, its runtime's loopback above all,
-// is left alone: when it is gone, no pod can end any more.
+// The records are files beside the binaries that say what is the installer's. What the node had before, its runtime's
+// loopback above all, is left alone: when it is gone, no pod can end any more.
 const (
 	pluginsRecord   = ".cnitest-plugins"
 	conflistsRecord = ".cnitest-conflists"
@@ -109,8 +109,8 @@ func (p Paths) installPlugins(plugins []string) error {
 	return nil
 }
 
-// installConflists writes them, and then removes those of an earlier call that are not among them: a runtime takes the first by name. At no
-// time is there none, without which a node is not ready.
+// installConflists writes them, and then removes those of an earlier call that are not among them: a runtime takes the
+// first by name. At no time is there none, without which a node is not ready.
 func (p Paths) installConflists(conflists map[string][]byte) error {
 	own, err := p.record(conflistsRecord)
 	if err != nil {
@@ -139,8 +139,9 @@ func (p Paths) installConflists(conflists map[string][]byte) error {
 	return p.writeRecord(conflistsRecord, own)
 }
 
-// Install copies the binaries, then writes the conflists, and then removes conflists of an earlier call that are no longer wanted. Each file
-// is complete when it appears, and replaces one that may be running at that moment. It may be called again.
+// Install copies the binaries, then writes the conflists, and then removes conflists of an earlier call that are no
+// longer wanted. Each file is complete when it appears, and replaces one that may be running at that moment. It may be
+// called again.
 func (p Paths) Install(node Node) error {
 	conflists := map[string][]byte{}
 	files, err := names(p.Conflists)
@@ -188,7 +189,8 @@ func copyFile(from, to string) error {
 	return out.CloseAtomicallyReplace()
 }
 
-// Uninstall removes the installer's conflists and then its binaries: without a conflist no runtime asks for a plugin that is gone.
+// Uninstall removes the installer's conflists and then its binaries: without a conflist no runtime asks for a plugin
+// that is gone.
 func (p Paths) Uninstall() error {
 	for _, own := range []struct{ record, dir string }{{conflistsRecord, p.ConflistDir}, {pluginsRecord, p.BinDir}} {
 		names, err := p.record(own.record)

@@ -48,14 +48,16 @@ func files(t *testing.T, root string) map[string]string {
 	return found
 }
 
-const template = `{"name": "route", "plugins": [{"type": "macvlan", "ip": "${NODE_IP}", "start": "172.18.${NODE_INDEX}.2", "on": "${NODE_NAME}"}]}`
+const template = `{"name": "route", "plugins": [{"type": "macvlan", "ip": "${NODE_IP}", "start": ` +
+	`"172.18.${NODE_INDEX}.2", "on": "${NODE_NAME}"}]}`
 
 func TestPaths_Install(t *testing.T) {
 	paths, root := machine(t, template)
 	before := files(t, root)
 	node := Node{Name: "worker", IP: "172.18.0.3", Index: 129}
 	want := map[string]string{
-		"bin/.cnitest-plugins": "route\n", "bin/.cnitest-conflists": "05-route.conflist\n", "bin/loopback": "the node's loopback", "bin/route": "new route", "net.d/99-other.conflist": "other",
+		"bin/.cnitest-plugins": "route\n", "bin/.cnitest-conflists": "05-route.conflist\n",
+		"bin/loopback": "the node's loopback", "bin/route": "new route", "net.d/99-other.conflist": "other",
 		"net.d/05-route.conflist": `{"name": "route", "plugins": [{"type": "macvlan", "ip": "172.18.0.3", "start": "172.18.129.2", "on": "worker"}]}`,
 	}
 	for range 2 {

@@ -1,11 +1,12 @@
-// Command installer puts CNI plugins and their conflist on a Kubernetes node, and takes them away again. It is the one program of
-// the DaemonSet in kind/install, in an image without a shell:
+// Command installer puts CNI plugins and their conflist on a Kubernetes node, and takes them away again. It is the one
+// program of the DaemonSet in kind/install, in an image without a shell:
 //
-//	installer install   as init container: the binaries, then the conflist, by which a runtime learns that the network is ready
+//	installer install   as init container: the binaries, then the conflist, which tells a runtime that the network is up
 //	installer hold      as the pod's container: waits, and on SIGTERM uninstalls if the DaemonSet is being deleted
 //
-// In the conflist ${NODE_NAME}, ${NODE_IP} and ${NODE_INDEX} are replaced, as cnitest replaces them in its labs; the index is the
-// third number of the node's pod CIDR, so that a range such as 172.18.${NODE_INDEX}.2 to .254 is the node's own.
+// In the conflist ${NODE_NAME}, ${NODE_IP} and ${NODE_INDEX} are replaced, as cnitest replaces them in its labs; the
+// index is the third number of the node's pod CIDR, so that a range such as 172.18.${NODE_INDEX}.2 to .254 is the
+// node's own.
 //
 // Run its tests: go test ./kind/installer
 package main
@@ -64,8 +65,8 @@ func install(ctx context.Context, paths Paths) error {
 	return paths.Install(node)
 }
 
-// uninstall leaves everything where the DaemonSet stays: its pods end when it is updated, too, and a node without conflist is not
-// ready.
+// uninstall leaves everything where the DaemonSet stays: its pods end when it is updated, too, and a node without
+// conflist is not ready.
 func uninstall(paths Paths) error {
 	api, err := newAPI()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Command metadata makes a node on a plain LAN look like an instance of EC2 to ipamd: it is the instance metadata service, and takes
-// the part of the cloud's network, which delivers packets for an ENI's addresses to the ENI. Here the node answers ARP for the addresses
-// to which it has routes by another interface.
+// Command metadata makes a node on a plain LAN look like an instance of EC2 to ipamd: it is the instance metadata
+// service, and takes the part of the cloud's network, which delivers packets for an ENI's addresses to the ENI. Here
+// the node answers ARP for the addresses to which it has routes by another interface.
 //
 //	metadata -listen 127.0.0.1:9169 -address 172.18.0.2 -pods 172.18.129.0/24
 //
@@ -33,7 +33,8 @@ func main() {
 func run() error {
 	listen := flag.String("listen", "127.0.0.1:9169", "where the service listens")
 	address := flag.String("address", os.Getenv("NODE_IP"), "the node's own address; its interface is the one ENI")
-	pods := flag.String("pods", "", "network of 24 bits of which the ENI has addresses for pods; empty means that with the third number -base and the last one of -address")
+	pods := flag.String("pods", "", "network of 24 bits of which the ENI has addresses for pods; empty means that "+
+		"with the third number -base and the last one of -address")
 	base := flag.Int("base", 200, "see -pods")
 	flag.Parse()
 	own, err := netip.ParseAddr(*address)
@@ -82,7 +83,9 @@ func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
 			if err != nil || subnet.Addr() != own {
 				continue
 			}
-			eni := metadata.ENI{ID: metadata.ENIID(number), Name: link.Name, MAC: link.HardwareAddr.String(), Address: own}
+			eni := metadata.ENI{
+				ID: metadata.ENIID(number), Name: link.Name, MAC: link.HardwareAddr.String(), Address: own,
+			}
 			// The first one stays out: its first address looks like a network's.
 			next := netipx.RangeOfPrefix(netip.PrefixFrom(pods.Addr(), metadata.PrefixBits)).To().Next()
 			for range prefixes {
@@ -97,10 +100,12 @@ func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
 	return metadata.Instance{}, fmt.Errorf("no interface has %s", own)
 }
 
-// deliver lets the node answer for its pods on an interface, and at once: nobody else answers, for whom the kernel would wait
-// (arp.c, arp_process).
+// deliver lets the node answer for its pods on an interface, and at once: nobody else answers, for whom the kernel
+// would wait (arp.c, arp_process).
 func deliver(link string) error {
-	for file, value := range map[string]string{"conf/" + link + "/proxy_arp": "1", "neigh/" + link + "/proxy_delay": "0"} {
+	for file, value := range map[string]string{
+		"conf/" + link + "/proxy_arp": "1", "neigh/" + link + "/proxy_delay": "0",
+	} {
 		if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv4", file), []byte(value), 0); err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
-// Package bench measures what calls of the reference plugins cost, beside a plugin that does nothing and upstream's, with 10
-// to 3,000 attachments on the node, and with 64 callers at once. It holds no plugin and checks nothing: without -measure it
-// measures one round of everything, to see that it works.
+// Package bench measures what calls of the reference plugins cost, beside a plugin that does nothing and upstream's,
+// with 10 to 3,000 attachments on the node, and with 64 callers at once. It holds no plugin and checks nothing: without
+// -measure it measures one round of everything, to see that it works.
 //
 // Run: make bench-plugins
 package bench
@@ -80,18 +80,21 @@ func byCount(t *testing.T, nodes []*node, subjects []cost.Subject) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d attachments: made in %s, measured in %s", count, filled.Sub(begin).Round(time.Second), time.Since(filled).Round(time.Second))
+		t.Logf("%d attachments: made in %s, measured in %s", count, filled.Sub(begin).Round(time.Second),
+			time.Since(filled).Round(time.Second))
 		header, all[text] = append(header, text), results
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n| median (p99), ms | %s |\n|---|%s\n", strings.Join(header, " | "), strings.Repeat("---|", len(header)))
+	fmt.Fprintf(&b, "\n| median (p99), ms | %s |\n|---|%s\n", strings.Join(header, " | "), strings.Repeat("---|",
+		len(header)))
 	for _, s := range subjects {
 		for _, verb := range s.Verbs {
 			fmt.Fprintf(&b, "| %s %s |", s.Name, verb)
 			for _, text := range header {
 				times, base := all[text][s.Name][verb], all[text]["noop"]["ADD"].Quantile(0.5)
 				median := times.Quantile(0.5)
-				fmt.Fprintf(&b, " %s (%s) = %.2f noop |", cost.Milliseconds(median), cost.Milliseconds(times.Quantile(0.99)), float64(median)/float64(base))
+				fmt.Fprintf(&b, " %s (%s) = %.2f noop |", cost.Milliseconds(median),
+					cost.Milliseconds(times.Quantile(0.99)), float64(median)/float64(base))
 			}
 			b.WriteString("\n")
 		}

@@ -24,7 +24,8 @@ type node struct {
 	crowd    []ns.NetNS // the pods of those, each with perNamespace interfaces
 }
 
-// So many interfaces of one namespace stand for as many pods: a namespace for each of 3,000 would measure the machine's memory.
+// So many interfaces of one namespace stand for as many pods: a namespace for each of 3,000 would measure the machine's
+// memory.
 const perNamespace = 100
 
 func newNode(t *testing.T, plugin string) *node {
@@ -34,7 +35,9 @@ func newNode(t *testing.T, plugin string) *node {
 	plugintest.In(t, n.ns, func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "eno1"
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(lan.Fd()))}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(lan.Fd())),
+		}); err != nil {
 			return err
 		}
 		if err := plugintest.Configure("eno1", "10.1.0.1/16"); err != nil {
@@ -87,15 +90,18 @@ func (n *node) chained(pod ns.NetNS, id, ifName string, number int, keys map[str
 	return n.subject(n.plugin, pod, id, ifName, conf, []string{"ADD", "CHECK", "DEL"})
 }
 
-func (n *node) subject(plugin string, pod ns.NetNS, id, ifName string, conf map[string]any, verbs []string) cost.Subject {
+func (n *node) subject(plugin string, pod ns.NetNS, id, ifName string, conf map[string]any,
+	verbs []string,
+) cost.Subject {
 	n.t.Helper()
 	raw, err := json.Marshal(conf)
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	return cost.Subject{
-		Name: plugin, Binary: filepath.Join(plugintest.BinDir(), plugin), Node: n.ns, Netns: pod.Path(), ID: id, IfName: ifName,
-		Conf: string(raw), Verbs: verbs,
+		Name: plugin, Binary: filepath.Join(plugintest.BinDir(), plugin), Node: n.ns, Netns: pod.Path(), ID: id,
+		IfName: ifName,
+		Conf:   string(raw), Verbs: verbs,
 	}
 }
 

@@ -18,7 +18,9 @@ import (
 func BenchmarkSocket(b *testing.B) {
 	for _, pods := range []int{0, 250} {
 		for _, callers := range []int{1, 8, 64} {
-			b.Run(fmt.Sprintf("pods=%d/callers=%d", pods, callers), func(b *testing.B) { benchmarkSocket(b, pods, callers) })
+			b.Run(fmt.Sprintf("pods=%d/callers=%d", pods, callers), func(b *testing.B) {
+				benchmarkSocket(b, pods, callers)
+			})
 		}
 	}
 }

@@ -70,14 +70,16 @@ const (
 func defaults(getenv func(string) string) (Config, error) {
 	cfg := Config{
 		Sockets: []string{"/run/ipamd/ipamd.sock"}, AllowedUsers: []uint{0}, State: "/var/lib/ipamd/state.json",
-		Introspection: "/run/ipamd/introspection.sock", LogLevel: "info", IPFamily: ipv4, Cooling: 30 * time.Second, Reconcile: time.Minute,
-		Metadata: MetadataConfig{Endpoint: "http://169.254.169.254"},
-		Kernel:   KernelConfig{Enabled: true, NodePorts: true, Mark: 0x80, VethPrefix: "eni"},
-		Cloud:    cloudMetadata, EC2: EC2Config{WarmENITarget: 1},
+		Introspection: "/run/ipamd/introspection.sock", LogLevel: "info", IPFamily: ipv4, Cooling: 30 * time.Second,
+		Reconcile: time.Minute,
+		Metadata:  MetadataConfig{Endpoint: "http://169.254.169.254"},
+		Kernel:    KernelConfig{Enabled: true, NodePorts: true, Mark: 0x80, VethPrefix: "eni"},
+		Cloud:     cloudMetadata, EC2: EC2Config{WarmENITarget: 1},
 	}
 	var errs []error
 	for name, target := range map[string]*int{
-		"WARM_IP_TARGET": &cfg.EC2.WarmIPTarget, "MINIMUM_IP_TARGET": &cfg.EC2.MinimumIPTarget, "WARM_ENI_TARGET": &cfg.EC2.WarmENITarget,
+		"WARM_IP_TARGET": &cfg.EC2.WarmIPTarget, "MINIMUM_IP_TARGET": &cfg.EC2.MinimumIPTarget,
+		"WARM_ENI_TARGET": &cfg.EC2.WarmENITarget,
 	} {
 		text := getenv(name)
 		if text == "" {
@@ -95,28 +97,42 @@ func defaults(getenv func(string) string) (Config, error) {
 
 // addFlags adds a flag for each setting, with what is set by now as its default.
 func (c *Config) addFlags(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&c.Sockets, "socket", c.Sockets, "serve plugins on this unix `path`; may be given more than once")
-	flags.UintSliceVar(&c.AllowedUsers, "allowed-users", c.AllowedUsers, "numeric `users` who may connect to the sockets")
+	flags.StringArrayVar(&c.Sockets, "socket", c.Sockets,
+		"serve plugins on this unix `path`; may be given more than once")
+	flags.UintSliceVar(&c.AllowedUsers, "allowed-users", c.AllowedUsers,
+		"numeric `users` who may connect to the sockets")
 	flags.StringVar(&c.State, "state", c.State, "keep who has which address in this `file`")
-	flags.StringVar(&c.Introspection, "introspection", c.Introspection, "show state and metrics on this unix path or loopback `address`; empty for not at all")
+	flags.StringVar(&c.Introspection, "introspection", c.Introspection,
+		"show state and metrics on this unix path or loopback `address`; empty for not at all")
 	flags.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	flags.StringVar(&c.IPFamily, "ip-family", c.IPFamily, "give pods addresses of this family: ipv4 or ipv6")
 	flags.DurationVar(&c.Cooling, "cooling", c.Cooling, "let a released address rest for this long")
 	flags.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "ask the cloud for ENIs and addresses this often")
-	flags.StringVar(&c.Metadata.Endpoint, "metadata-endpoint", c.Metadata.Endpoint, "`URL` of the instance metadata service")
-	flags.BoolVar(&c.Metadata.RequireToken, "metadata-require-token", c.Metadata.RequireToken, "refuse a metadata service without tokens (IMDSv1)")
-	flags.BoolVar(&c.Kernel.Enabled, "kernel", c.Kernel.Enabled, "set up ENIs, rules and routes of the node; without it addresses are given out and nothing else is done")
-	flags.BoolVar(&c.Kernel.ExternalSNAT, "external-snat", c.Kernel.ExternalSNAT, "something outside the node translates what leaves the VPC")
-	flags.BoolVar(&c.Kernel.NodePorts, "node-ports", c.Kernel.NodePorts, "make node ports work for pods on secondary ENIs")
+	flags.StringVar(&c.Metadata.Endpoint, "metadata-endpoint", c.Metadata.Endpoint,
+		"`URL` of the instance metadata service")
+	flags.BoolVar(&c.Metadata.RequireToken, "metadata-require-token", c.Metadata.RequireToken,
+		"refuse a metadata service without tokens (IMDSv1)")
+	flags.BoolVar(&c.Kernel.Enabled, "kernel", c.Kernel.Enabled,
+		"set up ENIs, rules and routes of the node; without it addresses are given out and nothing else is done")
+	flags.BoolVar(&c.Kernel.ExternalSNAT, "external-snat", c.Kernel.ExternalSNAT,
+		"something outside the node translates what leaves the VPC")
+	flags.BoolVar(&c.Kernel.NodePorts, "node-ports", c.Kernel.NodePorts,
+		"make node ports work for pods on secondary ENIs")
 	flags.Uint32Var(&c.Kernel.Mark, "mark", c.Kernel.Mark, "the `bit` that marks connections of the primary ENI")
-	flags.StringVar(&c.Kernel.VethPrefix, "veth-prefix", c.Kernel.VethPrefix, "how the names of pods' links on the node begin; the same as in the plugin's configuration")
+	flags.StringVar(&c.Kernel.VethPrefix, "veth-prefix", c.Kernel.VethPrefix,
+		"how the names of pods' links on the node begin; the same as in the plugin's configuration")
 	flags.IntVar(&c.Kernel.MTU, "mtu", c.Kernel.MTU, "MTU of ENIs; 0 leaves it alone")
 	flags.StringVar(&c.Cloud, "cloud", c.Cloud, "metadata: use what is attached; ec2: attach what is needed, too")
-	flags.StringVar(&c.EC2.Endpoint, "ec2-endpoint", c.EC2.Endpoint, "`URL` of the EC2 API; empty for that of the machine's region")
-	flags.BoolVar(&c.EC2.PrefixDelegation, "prefix-delegation", c.EC2.PrefixDelegation, "ask EC2 for /28 prefixes instead of single addresses")
-	flags.IntVar(&c.EC2.WarmIPTarget, "warm-ip-target", c.EC2.WarmIPTarget, "keep `N` free addresses; 0 leaves it to --warm-eni-target")
-	flags.IntVar(&c.EC2.MinimumIPTarget, "minimum-ip-target", c.EC2.MinimumIPTarget, "have at least `N` addresses, free or not")
-	flags.IntVar(&c.EC2.WarmENITarget, "warm-eni-target", c.EC2.WarmENITarget, "keep the free addresses of `N` full ENIs")
+	flags.StringVar(&c.EC2.Endpoint, "ec2-endpoint", c.EC2.Endpoint,
+		"`URL` of the EC2 API; empty for that of the machine's region")
+	flags.BoolVar(&c.EC2.PrefixDelegation, "prefix-delegation", c.EC2.PrefixDelegation,
+		"ask EC2 for /28 prefixes instead of single addresses")
+	flags.IntVar(&c.EC2.WarmIPTarget, "warm-ip-target", c.EC2.WarmIPTarget,
+		"keep `N` free addresses; 0 leaves it to --warm-eni-target")
+	flags.IntVar(&c.EC2.MinimumIPTarget, "minimum-ip-target", c.EC2.MinimumIPTarget,
+		"have at least `N` addresses, free or not")
+	flags.IntVar(&c.EC2.WarmENITarget, "warm-eni-target", c.EC2.WarmENITarget,
+		"keep the free addresses of `N` full ENIs")
 }
 
 // load reads a file over what is set by now. A field that does not exist is an error.
@@ -155,12 +171,16 @@ func (c *Config) validate() error {
 	want(c.Reconcile >= 100*time.Millisecond, "reconcile: want at least 100ms, got %s", c.Reconcile)
 	endpoint, err := url.Parse(c.Metadata.Endpoint)
 	want(err == nil && endpoint.Host != "", "metadata.endpoint: want a URL, got %q", c.Metadata.Endpoint)
-	want(!c.Kernel.NodePorts || c.Kernel.Mark != 0 && c.Kernel.Mark&(c.Kernel.Mark-1) == 0, "kernel.mark: want one bit, got %#x", c.Kernel.Mark)
-	want(len(c.Kernel.VethPrefix) >= 1 && len(c.Kernel.VethPrefix) <= 4, "kernel.vethPrefix: want 1 to 4 characters, got %q", c.Kernel.VethPrefix)
-	want(c.Kernel.MTU == 0 || c.Kernel.MTU >= 576 && c.Kernel.MTU <= 9216, "kernel.mtu: want 0 or 576 to 9216, got %d", c.Kernel.MTU)
+	want(!c.Kernel.NodePorts || c.Kernel.Mark != 0 && c.Kernel.Mark&(c.Kernel.Mark-1) == 0,
+		"kernel.mark: want one bit, got %#x", c.Kernel.Mark)
+	want(len(c.Kernel.VethPrefix) >= 1 && len(c.Kernel.VethPrefix) <= 4,
+		"kernel.vethPrefix: want 1 to 4 characters, got %q", c.Kernel.VethPrefix)
+	want(c.Kernel.MTU == 0 || c.Kernel.MTU >= 576 && c.Kernel.MTU <= 9216, "kernel.mtu: want 0 or 576 to 9216, got %d",
+		c.Kernel.MTU)
 	want(c.Cloud == cloudMetadata || c.Cloud == cloudEC2, "cloud: want metadata or ec2, got %q", c.Cloud)
 	want(c.Cloud != cloudEC2 || c.IPFamily == ipv4, "cloud: ec2 works for ipv4 only")
-	want(c.EC2.WarmIPTarget >= 0 && c.EC2.MinimumIPTarget >= 0 && c.EC2.WarmENITarget >= 0, "ec2: want targets of 0 or more")
+	want(c.EC2.WarmIPTarget >= 0 && c.EC2.MinimumIPTarget >= 0 && c.EC2.WarmENITarget >= 0,
+		"ec2: want targets of 0 or more")
 	if _, err := c.level(); err != nil {
 		errs = append(errs, err)
 	}

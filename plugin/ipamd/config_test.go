@@ -35,18 +35,33 @@ func TestConfig(t *testing.T) {
 		change func(*Config)
 	}{
 		{"defaults", nil, nil, func(*Config) {}},
-		{"flags", []string{"--socket", "/a", "--socket=/b", "--cooling=5s", "--mark=0x40", "--node-ports=false"}, nil, func(c *Config) {
-			c.Sockets, c.Cooling, c.Kernel.Mark, c.Kernel.NodePorts = []string{"/a", "/b"}, 5*time.Second, 0x40, false
-		}},
+		{
+			"flags",
+			[]string{"--socket", "/a", "--socket=/b", "--cooling=5s", "--mark=0x40", "--node-ports=false"},
+			nil,
+			func(c *Config) {
+				c.Sockets, c.Cooling, c.Kernel.Mark, c.Kernel.NodePorts = []string{"/a", "/b"}, 5*time.Second, 0x40,
+					false
+			},
+		},
 		{"file", []string{"--config", "testdata/full.yaml"}, nil, full},
-		{"flags over file", []string{"--config=testdata/full.yaml", "--socket", "/c", "--warm-ip-target=9"}, nil, func(c *Config) {
-			full(c)
-			c.Sockets, c.EC2.WarmIPTarget = []string{"/c"}, 9
-		}},
+		{
+			"flags over file",
+			[]string{"--config=testdata/full.yaml", "--socket", "/c", "--warm-ip-target=9"},
+			nil,
+			func(c *Config) {
+				full(c)
+				c.Sockets, c.EC2.WarmIPTarget = []string{"/c"}, 9
+			},
+		},
 		{"empty file", []string{"--config", "testdata/empty.yaml"}, nil, func(*Config) {}},
-		{"environment", nil, map[string]string{"WARM_IP_TARGET": "3", "MINIMUM_IP_TARGET": "4", "WARM_ENI_TARGET": "0"}, func(c *Config) {
-			c.EC2.WarmIPTarget, c.EC2.MinimumIPTarget, c.EC2.WarmENITarget = 3, 4, 0
-		}},
+		{
+			"environment", nil,
+			map[string]string{"WARM_IP_TARGET": "3", "MINIMUM_IP_TARGET": "4", "WARM_ENI_TARGET": "0"},
+			func(c *Config) {
+				c.EC2.WarmIPTarget, c.EC2.MinimumIPTarget, c.EC2.WarmENITarget = 3, 4, 0
+			},
+		},
 		{"file over environment", []string{"--config", "testdata/full.yaml"}, map[string]string{"WARM_IP_TARGET": "3"}, full},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,11 +81,17 @@ func TestConfig(t *testing.T) {
 // full is what testdata/full.yaml says.
 func full(c *Config) {
 	*c = Config{
-		Sockets: []string{"/run/a.sock", "/run/b.sock"}, AllowedUsers: []uint{0, 1000}, State: "/var/lib/x.json", Introspection: "127.0.0.1:61679",
-		LogLevel: "debug", IPFamily: ipv4, Cooling: time.Minute, Reconcile: 10 * time.Second,
+		Sockets: []string{"/run/a.sock", "/run/b.sock"}, AllowedUsers: []uint{0, 1000}, State: "/var/lib/x.json",
+		Introspection: "127.0.0.1:61679",
+		LogLevel:      "debug", IPFamily: ipv4, Cooling: time.Minute, Reconcile: 10 * time.Second,
 		Metadata: MetadataConfig{Endpoint: "http://127.0.0.1:1338", RequireToken: true},
-		Kernel:   KernelConfig{Enabled: false, ExternalSNAT: true, NodePorts: false, Mark: 0x100, VethPrefix: "pod", MTU: 9001},
-		Cloud:    cloudEC2, EC2: EC2Config{Endpoint: "http://127.0.0.1:4566", PrefixDelegation: true, WarmIPTarget: 5, MinimumIPTarget: 10, WarmENITarget: 2},
+		Kernel: KernelConfig{
+			Enabled: false, ExternalSNAT: true, NodePorts: false, Mark: 0x100, VethPrefix: "pod", MTU: 9001,
+		},
+		Cloud: cloudEC2, EC2: EC2Config{
+			Endpoint: "http://127.0.0.1:4566", PrefixDelegation: true, WarmIPTarget: 5,
+			MinimumIPTarget: 10, WarmENITarget: 2,
+		},
 	}
 }
 
@@ -87,7 +108,8 @@ func TestConfig_mistakes(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stdout, stderr bytes.Buffer
-			if status := execute(t.Context(), []string{"--config", file}, &stdout, &stderr); status != 2 || stdout.Len() != 0 {
+			if status := execute(t.Context(), []string{"--config", file}, &stdout, &stderr); status != 2 ||
+				stdout.Len() != 0 {
 				t.Errorf("got exit status %d and %q, want 2 and nothing", status, &stdout)
 			}
 			if diff := cmp.Diff(string(want), stderr.String()); diff != "" {

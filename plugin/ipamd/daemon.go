@@ -70,17 +70,22 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 		return nil, err
 	}
 	store := datastore.New(datastore.Options{Cooling: cfg.Cooling})
-	d := &daemon{cfg: cfg, log: log, file: file, store: store, metrics: monitor.NewMetrics(store), changed: make(chan struct{}, 1)}
+	d := &daemon{
+		cfg: cfg, log: log, file: file, store: store, metrics: monitor.NewMetrics(store),
+		changed: make(chan struct{}, 1),
+	}
 	if err := store.Restore(restored); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("state %s: %w; move it away once no pod of this node has an address of it", cfg.State, err)
+		return nil, fmt.Errorf("state %s: %w; move it away once no pod of this node has an address of it", cfg.State,
+			err)
 	}
 	d.commits = state.NewCommits(state.Options{Source: store, Saver: file, Observe: d.wrote})
 	client := metadata.New(metadata.Options{Endpoint: cfg.Metadata.Endpoint, RequireToken: cfg.Metadata.RequireToken})
 	d.cloud = fixed{client}
 	if cfg.Cloud == cloudEC2 {
 		d.cloud = cloud.NewEC2(cloud.EC2Options{
-			Source: client, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint, PrefixDelegation: cfg.EC2.PrefixDelegation, Targets: cfg.targets(), Log: log,
+			Source: client, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint,
+			PrefixDelegation: cfg.EC2.PrefixDelegation, Targets: cfg.targets(), Log: log,
 		})
 	}
 	return d, nil
@@ -93,8 +98,8 @@ func (d *daemon) wrote(w state.Write) {
 	}
 }
 
-// run serves until ctx ends, which is no error. The state is this process's until it is gone: on a disk that hangs a write
-// may still be under way when run returns, and must not meet the next process.
+// run serves until ctx ends, which is no error. The state is this process's until it is gone: on a disk that hangs a
+// write may still be under way when run returns, and must not meet the next process.
 func (d *daemon) run(ctx context.Context) error {
 	if d.cfg.Kernel.Enabled && d.cfg.IPFamily == ipv4 {
 		ns, err := kernel.Current()
@@ -103,7 +108,10 @@ func (d *daemon) run(ctx context.Context) error {
 		}
 		defer ns.Close()
 		k := d.cfg.Kernel
-		d.node = eni.New(eni.Options{Namespace: ns, ExternalSNAT: k.ExternalSNAT, NodePorts: k.NodePorts, Mark: k.Mark, VethPrefix: k.VethPrefix, MTU: k.MTU})
+		d.node = eni.New(eni.Options{
+			Namespace: ns, ExternalSNAT: k.ExternalSNAT, NodePorts: k.NodePorts, Mark: k.Mark,
+			VethPrefix: k.VethPrefix, MTU: k.MTU,
+		})
 	}
 	stopMonitor, err := d.serveMonitor()
 	if err != nil {
@@ -161,7 +169,9 @@ func (d *daemon) servePlugins(ctx context.Context) error {
 		users = append(users, uint32(user))
 	}
 	s := server.New(server.Options{
-		Store: d.store, Commits: d.commits, Network: d.network, Warnings: func() []string { return d.currentStatus().Warnings },
+		Store: d.store, Commits: d.commits, Network: d.network, Warnings: func() []string {
+			return d.currentStatus().Warnings
+		},
 		Peers: server.Peers{UIDs: users, Refused: func(uid uint32) {
 			d.metrics.Refused(uid)
 			d.log.Warn("connection refused", "user", uid)

@@ -148,7 +148,8 @@ func TestDaemon_reconcile(t *testing.T) {
 	inv.ENIs[0].Prefixes, inv.ENIs[0].Secondary = nil, []netip.Addr{netip.MustParseAddr("10.0.0.16")}
 	inv.ENIs[1].Card = 1
 	l.service.Set(inv) // one pod's address is gone, and the new ENI is on another card now
-	status(`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":[{"id":"eni-1","reason":"itisonnetworkcard1:onlycard0isused"}]`)
+	status(
+		`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":[{"id":"eni-1","reason":"itisonnetworkcard1:onlycard0isused"}]`)
 	if got := l.assign(p, "b"); got != "10.0.0.17" {
 		t.Errorf("got %s, want 10.0.0.17 as long as the pod is there", got)
 	}
@@ -182,7 +183,9 @@ func TestDaemon_notReady(t *testing.T) {
 	}
 	conn := l.connect(p)
 	defer conn.Close()
-	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "rpc.CNIBackend"})
+	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{
+		Service: "rpc.CNIBackend",
+	})
 	if err != nil || health.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("got %v, %v, want that it serves", health, err)
 	}
@@ -224,10 +227,13 @@ func TestDaemon_errors(t *testing.T) {
 		return strings.TrimSpace(strings.ReplaceAll(p.output.String(), l.dir, "DIR"))
 	}
 	for want, args := range map[string][]string{
-		"ipamd: state DIR/state.json: another ipamd holds it":                                                  l.args(),
-		"ipamd: socket DIR/introspection.sock: another process answers on it":                                  l.args("--state", l.dir+"/other.json"),
-		"ipamd: socket DIR/ipamd.sock: another process answers on it":                                          l.args("--state", l.dir+"/other.json", "--introspection", ""),
-		"ipamd: introspection: want the path of a socket or a loopback address with a port, got \"0.0.0.0:1\"": l.args("--state", l.dir+"/other.json", "--introspection", "0.0.0.0:1"),
+		"ipamd: state DIR/state.json: another ipamd holds it": l.args(),
+		"ipamd: socket DIR/introspection.sock: another process answers on it": l.args(
+			"--state", l.dir+"/other.json"),
+		"ipamd: socket DIR/ipamd.sock: another process answers on it": l.args(
+			"--state", l.dir+"/other.json", "--introspection", ""),
+		"ipamd: introspection: want the path of a socket or a loopback address with a port, got \"0.0.0.0:1\"": l.args(
+			"--state", l.dir+"/other.json", "--introspection", "0.0.0.0:1"),
 	} {
 		if got := other(args...); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
@@ -243,11 +249,13 @@ func TestDaemon_errors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad := fmt.Sprintf(`{"format":1,"bootID":%q,"assignments":[%s,%s]}`, strings.TrimSpace(string(boot)), fmt.Sprintf(twice, "a"), fmt.Sprintf(twice, "b"))
+	bad := fmt.Sprintf(`{"format":1,"bootID":%q,"assignments":[%s,%s]}`, strings.TrimSpace(string(boot)),
+		fmt.Sprintf(twice, "a"), fmt.Sprintf(twice, "b"))
 	if err := os.WriteFile(l.dir+"/bad.json", []byte(bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	want := "ipamd: state DIR/bad.json: address 10.0.0.16 occurs twice; move it away once no pod of this node has an address of it"
+	want := "ipamd: state DIR/bad.json: address 10.0.0.16 occurs twice; move it away once no pod of this node has an " +
+		"address of it"
 	if got := other(l.args("--state", l.dir+"/bad.json")...); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

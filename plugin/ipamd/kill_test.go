@@ -23,8 +23,8 @@ const (
 	drillKeys     = 3 // per worker: more in all than there are addresses
 )
 
-// TestKill kills the daemon again and again, at random times while at least 8 calls are in flight, and some times while it
-// starts. Whoever was promised an address has it afterwards, and nobody else.
+// TestKill kills the daemon again and again, at random times while at least 8 calls are in flight, and some times while
+// it starts. Whoever was promised an address has it afterwards, and nobody else.
 func TestKill(t *testing.T) {
 	l := newLab(t)
 	l.service.Set(inventory("10.0.0.16/28", "10.0.1.16/28")) // 32 addresses for 48 keys
@@ -36,10 +36,13 @@ func TestKill(t *testing.T) {
 		t.Errorf("got %d kills and %d promises, want %d kills and more promises", d.killed, d.promises.Load(), *kills)
 	}
 	if *kills >= 500 && (d.halfWritten == 0 || d.untold == 0) {
-		t.Errorf("got %d kills before the rename and %d answers cut off after it, want some of each", d.halfWritten, d.untold)
+		t.Errorf("got %d kills before the rename and %d answers cut off after it, want some of each", d.halfWritten,
+			d.untold)
 	}
-	t.Logf("%d kills, %d of them at start, %d between create and rename, at least %d calls in flight; %d promises, %d calls cut off, "+
-		"%d of them between rename and reply", d.killed, d.atStart, d.halfWritten, d.fewest, d.promises.Load(), d.cut.Load(), d.untold)
+	t.Logf("%d kills, %d of them at start, %d between create and rename, at least %d calls in flight; %d promises, "+
+		"%d calls cut off, "+
+		"%d of them between rename and reply", d.killed, d.atStart, d.halfWritten, d.fewest, d.promises.Load(),
+		d.cut.Load(), d.untold)
 }
 
 // The drill can fail: a daemon that replies before it writes is found out.
@@ -90,7 +93,10 @@ type generation struct {
 // drill ends daemons by a signal until it has seen as many end as it is told, or a broken promise.
 func drill(l *lab, kind string, kills int, signal syscall.Signal) *drilled {
 	l.t.Helper()
-	d := &drilled{oracle: oracle{held: map[string]string{}, owner: map[string]string{}, uncertain: map[string]bool{}, unanswered: map[string]bool{}}, fewest: drillWorkers}
+	d := &drilled{oracle: oracle{
+		held: map[string]string{}, owner: map[string]string{}, uncertain: map[string]bool{},
+		unanswered: map[string]bool{},
+	}, fewest: drillWorkers}
 	ctx, stop := context.WithCancel(l.t.Context())
 	var workers sync.WaitGroup
 	first := &generation{ended: make(chan struct{})}

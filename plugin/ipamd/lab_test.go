@@ -60,7 +60,9 @@ func child(kind string, args []string) int {
 		if err != nil {
 			return err
 		}
-		d.commits = map[string]server.Committer{childForgetful: &forgetful{d: d}, childLate: late{d.commits, ctx.Done()}}[kind]
+		d.commits = map[string]server.Committer{
+			childForgetful: &forgetful{d: d}, childLate: late{d.commits, ctx.Done()},
+		}[kind]
 		return d.run(ctx)
 	})
 	cmd.SetArgs(args)
@@ -118,11 +120,15 @@ func newLab(t testing.TB) *lab {
 
 // inventory has an ENI per prefix, each of which has that prefix.
 func inventory(prefixes ...string) cloud.Inventory {
-	inv := cloud.Inventory{InstanceID: "i-1", InstanceType: "t3.small", Region: "eu-central-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}}
+	inv := cloud.Inventory{
+		InstanceID: "i-1", InstanceType: "t3.small", Region: "eu-central-1",
+		VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")},
+	}
 	for device, prefix := range prefixes {
 		inv.ENIs = append(inv.ENIs, cloud.ENI{
 			ID: fmt.Sprintf("eni-%d", device), MAC: fmt.Sprintf("02:00:00:00:00:1%d", device), Device: device,
-			Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24), Address: netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
+			Subnet:   netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24),
+			Address:  netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
 			Prefixes: []netip.Prefix{netip.MustParsePrefix(prefix)},
 		})
 	}
@@ -136,7 +142,8 @@ func (l *lab) introspection() string { return filepath.Join(l.dir, "introspectio
 // args are those of a daemon in the lab, which leaves the kernel alone.
 func (l *lab) args(more ...string) []string {
 	return append([]string{
-		"--kernel=false", "--metadata-endpoint", l.url, "--socket", l.socket(), "--state", l.state(), "--introspection", l.introspection(),
+		"--kernel=false", "--metadata-endpoint", l.url, "--socket", l.socket(), "--state", l.state(), "--introspection",
+		l.introspection(),
 		"--allowed-users", fmt.Sprint(os.Getuid()),
 	}, more...)
 }
@@ -208,7 +215,9 @@ func (l *lab) eventually(what string, ok func() bool) {
 
 // get asks for a path of the introspection.
 func (l *lab) get(path string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
+		string,
+	) (net.Conn, error) {
 		return net.Dial("unix", l.introspection())
 	}}}
 	response, err := client.Get("http://ipamd" + path)

@@ -41,7 +41,7 @@ Look at it:
 
 SIGTERM ends it after the calls under way. Pods keep their addresses.`
 
-const example = `  ipamd                                              # on an instance of EC2, with all that is attached to it
+const example = `  ipamd                                              # on an instance of EC2, with every ENI of it
   ipamd --cloud ec2 --warm-ip-target 5               # and attach more as pods come
   ipamd --socket /var/run/aws-node/ipamd.sock        # for amazon-vpc-cni-k8s' plugin
   ipamd --kernel=false --metadata-endpoint http://127.0.0.1:1338 --state /tmp/state.json --socket /tmp/ipamd.sock`

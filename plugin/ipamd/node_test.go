@@ -36,8 +36,8 @@ func nodeRules(t *testing.T) []int {
 	return all
 }
 
-// On a node with a kernel the ENIs are set up before a pod gets an address of them, and one whose link comes late is used
-// from then on.
+// On a node with a kernel the ENIs are set up before a pod gets an address of them, and one whose link comes late is
+// used from then on.
 func TestDaemon_kernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for network namespaces")
@@ -52,12 +52,16 @@ func TestDaemon_kernel(t *testing.T) {
 		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer-" + name})
 	}
 	lo, err := netlink.LinkByName("lo")
-	if err := errors.Join(err, netlink.LinkSetUp(lo), link("eth0", 0), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644)); err != nil {
+	if err := errors.Join(err, netlink.LinkSetUp(lo), link("eth0", 0), os.WriteFile("/proc/sys/net/ipv4/ip_forward",
+		[]byte("1"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	l := newLab(t) // its metadata service listens in this namespace
 	l.service.Set(inventory("10.0.0.16/31", "10.0.1.16/31"))
-	p := l.start(childDaemon, slices.DeleteFunc(l.args("--reconcile", "100ms", "--veth-prefix", "pod"), func(s string) bool { return s == "--kernel=false" })...)
+	p := l.start(childDaemon, slices.DeleteFunc(l.args("--reconcile", "100ms", "--veth-prefix", "pod"),
+		func(s string) bool {
+			return s == "--kernel=false"
+		})...)
 	if a, b := l.assign(p, "a"), l.assign(p, "b"); a != "10.0.0.16" || b != "10.0.0.17" {
 		t.Errorf("got %s and %s, want both from the ENI that is there", a, b)
 	}
@@ -78,7 +82,8 @@ func TestDaemon_kernel(t *testing.T) {
 	conn := l.connect(p)
 	defer conn.Close()
 	reply, err := rpc.NewCNIBackendClient(conn).DelNetwork(t.Context(), del("c"))
-	if err != nil || reply.IPAllocationMetadata[0].RouteTableId != 2 || reply.IPAllocationMetadata[0].DeviceNumber != 1 {
+	if err != nil || reply.IPAllocationMetadata[0].RouteTableId != 2 ||
+		reply.IPAllocationMetadata[0].DeviceNumber != 1 {
 		t.Errorf("got %v, %v, want table 2 of device 1", reply, err)
 	}
 	// Pods go on while there is no daemon.
@@ -110,13 +115,15 @@ func TestDaemon_ec2(t *testing.T) {
 			next := netip.AddrFrom4([4]byte{10, 0, 0, byte(20 + len(inv.ENIs[0].Secondary))})
 			inv.ENIs[0].Secondary = append(slices.Clone(inv.ENIs[0].Secondary), next)
 			l.service.Set(inv)
-			fmt.Fprintf(w, "<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>%s</privateIpAddress></item></assignedPrivateIpAddressesSet></AssignPrivateIpAddressesResponse>", next)
+			fmt.Fprintf(w,
+				"<AssignPrivateIpAddressesResponse><assignedPrivateIpAddressesSet><item><privateIpAddress>%s</privateIpAddress></item></assignedPrivateIpAddressesSet></AssignPrivateIpAddressesResponse>", next)
 		default:
 			http.Error(w, "", http.StatusBadRequest)
 		}
 	}))
 	defer ec2.Close()
-	p := l.start(childDaemon, l.args("--reconcile", "100ms", "--cloud", "ec2", "--ec2-endpoint", ec2.URL, "--warm-ip-target", "1")...)
+	p := l.start(childDaemon, l.args("--reconcile", "100ms", "--cloud", "ec2", "--ec2-endpoint", ec2.URL,
+		"--warm-ip-target", "1")...)
 	for n := range 3 {
 		want := fmt.Sprintf("10.0.0.%d", 20+n)
 		l.eventually("pods get addresses: "+want, func() bool { return l.assign(p, fmt.Sprint(n)) == want })

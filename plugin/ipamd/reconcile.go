@@ -136,7 +136,9 @@ func (d *daemon) forPods(e cloud.ENI) datastore.ENI {
 func (d *daemon) report(inv cloud.Inventory, unusable map[string]error, warnings []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	status := monitor.Status{InstanceID: inv.InstanceID, VPC: inv.VPC, Warnings: warnings, Reconciled: d.status.Reconciled}
+	status := monitor.Status{
+		InstanceID: inv.InstanceID, VPC: inv.VPC, Warnings: warnings, Reconciled: d.status.Reconciled,
+	}
 	for id, err := range unusable {
 		status.Unusable = append(status.Unusable, monitor.UnusableENI{ID: id, Reason: err.Error()})
 	}

@@ -104,7 +104,9 @@ func (a *addition) plan(s *store) (entry, error) {
 	var holders []entry
 	for i, addr := range a.addrs {
 		if a.node.has(addr.IP) {
-			return e, chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam", addr.IP)
+			return e,
+				chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam",
+					addr.IP)
 		}
 		a.addrs[i].Source = a.node.source(addr.IP)
 		before, err := s.Holders(addressKey(addr.IP))
@@ -118,15 +120,17 @@ func (a *addition) plan(s *store) (entry, error) {
 		return e, err
 	}
 	e.State = attachment{
-		Netns: a.args.Netns, Master: a.child.master.Attrs().Name, Child: a.child.name, Addresses: a.addrs, PodRoutes: a.podRoutes,
+		Netns: a.args.Netns, Master: a.child.master.Attrs().Name, Child: a.child.name, Addresses: a.addrs,
+		PodRoutes: a.podRoutes,
 	}
 	return e, nil
 }
 
-// connect makes the routes of this attachment. What stood before to its addresses was an earlier pod's, on whatever link and
-// with whatever metric.
+// connect makes the routes of this attachment. What stood before to its addresses was an earlier pod's, on whatever
+// link and with whatever metric.
 //
-// Neighbours come before routes: with the route alone, the first packet would be a broadcast that claims the node's address.
+// Neighbours come before routes: with the route alone, the first packet would be a broadcast that claims the node's
+// address.
 func (a *addition) connect(s *store, link netlink.Link, created bool, e entry) error {
 	if err := supersede(a.Host, s, e); err != nil {
 		return err
@@ -167,7 +171,9 @@ func needsIPv6(s *store, e entry) (bool, error) {
 		return true, nil
 	}
 	keys, err := groups(s, e.State.Child)
-	return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(key, lostTogether(e.State.Child)+"IPv6 ") }), err
+	return slices.ContainsFunc(keys, func(key string) bool {
+		return strings.HasPrefix(key, lostTogether(e.State.Child)+"IPv6 ")
+	}), err
 }
 
 // result returns prevResult with the child and the pod's new routes at the end. Upstream's macvlan finds each route of

@@ -72,7 +72,9 @@ func TestAdd_all_addresses_of_all_interfaces(t *testing.T) {
 		map[string]any{"address": "192.168.3.3/32", "interface": 3},
 		map[string]any{"address": "fe80::1/64", "interface": 1},
 	}
-	if _, err := l.run(call{Command: "ADD", ID: "a", Netns: sandbox, Stdin: conf(map[string]any{"prevResult": prev})}); err != nil {
+	if _, err := l.run(call{
+		Command: "ADD", ID: "a", Netns: sandbox, Stdin: conf(map[string]any{"prevResult": prev}),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	want := `
@@ -114,7 +116,8 @@ func TestAdd_versions(t *testing.T) {
 			l.mustReach(l.node, p.ns, "fd00:20::102", "fd00:20::5")
 			// libcni passes no prevResult at 0.3.1 and below.
 			l.mustDel("a", map[string]any{"cniVersion": version})
-			want = "link eno1 veth mtu 1500 up\nlink eno1.host macvlan mtu 1500 mode bridge address " + childMAC + " up\n" +
+			want = "link eno1 veth mtu 1500 up\nlink eno1.host macvlan mtu 1500 mode bridge address " + childMAC +
+				" up\n" +
 				"link eth9 veth mtu 1500 up\nlink lo device mtu 65536 up\n"
 			if diff := cmp.Diff(want, lines(l.state(), "link", "neigh", "file")); diff != "" {
 				t.Errorf("state after DEL (-want +got):\n%s", diff)
@@ -134,7 +137,9 @@ func convert(t *testing.T, p *pod, version string, appended bool) string {
 	if err := json.Unmarshal(raw, &result); err != nil {
 		t.Fatal(err)
 	}
-	result.Routes = []*types.Route{{Dst: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, GW: net.ParseIP("192.168.0.1")}}
+	result.Routes = []*types.Route{
+		{Dst: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, GW: net.ParseIP("192.168.0.1")},
+	}
 	if appended {
 		other, master := 0, 0
 		if version == "1.1.0" {
@@ -147,7 +152,10 @@ func convert(t *testing.T, p *pod, version string, appended bool) string {
 		result.Interfaces = append(result.Interfaces, child)
 		result.Routes = append(result.Routes,
 			&types.Route{Dst: *netipx.AddrIPNet(netipx.MustFromStdIP(net.ParseIP("10.9.0.7"))), GW: net.ParseIP("192.168.0.5"), Priority: other},
-			&types.Route{Dst: *netipx.AddrIPNet(netipx.MustFromStdIP(net.ParseIP("fd00:20::5"))), GW: net.ParseIP(childLL), Priority: master})
+			&types.Route{
+				Dst: *netipx.AddrIPNet(netipx.MustFromStdIP(net.ParseIP("fd00:20::5"))),
+				GW:  net.ParseIP(childLL), Priority: master,
+			})
 	}
 	converted, err := result.GetAsVersion(version)
 	if err != nil {
@@ -196,7 +204,9 @@ func TestAdd_replaces_stale_state(t *testing.T) {
 					return fmt.Errorf("%v: %w", r, err)
 				}
 			}
-			neighbour := &netlink.Neigh{LinkIndex: linkIndex("eno1.host"), IP: prefix.IP, HardwareAddr: dead, State: netlink.NUD_PERMANENT}
+			neighbour := &netlink.Neigh{
+				LinkIndex: linkIndex("eno1.host"), IP: prefix.IP, HardwareAddr: dead, State: netlink.NUD_PERMANENT,
+			}
 			if err := netlink.NeighAdd(neighbour); err != nil {
 				return err
 			}
@@ -316,29 +326,36 @@ func TestAdd_nodes(t *testing.T) {
 		podRoutes string
 	}{
 		{
-			name: "second NIC", master: []string{"192.168.0.5/16", "fd00:20::5/64"}, second: []string{"10.9.0.7/24", "fd00:9::7/64"},
+			name: "second NIC", master: []string{"192.168.0.5/16", "fd00:20::5/64"}, second: []string{
+				"10.9.0.7/24",
+				"fd00:9::7/64",
+			},
 			pod:  []string{"192.168.1.2/16", "fd00:20::102/64"},
 			want: "route 192.168.1.2/32 dev eno1.host src 192.168.0.5\nroute fd00:20::102/128 dev eno1.host src fd00:20::5\n",
 			podRoutes: "route 10.9.0.7/32 dev eth0 via 192.168.0.5\nroute fd00:20::5/128 dev eth0 via " + childLL +
 				"\nroute fd00:9::7/128 dev eth0 via " + childLL + "\n",
 		},
 		{
-			name: "several addresses on the master", master: []string{"172.16.0.5/24", "192.168.0.5/16"}, pod: []string{"192.168.1.2/16"},
+			name: "several addresses on the master", master: []string{"172.16.0.5/24", "192.168.0.5/16"},
+			pod:       []string{"192.168.1.2/16"},
 			want:      "route 192.168.1.2/32 dev eno1.host src 192.168.0.5\n",
 			podRoutes: "route 172.16.0.5/32 dev eth0 via 192.168.0.5\n",
 		},
 		{
-			name: "master outside the pod's subnet", master: []string{"172.16.0.5/24"}, second: []string{"10.9.0.7/24"}, pod: []string{"192.168.1.2/16"},
+			name: "master outside the pod's subnet", master: []string{"172.16.0.5/24"}, second: []string{"10.9.0.7/24"},
+			pod:       []string{"192.168.1.2/16"},
 			want:      "route 192.168.1.2/32 dev eno1.host src 172.16.0.5\n",
 			podRoutes: "route 10.9.0.7/32 dev eth0 via 172.16.0.5\nroute 172.16.0.5/32 dev eth0\n",
 		},
 		{
-			name: "master without an address", second: []string{"10.9.0.7/24", "fd00:9::7/64"}, pod: []string{"192.168.1.2/16", "fd00:20::102/64"},
+			name: "master without an address", second: []string{"10.9.0.7/24", "fd00:9::7/64"},
+			pod:       []string{"192.168.1.2/16", "fd00:20::102/64"},
 			want:      "route 192.168.1.2/32 dev eno1.host\nroute fd00:20::102/128 dev eno1.host\n",
 			podRoutes: "route 10.9.0.7/32 dev eth0\nroute fd00:9::7/128 dev eth0 via " + childLL + "\n",
 		},
 		{
-			name: "second NIC in the pod's subnet", master: []string{"192.168.0.5/16"}, second: []string{"192.168.0.6/16"}, pod: []string{"192.168.1.2/16"},
+			name: "second NIC in the pod's subnet", master: []string{"192.168.0.5/16"},
+			second: []string{"192.168.0.6/16"}, pod: []string{"192.168.1.2/16"},
 			want:      "route 192.168.1.2/32 dev eno1.host src 192.168.0.5\n",
 			podRoutes: "route 192.168.0.6/32 dev eth0 via 192.168.0.5\n",
 		},
@@ -348,7 +365,8 @@ func TestAdd_nodes(t *testing.T) {
 			l.nic("a0", tt.second...)
 			p := l.pod("a", tt.pod...)
 			l.mustAdd(p)
-			if diff := cmp.Diff(tt.want, lines(l.state(), "route 192.168.1.2/32", "route fd00:20::102/128")); diff != "" {
+			if diff := cmp.Diff(tt.want, lines(l.state(), "route 192.168.1.2/32",
+				"route fd00:20::102/128")); diff != "" {
 				t.Errorf("node (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(tt.podRoutes, hostRoutesOf(l, p)); diff != "" {

@@ -65,13 +65,14 @@ func (a attachment) hasIPv6() bool {
 	return slices.ContainsFunc(a.Addresses, func(own address) bool { return own.IP.Is6() })
 }
 
-// Keys are what records are found by: the child, the addresses, and which routes are lost together. Those of one family with
-// one source are: with the child, with the master's address, with all neighbours.
+// Keys are what records are found by: the child, the addresses, and which routes are lost together. Those of one family
+// with one source are: with the child, with the master's address, with all neighbours.
 func (a attachment) Keys() []string {
 	keys := []string{childKey(a.Child)}
 	for _, addr := range a.Addresses {
 		keys = append(keys, addressKey(addr.IP))
-		if shared := lostTogether(a.Child) + addr.family() + " " + addr.Source.String(); !slices.Contains(keys, shared) {
+		if shared := lostTogether(a.Child) + addr.family() + " " + addr.Source.String(); !slices.Contains(keys,
+			shared) {
 			keys = append(keys, shared)
 		}
 	}

@@ -170,7 +170,8 @@ func TestChainOrder(t *testing.T) {
 		{name: "tuning after it", plugins: macvlan + "," + route + `,{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}`},
 		{name: "tuning with mac before it", plugins: macvlan + `,{"type":"tuning","mac":"02:00:00:00:09:09"},` + route},
 		{
-			name: "tuning with mac after it", plugins: macvlan + "," + route + `,{"type":"tuning","mac":"02:00:00:00:09:09"}`,
+			name: "tuning with mac after it", plugins: macvlan + "," + route +
+				`,{"type":"tuning","mac":"02:00:00:00:09:09"}`,
 			check: "neighbour 192.168.1.2 on eno1.host: want 02:00:00:00:09:09, that of link eth0 of the pod, got %s: " +
 				"a later plugin has changed the pod's; put it before route",
 		},
@@ -219,12 +220,14 @@ func message(err error) string {
 	return ""
 }
 
-// sbr moves the pod's routes to a table of their own. Upstream's macvlan then fails its own CHECK, so only route's is run.
+// sbr moves the pod's routes to a table of their own. Upstream's macvlan then fails its own CHECK, so only route's is
+// run.
 func TestChainOrder_sbr(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")
 	macvlan := `{"type":"macvlan","master":"eno1","ipam":{"type":"host-local","ranges":[[{"subnet":"192.168.0.0/16","rangeStart":"192.168.1.2","gateway":"192.168.0.1"}]]}}`
-	c := newChained(l, []byte(`{"cniVersion":"1.1.0","name":"default","plugins":[`+macvlan+`,{"type":"route","master":"eno1","bridge":"eno1.host"},{"type":"sbr"}]}`))
+	c := newChained(l, []byte(`{"cniVersion":"1.1.0","name":"default","plugins":[`+macvlan+
+		`,{"type":"route","master":"eno1","bridge":"eno1.host"},{"type":"sbr"}]}`))
 	a := &pod{ns: newNamespace(t), id: "a"}
 	if err := c.add(a); err != nil {
 		t.Fatal(err)
@@ -255,7 +258,9 @@ func TestSecondInterface(t *testing.T) {
 		"ips": []any{map[string]any{"address": "10.9.0.9/24", "interface": 0}},
 	}
 	second := map[string]any{"name": "second", "master": "eth9", "bridge": nil, "prevResult": prev}
-	if _, err := l.run(call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(second)}); err != nil {
+	if _, err := l.run(call{
+		Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(second),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(sorted(first+"route 10.9.0.7/32 dev net1\n"), sorted(hostRoutesOf(l, p))); diff != "" {
@@ -289,7 +294,9 @@ func TestSecondInterface_sameNetwork(t *testing.T) {
 		"cniVersion": "1.1.0", "interfaces": []any{map[string]any{"name": "net1", "sandbox": p.ns.Path()}},
 		"ips": []any{map[string]any{"address": "fd00:20::102/64", "interface": 0}},
 	}
-	second := call{Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": prev})}
+	second := call{
+		Command: "ADD", ID: "a", IfName: "net1", Netns: p.ns.Path(), Stdin: conf(map[string]any{"prevResult": prev}),
+	}
 	if _, err := l.run(second); err != nil {
 		t.Fatal(err)
 	}

@@ -71,12 +71,16 @@ type checker struct {
 
 func (c *checker) run(conf *config) error {
 	if conf.Bridge != "" && conf.Bridge != c.entry.State.Child {
-		return chain.BadConfig("bridge is %q, and this attachment was made with %q: delete it and add it again", conf.Bridge, c.entry.State.Child)
+		return chain.BadConfig("bridge is %q, and this attachment was made with %q: delete it and add it again",
+			conf.Bridge, c.entry.State.Child)
 	}
 	if conf.Master != "" && conf.Master != c.entry.State.Master {
-		return chain.BadConfig("master is %q, and this attachment was made with %q: delete it and add it again", conf.Master, c.entry.State.Master)
+		return chain.BadConfig("master is %q, and this attachment was made with %q: delete it and add it again",
+			conf.Master, c.entry.State.Master)
 	}
-	for _, check := range []func() error{c.checkChild, c.checkGuards, c.checkPrevResult, c.checkAddresses, c.checkPodRoutes} {
+	for _, check := range []func() error{
+		c.checkChild, c.checkGuards, c.checkPrevResult, c.checkAddresses, c.checkPodRoutes,
+	} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -98,7 +102,8 @@ func (c *checker) checkChild() (err error) {
 	case !kernel.IsUp(c.link):
 		return fmt.Errorf("link %s is down", state.Child)
 	case c.link.Attrs().MTU != c.child.master.Attrs().MTU:
-		return fmt.Errorf("link %s: want mtu %d, that of %s, got %d", state.Child, c.child.master.Attrs().MTU, state.Master, c.link.Attrs().MTU)
+		return fmt.Errorf("link %s: want mtu %d, that of %s, got %d", state.Child, c.child.master.Attrs().MTU,
+			state.Master, c.link.Attrs().MTU)
 	}
 	return nil
 }
@@ -121,7 +126,8 @@ func (c *checker) checkGuards() error {
 	}
 	has, err := c.Host.HasAddress(c.link, c.child.linkLocal())
 	if err == nil && !has {
-		err = fmt.Errorf("link %s: address %s is missing, which pods use as next hop", c.child.name, c.child.linkLocal())
+		err = fmt.Errorf("link %s: address %s is missing, which pods use as next hop", c.child.name,
+			c.child.linkLocal())
 	}
 	return err
 }
@@ -195,10 +201,12 @@ func (c *checker) checkNeighbour(addr address) error {
 	case bytes.Equal(got, want):
 		return nil
 	case addr.MAC != want.String():
-		return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s: a later plugin has changed the pod's; put it before route",
+		return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s: a later plugin has "+
+			"changed the pod's; put it before route",
 			addr.IP, c.child.name, want, addr.Link, got)
 	}
-	return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s", addr.IP, c.child.name, want, addr.Link, got)
+	return fmt.Errorf("neighbour %s on %s: want %s, that of link %s of the pod, got %s", addr.IP, c.child.name, want,
+		addr.Link, got)
 }
 
 // checkRoute asks for the route that the node takes. Only where that is another one it lists them, to say which.
@@ -218,7 +226,8 @@ func (c *checker) checkRoute(ip, source netip.Addr) error {
 		case want.Matches(route):
 			found = true
 		case route.LinkIndex != want.Link:
-			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", ip, c.child.name, c.linkName(route.LinkIndex))
+			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", ip, c.child.name,
+				c.linkName(route.LinkIndex))
 		}
 	}
 	if found {
@@ -227,7 +236,8 @@ func (c *checker) checkRoute(ip, source netip.Addr) error {
 	if listed := h.listed[ip]; len(listed) > 0 {
 		route := listed[0]
 		if source, _ := netipx.FromStdIP(route.Src); source != want.Src {
-			return fmt.Errorf("route to %s on %s: want source %s, got %s", ip, c.child.name, orNone(want.Src), orNone(source))
+			return fmt.Errorf("route to %s on %s: want source %s, got %s", ip, c.child.name, orNone(want.Src),
+				orNone(source))
 		}
 		return fmt.Errorf("route to %s on %s is not a plain host route: %s", ip, c.child.name, route)
 	}

@@ -66,7 +66,9 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			r := &netlink.Route{Dst: prefix, Gw: net.ParseIP("192.168.0.5"), LinkIndex: linkIndex("eth0"), Priority: metricOther}
+			r := &netlink.Route{
+				Dst: prefix, Gw: net.ParseIP("192.168.0.5"), LinkIndex: linkIndex("eth0"), Priority: metricOther,
+			}
 			if err := netlink.RouteDel(r); err != nil {
 				return err
 			}
@@ -95,7 +97,9 @@ func TestCheck(t *testing.T) {
 			want: "999: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name",
 		},
 		{
-			name: "child in another mode", breakIt: replaceChild(&netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{ParentIndex: 1}, Mode: netlink.MACVLAN_MODE_PRIVATE}),
+			name: "child in another mode", breakIt: replaceChild(&netlink.Macvlan{
+				LinkAttrs: netlink.LinkAttrs{ParentIndex: 1}, Mode: netlink.MACVLAN_MODE_PRIVATE,
+			}),
 			want: "999: link eno1.host exists and is a macvlan in mode private, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name",
 		},
 		{name: "arp_filter off", breakIt: sysctl("ipv4/conf/eno1.host/arp_filter", "0"), want: "999: link eno1.host: want sysctl ipv4.arp_filter=1, got 0"},
@@ -118,7 +122,9 @@ func TestCheck(t *testing.T) {
 			want: "999: route to 192.168.1.2 on eno1.host: want source 192.168.0.5, got none",
 		},
 		{
-			name: "route with another source", breakIt: route(func(r *netlink.Route) { r.Src = net.ParseIP("10.9.0.7") }),
+			name: "route with another source", breakIt: route(func(r *netlink.Route) {
+				r.Src = net.ParseIP("10.9.0.7")
+			}),
 			want: "999: route to 192.168.1.2 on eno1.host: want source 192.168.0.5, got 10.9.0.7",
 		},
 		{
@@ -133,10 +139,13 @@ func TestCheck(t *testing.T) {
 				LinkIndex: linkIndex("eno1.host"), IP: net.ParseIP("192.168.1.2"), State: netlink.NUD_PERMANENT,
 				HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 9, 9},
 			})
-		}), want: "999: neighbour 192.168.1.2 on eno1.host: want 02:00:00:0b:01:ef, that of link eth0 of the pod, got 02:00:00:00:09:09"},
+		}), want: "999: neighbour 192.168.1.2 on eno1.host: want 02:00:00:0b:01:ef, that of link eth0 of the pod, " +
+			"got 02:00:00:00:09:09"},
 		{name: "pod has another hardware address", breakIt: inPod(func() error {
-			return netlink.LinkSetHardwareAddr(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}, net.HardwareAddr{2, 0, 0, 0, 9, 9})
-		}), want: "999: neighbour 192.168.1.2 on eno1.host: want 02:00:00:00:09:09, that of link eth0 of the pod, got 02:00:00:0b:01:ef: " +
+			return netlink.LinkSetHardwareAddr(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}},
+				net.HardwareAddr{2, 0, 0, 0, 9, 9})
+		}), want: "999: neighbour 192.168.1.2 on eno1.host: want 02:00:00:00:09:09, that of link eth0 of the pod, " +
+			"got 02:00:00:0b:01:ef: " +
 			"a later plugin has changed the pod's; put it before route"},
 		{
 			name: "route in the pod gone", breakIt: podRoute(func(*netlink.Route) error { return nil }),
@@ -159,7 +168,9 @@ func TestCheck(t *testing.T) {
 			return nil
 		}, want: "999: all addresses of this attachment belong to newer attachments"},
 		{name: "wrong address in prevResult", ip: "192.168.9.9/16", want: "999: prevResult: address 192.168.9.9 is not on link eth0 of the pod"},
-		{name: "address of a later plugin", ip: "192.168.9.9/16", breakIt: inPod(func() error { return plugintest.Configure("eth0", "192.168.9.9/16") }), want: "success"},
+		{name: "address of a later plugin", ip: "192.168.9.9/16", breakIt: inPod(func() error {
+			return plugintest.Configure("eth0", "192.168.9.9/16")
+		}), want: "success"},
 		{
 			name: "no prevResult", changes: map[string]any{"prevResult": nil},
 			want: `7: prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`,

@@ -19,7 +19,8 @@ import (
 type child struct {
 	name   string
 	master netlink.Link
-	lower  netlink.Link // the device that the kernel puts it on: the master, or the one below a master that is a macvlan
+	// the device that the kernel puts it on: the master, or the one below a master that is a macvlan
+	lower netlink.Link
 }
 
 // mac returns the child's hardware address. It depends on the master's address and the name alone: a child that
@@ -44,8 +45,8 @@ func (c *child) linkLocal() netip.Addr {
 // guards keep an addressless macvlan from disturbing its node. They stand before the link is up.
 func (c *child) guards() []kernel.Sysctl {
 	return []kernel.Sysctl{
-		// Answer ARP for the node's addresses only to senders that are routed over the child, that is to its pods. Else the
-		// LAN learns the child's hardware address for the node's address, and the node loses what is sent there.
+		// Answer ARP for the node's addresses only to senders that are routed over the child, that is to its pods. Else
+		// the LAN learns the child's hardware address for the node's address, and the node loses what is sent there.
 		{Family: "ipv4", Key: "arp_filter", Value: "1"},
 		// A router's advertisements are for the master. The child would add a second address and default route.
 		{Family: "ipv6", Key: "accept_ra", Value: "0"},
@@ -61,8 +62,8 @@ func (c *child) sysctls() []kernel.Sysctl {
 		// With proxy_arp on "all", the child would answer for every host of the LAN; -1 is never the same medium.
 		kernel.Sysctl{Family: "ipv4", Key: "proxy_arp", Value: "0"},
 		kernel.Sysctl{Family: "ipv4", Key: "medium_id", Value: "-1"},
-		// Take only what comes from a pod: the child gets a copy of each broadcast that the master gets. A looser setting
-		// of "all" wins (ip-sysctl.rst: the maximum counts).
+		// Take only what comes from a pod: the child gets a copy of each broadcast that the master gets. A looser
+		// setting of "all" wins (ip-sysctl.rst: the maximum counts).
 		kernel.Sysctl{Family: "ipv4", Key: "rp_filter", Value: "1"},
 		kernel.Sysctl{Family: "ipv6", Key: "accept_redirects", Value: "0"},
 		kernel.Sysctl{Family: "ipv6", Key: "proxy_ndp", Value: "0"},
@@ -87,7 +88,8 @@ func (c *child) conflict(link netlink.Link) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("link %s exists and is %s, want a macvlan of %s (index %d) in mode bridge: remove it, or set bridge to a free name",
+	return fmt.Errorf("link %s exists and is %s, want a macvlan of %s (index %d) in mode bridge: remove it, or set "+
+		"bridge to a free name",
 		c.name, is, c.master.Attrs().Name, c.lower.Attrs().Index)
 }
 
@@ -100,7 +102,8 @@ func kind(link netlink.Link) string {
 
 func modeName(mode netlink.MacvlanMode) string {
 	for known, name := range map[netlink.MacvlanMode]string{
-		netlink.MACVLAN_MODE_PRIVATE: "private", netlink.MACVLAN_MODE_VEPA: "vepa", netlink.MACVLAN_MODE_BRIDGE: "bridge",
+		netlink.MACVLAN_MODE_PRIVATE: "private", netlink.MACVLAN_MODE_VEPA: "vepa",
+		netlink.MACVLAN_MODE_BRIDGE:   "bridge",
 		netlink.MACVLAN_MODE_PASSTHRU: "passthru", netlink.MACVLAN_MODE_SOURCE: "source",
 	} {
 		if mode == known {
@@ -127,7 +130,8 @@ func (c *child) find(host *kernel.Namespace) (netlink.Link, error) {
 func (c *child) ensure(host *kernel.Namespace, ipv6 bool) (link netlink.Link, created bool, err error) {
 	if !kernel.IsUp(c.master) {
 		// The kernel refuses to bring up a macvlan of a device that is down.
-		return nil, false, chain.NotAvailable("master %q is down: bring it up (ip link set %[1]s up)", c.master.Attrs().Name)
+		return nil, false, chain.NotAvailable("master %q is down: bring it up (ip link set %[1]s up)",
+			c.master.Attrs().Name)
 	}
 	link, err = c.find(host)
 	if err != nil {

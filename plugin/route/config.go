@@ -41,7 +41,9 @@ func parseConfig(stdin []byte) (*config, error) {
 		}
 	}
 	if conf.Bridge != "" && conf.Bridge == conf.Master {
-		return nil, chain.BadConfig("bridge %q is the master itself; leave bridge out or name a link that does not exist", conf.Bridge)
+		return nil,
+			chain.BadConfig("bridge %q is the master itself; leave bridge out or name a link that does not exist",
+				conf.Bridge)
 	}
 	return &conf, nil
 }

@@ -59,11 +59,15 @@ func TestDel(t *testing.T) {
 		})},
 		{name: "without the record, by prevResult", before: func(*lab, *pod) error { return os.Remove(recordOfA) }, prev: true},
 		{
-			name: "without any record, by prevResult", before: func(*lab, *pod) error { return os.RemoveAll("/run/cni") }, prev: true,
+			name: "without any record, by prevResult", before: func(*lab, *pod) error {
+				return os.RemoveAll("/run/cni")
+			}, prev: true,
 			gone: []string{"file"},
 		},
 		{
-			name: "without the record, by prevResult and its link", before: func(*lab, *pod) error { return os.Remove(recordOfA) }, prev: true,
+			name: "without the record, by prevResult and its link", before: func(*lab, *pod) error {
+				return os.Remove(recordOfA)
+			}, prev: true,
 			changes: map[string]any{"bridge": "other.host"},
 		},
 		{name: "empty record", before: write("")},
@@ -209,7 +213,8 @@ func TestDel_of_a_new_attachment(t *testing.T) {
 	if err := l.add(young, second); err != nil {
 		t.Fatal(err)
 	}
-	want := "neigh 192.168.1.2 dev eth9.host lladdr 02:00:00:0c:01:0e\nroute 192.168.1.2/32 dev eth9.host src 192.168.0.6\n"
+	want := "neigh 192.168.1.2 dev eth9.host lladdr 02:00:00:0c:01:0e\nroute 192.168.1.2/32 dev eth9.host src " +
+		"192.168.0.6\n"
 	if diff := cmp.Diff(want, lines(l.state(), "neigh", "route 192.168.1")); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}

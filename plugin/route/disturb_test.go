@@ -48,7 +48,9 @@ func TestNodeStaysReachable(t *testing.T) {
 			if tt.plain {
 				l.inNode(func() error { return addPlainRoute("192.168.1.2/32") })
 				l.mustReach(l.node, p.ns, "192.168.1.2", "192.168.0.5")
-				eventually(t, "want the control to claim the node's address for the child", func() bool { return claims(frames()) > 0 })
+				eventually(t, "want the control to claim the node's address for the child", func() bool {
+					return claims(frames()) > 0
+				})
 				return
 			}
 			l.mustAdd(p)
@@ -190,7 +192,8 @@ func names(frame []byte) bool {
 		return bytes.Equal(frame[28:32], ip4)
 	case unix.ETH_P_IPV6:
 		const solicitation, advertisement = 135, 136
-		if len(frame) < 78 || frame[20] != unix.IPPROTO_ICMPV6 || frame[54] != solicitation && frame[54] != advertisement {
+		if len(frame) < 78 || frame[20] != unix.IPPROTO_ICMPV6 || frame[54] != solicitation &&
+			frame[54] != advertisement {
 			return false
 		}
 		return bytes.Equal(frame[22:38], ip6) || frame[54] == advertisement && bytes.Equal(frame[62:78], ip6)
@@ -249,7 +252,8 @@ func waitForAdvertised(l *lab, link string) {
 	})
 }
 
-// waitForHeard waits until the kernel has handled an advertisement on link: macvlan hands broadcasts on from a work queue.
+// waitForHeard waits until the kernel has handled an advertisement on link: macvlan hands broadcasts on from a work
+// queue.
 func waitForHeard(l *lab, link string) {
 	l.t.Helper()
 	l.advertiseUntil("link "+link+": want a router advertisement", func() (bool, error) {
@@ -312,12 +316,15 @@ func advertise() error {
 	body = binary.BigEndian.AppendUint32(body, 1800) // preferred
 	body = append(body, 0, 0, 0, 0)
 	prefix := netip.MustParseAddr("fd00:77::").As16()
-	message := icmp.Message{Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, prefix[:]...)}}
+	message := icmp.Message{
+		Type: ipv6.ICMPTypeRouterAdvertisement, Body: &icmp.RawBody{Data: append(body, prefix[:]...)},
+	}
 	raw, err := message.Marshal(nil)
 	if err != nil {
 		return err
 	}
-	_, err = conn.IPv6PacketConn().WriteTo(raw, &ipv6.ControlMessage{IfIndex: up0.Index}, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: "up0"})
+	_, err = conn.IPv6PacketConn().WriteTo(raw, &ipv6.ControlMessage{IfIndex: up0.Index},
+		&net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: "up0"})
 	return err
 }
 
@@ -333,7 +340,9 @@ func TestProxyARP(t *testing.T) {
 				return os.WriteFile("/proc/sys/net/ipv4/neigh/eno1.host/proxy_delay", []byte("0"), 0)
 			})
 			if control {
-				l.inNode(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/eno1.host/medium_id", []byte("0"), 0) })
+				l.inNode(func() error {
+					return os.WriteFile("/proc/sys/net/ipv4/conf/eno1.host/medium_id", []byte("0"), 0)
+				})
 			}
 			frames := capture(l, p.ns, "eth0")
 			child, _ := net.ParseMAC(childMAC)
@@ -380,7 +389,9 @@ func TestBroadcasts(t *testing.T) {
 			defer client.Close()
 			const sent = 5
 			for range sent {
-				if _, err := client.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(192, 168, 255, 255), Port: 9999}); err != nil {
+				if _, err := client.WriteTo([]byte("x"), &net.UDPAddr{
+					IP: net.IPv4(192, 168, 255, 255), Port: 9999,
+				}); err != nil {
 					t.Fatal(err)
 				}
 			}

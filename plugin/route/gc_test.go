@@ -18,7 +18,8 @@ import (
 func TestGC(t *testing.T) {
 	l := newLab(t)
 	bare := l.state()
-	a, b, c, d := l.pod("a", "192.168.1.2/16", "fd00:20::102/64"), l.pod("b", "192.168.1.3/16"), l.pod("c", "192.168.1.4/16"), l.pod("d", "192.168.1.5/16")
+	a, b, c, d := l.pod("a", "192.168.1.2/16", "fd00:20::102/64"), l.pod("b", "192.168.1.3/16"),
+		l.pod("c", "192.168.1.4/16"), l.pod("d", "192.168.1.5/16")
 	second := map[string]any{"name": "second"}
 	l.mustAdd(b)
 	if err := l.add(c, second); err != nil {
@@ -40,7 +41,8 @@ func TestGC(t *testing.T) {
 		}
 		if time == "first" {
 			// d/net1 is valid and unknown: the orphans may be its.
-			stay := "neigh 192.168.1.77 dev eno1.host lladdr 02:de:ad:00:00:01\nneigh fd00:20::177 dev eno1.host lladdr 02:de:ad:00:00:01\n" +
+			stay := "neigh 192.168.1.77 dev eno1.host lladdr 02:de:ad:00:00:01\nneigh fd00:20::177 dev eno1.host " +
+				"lladdr 02:de:ad:00:00:01\n" +
 				"route 192.168.1.77/32 dev eno1.host\nroute fd00:20::177/128 dev eno1.host\n"
 			if diff := cmp.Diff(sorted(want+stay), sorted(l.state())); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
@@ -79,7 +81,9 @@ func orphan(l *lab, dst string) {
 		if err != nil {
 			return err
 		}
-		if err := netlink.RouteAdd(&netlink.Route{Dst: prefix, LinkIndex: linkIndex("eno1.host"), Scope: netlink.SCOPE_LINK}); err != nil {
+		if err := netlink.RouteAdd(&netlink.Route{
+			Dst: prefix, LinkIndex: linkIndex("eno1.host"), Scope: netlink.SCOPE_LINK,
+		}); err != nil {
 			return err
 		}
 		return netlink.NeighAdd(&netlink.Neigh{
@@ -125,7 +129,8 @@ func TestGC_keeps_a_child_that_somebody_else_made(t *testing.T) {
 	if err := l.gc(); err != nil {
 		t.Fatal(err)
 	}
-	want := "link eno1.host macvlan mtu 1500 mode bridge address 02:00:00:00:09:09 up\nroute 192.168.0.0/16 dev eno1 src 192.168.0.5\nroute fd00:20::/64 dev eno1\n"
+	want := "link eno1.host macvlan mtu 1500 mode bridge address 02:00:00:00:09:09 up\nroute 192.168.0.0/16 dev eno1 " +
+		"src 192.168.0.5\nroute fd00:20::/64 dev eno1\n"
 	if diff := cmp.Diff(want, lines(l.state(), "link eno1.host", "neigh", "route", "file")); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
@@ -213,9 +218,12 @@ func TestStatus(t *testing.T) {
 		{name: "master is down", before: func(*lab) error { return setDown("eno1") }, want: `50: master "eno1" is down: bring it up (ip link set eno1 up)`},
 		{name: "name is taken", before: func(*lab) error {
 			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}})
-		}, want: `50: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
+		}, want: `50: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: ` +
+			`remove it, or set bridge to a free name`},
 		{
-			name: "a file in the place of the records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route/default") },
+			name: "a file in the place of the records", before: func(*lab) error {
+				return plugintest.PlaceFile("/run/cni/route/default")
+			},
 			want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`,
 		},
 		{name: "the same when another network has records", before: func(l *lab) error {
@@ -223,9 +231,12 @@ func TestStatus(t *testing.T) {
 				l.t.Fatal(err)
 			}
 			return plugintest.PlaceFile("/run/cni/route/default")
-		}, want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a directory: remove it`},
+		}, want: `50: records of network "default" cannot be written: /run/cni/route/default is a file, want a ` +
+			`directory: remove it`},
 		{
-			name: "a file in the place of all records", before: func(*lab) error { return plugintest.PlaceFile("/run/cni/route") },
+			name: "a file in the place of all records", before: func(*lab) error {
+				return plugintest.PlaceFile("/run/cni/route")
+			},
 			want: `50: records of network "default" cannot be written: /run/cni/route is a file, want a directory: remove it`,
 		},
 		{
@@ -267,7 +278,9 @@ func TestOldVersions(t *testing.T) {
 	l := newLab(t)
 	p := l.pod("a", "192.168.1.2/16")
 	for _, tt := range []struct{ command, version string }{{"GC", "1.0.0"}, {"STATUS", "0.4.0"}, {"CHECK", "0.3.1"}} {
-		_, err := l.run(call{Command: tt.command, ID: "a", Netns: p.ns.Path(), Stdin: conf(map[string]any{"cniVersion": tt.version})})
+		_, err := l.run(call{
+			Command: tt.command, ID: "a", Netns: p.ns.Path(), Stdin: conf(map[string]any{"cniVersion": tt.version}),
+		})
 		want := fmt.Sprintf("1: config version does not allow %s", tt.command)
 		if got := err.String(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

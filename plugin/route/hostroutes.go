@@ -101,9 +101,9 @@ func (h *hostRoutes) restore(n *node, entries []entry) {
 	}
 }
 
-// restoreLost brings back what others have lost, where something shows that they have: the child was made anew, or some pod's
-// routes are missing. What is lost is lost by all whose routes are alike, so one of each such group is looked at. That a
-// single route was removed, only CHECK of its pod and GC find out.
+// restoreLost brings back what others have lost, where something shows that they have: the child was made anew, or some
+// pod's routes are missing. What is lost is lost by all whose routes are alike, so one of each such group is looked at.
+// That a single route was removed, only CHECK of its pod and GC find out.
 func restoreLost(host *kernel.Namespace, s *store, n *node, link netlink.Link, created bool, e entry) error {
 	lost := created
 	keys, err := groups(s, e.State.Child)

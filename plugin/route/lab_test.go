@@ -47,7 +47,9 @@ func newLab(t *testing.T, nodeAddrs ...string) *lab {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = "eno1"
 		attrs.HardwareAddr, _ = net.ParseMAC(masterMAC)
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(l.lan.Fd()))})
+		return netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(int(l.lan.Fd())),
+		})
 	})
 	if nodeAddrs == nil {
 		nodeAddrs = []string{"192.168.0.5/16", "fd00:20::5/64"}
@@ -78,7 +80,9 @@ func (l *lab) nic(name string, addrs ...string) {
 	l.inNode(func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = name
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "p-" + name, PeerNamespace: netlink.NsFd(int(l.lan.Fd()))}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: "p-" + name, PeerNamespace: netlink.NsFd(int(l.lan.Fd())),
+		}); err != nil {
 			return err
 		}
 		return plugintest.Configure(name, addrs...)
@@ -123,7 +127,9 @@ func (p *pod) prev() map[string]any {
 
 // conf is a configuration of the plugin with changes; a nil value leaves a key out.
 func conf(changes map[string]any) string {
-	c := map[string]any{"cniVersion": "1.1.0", "name": "default", "type": "route", "master": "eno1", "bridge": "eno1.host"}
+	c := map[string]any{
+		"cniVersion": "1.1.0", "name": "default", "type": "route", "master": "eno1", "bridge": "eno1.host",
+	}
 	for key, value := range changes {
 		if c[key] = value; value == nil {
 			delete(c, key)
@@ -151,7 +157,9 @@ func (l *lab) run(c call) (string, *cniError) {
 
 func (l *lab) add(p *pod, changes map[string]any) *cniError {
 	l.t.Helper()
-	_, err := l.run(call{Command: "ADD", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev()))})
+	_, err := l.run(call{
+		Command: "ADD", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev())),
+	})
 	return err
 }
 
@@ -255,7 +263,9 @@ func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 // check runs CHECK with what ADD would answer.
 func (l *lab) check(p *pod, changes map[string]any) *cniError {
 	l.t.Helper()
-	out, err := l.run(call{Command: "CHECK", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev()))})
+	out, err := l.run(call{
+		Command: "CHECK", ID: p.id, Netns: p.ns.Path(), Stdin: conf(with(changes, "prevResult", p.prev())),
+	})
 	if err == nil && out != "" {
 		l.t.Fatalf("CHECK: want no output, got %s", out)
 	}

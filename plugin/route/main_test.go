@@ -10,7 +10,8 @@ import (
 // The plugin itself, and the upstream ones that stand beside it in a chain.
 func TestMain(m *testing.M) {
 	os.Exit(plugintest.Main(m, map[string]string{
-		pluginName: ".", "macvlan": plugintest.Upstream + "main/macvlan", "host-local": plugintest.Upstream + "ipam/host-local",
+		pluginName: ".", "macvlan": plugintest.Upstream + "main/macvlan", "host-local": plugintest.Upstream +
+			"ipam/host-local",
 		"tuning": plugintest.Upstream + "meta/tuning", "sbr": plugintest.Upstream + "meta/sbr",
 	}))
 }

@@ -107,7 +107,9 @@ func (n *node) distinct(ipv4 bool) []netip.Addr {
 }
 
 func (n *node) onMaster(ip netip.Addr) bool {
-	return slices.ContainsFunc(n.addresses, func(a kernel.Address) bool { return a.Link == n.master && a.Prefix.Addr() == ip })
+	return slices.ContainsFunc(n.addresses, func(a kernel.Address) bool {
+		return a.Link == n.master && a.Prefix.Addr() == ip
+	})
 }
 
 func familyOf(prefixes []netip.Prefix, ipv4 bool) []netip.Prefix {

@@ -36,7 +36,8 @@ func readAddresses(host, pod *kernel.Namespace, c *child, prev *current.Result, 
 		}
 	}
 	if len(addrs) == 0 {
-		return nil, chain.BadConfig("prevResult has no address on %s to route to: give the plugin that makes the link an ipam", ifName)
+		return nil, chain.BadConfig("prevResult has no address on %s to route to: give the plugin that makes the "+
+			"link an ipam", ifName)
 	}
 	return addrs, nil
 }
@@ -67,30 +68,36 @@ func reachable(host, pod *kernel.Namespace, c *child, name string, required bool
 func obstacle(host, pod *kernel.Namespace, c *child, link netlink.Link) (string, error) {
 	macvlan, ok := link.(*netlink.Macvlan)
 	if !ok {
-		return fmt.Sprintf("of kind %s, and route is for macvlan alone: other kinds need no child to reach their node", kind(link)), nil
+		return fmt.Sprintf("of kind %s, and route is for macvlan alone: other kinds need no child to reach their node",
+			kind(link)), nil
 	}
 	on, err := pod.IsParent(link, c.lower.Attrs().Index, host)
 	if err != nil {
 		return "", err
 	}
 	if !on {
-		return fmt.Sprintf("a macvlan of another device than master %q: set the same master in macvlan and route", c.master.Attrs().Name), nil
+		return fmt.Sprintf("a macvlan of another device than master %q: set the same master in macvlan and route",
+			c.master.Attrs().Name), nil
 	}
 	switch macvlan.Mode {
 	case netlink.MACVLAN_MODE_BRIDGE:
 		return "", nil
 	case netlink.MACVLAN_MODE_PRIVATE, netlink.MACVLAN_MODE_VEPA:
-		return fmt.Sprintf("a macvlan in mode %s, which delivers nothing between two macvlans of one master: set mode bridge in macvlan",
+		return fmt.Sprintf("a macvlan in mode %s, which delivers nothing between two macvlans of one master: set "+
+			"mode bridge in macvlan",
 			modeName(macvlan.Mode)), nil
 	case netlink.MACVLAN_MODE_PASSTHRU:
-		return "a macvlan in mode passthru, which takes the whole master and leaves no room for the child: set mode bridge in macvlan", nil
+		return "a macvlan in mode passthru, which takes the whole master and leaves no room for the child: set mode " +
+			"bridge in macvlan", nil
 	}
 	return fmt.Sprintf("a macvlan in mode %s: set mode bridge in macvlan", modeName(macvlan.Mode)), nil
 }
 
 // planPodRoutes returns the routes to the node that the pod lacks. What the conflist's own routes say stays as it is,
 // and so does what another link of the pod leads to, unless the address is on the master of this one.
-func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Result, addrs []address, ifName string) ([]podRoute, error) {
+func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Result, addrs []address,
+	ifName string,
+) ([]podRoute, error) {
 	listed, err := pod.MainRoutes()
 	if err != nil {
 		return nil, err
@@ -115,8 +122,8 @@ func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Resul
 	return lacking, nil
 }
 
-// freeMetric returns the route's metric, or the next one that no other link of the pod has for this address: a route replaces
-// one of the same address and metric, whatever its device, and net1 would take the route of eth0.
+// freeMetric returns the route's metric, or the next one that no other link of the pod has for this address: a route
+// replaces one of the same address and metric, whatever its device, and net1 would take the route of eth0.
 func freeMetric(listed []netlink.Route, link netlink.Link, r podRoute) int {
 	for _, route := range listed {
 		dst, ok := kernel.Destination(route)
@@ -173,8 +180,8 @@ func addPodRoutes(pod *kernel.Namespace, routes []podRoute) error {
 	return nil
 }
 
-// removePodRoutes removes an attachment's routes from its pod, if it is still the same pod: a namespace of that path may
-// belong to another by now, and the hardware address of the link tells.
+// removePodRoutes removes an attachment's routes from its pod, if it is still the same pod: a namespace of that path
+// may belong to another by now, and the hardware address of the link tells.
 func removePodRoutes(host *kernel.Namespace, a attachment) error {
 	if len(a.PodRoutes) == 0 || len(a.Addresses) == 0 || a.Netns == "" {
 		return nil

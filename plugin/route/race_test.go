@@ -19,7 +19,8 @@ func TestColdStart(t *testing.T) {
 	l := newLab(t)
 	var all []*pod
 	for i := range pods {
-		all = append(all, l.pod(fmt.Sprintf("p%d", i), fmt.Sprintf("192.168.1.%d/16", i+2), fmt.Sprintf("fd00:20::1:%d/64", i+2)))
+		all = append(all, l.pod(fmt.Sprintf("p%d", i), fmt.Sprintf("192.168.1.%d/16", i+2),
+			fmt.Sprintf("fd00:20::1:%d/64", i+2)))
 	}
 	bare := l.state()
 	for i, err := range together(l, all, func(p *pod) call {
@@ -30,7 +31,9 @@ func TestColdStart(t *testing.T) {
 		}
 	}
 	state := l.state()
-	for word, want := range map[string]int{"link eno1.host macvlan": 1, "route 192.168.1.": pods, "route fd00:20::1:": pods, "neigh": 2 * pods} {
+	for word, want := range map[string]int{
+		"link eno1.host macvlan": 1, "route 192.168.1.": pods, "route fd00:20::1:": pods, "neigh": 2 * pods,
+	} {
 		if got := strings.Count(lines(state, word), "\n"); got != want {
 			t.Errorf("%s: got %d, want %d", word, got, want)
 		}
@@ -38,7 +41,9 @@ func TestColdStart(t *testing.T) {
 	for _, p := range all[:5] {
 		l.mustReach(l.node, p.ns, strings.TrimSuffix(p.ips[0], "/16"), "192.168.0.5")
 	}
-	for i, err := range together(l, all, func(p *pod) call { return call{Command: "DEL", ID: p.id, Stdin: conf(nil)} }) {
+	for i, err := range together(l, all, func(p *pod) call {
+		return call{Command: "DEL", ID: p.id, Stdin: conf(nil)}
+	}) {
 		if err != nil {
 			t.Errorf("DEL %d: %v", i, err)
 		}
@@ -79,8 +84,11 @@ func TestAdd_while_the_last_attachment_goes(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls := map[*pod]call{
-			first: {Command: "ADD", ID: "first", Netns: first.ns.Path(), Stdin: conf(map[string]any{"prevResult": first.prev()})},
-			last:  {Command: "GC", Stdin: conf(second)},
+			first: {
+				Command: "ADD", ID: "first", Netns: first.ns.Path(),
+				Stdin: conf(map[string]any{"prevResult": first.prev()}),
+			},
+			last: {Command: "GC", Stdin: conf(second)},
 		}
 		if round%2 == 0 {
 			calls[last] = call{Command: "DEL", ID: "last", Stdin: conf(second)}
@@ -91,7 +99,8 @@ func TestAdd_while_the_last_attachment_goes(t *testing.T) {
 			}
 		}
 		want := "link eno1.host macvlan mtu 1500 mode bridge address " + childMAC + " up\n" +
-			"neigh 192.168.1.3 dev eno1.host lladdr " + podMAC("first", "eth0").String() + "\nroute 192.168.1.3/32 dev eno1.host src 192.168.0.5\n"
+			"neigh 192.168.1.3 dev eno1.host lladdr " + podMAC("first", "eth0").String() +
+			"\nroute 192.168.1.3/32 dev eno1.host src 192.168.0.5\n"
 		if diff := cmp.Diff(want, lines(l.state(), "link eno1.host", "neigh", "route 192.168.1")); diff != "" {
 			t.Fatalf("round %d (-want +got):\n%s", round, diff)
 		}

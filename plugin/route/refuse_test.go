@@ -43,8 +43,11 @@ func TestAdd_refuses(t *testing.T) {
 		netns   string
 		want    string
 	}{
-		{name: "container id of 256 bytes", pod: plain, id: strings.Repeat("x", 256), want: `4: CNI_CONTAINERID, CNI_IFNAME or the network's name: "` +
-			strings.Repeat("x", 32) + `"… cannot be a part of a record's path: want at most 255 bytes, got 256`},
+		{
+			name: "container id of 256 bytes", pod: plain, id: strings.Repeat("x", 256),
+			want: `4: CNI_CONTAINERID, CNI_IFNAME or the network's name: "` +
+				strings.Repeat("x", 32) + `"… cannot be a part of a record's path: want at most 255 bytes, got 256`,
+		},
 		{
 			name: "mode private", pod: inMode(netlink.MACVLAN_MODE_PRIVATE),
 			want: `7: link eth0 of the pod is a macvlan in mode private, which delivers nothing between two macvlans of one master: set mode bridge in macvlan`,
@@ -65,13 +68,15 @@ func TestAdd_refuses(t *testing.T) {
 				return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "peer0"})
 			})
 			return p
-		}, want: `7: link eth0 of the pod is of kind veth, and route is for macvlan alone: other kinds need no child to reach their node`},
+		}, want: `7: link eth0 of the pod is of kind veth, and route is for macvlan alone: other kinds need no child ` +
+			`to reach their node`},
 		{name: "a macvlan of another master", pod: func(l *lab) *pod {
 			l.nic("eth9", "10.9.0.7/24")
 			p := &pod{ns: newNamespace(l.t), id: "a", ips: []string{"10.9.0.9/24"}}
 			l.macvlan(p, "eth0", "eth9", netlink.MACVLAN_MODE_BRIDGE, p.ips...)
 			return p
-		}, want: `7: link eth0 of the pod is a macvlan of another device than master "eno1": set the same master in macvlan and route`},
+		}, want: `7: link eth0 of the pod is a macvlan of another device than master "eno1": set the same master in ` +
+			`macvlan and route`},
 		{name: "a macvlan of a device in the pod", pod: func(l *lab) *pod {
 			p := &pod{ns: newNamespace(l.t), id: "a", ips: []string{"192.168.1.2/16"}}
 			l.in(p.ns, func() error { // its index is that of eno1 on the node
@@ -88,7 +93,8 @@ func TestAdd_refuses(t *testing.T) {
 				return netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: child, Mode: netlink.MACVLAN_MODE_BRIDGE})
 			})
 			return p
-		}, want: `7: link eth0 of the pod is a macvlan of another device than master "eno1": set the same master in macvlan and route`},
+		}, want: `7: link eth0 of the pod is a macvlan of another device than master "eno1": set the same master in ` +
+			`macvlan and route`},
 		{name: "no such link in the pod", pod: func(l *lab) *pod {
 			return &pod{ns: newNamespace(l.t), id: "a", ips: []string{"192.168.1.2/16"}}
 		}, want: `7: prevResult names link eth0, which is not in the pod`},
@@ -97,7 +103,9 @@ func TestAdd_refuses(t *testing.T) {
 			want: `7: prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`,
 		},
 		{
-			name: "no address", pod: plain, changes: map[string]any{"prevResult": map[string]any{"cniVersion": "1.1.0"}},
+			name: "no address", pod: plain, changes: map[string]any{
+				"prevResult": map[string]any{"cniVersion": "1.1.0"},
+			},
 			want: `7: prevResult has no address on eth0 to route to: give the plugin that makes the link an ipam`,
 		},
 		{
@@ -145,17 +153,21 @@ func TestAdd_refuses(t *testing.T) {
 			want: `7: bridge "sixteen-bytes-16": interface name is too long; interface name should be less than 16 characters`,
 		},
 		{
-			name: "child of another kind", pod: taken(func(_ int, attrs netlink.LinkAttrs) netlink.Link { return &netlink.Bridge{LinkAttrs: attrs} }),
+			name: "child of another kind", pod: taken(func(_ int, attrs netlink.LinkAttrs) netlink.Link {
+				return &netlink.Bridge{LinkAttrs: attrs}
+			}),
 			want: `7: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`,
 		},
 		{name: "child of another parent", pod: taken(func(parent int, attrs netlink.LinkAttrs) netlink.Link {
 			attrs.ParentIndex = parent
 			return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
-		}), want: `7: link eno1.host exists and is a macvlan of the device with index 3, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
+		}), want: `7: link eno1.host exists and is a macvlan of the device with index 3, want a macvlan of eno1 ` +
+			`(index 2) in mode bridge: remove it, or set bridge to a free name`},
 		{name: "child in another mode", pod: taken(func(_ int, attrs netlink.LinkAttrs) netlink.Link {
 			attrs.ParentIndex = 2
 			return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_VEPA}
-		}), want: `7: link eno1.host exists and is a macvlan in mode vepa, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name`},
+		}), want: `7: link eno1.host exists and is a macvlan in mode vepa, want a macvlan of eno1 (index 2) in mode ` +
+			`bridge: remove it, or set bridge to a free name`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)

@@ -22,8 +22,8 @@ import (
 // podArgs are the arguments by which a runtime says what pod it is, for people who read ipamd's state.
 type podArgs struct {
 	types.CommonArgs
-	K8S_POD_NAME, K8S_POD_NAMESPACE         types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs goes by the name
-	K8S_POD_INFRA_CONTAINER_ID, K8S_POD_UID types.UnmarshallableString //nolint:revive,staticcheck // types.LoadArgs goes by the name
+	K8S_POD_NAME, K8S_POD_NAMESPACE         types.UnmarshallableString //nolint:revive,staticcheck // names of CNI_ARGS
+	K8S_POD_INFRA_CONTAINER_ID, K8S_POD_UID types.UnmarshallableString //nolint:revive,staticcheck // names of CNI_ARGS
 }
 
 func cmdAdd(args *skel.CmdArgs) error {
@@ -95,7 +95,8 @@ func (a *addition) request() *rpc.AddNetworkRequest {
 	return &rpc.AddNetworkRequest{
 		K8S_POD_NAME: string(a.who.K8S_POD_NAME), K8S_POD_NAMESPACE: string(a.who.K8S_POD_NAMESPACE),
 		K8S_POD_INFRA_CONTAINER_ID: string(a.who.K8S_POD_INFRA_CONTAINER_ID),
-		Netns:                      a.args.Netns, IfName: a.args.IfName, NetworkName: a.conf.Name, ContainerID: a.args.ContainerID,
+		Netns:                      a.args.Netns, IfName: a.args.IfName, NetworkName: a.conf.Name,
+		ContainerID: a.args.ContainerID,
 	}
 }
 
@@ -185,9 +186,13 @@ func (a *addition) result(e entry) *current.Result {
 			{Name: state.Veth.Host, Mac: state.Veth.HostMAC},
 			{Name: state.Veth.Pod, Mac: state.Veth.PodMAC, Sandbox: a.args.Netns},
 		},
-		IPs:    []*current.IPConfig{{Interface: current.Int(1), Address: *netipx.AddrIPNet(state.Address), Gateway: state.gateway().AsSlice()}},
-		Routes: []*types.Route{{Dst: *netipx.AddrIPNet(state.gateway())}, {Dst: *defaultDestination(state), GW: state.gateway().AsSlice()}},
-		DNS:    a.conf.DNS,
+		IPs: []*current.IPConfig{
+			{Interface: current.Int(1), Address: *netipx.AddrIPNet(state.Address), Gateway: state.gateway().AsSlice()},
+		},
+		Routes: []*types.Route{
+			{Dst: *netipx.AddrIPNet(state.gateway())}, {Dst: *defaultDestination(state), GW: state.gateway().AsSlice()},
+		},
+		DNS: a.conf.DNS,
 	}
 	if a.conf.Version() != current.ImplementedSpecVersion { // 1.0.0 has no mtu, and no scope or priority of a route
 		return result

@@ -27,7 +27,8 @@ func (p *pod) link() string { return p.identity().name("eni") }
 
 // hostLines are what a pod on an ENI has on the node; eniRule is empty on the primary one.
 func (p *pod) hostLines(ip string, mtu int) (link, route, toRule string) {
-	link = fmt.Sprintf("link %s veth mtu %d address %s up alias \"routed-eni net/%s/eth0\"\n", p.link(), mtu, p.identity().mac("host"), p.id)
+	link = fmt.Sprintf("link %s veth mtu %d address %s up alias \"routed-eni net/%s/eth0\"\n", p.link(), mtu,
+		p.identity().mac("host"), p.id)
 	return link, fmt.Sprintf("route %s dev %s scope link\n", ip, p.link()), "512:\tfrom all to " + ip + " lookup main\n"
 }
 
@@ -54,9 +55,11 @@ func TestAdd_as_the_seed(t *testing.T) {
 	if diff := cmp.Diff(string(seed), lines(l.state(), "0:", "512:", "1025:", "1536:")); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
-	want := fmt.Sprintf("addr 10.0.97.30/32 dev eth0\naddr 127.0.0.1/8 dev lo\naddr ::1/128 dev lo\nlink eth0 veth mtu 1500 address %s up\n"+
+	want := fmt.Sprintf("addr 10.0.97.30/32 dev eth0\naddr 127.0.0.1/8 dev lo\naddr ::1/128 dev lo\nlink eth0 veth "+
+		"mtu 1500 address %s up\n"+
 		"link lo device mtu 65536 address  up\nneigh 169.254.1.1 dev eth0 lladdr %s PERMANENT\n"+
-		"route 169.254.1.1 dev eth0 scope link\nroute default via 169.254.1.1 dev eth0\n", p.identity().mac("pod"), p.identity().mac("host"))
+		"route 169.254.1.1 dev eth0 scope link\nroute default via 169.254.1.1 dev eth0\n", p.identity().mac("pod"),
+		p.identity().mac("host"))
 	if diff := cmp.Diff(want, lines(stateOf(t, p.ns), "addr", "link", "neigh", "route")); diff != "" {
 		t.Errorf("pod (-want +got):\n%s", diff)
 	}
@@ -79,9 +82,10 @@ func TestAdd_and_Del(t *testing.T) {
 	if diff := cmp.Diff(want, added(bare, l.state())); diff != "" {
 		t.Errorf("node (-want +got):\n%s", diff)
 	}
-	result := fmt.Sprintf(`{"cniVersion":"1.1.0","interfaces":[{"mac":%q,"mtu":1500,"name":%q},{"mac":%q,"mtu":1500,"name":"eth0","sandbox":%q}],`+
-		`"ips":[{"address":"10.0.97.30/32","gateway":"169.254.1.1","interface":1}],`+
-		`"routes":[{"dst":"169.254.1.1/32","scope":253},{"dst":"0.0.0.0/0","gw":"169.254.1.1"}]}`,
+	result := fmt.Sprintf(
+		`{"cniVersion":"1.1.0","interfaces":[{"mac":%q,"mtu":1500,"name":%q},{"mac":%q,"mtu":1500,"name":"eth0","sandbox":%q}],`+
+			`"ips":[{"address":"10.0.97.30/32","gateway":"169.254.1.1","interface":1}],`+
+			`"routes":[{"dst":"169.254.1.1/32","scope":253},{"dst":"0.0.0.0/0","gw":"169.254.1.1"}]}`,
 		b.identity().mac("host"), b.link(), b.identity().mac("pod"), b.ns.Path())
 	if diff := cmp.Diff(parse(t, result), parse(t, b.result)); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
@@ -127,7 +131,9 @@ func TestAdd_versions(t *testing.T) {
 			if version >= "0.4.0" {
 				wantError(t, l.check(p, change), "")
 			}
-			wantError(t, l.silent(call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: l.conf(with(change, p.prev()))}), "")
+			wantError(t, l.silent(call{
+				Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: l.conf(with(change, p.prev())),
+			}), "")
 			if diff := cmp.Diff(bare, l.state()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -153,11 +159,14 @@ func TestAdd_settings(t *testing.T) {
 	}
 	l.mustDel(p)
 	for _, mtu := range []any{1400, "1400"} {
-		change := map[string]any{"mtu": mtu, "vethPrefix": "pod", "dns": map[string]any{"nameservers": []string{"10.0.0.2"}}}
+		change := map[string]any{
+			"mtu": mtu, "vethPrefix": "pod", "dns": map[string]any{"nameservers": []string{"10.0.0.2"}},
+		}
 		if err := l.add(p, change); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("link %s veth mtu 1400 address %s up alias \"routed-eni net/p/eth0\"\n", p.identity().name("pod"), p.identity().mac("host"))
+		want := fmt.Sprintf("link %s veth mtu 1400 address %s up alias \"routed-eni net/p/eth0\"\n",
+			p.identity().name("pod"), p.identity().mac("host"))
 		if diff := cmp.Diff(want, lines(l.state(), "link pod")); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -226,7 +235,10 @@ func TestAdd_second_interface(t *testing.T) {
 		t.Errorf("got %s, want routes with priority 1", out)
 	}
 	for _, verb := range []string{"CHECK", "DEL"} {
-		wantError(t, l.silent(call{Command: verb, ID: p.id, IfName: "net1", Netns: p.ns.Path(), Stdin: l.conf(map[string]any{"prevResult": json.RawMessage(out)})}), "")
+		wantError(t, l.silent(call{
+			Command: verb, ID: p.id, IfName: "net1", Netns: p.ns.Path(),
+			Stdin: l.conf(map[string]any{"prevResult": json.RawMessage(out)}),
+		}), "")
 	}
 	if diff := cmp.Diff(before, lines(stateOf(t, p.ns), "route")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -253,11 +265,14 @@ func TestAdd_stale(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return netlink.RouteAdd(&netlink.Route{Dst: netipx.AddrIPNet(ip), LinkIndex: lo.Attrs().Index, Priority: 5, Scope: netlink.SCOPE_LINK})
+		return netlink.RouteAdd(&netlink.Route{
+			Dst: netipx.AddrIPNet(ip), LinkIndex: lo.Attrs().Index, Priority: 5, Scope: netlink.SCOPE_LINK,
+		})
 	})
 	l.mustAdd(p)
 	link, route, to := p.hostLines("10.0.97.30", 1500)
-	want := link + route + to + "1536:\tfrom 10.0.97.30 lookup eni-1\nfile /run/cni/routed-eni/net/p\nfile /run/cni/routed-eni/net/p/eth0\n"
+	want := link + route + to +
+		"1536:\tfrom 10.0.97.30 lookup eni-1\nfile /run/cni/routed-eni/net/p\nfile /run/cni/routed-eni/net/p/eth0\n"
 	if diff := cmp.Diff(want, added(bare, l.state())); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -275,15 +290,21 @@ func TestAdd_undone(t *testing.T) {
 		want          string
 	}{
 		{
-			"a file in the place of records", func() error { return plugintest.PlaceFile("/run/cni/routed-eni/net") }, func() error { return os.RemoveAll("/run/cni") },
+			"a file in the place of records", func() error {
+				return plugintest.PlaceFile("/run/cni/routed-eni/net")
+			}, func() error { return os.RemoveAll("/run/cni") },
 			"999: record net/p/eth0: mkdir /run/cni/routed-eni/net: not a directory",
 		},
 		{
-			"a link of the same name", func() error { return l.foreign(p.link()) }, func() error { return l.removeLink(p.link()) },
+			"a link of the same name", func() error {
+				return l.foreign(p.link())
+			}, func() error { return l.removeLink(p.link()) },
 			"999: link " + p.link() + ", with eth0 in the pod: create: file exists",
 		},
 		{
-			"a pod that refuses the default route", func() error { return p.ns.Do(func(ns.NetNS) error { return netlink.RuleAdd(unreachable()) }) },
+			"a pod that refuses the default route", func() error {
+				return p.ns.Do(func(ns.NetNS) error { return netlink.RuleAdd(unreachable()) })
+			},
 			func() error { return p.ns.Do(func(ns.NetNS) error { return netlink.RuleDel(unreachable()) }) },
 			"999: in the pod: default route: network is unreachable",
 		},

@@ -31,7 +31,8 @@ func TestCheck_assignment(t *testing.T) {
 	l.forget(p)
 	check("999: ipamd at " + l.socket() + " holds no address for this attachment, want 10.0.0.30")
 	l.remember(p) // the other of the two addresses, which had more rest
-	check("999: ipamd at " + l.socket() + " holds another address for this attachment: want 10.0.0.30 of table 254, got 10.0.0.31 of table 254")
+	check("999: ipamd at " + l.socket() + " holds another address for this attachment: want 10.0.0.30 of table 254, " +
+		"got 10.0.0.31 of table 254")
 	l.forget(p)
 	l.remember(p)
 	check("")
@@ -54,7 +55,10 @@ func (l *lab) holdings() []string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	held := []string{string(content), fmt.Sprint(info.ModTime(), info.Sys().(*syscall.Stat_t).Ino), l.shown("/v1/assignments"), l.shown("/v1/enis")}
+	held := []string{
+		string(content), fmt.Sprint(info.ModTime(), info.Sys().(*syscall.Stat_t).Ino),
+		l.shown("/v1/assignments"), l.shown("/v1/enis"),
+	}
 	for _, line := range strings.Split(l.shown("/metrics"), "\n") {
 		if strings.HasPrefix(line, "ipamd_requests_total") && !strings.Contains(line, `method="GetAssignment"`) {
 			held = append(held, line)
@@ -85,7 +89,9 @@ func TestCheck_replies(t *testing.T) {
 		{"no address", &rpc.GetAssignmentReply{Found: true}, "999: ipamd at SOCKET: look up the address: ParseAddr(\"\"): unable to parse IP"},
 		{"words", &rpc.GetAssignmentReply{Found: true, Address: "ten"}, "999: ipamd at SOCKET: look up the address: ParseAddr(\"ten\"): unable to parse IP"},
 		{
-			"another table", &rpc.GetAssignmentReply{Found: true, Address: "10.0.0.30", DeviceNumber: 2, RouteTableId: 3},
+			"another table", &rpc.GetAssignmentReply{
+				Found: true, Address: "10.0.0.30", DeviceNumber: 2, RouteTableId: 3,
+			},
 			"999: ipamd at SOCKET holds another address for this attachment: want 10.0.0.30 of table 254, got 10.0.0.30 of table 3",
 		},
 	} {

@@ -60,8 +60,8 @@ func (a attachment) gateway() netip.Addr {
 }
 
 // identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
-// attachment's even where its record is lost. Addresses that somebody chose are left alone by udev's MACAddressPolicy, on
-// which the pod's permanent neighbour relies.
+// attachment's even where its record is lost. Addresses that somebody chose are left alone by udev's MACAddressPolicy,
+// on which the pod's permanent neighbour relies.
 type identity struct{ record.Attachment }
 
 func (i identity) sum(what string) [sha256.Size]byte {
@@ -107,7 +107,8 @@ func fromAlias(alias string) (record.Attachment, bool) {
 	return record.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
 }
 
-// hasNewerOwner reports whether another record holds the address of e and is younger: ipamd has given it to another pod.
+// hasNewerOwner reports whether another record holds the address of e and is younger: ipamd has given it to another
+// pod.
 func hasNewerOwner(s *store, e entry) (bool, error) {
 	holders, err := s.Holders(addressKey(e.State.Address))
 	return slices.ContainsFunc(holders, func(other entry) bool {

@@ -18,8 +18,9 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdCheck compares what ADD made with what stands, and answers with the first thing that is missing or different. SPEC.md,
-// CHECK: what a plugin later in the chain may change is no error, such as the MAC of the pod's end where prevResult says so.
+// cmdCheck compares what ADD made with what stands, and answers with the first thing that is missing or different.
+// SPEC.md, CHECK: what a plugin later in the chain may change is no error, such as the MAC of the pod's end where
+// prevResult says so.
 func cmdCheck(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -114,7 +115,8 @@ func (c *checker) checkHostSysctls() error {
 	}
 	has, err := c.host.HasAddress(c.hostLink, state.gateway())
 	if err == nil && !has {
-		err = fmt.Errorf("link %s: address %s is missing, by which the node asks for the pod", state.Veth.Host, state.gateway())
+		err = fmt.Errorf("link %s: address %s is missing, by which the node asks for the pod", state.Veth.Host,
+			state.gateway())
 	}
 	return err
 }
@@ -152,7 +154,8 @@ func (c *checker) checkPodLink() (err error) {
 func (c *checker) checkAddresses() error {
 	given := addressesOn(c.prev, c.entry.IfName)
 	if !slices.Contains(given, c.entry.State.Address) {
-		return fmt.Errorf("prevResult: want address %s on link %s, got %v", c.entry.State.Address, c.entry.IfName, given)
+		return fmt.Errorf("prevResult: want address %s on link %s, got %v", c.entry.State.Address, c.entry.IfName,
+			given)
 	}
 	for _, ip := range given {
 		has, err := c.pod.HasAddress(c.podLink, ip)
@@ -166,8 +169,8 @@ func (c *checker) checkAddresses() error {
 	return nil
 }
 
-// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it. Results
-// before 0.3.0 list none that CHECK ever sees.
+// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it.
+// Results before 0.3.0 list none that CHECK ever sees.
 func (c *checker) checkPodRoutes() error {
 	listed, err := c.pod.AllRoutes()
 	if err != nil {
@@ -185,7 +188,8 @@ func (c *checker) checkPodRoutes() error {
 		found := slices.ContainsFunc(listed, func(r netlink.Route) bool {
 			dst, ok := kernel.Destination(r)
 			via, _ := netipx.FromStdIP(r.Gw)
-			return ok && dst == want.dst && via == want.via && r.LinkIndex == c.podLink.Attrs().Index && r.Type == unix.RTN_UNICAST
+			return ok && dst == want.dst && via == want.via && r.LinkIndex == c.podLink.Attrs().Index &&
+				r.Type == unix.RTN_UNICAST
 		})
 		if !found {
 			return fmt.Errorf("route to %s on link %s of the pod is missing", want.dst, state.Veth.Pod)
@@ -234,7 +238,8 @@ func (c *checker) checkHostRoute() error {
 		switch {
 		case !isTo(r, state.Address):
 		case r.LinkIndex != want.Link:
-			return fmt.Errorf("route to %s: want it on %s alone, got another on the link with index %d", state.Address, state.Veth.Host, r.LinkIndex)
+			return fmt.Errorf("route to %s: want it on %s alone, got another on the link with index %d", state.Address,
+				state.Veth.Host, r.LinkIndex)
 		case want.Matches(r):
 			found = true
 		}
@@ -257,8 +262,11 @@ func (c *checker) checkHostRules() error {
 		}
 	}
 	for _, rule := range listed {
-		if isPodRule(rule, c.entry.State.Address) && !slices.ContainsFunc(want, func(r kernel.Rule) bool { return r.Matches(rule) }) {
-			return fmt.Errorf("rule %d for %s leads to table %d, which is not that of its ENI", rule.Priority, c.entry.State.Address, rule.Table)
+		if isPodRule(rule, c.entry.State.Address) && !slices.ContainsFunc(want, func(r kernel.Rule) bool {
+			return r.Matches(rule)
+		}) {
+			return fmt.Errorf("rule %d for %s leads to table %d, which is not that of its ENI", rule.Priority,
+				c.entry.State.Address, rule.Table)
 		}
 	}
 	return nil
@@ -282,6 +290,7 @@ func (c *checker) checkDaemon() error {
 	case !held.Address.IsValid():
 		return fmt.Errorf("ipamd at %s holds no address for this attachment, want %s", d.socket, want.Address)
 	default:
-		return fmt.Errorf("ipamd at %s holds another address for this attachment: want %s, got %s", d.socket, want, held)
+		return fmt.Errorf("ipamd at %s holds another address for this attachment: want %s, got %s", d.socket, want,
+			held)
 	}
 }

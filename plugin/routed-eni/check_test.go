@@ -86,15 +86,21 @@ func TestCheck(t *testing.T) {
 		}, "link eth0 of the pod is missing"},
 		{"the pod's end swapped", onPod, swap, "link eth0 of the pod is not the other end of HOST"},
 		{"the address", onPod, func(_, pod string) error {
-			return changeLink(pod, func(l netlink.Link) error { return netlink.AddrDel(l, &netlink.Addr{IPNet: host("10.0.97.30")}) })
+			return changeLink(pod, func(l netlink.Link) error {
+				return netlink.AddrDel(l, &netlink.Addr{IPNet: host("10.0.97.30")})
+			})
 		}, "address 10.0.97.30 is not on link eth0 of the pod"},
 		{
-			"the default route", onPod, func(_, _ string) error { return netlink.RouteDel(&netlink.Route{Gw: gateway}) },
+			"the default route", onPod, func(_, _ string) error {
+				return netlink.RouteDel(&netlink.Route{Gw: gateway})
+			},
 			"route to 0.0.0.0/0 on link eth0 of the pod is missing",
 		},
 		{"the next hop", onPod, func(_, pod string) error {
 			return changeLink(pod, func(l netlink.Link) error {
-				return netlink.RouteDel(&netlink.Route{Dst: host("169.254.1.1"), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK})
+				return netlink.RouteDel(&netlink.Route{
+					Dst: host("169.254.1.1"), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK,
+				})
 			})
 		}, "route to 169.254.1.1/32 on link eth0 of the pod is missing"},
 		{"the neighbour", onPod, func(_, pod string) error {
@@ -104,7 +110,9 @@ func TestCheck(t *testing.T) {
 		}, "neighbour 169.254.1.1 on link eth0 of the pod is missing"},
 		{"the neighbour's MAC", onPod, func(_, pod string) error {
 			return changeLink(pod, func(l netlink.Link) error {
-				return netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: gateway, HardwareAddr: otherMAC, State: netlink.NUD_PERMANENT})
+				return netlink.NeighSet(&netlink.Neigh{
+					LinkIndex: l.Attrs().Index, IP: gateway, HardwareAddr: otherMAC, State: netlink.NUD_PERMANENT,
+				})
 			})
 		}, "neighbour 169.254.1.1 on link eth0 of the pod: want HOSTMAC, that of HOST, got 02:01:01:01:01:01"},
 		{"the host route", onNode, func(_, _ string) error {
@@ -112,11 +120,17 @@ func TestCheck(t *testing.T) {
 		}, "route to 10.0.97.30 on HOST is missing"},
 		{"another host route", onNode, func(_, _ string) error {
 			return changeLink("lo", func(l netlink.Link) error {
-				return netlink.RouteAdd(&netlink.Route{Dst: host("10.0.97.30"), LinkIndex: l.Attrs().Index, Priority: 3, Scope: netlink.SCOPE_LINK})
+				return netlink.RouteAdd(&netlink.Route{
+					Dst: host("10.0.97.30"), LinkIndex: l.Attrs().Index, Priority: 3, Scope: netlink.SCOPE_LINK,
+				})
 			})
 		}, "route to 10.0.97.30: want it on HOST alone, got another on the link with index 1"},
-		{"the rule to the pod", onNode, func(_, _ string) error { return removeRule(512, "", "10.0.97.30") }, "rule 512: from all to 10.0.97.30 lookup main is missing"},
-		{"the rule from the pod", onNode, func(_, _ string) error { return removeRule(1536, "10.0.97.30", "") }, "rule 1536: from 10.0.97.30 lookup 2 is missing"},
+		{"the rule to the pod", onNode, func(_, _ string) error {
+			return removeRule(512, "", "10.0.97.30")
+		}, "rule 512: from all to 10.0.97.30 lookup main is missing"},
+		{"the rule from the pod", onNode, func(_, _ string) error {
+			return removeRule(1536, "10.0.97.30", "")
+		}, "rule 1536: from 10.0.97.30 lookup 2 is missing"},
 		{"another rule from the pod", onNode, func(_, _ string) error {
 			rule := netlink.NewRule()
 			rule.Priority, rule.Table, rule.Src = 1536, 77, host("10.0.97.30")
@@ -135,7 +149,8 @@ func TestCheck(t *testing.T) {
 			l.mustAdd(p)
 			wantError(t, l.check(p, nil), "")
 			l.in(tt.on(l, p), func() error { return tt.do(p.link(), "eth0") })
-			want := strings.NewReplacer("HOSTMAC", p.identity().mac("host"), "PODMAC", p.identity().mac("pod"), "HOST", p.link()).Replace(tt.want)
+			want := strings.NewReplacer("HOSTMAC", p.identity().mac("host"), "PODMAC", p.identity().mac("pod"), "HOST",
+				p.link()).Replace(tt.want)
 			wantError(t, l.check(p, nil), "999: "+want)
 			wantError(t, l.check(first, nil), "")
 		})
@@ -185,7 +200,8 @@ func TestCheck_in_a_chain(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := call{Command: "ADD", ID: p.id, Netns: p.ns.Path()}
-			next.Stdin = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net","type":%q,%s,"prevResult":%s}`, tt.plugin, tt.conf, p.result)
+			next.Stdin = fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net","type":%q,%s,"prevResult":%s}`, tt.plugin,
+				tt.conf, p.result)
 			out, err := next.Run(t, tt.plugin, l.starter())
 			if err != nil {
 				t.Fatal(err)

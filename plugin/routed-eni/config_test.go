@@ -24,9 +24,10 @@ func TestParseConfig(t *testing.T) {
 		"no-json":         `7: configuration: unexpected end of JSON input`,
 		"no-name":         `7: vethPrefix "a/b": interface name contains / or : or whitespace characters`,
 		"relative-socket": `7: socket "ipamd.sock": want an absolute path, as ipamd's --socket`,
-		"several-at-once": `7: mtu 1: want 1280 to 65535, or leave it out to have that of the ENI` + "\n" + `socket "": want an absolute path, as ipamd's --socket`,
-		"small-mtu":       `7: mtu 500: want 1280 to 65535, or leave it out to have that of the ENI`,
-		"wrong-type":      `7: configuration: json: cannot unmarshal number into Go struct field config.vethPrefix of type string`,
+		"several-at-once": `7: mtu 1: want 1280 to 65535, or leave it out to have that of the ENI` + "\n" +
+			`socket "": want an absolute path, as ipamd's --socket`,
+		"small-mtu":  `7: mtu 500: want 1280 to 65535, or leave it out to have that of the ENI`,
+		"wrong-type": `7: configuration: json: cannot unmarshal number into Go struct field config.vethPrefix of type string`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parseConfig(read(t, filepath.Join("testdata", name+".json")))
@@ -58,7 +59,8 @@ func TestParseConfig_values(t *testing.T) {
 	}
 	want := &config{
 		Config:     chain.Config{CNIVersion: "1.1.0", Name: "net", Type: pluginName},
-		VethPrefix: "pod", MTU: "9001", Socket: "/run/x/ipamd.sock", DNS: types.DNS{Nameservers: []string{"10.0.0.2"}}, mtu: 9001,
+		VethPrefix: "pod", MTU: "9001", Socket: "/run/x/ipamd.sock", DNS: types.DNS{Nameservers: []string{"10.0.0.2"}},
+		mtu: 9001,
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -19,7 +19,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// daemonTimeout is how long a request to ipamd may take, connecting included. One to a daemon that is not there fails at once.
+// daemonTimeout is how long a request to ipamd may take, connecting included. One to a daemon that is not there fails
+// at once.
 const daemonTimeout = 5 * time.Second
 
 // daemon is ipamd, as a plugin sees it.
@@ -47,12 +48,14 @@ func (d *daemon) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), daemonTimeout)
 }
 
-// failure says what became of a request. SPEC.md, Error: code 11 is for what may succeed later, as when the daemon is not up,
-// does not answer, or has no address left: pods go, and clouds give more.
+// failure says what became of a request. SPEC.md, Error: code 11 is for what may succeed later, as when the daemon is
+// not up, does not answer, or has no address left: pods go, and clouds give more.
 func (d *daemon) failure(what string, err error) error {
 	s := status.Convert(err)
 	err = fmt.Errorf("ipamd at %s: %s: %s", d.socket, what, s.Message())
-	if slices.Contains([]codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted}, s.Code()) {
+	if slices.Contains([]codes.Code{
+		codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted, codes.Aborted,
+	}, s.Code()) {
 		return chain.TryAgain("%w", err)
 	}
 	return err
@@ -85,9 +88,12 @@ func (d *daemon) assign(request *rpc.AddNetworkRequest) (*rpc.AddNetworkReply, e
 func readReply(reply *rpc.AddNetworkReply) (allocation, error) {
 	switch {
 	case reply.PodVlanId != 0:
-		return allocation{}, errors.New("the pod is to have a branch ENI (security groups per pod), which this plugin cannot do")
+		return allocation{}, errors.New("the pod is to have a branch ENI (security groups per pod), which this " +
+			"plugin cannot do")
 	case reply.NetworkPolicyMode != "":
-		return allocation{}, fmt.Errorf("network policy mode is %q, and this plugin asks no policy agent: leave it unset", reply.NetworkPolicyMode)
+		return allocation{},
+			fmt.Errorf("network policy mode is %q, and this plugin asks no policy agent: leave it unset",
+				reply.NetworkPolicyMode)
 	case len(reply.IPAllocationMetadata) != 1:
 		return allocation{}, fmt.Errorf("want an address on 1 network card, got %d", len(reply.IPAllocationMetadata))
 	}
@@ -159,7 +165,9 @@ func (d *daemon) collect(conf *chain.Config) ([]*rpc.Released, error) {
 	defer cancel()
 	request := &rpc.GCRequest{NetworkName: conf.Name}
 	for _, v := range conf.ValidAttachments {
-		request.ValidAttachments = append(request.ValidAttachments, &rpc.Attachment{ContainerId: v.ContainerID, IfName: v.IfName})
+		request.ValidAttachments = append(request.ValidAttachments, &rpc.Attachment{
+			ContainerId: v.ContainerID, IfName: v.IfName,
+		})
 	}
 	reply, err := rpc.NewNodeClient(d.conn).GC(ctx, request)
 	if err != nil {
@@ -179,7 +187,8 @@ func (d *daemon) ready() error {
 	case !reply.Serving:
 		return chain.NotAvailable("ipamd at %s is starting or stopping", d.socket)
 	case reply.Free == 0:
-		return chain.NotAvailable("ipamd at %s has no free address: %d assigned, %d cooling", d.socket, reply.Assigned, reply.Cooling)
+		return chain.NotAvailable("ipamd at %s has no free address: %d assigned, %d cooling", d.socket, reply.Assigned,
+			reply.Cooling)
 	}
 	return nil
 }

@@ -26,7 +26,8 @@ func takes(t *testing.T, atMost time.Duration, do func()) {
 	}
 }
 
-// J02, J03, E06: without the daemon each verb does what can be done without it, in bounded time, whatever is in its place.
+// J02, J03, E06: without the daemon each verb does what can be done without it, in bounded time, whatever is in its
+// place.
 func TestDaemon_absent(t *testing.T) {
 	silent := func(l *lab) error { // takes connections, and never says a word
 		listener, err := net.Listen("unix", l.socket())
@@ -67,7 +68,8 @@ func TestDaemon_absent(t *testing.T) {
 			}
 			want := func(err *cniError, code, what string) {
 				t.Helper()
-				wantError(t, err, code+"ipamd at "+l.socket()+": "+what+": "+strings.ReplaceAll(tt.why, "SOCKET", l.socket()))
+				wantError(t, err, code+"ipamd at "+l.socket()+": "+what+": "+strings.ReplaceAll(tt.why, "SOCKET",
+					l.socket()))
 			}
 			takes(t, tt.atMost, func() { want(l.add(q, nil), "11: ", "assign an address") })
 			if diff := cmp.Diff(with, l.state()); diff != "" {
@@ -87,7 +89,8 @@ func TestDaemon_absent(t *testing.T) {
 	}
 }
 
-// GC without the daemon clears the node and reports; with it, it has the address released. So has a DEL that is repeated.
+// GC without the daemon clears the node and reports; with it, it has the address released. So has a DEL that is
+// repeated.
 func TestDaemon_comes_back(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -150,7 +153,8 @@ func TestDaemon_has_no_address(t *testing.T) {
 	p, q := l.pod("p"), l.pod("q")
 	l.mustAdd(p)
 	full := l.state()
-	wantError(t, l.add(q, nil), "11: ipamd at "+l.socket()+": assign an address: no free address: 1 of 1 assigned, 0 cooling")
+	wantError(t, l.add(q, nil), "11: ipamd at "+l.socket()+": assign an address: no free address: 1 of 1 assigned, 0 "+
+		"cooling")
 	if diff := cmp.Diff(full, l.state()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -179,12 +183,17 @@ func (f *fakeDaemon) note(text string) {
 }
 
 func (f *fakeDaemon) AddNetwork(_ context.Context, in *rpc.AddNetworkRequest) (*rpc.AddNetworkReply, error) {
-	f.note(strings.Join([]string{"add", in.NetworkName, in.ContainerID, in.IfName, in.K8S_POD_NAMESPACE, in.K8S_POD_NAME, in.K8S_POD_INFRA_CONTAINER_ID}, " "))
+	f.note(strings.Join([]string{
+		"add", in.NetworkName, in.ContainerID, in.IfName, in.K8S_POD_NAMESPACE,
+		in.K8S_POD_NAME, in.K8S_POD_INFRA_CONTAINER_ID,
+	}, " "))
 	return f.reply, nil
 }
 
 func (f *fakeDaemon) DelNetwork(_ context.Context, in *rpc.DelNetworkRequest) (*rpc.DelNetworkReply, error) {
-	f.note(strings.Join([]string{"del", in.NetworkName, in.ContainerID, in.IfName, in.K8S_POD_NAMESPACE, in.K8S_POD_NAME, in.K8S_POD_UID}, " "))
+	f.note(strings.Join([]string{
+		"del", in.NetworkName, in.ContainerID, in.IfName, in.K8S_POD_NAMESPACE, in.K8S_POD_NAME, in.K8S_POD_UID,
+	}, " "))
 	return &rpc.DelNetworkReply{Success: true}, nil
 }
 
@@ -229,8 +238,11 @@ func TestDaemon_replies(t *testing.T) {
 			"999: ipamd at SOCKET: the pod is to have a branch ENI (security groups per pod), which this plugin cannot do",
 		},
 		{
-			"a network policy", &rpc.AddNetworkReply{Success: true, NetworkPolicyMode: "strict", IPAllocationMetadata: of(four).IPAllocationMetadata},
-			"999: ipamd at SOCKET: network policy mode is \"strict\", and this plugin asks no policy agent: leave it unset",
+			"a network policy", &rpc.AddNetworkReply{
+				Success: true, NetworkPolicyMode: "strict", IPAllocationMetadata: of(four).IPAllocationMetadata,
+			},
+			"999: ipamd at SOCKET: network policy mode is \"strict\", and this plugin asks no policy agent: leave it " +
+				"unset",
 		},
 		{"no address", of(), "999: ipamd at SOCKET: want an address on 1 network card, got 0"},
 		{"two network cards", of(four, four), "999: ipamd at SOCKET: want an address on 1 network card, got 2"},
@@ -262,11 +274,13 @@ func TestDaemon_replies(t *testing.T) {
 	}
 }
 
-// A daemon that names no routing table means the one that its device number stands for. What the runtime says about a pod is
-// passed on.
+// A daemon that names no routing table means the one that its device number stands for. What the runtime says about a
+// pod is passed on.
 func TestDaemon_device_number(t *testing.T) {
 	l := newLab(t)
-	f := &fakeDaemon{reply: &rpc.AddNetworkReply{Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{{IPv4Addr: "10.0.97.31", DeviceNumber: 3}}}}
+	f := &fakeDaemon{reply: &rpc.AddNetworkReply{
+		Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{{IPv4Addr: "10.0.97.31", DeviceNumber: 3}},
+	}}
 	l.fake(f)
 	p := l.pod("p")
 	args := "IgnoreUnknown=1;K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=p;K8S_POD_UID=u-1;ODD=x"
@@ -279,7 +293,8 @@ func TestDaemon_device_number(t *testing.T) {
 			t.Errorf("got %s, want %s", lines(l.state(), "1536"), want)
 		}
 	}
-	if diff := cmp.Diff([]string{"add net p eth0 prod web-0 p", "del net p eth0 prod web-0 u-1"}, f.requests); diff != "" {
+	if diff := cmp.Diff([]string{"add net p eth0 prod web-0 p", "del net p eth0 prod web-0 u-1"},
+		f.requests); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	c := l.addCall(p, nil)
@@ -311,5 +326,6 @@ func TestStatus(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, l.status(), `50: records of network "net" cannot be written: `+file+" is a file, want a directory: remove it")
+	wantError(t, l.status(), `50: records of network "net" cannot be written: `+file+
+		" is a file, want a directory: remove it")
 }

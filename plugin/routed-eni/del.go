@@ -14,8 +14,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// cmdDel never needs the pod, prevResult or ipamd: the record says what to remove, and an address that ipamd is not told of
-// is released by GC.
+// cmdDel never needs the pod, prevResult or ipamd: the record says what to remove, and an address that ipamd is not
+// told of is released by GC.
 //
 // The node is cleared before the address is given back, so that nobody can get one that still leads to this pod.
 func cmdDel(args *skel.CmdArgs) error {
@@ -66,7 +66,8 @@ func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known 
 	if err := record.UnlessCorrupt(err); err != nil {
 		return false, err
 	}
-	if err := removeUnrecorded(host, s, a, identity{a}.name(conf.VethPrefix), fromPrevResult(conf, args.IfName)...); err != nil {
+	if err := removeUnrecorded(host, s, a, identity{a}.name(conf.VethPrefix),
+		fromPrevResult(conf, args.IfName)...); err != nil {
 		return false, err
 	}
 	return false, s.Remove(a) // one that cannot be read
@@ -102,7 +103,8 @@ func fromPrevResult(conf *config, ifName string) []netip.Addr {
 func addressesOn(result *current.Result, ifName string) []netip.Addr {
 	var ips []netip.Addr
 	for _, ip := range result.IPs {
-		if i := ip.Interface; i != nil && (result.Interfaces[*i].Name != ifName || result.Interfaces[*i].Sandbox == "") {
+		if i := ip.Interface; i != nil && (result.Interfaces[*i].Name != ifName ||
+			result.Interfaces[*i].Sandbox == "") {
 			continue
 		}
 		if addr, ok := netipx.FromStdIP(ip.Address.IP); ok {

@@ -40,11 +40,15 @@ func TestDel(t *testing.T) {
 			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) },
 		},
 		{
-			name: "without record and link", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
+			name: "without record and link", before: func(l *lab, p *pod) error {
+				return errors.Join(os.Remove(record), l.removeLink(p.link()))
+			},
 			call: func(l *lab, _ *pod, c *call) { c.Netns = "" },
 		},
 		{
-			name: "without record, link and prevResult", before: func(l *lab, p *pod) error { return errors.Join(os.Remove(record), l.removeLink(p.link())) },
+			name: "without record, link and prevResult", before: func(l *lab, p *pod) error {
+				return errors.Join(os.Remove(record), l.removeLink(p.link()))
+			},
 			call: func(l *lab, _ *pod, c *call) { c.Stdin = l.conf(nil) },
 		},
 		{name: "without record, link and daemon", before: func(l *lab, p *pod) error {
@@ -107,8 +111,8 @@ func TestDel_of_nothing(t *testing.T) {
 	}
 }
 
-// D04: an address that another pod has by now stays that pod's, though the DEL of the one before comes late, with its record
-// or without.
+// D04: an address that another pod has by now stays that pod's, though the DEL of the one before comes late, with its
+// record or without.
 func TestDel_late(t *testing.T) {
 	one := enis()
 	one[0].pods, one[1].pods = nil, one[1].pods[:1]
@@ -142,7 +146,9 @@ func TestDel_late(t *testing.T) {
 func (l *lab) forget(p *pod) {
 	l.t.Helper()
 	l.ask(func(ipamd rpc.CNIBackendClient) error {
-		_, err := ipamd.DelNetwork(l.t.Context(), &rpc.DelNetworkRequest{NetworkName: "net", ContainerID: p.id, IfName: "eth0"})
+		_, err := ipamd.DelNetwork(l.t.Context(), &rpc.DelNetworkRequest{
+			NetworkName: "net", ContainerID: p.id, IfName: "eth0",
+		})
 		return err
 	})
 }
@@ -151,7 +157,9 @@ func (l *lab) forget(p *pod) {
 func (l *lab) remember(p *pod) {
 	l.t.Helper()
 	l.ask(func(ipamd rpc.CNIBackendClient) error {
-		_, err := ipamd.AddNetwork(l.t.Context(), &rpc.AddNetworkRequest{NetworkName: "net", ContainerID: p.id, IfName: "eth0"})
+		_, err := ipamd.AddNetwork(l.t.Context(), &rpc.AddNetworkRequest{
+			NetworkName: "net", ContainerID: p.id, IfName: "eth0",
+		})
 		return err
 	})
 }

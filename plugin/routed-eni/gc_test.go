@@ -9,7 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// G08: what belongs to no valid attachment goes, on the node and in ipamd, whatever became of its record; the rest stays.
+// G08: what belongs to no valid attachment goes, on the node and in ipamd, whatever became of its record; the rest
+// stays.
 func TestGC(t *testing.T) {
 	record := "/run/cni/routed-eni/net/stale/eth0"
 	for _, tt := range []struct {
@@ -64,7 +65,8 @@ func TestGC_restores(t *testing.T) {
 	before := l.state()
 	l.in(l.node, func() error {
 		// Taking the link down takes the route along.
-		return errors.Join(changeLink(p.link(), netlink.LinkSetDown), removeRule(512, "", "10.0.97.30"), removeRule(1536, "10.0.97.30", ""))
+		return errors.Join(changeLink(p.link(), netlink.LinkSetDown), removeRule(512, "", "10.0.97.30"),
+			removeRule(1536, "10.0.97.30", ""))
 	})
 	wantError(t, l.gc(first, p), "")
 	if diff := cmp.Diff(before, l.state()); diff != "" {

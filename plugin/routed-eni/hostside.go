@@ -79,8 +79,9 @@ func readHostSide(host *kernel.Namespace) (*hostSide, error) {
 	return &hostSide{host, routes, rules}, nil
 }
 
-// ensure makes sure of what an attachment has on the node beside its veth, and removes what an earlier owner of its address
-// has left: a stale rule would send this pod's packets out of another ENI, and a stale route the node's packets to nobody.
+// ensure makes sure of what an attachment has on the node beside its veth, and removes what an earlier owner of its
+// address has left: a stale rule would send this pod's packets out of another ENI, and a stale route the node's packets
+// to nobody.
 func (h *hostSide) ensure(a attachment) error {
 	link, err := h.ensureLink(a)
 	if err != nil {
@@ -92,8 +93,8 @@ func (h *hostSide) ensure(a attachment) error {
 	return h.ensureRules(a)
 }
 
-// ensureAnew does the same for an attachment whose veth was just made, without a list: all that the node has for its address
-// is an earlier owner's.
+// ensureAnew does the same for an attachment whose veth was just made, without a list: all that the node has for its
+// address is an earlier owner's.
 func (h *hostSide) ensureAnew(a attachment) error {
 	link, err := h.ensureLink(a)
 	if err != nil {
@@ -133,7 +134,8 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 		}
 	}
 	for _, s := range a.hostSysctls() {
-		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) || a.isIPv6()) {
+		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) ||
+			a.isIPv6()) {
 			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
 		}
 	}
@@ -143,7 +145,8 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 		}
 	}
 	if a.isIPv6() {
-		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads to the pod.
+		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads
+		// to the pod.
 		if err := h.host.EnsureLinkLocal(link, a.gateway()); err != nil {
 			return nil, err
 		}

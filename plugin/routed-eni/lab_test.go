@@ -22,8 +22,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// lab is a node with two ENIs in a VPC whose router drops what comes from an ENI that does not have its source address. The
-// second ENI has the addresses of the seed.
+// lab is a node with two ENIs in a VPC whose router drops what comes from an ENI that does not have its source address.
+// The second ENI has the addresses of the seed.
 //
 //	node  eth0 10.0.0.10, pods 10.0.0.30 and .31 ────── up0 10.0.0.1
 //	      eth1 10.0.97.10, pods 10.0.97.30 and .31 ──── up1 10.0.97.1   vpc
@@ -47,7 +47,11 @@ func enis() []eni {
 	at := netip.MustParseAddr
 	return []eni{
 		{link: "eth0", mac: "02:00:00:00:00:10", subnet: at("10.0.0.0"), own: at("10.0.0.10"), via: at("10.0.0.1"), pods: []string{"10.0.0.30", "10.0.0.31"}},
-		{link: "eth1", mac: "02:00:00:00:00:11", subnet: at("10.0.97.0"), own: at("10.0.97.10"), via: at("10.0.97.1"), pods: []string{"10.0.97.30", "10.0.97.31"}},
+		{
+			link: "eth1", mac: "02:00:00:00:00:11", subnet: at("10.0.97.0"), own: at("10.0.97.10"),
+			via:  at("10.0.97.1"),
+			pods: []string{"10.0.97.30", "10.0.97.31"},
+		},
 	}
 }
 
@@ -63,15 +67,23 @@ func newLab(t *testing.T, interfaces ...eni) *lab {
 	if interfaces == nil {
 		interfaces = enis()
 	}
-	strict := map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "1", "ipv4/conf/default/rp_filter": "1"}
-	l := &lab{t: t, node: plugintest.NewNamespace(t, strict), vpc: plugintest.NewNamespace(t, strict), dir: t.TempDir(), metadata: &metadata{}}
+	strict := map[string]string{
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "1",
+		"ipv4/conf/default/rp_filter": "1",
+	}
+	l := &lab{
+		t: t, node: plugintest.NewNamespace(t, strict), vpc: plugintest.NewNamespace(t, strict), dir: t.TempDir(),
+		metadata: &metadata{},
+	}
 	for i, e := range interfaces {
 		l.plug(e, fmt.Sprintf("up%d", i))
 	}
 	l.in(l.node, func() error {
 		return errors.Join(
 			netlink.RouteAdd(&netlink.Route{Gw: interfaces[0].via.AsSlice()}),
-			netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gw: net.ParseIP("fd00::1")}))
+			netlink.RouteAdd(&netlink.Route{
+				Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gw: net.ParseIP("fd00::1"),
+			}))
 	})
 	l.metadata.set(interfaces)
 	return l
@@ -87,7 +99,9 @@ func (l *lab) plug(e eni, peer string) {
 	l.in(l.node, func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.HardwareAddr = e.link, mac
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: peer, PeerNamespace: netlink.NsFd(int(l.vpc.Fd()))}); err != nil {
+		if err := netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: peer, PeerNamespace: netlink.NsFd(int(l.vpc.Fd())),
+		}); err != nil {
 			return err
 		}
 		addrs := []string{e.own.String() + "/24"}
@@ -109,7 +123,9 @@ func (l *lab) plug(e eni, peer string) {
 			return err
 		}
 		for _, ip := range e.pods {
-			err := netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: net.ParseIP(ip), HardwareAddr: mac, State: netlink.NUD_PERMANENT})
+			err := netlink.NeighSet(&netlink.Neigh{
+				LinkIndex: link.Attrs().Index, IP: net.ParseIP(ip), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+			})
 			if err != nil {
 				return err
 			}
@@ -142,7 +158,8 @@ func (l *lab) start(more ...string) {
 	})
 	args := append([]string{
 		"--metadata-endpoint", url, "--socket", l.socket(), "--state", filepath.Join(l.dir, "state.json"),
-		"--introspection", filepath.Join(l.dir, "introspection.sock"), "--node-ports=false", "--cooling", "0s", "--log-level", "error",
+		"--introspection", filepath.Join(l.dir, "introspection.sock"), "--node-ports=false", "--cooling", "0s",
+		"--log-level", "error",
 	}, more...)
 	ipamd := exec.Command(filepath.Join(plugintest.BinDir(), "ipamd"), args...)
 	ipamd.Stderr = os.Stderr
@@ -151,8 +168,8 @@ func (l *lab) start(more ...string) {
 	l.eventually("ipamd answers", func() bool { return l.status() == nil })
 }
 
-// launch starts a process that ends with the test. Its thread lives as long as it does: it is by the thread that started it
-// that the kernel knows a process's parent (PR_SET_PDEATHSIG).
+// launch starts a process that ends with the test. Its thread lives as long as it does: it is by the thread that
+// started it that the kernel knows a process's parent (PR_SET_PDEATHSIG).
 func (l *lab) launch(cmd *exec.Cmd) {
 	l.t.Helper()
 	started, ended := make(chan error), make(chan struct{})
@@ -190,7 +207,9 @@ func (l *lab) assigned() int {
 // shown is what ipamd shows of itself.
 func (l *lab) shown(path string) string {
 	l.t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
+		string,
+	) (net.Conn, error) {
 		return net.Dial("unix", filepath.Join(l.dir, "introspection.sock"))
 	}}}
 	response, err := client.Get("http://ipamd" + path)

@@ -1,9 +1,9 @@
-// Command routed-eni is a CNI plugin that gives a pod an address of the cloud's own network. It asks the daemon ipamd of its
-// node for the address, connects the pod to the node with a veth, and leads packets to it by a host route and those from it
-// by the network interface (ENI) that has the address. It is the first of its chain and makes CNI_IFNAME.
+// Command routed-eni is a CNI plugin that gives a pod an address of the cloud's own network. It asks the daemon ipamd
+// of its node for the address, connects the pod to the node with a veth, and leads packets to it by a host route and
+// those from it by the network interface (ENI) that has the address. It is the first of its chain and makes CNI_IFNAME.
 //
-// It is no IPAM plugin and takes none: which addresses there are is ipamd's business, and so are ENIs, their routing tables
-// and the translation of what leaves the cloud's network.
+// It is no IPAM plugin and takes none: which addresses there are is ipamd's business, and so are ENIs, their routing
+// tables and the translation of what leaves the cloud's network.
 //
 // Tests: go test ./plugin/routed-eni (as root; they run in namespaces of their own)
 package main

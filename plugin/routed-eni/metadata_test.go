@@ -22,8 +22,10 @@ func (m *metadata) set(interfaces []eni) {
 	for i, e := range interfaces {
 		macs = append(macs, e.mac+"/")
 		for key, value := range map[string]string{
-			"interface-id": fmt.Sprintf("eni-%d", i), "device-number": fmt.Sprint(i), "subnet-ipv4-cidr-block": e.subnet.String() + "/24",
-			"local-ipv4s": strings.Join(append([]string{e.own.String()}, e.pods...), "\n"), "vpc-ipv4-cidr-blocks": "10.0.0.0/16", "ipv6-prefix": e.prefix6,
+			"interface-id": fmt.Sprintf("eni-%d", i), "device-number": fmt.Sprint(i),
+			"subnet-ipv4-cidr-block": e.subnet.String() + "/24",
+			"local-ipv4s":            strings.Join(append([]string{e.own.String()}, e.pods...), "\n"),
+			"vpc-ipv4-cidr-blocks":   "10.0.0.0/16", "ipv6-prefix": e.prefix6,
 		} {
 			tree["network/interfaces/macs/"+e.mac+"/"+key] = value
 		}

@@ -76,8 +76,8 @@ func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 	}
 }
 
-// Pods on both ENIs reach each other, the node and the VPC by their own addresses, and are reached, with strict reverse-path
-// filtering all around: the VPC drops what comes from an ENI that does not have its source.
+// Pods on both ENIs reach each other, the node and the VPC by their own addresses, and are reached, with strict
+// reverse-path filtering all around: the VPC drops what comes from an ENI that does not have its source.
 func TestPaths(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -140,8 +140,8 @@ func disableIPv6() error {
 	return nil
 }
 
-// The IPv6 mode as amazon has it: one /80 prefix of the primary ENI, no table of its own, and addresses that can be used when
-// ADD returns.
+// The IPv6 mode as amazon has it: one /80 prefix of the primary ENI, no table of its own, and addresses that can be
+// used when ADD returns.
 func TestIPv6(t *testing.T) {
 	one := enis()[:1]
 	one[0].prefix6 = "fd00:0:0:0:1::/80"
@@ -153,14 +153,18 @@ func TestIPv6(t *testing.T) {
 	l.mustAdd(a)
 	l.mustAdd(b)
 	gateway := fmt.Sprintf("addr fe80::1/64 dev %s\n", b.link())
-	want := gateway + fmt.Sprintf("route fd00::1:0:0:2 dev %s\nIPv6 512:\tfrom all to fd00::1:0:0:2 lookup main\n", b.link())
-	got := lines(added(bare, l.state()), "addr fe80::1/64 dev "+b.link(), "route fd00::1:0:0:2", "IPv6 512:\tfrom all to fd00::1:0:0:2", "1536")
+	want := gateway + fmt.Sprintf("route fd00::1:0:0:2 dev %s\nIPv6 512:\tfrom all to fd00::1:0:0:2 lookup main\n",
+		b.link())
+	got := lines(added(bare, l.state()), "addr fe80::1/64 dev "+b.link(), "route fd00::1:0:0:2",
+		"IPv6 512:\tfrom all to fd00::1:0:0:2", "1536")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("node (-want +got):\n%s", diff)
 	}
-	want = fmt.Sprintf("addr fd00::1:0:0:2/128 dev eth0\nneigh fe80::1 dev eth0 lladdr %s PERMANENT\nroute default via fe80::1 dev eth0\nroute fe80::1 dev eth0\n",
+	want = fmt.Sprintf("addr fd00::1:0:0:2/128 dev eth0\nneigh fe80::1 dev eth0 lladdr %s PERMANENT\nroute default "+
+		"via fe80::1 dev eth0\nroute fe80::1 dev eth0\n",
 		b.identity().mac("host"))
-	if diff := cmp.Diff(want, lines(stateOf(t, b.ns), "addr fd", "neigh", "route default", "route fe80::1 ")); diff != "" {
+	if diff := cmp.Diff(want, lines(stateOf(t, b.ns), "addr fd", "neigh", "route default",
+		"route fe80::1 ")); diff != "" {
 		t.Errorf("pod (-want +got):\n%s", diff)
 	}
 	l.mustReach(b.ns, b.ns, "fd00::1:0:0:2", "fd00::1:0:0:2")

@@ -33,8 +33,8 @@ func (a attachment) defaultRoute(link int) *netlink.Route {
 	}
 }
 
-// freeMetric returns the lowest metric that no other route of the pod to the same destinations has: the routes of the pod's
-// first interface stay, and win.
+// freeMetric returns the lowest metric that no other route of the pod to the same destinations has: the routes of the
+// pod's first interface stay, and win.
 func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	listed, err := pod.MainRoutes()
 	if err != nil {
@@ -42,7 +42,8 @@ func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	}
 	taken := map[int]bool{}
 	for _, r := range listed {
-		if dst, ok := kernel.Destination(r); ok && dst.Addr().Is6() == a.isIPv6() && (dst.Bits() == 0 || dst.IsSingleIP() && dst.Addr() == a.gateway()) {
+		if dst, ok := kernel.Destination(r); ok && dst.Addr().Is6() == a.isIPv6() &&
+			(dst.Bits() == 0 || dst.IsSingleIP() && dst.Addr() == a.gateway()) {
 			taken[r.Priority] = true
 		}
 	}
@@ -56,7 +57,8 @@ func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	return metric, nil
 }
 
-// podSysctls are those of links that IPv6 may be switched off on. The kernel delivers what the pod says to itself over lo.
+// podSysctls are those of links that IPv6 may be switched off on. The kernel delivers what the pod says to itself over
+// lo.
 func podSysctls(a attachment) map[string]kernel.Sysctl {
 	if !a.isIPv6() {
 		return nil
@@ -110,7 +112,8 @@ func connectPod(pod *kernel.Namespace, a attachment) error {
 	return awaitLocal(pod, a.Address)
 }
 
-// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for duplicates.
+// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for
+// duplicates.
 const (
 	localWithin = 5 * time.Second
 	localEvery  = time.Millisecond
@@ -132,7 +135,8 @@ func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
 // defaultMTU is that of ENIs on nearly all machines, for a node that has no way out yet.
 const defaultMTU = 9001
 
-// uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused there.
+// uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused
+// there.
 func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
 	for _, table := range []int{a.Table, mainTable} {
 		index, err := defaultLink(host, table, a.isIPv6())
@@ -151,15 +155,17 @@ func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
 	return defaultMTU, nil
 }
 
-// defaultLink returns the link of a table's first default route, 0 where it has none. Only for IPv6 it lists routes, and where
-// the node's own way out is another: of a list in order of destinations the kernel puts the shortest one last there.
+// defaultLink returns the link of a table's first default route, 0 where it has none. Only for IPv6 it lists routes,
+// and where the node's own way out is another: of a list in order of destinations the kernel puts the shortest one last
+// there.
 func defaultLink(host *kernel.Namespace, table int, ipv6 bool) (int, error) {
 	if !ipv6 {
 		return host.TableDefault(table)
 	}
 	isDefault := func(r netlink.Route) bool {
 		dst, ok := kernel.Destination(r)
-		return ok && dst.Bits() == 0 && dst.Addr().Is6() && r.Table == table && r.LinkIndex != 0 && r.Type == unix.RTN_UNICAST
+		return ok && dst.Bits() == 0 && dst.Addr().Is6() && r.Table == table && r.LinkIndex != 0 &&
+			r.Type == unix.RTN_UNICAST
 	}
 	out, err := host.RouteTo(documentation(), 0)
 	if err != nil {

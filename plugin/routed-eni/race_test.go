@@ -68,7 +68,8 @@ func TestFifty_at_once(t *testing.T) {
 	}
 	for _, p := range []*pod{all[0], all[pods-1]} {
 		wantError(t, l.check(p, nil), "")
-		ip := netip.MustParsePrefix(parse(t, p.result)["ips"].([]any)[0].(map[string]any)["address"].(string)).Addr().String()
+		ip := netip.MustParsePrefix(parse(t,
+			p.result)["ips"].([]any)[0].(map[string]any)["address"].(string)).Addr().String()
 		l.mustReach(l.node, p.ns, ip, "10.0.0.10")
 		l.mustReach(p.ns, l.vpc, "10.0.0.1", ip)
 	}
@@ -102,8 +103,9 @@ func (l *lab) killAfter(c call, after time.Duration) (killed bool, took time.Dur
 	return killed, time.Since(start)
 }
 
-// F03, J04: an ADD, and each third time a DEL or a GC too, is killed at a moment that moves through it. The next DEL, or GC
-// without any DEL, leaves node, pod and ipamd as they were, and a killed holder of the lock keeps nobody waiting (H05).
+// F03, J04: an ADD, and each third time a DEL or a GC too, is killed at a moment that moves through it. The next DEL,
+// or GC without any DEL, leaves node, pod and ipamd as they were, and a killed holder of the lock keeps nobody waiting
+// (H05).
 func TestKilled(t *testing.T) {
 	const rounds = 90
 	l := newLab(t)
@@ -111,9 +113,10 @@ func TestKilled(t *testing.T) {
 	first, p := l.pod("first"), l.pod("p")
 	l.mustAdd(first) // so that the next one is on the second ENI
 	bare := l.state() + lines(stateOf(t, p.ns), "link", "route", "neigh")
-	del, gc := call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: l.conf(nil)}, call{Command: "GC", Stdin: l.conf(map[string]any{
-		"cni.dev/valid-attachments": []any{map[string]any{"containerID": "first", "ifname": "eth0"}},
-	})}
+	del, gc := call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: l.conf(nil)},
+		call{Command: "GC", Stdin: l.conf(map[string]any{
+			"cni.dev/valid-attachments": []any{map[string]any{"containerID": "first", "ifname": "eth0"}},
+		})}
 	whole := time.Minute
 	for range 3 {
 		_, took := l.killAfter(l.addCall(p, nil), time.Minute)

@@ -20,8 +20,8 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. A runtime may
-// delete an old attachment after its address has gone to a new one.
+// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. A
+// runtime may delete an old attachment after its address has gone to a new one.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	err := removeVeth(host, e.Attachment, e.State.Veth.Host)
 	newer, newerErr := hasNewerOwner(s, e)
@@ -31,8 +31,8 @@ func detach(host *kernel.Namespace, s *store, e entry) error {
 	return errors.Join(err, forget(host, e.State.Address))
 }
 
-// removeUnrecorded removes what an attachment without a record may have: a link of that name, and rules for the addresses
-// behind it and for those that somebody says it had. What a record holds is another's by now.
+// removeUnrecorded removes what an attachment without a record may have: a link of that name, and rules for the
+// addresses behind it and for those that somebody says it had. What a record holds is another's by now.
 func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, name string, had ...netip.Addr) error {
 	link, err := findVeth(host, a, name)
 	if err != nil {
@@ -60,14 +60,14 @@ func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, nam
 	return removeVeth(host, a, name)
 }
 
-// forget removes the rules for an address that no pod has, and the connections it had: else the next pod with this address
-// gets what was meant for the last one.
+// forget removes the rules for an address that no pod has, and the connections it had: else the next pod with this
+// address gets what was meant for the last one.
 func forget(host *kernel.Namespace, ip netip.Addr) error {
 	return errors.Join(deleteRules(host, ip), netfilter.FlushConnections(ip))
 }
 
-// findVeth returns an attachment's link on the node, nil if there is none. One that somebody else has made under the name
-// has neither its hardware address nor its alias.
+// findVeth returns an attachment's link on the node, nil if there is none. One that somebody else has made under the
+// name has neither its hardware address nor its alias.
 func findVeth(host *kernel.Namespace, a record.Attachment, name string) (netlink.Link, error) {
 	link, err := host.LinkByName(name)
 	if kernel.IsNotFound(err) {

@@ -60,16 +60,19 @@ type addition struct {
 func (a *addition) look() error {
 	var err error
 	if a.link, err = a.Pod.LinkByName(a.args.IfName); kernel.IsNotFound(err) {
-		return chain.BadConfig("link %s is not in the pod: list a plugin that makes it before %s", a.args.IfName, pluginName)
+		return chain.BadConfig("link %s is not in the pod: list a plugin that makes it before %s", a.args.IfName,
+			pluginName)
 	}
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.args.IfName, err)
 	}
 	if a.addresses = addressesOf(a.Prev, a.args.IfName); len(a.addresses) == 0 {
-		return chain.BadConfig("prevResult has no address on %s: give the plugin that makes the link an ipam", a.args.IfName)
+		return chain.BadConfig("prevResult has no address on %s: give the plugin that makes the link an ipam",
+			a.args.IfName)
 	}
 	if a.conf.ContainerInterface == a.args.IfName {
-		return chain.BadConfig("containerInterface %q is the underlay link itself: leave containerInterface out or name a free link", a.args.IfName)
+		return chain.BadConfig("containerInterface %q is the underlay link itself: leave containerInterface out or "+
+			"name a free link", a.args.IfName)
 	}
 	name, err := a.hostInterfaceName()
 	if err != nil {
@@ -83,16 +86,18 @@ func (a *addition) look() error {
 	}
 	for _, ip := range a.addresses {
 		if a.node.has(ip) {
-			return chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam", ip)
+			return chain.BadConfig("address %s of the pod is an address of the node: take it out of the ranges of ipam",
+				ip)
 		}
 	}
 	return a.refuseRoute()
 }
 
-// hostInterfaceName returns the configured name; else the device below the pod's underlay link, which is the master that
-// the plugin before this one has taken; else the default route's.
+// hostInterfaceName returns the configured name; else the device below the pod's underlay link, which is the master
+// that the plugin before this one has taken; else the default route's.
 func (a *addition) hostInterfaceName() (string, error) {
-	if a.conf.HostInterface == "" && a.link.Attrs().ParentIndex != 0 && slices.Contains([]string{"macvlan", "ipvlan"}, a.link.Type()) {
+	if a.conf.HostInterface == "" && a.link.Attrs().ParentIndex != 0 && slices.Contains([]string{"macvlan", "ipvlan"},
+		a.link.Type()) {
 		below, err := a.Host.LinkByIndex(a.link.Attrs().ParentIndex)
 		if err == nil {
 			on, err := a.Pod.IsParent(a.link, below.Attrs().Index, a.Host)
@@ -107,12 +112,14 @@ func (a *addition) hostInterfaceName() (string, error) {
 	return a.conf.hostInterfaceName(a.Host)
 }
 
-// refuseRoute: the route plugin gives the node a second way to the same address, and one of the two would never be used.
-// Its record tells, or in the result the macvlan on the node that it adds.
+// refuseRoute: the route plugin gives the node a second way to the same address, and one of the two would never be
+// used. Its record tells, or in the result the macvlan on the node that it adds.
 func (a *addition) refuseRoute() error {
-	both := chain.BadConfig("route stands before %s in the chain: remove route, %[1]s does all that it does", pluginName)
+	both := chain.BadConfig("route stands before %s in the chain: remove route, %[1]s does all that it does",
+		pluginName)
 	own := a.conf.Attachment(a.args)
-	if _, err := os.Stat(filepath.Join(record.DefaultRoot, "route", own.Network, own.ContainerID, own.IfName)); err == nil {
+	if _, err := os.Stat(filepath.Join(record.DefaultRoot, "route", own.Network, own.ContainerID,
+		own.IfName)); err == nil {
 		return both
 	}
 	for _, listed := range a.Prev.Interfaces {
@@ -179,7 +186,8 @@ func (a *addition) sequence(s *store) (uint64, error) {
 // plan returns what the attachment will have. Nothing is changed but what a lost record has left in its way.
 func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	state := attachment{
-		Netns: a.args.Netns, HostInterface: a.node.name(), Link: a.args.IfName, LinkMAC: a.link.Attrs().HardwareAddr.String(),
+		Netns: a.args.Netns, HostInterface: a.node.name(), Link: a.args.IfName,
+		LinkMAC:   a.link.Attrs().HardwareAddr.String(),
 		Addresses: a.addresses, Mark: a.conf.mark(), Ports: a.conf.ports, Masquerade: a.conf.masquerades(),
 	}
 	other, err := otherMark(s, state.Mark, of)
@@ -187,7 +195,8 @@ func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 		return state, err
 	}
 	if other != nil {
-		return state, chain.BadConfig("nodePortMark is %#x, and attachment %s has %#x: set the same for all networks, or delete the pods of the other first",
+		return state, chain.BadConfig("nodePortMark is %#x, and attachment %s has %#x: set the same for all "+
+			"networks, or delete the pods of the other first",
 			state.Mark, other.Attachment, other.State.Mark)
 	}
 	for _, ipv6 := range state.families() {
@@ -265,14 +274,15 @@ func (a *addition) podName(inPod []entry) (string, error) {
 			return e.ContainerID == a.args.ContainerID && e.State.Netns == a.args.Netns && e.State.Veth.Pod == name
 		})
 		if !ours {
-			return "", chain.BadConfig("link %s exists in the pod and is not this plugin's: set containerInterface to a free name", name)
+			return "", chain.BadConfig("link %s exists in the pod and is not this plugin's: set containerInterface "+
+				"to a free name", name)
 		}
 		name = strings.TrimRight(a.conf.ContainerInterface, "0123456789") + fmt.Sprint(number)
 	}
 }
 
-// freeTable returns a routing table that neither a record nor the kernel knows: one after a number that is taken, or the first.
-// The caller holds the lock.
+// freeTable returns a routing table that neither a record nor the kernel knows: one after a number that is taken, or
+// the first. The caller holds the lock.
 func (a *addition) freeTable(s *store, of record.Attachment) (int, error) {
 	for start := a.conf.tableStart(); ; {
 		table, err := firstFree(start, func(table int) (bool, error) {
@@ -293,8 +303,9 @@ func (a *addition) freeTable(s *store, of record.Attachment) (int, error) {
 	}
 }
 
-// firstFree returns a free number from start on. It looks at so many that the time grows with the number of digits of what is
-// taken, not with how many are: it doubles its steps until one is free, and halves them back to one behind a taken number.
+// firstFree returns a free number from start on. It looks at so many that the time grows with the number of digits of
+// what is taken, not with how many are: it doubles its steps until one is free, and halves them back to one behind a
+// taken number.
 func firstFree(start int, taken func(int) (bool, error)) (int, error) {
 	last, step := start-1, 1 // last is taken, or before the first
 	for {
@@ -372,9 +383,9 @@ func (a *addition) connect(s *store, e entry) error {
 	return awaitLocal(a.Pod, e.State)
 }
 
-// result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads over
-// the veth now, such as the default, has its new next hop. Upstream's macvlan finds each route of the result in the pod's
-// main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
+// result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads
+// over the veth now, such as the default, has its new next hop. Upstream's macvlan finds each route of the result in
+// the pod's main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
 func (a *addition) result(state attachment) *current.Result {
 	result := *a.Prev
 	mtu := 0

@@ -21,11 +21,16 @@ func TestAdd_versions(t *testing.T) {
 	bare, barePod := l.node1.state(t), state(t, p.ns)
 	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
 		t.Run(version, func(t *testing.T) {
-			prev := map[string]any{"cniVersion": version, "ip4": map[string]any{"ip": p.ips[0]}, "ip6": map[string]any{"ip": p.ips[1]}}
+			prev := map[string]any{
+				"cniVersion": version, "ip4": map[string]any{"ip": p.ips[0]}, "ip6": map[string]any{"ip": p.ips[1]},
+			}
 			if version >= "0.3.0" {
 				prev = map[string]any{
 					"cniVersion": version, "interfaces": []any{map[string]any{"name": "eth0", "sandbox": p.ns.Path()}},
-					"ips":    []any{map[string]any{"version": "4", "address": p.ips[0], "interface": 0}, map[string]any{"version": "6", "address": p.ips[1], "interface": 0}},
+					"ips": []any{
+						map[string]any{"version": "4", "address": p.ips[0], "interface": 0},
+						map[string]any{"version": "6", "address": p.ips[1], "interface": 0},
+					},
 					"routes": []any{map[string]any{"dst": "0.0.0.0/0", "gw": "10.10.20.254"}, map[string]any{"dst": "192.0.2.0/24"}},
 				}
 			}
@@ -50,7 +55,9 @@ func TestAdd_versions(t *testing.T) {
 			}
 			want := version
 			if version >= "0.3.0" {
-				want += " eth0 " + l.node1.hostEnd(t) + "@node veth0 192.0.2.0/24> 10.10.20.152/32> fd00:20::152/128> 0.0.0.0/0>10.10.20.152 ::/0>fd00:20::152"
+				want += " eth0 " + l.node1.hostEnd(t) +
+					"@node veth0 192.0.2.0/24> 10.10.20.152/32> fd00:20::152/128> 0.0.0.0/0>10.10.20.152 " +
+					"::/0>fd00:20::152"
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
@@ -80,7 +87,10 @@ func TestAdd_refuses(t *testing.T) {
 			name: "no prevResult", changes: map[string]any{"prevResult": nil},
 			want: `7: prevResult is missing: "veth-to-host" works on the interface of a plugin before it; list it after that plugin`,
 		},
-		{name: "no address", changes: map[string]any{"prevResult": p.prevOf("eth0")}, want: "7: prevResult has no address on eth0: give the plugin that makes the link an ipam"},
+		{
+			name: "no address", changes: map[string]any{"prevResult": p.prevOf("eth0")},
+			want: "7: prevResult has no address on eth0: give the plugin that makes the link an ipam",
+		},
 		{name: "no such link", call: call{IfName: "eth7"}, want: "7: link eth7 is not in the pod: list a plugin that makes it before veth-to-host"},
 		{name: "no hostInterface", changes: map[string]any{"hostInterface": "eth9"}, want: `7: hostInterface "eth9" does not exist on this node`},
 		{
@@ -95,7 +105,10 @@ func TestAdd_refuses(t *testing.T) {
 			name: "a link that exists", changes: map[string]any{"containerInterface": "lo"},
 			want: "7: link lo exists in the pod and is not this plugin's: set containerInterface to a free name",
 		},
-		{name: "route before it, by its result", changes: map[string]any{"prevResult": withChild}, want: "7: route stands before veth-to-host in the chain: remove route, veth-to-host does all that it does"},
+		{
+			name: "route before it, by its result", changes: map[string]any{"prevResult": withChild},
+			want: "7: route stands before veth-to-host in the chain: remove route, veth-to-host does all that it does",
+		},
 		{
 			name: "no such namespace", call: call{Netns: "/run/netns/nobody"},
 			want: `4: CNI_NETNS: network namespace "/run/netns/nobody": no such file or directory`,
@@ -124,7 +137,8 @@ func TestAdd_refuses(t *testing.T) {
 			}
 			return os.WriteFile("/run/cni/route/cni0/p1/eth0", nil, 0o644)
 		})
-		if got, want := l.node1.add(t, p).String(), "7: route stands before veth-to-host in the chain: remove route, veth-to-host does all that it does"; got != want {
+		if got, want := l.node1.add(t, p).String(), "7: route stands before veth-to-host in the chain: remove route, "+
+			"veth-to-host does all that it does"; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		l.node1.in(t, func() error { return os.RemoveAll("/run/cni/route") })
@@ -132,7 +146,8 @@ func TestAdd_refuses(t *testing.T) {
 	t.Run("another mark", func(t *testing.T) {
 		other := l.pod(l.node1, "p2", 51, bridgeMode)
 		l.node1.mustAdd(t, other, map[string]any{"nodePortMark": 0x100})
-		want := "7: nodePortMark is 0x2000, and attachment cni0/p2/eth0 has 0x100: set the same for all networks, or delete the pods of the other first"
+		want := "7: nodePortMark is 0x2000, and attachment cni0/p2/eth0 has 0x100: set the same for all networks, or " +
+			"delete the pods of the other first"
 		if got := l.node1.add(t, p).String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
@@ -164,9 +179,10 @@ func delLink(name string) error {
 // I07: forwarding is the administrator's to turn on.
 func TestAdd_without_forwarding(t *testing.T) {
 	for path, want := range map[string]string{
-		"ipv4/ip_forward":                     "50: the node does not forward, and services are forwarded: set sysctl net.ipv4.ip_forward=1\nthe node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
-		"ipv4/conf/" + uplink + "/forwarding": "50: the node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
-		"ipv6/conf/all/forwarding":            "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
+		"ipv4/ip_forward": "50: the node does not forward, and services are forwarded: set sysctl net.ipv4.ip_forward=1\nthe node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
+		"ipv4/conf/" + uplink + "/forwarding": "50: the node does not forward from enp5s0f0, and node ports are " +
+			"forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
+		"ipv6/conf/all/forwarding": "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
 	} {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			l := newLab(t)
@@ -185,8 +201,8 @@ func TestAdd_without_forwarding(t *testing.T) {
 	}
 }
 
-// E08, H03: what stands in the way of a new pod: a rule and routes of an earlier one, and a foreign link of the name that
-// the veth would have.
+// E08, H03: what stands in the way of a new pod: a rule and routes of an earlier one, and a foreign link of the name
+// that the veth would have.
 func TestAdd_over_leftovers(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -221,7 +237,8 @@ func TestAdd_over_leftovers(t *testing.T) {
 	}
 	got := matching(l.node1.state(t), `^link (veth|foreign)|^rule 100 |^route 10.10.20.50/32`)
 	second := identity{p.attachment(), 1}.name()
-	want := "link foreign veth mtu 1500 up true\nlink " + name + " veth mtu 1500 up false\nlink " + second + " veth mtu 1500 up true\n" +
+	want := "link foreign veth mtu 1500 up true\nlink " + name + " veth mtu 1500 up false\nlink " + second +
+		" veth mtu 1500 up true\n" +
 		"route 10.10.20.50/32 dev " + second + " src 10.10.20.152 metric 0\n"
 	if diff := cmp.Diff(sortLines(want), sortLines(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -236,7 +253,9 @@ func TestAdd_again(t *testing.T) {
 	l.node1.mustAdd(t, p)
 	once, oncePod := l.node1.state(t), state(t, p.ns)
 	l.node1.mustAdd(t, p)
-	if diff := cmp.Diff([]string{withoutHandles(once), withoutHandles(oncePod)}, []string{withoutHandles(l.node1.state(t)), withoutHandles(state(t, p.ns))}); diff != "" {
+	if diff := cmp.Diff([]string{withoutHandles(once), withoutHandles(oncePod)}, []string{
+		withoutHandles(l.node1.state(t)), withoutHandles(state(t, p.ns)),
+	}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	l.node1.mustDel(t, p.call("DEL"))
@@ -252,7 +271,8 @@ func TestAdd_MTU(t *testing.T) {
 	for want, changes := range map[string]map[string]any{"1500": {}, "1400": {"mtu": 1400}} {
 		l.node1.mustAdd(t, p, changes)
 		got := matching(l.node1.state(t), "^link "+vethPrefix) + matching(state(t, p.ns), "^link veth0")
-		if diff := cmp.Diff("link "+l.node1.hostEnd(t)+" veth mtu "+want+" up true\nlink veth0 veth mtu "+want+" up true\n", got); diff != "" {
+		if diff := cmp.Diff("link "+l.node1.hostEnd(t)+" veth mtu "+want+" up true\nlink veth0 veth mtu "+want+
+			" up true\n", got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		l.node1.mustDel(t, p.call("DEL"))
@@ -272,12 +292,15 @@ func TestAdd_second_interface(t *testing.T) {
 	barePod = state(t, p.ns)
 	l.node1.mustAdd(t, p)
 	first := state(t, p.ns)
-	second := p.call("ADD", map[string]any{"name": "second", "hostInterface": nil, "prevResult": p.prevOf("net1", "10.10.30.9/24", "fd00:30::9/64")})
+	second := p.call("ADD", map[string]any{
+		"name": "second", "hostInterface": nil, "prevResult": p.prevOf("net1", "10.10.30.9/24", "fd00:30::9/64"),
+	})
 	second.IfName = "net1"
 	if _, err := l.node1.run(t, second); err != nil {
 		t.Fatal(err)
 	}
-	if got := matching(state(t, p.ns), "^link veth"); got != "link veth0 veth mtu 1500 up true\nlink veth1 veth mtu 1500 up true\n" {
+	if got := matching(state(t, p.ns), "^link veth"); got != "link veth0 veth mtu 1500 up true\nlink veth1 veth mtu "+
+		"1500 up true\n" {
 		t.Errorf("got %s", got)
 	}
 	both := []path{
@@ -329,14 +352,16 @@ func TestAdd_without_masquerading(t *testing.T) {
 	c := newCluster(t, bridgeMode, map[string]any{"ipMasq": false})
 	paths := c.paths()
 	for i, p := range paths {
-		if p.from == c.p1.ns && (p.to == "10.96.0.1" || p.to == "10.96.0.4" || p.to == "10.96.0.6" || p.to == "10.96.0.8" || p.to == "172.31.0.2") {
+		if p.from == c.p1.ns && (p.to == "10.96.0.1" || p.to == "10.96.0.4" || p.to == "10.96.0.6" ||
+			p.to == "10.96.0.8" || p.to == "172.31.0.2") {
 			paths[i].want = noAnswer
 		}
 	}
 	walk(t, paths)
 }
 
-// Node ports beside nodePorts are not told apart from what the pod begins by itself: their replies go back into the pod.
+// Node ports beside nodePorts are not told apart from what the pod begins by itself: their replies go back into the
+// pod.
 func TestAdd_node_ports(t *testing.T) {
 	c := newCluster(t, bridgeMode, map[string]any{"nodePorts": "30081:30090,31000"})
 	walk(t, []path{
@@ -356,7 +381,7 @@ func TestAdd_gives_the_veth_the_addresses(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // one link of a namespace that stands still
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // nothing else changes here
 		for _, a := range addrs {
 			got = append(got, a.IPNet.String())
 		}

@@ -10,7 +10,10 @@ import (
 
 // conf is a configuration of the plugin with changes; a nil value leaves a key out.
 func conf(changes ...map[string]any) string {
-	c := map[string]any{"cniVersion": "1.1.0", "name": "cni0", "type": pluginName, "hostInterface": uplink, "containerInterface": "veth0", "ipMasq": true}
+	c := map[string]any{
+		"cniVersion": "1.1.0", "name": "cni0", "type": pluginName, "hostInterface": uplink,
+		"containerInterface": "veth0", "ipMasq": true,
+	}
 	for _, change := range changes {
 		for key, value := range change {
 			if c[key] = value; value == nil {
@@ -71,7 +74,9 @@ func (n *labNode) gc(t *testing.T, changes map[string]any, valid ...*pod) *cniEr
 	for _, p := range valid {
 		attachments = append(attachments, map[string]any{"containerID": p.id, "ifname": "eth0"})
 	}
-	out, err := n.run(t, call{Command: "GC", Stdin: conf(map[string]any{"cni.dev/valid-attachments": attachments}, changes)})
+	out, err := n.run(t, call{
+		Command: "GC", Stdin: conf(map[string]any{"cni.dev/valid-attachments": attachments}, changes),
+	})
 	if err == nil && out != "" {
 		t.Fatalf("GC: want no output, got %s", out)
 	}

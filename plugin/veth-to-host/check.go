@@ -64,7 +64,8 @@ func (c *checker) run(conf *config) error {
 			conf.HostInterface, a.HostInterface)
 	}
 	for _, check := range []func() error{
-		c.checkPrevResult, c.checkNode, c.checkVeth, c.checkHostRoutes, c.checkNodeTable, c.checkPodLink, c.checkPodSysctls, c.checkPodRoutes, c.checkPodTable,
+		c.checkPrevResult, c.checkNode, c.checkVeth, c.checkHostRoutes, c.checkNodeTable, c.checkPodLink,
+		c.checkPodSysctls, c.checkPodRoutes, c.checkPodTable,
 		func() error { return dropped(a.HostInterface) },
 	} {
 		if err := check(); err != nil {
@@ -91,7 +92,8 @@ func (c *checker) checkPrevResult() error {
 			return fmt.Errorf("prevResult: address %s is not on link %s of the pod", ip, a.Link)
 		}
 		if !a.has(ip) {
-			return fmt.Errorf("prevResult: address %s is none of those that ADD was given: delete the attachment and add it again", ip)
+			return fmt.Errorf("prevResult: address %s is none of those that ADD was given: delete the attachment and "+
+				"add it again", ip)
 		}
 	}
 	for _, ip := range c.lost {
@@ -111,7 +113,8 @@ func (c *checker) checkNode() error {
 	}
 	for _, ip := range a.Node {
 		if !n.has(ip) {
-			return fmt.Errorf("address %s, by which the pod knows the node, is none of the node's: delete the attachment and add it again", ip)
+			return fmt.Errorf("address %s, by which the pod knows the node, is none of the node's: delete the "+
+				"attachment and add it again", ip)
 		}
 	}
 	return checkSysctl(a.HostInterface, validMark())
@@ -198,8 +201,10 @@ func (c *checker) checkHostRoutes() error {
 	}
 	for _, listed := range h.routes.listed {
 		dst, ok := kernel.Destination(listed)
-		if ok && listed.Table == mainTable && dst.IsSingleIP() && a.has(dst.Addr()) && h.routes.names[listed.LinkIndex] != a.Veth.Host {
-			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", dst.Addr(), a.Veth.Host, h.routes.names[listed.LinkIndex])
+		if ok && listed.Table == mainTable && dst.IsSingleIP() && a.has(dst.Addr()) &&
+			h.routes.names[listed.LinkIndex] != a.Veth.Host {
+			return fmt.Errorf("route to %s: want it on %s alone, got another on %s", dst.Addr(), a.Veth.Host,
+				h.routes.names[listed.LinkIndex])
 		}
 	}
 	rules := a.hostRules()
@@ -269,7 +274,8 @@ func checkTable(conn *nftables.Conn, t *table) error {
 				return err
 			}
 			if !has {
-				return fmt.Errorf("nftables: table inet %s: set %s: this attachment's element is missing", t.Name, s.Name)
+				return fmt.Errorf("nftables: table inet %s: set %s: this attachment's element is missing", t.Name,
+					s.Name)
 			}
 		}
 	}

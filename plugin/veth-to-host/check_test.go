@@ -36,20 +36,36 @@ func TestCheck(t *testing.T) {
 			name: "forwarding off", node: sysctl("ipv6/conf/all/forwarding", "0"),
 			want: "999: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
 		},
-		{name: "src_valid_mark", node: sysctl("ipv4/conf/"+uplink+"/src_valid_mark", "0"), want: "999: link enp5s0f0: want sysctl ipv4.src_valid_mark=1, got 0"},
+		{
+			name: "src_valid_mark", node: sysctl("ipv4/conf/"+uplink+"/src_valid_mark", "0"),
+			want: "999: link enp5s0f0: want sysctl ipv4.src_valid_mark=1, got 0",
+		},
 		{name: "node's end gone", node: func() error { return delLink(host) }, want: "999: link VETH is missing"},
 		{name: "node's end down", node: edit(host, netlink.LinkSetDown), want: "999: link VETH is down"},
-		{name: "node's MTU", node: edit(host, func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1300) }), want: "999: link VETH: want mtu 1500, got 1300"},
+		{name: "node's MTU", node: edit(host, func(l netlink.Link) error {
+			return netlink.LinkSetMTU(l, 1300)
+		}), want: "999: link VETH: want mtu 1500, got 1300"},
 		{
-			name: "node's hardware address", node: edit(host, func(l netlink.Link) error { return netlink.LinkSetHardwareAddr(l, []byte{2, 0, 0, 0, 0, 1}) }),
+			name: "node's hardware address", node: edit(host, func(l netlink.Link) error {
+				return netlink.LinkSetHardwareAddr(l, []byte{2, 0, 0, 0, 0, 1})
+			}),
 			want: "999: link VETH: want hardware address HOSTMAC, got 02:00:00:00:00:01",
 		},
 		{name: "node's setting", node: sysctl("ipv6/conf/"+host+"/accept_ra", "2"), want: "999: link VETH: want sysctl ipv6.accept_ra=0, got 2"},
 		{name: "node's neighbour", node: deleteNeighbour(host, "10.10.20.50"), want: "999: neighbour 10.10.20.50 on VETH is missing"},
-		{name: "host route", node: deleteRoute("10.10.20.50/32 dev " + host + " src 10.10.20.152"), want: "999: route 10.10.20.50/32 dev VETH src 10.10.20.152 is missing"},
-		{name: "table N", node: deleteRoute("default via fd00:20::50 dev " + host + " table 256"), want: "999: route default via fd00:20::50 dev VETH table 256 is missing"},
+		{
+			name: "host route", node: deleteRoute("10.10.20.50/32 dev " + host + " src 10.10.20.152"),
+			want: "999: route 10.10.20.50/32 dev VETH src 10.10.20.152 is missing",
+		},
+		{
+			name: "table N", node: deleteRoute("default via fd00:20::50 dev " + host + " table 256"),
+			want: "999: route default via fd00:20::50 dev VETH table 256 is missing",
+		},
 		{name: "rule 1024", node: deleteRule(1024, unix.AF_INET), want: "999: rule 1024: from all iif VETH lookup 256 is missing"},
-		{name: "rule 1023", node: deleteRule(1023, unix.AF_INET6), want: "999: rule IPv6 1023: from all iif VETH lookup main suppress_prefixlength 127 is missing"},
+		{
+			name: "rule 1023", node: deleteRule(1023, unix.AF_INET6),
+			want: "999: rule IPv6 1023: from all iif VETH lookup main suppress_prefixlength 127 is missing",
+		},
 		{name: "rule 512", node: deleteRule(512, unix.AF_INET), want: "999: rule 512: from all fwmark 0x2000/0x2000 lookup main is missing"},
 		{name: "node's table", node: flushTable, want: "999: nftables: table inet cni-veth-to-host is missing"},
 		{
@@ -60,14 +76,22 @@ func TestCheck(t *testing.T) {
 			name: "node's element", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushSet(t.source6) }),
 			want: "999: nftables: table inet cni-veth-to-host: set source6: this attachment's element is missing",
 		},
-		{name: "a chain that drops", node: dropForward, want: "999: forwarded packets of pods are dropped by chain FORWARD of table ip filter: have the one who owns it accept them, " +
+		{name: "a chain that drops", node: dropForward, want: "999: forwarded packets of pods are dropped by chain " +
+			"FORWARD of table ip filter: have the one who owns it accept them, " +
 			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
 		{name: "pod's end down", pod: edit("veth0", netlink.LinkSetDown), want: "999: in the pod: link veth0 is down"},
-		{name: "pod's address", pod: func() error { return deleteAddress("veth0", "10.10.20.50/32") }, want: "999: address 10.10.20.50 is missing on link veth0 of the pod"},
-		{name: "pod's underlay address", pod: func() error { return deleteAddress("eth0", "fd00:20::50/64") }, want: "999: prevResult: address fd00:20::50 is not on link eth0 of the pod"},
+		{name: "pod's address", pod: func() error {
+			return deleteAddress("veth0", "10.10.20.50/32")
+		}, want: "999: address 10.10.20.50 is missing on link veth0 of the pod"},
+		{name: "pod's underlay address", pod: func() error {
+			return deleteAddress("eth0", "fd00:20::50/64")
+		}, want: "999: prevResult: address fd00:20::50 is not on link eth0 of the pod"},
 		{name: "pod's neighbour", pod: deleteNeighbour("veth0", "fd00:20::152"), want: "999: in the pod: neighbour fd00:20::152 on veth0 is missing"},
 		{name: "pod's setting", pod: sysctl("ipv4/conf/eth0/rp_filter", "1"), want: "999: in the pod: link eth0: want sysctl ipv4.rp_filter=2, got 1"},
-		{name: "pod's default route", pod: deleteRoute("default via 10.10.20.152 dev veth0"), want: "999: in the pod: route default via 10.10.20.152 dev veth0 is missing"},
+		{
+			name: "pod's default route", pod: deleteRoute("default via 10.10.20.152 dev veth0"),
+			want: "999: in the pod: route default via 10.10.20.152 dev veth0 is missing",
+		},
 		{
 			name: "pod's way out", pod: deleteRoute("10.10.20.0/24 dev eth0 src 10.10.20.50 table 257"),
 			want: "999: in the pod: route 10.10.20.0/24 dev eth0 src 10.10.20.50 table 257 is missing",
@@ -193,7 +217,8 @@ func dropForward() error {
 	}
 	drop := nftables.ChainPolicyDrop
 	conn.AddChain(&nftables.Chain{
-		Name: "FORWARD", Table: conn.AddTable(filterTable()), Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+		Name: "FORWARD", Table: conn.AddTable(filterTable()), Type: nftables.ChainTypeFilter,
+		Hooknum:  nftables.ChainHookForward,
 		Priority: nftables.ChainPriorityFilter, Policy: &drop,
 	})
 	return conn.Flush()

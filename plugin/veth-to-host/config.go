@@ -58,7 +58,10 @@ func parseConfig(stdin []byte) (*config, error) {
 func (c *config) validate() error {
 	var errs []error
 	report := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, key := range []struct{ name, value string }{{"hostInterface", c.HostInterface}, {"containerInterface", c.ContainerInterface}} {
+	for _, key := range []struct{ name, value string }{
+		{"hostInterface", c.HostInterface},
+		{"containerInterface", c.ContainerInterface},
+	} {
 		if key.value == "" && key.name == "hostInterface" {
 			continue
 		}

@@ -17,19 +17,26 @@ import (
 func TestParseConfig(t *testing.T) {
 	const code = `7: `
 	for name, want := range map[string]string{
-		"default-route":       code + `routes: "0.0.0.0/0" is the default route: leave routes out to have it over the node`,
-		"host-bits":           code + `routes: "10.96.0.1/12" has bits beyond its length: want "10.96.0.0/12"`,
-		"kube-proxy-mark":     code + `nodePortMark 0x4000: want one bit, and neither 0x4000 nor 0x8000, which are kube-proxy's`,
-		"long-name":           code + `hostInterface "averylonginterface": interface name is too long; interface name should be less than 16 characters`,
-		"no-json":             code + `configuration: unexpected end of JSON input`,
-		"no-prefix":           code + `routes: "10.96.0.1" is no prefix such as 10.96.0.0/12`,
-		"overlapping-ports":   code + `nodePorts "30000-32767,30080": "30080" overlaps with another range`,
-		"reversed-ports":      code + `nodePorts "32767-30000": "32767-30000" is no port and no range such as 30000-32767`,
-		"small-mtu":           code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface`,
-		"two-bits":            code + `nodePortMark 0x3: want one bit, and neither 0x4000 nor 0x8000, which are kube-proxy's`,
-		"wrong-type":          code + `configuration: json: cannot unmarshal number into Go struct field config.ipMasq of type bool`,
-		"zero-table":          code + `routeTableStart 0: want 1 to 2147483647`,
-		"several-at-once":     code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface` + "\n" + `routeTableStart 0: want 1 to 2147483647`,
+		"default-route": code + `routes: "0.0.0.0/0" is the default route: leave routes out to have it over ` +
+			`the node`,
+		"host-bits": code + `routes: "10.96.0.1/12" has bits beyond its length: want "10.96.0.0/12"`,
+		"kube-proxy-mark": code + `nodePortMark 0x4000: want one bit, and neither 0x4000 nor 0x8000, which are ` +
+			`kube-proxy's`,
+		"long-name": code + `hostInterface "averylonginterface": interface name is too long; interface ` +
+			`name should be less than 16 characters`,
+		"no-json":           code + `configuration: unexpected end of JSON input`,
+		"no-prefix":         code + `routes: "10.96.0.1" is no prefix such as 10.96.0.0/12`,
+		"overlapping-ports": code + `nodePorts "30000-32767,30080": "30080" overlaps with another range`,
+		"reversed-ports": code + `nodePorts "32767-30000": "32767-30000" is no port and no range such as ` +
+			`30000-32767`,
+		"small-mtu": code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface`,
+		"two-bits": code + `nodePortMark 0x3: want one bit, and neither 0x4000 nor 0x8000, which are ` +
+			`kube-proxy's`,
+		"wrong-type": code + `configuration: json: cannot unmarshal number into Go struct field ` +
+			`config.ipMasq of type bool`,
+		"zero-table": code + `routeTableStart 0: want 1 to 2147483647`,
+		"several-at-once": code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface` +
+			"\n" + `routeTableStart 0: want 1 to 2147483647`,
 		"empty-pod-interface": code + `containerInterface "": interface name is empty`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,12 +68,15 @@ func TestParseConfig_values(t *testing.T) {
 	masq, start, mark := false, 1000, uint32(0x100)
 	want := &config{
 		Config:        chain.Config{CNIVersion: "1.1.0", Name: "cni0", Type: pluginName},
-		HostInterface: "eth9", ContainerInterface: "svc0", IPMasq: &masq, MTU: 9000, RouteTableStart: &start, NodePortMark: &mark,
-		NodePorts: "30000:32767, 8080", Routes: []string{"10.96.0.0/12", "fd00:96::/112"},
+		HostInterface: "eth9", ContainerInterface: "svc0", IPMasq: &masq, MTU: 9000, RouteTableStart: &start,
+		NodePortMark: &mark,
+		NodePorts:    "30000:32767, 8080", Routes: []string{"10.96.0.0/12", "fd00:96::/112"},
 		routes: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:96::/112")},
 		ports:  []portRange{{30000, 32767}, {8080, 8080}},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(config{}), cmp.Comparer(func(a, b netip.Prefix) bool {
+		return a == b
+	})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	bare, err := parseConfig([]byte(`{}`))
@@ -74,6 +84,7 @@ func TestParseConfig_values(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bare.masquerades() || bare.mark() != 0x2000 || bare.tableStart() != 256 || bare.ContainerInterface != "veth0" {
-		t.Errorf("got defaults %v %#x %d %q", bare.masquerades(), bare.mark(), bare.tableStart(), bare.ContainerInterface)
+		t.Errorf("got defaults %v %#x %d %q", bare.masquerades(), bare.mark(), bare.tableStart(),
+			bare.ContainerInterface)
 	}
 }

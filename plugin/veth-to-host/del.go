@@ -44,8 +44,8 @@ func del(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) err
 	return s.Remove(a) // one that cannot be read
 }
 
-// removeUnrecorded removes what an attachment without a record may have. Its name and hardware address follow from whose
-// it is; in its pod, by now, only what goes with the veth is sure to be its own.
+// removeUnrecorded removes what an attachment without a record may have. Its name and hardware address follow from
+// whose it is; in its pod, by now, only what goes with the veth is sure to be its own.
 func removeUnrecorded(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) error {
 	a := conf.Attachment(args)
 	var errs []error

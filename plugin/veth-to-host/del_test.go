@@ -12,7 +12,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// DEL by each of the ways a runtime may call it, and each time once more. Tables of others stay as they are to the byte.
+// DEL by each of the ways a runtime may call it, and each time once more. Tables of others stay as they are to the
+// byte.
 func TestDel(t *testing.T) {
 	l := newLab(t)
 	proxy{services: map[string]string{"10.96.0.1": "10.10.20.55", "fd00:96::1": "fd00:20::55"}}.install(t, l.node1.ns)
@@ -36,9 +37,12 @@ func TestDel(t *testing.T) {
 		{name: "another hostInterface", call: call{ID: "p1", Stdin: conf(map[string]any{"hostInterface": "eth9"})}},
 		// Without a record nothing says what the pod's settings were: its end of the veth goes, and the node is clean.
 		{name: "no record", call: call{ID: "p1", Stdin: conf()}, before: lose, podOnly: "^link|^route .* dev veth0|^neigh"},
-		{name: "a record that is empty", call: call{ID: "p1", Stdin: conf()}, podOnly: "^link|^route .* dev veth0|^neigh", before: func() error {
-			return os.WriteFile("/run/cni/"+pluginName+"/cni0/p1/eth0", nil, 0o644)
-		}},
+		{
+			name: "a record that is empty", call: call{ID: "p1", Stdin: conf()},
+			podOnly: "^link|^route .* dev veth0|^neigh", before: func() error {
+				return os.WriteFile("/run/cni/"+pluginName+"/cni0/p1/eth0", nil, 0o644)
+			},
+		},
 		{name: "no veth", call: whole, before: func() error { return delLink(identity{p.attachment(), 0}.name()) }},
 		{name: "no table", call: whole, before: flushTable},
 	} {
@@ -58,7 +62,8 @@ func TestDel(t *testing.T) {
 					if diff := cmp.Diff(barePod, state(t, pod.ns)); diff != "" {
 						t.Errorf("pod (-want +got):\n%s", diff)
 					}
-				} else if diff := cmp.Diff(matching(podBefore, tt.podOnly), matching(state(t, pod.ns), tt.podOnly)); diff != "" {
+				} else if diff := cmp.Diff(matching(podBefore, tt.podOnly), matching(state(t, pod.ns),
+					tt.podOnly)); diff != "" {
 					t.Errorf("pod (-want +got):\n%s", diff)
 				}
 				want, got := bare, l.node1.state(t)
@@ -127,7 +132,8 @@ func TestDel_late(t *testing.T) {
 	reach := func() {
 		t.Helper()
 		for _, address := range []string{"10.10.20.50", "fd00:20::50"} {
-			if got, want := ask(l.node1.ns, "tcp", address, endpointPort), "fresh sees "+map[bool]string{true: "10.10.20.152", false: "fd00:20::152"}[address[0] == '1']; got != want {
+			if got, want := ask(l.node1.ns, "tcp", address, endpointPort), "fresh sees "+
+				map[bool]string{true: "10.10.20.152", false: "fd00:20::152"}[address[0] == '1']; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		}
@@ -144,7 +150,8 @@ func TestDel_late(t *testing.T) {
 	}
 }
 
-// B06: connections of a pod do not outlive it in connection tracking, where the next owner of its address would meet them.
+// B06: connections of a pod do not outlive it in connection tracking, where the next owner of its address would meet
+// them.
 func TestDel_forgets_connections(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
 	if got := ask(c.p1.ns, "udp", "10.96.0.1", 80); got != "p2 sees 10.10.20.50" {
@@ -203,7 +210,8 @@ func TestGC(t *testing.T) {
 	if err := l.node1.gc(t, nil, kept); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(withoutHandles(matching(alone, "^link|^route.*dev veth|^rule|^nft|^file|^neigh")), withoutHandles(matching(l.node1.state(t), "^link|^route.*dev veth|^rule|^nft|^file|^neigh"))); diff != "" {
+	if diff := cmp.Diff(withoutHandles(matching(alone, "^link|^route.*dev veth|^rule|^nft|^file|^neigh")),
+		withoutHandles(matching(l.node1.state(t), "^link|^route.*dev veth|^rule|^nft|^file|^neigh"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	// Of another network nothing goes.
@@ -216,13 +224,14 @@ func TestGC(t *testing.T) {
 	if err := l.node1.gc(t, nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(matching(bare, "^link|^rule|^nft|^file"), matching(l.node1.state(t), "^link|^rule|^nft|^file")); diff != "" {
+	if diff := cmp.Diff(matching(bare, "^link|^rule|^nft|^file"), matching(l.node1.state(t),
+		"^link|^rule|^nft|^file")); diff != "" {
 		t.Errorf("after GC of all (-want +got):\n%s", diff)
 	}
 }
 
-// readdress takes the IPv4 address of a link away and gives it back, with which the kernel deletes the routes that have it
-// as their source.
+// readdress takes the IPv4 address of a link away and gives it back, with which the kernel deletes the routes that have
+// it as their source.
 func readdress(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {

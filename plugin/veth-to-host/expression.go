@@ -9,7 +9,8 @@ import (
 
 // The parts that this plugin's nftables rules are made of. Each loads into the first register unless it says otherwise.
 
-// Registers for keys made of several parts: nf_tables counts 16 registers of 4 bytes from 8 on, and 1 is the first four.
+// Registers for keys made of several parts: nf_tables counts 16 registers of 4 bytes from 8 on, and 1 is the first
+// four.
 const (
 	register1         = 1
 	registerAfterIPv4 = 9
@@ -62,7 +63,9 @@ func family(ipv6 bool) []expr.Any {
 
 func loadDestination(ipv6 bool) []expr.Any {
 	if ipv6 {
-		return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16}}
+		return []expr.Any{
+			&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
+		}
 	}
 	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
 }
@@ -78,7 +81,9 @@ func notInSet(set *nftables.Set) []expr.Any {
 
 // mapped replaces the key by what a map has for it, and ends the rule where it has nothing.
 func mapped(set *nftables.Set) []expr.Any {
-	return []expr.Any{&expr.Lookup{SourceRegister: register1, DestRegister: register1, IsDestRegSet: true, SetID: set.ID, SetName: set.Name}}
+	return []expr.Any{&expr.Lookup{
+		SourceRegister: register1, DestRegister: register1, IsDestRegSet: true, SetID: set.ID, SetName: set.Name,
+	}}
 }
 
 func direction(d byte) []expr.Any {
@@ -147,5 +152,7 @@ func sourceNAT(ipv6 bool) []expr.Any {
 	if ipv6 {
 		family = unix.NFPROTO_IPV6
 	}
-	return []expr.Any{&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: register1, RegAddrMax: register1}}
+	return []expr.Any{
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: family, RegAddrMin: register1, RegAddrMax: register1},
+	}
 }

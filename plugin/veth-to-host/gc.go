@@ -49,8 +49,8 @@ func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry, complete
 	return errors.Join(append(errs, removeShared(host, s, conf.mark(), record.Attachment{}), syncNodeTable(kept))...)
 }
 
-// removeOrphans removes veths and rules that no record holds. They are known by the first of their rules, with a name as
-// this plugin gives it: veths of others have such names too, and no such rule.
+// removeOrphans removes veths and rules that no record holds. They are known by the first of their rules, with a name
+// as this plugin gives it: veths of others have such names too, and no such rule.
 func removeOrphans(host *kernel.Namespace, kept []entry) error {
 	held := map[string]bool{}
 	for _, e := range kept {

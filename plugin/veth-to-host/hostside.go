@@ -19,8 +19,8 @@ import (
 const (
 	// Replies to what the node forwarded to a pod go where the node's routes say, not back into the pod.
 	priorityMark = 512
-	// What has a route of its own on the node (another pod of this plugin, or one of ptp or calico) goes there directly.
-	// The kernel looks here for reverse paths as well.
+	// What has a route of its own on the node (another pod of this plugin, or one of ptp or calico) goes there
+	// directly. The kernel looks here for reverse paths as well.
 	priorityDirect = 1023
 	// All else goes back into the pod, whose underlay link is the way to it.
 	priorityBack = 1024
@@ -64,7 +64,9 @@ func (a attachment) hostRoutes(owns func(netip.Addr) bool) []route {
 	}
 	for _, ipv6 := range a.families() {
 		if pod := firstOf(a.Addresses, ipv6); owns(pod) {
-			routes = append(routes, route{Dst: defaultRoute(ipv6), Via: pod, Link: a.Veth.Host, Table: a.Table}.normal())
+			routes = append(routes, route{
+				Dst: defaultRoute(ipv6), Via: pod, Link: a.Veth.Host, Table: a.Table,
+			}.normal())
 		}
 	}
 	return routes
@@ -109,7 +111,10 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hostSide{host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{}, owner: map[netip.Addr]record.Attachment{}}
+	h := &hostSide{
+		host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{},
+		owner: map[netip.Addr]record.Attachment{},
+	}
 	for _, e := range entries { // in order of their sequence
 		for _, ip := range e.State.Addresses {
 			h.owner[ip] = e.Attachment
@@ -126,8 +131,8 @@ func (h *hostSide) owns(e entry) func(netip.Addr) bool {
 	return func(ip netip.Addr) bool { return h.owner[ip] == e.Attachment }
 }
 
-// ensureAnew makes what an attachment has on the node whose veth was just made: nothing of it is there, and its addresses are
-// its own.
+// ensureAnew makes what an attachment has on the node whose veth was just made: nothing of it is there, and its
+// addresses are its own.
 func (h *hostSide) ensureAnew(e entry) error {
 	a := e.State
 	link, err := h.ensureLink(a)
@@ -198,8 +203,8 @@ func (h *hostSide) ensure(e entry) error {
 	return nil
 }
 
-// restore brings back what somebody removed from under recorded attachments: taking hostInterface's address away deletes
-// the routes that have it as their source, for one.
+// restore brings back what somebody removed from under recorded attachments: taking hostInterface's address away
+// deletes the routes that have it as their source, for one.
 func (h *hostSide) restore(entries []entry) {
 	for _, e := range entries {
 		if !h.stands(e) {
@@ -208,15 +213,16 @@ func (h *hostSide) restore(entries []entry) {
 	}
 }
 
-// repair makes sure of an attachment that no call is about: what cannot be restored stops neither the others nor the call.
+// repair makes sure of an attachment that no call is about: what cannot be restored stops neither the others nor the
+// call.
 func (h *hostSide) repair(e entry) {
 	if err := h.ensure(e); err != nil {
 		log.Printf("attachment %s: restore: %v", e.Attachment, err)
 	}
 }
 
-// stands reports whether an attachment has its routes and rules on the node. It asks the kernel nothing, since an ADD looks
-// so at every other pod. A link that was down for a while has lost its neighbours, and its routes too.
+// stands reports whether an attachment has its routes and rules on the node. It asks the kernel nothing, since an ADD
+// looks so at every other pod. A link that was down for a while has lost its neighbours, and its routes too.
 func (h *hostSide) stands(e entry) bool {
 	for _, r := range e.State.hostRoutes(h.owns(e)) {
 		if !h.routes.has(r) {
@@ -233,7 +239,9 @@ func (h *hostSide) stands(e entry) bool {
 
 // ensureNeighbours makes sure of permanent neighbours: the node's addresses are on no veth, so over IPv6, and over IPv4
 // with arp_ignore, nobody would answer for them; and no end ever has to ask. Existing are those that were listed.
-func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr, mac string, existing map[netip.Addr]net.HardwareAddr) error {
+func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr, mac string,
+	existing map[netip.Addr]net.HardwareAddr,
+) error {
 	hw, err := net.ParseMAC(mac)
 	if err != nil {
 		return err
@@ -259,9 +267,9 @@ func (h *hostSide) clear(e entry) error {
 	return errors.Join(errs...)
 }
 
-// restoreLost brings back what others have lost, where something shows that they have. What goes with an address of the node,
-// or with all rules, is lost by all whose source it is, so one of each is looked at. That one pod's alone is missing, only its
-// CHECK and GC find out.
+// restoreLost brings back what others have lost, where something shows that they have. What goes with an address of the
+// node, or with all rules, is lost by all whose source it is, so one of each is looked at. That one pod's alone is
+// missing, only its CHECK and GC find out.
 func restoreLost(host *kernel.Namespace, s *store, e entry) error {
 	values, err := s.Values(lostKind)
 	if err != nil {
@@ -322,8 +330,8 @@ func stands(host *kernel.Namespace, s *store, e entry) (bool, error) {
 	return takesItsRoutes(host, link, a)
 }
 
-// takesItsRoutes asks the kernel where packets of a pod go: to another pod by rule 1023 and its host route, to anywhere else by
-// rule 1024 and table N, and with the mark by rule 512 and the main table.
+// takesItsRoutes asks the kernel where packets of a pod go: to another pod by rule 1023 and its host route, to anywhere
+// else by rule 1024 and table N, and with the mark by rule 512 and the main table.
 func takesItsRoutes(host *kernel.Namespace, link netlink.Link, a attachment) (bool, error) {
 	index := link.Attrs().Index
 	for _, want := range a.hostRoutes(func(netip.Addr) bool { return true }) {

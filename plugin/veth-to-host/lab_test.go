@@ -163,7 +163,9 @@ func (l *lab) cable(a, b ns.NetNS, nameA, nameB string) {
 	in(l.t, a, func() error {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name = nameA
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: nameB, PeerNamespace: netlink.NsFd(int(b.Fd()))})
+		return netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: nameB, PeerNamespace: netlink.NsFd(int(b.Fd())),
+		})
 	})
 }
 

@@ -77,7 +77,9 @@ func (n *node) ready(families ...bool) error {
 			family = "IPv6"
 		}
 		if !n.hasFamily(ipv6) {
-			errs = append(errs, fmt.Errorf("hostInterface %q has no %s address for pods to know the node by: give it one", n.name(), family))
+			errs = append(errs,
+				fmt.Errorf("hostInterface %q has no %s address for pods to know the node by: give it one", n.name(),
+					family))
 		}
 		errs = append(errs, forwards(ipv6, n.name()))
 	}
@@ -103,7 +105,8 @@ func forwards(ipv6 bool, link string) error {
 	}
 	value, err := kernel.ReadSysctl("ipv4", link, "forwarding")
 	if err == nil && value == "0" {
-		err = fmt.Errorf("the node does not forward from %s, and node ports are forwarded: set sysctl net.ipv4.conf.%[1]s.forwarding=1", link)
+		err = fmt.Errorf("the node does not forward from %s, and node ports are forwarded: set sysctl "+
+			"net.ipv4.conf.%[1]s.forwarding=1", link)
 	}
 	return err
 }

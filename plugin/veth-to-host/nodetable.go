@@ -28,15 +28,24 @@ func newNodeTable(entries []entry) *nodeTable {
 	port := nftables.TypeInetService
 	t.links = t.set(&nftables.Set{Name: "links", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian})
 	t.leaving = t.set(&nftables.Set{
-		Name: "leaving", KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName), Concatenation: true,
+		Name: "leaving", KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName),
+		Concatenation: true,
 	})
-	t.source4 = t.set(&nftables.Set{Name: "source4", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeIPAddr, IsMap: true})
-	t.source6 = t.set(&nftables.Set{Name: "source6", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeIP6Addr, IsMap: true})
+	t.source4 = t.set(&nftables.Set{
+		Name: "source4", KeyType: nftables.TypeIFName,
+		KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeIPAddr, IsMap: true,
+	})
+	t.source6 = t.set(&nftables.Set{
+		Name: "source6", KeyType: nftables.TypeIFName,
+		KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeIP6Addr, IsMap: true,
+	})
 	t.served4 = t.set(&nftables.Set{
-		Name: "served4", KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, port), Concatenation: true, Interval: true,
+		Name: "served4", KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, port), Concatenation: true,
+		Interval: true,
 	})
 	t.served6 = t.set(&nftables.Set{
-		Name: "served6", KeyType: nftables.MustConcatSetType(nftables.TypeIP6Addr, port), Concatenation: true, Interval: true,
+		Name: "served6", KeyType: nftables.MustConcatSetType(nftables.TypeIP6Addr, port), Concatenation: true,
+		Interval: true,
 	})
 	if len(entries) > 0 {
 		t.markReplies(entries[0].State.Mark)
@@ -54,8 +63,10 @@ func newNodeTable(entries []entry) *nodeTable {
 // The chain comes after the translation of destinations, so that a pod's address is to be seen. What port was asked for
 // is known to connection tracking alone by then.
 func (t *nodeTable) markReplies(mark uint32) {
-	pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest+1)
-	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.links), direction(directionReply), marked(mark, mark), setMark(mark, mark))
+	pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		*nftables.ChainPriorityNATDest+1)
+	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.links), direction(directionReply), marked(mark, mark),
+		setMark(mark, mark))
 	for _, served := range []struct {
 		set  *nftables.Set
 		ipv6 bool
@@ -74,9 +85,11 @@ func (t *nodeTable) markReplies(mark uint32) {
 // What goes to another pod on this node keeps the pod's address: that pod has no other way back. Such pods are behind
 // veths, but a veth is also the way back into the pod itself, and in a lab hostInterface may be one.
 func (t *nodeTable) chooseSource() {
-	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource-1)
+	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		*nftables.ChainPriorityNATSource-1)
 	t.rule(post, loadMeta(metaKeyOIFKIND, register1), equals(linkName("veth")),
-		loadMeta(expr.MetaKeyIIFNAME, register1), loadMeta(expr.MetaKeyOIFNAME, registerAfterName), notInSet(t.leaving), verdict(expr.VerdictAccept))
+		loadMeta(expr.MetaKeyIIFNAME, register1), loadMeta(expr.MetaKeyOIFNAME, registerAfterName), notInSet(t.leaving),
+		verdict(expr.VerdictAccept))
 	t.rule(post, family(false), loadMeta(expr.MetaKeyIIFNAME, register1), mapped(t.source4), sourceNAT(false))
 	t.rule(post, family(true), loadMeta(expr.MetaKeyIIFNAME, register1), mapped(t.source6), sourceNAT(true))
 }
@@ -95,7 +108,8 @@ func (t *nodeTable) addElements(a attachment) {
 	for _, ip := range a.Addresses {
 		for _, ports := range a.Ports {
 			t.element(pick(ip.Is6(), t.served6, t.served4), nftables.SetElement{
-				Key: slices.Concat(ip.AsSlice(), portKey(ports.First)), KeyEnd: slices.Concat(ip.AsSlice(), portKey(ports.Last)),
+				Key: slices.Concat(ip.AsSlice(), portKey(ports.First)), KeyEnd: slices.Concat(ip.AsSlice(),
+					portKey(ports.Last)),
 			})
 		}
 	}
@@ -139,8 +153,9 @@ func ensureInNodeTable(s *store, e entry) error {
 	return syncNodeTable(entries)
 }
 
-// removeFromNodeTable takes an attachment out of the node's table, or removes the table with the last one. Where the table has
-// not just its elements any more, or a younger attachment has the same address, it is made what the other records say.
+// removeFromNodeTable takes an attachment out of the node's table, or removes the table with the last one. Where the
+// table has not just its elements any more, or a younger attachment has the same address, it is made what the other
+// records say.
 func removeFromNodeTable(s *store, e entry) error {
 	other, err := anyOther(s, e.Attachment)
 	if err != nil {
@@ -170,8 +185,8 @@ func removeFromNodeTable(s *store, e entry) error {
 	return syncNodeTable(record.Without(entries, e.Attachment))
 }
 
-// removeUnrecordedElements removes what an attachment without a record, whose veth has a name, may have in the node's table.
-// Where one of its elements is there, the table is made what the records say.
+// removeUnrecordedElements removes what an attachment without a record, whose veth has a name, may have in the node's
+// table. Where one of its elements is there, the table is made what the records say.
 func removeUnrecordedElements(s *store, of record.Attachment, veth string) error {
 	other, err := anyOther(s, of)
 	if err != nil {

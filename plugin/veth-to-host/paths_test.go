@@ -25,8 +25,8 @@ type path struct {
 	want    string
 }
 
-// cluster is the lab with pods, services and servers: p1 and p1b are on node1 and p2 on node2, each with a veth; p1c is on
-// node1 with macvlan alone.
+// cluster is the lab with pods, services and servers: p1 and p1b are on node1 and p2 on node2, each with a veth; p1c is
+// on node1 with macvlan alone.
 type cluster struct {
 	*lab
 	p1, p1b, p1c, p2 *pod
@@ -35,7 +35,10 @@ type cluster struct {
 func newCluster(t *testing.T, mode netlink.MacvlanMode, changes map[string]any, before ...func(*lab)) *cluster {
 	t.Helper()
 	l := newLab(t, before...)
-	c := &cluster{lab: l, p1: l.pod(l.node1, "p1", 50, mode), p1b: l.pod(l.node1, "p1b", 51, mode), p1c: l.pod(l.node1, "p1c", 52, mode), p2: l.pod(l.node2, "p2", 55, mode)}
+	c := &cluster{
+		lab: l, p1: l.pod(l.node1, "p1", 50, mode), p1b: l.pod(l.node1, "p1b", 51, mode),
+		p1c: l.pod(l.node1, "p1c", 52, mode), p2: l.pod(l.node2, "p2", 55, mode),
+	}
 	l.node1.mustAdd(t, c.p1, changes)
 	l.node1.mustAdd(t, c.p1b, changes)
 	l.node2.mustAdd(t, c.p2, changes)
@@ -46,13 +49,16 @@ func newCluster(t *testing.T, mode netlink.MacvlanMode, changes map[string]any, 
 	} {
 		kp.services[service], kp.services[ipv6(service)] = endpoint, ipv6(endpoint)
 	}
-	for _, np := range []nodePort{{30080, "10.10.20.50", false}, {30081, "10.10.20.50", true}, {30082, "10.10.20.55", true}} {
+	for _, np := range []nodePort{
+		{30080, "10.10.20.50", false}, {30081, "10.10.20.50", true}, {30082, "10.10.20.55", true},
+	} {
 		kp.nodePorts = append(kp.nodePorts, np, nodePort{np.port, ipv6(np.endpoint), np.cluster})
 	}
 	kp.install(t, l.node1.ns)
 	kp.install(t, l.node2.ns)
 	for name, n := range map[string]ns.NetNS{
-		"p1": c.p1.ns, "p1b": c.p1b.ns, "p1c": c.p1c.ns, "p2": c.p2.ns, "node1": l.node1.ns, "node2": l.node2.ns, "ext": l.ext, "lan": l.lan,
+		"p1": c.p1.ns, "p1b": c.p1b.ns, "p1c": c.p1c.ns, "p2": c.p2.ns, "node1": l.node1.ns, "node2": l.node2.ns,
+		"ext": l.ext, "lan": l.lan,
 	} {
 		serve(t, n, name)
 	}
@@ -61,7 +67,8 @@ func newCluster(t *testing.T, mode netlink.MacvlanMode, changes map[string]any, 
 
 // ipv6 returns the IPv6 address that stands for an IPv4 one in the lab.
 func ipv6(text string) string {
-	return strings.NewReplacer("10.10.20.", "fd00:20::", "10.96.0.", "fd00:96::", "172.31.0.", "fd00:31::", "192.168.121.", "fd00:121::").Replace(text)
+	return strings.NewReplacer("10.10.20.", "fd00:20::", "10.96.0.", "fd00:96::", "172.31.0.", "fd00:31::",
+		"192.168.121.", "fd00:121::").Replace(text)
 }
 
 // paths are the seventeen that a pod on an underlay is expected to have.
@@ -111,7 +118,9 @@ func TestPaths(t *testing.T) {
 		walk(t, newCluster(t, bridgeMode, nil).paths())
 	})
 	// What goes back into the pod finds no other macvlan of its node there: these modes keep them apart.
-	for name, mode := range map[string]netlink.MacvlanMode{"private": netlink.MACVLAN_MODE_PRIVATE, "vepa": netlink.MACVLAN_MODE_VEPA} {
+	for name, mode := range map[string]netlink.MacvlanMode{
+		"private": netlink.MACVLAN_MODE_PRIVATE, "vepa": netlink.MACVLAN_MODE_VEPA,
+	} {
 		t.Run(name, func(t *testing.T) {
 			paths := newCluster(t, mode, nil).paths()
 			for i := range paths {
@@ -128,7 +137,8 @@ func TestPaths(t *testing.T) {
 	})
 	t.Run("several addresses", func(t *testing.T) {
 		c := newCluster(t, bridgeMode, nil)
-		p := c.podWith(c.node1, "several", bridgeMode, "10.10.20.60/24", "10.10.20.61/24", "fd00:20::60/64", "fd00:20::61/64")
+		p := c.podWith(c.node1, "several", bridgeMode, "10.10.20.60/24", "10.10.20.61/24", "fd00:20::60/64",
+			"fd00:20::61/64")
 		c.node1.mustAdd(t, p)
 		serve(t, p.ns, "several")
 		walk(t, []path{
@@ -142,14 +152,16 @@ func TestPaths(t *testing.T) {
 	})
 }
 
-// A pod forwards for its node, and for nobody else: a neighbour on the LAN does not get to services through it. Over IPv4 the
-// node's strict look at the reverse path would stop it too.
+// A pod forwards for its node, and for nobody else: a neighbour on the LAN does not get to services through it. Over
+// IPv4 the node's strict look at the reverse path would stop it too.
 func TestPaths_through_a_pod(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
 	in(t, c.lan, func() error {
 		return edit(uplink, func(link netlink.Link) error {
 			service := netip.MustParseAddr("fd00:96::5")
-			return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: netipx.AddrIPNet(service), Gw: net.ParseIP("fd00:20::50")})
+			return netlink.RouteAdd(&netlink.Route{
+				LinkIndex: link.Attrs().Index, Dst: netipx.AddrIPNet(service), Gw: net.ParseIP("fd00:20::50"),
+			})
 		})()
 	})
 	if got := askFor(300*time.Millisecond, c.lan, "tcp", "fd00:96::5", 80); got != noAnswer {
@@ -157,8 +169,8 @@ func TestPaths_through_a_pod(t *testing.T) {
 	}
 }
 
-// A11, B05: a pod that a veth and a host route join to the node, as ptp does it, and one of this plugin reach each other in
-// both directions and through services, and see each other's own address.
+// A11, B05: a pod that a veth and a host route join to the node, as ptp does it, and one of this plugin reach each
+// other in both directions and through services, and see each other's own address.
 func TestPaths_beside_a_routed_pod(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
 	routed := newNamespace(t, rpFilter, "0")
@@ -175,7 +187,8 @@ func TestPaths_beside_a_routed_pod(t *testing.T) {
 		}
 		return edit("routed0", func(link netlink.Link) error {
 			for _, ip := range []string{"10.244.1.5", "fd00:244::5"} {
-				if err := netlink.RouteAdd(hostRoute(netip.MustParseAddr(ip), "").netlink(link.Attrs().Index)); err != nil {
+				if err := netlink.RouteAdd(hostRoute(netip.MustParseAddr(ip),
+					"").netlink(link.Attrs().Index)); err != nil {
 					return err
 				}
 			}
@@ -216,7 +229,9 @@ func TestPaths_on_a_node_with_two_NICs(t *testing.T) {
 			break
 		}
 	}
-	walk(t, append(paths, path{"pod to the node's other address", c.p1.ns, "tcp", "192.168.121.10", 8080, "node1 sees 10.10.20.50"}))
+	walk(t, append(paths, path{
+		"pod to the node's other address", c.p1.ns, "tcp", "192.168.121.10", 8080, "node1 sees 10.10.20.50",
+	}))
 	if got := ask(c.lan, "tcp", "10.10.20.152", 30081); got != "p1 sees 192.168.121.10" {
 		t.Errorf("node port, Cluster: got %q", got)
 	}

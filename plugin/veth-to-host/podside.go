@@ -83,8 +83,12 @@ func planPod(pod *kernel.Namespace, n *node, inPod []entry, a *attachment, wante
 func freeSlot(all *routes, rules []netlink.Rule) (int, error) {
 	for slot := range maxSlots {
 		vethTable, linkTable := podTables(slot)
-		taken := slices.ContainsFunc(all.listed, func(r netlink.Route) bool { return r.Table == vethTable || r.Table == linkTable }) ||
-			slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == vethTable || r.Table == linkTable })
+		taken := slices.ContainsFunc(all.listed, func(r netlink.Route) bool {
+			return r.Table == vethTable || r.Table == linkTable
+		}) ||
+			slices.ContainsFunc(rules, func(r netlink.Rule) bool {
+				return r.Table == vethTable || r.Table == linkTable
+			})
 		if !taken {
 			return slot, nil
 		}
@@ -92,8 +96,9 @@ func freeSlot(all *routes, rules []netlink.Rule) (int, error) {
 	return 0, fmt.Errorf("the pod's routing tables %d to %d are all in use", podTableStart, podTableStart+2*maxSlots-1)
 }
 
-// planMainRoutes: the node's addresses, and what else goes by way of the node, over the veth. They take the place of what
-// the underlay link has, and stand behind what any other link has: the pod's first attachment, or another network's.
+// planMainRoutes: the node's addresses, and what else goes by way of the node, over the veth. They take the place of
+// what the underlay link has, and stand behind what any other link has: the pod's first attachment, or another
+// network's.
 func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
 	var others, own []route // own are those of the underlay link, but for those of its subnets
 	for _, listed := range all.listed {
@@ -116,7 +121,9 @@ func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
 		add(hostRoute(ip, a.Veth.Pod))
 	}
 	for _, ipv6 := range a.families() {
-		destinations := slices.DeleteFunc(slices.Clone(wanted), func(p netip.Prefix) bool { return p.Addr().Is6() != ipv6 })
+		destinations := slices.DeleteFunc(slices.Clone(wanted), func(p netip.Prefix) bool {
+			return p.Addr().Is6() != ipv6
+		})
 		if len(wanted) == 0 {
 			destinations = []netip.Prefix{defaultRoute(ipv6)}
 		}
@@ -131,13 +138,14 @@ func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
 	}
 }
 
-// planTables: one table leads to the node, the other is the pod's main table as it was before this attachment. In that one
-// what the node sends back finds its way out; with the main table it would go to the node again.
+// planTables: one table leads to the node, the other is the pod's main table as it was before this attachment. In that
+// one what the node sends back finds its way out; with the main table it would go to the node again.
 func (a *attachment) planTables(all *routes) {
 	vethTable, linkTable := podTables(a.Pod.Slot)
 	for _, listed := range all.listed {
 		r, ok := routeOf(listed, all.names[listed.LinkIndex])
-		if ok && r.Table == 0 && r.Link == a.Link && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast() &&
+		if ok && r.Table == 0 && r.Link == a.Link && !r.Dst.Addr().IsLinkLocalUnicast() &&
+			!r.Dst.Addr().IsMulticast() &&
 			slices.Contains(a.families(), r.isIPv6()) {
 			r = r.inTable(linkTable)
 			r.OnLink = r.OnLink || r.Via.IsValid() && !r.isIPv6()
@@ -153,9 +161,9 @@ func (a *attachment) planTables(all *routes) {
 	}
 }
 
-// overVeth returns a route by way of the node. The main table leads to the node's address over the veth of the pod's first
-// attachment. Where that is another's the kernel has to be told that the next hop is on this link. For IPv6 it does not
-// take that word against the main table's (ip6_route_check_nh_onlink), only for a link-local next hop.
+// overVeth returns a route by way of the node. The main table leads to the node's address over the veth of the pod's
+// first attachment. Where that is another's the kernel has to be told that the next hop is on this link. For IPv6 it
+// does not take that word against the main table's (ip6_route_check_nh_onlink), only for a link-local next hop.
 func (a *attachment) overVeth(dst netip.Prefix) route {
 	r := route{Dst: dst, Via: a.node(dst.Addr().Is6()), Link: a.Veth.Pod}.normal()
 	switch {
@@ -189,14 +197,15 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 	if slices.Contains(a.families(), false) {
 		a.Pod.Sysctls = append(a.Pod.Sysctls,
 			ours("ipv4", "forwarding", "1"), theirs("ipv4", a.Link, "forwarding", "1"),
-			// 2 and not 0: the larger of the link's value and that of "all" counts. By a strict look replies to the node would
-			// come in on the wrong link.
+			// 2 and not 0: the larger of the link's value and that of "all" counts. By a strict look replies to the
+			// node would come in on the wrong link.
 			ours("ipv4", "rp_filter", "2"), theirs("ipv4", a.Link, "rp_filter", "2"),
 			ours("ipv4", "accept_redirects", "0"))
 	}
 	if slices.Contains(a.families(), true) {
 		a.Pod.Sysctls = append(a.Pod.Sysctls,
-			ours("ipv6", "accept_ra", "0"), ours("ipv6", "autoconf", "0"), ours("ipv6", "accept_redirects", "0"), ours("ipv6", "addr_gen_mode", "1"),
+			ours("ipv6", "accept_ra", "0"), ours("ipv6", "autoconf", "0"), ours("ipv6", "accept_redirects", "0"),
+			ours("ipv6", "addr_gen_mode", "1"),
 			// The setting of a link has no effect (ip6_forward asks for that of "all").
 			theirs("ipv6", "all", "forwarding", "1"))
 	}
@@ -210,7 +219,8 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 				return fmt.Errorf("in the pod: %w", err)
 			}
 			if before, ok := changedBefore(inPod, a.Netns, s); ok {
-				old = before // what stands now is another attachment's, and the last one to go puts back the first value
+				// what stands now is another attachment's, and the last one to go puts back the first value
+				old = before
 			}
 			a.Pod.Sysctls[i].Old = old
 		}
@@ -243,8 +253,8 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
 	}
 	for _, ip := range a.Addresses {
-		// Also on the veth: the kernel takes no reply from a link without an address where it looks for the reverse path,
-		// and a redirecting rule, such as a mesh's, needs an address to send to.
+		// Also on the veth: the kernel takes no reply from a link without an address where it looks for the reverse
+		// path, and a redirecting rule, such as a mesh's, needs an address to send to.
 		addr := &netlink.Addr{IPNet: netipx.AddrIPNet(ip)}
 		if ip.Is6() {
 			addr.Flags = unix.IFA_F_NODAD
@@ -266,7 +276,8 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	return newPodTable(ifName, a).make(conn)
 }
 
-// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for duplicates.
+// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for
+// duplicates.
 const (
 	localWithin = 5 * time.Second
 	localEvery  = time.Millisecond

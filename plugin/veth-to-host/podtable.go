@@ -35,9 +35,10 @@ func newPodTable(ifName string, a attachment) *table {
 	forward := t.chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	t.rule(forward, iifname(a.Link), oifname(a.Veth.Pod), direction(directionOriginal), verdict(expr.VerdictDrop))
 
-	// What the node sends back has the node's address. It leaves with the pod's own: whoever is asked sees who asks, and
-	// answers to the underlay link.
-	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
+	// What the node sends back has the node's address. It leaves with the pod's own: whoever is asked sees who asks,
+	// and answers to the underlay link.
+	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+		*nftables.ChainPriorityNATSource)
 	t.rule(post, iifname(a.Veth.Pod), oifname(a.Link), []expr.Any{&expr.Masq{}})
 	return t
 }

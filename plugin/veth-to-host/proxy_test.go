@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxy is what kube-proxy does on a node, in the least rules: services and node ports lead to one endpoint each, a mark
-// asks for masquerading, and forwarded packets that belong to no connection are dropped.
+// proxy is what kube-proxy does on a node, in the least rules: services and node ports lead to one endpoint each, a
+// mark asks for masquerading, and forwarded packets that belong to no connection are dropped.
 type proxy struct {
 	services  map[string]string // from the address that is asked to the endpoint's
 	nodePorts []nodePort
@@ -50,7 +50,9 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 		table.Family = nftables.TableFamilyIPv6
 	}
 	conn.AddTable(table)
-	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+		priority nftables.ChainPriority,
+	) *nftables.Chain {
 		return conn.AddChain(&nftables.Chain{Name: name, Table: table, Type: kind, Hooknum: hook, Priority: &priority})
 	}
 	rule := func(c *nftables.Chain, parts ...[]expr.Any) {
@@ -68,7 +70,8 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 			continue
 		}
 		to := concat(loadDestination(ipv6), equals(netip.MustParseAddr(asked).AsSlice()))
-		rule(services, loadSource(ipv6), equals(netip.MustParseAddr(endpoint).AsSlice()), to, setMark(masqueradeMark, masqueradeMark))
+		rule(services, loadSource(ipv6), equals(netip.MustParseAddr(endpoint).AsSlice()), to, setMark(masqueradeMark,
+			masqueradeMark))
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			rule(services, to, port(protocol, servicePort), translate(endpoint))
 		}
@@ -84,20 +87,24 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 		rule(services, to, translate(np.endpoint))
 	}
 	post := chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
-	rule(post, loadMeta(expr.MetaKeyMARK, register1), bits(masqueradeMark, 0), equals(binaryutil.NativeEndian.PutUint32(masqueradeMark)), []expr.Any{&expr.Masq{}})
+	rule(post, loadMeta(expr.MetaKeyMARK, register1), bits(masqueradeMark, 0),
+		equals(binaryutil.NativeEndian.PutUint32(masqueradeMark)), []expr.Any{&expr.Masq{}})
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	rule(forward, invalid(), verdict(expr.VerdictDrop))
 }
 
 func loadSource(ipv6 bool) []expr.Any {
 	if ipv6 {
-		return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16}}
+		return []expr.Any{
+			&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16},
+		}
 	}
 	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
 }
 
 func toLocal() []expr.Any {
-	return concat([]expr.Any{&expr.Fib{Register: register1, FlagDADDR: true, ResultADDRTYPE: true}}, equals(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
+	return concat([]expr.Any{&expr.Fib{Register: register1, FlagDADDR: true, ResultADDRTYPE: true}},
+		equals(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)))
 }
 
 func port(protocol byte, number uint16) []expr.Any {

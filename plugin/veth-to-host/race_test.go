@@ -58,7 +58,8 @@ func TestAdd_hundred_at_once(t *testing.T) {
 	together(t, l.node1, all, func(p *pod) call { return p.call("ADD") })
 	state := l.node1.state(t)
 	tables := map[string]bool{}
-	for _, match := range regexp.MustCompile(`rule 1024 false iif "veth[0-9a-f]{8}" mark 0x0 lookup (\d+)`).FindAllStringSubmatch(state, -1) {
+	rules := regexp.MustCompile(`rule 1024 false iif "veth[0-9a-f]{8}" mark 0x0 lookup (\d+)`)
+	for _, match := range rules.FindAllStringSubmatch(state, -1) {
 		tables[match[1]] = true
 	}
 	if len(tables) != pods {
@@ -69,14 +70,17 @@ func TestAdd_hundred_at_once(t *testing.T) {
 	}
 	for _, p := range []*pod{all[0], all[pods-1]} {
 		serve(t, p.ns, p.id)
-		if got, want := ask(l.node1.ns, "tcp", p.addr().String(), endpointPort), p.id+" sees 10.10.20.152"; got != want {
+		got, want := ask(l.node1.ns, "tcp", p.addr().String(), endpointPort), p.id+" sees 10.10.20.152"
+		if got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if _, err := l.node1.run(t, p.call("CHECK")); err != nil {
 			t.Error(err)
 		}
 	}
-	together(t, l.node1, all, func(p *pod) call { return call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: conf()} })
+	together(t, l.node1, all, func(p *pod) call {
+		return call{Command: "DEL", ID: p.id, Netns: p.ns.Path(), Stdin: conf()}
+	})
 	if diff := cmp.Diff(bare, l.node1.state(t)); diff != "" {
 		t.Errorf("state after all DELs (-want +got):\n%s", diff)
 	}
@@ -148,8 +152,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Five hundred pods come and go, a third of them killed midway and then deleted. What is left is the one setting that the
-// first of them has made.
+// Five hundred pods come and go, a third of them killed midway and then deleted. What is left is the one setting that
+// the first of them has made.
 func TestChurn(t *testing.T) {
 	t.Parallel() // the kernel makes all of them wait when a link goes
 	const cycles, workers = 500, 4
@@ -158,7 +162,9 @@ func TestChurn(t *testing.T) {
 	for i := range workers {
 		pods = append(pods, l.pod(l.node1, fmt.Sprintf("p%d", i), 50+i, bridgeMode))
 	}
-	l.node1.in(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/"+uplink+"/src_valid_mark", []byte("1"), 0) })
+	l.node1.in(t, func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/conf/"+uplink+"/src_valid_mark", []byte("1"), 0)
+	})
 	bare := []string{l.node1.state(t)}
 	for _, p := range pods {
 		bare = append(bare, state(t, p.ns))

@@ -23,11 +23,12 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has in its pod and on the node, but not its record. It goes on after an error, to remove
-// as much as it can.
+// detach removes what an attachment has in its pod and on the node, but not its record. It goes on after an error, to
+// remove as much as it can.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	errs := []error{
-		disconnectPod(host, s, e), removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment), removeFromNodeTable(s, e),
+		disconnectPod(host, s, e), removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment),
+		removeFromNodeTable(s, e),
 	}
 	// Another attachment may have the address by now, and connections of its own.
 	gone, err := unheld(s, e.State.Addresses, e.Attachment)
@@ -116,10 +117,11 @@ func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
 		if !ok || all.has(r) {
 			continue
 		}
-		// Not in place of another: the pod's other attachments have routes to the same destinations. A link that is down, or
-		// has lost the route to the next hop, takes this one as little as any other.
+		// Not in place of another: the pod's other attachments have routes to the same destinations. A link that is
+		// down, or has lost the route to the next hop, takes this one as little as any other.
 		err := pod.RouteAppend(r.netlink(index))
-		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.EHOSTUNREACH) {
+		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENETUNREACH) &&
+			!errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.EHOSTUNREACH) {
 			errs = append(errs, fmt.Errorf("route %s in the pod: %w", r, err))
 		}
 	}
@@ -143,7 +145,8 @@ func restorePodSysctls(pod *kernel.Namespace, inPod []entry, a attachment) error
 			}
 			err := kernel.EnsureSysctl(s.Link, kernel.Sysctl{Family: s.Family, Key: s.Key, Value: s.Old})
 			if err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-				errs = append(errs, fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Old, err))
+				errs = append(errs, fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Old,
+					err))
 			}
 		}
 		return errors.Join(errs...)

@@ -59,7 +59,8 @@ func (r route) inTable(table int) route {
 // netlink returns the route with the link that has an index in the namespace at hand.
 func (r route) netlink(index int) *netlink.Route {
 	out := &netlink.Route{
-		Dst: netipx.PrefixIPNet(r.Dst), LinkIndex: index, Table: r.Table, Priority: r.Metric, Type: unix.RTN_UNICAST, Family: netlink.FAMILY_V4,
+		Dst: netipx.PrefixIPNet(r.Dst), LinkIndex: index, Table: r.Table, Priority: r.Metric, Type: unix.RTN_UNICAST,
+		Family: netlink.FAMILY_V4,
 	}
 	if r.isIPv6() {
 		out.Family = netlink.FAMILY_V6
@@ -98,7 +99,10 @@ func routeOf(listed netlink.Route, linkName string) (r route, ok bool) {
 	if !ok {
 		return route{}, false
 	}
-	r = route{Dst: dst, Link: linkName, Table: listed.Table, Metric: listed.Priority, OnLink: listed.Flags&unix.RTNH_F_ONLINK != 0}
+	r = route{
+		Dst: dst, Link: linkName, Table: listed.Table, Metric: listed.Priority,
+		OnLink: listed.Flags&unix.RTNH_F_ONLINK != 0,
+	}
 	r.Via = addrOf(listed.Gw)
 	r.Src = addrOf(listed.Src)
 	if r.Unreachable = listed.Type == unix.RTN_UNREACHABLE; r.Unreachable {
@@ -153,7 +157,9 @@ func readRoutes(n *kernel.Namespace) (*routes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("links: %w", err)
 	}
-	all := &routes{n: n, known: map[route]bool{}, indexes: map[string]int{}, names: map[int]string{}, up: map[string]bool{}}
+	all := &routes{
+		n: n, known: map[route]bool{}, indexes: map[string]int{}, names: map[int]string{}, up: map[string]bool{},
+	}
 	for _, link := range links {
 		all.indexes[link.Attrs().Name] = link.Attrs().Index
 		all.names[link.Attrs().Index] = link.Attrs().Name
@@ -171,8 +177,8 @@ func readRoutes(n *kernel.Namespace) (*routes, error) {
 	return all, err
 }
 
-// hops returns the routes that a listing joins into one with several next hops. That is how IPv6 lists routes that differ
-// in nothing else; each can still be deleted alone. One of IPv4 is indeed one.
+// hops returns the routes that a listing joins into one with several next hops. That is how IPv6 lists routes that
+// differ in nothing else; each can still be deleted alone. One of IPv4 is indeed one.
 func hops(r netlink.Route) []netlink.Route {
 	if r.Family != netlink.FAMILY_V6 || len(r.MultiPath) == 0 {
 		return []netlink.Route{r}

@@ -46,7 +46,8 @@ func TestSeed(t *testing.T) {
 		return err
 	})
 	veth := l.node1.hostEnd(t)
-	table := regexp.MustCompile(`1024: from all iif ` + veth + ` lookup (\d+)`).FindStringSubmatch(rulesText(t, l.node1.ns))
+	table := regexp.MustCompile(`1024: from all iif ` + veth + ` lookup (\d+)`).FindStringSubmatch(rulesText(t,
+		l.node1.ns))
 	if table == nil {
 		t.Fatalf("rule 1024 is missing in:\n%s", rulesText(t, l.node1.ns))
 	}
@@ -61,7 +62,9 @@ func TestSeed(t *testing.T) {
 	ruleText = strings.ReplaceAll(strings.Replace(ruleText, ": ", ":\t", 1), table[1], "N")
 	tableText := strings.ReplaceAll(routesText(t, l.node1.ns, number), veth, "vethX")
 	t.Logf("on the node:\n%s%s%s", nodeText, ruleText, tableText)
-	if diff := cmp.Diff([]string{seedPod, seedNodeRoute, seedNodeRule, seedTable}, []string{podText, nodeText, ruleText, tableText}); diff != "" {
+	if diff := cmp.Diff([]string{seedPod, seedNodeRoute, seedNodeRule, seedTable}, []string{
+		podText, nodeText, ruleText, tableText,
+	}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	l.node1.in(t, func() error { return cni.DelNetworkList(context.Background(), list, rt) })
@@ -89,7 +92,8 @@ func routesText(t *testing.T, n ns.NetNS, table int) string {
 			if !ok || r.Table != table || r.isIPv6() {
 				continue
 			}
-			text := strings.TrimSuffix(strings.Replace(route{Dst: r.Dst, Via: r.Via, Link: r.Link}.String(), "/32", "", 1), "\n")
+			text := strings.TrimSuffix(strings.Replace(route{Dst: r.Dst, Via: r.Via, Link: r.Link}.String(), "/32", "",
+				1), "\n")
 			if listed.Scope == unix.RT_SCOPE_LINK {
 				text += " scope link"
 			}
@@ -117,7 +121,9 @@ func rulesText(t *testing.T, n ns.NetNS) string {
 		defer host.Close()
 		rules, err := host.Rules()
 		for _, rule := range rules {
-			r := kernel.Rule{IPv6: rule.Family == unix.AF_INET6, Priority: rule.Priority, IifName: rule.IifName, Table: rule.Table}
+			r := kernel.Rule{
+				IPv6: rule.Family == unix.AF_INET6, Priority: rule.Priority, IifName: rule.IifName, Table: rule.Table,
+			}
 			fmt.Fprintln(&b, r)
 		}
 		return err

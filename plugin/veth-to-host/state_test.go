@@ -60,7 +60,8 @@ func kernelState() ([]string, error) {
 	var lines []string
 	for _, link := range links {
 		name := link.Attrs().Name
-		lines = append(lines, fmt.Sprintf("link %s %s mtu %d up %t", name, link.Type(), link.Attrs().MTU, kernel.IsUp(link)))
+		lines = append(lines, fmt.Sprintf("link %s %s mtu %d up %t", name, link.Type(), link.Attrs().MTU,
+			kernel.IsUp(link)))
 		permanent, err := n.Permanent(link.Attrs().Index)
 		if err != nil {
 			return nil, err
@@ -88,7 +89,8 @@ func kernelState() ([]string, error) {
 	}
 	for _, listed := range all.listed {
 		r, ok := routeOf(listed, all.names[listed.LinkIndex])
-		if ok && listed.Table != unix.RT_TABLE_LOCAL && !r.Dst.Addr().IsLinkLocalUnicast() && !r.Dst.Addr().IsMulticast() {
+		if ok && listed.Table != unix.RT_TABLE_LOCAL && !r.Dst.Addr().IsLinkLocalUnicast() &&
+			!r.Dst.Addr().IsMulticast() {
 			lines = append(lines, fmt.Sprintf("route %s metric %d", r, r.Metric))
 		}
 	}
@@ -97,7 +99,8 @@ func kernelState() ([]string, error) {
 		return nil, err
 	}
 	for _, rule := range rules {
-		lines = append(lines, fmt.Sprintf("rule %d %v iif %q mark %#x lookup %d", rule.Priority, rule.Family == unix.AF_INET6, rule.IifName, rule.Mark, rule.Table))
+		lines = append(lines, fmt.Sprintf("rule %d %v iif %q mark %#x lookup %d", rule.Priority,
+			rule.Family == unix.AF_INET6, rule.IifName, rule.Mark, rule.Table))
 	}
 	tables, err := nftablesState()
 	return append(lines, tables...), err
@@ -113,7 +116,8 @@ func nftablesState() ([]string, error) {
 	var lines []string
 	for _, what := range []netlink.HeaderType{unix.NFT_MSG_GETTABLE, unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_GETRULE} {
 		replies, err := conn.Execute(netlink.Message{
-			Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | what, Flags: netlink.Request | netlink.Dump}, Data: make([]byte, 4),
+			Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | what, Flags: netlink.Request | netlink.Dump},
+			Data:   make([]byte, 4),
 		})
 		if err != nil {
 			return nil, err

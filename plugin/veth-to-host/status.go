@@ -55,8 +55,8 @@ func cmdStatus(args *skel.CmdArgs) error {
 	return nil
 }
 
-// expectedFamilies guesses which families pods will have: the ranges stand in another plugin's configuration. A node with
-// an IPv6 address that does not forward IPv6 is ready for pods with IPv4 addresses.
+// expectedFamilies guesses which families pods will have: the ranges stand in another plugin's configuration. A node
+// with an IPv6 address that does not forward IPv6 is ready for pods with IPv4 addresses.
 func expectedFamilies(conf *config, n *node) ([]bool, error) {
 	expect := map[bool]bool{}
 	for _, prefix := range conf.routes {
@@ -90,6 +90,8 @@ func dropped(hostInterface string) error {
 	if err != nil || len(drops) == 0 {
 		return err
 	}
-	return fmt.Errorf("forwarded packets of pods are dropped by %s: have the one who owns it accept them, with Docker by "+
-		"iptables -I DOCKER-USER -i %[2]s+ -j ACCEPT and iptables -I DOCKER-USER -o %[2]s+ -j ACCEPT", strings.Join(drops, " and "), vethPrefix)
+	return fmt.Errorf("forwarded packets of pods are dropped by %s: have the one who owns it accept them, with "+
+		"Docker by "+
+		"iptables -I DOCKER-USER -i %[2]s+ -j ACCEPT and iptables -I DOCKER-USER -o %[2]s+ -j ACCEPT",
+		strings.Join(drops, " and "), vethPrefix)
 }

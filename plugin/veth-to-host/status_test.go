@@ -26,12 +26,18 @@ func TestStatus(t *testing.T) {
 		{name: "ready, hostInterface by the default route", changes: map[string]any{"hostInterface": nil}, want: "success"},
 		{name: "no hostInterface", changes: map[string]any{"hostInterface": "eth9"}, want: `50: hostInterface "eth9" does not exist on this node`},
 		{
-			name: "no default route", changes: map[string]any{"hostInterface": nil}, node: edit(uplink, netlink.LinkSetDown),
+			name: "no default route", changes: map[string]any{"hostInterface": nil},
+			node: edit(uplink, netlink.LinkSetDown),
 			want: "50: hostInterface is not set and the node has no default route to take it from",
 		},
-		{name: "hostInterface down", node: edit(uplink, netlink.LinkSetDown), want: `50: hostInterface "enp5s0f0" is down: bring it up (ip link set enp5s0f0 up)`},
 		{
-			name: "no address", node: func() error { return deleteAddress(uplink, "10.10.20.152/24") }, changes: map[string]any{"routes": []string{"10.96.0.0/12"}},
+			name: "hostInterface down", node: edit(uplink, netlink.LinkSetDown),
+			want: `50: hostInterface "enp5s0f0" is down: bring it up (ip link set enp5s0f0 up)`,
+		},
+		{
+			name: "no address", node: func() error {
+				return deleteAddress(uplink, "10.10.20.152/24")
+			}, changes: map[string]any{"routes": []string{"10.96.0.0/12"}},
 			want: `50: hostInterface "enp5s0f0" has no IPv4 address for pods to know the node by: give it one`,
 		},
 		{
@@ -40,17 +46,23 @@ func TestStatus(t *testing.T) {
 		},
 		{name: "does not forward IPv6, and no pod has any", node: sysctl("ipv6/conf/all/forwarding", "0"), want: "success"},
 		{
-			name: "does not forward IPv6, which routes name", node: sysctl("ipv6/conf/all/forwarding", "0"), changes: map[string]any{"routes": []string{"fd00:96::/112"}},
-			want: "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
+			name: "does not forward IPv6, which routes name", node: sysctl("ipv6/conf/all/forwarding", "0"),
+			changes: map[string]any{"routes": []string{"fd00:96::/112"}},
+			want:    "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
 		},
-		{name: "a chain that drops", node: dropForward, want: "50: forwarded packets of pods are dropped by chain FORWARD of table ip filter: have the one who owns it accept them, " +
+		{name: "a chain that drops", node: dropForward, want: "50: forwarded packets of pods are dropped by chain " +
+			"FORWARD of table ip filter: have the one who owns it accept them, " +
 			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
 		{
-			name: "a file in the place of the records", node: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni0") },
+			name: "a file in the place of the records", node: func() error {
+				return plugintest.PlaceFile("/run/cni/veth-to-host/cni0")
+			},
 			want: `50: records of network "cni0" cannot be written: /run/cni/veth-to-host/cni0 is a file, want a directory: remove it`,
 		},
 		{
-			name: "a file in the place of all records", node: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host") },
+			name: "a file in the place of all records", node: func() error {
+				return plugintest.PlaceFile("/run/cni/veth-to-host")
+			},
 			want: `50: records of network "cni0" cannot be written: /run/cni/veth-to-host is a file, want a directory: remove it`,
 		},
 		{name: "a chain that drops all but pods", node: dropForwardButPods, want: "success"},
@@ -86,7 +98,9 @@ func TestStatus_after_use(t *testing.T) {
 	}{
 		{name: "ready", network: "cni0", before: func() error { return nil }, want: "success"},
 		{
-			name: "a file in the place of another network's records", network: "cni1", before: func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni1") },
+			name: "a file in the place of another network's records", network: "cni1", before: func() error {
+				return plugintest.PlaceFile("/run/cni/veth-to-host/cni1")
+			},
 			want: `50: records of network "cni1" cannot be written: /run/cni/veth-to-host/cni1 is a file, want a directory: remove it`,
 		},
 		{name: "the same, of the network with records", network: "cni0", before: func() error { return nil }, want: "success"},
@@ -114,7 +128,10 @@ func dropForwardButPods() error {
 	if err != nil {
 		return err
 	}
-	conn.AddRule(&nftables.Rule{Table: filterTable(), Chain: &nftables.Chain{Name: "FORWARD", Table: filterTable()}, Exprs: concat(
-		loadMeta(expr.MetaKeyIIFNAME, register1), equals([]byte(vethPrefix)), verdict(expr.VerdictAccept))})
+	conn.AddRule(&nftables.Rule{
+		Table: filterTable(), Chain: &nftables.Chain{Name: "FORWARD", Table: filterTable()},
+		Exprs: concat(
+			loadMeta(expr.MetaKeyIIFNAME, register1), equals([]byte(vethPrefix)), verdict(expr.VerdictAccept)),
+	})
 	return conn.Flush()
 }

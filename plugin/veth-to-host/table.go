@@ -47,7 +47,9 @@ func (t *table) element(s *nftables.Set, e nftables.SetElement) {
 	t.elements[s.Name][elementKey(e)] = e
 }
 
-func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+	priority nftables.ChainPriority,
+) *nftables.Chain {
 	c := &nftables.Chain{Name: name, Table: t.Table, Type: kind, Hooknum: hook, Priority: &priority}
 	t.chains = append(t.chains, c)
 	return c
@@ -90,8 +92,8 @@ func (t *table) make(conn *nftables.Conn) error {
 	return t.create(conn)
 }
 
-// flush makes the transaction. Of one that fails the kernel names each message: where a table cannot be made, those for what
-// is in it say that there is none.
+// flush makes the transaction. Of one that fails the kernel names each message: where a table cannot be made, those for
+// what is in it say that there is none.
 func (t *table) flush(conn *nftables.Conn) error {
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: table %s: %w", t.Name, err)
@@ -155,7 +157,9 @@ func (t *table) ensureElements(conn *nftables.Conn) error {
 }
 
 // compareElements returns which elements the kernel's set lacks, and which it has beside or instead of those.
-func (t *table) compareElements(conn *nftables.Conn, s *nftables.Set) (missing, extra []nftables.SetElement, err error) {
+func (t *table) compareElements(conn *nftables.Conn,
+	s *nftables.Set,
+) (missing, extra []nftables.SetElement, err error) {
 	listed, err := conn.GetSetElements(s)
 	if err != nil {
 		return nil, nil, fmt.Errorf("nftables: set %s: %w", s.Name, err)
@@ -186,7 +190,9 @@ func values(elements map[string]nftables.SetElement) []nftables.SetElement {
 }
 
 // change adds or deletes elements. A netlink attribute ends at 64 KiB, so many go in several messages.
-func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set, elements []nftables.SetElement) error {
+func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set,
+	elements []nftables.SetElement,
+) error {
 	for part := range slices.Chunk(elements, 256) {
 		if err := do(s, part); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", s.Name, err)
@@ -229,7 +235,8 @@ func (t *table) differentRules(conn *nftables.Conn) (string, error) {
 				own++
 			}
 		}
-		return fmt.Sprintf("chain %s: want %d rules of this plugin, got %d and %d others", want.Name, len(wanted), own, len(tags)-own), nil
+		return fmt.Sprintf("chain %s: want %d rules of this plugin, got %d and %d others", want.Name, len(wanted), own,
+			len(tags)-own), nil
 	}
 	return "", nil
 }
@@ -243,8 +250,9 @@ func (t *table) tags(c *nftables.Chain) []string {
 	return tags
 }
 
-// ruleTags returns the comments of a table's rules by chain. It asks by itself, since nftables.GetRules stops at a "ct" with a
-// direction: the kernel tells that in one byte, and the library wants four. Of a table that does not exist there are none.
+// ruleTags returns the comments of a table's rules by chain. It asks by itself, since nftables.GetRules stops at a "ct"
+// with a direction: the kernel tells that in one byte, and the library wants four. Of a table that does not exist there
+// are none.
 func ruleTags(conn *nftables.Conn, t *nftables.Table) (map[string][]string, error) {
 	replies, err := request(conn, t.Family, unix.NFT_MSG_GETRULE, netlink.Dump, []netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")},
@@ -266,7 +274,9 @@ func ruleTags(conn *nftables.Conn, t *nftables.Table) (map[string][]string, erro
 }
 
 // request sends a request of nf_tables that the library has no function for, and returns the attributes of each answer.
-func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flags netlink.HeaderFlags, attrs []netlink.Attribute) ([][]netlink.Attribute, error) {
+func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flags netlink.HeaderFlags,
+	attrs []netlink.Attribute,
+) ([][]netlink.Attribute, error) {
 	socket, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: conn.NetNS})
 	if err != nil {
 		return nil, err
@@ -278,8 +288,10 @@ func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flag
 	}
 	header := []byte{byte(family), unix.NFNETLINK_V0, 0, 0} // struct nfgenmsg
 	replies, err := socket.Execute(netlink.Message{
-		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags},
-		Data:   append(header, data...),
+		Header: netlink.Header{
+			Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | flags,
+		},
+		Data: append(header, data...),
 	})
 	if err != nil {
 		return nil, err
@@ -298,7 +310,8 @@ func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flag
 // elementKeyEnd is NFTA_SET_ELEM_KEY_END, for which x/sys has no name.
 const elementKeyEnd = 10
 
-// hasElement reports whether the kernel's set has an element, with the value that a map has for it. It asks for that one.
+// hasElement reports whether the kernel's set has an element, with the value that a map has for it. It asks for that
+// one.
 func (t *table) hasElement(conn *nftables.Conn, s *nftables.Set, e nftables.SetElement) (bool, error) {
 	value := func(data []byte) []byte { return nested(netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: data}) }
 	element := []netlink.Attribute{{Type: unix.NFTA_SET_ELEM_KEY | unix.NLA_F_NESTED, Data: value(e.Key)}}

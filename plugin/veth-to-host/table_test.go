@@ -7,7 +7,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// A transaction of which one message is answered with ENOENT is one that failed: here the jump to a chain that is not there.
+// A transaction of which one message is answered with ENOENT is one that failed: here the jump to a chain that is not
+// there.
 func TestTable_that_cannot_be_made(t *testing.T) {
 	l := newLab(t)
 	in(t, l.node1.ns, func() error {
@@ -16,7 +17,8 @@ func TestTable_that_cannot_be_made(t *testing.T) {
 			return err
 		}
 		broken := newTable("broken")
-		c := broken.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityFilter)
+		c := broken.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+			*nftables.ChainPriorityFilter)
 		broken.rule(c, []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "none"}})
 		want := "nftables: table broken: conn.Receive: netlink receive: no such file or directory"
 		if err := broken.ensure(conn); err == nil || err.Error() != want {

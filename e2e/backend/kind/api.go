@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// api is a cluster's API server by way of `kubectl proxy`, which knows how to reach it and who the user is. It listens on a socket in a
-// directory that nobody else can enter.
+// api is a cluster's API server by way of `kubectl proxy`, which knows how to reach it and who the user is. It listens
+// on a socket in a directory that nobody else can enter.
 type api struct {
 	kubectl []string
 	dir     string
@@ -81,7 +81,8 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 // requestTimeout bounds a request of which its caller does not.
 const requestTimeout = time.Minute
 
-// proxyScript runs a program until the script's input ends, as it does with whoever started it, and removes the directory that is its first argument.
+// proxyScript runs a program until the script's input ends, as it does with whoever started it, and removes the
+// directory that is its first argument.
 const proxyScript = `exec 3<&0
 "$@" 3<&- & proxy=$!
 { read -r _ <&3; kill -9 $proxy; } >/dev/null 2>&1 & reader=$!
@@ -116,10 +117,12 @@ func isStatus(err error, status int) bool {
 	return errors.As(err, &r) && r.status == status
 }
 
-// refused reports whether an error is an answer that stays the same however often one asks: 408 and 429 ask to come again.
+// refused reports whether an error is an answer that stays the same however often one asks: 408 and 429 ask to come
+// again.
 func refused(err error) bool {
 	var r *refusal
-	return errors.As(err, &r) && r.status >= 400 && r.status < 500 && r.status != http.StatusRequestTimeout && r.status != http.StatusTooManyRequests
+	return errors.As(err, &r) && r.status >= 400 && r.status < 500 && r.status != http.StatusRequestTimeout &&
+		r.status != http.StatusTooManyRequests
 }
 
 // do makes a request; body and reply may be nil.
@@ -193,8 +196,8 @@ func (a *api) remove(ctx context.Context, path string) error {
 // pollInterval is that of waits for a cluster: short against what kubelets do, long against what a request takes.
 const pollInterval = 100 * time.Millisecond
 
-// until polls until done or a refusal of the API server's. Other errors pass, as when its etcd chooses a leader or `kubectl proxy` has
-// lost its connection. The error of its end says what was waited for, and has the last of them.
+// until polls until done or a refusal of the API server's. Other errors pass, as when its etcd chooses a leader or
+// `kubectl proxy` has lost its connection. The error of its end says what was waited for, and has the last of them.
 func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
 	defer cancel()

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestAPI_leavesNothing ends the input of the proxy, as the end of this program does, also by SIGKILL: directory and processes go.
+// TestAPI_leavesNothing ends the input of the proxy, as the end of this program does, also by SIGKILL: directory and
+// processes go.
 func TestAPI_leavesNothing(t *testing.T) {
 	a := new(fakeCluster).connect(t, "")
 	if _, err := os.Stat(filepath.Join(a.dir, "socket")); err != nil {

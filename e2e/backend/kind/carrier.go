@@ -11,8 +11,8 @@ import (
 // hostRoot is where a carrier sees its node's root.
 const hostRoot = "/host"
 
-// carry starts a DaemonSet through whose pods agents reach the nodes of a cluster that is not kind's. Its pods use their node's network
-// and see its files and mounts; they need no CNI plugin.
+// carry starts a DaemonSet through whose pods agents reach the nodes of a cluster that is not kind's. Its pods use
+// their node's network and see its files and mounts; they need no CNI plugin.
 func (b *Backend) carry(ctx context.Context) error {
 	const name = "carrier"
 	labels := object{"app": name}
@@ -23,10 +23,12 @@ func (b *Backend) carry(ctx context.Context) error {
 			"template": object{
 				"metadata": object{"labels": labels},
 				"spec": object{
-					"hostNetwork": true, "hostPID": true, "tolerations": []object{{"operator": "Exists"}}, "terminationGracePeriodSeconds": podGrace,
-					"automountServiceAccountToken": false,
+					"hostNetwork": true, "hostPID": true, "tolerations": []object{{"operator": "Exists"}},
+					"terminationGracePeriodSeconds": podGrace,
+					"automountServiceAccountToken":  false,
 					"containers": []object{{
-						"name": name, "image": b.image.ref, "imagePullPolicy": b.image.policy(), "args": []string{HoldCommand},
+						"name": name, "image": b.image.ref, "imagePullPolicy": b.image.policy(),
+						"args":            []string{HoldCommand},
 						"securityContext": object{"privileged": true},
 						// What a runtime mounts later, such as the namespaces of new pods, is seen, too.
 						"volumeMounts": []object{{"name": "root", "mountPath": hostRoot, "mountPropagation": "HostToContainer"}},

@@ -10,15 +10,16 @@ import (
 )
 
 const (
-	// cacheDir is where kind's nodes have this program, and imageRepository the name of the pods' image there and in the host's Docker.
+	// cacheDir is where kind's nodes have this program, and imageRepository the name of the pods' image there and in
+	// the host's Docker.
 	cacheDir        = "/var/cache/cnitest"
 	imageRepository = "localhost/cnitest/pod"
 	// cleanTimeout bounds how long it takes to remove both.
 	cleanTimeout = time.Minute
 )
 
-// clean takes from kind's nodes and from the host's Docker what was brought there, by this run or by one that was killed, of whatever build.
-// What nodes pulled by themselves stays.
+// clean takes from kind's nodes and from the host's Docker what was brought there, by this run or by one that was
+// killed, of whatever build. What nodes pulled by themselves stays.
 func (b *Backend) clean(ctx context.Context) error {
 	if b.image.pulled {
 		return nil
@@ -27,7 +28,8 @@ func (b *Backend) clean(ctx context.Context) error {
 	var all sync.WaitGroup
 	for i, n := range b.nodes {
 		all.Go(func() {
-			if _, err := output(ctx, nil, "docker", "exec", n.container, "sh", "-c", "rm -rf "+cacheDir+"; "+removeImages); err != nil {
+			if _, err := output(ctx, nil, "docker", "exec", n.container, "sh", "-c", "rm -rf "+cacheDir+"; "+
+				removeImages); err != nil {
 				errs[i] = fmt.Errorf("node %s: remove what was brought there: %w", n.name, err)
 			}
 		})
@@ -37,11 +39,12 @@ func (b *Backend) clean(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeImages removes each name of the images from containerd: an import gives it more than one (a digest's, and the CRI plugin its own), and
-// what has a name stays on the disk.
+// removeImages removes each name of the images from containerd: an import gives it more than one (a digest's, and the
+// CRI plugin its own), and what has a name stays on the disk.
 const removeImages = `names() {
 	ctr --namespace=k8s.io images ls |
-		awk '$1 ~ "^` + imageRepository + `[:@]" {ours[$3]} {name[NR] = $1; digest[NR] = $3} END {for (i in name) if (digest[i] in ours) print name[i]}'
+		awk '$1 ~ "^` + imageRepository + `[:@]" {ours[$3]} {name[NR] = $1; digest[NR] = $3}
+			END {for (i in name) if (digest[i] in ours) print name[i]}'
 }
 names | xargs -r ctr --namespace=k8s.io images rm --sync >/dev/null
 left=$(names)

@@ -21,14 +21,16 @@ func TestRemoveImages(t *testing.T) {
 	program(t, "ctr", fakeImages)
 	list := filepath.Join(t.TempDir(), "images")
 	t.Setenv("IMAGES", list)
-	const header, others = "REF TYPE DIGEST SIZE\n", "registry.k8s.io/pause:3.10 index sha256:9 1\nlocalhost/cnitest/plugins:latest manifest sha256:8 2\n"
+	const header, others = "REF TYPE DIGEST SIZE\n",
+		"registry.k8s.io/pause:3.10 index sha256:9 1\nlocalhost/cnitest/plugins:latest manifest sha256:8 2\n"
 	const ours = "localhost/cnitest/pod:0123 manifest sha256:1 3\nlocalhost/cnitest/pod:4567 manifest sha256:2 3\n" +
 		"import-2026-01-01@sha256:1 manifest sha256:1 3\nsha256:7 manifest sha256:2 3\n"
 	for _, tt := range []struct{ name, images, stuck, want, wantErr string }{
 		{name: "of two builds", images: header + others + ours, want: header + others},
 		{name: "none", images: header + others, want: header + others},
 		{
-			name: "one stays", images: header + ours, stuck: "localhost/cnitest/pod:0123", want: header + "localhost/cnitest/pod:0123 manifest sha256:1 3\n",
+			name: "one stays", images: header + ours, stuck: "localhost/cnitest/pod:0123", want: header +
+				"localhost/cnitest/pod:0123 manifest sha256:1 3\n",
 			wantErr: "images are left: localhost/cnitest/pod:0123\n",
 		},
 	} {
@@ -68,7 +70,8 @@ esac
 	}
 	got, _ := os.ReadFile(log)
 	want := "exec absent sh -c rm -rf /var/cache/cnitest; names() {\n" +
-		"image ls --format {{.Repository}}:{{.Tag}} localhost/cnitest/pod\nrmi --force localhost/cnitest/pod:0123 localhost/cnitest/pod:4567\n"
+		"image ls --format {{.Repository}}:{{.Tag}} localhost/cnitest/pod\nrmi --force localhost/cnitest/pod:0123 " +
+		"localhost/cnitest/pod:4567\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("docker's commands (-want +got):\n%s", diff)
 	}

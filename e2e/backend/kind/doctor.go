@@ -21,7 +21,8 @@ type Finding struct {
 	What, Cost string
 }
 
-// Doctor looks at what this machine has for a cluster of kind, and where kubectl reaches one, at its nodes. It changes nothing in either.
+// Doctor looks at what this machine has for a cluster of kind, and where kubectl reaches one, at its nodes. It changes
+// nothing in either.
 func Doctor(ctx context.Context, options Options) []Finding {
 	var found []Finding
 	for _, program := range []struct{ name, cost string }{
@@ -41,8 +42,11 @@ func Doctor(ctx context.Context, options Options) []Finding {
 
 // capabilities are those that Docker asks for when a container is privileged.
 func capabilities() Finding {
-	f := Finding{What: "capabilities of privileged containers", Cost: "no node starts: runc stops where it may not give all that it is asked for (unable to apply caps); " +
-		"kind/with-docker.sh asks for less"}
+	f := Finding{
+		What: "capabilities of privileged containers",
+		Cost: "no node starts: runc stops where it may not give all that it is asked for (unable to apply caps); " +
+			"kind/with-docker.sh asks for less",
+	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return f
@@ -75,11 +79,16 @@ func capabilities() Finding {
 // controlGroups says of version 1 what kubelets want to be told.
 func controlGroups() Finding {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
-	return Finding{err == nil, "control groups of version 2", "kubelets from 1.35 on refuse to start; failCgroupV1: false, as in kind/cluster.yaml, lets them"}
+	return Finding{
+		err == nil, "control groups of version 2",
+		"kubelets from 1.35 on refuse to start; failCgroupV1: false, as in kind/cluster.yaml, lets them",
+	}
 }
 
 func dockerd(ctx context.Context) Finding {
-	f := Finding{What: "Docker daemon", Cost: "kind/with-docker.sh runs a command with one of its own, and nothing of it stays"}
+	f := Finding{
+		What: "Docker daemon", Cost: "kind/with-docker.sh runs a command with one of its own, and nothing of it stays",
+	}
 	if _, err := exec.LookPath("docker"); err == nil {
 		_, err = output(ctx, nil, "docker", "info")
 		f.OK = err == nil
@@ -102,7 +111,10 @@ func clusterFindings(ctx context.Context, options Options) []Finding {
 	var list nodeList
 	if err := a.get(ctx, "/api/v1/nodes", &list); err == nil {
 		err = list.unready()
-		found = append(found, Finding{err == nil, "nodes are ready", fmt.Sprintf("%v; pods start when a conflist is installed (kind/install)", err)})
+		found = append(found, Finding{
+			err == nil, "nodes are ready",
+			fmt.Sprintf("%v; pods start when a conflist is installed (kind/install)", err),
+		})
 	}
 	for _, n := range nodes {
 		if n.container != "" && findDocker() == nil {
@@ -121,7 +133,8 @@ func (n *node) findings(ctx context.Context) []Finding {
 		text, err := output(ctx, nil, append([]string{"docker", "exec", n.container}, argv...)...)
 		return strings.TrimSpace(text), err
 	}
-	// setting is about the greatest of some sysctls, as the kernel takes of conf/all and a device's own (inetdevice.h: IN_DEV_MAXCONF).
+	// setting is about the greatest of some sysctls, as the kernel takes of conf/all and a device's own (inetdevice.h:
+	// IN_DEV_MAXCONF).
 	setting := func(what, cost string, ok func(value int) bool, files ...string) Finding {
 		value, err := greatest(exec, files)
 		if err != nil {
@@ -132,17 +145,21 @@ func (n *node) findings(ctx context.Context) []Finding {
 	uplink, err := exec("ip", "-o", "address", "show", "to", n.addresses[0].String())
 	fields := strings.Fields(uplink)
 	if len(fields) < 2 {
-		return []Finding{{false, "node " + n.name, fmt.Sprintf("which device has %s could not be read: %v", n.addresses[0], cmp.Or(err, errors.New("none")))}}
+		return []Finding{{false, "node " + n.name, fmt.Sprintf("which device has %s could not be read: %v",
+			n.addresses[0], cmp.Or(err, errors.New("none")))}}
 	}
 	uplink = fields[1] // after its index
 	found := []Finding{
-		setting("node "+n.name+" forwards", "services of pods fail: their packets end on the node; sysctl -w net.ipv4.ip_forward=1 there",
+		setting("node "+n.name+" forwards", "services of pods fail: their packets end on the node; sysctl -w "+
+			"net.ipv4.ip_forward=1 there",
 			func(value int) bool { return value == 1 }, "ip_forward"),
 		setting("node "+n.name+" answers ARP for all its addresses",
-			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.{all,"+uplink+"}.arp_ignore=0 there, and no strictARP in kube-proxy",
+			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.{all,"+uplink+
+				"}.arp_ignore=0 there, and no strictARP in kube-proxy",
 			func(value int) bool { return value < 2 }, "conf/all/arp_ignore", "conf/"+uplink+"/arp_ignore"),
 		setting("node "+n.name+" takes what comes by another way",
-			"kind's own setting (net.ipv4.conf.all.rp_filter=1); a plugin by which others learn the node's address at the wrong MAC cuts the node off for seconds (K01)",
+			"kind's own setting (net.ipv4.conf.all.rp_filter=1); a plugin by which others learn the node's address "+
+				"at the wrong MAC cuts the node off for seconds (K01)",
 			func(value int) bool { return value != 1 }, "conf/all/rp_filter", "conf/"+uplink+"/rp_filter"),
 	}
 	proxy := Finding{What: "kube-proxy on " + n.name + " writes its rules"}
@@ -153,7 +170,8 @@ func (n *node) findings(ctx context.Context) []Finding {
 	case failures == 0:
 		proxy.OK = true
 	default:
-		proxy.Cost = fmt.Sprintf("%d attempts failed: services keep their old endpoints, and nothing but its log says so; a kube-proxy image without the libraries of "+
+		proxy.Cost = fmt.Sprintf("%d attempts failed: services keep their old endpoints, and nothing but its log "+
+			"says so; a kube-proxy image without the libraries of "+
 			"iptables' modules does that", failures)
 	}
 	return append(found, proxy)
@@ -177,7 +195,8 @@ func greatest(exec func(argv ...string) (string, error), files []string) (int, e
 }
 
 // failurePattern has kube-proxy's counters of rules that it could not write.
-var failurePattern = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_(?:iptables_restore|nftables_sync)_failures_total(?:\{[^}]*\})? (\S+)$`)
+var failurePattern = regexp.MustCompile(
+	`(?m)^kubeproxy_sync_proxy_rules_(?:iptables_restore|nftables_sync)_failures_total(?:\{[^}]*\})? (\S+)$`)
 
 func proxyFailures(metrics string) int {
 	sum := 0
@@ -193,7 +212,8 @@ func proxyFailures(metrics string) int {
 func wayOut(ctx context.Context, container string) Finding {
 	f := Finding{
 		What: "nothing leaves the cluster's network",
-		Cost: "what pods send to a service that nobody translates goes to the router of this machine, and connects where that one answers everything; " +
+		Cost: "what pods send to a service that nobody translates goes to the router of this machine, and connects " +
+			"where that one answers everything; " +
 			"kind/with-docker.sh keeps it in a namespace without a way out",
 	}
 	_, external, err := networkOf(ctx, container)

@@ -12,9 +12,10 @@ func TestProxyFailures(t *testing.T) {
 	for text, want := range map[string]int{
 		"":      0,
 		"x 1\n": 0,
-		"kubeproxy_sync_proxy_rules_iptables_restore_failures_total 3\n":                                                                                3,
-		"kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 2\nother 1\n":                                                      2,
-		"kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} 1\nkubeproxy_sync_proxy_rules_nftables_sync_failures_total 1\n": 2,
+		"kubeproxy_sync_proxy_rules_iptables_restore_failures_total 3\n":                           3,
+		"kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family=\"IPv4\"} 2\nother 1\n": 2,
+		"kubeproxy_sync_proxy_rules_iptables_restore_failures_total{ip_family=\"IPv4\"} " +
+			"1\nkubeproxy_sync_proxy_rules_nftables_sync_failures_total 1\n": 2,
 	} {
 		if got := proxyFailures(text); got != want {
 			t.Errorf("%q: got %d, want %d", text, got, want)
@@ -29,8 +30,9 @@ func TestNode_findings(t *testing.T) {
 		want         []Finding
 	}{
 		{
-			name:   "as it should be",
-			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 2 ;; *eth0/rp_filter) echo 1 ;; *arp_ignore) echo 0 ;;",
+			name: "as it should be",
+			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 2 ;; *eth0/rp_filter) echo 1 ;; " +
+				"*arp_ignore) echo 0 ;;",
 			want: []Finding{
 				{OK: true, What: "node worker forwards"},
 				{OK: true, What: "node worker answers ARP for all its addresses"},
@@ -39,8 +41,9 @@ func TestNode_findings(t *testing.T) {
 			},
 		},
 		{
-			name:   "the device's own settings",
-			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 0 ;; *eth0/rp_filter) echo 1 ;; *all/arp_ignore) echo 0 ;; *eth0/arp_ignore) echo 2 ;;",
+			name: "the device's own settings",
+			docker: device + "*curl*) ;; *ip_forward) echo 1 ;; *all/rp_filter) echo 0 ;; *eth0/rp_filter) echo 1 ;; " +
+				"*all/arp_ignore) echo 0 ;; *eth0/arp_ignore) echo 2 ;;",
 			want: []Finding{
 				{OK: true, What: "node worker forwards"},
 				{What: "node worker answers ARP for all its addresses"},
@@ -72,7 +75,8 @@ func TestNode_findings(t *testing.T) {
 		},
 		{
 			name: "no device", docker: "*) echo no >&2; exit 1 ;;",
-			want: []Finding{{What: "node worker", Cost: "which device has 192.0.2.1 could not be read: docker exec worker: exit status 1: no"}},
+			want: []Finding{{What: "node worker", Cost: "which device has 192.0.2.1 could not be read: docker exec " +
+				"worker: exit status 1: no"}},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,7 +98,9 @@ func TestNode_findings(t *testing.T) {
 
 func TestCacheEntry_attachment(t *testing.T) {
 	entry := cacheEntry{
-		ContainerID: "0123", IfName: "eth0", Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "ns"}, {"K8S_POD_NAME", "web"}},
+		ContainerID: "0123", IfName: "eth0", Args: [][2]string{
+			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "ns"}, {"K8S_POD_NAME", "web"},
+		},
 		Result: []byte(`{"interfaces": [{"name": "eth0.host"}, {"name": "eth0", "sandbox": "/var/run/netns/cni-1"}]}`),
 	}
 	got, err := entry.attachment()
@@ -102,11 +108,14 @@ func TestCacheEntry_attachment(t *testing.T) {
 		t.Fatal(err)
 	}
 	type want struct{ Pod, ContainerID, IfName, Netns string }
-	if diff := cmp.Diff(want{"ns/web", "0123", "eth0", "/var/run/netns/cni-1"}, want{got.Pod, got.ContainerID, got.IfName, got.Netns}); diff != "" {
+	if diff := cmp.Diff(want{"ns/web", "0123", "eth0", "/var/run/netns/cni-1"}, want{
+		got.Pod, got.ContainerID, got.IfName, got.Netns,
+	}); diff != "" {
 		t.Errorf("attachment (-want +got):\n%s", diff)
 	}
 	entry.Result = []byte(`{"interfaces": [{"name": "eth0"}]}`)
-	if _, err := entry.attachment(); err == nil || err.Error() != "its result names no sandbox for the pod's interface" {
+	if _, err := entry.attachment(); err == nil ||
+		err.Error() != "its result names no sandbox for the pod's interface" {
 		t.Errorf("got %v, want that the sandbox is missing", err)
 	}
 }

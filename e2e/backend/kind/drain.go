@@ -33,10 +33,13 @@ func (l *lab) drain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.withPods(ctx, "after", 1, func(pods []*cluster.Place) error { return l.readyWithin(ctx, readyTime, l.object(pods[i])) })
+	return l.withPods(ctx, "after", 1, func(pods []*cluster.Place) error {
+		return l.readyWithin(ctx, readyTime, l.object(pods[i]))
+	})
 }
 
-// schedulable is the first node of the scenario that nobody has taken out of use: such a one would be in use afterwards.
+// schedulable is the first node of the scenario that nobody has taken out of use: such a one would be in use
+// afterwards.
 func (l *lab) schedulable(ctx context.Context) (int, error) {
 	for i := range l.nodes {
 		out, err := l.backend.api.cordoned(ctx, l.backend.nodes[i].name)
@@ -44,7 +47,8 @@ func (l *lab) schedulable(ctx context.Context) (int, error) {
 			return i, err
 		}
 	}
-	return 0, errors.New("no node can be drained: somebody has taken all of them out of use (kubectl get nodes: SchedulingDisabled)")
+	return 0, errors.New("no node can be drained: somebody has taken all of them out of use (kubectl get nodes: " +
+		"SchedulingDisabled)")
 }
 
 // drained drains a node of a lab's pods and brings it back, also when ctx has ended.
@@ -55,7 +59,9 @@ func (b *Backend) drained(ctx context.Context, n *node, lab string) (err error) 
 		err = errors.Join(err, b.api.uncordon(ctx, n.name))
 	}()
 	// The mark comes first: the run may be killed at any time.
-	if err := b.api.patch(ctx, nodePath(n.name), object{"metadata": object{"annotations": object{drainedAnnotation: now()}}}); err != nil {
+	if err := b.api.patch(ctx, nodePath(n.name), object{
+		"metadata": object{"annotations": object{drainedAnnotation: now()}},
+	}); err != nil {
 		return err
 	}
 	_, err = output(ctx, nil, append(slices.Clone(b.api.kubectl), "drain", n.name, "--force", "--ignore-daemonsets",
@@ -92,7 +98,9 @@ func (a *api) cordoned(ctx context.Context, name string) (bool, error) {
 
 // uncordon brings a node back that was drained, and asks whether it is.
 func (a *api) uncordon(ctx context.Context, name string) error {
-	change := object{"metadata": object{"annotations": object{drainedAnnotation: nil}}, "spec": object{"unschedulable": nil}}
+	change := object{
+		"metadata": object{"annotations": object{drainedAnnotation: nil}}, "spec": object{"unschedulable": nil},
+	}
 	err := until(ctx, uncordonTimeout, "node "+name+" to be used again", func() (bool, error) {
 		if err := a.patch(ctx, nodePath(name), change); err != nil {
 			return false, err

@@ -35,7 +35,10 @@ func TestLab_schedulable(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &fakeCluster{nodes: tt.nodes}
-			l := &lab{backend: &Backend{api: c.connect(t, "exit 1"), nodes: []*node{{name: "a"}, {name: "b"}}}, nodes: make([]*cluster.Node, 2)}
+			l := &lab{
+				backend: &Backend{api: c.connect(t, "exit 1"), nodes: []*node{{name: "a"}, {name: "b"}}},
+				nodes:   make([]*cluster.Node, 2),
+			}
 			got, err := l.schedulable(t.Context())
 			text := ""
 			if err != nil {

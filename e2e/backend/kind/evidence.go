@@ -22,8 +22,8 @@ const (
 // Trouble is what the watch on the nodes saw.
 func (l *lab) Trouble() error { return l.backend.watch.trouble() }
 
-// Evidence are the pods and the events of the suite's namespace, and of each node what its kubelet, its container runtime and libcni's
-// cache say, or why they say nothing. It takes 20 s at most.
+// Evidence are the pods and the events of the suite's namespace, and of each node what its kubelet, its container
+// runtime and libcni's cache say, or why they say nothing. It takes 20 s at most.
 func (l *lab) Evidence(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, evidenceTimeout)
 	defer cancel()
@@ -66,7 +66,8 @@ func withError(text string, err error) string {
 	return strings.TrimPrefix(text+"\n"+err.Error(), "\n")
 }
 
-// journal is what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network, elsewhere by the agent.
+// journal is what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network,
+// elsewhere by the agent.
 func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	argv := []string{"journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit}
 	if container := l.backend.nodes[i].container; container != "" {
@@ -90,7 +91,9 @@ func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
 		}
 		fmt.Fprintln(&text, name)
 		var entry cacheEntry
-		if json.Unmarshal(file.File.Data, &entry) != nil || slices.Contains(entry.Args, [2]string{"K8S_POD_NAMESPACE", namespace}) {
+		if json.Unmarshal(file.File.Data, &entry) != nil || slices.Contains(entry.Args, [2]string{
+			"K8S_POD_NAMESPACE", namespace,
+		}) {
 			fmt.Fprintf(&text, "%s\n", file.File.Data)
 		}
 	}

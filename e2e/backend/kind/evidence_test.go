@@ -45,7 +45,9 @@ func TestCached(t *testing.T) {
 // A node that is not kind's has no container.
 func TestLab_journal_by_the_agent(t *testing.T) {
 	program(t, "journalctl", "echo \"$@\"; exit $STATUS\n")
-	l := &lab{backend: &Backend{nodes: []*node{{}}}, nodes: []*cluster.Node{{Place: cluster.Place{Agent: startTestAgent(t)}}}}
+	l := &lab{
+		backend: &Backend{nodes: []*node{{}}}, nodes: []*cluster.Node{{Place: cluster.Place{Agent: startTestAgent(t)}}},
+	}
 	for status, wantErr := range map[string]string{"0": "", "1": "\njournalctl: exit status 1"} {
 		t.Setenv("STATUS", status)
 		text, err := l.journal(t.Context(), 0, "kubelet")

@@ -36,7 +36,9 @@ func fakeNode(name string) object {
 
 // fakeNamespace has the uid "left".
 func fakeNamespace(labels object) object {
-	return object{"metadata": object{"name": namespace, "uid": "left", "labels": labels, "annotations": object{renewedAnnotation: "then"}}}
+	return object{"metadata": object{
+		"name": namespace, "uid": "left", "labels": labels, "annotations": object{renewedAnnotation: "then"},
+	}}
 }
 
 // ownLabels are those of a namespace that this program made.
@@ -124,10 +126,14 @@ func (c *fakeCluster) answer(method, path string, body object) (int, any) {
 		var carriers []object
 		for _, n := range c.nodes {
 			name := n["metadata"].(object)["name"]
-			carriers = append(carriers, object{"metadata": object{"name": name}, "spec": object{"nodeName": name}, "status": object{"phase": "Running"}})
+			carriers = append(carriers, object{
+				"metadata": object{"name": name}, "spec": object{"nodeName": name},
+				"status": object{"phase": "Running"},
+			})
 		}
 		return http.StatusOK, object{"items": carriers}
-	case method == http.MethodPost, path == "/api/v1/namespaces/default", strings.HasSuffix(path, "/serviceaccounts/default"), strings.HasSuffix(path, "/leases"):
+	case method == http.MethodPost, path == "/api/v1/namespaces/default", strings.HasSuffix(path,
+		"/serviceaccounts/default"), strings.HasSuffix(path, "/leases"):
 		return http.StatusOK, object{}
 	}
 	return http.StatusNotFound, object{"message": "it does not exist"}

@@ -32,7 +32,8 @@ func newPodImage(binary, ref string) (*podImage, error) {
 	}
 	defer file.Close()
 	if libraries, err := file.ImportedLibraries(); err != nil || len(libraries) > 0 {
-		return nil, fmt.Errorf("program %s: want a static one, which runs in an image of its own; build it with CGO_ENABLED=0", binary)
+		return nil, fmt.Errorf("program %s: want a static one, which runs in an image of its own; build it with "+
+			"CGO_ENABLED=0", binary)
 	}
 	data, err := os.ReadFile(binary)
 	if err != nil {
@@ -58,7 +59,9 @@ func (i *podImage) archive(to io.Writer) error {
 	if err := writer.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}); err != nil {
 		return err
 	}
-	if err := writer.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "cnitest", Mode: 0o755, Size: int64(len(data))}); err != nil {
+	if err := writer.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: "cnitest", Mode: 0o755, Size: int64(len(data)),
+	}); err != nil {
 		return err
 	}
 	if _, err := writer.Write(data); err != nil {

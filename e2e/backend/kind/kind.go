@@ -1,12 +1,15 @@
-// Package kind is the backend of Kubernetes clusters: those of kind, whose nodes are containers, and any other that kubectl reaches.
+// Package kind is the backend of Kubernetes clusters: those of kind, whose nodes are containers, and any other that
+// kubectl reaches.
 //
-// Nodes are the cluster's own, in the order workers, control planes; an agent runs on each, in all of the node's namespaces: on kind
-// by `docker exec`, elsewhere in a privileged DaemonSet by `kubectl exec`. Pods are Kubernetes pods of an image that holds this program
-// alone, attached by kubelet and its container runtime with the conflist that somebody has installed; agents enter them by their
-// namespaces, which libcni's cache names. Services are Service objects, programmed by the cluster's own proxy.
+// Nodes are the cluster's own, in the order workers, control planes; an agent runs on each, in all of the node's
+// namespaces: on kind by `docker exec`, elsewhere in a privileged DaemonSet by `kubectl exec`. Pods are Kubernetes pods
+// of an image that holds this program alone, attached by kubelet and its container runtime with the conflist that
+// somebody has installed; agents enter them by their namespaces, which libcni's cache names. Services are Service
+// objects, programmed by the cluster's own proxy.
 //
-// It installs no plugin and no conflist: that is the part of whoever wants to know whether the installed ones work. It adds no hosts around
-// the nodes but a container on the nodes' network (host/lan), and where kind/with-docker.sh made the Docker host, that one too.
+// It installs no plugin and no conflist: that is the part of whoever wants to know whether the installed ones work. It
+// adds no hosts around the nodes but a container on the nodes' network (host/lan), and where kind/with-docker.sh made
+// the Docker host, that one too.
 //
 // It needs kubectl, and docker for kind's clusters; no Kubernetes module. Run its tests: go test ./e2e/backend/kind
 package kind
@@ -37,8 +40,8 @@ type Options struct {
 	Conflist *conflist.File
 	// Binary is the path of this program, static and for the nodes' architecture. Required.
 	Binary string
-	// Image is that of pods, which holds this program as /cnitest, where the nodes pull it; docker is not used then. Empty means that
-	// kind's nodes get one that is made here; other clusters need it.
+	// Image is that of pods, which holds this program as /cnitest, where the nodes pull it; docker is not used then.
+	// Empty means that kind's nodes get one that is made here; other clusters need it.
 	Image string
 	// Log is told what takes some time, in a line; nil means nobody.
 	Log func(text string)
@@ -82,8 +85,9 @@ func findDocker() error {
 	return find("docker", "docs.docker.com/engine/install says how to install it, on Debian apt-get install docker.io")
 }
 
-// Open connects to the cluster, makes a namespace in it and prepares its nodes. What an earlier run left is removed; a cluster that another
-// run uses, or that has a namespace of that name from somebody else, is refused and left as it is. On an error nothing is left.
+// Open connects to the cluster, makes a namespace in it and prepares its nodes. What an earlier run left is removed; a
+// cluster that another run uses, or that has a namespace of that name from somebody else, is refused and left as it is.
+// On an error nothing is left.
 func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if err := findKubectl(); err != nil {
 		return nil, err
@@ -162,7 +166,8 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 func beyond(needs scenario.Needs) string {
 	switch {
 	case len(needs.Runtime) > 0:
-		return "it takes the part of a container runtime, and here a kubelet's own has it: it " + strings.Join(needs.Runtime, ", ")
+		return "it takes the part of a container runtime, and here a kubelet's own has it: it " +
+			strings.Join(needs.Runtime, ", ")
 	case needs.Reboot:
 		return "it reboots a node"
 	case len(needs.Sysctls) > 0:
@@ -186,7 +191,10 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	}
 	b.mu.Lock()
 	b.started++
-	l := &lab{backend: b, name: fmt.Sprintf("c%d", b.started), pods: map[string]*livePod{}, services: map[string]*liveService{}}
+	l := &lab{
+		backend: b, name: fmt.Sprintf("c%d", b.started), pods: map[string]*livePod{},
+		services: map[string]*liveService{},
+	}
 	b.mu.Unlock()
 	defer func() {
 		if err != nil {
@@ -199,8 +207,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 // closeTimeout bounds what the end takes. Pods have no grace period.
 const closeTimeout = 2 * time.Minute
 
-// Close takes everything out of the cluster that the backend made there, and where it made nothing, nothing. Its error has what the watch
-// on the nodes saw after the last scenario. It may be called again.
+// Close takes everything out of the cluster that the backend made there, and where it made nothing, nothing. Its error
+// has what the watch on the nodes saw after the last scenario. It may be called again.
 func (b *Backend) Close() error {
 	if b.api == nil {
 		return nil
@@ -247,7 +255,8 @@ func output(ctx context.Context, stdin *os.File, argv ...string) (string, error)
 	}
 	text, err := cmd.Output()
 	if err != nil {
-		err = fmt.Errorf("%s: %w", strings.Join(argv[:min(len(argv), 3)], " "), explain(cmp.Or(context.Cause(ctx), err), stderr.String()))
+		err = fmt.Errorf("%s: %w", strings.Join(argv[:min(len(argv), 3)], " "), explain(cmp.Or(context.Cause(ctx), err),
+			stderr.String()))
 	}
 	return string(text), err
 }

@@ -15,7 +15,8 @@ import (
 func TestOpen_without_kubectl(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Open(t.Context(), Options{})
-	want := "backend kind: no program kubectl; kubernetes.io/docs/tasks/tools says how to install it; make kind-node-image builds one"
+	want := "backend kind: no program kubectl; kubernetes.io/docs/tasks/tools says how to install it; make " +
+		"kind-node-image builds one"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -60,8 +61,9 @@ func TestBackend_Missing(t *testing.T) {
 		{name: "the router", needs: scenario.Needs{Hosts: []string{"lan", "router"}}, want: "host/router takes part, and around this cluster there is none"},
 		{name: "reboot", needs: scenario.Needs{Reboot: true}, want: "it reboots a node", beyond: true},
 		{
-			name: "runtime", needs: scenario.Needs{Runtime: []string{"calls GC", "deletes twice"}, Nodes: 3}, beyond: true,
-			want: "it takes the part of a container runtime, and here a kubelet's own has it: it calls GC, deletes twice",
+			name: "runtime", needs: scenario.Needs{Runtime: []string{"calls GC", "deletes twice"}, Nodes: 3},
+			beyond: true,
+			want:   "it takes the part of a container runtime, and here a kubelet's own has it: it calls GC, deletes twice",
 		},
 		{
 			name: "sysctls", needs: scenario.Needs{Sysctls: []string{"net.x"}}, beyond: true,
@@ -88,7 +90,8 @@ func TestPodImage_wants_a_static_program(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = newPodImage(dynamic, "")
-	if want := "program " + dynamic + ": want a static one, which runs in an image of its own; build it with CGO_ENABLED=0"; err == nil || err.Error() != want {
+	if want := "program " + dynamic + ": want a static one, which runs in an image of its own; build it with " +
+		"CGO_ENABLED=0"; err == nil || err.Error() != want {
 		t.Skipf("the shell of this machine is static, or no program: %v", err)
 	}
 }
@@ -105,7 +108,8 @@ func TestInstall_conflists(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := "05-" + list.Network + ".conflist"; filepath.Base(file) != want || !strings.Contains(file, "/"+list.Network+"/") {
+			if want := "05-" + list.Network + ".conflist"; filepath.Base(file) != want ||
+				!strings.Contains(file, "/"+list.Network+"/") {
 				t.Errorf("got network %q in %s, want it to have the name of its file and folder", list.Network, file)
 			}
 		})

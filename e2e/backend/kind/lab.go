@@ -126,9 +126,11 @@ func installed(ctx context.Context, a *agent.Client, network string) ([]byte, er
 		found = append(found, fmt.Sprintf("%s (%s)", name, list.Name))
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("no conflist in %s; install the plugins and the conflist first, as kind/install does", conflistDir)
+		return nil, fmt.Errorf("no conflist in %s; install the plugins and the conflist first, as kind/install does",
+			conflistDir)
 	}
-	return nil, fmt.Errorf("the runtime takes the first conflist of %s, %s, and want the network %q", conflistDir, strings.Join(found, ", "), network)
+	return nil, fmt.Errorf("the runtime takes the first conflist of %s, %s, and want the network %q", conflistDir,
+		strings.Join(found, ", "), network)
 }
 
 // Nodes are in the order of the request.
@@ -188,7 +190,8 @@ func (l *lab) WayIn(place *cluster.Place) string {
 		}
 		enter := "docker exec -it " + l.backend.nodes[i].container
 		if l.backend.nodes[i].container == "" {
-			enter = strings.Join(l.backend.api.kubectl, " ") + " debug -it --profile=sysadmin --image=busybox node/" + l.backend.nodes[i].name + " -- chroot /host"
+			enter = strings.Join(l.backend.api.kubectl, " ") + " debug -it --profile=sysadmin --image=busybox node/" +
+				l.backend.nodes[i].name + " -- chroot /host"
 		}
 		if place.Netns != "" {
 			return enter + " nsenter --net=" + place.Netns + " bash"

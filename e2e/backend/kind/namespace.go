@@ -20,7 +20,8 @@ const (
 	// renewedAnnotation changes every renewInterval for as long as the run goes on that made the namespace.
 	renewedAnnotation = "cnitest/renewed"
 	renewInterval     = 5 * time.Second
-	// renewPatience is how long a namespace without a change was left by a run that has ended. A request may take half of it.
+	// renewPatience is how long a namespace without a change was left by a run that has ended. A request may take half
+	// of it.
 	renewPatience = 30 * time.Second
 )
 
@@ -56,8 +57,8 @@ type claim struct {
 	done chan struct{}
 }
 
-// claimNamespace makes the namespace, in place of one that an earlier run left. It refuses where another run goes on, and where the
-// namespace is not this program's.
+// claimNamespace makes the namespace, in place of one that an earlier run left. It refuses where another run goes on,
+// and where the namespace is not this program's.
 func (a *api) claimNamespace(ctx context.Context, log func(string), patience time.Duration) (*claim, error) {
 	if err := a.removeLeft(ctx, log, patience); err != nil {
 		return nil, err
@@ -81,12 +82,13 @@ func (a *api) claimNamespace(ctx context.Context, log func(string), patience tim
 }
 
 // errInUse is why a second run does not start.
-var errInUse = errors.New("another run uses the cluster (its namespace " + namespace + " is renewed); want it to end first")
+var errInUse = errors.New("another run uses the cluster (its namespace " + namespace +
+	" is renewed); want it to end first")
 
 func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 
-// removeLeft deletes the namespace of a run that has ended without doing so. That it goes on shows in changes, not in their times: clocks
-// of two machines may differ.
+// removeLeft deletes the namespace of a run that has ended without doing so. That it goes on shows in changes, not in
+// their times: clocks of two machines may differ.
 func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Duration) error {
 	var found namespaceState
 	err := a.get(ctx, namespacePath, &found)
@@ -125,7 +127,9 @@ func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Du
 func (c *claim) renew(ctx context.Context) {
 	defer close(c.done)
 	for wait(ctx, renewInterval) == nil {
-		_ = c.api.patch(ctx, namespacePath, object{"metadata": object{"uid": c.uid, "annotations": object{renewedAnnotation: now()}}})
+		_ = c.api.patch(ctx, namespacePath, object{
+			"metadata": object{"uid": c.uid, "annotations": object{renewedAnnotation: now()}},
+		})
 	}
 }
 

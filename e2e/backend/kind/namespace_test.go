@@ -28,7 +28,8 @@ func TestOpen_refuses(t *testing.T) {
 		{
 			name: "somebody's namespace", image: "registry.example.com/cnitest:1",
 			cluster: &fakeCluster{namespace: fakeNamespace(nil), nodes: []object{fakeNode("worker")}},
-			wantErr: "the cluster has a namespace cnitest that this program did not make (want the label app.kubernetes.io/managed-by=cnitest); " +
+			wantErr: "the cluster has a namespace cnitest that this program did not make (want the label " +
+				"app.kubernetes.io/managed-by=cnitest); " +
 				"if nothing in it is needed: kubectl delete namespace cnitest",
 		},
 		{name: "another run", image: "registry.example.com/cnitest:1", cluster: renewing, wantErr: inUse},
@@ -54,7 +55,9 @@ func TestOpen_refuses(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	c := &fakeCluster{nodes: []object{fakeNode("worker"), fakeNode("drained")}}
-	merge(c.nodes[1], object{"metadata": object{"annotations": object{drainedAnnotation: "then"}}, "spec": object{"unschedulable": true}})
+	merge(c.nodes[1], object{
+		"metadata": object{"annotations": object{drainedAnnotation: "then"}}, "spec": object{"unschedulable": true},
+	})
 	c.serve(t, "exit 1")
 	b, err := Open(t.Context(), Options{Binary: staticProgram(t), Image: "registry.example.com/cnitest:1"})
 	if err != nil {
@@ -68,7 +71,8 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	want := []string{
-		"POST /api/v1/namespaces", "PATCH /api/v1/nodes/drained", "POST /apis/apps/v1/namespaces/cnitest/daemonsets", "DELETE /api/v1/namespaces/cnitest",
+		"POST /api/v1/namespaces", "PATCH /api/v1/nodes/drained", "POST /apis/apps/v1/namespaces/cnitest/daemonsets",
+		"DELETE /api/v1/namespaces/cnitest",
 	}
 	if diff := cmp.Diff(want, c.changes); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
@@ -123,7 +127,10 @@ func TestNamespaceState_remains(t *testing.T) {
 	var n namespaceState
 	n.Status.Conditions = []condition{
 		{Type: "NamespaceDeletionDiscoveryFailure", Status: "False", Message: "All resources successfully discovered"},
-		{Type: "NamespaceFinalizersRemaining", Status: "True", Message: "Some content in the namespace has finalizers remaining: x.example.com in 1 resource instances"},
+		{
+			Type: "NamespaceFinalizersRemaining", Status: "True",
+			Message: "Some content in the namespace has finalizers remaining: x.example.com in 1 resource instances",
+		},
 	}
 	if want := n.Status.Conditions[1].Message; fmt.Sprint(n.remains()) != want {
 		t.Errorf("got %v, want %s", n.remains(), want)

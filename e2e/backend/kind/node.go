@@ -66,7 +66,8 @@ type condition struct {
 	Message string `json:"message"`
 }
 
-// findNodes lists workers before control planes: scenarios name their most important node first. A cluster without nodes is an error.
+// findNodes lists workers before control planes: scenarios name their most important node first. A cluster without
+// nodes is an error.
 func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	var list nodeList
 	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
@@ -115,7 +116,8 @@ func (b *Backend) chooseWay() error {
 		return nil
 	}
 	if slices.ContainsFunc(b.nodes, func(n *node) bool { return n.container == "" }) {
-		return errors.New("the nodes are no containers of kind: want --image, an image of this program (FROM scratch, /cnitest) that they can pull")
+		return errors.New("the nodes are no containers of kind: want --image, an image of this program (FROM " +
+			"scratch, /cnitest) that they can pull")
 	}
 	return findDocker()
 }
@@ -162,7 +164,8 @@ func (n *node) install(ctx context.Context, image *podImage) error {
 	defer file.Close()
 	path := image.binaryPath()
 	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "sh", "-c",
-		fmt.Sprintf("mkdir -p %s && cat >%s.new && chmod 755 %s.new && mv %s.new %s", filepath.Dir(path), path, path, path, path))
+		fmt.Sprintf("mkdir -p %s && cat >%s.new && chmod 755 %s.new && mv %s.new %s", filepath.Dir(path), path, path,
+			path, path))
 	return err
 }
 
@@ -173,7 +176,8 @@ func (n *node) importImage(ctx context.Context, archive string) error {
 		return err
 	}
 	defer file.Close()
-	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "ctr", "--namespace=k8s.io", "images", "import", "--digests", "-")
+	_, err = output(ctx, file, "docker", "exec", "-i", n.container, "ctr", "--namespace=k8s.io", "images", "import",
+		"--digests", "-")
 	return err
 }
 
@@ -182,7 +186,8 @@ func (n *node) argv(image *podImage) []string {
 	if n.container != "" {
 		return []string{"docker", "exec", "-i", n.container, image.binaryPath(), NodeAgentCommand}
 	}
-	return append(slices.Clone(n.kubectl), "exec", "-i", "--namespace="+namespace, n.carrier, "--", "/cnitest", NodeAgentCommand, hostRoot)
+	return append(slices.Clone(n.kubectl), "exec", "-i", "--namespace="+namespace, n.carrier, "--", "/cnitest",
+		NodeAgentCommand, hostRoot)
 }
 
 // process is an agent that a program connects to.
@@ -241,8 +246,8 @@ func (p *process) close() {
 // NodeAgentCommand is the name of the command that calls NodeAgentMain.
 const NodeAgentCommand = "node-agent"
 
-// NodeAgentMain serves as the agent of a machine that a cluster has already, in all of its namespaces, until the input ends. root, when
-// not empty, is where the machine's root is mounted.
+// NodeAgentMain serves as the agent of a machine that a cluster has already, in all of its namespaces, until the input
+// ends. root, when not empty, is where the machine's root is mounted.
 func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 	if root != "" {
 		if err := errors.Join(syscall.Chroot(root), os.Chdir("/")); err != nil {
@@ -256,8 +261,8 @@ func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, options)
 }
 
-// nodeKinds returns the kinds of a state that is compared on a node where others work at the same time. Of the files those are compared
-// that only runtimes and plugins write.
+// nodeKinds returns the kinds of a state that is compared on a node where others work at the same time. Of the files
+// those are compared that only runtimes and plugins write.
 func nodeKinds() []string {
 	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Quiet })
 }

@@ -19,18 +19,21 @@ type outsider struct {
 	address netip.Addr
 }
 
-// externalLabel is that of a Docker network whose host may take part as the machine behind the router: its value is an address of that
-// host's own, beyond the network. kind/cluster.sh sets it where the host is a namespace that kind/with-docker.sh made.
+// externalLabel is that of a Docker network whose host may take part as the machine behind the router: its value is an
+// address of that host's own, beyond the network. kind/cluster.sh sets it where the host is a namespace that
+// kind/with-docker.sh made.
 const externalLabel = "cnitest.external"
 
 // networkOf is the Docker network of a node, and what it has as its externalLabel, which may be nothing.
 func networkOf(ctx context.Context, container string) (network, external string, err error) {
-	network, err = output(ctx, nil, "docker", "inspect", "-f", "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
+	network, err = output(ctx, nil, "docker", "inspect", "-f",
+		"{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
 	if err != nil {
 		return "", "", err
 	}
 	network = strings.TrimSpace(network)
-	external, err = output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`, network)
+	external, err = output(ctx, nil, "docker", "network", "inspect", "-f", `{{index .Labels "`+externalLabel+`"}}`,
+		network)
 	return network, strings.TrimSpace(external), err
 }
 
@@ -64,7 +67,8 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 	}
 	outside := []*outsider{{name: "lan", network: network, image: b.image.ref}}
 	if address, err := netip.ParseAddr(external); err == nil {
-		gateway, err := output(ctx, nil, "docker", "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
+		gateway, err := output(ctx, nil, "docker", "network", "inspect", "-f",
+			"{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +87,8 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) {
 	name := "host/" + o.name
 	p, err := startAgent(ctx, name, []string{
-		"docker", "run", "--rm", "-i", "--init=false", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--network=" + o.network, o.image, NodeAgentCommand,
+		"docker", "run", "--rm", "-i", "--init=false", "--cap-add=NET_ADMIN", "--cap-add=NET_RAW", "--network=" +
+			o.network, o.image, NodeAgentCommand,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -49,8 +49,8 @@ type podStatus struct {
 // clusterNode is the cluster's node that a scenario's stands for.
 func (l *lab) clusterNode(n *cluster.Node) *node { return l.backend.nodes[slices.Index(l.nodes, n)] }
 
-// podGrace is how long a pod may take to end; it takes no time. With 0 the API server would not wait for the kubelet, and a pod that is
-// gone from the cluster would still have its network.
+// podGrace is how long a pod may take to end; it takes no time. With 0 the API server would not wait for the kubelet,
+// and a pod that is gone from the cluster would still have its network.
 const podGrace = 5
 
 // podSpec is a pod of this program, on one node whatever the scheduler thinks of it.
@@ -62,7 +62,8 @@ func (l *lab) podSpec(name string, n *node) object {
 			"automountServiceAccountToken": false, "enableServiceLinks": false,
 			"tolerations": []object{{"operator": "Exists"}},
 			"containers": []object{{
-				"name": "pod", "image": l.backend.image.ref, "imagePullPolicy": l.backend.image.policy(), "args": []string{PodCommand},
+				"name": "pod", "image": l.backend.image.ref, "imagePullPolicy": l.backend.image.policy(),
+				"args":           []string{PodCommand},
 				"readinessProbe": object{"httpGet": object{"path": "/", "port": PodPort}, "periodSeconds": 1},
 			}},
 		},
@@ -114,10 +115,12 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 			return &a, nil
 		}
 	}
-	return nil, fmt.Errorf("pod %s runs with %s, and %s on %s has no result of its ADD", p.object, status.Status.PodIP, resultsDir, n.Name)
+	return nil, fmt.Errorf("pod %s runs with %s, and %s on %s has no result of its ADD", p.object, status.Status.PodIP,
+		resultsDir, n.Name)
 }
 
-// Detach deletes a pod and waits until it is gone: its kubelet takes it out of the cluster after its runtime deleted the network.
+// Detach deletes a pod and waits until it is gone: its kubelet takes it out of the cluster after its runtime deleted
+// the network.
 func (l *lab) Detach(ctx context.Context, name string) error {
 	limit := podTimeout
 	l.mu.Lock()
@@ -248,7 +251,8 @@ const (
 
 // PodOptions say what a pod does.
 type PodOptions struct {
-	// Answer is a port on which it answers probes over TCP; 0 means none. What else a pod answers agents do in its namespace.
+	// Answer is a port on which it answers probes over TCP; 0 means none. What else a pod answers agents do in its
+	// namespace.
 	Answer uint16
 	// Linger is how long it goes on when it is told to end.
 	Linger time.Duration

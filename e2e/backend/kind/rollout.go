@@ -16,7 +16,8 @@ import (
 const (
 	// replicas of the deployment that is rolled over.
 	replicas = 4
-	// linger is how long its pods answer after they were told to end, as those of careful users do: until then proxies may send to them.
+	// linger is how long its pods answer after they were told to end, as those of careful users do: until then proxies
+	// may send to them.
 	linger = 5 * time.Second
 	// rolloutTime bounds one rollout.
 	rolloutTime = 3 * time.Minute
@@ -41,7 +42,8 @@ func (l *lab) rollout(ctx context.Context) (err error) {
 	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, servicesPath+"/"+name
 	defer func() {
 		ctx := context.WithoutCancel(ctx)
-		err = errors.Join(err, l.backend.api.remove(ctx, service), l.backend.api.remove(ctx, deployment), l.allGone(ctx, name))
+		err = errors.Join(err, l.backend.api.remove(ctx, service), l.backend.api.remove(ctx, deployment),
+			l.allGone(ctx, name))
 	}()
 	if err := l.deploy(ctx, name); err != nil {
 		return err
@@ -61,7 +63,9 @@ func (l *lab) rollout(ctx context.Context) (err error) {
 		// The proxies' first rules for the service may take some seconds yet.
 		for _, c := range clients {
 			if err := until(ctx, proxyTimeout, c.Name+": the service to answer", func() (bool, error) {
-				return askAllTheWhile(ctx, c, address, storyPort, func() error { return wait(ctx, probeInterval) }) == nil, nil
+				return askAllTheWhile(ctx, c, address, storyPort, func() error {
+					return wait(ctx, probeInterval)
+				}) == nil, nil
 			}); err != nil {
 				return err
 			}
@@ -146,7 +150,8 @@ func (l *lab) rolledOut(ctx context.Context, deployment string) error {
 			return false, err
 		}
 		s := d.Status
-		return s.ObservedGeneration >= d.Metadata.Generation && s.UpdatedReplicas == replicas && s.AvailableReplicas == replicas && s.Replicas == replicas, nil
+		return s.ObservedGeneration >= d.Metadata.Generation && s.UpdatedReplicas == replicas &&
+			s.AvailableReplicas == replicas && s.Replicas == replicas, nil
 	})
 }
 

@@ -36,7 +36,10 @@ func slicesPath() string {
 // MakeService makes a Service without a selector: who its endpoints are is the scenario's affair.
 func (l *lab) MakeService(ctx context.Context, spec scenario.Service) ([]netip.Addr, error) {
 	s := &liveService{object: l.name + "-" + spec.Name, spec: spec}
-	port := object{"name": "port", "protocol": strings.ToUpper(spec.Protocol), "port": spec.Port, "targetPort": spec.EndpointPort()}
+	port := object{
+		"name": "port", "protocol": strings.ToUpper(spec.Protocol), "port": spec.Port,
+		"targetPort": spec.EndpointPort(),
+	}
 	body := object{"type": "ClusterIP", "ports": []object{port}, "ipFamilyPolicy": "PreferDualStack"}
 	if spec.NodePort != 0 {
 		body["type"], port["nodePort"] = "NodePort", spec.NodePort
@@ -76,7 +79,9 @@ func (l *lab) SetEndpoints(ctx context.Context, name string, endpoints []cluster
 		if !e.Address.Is4() {
 			continue
 		}
-		o := object{"addresses": []string{e.Address.String()}, "conditions": object{"ready": true, "serving": true, "terminating": false}}
+		o := object{"addresses": []string{e.Address.String()}, "conditions": object{
+			"ready": true, "serving": true, "terminating": false,
+		}}
 		if e.Node != nil {
 			o["nodeName"] = l.clusterNode(e.Node).name
 		}
@@ -108,7 +113,8 @@ const proxyMetrics = "http://127.0.0.1:10249/metrics"
 type proxyState struct{ queued, written float64 }
 
 // metricPattern has the family of addresses as a label where kube-proxy serves both.
-var metricPattern = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_last_(queued_)?timestamp_seconds(?:\{[^}]*\})? (\S+)$`)
+var metricPattern = regexp.MustCompile(
+	`(?m)^kubeproxy_sync_proxy_rules_last_(queued_)?timestamp_seconds(?:\{[^}]*\})? (\S+)$`)
 
 func proxyStateOf(ctx context.Context, n *cluster.Node) (proxyState, error) {
 	text, err := n.Agent.Fetch(ctx, proxyMetrics)
@@ -137,7 +143,8 @@ func parseProxyState(text string) (proxyState, error) {
 	return state, nil
 }
 
-// proxied changes something in the cluster and waits until the proxies of all nodes have heard of it and written their rules.
+// proxied changes something in the cluster and waits until the proxies of all nodes have heard of it and written their
+// rules.
 func (l *lab) proxied(ctx context.Context, change func() error) error {
 	before := make([]proxyState, len(l.nodes))
 	for i, n := range l.nodes {

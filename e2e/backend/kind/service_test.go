@@ -70,7 +70,9 @@ func TestUntil(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	forbidden := &refusal{"GET", "/x", 403, "forbidden"}
-	if err := until(t.Context(), time.Minute, "x", func() (bool, error) { return false, forbidden }); !errors.Is(err, forbidden) {
+	if err := until(t.Context(), time.Minute, "x", func() (bool, error) {
+		return false, forbidden
+	}); !errors.Is(err, forbidden) {
 		t.Errorf("got %v, want %v", err, forbidden)
 	}
 	ended, cancel := context.WithCancelCause(t.Context())

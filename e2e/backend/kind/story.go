@@ -48,23 +48,28 @@ func Stories() []cluster.Story {
 		},
 		{
 			Name: "cluster-pods-terminate", Features: []scenario.Feature{scenario.CleanUp}, Covers: []string{"K02"},
-			Description: "Twenty pods that are deleted at once are gone within a minute, and no node keeps anything of their attachments.",
-			Run:         tell((*lab).terminate),
+			Description: "Twenty pods that are deleted at once are gone within a minute, and no node keeps anything " +
+				"of their attachments.",
+			Run: tell((*lab).terminate),
 		},
 		{
-			Name: "cluster-node-drained", Features: []scenario.Feature{scenario.Attach, scenario.CleanUp}, Covers: []string{"K02"},
+			Name: "cluster-node-drained", Features: []scenario.Feature{scenario.Attach, scenario.CleanUp},
+			Covers:      []string{"K02"},
 			Description: "A node is drained and used again: its pods go, and new ones start and become Ready.",
 			Run:         tell((*lab).drain),
 		},
 		{
-			Name: "cluster-rollout", Features: []scenario.Feature{scenario.PodToService, scenario.CrossNode}, Covers: []string{"B06"},
+			Name: "cluster-rollout", Features: []scenario.Feature{scenario.PodToService, scenario.CrossNode},
+			Covers:      []string{"B06"},
 			Description: "A deployment is rolled over while clients ask its service: no request is lost.",
 			Run:         tell((*lab).rollout),
 		},
 		{
-			Name: kubeletRestart, Features: []scenario.Feature{scenario.Attach, scenario.HostToPod}, Covers: []string{"A12"},
-			Description: "A node's kubelet and container runtime are restarted: pods go on answering, and come and go as before.",
-			Run:         tell((*lab).restartKubelet),
+			Name: kubeletRestart, Features: []scenario.Feature{scenario.Attach, scenario.HostToPod},
+			Covers: []string{"A12"},
+			Description: "A node's kubelet and container runtime are restarted: pods go on answering, and come and " +
+				"go as before.",
+			Run: tell((*lab).restartKubelet),
 		},
 	}
 }
@@ -116,7 +121,9 @@ func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object strin
 		if err := l.backend.api.get(ctx, podsPath+"/"+object, &status); err != nil {
 			return false, err
 		}
-		return slices.ContainsFunc(status.Status.Conditions, func(c condition) bool { return c.Type == "Ready" && c.Status == "True" }), nil
+		return slices.ContainsFunc(status.Status.Conditions, func(c condition) bool {
+			return c.Type == "Ready" && c.Status == "True"
+		}), nil
 	})
 	if err != nil {
 		return explain(err, l.complaints(context.WithoutCancel(ctx), object))
@@ -202,13 +209,16 @@ func (l *lab) terminate(ctx context.Context) error {
 // probeInterval separates the requests of a client that must lose none.
 const probeInterval = 100 * time.Millisecond
 
-// askAllTheWhile sends requests, each on a connection of its own, while do runs, and wants an answer to each at the first try.
+// askAllTheWhile sends requests, each on a connection of its own, while do runs, and wants an answer to each at the
+// first try.
 func askAllTheWhile(ctx context.Context, from *cluster.Place, to netip.Addr, port uint16, do func() error) error {
 	ctx, stop := context.WithCancel(ctx)
 	asked, done := 0, make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
-			result, err := from.Agent.Probe(ctx, from.Netns, probe.Spec{Protocol: probe.TCP, To: to.String(), Port: port, Within: 5 * time.Second, Attempts: 1})
+			result, err := from.Agent.Probe(ctx, from.Netns, probe.Spec{
+				Protocol: probe.TCP, To: to.String(), Port: port, Within: 5 * time.Second, Attempts: 1,
+			})
 			if ctx.Err() != nil {
 				break
 			}
@@ -243,7 +253,9 @@ const storyPort = 8080
 func (l *lab) restartKubelet(ctx context.Context) error {
 	return l.withPods(ctx, "steady", 1, func(pods []*cluster.Place) error {
 		steady, client := pods[0], pods[1]
-		if err := steady.Agent.Listen(ctx, steady.Netns, probe.ListenSpec{Protocol: probe.TCP, Port: storyPort, Name: steady.Name}); err != nil {
+		if err := steady.Agent.Listen(ctx, steady.Netns, probe.ListenSpec{
+			Protocol: probe.TCP, Port: storyPort, Name: steady.Name,
+		}); err != nil {
 			return err
 		}
 		defer func() { _ = steady.Agent.Unlisten(context.WithoutCancel(ctx), steady.Netns) }()
@@ -253,7 +265,8 @@ func (l *lab) restartKubelet(ctx context.Context) error {
 		}
 		for _, from := range []*cluster.Place{client, &l.nodes[0].Place} {
 			err := askAllTheWhile(ctx, from, address, storyPort, func() error {
-				if _, err := output(ctx, nil, "docker", "exec", l.backend.nodes[0].container, "systemctl", "restart", "containerd", "kubelet"); err != nil {
+				if _, err := output(ctx, nil, "docker", "exec", l.backend.nodes[0].container, "systemctl", "restart",
+					"containerd", "kubelet"); err != nil {
 					return err
 				}
 				if _, err := l.Attach(ctx, l.nodes[0], "newcomer"); err != nil {

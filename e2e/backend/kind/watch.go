@@ -8,14 +8,15 @@ import (
 	"time"
 )
 
-// watch looks at the nodes all the while: none may lose its readiness, each kubelet must go on renewing its lease, and the API server may
-// not stop answering, as on nodes whose place on the LAN a plugin takes (failure mode K01). Of a node that is cut off the lease tells
-// first: it is declared not ready 40 to 50 s later (node-monitor-grace-period).
+// watch looks at the nodes all the while: none may lose its readiness, each kubelet must go on renewing its lease, and
+// the API server may not stop answering, as on nodes whose place on the LAN a plugin takes (failure mode K01). Of a
+// node that is cut off the lease tells first: it is declared not ready 40 to 50 s later (node-monitor-grace-period).
 type watch struct {
 	api  *api
 	end  context.CancelFunc
 	done chan struct{}
-	// renewed is by node; failing is when the API server began to answer with errors, zero while it does not. Both are of the watch's own goroutine.
+	// renewed is by node; failing is when the API server began to answer with errors, zero while it does not. Both are
+	// of the watch's own goroutine.
 	renewed map[string]renewal
 	failing time.Time
 
@@ -26,13 +27,15 @@ type watch struct {
 const (
 	// watchInterval is how often it looks.
 	watchInterval = time.Second
-	// watchPatience is how long the API server may take to answer: while fifty pods start on two processors it was seen to take 15 s.
+	// watchPatience is how long the API server may take to answer: while fifty pods start on two processors it was seen
+	// to take 15 s.
 	watchPatience = 40 * time.Second
 	// failurePatience is how long it may answer with errors, or be out of reach.
 	failurePatience = 5 * time.Second
 	// slowAnswer is the time after which it is taken to be too busy for anything to be told from leases.
 	slowAnswer = 3 * time.Second
-	// leasePatience is how long a kubelet may not renew its lease: it does each 10 s, a quarter of nodeLeaseDurationSeconds.
+	// leasePatience is how long a kubelet may not renew its lease: it does each 10 s, a quarter of
+	// nodeLeaseDurationSeconds.
 	leasePatience = 25 * time.Second
 )
 
@@ -79,7 +82,8 @@ type sight struct {
 }
 
 func (w *watch) look(ctx context.Context) {
-	limited, cancel := context.WithTimeoutCause(ctx, watchPatience, fmt.Errorf("the API server did not answer within %s", watchPatience))
+	limited, cancel := context.WithTimeoutCause(ctx, watchPatience,
+		fmt.Errorf("the API server did not answer within %s", watchPatience))
 	defer cancel()
 	start := time.Now()
 	var s sight

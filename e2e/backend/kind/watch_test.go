@@ -40,7 +40,8 @@ func TestWatch_judge(t *testing.T) {
 
 func TestWatch_late(t *testing.T) {
 	var nodes nodeList
-	if err := json.Unmarshal([]byte(`{"items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}`), &nodes); err != nil {
+	if err := json.Unmarshal([]byte(`{"items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}`),
+		&nodes); err != nil {
 		t.Fatal(err)
 	}
 	w := &watch{renewed: map[string]renewal{}}

@@ -19,9 +19,10 @@ type childConfig struct {
 	Binds    []Bind `json:"binds,omitempty"`
 }
 
-// ChildMain is the main function of a node's process: it builds the node's root and serves as its agent on standard input and
-// output until the input ends. Its argument is what the backend put on the command line after the name of the command. With the
-// path of a stub plugin, which names the node's process as its interpreter, it is that plugin and does not return.
+// ChildMain is the main function of a node's process: it builds the node's root and serves as its agent on standard
+// input and output until the input ends. Its argument is what the backend put on the command line after the name of the
+// command. With the path of a stub plugin, which names the node's process as its interpreter, it is that plugin and
+// does not return.
 func ChildMain(config string) error {
 	if filepath.Dir(config) == stub.Dir {
 		os.Exit(stub.Main(config))
@@ -31,7 +32,8 @@ func ChildMain(config string) error {
 		return fmt.Errorf("configuration %q: %w", config, err)
 	}
 	if os.Getpid() != 1 {
-		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend starts this", os.Getpid())
+		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend "+
+			"starts this", os.Getpid())
 	}
 	// What plugins write has the same modes on every machine.
 	unix.Umask(0o022)
@@ -46,8 +48,9 @@ func ChildMain(config string) error {
 	return agent.Serve(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, agent.Options{Files: trees})
 }
 
-// trackConnections loads the kernel's module for that where it is one, as the proxy of a node does before there are pods. Else the first plugin
-// that needs it would be seen to add fifty sysctls. A kernel without the module has none to be seen.
+// trackConnections loads the kernel's module for that where it is one, as the proxy of a node does before there are
+// pods. Else the first plugin that needs it would be seen to add fifty sysctls. A kernel without the module has none to
+// be seen.
 func trackConnections() {
 	// What is flushed is empty: to ask is what loads it.
 	_ = netlink.ConntrackTableFlush(netlink.ConntrackTable)

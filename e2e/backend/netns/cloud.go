@@ -19,7 +19,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// cloud is what the cloud's nodes have. The VPC has two subnets: the nodes are in its lower half, machines without CNI in its upper.
+// cloud is what the cloud's nodes have. The VPC has two subnets: the nodes are in its lower half, machines without CNI
+// in its upper.
 type cloud struct {
 	lab           *lab
 	spec          *target.Cloud
@@ -71,7 +72,8 @@ func newCloud(l *lab) (*cloud, error) {
 	return c, nil
 }
 
-// share is how many addresses and prefixes an ENI of a node gets. One of which a scenario says how many pods it can hold has so many.
+// share is how many addresses and prefixes an ENI of a node gets. One of which a scenario says how many pods it can
+// hold has so many.
 func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) {
 	if node.Addresses == 0 {
 		return c.spec.Addresses, c.spec.Prefixes
@@ -126,7 +128,8 @@ func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, er
 func (c *cloud) newAddress() (netip.Addr, error) {
 	address := c.free
 	if !c.nodes.Contains(address.Next()) {
-		return address, fmt.Errorf("vpc %s is too small for so many ENIs and addresses; take a larger one or fewer of them", c.vpc)
+		return address,
+			fmt.Errorf("vpc %s is too small for so many ENIs and addresses; take a larger one or fewer of them", c.vpc)
 	}
 	c.free = address.Next()
 	return address, nil

@@ -33,22 +33,29 @@ func inCloud(tb testing.TB, nodes int, change func(*target.Cloud)) cluster.Reque
 // setUp does what a daemon does with a secondary ENI.
 func setUp(tb testing.TB, node *cluster.Node, i metadata.Instance, eni metadata.ENI) {
 	tb.Helper()
-	do(tb, node.Agent, "eni", eniConfig{Name: eni.Name, Address: eni.Address, Gateway: i.Subnet.Addr().Next(), Table: eni.Device + 1})
+	do(tb, node.Agent, "eni", eniConfig{
+		Name: eni.Name, Address: eni.Address, Gateway: i.Subnet.Addr().Next(), Table: eni.Device + 1,
+	})
 }
 
-// attachTo makes a pod with an address, whose packets leave by the table of an ENI; 0 is the main table, and so the primary ENI.
+// attachTo makes a pod with an address, whose packets leave by the table of an ENI; 0 is the main table, and so the
+// primary ENI.
 func attachTo(tb testing.TB, node *cluster.Node, name string, address netip.Addr, table int) *cluster.Place {
 	tb.Helper()
 	path, err := node.Agent.CreateNamespace(ctx(tb), name)
 	check(tb, err)
 	do(tb, node.Agent, "pod", podConfig{Netns: path, HostEnd: "eni" + name, Address: address, Table: table})
-	return &cluster.Place{Name: "pod/" + name, Agent: node.Agent, Netns: path, Interfaces: map[string][]netip.Addr{"uplink": {address}}}
+	return &cluster.Place{
+		Name: "pod/" + name, Agent: node.Agent, Netns: path, Interfaces: map[string][]netip.Addr{"uplink": {address}},
+	}
 }
 
 // silent wants no answer to pings.
 func silent(tb testing.TB, from *cluster.Place, address netip.Addr) {
 	tb.Helper()
-	result, err := from.Agent.Probe(ctx(tb), from.Netns, probe.Spec{Protocol: probe.ICMP, To: address.String(), Within: 300 * time.Millisecond})
+	result, err := from.Agent.Probe(ctx(tb), from.Netns, probe.Spec{
+		Protocol: probe.ICMP, To: address.String(), Within: 300 * time.Millisecond,
+	})
 	check(tb, err)
 	if result.OK {
 		tb.Errorf("%s to %s: got an answer, want none", from.Name, address)
@@ -83,7 +90,8 @@ func TestCloud_pods_reach_everybody_through_their_own_ENIs(t *testing.T) {
 			}
 			// One has a single address, the other one of a prefix.
 			name := fmt.Sprintf("%s%d", strings.TrimPrefix(node.Name, "node/"), eni.Device)
-			pods = append(pods, attachTo(t, node, name, eni.Secondary[1], table), attachTo(t, node, name+"p", eni.Prefixes[0].Addr().Next(), table))
+			pods = append(pods, attachTo(t, node, name, eni.Secondary[1], table), attachTo(t, node, name+"p",
+				eni.Prefixes[0].Addr().Next(), table))
 		}
 	}
 	for i, pod := range pods {
@@ -134,7 +142,9 @@ func TestCloud_external_SNAT(t *testing.T) {
 			check(t, far.Agent.Listen(ctx(t), far.Netns, probe.ListenSpec{Protocol: probe.TCP, Port: 80}))
 			address, err := far.Address("uplink", true)
 			check(t, err)
-			result, err := pod.Agent.Probe(ctx(t), pod.Netns, probe.Spec{Protocol: probe.TCP, To: address.String(), Port: 80})
+			result, err := pod.Agent.Probe(ctx(t), pod.Netns, probe.Spec{
+				Protocol: probe.TCP, To: address.String(), Port: 80,
+			})
 			check(t, err)
 			want, err := pod.Address("uplink", true)
 			check(t, err)
@@ -160,7 +170,9 @@ func TestCloud_metadata(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			c := start(t, inCloud(t, 1, func(cloud *target.Cloud) { cloud.Metadata = version }))
 			for _, r := range requests {
-				if got := do(t, c.Nodes()[0].Agent, "metadata", metadataRequest{"instance-id", r.token}); got != r.want {
+				if got := do(t, c.Nodes()[0].Agent, "metadata", metadataRequest{
+					"instance-id", r.token,
+				}); got != r.want {
 					t.Errorf("token %t: got %q, want %q", r.token, got, r.want)
 				}
 			}
@@ -184,7 +196,8 @@ func links(tb testing.TB, node *cluster.Node) []string {
 				addresses = append(addresses, a)
 			}
 		}
-		text = append(text, strings.TrimSpace(fmt.Sprintf("%s %s up=%t %s", l.Name, l.MAC, l.Up, strings.Join(addresses, " "))))
+		text = append(text, strings.TrimSpace(fmt.Sprintf("%s %s up=%t %s", l.Name, l.MAC, l.Up, strings.Join(addresses,
+			" "))))
 	}
 	slices.Sort(text)
 	return text
@@ -194,7 +207,9 @@ func TestCloud_changes_while_it_runs(t *testing.T) {
 	c := start(t, inCloud(t, 2, func(cloud *target.Cloud) { cloud.ENIs, cloud.Metadata = 2, target.MetadataV1 }))
 	node, cloud, lan := c.Nodes()[0], c.Cloud(), c.Hosts()["lan"]
 	macs := func() string {
-		return strings.Join(strings.Fields(do(t, node.Agent, "metadata", metadataRequest{Path: "network/interfaces/macs/"})), " ")
+		return strings.Join(strings.Fields(do(t, node.Agent, "metadata", metadataRequest{
+			Path: "network/interfaces/macs/",
+		})), " ")
 	}
 	before := cloud.Instance(node)
 	first := []string{"eth0 " + before.ENIs[0].MAC + " up=true 10.0.0.2/17", "eth1 " + before.ENIs[1].MAC + " up=false"}
@@ -239,7 +254,8 @@ func TestCloud_changes_while_it_runs(t *testing.T) {
 		t.Errorf("got the MACs %s, want %s", got, want)
 	}
 	before.ENIs = before.ENIs[1:]
-	if err := cloud.Set(ctx(t), node, before); err == nil || err.Error() != "node/a: the primary ENI cannot be detached" {
+	if err := cloud.Set(ctx(t), node, before); err == nil ||
+		err.Error() != "node/a: the primary ENI cannot be detached" {
 		t.Errorf("got %v, want the primary ENI to stay", err)
 	}
 }

@@ -19,7 +19,9 @@ func (l *lab) leases() bool { return len(l.plan.Leases) > 0 }
 
 // startDHCP starts the server on the router.
 func (l *lab) startDHCP(ctx context.Context) error {
-	config := dhcp.Config{Interface: "eth0", Pool: l.plan.Leases, Life: cmp.Or(l.req.Lease, DefaultLease), Domain: "lab.example"}
+	config := dhcp.Config{
+		Interface: "eth0", Pool: l.plan.Leases, Life: cmp.Or(l.req.Lease, DefaultLease), Domain: "lab.example",
+	}
 	for _, router := range l.plan.Router {
 		if router.Addr().Is4() && router.Contains(l.plan.Leases[0]) {
 			config.Server, config.Router, config.DNS = router, router.Addr(), []netip.Addr{router.Addr()}

@@ -31,9 +31,9 @@ type Program struct {
 	Env            []string // the whole environment
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Foreground gives the program a process group of its own, and this the caller's terminal, which must be standard input. A shell
-	// needs it: in its PID namespace it cannot see a group that came from outside. The caller must ignore SIGTTOU (tcsetpgrp(3))
-	// and take the terminal back.
+	// Foreground gives the program a process group of its own, and this the caller's terminal, which must be standard
+	// input. A shell needs it: in its PID namespace it cannot see a group that came from outside. The caller must
+	// ignore SIGTTOU (tcsetpgrp(3)) and take the terminal back.
 	Foreground bool
 }
 
@@ -59,7 +59,8 @@ func (l *lab) WayIn(place *cluster.Place) string {
 	if place.Netns == "" {
 		return fmt.Sprintf("nsenter --target %d %s--mount --uts --ipc --pid --net", pid, user)
 	}
-	return fmt.Sprintf("nsenter --target %d %s--mount --uts --ipc --pid --net=/proc/%d/root%s", pid, user, pid, onRoot(place.Netns))
+	return fmt.Sprintf("nsenter --target %d %s--mount --uts --ipc --pid --net=/proc/%d/root%s", pid, user, pid,
+		onRoot(place.Netns))
 }
 
 // onRoot is a path of the node without the symbolic link /var/run, which would be followed on the machine.
@@ -76,8 +77,8 @@ func (l *lab) Enter(ctx context.Context, place *cluster.Place, p Program) error 
 	return onLostThread(func() error { return enter(ctx, l.pidOf(place), onRoot(place.Netns), p) })
 }
 
-// onLostThread calls f on a thread that ends with it, so that f may leave it in other namespaces. The first thread of a process never
-// ends and stands for the process in /proc: it is kept busy while another one is found.
+// onLostThread calls f on a thread that ends with it, so that f may leave it in other namespaces. The first thread of a
+// process never ends and stands for the process in /proc: it is kept busy while another one is found.
 func onLostThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -105,7 +106,9 @@ func enter(ctx context.Context, pid int, netns string, p Program) error {
 	if netns != "" {
 		paths[unix.CLONE_NEWNET] = fmt.Sprintf("/proc/%d/root%s", pid, netns)
 	}
-	for kind, name := range map[int]string{unix.CLONE_NEWUTS: "uts", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWPID: "pid", unix.CLONE_NEWNS: "mnt"} {
+	for kind, name := range map[int]string{
+		unix.CLONE_NEWUTS: "uts", unix.CLONE_NEWIPC: "ipc", unix.CLONE_NEWPID: "pid", unix.CLONE_NEWNS: "mnt",
+	} {
 		paths[kind] = fmt.Sprintf("/proc/%d/ns/%s", pid, name)
 	}
 	kinds := []int{unix.CLONE_NEWNET, unix.CLONE_NEWUTS, unix.CLONE_NEWIPC, unix.CLONE_NEWPID, unix.CLONE_NEWNS}

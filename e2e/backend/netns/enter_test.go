@@ -32,7 +32,9 @@ var nodeEnv = []string{"PATH=" + netns.BinDir + ":/usr/bin:/bin"}
 func enter(tb testing.TB, c cluster.Cluster, place *cluster.Place, argv ...string) (string, error) {
 	tb.Helper()
 	var out bytes.Buffer
-	err := c.(netns.Enterer).Enter(ctx(tb), place, netns.Program{Argv: argv, Env: nodeEnv, Stdin: strings.NewReader("input\n"), Stdout: &out, Stderr: &out})
+	err := c.(netns.Enterer).Enter(ctx(tb), place, netns.Program{
+		Argv: argv, Env: nodeEnv, Stdin: strings.NewReader("input\n"), Stdout: &out, Stderr: &out,
+	})
 	return out.String(), err
 }
 
@@ -52,7 +54,8 @@ func TestEnter(t *testing.T) {
 			{c.Hosts()["router"], "fabric eth0 eth1 input"},
 		} {
 			// /sys shows the links of the namespace in which it was mounted.
-			got, err := enter(t, c, tt.place, "/bin/sh", "-c", `read line; echo $(uname -n) $(sed -n 's/^ *\(e[^:]*\):.*/\1/p' /proc/net/dev | sort) $line`)
+			got, err := enter(t, c, tt.place, "/bin/sh", "-c",
+				`read line; echo $(uname -n) $(sed -n 's/^ *\(e[^:]*\):.*/\1/p' /proc/net/dev | sort) $line`)
 			check(t, err)
 			if got != tt.want+"\n" {
 				t.Fatalf("round %d: %s: got %q, want %q", round, tt.place.Name, got, tt.want)
@@ -99,7 +102,9 @@ func TestEnter_error(t *testing.T) {
 	t.Run("canceled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		out := &closer{after: "ready\n", do: cancel}
-		err := c.(netns.Enterer).Enter(ctx, place, netns.Program{Argv: []string{"/bin/sh", "-c", "echo ready; exec sleep 1000"}, Env: nodeEnv, Stdout: out})
+		err := c.(netns.Enterer).Enter(ctx, place, netns.Program{
+			Argv: []string{"/bin/sh", "-c", "echo ready; exec sleep 1000"}, Env: nodeEnv, Stdout: out,
+		})
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.Error() != "signal: terminated" {
 			t.Errorf("got %v, want signal: terminated", err)

@@ -21,7 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// The fabric's bridges: the underlay, the network of first interfaces where nodes have two, and the one behind the router.
+// The fabric's bridges: the underlay, the network of first interfaces where nodes have two, and the one behind the
+// router.
 const (
 	underlay   = "underlay"
 	management = "management"
@@ -77,8 +78,8 @@ func (l *lab) unplug(index int) {
 func uplinkPort(index int) string     { return fmt.Sprintf("port-%d", index) }
 func managementPort(index int) string { return fmt.Sprintf("mgmt-%d", index) }
 
-// configure gives an interface the socket's addresses and brings it up. It takes no addresses from router advertisements, as
-// a server with fixed ones does.
+// configure gives an interface the socket's addresses and brings it up. It takes no addresses from router
+// advertisements, as a server with fixed ones does.
 func (s socket) configure(ctx context.Context, name string) error {
 	conf := "net.ipv6.conf." + strings.ReplaceAll(name, ".", "/") + "."
 	if err := s.on.setSysctls(ctx, s.netns, map[string]string{
@@ -115,7 +116,8 @@ func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
 	if !hasIPv6() {
 		return nil
 	}
-	ctx, cancel := machinetime.WithTimeoutCause(ctx, linkLocalWithin, fmt.Errorf("%s: no link-local address within %s", link.Attrs().Name, linkLocalWithin))
+	ctx, cancel := machinetime.WithTimeoutCause(ctx, linkLocalWithin, fmt.Errorf("%s: no link-local address within %s",
+		link.Attrs().Name, linkLocalWithin))
 	defer cancel()
 	for {
 		list, err := s.links.AddrList(link, netlink.FAMILY_V6)
@@ -163,7 +165,9 @@ func (l *lab) makeBridges(ctx context.Context) error {
 	}
 	for _, name := range []string{underlay, management, external} {
 		off := false
-		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off}
+		bridge := &netlink.Bridge{
+			LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off,
+		}
 		if err := l.fabric.links.LinkAdd(bridge); err != nil {
 			return fmt.Errorf("bridge %s: %w", name, err)
 		}
@@ -232,7 +236,9 @@ func (l *lab) plugExternal(ctx context.Context) error {
 
 // nameHosts makes the hosts' places.
 func (l *lab) nameHosts() {
-	for name, addresses := range map[string][]netip.Prefix{"router": l.plan.Router, "lan": l.plan.LANHost, "external": l.outside().host} {
+	for name, addresses := range map[string][]netip.Prefix{
+		"router": l.plan.Router, "lan": l.plan.LANHost, "external": l.outside().host,
+	} {
 		l.hosts[name] = &cluster.Place{
 			Name: "host/" + name, Agent: l.fabric.agent, Netns: agent.NamespacePath(name),
 			Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(addresses)},
@@ -264,7 +270,8 @@ func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresse
 	return s, nil
 }
 
-// hostSocket is a host's first interface. Its namespace is mounted on the fabric's own root, which the harness sees through /proc.
+// hostSocket is a host's first interface. Its namespace is mounted on the fabric's own root, which the harness sees
+// through /proc.
 func (l *lab) hostSocket(name string) (socket, error) {
 	s := socket{on: l.fabric, netns: agent.NamespacePath(name), name: "eth0"}
 	var err error
@@ -292,7 +299,8 @@ func firstOfEachFamily(prefixes []netip.Prefix) []netip.Addr {
 	return list
 }
 
-// routePods tells everybody on the underlay where the pods behind a node are, when they are not on the underlay themselves.
+// routePods tells everybody on the underlay where the pods behind a node are, when they are not on the underlay
+// themselves.
 func (l *lab) routePods(context.Context) error {
 	if !l.plan.Routed {
 		return nil

@@ -36,7 +36,9 @@ func harness() error {
 	if err != nil {
 		return err
 	}
-	c, err := backend().Start(ctx, cluster.Request{Conflist: file, BinDir: os.Args[2], Nodes: []scenario.Node{{Name: "a"}, {Name: "b", NICs: 2}}})
+	c, err := backend().Start(ctx, cluster.Request{
+		Conflist: file, BinDir: os.Args[2], Nodes: []scenario.Node{{Name: "a"}, {Name: "b", NICs: 2}},
+	})
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,9 @@ func harness() error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	_, err = c.Nodes()[0].Agent.Command(ctx, agent.CommandArgs{Argv: []string{"/bin/sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"}})
+	_, err = c.Nodes()[0].Agent.Command(ctx, agent.CommandArgs{
+		Argv: []string{"/bin/sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"},
+	})
 	if err != nil {
 		return err
 	}
@@ -77,7 +81,8 @@ func hangingPlugins(tb testing.TB) string {
 		check(tb, err)
 		check(tb, os.WriteFile(filepath.Join(dir, plugin.Name()), data, 0o755))
 	}
-	check(tb, os.WriteFile(filepath.Join(dir, "hang"), []byte("#!/bin/sh\ntrap '' TERM INT HUP PIPE\nsleep 1000 &\nwait\nsleep 1000\n"), 0o755))
+	check(tb, os.WriteFile(filepath.Join(dir, "hang"),
+		[]byte("#!/bin/sh\ntrap '' TERM INT HUP PIPE\nsleep 1000 &\nwait\nsleep 1000\n"), 0o755))
 	return dir
 }
 
@@ -112,8 +117,8 @@ func TestKill(t *testing.T) {
 	t.Logf("killed within %s, while %v", whole, seen)
 }
 
-// killHarness starts a harness and waits for its end. It calls watch once with an empty line at the start and with each line that the
-// harness says, and returns the last one.
+// killHarness starts a harness and waits for its end. It calls watch once with an empty line at the start and with each
+// line that the harness says, and returns the last one.
 func killHarness(t *testing.T, plugins string, watch func(line string, kill func())) (last string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "harness", plugins)

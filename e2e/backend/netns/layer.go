@@ -41,9 +41,9 @@ type readFS interface {
 	fs.ReadLinkFS
 }
 
-// written is the content of an upper layer without the directories that are there only because something was written in them: the
-// overlay copies these as they are, and keeps them when that is gone. They can be walked, and say that they do not exist when
-// they are asked for more.
+// written is the content of an upper layer without the directories that are there only because something was written in
+// them: the overlay copies these as they are, and keeps them when that is gone. They can be walked, and say that they
+// do not exist when they are asked for more.
 type written struct {
 	readFS
 	lowers []*os.Root

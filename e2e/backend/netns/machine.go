@@ -33,7 +33,8 @@ type machine struct {
 	ended  sync.Once
 }
 
-const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
+	unix.CLONE_NEWIPC
 
 // startMachine starts the agent command, which ends in a call of ChildMain, and waits for its first answer.
 func startMachine(ctx context.Context, command []string, name string, binds []Bind) (_ *machine, err error) {
@@ -84,8 +85,8 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	return m, nil
 }
 
-// nodeEnv is the environment of a node's processes. The variables of CNI are for plugins alone, and where these find programs
-// must not depend on who runs the harness: PATH is what a service manager gives a kubelet (systemd.exec(5)).
+// nodeEnv is the environment of a node's processes. The variables of CNI are for plugins alone, and where these find
+// programs must not depend on who runs the harness: PATH is what a service manager gives a kubelet (systemd.exec(5)).
 func nodeEnv(environ []string, hostname string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool { return strings.HasPrefix(e, "CNI_") })
 	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME="+hostname)

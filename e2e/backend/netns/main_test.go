@@ -33,8 +33,9 @@ const (
 	noNamespaces = "no namespaces for this user"
 )
 
-// TestMain runs the tests on a machine of their own: namespaces in which they see every process, mount and link that they
-// made, and in which nothing is that belongs to others. The binary is its own agent, and the harness that tests kill.
+// TestMain runs the tests on a machine of their own: namespaces in which they see every process, mount and link that
+// they made, and in which nothing is that belongs to others. The binary is its own agent, and the harness that tests
+// kill.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "agent":
@@ -66,8 +67,9 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// runInside builds the plugins and runs this binary again as process 1 of namespaces. Where it is not root's it does so as root of a
-// user namespace, which must be there first: files below /proc/net belong to the root that is known when their namespace is made.
+// runInside builds the plugins and runs this binary again as process 1 of namespaces. Where it is not root's it does so
+// as root of a user namespace, which must be there first: files below /proc/net belong to the root that is known when
+// their namespace is made.
 func runInside() int {
 	plugins := os.Getenv(pluginsEnv)
 	if plugins == "" {
@@ -87,7 +89,8 @@ func runInside() int {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
 		cmd.Env = append(cmd.Env, insideEnv+"=yes")
-		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
+			unix.CLONE_NEWIPC
 	} else {
 		cmd.Env = append(cmd.Env, userEnv+"=yes")
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER
@@ -157,7 +160,8 @@ func furnish() error {
 		}
 	}
 	for _, dir := range []string{"/run", "/opt/cni", "/opt/shown", "/var/lib/cni", "/var/lib/shown"} {
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, hostFile), []byte(dir+"\n"), 0o644)); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, hostFile), []byte(dir+"\n"),
+			0o644)); err != nil {
 			return err
 		}
 	}

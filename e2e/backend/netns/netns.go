@@ -1,5 +1,5 @@
-// Package netns is the backend that needs nothing but one machine: nodes are processes in namespaces of their own, joined by a
-// bridge in a namespace of its own, never in the machine's.
+// Package netns is the backend that needs nothing but one machine: nodes are processes in namespaces of their own,
+// joined by a bridge in a namespace of its own, never in the machine's.
 //
 //	          fabric (a bridge in its own namespace)
 //	  ┌──────────┬──────────┬──────────┐
@@ -9,9 +9,9 @@
 //
 // In a cloud (vpc.go) there is no bridge between the nodes: the router stands between all of their interfaces.
 //
-// A node has its own network, mount, PID, UTS and IPC namespace; its root is an overlay of the machine's, so that a plugin
-// sees the machine's files and the machine's disk never changes. The backend changes nothing outside of the namespaces it
-// made, and these end with the processes in them, which end with the harness.
+// A node has its own network, mount, PID, UTS and IPC namespace; its root is an overlay of the machine's, so that a
+// plugin sees the machine's files and the machine's disk never changes. The backend changes nothing outside of the
+// namespaces it made, and these end with the processes in them, which end with the harness.
 //
 // Run its tests: sudo go test ./e2e/backend/netns
 package netns
@@ -37,10 +37,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Backend makes clusters from namespaces. The zero value starts the agents from the program that uses it, which must begin with Main.
+// Backend makes clusters from namespaces. The zero value starts the agents from the program that uses it, which must
+// begin with Main.
 type Backend struct {
-	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call ChildMain with it. Empty
-	// means the program itself, by way of Main.
+	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call
+	// ChildMain with it. Empty means the program itself, by way of Main.
 	Command []string
 }
 
@@ -246,8 +247,8 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	return startMachine(ctx, l.backend.command(), name, binds)
 }
 
-// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose reboot
-// failed is down; others, and Close, are not concerned.
+// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose
+// reboot failed is down; others, and Close, are not concerned.
 func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	index := l.index(node)
 	if index < 0 {

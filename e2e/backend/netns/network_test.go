@@ -21,10 +21,13 @@ import (
 // ask wants an answer from an address, by ICMP and by TCP from a server that is started there.
 func ask(tb testing.TB, from *cluster.Place, there *agent.Client, netns, address string) {
 	tb.Helper()
-	if err := there.Listen(ctx(tb), netns, probe.ListenSpec{Protocol: probe.TCP, Port: 8080}); err != nil && !strings.Contains(err.Error(), "address already in use") {
+	if err := there.Listen(ctx(tb), netns, probe.ListenSpec{Protocol: probe.TCP, Port: 8080}); err != nil &&
+		!strings.Contains(err.Error(), "address already in use") {
 		tb.Fatal(err)
 	}
-	for _, spec := range []probe.Spec{{Protocol: probe.ICMP, To: address}, {Protocol: probe.TCP, Port: 8080, To: address}} {
+	for _, spec := range []probe.Spec{
+		{Protocol: probe.ICMP, To: address}, {Protocol: probe.TCP, Port: 8080, To: address},
+	} {
 		result, err := from.Agent.Probe(ctx(tb), from.Netns, spec)
 		check(tb, err)
 		if !result.OK {
@@ -49,16 +52,19 @@ func TestNetwork_everybody_reaches_everybody(t *testing.T) {
 			families: []bool{false}, interfaces: []string{"lo", "eno1"},
 		},
 		{
-			name: "uplink is a bridge", conflist: dualStackConflist, families: []bool{true, false}, interfaces: []string{"lo", "eno1", "uplink-port"},
-			change: func(r *cluster.Request) { r.UplinkKind = "bridge" },
+			name: "uplink is a bridge", conflist: dualStackConflist, families: []bool{true, false},
+			interfaces: []string{"lo", "eno1", "uplink-port"},
+			change:     func(r *cluster.Request) { r.UplinkKind = "bridge" },
 		},
 		{
-			name: "two interfaces", conflist: dualStackConflist, families: []bool{true, false}, interfaces: []string{"lo", "mgmt0", "eno1"},
-			change: func(r *cluster.Request) { r.Nodes[0].NICs, r.Nodes[1].NICs = 2, 2 },
+			name: "two interfaces", conflist: dualStackConflist, families: []bool{true, false},
+			interfaces: []string{"lo", "mgmt0", "eno1"},
+			change:     func(r *cluster.Request) { r.Nodes[0].NICs, r.Nodes[1].NICs = 2, 2 },
 		},
 		{
-			name: "uplink by another name", conflist: macvlanConflist, families: []bool{true}, interfaces: []string{"lo", "bond0.7"},
-			change: func(r *cluster.Request) { r.Uplink = "bond0.7" },
+			name: "uplink by another name", conflist: macvlanConflist, families: []bool{true},
+			interfaces: []string{"lo", "bond0.7"},
+			change:     func(r *cluster.Request) { r.Uplink = "bond0.7" },
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -67,7 +73,9 @@ func TestNetwork_everybody_reaches_everybody(t *testing.T) {
 				tt.change(&req)
 			}
 			c := start(t, req)
-			places := []*cluster.Place{&c.Nodes()[0].Place, &c.Nodes()[1].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"]}
+			places := []*cluster.Place{
+				&c.Nodes()[0].Place, &c.Nodes()[1].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"],
+			}
 			for _, to := range places {
 				for _, is4 := range tt.families {
 					address, err := to.Address("uplink", is4)
@@ -138,7 +146,9 @@ func TestNetwork_pods_behind_their_nodes(t *testing.T) {
 	c := start(t, request(t, bridgeConflist, 2))
 	one, two := attach(t, c.Nodes()[0], "one"), attach(t, c.Nodes()[1], "two")
 	address := addressOf(t, two, true)
-	for _, from := range []*cluster.Place{&one, &c.Nodes()[0].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"]} {
+	for _, from := range []*cluster.Place{
+		&one, &c.Nodes()[0].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"],
+	} {
 		ask(t, from, two.Agent, two.Netns, address)
 	}
 	node, err := c.Nodes()[1].Address("uplink", true)
@@ -179,7 +189,8 @@ func TestNetwork_no_way_out(t *testing.T) {
 	check(t, err)
 	check(t, netlink.AddrAdd(lo, addr))
 	t.Cleanup(func() { check(t, netlink.AddrDel(lo, addr)) })
-	for _, from := range append(slices.Collect(maps.Values(c.Hosts())), &c.Nodes()[0].Place, &cluster.Place{Name: "machine"}) {
+	for _, from := range append(slices.Collect(maps.Values(c.Hosts())), &c.Nodes()[0].Place,
+		&cluster.Place{Name: "machine"}) {
 		// The machine answers itself; from elsewhere no answer comes, however long that is waited for.
 		spec := probe.Spec{Protocol: probe.ICMP, To: address, Attempts: 1, Within: patience}
 		if from.Agent != nil {
@@ -224,7 +235,9 @@ func TestNetwork_dummy_uplink(t *testing.T) {
 
 func TestNetwork_places_know_their_addresses(t *testing.T) {
 	c := start(t, request(t, dualStackConflist, 2))
-	for _, place := range []*cluster.Place{&c.Nodes()[0].Place, &c.Nodes()[1].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"]} {
+	for _, place := range []*cluster.Place{
+		&c.Nodes()[0].Place, &c.Nodes()[1].Place, c.Hosts()["router"], c.Hosts()["lan"], c.Hosts()["external"],
+	} {
 		links, err := place.Agent.Links(ctx(t), place.Netns)
 		check(t, err)
 		var got, want []string

@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// plugNode gives a fresh machine its settings, its interfaces and its files: those of a disk, or at the first start the conflist.
+// plugNode gives a fresh machine its settings, its interfaces and its files: those of a disk, or at the first start the
+// conflist.
 func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*cluster.Node, error) {
 	want, plan := l.req.Nodes[index], l.plan.Nodes[index]
 	m := l.machine(plan.Name)
@@ -22,7 +23,8 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 			Name: "node/" + plan.Name, Agent: m.agent,
 			Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(plan.Addresses)},
 		},
-		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir}, PoolSize: plan.PoolSize,
+		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir},
+		PoolSize:     plan.PoolSize,
 		PodAddresses: plan.PodAddresses,
 	}
 	if err := m.setSysctls(ctx, "", nodeSysctls(want, plan)); err != nil {
@@ -69,7 +71,9 @@ func nodeMAC(index int, nic byte) net.HardwareAddr {
 func (l *lab) socket(index int) (socket, conflist.NodePlan) {
 	plan := l.plan.Nodes[index]
 	m := l.machine(plan.Name)
-	return socket{links: m.links, ns: m.ns, on: m, mac: nodeMAC(index, 1), addresses: plan.Addresses, name: plan.Uplink}, plan
+	return socket{
+		links: m.links, ns: m.ns, on: m, mac: nodeMAC(index, 1), addresses: plan.Addresses, name: plan.Uplink,
+	}, plan
 }
 
 // plugManagement makes the first of two interfaces.
@@ -101,7 +105,9 @@ func (l *lab) plugUplink(ctx context.Context, index int) error {
 	switch l.req.UplinkKind {
 	case "bridge":
 		// The node's own bridge, with a port on the underlay, as hosts of virtual machines have it.
-		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp}}
+		bridge := &netlink.Bridge{
+			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp},
+		}
 		if err := s.links.LinkAdd(bridge); err != nil {
 			return err
 		}
@@ -119,7 +125,9 @@ func (l *lab) plugUplink(ctx context.Context, index int) error {
 		}
 		return s.configure(ctx, plan.Uplink)
 	case "dummy":
-		if err := s.links.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU}}); err != nil {
+		if err := s.links.LinkAdd(&netlink.Dummy{
+			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU},
+		}); err != nil {
 			return fmt.Errorf("dummy link: %w", err)
 		}
 		return s.configure(ctx, plan.Uplink)

@@ -76,7 +76,8 @@ func TestNode_writes_stay_on_the_node(t *testing.T) {
 	check(t, err)
 	machine := stateBefore(t)
 	for _, path := range []string{
-		"/top", "/new/dir/file", "/etc/new", "/opt/new", "/var/lib/new", "/var/lib/shown/new", "/run/new", "/tmp/new", "/var/lib/cni/new", "/etc/cni/new",
+		"/top", "/new/dir/file", "/etc/new", "/opt/new", "/var/lib/new", "/var/lib/shown/new", "/run/new", "/tmp/new",
+		"/var/lib/cni/new", "/etc/cni/new",
 	} {
 		output(t, a, "mkdir -p $(dirname "+path+") && echo x > "+path)
 	}
@@ -84,11 +85,14 @@ func TestNode_writes_stay_on_the_node(t *testing.T) {
 	check(t, err)
 	const x = ": -rw-r--r-- 0 0 2 sha256:73cb3858a687a8494ca3323053016282f3dad39d42cf62ca4e79dda2aac7d9ac"
 	want := []string{
-		"+ file /etc/cni/new" + x, "+ file /etc/new" + x, "+ file /new: drwxr-xr-x 0 0", "+ file /new/dir: drwxr-xr-x 0 0", "+ file /new/dir/file" + x,
-		"+ file /opt/new" + x, "+ file /run/new" + x, "+ file /tmp/new" + x, "+ file /top" + x, "+ file /var/lib/cni/new" + x, "+ file /var/lib/new" + x,
+		"+ file /etc/cni/new" + x, "+ file /etc/new" + x, "+ file /new: drwxr-xr-x 0 0",
+		"+ file /new/dir: drwxr-xr-x 0 0", "+ file /new/dir/file" + x,
+		"+ file /opt/new" + x, "+ file /run/new" + x, "+ file /tmp/new" + x, "+ file /top" + x,
+		"+ file /var/lib/cni/new" + x, "+ file /var/lib/new" + x,
 	}
 	got := texts(snapshot.Diff(before, after))
-	// A directory of the machine is copied when something is written in it; not every one can be written to by every user.
+	// A directory of the machine is copied when something is written in it; not every one can be written to by every
+	// user.
 	got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, "+ file /var/lib/shown") })
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what was written (-want +got):\n%s", diff)
@@ -162,7 +166,9 @@ func TestNode_sysctls(t *testing.T) {
 	req := request(t, dualStackConflist, 2)
 	strict := 1
 	req.Nodes[1].RPFilter = &strict
-	req.Nodes[1].Sysctl = map[string]string{"net.ipv4.conf.all.arp_filter": "1", "net.ipv4.conf.default.accept_local": "1"}
+	req.Nodes[1].Sysctl = map[string]string{
+		"net.ipv4.conf.all.arp_filter": "1", "net.ipv4.conf.default.accept_local": "1",
+	}
 	c := start(t, req)
 	pod, err := c.Nodes()[1].Agent.CreateNamespace(ctx(t), "pod")
 	check(t, err)
@@ -171,10 +177,14 @@ func TestNode_sysctls(t *testing.T) {
 		"all.accept_redirects": "0", "default.accept_redirects": "1",
 	}
 	for name, value := range map[string]string{
-		"accept_local": "0", "accept_source_route": "0", "arp_accept": "0", "arp_announce": "0", "arp_filter": "0", "arp_ignore": "0",
-		"arp_notify": "0", "disable_policy": "0", "disable_xfrm": "0", "drop_gratuitous_arp": "0", "drop_unicast_in_l2_multicast": "0",
-		"ignore_routes_with_linkdown": "0", "log_martians": "0", "promote_secondaries": "1", "proxy_arp": "0", "proxy_arp_pvlan": "0",
-		"route_localnet": "0", "rp_filter": "2", "secure_redirects": "1", "send_redirects": "1", "shared_media": "1", "src_valid_mark": "0",
+		"accept_local": "0", "accept_source_route": "0", "arp_accept": "0", "arp_announce": "0", "arp_filter": "0",
+		"arp_ignore": "0",
+		"arp_notify": "0", "disable_policy": "0", "disable_xfrm": "0", "drop_gratuitous_arp": "0",
+		"drop_unicast_in_l2_multicast": "0",
+		"ignore_routes_with_linkdown":  "0", "log_martians": "0", "promote_secondaries": "1", "proxy_arp": "0",
+		"proxy_arp_pvlan": "0",
+		"route_localnet":  "0", "rp_filter": "2", "secure_redirects": "1", "send_redirects": "1", "shared_media": "1",
+		"src_valid_mark": "0",
 	} {
 		table["all."+name], table["default."+name] = value, value
 	}
@@ -188,7 +198,9 @@ func TestNode_sysctls(t *testing.T) {
 		}
 		return values
 	}
-	strictTable := with(map[string]string{"all.rp_filter": "1", "default.rp_filter": "1", "all.arp_filter": "1", "default.accept_local": "1"})
+	strictTable := with(map[string]string{
+		"all.rp_filter": "1", "default.rp_filter": "1", "all.arp_filter": "1", "default.accept_local": "1",
+	})
 	for _, tt := range []struct {
 		place cluster.Place
 		want  map[string]string
@@ -198,7 +210,8 @@ func TestNode_sysctls(t *testing.T) {
 		{cluster.Place{Name: "pod/pod", Agent: c.Nodes()[1].Agent, Netns: pod}, strictTable},
 		{*c.Hosts()["router"], with(map[string]string{"all.rp_filter": "0", "default.rp_filter": "0"})},
 		{*c.Hosts()["lan"], with(map[string]string{
-			"all.rp_filter": "0", "default.rp_filter": "0", "ip_forward": "0", "all.forwarding": "0", "default.forwarding": "0",
+			"all.rp_filter": "0", "default.rp_filter": "0", "ip_forward": "0", "all.forwarding": "0",
+			"default.forwarding": "0",
 		})},
 	} {
 		t.Run(tt.place.Name, func(t *testing.T) {
@@ -209,7 +222,8 @@ func TestNode_sysctls(t *testing.T) {
 			got := map[string]string{}
 			for _, item := range state.Items {
 				name := strings.TrimPrefix(strings.TrimPrefix(item.Name, "net.ipv4."), "conf.")
-				if _, asked := tt.want[name]; asked && item.Scope == "place" && strings.HasPrefix(item.Name, "net.ipv4.") {
+				if _, asked := tt.want[name]; asked && item.Scope == "place" &&
+					strings.HasPrefix(item.Name, "net.ipv4.") {
 					got[name] = item.Text
 				}
 			}

@@ -78,10 +78,14 @@ func (c eniConfig) setUp() error {
 	for _, step := range []func() error{
 		func() error { return netlink.LinkSetUp(link) },
 		func() error {
-			return netlink.AddrAdd(link, &netlink.Addr{IPNet: netipx.AddrIPNet(c.Address), Flags: unix.IFA_F_NOPREFIXROUTE})
+			return netlink.AddrAdd(link, &netlink.Addr{
+				IPNet: netipx.AddrIPNet(c.Address), Flags: unix.IFA_F_NOPREFIXROUTE,
+			})
 		},
 		func() error {
-			return netlink.RouteAdd(&netlink.Route{LinkIndex: index, Table: c.Table, Dst: netipx.AddrIPNet(c.Gateway), Scope: netlink.SCOPE_LINK})
+			return netlink.RouteAdd(&netlink.Route{
+				LinkIndex: index, Table: c.Table, Dst: netipx.AddrIPNet(c.Gateway), Scope: netlink.SCOPE_LINK,
+			})
 		},
 		func() error {
 			return netlink.RouteAdd(&netlink.Route{LinkIndex: index, Table: c.Table, Gw: c.Gateway.AsSlice()})
@@ -103,7 +107,9 @@ func (c podConfig) attach() error {
 	defer pod.Close()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = c.HostEnd
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(pod.Fd()))}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(pod.Fd())),
+	}); err != nil {
 		return err
 	}
 	host, err := netlink.LinkByName(c.HostEnd)
@@ -135,9 +141,14 @@ func (c podConfig) attach() error {
 		return errors.Join(
 			netlink.LinkSetUp(eth0),
 			netlink.AddrAdd(eth0, &netlink.Addr{IPNet: address}),
-			netlink.RouteAdd(&netlink.Route{LinkIndex: index, Dst: netipx.AddrIPNet(gateway), Scope: netlink.SCOPE_LINK}),
+			netlink.RouteAdd(&netlink.Route{
+				LinkIndex: index, Dst: netipx.AddrIPNet(gateway), Scope: netlink.SCOPE_LINK,
+			}),
 			netlink.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway.AsSlice()}),
-			netlink.NeighAdd(&netlink.Neigh{LinkIndex: index, IP: gateway.AsSlice(), HardwareAddr: host.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT}),
+			netlink.NeighAdd(&netlink.Neigh{
+				LinkIndex: index, IP: gateway.AsSlice(),
+				HardwareAddr: host.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT,
+			}),
 		)
 	})
 }

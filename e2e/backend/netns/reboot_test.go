@@ -18,11 +18,13 @@ func TestReboot_keeps_the_disk(t *testing.T) {
 	node := c.Nodes()[0]
 	write(t, node.Agent)
 	if shell(t, node.Agent, "rm /var/lib/shown/"+hostFile).ExitCode == 0 {
-		// What follows needs directories of the machine that this user may write to: not those of another in a user namespace.
+		// What follows needs directories of the machine that this user may write to: not those of another in a user
+		// namespace.
 		output(t, node.Agent, `rm -r /opt/shown && mkdir /opt/shown && echo new > /opt/shown/new; rm /var/lib/shown; rm -r /var/lib/shown && echo file > /var/lib/shown;
 			rm /etc/passwd 2>/dev/null; ln -sfn /nowhere /etc/hostname; chmod 700 /srv; true`)
 	}
-	listing := "cd / && find /disk /opt/shown /var/lib/shown /etc/hostname /var/lib/cni /etc/cni /srv -printf '%M %p %l\\n' | sort; cat /disk/file /opt/shown/* 2>/dev/null"
+	listing := "cd / && find /disk /opt/shown /var/lib/shown /etc/hostname /var/lib/cni /etc/cni /srv -printf '%M %p " +
+		"%l\\n' | sort; cat /disk/file /opt/shown/* 2>/dev/null"
 	want := output(t, node.Agent, listing)
 	old := node.Agent
 	check(t, c.Reboot(ctx(t), node))
@@ -30,7 +32,9 @@ func TestReboot_keeps_the_disk(t *testing.T) {
 	if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
 		t.Errorf("the disk (-before +after):\n%s", diff)
 	}
-	for _, part := range []string{"drwx------ /disk/private ", "lrwxrwxrwx /disk/link /disk/file", "-rwsr-xr-x /disk/setuid "} {
+	for _, part := range []string{
+		"drwx------ /disk/private ", "lrwxrwxrwx /disk/link /disk/file", "-rwsr-xr-x /disk/setuid ",
+	} {
 		if !slices.Contains(strings.Split(got, "\n"), part) {
 			t.Errorf("want the disk to have %q, got\n%s", part, got)
 		}
@@ -44,11 +48,14 @@ func TestReboot_keeps_the_disk(t *testing.T) {
 func write(tb testing.TB, a *agent.Client) {
 	tb.Helper()
 	output(tb, a, `mkdir -p /disk/private /disk/empty && cd /disk && echo content > file && chmod 640 file && ln -s /disk/file link && ln -s /dangling dangling &&
-		cp file setuid && chmod 4755 setuid && chmod 700 private && echo late > private/open && chmod 666 private/open && mkfifo pipe && rm pipe &&
-		mkdir -p /var/lib/cni/results && echo {} > /var/lib/cni/results/cached && echo > "/disk/a name: with, odd \\ characters"`)
+		cp file setuid && chmod 4755 setuid && chmod 700 private &&
+		echo late > private/open && chmod 666 private/open && mkfifo pipe && rm pipe &&
+		mkdir -p /var/lib/cni/results && echo {} > /var/lib/cni/results/cached &&
+		echo > "/disk/a name: with, odd \\ characters"`)
 }
 
-// A file of the machine that was deleted on the node stays deleted, and a directory that was made anew stays without its old content.
+// A file of the machine that was deleted on the node stays deleted, and a directory that was made anew stays without
+// its old content.
 func TestReboot_keeps_what_was_deleted(t *testing.T) {
 	c := start(t, request(t, macvlanConflist, 1))
 	node := c.Nodes()[0]
@@ -58,7 +65,8 @@ func TestReboot_keeps_what_was_deleted(t *testing.T) {
 	output(t, node.Agent, "rm -r /var/lib/shown && mkdir /var/lib/shown && echo new > /var/lib/shown/new")
 	for range 2 {
 		check(t, c.Reboot(ctx(t), node))
-		if got, want := output(t, node.Agent, "ls /opt/shown /var/lib/shown"), "/opt/shown:\n\n/var/lib/shown:\nnew\n"; got != want {
+		if got, want := output(t, node.Agent, "ls /opt/shown /var/lib/shown"),
+			"/opt/shown:\n\n/var/lib/shown:\nnew\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -67,20 +75,25 @@ func TestReboot_keeps_what_was_deleted(t *testing.T) {
 func TestReboot_drops_all_else(t *testing.T) {
 	c := start(t, request(t, dualStackConflist, 2))
 	a, b := c.Nodes()[0], c.Nodes()[1]
-	kinds := agent.SnapshotArgs{Kinds: []string{snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Mount, snapshot.Process}}
+	kinds := agent.SnapshotArgs{Kinds: []string{
+		snapshot.Link, snapshot.Address, snapshot.Route, snapshot.Rule, snapshot.Mount, snapshot.Process,
+	}}
 	before, err := a.Agent.Snapshot(ctx(t), kinds)
 	check(t, err)
 	pod := attach(t, a, "pod")
-	output(t, a.Agent, `echo x > /run/x; echo x > /tmp/x; sleep 1000 </dev/null >/dev/null 2>&1 & echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore`)
+	output(t, a.Agent, `echo x > /run/x; echo x > /tmp/x; sleep 1000 </dev/null >/dev/null 2>&1 & echo 1 > `+
+		`/proc/sys/net/ipv4/conf/all/arp_ignore`)
 	check(t, a.Agent.Listen(ctx(t), pod.Netns, listen(8080)))
 
 	check(t, c.Reboot(ctx(t), a))
 
-	if got, want := output(t, a.Agent, "ls -A /run /run/netns /tmp; cat /proc/sys/net/ipv4/conf/all/arp_ignore"), "/run:\nnetns\n\n/run/netns:\n\n/tmp:\n0\n"; got != want {
+	if got, want := output(t, a.Agent, "ls -A /run /run/netns /tmp; cat /proc/sys/net/ipv4/conf/all/arp_ignore"),
+		"/run:\nnetns\n\n/run/netns:\n\n/tmp:\n0\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// What the pod's ADD left on the disk is there: an address that nobody gives back.
-	if got := output(t, a.Agent, "ls /var/lib/cni/networks/dual /var/lib/cni/results"); !strings.Contains(got, "10.9.") || !strings.Contains(got, "dual-pod-eth0") {
+	if got := output(t, a.Agent, "ls /var/lib/cni/networks/dual /var/lib/cni/results"); !strings.Contains(got,
+		"10.9.") || !strings.Contains(got, "dual-pod-eth0") {
 		t.Errorf("want the reservation and the cached result, got %s", got)
 	}
 	after, err := a.Agent.Snapshot(ctx(t), kinds)

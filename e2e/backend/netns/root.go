@@ -14,12 +14,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// root builds the file system of a node: the machine's, under overlays whose upper layers lie on a tmpfs of the node's own mount
-// namespace. /run, /tmp and the directories of CNI are empty; /proc, /sys and /dev are the node's own (system.go).
+// root builds the file system of a node: the machine's, under overlays whose upper layers lie on a tmpfs of the node's
+// own mount namespace. /run, /tmp and the directories of CNI are empty; /proc, /sys and /dev are the node's own
+// (system.go).
 //
-// It is put together on the machine's root, in a mount namespace of the calling process. Then the roots change places, and what
-// is left is done with absolute paths on the node and relative ones on the machine: a symbolic link on the node's path then leads
-// to where it leads on the node.
+// It is put together on the machine's root, in a mount namespace of the calling process. Then the roots change places,
+// and what is left is done with absolute paths on the node and relative ones on the machine: a symbolic link on the
+// node's path then leads to where it leads on the node.
 type root struct {
 	staging string // the tmpfs, on a directory of the machine that only this mount namespace sees covered
 	user    bool   // whether this is a user namespace, where an overlay of a directory with mounts below it is refused
@@ -39,12 +40,12 @@ var emptyDirs = []string{"/run", "/tmp", "/var/lib/cni", "/etc/cni", "/opt/cni"}
 // systemDirs are the node's own from the start, and what is written there is no file.
 var systemDirs = []string{"/proc", "/sys", "/dev"}
 
-// writableDepth is how many levels below / what is mounted on the machine can be written on the node (/home, /var/log). Mounts
-// further down belong to its containers and snaps, and can be hundreds.
+// writableDepth is how many levels below / what is mounted on the machine can be written on the node (/home, /var/log).
+// Mounts further down belong to its containers and snaps, and can be hundreds.
 const writableDepth = 2
 
-// enterRoot makes the calling process's mount namespace, which must be its own, that of a node. It returns the trees in which
-// everything that is written on the node can be seen.
+// enterRoot makes the calling process's mount namespace, which must be its own, that of a node. It returns the trees in
+// which everything that is written on the node can be seen.
 func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 	r := &root{user: inUserNamespace()}
 	for _, step := range []struct {
@@ -105,7 +106,8 @@ func (r *root) stage(binds []Bind) (err error) {
 			return err
 		}
 	}
-	// In a layer of their own: in a user namespace nobody can make a directory in one that belongs to the machine's root.
+	// In a layer of their own: in a user namespace nobody can make a directory in one that belongs to the machine's
+	// root.
 	for _, dir := range slices.Concat(systemDirs, emptyDirs) {
 		if exists(dir) {
 			continue
@@ -140,13 +142,18 @@ func depth(path string) int { return strings.Count(path, "/") }
 
 // isOwn reports whether the node has something of its own at a path of the machine.
 func (r *root) isOwn(path string) bool {
-	return slices.ContainsFunc(slices.Concat(systemDirs, emptyDirs, []string{r.staging}), func(dir string) bool { return isBelow(path, dir) })
+	return slices.ContainsFunc(slices.Concat(systemDirs, emptyDirs, []string{r.staging}), func(dir string) bool {
+		return isBelow(path, dir)
+	})
 }
 
-// overlayMachine overlays the root and then, since an overlay does not show what is mounted in its lower layer, the mounts. In a
-// user namespace the root's lower layer is a skeleton: directories without content, in which all that they held is shown.
+// overlayMachine overlays the root and then, since an overlay does not show what is mounted in its lower layer, the
+// mounts. In a user namespace the root's lower layer is a skeleton: directories without content, in which all that they
+// held is shown.
 func (r *root) overlayMachine() error {
-	lower, parts := "/", slices.DeleteFunc(slices.Clone(r.mounts), func(m string) bool { return depth(m) > writableDepth || r.isOwn(m) })
+	lower, parts := "/", slices.DeleteFunc(slices.Clone(r.mounts), func(m string) bool {
+		return depth(m) > writableDepth || r.isOwn(m)
+	})
 	if r.user {
 		var err error
 		lower = filepath.Join(r.staging, "skeleton")
@@ -163,8 +170,8 @@ func (r *root) overlayMachine() error {
 	return nil
 }
 
-// skeleton makes what stands in a directory without its content, and lists what is to be shown there. A directory that the user
-// may not read stays empty.
+// skeleton makes what stands in a directory without its content, and lists what is to be shown there. A directory that
+// the user may not read stays empty.
 func (r *root) skeleton(dir string) (parts []string, err error) {
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
@@ -198,13 +205,15 @@ func (r *root) skeleton(dir string) (parts []string, err error) {
 	return parts, nil
 }
 
-// hasMountsBelow reports whether something is mounted below a directory, which then cannot be overlaid in a user namespace.
+// hasMountsBelow reports whether something is mounted below a directory, which then cannot be overlaid in a user
+// namespace.
 func (r *root) hasMountsBelow(dir string) bool {
 	return slices.ContainsFunc(r.mounts, func(m string) bool { return m != dir && isBelow(m, dir) })
 }
 
-// show puts a file or directory of the machine at its place: a directory under an overlay, anything else, and what cannot be
-// overlaid, read-only. What cannot be shown at all stays empty: no plugin has its files where not even this user may look.
+// show puts a file or directory of the machine at its place: a directory under an overlay, anything else, and what
+// cannot be overlaid, read-only. What cannot be shown at all stays empty: no plugin has its files where not even this
+// user may look.
 func (r *root) show(path string) {
 	info, err := os.Stat(path)
 	if err == nil && info.IsDir() && depth(path) <= writableDepth+1 && r.overlay(path, path) == nil {
@@ -221,7 +230,10 @@ func (r *root) overlay(lower, path string) error {
 	if err != nil {
 		return err
 	}
-	l := layer{path: path, upper: filepath.Join(r.staging, "layers", fmt.Sprint(len(r.layers)), "upper"), lowers: []string{lower}}
+	l := layer{
+		path: path, upper: filepath.Join(r.staging, "layers", fmt.Sprint(len(r.layers)), "upper"),
+		lowers: []string{lower},
+	}
 	if points := filepath.Join(r.staging, "points", path); exists(points) {
 		l.lowers = []string{points, lower}
 	}
@@ -269,7 +281,8 @@ func bindReadOnly(from, to string) error {
 	return makeReadOnly(to)
 }
 
-// makeReadOnly makes a mount and all below it read-only and leaves their other flags, which a user namespace may not change.
+// makeReadOnly makes a mount and all below it read-only and leaves their other flags, which a user namespace may not
+// change.
 func makeReadOnly(path string) error {
 	err := unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	if err != nil {
@@ -278,8 +291,8 @@ func makeReadOnly(path string) error {
 	return nil
 }
 
-// enter changes the root. The machine's is the working directory from here on, and still in this mount namespace: what is bound
-// must be (mount(2)), and a user namespace may mount /proc and /sys only where it sees the machine's.
+// enter changes the root. The machine's is the working directory from here on, and still in this mount namespace: what
+// is bound must be (mount(2)), and a user namespace may mount /proc and /sys only where it sees the machine's.
 func (r *root) enter() error {
 	machine, err := os.Open("/")
 	if err != nil {
@@ -344,7 +357,8 @@ func (r *root) bindAll(binds []Bind) error {
 	return nil
 }
 
-// trees opens the layers that are written to. They stay open when the machine's root, and the staging directory with it, is gone.
+// trees opens the layers that are written to. They stay open when the machine's root, and the staging directory with
+// it, is gone.
 func (r *root) trees() ([]snapshot.FileTree, error) {
 	layers := slices.Clone(r.layers)
 	for _, dir := range emptyDirs {

@@ -6,11 +6,12 @@ import (
 	"os"
 )
 
-// selfArgument stands on the command line of a program that the zero Backend starts as an agent, before the configuration.
+// selfArgument stands on the command line of a program that the zero Backend starts as an agent, before the
+// configuration.
 const selfArgument = "cnitest-agent"
 
-// Main is the body of TestMain in a test binary that uses the zero Backend. Started as an agent, the binary serves as one; else Main runs
-// the tests. It does not return. A program that is no test calls it with what it does as Run.
+// Main is the body of TestMain in a test binary that uses the zero Backend. Started as an agent, the binary serves as
+// one; else Main runs the tests. It does not return. A program that is no test calls it with what it does as Run.
 func Main(m interface{ Run() int }) {
 	if !startedByItself() {
 		os.Exit(m.Run())
@@ -33,8 +34,8 @@ func (b *Backend) command() []string {
 
 func startedByItself() bool { return len(os.Args) == 3 && os.Args[1] == selfArgument }
 
-// forgotten says that this process was meant to be an agent. Without an end here a test binary would start itself for ever. The error goes to the
-// standard error too, where the process that waits for the agent finds it.
+// forgotten says that this process was meant to be an agent. Without an end here a test binary would start itself for
+// ever. The error goes to the standard error too, where the process that waits for the agent finds it.
 func forgotten() error {
 	if !startedByItself() {
 		return nil

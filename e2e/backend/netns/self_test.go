@@ -10,7 +10,8 @@ import (
 // forgetsEnv is set where the binary behaves as one whose TestMain does not call netns.Main.
 const forgetsEnv = "CNITEST_TEST_FORGETS_MAIN"
 
-// selfMain is a program that the zero Backend started: by way of Main an agent, without it one that starts a cluster once more.
+// selfMain is a program that the zero Backend started: by way of Main an agent, without it one that starts a cluster
+// once more.
 type selfMain struct{}
 
 func (selfMain) Run() int { return 1 }

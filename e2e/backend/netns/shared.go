@@ -10,11 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartShared starts an agent as on a node of this backend, but in the network namespace of the calling process: on a machine that is a
-// node itself. It sees the machine's links and nothing that it writes reaches the machine's disk. command is as Backend.Command.
+// StartShared starts an agent as on a node of this backend, but in the network namespace of the calling process: on a
+// machine that is a node itself. It sees the machine's links and nothing that it writes reaches the machine's disk.
+// command is as Backend.Command.
 //
-// The agent ends with its input. Whoever kills the returned process ends everything in its namespaces; the network stays as it is then.
-func StartShared(command []string, hostname string, binds []Bind, stdin io.Reader, stdout, stderr io.Writer) (*exec.Cmd, error) {
+// The agent ends with its input. Whoever kills the returned process ends everything in its namespaces; the network
+// stays as it is then.
+func StartShared(command []string, hostname string, binds []Bind, stdin io.Reader, stdout,
+	stderr io.Writer,
+) (*exec.Cmd, error) {
 	config, err := json.Marshal(childConfig{Hostname: hostname, Binds: binds})
 	if err != nil {
 		return nil, err

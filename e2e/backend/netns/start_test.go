@@ -80,14 +80,16 @@ func TestStart_takes_less_than_100_ms(t *testing.T) {
 	wantWithin(t, whole, times[5], slack(100*time.Millisecond))
 }
 
-// wantWithin wants that something took less than a limit, in the time that the machine gave. Where others wanted its processors meanwhile
-// nothing can be said, and the test is skipped. What these tests do wants two threads for each processor at most.
+// wantWithin wants that something took less than a limit, in the time that the machine gave. Where others wanted its
+// processors meanwhile nothing can be said, and the test is skipped. What these tests do wants two threads for each
+// processor at most.
 func wantWithin(t *testing.T, whole machinetime.Interval, took, limit time.Duration) {
 	t.Helper()
 	switch load := whole.Load(); {
 	case took <= limit:
 	case load > 2:
-		t.Skipf("got %s, want less than %s, on a machine of which %.1f threads wanted each processor", took, limit, load)
+		t.Skipf("got %s, want less than %s, on a machine of which %.1f threads wanted each processor", took, limit,
+			load)
 	default:
 		t.Errorf("got %s, want less than %s", took, limit)
 	}
@@ -162,7 +164,9 @@ func TestStart_error(t *testing.T) {
 			want: "plugin binaries: lstat /does: no such file or directory",
 		},
 		{
-			name: "sysctl", change: func(r *cluster.Request) { r.Nodes[0].Sysctl = map[string]string{"net.ipv4.luck": "1"} },
+			name: "sysctl", change: func(r *cluster.Request) {
+				r.Nodes[0].Sysctl = map[string]string{"net.ipv4.luck": "1"}
+			},
 			want: "node/a: sysctl net.ipv4.luck=1: open /proc/sys/net/ipv4/luck: no such file or directory",
 		},
 		{
@@ -192,7 +196,9 @@ func TestStart_error(t *testing.T) {
 func TestStart_canceled(t *testing.T) {
 	before := stateBefore(t)
 	reason := errors.New("enough")
-	for _, after := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond} {
+	for _, after := range []time.Duration{
+		0, time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
+	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		if after == 0 {
 			cancel(reason)

@@ -16,8 +16,8 @@ import (
 // defaultRPFilter is loose, what systemd sets on current distributions.
 const defaultRPFilter = 2
 
-// nodeSysctls start a node from a stated table instead of the machine's values: forwarding on, as every Kubernetes node has it,
-// reverse-path filtering as the scenario says, and what else the scenario says.
+// nodeSysctls start a node from a stated table instead of the machine's values: forwarding on, as every Kubernetes node
+// has it, reverse-path filtering as the scenario says, and what else the scenario says.
 func nodeSysctls(node scenario.Node, plan conflist.NodePlan) map[string]string {
 	rpFilter := defaultRPFilter
 	if node.RPFilter != nil {
@@ -34,8 +34,8 @@ func nodeSysctls(node scenario.Node, plan conflist.NodePlan) map[string]string {
 	return values
 }
 
-// hostSysctls are those of a machine outside the cluster. It has nothing to filter, and what it sends is not to wait for the
-// detection of duplicate addresses.
+// hostSysctls are those of a machine outside the cluster. It has nothing to filter, and what it sends is not to wait
+// for the detection of duplicate addresses.
 func hostSysctls(forward bool) map[string]string {
 	values := stackSysctls(0)
 	values["net.ipv4.ip_forward"], values["net.ipv6.conf.all.forwarding"] = "0", "0"
@@ -46,8 +46,9 @@ func hostSysctls(forward bool) map[string]string {
 	return values
 }
 
-// stackSysctls are what a new namespace may take over from the machine's first one (ip-sysctl.rst, devconf_inherit_init_net), with
-// the values of a current distribution: the kernel's own (devinet.c, addrconf.c) but for those of systemd's 50-default.conf.
+// stackSysctls are what a new namespace may take over from the machine's first one (ip-sysctl.rst,
+// devconf_inherit_init_net), with the values of a current distribution: the kernel's own (devinet.c, addrconf.c) but
+// for those of systemd's 50-default.conf.
 func stackSysctls(rpFilter int) map[string]string {
 	values := map[string]string{
 		// A machine that forwards takes no redirects (ip-sysctl.rst, accept_redirects).
@@ -55,15 +56,21 @@ func stackSysctls(rpFilter int) map[string]string {
 	}
 	for _, scope := range []string{"all.", "default."} {
 		for name, value := range map[string]string{
-			"accept_local": "0", "accept_source_route": "0", "arp_accept": "0", "arp_announce": "0", "arp_filter": "0", "arp_ignore": "0",
-			"arp_notify": "0", "disable_policy": "0", "disable_xfrm": "0", "drop_gratuitous_arp": "0", "drop_unicast_in_l2_multicast": "0",
-			"ignore_routes_with_linkdown": "0", "log_martians": "0", "promote_secondaries": "1", "proxy_arp": "0", "proxy_arp_pvlan": "0",
-			"route_localnet": "0", "rp_filter": strconv.Itoa(rpFilter), "secure_redirects": "1", "send_redirects": "1", "shared_media": "1",
+			"accept_local": "0", "accept_source_route": "0", "arp_accept": "0", "arp_announce": "0", "arp_filter": "0",
+			"arp_ignore": "0",
+			"arp_notify": "0", "disable_policy": "0", "disable_xfrm": "0", "drop_gratuitous_arp": "0",
+			"drop_unicast_in_l2_multicast": "0",
+			"ignore_routes_with_linkdown":  "0", "log_martians": "0", "promote_secondaries": "1", "proxy_arp": "0",
+			"proxy_arp_pvlan": "0",
+			"route_localnet":  "0", "rp_filter": strconv.Itoa(rpFilter), "secure_redirects": "1", "send_redirects": "1",
+			"shared_media":   "1",
 			"src_valid_mark": "0",
 		} {
 			values["net.ipv4.conf."+scope+name] = value
 		}
-		for name, value := range map[string]string{"accept_ra": "1", "autoconf": "1", "disable_ipv6": "0", "proxy_ndp": "0"} {
+		for name, value := range map[string]string{
+			"accept_ra": "1", "autoconf": "1", "disable_ipv6": "0", "proxy_ndp": "0",
+		} {
 			values["net.ipv6.conf."+scope+name] = value
 		}
 	}

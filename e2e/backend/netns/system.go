@@ -11,13 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeProc mounts the node's own processes. Of the sysctls only those of the network are the node's own; the others, and the
-// files that reach for the machine, are read-only.
+// makeProc mounts the node's own processes. Of the sysctls only those of the network are the node's own; the others,
+// and the files that reach for the machine, are read-only.
 func (r *root) makeProc() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
-	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"} {
+	for _, path := range []string{
+		"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi",
+	} {
 		err := bindReadOnly(path, path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s: %w", path, err)
@@ -83,7 +85,9 @@ func (r *root) makeDev() error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
 		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
 			return err
 		}

@@ -40,7 +40,9 @@ func asNobody(t *testing.T, tests string) {
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL,
+	}
 	cmd.Dir = "/"
 	// The death signal comes with the end of the thread that started it.
 	runtime.LockOSThread()

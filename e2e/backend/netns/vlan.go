@@ -11,8 +11,9 @@ import (
 // uplinkVLAN is the tag of the underlay's frames where nodes have it as a VLAN of a trunk.
 const uplinkVLAN = 100
 
-// plugTrunk gives a node the underlay as a VLAN of its one NIC, as servers have it whose switch port carries several networks. The
-// fabric takes the tag off before its bridge, like a switch, so that hosts and nodes of other kinds are on the same LAN.
+// plugTrunk gives a node the underlay as a VLAN of its one NIC, as servers have it whose switch port carries several
+// networks. The fabric takes the tag off before its bridge, like a switch, so that hosts and nodes of other kinds are
+// on the same LAN.
 func (l *lab) plugTrunk(ctx context.Context, index int, s socket) error {
 	port := uplinkPort(index)
 	cable := &netlink.Veth{
@@ -50,7 +51,9 @@ func addVLAN(links *netlink.Handle, on string, attrs netlink.LinkAttrs) error {
 		return err
 	}
 	attrs.ParentIndex, attrs.MTU, attrs.Flags = parent.Attrs().Index, uplinkMTU, net.FlagUp
-	if err := links.LinkAdd(&netlink.Vlan{LinkAttrs: attrs, VlanId: uplinkVLAN, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}); err != nil {
+	if err := links.LinkAdd(&netlink.Vlan{
+		LinkAttrs: attrs, VlanId: uplinkVLAN, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,
+	}); err != nil {
 		return fmt.Errorf("vlan link: %w", err)
 	}
 	return nil

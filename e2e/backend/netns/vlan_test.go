@@ -35,7 +35,8 @@ func TestNetwork_vlan_uplink(t *testing.T) {
 				got = append(got, agent.Link{Name: l.Name, Kind: l.Kind, Parent: l.Parent, MTU: l.MTU, Up: l.Up})
 			}
 		}
-		if diff := cmp.Diff([]agent.Link{{Name: "eno1", Kind: "vlan", Parent: "trunk", MTU: 1500, Up: true}}, got); diff != "" {
+		if diff := cmp.Diff([]agent.Link{{Name: "eno1", Kind: "vlan", Parent: "trunk", MTU: 1500, Up: true}},
+			got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", node.Name, diff)
 		}
 		pod := attach(t, node, "pod")

@@ -27,9 +27,9 @@ import (
 //	node/b eth0 ── port-1-0 ┤
 //	host/lan ───── port-lan ┘
 //
-// It answers ARP for every address that another wire leads to, and for the first address of each subnet, which is its own. A route for
-// each address and prefix leads to the ENI that owns it, whose MAC it knows for good. What came by a wire to which the way back does
-// not lead is dropped: that is the cloud's source check.
+// It answers ARP for every address that another wire leads to, and for the first address of each subnet, which is its
+// own. A route for each address and prefix leads to the ENI that owns it, whose MAC it knows for good. What came by a
+// wire to which the way back does not lead is dropped: that is the cloud's source check.
 
 // lanPort is the wire to host/lan.
 const lanPort = "port-lan"
@@ -40,7 +40,8 @@ func eniPort(index int, eni metadata.ENI) string { return fmt.Sprintf("port-%d-%
 // gateways are the addresses of the VPC's router, the first of each subnet.
 func (c *cloud) gateways() []netip.Prefix {
 	return []netip.Prefix{
-		netip.PrefixFrom(c.nodes.Addr().Next(), c.nodes.Bits()), netip.PrefixFrom(c.others.Addr().Next(), c.others.Bits()),
+		netip.PrefixFrom(c.nodes.Addr().Next(), c.nodes.Bits()), netip.PrefixFrom(c.others.Addr().Next(),
+			c.others.Bits()),
 	}
 }
 
@@ -88,7 +89,9 @@ func (c *cloud) furnishRouter(router socket) error {
 		}
 	}
 	// Addresses that nobody has are nowhere, not behind the router.
-	if err := router.links.RouteAdd(&netlink.Route{Dst: netipx.PrefixIPNet(c.vpc), Type: unix.RTN_BLACKHOLE}); err != nil {
+	if err := router.links.RouteAdd(&netlink.Route{
+		Dst: netipx.PrefixIPNet(c.vpc), Type: unix.RTN_BLACKHOLE,
+	}); err != nil {
 		return fmt.Errorf("route to %s: %w", c.vpc, err)
 	}
 	return c.checkSources(router)
@@ -107,7 +110,8 @@ func (c *cloud) checkSources(router socket) error {
 	}
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "cloud"})
 	sources := conn.AddChain(&nftables.Chain{
-		Table: table, Name: "sources", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
+		Table: table, Name: "sources", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting,
+		Priority: nftables.ChainPriorityRaw,
 	})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: sources, Exprs: []expr.Any{
 		&expr.Fib{Register: 1, FlagSADDR: true, FlagIIF: true, ResultOIF: true},
@@ -117,7 +121,8 @@ func (c *cloud) checkSources(router socket) error {
 	}})
 	if c.spec.ExternalSNAT {
 		outside := conn.AddChain(&nftables.Chain{
-			Table: table, Name: "outside", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+			Table: table, Name: "outside", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting,
+			Priority: nftables.ChainPriorityNATSource,
 		})
 		name := make([]byte, unix.IFNAMSIZ)
 		copy(name, externalLeg)
@@ -178,7 +183,8 @@ func (c *cloud) plugHosts(ctx context.Context, router socket) error {
 	return nil
 }
 
-// plugNode gives a node the ENIs that its instance has. The primary one is configured, the others are as a cloud attaches them.
+// plugNode gives a node the ENIs that its instance has. The primary one is configured, the others are as a cloud
+// attaches them.
 func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -246,12 +252,15 @@ func (c *cloud) plug(ctx context.Context, router socket, port string, eni metada
 	if err != nil {
 		return err
 	}
-	neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, IP: eni.Address.AsSlice(), HardwareAddr: s.mac, State: netlink.NUD_PERMANENT}
+	neighbour := &netlink.Neigh{
+		LinkIndex: link.Attrs().Index, IP: eni.Address.AsSlice(), HardwareAddr: s.mac, State: netlink.NUD_PERMANENT,
+	}
 	if err := router.links.NeighAdd(neighbour); err != nil {
 		return fmt.Errorf("neighbour %s: %w", eni.Address, err)
 	}
 	own := &netlink.Route{
-		LinkIndex: link.Attrs().Index, Dst: netipx.AddrIPNet(eni.Address), Scope: netlink.SCOPE_LINK, Src: c.gateways()[0].Addr().AsSlice(),
+		LinkIndex: link.Attrs().Index, Dst: netipx.AddrIPNet(eni.Address), Scope: netlink.SCOPE_LINK,
+		Src: c.gateways()[0].Addr().AsSlice(),
 	}
 	if err := router.links.RouteAdd(own); err != nil {
 		return fmt.Errorf("route to %s: %w", eni.Address, err)
@@ -267,7 +276,8 @@ func (c *cloud) route(router socket, port string, now, want metadata.ENI) error 
 	}
 	route := func(to netip.Prefix) *netlink.Route {
 		return &netlink.Route{
-			LinkIndex: link.Attrs().Index, Dst: netipx.PrefixIPNet(to), Gw: want.Address.AsSlice(), Src: c.gateways()[0].Addr().AsSlice(),
+			LinkIndex: link.Attrs().Index, Dst: netipx.PrefixIPNet(to), Gw: want.Address.AsSlice(),
+			Src: c.gateways()[0].Addr().AsSlice(),
 		}
 	}
 	had, has := podPrefixes(now), podPrefixes(want)

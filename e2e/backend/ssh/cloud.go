@@ -14,9 +14,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon: with one ENI, its uplink, which has as many
-// addresses for pods as all ENIs of the target together. The network of a cloud delivers what is for them to the ENI; here the machine answers
-// ARP for the addresses to which it has routes by another interface.
+// serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon: with one ENI, its
+// uplink, which has as many addresses for pods as all ENIs of the target together. The network of a cloud delivers what
+// is for them to the ENI; here the machine answers ARP for the addresses to which it has routes by another interface.
 func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	spec := l.req.Target.Cloud
 	instance, err := l.instance(ctx, i, node)
@@ -36,7 +36,9 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	}
 	node.Networks = []netip.Prefix{instance.VPC}
 	node.PoolSize = instance.PoolSize()
-	return node.Agent.ServeMetadata(ctx, agent.MetadataArgs{Options: metadata.Options{Tokens: spec.Metadata != target.MetadataV1}, Instance: instance})
+	return node.Agent.ServeMetadata(ctx, agent.MetadataArgs{
+		Options: metadata.Options{Tokens: spec.Metadata != target.MetadataV1}, Instance: instance,
+	})
 }
 
 // instance is what the metadata service tells.
@@ -45,7 +47,9 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	if err != nil {
 		return metadata.Instance{}, err
 	}
-	eni := metadata.ENI{ID: metadata.ENIID(uint32(i + 1)), Name: node.Uplink, Address: l.plan.Nodes[i].Addresses[0].Addr()}
+	eni := metadata.ENI{
+		ID: metadata.ENIID(uint32(i + 1)), Name: node.Uplink, Address: l.plan.Nodes[i].Addresses[0].Addr(),
+	}
 	for _, link := range links {
 		if link.Name == node.Uplink {
 			eni.MAC = link.MAC
@@ -81,7 +85,8 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	return instance, nil
 }
 
-// pool is how many addresses and prefixes a node has for pods. One of which a scenario says how many pods it can hold has so many.
+// pool is how many addresses and prefixes a node has for pods. One of which a scenario says how many pods it can hold
+// has so many.
 func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
 	if node.Addresses > 0 {
 		return node.Addresses, 0
@@ -97,7 +102,9 @@ func share(subnet netip.Prefix, i, nodes int) (netip.Addr, error) {
 	}
 	// Room for some prefixes, of which the parts must be made.
 	if !subnet.Addr().Is4() || bits > 24 {
-		return netip.Addr{}, fmt.Errorf("subnet %s: want an IPv4 network with room for %d clouds of /24 in its upper half", subnet, nodes)
+		return netip.Addr{},
+			fmt.Errorf("subnet %s: want an IPv4 network with room for %d clouds of /24 in its upper half", subnet,
+				nodes)
 	}
 	start := netipx.RangeOfPrefix(netip.PrefixFrom(subnet.Addr(), subnet.Bits()+1)).To().Next()
 	for range i {

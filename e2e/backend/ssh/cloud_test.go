@@ -49,7 +49,8 @@ func TestPool(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			addresses, prefixes := pool(spec, tt.node)
 			if addresses != tt.addresses || prefixes != tt.prefixes {
-				t.Errorf("got %d addresses and %d prefixes, want %d and %d", addresses, prefixes, tt.addresses, tt.prefixes)
+				t.Errorf("got %d addresses and %d prefixes, want %d and %d", addresses, prefixes, tt.addresses,
+					tt.prefixes)
 			}
 		})
 	}

@@ -30,7 +30,8 @@ type harnessConfig struct {
 	BinDir  string
 }
 
-// harness attaches a pod on each machine, starts a daemon there, changes the network, and says so. Then it waits for its end.
+// harness attaches a pod on each machine, starts a daemon there, changes the network, and says so. Then it waits for
+// its end.
 func harness(config string) error {
 	var c harnessConfig
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
@@ -42,13 +43,16 @@ func harness(config string) error {
 		return err
 	}
 	b, err := ssh.Open(ctx, ssh.Options{
-		Nodes: []string{"node1", "node2"}, Program: c.Program, Conflist: file, BinDir: c.BinDir, Subnet: netip.MustParsePrefix("10.77.0.0/16"),
+		Nodes: []string{"node1", "node2"}, Program: c.Program, Conflist: file, BinDir: c.BinDir,
+		Subnet: netip.MustParsePrefix("10.77.0.0/16"),
 		Binary: func(string) (string, error) { return "/proc/self/exe", nil },
 	})
 	if err != nil {
 		return err
 	}
-	lab, err := b.Start(ctx, cluster.Request{Conflist: file, BinDir: c.BinDir, Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}}})
+	lab, err := b.Start(ctx, cluster.Request{
+		Conflist: file, BinDir: c.BinDir, Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}},
+	})
 	if err != nil {
 		return err
 	}
@@ -58,13 +62,16 @@ func harness(config string) error {
 			return err
 		}
 		reply, err := node.Agent.CNI(ctx, cni.Request{
-			Verb: cni.Add, Conflist: node.Conflist, BinDirs: node.BinDirs, ContainerID: "pod", Netns: path, IfName: "eth0",
+			Verb: cni.Add, Conflist: node.Conflist, BinDirs: node.BinDirs, ContainerID: "pod", Netns: path,
+			IfName: "eth0",
 		})
 		if err := errors.Join(err, reply.Outcome.Err(),
 			node.Agent.AddBridge(ctx, agent.ObstacleArgs{Name: "left"}),
 			node.Agent.SetSysctls(ctx, "", map[string]string{"net.ipv4.conf.all.arp_announce": "2"}),
 			node.Agent.DropForwarded(ctx, agent.ForwardArgs{}),
-			node.Agent.StartDaemon(ctx, agent.DaemonArgs{Name: "left", Command: []string{"sh", "-c", "touch /run/ready; exec sleep 1000"}, File: "/run/ready", Within: waitTime}),
+			node.Agent.StartDaemon(ctx, agent.DaemonArgs{Name: "left", Command: []string{
+				"sh", "-c", "touch /run/ready; exec sleep 1000",
+			}, File: "/run/ready", Within: waitTime}),
 		); err != nil {
 			return err
 		}
@@ -73,7 +80,8 @@ func harness(config string) error {
 	for ctx.Err() == nil {
 		if err := lab.(cluster.Losable).Lost(); err != nil {
 			fmt.Println(err)
-			// With its parent a process that is stopped would go on, and end: the machines are to find out by themselves.
+			// With its parent a process that is stopped would go on, and end: the machines are to find out by
+			// themselves.
 			select {}
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -131,7 +139,8 @@ func TestKilled(t *testing.T) {
 	m.unchanged(before)
 }
 
-// TestCut stops the processes that carry what both sides say: the harness says so, and the machines are as they were, each in bounded time.
+// TestCut stops the processes that carry what both sides say: the harness says so, and the machines are as they were,
+// each in bounded time.
 func TestCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute until either side takes the other one for gone")
@@ -164,7 +173,9 @@ func TestCut(t *testing.T) {
 func TestClose_jumpHost(t *testing.T) {
 	m := newMachines(t)
 	options := m.options(binDir(t, "macvlan", "host-local"))
-	options.Program = append([]string{"/bin/sh", "-c", `sleep 1000 & echo $! >>"$0"; exec "$@"`, filepath.Join(m.dir, "jumps")}, options.Program...)
+	options.Program = append([]string{
+		"/bin/sh", "-c", `sleep 1000 & echo $! >>"$0"; exec "$@"`, filepath.Join(m.dir, "jumps"),
+	}, options.Program...)
 	b := open(t, options)
 	began := time.Now()
 	if err := b.Close(); err != nil {
@@ -180,7 +191,8 @@ func TestClose_jumpHost(t *testing.T) {
 	}
 	for _, word := range strings.Fields(string(text)) {
 		eventually(t, func(context.Context) error {
-			if status, err := os.ReadFile("/proc/" + word + "/stat"); err == nil && !strings.Contains(string(status), ") Z ") {
+			if status, err := os.ReadFile("/proc/" + word + "/stat"); err == nil && !strings.Contains(string(status),
+				") Z ") {
 				return fmt.Errorf("process %s is still there", word)
 			}
 			return nil

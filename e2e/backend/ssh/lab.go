@@ -90,7 +90,8 @@ func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster
 		Place: cluster.Place{Name: name, Agent: client, Interfaces: map[string][]netip.Addr{
 			"management": m.management(plan.Uplink), "uplink": cluster.Addresses(plan.Addresses),
 		}},
-		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir}, PoolSize: plan.PoolSize,
+		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{netns.BinDir},
+		PoolSize:     plan.PoolSize,
 		PodAddresses: plan.PodAddresses,
 	}
 	if err := l.furnish(ctx, i, node, disk); err != nil {
@@ -108,7 +109,9 @@ func (l *lab) furnish(ctx context.Context, i int, node *cluster.Node, disk []age
 		return err
 	}
 	if disk == nil {
-		disk = []agent.File{{Path: netns.ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: l.plan.Nodes[i].Conflist}}
+		disk = []agent.File{
+			{Path: netns.ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: l.plan.Nodes[i].Conflist},
+		}
 	}
 	for _, file := range disk {
 		if err := node.Agent.WriteFile(ctx, file); err != nil {
@@ -121,7 +124,8 @@ func (l *lab) furnish(ctx context.Context, i int, node *cluster.Node, disk []age
 	return nil
 }
 
-// sysctls are what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is tested as it is.
+// sysctls are what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is tested
+// as it is.
 func (l *lab) sysctls(i int) map[string]string {
 	values, want, plan := map[string]string{"net.ipv4.ip_forward": "1"}, l.req.Nodes[i], l.plan.Nodes[i]
 	if slices.ContainsFunc(plan.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -136,8 +140,8 @@ func (l *lab) sysctls(i int) map[string]string {
 		values[name] = value
 	}
 	if _, chosen := want.Sysctl["net.ipv6.conf.default.accept_ra"]; chosen {
-		// What the machine's own uplink takes from a router is none of the plugin's doing. In the lab it takes nothing, as that of a server with
-		// fixed addresses.
+		// What the machine's own uplink takes from a router is none of the plugin's doing. In the lab it takes nothing,
+		// as that of a server with fixed addresses.
 		values["net.ipv6.conf."+plan.Uplink+".accept_ra"] = "0"
 	}
 	return values
@@ -151,11 +155,15 @@ func (l *lab) addRoutes(ctx context.Context) error {
 		}
 		for j, other := range l.plan.Nodes {
 			for _, prefix := range other.PodPrefixes {
-				via := slices.IndexFunc(other.Addresses, func(p netip.Prefix) bool { return p.Addr().Is4() == prefix.Addr().Is4() })
+				via := slices.IndexFunc(other.Addresses, func(p netip.Prefix) bool {
+					return p.Addr().Is4() == prefix.Addr().Is4()
+				})
 				if i == j || via < 0 {
 					continue
 				}
-				if err := node.Agent.AddRoute(ctx, agent.WayArgs{Destination: prefix, Gateway: other.Addresses[via].Addr()}); err != nil {
+				if err := node.Agent.AddRoute(ctx, agent.WayArgs{
+					Destination: prefix, Gateway: other.Addresses[via].Addr(),
+				}); err != nil {
 					return err
 				}
 			}
@@ -176,7 +184,8 @@ func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 // Nodes are in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are on the machine outside the cluster. Without one there are none: whoever else is on the network is not the suite's.
+// Hosts are on the machine outside the cluster. Without one there are none: whoever else is on the network is not the
+// suite's.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
 // Fabric is none: what is between machines is theirs.
@@ -211,10 +220,12 @@ func (l *lab) machines() []*machine {
 func (l *lab) Notes() []string {
 	notes := slices.Clone(l.plan.Notes)
 	for i, node := range l.nodes {
-		notes = append(notes, fmt.Sprintf("%s is %s, its uplink %s with %s", node.Name, l.backend.machines[i].name, node.Uplink, list(l.plan.Nodes[i].Addresses)))
+		notes = append(notes, fmt.Sprintf("%s is %s, its uplink %s with %s", node.Name, l.backend.machines[i].name,
+			node.Uplink, list(l.plan.Nodes[i].Addresses)))
 	}
 	if l.outside != nil {
-		notes = append(notes, fmt.Sprintf("host/lan is %s, host/router and host/external are namespaces there", l.backend.outside.name))
+		notes = append(notes, fmt.Sprintf("host/lan is %s, host/router and host/external are namespaces there",
+			l.backend.outside.name))
 	}
 	return notes
 }

@@ -21,13 +21,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/internal/keeper"
 )
 
-// KeeperCommand is the command of this program that a machine is asked to run, with the directory of the keeper as its argument.
+// KeeperCommand is the command of this program that a machine is asked to run, with the directory of the keeper as its
+// argument.
 const KeeperCommand = "keeper"
 
-// KeeperMain is the main function of that command: it serves on standard input and output until the input ends. dir is its argument, agentCommand
-// what starts an agent, as netns.Backend.Command.
+// KeeperMain is the main function of that command: it serves on standard input and output until the input ends. dir is
+// its argument, agentCommand what starts an agent, as netns.Backend.Command.
 func KeeperMain(dir string, agentCommand []string) error {
-	return keeper.Main(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, keeper.Options{Dir: dir, Command: agentCommand})
+	return keeper.Main(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, keeper.Options{
+		Dir: dir, Command: agentCommand,
+	})
 }
 
 // machine is a machine that ssh reaches, and its keeper.
@@ -56,15 +59,16 @@ const connectTimeout = 30 * time.Second
 // copyTimeout bounds the copying of binaries, to an emulated machine on a slow line.
 const copyTimeout = 10 * time.Minute
 
-// arguments are those of ssh. Its own connection, since one that is shared with others (ControlPersist) would outlive us; no question, since
-// nobody may be there to answer; and it notices that the machine is gone.
+// arguments are those of ssh. Its own connection, since one that is shared with others (ControlPersist) would outlive
+// us; no question, since nobody may be there to answer; and it notices that the machine is gone.
 func (o *Options) arguments(destination string) []string {
 	args := slices.Clone(o.Program[1:])
 	if o.ConfigFile != "" {
 		args = append(args, "-F", o.ConfigFile)
 	}
 	for _, option := range []string{
-		"BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=4", "ControlMaster=no", "ControlPath=none",
+		"BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=4", "ControlMaster=no",
+		"ControlPath=none",
 		"ForwardAgent=no", "ForwardX11=no", "ClearAllForwardings=yes",
 	} {
 		args = append(args, "-o", option)
@@ -75,9 +79,9 @@ func (o *Options) arguments(destination string) []string {
 // hello is the first word of a machine, by which it is told from what a login shell prints.
 const hello = "cnitest-machine"
 
-// bootstrap runs on the machine. It takes the sum and the size of this program for the machine's architecture from its input, the program
-// itself unless it is there, and becomes the keeper. It says that it is ready before the input goes on, as head may read ahead. The directory is the
-// user's own: what root is to run must not lie where others can write.
+// bootstrap runs on the machine. It takes the sum and the size of this program for the machine's architecture from its
+// input, the program itself unless it is there, and becomes the keeper. It says that it is ready before the input goes
+// on, as head may read ahead. The directory is the user's own: what root is to run must not lie where others can write.
 const bootstrap = `set -u
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/cnitest
 mkdir -p "$dir/self" || exit 1
@@ -89,7 +93,8 @@ if [ -x "$self" ]; then
 else
   echo need
   rm -f "$dir"/self/*
-  head -c "$size" | gzip -dc >"$self.new" && chmod 755 "$self.new" && sync "$self.new" && mv "$self.new" "$self" || exit 1
+  head -c "$size" | gzip -dc >"$self.new" && chmod 755 "$self.new" && sync "$self.new" &&
+    mv "$self.new" "$self" || exit 1
 fi
 echo ready
 [ "$(id -u)" = 0 ] && exec "$self" ` + KeeperCommand + ` "$dir"
@@ -243,7 +248,8 @@ func pack(path string) ([]byte, error) {
 func (m *machine) copyPlugins(ctx context.Context, names []string) error {
 	m.copying.Lock()
 	defer m.copying.Unlock()
-	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("copy plugins: not done within %s", copyTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, copyTimeout, fmt.Errorf("copy plugins: not done within %s",
+		copyTimeout))
 	defer cancel()
 	directory, grown := maps.Clone(m.copied), false
 	for _, name := range names {
@@ -282,7 +288,8 @@ func (m *machine) explain(err error) error {
 	}
 	err = fmt.Errorf("%w: %s", err, strings.ReplaceAll(text, "\n", "; "))
 	if strings.Contains(text, "sudo:") {
-		err = fmt.Errorf("%w; the user needs sudo without a password there (sudoers(5), NOPASSWD), or log in as root", err)
+		err = fmt.Errorf("%w; the user needs sudo without a password there (sudoers(5), NOPASSWD), or log in as root",
+			err)
 	}
 	return err
 }
@@ -325,7 +332,8 @@ func (m *machine) close() error {
 	m.cmd = nil
 	switch {
 	case lost:
-		return fmt.Errorf("%s: %w: its keeper restores it as soon as it finds nobody at the other end", m.name, keeper.ErrLost)
+		return fmt.Errorf("%s: %w: its keeper restores it as soon as it finds nobody at the other end", m.name,
+			keeper.ErrLost)
 	case status != 0:
 		return m.explain(fmt.Errorf("%s: ssh ended with exit status %d", m.name, status))
 	}

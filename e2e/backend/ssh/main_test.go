@@ -87,8 +87,8 @@ func makeMachines(t *testing.T, req cluster.Request) *machines {
 	return m
 }
 
-// ssh writes a program that takes the place of ssh: with its arguments, it runs the last one on the machine that the one before names, where
-// it runs before first.
+// ssh writes a program that takes the place of ssh: with its arguments, it runs the last one on the machine that the
+// one before names, where it runs before first.
 func (m *machines) ssh(before string) []string {
 	m.t.Helper()
 	var cases strings.Builder
@@ -97,7 +97,8 @@ func (m *machines) ssh(before string) []string {
 		fmt.Fprintf(&cases, "node%d) exec %s sh -c \"%s $2\" ;;\n", i+1, way, before)
 	}
 	script := filepath.Join(m.dir, fmt.Sprintf("ssh-%d", len(before)))
-	text := "#!/bin/sh\nexport HOME=/root\nwhile [ $# -gt 2 ]; do shift; done\ncase $1 in\n" + cases.String() + "*) echo \"$1: no such machine\" >&2; exit 255 ;;\nesac\n"
+	text := "#!/bin/sh\nexport HOME=/root\nwhile [ $# -gt 2 ]; do shift; done\ncase $1 in\n" + cases.String() +
+		"*) echo \"$1: no such machine\" >&2; exit 255 ;;\nesac\n"
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		m.t.Fatal(err)
 	}
@@ -156,7 +157,9 @@ func parse(t *testing.T, text string) *conflist.File {
 func (m *machines) options(binDir string) ssh.Options {
 	return ssh.Options{
 		Nodes: []string{"node1", "node2"}, Program: m.ssh(""), Conflist: parse(m.t, testConflist), BinDir: binDir,
-		Subnet: netip.MustParsePrefix("10.77.0.0/16"), Binary: func(string) (string, error) { return "/proc/self/exe", nil },
+		Subnet: netip.MustParsePrefix("10.77.0.0/16"), Binary: func(string) (string, error) {
+			return "/proc/self/exe", nil
+		},
 	}
 }
 
@@ -172,7 +175,9 @@ func open(t *testing.T, options ssh.Options) *ssh.Backend {
 }
 
 func request(options ssh.Options) cluster.Request {
-	return cluster.Request{Conflist: options.Conflist, BinDir: options.BinDir, Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}}}
+	return cluster.Request{
+		Conflist: options.Conflist, BinDir: options.BinDir, Nodes: []scenario.Node{{Name: "a"}, {Name: "b"}},
+	}
 }
 
 // eventually polls until there is no error, or reports the last one.

@@ -11,14 +11,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// The interfaces of hosts: on the underlay or, of the external one, to the router; and the router's to what is behind it.
+// The interfaces of hosts: on the underlay or, of the external one, to the router; and the router's to what is behind
+// it.
 const (
 	hostUplink = "eth0"
 	routerLeg  = "eth1"
 )
 
-// startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine itself, host/router a namespace
-// with an interface of its own on the underlay, which has the conflist's gateway as its address, and host/external one behind it.
+// startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine
+// itself, host/router a namespace with an interface of its own on the underlay, which has the conflist's gateway as its
+// address, and host/external one behind it.
 //
 //	node1   node2   outside: host/lan
 //	  └───────┴─────────┴─ macvlan ─ host/router ── host/external
@@ -36,7 +38,9 @@ func (l *lab) startOutside(ctx context.Context) error {
 		return err
 	}
 	l.outside = client
-	lan := &cluster.Place{Name: "host/lan", Agent: client, Interfaces: map[string][]netip.Addr{"uplink": cluster.Addresses(uplink.Prefixes())}}
+	lan := &cluster.Place{Name: "host/lan", Agent: client, Interfaces: map[string][]netip.Addr{
+		"uplink": cluster.Addresses(uplink.Prefixes()),
+	}}
 	l.hosts = map[string]*cluster.Place{"lan": lan}
 	if err := l.makeRouter(ctx, uplink.Name); err != nil {
 		return m.explain(fmt.Errorf("hosts on %s: %w", m.name, err))
@@ -55,12 +59,16 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 		if err := client.SetSysctls(ctx, path, hostSysctls(name == "router")); err != nil {
 			return err
 		}
-		l.hosts[name] = &cluster.Place{Name: "host/" + name, Agent: client, Netns: path, Interfaces: map[string][]netip.Addr{}}
+		l.hosts[name] = &cluster.Place{
+			Name: "host/" + name, Agent: client, Netns: path, Interfaces: map[string][]netip.Addr{},
+		}
 	}
 	router, external := l.hosts["router"], l.hosts["external"]
 	if err := errors.Join(
 		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: hostUplink, Parent: uplink}),
-		client.AddLink(ctx, agent.AddLinkArgs{Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: hostUplink}),
+		client.AddLink(ctx, agent.AddLinkArgs{
+			Netns: router.Netns, Name: routerLeg, PeerNetns: external.Netns, PeerName: hostUplink,
+		}),
 		l.address(ctx, router, hostUplink, "uplink", l.plan.Router...),
 	); err != nil {
 		return err
@@ -70,7 +78,8 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 			l.address(ctx, router, routerLeg, "external", network.Router),
 			l.address(ctx, external, hostUplink, "uplink", network.Host),
 			client.AddRoute(ctx, agent.WayArgs{
-				Netns: external.Netns, Destination: netip.PrefixFrom(network.Router.Addr(), 0).Masked(), Gateway: network.Router.Addr(),
+				Netns: external.Netns, Destination: netip.PrefixFrom(network.Router.Addr(), 0).Masked(),
+				Gateway: network.Router.Addr(),
 			}),
 		); err != nil {
 			return err
@@ -82,7 +91,9 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 // address gives an interface of a host addresses, by which scenarios know it.
 func (l *lab) address(ctx context.Context, host *cluster.Place, link, known string, prefixes ...netip.Prefix) error {
 	for _, prefix := range prefixes {
-		if err := host.Agent.AddAddress(ctx, agent.AddressArgs{Netns: host.Netns, Interface: link, Address: prefix}); err != nil {
+		if err := host.Agent.AddAddress(ctx, agent.AddressArgs{
+			Netns: host.Netns, Interface: link, Address: prefix,
+		}); err != nil {
 			return fmt.Errorf("%s: %w", host.Name, err)
 		}
 		host.Interfaces[known] = append(host.Interfaces[known], prefix.Addr())
@@ -96,18 +107,23 @@ func (l *lab) routeOutside(ctx context.Context, node *cluster.Node) error {
 		return nil
 	}
 	for _, network := range l.plan.External {
-		at := slices.IndexFunc(l.plan.Router, func(p netip.Prefix) bool { return p.Addr().Is4() == network.Prefix.Addr().Is4() })
+		at := slices.IndexFunc(l.plan.Router, func(p netip.Prefix) bool {
+			return p.Addr().Is4() == network.Prefix.Addr().Is4()
+		})
 		if at < 0 {
 			continue
 		}
-		if err := node.Agent.AddRoute(ctx, agent.WayArgs{Destination: network.Prefix, Gateway: l.plan.Router[at].Addr()}); err != nil {
+		if err := node.Agent.AddRoute(ctx, agent.WayArgs{
+			Destination: network.Prefix, Gateway: l.plan.Router[at].Addr(),
+		}); err != nil {
 			return fmt.Errorf("%s: %w", node.Name, err)
 		}
 	}
 	return nil
 }
 
-// hostSysctls are those of a host: what it sends is not to wait for the detection of duplicate addresses, and it filters nothing.
+// hostSysctls are those of a host: what it sends is not to wait for the detection of duplicate addresses, and it
+// filters nothing.
 func hostSysctls(forward bool) map[string]string {
 	value := "0"
 	if forward {

@@ -31,11 +31,14 @@ const upstreamModule = "github.com/containernetworking/plugins/"
 
 // elfArchs are the architectures in the words of Go.
 var elfArchs = map[elf.Machine]string{
-	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64le", elf.EM_S390: "s390x",
+	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64le",
+	elf.EM_S390: "s390x",
 }
 
 // machineArchs are the architectures of `uname -m` in the words of Go.
-var machineArchs = map[string]string{"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x"}
+var machineArchs = map[string]string{
+	"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x",
+}
 
 // findPlugins looks for programs. Builds of cnitest itself may lie beside them and are none.
 func findPlugins(dir string) (*plugins, error) {
@@ -47,7 +50,8 @@ func findPlugins(dir string) (*plugins, error) {
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 || strings.HasPrefix(entry.Name(), "cnitest") {
+		if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 ||
+			strings.HasPrefix(entry.Name(), "cnitest") {
 			continue
 		}
 		data, err := os.ReadFile(path)
@@ -70,13 +74,15 @@ func findPlugins(dir string) (*plugins, error) {
 func (p *plugins) fit(machine, arch string) error {
 	for name, of := range p.arch {
 		if of != "" && of != arch {
-			return fmt.Errorf("plugin %s is built for %s, and %s is %s; name a directory of its own with --bin-dir", name, of, machine, arch)
+			return fmt.Errorf("plugin %s is built for %s, and %s is %s; name a directory of its own with --bin-dir",
+				name, of, machine, arch)
 		}
 	}
 	return nil
 }
 
-// needed are the programs of a cluster: those that its configuration names, and all that are not upstream's, since who calls them is theirs to know.
+// needed are the programs of a cluster: those that its configuration names, and all that are not upstream's, since who
+// calls them is theirs to know.
 func (p *plugins) needed(req cluster.Request) []string {
 	// Scenarios attach pods of a routed network with these two.
 	names := append([]string{"ptp", "host-local"}, req.Conflist.Types()...)

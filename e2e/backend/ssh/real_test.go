@@ -12,7 +12,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// TestMachines sends a probe from a pod on one real machine to a pod on another one, and wants to see it on the other one's uplink:
+// TestMachines sends a probe from a pod on one real machine to a pod on another one, and wants to see it on the other
+// one's uplink:
 //
 //	CNITEST_SSH_NODES=node1,node2 CNITEST_SSH_CONFIG=ssh.cfg go test -run TestMachines ./e2e/backend/ssh
 func TestMachines(t *testing.T) {
@@ -25,8 +26,11 @@ func TestMachines(t *testing.T) {
 		dir = binDir(t, "macvlan", "host-local")
 	}
 	options := ssh.Options{
-		Nodes: strings.Split(nodes, ","), ConfigFile: os.Getenv("CNITEST_SSH_CONFIG"), Conflist: parse(t, testConflist), BinDir: dir,
-		Subnet: netip.MustParsePrefix("10.77.0.0/16"), Binary: func(string) (string, error) { return "/proc/self/exe", nil }, Log: func(text string) { t.Log(text) },
+		Nodes: strings.Split(nodes, ","), ConfigFile: os.Getenv("CNITEST_SSH_CONFIG"), Conflist: parse(t, testConflist),
+		BinDir: dir,
+		Subnet: netip.MustParsePrefix("10.77.0.0/16"), Binary: func(string) (string, error) {
+			return "/proc/self/exe", nil
+		}, Log: func(text string) { t.Log(text) },
 	}
 	b := open(t, options)
 	c, err := b.Start(t.Context(), request(options))
@@ -48,12 +52,16 @@ func crosses(t *testing.T, from, to *cluster.Node) {
 	t.Helper()
 	toPath, address := attach(t, to, "first")
 	fromPath, source := attach(t, from, "second")
-	if err := to.Agent.Listen(t.Context(), toPath, probe.ListenSpec{Protocol: probe.TCP, Port: 8080, Name: "first"}); err != nil {
+	if err := to.Agent.Listen(t.Context(), toPath, probe.ListenSpec{
+		Protocol: probe.TCP, Port: 8080, Name: "first",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	captures := map[*cluster.Node]int{from: 0, to: 0}
 	for node := range captures {
-		id, err := node.Agent.StartCapture(t.Context(), "", probe.Match{Hosts: []string{address}, Ports: []uint16{8080}})
+		id, err := node.Agent.StartCapture(t.Context(), "", probe.Match{
+			Hosts: []string{address}, Ports: []uint16{8080},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +69,8 @@ func crosses(t *testing.T, from, to *cluster.Node) {
 	}
 	result, err := from.Agent.Probe(t.Context(), fromPath, probe.Spec{Protocol: probe.TCP, To: address, Port: 8080})
 	if err != nil || !result.OK || result.PeerSeen != source {
-		t.Errorf("from %s to %s: got %+v, %v, want an answer, and %s to be seen", from.Name, to.Name, result, err, source)
+		t.Errorf("from %s to %s: got %+v, %v, want an answer, and %s to be seen", from.Name, to.Name, result, err,
+			source)
 	}
 	for node, id := range captures {
 		packets, err := node.Agent.StopCapture(t.Context(), id)
@@ -70,13 +79,16 @@ func crosses(t *testing.T, from, to *cluster.Node) {
 		}
 		seen := ""
 		for _, p := range packets {
-			if p.Interface == node.Uplink && p.Protocol == "TCP" && p.Source == source && strings.Contains(p.Info, "SYN") && seen == "" {
-				seen = fmt.Sprintf("%s %s of %s: %s > %s %s", p.Time.Format("15:04:05.000000"), p.Interface, node.Name, p.Source, p.Destination, p.Info)
+			if p.Interface == node.Uplink && p.Protocol == "TCP" && p.Source == source &&
+				strings.Contains(p.Info, "SYN") && seen == "" {
+				seen = fmt.Sprintf("%s %s of %s: %s > %s %s", p.Time.Format("15:04:05.000000"), p.Interface, node.Name,
+					p.Source, p.Destination, p.Info)
 			}
 		}
 		t.Log(seen)
 		if seen == "" {
-			t.Errorf("on %s of %s: got %d packets, want the first of the connection", node.Uplink, node.Name, len(packets))
+			t.Errorf("on %s of %s: got %d packets, want the first of the connection", node.Uplink, node.Name,
+				len(packets))
 		}
 	}
 }

@@ -46,7 +46,8 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 
 // reboot runs the command and connects anew once the machine has booted and its network is what it was.
 func (m *machine) reboot(ctx context.Context, command []string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%s: not back from %q within %s", m.name, strings.Join(command, " "), rebootTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%s: not back from %q within %s", m.name,
+		strings.Join(command, " "), rebootTimeout))
 	defer cancel()
 	links := m.links
 	boot, err := m.keeper.BootID(ctx)
@@ -78,7 +79,8 @@ func (m *machine) reboot(ctx context.Context, command []string) error {
 	}
 }
 
-// isBack says what a machine lacks after its reboot. What comes later would be taken for the run's doing, and be taken away.
+// isBack says what a machine lacks after its reboot. What comes later would be taken for the run's doing, and be taken
+// away.
 func (m *machine) isBack(ctx context.Context, boot string, links []agent.Link) error {
 	now, err := m.keeper.BootID(ctx)
 	switch {

@@ -1,16 +1,17 @@
-// Package ssh is the backend of machines that ssh reaches: virtual machines of Vagrant, servers, instances of a cloud. Its nodes are these
-// machines themselves, with their kernel, their links, and what else runs on them.
+// Package ssh is the backend of machines that ssh reaches: virtual machines of Vagrant, servers, instances of a cloud.
+// Its nodes are these machines themselves, with their kernel, their links, and what else runs on them.
 //
 //	cnitest ── ssh ── node1: keeper ── agent of a scenario's node a
 //	       └── ssh ── node2: keeper ── agent of a scenario's node b
 //
-// One connection per machine serves a whole run. It copies this program and the plugins there, if they have changed, and starts a keeper
-// (package keeper) as root, which starts the agents. An agent has its own mount, PID, UTS and IPC namespace, as one of the netns backend,
-// and the network of the machine. So no file of the machine is ever changed, what plugins start ends with the agent, and what they change
-// in the network the keeper takes back after each scenario, and at the end, even where this process is killed or the connection is cut.
+// One connection per machine serves a whole run. It copies this program and the plugins there, if they have changed,
+// and starts a keeper (package keeper) as root, which starts the agents. An agent has its own mount, PID, UTS and IPC
+// namespace, as one of the netns backend, and the network of the machine. So no file of the machine is ever changed,
+// what plugins start ends with the agent, and what they change in the network the keeper takes back after each
+// scenario, and at the end, even where this process is killed or the connection is cut.
 //
-// Machines exist once: one cluster is used at a time. There are hosts around the nodes where one more machine plays them, and nothing that a
-// machine cannot do again and again: scenarios that need more say so and are skipped.
+// Machines exist once: one cluster is used at a time. There are hosts around the nodes where one more machine plays
+// them, and nothing that a machine cannot do again and again: scenarios that need more say so and are skipped.
 //
 // Run its tests: sudo go test ./e2e/backend/ssh
 package ssh
@@ -36,8 +37,9 @@ import (
 type Options struct {
 	// Nodes are destinations of ssh, in the order in which scenarios name their nodes. At least one.
 	Nodes []string
-	// Outside is the destination of a machine on the underlay that is no node: it plays the hosts around them, and becomes the router that the
-	// conflist names as gateway, where nobody may be yet. Empty means that there are no hosts.
+	// Outside is the destination of a machine on the underlay that is no node: it plays the hosts around them, and
+	// becomes the router that the conflist names as gateway, where nobody may be yet. Empty means that there are no
+	// hosts.
 	Outside string
 	// ConfigFile is ssh's (ssh_config(5)); empty means the user's own and the system's.
 	ConfigFile string
@@ -46,7 +48,8 @@ type Options struct {
 	// Conflist is what the run is about, and BinDir has the plugins' binaries. Required.
 	Conflist *conflist.File
 	BinDir   string
-	// Subnet is the underlay's network, by an address of which each machine's uplink is known; the zero value means that of the conflist.
+	// Subnet is the underlay's network, by an address of which each machine's uplink is known; the zero value means
+	// that of the conflist.
 	Subnet netip.Prefix
 	// Uplink is the interface's name on every machine where it is to be another than the one with an address in Subnet.
 	Uplink string
@@ -139,9 +142,11 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	case needs.Nodes > len(b.machines):
 		return fmt.Errorf("it takes %d nodes, and --nodes names %d", needs.Nodes, len(b.machines))
 	case len(needs.Hosts) > 0 && b.outside == nil:
-		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes; name one more with --outside", strings.Join(needs.Hosts, ", host/"))
+		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes; name one more with "+
+			"--outside", strings.Join(needs.Hosts, ", host/"))
 	case needs.Routed && b.outside == nil:
-		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside")
+		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to " +
+			"know the way; name a machine for it with --outside")
 	case needs.Leases:
 		return errors.New("the DHCP server of the machines' LAN does not tell what its clients do")
 	case needs.Cloud:
@@ -149,12 +154,14 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	case needs.Reboot && !reboots:
 		return errors.New("it reboots a node; allow that with --reboot 'systemctl reboot'")
 	case len(needs.Sysctls) > 0 && !reboots:
-		return fmt.Errorf("it changes settings by which a machine can get out of reach (%s); allow that with --reboot 'systemctl reboot'",
+		return fmt.Errorf("it changes settings by which a machine can get out of reach (%s); allow that with "+
+			"--reboot 'systemctl reboot'",
 			strings.Join(needs.Sysctls, ", "))
 	case needs.SecondNIC:
 		for _, m := range b.machines {
 			if uplink, err := b.uplinkOf(m); err == nil && len(m.management(uplink.Name)) == 0 {
-				return fmt.Errorf("it takes two NICs, and %s has no address on another one than %s", m.name, uplink.Name)
+				return fmt.Errorf("it takes two NICs, and %s has no address on another one than %s", m.name,
+					uplink.Name)
 			}
 		}
 	}
@@ -171,7 +178,8 @@ func (b *Backend) lost() error {
 	return nil
 }
 
-// Close ends the keepers, which restore their machines, and waits for that. Its error says what was not restored. It may be called again.
+// Close ends the keepers, which restore their machines, and waits for that. Its error says what was not restored. It
+// may be called again.
 func (b *Backend) Close() error {
 	var all sync.WaitGroup
 	errs := make([]error, len(b.all()))
@@ -186,7 +194,10 @@ func (b *Backend) Close() error {
 
 // plan is what the conflist asks of these machines.
 func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
-	options := conflist.PlanOptions{Subnets: req.Subnets, Gateways: req.Gateways, Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append}}
+	options := conflist.PlanOptions{
+		Subnets: req.Subnets, Gateways: req.Gateways,
+		Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
+	}
 	if b.options.Subnet.IsValid() {
 		options.Subnets = []netip.Prefix{b.options.Subnet.Masked()}
 	}
@@ -198,7 +209,9 @@ func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses, Own: uplink.Prefixes(), Uplink: uplink.Name})
+		options.Nodes = append(options.Nodes, conflist.PlanNode{
+			Name: n.Name, Addresses: n.Addresses, Own: uplink.Prefixes(), Uplink: uplink.Name,
+		})
 	}
 	return req.Conflist.Plan(options)
 }

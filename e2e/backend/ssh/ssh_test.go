@@ -89,7 +89,9 @@ func spoil(t *testing.T, node *cluster.Node) {
 	ctx := t.Context()
 	for _, err := range []error{
 		node.Agent.AddBridge(ctx, agent.ObstacleArgs{Name: "left"}),
-		node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "left", Address: netip.MustParsePrefix("10.99.0.1/24")}),
+		node.Agent.AddAddress(ctx, agent.AddressArgs{
+			Interface: "left", Address: netip.MustParsePrefix("10.99.0.1/24"),
+		}),
 		node.Agent.SetSysctls(ctx, "", map[string]string{"net.ipv4.conf.all.arp_announce": "2"}),
 		node.Agent.DropForwarded(ctx, agent.ForwardArgs{}),
 		node.Agent.SetLink(ctx, agent.SetLinkArgs{Name: node.Uplink}),
@@ -105,7 +107,9 @@ func spoil(t *testing.T, node *cluster.Node) {
 func TestOpen(t *testing.T) {
 	m := newMachines(t)
 	dir := binDir(t, "macvlan", "host-local")
-	for name, text := range map[string]string{"id": "echo 1000", "sudo": "echo sudo: a password is required >&2; exit 1"} {
+	for name, text := range map[string]string{
+		"id": "echo 1000", "sudo": "echo sudo: a password is required >&2; exit 1",
+	} {
 		script := agent.File{Path: "/root/fake/" + name, Mode: 0o755, Data: []byte("#!/bin/sh\n" + text + "\n")}
 		if err := m.lab.Nodes()[0].Agent.WriteFile(t.Context(), script); err != nil {
 			t.Fatal(err)
@@ -143,7 +147,9 @@ func TestOpen(t *testing.T) {
 			"node1: no interface eth9 has an address in 10.77.0.0/16 (--uplink-subnet); it has mgmt0 10.0.2.10/24, ens6 10.77.0.2/16",
 		},
 		{
-			"ranges outside of the subnet", func(o *ssh.Options) { o.Conflist = parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78.")) },
+			"ranges outside of the subnet", func(o *ssh.Options) {
+				o.Conflist = parse(t, strings.ReplaceAll(testConflist, "10.77.", "10.78."))
+			},
 			"net.conflist:2: subnet 10.78.0.0/16 is not in the subnet that the caller gives, 10.77.0.0/16",
 		},
 		{
@@ -212,7 +218,8 @@ func TestStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	node, other := c.Nodes()[0], c.Nodes()[1]
-	if want := []netip.Addr{netip.MustParseAddr("10.77.0.2")}; node.Uplink != "ens6" || !cmp.Equal(node.Interfaces["uplink"], want, cmp.Comparer(sameAddr)) {
+	if want := []netip.Addr{netip.MustParseAddr("10.77.0.2")}; node.Uplink != "ens6" ||
+		!cmp.Equal(node.Interfaces["uplink"], want, cmp.Comparer(sameAddr)) {
 		t.Errorf("got uplink %s with %v, want ens6 with %v", node.Uplink, node.Interfaces["uplink"], want)
 	}
 	if !strings.Contains(string(node.Conflist), `"master": "ens6"`) {
@@ -270,10 +277,15 @@ func TestMissing(t *testing.T) {
 		needs scenario.Needs
 		want  string
 	}{
-		{"what two machines have", scenario.Needs{Nodes: 2, SecondNIC: true, Services: true, LocalAddresses: true, Redirect: true, Capture: true, Daemon: true}, ""},
+		{"what two machines have", scenario.Needs{
+			Nodes: 2, SecondNIC: true, Services: true, LocalAddresses: true,
+			Redirect: true, Capture: true, Daemon: true,
+		}, ""},
 		{"three nodes", scenario.Needs{Nodes: 3}, "it takes 3 nodes, and --nodes names 2"},
-		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "host/lan, host/router takes part, and the machines that ssh reaches are all nodes; name one more with --outside"},
-		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the router of the machines' LAN would have to know the way; name a machine for it with --outside"},
+		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "host/lan, host/router takes part, and " +
+			"the machines that ssh reaches are all nodes; name one more with --outside"},
+		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the " +
+			"router of the machines' LAN would have to know the way; name a machine for it with --outside"},
 		{"a cloud", scenario.Needs{Nodes: 1, Cloud: true}, "no cloud gives these machines further network interfaces and addresses during a run"},
 		{"a reboot", scenario.Needs{Nodes: 1, Reboot: true}, "it reboots a node; allow that with --reboot 'systemctl reboot'"},
 		{
@@ -296,7 +308,9 @@ func TestMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	options.Reboot = []string{"reboot"}
-	if err := open(t, options).Missing(t.Context(), scenario.Needs{Reboot: true, Sysctls: []string{"net.ipv4.ip_forward"}}); err != nil {
+	if err := open(t, options).Missing(t.Context(), scenario.Needs{
+		Reboot: true, Sysctls: []string{"net.ipv4.ip_forward"},
+	}); err != nil {
 		t.Errorf("with --reboot: got %v, want nothing to be missing", err)
 	}
 }
@@ -323,7 +337,9 @@ func TestPrograms(t *testing.T) {
 		if err != nil || !cmp.Equal(names, []string{"host-local", "macvlan", "own"}) {
 			t.Errorf("got %q, %v, want all programs", names, err)
 		}
-		reply, err := c.Nodes()[0].Agent.Command(t.Context(), agent.CommandArgs{Argv: []string{"own"}, BinDirs: []string{netns.BinDir}})
+		reply, err := c.Nodes()[0].Agent.Command(t.Context(), agent.CommandArgs{
+			Argv: []string{"own"}, BinDirs: []string{netns.BinDir},
+		})
 		if err != nil || reply.Output != extra+"\n" {
 			t.Errorf("got %q, %v, want %q", reply.Output, err, extra)
 		}

@@ -10,7 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// uplinkOf is a machine's interface on the underlay: by its name where that was given, else by its address. Names differ from box to box.
+// uplinkOf is a machine's interface on the underlay: by its name where that was given, else by its address. Names
+// differ from box to box.
 func (b *Backend) uplinkOf(m *machine) (agent.Link, error) {
 	networks, err := b.underlay()
 	if err != nil {
@@ -28,7 +29,8 @@ func (b *Backend) uplinkOf(m *machine) (agent.Link, error) {
 			seen = append(seen, strings.TrimSpace(link.Name+" "+strings.Join(link.Addresses, " ")))
 		}
 	}
-	return agent.Link{}, fmt.Errorf("%s: no interface%s has an address in %s (--uplink-subnet); it has %s", m.name, named(b.options.Uplink), list(networks),
+	return agent.Link{}, fmt.Errorf("%s: no interface%s has an address in %s (--uplink-subnet); it has %s", m.name,
+		named(b.options.Uplink), list(networks),
 		strings.Join(seen, ", "))
 }
 
@@ -49,7 +51,8 @@ func (b *Backend) underlay() ([]netip.Prefix, error) {
 		return nil, err
 	}
 	if plan.Routed {
-		return nil, fmt.Errorf("%s does not say the network of the nodes; name it with --uplink-subnet", b.options.Conflist.Path)
+		return nil, fmt.Errorf("%s does not say the network of the nodes; name it with --uplink-subnet",
+			b.options.Conflist.Path)
 	}
 	return plan.LAN, nil
 }

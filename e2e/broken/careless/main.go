@@ -1,7 +1,8 @@
-// Command careless is BROKEN ON PURPOSE: a negative control that `make test` injects faults into, never to be installed.
+// Command careless is BROKEN ON PURPOSE: a negative control that `make test` injects faults into, never to be
+// installed.
 //
-// It is a chained plugin that adds a policy rule for the pod's address, and a record of it. Without a fault it survives being killed
-// and failed at every call; with the one that the key `fault` of its configuration names it does not.
+// It is a chained plugin that adds a policy rule for the pod's address, and a record of it. Without a fault it survives
+// being killed and failed at every call; with the one that the key `fault` of its configuration names it does not.
 package main
 
 import (
@@ -52,7 +53,9 @@ type config struct {
 }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: func(*skel.CmdArgs) error { return nil }}, version.All, "broken on purpose")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: func(*skel.CmdArgs) error {
+		return nil
+	}}, version.All, "broken on purpose")
 }
 
 func parse(args *skel.CmdArgs) (*config, error) {

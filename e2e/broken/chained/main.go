@@ -1,8 +1,9 @@
-// Command chained is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command chained is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be
+// installed.
 //
-// It is a chained plugin that passes the result on and has the one fault that the key `fault` of its configuration names; see
-// faults for what each is and which failure mode it shows (cnitest explain ID). With the key `delegate` it stands at the head
-// of the chain and hands everything to that plugin first.
+// It is a chained plugin that passes the result on and has the one fault that the key `fault` of its configuration
+// names; see faults for what each is and which failure mode it shows (cnitest explain ID). With the key `delegate` it
+// stands at the head of the chain and hands everything to that plugin first.
 package main
 
 import (

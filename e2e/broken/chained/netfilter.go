@@ -31,7 +31,9 @@ func (ch chain) install(parts ...[]expr.Any) error {
 		family = nftables.TableFamilyIPv6
 	}
 	table := conn.AddTable(&nftables.Table{Name: "broken", Family: family})
-	added := conn.AddChain(&nftables.Chain{Name: "chain", Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority})
+	added := conn.AddChain(&nftables.Chain{
+		Name: "chain", Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
+	})
 	conn.FlushChain(added)
 	rule := &nftables.Rule{Table: table, Chain: added}
 	for _, part := range parts {
@@ -41,22 +43,28 @@ func (ch chain) install(parts ...[]expr.Any) error {
 	return conn.Flush()
 }
 
-// beforeOthers chooses source addresses before anybody else does: the first translation of a connection is the only one.
+// beforeOthers chooses source addresses before anybody else does: the first translation of a connection is the only
+// one.
 func beforeOthers() chain {
 	return chain{
-		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10),
+		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
+		priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10),
 	}
 }
 
 func oifname(name string) []expr.Any {
 	padded := make([]byte, unix.IFNAMSIZ)
 	copy(padded, name)
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded}}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded},
+	}
 }
 
 // forwarded lets a rule pass for what another machine sent.
 func forwarded() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)}}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
 }
 
 // udpTo lets a rule pass for one address and port.
@@ -74,12 +82,16 @@ func udpTo(to netip.AddrPort) []expr.Any {
 // limit drops what a pod receives beyond 8 MiB.
 func limit(c *call) error {
 	return inPod(c, func(netlink.Link) error {
-		return arriving().install([]expr.Any{&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop}})
+		return arriving().install([]expr.Any{
+			&expr.Quota{Bytes: 8 << 20, Over: true}, &expr.Verdict{Kind: expr.VerdictDrop},
+		})
 	})
 }
 
 func masquerade(*call) error {
-	return chain{kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}.install([]expr.Any{&expr.Masq{}})
+	return chain{
+		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource,
+	}.install([]expr.Any{&expr.Masq{}})
 }
 
 // keepClients translates each source to itself.
@@ -109,7 +121,9 @@ func translateToFirstNIC(c *call) error {
 
 func proxy(c *call) error {
 	return inPod(c, func(netlink.Link) error {
-		output := chain{kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest}
+		output := chain{
+			kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
+		}
 		return output.install(udpTo(c.Service), []expr.Any{
 			&expr.Immediate{Register: 1, Data: c.Endpoint.Addr().AsSlice()},
 			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(c.Endpoint.Port())},
@@ -124,7 +138,9 @@ func mirror(c *call) error {
 		for _, ip := range c.result.IPs {
 			gateway = ip.Gateway.To4()
 		}
-		post := chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityFilter}
+		post := chain{
+			kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityFilter,
+		}
 		return post.install(oifname(c.podSide().Name), []expr.Any{
 			&expr.Immediate{Register: 1, Data: gateway},
 			&expr.Immediate{Register: 2, Data: binaryutil.NativeEndian.PutUint32(uint32(underlay.Attrs().Index))},
@@ -191,7 +207,9 @@ func dropping(of func() chain, parts ...expr.Any) func(*call) error {
 
 // tcp lets a rule pass for that protocol.
 func tcp() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}}}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{
+		Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP},
+	}}
 }
 
 // large lets a rule pass for packets of more than 1400 bytes.

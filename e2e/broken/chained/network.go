@@ -68,7 +68,9 @@ func removeOtherRoutes(c *call) error {
 	}
 	routes, err := netlinksafe.RouteList(child, netlink.FAMILY_V4)
 	for _, r := range routes {
-		own := slices.ContainsFunc(c.result.IPs, func(ip *current.IPConfig) bool { return r.Dst != nil && r.Dst.IP.Equal(ip.Address.IP) })
+		own := slices.ContainsFunc(c.result.IPs, func(ip *current.IPConfig) bool {
+			return r.Dst != nil && r.Dst.IP.Equal(ip.Address.IP)
+		})
 		if !own {
 			err = errors.Join(err, netlink.RouteDel(&r))
 		}
@@ -117,7 +119,9 @@ func inPod(c *call, do func(netlink.Link) error) error {
 
 func changeMAC(c *call) error {
 	return inPod(c, func(link netlink.Link) error {
-		for _, key := range []string{"net/ipv4/conf/" + c.IfName + "/arp_notify", "net/ipv6/conf/" + c.IfName + "/ndisc_notify"} {
+		for _, key := range []string{
+			"net/ipv4/conf/" + c.IfName + "/arp_notify", "net/ipv6/conf/" + c.IfName + "/ndisc_notify",
+		} {
 			if _, err := sysctl.Sysctl(key, "0"); err != nil {
 				return err
 			}
@@ -143,7 +147,8 @@ func moveAddress(c *call) error {
 			old := ip.Address
 			ip.Address.IP = append(net.IP{}, old.IP...)
 			ip.Address.IP[len(old.IP)-1] ^= 0x80
-			if err := errors.Join(netlink.AddrDel(link, &netlink.Addr{IPNet: &old}), netlink.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address})); err != nil {
+			if err := errors.Join(netlink.AddrDel(link, &netlink.Addr{IPNet: &old}),
+				netlink.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address})); err != nil {
 				return err
 			}
 		}
@@ -172,7 +177,9 @@ func pinFirstMAC(c *call) error {
 		return err
 	}
 	for _, ip := range c.result.IPs {
-		entry := &netlink.Neigh{LinkIndex: child.Attrs().Index, IP: ip.Address.IP, HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+		entry := &netlink.Neigh{
+			LinkIndex: child.Attrs().Index, IP: ip.Address.IP, HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+		}
 		if err := netlink.NeighSet(entry); err != nil {
 			return err
 		}

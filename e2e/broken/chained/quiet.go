@@ -47,7 +47,9 @@ func groupTraffic() []expr.Any {
 
 // earliest is a chain that sees packets before they are put together again.
 func earliest() chain {
-	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRef(-450)}
+	return chain{
+		kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRef(-450),
+	}
 }
 
 // setInPod gives a setting of the pod another value; %s in its name is the interface.
@@ -65,10 +67,13 @@ func lowerTTL(c *call) error {
 	return setInPod(func(string) string { return "net/ipv4/ip_default_ttl" }, "1")(c)
 }
 
-// answerForOthers lets the pod answer ARP for whoever it has a route to, on the same interface too (ip-sysctl.rst, proxy_arp_pvlan).
+// answerForOthers lets the pod answer ARP for whoever it has a route to, on the same interface too (ip-sysctl.rst,
+// proxy_arp_pvlan).
 func answerForOthers(c *call) error {
 	for _, name := range []string{"forwarding", "proxy_arp_pvlan"} {
-		if err := setInPod(func(ifName string) string { return "net/ipv4/conf/" + ifName + "/" + name }, "1")(c); err != nil {
+		if err := setInPod(func(ifName string) string {
+			return "net/ipv4/conf/" + ifName + "/" + name
+		}, "1")(c); err != nil {
 			return err
 		}
 	}
@@ -78,7 +83,9 @@ func answerForOthers(c *call) error {
 // acceptAdvertisements lets the pod take addresses and routes from whoever advertises itself.
 func acceptAdvertisements(c *call) error {
 	for name, value := range map[string]string{"accept_ra": "2", "autoconf": "1"} {
-		if err := setInPod(func(ifName string) string { return "net/ipv6/conf/" + ifName + "/" + name }, value)(c); err != nil {
+		if err := setInPod(func(ifName string) string {
+			return "net/ipv6/conf/" + ifName + "/" + name
+		}, value)(c); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,10 @@ func pinWrongMAC(c *call) error {
 		return err
 	}
 	for _, ip := range c.result.IPs {
-		entry := &netlink.Neigh{LinkIndex: child.Attrs().Index, IP: ip.Address.IP, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 0x99}, State: netlink.NUD_PERMANENT}
+		entry := &netlink.Neigh{LinkIndex: child.Attrs().Index, IP: ip.Address.IP, HardwareAddr: net.HardwareAddr{
+			2, 0,
+			0, 0, 0, 0x99,
+		}, State: netlink.NUD_PERMANENT}
 		if err := netlink.NeighSet(entry); err != nil {
 			return err
 		}
@@ -42,10 +45,13 @@ func routeElsewhere(c *call) error {
 		return err
 	}
 	for _, link := range links {
-		if name := link.Attrs().Name; name == "lo" || name == c.nodeSide().Name || link.Attrs().OperState != netlink.OperUp {
+		if name := link.Attrs().Name; name == "lo" || name == c.nodeSide().Name ||
+			link.Attrs().OperState != netlink.OperUp {
 			continue
 		}
-		err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: single(c.result.IPs[0].Address.IP), Scope: netlink.SCOPE_LINK})
+		err := netlink.RouteReplace(&netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: single(c.result.IPs[0].Address.IP), Scope: netlink.SCOPE_LINK,
+		})
 		return err
 	}
 	return errors.New("node: no other device")
@@ -66,12 +72,15 @@ func blackhole(c *call) error {
 
 func refuseByRule(c *call) error {
 	rule := netlink.NewRule()
-	rule.Family, rule.Priority, rule.Dst, rule.Type = netlink.FAMILY_V4, 100, single(c.result.IPs[0].Address.IP), unix.RTN_UNREACHABLE
+	rule.Family, rule.Priority, rule.Dst, rule.Type = netlink.FAMILY_V4, 100, single(c.result.IPs[0].Address.IP),
+		unix.RTN_UNREACHABLE
 	return netlink.RuleAdd(rule)
 }
 
 func dropForwarded(c *call) error {
-	forward := chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter}
+	forward := chain{
+		kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter,
+	}
 	return forward.install([]expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: c.result.IPs[0].Address.IP.To4()},

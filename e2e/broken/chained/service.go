@@ -11,9 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows stands behind veth-to-host in a chain, and takes away one of the things without which services do not work.
+// What follows stands behind veth-to-host in a chain, and takes away one of the things without which services do not
+// work.
 
-// nodeSide is the node's end of the veth by which services are reached, and podSide is the pod's: the last that the result names.
+// nodeSide is the node's end of the veth by which services are reached, and podSide is the pod's: the last that the
+// result names.
 func (c *call) nodeSide() *current.Interface { return c.lastInterface(false) }
 func (c *call) podSide() *current.Interface  { return c.lastInterface(true) }
 

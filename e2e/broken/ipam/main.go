@@ -1,7 +1,8 @@
 // Command ipam is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
 //
-// It stands in the place of host-local, under its name and with its configuration and files, and hands everything to the real
-// one, which lies beside it as `host-local.real`, but for the one fault that the key `fault` of its configuration names:
+// It stands in the place of host-local, under its name and with its configuration and files, and hands everything to
+// the real one, which lies beside it as `host-local.real`, but for the one fault that the key `fault` of its
+// configuration names:
 //
 //   - no-lock: ADDs at the same time choose the same address (D03);
 //   - per-container: DEL of one interface gives back the addresses of all interfaces of the container (E11);
@@ -88,15 +89,19 @@ func (c *config) addUnlocked(args *skel.CmdArgs) error {
 	}
 	time.Sleep(50 * time.Millisecond) // between the question and the answer others choose it too
 	owner := args.ContainerID + "\r\n" + args.IfName
-	for name, text := range map[string]string{chosen.String(): owner, "last_reserved_ip.0": chosen.String(), "lock": ""} {
+	for name, text := range map[string]string{
+		chosen.String(): owner, "last_reserved_ip.0": chosen.String(), "lock": "",
+	} {
 		if err := os.WriteFile(filepath.Join(c.dir(), name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
 	return types.PrintResult(&current.Result{
 		CNIVersion: current.ImplementedSpecVersion,
-		IPs:        []*current.IPConfig{{Address: net.IPNet{IP: chosen.AsSlice(), Mask: r.Subnet.Mask}, Gateway: r.Gateway}},
-		Routes:     c.IPAM.Routes,
+		IPs: []*current.IPConfig{
+			{Address: net.IPNet{IP: chosen.AsSlice(), Mask: r.Subnet.Mask}, Gateway: r.Gateway},
+		},
+		Routes: c.IPAM.Routes,
 	}, c.CNIVersion)
 }
 

@@ -1,8 +1,9 @@
-// Command naive-route is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command naive-route is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be
+// installed.
 //
-// It is the plugin `route` as people first write it, for the same conflist: a macvlan child of the master on the node and one
-// host route per pod over it. It works on a node with one NIC as long as nothing goes wrong. Its faults, with the failure modes
-// and requirements that they show (cnitest explain ID):
+// It is the plugin `route` as people first write it, for the same conflist: a macvlan child of the master on the node
+// and one host route per pod over it. It works on a node with one NIC as long as nothing goes wrong. Its faults, with
+// the failure modes and requirements that they show (cnitest explain ID):
 //
 //   - DEL dereferences a nil previous result (K02, DEL-2), and fails when its route is gone (E05, DEL-4);
 //   - only the first address gets a route, and only an IPv4 one (I08);

@@ -146,8 +146,9 @@ func errorCodes() map[string]defect {
 // refusingKeys is an ADD that knows its keys; msg makes a message of one that it does not know.
 func refusingKeys(code uint, msg func(key string, value any) string) defect {
 	known := map[string]bool{
-		"cniVersion": true, "name": true, "type": true, "prevResult": true, "ipam": true, "dns": true, "master": true, "bridge": true,
-		"args": true, "runtimeConfig": true,
+		"cniVersion": true, "name": true, "type": true, "prevResult": true, "ipam": true, "dns": true, "master": true,
+		"bridge": true,
+		"args":   true, "runtimeConfig": true,
 	}
 	return on("ADD", func(c *call, next plugin) answer {
 		for key, value := range c.config {

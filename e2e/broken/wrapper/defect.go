@@ -6,7 +6,8 @@ import "maps"
 func defects() map[string]defect {
 	all := map[string]defect{"none": func(c *call, next plugin) answer { return next(c) }}
 	for _, family := range []map[string]defect{
-		answers(), errorCodes(), environments(), results(), leaks(), deletions(), checks(), readiness(), collections(), delegations(), races(), failures(), unasked(),
+		answers(), errorCodes(), environments(), results(), leaks(), deletions(), checks(), readiness(), collections(),
+		delegations(), races(), failures(), unasked(),
 	} {
 		maps.Copy(all, family)
 	}
@@ -51,8 +52,8 @@ func adding(spoil func(c *call, result map[string]any)) defect {
 	})
 }
 
-// lying spoils the result of ADD, and remembers the truth: the plugin itself gets it as prevResult. So only who looks at the kernel
-// finds out.
+// lying spoils the result of ADD, and remembers the truth: the plugin itself gets it as prevResult. So only who looks
+// at the kernel finds out.
 func lying(spoil, repair func(c *call, result map[string]any)) defect {
 	return func(c *call, next plugin) answer {
 		if c.verb == "ADD" {

@@ -10,7 +10,9 @@ import (
 // delegations are defects of what plugins owe each other.
 func delegations() map[string]defect {
 	return map[string]defect{
-		"keeps-args-to-itself": func(c *call, next plugin) answer { return next(c.with("CNI_ARGS", "IgnoreUnknown=1")) },
+		"keeps-args-to-itself": func(c *call, next plugin) answer {
+			return next(c.with("CNI_ARGS", "IgnoreUnknown=1"))
+		},
 		"keeps-keys-to-itself": func(c *call, next plugin) answer {
 			return next(c.edited(func(config map[string]any) {
 				ipam, _ := config["ipam"].(map[string]any)

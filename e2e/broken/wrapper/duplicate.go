@@ -56,7 +56,9 @@ func probe(name string, ip netip.Addr) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(fd)
-	to := &unix.SockaddrLinklayer{Protocol: arp, Ifindex: link.Attrs().Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255}}
+	to := &unix.SockaddrLinklayer{
+		Protocol: arp, Ifindex: link.Attrs().Index, Halen: 6, Addr: [8]byte{255, 255, 255, 255, 255, 255},
+	}
 	if err := unix.Bind(fd, to); err != nil {
 		return false, err
 	}
@@ -69,7 +71,9 @@ func probe(name string, ip netip.Addr) (bool, error) {
 		return false, err
 	}
 	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000}); err != nil {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{
+			Usec: 50000,
+		}); err != nil {
 			return false, err
 		}
 		buffer := make([]byte, 64)

@@ -22,21 +22,31 @@ func failures() map[string]defect {
 		"moves-default-route": on("ADD", func(c *call, next plugin) answer {
 			if c.env["CNI_IFNAME"] != "eth0" {
 				_ = c.inPod(func() error {
-					return netlink.RouteDel(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
+					return netlink.RouteDel(&netlink.Route{
+						Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
+					})
 				})
 			}
 			return next(c)
 		}),
 		// No defect: it looks whether somebody answers for the address, and gives it back then.
-		"finds-duplicates":  on("ADD", func(c *call, next plugin) answer { return c.findDuplicate(next(c), next, true) }),
-		"keeps-duplicates":  on("ADD", func(c *call, next plugin) answer { return c.findDuplicate(next(c), next, false) }),
+		"finds-duplicates": on("ADD", func(c *call, next plugin) answer {
+			return c.findDuplicate(next(c), next, true)
+		}),
+		"keeps-duplicates": on("ADD", func(c *call, next plugin) answer {
+			return c.findDuplicate(next(c), next, false)
+		}),
 		"litters-when-busy": littering(func(_ *call, msg string) bool { return strings.Contains(msg, "busy") }),
 		"litters-on-mac": littering(func(c *call, _ string) bool {
 			options, _ := c.config["runtimeConfig"].(map[string]any)
 			return options["mac"] != nil
 		}),
-		"litters-without-master":   littering(func(_ *call, msg string) bool { return strings.Contains(msg, "master") }),
-		"litters-in-own-namespace": littering(func(c *call, _ string) bool { return strings.HasPrefix(c.env["CNI_NETNS"], "/proc/") }),
+		"litters-without-master": littering(func(_ *call, msg string) bool {
+			return strings.Contains(msg, "master")
+		}),
+		"litters-in-own-namespace": littering(func(c *call, _ string) bool {
+			return strings.HasPrefix(c.env["CNI_NETNS"], "/proc/")
+		}),
 		"names-no-master": on("ADD", func(c *call, next plugin) answer {
 			a := next(c)
 			if e, failed := a.errorOf(); failed && strings.Contains(e.Msg, "master") {
@@ -119,7 +129,10 @@ func (c *call) pinWrongMAC(a answer) error {
 		for _, ip := range objects(result, "ips") {
 			gateway, _ := ip["gateway"].(string)
 			entry := &netlink.Neigh{
-				LinkIndex: link.Attrs().Index, IP: net.ParseIP(gateway), HardwareAddr: net.HardwareAddr{2, 0, 0, 0xde, 0xad, 1}, State: netlink.NUD_PERMANENT,
+				LinkIndex: link.Attrs().Index, IP: net.ParseIP(gateway), HardwareAddr: net.HardwareAddr{
+					2, 0, 0, 0xde,
+					0xad, 1,
+				}, State: netlink.NUD_PERMANENT,
 			}
 			if err := netlink.NeighSet(entry); err != nil {
 				return err

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaks are defects that leave one kind of state on the node with each attachment. They make it when DEL deletes an attachment that
-// is there, so that ADD and CHECK have no part in it.
+// leaks are defects that leave one kind of state on the node with each attachment. They make it when DEL deletes an
+// attachment that is there, so that ADD and CHECK have no part in it.
 func leaks() map[string]defect {
 	all := map[string]defect{"leaks-reservation": alone("DEL")}
 	makers := map[string]func(c *call, number int) error{
@@ -36,7 +36,8 @@ func leaks() map[string]defect {
 		},
 		"rule": func(_ *call, number int) error {
 			rule := netlink.NewRule()
-			rule.Src, rule.Table, rule.Priority, rule.Family = numbered(number), unix.RT_TABLE_MAIN, 1000, netlink.FAMILY_V4
+			rule.Src, rule.Table, rule.Priority, rule.Family = numbered(number), unix.RT_TABLE_MAIN, 1000,
+				netlink.FAMILY_V4
 			return netlink.RuleAdd(rule)
 		},
 		"neighbour": func(c *call, number int) error {
@@ -45,7 +46,8 @@ func leaks() map[string]defect {
 				return err
 			}
 			return netlink.NeighSet(&netlink.Neigh{
-				LinkIndex: link.Attrs().Index, IP: numbered(number).IP, HardwareAddr: link.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT,
+				LinkIndex: link.Attrs().Index, IP: numbered(number).IP, HardwareAddr: link.Attrs().HardwareAddr,
+				State: netlink.NUD_PERMANENT,
 			})
 		},
 		"nftables": func(_ *call, number int) error {
@@ -101,12 +103,15 @@ func leakClass(_ *call, number int) error {
 		return err
 	}
 	// Others before made it already.
-	root := netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT})
+	root := netlink.NewHtb(netlink.QdiscAttrs{
+		LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT,
+	})
 	if err := netlink.QdiscAdd(root); err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	class := netlink.NewHtbClass(netlink.ClassAttrs{
-		LinkIndex: link.Attrs().Index, Parent: netlink.MakeHandle(1, 0), Handle: netlink.MakeHandle(1, uint16(number+1)),
+		LinkIndex: link.Attrs().Index, Parent: netlink.MakeHandle(1, 0), Handle: netlink.MakeHandle(1,
+			uint16(number+1)),
 	}, netlink.HtbClassAttrs{Rate: 1 << 30})
 	return netlink.ClassAdd(class)
 }

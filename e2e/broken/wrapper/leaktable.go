@@ -32,14 +32,18 @@ func tableLeaks() map[string]func(c *call, number int) error {
 			return err
 		},
 		"xfrm": func(_ *call, number int) error {
-			return netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{Src: numbered(number), Dst: numbered(number), Dir: netlink.XFRM_DIR_OUT})
+			return netlink.XfrmPolicyAdd(&netlink.XfrmPolicy{
+				Src: numbered(number), Dst: numbered(number), Dir: netlink.XFRM_DIR_OUT,
+			})
 		},
 		"proxy": func(c *call, number int) error {
 			link, err := netlink.LinkByName(c.text("master"))
 			if err != nil {
 				return err
 			}
-			return netlink.NeighAdd(&netlink.Neigh{LinkIndex: link.Attrs().Index, Family: unix.AF_INET, IP: numbered(number).IP, Flags: unix.NTF_PROXY})
+			return netlink.NeighAdd(&netlink.Neigh{
+				LinkIndex: link.Attrs().Index, Family: unix.AF_INET, IP: numbered(number).IP, Flags: unix.NTF_PROXY,
+			})
 		},
 		"ipset": func(_ *call, number int) error {
 			// Others before made it already.
@@ -65,6 +69,7 @@ func addForwarding(c *call, mac net.HardwareAddr) error {
 		return err
 	}
 	return netlink.NeighAppend(&netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_PERMANENT, Flags: unix.NTF_SELF,
+		LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac, State: unix.NUD_PERMANENT,
+		Flags: unix.NTF_SELF,
 	})
 }

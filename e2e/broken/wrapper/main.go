@@ -1,11 +1,13 @@
-// Command wrapper is BROKEN ON PURPOSE: a negative control that `make test` holds against the requirements, never to be installed.
+// Command wrapper is BROKEN ON PURPOSE: a negative control that `make test` holds against the requirements, never to be
+// installed.
 //
-// It stands in the place of a real plugin, under its name, with the real one beside it as NAME.real, and spoils one thing: what the
-// file NAME.defect beside it names, see defects. Further words of that file are the versions of the specification that it
-// advertises, which makes a test short; without them they are those of the real plugin. The defect "none" spoils nothing.
+// It stands in the place of a real plugin, under its name, with the real one beside it as NAME.real, and spoils one
+// thing: what the file NAME.defect beside it names, see defects. Further words of that file are the versions of the
+// specification that it advertises, which makes a test short; without them they are those of the real plugin. The
+// defect "none" spoils nothing.
 //
-// It is not built on skel, which would hold it to what it is to break. What macvlan and host-local lack it has (see mended): with
-// "none" in both places all requirements pass, and what fails with a defect is the defect's.
+// It is not built on skel, which would hold it to what it is to break. What macvlan and host-local lack it has (see
+// mended): with "none" in both places all requirements pass, and what fails with a defect is the defect's.
 package main
 
 import (
@@ -155,7 +157,8 @@ func (c *call) with(name, value string) *call {
 	return &other
 }
 
-// edited is the call with another configuration. Objects within it are shared with the original until edit replaces them.
+// edited is the call with another configuration. Objects within it are shared with the original until edit replaces
+// them.
 func (c *call) edited(edit func(config map[string]any)) *call {
 	other := *c
 	other.config = maps.Clone(c.config)

@@ -44,7 +44,8 @@ func advertising(versions []string, next plugin) plugin {
 	}
 }
 
-// mendedMain is macvlan with an ADD that undoes what it did when it fails and lets no router give the pod addresses, a STATUS that looks at the master, and a GC.
+// mendedMain is macvlan with an ADD that undoes what it did when it fails and lets no router give the pod addresses, a
+// STATUS that looks at the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -86,7 +87,8 @@ func (c *call) refuse() (answer, bool) {
 		return c.fail(types.ErrIOFailure, "%v", err), true
 	}
 	if given, err := os.Stat(c.env["CNI_NETNS"]); err == nil && os.SameFile(own, given) {
-		return c.fail(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: is the namespace of the node", c.env["CNI_NETNS"]), true
+		return c.fail(types.ErrInvalidEnvironmentVariables, "CNI_NETNS %s: is the namespace of the node",
+			c.env["CNI_NETNS"]), true
 	}
 	taken := false
 	_ = c.inPod(func() error {

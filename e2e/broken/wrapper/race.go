@@ -45,7 +45,8 @@ func races() map[string]defect {
 		"shares-addresses": on("ADD", func(c *call, next plugin) answer {
 			last := filepath.Join(volatile, "last")
 			if err := take(); err != nil {
-				for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				for deadline := time.Now().Add(4 * time.Second); time.Now().Before(deadline); time.Sleep(
+					5 * time.Millisecond) {
 					if _, err := os.Stat(lock); errors.Is(err, fs.ErrNotExist) {
 						break
 					}

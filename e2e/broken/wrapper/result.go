@@ -19,7 +19,9 @@ func results() map[string]defect {
 			if c.text("cniVersion") != "0.2.0" {
 				return next(c)
 			}
-			return next(c.edited(func(config map[string]any) { config["cniVersion"] = "1.0.0" })).edited(func(result map[string]any) { result["cniVersion"] = "0.2.0" })
+			return next(c.edited(func(config map[string]any) {
+				config["cniVersion"] = "1.0.0"
+			})).edited(func(result map[string]any) { result["cniVersion"] = "0.2.0" })
 		}),
 		"old-version": adding(func(c *call, result map[string]any) {
 			if c.text("cniVersion") == "1.1.0" {
@@ -58,8 +60,10 @@ func results() map[string]defect {
 		}),
 		"no-sandbox": lying(eachInterface(func(_ *call, i map[string]any) { delete(i, "sandbox") }),
 			eachInterface(func(c *call, i map[string]any) { i["sandbox"] = c.env["CNI_NETNS"] })),
-		"wrong-mac":     lying(eachInterface(swapMAC), eachInterface(swapMAC)),
-		"wrong-mtu":     lying(eachInterface(func(_ *call, i map[string]any) { i["mtu"] = 1400 }), eachInterface(func(_ *call, i map[string]any) { delete(i, "mtu") })),
+		"wrong-mac": lying(eachInterface(swapMAC), eachInterface(swapMAC)),
+		"wrong-mtu": lying(eachInterface(func(_ *call, i map[string]any) {
+			i["mtu"] = 1400
+		}), eachInterface(func(_ *call, i map[string]any) { delete(i, "mtu") })),
 		"wrong-address": lying(eachIP(swapAddress), eachIP(swapAddress)),
 		"wrong-gateway": lying(eachIP(func(_ *call, ip map[string]any) { ip["gateway"] = "203.0.113.1" }), nothing),
 		"wrong-index": lying(eachIP(func(_ *call, ip map[string]any) { ip["interface"] = 7 }),
@@ -122,7 +126,8 @@ func swapped(text string, at int) string {
 	if at < 0 || at >= len(text) {
 		return text
 	}
-	digit := strings.NewReplacer("2", "3", "3", "2", "0", "1", "1", "0", "4", "5", "5", "4", "6", "7", "7", "6", "8", "9", "9", "8",
+	digit := strings.NewReplacer("2", "3", "3", "2", "0", "1", "1", "0", "4", "5", "5", "4", "6", "7", "7", "6", "8",
+		"9", "9", "8",
 		"a", "b", "b", "a", "c", "d", "d", "c", "e", "f", "f", "e").Replace(text[at : at+1])
 	return text[:at] + digit + text[at+1:]
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// unasked are defects that few tests of plugins ask about: what others own, what nobody fills in, what a question must not do.
+// unasked are defects that few tests of plugins ask about: what others own, what nobody fills in, what a question must
+// not do.
 func unasked() map[string]defect {
 	return map[string]defect{
-		// After its own network it collects all others whose things it finds, as if none of their attachments were valid.
+		// After its own network it collects all others whose things it finds, as if none of their attachments were
+		// valid.
 		"collects-other-networks": on("GC", func(c *call, next plugin) answer {
 			a := next(c)
 			if a.status != 0 || !c.sound() {
@@ -23,7 +25,8 @@ func unasked() map[string]defect {
 					continue
 				}
 				other := c.edited(func(config map[string]any) {
-					config["name"], config["cni.dev/valid-attachments"], config["cni.dev/attachments"] = name, []any{}, []any{}
+					config["name"], config["cni.dev/valid-attachments"], config["cni.dev/attachments"] = name, []any{},
+						[]any{}
 				})
 				if a := next(other); a.status != 0 {
 					return a

@@ -51,7 +51,8 @@ func cnitool(cmd *cobra.Command, args []string) error {
 func cnitoolRequest(args []string) (cni.Request, error) {
 	var req cni.Request
 	if len(args) < 2 {
-		return req, errors.New("want a verb (add, check, del, gc, status), the name of a network and the path of a namespace")
+		return req,
+			errors.New("want a verb (add, check, del, gc, status), the name of a network and the path of a namespace")
 	}
 	req.Verb = cni.Verb(strings.ToUpper(args[0]))
 	switch req.Verb {

@@ -26,12 +26,14 @@ func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [CONFLIST]",
 		Short: "Say what this machine can run, and what a missing piece costs",
-		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok, or missing and what
-that costs. It exits 3 only where no lab can be made at all.
+		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok,
+or missing and what that costs. It exits 3 only where no lab can be made at all.
 
-With a conflist it also attaches a pod, as a run does before anything else, and says what the kernel lacks for that, or which call it refused: it
-exits 3 where the kernel lacks something, and 1 where the pod cannot be attached for another reason.`,
-		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor net.d/10-mynet.conflist --bin-dir bin\n  cnitest doctor --backend kind",
+With a conflist it also attaches a pod, as a run does before anything else, and says what the kernel
+lacks for that, or which call it refused: it exits 3 where the kernel lacks something, and 1 where
+the pod cannot be attached for another reason.`,
+		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor net.d/10-mynet.conflist --bin-dir bin\n  " +
+			"cnitest doctor --backend kind",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return fmt.Errorf("doctor: want one conflist at most, got %q too", args[1])
@@ -56,15 +58,19 @@ exits 3 where the kernel lacks something, and 1 where the pod cannot be attached
 			return fmt.Errorf("--backend %q: want %s or %s", backend, netnsBackend, kindBackend)
 		},
 	}
-	cmd.Flags().StringVar(&backend, "backend", netnsBackend, "whose needs: netns, or kind, whose cluster is looked at where there is one")
-	cmd.Flags().StringVar(&binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, where a conflist is given")
+	cmd.Flags().StringVar(&backend, "backend", netnsBackend,
+		"whose needs: netns, or kind, whose cluster is looked at where there is one")
+	cmd.Flags().StringVar(&binDir, "bin-dir", defaultBinDir,
+		"directory of the plugins' binaries, where a conflist is given")
 	k.add(cmd.Flags())
 	return cmd
 }
 
 // tryConflist attaches a pod as a run does first, and says why that does not work.
 func tryConflist(ctx context.Context, file, binDir string, out io.Writer) error {
-	suite, err := e2e.New(e2e.Options{Conflist: file, BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay})
+	suite, err := e2e.New(e2e.Options{
+		Conflist: file, BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay,
+	})
 	if err != nil {
 		return err
 	}
@@ -170,6 +176,7 @@ func (f findings) programs(ctx context.Context, node *cluster.Node) error {
 	if err != nil {
 		return err
 	}
-	f.add(len(found) > 0, "program iptables", "scenario chain-portmap is skipped and --dataplane iptables cannot be used: plugins portmap and firewall call it; install iptables")
+	f.add(len(found) > 0, "program iptables", "scenario chain-portmap is skipped and --dataplane iptables cannot be "+
+		"used: plugins portmap and firewall call it; install iptables")
 	return nil
 }

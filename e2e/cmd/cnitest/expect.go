@@ -11,7 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// loadExpectation reads the file of --expect. What it says of profile, features and plugins holds where the command line says nothing.
+// loadExpectation reads the file of --expect. What it says of profile, features and plugins holds where the command
+// line says nothing.
 func (f *runFlags) loadExpectation(flags *pflag.FlagSet) (err error) {
 	if f.expect == "" {
 		return nil
@@ -44,8 +45,8 @@ func (f *runFlags) explainExpected(r *report.Report) error {
 	return r.WriteDir(f.reportDir)
 }
 
-// compareExpected says how the report differs from what was expected. A difference ends in the status of a plugin that is not conformant;
-// without one the verdict not-conformant is no error.
+// compareExpected says how the report differs from what was expected. A difference ends in the status of a plugin that
+// is not conformant; without one the verdict not-conformant is no error.
 func (f *runFlags) compareExpected(out io.Writer, r *report.Report) error {
 	differences := f.expected.Compare(r)
 	if len(differences) == 0 {

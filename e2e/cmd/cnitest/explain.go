@@ -20,13 +20,16 @@ func newExplainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain ID",
 		Short: "Explain a scenario, a requirement, a feature or a failure mode",
-		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a requirement what the
-specification says, why, who met it broken, and how it is checked; of a feature what it claims and what tests it; of a failure
-mode where it was seen and what would catch it. Soak is what run --soak does.`,
-		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest explain K01",
+		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a
+requirement what the specification says, why, who met it broken, and how it is checked; of a feature
+what it claims and what tests it; of a failure mode where it was seen and what would catch it. Soak
+is what run --soak does.`,
+		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest " +
+			"explain K01",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. host-to-pod, DEL-4, HostToPod, K01")
+				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. " +
+					"host-to-pod, DEL-4, HostToPod, K01")
 			}
 			return nil
 		},
@@ -52,7 +55,8 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 	}
 	for _, s := range kind.Stories() {
 		if strings.EqualFold(s.Name, id) {
-			_, err := fmt.Fprintf(out, "%s\n\n%s\n\nfeatures %v, covers %v; on Kubernetes clusters alone (--backend kind)\n", s.Name, s.Description, s.Features, s.Covers)
+			_, err := fmt.Fprintf(out, "%s\n\n%s\n\nfeatures %v, covers %v; on Kubernetes clusters alone (--backend "+
+				"kind)\n", s.Name, s.Description, s.Features, s.Covers)
 			return err
 		}
 	}
@@ -73,7 +77,8 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 			return explainMode(out, all, m)
 		}
 	}
-	return fmt.Errorf("explain %q: no scenario, requirement, feature or failure mode of that name; see cnitest list", id)
+	return fmt.Errorf("explain %q: no scenario, requirement, feature or failure mode of that name; see cnitest list",
+		id)
 }
 
 func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract.Requirement) error {
@@ -84,7 +89,8 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 	case r.Section == "failure mode":
 		section = "not in the specification: users met it"
 	}
-	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\nasked of\n  plugins of the kind %s", r.ID, r.Level, r.Text, section, strings.ReplaceAll(roles(r), ",", ", "))
+	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\nasked of\n  plugins of the kind %s", r.ID, r.Level, r.Text, section,
+		strings.ReplaceAll(roles(r), ",", ", "))
 	if r.Since != "" {
 		fmt.Fprintf(out, ", since CNI %s", r.Since)
 	}
@@ -132,7 +138,9 @@ func explainFeature(out io.Writer, all []*scenario.Scenario, f scenario.Feature)
 	if profiles := profilesWith(f); profiles != nil {
 		in = strings.Join(profiles, ", ")
 	}
-	testing := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool { return !slices.Contains(s.Features, f) })
+	testing := slices.DeleteFunc(slices.Clone(all), func(s *scenario.Scenario) bool {
+		return !slices.Contains(s.Features, f)
+	})
 	tests := "no scenario yet"
 	if len(testing) > 0 {
 		tests = strings.ReplaceAll(names(testing), ", ", "\n  ")

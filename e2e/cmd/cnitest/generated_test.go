@@ -27,7 +27,8 @@ const (
 // replaceTable puts a table between the marks of a text.
 func replaceTable(text, table string) (string, error) {
 	if strings.Count(text, beginMark) != 1 || strings.Count(text, endMark) != 1 {
-		return "", fmt.Errorf("want one line %q and one line %q", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+		return "", fmt.Errorf("want one line %q and one line %q", strings.TrimSpace(beginMark),
+			strings.TrimSpace(endMark))
 	}
 	head, rest, _ := strings.Cut(text, beginMark)
 	_, tail, ok := strings.Cut(rest, endMark)
@@ -79,7 +80,10 @@ func TestReplaceTable(t *testing.T) {
 		{name: "no table", text: beginMark + endMark, want: beginMark + "new\n" + endMark},
 		{name: "no marks", text: "a\n", wantErr: `want one line "<!-- BEGIN scenarios -->" and one line "<!-- END scenarios -->"`},
 		{name: "no end", text: beginMark, wantErr: `want one line "<!-- BEGIN scenarios -->" and one line "<!-- END scenarios -->"`},
-		{name: "two tables", text: beginMark + endMark + beginMark + endMark, wantErr: `want one line "<!-- BEGIN scenarios -->" and one line "<!-- END scenarios -->"`},
+		{
+			name: "two tables", text: beginMark + endMark + beginMark + endMark,
+			wantErr: `want one line "<!-- BEGIN scenarios -->" and one line "<!-- END scenarios -->"`,
+		},
 		{name: "end before beginning", text: endMark + beginMark, wantErr: `want "<!-- BEGIN scenarios -->" before "<!-- END scenarios -->"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,7 +123,9 @@ type importRule struct {
 
 // broken are the packages among deps that the rule forbids.
 func (r importRule) broken(deps []string) []string {
-	return slices.DeleteFunc(slices.Clone(deps), func(dep string) bool { return dep != r.never && !strings.HasPrefix(dep, r.never+"/") })
+	return slices.DeleteFunc(slices.Clone(deps), func(dep string) bool {
+		return dep != r.never && !strings.HasPrefix(dep, r.never+"/")
+	})
 }
 
 // TestImports holds for what is built, tests left out: those of e2e use a backend.

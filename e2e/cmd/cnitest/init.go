@@ -39,7 +39,8 @@ func newInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Write what a plugin's repository needs to be tested, in a terminal and on GitHub",
-		Long: `Init writes into DIR (default the current one) what tests a plugin with cnitest, each file with comments that say how it goes on:
+		Long: `Init writes into DIR (default the current one) what tests a plugin with cnitest, each file with
+comments that say how it goes on:
 
   net.d/10-TYPE.conflist          an example; with --conflist your own is used instead
   net.d/10-TYPE.target.yaml       what each node has beside the plugins, such as a daemon
@@ -48,7 +49,7 @@ func newInitCommand() *cobra.Command {
   .github/workflows/cnitest.yml   the same on GitHub, with the report as the summary of the run
 
 Files that are there already are left as they are, so that it may be called again.`,
-		Example: `  cnitest init                                   in the plugin's repository, whose directory has the plugin's name
+		Example: `  cnitest init                                   in the repository of the plugin
   cnitest init --type mynet ../mynet
   cnitest init --conflist deploy/10-mynet.conflist`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -62,7 +63,8 @@ Files that are there already are left as they are, so that it may be called agai
 		},
 	}
 	cmd.Flags().StringVar(&p.Type, "type", "", "the plugin's type, as conflists name it (default the name of DIR)")
-	cmd.Flags().StringVar(&p.Conflist, "conflist", "", "path of your conflist, below DIR (default an example is written)")
+	cmd.Flags().StringVar(&p.Conflist, "conflist", "",
+		"path of your conflist, below DIR (default an example is written)")
 	return cmd
 }
 
@@ -90,7 +92,8 @@ func (p project) write(dir string, out io.Writer) error {
 		}
 		fmt.Fprintf(out, "%s %s\n", said, filepath.Join(dir, f.path))
 	}
-	fmt.Fprintf(out, "next: build the plugins of %s into %s, then: make -f cnitest.mk cnitest\n", p.Conflist, filepath.Join(dir, "bin"))
+	fmt.Fprintf(out, "next: build the plugins of %s into %s, then: make -f cnitest.mk cnitest\n", p.Conflist,
+		filepath.Join(dir, "bin"))
 	return nil
 }
 

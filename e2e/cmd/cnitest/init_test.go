@@ -48,9 +48,11 @@ func TestInit(t *testing.T) {
 		t.Errorf("the second call changed files (-before +after):\n%s", diff)
 	}
 	files := []string{
-		"net.d/10-mynet.conflist", "net.d/10-mynet.target.yaml", "net.d/10-mynet.expected.yaml", "cnitest.mk", ".github/workflows/cnitest.yml",
+		"net.d/10-mynet.conflist", "net.d/10-mynet.target.yaml", "net.d/10-mynet.expected.yaml", "cnitest.mk",
+		".github/workflows/cnitest.yml",
 	}
-	next := "next: build the plugins of net.d/10-mynet.conflist into " + dir + "/bin, then: make -f cnitest.mk cnitest\n"
+	next := "next: build the plugins of net.d/10-mynet.conflist into " + dir +
+		"/bin, then: make -f cnitest.mk cnitest\n"
 	want := ""
 	for _, said := range []string{"wrote", "left "} {
 		for _, file := range files {
@@ -73,11 +75,14 @@ func TestInit_comments(t *testing.T) {
 	files := contents(t, dir)
 	uncomment := regexp.MustCompile(`(?m)^# (setup:|- |daemon:|  |cloud:|features:)`)
 	text := uncomment.ReplaceAllString(files["net.d/10-mynet.target.yaml"], "$1")
-	if got, err := target.Parse("target.yaml", []byte(text)); err != nil || got.Daemon == nil || got.Cloud == nil || len(got.Setup) != 1 {
+	if got, err := target.Parse("target.yaml", []byte(text)); err != nil || got.Daemon == nil || got.Cloud == nil ||
+		len(got.Setup) != 1 {
 		t.Errorf("got %+v, %v, want all of it, of\n%s", got, err, text)
 	}
-	text = uncomment.ReplaceAllString(strings.Replace(files["net.d/10-mynet.expected.yaml"], "deviations: []", "deviations:", 1), "$1")
-	if got, err := expectation.Parse("expected.yaml", []byte(text)); err != nil || len(got.Deviations) != 2 || len(got.Features) != 2 {
+	text = uncomment.ReplaceAllString(strings.Replace(files["net.d/10-mynet.expected.yaml"], "deviations: []",
+		"deviations:", 1), "$1")
+	if got, err := expectation.Parse("expected.yaml", []byte(text)); err != nil || len(got.Deviations) != 2 ||
+		len(got.Features) != 2 {
 		t.Errorf("got %+v, %v, want all of it, of\n%s", got, err, text)
 	}
 }
@@ -179,7 +184,8 @@ func TestInit_workflow(t *testing.T) {
 			t.Errorf("step %q: want success", step.Name)
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"verdict": "conformant", "report": "_artifacts/cnitest"}, outputs); diff != "" {
+	if diff := cmp.Diff(map[string]string{"verdict": "conformant", "report": "_artifacts/cnitest"},
+		outputs); diff != "" {
 		t.Errorf("outputs (-want +got):\n%s", diff)
 	}
 	summary, err := os.ReadFile(r.summary)
@@ -193,7 +199,8 @@ func TestInit_workflow(t *testing.T) {
 	}
 }
 
-// TestAction_fails wants the action to fail with the verdict where the plugin does, and to say nothing of a report where there is none.
+// TestAction_fails wants the action to fail with the verdict where the plugin does, and to say nothing of a report
+// where there is none.
 func TestAction_fails(t *testing.T) {
 	dir := thirdParty(t)
 	r := newRunner(t, dir)
@@ -201,7 +208,8 @@ func TestAction_fails(t *testing.T) {
 		t.Fatal("want the example built")
 	}
 	outputs, ok := r.action(map[string]string{
-		"conflist": "net.d/10-toyvlan.conflist", "profile": "underlay", "arguments": "--scenario host-to-pod", "report-dir": "out",
+		"conflist": "net.d/10-toyvlan.conflist", "profile": "underlay", "arguments": "--scenario host-to-pod",
+		"report-dir": "out",
 	})
 	if diff := cmp.Diff(map[string]string{"verdict": "not-conformant", "report": "out"}, outputs); ok || diff != "" {
 		t.Errorf("got success %v, outputs (-want +got):\n%s", ok, diff)

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// hostState is what a run could leave on this machine. Other processes change the list of processes; those are told apart by
-// their binary.
+// hostState is what a run could leave on this machine. Other processes change the list of processes; those are told
+// apart by their binary.
 type hostState struct{ Links, Mounts, Namespaces, CNI, Temporary []string }
 
 func readHostState(t *testing.T) hostState {

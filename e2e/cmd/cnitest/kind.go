@@ -25,7 +25,8 @@ type kindFlags struct{ kubeconfig, kubeContext, image string }
 func (f *kindFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "with --backend kind: the cluster (default that of kubectl)")
 	flags.StringVar(&f.kubeContext, "context", "", "with --backend kind: the context of the kubeconfig")
-	flags.StringVar(&f.image, "image", "", "with --backend kind: image of this program that the nodes can pull (default made here, for kind's nodes)")
+	flags.StringVar(&f.image, "image", "", "with --backend kind: image of this program that the nodes can pull "+
+		"(default made here, for kind's nodes)")
 }
 
 // checkKind is about what the flags say by themselves.
@@ -33,9 +34,11 @@ func (f *runFlags) checkKind() error {
 	k := f.kind
 	switch {
 	case f.backend != kindBackend && k != kindFlags{}:
-		return fmt.Errorf("--kubeconfig, --context and --image are for --backend %s, got --backend %s", kindBackend, f.backend)
+		return fmt.Errorf("--kubeconfig, --context and --image are for --backend %s, got --backend %s", kindBackend,
+			f.backend)
 	case f.backend == kindBackend && (f.node.uplinkKind != "veth" || f.node.nics != 1 || f.node.uplink != ""):
-		return errors.New("--uplink, --uplink-kind and --nics are for nodes that are made; a cluster's have what they have")
+		return errors.New("--uplink, --uplink-kind and --nics are for nodes that are made; a cluster's have what " +
+			"they have")
 	case f.backend == kindBackend && f.soak > 0:
 		return errors.New("--soak calls plugins as a runtime does; a cluster has its own")
 	}
@@ -44,8 +47,9 @@ func (f *runFlags) checkKind() error {
 
 func (f *runFlags) kindOptions(list *conflist.File) kind.Options {
 	return kind.Options{
-		Kubeconfig: f.kind.kubeconfig, Context: f.kind.kubeContext, Image: f.kind.image, Conflist: list, Binary: selfPath,
-		Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
+		Kubeconfig: f.kind.kubeconfig, Context: f.kind.kubeContext, Image: f.kind.image, Conflist: list,
+		Binary: selfPath,
+		Log:    func(text string) { fmt.Fprintln(os.Stderr, text) },
 	}
 }
 
@@ -73,7 +77,9 @@ func newNodeAgentCommand() *cobra.Command {
 
 func newPodCommand() *cobra.Command {
 	var options kind.PodOptions
-	cmd := untilTold(kind.PodCommand, "Be a pod (started by kubelets)", func(ctx context.Context) error { return kind.PodMain(ctx, options) })
+	cmd := untilTold(kind.PodCommand, "Be a pod (started by kubelets)", func(ctx context.Context) error {
+		return kind.PodMain(ctx, options)
+	})
 	cmd.Flags().Uint16Var(&options.Answer, "answer", 0, "port on which to answer probes over TCP")
 	cmd.Flags().DurationVar(&options.Linger, "linger", 0, "how long to go on when told to end")
 	return cmd

@@ -24,8 +24,8 @@ import (
 // labPod is the namespace that a lab's nodes have from the start, for cnitool.
 const labPod = "testing"
 
-// toolDir is where the nodes of a lab have this program as cnitool. It comes after the plugins' directory in PATH, so that a
-// cnitool there has precedence.
+// toolDir is where the nodes of a lab have this program as cnitool. It comes after the plugins' directory in PATH, so
+// that a cnitool there has precedence.
 const toolDir = "/opt/cni/tools"
 
 // labFlags are the flags of lab.
@@ -40,11 +40,13 @@ func newLabCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lab CONFLIST [-- COMMAND [ARG…]]",
 		Short: "Open a shell, or run a command, on a node of the lab that scenarios run on",
-		Long: `Lab makes nodes a, b, … with the conflist in /etc/cni/net.d and the plugins in /opt/cni/bin, each with an empty pod namespace
-/var/run/netns/testing, and runs a shell or a command on one of them. All of it is gone when that ends.
+		Long: `Lab makes nodes a, b, … with the conflist in /etc/cni/net.d and the plugins in /opt/cni/bin, each
+with an empty pod namespace /var/run/netns/testing, and runs a shell or a command on one of them.
+All of it is gone when that ends.
 
-NETCONFPATH and CNI_PATH are set, so that cnitool needs no options; where --bin-dir has no cnitool, cnitest itself has its verbs.
-The name to give it is that of the network in the conflist. The exit status is the command's.`,
+NETCONFPATH and CNI_PATH are set, so that cnitool needs no options; where --bin-dir has no cnitool,
+cnitest itself has its verbs. The name to give it is that of the network in the conflist. The exit
+status is the command's.`,
 		Example: `  cnitest lab my.conflist --bin-dir bin
   cnitest lab my.conflist --bin-dir bin -- cnitool add mynet /var/run/netns/testing
   cnitest lab my.conflist --bin-dir bin -- sh -c 'cnitool add mynet /var/run/netns/testing && ip route'
@@ -67,7 +69,8 @@ The name to give it is that of the network in the conflist. The exit status is t
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, pod/testing@a, …, host/lan, host/router, host/external")
+	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, pod/testing@a, …, host/lan, "+
+		"host/router, host/external")
 	flags.IntVar(&f.nodes, "nodes", 2, "number of nodes")
 	f.node.add(flags)
 	return cmd
@@ -95,12 +98,15 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 		Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind,
 	}
 	for i := range f.nodes {
-		req.Nodes = append(req.Nodes, scenario.Node{Name: string(rune('a' + i)), NICs: f.node.nics, RPFilter: &f.node.rpFilter})
+		req.Nodes = append(req.Nodes, scenario.Node{
+			Name: string(rune('a' + i)), NICs: f.node.nics, RPFilter: &f.node.rpFilter,
+		})
 	}
 	if err := f.node.check(list, req.Nodes); err != nil {
 		return req, err
 	}
-	req.Target, req.Lease, req.Subnets, req.Gateways = cluster.WithDHCP(req.Conflist, f.node.target), f.node.network.lease, f.node.network.lan, f.node.network.routers
+	req.Target, req.Lease, req.Subnets, req.Gateways = cluster.WithDHCP(req.Conflist, f.node.target),
+		f.node.network.lease, f.node.network.lan, f.node.network.routers
 	return req, nil
 }
 
@@ -159,7 +165,9 @@ func enter(ctx context.Context, c cluster.Cluster, place *cluster.Place, command
 	if !ok {
 		return fmt.Errorf("backend %s: its places cannot be entered", newBackend().Name())
 	}
-	program := netns.Program{Argv: command, Env: labEnv(place.Name), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	program := netns.Program{
+		Argv: command, Env: labEnv(place.Name), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	}
 	if len(command) == 0 {
 		program.Argv = []string{shell(), "-i"}
 		program.Foreground = inForeground()
@@ -200,6 +208,7 @@ func labEnv(place string) []string {
 
 // greet says what can be done in a lab's shell.
 func greet(ctx context.Context, out io.Writer, c cluster.Cluster, place *cluster.Place, network string) {
-	fmt.Fprintf(out, "a shell on %s; exit ends the lab. Try: cnitool add %s /var/run/netns/%s\nfrom another terminal%s:\n", place.Name, network, labPod, asWhom())
+	fmt.Fprintf(out, "a shell on %s; exit ends the lab. Try: cnitool add %s /var/run/netns/%s\nfrom another "+
+		"terminal%s:\n", place.Name, network, labPod, asWhom())
 	printWaysIn(ctx, out, c)
 }

@@ -19,14 +19,16 @@ func newListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list scenarios|requirements|features|failure-modes",
 		Short: "List what a run consists of",
-		Long: `List scenarios shows what a run plays, with the features and failure modes that each stands for; both can be given to
-run --label-filter. List requirements shows the sentences of the CNI specification that each plugin is asked about, alone. List
-features shows what a plugin can claim, and the profiles that demand it. List failure-modes shows how plugins failed their users,
-and what would have caught it.`,
+		Long: `List scenarios shows what a run plays, with the features and failure modes that each stands for;
+both can be given to run --label-filter. List requirements shows the sentences of the CNI
+specification that each plugin is asked about, alone. List features shows what a plugin can claim,
+and the profiles that demand it. List failure-modes shows how plugins failed their users, and what
+would have caught it.`,
 		Example:   "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list failure-modes",
 		ValidArgs: []string{"scenarios", "requirements", "features", "failure-modes"},
 		Args: func(cmd *cobra.Command, args []string) error {
-			what := strings.Join(cmd.ValidArgs[:len(cmd.ValidArgs)-1], ", ") + " or " + cmd.ValidArgs[len(cmd.ValidArgs)-1]
+			what := strings.Join(cmd.ValidArgs[:len(cmd.ValidArgs)-1], ", ") + " or " +
+				cmd.ValidArgs[len(cmd.ValidArgs)-1]
 			switch {
 			case len(args) != 1:
 				return fmt.Errorf("list: want %s", what)

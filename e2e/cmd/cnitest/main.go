@@ -1,7 +1,7 @@
 // Command cnitest says whether a CNI plugin for underlay networks does what its users rely on.
 //
-// It is a thin skin: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains. What is its own
-// is the command line, what a person sees while it runs, and the way into a lab.
+// It is a thin skin: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains. What
+// is its own is the command line, what a person sees while it runs, and the way into a lab.
 //
 // Run its tests: go test ./e2e/cmd/cnitest
 package main
@@ -79,12 +79,14 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "cnitest",
 		Short: "Conformance tests for CNI plugins of underlay networks",
-		Long: `cnitest takes a conflist and the binaries of its plugins, attaches pods on nodes that it makes from network
-namespaces, sends traffic between them, deletes everything again, and says what worked. Nothing is changed on
-this machine, and no rights are needed where unprivileged user namespaces are allowed.
+		Long: `cnitest takes a conflist and the binaries of its plugins, attaches pods on nodes that it makes from
+network namespaces, sends traffic between them, deletes everything again, and says what worked.
+Nothing is changed on this machine, and no rights are needed where unprivileged user namespaces are
+allowed.
 
-Exit status: 0 conformant (or partial without --strict), 1 not conformant, 2 the command line or a file is
-wrong, 3 this machine cannot run it or the lab failed, 128 and the signal's number when a signal ended it (130 for Ctrl-C).`,
+Exit status: 0 conformant (or partial without --strict), 1 not conformant, 2 the command line or a
+file is wrong, 3 this machine cannot run it or the lab failed, 128 and the signal's number when a
+signal ended it (130 for Ctrl-C).`,
 		Example: `  cnitest doctor                                             what this machine can run
   cnitest run my.conflist --bin-dir ./bin                    a verdict
   cnitest run my.conflist --bin-dir ./bin --report-dir out   and the evidence of what failed
@@ -106,8 +108,10 @@ wrong, 3 this machine cannot run it or the lab failed, 128 and the signal's numb
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(), newLabCommand(),
-		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(), newPodCommand(), newHoldCommand(), newKeeperCommand())
+	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(),
+		newLabCommand(),
+		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
+		newPodCommand(), newHoldCommand(), newKeeperCommand())
 	return root
 }
 

@@ -33,10 +33,14 @@ type networkFlags struct {
 }
 
 func (f *networkFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME or NAMESPACE/NAME (default all, one after the other)")
-	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks where the file does not say them (an IPAM plugin that asks somebody else), or larger ones around its own, e.g. 10.1.0.0/16")
-	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the file names, or the first of each network)")
-	flags.DurationVar(&f.lease, "dhcp-lease", netns.DefaultLease, "how long leases of the lab's DHCP server last, where the IPAM plugin is dhcp")
+	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME "+
+		"or NAMESPACE/NAME (default all, one after the other)")
+	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks where the file does not say them (an IPAM "+
+		"plugin that asks somebody else), or larger ones around its own, e.g. 10.1.0.0/16")
+	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the "+
+		"file names, or the first of each network)")
+	flags.DurationVar(&f.lease, "dhcp-lease", netns.DefaultLease,
+		"how long leases of the lab's DHCP server last, where the IPAM plugin is dhcp")
 }
 
 // check reads the flags.
@@ -81,8 +85,8 @@ func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 	return []*conflist.File{one}, err
 }
 
-// runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a process. Reports go
-// to directories of the networks' names in reportDir. The status is that of the worst.
+// runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a
+// process. Reports go to directories of the networks' names in reportDir. The status is that of the worst.
 func runEach(ctx context.Context, networks []*conflist.File, reportDir string, args []string, out io.Writer) error {
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -129,8 +133,8 @@ func runChild(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// childAttributes are those of a process of this program's. A terminal's interrupt reaches it through its Cancel, once. It dies with the
-// thread that started it (prctl(2), PR_SET_PDEATHSIG), which the caller therefore locks.
+// childAttributes are those of a process of this program's. A terminal's interrupt reaches it through its Cancel, once.
+// It dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which the caller therefore locks.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -32,10 +32,13 @@ type nodeFlags struct {
 func (f *nodeFlags) add(flags *pflag.FlagSet) {
 	f.network.add(flags)
 	flags.StringVar(&f.uplink, "uplink", "", "the nodes' interface on the underlay (default what the conflist names)")
-	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth", "kind of that interface: veth, bridge, dummy or vlan (of a trunk)")
+	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth",
+		"kind of that interface: veth, bridge, dummy or vlan (of a trunk)")
 	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
-	flags.StringVar(&f.targetFile, "target", "", "file that says what runs on each node beside the plugins, and its cloud (default NAME.target.yaml beside NAME.conflist)")
-	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of nodes and pods: 0, 1 or 2 (scenarios may choose their own)")
+	flags.StringVar(&f.targetFile, "target", "", "file that says what runs on each node beside the plugins, and its "+
+		"cloud (default NAME.target.yaml beside NAME.conflist)")
+	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of nodes and pods: 0, 1 or 2 (scenarios "+
+		"may choose their own)")
 }
 
 // check finds out before any lab is made whether a network can be derived from the file.

@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// places are the nodes, the hosts around them and the pods that have a namespace now, as "pod/NAME@NODE": pods of several nodes
-// may share a name.
+// places are the nodes, the hosts around them and the pods that have a namespace now, as "pod/NAME@NODE": pods of
+// several nodes may share a name.
 func places(ctx context.Context, c cluster.Cluster) []*cluster.Place {
 	var all, pods []*cluster.Place
 	for _, n := range c.Nodes() {
@@ -24,7 +24,8 @@ func places(ctx context.Context, c cluster.Cluster) []*cluster.Place {
 		for _, name := range names {
 			_, node, _ := strings.Cut(n.Name, "/")
 			pods = append(pods, &cluster.Place{
-				Name: fmt.Sprintf("%s/%s@%s", scenario.PodPlace, name, node), Agent: n.Agent, Netns: agent.NamespacePath(name),
+				Name: fmt.Sprintf("%s/%s@%s", scenario.PodPlace, name, node), Agent: n.Agent,
+				Netns: agent.NamespacePath(name),
 			})
 		}
 	}
@@ -69,8 +70,8 @@ func asWhom() string {
 	return ", as root"
 }
 
-// inUserNamespace reports whether this process is root in a user namespace only: the first one maps all ids onto themselves
-// (user_namespaces(7)).
+// inUserNamespace reports whether this process is root in a user namespace only: the first one maps all ids onto
+// themselves (user_namespaces(7)).
 func inUserNamespace() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"

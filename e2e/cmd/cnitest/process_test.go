@@ -34,7 +34,8 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// exeArgument stands for the path of a process's binary in its arguments: so marked, other programs are known as its own.
+// exeArgument stands for the path of a process's binary in its arguments: so marked, other programs are known as its
+// own.
 const exeArgument = "EXE"
 
 // process is a running cnitest whose output is read line by line.

@@ -121,7 +121,8 @@ func (p *progress) done(r report.Result) {
 		p.running = slices.Delete(p.running, i, i+1)
 		p.ended++
 	}
-	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing && r.ID != contract.FirstAttachment && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
+	if r.Result == report.NotClaimed || r.Kind == "requirement" && r.ID != contract.LeavesNothing &&
+		r.ID != contract.FirstAttachment && (quiet(r.Result) || !slices.Contains(p.underTest, r.Plugin)) {
 		return // the summary has them in one line
 	}
 	name := r.ID

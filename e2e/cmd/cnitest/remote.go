@@ -36,11 +36,16 @@ type remoteFlags struct {
 }
 
 func (f *remoteFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.nodes, "nodes", nil, "with --backend ssh: the machines that are nodes a, b, …, as ssh knows them")
-	flags.StringVar(&f.outside, "outside", "", "with --backend ssh: one more machine, for the hosts around the nodes; it becomes the router at the conflist's gateway, where nobody may be yet")
-	flags.StringVar(&f.configFile, "ssh-config", "", "with --backend ssh: configuration file of ssh (default that of the user)")
-	flags.StringVar(&f.subnet, "uplink-subnet", "", "with --backend ssh: network by which a machine's uplink is found (default that of the conflist)")
-	flags.StringVar(&f.reboot, "reboot", "", "with --backend ssh: command that reboots a machine, such as 'systemctl reboot'; without it no scenario reboots one")
+	flags.StringSliceVar(&f.nodes, "nodes", nil,
+		"with --backend ssh: the machines that are nodes a, b, …, as ssh knows them")
+	flags.StringVar(&f.outside, "outside", "", "with --backend ssh: one more machine, for the hosts around the "+
+		"nodes; it becomes the router at the conflist's gateway, where nobody may be yet")
+	flags.StringVar(&f.configFile, "ssh-config", "",
+		"with --backend ssh: configuration file of ssh (default that of the user)")
+	flags.StringVar(&f.subnet, "uplink-subnet", "", "with --backend ssh: network by which a machine's uplink is "+
+		"found (default that of the conflist)")
+	flags.StringVar(&f.reboot, "reboot", "", "with --backend ssh: command that reboots a machine, such as 'systemctl "+
+		"reboot'; without it no scenario reboots one")
 }
 
 // check is about what the flags say by themselves.
@@ -48,7 +53,8 @@ func (f *runFlags) checkRemote() (err error) {
 	r := &f.remote
 	if f.backend != sshBackend {
 		if len(r.nodes) > 0 || r.outside != "" || r.configFile != "" || r.subnet != "" || r.reboot != "" {
-			return fmt.Errorf("--nodes, --outside, --ssh-config, --uplink-subnet and --reboot are for --backend %s, got --backend %s", sshBackend, f.backend)
+			return fmt.Errorf("--nodes, --outside, --ssh-config, --uplink-subnet and --reboot are for --backend %s, "+
+				"got --backend %s", sshBackend, f.backend)
 		}
 		return nil
 	}
@@ -62,7 +68,8 @@ func (f *runFlags) checkRemote() (err error) {
 	case f.workers > 1:
 		return fmt.Errorf("--workers %d: machines that are there exist once; want 1", f.workers)
 	case f.node.uplinkKind != "veth" || f.node.nics != 1:
-		return errors.New("--uplink-kind and --nics are for nodes that are made; machines that are there have what they have")
+		return errors.New("--uplink-kind and --nics are for nodes that are made; machines that are there have what " +
+			"they have")
 	}
 	if r.configFile != "" {
 		if _, err := os.Stat(r.configFile); err != nil {
@@ -77,7 +84,8 @@ func (f *runFlags) checkRemote() (err error) {
 	return nil
 }
 
-// openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what is not as it was found.
+// openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what
+// is not as it was found.
 func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluster.Backend, func() error, error) {
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
@@ -103,8 +111,11 @@ func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluste
 
 func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
 	return ssh.Options{
-		Nodes: f.remote.nodes, Outside: f.remote.outside, ConfigFile: f.remote.configFile, Conflist: list, BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
-		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) { fmt.Fprintln(os.Stderr, text) },
+		Nodes: f.remote.nodes, Outside: f.remote.outside, ConfigFile: f.remote.configFile, Conflist: list,
+		BinDir: f.binDir, Subnet: f.remote.network, Uplink: f.node.uplink,
+		Binary: binaryFor, Reboot: strings.Fields(f.remote.reboot), Log: func(text string) {
+			fmt.Fprintln(os.Stderr, text)
+		},
 	}
 }
 
@@ -140,7 +151,8 @@ func binaryFor(arch string) (string, error) {
 	}
 	path := filepath.Join(filepath.Dir(self), "cnitest-linux-"+arch)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("want a cnitest for it at %s: CGO_ENABLED=0 GOARCH=%s go build -o %s ./e2e/cmd/cnitest", path, arch, path)
+		return "", fmt.Errorf("want a cnitest for it at %s: CGO_ENABLED=0 GOARCH=%s go build -o %s ./e2e/cmd/cnitest",
+			path, arch, path)
 	}
 	return path, nil
 }

@@ -37,7 +37,9 @@ func TestBackendFlags(t *testing.T) {
 
 // TestLabFailure tells a run in which the lab failed from one in which everything was asked.
 func TestLabFailure(t *testing.T) {
-	r := &report.Report{Results: []report.Result{{ID: "host-to-pod", Result: report.Pass}, {ID: "reboot", Result: report.Skipped, Reason: "not allowed"}}}
+	r := &report.Report{Results: []report.Result{
+		{ID: "host-to-pod", Result: report.Pass}, {ID: "reboot", Result: report.Skipped, Reason: "not allowed"},
+	}}
 	if err := labFailure(r); err != nil {
 		t.Errorf("got %v, want none: a skip with its reason is no failure", err)
 	}

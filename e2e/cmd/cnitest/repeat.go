@@ -24,8 +24,9 @@ const reportFDFlag = "report-fd"
 // firstExtraFile is the number that the first of exec.Cmd's ExtraFiles has in the child.
 const firstExtraFile = 3
 
-// repeat runs the same command line so many times, each in a process of its own since Ginkgo runs one suite in a process, and fails
-// where a result differs from the first run's. Reports go to run-1, run-2, … in reportDir, when it is not empty.
+// repeat runs the same command line so many times, each in a process of its own since Ginkgo runs one suite in a
+// process, and fails where a result differs from the first run's. Reports go to run-1, run-2, … in reportDir, when it
+// is not empty.
 func repeat(ctx context.Context, times int, reportDir string, args []string, out io.Writer) error {
 	var first []string
 	var end error
@@ -48,9 +49,11 @@ func repeat(ctx context.Context, times int, reportDir string, args []string, out
 			first, end = results, err
 		}
 		same := slices.Equal(first, results)
-		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, times, r.Verdict, r.Tally(), time.Since(start).Seconds())
+		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, times, r.Verdict, r.Tally(),
+			time.Since(start).Seconds())
 		if !same {
-			return &exitError{exitNotConformant, fmt.Errorf("run %d differs from the first:\n%s", i+1, strings.Join(difference(first, results), "\n"))}
+			return &exitError{exitNotConformant, fmt.Errorf("run %d differs from the first:\n%s", i+1,
+				strings.Join(difference(first, results), "\n"))}
 		}
 	}
 	fmt.Fprintf(out, "%d runs, the same %d results each time\n", times, len(first))

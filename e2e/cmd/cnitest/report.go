@@ -16,8 +16,8 @@ func newReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Render a report.json, compare two, or print their schema",
-		Long: `Report works on the report.json that cnitest run writes with --report-dir. It reads strictly: a file of another apiVersion, or
-with fields that this version does not know, is an error and no guess.`,
+		Long: `Report works on the report.json that cnitest run writes with --report-dir. It reads strictly: a file
+of another apiVersion, or with fields that this version does not know, is an error and no guess.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("report: unknown command %q; want html, markdown, diff or schema", args[0])
@@ -74,11 +74,12 @@ func newDiffCommand() *cobra.Command {
 		Short: "Compare two report.json, exit 1 on a regression",
 		Long: `Diff says what is worse, better, changed, new and gone in the later of two reports.
 
-A regression is what the old report showed and the new one does not: a pass that failed, became vacuous, was skipped, is no
-longer claimed or is gone; anything else that failed or became vacuous now and was not before; a verb that notices a smaller share
-of what was broken on purpose; a worse verdict (conformant, partial, not-conformant, env-unfit). It counts where the
-result counts in either report. What only cannot be asked for any more (not-applicable) or is known-upstream by now is
-listed, as is what is new; a new failure is a regression where it makes the verdict worse.
+A regression is what the old report showed and the new one does not: a pass that failed, became
+vacuous, was skipped, is no longer claimed or is gone; anything else that failed or became vacuous
+now and was not before; a verb that notices a smaller share of what was broken on purpose; a worse
+verdict (conformant, partial, not-conformant, env-unfit). It counts where the result counts in
+either report. What only cannot be asked for any more (not-applicable) or is known-upstream by now
+is listed, as is what is new; a new failure is a regression where it makes the verdict worse.
 
 Exit status: 0 no regression, 1 a regression, 2 a file is no report.`,
 		Example: "  cnitest report diff main/report.json out/report.json",
@@ -128,6 +129,7 @@ func reportFiles(names ...string) cobra.PositionalArgs {
 		if len(names) > 1 {
 			want = "the paths of two report.json, the old one first"
 		}
-		return fmt.Errorf("report %s: want %s, got %d paths; see %s --help", cmd.Name(), want, len(args), cmd.CommandPath())
+		return fmt.Errorf("report %s: want %s, got %d paths; see %s --help", cmd.Name(), want, len(args),
+			cmd.CommandPath())
 	}
 }

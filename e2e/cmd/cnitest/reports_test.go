@@ -12,11 +12,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestReports wants the tables of e2e/reports and of the repository to say what the reports say, and the reports to be such as this
-// version writes.
+// TestReports wants the tables of e2e/reports and of the repository to say what the reports say, and the reports to be
+// such as this version writes.
 func TestReports(t *testing.T) {
 	const dir = "../../reports"
-	readmes := []struct{ path, toReports, table string }{{path: dir + "/README.md"}, {path: "../../../README.md", toReports: "e2e/reports/"}}
+	readmes := []struct{ path, toReports, table string }{
+		{path: dir + "/README.md"},
+		{path: "../../../README.md", toReports: "e2e/reports/"},
+	}
 	files, err := filepath.Glob(dir + "/*/" + report.JSONName)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("want reports, got %v, %v", files, err)
@@ -36,7 +39,8 @@ func TestReports(t *testing.T) {
 		}
 	}
 	for _, readme := range readmes {
-		checkReportTable(t, readme.path, "| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
+		checkReportTable(t, readme.path,
+			"| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
 	}
 }
 
@@ -75,7 +79,8 @@ func reportRow(toReports, name string, r *report.Report) string {
 	}
 	var pages []string
 	for _, page := range []string{report.HTMLName, report.MarkdownName, report.JSONName} {
-		pages = append(pages, fmt.Sprintf("[%s](%s%s/%s)", strings.TrimPrefix(filepath.Ext(page), "."), toReports, name, page))
+		pages = append(pages, fmt.Sprintf("[%s](%s%s/%s)", strings.TrimPrefix(filepath.Ext(page), "."), toReports, name,
+			page))
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n",
 		name, strings.Join(plugins, " + "), r.Profile, r.Verdict, r.Tally(), strings.Join(pages, " "))

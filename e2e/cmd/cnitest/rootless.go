@@ -20,8 +20,8 @@ func newBackend() *netns.Backend {
 	return &netns.Backend{Command: []string{selfPath, agentCommand}}
 }
 
-// asRoot runs do where this process is root. Without root it runs this program again in a user namespace of its own, where it
-// is, and ends with its status.
+// asRoot runs do where this process is root. Without root it runs this program again in a user namespace of its own,
+// where it is, and ends with its status.
 func asRoot(do func() error) error {
 	if os.Geteuid() == 0 {
 		return do()
@@ -40,8 +40,12 @@ func asRoot(do func() error) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if err := child.Start(); err != nil {
-		return &exitError{exitUnfit, fmt.Errorf("user namespace: %w; run as root, or allow unprivileged user namespaces "+
-			"(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)", err)}
+		return &exitError{
+			exitUnfit,
+			fmt.Errorf("user namespace: %w; run as root, or allow unprivileged user namespaces "+
+				"(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "+
+				"kernel.apparmor_restrict_unprivileged_userns)", err),
+		}
 	}
 	go func() {
 		for s := range signals {

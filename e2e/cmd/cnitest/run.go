@@ -47,26 +47,32 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run CONFLIST",
 		Short: "Run scenarios and requirements on a conflist and print a verdict",
-		Long: `CONFLIST is a configuration list (.conflist), a plugin's configuration (.conf), or a YAML or JSON file with
-NetworkAttachmentDefinitions as kubectl takes and prints them, of which all are run, or the one that --network names.
+		Long: `CONFLIST is a configuration list (.conflist), a plugin's configuration (.conf), or a YAML or JSON
+file with NetworkAttachmentDefinitions as kubectl takes and prints them, of which all are run, or
+the one that --network names.
 
-Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime would, and compares
-what happens with what the scenario says. Afterwards everything is deleted twice, and every node must look as before. Beside
-that it asks each plugin alone about the sentences of the CNI specification (cnitest list requirements).
+Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime
+would, and compares what happens with what the scenario says. Afterwards everything is deleted
+twice, and every node must look as before. Beside that it asks each plugin alone about the sentences
+of the CNI specification (cnitest list requirements).
 
-Nothing is changed on this machine: nodes and pods are namespaces that end with this process. As an ordinary user it
-runs in a user namespace of its own.
+Nothing is changed on this machine: nodes and pods are namespaces that end with this process. As an
+ordinary user it runs in a user namespace of its own.
 
-The verdict is about the plugins under test: those of the chain that upstream does not ship, or those named with --plugin.
-A profile is the set of features that they must have; what is beyond it counts only if claimed with --features.
+The verdict is about the plugins under test: those of the chain that upstream does not ship, or
+those named with --plugin. A profile is the set of features that they must have; what is beyond it
+counts only if claimed with --features.
 
-Budgets count the time that the machine gave. What fails while the machine is too busy runs a second time, alone, and the report
-says so; what fails then is a failure, unless the machine was too busy still: it is skipped then, and the exit status is 3.
+Budgets count the time that the machine gave. What fails while the machine is too busy runs a second
+time, alone, and the report says so; what fails then is a failure, unless the machine was too busy
+still: it is skipped then, and the exit status is 3.
 
-With --soak pods come and go on two nodes for that long instead, while flows run between others: no address has two
-owners, every attached pod answers and passes CHECK, no flow loses anything, and nothing stays. It ends at the first failure.
+With --soak pods come and go on two nodes for that long instead, while flows run between others: no
+address has two owners, every attached pod answers and passes CHECK, no flow loses anything, and
+nothing stays. It ends at the first failure.
 
-Ctrl-C ends a run early. Its report is of what ran until then, with the verdict partial unless something failed.`,
+Ctrl-C ends a run early. Its report is of what ran until then, with the verdict partial unless
+something failed.`,
 		Example: `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
   cnitest run net-attach-def.yaml --bin-dir bin --network default/lan
@@ -97,22 +103,34 @@ Ctrl-C ends a run early. Its report is of what ran until then, with the verdict 
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns; ssh on machines that are there; kind on a Kubernetes cluster")
-	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay), "features that the plugin must have: cni, underlay or kubernetes")
-	flags.StringSliceVar(&f.claims, "features", nil, "features claimed beyond the profile, or all (see cnitest list features)")
-	flags.StringSliceVar(&f.plugins, "plugin", nil, "types under test (default those of the chain that upstream does not ship)")
-	flags.StringVar(&f.expect, "expect", "", "file that says what is known not to pass, and why: exit 0 where just that does not, else 1")
+	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns; ssh on machines that are there; kind "+
+		"on a Kubernetes cluster")
+	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay),
+		"features that the plugin must have: cni, underlay or kubernetes")
+	flags.StringSliceVar(&f.claims, "features", nil,
+		"features claimed beyond the profile, or all (see cnitest list features)")
+	flags.StringSliceVar(&f.plugins, "plugin", nil,
+		"types under test (default those of the chain that upstream does not ship)")
+	flags.StringVar(&f.expect, "expect", "", "file that says what is known not to pass, and why: exit 0 where just "+
+		"that does not, else 1")
 	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
-	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
-	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
-	flags.StringVar(&f.dataplane, "dataplane", service.Nftables, "what programs services on the nodes: nftables, or iptables where it is installed")
+	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, "+
+		"core, extended, contract, plugins")
+	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, report.html, report.md, junit.xml "+
+		"and the evidence of failures")
+	flags.StringVar(&f.dataplane, "dataplane", service.Nftables,
+		"what programs services on the nodes: nftables, or iptables where it is installed")
 	flags.BoolVar(&f.quick, "quick", false, "leave out what kills and fails the plugins under test at every call")
-	flags.BoolVar(&f.each, "each", false, "tell every failure with its reason, also those with a cause that was told, and all that is blocked")
+	flags.BoolVar(&f.each, "each", false, "tell every failure with its reason, also those with a cause that was "+
+		"told, and all that is blocked")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
-	flags.BoolVar(&f.keep, "keep-on-failure", false, "hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once, fewer on a busy machine (default four for each processor, six with IPv6)")
+	flags.BoolVar(&f.keep, "keep-on-failure", false,
+		"hold the lab of the first failed scenario open and say how to enter it")
+	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once, fewer on a busy machine "+
+		"(default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
-	flags.DurationVar(&f.soak, "soak", 0, "let pods come and go for so long, e.g. 10m, in place of scenarios and requirements")
+	flags.DurationVar(&f.soak, "soak", 0, "let pods come and go for so long, e.g. 10m, in place of scenarios and "+
+		"requirements")
 	flags.IntVar(&f.soakPods, "soak-pods", 20, "pods that come and go at once, over all nodes")
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)
@@ -208,7 +226,8 @@ func labFailure(r *report.Report) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	return &exitError{exitUnfit, fmt.Errorf("the lab failed for %d of %d, first for %s: %s", len(failed), len(r.Results), failed[0].ID, failed[0].Reason)}
+	return &exitError{exitUnfit, fmt.Errorf("the lab failed for %d of %d, first for %s: %s", len(failed),
+		len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
 // check reports what is wrong with the flags, by themselves and for a network.
@@ -246,14 +265,17 @@ func (f *runFlags) check(list *conflist.File) error {
 }
 
 // options returns what the flags say of a run.
-func (f *runFlags) options(ctx context.Context, list *conflist.File, backend cluster.Backend, show *progress) e2e.Options {
+func (f *runFlags) options(ctx context.Context, list *conflist.File, backend cluster.Backend,
+	show *progress,
+) e2e.Options {
 	options := e2e.Options{
 		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{Names: f.names, Quick: f.quick},
 		Soak:   e2e.Soak{For: f.soak, Pods: f.soakPods},
 		Nodes: e2e.Nodes{
-			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan, Gateways: f.node.network.routers, Lease: f.node.network.lease,
+			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan,
+			Gateways: f.node.network.routers, Lease: f.node.network.lease,
 			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
 		},
 		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},
@@ -283,8 +305,8 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	return options
 }
 
-// makeReportDir finds out before the run that its report can be written, and takes the one of an earlier run away: it must not
-// be taken for this one's.
+// makeReportDir finds out before the run that its report can be written, and takes the one of an earlier run away: it
+// must not be taken for this one's.
 func (f *runFlags) makeReportDir() error {
 	if f.reportDir == "" {
 		return nil

@@ -21,12 +21,12 @@ func (e *signalError) Error() string { return "interrupted by " + unix.SignalNam
 // status is what a shell makes of the signal.
 func (e *signalError) status() int { return signalStatus + int(e.signal) }
 
-// sameSignal is the time within which a second signal is the first one once more: a terminal interrupts a whole process group,
-// and whoever started this process passes on what he got.
+// sameSignal is the time within which a second signal is the first one once more: a terminal interrupts a whole process
+// group, and whoever started this process passes on what he got.
 const sameSignal = 500 * time.Millisecond
 
-// untilSignal ends the context with a *signalError at the first of the signals and the process at the second; what it started
-// ends with it. stop gives the signals back.
+// untilSignal ends the context with a *signalError at the first of the signals and the process at the second; what it
+// started ends with it. stop gives the signals back.
 func untilSignal(ctx context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	arrived := make(chan os.Signal, 1)

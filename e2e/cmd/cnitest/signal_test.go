@@ -33,28 +33,41 @@ func TestSignals(t *testing.T) {
 	}{
 		{
 			// The longest comes first, and Ginkgo waits for another then.
-			name: "interrupt of a run", args: []string{"run", "--bin-dir", bin, "--workers=1", "--scenario=c[ao]*", "--report-dir=out", conflistName},
+			name: "interrupt of a run", args: []string{
+				"run", "--bin-dir", bin, "--workers=1", "--scenario=c[ao]*", "--report-dir=out", conflistName,
+			},
 			until: "^pass ", signal: syscall.SIGINT, want: 130,
-			wantErr: `^cnitest: interrupted by SIGINT\n$`, wantNote: `^interrupted by SIGINT after [1-9]\d* of \d+ scenarios and requirements$`,
+			wantErr:  `^cnitest: interrupted by SIGINT\n$`,
+			wantNote: `^interrupted by SIGINT after [1-9]\d* of \d+ scenarios and requirements$`,
 		},
 		{
-			name: "termination of a run at its start", args: []string{"run", "--bin-dir", bin, "--report-dir=out", conflistName},
+			name: "termination of a run at its start", args: []string{
+				"run", "--bin-dir", bin, "--report-dir=out", conflistName,
+			},
 			until: "scenarios, ", signal: syscall.SIGTERM, want: 143,
-			wantErr: `^cnitest: interrupted by SIGTERM\n$`, wantNote: `^interrupted by SIGTERM after \d+ of \d+ scenarios and requirements$`,
+			wantErr:  `^cnitest: interrupted by SIGTERM\n$`,
+			wantNote: `^interrupted by SIGTERM after \d+ of \d+ scenarios and requirements$`,
 		},
 		{
-			name: "interrupt of a soak", args: []string{"run", "--bin-dir", bin, "--soak=1m", "--report-dir=out", conflistName},
+			name: "interrupt of a soak", args: []string{
+				"run", "--bin-dir", bin, "--soak=1m", "--report-dir=out", conflistName,
+			},
 			until: "a soak", signal: syscall.SIGINT, want: 130,
-			wantErr: `^cnitest: interrupted by SIGINT\n$`, wantNote: `^interrupted by SIGINT after 0 of 1 scenarios and requirements$`,
+			wantErr:  `^cnitest: interrupted by SIGINT\n$`,
+			wantNote: `^interrupted by SIGINT after 0 of 1 scenarios and requirements$`,
 		},
 		{
-			name: "termination of a repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=3", "--scenario=cache-cleanup", conflistName},
+			name: "termination of a repeated run", args: []string{
+				"run", "--bin-dir", bin, "--repeat=3", "--scenario=cache-cleanup", conflistName,
+			},
 			until: "^run 1 of 3", signal: syscall.SIGTERM, want: 143,
 			// The run itself may have had the time to say something.
 			wantErr: `cnitest: interrupted by SIGTERM in run 2 of 3\n$`,
 		},
 		{
-			name: "interrupt of a lab's command", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100"},
+			name: "interrupt of a lab's command", args: []string{
+				"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100",
+			},
 			until: "^here$", signal: syscall.SIGINT, want: 130,
 			wantErr: `^cnitest: lab: interrupted by SIGINT\n$`,
 		},
@@ -154,9 +167,11 @@ func TestKeepOnFailure(t *testing.T) {
 	t.Parallel()
 	bin := plugins(t)
 	eachUser(t, func(t *testing.T, user bool) {
-		p := start(t, user, "run", "--bin-dir", bin, "--scenario", "host-to-pod", "--keep-on-failure", "--report-dir=out", plainName)
+		p := start(t, user, "run", "--bin-dir", bin, "--scenario", "host-to-pod", "--keep-on-failure",
+			"--report-dir=out", plainName)
 		seen := strings.Join(p.until(t, `^Ctrl-C ends it\.$`), "\n")
-		if !strings.Contains(seen, "fail            host-to-pod") || !strings.Contains(seen, "the lab of host-to-pod is open; enter it from another terminal, as") {
+		if !strings.Contains(seen, "fail            host-to-pod") ||
+			!strings.Contains(seen, "the lab of host-to-pod is open; enter it from another terminal, as") {
 			t.Errorf("got:\n%s", seen)
 		}
 		ways := regexp.MustCompile(`(?m)^  (\S+) +(nsenter .*)$`).FindAllStringSubmatch(seen, -1)
@@ -181,7 +196,10 @@ func TestKeepOnFailure(t *testing.T) {
 		if got != 130 || p.stderr.String() != "cnitest: interrupted by SIGINT\n" {
 			t.Errorf("got status %d and %q, want 130 and one line", got, &p.stderr)
 		}
-		for _, want := range []string{"verdict: not-conformant ", "note: interrupted by SIGINT after 1 of 1 scenarios and requirements\n", "failed: host-to-pod\n"} {
+		for _, want := range []string{
+			"verdict: not-conformant ",
+			"note: interrupted by SIGINT after 1 of 1 scenarios and requirements\n", "failed: host-to-pod\n",
+		} {
 			if !strings.Contains(rest, want) {
 				t.Errorf("got\n%s\nwant %q", rest, want)
 			}
@@ -224,17 +242,23 @@ func TestRepeatFindsDifference(t *testing.T) {
 	p.until(t, "^run 1 of 3: conformant, 3 pass")
 	// From now on route is a plugin that does nothing and says so.
 	fake := filepath.Join(t.TempDir(), "route")
-	if err := os.WriteFile(fake, []byte("#!/bin/sh\necho '{\"cniVersion\":\"0.4.0\",\"code\":50,\"msg\":\"broken\"}'\nexit 1\n"), 0o755); err != nil {
+	if err := os.WriteFile(fake,
+		[]byte("#!/bin/sh\necho '{\"cniVersion\":\"0.4.0\",\"code\":50,\"msg\":\"broken\"}'\nexit 1\n"),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(fake, filepath.Join(bin, "route")); err != nil {
 		t.Fatal(err)
 	}
 	rest, got := p.end()
-	if got != exitNotConformant || !strings.Contains(rest, "run 2 of 3: not-conformant") || strings.Contains(rest, "run 3") {
+	if got != exitNotConformant || !strings.Contains(rest, "run 2 of 3: not-conformant") ||
+		strings.Contains(rest, "run 3") {
 		t.Errorf("got status %d and\n%s\nwant 1 after the second run", got, rest)
 	}
-	for _, want := range []string{"cnitest: run 2 differs from the first:\n", "cnitest: want cache-cleanup (chain): pass\n", "cnitest: got  first-attachment (route): fail\n"} {
+	for _, want := range []string{
+		"cnitest: run 2 differs from the first:\n",
+		"cnitest: want cache-cleanup (chain): pass\n", "cnitest: got  first-attachment (route): fail\n",
+	} {
 		if !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("got stderr\n%s\nwant %q", &p.stderr, want)
 		}

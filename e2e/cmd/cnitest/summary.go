@@ -22,7 +22,8 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 		}
 		types = append(types, name)
 	}
-	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "), r.Implementation.CNIVersion, r.Profile)
+	fmt.Fprintf(out, "\nverdict: %s   %s (CNI %s, profile %s, * under test)\n", r.Verdict, strings.Join(types, " + "),
+		r.Implementation.CNIVersion, r.Profile)
 	fmt.Fprintf(out, "%s in %.1fs\n", r.Tally(), r.DurationSeconds)
 	printNotClaimed(out, r)
 	printScores(out, r)
@@ -43,7 +44,8 @@ func printScores(out io.Writer, r *report.Report) {
 		if !r.Counts(report.Result{Plugin: s.Plugin}) {
 			continue
 		}
-		fmt.Fprintf(out, "%s of %s noticed %d of %d things that were broken on purpose", s.Verb, s.Plugin, s.Noticed, s.Provoked)
+		fmt.Fprintf(out, "%s of %s noticed %d of %d things that were broken on purpose", s.Verb, s.Plugin, s.Noticed,
+			s.Provoked)
 		if len(s.Missed) > 0 {
 			fmt.Fprintf(out, "; not: %s", strings.Join(s.Missed, ", "))
 		}
@@ -58,7 +60,8 @@ func printFindings(out io.Writer, r *report.Report) {
 		byPlugin[f.Plugin] = append(byPlugin[f.Plugin], f.ID)
 	}
 	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
-		fmt.Fprintf(out, "findings about %s, which is not under test: %s\n", plugin, strings.Join(byPlugin[plugin], ", "))
+		fmt.Fprintf(out, "findings about %s, which is not under test: %s\n", plugin, strings.Join(byPlugin[plugin],
+			", "))
 	}
 }
 
@@ -75,7 +78,8 @@ func printNotClaimed(out io.Writer, r *report.Report) {
 		names = append(names[:shown], fmt.Sprintf("%d more", more))
 	}
 	if len(names) > 0 {
-		fmt.Fprintf(out, "not run, since beyond the profile and not claimed with --features: %s\n", strings.Join(names, ", "))
+		fmt.Fprintf(out, "not run, since beyond the profile and not claimed with --features: %s\n",
+			strings.Join(names, ", "))
 	}
 }
 
@@ -111,6 +115,7 @@ func printResidue(out io.Writer, residue []report.Residue) {
 		byPlugin[r.Plugin] = append(byPlugin[r.Plugin], r.Item)
 	}
 	for _, plugin := range slices.Sorted(maps.Keys(byPlugin)) {
-		fmt.Fprintf(out, "stays on a node after its first pod, once (%s): %s\n", plugin, strings.Join(byPlugin[plugin], ", "))
+		fmt.Fprintf(out, "stays on a node after its first pod, once (%s): %s\n", plugin, strings.Join(byPlugin[plugin],
+			", "))
 	}
 }

@@ -21,10 +21,11 @@ import (
 
 func newValidateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "validate FILE…",
-		Short: "Check networks (*.conflist, *.conf, *.json, NetworkAttachmentDefinitions), scenarios, targets and expectations without running anything",
-		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It exits 2 when there is
-one. Of a conflist it also says what a runtime would live with, as warnings.`,
+		Use: "validate FILE…",
+		Short: "Check networks (*.conflist, *.conf, *.json, NetworkAttachmentDefinitions), scenarios, targets and " +
+			"expectations without running anything",
+		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It
+exits 2 when there is one. Of a conflist it also says what a runtime would live with, as warnings.`,
 		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -132,7 +133,8 @@ func validateConflist(out io.Writer, file string) error {
 		if f.Definition != "" {
 			what = "NetworkAttachmentDefinition " + f.Definition + ", network"
 		}
-		fmt.Fprintf(out, "%s: valid %s %q of CNI %s: %s\n", file, what, f.Network, f.CNIVersion, strings.Join(f.Types(), ", "))
+		fmt.Fprintf(out, "%s: valid %s %q of CNI %s: %s\n", file, what, f.Network, f.CNIVersion, strings.Join(f.Types(),
+			", "))
 	}
 	return nil
 }

@@ -105,7 +105,9 @@ func (r *runner) action(with map[string]string) (outputs map[string]string, ok b
 	r.t.Helper()
 	var a action
 	readYAML(r.t, filepath.Join(actionDir(r.t), "action.yml"), &a)
-	inner := &runner{t: r.t, workspace: r.workspace, temp: r.temp, expressions: map[string]string{"github.action_ref": "v9.8.7"}, summary: r.summary}
+	inner := &runner{t: r.t, workspace: r.workspace, temp: r.temp, expressions: map[string]string{
+		"github.action_ref": "v9.8.7",
+	}, summary: r.summary}
 	for name, input := range a.Inputs {
 		value, given := with[name]
 		if !given && input.Required {

@@ -10,12 +10,15 @@ import (
 
 func TestMain(m *testing.M) { netns.Main(m) }
 
-// A node does not reach its own pods, so the profile is cni; what the plugin can do beyond it, it claims. Quick leaves out to kill it at every
-// call: host-local, which it asks, then forgets an address.
+// A node does not reach its own pods, so the profile is cni; what the plugin can do beyond it, it claims. Quick leaves
+// out to kill it at every call: host-local, which it asks, then forgets an address.
 func TestConformance(t *testing.T) {
 	_, err := e2e.Run(t, e2e.Options{
-		Conflist: "net.d/10-toyvlan.conflist", BinDir: "bin", Backend: &netns.Backend{}, ReportDir: "_artifacts", Select: e2e.Selection{Quick: true},
-		Profile: scenario.ProfileCNI, Claims: []scenario.Feature{scenario.CrossNode, scenario.External, scenario.SecondInterface},
+		Conflist: "net.d/10-toyvlan.conflist", BinDir: "bin", Backend: &netns.Backend{}, ReportDir: "_artifacts",
+		Select:  e2e.Selection{Quick: true},
+		Profile: scenario.ProfileCNI, Claims: []scenario.Feature{
+			scenario.CrossNode, scenario.External, scenario.SecondInterface,
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

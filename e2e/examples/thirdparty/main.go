@@ -1,7 +1,9 @@
-// Command toyvlan is a small underlay plugin: it gives a pod a macvlan on the node's uplink, with addresses from an IPAM plugin.
+// Command toyvlan is a small underlay plugin: it gives a pod a macvlan on the node's uplink, with addresses from an
+// IPAM plugin.
 //
-// It stands for a plugin of somebody else, to show how a repository of one's own uses cnitest. It is not for production: it does no more
-// than CNI 0.4.0 and 1.0.0 ask for, which have neither GC nor STATUS, and a node does not reach its own pods, as with every plain macvlan.
+// It stands for a plugin of somebody else, to show how a repository of one's own uses cnitest. It is not for
+// production: it does no more than CNI 0.4.0 and 1.0.0 ask for, which have neither GC nor STATUS, and a node does not
+// reach its own pods, as with every plain macvlan.
 //
 // Run its tests: make test
 package main
@@ -35,7 +37,8 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Check: check, Del: del}, version.PluginSupports("0.4.0", "1.0.0"), "toyvlan, an example")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Check: check, Del: del}, version.PluginSupports("0.4.0", "1.0.0"),
+		"toyvlan, an example")
 }
 
 // config is the plugin's part of a conflist.
@@ -65,12 +68,15 @@ func parse(stdin []byte) (*config, error) {
 	return c, nil
 }
 
-// preferArgs takes an address out of CNI_ARGS where args asks for one: args wins (CONVENTIONS.md, "CNI_ARGS"), and host-local would want both.
+// preferArgs takes an address out of CNI_ARGS where args asks for one: args wins (CONVENTIONS.md, "CNI_ARGS"), and
+// host-local would want both.
 func (c *config) preferArgs() error {
 	if len(c.Args.CNI.IPs) == 0 {
 		return nil
 	}
-	pairs := slices.DeleteFunc(strings.Split(os.Getenv("CNI_ARGS"), ";"), func(pair string) bool { return strings.HasPrefix(pair, "IP=") })
+	pairs := slices.DeleteFunc(strings.Split(os.Getenv("CNI_ARGS"), ";"), func(pair string) bool {
+		return strings.HasPrefix(pair, "IP=")
+	})
 	return os.Setenv("CNI_ARGS", strings.Join(pairs, ";"))
 }
 
@@ -124,12 +130,14 @@ func podNamespace(path string) (ns.NetNS, error) {
 		return nil, fmt.Errorf("namespace %q: %w", path, err)
 	}
 	if own.Dev == pods.Dev && own.Ino == pods.Ino {
-		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_NETNS", path+" is the node's own namespace")
+		return nil, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_NETNS",
+			path+" is the node's own namespace")
 	}
 	return ns.GetNS(path)
 }
 
-// attach makes the interface, in the pod and with its name from the first moment: whenever the plugin is killed, DEL finds it.
+// attach makes the interface, in the pod and with its name from the first moment: whenever the plugin is killed, DEL
+// finds it.
 func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Result) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.MTU = name, master.Attrs().Index, master.Attrs().MTU
@@ -147,7 +155,8 @@ func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Resu
 		if _, err := sysctl.Sysctl("net/ipv4/conf/"+name+"/arp_notify", "1"); err != nil {
 			return err
 		}
-		// A router's advertisement would give the pod addresses and a default route that no result lists. Not every kernel has IPv6.
+		// A router's advertisement would give the pod addresses and a default route that no result lists. Not every
+		// kernel has IPv6.
 		_, err = sysctl.Sysctl("net/ipv6/conf/"+name+"/accept_ra", "0")
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -156,7 +165,9 @@ func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Resu
 		if err != nil {
 			return err
 		}
-		result.Interfaces = []*current.Interface{{Name: name, Mac: link.Attrs().HardwareAddr.String(), Sandbox: pod.Path()}}
+		result.Interfaces = []*current.Interface{
+			{Name: name, Mac: link.Attrs().HardwareAddr.String(), Sandbox: pod.Path()},
+		}
 		return ipam.ConfigureIface(name, result)
 	})
 }
@@ -237,7 +248,8 @@ func detach(args *skel.CmdArgs) error {
 	err := ns.WithNetNSPath(args.Netns, func(ns.NetNS) error { return ip.DelLinkByName(args.IfName) })
 	var gone ns.NSPathNotExistErr
 	var other ns.NSPathNotNSErr
-	if errors.Is(err, ip.ErrLinkNotFound) || errors.As(err, &gone) || errors.As(err, &other) || errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, ip.ErrLinkNotFound) || errors.As(err, &gone) || errors.As(err, &other) ||
+		errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err

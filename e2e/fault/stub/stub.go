@@ -1,8 +1,8 @@
-// Package stub is plugins that behave as they are told: they record what they are given, and fail, hang, lie or hand on to
-// another plugin. Checks put them into the place of an IPAM plugin, or into a chain.
+// Package stub is plugins that behave as they are told: they record what they are given, and fail, hang, lie or hand on
+// to another plugin. Checks put them into the place of an IPAM plugin, or into a chain.
 //
-// A stub is a file that names the process of the agent as its interpreter (execve(2)), so that whatever serves as an agent can be
-// a stub too and nothing needs to be installed: "#!/proc/PID/exe ARGUMENT". See Install and Main.
+// A stub is a file that names the process of the agent as its interpreter (execve(2)), so that whatever serves as an
+// agent can be a stub too and nothing needs to be installed: "#!/proc/PID/exe ARGUMENT". See Install and Main.
 //
 // Run its tests: go test ./e2e/fault/stub
 package stub
@@ -44,8 +44,8 @@ const Key = "cnitestStub"
 type Orders struct {
 	// Log is a directory that receives a Record for each call; empty means that none are kept.
 	Log string `json:"log,omitempty"`
-	// Delegate is the configuration that stood in the stub's place: what the stub does not fail is handed on to its type.
-	// Without one, ADD of IPAM gives no addresses, and Chained passes prevResult on.
+	// Delegate is the configuration that stood in the stub's place: what the stub does not fail is handed on to its
+	// type. Without one, ADD of IPAM gives no addresses, and Chained passes prevResult on.
 	Delegate map[string]any `json:"delegate,omitempty"`
 	// On says what to do in place of that, by verb.
 	On map[string]Behaviour `json:"on,omitempty"`
@@ -88,8 +88,8 @@ func (r Record) Var(name string) (string, bool) {
 	return "", false
 }
 
-// Install writes the stubs to a directory. argument is the one after which the program of this process calls Main with the path
-// of the stub. It may be called again.
+// Install writes the stubs to a directory. argument is the one after which the program of this process calls Main with
+// the path of the stub. It may be called again.
 func Install(dir, argument string) error {
 	if strings.ContainsAny(argument, " \t\n") {
 		return fmt.Errorf("argument %q: an interpreter takes one word", argument)
@@ -149,7 +149,9 @@ func run(plugin string) (string, error) {
 		return "", err
 	}
 	if verb == "VERSION" {
-		text, err := json.Marshal(map[string]any{"cniVersion": version.Current(), "supportedVersions": version.All.SupportedVersions()})
+		text, err := json.Marshal(map[string]any{
+			"cniVersion": version.Current(), "supportedVersions": version.All.SupportedVersions(),
+		})
 		return string(text), err
 	}
 	var c config

@@ -1,7 +1,8 @@
-// Package busy makes a machine busy, for tests of what must not depend on that: loops that compute, and one that writes to the disk.
+// Package busy makes a machine busy, for tests of what must not depend on that: loops that compute, and one that writes
+// to the disk.
 //
-// The loops are processes of their own, so that they compete as those of others do. They end with Stop, and with the process that
-// started them, however that ends.
+// The loops are processes of their own, so that they compete as those of others do. They end with Stop, and with the
+// process that started them, however that ends.
 //
 // Run its tests: go test ./e2e/internal/busy
 package busy
@@ -22,7 +23,8 @@ type Load struct {
 }
 
 // writer writes the same 64 MiB to the disk again and again, into a file that has no name any more.
-const writer = "while :; do dd if=/dev/zero of=/proc/self/fd/3 bs=1M count=64 conv=notrunc,fdatasync 2>/dev/null || sleep 1; done"
+const writer = "while :; do dd if=/dev/zero of=/proc/self/fd/3 bs=1M count=64 conv=notrunc,fdatasync 2>/dev/null || " +
+	"sleep 1; done"
 
 // Start starts loops, and a writer if disk is set. The caller calls Stop.
 func Start(loops int, disk bool) (*Load, error) {

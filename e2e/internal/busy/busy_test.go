@@ -64,7 +64,8 @@ func TestExec_starves(t *testing.T) {
 	defer cancel()
 	call := cni.Exec(ctx, program(t, script()), []string{"PATH=" + os.Getenv("PATH")}, nil)
 	if call.Failure != "" {
-		t.Errorf("killed after %s of which %s were not its own, want that it runs to its end: %s", call.Duration, machinetime.Extra(ctx), call.Failure)
+		t.Errorf("killed after %s of which %s were not its own, want that it runs to its end: %s", call.Duration,
+			machinetime.Extra(ctx), call.Failure)
 	}
 	if call.Duration < limit {
 		t.Skipf("it took %s of %s: nothing was in its way", call.Duration, limit)

@@ -1,10 +1,12 @@
-// Package disturbance keeps what a busy machine did to one scenario or requirement while it ran, so that nobody is blamed for it.
+// Package disturbance keeps what a busy machine did to one scenario or requirement while it ran, so that nobody is
+// blamed for it.
 //
-// There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads wanted each processor;
-// and what was lost or late over a bare veth pair (probe.Control) beside what the plugins carried. They are asked twice, with two measures.
-// A failure is doubtful where a sign is beyond what an undisturbed run shows, and is then tried again, alone. When it fails again it is the
-// machine's only where a sign is so strong that no plugin could have done better. Budgets are counted in time that the machine gave
-// (package machinetime), so that between the two measures a failure is the plugin's: one that loses packets, sleeps or stops beside busy
+// There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads
+// wanted each processor; and what was lost or late over a bare veth pair (probe.Control) beside what the plugins
+// carried. They are asked twice, with two measures. A failure is doubtful where a sign is beyond what an undisturbed
+// run shows, and is then tried again, alone. When it fails again it is the machine's only where a sign is so strong
+// that no plugin could have done better. Budgets are counted in time that the machine gave (package machinetime), so
+// that between the two measures a failure is the plugin's: one that loses packets, sleeps or stops beside busy
 // neighbours is not excused by them.
 //
 // Run its tests: go test ./e2e/internal/disturbance
@@ -28,18 +30,20 @@ const smallestBudget = time.Second
 
 // Measures of the three signs.
 const (
-	// doubtfulLateness is a twentieth of the smallest budget: a request and its reply wake half a dozen threads, and with each of them so late
-	// they take a third of it.
+	// doubtfulLateness is a twentieth of the smallest budget: a request and its reply wake half a dozen threads, and
+	// with each of them so late they take a third of it.
 	doubtfulLateness = smallestBudget / 20
 	// excusedLateness is a quarter of it: four threads that are so late use it up.
 	excusedLateness = smallestBudget / 4
-	// doubtfulLoad is how many threads may want each processor in an undisturbed run; package throttle keeps a run below.
+	// doubtfulLoad is how many threads may want each processor in an undisturbed run; package throttle keeps a run
+	// below.
 	doubtfulLoad = 4
 	// excusedLoad is where a plugin that takes a tenth of its time alone may not come to its end.
 	excusedLoad = 24
 )
 
-// Record is what is known of one run of a unit. Its methods may be called concurrently, and on nil, where they do nothing.
+// Record is what is known of one run of a unit. Its methods may be called concurrently, and on nil, where they do
+// nothing.
 type Record struct {
 	interval machinetime.Interval
 

@@ -24,7 +24,11 @@ func TestJudge(t *testing.T) {
 		{
 			"a control lost something", 60 * time.Millisecond, 5,
 			[]string{"a control flow lost 1 of 9 requests", "another too"},
-			Finding{Doubtful: true, Excused: true, Lost: true, Text: "a control flow lost 1 of 9 requests, node/a was up to 60ms late, 5 threads wanted each processor"},
+			Finding{
+				Doubtful: true, Excused: true, Lost: true,
+				Text: "a control flow lost 1 of 9 requests, node/a was up to 60ms late, 5 threads wanted each " +
+					"processor",
+			},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

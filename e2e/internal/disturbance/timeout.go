@@ -9,8 +9,9 @@ import (
 // Stalled is how long nothing may end in a unit that is beyond its time: longer than any call of a plugin may take.
 const Stalled = 45 * time.Second
 
-// WithTimeout returns a context that ends once limit is over and nothing has ended for the time Stalled: what proceeds on a busy machine goes on,
-// since all that it does has a budget of its own, and what hangs does not. ctx must be of Begin.
+// WithTimeout returns a context that ends once limit is over and nothing has ended for the time Stalled: what proceeds
+// on a busy machine goes on, since all that it does has a budget of its own, and what hangs does not. ctx must be of
+// Begin.
 func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	return withTimeout(ctx, limit, Stalled)
 }
@@ -45,5 +46,6 @@ type TimeoutError struct{ Limit, Idle time.Duration }
 
 // Error says what was waited for in vain.
 func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("scenario took longer than %s, and nothing in it had ended for %s", e.Limit, e.Idle.Round(time.Second))
+	return fmt.Sprintf("scenario took longer than %s, and nothing in it had ended for %s", e.Limit,
+		e.Idle.Round(time.Second))
 }

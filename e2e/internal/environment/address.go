@@ -33,7 +33,8 @@ func HasFamily(p *cluster.Place, like netip.Addr) bool {
 	return false
 }
 
-// Owns reports whether a place has an address, also one that a plugin gave it (the address of a bridge on its node, for instance).
+// Owns reports whether a place has an address, also one that a plugin gave it (the address of a bridge on its node, for
+// instance).
 func Owns(ctx context.Context, p *cluster.Place, addr netip.Addr) (bool, error) {
 	if p.Owns(addr) {
 		return true, nil

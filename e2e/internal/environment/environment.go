@@ -1,4 +1,5 @@
-// Package environment has the nodes, hosts, pods and services of one running scenario, and finds them by name and by address.
+// Package environment has the nodes, hosts, pods and services of one running scenario, and finds them by name and by
+// address.
 //
 // It does nothing to them: package runner does, and tells a pod what became of it.
 //
@@ -43,7 +44,8 @@ func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 		room[n.Name] = n.PoolSize
 	}
 	for _, spec := range sc.Pods {
-		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != scenario.RoutedNetwork && room[name] > 1 {
+		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != scenario.RoutedNetwork &&
+			room[name] > 1 {
 			room[name]--
 		}
 	}
@@ -69,11 +71,12 @@ func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 	return e
 }
 
-// PlainNodes returns the nodes of a cluster on which nothing is particular: those on which a run begins, and those of a soak.
+// PlainNodes returns the nodes of a cluster on which nothing is particular: those on which a run begins, and those of a
+// soak.
 func PlainNodes() []scenario.Node { return []scenario.Node{{Name: "a"}, {Name: "b"}} }
 
-// NewPod returns a pod that is not among Pods and whose namespace does not exist yet. An empty container ID means one that is derived
-// from the names of the scenario and the pod.
+// NewPod returns a pod that is not among Pods and whose namespace does not exist yet. An empty container ID means one
+// that is derived from the names of the scenario and the pod.
 func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, containerID string) *Pod {
 	if containerID == "" {
 		// As long as those of containerd and CRI-O.
@@ -82,7 +85,8 @@ func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, contai
 	}
 	return &Pod{
 		Place: cluster.Place{
-			Name: scenario.PodPlace + "/" + name, Agent: node.Agent, Netns: agent.NamespacePath(name), Interfaces: map[string][]netip.Addr{},
+			Name: scenario.PodPlace + "/" + name, Agent: node.Agent, Netns: agent.NamespacePath(name),
+			Interfaces: map[string][]netip.Addr{},
 		},
 		Spec: spec, Node: node, Namespace: name, mu: &e.mu, containerID: containerID, attached: map[string]bool{},
 		given: map[string][]netip.Addr{}, released: map[string]bool{},

@@ -46,7 +46,9 @@ func twoNodes() *Environment {
 		nodes: []*cluster.Node{{Place: place("node/a", "10.0.0.1"), PoolSize: 3}, {Place: place("node/b", "10.0.0.2")}},
 		hosts: map[string]*cluster.Place{"lan": &lan},
 	})
-	e.Services = []*Service{{Place: place("service/web", "10.96.0.10"), Endpoints: []string{"pod/one", "node/b", "pod/none"}}}
+	e.Services = []*Service{
+		{Place: place("service/web", "10.96.0.10"), Endpoints: []string{"pod/one", "node/b", "pod/none"}},
+	}
 	return e
 }
 
@@ -81,7 +83,9 @@ func TestEnvironment_Places(t *testing.T) {
 
 func TestEnvironment_NodeOf(t *testing.T) {
 	e := twoNodes()
-	for name, want := range map[string]string{"node/b": "node/b", "pod/many-1": "node/a", "pod/far": "node/b", "host/lan": "none"} {
+	for name, want := range map[string]string{
+		"node/b": "node/b", "pod/many-1": "node/a", "pod/far": "node/b", "host/lan": "none",
+	} {
 		places, err := e.Places(name)
 		if err != nil {
 			t.Fatal(err)
@@ -174,7 +178,9 @@ func TestPod_attachments(t *testing.T) {
 // TestNodeState_Maker attributes changes to the plugin of the last call after which they were seen.
 func TestNodeState_Maker(t *testing.T) {
 	link := func(op, before, text string) snapshot.Change {
-		return snapshot.Change{Op: op, Before: before, Item: snapshot.Item{Kind: snapshot.Link, Name: "eth0", Text: text}}
+		return snapshot.Change{
+			Op: op, Before: before, Item: snapshot.Item{Kind: snapshot.Link, Name: "eth0", Text: text},
+		}
 	}
 	var n NodeState
 	n.Learn("bridge", []snapshot.Change{link(snapshot.Added, "", "mtu 1500")})

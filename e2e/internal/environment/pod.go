@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Pod is a pod of a running scenario. Its Place has an agent and a path also while the namespace does not exist; its Interfaces have the
-// addresses that can be in use.
+// Pod is a pod of a running scenario. Its Place has an agent and a path also while the namespace does not exist; its
+// Interfaces have the addresses that can be in use.
 type Pod struct {
 	cluster.Place
 	Spec    scenario.Pod
@@ -25,9 +25,10 @@ type Pod struct {
 
 	mu          *sync.Mutex // that of the environment
 	containerID string
-	attached    map[string]bool         // the interfaces that a runtime must DEL, and whether their last ADD succeeded
-	given       map[string][]netip.Addr // the addresses of the last ADD by interface, also when they are not in use any more
-	released    map[string]bool         // the interfaces whose addresses were given back while they stand
+	attached    map[string]bool // the interfaces that a runtime must DEL, and whether their last ADD succeeded
+	// the addresses of the last ADD by interface, also when they are not in use any more
+	given    map[string][]netip.Addr
+	released map[string]bool // the interfaces whose addresses were given back while they stand
 }
 
 // Network is what a pod is attached to.
@@ -57,7 +58,8 @@ func (p *Pod) SetSandbox(netns, containerID string) {
 	p.Exists, p.Agent, p.Netns, p.containerID = true, p.Node.Agent, netns, containerID
 }
 
-// SetAttached says that ADD was called for an interface, and whether it succeeded: in both cases a runtime DELs it (SPEC.md, section 3).
+// SetAttached says that ADD was called for an interface, and whether it succeeded: in both cases a runtime DELs it
+// (SPEC.md, section 3).
 func (p *Pod) SetAttached(ifName string, succeeded bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,8 +103,8 @@ func (p *Pod) Attached() []string {
 	return slices.Sorted(maps.Keys(p.attached))
 }
 
-// Valid returns the interfaces whose last ADD succeeded, in the order of their names. They are valid attachments for GC: no runtime
-// uses one whose ADD failed.
+// Valid returns the interfaces whose last ADD succeeded, in the order of their names. They are valid attachments for
+// GC: no runtime uses one whose ADD failed.
 func (p *Pod) Valid() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,7 +124,8 @@ func (p *Pod) Given(ifName string) []netip.Addr {
 	return p.given[ifName]
 }
 
-// CheckUnique returns a *SharedAddress if another attached interface has one of the addresses of this one (failure mode D03).
+// CheckUnique returns a *SharedAddress if another attached interface has one of the addresses of this one (failure mode
+// D03).
 func (e *Environment) CheckUnique(p *Pod, ifName string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

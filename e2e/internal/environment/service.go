@@ -8,7 +8,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Service is a service of the scenario in this cluster. Its Place has no agent; its cluster addresses are on the interface "uplink".
+// Service is a service of the scenario in this cluster. Its Place has no agent; its cluster addresses are on the
+// interface "uplink".
 type Service struct {
 	cluster.Place
 	Spec scenario.Service

@@ -60,8 +60,8 @@ func (n *NodeState) Maker(c snapshot.Change) string {
 	return last.plugin
 }
 
-// traits returns the parts of a change that can be attributed to a plugin: that an item appeared or disappeared, or each new word of
-// its text.
+// traits returns the parts of a change that can be attributed to a plugin: that an item appeared or disappeared, or
+// each new word of its text.
 func traits(c snapshot.Change) []string {
 	if c.Op != snapshot.Changed {
 		return []string{c.Op + "|" + c.Item.Key()}
@@ -90,7 +90,9 @@ func TakeFreshPod(ctx context.Context, node *cluster.Node) (snapshot.State, erro
 // TakePod returns the state of a pod's namespace without sysctls, which end with it.
 func TakePod(ctx context.Context, node *cluster.Node, netns string) (snapshot.State, error) {
 	kinds := snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Network && !k.Many })
-	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: kinds, Namespaces: map[string]string{"pod": netns}})
+	state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{
+		Kinds: kinds, Namespaces: map[string]string{"pod": netns},
+	})
 	state.Items = slices.DeleteFunc(state.Items, func(i snapshot.Item) bool { return i.Scope != "pod" })
 	return state, err
 }

@@ -1,5 +1,5 @@
-// Package offer is what a runtime brings for pods beside their namespace: addresses where the IPAM plugin waits for some, and values
-// for the capabilities that a conflist declares.
+// Package offer is what a runtime brings for pods beside their namespace: addresses where the IPAM plugin waits for
+// some, and values for the capabilities that a conflist declares.
 //
 // Run its tests: go test ./e2e/internal/offer
 package offer
@@ -31,7 +31,8 @@ func NewDesk() *Desk {
 	return &Desk{queues: map[string][][]netip.Prefix{}, holds: map[holder][]netip.Prefix{}}
 }
 
-// Addresses returns those of an attachment, one of each family, the same until Return; none where all of the node's are given out.
+// Addresses returns those of an attachment, one of each family, the same until Return; none where all of the node's are
+// given out.
 func (d *Desk) Addresses(node string, all [][]netip.Prefix, id, ifName string) []netip.Prefix {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,11 +88,13 @@ func (o *Offer) set(capability string, value any) {
 	o.Capabilities[capability] = value
 }
 
-// The values that a pod asks for by capabilities. Rates are in bits per second, bursts in bits, far above what a probe sends.
+// The values that a pod asks for by capabilities. Rates are in bits per second, bursts in bits, far above what a probe
+// sends.
 const (
 	askedRate  = 1_000_000_000
 	askedBurst = 100_000_000
-	// AskedServer and AskedDomain are of the capability dns, AskedPort is the port of the node and of the pod of portMappings.
+	// AskedServer and AskedDomain are of the capability dns, AskedPort is the port of the node and of the pod of
+	// portMappings.
 	AskedServer = "192.0.2.53"
 	AskedDomain = "asked.example"
 	AskedPort   = 8080
@@ -104,7 +107,8 @@ func Known(capabilities []string) []string {
 	})
 }
 
-// Ask adds a value for each capability of the list that this package knows, for an attachment that its id tells from others.
+// Ask adds a value for each capability of the list that this package knows, for an attachment that its id tells from
+// others.
 func (o *Offer) Ask(capabilities []string, id, ifName string) {
 	sum := sha256.Sum256([]byte(id + "/" + ifName))
 	for _, name := range capabilities {
@@ -112,7 +116,10 @@ func (o *Offer) Ask(capabilities []string, id, ifName string) {
 		case "mac":
 			o.set(name, net.HardwareAddr{0x02, 0x63, sum[0], sum[1], sum[2], sum[3]}.String())
 		case "bandwidth":
-			o.set(name, map[string]any{"ingressRate": askedRate, "ingressBurst": askedBurst, "egressRate": askedRate, "egressBurst": askedBurst})
+			o.set(name, map[string]any{
+				"ingressRate": askedRate, "ingressBurst": askedBurst, "egressRate": askedRate,
+				"egressBurst": askedBurst,
+			})
 		case "portMappings":
 			o.set(name, []map[string]any{{"hostPort": AskedPort, "containerPort": AskedPort, "protocol": "tcp"}})
 		case "dns":

@@ -9,7 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// TestDesk gives each attachment an address of its own as long as there are some, and those that were returned last of all.
+// TestDesk gives each attachment an address of its own as long as there are some, and those that were returned last of
+// all.
 func TestDesk(t *testing.T) {
 	one, two, three := prefixes("10.0.0.1/24"), prefixes("10.0.0.2/24"), prefixes("10.0.0.3/24")
 	all := [][]netip.Prefix{one, two, three}
@@ -43,7 +44,9 @@ func TestOffer(t *testing.T) {
 		{Capabilities: map[string]any{"ips": []string{"10.0.0.1/24", "fd00::1/64"}}},
 		{Args: [][2]string{{"IP", "10.0.0.1/24,fd00::1/64"}}},
 		{Capabilities: map[string]any{
-			"mac": "02:63:82:4c:0d:1e", "dns": map[string]any{"servers": []string{"192.0.2.53"}, "searches": []string{"asked.example"}},
+			"mac": "02:63:82:4c:0d:1e", "dns": map[string]any{
+				"servers": []string{"192.0.2.53"}, "searches": []string{"asked.example"},
+			},
 		}},
 	}
 	want[2].Capabilities["mac"] = asked.Capabilities["mac"]

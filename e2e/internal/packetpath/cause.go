@@ -10,11 +10,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
-// why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of such an end. Empty
-// when nothing is.
+// why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of
+// such an end. Empty when nothing is.
 func (w *watch) why(ctx context.Context, e stop) string {
 	for _, find := range []func(context.Context, stop) string{
-		w.dropped, w.tooLarge, w.pastTheProxy, w.astray, w.refused, w.unanswered, w.disguisedReply, w.rejected, w.misdirected, w.sent, w.counted,
+		w.dropped, w.tooLarge, w.pastTheProxy, w.astray, w.refused, w.unanswered, w.disguisedReply, w.rejected,
+		w.misdirected, w.sent, w.counted,
 		w.legacyPolicy,
 	} {
 		if reason := find(ctx, e); reason != "" {
@@ -29,11 +30,14 @@ func (w *watch) disguisedReply(ctx context.Context, e stop) string {
 	if !e.arrived || e.last == nil || e.last.Source == w.spec.To {
 		return ""
 	}
-	text := fmt.Sprintf("the reply has the source %s (%s) there, and %s was asked", e.last.Source, w.owner(ctx, e.last.Source), w.spec.To)
+	text := fmt.Sprintf("the reply has the source %s (%s) there, and %s was asked", e.last.Source,
+		w.owner(ctx, e.last.Source), w.spec.To)
 	for _, j := range w.journeys() {
 		for i := 1; i < len(j.seen) && !j.reply; i++ {
 			translator := j.seen[i].Place
-			if j.seen[i].Destination != j.seen[i-1].Destination && !slices.ContainsFunc(e.way, func(s Sighting) bool { return s.Place == translator && !s.Passing }) {
+			if j.seen[i].Destination != j.seen[i-1].Destination && !slices.ContainsFunc(e.way, func(s Sighting) bool {
+				return s.Place == translator && !s.Passing
+			}) {
 				return text + ": it did not come back through " + translator + ", which had translated the request"
 			}
 		}
@@ -44,7 +48,9 @@ func (w *watch) disguisedReply(ctx context.Context, e stop) string {
 // rejected names who answered with an error: a router by ICMP, or the end itself where nobody listens.
 func (w *watch) rejected(ctx context.Context, e stop) string {
 	for _, s := range w.seen {
-		refusal := slices.ContainsFunc([]string{"Unreachable", "TimeExceeded", "TooBig", "FragmentationNeeded", "Prohibited"}, func(word string) bool {
+		refusal := slices.ContainsFunc([]string{
+			"Unreachable", "TimeExceeded", "TooBig", "FragmentationNeeded", "Prohibited",
+		}, func(word string) bool {
 			return strings.HasPrefix(s.Protocol, "ICMP") && strings.Contains(s.Info, word)
 		})
 		if refusal && s.Source != s.Destination && (s.Destination == e.source || e.last == nil) {
@@ -52,7 +58,8 @@ func (w *watch) rejected(ctx context.Context, e stop) string {
 		}
 	}
 	if e.what == "a reply" && e.last != nil && strings.Contains(e.last.Info, "RST") {
-		return fmt.Sprintf("%s refused the connection: nothing listens there on that port, or a rule says so", w.owner(ctx, e.source))
+		return fmt.Sprintf("%s refused the connection: nothing listens there on that port, or a rule says so",
+			w.owner(ctx, e.source))
 	}
 	return ""
 }
@@ -67,7 +74,8 @@ func (w *watch) counted(_ context.Context, e stop) string {
 		return ""
 	}
 	slices.Sort(grown)
-	return fmt.Sprintf("of the counters of %s for what is thrown away, %s grew meanwhile", e.place.Name, strings.Join(grown, ", "))
+	return fmt.Sprintf("of the counters of %s for what is thrown away, %s grew meanwhile", e.place.Name,
+		strings.Join(grown, ", "))
 }
 
 // owner is the place that has an address, or the address where it is nobody's.

@@ -40,7 +40,8 @@ func (w *watch) witnessText() string {
 			if v.Rule != "" {
 				rule = v.Rule
 			}
-			lines = append(lines, fmt.Sprintf("%s: nftables chain %s %s %d of %s > %s: %s", p.Name, v.Chain, v.Action, v.Times, v.Source, v.Destination, rule))
+			lines = append(lines, fmt.Sprintf("%s: nftables chain %s %s %d of %s > %s: %s", p.Name, v.Chain, v.Action,
+				v.Times, v.Source, v.Destination, rule))
 		}
 		if p.Name == cluster.FabricName {
 			continue // a bridge has no part in IP, and counts what is flooded to it

@@ -16,7 +16,8 @@ func (w *watch) dropped(_ context.Context, e stop) string {
 	packets := []packet{{e.what, e.place.Name, e.source, e.destination}}
 	if e.request != nil && (e.last == nil || e.arrived) {
 		// What is missing may be the answer to a request that was dropped behind the interface.
-		packets = append([]packet{{"the request", e.request.Place, e.request.Source, e.request.Destination}}, packets...)
+		packets = append([]packet{{"the request", e.request.Place, e.request.Source, e.request.Destination}},
+			packets...)
 	}
 	for _, p := range packets {
 		if v, ok := w.dropAt(p.place, p.source, p.destination); ok {
@@ -71,7 +72,8 @@ func (w *watch) legacyPolicy(ctx context.Context, _ stop) string {
 		}
 		for _, item := range state.Items {
 			if strings.Contains(item.Name+" "+item.Text, "FORWARD DROP") {
-				return fmt.Sprintf("on %s the %s %s drops what it does not accept: an administrator adds an accept for the pods' addresses there",
+				return fmt.Sprintf("on %s the %s %s drops what it does not accept: an administrator adds an accept "+
+					"for the pods' addresses there",
 					node.Name, item.Kind, item.Name)
 			}
 		}

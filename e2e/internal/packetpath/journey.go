@@ -47,14 +47,16 @@ func (w *watch) journeys() []journey {
 	}
 	if !w.oneClock() {
 		for _, j := range all {
-			slices.SortStableFunc(j.seen, func(a, b Sighting) int { return cmp.Compare(w.rank(a.Place, j.reply), w.rank(b.Place, j.reply)) })
+			slices.SortStableFunc(j.seen, func(a, b Sighting) int {
+				return cmp.Compare(w.rank(a.Place, j.reply), w.rank(b.Place, j.reply))
+			})
 		}
 	}
 	return all
 }
 
-// rank returns how far on the way a place is, to order sightings without a common clock: first the sender, then its node, the fabric,
-// other nodes, the node of the end, and the end.
+// rank returns how far on the way a place is, to order sightings without a common clock: first the sender, then its
+// node, the fabric, other nodes, the node of the end, and the end.
 func (w *watch) rank(place string, reply bool) int {
 	rank := 3
 	switch {
@@ -85,8 +87,8 @@ func (w *watch) nodeOf(place string) string {
 	return ""
 }
 
-// identify reports whether a packet is a request or a reply of the probe, and returns what of it stays when addresses and ports are
-// translated.
+// identify reports whether a packet is a request or a reply of the probe, and returns what of it stays when addresses
+// and ports are translated.
 func (w *watch) identify(s Sighting) (reply bool, identity string, ok bool) {
 	packet := gopacket.NewPacket(s.Raw, linkType(s), gopacket.NoCopy)
 	if tcp, is := packet.Layer(layers.LayerTypeTCP).(*layers.TCP); is {
@@ -121,7 +123,8 @@ func (w *watch) identify(s Sighting) (reply bool, identity string, ok bool) {
 	return false, "", false
 }
 
-// direction reports by the ports whether a packet is a reply: requests go to the ports of the probe, replies come from them.
+// direction reports by the ports whether a packet is a reply: requests go to the ports of the probe, replies come from
+// them.
 func (w *watch) direction(source, destination uint16) (reply, ok bool) {
 	if slices.Contains(w.ports, destination) {
 		return false, true
@@ -139,15 +142,18 @@ func digest(payload []byte) string {
 // arrived reports whether a packet reached the place it was sent to.
 func (w *watch) arrived(j journey) bool {
 	return slices.ContainsFunc(j.seen, func(s Sighting) bool {
-		return !s.Outgoing && !s.Passing && (j.reply && s.Place == w.from.Name || !j.reply && slices.Contains(w.ends, s.Place))
+		return !s.Outgoing && !s.Passing && (j.reply && s.Place == w.from.Name || !j.reply &&
+			slices.Contains(w.ends, s.Place))
 	})
 }
 
-// last returns the last sighting of a packet at a place that it was meant for: a bridge floods frames whose MAC it does not know, and a
-// device on top of another has a MAC of its own.
+// last returns the last sighting of a packet at a place that it was meant for: a bridge floods frames whose MAC it does
+// not know, and a device on top of another has a MAC of its own.
 func (j journey) last() Sighting {
 	for i, s := range slices.Backward(j.seen) {
-		flooded := s.Place == cluster.FabricName && slices.ContainsFunc(j.seen[i:], func(o Sighting) bool { return o.Place != cluster.FabricName && o.Passing })
+		flooded := s.Place == cluster.FabricName && slices.ContainsFunc(j.seen[i:], func(o Sighting) bool {
+			return o.Place != cluster.FabricName && o.Passing
+		})
 		if !s.Passing && !flooded {
 			return s
 		}

@@ -33,7 +33,8 @@ func texts(w *watch) []string {
 
 func TestWatch_journeys(t *testing.T) {
 	l := newLab(t, true)
-	l.sight(t, syn(), "pod/client eth0 out", "node/a eno1 out", "fabric port in", "node/b eno1 passing", "pod/server eth0 in")
+	l.sight(t, syn(), "pod/client eth0 out", "node/a eno1 out", "fabric port in", "node/b eno1 passing",
+		"pod/server eth0 in")
 	l.sight(t, synAck(), "pod/server eth0 out", "fabric port in")
 	// An earlier connection, a packet of something else, and one whose SYN nobody saw.
 	old := syn()
@@ -49,7 +50,8 @@ func TestWatch_journeys(t *testing.T) {
 	}
 }
 
-// TestWatch_journeys_translated follows a request to a service, whose address and port become those of an endpoint on the way.
+// TestWatch_journeys_translated follows a request to a service, whose address and port become those of an endpoint on
+// the way.
 func TestWatch_journeys_translated(t *testing.T) {
 	l := newLab(t, true)
 	l.spec.To, l.spec.Port, l.ports = "10.96.0.10", 80, []uint16{80, serverPort}
@@ -62,7 +64,8 @@ func TestWatch_journeys_translated(t *testing.T) {
 	if diff := cmp.Diff(texts(l.watch), []string{"request arrived: pod/client node/a node/a pod/server"}); diff != "" {
 		t.Errorf("journeys, got, want:\n%s", diff)
 	}
-	want := "the request had the source 10.0.0.2 when it was last seen entering veth of node/a, and 10.0.0.1 leaving eno1 of node/a; " +
+	want := "the request had the source 10.0.0.2 when it was last seen entering veth of node/a, and 10.0.0.1 leaving " +
+		"eno1 of node/a; " +
 		"node/a translated it"
 	if got := l.translation(t.Context()); got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -100,14 +103,15 @@ func recorded() map[probe.Protocol][2]packet {
 	}
 }
 
-// TestWatch_identify_knows_each_protocol finds a protocol of probes whose packets nobody would follow: it would be explained as one whose
-// packets never left.
+// TestWatch_identify_knows_each_protocol finds a protocol of probes whose packets nobody would follow: it would be
+// explained as one whose packets never left.
 func TestWatch_identify_knows_each_protocol(t *testing.T) {
 	packets := recorded()
 	for _, protocol := range probe.Protocols() {
 		pair, ok := packets[protocol]
 		if !ok {
-			t.Errorf("%s: no packets of it are recorded; add a request and a reply above, and teach watch.identify to tell them apart", protocol)
+			t.Errorf("%s: no packets of it are recorded; add a request and a reply above, and teach watch.identify "+
+				"to tell them apart", protocol)
 			continue
 		}
 		l := newLab(t, true)

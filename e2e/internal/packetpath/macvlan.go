@@ -23,9 +23,9 @@ func (w *watch) astray(ctx context.Context, e stop) string {
 	return w.macvlanParent(ctx, w.from, w.spec.To, way.Device)
 }
 
-// macvlanParent explains the commonest of all: a macvlan and its own parent never exchange frames (Linux, drivers/net/macvlan.c:
-// what the parent sends goes to the wire, what comes from a child never goes up to it). device is the one by which a place sends to
-// an address.
+// macvlanParent explains the commonest of all: a macvlan and its own parent never exchange frames (Linux,
+// drivers/net/macvlan.c: what the parent sends goes to the wire, what comes from a child never goes up to it). device
+// is the one by which a place sends to an address.
 func (w *watch) macvlanParent(ctx context.Context, from *cluster.Place, target, device string) string {
 	addr, err := netip.ParseAddr(target)
 	if err != nil {
@@ -48,8 +48,10 @@ func (w *watch) macvlanParent(ctx context.Context, from *cluster.Place, target, 
 		for _, l := range links {
 			onParent := (l.Kind == "macvlan" || l.Kind == "ipvlan") && l.ParentIndex == uplink.Index
 			if onParent && (host && device == uplink.Name || outward && device == l.Name) {
-				return fmt.Sprintf("%s of %s is a %s on %s, and the kernel keeps such a device and its parent apart: frames between a node and its own pods "+
-					"need a device of their own on the node, as the chained plugins route and veth-to-host make", l.Name, p.Name, l.Kind, uplink.Name)
+				return fmt.Sprintf("%s of %s is a %s on %s, and the kernel keeps such a device and its parent apart: "+
+					"frames between a node and its own pods "+
+					"need a device of their own on the node, as the chained plugins route and veth-to-host make",
+					l.Name, p.Name, l.Kind, uplink.Name)
 			}
 		}
 	}
@@ -77,11 +79,12 @@ func (w *watch) keptApart(ctx context.Context, places ...*cluster.Place) string 
 	if len(isolated) > 1 {
 		verb = " are macvlans"
 	}
-	return strings.Join(isolated, " and ") + verb + " in a mode, private or vepa, that keeps the children of one parent apart"
+	return strings.Join(isolated, " and ") + verb +
+		" in a mode, private or vepa, that keeps the children of one parent apart"
 }
 
-// pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to the proxy of
-// a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
+// pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to
+// the proxy of a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
 func (w *watch) pastTheProxy(ctx context.Context, _ stop) string {
 	if w.env.Service(w.to.Name) == nil {
 		return ""
@@ -95,7 +98,8 @@ func (w *watch) pastTheProxy(ctx context.Context, _ stop) string {
 		return ""
 	}
 	if link, found := agent.FindLink(links, route.Device); found && (link.Kind == "macvlan" || link.Kind == "ipvlan") {
-		return fmt.Sprintf("%s left %s by %s, a %s on the underlay, past its node and the proxy there that knows the service: services need a way "+
+		return fmt.Sprintf("%s left %s by %s, a %s on the underlay, past its node and the proxy there that knows the "+
+			"service: services need a way "+
 			"through the node, as the chained plugin veth-to-host makes", w.spec.To, w.from.Name, link.Name, link.Kind)
 	}
 	return ""

@@ -37,13 +37,16 @@ func (w *watch) unanswered(ctx context.Context, e stop) string {
 	waits := at >= 0
 	if !waits {
 		// The kernel may have asked before anybody watched, and given up since (arp(7), mcast_solicit).
-		entry, err := e.place.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: e.place.Netns, Interface: way.Device, Address: asked})
+		entry, err := e.place.Agent.Neighbour(ctx, agent.NeighbourArgs{
+			Netns: e.place.Netns, Interface: way.Device, Address: asked,
+		})
 		waits = err == nil && entry.Found && slices.Contains([]string{"INCOMPLETE", "FAILED"}, entry.Entry.State)
 	}
 	if !waits {
 		return ""
 	}
-	text := fmt.Sprintf("%s sends to %s by %s and asked there for the MAC of %s, which nobody answered", e.place.Name, e.destination, strings.TrimPrefix(routeWords(way), "by "), asked)
+	text := fmt.Sprintf("%s sends to %s by %s and asked there for the MAC of %s, which nobody answered", e.place.Name,
+		e.destination, strings.TrimPrefix(routeWords(way), "by "), asked)
 	reason := w.macvlanParent(ctx, e.place, asked, way.Device)
 	if reason == "" && at >= 0 {
 		reason = w.unasked(ctx, e.place, asked)
@@ -75,7 +78,8 @@ func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address strin
 		return text
 	}
 	question := w.seen[at]
-	text := fmt.Sprintf("the question was last seen entering %s of %s, which has that address", question.Interface, owner.Name)
+	text := fmt.Sprintf("the question was last seen entering %s of %s, which has that address", question.Interface,
+		owner.Name)
 	if v, ok := w.dropAt(owner.Name, question.Source, question.Destination); ok {
 		return text + " and dropped the question: " + dropText(v)
 	}
@@ -121,7 +125,9 @@ func (w *watch) misdirected(ctx context.Context, e stop) string {
 			continue
 		}
 		held := ""
-		entry, err := sender.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: sender.Netns, Interface: sent.Interface, Address: next})
+		entry, err := sender.Agent.Neighbour(ctx, agent.NeighbourArgs{
+			Netns: sender.Netns, Interface: sent.Interface, Address: next,
+		})
 		if err == nil && entry.Found && entry.Entry.MAC == sent.DestinationMAC {
 			held = fmt.Sprintf(", as its neighbour entry for %s on %s says", next, sent.Interface)
 			if entry.Entry.State == "PERMANENT" {

@@ -1,8 +1,8 @@
 // Package packetpath says how far the packets of a failed probe came, and what stopped them.
 //
-// It repeats the probe while all places on the way are watched, follows each packet from place to place, and asks the kernel of the
-// place where the last one was seen what it does with such a packet. A protocol that identify does not know is explained as one whose
-// packets never left.
+// It repeats the probe while all places on the way are watched, follows each packet from place to place, and asks the
+// kernel of the place where the last one was seen what it does with such a packet. A protocol that identify does not
+// know is explained as one whose packets never left.
 //
 // Run its tests: go test ./e2e/internal/packetpath
 package packetpath
@@ -22,15 +22,16 @@ import (
 )
 
 const (
-	// repeatedFor is longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that one is seen.
+	// repeatedFor is longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that
+	// one is seen.
 	repeatedFor = 1500 * time.Millisecond
-	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included, in the time that the
-	// machine gives: on a busy one the last causes would not be asked for.
+	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included, in the time that
+	// the machine gives: on a busy one the last causes would not be asked for.
 	explainedWithin = 5 * time.Second
 )
 
-// Explainer explains failed probes of one scenario. Of many that fail at once it explains the first only: one explanation is enough, and
-// the others keep their own errors. Its methods may be called concurrently.
+// Explainer explains failed probes of one scenario. Of many that fail at once it explains the first only: one
+// explanation is enough, and the others keep their own errors. Its methods may be called concurrently.
 type Explainer struct {
 	env *environment.Environment
 	// keep stores a file of packets beside the report and returns its path there; empty if nothing is written.
@@ -38,8 +39,8 @@ type Explainer struct {
 	used atomic.Bool
 }
 
-// New returns an explainer. keep stores a file of packets, named after the scenario, beside the report, and returns the file's path
-// there; it returns an empty path if it stored nothing.
+// New returns an explainer. keep stores a file of packets, named after the scenario, beside the report, and returns the
+// file's path there; it returns an empty path if it stored nothing.
 func New(env *environment.Environment, keep func(scenario string, pcapng []byte) (path string)) *Explainer {
 	return &Explainer{env: env, keep: keep}
 }
@@ -51,8 +52,8 @@ type Failed struct {
 	Result   probe.Result
 }
 
-// Unanswered explains a probe that had no answer: it repeats the probe once, with all places on its way watched, and says how far the
-// packets got and why not farther. The error is an *environment.Failure.
+// Unanswered explains a probe that had no answer: it repeats the probe once, with all places on its way watched, and
+// says how far the packets got and why not farther. The error is an *environment.Failure.
 func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
 	what := fmt.Sprintf("%s to %s", f.Spec.Protocol, f.Spec.To)
 	if f.Spec.Port != 0 {
@@ -62,21 +63,24 @@ func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
 	return e.explain(ctx, err, f, (*watch).explanation)
 }
 
-// WrongSource explains a probe whose far end saw a source that it should not, which err says: it repeats the probe and says where the
-// request got that source. The error is an *environment.Failure.
+// WrongSource explains a probe whose far end saw a source that it should not, which err says: it repeats the probe and
+// says where the request got that source. The error is an *environment.Failure.
 func (e *Explainer) WrongSource(ctx context.Context, err error, f Failed) error {
 	return e.explain(ctx, err, f, (*watch).translation)
 }
 
 // explain adds a sentence and evidence to the error of a probe.
-func (e *Explainer) explain(ctx context.Context, err error, f Failed, explanation func(*watch, context.Context) string) error {
+func (e *Explainer) explain(ctx context.Context, err error, f Failed,
+	explanation func(*watch, context.Context) string,
+) error {
 	failure := &environment.Failure{Err: err}
 	if !e.used.CompareAndSwap(false, true) {
 		return failure
 	}
 	w := &watch{env: e.env, from: f.From, to: f.To, spec: f.Spec, local: f.Result.Local}
 	w.spec.Within, w.spec.Attempts = repeatedFor, 1
-	ctx, cancel := machinetime.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s", explainedWithin))
+	ctx, cancel := machinetime.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s",
+		explainedWithin))
 	defer cancel()
 	if err := w.repeat(ctx); err != nil {
 		failure.Err = fmt.Errorf("%w (no capture: %w)", failure.Err, err)
@@ -102,5 +106,7 @@ func (e *Explainer) evidence(ctx context.Context, w *watch, comment string) []re
 	} else {
 		way.File = e.keep(e.env.Scenario.Name, data)
 	}
-	return []report.Evidence{way, {Title: "routes", Text: w.routeText(ctx)}, {Title: "what the kernels say", Text: w.witnessText()}}
+	return []report.Evidence{
+		way, {Title: "routes", Text: w.routeText(ctx)}, {Title: "what the kernels say", Text: w.witnessText()},
+	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// pcapng is a file of the packets that Wireshark opens, with an interface for each place and device, such as "node/a eno1", and a comment
-// that says what they show.
+// pcapng is a file of the packets that Wireshark opens, with an interface for each place and device, such as "node/a
+// eno1", and a comment that says what they show.
 func pcapng(seen []Sighting, comment string) ([]byte, error) {
 	if len(seen) == 0 {
 		return nil, nil
@@ -22,7 +22,9 @@ func pcapng(seen []Sighting, comment string) ([]byte, error) {
 		number = map[pcapgo.NgInterface]int{}
 	)
 	for _, s := range seen {
-		device := pcapgo.NgInterface{Name: s.Place + " " + s.Interface, OS: runtime.GOOS, LinkType: linkType(s), TimestampResolution: 9}
+		device := pcapgo.NgInterface{
+			Name: s.Place + " " + s.Interface, OS: runtime.GOOS, LinkType: linkType(s), TimestampResolution: 9,
+		}
 		index, known := number[device]
 		var err error
 		switch {
@@ -39,7 +41,9 @@ func pcapng(seen []Sighting, comment string) ([]byte, error) {
 			return nil, fmt.Errorf("pcapng: %w", err)
 		}
 		number[device] = index
-		info := gopacket.CaptureInfo{Timestamp: s.Time, CaptureLength: len(s.Raw), Length: max(s.Length, len(s.Raw)), InterfaceIndex: index}
+		info := gopacket.CaptureInfo{
+			Timestamp: s.Time, CaptureLength: len(s.Raw), Length: max(s.Length, len(s.Raw)), InterfaceIndex: index,
+		}
 		if err := writer.WritePacket(info, s.Raw); err != nil {
 			return nil, fmt.Errorf("pcapng: %s: %w", device.Name, err)
 		}

@@ -113,7 +113,9 @@ func newLab(t *testing.T, fabric bool) *lab {
 			{Name: iface, Index: 2, MAC: mac, Addresses: []string{address + "/24"}},
 		}}
 		kernels[name] = k
-		return cluster.Place{Name: name, Agent: client(t, k), Interfaces: map[string][]netip.Addr{iface: {netip.MustParseAddr(address)}}}
+		return cluster.Place{
+			Name: name, Agent: client(t, k), Interfaces: map[string][]netip.Addr{iface: {netip.MustParseAddr(address)}},
+		}
 	}
 	c := &machines{nodes: []*cluster.Node{
 		{Place: place("node/a", "eno1", "10.0.0.1", nodeMAC), Uplink: "eno1"}, {Place: place("node/b", "eno1", "10.0.1.1", otherNodeMAC), Uplink: "eno1"},
@@ -122,12 +124,15 @@ func newLab(t *testing.T, fabric bool) *lab {
 		f := place(cluster.FabricName, "port", "192.0.2.1", "")
 		c.fabric = &f
 	}
-	env := environment.New(&scenario.Scenario{Name: "probe", Pods: []scenario.Pod{{Name: "client", Node: "a"}, {Name: "server", Node: "b"}}}, c)
+	env := environment.New(&scenario.Scenario{
+		Name: "probe", Pods: []scenario.Pod{{Name: "client", Node: "a"}, {Name: "server", Node: "b"}},
+	}, c)
 	env.Pods[0].Place = place("pod/client", "eth0", clientIP, clientMAC)
 	env.Pods[1].Place = place("pod/server", "eth0", serverIP, serverMAC)
 	l := &lab{kernels: kernels, clock: time.Unix(1700000000, 0), watch: &watch{
-		env: env, from: &env.Pods[0].Place, to: &env.Pods[1].Place, local: clientIP, ends: []string{"pod/server"}, ports: []uint16{serverPort},
-		spec: probe.Spec{Protocol: probe.TCP, To: serverIP, Port: serverPort}, watched: map[string]agent.Watched{},
+		env: env, from: &env.Pods[0].Place, to: &env.Pods[1].Place, local: clientIP, ends: []string{"pod/server"},
+		ports: []uint16{serverPort},
+		spec:  probe.Spec{Protocol: probe.TCP, To: serverIP, Port: serverPort}, watched: map[string]agent.Watched{},
 	}}
 	for _, p := range []*cluster.Place{l.from, l.to, &c.nodes[0].Place, &c.nodes[1].Place, c.fabric} {
 		l.addPlace(p)
@@ -147,12 +152,16 @@ type packet struct {
 
 // syn returns the first packet of a connection, synAck the answer to it.
 func syn() packet {
-	return packet{source: clientIP, destination: serverIP, tcp: &layers.TCP{SrcPort: clientPort, DstPort: serverPort, SYN: true, Seq: 1}}
+	return packet{source: clientIP, destination: serverIP, tcp: &layers.TCP{
+		SrcPort: clientPort, DstPort: serverPort, SYN: true, Seq: 1,
+	}}
 }
 
 func synAck() packet {
 	return packet{
-		source: serverIP, destination: clientIP, tcp: &layers.TCP{SrcPort: serverPort, DstPort: clientPort, SYN: true, ACK: true, Seq: 7, Ack: 2},
+		source: serverIP, destination: clientIP, tcp: &layers.TCP{
+			SrcPort: serverPort, DstPort: clientPort, SYN: true, ACK: true, Seq: 7, Ack: 2,
+		},
 	}
 }
 
@@ -161,7 +170,9 @@ func (p packet) raw(t *testing.T) []byte {
 	t.Helper()
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	ip := &layers.IPv4{Version: 4, TTL: 64, SrcIP: net.ParseIP(p.source), DstIP: net.ParseIP(p.destination)}
-	parts := []gopacket.SerializableLayer{&layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}, ip}
+	parts := []gopacket.SerializableLayer{
+		&layers.Ethernet{SrcMAC: mac, DstMAC: mac, EthernetType: layers.EthernetTypeIPv4}, ip,
+	}
 	switch {
 	case p.tcp != nil:
 		ip.Protocol = layers.IPProtocolTCP

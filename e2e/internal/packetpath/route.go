@@ -9,8 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// refused explains a packet that the kernel would send nowhere from where it was seen last: there is no route, a rule or route says so,
-// or the packet came in by an interface by which it would send nothing back.
+// refused explains a packet that the kernel would send nowhere from where it was seen last: there is no route, a rule
+// or route says so, or the packet came in by an interface by which it would send nothing back.
 func (w *watch) refused(ctx context.Context, e stop) string {
 	questions := []witness.Question{{Destination: e.destination, Source: e.source}}
 	switch {
@@ -18,7 +18,9 @@ func (w *watch) refused(ctx context.Context, e stop) string {
 		return ""
 	case e.last == nil && e.request != nil:
 		// Either the request was refused on its way in, or the reply on its way out.
-		questions = append([]witness.Question{{Destination: e.request.Destination, Source: e.request.Source, Interface: e.request.Interface}}, questions...)
+		questions = append([]witness.Question{
+			{Destination: e.request.Destination, Source: e.request.Source, Interface: e.request.Interface},
+		}, questions...)
 	case e.last != nil && e.last.Outgoing:
 		return ""
 	case e.last != nil:
@@ -64,7 +66,8 @@ func refusalText(way witness.Way) string {
 
 // reversePath explains a packet that came in by an interface by which the kernel would not send to its source.
 func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness.Question, way witness.Way) string {
-	text := fmt.Sprintf("the reverse path filter of %s (rp_filter %d on %s) dropped it", place.Name, way.Filter, q.Interface)
+	text := fmt.Sprintf("the reverse path filter of %s (rp_filter %d on %s) dropped it", place.Name, way.Filter,
+		q.Interface)
 	back, err := place.Agent.Lookup(ctx, place.Netns, witness.Question{Destination: q.Source})
 	switch {
 	case err != nil:
@@ -75,7 +78,8 @@ func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness
 	return fmt.Sprintf("%s: its own way to %s is %s", text, q.Source, routeWords(back))
 }
 
-// routeWords returns the route of an answer, or "by DEVICE" if none is known, and the rule if it is not one that every host has.
+// routeWords returns the route of an answer, or "by DEVICE" if none is known, and the rule if it is not one that every
+// host has.
 func routeWords(way witness.Way) string {
 	text := "by " + way.Device
 	if way.Route != "" {
@@ -96,7 +100,8 @@ func (w *watch) tooLarge(ctx context.Context, e stop) string {
 	if err != nil || way.MTU == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s has learned that on its way to %s, %s, packets of more than %d bytes do not pass", w.from.Name, w.spec.To, routeWords(way), way.MTU)
+	return fmt.Sprintf("%s has learned that on its way to %s, %s, packets of more than %d bytes do not pass",
+		w.from.Name, w.spec.To, routeWords(way), way.MTU)
 }
 
 // sent names the route by which a packet left for where it was not seen any more, or by which it should have.
@@ -117,7 +122,9 @@ func (w *watch) sent(ctx context.Context, e stop) string {
 		}
 		return text
 	}
-	way, err := w.way(ctx, e.place, witness.Question{Destination: e.destination, Source: e.source, Interface: e.last.Interface})
+	way, err := w.way(ctx, e.place, witness.Question{
+		Destination: e.destination, Source: e.source, Interface: e.last.Interface,
+	})
 	switch {
 	case err != nil || way.Refusal != "" || way.Route == "":
 		return ""
@@ -131,7 +138,8 @@ func (w *watch) sent(ctx context.Context, e stop) string {
 func (w *watch) wayOut(ctx context.Context, sent Sighting) (witness.Way, error) {
 	q := witness.Question{Destination: sent.Destination, Source: sent.Source}
 	for _, s := range w.seen {
-		if s.Place == sent.Place && !s.Outgoing && !s.Passing && s.Source == sent.Source && s.Destination == sent.Destination {
+		if s.Place == sent.Place && !s.Outgoing && !s.Passing && s.Source == sent.Source &&
+			s.Destination == sent.Destination {
 			q.Interface = s.Interface // it was forwarded
 		}
 	}

@@ -19,7 +19,8 @@ type stop struct {
 	place *cluster.Place
 	// arrived reports whether it reached the place it was sent to.
 	arrived bool
-	// source and destination are its addresses there. Of a reply that was never seen they are those of the request, turned round.
+	// source and destination are its addresses there. Of a reply that was never seen they are those of the request,
+	// turned round.
 	source, destination string
 	// request is where the last request was seen; nil when there was none.
 	request *Sighting
@@ -27,7 +28,8 @@ type stop struct {
 	way []Sighting
 }
 
-// explanation returns one sentence: where the request or the reply was seen last, and what decided that it got no farther.
+// explanation returns one sentence: where the request or the reply was seen last, and what decided that it got no
+// farther.
 func (w *watch) explanation(ctx context.Context) string {
 	if w.result.OK {
 		return "the same probe succeeded when it was repeated with captures on"
@@ -73,7 +75,10 @@ func (w *watch) findStop() stop {
 		last := reply.last()
 		return w.stopAt(stop{what: "a reply", last: &last, request: asked, way: reply.seen, arrived: true})
 	case asked != nil:
-		return stop{what: "a reply", place: w.place(asked.Place), source: asked.Destination, destination: asked.Source, request: asked}
+		return stop{
+			what: "a reply", place: w.place(asked.Place), source: asked.Destination, destination: asked.Source,
+			request: asked,
+		}
 	}
 	return stop{what: "the request", place: w.from, source: w.local, destination: w.spec.To}
 }
@@ -83,7 +88,8 @@ func (w *watch) stopAt(e stop) stop {
 	return e
 }
 
-// sender returns the first sighting of the packet's last frame: what leaves a device may leave the one below it, or a bridge, as well.
+// sender returns the first sighting of the packet's last frame: what leaves a device may leave the one below it, or a
+// bridge, as well.
 func (e stop) sender() Sighting {
 	for _, s := range e.way {
 		if s.Outgoing && s.DestinationMAC == e.last.DestinationMAC && s.SourceMAC == e.last.SourceMAC {
@@ -93,8 +99,8 @@ func (e stop) sender() Sighting {
 	return *e.last
 }
 
-// smallerThanAsked reports whether a packet is too small to be one of a probe with packets of a given size. Fragments have no size of
-// their own.
+// smallerThanAsked reports whether a packet is too small to be one of a probe with packets of a given size. Fragments
+// have no size of their own.
 func (w *watch) smallerThanAsked(j journey) bool {
 	return w.spec.Size > 0 && j.seen[0].Length < w.spec.Size && !strings.Contains(j.seen[0].Info, "fragment")
 }
@@ -106,9 +112,11 @@ func (w *watch) where(e stop) string {
 	case e.last == nil && e.request == nil:
 		return fmt.Sprintf("the request%s never left %s", of, e.place.Name)
 	case e.last == nil:
-		return fmt.Sprintf("the request%s was last seen %s, and no reply%s left %s", of, at(*e.request), of, e.place.Name)
+		return fmt.Sprintf("the request%s was last seen %s, and no reply%s left %s", of, at(*e.request), of,
+			e.place.Name)
 	case e.what == "a reply" && e.request != nil:
-		return fmt.Sprintf("the request%s was last seen %s, a reply%s was last seen %s", of, at(*e.request), of, at(*e.last))
+		return fmt.Sprintf("the request%s was last seen %s, a reply%s was last seen %s", of, at(*e.request), of,
+			at(*e.last))
 	}
 	return fmt.Sprintf("%s%s was last seen %s", e.what, of, at(*e.last))
 }
@@ -151,5 +159,7 @@ func (w *watch) translator(before, after Sighting) string {
 
 // translatesSource reports whether a rule is one of source addresses.
 func translatesSource(rule string) bool {
-	return slices.ContainsFunc([]string{"masquerade", "snat", "MASQUERADE", "SNAT", "NETMAP"}, func(word string) bool { return strings.Contains(rule, word) })
+	return slices.ContainsFunc([]string{"masquerade", "snat", "MASQUERADE", "SNAT", "NETMAP"}, func(word string) bool {
+		return strings.Contains(rule, word)
+	})
 }

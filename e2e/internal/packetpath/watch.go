@@ -20,7 +20,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what was lost.
+// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what
+// was lost.
 const packetsWatched = 200
 
 // Sighting is a packet as it passed an interface of a place.
@@ -35,7 +36,8 @@ func (s Sighting) String() string {
 	if s.Outgoing {
 		direction = "out"
 	}
-	return fmt.Sprintf("%s  %-16s %-12s %s  %s > %s  %s > %s  %s", s.Time.UTC().Format("15:04:05.000000"), s.Place, s.Interface, direction,
+	return fmt.Sprintf("%s  %-16s %-12s %s  %s > %s  %s > %s  %s", s.Time.UTC().Format("15:04:05.000000"), s.Place,
+		s.Interface, direction,
 		s.SourceMAC, s.DestinationMAC, s.Source, s.Destination, s.Info)
 }
 
@@ -106,7 +108,8 @@ func (w *watch) place(name string) *cluster.Place {
 	return w.places[at]
 }
 
-// service returns the service that the probe asks for, by a cluster address or by a node's port; nil if it asks for none.
+// service returns the service that the probe asks for, by a cluster address or by a node's port; nil if it asks for
+// none.
 func (w *watch) service() *environment.Service {
 	if s := w.env.Service(w.to.Name); s != nil {
 		return s
@@ -119,8 +122,8 @@ func (w *watch) service() *environment.Service {
 	return nil
 }
 
-// record runs the probe between the start and the end of watching. A place that cannot be watched is left out, unless it is an end of the
-// probe.
+// record runs the probe between the start and the end of watching. A place that cannot be watched is left out, unless
+// it is an end of the probe.
 func (w *watch) record(ctx context.Context, match probe.Match) error {
 	w.watched = map[string]agent.Watched{}
 	ids := make([]int, len(w.places))
@@ -140,8 +143,8 @@ func (w *watch) record(ctx context.Context, match probe.Match) error {
 	if err == nil {
 		w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
 		if err == nil && strings.Contains(w.result.Error, unix.EHOSTUNREACH.Error()) {
-			// The kernel gave up the questions of the probe that failed (arp(7), mcast_solicit), and the repeated one with them.
-			// Now it asks anew.
+			// The kernel gave up the questions of the probe that failed (arp(7), mcast_solicit), and the repeated one
+			// with them. Now it asks anew.
 			w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
 		}
 	}
@@ -173,8 +176,8 @@ func (w *watch) note(p *cluster.Place, watched agent.Watched) {
 	w.watched[p.Name] = watched
 }
 
-// sortByTime puts sightings in the order in which they happened. Where the places are machines whose clocks differ, only those of one
-// place are in order then.
+// sortByTime puts sightings in the order in which they happened. Where the places are machines whose clocks differ,
+// only those of one place are in order then.
 func sortByTime(seen []Sighting) {
 	slices.SortStableFunc(seen, func(a, b Sighting) int { return a.Time.Compare(b.Time) })
 }

@@ -23,9 +23,9 @@ type difference struct {
 	err     error
 }
 
-// differences returns those of all nodes. What a first attachment leaves on two plain nodes is known from the start. Only if there is
-// more, that of a cluster of the scenario's own kind is looked for, and only after all nodes were looked at: on machines that exist once,
-// that cluster undoes what is on them.
+// differences returns those of all nodes. What a first attachment leaves on two plain nodes is known from the start.
+// Only if there is more, that of a cluster of the scenario's own kind is looked for, and only after all nodes were
+// looked at: on machines that exist once, that cluster undoes what is on them.
 func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*difference {
 	var all []*difference
 	for _, node := range r.Env.Cluster.Nodes() {
@@ -59,8 +59,8 @@ func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*differen
 // takenDown is how long the kernel may take with what was in a removed namespace.
 const takenDown = 2 * time.Second
 
-// settle waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time after its end,
-// longer on a busy machine.
+// settle waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time
+// after its end, longer on a busy machine.
 func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, particular *residue) error {
 	interval := machinetime.Start()
 	left := particular.beyond(d.changes)
@@ -76,9 +76,11 @@ func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, p
 	return nil
 }
 
-// changes returns in what a node differs from its state before the first step, beyond a residue. It waits until nothing does, or until
-// nothing changes any more.
-func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.Node, known *residue) ([]snapshot.Change, error) {
+// changes returns in what a node differs from its state before the first step, beyond a residue. It waits until nothing
+// does, or until nothing changes any more.
+func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.Node,
+	known *residue,
+) ([]snapshot.Change, error) {
 	take := func(ctx context.Context) (snapshot.State, error) {
 		return node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
 	}

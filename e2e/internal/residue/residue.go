@@ -22,14 +22,16 @@ import (
 
 // residue is what a first attachment leaves on the nodes of a cluster and later ones do not add to.
 type residue struct {
-	// changes are those of the node with the most of each key: the rules of one priority and the processes of one command share theirs.
+	// changes are those of the node with the most of each key: the rules of one priority and the processes of one
+	// command share theirs.
 	changes []snapshot.Change
 	list    []report.Residue
 	// makers are the plugins after whose calls things changed, by their keys: here all kinds of state are traced.
 	makers map[string]string
 }
 
-// maker returns the plugin after whose call a change was seen when the residue was searched for, or report.Chain if there was none.
+// maker returns the plugin after whose call a change was seen when the residue was searched for, or report.Chain if
+// there was none.
 func (f *residue) maker(c snapshot.Change) string {
 	return cmp.Or(f.makers[c.Item.Key()], report.Chain)
 }
@@ -42,9 +44,11 @@ func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 	return snapshot.Beyond(changes, f.changes)
 }
 
-// residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is residue,
-// unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
-func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain, networks []string) (*residue, error) {
+// residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is
+// residue, unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
+func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain,
+	networks []string,
+) (*residue, error) {
 	nodes = slices.Clone(nodes)
 	for i := range nodes {
 		// Nobody asks them, and on machines that exist once their ports may be taken still.
@@ -83,12 +87,16 @@ func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain sc
 }
 
 // find attaches two rounds of pods on all nodes at once, one pod for each network.
-func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.Node, networks []string) (*residue, error) {
+func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.Node,
+	networks []string,
+) (*residue, error) {
 	sc := &scenario.Scenario{Name: "first-attachment", Nodes: nodes}
 	for _, n := range nodes {
 		for _, round := range []string{"first", "second"} {
 			for i, network := range networks {
-				sc.Pods = append(sc.Pods, scenario.Pod{Name: fmt.Sprintf("%s-%d-on-%s", round, i, n.Name), Node: n.Name, Network: network})
+				sc.Pods = append(sc.Pods, scenario.Pod{
+					Name: fmt.Sprintf("%s-%d-on-%s", round, i, n.Name), Node: n.Name, Network: network,
+				})
 			}
 		}
 	}
@@ -120,7 +128,8 @@ func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.
 	return found, group.Wait()
 }
 
-// cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the scenarios to say.
+// cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the
+// scenarios to say.
 func (t *Tracker) cycle(
 	ctx context.Context, r *runner.Runner, node *cluster.Node, pods []*environment.Pod, known *residue,
 ) ([]snapshot.Change, error) {
@@ -136,7 +145,8 @@ func (t *Tracker) cycle(
 	return t.changes(ctx, r, node, known)
 }
 
-// add adds what a first round of pods left on a node, but for the kinds of which a plugin left more in the second round: these grow.
+// add adds what a first round of pods left on a node, but for the kinds of which a plugin left more in the second
+// round: these grow.
 func (f *residue) add(state *environment.NodeState, first, second []snapshot.Change) {
 	for _, change := range slices.Concat(first, second) {
 		f.makers[change.Item.Key()] = state.Maker(change)
@@ -155,12 +165,14 @@ func (f *residue) add(state *environment.NodeState, first, second []snapshot.Cha
 	// Another node may have the same already.
 	for _, change := range snapshot.Beyond(stays, f.changes) {
 		f.changes = append(f.changes, change)
-		f.list = append(f.list, report.Residue{Plugin: state.Maker(change), Item: itemName(change), Change: change.String()})
+		f.list = append(f.list, report.Residue{
+			Plugin: state.Maker(change), Item: itemName(change), Change: change.String(),
+		})
 	}
 }
 
-// canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason. What stood on
-// the node before the first pod and is gone or different is damage.
+// canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason.
+// What stood on the node before the first pod and is gone or different is damage.
 func canStay(c snapshot.Change) bool {
 	switch {
 	case c.Op == snapshot.Added:
@@ -187,8 +199,8 @@ func withoutPromiscuity(text string) string {
 	return strings.Join(words, " ")
 }
 
-// itemName returns the name of an item that appeared, and of one that changed also the words in which it did. Those of a file are sums,
-// which say nothing to anybody.
+// itemName returns the name of an item that appeared, and of one that changed also the words in which it did. Those of
+// a file are sums, which say nothing to anybody.
 func itemName(c snapshot.Change) string {
 	switch {
 	case c.Op == snapshot.Added:
@@ -208,5 +220,6 @@ func itemName(c snapshot.Change) string {
 			is = append(is, word)
 		}
 	}
-	return strings.TrimSpace(fmt.Sprintf("%s %s: %s -> %s", c.Item.Kind, c.Item.Name, strings.Join(was, " "), strings.Join(is, " ")))
+	return strings.TrimSpace(fmt.Sprintf("%s %s: %s -> %s", c.Item.Kind, c.Item.Name, strings.Join(was, " "),
+		strings.Join(is, " ")))
 }

@@ -87,7 +87,8 @@ func TestResidue_add(t *testing.T) {
 	}); diff != "" {
 		t.Errorf("residue, got, want:\n%s", diff)
 	}
-	if diff := cmp.Diff(found.beyond([]snapshot.Change{bridge, rule, lock, lock}), []snapshot.Change{rule, lock}); diff != "" {
+	if diff := cmp.Diff(found.beyond([]snapshot.Change{bridge, rule, lock, lock}),
+		[]snapshot.Change{rule, lock}); diff != "" {
 		t.Errorf("beyond the residue, got, want:\n%s", diff)
 	}
 	if got := found.maker(rule) + " " + found.maker(lock); got != "leaky chain" {
@@ -116,7 +117,9 @@ func TestTracker_Results(t *testing.T) {
 		{"nothing left", func() { tracker.keepLeftovers("cache-cleanup", nil) }, []string{"LEFT bridge pass: ", "LEFT route pass: "}},
 		{"a node that could not be compared, and something left", func() {
 			tracker.keepUncompared("reboot", errors.New("node/a: the agent has ended"))
-			tracker.keepLeftovers("del-twice", []leftover{{"del-twice", "node/b", "tuning", "+ sysctl x"}, {"reboot", "node/a", "route", "+ link y"}})
+			tracker.keepLeftovers("del-twice", []leftover{
+				{"del-twice", "node/b", "tuning", "+ sysctl x"}, {"reboot", "node/a", "route", "+ link y"},
+			})
 		}, []string{
 			"LEFT bridge skipped: nodes could not be compared with how they were: reboot: node/a: the agent has ended",
 			"LEFT route fail: 1 things stayed behind after everything was deleted twice; first in reboot on node/a: + link y",

@@ -1,7 +1,7 @@
 // Package residue finds what stays on a node after everything was deleted, and which plugin left it.
 //
-// What a first attachment leaves and later ones do not add to, such as a shared link, is residue, which the report lists apart. What a
-// scenario leaves beyond that is a leftover, and fails the requirement that nothing may stay.
+// What a first attachment leaves and later ones do not add to, such as a shared link, is residue, which the report
+// lists apart. What a scenario leaves beyond that is a leftover, and fails the requirement that nothing may stay.
 //
 // Run its tests: go test ./e2e/internal/residue
 package residue
@@ -38,8 +38,8 @@ type Config struct {
 	Shared bool
 }
 
-// Tracker keeps, over all scenarios of a run, what a first attachment leaves and what scenarios left. Its methods may be called
-// concurrently.
+// Tracker keeps, over all scenarios of a run, what a first attachment leaves and what scenarios left. Its methods may
+// be called concurrently.
 type Tracker struct {
 	config   Config
 	searches singleflight.Group
@@ -73,13 +73,14 @@ func (t *Tracker) First(ctx context.Context) ([]report.Residue, error) {
 	return found.list, nil
 }
 
-// CleanUp deletes everything that a scenario attached, twice, and remembers in what each node differs from its state before the first
-// step, unless it is to ignore that. It returns the failure of a DEL; nil if all succeeded.
+// CleanUp deletes everything that a scenario attached, twice, and remembers in what each node differs from its state
+// before the first step, unless it is to ignore that. It returns the failure of a DEL; nil if all succeeded.
 func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (failure *environment.Failure) {
 	name := r.Env.Scenario.Name
 	before := r.Calls()
 	left, err := t.deleteAll(ctx, r)
-	// A chain's DEL ends at the first plugin that fails (SPEC.md, section 3): what those before it left is that plugin's fault.
+	// A chain's DEL ends at the first plugin that fails (SPEC.md, section 3): what those before it left is that
+	// plugin's fault.
 	culprit := ""
 	var halted *cni.Error
 	if errors.As(err, &halted) {
@@ -90,7 +91,8 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 	}
 	if err != nil {
 		failure = &environment.Failure{
-			Err: fmt.Errorf("when everything was deleted twice at the end: %w", err), Plugin: culprit, Evidence: r.CallEvidence(before),
+			Err: fmt.Errorf("when everything was deleted twice at the end: %w", err), Plugin: culprit,
+			Evidence: r.CallEvidence(before),
 		}
 	}
 	if ignore {
@@ -188,9 +190,9 @@ func (t *Tracker) keepLeftovers(scenario string, left []leftover) {
 	t.leftovers = append(t.leftovers, left...)
 }
 
-// Results returns a result for each plugin of the chain, and for each other one that was seen to leave something. An IPAM plugin's items
-// appear after the call of the plugin that delegates to it, which answers for them. The results are like the given one, which has
-// the id.
+// Results returns a result for each plugin of the chain, and for each other one that was seen to leave something. An
+// IPAM plugin's items appear after the call of the plugin that delegates to it, which answers for them. The results are
+// like the given one, which has the id.
 func (t *Tracker) Results(like report.Result, plugins []string) []report.Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -216,7 +218,8 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 		case len(left) > 0:
 			result.Result = report.Fail
 			first := left[0]
-			result.Reason = fmt.Sprintf("%d things stayed behind after everything was deleted twice; first in %s on %s: %s",
+			result.Reason = fmt.Sprintf("%d things stayed behind after everything was deleted twice; first in %s on "+
+				"%s: %s",
 				len(left), first.scenario, first.node, first.change)
 			var lines []string
 			for _, l := range left {

@@ -43,7 +43,8 @@ func (r *Runner) delStep(ctx context.Context, s scenario.Step) (err error) {
 	})
 }
 
-// Add attaches a pod as a runtime does for a new sandbox, and wants that the result is true. An error of a plugin is a *cni.Error.
+// Add attaches a pod as a runtime does for a new sandbox, and wants that the result is true. An error of a plugin is a
+// *cni.Error.
 func (r *Runner) Add(ctx context.Context, p *environment.Pod, ifName string) error {
 	result, err := r.runtime.attach(ctx, p, ifName)
 	if err != nil {
@@ -76,7 +77,8 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 		// Before 0.3.0 there are no interfaces: every address is CNI_IFNAME's.
 		if ip.Interface != nil && len(result.Interfaces) > 0 {
 			if *ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) {
-				return nil, fmt.Errorf("address %s is of interface %d, and there are %d", ip.Address.String(), *ip.Interface, len(result.Interfaces))
+				return nil, fmt.Errorf("address %s is of interface %d, and there are %d", ip.Address.String(),
+					*ip.Interface, len(result.Interfaces))
 			}
 			if iface := result.Interfaces[*ip.Interface]; iface.Name != ifName || iface.Sandbox == "" {
 				continue
@@ -123,7 +125,8 @@ func (r *Runner) checkResult(ctx context.Context, p *environment.Pod, ifName str
 		}
 		if iface.Sandbox == "" {
 			if _, found := agent.FindLink(host, iface.Name); !found {
-				return fmt.Errorf("%s: the result names the interface %s of the node, which does not exist", p.Name, iface.Name)
+				return fmt.Errorf("%s: the result names the interface %s of the node, which does not exist", p.Name,
+					iface.Name)
 			}
 		}
 	}
@@ -188,7 +191,9 @@ func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.R
 	if len(p.Spec.HostPorts) > 0 {
 		var mappings []map[string]any
 		for _, port := range p.Spec.HostPorts {
-			mappings = append(mappings, map[string]any{"hostPort": port.HostPort, "containerPort": port.ContainerPort, "protocol": port.Protocol})
+			mappings = append(mappings, map[string]any{
+				"hostPort": port.HostPort, "containerPort": port.ContainerPort, "protocol": port.Protocol,
+			})
 		}
 		req.CapabilityArgs = map[string]any{"portMappings": mappings}
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// bring adds to a request what a runtime brings for the pod: its addresses where the IPAM plugin waits for them, and values for the
-// capabilities of the conflist where the pod asks.
+// bring adds to a request what a runtime brings for the pod: its addresses where the IPAM plugin waits for them, and
+// values for the capabilities of the conflist where the pod asks.
 func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
 	if p.Spec.Network == scenario.RoutedNetwork {
 		return
@@ -43,8 +43,11 @@ func (r *Runner) broughtTo(p *environment.Pod, ifName string) []netip.Prefix {
 func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Result, own agent.Link) error {
 	if way, _ := r.config.Conflist.Brought(); way != "" && p.Spec.Network != scenario.RoutedNetwork {
 		for _, want := range r.broughtTo(p, ifName) {
-			if !slices.ContainsFunc(result.IPs, func(ip *cni.IPConfig) bool { return ip.Address.String() == want.String() }) {
-				return fmt.Errorf("%s: %s asks for the address %s, and the result has %s", p.Name, way, want, ipsOf(result))
+			if !slices.ContainsFunc(result.IPs, func(ip *cni.IPConfig) bool {
+				return ip.Address.String() == want.String()
+			}) {
+				return fmt.Errorf("%s: %s asks for the address %s, and the result has %s", p.Name, way, want,
+					ipsOf(result))
 			}
 		}
 	}
@@ -59,12 +62,14 @@ func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Res
 		}
 		for _, iface := range result.Interfaces {
 			if iface.Sandbox != "" && iface.Name == ifName && !strings.EqualFold(iface.Mac, mac) {
-				return fmt.Errorf("%s: the capability mac asks for %s, and the result says %s of %s", p.Name, mac, iface.Mac, ifName)
+				return fmt.Errorf("%s: the capability mac asks for %s, and the result says %s of %s", p.Name, mac,
+					iface.Mac, ifName)
 			}
 		}
 	}
 	if brings.Capabilities["dns"] != nil && !slices.Contains(result.DNS.Nameservers, offer.AskedServer) {
-		return fmt.Errorf("%s: the capability dns asks for the server %s, and the result has %v", p.Name, offer.AskedServer, result.DNS.Nameservers)
+		return fmt.Errorf("%s: the capability dns asks for the server %s, and the result has %v", p.Name,
+			offer.AskedServer, result.DNS.Nameservers)
 	}
 	return nil
 }

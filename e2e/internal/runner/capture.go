@@ -53,7 +53,9 @@ func (r *Runner) endCaptures(ctx context.Context, c scenario.Captured) error {
 		}
 		if len(packets) > c.Packets {
 			errs = append(errs, fmt.Errorf("%s saw %d packets to %s, want at most %d; the first: %s",
-				capture.place.Name, len(packets), capture.what, c.Packets, packetpath.Sighting{Place: capture.place.Name, Packet: packets[0]}))
+				capture.place.Name, len(packets), capture.what, c.Packets, packetpath.Sighting{
+					Place: capture.place.Name, Packet: packets[0],
+				}))
 		}
 	}
 	return errors.Join(errs...)

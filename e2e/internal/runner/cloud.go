@@ -96,7 +96,9 @@ func (r *Runner) takeAway(s scenario.Cloud, node *cluster.Node, i *metadata.Inst
 	r.clouds.added[node.Name] = slices.Delete(added, last, last+1)
 	i.ENIs = slices.DeleteFunc(i.ENIs, func(eni metadata.ENI) bool { return eni.ID == gone.eni })
 	for n := range i.ENIs {
-		i.ENIs[n].Secondary = slices.DeleteFunc(i.ENIs[n].Secondary, func(a netip.Addr) bool { return a == gone.address })
+		i.ENIs[n].Secondary = slices.DeleteFunc(i.ENIs[n].Secondary, func(a netip.Addr) bool {
+			return a == gone.address
+		})
 	}
 	return nil
 }

@@ -43,7 +43,8 @@ func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 	return err
 }
 
-// CheckDaemons finds daemons that ended although no step said so, and has each run as at the beginning: pods are to be deleted.
+// CheckDaemons finds daemons that ended although no step said so, and has each run as at the beginning: pods are to be
+// deleted.
 func (r *Runner) CheckDaemons(ctx context.Context) error {
 	if r.config.Target == nil || r.config.Target.Daemon == nil {
 		return nil
@@ -57,7 +58,8 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 			continue
 		}
 		if !state.Running && !r.daemons.down[node.Name] {
-			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name, lastLines(state.Output)))
+			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name,
+				lastLines(state.Output)))
 		}
 		switch doomed := state.Running && r.daemons.down[node.Name]; {
 		case doomed || state.Running && r.daemons.varied[node.Name]:
@@ -90,7 +92,9 @@ func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
 	for _, node := range r.Env.Cluster.Nodes() {
 		state, err := node.Agent.Daemon(ctx, name)
 		if err == nil && state.Output != "" {
-			evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s on %s", name, node.Name), Text: lastLines(state.Output)})
+			evidence = append(evidence, report.Evidence{
+				Title: fmt.Sprintf("%s on %s", name, node.Name), Text: lastLines(state.Output),
+			})
 		}
 	}
 	return evidence

@@ -15,7 +15,8 @@ import (
 // callsShown bounds the calls that are shown of a failed step: one with many pods has hundreds.
 const callsShown = 6
 
-// CallEvidence shows the calls since the given one, failed ones first where there are many; without any, the last of before.
+// CallEvidence shows the calls since the given one, failed ones first where there are many; without any, the last of
+// before.
 func (r *Runner) CallEvidence(since int) []report.Evidence {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,7 +43,9 @@ func (r *Runner) CallEvidence(since int) []report.Evidence {
 func CallsText(calls []cni.Call) []report.Evidence {
 	var evidence []report.Evidence
 	for _, c := range calls {
-		evidence = append(evidence, report.Evidence{Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: c.Transcript()})
+		evidence = append(evidence, report.Evidence{
+			Title: fmt.Sprintf("%s %s", c.Plugin, c.Verb), Text: c.Transcript(),
+		})
 	}
 	return evidence
 }
@@ -64,7 +67,9 @@ func (r *Runner) StateEvidence(ctx context.Context) []report.Evidence {
 			lines = append(lines, c.String())
 		}
 		if len(lines) > 0 {
-			evidence = append(evidence, report.Evidence{Title: "state of " + node.Name + " against the start", Text: strings.Join(lines, "\n")})
+			evidence = append(evidence, report.Evidence{
+				Title: "state of " + node.Name + " against the start", Text: strings.Join(lines, "\n"),
+			})
 		}
 	}
 	return evidence

@@ -14,9 +14,11 @@ import (
 
 // Explanation is what a call that failed asked of the kernel in vain.
 type Explanation struct {
-	// EndedBy are the refusals by which the call ended, the last one last; none where no plugin can be traced, or where the kernel refused nothing.
+	// EndedBy are the refusals by which the call ended, the last one last; none where no plugin can be traced, or where
+	// the kernel refused nothing.
 	EndedBy []fault.Refusal
-	// Lacks is the feature that the kernel was asked for and does not have, whoever asks; nil where it is the plugin's affair.
+	// Lacks is the feature that the kernel was asked for and does not have, whoever asks; nil where it is the plugin's
+	// affair.
 	Lacks *fault.Feature
 }
 
@@ -29,7 +31,9 @@ func (e Explanation) Evidence() []report.Evidence {
 	if lines == nil {
 		return nil
 	}
-	return []report.Evidence{{Title: "what the kernel refused, when the call was made again under a tracer", Text: strings.Join(lines, "\n")}}
+	return []report.Evidence{{
+		Title: "what the kernel refused, when the call was made again under a tracer", Text: strings.Join(lines, "\n"),
+	}}
 }
 
 // Last returns the refusal that decided, or nil.
@@ -40,7 +44,8 @@ func (e Explanation) Last() *fault.Refusal {
 	return &e.EndedBy[len(e.EndedBy)-1]
 }
 
-// ExplainAdd attaches a pod that was never attached, each plugin under a tracer, and deletes it again. It is for nodes on which agents run the plugins.
+// ExplainAdd attaches a pod that was never attached, each plugin under a tracer, and deletes it again. It is for nodes
+// on which agents run the plugins.
 func (r *Runner) ExplainAdd(ctx context.Context, p *environment.Pod, ifName string) (found Explanation, err error) {
 	agent := p.Node.Agent
 	if reason, err := agent.CanTrace(ctx); err != nil || reason != "" {

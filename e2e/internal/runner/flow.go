@@ -61,12 +61,16 @@ func (r *Runner) StartFlow(ctx context.Context, f scenario.Flows, from, to *clus
 			continue
 		}
 		id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
-			Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port, Interval: time.Duration(f.Interval),
+			Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port,
+			Interval: time.Duration(f.Interval),
 		})
 		if err != nil {
 			return err
 		}
-		r.flows = append(r.flows, flow{from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent, interval: time.Duration(f.Interval), id: id})
+		r.flows = append(r.flows, flow{
+			from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent,
+			interval: time.Duration(f.Interval), id: id,
+		})
 	}
 	return nil
 }
@@ -88,7 +92,8 @@ func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 			case err != nil:
 				return err
 			case gap > 0 && result.LongestGap > gap:
-				errs[i] = fmt.Errorf("flow %s to %s had no reply for %s, want at most %s", f.from, f.to, result.LongestGap.Round(time.Millisecond), gap)
+				errs[i] = fmt.Errorf("flow %s to %s had no reply for %s, want at most %s", f.from, f.to,
+					result.LongestGap.Round(time.Millisecond), gap)
 			case gap > 0 && result.Received > 0:
 				// What was lost on the way there is what the gap allows.
 			case result.Error != "":

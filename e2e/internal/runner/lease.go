@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// renewals is how often a lease must be renewed: each comes after half of its life, so that it is valid after three lives.
+	// renewals is how often a lease must be renewed: each comes after half of its life, so that it is valid after three
+	// lives.
 	renewals = 6
 	// leasePatience is how long a client may take to do what it must do at once.
 	leasePatience = 10 * time.Second
@@ -46,7 +47,8 @@ func awaitLease(ctx context.Context, leasing cluster.Leasing, p *environment.Pod
 		l := leases[at]
 		switch {
 		case s.Is != scenario.LeaseReleased && l.Lapses > 0:
-			return fmt.Errorf("%s: the lease of %s expired after %d renewals: nobody renewed it in time", p.Name, address, l.Renewals)
+			return fmt.Errorf("%s: the lease of %s expired after %d renewals: nobody renewed it in time", p.Name,
+				address, l.Renewals)
 		case s.Is != scenario.LeaseReleased && l.State != dhcp.Held:
 			return fmt.Errorf("%s: the lease of %s is %s while the pod has the address", p.Name, address, l.State)
 		case s.Is == scenario.LeaseHeld, s.Is == scenario.LeaseRenewed && l.Renewals >= renewals:
@@ -57,7 +59,8 @@ func awaitLease(ctx context.Context, leasing cluster.Leasing, p *environment.Pod
 			}
 			return nil
 		case s.Is == scenario.LeaseReleased && time.Since(start) > leasePatience:
-			return fmt.Errorf("%s: %s is not released %s after DEL: the server keeps it until the lease ends", p.Name, address, leasePatience)
+			return fmt.Errorf("%s: %s is not released %s after DEL: the server keeps it until the lease ends", p.Name,
+				address, leasePatience)
 		}
 		if err := wait(ctx, 100*time.Millisecond); err != nil {
 			return err

@@ -75,7 +75,8 @@ func (l *libcni) attachments(context.Context, *cluster.Node) ([]cni.Attachment, 
 	return nil, nil
 }
 
-// serviceRanges returns the networks from which cluster addresses can come, the preferred one first. The key says whether they are IPv4.
+// serviceRanges returns the networks from which cluster addresses can come, the preferred one first. The key says
+// whether they are IPv4.
 func serviceRanges() map[bool][]netip.Prefix {
 	return map[bool][]netip.Prefix{
 		true:  {netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("172.20.0.0/16")},
@@ -114,7 +115,8 @@ func serviceRange(nodes []*cluster.Node, is4 bool) (netip.Prefix, error) {
 			return candidate, nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("no range for services beside the networks of the conflist; tried %v", serviceRanges()[is4])
+	return netip.Prefix{}, fmt.Errorf("no range for services beside the networks of the conflist; tried %v",
+		serviceRanges()[is4])
 }
 
 func (l *libcni) program(ctx context.Context) error {
@@ -138,12 +140,15 @@ func (l *libcni) program(ctx context.Context) error {
 // seenFrom returns a service as a node's proxy has it.
 func (l *libcni) seenFrom(node *cluster.Node, s *environment.Service) service.Service {
 	seen := service.Service{
-		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces[scenario.UplinkInterface], Port: s.Spec.Port, NodePort: s.Spec.NodePort,
+		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces[scenario.UplinkInterface],
+		Port: s.Spec.Port, NodePort: s.Spec.NodePort,
 		LocalOnly: s.Spec.ExternalTrafficPolicy == scenario.LocalPolicy,
 	}
 	for _, e := range l.Env.EndpointsOf(s) {
 		for _, addr := range e.Addresses {
-			seen.Endpoints = append(seen.Endpoints, service.Endpoint{Address: addr, Port: s.Spec.EndpointPort(), Local: l.Env.RunsOn(e.Place, node)})
+			seen.Endpoints = append(seen.Endpoints, service.Endpoint{
+				Address: addr, Port: s.Spec.EndpointPort(), Local: l.Env.RunsOn(e.Place, node),
+			})
 		}
 	}
 	return seen

@@ -46,7 +46,9 @@ func (r *Runner) neighbourEntry(ctx context.Context, from, to *cluster.Place, ad
 		// The neighbour is the gateway then, which tells nothing of this address.
 		return nil
 	}
-	entry, err := from.Agent.Neighbour(ctx, agent.NeighbourArgs{Netns: from.Netns, Interface: route.Device, Address: addr.String()})
+	entry, err := from.Agent.Neighbour(ctx, agent.NeighbourArgs{
+		Netns: from.Netns, Interface: route.Device, Address: addr.String(),
+	})
 	if err != nil {
 		return err
 	}
@@ -73,12 +75,13 @@ func (r *Runner) neighbourEntry(ctx context.Context, from, to *cluster.Place, ad
 			whose = fmt.Sprintf("%s (%s)", l.Name, l.Kind)
 		}
 	}
-	return fmt.Errorf("%s has %s of %s at %s, the address of %s, want %s of %s: somebody answered or asked with it in its place",
+	return fmt.Errorf("%s has %s of %s at %s, the address of %s, want %s of %s: somebody answered or asked with it "+
+		"in its place",
 		from.Name, addr, to.Name, entry.Entry.MAC, whose, owner.MAC, owner.Name)
 }
 
-// nodeAnswersFor reports whether a MAC is that of the node behind which a pod is: where the pod has a veth alone, its node has the pod's place on
-// the LAN, and answers for its address.
+// nodeAnswersFor reports whether a MAC is that of the node behind which a pod is: where the pod has a veth alone, its
+// node has the pod's place on the LAN, and answers for its address.
 func (r *Runner) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *agent.Link, mac string) (bool, error) {
 	node := r.Env.NodeOf(pod)
 	if owner.Kind != "veth" || node == nil || &node.Place == pod {

@@ -62,7 +62,9 @@ func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
 
 // routeRouted tells every machine on the underlay where the pods of the routed network are.
 func (r *Runner) routeRouted(ctx context.Context) error {
-	if !slices.ContainsFunc(r.Env.Scenario.Pods, func(p scenario.Pod) bool { return p.Network == scenario.RoutedNetwork }) {
+	if !slices.ContainsFunc(r.Env.Scenario.Pods, func(p scenario.Pod) bool {
+		return p.Network == scenario.RoutedNetwork
+	}) {
 		return nil
 	}
 	var places []*cluster.Place
@@ -71,7 +73,8 @@ func (r *Runner) routeRouted(ctx context.Context) error {
 	}
 	for _, name := range []string{scenario.RouterHost, scenario.LANHost} {
 		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
-		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == scenario.RouterHost || r.Env.Cluster.Cloud() == nil) {
+		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == scenario.RouterHost ||
+			r.Env.Cluster.Cloud() == nil) {
 			places = append(places, host)
 		}
 	}
@@ -85,7 +88,9 @@ func (r *Runner) routeRouted(ctx context.Context) error {
 				if place == &node.Place {
 					continue
 				}
-				if err := place.Agent.AddRoute(ctx, agent.WayArgs{Netns: place.Netns, Destination: prefix, Gateway: via}); err != nil {
+				if err := place.Agent.AddRoute(ctx, agent.WayArgs{
+					Netns: place.Netns, Destination: prefix, Gateway: via,
+				}); err != nil {
 					return fmt.Errorf("%s: %w", place.Name, err)
 				}
 			}
@@ -103,7 +108,9 @@ func (r *Runner) equipNodes(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if err := node.Agent.AddAddress(ctx, agent.AddressArgs{Interface: "lo", Address: netip.PrefixFrom(addr, addr.BitLen())}); err != nil {
+			if err := node.Agent.AddAddress(ctx, agent.AddressArgs{
+				Interface: "lo", Address: netip.PrefixFrom(addr, addr.BitLen()),
+			}); err != nil {
 				return fmt.Errorf("%s: %w", node.Name, err)
 			}
 			if !slices.Contains(node.Interfaces[scenario.LocalInterface], addr) {

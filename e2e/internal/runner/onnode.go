@@ -21,7 +21,9 @@ func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
 			continue
 		}
 		for _, name := range p.Valid() {
-			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{ContainerID: p.ContainerID(), IfName: name})
+			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{
+				ContainerID: p.ContainerID(), IfName: name,
+			})
 		}
 	}
 	others, err := r.runtime.attachments(ctx, node)
@@ -37,7 +39,9 @@ func (r *Runner) statusStep(ctx context.Context, s scenario.Step) error {
 	if r.Lacks(cni.Status) {
 		return nil
 	}
-	return eventually(ctx, time.Duration(s.Within), func() error { return refused(s.Fails, r.status(ctx, r.Env.Node(s.Status))) })
+	return eventually(ctx, time.Duration(s.Within), func() error {
+		return refused(s.Fails, r.status(ctx, r.Env.Node(s.Status)))
+	})
 }
 
 // status runs STATUS once.

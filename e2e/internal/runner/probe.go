@@ -124,7 +124,8 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 	record.Progress()
 	if !result.OK && p.By != "" {
 		record.Control(result.Disturbed())
-		return fmt.Errorf("%s does not answer what %s sends to %s of the underlay by %s: %s", to.Name, from.Name, spec.Via, p.By, result.Error)
+		return fmt.Errorf("%s does not answer what %s sends to %s of the underlay by %s: %s", to.Name, from.Name,
+			spec.Via, p.By, result.Error)
 	}
 	if !result.OK {
 		record.Control(result.Disturbed())

@@ -15,10 +15,13 @@ import (
 
 // releaseStep gives the addresses of the pods of a place back.
 func (r *Runner) releaseStep(ctx context.Context, s scenario.Step) error {
-	return r.eachPod(ctx, s.Release, func(ctx context.Context, p *environment.Pod) error { return r.release(ctx, p, ifName(s.As)) })
+	return r.eachPod(ctx, s.Release, func(ctx context.Context, p *environment.Pod) error {
+		return r.release(ctx, p, ifName(s.As))
+	})
 }
 
-// release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md, section 4).
+// release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md,
+// section 4).
 func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string) error {
 	list, err := conflist.ParseRendered(p.Network.Conflist)
 	if err != nil {
@@ -44,7 +47,9 @@ func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string)
 	}
 	r.keep(p.Node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
 	if call.ExitCode != 0 {
-		return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)})
+		return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{
+			Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure),
+		})
 	}
 	r.desk.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetReleased(ifName)

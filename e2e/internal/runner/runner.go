@@ -1,7 +1,7 @@
 // Package runner runs one scenario on one cluster, step by step, as a container runtime and a cluster would.
 //
-// There is a file for each kind of step. Pods are attached either by agents, which run the plugins through libcni, or by the cluster's
-// own container runtime; New chooses between the two.
+// There is a file for each kind of step. Pods are attached either by agents, which run the plugins through libcni, or
+// by the cluster's own container runtime; New chooses between the two.
 //
 // Run its tests: go test ./e2e/internal/runner; the tests of package e2e run it on real clusters.
 package runner
@@ -34,7 +34,8 @@ type Config struct {
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
 	Dataplane string
-	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if nothing is written.
+	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if
+	// nothing is written.
 	Keep func(scenario string, pcapng []byte) (path string)
 }
 
@@ -59,7 +60,10 @@ type Runner struct {
 // New returns a runner that has done nothing yet.
 func New(config Config, env *environment.Environment) *Runner {
 	r := &Runner{
-		Env: env, config: config, explainer: packetpath.New(env, config.Keep), traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced }),
+		Env: env, config: config, explainer: packetpath.New(env, config.Keep),
+		traced: snapshot.KindsThat(func(k snapshot.Kind) bool {
+			return k.Traced
+		}),
 		desk:    offer.NewDesk(),
 		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
@@ -74,16 +78,16 @@ func New(config Config, env *environment.Environment) *Runner {
 // TraceAll attributes changes in all kinds of state to plugins, not only in those that are quick to list.
 func (r *Runner) TraceAll() { r.traced = snapshot.KindsThat(func(snapshot.Kind) bool { return true }) }
 
-// PauseTracing stops to attribute changes to plugins until the returned function is called: while pods come and go side by side, what
-// changes meanwhile may be another plugin's doing.
+// PauseTracing stops to attribute changes to plugins until the returned function is called: while pods come and go side
+// by side, what changes meanwhile may be another plugin's doing.
 func (r *Runner) PauseTracing() (resume func()) {
 	traced := r.traced
 	r.traced = nil
 	return func() { r.traced = traced }
 }
 
-// Prepare starts the servers of nodes and hosts, makes what the scenario says of nodes and services, and takes the state to which
-// everything must return.
+// Prepare starts the servers of nodes and hosts, makes what the scenario says of nodes and services, and takes the
+// state to which everything must return.
 func (r *Runner) Prepare(ctx context.Context) error {
 	for _, p := range r.Env.Pods {
 		var err error

@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// runtime attaches pods and programs the proxies of nodes: libcni through agents, or a container runtime with a kubelet.
+// runtime attaches pods and programs the proxies of nodes: libcni through agents, or a container runtime with a
+// kubelet.
 type runtime interface {
 	// attach makes the pod's namespace if there is none, starts its servers, attaches it and returns the result of ADD.
 	attach(ctx context.Context, p *environment.Pod, ifName string) (json.RawMessage, error)
@@ -96,7 +97,9 @@ func (c *containerRuntime) program(ctx context.Context) error {
 		var endpoints []cluster.Endpoint
 		for _, e := range c.Env.EndpointsOf(s) {
 			for _, addr := range e.Addresses {
-				endpoints = append(endpoints, cluster.Endpoint{Address: addr, Port: s.Spec.EndpointPort(), Node: c.Env.NodeOf(e.Place)})
+				endpoints = append(endpoints, cluster.Endpoint{
+					Address: addr, Port: s.Spec.EndpointPort(), Node: c.Env.NodeOf(e.Place),
+				})
 			}
 		}
 		if known, told := c.told[s.Spec.Name]; told && slices.Equal(known, endpoints) {

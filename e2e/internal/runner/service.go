@@ -18,8 +18,11 @@ func (r *Runner) makeServices(ctx context.Context) error {
 			return err
 		}
 		r.Env.Services = append(r.Env.Services, &environment.Service{
-			Place: cluster.Place{Name: scenario.ServicePlace + "/" + spec.Name, Interfaces: map[string][]netip.Addr{scenario.UplinkInterface: addrs}},
-			Spec:  spec, Endpoints: spec.Endpoints,
+			Place: cluster.Place{
+				Name:       scenario.ServicePlace + "/" + spec.Name,
+				Interfaces: map[string][]netip.Addr{scenario.UplinkInterface: addrs},
+			},
+			Spec: spec, Endpoints: spec.Endpoints,
 		})
 	}
 	return nil

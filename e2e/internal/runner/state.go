@@ -74,7 +74,8 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 		{"networkName", entry.NetworkName, p.Network.Name},
 	} {
 		if field.got != field.want {
-			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got, field.want)
+			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got,
+				field.want)
 		}
 	}
 	if !bytes.Equal(entry.Config, p.Network.Conflist) {
@@ -90,8 +91,8 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 	return nil
 }
 
-// store returns the directory in which host-local keeps its reservations: a file per address with the container and the interface in
-// it. It reports false if the pod's network has another IPAM plugin.
+// store returns the directory in which host-local keeps its reservations: a file per address with the container and the
+// interface in it. It reports false if the pod's network has another IPAM plugin.
 func (r *Runner) store(p *environment.Pod) (string, bool) {
 	list, err := conflist.ParseRendered(p.Network.Conflist)
 	if err != nil {
@@ -181,7 +182,8 @@ func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []stri
 				// A link has a link-local address by itself.
 				return item.Kind == snapshot.Address && !strings.Contains(item.Text, "scope link")
 			case scenario.UnchangedDefaultRoutes:
-				return item.Kind == snapshot.Route && (strings.HasPrefix(item.Name, "default ") || strings.HasPrefix(item.Name, "::/0 "))
+				return item.Kind == snapshot.Route && (strings.HasPrefix(item.Name, "default ") ||
+					strings.HasPrefix(item.Name, "::/0 "))
 			}
 			return false
 		}

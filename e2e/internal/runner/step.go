@@ -57,22 +57,30 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 			return r.reboot(ctx, r.Env.Node(s.Reboot))
 		},
 
-		"probe":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.probe(ctx, *s.Probe) },
-		"state":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.state(ctx, *s.State) },
-		"lease":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.lease(ctx, *s.Lease) },
-		"neighbour": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.neighbour(ctx, *s.Neighbour) },
-		"flows":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startFlows(ctx, *s.Flows) },
-		"stop":      func(r *Runner, ctx context.Context, s scenario.Step) error { return r.StopFlows(ctx, *s.Stop) },
+		"probe": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.probe(ctx, *s.Probe) },
+		"state": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.state(ctx, *s.State) },
+		"lease": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.lease(ctx, *s.Lease) },
+		"neighbour": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.neighbour(ctx, *s.Neighbour)
+		},
+		"flows": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startFlows(ctx, *s.Flows) },
+		"stop":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.StopFlows(ctx, *s.Stop) },
 		"endpoints": func(r *Runner, ctx context.Context, s scenario.Step) error {
 			return r.replaceEndpoints(ctx, *s.Endpoints)
 		},
-		"capture":   func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startCapture(ctx, *s.Capture) },
-		"captured":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.endCaptures(ctx, *s.Captured) },
-		"churn":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.churn(ctx, *s.Churn) },
-		"daemon":    func(r *Runner, ctx context.Context, s scenario.Step) error { return r.daemon(ctx, *s.Daemon) },
-		"cloud":     func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
-		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.advertise(ctx, *s.Advertise) },
-		"wait":      func(_ *Runner, ctx context.Context, s scenario.Step) error { return wait(ctx, time.Duration(s.Wait)) },
+		"capture": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.startCapture(ctx, *s.Capture)
+		},
+		"captured": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.endCaptures(ctx, *s.Captured)
+		},
+		"churn":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.churn(ctx, *s.Churn) },
+		"daemon": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.daemon(ctx, *s.Daemon) },
+		"cloud":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
+		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.advertise(ctx, *s.Advertise)
+		},
+		"wait": func(_ *Runner, ctx context.Context, s scenario.Step) error { return wait(ctx, time.Duration(s.Wait)) },
 	}
 }
 
@@ -104,14 +112,15 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 const (
-	// podsAtOnce is how many pods start or end at once where nothing depends on it: fifty plugins beside each other starve all of them.
+	// podsAtOnce is how many pods start or end at once where nothing depends on it: fifty plugins beside each other
+	// starve all of them.
 	podsAtOnce = 8
 	// parallelCalls is the requirement that scenarios cover which are about pods that come and go at once.
 	parallelCalls = "LIF-1"
 )
 
-// eachPod does something with all pods of a place, all at once where the scenario is about that. Of several errors it returns the first, and says
-// how many there are.
+// eachPod does something with all pods of a place, all at once where the scenario is about that. Of several errors it
+// returns the first, and says how many there are.
 func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Context, *environment.Pod) error) error {
 	pods := r.Env.PodsNamed(place)
 	if len(pods) == 1 {
@@ -163,7 +172,8 @@ func refused(code int, err error) error {
 	return nil
 }
 
-// eventually tries again until there is no error or the time is over, and then returns the last one; within 0 it tries once.
+// eventually tries again until there is no error or the time is over, and then returns the last one; within 0 it tries
+// once.
 func eventually(ctx context.Context, within time.Duration, try func() error) error {
 	deadline := time.Now().Add(within)
 	for {

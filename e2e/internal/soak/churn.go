@@ -72,7 +72,8 @@ func (s *soak) startFlows(ctx context.Context) error {
 			if !s.demanded(from, to) {
 				continue
 			}
-			if err := s.StartFlow(ctx, scenario.Flows{Protocol: string(probe.UDP), Port: port}, from.Place, to.Place); err != nil {
+			if err := s.StartFlow(ctx, scenario.Flows{Protocol: string(probe.UDP), Port: port}, from.Place,
+				to.Place); err != nil {
 				return fmt.Errorf("flow %s to %s: %w", from.Name, to.Name, err)
 			}
 		}
@@ -104,7 +105,8 @@ func (s *soak) comeAndGo(ctx context.Context, p *environment.Pod) {
 	for round := 0; !s.over(ctx); round++ {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%d", p.Name, round))
 		p.SetContainerID(hex.EncodeToString(sum[:]))
-		limited, cancel := context.WithTimeoutCause(ctx, roundTimeout, fmt.Errorf("%s: a round took longer than %s", p.Name, roundTimeout))
+		limited, cancel := context.WithTimeoutCause(ctx, roundTimeout, fmt.Errorf("%s: a round took longer than %s",
+			p.Name, roundTimeout))
 		err := s.round(limited, p)
 		if err != nil && limited.Err() != nil {
 			err = context.Cause(limited)

@@ -16,10 +16,14 @@ const DefaultPods = 20
 const port = 8080
 
 // description says why, as that of a scenario does.
-const description = "Pods come and go for a long time while traffic flows between others, and nothing is lost and nothing stays. " +
-	"Each new pod must have an address that no other has at that instant, be reached by everybody who must reach it, pass CHECK and be deleted " +
-	"again; each flow must lose no reply, and the pods that stay must pass CHECK. Races between ADD and DEL, and leaks of a few bytes for each pod, " +
-	"take hundreds of pods to show. It runs in place of all else where it is asked for: cnitest run CONFLIST --bin-dir DIR --soak 10m."
+const description = "Pods come and go for a long time while traffic flows between others, and nothing is lost and " +
+	"nothing stays. " +
+	"Each new pod must have an address that no other has at that instant, be reached by everybody who must reach it, " +
+	"pass CHECK and be deleted " +
+	"again; each flow must lose no reply, and the pods that stay must pass CHECK. Races between ADD and DEL, and " +
+	"leaks of a few bytes for each pod, " +
+	"take hundreds of pods to show. It runs in place of all else where it is asked for: cnitest run CONFLIST " +
+	"--bin-dir DIR --soak 10m."
 
 // The pods of a soak: some stay, beside which the others come and go.
 const (
@@ -27,26 +31,32 @@ const (
 	comer  = "guest"
 )
 
-// Scenario returns the cluster of a soak as a scenario without steps, with so many pods that come and go on both nodes together. Unless
-// pods of different nodes must reach each other, two stay on each node.
+// Scenario returns the cluster of a soak as a scenario without steps, with so many pods that come and go on both nodes
+// together. Unless pods of different nodes must reach each other, two stay on each node.
 func Scenario(pods int, crossNode bool) *scenario.Scenario {
 	sc := &scenario.Scenario{
 		Name: ID, Description: description, Nodes: environment.PlainNodes(),
 		Features: []scenario.Feature{scenario.Attach, scenario.CleanUp, scenario.PodToPod},
 		Covers:   []string{"A12", "D03", "E10", "H01"},
 	}
-	tcp, udp := scenario.Listen{Protocol: string(probe.TCP), Port: port}, scenario.Listen{Protocol: string(probe.UDP), Port: port}
+	tcp, udp := scenario.Listen{Protocol: string(probe.TCP), Port: port}, scenario.Listen{
+		Protocol: string(probe.UDP), Port: port,
+	}
 	stay := []string{stayer}
 	if !crossNode {
 		stay = append(stay, "second-"+stayer)
 	}
 	for i, node := range sc.Nodes {
 		for _, name := range stay {
-			sc.Pods = append(sc.Pods, scenario.Pod{Name: name + "-" + node.Name, Node: node.Name, Listen: []scenario.Listen{tcp, udp}})
+			sc.Pods = append(sc.Pods, scenario.Pod{
+				Name: name + "-" + node.Name, Node: node.Name, Listen: []scenario.Listen{tcp, udp},
+			})
 		}
 		// The first nodes have one more where it does not come out even.
 		if count := (pods + len(sc.Nodes) - 1 - i) / len(sc.Nodes); count > 0 {
-			sc.Pods = append(sc.Pods, scenario.Pod{Name: comer + "-" + node.Name, Node: node.Name, Count: count, Listen: []scenario.Listen{tcp}})
+			sc.Pods = append(sc.Pods, scenario.Pod{
+				Name: comer + "-" + node.Name, Node: node.Name, Count: count, Listen: []scenario.Listen{tcp},
+			})
 		}
 	}
 	return sc

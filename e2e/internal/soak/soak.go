@@ -59,8 +59,9 @@ type endpoint struct {
 	host bool
 }
 
-// Run lets pods come and go until the time is over or an invariant does not hold. Its error is an *environment.Failure without a step,
-// a *cluster.UnfitError if the nodes have too few addresses, or an *Unfinished if ctx ended before the time was over.
+// Run lets pods come and go until the time is over or an invariant does not hold. Its error is an *environment.Failure
+// without a step, a *cluster.UnfitError if the nodes have too few addresses, or an *Unfinished if ctx ended before the
+// time was over.
 func Run(ctx context.Context, config Config, r *runner.Runner) error {
 	s := &soak{Runner: r, config: config, start: time.Now(), failed: make(chan struct{})}
 	if err := s.split(); err != nil {
@@ -121,7 +122,8 @@ func (s *soak) split() error {
 	}
 	for _, n := range s.Env.Cluster.Nodes() {
 		if size := n.PoolSize; size > 0 && size <= staying[n.Name] {
-			return &cluster.UnfitError{Reason: fmt.Sprintf("%s has addresses for %d pods, want %d or more for a soak", n.Name, size, staying[n.Name]+1)}
+			return &cluster.UnfitError{Reason: fmt.Sprintf("%s has addresses for %d pods, want %d or more for a soak",
+				n.Name, size, staying[n.Name]+1)}
 		}
 	}
 	return nil
@@ -208,7 +210,8 @@ func (s *soak) progress() string {
 	if s.broken() {
 		failures = 1
 	}
-	return fmt.Sprintf("%s of %s: %d attachments, %.1f/s, %d failed", took.Round(time.Second), s.config.For, s.adds.Load(),
+	return fmt.Sprintf("%s of %s: %d attachments, %.1f/s, %d failed", took.Round(time.Second), s.config.For,
+		s.adds.Load(),
 		float64(s.adds.Load())/took.Seconds(), failures)
 }
 
@@ -217,7 +220,8 @@ func (s *soak) figures() string {
 	s.mu.Lock()
 	most := s.most
 	s.mu.Unlock()
-	parts := []string{fmt.Sprintf("%s on %d nodes with up to %d pods at once beside %d that stayed", time.Since(s.start).Round(time.Second),
+	parts := []string{fmt.Sprintf("%s on %d nodes with up to %d pods at once beside %d that stayed",
+		time.Since(s.start).Round(time.Second),
 		len(s.Env.Cluster.Nodes()), most, len(s.Env.Pods)-len(s.comers))}
 	for _, n := range []struct {
 		what  string

@@ -1,7 +1,8 @@
-// Package strictyaml reads the YAML files of this suite: each one plain mapping, in which every mistake is found with its line and told
-// with a way to mend it.
+// Package strictyaml reads the YAML files of this suite: each one plain mapping, in which every mistake is found with
+// its line and told with a way to mend it.
 //
-// It is no general YAML reader: anchors, tags, merges and several documents are mistakes. What the values mean is its callers' to judge.
+// It is no general YAML reader: anchors, tags, merges and several documents are mistakes. What the values mean is its
+// callers' to judge.
 //
 // Run its tests: go test ./e2e/internal/strictyaml ./e2e/scenario
 package strictyaml
@@ -43,8 +44,8 @@ func Join(file string, problems []Problem) error {
 	return errors.Join(errs...)
 }
 
-// Decode fills the struct that into points to, all of whose fields have a yaml tag. Its problems are mistakes of form: syntax, unknown
-// fields, values of the wrong type. Those of meaning would only follow from them.
+// Decode fills the struct that into points to, all of whose fields have a yaml tag. Its problems are mistakes of form:
+// syntax, unknown fields, values of the wrong type. Those of meaning would only follow from them.
 func (k Kind) Decode(data []byte, into any) (Lines, []Problem) {
 	root, problems := k.document(data)
 	if problems != nil {
@@ -74,25 +75,34 @@ func (k Kind) document(data []byte) (*yaml.Node, []Problem) {
 	}
 	if m := anchorForm.FindStringSubmatch(fmt.Sprint(err)); m != nil {
 		before, _, _ := bytes.Cut(data, []byte("*"+m[1]))
-		return nil, []Problem{{1 + bytes.Count(before, []byte("\n")), fmt.Sprintf("*%s repeats a part of the file that has no such name; write it out", m[1])}}
+		return nil,
+			[]Problem{{
+				1 + bytes.Count(before, []byte("\n")),
+				fmt.Sprintf("*%s repeats a part of the file that has no such name; write it out", m[1]),
+			}}
 	}
 	if err != nil {
 		return nil, k.libraryProblems(err, nil)
 	}
 	switch err := decoder.Decode(&second); {
 	case err == nil:
-		return nil, []Problem{{second.Line, "a second document starts here; put each " + k.Noun + " in a file of its own"}}
+		return nil, []Problem{
+			{second.Line, "a second document starts here; put each " + k.Noun + " in a file of its own"},
+		}
 	case !errors.Is(err, io.EOF):
 		return nil, k.libraryProblems(err, nil)
 	}
 	root := document.Content[0]
 	if root.Kind != yaml.MappingNode {
-		return nil, []Problem{{root.Line, fmt.Sprintf("want a mapping, got %s; start the file with %s", kindWord(root.Kind), k.Start)}}
+		return nil, []Problem{
+			{root.Line, fmt.Sprintf("want a mapping, got %s; start the file with %s", kindWord(root.Kind), k.Start)},
+		}
 	}
 	return root, nil
 }
 
-// plainness finds what YAML has and these files do without: names for parts of a file, tags, and keys that lead to nothing.
+// plainness finds what YAML has and these files do without: names for parts of a file, tags, and keys that lead to
+// nothing.
 func plainness(n *yaml.Node) []Problem {
 	var problems []Problem
 	report := func(line int, format string, args ...any) {

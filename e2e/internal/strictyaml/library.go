@@ -11,7 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What the library says, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …" for syntax, and lists of the others.
+// What the library says, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …" for syntax, and lists of the
+// others.
 var (
 	syntaxForm = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line ([0-9]+): )?(.*)$`)
 	// The library's parser, unlike its scanner, counts lines from 0.
@@ -30,7 +31,9 @@ func (k Kind) libraryProblems(err error, into any) []Problem {
 		if m[1] != "" && parserForm.MatchString(m[2]) {
 			line++
 		}
-		return []Problem{{line, m[2] + "; mend the YAML: look at indentation, colons, quotes and brackets here and just above"}}
+		return []Problem{
+			{line, m[2] + "; mend the YAML: look at indentation, colons, quotes and brackets here and just above"},
+		}
 	}
 	var problems []Problem
 	for _, text := range list.Errors {

@@ -1,5 +1,6 @@
-// Package testbin builds the programs that tests of this module run, once for all test binaries: in bin/test below the module's root,
-// where the go command finds them again and links nothing that did not change. `make clean` removes them.
+// Package testbin builds the programs that tests of this module run, once for all test binaries: in bin/test below the
+// module's root, where the go command finds them again and links nothing that did not change. `make clean` removes
+// them.
 package testbin
 
 import (
@@ -14,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Build builds main packages without cgo, and makes each available in dir under the last element of its path. Packages are named as for
-// go build in the test's own directory; the name tool stands for the tools of go.mod. It may be called by several processes at once.
+// Build builds main packages without cgo, and makes each available in dir under the last element of its path. Packages
+// are named as for go build in the test's own directory; the name tool stands for the tools of go.mod. It may be called
+// by several processes at once.
 func Build(dir string, packages ...string) error {
 	root, err := moduleRoot()
 	if err != nil {

@@ -1,8 +1,9 @@
-// Package throttle says how many units may run at once: as many as the machine carries without being late, whoever else is on it.
+// Package throttle says how many units may run at once: as many as the machine carries without being late, whoever else
+// is on it.
 //
-// It adds one while processors are idle and timers are on time, and halves when more threads want the processors than a run may
-// (additive increase, multiplicative decrease, as congestion control does it): runs beside each other share a machine so, without knowing of
-// each other.
+// It adds one while processors are idle and timers are on time, and halves when more threads want the processors than a
+// run may (additive increase, multiplicative decrease, as congestion control does it): runs beside each other share a
+// machine so, without knowing of each other.
 //
 // Run its tests: go test ./e2e/internal/throttle
 package throttle
@@ -19,7 +20,8 @@ import (
 const (
 	// interval is how long the machine is watched for each decision.
 	interval = 500 * time.Millisecond
-	// Below calmLoad threads for each processor and calmLateness there is room for one more; above crowded there are too many.
+	// Below calmLoad threads for each processor and calmLateness there is room for one more; above crowded there are
+	// too many.
 	calmLoad        = 2.5
 	calmLateness    = 25 * time.Millisecond
 	crowdedLoad     = 4

@@ -76,8 +76,8 @@ func (t *table) of(client string) *Lease {
 	return nil
 }
 
-// choose returns an address for a client: its own, the one that it wants, one that it had, or any other (RFC 2131, section 4.3.1); nil
-// where none is free.
+// choose returns an address for a client: its own, the one that it wants, one that it had, or any other (RFC 2131,
+// section 4.3.1); nil where none is free.
 func (t *table) choose(client string, wanted netip.Addr) *Lease {
 	t.expire()
 	if l := t.of(client); l != nil {

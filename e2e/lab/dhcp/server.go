@@ -1,5 +1,5 @@
-// Package dhcp is a DHCPv4 server (RFC 2131) as the router of a LAN has it, and tells what its clients did: which leases are held,
-// renewed, released and forgotten.
+// Package dhcp is a DHCPv4 server (RFC 2131) as the router of a LAN has it, and tells what its clients did: which
+// leases are held, renewed, released and forgotten.
 //
 // It is for labs: its leases are short, it keeps them in memory only, and it trusts its clients.
 //
@@ -61,8 +61,8 @@ func Start(config Config) (*Server, error) {
 	return s, nil
 }
 
-// conn hears by a packet socket, as dhcpd and Kea do, and speaks by a UDP socket. The kernel gives the latter nothing that a client without
-// an address sends to the server's own, such as the DHCPRELEASE of upstream's client.
+// conn hears by a packet socket, as dhcpd and Kea do, and speaks by a UDP socket. The kernel gives the latter nothing
+// that a client without an address sends to the server's own, such as the DHCPRELEASE of upstream's client.
 type conn struct {
 	net.PacketConn
 	speaks net.PacketConn
@@ -195,7 +195,8 @@ func (s *Server) request(m *dhcpv4.DHCPv4, client string) *dhcpv4.DHCPv4 {
 	}
 	s.table.expire()
 	l := s.table.leases[wanted]
-	if own := s.table.of(client); l == nil || own != nil && own != l || own == nil && l.taken() || l.Client != client && chosen == nil {
+	if own := s.table.of(client); l == nil || own != nil && own != l || own == nil && l.taken() || l.Client != client &&
+		chosen == nil {
 		return s.nak(m)
 	}
 	if renews && l.State == Held {
@@ -224,10 +225,14 @@ func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, l *Lease) *dhc
 	if l != nil {
 		modifiers = append(modifiers, dhcpv4.WithYourIP(l.Address.AsSlice()),
 			dhcpv4.WithOption(dhcpv4.OptIPAddressLeaseTime(s.config.Life)),
-			dhcpv4.WithOption(dhcpv4.OptRenewTimeValue(s.config.Life/2)), dhcpv4.WithOption(dhcpv4.OptRebindingTimeValue(s.config.Life*7/8)))
+			dhcpv4.WithOption(dhcpv4.OptRenewTimeValue(s.config.Life/2)),
+			dhcpv4.WithOption(dhcpv4.OptRebindingTimeValue(s.config.Life*7/8)))
 	}
 	for _, o := range s.options() {
-		if asked := m.ParameterRequestList(); len(asked) == 0 || slices.ContainsFunc(asked, func(c dhcpv4.OptionCode) bool { return c.Code() == o.Code.Code() }) {
+		if asked := m.ParameterRequestList(); len(asked) == 0 ||
+			slices.ContainsFunc(asked, func(c dhcpv4.OptionCode) bool {
+				return c.Code() == o.Code.Code()
+			}) {
 			modifiers = append(modifiers, dhcpv4.WithOption(o))
 		}
 	}

@@ -111,10 +111,12 @@ func TestServer(t *testing.T) {
 func TestServer_options(t *testing.T) {
 	d := newDesk(t, "10.0.0.5")
 	all := d.answer(d.message(1, dhcpv4.MessageTypeDiscover))
-	if got := all.DomainName() + " " + all.DNS()[0].String() + " " + all.Router()[0].String(); got != "lab.example 10.0.0.53 10.0.0.1" {
+	if got := all.DomainName() + " " + all.DNS()[0].String() + " " + all.Router()[0].String(); got != "lab.example "+
+		"10.0.0.53 10.0.0.1" {
 		t.Errorf("got %s", got)
 	}
-	if t1, t2 := all.IPAddressRenewalTime(0), all.IPAddressRebindingTime(0); t1 != 30*time.Second || t2 != 52*time.Second {
+	if t1, t2 := all.IPAddressRenewalTime(0), all.IPAddressRebindingTime(0); t1 != 30*time.Second ||
+		t2 != 52*time.Second {
 		t.Errorf("got T1 %s and T2 %s, want a half and seven eighths of a minute", t1, t2)
 	}
 	one := d.answer(d.message(1, dhcpv4.MessageTypeDiscover, dhcpv4.WithRequestedOptions(dhcpv4.OptionDomainName)))

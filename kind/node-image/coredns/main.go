@@ -1,4 +1,5 @@
-// Command coredns is CoreDNS with the plugins that kubeadm's Corefile names and no others: a fifth of the usual one's build time.
+// Command coredns is CoreDNS with the plugins that kubeadm's Corefile names and no others: a fifth of the usual one's
+// build time.
 package main
 
 import (
@@ -19,6 +20,9 @@ import (
 
 func main() {
 	// The order is CoreDNS's own, in plugin.cfg: plugins handle a query in the order of this list.
-	dnsserver.Directives = []string{"reload", "ready", "health", "prometheus", "errors", "log", "cache", "loadbalance", "loop", "kubernetes", "forward"}
+	dnsserver.Directives = []string{
+		"reload", "ready", "health", "prometheus", "errors", "log", "cache", "loadbalance",
+		"loop", "kubernetes", "forward",
+	}
 	coremain.Run()
 }

@@ -1,5 +1,5 @@
-// Command pause holds a pod's namespaces until it is told to end. It does what registry.k8s.io/pause does, in Go so that no C
-// compiler is needed.
+// Command pause holds a pod's namespaces until it is told to end. It does what registry.k8s.io/pause does, in Go so
+// that no C compiler is needed.
 package main
 
 import (

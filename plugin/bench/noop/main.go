@@ -1,5 +1,5 @@
-// Command noop is a CNI plugin that prints prevResult and does nothing else: what it costs is what any chained plugin on the
-// skel package costs at least.
+// Command noop is a CNI plugin that prints prevResult and does nothing else: what it costs is what any chained plugin
+// on the skel package costs at least.
 package main
 
 import (
@@ -28,5 +28,6 @@ func add(args *skel.CmdArgs) error {
 func nothing(*skel.CmdArgs) error { return nil }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Check: nothing, Del: nothing, GC: nothing, Status: nothing}, version.All, "noop")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Check: nothing, Del: nothing, GC: nothing, Status: nothing},
+		version.All, "noop")
 }

@@ -1,5 +1,5 @@
-// Package chain reads what a runtime hands to a chained CNI plugin: its configuration, and the result of the plugins before
-// it at any version of the spec. It also builds the errors that such a plugin answers with.
+// Package chain reads what a runtime hands to a chained CNI plugin: its configuration, and the result of the plugins
+// before it at any version of the spec. It also builds the errors that such a plugin answers with.
 //
 // It is not a plugin skeleton (that is pkg/skel of containernetworking/cni) and it never changes anything.
 //
@@ -113,7 +113,8 @@ func (c *Config) RequirePrevResult() (*current.Result, error) {
 		return nil, BadConfig("%w", err)
 	}
 	if result == nil {
-		return nil, BadConfig("prevResult is missing: %q works on the interface of a plugin before it; list it after that plugin", c.Type)
+		return nil, BadConfig("prevResult is missing: %q works on the interface of a plugin before it; list it after "+
+			"that plugin", c.Type)
 	}
 	return result, nil
 }

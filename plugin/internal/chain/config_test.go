@@ -24,15 +24,21 @@ func TestPrevResult(t *testing.T) {
 		{name: "none", in: `{}`},
 		{name: "null", in: `{"prevResult":null}`},
 		{
-			name: "0.1.0", in: `{"cniVersion":"0.1.0","prevResult":{"ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"},"dns":{}}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}, {Address: v6}}, Routes: []*types.Route{}},
+			name: "0.1.0",
+			in:   `{"cniVersion":"0.1.0","prevResult":{"ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"},"dns":{}}}`,
+			want: &current.Result{
+				CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}, {Address: v6}}, Routes: []*types.Route{},
+			},
 		},
 		{
 			name: "no cniVersion anywhere", in: `{"prevResult":{"ip4":{"ip":"10.0.0.2/24"}}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}}, Routes: []*types.Route{}},
+			want: &current.Result{
+				CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v4}}, Routes: []*types.Route{},
+			},
 		},
 		{
-			name: "0.4.0", in: `{"cniVersion":"0.4.0","prevResult":{"cniVersion":"0.4.0","interfaces":[{"name":"eth0","sandbox":"/x"}],` +
+			name: "0.4.0",
+			in: `{"cniVersion":"0.4.0","prevResult":{"cniVersion":"0.4.0","interfaces":[{"name":"eth0","sandbox":"/x"}],` +
 				`"ips":[{"version":"4","address":"10.0.0.2/24","interface":0}]}}`,
 			want: &current.Result{
 				CNIVersion: "1.1.0", Interfaces: []*current.Interface{{Name: "eth0", Sandbox: "/x"}},
@@ -40,12 +46,16 @@ func TestPrevResult(t *testing.T) {
 			},
 		},
 		{
-			name: "1.1.0 without its version", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"fd00::2/64"}]}}`,
+			name: "1.1.0 without its version",
+			in:   `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"fd00::2/64"}]}}`,
 			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}},
 		},
 		{
-			name: "result older than the configuration", in: `{"cniVersion":"1.0.0","prevResult":{"cniVersion":"0.3.1","ips":[{"version":"6","address":"fd00::2/64"}]}}`,
-			want: &current.Result{CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}, Routes: []*types.Route{}},
+			name: "result older than the configuration",
+			in:   `{"cniVersion":"1.0.0","prevResult":{"cniVersion":"0.3.1","ips":[{"version":"6","address":"fd00::2/64"}]}}`,
+			want: &current.Result{
+				CNIVersion: "1.1.0", IPs: []*current.IPConfig{{Address: v6}}, Routes: []*types.Route{},
+			},
 		},
 		{
 			name: "text", in: `{"prevResult":"x"}`,
@@ -59,7 +69,8 @@ func TestPrevResult(t *testing.T) {
 		{name: "no address", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{}]}}`, wantErr: "prevResult: an entry of ips has no address"},
 		{name: "interface that is null", in: `{"cniVersion":"1.1.0","prevResult":{"interfaces":[null]}}`, wantErr: "prevResult: interface 0 is null"},
 		{
-			name: "interface out of range", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2/24","interface":-1}]}}`,
+			name:    "interface out of range",
+			in:      `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2/24","interface":-1}]}}`,
 			wantErr: "prevResult: address 10.0.0.2/24 is on interface -1, and there are 0 interfaces",
 		},
 	} {
@@ -88,7 +99,11 @@ func errorText(err error) string {
 
 func TestRequirePrevResult(t *testing.T) {
 	for in, want := range map[string]*types.Error{
-		`{"type":"route"}`:                      {Code: 7, Msg: `prevResult is missing: "route" works on the interface of a plugin before it; list it after that plugin`},
+		`{"type":"route"}`: {
+			Code: 7,
+			Msg: `prevResult is missing: "route" works on the interface of a plugin before it; list it after that ` +
+				`plugin`,
+		},
 		`{"prevResult":{"cniVersion":"9.9.9"}}`: {Code: 7, Msg: `prevResult: unsupported CNI result version "9.9.9"`},
 	} {
 		var conf Config
@@ -118,7 +133,8 @@ func TestIsValid(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for code, err := range map[uint]*types.Error{
-		4: BadEnvironment("CNI_NETNS %q", "x"), 7: BadConfig("CNI_NETNS %q", "x"), 11: TryAgain("CNI_NETNS %q", "x"), 50: NotAvailable("CNI_NETNS %q", "x"),
+		4: BadEnvironment("CNI_NETNS %q", "x"), 7: BadConfig("CNI_NETNS %q", "x"), 11: TryAgain("CNI_NETNS %q", "x"),
+		50: NotAvailable("CNI_NETNS %q", "x"),
 	} {
 		if diff := cmp.Diff(types.NewError(code, `CNI_NETNS "x"`, ""), err); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -1,6 +1,6 @@
-// Package cost measures what calls of plugins cost, from starting the process to its end, for several plugins in turn: A B C
-// A B C …, so that whatever else the machine does meets all of them alike. Ratios between plugins hold on other machines;
-// milliseconds do not.
+// Package cost measures what calls of plugins cost, from starting the process to its end, for several plugins in turn:
+// A B C A B C …, so that whatever else the machine does meets all of them alike. Ratios between plugins hold on other
+// machines; milliseconds do not.
 //
 // It is no test: nothing of it fails because a machine is slow.
 package cost
@@ -120,8 +120,8 @@ func file(text string) (*os.File, error) {
 // Results are the times of each subject by verb.
 type Results map[string]map[string]Times
 
-// InTurn measures subjects one after the other, and that so many rounds; one more before does not count. Within a round each
-// subject's verbs follow each other, so every round begins and ends with the pod not attached.
+// InTurn measures subjects one after the other, and that so many rounds; one more before does not count. Within a round
+// each subject's verbs follow each other, so every round begins and ends with the pod not attached.
 func InTurn(subjects []Subject, rounds int) (Results, error) {
 	results := Results{}
 	for _, s := range subjects {
@@ -147,7 +147,8 @@ func InTurn(subjects []Subject, rounds int) (Results, error) {
 	return results, nil
 }
 
-// AtOnce attaches many pods at the same time and detaches them again. It returns how long each ADD took, and all together.
+// AtOnce attaches many pods at the same time and detaches them again. It returns how long each ADD took, and all
+// together.
 func AtOnce(pods []Subject) (Times, time.Duration, error) {
 	times, errs := make(Times, len(pods)), make([]error, len(pods))
 	all := func(verb string, prev []string) time.Duration {

@@ -54,8 +54,8 @@ func (n *Namespace) Addresses() ([]Address, error) {
 	return usable, nil
 }
 
-// Source returns the address that a node talks to a pod with, by a link: the link's in the pod's subnet, else its first of
-// that family. The zero value means that the link has none of that family.
+// Source returns the address that a node talks to a pod with, by a link: the link's in the pod's subnet, else its first
+// of that family. The zero value means that the link has none of that family.
 func Source(addrs []Address, link int, pod netip.Addr) netip.Addr {
 	var first netip.Addr
 	for _, addr := range addrs {
@@ -101,7 +101,7 @@ func (n *Namespace) EnsureLinkLocal(link netlink.Link, ip netip.Addr) error {
 
 func (n *Namespace) addrList(link netlink.Link) ([]netlink.Addr, error) {
 	addrs, err := retry(func() ([]netlink.Addr, error) {
-		return n.Handle.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe has none on a handle; retried here
+		return n.Handle.AddrList(link, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe takes no handle; retried
 	})
 	if err != nil {
 		return nil, fmt.Errorf("addresses: %w", err)

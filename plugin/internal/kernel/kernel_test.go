@@ -69,7 +69,8 @@ func addr(s string, scope, flags int) netlink.Addr {
 
 func TestAddresses(t *testing.T) {
 	inNamespace(t, func(t *testing.T, n *Namespace) {
-		up := veth(t, "up", addr("10.0.0.1/24", 0, 0), addr("10.0.2.2/24", unix.RT_SCOPE_LINK, 0), addr("fd00::1/64", 0, unix.IFA_F_NODAD),
+		up := veth(t, "up", addr("10.0.0.1/24", 0, 0), addr("10.0.2.2/24", unix.RT_SCOPE_LINK, 0),
+			addr("fd00::1/64", 0, unix.IFA_F_NODAD),
 			addr("fe80::1/64", unix.RT_SCOPE_LINK, unix.IFA_F_NODAD), addr("127.0.0.9/32", 0, 0))
 		old := addr("fd00::2/64", 0, unix.IFA_F_NODAD)
 		old.ValidLft, old.PreferedLft = 100, 0 // deprecated
@@ -189,7 +190,10 @@ func TestNeighbours(t *testing.T) {
 		want := map[netip.Addr]net.HardwareAddr{
 			netip.MustParseAddr("10.0.0.9"): {2, 0, 0, 0, 0, 9}, netip.MustParseAddr("fd00::9"): {2, 0, 0, 0, 0, 8},
 		}
-		learned := &netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.0.0.9"), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}, State: netlink.NUD_STALE}
+		learned := &netlink.Neigh{LinkIndex: index, IP: net.ParseIP("10.0.0.9"), HardwareAddr: net.HardwareAddr{
+			2, 0, 0,
+			0, 0, 1,
+		}, State: netlink.NUD_STALE}
 		if err := netlink.NeighAdd(learned); err != nil {
 			t.Error(err)
 		}
@@ -202,7 +206,9 @@ func TestNeighbours(t *testing.T) {
 			}
 		}
 		got, err := n.Permanent(index)
-		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" || err != nil {
+		if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool {
+			return a == b
+		})); diff != "" || err != nil {
 			t.Errorf("(-want +got):\n%s%v", diff, err)
 		}
 		for ip := range want {
@@ -229,7 +235,8 @@ func TestSysctls(t *testing.T) {
 		if got, err := ReadSysctl("ipv4", "eth0.7", "arp_filter"); got != "1" || err != nil {
 			t.Errorf("got %q, %v, want 1", got, err)
 		}
-		if err := EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "no_such", Value: "1"}); !errors.Is(err, ErrNoSysctl) {
+		if err := EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "no_such", Value: "1"}); !errors.Is(err,
+			ErrNoSysctl) {
 			t.Errorf("got %v, want %v", err, ErrNoSysctl)
 		}
 	})
@@ -264,7 +271,11 @@ func TestIsParent(t *testing.T) {
 			of    *Namespace
 			index int
 			want  bool
-		}{{node, parent.Attrs().Index, true}, {node, parent.Attrs().Index + 1, false}, {pod, parent.Attrs().Index, false}} {
+		}{
+			{node, parent.Attrs().Index, true},
+			{node, parent.Attrs().Index + 1, false},
+			{pod, parent.Attrs().Index, false},
+		} {
 			if got, err := pod.IsParent(link, tt.index, tt.of); got != tt.want || err != nil {
 				t.Errorf("index %d: got %v, %v, want %v", tt.index, got, err, tt.want)
 			}

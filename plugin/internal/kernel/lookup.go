@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RouteTo returns the route by which the namespace reaches an address, over a link where that is not 0; nil where there is
-// none. It is the kernel's own lookup, by its rules, and takes the same time however many routes there are.
+// RouteTo returns the route by which the namespace reaches an address, over a link where that is not 0; nil where there
+// is none. It is the kernel's own lookup, by its rules, and takes the same time however many routes there are.
 func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	routes, err := n.RouteGetWithOptions(ip.AsSlice(), &netlink.RouteGetOptions{OifIndex: link, FIBMatch: true})
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) ||
+		errors.Is(err, unix.EINVAL) {
 		return nil, nil // none, or one that refuses: unreachable, prohibit, blackhole
 	}
 	if err != nil {
@@ -30,8 +31,8 @@ func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	return &routes[0], nil
 }
 
-// RouteFrom returns the route that a packet takes which comes in by a link: for a destination, from a source and with a mark.
-// Nil means none.
+// RouteFrom returns the route that a packet takes which comes in by a link: for a destination, from a source and with a
+// mark. Nil means none.
 func (n *Namespace) RouteFrom(link int, source, destination netip.Addr, mark uint32) (*netlink.Route, error) {
 	routes, err := n.RouteGetWithOptions(destination.AsSlice(), &netlink.RouteGetOptions{
 		IifIndex: link, SrcAddr: source.AsSlice(), Mark: mark, FIBMatch: true,
@@ -58,10 +59,12 @@ func (n *Namespace) HasRoutes(table int) (bool, error) {
 	return false, nil
 }
 
-// DeleteRoutesTo deletes the host routes to an address from the main table, those over a link alone where that is not 0,
-// whatever their metrics. That there are none is no error. It lists nothing: without a metric the kernel takes any.
+// DeleteRoutesTo deletes the host routes to an address from the main table, those over a link alone where that is not
+// 0, whatever their metrics. That there are none is no error. It lists nothing: without a metric the kernel takes any.
 func (n *Namespace) DeleteRoutesTo(ip netip.Addr, link int) error {
-	key := &netlink.Route{Dst: netipx.AddrIPNet(ip), LinkIndex: link, Table: unix.RT_TABLE_MAIN, Scope: netlink.SCOPE_NOWHERE}
+	key := &netlink.Route{
+		Dst: netipx.AddrIPNet(ip), LinkIndex: link, Table: unix.RT_TABLE_MAIN, Scope: netlink.SCOPE_NOWHERE,
+	}
 	for {
 		err := n.RouteDel(key)
 		if errors.Is(err, unix.ESRCH) { // as fib_table_delete and ip6_route_del say it
@@ -76,8 +79,8 @@ func (n *Namespace) DeleteRoutesTo(ip netip.Addr, link int) error {
 // AnyPriority stands for rules of every priority.
 const AnyPriority = -1
 
-// DeleteRulesOf deletes the rules of some priorities for what comes in by a link, of either family and whatever table they
-// lead to. That there are none is no error, and nothing is listed.
+// DeleteRulesOf deletes the rules of some priorities for what comes in by a link, of either family and whatever table
+// they lead to. That there are none is no error, and nothing is listed.
 func (n *Namespace) DeleteRulesOf(link string, priorities ...int) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		for _, priority := range priorities {
@@ -118,7 +121,8 @@ func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error)
 	if ip.Is6() {
 		family = unix.AF_INET6
 	}
-	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: family, Index: uint32(link)}, nl.NewRtAttr(unix.NDA_DST, ip.AsSlice()))
+	replies, err := n.ask(unix.RTM_GETNEIGH, &netlink.Ndmsg{Family: family, Index: uint32(link)},
+		nl.NewRtAttr(unix.NDA_DST, ip.AsSlice()))
 	if IsNotFound(err) {
 		return nil, nil
 	}
@@ -154,8 +158,8 @@ func (n *Namespace) ask(kind int, data ...nl.NetlinkRequestData) ([][]byte, erro
 	return request.Execute(unix.NETLINK_ROUTE, 0)
 }
 
-// TableDefault returns the link of the first IPv4 default route of a table, 0 where there is none. The kernel lists a table in
-// order of its destinations, so the first part of the list has it, and the rest is not asked for.
+// TableDefault returns the link of the first IPv4 default route of a table, 0 where there is none. The kernel lists a
+// table in order of its destinations, so the first part of the list has it, and the rest is not asked for.
 func (n *Namespace) TableDefault(table int) (link int, err error) {
 	messages, err := n.firstRoutes(unix.AF_INET, table)
 	if err != nil {

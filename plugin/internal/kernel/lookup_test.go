@@ -90,7 +90,9 @@ func lookup(t *testing.T, n *Namespace, link int) {
 	if has, err := n.HasRoutes(77); has || err != nil {
 		t.Errorf("table 77: got %t, %v, want no routes", has, err)
 	}
-	must(n.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, LinkIndex: link, Table: 77}))
+	must(n.RouteAdd(&netlink.Route{
+		Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, LinkIndex: link, Table: 77,
+	}))
 	if has, err := n.HasRoutes(77); !has || err != nil {
 		t.Errorf("table 77: got %t, %v, want routes", has, err)
 	}

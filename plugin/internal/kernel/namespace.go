@@ -68,7 +68,8 @@ func (n *Namespace) Close() {
 // Fd returns the namespace's file descriptor, which is open until Close.
 func (n *Namespace) Fd() int { return int(n.ns) }
 
-// Do runs a function on a thread in the namespace: for /proc/sys, and for whatever else asks for the namespace of its caller.
+// Do runs a function on a thread in the namespace: for /proc/sys, and for whatever else asks for the namespace of its
+// caller.
 func (n *Namespace) Do(do func() error) error {
 	target, err := ns.GetNS(fmt.Sprintf("/proc/self/fd/%d", n.ns))
 	if err != nil {
@@ -86,7 +87,8 @@ func (n *Namespace) Is(other *Namespace) bool {
 // IsNotFound reports whether err says that a link, route, neighbour or namespace does not exist.
 func IsNotFound(err error) bool {
 	var link netlink.LinkNotFoundError
-	return errors.As(err, &link) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV)
+	return errors.As(err, &link) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) ||
+		errors.Is(err, unix.ENODEV)
 }
 
 // IsParent reports whether the device below link, which is in this namespace, is parent in another namespace: a bare

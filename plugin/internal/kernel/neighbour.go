@@ -30,7 +30,9 @@ func (n *Namespace) Permanent(link int) (map[netip.Addr]net.HardwareAddr, error)
 
 // EnsureNeighbour makes sure of a permanent neighbour, in place of one that the kernel learned. Existing are the
 // permanent ones listed before.
-func (n *Namespace) EnsureNeighbour(link int, ip netip.Addr, mac net.HardwareAddr, existing map[netip.Addr]net.HardwareAddr) error {
+func (n *Namespace) EnsureNeighbour(link int, ip netip.Addr, mac net.HardwareAddr,
+	existing map[netip.Addr]net.HardwareAddr,
+) error {
 	if bytes.Equal(existing[ip], mac) {
 		return nil
 	}

@@ -16,7 +16,8 @@ type HostRoute struct {
 	Link int
 	Src  netip.Addr // the preferred source; the zero value leaves it to the kernel
 	Via  netip.Addr // the next hop; the zero value means that Dst is on the link
-	// Metric ranks routes to the same address, the lowest wins. 0 is what the kernel takes by itself: 0 for IPv4, 1024 for IPv6.
+	// Metric ranks routes to the same address, the lowest wins. 0 is what the kernel takes by itself: 0 for IPv4, 1024
+	// for IPv6.
 	Metric int
 }
 
@@ -49,7 +50,8 @@ func (r HostRoute) netlink() *netlink.Route {
 
 // Matches reports whether a listed route is r in all that r says.
 func (r HostRoute) Matches(route netlink.Route) bool {
-	if len(route.MultiPath) > 0 || route.Type != unix.RTN_UNICAST || route.Tos != 0 || route.Via != nil || route.Encap != nil {
+	if len(route.MultiPath) > 0 || route.Type != unix.RTN_UNICAST || route.Tos != 0 || route.Via != nil ||
+		route.Encap != nil {
 		return false
 	}
 	dst, ok := Destination(route)
@@ -143,10 +145,12 @@ func (n *Namespace) EnsureRoute(want HostRoute, existing []netlink.Route) error 
 func (n *Namespace) DeleteRoute(route netlink.Route) error {
 	// What identifies a route; metrics and flags that a listing adds would make the kernel look for more than that.
 	key := &netlink.Route{
-		Dst: route.Dst, LinkIndex: route.LinkIndex, Gw: route.Gw, Via: route.Via, MultiPath: route.MultiPath, Family: route.Family,
-		Table: route.Table, Type: route.Type, Tos: route.Tos, Priority: route.Priority, Scope: route.Scope,
+		Dst: route.Dst, LinkIndex: route.LinkIndex, Gw: route.Gw, Via: route.Via, MultiPath: route.MultiPath,
+		Family: route.Family,
+		Table:  route.Table, Type: route.Type, Tos: route.Tos, Priority: route.Priority, Scope: route.Scope,
 	}
-	if err := n.RouteDel(key); err != nil && !errors.Is(err, unix.ESRCH) { // as fib_table_delete and ip6_route_del say it
+	// as fib_table_delete and ip6_route_del say it
+	if err := n.RouteDel(key); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("route to %s: delete: %w", route.Dst, err)
 	}
 	return nil

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rule is a policy routing rule that picks a table by a packet's addresses, by the link that it came in on, by its mark, or
-// by several of these. One without Table and Goto does nothing.
+// Rule is a policy routing rule that picks a table by a packet's addresses, by the link that it came in on, by its
+// mark, or by several of these. One without Table and Goto does nothing.
 type Rule struct {
 	IPv6     bool
 	Priority int
@@ -85,7 +85,8 @@ func ReadRule(rule netlink.Rule) (Rule, bool) {
 		listed.SuppressPrefix = rule.SuppressPrefixlen
 	}
 	listed.From, listed.To = prefixOf(rule.Src), prefixOf(rule.Dst)
-	return listed, rule.OifName == "" && rule.Tos == 0 && rule.Sport == nil && rule.Dport == nil && rule.UIDRange == nil && rule.IPProto == 0
+	return listed, rule.OifName == "" && rule.Tos == 0 && rule.Sport == nil && rule.Dport == nil &&
+		rule.UIDRange == nil && rule.IPProto == 0
 }
 
 func prefixOf(n *net.IPNet) netip.Prefix {
@@ -132,7 +133,8 @@ func (n *Namespace) RemoveRule(r Rule) error {
 
 // DeleteRule deletes a listed rule. A rule that is gone is no error.
 func (n *Namespace) DeleteRule(rule netlink.Rule) error {
-	if err := n.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) { // as fib_nl_delrule says it, and nothing else
+	// as fib_nl_delrule says it, and nothing else
+	if err := n.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
 	}
 	return nil

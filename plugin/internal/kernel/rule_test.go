@@ -46,9 +46,12 @@ func TestRules(t *testing.T) {
 			text = append(text, rule.String())
 		}
 		want := []string{
-			"512: from all fwmark 0x2000/0x2000 lookup main", "1023: from all iif gone0 lookup main suppress_prefixlength 31",
-			"IPv6 1023: from all iif gone0 lookup main suppress_prefixlength 127", "1024: from all iif gone0 lookup 1000",
-			"512: from all to 10.0.97.30 lookup main", "1536: from 10.0.97.30 to 10.0.0.0/16 lookup 2", "IPv6 512: from all to fd00::1 lookup main",
+			"512: from all fwmark 0x2000/0x2000 lookup main",
+			"1023: from all iif gone0 lookup main suppress_prefixlength 31",
+			"IPv6 1023: from all iif gone0 lookup main suppress_prefixlength 127",
+			"1024: from all iif gone0 lookup 1000",
+			"512: from all to 10.0.97.30 lookup main", "1536: from 10.0.97.30 to 10.0.0.0/16 lookup 2",
+			"IPv6 512: from all to fd00::1 lookup main",
 			"1026: not from all to 10.0.0.0/16 lookup main", "1026: from 10.0.0.0/16 goto 1027", "1027: from all nop",
 		}
 		if diff := cmp.Diff(want, text); diff != "" {
@@ -81,9 +84,15 @@ func TestRule_Matches(t *testing.T) {
 	for name, change := range map[string]func(*netlink.Rule){
 		"priority": func(r *netlink.Rule) { r.Priority++ }, "table": func(r *netlink.Rule) { r.Table++ },
 		"link": func(r *netlink.Rule) { r.IifName = "b0" }, "outgoing link": func(r *netlink.Rule) { r.OifName = "b0" },
-		"family": func(r *netlink.Rule) { r.Family = netlink.FAMILY_V6 }, "not": func(r *netlink.Rule) { r.Invert = true },
-		"suppressed": func(r *netlink.Rule) { r.SuppressPrefixlen = 31 }, "protocol": func(r *netlink.Rule) { r.IPProto = 6 },
-		"type of service": func(r *netlink.Rule) { r.Tos = 0x10 }, "jump": func(r *netlink.Rule) { r.Table, r.Goto = 0, 1025 },
+		"family": func(r *netlink.Rule) {
+			r.Family = netlink.FAMILY_V6
+		}, "not": func(r *netlink.Rule) { r.Invert = true },
+		"suppressed": func(r *netlink.Rule) {
+			r.SuppressPrefixlen = 31
+		}, "protocol": func(r *netlink.Rule) { r.IPProto = 6 },
+		"type of service": func(r *netlink.Rule) {
+			r.Tos = 0x10
+		}, "jump": func(r *netlink.Rule) { r.Table, r.Goto = 0, 1025 },
 		"from": func(r *netlink.Rule) { r.Src = netipx.AddrIPNet(netip.MustParseAddr("10.0.97.30")) },
 		"to":   func(r *netlink.Rule) { r.Dst = netipx.AddrIPNet(netip.MustParseAddr("10.0.97.30")) },
 	} {

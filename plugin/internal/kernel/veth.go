@@ -17,7 +17,8 @@ type Veth struct {
 }
 
 // AddVeth makes both ends in one call, each in its namespace and with its final name and hardware address: no other
-// process, such as udev, ever sees them otherwise. Both are down. That a name is taken is an error, and nothing is made.
+// process, such as udev, ever sees them otherwise. Both are down. That a name is taken is an error, and nothing is
+// made.
 func (n *Namespace) AddVeth(pod *Namespace, v Veth) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = v.Host, v.MTU

@@ -6,7 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Both ends are what they shall be from the beginning. A name that is taken, at either end, is an error, and nothing is made.
+// Both ends are what they shall be from the beginning. A name that is taken, at either end, is an error, and nothing is
+// made.
 func TestNamespace_AddVeth(t *testing.T) {
 	inNamespace(t, func(t *testing.T, node *Namespace) {
 		pod, err := otherNamespace(node)

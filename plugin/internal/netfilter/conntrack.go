@@ -25,17 +25,21 @@ import (
 // the last one: an entry of UDP lives as long as somebody sends. A kernel without connection tracking is no error.
 func FlushConnections(addrs ...netip.Addr) error {
 	// The kernel walks the whole table for each list, however empty it is.
-	if count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count"); err == nil && string(bytes.TrimSpace(count)) == "0" {
+	if count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count"); err == nil &&
+		string(bytes.TrimSpace(count)) == "0" {
 		return nil
 	}
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		ours := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return a.Is4() != (family == unix.AF_INET) })
+		ours := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+			return a.Is4() != (family == unix.AF_INET)
+		})
 		if len(ours) == 0 {
 			continue
 		}
 		_, err := netlinksafe.ConntrackDeleteFilters(netlink.ConntrackTable, family, connectionsOf(ours))
 		// An entry that expires between listing and deleting is as good as deleted.
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EPROTONOSUPPORT) {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) &&
+			!errors.Is(err, unix.EPROTONOSUPPORT) {
 			return fmt.Errorf("tracked connections: delete: %w", err)
 		}
 	}

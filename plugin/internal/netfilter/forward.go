@@ -21,9 +21,10 @@ type Forwarding struct {
 	To []string
 }
 
-// Drops names the chains in the namespace of the calling thread, in nftables and in legacy iptables, that drop the first
-// packet of each such connection: their policy is to drop, and they hold no rule that accepts it. A rule that may accept
-// some, such as one with addresses in it, counts as one that does: whether it is meant for these is not to be seen.
+// Drops names the chains in the namespace of the calling thread, in nftables and in legacy iptables, that drop the
+// first packet of each such connection: their policy is to drop, and they hold no rule that accepts it. A rule that may
+// accept some, such as one with addresses in it, counts as one that does: whether it is meant for these is not to be
+// seen.
 //
 // No table of one's own helps against such a chain: what one chain accepts, the next one still drops.
 func (f Forwarding) Drops() ([]string, error) {
@@ -49,7 +50,8 @@ func (f Forwarding) nativeDrops() ([]string, error) {
 		}
 		r := &ruleset{conn: conn, forwarding: f, seen: map[string]bool{}}
 		if !r.mayAccept(c.Table, c.Name) {
-			drops = append(drops, fmt.Sprintf("chain %s of table %s %s", c.Name, familyName(c.Table.Family), c.Table.Name))
+			drops = append(drops, fmt.Sprintf("chain %s of table %s %s", c.Name, familyName(c.Table.Family),
+				c.Table.Name))
 		}
 	}
 	return drops, nil
@@ -127,8 +129,8 @@ func (r *ruleset) follow(exprs []expr.Any) (verdict *expr.Verdict, may bool) {
 	return nil, true
 }
 
-// excludes reports whether a comparison is false for the packet: by its links, by a mark that it has not, or since it is
-// the first of its connection.
+// excludes reports whether a comparison is false for the packet: by its links, by a mark that it has not, or since it
+// is the first of its connection.
 func (r *ruleset) excludes(loaded expr.Any, mask []byte, cmp *expr.Cmp) bool {
 	isZero := len(bytes.Trim(cmp.Data, "\x00")) == 0
 	equal := cmp.Op == expr.CmpOpEq

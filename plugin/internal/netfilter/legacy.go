@@ -67,7 +67,8 @@ func (f Forwarding) legacyDrops() ([]string, error) {
 		if err != nil {
 			return drops, fmt.Errorf("%s: table filter: %w", family.description, err)
 		}
-		if t.verdict(int(t.Underflow[forwardHook])) == verdictDrop && !t.mayAccept(f, int(t.HookEntry[forwardHook]), map[int]bool{}) {
+		if t.verdict(int(t.Underflow[forwardHook])) == verdictDrop && !t.mayAccept(f, int(t.HookEntry[forwardHook]),
+			map[int]bool{}) {
 			drops = append(drops, fmt.Sprintf("chain %s of table filter of %s", family.chain, family.description))
 		}
 	}
@@ -170,7 +171,8 @@ func (t *legacyTable) excludes(f Forwarding, entry int) bool {
 	}
 	for match, end := entry+t.size, entry+t.short(entry+t.head); match < end; match += t.short(match) {
 		name, _, _ := bytes.Cut(t.entries[match+2:match+31], []byte{0})
-		info, err := xt.Unmarshal(string(name), xt.TableFamily(t.domain), uint32(t.entries[match+31]), t.entries[match+32:match+t.short(match)])
+		info, err := xt.Unmarshal(string(name), xt.TableFamily(t.domain), uint32(t.entries[match+31]),
+			t.entries[match+32:match+t.short(match)])
 		if err == nil && excludesMatch(string(name), info) {
 			return true
 		}

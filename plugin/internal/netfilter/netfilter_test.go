@@ -40,11 +40,15 @@ func inNamespace(t *testing.T, test func(t *testing.T)) {
 func forwarding() Forwarding { return Forwarding{From: "veth", To: []string{"eno1"}} }
 
 func iif(data string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)}}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)},
+	}
 }
 
 func oif(data string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)}}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte(data)},
+	}
 }
 
 func whole(name string) string { return name + string(make([]byte, 16-len(name))) }
@@ -138,7 +142,9 @@ func TestDrops(t *testing.T) {
 
 // Without a binary that sets a policy: the kernel's own first table, with one verdict changed.
 func TestDrops_legacy(t *testing.T) {
-	for i, want := range []string{"chain FORWARD of table filter of iptables-legacy", "chain FORWARD of table filter of ip6tables-legacy"} {
+	for i, want := range []string{
+		"chain FORWARD of table filter of iptables-legacy", "chain FORWARD of table filter of ip6tables-legacy",
+	} {
 		t.Run(want, func(t *testing.T) {
 			inNamespace(t, func(t *testing.T) {
 				family := legacyFamilies()[i]
@@ -183,13 +189,15 @@ func replaceLegacy(t *testing.T, table *legacyTable) {
 	counters := make([]byte, 16*int(table.NumEntries))
 	raw := make([]byte, 96)
 	copy(raw, "filter")
-	for i, field := range append(append([]uint32{table.ValidHooks, table.NumEntries, table.Size}, table.HookEntry[:]...), table.Underflow[:]...) {
+	for i, field := range append(append([]uint32{table.ValidHooks, table.NumEntries, table.Size},
+		table.HookEntry[:]...), table.Underflow[:]...) {
 		binary.NativeEndian.PutUint32(raw[32+4*i:], field)
 	}
 	binary.NativeEndian.PutUint32(raw[84:], table.NumEntries)
 	binary.NativeEndian.PutUint64(raw[88:], uint64(uintptr(unsafe.Pointer(&counters[0]))))
 	raw = append(raw, table.entries...)
-	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(table.level), 64, uintptr(unsafe.Pointer(&raw[0])), uintptr(len(raw)), 0)
+	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(table.level), 64,
+		uintptr(unsafe.Pointer(&raw[0])), uintptr(len(raw)), 0)
 	runtime.KeepAlive(counters)
 	if errno != 0 {
 		t.Fatal(errno)

@@ -50,8 +50,8 @@ func (e *Error) String() string {
 	return fmt.Sprintf("%d: %s", e.Code, e.Msg)
 }
 
-// Run executes a plugin and returns its standard output, and the error object that it may be. Start starts the process in
-// the namespaces of a node. Whatever is no single JSON document fails the test.
+// Run executes a plugin and returns its standard output, and the error object that it may be. Start starts the process
+// in the namespaces of a node. Whatever is no single JSON document fails the test.
 func (c Call) Run(t *testing.T, plugin string, start func(*exec.Cmd) error) (string, *Error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

@@ -1,5 +1,5 @@
-// Package plugintest is the frame of a plugin's own tests: a process with namespaces of its own around them, the plugin as
-// a program that is called as a runtime would, and namespaces and links to call it in.
+// Package plugintest is the frame of a plugin's own tests: a process with namespaces of its own around them, the plugin
+// as a program that is called as a runtime would, and namespaces and links to call it in.
 //
 // It is not a conformance suite (that is e2e/), and no plugin imports it but in tests.
 package plugintest
@@ -20,9 +20,9 @@ const inNamespaces = "PLUGIN_TEST_BIN_DIR"
 // Upstream is where the plugins are that upstream ships.
 const Upstream = "github.com/containernetworking/plugins/plugins/"
 
-// Main runs the tests of a package, for TestMain to exit with what it returns. A plugin's records have a fixed place, so
-// as root the whole test process lives in a mount and a network namespace of its own. They go away with it, even when it is
-// killed. Binaries are the packages of the programs that the tests run, by name.
+// Main runs the tests of a package, for TestMain to exit with what it returns. A plugin's records have a fixed place,
+// so as root the whole test process lives in a mount and a network namespace of its own. They go away with it, even
+// when it is killed. Binaries are the packages of the programs that the tests run, by name.
 func Main(m *testing.M, binaries map[string]string) int {
 	if os.Geteuid() != 0 {
 		return m.Run()

@@ -14,8 +14,8 @@ import (
 )
 
 // NewNamespace makes a network namespace that ends with the test, with lo up. Sysctls are settings below /proc/sys/net.
-// Those that a new namespace takes over from the machine's first one are the kernel's defaults unless they are given, and
-// IPv6 addresses can be used at once.
+// Those that a new namespace takes over from the machine's first one are the kernel's defaults unless they are given,
+// and IPv6 addresses can be used at once.
 func NewNamespace(t *testing.T, sysctls map[string]string) ns.NetNS {
 	t.Helper()
 	n, err := testutils.NewNS()

@@ -20,13 +20,13 @@ import (
 // "address/10.0.0.2", and both parts are names of files.
 type Indexed interface{ Keys() []string }
 
-// The index is a directory KIND/VALUE for each key, with a symbolic link to each record that has the key. It is never more than a way to find records: whoever follows a link reads the record and looks
-// whether it has the key.
+// The index is a directory KIND/VALUE for each key, with a symbolic link to each record that has the key. It is never
+// more than a way to find records: whoever follows a link reads the record and looks whether it has the key.
 //
-// Clean is there while the index is whole, an empty file that is as old as the last change of the store's directory. It goes
-// before the first change of a call and comes back after the last, so that the index of a call that was killed is made anew
-// by the next one. So is one that is lost, and one beside which a version of the plugin without an index has saved records: saving one
-// changes the directory.
+// Clean is there while the index is whole, an empty file that is as old as the last change of the store's directory. It
+// goes before the first change of a call and comes back after the last, so that the index of a call that was killed is
+// made anew by the next one. So is one that is lost, and one beside which a version of the plugin without an index has
+// saved records: saving one changes the directory.
 const (
 	indexDir = ".index"
 	clean    = "clean"
@@ -136,7 +136,8 @@ func (s *Store[T]) settle() error {
 	if err != nil {
 		return err
 	}
-	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(unix.AT_FDCWD, s.index(clean), []unix.Timespec{at, at}, unix.AT_SYMLINK_NOFOLLOW))
+	return os.NewSyscallError("utimensat", unix.UtimesNanoAt(unix.AT_FDCWD, s.index(clean), []unix.Timespec{at, at},
+		unix.AT_SYMLINK_NOFOLLOW))
 }
 
 func linkName(a Attachment) string {
@@ -185,8 +186,8 @@ func (s *Store[T]) Holders(key string) ([]Entry[T], error) {
 	return found, err
 }
 
-// Other returns some record that has a key, and is not that of an attachment; nil where there is none. It takes the same
-// time however many have the key.
+// Other returns some record that has a key, and is not that of an attachment; nil where there is none. It takes the
+// same time however many have the key.
 func (s *Store[T]) Other(key string, than Attachment) (*Entry[T], error) {
 	var found *Entry[T]
 	err := s.each(key, func(e Entry[T]) bool {
@@ -275,8 +276,8 @@ func (s *Store[T]) follow(path, key string) (*Entry[T], error) {
 	return e, nil
 }
 
-// NextSequence returns the sequence of a new record: above that of every record that holds something of it, and of all that
-// were saved before it since the node was started.
+// NextSequence returns the sequence of a new record: above that of every record that holds something of it, and of all
+// that were saved before it since the node was started.
 func NextSequence[T any](holders ...Entry[T]) uint64 {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // cannot fail: Linux has it since 2.6.39

@@ -60,7 +60,8 @@ func holders(t *testing.T, s *Store[state], key string) (ids []string) {
 func TestHolders(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "cni")
 	s := open(t, root)
-	keep(t, s, entryOf("b", 2, "10.0.0.2", "10.0.0.3"), entryOf("a", 3, "10.0.0.2"), entryOf("c", 1, "10.0.0.4"), entryOf("c", 1, "10.0.0.5"))
+	keep(t, s, entryOf("b", 2, "10.0.0.2", "10.0.0.3"), entryOf("a", 3, "10.0.0.2"), entryOf("c", 1, "10.0.0.4"),
+		entryOf("c", 1, "10.0.0.5"))
 	closed(t, s)
 	s = open(t, root)
 	for key, want := range map[string][]string{
@@ -103,7 +104,8 @@ func TestHolders_reads_no_other(t *testing.T) {
 	closed(t, s)
 	for i := range 300 {
 		if i != 7 { // written in place, which changes no directory
-			if err := os.WriteFile(filepath.Join(root, "route", "net", fmt.Sprintf("c%d", i), "eth0"), nil, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(root, "route", "net", fmt.Sprintf("c%d", i), "eth0"), nil,
+				0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -131,7 +133,8 @@ func TestIndex_is_made_anew(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(dir, "net", "old"), 0o755); err != nil {
 				return err
 			}
-			time.Sleep(20 * time.Millisecond) // the clock of file times, which a process of its own would not meet twice
+			// the clock of file times, which a process of its own would not meet twice
+			time.Sleep(20 * time.Millisecond)
 			if err := os.WriteFile(filepath.Join(dir, unfinished), raw, 0o644); err != nil {
 				return err
 			}
@@ -169,14 +172,19 @@ func TestNewerFormat(t *testing.T) {
 	s := open(t, root)
 	keep(t, s, entryOf("a", 1, "10.0.0.2"))
 	path := filepath.Join(root, "route", "net", "a", "eth0")
-	for _, raw := range []string{`{"version":2,"network":"net","containerID":"a","ifname":"eth0"}`, `{"version":2,"sequence":{"of":"another kind"}}`} {
+	for _, raw := range []string{
+		`{"version":2,"network":"net","containerID":"a","ifname":"eth0"}`,
+		`{"version":2,"sequence":{"of":"another kind"}}`,
+	} {
 		if err := os.WriteFile(path, []byte(raw), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		want := "record net/a/eth0: its format is 2, and this version of the plugin knows those up to 1: " +
 			"call a version that knows it, or remove the record after its attachment"
 		_, loadErr := s.Load(entryOf("a", 0).Attachment)
-		for what, err := range map[string]error{"load": loadErr, "save": s.Save(entryOf("a", 2)), "remove": s.Remove(entryOf("a", 0).Attachment)} {
+		for what, err := range map[string]error{
+			"load": loadErr, "save": s.Save(entryOf("a", 2)), "remove": s.Remove(entryOf("a", 0).Attachment),
+		} {
 			if err == nil || err.Error() != want {
 				t.Errorf("%s: got  %v\nwant %s", what, err, want)
 			}
@@ -184,14 +192,15 @@ func TestNewerFormat(t *testing.T) {
 		if got, err := os.ReadFile(path); string(got) != raw || err != nil {
 			t.Errorf("got %s, %v, want %s", got, err, raw)
 		}
-		if entries, corrupt, err := s.List(); len(entries) != 0 || len(corrupt) != 1 || !corrupt[0].Newer || err != nil {
+		if entries, corrupt, err := s.List(); len(entries) != 0 || len(corrupt) != 1 || !corrupt[0].Newer ||
+			err != nil {
 			t.Errorf("list: got %v, %v, %v", entries, corrupt, err)
 		}
 	}
 }
 
-// A process that saves and removes records is killed at whatever point: the next one finds every record by its keys, and
-// when all are gone nothing is left.
+// A process that saves and removes records is killed at whatever point: the next one finds every record by its keys,
+// and when all are gone nothing is left.
 func TestIndex_after_a_kill(t *testing.T) {
 	if root := os.Getenv("RECORD_TEST_CHURN"); root != "" {
 		for i := 0; ; i++ {

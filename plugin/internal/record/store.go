@@ -1,11 +1,11 @@
 // Package record keeps which attachment made what on a node: one small JSON file per attachment,
-// /run/cni/<plugin>/<network>/<containerID>/<ifname>. DEL and GC act on it, so that they need neither prevResult nor the
-// pod's namespace. The files are on a tmpfs and die at a reboot together with the kernel state that they describe.
+// /run/cni/<plugin>/<network>/<containerID>/<ifname>. DEL and GC act on it, so that they need neither prevResult nor
+// the pod's namespace. The files are on a tmpfs and die at a reboot together with the kernel state that they describe.
 //
 // A plugin saves a record before its first change and removes it after the last. An open store holds a lock that all
 // processes of the plugin share; the kernel frees it when its holder dies. No file or directory stays behind when the
-// last record is gone. Records are found by what they hold without reading the others: a call takes the same time however
-// many there are.
+// last record is gone. Records are found by what they hold without reading the others: a call takes the same time
+// however many there are.
 //
 // It is not a cache of results: those belong to the runtime.
 //
@@ -31,7 +31,8 @@ import (
 // DefaultRoot is where the records of all plugins are.
 const DefaultRoot = "/run/cni"
 
-// Network names and container ids start with a letter or digit (SPEC.md, sections 1 and 2), so a leading dot cannot be one.
+// Network names and container ids start with a letter or digit (SPEC.md, sections 1 and 2), so a leading dot cannot be
+// one.
 const unfinished = ".new"
 
 // Attachment says whose record it is. The three parts come from a runtime and become parts of a path.
@@ -53,7 +54,8 @@ func (a Attachment) Validate() error {
 		case part == "", part == ".", part == "..", strings.ContainsAny(part, "/\x00"):
 			return fmt.Errorf("%q cannot be a part of a record's path", part)
 		case len(part) > 255: // NAME_MAX
-			return fmt.Errorf("%q… cannot be a part of a record's path: want at most 255 bytes, got %d", part[:32], len(part))
+			return fmt.Errorf("%q… cannot be a part of a record's path: want at most 255 bytes, got %d", part[:32],
+				len(part))
 		}
 	}
 	if strings.HasPrefix(a.Network, ".") {
@@ -283,8 +285,8 @@ func (s *Store[T]) put(e Entry[T], old *Entry[T], raw []byte) error {
 	return s.settle()
 }
 
-// UnlessCorrupt returns nil for an error about a record that cannot be read and may be replaced or removed, and else the error:
-// a record that a newer version of the plugin wrote has to stay.
+// UnlessCorrupt returns nil for an error about a record that cannot be read and may be replaced or removed, and else
+// the error: a record that a newer version of the plugin wrote has to stay.
 func UnlessCorrupt(err error) error {
 	var bad *CorruptError
 	if errors.As(err, &bad) && !bad.Newer {

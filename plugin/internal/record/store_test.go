@@ -53,7 +53,9 @@ func tree(t *testing.T, root string) []string {
 func TestStore(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "cni")
 	s := open(t, root)
-	a := Entry[state]{Attachment{"net", "c1", "eth0"}, 2, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), state{[]string{"10.0.0.2"}}}
+	a := Entry[state]{
+		Attachment{"net", "c1", "eth0"}, 2, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), state{[]string{"10.0.0.2"}},
+	}
 	b := Entry[state]{Attachment{"other", "c1", ".net1"}, 1, a.Created, state{}}
 	for _, e := range []Entry[state]{a, b} {
 		if err := s.Save(e); err != nil {
@@ -68,7 +70,10 @@ func TestStore(t *testing.T) {
 	if diff := cmp.Diff([]Entry[state]{b, a}, entries); diff != "" || err != nil || corrupt != nil {
 		t.Errorf("list (-want +got):\n%s%v %v", diff, corrupt, err)
 	}
-	want := []string{".", "route", "route/.index", "route/net", "route/net/c1", "route/net/c1/eth0", "route/other", "route/other/c1", "route/other/c1/.net1"}
+	want := []string{
+		".", "route", "route/.index", "route/net", "route/net/c1", "route/net/c1/eth0", "route/other",
+		"route/other/c1", "route/other/c1/.net1",
+	}
 	if diff := cmp.Diff(want, tree(t, root)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
@@ -121,11 +126,12 @@ func TestStore_corrupt_records(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "cni")
 	a := Attachment{"net", "c1", "eth0"}
 	for content, want := range map[string]string{
-		"":    "record net/c1/eth0: unexpected end of JSON input",
-		"{":   "record net/c1/eth0: unexpected end of JSON input",
-		"[]":  "record net/c1/eth0: json: cannot unmarshal array into Go value of type record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
-		"{}":  "record net/c1/eth0: it is the record of //",
-		`"x"`: "record net/c1/eth0: json: cannot unmarshal string into Go value of type record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
+		"":   "record net/c1/eth0: unexpected end of JSON input",
+		"{":  "record net/c1/eth0: unexpected end of JSON input",
+		"[]": "record net/c1/eth0: json: cannot unmarshal array into Go value of type record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
+		"{}": "record net/c1/eth0: it is the record of //",
+		`"x"`: "record net/c1/eth0: json: cannot unmarshal string into Go value of type " +
+			"record.stored[github.com/cnitest/cnitest/plugin/internal/record.state]",
 	} {
 		s := open(t, root)
 		if err := s.Save(Entry[state]{Attachment: a}); err != nil {
@@ -150,7 +156,15 @@ func TestStore_corrupt_records(t *testing.T) {
 
 // What processes leave that are killed in the middle.
 func TestStore_tidies_up(t *testing.T) {
-	for _, paths := range [][]string{{"route/net/c1/"}, {"route/net/"}, {"route/other/"}, {"route/.new"}, {"route/"}, {"./"}, {"route/net/c1/", "route/net/c2/", "route/.new"}} {
+	for _, paths := range [][]string{
+		{"route/net/c1/"},
+		{"route/net/"},
+		{"route/other/"},
+		{"route/.new"},
+		{"route/"},
+		{"./"},
+		{"route/net/c1/", "route/net/c2/", "route/.new"},
+	} {
 		root := filepath.Join(t.TempDir(), "cni")
 		for _, path := range paths {
 			full := filepath.Join(root, path)

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writable says why no record of a network can be saved: something else than a directory stands where one goes, or the file
-// system is full or read-only. It may be called at any time, beside calls that hold the lock too: it only looks, and takes
-// no lock. Whether the store exists does not matter.
+// Writable says why no record of a network can be saved: something else than a directory stands where one goes, or the
+// file system is full or read-only. It may be called at any time, beside calls that hold the lock too: it only looks,
+// and takes no lock. Whether the store exists does not matter.
 func Writable(opts Options, network string) error {
 	for dir := filepath.Join(opts.dir(), network); ; dir = filepath.Dir(dir) {
 		// What is not there is made by Save, and may vanish with the last record of others between two looks.

@@ -80,7 +80,8 @@ func TestWritable(t *testing.T) {
 	}
 }
 
-// ownMounts gives the test's thread a mount namespace, which ends with the thread. What is mounted at dir goes before that.
+// ownMounts gives the test's thread a mount namespace, which ends with the thread. What is mounted at dir goes before
+// that.
 func ownMounts(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -125,7 +126,8 @@ func TestWritable_beside_others(t *testing.T) {
 				return
 			}
 			a := Attachment{"net", "c1", "eth0"}
-			if err := errors.Join(s.Save(Entry[state]{a, 1, time.Time{}, state{}}), s.Remove(a), s.Close()); err != nil {
+			if err := errors.Join(s.Save(Entry[state]{a, 1, time.Time{}, state{}}), s.Remove(a),
+				s.Close()); err != nil {
 				done <- err
 				return
 			}

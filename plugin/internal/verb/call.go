@@ -1,7 +1,8 @@
-// Package verb is what the verbs of all chained plugins do alike: they open the namespaces of the node and of the pod, they
-// open the records, and GC goes through those. What goes wrong on the way gets the spec's error codes.
+// Package verb is what the verbs of all chained plugins do alike: they open the namespaces of the node and of the pod,
+// they open the records, and GC goes through those. What goes wrong on the way gets the spec's error codes.
 //
-// It is not a plugin skeleton (that is pkg/skel of containernetworking/cni), and it knows nothing of what a plugin makes.
+// It is not a plugin skeleton (that is pkg/skel of containernetworking/cni), and it knows nothing of what a plugin
+// makes.
 //
 // Tests: go test ./plugin/internal/verb (as root)
 package verb
@@ -45,8 +46,8 @@ func (c *Call) Close() {
 	c.Host.Close()
 }
 
-// OpenPod opens the namespace of a pod, which must not be the node's own: there the plugin before has put its link on the
-// node. skel finds out after the plugin has done its work. An error has code 4.
+// OpenPod opens the namespace of a pod, which must not be the node's own: there the plugin before has put its link on
+// the node. skel finds out after the plugin has done its work. An error has code 4.
 func OpenPod(host *kernel.Namespace, path string) (*kernel.Namespace, error) {
 	pod, err := kernel.Open(path)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 type Collector[T any] struct {
 	// Release removes all that an attachment has, and its record.
 	Release func(e record.Entry[T]) error
-	// Rest is called once at the end, with the records that stay. Complete says that these are all that is valid: otherwise
-	// what no record holds may belong to an attachment whose record is lost.
+	// Rest is called once at the end, with the records that stay. Complete says that these are all that is valid:
+	// otherwise what no record holds may belong to an attachment whose record is lost.
 	Rest func(kept []record.Entry[T], complete bool) error
 }
 
-// Collect is GC: it releases what belongs to no valid attachment of the network, removes records that cannot be read and
-// are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as possible, and report
-// what could not be removed after that.
+// Collect is GC: it releases what belongs to no valid attachment of the network, removes records that cannot be read
+// and are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as possible, and
+// report what could not be removed after that.
 func Collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
 	return errors.Join(s.Tidy(), collect(s, conf, do), s.Close())
 }

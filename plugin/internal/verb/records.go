@@ -15,7 +15,8 @@ import (
 const lockTimeout = 60 * time.Second
 
 // OpenStore opens the records of a plugin, with the lock that ADD, CHECK, DEL and GC of all its networks share. Without
-// create it returns nil where nothing was ever recorded. Where the lock is not to be had in a minute the error has code 11.
+// create it returns nil where nothing was ever recorded. Where the lock is not to be had in a minute the error has code
+// 11.
 func OpenStore[T any](plugin string, create bool) (*record.Store[T], error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
@@ -29,9 +30,11 @@ func OpenStore[T any](plugin string, create bool) (*record.Store[T], error) {
 	return s, err
 }
 
-// Load returns the record that CHECK compares with. That there is none, or one that cannot be read, is an error. Look, where it
-// is not nil, looks at other records while the lock is held; it is not held while CHECK looks at the node.
-func Load[T any](plugin string, a record.Attachment, look func(*record.Store[T], record.Entry[T]) error) (*record.Entry[T], error) {
+// Load returns the record that CHECK compares with. That there is none, or one that cannot be read, is an error. Look,
+// where it is not nil, looks at other records while the lock is held; it is not held while CHECK looks at the node.
+func Load[T any](plugin string, a record.Attachment,
+	look func(*record.Store[T], record.Entry[T]) error,
+) (*record.Entry[T], error) {
 	missing := fmt.Errorf("record of attachment %s is missing: delete the attachment and add it again", a)
 	s, err := OpenStore[T](plugin, false)
 	if err != nil {

@@ -137,11 +137,14 @@ func TestCollect(t *testing.T) {
 	}{
 		{
 			name: "some valid", valid: []string{"b"},
-			want: []string{"release net/a/eth0", "release net/c/eth0", "rest net/b/eth0 other/a/eth0 complete true"}, wantErr: "success",
+			want:    []string{"release net/a/eth0", "release net/c/eth0", "rest net/b/eth0 other/a/eth0 complete true"},
+			wantErr: "success",
 		},
 		{
 			name: "none valid",
-			want: []string{"release net/a/eth0", "release net/b/eth0", "release net/c/eth0", "rest other/a/eth0 complete true"}, wantErr: "success",
+			want: []string{
+				"release net/a/eth0", "release net/b/eth0", "release net/c/eth0", "rest other/a/eth0 complete true",
+			}, wantErr: "success",
 		},
 		{
 			name: "valid without a record", valid: []string{"a", "b", "c", "d"},
@@ -157,7 +160,9 @@ func TestCollect(t *testing.T) {
 		},
 		{
 			name: "one that stays in spite of it", valid: []string{"b"}, stuck: "a",
-			want:    []string{"release net/a/eth0", "release net/c/eth0", "rest net/a/eth0 net/b/eth0 other/a/eth0 complete true"},
+			want: []string{
+				"release net/a/eth0", "release net/c/eth0", "rest net/a/eth0 net/b/eth0 other/a/eth0 complete true",
+			},
 			wantErr: "attachment net/a/eth0: busy",
 		},
 	} {
@@ -173,7 +178,9 @@ func TestCollect(t *testing.T) {
 			}
 			conf := &chain.Config{Name: "net"}
 			for _, id := range tt.valid {
-				conf.ValidAttachments = append(conf.ValidAttachments, types.GCAttachment{ContainerID: id, IfName: "eth0"})
+				conf.ValidAttachments = append(conf.ValidAttachments, types.GCAttachment{
+					ContainerID: id, IfName: "eth0",
+				})
 			}
 			var got []string
 			err := Collect(s, conf, Collector[state]{

@@ -34,7 +34,8 @@ func TestPlugin(t *testing.T) {
 	if diff := cmp.Diff(want, ips, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	rules := "512: from all to 10.0.0.20 lookup 254\n512: from all to 10.0.1.20 lookup 254\n512: from all to 10.0.0.21 lookup 254\n" +
+	rules := "512: from all to 10.0.0.20 lookup 254\n512: from all to 10.0.1.20 lookup 254\n512: from all to " +
+		"10.0.0.21 lookup 254\n" +
 		"512: from all to 10.0.1.21 lookup 254\n1536: from 10.0.1.20 lookup 2\n1536: from 10.0.1.21 lookup 2"
 	if diff := cmp.Diff(rules, l.podRules()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -51,7 +52,8 @@ func TestPlugin(t *testing.T) {
 		}
 	}
 	// A fifth finds no address, and the plugin says why.
-	if _, err := l.call("ADD", l.newPod("pod-4")); err == nil || !strings.Contains(err.Error(), "no free address: 4 of 4 assigned") {
+	if _, err := l.call("ADD", l.newPod("pod-4")); err == nil ||
+		!strings.Contains(err.Error(), "no free address: 4 of 4 assigned") {
 		t.Errorf("got %v, want that there is no address", err)
 	}
 	for range 2 {
@@ -72,12 +74,15 @@ func TestPlugin(t *testing.T) {
 // Package, service, messages and field numbers are amazon's, as far as this daemon has them.
 func TestProtocol(t *testing.T) {
 	l := newLab(t)
-	conn, err := grpc.NewClient("unix://"+l.run+strings.TrimPrefix(socket, "/var/run"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+l.run+strings.TrimPrefix(socket, "/var/run"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	l.ok(err)
 	defer conn.Close()
 	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	l.ok(err)
-	l.ok(stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "rpc.CNIBackend"}}))
+	l.ok(
+		stream.Send(
+			&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "rpc.CNIBackend"}}))
 	reply, err := stream.Recv()
 	l.ok(err)
 	var raw descriptorpb.FileDescriptorProto

@@ -30,8 +30,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/imdstest"
 )
 
-// socket is the path that amazon's plugin dials, and introspection where this ipamd shows its state. Both are in the lab's
-// own /run.
+// socket is the path that amazon's plugin dials, and introspection where this ipamd shows its state. Both are in the
+// lab's own /run.
 const (
 	socket        = "/var/run/aws-node/ipamd.sock"
 	introspection = "/var/run/introspection.sock"
@@ -122,17 +122,21 @@ func address(name, prefix string) error {
 	return netlink.AddrAdd(link, addr)
 }
 
-// buildNode makes the ENIs. Their other ends are the VPC's router, which drops what an ENI sends with an address of another.
+// buildNode makes the ENIs. Their other ends are the VPC's router, which drops what an ENI sends with an address of
+// another.
 func (l *lab) buildNode() {
 	l.ok(os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
 	for device := range 2 {
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.HardwareAddr = fmt.Sprintf("eth%d", device), mac(device)
 		router := fmt.Sprintf("r%d", device)
-		l.ok(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: router, PeerNamespace: netlink.NsFd(int(l.vpc))}))
+		l.ok(netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs: attrs, PeerName: router, PeerNamespace: netlink.NsFd(int(l.vpc)),
+		}))
 		l.ok(l.in(l.vpc, func() error {
 			strict := os.WriteFile("/proc/sys/net/ipv4/conf/"+router+"/rp_filter", []byte("1"), 0o644)
-			if err := errors.Join(up(router), address(router, fmt.Sprintf("10.0.%d.1/24", device)), strict); err != nil {
+			if err := errors.Join(up(router), address(router, fmt.Sprintf("10.0.%d.1/24", device)),
+				strict); err != nil {
 				return err
 			}
 			link, err := netlink.LinkByName(router)
@@ -140,12 +144,17 @@ func (l *lab) buildNode() {
 				return err
 			}
 			for _, ip := range addresses(device) { // the VPC knows which ENI has which address
-				err = errors.Join(err, netlink.NeighAdd(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: ip.AsSlice(), HardwareAddr: mac(device), State: netlink.NUD_PERMANENT}))
+				err = errors.Join(err, netlink.NeighAdd(&netlink.Neigh{
+					LinkIndex: link.Attrs().Index, IP: ip.AsSlice(),
+					HardwareAddr: mac(device), State: netlink.NUD_PERMANENT,
+				}))
 			}
 			return err
 		}))
 	}
-	l.ok(errors.Join(up("eth0"), address("eth0", "10.0.0.10/24"), netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 0, 0, 1)})))
+	l.ok(errors.Join(up("eth0"), address("eth0", "10.0.0.10/24"), netlink.RouteAdd(&netlink.Route{
+		Gw: net.IPv4(10, 0, 0, 1),
+	})))
 }
 
 func mac(device int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, byte(0x10 + device)} }
@@ -158,17 +167,21 @@ func addresses(device int) []netip.Addr {
 
 func (l *lab) startIPAMD(program string) {
 	service := &imdstest.Service{}
-	inv := cloud.Inventory{InstanceID: "i-1", Region: "eu-central-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}}
+	inv := cloud.Inventory{
+		InstanceID: "i-1", Region: "eu-central-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")},
+	}
 	for device := range 2 {
 		inv.ENIs = append(inv.ENIs, cloud.ENI{
 			ID: fmt.Sprintf("eni-%d", device), MAC: mac(device).String(), Device: device, Secondary: addresses(device),
-			Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24), Address: netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
+			Subnet:  netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24),
+			Address: netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
 		})
 	}
 	service.Set(inv)
 	server := httptest.NewServer(service) // listens in the node's namespace, as the metadata service seems to
 	l.t.Cleanup(server.Close)
-	cmd := exec.Command(program, "--metadata-endpoint", server.URL, "--socket", socket, "--introspection", introspection, "--state", "/var/run/state.json", "--cooling", "0s")
+	cmd := exec.Command(program, "--metadata-endpoint", server.URL, "--socket", socket, "--introspection",
+		introspection, "--state", "/var/run/state.json", "--cooling", "0s")
 	cmd.Stdout, cmd.Stderr = l.log, l.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	l.ok(cmd.Start())
@@ -210,7 +223,10 @@ func (l *lab) newPod(name string) *pod {
 
 // call calls amazon's plugin and returns what it printed.
 func (l *lab) call(verb string, p *pod) ([]byte, error) {
-	conf := map[string]any{"cniVersion": "1.0.0", "name": "aws-cni", "type": "routed-eni-cni-plugin", "mtu": "1500", "vethPrefix": "eni", "pluginLogFile": "stderr", "pluginLogLevel": "DEBUG"}
+	conf := map[string]any{
+		"cniVersion": "1.0.0", "name": "aws-cni", "type": "routed-eni-cni-plugin", "mtu": "1500",
+		"vethPrefix": "eni", "pluginLogFile": "stderr", "pluginLogLevel": "DEBUG",
+	}
 	if p.result != nil {
 		conf["prevResult"] = json.RawMessage(p.result)
 	}
@@ -222,8 +238,10 @@ func (l *lab) call(verb string, p *pod) ([]byte, error) {
 	cmd := exec.Command(l.plugin)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(raw), &stdout, &stderr
 	cmd.Env = []string{
-		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.name, "CNI_NETNS=" + p.path, "CNI_IFNAME=eth0", "CNI_PATH=" + filepath.Dir(l.plugin),
-		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=" + p.name + ";K8S_POD_INFRA_CONTAINER_ID=" + p.name,
+		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.name, "CNI_NETNS=" + p.path, "CNI_IFNAME=eth0", "CNI_PATH=" +
+			filepath.Dir(l.plugin),
+		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=" + p.name + ";K8S_POD_INFRA_CONTAINER_ID=" +
+			p.name,
 	}
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s %s: %w: %s\n%s", verb, p.name, err, &stdout, &stderr)
@@ -265,7 +283,9 @@ func (l *lab) podRules() string {
 // status is what ipamd's introspection says under a path.
 func (l *lab) status(path string) string {
 	l.t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
+		string,
+	) (net.Conn, error) {
 		return net.Dial("unix", l.run+strings.TrimPrefix(introspection, "/var/run"))
 	}}}
 	response, err := client.Get("http://ipamd" + path)

@@ -1,5 +1,5 @@
-// Package bench compares ipamd's datastore with that of amazon-vpc-cni-k8s, side by side in one run. It is a module of its
-// own, so that amazon's modules are nobody else's.
+// Package bench compares ipamd's datastore with that of amazon-vpc-cni-k8s, side by side in one run. It is a module of
+// its own, so that amazon's modules are nobody else's.
 //
 // Run: go test -run xxx -bench . ./... in this folder.
 package bench
@@ -24,7 +24,9 @@ var sizes = []int{10, 100, 1_000, 10_000}
 // BenchmarkMemory assigns and releases one address where all others are taken, without a disk.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range sizes {
-		b.Run(fmt.Sprintf("addresses=%d/of=ipamd", n), func(b *testing.B) { ours(b, n, func(uint64) error { return nil }) })
+		b.Run(fmt.Sprintf("addresses=%d/of=ipamd", n), func(b *testing.B) {
+			ours(b, n, func(uint64) error { return nil })
+		})
 		b.Run(fmt.Sprintf("addresses=%d/of=amazon", n), func(b *testing.B) { theirs(b, n, amazon.NullCheckpoint{}) })
 	}
 }
@@ -67,7 +69,9 @@ func fillAndRun(b *testing.B, store *datastore.Store, n int, commit func(uint64)
 		return datastore.Key{Network: "net", ContainerID: container, IfName: "eth0"}
 	}
 	for i := range n - 1 {
-		if _, _, err := store.Assign(key(fmt.Sprint(i)), datastore.Pod{Namespace: "ns", Name: fmt.Sprint(i)}); err != nil {
+		if _, _, err := store.Assign(key(fmt.Sprint(i)), datastore.Pod{
+			Namespace: "ns", Name: fmt.Sprint(i),
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -109,7 +113,8 @@ func theirs(b *testing.B, n int, checkpoint amazon.Checkpointer) {
 		b.Fatal(err)
 	}
 	for i := range n {
-		if err := store.AddIPv4CidrToStore("eni-0", net.IPNet{IP: address(i).AsSlice(), Mask: net.CIDRMask(32, 32)}, false); err != nil {
+		if err := store.AddIPv4CidrToStore("eni-0", net.IPNet{IP: address(i).AsSlice(), Mask: net.CIDRMask(32, 32)},
+			false); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -117,7 +122,9 @@ func theirs(b *testing.B, n int, checkpoint amazon.Checkpointer) {
 		return amazon.IPAMKey{NetworkName: "net", ContainerID: container, IfName: "eth0"}
 	}
 	for i := range n - 1 {
-		if _, _, _, err := store.AssignPodIPv4Address(key(fmt.Sprint(i)), amazon.IPAMMetadata{K8SPodNamespace: "ns", K8SPodName: fmt.Sprint(i)}); err != nil {
+		if _, _, _, err := store.AssignPodIPv4Address(key(fmt.Sprint(i)), amazon.IPAMMetadata{
+			K8SPodNamespace: "ns", K8SPodName: fmt.Sprint(i),
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -125,7 +132,9 @@ func theirs(b *testing.B, n int, checkpoint amazon.Checkpointer) {
 		s.on = true
 	}
 	for b.Loop() {
-		if _, _, _, err := store.AssignPodIPv4Address(key("bench"), amazon.IPAMMetadata{K8SPodNamespace: "ns", K8SPodName: "bench"}); err != nil {
+		if _, _, _, err := store.AssignPodIPv4Address(key("bench"), amazon.IPAMMetadata{
+			K8SPodNamespace: "ns", K8SPodName: "bench",
+		}); err != nil {
 			b.Fatal(err)
 		}
 		if _, _, _, _, _, err := store.UnassignPodIPAddress(key("bench")); err != nil {

@@ -1,5 +1,5 @@
-// Package rpc is the protocol between ipamd and the plugins that ask it for addresses: the service CNIBackend as amazon-vpc-cni-k8s
-// has it (rpc.proto), and a service of this repository for what that lacks (ipamd.proto).
+// Package rpc is the protocol between ipamd and the plugins that ask it for addresses: the service CNIBackend as
+// amazon-vpc-cni-k8s has it (rpc.proto), and a service of this repository for what that lacks (ipamd.proto).
 //
 // It is generated, but for this file. It does not dial: a client brings its own connection, without transport
 // credentials, to ipamd's unix socket.

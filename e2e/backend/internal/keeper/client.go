@@ -161,12 +161,14 @@ func (c *Client) Missing(ctx context.Context, sums []string) ([]string, error) {
 	return call[[]string](ctx, c, "Missing", sums)
 }
 
-// Directory makes a directory of files that are there, by name, and returns its path. Of the other files it keeps those with some sums.
+// Directory makes a directory of files that are there, by name, and returns its path. Of the other files it keeps those
+// with some sums.
 func (c *Client) Directory(ctx context.Context, files map[string]string, keep []string) (string, error) {
 	return call[string](ctx, c, "Directory", DirectoryArgs{Files: files, Keep: keep})
 }
 
-// Restore ends all agents and puts the machine's network back to how the keeper found it, forgets who was in some networks, and returns what differs all the same.
+// Restore ends all agents and puts the machine's network back to how the keeper found it, forgets who was in some
+// networks, and returns what differs all the same.
 func (c *Client) Restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
 	var args RestoreArgs
 	for _, n := range networks {

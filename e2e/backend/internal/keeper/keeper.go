@@ -1,10 +1,11 @@
-// Package keeper is the process on a machine that is a node already, such as a virtual machine or a server: it keeps the binaries that a run
-// needs there, starts agents, and puts the machine's network back to what it found.
+// Package keeper is the process on a machine that is a node already, such as a virtual machine or a server: it keeps
+// the binaries that a run needs there, starts agents, and puts the machine's network back to what it found.
 //
-// A backend starts one on each machine, for the whole of a run, and speaks to it over one connection: its standard input and output carry
-// many streams, one for each agent, one for each file, and one for requests. At the end of its input the keeper ends every agent, and with
-// it all that agents started, and restores the network, so that whoever kills the harness or cuts the connection leaves nothing behind.
-// Nothing that agents write reaches the machine's disk; what stays is the keeper's own directory (Dir).
+// A backend starts one on each machine, for the whole of a run, and speaks to it over one connection: its standard
+// input and output carry many streams, one for each agent, one for each file, and one for requests. At the end of its
+// input the keeper ends every agent, and with it all that agents started, and restores the network, so that whoever
+// kills the harness or cuts the connection leaves nothing behind. Nothing that agents write reaches the machine's disk;
+// what stays is the keeper's own directory (Dir).
 //
 // It is not for machines that others work on: what changes in the network during a run is taken for the run's doing.
 //
@@ -55,13 +56,15 @@ type header struct {
 }
 
 const (
-	// lossAfter is how long the other side may be silent until it is taken for gone. A machine that is emulated and busy can be slow.
+	// lossAfter is how long the other side may be silent until it is taken for gone. A machine that is emulated and
+	// busy can be slow.
 	lossAfter = 20 * time.Second
 	// pingEvery is how often it is asked.
 	pingEvery = 5 * time.Second
 )
 
-// sessionConfig is that of both sides: each finds out by itself that the other one is gone, since a connection that was cut may never end.
+// sessionConfig is that of both sides: each finds out by itself that the other one is gone, since a connection that was
+// cut may never end.
 func sessionConfig() *yamux.Config {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive, config.KeepAliveInterval, config.ConnectionWriteTimeout = true, pingEvery, lossAfter
@@ -89,8 +92,8 @@ type keeper struct {
 	ended  bool
 }
 
-// Main serves on a connection until it ends, or until the process is told to end, and then restores the machine. Its error is what could not
-// be done, or not be restored.
+// Main serves on a connection until it ends, or until the process is told to end, and then restores the machine. Its
+// error is what could not be done, or not be restored.
 func Main(conn io.ReadWriteCloser, options Options) error {
 	// Who started it may be gone while it restores.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
@@ -192,7 +195,8 @@ type buffered struct {
 	io.WriteCloser
 }
 
-// runAgent starts an agent, whose input and output are the stream, and waits for the end of either. Its end is that of all its processes.
+// runAgent starts an agent, whose input and output are the stream, and waits for the end of either. Its end is that of
+// all its processes.
 func (k *keeper) runAgent(h header, input io.Reader, stream net.Conn) error {
 	inside, outside, err := os.Pipe()
 	if err != nil {
@@ -274,11 +278,13 @@ func (s *Server) Directory(args DirectoryArgs, dir *string) (err error) {
 
 // RestoreArgs are what the network is put back for.
 type RestoreArgs struct {
-	// Networks are those of which connections and neighbours are forgotten, too: the next pods have the addresses of the last ones.
+	// Networks are those of which connections and neighbours are forgotten, too: the next pods have the addresses of
+	// the last ones.
 	Networks []string `json:"networks"`
 }
 
-// Restore ends all agents, puts the network back to how the keeper found it, and returns what differs all the same, a line each.
+// Restore ends all agents, puts the network back to how the keeper found it, and returns what differs all the same, a
+// line each.
 func (s *Server) Restore(args RestoreArgs, left *[]string) error {
 	networks, err := parseNetworks(args.Networks)
 	if err != nil {

@@ -28,8 +28,8 @@ type network struct {
 	rules  []netlink.Rule
 }
 
-// kinds returns the kinds that belong to a network, in the order in which changes are undone. Agents have mounts, processes and files of
-// their own.
+// kinds returns the kinds that belong to a network, in the order in which changes are undone. Agents have mounts,
+// processes and files of their own.
 func kinds() []string {
 	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Network })
 }
@@ -41,8 +41,8 @@ func take(ctx context.Context) (snapshot.State, error) {
 // looks bounds how often whole looks at a network that does not stay the same.
 const looks = 10
 
-// whole takes a snapshot during which nothing changed. Its kinds are read one after the other: the kernel may give a link that came up a
-// moment ago its address after the addresses were read and before the routes are.
+// whole takes a snapshot during which nothing changed. Its kinds are read one after the other: the kernel may give a
+// link that came up a moment ago its address after the addresses were read and before the routes are.
 func whole(ctx context.Context) (snapshot.State, error) {
 	before, err := take(ctx)
 	for range looks {
@@ -59,7 +59,8 @@ func whole(ctx context.Context) (snapshot.State, error) {
 	return before, err
 }
 
-// remember looks at the network, once to compare and once to make again what is removed, for which a snapshot does not hold enough.
+// remember looks at the network, once to compare and once to make again what is removed, for which a snapshot does not
+// hold enough.
 func remember(ctx context.Context) (n *network, err error) {
 	n = &network{}
 	if n.state, err = whole(ctx); err != nil {
@@ -82,19 +83,24 @@ func remember(ctx context.Context) (n *network, err error) {
 func routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		list, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC},
+			netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, slices.DeleteFunc(list, func(r netlink.Route) bool { return r.Protocol == unix.RTPROT_KERNEL })...)
+		all = append(all, slices.DeleteFunc(list, func(r netlink.Route) bool {
+			return r.Protocol == unix.RTPROT_KERNEL
+		})...)
 	}
 	return all, nil
 }
 
-// restoreTime bounds a restoration. What takes the kernel long is the end of namespaces, of which links come back or go.
+// restoreTime bounds a restoration. What takes the kernel long is the end of namespaces, of which links come back or
+// go.
 const restoreTime = 15 * time.Second
 
-// restore undoes what changed since, and returns what it could not undo. Of the given networks it makes the kernel forget who was there.
+// restore undoes what changed since, and returns what it could not undo. Of the given networks it makes the kernel
+// forget who was there.
 func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
 	if err := forget(networks); err != nil {
 		return nil, err
@@ -131,7 +137,8 @@ func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]strin
 	}
 }
 
-// lasts reports whether a change is one that comes with a module that the kernel loaded, or that the kernel makes by itself.
+// lasts reports whether a change is one that comes with a module that the kernel loaded, or that the kernel makes by
+// itself.
 func lasts(c snapshot.Change) bool {
 	return c.Op == snapshot.Added && snapshot.Revertible(c) != nil
 }
@@ -144,7 +151,8 @@ func texts(changes []snapshot.Change) []string {
 	return texts
 }
 
-// undo undoes changes once: names first, by which all else is known, what is the kernel's own consequence of others last.
+// undo undoes changes once: names first, by which all else is known, what is the kernel's own consequence of others
+// last.
 func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 	errs := []error{n.restoreNames()}
 	order := kinds()
@@ -167,8 +175,11 @@ func (n *network) restoreNames() error {
 	var errs []error
 	for _, link := range n.links {
 		was := link.Attrs()
-		if now, err := netlink.LinkByIndex(was.Index); err == nil && now.Attrs().Name != was.Name && now.Type() == link.Type() {
-			errs = append(errs, new(agent.Server).RenameLink(agent.RenameLinkArgs{Name: now.Attrs().Name, NewName: was.Name}, nil))
+		if now, err := netlink.LinkByIndex(was.Index); err == nil && now.Attrs().Name != was.Name &&
+			now.Type() == link.Type() {
+			errs = append(errs, new(agent.Server).RenameLink(agent.RenameLinkArgs{
+				Name: now.Attrs().Name, NewName: was.Name,
+			}, nil))
 		}
 	}
 	return errors.Join(errs...)
@@ -256,7 +267,8 @@ func (n *network) restoreRules() error {
 
 // learned lists neighbours. One that a change of the list hides is forgotten another time.
 func learned() ([]netlink.Neigh, error) {
-	list, err := netlink.NeighList(0, netlink.FAMILY_ALL) //nolint:forbidigo // netlinksafe has no list of neighbours, and one interrupted is repeated by who asks
+	// netlinksafe has no list of neighbours; the callers repeat one that was interrupted.
+	list, err := netlink.NeighList(0, netlink.FAMILY_ALL) //nolint:forbidigo // see above
 	if errors.Is(err, netlink.ErrDumpInterrupted) {
 		err = nil
 	}

@@ -79,7 +79,9 @@ func TestNetwork_restore(t *testing.T) {
 // makeUplink makes the network of a machine.
 func makeUplink(t *testing.T) netlink.Link {
 	t.Helper()
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink"}, PeerName: "switch"}); err != nil {
+	if err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: "uplink"}, PeerName: "switch",
+	}); err != nil {
 		t.Fatal(err)
 	}
 	var uplink netlink.Link
@@ -93,7 +95,10 @@ func makeUplink(t *testing.T) netlink.Link {
 		}
 		uplink = link
 	}
-	for _, err := range []error{netlink.AddrAdd(uplink, address()), netlink.RouteAdd(defaultRoute(uplink, "10.9.0.1")), netlink.RuleAdd(ownRule())} {
+	for _, err := range []error{
+		netlink.AddrAdd(uplink, address()), netlink.RouteAdd(defaultRoute(uplink, "10.9.0.1")),
+		netlink.RuleAdd(ownRule()),
+	} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,6 +125,8 @@ func defaultRoute(uplink netlink.Link, via string) *netlink.Route {
 
 func ownRule() *netlink.Rule {
 	rule := netlink.NewRule()
-	rule.Family, rule.Priority, rule.Table, rule.Src = netlink.FAMILY_V4, 100, 7, &net.IPNet{IP: net.IPv4(10, 9, 0, 0), Mask: net.CIDRMask(24, 32)}
+	rule.Family, rule.Priority, rule.Table, rule.Src = netlink.FAMILY_V4, 100, 7, &net.IPNet{
+		IP: net.IPv4(10, 9, 0, 0), Mask: net.CIDRMask(24, 32),
+	}
 	return rule
 }

@@ -64,7 +64,8 @@ func (s *store) receive(sum string, from io.Reader) error {
 	return os.Rename(file.Name(), s.path(sum))
 }
 
-// directory makes a directory of files that are there. Others, and files that are neither in it nor to be kept, are not needed any more.
+// directory makes a directory of files that are there. Others, and files that are neither in it nor to be kept, are not
+// needed any more.
 func (s *store) directory(files map[string]string, keep []string) (string, error) {
 	hash := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {

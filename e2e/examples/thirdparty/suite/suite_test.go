@@ -29,6 +29,9 @@ func TestMain(m *testing.M) { netns.Main(m) }
 func TestSuite(t *testing.T) {
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	// Here and not at the top level, since nodes start this binary too and have no use for it.
-	e2e.Describe(e2e.Options{Conflist: conflist, BinDir: "../bin", Backend: &netns.Backend{}, Profile: scenario.ProfileCNI, Select: e2e.Selection{Quick: true}})
+	e2e.Describe(e2e.Options{
+		Conflist: conflist, BinDir: "../bin", Backend: &netns.Backend{},
+		Profile: scenario.ProfileCNI, Select: e2e.Selection{Quick: true},
+	})
 	ginkgo.RunSpecs(t, "toyvlan")
 }

@@ -1,5 +1,5 @@
-// Plugin does a little of all that a plugin does to the world, each thing once, so that a test knows what its points are.
-// CNI_ARGS names what to do, one word or more; it works in DIR and starts itself as its delegate.
+// Plugin does a little of all that a plugin does to the world, each thing once, so that a test knows what its points
+// are. CNI_ARGS names what to do, one word or more; it works in DIR and starts itself as its delegate.
 package main
 
 import (
@@ -85,10 +85,13 @@ func link(string) error {
 		func() error { return netlink.AddrAdd(one, address) },
 		func() error { return netlink.LinkSetUp(one) },
 		func() error {
-			return netlink.RouteAdd(&netlink.Route{LinkIndex: one.Attrs().Index, Dst: to, Gw: net.IPv4(10, 1, 2, 4), Src: address.IP, Table: 100})
+			return netlink.RouteAdd(&netlink.Route{
+				LinkIndex: one.Attrs().Index, Dst: to, Gw: net.IPv4(10, 1, 2, 4), Src: address.IP, Table: 100,
+			})
 		},
 		func() error {
-			return netlink.NeighSet(&netlink.Neigh{LinkIndex: one.Attrs().Index, IP: net.IPv4(10, 1, 2, 9), State: unix.NUD_PERMANENT, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}})
+			return netlink.NeighSet(&netlink.Neigh{LinkIndex: one.Attrs().Index, IP: net.IPv4(10, 1, 2, 9),
+				State: unix.NUD_PERMANENT, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}})
 		},
 		func() error { return netlink.RuleAdd(rule) },
 		func() error { return netlink.RuleDel(rule) },
@@ -102,7 +105,8 @@ func link(string) error {
 	return nil
 }
 
-// unacked sends a request that asks for no answer, and looks for one: a kernel answers errors all the same, before the send returns.
+// unacked sends a request that asks for no answer, and looks for one: a kernel answers errors all the same, before the
+// send returns.
 func unacked(string) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -123,7 +127,8 @@ func unacked(string) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("answer type %d seq %d error %d about type %d, sent type %d", answer[4], answer[8], int8(answer[16]), answer[24], message[4])
+	return fmt.Errorf("answer type %d seq %d error %d about type %d, sent type %d", answer[4], answer[8],
+		int8(answer[16]), answer[24], message[4])
 }
 
 func nft(string) error {

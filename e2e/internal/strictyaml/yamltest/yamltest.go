@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. Nothing must be parsed.
+// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. Nothing must
+// be parsed.
 func Mistakes[T any](t *testing.T, parse func(file string, data []byte) (*T, error)) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/bad/*.yaml")

@@ -28,7 +28,8 @@ type Source interface {
 type EC2Options struct {
 	// Source is the metadata service. It follows what EC2 does some seconds later.
 	Source Source
-	// Credentials is where the machine's role is asked for if the environment has no credentials; nil means the usual place.
+	// Credentials is where the machine's role is asked for if the environment has no credentials; nil means the usual
+	// place.
 	Credentials *imds.Client
 	// Endpoint is the URL of the API; empty means that of the machine's region.
 	Endpoint         string
@@ -40,7 +41,8 @@ type EC2Options struct {
 }
 
 // EC2 keeps addresses at hand: it attaches ENIs and has addresses or prefixes assigned to them, and gives back what is
-// more than enough. Only ENIs that it made itself, which it knows by a tag, are detached. It is not safe for concurrent use.
+// more than enough. Only ENIs that it made itself, which it knows by a tag, are detached. It is not safe for concurrent
+// use.
 type EC2 struct {
 	opts     EC2Options
 	client   *ec2.Client
@@ -132,11 +134,12 @@ func (e *EC2) Adjust(ctx context.Context, inv Inventory, pool Pool) (bool, error
 // connect makes the client once the region is known, and asks for the limits of the type of instance.
 func (e *EC2) connect(ctx context.Context, inv Inventory) error {
 	if e.client == nil {
-		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(inv.Region), config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
-			if e.opts.Credentials != nil {
-				o.Client = e.opts.Credentials
-			}
-		}))
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(inv.Region),
+			config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
+				if e.opts.Credentials != nil {
+					o.Client = e.opts.Credentials
+				}
+			}))
 		if err != nil {
 			return err
 		}
@@ -149,15 +152,21 @@ func (e *EC2) connect(ctx context.Context, inv Inventory) error {
 	if e.limits != nil {
 		return nil
 	}
-	out, err := e.client.DescribeInstanceTypes(ctx, &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{types.InstanceType(inv.InstanceType)}})
+	out, err := e.client.DescribeInstanceTypes(ctx, &ec2.DescribeInstanceTypesInput{
+		InstanceTypes: []types.InstanceType{types.InstanceType(inv.InstanceType)},
+	})
 	if err != nil {
 		return fmt.Errorf("limits of %s: %w", inv.InstanceType, err)
 	}
 	if len(out.InstanceTypes) != 1 || out.InstanceTypes[0].NetworkInfo == nil {
-		return fmt.Errorf("limits of %s: want one description with network limits, got %d", inv.InstanceType, len(out.InstanceTypes))
+		return fmt.Errorf("limits of %s: want one description with network limits, got %d", inv.InstanceType,
+			len(out.InstanceTypes))
 	}
 	info := out.InstanceTypes[0].NetworkInfo
-	limits := Limits{ENIs: int(aws.ToInt32(info.MaximumNetworkInterfaces)), Slots: int(aws.ToInt32(info.Ipv4AddressesPerInterface)) - 1}
+	limits := Limits{
+		ENIs:  int(aws.ToInt32(info.MaximumNetworkInterfaces)),
+		Slots: int(aws.ToInt32(info.Ipv4AddressesPerInterface)) - 1,
+	}
 	if len(info.NetworkCards) > 0 {
 		limits.ENIs = int(aws.ToInt32(info.NetworkCards[0].MaximumNetworkInterfaces))
 	}

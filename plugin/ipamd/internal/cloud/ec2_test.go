@@ -96,12 +96,17 @@ func newEC2Lab(t *testing.T, targets Targets, prefixes bool, enis ...ENI) *lab {
 	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", "key-of-the-test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
-	l := &lab{t: t, api: &api{answers: map[string]string{}}, store: datastore.New(datastore.Options{}), at: time.Unix(1e9, 0)}
+	l := &lab{
+		t: t, api: &api{answers: map[string]string{}}, store: datastore.New(datastore.Options{}), at: time.Unix(1e9, 0),
+	}
 	server := httptest.NewServer(l.api)
 	t.Cleanup(server.Close)
 	l.inv = Inventory{InstanceID: "i-1", InstanceType: "t3.small", Region: "eu-central-1", ENIs: enis}
 	l.EC2 = NewEC2(EC2Options{
-		Source: source{l}, Endpoint: server.URL, Targets: targets, PrefixDelegation: prefixes, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return l.at },
+		Source: source{l}, Endpoint: server.URL, Targets: targets, PrefixDelegation: prefixes,
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time {
+			return l.at
+		},
 	})
 	return l
 }
@@ -127,11 +132,15 @@ func (l *lab) round(want ...string) (bool, error) {
 	}
 	var enis []datastore.ENI
 	for _, eni := range inv.ENIs {
-		enis = append(enis, datastore.ENI{ID: eni.ID, Device: eni.Device, Addresses: eni.Secondary, Prefixes: eni.Prefixes})
+		enis = append(enis, datastore.ENI{
+			ID: eni.ID, Device: eni.Device, Addresses: eni.Secondary, Prefixes: eni.Prefixes,
+		})
 	}
 	l.store.Sync(enis)
 	adjusted, err := l.Adjust(l.t.Context(), inv, l.store)
-	asked := slices.DeleteFunc(l.api.take(), func(s string) bool { return strings.HasPrefix(s, "DescribeInstanceTypes ") })
+	asked := slices.DeleteFunc(l.api.take(), func(s string) bool {
+		return strings.HasPrefix(s, "DescribeInstanceTypes ")
+	})
 	if diff := cmp.Diff(strings.Join(want, "\n"), strings.Join(asked, "\n")); diff != "" {
 		l.t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -174,15 +183,19 @@ func TestEC2_assign_prefixes(t *testing.T) {
 }
 
 const (
-	create = "CreateNetworkInterface Description=pods of i-1 SecondaryPrivateIpAddressCount=1 SecurityGroupId.1=sg-1 SecurityGroupId.2=sg-2 SubnetId=subnet-0 " +
-		"TagSpecification.1.ResourceType=network-interface TagSpecification.1.Tag.1.Key=cnitest/ipamd-instance TagSpecification.1.Tag.1.Value=i-1"
+	create = "CreateNetworkInterface Description=pods of i-1 SecondaryPrivateIpAddressCount=1 SecurityGroupId.1=sg-1 " +
+		"SecurityGroupId.2=sg-2 SubnetId=subnet-0 " +
+		"TagSpecification.1.ResourceType=network-interface TagSpecification.1.Tag.1.Key=cnitest/ipamd-instance " +
+		"TagSpecification.1.Tag.1.Value=i-1"
 	attach = "AttachNetworkInterface DeviceIndex=1 InstanceId=i-1 NetworkInterfaceId=eni-new"
 )
 
 func TestEC2_attach(t *testing.T) {
-	l := newEC2Lab(t, Targets{WarmIP: 4}, false, primary("10.0.0.20", "10.0.0.21", "10.0.0.22"), ENI{ID: "eni-2", Device: 2, Card: 1})
+	l := newEC2Lab(t, Targets{WarmIP: 4}, false, primary("10.0.0.20", "10.0.0.21", "10.0.0.22"),
+		ENI{ID: "eni-2", Device: 2, Card: 1})
 	l.adjusted(true, create, attach,
-		"ModifyNetworkInterfaceAttribute Attachment.AttachmentId=eni-attach-new Attachment.DeleteOnTermination=true NetworkInterfaceId=eni-new")
+		"ModifyNetworkInterfaceAttribute Attachment.AttachmentId=eni-attach-new Attachment.DeleteOnTermination=true "+
+			"NetworkInterfaceId=eni-new")
 	l.adjusted(false)
 }
 
@@ -194,7 +207,8 @@ func TestEC2_attach_error(t *testing.T) {
 	const remove = "DeleteNetworkInterface NetworkInterfaceId=eni-new"
 	for _, want := range [][]string{{create, attach}, {remove, create, attach}} {
 		adjusted, err := l.round(want...)
-		const text = "EC2: attach eni-new: operation error EC2: AttachNetworkInterface, https response error StatusCode: 400, RequestID: r, " +
+		const text = "EC2: attach eni-new: operation error EC2: AttachNetworkInterface, https response error " +
+			"StatusCode: 400, RequestID: r, " +
 			"api error AttachmentLimitExceeded: Interface count 4 exceeds the limit for t3.small"
 		if adjusted || fmt.Sprint(err) != text {
 			t.Errorf("got  %v, %v\nwant %s", adjusted, err, text)
@@ -208,7 +222,8 @@ func TestEC2_attach_error(t *testing.T) {
 
 func TestEC2_unassign(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 1}, false, primary("10.0.0.20", "10.0.0.21", "10.0.0.22"))
-	l.adjusted(true, "UnassignPrivateIpAddresses NetworkInterfaceId=eni-0 PrivateIpAddress.1=10.0.0.22 PrivateIpAddress.2=10.0.0.21")
+	l.adjusted(true, "UnassignPrivateIpAddresses NetworkInterfaceId=eni-0 PrivateIpAddress.1=10.0.0.22 "+
+		"PrivateIpAddress.2=10.0.0.21")
 	// The metadata service still names them; pods do not get them.
 	l.adjusted(false)
 	if got := l.store.Stats().Total; got != 1 {
@@ -266,7 +281,8 @@ func TestEC2_errors(t *testing.T) {
 	}
 	l.err = nil
 	l.api.answers["DescribeInstanceTypes"] = "AttachNetworkInterface.xml"
-	if _, err := l.round(); fmt.Sprint(err) != "EC2: limits of t3.small: want one description with network limits, got 0" {
+	if _, err := l.round(); fmt.Sprint(err) != "EC2: limits of t3.small: want one description with network limits, "+
+		"got 0" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -39,9 +39,12 @@ func (e *EC2) assign(ctx context.Context, id string, slots int) error {
 func (e *EC2) attach(ctx context.Context, inv Inventory, slots int) error {
 	primary := inv.ENIs[0]
 	in := &ec2.CreateNetworkInterfaceInput{
-		SubnetId: &primary.SubnetID, Groups: primary.SecurityGroups, Description: aws.String("pods of " + inv.InstanceID),
+		SubnetId: &primary.SubnetID, Groups: primary.SecurityGroups, Description: aws.String("pods of " +
+			inv.InstanceID),
 		TagSpecifications: []types.TagSpecification{{
-			ResourceType: types.ResourceTypeNetworkInterface, Tags: []types.Tag{{Key: aws.String(ownerTag), Value: &inv.InstanceID}},
+			ResourceType: types.ResourceTypeNetworkInterface, Tags: []types.Tag{
+				{Key: aws.String(ownerTag), Value: &inv.InstanceID},
+			},
 		}},
 	}
 	if e.opts.PrefixDelegation {
@@ -65,7 +68,9 @@ func (e *EC2) attach(ctx context.Context, inv Inventory, slots int) error {
 	e.opts.Log.Info("EC2: attached", "eni", id, "slots", slots)
 	_, err = e.client.ModifyNetworkInterfaceAttribute(ctx, &ec2.ModifyNetworkInterfaceAttributeInput{
 		NetworkInterfaceId: &id,
-		Attachment:         &types.NetworkInterfaceAttachmentChanges{AttachmentId: attached.AttachmentId, DeleteOnTermination: aws.Bool(true)},
+		Attachment: &types.NetworkInterfaceAttachmentChanges{
+			AttachmentId: attached.AttachmentId, DeleteOnTermination: aws.Bool(true),
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("%s: delete with the instance: %w", id, err)
@@ -111,7 +116,9 @@ func (e *EC2) unassign(ctx context.Context, id string, slots []slot, pool Pool) 
 
 // detach gives an ENI back, if it is one that ipamd made.
 func (e *EC2) detach(ctx context.Context, inv Inventory, id string, pool Pool) (bool, error) {
-	out, err := e.client.DescribeNetworkInterfaces(ctx, &ec2.DescribeNetworkInterfacesInput{NetworkInterfaceIds: []string{id}})
+	out, err := e.client.DescribeNetworkInterfaces(ctx, &ec2.DescribeNetworkInterfacesInput{
+		NetworkInterfaceIds: []string{id},
+	})
 	if err != nil {
 		return false, fmt.Errorf("EC2: describe %s: %w", id, err)
 	}
@@ -126,7 +133,9 @@ func (e *EC2) detach(ctx context.Context, inv Inventory, id string, pool Pool) (
 		return false, nil
 	}
 	e.leaving[id] = e.opts.Now()
-	if _, err := e.client.DetachNetworkInterface(ctx, &ec2.DetachNetworkInterfaceInput{AttachmentId: found.Attachment.AttachmentId}); err != nil {
+	if _, err := e.client.DetachNetworkInterface(ctx, &ec2.DetachNetworkInterfaceInput{
+		AttachmentId: found.Attachment.AttachmentId,
+	}); err != nil {
 		return false, fmt.Errorf("EC2: detach %s: %w", id, err)
 	}
 	e.detached[id] = true

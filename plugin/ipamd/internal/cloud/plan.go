@@ -149,7 +149,10 @@ func (c candidate) idleSlots(n int) []slot {
 		}
 	}
 	for _, prefix := range slices.Backward(c.eni.Prefixes) {
-		if prefix.Addr().Is4() && prefix.Bits() == prefixBits && n >= prefixSize && !slices.ContainsFunc(addresses(prefix), func(ip netip.Addr) bool { return !unused[ip] }) {
+		if prefix.Addr().Is4() && prefix.Bits() == prefixBits && n >= prefixSize &&
+			!slices.ContainsFunc(addresses(prefix), func(ip netip.Addr) bool {
+				return !unused[ip]
+			}) {
 			slots = append(slots, slot{Prefix: prefix})
 			n -= prefixSize
 		}

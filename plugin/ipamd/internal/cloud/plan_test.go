@@ -44,8 +44,12 @@ func (m *machine) settle(pods int) {
 			m.enis = slices.Delete(m.enis, i, i+1)
 		case len(s.Unassign) > 0:
 			c := &m.enis[i]
-			c.eni.Secondary = slices.DeleteFunc(c.eni.Secondary, func(ip netip.Addr) bool { return slices.Contains(s.Unassign, slot{Addr: ip}) })
-			c.eni.Prefixes = slices.DeleteFunc(c.eni.Prefixes, func(p netip.Prefix) bool { return slices.Contains(s.Unassign, slot{Prefix: p}) })
+			c.eni.Secondary = slices.DeleteFunc(c.eni.Secondary, func(ip netip.Addr) bool {
+				return slices.Contains(s.Unassign, slot{Addr: ip})
+			})
+			c.eni.Prefixes = slices.DeleteFunc(c.eni.Prefixes, func(p netip.Prefix) bool {
+				return slices.Contains(s.Unassign, slot{Prefix: p})
+			})
 		default:
 			return
 		}
@@ -120,25 +124,28 @@ func TestPlan(t *testing.T) {
 		{small, Targets{WarmIP: 16}, true, 40, []int{3, 1}},
 		{small, Targets{WarmENI: 1}, true, 1, []int{3, 3}},
 	} {
-		t.Run(fmt.Sprintf("%+v %+v prefixes %v pods %d", tt.limits, tt.targets, tt.prefixes, tt.pods), func(t *testing.T) {
-			m := newMachine(tt.targets, tt.limits, tt.prefixes)
-			m.settle(tt.pods)
-			if diff := cmp.Diff(tt.want, m.slots()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			// After more pods have come and gone it is the same again.
-			m.settle(tt.limits.ENIs * tt.limits.Slots)
-			m.settle(tt.pods)
-			if got := m.slots(); !slices.Equal(got, tt.want) && tt.targets != (Targets{}) {
-				t.Errorf("after more pods: got %v, want %v", got, tt.want)
-			}
-		})
+		t.Run(fmt.Sprintf("%+v %+v prefixes %v pods %d", tt.limits, tt.targets, tt.prefixes, tt.pods),
+			func(t *testing.T) {
+				m := newMachine(tt.targets, tt.limits, tt.prefixes)
+				m.settle(tt.pods)
+				if diff := cmp.Diff(tt.want, m.slots()); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				// After more pods have come and gone it is the same again.
+				m.settle(tt.limits.ENIs * tt.limits.Slots)
+				m.settle(tt.pods)
+				if got := m.slots(); !slices.Equal(got, tt.want) && tt.targets != (Targets{}) {
+					t.Errorf("after more pods: got %v, want %v", got, tt.want)
+				}
+			})
 	}
 }
 
 // What is on its way is not asked for again, and nothing is given back meanwhile.
 func TestPlan_pending(t *testing.T) {
-	base := plan{targets: Targets{WarmIP: 4}, limits: Limits{ENIs: 3, Slots: 3}, enis: []candidate{{eni: ENI{ID: "eni-0"}}}}
+	base := plan{
+		targets: Targets{WarmIP: 4}, limits: Limits{ENIs: 3, Slots: 3}, enis: []candidate{{eni: ENI{ID: "eni-0"}}},
+	}
 	pending := base
 	pending.enis = []candidate{{eni: ENI{ID: "eni-0"}, pending: 3}}
 	arriving := pending
@@ -162,7 +169,9 @@ func TestPlan_pending(t *testing.T) {
 		"cooling":          {cooling, step{}},
 		"the primary ENI":  {alone, step{}},
 	} {
-		if diff := cmp.Diff(tt.want, tt.plan.next(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(tt.want, tt.plan.next(), cmp.Comparer(func(a, b netip.Addr) bool {
+			return a == b
+		})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -65,7 +65,8 @@ func (e *eni) take(taken map[netip.Addr]*address) *address {
 		}
 	}
 	for prefix, v := range e.vast {
-		for v.last, v.made = v.last.Next(), v.made+1; prefix.Contains(v.last); v.last, v.made = v.last.Next(), v.made+1 {
+		for v.last, v.made = v.last.Next(), v.made+1; prefix.Contains(v.last); v.last, v.made = v.last.Next(),
+			v.made+1 {
 			if taken[v.last] == nil {
 				return &address{ip: v.last, eni: e}
 			}

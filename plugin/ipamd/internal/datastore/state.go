@@ -21,8 +21,8 @@ type Resting struct {
 	Since   time.Time  `json:"since"`
 }
 
-// Snapshot returns the state and its version: all that Assign and Release have done up to that version is in it. What it
-// points to does not change.
+// Snapshot returns the state and its version: all that Assign and Release have done up to that version is in it. What
+// it points to does not change.
 func (s *Store) Snapshot() (State, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +43,8 @@ func (s *Store) Restore(state State) error {
 	defer s.mu.Unlock()
 	for _, held := range state.Assignments {
 		if other := s.byKey[held.Key]; other != nil {
-			return fmt.Errorf("%s of container %s in network %s has two addresses, %s and %s", held.IfName, held.ContainerID, held.Network, other.ip, held.Address)
+			return fmt.Errorf("%s of container %s in network %s has two addresses, %s and %s", held.IfName,
+				held.ContainerID, held.Network, other.ip, held.Address)
 		}
 		a, err := s.restored(held.Address, held.ENI, held.Device)
 		if err != nil {

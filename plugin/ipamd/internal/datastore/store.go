@@ -1,7 +1,7 @@
 // Package datastore knows which pod has which address, and which address of which ENI is next.
 //
-// It is memory only: package state puts it on disk, and a caller must not tell anybody of an address before it is there.
-// It does not talk to the cloud or to the kernel.
+// It is memory only: package state puts it on disk, and a caller must not tell anybody of an address before it is
+// there. It does not talk to the cloud or to the kernel.
 //
 // Tests: go test ./plugin/ipamd/internal/datastore
 package datastore
@@ -96,8 +96,8 @@ func New(opts Options) *Store {
 	}
 }
 
-// Assign gives key an address of the ENI with the fewest pods (of equal ones that with the lowest device number), and of
-// its addresses the one that nobody had for the longest time. A key that has an address keeps it.
+// Assign gives key an address of the ENI with the fewest pods (of equal ones that with the lowest device number), and
+// of its addresses the one that nobody had for the longest time. A key that has an address keeps it.
 //
 // The version is what has to be on disk before the assignment may be told. The error is ErrIncompleteKey or a
 // *NoAddressError.
@@ -116,12 +116,14 @@ func (s *Store) Assign(key Key, pod Pod) (Assignment, uint64, error) {
 	if a == nil {
 		return Assignment{}, 0, &NoAddressError{s.stats()}
 	}
-	s.hold(a, &Assignment{Key: key, Pod: pod, Address: a.ip, ENI: a.eni.id, Device: a.eni.device, Since: now.UTC().Round(0)})
+	s.hold(a, &Assignment{
+		Key: key, Pod: pod, Address: a.ip, ENI: a.eni.id, Device: a.eni.device, Since: now.UTC().Round(0),
+	})
 	return *a.held, s.version, nil
 }
 
-// Lookup returns what key has, and reports whether it has an address. It changes nothing. What it returns may not be on disk
-// yet. The error is ErrIncompleteKey.
+// Lookup returns what key has, and reports whether it has an address. It changes nothing. What it returns may not be on
+// disk yet. The error is ErrIncompleteKey.
 func (s *Store) Lookup(key Key) (Assignment, bool, error) {
 	if !key.isComplete() {
 		return Assignment{}, false, ErrIncompleteKey

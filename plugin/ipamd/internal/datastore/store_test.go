@@ -53,7 +53,8 @@ func play(s *Store, c *clock, steps string, next ...ENI) string {
 		switch {
 		case step == "sync":
 			changes := s.Sync(next)
-			said = append(said, fmt.Sprintf("sync:added=%v,removed=%v,inUse=%d", changes.Added, changes.Removed, len(changes.InUse)))
+			said = append(said, fmt.Sprintf("sync:added=%v,removed=%v,inUse=%d", changes.Added, changes.Removed,
+				len(changes.InUse)))
 		case step[0] == '+':
 			a, _, err := s.Assign(key(step[1:]), Pod{})
 			said = append(said, cmp.Or(errorText(err), a.Address.String()+"@"+a.ENI))
@@ -79,7 +80,10 @@ func errorText(err error) string {
 }
 
 func TestStore(t *testing.T) {
-	two := []ENI{{ID: "eni-0", Device: 0, Addresses: addrs("10.0.0.1 10.0.0.2")}, {ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1 10.0.1.2")}}
+	two := []ENI{
+		{ID: "eni-0", Device: 0, Addresses: addrs("10.0.0.1 10.0.0.2")},
+		{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1 10.0.1.2")},
+	}
 	for _, tt := range []struct {
 		name  string
 		enis  []ENI
@@ -110,22 +114,28 @@ func TestStore(t *testing.T) {
 			"10.0.2.24@eni-0\n10.0.2.25@eni-0\n10.0.2.26@eni-0\n10.0.2.27@eni-0\n10.0.2.28@eni-0\n10.0.2.29@eni-0\n10.0.2.30@eni-0\n10.0.2.31@eni-0\n" +
 			"10.0.3.4@eni-0\n10.0.3.5@eni-0\n10.0.3.6@eni-0\n10.0.3.7@eni-0\nno free address: 20 of 20 assigned, 0 cooling",
 	}, {
-		name: "an IPv6 prefix that nobody lists", enis: []ENI{{ID: "eni-0", Prefixes: prefixes("2001:db8::/80")}}, next: []ENI{{ID: "eni-0", Prefixes: prefixes("2001:db8::/80")}},
+		name: "an IPv6 prefix that nobody lists", enis: []ENI{{ID: "eni-0", Prefixes: prefixes("2001:db8::/80")}},
+		next:  []ENI{{ID: "eni-0", Prefixes: prefixes("2001:db8::/80")}},
 		steps: "+a +b -a sync +c 30s +d",
 		want:  "2001:db8::1@eni-0\n2001:db8::2@eni-0\n2001:db8::1:true\nsync:added=[],removed=[],inUse=0\n2001:db8::3@eni-0\n2001:db8::1@eni-0",
 	}, {
-		name: "added, and an ENI added", enis: two[:1], next: []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")}, two[1]},
+		name: "added, and an ENI added", enis: two[:1], next: []ENI{
+			{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")}, two[1],
+		},
 		steps: "+a sync +b +c",
 		want:  "10.0.0.1@eni-0\nsync:added=[10.0.0.3 10.0.1.1 10.0.1.2],removed=[],inUse=0\n10.0.1.1@eni-1\n10.0.0.2@eni-0",
 	}, {
-		name: "closed", enis: two, next: []ENI{two[0], {ID: "eni-1", Device: 1, Addresses: two[1].Addresses, Closed: true}},
+		name: "closed", enis: two, next: []ENI{
+			two[0], {ID: "eni-1", Device: 1, Addresses: two[1].Addresses, Closed: true},
+		},
 		steps: "+a +b sync +b +c +d -b 30s +d",
 		want: "10.0.0.1@eni-0\n10.0.1.1@eni-1\nsync:added=[],removed=[],inUse=0\n10.0.1.1@eni-1\n10.0.0.2@eni-0\n" +
 			"no free address: 3 of 3 assigned, 0 cooling\n10.0.1.1:true\nno free address: 2 of 2 assigned, 0 cooling",
 	}, {
 		name: "removed", enis: two[:1], next: []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.3")}},
 		steps: "+a sync +a +b +c -a 30s +c sync",
-		want: "10.0.0.1@eni-0\nsync:added=[10.0.0.3],removed=[10.0.0.2],inUse=1\n10.0.0.1@eni-0\n10.0.0.3@eni-0\nno free address: 2 of 2 assigned, 0 cooling\n" +
+		want: "10.0.0.1@eni-0\nsync:added=[10.0.0.3],removed=[10.0.0.2],inUse=1\n10.0.0.1@eni-0\n10.0.0.3@eni-0\nno " +
+			"free address: 2 of 2 assigned, 0 cooling\n" +
 			"10.0.0.1:true\nno free address: 1 of 1 assigned, 0 cooling\nsync:added=[],removed=[],inUse=0",
 	}, {
 		name: "removed while cooling", enis: two[:1], next: []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.2")}},
@@ -137,13 +147,18 @@ func TestStore(t *testing.T) {
 		want: "10.0.0.1@eni-0\n10.0.1.1@eni-1\nsync:added=[],removed=[10.0.1.2],inUse=1\nsync:added=[],removed=[],inUse=0\n10.0.1.1:true\n" +
 			"sync:added=[],removed=[],inUse=0\n10.0.0.2@eni-0\nno free address: 2 of 2 assigned, 0 cooling",
 	}, {
-		name: "moved to another ENI while free", enis: two, next: []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.1.1 10.0.1.2")}},
+		name: "moved to another ENI while free", enis: two, next: []ENI{
+			{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.1.1 10.0.1.2")},
+		},
 		steps: "+a sync +b +c +d +e",
 		want:  "10.0.0.1@eni-0\nsync:added=[10.0.1.1 10.0.1.2],removed=[],inUse=0\n10.0.0.2@eni-0\n10.0.1.1@eni-0\n10.0.1.2@eni-0\nno free address: 4 of 4 assigned, 0 cooling",
 	}, {
-		name: "moved to another ENI while in use", enis: two[:1], next: []ENI{{ID: "eni-1", Device: 1, Addresses: addrs("10.0.0.1 10.0.0.2")}},
+		name: "moved to another ENI while in use", enis: two[:1], next: []ENI{
+			{ID: "eni-1", Device: 1, Addresses: addrs("10.0.0.1 10.0.0.2")},
+		},
 		steps: "+a sync +a +b +c -a 30s +c sync +c",
-		want: "10.0.0.1@eni-0\nsync:added=[10.0.0.2],removed=[],inUse=1\n10.0.0.1@eni-0\n10.0.0.2@eni-1\nno free address: 2 of 2 assigned, 0 cooling\n10.0.0.1:true\n" +
+		want: "10.0.0.1@eni-0\nsync:added=[10.0.0.2],removed=[],inUse=1\n10.0.0.1@eni-0\n10.0.0.2@eni-1\nno free " +
+			"address: 2 of 2 assigned, 0 cooling\n10.0.0.1:true\n" +
 			"no free address: 1 of 1 assigned, 0 cooling\nsync:added=[10.0.0.1],removed=[],inUse=0\n10.0.0.1@eni-1",
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,7 +209,9 @@ func TestStore_Lookup(t *testing.T) {
 		a, found, err := s.Lookup(k)
 		got = append(got, fmt.Sprintf("%v@%s %v %s", a.Address, a.ENI, found, errorText(err)))
 	}
-	want := []string{"10.0.0.1@eni-0 true ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false "}
+	want := []string{
+		"10.0.0.1@eni-0 true ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false ", "invalid IP@ false ",
+	}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -230,7 +247,10 @@ func TestStore_ReleaseExcept(t *testing.T) {
 
 // A state restored into a new store is the same state, and nothing of it is given out.
 func TestStore_Restore(t *testing.T) {
-	enis := []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")}, {ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1")}}
+	enis := []ENI{
+		{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")},
+		{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1")},
+	}
 	before, c := newTestStore(enis...)
 	play(before, c, "+a +b +c +d -c 10s")
 	state, _ := before.Snapshot()
@@ -268,11 +288,16 @@ func TestStore_Restore_errors(t *testing.T) {
 		state State
 		want  string
 	}{
-		{State{Assignments: []*Assignment{held("a", "10.0.0.1", "e"), held("a", "10.0.0.2", "e")}}, "eth0 of container a in network net has two addresses, 10.0.0.1 and 10.0.0.2"},
+		{
+			State{Assignments: []*Assignment{held("a", "10.0.0.1", "e"), held("a", "10.0.0.2", "e")}},
+			"eth0 of container a in network net has two addresses, 10.0.0.1 and 10.0.0.2",
+		},
 		{State{Assignments: []*Assignment{held("a", "10.0.0.1", "e"), held("b", "10.0.0.1", "e")}}, "address 10.0.0.1 occurs twice"},
 		{State{Assignments: []*Assignment{held("a", "10.0.0.1", "")}}, `want an address and its ENI, got "10.0.0.1" and ""`},
 		{State{Assignments: []*Assignment{held("a", "", "e")}}, `want an address and its ENI, got "invalid IP" and "e"`},
-		{State{Assignments: []*Assignment{held("a", "10.0.0.1", "e")}, Resting: []Resting{{Address: netip.MustParseAddr("10.0.0.1"), ENI: "e"}}}, "address 10.0.0.1 occurs twice"},
+		{State{Assignments: []*Assignment{held("a", "10.0.0.1", "e")}, Resting: []Resting{
+			{Address: netip.MustParseAddr("10.0.0.1"), ENI: "e"},
+		}}, "address 10.0.0.1 occurs twice"},
 	} {
 		if got := errorText(New(Options{}).Restore(tt.state)); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
@@ -295,7 +320,9 @@ func TestStore_Restore_clockSetBack(t *testing.T) {
 }
 
 func TestStore_views(t *testing.T) {
-	s, c := newTestStore(ENI{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1 10.0.1.2")}, ENI{ID: "eni-0", Addresses: addrs("10.0.0.1")})
+	s, c := newTestStore(ENI{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1 10.0.1.2")}, ENI{
+		ID: "eni-0", Addresses: addrs("10.0.0.1"),
+	})
 	play(s, c, "+a +b -b sync", ENI{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.2")})
 	want := []ENIUsage{
 		{ID: "eni-0", Assigned: 1, Removed: true},
@@ -305,7 +332,9 @@ func TestStore_views(t *testing.T) {
 	if diff := gocmp.Diff(want, s.ENIs(), sameAddr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	assigned := []Assigned{{Assignment{Key: key("a"), Address: netip.MustParseAddr("10.0.0.1"), ENI: "eni-0", Since: c.at}, true}}
+	assigned := []Assigned{
+		{Assignment{Key: key("a"), Address: netip.MustParseAddr("10.0.0.1"), ENI: "eni-0", Since: c.at}, true},
+	}
 	if diff := gocmp.Diff(assigned, s.Assignments(), sameAddr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -317,7 +346,9 @@ func TestStore_views(t *testing.T) {
 // Whatever many callers and a changing cloud do, no address is anybody's twice and the counts agree.
 func TestStore_concurrent(t *testing.T) {
 	s := New(Options{})
-	few, many := ENI{ID: "eni-0", Prefixes: prefixes("10.0.0.0/28")}, ENI{ID: "eni-1", Device: 1, Prefixes: prefixes("10.0.1.0/28")}
+	few, many := ENI{ID: "eni-0", Prefixes: prefixes("10.0.0.0/28")}, ENI{
+		ID: "eni-1", Device: 1, Prefixes: prefixes("10.0.1.0/28"),
+	}
 	s.Sync([]ENI{few, many})
 	var mu sync.Mutex
 	owner := map[netip.Addr]Key{}
@@ -380,11 +411,16 @@ func TestStore_Sync_back(t *testing.T) {
 }
 
 func TestStore_Withdraw(t *testing.T) {
-	enis := []ENI{{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")}, {ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1")}}
+	enis := []ENI{
+		{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")},
+		{ID: "eni-1", Device: 1, Addresses: addrs("10.0.1.1")},
+	}
 	s, c := newTestStore(enis...)
 	play(s, c, "+a +b +c -c") // 10.0.0.1 and 10.0.1.1 assigned, 10.0.0.2 cooling
 	got := s.Withdraw(addrs("10.0.0.1 10.0.0.2 10.0.0.3 10.9.9.9"))
-	if diff := gocmp.Diff(addrs("10.0.0.3"), got, gocmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := gocmp.Diff(addrs("10.0.0.3"), got, gocmp.Comparer(func(a, b netip.Addr) bool {
+		return a == b
+	})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if s.WithdrawENI("eni-1") || s.WithdrawENI("eni-0") || s.WithdrawENI("eni-9") {
@@ -397,7 +433,8 @@ func TestStore_Withdraw(t *testing.T) {
 	if diff := gocmp.Diff(Stats{Total: 2, Free: 1, Assigned: 1}, s.Stats()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got, want := play(s, c, "+b +c sync +c", enis...), "10.0.0.2@eni-0\nno free address: 2 of 2 assigned, 0 cooling\nsync:added=[10.0.0.3 10.0.1.1],removed=[],inUse=0\n10.0.1.1@eni-1"; got != want {
+	if got, want := play(s, c, "+b +c sync +c", enis...), "10.0.0.2@eni-0\nno free address: 2 of 2 assigned, 0 "+
+		"cooling\nsync:added=[10.0.0.3 10.0.1.1],removed=[],inUse=0\n10.0.1.1@eni-1"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -15,8 +15,8 @@ type Changes struct {
 }
 
 // Sync makes the store have the addresses that the cloud names, and none else but those that pods have: an address in
-// use that the cloud took away stays with its pod, and is gone when it is released. So is one that moved to another ENI,
-// since the pod's routes lead to the old one.
+// use that the cloud took away stays with its pod, and is gone when it is released. So is one that moved to another
+// ENI, since the pod's routes lead to the old one.
 func (s *Store) Sync(enis []ENI) Changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,8 +41,8 @@ type ENIUsage struct {
 	Assigned int64  `json:"assigned"`
 	Cooling  int64  `json:"cooling"`
 	Removed  bool   `json:"removed"` // gone from the cloud, with pods or cooling addresses left
-	// Unused are single addresses that nobody has and that do not cool, in their order. Those of prefixes are among them
-	// unless the prefix is vast.
+	// Unused are single addresses that nobody has and that do not cool, in their order. Those of prefixes are among
+	// them unless the prefix is vast.
 	Unused []netip.Addr `json:"unused"`
 }
 
@@ -60,7 +60,9 @@ func (s *Store) ENIs() []ENIUsage {
 	all := make([]ENIUsage, 0, len(s.enis))
 	for _, e := range s.enis {
 		slices.SortFunc(unused[e], netip.Addr.Compare)
-		all = append(all, ENIUsage{e.id, e.device, e.unused(), int64(e.assigned), int64(e.resting), e.removed, unused[e]})
+		all = append(all, ENIUsage{
+			e.id, e.device, e.unused(), int64(e.assigned), int64(e.resting), e.removed, unused[e],
+		})
 	}
 	slices.SortFunc(all, compareENIs)
 	return all

@@ -88,7 +88,9 @@ func (l *lab) attach(device int) {
 	attrs.Name = fmt.Sprintf("eth%d", device)
 	attrs.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, byte(0x10 + device)}
 	router := fmt.Sprintf("r%d", device)
-	l.ok(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: router, PeerNamespace: netlink.NsFd(int(l.vpc.Fd()))}))
+	l.ok(netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: router, PeerNamespace: netlink.NsFd(int(l.vpc.Fd())),
+	}))
 	l.inVPC(func() error {
 		return errors.Join(l.up("lo"), l.up(router), l.address(router, fmt.Sprintf("10.0.%d.1/24", device)))
 	})
@@ -132,11 +134,14 @@ func (l *lab) sysctl(path, value string) error {
 
 // inventory is what the metadata service would say.
 func inventory() cloud.Inventory {
-	inv := cloud.Inventory{VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56")}}
+	inv := cloud.Inventory{
+		VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56")},
+	}
 	for device := range 3 {
 		inv.ENIs = append(inv.ENIs, cloud.ENI{
 			ID: fmt.Sprintf("eni-%d", device), MAC: fmt.Sprintf("02:00:00:00:00:1%d", device), Device: device,
-			Subnet: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24), Address: netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
+			Subnet:  netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(device), 0}), 24),
+			Address: netip.AddrFrom4([4]byte{10, 0, byte(device), 10}),
 		})
 	}
 	return inv

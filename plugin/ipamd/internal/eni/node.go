@@ -1,8 +1,8 @@
-// Package eni makes the kernel of a node use its ENIs: what comes from a pod on a secondary ENI leaves by that ENI, what
-// leaves the VPC leaves by the primary one, and what came in at a node port goes back out where it came in.
+// Package eni makes the kernel of a node use its ENIs: what comes from a pod on a secondary ENI leaves by that ENI,
+// what leaves the VPC leaves by the primary one, and what came in at a node port goes back out where it came in.
 //
-// What is there for one pod alone (its rules 512 and 1536, its host route, its veth) is the plugin's. Only IPv4 is done here:
-// with IPv6 all pods are on the primary ENI and need none of this.
+// What is there for one pod alone (its rules 512 and 1536, its host route, its veth) is the plugin's. Only IPv4 is done
+// here: with IPv6 all pods are on the primary ENI and need none of this.
 //
 // Everything may be done again, and is: that is how changes of the cloud and of other hands are followed.
 //
@@ -159,8 +159,8 @@ func (n *Node) ensureSecondary(eni cloud.ENI, link netlink.Link) error {
 	return n.ensureTableOf(eni, link)
 }
 
-// ensureAddress makes the ENI's own address the link's only one. Further ones are for pods: as addresses of the node, as
-// some distributions configure them, their packets would never reach a pod.
+// ensureAddress makes the ENI's own address the link's only one. Further ones are for pods: as addresses of the node,
+// as some distributions configure them, their packets would never reach a pod.
 func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
 	ns, name := n.opts.Namespace, link.Attrs().Name
 	addrs, err := netlinksafe.AddrList(link, netlink.FAMILY_V4)
@@ -200,7 +200,8 @@ func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
 	}
 	for _, route := range routes {
 		dst, ok := kernel.Destination(route)
-		if route.LinkIndex != link.Attrs().Index || !ok || !dst.Addr().Is4() || dst != eni.Subnet.Masked() && dst.Bits() != 0 {
+		if route.LinkIndex != link.Attrs().Index || !ok || !dst.Addr().Is4() || dst != eni.Subnet.Masked() &&
+			dst.Bits() != 0 {
 			continue
 		}
 		if err := n.opts.Namespace.DeleteRoute(route); err != nil {
@@ -210,8 +211,8 @@ func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
 	return nil
 }
 
-// ensureTableOf fills the ENI's routing table: the VPC's router is on the link, and everything is behind it. Neighbours in
-// the subnet too: the VPC delivers what the router gets, wherever it is for.
+// ensureTableOf fills the ENI's routing table: the VPC's router is on the link, and everything is behind it. Neighbours
+// in the subnet too: the VPC delivers what the router gets, wherever it is for.
 func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
 	gateway, table := cloud.Gateway(eni.Subnet), cloud.RouteTable(eni.Device)
 	for _, route := range []*netlink.Route{
@@ -226,11 +227,12 @@ func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
 	return nil
 }
 
-// checkSysctls finds settings under which pods or node ports do not work, and mends the one that is the primary link's alone.
+// checkSysctls finds settings under which pods or node ports do not work, and mends the one that is the primary link's
+// alone.
 //
-// A packet for a node port has the address of a pod as its destination when its source is checked, and the way back from
-// that pod's address leads over the pod's ENI: strict rp_filter drops it, unless the mark that brings replies back to
-// the primary ENI counts in that lookup (src_valid_mark).
+// A packet for a node port has the address of a pod as its destination when its source is checked, and the way back
+// from that pod's address leads over the pod's ENI: strict rp_filter drops it, unless the mark that brings replies back
+// to the primary ENI counts in that lookup (src_valid_mark).
 func (n *Node) checkSysctls(primary string) ([]string, error) {
 	var warnings []string
 	forward, err := kernel.ReadSysctl("ipv4", "all", "forwarding")
@@ -251,14 +253,17 @@ func (n *Node) checkSysctls(primary string) ([]string, error) {
 	if err != nil || filter != "1" || counts == "1" {
 		return warnings, err
 	}
-	if err := kernel.EnsureSysctl(primary, kernel.Sysctl{Family: "ipv4", Key: "src_valid_mark", Value: "1"}); err != nil {
-		warnings = append(warnings, fmt.Sprintf("rp_filter of %s is strict and src_valid_mark cannot be set (%v): node ports do not work for pods on secondary ENIs", primary, err))
+	if err := kernel.EnsureSysctl(primary, kernel.Sysctl{
+		Family: "ipv4", Key: "src_valid_mark", Value: "1",
+	}); err != nil {
+		warnings = append(warnings, fmt.Sprintf("rp_filter of %s is strict and src_valid_mark cannot be set (%v): "+
+			"node ports do not work for pods on secondary ENIs", primary, err))
 	}
 	return warnings, nil
 }
 
-// highest returns the higher one of a link's value and that of all links, which is the one that counts for both settings
-// used here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
+// highest returns the higher one of a link's value and that of all links, which is the one that counts for both
+// settings used here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
 func (n *Node) highest(key, link string) (string, error) {
 	all, err := kernel.ReadSysctl("ipv4", "all", key)
 	if err != nil {

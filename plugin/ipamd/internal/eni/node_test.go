@@ -54,7 +54,8 @@ func TestNode_Ensure(t *testing.T) {
 			if result := l.ensure(l.options()); len(result.Unusable) != 0 {
 				t.Errorf("got unusable %v, want none", result.Unusable)
 			}
-			l.same("rules", l.rules(), seedRules("1024: from all fwmark 0x80/0x80 lookup main\n1025: not from all to 10.0.0.0/16 lookup main"))
+			l.same("rules", l.rules(),
+				seedRules("1024: from all fwmark 0x80/0x80 lookup main\n1025: not from all to 10.0.0.0/16 lookup main"))
 			l.same("routes", l.routes(), wantRoutes)
 			l.same("addresses", l.addresses(), wantAddresses)
 			l.same("table", l.table(), "prerouting 2\npostrouting 2\n")
@@ -78,7 +79,8 @@ func (l *lab) table() string {
 }
 
 func TestNode_Ensure_options(t *testing.T) {
-	const several = "1025: from all to 10.0.0.0/16 goto 1027\n1025: from all to 100.64.0.0/10 goto 1027\n1026: from all lookup main\n1027: from all nop"
+	const several = "1025: from all to 10.0.0.0/16 goto 1027\n1025: from all to 100.64.0.0/10 goto 1027\n1026: from " +
+		"all lookup main\n1027: from all nop"
 	const mark = "1024: from all fwmark 0x80/0x80 lookup main"
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
@@ -132,8 +134,10 @@ func TestNode_Ensure_disturbed(t *testing.T) {
 		link, err := netlink.LinkByName("eth1")
 		l.ok(err)
 		l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.IPv4(10, 0, 1, 1), Priority: 100}))
-		want := rulesBefore + "\n1024: from all fwmark 0x1/0xffffffff lookup 7\n1024: from all fwmark 0x80/0x80 lookup main\n" +
-			"1025: not from all to 10.0.0.0/16 lookup main\n1536: from 10.0.1.20 lookup 2\n" + eniRules + "\n" + rulesAfter
+		want := rulesBefore + "\n1024: from all fwmark 0x1/0xffffffff lookup 7\n1024: from all fwmark 0x80/0x80 " +
+			"lookup main\n" +
+			"1025: not from all to 10.0.0.0/16 lookup main\n1536: from 10.0.1.20 lookup 2\n" + eniRules + "\n" +
+			rulesAfter
 		check := func() {
 			t.Helper()
 			l.ensure(l.options())
@@ -191,9 +195,11 @@ func TestNode_Ensure_unusable(t *testing.T) {
 		if _, err := New(l.options()).Ensure(inv); err != nil {
 			t.Error(err)
 		}
-		l.same("rules", l.rules(), rulesBefore+"\n1024: from all fwmark 0x80/0x80 lookup main\n1025: not from all to 10.0.0.0/16 lookup main\n32765: from 10.0.1.10 lookup 2\n"+rulesAfter)
+		l.same("rules", l.rules(), rulesBefore+"\n1024: from all fwmark 0x80/0x80 lookup main\n1025: not from all to "+
+			"10.0.0.0/16 lookup main\n32765: from 10.0.1.10 lookup 2\n"+rulesAfter)
 		inv.ENIs[0].MAC = "02:00:00:00:00:99"
-		if _, err := New(l.options()).Ensure(inv); fmt.Sprint(err) != "primary ENI eni-0: no link has MAC 02:00:00:00:00:99" {
+		if _, err := New(l.options()).Ensure(inv); fmt.Sprint(err) != "primary ENI eni-0: no link has MAC "+
+			"02:00:00:00:00:99" {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -204,7 +210,14 @@ func TestNode_Ensure_sysctls(t *testing.T) {
 		all, own  string
 		nodePorts bool
 		want      string
-	}{{"0", "0", true, "0"}, {"1", "0", true, "1"}, {"0", "1", true, "1"}, {"2", "1", true, "0"}, {"1", "2", true, "0"}, {"1", "1", false, "0"}} {
+	}{
+		{"0", "0", true, "0"},
+		{"1", "0", true, "1"},
+		{"0", "1", true, "1"},
+		{"2", "1", true, "0"},
+		{"1", "2", true, "0"},
+		{"1", "1", false, "0"},
+	} {
 		t.Run(fmt.Sprintf("all %s own %s node ports %v", tt.all, tt.own, tt.nodePorts), func(t *testing.T) {
 			inLab(t, func(l *lab) {
 				l.ok(l.sysctl("ip_forward", "0"))
@@ -231,7 +244,8 @@ func TestNode_Ensure_readOnlySysctls(t *testing.T) {
 		l.ok(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 		l.ok(unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))
 		l.ok(unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-		l.ensure(l.options(), "rp_filter of eth0 is strict and src_valid_mark cannot be set (open /proc/sys/net/ipv4/conf/eth0/src_valid_mark: "+
+		l.ensure(l.options(), "rp_filter of eth0 is strict and src_valid_mark cannot be set (open "+
+			"/proc/sys/net/ipv4/conf/eth0/src_valid_mark: "+
 			"read-only file system): node ports do not work for pods on secondary ENIs")
 		opts := l.options()
 		opts.NodePorts = false

@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Priorities of the node's rules, those of amazon-vpc-cni-k8s where it has the same rule. A pod's own are 512 (to it) and
-// 1536 (from it). The range from vpcPriority to afterPriority is ipamd's alone.
+// Priorities of the node's rules, those of amazon-vpc-cni-k8s where it has the same rule. A pod's own are 512 (to it)
+// and 1536 (from it). The range from vpcPriority to afterPriority is ipamd's alone.
 const (
 	markPriority  = 1024
 	vpcPriority   = 1025
@@ -29,20 +29,26 @@ const (
 func wantedRules(opts Options, vpc []netip.Prefix, secondary []cloud.ENI) []kernel.Rule {
 	var rules []kernel.Rule
 	if opts.NodePorts {
-		rules = append(rules, kernel.Rule{Priority: markPriority, Mark: opts.Mark, Mask: opts.Mark, Table: unix.RT_TABLE_MAIN})
+		rules = append(rules, kernel.Rule{
+			Priority: markPriority, Mark: opts.Mark, Mask: opts.Mark, Table: unix.RT_TABLE_MAIN,
+		})
 	}
 	switch {
 	case opts.ExternalSNAT || len(vpc) == 0:
 	case len(vpc) == 1:
 		rules = append(rules, kernel.Rule{Priority: vpcPriority, Not: true, To: vpc[0], Table: unix.RT_TABLE_MAIN})
 	default:
-		rules = append(rules, kernel.Rule{Priority: afterPriority}, kernel.Rule{Priority: mainPriority, Table: unix.RT_TABLE_MAIN})
+		rules = append(rules, kernel.Rule{Priority: afterPriority}, kernel.Rule{
+			Priority: mainPriority, Table: unix.RT_TABLE_MAIN,
+		})
 		for _, prefix := range vpc {
 			rules = append(rules, kernel.Rule{Priority: vpcPriority, To: prefix, Goto: afterPriority})
 		}
 	}
 	for _, eni := range secondary {
-		rules = append(rules, kernel.Rule{Priority: eniPriority, From: netip.PrefixFrom(eni.Address, 32), Table: cloud.RouteTable(eni.Device)})
+		rules = append(rules, kernel.Rule{
+			Priority: eniPriority, From: netip.PrefixFrom(eni.Address, 32), Table: cloud.RouteTable(eni.Device),
+		})
 	}
 	return rules
 }
@@ -62,7 +68,9 @@ func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
 		case !ok || !isOwn(r, n.opts.Mark):
 		case slices.Contains(want, r) && !has[r]:
 			has[r] = true
-		case r.Priority == eniPriority && keep[r.From.Addr()] && !slices.ContainsFunc(want, func(w kernel.Rule) bool { return w.From == r.From }):
+		case r.Priority == eniPriority && keep[r.From.Addr()] && !slices.ContainsFunc(want, func(w kernel.Rule) bool {
+			return w.From == r.From
+		}):
 		default:
 			obsolete = append(obsolete, l)
 		}

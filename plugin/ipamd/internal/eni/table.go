@@ -26,15 +26,19 @@ type table struct {
 // tableOf returns the node's table: which connections came in on the primary ENI, and the translation of what leaves
 // the VPC.
 func tableOf(opts Options, primary string, address netip.Addr, vpc []netip.Prefix) *table {
-	t := &table{Table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}, rules: map[string][]*nftables.Rule{}}
+	t := &table{
+		Table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}, rules: map[string][]*nftables.Rule{},
+	}
 	if opts.NodePorts {
 		// Before the translation of destinations (-100): a node port is known by the node's own address.
-		pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityMangle)
+		pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+			*nftables.ChainPriorityMangle)
 		t.rule(pre, iifname(padded(primary)), localDestination(), setConnMark(opts.Mark), setMark(opts.Mark))
 		t.rule(pre, iifname([]byte(opts.VethPrefix)), connMarked(opts.Mark), setMark(opts.Mark))
 	}
 	if !opts.ExternalSNAT && len(vpc) > 0 {
-		post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
+		post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
+			*nftables.ChainPriorityNATSource)
 		for _, prefix := range vpc {
 			t.rule(post, destination(prefix), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 		}
@@ -43,7 +47,9 @@ func tableOf(opts Options, primary string, address netip.Addr, vpc []netip.Prefi
 	return t
 }
 
-func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook,
+	priority nftables.ChainPriority,
+) *nftables.Chain {
 	c := &nftables.Chain{Name: name, Table: t.Table, Type: kind, Hooknum: hook, Priority: &priority}
 	t.chains = append(t.chains, c)
 	return c
@@ -132,7 +138,8 @@ func load(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: 1} 
 
 func equals(data []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
 
-// iifname compares as many bytes of the name as it is given: a padded name matches itself, another one all that begin so.
+// iifname compares as many bytes of the name as it is given: a padded name matches itself, another one all that begin
+// so.
 func iifname(name []byte) []expr.Any { return []expr.Any{load(expr.MetaKeyIIFNAME), equals(name)} }
 
 func oifname(name []byte) []expr.Any { return []expr.Any{load(expr.MetaKeyOIFNAME), equals(name)} }
@@ -175,12 +182,16 @@ func setConnMark(mark uint32) []expr.Any {
 }
 
 func connMarked(mark uint32) []expr.Any {
-	return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, bits(mark, 0), equals(binaryutil.NativeEndian.PutUint32(mark))}
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, bits(mark, 0), equals(binaryutil.NativeEndian.PutUint32(mark)),
+	}
 }
 
 // setMark leaves the other bits of a packet's mark alone, which are others'.
 func setMark(mark uint32) []expr.Any {
-	return []expr.Any{load(expr.MetaKeyMARK), bits(^mark, mark), &expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true}}
+	return []expr.Any{
+		load(expr.MetaKeyMARK), bits(^mark, mark), &expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+	}
 }
 
 func sourceNAT(address netip.Addr) []expr.Any {

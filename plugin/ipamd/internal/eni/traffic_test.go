@@ -128,14 +128,19 @@ func (l *lab) pod() ns.NetNS {
 		eth0, err := netlink.LinkByName("eth0")
 		l.ok(err)
 		index, gateway := eth0.Attrs().Index, net.IPv4(169, 254, 1, 1)
-		l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: index, Dst: &net.IPNet{IP: gateway, Mask: net.CIDRMask(32, 32)}, Scope: netlink.SCOPE_LINK}))
+		l.ok(netlink.RouteAdd(&netlink.Route{
+			LinkIndex: index, Dst: &net.IPNet{IP: gateway, Mask: net.CIDRMask(32, 32)}, Scope: netlink.SCOPE_LINK,
+		}))
 		l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway}))
-		return netlink.NeighAdd(&netlink.Neigh{LinkIndex: index, IP: gateway, HardwareAddr: host.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT})
+		return netlink.NeighAdd(&netlink.Neigh{
+			LinkIndex: index, IP: gateway, HardwareAddr: host.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT,
+		})
 	}))
 	return pod
 }
 
-// cloudChecks makes the VPC deliver the pod's address to its ENI, and drop what an ENI sends with an address of another.
+// cloudChecks makes the VPC deliver the pod's address to its ENI, and drop what an ENI sends with an address of
+// another.
 func (l *lab) cloudChecks() {
 	l.inVPC(func() error {
 		l.ok(l.address("lo", outside+"/32"))
@@ -144,7 +149,10 @@ func (l *lab) cloudChecks() {
 		}
 		r1, err := netlink.LinkByName("r1")
 		l.ok(err)
-		return netlink.NeighAdd(&netlink.Neigh{LinkIndex: r1.Attrs().Index, IP: net.ParseIP(podIP), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 0x11}, State: netlink.NUD_PERMANENT})
+		return netlink.NeighAdd(&netlink.Neigh{
+			LinkIndex: r1.Attrs().Index, IP: net.ParseIP(podIP),
+			HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 0x11}, State: netlink.NUD_PERMANENT,
+		})
 	})
 }
 
@@ -155,10 +163,14 @@ func translateNodePort() error {
 		return err
 	}
 	table := conn.AddTable(&nftables.Table{Name: "proxy", Family: nftables.TableFamilyIPv4})
-	chain := conn.AddChain(&nftables.Chain{Name: "pre", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
+	chain := conn.AddChain(&nftables.Chain{
+		Name: "pre", Table: table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
+	})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 		load(expr.MetaKeyL4PROTO), equals([]byte{unix.IPPROTO_TCP}),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, equals([]byte{nodePort >> 8, nodePort & 0xff}),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		equals([]byte{nodePort >> 8, nodePort & 0xff}),
 		&expr.Immediate{Register: 1, Data: net.ParseIP(podIP).To4()}, &expr.Immediate{Register: 2, Data: []byte{8080 >> 8, 8080 & 0xff}},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegAddrMax: 1, RegProtoMin: 2, RegProtoMax: 2},
 	}})

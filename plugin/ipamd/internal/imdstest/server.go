@@ -88,7 +88,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // tree is all that can be read, by path.
 func (s *Service) tree() map[string]string {
 	inv := s.inventory
-	tree := map[string]string{"instance-id": inv.InstanceID, "instance-type": inv.InstanceType, "placement/region": inv.Region}
+	tree := map[string]string{
+		"instance-id": inv.InstanceID, "instance-type": inv.InstanceType, "placement/region": inv.Region,
+	}
 	var macs []string
 	for _, eni := range inv.ENIs {
 		if eni.Primary() {
@@ -99,10 +101,13 @@ func (s *Service) tree() map[string]string {
 		second4, second6 := byFamily(eni.Secondary, netip.Addr.Is4)
 		prefix4, prefix6 := byFamily(eni.Prefixes, func(p netip.Prefix) bool { return p.Addr().Is4() })
 		for key, value := range map[string]string{
-			"interface-id": eni.ID, "device-number": fmt.Sprint(eni.Device), "network-card": fmt.Sprint(eni.Card), "subnet-id": eni.SubnetID,
-			"security-group-ids": strings.Join(eni.SecurityGroups, "\n"), "vpc-ipv4-cidr-blocks": lines(vpc4), "vpc-ipv6-cidr-blocks": lines(vpc6),
-			"local-ipv4s": lines(slices.Concat([]netip.Addr{eni.Address}, second4)), "ipv6s": lines(second6),
-			"ipv4-prefix": lines(prefix4), "ipv6-prefix": lines(prefix6), "subnet-ipv4-cidr-block": lines([]netip.Prefix{eni.Subnet}),
+			"interface-id": eni.ID, "device-number": fmt.Sprint(eni.Device), "network-card": fmt.Sprint(eni.Card),
+			"subnet-id":          eni.SubnetID,
+			"security-group-ids": strings.Join(eni.SecurityGroups, "\n"), "vpc-ipv4-cidr-blocks": lines(vpc4),
+			"vpc-ipv6-cidr-blocks": lines(vpc6),
+			"local-ipv4s":          lines(slices.Concat([]netip.Addr{eni.Address}, second4)), "ipv6s": lines(second6),
+			"ipv4-prefix": lines(prefix4), "ipv6-prefix": lines(prefix6),
+			"subnet-ipv4-cidr-block": lines([]netip.Prefix{eni.Subnet}),
 		} {
 			tree["network/interfaces/macs/"+eni.MAC+"/"+key] = value
 		}

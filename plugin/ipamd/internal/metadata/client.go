@@ -1,7 +1,7 @@
 // Package metadata reads from the instance metadata service which ENIs this machine has and which addresses they have.
 //
-// It asks for a token first (IMDSv2) and does without one where the service has none, unless tokens are required. It keeps
-// nothing between two calls but the token.
+// It asks for a token first (IMDSv2) and does without one where the service has none, unless tokens are required. It
+// keeps nothing between two calls but the token.
 //
 // Tests: go test ./plugin/ipamd/internal/metadata
 package metadata
@@ -113,7 +113,8 @@ func (r *reader) eni(mac string) (cloud.ENI, []netip.Prefix) {
 		eni.Address, eni.Secondary = own[0], nilIfEmpty(own[1:])
 	}
 	eni.Secondary = append(eni.Secondary, list(r, base+"ipv6s", netip.ParseAddr)...)
-	eni.Prefixes = append(list(r, base+"ipv4-prefix", netip.ParsePrefix), list(r, base+"ipv6-prefix", netip.ParsePrefix)...)
+	eni.Prefixes = append(list(r, base+"ipv4-prefix", netip.ParsePrefix), list(r, base+"ipv6-prefix",
+		netip.ParsePrefix)...)
 	vpc := list(r, base+"vpc-ipv4-cidr-blocks", netip.ParsePrefix)
 	return eni, append(vpc, list(r, base+"vpc-ipv6-cidr-blocks", netip.ParsePrefix)...)
 }
@@ -145,7 +146,8 @@ func (r *reader) get(path string) (string, bool) {
 		return "", false
 	}
 	out, err := r.client.GetMetadata(r.ctx, &imds.GetMetadataInput{Path: path})
-	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound {
+	if response := (*smithyhttp.ResponseError)(nil); errors.As(err, &response) &&
+		response.HTTPStatusCode() == http.StatusNotFound {
 		return "", false
 	}
 	if err != nil {

@@ -17,14 +17,22 @@ import (
 func inventory() cloud.Inventory {
 	return cloud.Inventory{
 		InstanceID: "i-1", InstanceType: "t3.small", Region: "eu-central-1",
-		VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8::/56")},
+		VPC: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.1.0.0/16"),
+			netip.MustParsePrefix("2001:db8::/56"),
+		},
 		ENIs: []cloud.ENI{{
-			ID: "eni-0", MAC: "02:00:00:00:00:10", Subnet: netip.MustParsePrefix("10.0.0.0/24"), Address: netip.MustParseAddr("10.0.0.10"),
-			Secondary: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")}, SubnetID: "subnet-0",
-			Prefixes:       []netip.Prefix{netip.MustParsePrefix("10.0.0.32/28"), netip.MustParsePrefix("2001:db8::/80")},
+			ID: "eni-0", MAC: "02:00:00:00:00:10", Subnet: netip.MustParsePrefix("10.0.0.0/24"),
+			Address:   netip.MustParseAddr("10.0.0.10"),
+			Secondary: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")},
+			SubnetID:  "subnet-0",
+			Prefixes: []netip.Prefix{
+				netip.MustParsePrefix("10.0.0.32/28"), netip.MustParsePrefix("2001:db8::/80"),
+			},
 			SecurityGroups: []string{"sg-1", "sg-2"},
 		}, {
-			ID: "eni-1", MAC: "02:00:00:00:00:11", Device: 1, Subnet: netip.MustParsePrefix("10.0.1.0/24"), Address: netip.MustParseAddr("10.0.1.10"),
+			ID: "eni-1", MAC: "02:00:00:00:00:11", Device: 1, Subnet: netip.MustParsePrefix("10.0.1.0/24"),
+			Address: netip.MustParseAddr("10.0.1.10"),
 		}, {
 			ID: "eni-2", MAC: "02:00:00:00:00:12", Device: 1, Card: 1, // of a subnet without IPv4
 		}},
@@ -32,7 +40,9 @@ func inventory() cloud.Inventory {
 }
 
 var sameAddrs = cmp.Options{
-	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool {
+		return a == b
+	}), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
 func TestClient_Inventory(t *testing.T) {
@@ -71,11 +81,16 @@ func TestClient_Inventory_errors(t *testing.T) {
 		want    string // how the error begins
 	}{
 		{name: "not there", answer: imdstest.Unavailable, want: "metadata: instance-id: operation error ec2imds: GetMetadata, "},
-		{name: "tokens required", options: Options{RequireToken: true}, answer: imdstest.NoTokens, want: "metadata: instance-id: operation error ec2imds: GetMetadata, "},
+		{
+			name: "tokens required", options: Options{RequireToken: true}, answer: imdstest.NoTokens,
+			want: "metadata: instance-id: operation error ec2imds: GetMetadata, ",
+		},
 		{name: "no ENI", change: func(inv *cloud.Inventory) { inv.ENIs = nil }, want: "metadata: mac: not found"},
 		{name: "no primary ENI", path: "mac", text: "02:00:00:00:00:99", want: "metadata: want an ENI with the primary MAC 02:00:00:00:00:99, got none"},
 		{name: "primary ENI elsewhere", path: "mac", text: "02:00:00:00:00:11", want: "metadata: primary ENI eni-1: want device number 0, got 1"},
-		{name: "ENI half attached", change: func(inv *cloud.Inventory) { inv.ENIs[1].ID = "" }, want: "metadata: network/interfaces/macs/02:00:00:00:00:11/interface-id: not found"},
+		{name: "ENI half attached", change: func(inv *cloud.Inventory) {
+			inv.ENIs[1].ID = ""
+		}, want: "metadata: network/interfaces/macs/02:00:00:00:00:11/interface-id: not found"},
 		{
 			name: "no number", path: "network/interfaces/macs/02:00:00:00:00:11/device-number", text: "one",
 			want: `metadata: network/interfaces/macs/02:00:00:00:00:11/device-number: want a number, got "one"`,

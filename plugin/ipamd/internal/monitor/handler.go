@@ -46,9 +46,12 @@ func Handler(store *datastore.Store, metrics *Metrics, status func() Status) htt
 		answer(w, s)
 	})
 	mux.HandleFunc("GET /v1/enis", func(w http.ResponseWriter, _ *http.Request) { answer(w, store.ENIs()) })
-	mux.HandleFunc("GET /v1/assignments", func(w http.ResponseWriter, _ *http.Request) { answer(w, store.Assignments()) })
+	mux.HandleFunc("GET /v1/assignments", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, store.Assignments())
+	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "/v1/status       how ipamd is\n/v1/enis         ENIs and their addresses\n/v1/assignments  who has which address\n/metrics         for Prometheus")
+		fmt.Fprintln(w, "/v1/status       how ipamd is\n/v1/enis         ENIs and their addresses\n/v1/assignments  "+
+			"who has which address\n/metrics         for Prometheus")
 	})
 	return mux
 }
@@ -60,15 +63,16 @@ func answer(w http.ResponseWriter, value any) {
 	_ = encoder.Encode(value) // the client is gone if it fails
 }
 
-// Listen listens where introspection shall be served: at the path of a unix socket, or at a loopback address with a port.
-// Other addresses are refused: who has which address is nobody's business outside the node.
+// Listen listens where introspection shall be served: at the path of a unix socket, or at a loopback address with a
+// port. Other addresses are refused: who has which address is nobody's business outside the node.
 func Listen(where string) (net.Listener, error) {
 	if strings.HasPrefix(where, "/") {
 		return server.Listen(where)
 	}
 	address, err := netip.ParseAddrPort(where)
 	if err != nil || !address.Addr().IsLoopback() {
-		return nil, fmt.Errorf("introspection: want the path of a socket or a loopback address with a port, got %q", where)
+		return nil, fmt.Errorf("introspection: want the path of a socket or a loopback address with a port, got %q",
+			where)
 	}
 	listener, err := net.Listen("tcp", where)
 	if err != nil {

@@ -39,13 +39,16 @@ func NewMetrics(store *datastore.Store) *Metrics {
 			Name: "ipamd_requests_total", Help: "Calls of plugins, by method and gRPC code.",
 		}, []string{"method", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ipamd_request_duration_seconds", Help: "How long calls of plugins took.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+			Name: "ipamd_request_duration_seconds", Help: "How long calls of plugins took.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"method"}),
 		writes: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "ipamd_state_write_duration_seconds", Help: "How long writing the state took, by result.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+			Name: "ipamd_state_write_duration_seconds", Help: "How long writing the state took, by result.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"result"}),
 		callers: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "ipamd_state_write_callers", Help: "How many calls shared one write of the state.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
+			Name: "ipamd_state_write_callers", Help: "How many calls shared one write of the state.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
 		reconciles: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ipamd_reconciles_total", Help: "How often the cloud was asked for ENIs and addresses, by result.",
@@ -54,13 +57,16 @@ func NewMetrics(store *datastore.Store) *Metrics {
 			Name: "ipamd_refused_connections_total", Help: "Connections of users who may not connect.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.writes, m.callers, m.reconciles, m.refused, newAddresses(store), collectors.NewGoCollector(),
+	m.registry.MustRegister(m.requests, m.duration, m.writes, m.callers, m.reconciles, m.refused, newAddresses(store),
+		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
 // Intercept counts a call.
-func (m *Metrics) Intercept(ctx context.Context, in any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func (m *Metrics) Intercept(ctx context.Context, in any, info *grpc.UnaryServerInfo,
+	handle grpc.UnaryHandler,
+) (any, error) {
 	start := time.Now()
 	out, err := handle(ctx, in)
 	method := path.Base(info.FullMethod)
@@ -97,9 +103,11 @@ type addresses struct {
 
 func newAddresses(store *datastore.Store) *addresses {
 	return &addresses{
-		store:     store,
-		addresses: prometheus.NewDesc("ipamd_addresses", "Addresses for pods, by ENI and by what they do.", []string{"eni", "device", "state"}, nil),
-		removed:   prometheus.NewDesc("ipamd_removed_addresses", "Addresses that pods have and the cloud took away.", nil, nil),
+		store: store,
+		addresses: prometheus.NewDesc("ipamd_addresses", "Addresses for pods, by ENI and by what they do.",
+			[]string{"eni", "device", "state"}, nil),
+		removed: prometheus.NewDesc("ipamd_removed_addresses", "Addresses that pods have and the cloud took away.", nil,
+			nil),
 	}
 }
 
@@ -114,7 +122,8 @@ func (a *addresses) Collect(metrics chan<- prometheus.Metric) {
 	for _, eni := range a.store.ENIs() {
 		device := fmt.Sprint(eni.Device)
 		for name, n := range map[string]int64{"free": eni.Free, "assigned": eni.Assigned, "cooling": eni.Cooling} {
-			metrics <- prometheus.MustNewConstMetric(a.addresses, prometheus.GaugeValue, float64(n), eni.ID, device, name)
+			metrics <- prometheus.MustNewConstMetric(a.addresses, prometheus.GaugeValue, float64(n), eni.ID, device,
+				name)
 		}
 	}
 	metrics <- prometheus.MustNewConstMetric(a.removed, prometheus.GaugeValue, float64(a.store.Stats().Removed))

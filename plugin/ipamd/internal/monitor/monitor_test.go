@@ -31,7 +31,8 @@ func newStore(t *testing.T) *datastore.Store {
 		{ID: "eni-1", Device: 1, Addresses: []netip.Addr{netip.MustParseAddr("10.0.1.1")}},
 	})
 	for _, container := range []string{"a", "b"} {
-		if _, _, err := s.Assign(datastore.Key{Network: "net", ContainerID: container, IfName: "eth0"}, datastore.Pod{Namespace: "ns", Name: container}); err != nil {
+		if _, _, err := s.Assign(datastore.Key{Network: "net", ContainerID: container, IfName: "eth0"},
+			datastore.Pod{Namespace: "ns", Name: container}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -42,7 +43,11 @@ func newStore(t *testing.T) *datastore.Store {
 func TestHandler(t *testing.T) {
 	store := newStore(t)
 	server := httptest.NewServer(Handler(store, NewMetrics(store), func() Status {
-		return Status{InstanceID: "i-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}, Warnings: []string{"w"}, Unusable: []UnusableENI{{"eni-9", "no link"}}, Reconciled: &ReconcileStatus{At: "2024-01-02T03:04:05Z"}}
+		return Status{
+			InstanceID: "i-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")},
+			Warnings: []string{"w"}, Unusable: []UnusableENI{{"eni-9", "no link"}},
+			Reconciled: &ReconcileStatus{At: "2024-01-02T03:04:05Z"},
+		}
 	}))
 	defer server.Close()
 	for path, want := range map[string]string{
@@ -64,7 +69,8 @@ func TestHandler(t *testing.T) {
 	if got, _ := get(t, server.URL+"/"); !strings.Contains(got, "/v1/assignments") {
 		t.Errorf("got %q, want what there is", got)
 	}
-	if got, _ := get(t, server.URL+"/metrics"); !strings.Contains(got, `ipamd_addresses{device="0",eni="eni-0",state="assigned"} 1`) {
+	if got, _ := get(t, server.URL+"/metrics"); !strings.Contains(got,
+		`ipamd_addresses{device="0",eni="eni-0",state="assigned"} 1`) {
 		t.Errorf("got %s", got)
 	}
 }
@@ -86,7 +92,10 @@ func get(t *testing.T, url string) (string, int) {
 func TestMetrics(t *testing.T) {
 	m := NewMetrics(newStore(t))
 	call := func(err error) {
-		_, _ = m.Intercept(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/rpc.CNIBackend/AddNetwork"}, func(context.Context, any) (any, error) { return nil, err })
+		_, _ = m.Intercept(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/rpc.CNIBackend/AddNetwork"},
+			func(context.Context, any) (any, error) {
+				return nil, err
+			})
 	}
 	call(nil)
 	call(status.Error(codes.ResourceExhausted, "none"))

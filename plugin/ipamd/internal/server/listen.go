@@ -81,7 +81,9 @@ func (p Peers) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, e
 	}
 	var cred *unix.Ucred
 	var credErr error
-	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
 	if err := errors.Join(err, credErr); err != nil {
 		return nil, nil, fmt.Errorf("peer credentials: %w", err)
 	}

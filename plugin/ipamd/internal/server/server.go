@@ -57,10 +57,12 @@ type Server struct {
 	node   *node
 }
 
-// healthNames are the services whose health can be asked for: all of them at once, each of them, and the name that amazon's
-// probes ask for.
+// healthNames are the services whose health can be asked for: all of them at once, each of them, and the name that
+// amazon's probes ask for.
 func healthNames() []string {
-	return []string{"", rpc.CNIBackend_ServiceDesc.ServiceName, rpc.Node_ServiceDesc.ServiceName, "grpc.health.v1.aws-node"}
+	return []string{
+		"", rpc.CNIBackend_ServiceDesc.ServiceName, rpc.Node_ServiceDesc.ServiceName, "grpc.health.v1.aws-node",
+	}
 }
 
 // New returns a server that serves nothing yet.
@@ -105,7 +107,9 @@ func (b *backend) AddNetwork(ctx context.Context, in *rpc.AddNetworkRequest) (*r
 		return nil, status.Error(codes.Unimplemented, "pods on several network cards are not supported")
 	}
 	key := datastore.Key{Network: in.NetworkName, ContainerID: in.ContainerID, IfName: in.IfName}
-	assigned, version, err := b.opts.Store.Assign(key, datastore.Pod{Namespace: in.K8S_POD_NAMESPACE, Name: in.K8S_POD_NAME, Netns: in.Netns})
+	assigned, version, err := b.opts.Store.Assign(key, datastore.Pod{
+		Namespace: in.K8S_POD_NAMESPACE, Name: in.K8S_POD_NAME, Netns: in.Netns,
+	})
 	if noAddress := (*datastore.NoAddressError)(nil); errors.As(err, &noAddress) {
 		b.opts.Changed() // more addresses are wanted
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
@@ -117,11 +121,13 @@ func (b *backend) AddNetwork(ctx context.Context, in *rpc.AddNetworkRequest) (*r
 		return nil, notDurable(err)
 	}
 	b.opts.Changed()
-	b.opts.Log.Info("assigned", "address", assigned.Address, "eni", assigned.ENI, "network", key.Network, "container", key.ContainerID,
+	b.opts.Log.Info("assigned", "address", assigned.Address, "eni", assigned.ENI, "network", key.Network, "container",
+		key.ContainerID,
 		"ifname", key.IfName, "namespace", in.K8S_POD_NAMESPACE, "pod", in.K8S_POD_NAME)
 	network := b.opts.Network()
 	reply := &rpc.AddNetworkReply{
-		Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{allocation(assigned)}, UseExternalSNAT: network.ExternalSNAT,
+		Success: true, IPAllocationMetadata: []*rpc.IPAllocationMetadata{allocation(assigned)},
+		UseExternalSNAT: network.ExternalSNAT,
 	}
 	for _, prefix := range network.VPC {
 		if prefix.Addr().Is4() {
@@ -143,7 +149,8 @@ func (b *backend) DelNetwork(ctx context.Context, in *rpc.DelNetworkRequest) (*r
 	reply := &rpc.DelNetworkReply{Success: true}
 	if found {
 		b.opts.Changed()
-		b.opts.Log.Info("released", "address", released.Address, "network", key.Network, "container", key.ContainerID, "ifname", key.IfName,
+		b.opts.Log.Info("released", "address", released.Address, "network", key.Network, "container", key.ContainerID,
+			"ifname", key.IfName,
 			"namespace", released.Namespace, "pod", released.Name, "reason", in.Reason)
 		reply.IPAllocationMetadata = []*rpc.IPAllocationMetadata{allocation(released)}
 	}
@@ -189,11 +196,13 @@ func (n *node) GC(ctx context.Context, in *rpc.GCRequest) (*rpc.GCReply, error) 
 	}
 	reply := &rpc.GCReply{}
 	for _, a := range released {
-		n.opts.Log.Warn("released by GC", "address", a.Address, "network", a.Network, "container", a.ContainerID, "ifname", a.IfName,
+		n.opts.Log.Warn("released by GC", "address", a.Address, "network", a.Network, "container", a.ContainerID,
+			"ifname", a.IfName,
 			"namespace", a.Namespace, "pod", a.Name)
 		reply.Released = append(reply.Released, &rpc.Released{
 			Attachment: &rpc.Attachment{ContainerId: a.ContainerID, IfName: a.IfName},
-			Address:    a.Address.String(), DeviceNumber: int32(a.Device), RouteTableId: int32(cloud.RouteTable(a.Device)),
+			Address:    a.Address.String(), DeviceNumber: int32(a.Device),
+			RouteTableId: int32(cloud.RouteTable(a.Device)),
 		})
 	}
 	if len(released) > 0 {
@@ -205,7 +214,9 @@ func (n *node) GC(ctx context.Context, in *rpc.GCRequest) (*rpc.GCReply, error) 
 // GetAssignment looks, and needs no disk: whoever asks about an attachment has had the answer to its AddNetwork.
 func (n *node) GetAssignment(_ context.Context, in *rpc.GetAssignmentRequest) (*rpc.GetAssignmentReply, error) {
 	a := in.GetAttachment()
-	assigned, found, err := n.opts.Store.Lookup(datastore.Key{Network: in.NetworkName, ContainerID: a.GetContainerId(), IfName: a.GetIfName()})
+	assigned, found, err := n.opts.Store.Lookup(datastore.Key{
+		Network: in.NetworkName, ContainerID: a.GetContainerId(), IfName: a.GetIfName(),
+	})
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -222,6 +233,7 @@ func (n *node) GetAssignment(_ context.Context, in *rpc.GetAssignmentRequest) (*
 func (n *node) Status(context.Context, *rpc.StatusRequest) (*rpc.StatusReply, error) {
 	st := n.opts.Store.Stats()
 	return &rpc.StatusReply{
-		Serving: n.serving.Load(), Free: st.Free, Assigned: st.Assigned, Cooling: st.Cooling, Removed: st.Removed, Warnings: n.opts.Warnings(),
+		Serving: n.serving.Load(), Free: st.Free, Assigned: st.Assigned, Cooling: st.Cooling, Removed: st.Removed,
+		Warnings: n.opts.Warnings(),
 	}, nil
 }

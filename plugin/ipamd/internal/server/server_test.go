@@ -53,7 +53,10 @@ type lab struct {
 
 func newLab(t *testing.T, uids ...uint32) *lab {
 	t.Helper()
-	l := &lab{store: datastore.New(datastore.Options{Cooling: time.Hour}), commits: &commits{}, path: filepath.Join(t.TempDir(), "ipamd.sock")}
+	l := &lab{
+		store: datastore.New(datastore.Options{Cooling: time.Hour}), commits: &commits{},
+		path: filepath.Join(t.TempDir(), "ipamd.sock"),
+	}
 	l.store.Sync([]datastore.ENI{
 		{ID: "eni-0", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
 		{ID: "eni-2", Device: 2, Addresses: []netip.Addr{netip.MustParseAddr("10.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
@@ -61,7 +64,9 @@ func newLab(t *testing.T, uids ...uint32) *lab {
 	l.server = New(Options{
 		Store: l.store, Commits: l.commits, Log: slog.New(slog.DiscardHandler), Peers: Peers{UIDs: uids},
 		Network: func() Network {
-			return Network{VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56")}, ExternalSNAT: true}
+			return Network{VPC: []netip.Prefix{
+				netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56"),
+			}, ExternalSNAT: true}
 		},
 		Warnings: func() []string { return []string{"rp_filter is strict"} },
 		Changed:  func() { l.changes++ },
@@ -88,7 +93,8 @@ func newLab(t *testing.T, uids ...uint32) *lab {
 func self() uint32 { return uint32(os.Getuid()) }
 
 func add(container string) *rpc.AddNetworkRequest {
-	return &rpc.AddNetworkRequest{NetworkName: "net", ContainerID: container, IfName: "eth0", K8S_POD_NAME: "pod-" + container, ClientVersion: "v9"}
+	return &rpc.AddNetworkRequest{NetworkName: "net", ContainerID: container, IfName: "eth0", K8S_POD_NAME: "pod-" +
+		container, ClientVersion: "v9"}
 }
 
 func del(container string) *rpc.DelNetworkRequest {
@@ -122,7 +128,9 @@ func TestBackend(t *testing.T) {
 			return l.backend.AddNetwork(ctx, &rpc.AddNetworkRequest{RequiresMultiNICAttachment: true})
 		}, nil, "Unimplemented: pods on several network cards are not supported"},
 		{"look up", l.lookUp("net", "a"), &rpc.GetAssignmentReply{Found: true, Address: "10.0.0.1", RouteTableId: 254}, ""},
-		{"look up on a secondary ENI", l.lookUp("net", "c"), &rpc.GetAssignmentReply{Found: true, Address: "2001:db8::1", DeviceNumber: 2, RouteTableId: 3}, ""},
+		{"look up on a secondary ENI", l.lookUp("net", "c"), &rpc.GetAssignmentReply{
+			Found: true, Address: "2001:db8::1", DeviceNumber: 2, RouteTableId: 3,
+		}, ""},
 		{"look up what got none", l.lookUp("net", "d"), &rpc.GetAssignmentReply{}, ""},
 		{"look up in another network", l.lookUp("other", "a"), &rpc.GetAssignmentReply{}, ""},
 		{"look up without a network", l.lookUp("", "a"), nil, "InvalidArgument: network, container ID and interface name must not be empty"},
@@ -141,10 +149,13 @@ func TestBackend(t *testing.T) {
 			"status", func(ctx context.Context) (any, error) { return l.node.Status(ctx, &rpc.StatusRequest{}) },
 			&rpc.StatusReply{Assigned: 2, Cooling: 1, Warnings: []string{"rp_filter is strict"}}, "",
 		},
-		{"collect without a network", func(ctx context.Context) (any, error) { return l.node.GC(ctx, &rpc.GCRequest{}) }, nil, "InvalidArgument: network_name must not be empty"},
+		{"collect without a network", func(ctx context.Context) (any, error) {
+			return l.node.GC(ctx, &rpc.GCRequest{})
+		}, nil, "InvalidArgument: network_name must not be empty"},
 		{"collect another network", l.gc("other"), &rpc.GCReply{}, ""},
 		{"collect", l.gc("net", "a"), &rpc.GCReply{Released: []*rpc.Released{{
-			Attachment: &rpc.Attachment{ContainerId: "c", IfName: "eth0"}, Address: "2001:db8::1", DeviceNumber: 2, RouteTableId: 3,
+			Attachment: &rpc.Attachment{ContainerId: "c", IfName: "eth0"}, Address: "2001:db8::1", DeviceNumber: 2,
+			RouteTableId: 3,
 		}}}, ""},
 		{"collect again", l.gc("net", "a"), &rpc.GCReply{}, ""},
 		{"add what was kept", l.add("a"), added(primary), ""},
@@ -185,7 +196,9 @@ func (l *lab) gc(network string, valid ...string) func(context.Context) (any, er
 }
 
 func (l *lab) lookUp(network, container string) func(context.Context) (any, error) {
-	in := &rpc.GetAssignmentRequest{NetworkName: network, Attachment: &rpc.Attachment{ContainerId: container, IfName: "eth0"}}
+	in := &rpc.GetAssignmentRequest{
+		NetworkName: network, Attachment: &rpc.Attachment{ContainerId: container, IfName: "eth0"},
+	}
 	return func(ctx context.Context) (any, error) { return l.node.GetAssignment(ctx, in) }
 }
 
@@ -200,7 +213,9 @@ func errorText(err error) string {
 func TestBackend_notDurable(t *testing.T) {
 	l := newLab(t, self())
 	l.commits.err = errors.New("state: disk full")
-	for name, call := range map[string]func(context.Context) (any, error){"add": l.add("a"), "del": l.del("x"), "gc": l.gc("other")} {
+	for name, call := range map[string]func(context.Context) (any, error){
+		"add": l.add("a"), "del": l.del("x"), "gc": l.gc("other"),
+	} {
 		if _, err := call(t.Context()); errorText(err) != "Unavailable: state: disk full" {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -333,7 +348,8 @@ func TestListen(t *testing.T) {
 	if _, err := Listen("/dev/null/ipamd.sock"); fmt.Sprint(err) != "socket: mkdir /dev/null: not a directory" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 120))); err == nil || !errors.Is(err, syscall.EINVAL) {
+	if _, err := Listen(filepath.Join(t.TempDir(), strings.Repeat("x", 120))); err == nil ||
+		!errors.Is(err, syscall.EINVAL) {
 		t.Errorf("got %v, want %v", err, syscall.EINVAL)
 	}
 }

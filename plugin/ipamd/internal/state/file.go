@@ -41,8 +41,8 @@ type File struct {
 	encoded map[*datastore.Assignment][]byte // of the last state: most of it is in the next one too
 }
 
-// Open takes the file at path, which need not exist, for this process, and returns the state in it. The state of another
-// boot (bootID, as in /proc/sys/kernel/random/boot_id) is empty: its pods are gone.
+// Open takes the file at path, which need not exist, for this process, and returns the state in it. The state of
+// another boot (bootID, as in /proc/sys/kernel/random/boot_id) is empty: its pods are gone.
 //
 // It is an error if another process holds the file, and if the file is damaged: giving out addresses without knowing
 // what pods have would give some of them to two pods.
@@ -132,7 +132,8 @@ func (f *File) Save(s datastore.State) error {
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
-	if err := renameio.WriteFile(f.path, raw, 0o600, renameio.WithTempDir(filepath.Dir(f.path)), renameio.WithStaticPermissions(0o600)); err != nil {
+	if err := renameio.WriteFile(f.path, raw, 0o600, renameio.WithTempDir(filepath.Dir(f.path)),
+		renameio.WithStaticPermissions(0o600)); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	return nil
@@ -140,7 +141,9 @@ func (f *File) Save(s datastore.State) error {
 
 // encode encodes a document as encoding/json would, and each assignment once in its life.
 func (f *File) encode(s datastore.State) ([]byte, error) {
-	head, err := json.Marshal(document{Format: format, BootID: f.bootID, State: datastore.State{Assignments: []*datastore.Assignment{}, Resting: s.Resting}})
+	head, err := json.Marshal(document{Format: format, BootID: f.bootID, State: datastore.State{
+		Assignments: []*datastore.Assignment{}, Resting: s.Resting,
+	}})
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,10 @@ func sample(ip string) datastore.State {
 	at := time.Date(2024, 1, 2, 3, 4, 5, 6, time.UTC)
 	return datastore.State{
 		Assignments: []*datastore.Assignment{{
-			Key: datastore.Key{Network: "net", ContainerID: "c", IfName: "eth0"}, Pod: datastore.Pod{Namespace: "ns", Name: "p", Netns: "/n"},
+			Key: datastore.Key{Network: "net", ContainerID: "c", IfName: "eth0"}, Pod: datastore.Pod{
+				Namespace: "ns",
+				Name:      "p", Netns: "/n",
+			},
 			Address: netip.MustParseAddr(ip), ENI: "eni-1", Device: 1, Since: at,
 		}},
 		Resting: []datastore.Resting{{Address: netip.MustParseAddr("10.0.0.9"), ENI: "eni-0", Since: at}},
@@ -119,7 +122,9 @@ func TestOpen_damaged(t *testing.T) {
 // What a killed process left is removed, and nothing else.
 func TestOpen_leftovers(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{".state.json123456", ".state.json987", ".state.json.keep", ".other.json123", "notes"} {
+	for _, name := range []string{
+		".state.json123456", ".state.json987", ".state.json.keep", ".other.json123", "notes",
+	} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +139,8 @@ func TestOpen_leftovers(t *testing.T) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
-	if diff := cmp.Diff([]string{".other.json123", ".state.json.keep", "notes", "state.json.lock"}, names); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{".other.json123", ".state.json.keep", "notes", "state.json.lock"},
+		names); diff != "" || err != nil {
 		t.Errorf("(-want +got):\n%s%v", diff, err)
 	}
 }
@@ -188,7 +194,9 @@ func TestCommits(t *testing.T) {
 	source := &counter{}
 	g := &gate{result: make(chan error)}
 	var seen []string
-	commits := NewCommits(Options{Source: source, Saver: g, Observe: func(w Write) { seen = append(seen, fmt.Sprint(w.Callers, " ", w.Err)) }})
+	commits := NewCommits(Options{Source: source, Saver: g, Observe: func(w Write) {
+		seen = append(seen, fmt.Sprint(w.Callers, " ", w.Err))
+	}})
 	if err := commits.Commit(t.Context(), 0); err != nil {
 		t.Errorf("version 0: %v", err)
 	}
@@ -203,7 +211,8 @@ func TestCommits(t *testing.T) {
 		eventually(t, fmt.Sprintf("%d callers wait", n), func() bool {
 			commits.mu.Lock()
 			defer commits.mu.Unlock()
-			return commits.writing && (n == 0 && commits.next == nil || n > 0 && commits.next != nil && commits.next.callers == n)
+			return commits.writing && (n == 0 && commits.next == nil || n > 0 && commits.next != nil &&
+				commits.next.callers == n)
 		})
 	}
 	commit()
