@@ -170,6 +170,9 @@ func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 			if err != nil {
 				return err
 			}
+			if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == args.Values[name] {
+				continue // some writes wait for the RTNL lock in a busy loop (addrconf_sysctl_disable)
+			}
 			if err := os.WriteFile(path, []byte(args.Values[name]), 0); err != nil {
 				return fmt.Errorf("sysctl %s=%s: %w", name, args.Values[name], err)
 			}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
@@ -34,8 +36,15 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	KillGroup(cmd)
 
 	start := time.Now()
-	err := RunWatched(ctx, cmd)
-	call.Duration = time.Since(start)
+	err := cmd.Start()
+	if err == nil {
+		stop := machinetime.Watch(ctx, cmd.Process.Pid)
+		awaitEnd(cmd.Process.Pid)
+		call.Duration = time.Since(start)
+		time.Sleep(settling)
+		err = cmd.Wait()
+		stop()
+	}
 	call.Stdout, call.Stderr = stdout.String(), stderr.String()
 	if cmd.ProcessState != nil {
 		call.ExitCode = cmd.ProcessState.ExitCode()
@@ -44,14 +53,22 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	return call
 }
 
-// RunWatched runs a command, and adds what its processes wait for a processor to the timeout of package machinetime
-// around ctx.
-func RunWatched(ctx context.Context, cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
+// settling is how long the last thread of a process that has ended may still need in the kernel before the process is
+// reaped.
+//
+// The kernel tells the parent before that thread has dropped its entry in /proc. A parent that reaps at once drops the
+// entries of the whole process, and loops in shrink_dcache_parent until the thread is done, which it may itself keep
+// from the processor: for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had opened
+// /proc/self/task/TID/ns/net).
+const settling = 500 * time.Microsecond
+
+// awaitEnd waits until a child has ended, and does not reap it.
+func awaitEnd(pid int) {
+	for {
+		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
+			break
+		}
 	}
-	defer machinetime.Watch(ctx, cmd.Process.Pid)()
-	return cmd.Wait()
 }
 
 // KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it
