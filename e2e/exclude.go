@@ -97,7 +97,11 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 		programs []string // one of them is enough
 	}
 	var callers []caller
-	for _, plugin := range sc.Needs().Plugins {
+	calling := sc.Needs().Plugins
+	if sc.Needs().Asks { // for ports of the node, too
+		calling = append(calling, s.file.Types()...)
+	}
+	for _, plugin := range calling {
 		if callsIptables(plugin) {
 			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
 		}

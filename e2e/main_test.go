@@ -86,8 +86,9 @@ var built func() (*binaries, error)
 func buildBinaries(dir string) (*binaries, error) {
 	b := &binaries{plugins: filepath.Join(dir, "plugins"), brokenIPAM: filepath.Join(dir, "broken-ipam")}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := testbin.Build(b.plugins, upstream+"main/bridge", upstream+"main/ipvlan", upstream+"main/macvlan",
-		upstream+"main/ptp",
+	if err := testbin.Build(b.plugins, upstream+"main/bridge", upstream+"main/host-device",
+		upstream+"main/ipvlan", upstream+"main/macvlan",
+		upstream+"main/ptp", upstream+"main/vlan", upstream+"meta/vrf",
 		upstream+"ipam/host-local", upstream+"ipam/static", upstream+"ipam/dhcp", upstream+"meta/bandwidth",
 		upstream+"meta/portmap", upstream+"meta/sbr",
 		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd",

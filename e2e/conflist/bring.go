@@ -197,13 +197,16 @@ func (f *File) OneAddress() bool {
 	return false
 }
 
+// DHCPPlugin is the type of upstream's IPAM plugin that leases addresses.
+const DHCPPlugin = "dhcp"
+
 // dhcpSocket is where the plugin dhcp looks for its daemon where the file does not say (plugins, ipam/dhcp).
 const dhcpSocket = "/run/cni/dhcp.sock"
 
 // DHCP returns the path of the socket of upstream's DHCP daemon, and whether the file uses its plugin.
 func (f *File) DHCP() (socket string, uses bool) {
 	for _, plugin := range f.document.plugins() {
-		if ipam := plugin.fields["ipam"]; ipam != nil && textOf(ipam.fields["type"]) == "dhcp" {
+		if ipam := plugin.fields["ipam"]; ipam != nil && textOf(ipam.fields["type"]) == DHCPPlugin {
 			if socket := textOf(ipam.fields["daemonSocketPath"]); socket != "" {
 				return socket, true
 			}

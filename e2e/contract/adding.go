@@ -4,18 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types020 "github.com/containernetworking/cni/pkg/types/020"
 	types040 "github.com/containernetworking/cni/pkg/types/040"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -230,9 +227,7 @@ func checkPassesOn(ctx context.Context, t *trial) error {
 	for _, r := range before.Routes {
 		// A plugin may lead it another way, and says so.
 		led := func(o *types.Route) bool {
-			return slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool {
-				return i.Scope == l.pod.name && isRoute(i, o)
-			})
+			return routeDeviation(l.attached.Items, l.pod.name, o) == ""
 		}
 		if !slices.ContainsFunc(after.Routes, func(o *types.Route) bool {
 			return o.Dst.String() == r.Dst.String() && (o.GW.Equal(r.GW) || led(o))
@@ -403,47 +398,11 @@ func checkRoutes(ctx context.Context, t *trial) error {
 		return nil
 	}
 	for _, r := range result.Routes {
-		if !slices.ContainsFunc(l.attached.Items, func(i snapshot.Item) bool {
-			return i.Scope == l.pod.name && isRoute(i, r)
-		}) {
-			t.wrong([]cni.Call{l.add}, "the result has the route %s, and the pod has not", describe(r))
+		if deviation := routeDeviation(l.attached.Items, l.pod.name, r); deviation != "" {
+			t.wrong([]cni.Call{l.add}, "the result has the route %s, and %s", describe(r), deviation)
 		}
 	}
 	return nil
-}
-
-func describe(r *types.Route) string {
-	text := r.Dst.String()
-	if r.GW != nil {
-		text += " via " + r.GW.String()
-	}
-	if r.Priority != 0 {
-		text += fmt.Sprintf(" priority %d", r.Priority)
-	}
-	return text
-}
-
-// isRoute reports whether an item of a pod's state is a route of a result. A gateway that the result leaves out may be
-// that of the address (SPEC.md, section 5, ips).
-func isRoute(item snapshot.Item, r *types.Route) bool {
-	if item.Kind != snapshot.Route {
-		return false
-	}
-	destination := r.Dst.String()
-	if ones, _ := r.Dst.Mask.Size(); ones == 0 && r.Dst.IP.To4() != nil {
-		destination = "default"
-	}
-	words := strings.Fields(item.Name + " " + item.Text)
-	has := func(key, value string) bool {
-		i := slices.Index(words, key)
-		return i >= 0 && i+1 < len(words) && words[i+1] == value
-	}
-	table := "main"
-	if r.Table != nil && *r.Table != unix.RT_TABLE_MAIN {
-		table = strconv.Itoa(*r.Table)
-	}
-	return words[0] == destination && has("table", table) && (r.GW == nil || has("via", r.GW.String())) &&
-		(r.Priority == 0 || has("metric", strconv.Itoa(r.Priority))) && (r.MTU == 0 || has("mtu", strconv.Itoa(r.MTU)))
 }
 
 func checkNoInterfaces(ctx context.Context, t *trial) error {

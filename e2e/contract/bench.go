@@ -118,6 +118,8 @@ type pod struct {
 	results []json.RawMessage
 	// result is the subject's.
 	result json.RawMessage
+	// link is the result of the main plugin alone, where an IPAM plugin needs its interface.
+	link json.RawMessage
 }
 
 // pod makes a namespace and attaches what stands before the subject in its chain. The same name gives the same
@@ -129,7 +131,7 @@ func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 	}
 	p := &pod{name: name, id: "cnitest-" + name, ifName: "eth0", netns: path}
 	if b.subject.Role == IPAM {
-		return p, nil
+		return p, b.makeLink(ctx, p)
 	}
 	for i := range b.subject.index {
 		call, err := b.exec(ctx, b.invocation(cni.Add, p, i, p.before))
@@ -146,8 +148,41 @@ func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 	return p, nil
 }
 
+// makeLink makes the interface through which an IPAM plugin asks others, as dhcp does: the main plugin runs without
+// IPAM.
+func (b *bench) makeLink(ctx context.Context, p *pod) error {
+	if b.subject.Type != conflist.DHCPPlugin {
+		return nil
+	}
+	call, err := b.exec(ctx, b.withoutIPAM(cni.Add, p, nil))
+	if err != nil {
+		return err
+	}
+	if call.ExitCode != 0 {
+		return notApplicable("%s asks through an interface of the pod, and %s makes none without IPAM: %s",
+			b.subject.Type, b.subject.file.Plugins[b.subject.index].Type, summary(call))
+	}
+	p.link = json.RawMessage(call.Stdout)
+	return nil
+}
+
+// withoutIPAM is an invocation of the plugin that delegates to the subject, with nothing to delegate to.
+func (b *bench) withoutIPAM(verb cni.Verb, p *pod, prevResult json.RawMessage) *invocation {
+	inv := b.invocation(verb, p, b.subject.index, prevResult)
+	delete(inv.config, "ipam")
+	if oldest := "0.3.1"; !atLeast(b.version, oldest) {
+		inv.config["cniVersion"] = oldest // a result of older ones has addresses
+	}
+	return inv
+}
+
 // release deletes what stands before the subject, as far as it was attached.
 func (b *bench) release(ctx context.Context, p *pod) error {
+	if p.link != nil {
+		_, err := b.exec(ctx, b.withoutIPAM(cni.Del, p, b.given(p.link)))
+		p.link = nil
+		return err
+	}
 	for i := len(p.results) - 1; i >= 0; i-- {
 		call, err := b.exec(ctx, b.invocation(cni.Del, p, i, b.given(p.results[len(p.results)-1])))
 		if err != nil {
@@ -266,7 +301,6 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	b.subject.observe(observedCall{
 		Call: call, requirement: b.requirement.ID, version: b.version, record: disturbance.Of(ctx),
 	})
-	b.subject.observe(observedCall{Call: call, requirement: b.requirement.ID, version: b.version})
 	if verb == cni.Del && call.ExitCode == 0 && p != nil {
 		b.brought.Return(b.node.Name, p.id, p.ifName)
 	}

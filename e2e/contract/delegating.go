@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -64,9 +65,10 @@ func delegating() []Requirement {
 		},
 		{
 			ID: "ARG-1", Level: Must, Section: "CONVENTIONS.md, CNI_ARGS", Roles: []Role{Main, IPAM}, Since: "0.3.0",
-			Text:  "Where args.cni.ips asks for an address, IP in CNI_ARGS is ignored.",
-			Why:   "A runtime passes both to serve plugins of either age; they may differ.",
-			How:   "ADD with two different addresses of the pool: the result has the one of args, or none of them.",
+			Text: "Where args.cni.ips asks for an address, IP in CNI_ARGS is ignored.",
+			Why:  "A runtime passes both to serve plugins of either age; they may differ.",
+			How: "ADD with two different addresses of the pool: the result has the one of args, or none of them. " +
+				"A plugin that delegates to an IPAM plugin is not asked.",
 			check: checkConflictingAddresses,
 		},
 	}
@@ -276,6 +278,9 @@ func checkDelegateRollback(ctx context.Context, t *trial) error {
 }
 
 func checkConflictingAddresses(ctx context.Context, t *trial) error {
+	if t.subject.ipam != "" {
+		return notApplicable("%s leaves the addresses to %s, which is asked itself", t.subject.Type, t.subject.ipam)
+	}
 	l, err := t.life(ctx)
 	if err != nil {
 		return err
@@ -284,17 +289,10 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
 	}
-	b, p, err := t.fresh(ctx)
-	if err != nil {
-		return err
-	}
 	// Both are free, and neither is the one that comes next.
 	asked, other := result.IPs[0].Address, result.IPs[0].Address
 	asked.IP, other.IP = shifted(asked.IP, 3), shifted(other.IP, 5)
-	call, err := b.call(ctx, cni.Add, p, func(inv *invocation) {
-		inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked.IP.String()}}}
-		inv.env["CNI_ARGS"] = "IgnoreUnknown=1;IP=" + other.IP.String()
-	})
+	b, p, call, err := t.askTwoAddresses(ctx, asked, other)
 	if err != nil {
 		return err
 	}
@@ -312,25 +310,49 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 		}
 		if ip.Address.IP.Equal(other.IP) {
 			// Who does not know the one may do what the other says.
-			return b.knowsIPs(ctx, asked.IP.String(), call)
+			return b.knowsIPs(ctx, asked, call)
 		}
 	}
 	return notApplicable("%s knows neither args.cni.ips nor IP in CNI_ARGS", t.subject.Type)
 }
 
+// askTwoAddresses attaches a pod that asks for one address in args.cni.ips and for another in CNI_ARGS. A plugin may
+// want their prefix lengths (CONVENTIONS.md), or may not know them there: it is asked in both ways.
+func (t *trial) askTwoAddresses(ctx context.Context, asked, other net.IPNet) (*bench, *pod, cni.Call, error) {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return nil, nil, cni.Call{}, err
+	}
+	ask := func(asked, other string) (cni.Call, error) {
+		return b.call(ctx, cni.Add, p, func(inv *invocation) {
+			inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked}}}
+			inv.env["CNI_ARGS"] = "IgnoreUnknown=1;IP=" + other
+		})
+	}
+	call, err := ask(asked.String(), other.String())
+	if err != nil || call.ExitCode == 0 {
+		return b, p, call, err
+	}
+	if b, p, err = t.fresh(ctx); err != nil {
+		return nil, nil, call, err
+	}
+	call, err = ask(asked.IP.String(), other.IP.String())
+	return b, p, call, err
+}
+
 // knowsIPs wants a plugin that follows args.cni.ips where nothing contradicts it to follow it always.
-func (b *bench) knowsIPs(ctx context.Context, asked string, conflicting cni.Call) error {
+func (b *bench) knowsIPs(ctx context.Context, asked net.IPNet, conflicting cni.Call) error {
 	p, err := b.pod(ctx, "second")
 	if err != nil {
 		return err
 	}
 	if _, err := b.add(ctx, p, func(inv *invocation) {
-		inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked}}}
+		inv.config["args"] = map[string]any{"cni": map[string]any{"ips": []string{asked.String()}}}
 	}); err != nil {
 		return err
 	}
-	if strings.Contains(string(p.result), `"`+asked+`/`) {
-		b.wrong([]cni.Call{conflicting}, "ADD follows IP of CNI_ARGS although args.cni.ips asks for %s", asked)
+	if strings.Contains(string(p.result), `"`+asked.IP.String()+`/`) {
+		b.wrong([]cni.Call{conflicting}, "ADD follows IP of CNI_ARGS although args.cni.ips asks for %s", asked.IP)
 		return nil
 	}
 	return notApplicable("%s does not know args.cni.ips", b.subject.Type)

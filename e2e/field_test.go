@@ -1,0 +1,173 @@
+package e2e_test
+
+import (
+	"errors"
+	"flag"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+var wholeField = flag.Bool("whole-field", false, "TestField runs everything on each file, not only what is particular to it")
+
+// fieldRun is what comes of a file that somebody posted.
+type fieldRun struct {
+	file string
+	// refuses is a part of the error where nothing can run; unfit says that this kernel may lack what the file needs.
+	refuses string
+	unfit   string
+	// first is a part of the reason for which the first attachment fails.
+	first string
+	// tells are results by name: the outcome, and a part of the reason behind a colon. Those of whole are looked at
+	// with -whole-field alone.
+	tells, whole map[string]string
+	// verdict is that of the whole.
+	verdict report.Verdict
+}
+
+const (
+	apart      = "fail:the kernel keeps such a device and its parent apart"
+	advertises = "fail:the pod takes from a router advertisement what no result lists"
+)
+
+// fieldRuns are the files of conflist/testdata/field that parse: TestField of package conflist has the others.
+func fieldRuns() []fieldRun {
+	const notConformant = report.NotConformant
+	type results = map[string]string
+	return []fieldRun{
+		{file: "R03-crlf-tabs.conflist", whole: results{"host-to-pod": apart}, verdict: notConformant},
+		{file: "R03-kubectl-list-crlf.yaml", whole: results{"host-to-pod": apart}, verdict: notConformant},
+		{file: "R05-macvlan-vrf-routes.conflist", unfit: "the kernel has no links of kind [vrf]"},
+		{file: "R08-duplicate-key-bond.conf", refuses: ":4: no program for plugin bond"},
+		{
+			file: "R09-tuning-literal-ifname.conflist", first: "tuning: open /proc/sys/net/ipv4/conf/eth1/arp_filter: no such file or directory",
+			tells: results{"pod-to-pod-same-node": "blocked", "ip-reuse": "not-applicable"}, verdict: notConformant,
+		},
+		{file: "R09-whereabouts-dash-range.conflist", refuses: ":10: no program for whereabouts, the IPAM plugin of macvlan (line 6)"},
+		{file: "R10-static-no-gateway.conf", verdict: notConformant, tells: results{
+			"pod-to-pod-same-node": "not-applicable:the file gives every pod the same addresses",
+			"external-to-pod":      "not-applicable:no route beyond their own network",
+		}, whole: results{"del-twice": "pass"}},
+		{
+			file: "R12-static-ips-capability.conf", verdict: notConformant, tells: results{"pod-to-pod-same-node": "pass"},
+			whole: results{"ARG-1 static": "not-applicable", "ARG-1 macvlan": "not-applicable:leaves the addresses to static"},
+		},
+		{file: "R12-static-ips-mac-sbr.conflist", verdict: notConformant, tells: results{"capabilities-asked": "pass"}, whole: results{
+			"pod-to-pod-same-node": "fail:network is unreachable",
+		}},
+		{file: "R13-ipv6-linklocal-gateway.conflist", verdict: notConformant, whole: results{
+			"pod-to-pod-same-node": "pass", "external-to-pod": "pass", "CHK-6 macvlan": "pass", "RES-4 macvlan": "pass",
+		}},
+		{file: "R16-dhcp-provide.conf", verdict: notConformant, tells: results{"DEL-4 dhcp": "pass"}, whole: results{
+			"pod-to-pod-same-node": "pass", "ADD-2 dhcp": "pass", "DEL-1 dhcp": "pass",
+			"STA-5 dhcp": "not-applicable:the DHCP server's",
+		}},
+		{file: "R16-vlan-subif-dhcp-portmap.conflist", verdict: notConformant, whole: results{"ADD-2 dhcp": "pass"}},
+		{file: "R18-cniversions-disable.conflist", verdict: report.Conformant, whole: results{"host-to-pod": "pass"}},
+		{file: "R19-list-in-dot-conf.conf", whole: results{"pod-to-pod-same-node": "pass"}, verdict: notConformant},
+		{file: "R22-vlan-second-pod.conf", unfit: "the kernel has no links of kind [vlan]"},
+		{file: "R23-host-device-altname.conflist", whole: results{"ADD-2 host-device": "pass"}, verdict: notConformant},
+		{file: "R24-macvlan-v4-on-ra-lan.conf", tells: results{"NET-1 macvlan": advertises}, verdict: notConformant},
+		{file: "R24-macvlan-v6-on-ra-lan.conf", whole: results{"NET-1 macvlan": advertises}, verdict: notConformant},
+		{file: "R25-route-attributes.conflist", verdict: notConformant, tells: results{
+			"RES-4 macvlan": "fail:and that of the pod has no mtu 1400 and no advmss 1360",
+		}, whole: results{"CHK-6 macvlan": "fail:Expected Route"}},
+	}
+}
+
+// TestField runs what people posted: a first attachment, and what is particular to the file. With -whole-field
+// everything runs on each.
+func TestField(t *testing.T) {
+	for _, tt := range fieldRuns() {
+		t.Run(tt.file, func(t *testing.T) {
+			bin := plugins(t).plugins
+			holdLab(t)
+			suite, err := e2e.New(e2e.Options{
+				Conflist: filepath.Join("conflist/testdata/field", tt.file), BinDir: bin, Backend: backend(),
+				Select: e2e.Selection{Quick: true},
+			})
+			if tt.refuses != "" || err != nil {
+				if err == nil || !strings.Contains(err.Error(), tt.refuses) || tt.refuses == "" {
+					t.Fatalf("got %v, want %q", err, tt.refuses)
+				}
+				return
+			}
+			err = tt.begin(t, suite)
+			var unfit *cluster.UnfitError
+			if errors.As(err, &unfit) && tt.unfit != "" && strings.Contains(err.Error(), tt.unfit) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			tt.check(t, suite)
+		})
+	}
+}
+
+// begin makes the first attachment, and wants it to end as it must.
+func (tt fieldRun) begin(t *testing.T, suite *e2e.Suite) error {
+	if *wholeField || tt.first != "" {
+		return suite.Prepare(t.Context())
+	}
+	refused, err := suite.TryAttachment(t.Context())
+	if refused != nil {
+		t.Errorf("first attachment: %s", refused.Reason)
+	}
+	return err
+}
+
+func (tt fieldRun) check(t *testing.T, suite *e2e.Suite) {
+	units := suite.Units()
+	want := map[string]string{}
+	maps.Copy(want, tt.tells)
+	if *wholeField {
+		maps.Copy(want, tt.whole)
+	} else {
+		units = slices.DeleteFunc(units, func(u *e2e.Unit) bool { return want[u.Name()] == "" })
+	}
+	var group errgroup.Group
+	group.SetLimit(4)
+	for _, u := range units {
+		group.Go(func() error { suite.RunUnit(t.Context(), u); return nil })
+	}
+	_ = group.Wait()
+	r, err := suite.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused, found := "", 0
+	for _, result := range r.Results {
+		if result.ID == "first-attachment" {
+			refused = result.Reason
+		}
+		outcome, reason, _ := strings.Cut(want[result.Name()], ":")
+		if outcome == "" {
+			continue
+		}
+		found++
+		if string(result.Result) != outcome || !strings.Contains(result.Reason, reason) {
+			t.Errorf("%s: got %s: %s, want %s: %s", result.Name(), result.Result, result.Reason, outcome, reason)
+		}
+	}
+	if found < len(want) {
+		t.Errorf("got %d results of %v", found, want)
+	}
+	if (refused == "") != (tt.first == "") || !strings.Contains(refused, tt.first) {
+		t.Errorf("first attachment: got %q, want %q", refused, tt.first)
+	}
+	if *wholeField && (r.Verdict != tt.verdict || len(r.Causes()) > 12) {
+		t.Errorf("got %s with %d causes, want %s", r.Verdict, len(r.Causes()), tt.verdict)
+		for _, c := range r.Causes() {
+			t.Log(c.Results[0].Name(), c.Results[0].Reason)
+		}
+	}
+}
