@@ -135,6 +135,12 @@ func faulty() []control {
 		{name: "drops-fragments", chain: afterRoute("drops-fragments"), want: map[string]expected{
 			"large-datagrams": fail("node/a to pod/left, udp to 192.168.1.2 port 8080"), "host-to-pod": pass(),
 		}},
+		{name: "refused-check", chain: afterRoute("refused-check"), want: map[string]expected{
+			"chain-tuning": failOf("broken", "; the kernel refused RTM_DELLINK link#99999: ENODEV"),
+		}},
+		{name: "refused-del", chain: afterRoute("refused-del"), want: map[string]expected{
+			"del-twice": failOf("broken", "; the kernel refused RTM_DELLINK link#99999: ENODEV"),
+		}},
 		{name: "loses", chain: afterRoute("loses"), want: map[string]expected{
 			"pod-churn": fail(" requests, want at most 0"),
 		}},

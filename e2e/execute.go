@@ -166,8 +166,13 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 		result.Reason += "; " + err.Error()
 	}
 	// What a chain leaves that cannot work says nothing about the plugins under test.
-	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream)
-	if failure != nil && result.Result == report.Pass {
+	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream || result.Lacks != "")
+	var unfit *cluster.UnfitError
+	switch {
+	case failure == nil || result.Result != report.Pass:
+	case errors.As(failure, &unfit):
+		result.LacksOf(failure.Error(), unfit.Lacks)
+	default:
 		result.Result, result.Reason, result.Evidence = report.Fail, failure.Error(), failure.Evidence
 		result.Plugin = cmp.Or(failure.Plugin, result.Plugin)
 	}
@@ -194,7 +199,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	}
 	var unfit *cluster.UnfitError
 	if errors.As(err, &unfit) {
-		result.Result, result.Reason = report.Skipped, err.Error()
+		result.LacksOf(err.Error(), unfit.Lacks)
 		return
 	}
 	result.Result, result.Reason = report.Fail, err.Error()

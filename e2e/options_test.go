@@ -144,7 +144,7 @@ func TestPrepare_unfit(t *testing.T) {
 		{
 			"the kernel has no ipvlan",
 			e2e.Options{Conflist: writeConflist(t, "", ipvlan)},
-			"node/a: the kernel has no links of kind [ipvlan], which CONFLIST needs; load the module or use another kernel",
+			"node/a: this kernel lacks links of the kind ipvlan (CONFIG_IPVLAN), which CONFLIST needs; load the module or use another kernel",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -19,14 +19,12 @@ import (
 // are to tell of something else than a refusal. A *cluster.UnfitError says that the kernel of the node, and no plugin,
 // is to blame.
 func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.Result, error) {
-	if cluster.RuntimeOf(c) != nil || len(c.Nodes()) < 2 {
+	if cluster.RuntimeOf(c) != nil {
 		return nil, nil // a kubelet tries again and again, and tells no calls
 	}
 	nodes := environment.PlainNodes()
 	plain := &scenario.Scenario{
-		Name: contract.FirstAttachment, Nodes: nodes, Pods: []scenario.Pod{
-			{Name: "first", Node: nodes[0].Name}, {Name: "again", Node: nodes[1].Name},
-		},
+		Name: contract.FirstAttachment, Nodes: nodes, Pods: []scenario.Pod{{Name: "first", Node: nodes[0].Name}},
 	}
 	r := runner.New(s.runnerConfig(), environment.New(plain, c))
 	if err := r.Prepare(ctx); err != nil {
@@ -35,6 +33,7 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	pod := r.Env.Pods[0]
 	err := r.Add(ctx, pod, scenario.DefaultInterface)
 	calls := r.CallEvidence(0)
+	explanation := r.Explain(ctx, err)
 	// What it leaves, and whether DEL succeeds, is for others to tell; on machines that exist once it must go.
 	_ = r.Del(ctx, pod, scenario.DefaultInterface, runner.Deletion{})
 	if err := r.RemoveNamespace(ctx, pod); err != nil {
@@ -44,26 +43,16 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	if !errors.As(err, &refused) {
 		return nil, nil
 	}
+	if unfit := explanation.Unfit(); unfit != nil {
+		return nil, fmt.Errorf("%s: %w", s.options.Conflist, unfit)
+	}
 	result := &report.Result{
 		ID: contract.FirstAttachment, Kind: "requirement", Plugin: report.Chain, Level: report.Must,
 		Result: report.Fail, Covers: []string{},
-		Reason: err.Error(), Evidence: calls,
+		Reason: err.Error() + explanation.Reason(), Evidence: append(explanation.Evidence(), calls...),
 	}
 	if s.report.Counts(report.Result{Plugin: refused.Plugin}) {
 		result.Plugin = refused.Plugin
-	}
-	// The other node is equal to the first, and nothing was tried on it yet.
-	explanation, err := r.ExplainAdd(ctx, r.Env.Pods[1], scenario.DefaultInterface)
-	if err != nil {
-		s.note("the first attachment could not be explained: %v", err)
-	}
-	if explanation.Lacks != nil {
-		return nil, &cluster.UnfitError{Reason: fmt.Sprintf("%s: this kernel lacks %s, for which %s of %s asks: %s",
-			pod.Node.Name, explanation.Lacks, explanation.Last().Program, s.options.Conflist, explanation.Last())}
-	}
-	if last := explanation.Last(); last != nil {
-		result.Reason += "; the kernel refused " + last.String()
-		result.Evidence = append(explanation.Evidence(), calls...)
 	}
 	return result, nil
 }

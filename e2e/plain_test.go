@@ -10,6 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // TestFirstAttachment wants an ADD that is refused to be told once, with what the kernel refused, and all that needs an
@@ -81,6 +82,38 @@ func TestFirstAttachment(t *testing.T) {
 	}
 }
 
+// TestLack_later wants a feature that the kernel lacks and a later call asks for to be named with its option, and to be
+// nobody's failure.
+func TestLack_later(t *testing.T) {
+	t.Parallel()
+	suite := newSuite(
+		t,
+		e2e.Options{Conflist: writeConflist(t, "", afterRoute("needs-queue")...), Claims: scenario.Features()},
+	)
+	for _, sc := range suite.Scenarios() {
+		if sc.Name != "chain-tuning" {
+			continue
+		}
+		defer enterLab()()
+		got := suite.Run(t.Context(), sc)
+		if got.Result == report.Pass {
+			t.Skip("this kernel hands packets to programs")
+		}
+		const lacks = "expressions of nf_tables of the kind inet queue (CONFIG_NFT_QUEUE)"
+		if got.Result != report.Skipped || got.Lacks != lacks ||
+			!strings.Contains(got.Reason, "asks: nft NEWRULE inet queue queue: ENOENT") {
+			t.Errorf(
+				"got %s that lacks %q: %s\nwant %s that lacks %q",
+				got.Result,
+				got.Lacks,
+				got.Reason,
+				report.Skipped,
+				lacks,
+			)
+		}
+	}
+}
+
 // TestFirstAttachment_kernel wants a feature that the kernel lacks to be named with its option, and to be nobody's
 // failure.
 func TestFirstAttachment_kernel(t *testing.T) {
@@ -93,7 +126,7 @@ func TestFirstAttachment_kernel(t *testing.T) {
 	case !errors.As(err, &unfit):
 		t.Fatalf("got %v, want an error of the type %T", err, unfit)
 	}
-	const want = "this kernel lacks VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING), for which bridge of "
+	const want = "this kernel lacks VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING), for which bridge asks: "
 	if got := fmt.Sprint(unfit); !strings.Contains(got, want) ||
 		!strings.HasSuffix(got, "RTM_NEWLINK bridge cni0 vlan_filtering 1: EOPNOTSUPP") {
 		t.Errorf("got %s, want … %s …", got, want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -56,9 +57,12 @@ func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	for _, node := range c.Nodes() {
 		missing, err := node.Agent.LinkKinds(ctx, kinds)
 		if err == nil && len(missing) > 0 {
-			err = &cluster.UnfitError{Reason: fmt.Sprintf("%s: the kernel has no links of kind %v, which %s needs; "+
-				"load the module or use another kernel",
-				node.Name, missing, s.options.Conflist)}
+			link := fault.LinkKind(missing[0])
+			err = &cluster.UnfitError{
+				Lacks: link.String(),
+				Reason: fmt.Sprintf("%s: this kernel lacks %s, which %s needs; load the module or use another kernel",
+					node.Name, link, s.options.Conflist),
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(err, c.Close())

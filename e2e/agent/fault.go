@@ -47,8 +47,8 @@ func (s *Server) Trace(args FaultArgs, trace *fault.Trace) error {
 // CNIExplained is the outcome of a verb, each of whose calls ran under the tracer.
 type CNIExplained struct {
 	Outcome cni.Outcome `json:"outcome"`
-	// EndedBy are the refusals by which the first call that failed came to its end.
-	EndedBy []fault.Refusal `json:"endedBy,omitempty"`
+	// Failed is the first call that failed; nil if none did.
+	Failed *fault.Trace `json:"failed,omitempty"`
 }
 
 // ExplainCNI runs a verb through libcni with each plugin under the tracer.
@@ -61,8 +61,8 @@ func (s *Server) ExplainCNI(req cni.Request, reply *CNIExplained) error {
 	) cni.Call {
 		trace, err := fault.Explain(ctx, fault.Command{Path: path, Env: env, Stdin: stdin, Timeout: req.Timeout})
 		failed = errors.Join(failed, err)
-		if (trace.Call.ExitCode != 0 || trace.Call.Failure != "") && reply.EndedBy == nil {
-			reply.EndedBy = trace.EndedBy()
+		if trace.Call.Failed() && reply.Failed == nil {
+			reply.Failed = &trace
 		}
 		return trace.Call
 	})

@@ -19,8 +19,10 @@ func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 	return inNewNamespace(netns.New, func() error {
 		err := ask(feature)
 		switch feature.Kind {
-		case fault.QdiscFeature, fault.FilterFeature, fault.SysctlFeature, fault.DeviceFeature:
-			// What is found by its name is not there (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create).
+		case fault.QdiscFeature, fault.FilterFeature, fault.SysctlFeature, fault.DeviceFeature,
+			fault.NftExpressionFeature, fault.NftChainFeature:
+			// What is found by its name is not there (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create;
+			// nf_tables_api.c, nft_expr_type_get).
 			*lacks = errors.Is(err, unix.ENOENT)
 		default:
 			*lacks = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) ||
@@ -78,6 +80,8 @@ func ask(feature fault.Feature) error {
 			return unix.Close(fd)
 		}
 		return err
+	case fault.NftTableFeature, fault.NftChainFeature, fault.NftExpressionFeature:
+		return askNftables(feature)
 	case fault.SysctlFeature:
 		_, err := os.Stat("/proc/sys/" + strings.TrimPrefix(feature.Name, "/"))
 		return err

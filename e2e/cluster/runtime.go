@@ -60,7 +60,11 @@ func HasRuntime(b Backend) bool {
 }
 
 // UnfitError says that this machine or backend cannot run what was asked for, whatever the plugin does.
-type UnfitError struct{ Reason string }
+type UnfitError struct {
+	Reason string
+	// Lacks is the feature that the kernel was built without, with its option; empty where something else is missing.
+	Lacks string
+}
 
 // Error returns the reason.
 func (e *UnfitError) Error() string { return e.Reason }

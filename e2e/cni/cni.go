@@ -106,6 +106,9 @@ func (c Call) String() string {
 		c.Duration.Round(time.Millisecond))
 }
 
+// Failed reports whether the plugin said that it failed, or did not come to its end.
+func (c Call) Failed() bool { return c.ExitCode != 0 || c.Failure != "" }
+
 // Transcript is the call with all that it was given and answered, so that it can be made again by hand.
 func (c Call) Transcript() string {
 	var b strings.Builder

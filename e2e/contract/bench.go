@@ -327,7 +327,7 @@ func (t *trial) hasPool() error {
 
 // add attaches and wants success: without it there is nothing that the check could ask.
 func (b *bench) add(ctx context.Context, p *pod, edits ...func(*invocation)) (cni.Call, error) {
-	call, err := b.call(ctx, cni.Add, p, edits...)
+	call, err := b.must(ctx, cni.Add, p, edits...)
 	if err == nil && call.ExitCode != 0 {
 		err = &addError{call}
 	}

@@ -95,7 +95,7 @@ func (b *bench) atOnce(ctx context.Context, pods []*pod, verb cni.Verb) ([]cni.C
 	for i, p := range pods {
 		go func() {
 			var err error
-			calls[i], err = b.call(ctx, verb, p)
+			calls[i], err = b.must(ctx, verb, p)
 			errs <- err
 		}()
 	}
@@ -200,14 +200,14 @@ func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error
 		return false, err
 	}
 	if atLeast(t.version, "0.4.0") {
-		if call, err = b.call(ctx, cni.Check, p); err != nil {
+		if call, err = b.must(ctx, cni.Check, p); err != nil {
 			return true, err
 		}
 		if call.ExitCode != 0 {
 			t.wrong([]cni.Call{call}, "CHECK after %s: want success, got %s", main.name, summary(call))
 		}
 	}
-	if call, err = b.call(ctx, cni.Del, p); err != nil {
+	if call, err = b.must(ctx, cni.Del, p); err != nil {
 		return true, err
 	}
 	if call.ExitCode != 0 {

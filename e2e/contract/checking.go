@@ -102,7 +102,7 @@ func checkLaterChanges(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	call, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
+	call, err := b.must(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
 	if err == nil && call.ExitCode != 0 {
 		t.wrong([]cni.Call{call}, "CHECK fails after a later plugin added a route, which prevResult has: %s",
 			summary(call))
@@ -165,7 +165,7 @@ func checkRightAfter(ctx context.Context, t *trial) error {
 				return err
 			}
 			for range 2 {
-				call, err := b.call(ctx, cni.Check, p)
+				call, err := b.must(ctx, cni.Check, p)
 				if err != nil {
 					return err
 				}

@@ -190,7 +190,7 @@ func checkCollects(ctx context.Context, t *trial) error {
 		return err
 	}
 	for round, what := range []string{"GC", "GC again"} {
-		call, err := b.call(ctx, cni.GC, nil, keeping(live))
+		call, err := b.must(ctx, cni.GC, nil, keeping(live))
 		if err != nil {
 			return err
 		}
@@ -205,14 +205,14 @@ func checkCollects(ctx context.Context, t *trial) error {
 			}
 			return err
 		}
-		if call, err = b.call(ctx, cni.Check, live); err != nil {
+		if call, err = b.must(ctx, cni.Check, live); err != nil {
 			return err
 		}
 		if call.ExitCode != 0 {
 			t.wrong([]cni.Call{call}, "CHECK of the valid attachment after %s: %s", what, summary(call))
 		}
 	}
-	call, err := b.call(ctx, cni.GC, nil, keeping())
+	call, err := b.must(ctx, cni.GC, nil, keeping())
 	if err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func checkUnknownKey(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	call, err := b.call(ctx, cni.Add, p, unknownKey)
+	call, err := b.must(ctx, cni.Add, p, unknownKey)
 	if err != nil {
 		return err
 	}
@@ -396,14 +396,14 @@ func checkOptionalVariables(ctx context.Context, t *trial) error {
 			if !slices.Contains(verbs, verb) {
 				edits = nil
 			}
-			call, err := b.call(ctx, verb, p, edits...)
+			call, err := b.must(ctx, verb, p, edits...)
 			if err != nil {
 				return err
 			}
 			if call.ExitCode != 0 && edits != nil {
 				t.wrong([]cni.Call{call}, "%s %s: want success, got %s", verb, what, summary(call))
 				// What follows needs an attachment, and its end.
-				if call, err = b.call(ctx, verb, p); err != nil {
+				if call, err = b.must(ctx, verb, p); err != nil {
 					return err
 				}
 			}

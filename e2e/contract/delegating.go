@@ -223,7 +223,7 @@ func checkDelegateLookup(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	call, err := b.call(ctx, cni.Add, p)
+	call, err := b.must(ctx, cni.Add, p)
 	if err != nil {
 		return err
 	}

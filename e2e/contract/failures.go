@@ -314,7 +314,7 @@ func checkUpgrade(ctx context.Context, t *trial) error {
 	if p.result, err = encode(result, b.version); err != nil {
 		return err
 	}
-	call, err := b.call(ctx, cni.Del, p)
+	call, err := b.must(ctx, cni.Del, p)
 	if err != nil {
 		return err
 	}
@@ -356,10 +356,10 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 		var del cni.Call
 		go func() {
 			var err error
-			del, err = b.call(ctx, cni.Del, old)
+			del, err = b.must(ctx, cni.Del, old)
 			deleted <- err
 		}()
-		add, err := b.call(ctx, cni.Add, next)
+		add, err := b.must(ctx, cni.Add, next)
 		if err := <-deleted; err != nil {
 			return err
 		}
@@ -388,7 +388,7 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 			}
 		}
 		if atLeast(t.version, "0.4.0") {
-			check, err := b.call(ctx, cni.Check, next)
+			check, err := b.must(ctx, cni.Check, next)
 			if err != nil {
 				return err
 			}

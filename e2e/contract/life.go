@@ -119,14 +119,14 @@ func (t *trial) live(ctx context.Context, l *life) error {
 		return err
 	}
 	if atLeast(t.version, "0.4.0") {
-		call, err := b.call(ctx, cni.Check, l.pod)
+		call, err := b.must(ctx, cni.Check, l.pod)
 		if err != nil {
 			return err
 		}
 		l.check = &call
 	}
 	for i := range l.dels {
-		if l.dels[i], err = b.call(ctx, cni.Del, l.pod); err != nil {
+		if l.dels[i], err = b.must(ctx, cni.Del, l.pod); err != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error
 			return err
 		}
 	}
-	if _, err := b.call(ctx, cni.Del, p); err != nil {
+	if _, err := b.must(ctx, cni.Del, p); err != nil {
 		return err
 	}
 	if err := b.end(ctx, p); err != nil {
@@ -164,7 +164,7 @@ func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error
 		return err
 	}
 	never := &pod{name: "never", id: "cnitest-never", ifName: "eth0", netns: agent.NamespacePath("never")}
-	if l.never.call, err = b.call(ctx, cni.Del, never); err != nil {
+	if l.never.call, err = b.must(ctx, cni.Del, never); err != nil {
 		return err
 	}
 	if l.never.left, err = b.leftAfter(ctx, now, l.residue); err != nil {
@@ -180,7 +180,7 @@ func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error
 	if _, err := b.add(ctx, third); err != nil {
 		return err
 	}
-	if l.blind.call, err = b.call(ctx, cni.Del, third, withoutPrevResult); err != nil {
+	if l.blind.call, err = b.must(ctx, cni.Del, third, withoutPrevResult); err != nil {
 		return err
 	}
 	l.blind.left, err = b.leftAfter(ctx, now, l.residue, third)

@@ -27,7 +27,7 @@ func (b *bench) plantedElsewhere(ctx context.Context) (*planted, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := other.call(ctx, cni.Del, filler); err != nil {
+	if _, err := other.must(ctx, cni.Del, filler); err != nil {
 		return nil, err
 	}
 	return g, other.end(ctx, filler)
@@ -75,7 +75,7 @@ func checkCollectsOwn(ctx context.Context, t *trial) error {
 		what string
 		keep func(*invocation)
 	}{{"GC", keeping(live)}, {"GC with an empty list", keeping()}} {
-		call, err := b.call(ctx, cni.GC, nil, round.keep)
+		call, err := b.must(ctx, cni.GC, nil, round.keep)
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func checkCollectsOwn(ctx context.Context, t *trial) error {
 				round.what, b.network, elsewhere.network, first(lost))
 			return nil
 		}
-		check, err := elsewhere.call(ctx, cni.Check, other)
+		check, err := elsewhere.must(ctx, cni.Check, other)
 		if err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
 	if call.ExitCode == 0 || t.subject.Role == Chained {
 		return notApplicable("%s does not make the interface", t.subject.Type)
 	}
-	if call, err = b.call(ctx, cni.Del, p); err != nil {
+	if call, err = b.must(ctx, cni.Del, p); err != nil {
 		return err
 	}
 	if call.ExitCode != 0 {
@@ -101,9 +101,12 @@ func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	if call, err = b.call(ctx, cni.Add, second); err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "with one address in the pool, after an ADD that failed and its DEL, ADD: want "+
-			"success, got %s", summary(call))
+	if call, err = b.must(ctx, cni.Add, second); err == nil && call.ExitCode != 0 {
+		t.wrong(
+			[]cni.Call{call},
+			"with one address in the pool, after an ADD that failed and its DEL, ADD: want success, got %s",
+			summary(call),
+		)
 	}
 	return err
 }

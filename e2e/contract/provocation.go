@@ -77,7 +77,10 @@ func overlookable() []overlooked {
 			},
 			"a setting of one interface in the pod, which follows that of all",
 		},
-		{func(c snapshot.Change) bool { return c.Item.Kind == snapshot.Process }, "a process cannot be taken away without being ended"},
+		{
+			func(c snapshot.Change) bool { return c.Item.Kind == snapshot.Process },
+			"a process cannot be taken away without being ended",
+		},
 		{func(c snapshot.Change) bool { return c.Item.Kind == snapshot.Mount }, "a mount is no network resource"},
 		{func(c snapshot.Change) bool {
 			return c.Item.Kind == snapshot.Qdisc && !strings.Contains(c.Item.Text, "handle")
@@ -286,7 +289,7 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 			return nil, err
 		}
 	}
-	if p.del, err = b.call(ctx, cni.Del, pod); err != nil {
+	if p.del, err = b.must(ctx, cni.Del, pod); err != nil {
 		return nil, err
 	}
 	l, err := t.life(ctx)

@@ -271,13 +271,13 @@ func checkServesOthers(ctx context.Context, t *trial) error {
 		if call.ExitCode == 0 {
 			continue // STA-1 and STA-5 tell
 		}
-		if call, err = b.call(ctx, cni.Check, p); err != nil {
+		if call, err = b.must(ctx, cni.Check, p); err != nil {
 			return err
 		}
 		if call.ExitCode != 0 && tt.edit != nil {
 			t.wrong([]cni.Call{call}, "CHECK of an attached pod %s: want success, got %s", tt.what, summary(call))
 		}
-		if call, err = b.call(ctx, cni.Del, p); err != nil {
+		if call, err = b.must(ctx, cni.Del, p); err != nil {
 			return err
 		}
 		if call.ExitCode != 0 {

@@ -62,6 +62,8 @@ type Subject struct {
 	changes *provocations
 	desk    *bench
 	calls   []observedCall
+	// refused are the calls that failed, with what the kernel refused them.
+	refused []explainedCall
 }
 
 // observedCall is a call and why it was made.

@@ -39,13 +39,21 @@ type wrong struct {
 
 // wrong notes a deviation, with the calls that show it.
 func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
-	var evidence []report.Evidence
+	var refused, evidence []report.Evidence
+	text := fmt.Sprintf(format, args...)
 	for _, c := range calls {
-		evidence = append(evidence, report.Evidence{
-			Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript(),
-		})
+		explanation := t.subject.explanation(c)
+		if end := summary(c); strings.Contains(text, end) {
+			// It is about how the call ended, and not about what it said.
+			text = strings.Replace(text, end, end+explanation.Reason(), 1)
+		}
+		refused = append(refused, explanation.Evidence()...)
+		evidence = append(
+			evidence,
+			report.Evidence{Title: fmt.Sprintf("%s %s at CNI %s", c.Plugin, c.Verb, t.version), Text: c.Transcript()},
+		)
 	}
-	t.deviation(evidence, fmt.Sprintf(format, args...))
+	t.deviation(append(refused, evidence...), text)
 }
 
 // deviation notes one with other evidence than calls.
@@ -162,6 +170,7 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 			return
 		}
 		var na notApplicableError
+		var unfit *cluster.UnfitError
 		var vacuous vacuousError
 		switch {
 		case errors.As(err, &na):
@@ -169,6 +178,9 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 			return
 		case errors.As(err, &vacuous):
 			result.Result, result.Reason = report.Vacuous, string(vacuous)
+			return
+		case errors.As(err, &unfit):
+			result.LacksOf(err.Error(), unfit.Lacks)
 			return
 		case labFailed(err):
 			result.LabFails(fmt.Errorf("at CNI %s: %w", v, err))

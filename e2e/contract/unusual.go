@@ -118,7 +118,7 @@ func checkUnusualConfiguration(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.call(ctx, cni.Del, plain); err != nil {
+	if _, err := b.must(ctx, cni.Del, plain); err != nil {
 		return err
 	}
 	for i, form := range unusualForms() {
@@ -155,7 +155,7 @@ func (b *bench) tryForm(ctx context.Context, name string, form unusualForm) erro
 		}
 	}
 	// The plain form deletes what another one did not.
-	if _, err := b.call(ctx, cni.Del, p); err != nil {
+	if _, err := b.must(ctx, cni.Del, p); err != nil {
 		return err
 	}
 	return b.end(ctx, p)

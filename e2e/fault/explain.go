@@ -22,9 +22,9 @@ type Refusal struct {
 	Errno syscall.Errno `json:"errno"`
 	// Words are what the kernel said beside the error; empty where it said nothing.
 	Words string `json:"words,omitempty"`
-	// Feature is what a kernel would have to be built with for the call to succeed; nil where the error can have other
-	// causes alone.
-	Feature *Feature `json:"feature,omitempty"`
+	// Features are those each of which a kernel may lack that answers so; none where the error can have other causes
+	// alone.
+	Features []Feature `json:"features,omitempty"`
 }
 
 // String is the refusal on one line: "RTM_NEWLINK vlan eth0 link eno1: EOPNOTSUPP (Unknown device type)".
@@ -48,20 +48,20 @@ const shown = 3
 
 // EndedBy are the refusals by which a call that failed came to its end, the last one last: those whose error it names
 // in its answer, or else the last ones. What a program tries and does without is not among them as long as its answer
-// tells.
-func (t Trace) EndedBy() []Refusal {
+// tells. named reports whether it does.
+func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 	answer := strings.ToLower(t.Call.Stdout + " " + t.Call.Stderr)
-	named := slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
+	refusals = slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
 		words := r.Errno.Error()
 		if r.Errno == unix.ENODEV && strings.Contains(answer, "link not found") {
 			return false // netlink's own word for it
 		}
 		return !strings.Contains(answer, words)
 	})
-	if len(named) == 0 {
-		named = t.Refusals
+	if named = len(refusals) > 0; !named {
+		refusals = t.Refusals
 	}
-	return named[max(0, len(named)-shown):]
+	return refusals[max(0, len(refusals)-shown):], named
 }
 
 // askedFor is a message of netlink that waits for its answer.
@@ -169,9 +169,12 @@ func (t *tracer) heard(c *sysCall, result int64) {
 		// A program may look at an answer before it takes it.
 		delete(t.questions, key)
 		r := Refusal{
-			Program: c.thread.process.program, What: asked.what, Errno: syscall.Errno(errno), Words: m.explanation(),
+			Program: c.thread.process.program,
+			What:    asked.what,
+			Errno:   syscall.Errno(errno),
+			Words:   m.explanation(),
 		}
-		r.Feature = asked.feature(r.Errno)
+		r.Features = asked.features(r.Errno)
 		t.trace.Refusals = append(t.trace.Refusals, r)
 	}
 }
@@ -201,7 +204,9 @@ func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 		return
 	}
 	r := Refusal{Program: c.thread.process.program, What: c.point.What, Errno: errno}
-	r.Feature = featureOfCall(c, errno)
+	if feature := featureOfCall(c, errno); feature != nil {
+		r.Features = []Feature{*feature}
+	}
 	t.trace.Refusals = append(t.trace.Refusals, r)
 }
 

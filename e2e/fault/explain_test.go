@@ -42,7 +42,7 @@ func TestExplain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			trace, err := fault.Explain(ctx(t), tt.command)
 			check(t, err)
-			ended := trace.EndedBy()
+			ended, _ := trace.EndedBy()
 			if trace.Call.ExitCode == 0 || len(ended) == 0 {
 				t.Fatalf("got exit status %d and the refusals %v, want a failure with some\n%s", trace.Call.ExitCode,
 					trace.Refusals, trace.Call.Transcript())
@@ -60,11 +60,17 @@ func TestExplain(t *testing.T) {
 func TestExplain_lacks(t *testing.T) {
 	m := newMacvlan(t)
 	c := m.command("ADD")
-	c.Path, c.Stdin = plugin("bridge"), fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-vlan", "vlan": 10,
-		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]]}}`, m.store)
+	c.Path, c.Stdin = plugin(
+		"bridge",
+	), fmt.Appendf(
+		nil,
+		`{"cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-vlan", "vlan": 10,
+		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]]}}`,
+		m.store,
+	)
 	trace, err := fault.Explain(ctx(t), c)
 	check(t, err)
-	refused := slices.IndexFunc(trace.Refusals, func(r fault.Refusal) bool { return r.Feature != nil })
+	refused := slices.IndexFunc(trace.Refusals, func(r fault.Refusal) bool { return r.Features != nil })
 	if trace.Call.ExitCode == 0 {
 		t.Skip("this kernel filters VLANs on bridges")
 	}
@@ -75,7 +81,7 @@ func TestExplain_lacks(t *testing.T) {
 	if want := "RTM_NEWLINK bridge br-vlan vlan_filtering 1: EOPNOTSUPP"; got.String() != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if want := "VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)"; got.Feature.String() != want {
-		t.Errorf("got %s, want %s", got.Feature, want)
+	if want := "VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)"; got.Features[0].String() != want {
+		t.Errorf("got %s, want %s", got.Features, want)
 	}
 }

@@ -30,6 +30,11 @@ const (
 	SocketFeature     = "socket"
 	SysctlFeature     = "sysctl"
 	DeviceFeature     = "device"
+	// The name of a feature of nf_tables begins with the family: "inet", "inet nat" of a chain, "inet queue" of an
+	// expression, and "ip match comment 0" of one of iptables.
+	NftTableFeature      = "nft-table"
+	NftChainFeature      = "nft-chain"
+	NftExpressionFeature = "nft-expression"
 )
 
 // String is the feature for people: "links of the kind vlan (CONFIG_VLAN_8021Q)".
@@ -38,8 +43,12 @@ func (f Feature) String() string {
 		LinkFeature: "links of the kind " + f.Name, BridgeVLANFeature: "VLAN filtering of bridges",
 		QdiscFeature:  "queues of the kind " + f.Name,
 		FilterFeature: "filters of the kind " + f.Name, RuleFeature: "policy rules of " + f.Name,
-		SocketFeature: "sockets of " + f.Name, SysctlFeature: "the setting " + strings.ReplaceAll(f.Name, "/", "."),
-		DeviceFeature: "the device " + f.Name,
+		NftTableFeature:      "tables of nf_tables of the family " + f.Name,
+		NftChainFeature:      "chains of nf_tables of the kind " + f.Name,
+		NftExpressionFeature: "expressions of nf_tables of the kind " + f.Name,
+		SocketFeature:        "sockets of " + f.Name,
+		SysctlFeature:        "the setting " + strings.ReplaceAll(f.Name, "/", "."),
+		DeviceFeature:        "the device " + f.Name,
 	}[f.Kind]
 	if f.Config != "" {
 		text += " (" + f.Config + ")"
@@ -56,13 +65,32 @@ var linkConfigs = map[string]string{
 	"xfrm":   "CONFIG_XFRM_INTERFACE", "can": "CONFIG_CAN_DEV", "ipoib": "CONFIG_INFINIBAND_IPOIB",
 }
 
-// feature is what a kernel lacks that refuses a message with an error; nil where it may have it.
-func (q question) feature(errno syscall.Errno) *Feature {
+// LinkKind returns the feature that links of a kind are.
+func LinkKind(kind string) Feature {
+	config := linkConfigs[kind]
+	if config == "" {
+		config = "CONFIG_" + strings.ToUpper(kind)
+	}
+	return Feature{Kind: LinkFeature, Name: kind, Config: config}
+}
+
+// features are what a kernel may lack that refuses a message with an error; none where it has all that is asked for.
+func (q question) features(errno syscall.Errno) []Feature {
+	switch {
+	case q.protocol == unix.NETLINK_NETFILTER:
+		return nftFeatures(q.message, errno)
+	case q.protocol == unix.NETLINK_ROUTE:
+		if feature := q.routeFeature(errno); feature != nil {
+			return []Feature{*feature}
+		}
+	}
+	return nil
+}
+
+// routeFeature is what a kernel lacks that refuses a message of rtnetlink; nil where it may have it.
+func (q question) routeFeature(errno syscall.Errno) *Feature {
 	kind, body := q.message.header.Type, q.message.body
 	absent := errno == unix.EOPNOTSUPP || errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT
-	if q.protocol != unix.NETLINK_ROUTE {
-		return nil
-	}
 	_, size, _ := routeObject(kind)
 	if len(body) < max(size, 1) {
 		return nil
@@ -78,11 +106,8 @@ func (q question) feature(errno syscall.Errno) *Feature {
 		case filtering || body[0] == unix.AF_BRIDGE && a[unix.IFLA_AF_SPEC] != nil:
 			return &Feature{Kind: BridgeVLANFeature, Config: "CONFIG_BRIDGE_VLAN_FILTERING"}
 		case info != "":
-			config := linkConfigs[info]
-			if config == "" {
-				config = "CONFIG_" + strings.ToUpper(info)
-			}
-			return &Feature{Kind: LinkFeature, Name: info, Config: config}
+			link := LinkKind(info)
+			return &link
 		}
 	case unix.RTM_NEWQDISC, unix.RTM_NEWTFILTER:
 		name := textOf(a[nl.TCA_KIND])

@@ -17,15 +17,30 @@ const (
 // nftName is a message of nf_tables as verb and object, "NEW", "TABLE".
 func nftName(kind uint16) (verb, object string, ok bool) {
 	names := map[uint16][2]string{
-		unix.NFT_MSG_NEWTABLE: {"NEW", "TABLE"}, unix.NFT_MSG_GETTABLE: {"GET", "TABLE"}, unix.NFT_MSG_DELTABLE: {"DEL", "TABLE"},
-		unix.NFT_MSG_NEWCHAIN: {"NEW", "CHAIN"}, unix.NFT_MSG_GETCHAIN: {"GET", "CHAIN"}, unix.NFT_MSG_DELCHAIN: {"DEL", "CHAIN"},
-		unix.NFT_MSG_NEWRULE: {"NEW", "RULE"}, unix.NFT_MSG_GETRULE: {"GET", "RULE"}, unix.NFT_MSG_DELRULE: {"DEL", "RULE"},
+		unix.NFT_MSG_NEWTABLE: {
+			"NEW",
+			"TABLE",
+		}, unix.NFT_MSG_GETTABLE: {"GET", "TABLE"}, unix.NFT_MSG_DELTABLE: {"DEL", "TABLE"},
+		unix.NFT_MSG_NEWCHAIN: {
+			"NEW",
+			"CHAIN",
+		}, unix.NFT_MSG_GETCHAIN: {"GET", "CHAIN"}, unix.NFT_MSG_DELCHAIN: {"DEL", "CHAIN"},
+		unix.NFT_MSG_NEWRULE: {
+			"NEW",
+			"RULE",
+		}, unix.NFT_MSG_GETRULE: {"GET", "RULE"}, unix.NFT_MSG_DELRULE: {"DEL", "RULE"},
 		unix.NFT_MSG_NEWSET: {"NEW", "SET"}, unix.NFT_MSG_GETSET: {"GET", "SET"}, unix.NFT_MSG_DELSET: {"DEL", "SET"},
-		unix.NFT_MSG_NEWSETELEM: {"NEW", "SETELEM"}, unix.NFT_MSG_GETSETELEM: {"GET", "SETELEM"}, unix.NFT_MSG_DELSETELEM: {"DEL", "SETELEM"},
+		unix.NFT_MSG_NEWSETELEM: {
+			"NEW",
+			"SETELEM",
+		}, unix.NFT_MSG_GETSETELEM: {"GET", "SETELEM"}, unix.NFT_MSG_DELSETELEM: {"DEL", "SETELEM"},
 		unix.NFT_MSG_GETGEN: {"GET", "GEN"},
 		unix.NFT_MSG_NEWOBJ: {"NEW", "OBJ"}, unix.NFT_MSG_GETOBJ: {"GET", "OBJ"}, unix.NFT_MSG_DELOBJ: {"DEL", "OBJ"},
 		unix.NFT_MSG_GETOBJ_RESET: {"GET", "OBJ"},
-		unix.NFT_MSG_NEWFLOWTABLE: {"NEW", "FLOWTABLE"}, unix.NFT_MSG_GETFLOWTABLE: {"GET", "FLOWTABLE"}, unix.NFT_MSG_DELFLOWTABLE: {"DEL", "FLOWTABLE"},
+		unix.NFT_MSG_NEWFLOWTABLE: {
+			"NEW",
+			"FLOWTABLE",
+		}, unix.NFT_MSG_GETFLOWTABLE: {"GET", "FLOWTABLE"}, unix.NFT_MSG_DELFLOWTABLE: {"DEL", "FLOWTABLE"},
 		unix.NFT_MSG_GETRULE_RESET: {"GET", "RULE"},
 		// Since Linux 6.3, not yet named by package unix.
 		26: {"DESTROY", "TABLE"}, 27: {"DESTROY", "CHAIN"}, 28: {"DESTROY", "RULE"}, 29: {"DESTROY", "SET"},
@@ -43,10 +58,6 @@ func describeNftables(kind uint16, body []byte) string {
 	}
 	if len(body) < sizeofNfgenmsg {
 		return words("nft", verb+object)
-	}
-	families := map[uint8]string{
-		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
-		unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev",
 	}
 	// The table is the first attribute of every object; the own name of a chain is the third, and the second of the
 	// others except of a rule, where it is the chain.
@@ -69,5 +80,5 @@ func describeNftables(kind uint16, body []byte) string {
 	if own == 0 {
 		name = ""
 	}
-	return words("nft", verb+object, families[body[0]], names[nftaTable], name)
+	return words("nft", verb+object, nftFamilies[body[0]], names[nftaTable], name)
 }

@@ -145,6 +145,12 @@ func (r *Result) LabFails(reason error) {
 	r.Result, r.Reason, r.Evidence, r.LabFailed = Skipped, reason.Error(), nil, true
 }
 
+// LacksOf makes the result a skip, since the machine lacks what the plugin asks for. feature is what its kernel was
+// built without; empty where it is something else.
+func (r *Result) LacksOf(reason, feature string) {
+	r.Result, r.Reason, r.Evidence, r.Lacks = Skipped, reason, nil, feature
+}
+
 // FailureMode is a way in which a plugin failed its users.
 type FailureMode struct {
 	ID string `json:"id"`
@@ -172,6 +178,9 @@ type Result struct {
 	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and
 	// the lab failed.
 	LabFailed bool `json:"labFailed,omitempty"`
+	// Lacks is the feature that the kernel was built without and a plugin asked for, with its option; empty where it
+	// lacks none.
+	Lacks string `json:"lacks,omitempty"`
 	// Disturbed says how the machine was busy while it ran, in words; empty where it was not beyond measure.
 	Disturbed string `json:"disturbed,omitempty"`
 	// FirstRun is what came of it when it ran for the first time and failed on a disturbed machine; nil where it ran

@@ -43,8 +43,8 @@ type call struct {
 	result *current.Result
 }
 
-// fault is what goes wrong in ADD and in DEL; nil does nothing.
-type fault struct{ add, del func(*call) error }
+// fault is what goes wrong in ADD, DEL and CHECK; nil does nothing.
+type fault struct{ add, del, check func(*call) error }
 
 func faults() map[string]fault {
 	return map[string]fault{
@@ -71,7 +71,10 @@ func faults() map[string]fault {
 		// D04: DEL removes the route to its address, whoever has that by now.
 		"by-address": {del: removeRoutes},
 		// H03: a device named after the first characters of the container id.
-		"short-id": {add: func(c *call) error { return makeBridge(shortName(c)) }, del: func(c *call) error { return deleteLink(shortName(c)) }},
+		"short-id": {
+			add: func(c *call) error { return makeBridge(shortName(c)) },
+			del: func(c *call) error { return deleteLink(shortName(c)) },
+		},
 		// A12: each ADD takes the node's uplink down and up.
 		"flaps": {add: flap},
 		// H01: looks for a shared device, and makes it when others have had the time to do the same.
@@ -148,6 +151,11 @@ func faults() map[string]fault {
 		"takes-advertisements": {add: acceptAdvertisements},
 		// ADD-8: the pod's lo is down.
 		"lowers-lo": {add: lowerLoopback},
+		// No fault: nobody can have what it asks for of a kernel without CONFIG_NFT_QUEUE.
+		"needs-queue": {check: queue},
+		// CHK-6, DEL-4: the kernel refuses what it asks for.
+		"refused-check": {check: removeNothing},
+		"refused-del":   {del: removeNothing},
 		// I04: FORWARD is the plugin's alone, whoever has written there.
 		"empties-forward": {add: emptyForward},
 	}
@@ -217,7 +225,10 @@ func del(args *skel.CmdArgs) error {
 }
 
 func check(args *skel.CmdArgs) error {
-	c, _, err := parse(args)
+	c, f, err := parse(args)
+	if err == nil && f.check != nil {
+		err = f.check(c)
+	}
 	if err != nil || c.Delegate == "" {
 		return err
 	}

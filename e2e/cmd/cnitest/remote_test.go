@@ -35,6 +35,24 @@ func TestBackendFlags(t *testing.T) {
 	}
 }
 
+// TestLackOf tells a run in which a plugin under test asked for what the kernel lacks from one in which another plugin
+// did.
+func TestLackOf(t *testing.T) {
+	r := &report.Report{
+		Results: []report.Result{{ID: "ADD-2", Plugin: "macvlan"}, {ID: "chain-portmap", Plugin: report.Chain}},
+	}
+	r.Results[0].LacksOf("no vlan", "links of the kind vlan (CONFIG_VLAN_8021Q)")
+	if err := lackOf(r); err != nil {
+		t.Errorf("got %v, want none: macvlan is not under test", err)
+	}
+	r.Results[1].LacksOf("no nat", "chains of nf_tables of the kind ip nat (CONFIG_NFT_NAT)")
+	var exit *exitError
+	const want = "this kernel cannot run 1 of 2, first chain-portmap: it lacks chains of nf_tables of the kind ip nat (CONFIG_NFT_NAT)"
+	if err := lackOf(r); !errors.As(err, &exit) || exit.status != exitUnfit || exit.err.Error() != want {
+		t.Errorf("got %v, want status %d: %s", err, exitUnfit, want)
+	}
+}
+
 // TestLabFailure tells a run in which the lab failed from one in which everything was asked.
 func TestLabFailure(t *testing.T) {
 	r := &report.Report{Results: []report.Result{

@@ -217,7 +217,28 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if f.expected != nil {
 		err = f.compareExpected(out, result)
 	}
-	return cmp.Or(err, labFailure(result))
+	return cmp.Or(err, lackOf(result), labFailure(result))
+}
+
+// lackOf says that the verdict leaves out what this kernel cannot do; nil where it could do everything that counts.
+func lackOf(r *report.Report) error {
+	lacking := slices.DeleteFunc(
+		slices.Clone(r.Results),
+		func(res report.Result) bool { return res.Lacks == "" || !r.Counts(res) },
+	)
+	if len(lacking) == 0 {
+		return nil
+	}
+	return &exitError{
+		exitUnfit,
+		fmt.Errorf(
+			"this kernel cannot run %d of %d, first %s: it lacks %s",
+			len(lacking),
+			len(r.Results),
+			lacking[0].ID,
+			lacking[0].Lacks,
+		),
+	}
 }
 
 // labFailure says that the verdict leaves out what the lab failed to ask; nil where it asked everything.

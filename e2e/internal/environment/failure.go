@@ -1,6 +1,9 @@
 package environment
 
 import (
+	"fmt"
+
+	"github.com/cnitest/cnitest/e2e/internal/refusal"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -13,6 +16,19 @@ type Failure struct {
 	// Plugin is the one whose call failed; empty if no plugin's did.
 	Plugin   string
 	Evidence []report.Evidence
+}
+
+// Explain puts what the kernel refused before all other evidence. What a kernel lacks is no failure of a plugin's: the
+// cause is a *cluster.UnfitError then.
+func (f *Failure) Explain(explanation refusal.Explanation) {
+	f.Evidence = append(explanation.Evidence(), f.Evidence...)
+	if unfit := explanation.Unfit(); unfit != nil {
+		f.Err = unfit
+		return
+	}
+	if reason := explanation.Reason(); reason != "" {
+		f.Err = fmt.Errorf("%w%s", f.Err, reason)
+	}
 }
 
 // Error returns the text without the evidence.

@@ -94,6 +94,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 			Err: fmt.Errorf("when everything was deleted twice at the end: %w", err), Plugin: culprit,
 			Evidence: r.CallEvidence(before),
 		}
+		failure.Explain(r.Explain(ctx, err))
 	}
 	if ignore {
 		return failure

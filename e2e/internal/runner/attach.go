@@ -209,7 +209,8 @@ func (r *Runner) cni(ctx context.Context, p *environment.Pod, req cni.Request) (
 	}
 	r.keep(p.Node, reply)
 	if err := reply.Outcome.Err(); err != nil {
-		return reply, fmt.Errorf("%s: %s: %w", p.Name, req.Verb, err)
+		err = fmt.Errorf("%s: %s: %w", p.Name, req.Verb, err)
+		return reply, failedCall{error: err, node: p.Node, pod: p, request: req}.withCall(reply.Outcome.Calls)
 	}
 	return reply, nil
 }

@@ -3,83 +3,82 @@ package runner
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
+	"slices"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
-	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/internal/refusal"
 )
 
-// Explanation is what a call that failed asked of the kernel in vain.
-type Explanation struct {
-	// EndedBy are the refusals by which the call ended, the last one last; none where no plugin can be traced, or where
-	// the kernel refused nothing.
-	EndedBy []fault.Refusal
-	// Lacks is the feature that the kernel was asked for and does not have, whoever asks; nil where it is the plugin's
-	// affair.
-	Lacks *fault.Feature
+// failedCall is the error of a verb, and the call by which it failed.
+type failedCall struct {
+	error
+	node *cluster.Node
+	// pod is what it was about; nil for a verb that is about no attachment.
+	pod     *environment.Pod
+	request cni.Request
+	call    cni.Call
 }
 
-// Evidence shows the refusals; none without any.
-func (e Explanation) Evidence() []report.Evidence {
-	var lines []string
-	for _, refusal := range e.EndedBy {
-		lines = append(lines, fmt.Sprintf("%s: %s", refusal.Program, refusal))
+// Unwrap returns the error without the call.
+func (f *failedCall) Unwrap() error { return f.error }
+
+// withCall adds to the error of a verb the first of its calls that failed, if one did.
+func (f failedCall) withCall(calls []cni.Call) error {
+	i := slices.IndexFunc(calls, cni.Call.Failed)
+	if i < 0 {
+		return f.error
 	}
-	if lines == nil {
-		return nil
-	}
-	return []report.Evidence{{
-		Title: "what the kernel refused, when the call was made again under a tracer", Text: strings.Join(lines, "\n"),
-	}}
+	f.call = calls[i]
+	return &f
 }
 
-// Last returns the refusal that decided, or nil.
-func (e Explanation) Last() *fault.Refusal {
-	if len(e.EndedBy) == 0 {
-		return nil
+// Explain finds out what the kernel refused the call by whose failure an error came. Where there was none, or it cannot
+// be found out, it explains nothing.
+func (r *Runner) Explain(ctx context.Context, err error) refusal.Explanation {
+	var failed *failedCall
+	if !errors.As(err, &failed) || ctx.Err() != nil {
+		return refusal.Explanation{}
 	}
-	return &e.EndedBy[len(e.EndedBy)-1]
+	explain := func() (refusal.Explanation, error) { return refusal.Of(ctx, failed.node, failed.call) }
+	if failed.call.Verb == cni.Add {
+		explain = func() (refusal.Explanation, error) {
+			return refusal.When(
+				ctx,
+				failed.node,
+				failed.call,
+				func() (*fault.Trace, error) { return r.addAgain(ctx, failed) },
+			)
+		}
+	}
+	explanation, err := explain()
+	if err != nil {
+		r.Env.Note("%s of %s could not be made again under a tracer: %v", failed.call.Verb, failed.call.Plugin, err)
+	}
+	return explanation
 }
 
-// ExplainAdd attaches a pod that was never attached, each plugin under a tracer, and deletes it again. It is for nodes
-// on which agents run the plugins.
-func (r *Runner) ExplainAdd(ctx context.Context, p *environment.Pod, ifName string) (found Explanation, err error) {
-	agent := p.Node.Agent
-	if reason, err := agent.CanTrace(ctx); err != nil || reason != "" {
-		return found, err
-	}
+// addAgain attaches another pod like the one whose ADD failed, under the tracer, as a kubelet does with a new sandbox,
+// and deletes it again. It returns the first call that fails; nil where none does.
+func (r *Runner) addAgain(ctx context.Context, failed *failedCall) (trace *fault.Trace, err error) {
+	p := r.Env.NewPod(failed.pod.Spec, failed.node, failed.pod.Namespace+"-again", "")
+	p.Network = failed.pod.Network
 	l := &libcni{r}
 	if err := l.makeNamespace(ctx, p); err != nil {
-		return found, err
+		return nil, err
 	}
-	defer func() {
-		err = errors.Join(err, r.RemoveNamespace(ctx, p))
-	}()
-	request := r.request(p, cni.Add, ifName)
-	reply, err := agent.ExplainCNI(ctx, request)
+	defer func() { err = errors.Join(err, r.RemoveNamespace(ctx, p)) }()
+	request := r.request(p, cni.Add, failed.request.IfName)
+	request.Timeout = refusal.Timeout(failed.call)
+	reply, err := p.Node.Agent.ExplainCNI(ctx, request)
 	if err != nil {
-		return found, err
-	}
-	found.EndedBy = reply.EndedBy
-	for _, refusal := range reply.EndedBy {
-		if refusal.Feature == nil {
-			continue
-		}
-		// A lack is one only where the kernel says so to others too.
-		missing, err := agent.Lacks(ctx, *refusal.Feature)
-		if err != nil {
-			return found, err
-		}
-		if missing {
-			found.EndedBy, found.Lacks = []fault.Refusal{refusal}, refusal.Feature
-			break
-		}
+		return nil, err
 	}
 	// A runtime deletes what it tried to attach; that this may fail too is for others to tell.
 	request.Verb = cni.Del
-	_, err = agent.CNI(ctx, request)
-	return found, err
+	_, err = p.Node.Agent.CNI(ctx, request)
+	r.desk.Return(p.Node.Name, p.ContainerID(), request.IfName)
+	return reply.Failed, err
 }

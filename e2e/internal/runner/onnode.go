@@ -57,7 +57,8 @@ func (r *Runner) onNode(ctx context.Context, node *cluster.Node, req cni.Request
 	}
 	r.keep(node, reply)
 	if err := reply.Outcome.Err(); err != nil {
-		return fmt.Errorf("%s: %s: %w", node.Name, req.Verb, err)
+		err = fmt.Errorf("%s: %s: %w", node.Name, req.Verb, err)
+		return failedCall{error: err, node: node, request: req}.withCall(reply.Outcome.Calls)
 	}
 	return nil
 }

@@ -47,9 +47,9 @@ func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string)
 	}
 	r.keep(p.Node, agent.CNIReply{Outcome: cni.Outcome{Calls: []cni.Call{call}}})
 	if call.ExitCode != 0 {
-		return fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, &cni.Error{
-			Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure),
-		})
+		refused := &cni.Error{Plugin: plugin, Msg: strings.TrimSpace(call.Stdout + call.Failure)}
+		err := fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, refused)
+		return failedCall{error: err, node: p.Node, pod: p}.withCall([]cni.Call{call})
 	}
 	r.desk.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetReleased(ifName)

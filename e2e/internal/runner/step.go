@@ -36,6 +36,7 @@ func (r *Runner) Steps(ctx context.Context) error {
 		failed.Evidence = append(failed.Evidence, r.CallEvidence(before)...)
 		failed.Evidence = append(failed.Evidence, r.StateEvidence(ctx)...)
 		failed.Evidence = append(failed.Evidence, r.DaemonEvidence(ctx)...)
+		failed.Explain(r.Explain(ctx, err))
 		return failed
 	}
 	return nil

@@ -83,6 +83,7 @@ func Run(ctx context.Context, config Config, r *runner.Runner) error {
 	switch {
 	case s.broken():
 		s.err.Evidence = append(s.err.Evidence, r.StateEvidence(ctx)...)
+		s.err.Explain(r.Explain(ctx, s.err))
 		return s.err
 	case ctx.Err() != nil:
 		return &Unfinished{
