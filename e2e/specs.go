@@ -75,19 +75,15 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 }
 
 // describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened.
-// done is told of the end; finish brings it about and may be called again.
-func (s *Suite) describe(ctx context.Context,
-	done func(error, *report.Report),
+// done is called at the end; finish ends the run and may be called again.
+func (s *Suite) describe(
+	ctx context.Context, done func(error, *report.Report),
 ) (finish func() (*report.Report, error)) {
 	units := s.Units()
 	ahead := newReadAhead(s, units)
-	// The label filter may leave the last spec out; the report is due all the same.
+	// The label filter may leave the last spec out; the report is written nevertheless.
 	finish = sync.OnceValues(func() (*report.Report, error) {
-		ahead.stop()
-		if ahead.stopped.Load() || ctx.Err() != nil {
-			s.interrupt(causeOf(ctx), ahead.asked())
-		}
-		r, err := s.Finish()
+		r, err := s.finishAfter(ctx, ahead)
 		done(err, r)
 		return r, err
 	})
@@ -103,14 +99,7 @@ func (s *Suite) describe(ctx context.Context,
 					ginkgo.Skip(stopped)
 				}
 				done(err, nil)
-				var unfit *cluster.UnfitError
-				if errors.As(err, &unfit) {
-					if err := s.unfit(err); err != nil {
-						ginkgo.Fail(err.Error())
-					}
-					ginkgo.Skip(err.Error())
-				}
-				ginkgo.Fail(err.Error())
+				s.endUnprepared(err)
 			}
 			prepared = true
 			ahead.start(ctx)
@@ -135,14 +124,7 @@ func (s *Suite) describe(ctx context.Context,
 			if err != nil {
 				ginkgo.Fail(err.Error())
 			}
-			// The first that is no pass ends the spec: those that count come first.
-			for _, counts := range []bool{true, false} {
-				for _, result := range r.Results {
-					if result.ID == leavesNothingID && r.Counts(result) == counts {
-						s.verdictOf(result)
-					}
-				}
-			}
+			s.verdictOfResidue(r)
 		})
 	})
 	ginkgo.ReportAfterSuite("JUnit report", func(r ginkgo.Report) {
@@ -150,15 +132,53 @@ func (s *Suite) describe(ctx context.Context,
 			// Where Ginkgo is interrupted twice it comes here without AfterAll.
 			_, _ = finish()
 		}
-		if s.options.ReportDir == "" {
-			return
-		}
-		if err := reporters.GenerateJUnitReport(s.withResults(r), filepath.Join(s.options.ReportDir,
-			report.JUnitName)); err != nil {
-			ginkgo.Fail(err.Error())
-		}
+		s.writeJUnit(r)
 	})
 	return finish
+}
+
+// finishAfter stops what runs ahead and finishes the report.
+func (s *Suite) finishAfter(ctx context.Context, ahead *readAhead) (*report.Report, error) {
+	ahead.stop()
+	if ahead.stopped.Load() || ctx.Err() != nil {
+		s.interrupt(causeOf(ctx), ahead.asked())
+	}
+	return s.Finish()
+}
+
+// verdictOfResidue ends a spec with the results of leaves-nothing. The first that is no pass ends it, so those that
+// count come first.
+func (s *Suite) verdictOfResidue(r *report.Report) {
+	for _, counts := range []bool{true, false} {
+		for _, result := range r.Results {
+			if result.ID == leavesNothingID && r.Counts(result) == counts {
+				s.verdictOf(result)
+			}
+		}
+	}
+}
+
+// endUnprepared ends the specs with the error of Prepare: skipped if the machine cannot run them, else failed.
+func (s *Suite) endUnprepared(err error) {
+	var unfit *cluster.UnfitError
+	if !errors.As(err, &unfit) {
+		ginkgo.Fail(err.Error())
+	}
+	if err := s.unfit(err); err != nil {
+		ginkgo.Fail(err.Error())
+	}
+	ginkgo.Skip(err.Error())
+}
+
+// writeJUnit writes the specs of Ginkgo, with the results in them, beside the report.
+func (s *Suite) writeJUnit(r ginkgo.Report) {
+	if s.options.ReportDir == "" {
+		return
+	}
+	file := filepath.Join(s.options.ReportDir, report.JUnitName)
+	if err := reporters.GenerateJUnitReport(s.withResults(r), file); err != nil {
+		ginkgo.Fail(err.Error())
+	}
 }
 
 // causeOf is why a run ends before its time: Ginkgo may hear of a signal first.

@@ -26,27 +26,36 @@ import (
 
 // Suite runs the scenarios of one conflist. Its methods may be called concurrently.
 type Suite struct {
-	options   Options
-	file      *conflist.File
-	scenarios []*scenario.Scenario
-	// stories are the steps of scenarios that the backend tells, by name.
-	stories map[string]func(context.Context, cluster.Cluster) error
-	// requirements are those that were chosen, subjects the plugins that are asked.
-	requirements []*contract.Requirement
-	subjects     []*contract.Subject
-
-	started   time.Time
-	selection string // how scenarios were chosen; empty when all were
-	// obstacle is the failure of the first attachment; nil if it succeeded.
-	obstacle *report.Result
-	// interrupted is set where the run ended before all units had.
-	interrupted bool
-
+	options Options
+	file    *conflist.File
+	plan
+	started time.Time
 	residue *residue.Tracker
 	// try runs a unit once.
 	try func(ctx context.Context, u *Unit, last bool) *attempt
+	findings
+}
 
-	mu       sync.Mutex
+// plan lists what a run asks.
+type plan struct {
+	// selection is the pattern by which scenarios were chosen; empty if all were.
+	selection string
+	scenarios []*scenario.Scenario
+	// stories has the steps of the scenarios that the backend brings, by name.
+	stories map[string]func(context.Context, cluster.Cluster) error
+	// requirements lists the chosen ones, subjects the plugins that are asked.
+	requirements []*contract.Requirement
+	subjects     []*contract.Subject
+}
+
+// findings is what a run has found so far.
+type findings struct {
+	// obstacle is the failure of the first attachment; nil if it succeeded.
+	obstacle *report.Result
+	// interrupted says that the run ended before all units had.
+	interrupted bool
+
+	mu       sync.Mutex // guards report and captures
 	report   report.Report
 	captures map[string][]byte // files of packets by name, written at the end
 }
@@ -60,35 +69,9 @@ func New(options Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	requirements := slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool {
-		return !r.Checked()
-	})
-	if cluster.HasRuntime(options.Backend) {
-		// They ask a plugin past libcni, whatever the cluster, and leave its node as no cluster may have it.
-		requirements = nil
-	}
-	stories := map[string]func(context.Context, cluster.Cluster) error{}
-	for _, story := range cluster.StoriesOf(options.Backend) {
-		stories[story.Name] = story.Run
-		all = append(all, &scenario.Scenario{
-			Name: story.Name, Description: story.Description, Features: story.Features, Covers: story.Covers,
-			Nodes: environment.PlainNodes(),
-		})
-	}
-	all, requirements, err = options.choose(all, requirements)
-	if err != nil {
+	s := &Suite{options: options, file: file, started: time.Now(), findings: findings{captures: map[string][]byte{}}}
+	if s.plan, err = options.plan(all); err != nil {
 		return nil, err
-	}
-	selection := options.Select.Names
-	if options.Soak.For > 0 {
-		all, requirements, selection = []*scenario.Scenario{
-			soak.Scenario(options.Soak.Pods, options.demands(scenario.CrossNode)),
-		}, nil, soak.ID
-	}
-	s := &Suite{
-		options: options, file: file, scenarios: all, requirements: requirements, started: time.Now(),
-		selection: selection,
-		captures:  map[string][]byte{}, stories: stories,
 	}
 	s.try = s.attempt
 	s.residue = residue.New(residue.Config{
@@ -117,6 +100,32 @@ func New(options Options) (*Suite, error) {
 		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
 	}
 	return s, nil
+}
+
+// plan chooses what to ask: of the scenarios, of those that the backend brings, and of the requirements.
+func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
+	p := plan{selection: o.Select.Names, stories: map[string]func(context.Context, cluster.Cluster) error{}}
+	if o.Soak.For > 0 {
+		p.selection = soak.ID
+		p.scenarios = []*scenario.Scenario{soak.Scenario(o.Soak.Pods, o.demands(scenario.CrossNode))}
+		return p, nil
+	}
+	// Requirements call a plugin without libcni, and leave its node as no cluster with a runtime may have it.
+	if !cluster.HasRuntime(o.Backend) {
+		p.requirements = slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool {
+			return !r.Checked()
+		})
+	}
+	for _, story := range cluster.StoriesOf(o.Backend) {
+		p.stories[story.Name] = story.Run
+		scenarios = append(scenarios, &scenario.Scenario{
+			Name: story.Name, Description: story.Description, Features: story.Features, Covers: story.Covers,
+			Nodes: environment.PlainNodes(),
+		})
+	}
+	var err error
+	p.scenarios, p.requirements, err = o.choose(scenarios, p.requirements)
+	return p, err
 }
 
 func describePlugin(file string) (report.Plugin, error) {

@@ -40,6 +40,11 @@ type Server struct {
 	controlled sync.Once
 	bare       *probe.Control // use control
 
+	running
+}
+
+// running has what an agent has started and not ended.
+type running struct {
 	mu        sync.Mutex
 	nextID    int
 	listeners map[string][]*probe.Listener // by namespace
@@ -54,14 +59,13 @@ type Server struct {
 // Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is
 // gone, and what an agent started on its node is to end with it.
 func Serve(conn io.ReadWriteCloser, options Options) error {
-	s := &Server{
-		options:   options,
+	s := &Server{options: options, running: running{
 		listeners: map[string][]*probe.Listener{},
 		flows:     map[int]flow{},
 		captures:  map[int]*probe.Capture{},
 		watches:   map[int]*watch{},
 		daemons:   map[string]*daemon{},
-	}
+	}}
 	defer s.killDaemons()
 	machinetime.Process() // from now on it is known how late this process is
 	server := rpc.NewServer()

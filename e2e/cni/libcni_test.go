@@ -91,6 +91,14 @@ var sameJSON = cmp.FilterPath(func(p cmp.Path) bool {
 	return v
 }))
 
+// sameCalls wants the calls of a verb to have got what is wanted.
+func sameCalls(t *testing.T, verb string, want, got []seen) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, sameJSON); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", verb, diff)
+	}
+}
+
 func TestRun(t *testing.T) {
 	emptyCache(t)
 	t.Setenv("CNI_STRAY", "of the process")
@@ -111,9 +119,7 @@ func TestRun(t *testing.T) {
 		{"first", "ADD", config1 + "}", "c", "/run/netns/pod", "eth0", id},
 		{"second", "ADD", config2 + `,"prevResult":` + firstResult + `}`, "c", "/run/netns/pod", "eth0", id},
 	}
-	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
-		t.Errorf("ADD (-want +got):\n%s", diff)
-	}
+	sameCalls(t, "ADD", want, calls)
 	var compact any
 	check(t, json.Unmarshal(out.Result, &compact))
 	text, err := json.Marshal(compact)
@@ -131,9 +137,7 @@ func TestRun(t *testing.T) {
 		{"first", "CHECK", config1 + final, "c", "/run/netns/pod", "eth0", id},
 		{"second", "CHECK", config2 + final, "c", "/run/netns/pod", "eth0", id},
 	}
-	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
-		t.Errorf("CHECK (-want +got):\n%s", diff)
-	}
+	sameCalls(t, "CHECK", want, calls)
 
 	out, calls = run(t, request(cni.Status, chain, dir))
 	check(t, out.Err())
@@ -141,9 +145,7 @@ func TestRun(t *testing.T) {
 	want = []seen{
 		{"first", "STATUS", static1 + "}", "", "", "", ""}, {"second", "STATUS", config2 + "}", "", "", "", ""},
 	}
-	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
-		t.Errorf("STATUS (-want +got):\n%s", diff)
-	}
+	sameCalls(t, "STATUS", want, calls)
 
 	gc := request(cni.GC, chain, dir)
 	gc.ContainerID, gc.Netns, gc.IfName, gc.Args = "", "", "", nil
@@ -152,9 +154,7 @@ func TestRun(t *testing.T) {
 	check(t, out.Err())
 	const valid = `,"cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}],"cni.dev/attachments":[{"containerID":"c","ifname":"eth0"}]}`
 	want = []seen{{"first", "GC", static1 + valid, "", "", "", ""}, {"second", "GC", config2 + valid, "", "", "", ""}}
-	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
-		t.Errorf("GC (-want +got):\n%s", diff)
-	}
+	sameCalls(t, "GC", want, calls)
 
 	out, calls = run(t, request(cni.Del, chain, dir))
 	check(t, out.Err())
@@ -162,9 +162,7 @@ func TestRun(t *testing.T) {
 		{"second", "DEL", config2 + final, "c", "/run/netns/pod", "eth0", id},
 		{"first", "DEL", config1 + final, "c", "/run/netns/pod", "eth0", id},
 	}
-	if diff := cmp.Diff(want, calls, sameJSON); diff != "" {
-		t.Errorf("DEL (-want +got):\n%s", diff)
-	}
+	sameCalls(t, "DEL", want, calls)
 	if _, err := os.Stat(cache); !os.IsNotExist(err) {
 		t.Errorf("want nothing in %s, got %v", cache, err)
 	}

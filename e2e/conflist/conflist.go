@@ -37,9 +37,15 @@ type File struct {
 	// Warnings are problems that a runtime lives with, each with its place.
 	Warnings []string
 
+	origin
+}
+
+// origin is the text that a network was read from.
+type origin struct {
 	document *document
-	// written is the configuration with its placeholders, defaultName the network's name where it gives none.
-	written     passage
+	// written is the configuration with its placeholders.
+	written passage
+	// defaultName is the network's name if the configuration has none.
 	defaultName string
 }
 
@@ -187,7 +193,7 @@ func parseText(p passage, name string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{Path: p.file, document: d}
+	f := &File{Path: p.file, origin: origin{document: d}}
 	if root := d.root; name != "" && root.fields != nil && root.fields["name"] == nil {
 		root.keys = append(root.keys, "name")
 		root.fields["name"] = &value{offset: root.offset, scalar: name}

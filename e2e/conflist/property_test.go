@@ -2,6 +2,7 @@ package conflist
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -138,10 +139,7 @@ func audit(f *File, p *Plan, opts PlanOptions) error {
 		}
 		return nil
 	}
-	if err := own("router", p.Router...); err != nil {
-		return err
-	}
-	if err := own("LAN host", p.LANHost...); err != nil {
+	if err := errors.Join(own("router", p.Router...), own("LAN host", p.LANHost...)); err != nil {
 		return err
 	}
 	for _, node := range p.Nodes {
@@ -174,13 +172,20 @@ func audit(f *File, p *Plan, opts PlanOptions) error {
 			return fmt.Errorf("node/%s: pool is %d, want %d", node.Name, node.PoolSize, want)
 		}
 		for _, other := range p.Nodes[i+1:] {
-			for _, prefix := range node.PodPrefixes {
-				for _, b := range other.PodPrefixes {
-					if prefix.Overlaps(b) {
-						return fmt.Errorf("pods of node/%s in %s and of node/%s in %s", node.Name, prefix, other.Name,
-							b)
-					}
-				}
+			if err := disjoint(node, other); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// disjoint wants pods of two nodes to have addresses of different networks.
+func disjoint(node, other NodePlan) error {
+	for _, a := range node.PodPrefixes {
+		for _, b := range other.PodPrefixes {
+			if a.Overlaps(b) {
+				return fmt.Errorf("pods of node/%s in %s and of node/%s in %s", node.Name, a, other.Name, b)
 			}
 		}
 	}

@@ -72,12 +72,12 @@ func (t *trial) attached(ctx context.Context) (*bench, *pod, error) {
 	return b, p, err
 }
 
-// desk is a node that checks share which look at answers only, and leave nothing attached.
-func (t *trial) desk(ctx context.Context) (*bench, error) {
+// sharedBench returns the node of all checks that only read answers and leave nothing attached.
+func (t *trial) sharedBench(ctx context.Context) (*bench, error) {
 	s := t.subject
-	_, err, _ := s.once.Do("desk", func() (any, error) {
+	_, err, _ := s.once.Do("shared bench", func() (any, error) {
 		s.mu.Lock()
-		known := s.desk
+		known := s.shared
 		s.mu.Unlock()
 		if known != nil {
 			// Where machines exist once, the next cluster ends it.
@@ -93,7 +93,7 @@ func (t *trial) desk(ctx context.Context) (*bench, error) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.desk = b
+		s.shared = b
 		return nil, nil
 	})
 	if err != nil {
@@ -101,10 +101,10 @@ func (t *trial) desk(ctx context.Context) (*bench, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.desk == nil {
+	if s.shared == nil {
 		return nil, errors.New("the run was stopped")
 	}
-	shared := *s.desk
+	shared := *s.shared
 	shared.trial = t
 	return &shared, nil
 }
@@ -408,4 +408,25 @@ func summary(c cni.Call) string {
 		return text + ": " + line
 	}
 	return text
+}
+
+// failure is the error object that a call answered on stdout.
+func failure(c cni.Call) (cni.Error, bool) {
+	var answer struct {
+		Code *uint  `json:"code"`
+		Msg  string `json:"msg"`
+	}
+	if err := json.Unmarshal([]byte(c.Stdout), &answer); err != nil || answer.Code == nil {
+		return cni.Error{}, false
+	}
+	return cni.Error{Code: *answer.Code, Msg: answer.Msg}, true
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
 }

@@ -31,35 +31,17 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 		}
 		pods = append(pods, p)
 	}
-	calls, err := b.atOnce(ctx, pods, cni.Add)
-	if err != nil {
+	calls, err := b.forAll(ctx, pods, cni.Add)
+	if err != nil || !b.addressesDiffer(pods, calls) {
 		return err
 	}
-	owner := map[string]string{}
-	for i, call := range calls {
-		if call.ExitCode != 0 {
-			t.wrong([]cni.Call{call}, "ADD of %d pods at once: %s", count, summary(call))
-			return nil
-		}
-		result, err := cni.ParseResult(pods[i].result)
-		if err != nil {
-			return nil // ADD-2 tells
-		}
-		for _, ip := range result.IPs {
-			if other := owner[ip.Address.String()]; other != "" {
-				t.wrong([]cni.Call{call}, "ADD of %d pods at once gives %s to %s and %s", count, ip.Address.String(),
-					other, pods[i].name)
-			}
-			owner[ip.Address.String()] = pods[i].name
-		}
-	}
 	if atLeast(t.version, "0.4.0") {
-		if calls, err = b.atOnce(ctx, pods, cni.Check); err != nil {
+		if calls, err = b.forAll(ctx, pods, cni.Check); err != nil {
 			return err
 		}
 		b.want(calls, "CHECK of %d pods attached at once: %s")
 	}
-	if calls, err = b.atOnce(ctx, pods, cni.Del); err != nil {
+	if calls, err = b.forAll(ctx, pods, cni.Del); err != nil {
 		return err
 	}
 	b.want(calls, "DEL of %d pods at once: %s")
@@ -68,7 +50,7 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 			return err
 		}
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -77,6 +59,30 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 		t.wrong(calls[:1], "%d pods that were attached and deleted at once leave %s", count, first(left))
 	}
 	return err
+}
+
+// addressesDiffer wants an address of its own for each pod that was added at the same time as others. It reports
+// whether all were added.
+func (b *bench) addressesDiffer(pods []*pod, calls []cni.Call) bool {
+	owner := map[string]string{}
+	for i, call := range calls {
+		if call.ExitCode != 0 {
+			b.wrong([]cni.Call{call}, "ADD of %d pods at once: %s", len(pods), summary(call))
+			return false
+		}
+		result, err := cni.ParseResult(pods[i].result)
+		if err != nil {
+			return false // ADD-2 reports it
+		}
+		for _, ip := range result.IPs {
+			if other := owner[ip.Address.String()]; other != "" {
+				b.wrong([]cni.Call{call}, "ADD of %d pods at once gives %s to %s and %s", len(pods),
+					ip.Address.String(), other, pods[i].name)
+			}
+			owner[ip.Address.String()] = pods[i].name
+		}
+	}
+	return true
 }
 
 // want notes the first call that failed.
@@ -89,8 +95,8 @@ func (b *bench) want(calls []cni.Call, format string) {
 	}
 }
 
-// atOnce calls the subject for all pods at the same time.
-func (b *bench) atOnce(ctx context.Context, pods []*pod, verb cni.Verb) ([]cni.Call, error) {
+// forAll calls the subject for all pods at the same time.
+func (b *bench) forAll(ctx context.Context, pods []*pod, verb cni.Verb) ([]cni.Call, error) {
 	calls, errs := make([]cni.Call, len(pods)), make(chan error, len(pods))
 	for i, p := range pods {
 		go func() {
@@ -155,29 +161,10 @@ func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error
 	if ok, err := b.hasPlugin(ctx, main.name); err != nil || !ok {
 		return false, err
 	}
-	ipam := map[string]any{
-		"type": "host-local", "subnet": "198.51.100.0/24", "routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
-	}
-	if ok, err := b.hasPlugin(ctx, "host-local"); err != nil || !ok {
+	p, err := b.attachMain(ctx, main)
+	if err != nil || p == nil {
 		return false, err
 	}
-	path, err := b.node.Agent.CreateNamespace(ctx, "first")
-	if err != nil {
-		return false, err
-	}
-	p := &pod{name: "first", id: "cnitest-first", ifName: "eth0", netns: path}
-	inv := b.invocation(cni.Add, p, 0, nil)
-	config := main.config(b.node.Uplink, ipam)
-	config["cniVersion"], config["name"] = b.version, b.network
-	inv.plugin, inv.config = main.name, config
-	call, err := b.exec(ctx, inv)
-	if err != nil {
-		return false, err
-	}
-	if call.ExitCode != 0 {
-		return false, nil // not this plugin's fault: the kernel or the network lacks something
-	}
-	p.before = json.RawMessage(call.Stdout)
 	before, err := b.state(ctx, p)
 	if err != nil {
 		return false, err
@@ -199,21 +186,46 @@ func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error
 		}
 		return false, err
 	}
-	if atLeast(t.version, "0.4.0") {
-		if call, err = b.must(ctx, cni.Check, p); err != nil {
+	verbs := []cni.Verb{cni.Check, cni.Del}
+	if !atLeast(t.version, "0.4.0") {
+		verbs = verbs[1:]
+	}
+	for _, verb := range verbs {
+		call, err := b.must(ctx, verb, p)
+		if err != nil {
 			return true, err
 		}
 		if call.ExitCode != 0 {
-			t.wrong([]cni.Call{call}, "CHECK after %s: want success, got %s", main.name, summary(call))
+			t.wrong([]cni.Call{call}, "%s after %s: want success, got %s", verb, main.name, summary(call))
 		}
 	}
-	if call, err = b.must(ctx, cni.Del, p); err != nil {
-		return true, err
-	}
-	if call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "DEL after %s: want success, got %s", main.name, summary(call))
-	}
 	return true, nil
+}
+
+// attachMain attaches a pod with another main plugin. It returns nil if that is not possible here, which is not the
+// subject's fault: a binary is missing, or the kernel or the network lacks something.
+func (b *bench) attachMain(ctx context.Context, main mainPlugin) (*pod, error) {
+	ipam := map[string]any{
+		"type": "host-local", "subnet": "198.51.100.0/24", "routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+	}
+	if ok, err := b.hasPlugin(ctx, "host-local"); err != nil || !ok {
+		return nil, err
+	}
+	path, err := b.node.Agent.CreateNamespace(ctx, "first")
+	if err != nil {
+		return nil, err
+	}
+	p := &pod{name: "first", id: "cnitest-first", ifName: "eth0", netns: path}
+	inv := b.invocation(cni.Add, p, 0, nil)
+	config := main.config(b.node.Uplink, ipam)
+	config["cniVersion"], config["name"] = b.version, b.network
+	inv.plugin, inv.config = main.name, config
+	call, err := b.exec(ctx, inv)
+	if err != nil || call.ExitCode != 0 {
+		return nil, err
+	}
+	p.before = json.RawMessage(call.Stdout)
+	return p, nil
 }
 
 // onlyOf are the changes in a pod.

@@ -71,15 +71,15 @@ func checking() []Requirement {
 }
 
 func checkPrevResult(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
-	if l.unsaid != nil && l.unsaid.ExitCode == 0 {
-		t.wrong([]cni.Call{*l.unsaid}, "CHECK without prevResult passes, want an error")
+	if l.checkWithoutPrevResult != nil && l.checkWithoutPrevResult.ExitCode == 0 {
+		t.wrong([]cni.Call{*l.checkWithoutPrevResult}, "CHECK without prevResult passes, want an error")
 	}
-	if l.misled != nil && l.misled.ExitCode == 0 {
-		t.wrong([]cni.Call{*l.misled},
+	if l.checkWithWrongResult != nil && l.checkWithWrongResult.ExitCode == 0 {
+		t.wrong([]cni.Call{*l.checkWithWrongResult},
 			"CHECK with addresses in prevResult that the pod does not have passes, want an error")
 	}
 	return nil

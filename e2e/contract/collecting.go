@@ -75,15 +75,6 @@ func auditSilent(t *trial, c observedCall) {
 	}
 }
 
-// keeping is the key by which GC is told what to keep.
-func keeping(pods ...*pod) func(*invocation) {
-	list := []map[string]string{}
-	for _, p := range pods {
-		list = append(list, map[string]string{"containerID": p.id, "ifname": p.ifName})
-	}
-	return func(inv *invocation) { inv.config["cni.dev/valid-attachments"] = list }
-}
-
 // planted are attachments on a node, and what each added to it.
 type planted struct {
 	*bench
@@ -198,12 +189,12 @@ func checkCollects(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
 			return nil
 		}
-		if vacuous, err := g.judge(ctx, call, what, whole, len(durable(withNamespace))); err != nil || vacuous &&
-			round == 0 {
-			if err == nil {
-				err = vacuousError("GC succeeds and deletes nothing of two stale attachments")
-			}
+		vacuous, err := g.judge(ctx, call, what, whole, len(durable(withNamespace)))
+		switch {
+		case err != nil:
 			return err
+		case vacuous && round == 0:
+			return vacuousError("GC succeeds and deletes nothing of two stale attachments")
 		}
 		if call, err = b.must(ctx, cni.Check, live); err != nil {
 			return err
@@ -212,12 +203,18 @@ func checkCollects(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "CHECK of the valid attachment after %s: %s", what, summary(call))
 		}
 	}
-	call, err := b.must(ctx, cni.GC, nil, keeping())
+	return g.collectAll(ctx, gone)
+}
+
+// collectAll calls GC with an empty list and wants nothing left of the planted attachments, but of the one that is gone
+// with its namespace.
+func (g *planted) collectAll(ctx context.Context, gone *pod) error {
+	call, err := g.must(ctx, cni.GC, nil, keeping())
 	if err != nil {
 		return err
 	}
 	if call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "GC with an empty list: want success, got %s", summary(call))
+		g.wrong([]cni.Call{call}, "GC with an empty list: want success, got %s", summary(call))
 		return nil
 	}
 	for i, p := range g.pods {
@@ -225,12 +222,12 @@ func checkCollects(ctx context.Context, t *trial) error {
 		if err != nil {
 			return err
 		}
-		l, err := t.life(ctx)
+		l, err := g.lifecycle(ctx)
 		if err != nil {
 			return err
 		}
 		if left = snapshot.Beyond(left, l.residue); len(left) > 0 && p != gone {
-			t.wrong([]cni.Call{call}, "GC with an empty list leaves of %s: %s", p.name, first(left))
+			g.wrong([]cni.Call{call}, "GC with an empty list leaves of %s: %s", p.name, first(left))
 		}
 	}
 	return nil
@@ -241,7 +238,7 @@ func checkCollects(ctx context.Context, t *trial) error {
 func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change,
 	wasGone int,
 ) (vacuous bool, err error) {
-	l, err := g.life(ctx)
+	l, err := g.lifecycle(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -308,7 +305,7 @@ func checkCollectsOn(ctx context.Context, t *trial) error {
 	if call.ExitCode == 0 {
 		t.wrong([]cni.Call{call}, "GC could not remove %s and succeeds, want an error", strings.Join(pinned, ", "))
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

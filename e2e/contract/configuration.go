@@ -11,12 +11,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// everyPlugin are the roles of plugins.
-func everyPlugin() []Role { return []Role{Main, Chained, IPAM} }
-
-// inChain are the roles of what a conflist lists.
-func inChain() []Role { return []Role{Main, Chained} }
-
 // configuration is section 1 of the specification, and the environment of section 2.
 func configuration() []Requirement {
 	return []Requirement{
@@ -192,31 +186,11 @@ func checkUnknownKey(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// The key that no plugin knows.
-const (
-	strangeKey   = "cnitestUnknown"
-	strangeValue = "value-17"
-)
-
-func unknownKey(inv *invocation) { inv.config[strangeKey] = strangeValue }
-
-// failure is the error object that a call answered on stdout.
-func failure(c cni.Call) (cni.Error, bool) {
-	var answer struct {
-		Code *uint  `json:"code"`
-		Msg  string `json:"msg"`
-	}
-	if err := json.Unmarshal([]byte(c.Stdout), &answer); err != nil || answer.Code == nil {
-		return cni.Error{}, false
-	}
-	return cni.Error{Code: *answer.Code, Msg: answer.Msg}, true
-}
-
 // works reports how a life at a version went.
 func (t *trial) works(ctx context.Context, version string) (string, []cni.Call, error) {
 	own := &trial{subject: t.subject, requirement: t.requirement, version: version}
 	defer own.close(ctx)
-	l, err := own.life(ctx)
+	l, err := own.lifecycle(ctx)
 	if failed, ok := asAddError(err); ok {
 		return failed.Error(), []cni.Call{failed.call}, nil
 	}
@@ -268,7 +242,7 @@ func checkEveryVersion(ctx context.Context, t *trial) error {
 }
 
 func checkVersion(ctx context.Context, t *trial) error {
-	b, err := t.desk(ctx)
+	b, err := t.sharedBench(ctx)
 	if err != nil {
 		return err
 	}
@@ -297,7 +271,7 @@ func checkVersion(ctx context.Context, t *trial) error {
 }
 
 func checkUnknownVersion(ctx context.Context, t *trial) error {
-	b, err := t.desk(ctx)
+	b, err := t.sharedBench(ctx)
 	if err != nil {
 		return err
 	}
@@ -322,7 +296,7 @@ func checkUnknownVersion(ctx context.Context, t *trial) error {
 }
 
 func checkEnvironment(ctx context.Context, t *trial) error {
-	b, err := t.desk(ctx)
+	b, err := t.sharedBench(ctx)
 	if err != nil {
 		return err
 	}

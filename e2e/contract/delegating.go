@@ -281,7 +281,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 	if t.subject.ipam != "" {
 		return notApplicable("%s leaves the addresses to %s, which is asked itself", t.subject.Type, t.subject.ipam)
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func deleting() []Requirement {
 }
 
 func checkUndoes(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func checkUndoes(ctx context.Context, t *trial) error {
 
 // gone wants a DEL to have succeeded and the node to look as after a common DEL.
 func (b *bench) gone(ctx context.Context, call cni.Call, before snapshot.State, what string, pods ...*pod) error {
-	l, err := b.life(ctx)
+	l, err := b.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -78,11 +78,11 @@ func (b *bench) gone(ctx context.Context, call cni.Call, before snapshot.State, 
 }
 
 func checkWithoutPrevResult(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
-	t.clean(l.blind, "DEL without prevResult")
+	t.clean(l.delWithoutPrevResult, "DEL without prevResult")
 	return nil
 }
 
@@ -117,7 +117,7 @@ func checkToleratesLoss(ctx context.Context, t *trial) error {
 }
 
 func checkRepeats(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func checkRepeats(ctx context.Context, t *trial) error {
 			t.wrong([]cni.Call{call}, "DEL %s: want success, got %s", []string{"after ADD", "again"}[i], summary(call))
 		}
 	}
-	t.clean(l.never, "DEL without any ADD")
+	t.clean(l.delWithoutAdd, "DEL without any ADD")
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.Stat
 		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
 		return nil
 	}
-	l, err := b.life(ctx)
+	l, err := b.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

@@ -196,7 +196,7 @@ func checkUnsupportedKey(ctx context.Context, t *trial) error {
 }
 
 func checkBadInput(ctx context.Context, t *trial) error {
-	b, err := t.desk(ctx)
+	b, err := t.sharedBench(ctx)
 	if err != nil {
 		return err
 	}

@@ -249,15 +249,6 @@ func following(text, word string) string {
 	return ""
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
-}
-
 func checkMulticastMAC(ctx context.Context, t *trial) error {
 	const mac = "01:00:5e:00:00:01"
 	b, p, err := t.fresh(ctx)
@@ -343,7 +334,7 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -352,51 +343,12 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 		if err != nil {
 			return err
 		}
-		deleted := make(chan error, 1)
-		var del cni.Call
-		go func() {
-			var err error
-			del, err = b.must(ctx, cni.Del, old)
-			deleted <- err
-		}()
-		add, err := b.must(ctx, cni.Add, next)
-		if err := <-deleted; err != nil {
-			return err
-		}
+		calls, err := b.replace(ctx, old, next)
 		if err != nil {
 			return err
 		}
-		if add.ExitCode != 0 || del.ExitCode != 0 {
-			t.wrong([]cni.Call{del, add}, "DEL of the last pod and ADD of the next at the same time, round %d: DEL "+
-				"%s, ADD %s", i, summary(del), summary(add))
-			return nil
-		}
-		links, err := b.node.Agent.Links(ctx, "")
-		if err != nil {
+		if broken, err := b.brokenBy(ctx, calls, next, l, i); err != nil || broken {
 			return err
-		}
-		for _, c := range l.made {
-			// What a pod has for itself bears other names.
-			if shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil; !shared ||
-				c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
-				continue
-			}
-			if _, found := agent.FindLink(links, c.Item.Name); !found {
-				t.wrong([]cni.Call{del, add}, "DEL of the last pod takes %s, which ADD of the next at the same time "+
-					"relies on (round %d)", c.Item.Name, i)
-				return nil
-			}
-		}
-		if atLeast(t.version, "0.4.0") {
-			check, err := b.must(ctx, cni.Check, next)
-			if err != nil {
-				return err
-			}
-			if check.ExitCode != 0 {
-				t.wrong([]cni.Call{del, add, check}, "CHECK of a pod that was attached while another was deleted, "+
-					"round %d: %s", i, summary(check))
-				return nil
-			}
 		}
 		if err := b.end(ctx, old); err != nil {
 			return err
@@ -406,8 +358,59 @@ func checkLastAndNext(ctx context.Context, t *trial) error {
 	return nil
 }
 
+// replace calls DEL of one pod and ADD of another at the same time, and returns the two calls.
+func (b *bench) replace(ctx context.Context, old, next *pod) ([]cni.Call, error) {
+	deleted := make(chan error, 1)
+	var del cni.Call
+	go func() {
+		var err error
+		del, err = b.must(ctx, cni.Del, old)
+		deleted <- err
+	}()
+	add, err := b.must(ctx, cni.Add, next)
+	if err := <-deleted; err != nil {
+		return nil, err
+	}
+	return []cni.Call{del, add}, err
+}
+
+// brokenBy reports whether a DEL and an ADD at the same time did not both succeed, or took something from the pod that
+// was added.
+func (b *bench) brokenBy(ctx context.Context, calls []cni.Call, next *pod, l *lifecycle, round int) (bool, error) {
+	if del, add := calls[0], calls[1]; add.ExitCode != 0 || del.ExitCode != 0 {
+		b.wrong(calls, "DEL of the last pod and ADD of the next at the same time, round %d: DEL %s, ADD %s",
+			round, summary(del), summary(add))
+		return true, nil
+	}
+	links, err := b.node.Agent.Links(ctx, "")
+	if err != nil {
+		return false, err
+	}
+	for _, c := range l.made {
+		// What a pod has for itself bears other names.
+		shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil
+		if !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
+			continue
+		}
+		if _, found := agent.FindLink(links, c.Item.Name); !found {
+			b.wrong(calls, "DEL of the last pod takes %s, which ADD of the next at the same time relies on (round %d)",
+				c.Item.Name, round)
+			return true, nil
+		}
+	}
+	if !atLeast(b.version, "0.4.0") {
+		return false, nil
+	}
+	check, err := b.must(ctx, cni.Check, next)
+	if err == nil && check.ExitCode != 0 {
+		b.wrong(append(calls, check), "CHECK of a pod that was attached while another was deleted, round %d: %s", round,
+			summary(check))
+	}
+	return check.ExitCode != 0, err
+}
+
 func checkTentative(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

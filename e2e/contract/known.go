@@ -41,8 +41,8 @@ func KnownUpstream() []Known {
 	}
 }
 
-// knownUpstream is the reason why a deviation is nobody's fault but the library's; empty where it is the plugin's.
-func knownUpstream(s *Subject, requirement, text string) string {
+// knownOf returns why a deviation is the library's fault; empty if it is the plugin's own.
+func knownOf(s *Subject, requirement, text string) string {
 	if !s.skel {
 		return ""
 	}

@@ -156,18 +156,9 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	links, err := lan.Agent.Links(ctx, lan.Netns)
+	device, network, err := underlayOf(ctx, lan)
 	if err != nil {
 		return err
-	}
-	var device string
-	var network netip.Prefix
-	for _, l := range links {
-		for _, prefix := range l.Prefixes() {
-			if prefix.Addr().Is4() && l.Kind == "veth" {
-				device, network = l.Name, prefix
-			}
-		}
 	}
 	if !network.IsValid() {
 		return notApplicable("the underlay has no IPv4, and so no ARP")
@@ -212,6 +203,19 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 	}
 	t.wrong([]cni.Call{call}, "%s answers ARP for %s, which nobody has", whose, addr)
 	return nil
+}
+
+// underlayOf returns the device by which a host is on the underlay, and its IPv4 prefix; invalid if it has none.
+func underlayOf(ctx context.Context, host *cluster.Place) (device string, network netip.Prefix, err error) {
+	links, err := host.Agent.Links(ctx, host.Netns)
+	for _, l := range links {
+		for _, prefix := range l.Prefixes() {
+			if prefix.Addr().Is4() && l.Kind == "veth" {
+				device, network = l.Name, prefix
+			}
+		}
+	}
+	return device, network, err
 }
 
 // whoseMAC names the pod or the node whose link has a MAC; empty for neither.

@@ -16,37 +16,43 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// life is an attachment from ADD to DEL on a cold node, at one version, and one more after it. Most requirements can be
-// read off it.
-type life struct {
-	pod *pod
-	add cni.Call
-	// made is what ADD changed on a node that had no pod yet; the pod's namespace has the scope "first".
-	made []snapshot.Change
-	// attached is the state then.
-	attached snapshot.State
-	// node and inPod are the links after ADD.
-	node, inPod []agent.Link
-	uplink      string
-	// was are the node's links before ADD.
-	was []agent.Link
-	// check came right after ADD; nil before 0.4.0.
-	check *cni.Call
+// lifecycle records an attachment from ADD to DEL on a node without pods, at one version, and further ones after it.
+// Most requirements can be judged by it.
+type lifecycle struct {
+	uplink string
+	firstAttachment
 	// dels are DEL, and DEL again.
 	dels [2]cni.Call
-	// residue is what the first pod left after its DEL: what it should not have, and what a node keeps from its first
-	// pod on.
+	// residue is what the first pod left after its DEL: what it should not have left, and what a node keeps from its
+	// first pod on.
 	residue []snapshot.Change
-	// left is what a second pod left behind beyond what the first one did.
+	// left is what a second pod left in addition.
 	left []snapshot.Change
-	// never is a DEL without any ADD, blind a DEL without prevResult, each with what it left.
-	never, blind aftermath
-	// unsaid and misled are CHECK without prevResult, and with addresses in it that the pod does not have; nil before
-	// 0.4.0.
-	unsaid, misled *cni.Call
-	err            error
-	// record is what the machine did meanwhile.
+	incomplete
+	err error
+	// record tells how the machine was disturbed meanwhile.
 	record *disturbance.Record
+}
+
+// firstAttachment is the ADD of the first pod of a node.
+type firstAttachment struct {
+	pod *pod
+	add cni.Call
+	// made lists the changes by ADD; the pod's namespace has the scope "first".
+	made []snapshot.Change
+	// attached is the state after ADD.
+	attached snapshot.State
+	// was lists the node's links before ADD, node and inPod those of node and pod after it.
+	was, node, inPod []agent.Link
+	// check is the CHECK right after ADD; nil before 0.4.0.
+	check *cni.Call
+}
+
+// incomplete has the calls to which something was missing that a runtime passes.
+type incomplete struct {
+	delWithoutAdd, delWithoutPrevResult aftermath
+	// checkWithWrongResult had addresses in prevResult that the pod does not have. Both are nil before 0.4.0.
+	checkWithoutPrevResult, checkWithWrongResult *cni.Call
 }
 
 // aftermath is a call and what it left.
@@ -58,8 +64,8 @@ type aftermath struct {
 // settling is how long the state after ADD is watched: udev gives links their final MAC within it (failure mode A08).
 const settling = 2 * time.Second
 
-// life is the record of a version; it is made once.
-func (t *trial) life(ctx context.Context) (*life, error) {
+// lifecycle returns the record of a version; it is made once.
+func (t *trial) lifecycle(ctx context.Context) (*lifecycle, error) {
 	s := t.subject
 	s.mu.Lock()
 	known := s.lives[t.version]
@@ -69,7 +75,7 @@ func (t *trial) life(ctx context.Context) (*life, error) {
 		return known, known.err
 	}
 	made, _, _ := s.once.Do("life "+t.version, func() (any, error) {
-		l := &life{}
+		l := &lifecycle{}
 		var own context.Context
 		own, l.record = disturbance.Begin(ctx)
 		l.err = t.live(own, l)
@@ -79,12 +85,12 @@ func (t *trial) life(ctx context.Context) (*life, error) {
 		s.lives[t.version] = l
 		return l, nil
 	})
-	l := made.(*life)
+	l := made.(*lifecycle)
 	disturbance.Of(ctx).Include(l.record)
 	return l, l.err
 }
 
-func (t *trial) live(ctx context.Context, l *life) error {
+func (t *trial) live(ctx context.Context, l *lifecycle) error {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
 		return err
@@ -140,7 +146,7 @@ func (t *trial) live(ctx context.Context, l *life) error {
 }
 
 // second is what comes after the first pod, on a node that is cold no more.
-func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error {
+func (l *lifecycle) second(ctx context.Context, b *bench, start snapshot.State) error {
 	p, err := b.attach(ctx, "second")
 	if err != nil {
 		return err
@@ -164,10 +170,10 @@ func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error
 		return err
 	}
 	never := &pod{name: "never", id: "cnitest-never", ifName: "eth0", netns: agent.NamespacePath("never")}
-	if l.never.call, err = b.must(ctx, cni.Del, never); err != nil {
+	if l.delWithoutAdd.call, err = b.must(ctx, cni.Del, never); err != nil {
 		return err
 	}
-	if l.never.left, err = b.leftAfter(ctx, now, l.residue); err != nil {
+	if l.delWithoutAdd.left, err = b.leftAfter(ctx, now, l.residue); err != nil {
 		return err
 	}
 	third, err := b.pod(ctx, "third")
@@ -180,22 +186,22 @@ func (l *life) second(ctx context.Context, b *bench, start snapshot.State) error
 	if _, err := b.add(ctx, third); err != nil {
 		return err
 	}
-	if l.blind.call, err = b.must(ctx, cni.Del, third, withoutPrevResult); err != nil {
+	if l.delWithoutPrevResult.call, err = b.must(ctx, cni.Del, third, withoutPrevResult); err != nil {
 		return err
 	}
-	l.blind.left, err = b.leftAfter(ctx, now, l.residue, third)
+	l.delWithoutPrevResult.left, err = b.leftAfter(ctx, now, l.residue, third)
 	return err
 }
 
 func withoutPrevResult(inv *invocation) { delete(inv.config, "prevResult") }
 
 // mislead asks CHECK about something else than what there is.
-func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
+func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 	unsaid, err := b.call(ctx, cni.Check, p, withoutPrevResult)
 	if err != nil {
 		return err
 	}
-	l.unsaid = &unsaid
+	l.checkWithoutPrevResult = &unsaid
 	result, err := cni.ParseResult(p.result)
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
@@ -208,7 +214,7 @@ func (l *life) mislead(ctx context.Context, b *bench, p *pod) error {
 		return err
 	}
 	misled, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
-	l.misled = &misled
+	l.checkWithWrongResult = &misled
 	return err
 }
 
@@ -253,7 +259,7 @@ func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
 func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
 	var residue []snapshot.Change
 	// Where a healthy ADD fails there is none to compare with.
-	if l, err := b.life(ctx); err == nil {
+	if l, err := b.lifecycle(ctx); err == nil {
 		residue = l.residue
 	}
 	left, err := b.leftAfter(ctx, before, residue, p)

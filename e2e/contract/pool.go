@@ -13,7 +13,7 @@ import (
 )
 
 func checkDuplicateAddress(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

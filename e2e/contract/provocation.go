@@ -178,7 +178,7 @@ func alike(a, b snapshot.Change) bool {
 func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	newest := &trial{subject: t.subject, requirement: t.requirement, version: t.subject.newest()}
 	defer newest.close(ctx)
-	l, err := newest.life(ctx)
+	l, err := newest.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 	}
 	all := make([]*provocation, len(list))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(t.subject.lab.atOnce(2 * runtime.NumCPU()))
+	group.SetLimit(t.subject.lab.limit(2 * runtime.NumCPU()))
 	for i, m := range list {
 		group.Go(func() (err error) {
 			own := &trial{subject: t.subject, requirement: t.requirement, version: newest.version}
@@ -292,7 +292,7 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 	if p.del, err = b.must(ctx, cni.Del, pod); err != nil {
 		return nil, err
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -143,3 +143,9 @@ func Find(id string) *Requirement {
 	}
 	return nil
 }
+
+// everyPlugin are the roles of plugins.
+func everyPlugin() []Role { return []Role{Main, Chained, IPAM} }
+
+// inChain are the roles of what a conflist lists.
+func inChain() []Role { return []Role{Main, Chained} }

@@ -79,7 +79,7 @@ type need struct {
 
 // needs are what ADD was seen to use.
 func (t *trial) needs(ctx context.Context) ([]need, error) {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err e
 }
 
 func checkWithoutStatus(ctx context.Context, t *trial) error {
-	_, err := t.life(ctx)
+	_, err := t.lifecycle(ctx)
 	failed, ok := asAddError(err)
 	if !ok {
 		return err

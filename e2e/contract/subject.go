@@ -29,8 +29,8 @@ type Lab struct {
 	Request cluster.Request
 }
 
-// atOnce is how many of the clusters that a check would use at once there can be: one where machines exist once.
-func (l *Lab) atOnce(clusters int) int {
+// limit returns how many of the clusters that a check would use at once there can be: one where machines exist once.
+func (l *Lab) limit(clusters int) int {
 	if cluster.IsExclusive(l.Backend) {
 		return 1
 	}
@@ -52,17 +52,22 @@ type Subject struct {
 	// file is the configuration of the whole chain.
 	file *conflist.File
 	lab  Lab
-
+	// discovering is held while the versions are asked for.
 	discovering sync.Mutex
+	known
+}
 
+// known is what checks of a subject found out for each other.
+type known struct {
 	once    singleflight.Group
 	mu      sync.Mutex
-	lives   map[string]*life
+	lives   map[string]*lifecycle
 	scores  map[cni.Verb]*Score
 	changes *provocations
-	desk    *bench
-	calls   []observedCall
-	// refused are the calls that failed, with what the kernel refused them.
+	// shared is the bench of the checks that attach nothing.
+	shared *bench
+	calls  []observedCall
+	// refused has the calls that failed, with what the kernel refused.
 	refused []explainedCall
 }
 
@@ -80,7 +85,7 @@ func Subjects(file *conflist.File, lab Lab) []*Subject {
 	var all []*Subject
 	add := func(s *Subject) {
 		if !slices.ContainsFunc(all, func(other *Subject) bool { return other.Type == s.Type }) {
-			s.file, s.lab, s.lives, s.scores = file, lab, map[string]*life{}, map[cni.Verb]*Score{}
+			s.file, s.lab, s.lives, s.scores = file, lab, map[string]*lifecycle{}, map[cni.Verb]*Score{}
 			s.skel = usesSkel(filepath.Join(lab.Request.BinDir, s.Type))
 			all = append(all, s)
 		}
@@ -221,12 +226,12 @@ func atLeast(v, than string) bool {
 func (s *Subject) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.desk == nil {
+	if s.shared == nil {
 		return nil
 	}
-	desk := s.desk
-	s.desk = nil
-	return desk.cluster.Close()
+	shared := s.shared
+	s.shared = nil
+	return shared.cluster.Close()
 }
 
 // Forget takes back what a run of a check left, before it is run again: the calls that it made, what it provoked, and

@@ -354,7 +354,7 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 		// It waits more than it computes.
 		lanes = 8
 	}
-	tried, err := t.tryAll(ctx, verb, faults, whole, pilot, t.subject.lab.atOnce(min(lanes, len(faults))))
+	tried, err := t.tryAll(ctx, verb, faults, whole, pilot, t.subject.lab.limit(min(lanes, len(faults))))
 	if err != nil {
 		return err
 	}

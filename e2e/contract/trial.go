@@ -59,7 +59,7 @@ func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
 // deviation notes one with other evidence than calls.
 func (t *trial) deviation(evidence []report.Evidence, text string) {
 	w := wrong{
-		text: text, version: t.version, known: knownUpstream(t.subject, t.requirement.ID, text), evidence: evidence,
+		text: text, version: t.version, known: knownOf(t.subject, t.requirement.ID, text), evidence: evidence,
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,7 +200,7 @@ func (t *trial) run(ctx context.Context) error {
 	if cluster.IsExclusive(t.subject.lab.Backend) {
 		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it
 		// works is the check's to say.
-		_, _ = t.life(ctx)
+		_, _ = t.lifecycle(ctx)
 	}
 	return t.requirement.check(ctx, t)
 }

@@ -26,7 +26,7 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allow
 }
 
 func checkLeavesOthers(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

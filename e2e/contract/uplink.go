@@ -52,7 +52,7 @@ func checkOwnedUplink(ctx context.Context, t *trial) error {
 }
 
 func checkUplink(ctx context.Context, t *trial) error {
-	l, err := t.life(ctx)
+	l, err := t.lifecycle(ctx)
 	if err != nil {
 		return err
 	}

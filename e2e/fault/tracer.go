@@ -29,14 +29,19 @@ type tracer struct {
 	threads   map[int]*thread
 	processes map[int]*process
 	forged    []forgery
-	// questions are what netlink was asked and has not answered yet; nil unless refusals are to be explained.
+	// questions has what netlink was asked and has not answered yet; nil unless refusals are to be explained.
 	questions map[askedFor]question
-	points    []*Point
-	hit       *Point
+	took      func() time.Duration
+	course
+}
+
+// course is how far a run has come.
+type course struct {
+	points []*Point
+	hit    *Point
 	// killed is set once all is to end; ended when the plugin has.
 	killed, ended bool
 	status        unix.WaitStatus
-	took          func() time.Duration
 	trace         Trace
 }
 

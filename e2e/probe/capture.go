@@ -67,10 +67,7 @@ type Capture struct {
 	rc     syscall.RawConn
 	links  netlinksafe.Handle
 	events *linkEvents
-	hosts  []netip.Addr
-	ports  []uint16
-	limit  int
-	last   int
+	filter
 	done   chan struct{}
 	names  map[int]string
 	found  []frame
@@ -79,6 +76,14 @@ type Capture struct {
 
 	stopped bool
 	packets []Packet
+}
+
+// filter says which packets are kept, and how many.
+type filter struct {
+	hosts []netip.Addr
+	ports []uint16
+	limit int // of the first packets
+	last  int // of those beyond the limit
 }
 
 // frame is a kept packet before its interface has a name.
@@ -100,7 +105,10 @@ func StartCapture(netns string, m Match) (*Capture, error) {
 
 // openCapture is StartCapture without the goroutine that takes packets from the kernel's queue.
 func openCapture(netns string, m Match) (*Capture, error) {
-	c := &Capture{ports: m.Ports, limit: m.Limit, last: m.Last, done: make(chan struct{}), names: map[int]string{}}
+	c := &Capture{
+		filter: filter{ports: m.Ports, limit: m.Limit, last: m.Last},
+		done:   make(chan struct{}), names: map[int]string{},
+	}
 	if m.Limit < 0 {
 		return nil, fmt.Errorf("capture: want a limit of 0 or more, got %d", m.Limit)
 	}

@@ -49,6 +49,20 @@ var optional = []string{
 	"lab.hosts.behind",
 }
 
+// accepted reports whether ReadFile takes a document.
+func accepted(t *testing.T, document any) bool {
+	text, err := json.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "report.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = report.ReadFile(file)
+	return err == nil
+}
+
 // TestSchema takes each field away from a document that has all of them, gives each field another kind of value, and
 // adds a field to each object.
 func TestSchema(t *testing.T) {
@@ -60,18 +74,7 @@ func TestSchema(t *testing.T) {
 	if err := json.Unmarshal(data, &document); err != nil {
 		t.Fatal(err)
 	}
-	accepts := func() bool {
-		text, err := json.Marshal(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(t.TempDir(), "report.json")
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err = report.ReadFile(file)
-		return err == nil
-	}
+	accepts := func() bool { return accepted(t, document) }
 	if !accepts() {
 		t.Fatal("the document itself is refused")
 	}

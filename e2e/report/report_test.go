@@ -108,9 +108,9 @@ func TestReport_Count(t *testing.T) {
 	}
 }
 
-// The names of the fields are what other programs read.
-func TestReport_WriteFile(t *testing.T) {
-	full := &report.Report{
+// fullReport returns a report with a value in each field.
+func fullReport() *report.Report {
+	return &report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind, Verdict: report.NotConformant,
 		Suite: report.Suite{Version: "v0.1.0"},
 		Implementation: report.Implementation{
@@ -119,8 +119,8 @@ func TestReport_WriteFile(t *testing.T) {
 				{Type: "macvlan", Version: "v1.9.1", SHA256: "aa"}, {Type: "route", UnderTest: true, SHA256: "bb"},
 			},
 		},
-		Profile: "underlay", Backend: "netns", Kernel: "6.18.44", Started: time.Date(2026, 11, 22, 4, 0, 0, 0,
-			time.UTC), DurationSeconds: 1.2,
+		Profile: "underlay", Backend: "netns", Kernel: "6.18.44", DurationSeconds: 1.2,
+		Started: time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC),
 		Lab: &report.Lab{
 			Networks: []string{"192.168.0.0/16"},
 			Nodes:    []report.LabNode{{Name: "node/a", Uplink: "eno1", Addresses: []string{"192.168.0.2"}, Pods: 126}},
@@ -155,6 +155,11 @@ func TestReport_WriteFile(t *testing.T) {
 		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}},
 		Notes:   []string{"a note"},
 	}
+}
+
+// The names of the fields are what other programs read.
+func TestReport_WriteFile(t *testing.T) {
+	full := fullReport()
 	for _, tt := range []struct {
 		name string
 		in   *report.Report

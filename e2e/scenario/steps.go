@@ -10,25 +10,30 @@ import (
 // stepChecker follows the steps and knows what stands at each of them.
 type stepChecker struct {
 	*validator
+	onTheWay
 	attached map[attachment]bool // present: added at least once; true: not deleted since
 	netns    map[string]bool     // present: made at least once; true: not removed since
 	churned  map[string]bool
-	flows    []string           // paths of the steps whose flows still run
-	flowing  Duration           // how long they are sure to have run
-	captures []string           // paths of the steps whose captures still run
-	ends     map[string][]Place // endpoints of each service
-	reached  map[string]bool    // services that traffic went to
 	down     map[string]bool    // nodes whose daemon does not run
 	frozen   map[string]bool    // nodes whose daemon is frozen
 	added    map[Cloud]int      // what steps added to a node and did not remove
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
 }
 
+// onTheWay is the traffic between places, up to the step that is checked.
+type onTheWay struct {
+	flows    []string           // paths of the steps whose flows still run
+	flowing  Duration           // how long they are sure to have run
+	captures []string           // paths of the steps whose captures still run
+	ends     map[string][]Place // endpoints of each service
+	reached  map[string]bool    // services that traffic went to
+}
+
 // checkSteps reports what is wrong with the steps, and declarations that no step uses.
 func (v *validator) checkSteps() {
 	t := &stepChecker{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
-		ends: map[string][]Place{}, reached: map[string]bool{}, tested: map[Feature]string{},
+		onTheWay: onTheWay{ends: map[string][]Place{}, reached: map[string]bool{}}, tested: map[Feature]string{},
 		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{},
 	}
 	for _, s := range v.Services {

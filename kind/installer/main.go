@@ -1,7 +1,7 @@
 // Command installer puts CNI plugins and their conflist on a Kubernetes node, and takes them away again. It is the one
 // program of the DaemonSet in kind/install, in an image without a shell:
 //
-//	installer install   as init container: the binaries, then the conflist, which tells a runtime that the network is up
+//	installer install   as init container: the binaries, then the conflist, which tells a runtime to start pods
 //	installer hold      as the pod's container: waits, and on SIGTERM uninstalls if the DaemonSet is being deleted
 //
 // In the conflist ${NODE_NAME}, ${NODE_IP} and ${NODE_INDEX} are replaced, as cnitest replaces them in its labs; the

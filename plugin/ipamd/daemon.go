@@ -52,6 +52,11 @@ type daemon struct {
 	node    *eni.Node     // nil where the kernel is left alone
 	changed chan struct{} // told after assignments and releases
 
+	observed
+}
+
+// observed is the cloud and the daemon's own state as last seen.
+type observed struct {
 	mu     sync.Mutex
 	inv    cloud.Inventory
 	status monitor.Status

@@ -14,67 +14,6 @@ import (
 
 func TestCheck(t *testing.T) {
 	child := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}}
-	sysctl := func(path, value string) func(*lab, *pod) error {
-		return func(*lab, *pod) error { return os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) }
-	}
-	node := func(do func(n *kernel.Namespace) error) func(*lab, *pod) error {
-		return func(*lab, *pod) error {
-			n, err := kernel.Current()
-			if err != nil {
-				return err
-			}
-			defer n.Close()
-			return do(n)
-		}
-	}
-	replaceChild := func(link netlink.Link) func(*lab, *pod) error {
-		return func(*lab, *pod) error {
-			if err := netlink.LinkDel(child); err != nil {
-				return err
-			}
-			link.Attrs().Name = "eno1.host"
-			if link.Attrs().ParentIndex != 0 {
-				link.Attrs().ParentIndex = linkIndex("eno1")
-			}
-			return netlink.LinkAdd(link)
-		}
-	}
-	route := func(change func(r *netlink.Route)) func(*lab, *pod) error {
-		return func(*lab, *pod) error {
-			prefix, err := netlink.ParseIPNet("192.168.1.2/32")
-			if err != nil {
-				return err
-			}
-			old := &netlink.Route{Dst: prefix, Scope: netlink.SCOPE_LINK, LinkIndex: linkIndex("eno1.host")}
-			if err := netlink.RouteDel(old); err != nil || change == nil {
-				return err
-			}
-			r := *old
-			change(&r)
-			return netlink.RouteAdd(&r)
-		}
-	}
-	inPod := func(do func() error) func(*lab, *pod) error {
-		return func(l *lab, p *pod) error {
-			l.in(p.ns, do)
-			return nil
-		}
-	}
-	podRoute := func(change func(r *netlink.Route) error) func(*lab, *pod) error {
-		return inPod(func() error {
-			prefix, err := netlink.ParseIPNet("10.9.0.7/32")
-			if err != nil {
-				return err
-			}
-			r := &netlink.Route{
-				Dst: prefix, Gw: net.ParseIP("192.168.0.5"), LinkIndex: linkIndex("eth0"), Priority: metricOther,
-			}
-			if err := netlink.RouteDel(r); err != nil {
-				return err
-			}
-			return change(r)
-		})
-	}
 	for _, tt := range []struct {
 		name    string
 		breakIt func(l *lab, p *pod) error
@@ -83,7 +22,7 @@ func TestCheck(t *testing.T) {
 		want    string
 	}{
 		{name: "nothing broken", want: "success"},
-		{name: "master gone", breakIt: node(func(n *kernel.Namespace) error {
+		{name: "master gone", breakIt: onNode(func(n *kernel.Namespace) error {
 			return n.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eno1"}})
 		}), want: `999: master "eno1" does not exist on this node`},
 		{name: "child gone", breakIt: func(*lab, *pod) error { return netlink.LinkDel(child) }, want: "999: link eno1.host is missing"},
@@ -102,39 +41,39 @@ func TestCheck(t *testing.T) {
 			}),
 			want: "999: link eno1.host exists and is a macvlan in mode private, want a macvlan of eno1 (index 2) in mode bridge: remove it, or set bridge to a free name",
 		},
-		{name: "arp_filter off", breakIt: sysctl("ipv4/conf/eno1.host/arp_filter", "0"), want: "999: link eno1.host: want sysctl ipv4.arp_filter=1, got 0"},
-		{name: "rp_filter as systemd sets it", breakIt: sysctl("ipv4/conf/eno1.host/rp_filter", "2"), want: "success"},
+		{name: "arp_filter off", breakIt: setSysctl("ipv4/conf/eno1.host/arp_filter", "0"), want: "999: link eno1.host: want sysctl ipv4.arp_filter=1, got 0"},
+		{name: "rp_filter as systemd sets it", breakIt: setSysctl("ipv4/conf/eno1.host/rp_filter", "2"), want: "success"},
 		{
-			name: "arp_ignore on all", breakIt: sysctl("ipv4/conf/all/arp_ignore", "1"),
+			name: "arp_ignore on all", breakIt: setSysctl("ipv4/conf/all/arp_ignore", "1"),
 			want: "999: sysctl ipv4.all.arp_ignore is 1, with which eno1.host answers no pod: want 0 or 3",
 		},
-		{name: "accept_ra on", breakIt: sysctl("ipv6/conf/eno1.host/accept_ra", "1"), want: "999: link eno1.host: want sysctl ipv6.accept_ra=0, got 1"},
-		{name: "link-local address gone", breakIt: node(func(n *kernel.Namespace) error {
+		{name: "accept_ra on", breakIt: setSysctl("ipv6/conf/eno1.host/accept_ra", "1"), want: "999: link eno1.host: want sysctl ipv6.accept_ra=0, got 1"},
+		{name: "link-local address gone", breakIt: onNode(func(n *kernel.Namespace) error {
 			addr, err := netlink.ParseAddr(childLL + "/64")
 			if err != nil {
 				return err
 			}
 			return netlink.AddrDel(child, addr)
 		}), want: "999: link eno1.host: address " + childLL + " is missing, which pods use as next hop"},
-		{name: "route gone", breakIt: route(nil), want: "999: route to 192.168.1.2 on eno1.host is missing"},
+		{name: "route gone", breakIt: changeRoute(nil), want: "999: route to 192.168.1.2 on eno1.host is missing"},
 		{
-			name: "route without source", breakIt: route(func(*netlink.Route) {}),
+			name: "route without source", breakIt: changeRoute(func(*netlink.Route) {}),
 			want: "999: route to 192.168.1.2 on eno1.host: want source 192.168.0.5, got none",
 		},
 		{
-			name: "route with another source", breakIt: route(func(r *netlink.Route) {
+			name: "route with another source", breakIt: changeRoute(func(r *netlink.Route) {
 				r.Src = net.ParseIP("10.9.0.7")
 			}),
 			want: "999: route to 192.168.1.2 on eno1.host: want source 192.168.0.5, got 10.9.0.7",
 		},
 		{
-			name: "route elsewhere", breakIt: route(func(r *netlink.Route) { r.LinkIndex = linkIndex("eth9") }),
+			name: "route elsewhere", breakIt: changeRoute(func(r *netlink.Route) { r.LinkIndex = linkIndex("eth9") }),
 			want: "999: route to 192.168.1.2: want it on eno1.host alone, got another on eth9",
 		},
-		{name: "neighbour gone", breakIt: node(func(n *kernel.Namespace) error {
+		{name: "neighbour gone", breakIt: onNode(func(n *kernel.Namespace) error {
 			return netlink.NeighDel(&netlink.Neigh{LinkIndex: linkIndex("eno1.host"), IP: net.ParseIP("fd00:20::102")})
 		}), want: "999: neighbour fd00:20::102 on eno1.host is missing"},
-		{name: "neighbour elsewhere", breakIt: node(func(n *kernel.Namespace) error {
+		{name: "neighbour elsewhere", breakIt: onNode(func(n *kernel.Namespace) error {
 			return netlink.NeighSet(&netlink.Neigh{
 				LinkIndex: linkIndex("eno1.host"), IP: net.ParseIP("192.168.1.2"), State: netlink.NUD_PERMANENT,
 				HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 9, 9},
@@ -148,10 +87,10 @@ func TestCheck(t *testing.T) {
 			"got 02:00:00:0b:01:ef: " +
 			"a later plugin has changed the pod's; put it before route"},
 		{
-			name: "route in the pod gone", breakIt: podRoute(func(*netlink.Route) error { return nil }),
+			name: "route in the pod gone", breakIt: changePodRoute(func(*netlink.Route) error { return nil }),
 			want: "999: route 10.9.0.7 via 192.168.0.5 dev eth0 is missing in the pod",
 		},
-		{name: "route in the pod moved to another table, as sbr does", breakIt: podRoute(func(r *netlink.Route) error {
+		{name: "route in the pod in another table, as by sbr", breakIt: changePodRoute(func(r *netlink.Route) error {
 			r.Table = 100
 			return netlink.RouteAdd(r)
 		}), want: "success"},
@@ -230,4 +169,77 @@ func TestCheck_routes_that_the_result_no_longer_lists(t *testing.T) {
 	if err := l.check(p, nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// setSysctl returns a breakage that sets a sysctl in the namespace of the node.
+func setSysctl(path, value string) func(*lab, *pod) error {
+	return func(*lab, *pod) error { return os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) }
+}
+
+// onNode returns a breakage that changes the node.
+func onNode(do func(n *kernel.Namespace) error) func(*lab, *pod) error {
+	return func(*lab, *pod) error {
+		n, err := kernel.Current()
+		if err != nil {
+			return err
+		}
+		defer n.Close()
+		return do(n)
+	}
+}
+
+// replaceChild returns a breakage that replaces the child of the master by another link.
+func replaceChild(link netlink.Link) func(*lab, *pod) error {
+	return func(*lab, *pod) error {
+		if err := netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}}); err != nil {
+			return err
+		}
+		link.Attrs().Name = "eno1.host"
+		if link.Attrs().ParentIndex != 0 {
+			link.Attrs().ParentIndex = linkIndex("eno1")
+		}
+		return netlink.LinkAdd(link)
+	}
+}
+
+// changeRoute returns a breakage that deletes the route to the pod, and adds it changed; nil leaves it deleted.
+func changeRoute(change func(r *netlink.Route)) func(*lab, *pod) error {
+	return func(*lab, *pod) error {
+		prefix, err := netlink.ParseIPNet("192.168.1.2/32")
+		if err != nil {
+			return err
+		}
+		old := &netlink.Route{Dst: prefix, Scope: netlink.SCOPE_LINK, LinkIndex: linkIndex("eno1.host")}
+		if err := netlink.RouteDel(old); err != nil || change == nil {
+			return err
+		}
+		r := *old
+		change(&r)
+		return netlink.RouteAdd(&r)
+	}
+}
+
+// inPod returns a breakage that changes the pod.
+func inPod(do func() error) func(*lab, *pod) error {
+	return func(l *lab, p *pod) error {
+		l.in(p.ns, do)
+		return nil
+	}
+}
+
+// changePodRoute returns a breakage that deletes the pod's route to another network, and changes it.
+func changePodRoute(change func(r *netlink.Route) error) func(*lab, *pod) error {
+	return inPod(func() error {
+		prefix, err := netlink.ParseIPNet("10.9.0.7/32")
+		if err != nil {
+			return err
+		}
+		r := &netlink.Route{
+			Dst: prefix, Gw: net.ParseIP("192.168.0.5"), LinkIndex: linkIndex("eth0"), Priority: metricOther,
+		}
+		if err := netlink.RouteDel(r); err != nil {
+			return err
+		}
+		return change(r)
+	})
 }

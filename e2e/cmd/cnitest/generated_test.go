@@ -4,9 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -97,67 +95,4 @@ func TestReplaceTable(t *testing.T) {
 			}
 		})
 	}
-}
-
-const module = "github.com/cnitest/cnitest"
-
-// importRules say which packages must not reach which, directly or through others.
-func importRules() []importRule {
-	return []importRule{
-		{of: []string{"./plugin/..."}, never: module + "/e2e", why: "a plugin is no part of its test"},
-		{of: []string{"./e2e/..."}, never: module + "/plugin", why: "the suite knows a plugin only by its conflist and its binary"},
-		{of: []string{"./e2e", "./e2e/agent"}, never: module + "/e2e/backend", why: "the caller passes a backend in"},
-		{of: []string{"./e2e/internal/environment"}, never: module + "/e2e/internal/packetpath", why: "who is there does not depend on how packets went"},
-		{of: []string{"./e2e/internal/environment", "./e2e/internal/packetpath"}, never: module + "/e2e/internal/runner", why: "an explanation runs no steps"},
-		{of: []string{"./e2e/internal/runner"}, never: module + "/e2e/internal/residue", why: "a runner does not judge what it leaves"},
-		{of: []string{"./e2e/internal/runner", "./e2e/internal/residue"}, never: module + "/e2e/internal/soak", why: "a soak is one use of a runner"},
-		{of: []string{"./e2e/internal/soak"}, never: module + "/e2e/internal/residue", why: "a soak and the search for residue are two uses of a runner"},
-	}
-}
-
-type importRule struct {
-	of    []string
-	never string
-	why   string
-}
-
-// broken are the packages among deps that the rule forbids.
-func (r importRule) broken(deps []string) []string {
-	return slices.DeleteFunc(slices.Clone(deps), func(dep string) bool {
-		return dep != r.never && !strings.HasPrefix(dep, r.never+"/")
-	})
-}
-
-// TestImports holds for what is built, tests left out: those of e2e use a backend.
-func TestImports(t *testing.T) {
-	for _, rule := range importRules() {
-		t.Run(strings.Join(rule.of, " "), func(t *testing.T) {
-			deps := goList(t, rule.of...)
-			if len(deps) < 10 {
-				t.Fatalf("got dependencies %q, want more: go list saw no packages", deps)
-			}
-			for _, dep := range rule.broken(deps) {
-				t.Errorf("%s imports %s; %s", strings.Join(rule.of, " "), dep, rule.why)
-			}
-		})
-	}
-	t.Run("a rule that is broken", func(t *testing.T) {
-		rule := importRule{of: []string{"./e2e/cmd/cnitest"}, never: module + "/e2e/backend"}
-		if got := rule.broken(goList(t, rule.of...)); !slices.Contains(got, module+"/e2e/backend/netns") {
-			t.Errorf("got %q, want the netns backend among them", got)
-		}
-	})
-}
-
-// goList are the packages and all that they import.
-func goList(t *testing.T, packages ...string) []string {
-	t.Helper()
-	cmd := exec.Command("go", append([]string{"list", "-deps"}, packages...)...)
-	cmd.Dir = "../../.."
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v", strings.Join(cmd.Args, " "), err)
-	}
-	return strings.Fields(string(out))
 }

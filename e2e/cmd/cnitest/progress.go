@@ -20,27 +20,32 @@ import (
 
 // progress prints a line for each scenario as it ends, and on a terminal below them a live line of what runs.
 type progress struct {
-	ctx  context.Context // its end silences the rest: what a signal cut off says nothing of the plugins
-	out  io.Writer
-	live *os.File // the terminal; nil when out is none
-	stop chan struct{}
+	ctx context.Context // its end silences the rest: what a signal cut off says nothing of the plugins
+	out io.Writer
 
-	mu      sync.Mutex
-	running []string
+	mu sync.Mutex
+	liveLine
 	// underTest are the plugins whose requirements are worth a line.
 	underTest []string
 	ended     int
 	total     int
 	start     time.Time
-	shown     bool // a live line stands on the screen
 	// each says that every result gets its line, also one whose cause was told.
 	each bool
 	// told are the causes of failures that were told.
 	told map[string]bool
 }
 
+// liveLine is the last line on a terminal, with what runs.
+type liveLine struct {
+	live    *os.File // the terminal; nil if the output is none
+	stop    chan struct{}
+	running []string
+	shown   bool // the line stands on the screen
+}
+
 func newProgress(ctx context.Context, out io.Writer) *progress {
-	p := &progress{ctx: ctx, out: out, stop: make(chan struct{}), start: time.Now()}
+	p := &progress{ctx: ctx, out: out, liveLine: liveLine{stop: make(chan struct{})}, start: time.Now()}
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) && os.Getenv("TERM") != "dumb" {
 		p.live = file
 	}

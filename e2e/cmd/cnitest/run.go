@@ -21,59 +21,39 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
-	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// runFlags are the flags of run.
-type runFlags struct {
-	binDir, backend, profile, names, labels, reportDir, dataplane string
-	plugins, claims                                               []string
-	strict, keep, quick, each                                     bool
-	workers, repeat, reportFD, soakPods                           int
-	soak                                                          time.Duration
-	node                                                          nodeFlags
-	remote                                                        remoteFlags
-	kind                                                          kindFlags
-	// expect is a file, expected what it says; nil without.
-	expect   string
-	expected *expectation.Expectation
-}
+const runLong = `CONFLIST is a configuration list (.conflist), the configuration of one plugin (.conf), or a YAML or
+JSON file with NetworkAttachmentDefinitions, as kubectl takes and prints them. All networks of such a
+file are run, or the one that --network names.
 
-func newRunCommand() *cobra.Command {
-	var f runFlags
-	cmd := &cobra.Command{
-		Use:   "run CONFLIST",
-		Short: "Run scenarios and requirements on a conflist and print a verdict",
-		Long: `CONFLIST is a configuration list (.conflist), a plugin's configuration (.conf), or a YAML or JSON
-file with NetworkAttachmentDefinitions as kubectl takes and prints them, of which all are run, or
-the one that --network names.
+Run makes a cluster for each scenario, runs the plugins of the conflist on it as the runtime of a
+kubelet would, and compares what happens with what the scenario says. Then it deletes everything
+twice, and wants every node to be as it was before. It also asks each plugin alone about the
+sentences of the CNI specification (cnitest list requirements).
 
-Run makes a cluster for each scenario, runs the plugins of the conflist on it as a kubelet's runtime
-would, and compares what happens with what the scenario says. Afterwards everything is deleted
-twice, and every node must look as before. Beside that it asks each plugin alone about the sentences
-of the CNI specification (cnitest list requirements).
-
-Nothing is changed on this machine: nodes and pods are namespaces that end with this process. As an
+Nothing changes on this machine: nodes and pods are namespaces that end with this process. For an
 ordinary user it runs in a user namespace of its own.
 
-The verdict is about the plugins under test: those of the chain that upstream does not ship, or
-those named with --plugin. A profile is the set of features that they must have; what is beyond it
-counts only if claimed with --features.
+The verdict is about the plugins under test: all plugins of the chain that upstream does not ship,
+or those named with --plugin. A profile is the set of features that they must have. Other features
+count only if they are claimed with --features.
 
-Budgets count the time that the machine gave. What fails while the machine is too busy runs a second
-time, alone, and the report says so; what fails then is a failure, unless the machine was too busy
-still: it is skipped then, and the exit status is 3.
+Time limits count only the time that the machine gave. What fails while the machine is too busy runs
+a second time, alone, and the report says so. If it fails again, it is a failure, unless the machine
+is still too busy: then it is skipped, and the exit status is 3.
 
-With --soak pods come and go on two nodes for that long instead, while flows run between others: no
-address has two owners, every attached pod answers and passes CHECK, no flow loses anything, and
-nothing stays. It ends at the first failure.
+With --soak, pods come and go on two nodes for that long, while flows run between other pods: no two
+pods may have the same address, every attached pod must answer and pass CHECK, no flow may lose
+anything, and nothing may stay behind. The soak ends at the first failure.
 
-Ctrl-C ends a run early. Its report is of what ran until then, with the verdict partial unless
-something failed.`,
-		Example: `  cnitest run net.d/10-mynet.conflist --bin-dir bin
+Ctrl-C ends a run early. The report then has what ran until then, with the verdict partial unless
+something failed.`
+
+const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
   cnitest run net-attach-def.yaml --bin-dir bin --network default/lan
   cnitest run net.d/10-leased.conflist --bin-dir bin --subnet 10.1.0.0/16 --gateway 10.1.0.254
@@ -82,8 +62,16 @@ something failed.`,
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
   cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20
-  cnitest run net.d/10-mynet.conflist --bin-dir bin --soak 10m --soak-pods 40`,
-		Args: oneConflist,
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --soak 10m --soak-pods 40`
+
+func newRunCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:     "run CONFLIST",
+		Short:   "Run scenarios and requirements on a conflist and print a verdict",
+		Long:    runLong,
+		Example: runExamples,
+		Args:    oneConflist,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.loadExpectation(cmd.Flags()); err != nil {
 				return err
@@ -101,42 +89,7 @@ something failed.`,
 			return asRoot(func() error { return f.run(cmd.Context(), networks[0], cmd.OutOrStdout()) })
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.backend, "backend", "netns", "how nodes are made: netns; ssh on machines that are there; kind "+
-		"on a Kubernetes cluster")
-	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay),
-		"features that the plugin must have: cni, underlay or kubernetes")
-	flags.StringSliceVar(&f.claims, "features", nil,
-		"features claimed beyond the profile, or all (see cnitest list features)")
-	flags.StringSliceVar(&f.plugins, "plugin", nil,
-		"types under test (default those of the chain that upstream does not ship)")
-	flags.StringVar(&f.expect, "expect", "", "file that says what is known not to pass, and why: exit 0 where just "+
-		"that does not, else 1")
-	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
-	flags.StringVar(&f.labels, "label-filter", "", "labels to run, in Ginkgo's language: features, failure modes, "+
-		"core, extended, contract, plugins")
-	flags.StringVar(&f.reportDir, "report-dir", "", "directory for report.json, report.html, report.md, junit.xml "+
-		"and the evidence of failures")
-	flags.StringVar(&f.dataplane, "dataplane", service.Nftables,
-		"what programs services on the nodes: nftables, or iptables where it is installed")
-	flags.BoolVar(&f.quick, "quick", false, "leave out what kills and fails the plugins under test at every call")
-	flags.BoolVar(&f.each, "each", false, "tell every failure with its reason, also those with a cause that was "+
-		"told, and all that is blocked")
-	flags.BoolVar(&f.strict, "strict", false, "exit 1 on the verdict partial, too")
-	flags.BoolVar(&f.keep, "keep-on-failure", false,
-		"hold the lab of the first failed scenario open and say how to enter it")
-	flags.IntVar(&f.workers, "workers", 0, "scenarios and requirements to run at once, fewer on a busy machine "+
-		"(default four for each processor, six with IPv6)")
-	flags.IntVar(&f.repeat, "repeat", 1, "run so many times and fail where a result differs from the first run's")
-	flags.DurationVar(&f.soak, "soak", 0, "let pods come and go for so long, e.g. 10m, in place of scenarios and "+
-		"requirements")
-	flags.IntVar(&f.soakPods, "soak-pods", 20, "pods that come and go at once, over all nodes")
-	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
-	_ = flags.MarkHidden(reportFDFlag)
-	f.node.add(flags)
-	f.remote.add(flags)
-	f.kind.add(flags)
+	f.add(cmd.Flags())
 	return cmd
 }
 
@@ -193,6 +146,11 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	show.begin(list.Path, chosen, suite.PluginsUnderTest())
 	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
+	return f.conclude(ctx, out, result, err)
+}
+
+// conclude prints the result of a run, and returns an error for every exit status but 0.
+func (f *runFlags) conclude(ctx context.Context, out io.Writer, result *report.Report, err error) error {
 	if s := signalOf(ctx); s != nil {
 		if result != nil {
 			printSummary(out, result, f.reportDir)

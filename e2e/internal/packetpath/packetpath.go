@@ -77,7 +77,7 @@ func (e *Explainer) explain(ctx context.Context, err error, f Failed,
 	if !e.used.CompareAndSwap(false, true) {
 		return failure
 	}
-	w := &watch{env: e.env, from: f.From, to: f.To, spec: f.Spec, local: f.Result.Local}
+	w := &watch{env: e.env, probed: probed{from: f.From, to: f.To, spec: f.Spec, local: f.Result.Local}}
 	w.spec.Within, w.spec.Attempts = repeatedFor, 1
 	ctx, cancel := machinetime.WithTimeoutCause(ctx, explainedWithin, fmt.Errorf("the explanation took longer than %s",
 		explainedWithin))

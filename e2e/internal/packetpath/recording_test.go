@@ -130,9 +130,11 @@ func newLab(t *testing.T, fabric bool) *lab {
 	env.Pods[0].Place = place("pod/client", "eth0", clientIP, clientMAC)
 	env.Pods[1].Place = place("pod/server", "eth0", serverIP, serverMAC)
 	l := &lab{kernels: kernels, clock: time.Unix(1700000000, 0), watch: &watch{
-		env: env, from: &env.Pods[0].Place, to: &env.Pods[1].Place, local: clientIP, ends: []string{"pod/server"},
-		ports: []uint16{serverPort},
-		spec:  probe.Spec{Protocol: probe.TCP, To: serverIP, Port: serverPort}, watched: map[string]agent.Watched{},
+		env: env, watched: map[string]agent.Watched{},
+		probed: probed{
+			from: &env.Pods[0].Place, to: &env.Pods[1].Place, local: clientIP, ends: []string{"pod/server"},
+			ports: []uint16{serverPort}, spec: probe.Spec{Protocol: probe.TCP, To: serverIP, Port: serverPort},
+		},
 	}}
 	for _, p := range []*cluster.Place{l.from, l.to, &c.nodes[0].Place, &c.nodes[1].Place, c.fabric} {
 		l.addPlace(p)

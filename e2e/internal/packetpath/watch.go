@@ -43,20 +43,24 @@ func (s Sighting) String() string {
 
 // watch is a probe that is repeated while all places on its way are watched, and what was seen there.
 type watch struct {
-	env      *environment.Environment
-	from, to *cluster.Place
-	spec     probe.Spec
-	local    string // the source of the requests; empty where there was no route
-
-	places  []*cluster.Place
-	ends    []string                // the places at which requests arrive: to, or the endpoints of a service
-	ports   []uint16                // to which requests go, translated or not
+	env *environment.Environment
+	probed
 	clients map[layers.TCPPort]bool // from which connections were opened since
 	result  probe.Result
 	seen    []Sighting // in the order in which they happened
 
 	mu      sync.Mutex // guards watched while watching
 	watched map[string]agent.Watched
+}
+
+// probed is a probe with the places on its way.
+type probed struct {
+	from, to *cluster.Place
+	spec     probe.Spec
+	local    string // the source of the requests; empty if there was no route
+	places   []*cluster.Place
+	ends     []string // the places at which requests arrive: to, or the endpoints of a service
+	ports    []uint16 // to which requests go, translated or not
 }
 
 // repeat runs the probe and watches both ends, every node, the router and the fabric, where the backend has these.

@@ -52,9 +52,13 @@ type Runner struct {
 	desk      *offer.Desk // has the addresses that the runtime brings
 	traced    []string    // kinds of state in which changes are attributed to plugins
 	syncing   sync.Mutex  // proxies are programmed one state after the other
+	history
+}
 
-	mu    sync.Mutex // guards calls
-	calls []cni.Call // all that were made, in the order in which they ended
+// history has all calls of plugins, in the order in which they ended.
+type history struct {
+	mu    sync.Mutex
+	calls []cni.Call
 }
 
 // New returns a runner that has done nothing yet.

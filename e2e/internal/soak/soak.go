@@ -44,12 +44,18 @@ type soak struct {
 	comers []*environment.Pod
 	failed chan struct{} // closed by the first failure, which lets the others end their rounds
 
-	adds, checks, dels, probes atomic.Int64
-	mu                         sync.Mutex
-	attached, most             int // pods that come and go, now and at most; mu guards them
+	counts
 
 	once sync.Once
 	err  *environment.Failure // may be read once failed is closed
+}
+
+// counts has the figures of a soak.
+type counts struct {
+	adds, checks, dels, probes atomic.Int64
+
+	mu             sync.Mutex // guards the following
+	attached, most int        // pods that come and go, now and at most
 }
 
 // endpoint is a node, or a pod that stays.

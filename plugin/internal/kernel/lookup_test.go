@@ -39,26 +39,28 @@ func TestLookup(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		lookup(t, n, link.Attrs().Index)
+		lookupRoutes(t, n, link.Attrs().Index)
+		lookupRules(t, n)
 		return nil
 	})
 }
 
-func lookup(t *testing.T, n *Namespace, link int) {
+func must(t *testing.T, err error) {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err != nil {
+		t.Fatal(err)
 	}
+}
+
+func lookupRoutes(t *testing.T, n *Namespace, link int) {
+	t.Helper()
 	if got, err := n.TableDefault(unix.RT_TABLE_MAIN); got != 0 || err != nil {
 		t.Errorf("default: got %d, %v, want none", got, err)
 	}
 	if got, err := n.TableDefault(77); got != 0 || err != nil {
 		t.Errorf("default of a table that is not there: got %d, %v, want none", got, err)
 	}
-	must(n.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 0, 0, 254), Priority: 5}))
+	must(t, n.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 0, 0, 254), Priority: 5}))
 	if got, err := n.TableDefault(unix.RT_TABLE_MAIN); got != link || err != nil {
 		t.Errorf("default: got %d, %v, want %d", got, err, link)
 	}
@@ -69,20 +71,20 @@ func lookup(t *testing.T, n *Namespace, link int) {
 		if got, err := n.RouteTo(ip, 0); err != nil || got == nil || want.Matches(*got) {
 			t.Errorf("%s: got %v, %v, want the subnet's route", ip, got, err)
 		}
-		must(n.EnsureRoute(want, nil))
-		must(n.EnsureRoute(HostRoute{Dst: ip, Link: link, Metric: 2000}, nil))
+		must(t, n.EnsureRoute(want, nil))
+		must(t, n.EnsureRoute(HostRoute{Dst: ip, Link: link, Metric: 2000}, nil))
 		if got, err := n.RouteTo(ip, link); err != nil || got == nil || !want.Matches(*got) {
 			t.Errorf("%s: got %v, %v, want %v", ip, got, err, want)
 		}
-		must(n.DeleteRoutesTo(ip, 0))
-		must(n.DeleteRoutesTo(ip, 0))
+		must(t, n.DeleteRoutesTo(ip, 0))
+		must(t, n.DeleteRoutesTo(ip, 0))
 		if got, err := n.RouteTo(ip, 0); err != nil || got == nil || got.Dst.IP.Equal(ip.AsSlice()) {
 			t.Errorf("%s: got %v, %v, want the subnet's route alone", ip, got, err)
 		}
 		if got, err := n.Neighbour(link, ip); got != nil || err != nil {
 			t.Errorf("%s: got neighbour %s, %v, want none", ip, got, err)
 		}
-		must(n.EnsureNeighbour(link, ip, mac, nil))
+		must(t, n.EnsureNeighbour(link, ip, mac, nil))
 		if got, err := n.Neighbour(link, ip); got.String() != mac.String() || err != nil {
 			t.Errorf("%s: got neighbour %s, %v, want %s", ip, got, err, mac)
 		}
@@ -90,28 +92,32 @@ func lookup(t *testing.T, n *Namespace, link int) {
 	if has, err := n.HasRoutes(77); has || err != nil {
 		t.Errorf("table 77: got %t, %v, want no routes", has, err)
 	}
-	must(n.RouteAdd(&netlink.Route{
+	must(t, n.RouteAdd(&netlink.Route{
 		Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, LinkIndex: link, Table: 77,
 	}))
 	if has, err := n.HasRoutes(77); !has || err != nil {
 		t.Errorf("table 77: got %t, %v, want routes", has, err)
 	}
+}
+
+func lookupRules(t *testing.T, n *Namespace) {
+	t.Helper()
 	before, err := n.Rules()
-	must(err)
+	must(t, err)
 	for _, ipv6 := range []bool{false, true} {
 		for _, table := range []int{77, 78} {
-			must(n.EnsureRule(Rule{IPv6: ipv6, Priority: 1024, IifName: "gone0", Table: table}, nil))
+			must(t, n.EnsureRule(Rule{IPv6: ipv6, Priority: 1024, IifName: "gone0", Table: table}, nil))
 		}
 	}
 	other := Rule{Priority: 1024, IifName: "gone1", Table: 77}
-	must(n.EnsureRule(other, nil))
-	must(n.DeleteRulesOf("gone0", 1023, 1024))
+	must(t, n.EnsureRule(other, nil))
+	must(t, n.DeleteRulesOf("gone0", 1023, 1024))
 	after, err := n.Rules()
-	must(err)
+	must(t, err)
 	if len(after) != len(before)+1 {
 		t.Errorf("got %d rules, want the %d of before and %s", len(after), len(before), other)
 	}
-	must(n.DeleteRulesOf("gone1", AnyPriority))
+	must(t, n.DeleteRulesOf("gone1", AnyPriority))
 	if after, err = n.Rules(); len(after) != len(before) {
 		t.Errorf("got %d rules, %v, want %d", len(after), err, len(before))
 	}

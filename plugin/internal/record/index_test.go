@@ -199,20 +199,25 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// saveAndRemove saves and removes records until its process is killed.
+func saveAndRemove(t *testing.T, root string) {
+	for i := 0; ; i++ {
+		s := open(t, root)
+		id := fmt.Sprintf("c%d", i%7)
+		if i%3 == 0 {
+			_ = s.Remove(entryOf(id, 0).Attachment)
+		} else {
+			keep(t, s, entryOf(id, uint64(i), fmt.Sprintf("10.0.0.%d", i%5), fmt.Sprintf("10.0.0.%d", i%11)))
+		}
+		closed(t, s)
+	}
+}
+
 // A process that saves and removes records is killed at whatever point: the next one finds every record by its keys,
 // and when all are gone nothing is left.
 func TestIndex_after_a_kill(t *testing.T) {
 	if root := os.Getenv("RECORD_TEST_CHURN"); root != "" {
-		for i := 0; ; i++ {
-			s := open(t, root)
-			id := fmt.Sprintf("c%d", i%7)
-			if i%3 == 0 {
-				_ = s.Remove(entryOf(id, 0).Attachment)
-			} else {
-				keep(t, s, entryOf(id, uint64(i), fmt.Sprintf("10.0.0.%d", i%5), fmt.Sprintf("10.0.0.%d", i%11)))
-			}
-			closed(t, s)
-		}
+		saveAndRemove(t, root)
 	}
 	root := filepath.Join(t.TempDir(), "cni")
 	unclean := 0

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
+)
+
+// runFlags are the flags of run.
+type runFlags struct {
+	binDir, backend, dataplane string
+	claimFlags
+	selectFlags
+	howFlags
+	outputFlags
+	node   nodeFlags
+	remote remoteFlags
+	kind   kindFlags
+}
+
+// claimFlags say what the verdict is about, and what is expected.
+type claimFlags struct {
+	profile         string
+	claims, plugins []string
+	// expect is a file, expected its content; nil without.
+	expect   string
+	expected *expectation.Expectation
+}
+
+// selectFlags say what to run.
+type selectFlags struct {
+	names, labels string
+	quick         bool
+	soak          time.Duration
+	soakPods      int
+}
+
+// howFlags say how to run it.
+type howFlags struct {
+	workers, repeat int
+	keep            bool
+}
+
+// outputFlags say what to tell, and where.
+type outputFlags struct {
+	reportDir    string
+	reportFD     int
+	each, strict bool
+}
+
+func (f *runFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
+		"directory of the plugins' binaries, including those they delegate to")
+	flags.StringVar(&f.backend, "backend", netnsBackend,
+		"how to get nodes: netns makes them; ssh uses machines that exist; kind uses a Kubernetes cluster")
+	flags.StringVar(&f.dataplane, "dataplane", service.Nftables,
+		"what programs services on the nodes: nftables, or iptables if it is installed")
+	f.claimFlags.add(flags)
+	f.selectFlags.add(flags)
+	f.howFlags.add(flags)
+	f.outputFlags.add(flags)
+	f.node.add(flags)
+	f.remote.add(flags)
+	f.kind.add(flags)
+}
+
+func (f *claimFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay),
+		"features that the plugin must have: cni, underlay or kubernetes")
+	flags.StringSliceVar(&f.claims, "features", nil,
+		"features claimed beyond the profile, or all (see cnitest list features)")
+	flags.StringSliceVar(&f.plugins, "plugin", nil,
+		"plugins under test (default: all plugins of the chain that upstream does not ship)")
+	flags.StringVar(&f.expect, "expect", "",
+		"file that lists what is known not to pass, and why: exit 0 if exactly that does not pass, else 1")
+}
+
+func (f *selectFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
+	flags.StringVar(&f.labels, "label-filter", "",
+		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
+	flags.BoolVar(&f.quick, "quick", false,
+		"leave out the tests that kill the plugins under test, or let them fail, at every call")
+	flags.DurationVar(&f.soak, "soak", 0,
+		"let pods come and go for that long, e.g. 10m, instead of running scenarios and requirements")
+	flags.IntVar(&f.soakPods, "soak-pods", 20, "number of pods that come and go at once, on all nodes together")
+}
+
+func (f *howFlags) add(flags *pflag.FlagSet) {
+	flags.IntVar(&f.workers, "workers", 0, "number of scenarios and requirements to run at the same time, fewer on a "+
+		"busy machine (default four for each processor, six with IPv6)")
+	flags.IntVar(&f.repeat, "repeat", 1,
+		"number of times to run; fail if a result differs from that of the first run")
+	flags.BoolVar(&f.keep, "keep-on-failure", false,
+		"keep the lab of the first failed scenario, and print how to enter it")
+}
+
+func (f *outputFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.reportDir, "report-dir", "",
+		"directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
+	flags.BoolVar(&f.each, "each", false,
+		"print every failure with its reason, also if its cause was printed before, and everything that is blocked")
+	flags.BoolVar(&f.strict, "strict", false, "exit 1 also if the verdict is partial")
+	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
+	_ = flags.MarkHidden(reportFDFlag)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The limits of what one reads at once. Lines have theirs in .golangci.yml.
+const (
+	maxFileLines     = 450
+	maxFunctionLines = 60 // without tables and texts
+	maxFields        = 12 // of a struct that hides some; the others are data
+)
+
+// isTable names the structs that hide fields and are data all the same.
+var isTable = map[string]bool{
+	"Requirement": true, // a row of contract's tables, with the check that only its package calls
+}
+
+// TestShape keeps files, functions and structs small. Generated files are left out.
+func TestShape(t *testing.T) {
+	root := filepath.Join("..", "..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "bin" || strings.HasPrefix(d.Name(), "_")):
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".go":
+			return nil
+		}
+		files++
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		if !ast.IsGenerated(file) {
+			for _, problem := range misshapen(set, file) {
+				t.Error(problem)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 100 {
+		t.Errorf("got %d files, want all of the repository", files)
+	}
+}
+
+func TestMisshapen(t *testing.T) {
+	long := strings.Repeat("\n", maxFunctionLines)
+	for _, tt := range []struct{ name, source, want string }{
+		{"short", "func f() {}", ""},
+		{"a long function", "func f() {" + long + "}", "x.go:2: function f has 61 lines, want at most 60"},
+		{"a long text", "func f() { g(`" + long + "`) }", ""},
+		{"a long table", "func f() { g([]int{" + long + "}) }", ""},
+		{"a long file", strings.Repeat("\n", maxFileLines), "x.go:1: the file has 452 lines, want at most 450"},
+		{"data", "type s struct { A, B, C, D, E, F, G, H, I, J, K, L, M int }", ""},
+		{
+			"a struct of everything", "type s struct { A, B, C, D, E, F, G, H, I, J, K, L, m int }",
+			"x.go:2: struct s has 13 fields, want at most 12",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, "x.go", "package x\n"+tt.source+"\n", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(misshapen(set, file), "\n"); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// misshapen lists what is too large in a file.
+func misshapen(set *token.FileSet, file *ast.File) []string {
+	var problems []string
+	tooLarge := func(at ast.Node, what, unit string, got, want int) {
+		if got > want {
+			p := set.Position(at.Pos())
+			problems = append(problems,
+				fmt.Sprintf("%s:%d: %s has %d %s, want at most %d", p.Filename, p.Line, what, got, unit, want))
+		}
+	}
+	lines := func(n ast.Node) int { return set.Position(n.End()).Line - set.Position(n.Pos()).Line + 1 }
+	tooLarge(file, "the file", "lines", set.Position(file.FileEnd).Line, maxFileLines)
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok {
+			tooLarge(f, "function "+f.Name.Name, "lines", lines(f)-dataLines(f, lines), maxFunctionLines)
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, _ := n.(*ast.TypeSpec)
+		if spec == nil {
+			return true
+		}
+		if s, ok := spec.Type.(*ast.StructType); ok && hides(s) && !isTable[spec.Name.Name] {
+			tooLarge(spec, "struct "+spec.Name.Name, "fields", s.Fields.NumFields(), maxFields)
+		}
+		return true
+	})
+	return problems
+}
+
+// dataLines counts the lines of the slices, maps and texts that are written out in a function.
+func dataLines(f *ast.FuncDecl, lines func(ast.Node) int) int {
+	n := 0
+	ast.Inspect(f, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.BasicLit:
+			n += lines(node) - 1
+		case *ast.CompositeLit:
+			switch node.Type.(type) {
+			case *ast.ArrayType, *ast.MapType:
+				n += lines(node) - 1
+				return false
+			}
+		}
+		return true
+	})
+	return n
+}
+
+// hides reports whether a struct has fields that only its package sees.
+func hides(s *ast.StructType) bool {
+	for _, f := range s.Fields.List {
+		for _, name := range f.Names {
+			if !name.IsExported() {
+				return true
+			}
+		}
+	}
+	return false
+}
