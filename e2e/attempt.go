@@ -18,16 +18,16 @@ type attempt struct {
 	result report.Result
 	// last says that no other run follows, however doubtful the result.
 	last bool
-	// known is false where ctx ended before the result was known.
+	// known is false if ctx ended before the result was known.
 	known bool
-	// record is what the machine did meanwhile; nil where nothing was run.
+	// record tells how the machine was disturbed meanwhile; nil if nothing was run.
 	record *disturbance.Record
 	found  disturbance.Finding
-	// left says that something stayed behind, or that nobody could look.
+	// left says that something stayed on a node, or that no node could be compared.
 	left bool
 }
 
-// attempt runs a unit once. It is the last run of the unit, or another one follows where the first is doubtful.
+// attempt runs a unit once. last says that no other run follows, even if the result is doubtful.
 func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 	a := &attempt{unit: u, last: last}
 	start := time.Now()
@@ -47,7 +47,7 @@ func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 	return a
 }
 
-// checkRequirement asks the requirement of an attempt, unless it waits for an attachment that cannot be made.
+// checkRequirement asks the requirement of an attempt, unless the requirement needs an attachment and none can be made.
 func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	r := a.unit.requirement
 	a.result = report.Result{
@@ -64,27 +64,27 @@ func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	a.known = ctx.Err() == nil
 }
 
-// doubtful reports whether a unit is to be run again: it did not succeed, and that may be the machine's doing. A
-// scenario that succeeded and left something is one, too.
+// doubtful reports whether a unit must run again: it did not succeed, and the machine may be the reason. A scenario
+// that succeeded and left something behind is doubtful, too.
 func (a *attempt) doubtful() bool {
 	return a.known && a.found.Doubtful && (a.left || a.unsuccessful())
 }
 
-// unsuccessful reports whether a result is one that a busy machine could have brought about.
+// unsuccessful reports whether a busy machine could have caused the result.
 func (a *attempt) unsuccessful() bool {
 	switch a.result.Result {
 	case report.Fail, report.Vacuous:
 		return true
 	case report.Skipped:
-		// Scenarios are skipped for what the machine lacks, requirements for what did not work.
+		// A scenario is skipped if the machine lacks something, a requirement if something did not work.
 		return a.result.LabFailed || a.unit.requirement != nil
 	}
 	return false
 }
 
-// again runs a doubtful unit a second time, and its result is that of the second run. It is for the caller to see that
-// no other unit runs beside it. Where it does not succeed either and the machine is to blame again, nothing is said of
-// the plugin.
+// again runs a doubtful unit a second time and returns the result of the second run. The caller sees to it that no
+// other unit runs meanwhile. If the unit does not succeed and the machine is to blame again, the result says nothing
+// about the plugin.
 func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 	s.forget(first)
 	second := s.try(ctx, first.unit, true)
@@ -102,7 +102,7 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 		second.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, second.reason()))
 	}
 	if first.result.Result == second.result.Result && !s.report.Counts(second.result) {
-		// The report has both runs; nobody needs to hear twice what a plugin of others fails.
+		// The report has both runs. A failure of a plugin that is not under test needs no note.
 		return second
 	}
 	s.note("%s ran twice, the second time alone: %s at first (%s) while the machine was busy (%s), %s then",
@@ -110,9 +110,9 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 	return second
 }
 
-// excused reports whether the machine is to blame for what a second run saw: a control lost something beside it, or
-// timers and processors were so late that it may be chance, and it is not what the first run saw. What a machine does
-// by chance it does not do twice in the same words.
+// excused reports whether the machine is to blame for the result of a second run: a control lost packets meanwhile, or
+// timers and processors were very late and the first run failed in another way. A machine does not fail twice in the
+// same words.
 func (a *attempt) excused(first *attempt) bool {
 	return a.found.Lost || a.found.Excused && mask(a.reason()) != mask(first.reason())
 }
@@ -122,7 +122,7 @@ var digits = regexp.MustCompile(`[0-9]+`)
 // mask replaces the numbers of a reason, which differ from run to run.
 func mask(reason string) string { return digits.ReplaceAllString(reason, "#") }
 
-// reason is why a unit did not succeed.
+// reason returns why a unit did not succeed.
 func (a *attempt) reason() string {
 	if a.unsuccessful() || !a.left {
 		return a.result.Reason
@@ -130,7 +130,7 @@ func (a *attempt) reason() string {
 	return "something stayed behind"
 }
 
-// brief is the first part of a reason.
+// brief returns the first part of a reason.
 func brief(reason string) string {
 	const most = 200
 	line, _, _ := strings.Cut(reason, "\n")
@@ -140,7 +140,7 @@ func brief(reason string) string {
 	return line
 }
 
-// forget takes back what a run left in the suite, before it is run again.
+// forget takes back what a run left in the suite, before the unit runs again.
 func (s *Suite) forget(a *attempt) {
 	if a.unit.scenario != nil {
 		s.residue.Forget(a.unit.scenario.Name)

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// withoutPods says why a scenario cannot be run with the addresses and routes that the file gives pods.
+// withoutPods returns why a scenario cannot run with the addresses and routes that the file gives to pods.
 func withoutPods(file *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
 	needs := sc.Needs()
 	switch n := sc.Attachments(); {
@@ -33,7 +33,7 @@ func usesDHCP(file *conflist.File) bool {
 	return uses
 }
 
-// claimDeclared claims the features of what the conflist itself declares.
+// claimDeclared claims the features that the conflist itself declares.
 func (o *Options) claimDeclared(file *conflist.File) {
 	if len(offer.Known(file.Capabilities())) > 0 {
 		o.Claims = append(slices.Clone(o.Claims), scenario.Capabilities)

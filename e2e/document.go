@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// labOf is what the report tells of a cluster.
+// labOf describes a cluster for the report.
 func labOf(c cluster.Cluster) *report.Lab {
 	lab := &report.Lab{Cloud: c.Cloud() != nil}
 	for _, n := range c.Nodes() {
@@ -36,7 +36,7 @@ func labOf(c cluster.Cluster) *report.Lab {
 		for _, a := range place.Interfaces[scenario.UplinkInterface] {
 			host.Addresses = append(host.Addresses, a.String())
 		}
-		// In a cloud all that is no node is in other subnets.
+		// In a cloud, hosts are in other subnets than nodes.
 		if name == scenario.ExternalHost || lab.Cloud && name != scenario.RouterHost {
 			host.Behind = scenario.HostPlace + "/" + scenario.RouterHost
 		}
@@ -45,7 +45,7 @@ func labOf(c cluster.Cluster) *report.Lab {
 	return lab
 }
 
-// explainResults gives each result the words by which somebody who knows no ids understands it, and each failure the
+// explainResults adds to each result a title and a reason that need no knowledge of ids, and to each failure the
 // command that repeats it.
 func (s *Suite) explainResults() error {
 	known, err := contract.FailureModes()
@@ -74,7 +74,7 @@ func (s *Suite) explainResults() error {
 	return nil
 }
 
-// meaning is what a user relies on, and what breaks without it.
+// meaning returns what a user relies on, and what breaks without it.
 func (s *Suite) meaning(id string) (title, why string) {
 	for _, sc := range s.scenarios {
 		if sc.Name == id {
@@ -90,7 +90,7 @@ func (s *Suite) meaning(id string) (title, why string) {
 	return id, ""
 }
 
-// leavesNothingID is the id of the results that say whether every node looked as before once all was deleted.
+// leavesNothingID is the id of the results that say whether every node was as before when everything was deleted.
 const leavesNothingID = contract.LeavesNothing
 
 // leavesNothing returns a result for each plugin of the chain; none if requirements alone were asked for.

@@ -1,9 +1,9 @@
 // Package e2e runs scenarios on a CNI plugin and says whether it does what users of underlay networks rely on.
 //
-// A conflist and a directory of plugin binaries go in, a report with a verdict comes out. Run does all of it within one
-// test function; Describe makes the specs part of a Ginkgo suite of one's own; New gives the suite itself.
+// It takes a conflist and a directory of plugin binaries, and returns a report with a verdict. Run does everything in
+// one test function, Describe adds the specs to a Ginkgo suite of the caller, and New returns the suite itself.
 //
-// It is not a test of Kubernetes or of a container runtime: it takes the runtime's part, through libcni. It knows a
+// It is not a test of Kubernetes or of a container runtime: it acts as the runtime itself, through libcni. It knows a
 // plugin only by its conflist and its binary, and a cluster only by the backend that the caller passes in.
 //
 // Run its tests: make test-netns
@@ -28,97 +28,98 @@ import (
 	"github.com/cnitest/cnitest/scenarios"
 )
 
-// Options say what is tested and how. Conflist, BinDir and Backend are required.
+// Options say what to test and how. Conflist, BinDir and Backend are required.
 type Options struct {
 	// Conflist is the path of the network configuration list, as a runtime would read it.
 	Conflist string
 	// Network is the name of the network to run if the file holds several NetworkAttachmentDefinitions; empty means the
 	// only one.
 	Network string
-	// File is what Conflist holds, if the caller has read it already; nil means that it is read.
+	// File is the content of Conflist, if the caller has read it already; nil means that New reads it.
 	File *conflist.File
-	// BinDir is the directory of the plugins' binaries, those that they delegate to included.
+	// BinDir is the directory of the plugins' binaries, including those of plugins that they delegate to.
 	BinDir string
 	// Backend makes the clusters.
 	Backend cluster.Backend
 
 	// Profile is the set of features that the plugin must have; empty means scenario.ProfileUnderlay.
 	Profile scenario.Profile
-	// Claims are features beyond the profile; what is neither in the profile nor claimed is not run.
+	// Claims are features beyond the profile. A scenario whose features are neither in the profile nor claimed does not
+	// run.
 	Claims []scenario.Feature
-	// Plugins are the types under test. Empty means those of the chain that upstream does not ship, or the first one
-	// where upstream ships all.
+	// Plugins are the types of the plugins under test. Empty means all plugins of the chain that upstream does not
+	// ship, or the first one if upstream ships all.
 	Plugins []string
-	// Target is what each node runs beside the plugins, such as their daemon, and the cloud in which the nodes are; nil
-	// means neither. Its daemon and its cloud claim the features DaemonRestart and CloudENIs.
+	// Target describes what each node runs beside the plugins, such as a daemon, and the cloud that the nodes are in;
+	// nil means neither. A daemon claims the feature DaemonRestart, a cloud the feature CloudENIs.
 	Target *target.Target
 
 	Select  Selection
 	Soak    Soak
 	Nodes   Nodes
 	Observe Observer
-	// Workers is how many scenarios run at once at most, each on a cluster of its own; 0 means four for each processor,
-	// six with IPv6, since scenarios wait more than they compute. Fewer run while the machine is busy, be it with
-	// others' work, and it is 1 where the backend makes no machines.
+	// Workers is the largest number of scenarios that run at the same time, each on a cluster of its own; 0 means four
+	// for each processor, six with IPv6, since scenarios wait more than they compute. Fewer run while the machine is
+	// busy. It is 1 if the backend uses machines that exist.
 	Workers int
 
 	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that
 	// nothing is written.
 	ReportDir string
-	// Version is the version of the suite that stands in the report.
+	// Version is the version of the suite for the report.
 	Version string
-	// Repeat returns the command that repeats a failed result, for the report; nil means that of Command.
+	// Repeat returns the command that repeats a failed result, for the report; nil means Options.Command.
 	Repeat func(r report.Result) string
 }
 
-// Selection says which scenarios and requirements are run. Empty, it selects all.
+// Selection says which scenarios and requirements to run. The zero value selects all.
 type Selection struct {
 	// Scenarios are the scenario files; nil means those that come with the package.
 	Scenarios fs.FS
 	// Names is a path.Match pattern of the scenarios and requirements to run; empty means all.
 	Names string
-	// Quick leaves out what injects faults: a plugin is not killed and failed at every call.
+	// Quick leaves out fault injection: no plugin is killed or failed at every call.
 	Quick bool
 }
 
-// Soak lets pods come and go in place of scenarios and requirements.
+// Soak lets pods come and go instead of running scenarios and requirements.
 type Soak struct {
-	// For, when not 0, is how long pods come and go on two nodes while flows run: a second or more. It ends early where
-	// something fails.
+	// For is how long pods come and go on two nodes while flows run: 0 for no soak, or at least a second. The soak ends
+	// early if something fails.
 	For time.Duration
-	// Pods is how many come and go at once, on all nodes together; 0 means 20. Small ranges of addresses allow fewer.
+	// Pods is the number of pods that come and go at the same time, on all nodes together; 0 means 20. A small range of
+	// addresses allows fewer.
 	Pods int
 }
 
-// Nodes says how the nodes and their network are, where neither the conflist nor a scenario does.
+// Nodes describes the nodes and their network, as far as neither the conflist nor a scenario does.
 type Nodes struct {
-	// Uplink is the nodes' interface on the underlay where the conflist does not say or another is wanted.
+	// Uplink is the nodes' interface on the underlay, if the conflist does not name it or another is wanted.
 	Uplink string
-	// UplinkKind is what that interface is on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or
+	// UplinkKind is the kind of that interface on nodes that the backend makes: "veth" (or empty), "bridge", "dummy" or
 	// "vlan".
 	UplinkKind string
-	// Subnets are the LAN's networks where the conflist does not say them, or larger ones around its own; Gateways are
-	// addresses of its router beside those that the conflist names.
+	// Subnets are the networks of the LAN if the conflist does not name them, or larger ones around its own. Gateways
+	// are further addresses of its router.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
-	// Lease is how long leases of the lab's DHCP server last, where the conflist's IPAM plugin is dhcp; 0 means the
+	// Lease is how long a lease of the lab's DHCP server lasts, if the conflist's IPAM plugin is dhcp; 0 means the
 	// backend's default.
 	Lease time.Duration
-	// RPFilter is net.ipv4.conf.all.rp_filter of nodes for which the scenario does not choose one, 0 to 2; nil means 2.
+	// RPFilter is net.ipv4.conf.all.rp_filter of nodes whose scenario does not choose one, 0 to 2; nil means 2.
 	RPFilter *int
-	// NICs is how many interfaces such nodes have, 1 (or 0) or 2: with 2 the first is a management network.
+	// NICs is the number of interfaces of such a node, 1 (or 0) or 2. With 2 the first is on a management network.
 	NICs int
-	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" where the nodes have the
-	// program.
+	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" if the nodes have the program.
 	Dataplane string
 }
 
-// Observer is told how a run goes, one call at a time. Its functions may be nil.
+// Observer is told how a run proceeds, one call at a time. Its functions may be nil.
 type Observer struct {
-	// Started and Done are told of each scenario and requirement.
+	// Started and Done are called for each scenario and requirement.
 	Started func(u *Unit)
 	Done    func(r report.Result)
-	// Progress is told about every ten seconds how a soak goes, in a line.
+	// Progress gets a line about a soak every ten seconds.
 	Progress func(text string)
 	// Failed is called with a cluster in which a scenario failed, before anything is cleaned up. It may be called
 	// concurrently.
@@ -174,8 +175,8 @@ func (o *Options) readConflist() (*conflist.File, error) {
 	return conflist.LoadNetwork(o.Conflist, o.Network)
 }
 
-// defaultWorkers are more where pods get IPv6 addresses: each ADD then waits a second or two for duplicate address
-// detection.
+// defaultWorkers returns the default of Workers. It is larger if pods get IPv6 addresses: each ADD then waits a second
+// or two for duplicate address detection.
 func defaultWorkers(file *conflist.File, uplink string) int {
 	plan, err := file.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: "a"}}, Uplink: uplink})
 	if err == nil && slices.ContainsFunc(plan.LAN, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -220,8 +221,8 @@ func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 	return scenario.Load(files)
 }
 
-// claimTarget claims the features of what the target has: whoever names a daemon wants to know what happens when it is
-// down.
+// claimTarget claims the features of the target's daemon and cloud: whoever names a daemon wants to know what happens
+// while it is down.
 func (o *Options) claimTarget() {
 	if o.Target == nil {
 		return
@@ -248,7 +249,7 @@ func (o *Options) checkSoak() error {
 	return nil
 }
 
-// demands reports whether a feature is one that the plugin must have.
+// demands reports whether the plugin must have a feature.
 func (o *Options) demands(f scenario.Feature) bool {
 	return slices.Contains(o.Profile.Features(), f) || slices.Contains(o.Claims, f)
 }

@@ -17,8 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// exclude returns the result of a scenario that is not run, with the reason; an empty one for a scenario that is to
-// run.
+// exclude returns the result of a scenario that is not run, with the reason; an empty result if it is to run.
 func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string) (report.Outcome, string) {
 	if level == report.Extended {
 		for _, f := range sc.Features {
@@ -58,7 +57,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	return "", ""
 }
 
-// withoutTarget says why a scenario cannot run with the target, or without one.
+// withoutTarget returns why a scenario cannot run with the target, or without one.
 func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) {
 	needs := sc.Needs()
 	switch cloud := o.Target != nil && o.Target.Cloud != nil; {
@@ -89,8 +88,8 @@ func missingVariant(t *target.Target, wanted []string) string {
 	return ""
 }
 
-// missingProgram says which program an upstream plugin of the scenario's chain, or the dataplane of its services, calls
-// and a node has not.
+// missingProgram returns the program that a node lacks and that an upstream plugin of the scenario's chain, or the
+// dataplane of its services, calls.
 func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
 	type caller struct {
 		name     string

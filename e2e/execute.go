@@ -24,7 +24,7 @@ func (s *Suite) Run(ctx context.Context, sc *scenario.Scenario) report.Result {
 	return s.RunUnit(ctx, &Unit{ID: sc.Name, scenario: sc})
 }
 
-// runScenario runs the scenario of an attempt, if it is one for this machine.
+// runScenario runs the scenario of an attempt, if this machine can run it.
 func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 	sc := a.unit.scenario
 	level := report.Extended
@@ -45,7 +45,7 @@ func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 	var run context.Context
 	run, a.record = disturbance.Begin(ctx)
 	failed := s.execute(run, a)
-	// A failure that was seen before the end stays one.
+	// A failure that was seen before the end counts.
 	a.known = failed || ctx.Err() == nil
 }
 
@@ -53,7 +53,7 @@ func (s *Suite) runScenario(ctx context.Context, a *attempt) {
 // report.
 const stopped = "the run was stopped"
 
-// cutOff returns what is told of a unit that was still running when the run ended.
+// cutOff returns the result of a unit that was still running when the run ended.
 func cutOff(result report.Result) report.Result {
 	result.Result, result.Reason, result.Evidence, result.LabFailed = report.Skipped, stopped, nil, false
 	return result
@@ -64,12 +64,11 @@ func seconds(d time.Duration) float64 {
 	return float64(d.Round(time.Millisecond)) / float64(time.Second)
 }
 
-// scenarioTimeout is after how long a scenario that hangs ends, in time that the machine gave: none takes a quarter of
-// it. One in which something ends goes on (disturbance.WithTimeout).
+// scenarioTimeout ends a scenario that hangs, in time that the machine gave; none takes a quarter of it. A scenario in
+// which something still ends goes on (disturbance.WithTimeout).
 const scenarioTimeout = 2 * time.Minute
 
-// remoteTimeout is how much longer a scenario may take on machines that are there: they may be emulated, and reboot for
-// real.
+// remoteTimeout is the additional time on machines that exist: they may be emulated, and a reboot is real.
 const remoteTimeout = 8 * time.Minute
 
 // execute starts a cluster, runs the scenario of an attempt on it and closes the cluster. It reports whether the
@@ -100,7 +99,7 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	}
 	r := runner.New(s.runnerConfig(), environment.New(sc, c))
 	if err := r.Prepare(ctx); err != nil {
-		// No plugin was called yet: whatever it is, it is none of theirs.
+		// No plugin was called yet, so none is to blame.
 		result.LabFails(fmt.Errorf("the lab could not be made: %w", err))
 		return false
 	}
@@ -108,7 +107,8 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	s.judge(ctx, r.Env, err, result)
 	askCluster(ctx, c, result)
 	failed = result.Result == report.Fail && (ctx.Err() == nil || soakFailure(err) != nil)
-	// What failed since it was cut off is nothing to look at, and what is run again not yet; what took too long is.
+	// An observer sees no failure that followed an interruption, and none that is about to run again, but sees one that
+	// took too long.
 	if result.Result == report.Fail && s.options.Observe.Failed != nil && outer.Err() == nil && !s.follows(ctx, a, c) {
 		s.options.Observe.Failed(*result, c)
 	}
@@ -118,7 +118,7 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	return failed
 }
 
-// follows reports whether another run of the scenario of a failed attempt follows, before its cluster is closed.
+// follows reports whether a failed attempt is to run again. It is called before the cluster is closed.
 func (s *Suite) follows(ctx context.Context, a *attempt, c cluster.Cluster) bool {
 	if a.last {
 		return false
@@ -127,7 +127,7 @@ func (s *Suite) follows(ctx context.Context, a *attempt, c cluster.Cluster) bool
 	return a.record.SoFar().Doubtful
 }
 
-// play runs the steps, the soak, or what the backend does in place of steps.
+// play runs the steps, the soak, or the function of the backend.
 func (s *Suite) play(ctx context.Context, r *runner.Runner) error {
 	tell := s.stories[r.Env.Scenario.Name]
 	switch {
@@ -178,8 +178,7 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 	}
 }
 
-// excuse turns a failure into one of the lab if a machine stopped answering: what was seen there is not the plugin's
-// doing.
+// excuse turns a failure into a failure of the lab if a machine stopped answering, which no plugin causes.
 func excuse(c cluster.Cluster, result *report.Result) {
 	losable, ok := c.(cluster.Losable)
 	if !ok || result.Result != report.Fail {
@@ -190,7 +189,7 @@ func excuse(c cluster.Cluster, result *report.Result) {
 	}
 }
 
-// judge turns the end of a scenario into its result.
+// judge sets the result of a scenario that ended with err.
 func (s *Suite) judge(ctx context.Context, env *environment.Environment, err error, result *report.Result) {
 	notes := env.Notes()
 	result.Result, result.Reason = report.Pass, notes
@@ -203,7 +202,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 		return
 	}
 	result.Result, result.Reason = report.Fail, err.Error()
-	// What a soak found before the end stays its reason; a step that the end cut off has none of its own.
+	// A failure that a soak found before the end remains its reason. A step that was interrupted has none of its own.
 	if soakFailure(err) == nil && ctx.Err() != nil {
 		result.Reason = context.Cause(ctx).Error()
 	}
@@ -227,7 +226,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	}
 }
 
-// askCluster fails a scenario during which the cluster itself was in trouble, and adds what a cluster says of a
+// askCluster fails a scenario if the cluster itself had a problem meanwhile, and adds what the cluster knows about a
 // failure.
 func askCluster(ctx context.Context, c cluster.Cluster, result *report.Result) {
 	runtime := cluster.RuntimeOf(c)

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// unfit ends a run that this machine cannot do, with a report that says so.
+// unfit ends a run that is not possible on this machine, with a report that says so.
 func (s *Suite) unfit(reason error) error {
 	s.report.Verdict = report.EnvUnfit
 	s.report.Notes = append(s.report.Notes, reason.Error())
@@ -23,11 +23,11 @@ func (s *Suite) unfit(reason error) error {
 	return s.report.WriteDir(s.options.ReportDir)
 }
 
-// featurePrefix is what the ids of results about features that no scenario tests start with.
+// featurePrefix starts the ids of results about features that no scenario tests.
 const featurePrefix = "feature-"
 
-// untested are results for what a conformant plugin needs and this run did not look at, so that silence is no
-// conformance.
+// untested returns results for the features that a conformant plugin needs and this run did not look at: what was not
+// tested must not count as conformance.
 func (s *Suite) untested() []report.Result {
 	if s.selection != "" {
 		return nil
@@ -48,7 +48,7 @@ func (s *Suite) untested() []report.Result {
 	return results
 }
 
-// scores are those of a plugin, CHECK first.
+// scores returns the scores of a plugin, CHECK first.
 func scores(subject *contract.Subject) []report.Score {
 	var list []report.Score
 	for _, verb := range []cni.Verb{cni.Check, cni.Status} {
@@ -70,13 +70,14 @@ func scores(subject *contract.Subject) []report.Score {
 	return list
 }
 
-// interrupt says in the report that it tells of a part of the units only.
+// interrupt notes in the report that only a part of the units ran.
 func (s *Suite) interrupt(cause error, units []*Unit) {
 	s.interrupted = true
 	s.note("%v after %d of %d scenarios and requirements", cause, len(s.report.Results), len(units))
 }
 
-// Finish adds what can be said at the end only, judges, and writes the report where the options say. It is called once.
+// Finish adds the results that are known only at the end, sets the verdict, and writes the report if the options say
+// so. It is called once.
 func (s *Suite) Finish() (*report.Report, error) {
 	for _, result := range append(s.leavesNothing(), s.untested()...) {
 		if result.ID == leavesNothingID {

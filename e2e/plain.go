@@ -14,10 +14,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// attachPlainly attaches one pod as the conflist says, before anything else is asked. It returns the result of an ADD
-// that was refused, without which most other results would tell the same; nil if the pod was attached, or if scenarios
-// are to tell of something else than a refusal. A *cluster.UnfitError says that the kernel of the node, and no plugin,
-// is to blame.
+// attachPlainly attaches one pod as the conflist says, before anything else. It returns a result if ADD was refused,
+// since most other results would only repeat that; nil if the pod was attached, or if something else than a refusal
+// went wrong, which scenarios report. A *cluster.UnfitError says that the node's kernel, and no plugin, is to blame.
 func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.Result, error) {
 	if cluster.RuntimeOf(c) != nil {
 		return nil, nil // a kubelet tries again and again, and tells no calls
@@ -58,7 +57,7 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 }
 
 // TryAttachment makes a first cluster and attaches one pod, as a run does before anything else. It returns why ADD was
-// refused, nil if the pod was attached. A *cluster.UnfitError says that this machine lacks something.
+// refused, or nil if the pod was attached. A *cluster.UnfitError says that this machine lacks something.
 func (s *Suite) TryAttachment(ctx context.Context) (*report.Result, error) {
 	c, err := s.start(ctx)
 	if err != nil {
@@ -68,8 +67,8 @@ func (s *Suite) TryAttachment(ctx context.Context) (*report.Result, error) {
 	return s.attachPlainly(ctx, c)
 }
 
-// blocks makes a result one that waits for the first attachment, and reports whether it did. alone says that nothing
-// has to be attached for it.
+// blocks marks a result as blocked by the first attachment, and reports whether it did. alone says that the result
+// needs no attachment.
 func (s *Suite) blocks(result *report.Result, alone bool) bool {
 	if s.obstacle == nil || alone {
 		return false

@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Prepare makes a first cluster and finds out whether scenarios can run at all, and what a first attachment leaves on a
-// node. A *cluster.UnfitError says that they cannot.
+// Prepare makes a first cluster, finds out whether scenarios can run at all, and what a first attachment leaves on a
+// node. A *cluster.UnfitError says that they cannot run.
 func (s *Suite) Prepare(ctx context.Context) error {
 	c, err := s.start(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	return err
 }
 
-// start makes the first cluster, and wants its kernel to have the links that upstream's plugins of the chain make. The
-// caller closes it.
+// start makes the first cluster, and checks that its kernel has the links that the upstream plugins of the chain make.
+// The caller closes the cluster.
 func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
 	if err != nil {

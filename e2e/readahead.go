@@ -13,19 +13,19 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// readAhead runs units at once, while Ginkgo asks for one after the other.
+// readAhead runs several units at the same time, while Ginkgo asks for one after the other.
 type readAhead struct {
 	suite  *Suite
 	units  []*Unit
 	cancel context.CancelFunc
 	ended  <-chan struct{} // closed by cancel
-	// stopped is set where a unit was asked for and the end came before its result.
+	// stopped is set if the run ended before a unit had its result.
 	stopped atomic.Bool
 	wait    sync.WaitGroup
 	ends    map[*Unit]chan report.Result
 
 	mu sync.Mutex
-	// doubtful are those that are to be run again, alone.
+	// doubtful are the attempts to run again, alone.
 	doubtful []*attempt
 }
 
@@ -37,7 +37,7 @@ func newReadAhead(s *Suite, units []*Unit) *readAhead {
 	return a
 }
 
-// asked are the units that Ginkgo's label filter leaves.
+// asked returns the units that Ginkgo's label filter selects.
 func (a *readAhead) asked() []*Unit {
 	config, _ := ginkgo.GinkgoConfiguration()
 	matches, err := types.ParseLabelFilter(config.LabelFilter)
@@ -47,13 +47,13 @@ func (a *readAhead) asked() []*Unit {
 	return slices.DeleteFunc(slices.Clone(a.units), func(u *Unit) bool { return !matches(u.Labels) })
 }
 
-// start begins with the units that are asked for.
+// start begins with the units that the filter selects.
 func (a *readAhead) start(ctx context.Context) {
 	asked := a.asked()
 	ctx, a.cancel = context.WithCancel(ctx)
 	a.ended = ctx.Done()
 	a.wait.Go(func() {
-		// Audits look at the calls that the others made, be they asked for or not.
+		// Audits look at the calls of all other units, including those that the filter leaves out.
 		var first, last []*Unit
 		for _, u := range longestFirst(asked) {
 			if u.audits() {
@@ -70,8 +70,8 @@ func (a *readAhead) start(ctx context.Context) {
 	})
 }
 
-// runAll runs units, as many at once as the machine carries and at most as the options say, and then, one by one, those
-// again that did not succeed on a machine that was too busy.
+// runAll runs units, at the same time as many as the machine carries and at most as many as the options say. Then it
+// runs those again, one by one, that did not succeed while the machine was too busy.
 func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
 	a.runBeside(ctx, units)
 	for _, first := range a.doubtful {
@@ -103,7 +103,7 @@ func (a *readAhead) runBeside(ctx context.Context, units []*Unit) {
 	}
 }
 
-// runOne runs a unit and hands its result over, unless it is doubtful.
+// runOne runs a unit and passes its result on, unless it is doubtful.
 func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 	end, asked := a.ends[u]
 	if asked {
@@ -112,7 +112,7 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 	result := a.suite.try(ctx, u, false)
 	switch {
 	case !asked && result.doubtful():
-		// Nobody asked for it; its calls are evidence for audits, and these are none.
+		// Ginkgo did not ask for it: its calls are evidence for audits, its captures are not.
 		a.suite.forget(result)
 	case !asked:
 	case result.doubtful():
@@ -124,7 +124,7 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 	}
 }
 
-// result waits for a unit's.
+// result waits for the result of a unit.
 func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 	select {
 	case r := <-a.ends[u]:
@@ -142,7 +142,7 @@ func (a *readAhead) result(ctx context.Context, u *Unit) report.Result {
 	}
 }
 
-// stop ends what still runs and waits for it: its clusters go with it.
+// stop ends the units that still run, and waits for their clusters to end.
 func (a *readAhead) stop() {
 	a.cancel()
 	a.wait.Wait()

@@ -14,8 +14,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// Command returns the command line of cnitest that brings the result of an id about again, alone where that is
-// possible. more are further words, for what Options do not tell: the backend and the file of the target.
+// Command returns the command line of cnitest that repeats the result of an id, alone if that is possible. more has
+// further words, for what Options do not contain: the backend and the file of the target.
 func (o *Options) Command(id string, more ...string) string {
 	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more,
 		[]string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})
@@ -49,9 +49,9 @@ func (o *Options) Command(id string, more ...string) string {
 		add("soak", o.Soak.For.String(), true)
 		add("soak-pods", strconv.Itoa(o.Soak.Pods), o.Soak.Pods != 0 && o.Soak.Pods != soak.DefaultPods)
 	case contract.FirstAttachment:
-		// It comes first whatever is chosen.
+		// The first attachment is made whatever is selected.
 	case leavesNothingID:
-		// What stays behind is looked for after every scenario.
+		// Residue is looked for after every scenario.
 		add("scenario", o.Select.Names, o.Select.Names != "")
 	default:
 		add("scenario", id, true)

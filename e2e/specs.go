@@ -17,9 +17,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Describe of Ginkgo may
-// stand at the top level. Specs bear their features, failure modes and level ("core", "extended") as labels. It may be
-// called again with other options.
+// Describe adds a spec for each scenario to the Ginkgo suite under construction; call it where Ginkgo allows a Describe
+// at top level. Specs have their features, failure modes and level ("core", "extended") as labels. It may be called
+// again with other options.
 func Describe(options Options) {
 	suite, err := New(options)
 	if err != nil {
@@ -29,7 +29,7 @@ func Describe(options Options) {
 	suite.describe(context.Background(), func(error, *report.Report) {})
 }
 
-// Run runs everything in one test function and returns the report, nil when there is none. The test fails where the
+// Run runs everything in one test function and returns the report, or nil if there is none. The test fails if the
 // verdict is not-conformant. Ginkgo allows one call in a process.
 func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 	suite, err := New(options)
@@ -40,8 +40,8 @@ func Run(t ginkgo.GinkgoTestingT, options Options) (*report.Report, error) {
 	return suite.runSpecs(context.Background(), t)
 }
 
-// RunSpecs runs the specs of the suite with Ginkgo, as Run does, until ctx ends. labelFilter is in Ginkgo's language;
-// empty selects all.
+// RunSpecs runs the specs of the suite with Ginkgo, as Run does, until ctx ends. labelFilter is an expression of
+// Ginkgo's label language; empty selects all.
 func (s *Suite) RunSpecs(ctx context.Context, labelFilter string) (*report.Report, error) {
 	if _, err := s.Matching(labelFilter); err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (s *Suite) RunSpecs(ctx context.Context, labelFilter string) (*report.Repor
 	return s.runSpecs(ctx, ignoredT{}, config, reporter)
 }
 
-// ignoredT is a test that nobody looks at: the report says it all.
+// ignoredT is a test whose outcome nobody reads: the report has everything.
 type ignoredT struct{}
 
 func (ignoredT) Fail() {}
@@ -65,7 +65,7 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 	finish := s.describe(ctx, func(err error, r *report.Report) { outcome, result = err, r })
 	ginkgo.RunSpecs(t, "cnitest "+s.options.Conflist, config...)
 	if ctx.Err() != nil {
-		// Ginkgo leaves the end out where it is interrupted twice.
+		// If Ginkgo is interrupted twice, it skips AfterAll.
 		return finish()
 	}
 	if outcome == nil && result == nil {
@@ -129,7 +129,7 @@ func (s *Suite) describe(
 	})
 	ginkgo.ReportAfterSuite("JUnit report", func(r ginkgo.Report) {
 		if ctx.Err() != nil || ahead.stopped.Load() {
-			// Where Ginkgo is interrupted twice it comes here without AfterAll.
+			// If Ginkgo is interrupted twice, it comes here without AfterAll.
 			_, _ = finish()
 		}
 		s.writeJUnit(r)
@@ -181,7 +181,7 @@ func (s *Suite) writeJUnit(r ginkgo.Report) {
 	}
 }
 
-// causeOf is why a run ends before its time: Ginkgo may hear of a signal first.
+// causeOf returns why a run ends early: Ginkgo may notice a signal before ctx does.
 func causeOf(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -191,7 +191,7 @@ func causeOf(ctx context.Context) error {
 	}
 }
 
-// leavesNothingLabels are those of all units, so that every selection ends with it.
+// leavesNothingLabels returns the labels of all units, so that every selection includes leaves-nothing.
 func leavesNothingLabels(units []*Unit) []string {
 	seen := map[string]bool{}
 	var all []string
@@ -220,8 +220,8 @@ func (s *Suite) verdictOf(r report.Result) {
 	}
 }
 
-// withResults gives each spec the time of its scenario, since specs wait for scenarios that were started ahead. Where
-// the run was interrupted, Ginkgo came to some of them no more, and they get their result, too.
+// withResults sets the time of each spec to that of its scenario, since specs wait for scenarios that were started
+// ahead. After an interruption it also adds the results of the specs that Ginkgo did not come to.
 func (s *Suite) withResults(r ginkgo.Report) ginkgo.Report {
 	results := map[string]report.Result{}
 	for _, result := range s.report.Results {
@@ -247,7 +247,7 @@ func (s *Suite) withResults(r ginkgo.Report) ginkgo.Report {
 	return r
 }
 
-// stateOf is what verdictOf makes of a result.
+// stateOf returns the state of a spec that ends with a result.
 func (s *Suite) stateOf(r report.Result) types.SpecState {
 	switch {
 	case r.Result == report.Pass:

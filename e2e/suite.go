@@ -36,7 +36,7 @@ type Suite struct {
 	findings
 }
 
-// plan lists what a run asks.
+// plan lists what to run.
 type plan struct {
 	// selection is the pattern by which scenarios were chosen; empty if all were.
 	selection string
@@ -48,7 +48,7 @@ type plan struct {
 	subjects     []*contract.Subject
 }
 
-// findings is what a run has found so far.
+// findings has what a run found so far.
 type findings struct {
 	// obstacle is the failure of the first attachment; nil if it succeeded.
 	obstacle *report.Result
@@ -60,7 +60,7 @@ type findings struct {
 	captures map[string][]byte // files of packets by name, written at the end
 }
 
-// New reads and checks everything that the options name. Its errors are the caller's to mend.
+// New reads and checks everything that the options name. Its errors are for the caller to mend.
 func New(options Options) (*Suite, error) {
 	if asked := options; options.Repeat == nil {
 		options.Repeat = func(r report.Result) string { return asked.Command(r.ID) }
@@ -110,7 +110,8 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 		p.scenarios = []*scenario.Scenario{soak.Scenario(o.Soak.Pods, o.demands(scenario.CrossNode))}
 		return p, nil
 	}
-	// Requirements call a plugin without libcni, and leave its node as no cluster with a runtime may have it.
+	// Requirements call a plugin without libcni, and change its node in ways that a cluster with a runtime must not
+	// see.
 	if !cluster.HasRuntime(o.Backend) {
 		p.requirements = slices.DeleteFunc(contract.Requirements(), func(r *contract.Requirement) bool {
 			return !r.Checked()
@@ -140,7 +141,8 @@ func describePlugin(file string) (report.Plugin, error) {
 	if info, err := buildinfo.ReadFile(file); err == nil {
 		plugin.Version = info.Main.Version
 		for _, dep := range info.Deps {
-			// Built as a dependency, the program's own module is among the dependencies of the main one.
+			// In a binary that was built as a dependency, the module of the program is among the dependencies of the
+			// main module.
 			if len(info.Path) > len(dep.Path) && info.Path[:len(dep.Path)+1] == dep.Path+"/" {
 				plugin.Version = dep.Version
 			}
@@ -149,7 +151,7 @@ func describePlugin(file string) (report.Plugin, error) {
 	return plugin, nil
 }
 
-// fileOf is where a scenario stands, for people: those that come with the package in its folder.
+// fileOf returns the path of a scenario file as people know it: the shipped ones are in the folder scenarios.
 func (s *Suite) fileOf(sc *scenario.Scenario) string {
 	if s.options.Select.Scenarios == nil {
 		return "scenarios/" + sc.File
@@ -157,10 +159,10 @@ func (s *Suite) fileOf(sc *scenario.Scenario) string {
 	return sc.File
 }
 
-// Scenarios are those that were chosen.
+// Scenarios returns the selected scenarios.
 func (s *Suite) Scenarios() []*scenario.Scenario { return s.scenarios }
 
-// PluginsUnderTest are the types that the verdict is about.
+// PluginsUnderTest returns the types of the plugins that the verdict is about.
 func (s *Suite) PluginsUnderTest() []string { return s.options.Plugins }
 
 func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Request {
@@ -184,7 +186,7 @@ func (s *Suite) tellStarted(u *Unit) {
 	}
 }
 
-// tellProgress tells whoever wants to know how a soak goes.
+// tellProgress passes a line about a soak to the observer.
 func (s *Suite) tellProgress(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +195,7 @@ func (s *Suite) tellProgress(text string) {
 	}
 }
 
-// note adds to the notes of the report.
+// note adds a note to the report.
 func (s *Suite) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,7 +231,7 @@ func (s *Suite) keepCapture(id string, data []byte) string {
 	return report.EvidenceDir + "/" + name
 }
 
-// dropCapture forgets the file of packets of a result that is none.
+// dropCapture forgets the packets of a result that does not count.
 func (s *Suite) dropCapture(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

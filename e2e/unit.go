@@ -19,7 +19,7 @@ import (
 
 // Unit is one thing that a run can do: a scenario, or a requirement of one plugin.
 type Unit struct {
-	// ID is that of the result, Plugin its plugin; empty for a scenario.
+	// ID is the id of the result. Plugin is the plugin of a requirement; empty for a scenario.
 	ID, Plugin string
 	// Labels are for filters.
 	Labels []string
@@ -29,7 +29,7 @@ type Unit struct {
 	subject     *contract.Subject
 }
 
-// Name tells units apart.
+// Name distinguishes units.
 func (u *Unit) Name() string {
 	if u.Plugin == "" {
 		return u.ID
@@ -37,11 +37,10 @@ func (u *Unit) Name() string {
 	return u.ID + " " + u.Plugin
 }
 
-// audits reports whether the unit looks at the calls of others, and so comes after them.
+// audits reports whether the unit looks at the calls of other units, and so must come after them.
 func (u *Unit) audits() bool { return u.requirement != nil && u.requirement.Audits() }
 
-// Units are what the options chose: scenarios in the order of their names, then the requirements of each plugin of the
-// chain.
+// Units returns the selected scenarios in the order of their names, then the requirements of each plugin of the chain.
 func (s *Suite) Units() []*Unit {
 	var units []*Unit
 	for _, sc := range s.scenarios {
@@ -49,7 +48,7 @@ func (s *Suite) Units() []*Unit {
 	}
 	for _, r := range s.requirements {
 		for _, subject := range s.subjects {
-			// Faults take time, and what they do to others is their authors' to find out.
+			// Fault injection takes time, and only the authors of a plugin need to know how it survives that.
 			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) &&
 				!s.options.Select.Quick) {
 				units = append(units, &Unit{
@@ -74,10 +73,10 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 	return append(labels, r.Covers...)
 }
 
-// faultsLabel is that of requirements that are asked by injecting faults.
+// faultsLabel is the label of requirements that inject faults.
 const faultsLabel = "faults"
 
-// contractLabel is that of all requirements.
+// contractLabel is the label of all requirements.
 const contractLabel = "contract"
 
 func (s *Suite) labels(sc *scenario.Scenario) []string {
@@ -91,14 +90,14 @@ func (s *Suite) labels(sc *scenario.Scenario) []string {
 	return append(labels, sc.Covers...)
 }
 
-// Matching are the chosen units whose labels match an expression in Ginkgo's language; empty matches all. The error is
-// one line.
+// Matching returns the selected units whose labels match an expression of Ginkgo's language; empty matches all. The
+// error is one line.
 func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	matches, err := types.ParseLabelFilter(labelFilter)
 	var reason types.GinkgoError
 	switch {
 	case errors.As(err, &reason):
-		// Its first line repeats the expression and marks the place with colours.
+		// Its first line repeats the expression and marks the place in colour.
 		lines := strings.Split(strings.TrimSpace(reason.Message), "\n")
 		return nil, fmt.Errorf("label filter %q: %s", labelFilter, strings.TrimSpace(lines[len(lines)-1]))
 	case err != nil:
@@ -114,8 +113,8 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	return found, nil
 }
 
-// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. What fails on a
-// machine that is too busy is run a second time; the caller sees to it that no other unit runs meanwhile.
+// RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. A unit that
+// fails while the machine is too busy runs a second time; the caller sees to it that no other unit runs meanwhile.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	s.tellStarted(u)
 	a := s.try(ctx, u, false)
@@ -125,7 +124,7 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	return s.accept(a)
 }
 
-// unasked are the requirements' checks that audits need and nobody asked for.
+// unasked returns the units that audits need and that are not selected.
 func (s *Suite) unasked(asked []*Unit) []*Unit {
 	var more []*Unit
 	if s.obstacle != nil {
@@ -144,8 +143,8 @@ func (s *Suite) unasked(asked []*Unit) []*Unit {
 	return more
 }
 
-// longestFirst orders units so that none of the long ones is left to run alone at the end. Requirements fill the gaps
-// in which scenarios wait.
+// longestFirst orders units so that no long one runs alone at the end. Requirements fill the time in which scenarios
+// wait.
 func longestFirst(units []*Unit) []*Unit {
 	patience := func(u *Unit) time.Duration {
 		switch {
@@ -169,7 +168,7 @@ func longestFirst(units []*Unit) []*Unit {
 	return sorted
 }
 
-// choose are the scenarios and requirements whose names match the pattern of the options.
+// choose returns the scenarios and requirements whose names match the pattern of the options.
 func (o *Options) choose(
 	scenarios []*scenario.Scenario, requirements []*contract.Requirement,
 ) ([]*scenario.Scenario, []*contract.Requirement, error) {
@@ -177,7 +176,7 @@ func (o *Options) choose(
 		return scenarios, requirements, nil
 	}
 	matches := func(name string) bool {
-		// Scenarios are in lower case, requirements in upper case: 'del-*' are the ones, 'DEL-*' the others.
+		// Scenarios are in lower case, requirements in upper case: 'del-*' selects the former, 'DEL-*' the latter.
 		ok, _ := path.Match(o.Select.Names, name)
 		return ok
 	}

@@ -8,18 +8,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
-// upstreamLimit is what an upstream plugin cannot do by design, so that a scenario which shows it says nothing about
+// upstreamLimit is something that an upstream plugin cannot do by design. A scenario that shows it says nothing about
 // the plugins under test.
 type upstreamLimit struct {
 	scenario string
-	// plugins are those whose call fails in this way, and message is a part of what they say, in lower case: another
-	// failure is one.
+	// plugins are those whose call fails in this way. message is a part of their error, in lower case; any other error
+	// counts as a failure.
 	plugins []string
 	message string
 	reason  string
 }
 
-// upstreamLimits returns all that are known, each with its reason.
+// upstreamLimits returns all known limits, each with its reason.
 func upstreamLimits() []upstreamLimit {
 	return []upstreamLimit{
 		{
@@ -36,7 +36,7 @@ func upstreamLimits() []upstreamLimit {
 	}
 }
 
-// limitOf returns why a failed step says nothing about the plugins under test; false if it says something.
+// limitOf returns why a failed step says nothing about the plugins under test, and false if it does say something.
 func limitOf(scenario string, failed *environment.Failure) (string, bool) {
 	for _, l := range upstreamLimits() {
 		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) &&
@@ -55,8 +55,8 @@ func upstream() []string {
 	}
 }
 
-// callsIptables reports whether an upstream plugin prefers iptables wherever its configuration does not choose, and
-// fails without it.
+// callsIptables reports whether an upstream plugin uses iptables unless its configuration says otherwise, and fails
+// without it.
 func callsIptables(plugin string) bool { return plugin == "portmap" || plugin == "firewall" }
 
 // linkKinds returns the kinds of links that upstream plugins make, to tell a kernel that lacks one from a plugin that

@@ -1,7 +1,7 @@
-// Package busy makes a machine busy, for tests of what must not depend on that: loops that compute, and one that writes
-// to the disk.
+// Package busy makes a machine busy, for tests of code that must not depend on the load: with loops that compute, and
+// with a loop that writes to the disk.
 //
-// The loops are processes of their own, so that they compete as those of others do. They end with Stop, and with the
+// The loops are processes of their own, so that they compete as other processes do. They end with Stop, or with the
 // process that started them, however that ends.
 //
 // Run its tests: go test ./e2e/internal/busy
@@ -16,13 +16,13 @@ import (
 	"syscall"
 )
 
-// Load is what keeps the machine busy.
+// Load is a set of running loops.
 type Load struct {
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
-// writer writes the same 64 MiB to the disk again and again, into a file that has no name any more.
+// writer writes the same 64 MiB to the disk again and again, into a file that has been unlinked.
 const writer = "while :; do dd if=/dev/zero of=/proc/self/fd/3 bs=1M count=64 conv=notrunc,fdatasync 2>/dev/null || " +
 	"sleep 1; done"
 
@@ -57,11 +57,11 @@ func Start(loops int, disk bool) (*Load, error) {
 
 // run starts a command that ends with Stop, or with this process.
 func (l *Load) run(cmd *exec.Cmd) error {
-	// Its own group, so that what it started ends with it.
+	// The command gets a process group of its own, so that its children end with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	l.done.Go(func() {
-		// The signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+		// The signal is sent when the thread that started the command ends (prctl(2), PR_SET_PDEATHSIG).
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()

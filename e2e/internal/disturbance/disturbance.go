@@ -25,24 +25,24 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// smallestBudget is that of all that is waited for: a reply, a request of a flow.
+// smallestBudget is the shortest time that anything waits: for a reply, or for a request of a flow.
 const smallestBudget = time.Second
 
 // Measures of the three signs.
 const (
-	// doubtfulLateness is a twentieth of the smallest budget: a request and its reply wake half a dozen threads, and
-	// with each of them so late they take a third of it.
+	// doubtfulLateness is a twentieth of the smallest budget. A request and its reply wake half a dozen threads; if
+	// each is so late, they use up a third of it.
 	doubtfulLateness = smallestBudget / 20
 	// excusedLateness is a quarter of it: four threads that are so late use it up.
 	excusedLateness = smallestBudget / 4
 	// doubtfulLoad is how many threads may want each processor in an undisturbed run; package throttle keeps a run
 	// below.
 	doubtfulLoad = 4
-	// excusedLoad is where a plugin that takes a tenth of its time alone may not come to its end.
+	// excusedLoad is the load at which a plugin that needs a tenth of its time alone may not finish.
 	excusedLoad = 24
 )
 
-// Record is what is known of one run of a unit. Its methods may be called concurrently, and on nil, where they do
+// Record is what is known about one run of a unit. Its methods may be called concurrently, and on nil, where they do
 // nothing.
 type Record struct {
 	interval machinetime.Interval
@@ -58,20 +58,20 @@ type Record struct {
 
 type key struct{}
 
-// Begin returns a context for one run of a unit, and what it is recorded in.
+// Begin returns a context for one run of a unit, and its record.
 func Begin(ctx context.Context) (context.Context, *Record) {
 	now := machinetime.Start()
 	r := &Record{interval: now, progress: now}
 	return context.WithValue(ctx, key{}, r), r
 }
 
-// Of returns the record of the unit that ctx is about; nil where there is none.
+// Of returns the record of the unit that ctx belongs to, or nil.
 func Of(ctx context.Context) *Record {
 	r, _ := ctx.Value(key{}).(*Record)
 	return r
 }
 
-// Control notes what a control lost or got late, in words; an empty text is nothing.
+// Control notes what a control lost or got late, in words; an empty text means nothing.
 func (r *Record) Control(text string) {
 	if r == nil || text == "" {
 		return
@@ -93,7 +93,7 @@ func (r *Record) Late(worst time.Duration, where string) {
 	}
 }
 
-// Ask asks all agents of a cluster how late they were. Who does not answer tells nothing.
+// Ask asks all agents of a cluster how late they were. An agent that does not answer adds nothing.
 func (r *Record) Ask(ctx context.Context, c cluster.Cluster) {
 	if r == nil {
 		return
@@ -138,19 +138,19 @@ func (r *Record) Idle() time.Duration {
 	return r.progress.Given()
 }
 
-// Finding is what a record comes to.
+// Finding is the conclusion from a record.
 type Finding struct {
-	// Doubtful says that a failure may be the machine's and is worth another run.
+	// Doubtful says that the machine may have caused a failure, so that another run is worth its time.
 	Doubtful bool
-	// Excused says that a plugin might have failed for the machine alone.
+	// Excused says that a plugin may have failed because of the machine alone.
 	Excused bool
-	// Lost says that a control lost something beside it: no plugin could have done better.
+	// Lost says that a control lost something meanwhile: no plugin could have done better.
 	Lost bool
-	// Text is what was seen, in words; empty where nothing was.
+	// Text says in words what was seen; empty if nothing was.
 	Text string
 }
 
-// End says that what is recorded has ended; what the machine does from now on is none of it. It may be called again.
+// End ends the recording: what the machine does from now on is not part of it. It may be called again.
 func (r *Record) End() {
 	worst, load := r.interval.Worst(), r.interval.Load()
 	r.mu.Lock()
@@ -165,7 +165,7 @@ func (r *Record) End() {
 	}
 }
 
-// Include adds what another record has, of which this unit uses what came.
+// Include adds another record, whose results this unit uses.
 func (r *Record) Include(other *Record) {
 	if r == nil || other == nil {
 		return
@@ -180,7 +180,7 @@ func (r *Record) Include(other *Record) {
 	r.controls = append(r.controls, controls...)
 }
 
-// SoFar returns what the record comes to if nothing more happens.
+// SoFar returns the finding if nothing more happens.
 func (r *Record) SoFar() Finding {
 	worst, load := r.interval.Worst(), r.interval.Load()
 	r.mu.Lock()
@@ -192,7 +192,7 @@ func (r *Record) SoFar() Finding {
 	return judge(max(worst, r.worst), where, max(load, r.load), r.controls)
 }
 
-// Finding ends the record and returns what it comes to.
+// Finding ends the record and returns its finding.
 func (r *Record) Finding() Finding {
 	r.End()
 	r.mu.Lock()

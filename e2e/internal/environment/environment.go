@@ -1,7 +1,7 @@
 // Package environment has the nodes, hosts, pods and services of one running scenario, and finds them by name and by
 // address.
 //
-// It does nothing to them: package runner does, and tells a pod what became of it.
+// It changes none of them: package runner does, and records in a Pod what was done to it.
 //
 // Run its tests: go test ./e2e/internal/environment
 package environment
@@ -24,21 +24,21 @@ import (
 type Environment struct {
 	Scenario *scenario.Scenario
 	Cluster  cluster.Cluster
-	// Pods are those of the scenario, in its order; one with a count stands there as often.
+	// Pods are the pods of the scenario, in its order; a pod with a count occurs that many times.
 	Pods []*Pod
-	// Services are those of the scenario once they have addresses.
+	// Services are the services of the scenario, once they have addresses.
 	Services []*Service
-	// States are the states of nodes by the nodes' names.
+	// States are the states of nodes by name.
 	States map[string]*NodeState
 
 	mu    sync.Mutex // guards notes, and what is not exported of pods
 	notes []string
 }
 
-// New returns the environment of a scenario on a cluster that was started for it. Nothing is done to the cluster.
+// New returns the environment of a scenario on a cluster that was started for it. It changes nothing on the cluster.
 func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 	e := &Environment{Scenario: sc, Cluster: c, States: map[string]*NodeState{}}
-	// The pods with a count share the addresses of a node that the pods without one leave.
+	// The pods with a count share the addresses of a node that the pods without a count leave.
 	room := map[string]int{}
 	for _, n := range c.Nodes() {
 		room[n.Name] = n.PoolSize
@@ -71,12 +71,11 @@ func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 	return e
 }
 
-// PlainNodes returns the nodes of a cluster on which nothing is particular: those on which a run begins, and those of a
-// soak.
+// PlainNodes returns two nodes without special properties: a run begins on such nodes, and so does a soak.
 func PlainNodes() []scenario.Node { return []scenario.Node{{Name: "a"}, {Name: "b"}} }
 
 // NewPod returns a pod that is not among Pods and whose namespace does not exist yet. An empty container ID means one
-// that is derived from the names of the scenario and the pod.
+// derived from the names of the scenario and the pod.
 func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, containerID string) *Pod {
 	if containerID == "" {
 		// As long as those of containerd and CRI-O.
@@ -93,7 +92,7 @@ func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, contai
 	}
 }
 
-// Note remembers what is particular to this execution of the scenario, once.
+// Note adds a note about this run of the scenario, once.
 func (e *Environment) Note(format string, args ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -102,7 +101,7 @@ func (e *Environment) Note(format string, args ...any) {
 	}
 }
 
-// Notes returns what Note was told, in one line.
+// Notes returns all notes in one line.
 func (e *Environment) Notes() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -175,7 +174,7 @@ func (e *Environment) RunsOn(place *cluster.Place, node *cluster.Node) bool {
 	return slices.ContainsFunc(e.Pods, func(p *Pod) bool { return &p.Place == place && p.Node == node })
 }
 
-// NodeOf returns the node that a place is, or on which it runs; nil for hosts.
+// NodeOf returns the node that a place is or runs on; nil for hosts.
 func (e *Environment) NodeOf(place *cluster.Place) *cluster.Node {
 	for _, n := range e.Cluster.Nodes() {
 		if e.RunsOn(place, n) {

@@ -11,9 +11,9 @@ import (
 // Failure is an error with what was seen when it happened.
 type Failure struct {
 	Err error
-	// Step is the step that failed; nil for a failure outside of steps, or of a part of one.
+	// Step is the step that failed; nil if the failure is not of a step, or only of a part of one.
 	Step *scenario.Step
-	// Plugin is the one whose call failed; empty if no plugin's did.
+	// Plugin is the plugin whose call failed; empty if no call did.
 	Plugin   string
 	Evidence []report.Evidence
 }

@@ -20,18 +20,18 @@ type Pod struct {
 	Network Network
 	// Namespace is the name of its network namespace; the path is Place.Netns.
 	Namespace string
-	// Exists reports whether the namespace does.
+	// Exists reports whether the namespace exists.
 	Exists bool
 
 	mu          *sync.Mutex // that of the environment
 	containerID string
 	attached    map[string]bool // the interfaces that a runtime must DEL, and whether their last ADD succeeded
-	// the addresses of the last ADD by interface, also when they are not in use any more
+	// the addresses that the last ADD gave each interface, also if they are no longer in use
 	given    map[string][]netip.Addr
 	released map[string]bool // the interfaces whose addresses were given back while they stand
 }
 
-// Network is what a pod is attached to.
+// Network is the network that a pod is attached to.
 type Network struct {
 	Name     string
 	Conflist []byte // as a runtime would read it on the pod's node
@@ -73,7 +73,8 @@ func (p *Pod) SetAddresses(ifName string, addrs []netip.Addr) {
 	p.Interfaces[ifName], p.given[ifName] = addrs, addrs
 }
 
-// SetReleased says that the plugin may give the addresses of an interface, which still stands, to another pod.
+// SetReleased says that the plugin may give the addresses of an interface to another pod, although the interface still
+// exists.
 func (p *Pod) SetReleased(ifName string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,7 +89,7 @@ func (p *Pod) SetDetached(ifName string) {
 	delete(p.Interfaces, ifName)
 }
 
-// SetLost says that the namespace is gone without any DEL, as when the node rebooted.
+// SetLost says that the namespace is gone without any DEL, as after a reboot of the node.
 func (p *Pod) SetLost() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,11 +13,11 @@ import (
 type Service struct {
 	cluster.Place
 	Spec scenario.Service
-	// Endpoints are the places that are its endpoints now.
+	// Endpoints are the places that are its endpoints at present.
 	Endpoints []string
 }
 
-// Endpoint is a place to which a service leads, and its addresses at that moment.
+// Endpoint is a place that a service forwards to, with its present addresses.
 type Endpoint struct {
 	Place     *cluster.Place
 	Addresses []netip.Addr
@@ -38,7 +38,7 @@ func (e *Environment) EndpointsOf(s *Service) []Endpoint {
 	return endpoints
 }
 
-// Addresses returns the addresses of a place on an interface at that moment.
+// Addresses returns the present addresses of a place on an interface.
 func (e *Environment) Addresses(place *cluster.Place, ifName string) []netip.Addr {
 	e.mu.Lock()
 	defer e.mu.Unlock()

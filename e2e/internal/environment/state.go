@@ -13,12 +13,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// NodeState is how a node was before the first step, and which plugin was seen to change what.
+// NodeState is the state of a node before the first step, and which plugin was seen to change what.
 type NodeState struct {
 	Before snapshot.State
 	// Advertised is the state before the last router advertisement.
 	Advertised snapshot.State
-	// FreshPod is the state of a pod's namespace to which nothing was done yet.
+	// FreshPod is the state of a new pod namespace.
 	FreshPod snapshot.State
 
 	mu     sync.Mutex

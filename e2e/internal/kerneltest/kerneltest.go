@@ -1,8 +1,8 @@
-// Package kerneltest lets a test that needs something of the kernel skip where it is missing, and fail where it must be
-// there.
+// Package kerneltest lets a test that needs a feature of the kernel skip if the feature is missing, and fail if it must
+// not be missing.
 //
-// It is for tests alone, and makes nothing. It is tested by its users, on a kernel with and on one without: `go test
-// ./e2e/snapshot`, and `make test-vm` with a stock kernel of Debian's.
+// It is for tests alone, and makes nothing. Its users test it, on a kernel with the features and on one without: `go
+// test ./e2e/snapshot`, and `make test-vm` with a stock kernel of Debian.
 package kerneltest
 
 import (
@@ -16,7 +16,8 @@ import (
 // taken for a pass.
 const WantEnv = "CNITEST_WANT"
 
-// Lacks ends a test for which the kernel lacks something: it skips the test, or fails it where WantEnv has that name.
+// Lacks ends a test that needs something which the kernel lacks: it skips the test, or fails it if WantEnv has that
+// name.
 func Lacks(tb testing.TB, what string) {
 	tb.Helper()
 	if slices.Contains(strings.Split(os.Getenv(WantEnv), ","), what) {

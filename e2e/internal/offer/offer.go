@@ -1,5 +1,5 @@
-// Package offer is what a runtime brings for pods beside their namespace: addresses where the IPAM plugin waits for
-// some, and values for the capabilities that a conflist declares.
+// Package offer has what a runtime passes for a pod besides its namespace: addresses if the IPAM plugin expects them,
+// and values for the capabilities that a conflist declares.
 //
 // Run its tests: go test ./e2e/internal/offer
 package offer
@@ -16,23 +16,23 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// Desk gives out a cluster's addresses that are a runtime's to bring. Its methods may be called concurrently.
+// Desk hands out the addresses of a cluster that the runtime must choose. Its methods may be called concurrently.
 type Desk struct {
 	mu sync.Mutex
-	// queues are the addresses of each node that nobody has, the one that was given back last at the end.
+	// queues has the free addresses of each node; the one that was returned last is at the end.
 	queues map[string][][]netip.Prefix
 	holds  map[holder][]netip.Prefix
 }
 
 type holder struct{ node, id, ifName string }
 
-// NewDesk returns a desk at which nobody has been.
+// NewDesk returns a desk that has handed out nothing.
 func NewDesk() *Desk {
 	return &Desk{queues: map[string][][]netip.Prefix{}, holds: map[holder][]netip.Prefix{}}
 }
 
-// Addresses returns those of an attachment, one of each family, the same until Return; none where all of the node's are
-// given out.
+// Addresses returns the addresses of an attachment, one of each family, the same until Return; none if the node has no
+// free ones.
 func (d *Desk) Addresses(node string, all [][]netip.Prefix, id, ifName string) []netip.Prefix {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -46,7 +46,7 @@ func (d *Desk) Addresses(node string, all [][]netip.Prefix, id, ifName string) [
 	return d.holds[h]
 }
 
-// Return takes the addresses of an attachment back.
+// Return takes back the addresses of an attachment.
 func (d *Desk) Return(node, id, ifName string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,12 +59,12 @@ func (d *Desk) Return(node, id, ifName string) {
 
 // Offer is what a runtime passes for one attachment.
 type Offer struct {
-	// Capabilities are values by capability (CONVENTIONS.md), Args pairs of CNI_ARGS.
+	// Capabilities has values by capability (CONVENTIONS.md), Args pairs for CNI_ARGS.
 	Capabilities map[string]any
 	Args         [][2]string
 }
 
-// Bring passes addresses in the way in which the file's IPAM plugin waits for them.
+// Bring passes addresses in the way that the file's IPAM plugin expects.
 func (o *Offer) Bring(way conflist.Way, addresses []netip.Prefix) {
 	if len(addresses) == 0 {
 		return
@@ -88,27 +88,27 @@ func (o *Offer) set(capability string, value any) {
 	o.Capabilities[capability] = value
 }
 
-// The values that a pod asks for by capabilities. Rates are in bits per second, bursts in bits, far above what a probe
-// sends.
+// These are the values that a pod asks for by capabilities. Rates are in bits per second, bursts in bits; both are far
+// above what a probe sends.
 const (
 	askedRate  = 1_000_000_000
 	askedBurst = 100_000_000
-	// AskedServer and AskedDomain are of the capability dns, AskedPort is the port of the node and of the pod of
+	// AskedServer and AskedDomain are for the capability dns. AskedPort is the port of the node and of the pod in
 	// portMappings.
 	AskedServer = "192.0.2.53"
 	AskedDomain = "asked.example"
 	AskedPort   = 8080
 )
 
-// Known are those of the capabilities for which Ask has a value.
+// Known returns the capabilities for which Ask has a value.
 func Known(capabilities []string) []string {
 	return slices.DeleteFunc(slices.Clone(capabilities), func(name string) bool {
 		return !slices.Contains([]string{"mac", "bandwidth", "portMappings", "dns", "infinibandGUID"}, name)
 	})
 }
 
-// Ask adds a value for each capability of the list that this package knows, for an attachment that its id tells from
-// others.
+// Ask adds a value for each capability in the list that this package knows. The id of the attachment makes its MAC and
+// GUID unique.
 func (o *Offer) Ask(capabilities []string, id, ifName string) {
 	sum := sha256.Sum256([]byte(id + "/" + ifName))
 	for _, name := range capabilities {

@@ -10,8 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 )
 
-// why says what decided that a packet got no farther: the kernel's own word where it has one, else what is known of
-// such an end. Empty when nothing is.
+// why returns what stopped a packet: in the words of the kernel if it reports a reason, else what is known about a
+// packet lost at this place. It is empty if nothing is known.
 func (w *watch) why(ctx context.Context, e stop) string {
 	for _, find := range []func(context.Context, stop) string{
 		w.dropped, w.tooLarge, w.pastTheProxy, w.astray, w.refused, w.unanswered, w.disguisedReply, w.rejected,
@@ -25,7 +25,7 @@ func (w *watch) why(ctx context.Context, e stop) string {
 	return ""
 }
 
-// disguisedReply explains a reply that nobody took for one since it has another source than was asked.
+// disguisedReply explains a reply that the client ignored since its source is not the address that was asked.
 func (w *watch) disguisedReply(ctx context.Context, e stop) string {
 	if !e.arrived || e.last == nil || e.last.Source == w.spec.To {
 		return ""
@@ -45,7 +45,8 @@ func (w *watch) disguisedReply(ctx context.Context, e stop) string {
 	return text
 }
 
-// rejected names who answered with an error: a router by ICMP, or the end itself where nobody listens.
+// rejected names the place that answered with an error: a router by ICMP, or the destination itself if nobody listens
+// there.
 func (w *watch) rejected(ctx context.Context, e stop) string {
 	for _, s := range w.seen {
 		refusal := slices.ContainsFunc([]string{
@@ -64,7 +65,7 @@ func (w *watch) rejected(ctx context.Context, e stop) string {
 	return ""
 }
 
-// counted names counters of thrown-away packets that grew where a packet came to its end.
+// counted names counters of dropped packets that grew at the place where a packet was lost.
 func (w *watch) counted(_ context.Context, e stop) string {
 	var grown []string
 	for name := range w.watched[e.place.Name].Counters {
@@ -78,7 +79,7 @@ func (w *watch) counted(_ context.Context, e stop) string {
 		strings.Join(grown, ", "))
 }
 
-// owner is the place that has an address, or the address where it is nobody's.
+// owner returns the place that has an address, or the address if none has it.
 func (w *watch) owner(ctx context.Context, address string) string {
 	addr, err := netip.ParseAddr(address)
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// dropped names the rule or policy of nftables that dropped the packet where it came to its end.
+// dropped names the rule or policy of nftables that dropped a packet.
 func (w *watch) dropped(_ context.Context, e stop) string {
 	type packet struct{ what, place, source, destination string }
 	packets := []packet{{e.what, e.place.Name, e.source, e.destination}}
 	if e.request != nil && (e.last == nil || e.arrived) {
-		// What is missing may be the answer to a request that was dropped behind the interface.
+		// A missing reply may mean that the request was dropped behind the interface.
 		packets = append([]packet{{"the request", e.request.Place, e.request.Source, e.request.Destination}},
 			packets...)
 	}
@@ -50,7 +50,7 @@ func (w *watch) dropAt(place, source, destination string) (witness.Verdict, bool
 	return best, found >= 0
 }
 
-// dropText is the rule or the policy of a drop.
+// dropText describes the rule or the policy of a drop.
 func dropText(v witness.Verdict) string {
 	if v.Rule == "" {
 		return fmt.Sprintf("the nftables chain %q drops what none of its rules accepts", v.Chain)
@@ -63,7 +63,7 @@ func dropText(v witness.Verdict) string {
 	return text
 }
 
-// legacyPolicy names a chain of iptables-legacy that drops what nobody accepts in it: its tables cannot be traced.
+// legacyPolicy names a chain of iptables-legacy whose policy is to drop: rules of iptables-legacy cannot be traced.
 func (w *watch) legacyPolicy(ctx context.Context, _ stop) string {
 	for _, node := range w.env.Cluster.Nodes() {
 		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Iptables}})

@@ -12,13 +12,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// journey is one packet at all the places where it was seen, in the order of its way.
+// journey is one packet at all the places where it was seen, in the order in which it passed them.
 type journey struct {
 	reply bool
 	seen  []Sighting
 }
 
-// comparedBytes of a payload tell packets apart. It is less than what a capture keeps behind the largest headers.
+// comparedBytes is how much of a payload is compared to distinguish packets. It is less than what a capture keeps after
+// the largest headers.
 const comparedBytes = 64
 
 // journeys follows each request and each reply from place to place, also if its addresses are translated on the way.
@@ -55,8 +56,8 @@ func (w *watch) journeys() []journey {
 	return all
 }
 
-// rank returns how far on the way a place is, to order sightings without a common clock: first the sender, then its
-// node, the fabric, other nodes, the node of the end, and the end.
+// rank returns how far along the path a place is, to order sightings without a common clock: first the sender, then its
+// node, the fabric, other nodes, the node of the destination, and the destination.
 func (w *watch) rank(place string, reply bool) int {
 	rank := 3
 	switch {
@@ -87,8 +88,8 @@ func (w *watch) nodeOf(place string) string {
 	return ""
 }
 
-// identify reports whether a packet is a request or a reply of the probe, and returns what of it stays when addresses
-// and ports are translated.
+// identify reports whether a packet is a request or a reply of the probe, and returns an identity that does not change
+// when addresses and ports are translated.
 func (w *watch) identify(s Sighting) (reply bool, identity string, ok bool) {
 	packet := gopacket.NewPacket(s.Raw, linkType(s), gopacket.NoCopy)
 	if tcp, is := packet.Layer(layers.LayerTypeTCP).(*layers.TCP); is {
@@ -96,7 +97,7 @@ func (w *watch) identify(s Sighting) (reply bool, identity string, ok bool) {
 			w.clients[tcp.SrcPort] = true
 		}
 		reply, ok = w.direction(uint16(tcp.SrcPort), uint16(tcp.DstPort))
-		// What an earlier connection still sends is not of this probe.
+		// Packets of an earlier connection do not belong to this probe.
 		if ok = ok && (w.clients[tcp.SrcPort] || w.clients[tcp.DstPort]); ok {
 			data := len(tcp.Payload) > 0
 			identity = fmt.Sprint("tcp ", tcp.Seq, tcp.SYN, tcp.FIN, tcp.RST, data)
@@ -147,8 +148,8 @@ func (w *watch) arrived(j journey) bool {
 	})
 }
 
-// last returns the last sighting of a packet at a place that it was meant for: a bridge floods frames whose MAC it does
-// not know, and a device on top of another has a MAC of its own.
+// last returns the last sighting of a packet at a place that it was meant for: a bridge floods frames with an unknown
+// MAC, and a device above another one has a MAC of its own.
 func (j journey) last() Sighting {
 	for i, s := range slices.Backward(j.seen) {
 		flooded := s.Place == cluster.FabricName && slices.ContainsFunc(j.seen[i:], func(o Sighting) bool {

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// astray explains a request between a node and its own pod that somebody else got.
+// astray explains a request between a node and its own pod that another place received.
 func (w *watch) astray(ctx context.Context, e stop) string {
 	if e.last == nil || e.arrived || e.place == w.from || e.place == w.to {
 		return ""
@@ -23,9 +23,9 @@ func (w *watch) astray(ctx context.Context, e stop) string {
 	return w.macvlanParent(ctx, w.from, w.spec.To, way.Device)
 }
 
-// macvlanParent explains the commonest of all: a macvlan and its own parent never exchange frames (Linux,
-// drivers/net/macvlan.c: what the parent sends goes to the wire, what comes from a child never goes up to it). device
-// is the one by which a place sends to an address.
+// macvlanParent explains the most common cause: a macvlan and its own parent never exchange frames (Linux,
+// drivers/net/macvlan.c: what the parent sends goes to the wire, and what a child sends never goes up to the parent).
+// device is the device by which a place sends to an address.
 func (w *watch) macvlanParent(ctx context.Context, from *cluster.Place, target, device string) string {
 	addr, err := netip.ParseAddr(target)
 	if err != nil {
@@ -58,7 +58,8 @@ func (w *watch) macvlanParent(ctx context.Context, from *cluster.Place, target, 
 	return ""
 }
 
-// keptApart explains two macvlans that do not hear each other (Linux, drivers/net/macvlan.c, macvlan_broadcast).
+// keptApart explains why two macvlans do not receive each other's frames (Linux, drivers/net/macvlan.c,
+// macvlan_broadcast).
 func (w *watch) keptApart(ctx context.Context, places ...*cluster.Place) string {
 	var isolated []string
 	for _, p := range places {
@@ -83,8 +84,8 @@ func (w *watch) keptApart(ctx context.Context, places ...*cluster.Place) string 
 		" in a mode, private or vepa, that keeps the children of one parent apart"
 }
 
-// pastTheProxy explains why underlay pods reach no service (kubernetes#53089): addresses of services mean something to
-// the proxy of a node only, and what leaves by a macvlan or an ipvlan never passes its node's netfilter.
+// pastTheProxy explains why underlay pods do not reach services (kubernetes#53089): only the proxy of a node knows the
+// addresses of services, and what leaves by a macvlan or an ipvlan never passes the netfilter of its node.
 func (w *watch) pastTheProxy(ctx context.Context, _ stop) string {
 	if w.env.Service(w.to.Name) == nil {
 		return ""

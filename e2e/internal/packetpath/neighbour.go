@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// unanswered explains a packet that waited for a MAC which nobody told.
+// unanswered explains a packet that waited for a MAC and got none.
 func (w *watch) unanswered(ctx context.Context, e stop) string {
 	if e.arrived || e.last != nil && e.last.Outgoing {
 		return ""
@@ -36,7 +36,7 @@ func (w *watch) unanswered(ctx context.Context, e stop) string {
 	})
 	waits := at >= 0
 	if !waits {
-		// The kernel may have asked before anybody watched, and given up since (arp(7), mcast_solicit).
+		// The kernel may have asked before the watch began, and given up since (arp(7), mcast_solicit).
 		entry, err := e.place.Agent.Neighbour(ctx, agent.NeighbourArgs{
 			Netns: e.place.Netns, Interface: way.Device, Address: asked,
 		})
@@ -61,7 +61,7 @@ func asksFor(s Sighting, address string) bool {
 	return strings.Contains(s.Info+" ", "who has "+address+" ")
 }
 
-// unasked says what became of a question for a MAC at the place that could have answered it.
+// unasked explains what happened to a question for a MAC at the place that could have answered it.
 func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address string) string {
 	owner := w.place(w.owner(ctx, address))
 	if owner == nil {
@@ -83,7 +83,7 @@ func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address strin
 	if v, ok := w.dropAt(owner.Name, question.Source, question.Destination); ok {
 		return text + " and dropped the question: " + dropText(v)
 	}
-	// The kernel answers those only whom it would let in (arp_process of net/ipv4/arp.c).
+	// The kernel answers only hosts from which it would accept packets (arp_process of net/ipv4/arp.c).
 	q := witness.Question{Destination: address, Source: question.Source, Interface: question.Interface}
 	way, err := owner.Agent.Lookup(ctx, owner.Netns, q)
 	switch {
@@ -99,7 +99,7 @@ func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address strin
 	return text
 }
 
-// misdirected explains a frame that was sent to a MAC which the next hop does not have.
+// misdirected explains a frame that was sent to a MAC that the next hop does not have.
 func (w *watch) misdirected(ctx context.Context, e stop) string {
 	if e.arrived || e.last == nil || !e.last.Outgoing || e.sender().Place == cluster.FabricName {
 		return ""

@@ -23,15 +23,15 @@ import (
 
 const (
 	// repeatedFor is longer than the kernel waits between two questions for a neighbour (arp(7), retrans_time), so that
-	// one is seen.
+	// one of them is seen.
 	repeatedFor = 1500 * time.Millisecond
-	// explainedWithin bounds what the explanation of a failure may cost, the repeated probe included, in the time that
-	// the machine gives: on a busy one the last causes would not be asked for.
+	// explainedWithin bounds the time for the explanation of a failure, including the repeated probe, counted in the
+	// time that the machine gives: on a busy machine the last causes would otherwise not be examined.
 	explainedWithin = 5 * time.Second
 )
 
-// Explainer explains failed probes of one scenario. Of many that fail at once it explains the first only: one
-// explanation is enough, and the others keep their own errors. Its methods may be called concurrently.
+// Explainer explains failed probes of one scenario. If many fail at the same time it explains only the first; the
+// others keep their own errors. Its methods may be called concurrently.
 type Explainer struct {
 	env *environment.Environment
 	// keep stores a file of packets beside the report and returns its path there; empty if nothing is written.
@@ -45,15 +45,15 @@ func New(env *environment.Environment, keep func(scenario string, pcapng []byte)
 	return &Explainer{env: env, keep: keep}
 }
 
-// Failed is a probe whose outcome is not the one that was wanted.
+// Failed is a probe whose outcome is not the wanted one.
 type Failed struct {
 	From, To *cluster.Place
 	Spec     probe.Spec
 	Result   probe.Result
 }
 
-// Unanswered explains a probe that had no answer: it repeats the probe once, with all places on its way watched, and
-// says how far the packets got and why not farther. The error is an *environment.Failure.
+// Unanswered explains a probe without an answer: it repeats the probe once, while all places on the path are watched,
+// and says how far the packets got and why no farther. The error is an *environment.Failure.
 func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
 	what := fmt.Sprintf("%s to %s", f.Spec.Protocol, f.Spec.To)
 	if f.Spec.Port != 0 {
@@ -63,8 +63,8 @@ func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
 	return e.explain(ctx, err, f, (*watch).explanation)
 }
 
-// WrongSource explains a probe whose far end saw a source that it should not, which err says: it repeats the probe and
-// says where the request got that source. The error is an *environment.Failure.
+// WrongSource explains a probe whose destination saw a wrong source, which err describes: it repeats the probe and says
+// where the request got that source. The error is an *environment.Failure.
 func (e *Explainer) WrongSource(ctx context.Context, err error, f Failed) error {
 	return e.explain(ctx, err, f, (*watch).translation)
 }

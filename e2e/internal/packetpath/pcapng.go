@@ -10,8 +10,8 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// pcapng is a file of the packets that Wireshark opens, with an interface for each place and device, such as "node/a
-// eno1", and a comment that says what they show.
+// pcapng returns a file of the packets that Wireshark opens, with an interface for each place and device, such as
+// "node/a eno1", and a comment that says what they show.
 func pcapng(seen []Sighting, comment string) ([]byte, error) {
 	if len(seen) == 0 {
 		return nil, nil
@@ -54,7 +54,7 @@ func pcapng(seen []Sighting, comment string) ([]byte, error) {
 	return file.Bytes(), nil
 }
 
-// linkType is what the packet begins with: tunnels have no link layer header.
+// linkType returns the type of the packet's first header: a tunnel has no link layer header.
 func linkType(s Sighting) layers.LinkType {
 	if s.SourceMAC == "" {
 		return layers.LinkTypeRaw

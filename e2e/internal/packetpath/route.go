@@ -9,8 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// refused explains a packet that the kernel would send nowhere from where it was seen last: there is no route, a rule
-// or route says so, or the packet came in by an interface by which it would send nothing back.
+// refused explains a packet for which the kernel of the last place has no way: there is no route, a rule or route
+// rejects it, or it came in by an interface that fails the reverse path filter.
 func (w *watch) refused(ctx context.Context, e stop) string {
 	questions := []witness.Question{{Destination: e.destination, Source: e.source}}
 	switch {
@@ -43,7 +43,7 @@ func (w *watch) refused(ctx context.Context, e stop) string {
 	return ""
 }
 
-// way asks the kernel of a place. Without a source it chooses one, as for a socket.
+// way asks the kernel of a place for a route. Without a source the kernel chooses one, as for a socket.
 func (w *watch) way(ctx context.Context, place *cluster.Place, q witness.Question) (witness.Way, error) {
 	if place == w.from && q.Interface == "" && w.spec.From == "" {
 		q.Source = ""
@@ -51,7 +51,7 @@ func (w *watch) way(ctx context.Context, place *cluster.Place, q witness.Questio
 	return place.Agent.Lookup(ctx, place.Netns, q)
 }
 
-// refusalText is what decided that there is no way.
+// refusalText describes what rejected a packet.
 func refusalText(way witness.Way) string {
 	switch {
 	case way.Rule != "" && way.Route != "":
@@ -78,8 +78,8 @@ func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness
 	return fmt.Sprintf("%s: its own way to %s is %s", text, q.Source, routeWords(back))
 }
 
-// routeWords returns the route of an answer, or "by DEVICE" if none is known, and the rule if it is not one that every
-// host has.
+// routeWords returns the route of an answer, or "by DEVICE" if none is known, and the rule if it is not one of the
+// default rules.
 func routeWords(way witness.Way) string {
 	text := "by " + way.Device
 	if way.Route != "" {
@@ -91,7 +91,7 @@ func routeWords(way witness.Way) string {
 	return text
 }
 
-// tooLarge explains a packet that its own host does not send.
+// tooLarge explains a packet that its own host cannot send because of its size.
 func (w *watch) tooLarge(ctx context.Context, e stop) string {
 	if e.last != nil || !strings.Contains(w.result.Error, "message too long") {
 		return ""
@@ -104,7 +104,7 @@ func (w *watch) tooLarge(ctx context.Context, e stop) string {
 		w.from.Name, w.spec.To, routeWords(way), way.MTU)
 }
 
-// sent names the route by which a packet left for where it was not seen any more, or by which it should have.
+// sent names the route by which a lost packet left, or should have left.
 func (w *watch) sent(ctx context.Context, e stop) string {
 	switch {
 	case e.arrived || e.last == nil || e.sender().Place == cluster.FabricName:
@@ -134,7 +134,7 @@ func (w *watch) sent(ctx context.Context, e stop) string {
 	return fmt.Sprintf("%s would send it on by %s", e.place.Name, routeWords(way))
 }
 
-// wayOut is how a packet that was seen leaving a place was sent.
+// wayOut returns how a packet that was seen leaving a place was sent.
 func (w *watch) wayOut(ctx context.Context, sent Sighting) (witness.Way, error) {
 	q := witness.Question{Destination: sent.Destination, Source: sent.Source}
 	for _, s := range w.seen {

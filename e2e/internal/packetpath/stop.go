@@ -14,17 +14,16 @@ import (
 type stop struct {
 	// what is "the request" or "a reply".
 	what string
-	// last is where it was seen last; nil when it never was, and then place is where it should have come from.
+	// last is the last sighting; nil if the packet was never seen, and then place is where it should have come from.
 	last  *Sighting
 	place *cluster.Place
-	// arrived reports whether it reached the place it was sent to.
+	// arrived reports whether it reached its destination.
 	arrived bool
-	// source and destination are its addresses there. Of a reply that was never seen they are those of the request,
-	// turned round.
+	// source and destination are its addresses there. A reply that was never seen has those of the request, exchanged.
 	source, destination string
-	// request is where the last request was seen; nil when there was none.
+	// request is the last sighting of the last request; nil if there was none.
 	request *Sighting
-	// way is where the packet was seen, up to last.
+	// way has the sightings of the packet, up to last.
 	way []Sighting
 }
 
@@ -42,7 +41,7 @@ func (w *watch) explanation(ctx context.Context) string {
 	return sentence
 }
 
-// findStop returns where the last request that did not arrive was seen last; if all arrived, that of a reply.
+// findStop returns where the last request that did not arrive was seen last, or, if all arrived, where the reply was.
 func (w *watch) findStop() stop {
 	var request, reply, lostRequest, lostReply *journey
 	all := w.journeys()
@@ -88,8 +87,8 @@ func (w *watch) stopAt(e stop) stop {
 	return e
 }
 
-// sender returns the first sighting of the packet's last frame: what leaves a device may leave the one below it, or a
-// bridge, as well.
+// sender returns the first sighting of the packet's last frame: what leaves a device may also leave the device below
+// it, or a bridge.
 func (e stop) sender() Sighting {
 	for _, s := range e.way {
 		if s.Outgoing && s.DestinationMAC == e.last.DestinationMAC && s.SourceMAC == e.last.SourceMAC {
@@ -99,8 +98,8 @@ func (e stop) sender() Sighting {
 	return *e.last
 }
 
-// smallerThanAsked reports whether a packet is too small to be one of a probe with packets of a given size. Fragments
-// have no size of their own.
+// smallerThanAsked reports whether a packet is too small for a probe with packets of a given size. Fragments have no
+// size of their own.
 func (w *watch) smallerThanAsked(j journey) bool {
 	return w.spec.Size > 0 && j.seen[0].Length < w.spec.Size && !strings.Contains(j.seen[0].Info, "fragment")
 }
@@ -129,7 +128,7 @@ func at(s Sighting) string {
 	return fmt.Sprintf("%s %s of %s", direction, s.Interface, s.Place)
 }
 
-// translation says where a request got another source than it had.
+// translation says where the source of a request was translated.
 func (w *watch) translation(context.Context) string {
 	for _, j := range w.journeys() {
 		if j.reply {
@@ -147,7 +146,7 @@ func (w *watch) translation(context.Context) string {
 	return "no translation was seen when the same probe was repeated with captures on"
 }
 
-// translator is who gave a packet another source on its way from one Sighting to the next.
+// translator returns what translated the source of a packet between two sightings.
 func (w *watch) translator(before, after Sighting) string {
 	for _, v := range w.watched[after.Place].Verdicts {
 		if v.Action == witness.Translated && v.Source == before.Source && translatesSource(v.Rule) {
@@ -157,7 +156,7 @@ func (w *watch) translator(before, after Sighting) string {
 	return after.Place + " translated it"
 }
 
-// translatesSource reports whether a rule is one of source addresses.
+// translatesSource reports whether a rule translates source addresses.
 func translatesSource(rule string) bool {
 	return slices.ContainsFunc([]string{"masquerade", "snat", "MASQUERADE", "SNAT", "NETMAP"}, func(word string) bool {
 		return strings.Contains(rule, word)

@@ -20,8 +20,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// packetsWatched of each place are kept from the start, and as many from the end: a transfer that stalls ends with what
-// was lost.
+// packetsWatched is the number of packets that are kept of each place from the start, and again from the end: a
+// transfer that stalls ends with what was lost.
 const packetsWatched = 200
 
 // Sighting is a packet as it passed an interface of a place.
@@ -41,7 +41,7 @@ func (s Sighting) String() string {
 		s.SourceMAC, s.DestinationMAC, s.Source, s.Destination, s.Info)
 }
 
-// watch is a probe that is repeated while all places on its way are watched, and what was seen there.
+// watch is a repetition of a probe during which all places on its path are watched, with what was seen there.
 type watch struct {
 	env *environment.Environment
 	probed
@@ -53,7 +53,7 @@ type watch struct {
 	watched map[string]agent.Watched
 }
 
-// probed is a probe with the places on its way.
+// probed is a probe with the places on its path.
 type probed struct {
 	from, to *cluster.Place
 	spec     probe.Spec
@@ -63,7 +63,7 @@ type probed struct {
 	ports    []uint16 // to which requests go, translated or not
 }
 
-// repeat runs the probe and watches both ends, every node, the router and the fabric, where the backend has these.
+// repeat runs the probe and watches both ends, every node, the router and the fabric, if the backend has them.
 func (w *watch) repeat(ctx context.Context) error {
 	w.ends = []string{w.to.Name}
 	hosts := []string{w.spec.To}
@@ -134,7 +134,8 @@ func (w *watch) record(ctx context.Context, match probe.Match) error {
 	var group errgroup.Group
 	for i, p := range w.places {
 		group.Go(func() (err error) {
-			// Also when the time is over: one whose id nobody knows would go on, with its table in the namespace.
+			// The context may have ended: a watch that was started and whose id is lost would go on, with its table in
+			// the namespace.
 			ids[i], err = p.Agent.StartWatch(context.WithoutCancel(ctx), agent.WatchArgs{Netns: p.Netns, Match: match})
 			if err != nil && p != w.from && p != w.to {
 				w.note(p, agent.Watched{Unwatched: err.Error()})
@@ -147,8 +148,8 @@ func (w *watch) record(ctx context.Context, match probe.Match) error {
 	if err == nil {
 		w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
 		if err == nil && strings.Contains(w.result.Error, unix.EHOSTUNREACH.Error()) {
-			// The kernel gave up the questions of the probe that failed (arp(7), mcast_solicit), and the repeated one
-			// with them. Now it asks anew.
+			// The kernel gave up the questions of the failed probe (arp(7), mcast_solicit), and those of the repeated
+			// one with them. Now it asks again.
 			w.result, err = w.from.Agent.Probe(ctx, w.from.Netns, w.spec)
 		}
 	}
@@ -158,7 +159,7 @@ func (w *watch) record(ctx context.Context, match probe.Match) error {
 			continue
 		}
 		stopping.Go(func() error {
-			// Also of one that was cut off: what runs in a namespace is to end.
+			// The context may have ended: what runs in a namespace must end.
 			watched, err := p.Agent.StopWatch(context.WithoutCancel(ctx), ids[i])
 			w.note(p, watched)
 			return err
@@ -180,8 +181,8 @@ func (w *watch) note(p *cluster.Place, watched agent.Watched) {
 	w.watched[p.Name] = watched
 }
 
-// sortByTime puts sightings in the order in which they happened. Where the places are machines whose clocks differ,
-// only those of one place are in order then.
+// sortByTime puts sightings in the order in which they happened. If the places are machines with different clocks, only
+// the order at each place is certain.
 func sortByTime(seen []Sighting) {
 	slices.SortStableFunc(seen, func(a, b Sighting) int { return a.Time.Compare(b.Time) })
 }
@@ -189,7 +190,7 @@ func sortByTime(seen []Sighting) {
 // oneClock reports whether all places have one clock: a fabric is on the same machine as its nodes.
 func (w *watch) oneClock() bool { return w.env.Cluster.Fabric() != nil }
 
-// sizeText returns the size of the packets in words; nothing if the probe leaves it open.
+// sizeText returns the size of the packets in words; empty if the probe has no size.
 func (w *watch) sizeText() string {
 	if w.spec.Size == 0 {
 		return ""

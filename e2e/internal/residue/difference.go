@@ -15,7 +15,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// difference is in what a node differs from its state before the first step, beyond what a first attachment leaves.
+// difference is the difference between a node and its state before the first step, without what a first attachment
+// leaves.
 type difference struct {
 	node    *cluster.Node
 	changes []snapshot.Change
@@ -23,9 +24,9 @@ type difference struct {
 	err     error
 }
 
-// differences returns those of all nodes. What a first attachment leaves on two plain nodes is known from the start.
-// Only if there is more, that of a cluster of the scenario's own kind is looked for, and only after all nodes were
-// looked at: on machines that exist once, that cluster undoes what is on them.
+// differences returns the differences of all nodes. What a first attachment leaves on two plain nodes is known from the
+// start. If there is more, it looks for what a first attachment leaves on a cluster of the scenario's own kind, but
+// only after it looked at all nodes: on machines that exist, that cluster undoes what is on them.
 func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*difference {
 	var all []*difference
 	for _, node := range r.Env.Cluster.Nodes() {
@@ -56,11 +57,11 @@ func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*differen
 	return all
 }
 
-// takenDown is how long the kernel may take with what was in a removed namespace.
+// takenDown is how long the kernel may need to remove the contents of a removed namespace.
 const takenDown = 2 * time.Second
 
-// settle waits until nothing is left beyond a residue: the kernel takes down what was in a removed namespace some time
-// after its end, longer on a busy machine.
+// settle waits until nothing but residue is left: the kernel removes the contents of a namespace some time after its
+// end, later on a busy machine.
 func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, particular *residue) error {
 	interval := machinetime.Start()
 	left := particular.beyond(d.changes)
@@ -76,8 +77,8 @@ func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, p
 	return nil
 }
 
-// changes returns in what a node differs from its state before the first step, beyond a residue. It waits until nothing
-// does, or until nothing changes any more.
+// changes returns the changes of a node against its state before the first step that are no residue. It waits until
+// there are none, or until they stay the same.
 func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.Node,
 	known *residue,
 ) ([]snapshot.Change, error) {
@@ -97,7 +98,7 @@ func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.N
 	return changes, nil
 }
 
-// networks returns the networks that a scenario attaches pods to.
+// networks returns the networks that the pods of a scenario are attached to.
 func networks(sc *scenario.Scenario) []string {
 	var kinds []string
 	for _, p := range sc.Pods {

@@ -20,13 +20,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// residue is what a first attachment leaves on the nodes of a cluster and later ones do not add to.
+// residue is what a first attachment leaves on the nodes of a cluster, without later ones adding to it.
 type residue struct {
-	// changes are those of the node with the most of each key: the rules of one priority and the processes of one
-	// command share theirs.
+	// changes are the changes of the node that has most of each key: the rules of one priority share a key, and so do
+	// the processes of one command.
 	changes []snapshot.Change
 	list    []report.Residue
-	// makers are the plugins after whose calls things changed, by their keys: here all kinds of state are traced.
+	// makers has the plugin after whose calls something changed, by key: all kinds of state are traced here.
 	makers map[string]string
 }
 
@@ -36,7 +36,7 @@ func (f *residue) maker(c snapshot.Change) string {
 	return cmp.Or(f.makers[c.Item.Key()], report.Chain)
 }
 
-// beyond returns the changes that are not of the residue; all of them if it is nil.
+// beyond returns the changes that are no residue; all of them if f is nil.
 func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 	if f == nil {
 		return changes
@@ -44,14 +44,14 @@ func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 	return snapshot.Beyond(changes, f.changes)
 }
 
-// residueOf attaches and deletes a pod on each node of a fresh cluster, and then another one. What the first leaves is
-// residue, unless the second leaves more of its kind. It is found once for each cluster that scenarios ask for.
+// residueOf attaches and deletes a pod on each node of a new cluster, and then another one. What the first pod leaves
+// is residue, unless the second one leaves more of its kind. It is searched for once for each kind of cluster.
 func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain scenario.Chain,
 	networks []string,
 ) (*residue, error) {
 	nodes = slices.Clone(nodes)
 	for i := range nodes {
-		// Nobody asks them, and on machines that exist once their ports may be taken still.
+		// Nobody sends requests to the nodes, and on machines that exist the ports may still be in use.
 		nodes[i].Listen = nil
 	}
 	id, err := json.Marshal([]any{nodes, chain, networks})
@@ -64,7 +64,7 @@ func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain sc
 	if ok {
 		return known, nil
 	}
-	// Scenarios that run at once ask for the same.
+	// Scenarios that run at the same time may need the same residue.
 	found, err, _ := t.searches.Do(string(id), func() (any, error) {
 		c, err := t.config.Start(ctx, nodes, chain)
 		if err != nil {
@@ -86,7 +86,7 @@ func (t *Tracker) residueOf(ctx context.Context, nodes []scenario.Node, chain sc
 	return found.(*residue), nil
 }
 
-// find attaches two rounds of pods on all nodes at once, one pod for each network.
+// find attaches two rounds of pods on all nodes, one pod for each network.
 func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.Node,
 	networks []string,
 ) (*residue, error) {
@@ -128,8 +128,8 @@ func (t *Tracker) find(ctx context.Context, c cluster.Cluster, nodes []scenario.
 	return found, group.Wait()
 }
 
-// cycle attaches and deletes pods and returns what differs from the start then. Whether attaching works is for the
-// scenarios to say.
+// cycle attaches and deletes pods and returns the differences from the start. Whether attaching works is for the
+// scenarios to judge.
 func (t *Tracker) cycle(
 	ctx context.Context, r *runner.Runner, node *cluster.Node, pods []*environment.Pod, known *residue,
 ) ([]snapshot.Change, error) {
@@ -145,8 +145,8 @@ func (t *Tracker) cycle(
 	return t.changes(ctx, r, node, known)
 }
 
-// add adds what a first round of pods left on a node, but for the kinds of which a plugin left more in the second
-// round: these grow.
+// add adds what a first round of pods left on a node, except for kinds of items of which a plugin left more in the
+// second round: these grow.
 func (f *residue) add(state *environment.NodeState, first, second []snapshot.Change) {
 	for _, change := range slices.Concat(first, second) {
 		f.makers[change.Item.Key()] = state.Maker(change)
@@ -162,7 +162,7 @@ func (f *residue) add(state *environment.NodeState, first, second []snapshot.Cha
 			stays = append(stays, change)
 		}
 	}
-	// Another node may have the same already.
+	// Another node may have added the same.
 	for _, change := range snapshot.Beyond(stays, f.changes) {
 		f.changes = append(f.changes, change)
 		f.list = append(f.list, report.Residue{
@@ -171,26 +171,26 @@ func (f *residue) add(state *environment.NodeState, first, second []snapshot.Cha
 	}
 }
 
-// canStay reports whether a change can be residue: something new, or a change that is declared apart with its reason.
-// What stood on the node before the first pod and is gone or different is damage.
+// canStay reports whether a change can be residue: a new item, or a change that is declared with a reason. An item that
+// existed before the first pod and disappeared or changed is damage.
 func canStay(c snapshot.Change) bool {
 	switch {
 	case c.Op == snapshot.Added:
 		return true
 	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Sysctl:
-		// Settings of a node that a plugin needs are listed as its side effects (failure mode I07).
+		// Settings that a plugin needs on a node are listed as its side effects (failure mode I07).
 		return true
 	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link:
-		// A link is promiscuous as long as a child with a MAC of its own stands on it.
+		// A link is promiscuous as long as it has a child with a MAC of its own.
 		return withoutPromiscuity(c.Before) == withoutPromiscuity(c.Item.Text)
 	case c.Op == snapshot.Changed && c.Item.Kind == snapshot.File:
-		// Where pods of others run, an allocator's record of where it goes on is there already.
+		// If pods of others run there, the file in which an allocator keeps its position exists already.
 		return strings.HasPrefix(c.Item.Name, cni.CacheDir+"/")
 	}
 	return false
 }
 
-// withoutPromiscuity returns the text of a link without the counter of what made it promiscuous.
+// withoutPromiscuity returns the text of a link without its counter of promiscuity.
 func withoutPromiscuity(text string) string {
 	words := strings.Fields(text)
 	if i := slices.Index(words, "promiscuity"); i >= 0 && i+1 < len(words) {
@@ -199,8 +199,8 @@ func withoutPromiscuity(text string) string {
 	return strings.Join(words, " ")
 }
 
-// itemName returns the name of an item that appeared, and of one that changed also the words in which it did. Those of
-// a file are sums, which say nothing to anybody.
+// itemName returns the name of an item, followed by the words that changed if the item existed before. The text of a
+// file is a checksum, which is left out.
 func itemName(c snapshot.Change) string {
 	switch {
 	case c.Op == snapshot.Added:

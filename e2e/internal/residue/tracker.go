@@ -28,18 +28,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// Config says how a tracker gets clusters of its own.
+// Config says how a tracker gets clusters.
 type Config struct {
 	// Start starts a cluster. The caller closes it.
 	Start func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error)
-	// Runner is that of the scenarios.
+	// Runner is the configuration of the scenarios' runners.
 	Runner runner.Config
-	// Shared says that the backend's machines exist once: starting a cluster undoes what is on them.
+	// Shared says that the backend uses machines that exist: starting a cluster undoes what is on them.
 	Shared bool
 }
 
-// Tracker keeps, over all scenarios of a run, what a first attachment leaves and what scenarios left. Its methods may
-// be called concurrently.
+// Tracker keeps, for all scenarios of a run, what a first attachment leaves and what scenarios left. Its methods may be
+// called concurrently.
 type Tracker struct {
 	config   Config
 	searches singleflight.Group
@@ -56,10 +56,10 @@ type leftover struct {
 	scenario, node, plugin, change string
 }
 
-// uncompared is a scenario at whose end a node could not be compared with its state before, and why.
+// uncompared is a scenario after which a node could not be compared with its state before, and the reason.
 type uncompared struct{ scenario, why string }
 
-// New returns a tracker that knows nothing yet.
+// New returns an empty tracker.
 func New(config Config) *Tracker {
 	return &Tracker{config: config, residues: map[string]*residue{}, compared: map[string]bool{}}
 }
@@ -73,14 +73,14 @@ func (t *Tracker) First(ctx context.Context) ([]report.Residue, error) {
 	return found.list, nil
 }
 
-// CleanUp deletes everything that a scenario attached, twice, and remembers in what each node differs from its state
-// before the first step, unless it is to ignore that. It returns the failure of a DEL; nil if all succeeded.
+// CleanUp deletes everything that a scenario attached, twice, and keeps the differences of each node from its state
+// before the first step, unless ignore is set. It returns the failure of a DEL; nil if all succeeded.
 func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (failure *environment.Failure) {
 	name := r.Env.Scenario.Name
 	before := r.Calls()
 	left, err := t.deleteAll(ctx, r)
-	// A chain's DEL ends at the first plugin that fails (SPEC.md, section 3): what those before it left is that
-	// plugin's fault.
+	// DEL of a chain ends at the first plugin that fails (SPEC.md, section 3): it is the fault of that plugin if the
+	// plugins before it left something.
 	culprit := ""
 	var halted *cni.Error
 	if errors.As(err, &halted) {
@@ -120,7 +120,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 	return failure
 }
 
-// deleteAll deletes whatever is attached, twice, and returns what stays in the pods' namespaces, which it removes then.
+// deleteAll deletes every attachment, twice, and returns what stays in the pods' namespaces, which it then removes.
 func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []leftover, err error) {
 	var errs []error
 	for _, p := range r.Env.Pods {
@@ -154,14 +154,14 @@ func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []lefto
 	return left, errors.Join(errs...)
 }
 
-// keepUncompared remembers that a node could not be compared with its state before the scenario.
+// keepUncompared records that a node could not be compared with its state before the scenario.
 func (t *Tracker) keepUncompared(scenario string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.uncompared = append(t.uncompared, uncompared{scenario, err.Error()})
 }
 
-// Left reports whether a scenario left something, or it is not known whether it did.
+// Left reports whether a scenario left something, or a node could not be compared.
 func (t *Tracker) Left(scenario string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -169,7 +169,7 @@ func (t *Tracker) Left(scenario string) bool {
 		slices.ContainsFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
 }
 
-// Forget forgets what is known of a scenario, which is run again.
+// Forget forgets a scenario, which runs again.
 func (t *Tracker) Forget(scenario string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -178,7 +178,7 @@ func (t *Tracker) Forget(scenario string) {
 	t.uncompared = slices.DeleteFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
 }
 
-// Dismiss takes back what a scenario was seen to leave: why says that nobody can know.
+// Dismiss drops what a scenario was seen to leave. why says that nobody can know what left it.
 func (t *Tracker) Dismiss(scenario, why string) {
 	t.Forget(scenario)
 	t.keepUncompared(scenario, errors.New(why))
@@ -191,9 +191,9 @@ func (t *Tracker) keepLeftovers(scenario string, left []leftover) {
 	t.leftovers = append(t.leftovers, left...)
 }
 
-// Results returns a result for each plugin of the chain, and for each other one that was seen to leave something. An
-// IPAM plugin's items appear after the call of the plugin that delegates to it, which answers for them. The results are
-// like the given one, which has the id.
+// Results returns a result for each plugin of the chain, and for each other plugin that left something. An item of an
+// IPAM plugin appears after the call of the plugin that delegates to it, and counts as left by that one. The results
+// are copies of like, which has the id.
 func (t *Tracker) Results(like report.Result, plugins []string) []report.Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// advertise sends a router advertisement into the underlay. What must be unchanged later is compared with the state
-// before it.
+// advertise sends a router advertisement into the underlay. It keeps the state before it, with which later steps
+// compare.
 func (r *Runner) advertise(ctx context.Context, a scenario.Advertise) error {
 	for _, node := range r.Env.Cluster.Nodes() {
 		state, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})

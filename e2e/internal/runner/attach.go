@@ -43,7 +43,7 @@ func (r *Runner) delStep(ctx context.Context, s scenario.Step) (err error) {
 	})
 }
 
-// Add attaches a pod as a runtime does for a new sandbox, and wants that the result is true. An error of a plugin is a
+// Add attaches a pod as a runtime does for a new sandbox, and wants the result to be true. An error of a plugin is a
 // *cni.Error.
 func (r *Runner) Add(ctx context.Context, p *environment.Pod, ifName string) error {
 	result, err := r.runtime.attach(ctx, p, ifName)
@@ -53,7 +53,7 @@ func (r *Runner) Add(ctx context.Context, p *environment.Pod, ifName string) err
 	return r.accept(ctx, p, ifName, result)
 }
 
-// accept takes the addresses of a new attachment from the result of its ADD, which must be true of it.
+// accept takes the addresses of a new attachment from the result of ADD, which must match the kernel.
 func (r *Runner) accept(ctx context.Context, p *environment.Pod, ifName string, result json.RawMessage) error {
 	addrs, err := parseAddresses(result, ifName)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *Runner) accept(ctx context.Context, p *environment.Pod, ifName string, 
 	return r.checkResult(ctx, p, ifName, result)
 }
 
-// parseAddresses are those that a result of any version gives the interface.
+// parseAddresses returns the addresses that a result of any version gives the interface.
 func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	result, err := cni.ParseResult(data)
 	if err != nil {
@@ -74,7 +74,7 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	}
 	var addrs []netip.Addr
 	for _, ip := range result.IPs {
-		// Before 0.3.0 there are no interfaces: every address is CNI_IFNAME's.
+		// Before 0.3.0 there are no interfaces: every address belongs to CNI_IFNAME.
 		if ip.Interface != nil && len(result.Interfaces) > 0 {
 			if *ip.Interface < 0 || *ip.Interface >= len(result.Interfaces) {
 				return nil, fmt.Errorf("address %s is of interface %d, and there are %d", ip.Address.String(),
@@ -93,7 +93,7 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// checkResult wants that what the result says stands in the kernel (SPEC.md, section 5, ADD Success).
+// checkResult wants the kernel to have what the result says (SPEC.md, section 5, ADD Success).
 func (r *Runner) checkResult(ctx context.Context, p *environment.Pod, ifName string, data json.RawMessage) error {
 	result, err := cni.ParseResult(data)
 	if err != nil {
@@ -133,13 +133,13 @@ func (r *Runner) checkResult(ctx context.Context, p *environment.Pod, ifName str
 	return nil
 }
 
-// Check runs CHECK. The caller asks Lacks before.
+// Check runs CHECK. The caller checks Lacks first.
 func (r *Runner) Check(ctx context.Context, p *environment.Pod, ifName string) error {
 	_, err := r.cni(ctx, p, r.request(p, cni.Check, ifName))
 	return err
 }
 
-// Lacks reports whether the conflist's version of the specification has no such verb, and notes that.
+// Lacks reports whether the conflist's version of the specification lacks a verb, and notes that.
 func (r *Runner) Lacks(verb cni.Verb) bool {
 	has, err := version.GreaterThanOrEqualTo(r.config.Conflist.CNIVersion, verb.Since())
 	if err != nil || has {
@@ -149,7 +149,7 @@ func (r *Runner) Lacks(verb cni.Verb) bool {
 	return true
 }
 
-// equipPod starts what runs in a pod.
+// equipPod starts the servers of a pod.
 func (r *Runner) equipPod(ctx context.Context, p *environment.Pod) error {
 	if d := p.Spec.Redirect; d != nil {
 		if err := p.Agent.Redirect(ctx, agent.RedirectArgs{Netns: p.Netns, Port: d.Port, To: d.To}); err != nil {
@@ -173,7 +173,7 @@ func (r *Runner) RemoveNamespace(ctx context.Context, p *environment.Pod) error 
 	return p.Node.Agent.RemoveNamespace(ctx, p.Namespace)
 }
 
-// request is what a kubelet's runtime would pass for the pod.
+// request returns what the runtime of a kubelet would pass for the pod.
 func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.Request {
 	req := cni.Request{
 		Verb: verb, Conflist: p.Network.Conflist, BinDirs: p.Node.BinDirs,
@@ -201,7 +201,7 @@ func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.R
 	return req
 }
 
-// cni runs a verb and keeps its calls. An error of the plugin's is a *cni.Error.
+// cni runs a verb and keeps its calls. An error of the plugin is a *cni.Error.
 func (r *Runner) cni(ctx context.Context, p *environment.Pod, req cni.Request) (agent.CNIReply, error) {
 	reply, err := p.Node.Agent.CNI(ctx, req)
 	if err != nil {
@@ -215,7 +215,7 @@ func (r *Runner) cni(ctx context.Context, p *environment.Pod, req cni.Request) (
 	return reply, nil
 }
 
-// keep remembers the calls, and which plugin was seen to make what.
+// keep keeps the calls, and which plugin was seen to change what.
 func (r *Runner) keep(node *cluster.Node, reply agent.CNIReply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// bring adds to a request what a runtime brings for the pod: its addresses where the IPAM plugin waits for them, and
-// values for the capabilities of the conflist where the pod asks.
+// bring adds to a request what a runtime passes for the pod: addresses if the IPAM plugin expects them, and values for
+// the capabilities of the conflist that the pod asks for.
 func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
 	if p.Spec.Network == scenario.RoutedNetwork {
 		return
@@ -34,12 +34,12 @@ func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
 	maps.Copy(req.CapabilityArgs, brings.Capabilities)
 }
 
-// broughtTo returns the addresses that the runtime brings for an attachment.
+// broughtTo returns the addresses that the runtime passes for an attachment.
 func (r *Runner) broughtTo(p *environment.Pod, ifName string) []netip.Prefix {
 	return r.desk.Addresses(p.Node.Name, p.Node.PodAddresses, p.ContainerID(), ifName)
 }
 
-// checkBrought wants that a pod has what the runtime brought and asked for, in the result and in its namespace.
+// checkBrought wants a pod to have what the runtime passed, in the result and in its namespace.
 func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Result, own agent.Link) error {
 	if way, _ := r.config.Conflist.Brought(); way != "" && p.Spec.Network != scenario.RoutedNetwork {
 		for _, want := range r.broughtTo(p, ifName) {

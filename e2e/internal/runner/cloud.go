@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// clouds is what steps did to what the cloud gives nodes.
+// clouds records how steps changed what the cloud gives nodes.
 type clouds struct {
 	before map[string]metadata.Instance // what a node had before steps changed it
 	added  map[string][]addition        // what steps added, the last one at the end
@@ -55,7 +55,7 @@ func (r *Runner) addENI(cloud cluster.Cloud, node *cluster.Node, i *metadata.Ins
 	return nil
 }
 
-// addAddress gives one to the ENI that has the fewest.
+// addAddress gives an address to the ENI that has the fewest.
 func (r *Runner) addAddress(cloud cluster.Cloud, node *cluster.Node, i *metadata.Instance) error {
 	address, err := cloud.NewAddress(node)
 	if err != nil {
@@ -103,7 +103,7 @@ func (r *Runner) takeAway(s scenario.Cloud, node *cluster.Node, i *metadata.Inst
 	return nil
 }
 
-// RestoreClouds gives nodes what they had at the start, and lets their daemons find out.
+// RestoreClouds gives nodes what they had at the start, and waits until their daemons have noticed.
 func (r *Runner) RestoreClouds(ctx context.Context) error {
 	for _, node := range r.Env.Cluster.Nodes() {
 		before, changed := r.clouds.before[node.Name]

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// daemons is what steps did to the daemons of nodes.
+// daemons records what steps did to the daemons of nodes.
 type daemons struct {
 	down   map[string]bool // the nodes whose daemon a step ended or doomed
 	varied map[string]bool // the nodes whose daemon runs as a variant
@@ -43,8 +43,8 @@ func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 	return err
 }
 
-// CheckDaemons finds daemons that ended although no step said so, and has each run as at the beginning: pods are to be
-// deleted.
+// CheckDaemons finds daemons that ended although no step said so, and restarts every daemon as it was at the start:
+// pods are about to be deleted.
 func (r *Runner) CheckDaemons(ctx context.Context) error {
 	if r.config.Target == nil || r.config.Target.Daemon == nil {
 		return nil
@@ -67,14 +67,14 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 		case !state.Running:
 			errs = append(errs, cluster.StartDaemon(ctx, node, daemon))
 		default:
-			// One that is not frozen does not notice.
+			// A daemon that is not frozen does not notice.
 			errs = append(errs, node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: true}))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// linesShown is how much of a daemon's output is shown.
+// linesShown is the number of lines of a daemon's output that are shown.
 const linesShown = 40
 
 func lastLines(text string) string {
@@ -82,7 +82,7 @@ func lastLines(text string) string {
 	return strings.Join(lines[max(0, len(lines)-linesShown):], "\n")
 }
 
-// DaemonEvidence is what the daemons wrote.
+// DaemonEvidence returns what the daemons wrote.
 func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
 	if r.config.Target == nil || r.config.Target.Daemon == nil {
 		return nil

@@ -12,11 +12,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// callsShown bounds the calls that are shown of a failed step: one with many pods has hundreds.
+// callsShown bounds the number of calls that are shown of a failed step: a step with many pods has hundreds.
 const callsShown = 6
 
-// CallEvidence shows the calls since the given one, failed ones first where there are many; without any, the last of
-// before.
+// CallEvidence shows the calls since the given one, failed ones first if there are many; if there are none, the last
+// call before.
 func (r *Runner) CallEvidence(since int) []report.Evidence {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +50,7 @@ func CallsText(calls []cni.Call) []report.Evidence {
 	return evidence
 }
 
-// StateEvidence is how the nodes differ from how they were before the first step.
+// StateEvidence returns how the nodes differ from their state before the first step.
 func (r *Runner) StateEvidence(ctx context.Context) []report.Evidence {
 	var evidence []report.Evidence
 	for _, node := range r.Env.Cluster.Nodes() {
@@ -75,7 +75,7 @@ func (r *Runner) StateEvidence(ctx context.Context) []report.Evidence {
 	return evidence
 }
 
-// namespacesShown bounds the pods whose state is shown.
+// namespacesShown bounds the number of pods whose state is shown.
 const namespacesShown = 4
 
 func (r *Runner) namespaces(node string) map[string]string {
@@ -88,7 +88,7 @@ func (r *Runner) namespaces(node string) map[string]string {
 	return scopes
 }
 
-// Calls returns how many calls were made, for CallEvidence.
+// Calls returns the number of calls so far, for CallEvidence.
 func (r *Runner) Calls() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,7 +108,7 @@ func (r *Runner) CallsOf(matches func(cni.Call) bool) []cni.Call {
 	return found
 }
 
-// Forget drops the calls that match: those of a long soak would fill the memory.
+// Forget drops the calls that match: the calls of a long soak would fill the memory.
 func (r *Runner) Forget(matches func(cni.Call) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

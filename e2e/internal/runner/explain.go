@@ -76,7 +76,7 @@ func (r *Runner) addAgain(ctx context.Context, failed *failedCall) (trace *fault
 	if err != nil {
 		return nil, err
 	}
-	// A runtime deletes what it tried to attach; that this may fail too is for others to tell.
+	// A runtime deletes what it tried to attach. Whether that works is tested elsewhere.
 	request.Verb = cni.Del
 	_, err = p.Node.Agent.CNI(ctx, request)
 	r.desk.Return(p.Node.Name, p.ContainerID(), request.IfName)

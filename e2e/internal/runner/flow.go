@@ -54,7 +54,7 @@ func (r *Runner) startFlows(ctx context.Context, f scenario.Flows) error {
 	return nil
 }
 
-// StartFlow starts one in each family.
+// StartFlow starts a flow in each family.
 func (r *Runner) StartFlow(ctx context.Context, f scenario.Flows, from, to *cluster.Place) error {
 	for _, target := range to.Interfaces[environment.TargetInterface(scenario.Probe{}, to)] {
 		if !environment.HasFamily(from, target) {
@@ -75,7 +75,7 @@ func (r *Runner) StartFlow(ctx context.Context, f scenario.Flows, from, to *clus
 	return nil
 }
 
-// StopFlows ends all flows and says which lost more than they may.
+// StopFlows ends all flows and returns an error for those that lost too much.
 func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 	flows := r.flows
 	r.flows = nil
@@ -95,7 +95,7 @@ func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 				errs[i] = fmt.Errorf("flow %s to %s had no reply for %s, want at most %s", f.from, f.to,
 					result.LongestGap.Round(time.Millisecond), gap)
 			case gap > 0 && result.Received > 0:
-				// What was lost on the way there is what the gap allows.
+				// Requests that were lost on the way are covered by the allowed gap.
 			case result.Error != "":
 				errs[i] = fmt.Errorf("flow %s to %s broke: %s", f.from, f.to, result.Error)
 			case result.Sent == 0:
@@ -110,7 +110,7 @@ func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 	return errors.Join(group.Wait(), errors.Join(errs...))
 }
 
-// RestartFlows ends the flows after it started others, so that there is no moment without any.
+// RestartFlows starts new flows and then ends the old ones, so that there is always one.
 func (r *Runner) RestartFlows(ctx context.Context, start func(context.Context) error) error {
 	before := r.flows
 	r.flows = nil

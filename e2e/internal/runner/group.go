@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// groupOf is the address of all machines of the network that two places share, and the device by which it is reached:
+// groupOf returns the address of all machines on the network that two places share, and the device that leads to it:
 // the broadcast address of the network, or the group of all nodes, which every interface joins by itself (RFC 1112, RFC
 // 4291).
 func groupOf(ctx context.Context, from, to *cluster.Place, target netip.Addr,

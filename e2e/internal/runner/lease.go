@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// renewals is how often a lease must be renewed: each comes after half of its life, so that it is valid after three
-	// lives.
+	// renewals is how often a lease must be renewed: a client renews after half of the lease time, so that the address
+	// is valid for three lease times.
 	renewals = 6
-	// leasePatience is how long a client may take to do what it must do at once.
+	// leasePatience is how long a client may take for what it must do at once.
 	leasePatience = 10 * time.Second
 )
 
-// lease waits until the lab's DHCP server was told what a step says of the lease of a pod's address.
+// lease waits until the lab's DHCP server has seen what a step says about the lease of a pod's address.
 func (r *Runner) lease(ctx context.Context, s scenario.Lease) error {
 	leasing, ok := r.Env.Cluster.(cluster.Leasing)
 	if !ok {

@@ -70,7 +70,7 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 	return nil
 }
 
-// attachments returns none: nobody else attaches pods on the node.
+// attachments returns none: only the scenario attaches pods on the node.
 func (l *libcni) attachments(context.Context, *cluster.Node) ([]cni.Attachment, error) {
 	return nil, nil
 }
@@ -137,7 +137,7 @@ func (l *libcni) program(ctx context.Context) error {
 	return group.Wait()
 }
 
-// seenFrom returns a service as a node's proxy has it.
+// seenFrom returns a service as the proxy of a node knows it.
 func (l *libcni) seenFrom(node *cluster.Node, s *environment.Service) service.Service {
 	seen := service.Service{
 		Name: s.Spec.Name, Protocol: s.Spec.Protocol, ClusterIPs: s.Interfaces[scenario.UplinkInterface],

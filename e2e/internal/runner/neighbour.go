@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// neighbour wants that a machine on the underlay holds the right link-layer address of another.
+// neighbour wants a machine on the underlay to have the right link-layer address of another one.
 func (r *Runner) neighbour(ctx context.Context, n scenario.Neighbour) error {
 	of, err := r.Env.Places(n.Of)
 	if err != nil {
@@ -43,7 +43,7 @@ func (r *Runner) neighbourEntry(ctx context.Context, from, to *cluster.Place, ad
 		return err
 	}
 	if route.Gateway != "" {
-		// The neighbour is the gateway then, which tells nothing of this address.
+		// The neighbour is the gateway then, which says nothing about this address.
 		return nil
 	}
 	entry, err := from.Agent.Neighbour(ctx, agent.NeighbourArgs{
@@ -80,8 +80,8 @@ func (r *Runner) neighbourEntry(ctx context.Context, from, to *cluster.Place, ad
 		from.Name, addr, to.Name, entry.Entry.MAC, whose, owner.MAC, owner.Name)
 }
 
-// nodeAnswersFor reports whether a MAC is that of the node behind which a pod is: where the pod has a veth alone, its
-// node has the pod's place on the LAN, and answers for its address.
+// nodeAnswersFor reports whether a MAC belongs to the node of a pod: if the pod has only a veth, its node answers for
+// its address on the LAN.
 func (r *Runner) nodeAnswersFor(ctx context.Context, pod *cluster.Place, owner *agent.Link, mac string) (bool, error) {
 	node := r.Env.NodeOf(pod)
 	if owner.Kind != "veth" || node == nil || &node.Place == pod {

@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// networkOf is the conflist of a pod on its node.
+// networkOf returns the conflist of a pod on its node.
 func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network, error) {
 	own := environment.Network{Name: r.config.Conflist.Network, Conflist: node.Conflist}
 	switch kind {
@@ -47,7 +47,7 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 	return environment.Network{Name: scenario.RoutedNetwork, Conflist: data}, err
 }
 
-// routedPrefixes are a node's range of the routed network, one of each family that the node has.
+// routedPrefixes returns a node's ranges of the routed network, one of each family that the node has.
 func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
 	index := slices.Index(r.Env.Cluster.Nodes(), node)
 	var prefixes []netip.Prefix
@@ -60,7 +60,7 @@ func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
 	return prefixes
 }
 
-// routeRouted tells every machine on the underlay where the pods of the routed network are.
+// routeRouted adds routes to the pods of the routed network on every machine of the underlay.
 func (r *Runner) routeRouted(ctx context.Context) error {
 	if !slices.ContainsFunc(r.Env.Scenario.Pods, func(p scenario.Pod) bool {
 		return p.Network == scenario.RoutedNetwork
@@ -72,7 +72,7 @@ func (r *Runner) routeRouted(ctx context.Context) error {
 		places = append(places, &node.Place)
 	}
 	for _, name := range []string{scenario.RouterHost, scenario.LANHost} {
-		// In a cloud the router's routes are enough, and for host/lan the nodes are not on the link.
+		// In a cloud the routes of the router suffice, and the nodes are not on the link of host/lan.
 		if host, ok := r.Env.Cluster.Hosts()[name]; ok && (name == scenario.RouterHost ||
 			r.Env.Cluster.Cloud() == nil) {
 			places = append(places, host)
@@ -99,7 +99,7 @@ func (r *Runner) routeRouted(ctx context.Context) error {
 	return nil
 }
 
-// equipNodes gives the nodes what the scenario says of them beyond their interfaces.
+// equipNodes configures the nodes as the scenario says, apart from their interfaces.
 func (r *Runner) equipNodes(ctx context.Context) error {
 	for i, node := range r.Env.Cluster.Nodes() {
 		spec := r.Env.Scenario.Nodes[i]

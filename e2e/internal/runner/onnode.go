@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// gc runs GC with all attachments that are valid on a node.
+// gc runs GC with all valid attachments of a node.
 func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
 	if r.Lacks(cni.GC) {
 		return nil
@@ -34,7 +34,7 @@ func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
 	return r.onNode(ctx, node, req)
 }
 
-// statusStep runs STATUS until it answers as it must.
+// statusStep runs STATUS until it answers as wanted.
 func (r *Runner) statusStep(ctx context.Context, s scenario.Step) error {
 	if r.Lacks(cni.Status) {
 		return nil
@@ -49,7 +49,7 @@ func (r *Runner) status(ctx context.Context, node *cluster.Node) error {
 	return r.onNode(ctx, node, cni.Request{Verb: cni.Status, Conflist: node.Conflist, BinDirs: node.BinDirs})
 }
 
-// onNode runs a verb that is about no attachment.
+// onNode runs a verb that concerns no attachment.
 func (r *Runner) onNode(ctx context.Context, node *cluster.Node, req cni.Request) error {
 	reply, err := node.Agent.CNI(ctx, req)
 	if err != nil {

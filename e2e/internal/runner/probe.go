@@ -20,7 +20,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// probesAtOnce bounds the probes of a step that names many pods.
+// probesAtOnce bounds the number of probes of a step with many pods that run at the same time.
 const probesAtOnce = 16
 
 // probe sends traffic from each of the places of From to each of those of To, in every family that both have.
@@ -54,7 +54,7 @@ func (r *Runner) probe(ctx context.Context, p scenario.Probe) error {
 	return mostTelling(errs)
 }
 
-// mostTelling is the error with the way of the packets where one has it, else the first.
+// mostTelling returns the error that has the path of the packets, else the first one.
 func mostTelling(errs []error) error {
 	for _, err := range errs {
 		var dead *environment.Failure
@@ -147,7 +147,7 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 	return nil
 }
 
-// answeredBy wants that the place which answered is the one that the probe names.
+// answeredBy wants the answer to come from the place that the probe names.
 func (r *Runner) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	if p.Server == "" {
 		return nil
@@ -162,7 +162,7 @@ func (r *Runner) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	return nil
 }
 
-// seenAs wants that the far end saw an address of the place that the probe names as its source.
+// seenAs wants the destination to have seen an address of the place that the probe names as its source.
 func (r *Runner) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place, answer probe.Answer) error {
 	if p.Source == "" {
 		return nil
@@ -194,7 +194,7 @@ func (r *Runner) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Pla
 	return fmt.Errorf("%s saw %s%s as the source, want an address of %s", answer.Server, seen, owner, p.Source)
 }
 
-// pathMTU is the MTU of the interface by which a packet leaves.
+// pathMTU returns the MTU of the interface by which a packet leaves.
 func pathMTU(ctx context.Context, from *cluster.Place, to netip.Addr) (int, error) {
 	route, err := from.Agent.Route(ctx, from.Netns, to.String())
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// reboot loses the pods' namespaces with the rest of the kernel's state; what was attached still is for its runtime.
+// reboot removes the pods' namespaces with the rest of the kernel's state. The runtime still has the attachments.
 func (r *Runner) reboot(ctx context.Context, node *cluster.Node) error {
 	if err := r.Env.Cluster.Reboot(ctx, node); err != nil {
 		return err

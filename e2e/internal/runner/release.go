@@ -13,14 +13,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// releaseStep gives the addresses of the pods of a place back.
+// releaseStep gives back the addresses of the pods of a place.
 func (r *Runner) releaseStep(ctx context.Context, s scenario.Step) error {
 	return r.eachPod(ctx, s.Release, func(ctx context.Context, p *environment.Pod) error {
 		return r.release(ctx, p, ifName(s.As))
 	})
 }
 
-// release runs the DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md,
+// release runs DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md,
 // section 4).
 func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string) error {
 	list, err := conflist.ParseRendered(p.Network.Conflist)

@@ -30,7 +30,7 @@ import (
 // Config is what all runners of a run share.
 type Config struct {
 	Conflist *conflist.File
-	// Target is what runs on the nodes beside the plugins; nil means nothing.
+	// Target describes what runs on the nodes beside the plugins; nil means nothing.
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
 	Dataplane string
@@ -79,18 +79,18 @@ func New(config Config, env *environment.Environment) *Runner {
 	return r
 }
 
-// TraceAll attributes changes in all kinds of state to plugins, not only in those that are quick to list.
+// TraceAll attributes changes of all kinds of state to plugins, not only of those that are quick to list.
 func (r *Runner) TraceAll() { r.traced = snapshot.KindsThat(func(snapshot.Kind) bool { return true }) }
 
-// PauseTracing stops to attribute changes to plugins until the returned function is called: while pods come and go side
-// by side, what changes meanwhile may be another plugin's doing.
+// PauseTracing stops attributing changes to plugins until the returned function is called: while pods come and go
+// concurrently, another plugin may have made a change.
 func (r *Runner) PauseTracing() (resume func()) {
 	traced := r.traced
 	r.traced = nil
 	return func() { r.traced = traced }
 }
 
-// Prepare starts the servers of nodes and hosts, makes what the scenario says of nodes and services, and takes the
+// Prepare starts the servers of nodes and hosts, configures nodes and services as the scenario says, and takes the
 // state to which everything must return.
 func (r *Runner) Prepare(ctx context.Context) error {
 	for _, p := range r.Env.Pods {

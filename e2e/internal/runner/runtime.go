@@ -20,17 +20,17 @@ type runtime interface {
 	attach(ctx context.Context, p *environment.Pod, ifName string) (json.RawMessage, error)
 	// detach deletes an attachment.
 	detach(ctx context.Context, p *environment.Pod, ifName string, how Deletion) error
-	// attachments returns what is attached on a node beside the pods of the scenario.
+	// attachments returns what is attached on a node besides the pods of the scenario.
 	attachments(ctx context.Context, node *cluster.Node) ([]cni.Attachment, error)
 	// addresses returns the cluster addresses of a service, which is the index-th of the scenario.
 	addresses(ctx context.Context, index int, spec scenario.Service) ([]netip.Addr, error)
-	// program gives every node's proxy the services with their endpoints as they are.
+	// program gives the present services and endpoints to the proxy of every node.
 	program(ctx context.Context) error
 }
 
-// Deletion says what DEL finds of a pod.
+// Deletion says in what state DEL finds a pod.
 type Deletion struct {
-	// Netns and Cache are those of scenario.Step; empty means that both are as ADD left them.
+	// Netns and Cache are as in scenario.Step; empty means that both are as ADD left them.
 	Netns, Cache string
 }
 
@@ -38,12 +38,12 @@ type Deletion struct {
 type containerRuntime struct {
 	*Runner
 	cluster cluster.Runtime
-	// told are the endpoints that the cluster's proxies were told of, by service.
+	// told has the endpoints that the cluster's proxies know, by service.
 	told map[string][]cluster.Endpoint
 }
 
 func (c *containerRuntime) attach(ctx context.Context, p *environment.Pod, ifName string) (json.RawMessage, error) {
-	// Whatever comes of it, the pod is to be deleted.
+	// Whether ADD succeeds or not, the pod must be deleted.
 	p.SetAttached(ifName, false)
 	a, err := c.cluster.Attach(ctx, p.Node, p.Namespace)
 	if err != nil {
@@ -56,7 +56,7 @@ func (c *containerRuntime) attach(ctx context.Context, p *environment.Pod, ifNam
 
 func (c *containerRuntime) detach(ctx context.Context, p *environment.Pod, ifName string, _ Deletion) error {
 	if p.Exists {
-		// Nothing of the suite's may hold the namespace: in a pod that ends nothing is left.
+		// No process of the suite may hold the namespace: in a pod that ends nothing is left.
 		if err := p.Agent.Unlisten(ctx, p.Netns); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (c *containerRuntime) detach(ctx context.Context, p *environment.Pod, ifNam
 	return nil
 }
 
-// attachments returns the pods of others, CoreDNS' above all, and again those of the scenario.
+// attachments returns the pods of others, mainly those of CoreDNS, and again those of the scenario.
 func (c *containerRuntime) attachments(ctx context.Context, node *cluster.Node) ([]cni.Attachment, error) {
 	all, err := c.cluster.Attachments(ctx, node)
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *containerRuntime) attachments(ctx context.Context, node *cluster.Node) 
 	return list, nil
 }
 
-// addresses returns those that the cluster's API server gives the service.
+// addresses returns the addresses that the cluster's API server gives the service.
 func (c *containerRuntime) addresses(ctx context.Context, _ int, spec scenario.Service) ([]netip.Addr, error) {
 	addrs, err := c.cluster.MakeService(ctx, spec)
 	if err != nil {
@@ -91,7 +91,7 @@ func (c *containerRuntime) addresses(ctx context.Context, _ int, spec scenario.S
 	return addrs, nil
 }
 
-// program tells the cluster of services whose endpoints changed.
+// program updates the services of the cluster whose endpoints changed.
 func (c *containerRuntime) program(ctx context.Context) error {
 	for _, s := range c.Env.Services {
 		var endpoints []cluster.Endpoint

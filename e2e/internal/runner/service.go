@@ -28,7 +28,7 @@ func (r *Runner) makeServices(ctx context.Context) error {
 	return nil
 }
 
-// syncServices programs every node's proxy with the endpoints as they are.
+// syncServices programs the proxy of every node with the present endpoints.
 func (r *Runner) syncServices(ctx context.Context) error {
 	if len(r.Env.Services) == 0 {
 		return nil
@@ -38,7 +38,7 @@ func (r *Runner) syncServices(ctx context.Context) error {
 	return r.runtime.program(ctx)
 }
 
-// followPods programs the proxies anew after a step that attached or deleted pods.
+// followPods programs the proxies again after a step that attached or deleted pods.
 func (r *Runner) followPods(ctx context.Context, err *error) {
 	if *err == nil {
 		*err = r.syncServices(ctx)
@@ -55,7 +55,7 @@ func (r *Runner) replaceEndpoints(ctx context.Context, e scenario.Endpoints) err
 	return r.syncServices(ctx)
 }
 
-// ResetServices gives all services the endpoints of the start.
+// ResetServices gives all services the endpoints that they had at the start.
 func (r *Runner) ResetServices(ctx context.Context) error {
 	for _, s := range r.Env.Services {
 		s.Endpoints = s.Spec.Endpoints

@@ -20,7 +20,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// state asserts what stands on the disk for a pod, or what is unchanged on a node.
+// state checks what is on the disk for a pod, or that something on a node has not changed.
 func (r *Runner) state(ctx context.Context, s scenario.State) error {
 	if node := r.Env.Node(s.Of); node != nil {
 		return r.unchanged(ctx, node, s.Unchanged)
@@ -38,7 +38,7 @@ func (r *Runner) state(ctx context.Context, s scenario.State) error {
 	})
 }
 
-// cacheEntry is what libcni writes for each attachment since 0.7.0.
+// cacheEntry is what libcni writes for each attachment since version 0.7.0.
 type cacheEntry struct {
 	Kind        string          `json:"kind"`
 	ContainerID string          `json:"containerId"`
@@ -108,7 +108,7 @@ func (r *Runner) store(p *environment.Pod) (string, bool) {
 	return "", false
 }
 
-// addressIs looks into the store of host-local, which is the only one whose files are known.
+// addressIs looks into the store of host-local, the only one whose files are known.
 func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	dir, ok := r.store(p)
 	if !ok {
@@ -164,10 +164,10 @@ func reservations(ctx context.Context, a *agent.Client, dir, containerID, ifName
 	return held, nil
 }
 
-// unchangeableKinds are what of a state the assertion unchanged looks at.
+// unchangeableKinds returns the kinds of state that the assertion unchanged compares.
 func unchangeableKinds() []string { return []string{snapshot.Link, snapshot.Address, snapshot.Route} }
 
-// unchanged wants that a kind of a node's state is what it was before the last advertisement.
+// unchanged wants a kind of state of a node to be as it was before the last advertisement.
 func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
 	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
 	if err != nil {
@@ -179,7 +179,7 @@ func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []stri
 		matches := func(kind string) bool {
 			switch kind {
 			case scenario.UnchangedAddresses:
-				// A link has a link-local address by itself.
+				// A link gets a link-local address by itself.
 				return item.Kind == snapshot.Address && !strings.Contains(item.Text, "scope link")
 			case scenario.UnchangedDefaultRoutes:
 				return item.Kind == snapshot.Route && (strings.HasPrefix(item.Name, "default ") ||

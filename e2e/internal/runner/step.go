@@ -42,7 +42,7 @@ func (r *Runner) Steps(ctx context.Context) error {
 	return nil
 }
 
-// verbs returns what runs each verb of steps, by its name.
+// verbs returns the function for each verb of steps, by name.
 func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) error {
 	return map[string]func(r *Runner, ctx context.Context, s scenario.Step) error{
 		"add":    (*Runner).addStep,
@@ -94,7 +94,7 @@ func (r *Runner) step(ctx context.Context, s scenario.Step) error {
 	return run(r, ctx, s)
 }
 
-// ifName returns CNI_IFNAME of a step.
+// ifName returns the CNI_IFNAME of a step.
 func ifName(as string) string {
 	if as == "" {
 		return scenario.DefaultInterface
@@ -102,7 +102,7 @@ func ifName(as string) string {
 	return as
 }
 
-// wait waits for times that the kernel or a protocol prescribes; nothing tells when they are over.
+// wait waits for a time that the kernel or a protocol prescribes; no event tells when it is over.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -113,15 +113,15 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 const (
-	// podsAtOnce is how many pods start or end at once where nothing depends on it: fifty plugins beside each other
-	// starve all of them.
+	// podsAtOnce is how many pods start or end at the same time if the scenario does not depend on the number: fifty
+	// plugins at once starve each other.
 	podsAtOnce = 8
-	// parallelCalls is the requirement that scenarios cover which are about pods that come and go at once.
+	// parallelCalls is covered by scenarios whose pods must come and go all at once.
 	parallelCalls = "LIF-1"
 )
 
-// eachPod does something with all pods of a place, all at once where the scenario is about that. Of several errors it
-// returns the first, and says how many there are.
+// eachPod calls do for all pods of a place, all at the same time if the scenario is about that. Of several errors it
+// returns the first, with the number of them.
 func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Context, *environment.Pod) error) error {
 	pods := r.Env.PodsNamed(place)
 	if len(pods) == 1 {
@@ -156,7 +156,7 @@ func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Cont
 	return first
 }
 
-// refused returns an error unless a verb failed with a code; code 0 wants success, and returns the error of the verb.
+// refused returns an error unless a verb failed with a code. Code 0 wants success, and returns the error of the verb.
 func refused(code int, err error) error {
 	if code == 0 {
 		return err
@@ -173,8 +173,8 @@ func refused(code int, err error) error {
 	return nil
 }
 
-// eventually tries again until there is no error or the time is over, and then returns the last one; within 0 it tries
-// once.
+// eventually tries again until there is no error or the time is over, and then returns the last error. Within 0 it
+// tries once.
 func eventually(ctx context.Context, within time.Duration, try func() error) error {
 	deadline := time.Now().Add(within)
 	for {

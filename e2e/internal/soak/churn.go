@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// roundTimeout ends a pod's round that hangs. With twenty at once none takes a tenth of it.
+	// roundTimeout ends a round that hangs. With twenty pods at once no round takes a tenth of it.
 	roundTimeout = time.Minute
-	// longestStay is how long a pod stays attached at most, beside what its checks and probes take.
+	// longestStay is the longest time that a pod stays attached, besides the time for its checks and probes.
 	longestStay = time.Second
 )
 
-// fail remembers the first failure, with the calls of the pod that it is about.
+// fail keeps the first failure, with the calls of the pod that failed.
 func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 	if err == nil || ctx.Err() != nil {
 		return // what was cut off says nothing
@@ -36,7 +36,7 @@ func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 			refused *cni.Error
 			dead    *environment.Failure
 		)
-		// A soak that others ended shows nothing of the plugins under test: it is no finding beside a good verdict.
+		// A soak that fails because of other plugins shows nothing about the plugins under test.
 		if errors.As(err, &refused) && slices.Contains(s.config.UnderTest, refused.Plugin) {
 			s.err.Plugin = refused.Plugin
 		}
@@ -48,7 +48,7 @@ func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 	})
 }
 
-// callsOf shows the calls of a pod; where two have one address, the ADDs of both.
+// callsOf shows the calls of a pod; if two pods have one address, the ADDs of both.
 func (s *soak) callsOf(p *environment.Pod, err error) []report.Evidence {
 	var shared *environment.SharedAddress
 	both := errors.As(err, &shared)
@@ -60,12 +60,12 @@ func (s *soak) callsOf(p *environment.Pod, err error) []report.Evidence {
 	}))
 }
 
-// isOf reports whether a call was made for a pod.
+// isOf reports whether a call was about a pod.
 func isOf(c cni.Call, p *environment.Pod) bool {
 	return slices.Contains(c.Env, "CNI_CONTAINERID="+p.ContainerID())
 }
 
-// startFlows starts UDP between all ends: TCP would send again what was lost and hide it.
+// startFlows starts UDP flows between all ends: TCP would resend what was lost and hide the loss.
 func (s *soak) startFlows(ctx context.Context) error {
 	for _, from := range s.ends {
 		for _, to := range s.ends {
@@ -81,7 +81,7 @@ func (s *soak) startFlows(ctx context.Context) error {
 	return nil
 }
 
-// reach wants an answer from a pod to each end that must have one.
+// reach wants each end that must reach a pod to get an answer from it.
 func (s *soak) reach(ctx context.Context, to endpoint) error {
 	for _, from := range s.ends {
 		if !s.demanded(from, to) {
@@ -90,7 +90,7 @@ func (s *soak) reach(ctx context.Context, to endpoint) error {
 		s.probes.Add(1)
 		p := scenario.Probe{
 			From: from.Name, To: to.Name, Protocol: string(probe.TCP), Port: port, Server: to.Name,
-			// At once, but for the processor's time that twenty others take.
+			// The answer must come at once, apart from the processor time that twenty other pods take.
 			Attempts: 1, Within: scenario.Duration(2 * time.Second),
 		}
 		if err := s.ProbePair(ctx, p, from.Place, to.Place); err != nil {
@@ -119,7 +119,7 @@ func (s *soak) comeAndGo(ctx context.Context, p *environment.Pod) {
 	}
 }
 
-// round is the life of one pod.
+// round attaches, checks and deletes a pod.
 func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	const ifName = scenario.DefaultInterface
 	s.adds.Add(1)
@@ -130,7 +130,7 @@ func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	s.attached++
 	s.most = max(s.most, s.attached)
 	s.mu.Unlock()
-	// At both ends of its stay, since others come and go in between.
+	// The pod is checked at both ends of its stay, since others come and go in between.
 	if err := s.inOrder(ctx, p); err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	if err := s.inOrder(ctx, p); err != nil {
 		return err
 	}
-	// From here on the plugin may give the address to the next pod.
+	// From now on the plugin may give the address to the next pod.
 	p.SetReleased(ifName)
 	s.mu.Lock()
 	s.attached--
@@ -151,12 +151,12 @@ func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	if err := s.Del(ctx, p, ifName, runner.Deletion{}); err != nil {
 		return err
 	}
-	// Of a long soak the calls would fill the memory.
+	// The calls of a long soak would fill the memory.
 	s.Forget(func(c cni.Call) bool { return isOf(c, p) })
 	return s.RemoveNamespace(ctx, p)
 }
 
-// inOrder wants that an attached pod passes CHECK and answers.
+// inOrder wants an attached pod to pass CHECK and to answer.
 func (s *soak) inOrder(ctx context.Context, p *environment.Pod) error {
 	if err := s.checkOne(ctx, p); err != nil {
 		return err

@@ -9,13 +9,13 @@ import (
 // ID is the id of a soak's result, and the name of its scenario.
 const ID = "soak"
 
-// DefaultPods is how many pods come and go if nobody says how many.
+// DefaultPods is the default number of pods that come and go.
 const DefaultPods = 20
 
-// port is where all pods listen.
+// port is the port on which all pods listen.
 const port = 8080
 
-// description says why, as that of a scenario does.
+// description says why the soak matters, as the description of a scenario does.
 const description = "Pods come and go for a long time while traffic flows between others, and nothing is lost and " +
 	"nothing stays. " +
 	"Each new pod must have an address that no other has at that instant, be reached by everybody who must reach it, " +
@@ -25,14 +25,14 @@ const description = "Pods come and go for a long time while traffic flows betwee
 	"take hundreds of pods to show. It runs in place of all else where it is asked for: cnitest run CONFLIST " +
 	"--bin-dir DIR --soak 10m."
 
-// The pods of a soak: some stay, beside which the others come and go.
+// The pods of a soak: some stay, and others come and go meanwhile.
 const (
 	stayer = "stayer"
 	comer  = "guest"
 )
 
-// Scenario returns the cluster of a soak as a scenario without steps, with so many pods that come and go on both nodes
-// together. Unless pods of different nodes must reach each other, two stay on each node.
+// Scenario returns the cluster of a soak as a scenario without steps. pods is the number of pods that come and go on
+// both nodes together. Two more pods stay on each node, unless pods of different nodes need not reach each other.
 func Scenario(pods int, crossNode bool) *scenario.Scenario {
 	sc := &scenario.Scenario{
 		Name: ID, Description: description, Nodes: environment.PlainNodes(),
@@ -52,7 +52,7 @@ func Scenario(pods int, crossNode bool) *scenario.Scenario {
 				Name: name + "-" + node.Name, Node: node.Name, Listen: []scenario.Listen{tcp, udp},
 			})
 		}
-		// The first nodes have one more where it does not come out even.
+		// If the number cannot be divided evenly, the first nodes have one more.
 		if count := (pods + len(sc.Nodes) - 1 - i) / len(sc.Nodes); count > 0 {
 			sc.Pods = append(sc.Pods, scenario.Pod{
 				Name: comer + "-" + node.Name, Node: node.Name, Count: count, Listen: []scenario.Listen{tcp},

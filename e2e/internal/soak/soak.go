@@ -19,10 +19,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// tick is how often flows are counted, the pods that stay are checked, and somebody is told.
+// tick is how often flows are counted, the pods that stay are checked, and progress is reported.
 const tick = 10 * time.Second
 
-// Config says how long and how.
+// Config says how long a soak takes and what it demands.
 type Config struct {
 	// For is how long pods come and go.
 	For time.Duration
@@ -30,11 +30,11 @@ type Config struct {
 	UnderTest []string
 	// Demands reports whether the plugin must have a feature.
 	Demands func(scenario.Feature) bool
-	// Tell is told about every ten seconds how it goes, in a line.
+	// Tell gets a line about the progress every ten seconds.
 	Tell func(text string)
 }
 
-// soak is a soak under way.
+// soak is a running soak.
 type soak struct {
 	*runner.Runner
 	config Config
@@ -75,7 +75,7 @@ func Run(ctx context.Context, config Config, r *runner.Runner) error {
 	}
 	defer func() { r.Env.Note("%s", s.figures()) }()
 	s.settle(ctx)
-	// From now on pods come and go beside every call, and what changes is not its plugin's doing.
+	// From now on pods come and go beside every call, so a change need not come from the plugin that was called.
 	resume := r.PauseTracing()
 	s.until = time.Now().Add(config.For)
 	var all sync.WaitGroup
@@ -100,9 +100,9 @@ func Run(ctx context.Context, config Config, r *runner.Runner) error {
 	return nil
 }
 
-// Unfinished is the error of a soak that was ended before its time, and saw no failure until then.
+// Unfinished is the error of a soak that was interrupted, and saw no failure until then.
 type Unfinished struct {
-	// Note is a sentence about how far it came.
+	// Note is a sentence about its progress.
 	Note  string
 	cause error
 }
@@ -113,7 +113,7 @@ func (u *Unfinished) Error() string { return u.cause.Error() }
 // Unwrap returns why it ended.
 func (u *Unfinished) Unwrap() error { return u.cause }
 
-// split tells the pods that stay from those that come and go.
+// split separates the pods that stay from those that come and go.
 func (s *soak) split() error {
 	staying := map[string]int{}
 	for _, n := range s.Env.Cluster.Nodes() {
@@ -136,7 +136,7 @@ func (s *soak) split() error {
 	return nil
 }
 
-// demanded reports whether the plugin must carry traffic from one end to another.
+// demanded reports whether the plugin must carry traffic between two ends.
 func (s *soak) demanded(from, to endpoint) bool {
 	switch {
 	case from.Place == to.Place || to.host:
@@ -159,12 +159,12 @@ func (s *soak) broken() bool {
 	}
 }
 
-// over reports whether no further round is to begin.
+// over reports whether no further round may begin.
 func (s *soak) over(ctx context.Context) bool {
 	return s.broken() || ctx.Err() != nil || !time.Now().Before(s.until)
 }
 
-// settle attaches the pods that stay, all at once, and starts the flows between them.
+// settle attaches the pods that stay, all at the same time, and starts the flows between them.
 func (s *soak) settle(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, p := range s.Env.Pods {
@@ -187,7 +187,7 @@ func (s *soak) settle(ctx context.Context) {
 	}
 }
 
-// watchOver counts the flows, checks the pods that stay and tells how it goes, until the soak is over.
+// watchOver counts the flows, checks the pods that stay and reports progress, until the soak is over.
 func (s *soak) watchOver(ctx context.Context, interval time.Duration) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -222,7 +222,7 @@ func (s *soak) progress() string {
 		float64(s.adds.Load())/took.Seconds(), failures)
 }
 
-// figures returns what was done, in one line.
+// figures returns the numbers of calls and probes in one line.
 func (s *soak) figures() string {
 	s.mu.Lock()
 	most := s.most

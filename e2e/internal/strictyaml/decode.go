@@ -1,8 +1,8 @@
-// Package strictyaml reads the YAML files of this suite: each one plain mapping, in which every mistake is found with
-// its line and told with a way to mend it.
+// Package strictyaml reads the YAML files of this suite: each is one plain mapping, and every mistake in it is reported
+// with its line and a way to mend it.
 //
-// It is no general YAML reader: anchors, tags, merges and several documents are mistakes. What the values mean is its
-// callers' to judge.
+// It is not a general YAML reader: anchors, tags, merges and several documents are mistakes. Its callers judge what the
+// values mean.
 //
 // Run its tests: go test ./e2e/internal/strictyaml ./e2e/scenario
 package strictyaml
@@ -18,13 +18,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Kind is what one kind of file looks like.
+// Kind describes one kind of file.
 type Kind struct {
-	// Noun is what the file holds, e.g. "scenario".
+	// Noun is the content of the file, e.g. "scenario".
 	Noun string
-	// Start is the line with which such a file begins, e.g. "apiVersion: cnitest/v1alpha1".
+	// Start is the first line of such a file, e.g. "apiVersion: cnitest/v1alpha1".
 	Start string
-	// Words are what files call types whose name in lower case says it badly, by the type's name.
+	// Words has the word for a type in messages, by the type's name, if the name in lower case would mislead.
 	Words map[string]string
 }
 
@@ -34,7 +34,7 @@ type Problem struct {
 	Text string
 }
 
-// Join makes an error of problems, each as "file:line: text", in the order of the lines; nil of none.
+// Join returns an error with all problems, each as "file:line: text", in the order of the lines; nil if there are none.
 func Join(file string, problems []Problem) error {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	errs := make([]error, len(problems))
@@ -45,7 +45,7 @@ func Join(file string, problems []Problem) error {
 }
 
 // Decode fills the struct that into points to, all of whose fields have a yaml tag. Its problems are mistakes of form:
-// syntax, unknown fields, values of the wrong type. Those of meaning would only follow from them.
+// syntax, unknown fields, values of the wrong type. If there are any, the meaning is not worth checking.
 func (k Kind) Decode(data []byte, into any) (Lines, []Problem) {
 	root, problems := k.document(data)
 	if problems != nil {
@@ -65,7 +65,7 @@ func (k Kind) Decode(data []byte, into any) (Lines, []Problem) {
 	return lines, nil
 }
 
-// document returns the mapping that the only document of data must be.
+// document returns the mapping that must be the only document of data.
 func (k Kind) document(data []byte) (*yaml.Node, []Problem) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
@@ -101,8 +101,7 @@ func (k Kind) document(data []byte) (*yaml.Node, []Problem) {
 	return root, nil
 }
 
-// plainness finds what YAML has and these files do without: names for parts of a file, tags, and keys that lead to
-// nothing.
+// plainness finds what YAML has and these files must not have: anchors, tags, and keys without a value.
 func plainness(n *yaml.Node) []Problem {
 	var problems []Problem
 	report := func(line int, format string, args ...any) {
@@ -135,7 +134,7 @@ func plainness(n *yaml.Node) []Problem {
 	return problems
 }
 
-// Mistake is an error for an UnmarshalYAML, with which the decoder goes on and collects the mistakes of the whole file.
+// Mistake returns an error for UnmarshalYAML, after which the decoder goes on and collects all mistakes of the file.
 func Mistake(n *yaml.Node, want, mend string) error {
 	got := strconv.Quote(n.Value)
 	if n.Kind != yaml.ScalarNode {

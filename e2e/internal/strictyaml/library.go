@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What the library says, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …" for syntax, and lists of the
-// others.
+// These are the messages of the library, as of go.yaml.in/yaml v3.0: "yaml: line 3: did not find …" for syntax, and
+// lists of the others.
 var (
 	syntaxForm = regexp.MustCompile(`(?s)^(?:yaml: )?(?:line ([0-9]+): )?(.*)$`)
 	// The library's parser, unlike its scanner, counts lines from 0.
@@ -51,7 +51,7 @@ func lineNumber(text string) int {
 	return n
 }
 
-// libraryText says in a reader's words what the library found in a file that is read into a type.
+// libraryText words a message of the library for the reader of a file that is read into a type.
 func (k Kind) libraryText(text string, into reflect.Type) string {
 	if m := unknownForm.FindStringSubmatch(text); m != nil {
 		return fmt.Sprintf("unknown field %q in %s; %s", m[1], k.typeWord(m[2]), Meant(m[1], fieldsOf(into, m[2])))
@@ -73,7 +73,7 @@ func (k Kind) libraryText(text string, into reflect.Type) string {
 	return text
 }
 
-// typeWord is what a file calls a type: probe for Probe, listen for Listen.
+// typeWord returns the word for a type: probe for Probe, listen for Listen.
 func (k Kind) typeWord(name string) string {
 	if word, ok := k.Words[name]; ok {
 		return word
@@ -81,7 +81,7 @@ func (k Kind) typeWord(name string) string {
 	return strings.ToLower(name)
 }
 
-// goType says in a reader's words what a field of a Go type takes, and how to write it.
+// goType returns what a field of a Go type takes, in a reader's words, and an example.
 func goType(name string, into reflect.Type) (word, example string) {
 	_, local, named := strings.Cut(name, ".")
 	switch {
@@ -111,7 +111,7 @@ func kindWord(kind yaml.Kind) string {
 	return "a single value"
 }
 
-// fieldsOf are the field names of the struct called name, which is t or somewhere below it.
+// fieldsOf returns the field names of the struct called name, which is t or a type somewhere below it.
 func fieldsOf(t reflect.Type, name string) []string {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()

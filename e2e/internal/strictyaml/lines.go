@@ -28,13 +28,13 @@ func (l Lines) add(at string, n *yaml.Node) {
 	}
 }
 
-// Has tells whether the file says anything at the path.
+// Has reports whether the file has a value at the path.
 func (l Lines) Has(path string) bool {
 	_, found := l[path]
 	return found
 }
 
-// Of is the line of the path, or of the nearest part around it that the file has.
+// Of returns the line of the path, or of the nearest enclosing part that the file has.
 func (l Lines) Of(path string) int {
 	for path != "" && !l.Has(path) {
 		path = path[:max(strings.LastIndexAny(path, ".["), 0)]

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// fewWords is how many valid words a message lists rather than guess which one was meant.
+// fewWords is the number of valid words up to which a message lists them instead of guessing.
 const fewWords = 4
 
-// Meant says which of the valid words a wrong one probably stands for, or lists them all.
+// Meant names the valid word that a wrong one probably stands for, or lists all valid words.
 func Meant(word string, valid []string) string {
 	best, distance := "", max(1, len(word)/3)+1
 	for _, v := range valid {
@@ -22,8 +22,8 @@ func Meant(word string, valid []string) string {
 	return "want one of " + strings.Join(valid, ", ")
 }
 
-// edits is how many bytes must be put in, taken out, replaced or swapped with their neighbour to make b of a
-// (the optimal string alignment distance).
+// edits counts the bytes that must be inserted, deleted, replaced or swapped with their neighbour to turn a into b (the
+// optimal string alignment distance).
 func edits(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -1,6 +1,5 @@
-// Package testbin builds the programs that tests of this module run, once for all test binaries: in bin/test below the
-// module's root, where the go command finds them again and links nothing that did not change. `make clean` removes
-// them.
+// Package testbin builds the programs that the tests of this module run, once for all test binaries: in bin/test below
+// the module's root, where the go command finds them again and relinks only what changed. `make clean` removes them.
 package testbin
 
 import (
@@ -75,7 +74,7 @@ func run(arguments []string) (string, error) {
 	return string(out), nil
 }
 
-// link makes a file available under another name, by a copy where the directories are on two file systems.
+// link makes a file available under another name. It copies the file if the directories are on different file systems.
 func link(from, to string) error {
 	err := os.Link(from, to)
 	if !errors.Is(err, unix.EXDEV) {

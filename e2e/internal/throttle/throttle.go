@@ -1,9 +1,9 @@
-// Package throttle says how many units may run at once: as many as the machine carries without being late, whoever else
-// is on it.
+// Package throttle says how many units may run at the same time: as many as the machine carries without being late,
+// whoever else uses it.
 //
-// It adds one while processors are idle and timers are on time, and halves when more threads want the processors than a
-// run may (additive increase, multiplicative decrease, as congestion control does it): runs beside each other share a
-// machine so, without knowing of each other.
+// It adds one while processors are idle and timers are on time, and halves the number when more threads want the
+// processors than a run may use (additive increase, multiplicative decrease, as in congestion control). Several runs on
+// a machine share it in this way without knowing of each other.
 //
 // Run its tests: go test ./e2e/internal/throttle
 package throttle
@@ -20,15 +20,15 @@ import (
 const (
 	// interval is how long the machine is watched for each decision.
 	interval = 500 * time.Millisecond
-	// Below calmLoad threads for each processor and calmLateness there is room for one more; above crowded there are
-	// too many.
+	// Below calmLoad threads for each processor and calmLateness, one more unit may run; above crowded, too many are
+	// running.
 	calmLoad        = 2.5
 	calmLateness    = 25 * time.Millisecond
 	crowdedLoad     = 4
 	crowdedLateness = 50 * time.Millisecond
 )
 
-// Throttle bounds what runs at once. Its methods may be called concurrently.
+// Throttle bounds what runs at the same time. Its methods may be called concurrently.
 type Throttle struct {
 	most int
 
@@ -36,11 +36,12 @@ type Throttle struct {
 	limit   int
 	running int
 	changed chan struct{} // closed and replaced when somebody may go on
-	// settling is how many decisions to come are only looked at: what began before the last one is still running.
+	// settling is the number of coming decisions that change nothing: what began before the last change is still
+	// running.
 	settling int
 }
 
-// New returns a throttle between 1 and most, that begins with one for each processor.
+// New returns a throttle with a limit between 1 and most, which begins with one for each processor.
 func New(most int) *Throttle {
 	return &Throttle{most: max(1, most), limit: max(1, min(most, runtime.NumCPU())), changed: make(chan struct{})}
 }
@@ -58,7 +59,7 @@ func (t *Throttle) Follow(ctx context.Context) {
 	}
 }
 
-// decide takes what was seen in an interval into account.
+// decide changes the limit according to what was seen in an interval.
 func (t *Throttle) decide(load float64, worst time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,13 +76,13 @@ func (t *Throttle) decide(load float64, worst time.Duration) {
 	}
 }
 
-// wake lets all who wait look again; the caller holds the lock.
+// wake lets all who wait check the limit again; the caller holds the lock.
 func (t *Throttle) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
 }
 
-// Enter waits until one more may run. Its error is that of ctx.
+// Enter waits until one more unit may run. Its error is that of ctx.
 func (t *Throttle) Enter(ctx context.Context) error {
 	for {
 		t.mu.Lock()
@@ -100,7 +101,7 @@ func (t *Throttle) Enter(ctx context.Context) error {
 	}
 }
 
-// Leave says that one has ended.
+// Leave says that a unit has ended.
 func (t *Throttle) Leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +109,7 @@ func (t *Throttle) Leave() {
 	t.wake()
 }
 
-// Limit returns how many may run now.
+// Limit returns how many units may run at present.
 func (t *Throttle) Limit() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package yamltest is what the tests of all strict YAML files have in common. It is for tests only.
+// Package yamltest has what the tests of all strict YAML files share. It is for tests only.
 package yamltest
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. Nothing must
+// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. Nothing may
 // be parsed.
 func Mistakes[T any](t *testing.T, parse func(file string, data []byte) (*T, error)) {
 	t.Helper()
