@@ -10,21 +10,21 @@ import (
 	vnetns "github.com/vishvananda/netns"
 )
 
-// AddLinkArgs are an interface to make.
+// AddLinkArgs describe an interface to make.
 type AddLinkArgs struct {
-	// Netns and Name are where it is and what it is called there.
+	// Netns is its namespace, Name its name there.
 	Netns string `json:"netns"`
 	Name  string `json:"name"`
-	// Parent, when not empty, is the interface of the agent's own namespace of which it becomes a macvlan, in mode
+	// Parent, if not empty, is an interface of the agent's own namespace: the new one is a macvlan of it, in mode
 	// bridge.
 	Parent string `json:"parent,omitempty"`
-	// PeerNetns and PeerName are, without a parent, the other end of the veth that it becomes.
+	// PeerNetns and PeerName describe the other end of the veth that is made without a parent.
 	PeerNetns string `json:"peerNetns,omitempty"`
 	PeerName  string `json:"peerName,omitempty"`
 }
 
-// The names under which an interface and its peer are made: Linux 6.1 wants a name to be free in the namespace from
-// which it is asked, too.
+// An interface and its peer are made under these names: Linux 6.1 wants a name to be free also in the namespace of the
+// caller.
 const newLink, newPeer = "cnitest-new", "cnitest-peer"
 
 // AddLink makes an interface and brings it up, with its peer. One call at a time.

@@ -1,9 +1,10 @@
 // Package agent is the process on a node: it runs plugins, makes and enters the namespaces of pods, sends and answers
-// probes and takes snapshots. Every backend answers one question only, how an agent is started on its nodes; from there
-// on all is the same code.
+// probes and takes snapshots. A backend only decides how an agent is started on its nodes; everything else is the same
+// code.
 //
-// Requests and replies are JSON-RPC over the agent's standard input and output, many at once. The agent ends when its
-// input ends, so that whoever kills the harness, or cuts the connection, ends it too. Its standard error is for people.
+// Requests and replies are JSON-RPC over the agent's standard input and output, many at the same time. The agent ends
+// when its input ends, so that it ends when the harness is killed or the connection is cut. Its standard error is for
+// people.
 //
 // Run its tests: sudo go test ./e2e/agent
 package agent
@@ -24,11 +25,11 @@ import (
 // rpcName is the name under which the server's methods are called.
 const rpcName = "Agent"
 
-// Options say what is particular to the node on which an agent runs.
+// Options describe the node on which an agent runs.
 type Options struct {
-	// Files are the file trees that belong to a snapshot of the node.
+	// Files are the file trees that are part of a snapshot of the node.
 	Files []snapshot.FileTree
-	// Kinds are those of a snapshot where its caller names none; empty means all.
+	// Kinds are the kinds of a snapshot whose caller names none; empty means all.
 	Kinds []string
 }
 
@@ -56,8 +57,8 @@ type running struct {
 	dhcp      *dhcp.Server
 }
 
-// Serve answers requests until conn ends. It does not wait for those that still run then: the harness that asked is
-// gone, and what an agent started on its node is to end with it.
+// Serve answers requests until conn ends. It does not wait for requests that still run then: the harness that sent them
+// is gone, and what an agent started on its node must end with it.
 func Serve(conn io.ReadWriteCloser, options Options) error {
 	s := &Server{options: options, running: running{
 		listeners: map[string][]*probe.Listener{},
@@ -78,7 +79,7 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 	return nil
 }
 
-// input tells of its end. The codec has one reader.
+// input reports its end. The codec has one reader.
 type input struct {
 	io.ReadWriteCloser
 	ended chan struct{}

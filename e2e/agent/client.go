@@ -19,13 +19,13 @@ import (
 )
 
 // Client is the harness's side of an agent. Its methods are the requests of Server and may be called concurrently. When
-// their context ends they return its error at once; the agent carries the request out all the same.
+// their context ends they return its error at once; the agent still carries the request out.
 type Client struct {
 	name string
 	rpc  *rpc.Client
 }
 
-// NewClient speaks to the agent at the other end of conn; name stands in its errors.
+// NewClient returns a client for the agent at the other end of conn; its errors have the name.
 func NewClient(name string, conn io.ReadWriteCloser) *Client {
 	return &Client{name: name, rpc: rpc.NewClientWithCodec(jsonrpc.NewClientCodec(conn))}
 }
@@ -57,11 +57,11 @@ func call[Reply any](ctx context.Context, c *Client, method string, args any) (R
 	}
 }
 
-// ErrEnded is the error of a request that an agent did not live to answer.
+// ErrEnded is the error of a request during which the agent ended.
 var ErrEnded = errors.New("the agent has ended")
 
-// ended reports whether an error is that of a connection whose other end is gone, or that was closed on this side:
-// reading finds its end, writing finds nobody who reads.
+// ended reports whether an error says that the other end of a connection is gone, or that this end was closed: a read
+// finds the end, a write finds no reader.
 func ended(err error) bool {
 	for _, end := range []error{rpc.ErrShutdown, io.ErrUnexpectedEOF, io.ErrClosedPipe, os.ErrClosed, syscall.EPIPE} {
 		if errors.Is(err, end) {
@@ -76,12 +76,12 @@ func tell(ctx context.Context, c *Client, method string, args any) error {
 	return err
 }
 
-// Hello asks who is there.
+// Hello asks the agent for its version and kernel.
 func (c *Client) Hello(ctx context.Context) (Hello, error) {
 	return call[Hello](ctx, c, "Hello", None{})
 }
 
-// LinkKinds returns those of the given kinds of links that the node's kernel cannot make.
+// LinkKinds returns the given kinds of links that the node's kernel cannot make.
 func (c *Client) LinkKinds(ctx context.Context, kinds []string) ([]string, error) {
 	return call[[]string](ctx, c, "LinkKinds", kinds)
 }
@@ -111,7 +111,7 @@ func (c *Client) SetLink(ctx context.Context, args SetLinkArgs) error {
 	return tell(ctx, c, "SetLink", args)
 }
 
-// Route looks the way to an address up.
+// Route returns the route to an address.
 func (c *Client) Route(ctx context.Context, netns, address string) (Route, error) {
 	return call[Route](ctx, c, "Route", RouteArgs{Netns: netns, Address: address})
 }
@@ -126,7 +126,7 @@ func (c *Client) Plugin(ctx context.Context, args PluginArgs) (cni.Call, error) 
 	return call[cni.Call](ctx, c, "Plugin", args)
 }
 
-// CanTrace says why plugins cannot be traced on this node; empty when they can.
+// CanTrace says why plugins cannot be traced on this node; empty if they can.
 func (c *Client) CanTrace(ctx context.Context) (string, error) {
 	return call[string](ctx, c, "CanTrace", None{})
 }
@@ -161,7 +161,7 @@ func (c *Client) Snapshot(ctx context.Context, args SnapshotArgs) (snapshot.Stat
 	return call[snapshot.State](ctx, c, "Snapshot", args)
 }
 
-// AddBridge makes an interface of a name, which thereby is taken.
+// AddBridge creates a bridge, so that a plugin finds its name taken.
 func (c *Client) AddBridge(ctx context.Context, args ObstacleArgs) error {
 	return tell(ctx, c, "AddBridge", args)
 }
@@ -211,7 +211,7 @@ func (c *Client) Probe(ctx context.Context, netns string, spec probe.Spec) (prob
 	return call[probe.Result](ctx, c, "Probe", ProbeArgs{Netns: netns, Spec: spec})
 }
 
-// Lateness returns how late the agent's timers were at worst in the time until now.
+// Lateness returns by how much the agent's timers were late at most, since the time until now.
 func (c *Client) Lateness(ctx context.Context, last time.Duration) (time.Duration, error) {
 	return call[time.Duration](ctx, c, "Lateness", last)
 }
@@ -236,7 +236,7 @@ func (c *Client) StopCapture(ctx context.Context, id int) ([]probe.Packet, error
 	return call[[]probe.Packet](ctx, c, "StopCapture", id)
 }
 
-// Neighbour looks an entry of a neighbour table up.
+// Neighbour returns an entry of a neighbour table.
 func (c *Client) Neighbour(ctx context.Context, args NeighbourArgs) (NeighbourReply, error) {
 	return call[NeighbourReply](ctx, c, "Neighbour", args)
 }
@@ -246,7 +246,7 @@ func (c *Client) Advertise(ctx context.Context, args AdvertiseArgs) error {
 	return tell(ctx, c, "Advertise", args)
 }
 
-// ReadFile reads a file; it is not found when there is none.
+// ReadFile reads a file; the reply says if there is none.
 func (c *Client) ReadFile(ctx context.Context, path string) (FileReply, error) {
 	return call[FileReply](ctx, c, "ReadFile", path)
 }
@@ -266,7 +266,7 @@ func (c *Client) RemoveFile(ctx context.Context, path string) error {
 	return tell(ctx, c, "RemoveFile", path)
 }
 
-// Disk lists what was written on the node and outlives a reboot.
+// Disk lists the files that were written on the node and survive a reboot.
 func (c *Client) Disk(ctx context.Context) ([]File, error) {
 	return call[[]File](ctx, c, "Disk", None{})
 }
@@ -276,7 +276,7 @@ func (c *Client) Command(ctx context.Context, args CommandArgs) (CommandReply, e
 	return call[CommandReply](ctx, c, "Command", args)
 }
 
-// Programs returns those of the given programs that are in the node's PATH.
+// Programs returns the given programs that are in the node's PATH.
 func (c *Client) Programs(ctx context.Context, names []string) ([]string, error) {
 	return call[[]string](ctx, c, "Programs", names)
 }
@@ -301,17 +301,17 @@ func (c *Client) FreezeDaemon(ctx context.Context, args FreezeArgs) error {
 	return tell(ctx, c, "FreezeDaemon", args)
 }
 
-// DoomDaemon lets a daemon die with the next answer that follows a change of its files.
+// DoomDaemon lets a daemon die before its next answer that follows a change of its files.
 func (c *Client) DoomDaemon(ctx context.Context, name string) error {
 	return tell(ctx, c, "DoomDaemon", name)
 }
 
-// Daemon says how a daemon does.
+// Daemon returns the state of a daemon.
 func (c *Client) Daemon(ctx context.Context, name string) (DaemonState, error) {
 	return call[DaemonState](ctx, c, "Daemon", name)
 }
 
-// ServeMetadata starts the metadata service of the node's cloud, or replaces what it tells.
+// ServeMetadata starts the metadata service of the node's cloud, or replaces its data.
 func (c *Client) ServeMetadata(ctx context.Context, args MetadataArgs) error {
 	return tell(ctx, c, "ServeMetadata", args)
 }

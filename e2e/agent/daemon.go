@@ -19,32 +19,31 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// DaemonArgs are a program that runs until it is stopped or the agent ends.
+// DaemonArgs describe a program that runs until it is stopped or the agent ends.
 type DaemonArgs struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
-	// BinDirs are where the program is looked up before the PATH.
+	// BinDirs are searched for the program before the PATH.
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
-	// Socket is a unix socket that can be connected to when the daemon is ready, File one that exists then. One of them
-	// is set.
+	// Socket is a unix socket that accepts connections when the daemon is ready, File a file that exists then. One of
+	// them is set.
 	Socket string `json:"socket"`
 	File   string `json:"file"`
-	// Within is how long it may take until the daemon is ready, and until it ends when it is told to, in time that the
-	// machine gave.
+	// Within is the time for the daemon to become ready, and to end when it is told to, in time that the machine gave.
 	Within time.Duration `json:"within"`
-	// Owns are the daemon's files and directories: they are in no snapshot.
+	// Owns are the daemon's files and directories, which no snapshot has.
 	Owns []string `json:"owns"`
 }
 
-// DaemonState is how a daemon does.
+// DaemonState is the state of a daemon.
 type DaemonState struct {
 	Running bool `json:"running"`
-	// Output is the end of what it wrote to its standard output and error since the first start.
+	// Output is the end of its standard output and error since the first start.
 	Output string `json:"output"`
 }
 
-// daemon is one that was started at least once.
+// daemon is a daemon that was started at least once.
 type daemon struct {
 	output  tail
 	owns    []string
@@ -57,7 +56,7 @@ type daemon struct {
 	doom  *doom         // nil unless it is to die with an answer
 }
 
-// StartDaemon starts a daemon and returns when it is ready. One that is not ready in time is killed.
+// StartDaemon starts a daemon and returns when it is ready. If it is not ready in time it is killed.
 func (s *Server) StartDaemon(args DaemonArgs, _ *None) error {
 	s.mu.Lock()
 	d, ok := s.daemons[args.Name]
@@ -97,7 +96,7 @@ func (d *daemon) start(args DaemonArgs) error {
 	cmd := exec.Command(program, args.Command[1:]...)
 	cmd.Env = append(os.Environ(), args.Env...)
 	cmd.Stdout, cmd.Stderr = &d.output, &d.output
-	// A group of its own, so that what it started can be killed with it.
+	// The daemon gets a process group of its own, so that its children can be killed with it.
 	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{Setpgid: true}, time.Second
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("daemon %s: %w", args.Name, err)
@@ -117,7 +116,7 @@ func (d *daemon) start(args DaemonArgs) error {
 	return nil
 }
 
-// awaitReady waits for the sign that the daemon gives.
+// awaitReady waits until the daemon is ready.
 func (d *daemon) awaitReady() error {
 	ctx, cancel := machinetime.WithTimeout(context.Background(), d.args.Within)
 	defer cancel()
@@ -143,7 +142,7 @@ func (d *daemon) ready(ctx context.Context) error {
 		_, err := os.Stat(d.args.File)
 		return err
 	}
-	// A socket that an earlier process left refuses.
+	// The socket of an earlier process refuses connections.
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.args.Socket)
 	if err != nil {
 		return err
@@ -163,7 +162,7 @@ func (d *daemon) running() bool {
 	}
 }
 
-// spare takes back that the daemon is to die with an answer.
+// spare cancels DoomDaemon.
 func (d *daemon) spare() {
 	if d.doom != nil {
 		d.doom.close()
@@ -171,14 +170,14 @@ func (d *daemon) spare() {
 	}
 }
 
-// kill ends the daemon and its process group without any warning, and waits for its end.
+// kill ends the daemon and its process group without warning, and waits for its end.
 func (d *daemon) kill() {
 	_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
 	<-d.ended
 }
 
-// StopDaemon tells a daemon to end, by SIGTERM, and waits for that. One that does not is killed, which is an error. One
-// that has ended is none.
+// StopDaemon tells a daemon to end, by SIGTERM, and waits for that. If it does not end it is killed, which is an error.
+// A daemon that has ended is no error.
 func (s *Server) StopDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) error {
 		if !d.running() {
@@ -201,7 +200,7 @@ func (s *Server) StopDaemon(name string, _ *None) error {
 	})
 }
 
-// KillDaemon ends a daemon by SIGKILL. One that has ended is no error.
+// KillDaemon ends a daemon by SIGKILL. A daemon that has ended is no error.
 func (s *Server) KillDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) error {
 		if d.running() {
@@ -212,14 +211,13 @@ func (s *Server) KillDaemon(name string, _ *None) error {
 	})
 }
 
-// FreezeArgs name a daemon to freeze, or to thaw.
+// FreezeArgs name a daemon to freeze or to thaw.
 type FreezeArgs struct {
 	Name string `json:"name"`
 	Thaw bool   `json:"thaw"`
 }
 
-// FreezeDaemon lets a daemon do nothing, with all that it started, until it is thawed: others can connect to it and
-// wait.
+// FreezeDaemon stops a daemon with all its children until it is thawed: others can connect to it and wait.
 func (s *Server) FreezeDaemon(args FreezeArgs, _ *None) error {
 	return s.withDaemon(args.Name, func(d *daemon) error {
 		signal := syscall.SIGSTOP
@@ -233,7 +231,7 @@ func (s *Server) FreezeDaemon(args FreezeArgs, _ *None) error {
 	})
 }
 
-// Daemon says how a daemon does.
+// Daemon returns the state of a daemon.
 func (s *Server) Daemon(name string, state *DaemonState) error {
 	return s.withDaemon(name, func(d *daemon) error {
 		*state = DaemonState{Running: d.running(), Output: d.output.String()}
@@ -253,7 +251,7 @@ func (s *Server) withDaemon(name string, do func(*daemon) error) error {
 	return do(d)
 }
 
-// killDaemons ends all, at the end of an agent whose processes do not end with it by themselves.
+// killDaemons ends all daemons when the agent ends, since they do not end with it by themselves.
 func (s *Server) killDaemons() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -264,7 +262,7 @@ func (s *Server) killDaemons() {
 	}
 }
 
-// withoutOwned leaves the files of daemons out of a state.
+// withoutOwned removes the files of daemons from a state.
 func (s *Server) withoutOwned(items []snapshot.Item) []snapshot.Item {
 	s.mu.Lock()
 	var owned []string
@@ -280,7 +278,7 @@ func (s *Server) withoutOwned(items []snapshot.Item) []snapshot.Item {
 	})
 }
 
-// findProgram looks a program up in directories, then in the PATH; one with a slash is where it says.
+// findProgram searches directories for a program, then the PATH. A program with a slash is a path.
 func findProgram(name string, dirs []string) (string, error) {
 	if !strings.Contains(name, "/") {
 		for _, dir := range dirs {
@@ -296,16 +294,16 @@ func findProgram(name string, dirs []string) (string, error) {
 	return path, err
 }
 
-// tailSize is how much of a daemon's output is kept.
+// tailSize is the number of bytes of a daemon's output that are kept.
 const tailSize = 64 << 10
 
-// tail keeps the end of what is written, and may be read meanwhile.
+// tail keeps the end of what is written to it, and may be read meanwhile.
 type tail struct {
 	mu   sync.Mutex
 	data []byte
 }
 
-// Write keeps the end.
+// Write keeps the end of what is written.
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -316,7 +314,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was kept.
+// String returns what was kept.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -13,7 +13,7 @@ type DHCPArgs struct {
 	Config dhcp.Config `json:"config"`
 }
 
-// ServeDHCP starts a DHCP server, of which an agent has one. It ends with the agent.
+// ServeDHCP starts the agent's only DHCP server. It ends with the agent.
 func (s *Server) ServeDHCP(args DHCPArgs, _ *None) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -26,7 +26,7 @@ func (s *Server) ServeDHCP(args DHCPArgs, _ *None) error {
 	})
 }
 
-// Leases tells what the clients of the DHCP server did.
+// Leases returns what the clients of the DHCP server did.
 func (s *Server) Leases(_ None, reply *[]dhcp.Lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

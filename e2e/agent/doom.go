@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// DoomDaemon lets a running daemon die after it wrote down what it was asked for, and before anybody has the answer:
-// from here on a relay stands at its socket, and kills the daemon when it answers with its own files changed. A daemon
-// that changes none lives on.
+// DoomDaemon lets a running daemon die after it wrote down a request, and before the client has the answer: from now on
+// a relay listens on its socket, and kills the daemon when it answers after a change of its files. A daemon that
+// changes no file lives on.
 func (s *Server) DoomDaemon(name string, _ *None) error {
 	return s.withDaemon(name, func(d *daemon) (err error) {
 		switch {
@@ -33,10 +33,10 @@ func (s *Server) DoomDaemon(name string, _ *None) error {
 	})
 }
 
-// heldBack is how long an answer waits for the file that should have been written before it.
+// heldBack is how long an answer is held back for a file that should have been written before it.
 const heldBack = 100 * time.Millisecond
 
-// doom is a relay between a daemon's socket and those who connect to it.
+// doom is a relay between a daemon's socket and its clients.
 type doom struct {
 	process *os.Process
 	socket  string // where it listens
@@ -48,11 +48,11 @@ type doom struct {
 	struck atomic.Bool // it killed the daemon
 	once   sync.Once
 	mu     sync.Mutex
-	// conns are both ends of each connection; nil once it is over.
+	// conns has both ends of each connection; nil once the relay has ended.
 	conns []net.Conn
 }
 
-// file is enough of a file to see that it was written or replaced.
+// file has enough of a file to notice that it was written or replaced.
 type file struct {
 	inode   uint64
 	size    int64
@@ -91,7 +91,7 @@ func startDoom(d *daemon) (*doom, error) {
 func (r *doom) close() {
 	r.once.Do(func() {
 		_ = r.accepts.Close()
-		// A daemon that began anew has another socket by now; one that was killed leaves one that refuses.
+		// A daemon that was started again has a new socket; the socket of one that was killed refuses connections.
 		_ = os.Rename(r.behind, r.socket)
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -128,13 +128,13 @@ func (r *doom) serve() {
 	}
 }
 
-// relay passes on what is asked.
+// relay passes requests on.
 func relay(to, from net.Conn) {
 	_, _ = io.Copy(to, from)
 	_ = to.Close()
 }
 
-// answers passes on what is answered, until the daemon has changed a file of its own.
+// answers passes answers on, until the daemon has changed a file of its own.
 func (r *doom) answers(client, daemon net.Conn) {
 	defer client.Close()
 	buffer := make([]byte, 64<<10)
@@ -156,7 +156,8 @@ func (r *doom) answers(client, daemon net.Conn) {
 	}
 }
 
-// written reports whether the daemon's files are other than at the start. Files that cannot be read are.
+// written reports whether the daemon's files have changed since the start. A file that cannot be read counts as
+// changed.
 func (r *doom) written() bool {
 	now, err := contents(r.owns)
 	if err != nil || len(now) != len(r.before) {
@@ -170,7 +171,7 @@ func (r *doom) written() bool {
 	return false
 }
 
-// contents are the regular files among and below paths.
+// contents returns the regular files among and below paths.
 func contents(paths []string) (map[string]file, error) {
 	files := map[string]file{}
 	for _, path := range paths {

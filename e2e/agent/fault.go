@@ -8,16 +8,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// FaultArgs are one execution of a plugin under the tracer.
+// FaultArgs describe one execution of a plugin under the tracer.
 type FaultArgs struct {
 	PluginArgs
 	// Injection is the fault; nil only observes.
 	Injection *fault.Injection `json:"injection,omitempty"`
-	// Explain lists what the kernel refused, in place of points and faults.
+	// Explain lists what the kernel refused, instead of points and faults.
 	Explain bool `json:"explain,omitempty"`
 }
 
-// CanTrace says why plugins cannot be traced on this node; empty when they can.
+// CanTrace says why plugins cannot be traced on this node; empty if they can.
 func (s *Server) CanTrace(_ None, reason *string) error {
 	if err := fault.Available(); err != nil {
 		*reason = err.Error()

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// fetchTimeout bounds a request to what runs on the agent's own node.
+// fetchTimeout bounds a request to a server on the agent's own node.
 const fetchTimeout = 5 * time.Second
 
-// Fetch gets what a server on the node answers to a GET of a URL.
+// Fetch returns the answer of a server on the node to a GET of a URL.
 func (s *Server) Fetch(url string, body *string) error {
 	client := http.Client{Timeout: fetchTimeout}
 	reply, err := client.Get(url)
@@ -31,15 +31,15 @@ func (s *Server) Fetch(url string, body *string) error {
 	return nil
 }
 
-// Fetch gets what a server on the node answers to a GET of a URL.
+// Fetch returns the answer of a server on the node to a GET of a URL.
 func (c *Client) Fetch(ctx context.Context, url string) (string, error) {
 	return call[string](ctx, c, "Fetch", url)
 }
 
-// ResolveArgs are a question to a DNS server from a namespace.
+// ResolveArgs describe a question to a DNS server from a namespace.
 type ResolveArgs struct {
 	Netns string `json:"netns"`
-	// Server is its address, Name what it is asked for, with a dot at its end.
+	// Server is its address. Name is the name to resolve, with a dot at its end.
 	Server string `json:"server"`
 	Name   string `json:"name"`
 }

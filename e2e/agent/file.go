@@ -22,11 +22,11 @@ import (
 type File struct {
 	Path string      `json:"path"`
 	Mode fs.FileMode `json:"mode"`
-	// Data is the content of a regular file, or where a symbolic link points.
+	// Data is the content of a regular file, or the target of a symbolic link.
 	Data []byte `json:"data,omitempty"`
 	// Deleted is a file or directory of the machine that was removed on the node.
 	Deleted bool `json:"deleted,omitempty"`
-	// Opaque is a directory that took the place of one of the machine's: nothing of that shows in it.
+	// Opaque is a directory that replaces one of the machine: nothing of the latter shows in it.
 	Opaque bool `json:"opaque,omitempty"`
 }
 
@@ -61,10 +61,10 @@ func (s *Server) ListDir(path string, names *[]string) error {
 	return nil
 }
 
-// WriteFile makes the file what is described, in place of what is there, and its parents where they are missing.
+// WriteFile makes the file as described, in place of what is there, and its parents if they are missing.
 func (s *Server) WriteFile(file File, _ *None) error {
 	if now, err := os.Lstat(file.Path); err == nil {
-		// A file is written in place, a directory keeps what is in it; anything else makes way.
+		// A file is written in place, a directory keeps its content; anything else is replaced.
 		keep := now.Mode().Type() == file.Mode.Type() && file.Mode&fs.ModeSymlink == 0
 		if !keep || file.Deleted || file.Opaque {
 			if err := os.RemoveAll(file.Path); err != nil {
@@ -95,7 +95,7 @@ func (s *Server) WriteFile(file File, _ *None) error {
 	if err != nil {
 		return err
 	}
-	// The umask has no say, and a mount point that has the mode already need not be written to.
+	// The umask does not matter, and a mount point that has the mode already need not be writable.
 	if now, err := os.Stat(file.Path); err != nil || now.Mode() == file.Mode {
 		return err
 	}
@@ -110,8 +110,8 @@ func (s *Server) RemoveFile(path string, _ *None) error {
 	return nil
 }
 
-// Disk lists what was written on the node and outlives a reboot, parents first: all but /run and /tmp. Owners, times,
-// devices, pipes and sockets are not kept.
+// Disk lists the files that were written on the node and survive a reboot, parents first: all but /run and /tmp.
+// Owners, times, devices, pipes and sockets are not kept.
 func (s *Server) Disk(_ None, files *[]File) error {
 	*files = []File{}
 	for _, tree := range s.options.Files {
@@ -139,8 +139,8 @@ func (s *Server) Disk(_ None, files *[]File) error {
 	return nil
 }
 
-// readDisk reads a file of an overlay's upper layer, which holds marks beside what was written (overlayfs.rst,
-// "whiteouts and opaque directories").
+// readDisk reads a file of an overlay's upper layer, which has marks among the files (overlayfs.rst, "whiteouts and
+// opaque directories").
 func readDisk(tree fs.FS, path string, entry fs.DirEntry) (file File, ok bool, err error) {
 	info, err := entry.Info()
 	if err != nil {
@@ -187,23 +187,23 @@ func IsOpaque(tree fs.FS, path string) (bool, error) {
 	return false, nil
 }
 
-// CommandArgs are a program to run on the node.
+// CommandArgs describe a program to run on the node.
 type CommandArgs struct {
 	Argv []string `json:"argv"`
-	// BinDirs are where the program is looked up before the PATH.
+	// BinDirs are searched for the program before the PATH.
 	BinDirs []string      `json:"binDirs"`
 	Env     []string      `json:"env"`
 	Netns   string        `json:"netns"`
 	Timeout time.Duration `json:"timeout"` // in time that the machine gave; 0 means a minute
 }
 
-// CommandReply is what it printed and its exit status, -1 when a signal ended it.
+// CommandReply is its output and its exit status, -1 if a signal ended it.
 type CommandReply struct {
 	Output   string `json:"output"`
 	ExitCode int    `json:"exitCode"`
 }
 
-// Command runs a program to its end, or to that of its time, when it is killed with its process group.
+// Command runs a program until it ends or its time is over; then it is killed with its process group.
 func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	if len(args.Argv) == 0 {
 		return errors.New("command: want a program, got none")
@@ -244,7 +244,7 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	return err
 }
 
-// Programs returns those of the given programs that are in the PATH.
+// Programs returns the given programs that are in the PATH.
 func (s *Server) Programs(names []string, found *[]string) error {
 	*found = []string{}
 	for _, name := range names {

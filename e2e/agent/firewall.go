@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FirewallTable is the nftables table of what stands in for other software in a node or pod.
+// FirewallTable is the nftables table for rules that represent other software on a node or in a pod.
 const FirewallTable = "cnitest-lab"
 
 // dropForwarded makes `chain forward { type filter hook forward priority filter; policy drop; … accept }` in the
@@ -36,7 +36,7 @@ func dropForwarded(accept []netip.Prefix) error {
 	return conn.Flush()
 }
 
-// matchAddress is `ip saddr PREFIX`, or daddr, of the prefix's family.
+// matchAddress matches `ip saddr PREFIX`, or daddr, in the prefix's family.
 func matchAddress(prefix netip.Prefix, source bool) []expr.Any {
 	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(16), uint32(4)
 	if source {

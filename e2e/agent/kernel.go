@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LinkKinds returns those of the given kinds of links that this kernel cannot make, even after loading a module. It
-// tries each in a namespace that is thrown away.
+// LinkKinds returns the given kinds of links that this kernel cannot make, even after loading a module. It tries each
+// in a temporary namespace.
 func (s *Server) LinkKinds(kinds []string, missing *[]string) error {
 	*missing = []string{}
 	return inNewNamespace(netns.New, func() error {

@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// Lacks asks this kernel for a feature, in a namespace that is thrown away, and reports whether it answers as it does
-// where there is none. An answer of another kind says that it has it: the fault is then with who asked.
+// Lacks asks this kernel for a feature, in a temporary namespace, and reports whether it answers as a kernel without
+// the feature does. Any other answer means that it has the feature, and that the caller is at fault.
 func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 	return inNewNamespace(netns.New, func() error {
 		err := ask(feature)

@@ -15,11 +15,11 @@ type Link struct {
 	Name string `json:"name"`
 	// Kind is the driver as `ip -d link` names it: "veth", "macvlan", "bridge", …; "device" for hardware.
 	Kind string `json:"kind"`
-	// Parent is the lower device's name where it is in the same namespace; ParentIndex is its index in the namespace
-	// that it is in.
+	// Parent is the name of the lower device if it is in the same namespace; ParentIndex is its index in its own
+	// namespace.
 	Parent      string `json:"parent,omitempty"`
 	ParentIndex int    `json:"parentIndex,omitempty"`
-	// Isolated tells of a macvlan in a mode that keeps it apart from its siblings (private, vepa).
+	// Isolated says that a macvlan is in a mode that separates it from its siblings (private, vepa).
 	Isolated bool   `json:"isolated,omitempty"`
 	Index    int    `json:"index"`
 	MAC      string `json:"mac"`
@@ -29,7 +29,7 @@ type Link struct {
 	Addresses []string `json:"addresses,omitempty"`
 }
 
-// Prefixes are the addresses, without those that cannot be read.
+// Prefixes returns the addresses, without those that cannot be parsed.
 func (l *Link) Prefixes() []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range l.Addresses {
@@ -79,14 +79,14 @@ func (s *Server) Links(path string, links *[]Link) error {
 	})
 }
 
-// SetLinkArgs are an interface of a namespace and whether it is to be up.
+// SetLinkArgs name an interface of a namespace and say whether it is to be up.
 type SetLinkArgs struct {
 	Netns string `json:"netns"`
 	Name  string `json:"name"`
 	Up    bool   `json:"up"`
 }
 
-// SetLink sets an interface up or down; one that is so already stays so.
+// SetLink sets an interface up or down, if it is not so already.
 func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlinksafe.LinkByName(args.Name)
@@ -104,20 +104,20 @@ func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
 	})
 }
 
-// RouteArgs ask for the way to an address.
+// RouteArgs describe a question for the route to an address.
 type RouteArgs struct {
 	Netns   string `json:"netns"`
 	Address string `json:"address"`
 }
 
-// Route is how the kernel would send a packet (`ip route get`).
+// Route is the route by which the kernel would send a packet (`ip route get`).
 type Route struct {
 	Device  string `json:"device"`
 	Gateway string `json:"gateway,omitempty"`
 	Source  string `json:"source,omitempty"`
 }
 
-// String is the route as `ip` prints it.
+// String returns the route as `ip` prints it.
 func (r Route) String() string {
 	text := "dev " + r.Device
 	if r.Gateway != "" {
@@ -129,7 +129,7 @@ func (r Route) String() string {
 	return text
 }
 
-// Route looks the way to an address up; no route is an error that says so.
+// Route returns the route to an address; if there is none, an error that says so.
 func (s *Server) Route(args RouteArgs, route *Route) error {
 	return inNamespace(args.Netns, func() error {
 		ip := net.ParseIP(args.Address)
@@ -162,7 +162,7 @@ type Hello struct {
 	Kernel   string `json:"kernel"`
 }
 
-// Hello says who answers; a backend calls it to know that the agent is up.
+// Hello returns the version and kernel of the agent; a backend calls it to know that the agent runs.
 func (s *Server) Hello(_ None, hello *Hello) error {
 	hello.PID = os.Getpid()
 	hello.Hostname, _ = os.Hostname()
@@ -174,7 +174,7 @@ func (s *Server) Hello(_ None, hello *Hello) error {
 	return nil
 }
 
-// FindLink is the link of a name among those of a namespace.
+// FindLink returns the link with a name.
 func FindLink(links []Link, name string) (Link, bool) {
 	for _, l := range links {
 		if l.Name == name {

@@ -9,14 +9,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/metadata"
 )
 
-// MetadataArgs are what the metadata service of the node's cloud tells.
+// MetadataArgs describe the data of the metadata service of the node's cloud.
 type MetadataArgs struct {
 	Options  metadata.Options  `json:"options"`
 	Instance metadata.Instance `json:"instance"`
 }
 
-// ServeMetadata starts the metadata service at its address, which the node must have, or replaces what it tells.
-// Options count the first time. It ends with the agent.
+// ServeMetadata starts the metadata service at its address, which the node must have, or replaces its data. Options
+// count only in the first call. The service ends with the agent.
 func (s *Server) ServeMetadata(args MetadataArgs, _ *None) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // NamespaceDir is where the namespaces of pods are mounted, as `ip netns` and container runtimes do.
 const NamespaceDir = "/var/run/netns"
 
-// NamespacePath is the path of a pod's network namespace.
+// NamespacePath returns the path of a pod's network namespace.
 func NamespacePath(name string) string { return filepath.Join(NamespaceDir, name) }
 
 // CreateNamespace makes a pod's network namespace with lo up and the node's IPv4 settings. On an error there is none.
@@ -49,8 +49,8 @@ func (s *Server) CreateNamespace(name string, path *string) error {
 	return nil
 }
 
-// newNamespace makes a namespace and leaves its thread in the one that it came from. Were the thread the first of the
-// process, which never ends, it would keep the namespace alive for good, and be the process that others see in it.
+// newNamespace makes a namespace and leaves its thread in the original one. If the thread were the first one of the
+// process, which never ends, it would keep the namespace alive for good, and other processes would see it there.
 func newNamespace(name string) error {
 	return inNewNamespace(func() (netns.NsHandle, error) { return netns.NewNamed(name) }, func() error { return nil })
 }
@@ -81,7 +81,7 @@ func inNewNamespace(enter func() (netns.NsHandle, error), f func() error) error 
 	return <-done
 }
 
-// RemoveNamespace ends what listens in a pod's namespace and unmounts it. Removing one that is gone succeeds.
+// RemoveNamespace ends the servers in a pod's namespace and unmounts it. Removing a namespace that is gone succeeds.
 func (s *Server) RemoveNamespace(name string, _ *None) error {
 	path := NamespacePath(name)
 	if err := s.Unlisten(path, nil); err != nil {
@@ -93,7 +93,7 @@ func (s *Server) RemoveNamespace(name string, _ *None) error {
 	return nil
 }
 
-// inNamespace calls f on a thread in the namespace at path; "" is the agent's own.
+// inNamespace calls f on a thread in the namespace at path; "" means the agent's own.
 func inNamespace(path string, f func() error) error {
 	if path == "" {
 		return f()
@@ -101,11 +101,12 @@ func inNamespace(path string, f func() error) error {
 	return ns.WithNetNSPath(path, func(ns.NetNS) error { return f() })
 }
 
-// settings are sysctls by file, relative to /proc/sys/net.
+// settings has sysctls by file, relative to /proc/sys/net.
 type settings map[string]string
 
-// readIPv4Settings reads what a pod takes over from its node. The kernel would give a new namespace the values of the
-// machine's first one (ip-sysctl.rst, devconf_inherit_init_net), so that a verdict would depend on the machine.
+// readIPv4Settings reads the settings that a pod takes over from its node. The kernel would give a new namespace the
+// values of the machine's first one (ip-sysctl.rst, devconf_inherit_init_net), so that a verdict would depend on the
+// machine.
 func readIPv4Settings() (settings, error) {
 	values := settings{}
 	files := []string{"ipv4/ip_forward"}
@@ -130,7 +131,7 @@ func readIPv4Settings() (settings, error) {
 	return values, nil
 }
 
-// apply writes those that differ.
+// apply writes the settings that differ.
 func (v settings) apply() error {
 	for _, file := range slices.SortedFunc(maps.Keys(v), forwardingFirst) {
 		path := filepath.Join("/proc/sys/net", file)
@@ -144,7 +145,7 @@ func (v settings) apply() error {
 	return nil
 }
 
-// forwardingFirst orders sysctls by name, those that reset others before the rest (ip-sysctl.rst, ip_forward).
+// forwardingFirst orders sysctls by name, after those that reset others (ip-sysctl.rst, ip_forward).
 func forwardingFirst(a, b string) int {
 	last := func(name string) int {
 		if strings.HasSuffix(name, "ip_forward") || strings.HasSuffix(name, "forwarding") {
@@ -155,14 +156,14 @@ func forwardingFirst(a, b string) int {
 	return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a, b))
 }
 
-// SysctlArgs are settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a dot
-// within a name, as sysctl(8) has it ("net.ipv4.conf.eno1/host.rp_filter").
+// SysctlArgs have the settings of one namespace by their dotted names, e.g. "net.ipv4.ip_forward"; a slash stands for a
+// dot within a name, as in sysctl(8) ("net.ipv4.conf.eno1/host.rp_filter").
 type SysctlArgs struct {
 	Netns  string            `json:"netns"`
 	Values map[string]string `json:"values"`
 }
 
-// SetSysctls sets them, forwarding before what it resets, or returns the first that it could not.
+// SetSysctls sets them, forwarding before the sysctls that it resets, or returns the first error.
 func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		for _, name := range slices.SortedFunc(maps.Keys(args.Values), forwardingFirst) {
@@ -181,7 +182,7 @@ func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 	})
 }
 
-// sysctlPath keeps a name inside /proc/sys/net, since all else belongs to the machine and not to the namespace.
+// sysctlPath keeps a name inside /proc/sys/net, since everything else belongs to the machine and not to the namespace.
 func sysctlPath(name string) (string, error) {
 	file := strings.NewReplacer(".", "/", "/", ".").Replace(name)
 	below, found := strings.CutPrefix(file, "net/")

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ObstacleArgs name something that is to stand in a plugin's way.
+// ObstacleArgs name something that is to obstruct a plugin.
 type ObstacleArgs struct {
 	Netns string `json:"netns"`
-	// Name is of an interface.
+	// Name is the name of an interface.
 	Name string `json:"name"`
 }
 
-// AddBridge makes an interface of a name, which thereby is taken.
+// AddBridge creates a bridge, so that a plugin finds its name taken.
 func (s *Server) AddBridge(args ObstacleArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		attrs := netlink.NewLinkAttrs()
@@ -49,13 +49,13 @@ func (s *Server) OccupyLink(args ObstacleArgs, _ *None) error {
 	})
 }
 
-// RenameLinkArgs are an interface and its new name.
+// RenameLinkArgs describe an interface and its new name.
 type RenameLinkArgs struct {
 	Netns, Name, NewName string
 }
 
-// RenameLink gives an interface another name: nobody finds it under the old one. It keeps its addresses. A kernel that
-// renames no interface that is up (before Linux 6.2) loses its routes.
+// RenameLink gives an interface another name, so that nobody finds it under the old one. It keeps its addresses. A
+// kernel that renames no interface that is up (before Linux 6.2) loses its routes.
 func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlink.LinkByName(args.Name)
@@ -65,7 +65,7 @@ func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 		if err := netlink.LinkSetName(link, args.NewName); !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		// Else IPv6 addresses go with the carrier (ip-sysctl.rst, keep_addr_on_down).
+		// Otherwise IPv6 addresses disappear with the carrier (ip-sysctl.rst, keep_addr_on_down).
 		if _, err := sysctl.Sysctl("net/ipv6/conf/"+args.Name+"/keep_addr_on_down", "1"); err != nil &&
 			!errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -91,7 +91,7 @@ func (s *Server) UnpinFile(path string, _ *None) error {
 	return nil
 }
 
-// BlockDir puts a file where a directory is or would be, so that nothing can be made below it.
+// BlockDir puts a file in the place of a directory, so that nothing can be made below it.
 func (s *Server) BlockDir(path string, _ *None) error {
 	if err := os.RemoveAll(path); err != nil {
 		return err

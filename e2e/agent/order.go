@@ -7,17 +7,17 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// order keeps operations apart that a runtime must not run at the same time: those for one container, and GC of a
-// network beside ADD and DEL of it (SPEC.md, sections 2 and 3). Who comes second waits.
+// order separates operations that a runtime must not run at the same time: those for one container, and GC of a network
+// beside ADD and DEL of it (SPEC.md, sections 2 and 3). The later one waits.
 type order struct {
 	mu         sync.Mutex
 	containers map[string]*sync.Mutex
 	networks   map[string]*sync.RWMutex
 }
 
-// enter waits until an operation may run, and returns what its end calls.
+// enter waits until an operation may run, and returns a function that its end calls.
 func (o *order) enter(req cni.Request) (leave func()) {
-	// A conflist that cannot be read is libcni's to refuse.
+	// libcni refuses a conflist that cannot be read.
 	list, _ := conflist.ParseRendered(req.Conflist)
 	o.mu.Lock()
 	if o.containers == nil {

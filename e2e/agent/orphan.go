@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reapOrphans waits for ended processes that became this one's children when their parents ended, as those of plugins
-// do in a node, where the agent is process 1. Otherwise they pile up as zombies and look like something that a plugin
+// reapOrphans waits for ended processes that became children of this one when their parents ended, as those of plugins
+// do in a node, where the agent is process 1. Otherwise they remain as zombies and look like something that a plugin
 // left behind.
 //
-// It leaves the children of package os alone, for which others wait: for each of them a pidfd is open, from its start
-// until somebody has waited for it. Calls may be made concurrently. It returns how many there were.
+// It leaves alone the children of package os, which waits for them itself: package os has a pidfd for each of them,
+// from its start until somebody has waited for it. Calls may be made concurrently. It returns how many there were.
 func reapOrphans() (reaped int) {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	if err != nil || info.Signo == 0 || !knowsPidfds() {
 		return 0
 	}
-	// In this order: a child that is waited for in between is in neither list.
+	// The order matters: a child that is waited for in between is in neither list.
 	ended := endedChildren()
 	own := openPidfds()
 	for _, pid := range ended {
@@ -36,7 +36,7 @@ func reapOrphans() (reaped int) {
 	return reaped
 }
 
-// knowsPidfds reports whether package os has pidfds to tell its children by: since Linux 5.4.
+// knowsPidfds reports whether package os uses pidfds for its children: since Linux 5.4.
 func knowsPidfds() bool {
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
@@ -44,11 +44,11 @@ func knowsPidfds() bool {
 	}
 	defer unix.Close(fd)
 	err = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG, nil)
-	// It is no child; a kernel that does not know the question answers EINVAL.
+	// It is not a child; a kernel that does not know the question answers EINVAL.
 	return err == unix.ECHILD
 }
 
-// endedChildren are the zombies whose parent this process is.
+// endedChildren returns the zombies whose parent is this process.
 func endedChildren() []int {
 	var pids []int
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -70,7 +70,7 @@ func endedChildren() []int {
 	return pids
 }
 
-// openPidfds are the processes for which this one holds a pidfd.
+// openPidfds returns the processes for which this one has a pidfd.
 func openPidfds() map[int]bool {
 	pids := map[int]bool{}
 	infos, _ := filepath.Glob("/proc/self/fdinfo/[0-9]*")

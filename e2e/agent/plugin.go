@@ -13,12 +13,12 @@ import (
 // CNIReply is the outcome of a verb, and what each call changed where the request asked for a trace.
 type CNIReply struct {
 	Outcome cni.Outcome `json:"outcome"`
-	// Changes stand beside Outcome.Calls, one list for each call. They are in one namespace at a time: those of the pod
-	// have the scope "pod".
+	// Changes correspond to Outcome.Calls, one list for each call. They are in one namespace at a time; the scope of
+	// the pod is "pod".
 	Changes [][]snapshot.Change `json:"changes,omitempty"`
 }
 
-// CNI runs a verb through libcni, after those that must not run beside it.
+// CNI runs a verb through libcni, after operations that must not run beside it.
 func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	ctx := context.Background()
 	defer s.order.enter(req)()
@@ -47,13 +47,13 @@ func (s *Server) CNI(req cni.Request, reply *CNIReply) error {
 	return nil
 }
 
-// PluginArgs are one execution of a plugin outside of libcni.
+// PluginArgs describe one execution of a plugin outside of libcni.
 type PluginArgs struct {
 	Plugin  string   `json:"plugin"`
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
 	Stdin   []byte   `json:"stdin"`
-	// Timeout is when it is killed, in time that the machine gave; 0 means cni.DefaultTimeout.
+	// Timeout is the time after which it is killed, in time that the machine gave; 0 means cni.DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
@@ -70,11 +70,11 @@ func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
 	return nil
 }
 
-// SnapshotArgs are what of a node's state is wanted.
+// SnapshotArgs say which part of a node's state is wanted.
 type SnapshotArgs struct {
-	// Kinds are those of package snapshot; empty means all.
+	// Kinds are kinds of package snapshot; empty means all.
 	Kinds []string `json:"kinds,omitempty"`
-	// Namespaces are further network namespaces by the scope under which they appear.
+	// Namespaces are further network namespaces, by the scope that their items get.
 	Namespaces map[string]string `json:"namespaces,omitempty"`
 }
 
@@ -91,7 +91,7 @@ func (s *Server) Snapshot(args SnapshotArgs, state *snapshot.State) (err error) 
 	return err
 }
 
-// RevertArgs are a change and the network namespaces by scope that its snapshots were taken with.
+// RevertArgs have a change, and the network namespaces by scope that its snapshots were taken with.
 type RevertArgs struct {
 	Change     snapshot.Change   `json:"change"`
 	Namespaces map[string]string `json:"namespaces,omitempty"`
@@ -104,7 +104,7 @@ func (s *Server) Revert(args RevertArgs, _ *None) error {
 	}))
 }
 
-// take takes a state in which no orphan has just ended, unless they never cease to.
+// take takes a state in which no orphan has just ended, unless orphans never stop ending.
 func (s *Server) take(ctx context.Context, options snapshot.Options) (state snapshot.State, err error) {
 	reapOrphans()
 	for range 10 {

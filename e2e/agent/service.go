@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// ServicesArgs are all services of a cluster as one node's proxy sees them.
+// ServicesArgs have all services of a cluster as one node's proxy sees them.
 type ServicesArgs struct {
 	Options  service.Options   `json:"options"`
 	Services []service.Service `json:"services"`
@@ -27,16 +27,16 @@ func (c *Client) Services(ctx context.Context, args ServicesArgs) error {
 	return tell(ctx, c, "Services", args)
 }
 
-// AddressArgs are an address for an interface of a namespace.
+// AddressArgs describe an address for an interface of a namespace.
 type AddressArgs struct {
 	Netns     string       `json:"netns"`
 	Interface string       `json:"interface"`
 	Address   netip.Prefix `json:"address"`
-	// Host is an address of the scope of the host: no packet leaves with it as its source.
+	// Host gives the address the scope host: no packet leaves with it as its source.
 	Host bool `json:"host,omitempty"`
 }
 
-// AddAddress gives an interface an address; one that it has is no error.
+// AddAddress gives an interface an address, if it does not have it.
 func (s *Server) AddAddress(args AddressArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlink.LinkByName(args.Interface)
@@ -56,7 +56,7 @@ func (c *Client) AddAddress(ctx context.Context, args AddressArgs) error {
 	return tell(ctx, c, "AddAddress", args)
 }
 
-// WayArgs are a route through a gateway.
+// WayArgs describe a route through a gateway.
 type WayArgs struct {
 	Netns       string       `json:"netns"`
 	Destination netip.Prefix `json:"destination"`
@@ -79,9 +79,9 @@ func (c *Client) AddRoute(ctx context.Context, args WayArgs) error {
 	return tell(ctx, c, "AddRoute", args)
 }
 
-// ForwardArgs are a chain that drops what is forwarded.
+// ForwardArgs describe a chain that drops forwarded packets.
 type ForwardArgs struct {
-	// Accept are addresses from and to which packets pass all the same.
+	// Accept are addresses from and to which packets pass nevertheless.
 	Accept []netip.Prefix `json:"accept"`
 }
 
@@ -93,7 +93,7 @@ func (c *Client) DropForwarded(ctx context.Context, args ForwardArgs) error {
 	return tell(ctx, c, "DropForwarded", args)
 }
 
-// RedirectArgs are a REDIRECT rule of a namespace.
+// RedirectArgs describe a REDIRECT rule of a namespace.
 type RedirectArgs struct {
 	Netns string `json:"netns"`
 	Port  uint16 `json:"port"`

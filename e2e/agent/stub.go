@@ -19,7 +19,7 @@ func (s *Server) InstallStubs(_ None, _ *None) error {
 // StubRecords lists the calls that stubs logged in a directory.
 func (s *Server) StubRecords(dir string, records *[]stub.Record) error {
 	found, err := stub.Records(dir)
-	// Never nil: the client takes null for a reply that has neither a result nor an error (net/rpc/jsonrpc).
+	// The list is never nil: the client takes null for a reply without result and error (net/rpc/jsonrpc).
 	*records = append([]stub.Record{}, found...)
 	return err
 }

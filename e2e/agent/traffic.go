@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// ListenArgs start a server in a namespace; it ends with the namespace or the agent.
+// ListenArgs describe a server in a namespace; it ends with the namespace or the agent.
 type ListenArgs struct {
 	Netns string           `json:"netns"`
 	Spec  probe.ListenSpec `json:"spec"`
@@ -44,7 +44,7 @@ func (c *Client) Unlisten(ctx context.Context, netns string) error {
 	return tell(ctx, c, "Unlisten", netns)
 }
 
-// ProbeArgs are a probe from a namespace.
+// ProbeArgs describe a probe from a namespace.
 type ProbeArgs struct {
 	Netns string     `json:"netns"`
 	Spec  probe.Spec `json:"spec"`
@@ -65,25 +65,25 @@ func (s *Server) Probe(args ProbeArgs, result *probe.Result) (err error) {
 	return nil
 }
 
-// control returns that of the agent, which is made when it is first wanted; nil where this machine cannot make one.
+// control returns the control of the agent, which is made at the first call; nil if this machine cannot make one.
 func (s *Server) control() *probe.Control {
 	s.controlled.Do(func() {
-		// Without one, the heartbeat is all that tells what the machine did.
+		// Without a control, only the heartbeat shows what the machine did.
 		s.bare, _ = probe.NewControl()
 	})
 	return s.bare
 }
 
-// Lateness returns how late this agent's timers were at worst in the time until now.
+// Lateness returns by how much this agent's timers were late at most, since the time until now.
 func (s *Server) Lateness(last time.Duration, worst *time.Duration) error {
 	*worst = machinetime.Process().Worst(time.Now().Add(-last))
 	return nil
 }
 
-// flow is a flow with the control that runs beside it; nil where there is none.
+// flow is a flow with the control that runs beside it; nil if there is none.
 type flow struct{ subject, control *probe.Flow }
 
-// FlowArgs are a flow from a namespace.
+// FlowArgs describe a flow from a namespace.
 type FlowArgs struct {
 	Netns string         `json:"netns"`
 	Spec  probe.FlowSpec `json:"spec"`
@@ -108,7 +108,7 @@ func (s *Server) StartFlow(args FlowArgs, id *int) error {
 	return nil
 }
 
-// StopFlow ends a flow and returns what it saw.
+// StopFlow ends a flow and returns its result.
 func (s *Server) StopFlow(id int, result *probe.FlowResult) error {
 	s.mu.Lock()
 	f, ok := s.flows[id]
@@ -125,7 +125,7 @@ func (s *Server) StopFlow(id int, result *probe.FlowResult) error {
 	return nil
 }
 
-// CaptureArgs are a capture in a namespace.
+// CaptureArgs describe a capture in a namespace.
 type CaptureArgs struct {
 	Netns string      `json:"netns"`
 	Match probe.Match `json:"match"`
@@ -171,13 +171,13 @@ type NeighbourReply struct {
 	Entry probe.NeighbourEntry `json:"entry"`
 }
 
-// Neighbour looks an entry up.
+// Neighbour returns an entry.
 func (s *Server) Neighbour(args NeighbourArgs, reply *NeighbourReply) (err error) {
 	reply.Entry, reply.Found, err = probe.Neighbour(args.Netns, args.Interface, args.Address)
 	return err
 }
 
-// AdvertiseArgs are a router advertisement from an interface.
+// AdvertiseArgs describe a router advertisement from an interface.
 type AdvertiseArgs struct {
 	Netns         string              `json:"netns"`
 	Interface     string              `json:"interface"`

@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// WatchArgs are a namespace to be watched, and the packets that matter there. Netfilter is watched for packets of
+// WatchArgs describe a namespace to be watched, and the relevant packets. Netfilter is watched for packets of
 // Match.Hosts.
 type WatchArgs struct {
 	Netns string      `json:"netns"`
@@ -20,11 +20,11 @@ type WatchArgs struct {
 type Watched struct {
 	// Packets are in the order in which they passed its interfaces.
 	Packets []probe.Packet `json:"packets"`
-	// Verdicts are what its netfilter dropped and translated.
+	// Verdicts are the packets that its netfilter dropped or translated.
 	Verdicts []witness.Verdict `json:"verdicts"`
-	// Counters are those that grew, and by how much.
+	// Counters are the counters that grew, and by how much.
 	Counters map[string]uint64 `json:"counters"`
-	// Unwatched says why netfilter or counters could not be watched; empty when both were.
+	// Unwatched says why netfilter or counters could not be watched; empty if both were.
 	Unwatched string `json:"unwatched,omitempty"`
 }
 
@@ -37,7 +37,7 @@ type watch struct {
 	watched  Watched
 }
 
-// StartWatch begins to watch a namespace and returns its id. That there is no netfilter to be watched is no error.
+// StartWatch begins to watch a namespace and returns its id. A namespace without netfilter is no error.
 func (s *Server) StartWatch(args WatchArgs, id *int) error {
 	w := &watch{netns: args.Netns}
 	var hosts []netip.Addr

@@ -1,15 +1,15 @@
 package cluster
 
-// Ability is something that a backend, or a cluster of it, can do beyond what Backend and Cluster ask, by implementing
-// an interface of this package.
+// Ability is something that a backend, or a cluster of it, can do beyond Backend and Cluster, by implementing an
+// interface of this package.
 type Ability struct {
 	// Interface is its name in this package.
 	Interface string
-	// Means says what follows from it.
+	// Means says what the suite does with it.
 	Means string
 }
 
-// Abilities returns all of them. Whoever adds a backend reads here what else it may implement.
+// Abilities returns all of them: the list of what a new backend may implement.
 func Abilities() []Ability {
 	return []Ability{
 		{"Exclusive", "a backend whose machines exist once: clusters are used one at a time, and get longer times"},

@@ -8,15 +8,15 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// Leasing is a cluster with a DHCP server of the lab's.
+// Leasing is a cluster with a DHCP server.
 type Leasing interface {
 	Cluster
-	// Leases are those of the server, in the order of its pool.
+	// Leases returns the leases of the server, in the order of its pool.
 	Leases(ctx context.Context) ([]dhcp.Lease, error)
 }
 
-// WithDHCP adds to a target, which may be nil, the daemon that upstream's IPAM plugin dhcp asks, where the file uses
-// that plugin and the target has no daemon of its own.
+// WithDHCP adds to a target, which may be nil, the daemon of upstream's IPAM plugin dhcp, if the file uses that plugin
+// and the target has no daemon of its own.
 func WithDHCP(file *conflist.File, t *target.Target) *target.Target {
 	socket, uses := file.DHCP()
 	if !uses || t != nil && t.Daemon != nil {
@@ -27,7 +27,7 @@ func WithDHCP(file *conflist.File, t *target.Target) *target.Target {
 		with = *t
 	}
 	with.Daemon = &target.Daemon{
-		// Its own patience outlasts that of runtimes.
+		// The daemon waits longer than runtimes do.
 		Name: "dhcp", Command: []string{
 			"dhcp", "daemon", "-socketpath", socket, "-timeout", "2s", "-resendmax", "1s", "-resendtimeout", "6s",
 		},

@@ -8,25 +8,24 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Runtime is a cluster whose pods are attached by a container runtime of its own, on behalf of a kubelet, and whose
-// services a proxy of its own programs. A Cluster may implement it; on one that does not, agents take both parts. Its
-// methods may be called concurrently.
+// Runtime is a cluster whose pods are attached by a container runtime, on behalf of a kubelet, and whose services are
+// programmed by its own proxies. A Cluster may implement it; otherwise agents do both. Its methods may be called
+// concurrently.
 type Runtime interface {
-	// Attach makes a pod and returns when its network stands. On an error the pod may exist: Detach it.
+	// Attach makes a pod and returns when its network is ready. After an error the pod may exist: Detach it.
 	Attach(ctx context.Context, node *Node, pod string) (*Attachment, error)
-	// Detach deletes a pod and returns when its runtime has deleted its network. Detaching one that does not exist
-	// succeeds.
+	// Detach deletes a pod and returns when its runtime has deleted its network. A pod that does not exist is no error.
 	Detach(ctx context.Context, pod string) error
-	// Attachments are all that a node's runtime has of the conflist's network, those of others included.
+	// Attachments returns all attachments of a node's runtime to the conflist's network, including those of others.
 	Attachments(ctx context.Context, node *Node) ([]Attachment, error)
 	// MakeService makes a service without endpoints and returns its cluster addresses.
 	MakeService(ctx context.Context, s scenario.Service) ([]netip.Addr, error)
 	// SetEndpoints replaces a service's endpoints and returns when the proxies of all nodes have them.
 	SetEndpoints(ctx context.Context, service string, endpoints []Endpoint) error
-	// Trouble is what went wrong with the cluster itself since the last time it was asked: nodes that were not ready,
-	// or an API server that did not answer.
+	// Trouble returns problems of the cluster itself since the last call: nodes that were not ready, or an API server
+	// that did not answer.
 	Trouble() error
-	// Evidence is what the cluster has to say of a failure, by title.
+	// Evidence returns what the cluster knows about a failure, by title.
 	Evidence(ctx context.Context) map[string]string
 }
 
@@ -35,19 +34,19 @@ type Attachment struct {
 	Pod, ContainerID, IfName string
 	// Netns is the pod's namespace on its node.
 	Netns string
-	// Result is what ADD returned.
+	// Result is the result of ADD.
 	Result json.RawMessage
 }
 
-// Endpoint is where a service leads.
+// Endpoint is an endpoint of a service.
 type Endpoint struct {
 	Address netip.Addr
 	Port    uint16
-	// Node is the one on which it runs; nil for hosts beyond the cluster.
+	// Node is the node on which it runs; nil for hosts outside the cluster.
 	Node *Node
 }
 
-// RuntimeOf is the cluster's own runtime; nil where agents take its part.
+// RuntimeOf returns the cluster's own runtime; nil if agents attach pods.
 func RuntimeOf(c Cluster) Runtime {
 	r, _ := c.(Runtime)
 	return r
@@ -69,14 +68,14 @@ type UnfitError struct {
 // Error returns the reason.
 func (e *UnfitError) Error() string { return e.Reason }
 
-// BeyondError says what a cluster does not do by its nature, so that nobody's verdict suffers from it.
+// BeyondError says what a cluster cannot do by design, so that it does not count for any verdict.
 type BeyondError struct{ Reason string }
 
-// Error is the reason.
+// Error returns the reason.
 func (e *BeyondError) Error() string { return e.Reason }
 
-// Story is a behaviour that takes a whole cluster to be seen, with its runtime, its DNS and its controllers: a scenario
-// that a backend tells, on nodes named a and b.
+// Story is a behaviour that only a whole cluster shows, with its runtime, its DNS and its controllers: a scenario of a
+// backend, on nodes named a and b.
 type Story struct {
 	Name, Description string
 	Features          []scenario.Feature
@@ -84,7 +83,7 @@ type Story struct {
 	Run               func(ctx context.Context, c Cluster) error
 }
 
-// StoriesOf are those that a backend tells beside the scenario files; most tell none.
+// StoriesOf returns the scenarios that a backend has besides the scenario files; most have none.
 func StoriesOf(b Backend) []Story {
 	if teller, ok := b.(StoryBackend); ok {
 		return teller.Stories()

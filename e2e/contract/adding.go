@@ -17,7 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// adding is ADD and its result.
+// adding returns the requirements about ADD and its result.
 func adding() []Requirement {
 	return []Requirement{
 		{
@@ -210,7 +210,7 @@ func checkPassesOn(ctx context.Context, t *trial) error {
 		}
 	}
 	for _, r := range before.Routes {
-		// A plugin may lead it another way, and says so.
+		// A plugin may change the destination interface, and says so in its result.
 		led := func(o *types.Route) bool {
 			return routeDeviation(l.attached.Items, l.pod.name, o) == ""
 		}

@@ -20,22 +20,22 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// deadline is how long one call may take: runtimes give a whole sandbox two to four minutes (failure mode E12).
+// deadline is the time for one call: runtimes give a whole sandbox two to four minutes (failure mode E12).
 const deadline = 10 * time.Second
 
-// bench is a node on which nothing was attached yet.
+// bench is a node on which nothing has been attached yet.
 type bench struct {
 	*trial
 	cluster cluster.Cluster
 	node    *cluster.Node
-	// configs are the plugins of the chain as the node's configuration has them.
+	// configs has the plugins of the chain, as in the node's configuration.
 	configs []map[string]any
 	network string
-	// brought has the addresses that the runtime brings.
+	// brought has the addresses that the runtime passes.
 	brought *offer.Desk
 }
 
-// bench makes a node for the check; it ends with the check.
+// bench makes a node for the check, which is closed with the check.
 func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench, error) {
 	c, err := t.subject.lab.start(ctx, edit)
 	if err != nil {
@@ -53,7 +53,7 @@ func (t *trial) bench(ctx context.Context, edit func(*cluster.Request)) (*bench,
 	return b, nil
 }
 
-// fresh is a bench of its own and a pod on it, in which what stands before the subject is attached.
+// fresh returns a new bench with a pod, in which the plugins before the subject are attached.
 func (t *trial) fresh(ctx context.Context) (*bench, *pod, error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
@@ -63,7 +63,7 @@ func (t *trial) fresh(ctx context.Context) (*bench, *pod, error) {
 	return b, p, err
 }
 
-// attached is fresh with the subject attached too.
+// attached returns a new bench with a pod, in which the subject is attached, too.
 func (t *trial) attached(ctx context.Context) (*bench, *pod, error) {
 	b, p, err := t.fresh(ctx)
 	if err == nil {
@@ -80,7 +80,7 @@ func (t *trial) sharedBench(ctx context.Context) (*bench, error) {
 		known := s.shared
 		s.mu.Unlock()
 		if known != nil {
-			// Where machines exist once, the next cluster ends it.
+			// On machines that exist, the next cluster ends it.
 			if _, err := known.node.Agent.Hello(ctx); err == nil {
 				return nil, nil
 			}
@@ -109,21 +109,20 @@ func (t *trial) sharedBench(ctx context.Context) (*bench, error) {
 	return &shared, nil
 }
 
-// pod is a pod's namespace, and what was attached in it.
+// pod is the namespace of a pod, with what is attached in it.
 type pod struct {
 	name, id, ifName, netns string
-	// before is the result of the plugins before the subject; empty when there are none.
+	// before is the result of the plugins before the subject; empty if there are none.
 	before json.RawMessage
-	// results are those of each plugin before the subject.
+	// results has the result of each plugin before the subject.
 	results []json.RawMessage
-	// result is the subject's.
+	// result is the result of the subject.
 	result json.RawMessage
-	// link is the result of the main plugin alone, where an IPAM plugin needs its interface.
+	// link is the result of the main plugin alone, if an IPAM plugin needs its interface.
 	link json.RawMessage
 }
 
-// pod makes a namespace and attaches what stands before the subject in its chain. The same name gives the same
-// identifiers.
+// pod makes a namespace and attaches the plugins before the subject. The same name gives the same identifiers.
 func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 	path, err := b.node.Agent.CreateNamespace(ctx, name)
 	if err != nil {
@@ -148,8 +147,7 @@ func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 	return p, nil
 }
 
-// makeLink makes the interface through which an IPAM plugin asks others, as dhcp does: the main plugin runs without
-// IPAM.
+// makeLink makes the interface that an IPAM plugin such as dhcp needs: the main plugin runs without IPAM.
 func (b *bench) makeLink(ctx context.Context, p *pod) error {
 	if b.subject.Type != conflist.DHCPPlugin {
 		return nil
@@ -166,7 +164,7 @@ func (b *bench) makeLink(ctx context.Context, p *pod) error {
 	return nil
 }
 
-// withoutIPAM is an invocation of the plugin that delegates to the subject, with nothing to delegate to.
+// withoutIPAM returns an invocation of the plugin that delegates to the subject, without IPAM.
 func (b *bench) withoutIPAM(verb cni.Verb, p *pod, prevResult json.RawMessage) *invocation {
 	inv := b.invocation(verb, p, b.subject.index, prevResult)
 	delete(inv.config, "ipam")
@@ -176,7 +174,7 @@ func (b *bench) withoutIPAM(verb cni.Verb, p *pod, prevResult json.RawMessage) *
 	return inv
 }
 
-// release deletes what stands before the subject, as far as it was attached.
+// release deletes what the plugins before the subject attached.
 func (b *bench) release(ctx context.Context, p *pod) error {
 	if p.link != nil {
 		_, err := b.exec(ctx, b.withoutIPAM(cni.Del, p, b.given(p.link)))
@@ -197,7 +195,7 @@ func (b *bench) release(ctx context.Context, p *pod) error {
 	return nil
 }
 
-// given is a prevResult where the version has it for verbs other than ADD (SPEC.md, since 0.4.0).
+// given returns prevResult for verbs other than ADD, if the version has it (since 0.4.0).
 func (b *bench) given(result json.RawMessage) json.RawMessage {
 	if !atLeast(b.version, "0.4.0") {
 		return nil
@@ -205,19 +203,19 @@ func (b *bench) given(result json.RawMessage) json.RawMessage {
 	return result
 }
 
-// invocation is one execution of a plugin, as it can be changed before it is made.
+// invocation is one execution of a plugin, which a check may edit first.
 type invocation struct {
 	plugin string
 	env    map[string]string
 	config map[string]any
-	// stdin is given in place of config, when not nil.
+	// stdin replaces config if it is not nil.
 	stdin []byte
-	// path replaces the PATH of the node, when not nil.
+	// path replaces the PATH of the node if it is not nil.
 	path    *string
 	timeout time.Duration
 }
 
-// invocation is what a runtime gives plugin i of the chain.
+// invocation returns what a runtime passes to plugin i of the chain.
 func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMessage) *invocation {
 	inv := &invocation{plugin: b.subject.file.Plugins[i].Type, config: maps.Clone(b.configs[i])}
 	inv.config["cniVersion"], inv.config["name"] = b.version, b.network
@@ -243,7 +241,7 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	return inv
 }
 
-// arguments are an invocation as an agent takes it.
+// arguments returns an invocation in the form of an agent's request.
 func (b *bench) arguments(inv *invocation) (agent.PluginArgs, error) {
 	stdin := inv.stdin
 	if stdin == nil {
@@ -264,7 +262,7 @@ func (b *bench) arguments(inv *invocation) (agent.PluginArgs, error) {
 	return args, nil
 }
 
-// exec makes a call. The error is about the lab, never about the plugin.
+// exec makes a call. Its error is about the lab, never about the plugin.
 func (b *bench) exec(ctx context.Context, inv *invocation) (cni.Call, error) {
 	args, err := b.arguments(inv)
 	if err != nil {
@@ -273,8 +271,8 @@ func (b *bench) exec(ctx context.Context, inv *invocation) (cni.Call, error) {
 	return b.node.Agent.Plugin(ctx, args)
 }
 
-// subjectInvocation is what a runtime gives the subject: what stands before it in the chain is prevResult of ADD, its
-// own result that of the other verbs.
+// subjectInvocation returns what a runtime passes to the subject: the result of the plugins before it as prevResult of
+// ADD, its own result for other verbs.
 func (b *bench) subjectInvocation(verb cni.Verb, p *pod, edits ...func(*invocation)) *invocation {
 	var prevResult json.RawMessage
 	if p != nil {
@@ -291,7 +289,7 @@ func (b *bench) subjectInvocation(verb cni.Verb, p *pod, edits ...func(*invocati
 	return inv
 }
 
-// call asks the subject.
+// call calls the subject.
 func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*invocation)) (cni.Call, error) {
 	inv := b.subjectInvocation(verb, p, edits...)
 	call, err := b.exec(ctx, inv)
@@ -310,7 +308,7 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	return call, nil
 }
 
-// hasPool wants that the addresses are the IPAM plugin's to give.
+// hasPool returns an error unless the IPAM plugin chooses the addresses.
 func (t *trial) hasPool() error {
 	way, _ := t.subject.file.Brought()
 	_, leased := t.subject.file.DHCP()
@@ -325,7 +323,7 @@ func (t *trial) hasPool() error {
 	return nil
 }
 
-// add attaches and wants success: without it there is nothing that the check could ask.
+// add attaches a pod and wants success: without it the check has nothing to examine.
 func (b *bench) add(ctx context.Context, p *pod, edits ...func(*invocation)) (cni.Call, error) {
 	call, err := b.must(ctx, cni.Add, p, edits...)
 	if err == nil && call.ExitCode != 0 {
@@ -376,12 +374,12 @@ func (b *bench) attach(ctx context.Context, name string, edits ...func(*invocati
 	return p, err
 }
 
-// state returns the state of the node and of pods without sysctls, of which there are more than of everything else.
+// state returns the state of the node and of pods without sysctls, which outnumber everything else.
 func (b *bench) state(ctx context.Context, pods ...*pod) (snapshot.State, error) {
 	return b.take(ctx, snapshot.KindsThat(func(k snapshot.Kind) bool { return !k.Many }), pods)
 }
 
-// wholeState is state with sysctls.
+// wholeState returns the state with sysctls.
 func (b *bench) wholeState(ctx context.Context, pods ...*pod) (snapshot.State, error) {
 	return b.take(ctx, nil, pods)
 }
@@ -394,7 +392,7 @@ func (b *bench) take(ctx context.Context, kinds []string, pods []*pod) (snapshot
 	return b.node.Agent.Snapshot(ctx, args)
 }
 
-// summary is how a call ended, in a line.
+// summary returns the outcome of a call in a line.
 func summary(c cni.Call) string {
 	if c.Failure != "" {
 		return c.Failure
@@ -410,7 +408,7 @@ func summary(c cni.Call) string {
 	return text
 }
 
-// failure is the error object that a call answered on stdout.
+// failure returns the error object that a call printed.
 func failure(c cni.Call) (cni.Error, bool) {
 	var answer struct {
 		Code *uint  `json:"code"`

@@ -133,7 +133,7 @@ func checkOtherMains(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// mainPlugin is one that can take the place of the first of a chain.
+// mainPlugin is a plugin that can be the first of a chain.
 type mainPlugin struct {
 	name   string
 	config func(uplink string, ipam any) map[string]any
@@ -152,7 +152,7 @@ func otherMains() []mainPlugin {
 	}
 }
 
-// after attaches the subject behind another main plugin, on which it has no say.
+// after attaches the subject after another main plugin.
 func (t *trial) after(ctx context.Context, main mainPlugin) (ran bool, err error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
@@ -228,7 +228,7 @@ func (b *bench) attachMain(ctx context.Context, main mainPlugin) (*pod, error) {
 	return p, nil
 }
 
-// onlyOf are the changes in a pod.
+// onlyOf returns the changes in a pod.
 func onlyOf(changes []snapshot.Change, scope string) []snapshot.Change {
 	return slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Item.Scope != scope })
 }

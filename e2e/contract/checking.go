@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// checking is CHECK.
+// checking returns the requirements about CHECK.
 func checking() []Requirement {
 	since := func(r Requirement) Requirement {
 		r.Since = "0.4.0"

@@ -10,8 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// collecting is GC. Its checks plant attachments that no cache knows of: libcni calls DEL for those it knows, and so
-// would test that.
+// collecting returns the requirements about GC. Its checks make attachments that are in no cache: libcni calls DEL for
+// those in its cache, and so the checks would test DEL.
 func collecting() []Requirement {
 	list := []Requirement{
 		{
@@ -75,14 +75,14 @@ func auditSilent(t *trial, c observedCall) {
 	}
 }
 
-// planted are attachments on a node, and what each added to it.
+// planted has attachments on a node, and what each added to it.
 type planted struct {
 	*bench
 	pods []*pod
 	made [][]snapshot.Change
 }
 
-// plant attaches pods in turn.
+// plant attaches pods one after the other.
 func (b *bench) plant(ctx context.Context, names ...string) (*planted, error) {
 	g := &planted{bench: b}
 	for _, name := range names {
@@ -106,7 +106,7 @@ func (b *bench) plant(ctx context.Context, names ...string) (*planted, error) {
 	return g, nil
 }
 
-// remaining is what is still there of what an attachment added to the node.
+// remaining returns what an attachment added to the node and is still there.
 func (g *planted) remaining(ctx context.Context, i int) ([]snapshot.Change, error) {
 	now, err := g.state(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (g *planted) remaining(ctx context.Context, i int) ([]snapshot.Change, erro
 	return left, nil
 }
 
-// lasting is what remains once nothing goes any more: the kernel takes its time with a namespace.
+// lasting returns what remains when nothing disappears any more: the kernel needs time to remove a namespace.
 func (g *planted) lasting(ctx context.Context, i int) ([]snapshot.Change, error) {
 	left, err := g.remaining(ctx, i)
 	for err == nil {
@@ -136,7 +136,7 @@ func (g *planted) lasting(ctx context.Context, i int) ([]snapshot.Change, error)
 	return left, err
 }
 
-// durable are the things that do not go with a link, whenever the kernel comes to take that away.
+// durable returns the changes that do not disappear with a link.
 func durable(changes []snapshot.Change) []snapshot.Change {
 	withLinks := snapshot.KindsThat(func(k snapshot.Kind) bool { return k.WithLink })
 	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {
@@ -144,7 +144,7 @@ func durable(changes []snapshot.Change) []snapshot.Change {
 	})
 }
 
-// added are the things that an attachment added.
+// added returns the items that an attachment added.
 func added(changes []snapshot.Change) []snapshot.Change {
 	var list []snapshot.Change
 	for _, c := range changes {
@@ -171,7 +171,7 @@ func checkCollects(ctx context.Context, t *trial) error {
 	if err := b.node.Agent.RemoveNamespace(ctx, gone.name); err != nil {
 		return err
 	}
-	// A link between pod and node goes with the pod's namespace, and what is on it goes with the link.
+	// A link between pod and node disappears with the namespace of the pod, and its addresses and routes with the link.
 	withNamespace, err := g.lasting(ctx, 2)
 	if err != nil {
 		return err
@@ -206,8 +206,8 @@ func checkCollects(ctx context.Context, t *trial) error {
 	return g.collectAll(ctx, gone)
 }
 
-// collectAll calls GC with an empty list and wants nothing left of the planted attachments, but of the one that is gone
-// with its namespace.
+// collectAll calls GC with an empty list and wants nothing left of the planted attachments, except of the one whose
+// namespace is gone.
 func (g *planted) collectAll(ctx context.Context, gone *pod) error {
 	call, err := g.must(ctx, cni.GC, nil, keeping())
 	if err != nil {
@@ -233,7 +233,7 @@ func (g *planted) collectAll(ctx context.Context, gone *pod) error {
 	return nil
 }
 
-// judge wants the stale attachments gone and the live one as whole as it was. It reports whether nothing at all was
+// judge wants the stale attachments to be gone and the valid one to be complete. It reports whether nothing at all was
 // deleted.
 func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change,
 	wasGone int,

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// configuration is section 1 of the specification, and the environment of section 2.
+// configuration returns the requirements of section 1 of the specification, and about the environment in section 2.
 func configuration() []Requirement {
 	return []Requirement{
 		{
@@ -111,7 +111,7 @@ func configuration() []Requirement {
 	}
 }
 
-// config is the subject's own object of the conflist.
+// config returns the subject's object of the conflist.
 func (s *Subject) config() map[string]any { return s.file.Plugins[s.index].Config }
 
 func checkType(_ context.Context, t *trial) error {
@@ -186,7 +186,7 @@ func checkUnknownKey(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// works reports how a life at a version went.
+// works returns the outcome of ADD, CHECK and DEL at a version.
 func (t *trial) works(ctx context.Context, version string) (string, []cni.Call, error) {
 	own := &trial{subject: t.subject, requirement: t.requirement, version: version}
 	defer own.close(ctx)

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
-// delegating is section 4, and what plugins owe each other.
+// delegating returns the requirements of section 4, and what plugins owe each other.
 func delegating() []Requirement {
 	return []Requirement{
 		{
@@ -74,10 +74,10 @@ func delegating() []Requirement {
 	}
 }
 
-// logDir is where the stub keeps what it gets on a node.
+// logDir is the directory on a node in which the stub logs its calls.
 const logDir = "/opt/cni/cnitest/log"
 
-// stubbed is a bench on which a stub stands in the place of the subject's IPAM plugin, and hands on to it.
+// stubbed returns a bench on which a stub replaces the subject's IPAM plugin, and passes calls on to it.
 func (t *trial) stubbed(ctx context.Context, on map[string]stub.Behaviour) (*bench, error) {
 	if t.subject.ipam == "" {
 		return nil, notApplicable("%s has no ipam", t.subject.Type)
@@ -94,7 +94,7 @@ func (t *trial) stubbed(ctx context.Context, on map[string]stub.Behaviour) (*ben
 	return b, nil
 }
 
-// order gives the stub new orders.
+// order tells the stub how to behave from now on.
 func (b *bench) order(on map[string]stub.Behaviour) {
 	config := maps.Clone(b.configs[b.subject.index])
 	ipam, _ := config["ipam"].(map[string]any)
@@ -112,13 +112,13 @@ func (b *bench) records(ctx context.Context) ([]stub.Record, error) {
 	return b.node.Agent.StubRecords(ctx, logDir)
 }
 
-// recordsOf are those of a verb.
+// recordsOf returns the calls of a verb.
 func (b *bench) recordsOf(ctx context.Context, verb cni.Verb) ([]stub.Record, error) {
 	all, err := b.records(ctx)
 	return slices.DeleteFunc(all, func(r stub.Record) bool { return r.Verb != string(verb) }), err
 }
 
-// delegates wants a verb to call the delegated plugin and to pass its error on.
+// delegates wants a verb to call the delegated plugin and to return its error.
 func (t *trial) delegates(ctx context.Context, verb cni.Verb) error {
 	const msg = "the stub says no"
 	b, err := t.stubbed(ctx, nil)
@@ -289,7 +289,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 	if err != nil || len(result.IPs) == 0 {
 		return nil // ADD-2 tells
 	}
-	// Both are free, and neither is the one that comes next.
+	// Both addresses are free, and neither is the next one.
 	asked, other := result.IPs[0].Address, result.IPs[0].Address
 	asked.IP, other.IP = shifted(asked.IP, 3), shifted(other.IP, 5)
 	b, p, call, err := t.askTwoAddresses(ctx, asked, other)
@@ -309,7 +309,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 			return nil
 		}
 		if ip.Address.IP.Equal(other.IP) {
-			// Who does not know the one may do what the other says.
+			// A plugin that does not know one way may follow the other.
 			return b.knowsIPs(ctx, asked, call)
 		}
 	}
@@ -340,7 +340,7 @@ func (t *trial) askTwoAddresses(ctx context.Context, asked, other net.IPNet) (*b
 	return b, p, call, err
 }
 
-// knowsIPs wants a plugin that follows args.cni.ips where nothing contradicts it to follow it always.
+// knowsIPs wants a plugin that follows args.cni.ips without a contradiction to follow it always.
 func (b *bench) knowsIPs(ctx context.Context, asked net.IPNet, conflicting cni.Call) error {
 	p, err := b.pod(ctx, "second")
 	if err != nil {

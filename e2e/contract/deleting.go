@@ -8,7 +8,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// deleting is DEL.
+// deleting returns the requirements about DEL.
 func deleting() []Requirement {
 	return []Requirement{
 		{
@@ -64,7 +64,7 @@ func checkUndoes(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// gone wants a DEL to have succeeded and the node to look as after a common DEL.
+// gone wants a DEL to have succeeded, and the node to look as after an ordinary DEL.
 func (b *bench) gone(ctx context.Context, call cni.Call, before snapshot.State, what string, pods ...*pod) error {
 	l, err := b.lifecycle(ctx)
 	if err != nil {
@@ -167,8 +167,8 @@ func checkWithoutNamespace(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// goneBut is gone for a pod whose namespace went: what the plugins before the subject have on the node through it went
-// too.
+// goneBut is like gone for a pod whose namespace was removed: what the plugins before the subject had on the node in
+// connection with it has disappeared, too.
 func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.State, what string) error {
 	if call.ExitCode != 0 {
 		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
@@ -183,7 +183,7 @@ func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.Stat
 		return err
 	}
 	for _, c := range left {
-		// Of what stood there before ADD, the subject took nothing that its DEL could give back.
+		// The subject took nothing of what existed before ADD that its DEL could give back.
 		if c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind != snapshot.Link {
 			b.wrong([]cni.Call{call}, "%s leaves %s", what, c)
 			break

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// execution is how a plugin answers: exit status, standard output, error objects.
+// execution returns the requirements about how a plugin answers: exit status, standard output, error objects.
 func execution() []Requirement {
 	return []Requirement{
 		{
@@ -94,7 +94,7 @@ func auditStatus(t *trial, c observedCall) {
 	}
 }
 
-// isResult reports whether a text is a result and no error.
+// isResult reports whether a text is a result and not an error.
 func isResult(text string) bool {
 	var object map[string]any
 	if err := json.Unmarshal([]byte(text), &object); err != nil {
@@ -115,7 +115,7 @@ func auditErrorObject(t *trial, c observedCall) {
 		Code       *uint   `json:"code"`
 		Msg        string  `json:"msg"`
 	}
-	// What is on standard output beside it is EXE-3's.
+	// EXE-3 judges what else is on standard output.
 	err := json.NewDecoder(strings.NewReader(c.Stdout)).Decode(&object)
 	switch {
 	case err != nil || object.Code == nil && object.Msg == "":

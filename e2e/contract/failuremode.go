@@ -11,23 +11,23 @@ import (
 
 // FailureMode is a way in which plugins failed their users.
 type FailureMode struct {
-	// ID is what scenarios and requirements name in their covers, e.g. "A01".
+	// ID is the id that scenarios and requirements name in covers, e.g. "A01".
 	ID string `yaml:"id"`
-	// Symptom is what users saw.
+	// Symptom says what users saw.
 	Symptom string `yaml:"symptom"`
-	// Backends are those that can show it.
+	// Backends are the backends that can show it.
 	Backends []string `yaml:"backends"`
-	// Seen is where it was reported.
+	// Seen says where it was reported.
 	Seen []string `yaml:"seen"`
-	// Uncovered says why nothing covers it although a machine without a cluster could show it; empty where something
-	// does.
+	// Uncovered says why nothing covers it although a machine without a cluster could show it; empty if something
+	// covers it.
 	Uncovered string `yaml:"uncovered"`
 }
 
 //go:embed failure-modes.yaml
 var failureModes []byte
 
-// FailureModes are all that are known, in the order of their ids.
+// FailureModes returns all known failure modes, in the order of their ids.
 func FailureModes() ([]FailureMode, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(failureModes))
 	decoder.KnownFields(true)
@@ -38,12 +38,12 @@ func FailureModes() ([]FailureMode, error) {
 	return all, nil
 }
 
-// Covering are the requirements that would catch a failure mode, or stand for one of the specification.
+// Covering returns the requirements that would notice a failure mode, or that represent one of the specification.
 func Covering(id string) []*Requirement {
 	return slices.DeleteFunc(Requirements(), func(r *Requirement) bool { return !slices.Contains(r.Covers, id) })
 }
 
-// IDs returns the ids that may stand in covers: those of all failure modes, then those of all requirements.
+// IDs returns the ids that may occur in covers: those of all failure modes, then those of all requirements.
 func IDs() ([]string, error) {
 	modes, err := FailureModes()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// failures are failure modes that users met, that one plugin alone can show, and that no sentence of the specification
-// is about.
+// failures returns the failure modes that users met, that one plugin alone can show, and that no sentence of the
+// specification covers.
 func failures() []Requirement {
 	mode := func(r Requirement) Requirement {
 		r.Level, r.Section, r.Covers = Should, "failure mode", append([]string{r.ID}, r.Covers...)
@@ -240,7 +240,7 @@ func checkNeighbours(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// following is the word after another in a text.
+// following returns the word after another one in a text.
 func following(text, word string) string {
 	words := strings.Fields(text)
 	if i := slices.Index(words, word); i >= 0 && i+1 < len(words) {
@@ -323,7 +323,7 @@ func checkNoPrevResult(ctx context.Context, t *trial) error {
 
 func checkLastAndNext(ctx context.Context, t *trial) error {
 	const rounds = 40
-	// Addresses of IPv6 take a second or two each; fewer rounds find as much then.
+	// An IPv6 address takes a second or two; fewer rounds find as much then.
 	const longest = 8 * time.Second
 	interval := machinetime.Start()
 	b, err := t.bench(ctx, nil)
@@ -387,7 +387,7 @@ func (b *bench) brokenBy(ctx context.Context, calls []cni.Call, next *pod, l *li
 		return false, err
 	}
 	for _, c := range l.made {
-		// What a pod has for itself bears other names.
+		// Items that a pod has for itself have other names.
 		shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil
 		if !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
 			continue

@@ -2,17 +2,17 @@ package contract
 
 import "regexp"
 
-// Known is a deviation that the reference library of plugins in Go forces on everybody who uses it.
+// Known is a deviation that the reference library of plugins in Go causes in every plugin that uses it.
 type Known struct {
 	Requirement string
-	// Pattern is of the deviation, as results have it.
+	// Pattern matches the text of the deviation in results.
 	Pattern *regexp.Regexp
-	// Reason says where it comes from, in github.com/containernetworking/cni v1.3.
+	// Reason names the place in github.com/containernetworking/cni v1.3 that causes it.
 	Reason string
 }
 
-// KnownUpstream is the table of them, each with its reason; a test of package e2e shows each on a plugin that does
-// nothing.
+// KnownUpstream returns all such deviations, each with its reason; a test of package e2e shows each on a plugin that
+// does nothing.
 func KnownUpstream() []Known {
 	return []Known{
 		{

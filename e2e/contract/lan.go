@@ -17,7 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// onLAN are requirements about a pod and the machines beside it on the underlay.
+// onLAN returns the requirements about a pod and the machines around it on the underlay.
 func onLAN() []Requirement {
 	return []Requirement{
 		{
@@ -42,7 +42,7 @@ func onLAN() []Requirement {
 	}
 }
 
-// besideOthers is a bench with the machines around the nodes, of which one is needed.
+// besideOthers returns a bench with the machines around the nodes, and the one with a name.
 func (t *trial) besideOthers(ctx context.Context, host string) (*bench, *cluster.Place, error) {
 	if t.subject.lab.Request.Target != nil && t.subject.lab.Request.Target.Cloud != nil {
 		return nil, nil, notApplicable("a cloud's network is routed: pods share no LAN with others")
@@ -58,7 +58,7 @@ func (t *trial) besideOthers(ctx context.Context, host string) (*bench, *cluster
 	return b, place, nil
 }
 
-// advertised is the prefix of advertisements, for documentation (RFC 3849).
+// advertised is the prefix in advertisements, from the range for documentation (RFC 3849).
 const advertised = "2001:db8:5::/64"
 
 func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
@@ -66,7 +66,7 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	// What the plugins before the subject leave open is not the subject's doing.
+	// The subject is not to blame for what the plugins before it permit.
 	bare, err := b.pod(ctx, "bare")
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 		if l.Kind != "veth" {
 			continue
 		}
-		// The interface on the underlay, or the one that leads on: both are asked.
+		// Both are tried: the interface on the underlay, and the one with the route.
 		if err := router.Agent.Advertise(ctx, agent.AdvertiseArgs{
 			Netns: router.Netns, Interface: l.Name,
 			Advertisement: probe.Advertisement{Prefix: advertised, RouterLifetime: 30 * time.Minute},
@@ -103,7 +103,7 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 			return err
 		}
 	}
-	// Nothing is expected to happen; the kernel needs milliseconds to act on an advertisement.
+	// No reaction is expected; the kernel needs milliseconds to act on an advertisement.
 	if err := sleep(ctx, 2*snapshot.Quiet); err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// nobodys is an address of a network that no machine of the lab has; ok is false without one.
+// nobodys returns an address of a network that no machine of the lab has; ok is false if there is none.
 func (b *bench) nobodys(ctx context.Context, network netip.Prefix,
 	places ...*cluster.Place,
 ) (addr netip.Addr, ok bool, err error) {
@@ -138,7 +138,7 @@ func (b *bench) nobodys(ctx context.Context, network netip.Prefix,
 			}
 		}
 	}
-	// From the end: allocators begin at the start.
+	// The search begins at the end, since allocators begin at the start.
 	for addr = netipx.PrefixLastIP(network).Prev(); network.Contains(addr); addr = addr.Prev() {
 		if !taken[addr] {
 			return addr, true, nil
@@ -218,7 +218,7 @@ func underlayOf(ctx context.Context, host *cluster.Place) (device string, networ
 	return device, network, err
 }
 
-// whoseMAC names the pod or the node whose link has a MAC; empty for neither.
+// whoseMAC names the pod or the node if it has a link with a MAC; else the name is empty.
 func (b *bench) whoseMAC(ctx context.Context, mac string, p *pod) (string, error) {
 	for _, place := range []struct{ name, netns string }{{"the pod", p.netns}, {"the node", ""}} {
 		links, err := b.node.Agent.Links(ctx, place.netns)

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// encode is a result in the format of a version.
+// encode returns a result in the format of a version.
 func encode(result *cni.Result, version string) (json.RawMessage, error) {
 	converted, err := result.GetAsVersion(version)
 	if err != nil {
@@ -21,7 +21,7 @@ func encode(result *cni.Result, version string) (json.RawMessage, error) {
 	return json.Marshal(converted)
 }
 
-// shifted is the address so many places further.
+// shifted returns the address that is n places further.
 func shifted(ip net.IP, by int) net.IP {
 	addr, ok := netip.AddrFromSlice(ip)
 	if !ok {
@@ -34,7 +34,7 @@ func shifted(ip net.IP, by int) net.IP {
 	return addr.AsSlice()
 }
 
-// laterPlugin changes a pod as a plugin later in the chain may: a further route. It returns the result that such a
+// laterPlugin changes a pod as a later plugin of the chain may: it adds a route. It returns the result that such a
 // plugin would print.
 func (b *bench) laterPlugin(ctx context.Context, p *pod, result *cni.Result) (*cni.Result, error) {
 	for _, ip := range result.IPs {

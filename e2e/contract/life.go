@@ -48,14 +48,14 @@ type firstAttachment struct {
 	check *cni.Call
 }
 
-// incomplete has the calls to which something was missing that a runtime passes.
+// incomplete has calls that lack something that a runtime passes.
 type incomplete struct {
 	delWithoutAdd, delWithoutPrevResult aftermath
 	// checkWithWrongResult had addresses in prevResult that the pod does not have. Both are nil before 0.4.0.
 	checkWithoutPrevResult, checkWithWrongResult *cni.Call
 }
 
-// aftermath is a call and what it left.
+// aftermath is a call and what it left behind.
 type aftermath struct {
 	call cni.Call
 	left []snapshot.Change
@@ -145,7 +145,7 @@ func (t *trial) live(ctx context.Context, l *lifecycle) error {
 	return l.second(ctx, b, start)
 }
 
-// second is what comes after the first pod, on a node that is cold no more.
+// second records further attachments, on a node that had a pod before.
 func (l *lifecycle) second(ctx context.Context, b *bench, start snapshot.State) error {
 	p, err := b.attach(ctx, "second")
 	if err != nil {
@@ -195,7 +195,7 @@ func (l *lifecycle) second(ctx context.Context, b *bench, start snapshot.State) 
 
 func withoutPrevResult(inv *invocation) { delete(inv.config, "prevResult") }
 
-// mislead asks CHECK about something else than what there is.
+// mislead calls CHECK without prevResult, and with a wrong one.
 func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 	unsaid, err := b.call(ctx, cni.Check, p, withoutPrevResult)
 	if err != nil {
@@ -218,19 +218,19 @@ func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 	return err
 }
 
-// end deletes what stands before the subject and the pod's namespace.
+// end deletes what the plugins before the subject attached, and the namespace of the pod.
 func (b *bench) end(ctx context.Context, p *pod) error {
 	return errors.Join(b.release(ctx, p), b.node.Agent.RemoveNamespace(ctx, p.name))
 }
 
-// restless is how long a node may go on changing before it is looked at all the same; the looks themselves take their
-// time on a busy machine.
+// restless is how long a node may keep changing before it is compared nevertheless; on a busy machine the comparisons
+// themselves take time.
 const restless = 20 * time.Second
 
-// patience is how long the kernel may take to remove what was in a namespace that is gone, on a busy machine.
+// patience is how long the kernel may take to remove the contents of a namespace, on a busy machine.
 const patience = 6 * time.Second
 
-// leftAfter is what differs from the start beyond an earlier difference, once nothing changes any more.
+// leftAfter returns the changes against the start, without earlier changes, once the state is stable.
 func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []snapshot.Change,
 	pods ...*pod,
 ) ([]snapshot.Change, error) {
@@ -242,7 +242,8 @@ func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []s
 	})
 }
 
-// leftInTheEnd is leftAfter where a namespace went: it looks again until nothing is left, or patience ends.
+// leftInTheEnd is like leftAfter after a namespace was removed: it compares again until nothing is left, or patience is
+// over.
 func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
 	earlier []snapshot.Change,
 ) ([]snapshot.Change, error) {
@@ -254,11 +255,11 @@ func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
 	}
 }
 
-// leftOfFailure is what an ADD that failed left of an attachment. What the first attachment of a node leaves for good
-// may be there.
+// leftOfFailure returns what a failed ADD left of an attachment, without what the first attachment of a node leaves
+// permanently.
 func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
 	var residue []snapshot.Change
-	// Where a healthy ADD fails there is none to compare with.
+	// If a plain ADD fails, there is no residue to compare with.
 	if l, err := b.lifecycle(ctx); err == nil {
 		residue = l.residue
 	}
@@ -268,7 +269,7 @@ func (b *bench) leftOfFailure(ctx context.Context, before snapshot.State, p *pod
 	}), err
 }
 
-// ownChanges leaves out the pods' namespaces themselves, which are the suite's.
+// ownChanges leaves out the namespaces of the pods themselves, which the suite made.
 func ownChanges(changes []snapshot.Change) []snapshot.Change {
 	var own []snapshot.Change
 	for _, c := range changes {
@@ -287,7 +288,7 @@ func ownChanges(changes []snapshot.Change) []snapshot.Change {
 // isDir reports whether a file is a directory.
 func isDir(i snapshot.Item) bool { return i.Kind == snapshot.File && strings.HasPrefix(i.Text, "d") }
 
-// lines are changes for a person, a line each.
+// lines lists changes for people, one per line.
 func lines(changes []snapshot.Change) string {
 	var text []string
 	for _, c := range changes {
@@ -296,7 +297,7 @@ func lines(changes []snapshot.Change) string {
 	return strings.Join(text, "\n")
 }
 
-// first is the first of some changes, and how many more there are.
+// first returns the first of several changes, and the number of the others.
 func first(changes []snapshot.Change) string {
 	if len(changes) == 0 {
 		return "nothing"

@@ -8,15 +8,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// otherNetwork is the same node with a further network of the same plugins.
+// otherNetwork returns the same node with a second network that uses the same plugins.
 func (b *bench) otherNetwork() *bench {
 	other := *b
 	other.network = "cnitest-other"
 	return &other
 }
 
-// plantedElsewhere attaches a pod to a further network. An allocator that counts for each network by itself would give
-// the first pod of both the same address: the first one of the further network goes before the second comes.
+// plantedElsewhere attaches a pod to a second network. An allocator that counts separately for each network would give
+// the first pods of both networks the same address, so the first pod of the second network is deleted before the second
+// one is attached.
 func (b *bench) plantedElsewhere(ctx context.Context) (*planted, error) {
 	other := b.otherNetwork()
 	filler, err := other.attach(ctx, "filler")
@@ -33,7 +34,7 @@ func (b *bench) plantedElsewhere(ctx context.Context) (*planted, error) {
 	return g, other.end(ctx, filler)
 }
 
-// addressesOf are those of a pod's result, as text.
+// addressesOf returns the addresses of a pod's result, as text.
 func addressesOf(p *pod) string {
 	result, err := cni.ParseResult(p.result)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// fullDNS is every key that the specification has for dns.
+// fullDNS has every key that the specification defines for dns.
 func fullDNS() map[string]any {
 	return map[string]any{
 		"nameservers": []any{"192.0.2.53", "2001:db8::53"}, "domain": "pods.example",
@@ -19,8 +19,8 @@ func fullDNS() map[string]any {
 	}
 }
 
-// fullResult is the result of the plugins before the subject with what a result may hold and theirs does not: all of
-// dns, and at 1.1.0 the attributes of routes and interfaces. The further route is in the pod.
+// fullResult returns the result of the plugins before the subject with everything that a result may contain: all keys
+// of dns, and at 1.1.0 the attributes of routes and interfaces. The pod has the additional route.
 func (b *bench) fullResult(ctx context.Context, p *pod) (map[string]any, error) {
 	result, err := cni.ParseResult(p.before)
 	if err != nil {
@@ -78,19 +78,19 @@ func checkPassesOnAll(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// identities are the keys by which the objects of a list of a result are found again.
+// identities has the keys that identify an object in a list of a result.
 func identities(path string) []string {
 	return map[string][]string{"interfaces": {"name", "sandbox"}, "ips": {"address"}, "routes": {"dst"}}[path]
 }
 
-// adjusted are the keys of a result that a later plugin may change, as long as the key is there: where a route leads,
-// what an interface is, and to which place of the list an address points.
+// adjusted has the keys of a result whose value a later plugin may change, as long as the key remains: the gateway of a
+// route, the kind of an interface, and the index of an address's interface.
 func adjusted(path string) bool {
 	return slices.Contains([]string{"cniVersion", "interfaces.mac", "interfaces.mtu", "routes.gw", "ips.interface"},
 		path)
 }
 
-// missing names what a JSON object has that another one has not.
+// missing names what one JSON object has and another one lacks.
 func missing(path string, before, after map[string]any) []string {
 	var lost []string
 	for _, key := range slices.Sorted(maps.Keys(before)) {
@@ -115,7 +115,7 @@ func missing(path string, before, after map[string]any) []string {
 	return lost
 }
 
-// missingOf names what a list has that another one has not.
+// missingOf names what one list has and another one lacks.
 func missingOf(path string, before, after []any) []string {
 	var lost []string
 	for _, item := range before {

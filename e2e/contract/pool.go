@@ -138,7 +138,7 @@ func checkPartialAllocation(ctx context.Context, t *trial) error {
 	return err
 }
 
-// narrow6 makes the IPv6 pool of host-local one address.
+// narrow6 reduces the IPv6 pool of host-local to one address.
 func narrow6(config map[string]any) (func(*invocation), bool) {
 	ipam, _ := config["ipam"].(map[string]any)
 	if ipam == nil || ipam["type"] != "host-local" {
@@ -253,7 +253,7 @@ func checkKilledHolder(ctx context.Context, t *trial) error {
 	return err
 }
 
-// killWhileDelegating has ADD killed once the stub has it. On a busy machine half a second may not do.
+// killWhileDelegating kills an ADD once the stub runs. On a busy machine half a second may not be enough.
 func (b *bench) killWhileDelegating(ctx context.Context, p *pod) error {
 	for _, timeout := range []time.Duration{500 * time.Millisecond, deadline} {
 		inv := b.invocation(cni.Add, p, b.subject.index, p.before)

@@ -15,25 +15,25 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// provocation is one thing that ADD made and that was then taken away, alone, on a node of its own; what CHECK and DEL
-// said then.
+// provocation is one item that ADD made and that was then removed, alone, on a node of its own, with the answers of
+// CHECK and DEL.
 type provocation struct {
 	mutation
 	check, del cni.Call
-	// left is what DEL left.
+	// left is what DEL left behind.
 	left []snapshot.Change
 	// skipped says why it could not be provoked.
 	skipped string
 }
 
-// provocations are all of a subject, and what the machine did meanwhile.
+// provocations are all provocations of a subject, and how the machine was disturbed meanwhile.
 type provocations struct {
 	list   []*provocation
 	record *disturbance.Record
 }
 
-// outlasting is what DEL should not have left. Without the plugin's own record nobody knows how the pod was before, and
-// what is in it ends with it.
+// outlasting returns what DEL should not have left. Without the record of the plugin nobody knows how the pod was
+// before, and the pod's state ends with it.
 func (p *provocation) outlasting() []snapshot.Change {
 	if p.down || !isRecord(p.change) {
 		return p.left
@@ -41,20 +41,20 @@ func (p *provocation) outlasting() []snapshot.Change {
 	return slices.DeleteFunc(slices.Clone(p.left), func(c snapshot.Change) bool { return c.Item.Scope != "" })
 }
 
-// isRecord reports whether a change is a plugin's own record, on the file system that ends with the kernel's state.
+// isRecord reports whether a change is a record of the plugin, on a file system that ends with the kernel's state.
 func isRecord(c snapshot.Change) bool {
 	return c.Item.Kind == snapshot.File && (strings.HasPrefix(c.Item.Name, "/run/") ||
 		strings.HasPrefix(c.Item.Name, "/var/run/"))
 }
 
-// overlooked is what CHECK need not notice.
+// overlooked is a kind of change that CHECK need not notice.
 type overlooked struct {
 	// matches finds the changes.
 	matches func(c snapshot.Change) bool
 	reason  string
 }
 
-// overlookable is the table of what ADD makes and CHECK is not asked about, each row with its reason.
+// overlookable returns all of these, each with its reason.
 func overlookable() []overlooked {
 	file := func(match func(name string) bool) func(snapshot.Change) bool {
 		return func(c snapshot.Change) bool { return c.Item.Kind == snapshot.File && match(c.Item.Name) }
@@ -94,7 +94,7 @@ func overlookable() []overlooked {
 	}
 }
 
-// demanded is the requirement that asks CHECK to notice the loss; empty for none.
+// demanded returns the requirement by which CHECK must notice the loss; empty if there is none.
 func demanded(c snapshot.Change) string {
 	for _, o := range overlookable() {
 		if o.matches(c) {
@@ -108,7 +108,7 @@ func demanded(c snapshot.Change) string {
 	return "CHK-4"
 }
 
-// provocations takes away what ADD made, one thing at a time, each on a cold node. It is done once.
+// provocations removes what ADD made, one item at a time, each on a new node. It does so once.
 func (t *trial) provocations(ctx context.Context) ([]*provocation, error) {
 	s := t.subject
 	s.mu.Lock()
@@ -138,19 +138,19 @@ func (t *trial) provocations(ctx context.Context) ([]*provocation, error) {
 	return all.list, nil
 }
 
-// mutation is something to do to an attachment.
+// mutation is something that is done to an attachment.
 type mutation struct {
 	what string
-	// requirement is the one of CHECK that asks for it; empty for none.
+	// requirement is the requirement of CHECK for it; empty if there is none.
 	requirement string
-	// change is to be undone; or, with down, the link that it added to be set down. Names may be random: it is the
-	// change of its scope and kind with as many of them before it.
+	// change is to be undone; or, with down, the link that it added is set down. Names may be random, so the change is
+	// identified by its scope, its kind, and the number of such changes before it.
 	change snapshot.Change
 	nth    int
 	down   bool
 }
 
-// find is the change among those of another attachment that corresponds to the mutation's.
+// find returns the change of another attachment that corresponds to the mutation.
 func (m mutation) find(changes []snapshot.Change) (snapshot.Change, bool) {
 	i := slices.IndexFunc(changes, func(c snapshot.Change) bool {
 		return c.Item.Key() == m.change.Item.Key() && c.Item.Text == m.change.Item.Text
@@ -170,7 +170,7 @@ func (m mutation) find(changes []snapshot.Change) (snapshot.Change, bool) {
 	return snapshot.Change{}, false
 }
 
-// alike reports whether two changes are of one scope, kind and direction.
+// alike reports whether two changes have the same scope, kind and direction.
 func alike(a, b snapshot.Change) bool {
 	return a.Op == b.Op && a.Item.Scope == b.Item.Scope && a.Item.Kind == b.Item.Kind
 }
@@ -227,7 +227,7 @@ func place(c snapshot.Change) string {
 	return " in the pod"
 }
 
-// loss is what is taken away, for a person.
+// loss describes what is removed.
 func loss(c snapshot.Change) string {
 	name := c.Item.Name
 	if name == "" || c.Item.Kind == snapshot.Nftables && strings.HasPrefix(name, "rule") ||
@@ -240,7 +240,7 @@ func loss(c snapshot.Change) string {
 	return fmt.Sprintf("%s %s%s removed", c.Item.Kind, name, place(c))
 }
 
-// mutate attaches a pod on a cold node, takes one thing away, and asks CHECK and DEL.
+// mutate attaches a pod on a new node, removes one item, and calls CHECK and DEL.
 func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 	p := &provocation{mutation: m}
 	b, err := t.bench(ctx, nil)

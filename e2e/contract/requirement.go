@@ -1,10 +1,10 @@
-// Package contract is the CNI specification as a table of requirements: each one sentence with its level, its section,
-// why it matters, and a check that asks a plugin's binary about it.
+// Package contract has the CNI specification as a table of requirements: each is one sentence with its level, its
+// section, why it matters, and a check that runs a plugin's binary.
 //
-// A check runs one plugin of a chain alone, as a runtime would at its place: what stands before it is attached first,
-// and what it is given and answers is compared with the kernel. It goes past libcni, which hides what a contract is
-// about. The package is no test of reachability: that is what scenarios are for. Requirements of runtimes are in the
-// table too; the tests of package cni hold this project's own driver to them.
+// A check runs one plugin of a chain alone, in the way a runtime would: the plugins before it are attached first, and
+// what the plugin gets and answers is compared with the kernel. Checks do not use libcni, which would hide deviations.
+// The package does not test reachability, which scenarios do. The table also has the requirements of runtimes; the
+// tests of package cni check this project's own driver against them.
 //
 // Run its tests: go test ./e2e/contract (the checks themselves are tested in package e2e, on broken plugins)
 package contract
@@ -15,14 +15,14 @@ import (
 	"strings"
 )
 
-// Commit is the text of the specification that the table follows, in github.com/containernetworking/cni: SPEC.md after
-// 1.1.0, which adds disableGC, the name of the key cni.dev/valid-attachments, and the codes 50 and 51.
+// Commit is the version of the specification that the table follows, in github.com/containernetworking/cni: SPEC.md
+// after 1.1.0, which adds disableGC, the name of the key cni.dev/valid-attachments, and the codes 50 and 51.
 const Commit = "3f51e88"
 
-// Role is what a plugin is in a chain.
+// Role is the role of a plugin in a chain.
 type Role string
 
-// The roles.
+// These are the roles.
 const (
 	Main    Role = "main"    // makes the interface; first of its chain
 	Chained Role = "chained" // adjusts what others made
@@ -30,10 +30,10 @@ const (
 	Runtime Role = "runtime" // calls plugins
 )
 
-// Level is how binding the specification is, in its own words, in which RFC 2119 counts in lower case too.
+// Level says how binding the specification is, in its own words, which RFC 2119 defines; lower case counts, too.
 type Level string
 
-// The levels. Stated is a plain sentence.
+// These are the levels. Stated is a sentence without such a word.
 const (
 	Must      Level = "MUST"
 	MustNot   Level = "MUST NOT"
@@ -43,25 +43,25 @@ const (
 	Stated    Level = "stated"
 )
 
-// Requirement is one sentence of the specification, or one failure mode that users met and no sentence is about.
+// Requirement is one sentence of the specification, or one failure mode that users met and no sentence covers.
 type Requirement struct {
-	// ID is that of results, e.g. "DEL-4"; for a failure mode its own, e.g. "F01".
+	// ID is the id of results, e.g. "DEL-4"; the id of a failure mode is its own, e.g. "F01".
 	ID    string
 	Level Level
-	// Section is where in SPEC.md it stands, e.g. "2, DEL"; for a failure mode what it is about.
+	// Section is its place in SPEC.md, e.g. "2, DEL"; the subject of a failure mode.
 	Section string
-	// Roles are those that it speaks of.
+	// Roles are the roles of the plugins that it applies to.
 	Roles []Role
 	// Since is the first cniVersion with the verb; empty means all.
 	Since string
-	// Text is the sentence, Why what breaks without it, How what the check does; each ends with a full stop.
+	// Text is the sentence, Why says what breaks without it, How says what the check does. Each ends with a full stop.
 	Text, Why, How string
-	// Covers are failure modes that the check would catch.
+	// Covers are failure modes that the check would notice.
 	Covers []string
-	// Unchecked says why no check can tell; empty where there is one.
+	// Unchecked says why no check is possible; empty if there is a check.
 	Unchecked string
 
-	// check looks at a plugin. It is called once for each version where each is true, else once with the newest.
+	// check examines a plugin. It is called once for each version if each is true, else once with the newest.
 	check func(ctx context.Context, t *trial) error
 	each  bool
 	// sweeps says that the check injects faults.
@@ -70,23 +70,23 @@ type Requirement struct {
 	alone bool
 	// afterScenarios says that the suite asks it itself, after every scenario.
 	afterScenarios bool
-	// audit, in place of check, looks at every call that the other checks made.
+	// audit replaces check: it looks at every call that the other checks made.
 	audit func(t *trial, c observedCall)
 }
 
-// Checked reports whether a subject can be asked.
+// Checked reports whether the requirement has a check.
 func (r *Requirement) Checked() bool { return r.check != nil || r.audit != nil }
 
-// Audits reports whether it is asked of the calls that other checks made, and so after them.
+// Audits reports whether it looks at the calls of other checks, and so must come after them.
 func (r *Requirement) Audits() bool { return r.audit != nil }
 
-// NeedsAttachment reports whether it can be asked only of a plugin whose ADD works.
+// NeedsAttachment reports whether a plugin whose ADD fails cannot be asked.
 func (r *Requirement) NeedsAttachment() bool { return !r.alone }
 
-// Of reports whether the requirement speaks of a role.
+// Of reports whether the requirement applies to a role.
 func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role) }
 
-// Requirements are all, in the order of the specification, then the failure modes.
+// Requirements returns all requirements, in the order of the specification, then the failure modes.
 func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
@@ -106,7 +106,7 @@ const LeavesNothing = "leaves-nothing"
 // FirstAttachment is the id of the requirement that the suite asks before everything else.
 const FirstAttachment = "first-attachment"
 
-// always is what holds before and after everything.
+// always returns what must hold before and after everything else.
 func always() []Requirement {
 	return []Requirement{{
 		ID: FirstAttachment, Level: Must, Section: "2, ADD", Roles: inChain(), Covers: []string{"ADD-2"},
@@ -134,7 +134,7 @@ func always() []Requirement {
 	}}
 }
 
-// Find is the requirement of an id, in any case; nil when there is none.
+// Find returns the requirement with an id, in upper or lower case; nil if there is none.
 func Find(id string) *Requirement {
 	for _, r := range Requirements() {
 		if strings.EqualFold(r.ID, id) {
@@ -144,8 +144,8 @@ func Find(id string) *Requirement {
 	return nil
 }
 
-// everyPlugin are the roles of plugins.
+// everyPlugin returns the roles of all plugins.
 func everyPlugin() []Role { return []Role{Main, Chained, IPAM} }
 
-// inChain are the roles of what a conflist lists.
+// inChain returns the roles of the plugins in a conflist.
 func inChain() []Role { return []Role{Main, Chained} }

@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// results are prevResult and the result of ADD in the newest format. What cannot be read is ADD-2's.
+// results returns prevResult and the result of ADD in the newest format; ok is false if one cannot be read, which ADD-2
+// reports.
 func (l *lifecycle) results() (before, after *cni.Result, ok bool) {
 	after, err := cni.ParseResult(l.pod.result)
 	if err != nil {
@@ -117,7 +118,7 @@ func checkAddresses(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// single reports whether a network is one address, whose gateway is elsewhere by nature.
+// single reports whether a network has a single address, whose gateway must be outside.
 func single(n net.IPNet) bool {
 	ones, bits := n.Mask.Size()
 	return ones == bits

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// describe is a route of a result in words.
+// describe returns a route of a result in words.
 func describe(r *types.Route) string {
 	text := r.Dst.String()
 	if r.GW != nil {
@@ -27,7 +27,7 @@ func describe(r *types.Route) string {
 	return text
 }
 
-// attribute is one of a route, as the result calls it and as the kernel's tools do.
+// attribute is an attribute of a route, with its names in results and in the tools of the kernel.
 type attribute struct {
 	name, kernel string
 	value        int
@@ -35,13 +35,14 @@ type attribute struct {
 
 func (a attribute) String() string { return fmt.Sprintf("%s %d", a.name, a.value) }
 
-// attributes are those that a route of a result has beside where it leads (SPEC.md, section 5, routes).
+// attributes returns the attributes that a route of a result can have besides destination and gateway (SPEC.md, section
+// 5, routes).
 func attributes(r *types.Route) []attribute {
 	all := []attribute{{"mtu", "mtu", r.MTU}, {"advmss", "advmss", r.AdvMSS}, {"priority", "metric", r.Priority}}
 	return slices.DeleteFunc(all, func(a attribute) bool { return a.value == 0 })
 }
 
-// routeDeviation says what a pod's routes have not of a route of the result; empty if they have all.
+// routeDeviation says what the routes of a pod lack of a route of the result; empty if they have everything.
 func routeDeviation(items []snapshot.Item, pod string, r *types.Route) string {
 	closest := -1
 	var lacks []string
@@ -69,8 +70,8 @@ func routeDeviation(items []snapshot.Item, pod string, r *types.Route) string {
 	return ""
 }
 
-// leads reports whether an item of a pod's state is a route to where one of a result leads. A gateway that the result
-// leaves out may be that of the address (SPEC.md, section 5, ips).
+// leads reports whether an item of a pod's state is a route to the destination of a route of the result. A gateway that
+// the result leaves out may be the one of the address (SPEC.md, section 5, ips).
 func leads(item snapshot.Item, r *types.Route) bool {
 	if item.Kind != snapshot.Route {
 		return false
@@ -90,7 +91,7 @@ func leads(item snapshot.Item, r *types.Route) bool {
 
 func routeWords(item snapshot.Item) []string { return strings.Fields(item.Name + " " + item.Text) }
 
-// wordAfter is the word that follows another one; empty if there is none.
+// wordAfter returns the word after another one; empty if there is none.
 func wordAfter(words []string, word string) string {
 	if i := slices.Index(words, word); i >= 0 && i+1 < len(words) {
 		return words[i+1]

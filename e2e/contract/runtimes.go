@@ -1,8 +1,8 @@
 package contract
 
-// runtimes is what the specification asks of runtimes. Plugins are not asked; the driver of this project, libcni
-// included, is held to it by TestRuntime in package cni, with recording plugins at the first, middle and last place of
-// a chain.
+// runtimes returns what the specification demands of runtimes. It does not concern plugins. TestRuntime in package cni
+// checks this project's driver, including libcni, with recording plugins at the first, middle and last place of a
+// chain.
 func runtimes() []Requirement {
 	const how = "TestRuntime of package cni: plugins that record what they get, at the first, middle and last place " +
 		"of a chain."

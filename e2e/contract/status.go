@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// status is STATUS.
+// status returns the requirements about STATUS.
 func status() []Requirement {
 	list := []Requirement{
 		{
@@ -77,7 +77,7 @@ type need struct {
 	change func(*invocation)
 }
 
-// needs are what ADD was seen to use.
+// needs returns what ADD was seen to use.
 func (t *trial) needs(ctx context.Context) ([]need, error) {
 	l, err := t.lifecycle(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (t *trial) needs(ctx context.Context) ([]need, error) {
 		if c.Op != snapshot.Added || c.Item.Kind != snapshot.File || isDir(c.Item) {
 			continue
 		}
-		// A directory that is made for each attachment is none to block.
+		// A directory that is made for each attachment cannot be blocked beforehand.
 		if dir := sharedDir(filepath.Dir(c.Item.Name), l.pod); !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
@@ -121,7 +121,7 @@ func (t *trial) needs(ctx context.Context) ([]need, error) {
 	return list, nil
 }
 
-// sharedDir is the innermost directory whose name has no part of the pod's.
+// sharedDir returns the innermost directory whose name has no part of the pod's name.
 func sharedDir(dir string, p *pod) string {
 	for part := dir; part != "/" && part != "."; part = filepath.Dir(part) {
 		if strings.Contains(filepath.Base(part), p.id) || filepath.Base(part) == p.ifName {
@@ -159,7 +159,7 @@ func checkNotReady(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// deprive takes something away, and asks STATUS if ADD fails then.
+// deprive removes something, and calls STATUS if ADD fails then.
 func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
@@ -239,7 +239,7 @@ func checkWithoutStatus(ctx context.Context, t *trial) error {
 	return failed
 }
 
-// onlyOne makes the node's pool of addresses one.
+// onlyOne reduces the node's pool of addresses to one.
 func onlyOne(req *cluster.Request) { req.Nodes[0].Addresses = 1 }
 
 func checkServesOthers(ctx context.Context, t *trial) error {

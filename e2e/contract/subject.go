@@ -25,7 +25,7 @@ import (
 // Lab makes the clusters on which checks run.
 type Lab struct {
 	Backend cluster.Backend
-	// Request is what each cluster is made for; checks choose its nodes and chain.
+	// Request is the request for each cluster; checks choose its nodes and its chain.
 	Request cluster.Request
 }
 
@@ -39,12 +39,12 @@ func (l *Lab) limit(clusters int) int {
 
 // Subject is one plugin of a chain, at its place. Its methods may be called concurrently.
 type Subject struct {
-	// Type is the plugin's, Role what it is.
+	// Type is the type of the plugin, Role its role.
 	Type string
 	Role Role
-	// index is its place in the chain, or that of the plugin that delegates to it.
+	// index is its place in the chain, or the place of the plugin that delegates to it.
 	index int
-	// ipam is the plugin that it delegates to; empty when it does to none.
+	// ipam is the plugin that it delegates to; empty if there is none.
 	ipam string
 	// skel says that the binary is built on the reference library of plugins in Go.
 	skel     bool
@@ -57,7 +57,7 @@ type Subject struct {
 	known
 }
 
-// known is what checks of a subject found out for each other.
+// known has what the checks of a subject share.
 type known struct {
 	once    singleflight.Group
 	mu      sync.Mutex
@@ -71,16 +71,16 @@ type known struct {
 	refused []explainedCall
 }
 
-// observedCall is a call and why it was made.
+// observedCall is a call with the requirement that it was made for.
 type observedCall struct {
 	cni.Call
 	requirement, version string
-	// record tells for which run of a check it was made.
+	// record is the record of the run of the check that made the call.
 	record *disturbance.Record
 }
 
-// Subjects are the plugins of the chain and those that they delegate to, each once, in the order in which a runtime
-// meets them.
+// Subjects returns the plugins of the chain and those that they delegate to, each once, in the order in which a runtime
+// calls them.
 func Subjects(file *conflist.File, lab Lab) []*Subject {
 	var all []*Subject
 	add := func(s *Subject) {
@@ -117,11 +117,11 @@ func usesSkel(file string) bool {
 	return false
 }
 
-// newest is the highest version at which the subject can be asked.
+// newest returns the highest version at which the subject can be called.
 func (s *Subject) newest() string { return s.versions[len(s.versions)-1] }
 
-// Discover asks the plugin for its versions, and those before it in the chain: it can be asked at the versions that all
-// have.
+// Discover gets the versions of the plugin and of those before it in the chain: the subject can be called at the
+// versions that all of them have.
 func (s *Subject) Discover(ctx context.Context) error {
 	s.discovering.Lock()
 	defer s.discovering.Unlock()
@@ -169,7 +169,7 @@ func (e *versionError) Error() string { return fmt.Sprintf("plugin %s: %v", e.pl
 
 func (e *versionError) Unwrap() error { return e.err }
 
-// askVersions are the versions that a plugin advertises and the suite knows.
+// askVersions returns the versions that a plugin advertises and the suite knows.
 func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]string, error) {
 	call, err := node.Agent.Plugin(ctx, agent.PluginArgs{
 		Plugin: plugin, BinDirs: node.BinDirs, Env: []string{"CNI_COMMAND=VERSION"},
@@ -198,7 +198,7 @@ func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]stri
 	return known, nil
 }
 
-// start makes a cluster of one node, with nobody around it unless edit says so.
+// start makes a cluster of one node, without hosts around it unless edit says so.
 func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cluster, error) {
 	req := l.Request
 	node := scenario.Node{Name: "a"}
@@ -216,13 +216,13 @@ func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cl
 	return c, nil
 }
 
-// atLeast reports whether a version is not older than another, of those that the suite knows.
+// atLeast reports whether a version that the suite knows is not older than another one.
 func atLeast(v, than string) bool {
 	ok, err := version.GreaterThanOrEqualTo(v, than)
 	return err == nil && ok
 }
 
-// Close ends what the checks of the subject share. Checks afterwards begin anew.
+// Close ends what the checks of the subject share. Later checks begin anew.
 func (s *Subject) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,8 +234,8 @@ func (s *Subject) Close() error {
 	return shared.cluster.Close()
 }
 
-// Forget takes back what a run of a check left, before it is run again: the calls that it made, what it provoked, and
-// what it used together with others, as far as that came of a machine that was too busy.
+// Forget removes the traces of a run of a check that is repeated: its calls, its provocations, and what it shared with
+// others, as far as a machine that was too busy influenced them.
 func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,20 +265,20 @@ func (s *Subject) observe(c observedCall) {
 	s.calls = append(s.calls, c)
 }
 
-// Score is how often a verb noticed what was provoked.
+// Score counts how often a verb noticed what was provoked.
 type Score struct {
 	Provocations []Provocation
 }
 
-// Provocation is something that was broken, and whether the verb said so.
+// Provocation is something that was broken, and whether the verb noticed.
 type Provocation struct {
 	What    string
 	Noticed bool
-	// requirement is the one whose check provoked it.
+	// requirement is the requirement whose check provoked it.
 	requirement string
 }
 
-// Noticed is how many were.
+// Noticed returns how many were noticed.
 func (s *Score) Noticed() int {
 	n := 0
 	for _, p := range s.Provocations {
@@ -289,7 +289,7 @@ func (s *Score) Noticed() int {
 	return n
 }
 
-// Scores are those of CHECK and STATUS, as far as checks provoked them.
+// Scores returns the scores of CHECK and STATUS, as far as checks provoked them.
 func (s *Subject) Scores() map[cni.Verb]*Score {
 	s.mu.Lock()
 	defer s.mu.Unlock()

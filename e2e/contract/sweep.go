@@ -18,7 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// sweeping kills and fails a plugin at every call by which it changes something.
+// sweeping returns the requirements that kill and fail a plugin at every call by which it changes something.
 func sweeping() []Requirement {
 	const (
 		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or " +
@@ -76,22 +76,22 @@ func sweeping() []Requirement {
 	return list
 }
 
-// Sweeps reports whether the requirement is asked by injecting faults, which takes its time.
+// Sweeps reports whether the requirement injects faults, which takes time.
 func (r *Requirement) Sweeps() bool { return r.sweeps }
 
-// lane is a node on which points are tried in turn, with a pod that what stands before the subject is attached in.
+// lane is a node on which faults are tried one after the other, with a pod in which the plugins before the subject are
+// attached.
 type lane struct {
 	*bench
 	pod *pod
-	// cold is how pod and node looked before the subject's first attachment, clean how they look without one ever
-	// since.
+	// cold is the state of pod and node before the subject's first attachment, clean their state without an attachment
+	// since then.
 	cold, clean snapshot.State
-	// dirty says that it is not clean any more.
+	// dirty says that the state is no longer clean.
 	dirty bool
 }
 
-// news leaves out what is again as it was on the cold node, and what of the first attachment's residue went or is
-// different now.
+// news leaves out what is again as on the cold node, and residue of the first attachment that disappeared or changed.
 func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	return slices.DeleteFunc(ownChanges(changes), func(c snapshot.Change) bool {
 		was := slices.IndexFunc(l.cold.Items, func(i snapshot.Item) bool { return i.Key() == c.Item.Key() })
@@ -102,7 +102,7 @@ func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	})
 }
 
-// lane makes one, on which the subject was attached and deleted once.
+// lane makes a lane on which the subject was attached and deleted once.
 func (t *trial) lane(ctx context.Context) (*lane, error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
@@ -133,7 +133,7 @@ func (t *trial) lane(ctx context.Context) (*lane, error) {
 	if call.ExitCode != 0 {
 		return nil, fmt.Errorf("DEL without a fault: %s", summary(call))
 	}
-	// Settled, so that the state is not one in passing.
+	// The state must be stable.
 	before, err := b.state(ctx, p)
 	if err != nil {
 		return nil, err
@@ -160,18 +160,18 @@ func (l *lane) traced(ctx context.Context, verb cni.Verb, injection *fault.Injec
 	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection})
 }
 
-// attempt is one fault and what came of it.
+// attempt is one fault and its outcome.
 type attempt struct {
 	fault.Injection
 	trace fault.Trace
-	// later are the calls that were to clear up.
+	// later has the calls that had to clear up.
 	later []cni.Call
 	left  []snapshot.Change
-	// missing is what a success lacks.
+	// missing says what a success lacks.
 	missing []snapshot.Change
 }
 
-// story is the attempt for a person.
+// story describes the attempt for people.
 func (a *attempt) story(verb cni.Verb) report.Evidence {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s\n\nthe calls until then:\n%s\n", verb, a.Injection, fault.Summary(a.trace.Points))
@@ -188,7 +188,7 @@ func (a *attempt) story(verb cni.Verb) report.Evidence {
 	return report.Evidence{Title: fmt.Sprintf("%s, %s", verb, a.Injection), Text: b.String()}
 }
 
-// prepare brings the lane's pod into the state from which a verb starts.
+// prepare brings the lane's pod into the state in which a verb starts.
 func (l *lane) prepare(ctx context.Context, verb cni.Verb) error {
 	if verb == cni.Add {
 		return nil
@@ -197,7 +197,7 @@ func (l *lane) prepare(ctx context.Context, verb cni.Verb) error {
 	return err
 }
 
-// clear does what a runtime would do after a verb that did not end well, and looks at what is left.
+// clear does what a runtime would do after a verb that failed, and looks at what is left.
 func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 	var call cni.Call
 	var err error
@@ -219,7 +219,7 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 	if verb != cni.GC || err != nil || len(a.left) == 0 {
 		return err
 	}
-	// An attachment that is no longer valid has no pod any more: what is in the one here is for DEL.
+	// The pod of an attachment that is no longer valid is gone; DEL clears what is in the pod of this lane.
 	a.left = slices.DeleteFunc(a.left, func(c snapshot.Change) bool { return c.Item.Scope != "" })
 	if _, err := l.call(ctx, cni.Del, l.pod); err != nil {
 		return err
@@ -229,7 +229,7 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 	return err
 }
 
-// settle is what differs from the clean state once nothing changes any more.
+// settle returns the changes against the clean state once the state is stable.
 func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
 	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) {
 		return l.state(ctx, l.pod)
@@ -258,7 +258,7 @@ func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection
 	return a, l.clear(ctx, verb, a)
 }
 
-// tryHard tries again where the plugin took another way: one that talks to a daemon sends a varying number of frames.
+// tryHard tries again if the plugin made other calls: one that talks to a daemon sends a varying number of frames.
 func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injection,
 	whole []snapshot.Change,
 ) (a *attempt, err error) {
@@ -270,7 +270,7 @@ func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injec
 	return a, err
 }
 
-// lacking is what of a whole attachment another one has not: as many things of each scope and kind there should be.
+// lacking returns what a complete attachment has and this one lacks: each scope and kind must have as many items.
 func lacking(whole, has []snapshot.Change) []snapshot.Change {
 	type sort struct{ scope, kind string }
 	count := map[sort]int{}
@@ -287,11 +287,11 @@ func lacking(whole, has []snapshot.Change) []snapshot.Change {
 	return missing
 }
 
-// errnos are the errors that a call can be answered with; the kernel gives each of them some day.
+// errnos returns the errors with which the kernel may answer a call.
 func errnos(p fault.Point) []syscall.Errno {
 	switch {
 	case strings.HasPrefix(p.What, "RTM_DEL"):
-		// ENODEV says that it is gone, which is what was asked for.
+		// ENODEV says that the link is gone, which is what the caller wanted.
 		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY}
 	case strings.HasPrefix(p.What, "RTM_") || strings.HasPrefix(p.What, "NFT_") || strings.Contains(p.Call, "send"):
 		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY, syscall.ENODEV}
@@ -301,7 +301,7 @@ func errnos(p fault.Point) []syscall.Errno {
 	return []syscall.Errno{syscall.ENOSPC, syscall.EBUSY}
 }
 
-// injections are all faults of a kind at the points that were observed.
+// injections returns all faults of a kind at the observed points.
 func injections(points []fault.Point, kill bool) []fault.Injection {
 	var list []fault.Injection
 	for _, p := range points {
@@ -363,7 +363,7 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	return nil
 }
 
-// tryAll shares the faults out among lanes. A lane on which something was left is replaced.
+// tryAll distributes the faults over lanes. A lane on which something was left is replaced.
 func (t *trial) tryAll(
 	ctx context.Context, verb cni.Verb, faults []fault.Injection, whole []snapshot.Change, pilot *lane, lanes int,
 ) ([]*attempt, error) {
@@ -418,7 +418,7 @@ func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
 	}
 }
 
-// fault notes what came of an attempt, with its story.
+// fault reports the outcome of an attempt, with its description.
 func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
 	t.deviation([]report.Evidence{a.story(verb)}, fmt.Sprintf(format, args...))
 }

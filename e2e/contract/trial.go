@@ -37,7 +37,7 @@ type wrong struct {
 	evidence []report.Evidence
 }
 
-// wrong notes a deviation, with the calls that show it.
+// wrong reports a deviation, with the calls that show it.
 func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
 	var refused, evidence []report.Evidence
 	text := fmt.Sprintf(format, args...)
@@ -56,7 +56,7 @@ func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
 	t.deviation(append(refused, evidence...), text)
 }
 
-// deviation notes one with other evidence than calls.
+// deviation reports a deviation with other evidence than calls.
 func (t *trial) deviation(evidence []report.Evidence, text string) {
 	w := wrong{
 		text: text, version: t.version, known: knownOf(t.subject, t.requirement.ID, text), evidence: evidence,
@@ -66,7 +66,7 @@ func (t *trial) deviation(evidence []report.Evidence, text string) {
 	t.wrongs = append(t.wrongs, w)
 }
 
-// note says something of a plugin that passes.
+// note adds a note about a plugin that passes.
 func (t *trial) note(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,12 +82,12 @@ func notApplicable(format string, args ...any) error {
 	return notApplicableError(fmt.Sprintf(format, args...))
 }
 
-// startError is that of a cluster that could not be made.
+// startError is the error of a cluster that could not be made.
 type startError struct{ error }
 
 func (e startError) Unwrap() error { return e.error }
 
-// labFailed reports whether an error is the lab's, whatever the plugin does.
+// labFailed reports whether the lab, and not the plugin, caused an error.
 func labFailed(err error) bool {
 	var start startError
 	return errors.As(err, &start) || errors.Is(err, agent.ErrEnded)
@@ -98,7 +98,7 @@ type vacuousError string
 
 func (e vacuousError) Error() string { return string(e) }
 
-// Check asks a plugin whether it keeps a requirement. The result has everything but its duration.
+// Check asks whether a plugin meets a requirement. The result has everything but its duration.
 func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 	result := report.Result{
 		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass,
@@ -157,7 +157,7 @@ func (s *Subject) audit(r *Requirement, result *report.Result) {
 	conclude(result, t.wrongs, nil)
 }
 
-// try runs the check at each of the versions, until it cannot be run.
+// try runs the check at each of the versions, until it cannot run.
 func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, result *report.Result) {
 	var wrongs []wrong
 	var notes []string
@@ -198,8 +198,8 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 func (t *trial) run(ctx context.Context) error {
 	defer t.close(ctx)
 	if cluster.IsExclusive(t.subject.lab.Backend) {
-		// A check may want to know it when it has begun with a cluster, which the one of the life would end. Whether it
-		// works is the check's to say.
+		// A check may need the lifecycle after it has started a cluster, which making the lifecycle would end. The
+		// check itself judges whether it works.
 		_, _ = t.lifecycle(ctx)
 	}
 	return t.requirement.check(ctx, t)
@@ -214,10 +214,11 @@ func (t *trial) close(ctx context.Context) {
 	}
 }
 
-// evidenceShown bounds what is shown of deviations: the first ones explain the others.
+// evidenceShown bounds the number of deviations that are shown: the first ones explain the others.
 const evidenceShown = 4
 
-// conclude makes the result of all deviations: one that no plugin on this library could avoid fails nobody.
+// conclude returns the result of all deviations. A deviation that no plugin with this library could avoid is no
+// failure.
 func conclude(result *report.Result, wrongs []wrong, notes []string) {
 	if len(wrongs) == 0 {
 		slices.Sort(notes)
@@ -262,7 +263,7 @@ func conclude(result *report.Result, wrongs []wrong, notes []string) {
 	}
 }
 
-// observed are the calls that the checks made.
+// observed returns the calls that the checks made.
 func (s *Subject) observed() []observedCall {
 	s.mu.Lock()
 	defer s.mu.Unlock()

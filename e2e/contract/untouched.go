@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// asking are the verbs that answer a question, as far as a version has them.
+// asking returns the verbs that only answer a question, as far as a version has them.
 func (b *bench) asking(attached bool) []cni.Verb {
 	verbs := []cni.Verb{cni.Version}
 	if attached && atLeast(b.version, "0.4.0") {
@@ -30,7 +30,7 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	// A node without pods: where a plugin keeps its files it may make the place for them, as the first ADD does.
+	// On a node without pods the plugin may make the directory for its files, as the first ADD does.
 	if err := b.changesNothing(ctx, p, false, func(c snapshot.Change) bool {
 		return c.Item.Kind == snapshot.File &&
 			(isDir(c.Item) || len(snapshot.Beyond([]snapshot.Change{c}, l.residue)) == 0)
@@ -43,7 +43,7 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	return b.changesNothing(ctx, p, true, func(snapshot.Change) bool { return false })
 }
 
-// changesNothing asks the subject each verb that asks, and wants node and pod to look as before, but for what is
+// changesNothing calls each verb that only answers, and wants node and pod to stay as they are, except for what is
 // allowed.
 func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allowed func(snapshot.Change) bool) error {
 	when := "on a node without pods"
@@ -80,7 +80,7 @@ func checkLeavesOthers(ctx context.Context, t *trial) error {
 	if !ok {
 		return nil // ADD-2 tells
 	}
-	// What stood there before and is of no attachment: lo, and whatever the runtime put there.
+	// lo and what the runtime made belong to no attachment.
 	adjustable := map[string]bool{l.pod.ifName: true}
 	for _, i := range before.Interfaces {
 		adjustable[i.Name] = true

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// bulk is how much is added to a configuration, in bytes: more than a page, and more than a pipe holds at once.
+// bulk is the number of bytes that are added to a configuration: more than a page, and more than a pipe holds at once.
 const bulk = 96 << 10
 
 // unusualForm is a way to write a configuration that means the same as the plain one.
@@ -70,7 +70,7 @@ func withKey(object map[string]any, key string, value any) map[string]any {
 	return other
 }
 
-// rewritten gives the plugin another text of the same configuration.
+// rewritten passes another text of the same configuration to the plugin.
 func rewritten(rewrite func([]byte) []byte) func(*invocation) error {
 	return func(inv *invocation) error {
 		text, err := json.Marshal(inv.config)
@@ -81,7 +81,7 @@ func rewritten(rewrite func([]byte) []byte) func(*invocation) error {
 	}
 }
 
-// escaped writes each letter within the strings of a JSON text as an escape (RFC 8259, 7).
+// escaped writes each letter in the strings of a JSON text as an escape (RFC 8259, 7).
 func escaped(text []byte) []byte {
 	var out bytes.Buffer
 	inString := false
@@ -92,7 +92,7 @@ func escaped(text []byte) []byte {
 			inString = !inString
 			out.WriteByte(c)
 		case inString && c == '\\':
-			// An escape stays as it is, with the character that it is about.
+			// An escape stays as it is, with the character after it.
 			out.Write(text[i : i+2])
 			i++
 			if text[i] == 'u' {
@@ -113,7 +113,7 @@ func checkUnusualConfiguration(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	// Whether it works as it is, is not asked here.
+	// Whether the plain form works is tested elsewhere.
 	plain, err := b.attach(ctx, "plain")
 	if err != nil {
 		return err

@@ -9,8 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// failsCleanly wants an ADD that fails to do so with an error object and to leave nothing. It reports whether ADD
-// failed.
+// failsCleanly wants an ADD that fails to print an error object and to leave nothing. It reports whether ADD failed.
 func (b *bench) failsCleanly(ctx context.Context, p *pod, what string,
 	edits ...func(*invocation),
 ) (cni.Call, bool, error) {
@@ -40,7 +39,7 @@ func checkOwnedUplink(ctx context.Context, t *trial) error {
 	if err := b.node.Agent.OccupyLink(ctx, agent.ObstacleArgs{Name: b.node.Uplink}); err != nil {
 		return err
 	}
-	// A bridge takes a moment to get its first port's MAC and state.
+	// A bridge needs a moment to take over the MAC and the state of its first port.
 	if err := sleep(ctx, snapshot.Quiet); err != nil {
 		return err
 	}
