@@ -16,13 +16,13 @@ import (
 // Cloud is the network of nodes that are instances of a cloud. What a node has can change while it runs: take its
 // Instance, change a copy and Set it.
 type Cloud interface {
-	// Instance is what a node has, and what its metadata service tells.
+	// Instance returns what a node has, and what its metadata service says.
 	Instance(node *Node) metadata.Instance
-	// NewENI is an interface with its addresses that can be attached to a node, and NewAddress an address for one of
-	// its ENIs. Nobody has them yet, and nobody else will.
+	// NewENI returns an interface with its addresses that can be attached to a node, NewAddress an address for one of
+	// its ENIs. Nobody else has or gets them.
 	NewENI(node *Node) (metadata.ENI, error)
 	NewAddress(node *Node) (netip.Addr, error)
-	// Set attaches and detaches ENIs, assigns and takes away addresses, until the node has what the instance says. The
+	// Set attaches and detaches ENIs, assigns and removes addresses, until the node has what the instance says. The
 	// primary ENI stays.
 	Set(ctx context.Context, node *Node, instance metadata.Instance) error
 }

@@ -1,10 +1,10 @@
-// Package cni runs CNI plugins on a node as a runtime does, and keeps what each of them was given and answered.
+// Package cni runs CNI plugins on a node as a runtime does, and keeps what each plugin got and answered.
 //
-// Two drivers stand side by side. Run goes through libcni, with its cache and its rules for chains, as cnitool, CRI-O
-// and containerd do. Exec runs one binary with exactly the environment and the input that the caller names, since
-// libcni hides what a contract test must see: two documents on stdout, text beside the result, exit statuses.
+// It has two drivers. Run uses libcni, with its cache and its rules for chains, as cnitool, CRI-O and containerd do.
+// Exec runs one binary with exactly the environment and the input that the caller gives, since libcni hides what a
+// contract test must see: two documents on stdout, text beside the result, exit statuses.
 //
-// The package runs in the agent, in the namespaces of the node; it knows nothing of scenarios or backends.
+// The package runs in the agent, in the namespaces of the node; it knows nothing about scenarios or backends.
 //
 // Run its tests: go test ./e2e/cni
 package cni
@@ -19,7 +19,7 @@ import (
 // Verb is CNI_COMMAND.
 type Verb string
 
-// The verbs of the CNI specification 1.1.0, section 2.
+// These are the verbs of the CNI specification 1.1.0, section 2.
 const (
 	Add     Verb = "ADD"
 	Del     Verb = "DEL"
@@ -40,8 +40,8 @@ func (v Verb) Since() string {
 	return "0.1.0"
 }
 
-// DefaultTimeout is how long one verb of one chain may take before its plugins are killed, in time that the machine
-// gave (package machinetime). containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that
+// DefaultTimeout is the time for one verb of one chain before its plugins are killed, in time that the machine gave
+// (package machinetime). containerd and CRI-O give a whole pod sandbox between two and four minutes; a plugin that
 // needs half a minute is broken.
 const DefaultTimeout = 30 * time.Second
 
@@ -50,23 +50,23 @@ type Request struct {
 	Verb Verb `json:"verb"`
 	// Conflist is the network configuration list.
 	Conflist []byte `json:"conflist"`
-	// BinDirs are CNI_PATH, in order.
+	// BinDirs is CNI_PATH, in order.
 	BinDirs []string `json:"binDirs"`
 
 	ContainerID string `json:"containerID,omitempty"`
 	Netns       string `json:"netns,omitempty"`
 	IfName      string `json:"ifName,omitempty"`
-	// Args are CNI_ARGS as key and value.
+	// Args is CNI_ARGS, as keys and values.
 	Args [][2]string `json:"args,omitempty"`
-	// CapabilityArgs are what a runtime offers for capabilities; libcni passes a plugin those that it declares.
+	// CapabilityArgs has the runtime's values for capabilities; libcni passes a plugin those that it declares.
 	CapabilityArgs map[string]any `json:"capabilityArgs,omitempty"`
-	// ValidAttachments are what GC keeps.
+	// ValidAttachments are the attachments that GC must keep.
 	ValidAttachments []Attachment `json:"validAttachments,omitempty"`
 
 	// Timeout bounds the whole verb; 0 means DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
-	// Trace are kinds of the node's state (package snapshot) that are taken after each plugin, so that what stays
-	// behind can be laid at its door; empty takes none.
+	// Trace has kinds of the node's state (package snapshot) that are taken after each plugin, so that a change can be
+	// attributed to it; empty takes none.
 	Trace []string `json:"trace,omitempty"`
 }
 
@@ -76,9 +76,9 @@ type Attachment struct {
 	IfName      string `json:"ifname"`
 }
 
-// Call is one execution of a plugin: what it was given and what it answered.
+// Call is one execution of a plugin: what it got and what it answered.
 type Call struct {
-	// Plugin is the plugin's type, the name of its binary.
+	// Plugin is the type of the plugin, which is the name of its binary.
 	Plugin string `json:"plugin"`
 	Verb   Verb   `json:"verb"`
 	Path   string `json:"path"`
@@ -87,14 +87,14 @@ type Call struct {
 	Stdin  string   `json:"stdin"`
 	Stdout string   `json:"stdout"`
 	Stderr string   `json:"stderr"`
-	// ExitCode is the exit status, -1 when the plugin was killed or could not be started.
+	// ExitCode is the exit status, -1 if the plugin was killed or could not be started.
 	ExitCode int           `json:"exitCode"`
 	Duration time.Duration `json:"duration"`
-	// Failure says why the plugin did not run to its end: a time-out, a signal, a missing binary. Empty otherwise.
+	// Failure says why the plugin was not run to its end: a timeout, a signal, a missing binary. Empty otherwise.
 	Failure string `json:"failure,omitempty"`
 }
 
-// String is the call as a shell would show it, on one line, without input and output.
+// String returns the call as a shell would show it, on one line, without input and output.
 func (c Call) String() string {
 	var env []string
 	for _, e := range c.Env {
@@ -124,23 +124,23 @@ func (c Call) Transcript() string {
 	return b.String()
 }
 
-// Error is a CNI error object (spec section 5) and the plugin that returned it.
+// Error is a CNI error object (spec section 5) with the plugin that returned it.
 type Error struct {
-	// Plugin is the type of the plugin; empty when libcni itself refused.
+	// Plugin is the type of the plugin; empty if libcni itself refused.
 	Plugin  string `json:"plugin,omitempty"`
 	Code    uint   `json:"code"`
 	Msg     string `json:"msg"`
 	Details string `json:"details,omitempty"`
 }
 
-// Error makes an error of it.
+// Error returns the message with plugin, code and details.
 func (e *Error) Error() string {
 	who := e.Plugin
 	if who == "" {
 		who = "libcni"
 	}
 	text := fmt.Sprintf("%s: %s", who, e.Msg)
-	// Where in its code a plugin panicked is for those who read the whole call.
+	// The stack trace of a panic is only in the whole call.
 	if details, _, _ := strings.Cut(e.Details, "\n\ngoroutine "); details != "" {
 		text += "; " + details
 	}
@@ -150,18 +150,18 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Outcome is what a verb came to.
+// Outcome is the outcome of a verb.
 type Outcome struct {
 	// Result is the final result of ADD in the version of the conflist; empty for other verbs and on errors.
 	Result json.RawMessage `json:"result,omitempty"`
 	// Failure is nil on success.
 	Failure *Error `json:"failure,omitempty"`
-	// Calls are the plugins that ran, in order. Plugins that a plugin delegates to are not among them.
+	// Calls are the calls of plugins, in order, without those that a plugin delegates to.
 	Calls    []Call        `json:"calls"`
 	Duration time.Duration `json:"duration"`
 }
 
-// Err is the failure as an error, nil on success.
+// Err returns the failure as an error, nil on success.
 func (o *Outcome) Err() error {
 	if o.Failure == nil {
 		return nil

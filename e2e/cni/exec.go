@@ -18,9 +18,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// Exec runs one plugin binary with the given environment and input and waits for it. It never returns an error: what
-// went wrong stands in the call. When ctx ends, the plugin and all that it started in its process group are killed; a
-// timeout of package machinetime lasts longer by what they wait for a processor. Calls may be made concurrently.
+// Exec runs one plugin binary with the given environment and input and waits for it. It never returns an error: the
+// call says what went wrong. When ctx ends, the plugin and its process group are killed; a timeout of package
+// machinetime is extended by the time that they wait for a processor. Calls may be made concurrently.
 func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	call := Call{Plugin: filepath.Base(path), Path: path, Env: env, Stdin: string(stdin), ExitCode: -1}
 	for _, e := range env {
@@ -57,12 +57,12 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 // reaped.
 //
 // The kernel tells the parent before that thread has dropped its entry in /proc. A parent that reaps at once drops the
-// entries of the whole process, and loops in shrink_dcache_parent until the thread is done, which it may itself keep
-// from the processor: for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had opened
+// entries of the whole process, and loops in shrink_dcache_parent until the thread is done, which the loop may itself
+// keep from the processor: for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had opened
 // /proc/self/task/TID/ns/net).
 const settling = 500 * time.Microsecond
 
-// awaitEnd waits until a child has ended, and does not reap it.
+// awaitEnd waits until a child has ended, without reaping it.
 func awaitEnd(pid int) {
 	for {
 		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
@@ -71,8 +71,8 @@ func awaitEnd(pid int) {
 	}
 }
 
-// KillGroup makes the end of a command's context kill all of its process group, and its Wait not wait for those that it
-// left behind with its output open, which a daemon may hold for ever: the command's own end is what counts.
+// KillGroup makes the end of a command's context kill its whole process group. Wait then does not wait for children
+// that still hold the command's output open, as a daemon may do for ever: only the end of the command itself counts.
 func KillGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {
@@ -81,8 +81,8 @@ func KillGroup(cmd *exec.Cmd) {
 		}
 		return os.ErrProcessDone
 	}
-	// What it wrote is read, and what was forked beside it has closed its copies of the pipes, by then also on a busy
-	// emulated machine.
+	// By then the output has been read, and children forked meanwhile have closed their copies of the pipes, also on a
+	// busy emulated machine.
 	cmd.WaitDelay = 5 * time.Second
 }
 
@@ -92,7 +92,7 @@ func failure(ctx context.Context, err error, call Call) string {
 	case errors.Is(err, exec.ErrWaitDelay):
 		return "left a process behind that holds its stdout or stderr open"
 	case err == nil, call.ExitCode >= 0:
-		// It ended by itself, even if time was over when that was noticed.
+		// The command ended by itself, even if its time was over when that was noticed.
 		return ""
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return KilledText(ctx, call.Duration)
@@ -104,16 +104,16 @@ func failure(ctx context.Context, err error, call Call) string {
 	return err.Error()
 }
 
-// KilledText says that a plugin was killed when the time of ctx was over: after how long, and what of that the machine
-// did not give.
+// KilledText says that a plugin was killed when the time of ctx was over: after how long, and how much of that the
+// machine did not give.
 func KilledText(ctx context.Context, took time.Duration) string {
 	extra := machinetime.Extra(ctx)
 	return fmt.Sprintf("killed after %s without an answer%s", (took - extra).Round(time.Millisecond),
 		machinetime.Excess(extra))
 }
 
-// Environ is the environment of a plugin: of the given variables those of the protocol and PATH, which is that of this
-// process where it is not given. libcni would hand a plugin everything that its own process has.
+// Environ returns the environment of a plugin: the given variables of the protocol, and PATH, which is the one of this
+// process if it is not given. libcni would pass everything that its own process has.
 func Environ(vars []string) []string {
 	var env []string
 	path := "PATH=" + os.Getenv("PATH")

@@ -22,13 +22,13 @@ import (
 // CacheDir is where libcni keeps the results of ADD unless a runtime says otherwise.
 const CacheDir = "/var/lib/cni"
 
-// Run runs a verb through libcni. The error is about the request itself; what the plugins answered is in the outcome.
-// after, when not nil, is called after each plugin. Calls may be made concurrently for different containers.
+// Run runs a verb through libcni. The error is about the request itself; the outcome has what the plugins answered.
+// after, if not nil, is called after each plugin. Calls may be made concurrently for different containers.
 func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
 	return RunBy(ctx, req, after, Exec)
 }
 
-// RunBy is Run with another way to run a binary, which has the arguments of Exec.
+// RunBy is like Run with another function to run a binary, which has the arguments of Exec.
 func RunBy(ctx context.Context, req Request, after func(Call),
 	exec func(ctx context.Context, path string, env []string, stdin []byte) Call,
 ) (*Outcome, error) {
@@ -73,7 +73,7 @@ func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigLis
 	case Status:
 		return nil, c.GetStatusNetworkList(ctx, list)
 	case GC:
-		// Never nil: an empty list of valid attachments says that none is (SPEC.md, GC).
+		// The list is never nil: an empty one says that no attachment is valid (SPEC.md, GC).
 		args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
 		for _, a := range req.ValidAttachments {
 			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{
@@ -85,7 +85,7 @@ func run(ctx context.Context, c *libcni.CNIConfig, list *libcni.NetworkConfigLis
 	return nil, fmt.Errorf("verb %q: libcni runs ADD, CHECK, DEL, GC and STATUS", req.Verb)
 }
 
-// encode prints the result in its own version, as the plugin gave it to libcni.
+// encode returns the result in its own version, as the plugin gave it to libcni.
 func encode(result types.Result) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	if err := result.PrintTo(&buf); err != nil {
@@ -94,7 +94,7 @@ func encode(result types.Result) (json.RawMessage, error) {
 	return buf.Bytes(), nil
 }
 
-// recorder is the seam of libcni through which it runs plugins (invoke.Exec). It keeps every call.
+// recorder implements the interface by which libcni runs plugins (invoke.Exec). It keeps every call.
 type recorder struct {
 	version.PluginDecoder
 	after func(Call)
@@ -103,7 +103,7 @@ type recorder struct {
 	calls []Call // libcni runs one plugin at a time
 }
 
-// ExecPlugin runs a plugin. Its error is what the plugin printed as such, decoded from stdout.
+// ExecPlugin runs a plugin. Its error is the error that the plugin printed.
 func (r *recorder) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
 	call := r.exec(ctx, path, Environ(environ), stdin)
 	err := decodeFailure(call)
@@ -122,7 +122,7 @@ func (r *recorder) FindInPath(plugin string, paths []string) (string, error) {
 	return invoke.FindInPath(plugin, paths)
 }
 
-// failure lays an error of libcni at the door of the plugin that caused it: the first, where GC went on.
+// failure attributes an error of libcni to the plugin that caused it: the first one, if GC went on.
 func (r *recorder) failure(err error) *Error {
 	if err == nil {
 		return nil
@@ -153,7 +153,7 @@ func isResult(stdout string) bool {
 	return err == nil
 }
 
-// decodeFailure is the plugin's error object, or one that says what came instead.
+// decodeFailure returns the plugin's error object, or an error that says what the plugin printed instead.
 func decodeFailure(call Call) *Error {
 	if call.ExitCode == 0 && call.Failure == "" {
 		return nil
@@ -175,12 +175,12 @@ func decodeFailure(call Call) *Error {
 	return fail
 }
 
-// CachePath is the file in which libcni keeps the result of an attachment.
+// CachePath returns the file in which libcni keeps the result of an attachment.
 func CachePath(network, containerID, ifName string) string {
 	return fmt.Sprintf("%s/results/%s-%s-%s", CacheDir, network, containerID, ifName)
 }
 
-// FindPlugin is the path of a plugin's binary.
+// FindPlugin returns the path of a plugin's binary.
 func FindPlugin(plugin string, binDirs []string) (string, error) {
 	path, err := invoke.FindInPath(plugin, binDirs)
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package expectation is the expectation file: what a run of a conflist is known not to pass, and why. With it a
-// plugin's CI fails on what is new, while what is known stays written down with its reason.
+// Package expectation has the expectation file: which results of a conflist are known not to pass, and why. With it the
+// CI of a plugin fails only on what is new, while what is known stays documented with its reason.
 //
-// It is data and a comparison: the command runs the suite. A report compared with an earlier one is package report's,
-// and knows no reasons.
+// It has the data and the comparison; the command runs the suite. Package report compares a report with an earlier one,
+// without reasons.
 //
 // Run its tests: go test ./e2e/expectation
 package expectation
@@ -15,36 +15,35 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Kind is what an expectation file says of itself; its apiVersion is that of scenarios.
+// Kind is the kind of an expectation file; its apiVersion is that of scenarios.
 const Kind = "Expectation"
 
-// Expectation is what is known of a conflist.
+// Expectation is what is known about a conflist.
 type Expectation struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 
-	// Profile, Features and Plugins are what the run is to be asked for, as the flags of these names; empty means their
-	// defaults.
+	// Profile, Features and Plugins are the flags of these names for the run; empty means their defaults.
 	Profile  scenario.Profile   `yaml:"profile"`
 	Features []scenario.Feature `yaml:"features"`
 	Plugins  []string           `yaml:"plugins"`
-	// Deviations are all results that bear on the verdict and are no pass.
+	// Deviations are all results that count for the verdict and do not pass.
 	Deviations []Deviation `yaml:"deviations"`
 
 	file string
 }
 
-// Deviation is results with one reason.
+// Deviation has results that share a reason.
 type Deviation struct {
 	// Plugin is the type of the plugin that the results are about; empty means report.Chain.
 	Plugin string `yaml:"plugin"`
-	// IDs are of scenarios and requirements.
+	// IDs are ids of scenarios and requirements.
 	IDs []string `yaml:"ids"`
 	// Result is report.Fail or report.Vacuous.
 	Result report.Outcome `yaml:"result"`
-	// Sometimes allows the results to be passes as well, for a plugin that races with itself.
+	// Sometimes allows the results to pass as well, for a plugin with a race.
 	Sometimes bool `yaml:"sometimes"`
-	// Reason says why, to somebody who expected a pass.
+	// Reason explains why, to somebody who expected a pass.
 	Reason string `yaml:"reason"`
 }
 
@@ -55,8 +54,8 @@ func (d *Deviation) plugin() string {
 	return d.Plugin
 }
 
-// Compare says in a line each how a report differs from what is expected; none where it does not. Results of plugins
-// that are not under test do not matter, nor those that were not run or cannot be run on that machine.
+// Compare returns how a report differs from what is expected, in a line each. Results of plugins that are not under
+// test do not matter, nor those that were not run or cannot be run on the machine.
 func (e *Expectation) Compare(r *report.Report) []string {
 	var lines []string
 	for _, result := range r.Results {
@@ -79,8 +78,7 @@ func (e *Expectation) Compare(r *report.Report) []string {
 	return lines
 }
 
-// Explain puts the reasons of the file into the evidence of what deviates as expected, and says how many results these
-// are.
+// Explain adds the reasons of the file to the evidence of expected deviations, and returns the number of these results.
 func (e *Expectation) Explain(r *report.Report) int {
 	n := 0
 	for i := range r.Results {

@@ -19,9 +19,9 @@ func Load(file string) (*Expectation, error) {
 	return Parse(file, data)
 }
 
-// Parse reads and validates an expectation file; file stands in messages. Its error joins every mistake as "file:line:
-// what; how to mend", in the order of the lines. That ids exist is not looked at: they come and go with versions of the
-// suite.
+// Parse reads and validates an expectation file; file is its name in messages. Its error joins every mistake as
+// "file:line: what; how to mend", in the order of the lines. It does not check that ids exist, which differs between
+// versions of the suite.
 func Parse(file string, data []byte) (*Expectation, error) {
 	kind := strictyaml.Kind{Noun: "expectation", Start: "apiVersion: " + scenario.APIVersion}
 	e := &Expectation{file: file}

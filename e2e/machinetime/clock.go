@@ -1,11 +1,11 @@
-// Package machinetime counts the time that the machine gave to this process, in place of the time that went by. On a
-// machine that is busy, that was stopped or that migrated, the two differ, and whoever waits by the clock on the wall
-// blames others for it.
+// Package machinetime counts the time that the machine gave to this process, instead of the time that passed. On a
+// machine that is busy, was stopped or migrated, the two differ, and a program that measures wall-clock time blames
+// others for it.
 //
-// A heartbeat sleeps some milliseconds over and over and measures how late it wakes up. What it was late is time that
-// nobody here could use: timeouts of this package (WithTimeout) last longer by it, and an Interval tells how late it
-// was at worst. What a process waits for a processor is not seen by others' timers: Watch adds it to the timeout of who
-// started the process.
+// A heartbeat sleeps some milliseconds over and over and measures how late it wakes up. The lateness is time that no
+// process here could use: timeouts of this package (WithTimeout) last longer by it, and an Interval has the largest
+// lateness. Timers do not show how long another process waits for a processor: Watch adds that to the timeout of its
+// owner.
 //
 // Run its tests: go test ./e2e/machinetime
 package machinetime
@@ -20,23 +20,22 @@ import (
 )
 
 const (
-	// period is how long the heartbeat sleeps. With fifty beats a second it costs less than a thousandth of a
-	// processor.
+	// period is how long the heartbeat sleeps. Fifty beats a second cost less than a thousandth of a processor.
 	period = 20 * time.Millisecond
 	// Tolerance is how late a beat may be before its lateness counts as stolen. Beats of an idle machine are late by
-	// less than 2ms, those of one with forty threads for each processor by 80ms at worst: that costs no budget of a
-	// second, and counted it would give a plugin that sleeps half as much time again.
+	// less than 2ms, those of a machine with forty threads for each processor by 80ms at most: that uses up no budget
+	// of a second, and if it counted, a plugin that sleeps would get half as much time again.
 	Tolerance = 100 * time.Millisecond
-	// loadEvery is how many beats lie between two looks at how many threads want a processor.
+	// loadEvery is the number of beats between two measurements of the load.
 	loadEvery = 5
-	// remembered bounds how far back Worst looks exactly. Lateness before is forgotten.
+	// remembered is how long Worst is exact. Earlier lateness is forgotten.
 	remembered = 1024
 )
 
 // Clock measures how late timers are. Its methods may be called concurrently.
 type Clock struct {
 	now func() time.Time
-	// runnable is how many threads of the machine want a processor; false where that cannot be found out.
+	// runnable returns how many threads of the machine want a processor; false if that is unknown.
 	runnable func() (int, bool)
 
 	mu sync.Mutex
@@ -44,9 +43,9 @@ type Clock struct {
 	due    time.Time
 	beats  int
 	stolen time.Duration
-	// late are beats that were late, in the order of time, and each later than all that follow.
+	// late has the beats that were late, in the order of time, each later than all that follow.
 	late []lateBeat
-	// load is the sum of runnable for each processor, over samples looks.
+	// load is the sum of runnable for each processor, over samples measurements.
 	load    float64
 	samples int
 }
@@ -57,12 +56,12 @@ type lateBeat struct {
 	late time.Duration
 }
 
-// newClock is a clock whose heart does not beat by itself.
+// newClock returns a clock without a heartbeat.
 func newClock(now func() time.Time, runnable func() (int, bool)) *Clock {
 	return &Clock{now: now, runnable: runnable, due: now().Add(period)}
 }
 
-// Process returns the clock of this process. Its heart begins to beat with the first call and never stops.
+// Process returns the clock of this process. Its heartbeat begins with the first call and never stops.
 var Process = sync.OnceValue(func() *Clock {
 	c := newClock(time.Now, runnable)
 	go func() {
@@ -74,7 +73,7 @@ var Process = sync.OnceValue(func() *Clock {
 	return c
 })
 
-// beat notes how late the heart is.
+// beat records how late a beat is.
 func (c *Clock) beat() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +96,7 @@ func (c *Clock) beat() {
 	c.due = now.Add(period)
 }
 
-// counted is what of a lateness is stolen.
+// counted returns the part of a lateness that counts as stolen.
 func counted(late time.Duration) time.Duration {
 	if late <= Tolerance {
 		return 0
@@ -112,7 +111,7 @@ func (c *Clock) Start() Interval {
 	return Interval{clock: c, begin: c.now(), stolen: c.stolenNow(), load: c.load, samples: c.samples}
 }
 
-// stolenNow is all that was stolen until now, what the next beat will find included; the caller holds the lock.
+// stolenNow returns all that was stolen until now, including what the next beat will find; the caller holds the lock.
 func (c *Clock) stolenNow() time.Duration { return c.stolen + counted(c.now().Sub(c.due)) }
 
 // Stolen returns what was stolen since the first beat.

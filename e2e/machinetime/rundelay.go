@@ -12,20 +12,21 @@ import (
 )
 
 const (
-	// watchAfter is how long a process runs before it is looked at: most end before.
+	// watchAfter is how long a process runs before it is measured: most end before.
 	watchAfter = 500 * time.Millisecond
-	// watchEvery is how long lies between two looks. Of what began and ended between them nothing is seen.
+	// watchEvery is the time between two measurements. Threads that began and ended between them are not seen.
 	watchEvery = 250 * time.Millisecond
 )
 
-// Watch adds what a process and its descendants wait for a processor to the innermost timeout around ctx, until stop is
-// called. It does nothing where ctx has no such timeout, or the kernel does not tell (/proc/PID/task/TID/schedstat,
-// CONFIG_SCHED_INFO): the heartbeat is all there is then. pid is as this process's /proc has it.
+// Watch adds the time that a process and its descendants wait for a processor to the innermost timeout around ctx,
+// until stop is called. It does nothing if ctx has no such timeout, or if the kernel has no figures
+// (/proc/PID/task/TID/schedstat, CONFIG_SCHED_INFO): then only the heartbeat counts. pid is the id in this process's
+// /proc.
 func Watch(ctx context.Context, pid int) (stop func()) {
 	return watchOver(ctx, func() []int { return processTable().below(pid) })
 }
 
-// WatchSelf is Watch for this process alone, which works for the owner of ctx itself.
+// WatchSelf is like Watch for this process alone, which works for the owner of ctx itself.
 func WatchSelf(ctx context.Context) (stop func()) {
 	return watchOver(ctx, func() []int { return []int{os.Getpid()} })
 }
@@ -48,7 +49,7 @@ func watchOver(ctx context.Context, pids func() []int) (stop func()) {
 			case <-time.After(wait):
 			}
 			now := time.Now()
-			// None waited for longer than there was time.
+			// No thread waited longer than the time that passed.
 			t.starved.Add(int64(min(w.look(pids()), now.Sub(last))))
 			last = now
 		}
@@ -56,14 +57,14 @@ func watchOver(ctx context.Context, pids func() []int) (stop func()) {
 	return sync.OnceFunc(func() { close(stopped) })
 }
 
-// watch knows how long threads had waited when they were last looked at.
+// watch knows how long threads had waited at the last measurement.
 type watch struct {
 	root string
 	seen map[int]time.Duration
 }
 
-// look returns the longest wait for a processor of a thread since the last look. Threads wait beside each other, and
-// what holds a call up is the one that waits most.
+// look returns the longest wait of a thread for a processor since the last measurement. Threads wait at the same time,
+// and the one that waits most delays the call.
 func (w *watch) look(pids []int) time.Duration {
 	longest := time.Duration(0)
 	for _, pid := range pids {
@@ -83,7 +84,7 @@ func (w *watch) look(pids []int) time.Duration {
 	return longest
 }
 
-// runDelay reads how long a thread was ready to run and did not (Documentation/scheduler/sched-stats.rst,
+// runDelay returns how long a thread was ready to run and did not (Documentation/scheduler/sched-stats.rst,
 // /proc/<pid>/schedstat).
 func runDelay(file string) (time.Duration, bool) {
 	data, err := os.ReadFile(file)
@@ -97,8 +98,8 @@ func runDelay(file string) (time.Duration, bool) {
 	return time.Duration(waited), true
 }
 
-// processes are the children of each process of this PID namespace, read at most once in watchEvery: many calls are
-// watched at once.
+// processes returns the children of each process of this PID namespace, read at most once in watchEvery: many calls are
+// watched at the same time.
 type processes struct {
 	root string
 

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// timeout is a context that ends when the machine gave as much time as it may last.
+// timeout is a context that ends when the machine has given its time.
 type timeout struct {
 	context.Context // ends with this one, and holds its cause
 	limit           time.Duration
 	interval        Interval
-	// starved is what processes that work for its owner waited for a processor.
+	// starved is how long processes that work for its owner waited for a processor.
 	starved atomic.Int64
 	expired atomic.Bool
 	done    chan struct{}
@@ -22,16 +22,16 @@ type timeout struct {
 	timer *time.Timer
 }
 
-// timeoutKey finds the innermost timeout of a context.
+// timeoutKey is the key of the innermost timeout of a context.
 type timeoutKey struct{}
 
-// WithTimeout is as that of package context, but d counts the time that the machine gave. The context has no deadline
-// of its own that could be asked for: it moves.
+// WithTimeout is like that of package context, but d counts the time that the machine gives. The context has no
+// deadline, since that moves.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return Process().withTimeout(ctx, d, nil)
 }
 
-// WithTimeoutCause is WithTimeout with a cause for the end of the time.
+// WithTimeoutCause is like WithTimeout with a cause for the end of the time.
 func WithTimeoutCause(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
 	return Process().withTimeout(ctx, d, cause)
 }
@@ -71,19 +71,19 @@ func (t *timeout) check(expire func()) {
 	expire()
 }
 
-// left is how much of the time is left.
+// left returns the remaining time.
 func (t *timeout) left() time.Duration { return t.limit + t.extra() - t.interval.Wall() }
 
-// extra is how much longer it lasts. Timers of this process are late in the same moments in which others wait for a
-// processor.
+// extra returns by how much it is extended. Timers of this process are late in the same moments in which others wait
+// for a processor.
 func (t *timeout) extra() time.Duration {
 	return max(t.interval.Stolen(), time.Duration(t.starved.Load()))
 }
 
-// Done is closed at the end.
+// Done returns a channel that is closed at the end.
 func (t *timeout) Done() <-chan struct{} { return t.done }
 
-// Err is context.DeadlineExceeded when the time is over.
+// Err returns context.DeadlineExceeded when the time is over.
 func (t *timeout) Err() error {
 	if t.expired.Load() {
 		return context.DeadlineExceeded
@@ -91,7 +91,7 @@ func (t *timeout) Err() error {
 	return t.Context.Err()
 }
 
-// Value finds the timeout itself, beside what the context around it has.
+// Value returns the timeout itself for its key, else the value of the context around it.
 func (t *timeout) Value(key any) any {
 	if key == (timeoutKey{}) {
 		return t
@@ -99,7 +99,7 @@ func (t *timeout) Value(key any) any {
 	return t.Context.Value(key)
 }
 
-// Extra returns how much longer the innermost timeout around a context lasts than it was to; 0 without any.
+// Extra returns by how much the innermost timeout around a context is extended; 0 without any.
 func Extra(ctx context.Context) time.Duration {
 	if t, ok := ctx.Value(timeoutKey{}).(*timeout); ok {
 		return t.extra()
@@ -107,8 +107,8 @@ func Extra(ctx context.Context) time.Duration {
 	return 0
 }
 
-// Excess is what a message says of a wait that was longer than its budget: " (and 4s in which the machine gave it no
-// processor)"; empty below a tenth of a second.
+// Excess returns an addition to a message about a wait that was longer than its budget: " (and 4s in which the machine
+// gave it no processor)"; empty below a tenth of a second.
 func Excess(extra time.Duration) string {
 	if extra < 100*time.Millisecond {
 		return ""

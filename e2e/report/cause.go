@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// Cause is a reason with all failures that have it. A plugin that gets one thing wrong fails many scenarios by it.
+// Cause is a reason with all failures that have it. One mistake of a plugin makes many scenarios fail.
 type Cause struct {
-	// Text is what decided, in short.
+	// Text is the decisive part of the reason, in short.
 	Text string
 	// Results are the failures, at least one.
 	Results []Result
-	// Blocks is how many results wait for the failures.
+	// Blocks is the number of results that the failures block.
 	Blocks int
 }
 
-// More says how many results have or wait for the same cause as the first: " and 3 more, blocks 120"; empty for the
-// first alone.
+// More says how many further results have the same cause or are blocked by it: " and 3 more, blocks 120"; empty if
+// there are none.
 func (c Cause) More() string {
 	text := ""
 	if n := len(c.Results); n > 1 {
@@ -31,24 +31,24 @@ func (c Cause) More() string {
 	return text
 }
 
-// causesShown bounds how many causes are told at the top of a page.
+// causesShown bounds how many causes are shown at the top of a page.
 const causesShown = 5
 
 var (
-	// named are the parts of a reason that are others in each scenario: nodes, pods, addresses, links with random
+	// named matches the parts of a reason that differ between scenarios: nodes, pods, addresses, links with random
 	// names.
 	named = regexp.MustCompile(`\b(pod|node|host)/[\w-]+|\bveth\w+|\b[0-9a-fA-F]*[.:][0-9a-fA-F.:]+(/\d+)?`)
-	// rest is how a reason ends where a requirement fails in several ways.
+	// rest matches the end of a reason of a requirement that fails in several ways.
 	rest = regexp.MustCompile(`^and \d+ (more|others?)$`)
 )
 
-// CauseKey is equal for reasons that say that the same decided, in whichever scenario.
+// CauseKey returns the same key for reasons with the same cause, in whichever scenario.
 func CauseKey(reason string) string {
 	_, last := decisive(reason)
 	return named.ReplaceAllString(last, "…")
 }
 
-// Causes groups the failures by what decided them, which a reason says last, the one with the most failures first.
+// Causes groups the failures by cause, which is at the end of a reason, the cause with the most failures first.
 func (r *Report) Causes() []Cause {
 	var all []Cause
 	keys := map[string]int{}
@@ -72,7 +72,7 @@ func (r *Report) Causes() []Cause {
 	return all
 }
 
-// decisive is the end of a reason, which says what decided, as far as it can stand alone; and of that the last part.
+// decisive returns the end of a reason, which names the cause, as far as it can be understood alone.
 func decisive(reason string) (text, last string) {
 	parts := reasonParts(reason)
 	for len(parts) > 1 && rest.MatchString(parts[len(parts)-1]) {
@@ -82,7 +82,7 @@ func decisive(reason string) (text, last string) {
 	line := func() string { first, _, _ := strings.Cut(parts[at], "\n"); return first }
 	last = line()
 	text = last
-	// A short one, such as the text of a panic, says little without what stands before it.
+	// A short text, such as that of a panic, says little without the text before it.
 	const alone = 120
 	for at > 0 && len(text) < alone {
 		at--

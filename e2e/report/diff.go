@@ -10,30 +10,29 @@ import (
 
 // Change is a difference between two reports.
 type Change struct {
-	// What is "verdict", the name of a result or that of a score, and From and To what it was and is; From is empty
-	// where it is new, To where it is gone.
+	// What is "verdict", or the name of a result or of a score. From and To are its old and new value; From is empty if
+	// it is new, To if it is gone.
 	What, From, To string
-	// Reason is that of the new result.
+	// Reason is the reason of the new result.
 	Reason string
-	// Counts says that it bears on the verdict in one of the reports.
+	// Counts says that it counts for the verdict in one of the reports.
 	Counts bool
 }
 
-// Difference is what changed from a report to a later one.
+// Difference is the difference between a report and a later one.
 type Difference struct {
-	// Worse are regressions where they count: something that was shown before and is not now. A pass that is not one
-	// any more, whether it failed, was skipped, is no longer claimed or is gone; what became vacuous or a failure; a
-	// lower score; a worse verdict.
+	// Worse are regressions if they count: a pass that failed, was skipped, is no longer claimed or is gone; anything
+	// that became vacuous or a failure; a lower score; a worse verdict.
 	Worse []Change
-	// Better are the reverse, and New are results that the earlier report has not. That a new one fails is no
-	// regression by itself; where the verdict is worse for it, that is.
+	// Better are the reverse. New are results that the earlier report does not have; a new failure is a regression only
+	// if it makes the verdict worse.
 	Better, New []Change
-	// Changed is neither: a pass that cannot be asked for any more, such as GC with an older cniVersion, or what nobody
-	// showed before.
+	// Changed are neither: a pass that is now not-applicable, such as GC with an older cniVersion, or a result that
+	// neither report showed.
 	Changed []Change
-	// Gone are results that the later report has not and that were no pass.
+	// Gone are results that the later report does not have and that did not pass.
 	Gone []Change
-	// Notes say in what the runs are not alike.
+	// Notes say how the runs differ.
 	Notes []string
 }
 
@@ -42,8 +41,8 @@ func (d *Difference) Regressed() bool {
 	return slices.ContainsFunc(d.Worse, func(c Change) bool { return c.Counts })
 }
 
-// Diff compares two reports. Results are the same by id, those of requirements by plugin too: the plugin of a
-// scenario's result is the one whose call failed.
+// Diff compares two reports. Results correspond by id, those of requirements also by plugin; the plugin of a scenario's
+// result is the one whose call failed.
 func Diff(before, after *Report) *Difference {
 	d := &Difference{}
 	if a, b := badness(before.Verdict), badness(after.Verdict); a != b {
@@ -100,14 +99,14 @@ func badness(v Verdict) int {
 	return slices.Index([]Verdict{Conformant, Partial, NotConformant, EnvUnfit}, v)
 }
 
-// direction is above 0 where a result got worse, below where it got better.
+// direction is above 0 if a result got worse, below if it got better.
 func direction(before, after Outcome) int {
 	failed := func(o Outcome) int {
 		return map[Outcome]int{Vacuous: 1, Fail: 2}[o]
 	}
 	switch {
 	case failed(before) > 0 && (after == Blocked || after == Skipped || after == NotClaimed || after == NotApplicable):
-		// Not seen is not mended.
+		// A result that was not seen is not mended.
 		return 0
 	case failed(before) != failed(after):
 		return cmp.Compare(failed(after), failed(before))
@@ -138,14 +137,14 @@ func (d *Difference) compareScores(before, after *Report) {
 		if len(now.Missed) > 0 {
 			c.Reason = "not: " + strings.Join(now.Missed, ", ")
 		}
-		// The suite may provoke with more things than it did: what counts is the share.
+		// The suite may provoke more than before: the share counts.
 		if share := cmp.Compare(old.Noticed*now.Provoked, now.Noticed*old.Provoked); share != 0 {
 			d.sort(c, share)
 		}
 	}
 }
 
-// compareRuns says where the two do not answer the same question.
+// compareRuns notes differences that make the two reports answer different questions.
 func (d *Difference) compareRuns(before, after *Report) {
 	for _, setting := range [][3]string{
 		{"plugins", before.chain(), after.chain()},
@@ -162,7 +161,7 @@ func (d *Difference) compareRuns(before, after *Report) {
 	}
 }
 
-// Print writes the difference for people, what got worse first.
+// Print writes the difference for people, regressions first.
 func (d *Difference) Print(out io.Writer) error {
 	var b strings.Builder
 	regressions := 0

@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// drawing is the lab as a picture: a trunk at the left, the machines below each other at its right, so that it is as
-// narrow as a phone.
+// drawing is a picture of the lab: a trunk on the left, with the machines below each other on its right, so that it
+// fits on a phone.
 type drawing struct {
 	Width, Height int
-	// Top and Trunk are where the trunk begins and ends.
+	// Top and Trunk are the ends of the trunk.
 	Top, Trunk int
 	Network    []string
 	Boxes      []box
@@ -32,14 +32,14 @@ type boxLine struct {
 	Text string
 }
 
-// The measures of the picture, in pixels.
+// These are the measures of the picture, in pixels.
 const (
 	drawingWidth = 358
 	trunkX       = 14
 	boxX         = 44
 	lineHeight   = 17
 	boxGap       = 12
-	// letters fit into a line of a box of full width.
+	// letters is the number of characters in a line of a box of full width.
 	letters = 40
 )
 
@@ -66,7 +66,7 @@ func (r *Report) drawing() *drawing {
 		d.add(box{Name: n.Name, Node: true}, append(lines, pods+" by "+r.chain()), "")
 	}
 	hosts := slices.Clone(r.Lab.Hosts)
-	// What is behind another machine hangs below it.
+	// A machine behind another one hangs below it.
 	slices.SortStableFunc(hosts, func(a, b LabHost) int {
 		key := func(h LabHost) string { return cmp.Or(h.Behind, h.Name) + h.Behind }
 		return cmp.Compare(key(a), key(b))
@@ -102,7 +102,7 @@ func (d *drawing) add(b box, lines []string, behind string) {
 	d.Boxes = append(d.Boxes, b)
 }
 
-// Path is the cable of a box, from the trunk or from the machine above.
+// Path returns the cable of a box, from the trunk or from the machine above.
 func (b box) Path() string {
 	if b.From < 0 {
 		return fmt.Sprintf("M%d %dV%dH%d", boxX+14, -b.From, b.Cable, b.X)

@@ -13,7 +13,7 @@ import (
 const EvidenceDir = "evidence"
 
 // WriteEvidence writes, below the report's directory, a text file for each result that has evidence, and files of
-// packets by their names. What is there already belongs to another report, and is removed.
+// packets by their names. Evidence that exists there belongs to another report, and is removed.
 func (r *Report) WriteEvidence(dir string, captures map[string][]byte) error {
 	evidence := filepath.Join(dir, EvidenceDir)
 	if err := os.RemoveAll(evidence); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The names of the documents in a report's directory. JUnitName is written by Ginkgo.
+// These are the names of the documents in a report's directory. Ginkgo writes JUnitName.
 const (
 	JSONName     = "report.json"
 	HTMLName     = "report.html"
@@ -20,7 +20,7 @@ const (
 	JUnitName    = "junit.xml"
 )
 
-// WriteDir writes the document and what is rendered from it into a directory, which it makes where there is none.
+// WriteDir writes the document and its renderings into a directory, which it makes if it does not exist.
 func (r *Report) WriteDir(dir string) error {
 	err := r.WriteFile(filepath.Join(dir, JSONName))
 	var page bytes.Buffer
@@ -39,13 +39,13 @@ func writeWhole(path string, data []byte) error {
 	return renameio.WriteFile(path, data, 0o644)
 }
 
-// WriteFile writes the document, replacing a former one as a whole. A list that holds nothing is empty in it, never
+// WriteFile writes the document, replacing an earlier one as a whole. An empty list is written as a list, never as
 // null.
 func (r *Report) WriteFile(path string) error {
 	var document bytes.Buffer
 	encoder := json.NewEncoder(&document)
 	encoder.SetIndent("", "  ")
-	// People read it too, and the states in it are full of angle brackets.
+	// People read it, too, and the states in it are full of angle brackets.
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(r.withLists()); err != nil {
 		return fmt.Errorf("report: %w", err)
@@ -53,7 +53,7 @@ func (r *Report) WriteFile(path string) error {
 	return writeWhole(path, document.Bytes())
 }
 
-// withLists is a copy with a list wherever there is none.
+// withLists returns a copy without nil lists.
 func (r *Report) withLists() *Report {
 	c := *r
 	c.Implementation.Plugins = list(r.Implementation.Plugins)

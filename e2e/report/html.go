@@ -18,8 +18,8 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
-// WriteHTML renders the document as one page that needs nothing but itself: no script, no font and no picture from
-// elsewhere. Links to packet captures are relative to the report's directory.
+// WriteHTML renders the document as one page that needs no other file: no script, no font and no picture. Links to
+// packet captures are relative to the report's directory.
 func (r *Report) WriteHTML(out io.Writer) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
 		"anchor": anchor, "group": func(title string, open bool, results []Result) group {
@@ -45,13 +45,13 @@ func (r *Report) WriteHTML(out io.Writer) error {
 	return nil
 }
 
-// page is what the template shows beside the document.
+// page has what the template shows besides the document.
 type page struct {
 	*Report
 	Style                                 template.CSS
 	Chain, UnderTest, Tally, VerdictWords string
 	Failures                              []Result
-	// Causes are what most failures come from, MoreCauses how many others there are.
+	// Causes are the causes of most failures, MoreCauses the number of others.
 	Causes       []Cause
 	MoreCauses   int
 	Scenarios    []Result
@@ -91,13 +91,13 @@ func (r *Report) page() page {
 	return p
 }
 
-// table is requirements by plugin.
+// table has requirements by plugin.
 type table struct {
 	Plugins []string
 	Rows    []row
 }
 
-// row is the requirements that share the first part of their ids: a verb or a family.
+// row has the requirements whose ids share the first part: a verb or a family.
 type row struct {
 	Label string
 	Cells [][]Result
@@ -132,7 +132,7 @@ func (r *Report) table() table {
 	return t
 }
 
-// family is what ids of one kind have in common: "ADD" of ADD-1, "F" of F01.
+// family returns the common part of ids: "ADD" of ADD-1, "F" of F01.
 func family(id string) string {
 	if head, _, found := strings.Cut(id, "-"); found && head == strings.ToUpper(head) {
 		return head
@@ -140,16 +140,16 @@ func family(id string) string {
 	return cmp.Or(strings.TrimRight(id, "0123456789"), id)
 }
 
-// mode is a failure mode with the results that would show it.
+// mode is a failure mode with its results.
 type mode struct {
 	FailureMode
-	// Outcome is the worst of the results that count; empty where none does.
+	// Outcome is the worst of the results that count; empty if there is none.
 	Outcome Outcome
 	Results []Result
 }
 
 func (r *Report) modes() []mode {
-	// From the worst: what passed at least once was looked at.
+	// The order is from the worst: a result that passed at least once was tested.
 	order := []Outcome{Fail, Vacuous, Pass, Blocked, Skipped, KnownUpstream, NotApplicable, NotClaimed}
 	var modes []mode
 	for _, known := range r.FailureModes {
@@ -168,31 +168,31 @@ func (r *Report) modes() []mode {
 	return modes
 }
 
-// symptoms are what users saw where plugins failed as the result tells.
+// symptoms returns what users saw from plugins that failed as the result says.
 func (r *Report) symptoms(res Result) []FailureMode {
 	return slices.DeleteFunc(slices.Clone(r.FailureModes), func(m FailureMode) bool {
 		return !slices.Contains(res.Covers, m.ID)
 	})
 }
 
-// anchor is the id of a result's place on the page.
+// anchor returns the id of a result's place on the page.
 func anchor(res Result) string { return "r-" + strings.ReplaceAll(res.Name(), " ", "-") }
 
-// href is a link to a file beside the page, whatever characters its name has.
+// href returns a link to a file beside the page, with any characters in its name.
 func href(file string) string { return (&url.URL{Path: file}).String() }
 
-// reasonParts are the steps of a reason, which stand on lines of their own.
+// reasonParts returns the parts of a reason, each for a line of its own.
 func reasonParts(reason string) []string { return strings.Split(reason, "; ") }
 
 var columns = regexp.MustCompile(`\S {2,}\S+ {2,}\S`)
 
-// aligned reports whether a text has columns, which would not survive a line that is broken.
+// aligned reports whether a text has columns, which must not be wrapped.
 func aligned(text string) bool {
 	first, _, _ := strings.Cut(text, "\n")
 	return columns.MatchString(first)
 }
 
-// line is a line of evidence, with the class that colours it.
+// line is a line of evidence, with its class for colours.
 type line struct {
 	Class, Text string
 	// Before and After are the two sides of a change.
@@ -201,7 +201,7 @@ type line struct {
 
 var stateLine = regexp.MustCompile(`^([+~-]) [a-z]`)
 
-// evidenceLines colours the differences of states: "+ link eth1: …", "- route …", "~ link eth0: … -> …".
+// evidenceLines colours differences of states: "+ link eth1: …", "- route …", "~ link eth0: … -> …".
 func evidenceLines(text string) []line {
 	var lines []line
 	for _, text := range strings.Split(strings.TrimRight(text, "\n"), "\n") {

@@ -9,21 +9,20 @@ import (
 )
 
 // markdownLimit bounds the rendered Markdown, in bytes. GitHub shows no step summary above 1 MiB for all steps of a job
-// together, and people read none of that length.
+// together, and people do not read that much.
 const markdownLimit = 60_000
 
-// The parts of the Markdown are bounded too, in bytes, so that one that is out of measure leaves room for the others.
+// The parts of the Markdown are bounded too, in bytes, so that a part that is too long leaves room for the others.
 const (
 	markdownEvidence = 4_000
 	markdownReason   = 1_500
 	markdownHead     = 8_000
 )
 
-// briefReason bounds a reason where it is told in short, in bytes.
+// briefReason bounds a reason in short form, in bytes.
 const briefReason = 600
 
-// Markdown renders the document for a step summary of GitHub: below 60 KB, whatever is in it. A sentence says what was
-// cut.
+// Markdown renders the document for a step summary of GitHub, in less than 60 KB. A sentence says what was cut.
 func (r *Report) Markdown() string {
 	cut := &cutter{}
 	head := cut.text(r.markdownHead(), markdownHead)
@@ -33,7 +32,7 @@ func (r *Report) Markdown() string {
 	for i, res := range failures {
 		short[i], full[i] = r.markdownFailure(res, ""), r.markdownFailure(res, markdownProof(res))
 	}
-	// Room for the sentence at the end, and for what comes after the failures.
+	// This leaves room for the sentence at the end, and for what follows the failures.
 	const sentence = 300
 	room := markdownLimit - len(head) - sentence - min(len(tail), markdownLimit/4)
 	shown := 0
@@ -68,7 +67,7 @@ func (r *Report) Markdown() string {
 	return text
 }
 
-// cutter shortens texts at the ends of lines and remembers that it did.
+// cutter shortens texts at the ends of lines and counts what it cut.
 type cutter struct{ done bool }
 
 func (c *cutter) text(text string, limit int) string {
@@ -147,7 +146,7 @@ func (r *Report) markdownFailure(res Result, proof string) string {
 	return b.String() + proof
 }
 
-// markdownProof is the evidence, folded.
+// markdownProof returns the evidence, folded.
 func markdownProof(res Result) string {
 	if len(res.Evidence) == 0 {
 		return ""
@@ -167,7 +166,7 @@ func markdownProof(res Result) string {
 	return b.String()
 }
 
-// markdownTail is what does not bear on the verdict, one line for each.
+// markdownTail returns a line for each result that does not count for the verdict.
 func (r *Report) markdownTail() string {
 	var b strings.Builder
 	section := func(title string, results []Result) {
@@ -207,7 +206,7 @@ func (r *Report) markdownTail() string {
 	return b.String()
 }
 
-// clip ends a text that is too long, at a whole letter, with a sentence that says so.
+// clip cuts a text that is too long, between characters, and adds a sentence that says so.
 func clip(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -221,7 +220,7 @@ func clip(text string, limit int) string {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// plain takes their meaning from the characters that Markdown and HTML give one.
+// plain escapes the characters that have a meaning in Markdown and HTML.
 func plain(text string) string {
 	marks := []string{"\n", "<br>"}
 	for _, mark := range []string{`\`, "`", "*", "_", "[", "]", "|", "~"} {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Outcomes are all there are, in the order in which they are counted: what bears on the verdict first.
+// Outcomes returns all outcomes in the order in which they are counted: those that count for the verdict first.
 func Outcomes() []Outcome {
 	return []Outcome{Pass, Fail, Vacuous, Blocked, Skipped, NotApplicable, NotClaimed, KnownUpstream}
 }
 
-// meaning is what a reader of a report must know of an outcome.
+// meaning returns what a reader of a report must know about an outcome.
 func (o Outcome) meaning() string {
 	switch o {
 	case Pass:
@@ -35,7 +35,7 @@ func (o Outcome) meaning() string {
 	return ""
 }
 
-// symbol tells outcomes apart without colours.
+// symbol distinguishes outcomes without colours.
 func (o Outcome) symbol() string {
 	switch o {
 	case Pass:
@@ -56,7 +56,7 @@ func (o Outcome) symbol() string {
 	return "○"
 }
 
-// meaning is the verdict in a sentence.
+// meaning returns the verdict as a sentence.
 func (v Verdict) meaning() string {
 	switch v {
 	case Conformant:
@@ -71,21 +71,21 @@ func (v Verdict) meaning() string {
 	return ""
 }
 
-// failures are what bears on the verdict, scenarios first.
+// failures returns the results that count for the verdict, scenarios first.
 func (r *Report) failures() []Result {
 	return slices.DeleteFunc(slices.Clone(r.Results), func(res Result) bool {
 		return !r.Counts(res) || !res.failed()
 	})
 }
 
-// with are the results of an outcome, failures and findings left out.
+// with returns the results of an outcome, without failures and findings.
 func (r *Report) with(o Outcome) []Result {
 	return slices.DeleteFunc(slices.Clone(r.Results), func(res Result) bool {
 		return res.Result != o || res.failed() || o == Vacuous && !r.Counts(res)
 	})
 }
 
-// chain is the plugins in a line.
+// chain returns the plugins in a line.
 func (r *Report) chain() string {
 	var types []string
 	for _, p := range r.Implementation.Plugins {
@@ -94,7 +94,7 @@ func (r *Report) chain() string {
 	return strings.Join(types, " + ")
 }
 
-// underTest are the types that the verdict is about, in a line.
+// underTest returns the plugins that the verdict is about, in a line.
 func (r *Report) underTest() string {
 	var types []string
 	for _, p := range r.Implementation.Plugins {
@@ -122,9 +122,8 @@ func (r *Report) Tally() string {
 	return strings.TrimPrefix(strings.Join(parts, ", "), "and ")
 }
 
-// Name is how people call a result, and what tells it apart from others of its report: its id, and for a requirement
-// the plugin that was asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and no
-// part of the name.
+// Name is the name of a result for people, unique in its report: its id, and for a requirement the plugin that was
+// asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and is not part of the name.
 func (r Result) Name() string {
 	if r.Kind == "scenario" || r.Plugin == Chain {
 		return r.ID

@@ -21,9 +21,8 @@ var schema []byte
 // Schema is the JSON schema (draft 2020-12) of the document, which cnitest report schema prints.
 func Schema() []byte { return bytes.Clone(schema) }
 
-// ReadFile reads a document that WriteFile wrote. It is strict: another apiVersion or kind, a field that is missing or
-// that this version does not know, and a path that leads out of the report's directory are errors of one line that
-// start with the file's name.
+// ReadFile reads a document that WriteFile wrote. It is strict: another apiVersion or kind, a missing or unknown field,
+// and a path that leads out of the report's directory are errors of one line that start with the file's name.
 func ReadFile(path string) (*Report, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -41,7 +40,7 @@ func parse(data []byte) (*Report, error) {
 		APIVersion, Kind string
 		Suite            Suite
 	}
-	// json.Unmarshal refuses what follows the document, too.
+	// json.Unmarshal refuses anything after the document, too.
 	if err := json.Unmarshal(data, &head); err != nil {
 		return nil, fmt.Errorf("want a report of cnitest in JSON: %w", syntax(data, err))
 	}
@@ -70,7 +69,7 @@ func parse(data []byte) (*Report, error) {
 	return r, nil
 }
 
-// syntax adds the line to an error of the syntax.
+// syntax adds the line to a syntax error.
 func syntax(data []byte, err error) error {
 	var wrong *json.SyntaxError
 	if !errors.As(err, &wrong) {
@@ -79,7 +78,7 @@ func syntax(data []byte, err error) error {
 	return fmt.Errorf("line %d: %w", 1+bytes.Count(data[:wrong.Offset], []byte("\n")), err)
 }
 
-// validate compares a document with the schema. Its error names the first thing that is wrong.
+// validate compares a document with the schema. Its error names the first mistake.
 func validate(data []byte) error {
 	compiled, err := compileSchema()
 	if err != nil {

@@ -1,6 +1,7 @@
-// Package report is the document of a run: what was tested, every result, the verdict, and the evidence of what failed.
+// Package report has the document of a run: what was tested, every result, the verdict, and the evidence of what
+// failed.
 //
-// It knows nothing of scenarios or clusters; package e2e fills it, the command prints it.
+// It knows nothing about scenarios or clusters; package e2e fills it, the command prints it.
 //
 // Run its tests: go test ./e2e/report
 package report
@@ -10,49 +11,49 @@ import (
 	"time"
 )
 
-// APIVersion and Kind are what the document starts with.
+// APIVersion and Kind start the document.
 const (
 	APIVersion = "cnitest/v1alpha1"
 	Kind       = "ConformanceReport"
 )
 
-// Verdict is what a run says of the plugins under test.
+// Verdict is what a run says about the plugins under test.
 type Verdict string
 
-// The verdicts.
+// These are the verdicts.
 const (
 	// Conformant: everything that counts passed.
 	Conformant Verdict = "conformant"
-	// Partial: nothing failed, and something that counts could not be run here.
+	// Partial: nothing failed, but something that counts could not run here.
 	Partial Verdict = "partial"
 	// NotConformant: something that counts failed.
 	NotConformant Verdict = "not-conformant"
-	// EnvUnfit: the network between the nodes cannot carry what the plugin is for, whatever the plugin does.
+	// EnvUnfit: the network between the nodes cannot carry the traffic of such a plugin, whatever the plugin does.
 	EnvUnfit Verdict = "env-unfit"
 )
 
 // Outcome is the result of one scenario or requirement.
 type Outcome string
 
-// The outcomes.
+// These are the outcomes.
 const (
 	Pass Outcome = "pass"
 	Fail Outcome = "fail"
-	// Vacuous: the verb answers success and never notices anything.
+	// Vacuous: the verb always succeeds and never notices anything.
 	Vacuous Outcome = "vacuous"
-	// NotApplicable: cannot exist here by nature, e.g. GC before CNI 1.1.0.
+	// NotApplicable: cannot exist here, e.g. GC before CNI 1.1.0.
 	NotApplicable Outcome = "not-applicable"
 	// NotClaimed: an extended feature that nobody claims.
 	NotClaimed Outcome = "not-claimed"
 	// Skipped: this machine or backend lacks a capability.
 	Skipped Outcome = "skipped"
-	// Blocked: needs something that failed already, and says nothing by itself.
+	// Blocked: depends on something that failed already, and says nothing by itself.
 	Blocked Outcome = "blocked"
-	// KnownUpstream: skel, libcni or an upstream plugin in the chain forces it.
+	// KnownUpstream: skel, libcni or an upstream plugin in the chain causes it.
 	KnownUpstream Outcome = "known-upstream"
 )
 
-// The levels of a result.
+// These are the levels of a result.
 const (
 	Core     = "core"
 	Extended = "extended"
@@ -60,7 +61,7 @@ const (
 	Should   = "SHOULD"
 )
 
-// Chain is the plugin of a result that no single plugin answers for, such as reachability.
+// Chain is the plugin of a result that no single plugin is responsible for, such as reachability.
 const Chain = "chain"
 
 // Report is the document.
@@ -69,7 +70,7 @@ type Report struct {
 	Kind       string  `json:"kind"`
 	Verdict    Verdict `json:"verdict"`
 	Suite      Suite   `json:"suite"`
-	// Implementation is what was tested.
+	// Implementation is the tested chain.
 	Implementation Implementation `json:"implementation"`
 	Profile        string         `json:"profile"`
 	Backend        string         `json:"backend"`
@@ -77,25 +78,25 @@ type Report struct {
 	Started        time.Time      `json:"started"`
 	// DurationSeconds is the time from the start of the first cluster to the end of the last.
 	DurationSeconds float64 `json:"durationSeconds"`
-	// Lab is the network of most scenarios; nil where none could be made.
+	// Lab is the network of most scenarios; nil if none could be made.
 	Lab     *Lab     `json:"lab,omitempty"`
 	Results []Result `json:"results"`
-	// FailureModes are those that a result covers, in the order of their ids.
+	// FailureModes are the failure modes that a result covers, in the order of their ids.
 	FailureModes []FailureMode `json:"failureModes"`
-	// Scores are how often a verb noticed what was broken on purpose.
+	// Scores count how often a verb noticed what was broken on purpose.
 	Scores []Score `json:"scores"`
-	// Residue is what the first attachment leaves on a node and later ones do not add to.
+	// Residue is what the first attachment leaves on a node without later ones adding to it.
 	Residue []Residue `json:"residue"`
-	// Notes are what the user should know of the lab, such as how addresses were shared out.
+	// Notes are for the user, such as how addresses were divided.
 	Notes []string `json:"notes"`
 }
 
-// Suite is the tester.
+// Suite is the suite that tested.
 type Suite struct {
 	Version string `json:"version"`
 }
 
-// Implementation is the tested.
+// Implementation is the tested chain.
 type Implementation struct {
 	Conflist   string   `json:"conflist"`
 	CNIVersion string   `json:"cniVersion"`
@@ -106,16 +107,16 @@ type Implementation struct {
 type Plugin struct {
 	Type      string `json:"type"`
 	UnderTest bool   `json:"underTest"`
-	// Version is the module version from the binary's build information; empty when it has none.
+	// Version is the module version from the binary's build information; empty if it has none.
 	Version string `json:"version"`
 	SHA256  string `json:"sha256"`
 }
 
-// Lab is the network on which the plugins ran. Scenarios may have nodes of their own beside these.
+// Lab is the network on which the plugins ran. Scenarios may have nodes of their own besides these.
 type Lab struct {
 	// Cloud says that the nodes are instances of a cloud, whose network is routed.
 	Cloud bool `json:"cloud"`
-	// Networks are those of the underlay and, where these are others, of the pods, e.g. "192.168.0.0/16".
+	// Networks are the networks of the underlay and, if these are others, of the pods, e.g. "192.168.0.0/16".
 	Networks []string  `json:"networks"`
 	Nodes    []LabNode `json:"nodes"`
 	Hosts    []LabHost `json:"hosts"`
@@ -123,12 +124,12 @@ type Lab struct {
 
 // LabNode is a machine on which pods are attached.
 type LabNode struct {
-	// Name is as scenarios say it, e.g. "node/a".
+	// Name is the name in scenarios, e.g. "node/a".
 	Name string `json:"name"`
-	// Uplink is its interface on the underlay, Addresses what it has there.
+	// Uplink is its interface on the underlay, Addresses are the addresses there.
 	Uplink    string   `json:"uplink"`
 	Addresses []string `json:"addresses"`
-	// Pods is how many its share of the addresses allows; 0 means that it is not known.
+	// Pods is the number of pods that its share of the addresses allows; 0 means unknown.
 	Pods int `json:"pods"`
 }
 
@@ -136,11 +137,11 @@ type LabNode struct {
 type LabHost struct {
 	Name      string   `json:"name"`
 	Addresses []string `json:"addresses"`
-	// Behind is the host that leads to it; empty where it is on the nodes' network.
+	// Behind is the host that leads to it; empty if it is on the nodes' network.
 	Behind string `json:"behind,omitempty"`
 }
 
-// LabFails makes the result a skip of which the lab's failure is the reason.
+// LabFails makes the result a skip because the lab failed.
 func (r *Result) LabFails(reason error) {
 	r.Result, r.Reason, r.Evidence, r.LabFailed = Skipped, reason.Error(), nil, true
 }
@@ -154,78 +155,77 @@ func (r *Result) LacksOf(reason, feature string) {
 // FailureMode is a way in which a plugin failed its users.
 type FailureMode struct {
 	ID string `json:"id"`
-	// Symptom is what users saw.
+	// Symptom says what users saw.
 	Symptom string `json:"symptom"`
 }
 
 // Result is one scenario or requirement.
 type Result struct {
 	ID string `json:"id"`
-	// Title is what a plugin's user relies on, in a sentence; Why is what breaks where it does not hold.
+	// Title is what a user of the plugin relies on, in a sentence; Why says what breaks without it.
 	Title string `json:"title"`
 	Why   string `json:"why,omitempty"`
 	// Kind is "scenario" or "requirement".
 	Kind string `json:"kind"`
-	// Plugin is the type of the plugin that answers for it, or Chain.
+	// Plugin is the type of the plugin that is responsible for it, or Chain.
 	Plugin string   `json:"plugin"`
 	Level  string   `json:"level"`
 	Result Outcome  `json:"result"`
 	Covers []string `json:"covers"`
-	// Reason says why the result is not a pass, in words for the plugin's author.
+	// Reason says why the result is not a pass, for the author of the plugin.
 	Reason string `json:"reason,omitempty"`
-	// BlockedBy is the result that a blocked one waits for.
+	// BlockedBy is the result that blocks this one.
 	BlockedBy string `json:"blockedBy,omitempty"`
-	// LabFailed tells of a skip that is neither the plugin's doing nor the user's choice: it could be asked here, and
-	// the lab failed.
+	// LabFailed says that the result was skipped since the lab failed, and not because of the plugin or the user's
+	// choice.
 	LabFailed bool `json:"labFailed,omitempty"`
 	// Lacks is the feature that the kernel was built without and a plugin asked for, with its option; empty where it
 	// lacks none.
 	Lacks string `json:"lacks,omitempty"`
 	// Disturbed says how the machine was busy while it ran, in words; empty where it was not beyond measure.
 	Disturbed string `json:"disturbed,omitempty"`
-	// FirstRun is what came of it when it ran for the first time and failed on a disturbed machine; nil where it ran
-	// once. The result is then that of a second run, with no other beside it.
+	// FirstRun is the result of the first run if it failed on a disturbed machine; nil if there was one run. The result
+	// is then that of a second run, with no other unit beside it.
 	FirstRun        *FirstRun `json:"firstRun,omitempty"`
 	DurationSeconds float64   `json:"durationSeconds"`
-	// Repeat is the command line that brings about the result alone, where it is a failure.
+	// Repeat is the command line that repeats the result alone, if it is a failure.
 	Repeat string `json:"repeat,omitempty"`
 	// Evidence is what was seen when it failed.
 	Evidence []Evidence `json:"evidence,omitempty"`
 }
 
-// FirstRun is a run whose failure may have been the machine's.
+// FirstRun is a run that may have failed because of the machine.
 type FirstRun struct {
 	Result Outcome `json:"result"`
 	Reason string  `json:"reason"`
-	// Disturbed says how the machine was busy meanwhile.
+	// Disturbed says how busy the machine was meanwhile.
 	Disturbed string `json:"disturbed"`
 }
 
-// Score is how often CHECK or STATUS of a plugin noticed what was broken on purpose.
+// Score counts how often CHECK or STATUS of a plugin noticed what was broken on purpose.
 type Score struct {
 	Plugin string `json:"plugin"`
 	Verb   string `json:"verb"`
-	// Noticed of Provoked were.
+	// Noticed of Provoked were noticed.
 	Noticed  int `json:"noticed"`
 	Provoked int `json:"provoked"`
-	// Missed are what was broken unnoticed.
+	// Missed lists what was broken and not noticed.
 	Missed []string `json:"missed"`
 }
 
-// Evidence is a titled text: a step, a plugin's call, a state difference, the way of a packet.
+// Evidence is a titled text: a step, a call of a plugin, a difference of states, the path of a packet.
 type Evidence struct {
 	Title string `json:"title"`
 	Text  string `json:"text"`
-	// File is a packet capture that belongs to it, as a path relative to the report's directory; empty where there is
-	// none.
+	// File is a packet capture for it, as a path relative to the report's directory; empty if there is none.
 	File string `json:"file,omitempty"`
 }
 
 // Residue is something that stays on a node after the first attachment.
 type Residue struct {
-	// Plugin is the plugin after whose call it appeared; empty when that was not seen.
+	// Plugin is the plugin after whose call it appeared; empty if that is unknown.
 	Plugin string `json:"plugin"`
-	// Item is its kind and name, Change how it differs from the start.
+	// Item is its kind and name, Change its difference from the start.
 	Item   string `json:"item"`
 	Change string `json:"change"`
 }
@@ -245,7 +245,7 @@ func (r *Report) Judge() Verdict {
 	if !slices.ContainsFunc(r.Results, func(res Result) bool {
 		return res.Result == Pass && r.Counts(res)
 	}) && verdict == Conformant {
-		// Nothing was shown: silence is no conformance.
+		// Nothing was shown, which is no conformance.
 		return Partial
 	}
 	return verdict
@@ -256,10 +256,10 @@ func (r Result) failed() bool {
 	return r.Result == Fail || r.Result == Vacuous && (binding(r.Level) || r.Level == Extended)
 }
 
-// binding reports whether nobody may do without.
+// binding reports whether a plugin must meet the level.
 func binding(level string) bool { return level == Core || level == Must || level == "MUST NOT" }
 
-// Counts reports whether a result bears on the verdict.
+// Counts reports whether a result counts for the verdict.
 func (r *Report) Counts(res Result) bool {
 	if res.Plugin == Chain {
 		return true
@@ -269,7 +269,7 @@ func (r *Report) Counts(res Result) bool {
 	})
 }
 
-// Findings are failures of plugins that are not under test.
+// Findings returns the failures of plugins that are not under test.
 func (r *Report) Findings() []Result {
 	var found []Result
 	for _, res := range r.Results {
@@ -280,7 +280,8 @@ func (r *Report) Findings() []Result {
 	return found
 }
 
-// Count is how many results have an outcome; failures are those that bear on the verdict, see Findings for the others.
+// Count returns how many results have an outcome. Failures are those that count for the verdict; Findings has the
+// others.
 func (r *Report) Count(o Outcome) int {
 	n := 0
 	for _, res := range r.Results {

@@ -69,7 +69,7 @@ func (t *stepChecker) del(path string, s Step) {
 	t.attached[a] = false
 }
 
-// reboot takes the namespaces of the node's pods; what their ADD wrote to the disk still asks for a DEL.
+// reboot removes the namespaces of the node's pods; what their ADD wrote to the disk still needs a DEL.
 func (t *stepChecker) reboot(node Place) {
 	delete(t.down, node.Name)
 	delete(t.frozen, node.Name)
@@ -91,7 +91,7 @@ func (t *stepChecker) hasNetns(path string, pod Place, verb string) bool {
 	return there
 }
 
-// reachable reports a pod that is not attached at this step; only interface ifname counts, empty means any.
+// reachable reports a pod that is not attached at this step; only interface ifname counts, or any if it is empty.
 func (t *stepChecker) reachable(path string, pod Place, ifname, verb string) {
 	if verb == "check" || ifname != "" {
 		ifname = orDefault(ifname)

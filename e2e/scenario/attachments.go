@@ -2,8 +2,8 @@ package scenario
 
 import "strings"
 
-// Attachments is how many attachments to the conflist's network exist at once, at most, as the steps tell it; pods of a
-// count that a node has no addresses for are counted too.
+// Attachments returns the largest number of attachments to the conflist's network that exist at the same time. Pods of
+// a count for which a node has no addresses are counted, too.
 func (s *Scenario) Attachments() int {
 	count := map[string]int{}
 	for _, p := range s.Pods {

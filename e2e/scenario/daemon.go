@@ -14,23 +14,23 @@ type Daemon struct {
 	// connections and answers nothing), "thaw" (SIGCONT) or "doom" (SIGKILL as soon as it has written what it is asked
 	// for, and before it answers). Start ends when the daemon is ready.
 	Do string `yaml:"do"`
-	// With is the variant of the daemon that is started from here on, of Variants; empty means the daemon as it is at
-	// the beginning. It belongs to start and restart.
+	// With is the variant of the daemon that runs from now on, of Variants; empty means the daemon as at the start. It
+	// belongs to start and restart.
 	With string `yaml:"with"`
 }
 
-// The variants of a daemon, for which the target has a command of their own.
+// These are the variants of a daemon, for each of which a target may have a command.
 const (
-	// NodeSNAT: what pods send beyond their cloud leaves it with the address of their node.
+	// NodeSNAT: what pods send beyond their cloud has the source address of their node.
 	NodeSNAT = "node-snat"
 	// LongCooling: an address that was released rests for 6 s before another pod gets it.
 	LongCooling = "long-cooling"
 )
 
-// Variants are the names of all variants, sorted.
+// Variants returns the names of all variants, sorted.
 func Variants() []string { return []string{LongCooling, NodeSNAT} }
 
-// String reads the step aloud.
+// String returns the step as a sentence.
 func (d Daemon) String() string {
 	switch {
 	case d.Do == Doom:
@@ -41,7 +41,7 @@ func (d Daemon) String() string {
 	return fmt.Sprintf("%s the daemon on node/%s", d.Do, d.Node)
 }
 
-// What a Daemon step does.
+// These are the values of Daemon.Do.
 const (
 	StartDaemon   = "start"
 	StopDaemon    = "stop"
@@ -58,20 +58,20 @@ type Cloud struct {
 	// Node is the node's name.
 	Node string `yaml:"node"`
 	// Add is "eni", a network interface with its addresses, or "address", one more for the ENI that has the fewest.
-	// Remove takes away what an earlier step of the scenario added last.
+	// Remove removes what an earlier step of the scenario added last.
 	Add    string `yaml:"add"`
 	Remove string `yaml:"remove"`
-	// Of is the pod whose address is to be removed while it has it, or the prefix that the address is of.
+	// Of is the pod whose address is to be removed while it has it, or the prefix that the address belongs to.
 	Of string `yaml:"of"`
 }
 
-// The things that a Cloud adds and removes.
+// These are the things that a Cloud adds and removes.
 const (
 	AnENI     = "eni"
 	AnAddress = "address"
 )
 
-// String reads the step aloud.
+// String returns the step as a sentence.
 func (c Cloud) String() string {
 	switch {
 	case c.Add != "":
@@ -89,7 +89,7 @@ func article(thing string) string {
 	return "an address"
 }
 
-// nodeNamed reports a name that is no node's.
+// nodeNamed reports a name that no node has.
 func (v *validator) nodeNamed(path, name string) bool {
 	if v.nodes[name] == nil {
 		v.wrong(path, "node %q is not declared; %s", name, orOneOf(NodePlace, v.nodes))
@@ -121,7 +121,7 @@ func (t *stepChecker) daemon(path string, d Daemon) {
 	case !down && !frozen && d.Do == ThawDaemon:
 		t.wrong(path, "the daemon on node/%s is not frozen; put a freeze before this thaw", d.Node)
 	}
-	// Nobody knows for how long a doomed one runs.
+	// Nobody knows how long a doomed daemon runs.
 	t.down[d.Node], t.frozen[d.Node] = d.Do == StopDaemon || d.Do == KillDaemon || d.Do == Doom, d.Do == FreezeDaemon
 }
 
@@ -174,7 +174,7 @@ func (t *stepChecker) ownAddress(path string, c Cloud) {
 	t.reachable(path+".of", pod, DefaultInterface, "cloud")
 }
 
-// mayFail reads the option fails of a step.
+// mayFail checks the option fails of a step.
 func (t *stepChecker) mayFail(path string, s Step) {
 	if t.lines.Has(path+".fails") && s.Fails < 1 {
 		t.wrong(path+".fails", "fails is %d; write the code of the CNI error that is wanted, e.g. 11", s.Fails)

@@ -32,7 +32,7 @@ func (v *validator) declarations() {
 	}
 }
 
-// maxENIs is the most that clouds give a machine.
+// maxENIs is the largest number that clouds give a machine.
 const maxENIs = 15
 
 func (v *validator) node(path string, n *Node) {
@@ -65,11 +65,10 @@ func (v *validator) node(path string, n *Node) {
 	}
 }
 
-// localAddress reports text that is no address which a node can have for itself and pods can reach by a route.
+// localAddress reports text that is not an address which a node can have for itself and pods can reach by a route.
 func (v *validator) localAddress(path string, before []string, text string) {
 	addr, err := netip.ParseAddr(text)
-	// IPv4 link-local addresses are what node-local DNS uses; those of IPv6 need a zone, and the one on lo leads
-	// nowhere else.
+	// Node-local DNS uses IPv4 link-local addresses; IPv6 ones need a zone, and the one on lo leads nowhere else.
 	unreachable := addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() || addr.Is6() &&
 		addr.IsLinkLocalUnicast()
 	switch {
@@ -160,7 +159,7 @@ func (v *validator) listeners(path string, listen []Listen) {
 	}
 }
 
-// sharedNames finds pods whose names, container ids or host ports meet once counts are written out.
+// sharedNames finds pods whose names, container ids or host ports collide once counts are expanded.
 func (v *validator) sharedNames() {
 	names, ids, ports := map[string]string{}, map[string]string{}, map[string]string{}
 	claim := func(taken map[string]string, path, what, key, pod string) bool {
@@ -194,7 +193,7 @@ func (v *validator) sharedNames() {
 	}
 }
 
-// Names are the names of the pods that p makes: its own, or NAME-0, NAME-1, … where it has a count.
+// Names returns the names of the pods that p makes: its own, or NAME-0, NAME-1, … if it has a count.
 func (p Pod) Names() []string {
 	if p.Count <= 0 {
 		return []string{p.Name}
@@ -206,7 +205,7 @@ func (p Pod) Names() []string {
 	return names
 }
 
-// orOneOf says how to mend a name that is not among the declared ones.
+// orOneOf says how to mend a name that is not declared.
 func orOneOf[T any](kind string, declared map[string]T) string {
 	text := "declare it under " + kind + "s"
 	if len(declared) > 0 {

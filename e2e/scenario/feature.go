@@ -5,7 +5,7 @@ import "slices"
 // Feature is a claim about a plugin that scenarios test.
 type Feature string
 
-// The features, each with the sentence that Meaning gives.
+// These are the features; Meaning has a sentence for each.
 const (
 	Attach          Feature = "Attach"
 	CleanUp         Feature = "CleanUp"
@@ -28,7 +28,7 @@ const (
 	DHCP            Feature = "DHCP"
 )
 
-// Features are all features in the order in which lists show them.
+// Features returns all features in the order of lists.
 func Features() []Feature {
 	return []Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
@@ -38,7 +38,7 @@ func Features() []Feature {
 	}
 }
 
-// Meaning is the claim in one sentence; empty for an unknown feature.
+// Meaning returns the claim in one sentence; empty for an unknown feature.
 func (f Feature) Meaning() string {
 	switch f {
 	case Attach:
@@ -89,10 +89,10 @@ func (f Feature) Meaning() string {
 	return ""
 }
 
-// Profile is a kind of plugin, and with it the set of features that one of this kind must have.
+// Profile is a kind of plugin, with the set of features that such a plugin must have.
 type Profile string
 
-// The profiles. Each holds all that the one before it holds.
+// These are the profiles. Each has all features of the one before it.
 const (
 	// ProfileCNI is any plugin that attaches pods.
 	ProfileCNI Profile = "cni"
@@ -102,12 +102,12 @@ const (
 	ProfileKubernetes Profile = "kubernetes"
 )
 
-// Profiles are all profiles, the smallest first.
+// Profiles returns all profiles, the smallest first.
 func Profiles() []Profile {
 	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes}
 }
 
-// Features are those that the profile demands; none for an unknown profile.
+// Features returns the features that the profile demands; none for an unknown profile.
 func (p Profile) Features() []Feature {
 	cni := []Feature{Attach, CleanUp, PodToPod}
 	underlay := append(slices.Clone(cni), HostToPod, CrossNode, External, NodeIntegrity)
@@ -122,7 +122,7 @@ func (p Profile) Features() []Feature {
 	return nil
 }
 
-// Core tells whether the profile demands every feature of the scenario. What is not core is extended and counts where
+// Core reports whether the profile demands every feature of the scenario. Other scenarios are extended and count if
 // claimed.
 func (p Profile) Core(s *Scenario) bool {
 	demanded := p.Features()

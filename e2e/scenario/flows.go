@@ -41,7 +41,7 @@ func (t *stepChecker) startFlows(step string, f Flows) {
 	}
 }
 
-// flowsFromTo checks flows of one direction. known says whether the protocol is one.
+// flowsFromTo checks flows of one direction. known says whether the protocol is valid.
 func (t *stepChecker) flowsFromTo(path string, f Flows, known bool) {
 	if len(f.Between) > 0 {
 		t.wrong(path+".between", "flows have between or from and to, got both; remove one of the two")
@@ -69,7 +69,7 @@ func (t *stepChecker) stop(path string, s Stop) {
 	case s.Lost > 0 && s.Gap > 0:
 		t.wrong(path+".stop.gap", "gap takes the place of lost, got both; remove one of the two")
 	case s.Gap > 0 && t.flowing <= s.Gap:
-		// Such a gap could not be told from flows that never came back.
+		// Such a gap could not be distinguished from flows that never came back.
 		t.wrong(path+".stop.gap", "gap is %s, and the flows run for %s only; put a longer wait before this stop", s.Gap,
 			t.flowing)
 	}

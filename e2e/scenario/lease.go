@@ -1,16 +1,16 @@
 package scenario
 
-// What Lease.Is can be.
+// These are the values of Lease.Is.
 const (
-	// LeaseHeld is a lease that did not expire yet, LeaseRenewed one that was renewed again and again until three of
-	// its lives were over.
+	// LeaseHeld is a lease that has not expired, LeaseRenewed one that was renewed again and again for three lease
+	// times.
 	LeaseHeld    = "held"
 	LeaseRenewed = "renewed"
 	// LeaseReleased is one that the client gave back.
 	LeaseReleased = "released"
 )
 
-// Lease asserts what the lab's DHCP server was told of the address that the last ADD gave a pod.
+// Lease asserts what the lab's DHCP server knows about the address that the last ADD gave a pod.
 type Lease struct {
 	Of string `yaml:"of"`
 	// Is is one of the constants above.

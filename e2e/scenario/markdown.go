@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Markdown is a table of scenarios, each linked to its file and told by the first sentence of its description.
+// Markdown returns a table of scenarios, each with a link to its file and the first sentence of its description.
 func Markdown(all []*Scenario) string {
 	var b strings.Builder
 	b.WriteString("| scenario | what a user relies on | features | covers |\n|---|---|---|---|\n")
@@ -18,11 +18,11 @@ func Markdown(all []*Scenario) string {
 	return b.String()
 }
 
-// cell keeps text from ending a table's cell.
+// cell escapes text for a cell of a table.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
 
-// Sentences are the description on one line each: the first sentence, up to a full stop that ends a word, which says
-// what a user relies on, and the rest, which may be empty.
+// Sentences returns the description on one line each: the first sentence, up to a full stop that ends a word, which
+// says what a user relies on, and the rest, which may be empty.
 func (s *Scenario) Sentences() (first, rest string) {
 	text := strings.Join(strings.Fields(s.Description), " ")
 	if i := strings.Index(text, ". "); i >= 0 {
@@ -42,7 +42,7 @@ func features(list []Feature, separator string) string {
 // explainWidth is the line length of Explain, for a terminal of 80 columns.
 const explainWidth = 78
 
-// Explain tells a scenario to somebody at a terminal: why it exists, what it claims, what it needs and what it does.
+// Explain describes a scenario for a terminal: why it exists, what it claims, what it needs and what it does.
 func Explain(s *Scenario) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n%s\n", s.Name, wrap(s.Description, "  "))
@@ -125,7 +125,7 @@ func (n Needs) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// wrap breaks text between words, each line behind indent and ended.
+// wrap breaks text between words, each line with indent and a newline.
 func wrap(text, indent string) string {
 	var b strings.Builder
 	line := indent

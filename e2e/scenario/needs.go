@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Needs is what a scenario asks of a backend and its machine. Lists are sorted and without repetition.
+// Needs is what a scenario needs from a backend and its machine. Lists are sorted and without repetition.
 type Needs struct {
-	// Nodes is how many nodes must exist at once.
+	// Nodes is the number of nodes that exist at the same time.
 	Nodes int
 	// SecondNIC is a node with a management network of its own.
 	SecondNIC bool
@@ -18,40 +18,40 @@ type Needs struct {
 	Services bool
 	// LocalAddresses is a node with addresses on its lo.
 	LocalAddresses bool
-	// ForwardPolicy is a node on which a chain of somebody else drops what is forwarded.
+	// ForwardPolicy is a node on which a foreign chain drops what is forwarded.
 	ForwardPolicy bool
-	// Routed is pods of a routed network, to which the router of the LAN knows the way.
+	// Routed means pods of a routed network, for which the router of the LAN has routes.
 	Routed bool
-	// Redirect is a pod that sends one of its ports to another.
+	// Redirect is a pod that redirects one of its ports to another.
 	Redirect bool
 	// Capture is a place at which packets are watched.
 	Capture bool
 	// Daemon is a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
 	Daemon, Cloud bool
-	// Doom is a daemon that can be killed before it answers, Variants are those in which it is wanted.
+	// Doom is a daemon that can be killed before it answers. Variants are its variants.
 	Doom     bool
 	Variants []string
 	// Sysctls are the settings of a node that the scenario chooses.
 	Sysctls []string
 	// Hosts are the machines outside the cluster that take part, of HostNames.
 	Hosts []string
-	// Addresses is how many pod addresses per family each node must have, by its name.
+	// Addresses is the number of pod addresses per family that each node must have, by its name.
 	Addresses map[string]int
-	// Plugins are the types that the scenario uses beside those of the conflist; their binaries must be there, and what
-	// these call.
+	// Plugins are the types that the scenario uses besides those of the conflist; their binaries must exist, and the
+	// programs that these call.
 	Plugins []string
-	// Features are those that the scenario tests.
+	// Features are the features that the scenario tests.
 	Features []Feature
-	// Leases is a DHCP server of the lab's.
+	// Leases is a DHCP server in the lab.
 	Leases bool
 	// Asks is a conflist that declares a capability.
 	Asks bool
-	// Runtime is what the scenario does in the place of a container runtime, which a kubelet's own would not do when it
-	// is asked to.
+	// Runtime lists what the scenario does in place of a container runtime and a kubelet's own runtime would not do on
+	// request.
 	Runtime []string
 }
 
-// Needs says what the scenario asks of a backend. It is meant for a scenario that Parse returned.
+// Needs returns what the scenario needs from a backend. It is for a scenario that Parse returned.
 func (s *Scenario) Needs() Needs {
 	needs := Needs{
 		Nodes: len(s.Nodes), Services: len(s.Services) > 0,
@@ -108,7 +108,7 @@ func set(words []string) []string {
 	return slices.Compact(words)
 }
 
-// hosts are the names of the machines outside the cluster among the places.
+// hosts returns the names of the machines outside the cluster among the places.
 func hosts(places []string) []string {
 	var names []string
 	for _, place := range places {
@@ -119,7 +119,7 @@ func hosts(places []string) []string {
 	return names
 }
 
-// addresses is what each node declares, else the most that its pods hold at once.
+// addresses returns what each node declares, else the largest number of addresses that its pods have at the same time.
 func (s *Scenario) addresses() map[string]int {
 	most, held := map[string]int{}, map[attachment]bool{}
 	count := func(churned int, node string) {
@@ -153,7 +153,7 @@ func (s *Scenario) addresses() map[string]int {
 
 func podOf(place string) string { return strings.TrimPrefix(place, PodPlace+"/") }
 
-// podNamed is the zero pod where the scenario declares none of that name.
+// podNamed returns the pod with a name; the zero pod if there is none.
 func (s *Scenario) podNamed(name string) Pod {
 	for _, p := range s.Pods {
 		if p.Name == name {

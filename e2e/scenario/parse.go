@@ -12,7 +12,7 @@ import (
 )
 
 // Load reads every *.yaml file at the root of files, in the order of the scenarios' names. Its error joins those of all
-// files; it comes with the scenarios that are right.
+// files; it also returns the scenarios without mistakes.
 func Load(files fs.FS) ([]*Scenario, error) {
 	names, err := fs.Glob(files, "*.yaml")
 	if err != nil {
@@ -37,10 +37,10 @@ func Load(files fs.FS) ([]*Scenario, error) {
 	return all, errors.Join(errs...)
 }
 
-// Parse reads and validates one scenario. file is used in messages, and its base name must be the scenario's name.
+// Parse reads and validates one scenario. file is its name in messages, and its base name must be the scenario's name.
 //
-// Its error joins every mistake as "file:line: what; how to mend", in the order of the lines. Mistakes of form (syntax,
-// unknown fields, values of the wrong type) hide those of meaning, which would only follow from them.
+// Its error joins every mistake as "file:line: what; how to mend", in the order of the lines. If there are mistakes of
+// form (syntax, unknown fields, values of the wrong type), the meaning is not checked.
 func Parse(file string, data []byte) (*Scenario, error) {
 	s := &Scenario{File: file, Source: data}
 	lines, problems := form().Decode(data, s)
@@ -56,15 +56,14 @@ func Parse(file string, data []byte) (*Scenario, error) {
 	return s, nil
 }
 
-// form returns what a scenario file looks like.
+// form returns the form of a scenario file.
 func form() strictyaml.Kind {
 	return strictyaml.Kind{
 		Noun: "scenario", Start: "apiVersion: " + APIVersion, Words: map[string]string{"HostPort": "hostPorts"},
 	}
 }
 
-// CheckCovers joins an error as those of Parse for each id in Covers that is not among the known ones, which are not
-// known here.
+// CheckCovers returns an error like that of Parse for each id in Covers that is not among the known ones.
 func (s *Scenario) CheckCovers(known []string) error {
 	lines, problems := form().Decode(s.Source, &Scenario{})
 	for i, id := range s.Covers {

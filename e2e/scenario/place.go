@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The kinds of places.
+// These are the kinds of places.
 const (
 	NodePlace    = "node"
 	PodPlace     = "pod"
@@ -24,11 +24,10 @@ type Place struct {
 	Name string
 }
 
-// String is the place as steps write it, e.g. "pod/server".
+// String returns the place as steps write it, e.g. "pod/server".
 func (p Place) String() string { return p.Kind + "/" + p.Name }
 
-// ParsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not know whether such a place
-// exists.
+// ParsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not check that such a place exists.
 func ParsePlace(text string) (Place, error) {
 	kind, name, found := strings.Cut(text, "/")
 	if !found || !nameForm.MatchString(name) || !slices.Contains([]string{NodePlace, PodPlace, HostPlace, ServicePlace},
@@ -38,10 +37,10 @@ func ParsePlace(text string) (Place, error) {
 	return Place{Kind: kind, Name: name}, nil
 }
 
-// nameForm is kebab-case, what Kubernetes calls a DNS label but for its length.
+// nameForm is kebab-case, as a DNS label in Kubernetes, without its limit of length.
 var nameForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// The hosts of every lab.
+// These are the hosts of every lab.
 const (
 	// ExternalHost is behind the router.
 	ExternalHost = "external"
@@ -54,7 +53,7 @@ const (
 // HostNames returns the hosts of every lab.
 func HostNames() []string { return []string{ExternalHost, LANHost, RouterHost} }
 
-// The interfaces of nodes that a probe can ask. A host and a service have UplinkInterface alone.
+// These are the interfaces of nodes that a probe can use. A host and a service have only UplinkInterface.
 const (
 	UplinkInterface     = "uplink"
 	ManagementInterface = "management"
@@ -62,7 +61,7 @@ const (
 	LocalInterface = "local"
 )
 
-// The protocols of probes; flows, listeners and services have TCP and UDP.
+// These are the protocols of probes; flows, listeners and services have TCP and UDP.
 const (
 	TCP  = "tcp"
 	UDP  = "udp"
@@ -72,7 +71,7 @@ const (
 // Protocols returns all protocols of probes.
 func Protocols() []string { return []string{TCP, UDP, ICMP} }
 
-// place reads a place of one of the kinds and makes sure that the scenario declares it.
+// place reads a place of one of the kinds and checks that the scenario declares it.
 func (v *validator) place(path, text string, kinds ...string) (Place, bool) {
 	p, err := ParsePlace(text)
 	if err != nil {
@@ -99,7 +98,7 @@ func (v *validator) place(path, text string, kinds ...string) (Place, bool) {
 	return p, declared
 }
 
-// listens tells whether a server of the place answers on a port, be it behind a redirect.
+// listens reports whether a server of the place answers on a port, possibly behind a redirect.
 func (v *validator) listens(on Place, protocol string, port uint16) bool {
 	var listen []Listen
 	switch on.Kind {
@@ -119,7 +118,7 @@ func (v *validator) listens(on Place, protocol string, port uint16) bool {
 	return slices.Contains(listen, Listen{protocol, port})
 }
 
-// The ways to send to all machines of a network at once.
+// These are the ways to send to all machines of a network.
 const (
 	Broadcast = "broadcast"
 	Multicast = "multicast"

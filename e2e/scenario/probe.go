@@ -27,7 +27,7 @@ func (t *stepChecker) probe(path string, p Probe) {
 	}
 }
 
-// traffic finds what answers one place at a port of another, and names the feature that this tests.
+// traffic finds what answers one place at a port of another, and returns the feature that this tests.
 func (t *stepChecker) traffic(path string, from, to Place, protocol string, port uint16) {
 	if to.Kind == ServicePlace {
 		t.toService(path, from, to, protocol, port)
@@ -40,7 +40,7 @@ func (t *stepChecker) traffic(path string, from, to Place, protocol string, port
 	t.path(path, from, to, t.listening(path, to, protocol, port))
 }
 
-// ownNode wants that a node's local addresses are asked for by its pods: nobody else has a way to them.
+// ownNode wants only the node's own pods to use its local addresses: others have no route to them.
 func (t *stepChecker) ownNode(path string, from, to Place) {
 	if from.Kind != PodPlace || t.nodeOf(from) != to.Name {
 		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to,
@@ -50,8 +50,7 @@ func (t *stepChecker) ownNode(path string, from, to Place) {
 	t.test(PodToService, path)
 }
 
-// minSize is the least size of a probe in bytes that is worth to be chosen, maxSize the largest that an IP packet can
-// have.
+// minSize is the smallest size of a probe in bytes that is worth choosing, maxSize the largest of an IP packet.
 const minSize, maxSize = 200, 65000
 
 func (t *stepChecker) probeOptions(path string, p Probe) {
@@ -118,8 +117,7 @@ func (t *stepChecker) probeInterface(path string, p Probe, to Place) {
 	}
 }
 
-// listening reports a port on which nothing answers. Where a pod's host port answers for its node, that pod is
-// returned.
+// listening reports a port on which nothing answers. If a pod's host port answers for its node, it returns that pod.
 func (t *stepChecker) listening(path string, to Place, protocol string, port uint16) *Pod {
 	if protocol == ICMP || port == 0 {
 		return nil
@@ -138,7 +136,7 @@ func (t *stepChecker) listening(path string, to Place, protocol string, port uin
 	return nil
 }
 
-// path names the feature that traffic between two places tests. behind is the pod that answers on a port of its node.
+// path returns the feature that traffic between two places tests. behind is the pod that answers on a port of its node.
 func (t *stepChecker) path(path string, from, to Place, behind *Pod) {
 	if behind != nil {
 		to = Place{PodPlace, behind.Name}

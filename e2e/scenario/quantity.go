@@ -12,11 +12,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// Duration is a time in a scenario file: a positive number with its unit, e.g. 20ms or 3s. Zero is a field that the
-// file leaves out.
+// Duration is a time in a scenario file: a positive number with its unit, e.g. 20ms or 3s. Zero means that the file
+// leaves it out.
 type Duration time.Duration
 
-// String is the duration as files have it.
+// String returns the duration as in files.
 func (d Duration) String() string { return time.Duration(d).String() }
 
 // UnmarshalYAML takes what time.ParseDuration takes, above zero.
@@ -29,11 +29,11 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// Bytes is an amount of data in a scenario file: a positive whole number with the unit B, KiB, MiB or GiB. Zero is a
-// field that the file leaves out.
+// Bytes is an amount of data in a scenario file: a positive whole number with the unit B, KiB, MiB or GiB. Zero means
+// that the file leaves it out.
 type Bytes int64
 
-// String is the amount with the largest unit that leaves a whole number.
+// String returns the amount with the largest unit that gives a whole number.
 func (b Bytes) String() string {
 	unit := 0
 	for b != 0 && b%1024 == 0 && unit < len(byteUnits())-1 {
@@ -43,7 +43,7 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10) + byteUnits()[unit]
 }
 
-// UnmarshalYAML takes what String writes, and nothing else: a plain number would leave the unit to guess.
+// UnmarshalYAML takes what String writes, and nothing else: a plain number would not say its unit.
 func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
 	m := bytesForm.FindStringSubmatch(n.Value)
 	if n.Kind == yaml.ScalarNode && m != nil {

@@ -2,8 +2,8 @@ package scenario
 
 import "slices"
 
-// asRuntime are the things that a scenario does in the place of a container runtime, in words for people; none where a
-// kubelet's own runtime does the same by creating and deleting pods.
+// asRuntime lists what a scenario does in place of a container runtime, in words for people; nothing if a kubelet's own
+// runtime does the same by creating and deleting pods.
 func (s *Scenario) asRuntime() []string {
 	var things []string
 	deleted := map[string]bool{}

@@ -1,12 +1,12 @@
-// Package scenario is the scenario file: one behaviour of a CNI plugin as nodes, pods and steps.
+// Package scenario has the scenario file: one behaviour of a CNI plugin as nodes, pods and steps.
 //
-// It is data only: it parses and validates files and says what they need of a backend. Package e2e runs them.
-// There is no templating, no loop and no condition; a scenario reads aloud as a story.
+// It has only data: it parses and validates files and says what they need from a backend. Package e2e runs them. There
+// are no templates, no loops and no conditions; the steps of a scenario can be read aloud.
 //
 // Run its tests: go test ./e2e/scenario
 package scenario
 
-// APIVersion and Kind are what every scenario file starts with.
+// APIVersion and Kind start every scenario file.
 const (
 	APIVersion = "cnitest/v1alpha1"
 	Kind       = "Scenario"
@@ -21,7 +21,7 @@ type Scenario struct {
 	Name string `yaml:"name"`
 	// Description says why a user cares and what commonly breaks the behaviour.
 	Description string `yaml:"description"`
-	// Features are the claims that the scenario tests; it is core where the profile holds all of them.
+	// Features are the claims that the scenario tests; it is core if the profile has all of them.
 	Features []Feature `yaml:"features"`
 	// Covers are ids of failure modes and requirements, e.g. "A01" or "DEL-4".
 	Covers []string `yaml:"covers"`
@@ -32,7 +32,7 @@ type Scenario struct {
 	Nodes []Node `yaml:"nodes"`
 	Hosts []Host `yaml:"hosts"`
 	Pods  []Pod  `yaml:"pods"`
-	// Services are in place on every node before the first step; their endpoints follow the pods that are attached.
+	// Services exist on every node before the first step; their endpoints follow the pods that are attached.
 	Services []Service `yaml:"services"`
 	Steps    []Step    `yaml:"steps"`
 
@@ -41,16 +41,16 @@ type Scenario struct {
 	Source []byte `yaml:"-"`
 }
 
-// Chain are plugins that a scenario adds to the conflist's own, to show that they work together.
-// Each is a plugin's configuration as it would stand in the conflist.
+// Chain has plugins that a scenario adds to the conflist's own, to show that they work together. Each is a plugin's
+// configuration as it would be in the conflist.
 type Chain struct {
-	// AfterMain stand between the first plugin and the one that follows it.
+	// AfterMain follows the first plugin.
 	AfterMain []map[string]any `yaml:"afterMain"`
-	// Append stand at the end.
+	// Append is at the end.
 	Append []map[string]any `yaml:"append"`
 }
 
-// The policies of Node.Forward beside none.
+// These are the policies of Node.Forward; empty means none.
 const (
 	ForwardDrop        = "drop"
 	ForwardDropButPods = "drop-but-pods"
@@ -59,7 +59,7 @@ const (
 // Node is a machine on which a runtime attaches pods.
 type Node struct {
 	Name string `yaml:"name"`
-	// Listen are servers in the node's own network namespace, as a host-network pod would run them.
+	// Listen has servers in the node's own network namespace, as of a host-network pod.
 	Listen []Listen `yaml:"listen"`
 	// RPFilter is net.ipv4.conf.{all,default}.rp_filter: 0 off, 1 strict, 2 loose (kernel: ip-sysctl.rst). Nil means 2.
 	RPFilter *int `yaml:"rpFilter"`
@@ -67,8 +67,8 @@ type Node struct {
 	Sysctl map[string]string `yaml:"sysctl"`
 	// NICs is 1 or 2 (0 means 1). With 2 the first is a management network of its own, and the uplink comes second.
 	NICs int `yaml:"nics"`
-	// Addresses is how many pod addresses per family the node needs; 0 means its share of the conflist's range.
-	// In a cloud it has exactly so many, spread over its ENIs.
+	// Addresses is the number of pod addresses per family that the node needs; 0 means its share of the conflist's
+	// range. In a cloud it has exactly this number, spread over its ENIs.
 	Addresses int `yaml:"addresses"`
 	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the
 	// node's own pods only. The node's listeners answer there, too; a probe asks them with interface "local".
@@ -76,12 +76,12 @@ type Node struct {
 	// Forward is the policy of a foreign chain of the FORWARD hook, as a Docker host has it: "" none, "drop", or
 	// "drop-but-pods": the same with the accept for the pods' addresses that an administrator adds.
 	Forward string `yaml:"forward"`
-	// ENIs is how many network interfaces of a cloud the node has at least, and makes the scenario one for clouds; 0
-	// means any number, and no cloud is needed.
+	// ENIs is the smallest number of network interfaces of a cloud that the node has, and makes the scenario one for
+	// clouds; 0 means any number, and no cloud is needed.
 	ENIs int `yaml:"enis"`
 }
 
-// The policies of Service.ExternalTrafficPolicy.
+// These are the policies of Service.ExternalTrafficPolicy.
 const (
 	ClusterPolicy = "Cluster"
 	LocalPolicy   = "Local"
@@ -98,13 +98,13 @@ type Service struct {
 	// NodePort is the port on every address of every node, 30000 to 32767; 0 means none.
 	NodePort uint16 `yaml:"nodePort"`
 	// ExternalTrafficPolicy says where a node port leads: "Cluster" (or empty) to any endpoint, which sees the node
-	// that was asked; "Local" to those of that node, which see the client.
+	// that was asked; "Local" to the endpoints of that node, which see the client.
 	ExternalTrafficPolicy string `yaml:"externalTrafficPolicy"`
 	// Endpoints are pods, nodes (what runs on the host network) or hosts (off the cluster).
 	Endpoints []string `yaml:"endpoints"`
 }
 
-// The networks of Pod.Network beside the conflist.
+// These are the networks of Pod.Network; empty means the conflist.
 const (
 	// MainNetwork is the conflist's first plugin alone.
 	MainNetwork = "main"
@@ -123,8 +123,8 @@ type Host struct {
 type Pod struct {
 	Name string `yaml:"name"`
 	Node string `yaml:"node"`
-	// Count makes so many pods, named NAME-0, NAME-1, …, which a step that names NAME handles all at once. 0 means one
-	// pod, NAME.
+	// Count makes this number of pods, named NAME-0, NAME-1, …, which a step that names NAME handles all together. 0
+	// means one pod, NAME.
 	Count  int      `yaml:"count"`
 	Listen []Listen `yaml:"listen"`
 	// ContainerID is CNI_CONTAINERID; empty means one derived from the scenario and the pod. With Count the index is
@@ -135,15 +135,15 @@ type Pod struct {
 	// Asks says that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns,
 	// …), which ADD must give the pod.
 	Asks bool `yaml:"asks"`
-	// Network is what the pod is attached to: "" the conflist, MainNetwork, as a pod beside that needs no more than the
-	// underlay, or RoutedNetwork, as the pods of an overlay or routed network beside the underlay.
+	// Network is the network of the pod: "" the conflist, MainNetwork for a second pod that needs only the underlay, or
+	// RoutedNetwork, as for pods of an overlay or routed network beside the underlay.
 	Network string `yaml:"network"`
 	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh
 	// do.
 	Redirect *Redirect `yaml:"redirect"`
 }
 
-// Redirect is a REDIRECT rule in a pod. On To something listens; on Port nothing does.
+// Redirect is a REDIRECT rule in a pod. A server listens on To; none listens on Port.
 type Redirect struct {
 	Port uint16 `yaml:"port"`
 	To   uint16 `yaml:"to"`
@@ -176,9 +176,9 @@ type Step struct {
 
 	// Remove removes a pod's network namespace without any DEL, as a runtime that lost it does.
 	Remove string `yaml:"remove"`
-	// Release runs the DEL of the pod's IPAM plugin alone: the address is free, all else stands.
+	// Release runs the DEL of the pod's IPAM plugin alone: the address is free, everything else remains.
 	Release string `yaml:"release"`
-	// Reboot takes all kernel state and /run from a node and leaves its disk.
+	// Reboot removes all kernel state and /run from a node and leaves its disk.
 	Reboot string `yaml:"reboot"`
 
 	Probe     *Probe     `yaml:"probe"`
@@ -215,10 +215,10 @@ type Step struct {
 	// Cache is what Del finds in /var/lib/cni/results: "" what Add wrote, "absent" nothing, "empty" a file of no bytes.
 	Cache string `yaml:"cache"`
 
-	// Fails, when set, is the code of the error with which Add, Check or Status must fail (SPEC.md, section 5,
-	// "Error"). What a failed Add leaves a later Del takes away.
+	// Fails, if set, is the code of the error with which Add, Check or Status must fail (SPEC.md, section 5, "Error").
+	// A later Del removes what a failed Add leaves.
 	Fails int `yaml:"fails"`
-	// Within is how long Status is asked again until it answers as it must, as runtimes do; 0 means once.
+	// Within is how long Status is repeated until it answers as it must, as runtimes do; 0 means once.
 	Within Duration `yaml:"within"`
 
 	// Line is the step's line in the file.
@@ -235,18 +235,18 @@ type Probe struct {
 	Interface string `yaml:"interface"`
 	Protocol  string `yaml:"protocol"` // tcp, udp or icmp
 	Port      uint16 `yaml:"port"`     // for tcp and udp
-	// Source is the place of which the far end (of a service: the endpoint) must see an address; for tcp and udp.
+	// Source is the place of which the destination (of a service: the endpoint) must see an address; for tcp and udp.
 	// Empty: not asserted.
 	Source string `yaml:"source"`
-	// Server is the place that must answer (tcp and udp), to tell the endpoints of a service apart. Empty: not
+	// Server is the place that must answer (tcp and udp), to distinguish the endpoints of a service. Empty: not
 	// asserted.
 	Server string `yaml:"server"`
-	// Bytes is what TCP moves each way, e.g. 64KiB (default) or 32MiB.
+	// Bytes is what TCP transfers each way, e.g. 64KiB (default) or 32MiB.
 	Bytes Bytes `yaml:"bytes"`
 	// FullMTU makes each packet as large as the interface allows and forbids fragmentation (icmp).
 	FullMTU bool `yaml:"fullMTU"`
-	// Size is the size in bytes of each packet of udp or icmp, which is sent in fragments where it is larger than the
-	// interface allows.
+	// Size is the size in bytes of each packet of udp or icmp, which is fragmented if it is larger than the interface
+	// allows.
 	Size int `yaml:"size"`
 	// By is "broadcast" or "multicast": the request goes to all on the network that From shares with To, and To must
 	// answer (udp).
@@ -255,12 +255,12 @@ type Probe struct {
 	Count int `yaml:"count"`
 	// Within is how long the probe keeps trying; default 5s.
 	Within Duration `yaml:"within"`
-	// Attempts bounds the tries within Within; default as many as fit. 1 means that the very first packet must be
+	// Attempts bounds the tries within Within; default as many as possible. 1 means that the very first packet must be
 	// answered.
 	Attempts int `yaml:"attempts"`
 }
 
-// State asserts what stands on a node's disk and in its kernel.
+// State asserts what is on a node's disk and in its kernel.
 type State struct {
 	// Of is a pod (Cache, Address) or a node (Unchanged).
 	Of string `yaml:"of"`
@@ -269,14 +269,14 @@ type State struct {
 	// Address is "reserved" or "released": the pod's addresses in the store of host-local; reserved includes its
 	// content.
 	Address string `yaml:"address"`
-	// Unchanged are kinds of state that are as they were before the last advertise: "addresses", "default-routes".
+	// Unchanged has kinds of state that must be as they were before the last advertise: "addresses", "default-routes".
 	Unchanged []string `yaml:"unchanged"`
 	// As is the interface; empty means eth0.
 	As string `yaml:"as"`
 }
 
-// Neighbour asserts what a machine on the underlay believes: Of has an entry for the address of Knows, and it holds the
-// link-layer address of the interface that owns this address.
+// Neighbour asserts the neighbour entry of a machine on the underlay: Of has an entry for the address of Knows, with
+// the link-layer address of the interface that has this address.
 type Neighbour struct {
 	Of    string `yaml:"of"`
 	Knows string `yaml:"knows"`
@@ -295,9 +295,9 @@ type Flows struct {
 
 // Stop ends all flows.
 type Stop struct {
-	// Lost is how many requests of each flow may have had no reply within 1 s.
+	// Lost is the number of requests of each flow that may have no reply within 1 s.
 	Lost int `yaml:"lost"`
-	// Gap, when set, takes the place of Lost: it is the longest time without a reply that a flow may have had.
+	// Gap, if set, replaces Lost: it is the longest time without a reply that a flow may have.
 	Gap Duration `yaml:"gap"`
 }
 
@@ -307,13 +307,13 @@ type Endpoints struct {
 	Are []string `yaml:"are"`
 }
 
-// Capture watches on every interface of a place.
+// Capture watches every interface of a place.
 type Capture struct {
 	At string `yaml:"at"`
 	To string `yaml:"to"` // service/NAME
 }
 
-// Captured ends all captures. Packets is how many each may have seen.
+// Captured ends all captures. Packets is the number that each may have seen.
 type Captured struct {
 	Packets int `yaml:"packets"`
 }
@@ -325,9 +325,9 @@ type Churn struct {
 	For Duration `yaml:"for"`
 }
 
-// Advertise is a router advertisement with one prefix of 64 bits (RFC 4861) and a router lifetime of 30 minutes. A
-// node's own uplink ignores it (accept_ra 0), as one with static addresses does; what a plugin adds to the node does
-// what the kernel's defaults say.
+// Advertise is a router advertisement with one prefix of 64 bits (RFC 4861) and a router lifetime of 30 minutes. The
+// uplink of a node ignores it (accept_ra 0), as with static addresses; interfaces that a plugin adds to the node follow
+// the kernel's defaults.
 type Advertise struct {
 	Prefix string `yaml:"prefix"`
 }

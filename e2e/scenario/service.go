@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// String reads the service aloud, e.g. "web tcp 80 → pod/server 8080, node port 30080 (Local)".
+// String returns the service in words, e.g. "web tcp 80 → pod/server 8080, node port 30080 (Local)".
 func (s Service) String() string {
 	text := fmt.Sprintf("%s %s %d → %s %d", s.Name, s.Protocol, s.Port, strings.Join(s.Endpoints, ", "),
 		s.EndpointPort())
@@ -19,7 +19,7 @@ func (s Service) String() string {
 	return text
 }
 
-// EndpointPort is the port of the endpoints: TargetPort, or Port where that is 0.
+// EndpointPort returns the port of the endpoints: TargetPort, or Port if that is 0.
 func (s Service) EndpointPort() uint16 {
 	if s.TargetPort != 0 {
 		return s.TargetPort
@@ -27,7 +27,7 @@ func (s Service) EndpointPort() uint16 {
 	return s.Port
 }
 
-// The node ports that a cluster gives out unless told otherwise (kube-apiserver, --service-node-port-range).
+// These are the default node ports of a cluster (kube-apiserver, --service-node-port-range).
 const (
 	firstNodePort = 30000
 	lastNodePort  = 32767
@@ -87,7 +87,7 @@ func (v *validator) endpointList(path string, s *Service, endpoints []string) {
 	}
 }
 
-// knownPlaces are those of the texts that name a place; what is wrong with the others is reported elsewhere.
+// knownPlaces returns the places among the texts; the others are reported elsewhere.
 func (v *validator) knownPlaces(texts []string) []Place {
 	var places []Place
 	for _, text := range texts {
@@ -100,7 +100,7 @@ func (v *validator) knownPlaces(texts []string) []Place {
 	return places
 }
 
-// nodeOf is the name of the node that a place is or runs on; empty for hosts.
+// nodeOf returns the name of the node that a place is or runs on; empty for hosts.
 func (v *validator) nodeOf(p Place) string {
 	switch p.Kind {
 	case NodePlace:
@@ -120,7 +120,7 @@ func (t *stepChecker) endpoints(path string, e Endpoints) {
 	t.ends[of.Name] = t.knownPlaces(e.Are)
 }
 
-// answering are the endpoints of a service that stand at this step; none is reported.
+// answering returns the endpoints of a service that are attached at this step; having none is reported.
 func (t *stepChecker) answering(path string, service string) []Place {
 	var there []Place
 	for _, end := range t.ends[service] {
@@ -134,7 +134,7 @@ func (t *stepChecker) answering(path string, service string) []Place {
 	return there
 }
 
-// toService names the features that traffic to a service's cluster addresses tests.
+// toService returns the features that traffic to a service's cluster addresses tests.
 func (t *stepChecker) toService(path string, from, to Place, protocol string, port uint16) {
 	service := t.services[to.Name]
 	t.reached[to.Name] = true
@@ -168,7 +168,7 @@ func (t *stepChecker) toService(path string, from, to Place, protocol string, po
 	}
 }
 
-// behindNodePort is the service whose node port this is, if any.
+// behindNodePort returns the service with this node port, if any.
 func (t *stepChecker) behindNodePort(to Place, protocol string, port uint16) *Service {
 	if to.Kind != NodePlace || port == 0 {
 		return nil
@@ -184,7 +184,7 @@ func (t *stepChecker) toNodePort(path string, from, to Place, s *Service) {
 	t.reached[s.Name] = true
 	t.test(NodePort, path)
 	there := t.answering(path, s.Name)
-	// What the node itself asks for is not external, and goes to any endpoint.
+	// Requests of the node itself are not external, and go to any endpoint.
 	if s.ExternalTrafficPolicy != LocalPolicy || from == to || len(there) == 0 {
 		return
 	}

@@ -2,7 +2,7 @@ package scenario
 
 import "fmt"
 
-// What the cache of libcni has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
+// What libcni's cache has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
 // CacheAbsent or CacheEmpty.
 const (
 	CachePresent = "present"
@@ -10,19 +10,19 @@ const (
 	CacheEmpty   = "empty"
 )
 
-// What State.Address asserts of a pod's addresses.
+// These are the assertions of State.Address.
 const (
 	AddressReserved = "reserved"
 	AddressReleased = "released"
 )
 
-// What State.Unchanged compares on a node.
+// These are the kinds of State.Unchanged.
 const (
 	UnchangedAddresses     = "addresses"
 	UnchangedDefaultRoutes = "default-routes"
 )
 
-// What Step.Netns says of a pod's namespace when DEL is called.
+// These are the states of a pod's namespace when DEL is called, for Step.Netns.
 const (
 	// NetnsGone is a namespace that was removed and CNI_NETNS still names it.
 	NetnsGone = "gone"

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// String reads the probe aloud.
+// String returns the probe as a sentence.
 func (p Probe) String() string {
 	text := "probe " + p.Protocol
 	if p.Port != 0 {
@@ -36,7 +36,7 @@ func (p Probe) String() string {
 	return text
 }
 
-// String reads the flows aloud.
+// String returns the flows as a sentence.
 func (f Flows) String() string {
 	text := fmt.Sprintf("flows %s %d ", f.Protocol, f.Port)
 	if f.From != "" {
@@ -45,7 +45,7 @@ func (f Flows) String() string {
 	return text + "between " + strings.Join(f.Between, ", ")
 }
 
-// String reads the end of the flows aloud.
+// String returns the end of the flows as a sentence.
 func (s Stop) String() string {
 	if s.Gap != 0 {
 		return fmt.Sprintf("stop flows, at most %s without a reply", s.Gap)
@@ -53,7 +53,7 @@ func (s Stop) String() string {
 	return fmt.Sprintf("stop flows, at most %d lost of each", s.Lost)
 }
 
-// String reads the assertion aloud.
+// String returns the assertion as a sentence.
 func (s State) String() string {
 	var parts []string
 	if s.Cache != "" {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// stepChecker follows the steps and knows what stands at each of them.
+// stepChecker follows the steps and knows the state at each of them.
 type stepChecker struct {
 	*validator
 	onTheWay
@@ -80,8 +80,8 @@ func (v *validator) checkSteps() {
 	t.claims()
 }
 
-// claims compares the features with what the steps test: a scenario must not count for a claim it does not test, nor
-// fail for one it does not name.
+// claims compares the features with what the steps test: a scenario must not count for a claim that it does not test,
+// nor fail for one that it does not name.
 func (t *stepChecker) claims() {
 	if len(t.Chain.AfterMain)+len(t.Chain.Append) > 0 {
 		t.test(Chaining, "chain")

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// maxCount bounds how many pods one entry makes: more than any node has.
+// maxCount bounds the number of pods of one entry: it is more than any node has.
 const maxCount = 1000
 
 var (
@@ -19,9 +19,9 @@ var (
 	sysctlForm = regexp.MustCompile(`^net(\.[A-Za-z0-9_-]+)+$`)
 	// ifnameForm is stricter than libcni, which refuses only what breaks paths and what the kernel refuses.
 	ifnameForm = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,14}$`)
-	// containerIDForm is the one of SPEC.md, CNI_CONTAINERID.
+	// containerIDForm is the form of CNI_CONTAINERID in SPEC.md.
 	containerIDForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-	// pluginForm is a file name, as SPEC.md wants of type.
+	// pluginForm is the form of a file name, as SPEC.md demands of type.
 	pluginForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 )
 
@@ -37,7 +37,7 @@ type validator struct {
 	services map[string]*Service
 }
 
-// validate finds what is wrong with a scenario that was read from a file called base.
+// validate finds the mistakes of a scenario that was read from a file called base.
 func validate(s *Scenario, base string, lines strictyaml.Lines) []strictyaml.Problem {
 	v := &validator{
 		Scenario: s, lines: lines,
@@ -54,7 +54,7 @@ func (v *validator) wrong(path, format string, args ...any) {
 	v.problems = append(v.problems, strictyaml.Problem{Line: v.lines.Of(path), Text: fmt.Sprintf(format, args...)})
 }
 
-// oneOf reports text that is none of the valid words for what stands at the path.
+// oneOf reports text that is not one of the valid words at a path.
 func (v *validator) oneOf(path, what, text string, valid ...string) bool {
 	switch {
 	case slices.Contains(valid, text):
@@ -67,7 +67,7 @@ func (v *validator) oneOf(path, what, text string, valid ...string) bool {
 	return false
 }
 
-// leaf is the last field of a path: "from" of "steps[3].probe.from", "between" of "steps[3].flows.between[1]".
+// leaf returns the last field of a path: "from" of "steps[3].probe.from", "between" of "steps[3].flows.between[1]".
 func leaf(path string) string {
 	path = path[strings.LastIndexByte(path, '.')+1:]
 	name, _, _ := strings.Cut(path, "[")
@@ -137,7 +137,7 @@ func (v *validator) chain() {
 	check("append", v.Chain.Append)
 }
 
-// autoconfPrefix reports a prefix that no interface would make an address of.
+// autoconfPrefix reports a prefix from which no interface would make an address.
 func (v *validator) autoconfPrefix(path, text string) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil || !prefix.Addr().Is6() || prefix.Bits() != 64 || prefix != prefix.Masked() {

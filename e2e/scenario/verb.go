@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// verb is all that a scenario says of a verb of steps. Package runner has a function for each.
+// verb has everything about a verb of steps. Package runner has a function for each.
 type verb struct {
 	name string
 	// set reports whether a step has the verb.
 	set func(s Step) bool
-	// text reads a step aloud.
+	// text returns a step as a sentence.
 	text func(s Step) string
 	// check reports what is wrong with a step, and follows what it does.
 	check func(c *stepChecker, path string, s Step)
 	// places returns the places of a step that may be hosts; nil if there are none.
 	places func(s Step) []string
-	// needs adds what a step asks of a backend beside hosts; nil if it asks for nothing.
+	// needs adds what a step needs from a backend besides hosts; nil if it needs nothing.
 	needs func(n *Needs, s Step)
 	// takes returns how long a step waits by design; nil if it does not.
 	takes func(s Step) time.Duration
 }
 
-// verbs returns the table of all verbs, in the order in which lists show them.
+// verbs returns the table of all verbs, in the order of lists.
 func verbs() []verb {
 	return slices.Concat(verbsOfPlaces(), verbsOfTraffic(), verbsOfMachines())
 }
@@ -141,7 +141,7 @@ func verbsOfTraffic() []verb {
 	}
 }
 
-// verbsOfMachines returns the verbs that do something to nodes and to time.
+// verbsOfMachines returns the verbs that change nodes or wait.
 func verbsOfMachines() []verb {
 	return []verb{
 		{
@@ -193,7 +193,7 @@ func verbsOfMachines() []verb {
 	}
 }
 
-// Verbs returns the names of all verbs of steps, in the order in which lists show them.
+// Verbs returns the names of all verbs of steps, in the order of lists.
 func Verbs() []string {
 	var names []string
 	for _, v := range verbs() {
@@ -228,7 +228,7 @@ func (s Step) Takes() time.Duration {
 	return 0
 }
 
-// String reads the step aloud in one line, e.g. "probe tcp 8080 node/a → pod/server, seen as node/a".
+// String returns the step in one line, e.g. "probe tcp 8080 node/a → pod/server, seen as node/a".
 func (s Step) String() string {
 	if v := s.verb(); v != nil {
 		return v.text(s)
@@ -236,7 +236,7 @@ func (s Step) String() string {
 	return ""
 }
 
-// options reads the options of a verb of a place aloud.
+// options returns the options of a verb of a place, in words.
 func (s Step) options() string {
 	text := ""
 	if s.As != "" {

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// The most that a cloud gives one node: what the largest instances of EC2 have, or more.
+// These are the most that a cloud gives one node: what the largest instances of EC2 have, or more.
 const (
 	maxENIs      = 15
 	maxAddresses = 250
@@ -29,8 +29,8 @@ func Load(file string) (*Target, error) {
 	return Parse(file, data)
 }
 
-// Parse reads and validates a target file; file stands in messages. Its error joins every mistake as "file:line: what;
-// how to mend", in the order of the lines, as that of scenario.Parse does.
+// Parse reads and validates a target file; file is its name in messages. Its error joins every mistake as "file:line:
+// what; how to mend", in the order of the lines, as the error of scenario.Parse does.
 func Parse(file string, data []byte) (*Target, error) {
 	kind := strictyaml.Kind{Noun: "target", Start: "apiVersion: " + scenario.APIVersion}
 	t := &Target{}
@@ -81,7 +81,7 @@ func (v *validator) command(path string, command []string) {
 	}
 }
 
-// nameForm is that of a file's name, since evidence is kept in files.
+// nameForm is the form of a file's name, since evidence is kept in files.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 func (v *validator) daemon(d *Daemon) {
@@ -133,7 +133,7 @@ func (v *validator) cloud(c *Cloud) {
 	}
 	if c.VPC != "" {
 		vpc, err := netip.ParsePrefix(c.VPC)
-		// The sizes of a VPC, but for those in which there is no room for a lab.
+		// These are the sizes of a VPC, without those that have no room for a lab.
 		if err != nil || !vpc.Addr().Is4() || vpc != vpc.Masked() || vpc.Bits() < 16 || vpc.Bits() > 24 {
 			v.wrong("cloud.vpc", "vpc %q is no IPv4 network of 16 to 24 bits; write one such as %s", c.VPC, defaultVPC)
 		}
@@ -144,7 +144,7 @@ func (v *validator) cloud(c *Cloud) {
 	}
 }
 
-// within reports a number that the file gives and that is out of bounds.
+// within reports a number in the file that is out of bounds.
 func (v *validator) within(field string, value, lowest, highest int) {
 	path := "cloud." + field
 	if v.lines.Has(path) && (value < lowest || value > highest) {

@@ -6,7 +6,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 )
 
-// agentCommand is what a backend appends to this program's path to start an agent.
+// agentCommand is the argument by which this program becomes an agent.
 const agentCommand = "agent"
 
 func newAgentCommand() *cobra.Command {

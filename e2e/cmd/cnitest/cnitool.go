@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// cnitoolName is the name under which this program takes the place of cnitool in a lab.
+// cnitoolName is the name under which this program acts as cnitool in a lab.
 const cnitoolName = "cnitool"
 
 // newCnitoolCommand has the verbs, arguments and variables of cnitool (containernetworking/cni, cnitool).
@@ -65,7 +65,7 @@ func cnitoolRequest(args []string) (cni.Request, error) {
 			return req, err
 		}
 		req.Netns = path
-		// The container id that cnitool derives from the path.
+		// This is the container id that cnitool derives from the path.
 		sum := sha512.Sum512([]byte(path))
 		req.ContainerID = fmt.Sprintf("cnitool-%x", sum[:10])
 	case cni.GC, cni.Status:

@@ -66,7 +66,7 @@ the pod cannot be attached for another reason.`,
 	return cmd
 }
 
-// tryConflist attaches a pod as a run does first, and says why that does not work.
+// tryConflist attaches a pod as a run does first, and returns why that does not work.
 func tryConflist(ctx context.Context, file, binDir string, out io.Writer) error {
 	suite, err := e2e.New(e2e.Options{
 		Conflist: file, BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay,
@@ -91,11 +91,11 @@ func tryConflist(ctx context.Context, file, binDir string, out io.Writer) error 
 	return nil
 }
 
-// sampleConflist needs no plugin: the doctor only makes the lab for it.
+// sampleConflist needs no plugin: doctor only makes the lab for it.
 const sampleConflist = `{"cniVersion": "1.1.0", "name": "doctor", "plugins": [{"type": "macvlan", "master": "eth0",
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "192.0.2.0/24"}], [{"subnet": "2001:db8::/64"}]]}}]}`
 
-// findings are the doctor's lines.
+// findings are the lines that doctor prints.
 type findings struct{ w *tabwriter.Writer }
 
 func (f findings) add(ok bool, what, cost string) {
@@ -106,7 +106,7 @@ func (f findings) add(ok bool, what, cost string) {
 	}
 }
 
-// doctor makes a lab and looks into its nodes. Only a machine on which no lab can be made is unfit.
+// doctor makes a lab and examines its nodes. A machine is unfit only if no lab can be made on it.
 func doctor(ctx context.Context, out io.Writer) error {
 	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer f.w.Flush()
@@ -145,7 +145,7 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// links looks for the kinds of links that upstream plugins and the lab make.
+// links checks the kinds of links that upstream plugins and the lab make.
 func (f findings) links(ctx context.Context, node *cluster.Node) error {
 	kinds := []struct{ kind, cost string }{
 		{"veth", "no lab can be made; modprobe veth"},
@@ -170,7 +170,7 @@ func (f findings) links(ctx context.Context, node *cluster.Node) error {
 	return nil
 }
 
-// programs looks for what upstream plugins call; cnitest itself needs none.
+// programs checks for the programs that upstream plugins call; cnitest itself needs none.
 func (f findings) programs(ctx context.Context, node *cluster.Node) error {
 	found, err := node.Agent.Programs(ctx, []string{"iptables"})
 	if err != nil {

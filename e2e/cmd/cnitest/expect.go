@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// loadExpectation reads the file of --expect. What it says of profile, features and plugins holds where the command
-// line says nothing.
+// loadExpectation reads the file of --expect. Its profile, features and plugins hold unless the command line has these
+// flags.
 func (f *runFlags) loadExpectation(flags *pflag.FlagSet) (err error) {
 	if f.expect == "" {
 		return nil
@@ -37,7 +37,7 @@ func (f *runFlags) loadExpectation(flags *pflag.FlagSet) (err error) {
 	return nil
 }
 
-// explainExpected writes the report once more, with the reasons of the file.
+// explainExpected writes the report again, with the reasons of the file.
 func (f *runFlags) explainExpected(r *report.Report) error {
 	if f.expected == nil || f.expected.Explain(r) == 0 || f.reportDir == "" {
 		return nil
@@ -45,8 +45,8 @@ func (f *runFlags) explainExpected(r *report.Report) error {
 	return r.WriteDir(f.reportDir)
 }
 
-// compareExpected says how the report differs from what was expected. A difference ends in the status of a plugin that
-// is not conformant; without one the verdict not-conformant is no error.
+// compareExpected prints how the report differs from what was expected. With a difference the status is that of a
+// plugin that is not conformant; without one the verdict not-conformant is no error.
 func (f *runFlags) compareExpected(out io.Writer, r *report.Report) error {
 	differences := f.expected.Compare(r)
 	if len(differences) == 0 {

@@ -108,7 +108,7 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 	return err
 }
 
-// symptom is a failure mode in a line, with where it was seen.
+// symptom returns a failure mode in a line, with where it was seen.
 func symptom(m contract.FailureMode) string {
 	text := m.ID + " " + m.Symptom
 	if len(m.Seen) > 0 {

@@ -17,12 +17,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// initFiles are the templates. Their delimiters are << and >>, since a workflow has the usual ones.
+// initFiles has the templates. Their delimiters are << and >>, since a workflow contains the usual ones. ¶
 //
 //go:embed init
 var initFiles embed.FS
 
-// project is what the templates know of somebody's repository.
+// project is what the templates know about a plugin's repository.
 type project struct {
 	// Type is the plugin's type.
 	Type string
@@ -30,7 +30,7 @@ type project struct {
 	Conflist, Expected string
 	// Go says that the plugin is a Go module.
 	Go bool
-	// Version is what go run takes for this version of cnitest, Ref what a workflow does.
+	// Version is the version of cnitest for go run, Ref the one for a workflow.
 	Version, Ref string
 }
 
@@ -68,7 +68,7 @@ Files that are there already are left as they are, so that it may be called agai
 	return cmd
 }
 
-// write makes the files in dir and says what it did.
+// write makes the files in dir and prints what it did.
 func (p project) write(dir string, out io.Writer) error {
 	if err := p.complete(dir); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (p project) write(dir string, out io.Writer) error {
 	return nil
 }
 
-// typeForm is what a type can be: the name of a file.
+// typeForm is the form of a type: the name of a file.
 var typeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 // complete finds out what the flags do not say.
@@ -143,10 +143,10 @@ func (p *project) complete(dir string) error {
 	return nil
 }
 
-// released is a version that has a tag.
+// released is the form of a version with a tag.
 var released = regexp.MustCompile(`^v\d+\.\d+\.\d+$`)
 
-// writeFile makes a file of a template. Its error is os.ErrExist where the file is there.
+// writeFile makes a file from a template. Its error is os.ErrExist if the file exists.
 func (p *project) writeFile(name, path string) error {
 	text, err := template.New(name).Delims("<<", ">>").ParseFS(initFiles, "init/"+name)
 	if err != nil {

@@ -29,7 +29,7 @@ func (f *kindFlags) add(flags *pflag.FlagSet) {
 		"(default made here, for kind's nodes)")
 }
 
-// checkKind is about what the flags say by themselves.
+// checkKind checks the flags by themselves.
 func (f *runFlags) checkKind() error {
 	k := f.kind
 	switch {
@@ -89,7 +89,7 @@ func newHoldCommand() *cobra.Command {
 	return untilTold(kind.HoldCommand, "Wait on a node of a cluster (started by kubelets)", kind.Hold)
 }
 
-// untilTold is a command that runs until a signal.
+// untilTold returns a command that runs until a signal.
 func untilTold(name, short string, do func(context.Context) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Hidden: true, Args: cobra.NoArgs,

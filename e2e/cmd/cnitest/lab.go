@@ -24,8 +24,8 @@ import (
 // labPod is the namespace that a lab's nodes have from the start, for cnitool.
 const labPod = "testing"
 
-// toolDir is where the nodes of a lab have this program as cnitool. It comes after the plugins' directory in PATH, so
-// that a cnitool there has precedence.
+// toolDir has this program as cnitool on the nodes of a lab. It comes after the plugins' directory in PATH, so that a
+// cnitool there has precedence.
 const toolDir = "/opt/cni/tools"
 
 // labFlags are the flags of lab.
@@ -137,17 +137,17 @@ func (f *labFlags) run(ctx context.Context, file string, command []string) error
 	return labEnd(ctx, enter(ctx, c, place, command))
 }
 
-// labSignals leaves a terminal's interrupt to the command that runs there.
+// labSignals leaves the interrupt of a terminal to the command that runs there.
 func labSignals(ctx context.Context) (context.Context, func()) {
 	if !hasTerminal() {
 		return untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
 	}
-	// Not ignored: the command would inherit that (execve(2)).
+	// The signal is not ignored, since the command would inherit that (execve(2)).
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	return untilSignal(ctx, syscall.SIGTERM)
 }
 
-// labEnd turns the end of a lab's command into this program's.
+// labEnd turns the outcome of a lab's command into that of this program.
 func labEnd(ctx context.Context, err error) error {
 	if s := signalOf(ctx); s != nil {
 		return &exitError{s.status(), fmt.Errorf("lab: %w", s)}
@@ -173,7 +173,7 @@ func enter(ctx context.Context, c cluster.Cluster, place *cluster.Place, command
 		program.Foreground = inForeground()
 	}
 	if inForeground() {
-		// In the background, to which a shell puts us, the call would stop this process (tcsetpgrp(3)).
+		// In the background, where a shell puts this process, the call would stop it (tcsetpgrp(3)).
 		signal.Ignore(syscall.SIGTTOU)
 		defer func() { _ = unix.IoctlSetPointerInt(unix.Stdin, unix.TIOCSPGRP, unix.Getpgrp()) }()
 	}
@@ -184,7 +184,7 @@ func enter(ctx context.Context, c cluster.Cluster, place *cluster.Place, command
 	return nil
 }
 
-// inForeground reports whether standard input is this process's terminal, and this its foreground process group.
+// inForeground reports whether standard input is the terminal of this process, and this its foreground process group.
 func inForeground() bool {
 	group, err := unix.IoctlGetInt(unix.Stdin, unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
@@ -206,7 +206,7 @@ func labEnv(place string) []string {
 	return append(env, "PATH="+path, "CNI_PATH="+netns.BinDir, "NETCONFPATH="+netns.ConflistDir, "PS1="+place+"# ")
 }
 
-// greet says what can be done in a lab's shell.
+// greet says what can be done in the shell of a lab.
 func greet(ctx context.Context, out io.Writer, c cluster.Cluster, place *cluster.Place, network string) {
 	fmt.Fprintf(out, "a shell on %s; exit ends the lab. Try: cnitool add %s /var/run/netns/%s\nfrom another "+
 		"terminal%s:\n", place.Name, network, labPod, asWhom())

@@ -118,7 +118,7 @@ func listFailureModes(out io.Writer, all []*scenario.Scenario) error {
 	return w.Flush()
 }
 
-// catching are the scenarios and requirements that would catch a failure mode.
+// catching returns the scenarios and requirements that would notice a failure mode.
 func catching(all []*scenario.Scenario, id string) []string {
 	var names []string
 	for _, s := range all {
@@ -145,7 +145,7 @@ func listFeatures(out io.Writer) error {
 	return w.Flush()
 }
 
-// profilesWith are the profiles that demand a feature.
+// profilesWith returns the profiles that demand a feature.
 func profilesWith(f scenario.Feature) []string {
 	var names []string
 	for _, p := range scenario.Profiles() {

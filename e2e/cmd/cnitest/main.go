@@ -1,7 +1,7 @@
 // Command cnitest says whether a CNI plugin for underlay networks does what its users rely on.
 //
-// It is a thin skin: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains. What
-// is its own is the command line, what a person sees while it runs, and the way into a lab.
+// It does little itself: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains.
+// The command has the command line, the output while a run proceeds, and the shell in a lab.
 //
 // Run its tests: go test ./e2e/cmd/cnitest
 package main
@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The exit statuses. A signal adds its number to signalStatus, as in shells.
+// These are the exit statuses. A signal adds its number to signalStatus, as in shells.
 const (
 	exitConformant    = 0
 	exitNotConformant = 1
@@ -27,7 +27,7 @@ const (
 	signalStatus      = 128
 )
 
-// exitError ends the program with a status; its error, when there is one, is printed first.
+// exitError ends the program with a status; its error, if there is one, is printed first.
 type exitError struct {
 	status int
 	err    error
@@ -50,7 +50,7 @@ func run(args []string) int {
 	root, name := newRootCommand(), "cnitest"
 	root.SetArgs(args[1:])
 	if filepath.Base(args[0]) == cnitoolName {
-		// In a lab without a cnitool of its own this program takes its place.
+		// In a lab without a cnitool this program acts as one.
 		name = cnitoolName
 		root.SetArgs(append([]string{cnitoolName}, args[1:]...))
 	}
@@ -58,14 +58,14 @@ func run(args []string) int {
 	if err == nil {
 		return exitConformant
 	}
-	// What is wrong with the command line or a file is everybody's error; the others say their status.
+	// Any other error means that the command line or a file is wrong.
 	end := &exitError{status: exitUsage, err: err}
 	errors.As(err, &end)
 	printError(os.Stderr, name, end.err)
 	return end.status
 }
 
-// printError writes an error whose lines are problems of their own.
+// printError prints an error, of which each line may be a problem of its own.
 func printError(out io.Writer, name string, err error) {
 	if err == nil {
 		return
@@ -101,7 +101,7 @@ signal ended it (130 for Ctrl-C).`,
 			}
 			return nil
 		},
-		// With a function of its own the command checks its arguments.
+		// With a function the command checks its arguments.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -115,7 +115,7 @@ signal ended it (130 for Ctrl-C).`,
 	return root
 }
 
-// stamp is set by the linker for releases.
+// The linker sets stamp for releases.
 var stamp string
 
 func version() string {

@@ -21,13 +21,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// networkFlags say which network of a file is meant, and what the file does not tell of it.
+// networkFlags choose the network of a file, and say what the file does not say about it.
 type networkFlags struct {
 	name              string
 	subnets, gateways []string
 	// lease is how long leases of the lab's DHCP server last.
 	lease time.Duration
-	// lan and routers are what the flags say, once they were checked.
+	// lan and routers are the parsed flags.
 	lan     []netip.Prefix
 	routers []netip.Addr
 }
@@ -69,12 +69,12 @@ func (f *networkFlags) check() error {
 	return nil
 }
 
-// load reads the network that is meant.
+// load reads the chosen network.
 func (f *networkFlags) load(file string) (*conflist.File, error) {
 	return conflist.LoadNetwork(file, f.name)
 }
 
-// networks reads the networks that are to be run: one, or all of a file of which none was chosen.
+// networks reads the networks to run: one, or all of a file if none was chosen.
 func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 	if f.name == "" {
 		if all, err := conflist.LoadAll(file); err != nil || len(all) > 0 {
@@ -86,7 +86,7 @@ func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 }
 
 // runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a
-// process. Reports go to directories of the networks' names in reportDir. The status is that of the worst.
+// process. Reports go to directories with the networks' names in reportDir. The status is the worst one.
 func runEach(ctx context.Context, networks []*conflist.File, reportDir string, args []string, out io.Writer) error {
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -117,7 +117,7 @@ func runEach(ctx context.Context, networks []*conflist.File, reportDir string, a
 	return &exitError{status: worst}
 }
 
-// runChild runs this program anew, and returns how it ended as an *exitError.
+// runChild runs this program again, and returns its outcome as an *exitError.
 func runChild(ctx context.Context, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, selfPath, args...)
 	cmd.Stdout, cmd.Stderr = out, os.Stderr
@@ -133,8 +133,8 @@ func runChild(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-// childAttributes are those of a process of this program's. A terminal's interrupt reaches it through its Cancel, once.
-// It dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which the caller therefore locks.
+// childAttributes returns the attributes of a child process. The interrupt of a terminal reaches it through its Cancel,
+// once. It dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which the caller therefore locks.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// defaultBinDir is where runtimes look for plugins unless they are told otherwise.
+// defaultBinDir is the directory in which runtimes look for plugins by default.
 const defaultBinDir = "/opt/cni/bin"
 
 // nodeFlags are the flags about the nodes, which run and lab share.
@@ -25,7 +25,7 @@ type nodeFlags struct {
 	uplink, uplinkKind string
 	nics, rpFilter     int
 	targetFile         string
-	// target is what the file says, once the flags were checked.
+	// target is the parsed target file.
 	target *target.Target
 }
 
@@ -41,7 +41,7 @@ func (f *nodeFlags) add(flags *pflag.FlagSet) {
 		"may choose their own)")
 }
 
-// check finds out before any lab is made whether a network can be derived from the file.
+// check finds out before a lab is made whether a network can be derived from the file.
 func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	if kinds := netns.UplinkKinds(); !slices.Contains(kinds, f.uplinkKind) {
 		return fmt.Errorf("--uplink-kind %q: want one of %s", f.uplinkKind, strings.Join(kinds, ", "))
@@ -66,7 +66,7 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	return err
 }
 
-// targetSuffix is how the target file beside a conflist ends.
+// targetSuffix ends the name of the target file beside a conflist.
 const targetSuffix = ".target.yaml"
 
 // loadTarget reads the target file that was named, or the one beside the conflist.
@@ -82,7 +82,7 @@ func (f *nodeFlags) loadTarget(list string) (err error) {
 	return err
 }
 
-// inRange says in terms of the flag why a number is none of those wanted.
+// inRange returns an error that names the flag if a number is out of range.
 func inRange(flag string, value, lowest, highest int) error {
 	if value < lowest || value > highest {
 		return fmt.Errorf("--%s %d: want %d to %d", flag, value, lowest, highest)
@@ -90,7 +90,7 @@ func inRange(flag string, value, lowest, highest int) error {
 	return nil
 }
 
-// isDir says in terms of the flag why a path is no directory.
+// isDir returns an error that names the flag if a path is not a directory.
 func isDir(flag, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// places are the nodes, the hosts around them and the pods that have a namespace now, as "pod/NAME@NODE": pods of
+// places returns the nodes, the hosts around them and the pods that have a namespace, as "pod/NAME@NODE": pods of
 // several nodes may share a name.
 func places(ctx context.Context, c cluster.Cluster) []*cluster.Place {
 	var all, pods []*cluster.Place
 	for _, n := range c.Nodes() {
 		all = append(all, &n.Place)
-		// A node that just went down has no pods to enter.
+		// A node that just ended has no pods to enter.
 		names, _ := n.Agent.ListDir(ctx, agent.NamespaceDir)
 		for _, name := range names {
 			_, node, _ := strings.Cut(n.Name, "/")
@@ -62,7 +62,7 @@ func printWaysIn(ctx context.Context, out io.Writer, c cluster.Cluster) {
 	_ = w.Flush()
 }
 
-// asWhom is who may use the ways in.
+// asWhom says who may use the commands.
 func asWhom() string {
 	if inUserNamespace() {
 		return ", as the same user"
@@ -70,7 +70,7 @@ func asWhom() string {
 	return ", as root"
 }
 
-// inUserNamespace reports whether this process is root in a user namespace only: the first one maps all ids onto
+// inUserNamespace reports whether this process is root only in a user namespace: the first one maps all ids onto
 // themselves (user_namespaces(7)).
 func inUserNamespace() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")

@@ -18,21 +18,21 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// progress prints a line for each scenario as it ends, and on a terminal below them a live line of what runs.
+// progress prints a line for each scenario as it ends, and on a terminal below them a live line with what runs.
 type progress struct {
 	ctx context.Context // its end silences the rest: what a signal cut off says nothing of the plugins
 	out io.Writer
 
 	mu sync.Mutex
 	liveLine
-	// underTest are the plugins whose requirements are worth a line.
+	// underTest are the plugins whose requirements get a line.
 	underTest []string
 	ended     int
 	total     int
 	start     time.Time
-	// each says that every result gets its line, also one whose cause was told.
+	// each says that every result gets a line, also if its cause was printed.
 	each bool
-	// told are the causes of failures that were told.
+	// told has the causes of failures that were printed.
 	told map[string]bool
 }
 
@@ -78,7 +78,7 @@ func (p *progress) tick() {
 	}
 }
 
-// wipe takes the live line away; the caller holds the lock.
+// wipe removes the live line; the caller holds the lock.
 func (p *progress) wipe() {
 	if p.shown {
 		fmt.Fprint(p.out, "\r\x1b[K")
@@ -98,7 +98,7 @@ func (p *progress) drawLive() {
 		what = "making a first cluster"
 	}
 	line := fmt.Sprintf("  %d of %d, %s  %s", p.ended, p.total, time.Since(p.start).Round(100*time.Millisecond), what)
-	// A line that wraps could not be wiped, nor could one that wraps when the terminal adds ^C to it.
+	// A line that wraps could not be removed, nor could one that wraps when the terminal adds ^C to it.
 	const echoRoom = 3
 	if width, _, err := term.GetSize(int(p.live.Fd())); err == nil && width > echoRoom {
 		line = line[:min(len(line), width-echoRoom)]
@@ -149,7 +149,7 @@ func (p *progress) done(r report.Result) {
 	p.drawLive()
 }
 
-// sameCause reports whether a failure has a cause that was told before; if not it is by now.
+// sameCause reports whether the cause of a failure was printed before. From now on it counts as printed.
 func (p *progress) sameCause(r report.Result) bool {
 	if r.Result != report.Fail && r.Result != report.Vacuous {
 		return false
@@ -163,7 +163,7 @@ func (p *progress) sameCause(r report.Result) bool {
 	return known
 }
 
-// soaking prints how a soak goes.
+// soaking prints the progress of a soak.
 func (p *progress) soaking(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,12 +172,12 @@ func (p *progress) soaking(text string) {
 	p.drawLive()
 }
 
-// quiet are the outcomes of requirements that nobody has to act on.
+// quiet has the outcomes of requirements that nobody has to act on.
 func quiet(o report.Outcome) bool {
 	return o == report.Pass || o == report.NotApplicable || o == report.KnownUpstream
 }
 
-// amount is what a run consists of, e.g. "46 scenarios, 120 requirements of 3 plugins".
+// amount counts the parts of a run, e.g. "46 scenarios, 120 requirements of 3 plugins".
 func amount(units []*e2e.Unit) string {
 	if len(units) == 1 && units[0].ID == soak.ID {
 		return "a soak"
@@ -214,7 +214,7 @@ func inLines(reason string) string {
 	return strings.NewReplacer("\n", "\n    ", "; ", ";\n    ").Replace(reason)
 }
 
-// end takes the live line away for good. It may be called again.
+// end removes the live line for good. It may be called again.
 func (p *progress) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -20,18 +20,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// The backends.
+// These are the backends.
 const (
 	netnsBackend = "netns"
 	sshBackend   = "ssh"
 )
 
-// remoteFlags are the flags about machines that are there already.
+// remoteFlags are the flags about machines that exist.
 type remoteFlags struct {
 	nodes                      []string
 	configFile, subnet, reboot string
 	outside                    string
-	// network is what subnet says, once the flags were checked.
+	// network is the parsed subnet.
 	network netip.Prefix
 }
 
@@ -48,7 +48,7 @@ func (f *remoteFlags) add(flags *pflag.FlagSet) {
 		"reboot'; without it no scenario reboots one")
 }
 
-// check is about what the flags say by themselves.
+// check checks the flags by themselves.
 func (f *runFlags) checkRemote() (err error) {
 	r := &f.remote
 	if f.backend != sshBackend {
@@ -84,8 +84,8 @@ func (f *runFlags) checkRemote() (err error) {
 	return nil
 }
 
-// openBackend makes the backend that the flags name. The caller calls what is returned at the end; its error says what
-// is not as it was found.
+// openBackend opens the backend that the flags name. The caller calls the returned function at the end; its error says
+// what is not as it was found.
 func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluster.Backend, func() error, error) {
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
@@ -119,7 +119,7 @@ func (f *runFlags) sshOptions(list *conflist.File) ssh.Options {
 	}
 }
 
-// backendFlags are those that choose the machines, for the commands of a report.
+// backendFlags returns the flags that choose the machines, for the commands of a report.
 func (f *runFlags) backendFlags() []string {
 	words := []string{"--backend", f.backend}
 	for _, flag := range [][2]string{
@@ -140,7 +140,7 @@ func (f *runFlags) backendFlags() []string {
 	return words
 }
 
-// binaryFor is this program, or a build of it for another architecture that lies beside it.
+// binaryFor returns this program, or a build of it for another architecture in the same directory.
 func binaryFor(arch string) (string, error) {
 	if arch == runtime.GOARCH {
 		return selfPath, nil

@@ -18,15 +18,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// reportFDFlag is a hidden flag of run: the file descriptor to which the report goes, too.
+// reportFDFlag is a hidden flag of run: a file descriptor to which the report is also written.
 const reportFDFlag = "report-fd"
 
-// firstExtraFile is the number that the first of exec.Cmd's ExtraFiles has in the child.
+// firstExtraFile is the number of the first of exec.Cmd's ExtraFiles in the child.
 const firstExtraFile = 3
 
-// repeat runs the same command line so many times, each in a process of its own since Ginkgo runs one suite in a
-// process, and fails where a result differs from the first run's. Reports go to run-1, run-2, … in reportDir, when it
-// is not empty.
+// repeat runs the same command line n times, each in a process of its own since Ginkgo runs one suite in a process, and
+// fails if a result differs from that of the first run. Reports go to run-1, run-2, … in reportDir, if it is not empty.
 func repeat(ctx context.Context, times int, reportDir string, args []string, out io.Writer) error {
 	var first []string
 	var end error
@@ -60,9 +59,9 @@ func repeat(ctx context.Context, times int, reportDir string, args []string, out
 	return end
 }
 
-// runOnce returns the report, nil when there is none, and the end of the process as an *exitError.
+// runOnce returns the report, nil if there is none, and the outcome of the process as an *exitError.
 func runOnce(ctx context.Context, args []string) (*report.Report, error) {
-	// Through a pipe: a directory of its own would stay when this process is killed.
+	// The report comes through a pipe: a temporary directory would stay if this process is killed.
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func runOnce(ctx context.Context, args []string) (*report.Report, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	// The end of the pipe is that of its last writer.
+	// The pipe ends when its last writer ends.
 	_ = write.Close()
 	r := &report.Report{}
 	decodeErr := json.NewDecoder(read).Decode(r)
@@ -97,7 +96,7 @@ func runOnce(ctx context.Context, args []string) (*report.Report, error) {
 	return r, err
 }
 
-// insertFlags puts flags where they count: the last of several values does, and behind -- are no flags.
+// insertFlags puts flags at the right place: of several values the last one counts, and words after -- are no flags.
 func insertFlags(args, flags []string) []string {
 	if i := slices.Index(args, "--"); i >= 0 {
 		return slices.Insert(slices.Clone(args), i, flags...)
@@ -105,7 +104,7 @@ func insertFlags(args, flags []string) []string {
 	return append(slices.Clone(args), flags...)
 }
 
-// resultLines are what must be the same each time, sorted.
+// resultLines returns what must be the same each time, sorted.
 func resultLines(r *report.Report) []string {
 	var lines []string
 	for _, res := range r.Results {
@@ -115,7 +114,7 @@ func resultLines(r *report.Report) []string {
 	return lines
 }
 
-// difference are the lines that only one of a and b has.
+// difference returns the lines that only one of a and b has.
 func difference(a, b []string) []string {
 	var lines []string
 	for _, x := range a {

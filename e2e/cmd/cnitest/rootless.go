@@ -12,21 +12,21 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 )
 
-// selfPath outlives a replacement of the binary during a run.
+// selfPath still works if the binary is replaced during a run.
 const selfPath = "/proc/self/exe"
 
-// newBackend is the netns backend with this program as its agent.
+// newBackend returns the netns backend with this program as its agent.
 func newBackend() *netns.Backend {
 	return &netns.Backend{Command: []string{selfPath, agentCommand}}
 }
 
-// asRoot runs do where this process is root. Without root it runs this program again in a user namespace of its own,
-// where it is, and ends with its status.
+// asRoot calls do if this process is root. Without root it runs this program again in a user namespace, and ends with
+// its status.
 func asRoot(do func() error) error {
 	if os.Geteuid() == 0 {
 		return do()
 	}
-	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The death signal of the child comes when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	child := exec.Command(selfPath, os.Args[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -36,7 +36,7 @@ func asRoot(do func() error) error {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
 		Pdeathsig:   syscall.SIGKILL,
 	}
-	// From before the start: a signal in between must not end this process alone.
+	// Signals are caught before the start: one in between must not end this process alone.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if err := child.Start(); err != nil {
@@ -66,7 +66,7 @@ func asRoot(do func() error) error {
 	return err
 }
 
-// statusOf is the status of a process as a shell has it.
+// statusOf returns the status of a process as a shell shows it.
 func statusOf(exit *exec.ExitError) int {
 	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
 		return signalStatus + int(w.Signal())

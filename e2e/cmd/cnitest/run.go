@@ -83,7 +83,7 @@ func newRunCommand() *cobra.Command {
 			case len(networks) > 1:
 				return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
 			case f.backend != netnsBackend:
-				// What is done is done elsewhere.
+				// The work is done elsewhere.
 				return f.run(cmd.Context(), networks[0], cmd.OutOrStdout())
 			}
 			return asRoot(func() error { return f.run(cmd.Context(), networks[0], cmd.OutOrStdout()) })
@@ -93,7 +93,7 @@ func newRunCommand() *cobra.Command {
 	return cmd
 }
 
-// oneConflist wants exactly one argument and says so in a sentence.
+// oneConflist wants exactly one argument.
 func oneConflist(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -141,7 +141,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.makeReportDir(); err != nil {
 		return err
 	}
-	// Ginkgo's own account of the specs would stand between the lines of the progress.
+	// Ginkgo's own output would stand between the lines of the progress.
 	formatter.ColorableStdOut = io.Discard
 	show.begin(list.Path, chosen, suite.PluginsUnderTest())
 	result, err := suite.RunSpecs(ctx, f.labels)
@@ -199,7 +199,7 @@ func lackOf(r *report.Report) error {
 	}
 }
 
-// labFailure says that the verdict leaves out what the lab failed to ask; nil where it asked everything.
+// labFailure returns an error if the lab failed for a part of the results; nil if it did not.
 func labFailure(r *report.Report) error {
 	failed := slices.DeleteFunc(slices.Clone(r.Results), func(res report.Result) bool { return !res.LabFailed })
 	if len(failed) == 0 {
@@ -209,7 +209,7 @@ func labFailure(r *report.Report) error {
 		len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
-// check reports what is wrong with the flags, by themselves and for a network.
+// check checks the flags, by themselves and for a network.
 func (f *runFlags) check(list *conflist.File) error {
 	switch {
 	case !slices.Contains([]string{netnsBackend, sshBackend, kindBackend}, f.backend):
@@ -243,7 +243,7 @@ func (f *runFlags) check(list *conflist.File) error {
 	return errors.Join(f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}), list.MissingBinaries(f.binDir))
 }
 
-// options returns what the flags say of a run.
+// options returns the options for the flags.
 func (f *runFlags) options(ctx context.Context, list *conflist.File, backend cluster.Backend,
 	show *progress,
 ) e2e.Options {
@@ -262,7 +262,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	}
 	var more []string
 	if f.backend != netnsBackend {
-		// A machine's own reverse path filter stays, unless a scenario chooses another.
+		// A machine keeps its own reverse path filter, unless a scenario chooses another.
 		options.Nodes.RPFilter, options.Nodes.Uplink = nil, ""
 		more = f.backendFlags()
 	}
@@ -284,8 +284,8 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	return options
 }
 
-// makeReportDir finds out before the run that its report can be written, and takes the one of an earlier run away: it
-// must not be taken for this one's.
+// makeReportDir checks before the run that a report can be written, and removes the report of an earlier run, which
+// must not be mistaken for this one.
 func (f *runFlags) makeReportDir() error {
 	if f.reportDir == "" {
 		return nil
@@ -304,7 +304,7 @@ func (f *runFlags) makeReportDir() error {
 	return nil
 }
 
-// sendReport writes the report to whoever started this process and asked for it.
+// sendReport writes the report to the process that started this one and asked for it.
 func (f *runFlags) sendReport(r *report.Report) error {
 	if f.reportFD == 0 {
 		return nil

@@ -15,18 +15,18 @@ import (
 // signalError is the cause of a context that a signal ended.
 type signalError struct{ signal syscall.Signal }
 
-// Error is what became of the work.
+// Error says what happened to the work.
 func (e *signalError) Error() string { return "interrupted by " + unix.SignalName(e.signal) }
 
-// status is what a shell makes of the signal.
+// status returns the exit status for the signal, as in shells.
 func (e *signalError) status() int { return signalStatus + int(e.signal) }
 
-// sameSignal is the time within which a second signal is the first one once more: a terminal interrupts a whole process
-// group, and whoever started this process passes on what he got.
+// sameSignal is the time within which a second signal counts as the first one: a terminal interrupts a whole process
+// group, and the process that started this one passes its signal on.
 const sameSignal = 500 * time.Millisecond
 
-// untilSignal ends the context with a *signalError at the first of the signals and the process at the second; what it
-// started ends with it. stop gives the signals back.
+// untilSignal ends the context with a *signalError at the first signal and the process at the second; its children end
+// with it. stop restores the signals.
 func untilSignal(ctx context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	arrived := make(chan os.Signal, 1)
@@ -52,14 +52,14 @@ func untilSignal(ctx context.Context, signals ...os.Signal) (_ context.Context, 
 	}
 }
 
-// signalOf is the signal that ended a context, nil when none did.
+// signalOf returns the signal that ended a context, nil if none did.
 func signalOf(ctx context.Context) *signalError {
 	var end *signalError
 	_ = errors.As(context.Cause(ctx), &end)
 	return end
 }
 
-// hasTerminal reports whether a terminal's interrupt is likely to reach this process and its children by itself.
+// hasTerminal reports whether the interrupt of a terminal is likely to reach this process and its children directly.
 func hasTerminal() bool {
 	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
 		if term.IsTerminal(int(f.Fd())) {

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// printSummary is what a person reads at the end.
+// printSummary prints the end of a run for people.
 func printSummary(out io.Writer, r *report.Report, dir string) {
 	var types []string
 	for _, p := range r.Implementation.Plugins {
@@ -38,7 +38,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	}
 }
 
-// printScores says what CHECK and STATUS of the plugins under test noticed.
+// printScores prints what CHECK and STATUS of the plugins under test noticed.
 func printScores(out io.Writer, r *report.Report) {
 	for _, s := range r.Scores {
 		if !r.Counts(report.Result{Plugin: s.Plugin}) {
@@ -53,7 +53,7 @@ func printScores(out io.Writer, r *report.Report) {
 	}
 }
 
-// printFindings names what is wrong with plugins that are not under test, in a line for each.
+// printFindings prints a line for each plugin that is not under test and has findings.
 func printFindings(out io.Writer, r *report.Report) {
 	byPlugin := map[string][]string{}
 	for _, f := range r.Findings() {
@@ -65,7 +65,7 @@ func printFindings(out io.Writer, r *report.Report) {
 	}
 }
 
-// printNotClaimed names the scenarios that were not run, in a line.
+// printNotClaimed prints the scenarios that were not run, in a line.
 func printNotClaimed(out io.Writer, r *report.Report) {
 	var names []string
 	for _, res := range r.Results {
@@ -83,7 +83,7 @@ func printNotClaimed(out io.Writer, r *report.Report) {
 	}
 }
 
-// printFailed names what failed once more, since it may have scrolled away, one of each cause, and what to do next.
+// printFailed prints the failures again, since they may have scrolled away, one of each cause, and what to do next.
 func printFailed(out io.Writer, r *report.Report, dir string) {
 	var names []string
 	folded := false
@@ -108,7 +108,7 @@ func printFailed(out io.Writer, r *report.Report, dir string) {
 	fmt.Fprintln(out, strings.Join(next, "; "))
 }
 
-// printResidue names what stays for each plugin, in a line.
+// printResidue prints what stays for each plugin, in a line.
 func printResidue(out io.Writer, residue []report.Residue) {
 	byPlugin := map[string][]string{}
 	for _, r := range residue {

@@ -37,7 +37,7 @@ exits 2 when there is one. Of a conflist it also says what a runtime would live 
 			wrong := 0
 			for _, file := range args {
 				if err := validate(cmd.OutOrStdout(), file); err != nil {
-					// As compilers print it, so that editors find the place.
+					// The form is that of compilers, so that editors find the place.
 					fmt.Fprintln(cmd.ErrOrStderr(), err)
 					wrong++
 				}
@@ -89,7 +89,7 @@ func validateYAML(out io.Writer, file string) error {
 	return err
 }
 
-// isTarget and isExpectation find what a file says of itself, also where it has mistakes.
+// isTarget and isExpectation find the kind of a file, even if it has mistakes.
 var (
 	isTarget      = regexp.MustCompile(`(?m)^kind: *` + target.Kind + `\b`)
 	isExpectation = regexp.MustCompile(`(?m)^kind: *` + expectation.Kind + `\b`)
