@@ -76,9 +76,10 @@ func layers() [][]string {
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
 		{"cluster"},
-		{"backend/netns", "internal/disturbance", "internal/environment"},
-		{"backend/internal/keeper", "contract", "internal/packetpath"},
-		{"backend/kind", "backend/ssh", "internal/runner"},
+		{"backend/netns", "internal/disturbance", "internal/refusal"},
+		{"backend/internal/keeper", "contract", "internal/environment"},
+		{"backend/kind", "backend/ssh", "internal/packetpath"},
+		{"internal/runner"},
 		{"internal/residue", "internal/soak"},
 		{""},
 	}
