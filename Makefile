@@ -134,9 +134,9 @@ lint: ## Run golangci-lint and govulncheck, both pinned in .ci: the second knows
 	$(BIN)/lint/golangci-lint run ./...
 	GOTOOLCHAIN=auto $(BIN)/lint/govulncheck -db file://$(abspath $(BIN))/lint/vulndb ./...
 
-verify: ## Check formatting, generated tables, import rules, and that files, functions and structs are small
+verify: ## Check formatting, generated tables, import rules, and sizes of files, functions, structs and lines
 	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
-	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestShape' -count=1
+	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestShape|TestWide|TestMisshapen' -count=1
 
 generate: ## Write the generated tables into the READMEs
 	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update

@@ -6,9 +6,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // The limits of what one reads at once. Lines have theirs in .golangci.yml.
@@ -16,6 +18,7 @@ const (
 	maxFileLines     = 450
 	maxFunctionLines = 60 // without tables and texts
 	maxFields        = 12 // of a struct that hides some; the others are data
+	maxColumns       = 120
 )
 
 // isTable names the structs that hide fields and are data all the same.
@@ -23,7 +26,7 @@ var isTable = map[string]bool{
 	"Requirement": true, // a row of contract's tables, with the check that only its package calls
 }
 
-// TestShape keeps files, functions and structs small. Generated files are left out.
+// TestShape keeps files, functions and structs small, and lines of Markdown short. Generated files are left out.
 func TestShape(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	files := 0
@@ -31,8 +34,14 @@ func TestShape(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "bin" || strings.HasPrefix(d.Name(), "_")):
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() == "bin" || d.Name() == "reports" || d.Name()[0] == '_'):
 			return filepath.SkipDir
+		case filepath.Ext(path) == ".md":
+			text, err := os.ReadFile(path)
+			for _, problem := range wide(path, string(text)) {
+				t.Error(problem)
+			}
+			return err
 		case filepath.Ext(path) != ".go":
 			return nil
 		}
@@ -54,6 +63,15 @@ func TestShape(t *testing.T) {
 	}
 	if files < 100 {
 		t.Errorf("got %d files, want all of the repository", files)
+	}
+}
+
+func TestWide(t *testing.T) {
+	long := strings.Repeat("a", maxColumns+1)
+	text := long + "\n| " + long + " |\n```\n" + long + "\n```\n    " + long + "\nshort\n"
+	got := strings.Join(wide("x.md", text), "\n")
+	if want := "x.md:1: the line has 121 columns, want at most 120"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -111,6 +129,23 @@ func misshapen(set *token.FileSet, file *ast.File) []string {
 		}
 		return true
 	})
+	return problems
+}
+
+// wide lists the lines of a Markdown text that are too long; tables and blocks of code are as wide as they must be.
+func wide(file, text string) []string {
+	var problems []string
+	code := false
+	for i, line := range strings.Split(text, "\n") {
+		isTable, isBlock := strings.HasPrefix(line, "|"), strings.HasPrefix(line, "    ")
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+		}
+		if n := utf8.RuneCountInString(line); n > maxColumns && !code && !isTable && !isBlock {
+			problems = append(problems,
+				fmt.Sprintf("%s:%d: the line has %d columns, want at most %d", file, i+1, n, maxColumns))
+		}
+	}
 	return problems
 }
 
