@@ -12,7 +12,7 @@ import (
 )
 
 // withoutPods returns why a scenario cannot run with the addresses and routes that the file gives to pods.
-func withoutPods(file *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
+func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
 	needs := sc.Needs()
 	switch n := sc.Attachments(); {
 	case n > 1 && file.OneAddress():
@@ -22,6 +22,8 @@ func withoutPods(file *conflist.File, sc *scenario.Scenario) (report.Outcome, st
 		return report.NotApplicable, "no IPAM plugin of the conflist is dhcp"
 	case needs.Asks && len(offer.Known(file.Capabilities())) == 0:
 		return report.NotApplicable, "the conflist declares no capability by which a pod could ask for something"
+	case needs.Other && with != nil && with.StaysOnLAN() && slices.Contains(needs.Hosts, "external"):
+		return report.NotApplicable, "the other network gives pods no route beyond their own"
 	case file.StaysOnLAN() && (slices.Contains(needs.Hosts, "external") || needs.Services):
 		return report.NotApplicable, "the file gives pods no route beyond their own network"
 	}
@@ -40,6 +42,9 @@ func (o *Options) claimDeclared(file *conflist.File) {
 	}
 	if usesDHCP(file) {
 		o.Claims = append(slices.Clone(o.Claims), scenario.DHCP)
+	}
+	if o.Nodes.With != nil {
+		o.Claims = append(slices.Clone(o.Claims), scenario.SeveralNetworks)
 	}
 	o.Target = cluster.WithDHCP(file, o.Target)
 }

@@ -244,8 +244,28 @@ func faulty() []control {
 				"reboot": failOf("macvlan", "no IP addresses available"),
 			},
 		},
+		// The first network goes on, and the other way round.
+		{name: "takes-first-down", chain: []string{macvlan, broken("takes-first-down")}, want: map[string]expected{
+			"several-networks": fail("CHECK: ptp: Failed to find Gateway 10.244.0.1 for interface eth0"),
+		}},
+		{
+			name: "collects-all", chain: []string{macvlan, broken("collects-all")},
+			more: `"cniVersions": ["1.0.0", "1.1.0"]`,
+			want: map[string]expected{"several-networks-gc": fail("probe tcp 8080 pod/plain → pod/web")},
+		},
+		{name: "a default route beside another", chain: []string{macvlan}, want: map[string]expected{
+			"several-networks":               pass(),
+			"several-networks-default-route": fail("as the source, want the address of pod/web on eth0"),
+			"several-networks-replies":       fail("filter of pod/web (rp_filter 1 on eth0) dropped it"),
+			"several-networks-half-way":      pass(),
+		}},
+		{name: "a default route by source", chain: []string{macvlan, `{"type": "sbr"}`}, want: map[string]expected{
+			"several-networks-default-route": pass(), "several-networks-replies": pass(), "several-networks-gc": pass(),
+			"several-networks-half-way": failOf("sbr", "DEL: sbr: unknown FS magic"),
+		}},
 		{name: "an allocator that keeps", brokenIPAM: true, chain: withIPAM("keeps"), want: map[string]expected{
-			"cache-cleanup": fail("pod/web: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
+			"several-networks-half-way": fail("pod/web: [192.168.1.2] still reserved for it"),
+			"cache-cleanup":             fail("pod/web: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
 		}},
 	}
 }

@@ -110,6 +110,9 @@ type Nodes struct {
 	RPFilter *int
 	// NICs is the number of interfaces of such a node, 1 (or 0) or 2. With 2 the first is on a management network.
 	NICs int
+	// With is another network, to which pods of several networks are attached first; nil means one of the lab's own. It
+	// claims the feature SeveralNetworks.
+	With *conflist.File
 	// Dataplane programs the services of scenarios: "nftables" (or empty), or "iptables" if the nodes have the program.
 	Dataplane string
 }
@@ -193,7 +196,11 @@ func (o *Options) checkBinaries(file *conflist.File) error {
 	if !info.IsDir() {
 		return fmt.Errorf("plugin binaries: %s is not a directory", o.BinDir)
 	}
-	return file.MissingBinaries(o.BinDir)
+	err = file.MissingBinaries(o.BinDir)
+	if o.Nodes.With != nil {
+		err = errors.Join(err, o.Nodes.With.MissingBinaries(o.BinDir))
+	}
+	return err
 }
 
 func (o *Options) choosePlugins(file *conflist.File) error {

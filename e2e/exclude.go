@@ -34,7 +34,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
 		return report.NotApplicable, "no plugin of the chain has an IPAM plugin, of which an address could be released"
 	}
-	if outcome, reason := withoutPods(s.file, sc); outcome != "" {
+	if outcome, reason := withoutPods(s.file, s.options.Nodes.With, sc); outcome != "" {
 		return outcome, reason
 	}
 	needs := sc.Needs()

@@ -172,7 +172,7 @@ func (s *Suite) request(nodes []scenario.Node, chain scenario.Chain) cluster.Req
 		nodes[i].NICs = cmp.Or(nodes[i].NICs, s.options.Nodes.NICs)
 	}
 	return cluster.Request{
-		Conflist: s.file, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
+		Conflist: s.file, With: s.options.Nodes.With, BinDir: s.options.BinDir, Nodes: nodes, Chain: chain,
 		Uplink: s.options.Nodes.Uplink, UplinkKind: s.options.Nodes.UplinkKind, Target: s.options.Target,
 		Subnets: s.options.Nodes.Subnets, Gateways: s.options.Nodes.Gateways, Lease: s.options.Nodes.Lease,
 	}
@@ -214,6 +214,7 @@ func (s *Suite) add(result report.Result) {
 // runnerConfig returns what all scenarios of the run share.
 func (s *Suite) runnerConfig() runner.Config {
 	return runner.Config{
+		With:     s.options.Nodes.With,
 		Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture,
 	}
 }

@@ -50,6 +50,8 @@ type Losable interface {
 // Request says what cluster is wanted.
 type Request struct {
 	Conflist *conflist.File
+	// With is the other network of pods that are on several; nil means none.
+	With *conflist.File
 	// BinDir holds the plugins' binaries on this machine.
 	BinDir string
 	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside
@@ -152,6 +154,8 @@ type Node struct {
 	Networks []netip.Prefix
 	// Conflist is the rendered conflist of the node.
 	Conflist []byte
+	// Other is that of Request.With; nil without.
+	Other []byte
 	// BinDirs is CNI_PATH on the node.
 	BinDirs []string
 	// PodAddresses are the addresses that the runtime passes for pods, if the conflist's IPAM plugin expects that: a

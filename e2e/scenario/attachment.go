@@ -30,7 +30,13 @@ func (t *stepChecker) add(path string, s Step) {
 		// SPEC.md, ADD: a runtime must not add the same container and interface again without a DEL between.
 		t.wrong(path, "%s has %s already; put a del before this add, or name another interface with as", pod, a.ifname)
 	}
-	if a.ifname != DefaultInterface {
+	declared := t.pods[pod.Name]
+	switch _, has := declared.Networks[a.ifname]; {
+	case len(declared.Networks) > 0 && !has:
+		t.wrong(path, "%s has no network on %s; add it to networks or change as", pod, a.ifname)
+	case len(declared.Networks) > 0:
+		t.test(SeveralNetworks, path)
+	case a.ifname != DefaultInterface:
 		t.test(SecondInterface, path)
 	}
 	t.attached[a], t.netns[pod.Name] = s.Fails == 0, true

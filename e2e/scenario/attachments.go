@@ -7,9 +7,7 @@ import "strings"
 func (s *Scenario) Attachments() int {
 	count := map[string]int{}
 	for _, p := range s.Pods {
-		if p.Network != RoutedNetwork {
-			count[PodPlace+"/"+p.Name] = max(p.Count, 1)
-		}
+		count[PodPlace+"/"+p.Name] = max(p.Count, 1)
 	}
 	of := func(place string) int {
 		if n, ok := count[place]; ok {
@@ -32,7 +30,7 @@ func (s *Scenario) Attachments() int {
 	for _, step := range s.Steps {
 		key := step.As + "@"
 		switch {
-		case step.Add != "" && step.Fails == 0:
+		case step.Add != "" && step.Fails == 0 && s.podNamed(podOf(step.Add)).OfConflist(orDefault(step.As)):
 			now[key+step.Add] = of(step.Add)
 		case step.Del != "":
 			delete(now, key+step.Del)

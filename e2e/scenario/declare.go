@@ -101,9 +101,44 @@ func (v *validator) pod(path string, p *Pod) {
 		v.wrong(path+".hostPorts",
 			"hostPorts are for the plugins of the conflist, got network %s; remove one of the two", p.Network)
 	}
+	v.networks(path+".networks", p)
 	if p.Redirect != nil {
 		v.redirect(path+".redirect", p)
 	}
+}
+
+// networks reports what is wrong with the networks of a pod that has several.
+func (v *validator) networks(path string, p *Pod) {
+	if len(p.Networks) > 0 && (p.Network != "" || p.Count > 0) {
+		v.wrong(path, "networks are of one pod and say all that it is attached to; remove network and count")
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Networks)) {
+		if !ifnameForm.MatchString(name) {
+			v.wrong(path, "%q cannot be CNI_IFNAME; write a name of at most 15 characters such as net1", name)
+		}
+		v.oneOf(path+"."+name, "network", p.Networks[name], ConflistNetwork, OtherNetwork, FailingNetwork)
+	}
+}
+
+// On returns the network that an interface of the pod is of, one of the constants or empty for the conflist.
+func (p Pod) On(ifName string) string {
+	if len(p.Networks) == 0 {
+		return p.Network
+	}
+	if n := p.Networks[ifName]; n != ConflistNetwork {
+		return n
+	}
+	return ""
+}
+
+// OfConflist reports whether an interface of the pod takes an address of the conflist's network.
+func (p Pod) OfConflist(ifName string) bool {
+	return slices.Contains([]string{"", MainNetwork}, p.On(ifName))
+}
+
+// Has reports whether any interface of the pod is of a network, one of the constants.
+func (p Pod) Has(network string) bool {
+	return p.Network == network || slices.Contains(slices.Collect(maps.Values(p.Networks)), network)
 }
 
 func (v *validator) redirect(path string, p *Pod) {

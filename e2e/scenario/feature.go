@@ -26,6 +26,7 @@ const (
 	UnderlayGroups  Feature = "UnderlayGroups"
 	Capabilities    Feature = "Capabilities"
 	DHCP            Feature = "DHCP"
+	SeveralNetworks Feature = "SeveralNetworks"
 )
 
 // Features returns all features in the order of lists.
@@ -34,7 +35,7 @@ func Features() []Feature {
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
 		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams,
 		UnderlayGroups,
-		Capabilities, DHCP,
+		Capabilities, DHCP, SeveralNetworks,
 	}
 }
 
@@ -82,6 +83,9 @@ func (f Feature) Meaning() string {
 	case DHCP:
 		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
 			"when it ends."
+	case SeveralNetworks:
+		return "A pod can have this network beside another one that it was attached to first, as Multus does it, and " +
+			"each goes on when the other comes and goes."
 	case Capabilities:
 		return "What a pod asks for by a capability that the conflist declares, a MAC or a DNS server, is what it " +
 			"gets and what the result says."

@@ -22,6 +22,8 @@ type Needs struct {
 	ForwardPolicy bool
 	// Routed means pods of a routed network, for which the router of the LAN has routes.
 	Routed bool
+	// Other is another network beside that of the conflist, to which pods are attached first.
+	Other bool
 	// Redirect is a pod that redirects one of its ports to another.
 	Redirect bool
 	// Capture is a place at which packets are watched.
@@ -77,6 +79,10 @@ func (s *Scenario) Needs() Needs {
 			needs.Routed = true
 			needs.Plugins = append(needs.Plugins, "ptp", "host-local")
 		}
+		if p.Has(FailingNetwork) {
+			needs.Plugins = append(needs.Plugins, "ptp", "static")
+		}
+		needs.Other = needs.Other || p.Has(OtherNetwork)
 	}
 	for _, service := range s.Services {
 		needs.Hosts = append(needs.Hosts, hosts(service.Endpoints)...)
@@ -125,7 +131,7 @@ func (s *Scenario) addresses() map[string]int {
 	count := func(churned int, node string) {
 		for a := range held {
 			// Routed pods have addresses of another network.
-			if p := s.podNamed(a.pod); p.Node == node && p.Network != RoutedNetwork {
+			if p := s.podNamed(a.pod); p.Node == node && p.OfConflist(a.ifname) {
 				churned += len(p.Names())
 			}
 		}
@@ -156,7 +162,7 @@ func podOf(place string) string { return strings.TrimPrefix(place, PodPlace+"/")
 // podNamed returns the pod with a name; the zero pod if there is none.
 func (s *Scenario) podNamed(name string) Pod {
 	for _, p := range s.Pods {
-		if p.Name == name {
+		if p.Name == name || slices.Contains(p.Names(), name) {
 			return p
 		}
 	}

@@ -9,6 +9,11 @@ func (t *stepChecker) probe(path string, p Probe) {
 	if p.Source != "" {
 		t.place(path+".source", p.Source, NodePlace, PodPlace, HostPlace)
 	}
+	if p.SourceInterface != "" {
+		if source, ok := t.place(path+".source", p.Source, PodPlace); ok {
+			t.reachable(path+".sourceInterface", source, p.SourceInterface, "probe")
+		}
+	}
 	if fromOK && from.Kind == PodPlace {
 		t.reachable(path+".from", from, "", "probe")
 	}

@@ -13,6 +13,8 @@ func (s *Scenario) asRuntime() []string {
 			things = append(things, "chooses container ids")
 		case p.Network != "":
 			things = append(things, "attaches pods to other networks")
+		case len(p.Networks) > 0:
+			things = append(things, "attaches pods to several networks")
 		case p.Asks:
 			things = append(things, "passes values of capabilities")
 		case len(p.HostPorts) > 0:

@@ -112,6 +112,16 @@ const (
 	RoutedNetwork = "routed"
 )
 
+// The networks of Pod.Networks.
+const (
+	// ConflistNetwork is the conflist under test.
+	ConflistNetwork = "conflist"
+	// OtherNetwork is the one that the run names beside it (--with), or RoutedNetwork where it names none.
+	OtherNetwork = "other"
+	// FailingNetwork is one whose ADD fails when its interface is due, with code 999.
+	FailingNetwork = "failing"
+)
+
 // Host is a machine outside the cluster. Three exist in every lab: "router" (the conflist's gateway), "lan" (a
 // neighbour on the underlay without any CNI plugin) and "external" (behind the router).
 type Host struct {
@@ -138,6 +148,8 @@ type Pod struct {
 	// Network is the network of the pod: "" the conflist, MainNetwork for a second pod that needs only the underlay, or
 	// RoutedNetwork, as for pods of an overlay or routed network beside the underlay.
 	Network string `yaml:"network"`
+	// Networks are, by interface, what a pod on several networks is attached to: steps name the interface with as.
+	Networks map[string]string `yaml:"networks"`
 	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh
 	// do.
 	Redirect *Redirect `yaml:"redirect"`
@@ -238,6 +250,8 @@ type Probe struct {
 	// Source is the place of which the destination (of a service: the endpoint) must see an address; for tcp and udp.
 	// Empty: not asserted.
 	Source string `yaml:"source"`
+	// SourceInterface wants the address that the far end sees to be one of this interface of Source, a pod.
+	SourceInterface string `yaml:"sourceInterface"`
 	// Server is the place that must answer (tcp and udp), to distinguish the endpoints of a service. Empty: not
 	// asserted.
 	Server string `yaml:"server"`

@@ -39,8 +39,8 @@ func (t *stepChecker) state(path string, s State) {
 		t.nodeState(path, s)
 		return
 	}
-	if t.pods[place.Name].Network == RoutedNetwork {
-		t.wrong(path, "%s is of network routed, whose state tells nothing of the conflist; remove this state", place)
+	if on := t.pods[place.Name].On(orDefault(s.As)); on != "" && on != MainNetwork {
+		t.wrong(path, "%s is of network %s, whose state tells nothing of the conflist; remove this state", place, on)
 	}
 	if len(s.Unchanged) > 0 {
 		t.wrong(path+".unchanged", "unchanged is of a node, got %s; write of: node/%s", place, t.pods[place.Name].Node)

@@ -19,7 +19,7 @@ func (p Probe) String() string {
 		given bool
 		text  string
 	}{
-		{p.Source != "", "seen as " + p.Source},
+		{p.Source != "", strings.TrimSpace("seen as " + p.Source + " " + p.SourceInterface)},
 		{p.Bytes != 0, p.Bytes.String() + " each way"},
 		{p.FullMTU, "packets of the full MTU"},
 		{p.Size != 0, fmt.Sprintf("packets of %d bytes", p.Size)},

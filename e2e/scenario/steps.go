@@ -93,7 +93,7 @@ func (t *stepChecker) claims() {
 	}
 	seen := []Feature{
 		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
-		NodePort, Hairpin, DaemonRestart, CloudENIs,
+		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs,
 	}
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {

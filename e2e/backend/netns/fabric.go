@@ -68,7 +68,7 @@ func (l *lab) unplug(index int) {
 	if l.cloud != nil {
 		l.cloud.unplugNode(index)
 	}
-	for _, port := range []string{uplinkPort(index), managementPort(index)} {
+	for _, port := range []string{uplinkPort(index), managementPort(index), secondPort(index)} {
 		if link, err := l.fabric.links.LinkByName(port); err == nil {
 			_ = l.fabric.links.LinkDel(link)
 		}
@@ -163,7 +163,7 @@ func (l *lab) makeBridges(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	for _, name := range []string{underlay, management, external} {
+	for _, name := range l.bridges() {
 		off := false
 		bridge := &netlink.Bridge{
 			LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off,
@@ -184,6 +184,9 @@ func (l *lab) plugHosts(ctx context.Context) error {
 			return err
 		}
 		defer router.close()
+		if err := l.plugOtherRouter(ctx, router); err != nil {
+			return err
+		}
 		router.name, router.mac, router.addresses = externalLeg, hostMAC(2), l.outside().leg
 		return l.plug(ctx, external, "host-router-ext", router)
 	})
@@ -302,7 +305,8 @@ func firstOfEachFamily(prefixes []netip.Prefix) []netip.Addr {
 // routePods tells everybody on the underlay where the pods behind a node are, when they are not on the underlay
 // themselves.
 func (l *lab) routePods(context.Context) error {
-	if !l.plan.Routed {
+	routes := l.podRoutes()
+	if len(routes) == 0 {
 		return nil
 	}
 	handles := map[string]*netlink.Handle{}
@@ -321,7 +325,7 @@ func (l *lab) routePods(context.Context) error {
 		defer host.close()
 		handles["host/"+name] = host.links
 	}
-	for _, node := range l.plan.Nodes {
+	for _, node := range routes {
 		for _, prefix := range node.PodPrefixes {
 			via, ok := sameFamily(node.Addresses, prefix.Addr())
 			if !ok {

@@ -70,6 +70,9 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 		return nil, err
 	}
 	lab := &lab{backend: b, req: req, plan: plan, hosts: map[string]*cluster.Place{}, machines: map[string]*machine{}}
+	if err := lab.planOther(); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			_ = lab.Close()
@@ -143,7 +146,8 @@ type lab struct {
 	backend *Backend
 	req     cluster.Request
 	plan    *conflist.Plan
-	cloud   *cloud // nil without
+	other   *conflist.Plan // of Request.With; nil without
+	cloud   *cloud         // nil without
 	fabric  *machine
 	nodes   []*cluster.Node
 	hosts   map[string]*cluster.Place

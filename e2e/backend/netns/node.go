@@ -53,6 +53,9 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	} else {
 		err = l.plugUplink(ctx, index)
 	}
+	if err == nil {
+		err = l.plugOther(ctx, index, node)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}

@@ -43,8 +43,11 @@ type call struct {
 	result *current.Result
 }
 
-// fault is what goes wrong in ADD, DEL and CHECK; nil does nothing.
-type fault struct{ add, del, check func(*call) error }
+// fault is what goes wrong in ADD, DEL, CHECK and GC; nil does nothing.
+type fault struct {
+	add, del, check func(*call) error
+	gc              func() error
+}
 
 func faults() map[string]fault {
 	return map[string]fault{
@@ -156,6 +159,10 @@ func faults() map[string]fault {
 		// CHK-6, DEL-4: the kernel refuses what it asks for.
 		"refused-check": {check: removeNothing},
 		"refused-del":   {del: removeNothing},
+		// "several-networks" in scenarios: a second interface takes the pod's first one down.
+		"takes-first-down": {add: lowerFirst},
+		// GC-6: GC deletes the devices of other networks.
+		"collects-all": {gc: deleteVeths},
 		// I04: FORWARD is the plugin's alone, whoever has written there.
 		"empties-forward": {add: emptyForward},
 	}
@@ -166,7 +173,7 @@ func main() {
 		time.Sleep(time.Minute) // the node that it stands on ends long before
 		return
 	}
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check}, version.All, "broken on purpose")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc}, version.All, "broken on purpose")
 }
 
 func parse(args *skel.CmdArgs) (*call, fault, error) {
@@ -222,6 +229,14 @@ func del(args *skel.CmdArgs) error {
 		return invoke.DelegateDel(context.Background(), c.Delegate, args.StdinData, nil)
 	}
 	return nil
+}
+
+func gc(args *skel.CmdArgs) error {
+	_, f, err := parse(args)
+	if err != nil || f.gc == nil {
+		return err
+	}
+	return f.gc()
 }
 
 func check(args *skel.CmdArgs) error {

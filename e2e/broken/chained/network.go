@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -182,6 +183,37 @@ func pinFirstMAC(c *call) error {
 		}
 		if err := netlink.NeighSet(entry); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// lowerFirst takes the pod's first interface down where another one is added.
+func lowerFirst(c *call) error {
+	if c.IfName == "eth0" {
+		return nil
+	}
+	return ns.WithNetNSPath(c.Netns, func(ns.NetNS) error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return nil // there is none
+		}
+		return netlink.LinkSetDown(link)
+	})
+}
+
+// deleteVeths deletes the node's ends of all pods' devices.
+func deleteVeths() error {
+	links, err := netlinksafe.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		// The uplink is a cable, too.
+		if link.Type() == "veth" && strings.HasPrefix(link.Attrs().Name, "veth") {
+			if err := netlink.LinkDel(link); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

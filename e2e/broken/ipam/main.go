@@ -121,7 +121,7 @@ func del(args *skel.CmdArgs) error {
 		if err := c.releaseContainer(args.ContainerID); err != nil {
 			return err
 		}
-	case "no-lock":
+	case "no-lock", "":
 	default:
 		return fmt.Errorf("fault %q: want no-lock, per-container, needs-netns or keeps", c.IPAM.Fault)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,9 @@ import (
 type networkFlags struct {
 	name              string
 	subnets, gateways []string
+	// with is another network beside the one that is meant, a file or a network of the same file, and other what it is.
+	with  string
+	other *conflist.File
 	// lease is how long leases of the lab's DHCP server last.
 	lease time.Duration
 	// lan and routers are the parsed flags.
@@ -41,6 +45,12 @@ func (f *networkFlags) add(flags *pflag.FlagSet) {
 		"file names, or the first of each network)")
 	flags.DurationVar(&f.lease, "dhcp-lease", netns.DefaultLease,
 		"how long leases of the lab's DHCP server last, where the IPAM plugin is dhcp")
+}
+
+// addWith adds the flag of run about another network.
+func (f *networkFlags) addWith(flags *pflag.FlagSet) {
+	flags.StringVar(&f.with, "with", "", "another network, a file or one of several NetworkAttachmentDefinitions, to "+
+		"which pods on several networks are attached first (default one of the lab's own)")
 }
 
 // check reads the flags.
@@ -69,15 +79,37 @@ func (f *networkFlags) check() error {
 	return nil
 }
 
+// loadOther reads the network of --with: that of a file, or the one of this name in the file that is run.
+func (f *networkFlags) loadOther(file string) (err error) {
+	if f.with == "" {
+		return nil
+	}
+	if _, statErr := os.Stat(f.with); statErr == nil {
+		f.other, err = conflist.Load(f.with)
+	} else if f.other, err = conflist.LoadNetwork(file, f.with); err != nil {
+		err = fmt.Errorf("--with: no file %s, and %w", f.with, err)
+	}
+	return err
+}
+
 // load reads the chosen network.
 func (f *networkFlags) load(file string) (*conflist.File, error) {
 	return conflist.LoadNetwork(file, f.name)
 }
 
-// networks reads the networks to run: one, or all of a file if none was chosen.
+// networks reads the networks to run: one, or all of a file if none was chosen, but for that of --with.
 func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
+	if err := f.loadOther(file); err != nil {
+		return nil, err
+	}
 	if f.name == "" {
-		if all, err := conflist.LoadAll(file); err != nil || len(all) > 0 {
+		all, err := conflist.LoadAll(file)
+		if f.other != nil && len(all) > 1 {
+			all = slices.DeleteFunc(all, func(n *conflist.File) bool {
+				return n.Path == f.other.Path && n.Network == f.other.Network
+			})
+		}
+		if err != nil || len(all) > 0 {
 			return all, err
 		}
 	}

@@ -62,7 +62,14 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	for _, n := range nodes {
 		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name})
 	}
-	_, err := file.Plan(options)
+	plan, err := file.Plan(options)
+	if err != nil || f.network.other == nil {
+		return err
+	}
+	if f.target != nil && f.target.Cloud != nil {
+		return errors.New("--with: the lab's cloud has one network; leave out --with or the target's cloud")
+	}
+	_, err = f.network.other.PlanBeside(plan)
 	return err
 }
 

@@ -57,6 +57,8 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --profile cni --features HostToPod,SecondInterface
   cnitest run net-attach-def.yaml --bin-dir bin --network default/lan
   cnitest run net.d/10-leased.conflist --bin-dir bin --subnet 10.1.0.0/16 --gateway 10.1.0.254
+  cnitest run net.d/20-mynet.conflist --bin-dir bin --with net.d/10-pods.conflist
+  cnitest run net.d/20-mynet.conflist --bin-dir bin --with net.d/10-pods.conflist
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
@@ -229,6 +231,10 @@ func (f *runFlags) check(list *conflist.File) error {
 	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick):
 		return errors.New("--soak with --scenario, --label-filter or --quick: a soak runs alone")
 	}
+	if f.backend != netnsBackend && f.node.network.with != "" {
+		return fmt.Errorf("--with is of --backend %s; leave it out, and pods get the lab's own network first",
+			netnsBackend)
+	}
 	if err := errors.Join(f.checkRemote(), f.checkKind()); err != nil {
 		return err
 	}
@@ -255,6 +261,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Nodes: e2e.Nodes{
 			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan,
 			Gateways: f.node.network.routers, Lease: f.node.network.lease,
+			With:     f.node.network.other,
 			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
 		},
 		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},
@@ -268,6 +275,9 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	}
 	if f.node.targetFile != "" {
 		more = append(more, "--target", f.node.targetFile)
+	}
+	if f.node.network.with != "" {
+		more = append(more, "--with", f.node.network.with)
 	}
 	options.Repeat = func(r report.Result) string { return options.Command(r.ID, more...) }
 	if f.keep {

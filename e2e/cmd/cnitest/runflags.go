@@ -64,6 +64,7 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	f.howFlags.add(flags)
 	f.outputFlags.add(flags)
 	f.node.add(flags)
+	f.node.network.addWith(flags)
 	f.remote.add(flags)
 	f.kind.add(flags)
 }

@@ -44,7 +44,8 @@ func New(sc *scenario.Scenario, c cluster.Cluster) *Environment {
 		room[n.Name] = n.PoolSize
 	}
 	for _, spec := range sc.Pods {
-		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 && spec.Network != scenario.RoutedNetwork &&
+		if name := scenario.NodePlace + "/" + spec.Node; spec.Count == 0 &&
+			spec.OfConflist(scenario.DefaultInterface) &&
 			room[name] > 1 {
 			room[name]--
 		}
@@ -87,7 +88,8 @@ func (e *Environment) NewPod(spec scenario.Pod, node *cluster.Node, name, contai
 			Name: scenario.PodPlace + "/" + name, Agent: node.Agent, Netns: agent.NamespacePath(name),
 			Interfaces: map[string][]netip.Addr{},
 		},
-		Spec: spec, Node: node, Namespace: name, mu: &e.mu, containerID: containerID, attached: map[string]bool{},
+		Spec: spec, Node: node, Networks: map[string]Network{}, Namespace: name,
+		mu: &e.mu, containerID: containerID, attached: map[string]bool{},
 		given: map[string][]netip.Addr{}, released: map[string]bool{},
 	}
 }

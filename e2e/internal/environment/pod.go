@@ -18,6 +18,8 @@ type Pod struct {
 	Spec    scenario.Pod
 	Node    *cluster.Node
 	Network Network
+	// Networks are those of interfaces, where the pod has several.
+	Networks map[string]Network
 	// Namespace is the name of its network namespace; the path is Place.Netns.
 	Namespace string
 	// Exists reports whether the namespace exists.
@@ -35,6 +37,17 @@ type Pod struct {
 type Network struct {
 	Name     string
 	Conflist []byte // as a runtime would read it on the pod's node
+	// CNIVersion is the one at which the runtime asks, Own says that it is the network of the conflist under test.
+	CNIVersion string
+	Own        bool
+}
+
+// On returns the network of an interface.
+func (p *Pod) On(ifName string) Network {
+	if network, ok := p.Networks[ifName]; ok {
+		return network
+	}
+	return p.Network
 }
 
 // ContainerID returns CNI_CONTAINERID.

@@ -102,7 +102,12 @@ func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.N
 func networks(sc *scenario.Scenario) []string {
 	var kinds []string
 	for _, p := range sc.Pods {
-		kinds = append(kinds, p.Network)
+		if len(p.Networks) == 0 {
+			kinds = append(kinds, p.Network)
+		}
+		for ifName := range p.Networks {
+			kinds = append(kinds, p.On(ifName))
+		}
 	}
 	slices.Sort(kinds)
 	return slices.Compact(kinds)

@@ -84,7 +84,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 	culprit := ""
 	var halted *cni.Error
 	if errors.As(err, &halted) {
-		culprit = halted.Plugin
+		culprit = cmp.Or(r.Halted(), halted.Plugin)
 		for i := range left {
 			left[i].plugin = culprit
 		}

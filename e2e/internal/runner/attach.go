@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,10 +29,10 @@ func (r *Runner) addStep(ctx context.Context, s scenario.Step) (err error) {
 
 // checkStep runs CHECK of the pods of a place.
 func (r *Runner) checkStep(ctx context.Context, s scenario.Step) error {
-	if r.Lacks(cni.Check) {
-		return nil
-	}
 	return r.eachPod(ctx, s.Check, func(ctx context.Context, p *environment.Pod) error {
+		if r.lacks(p.On(ifName(s.As)).CNIVersion, cni.Check) {
+			return nil
+		}
 		return refused(s.Fails, r.Check(ctx, p, ifName(s.As)))
 	})
 }
@@ -140,12 +142,14 @@ func (r *Runner) Check(ctx context.Context, p *environment.Pod, ifName string) e
 }
 
 // Lacks reports whether the conflist's version of the specification lacks a verb, and notes that.
-func (r *Runner) Lacks(verb cni.Verb) bool {
-	has, err := version.GreaterThanOrEqualTo(r.config.Conflist.CNIVersion, verb.Since())
+func (r *Runner) Lacks(verb cni.Verb) bool { return r.lacks(r.config.Conflist.CNIVersion, verb) }
+
+func (r *Runner) lacks(cniVersion string, verb cni.Verb) bool {
+	has, err := version.GreaterThanOrEqualTo(cniVersion, verb.Since())
 	if err != nil || has {
 		return false
 	}
-	r.Env.Note("CNI %s has no %s", r.config.Conflist.CNIVersion, verb)
+	r.Env.Note("CNI %s has no %s", cniVersion, verb)
 	return true
 }
 
@@ -161,7 +165,21 @@ func (r *Runner) equipPod(ctx context.Context, p *environment.Pod) error {
 
 // Del deletes an attachment.
 func (r *Runner) Del(ctx context.Context, p *environment.Pod, ifName string, how Deletion) error {
-	return r.runtime.detach(ctx, p, ifName, how)
+	err := r.runtime.detach(ctx, p, ifName, how)
+	var refused *cni.Error
+	if errors.As(err, &refused) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.halted = cmp.Or(r.halted, refused.Plugin)
+	}
+	return err
+}
+
+// Halted returns the first plugin whose DEL failed, and with it all DELs that came after; empty if none did.
+func (r *Runner) Halted() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.halted
 }
 
 // RemoveNamespace removes the pod's namespace, if there is one, without any DEL.
@@ -176,7 +194,7 @@ func (r *Runner) RemoveNamespace(ctx context.Context, p *environment.Pod) error 
 // request returns what the runtime of a kubelet would pass for the pod.
 func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.Request {
 	req := cni.Request{
-		Verb: verb, Conflist: p.Network.Conflist, BinDirs: p.Node.BinDirs,
+		Verb: verb, Conflist: p.On(ifName).Conflist, BinDirs: p.Node.BinDirs,
 		ContainerID: p.ContainerID(), Netns: p.Netns, IfName: ifName,
 		Args: [][2]string{
 			{"IgnoreUnknown", "1"},

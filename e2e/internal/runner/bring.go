@@ -11,13 +11,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
-	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // bring adds to a request what a runtime passes for the pod: addresses if the IPAM plugin expects them, and values for
 // the capabilities of the conflist that the pod asks for.
 func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
-	if p.Spec.Network == scenario.RoutedNetwork {
+	if !p.On(req.IfName).Own {
 		return
 	}
 	var brings offer.Offer
@@ -41,7 +40,7 @@ func (r *Runner) broughtTo(p *environment.Pod, ifName string) []netip.Prefix {
 
 // checkBrought wants a pod to have what the runtime passed, in the result and in its namespace.
 func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Result, own agent.Link) error {
-	if way, _ := r.config.Conflist.Brought(); way != "" && p.Spec.Network != scenario.RoutedNetwork {
+	if way, _ := r.config.Conflist.Brought(); way != "" && p.On(ifName).Own {
 		for _, want := range r.broughtTo(p, ifName) {
 			if !slices.ContainsFunc(result.IPs, func(ip *cni.IPConfig) bool {
 				return ip.Address.String() == want.String()
@@ -51,7 +50,7 @@ func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Res
 			}
 		}
 	}
-	if !p.Spec.Asks {
+	if !p.Spec.Asks || !p.On(ifName).Own {
 		return nil
 	}
 	var brings offer.Offer

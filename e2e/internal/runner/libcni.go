@@ -47,7 +47,7 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 			return err
 		}
 	}
-	path := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
+	path := cni.CachePath(p.On(ifName).Name, p.ContainerID(), ifName)
 	switch how.Cache {
 	case scenario.CacheAbsent:
 		if err := p.Node.Agent.RemoveFile(ctx, path); err != nil {

@@ -16,17 +16,27 @@ import (
 
 // networkOf returns the conflist of a pod on its node.
 func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network, error) {
-	own := environment.Network{Name: r.config.Conflist.Network, Conflist: node.Conflist}
+	own := environment.Network{
+		Name: r.config.Conflist.Network, Conflist: node.Conflist, CNIVersion: r.config.Conflist.CNIVersion, Own: true,
+	}
 	switch kind {
-	case "":
+	case "", scenario.ConflistNetwork:
 		return own, nil
+	case scenario.OtherNetwork:
+		if with := r.config.With; with != nil {
+			return environment.Network{Name: with.Network, Conflist: node.Other, CNIVersion: with.CNIVersion}, nil
+		}
 	case scenario.MainNetwork:
 		list, err := conflist.ParseRendered(node.Conflist)
 		if err != nil {
 			return own, err
 		}
 		data, err := list.First()
-		return environment.Network{Name: own.Name, Conflist: data}, err
+		own.Conflist = data
+		return own, err
+	case scenario.FailingNetwork:
+		// static asks a runtime that brings nothing, and ptp wants an address.
+		return r.ptp(scenario.FailingNetwork, map[string]any{"type": "static"})
 	}
 	ipam := map[string]any{"type": "host-local"}
 	var ranges [][]map[string]any
@@ -40,11 +50,16 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 		routes = append(routes, map[string]any{"dst": dst})
 	}
 	ipam["ranges"], ipam["routes"] = ranges, routes
+	return r.ptp(scenario.RoutedNetwork, ipam)
+}
+
+// ptp is a network of the lab's own.
+func (r *Runner) ptp(name string, ipam map[string]any) (environment.Network, error) {
+	version := r.config.Conflist.CNIVersion
 	data, err := json.Marshal(map[string]any{
-		"cniVersion": r.config.Conflist.CNIVersion, "name": scenario.RoutedNetwork,
-		"plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
+		"cniVersion": version, "name": name, "plugins": []any{map[string]any{"type": "ptp", "ipam": ipam}},
 	})
-	return environment.Network{Name: scenario.RoutedNetwork, Conflist: data}, err
+	return environment.Network{Name: name, Conflist: data, CNIVersion: version}, err
 }
 
 // routedPrefixes returns a node's ranges of the routed network, one of each family that the node has.
@@ -63,7 +78,7 @@ func (r *Runner) routedPrefixes(node *cluster.Node) []netip.Prefix {
 // routeRouted adds routes to the pods of the routed network on every machine of the underlay.
 func (r *Runner) routeRouted(ctx context.Context) error {
 	if !slices.ContainsFunc(r.Env.Scenario.Pods, func(p scenario.Pod) bool {
-		return p.Network == scenario.RoutedNetwork
+		return p.Has(scenario.RoutedNetwork) || p.Has(scenario.OtherNetwork) && r.config.With == nil
 	}) {
 		return nil
 	}

@@ -21,6 +21,9 @@ func (r *Runner) gc(ctx context.Context, node *cluster.Node) error {
 			continue
 		}
 		for _, name := range p.Valid() {
+			if !p.On(name).Own {
+				continue // it is of another network, which has a GC of its own
+			}
 			req.ValidAttachments = append(req.ValidAttachments, cni.Attachment{
 				ContainerID: p.ContainerID(), IfName: name,
 			})

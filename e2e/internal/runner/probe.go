@@ -183,6 +183,10 @@ func (r *Runner) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Pla
 		if err != nil {
 			return err
 		}
+		if own && p.SourceInterface != "" && !slices.Contains(s.Interfaces[p.SourceInterface], seen) {
+			return fmt.Errorf("%s saw %s as the source, want the address of %s on %s", answer.Server, seen, s.Name,
+				p.SourceInterface)
+		}
 		if own {
 			return nil
 		}

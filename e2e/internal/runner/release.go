@@ -23,7 +23,7 @@ func (r *Runner) releaseStep(ctx context.Context, s scenario.Step) error {
 // release runs DEL of the IPAM plugin alone, with the configuration of the plugin that delegates to it (SPEC.md,
 // section 4).
 func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string) error {
-	list, err := conflist.ParseRendered(p.Network.Conflist)
+	list, err := conflist.ParseRendered(p.On(ifName).Conflist)
 	if err != nil {
 		return err
 	}

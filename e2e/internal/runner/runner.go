@@ -30,6 +30,8 @@ import (
 // Config is what all runners of a run share.
 type Config struct {
 	Conflist *conflist.File
+	// With is the network to which pods of several are attached first; nil means one of the lab's own.
+	With *conflist.File
 	// Target describes what runs on the nodes beside the plugins; nil means nothing.
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
@@ -59,6 +61,8 @@ type Runner struct {
 type history struct {
 	mu    sync.Mutex
 	calls []cni.Call
+	// halted is the first plugin whose DEL failed; empty if none did.
+	halted string
 }
 
 // New returns a runner that has done nothing yet.
@@ -97,6 +101,11 @@ func (r *Runner) Prepare(ctx context.Context) error {
 		var err error
 		if p.Network, err = r.networkOf(p.Spec.Network, p.Node); err != nil {
 			return err
+		}
+		for ifName, kind := range p.Spec.Networks {
+			if p.Networks[ifName], err = r.networkOf(kind, p.Node); err != nil {
+				return err
+			}
 		}
 	}
 	for _, equip := range []func(context.Context) error{r.equipNodes, r.routeRouted, r.makeServices, r.syncServices} {

@@ -49,7 +49,7 @@ type cacheEntry struct {
 }
 
 func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
-	file := cni.CachePath(p.Network.Name, p.ContainerID(), ifName)
+	file := cni.CachePath(p.On(ifName).Name, p.ContainerID(), ifName)
 	found, err := p.Node.Agent.ReadFile(ctx, file)
 	if err != nil {
 		return err
@@ -71,14 +71,14 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 		{"kind", entry.Kind, "cniCacheV1"},
 		{"containerId", entry.ContainerID, p.ContainerID()},
 		{"ifName", entry.IfName, ifName},
-		{"networkName", entry.NetworkName, p.Network.Name},
+		{"networkName", entry.NetworkName, p.On(ifName).Name},
 	} {
 		if field.got != field.want {
 			return fmt.Errorf("%s: cached result %s: %s is %q, want %q", p.Name, file, field.name, field.got,
 				field.want)
 		}
 	}
-	if !bytes.Equal(entry.Config, p.Network.Conflist) {
+	if !bytes.Equal(entry.Config, p.On(ifName).Conflist) {
 		return fmt.Errorf("%s: cached result %s: its config is not the conflist that was used", p.Name, file)
 	}
 	addrs, err := parseAddresses(entry.Result, ifName)
@@ -93,8 +93,8 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 
 // store returns the directory in which host-local keeps its reservations: a file per address with the container and the
 // interface in it. It reports false if the pod's network has another IPAM plugin.
-func (r *Runner) store(p *environment.Pod) (string, bool) {
-	list, err := conflist.ParseRendered(p.Network.Conflist)
+func (r *Runner) store(p *environment.Pod, ifName string) (string, bool) {
+	list, err := conflist.ParseRendered(p.On(ifName).Conflist)
 	if err != nil {
 		return "", false
 	}
@@ -102,7 +102,7 @@ func (r *Runner) store(p *environment.Pod) (string, bool) {
 		ipam, _ := plugin["ipam"].(map[string]any)
 		if ipam["type"] == "host-local" {
 			dir, _ := ipam["dataDir"].(string)
-			return path.Join(cmp.Or(dir, "/var/lib/cni/networks"), p.Network.Name), true
+			return path.Join(cmp.Or(dir, "/var/lib/cni/networks"), p.On(ifName).Name), true
 		}
 	}
 	return "", false
@@ -110,7 +110,7 @@ func (r *Runner) store(p *environment.Pod) (string, bool) {
 
 // addressIs looks into the store of host-local, the only one whose files are known.
 func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
-	dir, ok := r.store(p)
+	dir, ok := r.store(p, ifName)
 	if !ok {
 		r.Env.Note("reservations are not looked at: the IPAM plugin is not host-local")
 		return nil

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func (r *Runner) Steps(ctx context.Context) error {
 		}
 		failed := &environment.Failure{Step: &step, Err: err}
 		var refused *cni.Error
-		if errors.As(err, &refused) {
+		if errors.As(err, &refused) && !r.ofOther(step) {
 			failed.Plugin = refused.Plugin
 		}
 		var dead *environment.Failure
@@ -40,6 +41,17 @@ func (r *Runner) Steps(ctx context.Context) error {
 		return failed
 	}
 	return nil
+}
+
+// ofOther reports whether a step is CHECK or DEL of a network beside the conflist's. What it finds wrong with a pod
+// that was attached well is the doing of those that came after.
+func (r *Runner) ofOther(s scenario.Step) bool {
+	for _, p := range r.Env.PodsNamed(cmp.Or(s.Check, s.Del)) {
+		if !p.On(ifName(s.As)).Own && len(p.Networks) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // verbs returns the function for each verb of steps, by name.
