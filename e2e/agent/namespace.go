@@ -15,6 +15,8 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/cnitest/cnitest/e2e/internal/rtnl"
 )
 
 // NamespaceDir is where the namespaces of pods are mounted, as `ip netns` and container runtimes do.
@@ -134,15 +136,27 @@ func readIPv4Settings() (settings, error) {
 // apply writes the settings that differ.
 func (v settings) apply() error {
 	for _, file := range slices.SortedFunc(maps.Keys(v), forwardingFirst) {
-		path := filepath.Join("/proc/sys/net", file)
-		if now, err := os.ReadFile(path); err == nil && string(now) == v[file] {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(v[file]), 0); err != nil {
+		if err := writeSysctl(filepath.Join("/proc/sys/net", file), v[file]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeSysctl writes a value that is not there already.
+func writeSysctl(path, value string) error {
+	if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == strings.TrimSpace(value) {
+		return nil
+	}
+	if underRTNL[filepath.Base(path)] {
+		rtnl.Wait()
+	}
+	return os.WriteFile(path, []byte(value), 0)
+}
+
+// underRTNL are sysctls whose write waits for the RTNL lock without sleeping.
+var underRTNL = map[string]bool{
+	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true, "ignore_routes_with_linkdown": true,
 }
 
 // forwardingFirst orders sysctls by name, after those that reset others (ip-sysctl.rst, ip_forward).
@@ -171,10 +185,7 @@ func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 			if err != nil {
 				return err
 			}
-			if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == args.Values[name] {
-				continue // some writes wait for the RTNL lock in a busy loop (addrconf_sysctl_disable)
-			}
-			if err := os.WriteFile(path, []byte(args.Values[name]), 0); err != nil {
+			if err := writeSysctl(path, args.Values[name]); err != nil {
 				return fmt.Errorf("sysctl %s=%s: %w", name, args.Values[name], err)
 			}
 		}

@@ -41,7 +41,7 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 		stop := machinetime.Watch(ctx, cmd.Process.Pid)
 		awaitEnd(cmd.Process.Pid)
 		call.Duration = time.Since(start)
-		time.Sleep(settling)
+		time.Sleep(settling + min(machinetime.Turn(), maxTurn))
 		err = cmd.Wait()
 		stop()
 	}
@@ -54,13 +54,17 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 }
 
 // settling is how long the last thread of a process that has ended may still need in the kernel before the process is
-// reaped.
+// reaped, once it has a processor.
 //
 // The kernel tells the parent before that thread has dropped its entry in /proc. A parent that reaps at once drops the
 // entries of the whole process, and loops in shrink_dcache_parent until the thread is done, which the loop may itself
 // keep from the processor: for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had opened
 // /proc/self/task/TID/ns/net).
-const settling = 500 * time.Microsecond
+const (
+	settling = 500 * time.Microsecond
+	// maxTurn bounds how long it is waited for that thread's turn on a busy machine.
+	maxTurn = 50 * time.Millisecond
+)
 
 // awaitEnd waits until a child has ended, without reaping it.
 func awaitEnd(pid int) {

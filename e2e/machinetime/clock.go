@@ -169,6 +169,19 @@ func (i Interval) Load() float64 {
 	return 0
 }
 
+// Turn returns how long a thread that is ready to run waits for its turn at most, as far as the number of such threads
+// tells: nothing on an idle machine.
+func Turn() time.Duration {
+	n, ok := runnable()
+	if !ok {
+		return 0
+	}
+	return slice * time.Duration(n) / time.Duration(runtime.NumCPU())
+}
+
+// slice is how long the kernel lets a thread run while others wait (base_slice_ns of the scheduler, for some processors).
+const slice = 3 * time.Millisecond
+
 // runnable reads how many threads run or want to (proc_loadavg(5), the fourth field). The one that reads is among them.
 func runnable() (int, bool) {
 	data, err := os.ReadFile("/proc/loadavg")

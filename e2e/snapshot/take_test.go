@@ -53,6 +53,14 @@ func TestTake(t *testing.T) {
 			},
 		},
 		{
+			name: "mode by which new links make addresses",
+			change: func(tb testing.TB) {
+				write(tb, "/proc/sys/net/ipv6/conf/default/addr_gen_mode", "3")
+			},
+			undo: func(tb testing.TB) { write(tb, "/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1") },
+			want: []string{"~ sysctl net.ipv6.conf.default.addr_gen_mode: 1 -> 3"},
+		},
+		{
 			name: "link into a bridge",
 			change: func(tb testing.TB) {
 				check(tb, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes(tb, "cni0", "02:00:00:00:00:03")}))
@@ -404,5 +412,24 @@ func TestTakeRestoresThreads(t *testing.T) {
 	}
 	if got := inode(); got != before {
 		t.Errorf("got namespace %d, want %d", got, before)
+	}
+}
+
+// A secret cannot be taken back, so it is on a link of its own.
+func TestTake_secret(t *testing.T) {
+	isolate(t)
+	addVeth(t, "eno2", "02:00:00:00:00:05", "wire2")
+	before := take(t, Options{Kinds: []string{Sysctl}})
+	write(t, "/proc/sys/net/ipv6/conf/eno2/stable_secret", "2001:db8::1")
+	var got []string
+	for _, c := range Diff(before, take(t, Options{Kinds: []string{Sysctl}})) {
+		got = append(got, c.String())
+	}
+	want := []string{
+		"~ sysctl net.ipv6.conf.eno2.addr_gen_mode: 1 -> 2",
+		"+ sysctl net.ipv6.conf.eno2.stable_secret: 2001:0db8:0000:0000:0000:0000:0000:0001",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 }
