@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -319,4 +320,13 @@ func resettingServer(t *testing.T, h *host, port int) {
 			_ = c.Close()
 		}
 	}()
+}
+
+// TestProtocols finds a protocol of the list that a probe refuses.
+func TestProtocols(t *testing.T) {
+	for _, p := range Protocols() {
+		if _, err := (Spec{Protocol: p}).complete(); err != nil && strings.Contains(err.Error(), "want protocol") {
+			t.Errorf("%s: %v; add a case to Spec.complete and run.attempt", p, err)
+		}
+	}
 }
