@@ -265,7 +265,8 @@ func faulty() []control {
 		}},
 		{name: "an allocator that keeps", brokenIPAM: true, chain: withIPAM("keeps"), want: map[string]expected{
 			"several-networks-half-way": fail("pod/web: [192.168.1.2] still reserved for it"),
-			"cache-cleanup":             fail("pod/web: [192.168.1.2] still reserved for it in /var/lib/cni/networks/net"),
+			"cache-cleanup": fail("pod/web: [192.168.1.2] still reserved for it in " +
+				"/var/lib/cni/networks/net"),
 		}},
 	}
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-var wholeField = flag.Bool("whole-field", false, "TestField runs everything on each file, not only what is particular to it")
+var wholeField = flag.Bool("whole-field", false,
+	"TestField runs everything on each file, not only what is particular to it")
 
 // fieldRun is what comes of a file that somebody posted.
 type fieldRun struct {
@@ -48,7 +49,8 @@ func fieldRuns() []fieldRun {
 		{file: "R05-macvlan-vrf-routes.conflist", unfit: "the kernel has no links of kind [vrf]"},
 		{file: "R08-duplicate-key-bond.conf", refuses: ":4: no program for plugin bond"},
 		{
-			file: "R09-tuning-literal-ifname.conflist", first: "tuning: open /proc/sys/net/ipv4/conf/eth1/arp_filter: no such file or directory",
+			file:  "R09-tuning-literal-ifname.conflist",
+			first: "tuning: open /proc/sys/net/ipv4/conf/eth1/arp_filter: no such file or directory",
 			tells: results{"pod-to-pod-same-node": "blocked", "ip-reuse": "not-applicable"}, verdict: notConformant,
 		},
 		{file: "R09-whereabouts-dash-range.conflist", refuses: ":10: no program for whereabouts, the IPAM plugin of macvlan (line 6)"},
@@ -57,12 +59,19 @@ func fieldRuns() []fieldRun {
 			"external-to-pod":      "not-applicable:no route beyond their own network",
 		}, whole: results{"del-twice": "pass"}},
 		{
-			file: "R12-static-ips-capability.conf", verdict: notConformant, tells: results{"pod-to-pod-same-node": "pass"},
-			whole: results{"ARG-1 static": "not-applicable", "ARG-1 macvlan": "not-applicable:leaves the addresses to static"},
+			file: "R12-static-ips-capability.conf", verdict: notConformant, tells: results{
+				"pod-to-pod-same-node": "pass",
+			},
+			whole: results{
+				"ARG-1 static": "not-applicable", "ARG-1 macvlan": "not-applicable:leaves the addresses to static",
+			},
 		},
-		{file: "R12-static-ips-mac-sbr.conflist", verdict: notConformant, tells: results{"capabilities-asked": "pass"}, whole: results{
-			"pod-to-pod-same-node": "fail:network is unreachable",
-		}},
+		{
+			file: "R12-static-ips-mac-sbr.conflist", verdict: notConformant, tells: results{"capabilities-asked": "pass"},
+			whole: results{
+				"pod-to-pod-same-node": "fail:network is unreachable",
+			},
+		},
 		{file: "R13-ipv6-linklocal-gateway.conflist", verdict: notConformant, whole: results{
 			"pod-to-pod-same-node": "pass", "external-to-pod": "pass", "CHK-6 macvlan": "pass", "RES-4 macvlan": "pass",
 		}},

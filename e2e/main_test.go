@@ -105,7 +105,9 @@ func buildBinaries(dir string) (*binaries, error) {
 	if err := os.Rename(filepath.Join(b.brokenIPAM, "ipam"), filepath.Join(b.brokenIPAM, "host-local")); err != nil {
 		return nil, err
 	}
-	for name, as := range map[string]string{"macvlan": "macvlan", "route": "route", "ptp": "ptp", "static": "static", "host-local": "host-local.real"} {
+	for name, as := range map[string]string{
+		"macvlan": "macvlan", "route": "route", "ptp": "ptp", "static": "static", "host-local": "host-local.real",
+	} {
 		if err := os.Link(filepath.Join(b.plugins, name), filepath.Join(b.brokenIPAM, as)); err != nil {
 			return nil, err
 		}

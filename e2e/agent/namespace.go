@@ -156,7 +156,8 @@ func writeSysctl(path, value string) error {
 
 // underRTNL are sysctls whose write waits for the RTNL lock without sleeping.
 var underRTNL = map[string]bool{
-	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true, "ignore_routes_with_linkdown": true,
+	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true,
+	"ignore_routes_with_linkdown": true,
 }
 
 // forwardingFirst orders sysctls by name, after those that reset others (ip-sysctl.rst, ip_forward).

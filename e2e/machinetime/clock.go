@@ -179,7 +179,8 @@ func Turn() time.Duration {
 	return slice * time.Duration(n) / time.Duration(runtime.NumCPU())
 }
 
-// slice is how long the kernel lets a thread run while others wait (base_slice_ns of the scheduler, for some processors).
+// slice is how long the kernel lets a thread run while others wait (base_slice_ns of the scheduler, for some
+// processors).
 const slice = 3 * time.Millisecond
 
 // runnable reads how many threads run or want to (proc_loadavg(5), the fourth field). The one that reads is among them.

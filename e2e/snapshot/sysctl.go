@@ -91,7 +91,8 @@ func (w *sysctlWalk) add(name, value string) {
 const stablePrivacy = "2"
 
 // known answers for the two sysctls of a link whose read waits for the RTNL lock without sleeping
-// (addrconf_sysctl_addr_gen_mode and addrconf_sysctl_stable_secret in net/ipv6/addrconf.c), if they are known. A link has a secret only where it makes addresses from one.
+// (addrconf_sysctl_addr_gen_mode and addrconf_sysctl_stable_secret in net/ipv6/addrconf.c), if they are known. A link
+// has a secret only where it makes addresses from one.
 func (w *sysctlWalk) known(link, name string) (value string, has, known bool) {
 	mode, seen := w.modes[link]
 	switch {
@@ -125,7 +126,8 @@ func addressModes() (map[string]string, error) {
 	}
 	rtnl.Wait()
 	for _, name := range []string{"all", "default"} {
-		if fd, err := unix.Open(sysctlRoot+"/ipv6/conf/"+name+"/addr_gen_mode", unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		if fd, err := unix.Open(sysctlRoot+"/ipv6/conf/"+name+"/addr_gen_mode", unix.O_RDONLY|unix.O_CLOEXEC,
+			0); err == nil {
 			if mode, ok, err := readSysctl(fd); err == nil && ok {
 				modes[name] = mode
 			}

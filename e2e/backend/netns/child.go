@@ -36,7 +36,8 @@ func ChildMain(config string) error {
 		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend "+
 			"starts this", os.Getpid())
 	}
-	// There are dozens of agents at once, each for some seconds. What they keep is small, and collecting it often is not.
+	// There are dozens of agents at once, each for some seconds. What they keep is small, and collecting it often is
+	// not.
 	debug.SetGCPercent(400)
 	// What plugins write has the same modes on every machine.
 	unix.Umask(0o022)

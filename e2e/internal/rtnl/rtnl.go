@@ -1,8 +1,8 @@
 // Package rtnl waits for the kernel's RTNL lock without using a processor.
 //
 // Some sysctls need the lock and do not sleep until they get it, but begin again and again (rtnl_trylock and
-// restart_syscall in net/ipv4/devinet.c and net/ipv6/addrconf.c). Whoever takes down a network namespace holds it for up
-// to a tenth of a second, and what waits for it meanwhile takes a processor from plugins and probes.
+// restart_syscall in net/ipv4/devinet.c and net/ipv6/addrconf.c). Whoever takes down a network namespace holds it for
+// up to a tenth of a second, and what waits for it meanwhile takes a processor from plugins and probes.
 package rtnl
 
 import (
