@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,9 +86,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"an unknown feature",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Claims: []scenario.Feature{"Magic"}},
-			`feature "Magic": want one of [Attach CleanUp PodToPod HostToPod CrossNode External NodeIntegrity ` +
-				`SecondInterface Chaining ` +
-				`PodToService NodePort Hairpin DualStack DaemonRestart CloudENIs LargeDatagrams UnderlayGroups Capabilities DHCP]`,
+			fmt.Sprintf(`feature "Magic": want one of %v`, scenario.Features()),
 		},
 		{
 			"a plugin that is not in the chain",
