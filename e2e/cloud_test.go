@@ -12,7 +12,7 @@ import (
 
 const routedENI = `{"type": "routed-eni"}`
 
-// ipamd is a target with that daemon, looking at the cloud each second, unless its arguments say otherwise.
+// ipamd returns a target with that daemon, looking at the cloud each second, unless its arguments say otherwise.
 func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	command := append([]string{"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat"}, args...)
 	return &target.Target{Cloud: &cloud, Daemon: &target.Daemon{
@@ -23,10 +23,10 @@ func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	}}
 }
 
-// plenty is a cloud in which no scenario runs out of addresses unless it wants to.
+// plenty returns a cloud in which no scenario runs out of addresses unless it wants to.
 func plenty() target.Cloud { return target.Cloud{ENIs: 3, Addresses: 4, Prefixes: 1} }
 
-// unvaried is ipamd that is the same in all its variants.
+// unvaried returns an ipamd that is the same in all its variants.
 func unvaried(args ...string) *target.Target {
 	t := ipamd(plenty(), args...)
 	for name := range t.Daemon.Variants {
@@ -35,7 +35,7 @@ func unvaried(args ...string) *target.Target {
 	return t
 }
 
-// forgetful is ipamd without a memory.
+// forgetful returns an ipamd without a memory.
 func forgetful() *target.Target {
 	t := ipamd(target.Cloud{Addresses: 12})
 	t.Daemon.Command = []string{
@@ -44,7 +44,7 @@ func forgetful() *target.Target {
 	return t
 }
 
-// bystander is a daemon that no plugin asks.
+// bystander returns a daemon that no plugin asks.
 func bystander(cloud *target.Cloud) *target.Target {
 	return &target.Target{Cloud: cloud, Daemon: &target.Daemon{
 		Name: "bystander", Command: []string{"sh", "-c", "touch /run/bystander; exec sleep 1000"},
@@ -52,14 +52,14 @@ func bystander(cloud *target.Cloud) *target.Target {
 	}}
 }
 
-// crashing is a daemon that ends some time after it was ready.
+// crashing returns a daemon that ends some time after it was ready.
 func crashing() *target.Target {
 	t := bystander(nil)
 	t.Daemon.Command = []string{"sh", "-c", "touch /run/bystander; sleep 1; echo out of luck"}
 	return t
 }
 
-// daemons are conflists whose plugin has a daemon, and what scenarios must say of them.
+// daemons returns conflists whose plugin has a daemon, and what scenarios must say of them.
 func daemons() []control {
 	return []control{
 		{name: "ipamd", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
@@ -105,7 +105,7 @@ func daemons() []control {
 	}
 }
 
-// clouds are conflists in a cloud, and what scenarios must say of them.
+// clouds returns conflists in a cloud, and what scenarios must say of them.
 func clouds() []control {
 	return []control{
 		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{

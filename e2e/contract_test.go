@@ -45,8 +45,8 @@ type spoilt struct {
 
 func (s *spoilt) name() string { return s.plugin + "/" + s.defect }
 
-// bystanders are requirements that are read off one attachment, which takes no time of its own. They are asked of each
-// broken plugin, and pass where they are not among what it fails.
+// bystanders returns requirements that are read off one attachment, which takes no time of its own. They are asked of
+// each broken plugin, and pass where they are not among what it fails.
 func bystanders() []string {
 	return []string{
 		"CFG-5", "VER-4", "ADD-1", "ADD-2", "ADD-3", "RES-1", "RES-2", "RES-3", "RES-4", "RES-5", "DEL-1",

@@ -56,16 +56,16 @@ func known(plugin, reason string) expected {
 	return expected{result: report.KnownUpstream, plugin: plugin, reason: reason}
 }
 
-// afterRoute is a chain that passes everything, with one fault added at its end.
+// afterRoute returns a chain that passes everything, with one fault added at its end.
 func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
 
-// wrapped is a main plugin that hands everything to macvlan, with a fault.
+// wrapped returns a main plugin that hands everything to macvlan, with a fault.
 func wrapped(fault string) string {
 	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
 		`"`, 1)
 }
 
-// withIPAM is a chain that passes everything, with a fault of its allocator.
+// withIPAM returns a chain that passes everything, with a fault of its allocator.
 func withIPAM(fault string) []string {
 	return []string{
 		strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route,

@@ -2,13 +2,13 @@ package e2e_test
 
 import "slices"
 
-// spoiled are all broken plugins of the contract.
+// spoiled returns all broken plugins of the contract.
 func spoiled() []spoilt {
 	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(),
 		badDelegates(), badFailures(), badUnasked())
 }
 
-// badAnswers are defects of versions, environment, exit status and output.
+// badAnswers returns defects of versions, environment, exit status and output.
 func badAnswers() []spoilt {
 	return []spoilt{
 		{
@@ -72,7 +72,7 @@ func badAnswers() []spoilt {
 	}
 }
 
-// badResults are defects of ADD.
+// badResults returns defects of ADD.
 func badResults() []spoilt {
 	repaired := []string{"DLG-1"} // what the plugin gets as prevResult is not what was given
 	return []spoilt{
@@ -117,7 +117,7 @@ func badResults() []spoilt {
 	}
 }
 
-// badDeletes are defects of DEL. What stays behind must be named.
+// badDeletes returns defects of DEL. What stays behind must be named.
 func badDeletes() []spoilt {
 	// What every DEL of an attachment leaves shows wherever DEL is looked at.
 	leak := func(plugin, kind, seen string) spoilt {
@@ -175,7 +175,7 @@ func badDeletes() []spoilt {
 	}
 }
 
-// badChecks are defects of CHECK.
+// badChecks returns defects of CHECK.
 func badChecks() []spoilt {
 	return []spoilt{
 		{plugin: "macvlan", defect: "checks-nothing", fails: map[string]string{
@@ -217,7 +217,7 @@ func badChecks() []spoilt {
 	}
 }
 
-// badStatus are defects of STATUS.
+// badStatus returns defects of STATUS.
 func badStatus() []spoilt {
 	return []spoilt{
 		{plugin: "route", defect: "always-ready", fails: map[string]string{"STA-1": "STATUS succeeds whatever ADD lacks"}},
@@ -247,7 +247,7 @@ func badStatus() []spoilt {
 	}
 }
 
-// badCollections are defects of GC.
+// badCollections returns defects of GC.
 func badCollections() []spoilt {
 	return []spoilt{
 		{plugin: "host-local", defect: "collects-nothing", also: []string{"GC-2"}, fails: map[string]string{"GC-1": "GC succeeds and deletes nothing"}},
@@ -268,7 +268,7 @@ func badCollections() []spoilt {
 	}
 }
 
-// badDelegates are defects of what plugins owe each other.
+// badDelegates returns defects of what plugins owe each other.
 func badDelegates() []spoilt {
 	tuned := []string{macvlan, `{"type": "tuning"}`}
 	idle := []string{"ADD-1", "CHK-1", "F06", "EXE-2", "EXE-3"} // of upstream's tuning without anything to tune
@@ -294,7 +294,7 @@ func badDelegates() []spoilt {
 	}
 }
 
-// badFailures are defects that the failure modes are about.
+// badFailures returns defects that the failure modes are about.
 func badFailures() []spoilt {
 	return []spoilt{
 		{plugin: "macvlan", defect: "moves-default-route", fails: map[string]string{"A07": "ADD of a second interface: ~ first route default"}},
@@ -336,8 +336,8 @@ func badFailures() []spoilt {
 	}
 }
 
-// badUnasked are defects of what a run does not show by itself: other networks, keys that nobody fills, questions that
-// change something.
+// badUnasked returns defects of what a run does not show by itself: other networks, keys that nobody fills, questions
+// that change something.
 func badUnasked() []spoilt {
 	const other = "of the network net deletes what an attachment of the network cnitest-other has: "
 	reads := "ADD with a configuration with 96 KiB of white space: want success as without, got exit status 1"

@@ -23,14 +23,14 @@ type explained struct {
 	want     string
 }
 
-// childAndParent is what is said of a macvlan and a node.
+// childAndParent returns what is said of a macvlan and a node.
 func childAndParent(pod string) string {
 	return "eth0 of " + pod + " is a macvlan on eno1, and the kernel keeps such a device and its parent apart: " +
 		"frames between a node and its own pods " +
 		"need a device of their own on the node, as the chained plugins route and veth-to-host make"
 }
 
-// unreachable are chains of the reachability family.
+// unreachable returns chains of the reachability family.
 func unreachable() []explained {
 	ptpWith := func(fault string) []string { return []string{ptp, broken(fault)} }
 	return []explained{
@@ -259,7 +259,7 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 	}
 }
 
-// evidenceText is the text under a title.
+// evidenceText returns the text under a title.
 func evidenceText(result report.Result, title string) string {
 	for _, e := range result.Evidence {
 		if e.Title == title {

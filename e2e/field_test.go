@@ -39,7 +39,7 @@ const (
 	advertises = "fail:the pod takes from a router advertisement what no result lists"
 )
 
-// fieldRuns are the files of conflist/testdata/field that parse: TestField of package conflist has the others.
+// fieldRuns returns the files of conflist/testdata/field that parse: TestField of package conflist has the others.
 func fieldRuns() []fieldRun {
 	const notConformant = report.NotConformant
 	type results = map[string]string

@@ -7,10 +7,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// dual is a plugin's configuration with addresses of both families.
+// dual returns a plugin's configuration with addresses of both families.
 func dual(config string) string { return strings.Replace(config, pool, dualPool, 1) }
 
-// honest are plugins without a defect, wrapped and as they are. Together they pass every requirement.
+// honest returns plugins without a defect, wrapped and as they are. Together they pass every requirement.
 func honest() []sound {
 	both := map[string]string{"macvlan": "none", "host-local": "none"}
 	// What the reference library does to everybody.

@@ -186,7 +186,7 @@ func (c *kubeletCluster) SetEndpoints(ctx context.Context, name string, endpoint
 	return nil
 }
 
-// Trouble is that a pod of others lost its network.
+// Trouble says that a pod of others lost its network.
 func (c *kubeletCluster) Trouble() error {
 	if c.fault == "node not ready" {
 		return errors.New("node/b was not ready for 3s")

@@ -115,7 +115,7 @@ func buildBinaries(dir string) (*binaries, error) {
 	return b, nil
 }
 
-// plugins are the directories of binaries. The test is skipped where they could not be run.
+// plugins returns the directories of binaries. The test is skipped where they could not be run.
 func plugins(t *testing.T) *binaries {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -155,7 +155,7 @@ const (
 	ptp = `{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16", "routes": [{"dst": "0.0.0.0/0"}]}}`
 )
 
-// broken is the configuration of the plugin broken with a fault.
+// broken returns the configuration of the plugin broken with a fault.
 func broken(fault string) string {
 	// The second node's first pod is what the scenario's service has as its endpoint until it gets another.
 	const proxy = `"service": "10.96.0.10:53", "endpoint": "192.168.1.128:8080"`

@@ -35,7 +35,7 @@ func readEvidence(t *testing.T, dir, name string) string {
 	return string(data)
 }
 
-// section is the text under a title of an evidence file.
+// section returns the text under a title of an evidence file.
 func section(t *testing.T, evidence, title string) string {
 	t.Helper()
 	_, text, found := strings.Cut(evidence, "\n== "+title+"\n")

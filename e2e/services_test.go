@@ -11,7 +11,7 @@ const (
 	portmap = `{"type": "portmap", "capabilities": {"portMappings": true}}`
 )
 
-// services are conflists that lead to services and some that do not, and what scenarios say of each.
+// services returns conflists that lead to services and some that do not, and what scenarios say of each.
 func services() []control {
 	noReply := func(from, to, address, port string) string {
 		return from + " to " + to + ", tcp to " + address + " port " + port + ": connect: no reply within 1s; "
@@ -107,7 +107,7 @@ func services() []control {
 	}
 }
 
-// podToService are the scenarios of a pod and a cluster address.
+// podToService returns the scenarios of a pod and a cluster address.
 func podToService() []string {
 	return []string{
 		"pod-to-service-hairpin", "pod-to-service-host-network-endpoint", "pod-to-service-off-subnet",
@@ -116,11 +116,11 @@ func podToService() []string {
 	}
 }
 
-// afterVethToHost is a chain that passes everything, with one fault added at its end.
+// afterVethToHost returns a chain that passes everything, with one fault added at its end.
 func afterVethToHost(fault string) []string { return []string{macvlan, vethToHost, broken(fault)} }
 
-// rangePerNode is a configuration in which nodes have ranges that differ, as administrators write them, and not a share
-// of one.
+// rangePerNode returns a configuration in which nodes have ranges that differ, as administrators write them, and not a
+// share of one.
 //
 // A bridge sends nothing back out of the port that it came in by, unless it is told; where bridged packets pass
 // netfilter (br_netfilter), a pod that meets itself through a service is translated there.

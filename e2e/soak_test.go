@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// soakResults are what a soak reports, with what it told in between.
+// soakResults returns what a soak reports, with what it told in between.
 func soakResults(t *testing.T, options e2e.Options) (r *report.Report, told []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -39,7 +39,7 @@ func soakResults(t *testing.T, options e2e.Options) (r *report.Report, told []st
 	return r, told
 }
 
-// outcomes are results by id and plugin.
+// outcomes returns results by id and plugin.
 func outcomes(r *report.Report) map[string]report.Outcome {
 	all := map[string]report.Outcome{}
 	for _, result := range r.Results {

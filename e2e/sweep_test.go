@@ -30,14 +30,14 @@ func sweep(t *testing.T, chain ...string) map[string]report.Result {
 	return results
 }
 
-// underTest is the last plugin of a chain, or the only one.
+// underTest returns the last plugin of a chain, or the only one.
 func underTest(chain []string) []string {
 	_, name, _ := strings.Cut(chain[len(chain)-1], `"type": "`)
 	name, _, _ = strings.Cut(name, `"`)
 	return []string{name}
 }
 
-// careless is the configuration of the plugin that is careless in a way.
+// careless returns the configuration of the plugin with a careless fault.
 func careless(fault string) string { return fmt.Sprintf(`{"type": "careless", "fault": %q}`, fault) }
 
 // TestSweeps wants faults to be found in plugins that have each one weakness, and in those requirements only that are
@@ -96,7 +96,7 @@ func compareSweep(t *testing.T, results map[string]report.Result, plugin string,
 	}
 }
 
-// allOf is the reason and all deviations.
+// allOf returns the reason and all deviations.
 func allOf(r report.Result) string {
 	text := r.Reason
 	for _, e := range r.Evidence {

@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// upstream are conflists that work, of plugins as they are, and what scenarios say of each.
+// upstream returns conflists that work, of plugins as they are, and what scenarios say of each.
 func upstream() []control {
 	return []control{
 		{name: "macvlan and route", chain: []string{macvlan, route}, want: with(passes(
@@ -62,8 +62,8 @@ func upstream() []control {
 	}
 }
 
-// behindNode are the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route to
-// them.
+// behindNode returns the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route
+// to them.
 //
 // Of those that are left out, cold-start-race and reboot, where pods start at once, find now and then that bridge's
 // result has the MAC which its device had before further ports came, and second-interface passes on bridge only after

@@ -22,8 +22,8 @@ var forced = map[string]report.Outcome{
 	"VER-3": report.KnownUpstream,
 }
 
-// unready is what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a STATUS
-// that says yes without looking, and no DEL of an IPAM plugin that failed.
+// unready returns what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a
+// STATUS that says yes without looking, and no DEL of an IPAM plugin that failed.
 func unready(more map[string]report.Outcome) map[string]report.Outcome {
 	all := map[string]report.Outcome{
 		"DLG-3": report.Fail, "DLG-4": report.Fail, "F06": report.Fail, "GC-1": report.Vacuous, "GC-2": report.Vacuous,

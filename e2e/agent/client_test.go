@@ -15,7 +15,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// hang is a program that does not end by itself, and that its test tells from those of others by the number of seconds.
+// hang returns a program that does not end by itself, and that its test tells from those of others by the number of
+// seconds.
 func hang(seconds string) agent.CommandArgs {
 	return agent.CommandArgs{Argv: []string{"/bin/sleep", seconds}, Timeout: time.Hour}
 }

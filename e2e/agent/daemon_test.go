@@ -21,7 +21,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// script is a daemon's command.
+// script returns a daemon's command.
 func script(text string) []string { return []string{"/bin/sh", "-c", text} }
 
 func TestDaemon_lives_until_it_is_told_to_end(t *testing.T) {

@@ -50,7 +50,7 @@ func TestWriteFile(t *testing.T) {
 	wantError(t, err, "node/a: "+dir+"/pipe: want a regular file, a directory or a symbolic link, got prw-------")
 }
 
-// tree is what stands below a directory, with modes and contents.
+// tree returns what stands below a directory, with modes and contents.
 func tree(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
 	files := map[string]string{}

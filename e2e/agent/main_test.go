@@ -97,7 +97,7 @@ func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func
 	return client, end
 }
 
-// start is serve for a test that does not end its agent.
+// start returns serve for a test that does not end its agent.
 func start(tb testing.TB) *agent.Client {
 	tb.Helper()
 	client, _ := serve(tb, agent.Options{})

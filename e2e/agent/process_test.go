@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// processes are the ids of those with a command line.
+// processes returns the ids of those with a command line.
 func processes(line string) []int {
 	var pids []int
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")

@@ -109,7 +109,7 @@ func (c Call) String() string {
 // Failed reports whether the plugin said that it failed, or did not come to its end.
 func (c Call) Failed() bool { return c.ExitCode != 0 || c.Failure != "" }
 
-// Transcript is the call with all that it was given and answered, so that it can be made again by hand.
+// Transcript returns the call with all that it was given and answered, so that it can be made again by hand.
 func (c Call) Transcript() string {
 	var b strings.Builder
 	for _, e := range c.Env {

@@ -19,8 +19,8 @@ const recorded = `{"cniVersion": "0.4.0", "cniVersions": ["0.3.1", "1.1.0", "1.0
 	{"type": "middle", "ipam": {"type": "pool"}, "capabilities": {"mac": true}},
 	{"type": "last", "strange": null, "cni.dev/own": "value"}]}`
 
-// recorders are the plugins of the chain. Each adds an interface of its name to the result; what its file "fails" names
-// makes it fail.
+// recorders returns the plugins of the chain. Each adds an interface of its name to the result; what its file "fails"
+// names makes it fail.
 func recorders(tb testing.TB, fails ...string) string {
 	tb.Helper()
 	scripts := map[string]string{}
@@ -73,7 +73,7 @@ func equal(tb testing.TB, got, want any) {
 	}
 }
 
-// runtimeTests are the requirements of runtimes, each with what shows that the driver keeps it.
+// runtimeTests returns the requirements of runtimes, each with what shows that the driver keeps it.
 func runtimeTests() map[string]func(t *testing.T) {
 	three := func(verb string) []string { return []string{"first " + verb, "middle " + verb, "last " + verb} }
 	reversed := []string{"last DEL", "middle DEL", "first DEL"}
@@ -217,7 +217,7 @@ func runtimeTests() map[string]func(t *testing.T) {
 	}
 }
 
-// elsewhere are requirements of runtimes that others than the driver keep.
+// elsewhere returns requirements of runtimes that others than the driver keep.
 func elsewhere() map[string]string {
 	return map[string]string{
 		"ADD-6": "TestShipped_scenarios_add_once of package scenario",

@@ -15,8 +15,8 @@ const (
 // bringsLAN reports whether pods get their addresses on the LAN from outside of the file: from the runtime, or by DHCP.
 func (a ipam) bringsLAN() bool { return a.brought && len(a.fixed) == 0 || a.typ == "dhcp" }
 
-// broughtLAN is the LAN of such pods: the caller's, the networks around the routers that the file names, or one of the
-// lab's choice.
+// broughtLAN returns the LAN of such pods: the caller's, the networks around the routers that the file names, or one of
+// the lab's choice.
 func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 	lan := slices.Clone(p.opts.Subnets)
 	if len(lan) == 0 {
@@ -100,7 +100,7 @@ func (p *planner) share(lan netip.Prefix, free []netip.Addr) {
 	}
 }
 
-// free are addresses of a LAN that nobody has: the first of those behind the lab's own.
+// free returns addresses of a LAN that nobody has: the first ones after the lab's own.
 func (p *planner) free(lan netip.Prefix, most int) []netip.Addr {
 	taken := p.taken()
 	_, last := usable(lan)
@@ -143,8 +143,8 @@ const (
 	ByArgs Way = "CNI_ARGS"
 )
 
-// Brought is the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits for
-// them; empty where none does.
+// Brought returns the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits
+// for them; empty where none does.
 func (f *File) Brought() (Way, int) {
 	for i, plugin := range f.document.plugins() {
 		a := f.document.ipam(plugin)

@@ -208,7 +208,7 @@ func (d *document) checkReserved(object *value, owner string) {
 	}
 }
 
-// str is a string field; ok is false without it, and for another type, which is noted.
+// str returns a string field; ok is false without it, and for another type, which is noted.
 func (d *document) str(object *value, key string) (text string, ok bool) {
 	field := object.fields[key]
 	if field == nil {

@@ -116,7 +116,7 @@ FILE:2: cniVersions holds a number; want strings`,
 	}
 }
 
-// libcniError is the library's own text, which is not this package's to fix.
+// libcniError returns the library's own text, which is not this package's to fix.
 func libcniError(t *testing.T, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata/bad", file))

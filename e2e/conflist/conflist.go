@@ -182,7 +182,7 @@ func parsePassage(p passage, name string) (*File, error) {
 	return f, nil
 }
 
-// on is the file as it is on one node.
+// on returns the file as it is on one node.
 func (f *File) on(node placeholders) (*File, error) {
 	return parseText(f.written.substitute(node), f.defaultName)
 }
@@ -230,7 +230,7 @@ func (d *document) wrapSinglePlugin() {
 	d.root = list
 }
 
-// effectiveVersion is the choice of SPEC.md, section 1: the highest of both keys that this suite knows.
+// effectiveVersion returns the choice of SPEC.md, section 1: the highest of both keys that this suite knows.
 func effectiveVersion(single string, several []string) string {
 	best := ""
 	for _, candidate := range append([]string{single}, several...) {

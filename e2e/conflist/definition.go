@@ -55,7 +55,7 @@ func IsDefinitions(data []byte) bool { return definitionForm.Match(data) }
 
 var definitionForm = regexp.MustCompile(`(?m)^[ \t-]*"?kind"?:[ \t]*["']?` + definitionKind + `\b`)
 
-// definitions are those of all documents of a file, Kubernetes' lists included.
+// definitions returns the definitions of all documents of a file, Kubernetes' lists included.
 func definitions(name string, data []byte) ([]definition, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var found []definition
@@ -98,7 +98,7 @@ func otherKinds(kinds []string) string {
 	return ", which holds " + strings.Join(kinds, ", ")
 }
 
-// objects are the node itself, or the items of the list that it is.
+// objects returns the node itself, or the items of the list that it is.
 func objects(root *yaml.Node) []*yaml.Node {
 	items := child(root, "items")
 	if items == nil || !strings.HasSuffix(scalar(child(root, "kind")), "List") {
@@ -129,7 +129,7 @@ func readDefinition(file string, object *yaml.Node) (definition, error) {
 	return d, nil
 }
 
-// child is the value of a key, nil without.
+// child returns the value of a key, nil without.
 func child(n *yaml.Node, key string) *yaml.Node {
 	n = resolve(n)
 	if n == nil || n.Kind != yaml.MappingNode {
@@ -217,7 +217,7 @@ func (d definition) fromDirs(file string, dirs []string) (*File, error) {
 		file, d.line, d.name, strings.Join(dirs, " or "), d.name)
 }
 
-// nameOf is the name of the network of a file, empty where it cannot be read.
+// nameOf returns the name of the network of a file, empty where it cannot be read.
 func nameOf(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

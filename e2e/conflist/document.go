@@ -39,7 +39,7 @@ func (v *value) kind() string {
 	return "null"
 }
 
-// plain is the value as encoding/json would give it with UseNumber; each call makes a new one.
+// plain returns the value as encoding/json would give it with UseNumber; each call makes a new one.
 func (v *value) plain() any {
 	switch {
 	case v.fields != nil:
@@ -101,7 +101,7 @@ func (d *document) warn(v *value, format string, args ...any) {
 	d.warnings = append(d.warnings, problem{v.offset, fmt.Sprintf(format, args...)})
 }
 
-// sortedWarnings are in the order of the file, nil without any.
+// sortedWarnings returns the warnings in the order of the file, nil if there are none.
 func (d *document) sortedWarnings() []string {
 	slices.SortStableFunc(d.warnings, func(a, b problem) int { return a.offset - b.offset })
 	var list []string

@@ -50,7 +50,8 @@ func TestField(t *testing.T) {
 	}
 }
 
-// told is what a user is told of a file: its mistakes, or for each network how it is called, the warnings, and the lab.
+// told returns what a user is told of a file: its mistakes, or for each network how it is called, the warnings, and the
+// lab.
 func told(name string, data []byte) string {
 	all, err := parseAll(name, data, nil)
 	if err != nil {

@@ -225,7 +225,7 @@ func (d *document) static(a *ipam, object, plugin *value) {
 	}
 }
 
-// writtenArgs are the addresses of `args.cni.ips` in the file.
+// writtenArgs returns the addresses of `args.cni.ips` in the file.
 func (d *document) writtenArgs(plugin *value) (fixed []span) {
 	at := plugin
 	for _, key := range []string{"args", "cni", "ips"} {
@@ -244,7 +244,7 @@ func (d *document) writtenArgs(plugin *value) (fixed []span) {
 	return fixed
 }
 
-// addr is an address field; ok is false for anything else, which is noted.
+// addr returns an address field; ok is false for anything else, which is noted.
 func (d *document) addr(object *value, key string) (netip.Addr, bool) {
 	text, ok := d.str(object, key)
 	if !ok {
@@ -258,7 +258,7 @@ func (d *document) addr(object *value, key string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// addrIn is an address field that must lie in the subnet; without the field it is the zero address and ok.
+// addrIn returns an address field that must lie in the subnet; without the field it is the zero address and ok.
 func (d *document) addrIn(object *value, key string, subnet netip.Prefix) (netip.Addr, bool) {
 	if object.fields[key] == nil {
 		return netip.Addr{}, true

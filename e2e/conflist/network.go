@@ -9,8 +9,8 @@ import (
 	"go4.org/netipx"
 )
 
-// pools are where the lab takes networks of its own from: the documentation's prefixes first, since nobody's conflist
-// should hold them (RFC 5737, RFC 3849), then private ones (RFC 1918, RFC 4193).
+// pools returns where the lab takes networks of its own from: the documentation's prefixes first, since nobody's
+// conflist should hold them (RFC 5737, RFC 3849), then private ones (RFC 1918, RFC 4193).
 func pools(family int) []netip.Prefix {
 	if family == 6 {
 		return []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fd00::/8")}
@@ -59,7 +59,7 @@ func (p *planner) networks() error {
 	return nil
 }
 
-// lan is the file's subnets, without those inside another, or the caller's.
+// lan returns the file's subnets, without those inside another, or the caller's.
 func (p *planner) lan() ([]netip.Prefix, error) {
 	var subnets []netip.Prefix
 	for _, s := range p.roomy() {
@@ -82,7 +82,8 @@ func (p *planner) lan() ([]netip.Prefix, error) {
 	return lan, nil
 }
 
-// roomy are all ranges; an address whose subnet holds nobody else, as /31, /32 and /128 do, gets the network around it.
+// roomy returns all ranges; an address whose subnet holds nobody else, as /31, /32 and /128 do, gets the network around
+// it.
 func (p *planner) roomy() []span {
 	spans := p.spans()
 	for i, s := range spans {
@@ -100,8 +101,8 @@ func (p *planner) roomy() []span {
 	return spans
 }
 
-// ownLAN is the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the pods,
-// in both where nothing is known.
+// ownLAN returns the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the
+// pods, in both where nothing is known.
 func (p *planner) ownLAN() ([]netip.Prefix, error) {
 	families := map[int]bool{}
 	for _, s := range p.spans() {
@@ -159,7 +160,7 @@ func (p *planner) externals() error {
 	return nil
 }
 
-// fresh is a network outside of everything in use that holds so many nodes.
+// fresh returns a network outside of everything in use that holds so many nodes.
 func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
 	length := 64
 	if family == 4 {
@@ -178,7 +179,7 @@ func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
 		family)
 }
 
-// used is every address and network that the conflist mentions in any string, that the caller keeps, and the LAN.
+// used returns every address and network that the conflist mentions in any string, that the caller keeps, and the LAN.
 func (p *planner) used() *netipx.IPSet {
 	var used addressSet
 	for _, prefix := range slices.Concat(p.plan.LAN, p.opts.Avoid, p.opts.Subnets) {
@@ -270,8 +271,8 @@ func (p *planner) placeOwn(lan netip.Prefix, routers []netip.Addr) error {
 	return nil
 }
 
-// routers are the gateways that the file names for a prefix of the LAN, with the line of the first; the prefix's first
-// address where the file has nothing on it.
+// routers returns the gateways that the file names for a prefix of the LAN, with the line of the first; the prefix's
+// first address where the file has nothing on it.
 func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
 	line = 1
 	add := func(a netip.Addr) {
@@ -312,7 +313,7 @@ func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
 	return routers, line
 }
 
-// candidates are the first n addresses for the lab's own use on a prefix of the LAN, fewer where it is too small.
+// candidates returns the first n addresses for the lab's own use on a prefix of the LAN, fewer where it is too small.
 func (p *planner) candidates(lan netip.Prefix, routers []netip.Addr, n int) []netip.Addr {
 	var taken, pods addressSet
 	taken.add(routers...)

@@ -137,7 +137,7 @@ func escapesSpace(whole []byte, at int) bool {
 	return at+1 < len(whole) && whole[at] == '\\' && bytes.IndexByte([]byte("nrt \t"), whole[at+1]) >= 0
 }
 
-// escapeLength is how many bytes an escape of a double-quoted scalar has.
+// escapeLength returns how many bytes an escape of a double-quoted scalar has.
 func escapeLength(text []byte) int {
 	if len(text) < 2 {
 		return 1

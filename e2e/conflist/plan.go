@@ -71,7 +71,7 @@ type Plan struct {
 	Notes []string
 }
 
-// Networks are those of the LAN, and those of pods behind their nodes.
+// Networks returns the networks of the LAN, and those of pods behind their nodes.
 func (p *Plan) Networks() []netip.Prefix {
 	var all []netip.Prefix
 	for _, lan := range p.LAN {
@@ -213,7 +213,7 @@ func (p *planner) uplinks() error {
 // knows says that the file tells where pods get their addresses from.
 func (a ipam) knows() bool { return len(a.sets)+len(a.fixed)+len(a.elsewhere) > 0 }
 
-// spans are all ranges and fixed addresses.
+// spans returns all ranges and fixed addresses.
 func (a ipam) spans() []span { return slices.Concat(slices.Concat(a.sets...), a.fixed, a.elsewhere) }
 
 // alike says that the nodes' files give the same ranges, so that each node needs a share of its own.

@@ -116,7 +116,7 @@ func flatRange(ipam map[string]any) map[string]any {
 	return object
 }
 
-// objects are the part as host-local reads it: the file's own object where nothing changed, else one for each
+// objects returns the part as host-local reads it: the file's own object where nothing changed, else one for each
 // uninterrupted range.
 func (part part) objects(s span, old map[string]any) []any {
 	if part.whole(s) {

@@ -30,7 +30,7 @@ const (
 // keys are those of one object, by the spelling that the plugin's code has.
 type keys map[string]kind
 
-// pluginKeys are those that every plugin has from the library's PluginConf, and those that name an uplink.
+// pluginKeys returns the keys that every plugin has from the library's PluginConf, and those that name an uplink.
 func pluginKeys() keys {
 	k := keys{
 		"cniVersion": aText, "name": aText, "type": read, "capabilities": read, "ipam": read, "dns": anObject,
@@ -280,7 +280,7 @@ func (k kind) takes(v *value) bool {
 	return true
 }
 
-// suggestion is how the value would be right, where that is plain.
+// suggestion returns how the value would be right, where that is plain.
 func (k kind) suggestion(v *value) string {
 	switch scalar := v.scalar.(type) {
 	case string:

@@ -125,8 +125,8 @@ func (p *planner) ownRanges() {
 	p.separate()
 }
 
-// taken is every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and of
-// their broadcasts, which host-local gives away where a range holds them.
+// taken returns every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and
+// of their broadcasts, which host-local gives away where a range holds them.
 func (p *planner) taken() *netipx.IPSet {
 	var taken addressSet
 	for _, s := range p.spans() {

@@ -84,7 +84,7 @@ func (p *planner) fits(d division) bool {
 	return !slices.ContainsFunc(p.drafts, func(n *draft) bool { return n.node.Addresses > room })
 }
 
-// block is the number of the block that an address is in.
+// block returns the number of the block that an address is in.
 func (d division) block(a netip.Addr) *big.Int {
 	return new(big.Int).Rsh(distance(d.subnet.Addr(), a), uint(a.BitLen()-d.length))
 }

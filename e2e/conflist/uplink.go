@@ -18,7 +18,7 @@ var uplinkKeys = []string{"master", "hostInterface", "device", "parent", "uplink
 // attachedTypes put a pod onto the uplink's own LAN even where no key names the uplink.
 var attachedTypes = []string{"macvlan", "ipvlan", "vlan", "host-device", "sriov", "macvtap", "ipvtap"}
 
-// uplinkOf is the interface that one plugin names, empty without. A list (several masters) gives its first.
+// uplinkOf returns the interface that one plugin names, empty without. A list (several masters) gives its first.
 func uplinkOf(plugin *value) (name string, at *value) {
 	if inside := plugin.fields["linkInContainer"]; inside != nil && inside.scalar == true {
 		return "", nil
@@ -64,7 +64,7 @@ func validLinkName(name string) error {
 	return nil
 }
 
-// chainUplink is the first interface that the chain names, empty without.
+// chainUplink returns the first interface that the chain names, empty without.
 func (f *File) chainUplink() string {
 	for _, plugin := range f.document.plugins() {
 		if name, _ := uplinkOf(plugin); name != "" {

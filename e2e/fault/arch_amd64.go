@@ -19,12 +19,12 @@ func (r *registers) write(tid int) error {
 	return unix.PtraceSetRegs(tid, &r.PtraceRegs)
 }
 
-// call is the system call that is being entered.
+// call returns the system call that is being entered.
 func (r *registers) call() (number int, args [6]uint64) {
 	return int(r.Orig_rax), [6]uint64{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
 }
 
-// result is what a call answered, negative errors included.
+// result returns what a call answered, negative errors included.
 func (r *registers) result() int64 { return int64(r.Rax) }
 
 func (r *registers) pc() uintptr { return uintptr(r.Rip) }
@@ -43,7 +43,7 @@ func (r *registers) refuse(tid int, errno unix.Errno) error {
 	return r.write(tid)
 }
 
-// oldCalls are those that newer architectures do without.
+// oldCalls returns the system calls that newer architectures do without.
 func oldCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_OPEN:    {name: "open", describe: opens(none, 0, 1), where: flagsIn(1, openFlags)},

@@ -29,12 +29,12 @@ func (r *registers) write(tid int) error {
 	return unix.PtraceSetRegSetArm64(tid, generalRegisters, &r.PtraceRegsArm64)
 }
 
-// call is the system call that is being entered.
+// call returns the system call that is being entered.
 func (r *registers) call() (number int, args [6]uint64) {
 	return int(r.Regs[8]), [6]uint64(r.Regs[:6])
 }
 
-// result is what a call answered, negative errors included.
+// result returns what a call answered, negative errors included.
 func (r *registers) result() int64 { return int64(r.Regs[0]) }
 
 func (r *registers) pc() uintptr { return uintptr(r.Pc) }
@@ -59,5 +59,5 @@ func (r *registers) refuse(tid int, errno unix.Errno) error {
 	return r.write(tid)
 }
 
-// oldCalls are those that newer architectures do without.
+// oldCalls returns the system calls that newer architectures do without.
 func oldCalls() map[int]callSpec { return nil }

@@ -43,13 +43,13 @@ func (c *sysCall) proc(format string, args ...any) string {
 	return fmt.Sprintf("/proc/%d/", c.thread.tid) + fmt.Sprintf(format, args...)
 }
 
-// link is what an open file is: a path, or "socket:[N]", "pipe:[N]".
+// link returns what an open file is: a path, or "socket:[N]", "pipe:[N]".
 func (c *sysCall) link(fd uint64) string {
 	link, _ := os.Readlink(c.proc("fd/%d", int32(fd)))
 	return link
 }
 
-// path is a path among the arguments, absolute; dir is the argument with the directory's file, or none.
+// path returns a path among the arguments, absolute; dir is the argument with the directory's file, or none.
 func (c *sysCall) path(dir, arg int) string {
 	path := c.text(uintptr(c.args[arg]))
 	if filepath.IsAbs(path) {
@@ -84,7 +84,7 @@ func (c *sysCall) memory(s span) []byte {
 	return data[:read]
 }
 
-// text is a string that ends with a zero.
+// text returns a string that ends with a zero.
 func (c *sysCall) text(address uintptr) string {
 	var text []byte
 	for len(text) < unix.PathMax {
@@ -100,7 +100,7 @@ func (c *sysCall) text(address uintptr) string {
 	return string(text)
 }
 
-// texts are the strings of an array of pointers.
+// texts returns the strings of an array of pointers.
 func (c *sysCall) texts(address uint64) (texts []string) {
 	for len(texts) < 1024 {
 		pointer := c.word(address + uint64(8*len(texts)))
@@ -112,7 +112,7 @@ func (c *sysCall) texts(address uint64) (texts []string) {
 	return texts
 }
 
-// word is a pointer or a number of 64 bits; 0 where none can be read.
+// word returns a pointer or a number of 64 bits; 0 where none can be read.
 func (c *sysCall) word(address uint64) uint64 {
 	data := c.memory(span{uintptr(address), 8})
 	if len(data) < 8 {
@@ -121,7 +121,7 @@ func (c *sysCall) word(address uint64) uint64 {
 	return binary.NativeEndian.Uint64(data)
 }
 
-// vector are the spans of an array of struct iovec.
+// vector returns the spans of an array of struct iovec.
 func (c *sysCall) vector(address, count uint64) (spans []span) {
 	for i := range min(count, 1024) { // UIO_MAXIOV
 		spans = append(spans, span{uintptr(c.word(address + 16*i)), int(min(c.word(address+16*i+8), maxMessage))})
@@ -129,7 +129,7 @@ func (c *sysCall) vector(address, count uint64) (spans []span) {
 	return spans
 }
 
-// buffers are where the call's data lies.
+// buffers returns where the call's data lies.
 func (c *sysCall) buffers() []span {
 	switch c.spec.data {
 	case dataFlat:

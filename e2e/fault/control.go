@@ -30,7 +30,7 @@ func kills(c *sysCall) (Point, bool) {
 	return change("signal", unix.SignalName(unix.Signal(c.args[1])))
 }
 
-// replacesTable is iptables-legacy, arptables and ebtables (xt_replace: the table's name comes first).
+// replacesTable describes a call of iptables-legacy, arptables and ebtables (xt_replace: the table's name comes first).
 func replacesTable(c *sysCall) (Point, bool) {
 	level, option := c.args[1], c.args[2]
 	switch {
@@ -41,8 +41,8 @@ func replacesTable(c *sysCall) (Point, bool) {
 	return Point{}, false
 }
 
-// ioctls are those that change links, addresses, routes and bridges, most of which begin with the name of a link
-// (include/uapi/linux/sockios.h, if_tun.h).
+// ioctls returns the ioctls that change links, addresses, routes and bridges, most of which begin with the name of a
+// link (include/uapi/linux/sockios.h, if_tun.h).
 func ioctls() map[uint32]string {
 	return map[uint32]string{
 		unix.SIOCADDRT: "SIOCADDRT", unix.SIOCDELRT: "SIOCDELRT", unix.SIOCSIFFLAGS: "SIOCSIFFLAGS",

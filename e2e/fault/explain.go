@@ -27,7 +27,7 @@ type Refusal struct {
 	Features []Feature `json:"features,omitempty"`
 }
 
-// String is the refusal on one line: "RTM_NEWLINK vlan eth0 link eno1: EOPNOTSUPP (Unknown device type)".
+// String returns the refusal on one line: "RTM_NEWLINK vlan eth0 link eno1: EOPNOTSUPP (Unknown device type)".
 func (r Refusal) String() string {
 	text := fmt.Sprintf("%s: %s", r.What, errnoName(r.Errno))
 	if r.Words != "" {
@@ -46,9 +46,9 @@ func Explain(ctx context.Context, command Command) (Trace, error) {
 // shown bounds how many refusals are said to have ended a call.
 const shown = 3
 
-// EndedBy are the refusals by which a call that failed came to its end, the last one last: those whose error it names
-// in its answer, or else the last ones. What a program tries and does without is not among them as long as its answer
-// tells. named reports whether it does.
+// EndedBy returns the refusals by which a call that failed came to its end, the last one last: those whose error it
+// names in its answer, or else the last ones. What a program tries and does without is not among them as long as its
+// answer tells. named reports whether it does.
 func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 	answer := strings.ToLower(t.Call.Stdout + " " + t.Call.Stderr)
 	refusals = slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
@@ -77,7 +77,7 @@ type question struct {
 	message  nlMessage
 }
 
-// explaining is the table of Explain: all of calls, and those that open anything or make sockets.
+// explaining returns the table of Explain: all of calls, and those that open anything or make sockets.
 func explaining() map[int]callSpec {
 	table := calls(true)
 	table[unix.SYS_OPENAT] = callSpec{name: "openat", describe: asks("open", 0, 1)}
@@ -179,7 +179,7 @@ func (t *tracer) heard(c *sysCall, result int64) {
 	}
 }
 
-// explanation is the kernel's text beside an error (NLMSGERR_ATTR_MSG of include/uapi/linux/netlink.h).
+// explanation returns the kernel's text beside an error (NLMSGERR_ATTR_MSG of include/uapi/linux/netlink.h).
 func (m nlMessage) explanation() string {
 	const message = 1
 	if m.header.Flags&unix.NLM_F_ACK_TLVS == 0 || m.header.Type != unix.NLMSG_ERROR ||
@@ -210,7 +210,7 @@ func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 	t.trace.Refusals = append(t.trace.Refusals, r)
 }
 
-// featureOfCall is what a kernel lacks that refuses a call which is none of netlink.
+// featureOfCall returns what a kernel lacks that refuses a call which is none of netlink.
 func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
 	switch {
 	case c.spec.name == "socket" && (errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT):

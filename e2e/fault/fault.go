@@ -78,7 +78,7 @@ type Point struct {
 	Fail bool `json:"fail"`
 }
 
-// String is the point on one line.
+// String returns the point on one line.
 func (p Point) String() string {
 	text := fmt.Sprintf("%d %s %s: %s", p.Number, p.Program, p.Call, p.What)
 	if p.Error != "" {
@@ -119,7 +119,7 @@ type Injection struct {
 	Errno syscall.Errno `json:"errno,omitempty"`
 }
 
-// String is the fault in words.
+// String returns the fault in words.
 func (i Injection) String() string {
 	if i.When == Fail {
 		return fmt.Sprintf("%s answered with %s", i.Point, errnoName(i.Errno))
@@ -198,7 +198,7 @@ func Available() error {
 	return available()
 }
 
-// Summary is the points as a list for people, one a line.
+// Summary returns the points as a list for people, one a line.
 func Summary(points []Point) string {
 	var b strings.Builder
 	for _, p := range points {

@@ -37,7 +37,7 @@ const (
 	NftExpressionFeature = "nft-expression"
 )
 
-// String is the feature for people: "links of the kind vlan (CONFIG_VLAN_8021Q)".
+// String returns the feature for people: "links of the kind vlan (CONFIG_VLAN_8021Q)".
 func (f Feature) String() string {
 	text := map[string]string{
 		LinkFeature: "links of the kind " + f.Name, BridgeVLANFeature: "VLAN filtering of bridges",
@@ -74,7 +74,8 @@ func LinkKind(kind string) Feature {
 	return Feature{Kind: LinkFeature, Name: kind, Config: config}
 }
 
-// features are what a kernel may lack that refuses a message with an error; none where it has all that is asked for.
+// features returns what a kernel may lack that refuses a message with an error; none where it has all that is asked
+// for.
 func (q question) features(errno syscall.Errno) []Feature {
 	switch {
 	case q.protocol == unix.NETLINK_NETFILTER:
@@ -87,7 +88,7 @@ func (q question) features(errno syscall.Errno) []Feature {
 	return nil
 }
 
-// routeFeature is what a kernel lacks that refuses a message of rtnetlink; nil where it may have it.
+// routeFeature returns what a kernel lacks that refuses a message of rtnetlink; nil where it may have it.
 func (q question) routeFeature(errno syscall.Errno) *Feature {
 	kind, body := q.message.header.Type, q.message.body
 	absent := errno == unix.EOPNOTSUPP || errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT
@@ -129,7 +130,7 @@ func (q question) routeFeature(errno syscall.Errno) *Feature {
 	return nil
 }
 
-// socketFeature is a family of sockets and, of netlink, a protocol.
+// socketFeature returns a family of sockets and, of netlink, a protocol.
 func socketFeature(family, protocol int) *Feature {
 	f := &Feature{Kind: SocketFeature, Name: fmt.Sprintf("family %d protocol %d", family, protocol)}
 	switch {
@@ -145,8 +146,8 @@ func socketFeature(family, protocol int) *Feature {
 	return f
 }
 
-// sysctlFeature is a setting. Those of a link go with it, whichever it is: they are named for lo, which every namespace
-// has.
+// sysctlFeature returns a setting. Those of a link go with it, whichever it is: they are named for lo, which every
+// namespace has.
 func sysctlFeature(name string) *Feature {
 	parts := strings.Split(name, "/")
 	if len(parts) > 4 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// change is a point for all faults.
+// change returns a point for all faults.
 func change(what ...string) (Point, bool) {
 	return Point{What: words(what...), Kill: true, Fail: true}, true
 }

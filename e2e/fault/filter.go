@@ -28,7 +28,7 @@ type condition struct {
 // flagsIn asks for one of the flags.
 func flagsIn(arg int, flags uint32) condition { return condition{arg: arg, any: flags} }
 
-// filter is the program that stops a thread at the calls of the table and lets all others pass.
+// filter returns the program that stops a thread at the calls of the table and lets all others pass.
 func filter(table map[int]callSpec) ([]bpf.RawInstruction, error) {
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: dataArch, Size: 4},

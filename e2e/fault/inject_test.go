@@ -30,7 +30,7 @@ func command(dir string, words ...string) fault.Command {
 	}
 }
 
-// observe is an undisturbed run that succeeds.
+// observe returns an undisturbed run that succeeds.
 func observe(tb testing.TB, command fault.Command) fault.Trace {
 	tb.Helper()
 	trace, err := fault.Observe(ctx(tb), command)
@@ -86,7 +86,7 @@ func TestInject_kills_at_every_point(t *testing.T) {
 	}
 }
 
-// names are the files of a directory in one line.
+// names returns the files of a directory in one line.
 func names(tb testing.TB, dir string) string {
 	tb.Helper()
 	entries, err := os.ReadDir(dir)
@@ -312,7 +312,7 @@ func TestInject_beside_others(t *testing.T) {
 	wantAlone(t)
 }
 
-// killed is a run that is killed after a point.
+// killed returns a run that is killed after a point.
 func killed(tb testing.TB, command fault.Command, point fault.Point) (fault.Trace, error) {
 	tb.Helper()
 	trace, err := fault.Inject(ctx(tb), command, fault.Injection{Point: point, When: fault.After})

@@ -42,7 +42,7 @@ func newMacvlan(tb testing.TB) macvlanNetwork {
 	return macvlanNetwork{pod: pod, store: directory(tb)}
 }
 
-// command is the call of the plugin.
+// command returns the call of the plugin.
 func (m macvlanNetwork) command(verb string) fault.Command {
 	config := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net", "type": "macvlan", "master": "eno1", "mode": "bridge",
 		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}}`, m.store)
@@ -55,7 +55,7 @@ func (m macvlanNetwork) command(verb string) fault.Command {
 	}
 }
 
-// links are the names in the pod except the loopback; temporary names are one.
+// links returns the names in the pod except the loopback; temporary names are one.
 func (m macvlanNetwork) links(tb testing.TB) (names []string) {
 	tb.Helper()
 	check(tb, m.pod.Do(func(ns.NetNS) error {
@@ -74,7 +74,7 @@ func (m macvlanNetwork) links(tb testing.TB) (names []string) {
 	return names
 }
 
-// reserved are the addresses that host-local holds for somebody.
+// reserved returns the addresses that host-local holds for somebody.
 func (m macvlanNetwork) reserved(tb testing.TB) (addresses []string) {
 	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(m.store, "net", "192.168.*"))
@@ -85,7 +85,7 @@ func (m macvlanNetwork) reserved(tb testing.TB) (addresses []string) {
 	return addresses
 }
 
-// whats are the points as "program: what", with what changes from run to run made equal.
+// whats returns the points as "program: what", with what changes from run to run made equal.
 func whats(points []fault.Point, replace ...string) (lines []string) {
 	for _, p := range points {
 		line := p.Program + ": " + regexp.MustCompile(`veth[0-9a-f]{8}`).ReplaceAllString(p.What, "veth…")
@@ -143,7 +143,7 @@ type state struct{ Links, Reserved []string }
 
 func (m macvlanNetwork) state(tb testing.TB) state { return state{m.links(tb), m.reserved(tb)} }
 
-// after is what points leave that were all passed.
+// after returns what points leave that were all passed.
 func after(points []fault.Point) (s state) {
 	for _, p := range points {
 		switch {

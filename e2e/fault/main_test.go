@@ -95,10 +95,10 @@ func furnish() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// plugin is the path of one of the binaries that were built.
+// plugin returns the path of one of the binaries that were built.
 func plugin(name string) string { return filepath.Join(os.Getenv(binEnv), name) }
 
-// directory is a directory on the tmpfs of these namespaces.
+// directory returns a directory on the tmpfs of these namespaces.
 func directory(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("/run", "t")

@@ -101,7 +101,7 @@ func netfilterChanges(subsystem, kind uint16) bool {
 	return kind != 1
 }
 
-// describeNetlink is a send in words; false where nothing in it changes anything. Links are named by the socket's
+// describeNetlink returns a send in words; false where nothing in it changes anything. Links are named by the socket's
 // namespace.
 func describeNetlink(protocol int, list []nlMessage, link func(index uint32) string) (string, bool) {
 	var parts []string

@@ -14,7 +14,7 @@ const (
 	nftaTable      = 1
 )
 
-// nftName is a message of nf_tables as verb and object, "NEW", "TABLE".
+// nftName returns a message of nf_tables as verb and object, "NEW", "TABLE".
 func nftName(kind uint16) (verb, object string, ok bool) {
 	names := map[uint16][2]string{
 		unix.NFT_MSG_NEWTABLE: {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nftFeatures are what a kernel may lack that refuses a message of nf_tables. What it looks for by a name and does not
-// find is answered with ENOENT (net/netfilter/nf_tables_api.c: nft_expr_type_get, nft_chain_validate_hook), as are
+// nftFeatures returns what a kernel may lack that refuses a message of nf_tables. What it looks for by a name and does
+// not find is answered with ENOENT (net/netfilter/nf_tables_api.c: nft_expr_type_get, nft_chain_validate_hook), as are
 // tables and chains that there are not.
 func nftFeatures(m nlMessage, errno syscall.Errno) []Feature {
 	if m.header.Type == unix.NFNL_MSG_BATCH_BEGIN && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL) {
@@ -56,7 +56,7 @@ var (
 	}
 )
 
-// nftExpressions are the kinds of expressions of a rule, each once.
+// nftExpressions returns the kinds of expressions of a rule, each once.
 func nftExpressions(family string, list []byte) (features []Feature) {
 	attributes, err := netlink.UnmarshalAttributes(list)
 	if err != nil {

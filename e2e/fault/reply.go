@@ -56,8 +56,8 @@ func (t *tracer) spoil(c *sysCall) error {
 	return nil
 }
 
-// unknownType is a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for one
-// that it does not know the kernel would look for a module.
+// unknownType returns a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for
+// one that it does not know the kernel would look for a module.
 func unknownType(protocol int, meant uint16) uint16 {
 	if protocol == unix.NETLINK_NETFILTER {
 		return meant | 0xff

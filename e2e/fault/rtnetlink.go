@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// describeRoute is a message of rtnetlink in words, with what tells one step of a plugin from another.
+// describeRoute returns a message of rtnetlink in words, with what tells one step of a plugin from another.
 func describeRoute(kind uint16, body []byte, link func(uint32) string) string {
 	object, size, describe := routeObject(kind)
 	if object == "" {
@@ -26,7 +26,7 @@ func describeRoute(kind uint16, body []byte, link func(uint32) string) string {
 // describer puts an object into words by its fixed part and its attributes.
 type describer func(body []byte, attributes map[uint16][]byte, link func(uint32) string) string
 
-// routeObject is what a type is about and how long its fixed part is.
+// routeObject returns what a type is about and how long its fixed part is.
 func routeObject(kind uint16) (name string, size int, describe describer) {
 	switch kind - kind%4 {
 	case unix.RTM_NEWLINK:
@@ -102,7 +102,7 @@ func describeLink(body []byte, a map[uint16][]byte, link func(uint32) string) st
 		mac, netns, state)
 }
 
-// describeLinkData is what of the settings of a kind of link kernels can lack, or many plugins choose.
+// describeLinkData returns the settings of a kind of link that kernels can lack, or that many plugins choose.
 func describeLinkData(kind string, data map[uint16][]byte) string {
 	switch kind {
 	case "bridge":
@@ -119,8 +119,8 @@ func describeLinkData(kind string, data map[uint16][]byte) string {
 	return ""
 }
 
-// bridgeVLANs are the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags and
-// id).
+// bridgeVLANs returns the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags
+// and id).
 func bridgeVLANs(body []byte, a map[uint16][]byte) string {
 	if body[0] != unix.AF_BRIDGE {
 		return ""
@@ -217,7 +217,7 @@ func addressOf(data []byte) string {
 	return address.String()
 }
 
-// prefixOf is "default" for a route to everywhere.
+// prefixOf returns "default" for a route to everywhere.
 func prefixOf(data []byte, length, family uint8) string {
 	address, ok := netip.AddrFromSlice(data)
 	switch {

@@ -44,7 +44,7 @@ func (c *sysCall) socket(fd uint64) (s socket, ok bool) {
 
 func (s socket) close() { _ = unix.Close(s.fd) }
 
-// link is the name of a link in the socket's namespace.
+// link returns the name of a link in the socket's namespace.
 func (s socket) link(index uint32) string {
 	request, err := unix.NewIfreq("")
 	if err == nil {
@@ -72,7 +72,7 @@ func (c *sysCall) isNetlink() bool {
 
 func sends(c *sysCall) (Point, bool) { return c.sendsOn(c.args[0]) }
 
-// sendsOn is what is sent on a socket.
+// sendsOn returns what is sent on a socket.
 func (c *sysCall) sendsOn(fd uint64) (Point, bool) {
 	s, ok := c.socket(fd)
 	if !ok {
@@ -105,7 +105,7 @@ func (c *sysCall) sendsOn(fd uint64) (Point, bool) {
 	return Point{}, false
 }
 
-// connects is a connection to a daemon. Of datagrams it only chooses an address.
+// connects reports a connection to a daemon. Of datagrams it only chooses an address.
 func connects(c *sysCall) (Point, bool) {
 	s, ok := c.socket(c.args[0])
 	if !ok {
@@ -119,7 +119,7 @@ func connects(c *sysCall) (Point, bool) {
 	return change("connect to", name)
 }
 
-// destination is the address that a send names; nil where it names none.
+// destination returns the address that a send names; nil where it names none.
 func (c *sysCall) destination() unix.Sockaddr {
 	switch c.spec.name {
 	case "sendto":
@@ -154,7 +154,7 @@ func (c *sysCall) address(pointer, length uint64) unix.Sockaddr {
 	return nil
 }
 
-// addressName is empty for what has no name, as the far end of a socketpair.
+// addressName returns the name of an address; empty if it has none, like the other end of a socketpair.
 func addressName(address unix.Sockaddr) string {
 	switch a := address.(type) {
 	case *unix.SockaddrUnix:

@@ -57,7 +57,7 @@ func (t *tracer) count(c *sysCall) bool {
 	return true
 }
 
-// inject is the fault, at the entry of its call.
+// inject makes the fault, at the entry of its call.
 func (t *tracer) inject(c *sysCall, regs registers) error {
 	c.hit = true
 	t.hit = c.point
@@ -124,7 +124,7 @@ func (t *tracer) exit(th *thread) error {
 	return t.done(c, interrupted(result))
 }
 
-// executed is the exit of an exec that did what it should.
+// executed handles the exit of a successful exec.
 func (t *tracer) executed(th *thread) error {
 	c := th.call
 	if c == nil {

@@ -31,7 +31,8 @@ const none = -1
 // openFlags are those that make or empty a file. O_TMPFILE holds O_DIRECTORY too, which alone is harmless.
 const openFlags = unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
 
-// calls is the table of the calls that may be points. Where answers are to be forged, those that receive are added.
+// calls returns the table of the calls that may be points. Where answers are to be forged, those that receive are
+// added.
 func calls(forging bool) map[int]callSpec {
 	table := oldCalls()
 	if table == nil {
@@ -56,7 +57,7 @@ func calls(forging bool) map[int]callSpec {
 	return table
 }
 
-// writingCalls are those that put data into an open file or socket.
+// writingCalls returns the calls that put data into an open file or socket.
 func writingCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_WRITE:    {name: "write", describe: writes("write", 0), data: dataFlat},
@@ -81,7 +82,7 @@ func writingCalls() map[int]callSpec {
 	}
 }
 
-// pathCalls are those that change directories and names.
+// pathCalls returns the calls that change directories and names.
 func pathCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_OPENAT:    {name: "openat", describe: opens(0, 1, 2), where: flagsIn(2, openFlags)},
@@ -101,7 +102,7 @@ func pathCalls() map[int]callSpec {
 	}
 }
 
-// otherCalls are mounts, programs, signals and the old ways to change links and iptables.
+// otherCalls returns mounts, programs, signals and the old ways to change links and iptables.
 func otherCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_MOUNT:         {name: "mount", describe: mounts},

@@ -192,7 +192,7 @@ func (t *tracer) adopt() {
 	}
 }
 
-// thread is the tracee, which may be new: the first stop of a new one may come before that of its parent.
+// thread returns the tracee, which may be new: the first stop of a new one may come before that of its parent.
 func (t *tracer) thread(tid int) *thread {
 	if th := t.threads[tid]; th != nil {
 		return th
@@ -211,7 +211,7 @@ func (t *tracer) thread(tid int) *thread {
 	return th
 }
 
-// family are the process of a thread and that one's parent.
+// family returns the process of a thread and that one's parent.
 func family(tid int) (pid, parent int) {
 	pid = tid
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", tid))

@@ -58,10 +58,10 @@ func NewInstance(number uint32, vpc, subnet netip.Prefix) Instance {
 	}
 }
 
-// ENIID is the name of an ENI by a number that no other one has.
+// ENIID returns the name of an ENI by a number that no other one has.
 func ENIID(number uint32) string { return fmt.Sprintf("eni-%017x", number) }
 
-// PoolSize is how many pods can have an address on the instance.
+// PoolSize returns how many pods can have an address on the instance.
 func (i *Instance) PoolSize() int {
 	size := 0
 	for _, eni := range i.ENIs {
@@ -89,7 +89,7 @@ func (i *Instance) Disown(addr netip.Addr) bool {
 // securityGroup is what all ENIs are in; the lab's cloud has no filters.
 const securityGroup = "sg-00000000000000001"
 
-// tree is all that can be read, by its path below /latest. Lists without elements do not exist.
+// tree returns all that can be read, by its path below /latest. Lists without elements do not exist.
 func (i Instance) tree() map[string]string {
 	tree := map[string]string{}
 	set := func(path, value string) {

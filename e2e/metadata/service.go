@@ -100,7 +100,7 @@ func (s *Service) knows(token string) bool {
 	return time.Now().Before(s.tokens[token])
 }
 
-// read is a value, or a list of what is directly below a path: a name that leads further ends with a slash.
+// read returns a value, or a list of what is directly below a path: a name that leads further ends with a slash.
 func (s *Service) read(path string) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

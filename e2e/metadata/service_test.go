@@ -26,7 +26,7 @@ func instance() Instance {
 	}
 }
 
-// ask is the status and the text of an answer.
+// ask returns the status and the text of an answer.
 func ask(t *testing.T, method, url string, header map[string]string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)

@@ -68,7 +68,7 @@ func endpointOf(sa unix.Sockaddr) endpoint {
 	return endpoint{}
 }
 
-// family is the address family of the sockets that reach addr.
+// family returns the address family of the sockets that reach addr.
 func family(addr netip.Addr) int {
 	if addr.Is4() {
 		return unix.AF_INET
@@ -76,7 +76,7 @@ func family(addr netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// text is the address as results show it: empty where it is not known, and without the zone, which means nothing
+// text returns the address as results show it: empty where it is not known, and without the zone, which means nothing
 // outside of its namespace.
 func text(addr netip.Addr) string {
 	if !addr.IsValid() || addr.IsUnspecified() {

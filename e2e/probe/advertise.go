@@ -102,7 +102,7 @@ func (a Advertisement) marshal() ([]byte, error) {
 	return buffer.Bytes(), nil
 }
 
-// prefixInformation is the option of RFC 4861, 4.6.2, without its type and length.
+// prefixInformation returns the option of RFC 4861, 4.6.2, without its type and length.
 func prefixInformation(prefix netip.Prefix) layers.ICMPv6Option {
 	const onLinkAndAutonomous = 0xc0
 	b := []byte{byte(prefix.Bits()), onLinkAndAutonomous}

@@ -103,7 +103,7 @@ func StartCapture(netns string, m Match) (*Capture, error) {
 	return c, nil
 }
 
-// openCapture is StartCapture without the goroutine that takes packets from the kernel's queue.
+// openCapture does what StartCapture does, without the goroutine that takes packets from the kernel's queue.
 func openCapture(netns string, m Match) (*Capture, error) {
 	c := &Capture{
 		filter: filter{ports: m.Ports, limit: m.Limit, last: m.Last},
@@ -219,8 +219,8 @@ func (c *Capture) Stop() []Packet {
 	return c.packets
 }
 
-// Unseen is the number of packets that Stop does not return: matching ones beyond the limit, and any that came faster
-// than they were looked at. It is known after Stop; a scenario that wants a packet not to pass wants it to be 0.
+// Unseen returns the number of packets that Stop does not return: matching ones beyond the limit, and any that came
+// faster than they were looked at. It is known after Stop; a scenario that wants a packet not to pass wants it to be 0.
 func (c *Capture) Unseen() int { return c.unseen }
 
 func (c *Capture) record() {

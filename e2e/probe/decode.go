@@ -58,7 +58,7 @@ func decode(raw []byte, from *unix.SockaddrLinklayer) decoded {
 	return d
 }
 
-// firstLayer is what a frame of this interface begins with: tunnels have no link layer header.
+// firstLayer returns what a frame of this interface begins with: tunnels have no link layer header.
 func firstLayer(from *unix.SockaddrLinklayer) gopacket.Decoder {
 	if from.Hatype == unix.ARPHRD_ETHER || from.Hatype == unix.ARPHRD_LOOPBACK {
 		return layers.LayerTypeEthernet
@@ -132,8 +132,8 @@ func (d *decoded) icmp(layer gopacket.Layer) {
 	}
 }
 
-// advertised is the link layer address in a neighbour advertisement. One that answers a unicast solicitation may leave
-// it out (RFC 4861, 4.4); the sender's is meant then.
+// advertised returns the link layer address in a neighbour advertisement. One that answers a unicast solicitation may
+// leave it out (RFC 4861, 4.4); the sender's is meant then.
 func (d *decoded) advertised(l *layers.ICMPv6NeighborAdvertisement) string {
 	for _, option := range l.Options {
 		if option.Type == layers.ICMPv6OptTargetAddress {
@@ -156,7 +156,7 @@ func flags(l *layers.TCP) string {
 	return strings.Join(set, " ")
 }
 
-// networkOrder is a number as the kernel expects it where it means the bytes of a header.
+// networkOrder returns a number as the kernel expects it where it means the bytes of a header.
 func networkOrder(n uint16) uint16 {
 	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, n))
 }

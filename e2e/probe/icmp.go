@@ -90,7 +90,8 @@ func (e *echo) echoed(body *icmp.Echo) (reply, bool, error) {
 	return reply{Seq: seq, Local: text(e.to.addr)}, true, nil
 }
 
-// reported is the error that p reports about a packet that begins with original, nil where that is not one of ours.
+// reported returns the error that p reports about a packet that begins with original, nil where that is not one of
+// ours.
 func (e *echo) reported(p packet, original []byte) error {
 	var to netip.Addr
 	var rest []byte

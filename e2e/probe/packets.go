@@ -140,7 +140,7 @@ func (r *run) ask(s *packetSocket, q question, seq int) error {
 	return nil
 }
 
-// silence is the error of an attempt that ended with err instead of the last reply.
+// silence returns the error of an attempt that ended with err instead of the last reply.
 func (r *run) silence(err error, wait time.Duration) error {
 	if !isTimeout(err) && !errors.Is(err, os.ErrClosed) {
 		return cause(err)
@@ -163,7 +163,7 @@ func wantFrom(from, want endpoint) error {
 	return nil
 }
 
-// cause is an error without the name of the system call, which says less than the words around it.
+// cause returns an error without the name of the system call, which says less than the words around it.
 func cause(err error) error {
 	var call *os.SyscallError
 	if errors.As(err, &call) {
@@ -172,8 +172,8 @@ func cause(err error) error {
 	return err
 }
 
-// source is the address from which the kernel reaches the target, found by connecting a UDP socket: nothing is sent. It
-// is empty without a route.
+// source returns the address from which the kernel reaches the target, found by connecting a UDP socket: nothing is
+// sent. It is empty without a route.
 func (r *run) source() string {
 	if r.from.addr.IsValid() {
 		return text(r.from.addr)

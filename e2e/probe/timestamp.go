@@ -68,7 +68,7 @@ func stampedEarly(fd int, own unix.Sockaddr) (bool, error) {
 	return timestamp(ancillary[:used]).Before(reading), nil
 }
 
-// timestamp is the time in the ancillary data, or now.
+// timestamp returns the time in the ancillary data, or now.
 func timestamp(ancillary []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(ancillary)
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// findBrowser is the program of a Chromium: that of the variable CNITEST_BROWSER, or one on PATH.
+// findBrowser returns the program of a Chromium: that of the variable CNITEST_BROWSER, or one on PATH.
 func findBrowser(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("CNITEST_BROWSER"); path != "" {
@@ -290,7 +290,7 @@ func TestBrowser_sees(t *testing.T) {
 	}
 }
 
-// texts are all that a page must show of a report.
+// texts returns all that a page must show of a report.
 func texts(r *report.Report) []string {
 	all := []string{string(r.Verdict), r.Implementation.Conflist, r.Kernel, r.Profile}
 	for _, res := range r.Results {

@@ -99,7 +99,7 @@ func badness(v Verdict) int {
 	return slices.Index([]Verdict{Conformant, Partial, NotConformant, EnvUnfit}, v)
 }
 
-// direction is above 0 if a result got worse, below if it got better.
+// direction returns a number above 0 if a result got worse, below 0 if it got better.
 func direction(before, after Outcome) int {
 	failed := func(o Outcome) int {
 		return map[Outcome]int{Vacuous: 1, Fail: 2}[o]

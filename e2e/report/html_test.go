@@ -32,7 +32,7 @@ func read(t *testing.T, name string) *report.Report {
 	return r
 }
 
-// attribute are the values of an attribute in a page.
+// attribute returns the values of an attribute in a page.
 func attribute(page, name string) []string {
 	var values []string
 	for _, match := range regexp.MustCompile(` `+name+`="([^"]*)"`).FindAllStringSubmatch(page, -1) {

@@ -122,7 +122,7 @@ func (r *Report) Tally() string {
 	return strings.TrimPrefix(strings.Join(parts, ", "), "and ")
 }
 
-// Name is the name of a result for people, unique in its report: its id, and for a requirement the plugin that was
+// Name returns the name of a result for people, unique in its report: its id, and for a requirement the plugin that was
 // asked, "DEL-4 macvlan". The plugin of a scenario's result is the one whose call failed, and is not part of the name.
 func (r Result) Name() string {
 	if r.Kind == "scenario" || r.Plugin == Chain {

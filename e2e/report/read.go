@@ -18,7 +18,7 @@ import (
 //go:embed schema.json
 var schema []byte
 
-// Schema is the JSON schema (draft 2020-12) of the document, which cnitest report schema prints.
+// Schema returns the JSON schema (draft 2020-12) of the document, which cnitest report schema prints.
 func Schema() []byte { return bytes.Clone(schema) }
 
 // ReadFile reads a document that WriteFile wrote. It is strict: another apiVersion or kind, a missing or unknown field,

@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// of is a report on macvlan, which is not under test, and route, which is.
+// of returns a report on macvlan, which is not under test, and route, which is.
 func of(results ...report.Result) *report.Report {
 	return &report.Report{
 		Implementation: report.Implementation{

@@ -91,7 +91,7 @@ func answer(t *testing.T, h *machine, name string) {
 	}()
 }
 
-// dns is a service with the given endpoints in both families.
+// dns returns a service with the given endpoints in both families.
 func dns(endpoints ...string) []Service {
 	s := Service{
 		Name: "lab/dns", Protocol: UDP, Port: 53, NodePort: 30053,

@@ -85,7 +85,7 @@ func (p port) needsLocal() bool {
 	return p.nodePort != 0 && p.localOnly && len(p.local) > 0
 }
 
-// hash is the start of what kube-proxy puts into chain names, which have to be short or at least to differ early.
+// hash returns the start of what kube-proxy puts into chain names, which have to be short or at least to differ early.
 func hash(text string, length int) string {
 	sum := sha256.Sum256([]byte(text))
 	return base32.StdEncoding.EncodeToString(sum[:])[:length]

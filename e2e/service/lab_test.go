@@ -183,7 +183,7 @@ func eventually(t *testing.T, check func() error) {
 // patience bounds how long a test waits for what never comes. No verdict depends on it.
 const patience = 2 * time.Minute
 
-// labServices are those of testdata/kube-proxy-*. The name of each says what is special.
+// labServices returns the services of testdata/kube-proxy-*. The name of each says what is special.
 func labServices() []Service {
 	one, two := []Endpoint{}, []Endpoint{}
 	for _, a := range []string{"10.2.1.2", "fd00:21::2"} {

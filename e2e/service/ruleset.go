@@ -86,7 +86,7 @@ func newRuleset(f family) ruleset {
 	return ruleset{"filter": filter, "nat": nat}
 }
 
-// host is the prefix of a single address.
+// host returns the prefix of a single address.
 func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func jumpRule(from, match, comment, to string) string {

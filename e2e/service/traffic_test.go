@@ -92,7 +92,7 @@ const (
 	noAnswer = "no reply within 200ms"
 )
 
-// asks is what kube-proxy promises.
+// asks returns what kube-proxy promises.
 func asks() []ask {
 	untouched := func(source string) map[string]string { return map[string]string{"one": source, "two": source} }
 	// Masqueraded packets have the node's address on the link that they leave by.
@@ -126,7 +126,8 @@ func asks() []ask {
 	}
 }
 
-// otherPort is refused by kube-proxy's nftables alone. Its iptables lets it go wherever the routes lead.
+// otherPort wants a refusal from the nftables mode of kube-proxy alone; its iptables mode lets the packet follow the
+// routes.
 func otherPort() ask {
 	return ask{"other port of a cluster IP", client, probe.UDP, "10.96.0.10", 81, nil, refused}
 }

@@ -39,7 +39,7 @@ func (n network) takeAddresses() ([]object, error) {
 	return objects, nil
 }
 
-// addressText is what `ip address` shows; lifetimes count down and are left at whether there is one.
+// addressText returns what `ip address` shows; lifetimes count down and are left at whether there is one.
 func addressText(a netlink.Addr) string {
 	w := words{"inet"}
 	secondary := "secondary"
@@ -56,7 +56,7 @@ func addressText(a netlink.Addr) string {
 	return w.String()
 }
 
-// scopeName is the word of ip for a scope, a number where it has none.
+// scopeName returns the word of ip for a scope, a number where it has none.
 func scopeName(s netlink.Scope) string {
 	switch s {
 	case netlink.SCOPE_UNIVERSE:

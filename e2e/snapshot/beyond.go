@@ -15,7 +15,7 @@ func (c Change) Key() string {
 // Same reports whether two items are equal but for what Ignored names.
 func Same(a, b Item) bool { return a.Key() == b.Key() && essence(a) == essence(b) }
 
-// Beyond are the changes that go beyond an earlier difference: of each key as many are left out as that has.
+// Beyond returns the changes that go beyond an earlier difference: of each key as many are left out as that has.
 func Beyond(changes, earlier []Change) []Change {
 	count := map[string]int{}
 	for _, c := range earlier {

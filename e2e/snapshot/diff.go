@@ -23,8 +23,8 @@ type Change struct {
 	Before string `json:"before,omitempty"`
 }
 
-// String is the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward: 0 ->
-// 1".
+// String returns the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward:
+// 0 -> 1".
 func (c Change) String() string {
 	w := words{map[string]string{Added: "+", Removed: "-", Changed: "~"}[c.Op]}
 	w.addf(c.Item.Scope != "", "%s", c.Item.Scope)
@@ -38,7 +38,7 @@ func (c Change) String() string {
 	return w.String()
 }
 
-// line is a name and what is said of it.
+// line returns a name and what is said of it.
 func line(name, text string) string {
 	if text == "" {
 		return name
@@ -46,9 +46,9 @@ func line(name, text string) string {
 	return name + ": " + text
 }
 
-// Diff is what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel itself
-// made or took away with something that is reported: the sysctls, link-local address, kernel routes, forwarding and
-// multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain qdisc
+// Diff returns what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel
+// itself made or took away with something that is reported: the sysctls, link-local address, kernel routes, forwarding
+// and multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain qdisc
 // that a link has from its first going up, all that was in a namespace that came or went.
 func Diff(before, after State) []Change {
 	b, a := sorted(before.Items), sorted(after.Items)
@@ -67,7 +67,7 @@ func Diff(before, after State) []Change {
 	return causes(changes)
 }
 
-// sorted is items in the order of a State.
+// sorted returns items in the order of a State.
 func sorted(items []Item) []Item {
 	if slices.IsSortedFunc(items, compare) {
 		return items
@@ -108,7 +108,7 @@ func compareGroup(before, after []Item) []Change {
 	return changes
 }
 
-// without is the items for which others has no equal of its own, as far as they are not ignored.
+// without returns the items for which others has no equal of its own, as far as they are not ignored.
 func without(items, others []Item) []Item {
 	count := map[string]int{}
 	for _, item := range others {
@@ -171,7 +171,7 @@ func causes(changes []Change) []Change {
 	})
 }
 
-// device is the link that an item belongs to, if any.
+// device returns the link that an item belongs to, if any.
 func device(item Item) owner {
 	match := ofDevice.FindStringSubmatch(line(item.Name, item.Text))
 	if item.Kind == Sysctl {

@@ -50,7 +50,7 @@ func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
 	return objects, nil
 }
 
-// fileText is what `ls -ln` shows, with the content's digest instead of the time.
+// fileText returns what `ls -ln` shows, with the content's digest instead of the time.
 func fileText(tree fs.FS, name string, entry fs.DirEntry) (string, error) {
 	info, err := entry.Info()
 	if err != nil {
@@ -84,7 +84,7 @@ func fileText(tree fs.FS, name string, entry fs.DirEntry) (string, error) {
 	return w.String(), nil
 }
 
-// contentText is the size of a regular file and what stands for its content.
+// contentText returns the size of a regular file and what stands for its content.
 func contentText(tree fs.FS, name string, info fs.FileInfo) (string, error) {
 	if info.Size() > maxHashed {
 		return fmt.Sprintf("%d %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano)), nil

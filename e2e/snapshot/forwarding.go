@@ -63,7 +63,8 @@ func (n network) takeForwarding() ([]object, error) {
 	return objects, nil
 }
 
-// hardwareElsewhere are the MACs of links in the other network namespaces that processes and mounts below /proc show.
+// hardwareElsewhere returns the MACs of links in the other network namespaces that processes and mounts below /proc
+// show.
 func hardwareElsewhere() map[string]bool {
 	macs, seen := map[string]bool{}, map[uint64]bool{}
 	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net") // the pattern is well formed
@@ -89,7 +90,7 @@ func hardwareElsewhere() map[string]bool {
 	return macs
 }
 
-// mountedNamespaces are the places at which network namespaces are mounted (proc_pid_mountinfo(5)).
+// mountedNamespaces returns the places at which network namespaces are mounted (proc_pid_mountinfo(5)).
 func mountedNamespaces() []string {
 	file, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
@@ -128,7 +129,7 @@ func (n network) takeGroups() ([]object, error) {
 	return append(objects, entries...), err
 }
 
-// bridgeGroups are the permanent entries of bridges' multicast tables (include/uapi/linux/if_bridge.h, struct
+// bridgeGroups returns the permanent entries of bridges' multicast tables (include/uapi/linux/if_bridge.h, struct
 // br_mdb_entry).
 func (n network) bridgeGroups() ([]object, error) {
 	const (
@@ -165,7 +166,8 @@ func (n network) bridgeGroups() ([]object, error) {
 	return objects, nil
 }
 
-// groupName is the address of an entry of a multicast table, of the protocol that it is for; without one it is a MAC.
+// groupName returns the address of an entry of a multicast table, of the protocol that it is for; without one it is a
+// MAC.
 func groupName(address []byte, protocol uint16) string {
 	switch protocol {
 	case unix.ETH_P_IP:
@@ -176,7 +178,7 @@ func groupName(address []byte, protocol uint16) string {
 	return net.HardwareAddr(address[:6]).String()
 }
 
-// nestedOf are the values of all attributes of one type.
+// nestedOf returns the values of all attributes of one type.
 func nestedOf(b []byte, key uint16) [][]byte {
 	list, err := nl.ParseRouteAttr(b)
 	if err != nil {
@@ -204,7 +206,7 @@ func dump(protocol, message int, header []byte) ([][]byte, error) {
 	return messages, nil
 }
 
-// unlessLacking is an error, unless it says that the kernel was built without what was asked for.
+// unlessLacking returns an error, unless it says that the kernel was built without what was asked for.
 func unlessLacking(err error) error {
 	for _, lacking := range []error{
 		unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.EPROTOTYPE,

@@ -32,12 +32,12 @@ var ignored = []Ignore{
 	{Nftables, regexp.MustCompile(`^element .* timeout$`), "an element with a timeout goes when its time is over"},
 }
 
-// Ignored is the table of what Diff ignores, each row with its reason.
+// Ignored returns the table of what Diff ignores, each row with its reason.
 func Ignored() []Ignore {
 	return slices.Clone(ignored)
 }
 
-// essence is what counts of an item, empty if nothing does.
+// essence returns what counts of an item, empty if nothing does.
 func essence(item Item) string {
 	text := line(item.Name, item.Text)
 	for _, i := range ignored {

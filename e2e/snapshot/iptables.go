@@ -132,7 +132,7 @@ type xtEntry struct {
 	data   []byte
 }
 
-// verdict is the number within a standard target.
+// verdict returns the number within a standard target.
 func (e xtEntry) verdict() int32 {
 	return int32(binary.NativeEndian.Uint32(e.data))
 }
@@ -204,7 +204,7 @@ func (f xtFamily) ruleText(e xtEntry, chains map[int]string) string {
 	return w.String()
 }
 
-// xtVerdict is the verdict of a standard target: negative for one of netfilter, else the offset of a chain.
+// xtVerdict returns the verdict of a standard target: negative for one of netfilter, else the offset of a chain.
 func xtVerdict(verdict int32, chains map[int]string) string {
 	switch verdict {
 	case xtAccept:
@@ -261,7 +261,7 @@ func (f xtFamily) entries(blob []byte) ([]xtEntry, error) {
 	return entries, nil
 }
 
-// xtExtension is a match or target (struct xt_entry_match): its size and name with revision, then its data, here
+// xtExtension returns a match or target (struct xt_entry_match): its size and name with revision, then its data, here
 // without zeros at the end.
 func xtExtension(b []byte) (name string, info []byte, size int) {
 	size = min(int(binary.NativeEndian.Uint16(b)), len(b))
@@ -275,13 +275,13 @@ func xtExtension(b []byte) (name string, info []byte, size int) {
 	return name, bytes.TrimRight(b[xtHeaderSize:size], "\x00"), size
 }
 
-// cString is the text up to a zero.
+// cString returns the text up to a zero.
 func cString(b []byte) string {
 	text, _, _ := bytes.Cut(b, []byte{0})
 	return string(text)
 }
 
-// spec is what an entry itself matches (struct ipt_ip and ip6t_ip6): addresses, interfaces, protocol, flags.
+// spec returns what an entry itself matches (struct ipt_ip and ip6t_ip6): addresses, interfaces, protocol, flags.
 func (f xtFamily) spec(entry []byte) words {
 	var w words
 	// IPT_INV_VIA_IN and so on; both families have the same bits.

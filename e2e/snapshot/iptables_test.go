@@ -30,7 +30,7 @@ func (b *xtBuilder) add(target []byte, match []byte, spec func(entry []byte)) ui
 	return uint32(at)
 }
 
-// extension is a match or target with its data, as long as the kernel wants it.
+// extension returns a match or target with its data, as long as the kernel wants it.
 func extension(name string, revision byte, data []byte) []byte {
 	b := make([]byte, xtHeaderSize, xtHeaderSize+len(data)+7)
 	b = append(b, data...)

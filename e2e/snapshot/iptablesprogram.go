@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programs are the commands that write a family's legacy tables, the surest first.
+// programs returns the commands that write a family's legacy tables, the surest first.
 func (f xtFamily) programs() []string {
 	if f.domain == unix.AF_INET {
 		return []string{"iptables-legacy", "iptables"}

@@ -116,7 +116,7 @@ func write(tb testing.TB, path, content string) {
 	check(tb, os.WriteFile(path, []byte(content), 0o644))
 }
 
-// take is Take with a failing test for an error.
+// take calls Take and fails the test on an error.
 func take(tb testing.TB, opts Options) State {
 	tb.Helper()
 	state, err := Take(context.Background(), opts)
@@ -124,7 +124,7 @@ func take(tb testing.TB, opts Options) State {
 	return state
 }
 
-// lines are changes as text.
+// lines returns changes as text.
 func lines(changes []Change) []string {
 	var s []string
 	for _, c := range changes {
@@ -133,7 +133,7 @@ func lines(changes []Change) []string {
 	return s
 }
 
-// texts are items as text.
+// texts returns items as text.
 func texts(items []Item) []string {
 	var s []string
 	for _, i := range items {

@@ -36,7 +36,7 @@ func (n network) takeLinks() ([]object, error) {
 	return objects, nil
 }
 
-// linkText is what `ip -d link` shows, in its order where it has one.
+// linkText returns what `ip -d link` shows, in its order where it has one.
 func (n network) linkText(link netlink.Link) string {
 	a := link.Attrs()
 	var flags, w words
@@ -74,7 +74,7 @@ var macvlanModes = map[netlink.MacvlanMode]string{
 	netlink.MACVLAN_MODE_SOURCE:   "source",
 }
 
-// linkKind is the kind of a link with the settings of it that plugins choose.
+// linkKind returns the kind of a link with the settings of it that plugins choose.
 func linkKind(link netlink.Link) string {
 	w := words{link.Type()}
 	switch l := link.(type) {

@@ -62,7 +62,7 @@ func parseMount(line string) (Item, error) {
 // escaped is a character that mountinfo writes as its octal number.
 var escaped = regexp.MustCompile(`\\[0-7]{3}`)
 
-// unescapeMount is a path as it is, from one of mountinfo.
+// unescapeMount returns a path as it is, from one of mountinfo.
 func unescapeMount(path string) string {
 	return escaped.ReplaceAllStringFunc(path, func(s string) string {
 		// Three octal digits are a number.

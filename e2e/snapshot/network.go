@@ -75,8 +75,8 @@ func (n network) readers() []reader {
 	}
 }
 
-// name is the name of the link with an index. A link that came after the list of links has none; the next snapshot will
-// know it.
+// name returns the name of the link with an index. A link that came after the list of links has none; the next snapshot
+// will know it.
 func (n network) name(index int) string {
 	if name, ok := n.names[index]; ok {
 		return name

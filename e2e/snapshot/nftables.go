@@ -66,7 +66,7 @@ func (a attrs) nested(key uint16) attrs {
 	return inner
 }
 
-// rest is what nobody took, without what is zero.
+// rest returns what nobody took, without what is zero.
 func (a attrs) rest() words {
 	var w words
 	for _, key := range slices.Sorted(maps.Keys(a)) {
@@ -176,7 +176,7 @@ func (n network) takeNftables() ([]object, error) {
 	return objects, nil
 }
 
-// nftName is what identifies an object: its type, family, table and own name.
+// nftName returns what identifies an object: its type, family, table and own name.
 func nftName(what string, m nftMessage, names ...string) string {
 	w := words{what, nftFamilies[m.family]}
 	w.add(names...)
@@ -188,8 +188,8 @@ func nftTableOf(m nftMessage, key uint16) *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamily(m.family), Name: m.string(key)}
 }
 
-// nftRemoval is a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know no
-// expressions.
+// nftRemoval makes a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know
+// no expressions.
 func nftRemoval(fill func(*nftables.Conn) error) func() error {
 	return func() error {
 		conn, err := nftables.New()
@@ -230,7 +230,7 @@ func nftChain(m nftMessage) object {
 	}
 }
 
-// chainText is the head of a chain that hangs on a hook, empty for any other.
+// chainText returns the head of a chain that hangs on a hook, empty for any other.
 func chainText(m nftMessage) string {
 	hook := m.nested(unix.NFTA_CHAIN_HOOK)
 	if len(hook) == 0 {

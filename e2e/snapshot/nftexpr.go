@@ -28,8 +28,8 @@ type nftRenderer struct {
 	out       words
 }
 
-// register is the number of a register in steps of four bytes: 1 to 4 are the registers of 16 bytes, from 8 on those of
-// 4.
+// register returns the number of a register in steps of four bytes: 1 to 4 are the registers of 16 bytes, from 8 on
+// those of 4.
 func register(number uint64) uint64 {
 	if number < unix.NFT_REG32_00 {
 		return (number - 1) * 4
@@ -37,7 +37,7 @@ func register(number uint64) uint64 {
 	return number - unix.NFT_REG32_00
 }
 
-// load is what a register holds.
+// load returns what a register holds.
 func (r *nftRenderer) load(number uint64) operand {
 	if o, ok := r.registers[register(number)]; ok {
 		return o
@@ -271,7 +271,7 @@ func (r *nftRenderer) lookup(a attrs) {
 	r.out.add(w...)
 }
 
-// concatenation is what the registers from source on hold, up to a number of bytes.
+// concatenation returns what the registers from source on hold, up to a number of bytes.
 func (r *nftRenderer) concatenation(source, length uint64) string {
 	keys := []string{r.load(source).text}
 	steps := func(o operand) uint64 { return max(1, (o.len+3)/4) }
@@ -322,7 +322,7 @@ func (r *nftRenderer) redir(a attrs) {
 	r.out.addFlags(uint32(a.uint(unix.NFTA_REDIR_FLAGS)), natFlags)
 }
 
-// between is what one or two registers hold, empty without the first.
+// between returns what one or two registers hold, empty without the first.
 func (r *nftRenderer) between(kind, low, high uint64) string {
 	if low == 0 {
 		return ""
@@ -334,7 +334,7 @@ func (r *nftRenderer) between(kind, low, high uint64) string {
 	return text
 }
 
-// typed is what a register holds; an immediate value has the type of what takes it, and may be padded.
+// typed returns what a register holds; an immediate value has the type of what takes it, and may be padded.
 func (r *nftRenderer) typed(kind, number uint64) string {
 	o := r.load(number)
 	if o.value == nil {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NftRule is the text of a rule of the calling thread's network namespace, in the words that a State has for it, and
-// where these are numbers and nft(8) has words, in those: it is for people. family is an NFPROTO_* of the kernel and
-// handle what it numbers the rule by. A rule that is not there is an error that says so.
+// NftRule returns the text of a rule of the calling thread's network namespace, in the words that a State has for it,
+// and where these are numbers and nft(8) has words, in those: it is for people. family is an NFPROTO_* of the kernel
+// and handle what it numbers the rule by. A rule that is not there is an error that says so.
 func NftRule(family uint8, table, chain string, handle uint64) (string, error) {
 	n, err := openNetwork()
 	if err != nil {
@@ -45,7 +45,7 @@ func NftRule(family uint8, table, chain string, handle uint64) (string, error) {
 	return "", fmt.Errorf("no rule with handle %d in chain %s %s %s", handle, NftFamily(family), table, chain)
 }
 
-// NftFamily is nft's word for an NFPROTO_* of the kernel.
+// NftFamily returns nft's word for an NFPROTO_* of the kernel.
 func NftFamily(family uint8) string { return nftFamilies[family] }
 
 // What a State cannot render: an expression that says nothing to a person, and the length of packets.
@@ -56,7 +56,7 @@ var (
 	length = regexp.MustCompile(`meta key 0 ([<>!]?=?) ?0x([0-9a-f]{8})\b`)
 )
 
-// spoken is a rule as a person reads it.
+// spoken returns a rule as a person reads it.
 func spoken(text string) string {
 	text = quota.ReplaceAllString(text, "quota over $1")
 	text = length.ReplaceAllStringFunc(byteorder.ReplaceAllString(text, ""), func(match string) string {

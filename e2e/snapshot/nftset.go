@@ -40,7 +40,8 @@ var datatypes = map[uint64]datatype{
 // verdictType is NFT_DATA_VERDICT.
 const verdictType = 0xffffff00
 
-// splitType is a type as its parts: nft packs the parts of a concatenation into six bits each, the last one lowest.
+// splitType returns a type as its parts: nft packs the parts of a concatenation into six bits each, the last one
+// lowest.
 func splitType(number uint64) []datatype {
 	var parts []datatype
 	for ; number != 0; number >>= 6 {
@@ -54,7 +55,7 @@ func splitType(number uint64) []datatype {
 	return parts
 }
 
-// typeName is the word of nft for a type.
+// typeName returns the word of nft for a type.
 func typeName(number uint64) string {
 	if number == verdictType {
 		return "verdict"
@@ -66,7 +67,7 @@ func typeName(number uint64) string {
 	return strings.Join(names, " . ")
 }
 
-// value is bytes of a type as nft shows them.
+// value returns bytes of a type as nft shows them.
 func (n network) value(number uint64, b []byte) string {
 	parts := splitType(number)
 	if len(parts) < 2 {
@@ -88,7 +89,7 @@ func (n network) value(number uint64, b []byte) string {
 	return strings.Join(shown, " . ")
 }
 
-// scalar is bytes of a type that is no concatenation.
+// scalar returns bytes of a type that is no concatenation.
 func (n network) scalar(word string, b []byte) string {
 	switch {
 	case word == "ipv4_addr" && len(b) == 4, word == "ipv6_addr" && len(b) == 16:
@@ -159,7 +160,7 @@ func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, e
 	return sets, objects, nil
 }
 
-// objects are the elements of a set with a name.
+// objects returns the elements of a set with a name.
 func (s nftSet) objects(name string, owner *nftables.Set) []object {
 	objects := make([]object, 0, len(s.elements))
 	for _, e := range s.elements {
@@ -174,8 +175,8 @@ func (s nftSet) objects(name string, owner *nftables.Set) []object {
 	return objects
 }
 
-// withEnd is an element with, in a set of intervals, the element that ends it: the next one, since intervals do not
-// overlap.
+// withEnd returns an element with, in a set of intervals, the element that ends it: the next one, since intervals do
+// not overlap.
 func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
 	both := []nftables.SetElement{e.SetElement}
 	if !s.interval || len(e.KeyEnd) > 0 {
@@ -193,12 +194,12 @@ func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
 	return both
 }
 
-// nftSetKey is what names a set within a network namespace.
+// nftSetKey returns what names a set within a network namespace.
 func nftSetKey(family uint8, table, name string) string {
 	return fmt.Sprintf("%d %s %s", family, table, name)
 }
 
-// setText is the head of a set.
+// setText returns the head of a set.
 func setText(m nftMessage, keyType, dataType, flags uint64) string {
 	w := words{"type", typeName(keyType)}
 	w.addf(dataType != 0, ": %s", typeName(dataType))
@@ -224,7 +225,7 @@ type nftElement struct {
 	text string
 }
 
-// nftElements are the elements in a message. One that expires says so at its end.
+// nftElements returns the elements in a message. One that expires says so at its end.
 func (n network) nftElements(list nftMessage, keyType, dataType uint64) []nftElement {
 	elements, err := netlink.UnmarshalAttributes(list.take(unix.NFTA_SET_ELEM_LIST_ELEMENTS))
 	if err != nil {
@@ -254,7 +255,7 @@ func (n network) nftElements(list nftMessage, keyType, dataType uint64) []nftEle
 	return shown
 }
 
-// data is a value or verdict.
+// data returns a value or verdict.
 func (n network) data(data attrs, number uint64) string {
 	if verdict := data.nested(unix.NFTA_DATA_VERDICT); len(verdict) > 0 {
 		return verdictText(verdict)

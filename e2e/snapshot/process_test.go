@@ -141,7 +141,7 @@ func TestParseMount(t *testing.T) {
 	}
 }
 
-// errorText is the text of an error, empty without one.
+// errorText returns the text of an error, empty without one.
 func errorText(err error) string {
 	if err == nil {
 		return ""

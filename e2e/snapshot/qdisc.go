@@ -35,7 +35,7 @@ func (n network) takeQdiscs() ([]object, error) {
 	return objects, nil
 }
 
-// parentName is where a qdisc, class or filter hangs.
+// parentName returns where a qdisc, class or filter hangs.
 func parentName(parent uint32) string {
 	switch parent {
 	case netlink.HANDLE_ROOT:
@@ -48,8 +48,8 @@ func parentName(parent uint32) string {
 	return "parent " + handleName(parent)
 }
 
-// handleName is a handle as major:minor. Majors from 0x8000 are given by the kernel and say nothing; ffff is the one of
-// what is on the way in.
+// handleName returns a handle as major:minor. Majors from 0x8000 are given by the kernel and say nothing; ffff is the
+// one of what is on the way in.
 func handleName(handle uint32) string {
 	major, minor := netlink.MajorMinor(handle)
 	if major >= 0x8000 && major != 0xffff {

@@ -44,7 +44,7 @@ func undo(tb testing.TB, before State, changes []Change, opts Options) {
 	}
 }
 
-// inverse is what a change is when it is seen to be undone.
+// inverse returns what a change is when it is seen to be undone.
 func inverse(c Change) Change {
 	if c.Op == Changed {
 		c.Item.Text, c.Before = c.Before, c.Item.Text
@@ -53,7 +53,7 @@ func inverse(c Change) Change {
 	return Change{Op: Removed, Item: c.Item}
 }
 
-// essenceOf is a change without what Ignored names.
+// essenceOf returns a change without what Ignored names.
 func essenceOf(c Change) string {
 	earlier := c.Item
 	earlier.Text = c.Before
@@ -161,7 +161,7 @@ func TestRevert(t *testing.T) {
 	}
 }
 
-// routes are some that differ in one thing or another.
+// routes returns routes that differ in one thing or another.
 func routes(tb testing.TB) []netlink.Route {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index

@@ -48,8 +48,8 @@ func (n network) takeRoutes() ([]object, error) {
 	return objects, nil
 }
 
-// routeName is what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for what it
-// makes itself with each address, the device too.
+// routeName returns what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for
+// what it makes itself with each address, the device too.
 func (n network) routeName(r netlink.Route) string {
 	var w words
 	w.addf(routeTypes[r.Type] != "", "%s", routeTypes[r.Type])
@@ -66,7 +66,8 @@ func namedByDevice(r netlink.Route) bool {
 	return (r.Family == netlink.FAMILY_V6 || r.Table == unix.RT_TABLE_LOCAL) && r.LinkIndex != 0
 }
 
-// destination is the destination of a route; the word default is IPv4's alone, so that the two families stay apart.
+// destination returns the destination of a route; the word default is IPv4's alone, so that the two families stay
+// apart.
 func destination(r netlink.Route) string {
 	if r.Dst == nil {
 		r.Dst = &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
@@ -81,7 +82,7 @@ func destination(r netlink.Route) string {
 	return r.Dst.String()
 }
 
-// TableName is the word of ip for a routing table: "main", "local", "default", else its number.
+// TableName returns the word of ip for a routing table: "main", "local", "default", else its number.
 func TableName(table int) string {
 	switch table {
 	case unix.RT_TABLE_MAIN:
@@ -94,7 +95,7 @@ func TableName(table int) string {
 	return strconv.Itoa(table)
 }
 
-// routeText is what `ip route` shows behind the destination.
+// routeText returns what `ip route` shows behind the destination.
 func (n network) routeText(r netlink.Route) string {
 	var w words
 	index := r.LinkIndex
@@ -139,7 +140,7 @@ func (n network) routeText(r netlink.Route) string {
 	return w.String()
 }
 
-// hop is where packets go next.
+// hop returns where packets go next.
 func (n network) hop(gw net.IP, via netlink.Destination, index, flags int) words {
 	var w words
 	w.addf(len(gw) > 0, "via %s", gw)

@@ -31,8 +31,8 @@ func (n network) takeRules() ([]object, error) {
 	return objects, nil
 }
 
-// ruleText is what `ip rule` shows. The library does not tell blackhole, unreachable and prohibit apart, all three have
-// no table.
+// ruleText returns what `ip rule` shows. The library does not tell blackhole, unreachable and prohibit apart, all three
+// have no table.
 func ruleText(r netlink.Rule) string {
 	var w words
 	w.addf(r.Invert, "not")
@@ -67,7 +67,7 @@ func ruleText(r netlink.Rule) string {
 	return w.String()
 }
 
-// mask is the value of an optional mask.
+// mask returns the value of an optional mask.
 func mask(m *uint32) uint32 {
 	if m == nil {
 		return 0
@@ -75,7 +75,7 @@ func mask(m *uint32) uint32 {
 	return *m
 }
 
-// orAll is a prefix, or ip's word for none.
+// orAll returns a prefix, or ip's word for none.
 func orAll(p *net.IPNet) string {
 	if p == nil {
 		return "all"
@@ -83,7 +83,7 @@ func orAll(p *net.IPNet) string {
 	return p.String()
 }
 
-// ports is a range of ports.
+// ports returns a range of ports.
 func ports(word string, r *netlink.RulePortRange) words {
 	var w words
 	if r != nil {

@@ -83,7 +83,7 @@ func setAlias(h *netlink.Handle, link netlink.Link, quoted string) error {
 	return h.LinkSetAlias(link, alias)
 }
 
-// value is what a text says of a setting.
+// value returns what a text says of a setting.
 func (s linkSetting) value(text string) string {
 	if match := s.pattern.FindStringSubmatch(text); match != nil {
 		return match[1]
@@ -91,7 +91,7 @@ func (s linkSetting) value(text string) string {
 	return ""
 }
 
-// fixed is what of a link's text cannot be set.
+// fixed returns what of a link's text cannot be set.
 func fixed(text string) string {
 	for _, s := range linkSettings {
 		text = s.pattern.ReplaceAllString(text, "")

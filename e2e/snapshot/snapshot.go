@@ -101,7 +101,7 @@ type object struct {
 	restore func(before string) error
 }
 
-// itemsOf is objects as a State has them.
+// itemsOf returns objects as a State has them.
 func itemsOf(objects []object) []Item {
 	items := make([]Item, 0, len(objects))
 	for _, o := range objects {

@@ -104,7 +104,8 @@ func (w *sysctlWalk) known(link, name string) (value string, has, known bool) {
 	return "", false, false
 }
 
-// addressModes are the addr_gen_mode of all links, all and default. One that is missing is read as other sysctls are.
+// addressModes returns the addr_gen_mode of all links, all and default. One that is missing is read as other sysctls
+// are.
 func addressModes() (map[string]string, error) {
 	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_INET6).Serialize())
 	if err != nil {

@@ -261,7 +261,7 @@ func (s *stream) finish() error {
 	return unix.IoctlSetInt(int(s.port.Fd()), unix.TCSBRK, 1)
 }
 
-// unread is how many bytes are in the pipe. Unlike a call of Fd this leaves the pipe one that has deadlines.
+// unread returns how many bytes are in the pipe. Unlike a call of Fd this leaves the pipe one that has deadlines.
 func (s *stream) unread() (n int, err error) {
 	conn, err := s.read.SyscallConn()
 	if err != nil {
@@ -273,7 +273,7 @@ func (s *stream) unread() (n int, err error) {
 	return n, err
 }
 
-// collect is a tar archive of what is to be brought back, empty for nothing.
+// collect returns a tar archive of what is to be brought back, empty for nothing.
 func (j job) collect() ([]byte, error) {
 	if len(j.Back) == 0 {
 		return nil, nil

@@ -99,7 +99,7 @@ func pack(k *kernel, o *options) (_ *os.File, err error) {
 	return f, a.close()
 }
 
-// job is what the command line asks for, and the files that it needs.
+// job returns what the command line asks for, and the files that it needs.
 func (o *options) job() (job, []string, error) {
 	program, err := exec.LookPath(o.program[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
@@ -141,7 +141,7 @@ func (o *options) job() (job, []string, error) {
 	return j, take, nil
 }
 
-// named are the absolute paths that the program's arguments may mean: "plugin.conflist", "--bin-dir bin" and
+// named returns the absolute paths that the program's arguments may mean: "plugin.conflist", "--bin-dir bin" and
 // "--bin-dir=bin".
 func (o *options) named() []string {
 	var all []string
@@ -156,7 +156,7 @@ func (o *options) named() []string {
 	return all
 }
 
-// guestEnv is the environment but for what is about places of this machine.
+// guestEnv returns the environment but for what is about places of this machine.
 func guestEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")

@@ -36,7 +36,7 @@ func openStore() (*store, error) {
 	return s, os.MkdirAll(s.dir, 0o755)
 }
 
-// lock is held by one process at a time, and let go with what it returns or with the process.
+// lock takes a lock that one process has at a time; the returned function, or the end of the process, releases it.
 func (s *store) lock() (func(), error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
 	if err != nil {
@@ -49,7 +49,8 @@ func (s *store) lock() (func(), error) {
 	return func() { f.Close() }, nil
 }
 
-// kernel is the one of a package that is there, or the newest when there is none. One that is there is not replaced.
+// kernel returns the kernel of a package that exists, or the newest if there is none. An existing one is not
+// replaced.
 func (s *store) kernel(ctx context.Context, name string) (*kernel, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -169,7 +170,7 @@ func unpack(ctx context.Context, work, made, name string) error {
 	return errors.Join(all.pack(newArchive(f), dir), f.Close())
 }
 
-// one is the only path that matches.
+// one returns the only path that matches.
 func one(patterns ...string) (string, error) {
 	var found []string
 	for _, p := range patterns {

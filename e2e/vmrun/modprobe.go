@@ -77,7 +77,7 @@ func lookUp(index io.Reader, name string) ([]string, error) {
 	return files, lines.Err()
 }
 
-// sameName is a module's name in the one way in which the index has it: dashes and underscores mean the same
+// sameName returns a module's name in the one way in which the index has it: dashes and underscores mean the same
 // (modprobe(8)).
 func sameName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 

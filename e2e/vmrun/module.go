@@ -106,7 +106,7 @@ func readModule(path string) (*module, error) {
 	return m, nil
 }
 
-// named are the modules that go by a name or an alias.
+// named returns the modules that go by a name or an alias.
 func (all modules) named(name string) []*module {
 	name = sameName(name)
 	if m := all[name]; m != nil {
@@ -121,7 +121,7 @@ func (all modules) named(name string) []*module {
 	return found
 }
 
-// order is a module behind all that it needs. What is not there is part of the kernel.
+// order returns a module behind all that it needs. What is not there is part of the kernel.
 func (all modules) order(m *module) []*module {
 	var ordered []*module
 	seen := map[*module]bool{}

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// telling are the counters that grow when a packet is thrown away, by their names in /proc/net/snmp and
+// telling returns the counters that grow when a packet is thrown away, by their names in /proc/net/snmp and
 // /proc/net/netstat, and in /proc/net/snmp6 (Linux, Documentation/networking/snmp_counter.rst).
 func telling() map[string]bool {
 	set := map[string]bool{}
@@ -26,7 +26,7 @@ func telling() map[string]bool {
 	return set
 }
 
-// Counters are those of the namespace at path netns that count packets thrown away, such as
+// Counters returns those of the namespace at path netns that count packets thrown away, such as
 // "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has none of the latter.
 func Counters(netns string) (map[string]uint64, error) {
 	counters := map[string]uint64{}
@@ -54,7 +54,7 @@ func Counters(netns string) (map[string]uint64, error) {
 	return counters, nil
 }
 
-// Growth is by how much each counter grew, without those that did not.
+// Growth returns by how much each counter grew, without those that did not.
 func Growth(before, after map[string]uint64) map[string]uint64 {
 	grown := map[string]uint64{}
 	for name, n := range after {

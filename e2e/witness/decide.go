@@ -91,8 +91,8 @@ func (p packet) matches(r netlink.Rule) bool {
 	return of != r.Invert && !beyond
 }
 
-// longest is the route of a table with the longest prefix for the destination, and of those the one with the lowest
-// metric.
+// longest returns the route of a table with the longest prefix for the destination, and of those the one with the
+// lowest metric.
 func (p packet) longest(routes []netlink.Route, table int) *netlink.Route {
 	var best *netlink.Route
 	for i, r := range routes {

@@ -103,7 +103,7 @@ func lookup(q Question) (Way, error) {
 	return way, nil
 }
 
-// refused is the answer for a packet that the kernel sends nowhere.
+// refused returns the answer for a packet that the kernel sends nowhere.
 func (p packet) refused(errno unix.Errno, d decision) Way {
 	way := Way{Refusal: errno.Error()}
 	switch {
@@ -132,7 +132,7 @@ func (p packet) filtered(filter int) bool {
 	return err == nil && filter == 1 && back[0].LinkIndex != link.Attrs().Index
 }
 
-// refusal is ip's word for a rule without a table, by the error that it makes (fib4_rule_action of
+// refusal returns ip's word for a rule without a table, by the error that it makes (fib4_rule_action of
 // net/ipv4/fib_rules.c): the library does not tell them apart.
 func refusal(errno unix.Errno) string {
 	return map[unix.Errno]string{
@@ -141,8 +141,8 @@ func refusal(errno unix.Errno) string {
 	}[errno]
 }
 
-// setting is the value of one that holds on an interface: the higher one of its own and that of all (ip-sysctl.rst,
-// rp_filter and arp_ignore).
+// setting returns the value of one that holds on an interface: the higher one of its own and that of all
+// (ip-sysctl.rst, rp_filter and arp_ignore).
 func setting(key, iface string) int {
 	highest := 0
 	for _, name := range []string{"all", iface} {

@@ -68,7 +68,7 @@ func (t *Trace) mark(addresses []netip.Addr) error {
 	return t.rules.Flush()
 }
 
-// matchAddress is `ip saddr ADDRESS`, or daddr, of the address's family.
+// matchAddress returns `ip saddr ADDRESS`, or daddr, of the address's family.
 func matchAddress(address netip.Addr, source bool) []expr.Any {
 	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(16), uint32(4)
 	if source {

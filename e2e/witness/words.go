@@ -11,14 +11,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// refusing is ip's word for a type of route that leads nowhere; empty for others.
+// refusing returns ip's word for a type of route that leads nowhere; empty for others.
 func refusing(kind int) string {
 	return map[int]string{
 		unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
 	}[kind]
 }
 
-// routeText is a route in the words of ip, with its table.
+// routeText returns a route in the words of ip, with its table.
 func routeText(r netlink.Route) string {
 	words := []string{prefixText(r.Dst, "default")}
 	if prefixLength(r) == 0 {
@@ -44,8 +44,8 @@ func routeText(r netlink.Route) string {
 	return strings.Join(append(words, "table", snapshot.TableName(r.Table)), " ")
 }
 
-// ruleText is a rule in the words of ip; empty for those that every namespace has. refusal is what one without a table
-// says.
+// ruleText returns a rule in the words of ip; empty for those that every namespace has. refusal is what one without a
+// table says.
 func ruleText(r *netlink.Rule, refusal string) string {
 	if r == nil || r.Src == nil && r.Dst == nil && r.IifName == "" && r.Mark == 0 &&
 		(r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL) {
@@ -71,7 +71,7 @@ func ruleText(r *netlink.Rule, refusal string) string {
 	return strings.Join(append(words, refusal), " ")
 }
 
-// prefixText is a prefix, and a single address without its length, as ip does.
+// prefixText returns a prefix, and a single address without its length, as ip does.
 func prefixText(p *net.IPNet, none string) string {
 	if p == nil {
 		return none

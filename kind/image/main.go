@@ -80,7 +80,8 @@ func run() error {
 	return tarball.MultiRefWriteToFile(*out, tagged)
 }
 
-// architecture is that of the programs, which is what the command itself was built for unless GOARCH says otherwise.
+// architecture returns the architecture of the programs, which is what the command itself was built for unless GOARCH
+// says otherwise.
 func architecture() string {
 	if arch := os.Getenv("GOARCH"); arch != "" {
 		return arch

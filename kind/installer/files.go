@@ -31,7 +31,7 @@ type Paths struct {
 	BinDir, ConflistDir string
 }
 
-// index is the third number of a pod CIDR.
+// index returns the third number of a pod CIDR.
 func index(cidr string) (int, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	if err != nil {
@@ -68,7 +68,7 @@ const (
 	conflistsRecord = ".cnitest-conflists"
 )
 
-// record is a set of names.
+// record returns a set of names.
 func (p Paths) record(file string) (map[string]bool, error) {
 	text, err := os.ReadFile(filepath.Join(p.BinDir, file))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

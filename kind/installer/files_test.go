@@ -31,7 +31,7 @@ func machine(t *testing.T, conflist string) (Paths, string) {
 	return Paths{Plugins: at("plugins"), Conflists: at("conflist"), BinDir: at("bin"), ConflistDir: at("net.d")}, root
 }
 
-// files are the texts of the node's files.
+// files returns the texts of the node's files.
 func files(t *testing.T, root string) map[string]string {
 	t.Helper()
 	found := map[string]string{}

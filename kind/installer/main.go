@@ -85,7 +85,7 @@ func uninstall(paths Paths) error {
 	return paths.Uninstall()
 }
 
-// names are the files of a directory, as those of a mounted ConfigMap are links beside hidden directories.
+// names returns the files of a directory, as those of a mounted ConfigMap are links beside hidden directories.
 func names(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

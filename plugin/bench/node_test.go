@@ -70,10 +70,10 @@ func macOf(number int) net.HardwareAddr {
 	return net.HardwareAddr{2, 1, 0, 0, byte(number >> 8), byte(number)}
 }
 
-// address is that of a pod: the node has 10.1.0.1.
+// address returns the address of a pod: the node has 10.1.0.1.
 func address(number int) string { return fmt.Sprintf("10.1.%d.%d/16", 1+number/250, 1+number%250) }
 
-// chained is a chained plugin's pod with a link that macvlan made.
+// chained returns a chained plugin's pod with a link that macvlan made.
 func (n *node) chained(pod ns.NetNS, id, ifName string, number int, keys map[string]any) cost.Subject {
 	conf := map[string]any{
 		"cniVersion": "1.1.0", "name": n.plugin, "type": n.plugin,
@@ -105,7 +105,7 @@ func (n *node) subject(plugin string, pod ns.NetNS, id, ifName string, conf map[
 	}
 }
 
-// keys are those of the plugin's configuration.
+// keys returns the keys of the plugin's configuration.
 func (n *node) keys(number int) map[string]any {
 	switch n.plugin {
 	case "route":
@@ -142,7 +142,7 @@ func (n *node) fill(count int) {
 // The pods that are measured have numbers beyond those that stand.
 const firstMeasured = 5000
 
-// pod is one for a chained plugin.
+// pod returns one for a chained plugin.
 func (n *node) pod(number int) cost.Subject {
 	n.t.Helper()
 	pod := plugintest.NewNamespace(n.t, nil)
@@ -150,7 +150,7 @@ func (n *node) pod(number int) cost.Subject {
 	return n.chained(pod, fmt.Sprintf("measured-%d", number), "eth0", firstMeasured+number, n.keys(0))
 }
 
-// upstream is a pod that upstream's plugin makes with host-local.
+// upstream returns a pod that upstream's plugin makes with host-local.
 func (n *node) upstream(plugin string, number int) cost.Subject {
 	n.t.Helper()
 	conf := map[string]any{

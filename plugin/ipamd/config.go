@@ -66,7 +66,8 @@ const (
 	cloudEC2      = "ec2"
 )
 
-// defaults is the configuration of one who sets nothing. The environment can set the targets of EC2, by amazon's names.
+// defaults returns the configuration of one who sets nothing. The environment can set the targets of EC2, by amazon's
+// names.
 func defaults(getenv func(string) string) (Config, error) {
 	cfg := Config{
 		Sockets: []string{"/run/ipamd/ipamd.sock"}, AllowedUsers: []uint{0}, State: "/var/lib/ipamd/state.json",

@@ -139,7 +139,7 @@ func (l *lab) socket() string        { return filepath.Join(l.dir, "ipamd.sock")
 func (l *lab) state() string         { return filepath.Join(l.dir, "state.json") }
 func (l *lab) introspection() string { return filepath.Join(l.dir, "introspection.sock") }
 
-// args are those of a daemon in the lab, which leaves the kernel alone.
+// args returns the args of a daemon in the lab, which leaves the kernel alone.
 func (l *lab) args(more ...string) []string {
 	return append([]string{
 		"--kernel=false", "--metadata-endpoint", l.url, "--socket", l.socket(), "--state", l.state(), "--introspection",

@@ -78,7 +78,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// command is the command line, which calls start with the configuration.
+// command returns the command line, which calls start with the configuration.
 func command(args []string, start func(Config) error) *cobra.Command {
 	cfg, envErr := defaults(os.Getenv)
 	var file string

@@ -22,7 +22,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// nodeRules are the priorities of the rules of the calling thread's namespace.
+// nodeRules returns the priorities of the rules of the calling thread's namespace.
 func nodeRules(t *testing.T) []int {
 	t.Helper()
 	rules, err := netlinksafe.RuleList(netlink.FAMILY_V4)

@@ -118,7 +118,7 @@ func (d *daemon) apply(inv cloud.Inventory) error {
 	return nil
 }
 
-// forPods is the part of an ENI that pods get addresses from. With IPv6 that is a prefix of the primary ENI alone.
+// forPods returns the part of an ENI that pods get addresses from. With IPv6 that is a prefix of the primary ENI alone.
 func (d *daemon) forPods(e cloud.ENI) datastore.ENI {
 	out := datastore.ENI{ID: e.ID, Device: e.Device}
 	for _, prefix := range e.Prefixes {

@@ -226,7 +226,7 @@ route fd00:20::102/128 dev eno1.host src fd00:20::5
 	l.mustReach(l.node, p.ns, "192.168.1.2", "192.168.0.5")
 }
 
-// linkIndex is indexOf for code that is in the namespace already; 0 where there is no such link.
+// linkIndex does what indexOf does for code that is in the namespace already; it returns 0 if there is no such link.
 func linkIndex(name string) int {
 	link, err := netlink.LinkByName(name)
 	if err != nil {

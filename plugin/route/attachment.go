@@ -65,8 +65,8 @@ func (a attachment) hasIPv6() bool {
 	return slices.ContainsFunc(a.Addresses, func(own address) bool { return own.IP.Is6() })
 }
 
-// Keys are what records are found by: the child, the addresses, and which routes are lost together. Those of one family
-// with one source are: with the child, with the master's address, with all neighbours.
+// Keys returns what records are found by: the child, the addresses, and which routes are lost together. Those of one
+// family with one source are: with the child, with the master's address, with all neighbours.
 func (a attachment) Keys() []string {
 	keys := []string{childKey(a.Child)}
 	for _, addr := range a.Addresses {

@@ -54,8 +54,8 @@ func (c *child) guards() []kernel.Sysctl {
 	}
 }
 
-// sysctls are the guards, and what makes the child independent of the values that "default" happens to have. CHECK does
-// not insist on the latter: systemd gives each new link an rp_filter of its own, for one.
+// sysctls returns the guards, and what makes the child independent of the values that "default" happens to have. CHECK
+// does not insist on the latter: systemd gives each new link an rp_filter of its own, for one.
 func (c *child) sysctls() []kernel.Sysctl {
 	return append(c.guards(),
 		kernel.Sysctl{Family: "ipv4", Key: "arp_ignore", Value: "0"},

@@ -112,7 +112,7 @@ func podMAC(id, link string) net.HardwareAddr {
 	return net.HardwareAddr{2, 0, byte(hash >> 16), byte(hash >> 8), 1, byte(hash)}
 }
 
-// prev is a prevResult of macvlan for the pod.
+// prev returns a prevResult of macvlan for the pod.
 func (p *pod) prev() map[string]any {
 	var ips []any
 	for _, ip := range p.ips {
@@ -125,7 +125,7 @@ func (p *pod) prev() map[string]any {
 	}
 }
 
-// conf is a configuration of the plugin with changes; a nil value leaves a key out.
+// conf returns a configuration of the plugin with changes; a nil value leaves a key out.
 func conf(changes map[string]any) string {
 	c := map[string]any{
 		"cniVersion": "1.1.0", "name": "default", "type": "route", "master": "eno1", "bridge": "eno1.host",

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// state is all that the plugin may change on a node, a line for each thing, in ip's words.
+// state returns all that the plugin may change on a node, a line for each thing, in ip's words.
 func (l *lab) state() string {
 	l.t.Helper()
 	var lines []string

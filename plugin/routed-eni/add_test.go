@@ -25,7 +25,7 @@ func (p *pod) identity() identity {
 
 func (p *pod) link() string { return p.identity().name("eni") }
 
-// hostLines are what a pod on an ENI has on the node; eniRule is empty on the primary one.
+// hostLines returns what a pod on an ENI has on the node; eniRule is empty on the primary one.
 func (p *pod) hostLines(ip string, mtu int) (link, route, toRule string) {
 	link = fmt.Sprintf("link %s veth mtu %d address %s up alias \"routed-eni net/%s/eth0\"\n", p.link(), mtu,
 		p.identity().mac("host"), p.id)
@@ -328,7 +328,7 @@ func TestAdd_undone(t *testing.T) {
 	}
 }
 
-// unreachable is a rule by which no next hop can be reached.
+// unreachable returns a rule by which no next hop can be reached.
 func unreachable() *netlink.Rule {
 	rule := netlink.NewRule()
 	rule.Priority, rule.Type = 1, unix.FR_ACT_UNREACHABLE

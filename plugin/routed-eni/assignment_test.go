@@ -42,8 +42,8 @@ func TestCheck_assignment(t *testing.T) {
 	check("999: ipamd at " + l.socket() + " holds no address for this attachment, want 10.0.0.30")
 }
 
-// holdings are what ipamd has on disk, what it shows of its addresses, and how often it was asked for what is not only
-// looking. A file that is written again is another one, be it the same in every byte.
+// holdings returns what ipamd has on disk, what it shows of its addresses, and how often it was asked for what is not
+// only looking. A file that is written again is another one, be it the same in every byte.
 func (l *lab) holdings() []string {
 	l.t.Helper()
 	file := filepath.Join(l.dir, "state.json")

@@ -40,7 +40,7 @@ type (
 	store = record.Store[attachment]
 )
 
-// Keys are what records are found by: the address.
+// Keys returns what records are found by: the address.
 func (a attachment) Keys() []string { return []string{addressKey(a.Address)} }
 
 func addressKey(ip netip.Addr) string { return "address/" + ip.String() }
@@ -51,7 +51,7 @@ func openStore(create bool) (*store, error) {
 
 func (a attachment) isIPv6() bool { return a.Address.Is6() }
 
-// gateway is the pod's next hop. The node has no such IPv4 address; the permanent neighbour is all it takes.
+// gateway returns the pod's next hop. The node has no such IPv4 address; the permanent neighbour is all it takes.
 func (a attachment) gateway() netip.Addr {
 	if a.isIPv6() {
 		return netip.MustParseAddr("fe80::1")

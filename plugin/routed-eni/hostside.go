@@ -46,7 +46,7 @@ func (a attachment) hostRoute(link int) kernel.HostRoute {
 	return kernel.HostRoute{Dst: a.Address, Link: link}
 }
 
-// hostSysctls are settings of the node's end, before it is up. Nothing that a pod says may configure the node.
+// hostSysctls returns settings of the node's end, before it is up. Nothing that a pod says may configure the node.
 func (a attachment) hostSysctls() []kernel.Sysctl {
 	settings := []kernel.Sysctl{
 		{Family: "ipv4", Key: "accept_redirects", Value: "0"},

@@ -194,7 +194,7 @@ func (l *lab) launch(cmd *exec.Cmd) {
 	l.t.Cleanup(l.kill)
 }
 
-// assigned is how many addresses ipamd has given out.
+// assigned returns how many addresses ipamd has given out.
 func (l *lab) assigned() int {
 	l.t.Helper()
 	var all []any
@@ -204,7 +204,7 @@ func (l *lab) assigned() int {
 	return len(all)
 }
 
-// shown is what ipamd shows of itself.
+// shown returns what ipamd shows of itself.
 func (l *lab) shown(path string) string {
 	l.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
@@ -248,7 +248,7 @@ func (l *lab) pod(id string) *pod {
 	return &pod{ns: plugintest.NewNamespace(l.t, nil), id: id}
 }
 
-// conf is a configuration of the plugin with changes; a nil value leaves a key out.
+// conf returns a configuration of the plugin with changes; a nil value leaves a key out.
 func (l *lab) conf(changes map[string]any) string {
 	c := map[string]any{"cniVersion": "1.1.0", "name": "net", "type": pluginName, "socket": l.socket()}
 	for key, value := range changes {

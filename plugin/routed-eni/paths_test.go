@@ -115,7 +115,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// connections is how many connections of an address the node has in its memory.
+// connections returns how many connections of an address the node has in its memory.
 func (l *lab) connections(ip string) int {
 	l.t.Helper()
 	count := 0

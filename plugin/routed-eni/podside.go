@@ -57,8 +57,8 @@ func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	return metric, nil
 }
 
-// podSysctls are those of links that IPv6 may be switched off on. The kernel delivers what the pod says to itself over
-// lo.
+// podSysctls returns the sysctls of links that IPv6 may be switched off on. The kernel delivers what the pod says to
+// itself over lo.
 func podSysctls(a attachment) map[string]kernel.Sysctl {
 	if !a.isIPv6() {
 		return nil
@@ -184,5 +184,5 @@ func defaultLink(host *kernel.Namespace, table int, ipv6 bool) (int, error) {
 	return 0, nil
 }
 
-// documentation is an address that nobody has (RFC 3849), so that it is the default route that leads there.
+// documentation returns an address that nobody has (RFC 3849), so that it is the default route that leads there.
 func documentation() netip.Addr { return netip.MustParseAddr("2001:db8::1") }

@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// state is all that the plugin may change on the node, a line for each thing, in ip's words.
+// state returns all that the plugin may change on the node, a line for each thing, in ip's words.
 func (l *lab) state() string {
 	l.t.Helper()
 	text := stateOf(l.t, l.node)
@@ -136,7 +136,7 @@ func routes(n *kernel.Namespace) ([]string, error) {
 	return lines, nil
 }
 
-// rules are in the kernel's order.
+// rules returns in the kernel's order.
 func rules(n *kernel.Namespace) ([]string, error) {
 	all, err := n.Rules()
 	if err != nil {

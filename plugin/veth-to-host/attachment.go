@@ -36,8 +36,8 @@ type (
 	store = record.Store[attachment]
 )
 
-// Keys are what records are found by. Lost is what goes with an address of the node: the routes that have it as their
-// source.
+// Keys returns what records are found by. Lost is what goes with an address of the node: the routes that have it as
+// their source.
 func (a attachment) Keys() []string {
 	keys := []string{linkKey(a.Veth.Host), tableKey(a.Table), netnsKey(a.Netns)}
 	for _, ip := range a.Addresses {

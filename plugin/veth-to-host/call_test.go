@@ -8,7 +8,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// conf is a configuration of the plugin with changes; a nil value leaves a key out.
+// conf returns a configuration of the plugin with changes; a nil value leaves a key out.
 func conf(changes ...map[string]any) string {
 	c := map[string]any{
 		"cniVersion": "1.1.0", "name": "cni0", "type": pluginName, "hostInterface": uplink,

@@ -29,7 +29,7 @@ func concat(parts ...[]expr.Any) []expr.Any {
 	return rule
 }
 
-// linkName is a name as nf_tables compares it: padded to IFNAMSIZ.
+// linkName returns a name as nf_tables compares it: padded to IFNAMSIZ.
 func linkName(name string) []byte {
 	padded := make([]byte, 16)
 	copy(padded, name)

@@ -26,7 +26,7 @@ const (
 	priorityBack = 1024
 )
 
-// markRule is the one rule on the node that all attachments share, one for each family.
+// markRule returns the one rule on the node that all attachments share, one for each family.
 func markRule(mark uint32, ipv6 bool) kernel.Rule {
 	return kernel.Rule{IPv6: ipv6, Priority: priorityMark, Mark: mark, Mask: mark, Table: mainTable}
 }
@@ -72,8 +72,8 @@ func (a attachment) hostRoutes(owns func(netip.Addr) bool) []route {
 	return routes
 }
 
-// hostSysctls are settings of the node's end, before it is up. Nothing that a pod says may configure the node, and a
-// link-local address would only make the two ends talk about themselves.
+// hostSysctls returns settings of the node's end, before it is up. Nothing that a pod says may configure the node, and
+// a link-local address would only make the two ends talk about themselves.
 func (a attachment) hostSysctls() []kernel.Sysctl {
 	return []kernel.Sysctl{
 		{Family: "ipv4", Key: "forwarding", Value: "1"},
@@ -357,7 +357,7 @@ func takesItsRoutes(host *kernel.Namespace, link netlink.Link, a attachment) (bo
 	return true, nil
 }
 
-// nowhere is an address that nobody has (RFC 5737 and RFC 3849): the way to it is the default route.
+// nowhere returns an address that nobody has (RFC 5737 and RFC 3849): the way to it is the default route.
 func nowhere(ipv6 bool) netip.Addr {
 	if ipv6 {
 		return netip.MustParseAddr("2001:db8::1")

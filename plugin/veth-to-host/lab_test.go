@@ -248,7 +248,7 @@ func (l *lab) macvlan(n *labNode, p *pod, name, master string, mode netlink.Macv
 	plugintest.Macvlan{Name: name, Master: master, Mode: mode, Addresses: ips}.Add(l.t, n.ns, p.ns)
 }
 
-// prev is a prevResult of macvlan for the pod.
+// prev returns a prevResult of macvlan for the pod.
 func (p *pod) prev() map[string]any { return p.prevOf("eth0", p.ips...) }
 
 func (p *pod) prevOf(link string, ips ...string) map[string]any {

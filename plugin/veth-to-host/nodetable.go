@@ -115,7 +115,7 @@ func (t *nodeTable) addElements(a attachment) {
 	}
 }
 
-// portKey is a port as a part of a key: parts are padded to four bytes.
+// portKey returns a port as a part of a key: parts are padded to four bytes.
 func portKey(port uint16) []byte {
 	key := make([]byte, 4)
 	binary.BigEndian.PutUint16(key, port)

@@ -71,7 +71,7 @@ func ipv6(text string) string {
 		"192.168.121.", "fd00:121::").Replace(text)
 }
 
-// paths are the seventeen that a pod on an underlay is expected to have.
+// paths returns the seventeen that a pod on an underlay is expected to have.
 func (c *cluster) paths() []path {
 	p1 := c.p1.ns
 	return []path{

@@ -179,7 +179,7 @@ func (a *attachment) overVeth(dst netip.Prefix) route {
 // linkLocalHop stands for the node on a veth. No link has it; the permanent neighbour is all it takes.
 func linkLocalHop() netip.Addr { return netip.MustParseAddr("fe80::1") }
 
-// podNeighbours are what the pod has as permanent neighbours on the veth.
+// podNeighbours returns what the pod has as permanent neighbours on the veth.
 func (a attachment) podNeighbours() []netip.Addr {
 	if slices.Contains(a.families(), true) {
 		return append(slices.Clone(a.Pod.Node), linkLocalHop())

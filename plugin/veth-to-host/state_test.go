@@ -17,7 +17,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// state is all that the plugin may change in a namespace, a line for each thing, in ip's words where it has some.
+// state returns all that the plugin may change in a namespace, a line for each thing, in ip's words where it has some.
 func state(t *testing.T, n ns.NetNS) string {
 	t.Helper()
 	var lines []string

@@ -119,7 +119,7 @@ func TestStatus_after_use(t *testing.T) {
 	}
 }
 
-// dropForwardButPods is what an administrator adds to that.
+// dropForwardButPods returns what an administrator adds to that.
 func dropForwardButPods() error {
 	if err := dropForward(); err != nil {
 		return err

@@ -33,7 +33,7 @@ func TestAPI_leavesNothing(t *testing.T) {
 	}
 }
 
-// groupOf are the processes of a group that have not ended.
+// groupOf returns the processes of a group that have not ended.
 func groupOf(t *testing.T, group int) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -40,7 +40,7 @@ func Doctor(ctx context.Context, options Options) []Finding {
 	return found
 }
 
-// capabilities are those that Docker asks for when a container is privileged.
+// capabilities returns the capabilities that Docker asks for when a container is privileged.
 func capabilities() Finding {
 	f := Finding{
 		What: "capabilities of privileged containers",
@@ -96,7 +96,7 @@ func dockerd(ctx context.Context) Finding {
 	return f
 }
 
-// clusterFindings are about a cluster that is there.
+// clusterFindings returns findings about a cluster that exists.
 func clusterFindings(ctx context.Context, options Options) []Finding {
 	a, err := newAPI(ctx, options.Kubeconfig, options.Context)
 	if err != nil {
@@ -127,7 +127,7 @@ func clusterFindings(ctx context.Context, options Options) []Finding {
 	return found
 }
 
-// findings are about a node of kind.
+// findings returns findings about a node of kind.
 func (n *node) findings(ctx context.Context) []Finding {
 	exec := func(argv ...string) (string, error) {
 		text, err := output(ctx, nil, append([]string{"docker", "exec", n.container}, argv...)...)
@@ -177,7 +177,7 @@ func (n *node) findings(ctx context.Context) []Finding {
 	return append(found, proxy)
 }
 
-// greatest is the greatest of some sysctls of IPv4.
+// greatest returns the greatest of some sysctls of IPv4.
 func greatest(exec func(argv ...string) (string, error), files []string) (int, error) {
 	most := 0
 	for _, file := range files {
@@ -208,7 +208,7 @@ func proxyFailures(metrics string) int {
 	return sum
 }
 
-// wayOut is about packets for addresses of the cluster that nobody translates.
+// wayOut returns a finding about packets for addresses of the cluster that nobody translates.
 func wayOut(ctx context.Context, container string) Finding {
 	f := Finding{
 		What: "nothing leaves the cluster's network",

@@ -38,7 +38,7 @@ func (l *lab) drain(ctx context.Context) error {
 	})
 }
 
-// schedulable is the first node of the scenario that nobody has taken out of use: such a one would be in use
+// schedulable returns the first node of the scenario that nobody has taken out of use: such a one would be in use
 // afterwards.
 func (l *lab) schedulable(ctx context.Context) (int, error) {
 	for i := range l.nodes {

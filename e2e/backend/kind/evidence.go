@@ -19,10 +19,10 @@ const (
 	evidenceTimeout = 20 * time.Second
 )
 
-// Trouble is what the watch on the nodes saw.
+// Trouble returns what the watch on the nodes saw.
 func (l *lab) Trouble() error { return l.backend.watch.trouble() }
 
-// Evidence are the pods and the events of the suite's namespace, and of each node what its kubelet, its container
+// Evidence returns the pods and the events of the suite's namespace, and of each node what its kubelet, its container
 // runtime and libcni's cache say, or why they say nothing. It takes 20 s at most.
 func (l *lab) Evidence(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, evidenceTimeout)
@@ -58,7 +58,7 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 	return found
 }
 
-// withError is evidence, and why there is no more of it.
+// withError returns evidence, and why there is no more of it.
 func withError(text string, err error) string {
 	if err == nil {
 		return text
@@ -66,7 +66,7 @@ func withError(text string, err error) string {
 	return strings.TrimPrefix(text+"\n"+err.Error(), "\n")
 }
 
-// journal is what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network,
+// journal returns what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network,
 // elsewhere by the agent.
 func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	argv := []string{"journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit}
@@ -80,7 +80,7 @@ func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	return reply.Output, err
 }
 
-// cached is what libcni's cache on a node has: of the suite's pods the whole, of others the names.
+// cached returns what libcni's cache on a node has: of the suite's pods the whole, of others the names.
 func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
 	names, err := a.ListDir(ctx, dir)
 	var text strings.Builder
@@ -100,7 +100,7 @@ func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
 	return text.String(), err
 }
 
-// summary is a pod or an event in a line.
+// summary returns a pod or an event in a line.
 func summary(kind string, data json.RawMessage) string {
 	var o struct {
 		Metadata struct {

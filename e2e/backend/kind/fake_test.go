@@ -26,7 +26,7 @@ type fakeCluster struct {
 	stubborn bool
 }
 
-// fakeNode is one that is ready, and no container of kind's.
+// fakeNode returns a node that is ready and is not a container of kind.
 func fakeNode(name string) object {
 	return object{
 		"metadata": object{"name": name, "annotations": object{}}, "spec": object{},
@@ -41,7 +41,7 @@ func fakeNamespace(labels object) object {
 	}}
 }
 
-// ownLabels are those of a namespace that this program made.
+// ownLabels returns the labels of a namespace that this program made.
 func ownLabels() object { return object{ownerLabel: "cnitest"} }
 
 // serve puts a kubectl on the PATH; other is what its commands but proxy do, in the language of the shell.
@@ -175,7 +175,7 @@ func merge(into, change object) {
 	}
 }
 
-// staticProgram is a file with the header of a program that wants no libraries.
+// staticProgram returns a file with the header of a program that wants no libraries.
 func staticProgram(t *testing.T) string {
 	t.Helper()
 	header := make([]byte, 64)

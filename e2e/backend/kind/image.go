@@ -101,7 +101,7 @@ func (i *podImage) archive(to io.Writer) error {
 	return tarball.Write(tag, image, to)
 }
 
-// architecture is that of a program, in the words of Go and of images.
+// architecture returns the architecture of a program, in the words of Go and of images.
 func architecture(binary string) (string, error) {
 	file, err := elf.Open(binary)
 	if err != nil {

@@ -136,13 +136,13 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	return b, nil
 }
 
-// Name is "kind".
+// Name returns "kind".
 func (b *Backend) Name() string { return "kind" }
 
-// Exclusive is true: the nodes exist once.
+// Exclusive returns true: the nodes exist once.
 func (b *Backend) Exclusive() bool { return true }
 
-// HasRuntime is true: kubelets attach the pods.
+// HasRuntime returns true: kubelets attach the pods.
 func (b *Backend) HasRuntime() bool { return true }
 
 // Missing says why a scenario cannot run on a cluster.
@@ -162,7 +162,7 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	return nil
 }
 
-// beyond is what a scenario asks that nobody asks of a cluster in use; empty where there is nothing.
+// beyond returns what a scenario asks that nobody asks of a cluster in use; empty where there is nothing.
 func beyond(needs scenario.Needs) string {
 	switch {
 	case len(needs.Runtime) > 0:
@@ -234,7 +234,7 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// binaryPath is where a node has this program.
+// binaryPath returns where a node has this program.
 func (i *podImage) binaryPath() string { return filepath.Join(cacheDir, i.sum, "cnitest") }
 
 // explain adds what a program said.

@@ -96,7 +96,7 @@ func (l *lab) startNode(ctx context.Context, name string, n *node) (*cluster.Nod
 	return made, p, nil
 }
 
-// installed is the conflist of a network as the node has it.
+// installed returns the conflist of a network as the node has it.
 func installed(ctx context.Context, a *agent.Client, network string) ([]byte, error) {
 	names, err := a.ListDir(ctx, conflistDir)
 	if err != nil {
@@ -133,19 +133,19 @@ func installed(ctx context.Context, a *agent.Client, network string) ([]byte, er
 		strings.Join(found, ", "), network)
 }
 
-// Nodes are in the order of the request.
+// Nodes returns the nodes in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are those outside the cluster that there are.
+// Hosts returns the hosts outside the cluster that exist.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
-// Fabric is nil: frames between nodes are seen on the nodes.
+// Fabric returns nil: frames between nodes are seen on the nodes.
 func (l *lab) Fabric() *cluster.Place { return nil }
 
-// Cloud is nil.
+// Cloud returns nil.
 func (l *lab) Cloud() cluster.Cloud { return nil }
 
-// Reboot is not done to a cluster.
+// Reboot returns an error: a cluster is not rebooted.
 func (l *lab) Reboot(context.Context, *cluster.Node) error {
 	return errors.New("a cluster's nodes are not rebooted")
 }
@@ -182,7 +182,7 @@ func (l *lab) Close() error {
 	return errors.Join(errs...)
 }
 
-// WayIn is a command that enters a place from another terminal.
+// WayIn returns a command that enters a place from another terminal.
 func (l *lab) WayIn(place *cluster.Place) string {
 	for i, n := range l.nodes {
 		if place.Agent != n.Agent {

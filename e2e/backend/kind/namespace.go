@@ -38,7 +38,7 @@ type namespaceState struct {
 	} `json:"status"`
 }
 
-// remains are what keeps a namespace that is being deleted.
+// remains returns what keeps a namespace that is being deleted.
 func (n *namespaceState) remains() error {
 	var errs []error
 	for _, c := range n.Status.Conditions {

@@ -169,7 +169,7 @@ func (n *node) install(ctx context.Context, image *podImage) error {
 	return err
 }
 
-// importImage is what `kind load image-archive` does.
+// importImage does what `kind load image-archive` does.
 func (n *node) importImage(ctx context.Context, archive string) error {
 	file, err := os.Open(archive)
 	if err != nil {
@@ -181,7 +181,7 @@ func (n *node) importImage(ctx context.Context, archive string) error {
 	return err
 }
 
-// argv is how an agent is started on the node.
+// argv returns the command that starts an agent on the node.
 func (n *node) argv(image *podImage) []string {
 	if n.container != "" {
 		return []string{"docker", "exec", "-i", n.container, image.binaryPath(), NodeAgentCommand}

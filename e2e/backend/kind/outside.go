@@ -24,7 +24,7 @@ type outsider struct {
 // kind/with-docker.sh made.
 const externalLabel = "cnitest.external"
 
-// networkOf is the Docker network of a node, and what it has as its externalLabel, which may be nothing.
+// networkOf returns the Docker network of a node, and what it has as its externalLabel, which may be nothing.
 func networkOf(ctx context.Context, container string) (network, external string, err error) {
 	network, err = output(ctx, nil, "docker", "inspect", "-f",
 		"{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)

@@ -46,14 +46,14 @@ type podStatus struct {
 	} `json:"status"`
 }
 
-// clusterNode is the cluster's node that a scenario's stands for.
+// clusterNode returns the cluster's node that a scenario's stands for.
 func (l *lab) clusterNode(n *cluster.Node) *node { return l.backend.nodes[slices.Index(l.nodes, n)] }
 
 // podGrace is how long a pod may take to end; it takes no time. With 0 the API server would not wait for the kubelet,
 // and a pod that is gone from the cluster would still have its network.
 const podGrace = 5
 
-// podSpec is a pod of this program, on one node whatever the scheduler thinks of it.
+// podSpec returns a pod of this program, on one node whatever the scheduler thinks of it.
 func (l *lab) podSpec(name string, n *node) object {
 	return object{
 		"metadata": object{"name": name, "labels": object{"app": "cnitest", "cnitest/lab": l.name}},
@@ -152,7 +152,7 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 // unhealthy is the reason of what a kubelet says of probes without an answer. A pod that starts or ends has some.
 const unhealthy = "Unhealthy"
 
-// complaints are the last warnings about a pod, those of its probes last.
+// complaints returns the last warnings about a pod, those of its probes last.
 func (l *lab) complaints(ctx context.Context, pod string) string {
 	var events struct {
 		Items []struct {
@@ -187,7 +187,7 @@ type cacheEntry struct {
 	Result      json.RawMessage `json:"result"`
 }
 
-// Attachments are those that libcni's cache on the node has.
+// Attachments returns the attachments that libcni's cache on the node has.
 func (l *lab) Attachments(ctx context.Context, n *cluster.Node) ([]cluster.Attachment, error) {
 	network := l.backend.options.Conflist.Network
 	names, err := n.Agent.ListDir(ctx, resultsDir)
@@ -258,7 +258,7 @@ type PodOptions struct {
 	Linger time.Duration
 }
 
-// PodMain is a pod: it answers the kubelet's probes until it is told to end.
+// PodMain runs as a pod: it answers the kubelet's probes until it is told to end.
 func PodMain(ctx context.Context, options PodOptions) error {
 	if options.Answer != 0 {
 		name, err := os.Hostname()

@@ -18,7 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Stories are what takes a kubelet, a scheduler, controllers or the cluster's DNS to be seen.
+// Stories has the behaviours that take a kubelet, a scheduler, controllers or the cluster's DNS to be seen.
 func (b *Backend) Stories() []cluster.Story {
 	stories := Stories()
 	if b.nodes[0].container == "" {
@@ -30,7 +30,7 @@ func (b *Backend) Stories() []cluster.Story {
 
 const kubeletRestart = "cluster-kubelet-restart"
 
-// Stories are all that the backend can tell.
+// Stories returns all that the backend can tell.
 func Stories() []cluster.Story {
 	tell := func(run func(l *lab, ctx context.Context) error) func(context.Context, cluster.Cluster) error {
 		return func(ctx context.Context, c cluster.Cluster) error { return run(c.(*lab), ctx) }
@@ -145,12 +145,12 @@ func (l *lab) podReady(ctx context.Context) error {
 	})
 }
 
-// object is the name of a pod in the cluster.
+// object returns the name of a pod in the cluster.
 func (l *lab) object(p *cluster.Place) string {
 	return l.name + "-" + strings.TrimPrefix(p.Name, "pod/")
 }
 
-// clusterIP is the address of a service that is there.
+// clusterIP returns the address of a service that is there.
 func (l *lab) clusterIP(ctx context.Context, inNamespace, name string) (string, error) {
 	var s struct {
 		Spec struct {
@@ -282,7 +282,7 @@ func (l *lab) restartKubelet(ctx context.Context) error {
 	})
 }
 
-// addressOf is what the cluster says of a pod.
+// addressOf returns what the cluster says of a pod.
 func (l *lab) addressOf(ctx context.Context, p *cluster.Place) (netip.Addr, error) {
 	var status podStatus
 	if err := l.backend.api.get(ctx, podsPath+"/"+l.object(p), &status); err != nil {

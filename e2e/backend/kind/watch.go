@@ -159,7 +159,7 @@ func (a *api) nodesReady(ctx context.Context) error {
 	})
 }
 
-// unready is why the first node that is not ready is not.
+// unready returns why the first node that is not ready is not.
 func (l *nodeList) unready() error {
 	for _, n := range l.Items {
 		for _, c := range n.Status.Conditions {
@@ -177,7 +177,7 @@ func (w *watch) note(err error) {
 	w.errs = append(w.errs, err)
 }
 
-// trouble is what was seen since it was last asked, the first of it.
+// trouble returns what was seen since it was last asked, the first of it.
 func (w *watch) trouble() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -20,7 +20,7 @@ type childConfig struct {
 	Binds    []Bind `json:"binds,omitempty"`
 }
 
-// ChildMain is the main function of a node's process: it builds the node's root and serves as its agent on standard
+// ChildMain runs as a node's process: it builds the node's root and serves as its agent on standard
 // input and output until the input ends. Its argument is what the backend put on the command line after the name of the
 // command. With the path of a stub plugin, which names the node's process as its interpreter, it is that plugin and
 // does not return.

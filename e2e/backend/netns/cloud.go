@@ -33,7 +33,7 @@ type cloud struct {
 	instances []metadata.Instance
 }
 
-// halves are the two halves of a network.
+// halves returns the two halves of a network.
 func halves(whole netip.Prefix) (lower, upper netip.Prefix) {
 	lower = netip.PrefixFrom(whole.Addr(), whole.Bits()+1)
 	return lower, netip.PrefixFrom(netipx.RangeOfPrefix(lower).To().Next(), lower.Bits())
@@ -72,8 +72,8 @@ func newCloud(l *lab) (*cloud, error) {
 	return c, nil
 }
 
-// share is how many addresses and prefixes an ENI of a node gets. One of which a scenario says how many pods it can
-// hold has so many.
+// share returns how many addresses and prefixes an ENI of a node gets. If a scenario says how many pods the node
+// can hold, it has that number.
 func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) {
 	if node.Addresses == 0 {
 		return c.spec.Addresses, c.spec.Prefixes
@@ -86,7 +86,7 @@ func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) 
 	return addresses, 0
 }
 
-// block is the delegated prefix in which an address would be.
+// block returns the delegated prefix in which an address would be.
 func block(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, metadata.PrefixBits).Masked() }
 
 // newENI makes one up. The caller holds c.mu, or is alone.
@@ -124,7 +124,8 @@ func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, er
 	return eni, nil
 }
 
-// newAddress is one that nobody has. The last of a subnet is not used (Amazon VPC User Guide, "Subnet CIDR blocks").
+// newAddress returns an address that nobody has. The last of a subnet is not used (Amazon VPC User Guide, "Subnet CIDR
+// blocks").
 func (c *cloud) newAddress() (netip.Addr, error) {
 	address := c.free
 	if !c.nodes.Contains(address.Next()) {
@@ -135,7 +136,7 @@ func (c *cloud) newAddress() (netip.Addr, error) {
 	return address, nil
 }
 
-// Cloud is the cluster's where the target has one.
+// Cloud returns the cloud of the cluster if the target has one.
 func (l *lab) Cloud() cluster.Cloud {
 	if l.cloud == nil {
 		return nil
@@ -143,12 +144,12 @@ func (l *lab) Cloud() cluster.Cloud {
 	return l.cloud
 }
 
-// index is that of a node of the cluster.
+// index returns the index of a node of the cluster.
 func (l *lab) index(node *cluster.Node) int {
 	return slices.IndexFunc(l.plan.Nodes, func(n conflist.NodePlan) bool { return "node/"+n.Name == node.Name })
 }
 
-// Instance is what a node has.
+// Instance returns what a node has.
 func (c *cloud) Instance(node *cluster.Node) metadata.Instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +165,7 @@ func clone(i metadata.Instance) metadata.Instance {
 	return i
 }
 
-// NewENI is one of the next device number, with as many addresses as the target says.
+// NewENI returns an ENI with the next device number, with as many addresses as the target says.
 func (c *cloud) NewENI(node *cluster.Node) (metadata.ENI, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +176,7 @@ func (c *cloud) NewENI(node *cluster.Node) (metadata.ENI, error) {
 	return c.newENI(index, device, c.spec.Addresses, c.spec.Prefixes)
 }
 
-// NewAddress is one that nobody has.
+// NewAddress returns an address that nobody has.
 func (c *cloud) NewAddress(*cluster.Node) (netip.Addr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

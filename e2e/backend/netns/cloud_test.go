@@ -19,7 +19,7 @@ import (
 
 const cloudConflist = `{"cniVersion": "1.1.0", "name": "cloud", "plugins": [{"type": "routed-eni"}]}`
 
-// inCloud is a request for nodes with three ENIs each.
+// inCloud returns a request for nodes with three ENIs each.
 func inCloud(tb testing.TB, nodes int, change func(*target.Cloud)) cluster.Request {
 	tb.Helper()
 	req := request(tb, cloudConflist, nodes)
@@ -180,7 +180,7 @@ func TestCloud_metadata(t *testing.T) {
 	}
 }
 
-// links are the ENIs of a node, each with its MAC, state and IPv4 addresses.
+// links returns the ENIs of a node, each with its MAC, state and IPv4 addresses.
 func links(tb testing.TB, node *cluster.Node) []string {
 	tb.Helper()
 	all, err := node.Agent.Links(ctx(tb), "")

@@ -37,7 +37,7 @@ type Program struct {
 	Foreground bool
 }
 
-// pidOf is the first process of the machine that a place belongs to.
+// pidOf returns the first process of the machine that a place belongs to.
 func (l *lab) pidOf(place *cluster.Place) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,7 +49,7 @@ func (l *lab) pidOf(place *cluster.Place) int {
 	return l.fabric.pid()
 }
 
-// WayIn is an nsenter command line.
+// WayIn returns an nsenter command line.
 func (l *lab) WayIn(place *cluster.Place) string {
 	pid := l.pidOf(place)
 	user := ""
@@ -63,7 +63,7 @@ func (l *lab) WayIn(place *cluster.Place) string {
 		onRoot(place.Netns))
 }
 
-// onRoot is a path of the node without the symbolic link /var/run, which would be followed on the machine.
+// onRoot returns a path of the node without the symbolic link /var/run, which would be followed on the machine.
 func onRoot(path string) string { return strings.Replace(path, "/var/run/", "/run/", 1) }
 
 // killDelay is how long a program has to end after its SIGTERM.

@@ -273,8 +273,8 @@ func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresse
 	return s, nil
 }
 
-// hostSocket is a host's first interface. Its namespace is mounted on the fabric's own root, which the harness sees
-// through /proc.
+// hostSocket returns a host's first interface. Its namespace is mounted on the fabric's own root, which the harness
+// sees through /proc.
 func (l *lab) hostSocket(name string) (socket, error) {
 	s := socket{on: l.fabric, netns: agent.NamespacePath(name), name: "eth0"}
 	var err error

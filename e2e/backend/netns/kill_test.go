@@ -70,7 +70,7 @@ func harness() error {
 	return errors.Join(errors.New("the plugin has ended"), err)
 }
 
-// hangingPlugins is a directory of plugins, with one that takes no signal but the last and has a child.
+// hangingPlugins returns a directory of plugins, with one that takes no signal but the last and has a child.
 func hangingPlugins(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()

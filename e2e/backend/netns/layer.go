@@ -74,7 +74,7 @@ type writtenDir struct {
 	path string
 }
 
-// Info is that of a directory that was made or changed on the node.
+// Info returns the information of a directory that was made or changed on the node.
 func (d writtenDir) Info() (fs.FileInfo, error) {
 	upper, err := d.DirEntry.Info()
 	if err != nil {

@@ -85,8 +85,9 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	return m, nil
 }
 
-// nodeEnv is the environment of a node's processes. The variables of CNI are for plugins alone, and where these find
-// programs must not depend on who runs the harness: PATH is what a service manager gives a kubelet (systemd.exec(5)).
+// nodeEnv returns the environment of a node's processes. The variables of CNI are for plugins alone, and where these
+// find programs must not depend on who runs the harness: PATH is what a service manager gives a kubelet
+// (systemd.exec(5)).
 func nodeEnv(environ []string, hostname string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool { return strings.HasPrefix(e, "CNI_") })
 	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME="+hostname)
@@ -118,7 +119,7 @@ func (m *machine) close() {
 	})
 }
 
-// pid is the machine's first process as the caller sees it.
+// pid returns the machine's first process as the caller sees it.
 func (m *machine) pid() int { return m.cmd.Process.Pid }
 
 // lockedBuffer keeps what a process writes while others may read it.

@@ -244,7 +244,7 @@ func shell(tb testing.TB, a *agent.Client, script string) agent.CommandReply {
 	return reply
 }
 
-// output is what a script prints that must succeed.
+// output returns what a script prints that must succeed.
 func output(tb testing.TB, a *agent.Client, script string) string {
 	tb.Helper()
 	reply := shell(tb, a, script)
@@ -280,7 +280,7 @@ func tryAttach(ctx context.Context, node *cluster.Node, name string) (cluster.Pl
 	return cluster.Place{Name: "pod/" + name, Agent: node.Agent, Netns: path}, err
 }
 
-// addressOf is a pod's address of a family.
+// addressOf returns a pod's address of a family.
 func addressOf(tb testing.TB, pod cluster.Place, is4 bool) string {
 	tb.Helper()
 	links, err := pod.Agent.Links(ctx(tb), pod.Netns)

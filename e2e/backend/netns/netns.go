@@ -51,7 +51,7 @@ const BinDir = "/opt/cni/bin"
 // ConflistDir is where a node has the configuration, as runtimes look for it.
 const ConflistDir = "/etc/cni/net.d"
 
-// Name is "netns".
+// Name returns "netns".
 func (b *Backend) Name() string { return "netns" }
 
 // Missing says why the backend cannot offer something. What depends on the kernel is found when a cluster is made.
@@ -117,7 +117,7 @@ func (b *Backend) usable() error {
 	return nil
 }
 
-// managementNetworks are where a node's first interface lives when it has two.
+// managementNetworks returns where a node's first interface lives when it has two.
 func managementNetworks() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd6d:676d:74::/64")}
 }
@@ -156,13 +156,13 @@ type lab struct {
 	machines map[string]*machine // by node
 }
 
-// Nodes are in the order of the request.
+// Nodes returns the nodes in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are the router, the LAN host and the external host, unless the nodes were to be alone.
+// Hosts returns the router, the LAN host and the external host, unless the nodes were to be alone.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
-// Fabric is the namespace of the bridge, or of the VPC's router.
+// Fabric returns the namespace of the bridge, or of the VPC's router.
 func (l *lab) Fabric() *cluster.Place {
 	if l.cloud != nil {
 		return l.routerPlace()
@@ -170,7 +170,7 @@ func (l *lab) Fabric() *cluster.Place {
 	return &cluster.Place{Name: cluster.FabricName, Agent: l.fabric.agent}
 }
 
-// Notes are those of the plan.
+// Notes returns the notes of the plan.
 func (l *lab) Notes() []string { return l.plan.Notes }
 
 // Close ends every process of the cluster; the kernel frees their namespaces.
@@ -283,7 +283,7 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	return l.startTarget(ctx, node)
 }
 
-// machine is a node's.
+// machine returns the machine of a node.
 func (l *lab) machine(node string) *machine {
 	l.mu.Lock()
 	defer l.mu.Unlock()

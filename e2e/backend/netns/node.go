@@ -99,7 +99,7 @@ func nth(addr netip.Addr, n int) netip.Addr {
 	return addr
 }
 
-// UplinkKinds are the kinds of a node's interface on the underlay, of which the first is the default.
+// UplinkKinds returns the kinds of a node's interface on the underlay, of which the first is the default.
 func UplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"} }
 
 // plugUplink makes the interface on the underlay, which plugins know as their master.

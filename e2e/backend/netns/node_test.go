@@ -103,7 +103,7 @@ func TestNode_writes_stay_on_the_node(t *testing.T) {
 	unchanged(t, machine)
 }
 
-// texts are changes as lines.
+// texts returns changes as lines.
 func texts(changes []snapshot.Change) []string {
 	var lines []string
 	for _, c := range changes {
@@ -234,7 +234,7 @@ func TestNode_sysctls(t *testing.T) {
 	}
 }
 
-// nonEmpty is the path of a place's namespace; an agent's own has none in a Place.
+// nonEmpty returns the path of a place's namespace; an agent's own has none in a Place.
 func nonEmpty(path string) string {
 	if path == "" {
 		return "/proc/1/ns/net"

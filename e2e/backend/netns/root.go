@@ -80,7 +80,7 @@ func inUserNamespace() bool {
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
-// on is the place of a node's path while the root is put together.
+// on returns the place of a node's path while the root is put together.
 func (r *root) on(path string) string { return filepath.Join(r.staging, "root", path) }
 
 // stage mounts a tmpfs over a directory that nothing needed lies in.
@@ -119,7 +119,7 @@ func (r *root) stage(binds []Bind) (err error) {
 	return nil
 }
 
-// mountPoints are the machine's, parents first, each once.
+// mountPoints returns the mount points of the machine, parents first, each once.
 func mountPoints() ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -308,7 +308,7 @@ func (r *root) enter() error {
 	return unix.Fchdir(int(machine.Fd()))
 }
 
-// outside is a path of the machine after the change.
+// outside returns a path of the machine after the change.
 func outside(path string) string { return "./" + strings.TrimPrefix(path, "/") }
 
 // leaveMachine lets go of the machine's root (pivot_root(2), `pivot_root(".", ".")`).

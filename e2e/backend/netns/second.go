@@ -64,7 +64,7 @@ func (l *lab) plugOtherRouter(ctx context.Context, router socket) error {
 	return l.plug(ctx, second, "host-router-2", router)
 }
 
-// podRoutes are the networks of pods behind their nodes, each with the node's addresses.
+// podRoutes returns the networks of pods behind their nodes, each with the node's addresses.
 func (l *lab) podRoutes() []conflist.NodePlan {
 	var all []conflist.NodePlan
 	for _, plan := range []*conflist.Plan{l.plan, l.other} {
@@ -75,7 +75,7 @@ func (l *lab) podRoutes() []conflist.NodePlan {
 	return all
 }
 
-// bridges are those of the fabric.
+// bridges returns the bridges of the fabric.
 func (l *lab) bridges() []string {
 	names := []string{underlay, management, external}
 	if l.apart() {

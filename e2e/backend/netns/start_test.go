@@ -22,7 +22,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// machineState is the machine as tests see it. Processes that lost their parent became children of this one, process 1.
+// machineState returns the machine as tests see it. Processes that lost their parent became children of this one,
+// process 1.
 func machineState(ctx context.Context) (snapshot.State, error) {
 	for {
 		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid == 0 {
@@ -56,7 +57,7 @@ func stateBefore(tb testing.TB) snapshot.State {
 	return state
 }
 
-// slack is how much longer than without it the race detector lets things take.
+// slack returns how much longer than without it the race detector lets things take.
 func slack(d time.Duration) time.Duration {
 	if raceDetector {
 		return 10 * d

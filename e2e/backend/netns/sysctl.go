@@ -34,8 +34,8 @@ func nodeSysctls(node scenario.Node, plan conflist.NodePlan) map[string]string {
 	return values
 }
 
-// hostSysctls are those of a machine outside the cluster. It has nothing to filter, and what it sends is not to wait
-// for the detection of duplicate addresses.
+// hostSysctls returns the sysctls of a machine outside the cluster. It has nothing to filter, and what it sends is not
+// to wait for the detection of duplicate addresses.
 func hostSysctls(forward bool) map[string]string {
 	values := stackSysctls(0)
 	values["net.ipv4.ip_forward"], values["net.ipv6.conf.all.forwarding"] = "0", "0"
@@ -46,7 +46,7 @@ func hostSysctls(forward bool) map[string]string {
 	return values
 }
 
-// stackSysctls are what a new namespace may take over from the machine's first one (ip-sysctl.rst,
+// stackSysctls returns what a new namespace may take over from the machine's first one (ip-sysctl.rst,
 // devconf_inherit_init_net), with the values of a current distribution: the kernel's own (devinet.c, addrconf.c) but
 // for those of systemd's 50-default.conf.
 func stackSysctls(rpFilter int) map[string]string {
@@ -77,7 +77,7 @@ func stackSysctls(rpFilter int) map[string]string {
 	return values
 }
 
-// hasIPv6 is false on a kernel that was booted with ipv6.disable=1.
+// hasIPv6 reports whether the kernel was booted without ipv6.disable=1.
 func hasIPv6() bool {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	return !errors.Is(err, fs.ErrNotExist)

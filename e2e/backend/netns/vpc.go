@@ -34,10 +34,10 @@ import (
 // lanPort is the wire to host/lan.
 const lanPort = "port-lan"
 
-// eniPort is the router's end of an ENI's wire.
+// eniPort returns the router's end of an ENI's wire.
 func eniPort(index int, eni metadata.ENI) string { return fmt.Sprintf("port-%d-%d", index, eni.Device) }
 
-// gateways are the addresses of the VPC's router, the first of each subnet.
+// gateways returns the addresses of the VPC's router, the first of each subnet.
 func (c *cloud) gateways() []netip.Prefix {
 	return []netip.Prefix{
 		netip.PrefixFrom(c.nodes.Addr().Next(), c.nodes.Bits()), netip.PrefixFrom(c.others.Addr().Next(),
@@ -45,7 +45,7 @@ func (c *cloud) gateways() []netip.Prefix {
 	}
 }
 
-// lan is the address of host/lan.
+// lan returns the address of host/lan.
 func (c *cloud) lan() netip.Prefix {
 	return netip.PrefixFrom(nth(c.others.Addr(), 10), c.others.Bits())
 }
@@ -301,7 +301,7 @@ func (c *cloud) route(router socket, port string, now, want metadata.ENI) error 
 	return nil
 }
 
-// podPrefixes are an ENI's addresses for pods.
+// podPrefixes returns an ENI's addresses for pods.
 func podPrefixes(eni metadata.ENI) []netip.Prefix {
 	var all []netip.Prefix
 	for _, addr := range eni.Secondary {
@@ -333,7 +333,7 @@ func (c *cloud) unplugNode(index int) {
 	}
 }
 
-// routerPlace is where frames between the nodes of a cloud can be captured.
+// routerPlace returns where frames between the nodes of a cloud can be captured.
 func (l *lab) routerPlace() *cluster.Place {
 	return &cluster.Place{Name: cluster.FabricName, Agent: l.fabric.agent, Netns: agent.NamespacePath("router")}
 }

@@ -41,7 +41,7 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	})
 }
 
-// instance is what the metadata service tells.
+// instance returns what the metadata service tells.
 func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata.Instance, error) {
 	links, err := node.Agent.Links(ctx, "")
 	if err != nil {
@@ -85,8 +85,8 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	return instance, nil
 }
 
-// pool is how many addresses and prefixes a node has for pods. One of which a scenario says how many pods it can hold
-// has so many.
+// pool returns how many addresses and prefixes a node has for pods. If a scenario says how many pods the node can
+// hold, it has that number.
 func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
 	if node.Addresses > 0 {
 		return node.Addresses, 0
@@ -94,7 +94,7 @@ func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
 	return spec.Addresses * spec.Interfaces(), spec.Prefixes * spec.Interfaces()
 }
 
-// share is where a node's addresses for pods begin: the upper half of the subnet is for pods, in equal parts.
+// share returns where a node's addresses for pods begin: the upper half of the subnet is for pods, in equal parts.
 func share(subnet netip.Prefix, i, nodes int) (netip.Addr, error) {
 	bits := subnet.Bits() + 1
 	for parts := 1; parts < nodes; parts *= 2 {

@@ -219,7 +219,7 @@ func TestReboot_refused(t *testing.T) {
 	}
 }
 
-// relaysOf are the processes of the machines' cables.
+// relaysOf returns the processes of the machines' cables.
 func relaysOf(t *testing.T, dir string) []int {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.relay"))

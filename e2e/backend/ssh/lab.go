@@ -124,8 +124,8 @@ func (l *lab) furnish(ctx context.Context, i int, node *cluster.Node, disk []age
 	return nil
 }
 
-// sysctls are what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is tested
-// as it is.
+// sysctls returns what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is
+// tested as it is.
 func (l *lab) sysctls(i int) map[string]string {
 	values, want, plan := map[string]string{"net.ipv4.ip_forward": "1"}, l.req.Nodes[i], l.plan.Nodes[i]
 	if slices.ContainsFunc(plan.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -181,17 +181,17 @@ func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 	return group.Wait()
 }
 
-// Nodes are in the order of the request.
+// Nodes returns the nodes in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts are on the machine outside the cluster. Without one there are none: whoever else is on the network is not the
-// suite's.
+// Hosts returns the hosts on the machine outside the cluster. Without one there are none: whoever else is on the
+// network is not the suite's.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
-// Fabric is none: what is between machines is theirs.
+// Fabric returns nil: the network between the machines is their own.
 func (l *lab) Fabric() *cluster.Place { return nil }
 
-// Cloud is none that could change.
+// Cloud returns nil: no cloud can be changed.
 func (l *lab) Cloud() cluster.Cloud { return nil }
 
 // Lost asks the machines, and is why one of them does not answer; nil while all do.
@@ -207,7 +207,7 @@ func (l *lab) Lost() error {
 	return nil
 }
 
-// machines are those that the cluster uses.
+// machines returns the machines that the cluster uses.
 func (l *lab) machines() []*machine {
 	all := slices.Clone(l.backend.machines[:len(l.nodes)])
 	if l.outside != nil {
@@ -216,7 +216,7 @@ func (l *lab) machines() []*machine {
 	return all
 }
 
-// Notes are those of the plan, and which machine is which node.
+// Notes returns the notes of the plan, and which machine is which node.
 func (l *lab) Notes() []string {
 	notes := slices.Clone(l.plan.Notes)
 	for i, node := range l.nodes {

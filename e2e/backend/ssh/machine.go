@@ -25,7 +25,7 @@ import (
 // argument.
 const KeeperCommand = "keeper"
 
-// KeeperMain is the main function of that command: it serves on standard input and output until the input ends. dir is
+// KeeperMain runs that command: it serves on standard input and output until the input ends. dir is
 // its argument, agentCommand what starts an agent, as netns.Backend.Command.
 func KeeperMain(dir string, agentCommand []string) error {
 	return keeper.Main(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, keeper.Options{
@@ -59,8 +59,9 @@ const connectTimeout = 30 * time.Second
 // copyTimeout bounds the copying of binaries, to an emulated machine on a slow line.
 const copyTimeout = 10 * time.Minute
 
-// arguments are those of ssh. Its own connection, since one that is shared with others (ControlPersist) would outlive
-// us; no question, since nobody may be there to answer; and it notices that the machine is gone.
+// arguments returns the arguments of ssh. The connection is its own, since one that is shared with others
+// (ControlPersist) would outlive us; no question, since nobody may be there to answer; and it notices that the machine
+// is gone.
 func (o *Options) arguments(destination string) []string {
 	args := slices.Clone(o.Program[1:])
 	if o.ConfigFile != "" {
@@ -168,7 +169,7 @@ func (m *machine) within(ctx context.Context, limit time.Duration, what string, 
 // kill ends ssh with what it started to get there.
 func (m *machine) kill() { _ = syscall.Kill(-m.cmd.Process.Pid, syscall.SIGKILL) }
 
-// greet is the harness's side of bootstrap.
+// greet does the harness's side of bootstrap.
 func (m *machine) greet(ctx context.Context, reader *bufio.Reader) error {
 	var arch string
 	if err := m.within(ctx, connectTimeout, "log in", func() (err error) {
@@ -294,7 +295,7 @@ func (m *machine) explain(err error) error {
 	return err
 }
 
-// lost is why the machine is out of reach.
+// lost returns why the machine is out of reach.
 func (m *machine) lost() error {
 	if m.keeper == nil {
 		return fmt.Errorf("%s: %w", m.name, keeper.ErrLost)

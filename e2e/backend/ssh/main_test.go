@@ -105,7 +105,7 @@ func (m *machines) ssh(before string) []string {
 	return []string{script}
 }
 
-// cable is such a program whose input and output pass through another process, as they pass a network.
+// cable returns such a program whose input and output pass through another process, as they pass a network.
 func (m *machines) cable() []string {
 	m.t.Helper()
 	self, err := os.Executable()
@@ -153,7 +153,7 @@ func parse(t *testing.T, text string) *conflist.File {
 	return file
 }
 
-// options are those of a run on the machines.
+// options returns the options of a run on the machines.
 func (m *machines) options(binDir string) ssh.Options {
 	return ssh.Options{
 		Nodes: []string{"node1", "node2"}, Program: m.ssh(""), Conflist: parse(m.t, testConflist), BinDir: binDir,

@@ -122,8 +122,8 @@ func (l *lab) routeOutside(ctx context.Context, node *cluster.Node) error {
 	return nil
 }
 
-// hostSysctls are those of a host: what it sends is not to wait for the detection of duplicate addresses, and it
-// filters nothing.
+// hostSysctls returns the sysctls of a host: what it sends is not to wait for the detection of duplicate addresses, and
+// it filters nothing.
 func hostSysctls(forward bool) map[string]string {
 	value := "0"
 	if forward {

@@ -81,8 +81,8 @@ func (p *plugins) fit(machine, arch string) error {
 	return nil
 }
 
-// needed are the programs of a cluster: those that its configuration names, and all that are not upstream's, since who
-// calls them is theirs to know.
+// needed returns the programs of a cluster: those that its configuration names, and all that are not upstream's, since
+// who calls them is theirs to know.
 func (p *plugins) needed(req cluster.Request) []string {
 	// Scenarios attach pods of a routed network with these two.
 	names := append([]string{"ptp", "host-local"}, req.Conflist.Types()...)
@@ -115,7 +115,7 @@ func sumOf(path string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// sums are those of all files.
+// sums returns the sums of all files.
 func (p *plugins) sums() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, file := range p.files {

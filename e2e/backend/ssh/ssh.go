@@ -115,7 +115,7 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	return b, err
 }
 
-// all are the machines, the one outside the cluster last.
+// all returns the machines, the one outside the cluster last.
 func (b *Backend) all() []*machine {
 	if b.outside == nil {
 		return b.machines
@@ -126,10 +126,10 @@ func (b *Backend) all() []*machine {
 // nodeName stands for a machine where no scenario names it.
 func nodeName(i int) string { return string(rune('a' + i)) }
 
-// Name is "ssh".
+// Name returns "ssh".
 func (b *Backend) Name() string { return "ssh" }
 
-// Exclusive is true: machines exist once.
+// Exclusive returns true: machines exist once.
 func (b *Backend) Exclusive() bool { return true }
 
 // Missing says why a scenario cannot run on these machines.
@@ -168,7 +168,7 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	return nil
 }
 
-// lost is why a machine is out of reach.
+// lost returns why a machine is out of reach.
 func (b *Backend) lost() error {
 	for _, m := range b.all() {
 		if err := m.lost(); err != nil {
@@ -192,7 +192,7 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// plan is what the conflist asks of these machines.
+// plan returns what the conflist asks of these machines.
 func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 	options := conflist.PlanOptions{
 		Subnets: req.Subnets, Gateways: req.Gateways,

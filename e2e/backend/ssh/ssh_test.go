@@ -21,7 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// state is a machine's, as it is from outside. Its own processes and files are there, the keeper's directory aside.
+// state returns the state of a machine, as seen from outside. Its own processes and files are there, the keeper's
+// directory aside.
 func (m *machines) state() []snapshot.State {
 	m.t.Helper()
 	var states []snapshot.State

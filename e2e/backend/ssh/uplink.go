@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// uplinkOf is a machine's interface on the underlay: by its name where that was given, else by its address. Names
+// uplinkOf returns a machine's interface on the underlay: by its name where that was given, else by its address. Names
 // differ from box to box.
 func (b *Backend) uplinkOf(m *machine) (agent.Link, error) {
 	networks, err := b.underlay()
@@ -41,7 +41,7 @@ func named(name string) string {
 	return " " + name
 }
 
-// underlay are the networks that uplinks are known by.
+// underlay returns the networks that uplinks are known by.
 func (b *Backend) underlay() ([]netip.Prefix, error) {
 	if b.options.Subnet.IsValid() {
 		return []netip.Prefix{b.options.Subnet.Masked()}, nil
@@ -57,7 +57,7 @@ func (b *Backend) underlay() ([]netip.Prefix, error) {
 	return plan.LAN, nil
 }
 
-// management are the machine's addresses on other interfaces than its uplink, in their order.
+// management returns the machine's addresses on other interfaces than its uplink, in their order.
 func (m *machine) management(uplink string) []netip.Addr {
 	var all []netip.Addr
 	for _, link := range m.links {

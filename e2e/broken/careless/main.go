@@ -28,7 +28,7 @@ import (
 // dir holds the records, one file for each container.
 const dir = "/run/careless"
 
-// faults are what can be wrong, each with what a fault injection shows of it.
+// faults returns what can be wrong, each with what a fault injection shows of it.
 func faults() map[string]string {
 	return map[string]string{
 		"":              "nothing",
@@ -71,7 +71,7 @@ func parse(args *skel.CmdArgs) (*config, error) {
 
 func path(id string) string { return filepath.Join(dir, id+".json") }
 
-// rule is the one of an address.
+// rule returns the rule of an address.
 func rule(address string) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Src = &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(32, 32)}
@@ -116,7 +116,7 @@ func (c *config) remember(id, address string) error {
 	return nil
 }
 
-// recorded is the address of a record; empty without one.
+// recorded returns the address of a record; empty without one.
 func recorded(id string) (string, error) {
 	text, err := os.ReadFile(path(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,7 +150,7 @@ func tidy() error {
 	return nil
 }
 
-// lock is the one of "lock-kept"; others do without, since nothing calls them at the same time.
+// lock takes the lock of "lock-kept"; others do without it, since nothing calls them at the same time.
 func (c *config) lock() (func(), error) {
 	if c.Fault != "lock-kept" {
 		return func() {}, nil

@@ -180,7 +180,7 @@ func emptyChains(chosen func(*nftables.Chain) bool) error {
 	return conn.Flush()
 }
 
-// arriving is a chain of what a pod receives, leaving one of what it sends.
+// arriving returns a chain of what a pod receives, leaving one of what it sends.
 func arriving() chain {
 	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter}
 }
@@ -189,14 +189,14 @@ func leaving() chain {
 	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityFilter}
 }
 
-// arriving6 is arriving for IPv6.
+// arriving6 is arriving for IPv6: it returns such a chain.
 func arriving6() chain {
 	ch := arriving()
 	ch.ipv6 = true
 	return ch
 }
 
-// dropping is a pod in which a chain drops what passes the parts of a rule.
+// dropping returns a pod in which a chain drops what passes the parts of a rule.
 func dropping(of func() chain, parts ...expr.Any) func(*call) error {
 	return func(c *call) error {
 		return inPod(c, func(netlink.Link) error {

@@ -45,7 +45,7 @@ func groupTraffic() []expr.Any {
 	}
 }
 
-// earliest is a chain that sees packets before they are put together again.
+// earliest returns a chain that sees packets before they are put together again.
 func earliest() chain {
 	return chain{
 		kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRef(-450),

@@ -67,7 +67,7 @@ func shrink(c *call) error {
 	return netlink.LinkSetMTU(link, 1400)
 }
 
-// removeDefault is content where an earlier ADD removed it.
+// removeDefault removes the default route, unless an earlier ADD did.
 func removeDefault(*call) error {
 	_ = netlink.RouteDel(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
 	return nil

@@ -14,8 +14,8 @@ import (
 // What follows stands behind veth-to-host in a chain, and takes away one of the things without which services do not
 // work.
 
-// nodeSide is the node's end of the veth by which services are reached, and podSide is the pod's: the last that the
-// result names.
+// nodeSide returns the node's end of the veth by which services are reached, and podSide is the pod's: the last that
+// the result names.
 func (c *call) nodeSide() *current.Interface { return c.lastInterface(false) }
 func (c *call) podSide() *current.Interface  { return c.lastInterface(true) }
 

@@ -84,7 +84,7 @@ func hostRoute(result *current.Result) *netlink.Route {
 	return &netlink.Route{Dst: pod, Scope: netlink.SCOPE_LINK}
 }
 
-// makeChild is the index of the child. Fault: others run between the question and the creation.
+// makeChild makes the child and returns its index. Fault: others run between the question and the creation.
 func makeChild(c *config) (int, error) {
 	master, err := netlink.LinkByName(c.Master)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// answers are defects of exit status, standard output and versions.
+// answers returns defects of exit status, standard output and versions.
 func answers() map[string]defect {
 	return map[string]defect{
 		"answers-another-version": on("VERSION", func(c *call, next plugin) answer {
@@ -87,7 +87,7 @@ func linger(duration string, stdout *os.File) error {
 	return cmd.Start()
 }
 
-// after is a success that prints something first.
+// after returns a success that prints something first.
 func (a answer) after(text string) answer {
 	if a.status == 0 {
 		a.stdout = text + a.stdout
@@ -95,7 +95,7 @@ func (a answer) after(text string) answer {
 	return a
 }
 
-// errorCodes are defects of error objects.
+// errorCodes returns defects of error objects.
 func errorCodes() map[string]defect {
 	recode := func(edit func(code uint, msg string) (uint, string)) defect {
 		return func(c *call, next plugin) answer {
@@ -143,7 +143,7 @@ func errorCodes() map[string]defect {
 	}
 }
 
-// refusingKeys is an ADD that knows its keys; msg makes a message of one that it does not know.
+// refusingKeys returns an ADD that knows its keys; msg makes a message of one that it does not know.
 func refusingKeys(code uint, msg func(key string, value any) string) defect {
 	known := map[string]bool{
 		"cniVersion": true, "name": true, "type": true, "prevResult": true, "ipam": true, "dns": true, "master": true,

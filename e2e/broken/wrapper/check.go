@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// checks are defects of CHECK.
+// checks returns defects of CHECK.
 func checks() map[string]defect {
 	return map[string]defect{
 		"checks-nothing": on("CHECK", func(c *call, next plugin) answer {

@@ -1,6 +1,6 @@
 package main
 
-// collections are defects of GC.
+// collections returns defects of GC.
 func collections() map[string]defect {
 	const (
 		key      = "cni.dev/valid-attachments"
@@ -54,7 +54,7 @@ func collections() map[string]defect {
 	}
 }
 
-// everything are the names that the suite gives, all of them valid.
+// everything returns the names that the suite gives, all of them valid.
 func everything() []any {
 	var list []any
 	for _, name := range []string{"live", "stale", "gone", "stuck"} {

@@ -2,7 +2,7 @@ package main
 
 import "maps"
 
-// defects are all, by name. Tests of package e2e say which requirements each fails.
+// defects returns all defects, by name. Tests of package e2e say which requirements each fails.
 func defects() map[string]defect {
 	all := map[string]defect{"none": func(c *call, next plugin) answer { return next(c) }}
 	for _, family := range []map[string]defect{
@@ -14,7 +14,7 @@ func defects() map[string]defect {
 	return all
 }
 
-// on is a defect of one verb.
+// on returns a defect of one verb.
 func on(verb string, d defect) defect {
 	return func(c *call, next plugin) answer {
 		if c.verb != verb {
@@ -24,7 +24,7 @@ func on(verb string, d defect) defect {
 	}
 }
 
-// swallowing is a verb that keeps the errors of the delegated plugin to itself: stubs say code 50.
+// swallowing returns a verb that keeps the errors of the delegated plugin to itself: stubs say code 50.
 func swallowing(verb string) defect {
 	return on(verb, func(c *call, next plugin) answer {
 		a := next(c)
@@ -35,12 +35,12 @@ func swallowing(verb string) defect {
 	})
 }
 
-// alone is a verb that does not call the delegated plugin.
+// alone returns a verb that does not call the delegated plugin.
 func alone(verb string) defect {
 	return on(verb, func(c *call, next plugin) answer { return next(c.withoutIPAM()) })
 }
 
-// withoutIPAM is the call with a plugin that does nothing in the place of the delegated one.
+// withoutIPAM returns the call with a plugin that does nothing in the place of the delegated one.
 func (c *call) withoutIPAM() *call {
 	return c.edited(func(config map[string]any) { config["ipam"] = map[string]any{"type": "nothing"} })
 }

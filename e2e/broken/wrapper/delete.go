@@ -6,7 +6,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// deletions are defects of DEL.
+// deletions returns defects of DEL.
 func deletions() map[string]defect {
 	return map[string]defect{
 		"needs-prevresult": on("DEL", func(c *call, next plugin) answer {

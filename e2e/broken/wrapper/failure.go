@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// failures are defects that failure modes are about.
+// failures returns defects that failure modes are about.
 func failures() map[string]defect {
 	return map[string]defect{
 		"stale-neighbour": on("ADD", func(c *call, next plugin) answer {
@@ -102,7 +102,7 @@ func failures() map[string]defect {
 	}
 }
 
-// littering is an ADD that leaves a file when it fails in a certain way.
+// littering returns an ADD that leaves a file when it fails in a certain way.
 func littering(when func(c *call, msg string) bool) defect {
 	return on("ADD", func(c *call, next plugin) answer {
 		a := next(c)

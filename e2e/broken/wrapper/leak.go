@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaks are defects that leave one kind of state on the node with each attachment. They make it when DEL deletes an
+// leaks returns defects that leave one kind of state on the node with each attachment. They make it when DEL deletes an
 // attachment that is there, so that ADD and CHECK have no part in it.
 func leaks() map[string]defect {
 	all := map[string]defect{"leaks-reservation": alone("DEL")}
@@ -84,14 +84,14 @@ func leaks() map[string]defect {
 	return all
 }
 
-// numberOf is a number for a text.
+// numberOf returns a number for a text.
 func numberOf(text string) int {
 	sum := fnv.New32a()
 	sum.Write([]byte(text))
 	return int(sum.Sum32() % 60000)
 }
 
-// numbered is an address of the network for benchmarks, which nobody has.
+// numbered returns an address of the network for benchmarks, which nobody has.
 func numbered(number int) *net.IPNet {
 	return &net.IPNet{IP: net.IPv4(198, 18, byte(number>>8), byte(number)).To4(), Mask: net.CIDRMask(32, 32)}
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableLeaks are leaks into the tables of a network that few plugins write to.
+// tableLeaks returns leaks into the tables of a network that few plugins write to.
 func tableLeaks() map[string]func(c *call, number int) error {
 	return map[string]func(c *call, number int) error{
 		"fdb": func(c *call, number int) error {

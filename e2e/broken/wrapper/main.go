@@ -102,10 +102,10 @@ func run() (answer, error) {
 	return spoil(c, honest), nil
 }
 
-// real is the plugin that is wrapped, as it is.
+// real returns the plugin that is wrapped, as it is.
 func real(c *call) answer { return execute(c.plugin+".real", c) }
 
-// ipam is the plugin that the configuration delegates to.
+// ipam returns the plugin that the configuration delegates to.
 func ipam(c *call) answer {
 	section, _ := c.config["ipam"].(map[string]any)
 	name, _ := section["type"].(string)
@@ -130,7 +130,7 @@ func execute(path string, c *call) answer {
 	return answer{stdout: stdout.String(), stderr: stderr.String(), status: cmd.ProcessState.ExitCode()}
 }
 
-// fail is the answer of a plugin that knows the specification.
+// fail returns the answer of a plugin that knows the specification.
 func (c *call) fail(code uint, format string, args ...any) answer {
 	version, _ := c.config["cniVersion"].(string)
 	text, err := json.Marshal(map[string]any{"cniVersion": version, "code": code, "msg": fmt.Sprintf(format, args...)})
@@ -140,14 +140,14 @@ func (c *call) fail(code uint, format string, args ...any) answer {
 	return answer{stdout: string(text), status: 1}
 }
 
-// as is the same call of another verb.
+// as returns the same call of another verb.
 func (c *call) as(verb string) *call {
 	other := c.with("CNI_COMMAND", verb)
 	other.verb = verb
 	return other
 }
 
-// with is the call with another variable; empty removes it.
+// with returns the call with another variable; empty removes it.
 func (c *call) with(name, value string) *call {
 	other := *c
 	other.env = maps.Clone(c.env)
@@ -157,8 +157,8 @@ func (c *call) with(name, value string) *call {
 	return &other
 }
 
-// edited is the call with another configuration. Objects within it are shared with the original until edit replaces
-// them.
+// edited returns the call with another configuration. Objects within it are shared with the original until edit
+// replaces them.
 func (c *call) edited(edit func(config map[string]any)) *call {
 	other := *c
 	other.config = maps.Clone(c.config)
@@ -171,31 +171,31 @@ func (c *call) edited(edit func(config map[string]any)) *call {
 	return &other
 }
 
-// text is a key of the configuration.
+// text returns a key of the configuration.
 func (c *call) text(key string) string {
 	value, _ := c.config[key].(string)
 	return value
 }
 
-// prevResult is what the runtime gives; nil without.
+// prevResult returns what the runtime gives; nil without.
 func (c *call) prevResult() map[string]any {
 	result, _ := c.config["prevResult"].(map[string]any)
 	return result
 }
 
-// errorOf is the error object of an answer.
+// errorOf returns the error object of an answer.
 func (a answer) errorOf() (types.Error, bool) {
 	var e types.Error
 	return e, a.status != 0 && json.Unmarshal([]byte(a.stdout), &e) == nil
 }
 
-// result is the result of an answer that is one.
+// result returns the result of an answer that is one.
 func (a answer) result() (map[string]any, bool) {
 	var result map[string]any
 	return result, a.status == 0 && json.Unmarshal([]byte(a.stdout), &result) == nil
 }
 
-// edited is the answer with another result; an answer without one stays as it is.
+// edited returns the answer with another result; an answer without one stays as it is.
 func (a answer) edited(edit func(result map[string]any)) answer {
 	result, ok := a.result()
 	if !ok {
@@ -210,7 +210,7 @@ func (a answer) edited(edit func(result map[string]any)) answer {
 	return a
 }
 
-// objects are the objects of a list within an object.
+// objects returns the objects of a list within an object.
 func objects(in map[string]any, key string) []map[string]any {
 	list, _ := in[key].([]any)
 	var found []map[string]any

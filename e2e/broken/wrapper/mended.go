@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mended is the real plugin with what it lacks: upstream's macvlan and host-local fail some requirements by themselves.
+// mended returns the real plugin with what it lacks: upstream's macvlan and host-local fail some requirements by
+// themselves.
 func mended(name string) plugin {
 	switch name {
 	case "macvlan":
@@ -30,7 +31,7 @@ func mended(name string) plugin {
 	return real
 }
 
-// advertising is a plugin that knows certain versions only; without any it is as it was.
+// advertising returns a plugin that knows certain versions only; without any it is as it was.
 func advertising(versions []string, next plugin) plugin {
 	if len(versions) == 0 {
 		return next
@@ -44,8 +45,8 @@ func advertising(versions []string, next plugin) plugin {
 	}
 }
 
-// mendedMain is macvlan with an ADD that undoes what it did when it fails and lets no router give the pod addresses, a
-// STATUS that looks at the master, and a GC.
+// mendedMain returns macvlan with an ADD that undoes what it did when it fails and lets no router give the pod
+// addresses, a STATUS that looks at the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -80,7 +81,7 @@ func mendedMain(c *call) answer {
 	return answer{}
 }
 
-// refuse is the answer to an ADD that must not begin.
+// refuse returns the answer to an ADD that must not begin.
 func (c *call) refuse() (answer, bool) {
 	own, err := os.Stat("/proc/self/ns/net")
 	if err != nil {
@@ -118,7 +119,8 @@ func (c *call) inPod(do func() error) error {
 	return ns.WithNetNSPath(c.env["CNI_NETNS"], func(ns.NetNS) error { return do() })
 }
 
-// mendedIPAM is host-local with a STATUS that counts, a GC, and an ADD to which args.cni.ips says more than CNI_ARGS.
+// mendedIPAM returns host-local with a STATUS that counts, a GC, and an ADD to which args.cni.ips says more than
+// CNI_ARGS.
 func mendedIPAM(c *call) answer {
 	if c.verb == "ADD" && c.asksForIPs() {
 		var rest []string
@@ -150,10 +152,10 @@ func (c *call) asksForIPs() bool {
 	return len(ips) > 0
 }
 
-// reservations is where host-local keeps a network's.
+// reservations returns the directory in which host-local keeps the reservations of a network.
 func (c *call) reservations() string { return filepath.Join("/var/lib/cni/networks", c.text("name")) }
 
-// ready is the STATUS of host-local.
+// ready does STATUS for host-local.
 func (c *call) ready() answer {
 	if err := os.MkdirAll(c.reservations(), 0o755); err != nil {
 		return c.fail(50, "%v", err)
@@ -191,7 +193,7 @@ func (c *call) ready() answer {
 	return answer{}
 }
 
-// collect is the GC of host-local. It ends at the first error or at the end.
+// collect does GC for host-local, up to the first error.
 func (c *call) collect(goOn bool) answer {
 	lock, err := os.Open(filepath.Join(c.reservations(), "lock"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// races are defects that show when calls meet.
+// races returns defects that show when calls meet.
 func races() map[string]defect {
 	const lock = volatile + "/lock"
 	take := func() error {

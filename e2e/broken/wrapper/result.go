@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// results are defects of what ADD prints, and of what it makes.
+// results returns defects of what ADD prints, and of what it makes.
 func results() map[string]defect {
 	nothing := func(*call, map[string]any) {}
 	return map[string]defect{
@@ -84,7 +84,7 @@ func results() map[string]defect {
 	}
 }
 
-// doing is a chained plugin that changes nothing on node and pod.
+// doing returns a chained plugin that changes nothing on node and pod.
 func doing(edit func(result map[string]any)) defect {
 	return func(c *call, next plugin) answer {
 		if c.verb == "VERSION" {

@@ -2,7 +2,7 @@ package main
 
 import "os"
 
-// readiness is defects of STATUS.
+// readiness returns defects of STATUS.
 func readiness() map[string]defect {
 	const asked = volatile + "/ready"
 	return map[string]defect{

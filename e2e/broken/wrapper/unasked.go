@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// unasked are defects that few tests of plugins ask about: what others own, what nobody fills in, what a question must
-// not do.
+// unasked returns defects that few tests of plugins ask about: what others own, what nobody fills in, what a question
+// must not do.
 func unasked() map[string]defect {
 	return map[string]defect{
 		// After its own network it collects all others whose things it finds, as if none of their attachments were
@@ -102,7 +102,7 @@ func unasked() map[string]defect {
 	}
 }
 
-// networks are those of which host-local and the plugins of this repository have something.
+// networks returns the networks of which host-local and the plugins of this repository have something.
 func networks() []string {
 	var names []string
 	for _, pattern := range []string{"/var/lib/cni/networks/*", "/run/cni/*/*"} {
@@ -119,7 +119,7 @@ func networks() []string {
 	return names
 }
 
-// reading is a plugin that reads so many bytes of its configuration.
+// reading returns a plugin that reads so many bytes of its configuration.
 func reading(bytes int) defect {
 	return func(c *call, next plugin) answer {
 		if len(c.stdin) <= bytes {

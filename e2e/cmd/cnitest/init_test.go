@@ -108,7 +108,7 @@ func TestInit_mistakes(t *testing.T) {
 	}
 }
 
-// contents are the files below a directory.
+// contents returns the files below a directory.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -126,7 +126,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// thirdParty is a copy of the example of somebody else's plugin in a clean directory.
+// thirdParty returns a copy of the example of somebody else's plugin in a clean directory.
 func thirdParty(t *testing.T) string {
 	t.Helper()
 	from, err := filepath.Abs("../../examples/thirdparty")

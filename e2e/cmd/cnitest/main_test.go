@@ -74,7 +74,7 @@ var buildPlugins = sync.OnceValue(func() error {
 
 func binDir() string { return filepath.Join(os.Getenv(buildDirVariable), "bin") }
 
-// plugins is the directory of the plugins' binaries. Tests that run them are skipped where no lab can be made.
+// plugins returns the directory of the plugins' binaries. Tests that run them are skipped where no lab can be made.
 func plugins(t *testing.T) string {
 	t.Helper()
 	if !canMakeLabs() {
@@ -86,7 +86,7 @@ func plugins(t *testing.T) string {
 	return binDir()
 }
 
-// routeConflist is the conflist of this repository's route plugin.
+// routeConflist returns the conflist of this repository's route plugin.
 func routeConflist(t *testing.T) string {
 	t.Helper()
 	path, err := filepath.Abs("../../../plugin/route/net.d/00-default.conflist")

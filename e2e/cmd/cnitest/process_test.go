@@ -112,7 +112,7 @@ func (p *process) until(t *testing.T, pattern string) []string {
 	return nil
 }
 
-// end is the rest of the output, and the status as a shell has it.
+// end returns the rest of the output, and the status as a shell has it.
 func (p *process) end() (string, int) {
 	var rest strings.Builder
 	for p.lines.Scan() {
@@ -126,7 +126,7 @@ func (p *process) end() (string, int) {
 	return rest.String(), w.ExitStatus()
 }
 
-// family are the running processes of the binary, and those that bear its path among their arguments.
+// family returns the running processes of the binary, and those that bear its path among their arguments.
 func (p *process) family() []string {
 	var found []string
 	dirs, _ := filepath.Glob("/proc/[0-9]*")

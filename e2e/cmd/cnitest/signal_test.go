@@ -133,7 +133,7 @@ func wantPartial(t *testing.T, dir, note string) {
 	}
 }
 
-// junitStates are the states of specs by their name.
+// junitStates returns the states of specs by their name.
 func junitStates(t *testing.T, path string) map[string]string {
 	t.Helper()
 	var document struct {

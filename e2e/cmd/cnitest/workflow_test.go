@@ -90,7 +90,7 @@ func (r *runner) expand(text string) string {
 	})
 }
 
-// actionDir is where this repository's action is.
+// actionDir returns where this repository's action is.
 func actionDir(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../../../.github/actions/cnitest")

@@ -78,7 +78,7 @@ type Record struct {
 	Stdin  string   `json:"stdin"`
 }
 
-// Var is the value of a variable of the call's environment, and whether it was set.
+// Var returns the value of a variable of the call's environment, and whether it was set.
 func (r Record) Var(name string) (string, bool) {
 	for _, e := range r.Env {
 		if value, ok := strings.CutPrefix(e, name+"="); ok {
@@ -276,7 +276,7 @@ func render(result types.Result, cniVersion string) (string, error) {
 	return string(text), nil
 }
 
-// Records are what stubs logged in a directory, in the order of time; none when there is no such directory.
+// Records returns what stubs logged in a directory, in the order of time; none when there is no such directory.
 func Records(dir string) ([]Record, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

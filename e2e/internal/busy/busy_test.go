@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// program is a plugin of the shell.
+// program returns a plugin of the shell.
 func program(t *testing.T, script string) string {
 	t.Helper()
 	file := t.TempDir() + "/plugin"

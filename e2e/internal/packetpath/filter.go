@@ -27,7 +27,7 @@ func (w *watch) dropped(_ context.Context, e stop) string {
 	return ""
 }
 
-// dropAt is a drop of a packet at a place. Addresses that were translated in the meantime do not count.
+// dropAt returns a drop of a packet at a place. Addresses that were translated in the meantime do not count.
 func (w *watch) dropAt(place, source, destination string) (witness.Verdict, bool) {
 	likeness := func(v witness.Verdict) int {
 		n := 0

@@ -53,7 +53,7 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 	return r.ptp(scenario.RoutedNetwork, ipam)
 }
 
-// ptp is a network of the lab's own.
+// ptp returns a network of the lab's own.
 func (r *Runner) ptp(name string, ipam map[string]any) (environment.Network, error) {
 	version := r.config.Conflist.CNIVersion
 	data, err := json.Marshal(map[string]any{

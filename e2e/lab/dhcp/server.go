@@ -135,7 +135,7 @@ func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 	_, _ = conn.WriteTo(reply.ToBytes(), to) // the client asks again
 }
 
-// clientOf is by what a client is known.
+// clientOf returns what identifies a client.
 func clientOf(m *dhcpv4.DHCPv4) string {
 	if id := m.Options.Get(dhcpv4.OptionClientIdentifier); len(id) > 0 {
 		return hex.EncodeToString(id)
@@ -148,7 +148,7 @@ func addrOf(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-// answer is the reply to a message, nil where it gets none.
+// answer returns the reply to a message, nil where it gets none.
 func (s *Server) answer(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +182,8 @@ func (s *Server) end(address netip.Addr, client string, state State) {
 	}
 }
 
-// request is a client that selects an offer, knows an address from before, or renews its own (RFC 2131, section 4.3.2).
+// request answers a client that selects an offer, knows an address from before, or renews its own (RFC 2131, section
+// 4.3.2).
 func (s *Server) request(m *dhcpv4.DHCPv4, client string) *dhcpv4.DHCPv4 {
 	chosen := m.ServerIdentifier()
 	if chosen != nil && addrOf(chosen) != s.config.Server.Addr() {
@@ -216,7 +217,7 @@ func (s *Server) nak(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return reply
 }
 
-// reply is an offer or an acknowledgement with what the client asks for, beside what it must be told.
+// reply returns an offer or an acknowledgement with what the client asks for, beside what it must be told.
 func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, l *Lease) *dhcpv4.DHCPv4 {
 	modifiers := []dhcpv4.Modifier{
 		dhcpv4.WithMessageType(kind), dhcpv4.WithServerIP(s.config.Server.Addr().AsSlice()),
@@ -243,7 +244,7 @@ func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, l *Lease) *dhc
 	return reply
 }
 
-// options are those that a client can ask for.
+// options returns the options that a client can ask for.
 func (s *Server) options() []dhcpv4.Option {
 	options := []dhcpv4.Option{
 		dhcpv4.OptSubnetMask(net.CIDRMask(s.config.Server.Bits(), 32)),

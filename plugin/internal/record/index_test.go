@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Keys are the addresses and how many there are.
+// Keys returns the addresses and how many there are.
 func (s state) Keys() []string {
 	keys := []string{fmt.Sprintf("count/%d", len(s.Addresses))}
 	for _, ip := range s.Addresses {
@@ -44,7 +44,7 @@ func closed(t *testing.T, s *Store[state]) {
 	}
 }
 
-// holders are whose records have a key.
+// holders returns whose records have a key.
 func holders(t *testing.T, s *Store[state], key string) (ids []string) {
 	t.Helper()
 	found, err := s.Holders(key)

@@ -97,7 +97,7 @@ func ownMounts(t *testing.T, dir string) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// save is what ADD does.
+// save does what ADD does.
 func save(t *testing.T, root string) error {
 	s, err := Open[state](t.Context(), Options{Root: root, Plugin: "route", Create: true})
 	if err != nil {

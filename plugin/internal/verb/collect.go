@@ -19,9 +19,9 @@ type Collector[T any] struct {
 	Rest func(kept []record.Entry[T], complete bool) error
 }
 
-// Collect is GC: it releases what belongs to no valid attachment of the network, removes records that cannot be read
-// and are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as possible, and
-// report what could not be removed after that.
+// Collect does GC: it releases what belongs to no valid attachment of the network, removes records that cannot be
+// read and are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as
+// possible, and report what could not be removed after that.
 func Collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
 	return errors.Join(s.Tidy(), collect(s, conf, do), s.Close())
 }

@@ -106,7 +106,7 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-// fields are the fields of a message by number: name, kind and whether there may be several.
+// fields returns the fields of a message by number: name, kind and whether there may be several.
 func fields(m protoreflect.MessageDescriptor) map[int]string {
 	all := map[int]string{}
 	for i := range m.Fields().Len() {

@@ -159,7 +159,7 @@ func (l *lab) buildNode() {
 
 func mac(device int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, byte(0x10 + device)} }
 
-// addresses are those of an ENI that are for pods.
+// addresses returns the addresses of an ENI that are for pods.
 func addresses(device int) []netip.Addr {
 	first := netip.AddrFrom4([4]byte{10, 0, byte(device), 20})
 	return []netip.Addr{first, first.Next()}
@@ -264,7 +264,7 @@ func (l *lab) add(p *pod) netip.Addr {
 	return ip.Unmap()
 }
 
-// podRules are the node's rules for pods, in ip's words.
+// podRules returns the node's rules for pods, in ip's words.
 func (l *lab) podRules() string {
 	rules, err := netlinksafe.RuleList(netlink.FAMILY_V4)
 	l.ok(err)
@@ -280,7 +280,7 @@ func (l *lab) podRules() string {
 	return strings.Join(all, "\n")
 }
 
-// status is what ipamd's introspection says under a path.
+// status returns what ipamd's introspection says under a path.
 func (l *lab) status(path string) string {
 	l.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,

@@ -49,7 +49,7 @@ func NewClient(name string, conn io.ReadWriteCloser) (*Client, error) {
 // Close ends the connection. The keeper then ends, too, some time later.
 func (c *Client) Close() error { return errors.Join(c.rpc.Close(), c.session.Close()) }
 
-// Lost is why the machine is out of reach; nil while it is not.
+// Lost returns why the machine is out of reach; nil while it is not.
 func (c *Client) Lost() error {
 	if c.session.IsClosed() {
 		return fmt.Errorf("%s: %w", c.name, ErrLost)
@@ -65,7 +65,7 @@ func (c *Client) Alive() error {
 	return nil
 }
 
-// Ended is closed when the connection is.
+// Ended returns a channel that is closed when the connection ends.
 func (c *Client) Ended() <-chan struct{} { return c.session.CloseChan() }
 
 func (c *Client) open(h header) (net.Conn, error) {
@@ -183,7 +183,7 @@ func (c *Client) Run(ctx context.Context, argv []string) error {
 	return err
 }
 
-// BootID is another one after each boot of the machine.
+// BootID returns an id that changes with each boot of the machine.
 func (c *Client) BootID(ctx context.Context) (string, error) {
 	return call[string](ctx, c, "BootID", agent.None{})
 }

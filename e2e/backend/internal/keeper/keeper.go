@@ -63,8 +63,8 @@ const (
 	pingEvery = 5 * time.Second
 )
 
-// sessionConfig is that of both sides: each finds out by itself that the other one is gone, since a connection that was
-// cut may never end.
+// sessionConfig returns the configuration of both sides: each finds out by itself that the other one is gone, since a
+// connection that was cut may never end.
 func sessionConfig() *yamux.Config {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive, config.KeepAliveInterval, config.ConnectionWriteTimeout = true, pingEvery, lossAfter
@@ -330,7 +330,7 @@ func (s *Server) Run(argv []string, _ *agent.None) error {
 	return nil
 }
 
-// BootID is another one after each boot of the machine.
+// BootID returns an id that changes with each boot of the machine.
 func (s *Server) BootID(_ agent.None, id *string) error {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	*id = strings.TrimSpace(string(text))

@@ -79,7 +79,7 @@ func remember(ctx context.Context) (n *network, err error) {
 	return n, err
 }
 
-// routes are those of all tables but the kernel's own, which follow from the addresses.
+// routes returns the routes of all tables but the kernel's own, which follow from the addresses.
 func routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

@@ -72,7 +72,7 @@ func NewEC2(opts EC2Options) *EC2 {
 	return &EC2{opts: opts, coming: map[string]coming{}, leaving: map[string]time.Time{}, detached: map[string]bool{}}
 }
 
-// Inventory is what the metadata service says, without what was given back a moment ago.
+// Inventory returns what the metadata service says, without what was given back a moment ago.
 func (e *EC2) Inventory(ctx context.Context) (Inventory, error) {
 	inv, err := e.opts.Source.Inventory(ctx)
 	if err != nil {

@@ -38,11 +38,11 @@ type ENI struct {
 // Primary reports whether the machine came with the ENI: it cannot be detached.
 func (e ENI) Primary() bool { return e.Device == 0 && e.Card == 0 }
 
-// Gateway is the VPC's router in a subnet: its first address after that of the subnet itself.
+// Gateway returns the VPC's router in a subnet: its first address after that of the subnet itself.
 func Gateway(subnet netip.Prefix) netip.Addr { return subnet.Masked().Addr().Next() }
 
-// RouteTable is the routing table of an ENI of network card 0: the main one for the primary ENI, else one of its own,
-// its device number plus 1. Rules of pods on the node refer to it.
+// RouteTable returns the routing table of an ENI of network card 0: the main one for the primary ENI, else one of its
+// own, its device number plus 1. Rules of pods on the node refer to it.
 func RouteTable(device int) int {
 	if device == 0 {
 		return unix.RT_TABLE_MAIN

@@ -26,7 +26,7 @@ type candidate struct {
 	pending int // slots that EC2 has filled and the metadata service does not name yet
 }
 
-// slots are how many of an ENI's slots are filled.
+// slots returns how many of an ENI's slots are filled.
 func (c candidate) slots() int {
 	n := c.pending
 	for _, ip := range c.eni.Secondary {
@@ -135,7 +135,7 @@ func (p plan) fewer(surplus int, exact bool) step {
 	return step{}
 }
 
-// idleSlots are slots with no more than n addresses in all, of which nobody has any.
+// idleSlots returns slots with no more than n addresses in all, of which nobody has any.
 func (c candidate) idleSlots(n int) []slot {
 	unused := map[netip.Addr]bool{}
 	for _, ip := range c.usage.Unused {

@@ -76,7 +76,7 @@ func (e *eni) take(taken map[netip.Addr]*address) *address {
 	return nil
 }
 
-// unused is how many addresses can be taken.
+// unused returns how many addresses can be taken.
 func (e *eni) unused() int64 {
 	if e.removed || e.closed {
 		return 0
@@ -88,7 +88,7 @@ func (e *eni) unused() int64 {
 	return n
 }
 
-// listed are the addresses that are for pods, one by one, and the prefixes that are too vast for that.
+// listed returns the addresses that are for pods, one by one, and the prefixes that are too vast for that.
 func (e ENI) listed() (addrs []netip.Addr, prefixes []netip.Prefix) {
 	addrs = append(addrs, e.Addresses...)
 	for _, prefix := range e.Prefixes {
@@ -104,7 +104,7 @@ func (e ENI) listed() (addrs []netip.Addr, prefixes []netip.Prefix) {
 	return addrs, prefixes
 }
 
-// size is how many addresses a prefix has; nobody counts beyond 2^62.
+// size returns how many addresses a prefix has; nobody counts beyond 2^62.
 func size(prefix netip.Prefix) int64 {
 	return int64(1) << min(prefix.Addr().BitLen()-prefix.Bits(), 62)
 }

@@ -132,7 +132,7 @@ func (l *lab) sysctl(path, value string) error {
 	return os.WriteFile("/proc/sys/net/ipv4/"+path, []byte(value), 0o644)
 }
 
-// inventory is what the metadata service would say.
+// inventory returns what the metadata service would say.
 func inventory() cloud.Inventory {
 	inv := cloud.Inventory{
 		VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56")},
@@ -151,7 +151,7 @@ func (l *lab) options() Options {
 	return Options{Namespace: l.node, NodePorts: true, Mark: 0x80, VethPrefix: "eni", MTU: 1400}
 }
 
-// rules are the node's rules in ip's words.
+// rules returns the node's rules in ip's words.
 func (l *lab) rules() string {
 	listed, err := l.node.Rules()
 	l.ok(err)
@@ -206,7 +206,7 @@ func tableText(table int) string {
 	return fmt.Sprint(table)
 }
 
-// routes are the node's IPv4 routes in all tables but the local one.
+// routes returns the node's IPv4 routes in all tables but the local one.
 func (l *lab) routes() string {
 	listed, err := l.node.AllRoutes()
 	l.ok(err)
@@ -234,7 +234,7 @@ func (l *lab) routes() string {
 	return strings.Join(all, "\n")
 }
 
-// addresses are the IPv4 addresses of the ENIs, with their MTU.
+// addresses returns the IPv4 addresses of the ENIs, with their MTU.
 func (l *lab) addresses() string {
 	var all []string
 	for device := range 3 {

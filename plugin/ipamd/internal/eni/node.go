@@ -100,7 +100,7 @@ func vpc4(inv cloud.Inventory) []netip.Prefix {
 	return all
 }
 
-// keep are the addresses of ENIs whose rule stays also while the ENI cannot be set up.
+// keep returns the addresses of ENIs whose rule stays also while the ENI cannot be set up.
 func keep(enis []cloud.ENI) map[netip.Addr]bool {
 	addrs := map[netip.Addr]bool{}
 	for _, eni := range enis {

@@ -63,7 +63,7 @@ func TestNode_Ensure(t *testing.T) {
 	})
 }
 
-// table are the chains of ipamd's table with the number of their rules.
+// table returns the chains of ipamd's table with the number of their rules.
 func (l *lab) table() string {
 	conn, err := nftables.New()
 	l.ok(err)

@@ -21,7 +21,7 @@ const (
 	eniPriority   = 32765
 )
 
-// wantedRules are the node's rules.
+// wantedRules returns the node's rules.
 //
 // Without an external translation what leaves the VPC goes by the main table, whoever it is from: it gets the primary
 // ENI's address there. One rule can say "not to" for one range of addresses only; for several, those to any of them

@@ -156,7 +156,7 @@ func (l *lab) cloudChecks() {
 	})
 }
 
-// translateNodePort is what a service proxy does on the node.
+// translateNodePort does what a service proxy does on the node.
 func translateNodePort() error {
 	conn, err := nftables.New()
 	if err != nil {

@@ -49,7 +49,7 @@ func (s *Service) Answer(mode Mode) {
 	s.mode = mode
 }
 
-// Requests is how often a path below /latest was asked for.
+// Requests returns how often a path below /latest was asked for.
 func (s *Service) Requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tree is all that can be read, by path.
+// tree returns all that can be read, by path.
 func (s *Service) tree() map[string]string {
 	inv := s.inventory
 	tree := map[string]string{

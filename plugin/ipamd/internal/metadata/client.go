@@ -53,7 +53,7 @@ func New(opts Options) *Client {
 	})}
 }
 
-// IMDS is the client below, for credentials.
+// IMDS returns the client below, for credentials.
 func (c *Client) IMDS() *imds.Client { return c.imds }
 
 // Inventory reads everything. Requests that fail are tried three times. An answer in which an ENI is named and not

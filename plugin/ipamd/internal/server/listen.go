@@ -64,7 +64,7 @@ type Peers struct {
 	Refused func(uid uint32)
 }
 
-// ClientHandshake is not for servers.
+// ClientHandshake returns an error: only servers use these credentials.
 func (p Peers) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("peer credentials are a server's")
 }

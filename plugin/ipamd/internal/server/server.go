@@ -57,7 +57,7 @@ type Server struct {
 	node   *node
 }
 
-// healthNames are the services whose health can be asked for: all of them at once, each of them, and the name that
+// healthNames returns the services whose health can be asked for: all of them at once, each of them, and the name that
 // amazon's probes ask for.
 func healthNames() []string {
 	return []string{
@@ -157,7 +157,7 @@ func (b *backend) DelNetwork(ctx context.Context, in *rpc.DelNetworkRequest) (*r
 	return reply, nil
 }
 
-// notDurable is the error of a call whose change is not on disk, or not known to be.
+// notDurable returns the error of a call whose change is not on disk, or not known to be.
 func notDurable(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return status.FromContextError(err).Err()

@@ -121,7 +121,7 @@ func (f *File) removeLeftovers() error {
 	return nil
 }
 
-// temporary is how the names of temporary files begin: as renameio makes them, a number follows.
+// temporary returns the beginning of the names of temporary files, after which renameio puts a number.
 func (f *File) temporary() string { return "." + filepath.Base(f.path) }
 
 // Save puts a state on disk. Calls must not overlap.
