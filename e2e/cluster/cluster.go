@@ -154,7 +154,7 @@ type Node struct {
 	Networks []netip.Prefix
 	// Conflist is the rendered conflist of the node.
 	Conflist []byte
-	// Other is that of Request.With; nil without.
+	// Other is the conflist of Request.With; nil without.
 	Other []byte
 	// BinDirs is CNI_PATH on the node.
 	BinDirs []string

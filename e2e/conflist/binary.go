@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// sources are where plugins that are no upstream ones come from, by type.
+// sources has the origin of plugins that upstream does not ship, by type.
 var sources = map[string]string{
 	"whereabouts": "github.com/k8snetworkplumbingwg/whereabouts",
 	"bond":        "github.com/k8snetworkplumbingwg/bond-cni",

@@ -61,7 +61,7 @@ func (f *File) check() {
 	}
 }
 
-// listKeys are those of a list, which libcni looks up by their exact names.
+// listKeys are the keys of a list, which libcni looks up by their exact names.
 var listKeys = []string{
 	"cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins",
 }

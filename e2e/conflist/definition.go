@@ -25,7 +25,7 @@ const systemDir = "/etc/cni/net.d"
 // definition is one NetworkAttachmentDefinition.
 type definition struct {
 	name, namespace string
-	// line is where the object begins.
+	// line is the line at which the object begins.
 	line int
 	// config is the scalar of spec.config, nil without.
 	config *yaml.Node

@@ -27,10 +27,10 @@ type PlanOptions struct {
 	CNIVersion string
 }
 
-// PlanNode is what one node needs.
+// PlanNode says what one node needs.
 type PlanNode struct {
 	Name string
-	// Addresses is how many pods the node can hold at a time, in each range set; 0 means its whole share.
+	// Addresses is the number of pods that the node can hold at a time, in each range set; 0 means its whole share.
 	Addresses int
 	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All
 	// nodes have some, or none has.
@@ -101,10 +101,11 @@ type NodePlan struct {
 	Conflist []byte
 	// PodPrefixes are the networks of its pods, where Plan.Routed; the lab routes each via the node.
 	PodPrefixes []netip.Prefix
-	// PodAddresses are what a runtime is to bring, where the file's IPAM plugin waits for that: for each pod at a time,
-	// one of each prefix of Plan.LAN.
+	// PodAddresses are the addresses that a runtime passes if the file's IPAM plugin expects that: for each pod at a
+	// time, one of each prefix of Plan.LAN.
 	PodAddresses [][]netip.Prefix
-	// PoolSize is how many pods can hold an address at a time, at most MaxInt; 0 means that the file does not tell.
+	// PoolSize is the number of pods that can have an address at the same time, at most MaxInt; 0 means that it is
+	// unknown.
 	PoolSize int
 }
 
@@ -131,7 +132,7 @@ type planner struct {
 	drafts []*draft
 }
 
-// draft is what is known of one node.
+// draft is a plan of one node in progress.
 type draft struct {
 	node PlanNode
 	// conf is the file with this node's placeholders; its NODE_IP is a sample.

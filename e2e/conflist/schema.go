@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// kind is what a key's value must be for the Go type that a plugin decodes it into.
+// kind is the kind of value that a key needs for the Go type that a plugin decodes it into.
 type kind string
 
 const (
@@ -23,11 +23,11 @@ const (
 	textMap  kind = "an object of strings"
 	aList    kind = "a list of objects"
 	anObject kind = "an object"
-	// read is that of keys whose value is checked where it is read.
+	// read is the kind of keys whose value is checked when it is read.
 	read kind = ""
 )
 
-// keys are those of one object, by the spelling that the plugin's code has.
+// keys are the keys of one object, in the spelling of the plugin's code.
 type keys map[string]kind
 
 // pluginKeys returns the keys that every plugin has from the library's PluginConf, and those that name an uplink.
@@ -42,8 +42,8 @@ func pluginKeys() keys {
 	return k
 }
 
-// upstreamKeys are what the plugins of github.com/containernetworking/plugins v1.10.0 decode beside pluginKeys, by
-// type.
+// upstreamKeys has the keys that the plugins of github.com/containernetworking/plugins v1.10.0 decode besides
+// pluginKeys, by type.
 var upstreamKeys = map[string]keys{
 	"bridge": {
 		"bridge": aText, "isGateway": aFlag, "isDefaultGateway": aFlag, "forceAddress": aFlag, "ipMasq": aFlag,
@@ -83,7 +83,7 @@ var upstreamKeys = map[string]keys{
 	"vrf": {"vrfname": aText, "table": aNatural},
 }
 
-// ipamKeys are those of `ipam` objects, by type.
+// ipamKeys has the keys of `ipam` objects, by type.
 var ipamKeys = map[string]keys{
 	"host-local": {
 		"type": read, "dataDir": aText, "resolvConf": aText, "routes": aList, "ranges": read, "name": aText,
@@ -93,7 +93,7 @@ var ipamKeys = map[string]keys{
 	"dhcp":   {"type": read, "daemonSocketPath": aText, "provide": aList, "request": aList, "priority": aNumber},
 }
 
-// itemKeys are those of the objects in the lists of `ipam` objects.
+// itemKeys has the keys of the objects in the lists of `ipam` objects.
 var itemKeys = map[string]keys{
 	"ranges":    {"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read},
 	"addresses": {"address": read, "gateway": read},

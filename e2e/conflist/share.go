@@ -14,7 +14,7 @@ import (
 // openShare bounds a node's share of an IPv6 range without an end, so that reports and loops stay readable.
 const openShare = 1 << 16
 
-// share is what one node gets of each range, in the order of ipam.sets.
+// share is the part of each range that one node gets, in the order of ipam.sets.
 type share [][]part
 
 // part is a node's part of one range.

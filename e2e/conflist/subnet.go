@@ -9,12 +9,12 @@ import (
 	"go4.org/netipx"
 )
 
-// division is how one subnet becomes a block per node.
+// division says how one subnet becomes a block per node.
 type division struct {
 	subnet netip.Prefix
 	// length is the prefix length of a block.
 	length int
-	// stride is how many blocks the file's own ranges spread over: each node gets so many.
+	// stride is the number of blocks over which the file's own ranges spread: each node gets that many.
 	stride *big.Int
 }
 

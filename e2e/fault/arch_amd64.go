@@ -7,7 +7,7 @@ const auditArch = unix.AUDIT_ARCH_X86_64
 // trap is the instruction that makes a system call.
 var trap = [...]byte{0x0f, 0x05}
 
-// registers are those of a stopped thread.
+// registers are the registers of a stopped thread.
 type registers struct{ unix.PtraceRegs }
 
 func readRegisters(tid int) (r registers, err error) {

@@ -17,7 +17,7 @@ const (
 	systemCall       = 0x404
 )
 
-// registers are those of a stopped thread.
+// registers are the registers of a stopped thread.
 type registers struct{ unix.PtraceRegsArm64 }
 
 func readRegisters(tid int) (r registers, err error) {

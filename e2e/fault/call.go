@@ -24,7 +24,7 @@ type sysCall struct {
 	edits []edit
 }
 
-// edit is what stood at an address of the program's memory.
+// edit is the original content of an address of the program's memory.
 type edit struct {
 	address uintptr
 	was     []byte

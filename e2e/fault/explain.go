@@ -20,10 +20,10 @@ type Refusal struct {
 	// message that was refused.
 	What  string        `json:"what"`
 	Errno syscall.Errno `json:"errno"`
-	// Words are what the kernel said beside the error; empty where it said nothing.
+	// Words is the text that the kernel added to the error; empty if there was none.
 	Words string `json:"words,omitempty"`
-	// Features are those each of which a kernel may lack that answers so; none where the error can have other causes
-	// alone.
+	// Features are features of which one may be missing in a kernel that answers so; none if the error has other causes
+	// only.
 	Features []Feature `json:"features,omitempty"`
 }
 

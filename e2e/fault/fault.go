@@ -69,8 +69,8 @@ type Point struct {
 	Call string `json:"call"`
 	// What is the call for people: "RTM_NEWLINK macvlan eth0 link eno1", "rename /run/x.tmp → /run/x".
 	What string `json:"what"`
-	// Error is what the call itself answered, as "EEXIST"; empty when it did what it should. Of a netlink message it
-	// tells about the sending only.
+	// Error is the answer of the call itself, as "EEXIST"; empty if it succeeded. Of a netlink message it is only about
+	// the sending.
 	Error string `json:"error,omitempty"`
 	// Kill and Fail say for which faults the point is of use. Inject refuses others. A call that failed by itself
 	// changed nothing: to be killed there is to be killed at its neighbour.
@@ -98,7 +98,7 @@ func blur(what string) string {
 	return regexp.MustCompile(`[^\s/]*([0-9]|[0-9a-f]{8})[^\s/]*`).ReplaceAllString(what, "#")
 }
 
-// When is what happens at a point.
+// When says what happens at a point.
 type When string
 
 // Before and After kill the plugin and all that it started at once, by SIGKILL, as the end of its cgroup does: Before
@@ -112,7 +112,7 @@ const (
 
 // Injection is one fault.
 type Injection struct {
-	// Point is where, as Observe saw it. Its number counts; the rest tells whether the run came by the same way.
+	// Point is the point, as Observe saw it. Its number counts; the rest shows whether the run made the same calls.
 	Point Point `json:"point"`
 	When  When  `json:"when"`
 	// Errno is the error of Fail.
@@ -129,10 +129,10 @@ func (i Injection) String() string {
 
 // Trace is one run under the tracer.
 type Trace struct {
-	// Call is what cni.Exec would have returned. After a kill its failure names the point. What still held its output
-	// open is in Left.
+	// Call is what cni.Exec would have returned. After a kill its failure names the point. Left has the processes that
+	// still held its output open.
 	Call cni.Call `json:"call"`
-	// Points are those that were reached, those after a failed one included.
+	// Points are the points that were reached, including those after a failed one.
 	Points []Point `json:"points"`
 	// Refusals are the calls that the kernel refused, in their order; Explain alone lists them.
 	Refusals []Refusal `json:"refusals,omitempty"`

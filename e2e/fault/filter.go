@@ -15,7 +15,7 @@ const (
 	dataArgs   = 16
 )
 
-// condition is what an argument must hold for a call to be of interest. The zero condition holds always.
+// condition is what an argument must be for a call to matter. The zero condition always holds.
 type condition struct {
 	arg int
 	// any are bits of which one must be set, least the smallest value that counts, values those that count; the first

@@ -14,7 +14,7 @@ const sockDestroy = 21
 
 // nlMessage is one netlink message of a send or a receive.
 type nlMessage struct {
-	// offset is where it begins in the data.
+	// offset is its beginning in the data.
 	offset int
 	header unix.NlMsghdr
 	body   []byte

@@ -15,7 +15,7 @@ type socket struct {
 	domain, kind, protocol int
 }
 
-// socket takes the copy; false where the file is none. The caller closes it.
+// socket takes the copy; false if the file is not a socket. The caller closes it.
 func (c *sysCall) socket(fd uint64) (s socket, ok bool) {
 	if !strings.HasPrefix(c.link(fd), "socket:") {
 		return s, false

@@ -41,7 +41,7 @@ func (t *tracer) enter(th *thread) error {
 	return t.inject(c, regs)
 }
 
-// count makes a point of a call, unless it is none.
+// count makes a point of a call if it is one.
 func (t *tracer) count(c *sysCall) bool {
 	if c.spec.describe == nil {
 		return false

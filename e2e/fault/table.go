@@ -14,7 +14,7 @@ type callSpec struct {
 	receives bool
 }
 
-// dataForm is how the arguments name the call's data.
+// dataForm says how the arguments refer to the call's data.
 type dataForm int
 
 const (
@@ -28,7 +28,7 @@ const (
 // none stands for an argument that a call does not have.
 const none = -1
 
-// openFlags are those that make or empty a file. O_TMPFILE holds O_DIRECTORY too, which alone is harmless.
+// openFlags are the flags that create or empty a file. O_TMPFILE includes O_DIRECTORY, which alone is harmless.
 const openFlags = unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
 
 // calls returns the table of the calls that may be points. Where answers are to be forged, those that receive are

@@ -228,7 +228,7 @@ func family(tid int) (pid, parent int) {
 	return pid, parent
 }
 
-// resume lets a thread go on. One that was killed meanwhile is none of our concern: its end will be reported.
+// resume lets a thread go on. If it was killed meanwhile, its end will be reported.
 func resume(how func(pid, signal int) error, tid int, signal syscall.Signal) error {
 	if err := how(tid, int(signal)); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("go on: %w", err)

@@ -15,13 +15,13 @@ import (
 	"strings"
 )
 
-// Address is where a node's service answers, on port 80.
+// Address is the address of a node's service, on port 80.
 const Address = "169.254.169.254"
 
 // PrefixBits is the length of the IPv4 prefixes that EC2 delegates to an ENI.
 const PrefixBits = 28
 
-// Instance is what the service tells of its machine.
+// Instance is what the service knows about its machine.
 type Instance struct {
 	// ID is e.g. "i-0000000000000000a".
 	ID string `json:"id"`
@@ -86,7 +86,7 @@ func (i *Instance) Disown(addr netip.Addr) bool {
 	return false
 }
 
-// securityGroup is what all ENIs are in; the lab's cloud has no filters.
+// securityGroup is the group of all ENIs; the lab's cloud has no filters.
 const securityGroup = "sg-00000000000000001"
 
 // tree returns all that can be read, by its path below /latest. Lists without elements do not exist.

@@ -17,10 +17,10 @@ const (
 	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 )
 
-// maxTTL is how long a token may be good: six hours.
+// maxTTL is the longest life of a token: six hours.
 const maxTTL = 6 * 60 * 60
 
-// Options are how a service answers.
+// Options say how a service answers.
 type Options struct {
 	// Tokens wants a token with each request (IMDSv2). Without, tokens are unknown (IMDSv1).
 	Tokens bool

@@ -21,12 +21,12 @@ const (
 	prefixPreferred = 4 * time.Hour
 )
 
-// Advertisement is what a router tells its LAN.
+// Advertisement is a router advertisement.
 type Advertisement struct {
 	// Prefix is the /64 from which hosts shall give themselves addresses; empty announces none.
 	Prefix string `json:"prefix,omitempty"`
-	// RouterLifetime is how long, in whole seconds up to 18h12m15s, the sender shall be a default router; 0 means that
-	// it is none.
+	// RouterLifetime is how long, in whole seconds up to 18h12m15s, the sender is a default router; 0 means that it is
+	// not one.
 	RouterLifetime time.Duration `json:"routerLifetime,omitempty"`
 }
 

@@ -16,9 +16,10 @@ import (
 
 const (
 	defaultLimit = 2000
-	// snapLength is how much of a packet is kept: all headers, and the options of a neighbour or router message.
+	// snapLength is the number of bytes of a packet that are kept: all headers, and the options of a neighbour or
+	// router message.
 	snapLength = 256
-	// captureBuffer is what the kernel may queue while the reader is not running.
+	// captureBuffer is the number of bytes that the kernel may queue while the reader is not running.
 	captureBuffer = 16 << 20
 )
 
@@ -29,9 +30,9 @@ type Match struct {
 	Hosts []string `json:"hosts,omitempty"`
 	// Ports are TCP and UDP ports, of source or destination. Packets without ports (ARP, ICMP, later fragments) match.
 	Ports []uint16 `json:"ports,omitempty"`
-	// Limit is how many packets are kept, the first ones; 0 means 2000.
+	// Limit is the number of packets that are kept, the first ones; 0 means 2000.
 	Limit int `json:"limit,omitempty"`
-	// Last is how many of those beyond the limit are kept, the last ones; 0 means none.
+	// Last is the number of packets beyond the limit that are kept, the last ones; 0 means none.
 	Last int `json:"last,omitempty"`
 }
 

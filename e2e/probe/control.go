@@ -147,7 +147,7 @@ func (c *Control) connect() error {
 	return nil
 }
 
-// linkHandle is what of a netlink socket is needed to bring a link up.
+// linkHandle has the methods of a netlink socket that bring a link up.
 type linkHandle interface {
 	LinkByName(name string) (netlink.Link, error)
 	AddrAdd(link netlink.Link, addr *netlink.Addr) error

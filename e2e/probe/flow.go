@@ -39,7 +39,7 @@ type FlowSpec struct {
 	Interval time.Duration `json:"interval,omitempty"`
 }
 
-// FlowResult is what became of a flow.
+// FlowResult is the outcome of a flow.
 type FlowResult struct {
 	// Sent counts the requests, Received those that were answered within 1s of the time that the machine gave, Lost the
 	// others.
@@ -51,10 +51,10 @@ type FlowResult struct {
 	LongestGap time.Duration `json:"longestGap"`
 	// Error is the first error met, in one line; empty without one. A request that vanished is none.
 	Error string `json:"error,omitempty"`
-	// Worst is how late this process's timers were at worst while the flow ran.
+	// Worst is the largest lateness of this process's timers while the flow ran.
 	Worst time.Duration `json:"worst,omitempty"`
-	// Control is what became of a flow of the same kind that met nothing but the machine, see Control; nil where there
-	// was none.
+	// Control is the result of a flow of the same kind that passed only the machine, see Control; nil if there was
+	// none.
 	Control *FlowResult `json:"control,omitempty"`
 }
 

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkEvents is what the kernel tells of the links of a namespace: it queues the name of each one that comes, is
-// renamed or goes, so that a link which went before anybody looked has a name all the same. It is not for concurrent
-// use.
+// linkEvents receives the kernel's events about the links of a namespace: it queues the name of each link that comes,
+// is renamed or goes, so that a link which disappeared before anybody looked has a name nevertheless. It is not for
+// concurrent use.
 type linkEvents struct {
 	socket *nl.NetlinkSocket
 	buffer []byte

@@ -28,7 +28,7 @@ type ListenSpec struct {
 	Address string `json:"address,omitempty"`
 	// Port is the port to listen on, never 0.
 	Port uint16 `json:"port"`
-	// Name is who answers. It is sent to each client, at most 200 bytes.
+	// Name is the name of the server. It is sent to each client, at most 200 bytes.
 	Name string `json:"name,omitempty"`
 }
 

@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// request is what a client asks: one per UDP packet, one per line of a TCP flow, and the first line of a TCP transfer.
+// request is a client's question: one per UDP packet, one per line of a TCP flow, and the first line of a TCP transfer.
 type request struct {
 	Nonce uint64 `json:"nonce"`
 	Seq   int    `json:"seq,omitempty"`
@@ -17,7 +17,7 @@ type request struct {
 	Bytes    int  `json:"bytes,omitempty"`
 }
 
-// reply is what a server answers, with what only the far end can know.
+// reply is a server's answer, with what only the other end can know.
 type reply struct {
 	Nonce uint64 `json:"nonce"`
 	Seq   int    `json:"seq,omitempty"`

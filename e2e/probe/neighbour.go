@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NeighbourEntry is what a host holds about a neighbour in its ARP or ND table.
+// NeighbourEntry is a host's entry for a neighbour in its ARP or ND table.
 type NeighbourEntry struct {
 	// MAC is the link layer address; empty while it is not known.
 	MAC string `json:"mac,omitempty"`

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// Protocol is what a probe, flow or server speaks.
+// Protocol is the protocol of a probe, flow or server.
 type Protocol string
 
 // The protocols of this package.
@@ -47,18 +47,18 @@ type Spec struct {
 	Port uint16 `json:"port,omitempty"`
 	// From is the source address to use; empty leaves the choice to the kernel.
 	From string `json:"from,omitempty"`
-	// Via is a broadcast or multicast address to which the requests of UDP go in place of To, out of the link Device.
-	// Each must be answered from To; what others answer is of no account.
+	// Via is a broadcast or multicast address to which the requests of UDP go instead of To, through the link Device.
+	// Each must be answered from To; other answers do not count.
 	Via    string `json:"via,omitempty"`
 	Device string `json:"device,omitempty"`
-	// Bytes is what TCP moves in each direction; 0 means 64 KiB.
+	// Bytes is the number of bytes that TCP moves in each direction; 0 means 64 KiB.
 	Bytes int `json:"bytes,omitempty"`
 	// Size is the size in bytes of the whole IP packet of UDP and ICMP; 0 means as small as it can be.
 	Size int `json:"size,omitempty"`
 	// DontFragment keeps this host and every router from fragmenting the requests of UDP and ICMP. Replies are as the
 	// far end makes them: probe in both directions.
 	DontFragment bool `json:"dontFragment,omitempty"`
-	// Count is how many packets, or TCP connections, one attempt is made of; 0 means 1. All must be answered.
+	// Count is the number of packets, or TCP connections, of one attempt; 0 means 1. All must be answered.
 	Count int `json:"count,omitempty"`
 	// Interval separates the packets of one attempt; 0 means 10ms.
 	Interval time.Duration `json:"interval,omitempty"`
@@ -87,7 +87,7 @@ type Result struct {
 	ServerAddress string `json:"serverAddress,omitempty"`
 	// Local is the source address on this side, also of requests without an answer; empty without a route.
 	Local string `json:"local,omitempty"`
-	// Attempts is how many attempts were made.
+	// Attempts is the number of attempts.
 	Attempts int `json:"attempts"`
 	// Sent and Received count the requests of the last attempt and the answers to them; TCP counts connections.
 	Sent     int `json:"sent"`
@@ -96,14 +96,14 @@ type Result struct {
 	FirstReply time.Duration `json:"firstReply,omitempty"`
 	// Duration is the time that the whole probe took.
 	Duration time.Duration `json:"duration"`
-	// Worst is how late this process's timers were at worst meanwhile.
+	// Worst is the largest lateness of this process's timers meanwhile.
 	Worst time.Duration `json:"worst,omitempty"`
 	// Control is the answer to a probe of the same kind that met nothing but the machine, see Control; nil where none
 	// was made.
 	Control *Result `json:"control,omitempty"`
 }
 
-// Answer is who answered a request and which source address it saw.
+// Answer says who answered a request and which source address it saw.
 type Answer struct {
 	Server   string `json:"server"`
 	PeerSeen string `json:"peerSeen"`
@@ -115,7 +115,7 @@ type run struct {
 	spec     Spec
 	answers  []Answer // of this attempt, each once
 	to, from endpoint
-	// via is where requests go instead, the zero endpoint for to.
+	// via is the destination of the requests if it is not to; the zero endpoint otherwise.
 	via    endpoint
 	start  time.Time
 	result Result

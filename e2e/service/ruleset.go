@@ -21,10 +21,10 @@ const (
 	endpointChain = "KUBE-SEP-"
 )
 
-// ruleset is what one family has in the tables of iptables, by table name.
+// ruleset has the rules of one family in the tables of iptables, by table name.
 type ruleset map[string]rules
 
-// rules is what one table has of ours. A rule begins with the name of its chain.
+// rules has our rules in one table. A rule begins with the name of its chain.
 type rules struct {
 	chains []string
 	// jumps lead from the chains of the kernel to ours; each is put before what is there.

@@ -64,7 +64,7 @@ type Service struct {
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
 
-// Endpoint is where a Service leads.
+// Endpoint is an endpoint of a Service.
 type Endpoint struct {
 	// Address is the pod's address, or that of a node for a pod on the host network.
 	Address netip.Addr `json:"address"`

@@ -17,7 +17,7 @@ const (
 type Change struct {
 	// Op is Added, Removed or Changed.
 	Op string `json:"op"`
-	// Item is what it is afterwards, or was when it is removed.
+	// Item is the item afterwards, or before if it was removed.
 	Item Item `json:"item"`
 	// Before is the text a changed item had.
 	Before string `json:"before,omitempty"`

@@ -8,10 +8,10 @@ import (
 // Ignore is something that the kernel changes on its own and no plugin owns.
 type Ignore struct {
 	Kind string
-	// Pattern is what Diff cuts out of "NAME: TEXT" before it compares; an item of which nothing remains is not
+	// Pattern matches what Diff cuts out of "NAME: TEXT" before it compares; an item of which nothing remains is not
 	// compared at all.
 	Pattern *regexp.Regexp
-	// Reason is how it changes without a plugin's doing.
+	// Reason says how it changes without a plugin.
 	Reason string
 }
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// families are what addresses, routes and rules exist for.
+// families are the families of addresses, routes and rules.
 var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
 
 // network is one network namespace: the calling thread's at the time of openNetwork.

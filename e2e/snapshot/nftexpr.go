@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// operand is what a register holds: its expression, the type of its values by nft's number, and their bytes.
+// operand is the content of a register: its expression, the type of its values by nft's number, and their bytes.
 type operand struct {
 	text string
 	kind uint64
 	len  uint64
-	// value is what an immediate stored.
+	// value is the bytes that an immediate stored.
 	value []byte
 }
 

@@ -28,7 +28,7 @@ type datatype struct {
 	bytes int
 }
 
-// datatypes are those that plugins and kube-proxy use, by the numbers that nft gives them (enum datatypes of
+// datatypes has the types that plugins and kube-proxy use, by the numbers that nft gives them (enum datatypes of
 // include/datatype.h of nftables).
 var datatypes = map[uint64]datatype{
 	2: {"nf_proto", 1}, 4: {"integer", 0}, 5: {"string", 0}, 6: {"ll_addr", 0}, 7: {"ipv4_addr", 4},

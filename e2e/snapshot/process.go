@@ -14,7 +14,7 @@ import (
 // kernelThread is PF_KTHREAD of include/linux/sched.h.
 const kernelThread = 0x00200000
 
-// maxCommandLine is how many bytes of a command line are shown.
+// maxCommandLine is the number of bytes of a command line that are shown.
 const maxCommandLine = 200
 
 // takeProcesses sees every process but the calling one and kernel threads.

@@ -34,7 +34,7 @@ var linkSettings = []linkSetting{
 	{regexp.MustCompile(`[<,](UP)\b`), setFlag((*netlink.Handle).LinkSetUp, (*netlink.Handle).LinkSetDown)},
 }
 
-// followsSettings is what else of a link changes with its settings, or with links on top of it.
+// followsSettings has what else changes with the settings of a link, or with links on top of it.
 var followsSettings = regexp.MustCompile(`,LOWER_UP\b|[<,]SLAVE\b| state \S+| promiscuity \d+| allmulti \d+|^<|>`)
 
 func setNumber(set func(*netlink.Handle, netlink.Link, int) error) func(*netlink.Handle, netlink.Link, string) error {
@@ -91,7 +91,7 @@ func (s linkSetting) value(text string) string {
 	return ""
 }
 
-// fixed returns what of a link's text cannot be set.
+// fixed returns the parts of a link's text that cannot be set.
 func fixed(text string) string {
 	for _, s := range linkSettings {
 		text = s.pattern.ReplaceAllString(text, "")

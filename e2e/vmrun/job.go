@@ -25,7 +25,7 @@ const (
 	machineRoot = "/machine"
 )
 
-// job is what the machine is to do. Without arguments it says that it is up, and no more.
+// job is the work of the machine. Without arguments it only says that it is up.
 type job struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"`

@@ -29,7 +29,7 @@ func parseQuestion(q Question) (packet, error) {
 	return p, err
 }
 
-// decision is what the tables say: a route and the rule that led to it, or a rule alone that refuses.
+// decision is the answer of the tables: a route and the rule that led to it, or only a rule that rejects.
 type decision struct {
 	rule  *netlink.Rule
 	route *netlink.Route

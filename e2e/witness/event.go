@@ -20,7 +20,7 @@ const (
 // traced is a packet under way: only its first event in a chain carries its headers.
 type traced struct{ source, destination string }
 
-// rule is where a rule is; for the policy of a chain the handle is 0.
+// rule is the place of a rule; for the policy of a chain the handle is 0.
 type rule struct {
 	family       uint8
 	table, chain string
@@ -33,7 +33,7 @@ type verdict struct {
 	rule
 }
 
-// event is what the kernel tells of a packet in a chain.
+// event is the kernel's message about a packet in a chain.
 type event struct {
 	rule
 	id, kind     uint32

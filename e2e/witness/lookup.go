@@ -21,7 +21,7 @@ type Question struct {
 	Mark      uint32 `json:"mark,omitempty"`
 }
 
-// Way is where a kernel sends a packet, or why it does not.
+// Way says where a kernel sends a packet, or why it does not.
 type Way struct {
 	// Device, Gateway and Source are of the kernel's answer. The device is "lo" for what is its own.
 	Device  string `json:"device,omitempty"`
@@ -35,7 +35,7 @@ type Way struct {
 	// Filter is the value of that setting which holds on Interface.
 	ReversePath bool `json:"reversePath,omitempty"`
 	Filter      int  `json:"filter,omitempty"`
-	// MTU is that of the way where the kernel has learned of a smaller one than its device has, or a route says one;
+	// MTU is the MTU of the way if the kernel has learned of a smaller one than its device has, or if a route has one;
 	// else 0.
 	MTU int `json:"mtu,omitempty"`
 	// IgnoresARP is the value of arp_ignore which holds on Interface: from 1 on the host may leave questions for its

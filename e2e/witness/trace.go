@@ -22,9 +22,9 @@ const (
 	tracePriority = -500
 	// traceGroup is NFNLGRP_NFTRACE.
 	traceGroup = 9
-	// traceBuffer is what the kernel may queue while the reader is not running.
+	// traceBuffer is the number of bytes that the kernel may queue while the reader is not running.
 	traceBuffer = 8 << 20
-	// traceQuiet is how long nothing must come before a Trace takes itself to be at the end.
+	// traceQuiet is the time without events after which a Trace is complete.
 	traceQuiet = 20 * time.Millisecond
 	// maxVerdicts bounds the verdicts that are kept, each for all packets of its addresses.
 	maxVerdicts = 200
@@ -54,7 +54,7 @@ type Verdict struct {
 	Destination string `json:"destination"`
 	// Mark is the packet's.
 	Mark uint32 `json:"mark,omitempty"`
-	// Times is how often it happened to packets of these addresses.
+	// Times counts how often it happened to packets of these addresses.
 	Times int `json:"times"`
 }
 

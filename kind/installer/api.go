@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// serviceAccount is where a pod finds what it may ask the API server with (kubernetes.io: Accessing the API from within
-// a pod).
+// serviceAccount is the directory with a pod's credentials for the API server (kubernetes.io: Accessing the API from
+// within a pod).
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // api is the cluster's API server, of which two questions are asked.

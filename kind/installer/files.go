@@ -17,13 +17,13 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Node is what a conflist is rendered for.
+// Node is the node that a conflist is rendered for.
 type Node struct {
 	Name, IP string
 	Index    int
 }
 
-// Paths are where things come from and where they go.
+// Paths are the sources and the destinations of the files.
 type Paths struct {
 	// Plugins holds the binaries, Conflists the conflists before rendering.
 	Plugins, Conflists string

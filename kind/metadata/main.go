@@ -62,7 +62,7 @@ func run() error {
 	return server.ListenAndServe()
 }
 
-// prefixes is how many the node has: room for 112 pods.
+// prefixes is the number of prefixes of a node: room for 112 pods.
 const prefixes = 7
 
 // describe finds the interface that has the node's address.

@@ -34,13 +34,13 @@ type Config struct {
 	EC2           EC2Config      `yaml:"ec2"`
 }
 
-// MetadataConfig is how the instance metadata service is asked.
+// MetadataConfig says how to ask the instance metadata service.
 type MetadataConfig struct {
 	Endpoint     string `yaml:"endpoint"`
 	RequireToken bool   `yaml:"requireToken"`
 }
 
-// KernelConfig is what ipamd does to the node.
+// KernelConfig says what ipamd does to the node.
 type KernelConfig struct {
 	Enabled      bool   `yaml:"enabled"`
 	ExternalSNAT bool   `yaml:"externalSNAT"`
@@ -50,7 +50,7 @@ type KernelConfig struct {
 	MTU          int    `yaml:"mtu"`
 }
 
-// EC2Config is how many addresses ipamd keeps at hand, where it may ask EC2 for them.
+// EC2Config says how many addresses ipamd keeps available, if it may ask EC2 for them.
 type EC2Config struct {
 	Endpoint         string `yaml:"endpoint"`
 	PrefixDelegation bool   `yaml:"prefixDelegation"`

@@ -38,7 +38,7 @@ type fixed struct{ *metadata.Client }
 
 func (fixed) Adjust(context.Context, cloud.Inventory, cloud.Pool) (bool, error) { return false, nil }
 
-// graceful is how long calls under way may take once the daemon was told to end.
+// graceful is the time for running calls after the daemon was told to end.
 const graceful = 5 * time.Second
 
 type daemon struct {

@@ -15,7 +15,7 @@ import (
 
 const pluginName = "route"
 
-// attachment is what a record says: all that DEL and GC need to know without prevResult.
+// attachment is the content of a record: all that DEL and GC need to know without prevResult.
 type attachment struct {
 	Netns     string     `json:"netns"`
 	Master    string     `json:"master"`

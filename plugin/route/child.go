@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// child is what the node's own macvlan has to be: one link, shared by all attachments of all networks on a master.
+// child describes the node's own macvlan: one link, shared by all attachments of all networks on a master.
 type child struct {
 	name   string
 	master netlink.Link

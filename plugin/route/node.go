@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// node is what others know the node by.
+// node has the addresses by which others know the node.
 type node struct {
 	addresses []kernel.Address // of all links but the child
 	master    int

@@ -22,7 +22,8 @@ const (
 	mainTable  = unix.RT_TABLE_MAIN
 )
 
-// attachment is what a record says: all that DEL and GC need to know without prevResult, and CHECK to compare with.
+// attachment is the content of a record: all that DEL and GC need to know without prevResult, and CHECK to compare
+// with.
 type attachment struct {
 	Netns string      `json:"netns"`
 	Veth  kernel.Veth `json:"veth"`

@@ -19,8 +19,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// daemonTimeout is how long a request to ipamd may take, connecting included. One to a daemon that is not there fails
-// at once.
+// daemonTimeout is the time for a request to ipamd, including the connection. A request to a daemon that does not run
+// fails at once.
 const daemonTimeout = 5 * time.Second
 
 // daemon is ipamd, as a plugin sees it.

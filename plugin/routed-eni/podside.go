@@ -132,7 +132,7 @@ func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
 	}
 }
 
-// defaultMTU is that of ENIs on nearly all machines, for a node that has no way out yet.
+// defaultMTU is the MTU of ENIs on nearly all machines, for a node that has no default route yet.
 const defaultMTU = 9001
 
 // uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused

@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// attachment is what a record says: all that DEL and GC need to know without prevResult, and CHECK to compare with.
+// attachment is the content of a record: all that DEL and GC need to know without prevResult, and CHECK to compare
+// with.
 type attachment struct {
 	Netns         string       `json:"netns"`
 	HostInterface string       `json:"hostInterface"`

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// node is what others know the node by.
+// node has the addresses by which others know the node.
 type node struct {
 	link      netlink.Link // hostInterface
 	addresses []kernel.Address

@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// podState is what a record says of the pod's side.
+// podState is the part of a record about the pod's side.
 type podState struct {
 	// Slot tells the attachments of one pod apart: their tables, marks and metrics follow from it.
 	Slot     int          `json:"slot"`

@@ -193,7 +193,8 @@ func (a *api) remove(ctx context.Context, path string) error {
 	return nil
 }
 
-// pollInterval is that of waits for a cluster: short against what kubelets do, long against what a request takes.
+// pollInterval is the interval for waits on a cluster: short compared with what kubelets do, long compared with a
+// request.
 const pollInterval = 100 * time.Millisecond
 
 // until polls until done or a refusal of the API server's. Other errors pass, as when its etcd chooses a leader or

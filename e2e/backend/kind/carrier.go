@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// hostRoot is where a carrier sees its node's root.
+// hostRoot is the path at which a carrier sees its node's root.
 const hostRoot = "/host"
 
 // carry starts a DaemonSet through whose pods agents reach the nodes of a cluster that is not kind's. Its pods use

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// cacheDir is where kind's nodes have this program, and imageRepository the name of the pods' image there and in
-	// the host's Docker.
+	// cacheDir is the directory of this program on kind's nodes, and imageRepository the name of the pods' image there
+	// and in the host's Docker.
 	cacheDir        = "/var/cache/cnitest"
 	imageRepository = "localhost/cnitest/pod"
 	// cleanTimeout bounds how long it takes to remove both.

@@ -40,8 +40,8 @@ type Options struct {
 	Conflist *conflist.File
 	// Binary is the path of this program, static and for the nodes' architecture. Required.
 	Binary string
-	// Image is that of pods, which holds this program as /cnitest, where the nodes pull it; docker is not used then.
-	// Empty means that kind's nodes get one that is made here; other clusters need it.
+	// Image is an image for pods with this program as /cnitest, which the nodes pull; docker is not used then. If it is
+	// empty, kind's nodes get an image that is made here; other clusters need one.
 	Image string
 	// Log is told what takes some time, in a line; nil means nobody.
 	Log func(text string)

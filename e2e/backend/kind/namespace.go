@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// namespace is that of everything the backend makes in a cluster.
+	// namespace is the namespace of everything that the backend makes in a cluster.
 	namespace     = "cnitest"
 	namespacePath = "/api/v1/namespaces/" + namespace
 	podsPath      = namespacePath + "/pods"
@@ -20,12 +20,11 @@ const (
 	// renewedAnnotation changes every renewInterval for as long as the run goes on that made the namespace.
 	renewedAnnotation = "cnitest/renewed"
 	renewInterval     = 5 * time.Second
-	// renewPatience is how long a namespace without a change was left by a run that has ended. A request may take half
-	// of it.
+	// renewPatience is the age after which a namespace belongs to a run that has ended. A request may take half of it.
 	renewPatience = 30 * time.Second
 )
 
-// namespaceState is what of the API's is needed.
+// namespaceState has the needed fields of the API's object.
 type namespaceState struct {
 	Metadata struct {
 		UID               string            `json:"uid"`

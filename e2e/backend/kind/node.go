@@ -37,7 +37,7 @@ type node struct {
 	kubectl []string
 }
 
-// nodeList is what of the API's is needed.
+// nodeList has the needed fields of the API's object.
 type nodeList struct {
 	Items []struct {
 		Metadata struct {

@@ -34,7 +34,7 @@ type livePod struct {
 
 func (p *livePod) path() string { return podsPath + "/" + p.object }
 
-// podStatus is what of the API's is needed.
+// podStatus has the needed fields of the API's object.
 type podStatus struct {
 	Metadata struct {
 		UID string `json:"uid"`
@@ -49,8 +49,8 @@ type podStatus struct {
 // clusterNode returns the cluster's node that a scenario's stands for.
 func (l *lab) clusterNode(n *cluster.Node) *node { return l.backend.nodes[slices.Index(l.nodes, n)] }
 
-// podGrace is how long a pod may take to end; it takes no time. With 0 the API server would not wait for the kubelet,
-// and a pod that is gone from the cluster would still have its network.
+// podGrace is the time for a pod to end; it needs none. With 0 the API server would not wait for the kubelet, and a pod
+// that is gone from the cluster would still have its network.
 const podGrace = 5
 
 // podSpec returns a pod of this program, on one node whatever the scheduler thinks of it.
@@ -178,7 +178,7 @@ func (l *lab) complaints(ctx context.Context, pod string) string {
 	return strings.Join(warnings, "; ")
 }
 
-// cacheEntry is what libcni keeps of an attachment.
+// cacheEntry is libcni's record of an attachment.
 type cacheEntry struct {
 	ContainerID string          `json:"containerId"`
 	IfName      string          `json:"ifName"`
@@ -254,7 +254,7 @@ type PodOptions struct {
 	// Answer is a port on which it answers probes over TCP; 0 means none. What else a pod answers agents do in its
 	// namespace.
 	Answer uint16
-	// Linger is how long it goes on when it is told to end.
+	// Linger is how long the pod still answers after it was told to end.
 	Linger time.Duration
 }
 

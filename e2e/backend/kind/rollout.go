@@ -23,7 +23,7 @@ const (
 	rolloutTime = 3 * time.Minute
 )
 
-// deploymentStatus is what of the API's is needed.
+// deploymentStatus has the needed fields of the API's object.
 type deploymentStatus struct {
 	Metadata struct {
 		Generation int `json:"generation"`

@@ -106,7 +106,7 @@ func (l *lab) SetEndpoints(ctx context.Context, name string, endpoints []cluster
 	})
 }
 
-// proxyMetrics is where kube-proxy tells how it does (its --metrics-bind-address, the default).
+// proxyMetrics is the address of kube-proxy's metrics (its --metrics-bind-address, the default).
 const proxyMetrics = "http://127.0.0.1:10249/metrics"
 
 // proxyState are the times of kube-proxy's last change and of its last rules, in seconds.

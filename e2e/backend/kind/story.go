@@ -131,7 +131,7 @@ func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object strin
 	return nil
 }
 
-// readyTime is what a pod with a running container has until its kubelet's probe passed.
+// readyTime is the time for a pod with a running container to pass its kubelet's probe.
 const readyTime = 20 * time.Second
 
 func (l *lab) podReady(ctx context.Context) error {
@@ -247,7 +247,7 @@ func askAllTheWhile(ctx context.Context, from *cluster.Place, to netip.Addr, por
 	return err
 }
 
-// storyPort is where the pods of stories answer.
+// storyPort is the port on which the pods of stories answer.
 const storyPort = 8080
 
 func (l *lab) restartKubelet(ctx context.Context) error {

@@ -39,7 +39,7 @@ const (
 	leasePatience = 25 * time.Second
 )
 
-// leaseList is what of the API's is needed.
+// leaseList has the needed fields of the API's object.
 type leaseList struct {
 	Items []struct {
 		Metadata struct {
@@ -73,7 +73,7 @@ func startWatch(a *api) *watch {
 	return w
 }
 
-// sight is what one look saw.
+// sight is the result of one look.
 type sight struct {
 	nodes  nodeList
 	leases leaseList
@@ -144,7 +144,7 @@ func (w *watch) late(nodes nodeList, leases leaseList, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// readyTimeout is how long nodes have to become ready after a conflist was installed.
+// readyTimeout is the time for nodes to become ready after a conflist was installed.
 const readyTimeout = time.Minute
 
 // nodesReady waits until all nodes are ready: without a conflist none ever is.

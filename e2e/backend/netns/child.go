@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
-// childConfig is what a node's process is told on its command line.
+// childConfig is passed to a node's process on its command line.
 type childConfig struct {
 	Hostname string `json:"hostname"`
 	Binds    []Bind `json:"binds,omitempty"`

@@ -19,8 +19,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// cloud is what the cloud's nodes have. The VPC has two subnets: the nodes are in its lower half, machines without CNI
-// in its upper.
+// cloud has what the cloud gives to its nodes. The VPC has two subnets: the nodes are in its lower half, machines
+// without CNI in its upper half.
 type cloud struct {
 	lab           *lab
 	spec          *target.Cloud

@@ -25,7 +25,7 @@ type Enterer interface {
 	WayIn(place *cluster.Place) string
 }
 
-// Program is what Enter runs.
+// Program is the program that Enter runs.
 type Program struct {
 	Argv           []string
 	Env            []string // the whole environment
@@ -66,7 +66,7 @@ func (l *lab) WayIn(place *cluster.Place) string {
 // onRoot returns a path of the node without the symbolic link /var/run, which would be followed on the machine.
 func onRoot(path string) string { return strings.Replace(path, "/var/run/", "/run/", 1) }
 
-// killDelay is how long a program has to end after its SIGTERM.
+// killDelay is the time for a program to end after SIGTERM.
 const killDelay = 5 * time.Second
 
 // Enter runs a program in a place. When ctx ends, the program gets a SIGTERM, and after killDelay a SIGKILL.

@@ -29,10 +29,10 @@ const (
 	external   = "external"
 )
 
-// uplinkMTU is that of the underlay; the pods' follows from it.
+// uplinkMTU is the MTU of the underlay, from which the pods' MTU follows.
 const uplinkMTU = 1500
 
-// socket is where a cable ends: an interface to be made in a namespace.
+// socket is the end of a cable: an interface to be made in a namespace.
 type socket struct {
 	links     *netlink.Handle
 	ns        netns.NsHandle

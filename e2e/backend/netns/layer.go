@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// layer is where the writes to one directory of the node go.
+// layer is the directory that receives the writes to one directory of the node.
 type layer struct {
 	path, upper string
 	lowers      []string // the directories that the overlay shows below upper; none where there is no overlay
@@ -35,7 +35,7 @@ func (l layer) open() (*written, error) {
 	return w, nil
 }
 
-// readFS is what the file system of an os.Root offers.
+// readFS has the methods of the file system of an os.Root.
 type readFS interface {
 	fs.ReadDirFS
 	fs.ReadLinkFS

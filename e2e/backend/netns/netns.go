@@ -48,7 +48,7 @@ type Backend struct {
 // BinDir is CNI_PATH on the nodes: where runtimes look by default.
 const BinDir = "/opt/cni/bin"
 
-// ConflistDir is where a node has the configuration, as runtimes look for it.
+// ConflistDir is the directory on a node with the configuration, as runtimes expect it.
 const ConflistDir = "/etc/cni/net.d"
 
 // Name returns "netns".

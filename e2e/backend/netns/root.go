@@ -40,8 +40,8 @@ var emptyDirs = []string{"/run", "/tmp", "/var/lib/cni", "/etc/cni", "/opt/cni"}
 // systemDirs are the node's own from the start, and what is written there is no file.
 var systemDirs = []string{"/proc", "/sys", "/dev"}
 
-// writableDepth is how many levels below / what is mounted on the machine can be written on the node (/home, /var/log).
-// Mounts further down belong to its containers and snaps, and can be hundreds.
+// writableDepth is the number of levels below / down to which mounts of the machine can be written on the node (/home,
+// /var/log). Deeper mounts belong to the machine's containers and snaps, and can be hundreds.
 const writableDepth = 2
 
 // enterRoot makes the calling process's mount namespace, which must be its own, that of a node. It returns the trees in
@@ -329,7 +329,7 @@ func (r *root) makeEmptyDirs() error {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
-	// Where namespaces of pods are mounted is there before the first pod, so that its making is nobody's leftover.
+	// The directory for namespaces of pods exists before the first pod, so that making it does not count as a leftover.
 	if err := os.Mkdir("/run/netns", 0o755); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ type lab struct {
 	req     cluster.Request
 	plan    *conflist.Plan
 	nodes   []*cluster.Node
-	// outside is the agent of the machine that plays the hosts; nil where there is none.
+	// outside is the agent of the machine that plays the hosts; nil if there is none.
 	outside *agent.Client
 	hosts   map[string]*cluster.Place
 	closing sync.Once
@@ -140,8 +140,8 @@ func (l *lab) sysctls(i int) map[string]string {
 		values[name] = value
 	}
 	if _, chosen := want.Sysctl["net.ipv6.conf.default.accept_ra"]; chosen {
-		// What the machine's own uplink takes from a router is none of the plugin's doing. In the lab it takes nothing,
-		// as that of a server with fixed addresses.
+		// What the machine's own uplink accepts from a router is not the plugin's doing. In the lab it accepts nothing,
+		// like a server with fixed addresses.
 		values["net.ipv6.conf."+plan.Uplink+".accept_ra"] = "0"
 	}
 	return values

@@ -303,7 +303,7 @@ func (m *machine) lost() error {
 	return m.keeper.Lost()
 }
 
-// closeTimeout is how long a keeper has to restore its machine at the end.
+// closeTimeout is the time for a keeper to restore its machine at the end.
 const closeTimeout = 30 * time.Second
 
 // close ends the keeper and waits until it has restored the machine. Its error says what was not restored.

@@ -22,11 +22,11 @@ import (
 type plugins struct {
 	files map[string]keeper.File
 	arch  map[string]string // of those that are of one
-	// upstream are those of the reference plugins, which are many and large, and of which few are used.
+	// upstream has the names of the reference plugins, which are many and large, and of which few are used.
 	upstream map[string]bool
 }
 
-// upstreamModule is where the reference plugins are.
+// upstreamModule is the module of the reference plugins.
 const upstreamModule = "github.com/containernetworking/plugins/"
 
 // elfArchs are the architectures in the words of Go.

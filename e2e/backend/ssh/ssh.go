@@ -45,7 +45,7 @@ type Options struct {
 	ConfigFile string
 	// Program is ssh with its first arguments; empty means ssh.
 	Program []string
-	// Conflist is what the run is about, and BinDir has the plugins' binaries. Required.
+	// Conflist is the conflist of the run, and BinDir has the plugins' binaries. Required.
 	Conflist *conflist.File
 	BinDir   string
 	// Subnet is the underlay's network, by an address of which each machine's uplink is known; the zero value means

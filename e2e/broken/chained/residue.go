@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// store is where the plugin keeps files on the node.
+// store is the directory of the plugin's files on the node.
 const store = "/var/lib/broken"
 
 func write(name string) error {

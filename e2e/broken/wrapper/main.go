@@ -35,11 +35,11 @@ type call struct {
 	verb   string
 	env    map[string]string
 	stdin  []byte
-	// config is what stdin holds; empty when it holds no object.
+	// config is the object on stdin; empty if there is none.
 	config map[string]any
 }
 
-// answer is what comes of it.
+// answer is the outcome.
 type answer struct {
 	stdout, stderr string
 	status         int

@@ -28,7 +28,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// Dir is where stubs are on a node; it is to be appended to CNI_PATH.
+// Dir is the directory of stubs on a node; it is to be appended to CNI_PATH.
 const Dir = "/opt/cni/cnitest"
 
 // IPAM and Chained are the types under which configurations name stubs.

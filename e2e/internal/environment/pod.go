@@ -18,7 +18,7 @@ type Pod struct {
 	Spec    scenario.Pod
 	Node    *cluster.Node
 	Network Network
-	// Networks are those of interfaces, where the pod has several.
+	// Networks are the networks of the interfaces, if the pod has several.
 	Networks map[string]Network
 	// Namespace is the name of its network namespace; the path is Place.Netns.
 	Namespace string

@@ -16,7 +16,7 @@ import (
 type failedCall struct {
 	error
 	node *cluster.Node
-	// pod is what it was about; nil for a verb that is about no attachment.
+	// pod is the pod of the call; nil for a verb without an attachment.
 	pod     *environment.Pod
 	request cni.Request
 	call    cni.Call

@@ -21,7 +21,7 @@ const (
 	Declined State = "declined"
 )
 
-// Lease is what the server knows of one of its addresses.
+// Lease is what the server knows about one of its addresses.
 type Lease struct {
 	Address netip.Addr `json:"address"`
 	State   State      `json:"state"`

@@ -21,7 +21,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 )
 
-// Config is what the server gives away.
+// Config says what the server gives to clients.
 type Config struct {
 	// Interface is the one on which it serves, Server its address there with the LAN's length.
 	Interface string       `json:"interface"`

@@ -15,7 +15,7 @@ import (
 
 // Forwarding is a kind of packets that a node forwards.
 type Forwarding struct {
-	// From is what the names of the links begin with that they come in by.
+	// From is the beginning of the names of the links that they come in by.
 	From string
 	// To are further links, beside those, that they leave by.
 	To []string

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// legacyFamily is how one family's tables of legacy iptables are read: by socket options, as iptables does.
+// legacyFamily says how the legacy iptables tables of one family are read: by socket options, as iptables does.
 type legacyFamily struct {
 	names              string // lists the tables that exist: asking for another one would make it
 	domain, level      int

@@ -17,7 +17,7 @@ import (
 
 const inNamespaces = "PLUGIN_TEST_BIN_DIR"
 
-// Upstream is where the plugins are that upstream ships.
+// Upstream is the module of the plugins that upstream ships.
 const Upstream = "github.com/containernetworking/plugins/plugins/"
 
 // Main runs the tests of a package, for TestMain to exit with what it returns. A plugin's records have a fixed place,

@@ -28,7 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultRoot is where the records of all plugins are.
+// DefaultRoot is the directory of the records of all plugins.
 const DefaultRoot = "/run/cni"
 
 // Network names and container ids start with a letter or digit (SPEC.md, sections 1 and 2), so a leading dot cannot be

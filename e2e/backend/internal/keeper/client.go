@@ -94,7 +94,7 @@ func (c *Client) Agent(name, hostname string, binds []netns.Bind) (*agent.Client
 
 // File is a file for machines.
 type File struct {
-	// Path is where it is here, Sum the SHA-256 sum of its content.
+	// Path is its path on this machine, Sum the SHA-256 sum of its content.
 	Path, Sum string
 }
 

@@ -56,10 +56,10 @@ type header struct {
 }
 
 const (
-	// lossAfter is how long the other side may be silent until it is taken for gone. A machine that is emulated and
-	// busy can be slow.
+	// lossAfter is how long the other side may be silent before it counts as gone. A machine that is emulated and busy
+	// can be slow.
 	lossAfter = 20 * time.Second
-	// pingEvery is how often it is asked.
+	// pingEvery is how often the other side is pinged.
 	pingEvery = 5 * time.Second
 )
 
@@ -73,9 +73,9 @@ func sessionConfig() *yamux.Config {
 	return config
 }
 
-// Options are what a machine's keeper is told when it is started.
+// Options are given to a machine's keeper when it starts.
 type Options struct {
-	// Dir is where it keeps binaries; the backend has made it.
+	// Dir is the directory in which it keeps binaries; the backend has made it.
 	Dir string
 	// Command starts an agent, as netns.Backend.Command.
 	Command []string
@@ -276,10 +276,10 @@ func (s *Server) Directory(args DirectoryArgs, dir *string) (err error) {
 	return err
 }
 
-// RestoreArgs are what the network is put back for.
+// RestoreArgs say what else to restore with the network.
 type RestoreArgs struct {
-	// Networks are those of which connections and neighbours are forgotten, too: the next pods have the addresses of
-	// the last ones.
+	// Networks are networks whose connections and neighbours are to be forgotten, too: the next pods get the addresses
+	// of the last ones.
 	Networks []string `json:"networks"`
 }
 

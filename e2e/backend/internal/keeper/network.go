@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// network is how a machine's network was when the keeper came.
+// network is the state of a machine's network when the keeper started.
 type network struct {
 	state  snapshot.State
 	links  []netlink.Link

@@ -28,8 +28,8 @@ type Source interface {
 type EC2Options struct {
 	// Source is the metadata service. It follows what EC2 does some seconds later.
 	Source Source
-	// Credentials is where the machine's role is asked for if the environment has no credentials; nil means the usual
-	// place.
+	// Credentials is the address at which to ask for the machine's role if the environment has no credentials; nil
+	// means the usual one.
 	Credentials *imds.Client
 	// Endpoint is the URL of the API; empty means that of the machine's region.
 	Endpoint         string

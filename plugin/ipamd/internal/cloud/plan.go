@@ -58,7 +58,7 @@ type slot struct {
 	Prefix netip.Prefix
 }
 
-// plan is what steps depend on.
+// plan has what steps depend on.
 type plan struct {
 	targets  Targets
 	limits   Limits

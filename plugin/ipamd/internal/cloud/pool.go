@@ -6,14 +6,14 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// Pool is how the addresses of the machine are used, and lets go of those that are to be given back.
+// Pool says how the addresses of the machine are used, and releases those that are to be given back.
 type Pool interface {
 	ENIs() []datastore.ENIUsage
 	Withdraw(addrs []netip.Addr) []netip.Addr
 	WithdrawENI(id string) bool
 }
 
-// Targets are how many addresses are kept at hand, with amazon-vpc-cni-k8s' names and meaning.
+// Targets say how many addresses are kept available, with the names and meaning of amazon-vpc-cni-k8s.
 type Targets struct {
 	// WarmIP is WARM_IP_TARGET: so many addresses are free. 0 means that WarmENI decides, unless MinimumIP is set.
 	WarmIP int

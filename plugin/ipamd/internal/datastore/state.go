@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// State is what has to survive the process.
+// State is what must survive the process.
 type State struct {
 	Assignments []*Assignment `json:"assignments"`
 	Resting     []Resting     `json:"resting"`

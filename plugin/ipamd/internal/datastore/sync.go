@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Changes is what a Sync found.
+// Changes is the result of a Sync.
 type Changes struct {
 	Added   []netip.Addr // new for pods; of vast prefixes none is named
 	Removed []netip.Addr // not for pods any more, and of no pod

@@ -24,9 +24,9 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Options are how the node shall be set up.
+// Options say how to set up the node.
 type Options struct {
-	// Namespace is that of the calling thread.
+	// Namespace is the namespace of the calling thread.
 	Namespace *kernel.Namespace
 	// ExternalSNAT leaves packets that leave the VPC as they are: something outside translates them.
 	ExternalSNAT bool
@@ -34,7 +34,7 @@ type Options struct {
 	NodePorts bool
 	// Mark is the bit by which such connections are known. It must not be 0 if NodePorts is set.
 	Mark uint32
-	// VethPrefix is how the names of pods' links on the node begin.
+	// VethPrefix is the beginning of the names of pods' links on the node.
 	VethPrefix string
 	// MTU of the ENIs; 0 leaves it alone.
 	MTU int
@@ -48,11 +48,11 @@ type Node struct {
 // New returns a node that nothing was done to yet.
 func New(opts Options) *Node { return &Node{opts: opts} }
 
-// Result is what became of an Ensure.
+// Result is the outcome of an Ensure.
 type Result struct {
 	// Unusable are ENIs, by ID, that pods cannot use, and why.
 	Unusable map[string]error
-	// Warnings are what works in part only, in sentences.
+	// Warnings are sentences about what works only in part.
 	Warnings []string
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Mode is how the service answers.
+// Mode says how the service answers.
 type Mode int
 
 const (

@@ -26,7 +26,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Options are where and how to ask.
+// Options say where and how to ask.
 type Options struct {
 	// Endpoint is the service's URL; empty means http://169.254.169.254.
 	Endpoint string

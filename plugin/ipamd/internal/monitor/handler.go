@@ -30,7 +30,7 @@ type UnusableENI struct {
 	Reason string `json:"reason"`
 }
 
-// ReconcileStatus is how the last look at the cloud went.
+// ReconcileStatus is the result of the last look at the cloud.
 type ReconcileStatus struct {
 	At    string `json:"at"` // RFC 3339
 	Error string `json:"error,omitempty"`

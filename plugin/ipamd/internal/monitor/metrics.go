@@ -20,7 +20,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/state"
 )
 
-// Metrics is what is counted. It is safe for concurrent use.
+// Metrics has the counters. It is safe for concurrent use.
 type Metrics struct {
 	registry   *prometheus.Registry
 	requests   *prometheus.CounterVec

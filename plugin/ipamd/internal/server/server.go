@@ -30,13 +30,13 @@ type Committer interface {
 	Commit(ctx context.Context, version uint64) error
 }
 
-// Network is what plugins have to know of the network.
+// Network is what plugins must know about the network.
 type Network struct {
 	VPC          []netip.Prefix
 	ExternalSNAT bool
 }
 
-// Options are what a server stands on. All are needed but Intercept and Changed.
+// Options has what a server needs. All are required except Intercept and Changed.
 type Options struct {
 	Store    *datastore.Store
 	Commits  Committer

@@ -18,14 +18,14 @@ type Source interface {
 	Snapshot() (datastore.State, uint64)
 }
 
-// Write is what is known of a finished write.
+// Write is what is known about a finished write.
 type Write struct {
 	Duration time.Duration
 	Callers  int // how many waited for it
 	Err      error
 }
 
-// Options are what Commits needs.
+// Options has what Commits needs.
 type Options struct {
 	Source Source
 	Saver  Saver

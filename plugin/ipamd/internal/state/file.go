@@ -25,7 +25,7 @@ import (
 // format is the version of the file's format.
 const format = 1
 
-// document is what the file holds.
+// document is the content of the file.
 type document struct {
 	Format int `json:"format"`
 	// BootID is the boot that the state belongs to. No pod survives the end of it.
