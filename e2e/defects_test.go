@@ -5,7 +5,7 @@ import "slices"
 // spoiled returns all broken plugins of the contract.
 func spoiled() []spoilt {
 	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(),
-		badDelegates(), badFailures(), badUnasked())
+		badDelegates(), badFailures(), badUnasked(), badPace())
 }
 
 // badAnswers returns defects of versions, environment, exit status and output.
@@ -25,18 +25,46 @@ func badAnswers() []spoilt {
 		{plugin: "route", defect: "refuses-keys-with-any-code", fails: map[string]string{
 			"CFG-7": "ADD with an unknown key: want success or code 2, got exit status 1, code 999",
 		}},
-		{plugin: "route", defect: "refuses-keys-without-name", fails: map[string]string{"ERR-2": "want the key and its value"}},
+		{
+			plugin: "route",
+			defect: "refuses-keys-without-name",
+			fails:  map[string]string{"ERR-2": "want the key and its value"},
+		},
 		{plugin: "route", defect: "fails-at-0.3.1", versions: "0.3.0 0.3.1 1.1.0", fails: map[string]string{
 			"VER-2": "the configuration works at CNI 0.3.0 and not at 0.3.1",
 			"VER-4": "version 0.3.1 was forgotten",
 			"ADD-2": "ADD: exit status 1, code 100: version 0.3.1 was forgotten",
 		}},
-		{plugin: "route", defect: "answers-another-version", fails: map[string]string{"VER-3": `answers cniVersion "0.1.0"`}},
-		{plugin: "macvlan", defect: "takes-any-version", fails: map[string]string{"VER-5": "ADD with cniVersion 9.9.9: want code 1, got exit status 0"}},
-		{plugin: "route", defect: "calls-environment-config", fails: map[string]string{"ENV-2": "want code 4, got exit status 1, code 7"}},
-		{plugin: "macvlan", defect: "names-no-variable", fails: map[string]string{"ENV-2": "ADD with CNI_CONTAINERID missing: the message does not name"}},
-		{plugin: "macvlan", defect: "mends-names", fails: map[string]string{"ENV-3": "ADD with the interface name eth/0 succeeds, want an error"}},
-		{plugin: "route", defect: "needs-args", fails: map[string]string{"ENV-4": "ADD without CNI_ARGS: want success"}},
+		{
+			plugin: "route",
+			defect: "answers-another-version",
+			fails:  map[string]string{"VER-3": `answers cniVersion "0.1.0"`},
+		},
+		{
+			plugin: "macvlan",
+			defect: "takes-any-version",
+			fails:  map[string]string{"VER-5": "ADD with cniVersion 9.9.9: want code 1, got exit status 0"},
+		},
+		{
+			plugin: "route",
+			defect: "calls-environment-config",
+			fails:  map[string]string{"ENV-2": "want code 4, got exit status 1, code 7"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "names-no-variable",
+			fails:  map[string]string{"ENV-2": "ADD with CNI_CONTAINERID missing: the message does not name"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "mends-names",
+			fails:  map[string]string{"ENV-3": "ADD with the interface name eth/0 succeeds, want an error"},
+		},
+		{
+			plugin: "route",
+			defect: "needs-args",
+			fails:  map[string]string{"ENV-4": "ADD without CNI_ARGS: want success"},
+		},
 		{plugin: "route", defect: "strict-args", fails: map[string]string{"ENV-4": "key CNITEST_STRANGE is not known"}},
 		{plugin: "route", defect: "needs-netns-in-del", fails: map[string]string{
 			"ENV-4": "DEL without CNI_NETNS: want success", "DEL-5": "DEL with CNI_NETNS empty: want success",
@@ -57,18 +85,40 @@ func badAnswers() []spoilt {
 			also:    []string{"ERR-3", "VER-5", "ENV-2", "ENV-4", "F06", "F07", "G11", "STA-1"},
 			through: []string{"ERR-3"},
 		},
-		{plugin: "route", defect: "talks-in-del", fails: map[string]string{"EXE-3": `DEL prints what is no JSON object on stdout: "deleted"`}},
-		{plugin: "macvlan", defect: "prints-result-in-check", fails: map[string]string{"EXE-3": "CHECK prints 2 documents on stdout, want one"}},
+		{
+			plugin: "route",
+			defect: "talks-in-del",
+			fails:  map[string]string{"EXE-3": `DEL prints what is no JSON object on stdout: "deleted"`},
+		},
+		{
+			plugin: "macvlan",
+			defect: "prints-result-in-check",
+			fails:  map[string]string{"EXE-3": "CHECK prints 2 documents on stdout, want one"},
+		},
 		{plugin: "route", defect: "logs-before-result", fails: map[string]string{
 			"EXE-3": `ADD prints what is no JSON object on stdout: "level=info msg=attached"`,
 			"ADD-2": "prints no JSON document",
 		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "H02", "DEL-3"}},
-		{plugin: "route", defect: "holds-stdout", fails: map[string]string{"E12": "STATUS left a process behind that holds"}, through: []string{"STA-3"}},
-		{plugin: "macvlan", defect: "reserved-code", fails: map[string]string{"ERR-1": "fails with code 42"}, through: []string{"ADD-5"}},
+		{
+			plugin:  "route",
+			defect:  "holds-stdout",
+			fails:   map[string]string{"E12": "STATUS left a process behind that holds"},
+			through: []string{"STA-3"},
+		},
+		{
+			plugin:  "macvlan",
+			defect:  "reserved-code",
+			fails:   map[string]string{"ERR-1": "fails with code 42"},
+			through: []string{"ADD-5"},
+		},
 		{plugin: "route", defect: "calls-decoding-internal", fails: map[string]string{
 			"ERR-3": "ADD with half an object: want code 6, got exit status 1, code 999",
 		}},
-		{plugin: "macvlan", defect: "calls-config-internal", fails: map[string]string{"ERR-3": "ADD with no name: want code 7, got exit status 1, code 999"}},
+		{
+			plugin: "macvlan",
+			defect: "calls-config-internal",
+			fails:  map[string]string{"ERR-3": "ADD with no name: want code 7, got exit status 1, code 999"},
+		},
 	}
 }
 
@@ -79,7 +129,12 @@ func badResults() []spoilt {
 		{plugin: "macvlan", defect: "forgets-dns", fails: map[string]string{
 			"CFG-6": "the configuration has dns with the name server 192.0.2.53, and the result has []",
 		}},
-		{plugin: "route", defect: "does-nothing", fails: map[string]string{"ADD-1": "ADD succeeds and changes nothing"}, also: []string{"CHK-1"}},
+		{
+			plugin: "route",
+			defect: "does-nothing",
+			fails:  map[string]string{"ADD-1": "ADD succeeds and changes nothing"},
+			also:   []string{"CHK-1"},
+		},
 		{plugin: "route", defect: "changes-nothing-but-the-result", fails: map[string]string{
 			"ADD-4": "its result is not equal to prevResult", "ADD-1": "ADD succeeds and changes nothing",
 		}, also: []string{"CHK-1"}},
@@ -90,30 +145,70 @@ func badResults() []spoilt {
 				"ADD-2": `the result of ADD is none of CNI 0.2.0: json: unknown field "interfaces"`,
 			},
 		},
-		{plugin: "host-local", defect: "no-addresses", fails: map[string]string{"ADD-2": "ADD succeeds and gives no address"}},
-		{plugin: "route", defect: "forgets-routes", fails: map[string]string{"ADD-3": "prevResult has the route to 0.0.0.0/0, and the result has not"}},
+		{
+			plugin: "host-local",
+			defect: "no-addresses",
+			fails:  map[string]string{"ADD-2": "ADD succeeds and gives no address"},
+		},
+		{
+			plugin: "route",
+			defect: "forgets-routes",
+			fails:  map[string]string{"ADD-3": "prevResult has the route to 0.0.0.0/0, and the result has not"},
+		},
 		{plugin: "route", defect: "forgets-interfaces", fails: map[string]string{
 			"ADD-3": "prevResult has the interface eth0 with sandbox",
 		}, also: []string{"RES-2"}},
-		{plugin: "macvlan", defect: "takes-the-name", fails: map[string]string{"ADD-5": "ADD where the pod has an interface eth0 succeeds, want an error"}},
-		{plugin: "route", defect: "old-version", fails: map[string]string{"RES-1": `its result has cniVersion "1.0.0"`}},
+		{
+			plugin: "macvlan",
+			defect: "takes-the-name",
+			fails:  map[string]string{"ADD-5": "ADD where the pod has an interface eth0 succeeds, want an error"},
+		},
+		{
+			plugin: "route",
+			defect: "old-version",
+			fails:  map[string]string{"RES-1": `its result has cniVersion "1.0.0"`},
+		},
 		{plugin: "route", defect: "hides-node-links", fails: map[string]string{
 			"RES-2": "ADD makes the interface eno1.host on the node, and the result does not list it",
 		}},
-		{plugin: "macvlan", defect: "no-sandbox", also: repaired, fails: map[string]string{"RES-2": "and the result does not list it with sandbox"}},
-		{plugin: "macvlan", defect: "wrong-mac", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MAC"}},
-		{plugin: "macvlan", defect: "wrong-mtu", also: repaired, fails: map[string]string{"RES-3": "the result gives eth0 the MTU 1400, and it has 1500"}},
+		{
+			plugin: "macvlan",
+			defect: "no-sandbox",
+			also:   repaired,
+			fails:  map[string]string{"RES-2": "and the result does not list it with sandbox"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "wrong-mac",
+			also:   repaired,
+			fails:  map[string]string{"RES-3": "the result gives eth0 the MAC"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "wrong-mtu",
+			also:   repaired,
+			fails:  map[string]string{"RES-3": "the result gives eth0 the MTU 1400, and it has 1500"},
+		},
 		{plugin: "macvlan", defect: "wrong-address", also: repaired, fails: map[string]string{
 			"RES-3": "the result gives eth0 the address 192.168.1.3/16, and it has [192.168.1.2/16",
 		}},
 		{plugin: "macvlan", defect: "wrong-gateway", fails: map[string]string{
 			"RES-3": "the gateway 203.0.113.1 of the address 192.168.1.2/16 is not in its network",
 		}},
-		{plugin: "macvlan", defect: "wrong-index", also: repaired, fails: map[string]string{"RES-3": "is of interface 7 of the result, which has 1"}},
+		{
+			plugin: "macvlan",
+			defect: "wrong-index",
+			also:   repaired,
+			fails:  map[string]string{"RES-3": "is of interface 7 of the result, which has 1"},
+		},
 		{plugin: "macvlan", defect: "says-a-route", also: repaired, fails: map[string]string{
 			"RES-4": "the result has the route 203.0.113.0/24 via 192.168.0.1, and the pod has not",
 		}},
-		{plugin: "host-local", defect: "ipam-names-an-interface", fails: map[string]string{"RES-5": "names interface 0, want none"}},
+		{
+			plugin: "host-local",
+			defect: "ipam-names-an-interface",
+			fails:  map[string]string{"RES-5": "names interface 0, want none"},
+		},
 	}
 }
 
@@ -151,7 +246,11 @@ func badDeletes() []spoilt {
 		{plugin: "route", defect: "needs-prevresult", fails: map[string]string{
 			"DEL-2": "DEL without prevResult: want success", "DEL-4": "DEL without any ADD: want success",
 		}},
-		{plugin: "route", defect: "does-nothing-without-prevresult", fails: map[string]string{"DEL-2": "DEL without prevResult leaves"}},
+		{
+			plugin: "route",
+			defect: "does-nothing-without-prevresult",
+			fails:  map[string]string{"DEL-2": "DEL without prevResult leaves"},
+		},
 		{
 			plugin: "macvlan", defect: "fails-on-loss", also: []string{"STA-3"},
 			fails: map[string]string{"DEL-3": "want success, got exit status 1", "DEL-4": "DEL again: want success"},
@@ -183,20 +282,36 @@ func badChecks() []spoilt {
 			"CHK-5": "CHECK passes whatever is taken away",
 			"CHK-1": "CHECK without prevResult passes",
 		}},
-		{plugin: "macvlan", defect: "checks-without-prevresult", fails: map[string]string{"CHK-1": "CHECK without prevResult passes, want an error"}},
+		{
+			plugin: "macvlan",
+			defect: "checks-without-prevresult",
+			fails:  map[string]string{"CHK-1": "CHECK without prevResult passes, want an error"},
+		},
 		{
 			plugin: "macvlan", defect: "believes-the-kernel", also: []string{
 				"CHK-7", "DLG-3", "CHK-4", "CHK-5", "CHK-3",
 			},
 			fails: map[string]string{"CHK-1": "CHECK with addresses in prevResult that the pod does not have passes"},
 		},
-		{plugin: "macvlan", defect: "knows-all-routes", fails: map[string]string{"CHK-2": "route to 198.18.0.0/24: not of this plugin"}},
-		{plugin: "macvlan", defect: "overlooks-addresses", fails: map[string]string{"CHK-3": "CHECK passes with address 192.168.1.2/16"}},
+		{
+			plugin: "macvlan",
+			defect: "knows-all-routes",
+			fails:  map[string]string{"CHK-2": "route to 198.18.0.0/24: not of this plugin"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "overlooks-addresses",
+			fails:  map[string]string{"CHK-3": "CHECK passes with address 192.168.1.2/16"},
+		},
 		{
 			plugin: "macvlan", defect: "swallows-reservations", also: []string{"CHK-7", "DLG-3"},
 			fails: map[string]string{"CHK-4": "CHECK passes with file /var/lib/cni/networks/net/192.168.1.2"},
 		},
-		{plugin: "macvlan", defect: "overlooks-down", fails: map[string]string{"CHK-5": "CHECK passes with link eth0 in the pod set down"}},
+		{
+			plugin: "macvlan",
+			defect: "overlooks-down",
+			fails:  map[string]string{"CHK-5": "CHECK passes with link eth0 in the pod set down"},
+		},
 		{plugin: "macvlan", defect: "checks-a-page", fails: map[string]string{"CHK-6": "not among the first 16"}},
 		{
 			plugin: "macvlan", defect: "checks-too-early", fails: map[string]string{"CHK-6": "not ready yet"},
@@ -220,7 +335,11 @@ func badChecks() []spoilt {
 // badStatus returns defects of STATUS.
 func badStatus() []spoilt {
 	return []spoilt{
-		{plugin: "route", defect: "always-ready", fails: map[string]string{"STA-1": "STATUS succeeds whatever ADD lacks"}},
+		{
+			plugin: "route",
+			defect: "always-ready",
+			fails:  map[string]string{"STA-1": "STATUS succeeds whatever ADD lacks"},
+		},
 		{
 			plugin: "macvlan", defect: "never-ready", also: []string{"STA-4", "STA-5"},
 			fails: map[string]string{"STA-1": "STATUS of a plugin that is ready: want success"},
@@ -243,20 +362,53 @@ func badStatus() []spoilt {
 		{plugin: "macvlan", defect: "calls-retry-internal", fails: map[string]string{
 			"STA-5": "STATUS with no address left: want code 50 or 51", "STA-4": "and it says exit status 1, code 999",
 		}},
-		{plugin: "host-local", defect: "never-full", fails: map[string]string{"STA-5": "STATUS succeeds with no address left"}},
+		{
+			plugin: "host-local",
+			defect: "never-full",
+			fails:  map[string]string{"STA-5": "STATUS succeeds with no address left"},
+		},
 	}
 }
 
 // badCollections returns defects of GC.
 func badCollections() []spoilt {
 	return []spoilt{
-		{plugin: "host-local", defect: "collects-nothing", also: []string{"GC-2"}, fails: map[string]string{"GC-1": "GC succeeds and deletes nothing"}},
-		{plugin: "host-local", defect: "collects-everything", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
-		{plugin: "route", defect: "collects-everything", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
-		{plugin: "route", defect: "knows-the-other-key", fails: map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"}},
-		{plugin: "host-local", defect: "keeps-when-none-is-valid", fails: map[string]string{"GC-1": "GC with an empty list leaves of live"}},
-		{plugin: "host-local", defect: "stops-collecting", fails: map[string]string{"GC-2": "and leaves of another stale attachment"}},
-		{plugin: "host-local", defect: "hides-errors-of-gc", fails: map[string]string{"GC-2": "and succeeds, want an error"}},
+		{
+			plugin: "host-local",
+			defect: "collects-nothing",
+			also:   []string{"GC-2"},
+			fails:  map[string]string{"GC-1": "GC succeeds and deletes nothing"},
+		},
+		{
+			plugin: "host-local",
+			defect: "collects-everything",
+			fails:  map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"},
+		},
+		{
+			plugin: "route",
+			defect: "collects-everything",
+			fails:  map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"},
+		},
+		{
+			plugin: "route",
+			defect: "knows-the-other-key",
+			fails:  map[string]string{"GC-1": "GC deletes what belongs to the valid attachment"},
+		},
+		{
+			plugin: "host-local",
+			defect: "keeps-when-none-is-valid",
+			fails:  map[string]string{"GC-1": "GC with an empty list leaves of live"},
+		},
+		{
+			plugin: "host-local",
+			defect: "stops-collecting",
+			fails:  map[string]string{"GC-2": "and leaves of another stale attachment"},
+		},
+		{
+			plugin: "host-local",
+			defect: "hides-errors-of-gc",
+			fails:  map[string]string{"GC-2": "and succeeds, want an error"},
+		},
 		{plugin: "macvlan", defect: "collects-alone", also: []string{"GC-2"}, fails: map[string]string{
 			"GC-3": "GC does not call GC of the plugin", "GC-1": "GC succeeds and deletes nothing",
 			"DLG-3": "GC does not call GC of the plugin",
@@ -264,7 +416,12 @@ func badCollections() []spoilt {
 		{plugin: "macvlan", defect: "swallows-error-of-gc", fails: map[string]string{
 			"GC-3": "GC succeeds although the plugin that it delegates to failed", "DLG-3": "GC succeeds although",
 		}},
-		{plugin: "route", defect: "reports-collection", fails: map[string]string{"GC-4": "GC succeeds and prints"}, through: []string{"GC-1"}},
+		{
+			plugin:  "route",
+			defect:  "reports-collection",
+			fails:   map[string]string{"GC-4": "GC succeeds and prints"},
+			through: []string{"GC-1"},
+		},
 	}
 }
 
@@ -276,37 +433,76 @@ func badDelegates() []spoilt {
 		{plugin: "macvlan", defect: "keeps-args-to-itself", fails: map[string]string{
 			"DLG-1": `ADD: the delegated plugin gets CNI_ARGS="IgnoreUnknown=1", want`,
 		}},
-		{plugin: "macvlan", defect: "keeps-keys-to-itself", fails: map[string]string{"DLG-1": "the delegated plugin does not get"}},
+		{
+			plugin: "macvlan",
+			defect: "keeps-keys-to-itself",
+			fails:  map[string]string{"DLG-1": "the delegated plugin does not get"},
+		},
 		{
 			plugin: "macvlan", defect: "first-directory", also: []string{"F01", "F04", "H05"},
 			fails: map[string]string{"DLG-2": "in the second directory of CNI_PATH: want success"},
 		},
-		{plugin: "macvlan", defect: "drops-stderr", fails: map[string]string{"DLG-2": "ADD does not pass the standard error of the delegated plugin on"}},
-		{plugin: "macvlan", defect: "swallows-error-of-del", fails: map[string]string{"DLG-3": "DEL succeeds although the plugin that it delegates to failed"}},
+		{
+			plugin: "macvlan",
+			defect: "drops-stderr",
+			fails:  map[string]string{"DLG-2": "ADD does not pass the standard error of the delegated plugin on"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "swallows-error-of-del",
+			fails:  map[string]string{"DLG-3": "DEL succeeds although the plugin that it delegates to failed"},
+		},
 		{plugin: "macvlan", defect: "rolls-back-alone", fails: map[string]string{"DLG-4": "and does not call its DEL"}},
 		{plugin: "route", defect: "one-at-a-time", fails: map[string]string{"LIF-1": "another ADD is running"}},
 		{
 			plugin: "host-local", defect: "shares-addresses", may: []string{"CHK-6", "STA-1"},
 			fails: map[string]string{"LIF-1": "ADD of 16 pods at once gives 192.168.1."},
 		},
-		{plugin: "tuning", defect: "knows-macvlan", chain: tuned, may: idle, fails: map[string]string{"CHN-1": "eth0: want a macvlan"}},
-		{plugin: "host-local", defect: "follows-args", fails: map[string]string{"ARG-1": "although args.cni.ips asks for"}},
+		{
+			plugin: "tuning",
+			defect: "knows-macvlan",
+			chain:  tuned,
+			may:    idle,
+			fails:  map[string]string{"CHN-1": "eth0: want a macvlan"},
+		},
+		{
+			plugin: "host-local",
+			defect: "follows-args",
+			fails:  map[string]string{"ARG-1": "although args.cni.ips asks for"},
+		},
 	}
 }
 
 // badFailures returns defects that the failure modes are about.
 func badFailures() []spoilt {
 	return []spoilt{
-		{plugin: "macvlan", defect: "moves-default-route", fails: map[string]string{"A07": "ADD of a second interface: ~ first route default"}},
-		{plugin: "macvlan", defect: "stale-neighbour", also: []string{"CHK-4"}, fails: map[string]string{"A08": "has a MAC that no link has"}},
+		{
+			plugin: "macvlan",
+			defect: "moves-default-route",
+			fails:  map[string]string{"A07": "ADD of a second interface: ~ first route default"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "stale-neighbour",
+			also:   []string{"CHK-4"},
+			fails:  map[string]string{"A08": "has a MAC that no link has"},
+		},
 		{plugin: "macvlan", defect: "keeps-duplicates", fails: map[string]string{
 			"C03": "ADD found its address in use, fails, and leaves + file /var/lib/cni/networks/net/192.168.1.2",
 		}},
 		{plugin: "macvlan", defect: "litters-when-busy", fails: map[string]string{
 			"C04": "ADD on the port of a bridge fails and leaves + file /var/lib/broken",
 		}},
-		{plugin: "macvlan", defect: "litters-on-mac", fails: map[string]string{"C05": "fails and leaves + file /var/lib/broken"}},
-		{plugin: "macvlan", defect: "shrinks-uplink", fails: map[string]string{"C07": "ADD changes the MTU of eno1 from 1500 to 1400"}},
+		{
+			plugin: "macvlan",
+			defect: "litters-on-mac",
+			fails:  map[string]string{"C05": "fails and leaves + file /var/lib/broken"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "shrinks-uplink",
+			fails:  map[string]string{"C07": "ADD changes the MTU of eno1 from 1500 to 1400"},
+		},
 		{plugin: "macvlan", defect: "keeps-address-on-failure", fails: map[string]string{
 			"D07":   "with one address in the pool, after an ADD that failed and its DEL, ADD: want success",
 			"ADD-5": "fails and leaves something: + file /var/lib/cni/networks",
@@ -324,8 +520,16 @@ func badFailures() []spoilt {
 		{plugin: "macvlan", defect: "litters-without-master", fails: map[string]string{
 			"F07": "ADD without the uplink fails and leaves + file /var/lib/broken",
 		}},
-		{plugin: "macvlan", defect: "names-no-master", fails: map[string]string{"F07": "the message does not name eno1"}},
-		{plugin: "macvlan", defect: "keeps-its-lock", fails: map[string]string{"H05": "ADD after another one was killed: want success"}},
+		{
+			plugin: "macvlan",
+			defect: "names-no-master",
+			fails:  map[string]string{"F07": "the message does not name eno1"},
+		},
+		{
+			plugin: "macvlan",
+			defect: "keeps-its-lock",
+			fails:  map[string]string{"H05": "ADD after another one was killed: want success"},
+		},
 		{
 			plugin: "macvlan", defect: "leaves-tentative", chain: []string{dual(macvlan), route},
 			fails: map[string]string{"I02": "is tentative when ADD returns"},
@@ -346,9 +550,21 @@ func badUnasked() []spoilt {
 			"GC-6": other + "+ file /var/lib/cni/networks/cnitest-other/192.168.1.",
 		}},
 		{plugin: "route", defect: "collects-other-networks", fails: map[string]string{"GC-6": other}},
-		{plugin: "route", defect: "forgets-search", fails: map[string]string{"ADD-7": "prevResult has pods.example among dns.search, and the result has not"}},
-		{plugin: "route", defect: "forgets-pci-id", fails: map[string]string{"ADD-7": "prevResult has interfaces.pciID: 0000:00:1f.6, and the result has not"}},
-		{plugin: "route", defect: "forgets-advmss", fails: map[string]string{"ADD-7": "prevResult has routes.advmss: 1360, and the result has not"}},
+		{
+			plugin: "route",
+			defect: "forgets-search",
+			fails:  map[string]string{"ADD-7": "prevResult has pods.example among dns.search, and the result has not"},
+		},
+		{
+			plugin: "route",
+			defect: "forgets-pci-id",
+			fails:  map[string]string{"ADD-7": "prevResult has interfaces.pciID: 0000:00:1f.6, and the result has not"},
+		},
+		{
+			plugin: "route",
+			defect: "forgets-advmss",
+			fails:  map[string]string{"ADD-7": "prevResult has routes.advmss: 1360, and the result has not"},
+		},
 		{plugin: "route", defect: "status-makes-link", fails: map[string]string{
 			"EXE-5": "STATUS on a node without pods changes something, which ADD, DEL and GC alone do: + link ready0",
 		}},
@@ -361,10 +577,30 @@ func badUnasked() []spoilt {
 		{plugin: "macvlan", defect: "takes-advertisements", fails: map[string]string{
 			"NET-1": "the pod takes from a router advertisement what no result lists: + first address 2001:db8:5:",
 		}},
-		{plugin: "route", defect: "takes-advertisements", fails: map[string]string{"NET-1": "+ first address 2001:db8:5:"}},
-		{plugin: "route", defect: "answers-for-others", fails: map[string]string{"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has"}},
+		{
+			plugin: "route",
+			defect: "takes-advertisements",
+			fails:  map[string]string{"NET-1": "+ first address 2001:db8:5:"},
+		},
+		{
+			plugin: "route",
+			defect: "answers-for-others",
+			fails:  map[string]string{"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has"},
+		},
 		{plugin: "route", defect: "lowers-lo", fails: map[string]string{
 			"ADD-8": "ADD changes an interface in the pod that is not of this network: - first address ::1/128 dev lo",
 		}, also: []string{"DEL-2"}},
+	}
+}
+
+// badPace are defects of plugins that do what they should, some time.
+func badPace() []spoilt {
+	return []spoilt{
+		{plugin: "macvlan", defect: "takes-seconds", fails: map[string]string{
+			"TIM-1": "times as long as a plugin that does nothing",
+		}},
+		{plugin: "route", defect: "slows-with-each-pod", fails: map[string]string{
+			"TIM-2": "longer for each attachment that the node has",
+		}, may: []string{"DEL-2", "DEL-1"}},
 	}
 }

@@ -85,6 +85,9 @@ func (s *Suite) Finish() (*report.Report, error) {
 		}
 		s.add(result)
 	}
+	if len(s.subjects) > 0 {
+		s.report.CallTimes = s.times.Table(s.file.Types(), s.subjects[0].Series)
+	}
 	for _, subject := range s.subjects {
 		s.report.Scores = append(s.report.Scores, scores(subject)...)
 		_ = subject.Close()

@@ -16,6 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/calltime"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/residue"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
@@ -31,6 +32,7 @@ type Suite struct {
 	plan
 	started time.Time
 	residue *residue.Tracker
+	times   *calltime.Recorder
 	// try runs a unit once.
 	try func(ctx context.Context, u *Unit, last bool) *attempt
 	findings
@@ -73,7 +75,7 @@ func New(options Options) (*Suite, error) {
 	if s.plan, err = options.plan(all); err != nil {
 		return nil, err
 	}
-	s.try = s.attempt
+	s.try, s.times = s.attempt, &calltime.Recorder{}
 	s.residue = residue.New(residue.Config{
 		Start: func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error) {
 			return options.Backend.Start(ctx, s.request(nodes, chain))
@@ -81,7 +83,7 @@ func New(options Options) (*Suite, error) {
 		Runner: s.runnerConfig(), Shared: cluster.IsExclusive(options.Backend),
 	})
 	s.subjects = contract.Subjects(file, contract.Lab{
-		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}),
+		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}), Times: s.times,
 	})
 	s.report = report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind,
@@ -216,6 +218,7 @@ func (s *Suite) runnerConfig() runner.Config {
 	return runner.Config{
 		With:     s.options.Nodes.With,
 		Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture,
+		Times: s.times,
 	}
 }
 

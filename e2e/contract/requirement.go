@@ -91,7 +91,7 @@ func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
 		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(),
-		runtimes(), failures(), onLAN(), sweeping(), always(),
+		runtimes(), failures(), onLAN(), pacing(), sweeping(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

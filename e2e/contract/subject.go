@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/calltime"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -27,6 +28,9 @@ type Lab struct {
 	Backend cluster.Backend
 	// Request is the request for each cluster; checks choose its nodes and its chain.
 	Request cluster.Request
+	// Times keeps how long calls took; nil keeps nothing.
+	Times *calltime.Recorder
+	pace  *pace // of the chain
 }
 
 // limit returns how many of the clusters that a check would use at once there can be: one where machines exist once.
@@ -83,6 +87,7 @@ type observedCall struct {
 // calls them.
 func Subjects(file *conflist.File, lab Lab) []*Subject {
 	var all []*Subject
+	lab.pace = &pace{}
 	add := func(s *Subject) {
 		if !slices.ContainsFunc(all, func(other *Subject) bool { return other.Type == s.Type }) {
 			s.file, s.lab, s.lives, s.scores = file, lab, map[string]*lifecycle{}, map[cni.Verb]*Score{}
@@ -250,6 +255,7 @@ func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 		records = append(records, s.changes.record)
 		s.changes = nil
 	}
+	s.lab.pace.forget()
 	s.calls = slices.DeleteFunc(s.calls, func(c observedCall) bool { return slices.Contains(records, c.record) })
 	for _, score := range s.scores {
 		score.Provocations = slices.DeleteFunc(score.Provocations, func(p Provocation) bool {
@@ -260,6 +266,7 @@ func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 
 // observe keeps a call for the audits.
 func (s *Subject) observe(c observedCall) {
+	s.lab.Times.Keep(c.Call)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, c)

@@ -22,7 +22,8 @@ var pageStyle string
 // packet captures are relative to the report's directory.
 func (r *Report) WriteHTML(out io.Writer) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
-		"anchor": anchor, "group": func(title string, open bool, results []Result) group {
+		"anchor": anchor, "callTimesNote": func() string { return callTimesNote },
+		"group": func(title string, open bool, results []Result) group {
 			return group{title, open, results}
 		},
 		"symbol": Outcome.symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,

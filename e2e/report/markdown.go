@@ -178,6 +178,7 @@ func (r *Report) markdownTail() string {
 			fmt.Fprintf(&b, "- %s: %s\n", plain(res.Name()), plain(oneLine(clip(res.Reason, markdownReason/4))))
 		}
 	}
+	b.WriteString(r.markdownTimes())
 	section("Skipped", r.with(Skipped))
 	section("Known upstream", r.with(KnownUpstream))
 	section("About plugins that are not under test", r.Findings())

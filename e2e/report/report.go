@@ -85,6 +85,8 @@ type Report struct {
 	FailureModes []FailureMode `json:"failureModes"`
 	// Scores count how often a verb noticed what was broken on purpose.
 	Scores []Score `json:"scores"`
+	// CallTimes has a row for each verb of each plugin whose calls succeeded; empty if none did.
+	CallTimes []CallTime `json:"callTimes,omitempty"`
 	// Residue is what the first attachment leaves on a node without later ones adding to it.
 	Residue []Residue `json:"residue"`
 	// Notes are for the user, such as how addresses were divided.

@@ -152,6 +152,13 @@ func fullReport() *report.Report {
 			{Plugin: "route", Verb: "CHECK", Noticed: 1, Provoked: 2, Missed: []string{"link eth0 in the pod set down"}},
 			{Plugin: "route", Verb: "STATUS", Noticed: 1, Provoked: 1, Missed: []string{}},
 		},
+		CallTimes: []report.CallTime{
+			{
+				Plugin: "route", Verb: "ADD", Calls: 140, MedianSeconds: 0.004, P99Seconds: 0.0125,
+				Paired: &report.PairedTime{Ratio: 2.6, GrowthSeconds: 0.00001, GrowthErrorSeconds: 0.00002},
+			},
+			{Plugin: "route", Verb: "GC", Calls: 1, MedianSeconds: 0.003, P99Seconds: 0.003},
+		},
 		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}},
 		Notes:   []string{"a note"},
 	}

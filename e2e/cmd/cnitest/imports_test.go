@@ -76,7 +76,7 @@ func layers() [][]string {
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
 		{"cluster"},
-		{"backend/netns", "internal/disturbance", "internal/refusal"},
+		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
 		{"backend/internal/keeper", "contract", "internal/environment"},
 		{"backend/kind", "backend/ssh", "internal/packetpath"},
 		{"internal/runner"},

@@ -27,6 +27,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	fmt.Fprintf(out, "%s in %.1fs\n", r.Tally(), r.DurationSeconds)
 	printNotClaimed(out, r)
 	printScores(out, r)
+	printTimes(out, r)
 	printFindings(out, r)
 	printResidue(out, r.Residue)
 	for _, note := range r.Notes {
@@ -50,6 +51,22 @@ func printScores(out io.Writer, r *report.Report) {
 			fmt.Fprintf(out, "; not: %s", strings.Join(s.Missed, ", "))
 		}
 		fmt.Fprintln(out)
+	}
+}
+
+// printTimes prints a line for each plugin under test with how long its calls took.
+func printTimes(out io.Writer, r *report.Report) {
+	for _, p := range r.Implementation.Plugins {
+		var times []string
+		for _, c := range r.CallTimes {
+			if c.Plugin == p.Type && p.UnderTest && c.Paired != nil {
+				times = append(times, fmt.Sprintf("%s %s (%s)", c.Verb, c.Median(), c.Ratio()))
+			}
+		}
+		if times != nil {
+			fmt.Fprintf(out, "calls of %s, in brackets how many times as long as a plugin that does nothing: %s\n",
+				p.Type, strings.Join(times, ", "))
+		}
 	}
 }
 

@@ -235,6 +235,9 @@ func (r *Runner) cni(ctx context.Context, p *environment.Pod, req cni.Request) (
 
 // keep keeps the calls, and which plugin was seen to change what.
 func (r *Runner) keep(node *cluster.Node, reply agent.CNIReply) {
+	for _, call := range reply.Outcome.Calls {
+		r.config.Times.Keep(call)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, reply.Outcome.Calls...)

@@ -17,6 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/calltime"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/internal/packetpath"
@@ -36,6 +37,8 @@ type Config struct {
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
 	Dataplane string
+	// Times keeps how long calls took; nil keeps nothing.
+	Times *calltime.Recorder
 	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if
 	// nothing is written.
 	Keep func(scenario string, pcapng []byte) (path string)

@@ -1,0 +1,158 @@
+// Package calltime says how long the calls of plugins took: all of a run, and those of a series in which each call
+// stood beside one of a plugin that does nothing. Only the ratios of such a series decide: a busy machine slows both.
+//
+// Run its tests: go test ./e2e/internal/calltime
+package calltime
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// Key is a verb of a plugin.
+type Key struct {
+	Plugin string
+	Verb   cni.Verb
+}
+
+// Recorder keeps how long calls took. The zero value is ready; its methods may be called concurrently, also of nil.
+type Recorder struct {
+	mu   sync.Mutex
+	took map[Key][]time.Duration
+}
+
+// Keep adds a call, unless it failed: where it gave up says nothing of its work.
+func (r *Recorder) Keep(call cni.Call) {
+	if r == nil || call.Failed() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.took == nil {
+		r.took = map[Key][]time.Duration{}
+	}
+	key := Key{call.Plugin, call.Verb}
+	r.took[key] = append(r.took[key], call.Duration)
+}
+
+// Table returns a row for each verb of each of the plugins, with what a series of its calls showed where there was one.
+func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.CallTime {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var rows []report.CallTime
+	for _, plugin := range plugins {
+		for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del, cni.GC, cni.Status} {
+			took := slices.Sorted(slices.Values(r.took[Key{plugin, verb}]))
+			if len(took) == 0 {
+				continue
+			}
+			row := report.CallTime{
+				Plugin: plugin, Verb: string(verb), Calls: len(took),
+				MedianSeconds: quantile(took, 0.5).Seconds(), P99Seconds: quantile(took, 0.99).Seconds(),
+			}
+			if s := series(Key{plugin, verb}); len(s) > 0 {
+				growth, uncertainty := s.Growth()
+				row.Paired = &report.PairedTime{
+					Ratio: s.Ratio(), GrowthSeconds: growth * s.Nothing().Seconds(),
+					GrowthErrorSeconds: uncertainty * s.Nothing().Seconds(),
+				}
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// quantile returns one of sorted times.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// Sample is a call beside one of a plugin that does nothing.
+type Sample struct {
+	// Present are the attachments that were on the node already.
+	Present int
+	// Took is the call's time, Nothing that of the plugin that does nothing.
+	Took, Nothing time.Duration
+}
+
+// Series are the calls of one verb of one plugin in the order in which they were made.
+type Series []Sample
+
+func (s Series) sorted(of func(Sample) time.Duration) []time.Duration {
+	times := make([]time.Duration, len(s))
+	for i, sample := range s {
+		times[i] = of(sample)
+	}
+	slices.Sort(times)
+	return times
+}
+
+// Quickest returns the shortest call: no other work of the machine can have made all of them slow.
+func (s Series) Quickest() time.Duration {
+	return slices.MinFunc(s, func(a, b Sample) int { return cmp.Compare(a.Took, b.Took) }).Took
+}
+
+// Nothing returns the median of the plugin that does nothing.
+func (s Series) Nothing() time.Duration {
+	return quantile(s.sorted(func(s Sample) time.Duration { return s.Nothing }), 0.5)
+}
+
+// Ratio is that of the medians.
+func (s Series) Ratio() float64 {
+	return float64(quantile(s.sorted(func(s Sample) time.Duration { return s.Took }), 0.5)) / float64(s.Nothing())
+}
+
+// Growth returns by how much a call takes longer for each attachment that is present, in the time that a plugin that
+// does nothing takes, with its standard error: the line of least squares, once what goes with the plugin that does
+// nothing is taken out, which is the machine's. Fewer than four calls tell nothing.
+func (s Series) Growth() (slope, uncertainty float64) {
+	if len(s) < 4 {
+		return 0, math.Inf(1)
+	}
+	took, present, load := make([]float64, len(s)), make([]float64, len(s)), make([]float64, len(s))
+	for i, sample := range s {
+		took[i], present[i] = float64(sample.Took)/float64(s.Nothing()), float64(sample.Present)
+		// The median of three neighbours: a plugin that does nothing is short, and disturbed now and then.
+		load[i] = float64(s[max(0, i-1):min(len(s), i+2)].Nothing())
+	}
+	load, _ = residuals(load, make([]float64, len(s)))
+	took, _ = residuals(took, load)
+	present, _ = residuals(present, load)
+	took, slope = residuals(took, present)
+	square := func(v []float64) (sum float64) {
+		for _, x := range v {
+			sum += x * x
+		}
+		return sum
+	}
+	if square(present) < 1e-9 {
+		return 0, math.Inf(1)
+	}
+	return slope, math.Sqrt(square(took) / float64(len(s)-3) / square(present))
+}
+
+// residuals returns what the line of least squares through y over x, whose mean is 0, leaves of y, and its slope.
+func residuals(y, x []float64) (rest []float64, slope float64) {
+	var mean, xx, xy float64
+	for i := range y {
+		mean += y[i] / float64(len(y))
+	}
+	for i := range y {
+		xx += x[i] * x[i]
+		xy += x[i] * (y[i] - mean)
+	}
+	if xx > 0 {
+		slope = xy / xx
+	}
+	for i := range y {
+		rest = append(rest, y[i]-mean-slope*x[i])
+	}
+	return rest, slope
+}
