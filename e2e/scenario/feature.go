@@ -43,10 +43,10 @@ func Features() []Feature {
 func (f Feature) Meaning() string {
 	switch f {
 	case Attach:
-		return "Every ADD gives a pod its interface and addresses that no other pod has, also many at once, on a " +
-			"cold node and with addresses that others had before."
+		return "Every ADD gives a pod its interface and addresses that no other pod has, also many at the same time, " +
+			"on a new node, and with addresses that other pods had before."
 	case CleanUp:
-		return "DEL takes away what ADD made, however often it comes and whatever is already missing."
+		return "DEL removes what ADD made, however often it is called and whatever is already missing."
 	case PodToPod:
 		return "Pods on one node reach each other."
 	case HostToPod:
@@ -56,30 +56,30 @@ func (f Feature) Meaning() string {
 	case External:
 		return "Machines outside the cluster and pods reach each other with their own addresses."
 	case NodeIntegrity:
-		return "The node's own addresses, routes and neighbours are as if no plugin ran there."
+		return "The node's own addresses, routes and neighbours are the same as without the plugin."
 	case SecondInterface:
 		return "A pod can have a second interface on the same network."
 	case Chaining:
 		return "Other plugins can stand before and after this one in the conflist."
 	case PodToService:
-		return "Pods reach the cluster address of a service, wherever its endpoints run, and what their node offers " +
-			"its own pods only."
+		return "Pods reach the cluster address of a service, wherever its endpoints run, and addresses of their node " +
+			"that are only for its own pods."
 	case NodePort:
 		return "Clients outside the cluster reach a service through a port of any node."
 	case Hairpin:
 		return "A pod reaches itself through a service of which it is an endpoint."
 	case DualStack:
-		return "A pod has addresses of both families and all that holds for one holds for the other."
+		return "A pod has addresses of both families, and everything works with each of them."
 	case DaemonRestart:
-		return "The plugin's daemon may be down, be killed and start again: pods go on, no address gets two owners " +
-			"and none is lost."
+		return "The plugin's daemon may be down, be killed and start again: pods go on, no two pods get the same " +
+			"address, and no address is lost."
 	case LargeDatagrams:
 		return "Datagrams that are larger than the MTU arrive, in fragments."
 	case UnderlayGroups:
 		return "Pods receive what is sent to all machines of the underlay, by broadcast and by multicast."
 	case CloudENIs:
-		return "Pods use the addresses of all network interfaces that a cloud gives their node, each by its own " +
-			"interface."
+		return "Pods use the addresses of all network interfaces that a cloud gives their node, and each address " +
+			"uses its own interface."
 	case DHCP:
 		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
 			"when it ends."
@@ -87,8 +87,8 @@ func (f Feature) Meaning() string {
 		return "A pod can have this network beside another one that it was attached to first, as Multus does it, and " +
 			"each goes on when the other comes and goes."
 	case Capabilities:
-		return "What a pod asks for by a capability that the conflist declares, a MAC or a DNS server, is what it " +
-			"gets and what the result says."
+		return "A pod gets what it asks for by a capability that the conflist declares, such as a MAC or a DNS " +
+			"server, and the result lists it."
 	}
 	return ""
 }

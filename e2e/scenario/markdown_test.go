@@ -32,21 +32,21 @@ features
   Chaining
     Other plugins can stand before and after this one in the conflist.
   NodeIntegrity
-    The node's own addresses, routes and neighbours are as if no plugin ran
-    there.
+    The node's own addresses, routes and neighbours are the same as without
+    the plugin.
   SecondInterface
     A pod can have a second interface on the same network.
   PodToService
     Pods reach the cluster address of a service, wherever its endpoints run,
-    and what their node offers its own pods only.
+    and addresses of their node that are only for its own pods.
   NodePort
     Clients outside the cluster reach a service through a port of any node.
   DaemonRestart
     The plugin's daemon may be down, be killed and start again: pods go on, no
-    address gets two owners and none is lost.
+    two pods get the same address, and no address is lost.
   CloudENIs
     Pods use the addresses of all network interfaces that a cloud gives their
-    node, each by its own interface.
+    node, and each address uses its own interface.
 
 covers
   A01, DEL-4

@@ -26,12 +26,12 @@ func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [CONFLIST]",
 		Short: "Say what this machine can run, and what a missing piece costs",
-		Long: `Doctor makes a lab, looks into its nodes and prints a line for each thing that runs depend on: ok,
-or missing and what that costs. It exits 3 only where no lab can be made at all.
+		Long: `Doctor makes a lab, examines its nodes and prints a line for each thing that runs need: ok, or
+missing with what cannot run without it. It exits 3 only if no lab can be made at all.
 
 With a conflist it also attaches a pod, as a run does before anything else, and says what the kernel
-lacks for that, or which call it refused: it exits 3 where the kernel lacks something, and 1 where
-the pod cannot be attached for another reason.`,
+lacks for that, or which call it refused. It exits 3 if the kernel lacks something, and 1 if the pod
+cannot be attached for another reason.`,
 		Example: "  cnitest doctor\n  sudo cnitest doctor\n  cnitest doctor net.d/10-mynet.conflist --bin-dir bin\n  " +
 			"cnitest doctor --backend kind",
 		Args: func(_ *cobra.Command, args []string) error {

@@ -20,10 +20,10 @@ func newExplainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain ID",
 		Short: "Explain a scenario, a requirement, a feature or a failure mode",
-		Long: `Explain tells of a scenario why it matters, what it needs and what it does, step by step; of a
-requirement what the specification says, why, who met it broken, and how it is checked; of a feature
-what it claims and what tests it; of a failure mode where it was seen and what would catch it. Soak
-is what run --soak does.`,
+		Long: `Explain describes a scenario (why it matters, what it needs, and what it does, step by step), a
+requirement (what the specification says and why, where it was broken, and how it is checked), a
+feature (what it claims and what tests it), a failure mode (where it was seen and what would notice
+it), or the soak of run --soak.`,
 		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest " +
 			"explain K01",
 		Args: func(_ *cobra.Command, args []string) error {

@@ -39,16 +39,16 @@ func newInitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Write what a plugin's repository needs to be tested, in a terminal and on GitHub",
-		Long: `Init writes into DIR (default the current one) what tests a plugin with cnitest, each file with
-comments that say how it goes on:
+		Long: `Init writes files into DIR (default: the current directory) that test a plugin with cnitest, each
+with comments that say what to do next:
 
   net.d/10-TYPE.conflist          an example; with --conflist your own is used instead
-  net.d/10-TYPE.target.yaml       what each node has beside the plugins, such as a daemon
-  net.d/10-TYPE.expected.yaml     what is known not to pass, and why: the rest must
+  net.d/10-TYPE.target.yaml       what each node has besides the plugins, such as a daemon
+  net.d/10-TYPE.expected.yaml     what is known not to pass, and why; the rest must pass
   cnitest.mk                      make -f cnitest.mk cnitest; or include it in your Makefile
   .github/workflows/cnitest.yml   the same on GitHub, with the report as the summary of the run
 
-Files that are there already are left as they are, so that it may be called again.`,
+Files that exist are not changed, so that it may be called again.`,
 		Example: `  cnitest init                                   in the repository of the plugin
   cnitest init --type mynet ../mynet
   cnitest init --conflist deploy/10-mynet.conflist`,

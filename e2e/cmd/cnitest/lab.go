@@ -42,11 +42,11 @@ func newLabCommand() *cobra.Command {
 		Short: "Open a shell, or run a command, on a node of the lab that scenarios run on",
 		Long: `Lab makes nodes a, b, … with the conflist in /etc/cni/net.d and the plugins in /opt/cni/bin, each
 with an empty pod namespace /var/run/netns/testing, and runs a shell or a command on one of them.
-All of it is gone when that ends.
+Everything is removed when that ends.
 
-NETCONFPATH and CNI_PATH are set, so that cnitool needs no options; where --bin-dir has no cnitool,
-cnitest itself has its verbs. The name to give it is that of the network in the conflist. The exit
-status is the command's.`,
+NETCONFPATH and CNI_PATH are set, so that cnitool needs no options. If --bin-dir has no cnitool,
+cnitest acts as cnitool. It takes the name of the network in the conflist. The exit status is that of
+the command.`,
 		Example: `  cnitest lab my.conflist --bin-dir bin
   cnitest lab my.conflist --bin-dir bin -- cnitool add mynet /var/run/netns/testing
   cnitest lab my.conflist --bin-dir bin -- sh -c 'cnitool add mynet /var/run/netns/testing && ip route'

@@ -19,11 +19,10 @@ func newListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list scenarios|requirements|features|failure-modes",
 		Short: "List what a run consists of",
-		Long: `List scenarios shows what a run plays, with the features and failure modes that each stands for;
-both can be given to run --label-filter. List requirements shows the sentences of the CNI
-specification that each plugin is asked about, alone. List features shows what a plugin can claim,
-and the profiles that demand it. List failure-modes shows how plugins failed their users, and what
-would have caught it.`,
+		Long: `List scenarios shows the scenarios of a run, with the features and failure modes that each covers;
+run --label-filter takes both. List requirements shows the sentences of the CNI specification that
+each plugin is tested on, alone. List features shows what a plugin can claim, and the profiles that
+demand it. List failure-modes shows how plugins failed their users, and what would have noticed it.`,
 		Example:   "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list failure-modes",
 		ValidArgs: []string{"scenarios", "requirements", "features", "failure-modes"},
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -81,7 +81,7 @@ func newRootCommand() *cobra.Command {
 		Short: "Conformance tests for CNI plugins of underlay networks",
 		Long: `cnitest takes a conflist and the binaries of its plugins, attaches pods on nodes that it makes from
 network namespaces, sends traffic between them, deletes everything again, and says what worked.
-Nothing is changed on this machine, and no rights are needed where unprivileged user namespaces are
+Nothing changes on this machine, and no rights are needed if unprivileged user namespaces are
 allowed.
 
 Exit status: 0 conformant (or partial without --strict), 1 not conformant, 2 the command line or a

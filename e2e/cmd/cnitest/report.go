@@ -16,8 +16,8 @@ func newReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
 		Short: "Render a report.json, compare two, or print their schema",
-		Long: `Report works on the report.json that cnitest run writes with --report-dir. It reads strictly: a file
-of another apiVersion, or with fields that this version does not know, is an error and no guess.`,
+		Long: `Report works on the report.json that cnitest run writes with --report-dir. It is strict: a file
+of another apiVersion, or with unknown fields, is an error.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("report: unknown command %q; want html, markdown, diff or schema", args[0])
@@ -72,14 +72,14 @@ func newDiffCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Compare two report.json, exit 1 on a regression",
-		Long: `Diff says what is worse, better, changed, new and gone in the later of two reports.
+		Long: `Diff lists what is worse, better, changed, new and gone in the later of two reports.
 
-A regression is what the old report showed and the new one does not: a pass that failed, became
-vacuous, was skipped, is no longer claimed or is gone; anything else that failed or became vacuous
-now and was not before; a verb that notices a smaller share of what was broken on purpose; a worse
-verdict (conformant, partial, not-conformant, env-unfit). It counts where the result counts in
-either report. What only cannot be asked for any more (not-applicable) or is known-upstream by now
-is listed, as is what is new; a new failure is a regression where it makes the verdict worse.
+A regression is something that the old report showed and the new one does not: a pass that failed,
+became vacuous, was skipped, is no longer claimed or is gone; another result that failed or became
+vacuous; a verb that notices a smaller share of what was broken on purpose; a worse verdict
+(conformant, partial, not-conformant, env-unfit). It counts if the result counts in one of the
+reports. Results that became not-applicable or known-upstream are listed, and so are new ones; a new
+failure is a regression only if it makes the verdict worse.
 
 Exit status: 0 no regression, 1 a regression, 2 a file is no report.`,
 		Example: "  cnitest report diff main/report.json out/report.json",

@@ -24,8 +24,8 @@ func newValidateCommand() *cobra.Command {
 		Use: "validate FILE…",
 		Short: "Check networks (*.conflist, *.conf, *.json, NetworkAttachmentDefinitions), scenarios, targets and " +
 			"expectations without running anything",
-		Long: `Validate reads every file and lists every mistake of all of them as FILE:LINE: what; how to mend. It
-exits 2 when there is one. Of a conflist it also says what a runtime would live with, as warnings.`,
+		Long: `Validate reads all files and lists every mistake as FILE:LINE: what; how to mend. It exits 2 if there
+is one. Warnings are about mistakes in a conflist that runtimes accept.`,
 		Example: "  cnitest validate /etc/cni/net.d/10-mynet.conflist\n  cnitest validate scenarios/*.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
