@@ -14,10 +14,13 @@ import (
 // withoutPods returns why a scenario cannot run with the addresses and routes that the file gives to pods.
 func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outcome, string) {
 	needs := sc.Needs()
+	key, _ := file.DeviceKey()
 	switch n := sc.Attachments(); {
 	case n > 1 && file.OneAddress():
 		return report.NotApplicable,
 			fmt.Sprintf("the file gives every pod the same addresses, and this attaches %d times at once", n)
+	case needs.Devices && key == "":
+		return report.NotApplicable, "the main plugin makes the devices of pods itself"
 	case needs.Leases && !usesDHCP(file):
 		return report.NotApplicable, "no IPAM plugin of the conflist is dhcp"
 	case needs.Asks && len(offer.Known(file.Capabilities())) == 0:
@@ -42,6 +45,9 @@ func (o *Options) claimDeclared(file *conflist.File) {
 	}
 	if usesDHCP(file) {
 		o.Claims = append(slices.Clone(o.Claims), scenario.DHCP)
+	}
+	if key, _ := file.DeviceKey(); key != "" {
+		o.Claims = append(slices.Clone(o.Claims), scenario.GivenDevices)
 	}
 	if o.Nodes.With != nil {
 		o.Claims = append(slices.Clone(o.Claims), scenario.SeveralNetworks)

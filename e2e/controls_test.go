@@ -65,6 +65,12 @@ func wrapped(fault string) string {
 		`"`, 1)
 }
 
+// returning is host-device behind a plugin that returns devices as they were, with a fault.
+func returning(fault string) string {
+	return strings.Replace(hostDevice, `"type": "host-device"`,
+		`"type": "broken", "delegate": "host-device", "fault": "`+fault+`"`, 1)
+}
+
 // withIPAM returns a chain that passes everything, with a fault of its allocator.
 func withIPAM(fault string) []string {
 	return []string{
@@ -244,6 +250,16 @@ func faulty() []control {
 				"reboot": failOf("macvlan", "no IP addresses available"),
 			},
 		},
+		{name: "host-device", chain: []string{hostDevice}, want: map[string]expected{
+			"device-comes-back": fail(`eno2: state was UP and is DOWN, alias was "port 0 of the lab" and is none`),
+		}},
+		{name: "returns-devices", chain: []string{returning("returns-devices")}, want: map[string]expected{
+			// Each pod gets a device of its own.
+			"device-comes-back": pass(), "pod-to-pod-same-node": pass(), "host-to-pod": pass(),
+		}},
+		{name: "keeps-mtu", chain: []string{returning("keeps-mtu")}, want: map[string]expected{
+			"device-comes-back": fail("eno2: mtu was 1500 and is 1280"),
+		}},
 		// The first network goes on, and the other way round.
 		{name: "takes-first-down", chain: []string{macvlan, broken("takes-first-down")}, want: map[string]expected{
 			"several-networks": fail("CHECK: ptp: Failed to find Gateway 10.244.0.1 for interface eth0"),

@@ -63,6 +63,9 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 	switch cloud := o.Target != nil && o.Target.Cloud != nil; {
 	case needs.Daemon && (o.Target == nil || o.Target.Daemon == nil):
 		return report.Skipped, "no target file names a daemon (--target)"
+	case o.Target != nil && len(o.Target.Devices) > 0 && sc.Attachments() > len(o.Target.Devices):
+		return report.NotApplicable, fmt.Sprintf("the target has %d devices for pods, and this attaches %d times at "+
+			"once", len(o.Target.Devices), sc.Attachments())
 	case needs.Cloud && !cloud:
 		return report.Skipped, "no target file asks for a cloud (--target)"
 	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):

@@ -83,7 +83,9 @@ func fieldRuns() []fieldRun {
 		{file: "R18-cniversions-disable.conflist", verdict: report.Conformant, whole: results{"host-to-pod": "pass"}},
 		{file: "R19-list-in-dot-conf.conf", whole: results{"pod-to-pod-same-node": "pass"}, verdict: notConformant},
 		{file: "R22-vlan-second-pod.conf", unfit: "links of the kind vlan (CONFIG_VLAN_8021Q)"},
-		{file: "R23-host-device-altname.conflist", whole: results{"ADD-2 host-device": "pass"}, verdict: notConformant},
+		{file: "R23-host-device-altname.conflist", verdict: notConformant, tells: results{
+			"device-comes-back": `fail:eno2: state was UP and is DOWN, alias was "port 0 of the lab" and is none`,
+		}, whole: results{"ADD-2 host-device": "pass"}},
 		{file: "R24-macvlan-v4-on-ra-lan.conf", tells: results{"NET-1 macvlan": advertises}, verdict: notConformant},
 		{file: "R24-macvlan-v6-on-ra-lan.conf", whole: results{"NET-1 macvlan": advertises}, verdict: notConformant},
 		{file: "R25-route-attributes.conflist", verdict: notConformant, tells: results{

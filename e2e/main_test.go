@@ -141,7 +141,8 @@ const (
 		"gateway": "192.168.0.1"}], [{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}`
 	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": ` +
 		`[{"dst": "::/0"}]}`
-	leased = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
+	hostDevice = `{"type": "host-device", "device": "eno2", "ipam": ` + pool + `}`
+	leased     = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
 	// A runtime brings the addresses of brought, and a MAC for asked.
 	brought = `{"type": "macvlan", "master": "eno1", "capabilities": {"ips": true}, "ipam": {"type": "static",
 		"routes": [{"dst": "0.0.0.0/0", "gw": "192.168.0.1"}]}}`

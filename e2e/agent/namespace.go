@@ -89,6 +89,9 @@ func (s *Server) RemoveNamespace(name string, _ *None) error {
 	if err := s.Unlisten(path, nil); err != nil {
 		return err
 	}
+	if err := returnDevices(path); err != nil {
+		return fmt.Errorf("namespace %s: %w", path, err)
+	}
 	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("namespace %s: %w", path, err)
 	}

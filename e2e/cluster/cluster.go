@@ -161,6 +161,8 @@ type Node struct {
 	// PodAddresses are the addresses that the runtime passes for pods, if the conflist's IPAM plugin expects that: a
 	// list for each pod.
 	PodAddresses [][]netip.Prefix
+	// Devices are those of which each pod gets one, as the conflist's main plugin is told them.
+	Devices []conflist.Device
 	// PoolSize is the number of pods that the node's share of addresses allows; 0 means that it is unknown.
 	PoolSize int
 }

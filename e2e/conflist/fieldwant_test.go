@@ -301,9 +301,11 @@ node/b: its share of the addresses is 10.20.0.130-10.20.0.254
 `,
 	"R23-host-device-altname.conflist": `
  test 0.4.0: host-device, static, tuning
-eno2 on 10.20.3.0/24, router 10.20.3.1/24
+eth0 on 10.20.3.0/24, router 10.20.3.1/24
 node/a: static gives every pod the same addresses: one pod at a time
 node/b: static gives every pod the same addresses: one pod at a time
+node/a: pods get its devices eno2 to eno2-19, one each; its own interface is eth0
+node/b: pods get its devices eno2 to eno2-19, one each; its own interface is eth0
 `,
 	"R24-macvlan-v4-on-ra-lan.conf": `
  nic0 0.4.0: macvlan, host-local

@@ -104,6 +104,8 @@ type NodePlan struct {
 	// PodAddresses are the addresses that a runtime passes if the file's IPAM plugin expects that: for each pod at a
 	// time, one of each prefix of Plan.LAN.
 	PodAddresses [][]netip.Prefix
+	// Devices are those that its pods get, one each, if the main plugin makes none itself.
+	Devices []Device
 	// PoolSize is the number of pods that can have an address at the same time, at most MaxInt; 0 means that it is
 	// unknown.
 	PoolSize int
@@ -116,7 +118,7 @@ func (f *File) Plan(opts PlanOptions) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{p.uplinks, p.networks, p.externals, p.shares, p.bring, p.render} {
+	for _, step := range []func() error{p.uplinks, p.networks, p.externals, p.shares, p.bring, p.devices, p.render} {
 		if err := step(); err != nil {
 			return nil, err
 		}

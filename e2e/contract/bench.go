@@ -224,6 +224,11 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	if way, at := b.subject.file.Brought(); p != nil && at == i {
 		brings.Bring(way, b.brought.Addresses(b.node.Name, b.node.PodAddresses, p.id, p.ifName))
 	}
+	key, _ := b.subject.file.DeviceKey()
+	devices := offer.Values(b.subject.lab.Request.Target.GivenDevices(), b.node.Devices, key)
+	if key != "" && len(devices) > 0 && p != nil && i == 0 {
+		inv.config[key] = b.brought.Devices.Take(b.node.Name, devices, p.id, p.ifName)
+	}
 	if brings.Capabilities != nil {
 		inv.config["runtimeConfig"] = brings.Capabilities
 	}
@@ -301,6 +306,7 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	})
 	if verb == cni.Del && call.ExitCode == 0 && p != nil {
 		b.brought.Return(b.node.Name, p.id, p.ifName)
+		b.brought.Devices.Return(b.node.Name, p.id, p.ifName)
 	}
 	if verb == cni.Add && call.ExitCode == 0 && p != nil && json.Valid([]byte(call.Stdout)) {
 		p.result = json.RawMessage(call.Stdout)

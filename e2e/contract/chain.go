@@ -23,6 +23,9 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 	if b.node.PoolSize > 0 {
 		count = min(count, b.node.PoolSize)
 	}
+	if given := b.subject.lab.Request.Target.GivenDevices(); len(given) > 0 {
+		count = min(count, len(given))
+	}
 	var pods []*pod
 	for i := range count {
 		p, err := b.pod(ctx, fmt.Sprintf("pod-%d", i))

@@ -27,6 +27,7 @@ const (
 	Capabilities    Feature = "Capabilities"
 	DHCP            Feature = "DHCP"
 	SeveralNetworks Feature = "SeveralNetworks"
+	GivenDevices    Feature = "GivenDevices"
 )
 
 // Features returns all features in the order of lists.
@@ -35,7 +36,7 @@ func Features() []Feature {
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
 		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams,
 		UnderlayGroups,
-		Capabilities, DHCP, SeveralNetworks,
+		Capabilities, DHCP, SeveralNetworks, GivenDevices,
 	}
 }
 
@@ -83,6 +84,8 @@ func (f Feature) Meaning() string {
 	case DHCP:
 		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
 			"when it ends."
+	case GivenDevices:
+		return "A device that a pod got from its node comes back as it was, again and again."
 	case SeveralNetworks:
 		return "A pod can have this network beside another one that it was attached to first, as Multus does it, and " +
 			"each goes on when the other comes and goes."

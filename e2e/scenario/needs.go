@@ -22,6 +22,8 @@ type Needs struct {
 	ForwardPolicy bool
 	// Routed means pods of a routed network, for which the router of the LAN has routes.
 	Routed bool
+	// Devices are ones of the node that pods get.
+	Devices bool
 	// Other is another network beside that of the conflist, to which pods are attached first.
 	Other bool
 	// Redirect is a pod that redirects one of its ports to another.

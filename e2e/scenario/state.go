@@ -1,6 +1,9 @@
 package scenario
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // What libcni's cache has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
 // CacheAbsent or CacheEmpty.
@@ -20,6 +23,8 @@ const (
 const (
 	UnchangedAddresses     = "addresses"
 	UnchangedDefaultRoutes = "default-routes"
+	// UnchangedDevices are those that the node gives to pods, compared with how they were before the first step.
+	UnchangedDevices = "devices"
 )
 
 // These are the states of a pod's namespace when DEL is called, for Step.Netns.
@@ -72,7 +77,11 @@ func (t *stepChecker) nodeState(path string, s State) {
 	}
 	for i, kind := range s.Unchanged {
 		t.oneOf(fmt.Sprintf("%s.unchanged[%d]", path, i), "kind of state", kind, UnchangedAddresses,
-			UnchangedDefaultRoutes)
+			UnchangedDefaultRoutes, UnchangedDevices)
+	}
+	if slices.Contains(s.Unchanged, UnchangedDevices) {
+		t.test(GivenDevices, path)
+		return
 	}
 	t.test(NodeIntegrity, path)
 }

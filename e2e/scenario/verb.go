@@ -82,6 +82,9 @@ func verbsOfTraffic() []verb {
 				return s.State != nil
 			}, text: func(s Step) string { return s.State.String() },
 			check: func(c *stepChecker, path string, s Step) { c.state(path+".state", *s.State) },
+			needs: func(n *Needs, s Step) {
+				n.Devices = n.Devices || slices.Contains(s.State.Unchanged, UnchangedDevices)
+			},
 		},
 		{
 			name: "lease", set: func(s Step) bool { return s.Lease != nil },

@@ -27,8 +27,20 @@ type Target struct {
 	Setup [][]string `yaml:"setup"`
 	// Daemon runs on each node; nil means that there is none.
 	Daemon *Daemon `yaml:"daemon"`
+	// Devices are those of each node that its pods get, one each, as the conflist's main plugin names them: PCI
+	// addresses of virtual functions, for instance. Empty means the device in the conflist, or those that the backend
+	// makes.
+	Devices []string `yaml:"devices"`
 	// Cloud is the network of the nodes; nil means a LAN that fits the conflist.
 	Cloud *Cloud `yaml:"cloud"`
+}
+
+// GivenDevices returns Devices; nil without a target.
+func (t *Target) GivenDevices() []string {
+	if t == nil {
+		return nil
+	}
+	return t.Devices
 }
 
 // Daemon is a program that a plugin talks to, started before any pod is attached and restarted by steps of scenarios.

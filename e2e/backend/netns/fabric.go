@@ -68,7 +68,11 @@ func (l *lab) unplug(index int) {
 	if l.cloud != nil {
 		l.cloud.unplugNode(index)
 	}
-	for _, port := range []string{uplinkPort(index), managementPort(index), secondPort(index)} {
+	ports := []string{uplinkPort(index), managementPort(index), secondPort(index)}
+	for n := range l.plan.Nodes[index].Devices {
+		ports = append(ports, devicePort(index, n))
+	}
+	for _, port := range ports {
 		if link, err := l.fabric.links.LinkByName(port); err == nil {
 			_ = l.fabric.links.LinkDel(link)
 		}

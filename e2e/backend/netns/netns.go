@@ -65,6 +65,10 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if kinds := UplinkKinds(); req.UplinkKind != "" && !slices.Contains(kinds, req.UplinkKind) {
 		return nil, fmt.Errorf("uplink kind %q: want one of %s", req.UplinkKind, strings.Join(kinds, ", "))
 	}
+	if req.Conflist.PCIDevice() {
+		return nil, fmt.Errorf("%s gives pods devices of a PCI bus, which namespaces have not; run it on a machine "+
+			"that has them, with --backend ssh", req.Conflist.Path)
+	}
 	plan, err := makePlan(req)
 	if err != nil {
 		return nil, err

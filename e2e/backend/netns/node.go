@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,6 +26,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 		},
 		Uplink: plan.Uplink, Networks: l.plan.Networks(), Conflist: plan.Conflist, BinDirs: []string{BinDir},
 		PoolSize:     plan.PoolSize,
+		Devices:      plan.Devices,
 		PodAddresses: plan.PodAddresses,
 	}
 	if err := m.setSysctls(ctx, "", nodeSysctls(want, plan)); err != nil {
@@ -54,7 +56,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 		err = l.plugUplink(ctx, index)
 	}
 	if err == nil {
-		err = l.plugOther(ctx, index, node)
+		err = errors.Join(l.plugDevices(ctx, index), l.plugOther(ctx, index, node))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", node.Name, err)

@@ -29,6 +29,8 @@ type config struct {
 	Fault    string `json:"fault"`
 	Delegate string `json:"delegate"`
 	Master   string `json:"master"`
+	// Device is what host-device, a delegate, gives the pod.
+	Device string `json:"device"`
 	// Child is the node's device that the pods share.
 	Child string `json:"child"`
 	// Service and Endpoint are an address and port of UDP, and where own-proxy sends what goes there.
@@ -47,6 +49,8 @@ type call struct {
 type fault struct {
 	add, del, check func(*call) error
 	gc              func() error
+	// before is what happens before the delegate's ADD.
+	before func(*call) error
 }
 
 func faults() map[string]fault {
@@ -161,6 +165,10 @@ func faults() map[string]fault {
 		"refused-del":   {del: removeNothing},
 		// "several-networks" in scenarios: a second interface takes the pod's first one down.
 		"takes-first-down": {add: lowerFirst},
+		// No fault: devices come back as they were, which host-device alone does not care for.
+		"returns-devices": {before: recordDevice, del: returnDevice},
+		// DEL-1: the device has another MTU in the pod, and keeps it.
+		"keeps-mtu": {before: recordDevice, add: shrinkInPod, del: returnDevice},
 		// GC-6: GC deletes the devices of other networks.
 		"collects-all": {gc: deleteVeths},
 		// I04: FORWARD is the plugin's alone, whoever has written there.
@@ -197,6 +205,11 @@ func add(args *skel.CmdArgs) error {
 	c, f, err := parse(args)
 	if err != nil {
 		return err
+	}
+	if f.before != nil {
+		if err := f.before(c); err != nil {
+			return err
+		}
 	}
 	if c.Delegate != "" {
 		result, err := invoke.DelegateAdd(context.Background(), c.Delegate, args.StdinData, nil)

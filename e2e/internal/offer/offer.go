@@ -22,13 +22,17 @@ type Desk struct {
 	// queues has the free addresses of each node; the one that was returned last is at the end.
 	queues map[string][][]netip.Prefix
 	holds  map[holder][]netip.Prefix
+	// Devices hands out the devices of nodes.
+	Devices *Devices
 }
 
 type holder struct{ node, id, ifName string }
 
 // NewDesk returns a desk that has handed out nothing.
 func NewDesk() *Desk {
-	return &Desk{queues: map[string][][]netip.Prefix{}, holds: map[holder][]netip.Prefix{}}
+	return &Desk{
+		queues: map[string][][]netip.Prefix{}, holds: map[holder][]netip.Prefix{}, Devices: NewDevices(),
+	}
 }
 
 // Addresses returns the addresses of an attachment, one of each family, the same until Return; none if the node has no

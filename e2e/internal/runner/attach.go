@@ -194,7 +194,7 @@ func (r *Runner) RemoveNamespace(ctx context.Context, p *environment.Pod) error 
 // request returns what the runtime of a kubelet would pass for the pod.
 func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.Request {
 	req := cni.Request{
-		Verb: verb, Conflist: p.On(ifName).Conflist, BinDirs: p.Node.BinDirs,
+		Verb: verb, Conflist: r.conflistOf(p, ifName), BinDirs: p.Node.BinDirs,
 		ContainerID: p.ContainerID(), Netns: p.Netns, IfName: ifName,
 		Args: [][2]string{
 			{"IgnoreUnknown", "1"},

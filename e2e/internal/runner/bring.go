@@ -9,6 +9,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
 )
@@ -80,4 +81,25 @@ func ipsOf(result *cni.Result) []string {
 		list = append(list, ip.Address.String())
 	}
 	return list
+}
+
+// conflistOf returns the conflist of an attachment. Where pods get devices of their node, it names one, as Multus
+// writes the device of a pod into its conflist.
+func (r *Runner) conflistOf(p *environment.Pod, ifName string) []byte {
+	network := p.On(ifName)
+	key, _ := r.config.Conflist.DeviceKey()
+	devices := offer.Values(r.config.Target.GivenDevices(), p.Node.Devices, key)
+	if !network.Own || key == "" || len(devices) == 0 {
+		return network.Conflist
+	}
+	list, err := conflist.ParseRendered(network.Conflist)
+	if err != nil {
+		return network.Conflist // the plugins tell
+	}
+	device := r.desk.Devices.Take(p.Node.Name, devices, p.ContainerID(), ifName)
+	data, err := list.WithKey(key, device)
+	if err != nil {
+		return network.Conflist
+	}
+	return data
 }

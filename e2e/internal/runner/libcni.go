@@ -66,6 +66,7 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 		return err
 	}
 	l.desk.Return(p.Node.Name, p.ContainerID(), ifName)
+	l.desk.Devices.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetDetached(ifName)
 	return nil
 }

@@ -54,7 +54,7 @@ type Runner struct {
 	captures  []capture
 	daemons   daemons
 	clouds    clouds
-	desk      *offer.Desk // has the addresses that the runtime brings
+	desk      *offer.Desk // has what the runtime brings
 	traced    []string    // kinds of state in which changes are attributed to plugins
 	syncing   sync.Mutex  // proxies are programmed one state after the other
 	history

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -78,7 +79,7 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 				field.want)
 		}
 	}
-	if !bytes.Equal(entry.Config, p.On(ifName).Conflist) {
+	if !bytes.Equal(entry.Config, r.conflistOf(p, ifName)) {
 		return fmt.Errorf("%s: cached result %s: its config is not the conflist that was used", p.Name, file)
 	}
 	addrs, err := parseAddresses(entry.Result, ifName)
@@ -169,6 +170,9 @@ func unchangeableKinds() []string { return []string{snapshot.Link, snapshot.Addr
 
 // unchanged wants a kind of state of a node to be as it was before the last advertisement.
 func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
+	if slices.Contains(kinds, scenario.UnchangedDevices) {
+		return r.unchangedDevices(ctx, node)
+	}
 	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: unchangeableKinds()})
 	if err != nil {
 		return err
@@ -193,6 +197,60 @@ func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []stri
 	}
 	if len(found) > 0 {
 		return fmt.Errorf("%s: %s changed: %s", node.Name, strings.Join(kinds, " and "), strings.Join(found, "; "))
+	}
+	return nil
+}
+
+// changedWords says which attributes of a link are others now.
+func changedWords(before, now string) string {
+	var all []string
+	for _, name := range []string{"mtu", "state", "link/ether", "promiscuity", "alias", "altname"} {
+		was, is := attribute(before, name), attribute(now, name)
+		if was != is {
+			all = append(all, fmt.Sprintf("%s was %s and is %s", name, cmp.Or(was, "none"), cmp.Or(is, "none")))
+		}
+	}
+	if all == nil {
+		return fmt.Sprintf("was %s and is %s", before, now)
+	}
+	return strings.Join(all, ", ")
+}
+
+// attribute is what follows each mention of an attribute in the text of a link: a word, or a quoted text.
+func attribute(text, name string) string {
+	form := regexp.MustCompile(` ` + name + ` ("(?:[^"\\]|\\.)*"|\S+)`)
+	var values []string
+	for _, found := range form.FindAllStringSubmatch(text, -1) {
+		values = append(values, found[1])
+	}
+	return strings.Join(values, " ")
+}
+
+// unchangedDevices wants that the devices which a node gives to pods are there, as before the first step, and that none
+// is there under another name.
+func (r *Runner) unchangedDevices(ctx context.Context, node *cluster.Node) error {
+	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Link}})
+	if err != nil {
+		return err
+	}
+	before := snapshot.State{}
+	for _, item := range r.Env.States[node.Name].Before.Items {
+		if item.Kind == snapshot.Link {
+			before.Items = append(before.Items, item)
+		}
+	}
+	var found []string
+	for _, change := range snapshot.Diff(before, now) {
+		given := slices.ContainsFunc(node.Devices, func(d conflist.Device) bool { return d.Name == change.Item.Name })
+		switch {
+		case given && change.Op == snapshot.Changed:
+			found = append(found, change.Item.Name+": "+changedWords(change.Before, change.Item.Text))
+		case given, change.Op == snapshot.Added:
+			found = append(found, change.String())
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%s: a device that a pod had is not as it was: %s", node.Name, strings.Join(found, "; "))
 	}
 	return nil
 }

@@ -1,0 +1,61 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+)
+
+// DeviceGroup is the group of links (ip-link(8)) that are a node's hardware, which outlasts the namespaces it is in.
+const DeviceGroup = 4242
+
+// returnDevices moves hardware out of a namespace that ends, as the kernel does with devices of drivers, but not with
+// the ones that stand for them here: down, with the name they have there, or devN if the node has that (net/core/dev.c,
+// default_device_exit_net).
+func returnDevices(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	taken := map[string]bool{}
+	here, err := netlinksafe.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, link := range here {
+		taken[link.Attrs().Name] = true
+	}
+	// Not by the process: its first thread may be in a pod at this moment.
+	own, err := ns.GetCurrentNS()
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	return inNamespace(path, func() error {
+		links, err := netlinksafe.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, link := range links {
+			if link.Attrs().Group != DeviceGroup {
+				continue
+			}
+			if err := netlink.LinkSetDown(link); err != nil {
+				return err
+			}
+			if taken[link.Attrs().Name] {
+				if err := netlink.LinkSetName(link, fmt.Sprintf("dev%d", link.Attrs().Index)); err != nil {
+					return err
+				}
+			}
+			if err := netlink.LinkSetNsFd(link, int(own.Fd())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

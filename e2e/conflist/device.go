@@ -1,0 +1,104 @@
+package conflist
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// mostDevices is how many devices the lab gives each node where pods take one.
+const mostDevices = 20
+
+// deviceAlias is the name of a node's interface where the file gives the usual name to a device for pods.
+const deviceAlias = "uplink0"
+
+// deviceTypes move a device of the node into the pod, deviceKeys are the keys that name it, also for plugins that are
+// not known.
+var (
+	deviceTypes = []string{"host-device", "sriov", "ib-sriov"}
+	deviceKeys  = []string{"device", "hwaddr", "deviceID", "pciBusID", "kernelpath"}
+)
+
+// DeviceKey returns the key that tells the main plugin which device of the node the pod gets, and its value; an empty
+// key if it makes the pod's device itself.
+func (f *File) DeviceKey() (key, value string) {
+	known := slices.Contains(deviceTypes, f.Plugins[0].Type)
+	if _, upstream := upstreamKeys[f.Plugins[0].Type]; upstream && !known {
+		return "", ""
+	}
+	for _, key := range deviceKeys {
+		if value, ok := f.Plugins[0].Config[key].(string); ok && value != "" {
+			return key, value
+		}
+	}
+	if known {
+		return "deviceID", "" // the runtime's to fill in
+	}
+	return "", ""
+}
+
+// PCIDevice reports whether the device is one of a PCI bus, which the lab cannot make.
+func (f *File) PCIDevice() bool {
+	key, _ := f.DeviceKey()
+	return slices.Contains(deviceKeys[2:], key)
+}
+
+// Device is one of a node that a pod can get.
+type Device struct {
+	// Name is that of the interface, MAC its address where the file says it.
+	Name, MAC string
+}
+
+// Value is what the key of DeviceKey says of the device.
+func (d Device) Value(key string) string {
+	if key == "hwaddr" {
+		return d.MAC
+	}
+	return d.Name
+}
+
+// devices gives each node that the lab makes devices for its pods: the file's, and more like it.
+func (p *planner) devices() error {
+	for i, d := range p.drafts {
+		key, value := d.conf.DeviceKey()
+		if key == "" || len(d.node.Own) > 0 || d.conf.PCIDevice() {
+			continue
+		}
+		node := &p.plan.Nodes[i]
+		first := Device{Name: value}
+		if key == "hwaddr" {
+			first = Device{Name: "dev0", MAC: value}
+		}
+		if err := validLinkName(first.Name); err != nil {
+			return err
+		}
+		if node.Uplink == first.Name {
+			node.Uplink = defaultUplink
+			if first.Name == defaultUplink {
+				node.Uplink = deviceAlias
+			}
+		}
+		node.Devices = []Device{first}
+		for n := 1; n < mostDevices; n++ {
+			end := fmt.Sprintf("-%d", n)
+			more := Device{Name: first.Name[:min(len(first.Name), 15-len(end))] + end}
+			if key == "hwaddr" {
+				more.MAC = fmt.Sprintf("02:63:00:00:%02x:%02x", i, n)
+			}
+			node.Devices = append(node.Devices, more)
+		}
+		if node.PoolSize == 0 || node.PoolSize > mostDevices {
+			node.PoolSize = mostDevices
+		}
+		p.note("node/%s: pods get its devices %s to %s, one each; its own interface is %s", d.node.Name, first.Name,
+			node.Devices[mostDevices-1].Name, node.Uplink)
+	}
+	p.plan.Uplink = p.plan.Nodes[0].Uplink
+	return nil
+}
+
+// WithKey returns the list with a key of its first plugin.
+func (r *Rendered) WithKey(key, value string) ([]byte, error) {
+	r.Plugins[0][key] = value
+	return json.Marshal(r.list)
+}
