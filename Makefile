@@ -37,7 +37,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help test-requirements test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help test-requirements test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ release: ## Build cnitest for each architecture into dist/, with checksums; VERS
 
 flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
+
+stress: build ## Run the six published conflists 20 times beside busy loops, and 20 times beside other runs; TIMES=2 runs fewer
+	$(GO) run ./e2e/stress --cnitest $(BIN)/cnitest --times $(or $(TIMES),20) $(foreach r,$(REPORTS),'$(run_$(r)) --bin-dir $(BIN)')
 
 soak: build ## Let 200 pods come and go for a minute on a cloud's two nodes: every address unique at every instant
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200

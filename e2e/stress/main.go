@@ -1,0 +1,203 @@
+// Command stress shows that load does not change a verdict: it runs conflists on the machine as it is, then again and
+// again beside busy loops and a disk writer, and beside three other runs, and compares every result with the first.
+//
+//	go run ./e2e/stress --cnitest bin/cnitest --times 20 'net.d/a.conflist --bin-dir bin' 'net.d/b.conflist --bin-dir bin'
+//
+// Each argument is what one run is started with, its words separated by blanks. It exits with 1 if a result differs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/busy"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// together is how many runs are started at once to be beside three others.
+const together = 4
+
+func main() {
+	cnitest := flag.String("cnitest", "bin/cnitest", "the program that is run")
+	times := flag.Int("times", 20, "how often each conflist is run beside loops, and beside other runs")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	different, err := stress(ctx, *cnitest, *times, flag.Args())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stress:", err)
+		os.Exit(2)
+	}
+	if different > 0 {
+		fmt.Printf("%d results differ from those of the quiet run\n", different)
+		os.Exit(1)
+	}
+	fmt.Println("every id has the same result in all runs")
+}
+
+// subject is what is run again and again.
+type subject struct {
+	args []string
+	// quiet are the results on the machine as it is, by name.
+	quiet map[string]report.Outcome
+}
+
+func stress(ctx context.Context, cnitest string, times int, lines []string) (different int, err error) {
+	dir, err := os.MkdirTemp("", "cnitest-stress-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	if len(lines) == 0 || times < 1 {
+		return 0, errors.New("want --times of 1 or more, and what each run is started with as one argument")
+	}
+	runner := runner{cnitest: cnitest, dir: dir}
+	var subjects []*subject
+	for _, line := range lines {
+		s := &subject{args: strings.Fields(line)}
+		if len(s.args) == 0 {
+			return 0, errors.New("want a conflist and its flags in each argument, got an empty one")
+		}
+		begin := time.Now()
+		r, err := runner.run(ctx, s)
+		if err != nil {
+			return 0, err
+		}
+		s.quiet = outcomes(r)
+		fmt.Printf("%s: %s in %s, %d results\n", s.args[0], r.Verdict, time.Since(begin).Round(time.Second), len(s.quiet))
+		subjects = append(subjects, s)
+	}
+	n, err := besideLoops(ctx, &runner, subjects, times)
+	if err != nil {
+		return 0, err
+	}
+	m, err := besideRuns(ctx, &runner, subjects, times)
+	return n + m, err
+}
+
+// besideLoops runs one subject after the other beside two loops for each processor and a disk writer.
+func besideLoops(ctx context.Context, runner *runner, subjects []*subject, times int) (different int, err error) {
+	load, err := busy.Start(2*runtime.NumCPU(), true)
+	if err != nil {
+		return 0, err
+	}
+	defer load.Stop()
+	for i := range times {
+		for _, s := range subjects {
+			r, err := runner.run(ctx, s)
+			if err != nil {
+				return 0, err
+			}
+			different += s.compare(r, fmt.Sprintf("beside loops, run %d", i+1))
+		}
+	}
+	return different, nil
+}
+
+// besideRuns runs the subjects several at a time, so that each is beside the others.
+func besideRuns(ctx context.Context, runner *runner, subjects []*subject, times int) (different int, err error) {
+	places := make(chan struct{}, together)
+	var mu sync.Mutex
+	var errs []error
+	var all sync.WaitGroup
+	for i := range times {
+		for _, s := range subjects {
+			places <- struct{}{}
+			all.Go(func() {
+				defer func() { <-places }()
+				r, err := runner.run(ctx, s)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					errs = append(errs, err)
+					return
+				}
+				different += s.compare(r, fmt.Sprintf("beside other runs, run %d", i+1))
+			})
+		}
+	}
+	all.Wait()
+	return different, errors.Join(errs...)
+}
+
+// compare prints what differs from the quiet run, and returns how many results do.
+func (s *subject) compare(r *report.Report, when string) (different int) {
+	now := outcomes(r)
+	names := slices.Sorted(maps.Keys(s.quiet))
+	for name := range now {
+		if _, known := s.quiet[name]; !known {
+			names = append(names, name)
+		}
+	}
+	again, excused := 0, 0
+	reasons := map[string]string{}
+	for _, result := range r.Results {
+		reasons[result.Name()] = result.Reason
+		if result.FirstRun != nil {
+			again++
+		}
+		if result.Disturbed != "" && result.LabFailed {
+			excused++
+		}
+	}
+	var lines []string
+	for _, name := range names {
+		if now[name] != s.quiet[name] {
+			lines = append(lines, fmt.Sprintf("  %s: %s, quiet %s: %s", name, now[name], s.quiet[name], reasons[name]))
+		}
+	}
+	fmt.Printf("%s, %s: %s, %d differ (%d excused), %d run twice\n", s.args[0], when, r.Verdict, len(lines), excused, again)
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+	return len(lines)
+}
+
+func outcomes(r *report.Report) map[string]report.Outcome {
+	all := map[string]report.Outcome{}
+	for _, result := range r.Results {
+		all[result.Name()] = result.Result
+	}
+	return all
+}
+
+// runner starts cnitest.
+type runner struct {
+	cnitest, dir string
+
+	mu    sync.Mutex
+	count int
+}
+
+// run runs a subject and reads its report. Every exit status is one that a run can have.
+func (r *runner) run(ctx context.Context, s *subject) (*report.Report, error) {
+	r.mu.Lock()
+	r.count++
+	dir := filepath.Join(r.dir, fmt.Sprint(r.count))
+	r.mu.Unlock()
+	cmd := exec.CommandContext(ctx, r.cnitest, slices.Concat([]string{"run"}, s.args, []string{"--report-dir", dir})...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	output, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, err
+	}
+	read, err := report.ReadFile(filepath.Join(dir, "report.json"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; it printed:\n%s", strings.Join(cmd.Args, " "), err, output)
+	}
+	return read, nil
+}
