@@ -67,7 +67,9 @@ func fieldRuns() []fieldRun {
 			},
 		},
 		{
-			file: "R12-static-ips-mac-sbr.conflist", verdict: notConformant, tells: results{"capabilities-asked": "pass"},
+			file: "R12-static-ips-mac-sbr.conflist", verdict: notConformant, tells: results{
+				"capabilities-asked": "pass",
+			},
 			whole: results{
 				"pod-to-pod-same-node": "fail:network is unreachable",
 			},

@@ -46,7 +46,8 @@ const (
 
 // pacing are requirements about how long calls take.
 func pacing() []Requirement {
-	const how = "Attaches ten pods to one node, checks and deletes them, twice, with a plugin that does nothing before " +
+	const how = "Attaches ten pods to one node, checks and deletes them, twice, with a plugin that does nothing " +
+		"before " +
 		"each call: the quickest VERSION of the plugins of the chain and of cnitest's own one. "
 	return []Requirement{
 		{
@@ -56,7 +57,8 @@ func pacing() []Requirement {
 			Why: "A pod starts when the last plugin of its chain has answered, and a node's pods start one after " +
 				"the other where a plugin holds a lock.",
 			How: how + fmt.Sprintf("The quickest call of each verb takes at most %d times what that takes, of which "+
-				"upstream's slowest needs %d. The time in which the kernel looks for duplicates of an IPv6 address is left out.",
+				"upstream's slowest needs %d. The time in which the kernel looks for duplicates of an IPv6 address "+
+				"is left out.",
 				slowness*slowestUpstream, slowestUpstream),
 			check: checkQuick,
 		},

@@ -77,7 +77,8 @@ func stress(ctx context.Context, cnitest string, times int, lines []string) (dif
 			return 0, err
 		}
 		s.quiet = outcomes(r)
-		fmt.Printf("%s: %s in %s, %d results\n", s.args[0], r.Verdict, time.Since(begin).Round(time.Second), len(s.quiet))
+		fmt.Printf("%s: %s in %s, %d results\n", s.args[0], r.Verdict, time.Since(begin).Round(time.Second),
+			len(s.quiet))
 		subjects = append(subjects, s)
 	}
 	n, err := besideLoops(ctx, &runner, subjects, times)
@@ -159,7 +160,8 @@ func (s *subject) compare(r *report.Report, when string) (different int) {
 			lines = append(lines, fmt.Sprintf("  %s: %s, quiet %s: %s", name, now[name], s.quiet[name], reasons[name]))
 		}
 	}
-	fmt.Printf("%s, %s: %s, %d differ (%d excused), %d run twice\n", s.args[0], when, r.Verdict, len(lines), excused, again)
+	fmt.Printf("%s, %s: %s, %d differ (%d excused), %d run twice\n", s.args[0], when, r.Verdict, len(lines), excused,
+		again)
 	for _, line := range lines {
 		fmt.Println(line)
 	}
