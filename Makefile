@@ -27,10 +27,12 @@ published = e2e/reports/$(r)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 ARCHITECTURES := amd64 arm64
 DIST := dist
-# Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version, scenarios on all.
+# Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version,
+# scenarios on all.
 depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
-# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands in the .flags beside it.
+# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands
+# in the .flags beside it.
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
 VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host

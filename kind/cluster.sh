@@ -5,8 +5,9 @@
 #	kind/cluster.sh proxy nftables true     # another mode of kube-proxy, and whether it masquerades all that it translates
 #	kind/cluster.sh down
 #
-# CLUSTER is its name (cnitest), PROXY_MODE iptables or nftables, MASQUERADE_ALL true where otherwise an endpoint's answer would pass by
-# the node that translated. NODE_IMAGE is any kindest/node image; without, one that kind/node-image/build.sh made, else kind's own.
+# CLUSTER is its name (cnitest), PROXY_MODE iptables or nftables, MASQUERADE_ALL true where otherwise an endpoint's
+# answer would pass by the node that translated. NODE_IMAGE is any kindest/node image; without, one that
+# kind/node-image/build.sh made, else kind's own.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind

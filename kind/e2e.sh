@@ -1,11 +1,12 @@
 #!/bin/bash
-# Runs the suite on a kind cluster with the reference plugins, installed as an operator installs them, and takes everything away:
+# Runs the suite on a kind cluster with the reference plugins, installed as an operator installs them, and takes
+# everything away:
 #
 #	kind/with-docker.sh kind/e2e.sh                    # all cases
 #	kind/with-docker.sh kind/e2e.sh route macvlan      # some
 #
-# BIN has cnitest and the plugins (bin), REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0 where every case
-# came out as it must: all conformant, and macvlan, which cannot be, as its expectation file says.
+# BIN has cnitest and the plugins (bin), REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0
+# where every case came out as it must: all conformant, and macvlan, which cannot be, as its expectation file says.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${BIN:-$here/../bin}
@@ -75,7 +76,8 @@ for case in "${cases[@]}"; do
 	if [ -n "${CNITEST_EXTERNAL-}" ]; then
 		left=$("$here/with-docker.sh" --left)
 		echo "packets that wanted to leave the machine: $left"
-		# With macvlan alone what pods send to a service goes to the router, as nobody translates it (K03). It is refused there.
+		# With macvlan alone what pods send to a service goes to the router, as nobody translates it (K03). It is refused
+		# there.
 		[ "$left" = 0 ] || [ $case = macvlan ] || failed+=("$case: $left packets wanted to leave the machine")
 	fi
 	kubectl -n kube-system scale deployment coredns --replicas 0 >/dev/null

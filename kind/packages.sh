@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what kind/node-image/build.sh and kind/with-docker.sh call, on Debian and its kin: asks first, unless CI=true.
+# Installs what kind/node-image/build.sh and kind/with-docker.sh call, on Debian and its kin: asks first, unless
+# CI=true.
 set -euo pipefail
 missing=()
 for pair in dockerd:docker.io docker:docker.io debootstrap:debootstrap iptables:iptables jq:jq ip:iproute2 capsh:libcap2-bin unshare:util-linux; do

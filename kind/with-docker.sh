@@ -4,11 +4,11 @@
 #	kind/with-docker.sh kind/e2e.sh
 #	kind/with-docker.sh --enter kubectl get pods -A      # meanwhile, from another terminal
 #
-# The machine's own namespaces get no bridge, no rule and no container, and whatever ends this script ends all of it. Kubelets set some
-# of the kernel's own settings, which no namespace holds: they are put back at the end; after SIGKILL the next one does, which
-# also removes the empty control groups that stay then. Nothing can leave: the namespace has no way to the machine. Its default route
-# leads into an interface without a far end, in front of which a rule counts and refuses; `with-docker.sh --left` says within it how many
-# packets have wanted to leave.
+# The machine's own namespaces get no bridge, no rule and no container, and whatever ends this script ends all of it.
+# Kubelets set some of the kernel's own settings, which no namespace holds: they are put back at the end; after SIGKILL
+# the next one does, which also removes the empty control groups that stay then. Nothing can leave: the namespace has no
+# way to the machine. Its default route leads into an interface without a far end, in front of which a rule counts and
+# refuses; `with-docker.sh --left` says within it how many packets have wanted to leave.
 #
 # It needs root, and dockerd, docker, iptables, jq, ip and capsh on the PATH. Images are kept in $CNITEST_CACHE.
 set -euo pipefail
@@ -73,16 +73,18 @@ ip link set out up
 ip link set nowhere up
 ip address add 192.0.2.1/30 dev out
 ip route add default via 192.0.2.2
-# What is beyond the cluster's network without being beyond this namespace: a machine behind the router (kind/cluster.sh).
+# What is beyond the cluster's network without being beyond this namespace: a machine behind the router
+# (kind/cluster.sh).
 ip address add 198.51.100.1/32 dev lo # CNITEST_EXTERNAL
 iptables -w -N CNITEST-OUT
 iptables -w -A CNITEST-OUT -o out -j REJECT
 iptables -w -I OUTPUT -j CNITEST-OUT
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
 
-# Docker asks for every capability that it knows for privileged containers. Where the machine keeps some to itself runc refuses
-# ("unable to apply caps: operation not permitted"), so that it must be asked for less. And a container's network takes its settings from
-# the machine's first namespace, not from this one, so that nodes would not forward unless the machine does.
+# Docker asks for every capability that it knows for privileged containers. Where the machine keeps some to itself runc
+# refuses ("unable to apply caps: operation not permitted"), so that it must be asked for less. And a container's
+# network takes its settings from the machine's first namespace, not from this one, so that nodes would not forward
+# unless the machine does.
 cat >/run/runc <<'END'
 #!/bin/bash
 for arg; do

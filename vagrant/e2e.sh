@@ -5,9 +5,9 @@
 #	e2e.sh run    bring the machines up, run the suite on each conflist of net.d, and destroy them
 #	e2e.sh shell  bring them up and start a shell beside them; they are destroyed at its end
 #
-# Where libvirt serves, or VirtualBox is chosen, it is used as it is. Where it does not, run starts one of its own, in namespaces that end with
-# it: its networks, machines and configuration are nowhere else, also after SIGKILL. Packages are installed after a question, with CI=true
-# without one. README.md has the variables.
+# Where libvirt serves, or VirtualBox is chosen, it is used as it is. Where it does not, run starts one of its own, in
+# namespaces that end with it: its networks, machines and configuration are nowhere else, also after SIGKILL. Packages
+# are installed after a question, with CI=true without one. README.md has the variables.
 set -euo pipefail
 
 # Where users who are not root have no programs of administrators.
@@ -75,7 +75,8 @@ build_box() {
 	"$here/box/build.sh" "$cache/$light.box"
 }
 
-# kvm_works boots the box's kernel, which panics without a disk and ends. A device /dev/kvm alone says nothing: under some hypervisors guests hang.
+# kvm_works boots the box's kernel, which panics without a disk and ends. A device /dev/kvm alone says nothing: under
+# some hypervisors guests hang.
 kvm_works() {
 	local dir status=0
 	[ -w /dev/kvm ] || return 1
@@ -166,8 +167,8 @@ with_machines() {
 
 nodes() { seq -s , -f 'node%g' "${CNITEST_NODES:-2}"; }
 
-# run_suite shows that what pods on two machines say to each other crosses both uplinks, runs each conflist and prints its verdict. The flags
-# of a conflist are in a file beside it.
+# run_suite shows that what pods on two machines say to each other crosses both uplinks, runs each conflist and prints
+# its verdict. The flags of a conflist are in a file beside it.
 run_suite() {
 	local status=0 conflist name flags
 	(cd "$top" && CNITEST_SSH_NODES=$(nodes) CNITEST_SSH_CONFIG=$artifacts/ssh-config CNITEST_TEST_PLUGINS=$top/bin \

@@ -3,8 +3,9 @@
 #
 #	kind/node-image/build.sh      # prints the archive's path; `docker load` reads it
 #
-# Versions are those of go.mod here and of Debian's stable release below; kind's own files for node images come from kind's module.
-# Everything is kept in $CNITEST_CACHE, outside the repository: a second run with nothing changed takes seconds.
+# Versions are those of go.mod here and of Debian's stable release below; kind's own files for node images come from
+# kind's module. Everything is kept in $CNITEST_CACHE, outside the repository: a second run with nothing changed takes
+# seconds.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
@@ -92,7 +93,8 @@ rm -rf "$work/coredns" && install -D -m755 "$cache/bin/coredns" "$work/coredns/c
 archive coredns "$work/coredns" "registry.k8s.io/coredns/coredns:$coredns" -- -entrypoint /coredns
 
 # kube-proxy calls iptables, nft and conntrack, and these load libraries: iptables' match modules have some of their own
-# (libxt_statistic needs libm; without it each service with two endpoints keeps its old rules, and nothing but the log says so).
+# (libxt_statistic needs libm; without it each service with two endpoints keeps its old rules, and nothing but the log
+# says so).
 proxy=$work/kube-proxy
 mkdir -p "$proxy"/{usr/local/bin,usr/sbin,usr/bin,usr/lib,usr/lib64,run,tmp,etc,var/lib}
 ln -s usr/bin usr/sbin usr/lib usr/lib64 "$proxy/"
@@ -157,7 +159,8 @@ containerd=$!
 trap 'kill $containerd 2>/dev/null || true; wait $containerd || true; umount -q "$work/node/proc" || true; rm -rf "$work"' EXIT
 for _ in $(seq 100); do [ -S "$node/tmp/preload.sock" ] && break; sleep 0.1; done
 for tar in "$cache"/images/*.tar; do
-	# As `kind build node-image` does: the content alone, unpacked when a node first needs it, and never collected as garbage.
+	# As `kind build node-image` does: the content alone, unpacked when a node first needs it, and never collected as
+	# garbage.
 	chroot "$node" ctr -a /tmp/preload.sock -n k8s.io images import --label=io.cri-containerd.pinned=pinned --no-unpack --digests - <"$tar" >/dev/null
 done
 kill $containerd

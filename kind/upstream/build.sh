@@ -1,6 +1,6 @@
 #!/bin/bash
-# Builds Kubernetes' network tests, and the image that most of them use, agnhost, from its module and Debian packages. Both are kept in
-# $CNITEST_CACHE. It takes kubectl's and agnhost's own build for granted: make kind-node-image.
+# Builds Kubernetes' network tests, and the image that most of them use, agnhost, from its module and Debian packages.
+# Both are kept in $CNITEST_CACHE. It takes kubectl's and agnhost's own build for granted: make kind-node-image.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind

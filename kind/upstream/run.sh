@@ -1,10 +1,11 @@
 #!/bin/bash
-# Runs Kubernetes' own conformance tests of its network (sig-network) on a kind cluster whose only CNI is macvlan + veth-to-host + portmap:
+# Runs Kubernetes' own conformance tests of its network (sig-network) on a kind cluster whose only CNI is macvlan +
+# veth-to-host + portmap:
 #
 #	kind/upstream/build.sh && kind/with-docker.sh kind/upstream/run.sh
 #
-# The tests are those of k8s.io/kubernetes at the version in go.mod, unchanged. FOCUS and SKIP are Ginkgo's expressions; REPORTS gets
-# junit.xml and the log (_artifacts/kind/upstream).
+# The tests are those of k8s.io/kubernetes at the version in go.mod, unchanged. FOCUS and SKIP are Ginkgo's expressions;
+# REPORTS gets junit.xml and the log (_artifacts/kind/upstream).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 reports=${REPORTS:-$here/../../_artifacts/kind/upstream}

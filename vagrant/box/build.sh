@@ -3,8 +3,9 @@
 #
 #	build.sh OUT.box
 #
-# It boots its kernel without a boot loader, and a shell script in place of systemd: under an emulated processor sshd answers after
-# a quarter of a minute instead of a minute and a half. Needs root, mmdebstrap, e2fsprogs, qemu-utils, cpio and busybox-static.
+# It boots its kernel without a boot loader, and a shell script in place of systemd: under an emulated processor sshd
+# answers after a quarter of a minute instead of a minute and a half. Needs root, mmdebstrap, e2fsprogs, qemu-utils,
+# cpio and busybox-static.
 set -euo pipefail
 
 box=$(realpath -m "$1")
