@@ -39,7 +39,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help test-requirements test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: ## Run every test of the repository (what needs root says so and skips wit
 
 test-requirements: ## Ask every broken plugin about every requirement, a quarter of an hour; SHARE=3/20 asks a part of them
 	$(GO) test -count=1 -timeout 2h -v -run '^TestBroken$$' ./e2e -all-requirements -share $(or $(SHARE),1/1)
+
+test-upstream: ## Run each scenario on all of upstream's plugins that pass it; the tests run it on one of them
+	$(GO) test -count=1 -timeout 1h -v -run '^TestUpstream$$' ./e2e -every-upstream
 
 test-field: ## Run everything on each configuration that people posted and that parses, and compare; a quarter of an hour, needs root
 	$(GO) test -count=1 -timeout 1h -v -run '^TestField$$' ./e2e -whole-field
