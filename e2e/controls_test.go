@@ -147,6 +147,15 @@ func faulty() []control {
 		{name: "refused-del", chain: afterRoute("refused-del"), want: map[string]expected{
 			"del-twice": failOf("broken", "; the kernel refused RTM_DELLINK link#99999: ENODEV"),
 		}},
+		{name: "removes-pod-default", chain: afterRoute("removes-pod-default"), want: map[string]expected{
+			"chain-tuning": failOf("broken", "broken did it: all is right with macvlan + route"),
+		}},
+		{name: "removes-pod-link", chain: afterRoute("removes-pod-link"), want: map[string]expected{
+			"cache-cleanup": failOf("broken", "broken did it: all is right with macvlan + route alone"),
+		}},
+		{name: "no-address", chain: afterRoute("no-address"), want: map[string]expected{
+			"cache-cleanup": failOf("broken", "to eth0, which has ["),
+		}},
 		{name: "loses", chain: afterRoute("loses"), want: map[string]expected{
 			"pod-churn": fail(" requests, want at most 0"),
 		}},
@@ -161,10 +170,13 @@ func faulty() []control {
 			"full-mtu": fail("node/a to pod/left, icmp"),
 		}},
 		{name: "own-result", chain: afterRoute("own-result"), want: map[string]expected{
-			"chain-tuning": failOf("macvlan", "CHECK"),
+			"chain-tuning": failOf("broken", "broken did it: all is right with macvlan + route"),
 		}},
 		{name: "wrong-address", chain: afterRoute("wrong-address"), want: map[string]expected{
-			"cache-cleanup": fail("pod/web: the result gives 192.168.1.130 to eth0, which has [192.168.1.2/16]"),
+			"cache-cleanup": failOf(
+				"broken",
+				"pod/web: the result gives 192.168.1.130 to eth0, which has [192.168.1.2/16]",
+			),
 		}},
 		{name: "prints-text", chain: afterRoute("prints-text"), want: map[string]expected{
 			"chain-bandwidth": failOf("broken", "invalid character 'a' looking for beginning of value"),
@@ -177,11 +189,14 @@ func faulty() []control {
 			},
 		},
 		{name: "removes-shared", chain: afterRoute("removes-shared"), want: map[string]expected{
-			"del-one-keeps-others": failOf("route", "check pod/keeper"),
+			"del-one-keeps-others": failOf("broken", "a call of it changed what route had made: - "),
 		}},
 		// DEL goes from the last plugin to the first: route has nothing left to mend what this one breaks.
 		{name: "by-address", chain: []string{macvlan, broken("by-address"), route}, want: map[string]expected{
-			"late-del-of-old-attachment": failOf("route", "check pod/new"),
+			"late-del-of-old-attachment": failOf(
+				"broken",
+				"a call of it changed what route had made: - route 192.168.",
+			),
 		}},
 		{name: "short-id", chain: afterRoute("short-id"), want: map[string]expected{
 			"long-container-ids": failOf("broken", "file exists"),
@@ -201,7 +216,7 @@ func faulty() []control {
 		{
 			name: "first-mac", chain: []string{wrapped("first-mac"), route, broken("first-mac")},
 			want: map[string]expected{
-				"chain-tuning-mac": failOf("route", "check pod/server"),
+				"chain-tuning-mac": failOf("broken", "a call of it changed what route had made: ~ neighbour "),
 			},
 		},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{

@@ -40,10 +40,10 @@ func ParseRendered(data []byte) (*Rendered, error) {
 	return r, nil
 }
 
-// First returns the list with its first plugin alone.
-func (r *Rendered) First() ([]byte, error) {
+// Prefix returns the list with its first plugins alone.
+func (r *Rendered) Prefix(plugins int) ([]byte, error) {
 	list := maps.Clone(r.list)
-	list["plugins"] = r.Plugins[:1]
+	list["plugins"] = r.Plugins[:plugins]
 	return json.Marshal(list)
 }
 

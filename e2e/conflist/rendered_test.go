@@ -13,7 +13,7 @@ func TestParseRendered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := r.First()
+	first, err := r.Prefix(1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+	"github.com/vishvananda/netlink"
 )
 
 type config struct {
@@ -152,12 +153,9 @@ func faults() map[string]fault {
 		"drops-groups": {add: dropping(arriving, groupTraffic()...)},
 		// external-to-pod: what the pod sends dies at the router.
 		"lowers-ttl": {add: lowerTTL},
-		// NET-2: the pod answers ARP for others.
-		"answers-for-others": {add: answerForOthers},
-		// NET-1: the pod takes addresses and routes from whoever advertises itself.
-		"takes-advertisements": {add: acceptAdvertisements},
-		// ADD-8: the pod's lo is down.
-		"lowers-lo": {add: lowerLoopback},
+		// B07, G03: what the plugins before it made in the pod and the result still lists.
+		"removes-pod-default": {add: removePodDefault},
+		"removes-pod-link":    {add: func(c *call) error { return inPod(c, netlink.LinkDel) }},
 		// No fault: nobody can have what it asks for of a kernel without CONFIG_NFT_QUEUE.
 		"needs-queue": {check: queue},
 		// CHK-6, DEL-4: the kernel refuses what it asks for.

@@ -218,3 +218,21 @@ func deleteVeths() error {
 	}
 	return nil
 }
+
+// removePodDefault takes the pod's default routes away.
+func removePodDefault(c *call) error {
+	return inPod(c, func(link netlink.Link) error {
+		routes, err := netlinksafe.RouteList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Dst == nil || r.Dst.IP.IsUnspecified() {
+				if err := netlink.RouteDel(&r); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

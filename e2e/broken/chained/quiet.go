@@ -66,39 +66,3 @@ func setInPod(name func(ifName string) string, value string) func(*call) error {
 func lowerTTL(c *call) error {
 	return setInPod(func(string) string { return "net/ipv4/ip_default_ttl" }, "1")(c)
 }
-
-// answerForOthers lets the pod answer ARP for whoever it has a route to, on the same interface too (ip-sysctl.rst,
-// proxy_arp_pvlan).
-func answerForOthers(c *call) error {
-	for _, name := range []string{"forwarding", "proxy_arp_pvlan"} {
-		if err := setInPod(func(ifName string) string {
-			return "net/ipv4/conf/" + ifName + "/" + name
-		}, "1")(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// acceptAdvertisements lets the pod take addresses and routes from whoever advertises itself.
-func acceptAdvertisements(c *call) error {
-	for name, value := range map[string]string{"accept_ra": "2", "autoconf": "1"} {
-		if err := setInPod(func(ifName string) string {
-			return "net/ipv6/conf/" + ifName + "/" + name
-		}, value)(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lowerLoopback takes the pod's lo down.
-func lowerLoopback(c *call) error {
-	return inPod(c, func(netlink.Link) error {
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetDown(lo)
-	})
-}

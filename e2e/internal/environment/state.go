@@ -3,6 +3,7 @@ package environment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,14 @@ type NodeState struct {
 	mu     sync.Mutex
 	makers map[string]maker // by trait
 	turn   int
+	// trespassed has what one plugin removed or changed last of what another one had made on the node, by the other.
+	trespassed map[string]trespass
+}
+
+// trespass is what a plugin removed or changed that was not its own.
+type trespass struct {
+	by   string
+	what snapshot.Change
 }
 
 // maker is a plugin and the number of its call.
@@ -41,10 +50,38 @@ func (n *NodeState) Learn(plugin string, changes []snapshot.Change) {
 	}
 	n.turn++
 	for _, c := range changes {
+		n.noteTrespass(plugin, c)
 		for _, t := range traits(c) {
 			n.makers[t] = maker{plugin, n.turn}
 		}
 	}
+}
+
+// noteTrespass remembers what was removed or changed of what another plugin was seen to make on the node. Links change
+// by themselves, as those on top of them come and go.
+func (n *NodeState) noteTrespass(plugin string, c snapshot.Change) {
+	owner := n.makers[snapshot.Added+"|"+c.Item.Key()].plugin
+	if c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link || c.Item.Scope != "" ||
+		owner == "" ||
+		owner == plugin {
+		return
+	}
+	if n.trespassed == nil {
+		n.trespassed = map[string]trespass{}
+	}
+	n.trespassed[owner] = trespass{plugin, c}
+}
+
+// Trespasser returns the plugin that was seen last to remove or change something that another one had made on the node,
+// and a sentence about it; nothing if none was.
+func (n *NodeState) Trespasser(owner string) (plugin, how string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t, ok := n.trespassed[owner]
+	if !ok {
+		return "", ""
+	}
+	return t.by, fmt.Sprintf("%s did it: a call of it changed what %s had made: %s", t.by, owner, t.what)
 }
 
 // Maker returns the plugin after whose call a change was last seen, or report.Chain if there was none.

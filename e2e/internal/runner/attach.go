@@ -65,7 +65,10 @@ func (r *Runner) accept(ctx context.Context, p *environment.Pod, ifName string, 
 	if err := r.Env.CheckUnique(p, ifName); err != nil {
 		return err
 	}
-	return r.checkResult(ctx, p, ifName, result)
+	if err := r.checkResult(ctx, p, ifName, result); err != nil {
+		return &untrueResult{err, p, ifName}
+	}
+	return nil
 }
 
 // parseAddresses returns the addresses that a result of any version gives the interface.

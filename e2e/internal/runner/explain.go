@@ -64,7 +64,7 @@ func (r *Runner) Explain(ctx context.Context, err error) refusal.Explanation {
 // and deletes it again. It returns the first call that fails; nil where none does.
 func (r *Runner) addAgain(ctx context.Context, failed *failedCall) (trace *fault.Trace, err error) {
 	p := r.Env.NewPod(failed.pod.Spec, failed.node, failed.pod.Namespace+"-again", "")
-	p.Network = failed.pod.Network
+	p.Network = failed.pod.On(failed.request.IfName)
 	l := &libcni{r}
 	if err := l.makeNamespace(ctx, p); err != nil {
 		return nil, err

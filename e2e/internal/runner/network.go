@@ -31,7 +31,7 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 		if err != nil {
 			return own, err
 		}
-		data, err := list.First()
+		data, err := list.Prefix(1)
 		own.Conflist = data
 		return own, err
 	case scenario.FailingNetwork:

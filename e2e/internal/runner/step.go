@@ -38,6 +38,9 @@ func (r *Runner) Steps(ctx context.Context) error {
 		failed.Evidence = append(failed.Evidence, r.StateEvidence(ctx)...)
 		failed.Evidence = append(failed.Evidence, r.DaemonEvidence(ctx)...)
 		failed.Explain(r.Explain(ctx, err))
+		if !r.ofOther(step) {
+			r.blame(ctx, err, failed)
+		}
 		return failed
 	}
 	return nil
