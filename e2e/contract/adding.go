@@ -23,7 +23,7 @@ func adding() []Requirement {
 		{
 			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
 			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts what is there.",
-			Why:  "It is what a plugin is for.",
+			Why:  "This is the purpose of a plugin.",
 			How: "Compares node and pod before and after. A chained plugin that changes nothing and passes the " +
 				"result on is vacuous.",
 			each: true, check: checkAdds,
@@ -32,14 +32,14 @@ func adding() []Requirement {
 			ID: "ADD-2", Level: Must, Section: "2, ADD; 5, Add success", Roles: everyPlugin(),
 			Text: "ADD succeeds where nothing is wrong, and prints a result in the format of the version.",
 			Why:  "Runtimes take addresses, routes and names from it, and give it to CHECK and DEL.",
-			How: "Reads the result as its version has it: no key missing that must be there, no key that the " +
-				"version does not know.",
+			How:  "Decodes the result in the format of its version: no required key is missing, and no key is unknown.",
 			each: true, check: checkResultFormat,
 		},
 		{
 			ID: "ADD-3", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Covers: []string{"G03"},
 			Text: "A plugin that gets prevResult passes it on, with its own additions.",
-			Why:  "What a chained plugin forgets, the CHECK and DEL of those before it no longer know.",
+			Why: "CHECK and DEL of the plugins before it get this result: what is missing there they can neither " +
+				"check nor delete.",
 			How: "Every interface, address, route and DNS entry of prevResult is in the result, with its sandbox; " +
 				"the MAC of an interface may change.",
 			each: true, check: checkPassesOn,
@@ -53,8 +53,8 @@ func adding() []Requirement {
 		},
 		{
 			ID: "ADD-5", Level: Must, Section: "2, ADD", Roles: []Role{Main}, Covers: []string{"F05"},
-			Text:  "ADD fails where the pod has an interface of that name already, and leaves that as it is.",
-			Why:   "Two sandboxes of one pod, or an ADD that is repeated, would take each other's interface.",
+			Text:  "ADD fails if the pod already has an interface of that name, and leaves that interface as it is.",
+			Why:   "Two sandboxes of one pod, or an ADD that is repeated, would take over each other's interface.",
 			How:   "Makes an interface eth0 in the pod first: ADD fails, and node and pod look as before.",
 			check: checkTakenName,
 		},
@@ -71,7 +71,7 @@ func adding() []Requirement {
 		{
 			ID: "ADD-8", Level: Should, Section: "2, ADD", Roles: inChain(), Since: "0.3.0",
 			Text: "ADD leaves the pod's other interfaces as they are, lo first of all.",
-			Why:  "Programs of a pod talk to each other over lo; its other networks have their own plugins.",
+			Why:  "Programs in a pod talk to each other over lo, and its other networks have their own plugins.",
 			How: "Compares the links and addresses of the pod before and after ADD that are neither CNI_IFNAME nor " +
 				"in prevResult.",
 			check: checkLeavesOthers,
@@ -87,7 +87,7 @@ func adding() []Requirement {
 			ID: "RES-2", Level: Stated, Section: "5, Add success, interfaces", Roles: inChain(), Since: "0.3.0",
 			Text: "The result lists all interfaces that ADD made, those on the node included: with the pod's " +
 				"namespace as sandbox inside, with none outside.",
-			Why:  "Runtimes and other plugins find the node's end of a pod there; bandwidth and portmap act on it.",
+			Why:  "Runtimes and other plugins find the node's end of a pod in it; bandwidth and portmap use it.",
 			How:  "Compares the links that appeared with the result, and the result with the links that exist.",
 			each: true, check: checkInterfaces,
 		},
@@ -95,7 +95,7 @@ func adding() []Requirement {
 			ID: "RES-3", Level: Stated, Section: "5, Add success, interfaces and ips", Roles: inChain(), Since: "0.3.0",
 			Covers: []string{"I01", "I08"},
 			Text:   "MAC, MTU, addresses and gateways of the result are those in the kernel.",
-			Why:    "CHECK, announcements on the network and the status of the pod are made of them.",
+			Why:    "CHECK, announcements on the network and the status of the pod use them.",
 			How: "Each interface's mac and mtu, each address on the interface that its index names, each gateway " +
 				"in the address's network.",
 			each: true, check: checkAddresses,
@@ -104,7 +104,7 @@ func adding() []Requirement {
 			ID: "RES-4", Level: Stated, Section: "5, Add success, routes", Roles: []Role{Main}, Since: "0.3.0",
 			Covers: []string{"A06"},
 			Text:   "The routes of the result exist in the pod.",
-			Why:    "A pod without its default route works until somebody leaves the subnet.",
+			Why:    "A pod without its default route works until it needs something outside its subnet.",
 			How: "Looks each up in the pod: destination, gateway, and what the result says of MTU, priority, " +
 				"table and scope.",
 			each: true, check: checkRoutes,
@@ -112,8 +112,8 @@ func adding() []Requirement {
 		{
 			ID: "RES-5", Level: Must, Section: "5, Delegated plugins (IPAM)", Roles: []Role{IPAM}, Since: "0.3.0",
 			Text: "The result of an IPAM plugin has no interfaces, and its addresses name none.",
-			Why: "The plugin that delegated fills them in; an index into a list that it has not made points to " +
-				"nothing.",
+			Why: "The delegating plugin fills them in; an index into a list that the IPAM plugin did not make " +
+				"points to nothing.",
 			How:  "Reads the result of ADD at each version.",
 			each: true, check: checkNoInterfaces,
 		},

@@ -19,21 +19,21 @@ func checking() []Requirement {
 		since(Requirement{
 			ID: "CHK-1", Level: Must, Section: "2, CHECK", Roles: inChain(),
 			Text: "CHECK compares with prevResult.",
-			Why:  "It is the only thing that says what there should be.",
+			Why:  "Only prevResult says what should exist.",
 			How:  "CHECK without prevResult, and with another address in it than the pod has: both are errors.",
 			each: true, check: checkPrevResult,
 		}),
 		since(Requirement{
 			ID: "CHK-2", Level: Must, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G05"},
 			Text:  "CHECK allows what later plugins of the chain change.",
-			Why:   "A plugin that insists on its own routes cannot be followed by any that moves them.",
+			Why:   "A plugin that insists on its own routes cannot be followed by a plugin that moves them.",
 			How:   "After ADD the pod gets a further route, and prevResult says so; then CHECK passes.",
 			check: checkLaterChanges,
 		}),
 		since(Requirement{
 			ID: "CHK-3", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
 			Text: "CHECK fails when an interface, an address or a route that the plugin made is gone.",
-			Why:  "A CHECK that never fails tells a runtime that a dead pod lives.",
+			Why:  "A CHECK that never fails tells a runtime that a broken pod works.",
 			How: "Takes away each such thing that ADD was seen to make, one at a time on a fresh node; a CHECK " +
 				"that notices nothing at all is vacuous.",
 			check: checkNotices,
@@ -42,7 +42,7 @@ func checking() []Requirement {
 			ID: "CHK-4", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
 			Text: "CHECK fails when a rule, a firewall entry, a neighbour, a setting or a reservation that the " +
 				"plugin made is gone.",
-			Why:   "These break pods as surely as a missing interface, and nobody sees them in `ip addr`.",
+			Why:   "Losing one of these breaks a pod as surely as losing an interface, and `ip addr` does not show it.",
 			How:   "As CHK-3, with everything else that ADD was seen to make, and what it delegated.",
 			check: checkNotices,
 		}),
@@ -63,7 +63,7 @@ func checking() []Requirement {
 		since(Requirement{
 			ID: "CHK-7", Level: Should, Section: "2, CHECK; 4", Roles: []Role{Main},
 			Text:  "CHECK calls CHECK of the plugins that it delegates to, and passes their errors on.",
-			Why:   "Nobody else asks whether the address still is the pod's.",
+			Why:   "Only the IPAM plugin knows whether the address still belongs to the pod.",
 			How:   "A stub in the place of the IPAM plugin records the call, and fails the next.",
 			check: checkDelegateCheck,
 		}),

@@ -17,8 +17,8 @@ func collecting() []Requirement {
 		{
 			ID: "GC-1", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08", "G09", "D05"},
 			Text: "GC deletes what belongs to no valid attachment, and nothing else.",
-			Why: "After a crash of the runtime nobody else deletes it; and a GC that takes a live pod's address " +
-				"gives it to the next.",
+			Why: "After a crash of the runtime nobody else deletes it; and a GC that frees a live pod's address lets " +
+				"the next pod get it.",
 			How: "Attaches three pods, and calls GC with one of them in cni.dev/valid-attachments, which alone " +
 				"counts; the namespace of another is gone. The node looks as if " +
 				"only the valid one had been attached, its CHECK passes; again the same; with an empty list nothing " +
@@ -28,7 +28,7 @@ func collecting() []Requirement {
 		{
 			ID: "GC-2", Level: Should, Section: "2, GC", Roles: everyPlugin(),
 			Text: "GC goes on after an error, and reports it at the end.",
-			Why:  "One file that cannot be removed would keep everything else.",
+			Why:  "One file that cannot be removed would otherwise keep everything else.",
 			How: "Of two stale attachments one has a file that cannot be removed (a mount point): GC fails, and " +
 				"the other is gone.",
 			check: checkCollectsOn,

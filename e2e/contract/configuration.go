@@ -16,7 +16,7 @@ func configuration() []Requirement {
 	return []Requirement{
 		{
 			ID: "CFG-2", Level: Must, Section: "1, Plugin configuration objects", Roles: inChain(),
-			Text:  "The type of a plugin holds no character that a path does not allow.",
+			Text:  "The type of a plugin has no character that a path does not allow.",
 			Why:   "A runtime looks for a file of that name in CNI_PATH.",
 			How:   "Reads the conflist.",
 			alone: true, check: checkType,
@@ -25,15 +25,16 @@ func configuration() []Requirement {
 			ID: "CFG-5", Level: ShouldNot, Section: "1, Plugin configuration objects", Roles: inChain(),
 			Text: "The keys runtimeConfig, args and those that begin with cni.dev/ are not set by the author of a " +
 				"configuration.",
-			Why:   "They are what the runtime says to the plugin; who sets both cannot tell which counts.",
+			Why: "The runtime passes them to the plugin; if the author sets them too, nobody knows which value " +
+				"counts.",
 			How:   "Reads the conflist.",
 			alone: true, check: checkReservedKeys,
 		},
 		{
 			ID: "CFG-6", Level: Should, Section: "1, Plugin configuration objects, well-known keys",
 			Roles: []Role{Main},
-			Text:  "Keys that the specification knows, such as ipam and dns, mean to the plugin what they mean there.",
-			Why:   "Administrators move from one plugin to another and keep their lines.",
+			Text:  "Keys that the specification defines, such as ipam and dns, have that meaning for the plugin.",
+			Why:   "Administrators change to another plugin and keep these lines.",
 			How: "A plugin with the key ipam calls the named plugin; one whose result has the dns of its IPAM " +
 				"gives the dns of its configuration.",
 			check: checkWellKnownKeys,
@@ -41,8 +42,8 @@ func configuration() []Requirement {
 		{
 			ID: "CFG-7", Level: May, Section: "1, Plugin configuration objects; 5, Error", Roles: everyPlugin(),
 			Text: "A plugin may refuse a key that it does not know, with code 2.",
-			Why: "Spelling mistakes stay unseen otherwise; a refusal with another code reads as a fault of the " +
-				"network.",
+			Why: "Otherwise nobody notices spelling mistakes; and a refusal with another code looks like a fault " +
+				"of the network.",
 			How:   "ADD with an unknown key: success, or code 2.",
 			check: checkUnknownKey,
 		},
@@ -50,7 +51,7 @@ func configuration() []Requirement {
 			ID: "CFG-8", Level: Stated, Section: "1, Plugin configuration objects", Roles: everyPlugin(),
 			Text: "A configuration may be any JSON: of any size, and however it is written.",
 			Why: "Runtimes and administrators add keys, ranges and comments; a plugin that reads one buffer of it " +
-				"loses the end.",
+				"loses the rest.",
 			How: "ADD, CHECK and DEL with 96 KiB of white space, with letters as \\u escapes, with unknown args of " +
 				"50 levels, and with 300 ranges for host-local.",
 			check: checkUnusualConfiguration,
@@ -58,7 +59,8 @@ func configuration() []Requirement {
 		{
 			ID: "VER-2", Level: Must, Section: "1, Version considerations", Roles: everyPlugin(),
 			Text: "A configuration works with every version of one major number that the plugin advertises.",
-			Why:  "Clusters upgrade plugins and keep their configuration, and the other way round.",
+			Why: "Clusters upgrade plugins and keep their configuration, or change the configuration and keep the " +
+				"plugins.",
 			How: "ADD, CHECK and DEL of one configuration at each version; within a major number all succeed or " +
 				"none does.",
 			check: checkWithinMajor,
@@ -73,7 +75,7 @@ func configuration() []Requirement {
 		{
 			ID: "VER-4", Level: Stated, Section: "5, Version success", Roles: everyPlugin(),
 			Text: "Every version that the plugin advertises works.",
-			Why:  "The runtime picks the highest that both know; it is not the author's to choose.",
+			Why:  "The runtime, and not the author of the plugin, picks the highest version that both know.",
 			How:  "ADD, CHECK where there is one, and DEL at each version; the result reads as one of that version.",
 			each: true, check: checkEveryVersion,
 		},
@@ -87,7 +89,7 @@ func configuration() []Requirement {
 		{
 			ID: "ENV-2", Level: Stated, Section: "5, Error, code 4", Roles: everyPlugin(),
 			Text: "A variable that is missing or invalid is an error with code 4 that names the variable.",
-			Why:  "The reader of a kubelet's log has nothing but that sentence.",
+			Why:  "Somebody who reads a kubelet's log has only this sentence.",
 			How: "ADD with CNI_CONTAINERID, CNI_IFNAME or CNI_NETNS missing, with a container id of other " +
 				"characters, and with an interface name of 16.",
 			check: checkEnvironment,
@@ -95,7 +97,7 @@ func configuration() []Requirement {
 		{
 			ID: "ENV-3", Level: Must, Section: "2, CNI protocol, parameters", Roles: []Role{Main},
 			Text:  "An interface name that cannot be used is an error.",
-			Why:   "A runtime that believes in success waits for an interface which nobody sees.",
+			Why:   "A runtime that gets success waits for an interface that does not exist.",
 			How:   "ADD with a name that the kernel refuses, with a slash in it; nothing is left.",
 			check: checkInterfaceName,
 		},
@@ -103,7 +105,7 @@ func configuration() []Requirement {
 			ID: "ENV-4", Level: Stated, Section: "2, CNI operations", Roles: everyPlugin(), Covers: []string{"G12"},
 			Text: "CNI_ARGS and CNI_PATH are optional for ADD, CHECK and DEL, CNI_NETNS for DEL, CNI_PATH for " +
 				"STATUS; arguments that a plugin does not know are fine with IgnoreUnknown.",
-			Why: "Runtimes pass what they have: nothing on a command line, half a dozen of Kubernetes' own on a " +
+			Why: "Runtimes pass what they have: nothing on a command line, half a dozen arguments on a Kubernetes " +
 				"node.",
 			How:   "Each verb with each optional variable unset, and with unknown arguments beside IgnoreUnknown=1.",
 			check: checkOptionalVariables,

@@ -27,7 +27,7 @@ func delegating() []Requirement {
 		{
 			ID: "DLG-2", Level: Should, Section: "4, Delegated plugin execution", Roles: []Role{Main},
 			Text:  "The delegated plugin is looked up in CNI_PATH, and its standard error is passed on.",
-			Why:   "Operators have plugins in more than one directory, and read one log.",
+			Why:   "Operators have plugins in several directories, and read one log.",
 			How:   "The stub is in the second directory of CNI_PATH only, and writes a line to standard error.",
 			check: checkDelegateLookup,
 		},
@@ -56,7 +56,7 @@ func delegating() []Requirement {
 		},
 		{
 			ID: "CHN-1", Level: Should, Section: "CONVENTIONS.md, Chained plugins", Roles: []Role{Chained},
-			Text: "A chained plugin works on the interfaces of other main plugins than its neighbour's.",
+			Text: "A chained plugin works with interfaces of other main plugins than the one in this conflist.",
 			Why:  "Administrators change the main plugin and keep the rest of the chain.",
 			How: "ADD, CHECK and DEL after macvlan, ptp, bridge and tap, as far as these are among the binaries " +
 				"and the kernel has them. A plugin that refuses one with an error, and leaves nothing, is not made " +

@@ -29,9 +29,9 @@ func deleting() []Requirement {
 		},
 		{
 			ID: "DEL-3", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E01"},
-			Text: "DEL succeeds with things missing, and deletes the rest.",
-			Why: "A chain's DEL ends at the first error: what the plugins before would have deleted stays, and the " +
-				"sandbox with it.",
+			Text: "DEL succeeds if something is missing, and deletes the rest.",
+			Why: "DEL of a chain ends at the first error: what the earlier plugins would have deleted stays, and so " +
+				"does the sandbox.",
 			How:   "Takes away each thing that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
 			check: checkToleratesLoss,
 		},

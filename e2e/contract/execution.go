@@ -18,7 +18,7 @@ func execution() []Requirement {
 		{
 			ID: "EXE-1", Level: Must, Section: "2, Errors", Roles: everyPlugin(),
 			Text: "A plugin exits with 0 on success and with another status on failure.",
-			Why:  "It is the only thing that every runtime looks at.",
+			Why:  "Every runtime looks at the exit status, and some at nothing else.",
 			How: "Looks at every call of the other checks: no error object with status 0, no result with another " +
 				"status, no end by a signal.",
 			audit: auditStatus,
@@ -26,14 +26,14 @@ func execution() []Requirement {
 		{
 			ID: "EXE-2", Level: Should, Section: "2, Errors; 5, Error", Roles: everyPlugin(),
 			Text:  "On failure a plugin prints an error object with cniVersion, code and msg.",
-			Why:   "Without it a kubelet's log has an exit status and nothing else.",
+			Why:   "Without it a kubelet's log has only an exit status.",
 			How:   "Looks at every failed call of the other checks.",
 			audit: auditErrorObject,
 		},
 		{
 			ID: "EXE-3", Level: Stated, Section: "2, Overview; 5", Roles: everyPlugin(), Covers: []string{"G01", "G02"},
-			Text:  "Standard output holds one JSON document or nothing; what is for people goes to standard error.",
-			Why:   "One line of a log before the result, or a result and an error, and the runtime reads neither.",
+			Text:  "Standard output has one JSON document or nothing; text for people goes to standard error.",
+			Why:   "With a line of a log before the result, or a result and an error, the runtime can read neither.",
 			How:   "Looks at every call of the other checks.",
 			audit: auditStdout,
 		},
@@ -41,23 +41,23 @@ func execution() []Requirement {
 			ID: "EXE-5", Level: Stated, Section: "2, CNI operations", Roles: everyPlugin(),
 			Text: "CHECK, STATUS and VERSION change nothing: what a plugin makes is made by ADD, and deleted by DEL " +
 				"and GC.",
-			Why: "A kubelet asks STATUS every few seconds, also on nodes without pods; what a question leaves " +
-				"nobody deletes.",
+			Why: "A kubelet calls STATUS every few seconds, also on nodes without pods; nobody deletes what such a " +
+				"call leaves.",
 			How: "Compares node and pod before and after each, on a node without pods and with a pod attached. " +
 				"Directories, and files that the first ADD would make, may come.",
 			check: checkAskingChangesNothing,
 		},
 		{
 			ID: "ERR-1", Level: Stated, Section: "5, Error", Roles: everyPlugin(),
-			Text: "Codes 0 to 99 are the specification's: 1 to 7, 11, 50 and 51 mean something; a plugin's own " +
-				"begin at 100.",
-			Why:   "Runtimes act on codes: 11 is tried again, 50 keeps pods away.",
+			Text: "Codes 0 to 99 belong to the specification: 1 to 7, 11, 50 and 51 are defined; a plugin's own " +
+				"codes begin at 100.",
+			Why:   "Runtimes act on codes: after 11 they try again, and 50 keeps pods away from the node.",
 			How:   "Looks at the code of every failed call of the other checks.",
 			audit: auditCode,
 		},
 		{
 			ID: "ERR-2", Level: Must, Section: "5, Error, code 2", Roles: everyPlugin(),
-			Text:  "The message of code 2 holds the key and the value that are not supported.",
+			Text:  "The message of code 2 has the key and the value that are not supported.",
 			Why:   "A conflist has dozens of keys.",
 			How:   "ADD with an unknown key, where the plugin answers with code 2.",
 			check: checkUnsupportedKey,
@@ -66,7 +66,7 @@ func execution() []Requirement {
 			ID: "ERR-3", Level: Stated, Section: "5, Error, codes 6 and 7", Roles: everyPlugin(),
 			Text: "Input that is no JSON is an error with code 6, a configuration without a name or with one of " +
 				"path characters is one with code 7.",
-			Why:   "The one is a fault of the runtime, the other of the administrator.",
+			Why:   "The first is a fault of the runtime, the second one of the administrator.",
 			How:   "Each verb with half an object, with no name, and with the name \"../net\".",
 			check: checkBadInput,
 		},

@@ -24,8 +24,7 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "A07", Roles: []Role{Main},
 			Text: "A second interface leaves the routes of the first as they are.",
-			Why: "Two default routes share the traffic of a pod, and half of it asks for the gateway on the wrong " +
-				"network.",
+			Why:  "With two default routes, half of the pod's traffic goes to a gateway that is on the wrong network.",
 			How: "ADD of net1 in a pod that has eth0: the routes that were there are still there, unchanged. A " +
 				"plugin that refuses a second interface is not asked.",
 			check: checkSecondInterface,
@@ -33,7 +32,7 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "A08", Roles: inChain(),
 			Text: "A permanent neighbour entry has a MAC address that exists.",
-			Why: "udev gives links their final MAC after ADD; an entry that was made before leads nowhere, and " +
+			Why: "udev gives links their final MAC after ADD; an entry that was made before has the wrong MAC, and " +
 				"never expires.",
 			How: "After ADD, and two seconds later, each permanent entry that ADD made has the MAC of a link on " +
 				"the node or in the pod.",
@@ -42,21 +41,21 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "C03", Roles: []Role{Main},
 			Text: "An ADD that finds its address in use on the network gives it back.",
-			Why:  "The next ADD finds the pool smaller with each attempt.",
+			Why:  "Otherwise the pool gets smaller with each attempt.",
 			How: "A machine on the network has the address that comes next. A plugin that does not look for that " +
 				"is not asked.",
 			check: checkDuplicateAddress,
 		}),
 		mode(Requirement{
 			ID: "C04", Roles: []Role{Main},
-			Text:  "ADD on an uplink that something else owns is an error that leaves nothing.",
+			Text:  "ADD on an uplink that something else uses exclusively is an error that leaves nothing.",
 			Why:   "On one uplink macvlan and ipvlan exclude each other, and both exclude a bridge.",
 			How:   "The uplink is the port of a bridge. A plugin that does not mind is not asked.",
 			check: checkOwnedUplink,
 		}),
 		mode(Requirement{
 			ID: "C05", Roles: []Role{Main},
-			Text: "A multicast MAC address that somebody asks for is an error that leaves nothing.",
+			Text: "If a multicast MAC address is requested, ADD is an error that leaves nothing.",
 			Why:  "The kernel refuses it half way through.",
 			How: "ADD with 01:00:5e:00:00:01 in runtimeConfig.mac, args.cni.mac and CNI_ARGS. A plugin that knows " +
 				"none of them is not asked.",
@@ -65,21 +64,22 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "C07", Roles: inChain(),
 			Text:  "ADD leaves the uplink its MAC and its MTU.",
-			Why:   "Everything else on the node uses them too.",
+			Why:   "Everything else on the node uses them, too.",
 			How:   "Compares the uplink before and after ADD.",
 			check: checkUplink,
 		}),
 		mode(Requirement{
 			ID: "D07", Roles: inChain(),
-			Text:  "An ADD that failed, and its DEL, take no address: with one in the pool the next ADD succeeds.",
+			Text: "A failed ADD, followed by DEL, keeps no address: with one address in the pool the next ADD " +
+				"succeeds.",
 			Why:   "A pod that fails to start is tried again until the pool is empty.",
 			How:   "A pool of one address; ADD with an interface in the way fails, DEL, ADD again.",
 			check: checkRetryWithOneAddress,
 		}),
 		mode(Requirement{
 			ID: "D08", Roles: []Role{Main},
-			Text: "An ADD that gets an address of one family only gives it back.",
-			Why:  "The pool of the family that has room drains into pods that never start.",
+			Text: "An ADD that gets an address of only one family gives it back.",
+			Why:  "The pool of the other family is used up by pods that never start.",
 			How: "On a conflist of two families the pool of IPv6 is one address: the second ADD fails and leaves " +
 				"nothing.",
 			check: checkPartialAllocation,
@@ -94,21 +94,21 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "F01", Roles: []Role{Main},
 			Text:  "An ADD whose IPAM plugin fails leaves nothing.",
-			Why:   "The link that stays has the name which the next ADD wants.",
+			Why:   "The link that stays has the name that the next ADD needs.",
 			How:   "A stub in the place of the IPAM plugin fails; node and pod look as before.",
 			check: checkFailingIPAM,
 		}),
 		mode(Requirement{
 			ID: "F04", Roles: []Role{Main},
 			Text:  "ADD that failed can be repeated without DEL.",
-			Why:   "Code 11 asks runtimes to do just that.",
+			Why:   "Code 11 asks runtimes to do exactly that.",
 			How:   "A stub in the place of the IPAM plugin fails twice; the third ADD succeeds.",
 			check: checkRetry,
 		}),
 		mode(Requirement{
 			ID: "F06", Roles: inChain(),
 			Text:  "ADD with the node's own namespace in CNI_NETNS is an error that leaves nothing.",
-			Why:   "skel finds out after the plugin has done its work, on the node.",
+			Why:   "skel notices it only after the plugin has changed the node.",
 			How:   "ADD with CNI_NETNS=/proc/1/ns/net.",
 			check: checkOwnNamespace,
 		}),
@@ -122,13 +122,13 @@ func failures() []Requirement {
 		mode(Requirement{
 			ID: "G11", Roles: []Role{Chained},
 			Text:  "A chained plugin without prevResult answers an error object.",
-			Why:   "It stands first in somebody's conflist, and a panic tells him nothing.",
+			Why:   "A user may list it first, and a panic explains nothing.",
 			How:   "ADD without prevResult: success or an error object, and nothing is left of the latter.",
 			check: checkNoPrevResult,
 		}),
 		mode(Requirement{
 			ID: "H02", Roles: inChain(),
-			Text: "The DEL of the last pod does not take what the ADD of the next one just made.",
+			Text: "DEL of the last pod does not remove what ADD of the next pod just made.",
 			Why:  "On a node with few pods they come and go at the same moment, and share a link.",
 			How: "For 40 rounds, or eight seconds, DEL of one pod and ADD of another at the same time; what ADD " +
 				"made is there afterwards, and CHECK passes.",
@@ -136,7 +136,7 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "H05", Roles: []Role{Main},
-			Text: "A plugin that was killed holds no lock.",
+			Text: "A plugin that was killed keeps no lock.",
 			Why:  "Every further pod of the node waits for it.",
 			How: "A stub in the place of the IPAM plugin hangs, the runtime kills the ADD; ADD of another pod " +
 				"succeeds.",
@@ -152,8 +152,9 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "I04", Roles: inChain(),
-			Text:  "On a node without iptables and its like ADD works, or answers an error that leaves nothing.",
-			Why:   "Distributions ship nft only, or neither.",
+			Text: "On a node without iptables and similar programs ADD works, or answers with an error and leaves " +
+				"nothing.",
+			Why:   "Some distributions ship only nft, or neither.",
 			How:   "ADD with PATH=/nonexistent.",
 			check: checkWithoutPrograms,
 		}),

@@ -22,10 +22,9 @@ func onLAN() []Requirement {
 	return []Requirement{
 		{
 			ID: "NET-1", Level: Should, Section: "failure mode", Roles: inChain(), Covers: []string{"K05"},
-			Text: "A pod has the addresses and routes of the result, and takes none from whoever advertises itself " +
-				"as a router.",
-			Why: "An address that no result lists is in no policy and in no status, and any machine on the LAN " +
-				"becomes the pod's way out (CVE-2020-10749).",
+			Text: "A pod has the addresses and routes of the result, and takes none from a router advertisement.",
+			Why: "An address that no result lists is in no policy and in no status, and any machine on the LAN can " +
+				"become the pod's default gateway (CVE-2020-10749).",
 			How: "Sends a router advertisement into the underlay of an attached pod: half a second later the pod " +
 				"has no other addresses and routes than before. A chained plugin is asked where the ones before it " +
 				"pass.",
@@ -33,8 +32,9 @@ func onLAN() []Requirement {
 		},
 		{
 			ID: "NET-2", Level: Should, Section: "failure mode", Roles: inChain(),
-			Text: "A pod answers ARP for its own addresses only.",
-			Why:  "A machine that asks for another one gets the pod, and the other one drops off the network.",
+			Text: "A pod answers ARP only for its own addresses.",
+			Why: "A machine that asks for another address would get the pod's MAC, and the owner of the address " +
+				"becomes unreachable.",
 			How: "With a pod attached, a machine on the underlay asks for an address that nobody has: nobody " +
 				"answers.",
 			check: checkAnswersForItself,

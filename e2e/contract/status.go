@@ -21,7 +21,7 @@ func status() []Requirement {
 			ID: "STA-1", Level: Must, Section: "2, STATUS", Roles: everyPlugin(), Covers: []string{"G06"},
 			Text: "STATUS succeeds when the plugin is ready for ADD, and fails with an error on standard output when " +
 				"it knows that it is not.",
-			Why: "A node whose network is broken gets pods as long as STATUS says yes.",
+			Why: "A node whose network is broken gets pods as long as STATUS succeeds.",
 			How: "Takes away what ADD needs, as far as ADD was seen to need it: the uplink, the directories in which " +
 				"it keeps files, the delegated plugin. " +
 				"Where ADD then fails STATUS must fail too, and succeed again afterwards; if it fails for none of " +
@@ -37,7 +37,7 @@ func status() []Requirement {
 		},
 		{
 			ID: "STA-3", Level: Stated, Section: "2, STATUS", Roles: everyPlugin(),
-			Text: "The other verbs are served although STATUS fails.",
+			Text: "The other verbs work while STATUS fails.",
 			Why:  "Pods must be deleted from a node that takes no new ones.",
 			How: "With the pool of addresses used up, or the uplink gone, CHECK of an attachment fares as before " +
 				"and DEL succeeds.",
@@ -46,7 +46,7 @@ func status() []Requirement {
 		{
 			ID: "STA-4", Level: Must, Section: "2, STATUS; 4", Roles: []Role{Main},
 			Text:  "STATUS calls STATUS of the plugins that it delegates to; their error is its own.",
-			Why:   "The plugin that has no addresses left is the delegate.",
+			Why:   "The delegated plugin is the one that has no addresses left.",
 			How:   "A stub in the place of the IPAM plugin records the call, and answers the next with code 50.",
 			check: checkDelegateStatus,
 		},
@@ -54,7 +54,7 @@ func status() []Requirement {
 			ID: "STA-5", Level: Should, Section: "2, STATUS; 5, codes 50 and 51", Roles: []Role{Main, IPAM},
 			Covers: []string{"G06"},
 			Text:   "STATUS fails with code 50 or 51 when something that ADD needs is used up.",
-			Why:    "A kubelet that is told keeps pods away from a node without addresses.",
+			Why:    "A kubelet that knows it keeps pods away from a node without addresses.",
 			How:    "A pool of one address, which a pod has; STATUS succeeds again when the pod is deleted.",
 			check:  checkExhausted,
 		},
