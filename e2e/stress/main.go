@@ -1,7 +1,7 @@
 // Command stress shows that load does not change a verdict: it runs conflists on the machine as it is, then again and
 // again beside busy loops and a disk writer, and beside three other runs, and compares every result with the first.
 //
-//	go run ./e2e/stress --cnitest bin/cnitest --times 20 'net.d/a.conflist --bin-dir bin' 'net.d/b.conflist --bin-dir bin'
+//	go run ./e2e/stress --cnitest bin/cnitest --times 20 'a.conflist --bin-dir bin' 'b.conflist --bin-dir bin'
 //
 // Each argument is what one run is started with, its words separated by blanks. It exits with 1 if a result differs.
 package main
