@@ -390,7 +390,8 @@ func (b *bench) brokenBy(ctx context.Context, calls []cni.Call, next *pod, l *li
 	for _, c := range l.made {
 		// Items that a pod has for itself have other names.
 		shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil
-		if !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" {
+		// A device that the pod got from the node is no longer there.
+		if !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" || c.Op == snapshot.Removed {
 			continue
 		}
 		if _, found := agent.FindLink(links, c.Item.Name); !found {
