@@ -4,6 +4,8 @@ GO ?= go
 PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./plugin/ipamd
 BIN := bin
 ARTIFACTS := _artifacts
+# The modules of the repository, each with its go.mod.
+MODULES := . .ci/lint .ci/vuln kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
 # What the chained plugins claim beyond their profile.
 E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining)
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
@@ -39,7 +41,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +136,10 @@ stress: build ## Run the six published conflists 20 times beside busy loops, and
 
 soak: build ## Let 200 pods come and go for a minute on a cloud's two nodes: every address unique at every instant
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200
+
+outdated: ## List the modules that have a newer version, of those that each go.mod of the repository names
+	@$(foreach m,$(MODULES),echo '$(m):'; (cd $(m) && $(GO) list -m -e -u -f '{{with .Update}}  {{$$.Path}} {{$$.Version}} -> {{.Version}}{{end}}' \
+		$$($(GO) list -m -f '{{if not (or .Main .Indirect .Replace)}}{{.Path}}{{end}}' all) | grep . || true);)
 
 lint: ## Run golangci-lint and govulncheck, both pinned in .ci: the second knows the vulnerabilities of its module's version
 	@cd .ci/lint && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool

@@ -193,13 +193,14 @@ node/b: its share of the addresses is 10.20.0.129-10.20.0.254
 `,
 	"R13-gateway-elsewhere.conf": `
  n 1.0.0: macvlan, host-local
-warning: R13-gateway-elsewhere.conf:2: gateway 10.99.0.1 is not in subnet 10.20.0.0/24; pods reach it only where a route without gw leads to it
+warning: R13-gateway-elsewhere.conf:2: gateway 10.99.0.1 is not in subnet 10.20.0.0/24, which host-local refuses since v1.10.0; pods reach it only where a route without gw leads to it
 eno1 on 10.20.0.0/24, router 10.20.0.1/24, 10.99.0.1/32
 node/a: its share of the addresses is 10.20.0.5-10.20.0.129
 node/b: its share of the addresses is 10.20.0.130-10.20.0.254
 `,
 	"R13-ipv6-linklocal-gateway.conflist": `
  v6lan 1.0.0: macvlan, host-local
+warning: R13-ipv6-linklocal-gateway.conflist:10: gateway fe80::1 is not in subnet fd00:20::/64, which host-local refuses since v1.10.0
 eno1 on fd00:20::/64, router fe80::1/64, fd00:20::1/64
 node/a: its share of the addresses is fd00:20::1000-fd00:20::107f
 node/b: its share of the addresses is fd00:20::1080-fd00:20::10ff

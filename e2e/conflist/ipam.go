@@ -1,6 +1,7 @@
 package conflist
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -171,7 +172,7 @@ func (d *document) span(object *value) (span, bool) {
 		return s, false
 	}
 	s.ips = netipx.IPRangeFrom(from, to)
-	if s.gateway, ok = d.gateway(object, subnet); !ok {
+	if s.gateway, ok = d.gateway(object, subnet, true); !ok {
 		return s, false
 	}
 	if !s.gateway.IsValid() {
@@ -181,15 +182,25 @@ func (d *document) span(object *value) (span, bool) {
 }
 
 // gateway may be a link-local address in IPv6, as routers advertise themselves by that. Any other one that is not on
-// the subnet is what plugins take and a pod reaches by a route of its own only.
-func (d *document) gateway(object *value, subnet netip.Prefix) (netip.Addr, bool) {
+// the subnet is what plugins take and a pod reaches by a route of its own only. host-local takes neither since v1.10.0.
+func (d *document) gateway(object *value, subnet netip.Prefix, hostLocal bool) (netip.Addr, bool) {
 	if object.fields["gateway"] == nil {
 		return netip.Addr{}, true
 	}
 	gateway, ok := d.addr(object, "gateway")
-	if ok && !subnet.Contains(gateway) && !(gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast()) {
-		d.warn(object.fields["gateway"], "gateway %s is not in subnet %s; pods reach it only where a route without "+
-			"gw leads to it", gateway, subnet)
+	if !ok || subnet.Contains(gateway) {
+		return gateway, ok
+	}
+	text := fmt.Sprintf("gateway %s is not in subnet %s", gateway, subnet)
+	if hostLocal {
+		text += ", which host-local refuses since v1.10.0"
+	}
+	linkLocal := gateway.Is6() && subnet.Addr().Is6() && gateway.IsLinkLocalUnicast()
+	if !linkLocal {
+		text += "; pods reach it only where a route without gw leads to it"
+	}
+	if hostLocal || !linkLocal {
+		d.warn(object.fields["gateway"], "%s", text)
 	}
 	return gateway, ok
 }
@@ -219,7 +230,7 @@ func (d *document) static(a *ipam, object, plugin *value) {
 			ips:    netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()),
 			line:   d.line(item.offset),
 		}
-		if s.gateway, ok = d.gateway(item, s.subnet); ok {
+		if s.gateway, ok = d.gateway(item, s.subnet, false); ok {
 			a.fixed = append(a.fixed, s)
 		}
 	}

@@ -107,13 +107,8 @@ func randomRange(r *rand.Rand, subnet netip.Prefix) map[string]any {
 	if r.IntN(2) == 0 {
 		object["rangeEnd"] = to.String()
 	}
-	switch r.IntN(6) {
-	case 0:
-		object["gateway"] = inside().String()
-	case 1:
-		if subnet.Addr().Is6() {
-			object["gateway"] = "fe80::1"
-		}
+	if r.IntN(6) == 0 {
+		object["gateway"] = inside().String() // host-local refuses any other since v1.10.0
 	}
 	return object
 }

@@ -52,10 +52,13 @@ var upstreamKeys = map[string]keys{
 		"preserveDefaultVlan": aFlag, "macspoofchk": aFlag, "enabledad": aFlag, "disableContainerInterface": aFlag,
 		"portIsolation": aFlag,
 	},
-	"dummy":       {},
-	"host-device": {"device": aText, "hwaddr": aText, "kernelpath": aText, "pciBusID": aText},
-	"ipvlan":      {"master": aText, "mode": aText, "mtu": aNumber, "linkInContainer": aFlag},
-	"loopback":    {},
+	"dummy": {},
+	"host-device": {
+		"device": aText, "hwaddr": aText, "kernelpath": aText, "pciBusID": aText,
+		"useInterfaceNetwork": aFlag,
+	},
+	"ipvlan":   {"master": aText, "mode": aText, "mtu": aNumber, "linkInContainer": aFlag},
+	"loopback": {},
 	"macvlan": {
 		"master": aText, "mode": aText, "mtu": aNumber, "mac": aText, "linkInContainer": aFlag, "bcqueuelen": aNatural,
 	},
@@ -75,7 +78,7 @@ var upstreamKeys = map[string]keys{
 		"markMasqBit":          aNumber,
 		"externalSetMarkChain": aText,
 	},
-	"sbr": {"table": aNumber},
+	"sbr": {"table": aNumber, "gateways": texts, "addSourceHints": aFlag},
 	"tuning": {
 		"dataDir": aText, "sysctl": textMap, "mac": aText, "promisc": aFlag, "mtu": aNumber, "txQLen": aNumber,
 		"allmulti": aFlag,
