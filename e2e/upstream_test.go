@@ -36,7 +36,10 @@ func upstream() []control {
 			want: passes("host-to-pod", "ip-reuse", "pod-to-pod-across-nodes"),
 		},
 		{name: "a MAC by capability", chain: []string{asked, route}, want: passes("capabilities-asked", "host-to-pod")},
-		{name: "leases", lease: shortLease, chain: []string{leased, route}, want: passes("dhcp-renewed", "host-to-pod", "external-to-pod")},
+		{
+			name: "leases", lease: shortLease, chain: []string{leased, route},
+			want: passes("dhcp-renewed", "dhcp-pool-exhausted", "host-to-pod", "external-to-pod"),
+		},
 		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod",
 			"host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},

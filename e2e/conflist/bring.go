@@ -69,7 +69,7 @@ func (p *planner) bring() error {
 		}
 		if first.typ == "dhcp" {
 			if lan.Addr().Is4() {
-				p.plan.Leases = free[:min(len(free), mostLeased)]
+				p.plan.Leases = free[:min(len(free), p.leased())]
 			}
 			continue
 		}
@@ -84,6 +84,18 @@ func (p *planner) bring() error {
 		}
 	}
 	return nil
+}
+
+// leased returns how many addresses the DHCP server has: what the nodes say, all of them if one does not.
+func (p *planner) leased() int {
+	sum := 0
+	for _, d := range p.drafts {
+		if d.node.Leases == 0 {
+			return mostLeased
+		}
+		sum += d.node.Leases
+	}
+	return min(sum, mostLeased)
 }
 
 // share gives each node as many of the addresses, pod by pod.

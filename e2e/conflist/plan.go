@@ -32,6 +32,8 @@ type PlanNode struct {
 	Name string
 	// Addresses is the number of pods that the node can hold at a time, in each range set; 0 means its whole share.
 	Addresses int
+	// Leases is how many addresses a DHCP server on the LAN has for the node; 0 means enough.
+	Leases int
 	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All
 	// nodes have some, or none has.
 	Own []netip.Prefix

@@ -54,6 +54,9 @@ func (v *validator) node(path string, n *Node) {
 	if n.Addresses < 0 {
 		v.wrong(path+".addresses", "addresses is %d; want at least 1, or leave it out", n.Addresses)
 	}
+	if n.Leases < 0 {
+		v.wrong(path+".leases", "leases is %d; want at least 1, or leave it out", n.Leases)
+	}
 	if n.ENIs < 0 || n.ENIs > maxENIs {
 		v.wrong(path+".enis", "enis is %d; want 1 to %d", n.ENIs, maxENIs)
 	}

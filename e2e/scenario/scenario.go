@@ -70,6 +70,8 @@ type Node struct {
 	// Addresses is the number of pod addresses per family that the node needs; 0 means its share of the conflist's
 	// range. In a cloud it has exactly this number, spread over its ENIs.
 	Addresses int `yaml:"addresses"`
+	// Leases is how many addresses the lab's DHCP server has for the node; 0 means enough.
+	Leases int `yaml:"leases"`
 	// Local are addresses on the node's lo, e.g. 169.254.20.10 of a node-local DNS: the same on many nodes, and for the
 	// node's own pods only. The node's listeners answer there, too; a probe asks them with interface "local".
 	Local []string `yaml:"local"`

@@ -132,7 +132,7 @@ func makePlan(req cluster.Request) (*conflist.Plan, error) {
 		Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
 	}
 	for _, n := range req.Nodes {
-		opts.Nodes = append(opts.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses})
+		opts.Nodes = append(opts.Nodes, conflist.PlanNode{Name: n.Name, Addresses: n.Addresses, Leases: n.Leases})
 		if n.NICs > 1 {
 			opts.Avoid = managementNetworks()
 		}

@@ -26,8 +26,9 @@ var initFiles embed.FS
 type project struct {
 	// Type is the plugin's type.
 	Type string
-	// Conflist and Expected are paths below the repository's directory.
-	Conflist, Expected string
+	// Conflist and Expected are paths below the repository's directory. Network is the name of one of several networks
+	// in Conflist; empty if it has only one.
+	Conflist, Expected, Network string
 	// Go says that the plugin is a Go module.
 	Go bool
 	// Version is the version of cnitest for go run, Ref the one for a workflow.
@@ -51,7 +52,8 @@ with comments that say what to do next:
 Files that exist are not changed, so that it may be called again.`,
 		Example: `  cnitest init                                   in the repository of the plugin
   cnitest init --type mynet ../mynet
-  cnitest init --conflist deploy/10-mynet.conflist`,
+  cnitest init --conflist deploy/10-mynet.conflist
+  cnitest init --conflist deploy/net-attach-def.yaml --network lan`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return fmt.Errorf("init: want one directory, got %q too", args[1])
@@ -64,7 +66,9 @@ Files that exist are not changed, so that it may be called again.`,
 	}
 	cmd.Flags().StringVar(&p.Type, "type", "", "the plugin's type, as conflists name it (default the name of DIR)")
 	cmd.Flags().StringVar(&p.Conflist, "conflist", "",
-		"path of your conflist, below DIR (default an example is written)")
+		"path of your conflist or NetworkAttachmentDefinition, below DIR (default an example is written)")
+	cmd.Flags().StringVar(&p.Network, "network", "",
+		"which network of a file with several NetworkAttachmentDefinitions")
 	return cmd
 }
 
@@ -113,13 +117,16 @@ func (p *project) complete(dir string) error {
 		if !filepath.IsLocal(p.Conflist) {
 			return fmt.Errorf("init: --conflist %q: want a path below %s", p.Conflist, dir)
 		}
-		list, err := conflist.Load(filepath.Join(dir, p.Conflist))
+		list, err := conflist.LoadNetwork(filepath.Join(dir, p.Conflist), p.Network)
 		if err != nil {
 			return err
 		}
 		if p.Type == "" {
 			p.Type = list.Plugins[0].Type
 		}
+	}
+	if p.Network != "" && p.Conflist == "" {
+		return errors.New("init: --network without --conflist: name the file that has it")
 	}
 	if p.Type == "" {
 		whole, err := filepath.Abs(dir)

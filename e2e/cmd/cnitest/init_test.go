@@ -219,3 +219,34 @@ func TestAction_fails(t *testing.T) {
 		t.Errorf("no conflist: got success %v, outputs (-want +got):\n%s", ok, diff)
 	}
 }
+
+// TestInit_network starts from one of several NetworkAttachmentDefinitions.
+func TestInit_network(t *testing.T) {
+	dir := t.TempDir()
+	text := ""
+	for _, name := range []string{"lan", "wan"} {
+		text += "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: " + name + "}\n" +
+			"spec:\n  config: '{\"cniVersion\": \"1.0.0\", \"type\": \"mynet\"}'\n---\n"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "nads.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := (project{Conflist: "nads.yaml"}).write(dir, &bytes.Buffer{})
+	want := filepath.Join(dir, "nads.yaml") + ": 2 networks; choose one with --network: lan, wan"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := (project{Conflist: "nads.yaml", Network: "wan"}).write(dir, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"cnitest.mk":                    "$(CNITEST) run nads.yaml --network wan --bin-dir",
+		".github/workflows/cnitest.yml": "expect: nads.expected.yaml\n        arguments: --network wan\n",
+		"nads.expected.yaml":            "{plugin: mynet,",
+	} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s: %v, want %q in it, got:\n%s", name, err, want, data)
+		}
+	}
+}
