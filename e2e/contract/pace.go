@@ -47,8 +47,7 @@ const (
 // pacing are requirements about how long calls take.
 func pacing() []Requirement {
 	const how = "Attaches ten pods to one node, checks and deletes them, twice, with a plugin that does nothing " +
-		"before " +
-		"each call: the quickest VERSION of the plugins of the chain and of cnitest's own one. "
+		"before each call: the quickest VERSION of the plugins of the chain and of cnitest's own one. "
 	return []Requirement{
 		{
 			ID: "TIM-1", Level: Should, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},

@@ -51,10 +51,9 @@ func (c CallTime) Growth() string {
 func milliseconds(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) }
 
 // callTimesNote says what the columns of the table of call times are.
-const callTimesNote = "Calls that succeeded, in the whole run. The ratio is to a plugin that does nothing, called on " +
-	"the " +
-	"same node right before each of some twenty calls; each attachment on the node adds so much to one of these, " +
-	"with the standard error of the fit."
+const callTimesNote = "Calls that succeeded, in the whole run. The ratio is to a plugin that does nothing, called " +
+	"on the same node right before each of some twenty calls; each attachment on the node adds so much to one of " +
+	"these, with the standard error of the fit."
 
 // markdownTimes is the table of call times; empty where no call was seen.
 func (r *Report) markdownTimes() string {
