@@ -167,7 +167,7 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 		return nil, nil, err
 	}
 	all, err := o.loadScenarios()
-	return file, all, err
+	return file, renamed(all, file), err
 }
 
 // readConflist returns the network of the conflist, and reads it unless the caller has.
@@ -226,6 +226,21 @@ func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 		files = scenarios.Files
 	}
 	return scenario.Load(files)
+}
+
+// renamed returns the scenarios with the names of interfaces that the file's own pods want: net1 and net2 are those of
+// the conflist's network.
+func renamed(all []*scenario.Scenario, file *conflist.File) []*scenario.Scenario {
+	names := map[string]string{}
+	for i, name := range file.Interfaces {
+		if i < 2 && !slices.Contains([]string{scenario.DefaultInterface, "net1", "net2"}, name) {
+			names[fmt.Sprintf("net%d", i+1)] = name
+		}
+	}
+	for i := range all {
+		all[i] = all[i].Renamed(names)
+	}
+	return all
 }
 
 // claimTarget claims the features of the target's daemon and cloud: whoever names a daemon wants to know what happens

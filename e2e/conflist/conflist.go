@@ -32,6 +32,9 @@ type File struct {
 	// Definition is the NetworkAttachmentDefinition that the network was read from, "name" or "namespace/name"; empty
 	// for a file of CNI's.
 	Definition string
+	// Interfaces are the names that pods of the same file give their interfaces on the network, by the annotation of
+	// Multus; empty if they say none.
+	Interfaces []string
 	// Source is the text of the configuration as read, with its placeholders.
 	Source []byte
 	// Warnings are problems that a runtime lives with, each with its place.

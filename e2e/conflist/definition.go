@@ -29,6 +29,8 @@ type definition struct {
 	line int
 	// config is the scalar of spec.config, nil without.
 	config *yaml.Node
+	// wanted are the names of its interfaces in pods of the same file.
+	wanted []string
 }
 
 // String returns the name as kubectl writes it behind the kind.
@@ -61,6 +63,7 @@ func definitions(name string, data []byte) ([]definition, error) {
 	var found []definition
 	var errs []error
 	var others []string
+	var wanted []attachmentWish
 	for {
 		var document yaml.Node
 		err := decoder.Decode(&document)
@@ -72,7 +75,7 @@ func definitions(name string, data []byte) ([]definition, error) {
 		}
 		for _, object := range objects(document.Content[0]) {
 			if kind := scalar(child(object, "kind")); kind != definitionKind {
-				others = append(others, kind)
+				others, wanted = append(others, kind), append(wanted, wishes(object)...)
 				continue
 			}
 			d, err := readDefinition(name, object)
@@ -84,6 +87,9 @@ func definitions(name string, data []byte) ([]definition, error) {
 	if len(found) == 0 && errors.Join(errs...) == nil {
 		return nil, fmt.Errorf("%s:1: no %s in the file%s; write its network into one, or into a .conflist", name,
 			definitionKind, otherKinds(others))
+	}
+	for i := range found {
+		found[i].wanted = found[i].interfaces(wanted)
 	}
 	return found, errors.Join(errs...)
 }
@@ -186,7 +192,7 @@ func (d definition) network(file string, data []byte, dirs []string) (*File, err
 	if err != nil {
 		return nil, err
 	}
-	f.Definition = d.String()
+	f.Definition, f.Interfaces = d.String(), d.wanted
 	return f, nil
 }
 
@@ -206,7 +212,7 @@ func (d definition) fromDirs(file string, dirs []string) (*File, error) {
 			if err != nil {
 				return nil, err
 			}
-			f.Definition = d.String()
+			f.Definition, f.Interfaces = d.String(), d.wanted
 			f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s has no spec.config; its network is that of %s", file,
 				d.line, d.name, path))
 			return f, nil

@@ -160,3 +160,29 @@ FILE:17: no program for plugin sbr: DIR/sbr is no executable file; build it from
 		t.Errorf("-got +want:\n%s", cmp.Diff(got, want))
 	}
 }
+
+// TestInterfaces reads the names of interfaces from pods beside definitions.
+func TestInterfaces(t *testing.T) {
+	const text = `apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: lan, namespace: red}
+spec: {config: '{"cniVersion": "1.0.0", "type": "mynet"}'}
+---
+kind: Pod
+metadata: {name: web, annotations: {k8s.v1.cni.cncf.io/networks: "blue/lan@no, red/lan@storage0,lan@storage1, wan"}}
+---
+kind: Deployment
+spec:
+  template:
+    metadata:
+      annotations:
+        k8s.v1.cni.cncf.io/networks: '[{"name": "lan", "namespace": "red", "interface": "backup0"}, {"name": "lan"}]'
+`
+	f, err := Parse("nads.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(f.Interfaces, " "); got != "storage0 storage1 backup0" {
+		t.Errorf("got %s, want storage0 storage1 backup0", got)
+	}
+}

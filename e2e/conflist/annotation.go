@@ -1,0 +1,57 @@
+package conflist
+
+import (
+	"encoding/json"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// networksAnnotation is where a pod says which networks it has beside its default one, and by which interfaces.
+const networksAnnotation = "k8s.v1.cni.cncf.io/networks"
+
+// attachmentWish is one network of a pod's annotation.
+type attachmentWish struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace"`
+	Interface string `json:"interface"`
+}
+
+// wishes returns what a pod, or the template of pods in an object, has in its annotation: a JSON list, or
+// "NAMESPACE/NAME@INTERFACE" with commas between.
+func wishes(object *yaml.Node) []attachmentWish {
+	template := child(child(object, "spec"), "template")
+	var all []attachmentWish
+	for _, of := range []*yaml.Node{object, template} {
+		text := strings.TrimSpace(scalar(child(child(child(of, "metadata"), "annotations"), networksAnnotation)))
+		if text == "" {
+			continue
+		}
+		var listed []attachmentWish
+		if json.Unmarshal([]byte(text), &listed) == nil {
+			all = append(all, listed...)
+			continue
+		}
+		for _, part := range strings.Split(text, ",") {
+			name, ifName, _ := strings.Cut(strings.TrimSpace(part), "@")
+			w := attachmentWish{Name: name, Interface: ifName}
+			if namespace, short, found := strings.Cut(name, "/"); found {
+				w.Namespace, w.Name = namespace, short
+			}
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// interfaces returns the names of the interfaces by which pods want a definition, in their order.
+func (d definition) interfaces(all []attachmentWish) []string {
+	var names []string
+	for _, w := range all {
+		of := w.Namespace == "" || d.namespace == "" || w.Namespace == d.namespace
+		if w.Name == d.name && of && w.Interface != "" && validLinkName(w.Interface) == nil {
+			names = append(names, w.Interface)
+		}
+	}
+	return names
+}
