@@ -114,6 +114,11 @@ func faulty() []control {
 		}, want: map[string]expected{
 			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to 192.168.1.3 port 8080: connect: no reply"),
 		}},
+		{name: "frames that do not pass", chain: []string{
+			strings.Replace(layerTwo, `"macvlan"`, `"macvlan", "mode": "private"`, 1),
+		}, want: map[string]expected{
+			"pod-to-pod-same-node": fail("pod/left to pod/right, tcp to 192.0.2.5 port 8080: connect: no reply"),
+		}},
 		{name: "an MTU larger than that of the way", chain: []string{
 			strings.Replace(ptp, `"ptp"`, `"ptp", "mtu": 9000`, 1),
 		}, want: map[string]expected{

@@ -141,6 +141,7 @@ const (
 		"gateway": "192.168.0.1"}], [{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}`
 	ipv6Pool = `{"type": "host-local", "ranges": [[{"subnet": "fd00:20::/64", "gateway": "fd00:20::1"}]], "routes": ` +
 		`[{"dst": "::/0"}]}`
+	layerTwo   = `{"type": "macvlan", "master": "eno1"}`
 	hostDevice = `{"type": "host-device", "device": "eno2", "ipam": ` + pool + `}`
 	leased     = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
 	// A runtime brings the addresses of brought, and a MAC for asked.

@@ -40,6 +40,7 @@ func upstream() []control {
 			name: "leases", lease: shortLease, chain: []string{leased, route},
 			want: passes("dhcp-renewed", "dhcp-pool-exhausted", "host-to-pod", "external-to-pod"),
 		},
+		{name: "no addresses", chain: []string{layerTwo}, want: passes("pod-to-pod-same-node", "del-twice")},
 		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod",
 			"host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},

@@ -51,6 +51,9 @@ func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 	if p.drafts[0].ipam.typ == "dhcp" {
 		who = "the lab's DHCP server gives pods addresses"
 	}
+	if p.file.LayerTwo() {
+		who = "after ADD the suite gives each pod an address"
+	}
 	p.note("the file has no addresses: %s of %s; %s", who, join(lan), said)
 	return lan, nil
 }
@@ -58,7 +61,7 @@ func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 // bring gives each node addresses of its own for its pods, or the DHCP server its range.
 func (p *planner) bring() error {
 	first := p.drafts[0].ipam
-	if !first.bringsLAN() {
+	if !first.bringsLAN() && !p.file.LayerTwo() {
 		return nil
 	}
 	for _, lan := range p.plan.LAN {
@@ -143,6 +146,14 @@ func (d *document) checkBrought(plugin *value) {
 	}
 	d.warn(ipam, `static has no addresses, and without "capabilities": {"ips": true} a runtime passes none but in `+
 		`CNI_ARGS; add one of the two`)
+}
+
+// LayerTwo reports whether pods get an interface on the LAN and no address: nothing of the chain has an IPAM plugin,
+// and the main plugin is one of upstream's.
+func (f *File) LayerTwo() bool {
+	_, upstream := upstreamKeys[f.Plugins[0].Type]
+	return upstream && slices.Contains(attachedTypes, f.Plugins[0].Type) &&
+		!slices.ContainsFunc(f.Plugins, func(p Plugin) bool { return p.IPAM != "" })
 }
 
 // Way is how a runtime passes addresses to an IPAM plugin that waits for them.

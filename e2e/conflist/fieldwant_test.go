@@ -258,8 +258,8 @@ node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 	"R18-disable-as-text.conflist": `
  n 1.1.0: macvlan
 warning: R18-disable-as-text.conflist:1: libcni takes the list's key "disableGC" in this spelling alone, and leaves "disablegc" out; write it so
-eno1 on 192.0.2.0/24, 2001:db8::/64, router 192.0.2.1/24, 2001:db8::1/64
-macvlan has no ipam: pods get no addresses from it
+eno1 on 192.0.2.0/24, router 192.0.2.1/24
+the file has no addresses: after ADD the suite gives each pod an address of 192.0.2.0/24; name another network with --subnet
 `,
 	"R18-only-unknown-versions.conflist": `
 R18-only-unknown-versions.conflist:1: no cniVersion that is known; want one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0

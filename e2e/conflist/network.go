@@ -30,7 +30,7 @@ func (p *planner) networks() error {
 	switch {
 	case p.plan.Routed:
 		p.plan.LAN, err = p.ownLAN()
-	case !known && p.drafts[0].ipam.bringsLAN():
+	case !known && (p.drafts[0].ipam.bringsLAN() || p.file.LayerTwo()):
 		p.plan.LAN, err = p.broughtLAN()
 	case known || len(p.opts.Subnets) > 0:
 		p.plan.LAN, err = p.lan()

@@ -217,14 +217,13 @@ routed-eni: the conflist does not say where pods get addresses; if from the LAN,
 `},
 		{"layer2.conflist", `
 uplink eth1 routed false
-lan 192.0.2.0/24, 2001:db8::/64 router 192.0.2.1/24, 2001:db8::1/64 host 192.0.2.4/24, 2001:db8::4/64
+lan 192.0.2.0/24 router 192.0.2.1/24 host 192.0.2.4/24
 external 198.51.100.0/24 router 198.51.100.1/24 host 198.51.100.2/24
-external 2001:db8:0:1::/64 router 2001:db8:0:1::1/64 host 2001:db8:0:1::2/64
-node/a eth1 192.0.2.2/24, 2001:db8::2/64 pool 0 pods ""
+node/a eth1 192.0.2.2/24 pool 125 pods ""
   null
-node/b eth1 192.0.2.3/24, 2001:db8::3/64 pool 0 pods ""
+node/b eth1 192.0.2.3/24 pool 8 pods ""
   null
-macvlan has no ipam: pods get no addresses from it
+the file has no addresses: after ADD the suite gives each pod an address of 192.0.2.0/24; name another network with --subnet
 `},
 		{"single.conf", `
 uplink eth1 routed false

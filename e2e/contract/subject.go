@@ -157,6 +157,10 @@ func (s *Subject) Discover(ctx context.Context) error {
 		}
 		common = slices.DeleteFunc(common, func(v string) bool { return !slices.Contains(supported, v) })
 	}
+	if s.file.LayerTwo() {
+		// A result of older ones has an address.
+		common = slices.DeleteFunc(common, func(v string) bool { return !atLeast(v, "0.3.0") })
+	}
 	if len(common) == 0 {
 		return errors.New("no version of the specification that the suite and the plugins of the chain have in common")
 	}

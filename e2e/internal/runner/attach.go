@@ -61,6 +61,11 @@ func (r *Runner) accept(ctx context.Context, p *environment.Pod, ifName string, 
 	if err != nil {
 		return fmt.Errorf("%s: result of ADD: %w", p.Name, err)
 	}
+	if len(addrs) == 0 && p.On(ifName).Own && r.config.Conflist.LayerTwo() {
+		if addrs, err = r.setAddresses(ctx, p, ifName); err != nil {
+			return err
+		}
+	}
 	p.SetAddresses(ifName, addrs)
 	if err := r.Env.CheckUnique(p, ifName); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -102,4 +103,17 @@ func (r *Runner) conflistOf(p *environment.Pod, ifName string) []byte {
 		return network.Conflist
 	}
 	return data
+}
+
+// setAddresses gives a pod without IPAM addresses, as its owner does, to show that frames pass.
+func (r *Runner) setAddresses(ctx context.Context, p *environment.Pod, ifName string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for _, prefix := range r.broughtTo(p, ifName) {
+		args := agent.AddressArgs{Netns: p.Netns, Interface: ifName, Address: prefix}
+		if err := p.Agent.AddAddress(ctx, args); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Name, err)
+		}
+		addrs = append(addrs, prefix.Addr())
+	}
+	return addrs, nil
 }

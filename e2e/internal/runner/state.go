@@ -86,7 +86,8 @@ func (r *Runner) cacheIs(ctx context.Context, p *environment.Pod, ifName, want s
 	if err != nil {
 		return fmt.Errorf("%s: cached result %s: %w", p.Name, file, err)
 	}
-	if !slices.Equal(addrs, p.Given(ifName)) {
+	set := len(addrs) == 0 && p.On(ifName).Own && r.config.Conflist.LayerTwo() // by the suite, and in no result
+	if !set && !slices.Equal(addrs, p.Given(ifName)) {
 		return fmt.Errorf("%s: cached result %s has the addresses %v, want %v", p.Name, file, addrs, p.Given(ifName))
 	}
 	return nil
