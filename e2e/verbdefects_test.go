@@ -27,6 +27,10 @@ func badDeletes() []spoilt {
 		leak("route", "nexthop", "nexthop id "),
 		leak("route", "xfrm", "xfrm policy src 198.18."),
 		leak("route", "proxy", "neighbour 198.18."),
+		leak("route", "action", "qdisc action mirred index "),
+		leak("route", "zone", "conntrack zone "),
+		leak("route", "pin", "file /mnt/bpf/leak"),
+		leak("route", "namespace", "file /run/netns/leak"),
 		leak("route", "ipset", "ipset entry of leak 198.18."),
 		{plugin: "macvlan", defect: "leaks-reservation", fails: map[string]string{
 			"DEL-1": "DEL leaves something with each pod: + file /var/lib/cni/networks/net/192.168.1.",

@@ -126,7 +126,8 @@ func always() []Requirement {
 			"today.",
 		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent " +
 			"neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files, " +
-			"forwarding and multicast entries, nexthop objects, xfrm, ipsets and address labels. " +
+			"forwarding and multicast entries, nexthop objects, xfrm, ipsets, address labels, settings of " +
+			"bridges' ports, MPLS, actions of traffic control, zones of connections and pinned objects of BPF. " +
 			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something " +
 			"new once, such as a shared link or a lock file; that is listed apart. " +
 			"What grows with each pod fails, and so does what stood on the node before and is gone or different.",

@@ -56,6 +56,9 @@ func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 		if r.Errno == unix.ENODEV && strings.Contains(answer, "link not found") {
 			return false // netlink's own word for it
 		}
+		if r.Errno == unix.ENOENT && strings.Contains(answer, "executable file not found") {
+			return !strings.HasPrefix(r.What, "stat ") // that of package os/exec, for the last directory of PATH
+		}
 		return !strings.Contains(answer, words)
 	})
 	if named = len(refusals) > 0; !named {
@@ -82,6 +85,7 @@ func explaining() map[int]callSpec {
 	table := calls(true)
 	table[unix.SYS_OPENAT] = callSpec{name: "openat", describe: asks("open", 0, 1)}
 	table[unix.SYS_OPENAT2] = callSpec{name: "openat2", describe: asks("open", 0, 1)}
+	table[unix.SYS_NEWFSTATAT] = callSpec{name: "newfstatat", describe: asks("stat", 0, 1)}
 	table[unix.SYS_SOCKET] = callSpec{name: "socket", describe: makesSocket}
 	return table
 }

@@ -47,7 +47,8 @@ func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
 			return nil, err
 		}
 	}
-	return objects, nil
+	pins, err := takePins()
+	return append(objects, pins...), err
 }
 
 // fileText returns what `ls -ln` shows, with the content's digest instead of the time.

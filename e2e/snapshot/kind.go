@@ -37,6 +37,7 @@ func Kinds() []Kind {
 		{Name: Xfrm, Network: true},
 		{Name: IPSet, Network: true},
 		{Name: Label, Network: true},
+		{Name: Zone, Network: true},
 		{Name: Sysctl, Network: true, WithLink: true, Many: true},
 		{Name: Mount},
 		{Name: Process, Traced: true},

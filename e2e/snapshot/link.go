@@ -24,9 +24,13 @@ var linkFlags = []flag{
 }
 
 func (n network) takeLinks() ([]object, error) {
+	ports, err := n.portSettings()
+	if err != nil {
+		return nil, err
+	}
 	objects := make([]object, 0, len(n.links))
 	for _, link := range n.links {
-		text := n.linkText(link)
+		text := n.linkText(link, ports)
 		objects = append(objects, object{
 			Item:    Item{Name: link.Attrs().Name, Text: text},
 			remove:  func() error { return n.handle.LinkDel(link) },
@@ -37,7 +41,7 @@ func (n network) takeLinks() ([]object, error) {
 }
 
 // linkText returns what `ip -d link` shows, in its order where it has one.
-func (n network) linkText(link netlink.Link) string {
+func (n network) linkText(link netlink.Link, ports map[int]words) string {
 	a := link.Attrs()
 	var flags, w words
 	flags.addFlags(a.RawFlags, linkFlags)
@@ -57,6 +61,7 @@ func (n network) linkText(link netlink.Link) string {
 	w.addf(a.Promisc != 0, "promiscuity %d", a.Promisc)
 	w.addf(a.Allmulti != 0, "allmulti %d", a.Allmulti)
 	w.addf(link.Type() != "device", "%s", linkKind(link))
+	w.add(ports[a.Index]...)
 	w.addf(a.Alias != "", "alias %q", a.Alias)
 	for _, name := range a.AltNames {
 		w.add("altname", name)

@@ -72,6 +72,7 @@ func (n network) readers() []reader {
 		{Xfrm, n.takeXfrm},
 		{IPSet, n.takeIPSets},
 		{Label, n.takeLabels},
+		{Zone, n.takeZones},
 	}
 }
 

@@ -32,7 +32,8 @@ func (n network) takeQdiscs() ([]object, error) {
 		}
 		objects = append(objects, below...)
 	}
-	return objects, nil
+	actions, err := n.takeActions()
+	return append(objects, actions...), err
 }
 
 // parentName returns where a qdisc, class or filter hangs.

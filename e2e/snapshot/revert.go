@@ -27,9 +27,16 @@ var lasting = []lastingItem{
 	{Process, regexp.MustCompile(``), "processes of one command line look alike, and another's must not end"},
 	{Sysctl, regexp.MustCompile(``), "a sysctl comes and goes with a link"},
 	{File, regexp.MustCompile(`: deleted$`), "it stands for a file that was removed"},
-	{Qdisc, regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`), "the kernel gives a link a qdisc of its own"},
+	{
+		Qdisc,
+		regexp.MustCompile(`^dev \S+ (root|ingress|parent \S+): \S+$`),
+		"the kernel gives a link a qdisc of its own",
+	},
 	{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
 	{Group, regexp.MustCompile(``), "who added a multicast address holds it"},
+	{Zone, regexp.MustCompile(``), "a zone ends with its connections"},
+	{Qdisc, regexp.MustCompile(`^action `), "a filter may hold an action"},
+	{Route, regexp.MustCompile(`^mpls `), "the netlink library needs more of a label than an item holds"},
 	{Label, regexp.MustCompile(``), "the netlink library knows nothing of address labels"},
 	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
 }

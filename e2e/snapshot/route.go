@@ -45,7 +45,8 @@ func (n network) takeRoutes() ([]object, error) {
 			})
 		}
 	}
-	return objects, nil
+	labels, err := n.takeMPLS()
+	return append(objects, labels...), err
 }
 
 // routeName returns what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for

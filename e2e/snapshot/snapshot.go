@@ -4,7 +4,7 @@
 //
 // It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules
 // within a chain, conntrack entries, learned neighbours and forwarding entries, multicast groups that the kernel joins
-// by itself, shared traffic control actions, cgroups, and extended attributes of files.
+// by itself, cgroups, of which nodes made from namespaces have none, and extended attributes of files.
 //
 // Its tests make namespaces of their own and need root:
 //
@@ -34,7 +34,7 @@ const (
 	Route     = "route"
 	Rule      = "rule"
 	Neighbour = "neighbour" // permanent entries and proxies
-	Qdisc     = "qdisc"     // with classes and filters
+	Qdisc     = "qdisc"     // with classes, filters and actions
 	Nftables  = "nftables"
 	Iptables  = "iptables" // the legacy tables; those of iptables-nft are seen as Nftables
 	Sysctl    = "sysctl"   // below net
@@ -45,6 +45,7 @@ const (
 	Xfrm       = "xfrm"      // states and policies of IPsec
 	IPSet      = "ipset"
 	Label      = "addrlabel" // of IPv6
+	Zone       = "conntrack" // zones in which connections are tracked, beside the one of everybody
 	Mount      = "mount"
 	Process    = "process"
 	File       = "file"

@@ -21,6 +21,18 @@ func tableChanges(tb testing.TB) []tableChange {
 	mac := parseMAC(tb, "02:00:00:00:00:77")
 	network := &net.IPNet{IP: net.IPv4(198, 18, 0, 1).To4(), Mask: net.CIDRMask(32, 32)}
 	return []tableChange{
+		{"an action", func(tb testing.TB) error {
+			action := netlink.NewMirredAction(link(tb, "eno1").Attrs().Index)
+			action.Attrs().Index = 77
+			request := nl.NewNetlinkRequest(unix.RTM_NEWACTION, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+			request.AddData(leading(make([]byte, 4)))
+			list := nl.NewRtAttr(1, nil)
+			check(tb, netlink.EncodeActions(list, []netlink.Action{action}))
+			request.AddData(list)
+			_, err := request.Execute(unix.NETLINK_ROUTE, 0)
+			return err
+		}, []string{"+ qdisc action mirred index 77"}},
+		{"a zone of connections", func(testing.TB) error { return trackInZone(7) }, []string{"+ conntrack zone 7"}},
 		{"an address that a link receives", func(tb testing.TB) error {
 			return netlink.NeighAppend(&netlink.Neigh{
 				LinkIndex: link(tb, "eno1").Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac,
@@ -78,7 +90,7 @@ func TestTake_tables(t *testing.T) {
 	for _, tt := range tableChanges(t) {
 		t.Run(tt.name, func(t *testing.T) {
 			isolatePort(t)
-			opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label}}
+			opts := Options{Kinds: []string{Qdisc, Forwarding, Group, Nexthop, Xfrm, IPSet, Label, Zone}}
 			before := take(t, opts)
 			check(t, tt.change(t))
 			changes := Diff(before, take(t, opts))
@@ -98,7 +110,7 @@ func TestTake_tables(t *testing.T) {
 // that of a macvlan that went into another namespace.
 func TestTake_tables_of_others(t *testing.T) {
 	isolateNode(t)
-	opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label}}
+	opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label, Zone}}
 	before := take(t, opts)
 	addMacvlan(t, "child", "02:00:00:00:00:08", "eno1")
 	check(t, netlink.LinkSetUp(link(t, "child")))
@@ -107,5 +119,41 @@ func TestTake_tables_of_others(t *testing.T) {
 	check(t, netlink.LinkSetMaster(link(t, "port"), link(t, "br0")))
 	if diff := cmp.Diff(lines(Diff(before, take(t, opts))), []string(nil)); diff != "" {
 		t.Errorf("changes (-got +want):\n%s", diff)
+	}
+}
+
+// trackInZone tracks a connection in a zone.
+func trackInZone(zone uint16) error {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
+	tuple := func(kind int, from, to byte) *nl.RtAttr {
+		t := nl.NewRtAttr(unix.NLA_F_NESTED|kind, nil)
+		ip := t.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_IP, nil)
+		ip.AddRtAttr(nl.CTA_IP_V4_SRC, []byte{198, 18, 0, from})
+		ip.AddRtAttr(nl.CTA_IP_V4_DST, []byte{198, 18, 0, to})
+		protocol := t.AddRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_PROTO, nil)
+		protocol.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_UDP})
+		protocol.AddRtAttr(nl.CTA_PROTO_SRC_PORT, nl.BEUint16Attr(5000))
+		protocol.AddRtAttr(nl.CTA_PROTO_DST_PORT, nl.BEUint16Attr(5000))
+		return t
+	}
+	request.AddData(tuple(nl.CTA_TUPLE_ORIG, 1, 2))
+	request.AddData(tuple(nl.CTA_TUPLE_REPLY, 2, 1))
+	request.AddData(nl.NewRtAttr(nl.CTA_TIMEOUT, nl.BEUint32Attr(3600)))
+	request.AddData(nl.NewRtAttr(nl.CTA_ZONE, nl.BEUint16Attr(zone)))
+	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	return err
+}
+
+// TestTake_ports has a setting of a bridge's port, and nothing of one that is as the kernel made it.
+func TestTake_ports(t *testing.T) {
+	isolatePort(t)
+	opts := Options{Kinds: []string{Link}}
+	before := take(t, opts)
+	check(t, netlink.LinkSetHairpin(link(t, "port"), true))
+	check(t, netlink.LinkSetLearning(link(t, "port"), false))
+	changes := Diff(before, take(t, opts))
+	if len(changes) != 1 || changes[0].Item.Text != changes[0].Before+" hairpin 1 learning 0" {
+		t.Errorf("got %v, want hairpin 1 and learning 0 of port", lines(changes))
 	}
 }

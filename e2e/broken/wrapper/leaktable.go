@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"net"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -45,6 +46,10 @@ func tableLeaks() map[string]func(c *call, number int) error {
 				LinkIndex: link.Attrs().Index, Family: unix.AF_INET, IP: numbered(number).IP, Flags: unix.NTF_PROXY,
 			})
 		},
+		"action":    addAction,
+		"zone":      trackInZone,
+		"pin":       pin,
+		"namespace": func(_ *call, number int) error { return addNamespace("leak" + strconv.Itoa(number)) },
 		"ipset": func(_ *call, number int) error {
 			// Others before made it already.
 			_ = netlink.IpsetCreate("leak", "hash:ip", netlink.IpsetCreateOptions{})
