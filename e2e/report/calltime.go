@@ -21,9 +21,15 @@ type CallTime struct {
 type PairedTime struct {
 	// Ratio is that of the medians.
 	Ratio float64 `json:"ratio"`
-	// GrowthSeconds is what each attachment on the node adds to a call, GrowthErrorSeconds its standard error.
-	GrowthSeconds      float64 `json:"growthSeconds"`
-	GrowthErrorSeconds float64 `json:"growthErrorSeconds"`
+	// Growth is what each attachment on the node adds to a call; nil where too few calls were made.
+	Growth *Growth `json:"growth,omitempty"`
+}
+
+// Growth is a line through the times of calls.
+type Growth struct {
+	// Seconds is what each attachment adds, ErrorSeconds its standard error.
+	Seconds      float64 `json:"seconds"`
+	ErrorSeconds float64 `json:"errorSeconds"`
 }
 
 // Median and P99 are for people.
@@ -42,10 +48,10 @@ func (c CallTime) Ratio() string {
 
 // Growth is what an attachment adds, with its error, for people; a dash where nothing was compared.
 func (c CallTime) Growth() string {
-	if c.Paired == nil {
+	if c.Paired == nil || c.Paired.Growth == nil {
 		return "–"
 	}
-	return fmt.Sprintf("%+.2f ± %.2f ms", 1e3*c.Paired.GrowthSeconds, 1e3*c.Paired.GrowthErrorSeconds)
+	return fmt.Sprintf("%+.2f ± %.2f ms", 1e3*c.Paired.Growth.Seconds, 1e3*c.Paired.Growth.ErrorSeconds)
 }
 
 func milliseconds(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) }

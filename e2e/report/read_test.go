@@ -46,7 +46,7 @@ func TestReadFile_bad(t *testing.T) {
 // optional are the fields that WriteFile leaves out where they hold nothing, by the object that has them.
 var optional = []string{
 	"lab", "results.why", "results.reason", "results.repeat", "results.evidence", "results.evidence.file",
-	"lab.hosts.behind", "callTimes", "callTimes.paired",
+	"lab.hosts.behind", "callTimes", "callTimes.paired", "callTimes.paired.growth",
 }
 
 // accepted reports whether ReadFile takes a document.

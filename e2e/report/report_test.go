@@ -155,7 +155,9 @@ func fullReport() *report.Report {
 		CallTimes: []report.CallTime{
 			{
 				Plugin: "route", Verb: "ADD", Calls: 140, MedianSeconds: 0.004, P99Seconds: 0.0125,
-				Paired: &report.PairedTime{Ratio: 2.6, GrowthSeconds: 0.00001, GrowthErrorSeconds: 0.00002},
+				Paired: &report.PairedTime{
+					Ratio: 2.6, Growth: &report.Growth{Seconds: 0.00001, ErrorSeconds: 0.00002},
+				},
 			},
 			{Plugin: "route", Verb: "GC", Calls: 1, MedianSeconds: 0.003, P99Seconds: 0.003},
 		},

@@ -57,10 +57,10 @@ func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.Cal
 				MedianSeconds: quantile(took, 0.5).Seconds(), P99Seconds: quantile(took, 0.99).Seconds(),
 			}
 			if s := series(Key{plugin, verb}); len(s) > 0 {
-				growth, uncertainty := s.Growth()
-				row.Paired = &report.PairedTime{
-					Ratio: s.Ratio(), GrowthSeconds: growth * s.Nothing().Seconds(),
-					GrowthErrorSeconds: uncertainty * s.Nothing().Seconds(),
+				row.Paired = &report.PairedTime{Ratio: s.Ratio()}
+				if growth, uncertainty := s.Growth(); !math.IsInf(uncertainty, 1) {
+					nothing := s.Nothing().Seconds()
+					row.Paired.Growth = &report.Growth{Seconds: growth * nothing, ErrorSeconds: uncertainty * nothing}
 				}
 			}
 			rows = append(rows, row)
@@ -111,9 +111,9 @@ func (s Series) Ratio() float64 {
 
 // Growth returns by how much a call takes longer for each attachment that is present, in the time that a plugin that
 // does nothing takes, with its standard error: the line of least squares, once what goes with the plugin that does
-// nothing is taken out, which is the machine's. Fewer than four calls tell nothing.
+// nothing is taken out, which is the machine's. Fewer than eight calls tell nothing.
 func (s Series) Growth() (slope, uncertainty float64) {
-	if len(s) < 4 {
+	if len(s) < 8 {
 		return 0, math.Inf(1)
 	}
 	took, present, load := make([]float64, len(s)), make([]float64, len(s)), make([]float64, len(s))

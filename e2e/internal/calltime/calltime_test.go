@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -70,16 +71,16 @@ func TestRecorder(t *testing.T) {
 		if k.Verb == cni.Del {
 			return nil
 		}
-		return Series{{0, 8 * ms, 4 * ms}, {1, 12 * ms, 4 * ms}, {2, 16 * ms, 4 * ms}, {3, 20 * ms, 4 * ms}}
+		return series(func(n, _ int) time.Duration { return 20*ms + time.Duration(n)*4*ms }, func(int) time.Duration { return 4 * ms })
 	})
 	want := []report.CallTime{
 		{
 			Plugin: "macvlan", Verb: "ADD", Calls: 100, MedianSeconds: 0.051, P99Seconds: 0.1,
-			Paired: &report.PairedTime{Ratio: 4, GrowthSeconds: 0.004},
+			Paired: &report.PairedTime{Ratio: 10, Growth: &report.Growth{Seconds: 0.004}},
 		},
 		{Plugin: "macvlan", Verb: "DEL", Calls: 1, MedianSeconds: 0.001, P99Seconds: 0.001},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
