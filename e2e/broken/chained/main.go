@@ -149,6 +149,8 @@ func faults() map[string]fault {
 		"drops-fragments": {add: dropping(earliest, fragments()...)},
 		// pod-churn: one packet in twenty is lost.
 		"loses": {add: dropping(arriving, oneIn(20)...)},
+		// TestLoad: one packet in two hundred.
+		"loses-rarely": {add: dropping(arriving, oneIn(200)...)},
 		// underlay-groups: what is sent to all on the LAN, or to a group, does not arrive.
 		"drops-groups": {add: dropping(arriving, groupTraffic()...)},
 		// external-to-pod: what the pod sends dies at the router.

@@ -27,10 +27,10 @@ func fragments() []expr.Any {
 	}
 }
 
-// oneIn lets a rule pass for one packet in so many, by chance.
+// oneIn lets a rule pass for every n-th packet.
 func oneIn(n uint32) []expr.Any {
 	return []expr.Any{
-		&expr.Numgen{Register: 1, Modulus: n, Type: unix.NFT_NG_RANDOM},
+		&expr.Numgen{Register: 1, Modulus: n, Type: unix.NFT_NG_INCREMENTAL},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 0, 0, 0}},
 	}
 }
