@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -256,8 +257,9 @@ func TestHang(t *testing.T) {
 			c.Timeout = 100 * time.Millisecond
 			trace, err := fault.Observe(ctx(t), c)
 			check(t, err)
-			want := fmt.Sprintf("killed after %s without an answer", trace.Call.Duration.Round(time.Millisecond))
-			if !trace.Hung || trace.Call.Failure != want || trace.Call.ExitCode != -1 {
+			// What a busy machine did not give may follow.
+			want := regexp.MustCompile(`^killed after \S+ without an answer`)
+			if !trace.Hung || !want.MatchString(trace.Call.Failure) || trace.Call.ExitCode != -1 {
 				t.Errorf("got %q, hung %t, exit %d, want %q, hung, exit -1", trace.Call.Failure, trace.Hung,
 					trace.Call.ExitCode, want)
 			}
