@@ -30,8 +30,8 @@ func collections() map[string]defect {
 			return next(c)
 		}),
 		"stops-collecting": on("GC", func(c *call, _ plugin) answer {
-			if a := real(c); a.status != 0 {
-				return a
+			if !c.sound() {
+				return real(c) // which says what is wrong
 			}
 			return c.collect(false)
 		}),
