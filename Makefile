@@ -150,6 +150,7 @@ lint: ## Run golangci-lint and govulncheck, both pinned in .ci: the second knows
 
 verify: ## Check formatting, generated tables, import rules, and sizes of files, functions, structs and lines
 	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@.ci/fresh --check
 	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestShape|TestWide|TestMisshapen' -count=1
 
 generate: ## Write the generated tables into the READMEs
