@@ -1,4 +1,4 @@
-# Everything is built without cgo: the binaries run on any Linux, and in the overlay roots of the lab's nodes.
+# Everything is built without cgo, so that the binaries run on any Linux and in the overlay roots of the lab's nodes.
 export CGO_ENABLED := 0
 GO ?= go
 PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./plugin/ipamd
@@ -6,16 +6,16 @@ BIN := bin
 ARTIFACTS := _artifacts
 # The modules of the repository, each with its go.mod.
 MODULES := . .ci/lint .ci/vuln kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
-# What the chained plugins claim beyond their profile.
+# Features that the chained plugins claim beyond their profile.
 E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining)
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
-# Of the conflist $(c): where its report goes, and the profile that its plugin must pass.
+# For the conflist $(c): the directory of its report, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
 profile = $(if $(findstring plugin/route/,$(c)),,--profile kubernetes)
-# Conflists of plugins of others, each with what is expected of it beside it.
+# Conflists of plugins of other projects, each with its expectation file beside it.
 THIRDPARTY := $(wildcard e2e/thirdparty/net.d/*.conflist)
 expected = $(c:.conflist=.expected.yaml)
-# The published reports, and what is run for each.
+# The published reports, and the arguments of cnitest run for each.
 REPORTS := bridge macvlan macvlan-route macvlan-veth-to-host ptp routed-eni
 thirdparty = e2e/thirdparty/net.d/$(1).conflist --expect e2e/thirdparty/net.d/$(1).expected.yaml
 run_bridge = $(call thirdparty,bridge)
@@ -25,16 +25,16 @@ run_macvlan-route = plugin/route/net.d/01-default-1.1.0.conflist --features Seco
 run_macvlan-veth-to-host = plugin/veth-to-host/net.d/11-cnichain-1.1.0.conflist --profile kubernetes --features SecondInterface,Chaining
 run_routed-eni = plugin/routed-eni/net.d/10-routed-eni.conflist --profile kubernetes
 published = e2e/reports/$(r)
-# What releases are called, and the architectures that they are built for.
+# The name of a release, and the architectures that it is built for.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 ARCHITECTURES := amd64 arm64
 DIST := dist
-# Requirements and sweeps do not depend on the addresses: they are asked on the conflists of the newest version,
-# scenarios on all.
+# Requirements and sweeps do not depend on addresses: they run only on conflists of the newest version, scenarios on
+# all.
 depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filter '!contract')
 
-# Machines on stock kernels (e2e/vmrun): tests of what the kernel may lack, and a run of each conflist with what stands
-# in the .flags beside it.
+# Machines on stock kernels (e2e/vmrun): tests of features that a kernel may lack, and a run of each conflist with the
+# flags in the .flags file beside it.
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
 VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
@@ -43,7 +43,7 @@ VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
 .PHONY: help outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
-help: ## Show the targets
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
@@ -57,19 +57,19 @@ e2e: build ## Run the suite on the reference plugins in network namespaces, and 
 test: ## Run every test of the repository (what needs root says so and skips without it)
 	$(GO) test -timeout 20m ./...
 
-test-requirements: ## Ask every broken plugin about every requirement, a quarter of an hour; SHARE=3/20 asks a part of them
+test-requirements: ## Check every requirement on every broken plugin, in a quarter of an hour; SHARE=3/20 runs a part
 	$(GO) test -count=1 -timeout 2h -v -run '^TestBroken$$' ./e2e -all-requirements -share $(or $(SHARE),1/1)
 
-test-upstream: ## Run each scenario on all of upstream's plugins that pass it; the tests run it on one of them
+test-upstream: ## Run each scenario on all upstream plugins that pass it; make test uses one of them
 	$(GO) test -count=1 -timeout 1h -v -run '^TestUpstream$$' ./e2e -every-upstream
 
-test-field: ## Run everything on each configuration that people posted and that parses, and compare; a quarter of an hour, needs root
+test-field: ## Run everything on configurations that people posted, in a quarter of an hour; needs root
 	$(GO) test -count=1 -timeout 1h -v -run '^TestField$$' ./e2e -whole-field
 
-test-netns: ## Run the tests of the lab and the suite alone; they need root
+test-netns: ## Run only the tests of the lab, the suite and the plugins; needs root
 	$(GO) test -timeout 20m ./e2e/... ./plugin/...
 
-test-vm: build ## Test what this machine's kernel may lack on a stock kernel of Debian's, in a virtual machine; KERNEL= picks another package
+test-vm: build ## Test features that this kernel may lack, on a stock Debian kernel in a VM; KERNEL= selects another package
 	@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
 	@$(VMRUN) --fetch
@@ -79,11 +79,11 @@ test-vm: build ## Test what this machine's kernel may lack on a stock kernel of 
 vm-%:
 	@xargs -a e2e/vmrun/net.d/$*.flags $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
 
-kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, where no image registry is in reach
+kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, if no image registry is reachable
 	kind/packages.sh
 	kind/node-image/build.sh
 
-e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, in a Docker of its own, and delete all of it
+e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, in a separate Docker, and delete all of it
 	kind/packages.sh
 	kind/install/image.sh fetch
 	kind/with-docker.sh kind/e2e.sh $(KIND_CASES)
@@ -94,19 +94,19 @@ e2e-kind-upstream: build ## Run Kubernetes' own network tests on a kind cluster 
 	kind/install/image.sh fetch
 	kind/with-docker.sh kind/upstream/run.sh
 
-vagrant-box: ## Build a small box of Debian's packages for e2e-vagrant, for machines that cannot fetch a public one
+vagrant-box: ## Build a small box from Debian packages for e2e-vagrant, for machines that cannot fetch a public one
 	vagrant/e2e.sh box
 
-e2e-vagrant: build ## Run the suite on two virtual machines of Vagrant, over ssh, and destroy them
+e2e-vagrant: build ## Run the suite on two Vagrant machines, over ssh, and destroy them
 	vagrant/e2e.sh run
 
-bench-plugins: ## Measure what calls of the plugins cost beside upstream's, with up to 3,000 attachments; needs root
+bench-plugins: ## Measure the plugins' calls and compare with upstream's, with up to 3,000 attachments; needs root
 	cd plugin/bench && $(GO) test -count=1 -timeout 20m -v -run TestCosts . -measure $(BENCH_FLAGS)
 
 bench-ipamd: ## Compare ipamd's datastore with that of amazon-vpc-cni-k8s
 	cd plugin/ipamd/bench && $(GO) test -run xxx -bench . -benchtime 300ms
 
-test-amazon: ## Let amazon's own plugin attach pods with ipamd; needs root, and its module from the network
+test-amazon: ## Attach pods with amazon's plugin and this repository's ipamd; needs root, and the network for its module
 	cd plugin/ipamd/amazon && $(GO) test -count=1 ./...
 
 test-examples: ## Test the module in e2e/examples as its owner would; needs root
@@ -115,10 +115,10 @@ test-examples: ## Test the module in e2e/examples as its owner would; needs root
 build-thirdparty: build
 	cd plugin/ipamd/amazon && $(GO) build -trimpath -o ../../../$(BIN)/ tool
 
-e2e-thirdparty: build-thirdparty ## Run the suite on plugins of others and compare with what is expected of them
+e2e-thirdparty: build-thirdparty ## Run the suite on plugins of other projects and compare with the expected results
 	@status=0; unfit=none; $(foreach c,$(THIRDPARTY),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --expect $(expected) --quick --report-dir $(ARTIFACTS)/thirdparty/$(basename $(notdir $(c))) || { s=$$?; [ $$s = 3 ] && unfit="$$unfit $(notdir $(c))" || status=$$s; }; echo;) echo "cannot run on this machine, see above: $${unfit#none }"; exit $$status
 
-reports: ## Write e2e/reports anew: the report of each plugin, and the table
+reports: ## Write e2e/reports again: the report of each plugin, and the table
 	@$(MAKE) build GOFLAGS=-buildvcs=false
 	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --report-dir $(published) || status=$$?; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
 	@$(GO) test ./e2e/cmd/cnitest -run TestReports -update -count=1
@@ -128,20 +128,20 @@ release: ## Build cnitest for each architecture into dist/, with checksums; VERS
 	@$(foreach a,$(ARCHITECTURES),GOOS=linux GOARCH=$(a) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.stamp=$(VERSION)' -o $(DIST)/cnitest-linux-$(a) ./e2e/cmd/cnitest &&) true
 	@cd $(DIST) && sha256sum cnitest-* > SHA256SUMS && cat SHA256SUMS
 
-flake: build ## Run scenarios and requirements 20 times: the same ids with the same results each time
+flake: build ## Run scenarios and requirements 20 times; every run must give the same results
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
 
 stress: build ## Run the six published conflists 20 times beside busy loops, and 20 times beside other runs; TIMES=2 runs fewer
 	$(GO) run ./e2e/stress --cnitest $(BIN)/cnitest --times $(or $(TIMES),20) $(foreach r,$(REPORTS),'$(run_$(r)) --bin-dir $(BIN)')
 
-soak: build ## Let 200 pods come and go for a minute on a cloud's two nodes: every address unique at every instant
+soak: build ## Let 200 pods come and go for a minute on two nodes of a cloud; no address may have two owners at any time
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200
 
-outdated: ## List the modules that have a newer version, of those that each go.mod of the repository names
+outdated: ## List the direct dependencies, in each go.mod of the repository, that have a newer version
 	@$(foreach m,$(MODULES),echo '$(m):'; (cd $(m) && $(GO) list -m -e -u -f '{{with .Update}}  {{$$.Path}} {{$$.Version}} -> {{.Version}}{{end}}' \
 		$$($(GO) list -m -f '{{if not (or .Main .Indirect .Replace)}}{{.Path}}{{end}}' all) | grep . || true);)
 
-lint: ## Run golangci-lint and govulncheck, both pinned in .ci: the second knows the vulnerabilities of its module's version
+lint: ## Run golangci-lint and govulncheck, both pinned in .ci, as is the vulnerability database
 	@cd .ci/lint && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
 	@cd .ci/vuln && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
 	@cd .ci/vuln && $(abspath $(BIN))/lint/indexdb -vulns "$$($(GO) list -m -f '{{.Dir}}' golang.org/x/vulndb)/data/osv" -out $(abspath $(BIN))/lint/vulndb
@@ -156,8 +156,8 @@ verify: ## Check formatting, generated tables, import rules, and sizes of files,
 generate: ## Write the generated tables into the READMEs
 	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update
 
-fresh: ## Run targets as on a machine that never saw the repository: the cheap ones, FRESH=all, or FRESH='e2e test'
+fresh: ## Run targets as on a new machine: the cheap ones, all (FRESH=all), or some (FRESH='e2e test')
 	@.ci/fresh $(FRESH)
 
-clean: ## Remove what was built and reported
+clean: ## Remove binaries and reports
 	rm -rf $(BIN) $(ARTIFACTS) $(DIST)
