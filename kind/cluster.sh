@@ -1,13 +1,13 @@
 #!/bin/bash
-# Makes and deletes the kind cluster of kind/cluster.yaml:
+# Creates and deletes the kind cluster of kind/cluster.yaml:
 #
 #	kind/cluster.sh up      # afterwards KUBECONFIG=$(kind/cluster.sh kubeconfig) kubectl get nodes
-#	kind/cluster.sh proxy nftables true     # another mode of kube-proxy, and whether it masquerades all that it translates
+#	kind/cluster.sh proxy nftables true     # changes the mode of kube-proxy, and whether it masquerades all traffic
 #	kind/cluster.sh down
 #
-# CLUSTER is its name (cnitest), PROXY_MODE iptables or nftables, MASQUERADE_ALL true where otherwise an endpoint's
-# answer would pass by the node that translated. NODE_IMAGE is any kindest/node image; without, one that
-# kind/node-image/build.sh made, else kind's own.
+# CLUSTER is its name (cnitest), and PROXY_MODE is iptables or nftables. Set MASQUERADE_ALL to true if an endpoint's
+# reply would otherwise bypass the node that translated the request. NODE_IMAGE is any kindest/node image, by default
+# the one that kind/node-image/build.sh built, or else kind's own.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
@@ -32,7 +32,7 @@ up)
 	if [ -z "$image" ] && [ -n "$archive" ]; then
 		image=localhost/cnitest/node:$(basename "$archive" .tar | sed s/^node-//)
 		if ! docker image inspect "$image" >/dev/null 2>&1; then
-			# Of an earlier build, nearly 1 GB each.
+			# Images of earlier builds take nearly 1 GB each.
 			docker images -q localhost/cnitest/node | xargs -r docker rmi --force >/dev/null || true
 			docker load -q <"$archive"
 		fi

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Runs the suite on a kind cluster with the reference plugins, installed as an operator installs them, and takes
-# everything away:
+# Runs the suite on a kind cluster with the reference plugins, installed as an operator installs them, and deletes
+# everything:
 #
 #	kind/with-docker.sh kind/e2e.sh                    # all cases
 #	kind/with-docker.sh kind/e2e.sh route macvlan      # some
 #
-# BIN has cnitest and the plugins (bin), REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0
-# where every case came out as it must: all conformant, and macvlan, which cannot be, as its expectation file says.
+# BIN has cnitest and the plugins (bin), and REPORTS gets a folder for each case (_artifacts/kind). The exit status is 0
+# if every case has the expected verdict: macvlan fails as its expectation file says, and all others are conformant.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${BIN:-$here/../bin}
@@ -23,7 +23,7 @@ end() {
 	status=$?
 	if [ $status != 0 ] && [ -n "${KEEP-}" ]; then
 		echo "the cluster stays until Ctrl-C; look at it from another terminal: kind/with-docker.sh --enter kubectl get pods -A"
-		# Ctrl-C ends the sleep, and not this script before the cluster is gone.
+		# Ctrl-C ends only the sleep; the script goes on and deletes the cluster.
 		trap : INT
 		sleep infinity || true
 	fi
@@ -34,7 +34,7 @@ trap end EXIT
 
 "$here/cluster.sh" up
 if [ -n "${CNITEST_EXTERNAL-}" ]; then
-	# The counter of what wants to leave counts: shown once, so that its zero at the end says something.
+	# Make sure once that the counter of packets that would leave works, so that its zero at the end means something.
 	node=$(docker ps -q --filter label=io.x-k8s.kind.role=worker | head -n 1)
 	docker exec "$node" curl -s -m 1 http://203.0.113.1/ >/dev/null || true
 	[ "$("$here/with-docker.sh" --left)" -gt 0 ] || { echo "kind/e2e.sh: the counter of packets that leave counts nothing" >&2; exit 3; }
@@ -51,15 +51,15 @@ for case in "${cases[@]}"; do
 	esac
 	echo "=== $case: kube-proxy in mode $mode"
 	"$here/cluster.sh" proxy $mode $masquerade >/dev/null
-	# The case before has no pods any more.
+	# The pods of the previous case are gone by now.
 	[ -z "${CNITEST_EXTERNAL-}" ] || iptables -w -Z CNITEST-OUT
 	kubectl apply -k "$here/install/$plugins" >/dev/null
 	kubectl -n kube-system rollout status daemonset cnitest-plugins --timeout 2m >/dev/null
 	kubectl wait --for=condition=Ready node --all --timeout 2m >/dev/null
-	# Those of CoreDNS were attached by the plugins before, if at all.
+	# CoreDNS' pods were attached by the previous plugins, if at all.
 	kubectl -n kube-system delete pod -l k8s-app=kube-dns --wait >/dev/null
 	status=
-	# A kubelet does not reach its own pods with macvlan, and so finds none ready.
+	# With macvlan a kubelet does not reach its own pods, so none becomes ready.
 	if [ $case != macvlan ]; then
 		if kubectl -n kube-system wait --for=condition=Ready pod -l k8s-app=kube-dns --timeout 2m >/dev/null; then
 			echo "CoreDNS is ready: $(kubectl -n kube-system get pods -l k8s-app=kube-dns -o 'jsonpath={.items[*].status.podIP}')"
@@ -76,8 +76,8 @@ for case in "${cases[@]}"; do
 	if [ -n "${CNITEST_EXTERNAL-}" ]; then
 		left=$("$here/with-docker.sh" --left)
 		echo "packets that wanted to leave the machine: $left"
-		# With macvlan alone what pods send to a service goes to the router, as nobody translates it (K03). It is refused
-		# there.
+		# With macvlan alone, packets of pods to services go to the router, since nothing translates them (K03). The
+		# router rejects them.
 		[ "$left" = 0 ] || [ $case = macvlan ] || failed+=("$case: $left packets wanted to leave the machine")
 	fi
 	kubectl -n kube-system scale deployment coredns --replicas 0 >/dev/null

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs what kind/node-image/build.sh and kind/with-docker.sh call, on Debian and its kin: asks first, unless
-# CI=true.
+# Installs the programs that kind/node-image/build.sh and kind/with-docker.sh need, on Debian and its derivatives. It
+# asks first, unless CI=true.
 set -euo pipefail
 missing=()
 for pair in dockerd:docker.io docker:docker.io debootstrap:debootstrap iptables:iptables jq:jq ip:iproute2 capsh:libcap2-bin unshare:util-linux; do
@@ -14,7 +14,7 @@ if [ "${CI-}" != true ]; then
 	read -rp "${install[*]}? [y/N] " answer || answer=
 	[ "$answer" = y ] || { echo "kind/packages.sh: not installed: ${missing[*]}" >&2; exit 3; }
 fi
-# No daemon is to start on the machine: kind/with-docker.sh has its own.
+# No daemon may start on the machine: kind/with-docker.sh starts its own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
 	printf '#!/bin/sh\nexit 101\n' >$policy

@@ -4,18 +4,18 @@
 #	kind/with-docker.sh kind/e2e.sh
 #	kind/with-docker.sh --enter kubectl get pods -A      # meanwhile, from another terminal
 #
-# The machine's own namespaces get no bridge, no rule and no container, and whatever ends this script ends all of it.
-# Kubelets set some of the kernel's own settings, which no namespace holds: they are put back at the end; after SIGKILL
-# the next one does, which also removes the empty control groups that stay then. Nothing can leave: the namespace has no
-# way to the machine. Its default route leads into an interface without a far end, in front of which a rule counts and
-# refuses; `with-docker.sh --left` says within it how many packets have wanted to leave.
+# The machine's own namespaces get no bridge, no rule and no container, and nothing outlives this script. Kubelets
+# change some kernel settings that are not namespaced: they are restored at the end, or after SIGKILL by the next run,
+# which also removes the empty control groups that are left then. No packet can leave, since the namespace is not
+# connected to the machine. Its default route leads to an interface that goes nowhere, and a rule counts and rejects all
+# packets to it; `with-docker.sh --left`, run inside the namespace, prints how many there were.
 #
 # It needs root, and dockerd, docker, iptables, jq, ip and capsh on the PATH. Images are kept in $CNITEST_CACHE.
 set -euo pipefail
 self=$(readlink -f "$0")
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
 
-# What kubelets set (Kubernetes, pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables).
+# The settings that kubelets change (Kubernetes, pkg/kubelet/cm/container_manager_linux.go, setupKernelTunables).
 tunables=(vm.overcommit_memory vm.panic_on_oom kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys kernel.keys.root_maxbytes)
 restore_tunables() {
 	[ ! -s "$cache/tunables" ] || sysctl -qp "$cache/tunables"
@@ -46,7 +46,7 @@ case ${1-} in
 	mkdir -p "$cache/docker"
 	exec 8>"$cache/docker.lock"
 	flock -n 8 || { echo "with-docker: another one runs and has $cache/docker" >&2; exit 3; }
-	# Containers of a run that was killed have left their control groups.
+	# Containers of a run that was killed leave control groups behind.
 	for dir in /sys/fs/cgroup/cnitest /sys/fs/cgroup/*/cnitest; do
 		[ ! -d "$dir" ] || find "$dir" -depth -type d -exec rmdir {} + 2>/dev/null || true
 	done
@@ -58,10 +58,10 @@ case ${1-} in
 	;;
 esac
 
-# What daemons write to /run is this namespace's own, too.
+# Daemons get a separate /run, too.
 resolver=$(readlink -m /etc/resolv.conf)
 mount -t tmpfs -o mode=755 run /run
-# The machine's resolver is out of reach here, and dockerd would keep asking it for nodes.
+# The machine's resolver is not reachable here, and dockerd would keep asking it on behalf of nodes.
 echo "nameserver 127.0.0.1" >/run/resolv.conf
 case $resolver in
 /run/*) install -D -m644 /run/resolv.conf "$resolver" ;;
@@ -73,7 +73,7 @@ ip link set out up
 ip link set nowhere up
 ip address add 192.0.2.1/30 dev out
 ip route add default via 192.0.2.2
-# What is beyond the cluster's network without being beyond this namespace: a machine behind the router
+# An address outside of the cluster's network but inside this namespace: it stands for a machine behind the router
 # (kind/cluster.sh).
 ip address add 198.51.100.1/32 dev lo # CNITEST_EXTERNAL
 iptables -w -N CNITEST-OUT
@@ -81,10 +81,10 @@ iptables -w -A CNITEST-OUT -o out -j REJECT
 iptables -w -I OUTPUT -j CNITEST-OUT
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
 
-# Docker asks for every capability that it knows for privileged containers. Where the machine keeps some to itself runc
-# refuses ("unable to apply caps: operation not permitted"), so that it must be asked for less. And a container's
-# network takes its settings from the machine's first namespace, not from this one, so that nodes would not forward
-# unless the machine does.
+# For privileged containers Docker asks for every capability that it knows. If the machine does not grant some of them,
+# runc refuses ("unable to apply caps: operation not permitted"), so this wrapper asks for fewer. Also, a container's
+# network takes its settings from the machine's initial namespace, not from this one, so that nodes would forward only
+# if the machine does.
 cat >/run/runc <<'END'
 #!/bin/bash
 for arg; do
@@ -129,9 +129,9 @@ for _ in $(seq 300); do
 	sleep 0.1
 done
 docker info >/dev/null
-# Before Docker's own rules, and so before any container runs.
+# Set before Docker's own rules, and therefore before any container runs.
 iptables -w -I DOCKER-USER -j CNITEST-OUT
-# Containers of a run that was killed are on the disk still, and Docker starts them again.
+# Containers of a run that was killed are still on the disk, and Docker would start them again.
 docker ps -aq | xargs -r docker rm -fv >/dev/null
 docker network prune -f >/dev/null
 "$@"

@@ -5,12 +5,12 @@
 #	e2e.sh run    bring the machines up, run the suite on each conflist of net.d, and destroy them
 #	e2e.sh shell  bring them up and start a shell beside them; they are destroyed at its end
 #
-# Where libvirt serves, or VirtualBox is chosen, it is used as it is. Where it does not, run starts one of its own, in
-# namespaces that end with it: its networks, machines and configuration are nowhere else, also after SIGKILL. Packages
-# are installed after a question, with CI=true without one. README.md has the variables.
+# If libvirt runs on this machine, or VirtualBox is chosen, the script uses it. Otherwise run starts libvirt in separate
+# namespaces: its networks, machines and configuration exist only there and end with it, also after SIGKILL. The script
+# asks before it installs packages, unless CI=true. README.md lists the variables.
 set -euo pipefail
 
-# Where users who are not root have no programs of administrators.
+# On some distributions these are not in the PATH of users other than root.
 PATH=$PATH:/usr/sbin:/sbin
 self=$(realpath "$0")
 here=$(dirname "$self")
@@ -26,7 +26,7 @@ die() {
 	exit 3
 }
 
-# end takes away what is there however the script ends.
+# end cleans up, however the script ends.
 machines= disks=
 end() {
 	[ -z "$machines" ] || vagrant destroy --force >/dev/null 2>&1 || true
@@ -56,7 +56,8 @@ need() {
 
 needs_libvirt() {
 	need qemu-system-x86_64 qemu-system-x86 qemu-utils
-	# The hypervisor and its client, but no service: a libvirt that serves is its administrator's.
+	# The hypervisor and its client, but not the service: running libvirt on the machine is the administrator's
+	# decision.
 	need libvirtd libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients dnsmasq-base iptables iproute2
 	need virsh libvirt-clients
 	need dnsmasq dnsmasq-base
@@ -75,7 +76,7 @@ build_box() {
 	"$here/box/build.sh" "$cache/$light.box"
 }
 
-# kvm_works boots the box's kernel, which panics without a disk and ends. A device /dev/kvm alone says nothing: under
+# kvm_works boots the box's kernel, which panics without a disk and exits. That /dev/kvm exists is not enough: under
 # some hypervisors guests hang.
 kvm_works() {
 	local dir status=0
@@ -87,25 +88,25 @@ kvm_works() {
 	return "$status"
 }
 
-# served reports whether the provider needs nothing from us.
+# served reports whether the provider already runs.
 served() {
 	[ "$provider" != libvirt ] || virsh -c qemu:///system version >/dev/null 2>&1
 }
 
-# own_libvirt runs this script again in namespaces in which it may start a libvirt.
+# own_libvirt runs this script again in namespaces in which it can start libvirt.
 own_libvirt() {
 	[ "$(id -u)" = 0 ] || die "no libvirt serves at qemu:///system; start it (systemctl start libvirtd, and be in the group libvirt), or run this as root"
-	# Where the test of the machines runs there is no network to bring its modules.
+	# The test of the machines runs without a network, so its modules are downloaded before.
 	(cd "$top" && "${GO:-go}" list -deps -test ./e2e/backend/ssh >/dev/null)
 	[ -f "$cache/$light.box" ] || die "no box at $cache/$light.box; make vagrant-box builds it"
 	mkdir -p "$artifacts"
 	exec 8>"$cache/own.lock"
 	flock -n 8 || die "another one runs and has $cache/own"
-	# With the first process of the PID namespace everything in it ends.
+	# When the first process of the PID namespace ends, all others in it end, too.
 	exec unshare --mount --net --uts --ipc --pid --fork --kill-child --mount-proc "$self" inside "$@"
 }
 
-# start_libvirt starts a libvirt that sees a machine of its own: what it writes to /etc, /run and /var goes to a tmpfs.
+# start_libvirt starts libvirt; what it writes to /etc, /run and /var goes to a tmpfs and not to the machine.
 start_libvirt() {
 	local work=$cache/own
 	rm -rf "$work"
@@ -120,11 +121,11 @@ start_libvirt() {
 	mkdir -p /run/lock /etc/libvirt /var/lib/libvirt/images /var/log/libvirt "$artifacts/console"
 	mount --bind "$work/images" /var/lib/libvirt/images
 	ip link set lo up
-	# Users that the package of the service would make; libvirt looks for them whatever it is told.
+	# Users that the service's package would create; libvirt looks for them in any configuration.
 	for user in libvirt-qemu libvirt-dnsmasq; do
 		id "$user" >/dev/null 2>&1 || useradd --system --user-group --no-create-home --shell /usr/sbin/nologin "$user"
 	done
-	# Without cgroups, security labels and a second daemon for logs, which only a whole system has.
+	# Without cgroups, security labels and virtlogd, which need a complete system.
 	cat >/etc/libvirt/qemu.conf <<-'CONF'
 		user = "root"
 		group = "root"
@@ -167,8 +168,8 @@ with_machines() {
 
 nodes() { seq -s , -f 'node%g' "${CNITEST_NODES:-2}"; }
 
-# run_suite shows that what pods on two machines say to each other crosses both uplinks, runs each conflist and prints
-# its verdict. The flags of a conflist are in a file beside it.
+# run_suite checks that traffic between pods on two machines crosses both uplinks, runs each conflist and prints its
+# verdict. The flags of a conflist are in a file beside it.
 run_suite() {
 	local status=0 conflist name flags
 	(cd "$top" && CNITEST_SSH_NODES=$(nodes) CNITEST_SSH_CONFIG=$artifacts/ssh-config CNITEST_TEST_PLUGINS=$top/bin \

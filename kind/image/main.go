@@ -1,4 +1,5 @@
-// Command image makes an image archive, as `docker load` and `ctr images import` read it, of one layer: a tar file.
+// Command image packs a tar file as the single layer of an image archive, which `docker load` and `ctr images import`
+// read.
 //
 //	tar -C root -c . >layer.tar && image -layer layer.tar -name localhost/x:1 -o x.tar -entrypoint /x
 //
@@ -80,8 +81,7 @@ func run() error {
 	return tarball.MultiRefWriteToFile(*out, tagged)
 }
 
-// architecture returns the architecture of the programs, which is what the command itself was built for unless GOARCH
-// says otherwise.
+// architecture returns GOARCH if it is set, or else the architecture that this command was built for.
 func architecture() string {
 	if arch := os.Getenv("GOARCH"); arch != "" {
 		return arch

@@ -2,7 +2,7 @@
 # Builds the image of the plugins and their installer, FROM scratch, and loads it into the nodes of a kind cluster:
 #
 #	kind/install/image.sh && kubectl apply -k kind/install/route
-#	kind/install/image.sh fetch     # only brings the modules that it is built from, for a place without a network
+#	kind/install/image.sh fetch     # only downloads the modules for the build, which then needs no network
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${CLUSTER:-cnitest}

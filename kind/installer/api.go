@@ -20,11 +20,11 @@ import (
 // within a pod).
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// api is the cluster's API server, of which two questions are asked.
+// api sends the two requests that the installer makes to the cluster's API server.
 type api struct {
 	client *http.Client
 	url    string
-	dir    string // with the token, which is renewed there
+	dir    string // holds the token, which kubelet renews
 }
 
 func newAPI() (*api, error) {
@@ -45,7 +45,7 @@ func newAPI() (*api, error) {
 	}, nil
 }
 
-// statusError is an answer of the API server's that is not the wanted one.
+// statusError is an answer of the API server with an unexpected status.
 type statusError struct {
 	path   string
 	status int
@@ -77,8 +77,8 @@ func (a *api) get(ctx context.Context, path string, into any) error {
 	return json.NewDecoder(reply.Body).Decode(into)
 }
 
-// podCIDR waits until the node has one. A node that has just come has none yet, and its kube-proxy may not lead to the
-// API server.
+// podCIDR waits until the node has a pod CIDR and returns it. A new node has none yet, and its kube-proxy may not have
+// a rule for the API server yet.
 func (a *api) podCIDR(ctx context.Context, node string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -103,8 +103,8 @@ func (a *api) podCIDR(ctx context.Context, node string) (string, error) {
 	}
 }
 
-// deleted reports whether a DaemonSet is gone or going. `kubectl delete -k` takes the service account and its role away
-// at the same time: that the question may not be asked any more is an answer as well.
+// deleted reports whether a DaemonSet is gone or going. `kubectl delete -k` deletes the service account and its role at
+// the same time, so being denied the request also means that it is going.
 func (a *api) deleted(ctx context.Context, namespace, name string) (bool, error) {
 	var found struct {
 		Metadata struct {

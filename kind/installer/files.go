@@ -27,7 +27,7 @@ type Node struct {
 type Paths struct {
 	// Plugins holds the binaries, Conflists the conflists before rendering.
 	Plugins, Conflists string
-	// BinDir and ConflistDir are the node's.
+	// BinDir and ConflistDir are directories of the node.
 	BinDir, ConflistDir string
 }
 
@@ -43,7 +43,7 @@ func index(cidr string) (int, error) {
 	return int(prefix.Addr().As4()[2]), nil
 }
 
-// render replaces the placeholders. Its error says what is no conflist.
+// render replaces the placeholders. It returns an error if the result is not a conflist.
 func render(text []byte, node Node) ([]byte, error) {
 	rendered := strings.NewReplacer(
 		"${NODE_NAME}", node.Name, "${NODE_IP}", node.IP, "${NODE_INDEX}", strconv.Itoa(node.Index),
@@ -61,14 +61,14 @@ func render(text []byte, node Node) ([]byte, error) {
 	return []byte(rendered), nil
 }
 
-// The records are files beside the binaries that say what is the installer's. What the node had before, its runtime's
-// loopback above all, is left alone: when it is gone, no pod can end any more.
+// The records are files beside the binaries that list the files which the installer wrote. Files that the node had
+// before, above all the loopback plugin of its runtime, are left alone: without them no pod could end.
 const (
 	pluginsRecord   = ".cnitest-plugins"
 	conflistsRecord = ".cnitest-conflists"
 )
 
-// record returns a set of names.
+// record reads a set of names.
 func (p Paths) record(file string) (map[string]bool, error) {
 	text, err := os.ReadFile(filepath.Join(p.BinDir, file))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +86,7 @@ func (p Paths) writeRecord(file string, own map[string]bool) error {
 	return renameio.WriteFile(filepath.Join(p.BinDir, file), []byte(text), 0o644)
 }
 
-// installPlugins copies those that the node has not, or has from an earlier call.
+// installPlugins copies the plugins that the node lacks or that an earlier call installed.
 func (p Paths) installPlugins(plugins []string) error {
 	own, err := p.record(pluginsRecord)
 	if err != nil {
@@ -98,7 +98,7 @@ func (p Paths) installPlugins(plugins []string) error {
 			continue
 		}
 		own[name] = true
-		// Recorded first: what is copied and not recorded would stay for good.
+		// Recorded first: a file that is copied but not recorded would never be removed.
 		if err := p.writeRecord(pluginsRecord, own); err != nil {
 			return err
 		}
@@ -109,8 +109,8 @@ func (p Paths) installPlugins(plugins []string) error {
 	return nil
 }
 
-// installConflists writes them, and then removes those of an earlier call that are not among them: a runtime takes the
-// first by name. At no time is there none, without which a node is not ready.
+// installConflists writes the conflists, and then removes those that an earlier call wrote and this one did not: a
+// runtime uses the first by name. There is always at least one, since a node without any is not ready.
 func (p Paths) installConflists(conflists map[string][]byte) error {
 	own, err := p.record(conflistsRecord)
 	if err != nil {
@@ -209,7 +209,7 @@ func (p Paths) Uninstall() error {
 	return nil
 }
 
-// remove removes what may be gone already.
+// remove removes a file that may already be gone.
 func remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -65,7 +65,7 @@ func install(ctx context.Context, paths Paths) error {
 	return paths.Install(node)
 }
 
-// uninstall leaves everything where the DaemonSet stays: its pods end when it is updated, too, and a node without
+// uninstall does nothing if the DaemonSet still exists: its pods also end when it is updated, and a node without a
 // conflist is not ready.
 func uninstall(paths Paths) error {
 	api, err := newAPI()

@@ -1,10 +1,10 @@
-// Command metadata makes a node on a plain LAN look like an instance of EC2 to ipamd: it is the instance metadata
-// service, and takes the part of the cloud's network, which delivers packets for an ENI's addresses to the ENI. Here
-// the node answers ARP for the addresses to which it has routes by another interface.
+// Command metadata makes a node on a plain LAN look like an instance of EC2 to ipamd: it serves instance metadata and
+// stands in for the cloud's network, which delivers packets for an ENI's addresses to the ENI. To that end the node
+// answers ARP for addresses to which it has routes through another interface.
 //
 //	metadata -listen 127.0.0.1:9169 -address 172.18.0.2 -pods 172.18.129.0/24
 //
-// It is for tests of routed-eni on clusters that are in no cloud, and nothing for any other use.
+// It is only for tests of routed-eni on clusters outside of a cloud.
 package main
 
 import (
@@ -86,7 +86,7 @@ func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
 			eni := metadata.ENI{
 				ID: metadata.ENIID(number), Name: link.Name, MAC: link.HardwareAddr.String(), Address: own,
 			}
-			// The first one stays out: its first address looks like a network's.
+			// The first prefix is left out, since its first address looks like a network address.
 			next := netipx.RangeOfPrefix(netip.PrefixFrom(pods.Addr(), metadata.PrefixBits)).To().Next()
 			for range prefixes {
 				eni.Prefixes = append(eni.Prefixes, netip.PrefixFrom(next, metadata.PrefixBits))
@@ -100,8 +100,8 @@ func describe(own netip.Addr, pods netip.Prefix) (metadata.Instance, error) {
 	return metadata.Instance{}, fmt.Errorf("no interface has %s", own)
 }
 
-// deliver lets the node answer for its pods on an interface, and at once: nobody else answers, for whom the kernel
-// would wait (arp.c, arp_process).
+// deliver makes the node answer ARP for its pods on an interface, and at once: by default the kernel delays such
+// answers in favour of another host, and there is none (arp.c, arp_process).
 func deliver(link string) error {
 	for file, value := range map[string]string{
 		"conf/" + link + "/proxy_arp": "1", "neigh/" + link + "/proxy_delay": "0",

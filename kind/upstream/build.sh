@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds Kubernetes' network tests, and the image that most of them use, agnhost, from its module and Debian packages.
-# Both are kept in $CNITEST_CACHE. It takes kubectl's and agnhost's own build for granted: make kind-node-image.
+# Both are kept in $CNITEST_CACHE. Run make kind-node-image before.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
@@ -10,10 +10,10 @@ mkdir -p "$cache"
 
 echo "building the tests (the first time takes some minutes)"
 (cd "$here" && CGO_ENABLED=0 GOFLAGS=-buildvcs=false go test -c -ldflags "-s -w" -o "$cache/network.test" .)
-# The build above has brought the module; `go list -m` alone would not.
+# The build above has downloaded the module; `go list -m` alone would not.
 agnhost=$(cd "$here" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/test/images/agnhost
 name=registry.k8s.io/e2e-test-images/agnhost:$(cat "$agnhost/VERSION")
-# The tests' other client for DNS is a Debian, which this one is.
+# The other image that the DNS tests use is Debian, and so is this one.
 glibc=registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0
 archive=$cache/agnhost-$(cat "$here/packages.txt" "$cache/bin/agnhost" "$here/build.sh" <(echo "$name" "$glibc") | sha256sum | cut -c1-12).tar
 if [ ! -e "$archive" ]; then

@@ -1,5 +1,5 @@
-// Package upstream_test is Kubernetes' own end-to-end tests of its network, as k8s.io/kubernetes/test/e2e has them,
-// without those of everything else: a fraction of its build time.
+// Package upstream_test runs Kubernetes' own end-to-end tests of the network, from k8s.io/kubernetes/test/e2e. It
+// leaves out all other tests, which would take much longer to build.
 //
 // It needs a cluster: make e2e-kind-upstream
 package upstream_test

@@ -12,7 +12,7 @@ reports=${REPORTS:-$here/../../_artifacts/kind/upstream}
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
 PATH=$cache/bin:$PATH
 focus=${FOCUS:-'\[sig-network\].*\[Conformance\]'}
-# Tests that change nodes for all have their own time.
+# Tests that change nodes for all others must run alone.
 skip=${SKIP:-'\[Serial\]|\[Disruptive\]'}
 mkdir -p "$reports"
 archive=$(find "$cache" -maxdepth 1 -name 'agnhost-*.tar' -print -quit)
@@ -29,7 +29,7 @@ done
 kubectl apply -k "$here/../install/veth-to-host-portmap" >/dev/null
 kubectl wait --for=condition=Ready node --all --timeout 2m
 kubectl -n kube-system wait --for=condition=Ready pod -l k8s-app=kube-dns --timeout 2m
-# A test may run on the control plane, too: most want two nodes.
+# Tests may run on the control plane, too, since most need two nodes.
 kubectl taint nodes --all node-role.kubernetes.io/control-plane- >/dev/null 2>&1 || true
 status=0
 "$cache/network.test" -kubeconfig "$KUBECONFIG" -provider=skeleton -num-nodes=2 -ginkgo.focus="$focus" -ginkgo.skip="$skip" -ginkgo.no-color \

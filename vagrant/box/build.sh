@@ -1,11 +1,11 @@
 #!/bin/bash
-# Builds a small Vagrant box of Debian for libvirt from Debian's packages, for machines that cannot fetch one:
+# Builds a small Debian box for Vagrant and libvirt from Debian packages, for machines that cannot fetch one:
 #
 #	build.sh OUT.box
 #
-# It boots its kernel without a boot loader, and a shell script in place of systemd: under an emulated processor sshd
-# answers after a quarter of a minute instead of a minute and a half. Needs root, mmdebstrap, e2fsprogs, qemu-utils,
-# cpio and busybox-static.
+# The box boots its kernel without a boot loader, and starts a shell script in place of systemd: on an emulated
+# processor sshd answers after 15 seconds instead of 90. Needs root, mmdebstrap, e2fsprogs, qemu-utils, cpio and
+# busybox-static.
 set -euo pipefail
 
 box=$(realpath -m "$1")
@@ -19,13 +19,14 @@ root=$work/root
 # vagrant_key prints the public key with which every `vagrant up` logs in for the first time.
 vagrant_key() {
 	local key
-	# Debian's package, other distributions' and the vendor's have it at different places, of which find misses some.
+	# The packages of Debian, of other distributions and of the vendor have it in different places, and find misses
+	# some.
 	key=$(find /usr/share/rubygems-integration /usr/share/vagrant /opt/vagrant -path '*/keys/vagrant.pub' -print -quit 2>/dev/null) || true
 	[ -n "$key" ] || { echo "build.sh: no keys/vagrant.pub of vagrant found; install vagrant" >&2; exit 3; }
 	cat "$key"
 }
 
-# iptables is for plugins portmap and firewall, systemd for its networkd, which a test can start.
+# iptables is for the plugins portmap and firewall, systemd for networkd, which a test can start.
 packages=sysvinit-core,openssh-server,sudo,iproute2,ifupdown,udhcpc,busybox,kmod,udev,systemd,procps,e2fsprogs,iptables,linux-image-cloud-amd64
 INITRD=No mmdebstrap --quiet --mode=root --variant=apt --format=directory --include="$packages" \
 	--aptopt='Apt::Install-Recommends "false"' \
@@ -33,7 +34,7 @@ INITRD=No mmdebstrap --quiet --mode=root --variant=apt --format=directory --incl
 	"$suite" "$root"
 
 chroot "$root" useradd --create-home --shell /bin/bash vagrant
-# Neither locked, for which sshd would refuse the key too, nor with a password.
+# No password, and not locked: for locked accounts sshd refuses the key, too.
 chroot "$root" usermod --password '*' vagrant
 install -d -m 700 "$root/home/vagrant/.ssh"
 vagrant_key >"$root/home/vagrant/.ssh/authorized_keys"
@@ -51,7 +52,7 @@ install -m 644 "$here/inittab" "$root/etc/inittab"
 install -m 755 "$here/cnitest-boot" "$here/cnitest-off" "$root/sbin/"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
 
-# The initrd: what it takes to mount the disk, in the order in which the modules need each other.
+# The initrd has the modules needed to mount the disk, in the order of their dependencies.
 initrd=$work/initrd
 mkdir -p "$initrd"/{bin,dev,proc,sys,root,modules}
 cp /bin/busybox "$initrd/bin/busybox"

@@ -16,7 +16,7 @@ func main() {
 		if s != syscall.SIGCHLD {
 			return
 		}
-		// As PID 1 of a pod that shares its PID namespace it is every orphan's parent.
+		// In a pod with a shared PID namespace this is PID 1, and so the parent of every orphan.
 		for {
 			pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 			if pid <= 0 && !errors.Is(err, syscall.EINTR) {
