@@ -10,8 +10,8 @@ import (
 
 func TestMain(m *testing.M) { netns.Main(m) }
 
-// A node does not reach its own pods, so the profile is cni; what the plugin can do beyond it, it claims. Quick leaves
-// out to kill it at every call: host-local, which it asks, then forgets an address.
+// A node does not reach its own pods, so the profile is cni; the other features of the plugin are claimed. Quick leaves
+// out the sweeps that kill the plugin at every system call, since host-local, its IPAM plugin, loses an address then.
 func TestConformance(t *testing.T) {
 	_, err := e2e.Run(t, e2e.Options{
 		Conflist: "net.d/10-toyvlan.conflist", BinDir: "bin", Backend: &netns.Backend{}, ReportDir: "_artifacts",

@@ -1,9 +1,9 @@
 // Command toyvlan is a small underlay plugin: it gives a pod a macvlan on the node's uplink, with addresses from an
 // IPAM plugin.
 //
-// It stands for a plugin of somebody else, to show how a repository of one's own uses cnitest. It is not for
-// production: it does no more than CNI 0.4.0 and 1.0.0 ask for, which have neither GC nor STATUS, and a node does not
-// reach its own pods, as with every plain macvlan.
+// It is an example of a plugin in another repository that is tested with cnitest. It is not for production: it
+// implements only CNI 0.4.0 and 1.0.0, which have neither GC nor STATUS, and a node does not reach its own pods, as
+// with every plain macvlan.
 //
 // Run its tests: make test
 package main
@@ -33,7 +33,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A namespace belongs to a thread.
+// Namespaces belong to threads, so the main goroutine stays on its thread.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -46,7 +46,7 @@ type config struct {
 	types.NetConf
 	// Master is the node's interface on the underlay. Required.
 	Master string `json:"master"`
-	// Args are what a runtime asks for this pod.
+	// Args are the runtime's requests for this pod.
 	Args struct {
 		CNI struct {
 			IPs []string `json:"ips"`
@@ -68,8 +68,8 @@ func parse(stdin []byte) (*config, error) {
 	return c, nil
 }
 
-// preferArgs takes an address out of CNI_ARGS where args asks for one: args wins (CONVENTIONS.md, "CNI_ARGS"), and
-// host-local would want both.
+// preferArgs removes the address from CNI_ARGS if args asks for one: args takes precedence (CONVENTIONS.md,
+// "CNI_ARGS"), and host-local would allocate both.
 func (c *config) preferArgs() error {
 	if len(c.Args.CNI.IPs) == 0 {
 		return nil
@@ -136,8 +136,8 @@ func podNamespace(path string) (ns.NetNS, error) {
 	return ns.GetNS(path)
 }
 
-// attach makes the interface, in the pod and with its name from the first moment: whenever the plugin is killed, DEL
-// finds it.
+// attach creates the interface directly in the pod and with its final name, so that DEL finds it whenever the plugin is
+// killed.
 func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Result) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.ParentIndex, attrs.MTU = name, master.Attrs().Index, master.Attrs().MTU
@@ -151,7 +151,7 @@ func attach(pod ns.NetNS, master netlink.Link, name string, result *current.Resu
 				err = errors.Join(err, ip.DelLinkByName(name))
 			}
 		}()
-		// Who still knows a former owner of the address hears of the new one as soon as the interface is up.
+		// Hosts that still know a former owner of the address learn of the new one as soon as the interface is up.
 		if _, err := sysctl.Sysctl("net/ipv4/conf/"+name+"/arp_notify", "1"); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func check(args *skel.CmdArgs) error {
 	return ns.WithNetNSPath(args.Netns, func(ns.NetNS) error { return compare(args, master, result) })
 }
 
-// compare looks at what the result of ADD says of the pod's interface.
+// compare checks the pod's interface against the result of ADD.
 func compare(args *skel.CmdArgs, master netlink.Link, result *current.Result) error {
 	link, err := netlinksafe.LinkByName(args.IfName)
 	if err != nil {
@@ -229,7 +229,7 @@ func compare(args *skel.CmdArgs, master netlink.Link, result *current.Result) er
 	return errors.Join(ip.ValidateExpectedInterfaceIPs(args.IfName, own), ip.ValidateExpectedRoute(result.Routes))
 }
 
-// del takes the interface away before the address is given back: the next owner must not meet the former one.
+// del removes the interface before it releases the address, so that the address never has two owners.
 func del(args *skel.CmdArgs) error {
 	c, err := parse(args.StdinData)
 	if err != nil {

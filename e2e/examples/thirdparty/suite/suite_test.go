@@ -1,4 +1,4 @@
-// Package suite is a Ginkgo suite of the plugin's own, into which cnitest puts its specs.
+// Package suite is the plugin's own Ginkgo suite, to which cnitest adds its specs.
 //
 // Run its tests: make test
 package suite
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { netns.Main(m) }
 
 func TestSuite(t *testing.T) {
 	gomega.RegisterFailHandler(ginkgo.Fail)
-	// Here and not at the top level, since nodes start this binary too and have no use for it.
+	// Here and not at the top level, since nodes run this binary too and do not need the specs.
 	e2e.Describe(e2e.Options{
 		Conflist: conflist, BinDir: "../bin", Backend: &netns.Backend{},
 		Profile: scenario.ProfileCNI, Select: e2e.Selection{Quick: true},
