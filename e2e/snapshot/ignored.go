@@ -37,7 +37,7 @@ func Ignored() []Ignore {
 	return slices.Clone(ignored)
 }
 
-// essence returns what counts of an item, empty if nothing does.
+// essence returns the part of an item that is compared, empty if no part is.
 func essence(item Item) string {
 	text := line(item.Name, item.Text)
 	for _, i := range ignored {

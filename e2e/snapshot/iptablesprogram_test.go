@@ -83,7 +83,7 @@ func TestRevertIptables(t *testing.T) {
 	}
 }
 
-// errText returns what an error says, empty for none.
+// errText returns the text of an error, empty for none.
 func errText(err error) string {
 	if err == nil {
 		return ""

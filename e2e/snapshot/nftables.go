@@ -66,7 +66,7 @@ func (a attrs) nested(key uint16) attrs {
 	return inner
 }
 
-// rest returns what nobody took, without what is zero.
+// rest returns the attributes that nobody took, without those that are zero.
 func (a attrs) rest() words {
 	var w words
 	for _, key := range slices.Sorted(maps.Keys(a)) {

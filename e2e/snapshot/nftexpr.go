@@ -37,7 +37,7 @@ func register(number uint64) uint64 {
 	return number - unix.NFT_REG32_00
 }
 
-// load returns what a register holds.
+// load returns the content of a register.
 func (r *nftRenderer) load(number uint64) operand {
 	if o, ok := r.registers[register(number)]; ok {
 		return o

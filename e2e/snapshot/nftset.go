@@ -194,7 +194,7 @@ func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
 	return both
 }
 
-// nftSetKey returns what names a set within a network namespace.
+// nftSetKey returns the key that identifies a set within a network namespace.
 func nftSetKey(family uint8, table, name string) string {
 	return fmt.Sprintf("%d %s %s", family, table, name)
 }

@@ -36,7 +36,7 @@ func (n network) takeQdiscs() ([]object, error) {
 	return append(objects, actions...), err
 }
 
-// parentName returns where a qdisc, class or filter hangs.
+// parentName returns the name of the parent of a qdisc, class or filter.
 func parentName(parent uint32) string {
 	switch parent {
 	case netlink.HANDLE_ROOT:

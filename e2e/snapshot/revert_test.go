@@ -44,7 +44,7 @@ func undo(tb testing.TB, before State, changes []Change, opts Options) {
 	}
 }
 
-// inverse returns what a change is when it is seen to be undone.
+// inverse returns the change that is seen when a change is undone.
 func inverse(c Change) Change {
 	if c.Op == Changed {
 		c.Item.Text, c.Before = c.Before, c.Item.Text

@@ -83,7 +83,7 @@ func setAlias(h *netlink.Handle, link netlink.Link, quoted string) error {
 	return h.LinkSetAlias(link, alias)
 }
 
-// value returns what a text says of a setting.
+// value returns the value of a setting in a text.
 func (s linkSetting) value(text string) string {
 	if match := s.pattern.FindStringSubmatch(text); match != nil {
 		return match[1]
