@@ -24,7 +24,7 @@ func (r *registers) call() (number int, args [6]uint64) {
 	return int(r.Orig_rax), [6]uint64{r.Rdi, r.Rsi, r.Rdx, r.R10, r.R8, r.R9}
 }
 
-// result returns what a call answered, negative errors included.
+// result returns the return value of a call; errors are negative.
 func (r *registers) result() int64 { return int64(r.Rax) }
 
 func (r *registers) pc() uintptr { return uintptr(r.Rip) }

@@ -34,7 +34,7 @@ func (r *registers) call() (number int, args [6]uint64) {
 	return int(r.Regs[8]), [6]uint64(r.Regs[:6])
 }
 
-// result returns what a call answered, negative errors included.
+// result returns the return value of a call; errors are negative.
 func (r *registers) result() int64 { return int64(r.Regs[0]) }
 
 func (r *registers) pc() uintptr { return uintptr(r.Pc) }

@@ -43,7 +43,7 @@ func (c *sysCall) proc(format string, args ...any) string {
 	return fmt.Sprintf("/proc/%d/", c.thread.tid) + fmt.Sprintf(format, args...)
 }
 
-// link returns what an open file is: a path, or "socket:[N]", "pipe:[N]".
+// link returns the target of an open file's link in /proc: a path, or "socket:[N]", "pipe:[N]".
 func (c *sysCall) link(fd uint64) string {
 	link, _ := os.Readlink(c.proc("fd/%d", int32(fd)))
 	return link
@@ -129,7 +129,7 @@ func (c *sysCall) vector(address, count uint64) (spans []span) {
 	return spans
 }
 
-// buffers returns where the call's data lies.
+// buffers returns the memory in which the call's data lies.
 func (c *sysCall) buffers() []span {
 	switch c.spec.data {
 	case dataFlat:

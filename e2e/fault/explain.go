@@ -214,7 +214,7 @@ func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 	t.trace.Refusals = append(t.trace.Refusals, r)
 }
 
-// featureOfCall returns what a kernel lacks that refuses a call which is none of netlink.
+// featureOfCall returns the feature that a kernel lacks if it refuses a call other than netlink's.
 func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
 	switch {
 	case c.spec.name == "socket" && (errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT):

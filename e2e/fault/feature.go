@@ -88,7 +88,7 @@ func (q question) features(errno syscall.Errno) []Feature {
 	return nil
 }
 
-// routeFeature returns what a kernel lacks that refuses a message of rtnetlink; nil where it may have it.
+// routeFeature returns the feature that a kernel lacks if it refuses an rtnetlink message; nil if it may have it.
 func (q question) routeFeature(errno syscall.Errno) *Feature {
 	kind, body := q.message.header.Type, q.message.body
 	absent := errno == unix.EOPNOTSUPP || errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT

@@ -138,12 +138,12 @@ func TestMacvlan_points(t *testing.T) {
 	wantAlone(t)
 }
 
-// state is what one ADD of macvlan makes, as far as it is looked at here.
+// state has the parts of what one ADD of macvlan makes that this test looks at.
 type state struct{ Links, Reserved []string }
 
 func (m macvlanNetwork) state(tb testing.TB) state { return state{m.links(tb), m.reserved(tb)} }
 
-// after returns what points leave that were all passed.
+// after returns the state that remains once all these points are passed.
 func after(points []fault.Point) (s state) {
 	for _, p := range points {
 		switch {

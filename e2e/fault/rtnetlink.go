@@ -26,7 +26,7 @@ func describeRoute(kind uint16, body []byte, link func(uint32) string) string {
 // describer puts an object into words by its fixed part and its attributes.
 type describer func(body []byte, attributes map[uint16][]byte, link func(uint32) string) string
 
-// routeObject returns what a type is about and how long its fixed part is.
+// routeObject returns the name of a message type's object, the length of its fixed part, and its describer.
 func routeObject(kind uint16) (name string, size int, describe describer) {
 	switch kind - kind%4 {
 	case unix.RTM_NEWLINK:

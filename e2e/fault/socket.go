@@ -72,7 +72,7 @@ func (c *sysCall) isNetlink() bool {
 
 func sends(c *sysCall) (Point, bool) { return c.sendsOn(c.args[0]) }
 
-// sendsOn returns what is sent on a socket.
+// sendsOn returns the point of a call that sends on a socket.
 func (c *sysCall) sendsOn(fd uint64) (Point, bool) {
 	s, ok := c.socket(fd)
 	if !ok {
