@@ -27,7 +27,7 @@ func telling() map[string]bool {
 }
 
 // Counters returns those of the namespace at path netns that count packets thrown away, such as
-// "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has none of the latter.
+// "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has no counters of IPv6.
 func Counters(netns string) (map[string]uint64, error) {
 	counters := map[string]uint64{}
 	err := within(netns, func() error {
