@@ -197,7 +197,7 @@ func (j job) run() (int, error) {
 	return status.ExitStatus(), nil
 }
 
-// reapUntil returns how a process ended.
+// reapUntil reaps processes until this one has ended, and returns how it ended.
 func reapUntil(pid int) (syscall.WaitStatus, error) {
 	for {
 		var status syscall.WaitStatus

@@ -99,7 +99,7 @@ func pack(k *kernel, o *options) (_ *os.File, err error) {
 	return f, a.close()
 }
 
-// job returns what the command line asks for, and the files that it needs.
+// job returns the job that the command line asks for, and the files that it needs.
 func (o *options) job() (job, []string, error) {
 	program, err := exec.LookPath(o.program[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {

@@ -192,7 +192,7 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-// kvmTry is what is known about KVM with a kernel in one boot of this machine. Its file is beside the kernel.
+// kvmTry records whether KVM works with a kernel in one boot of this machine. Its file is beside the kernel.
 type kvmTry struct {
 	Boot  string `json:"boot"`
 	Accel string `json:"accel"`
