@@ -17,7 +17,7 @@ import (
 // Finding is something that a cluster's runs depend on.
 type Finding struct {
 	OK bool
-	// What was looked at, and Cost is what it means that it is not as it should be, and the cure.
+	// What names the thing that was checked. Cost says what is lost without it, and how to mend it.
 	What, Cost string
 }
 

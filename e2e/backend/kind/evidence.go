@@ -19,7 +19,7 @@ const (
 	evidenceTimeout = 20 * time.Second
 )
 
-// Trouble returns what the watch on the nodes saw.
+// Trouble returns the problem that the watch on the nodes saw.
 func (l *lab) Trouble() error { return l.backend.watch.trouble() }
 
 // Evidence returns the pods and the events of the suite's namespace, and of each node what its kubelet, its container
@@ -66,7 +66,7 @@ func withError(text string, err error) string {
 	return strings.TrimPrefix(text+"\n"+err.Error(), "\n")
 }
 
-// journal returns what a node's journal has of a unit: on kind by Docker, which needs nothing of the nodes' network,
+// journal returns a unit's entries in a node's journal: on kind by Docker, which needs nothing of the nodes' network,
 // elsewhere by the agent.
 func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	argv := []string{"journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit}

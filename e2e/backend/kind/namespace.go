@@ -37,7 +37,7 @@ type namespaceState struct {
 	} `json:"status"`
 }
 
-// remains returns what keeps a namespace that is being deleted.
+// remains returns the reasons for which a namespace is still being deleted.
 func (n *namespaceState) remains() error {
 	var errs []error
 	for _, c := range n.Status.Conditions {

@@ -282,7 +282,7 @@ func (l *lab) restartKubelet(ctx context.Context) error {
 	})
 }
 
-// addressOf returns what the cluster says of a pod.
+// addressOf returns the address that the cluster reports for a pod.
 func (l *lab) addressOf(ctx context.Context, p *cluster.Place) (netip.Addr, error) {
 	var status podStatus
 	if err := l.backend.api.get(ctx, podsPath+"/"+l.object(p), &status); err != nil {

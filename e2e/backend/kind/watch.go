@@ -159,7 +159,7 @@ func (a *api) nodesReady(ctx context.Context) error {
 	})
 }
 
-// unready returns why the first node that is not ready is not.
+// unready returns the reason why a node is not ready, for the first such node.
 func (l *nodeList) unready() error {
 	for _, n := range l.Items {
 		for _, c := range n.Status.Conditions {
@@ -177,7 +177,7 @@ func (w *watch) note(err error) {
 	w.errs = append(w.errs, err)
 }
 
-// trouble returns what was seen since it was last asked, the first of it.
+// trouble returns the first problem that was seen since the last call.
 func (w *watch) trouble() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -41,7 +41,7 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	})
 }
 
-// instance returns what the metadata service tells.
+// instance makes the instance that the metadata service describes.
 func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata.Instance, error) {
 	links, err := node.Agent.Links(ctx, "")
 	if err != nil {

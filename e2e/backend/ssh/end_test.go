@@ -24,7 +24,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// harnessConfig is what a harness of its own process is told.
+// harnessConfig configures a harness that runs in a process of its own.
 type harnessConfig struct {
 	Program []string
 	BinDir  string

@@ -192,7 +192,7 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// plan returns what the conflist asks of these machines.
+// plan returns the conflist's plan for these machines.
 func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 	options := conflist.PlanOptions{
 		Subnets: req.Subnets, Gateways: req.Gateways,
