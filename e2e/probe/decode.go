@@ -58,7 +58,7 @@ func decode(raw []byte, from *unix.SockaddrLinklayer) decoded {
 	return d
 }
 
-// firstLayer returns what a frame of this interface begins with: tunnels have no link layer header.
+// firstLayer returns the type of the first layer in a frame of this interface: tunnels have no link layer header.
 func firstLayer(from *unix.SockaddrLinklayer) gopacket.Decoder {
 	if from.Hatype == unix.ARPHRD_ETHER || from.Hatype == unix.ARPHRD_LOOPBACK {
 		return layers.LayerTypeEthernet
