@@ -84,7 +84,7 @@ func removeNexthop(id uint32) error {
 }
 
 // takeLabels sees the labels by which the kernel chooses source addresses of IPv6 (include/uapi/linux/if_addrlabel.h).
-// Each namespace begins with the same.
+// Each namespace begins with the same labels.
 func (n network) takeLabels() ([]object, error) {
 	const header, address, label = 12, 1, 2
 	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETADDRLABEL, append([]byte{unix.AF_INET6},

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableChange writes something into one of the smaller tables of a network, and is what a difference shows of it.
+// tableChange writes something into one of the smaller tables of a network, and has the difference that it shows.
 type tableChange struct {
 	name   string
 	change func(testing.TB) error
