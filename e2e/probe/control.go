@@ -34,7 +34,7 @@ const (
 	controlUp = 20 * time.Second
 )
 
-// NewControl makes the namespaces and what answers in the far one. The caller closes it. The error says what this
+// NewControl makes the namespaces and the servers in the far one. The caller closes it. The error says what this
 // machine lacks.
 func NewControl() (_ *Control, err error) {
 	c := &Control{}
