@@ -26,7 +26,7 @@ func telling() map[string]bool {
 	return set
 }
 
-// Counters returns those of the namespace at path netns that count packets thrown away, such as
+// Counters returns the counters of packets thrown away in the namespace at path netns, such as
 // "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has no counters of IPv6.
 func Counters(netns string) (map[string]uint64, error) {
 	counters := map[string]uint64{}
@@ -54,7 +54,7 @@ func Counters(netns string) (map[string]uint64, error) {
 	return counters, nil
 }
 
-// Growth returns by how much each counter grew, without those that did not.
+// Growth returns by how much each counter grew, without the counters that did not.
 func Growth(before, after map[string]uint64) map[string]uint64 {
 	grown := map[string]uint64{}
 	for name, n := range after {

@@ -33,7 +33,7 @@ const (
 	ownedTable = 0x2
 )
 
-// Action is what netfilter did to a packet.
+// Action says how netfilter treated a packet.
 type Action string
 
 // The actions that a Trace tells of.
