@@ -92,7 +92,7 @@ const (
 	noAnswer = "no reply within 200ms"
 )
 
-// asks returns what kube-proxy promises.
+// asks returns the requests whose outcome kube-proxy promises.
 func asks() []ask {
 	untouched := func(source string) map[string]string { return map[string]string{"one": source, "two": source} }
 	// Masqueraded packets have the node's address on the link that they leave by.
