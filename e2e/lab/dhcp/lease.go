@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// State is what became of an address that a client asked for.
+// State is the state of an address that a client asked for.
 type State string
 
 const (
@@ -21,7 +21,7 @@ const (
 	Declined State = "declined"
 )
 
-// Lease is what the server knows about one of its addresses.
+// Lease records one address of the server and its client.
 type Lease struct {
 	Address netip.Addr `json:"address"`
 	State   State      `json:"state"`

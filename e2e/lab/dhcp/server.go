@@ -135,7 +135,7 @@ func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 	_, _ = conn.WriteTo(reply.ToBytes(), to) // the client asks again
 }
 
-// clientOf returns what identifies a client.
+// clientOf returns the identifier of a client.
 func clientOf(m *dhcpv4.DHCPv4) string {
 	if id := m.Options.Get(dhcpv4.OptionClientIdentifier); len(id) > 0 {
 		return hex.EncodeToString(id)
