@@ -21,7 +21,7 @@ const Address = "169.254.169.254"
 // PrefixBits is the length of the IPv4 prefixes that EC2 delegates to an ENI.
 const PrefixBits = 28
 
-// Instance is what the service knows about its machine.
+// Instance describes a machine to the service.
 type Instance struct {
 	// ID is e.g. "i-0000000000000000a".
 	ID string `json:"id"`
