@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// deviceRecord is what host-device forgets of a device.
+// deviceRecord has the properties of a device that host-device forgets.
 type deviceRecord struct {
 	MAC, Alias string
 }

@@ -46,7 +46,7 @@ type call struct {
 	result *current.Result
 }
 
-// fault is what goes wrong in ADD, DEL, CHECK and GC; nil does nothing.
+// fault has the functions that spoil ADD, DEL, CHECK and GC; nil does nothing.
 type fault struct {
 	add, del, check func(*call) error
 	gc              func() error

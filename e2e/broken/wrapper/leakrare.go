@@ -74,7 +74,7 @@ func pin(_ *call, number int) error {
 	return os.Mkdir(filepath.Join(dir, fmt.Sprint("leak", number)), 0o755)
 }
 
-// addNamespace makes a namespace where runtimes have those of pods.
+// addNamespace makes a namespace where runtimes keep the namespaces of pods.
 func addNamespace(name string) error {
 	path := filepath.Join("/var/run/netns", name)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)

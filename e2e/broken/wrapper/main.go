@@ -177,7 +177,7 @@ func (c *call) text(key string) string {
 	return value
 }
 
-// prevResult returns what the runtime gives; nil without.
+// prevResult returns the previous result that the runtime passes; nil if there is none.
 func (c *call) prevResult() map[string]any {
 	result, _ := c.config["prevResult"].(map[string]any)
 	return result
