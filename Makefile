@@ -132,6 +132,7 @@ flake: build ## Run scenarios and requirements 20 times; every run must give the
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
 
 stress: build ## Run the six published conflists 20 times beside busy loops, and 20 times beside other runs; TIMES=2 runs fewer
+	$(GO) test -count=1 -timeout 1h -v -run '^TestLoad$$' ./e2e -load
 	$(GO) run ./e2e/stress --cnitest $(BIN)/cnitest --times $(or $(TIMES),20) $(foreach r,$(REPORTS),'$(run_$(r)) --bin-dir $(BIN)')
 
 soak: build ## Let 200 pods come and go for a minute on two nodes of a cloud; no address may have two owners at any time

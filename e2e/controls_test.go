@@ -232,13 +232,13 @@ func faulty() []control {
 		{
 			name: "another address than the runtime's", chain: []string{brought, broken("moves-address")},
 			want: map[string]expected{
-				"pod-to-pod-same-node": fail("pod/left: ips asks for the address 192.168.0."),
+				"pod-to-pod-same-node": failOf("broken", "pod/left: ips asks for the address 192.168.0."),
 			},
 		},
 		{
 			name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")},
 			want: map[string]expected{
-				"pod-to-pod-same-node": fail("pod/left: CNI_ARGS asks for the address 192.168.0."),
+				"pod-to-pod-same-node": failOf("broken", "pod/left: CNI_ARGS asks for the address 192.168.0."),
 			},
 		},
 		{
@@ -251,7 +251,7 @@ func faulty() []control {
 		{
 			name: "another MAC than the one that was asked for", chain: []string{asked, broken("silent")},
 			want: map[string]expected{
-				"capabilities-asked": fail("pod/asking: the capability mac asks for 02:63:"),
+				"capabilities-asked": failOf("broken", "pod/asking: the capability mac asks for 02:63:"),
 			},
 		},
 		{name: "an allocator without a lock", brokenIPAM: true, chain: withIPAM("no-lock"), want: map[string]expected{

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"flag"
 	"runtime"
 	"slices"
 	"strings"
@@ -58,9 +59,14 @@ func loadRuns() []underLoad {
 	}
 }
 
+var besideLoad = flag.Bool("load", false, "run what runs beside busy loops, for some minutes")
+
 // TestLoad wants the same verdicts beside two loops for each processor and a disk writer as on an idle machine, twice.
-// Where the machine was too busy for a verdict there may be none, but never another one. make stress runs everything.
+// Where the machine was too busy for a verdict there may be none, but never another one.
 func TestLoad(t *testing.T) {
+	if !*besideLoad {
+		t.Skip("make stress runs it: it keeps the machine busy")
+	}
 	bin := plugins(t).plugins
 	load, err := busy.Start(2*runtime.NumCPU(), true)
 	if err != nil {

@@ -121,7 +121,7 @@ func TestReport(t *testing.T) {
 	head := *r
 	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0,
 		nil, nil, nil
-	head.Lab, head.FailureModes = nil, nil
+	head.Lab, head.FailureModes, head.CallTimes = nil, nil, nil
 	for i := range head.Implementation.Plugins {
 		// Built of this module's dependencies: the version is that of go.mod.
 		head.Implementation.Plugins[i].SHA256, head.Implementation.Plugins[i].Version = "", ""
