@@ -24,8 +24,8 @@ type node struct {
 	crowd    []ns.NetNS // the pods of those, each with perNamespace interfaces
 }
 
-// So many interfaces of one namespace stand for as many pods: a namespace for each of 3,000 would measure the machine's
-// memory.
+// This many interfaces of one namespace stand for as many pods: a namespace for each of 3,000 would measure the
+// machine's memory.
 const perNamespace = 100
 
 func newNode(t *testing.T, plugin string) *node {
@@ -49,7 +49,7 @@ func newNode(t *testing.T, plugin string) *node {
 	return n
 }
 
-// macvlan is what the plugin before a chained one has made.
+// macvlan describes the link that the plugin before a chained one has made.
 func (n *node) macvlan(pod ns.NetNS, ifName string, number int, addresses ...string) {
 	n.t.Helper()
 	plugintest.In(n.t, n.ns, func() error {

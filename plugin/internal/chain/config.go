@@ -26,7 +26,7 @@ type Config struct {
 	Name       string `json:"name"`
 	Type       string `json:"type"`
 
-	// RawPrevResult is kept as text: DEL has to work with whatever a damaged cache made of it.
+	// RawPrevResult is kept as text: DEL has to work even if a damaged cache has made it unreadable.
 	RawPrevResult json.RawMessage `json:"prevResult"`
 
 	// ValidAttachments is set for GC only. A missing key means none, as libcni sends it when its caller names none.
@@ -41,12 +41,12 @@ func (c *Config) Version() string {
 	return c.CNIVersion
 }
 
-// Attachment says whose call it is.
+// Attachment returns the attachment that the call is about.
 func (c *Config) Attachment(args *skel.CmdArgs) record.Attachment {
 	return record.Attachment{Network: c.Name, ContainerID: args.ContainerID, IfName: args.IfName}
 }
 
-// IsValid reports whether GC has to leave an attachment: it is a valid one, or another network's.
+// IsValid reports whether GC has to leave an attachment alone: it is valid, or it belongs to another network.
 func (c *Config) IsValid(a record.Attachment) bool {
 	return a.Network != c.Name ||
 		slices.Contains(c.ValidAttachments, types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})

@@ -6,8 +6,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// BadConfig returns an error with code 7: the configuration has to change before a call can succeed. It formats as
-// fmt.Errorf does.
+// BadConfig returns an error with code 7: the configuration has to change before a call can succeed. It takes the same
+// arguments as fmt.Errorf.
 func BadConfig(format string, args ...any) *types.Error {
 	return newError(types.ErrInvalidNetworkConfig, format, args...)
 }

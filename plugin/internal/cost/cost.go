@@ -1,8 +1,8 @@
 // Package cost measures what calls of plugins cost, from starting the process to its end, for several plugins in turn:
-// A B C A B C …, so that whatever else the machine does meets all of them alike. Ratios between plugins hold on other
+// A B C A B C …, so that other load on the machine affects all of them alike. Ratios between plugins hold on other
 // machines; milliseconds do not.
 //
-// It is no test: nothing of it fails because a machine is slow.
+// It is not a test: nothing in it fails because a machine is slow.
 package cost
 
 import (
@@ -30,7 +30,7 @@ type Subject struct {
 	IfName string // empty means eth0
 	Args   string // CNI_ARGS
 	Conf   string // its configuration, with prevResult where it is a chained plugin
-	// Result says that CHECK and DEL get what ADD printed as prevResult.
+	// Result makes CHECK and DEL get the result of ADD as prevResult.
 	Result bool
 	// Verbs are measured in this order; ADD has to be among them.
 	Verbs []string
@@ -39,7 +39,7 @@ type Subject struct {
 // Times are how long the calls of one verb took.
 type Times []time.Duration
 
-// Quantile returns the time that a share of the calls stayed below; 0.5 is the median. Of no calls it is 0.
+// Quantile returns the time below which a share of the calls stayed; 0.5 is the median. Without calls it is 0.
 func (t Times) Quantile(q float64) time.Duration {
 	if len(t) == 0 {
 		return 0
@@ -48,7 +48,7 @@ func (t Times) Quantile(q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// Run executes one call of a subject and returns how long it took. A call that fails is an error with what it printed.
+// Run executes one call of a subject and returns how long it took. If a call fails, the error contains its output.
 func (s Subject) Run(verb, prev string) (took time.Duration, out string, err error) {
 	conf := s.Conf
 	if prev != "" {
@@ -66,7 +66,7 @@ func (s Subject) Run(verb, prev string) (took time.Duration, out string, err err
 	defer to.Close()
 	var stderr bytes.Buffer
 	cmd := exec.Command(s.Binary)
-	// Files, and no pipes that this process would have to serve meanwhile.
+	// Files, because this process would have to serve pipes meanwhile.
 	cmd.Stdin, cmd.Stdout = in, to
 	cmd.Env = []string{
 		"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + s.id(), "CNI_NETNS=" + s.Netns, "CNI_IFNAME=" + s.ifName(),
@@ -120,8 +120,8 @@ func file(text string) (*os.File, error) {
 // Results are the times of each subject by verb.
 type Results map[string]map[string]Times
 
-// InTurn measures subjects one after the other, and that so many rounds; one more before does not count. Within a round
-// each subject's verbs follow each other, so every round begins and ends with the pod not attached.
+// InTurn measures subjects one after the other, for a number of rounds. One more round before these does not count.
+// Within a round each subject's verbs follow each other, so every round begins and ends with the pod not attached.
 func InTurn(subjects []Subject, rounds int) (Results, error) {
 	results := Results{}
 	for _, s := range subjects {
@@ -147,8 +147,8 @@ func InTurn(subjects []Subject, rounds int) (Results, error) {
 	return results, nil
 }
 
-// AtOnce attaches many pods at the same time and detaches them again. It returns how long each ADD took, and all
-// together.
+// AtOnce attaches many pods at the same time and detaches them again. It returns how long each ADD took, and how long
+// all of them took together.
 func AtOnce(pods []Subject) (Times, time.Duration, error) {
 	times, errs := make(Times, len(pods)), make([]error, len(pods))
 	all := func(verb string, prev []string) time.Duration {
@@ -183,5 +183,5 @@ func AtOnce(pods []Subject) (Times, time.Duration, error) {
 	return times, whole, nil
 }
 
-// Milliseconds prints a time as a table has it.
+// Milliseconds formats a time for a table.
 func Milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1000) }

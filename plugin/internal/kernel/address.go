@@ -21,7 +21,7 @@ func IsUp(link netlink.Link) bool {
 	return link.Attrs().RawFlags&unix.IFF_UP != 0
 }
 
-// Addresses returns the addresses of global scope on links that are up: those by which others know the node. Temporary,
+// Addresses returns the addresses of global scope on links that are up, by which other hosts reach the node. Temporary,
 // deprecated and not yet usable IPv6 addresses are left out. An address on several links is named once per link.
 func (n *Namespace) Addresses() ([]Address, error) {
 	addrs, err := n.addrList(nil)
@@ -39,7 +39,8 @@ func (n *Namespace) Addresses() ([]Address, error) {
 		if prefix.Addr().Is6() && addr.Flags&unusable != 0 {
 			continue
 		}
-		// Each link alone: a node has few with an address, and thousands of pods' without.
+		// List the addresses of each link alone: few links of a node have one, and thousands of links of pods have
+		// none.
 		if _, seen := up[addr.LinkIndex]; !seen {
 			link, err := n.LinkByIndex(addr.LinkIndex)
 			if err != nil && !IsNotFound(err) {
@@ -54,8 +55,8 @@ func (n *Namespace) Addresses() ([]Address, error) {
 	return usable, nil
 }
 
-// Source returns the address that a node talks to a pod with, by a link: the link's in the pod's subnet, else its first
-// of that family. The zero value means that the link has none of that family.
+// Source returns the address from which a node talks to a pod over a link: the link's address in the pod's subnet, else
+// its first address of that family. The zero value means that the link has no address of that family.
 func Source(addrs []Address, link int, pod netip.Addr) netip.Addr {
 	var first netip.Addr
 	for _, addr := range addrs {

@@ -14,13 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RouteTo returns the route by which the namespace reaches an address, over a link where that is not 0; nil where there
-// is none. It is the kernel's own lookup, by its rules, and takes the same time however many routes there are.
+// RouteTo returns the route by which the namespace reaches an address, or nil if there is none. If link is not 0, the
+// route has to lead over it. The kernel looks the route up by its rules, in the same time however many routes there
+// are.
 func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	routes, err := n.RouteGetWithOptions(ip.AsSlice(), &netlink.RouteGetOptions{OifIndex: link, FIBMatch: true})
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) ||
 		errors.Is(err, unix.EINVAL) {
-		return nil, nil // none, or one that refuses: unreachable, prohibit, blackhole
+		return nil, nil // no route, or one that refuses: unreachable, prohibit, blackhole
 	}
 	if err != nil {
 		return nil, fmt.Errorf("route to %s: %w", ip, err)
@@ -31,8 +32,8 @@ func (n *Namespace) RouteTo(ip netip.Addr, link int) (*netlink.Route, error) {
 	return &routes[0], nil
 }
 
-// RouteFrom returns the route that a packet takes which comes in by a link: for a destination, from a source and with a
-// mark. Nil means none.
+// RouteFrom returns the route of a packet that comes in by a link, with a destination, a source and a mark. Nil means
+// that there is no route.
 func (n *Namespace) RouteFrom(link int, source, destination netip.Addr, mark uint32) (*netlink.Route, error) {
 	routes, err := n.RouteGetWithOptions(destination.AsSlice(), &netlink.RouteGetOptions{
 		IifIndex: link, SrcAddr: source.AsSlice(), Mark: mark, FIBMatch: true,
@@ -43,7 +44,7 @@ func (n *Namespace) RouteFrom(link int, source, destination netip.Addr, mark uin
 	return &routes[0], nil
 }
 
-// HasRoutes reports whether a table has routes of either family. It reads the first part of a list at most.
+// HasRoutes reports whether a table has routes of either family. It reads at most the first part of a list.
 func (n *Namespace) HasRoutes(table int) (bool, error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		messages, err := n.firstRoutes(family, table)
@@ -59,15 +60,16 @@ func (n *Namespace) HasRoutes(table int) (bool, error) {
 	return false, nil
 }
 
-// DeleteRoutesTo deletes the host routes to an address from the main table, those over a link alone where that is not
-// 0, whatever their metrics. That there are none is no error. It lists nothing: without a metric the kernel takes any.
+// DeleteRoutesTo deletes the host routes to an address from the main table, whatever their metrics. If link is not 0,
+// it deletes only the routes over that link. It is no error if there are none. It lists nothing: without a metric the
+// kernel deletes a route with any metric.
 func (n *Namespace) DeleteRoutesTo(ip netip.Addr, link int) error {
 	key := &netlink.Route{
 		Dst: netipx.AddrIPNet(ip), LinkIndex: link, Table: unix.RT_TABLE_MAIN, Scope: netlink.SCOPE_NOWHERE,
 	}
 	for {
 		err := n.RouteDel(key)
-		if errors.Is(err, unix.ESRCH) { // as fib_table_delete and ip6_route_del say it
+		if errors.Is(err, unix.ESRCH) { // the error of fib_table_delete and ip6_route_del
 			return nil
 		}
 		if err != nil {
@@ -79,8 +81,8 @@ func (n *Namespace) DeleteRoutesTo(ip netip.Addr, link int) error {
 // AnyPriority stands for rules of every priority.
 const AnyPriority = -1
 
-// DeleteRulesOf deletes the rules of some priorities for what comes in by a link, of either family and whatever table
-// they lead to. That there are none is no error, and nothing is listed.
+// DeleteRulesOf deletes the rules of some priorities for packets that come in by a link, of either family and whatever
+// table they lead to. It is no error if there are none, and nothing is listed.
 func (n *Namespace) DeleteRulesOf(link string, priorities ...int) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		for _, priority := range priorities {
@@ -102,7 +104,7 @@ func (n *Namespace) DeleteRulesFor(r Rule) error {
 	return n.deleteRules(rule)
 }
 
-// deleteRules deletes rules until there are none that match: what a rule does not say matches any.
+// deleteRules deletes rules until none matches. A selector that rule does not set matches any value.
 func (n *Namespace) deleteRules(rule *netlink.Rule) error {
 	for {
 		err := n.RuleDel(rule)
@@ -115,7 +117,7 @@ func (n *Namespace) deleteRules(rule *netlink.Rule) error {
 	}
 }
 
-// Neighbour returns the hardware address of a link's permanent neighbour, nil where it has none of that address.
+// Neighbour returns the hardware address of a link's permanent neighbour, or nil if the link has no such neighbour.
 func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error) {
 	family := uint8(unix.AF_INET)
 	if ip.Is6() {
@@ -158,8 +160,8 @@ func (n *Namespace) ask(kind int, data ...nl.NetlinkRequestData) ([][]byte, erro
 	return request.Execute(unix.NETLINK_ROUTE, 0)
 }
 
-// TableDefault returns the link of the first IPv4 default route of a table, 0 where there is none. The kernel lists a
-// table in order of its destinations, so the first part of the list has it, and the rest is not asked for.
+// TableDefault returns the link of the first IPv4 default route of a table, or 0 if there is none. The kernel lists a
+// table in order of its destinations, so the route is in the first part of the list, and the rest is not read.
 func (n *Namespace) TableDefault(table int) (link int, err error) {
 	messages, err := n.firstRoutes(unix.AF_INET, table)
 	if err != nil {
@@ -187,7 +189,7 @@ func (n *Namespace) firstRoutes(family uint8, table int) ([]syscall.NetlinkMessa
 		return nil, err
 	}
 	defer socket.Close()
-	// Kernels before 4.20 have no filter: what they list first is of another table, and nothing is found.
+	// Kernels before 4.20 have no filter: they list another table first, and nothing is found.
 	_ = unix.SetsockoptInt(socket.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 	request.AddData(&nl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
@@ -206,7 +208,7 @@ func tableOf(route []byte) int {
 	return int(nl.DeserializeRtMsg(route).Table)
 }
 
-// attribute returns a number that a listed route has, 0 where it has none of that kind.
+// attribute returns a numeric attribute of a listed route, or 0 if the route does not have it.
 func attribute(route []byte, kind uint16) int {
 	attrs, err := nl.ParseRouteAttr(route[unix.SizeofRtMsg:])
 	if err != nil {

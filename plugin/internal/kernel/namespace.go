@@ -1,5 +1,5 @@
 // Package kernel reads and changes links, addresses, host routes, neighbours and sysctls of a network namespace in the
-// way a CNI plugin needs: every change may be made again, and what is already gone is no error.
+// way a CNI plugin needs: every change may be made again, and deleting a thing that is already gone is no error.
 //
 // It is not a netlink library (that is github.com/vishvananda/netlink) and knows nothing of CNI.
 //
@@ -34,7 +34,7 @@ func Current() (*Namespace, error) {
 	return newNamespace(handle)
 }
 
-// Open opens the namespace at path. Where path is something else than a network namespace the error says so.
+// Open opens the namespace at path. If path is not a network namespace, the error says so.
 func Open(path string) (*Namespace, error) {
 	handle, err := netns.GetFromPath(path)
 	if err != nil {
@@ -68,8 +68,8 @@ func (n *Namespace) Close() {
 // Fd returns the namespace's file descriptor, which is open until Close.
 func (n *Namespace) Fd() int { return int(n.ns) }
 
-// Do runs a function on a thread in the namespace: for /proc/sys, and for whatever else asks for the namespace of its
-// caller.
+// Do runs a function on a thread in the namespace, for /proc/sys and for everything else that depends on the namespace
+// of its caller.
 func (n *Namespace) Do(do func() error) error {
 	target, err := ns.GetNS(fmt.Sprintf("/proc/self/fd/%d", n.ns))
 	if err != nil {
@@ -91,8 +91,8 @@ func IsNotFound(err error) bool {
 		errors.Is(err, unix.ENODEV)
 }
 
-// IsParent reports whether the device below link, which is in this namespace, is parent in another namespace: a bare
-// index says nothing, since each namespace counts its own.
+// IsParent reports whether the device below link, which is in this namespace, is parent in another namespace. An index
+// alone does not tell, since each namespace numbers its own links.
 func (n *Namespace) IsParent(link netlink.Link, parent int, of *Namespace) (bool, error) {
 	if link.Attrs().ParentIndex != parent {
 		return false, nil
@@ -107,8 +107,8 @@ func (n *Namespace) IsParent(link netlink.Link, parent int, of *Namespace) (bool
 	return id == link.Attrs().NetNsID, nil
 }
 
-// retry repeats a dump that the kernel says has changed under it; after the last attempt the error is returned, since
-// acting on half a list would delete or forget things.
+// retry repeats a dump that was interrupted by a change, as the kernel reports. After the last attempt it returns the
+// error: a caller that acts on half a list would delete or forget things.
 func retry[T any](list func() (T, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
 		result, err := list()

@@ -28,8 +28,8 @@ func (n *Namespace) Permanent(link int) (map[netip.Addr]net.HardwareAddr, error)
 	return permanent, nil
 }
 
-// EnsureNeighbour makes sure of a permanent neighbour, in place of one that the kernel learned. Existing are the
-// permanent ones listed before.
+// EnsureNeighbour makes sure that a permanent neighbour exists, in place of one that the kernel learned. The argument
+// existing holds the permanent neighbours listed before.
 func (n *Namespace) EnsureNeighbour(link int, ip netip.Addr, mac net.HardwareAddr,
 	existing map[netip.Addr]net.HardwareAddr,
 ) error {
@@ -43,7 +43,7 @@ func (n *Namespace) EnsureNeighbour(link int, ip netip.Addr, mac net.HardwareAdd
 	return nil
 }
 
-// DeleteNeighbour deletes a neighbour. One that is gone is no error.
+// DeleteNeighbour deletes a neighbour. It is no error if the neighbour is gone.
 func (n *Namespace) DeleteNeighbour(link int, ip netip.Addr) error {
 	if err := n.NeighDel(&netlink.Neigh{LinkIndex: link, IP: ip.AsSlice()}); err != nil && !IsNotFound(err) {
 		return fmt.Errorf("neighbour %s: delete: %w", ip, err)

@@ -16,12 +16,12 @@ type HostRoute struct {
 	Link int
 	Src  netip.Addr // the preferred source; the zero value leaves it to the kernel
 	Via  netip.Addr // the next hop; the zero value means that Dst is on the link
-	// Metric ranks routes to the same address, the lowest wins. 0 is what the kernel takes by itself: 0 for IPv4, 1024
-	// for IPv6.
+	// Metric ranks routes to the same address, the lowest wins. 0 means the kernel's default: 0 for IPv4, 1024 for
+	// IPv6.
 	Metric int
 }
 
-// metric returns what a listing shows, so that a wanted route compares with a listed one.
+// metric returns the metric that a listing shows, so that a wanted route compares with a listed one.
 func (r HostRoute) metric() int {
 	if r.Metric == 0 && r.Dst.Is6() {
 		return 1024 // IP6_RT_PRIO_USER
@@ -48,7 +48,7 @@ func (r HostRoute) netlink() *netlink.Route {
 	return route
 }
 
-// Matches reports whether a listed route is r in all that r says.
+// Matches reports whether a listed route has every property that r sets.
 func (r HostRoute) Matches(route netlink.Route) bool {
 	if len(route.MultiPath) > 0 || route.Type != unix.RTN_UNICAST || route.Tos != 0 || route.Via != nil ||
 		route.Encap != nil {
@@ -72,8 +72,8 @@ func Destination(route netlink.Route) (netip.Prefix, bool) {
 	return netipx.FromStdIPNet(route.Dst)
 }
 
-// DefaultLink returns the name of the link of the first default route that the kernel lists, which is what upstream's
-// macvlan takes as its master; "" where there is none.
+// DefaultLink returns the name of the link of the first default route that the kernel lists, or "" if there is none.
+// Upstream's macvlan takes the same link as its master.
 func (n *Namespace) DefaultLink() (string, error) {
 	index, err := n.TableDefault(unix.RT_TABLE_MAIN)
 	if err != nil {
@@ -127,8 +127,8 @@ func (n *Namespace) routes(table int) ([]netlink.Route, error) {
 	return all, nil
 }
 
-// EnsureRoute makes sure of want, replacing a route with the same destination and metric. Existing are the routes
-// listed before.
+// EnsureRoute makes sure that want exists, replacing a route with the same destination and metric. The argument
+// existing holds the routes listed before.
 func (n *Namespace) EnsureRoute(want HostRoute, existing []netlink.Route) error {
 	for _, route := range existing {
 		if want.Matches(route) {
@@ -141,15 +141,16 @@ func (n *Namespace) EnsureRoute(want HostRoute, existing []netlink.Route) error 
 	return nil
 }
 
-// DeleteRoute deletes a listed route. A route that is gone is no error.
+// DeleteRoute deletes a listed route. It is no error if the route is gone.
 func (n *Namespace) DeleteRoute(route netlink.Route) error {
-	// What identifies a route; metrics and flags that a listing adds would make the kernel look for more than that.
+	// Pass only the fields that identify a route: with the metrics and flags of a listing, the kernel would compare
+	// those too.
 	key := &netlink.Route{
 		Dst: route.Dst, LinkIndex: route.LinkIndex, Gw: route.Gw, Via: route.Via, MultiPath: route.MultiPath,
 		Family: route.Family,
 		Table:  route.Table, Type: route.Type, Tos: route.Tos, Priority: route.Priority, Scope: route.Scope,
 	}
-	// as fib_table_delete and ip6_route_del say it
+	// the error of fib_table_delete and ip6_route_del
 	if err := n.RouteDel(key); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("route to %s: delete: %w", route.Dst, err)
 	}

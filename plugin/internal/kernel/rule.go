@@ -16,17 +16,17 @@ import (
 type Rule struct {
 	IPv6     bool
 	Priority int
-	// Not makes the rule be for all packets but those that the rest of it describes.
+	// Not inverts the rule: it applies to all packets except those that its other fields describe.
 	Not bool
-	// From and To are where a packet comes from and goes to. The zero value means that this does not matter.
+	// From and To are prefixes of a packet's source and destination. The zero value means any address.
 	From, To netip.Prefix
 	IifName  string
 	Mark     uint32
 	Mask     uint32 // 0 means that the mark does not matter
 	Table    int
-	// Goto is the priority of the rule at which the search goes on. 0 means that it goes on with the next one.
+	// Goto is the priority of the rule at which the lookup continues. 0 means that it continues with the next rule.
 	Goto int
-	// SuppressPrefix makes the rule pass over routes to prefixes of that length or less. 0 means that all routes count.
+	// SuppressPrefix makes the rule ignore routes to prefixes of that length or less. 0 means that all routes count.
 	SuppressPrefix int
 }
 
@@ -65,14 +65,14 @@ func (r Rule) netlink() *netlink.Rule {
 	return rule
 }
 
-// Matches reports whether a listed rule is r and says nothing more than r.
+// Matches reports whether a listed rule equals r and has no further selectors or actions.
 func (r Rule) Matches(rule netlink.Rule) bool {
 	listed, ok := ReadRule(rule)
 	return ok && listed == r
 }
 
-// ReadRule returns a listed rule. It reports false for one that says more than a Rule can. A list does not tell rules
-// that do nothing from those that refuse packets.
+// ReadRule returns a listed rule. It reports false if the rule has properties that a Rule cannot hold. A list does not
+// distinguish rules that do nothing from rules that refuse packets.
 func ReadRule(rule netlink.Rule) (Rule, bool) {
 	listed := Rule{
 		IPv6: rule.Family == netlink.FAMILY_V6, Priority: rule.Priority, Not: rule.Invert,
@@ -113,34 +113,34 @@ func (n *Namespace) Rules() ([]netlink.Rule, error) {
 	return all, nil
 }
 
-// EnsureRule makes sure of want. Existing are the rules listed before.
+// EnsureRule makes sure that want exists. The argument existing holds the rules listed before.
 func (n *Namespace) EnsureRule(want Rule, existing []netlink.Rule) error {
 	for _, rule := range existing {
 		if want.Matches(rule) {
 			return nil
 		}
 	}
-	if err := n.RuleAdd(want.netlink()); err != nil && !errors.Is(err, unix.EEXIST) { // made since
+	if err := n.RuleAdd(want.netlink()); err != nil && !errors.Is(err, unix.EEXIST) { // made meanwhile
 		return fmt.Errorf("rule %d: %w", want.Priority, err)
 	}
 	return nil
 }
 
-// RemoveRule deletes all rules that are r. That there are none is no error, and nothing is listed.
+// RemoveRule deletes all rules that equal r. It is no error if there are none, and nothing is listed.
 func (n *Namespace) RemoveRule(r Rule) error {
 	return n.deleteRules(r.netlink())
 }
 
-// DeleteRule deletes a listed rule. A rule that is gone is no error.
+// DeleteRule deletes a listed rule. It is no error if the rule is gone.
 func (n *Namespace) DeleteRule(rule netlink.Rule) error {
-	// as fib_nl_delrule says it, and nothing else
+	// the error of fib_nl_delrule, which has no other meaning
 	if err := n.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
 	}
 	return nil
 }
 
-// String returns the rule in ip's words.
+// String returns the rule as the ip command prints it.
 func (r Rule) String() string {
 	s := fmt.Sprintf("%d: ", r.Priority)
 	if r.Not {
@@ -175,7 +175,7 @@ func (r Rule) String() string {
 	return s
 }
 
-// selector returns a prefix as ip shows it in a rule: without its length where it is one address.
+// selector returns a prefix as ip shows it in a rule: without the length if it is a single address.
 func selector(p netip.Prefix) string {
 	switch {
 	case !p.IsValid():

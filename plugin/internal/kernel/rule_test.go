@@ -24,7 +24,7 @@ func TestRules(t *testing.T) {
 		{Priority: 1027},
 	}
 	inNamespace(t, func(t *testing.T, n *Namespace) {
-		for range 2 { // doing it again is no error, and adds nothing
+		for range 2 { // doing it again is no error and adds nothing
 			for _, rule := range rules {
 				if err := n.EnsureRule(rule, listRules(t, n)); err != nil {
 					t.Error(err)
@@ -74,7 +74,7 @@ func TestRules(t *testing.T) {
 	})
 }
 
-// A rule that says more than another is another one.
+// A rule with a further property is a different rule.
 func TestRule_Matches(t *testing.T) {
 	rule := Rule{Priority: 1024, IifName: "a0", Table: 1000}
 	same := *rule.netlink()

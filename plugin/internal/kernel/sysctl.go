@@ -16,10 +16,11 @@ type Sysctl struct {
 	Value  string
 }
 
-// ErrNoSysctl is returned for a setting that this kernel does not have, such as any of IPv6 where IPv6 is not there.
+// ErrNoSysctl is returned for a setting that this kernel does not have, such as a setting of IPv6 if the kernel has no
+// IPv6.
 var ErrNoSysctl = errors.New("no such sysctl")
 
-// The name of a link may hold dots, so a path is all that is unambiguous. It cannot hold a slash (dev_valid_name).
+// The name of a link may hold dots but no slash (dev_valid_name), so only a path is unambiguous.
 func sysctlPath(family, link, key string) string {
 	return filepath.Join("/proc/sys/net", family, "conf", link, key)
 }
@@ -36,8 +37,8 @@ func ReadSysctl(family, link, key string) (string, error) {
 	return strings.TrimSpace(string(raw)), nil
 }
 
-// EnsureSysctl makes sure of a setting of a link in the namespace of the calling thread. It writes only what differs:
-// where /proc/sys is read-only, settings made by somebody else before are good enough.
+// EnsureSysctl makes sure that a link in the namespace of the calling thread has a setting. It writes only a value that
+// differs: if /proc/sys is read-only, a setting that somebody else has made before is enough.
 func EnsureSysctl(link string, s Sysctl) error {
 	got, err := ReadSysctl(s.Family, link, s.Key)
 	if err != nil || got == s.Value {

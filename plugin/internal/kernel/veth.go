@@ -13,12 +13,12 @@ type Veth struct {
 	HostMAC string `json:"hostMAC"`
 	Pod     string `json:"pod"`
 	PodMAC  string `json:"podMAC"`
-	MTU     int    `json:"mtu"` // of both
+	MTU     int    `json:"mtu"` // of both ends
 }
 
 // AddVeth makes both ends in one call, each in its namespace and with its final name and hardware address: no other
-// process, such as udev, ever sees them otherwise. Both are down. That a name is taken is an error, and nothing is
-// made.
+// process, such as udev, ever sees them otherwise. Both are down. If a name is taken, it returns an error and makes
+// nothing.
 func (n *Namespace) AddVeth(pod *Namespace, v Veth) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = v.Host, v.MTU

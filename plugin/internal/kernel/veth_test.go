@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Both ends are what they shall be from the beginning. A name that is taken, at either end, is an error, and nothing is
-// made.
+// Both ends have their final names and addresses from the beginning. If a name is taken at either end, AddVeth returns
+// an error and makes nothing.
 func TestNamespace_AddVeth(t *testing.T) {
 	inNamespace(t, func(t *testing.T, node *Namespace) {
 		pod, err := otherNamespace(node)

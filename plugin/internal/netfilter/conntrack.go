@@ -1,5 +1,5 @@
-// Package netfilter forgets the connections of an address, and finds what in the firewalls of others drops forwarded
-// packets. It never writes into a table.
+// Package netfilter deletes the tracked connections of an address, and finds the chains of other programs that drop
+// forwarded packets. It never writes into a table.
 //
 // It is not an nftables library (that is github.com/google/nftables).
 //
@@ -21,8 +21,9 @@ import (
 )
 
 // FlushConnections makes connection tracking in the namespace of the calling thread forget all connections from or to
-// one of the addresses, before or after translation. Otherwise the next owner of an address gets what was meant for
-// the last one: an entry of UDP lives as long as somebody sends. A kernel without connection tracking is no error.
+// one of the addresses, before or after translation. Otherwise the next owner of an address gets packets that were
+// meant for the last one: a UDP entry lives as long as somebody sends. A kernel without connection tracking is no
+// error.
 func FlushConnections(addrs ...netip.Addr) error {
 	// The kernel walks the whole table for each list, however empty it is.
 	if count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count"); err == nil &&
@@ -37,7 +38,7 @@ func FlushConnections(addrs ...netip.Addr) error {
 			continue
 		}
 		_, err := netlinksafe.ConntrackDeleteFilters(netlink.ConntrackTable, family, connectionsOf(ours))
-		// An entry that expires between listing and deleting is as good as deleted.
+		// An entry that expires between listing and deleting counts as deleted.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) &&
 			!errors.Is(err, unix.EPROTONOSUPPORT) {
 			return fmt.Errorf("tracked connections: delete: %w", err)

@@ -13,20 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Forwarding is a kind of packets that a node forwards.
+// Forwarding describes a kind of packet that a node forwards.
 type Forwarding struct {
-	// From is the beginning of the names of the links that they come in by.
+	// From is a prefix of the names of the links by which they come in.
 	From string
-	// To are further links, beside those, that they leave by.
+	// To names further links by which they leave.
 	To []string
 }
 
 // Drops names the chains in the namespace of the calling thread, in nftables and in legacy iptables, that drop the
 // first packet of each such connection: their policy is to drop, and they hold no rule that accepts it. A rule that may
-// accept some, such as one with addresses in it, counts as one that does: whether it is meant for these is not to be
-// seen.
+// accept some, such as one with addresses in it, counts as accepting: nothing shows whether it is meant for these
+// packets.
 //
-// No table of one's own helps against such a chain: what one chain accepts, the next one still drops.
+// A plugin's own table does not help against such a chain: a packet that one chain accepts is still dropped by the
+// next.
 func (f Forwarding) Drops() ([]string, error) {
 	native, err := f.nativeDrops()
 	legacy, legacyErr := f.legacyDrops()
@@ -85,7 +86,7 @@ func (r *ruleset) mayAccept(table *nftables.Table, chain string) bool {
 	r.seen[chain] = true
 	rules, err := r.conn.GetRules(table, &nftables.Chain{Name: chain, Table: table})
 	if err != nil {
-		return true // something in it that the library cannot read
+		return true // it has an expression that the library cannot read
 	}
 	for _, rule := range rules {
 		verdict, may := r.follow(rule.Exprs)
@@ -129,8 +130,8 @@ func (r *ruleset) follow(exprs []expr.Any) (verdict *expr.Verdict, may bool) {
 	return nil, true
 }
 
-// excludes reports whether a comparison is false for the packet: by its links, by a mark that it has not, or since it
-// is the first of its connection.
+// excludes reports whether a comparison is false for the packet: by its links, by a mark that it does not have, or
+// because it is the first of its connection.
 func (r *ruleset) excludes(loaded expr.Any, mask []byte, cmp *expr.Cmp) bool {
 	isZero := len(bytes.Trim(cmp.Data, "\x00")) == 0
 	equal := cmp.Op == expr.CmpOpEq
@@ -161,7 +162,7 @@ type namePattern struct {
 	prefix bool
 }
 
-// pattern reads a name as nf_tables compares it: padded with zeros where it is whole.
+// pattern reads a name as nf_tables compares it: a whole name is padded with zeros.
 func pattern(data []byte) namePattern {
 	text, _, whole := strings.Cut(string(data), "\x00")
 	return namePattern{text: text, prefix: !whole && len(data) < unix.IFNAMSIZ}
@@ -184,7 +185,7 @@ func (f Forwarding) mayLeave(p namePattern) bool {
 	return f.mayEnter(p)
 }
 
-// excludesMatch does the same for a match of iptables, whose nftables variant keeps it whole.
+// excludesMatch does the same for a match of iptables, which its nftables variant keeps unchanged.
 func excludesMatch(name string, info xt.InfoAny) bool {
 	const ctStateNew = 1 << 3 // XT_CONNTRACK_STATE_BIT(IP_CT_NEW)
 	const matchesState = 1    // XT_CONNTRACK_STATE

@@ -17,7 +17,7 @@ import (
 
 // legacyFamily says how the legacy iptables tables of one family are read: by socket options, as iptables does.
 type legacyFamily struct {
-	names              string // lists the tables that exist: asking for another one would make it
+	names              string // lists the tables that exist: a request for another one would create it
 	domain, level      int
 	links, head        int // the offset of the links in an entry, and of the offsets to its target and the next entry
 	size               int // of an entry without matches
@@ -36,7 +36,7 @@ const (
 	getEntries  = 65 // IPT_SO_GET_ENTRIES
 	forwardHook = 2  // NF_INET_FORWARD
 
-	verdictDrop   = -1 // as standard targets have it: -NF_DROP-1
+	verdictDrop   = -1 // as in standard targets: -NF_DROP-1
 	verdictAccept = -2
 )
 
@@ -75,7 +75,7 @@ func (f Forwarding) legacyDrops() ([]string, error) {
 	return drops, nil
 }
 
-// legacyTable is a table as the kernel keeps it: entries one after the other, chains being offsets into them.
+// legacyTable is a table as the kernel keeps it: entries one after the other. A chain is an offset into them.
 type legacyTable struct {
 	legacyFamily
 	tableInfo
@@ -102,7 +102,7 @@ func readLegacy(family legacyFamily) (*legacyTable, error) {
 	copy(raw, "filter")
 	binary.NativeEndian.PutUint32(raw[32:], t.Size)
 	if err := getsockopt(fd, family.level, getEntries, raw); err != nil {
-		return nil, err // EAGAIN where somebody changed it in between
+		return nil, err // EAGAIN if somebody changed it in between
 	}
 	t.entries = raw[head:]
 	return t, nil
@@ -122,7 +122,7 @@ func (t *legacyTable) short(offset int) int {
 	return int(binary.NativeEndian.Uint16(t.entries[offset:]))
 }
 
-// target returns the name of an entry's target and, where it is a standard one, its verdict: below zero a decision,
+// target returns the name of an entry's target and the verdict of a standard target: a decision if it is below zero,
 // else the offset of a chain.
 func (t *legacyTable) target(entry int) (name string, verdict int) {
 	target := entry + t.short(entry+t.head)
@@ -138,7 +138,7 @@ func (t *legacyTable) verdict(entry int) int {
 	return verdict
 }
 
-// mayAccept follows the packet through a chain. A chain ends where its last entry decides for every packet.
+// mayAccept follows the packet through a chain. A chain ends with an entry that decides for every packet.
 func (t *legacyTable) mayAccept(f Forwarding, entry int, seen map[int]bool) bool {
 	for !seen[entry] && entry < len(t.entries) {
 		seen[entry] = true
@@ -162,7 +162,8 @@ func (t *legacyTable) mayAccept(f Forwarding, entry int, seen map[int]bool) bool
 	return false
 }
 
-// excludes reports whether an entry is not for the packet, by its links or by matches on what a first packet has not.
+// excludes reports whether an entry does not match the packet, because of its links or of properties that the first
+// packet of a connection lacks.
 func (t *legacyTable) excludes(f Forwarding, entry int) bool {
 	names := t.entries[entry+t.links:]
 	in, out := legacyPattern(names[:16], names[32:48]), legacyPattern(names[16:32], names[48:64])
@@ -180,7 +181,7 @@ func (t *legacyTable) excludes(f Forwarding, entry int) bool {
 	return false
 }
 
-// legacyPattern reads a name and its mask, which covers the closing zero where the name is whole.
+// legacyPattern reads a name and its mask. The mask of a whole name covers the terminating zero.
 func legacyPattern(name, mask []byte) namePattern {
 	text, _, _ := bytes.Cut(name, []byte{0})
 	return namePattern{text: string(text), prefix: len(text) < len(mask) && mask[len(text)] == 0}

@@ -236,7 +236,7 @@ func TestFlushConnections(t *testing.T) {
 	})
 }
 
-// track makes an entry of UDP with the ends as they are asked and as they answer.
+// track makes a UDP entry with the addresses of the request and of the reply.
 func track(t *testing.T, port uint16, ends [4]string) {
 	t.Helper()
 	ips := [4]net.IP{}

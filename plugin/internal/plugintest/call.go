@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Call is one execution of a plugin. What is empty is not set, but for IfName, which then is eth0.
+// Call is one execution of a plugin. A variable whose field is empty is not set, except IfName, whose default is eth0.
 type Call struct {
 	Command, ID, Netns, IfName, Args, Stdin string
 }
@@ -36,7 +36,7 @@ func (c Call) Cmd(plugin string) *exec.Cmd {
 	return cmd
 }
 
-// Error is the error object that a plugin answers with.
+// Error is the error object that a plugin prints.
 type Error struct {
 	Code uint
 	Msg  string
@@ -50,8 +50,8 @@ func (e *Error) String() string {
 	return fmt.Sprintf("%d: %s", e.Code, e.Msg)
 }
 
-// Run executes a plugin and returns its standard output, and the error object that it may be. Start starts the process
-// in the namespaces of a node. Whatever is no single JSON document fails the test.
+// Run executes a plugin and returns its standard output, and the error object if the output is one. The function start
+// starts the process in the namespaces of a node. Output that is not a single JSON document fails the test.
 func (c Call) Run(t *testing.T, plugin string, start func(*exec.Cmd) error) (string, *Error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

@@ -1,7 +1,7 @@
-// Package plugintest is the frame of a plugin's own tests: a process with namespaces of its own around them, the plugin
-// as a program that is called as a runtime would, and namespaces and links to call it in.
+// Package plugintest supports a plugin's own tests: it runs them in a process with namespaces of its own, calls the
+// plugin's program as a runtime does, and makes the namespaces and links for these calls.
 //
-// It is not a conformance suite (that is e2e/), and no plugin imports it but in tests.
+// It is not a conformance suite (that is e2e/), and plugins import it only in tests.
 package plugintest
 
 import (
@@ -22,7 +22,7 @@ const Upstream = "github.com/containernetworking/plugins/plugins/"
 
 // Main runs the tests of a package, for TestMain to exit with what it returns. A plugin's records have a fixed place,
 // so as root the whole test process lives in a mount and a network namespace of its own. They go away with it, even
-// when it is killed. Binaries are the packages of the programs that the tests run, by name.
+// when it is killed. The map binaries names the packages of the programs that the tests run.
 func Main(m *testing.M, binaries map[string]string) int {
 	if os.Geteuid() != 0 {
 		return m.Run()
@@ -42,7 +42,7 @@ func Main(m *testing.M, binaries map[string]string) int {
 	return code
 }
 
-// BinDir returns the directory of the binaries; "" for an ordinary user.
+// BinDir returns the directory of the binaries, or "" for an ordinary user.
 func BinDir() string { return os.Getenv(inNamespaces) }
 
 // hideHost puts an empty tmpfs where plugins and tests write.

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NewNamespace makes a network namespace that ends with the test, with lo up. Sysctls are settings below /proc/sys/net.
-// Those that a new namespace takes over from the machine's first one are the kernel's defaults unless they are given,
-// and IPv6 addresses can be used at once.
+// NewNamespace makes a network namespace that ends with the test, with lo up. The argument sysctls holds settings below
+// /proc/sys/net. Settings that a new namespace would inherit from the machine's first one get the kernel's defaults
+// unless they are given, and IPv6 addresses can be used at once.
 func NewNamespace(t *testing.T, sysctls map[string]string) ns.NetNS {
 	t.Helper()
 	n, err := testutils.NewNS()
@@ -75,7 +75,7 @@ func Configure(name string, addrs ...string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// Macvlan is the link that a chained plugin finds in a pod.
+// Macvlan describes the link that a chained plugin finds in a pod.
 type Macvlan struct {
 	Name, Master string
 	Mode         netlink.MacvlanMode
@@ -83,7 +83,7 @@ type Macvlan struct {
 	Addresses    []string
 }
 
-// Add makes the link on a node and moves it into a pod.
+// Add creates the link on a node and moves it into a pod.
 func (m Macvlan) Add(t *testing.T, node, pod ns.NetNS) {
 	t.Helper()
 	In(t, node, func() error {

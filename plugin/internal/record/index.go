@@ -16,21 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Indexed is a state that is found by what it holds, without reading other records. A key is "KIND/VALUE", such as
+// Indexed is a state whose record is found by its keys, without reading other records. A key is "KIND/VALUE", such as
 // "address/10.0.0.2", and both parts are names of files.
 type Indexed interface{ Keys() []string }
 
-// The index is a directory KIND/VALUE for each key, with a symbolic link to each record that has the key. It is never
-// more than a way to find records: whoever follows a link reads the record and looks whether it has the key.
+// The index is a directory KIND/VALUE for each key, with a symbolic link to each record that has the key. It only helps
+// to find records: code that follows a link reads the record and checks that it has the key.
 //
-// Clean is there while the index is whole, an empty file that is as old as the last change of the store's directory. It
-// goes before the first change of a call and comes back after the last, so that the index of a call that was killed is
-// made anew by the next one. So is one that is lost, and one beside which a version of the plugin without an index has
-// saved records: saving one changes the directory.
+// The empty file clean exists while the index is complete, and its time is that of the last change of the store's
+// directory. A call removes it before its first change and creates it again after the last, so that the next call
+// rebuilds an index that a killed call left. A missing index is rebuilt too, and so is an index in a store where a
+// version of the plugin without an index has saved records: that changes the directory's time.
 const (
 	indexDir = ".index"
 	clean    = "clean"
-	toStore  = "../../../" // from where a link is
+	toStore  = "../../../" // relative to the directory of a link
 )
 
 func (s *Store[T]) index(parts ...string) string {
@@ -53,7 +53,7 @@ func (s *Store[T]) changedAt() (unix.Timespec, error) {
 	return st.Mtim, nil
 }
 
-// trust makes the index one that can be trusted: it makes it anew where it has to.
+// trust makes sure that the index can be trusted: it rebuilds the index if it has to.
 func (s *Store[T]) trust() error {
 	if s.trusted {
 		return nil
@@ -70,7 +70,7 @@ func (s *Store[T]) trust() error {
 	return s.reindex()
 }
 
-// reindex makes the index anew from the records.
+// reindex rebuilds the index from the records.
 func (s *Store[T]) reindex() error {
 	entries, _, err := s.List()
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Store[T]) reindex() error {
 	return nil
 }
 
-// change comes before each change of records.
+// change marks the index as incomplete. It is called before each change of records.
 func (s *Store[T]) change() error {
 	if _, ok := any(*new(T)).(Indexed); !ok || s.changed {
 		return nil
@@ -105,7 +105,7 @@ func (s *Store[T]) change() error {
 	return nil
 }
 
-// doubt makes the next look make the index anew, if there was an error. To look and to remove, no index is needed.
+// doubt makes the next lookup rebuild the index if there was an error. Lookups and removals work without an index.
 func (s *Store[T]) doubt(err error) {
 	if err != nil {
 		log.Printf("index of records: %v", err)
@@ -113,7 +113,7 @@ func (s *Store[T]) doubt(err error) {
 	}
 }
 
-// settle comes after a change, or after the index was made anew.
+// settle marks the index as complete. It is called after a change, or after the index was rebuilt.
 func (s *Store[T]) settle() error {
 	if !s.changed {
 		return nil
@@ -127,7 +127,7 @@ func (s *Store[T]) settle() error {
 		return os.RemoveAll(s.index())
 	}
 	if err := os.Remove(s.index()); !s.trusted || err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil // not whole, or nothing in it and nothing to find
+		return nil // incomplete, or empty in an empty store
 	}
 	if err := os.WriteFile(s.index(clean), nil, 0o644); err != nil {
 		return err
@@ -163,7 +163,7 @@ func (s *Store[T]) link(e Entry[T]) error {
 	return nil
 }
 
-// unlink takes keys of a record out of the index.
+// unlink removes keys of a record from the index.
 func (s *Store[T]) unlink(a Attachment, keys []string) error {
 	for _, key := range keys {
 		path := filepath.Join(s.index(key), linkName(a))
@@ -186,8 +186,8 @@ func (s *Store[T]) Holders(key string) ([]Entry[T], error) {
 	return found, err
 }
 
-// Other returns some record that has a key, and is not that of an attachment; nil where there is none. It takes the
-// same time however many have the key.
+// Other returns some record that has a key and does not belong to a given attachment, or nil if there is none. It takes
+// the same time however many records have the key.
 func (s *Store[T]) Other(key string, than Attachment) (*Entry[T], error) {
 	var found *Entry[T]
 	err := s.each(key, func(e Entry[T]) bool {
@@ -199,7 +199,7 @@ func (s *Store[T]) Other(key string, than Attachment) (*Entry[T], error) {
 	return found, err
 }
 
-// Values returns the values of a kind that some record may have.
+// Values returns all values of a kind in the index. A record may have each of them.
 func (s *Store[T]) Values(kind string) ([]string, error) {
 	if err := s.trust(); err != nil {
 		return nil, err
@@ -215,8 +215,8 @@ func (s *Store[T]) Values(kind string) ([]string, error) {
 	return names, err
 }
 
-// each calls a function for records that have a key, until it returns false. Where no index can be made, since the file
-// system is read-only or full, it reads all.
+// each calls a function for records that have a key, until the function returns false. If no index can be made, because
+// the file system is read-only or full, it reads all records.
 func (s *Store[T]) each(key string, do func(Entry[T]) bool) error {
 	if err := s.trust(); err != nil {
 		entries, _, listErr := s.List()
@@ -255,7 +255,8 @@ func (s *Store[T]) each(key string, do func(Entry[T]) bool) error {
 	}
 }
 
-// follow returns the record that a link of the index leads to; nil where it has not the key, or cannot be read.
+// follow returns the record that a link of the index leads to, or nil if the record does not have the key or cannot be
+// read.
 func (s *Store[T]) follow(path, key string) (*Entry[T], error) {
 	target, err := os.Readlink(path)
 	if err != nil {
@@ -276,8 +277,8 @@ func (s *Store[T]) follow(path, key string) (*Entry[T], error) {
 	return e, nil
 }
 
-// NextSequence returns the sequence of a new record: above that of every record that holds something of it, and of all
-// that were saved before it since the node was started.
+// NextSequence returns the sequence of a new record. It is above that of every record that shares a key with it, and of
+// all records saved since the node was started.
 func NextSequence[T any](holders ...Entry[T]) uint64 {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) // cannot fail: Linux has it since 2.6.39

@@ -94,7 +94,7 @@ func TestHolders(t *testing.T) {
 	}
 }
 
-// A look reads no record but those that have the key: with the others gone, nothing is different.
+// A lookup reads only the records that have the key: its result is the same without the others.
 func TestHolders_reads_no_other(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
@@ -116,7 +116,7 @@ func TestHolders_reads_no_other(t *testing.T) {
 	}
 }
 
-// Whatever happens to the index, the next call finds what there is.
+// Whatever happens to the index, the next call finds every record.
 func TestIndex_is_made_anew(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -166,7 +166,7 @@ func TestIndex_is_made_anew(t *testing.T) {
 	}
 }
 
-// A record that a newer version wrote is neither read nor replaced nor removed.
+// A record that a newer version wrote is not read, replaced or removed.
 func TestNewerFormat(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
@@ -227,7 +227,7 @@ func TestIndex_after_a_kill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5*time.Millisecond + rand.N(10*time.Millisecond)) // any moment is as good as another
+		time.Sleep(5*time.Millisecond + rand.N(10*time.Millisecond)) // the moment does not matter
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

@@ -11,14 +11,14 @@ import (
 )
 
 // lockDirectory opens dir and takes an exclusive flock on it. The directory itself is the lock, so that no lock file
-// stays behind, and it may vanish under those who wait: the last holder removes it when it is empty.
+// stays behind. It may vanish while others wait: the last holder removes it when it is empty.
 func lockDirectory(ctx context.Context, dir string, create bool) (*os.File, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if create {
-			// Others remove the directory and its parent at the same time, which MkdirAll answers with either error.
+			// Others remove the directory and its parent at the same time, for which MkdirAll returns either error.
 			err := os.MkdirAll(dir, 0o755)
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 				continue
@@ -53,7 +53,7 @@ func lockDirectory(ctx context.Context, dir string, create bool) (*os.File, erro
 // behind with a descriptor of its own; the plugin's process ends soon after.
 func flock(ctx context.Context, f *os.File) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-		return err // nil where nobody has it: no thread is needed to wait
+		return err // nil if nobody holds it: no thread is needed to wait
 	}
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

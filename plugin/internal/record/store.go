@@ -1,13 +1,14 @@
-// Package record keeps which attachment made what on a node: one small JSON file per attachment,
+// Package record remembers what each attachment has made on a node, in one small JSON file per attachment:
 // /run/cni/<plugin>/<network>/<containerID>/<ifname>. DEL and GC act on it, so that they need neither prevResult nor
-// the pod's namespace. The files are on a tmpfs and die at a reboot together with the kernel state that they describe.
+// the pod's namespace. The files are on a tmpfs, so a reboot removes them together with the kernel state that they
+// describe.
 //
 // A plugin saves a record before its first change and removes it after the last. An open store holds a lock that all
 // processes of the plugin share; the kernel frees it when its holder dies. No file or directory stays behind when the
-// last record is gone. Records are found by what they hold without reading the others: a call takes the same time
+// last record is gone. A call finds records by their content without reading the others, and takes the same time
 // however many there are.
 //
-// It is not a cache of results: those belong to the runtime.
+// It is not a cache of results, which belongs to the runtime.
 //
 // Tests: go test ./plugin/internal/record
 package record
@@ -31,8 +32,8 @@ import (
 // DefaultRoot is the directory of the records of all plugins.
 const DefaultRoot = "/run/cni"
 
-// Network names and container ids start with a letter or digit (SPEC.md, sections 1 and 2), so a leading dot cannot be
-// one.
+// Network names and container ids start with a letter or digit (SPEC.md, sections 1 and 2), so a name with a leading
+// dot is neither.
 const unfinished = ".new"
 
 // Attachment says whose record it is. The three parts come from a runtime and become parts of a path.
@@ -47,7 +48,7 @@ func (a Attachment) String() string {
 	return a.Network + "/" + a.ContainerID + "/" + a.IfName
 }
 
-// Validate says why an attachment cannot have a record: a part of it is empty, too long, or no name of a file.
+// Validate returns why an attachment cannot have a record: a part of it is empty, too long, or not the name of a file.
 func (a Attachment) Validate() error {
 	for _, part := range []string{a.Network, a.ContainerID, a.IfName} {
 		switch {
@@ -67,7 +68,7 @@ func (a Attachment) Validate() error {
 // version is the format of records that this package writes, and the newest that it reads.
 const version = 1
 
-// Entry is one record. T is what the plugin wants to know of its attachment later.
+// Entry is one record. T holds everything about the attachment that the plugin needs later.
 type Entry[T any] struct {
 	Attachment
 	// Sequence grows with each new record of a plugin: of two records with one address, the higher one owns it.
@@ -76,9 +77,9 @@ type Entry[T any] struct {
 	State    T         `json:"state"`
 }
 
-// stored is a record as its file has it.
+// stored is the content of a record's file.
 type stored[T any] struct {
-	Version int `json:"version,omitempty"` // of the format; without one it is 1
+	Version int `json:"version,omitempty"` // of the format; a missing version means 1
 	Entry[T]
 }
 
@@ -90,13 +91,13 @@ type CorruptError struct {
 	Newer bool
 }
 
-// Error returns whose record it is and what is wrong with it.
+// Error names the attachment of the record and the error.
 func (e *CorruptError) Error() string { return fmt.Sprintf("record %s: %v", e.Attachment, e.Err) }
 
-// Unwrap returns what is wrong with the record.
+// Unwrap returns the error without the attachment.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// Options says which store to open.
+// Options names the store to open.
 type Options struct {
 	Root   string // empty means DefaultRoot
 	Plugin string
@@ -117,7 +118,7 @@ func (o Options) dir() string { return filepath.Join(o.root(), o.Plugin) }
 type Store[T any] struct {
 	root, dir string
 	lock      *os.File
-	// Trusted says that the index can be trusted, and changed that it has been taken for not whole.
+	// The flag trusted means that the index can be trusted, changed that it has been marked as incomplete.
 	trusted, changed bool
 }
 
@@ -127,11 +128,11 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 	var err error
 	if s.lock, err = lockDirectory(ctx, s.dir, opts.Create); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			removeEmpty(s.dir, s.root) // of a process that was killed between making or removing the two
+			removeEmpty(s.dir, s.root) // left by a process that was killed between making or removing the two
 		}
 		return nil, fmt.Errorf("records in %s: %w", s.dir, err)
 	}
-	// A holder that was killed while it wrote; nobody else can be writing now.
+	// A holder was killed while it wrote it; nobody else can be writing now.
 	if err := os.Remove(filepath.Join(s.dir, unfinished)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.lock.Close()
 		return nil, err
@@ -139,10 +140,10 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 	return s, nil
 }
 
-// Close removes what is empty and frees the lock.
+// Close removes empty directories and frees the lock.
 func (s *Store[T]) Close() error {
 	s.doubt(s.settle())
-	// Whoever waits for the lock of a directory that is gone notices it and opens the next one.
+	// A process that waits for the lock of a removed directory notices that and opens the next one.
 	removeEmpty(s.dir, s.root)
 	return s.lock.Close()
 }
@@ -151,7 +152,7 @@ func (s *Store[T]) path(a Attachment) string {
 	return filepath.Join(s.dir, a.Network, a.ContainerID, a.IfName)
 }
 
-// Load returns the record of an attachment, nil if there is none, or a *CorruptError.
+// Load returns the record of an attachment, or nil if there is none. The error may be a *CorruptError.
 func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 	if a.Validate() != nil {
 		return nil, nil // Save refuses it, so nothing was ever recorded
@@ -179,7 +180,7 @@ func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 	return &e.Entry, nil
 }
 
-// newerFormat returns the format that a record says to have, 0 where it says none.
+// newerFormat returns the version of the format that a record names, or 0 if it names none.
 func newerFormat(raw []byte) int {
 	var named struct {
 		Version int `json:"version"`
@@ -248,7 +249,7 @@ func (s *Store[T]) Save(e Entry[T]) error {
 		return nil
 	}
 	_ = os.Remove(filepath.Join(s.dir, unfinished))
-	if old == nil { // a call that fails leaves nothing
+	if old == nil { // a call that fails leaves no record
 		path := s.path(e.Attachment)
 		_ = os.Remove(path)
 		removeEmpty(filepath.Dir(path), filepath.Join(s.dir, e.Network))
@@ -258,7 +259,7 @@ func (s *Store[T]) Save(e Entry[T]) error {
 	return fmt.Errorf("record %s: %w", e.Attachment, err)
 }
 
-// put writes a record and what leads to it, in place of an old one if there is one.
+// put writes a record and its links in the index, in place of an old record if there is one.
 func (s *Store[T]) put(e Entry[T], old *Entry[T], raw []byte) error {
 	if err := s.link(e); err != nil {
 		return err
@@ -285,8 +286,8 @@ func (s *Store[T]) put(e Entry[T], old *Entry[T], raw []byte) error {
 	return s.settle()
 }
 
-// UnlessCorrupt returns nil for an error about a record that cannot be read and may be replaced or removed, and else
-// the error: a record that a newer version of the plugin wrote has to stay.
+// UnlessCorrupt returns nil for an error about a record that cannot be read and may be replaced or removed, and any
+// other error unchanged: a record that a newer version of the plugin wrote has to stay.
 func UnlessCorrupt(err error) error {
 	var bad *CorruptError
 	if errors.As(err, &bad) && !bad.Newer {
@@ -312,7 +313,7 @@ func (s *Store[T]) Remove(a Attachment) error {
 	removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
 	switch {
 	case loadErr != nil:
-		s.doubt(s.reindex()) // what an unreadable record had as keys nobody knows
+		s.doubt(s.reindex()) // nobody knows the keys of an unreadable record
 	case old != nil:
 		s.doubt(s.unlink(a, keysOf(old.State)))
 	}
@@ -320,7 +321,7 @@ func (s *Store[T]) Remove(a Attachment) error {
 	return nil
 }
 
-// Tidy removes the empty directories that killed processes left, and makes the index anew.
+// Tidy removes the empty directories that killed processes left, and rebuilds the index.
 func (s *Store[T]) Tidy() error {
 	for _, pattern := range []string{"[^.]*/*", "[^.]*"} {
 		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
@@ -338,7 +339,7 @@ func (s *Store[T]) Tidy() error {
 // removeEmpty removes dir and its parents up to and including last, as far as they are empty.
 func removeEmpty(dir, last string) {
 	for {
-		// os.Remove would unlink a file; what stands here is a directory, or no business of ours.
+		// os.Remove would unlink a file too, and a file in this place is not ours.
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) || dir == last {
 			return
 		}

@@ -154,7 +154,7 @@ func TestStore_corrupt_records(t *testing.T) {
 	}
 }
 
-// What processes leave that are killed in the middle.
+// Files that killed processes leave.
 func TestStore_tidies_up(t *testing.T) {
 	for _, paths := range [][]string{
 		{"route/net/c1/"},
@@ -200,7 +200,7 @@ func TestOpen_without_create(t *testing.T) {
 	}
 }
 
-// Many come and go at once, and each time the last one removes the directory that is the lock.
+// Many processes come and go at once, and each time the last one removes the directory that is the lock.
 func TestOpen_excludes(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "cni")
 	var inside, crowded atomic.Int32

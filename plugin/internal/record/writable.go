@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Writable says why no record of a network can be saved: something else than a directory stands where one goes, or the
-// file system is full or read-only. It may be called at any time, beside calls that hold the lock too: it only looks,
+// Writable returns why no record of a network can be saved: something other than a directory is in the place of one, or
+// the file system is full or read-only. It may be called at any time, also while a call holds the lock: it only reads,
 // and takes no lock. Whether the store exists does not matter.
 func Writable(opts Options, network string) error {
 	for dir := filepath.Join(opts.dir(), network); ; dir = filepath.Dir(dir) {
-		// What is not there is made by Save, and may vanish with the last record of others between two looks.
+		// Save makes missing directories, and they may vanish with the last record of others between two lookups.
 		err := writable(dir)
 		if dir == "/" || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
 			return err

@@ -80,8 +80,8 @@ func TestWritable(t *testing.T) {
 	}
 }
 
-// ownMounts gives the test's thread a mount namespace, which ends with the thread. What is mounted at dir goes before
-// that.
+// ownMounts gives the test's thread a mount namespace, which ends with the thread. The file system mounted at dir is
+// unmounted before that.
 func ownMounts(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -97,7 +97,7 @@ func ownMounts(t *testing.T, dir string) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// save does what ADD does.
+// save saves a record as ADD does.
 func save(t *testing.T, root string) error {
 	s, err := Open[state](t.Context(), Options{Root: root, Plugin: "route", Create: true})
 	if err != nil {
@@ -108,7 +108,7 @@ func save(t *testing.T, root string) error {
 	return s.Save(Entry[state]{a, 1, time.Time{}, state{}})
 }
 
-// It takes no lock, and the store comes and goes under it.
+// Writable takes no lock, and the store comes and goes meanwhile.
 func TestWritable_beside_others(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "cni")
 	stop, done := make(chan struct{}), make(chan error, 1)

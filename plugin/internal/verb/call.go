@@ -1,5 +1,5 @@
-// Package verb is what the verbs of all chained plugins do alike: they open the namespaces of the node and of the pod,
-// they open the records, and GC goes through those. What goes wrong on the way gets the spec's error codes.
+// Package verb does the work that is the same for the verbs of all chained plugins: it opens the namespaces of the node
+// and of the pod, opens the records, and goes through them in GC. Its errors have the spec's codes.
 //
 // It is not a plugin skeleton (that is pkg/skel of containernetworking/cni), and it knows nothing of what a plugin
 // makes.
@@ -15,14 +15,14 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// Call is what an ADD or a CHECK works on. It is not safe for concurrent use.
+// Call holds the namespaces and the prevResult of an ADD or a CHECK. It is not safe for concurrent use.
 type Call struct {
 	Prev      *current.Result // never nil
 	Host, Pod *kernel.Namespace
 }
 
-// Open reads the result of the plugins before this one, which there has to be, and opens both namespaces. The calling
-// thread is in the node's. An error has code 7 for prevResult and code 4 for CNI_NETNS. Close must follow.
+// Open reads the result of the plugins before this one, which has to exist, and opens both namespaces. The calling
+// thread is in the node's namespace. An error has code 7 for prevResult and code 4 for CNI_NETNS. Close must follow.
 func Open(conf *chain.Config, args *skel.CmdArgs) (*Call, error) {
 	prev, err := conf.RequirePrevResult()
 	if err != nil {
@@ -46,8 +46,8 @@ func (c *Call) Close() {
 	c.Host.Close()
 }
 
-// OpenPod opens the namespace of a pod, which must not be the node's own: there the plugin before has put its link on
-// the node. skel finds out after the plugin has done its work. An error has code 4.
+// OpenPod opens the namespace of a pod, which must not be the node's own: in that case the plugin before has put its
+// link on the node. skel notices that only after the plugin has done its work. An error has code 4.
 func OpenPod(host *kernel.Namespace, path string) (*kernel.Namespace, error) {
 	pod, err := kernel.Open(path)
 	if err != nil {

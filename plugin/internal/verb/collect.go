@@ -10,18 +10,18 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// Collector is what a plugin does in GC.
+// Collector does a plugin's part of GC.
 type Collector[T any] struct {
 	// Release removes all that an attachment has, and its record.
 	Release func(e record.Entry[T]) error
-	// Rest is called once at the end, with the records that stay. Complete says that these are all that is valid:
-	// otherwise what no record holds may belong to an attachment whose record is lost.
+	// Rest is called once at the end, with the records that stay. If complete is true, every valid attachment has a
+	// record. Otherwise state that no record names may belong to an attachment whose record is lost.
 	Rest func(kept []record.Entry[T], complete bool) error
 }
 
-// Collect does GC: it releases what belongs to no valid attachment of the network, removes records that cannot be
-// read and are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much as
-// possible, and report what could not be removed after that.
+// Collect does GC: it releases every recorded attachment of the network that is not valid, removes unreadable records
+// of attachments that are not valid, and closes the store. Records of other networks stay. SPEC.md, GC: remove as much
+// as possible, and report what could not be removed after that.
 func Collect[T any](s *record.Store[T], conf *chain.Config, do Collector[T]) error {
 	return errors.Join(s.Tidy(), collect(s, conf, do), s.Close())
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// A call holds the lock for milliseconds; who waits longer than this stands behind one that hangs.
+// A call holds the lock for milliseconds. If another waits longer than this, the holder hangs.
 const lockTimeout = 60 * time.Second
 
 // OpenStore opens the records of a plugin, with the lock that ADD, CHECK, DEL and GC of all its networks share. Without
-// create it returns nil where nothing was ever recorded. Where the lock is not to be had in a minute the error has code
+// create it returns nil if nothing was ever recorded. If it does not get the lock within a minute, the error has code
 // 11.
 func OpenStore[T any](plugin string, create bool) (*record.Store[T], error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
@@ -30,8 +30,9 @@ func OpenStore[T any](plugin string, create bool) (*record.Store[T], error) {
 	return s, err
 }
 
-// Load returns the record that CHECK compares with. That there is none, or one that cannot be read, is an error. Look,
-// where it is not nil, looks at other records while the lock is held; it is not held while CHECK looks at the node.
+// Load returns the record that CHECK compares with. It is an error if there is none or if it cannot be read. The
+// function look, unless it is nil, reads other records while the lock is held; CHECK examines the node without the
+// lock.
 func Load[T any](plugin string, a record.Attachment,
 	look func(*record.Store[T], record.Entry[T]) error,
 ) (*record.Entry[T], error) {
@@ -53,7 +54,7 @@ func Load[T any](plugin string, a record.Attachment,
 	return e, errors.Join(err, s.Close())
 }
 
-// Recordable says with code 50 why ADD cannot save a record of a network, for STATUS. It changes nothing.
+// Recordable returns, for STATUS, an error with code 50 if ADD cannot save a record of a network. It changes nothing.
 func Recordable(plugin, network string) error {
 	if err := record.Writable(record.Options{Plugin: plugin}, network); err != nil {
 		return chain.NotAvailable("records of network %q cannot be written: %w", network, err)

@@ -18,7 +18,7 @@ import (
 
 type state struct{}
 
-// noRecords is where a test begins. TestMain has given the process a /run of its own.
+// noRecords removes all records before a test. TestMain has given the process a /run of its own.
 func noRecords(t *testing.T) {
 	t.Helper()
 	if plugintest.BinDir() == "" {
@@ -228,7 +228,7 @@ func TestRecordable(t *testing.T) {
 	}
 }
 
-// A record of a newer version's stays, valid or not, and what no record holds stays with it.
+// A record of a newer version stays, valid or not, and so does state that no record names.
 func TestCollect_newer(t *testing.T) {
 	noRecords(t)
 	s := create(t)
