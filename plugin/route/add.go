@@ -44,7 +44,7 @@ func cmdAdd(args *skel.CmdArgs) error {
 	return types.PrintResult(add.result(link), conf.Version())
 }
 
-// addition is one ADD after everything has been read and nothing changed.
+// addition is one ADD after everything was read and before anything is changed.
 type addition struct {
 	*verb.Call
 	conf  *config
@@ -126,8 +126,8 @@ func (a *addition) plan(s *store) (entry, error) {
 	return e, nil
 }
 
-// connect makes the routes of this attachment. What stood before to its addresses was an earlier pod's, on whatever
-// link and with whatever metric.
+// connect makes the routes of this attachment. Any route that led to its addresses before, over any link and with any
+// metric, belonged to an earlier pod.
 //
 // Neighbours come before routes: with the route alone, the first packet would be a broadcast that claims the node's
 // address.
@@ -150,7 +150,7 @@ func (a *addition) connect(s *store, link netlink.Link, created bool, e entry) e
 	return addPodRoutes(a.Pod, a.podRoutes)
 }
 
-// undo takes back what this ADD did, the child too if nobody uses it.
+// undo removes everything that this ADD made, and the child if nobody uses it.
 func (a *addition) undo(s *store, link netlink.Link, created bool, e entry) error {
 	err := detach(a.Host, s, e)
 	if created {
@@ -176,8 +176,9 @@ func needsIPv6(s *store, e entry) (bool, error) {
 	}), err
 }
 
-// result returns prevResult with the child and the pod's new routes at the end. Upstream's macvlan finds each route of
-// the result in the pod's main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
+// result returns prevResult with the child and the pod's new routes at the end. At CHECK, upstream's macvlan looks for
+// each route of the result in the pod's main table, where these routes are, and for each address on CNI_IFNAME, so no
+// address is added.
 func (a *addition) result(link netlink.Link) *current.Result {
 	result := *a.Prev
 	if !hasHostLink(a.Prev, a.child.name) {

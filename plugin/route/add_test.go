@@ -126,7 +126,7 @@ func TestAdd_versions(t *testing.T) {
 	}
 }
 
-// convert returns the pod's prevResult at a version, with what ADD appends on request.
+// convert returns the pod's prevResult at a version, on request with the child and the routes that ADD appends.
 func convert(t *testing.T, p *pod, version string, appended bool) string {
 	t.Helper()
 	raw, err := json.Marshal(p.prev())
@@ -177,7 +177,7 @@ func decode(t *testing.T, s string) any {
 	return v
 }
 
-// E08, C01: what an earlier pod left behind under the same address.
+// E08, C01: an earlier pod with the same address has left a route and a neighbour.
 func TestAdd_replaces_stale_state(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")
@@ -226,7 +226,7 @@ route fd00:20::102/128 dev eno1.host src fd00:20::5
 	l.mustReach(l.node, p.ns, "192.168.1.2", "192.168.0.5")
 }
 
-// linkIndex does what indexOf does for code that is in the namespace already; it returns 0 if there is no such link.
+// linkIndex does the same as indexOf, for code that is in the namespace already. It returns 0 if there is no such link.
 func linkIndex(name string) int {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -235,7 +235,8 @@ func linkIndex(name string) int {
 	return link.Attrs().Index
 }
 
-// F04: a runtime repeats ADD without a DEL between; the result is that of one ADD, whatever the first one got.
+// F04: a runtime repeats ADD without a DEL in between. The result is the same as after one ADD, whatever the first one
+// got.
 func TestAdd_again(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")
@@ -259,12 +260,12 @@ route fd00:20::/64 dev eno1
 	}
 }
 
-// ADD fails at its last step, in the pod, and takes back all before it.
+// ADD fails at its last step, in the pod, and undoes all steps before it.
 func TestAdd_undoes_what_it_did(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")
 	p := l.pod("a", "192.168.1.2/16")
-	l.in(p.ns, func() error { // no route to the next hop without its address
+	l.in(p.ns, func() error { // without this address there is no route to the next hop
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -315,7 +316,7 @@ func TestAdd_defaults(t *testing.T) {
 	}
 }
 
-// What the master has decides which address the node talks with, and how the pod finds the others (K04, A02).
+// The master's addresses decide from which address the node talks, and how the pod reaches the others (K04, A02).
 func TestAdd_nodes(t *testing.T) {
 	for _, tt := range []struct {
 		name      string

@@ -15,7 +15,7 @@ import (
 
 const pluginName = "route"
 
-// attachment is the content of a record: all that DEL and GC need to know without prevResult.
+// attachment is the content of a record: everything that DEL and GC need without prevResult.
 type attachment struct {
 	Netns     string     `json:"netns"`
 	Master    string     `json:"master"`
@@ -29,7 +29,8 @@ type address struct {
 	IP   netip.Addr `json:"ip"`
 	Link string     `json:"link"`
 	MAC  string     `json:"mac"`
-	// Source is the node's address that its route has, the zero value where the master has none of that family.
+	// Source is the node's address that is the source of its route. The zero value means that the master has no address
+	// of that family.
 	Source netip.Addr `json:"source,omitzero"`
 }
 
@@ -41,8 +42,8 @@ type podRoute struct {
 	Metric int        `json:"metric"`
 }
 
-// Where a pod has two macvlans, the way to an address of the node is over the one on that address's own NIC: the node
-// answers from there, and drops what comes in elsewhere (rp_filter).
+// If a pod has two macvlans, it reaches an address of the node over the macvlan on the NIC with that address: the node
+// answers from that NIC, and drops packets that come in by another (rp_filter).
 const (
 	metricMaster = 100
 	metricOther  = 1024
@@ -65,8 +66,9 @@ func (a attachment) hasIPv6() bool {
 	return slices.ContainsFunc(a.Addresses, func(own address) bool { return own.IP.Is6() })
 }
 
-// Keys returns what records are found by: the child, the addresses, and which routes are lost together. Those of one
-// family with one source are: with the child, with the master's address, with all neighbours.
+// Keys returns the keys by which records are found: the child, the addresses, and the groups of routes that are lost
+// together. Routes of one family with one source form a group: they are lost with the child, with the master's address,
+// or with all neighbours.
 func (a attachment) Keys() []string {
 	keys := []string{childKey(a.Child)}
 	for _, addr := range a.Addresses {
@@ -91,7 +93,7 @@ func (a address) family() string {
 	return "IPv4"
 }
 
-// groups returns the keys of routes over a child that are lost together.
+// groups returns the keys of the groups of routes over a child that are lost together.
 func groups(s *store, child string) ([]string, error) {
 	values, err := s.Values(lostKind)
 	if err != nil {
@@ -110,7 +112,7 @@ func openStore(create bool) (*store, error) {
 	return verb.OpenStore[attachment](pluginName, create)
 }
 
-// newerOwner returns the newest record beside e that holds ip and is younger than e, or nil.
+// newerOwner returns the newest other record that holds ip and is newer than e, or nil.
 func newerOwner(s *store, e entry, ip netip.Addr) (*entry, error) {
 	holders, err := s.Holders(addressKey(ip))
 	for _, other := range slices.Backward(holders) {
@@ -128,7 +130,7 @@ type podAddress struct {
 }
 
 // podAddresses returns all addresses that prevResult gives to links in the pod, each once. Results before 0.3.0 name no
-// link; then it is the one that CNI_IFNAME names. Link-local ones need no route.
+// link: their addresses are on the link that CNI_IFNAME names. Link-local addresses need no route.
 func podAddresses(prev *current.Result, ifName string) []podAddress {
 	var addrs []podAddress
 	for _, ip := range prev.IPs {

@@ -142,7 +142,7 @@ func TestConflists(t *testing.T) {
 	}
 }
 
-// The first conflist is the one that users have: nothing may be added to it.
+// Users have the first conflist: it must work with nothing added to it.
 func TestConflists_default(t *testing.T) {
 	raw, err := os.ReadFile("net.d/00-default.conflist")
 	if err != nil {
@@ -160,7 +160,7 @@ func TestConflists_default(t *testing.T) {
 	}
 }
 
-// What may stand beside route in a chain.
+// Plugins that may be in a chain with route.
 func TestChainOrder(t *testing.T) {
 	macvlan := `{"type":"macvlan","master":"eno1","ipam":{"type":"host-local","ranges":[[{"subnet":"192.168.0.0/16","rangeStart":"192.168.1.2"}]]}}`
 	route := `{"type":"route","master":"eno1","bridge":"eno1.host"}`
@@ -245,7 +245,7 @@ func TestChainOrder_sbr(t *testing.T) {
 	}
 }
 
-// A second attachment of the same pod on another network leaves the paths of the first alone.
+// A second attachment of the same pod on another network does not change the paths of the first.
 func TestSecondInterface(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")

@@ -20,9 +20,9 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdCheck compares what ADD made with what stands, from the master up to the pod, and answers with the first thing
-// that is missing or different. SPEC.md, CHECK: what a plugin later in the chain may change is no error, so nothing is
-// expected of links, addresses and routes that ADD did not make.
+// cmdCheck compares the record of ADD with the current state, from the master to the pod, and reports the first thing
+// that is missing or different. SPEC.md, CHECK: a change that a later plugin in the chain may make is no error, so
+// links, addresses and routes that ADD did not make are not checked.
 func cmdCheck(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -41,7 +41,7 @@ func cmdCheck(args *skel.CmdArgs) error {
 	return c.run(conf)
 }
 
-// load returns the record of an attachment, and of its addresses those that belong to newer ones.
+// load returns the record of an attachment, and those of its addresses that now belong to newer attachments.
 func load(a record.Attachment) (*entry, map[netip.Addr]record.Attachment, error) {
 	newer := map[netip.Addr]record.Attachment{}
 	e, err := verb.Load(pluginName, a, func(s *store, e entry) error {
@@ -132,8 +132,8 @@ func (c *checker) checkGuards() error {
 	return err
 }
 
-// checkARP: with most values of arp_ignore a link answers for its own addresses alone, and the child has none. The
-// setting of "all" wins over the child's (ip-sysctl.rst: the maximum counts).
+// checkARP compares arp_ignore: with most values a link answers for its own addresses alone, and the child has none.
+// The setting of "all" wins over the child's (ip-sysctl.rst: the maximum counts).
 func (c *checker) checkARP() error {
 	got, err := kernel.ReadSysctl("ipv4", "all", "arp_ignore")
 	if err != nil || got == "0" || got == "3" || !c.entry.State.hasIPv4() {
@@ -142,7 +142,8 @@ func (c *checker) checkARP() error {
 	return fmt.Errorf("sysctl ipv4.all.arp_ignore is %s, with which %s answers no pod: want 0 or 3", got, c.child.name)
 }
 
-// checkPrevResult looks for addresses that nobody has: those of this record, or a later plugin's on the link.
+// checkPrevResult reports addresses in prevResult that are neither in this record nor on the link, where a later plugin
+// may have added them.
 func (c *checker) checkPrevResult() error {
 	for _, given := range podAddresses(c.Prev, c.ifName) {
 		if c.entry.State.has(given.Addr()) {
@@ -209,7 +210,7 @@ func (c *checker) checkNeighbour(addr address) error {
 		addr.Link, got)
 }
 
-// checkRoute asks for the route that the node takes. Only where that is another one it lists them, to say which.
+// checkRoute asks for the route that the node takes. Only if that is another route does it list the routes, to name it.
 func (c *checker) checkRoute(ip, source netip.Addr) error {
 	h := &hostRoutes{host: c.Host, link: c.link}
 	want := h.want(ip, source)
@@ -231,7 +232,7 @@ func (c *checker) checkRoute(ip, source netip.Addr) error {
 		}
 	}
 	if found {
-		return nil // a rule of the node's leads elsewhere, which is its administrator's business
+		return nil // one of the node's rules leads elsewhere, as its administrator decided
 	}
 	if listed := h.listed[ip]; len(listed) > 0 {
 		route := listed[0]
@@ -259,7 +260,7 @@ func orNone(ip netip.Addr) string {
 	return ip.String()
 }
 
-// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it.
+// checkPodRoutes accepts a route in any table (sbr moves them). A route that the result no longer lists may be missing.
 func (c *checker) checkPodRoutes() error {
 	routes, err := c.Pod.AllRoutes()
 	if err != nil {

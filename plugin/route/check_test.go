@@ -153,7 +153,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A later plugin took the routes out of the pod and out of the result.
+// A later plugin removed the routes from the pod and from the result.
 func TestCheck_routes_that_the_result_no_longer_lists(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")
@@ -171,12 +171,12 @@ func TestCheck_routes_that_the_result_no_longer_lists(t *testing.T) {
 	}
 }
 
-// setSysctl returns a breakage that sets a sysctl in the namespace of the node.
+// setSysctl returns a function that breaks the node by setting a sysctl in its namespace.
 func setSysctl(path, value string) func(*lab, *pod) error {
 	return func(*lab, *pod) error { return os.WriteFile("/proc/sys/net/"+path, []byte(value), 0) }
 }
 
-// onNode returns a breakage that changes the node.
+// onNode returns a function that changes the node.
 func onNode(do func(n *kernel.Namespace) error) func(*lab, *pod) error {
 	return func(*lab, *pod) error {
 		n, err := kernel.Current()
@@ -188,7 +188,7 @@ func onNode(do func(n *kernel.Namespace) error) func(*lab, *pod) error {
 	}
 }
 
-// replaceChild returns a breakage that replaces the child of the master by another link.
+// replaceChild returns a function that replaces the child of the master by another link.
 func replaceChild(link netlink.Link) func(*lab, *pod) error {
 	return func(*lab, *pod) error {
 		if err := netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}}); err != nil {
@@ -202,7 +202,7 @@ func replaceChild(link netlink.Link) func(*lab, *pod) error {
 	}
 }
 
-// changeRoute returns a breakage that deletes the route to the pod, and adds it changed; nil leaves it deleted.
+// changeRoute returns a function that deletes the route to the pod and adds it changed; nil leaves it deleted.
 func changeRoute(change func(r *netlink.Route)) func(*lab, *pod) error {
 	return func(*lab, *pod) error {
 		prefix, err := netlink.ParseIPNet("192.168.1.2/32")
@@ -219,7 +219,7 @@ func changeRoute(change func(r *netlink.Route)) func(*lab, *pod) error {
 	}
 }
 
-// inPod returns a breakage that changes the pod.
+// inPod returns a function that changes the pod.
 func inPod(do func() error) func(*lab, *pod) error {
 	return func(l *lab, p *pod) error {
 		l.in(p.ns, do)
@@ -227,7 +227,7 @@ func inPod(do func() error) func(*lab, *pod) error {
 	}
 }
 
-// changePodRoute returns a breakage that deletes the pod's route to another network, and changes it.
+// changePodRoute returns a function that deletes the pod's route to another network and adds it changed.
 func changePodRoute(change func(r *netlink.Route) error) func(*lab, *pod) error {
 	return inPod(func() error {
 		prefix, err := netlink.ParseIPNet("10.9.0.7/32")

@@ -19,13 +19,13 @@ import (
 type child struct {
 	name   string
 	master netlink.Link
-	// the device that the kernel puts it on: the master, or the one below a master that is a macvlan
+	// the device on which the kernel makes it: the master, or the device below a master that is a macvlan
 	lower netlink.Link
 }
 
-// mac returns the child's hardware address. It depends on the master's address and the name alone: a child that
-// somebody removes comes back with the address that pods know, and GC knows which links are the plugin's own. Links
-// with an address that somebody chose are also left alone by udev's MACAddressPolicy.
+// mac returns the child's hardware address. It depends only on the master's address and the child's name: a child that
+// somebody removes comes back with the address that pods know, and GC recognises the links that the plugin made. In
+// addition, udev's MACAddressPolicy does not change a link whose address was set when it was made.
 func (c *child) mac() net.HardwareAddr {
 	sum := sha256.Sum256([]byte(c.lower.Attrs().HardwareAddr.String() + " " + c.name))
 	mac := net.HardwareAddr(sum[:6])
@@ -33,8 +33,8 @@ func (c *child) mac() net.HardwareAddr {
 	return mac
 }
 
-// linkLocal returns the child's IPv6 address, which pods use as the next hop to their node. Unique on a LAN as the
-// master's hardware address is.
+// linkLocal returns the child's IPv6 address, which pods use as the next hop to their node. It is as unique on a LAN as
+// the master's hardware address.
 func (c *child) linkLocal() netip.Addr {
 	mac := c.mac()
 	return netip.AddrFrom16([16]byte{
@@ -42,11 +42,13 @@ func (c *child) linkLocal() netip.Addr {
 	})
 }
 
-// guards keep an addressless macvlan from disturbing its node. They stand before the link is up.
+// guards are the sysctls that keep a macvlan without addresses from disturbing its node. They are set before the link
+// is up.
 func (c *child) guards() []kernel.Sysctl {
 	return []kernel.Sysctl{
-		// Answer ARP for the node's addresses only to senders that are routed over the child, that is to its pods. Else
-		// the LAN learns the child's hardware address for the node's address, and the node loses what is sent there.
+		// Answer ARP for the node's addresses only to senders that are routed over the child, which are its pods.
+		// Otherwise the LAN learns the child's hardware address for the node's address, and the node loses packets that
+		// are sent there.
 		{Family: "ipv4", Key: "arp_filter", Value: "1"},
 		// A router's advertisements are for the master. The child would add a second address and default route.
 		{Family: "ipv6", Key: "accept_ra", Value: "0"},
@@ -54,25 +56,26 @@ func (c *child) guards() []kernel.Sysctl {
 	}
 }
 
-// sysctls returns the guards, and what makes the child independent of the values that "default" happens to have. CHECK
-// does not insist on the latter: systemd gives each new link an rp_filter of its own, for one.
+// sysctls returns the guards, and the settings that make the child independent of the values of "default". CHECK
+// ignores the latter, since other programs may change them: systemd, for example, sets the rp_filter of each new link.
 func (c *child) sysctls() []kernel.Sysctl {
 	return append(c.guards(),
 		kernel.Sysctl{Family: "ipv4", Key: "arp_ignore", Value: "0"},
-		// With proxy_arp on "all", the child would answer for every host of the LAN; -1 is never the same medium.
+		// With proxy_arp on "all", the child would answer for every host of the LAN; -1 means that no medium is the
+		// same.
 		kernel.Sysctl{Family: "ipv4", Key: "proxy_arp", Value: "0"},
 		kernel.Sysctl{Family: "ipv4", Key: "medium_id", Value: "-1"},
-		// Take only what comes from a pod: the child gets a copy of each broadcast that the master gets. A looser
-		// setting of "all" wins (ip-sysctl.rst: the maximum counts).
+		// Accept only packets that come from a pod: the child gets a copy of each broadcast that the master gets. A
+		// looser setting of "all" wins (ip-sysctl.rst: the maximum counts).
 		kernel.Sysctl{Family: "ipv4", Key: "rp_filter", Value: "1"},
 		kernel.Sysctl{Family: "ipv6", Key: "accept_redirects", Value: "0"},
 		kernel.Sysctl{Family: "ipv6", Key: "proxy_ndp", Value: "0"},
-		// No address of the kernel's making: linkLocal is the only one.
+		// The kernel must not make an address: linkLocal is the only one.
 		kernel.Sysctl{Family: "ipv6", Key: "addr_gen_mode", Value: "1"},
 	)
 }
 
-// conflict says why a link with the child's name cannot be the child, and what to do about it.
+// conflict returns why a link with the child's name cannot be the child, and how to resolve that.
 func (c *child) conflict(link netlink.Link) error {
 	var is string
 	macvlan, ok := link.(*netlink.Macvlan)
@@ -113,7 +116,7 @@ func modeName(mode netlink.MacvlanMode) string {
 	return fmt.Sprintf("%d", mode)
 }
 
-// find returns the child, or nil when no link has its name. A link that cannot be the child is an error.
+// find returns the child, or nil if no link has its name. It is an error if that link cannot be the child.
 func (c *child) find(host *kernel.Namespace) (netlink.Link, error) {
 	link, err := host.LinkByName(c.name)
 	if kernel.IsNotFound(err) {
@@ -125,8 +128,8 @@ func (c *child) find(host *kernel.Namespace) (netlink.Link, error) {
 	return link, c.conflict(link)
 }
 
-// ensure makes the child what it has to be and reports whether it was made anew. It speaks IPv6 only if a pod does.
-// The caller holds the lock.
+// ensure makes or repairs the child and reports whether it was newly made. The child uses IPv6 only if a pod does. The
+// caller holds the lock.
 func (c *child) ensure(host *kernel.Namespace, ipv6 bool) (link netlink.Link, created bool, err error) {
 	if !kernel.IsUp(c.master) {
 		// The kernel refuses to bring up a macvlan of a device that is down.
@@ -205,7 +208,7 @@ func (c *child) remove(host *kernel.Namespace, link netlink.Link) error {
 	return nil
 }
 
-// linkOf returns the link that carries the routes of an attachment, or nil when there is none any more.
+// linkOf returns the link that carries the routes of an attachment, or nil if that link is gone.
 func linkOf(host *kernel.Namespace, name string) (netlink.Link, error) {
 	link, err := host.LinkByName(name)
 	if kernel.IsNotFound(err) {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxLinkName = 15 // IFNAMSIZ less the closing zero
+	maxLinkName = 15 // IFNAMSIZ without the terminating zero
 	childSuffix = ".host"
 )
 
@@ -48,8 +48,8 @@ func parseConfig(stdin []byte) (*config, error) {
 	return &conf, nil
 }
 
-// masterName returns the configured master, or where there is none the link of the first default route that the kernel
-// lists: what upstream's macvlan takes, with which the two have to agree.
+// masterName returns the configured master, or without one the link of the first default route that the kernel lists.
+// Upstream's macvlan has the same default, and both plugins have to use the same master.
 func (c *config) masterName(host *kernel.Namespace) (string, error) {
 	if c.Master != "" {
 		return c.Master, nil
@@ -61,7 +61,7 @@ func (c *config) masterName(host *kernel.Namespace) (string, error) {
 	return name, err
 }
 
-// child returns what the shared link has to be. An error says what is wrong with the master.
+// child returns a description of the shared link. An error says what is wrong with the master.
 func (c *config) child(host *kernel.Namespace) (*child, error) {
 	name, err := c.masterName(host)
 	if err != nil {
@@ -88,7 +88,7 @@ func newChild(host *kernel.Namespace, master, name string) (*child, error) {
 	return c, nil
 }
 
-// childName returns the configured name of the child, or one made from its master's.
+// childName returns the configured name of the child, or one made from the name of its master.
 func (c *config) childName(master string) string {
 	if c.Bridge != "" {
 		return c.Bridge
@@ -96,8 +96,8 @@ func (c *config) childName(master string) string {
 	return defaultChildName(master)
 }
 
-// defaultChildName appends ".host" as long as that fits. A longer master keeps its beginning, and a part of its hash
-// keeps apart those that begin alike.
+// defaultChildName appends ".host" if that fits. Otherwise it shortens the master's name and adds a part of its hash,
+// which distinguishes masters whose names begin alike.
 func defaultChildName(master string) string {
 	room := maxLinkName - len(childSuffix)
 	if len(master) <= room {

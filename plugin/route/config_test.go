@@ -9,7 +9,7 @@ func TestDefaultChildName(t *testing.T) {
 		"enp0s31f60":      "enp0s31f60.host", // 15 bytes
 		"enp129s0f0np0":   "enp125c0f6.host",
 		"enp129s0f0np1":   "enp1238a02.host",
-		"ééééééé":         "éé9fe8f.host", // no half of a letter, which JSON could not hold
+		"ééééééé":         "éé9fe8f.host", // the name is not cut within a letter, since JSON could not hold that
 		"fifteen-bytes-x": "fifte8f9d4.host",
 	} {
 		if got := defaultChildName(master); got != want {

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// cmdDel never needs the pod, the master or prevResult: the record says what to remove.
+// cmdDel removes everything that the record names. It never needs the pod, the master or prevResult.
 func cmdDel(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -45,7 +45,7 @@ func del(host *kernel.Namespace, s *store, conf *config, a record.Attachment, fa
 	}
 	var errs []error
 	for _, state := range fallback {
-		// Of an unknown age: whatever any record holds is younger.
+		// Its age is unknown, so every record counts as newer.
 		errs = append(errs, detach(host, s, entry{Attachment: a, State: state}))
 	}
 	if unreadable {
@@ -57,7 +57,8 @@ func del(host *kernel.Namespace, s *store, conf *config, a record.Attachment, fa
 	return s.Remove(a)
 }
 
-// sweepUnread removes what the unreadable record of an attachment held: what no other holds, if all others can be read.
+// sweepUnread cleans up after an attachment whose record cannot be read: it removes state that no other record names,
+// if all other records can be read.
 func sweepUnread(host *kernel.Namespace, s *store, conf *config, a record.Attachment) error {
 	entries, corrupt, err := s.List()
 	if err != nil || slices.ContainsFunc(corrupt, func(c *record.CorruptError) bool { return c.Attachment != a }) {
@@ -66,12 +67,12 @@ func sweepUnread(host *kernel.Namespace, s *store, conf *config, a record.Attach
 	return sweepConfigured(host, conf, entries)
 }
 
-// fromPrevResult returns what an attachment without a record may have, one per link that can be its child. It is empty
-// where there is nothing to remove.
+// fromPrevResult returns the attachments that one without a record may be, one per link that can be its child. There
+// are none if there is nothing to remove.
 func fromPrevResult(host *kernel.Namespace, conf *config, args *skel.CmdArgs) ([]attachment, error) {
 	prev, err := conf.PrevResult()
 	if err != nil {
-		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
+		log.Print(err) // the cache is damaged; SPEC.md, DEL: complete without it
 	}
 	if prev == nil {
 		return nil, nil
@@ -96,8 +97,8 @@ func fromPrevResult(host *kernel.Namespace, conf *config, args *skel.CmdArgs) ([
 	return found, nil
 }
 
-// candidates returns the names that the child may have: what the configuration says now, and the links on the node that
-// prevResult names, since the configuration or the default route may have changed after ADD.
+// candidates returns the names that the child may have: the configured name, and the links on the node that prevResult
+// names, since the configuration or the default route may have changed after ADD.
 func candidates(host *kernel.Namespace, conf *config, named []string) []string {
 	var names []string
 	if conf.Bridge != "" {

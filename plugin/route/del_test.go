@@ -13,7 +13,8 @@ import (
 
 const recordOfA = "/run/cni/route/default/a/eth0"
 
-// DEL removes what a has and leaves what b has, whatever else is missing, and once more (E01, E02, E05, E09, E10, D10).
+// DEL removes the state of attachment a and leaves that of b, whatever is missing already, and so does a second DEL
+// (E01, E02, E05, E09, E10, D10).
 func TestDel(t *testing.T) {
 	inNode := func(do func() error) func(l *lab, p *pod) error {
 		return func(l *lab, _ *pod) error { return l.node.Do(func(ns.NetNS) error { return do() }) }
@@ -123,7 +124,7 @@ func TestDel(t *testing.T) {
 	}
 }
 
-// ADD fails where it cannot record, and the DEL that follows must not keep the plugins before from deleting.
+// ADD fails if it cannot save a record, and the DEL that follows must succeed, so that the plugins before can delete.
 func TestDel_where_no_record_can_be(t *testing.T) {
 	l := newLab(t)
 	if err := plugintest.PlaceFile("/run/cni/route/default"); err != nil {
@@ -230,7 +231,7 @@ func TestDel_of_a_new_attachment(t *testing.T) {
 	}
 }
 
-// A pod of a later attachment stands in the namespace of the old one.
+// A pod of a later attachment is in the namespace of the old one.
 func TestDel_leaves_another_pod_in_the_same_namespace(t *testing.T) {
 	l := newLab(t)
 	l.nic("eth9", "10.9.0.7/24")

@@ -22,8 +22,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// K01: whatever node and pod say to each other, nothing on the wire puts the node's address to the child's hardware
-// address. The control does what the first seed's plugin does, which must be seen.
+// K01: whatever node and pod send to each other, no frame on the wire maps the node's address to the child's hardware
+// address. As a control, the test configures the node as the first seed's plugin does, and must see such frames.
 func TestNodeStaysReachable(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -40,7 +40,7 @@ func TestNodeStaysReachable(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newLab(t)
 			l.inNode(func() error { return setRPFilter(tt.rpFilter, "all", "default", "eno1") })
-			// Learn at once what the kernel would else refuse to learn for a second after the last change.
+			// Let the kernel learn at once. Otherwise it refuses to learn for a second after the last change.
 			l.in(l.lan, func() error { return os.WriteFile("/proc/sys/net/ipv4/neigh/up0/locktime", []byte("0"), 0) })
 			p := l.pod("a", "192.168.1.2/16", "fd00:20::102/64")
 			l.mustReach(l.lan, l.node, "192.168.0.5", "192.168.0.1")
@@ -62,7 +62,7 @@ func TestNodeStaysReachable(t *testing.T) {
 				l.mustReach(p.ns, l.node, "192.168.0.5", "192.168.1.2")
 				l.mustReach(p.ns, l.node, "fd00:20::5", "fd00:20::102")
 				l.mustReach(l.node, p.ns, "fd00:20::102", "fd00:20::5")
-				// Who does not know the node asks with a broadcast, which the child hears too.
+				// A host that does not know the node asks with a broadcast, which the child receives too.
 				l.in(l.lan, func() error { return forget("up0") })
 				l.mustReach(l.lan, l.node, "192.168.0.5", "192.168.0.1")
 				l.mustReach(l.lan, l.node, "fd00:20::5", "fd00:20::1")
@@ -87,7 +87,7 @@ func setRPFilter(value string, links ...string) error {
 	return nil
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience bounds how long a test waits for an event that never comes. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func eventually(t *testing.T, what string, done func() bool) {
@@ -201,8 +201,8 @@ func names(frame []byte) bool {
 	return false
 }
 
-// K05: the child hears a router's advertisements and does nothing about them. The master takes the prefix, which shows
-// that they arrive; the control takes it on the child too.
+// K05: the child receives a router's advertisements and ignores them. The master takes the prefix, which shows that
+// they arrive; the control takes it on the child too.
 func TestRouterAdvertisements(t *testing.T) {
 	for _, control := range []bool{false, true} {
 		t.Run(map[bool]string{false: "child", true: "control"}[control], func(t *testing.T) {
@@ -398,7 +398,7 @@ func TestBroadcasts(t *testing.T) {
 			want := map[bool]int{false: sent, true: 2 * sent}[control]
 			got := 0
 			for {
-				// What must come is waited for. That no more comes shows only after a while.
+				// The test waits for the copies that must come. Only after a while is it clear that no more come.
 				wait := patience
 				if got >= want {
 					wait = 300 * time.Millisecond

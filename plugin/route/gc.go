@@ -12,8 +12,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdGC removes what belongs to no valid attachment of the network, and a child that no record of any network uses.
-// SPEC.md, GC: remove as much as possible, and report what could not be removed after that.
+// cmdGC removes the state of every attachment of the network that is not valid, and a child that no record of any
+// network uses. SPEC.md, GC: remove as much as possible, and report what could not be removed after that.
 func cmdGC(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -29,7 +29,7 @@ func cmdGC(args *skel.CmdArgs) error {
 		return err
 	}
 	if s == nil && childrenExist(host, conf) {
-		s, err = openStore(true) // no record at all, and a child to look at
+		s, err = openStore(true) // there is no record at all, but a child may exist
 	}
 	if err != nil || s == nil {
 		return err
@@ -49,7 +49,7 @@ func childrenExist(host *kernel.Namespace, conf *config) bool {
 type collection struct {
 	host     *kernel.Namespace
 	store    *store
-	children []string // that were met, whose records are gone included
+	children []string // all that GC has met, including those whose records are gone
 }
 
 func (g *collection) meet(name string) {
@@ -125,7 +125,7 @@ func abandon(host *kernel.Namespace, name string, kept []entry) error {
 	return sweep(host, name, kept)
 }
 
-// uses reports whether a record needs the child.
+// uses reports whether some record needs the child.
 func uses(entries []entry, childName string) bool {
 	return slices.ContainsFunc(entries, func(e entry) bool { return e.State.Child == childName })
 }

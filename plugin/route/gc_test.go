@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// G08, G09: only what belongs to no valid attachment of this network goes.
+// G08, G09: GC removes only the state of attachments of this network that are not valid.
 func TestGC(t *testing.T) {
 	l := newLab(t)
 	bare := l.state()
@@ -40,7 +40,7 @@ func TestGC(t *testing.T) {
 			t.Fatalf("%s GC: %s%v", time, out, err)
 		}
 		if time == "first" {
-			// d/net1 is valid and unknown: the orphans may be its.
+			// d/net1 is valid and has no record: the orphans may belong to it.
 			stay := "neigh 192.168.1.77 dev eno1.host lladdr 02:de:ad:00:00:01\nneigh fd00:20::177 dev eno1.host " +
 				"lladdr 02:de:ad:00:00:01\n" +
 				"route 192.168.1.77/32 dev eno1.host\nroute fd00:20::177/128 dev eno1.host\n"
@@ -136,7 +136,7 @@ func TestGC_keeps_a_child_that_somebody_else_made(t *testing.T) {
 	}
 }
 
-// What a record that cannot be read held is unknown: as long as its attachment is valid nothing is swept.
+// Nobody knows the content of a record that cannot be read: as long as its attachment is valid, GC removes no orphans.
 func TestGC_corrupt_record(t *testing.T) {
 	l := newLab(t)
 	a, b := l.pod("a", "192.168.1.2/16"), l.pod("b", "192.168.1.3/16")

@@ -15,8 +15,8 @@ import (
 )
 
 // hostRoutes are the node's routes to pods over one child, and the permanent neighbours behind them, as listed once.
-// The neighbours are what keeps the node from asking for a pod with a broadcast: its sender would be the node's address
-// with the child's hardware address, and the whole LAN would believe it.
+// With these neighbours the node never asks for a pod with a broadcast. Such a broadcast would come from the node's
+// address with the child's hardware address, and the whole LAN would learn that.
 type hostRoutes struct {
 	host       *kernel.Namespace
 	link       netlink.Link
@@ -43,7 +43,7 @@ func (h *hostRoutes) want(ip, source netip.Addr) kernel.HostRoute {
 	return kernel.HostRoute{Dst: ip, Link: h.link.Attrs().Index, Src: source}
 }
 
-// ensure makes sure of the neighbour and then the route of one address: with the route alone, the first packet would
+// ensure makes sure of the neighbour and then of the route of one address: with the route alone, the first packet would
 // be that broadcast.
 func (h *hostRoutes) ensure(addr address, source netip.Addr) error {
 	mac, err := net.ParseMAC(addr.MAC)
@@ -56,7 +56,7 @@ func (h *hostRoutes) ensure(addr address, source netip.Addr) error {
 	return h.host.EnsureRoute(h.want(addr.IP, source), h.listed[addr.IP])
 }
 
-// sweep removes what no record holds.
+// sweep removes routes and neighbours that no record names.
 func (h *hostRoutes) sweep(entries []entry) error {
 	held := map[netip.Addr]bool{}
 	for _, e := range entries {
@@ -80,9 +80,9 @@ func (h *hostRoutes) sweep(entries []entry) error {
 	return errors.Join(errs...)
 }
 
-// restore brings back what somebody removed from under the recorded attachments of a child: taking the child down, or
-// the master's address away, deletes the routes of all pods. One that cannot be restored stops neither the others nor
-// the call.
+// restore restores routes and neighbours that somebody has removed from the recorded attachments of a child: the routes
+// of all pods are deleted when the child goes down or the master's address is removed. If one cannot be restored, the
+// others are restored nevertheless and the call goes on.
 func (h *hostRoutes) restore(n *node, entries []entry) {
 	done := map[netip.Addr]bool{}
 	for _, e := range slices.Backward(entries) { // the newest owns an address
@@ -101,9 +101,9 @@ func (h *hostRoutes) restore(n *node, entries []entry) {
 	}
 }
 
-// restoreLost brings back what others have lost, where something shows that they have: the child was made anew, or some
-// pod's routes are missing. What is lost is lost by all whose routes are alike, so one of each such group is looked at.
-// That a single route was removed, only CHECK of its pod and GC find out.
+// restoreLost restores what other attachments have lost if there is a sign of a loss: the child was newly made, or some
+// pod's routes are missing. Such a loss affects a whole group of routes, so restoreLost checks one pod of each group.
+// Only CHECK of its pod and GC notice that a single route was removed.
 func restoreLost(host *kernel.Namespace, s *store, n *node, link netlink.Link, created bool, e entry) error {
 	lost := created
 	keys, err := groups(s, e.State.Child)
@@ -152,7 +152,7 @@ func hasLost(host *kernel.Namespace, n *node, link netlink.Link, e entry) (bool,
 	return false, nil
 }
 
-// stands reports whether an address has its route and neighbour.
+// stands reports whether the route and the neighbour of an address exist.
 func (h *hostRoutes) stands(addr address, source netip.Addr) (bool, error) {
 	index := h.link.Attrs().Index
 	route, err := h.host.RouteTo(addr.IP, index)
@@ -163,8 +163,8 @@ func (h *hostRoutes) stands(addr address, source netip.Addr) (bool, error) {
 	return mac.String() == addr.MAC, err
 }
 
-// detach removes what an attachment has on the node and in its pod, but not its record. What a younger record holds
-// stays: a runtime may delete an old attachment after its address has gone to a new one.
+// detach removes the state of an attachment on the node and in its pod, but not its record. Routes to addresses of a
+// newer record stay: a runtime may delete an old attachment after its address was given to a new one.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	link, err := linkOf(host, e.State.Child)
 	if err != nil {
@@ -192,8 +192,8 @@ func remove(host *kernel.Namespace, link netlink.Link, ip netip.Addr) error {
 	return errors.Join(host.DeleteRoutesTo(ip, index), host.DeleteNeighbour(index, ip))
 }
 
-// supersede takes the addresses of e away from older records: their owners have lost them, so nothing may restore their
-// routes when e is gone.
+// supersede removes the addresses of e from older records: their attachments have lost these addresses, so nothing may
+// restore the routes when e is gone.
 func supersede(host *kernel.Namespace, s *store, e entry) error {
 	for _, addr := range e.State.Addresses {
 		holders, err := s.Holders(addressKey(addr.IP))
@@ -212,7 +212,7 @@ func supersede(host *kernel.Namespace, s *store, e entry) error {
 	return nil
 }
 
-// lose takes the addresses of e away from an older record.
+// lose removes the addresses of e from an older record.
 func lose(host *kernel.Namespace, s *store, old, e entry) error {
 	lost := old
 	lost.State.Addresses, lost.State.PodRoutes = nil, nil

@@ -90,7 +90,7 @@ func (l *lab) nic(name string, addrs ...string) {
 	l.in(l.lan, func() error { return plugintest.Configure("p-" + name) })
 }
 
-// pod makes what macvlan leaves behind: a namespace with eth0 on eno1 in mode bridge.
+// pod makes a pod as macvlan does: a namespace with eth0 on eno1 in mode bridge.
 func (l *lab) pod(id string, ips ...string) *pod {
 	l.t.Helper()
 	p := &pod{ns: newNamespace(l.t), id: id, ips: ips}
@@ -137,7 +137,7 @@ func conf(changes map[string]any) string {
 	}
 	raw, err := json.Marshal(c)
 	if err != nil {
-		return err.Error() // a mistake in a test's table, which no plugin takes
+		return err.Error() // a mistake in a test's table, which no plugin accepts
 	}
 	return string(raw)
 }
@@ -260,7 +260,7 @@ func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 	}
 }
 
-// check runs CHECK with what ADD would answer.
+// check runs CHECK with the result that ADD would print.
 func (l *lab) check(p *pod, changes map[string]any) *cniError {
 	l.t.Helper()
 	out, err := l.run(call{

@@ -1,9 +1,8 @@
-// Command route is a chained CNI plugin that lets a node and its macvlan pods reach each other. The kernel keeps a
-// device and the macvlans on it apart; route gives the node a macvlan of its own (the child) and one host route over it
-// per pod address. It goes after macvlan in a conflist.
+// Command route is a chained CNI plugin that lets a node and its macvlan pods reach each other. The kernel does not
+// forward between a device and the macvlans on it; route gives the node a macvlan of its own (the child) and one host
+// route over it per pod address. It goes after macvlan in a conflist.
 //
-// It is not a way for pods to reach services or other networks: it changes nothing but the path between a node and its
-// own pods.
+// It does not connect pods to services or other networks: it changes only the path between a node and its own pods.
 //
 // Tests: go test ./plugin/route (as root; they run in namespaces of their own)
 package main
@@ -15,7 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// A namespace belongs to a thread: whatever reads /proc/sys or the own namespace has to stay on the first one.
+// A namespace belongs to a thread: code that reads /proc/sys or the current namespace has to stay on the first thread.
 func init() {
 	runtime.LockOSThread()
 }

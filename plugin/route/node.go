@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// node has the addresses by which others know the node.
+// node holds the addresses by which others know the node.
 type node struct {
 	addresses []kernel.Address // of all links but the child
 	master    int
@@ -37,13 +37,13 @@ func (n *node) has(ip netip.Addr) bool {
 	return slices.ContainsFunc(n.addresses, func(a kernel.Address) bool { return a.Prefix.Addr() == ip })
 }
 
-// source returns the address that the node talks to a pod with: the master's in the pod's subnet, else its first of
-// that family. The child has no address, and left to itself the kernel takes one of the first NIC, to which the pod may
-// have no route. The zero value means that the master has no address of that family.
+// source returns the address from which the node talks to a pod: the master's address in the pod's subnet, else its
+// first address of that family. The child has no address, so by default the kernel takes an address of the first NIC,
+// to which the pod may have no route. The zero value means that the master has no address of that family.
 func (n *node) source(pod netip.Addr) netip.Addr { return kernel.Source(n.addresses, n.master, pod) }
 
-// podRoutes returns the routes by which a pod reaches every address of its node over link. Those that follow from the
-// pod's subnet are among them.
+// podRoutes returns the routes by which a pod reaches every address of its node over link, including those that follow
+// from the pod's subnet.
 func (n *node) podRoutes(pod []netip.Prefix, link string, linkLocal netip.Addr) []podRoute {
 	var routes []podRoute
 	if subnets := familyOf(pod, true); len(subnets) > 0 {
@@ -60,8 +60,9 @@ func (n *node) podRoutes(pod []netip.Prefix, link string, linkLocal netip.Addr) 
 	return routes
 }
 
-// podRoutes4: the child answers ARP for each address of the node. Still the next hop is the master's address, which is
-// unique on the LAN: others need not be (Vagrant gives all its machines the same one on their first NIC).
+// podRoutes4 returns the IPv4 routes. The child answers ARP for each address of the node. The next hop is nevertheless
+// the master's address, which is unique on the LAN. Other addresses need not be: Vagrant gives all its machines the
+// same address on their first NIC.
 func (n *node) podRoutes4(pod []netip.Prefix, link string) []podRoute {
 	addrs := n.distinct(true)
 	hop := slices.IndexFunc(addrs, func(ip netip.Addr) bool { return n.onMaster(ip) && onLink(pod, ip) })

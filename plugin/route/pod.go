@@ -14,11 +14,11 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// readAddresses returns the addresses that get a route. Each link in the pod that has one is looked at, since the
-// kernel knows better than prevResult: its hardware address may have been changed after the result was made.
+// readAddresses returns the addresses that get a route. It reads each link in the pod that has such an address, since
+// prevResult may be out of date: the hardware address may have been changed after the result was made.
 //
-// The link that CNI_IFNAME names has to be a macvlan in mode bridge on the master. Others may be of any kind, and are
-// left out if the child cannot reach them.
+// The link that CNI_IFNAME names has to be a macvlan in mode bridge on the master. Other links may be of any kind, and
+// are left out if the child cannot reach them.
 func readAddresses(host, pod *kernel.Namespace, c *child, prev *current.Result, ifName string) ([]address, error) {
 	var addrs []address
 	links := map[string]netlink.Link{}
@@ -42,8 +42,8 @@ func readAddresses(host, pod *kernel.Namespace, c *child, prev *current.Result, 
 	return addrs, nil
 }
 
-// reachable returns a link in the pod if the child reaches it. If it does not, the answer is an error where the link is
-// required, else nil.
+// reachable returns a link in the pod if the child reaches it. Otherwise it returns an error if the link is required,
+// and else nil.
 func reachable(host, pod *kernel.Namespace, c *child, name string, required bool) (netlink.Link, error) {
 	link, err := pod.LinkByName(name)
 	if kernel.IsNotFound(err) {
@@ -64,7 +64,7 @@ func reachable(host, pod *kernel.Namespace, c *child, name string, required bool
 	return nil, nil
 }
 
-// obstacle says what keeps the child from reaching a link in the pod, "" for nothing.
+// obstacle returns why the child cannot reach a link in the pod, or "" if it can.
 func obstacle(host, pod *kernel.Namespace, c *child, link netlink.Link) (string, error) {
 	macvlan, ok := link.(*netlink.Macvlan)
 	if !ok {
@@ -93,8 +93,8 @@ func obstacle(host, pod *kernel.Namespace, c *child, link netlink.Link) (string,
 	return fmt.Sprintf("a macvlan in mode %s: set mode bridge in macvlan", modeName(macvlan.Mode)), nil
 }
 
-// planPodRoutes returns the routes to the node that the pod lacks. What the conflist's own routes say stays as it is,
-// and so does what another link of the pod leads to, unless the address is on the master of this one.
+// planPodRoutes returns the routes to the node that the pod lacks. Routes of the conflist stay as they are. Routes over
+// another link of the pod stay too, unless their address is on the master of this link.
 func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Result, addrs []address,
 	ifName string,
 ) ([]podRoute, error) {
@@ -122,8 +122,9 @@ func planPodRoutes(pod *kernel.Namespace, n *node, c *child, prev *current.Resul
 	return lacking, nil
 }
 
-// freeMetric returns the route's metric, or the next one that no other link of the pod has for this address: a route
-// replaces one of the same address and metric, whatever its device, and net1 would take the route of eth0.
+// freeMetric returns the route's metric, or the next one that no route over another link of the pod has for this
+// address: a route replaces any route with the same address and metric, whatever its device, so net1 would replace the
+// route of eth0.
 func freeMetric(listed []netlink.Route, link netlink.Link, r podRoute) int {
 	for _, route := range listed {
 		dst, ok := kernel.Destination(route)
@@ -136,7 +137,7 @@ func freeMetric(listed []netlink.Route, link netlink.Link, r podRoute) int {
 	return r.Metric
 }
 
-// leadsTo reports whether the pod reaches an address of the node without r, rightly or because somebody wanted it so.
+// leadsTo reports whether the pod does not need r, because it reaches the address of the node by another route already.
 func leadsTo(listed []netlink.Route, link netlink.Link, r podRoute, connected bool) bool {
 	elsewhere := false
 	for _, route := range listed {

@@ -74,7 +74,7 @@ func together(l *lab, pods []*pod, of func(p *pod) call) []error {
 	return results
 }
 
-// H02: an ADD at the moment in which the last attachment goes, by DEL and by GC of its network.
+// H02: an ADD at the moment in which DEL or GC removes the last attachment.
 func TestAdd_while_the_last_attachment_goes(t *testing.T) {
 	l := newLab(t)
 	last, first := l.pod("last", "192.168.1.2/16"), l.pod("first", "192.168.1.3/16")
@@ -128,7 +128,7 @@ func TestKilled(t *testing.T) {
 	whole := l.kill(add, time.Minute).took
 	l.mustDel("a", nil)
 	killed, states := 0, map[string]bool{}
-	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	// On a busy machine most of a call's time is spent waiting, and one pass interrupts it at few different points.
 	for round := 0; round < rounds || len(states) < 3 && round < 4*rounds; round++ {
 		moment := whole * time.Duration(round%rounds) / (rounds * 3 / 4)
 		if round%4 == 0 {
@@ -143,7 +143,7 @@ func TestKilled(t *testing.T) {
 		if round%3 == 0 {
 			l.kill(del, moment)
 		}
-		if round%5 == 0 { // in between others come and go
+		if round%5 == 0 { // in between, other pods come and go
 			l.mustAdd(other)
 			l.mustDel("b", nil)
 		}

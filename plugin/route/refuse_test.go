@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Nothing may change where ADD cannot work.
+// An ADD that cannot work must change nothing.
 func TestAdd_refuses(t *testing.T) {
 	plain := func(l *lab) *pod { return l.pod("a", "192.168.1.2/16") }
 	inMode := func(mode netlink.MacvlanMode) func(l *lab) *pod {

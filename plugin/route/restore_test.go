@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// Somebody takes shared state away under three pods of two networks; the next ADD or GC brings it back for all.
+// Somebody removes state that three pods of two networks share; the next ADD or GC restores it for all of them.
 func TestRestore(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -102,7 +102,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// The old attachment still has a record when the child comes back: its address is the new one's all the same.
+// The old attachment still has a record when the child comes back, but its address belongs to the new one.
 func TestAdd_restores_the_newest_owner(t *testing.T) {
 	l := newLab(t)
 	old, young := l.pod("a", "192.168.1.2/16"), l.pod("b", "192.168.1.2/16")

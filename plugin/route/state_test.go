@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// state returns all that the plugin may change on a node, a line for each thing, in ip's words.
+// state returns all that the plugin may change on a node, a line for each thing, as the ip command prints it.
 func (l *lab) state() string {
 	l.t.Helper()
 	var lines []string
@@ -25,7 +25,7 @@ func (l *lab) state() string {
 		if err == nil {
 			lines = append(lines, "file "+path)
 		}
-		if filepath.Base(path) == ".index" { // what is in it is the record package's business
+		if filepath.Base(path) == ".index" { // package record tests its content
 			return fs.SkipDir
 		}
 		return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdStatus answers with code 50 and the reason when ADD cannot succeed. That the child does not exist is none: the
-// next ADD makes it.
+// cmdStatus answers with code 50 and the reason when ADD cannot succeed. A missing child is no reason: the next ADD
+// makes it.
 func cmdStatus(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
