@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// podArgs are the arguments by which a runtime says what pod it is, for people who read ipamd's state.
+// podArgs are the arguments by which a runtime names the pod, for people who read ipamd's state.
 type podArgs struct {
 	types.CommonArgs
 	K8S_POD_NAME, K8S_POD_NAMESPACE         types.UnmarshallableString //nolint:revive,staticcheck // names of CNI_ARGS
@@ -73,7 +73,7 @@ type addition struct {
 	who       podArgs
 }
 
-// look refuses what can be refused before anything is asked for or changed.
+// look returns the errors that can be found before anything is requested or changed.
 func (a *addition) look() error {
 	if err := types.LoadArgs(a.args.Args, &a.who); err != nil {
 		return chain.BadEnvironment("CNI_ARGS: %w", err)
@@ -115,13 +115,13 @@ func (a *addition) attach(reply *rpc.AddNetworkReply) (entry, error) {
 	return e, errors.Join(err, s.Close())
 }
 
-// run records the attachment, and then makes it or undoes what it made.
+// run records the attachment and then makes it. After an error it undoes its changes.
 func (a *addition) run(s *store, e entry, given allocation) (entry, error) {
 	old, err := s.Load(e.Attachment)
 	if err := record.UnlessCorrupt(err); err != nil {
 		return e, err
 	}
-	// A runtime that repeats an ADD in a new namespace, without a DEL between, starts from nothing.
+	// If a runtime repeats an ADD in a new namespace without a DEL in between, remove the old state first.
 	if old != nil {
 		if err := detach(a.host, s, *old); err != nil {
 			return e, err
@@ -147,7 +147,7 @@ func (a *addition) run(s *store, e entry, given allocation) (entry, error) {
 	return e, nil
 }
 
-// plan returns what the attachment will have.
+// plan returns the record of the future attachment.
 func (a *addition) plan(e entry, given allocation) (attachment, error) {
 	state := attachment{Netns: a.args.Netns, Address: given.Address, Table: given.Table}
 	mtu := a.conf.mtu
@@ -163,9 +163,9 @@ func (a *addition) plan(e entry, given allocation) (attachment, error) {
 	return state, err
 }
 
-// connect makes what the record says.
+// connect makes everything that the record names.
 func (a *addition) connect(e entry) error {
-	// Of an ADD whose record is lost: nobody else's has this hardware address or alias.
+	// The link is left from an ADD whose record is lost: no other link has this hardware address or alias.
 	if err := removeVeth(a.host, e.Attachment, e.State.Veth.Host); err != nil {
 		return err
 	}

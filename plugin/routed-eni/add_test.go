@@ -25,7 +25,7 @@ func (p *pod) identity() identity {
 
 func (p *pod) link() string { return p.identity().name("eni") }
 
-// hostLines returns what a pod on an ENI has on the node; eniRule is empty on the primary one.
+// hostLines returns a pod's route and rules on the node. For a pod on the primary ENI, eniRule is empty.
 func (p *pod) hostLines(ip string, mtu int) (link, route, toRule string) {
 	link = fmt.Sprintf("link %s veth mtu %d address %s up alias \"routed-eni net/%s/eth0\"\n", p.link(), mtu,
 		p.identity().mac("host"), p.id)
@@ -40,7 +40,8 @@ func recordLines(pods ...*pod) string {
 	return text
 }
 
-// The rules of a node whose one pod is on a secondary ENI are the seed's, and so are the pod's routes and neighbour.
+// The rules of a node whose only pod is on a secondary ENI equal those of the seed, and so do the pod's routes and
+// neighbour.
 func TestAdd_as_the_seed(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -65,7 +66,7 @@ func TestAdd_as_the_seed(t *testing.T) {
 	}
 }
 
-// All that ADD makes is on the node, in the pod and in the result; DEL takes all of it away.
+// Everything that ADD makes is on the node, in the pod and in the result; DEL removes all of it.
 func TestAdd_and_Del(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -178,7 +179,7 @@ func TestAdd_settings(t *testing.T) {
 	}
 }
 
-// What a runtime has done wrong is refused before the daemon is asked, which is not there at all.
+// A runtime's mistakes are refused before any request to the daemon, which is not running here.
 func TestAdd_refused(t *testing.T) {
 	l := newLab(t)
 	bare := l.state()
@@ -216,7 +217,7 @@ func TestAdd_refused(t *testing.T) {
 	}
 }
 
-// A second interface of a pod leaves the routes of the first as they are.
+// A second interface of a pod does not change the routes of the first.
 func TestAdd_second_interface(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -246,7 +247,7 @@ func TestAdd_second_interface(t *testing.T) {
 	wantError(t, l.check(p, nil), "")
 }
 
-// E08: what an earlier owner of the address has left on the node is no obstacle, and does not stay.
+// E08: state that an earlier owner of the address has left on the node does not hinder ADD, and is removed.
 func TestAdd_stale(t *testing.T) {
 	l := newLab(t)
 	l.start()

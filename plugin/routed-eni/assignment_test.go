@@ -30,7 +30,7 @@ func TestCheck_assignment(t *testing.T) {
 	check("")
 	l.forget(p)
 	check("999: ipamd at " + l.socket() + " holds no address for this attachment, want 10.0.0.30")
-	l.remember(p) // the other of the two addresses, which had more rest
+	l.remember(p) // the other of the two addresses, which was released earlier
 	check("999: ipamd at " + l.socket() + " holds another address for this attachment: want 10.0.0.30 of table 254, " +
 		"got 10.0.0.31 of table 254")
 	l.forget(p)
@@ -42,8 +42,8 @@ func TestCheck_assignment(t *testing.T) {
 	check("999: ipamd at " + l.socket() + " holds no address for this attachment, want 10.0.0.30")
 }
 
-// holdings returns what ipamd has on disk, what it shows of its addresses, and how often it was asked for what is not
-// only looking. A file that is written again is another one, be it the same in every byte.
+// holdings returns ipamd's state on disk, the addresses that it shows, and how many calls that change something it has
+// answered. A file that is written again counts as changed, even if its content is the same.
 func (l *lab) holdings() []string {
 	l.t.Helper()
 	file := filepath.Join(l.dir, "state.json")
@@ -67,7 +67,7 @@ func (l *lab) holdings() []string {
 	return held
 }
 
-// Answers of a daemon that is not the one of this repository's, or an older one.
+// Answers of a daemon from elsewhere, or of an older version of this repository's daemon.
 func TestCheck_replies(t *testing.T) {
 	l := newLab(t)
 	l.start()

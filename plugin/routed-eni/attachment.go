@@ -22,17 +22,17 @@ const (
 	mainTable  = unix.RT_TABLE_MAIN
 )
 
-// attachment is the content of a record: all that DEL and GC need to know without prevResult, and CHECK to compare
+// attachment is the content of a record: everything that DEL and GC need without prevResult, and that CHECK compares
 // with.
 type attachment struct {
 	Netns string      `json:"netns"`
 	Veth  kernel.Veth `json:"veth"`
-	// Alias of the node's end says whose it is.
+	// Alias of the node's end names its attachment.
 	Alias   string     `json:"alias"`
 	Address netip.Addr `json:"address"`
-	// Table is the routing table of the ENI that has the address: the main one for the primary ENI.
+	// Table is the routing table of the ENI that has the address. The primary ENI has the main table.
 	Table int `json:"table"`
-	// Metric of the pod's routes, above that of another link's to the same destinations.
+	// Metric of the pod's routes, above the metric of routes over other links to the same destinations.
 	Metric int `json:"metric"`
 }
 
@@ -41,7 +41,7 @@ type (
 	store = record.Store[attachment]
 )
 
-// Keys returns what records are found by: the address.
+// Keys returns the keys by which records are found: the address.
 func (a attachment) Keys() []string { return []string{addressKey(a.Address)} }
 
 func addressKey(ip netip.Addr) string { return "address/" + ip.String() }
@@ -52,7 +52,7 @@ func openStore(create bool) (*store, error) {
 
 func (a attachment) isIPv6() bool { return a.Address.Is6() }
 
-// gateway returns the pod's next hop. The node has no such IPv4 address; the permanent neighbour is all it takes.
+// gateway returns the pod's next hop. The node does not have this address for IPv4; the permanent neighbour is enough.
 func (a attachment) gateway() netip.Addr {
 	if a.isIPv6() {
 		return netip.MustParseAddr("fe80::1")
@@ -60,9 +60,9 @@ func (a attachment) gateway() netip.Addr {
 	return netip.MustParseAddr("169.254.1.1")
 }
 
-// identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
-// attachment's even where its record is lost. Addresses that somebody chose are left alone by udev's MACAddressPolicy,
-// on which the pod's permanent neighbour relies.
+// identity derives names and hardware addresses from the network, the container and the interface, so that a veth is
+// recognised as this attachment's even if its record is lost. The pod's permanent neighbour relies on fixed hardware
+// addresses: udev's MACAddressPolicy does not change an address that was set when the link was made.
 type identity struct{ record.Attachment }
 
 func (i identity) sum(what string) [sha256.Size]byte {
@@ -82,9 +82,9 @@ func (i identity) name(prefix string) string {
 	return prefix + hex.EncodeToString(sum[:])[:vethDigits]
 }
 
-const maxAlias = 255 // IFALIASZ less the closing zero
+const maxAlias = 255 // IFALIASZ without the terminating zero
 
-// alias says on the node's end whose it is. Where that is too long it says nothing.
+// alias returns the alias of the node's end, which names the attachment. It is empty if that would be too long.
 func (i identity) alias() string {
 	if alias := pluginName + " " + i.String(); len(alias) <= maxAlias {
 		return alias
@@ -98,7 +98,7 @@ func (i identity) veth(prefix string, mtu int) kernel.Veth {
 	}
 }
 
-// fromAlias returns whose link it is, by its alias.
+// fromAlias returns the attachment that a link's alias names.
 func fromAlias(alias string) (record.Attachment, bool) {
 	text, ok := strings.CutPrefix(alias, pluginName+" ")
 	parts := strings.Split(text, "/")
@@ -108,8 +108,7 @@ func fromAlias(alias string) (record.Attachment, bool) {
 	return record.Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
 }
 
-// hasNewerOwner reports whether another record holds the address of e and is younger: ipamd has given it to another
-// pod.
+// hasNewerOwner reports whether a newer record holds the address of e, because ipamd has given it to another pod.
 func hasNewerOwner(s *store, e entry) (bool, error) {
 	holders, err := s.Holders(addressKey(e.State.Address))
 	return slices.ContainsFunc(holders, func(other entry) bool {

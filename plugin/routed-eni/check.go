@@ -18,9 +18,9 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdCheck compares what ADD made with what stands, and answers with the first thing that is missing or different.
-// SPEC.md, CHECK: what a plugin later in the chain may change is no error, such as the MAC of the pod's end where
-// prevResult says so.
+// cmdCheck compares the record of ADD with the current state, and reports the first thing that is missing or different.
+// SPEC.md, CHECK: a change that a later plugin in the chain may make is no error, such as another MAC of the pod's end
+// that is also in prevResult.
 func cmdCheck(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *checker) checkHostSysctls() error {
 	return err
 }
 
-// checkPodLink takes a smaller MTU for a later plugin's: tuning sets one, and does not say so in its result.
+// checkPodLink accepts a smaller MTU as set by a later plugin: tuning sets one without naming it in its result.
 func (c *checker) checkPodLink() (err error) {
 	want := c.entry.State.Veth
 	mac := want.PodMAC
@@ -150,7 +150,7 @@ func (c *checker) checkPodLink() (err error) {
 	return err
 }
 
-// checkAddresses looks for those of prevResult that nobody has, be they of a later plugin.
+// checkAddresses reports addresses of prevResult that no link has, including those of later plugins.
 func (c *checker) checkAddresses() error {
 	given := addressesOn(c.prev, c.entry.IfName)
 	if !slices.Contains(given, c.entry.State.Address) {
@@ -169,8 +169,8 @@ func (c *checker) checkAddresses() error {
 	return nil
 }
 
-// checkPodRoutes takes a route in any table (sbr moves them), and none at all where the result no longer lists it.
-// Results before 0.3.0 list none that CHECK ever sees.
+// checkPodRoutes accepts a route in any table (sbr moves them). A route that the result no longer lists may be missing.
+// CHECK never sees routes of results before 0.3.0.
 func (c *checker) checkPodRoutes() error {
 	listed, err := c.pod.AllRoutes()
 	if err != nil {
@@ -272,7 +272,7 @@ func (c *checker) checkHostRules() error {
 	return nil
 }
 
-// checkDaemon asks ipamd whose the address is.
+// checkDaemon asks ipamd for the address that the attachment has.
 func (c *checker) checkDaemon() error {
 	d, err := dial(c.conf.Socket)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"go4.org/netipx"
 )
 
-// damage is something that somebody takes away from a pod, in one of two namespaces.
+// damage removes something from a pod, in one of two namespaces.
 type damage struct {
 	name string
 	on   func(l *lab, p *pod) ns.NetNS
@@ -48,7 +48,7 @@ func removeRule(priority int, from, to string) error {
 
 func host(s string) *net.IPNet { return netipx.AddrIPNet(netip.MustParseAddr(s)) }
 
-// swap puts another link in the place of the pod's end, with its name and hardware address.
+// swap replaces the pod's end by another link with the same name and hardware address.
 func swap(_, pod string) error {
 	return changeLink(pod, func(l netlink.Link) error {
 		attrs := netlink.NewLinkAttrs()
@@ -58,7 +58,7 @@ func swap(_, pod string) error {
 	})
 }
 
-// G04: CHECK names each thing that ADD made and that is not there any more, or not as it was.
+// G04: CHECK names each thing that ADD made and that is now missing or changed.
 func TestCheck(t *testing.T) {
 	otherMAC := net.HardwareAddr{2, 1, 1, 1, 1, 1}
 	gateway := net.ParseIP("169.254.1.1")
@@ -182,7 +182,7 @@ func TestCheck_prevResult(t *testing.T) {
 	}
 }
 
-// CHECK allows what plugins behind it in the chain change, and DEL after them takes all away.
+// CHECK allows changes by later plugins in the chain, and DEL after them removes everything.
 func TestCheck_in_a_chain(t *testing.T) {
 	for _, tt := range []struct{ name, plugin, conf, want string }{
 		{"tuning", "tuning", `"mtu":1400,"sysctl":{"net.ipv4.conf.eth0.arp_ignore":"1"}`, ""},

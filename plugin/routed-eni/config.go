@@ -29,7 +29,7 @@ type config struct {
 	DNS    types.DNS   `json:"dns"`
 	IPAM   types.IPAM  `json:"ipam"`
 
-	mtu int // 0 means that of the ENI
+	mtu int // 0 means the MTU of the ENI
 }
 
 func parseConfig(stdin []byte) (*config, error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 )
 
-// Each file in testdata has one mistake, or is named for its lack of any.
+// Each file in testdata has one mistake, or none if its name says so.
 func TestParseConfig(t *testing.T) {
 	for name, want := range map[string]string{
 		"empty-prefix":    `7: vethPrefix "": interface name is empty`,
@@ -51,7 +51,7 @@ func read(t *testing.T, path string) []byte {
 	return raw
 }
 
-// Keys that amazon's plugin has and this one has not are passed over, and its way to write the MTU is understood.
+// Keys that only amazon's plugin has are ignored, and the MTU may be written as in its configuration.
 func TestParseConfig_values(t *testing.T) {
 	got, err := parseConfig(read(t, "testdata/all-keys.json"))
 	if err != nil {
@@ -67,7 +67,7 @@ func TestParseConfig_values(t *testing.T) {
 	}
 }
 
-// The conflist says what the defaults are.
+// The defaults equal the values in the conflist.
 func TestParseConfig_conflist(t *testing.T) {
 	var list struct{ Plugins []json.RawMessage }
 	if err := json.Unmarshal(read(t, "net.d/10-routed-eni.conflist"), &list); err != nil || len(list.Plugins) != 1 {

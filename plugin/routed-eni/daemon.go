@@ -23,13 +23,13 @@ import (
 // fails at once.
 const daemonTimeout = 5 * time.Second
 
-// daemon is ipamd, as a plugin sees it.
+// daemon is the plugin's client of ipamd.
 type daemon struct {
 	socket string
 	conn   *grpc.ClientConn
 }
 
-// dial prepares a connection, which the first request makes. close must follow.
+// dial prepares a connection, which the first request opens. close must follow.
 func dial(socket string) (*daemon, error) {
 	conn, err := grpc.NewClient("passthrough:///ipamd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -48,8 +48,9 @@ func (d *daemon) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), daemonTimeout)
 }
 
-// failure says what became of a request. SPEC.md, Error: code 11 is for what may succeed later, as when the daemon is
-// not up, does not answer, or has no address left: pods go, and clouds give more.
+// failure returns the plugin's error for a failed request. SPEC.md, Error: code 11 means that the call may succeed
+// later. That holds if the daemon is not up, does not answer, or has no address left: pods are deleted, and the cloud
+// may assign more addresses.
 func (d *daemon) failure(what string, err error) error {
 	s := status.Convert(err)
 	err = fmt.Errorf("ipamd at %s: %s: %s", d.socket, what, s.Message())
@@ -69,8 +70,8 @@ type allocation struct {
 
 func (a allocation) String() string { return fmt.Sprintf("%s of table %d", a.Address, a.Table) }
 
-// assign asks for the address of an attachment. One that has an address keeps it. After an error there may still be an
-// address assigned, where the answer was lost; the DEL that follows a failed ADD releases it.
+// assign asks for the address of an attachment. An attachment that has an address keeps it. After an error an address
+// may nevertheless be assigned, if the answer was lost; the DEL that follows a failed ADD releases it.
 func (d *daemon) assign(request *rpc.AddNetworkRequest) (*rpc.AddNetworkReply, error) {
 	ctx, cancel := d.context()
 	defer cancel()
@@ -112,7 +113,7 @@ func readAllocation(m *rpc.IPAllocationMetadata) (allocation, error) {
 	if ip.Is4() != (m.IPv6Addr == "") {
 		return allocation{}, fmt.Errorf("%s is of the other family than it says", ip)
 	}
-	if a.Table == 0 { // a daemon before there was this field
+	if a.Table == 0 { // the daemon is older than this field
 		if a.Table = mainTable; m.DeviceNumber > 0 {
 			a.Table = int(m.DeviceNumber) + 1
 		}
@@ -120,7 +121,8 @@ func readAllocation(m *rpc.IPAllocationMetadata) (allocation, error) {
 	return a, nil
 }
 
-// assigned returns what ipamd holds for an attachment, and changes nothing; the zero value means no address.
+// assigned returns the address that ipamd holds for an attachment, and changes nothing; the zero value means no
+// address.
 func (d *daemon) assigned(a record.Attachment) (allocation, error) {
 	ctx, cancel := d.context()
 	defer cancel()
@@ -140,7 +142,7 @@ func (d *daemon) assigned(a record.Attachment) (allocation, error) {
 	return allocation{Address: ip, Table: int(reply.RouteTableId)}, nil
 }
 
-// release gives back the address of an attachment and returns which one that was; the zero value where it had none.
+// release gives back the address of an attachment and returns it, or the zero value if there was none.
 func (d *daemon) release(a record.Attachment, pod podArgs) (netip.Addr, error) {
 	ctx, cancel := d.context()
 	defer cancel()
@@ -159,7 +161,8 @@ func (d *daemon) release(a record.Attachment, pod podArgs) (netip.Addr, error) {
 	return released.Address, err
 }
 
-// collect tells ipamd which attachments of a network there are, and returns what others had.
+// collect tells ipamd the valid attachments of a network, and returns the addresses that it released because other
+// attachments had them.
 func (d *daemon) collect(conf *chain.Config) ([]*rpc.Released, error) {
 	ctx, cancel := d.context()
 	defer cancel()
@@ -176,7 +179,7 @@ func (d *daemon) collect(conf *chain.Config) ([]*rpc.Released, error) {
 	return reply.Released, nil
 }
 
-// ready says with code 50 why ipamd could not give out an address.
+// ready returns an error with code 50 if ipamd cannot give out an address.
 func (d *daemon) ready() error {
 	ctx, cancel := d.context()
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// takes fails the test unless something takes at most so long.
+// takes fails the test if a function takes longer than a limit.
 func takes(t *testing.T, atMost time.Duration, do func()) {
 	t.Helper()
 	start := time.Now()
@@ -26,10 +26,10 @@ func takes(t *testing.T, atMost time.Duration, do func()) {
 	}
 }
 
-// J02, J03, E06: without the daemon each verb does what can be done without it, in bounded time, whatever is in its
-// place.
+// J02, J03, E06: without the daemon each verb does as much as it can in bounded time, whatever is at the daemon's
+// socket.
 func TestDaemon_absent(t *testing.T) {
-	silent := func(l *lab) error { // takes connections, and never says a word
+	silent := func(l *lab) error { // accepts connections and never answers
 		listener, err := net.Listen("unix", l.socket())
 		l.t.Cleanup(func() { listener.Close() })
 		return err
@@ -89,8 +89,8 @@ func TestDaemon_absent(t *testing.T) {
 	}
 }
 
-// GC without the daemon clears the node and reports; with it, it has the address released. So has a DEL that is
-// repeated.
+// GC without the daemon cleans up the node and reports the error; with the daemon it also has the address released, and
+// so does a repeated DEL.
 func TestDaemon_comes_back(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -144,7 +144,7 @@ func TestDaemon_killed(t *testing.T) {
 	}
 }
 
-// D07, G06: the last address is taken, and comes back.
+// D07, G06: the last address is assigned, and is released again.
 func TestDaemon_has_no_address(t *testing.T) {
 	only := enis()[:1]
 	only[0].pods = only[0].pods[:1]
@@ -165,7 +165,7 @@ func TestDaemon_has_no_address(t *testing.T) {
 	l.mustAdd(q)
 }
 
-// fakeDaemon answers what it is told to, and keeps who has been released.
+// fakeDaemon gives prepared answers, and remembers the attachments that were released.
 type fakeDaemon struct {
 	rpc.UnimplementedCNIBackendServer
 	rpc.UnimplementedNodeServer
@@ -221,7 +221,7 @@ func (l *lab) fake(f *fakeDaemon) {
 	l.t.Cleanup(server.Stop)
 }
 
-// Answers with which no pod can be attached: what was assigned goes back, and nothing is left.
+// Answers with which no pod can be attached: the plugin gives the assigned address back and leaves nothing.
 func TestDaemon_replies(t *testing.T) {
 	of := func(addresses ...*rpc.IPAllocationMetadata) *rpc.AddNetworkReply {
 		return &rpc.AddNetworkReply{Success: true, IPAllocationMetadata: addresses}
@@ -274,8 +274,8 @@ func TestDaemon_replies(t *testing.T) {
 	}
 }
 
-// A daemon that names no routing table means the one that its device number stands for. What the runtime says about a
-// pod is passed on.
+// If a daemon names no routing table, the device number determines it. The runtime's arguments about a pod are passed
+// on.
 func TestDaemon_device_number(t *testing.T) {
 	l := newLab(t)
 	f := &fakeDaemon{reply: &rpc.AddNetworkReply{

@@ -14,10 +14,10 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// cmdDel never needs the pod, prevResult or ipamd: the record says what to remove, and an address that ipamd is not
-// told of is released by GC.
+// cmdDel removes everything that the record names. It never needs the pod, prevResult or ipamd: if it cannot reach
+// ipamd, GC releases the address.
 //
-// The node is cleared before the address is given back, so that nobody can get one that still leads to this pod.
+// It cleans up the node before it gives the address back, so that nobody gets an address that still leads to this pod.
 func cmdDel(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -51,7 +51,7 @@ func cmdDel(args *skel.CmdArgs) error {
 	return forgetReleased(host, ip)
 }
 
-// clearNode removes what the attachment has on the node. It reports whether a record told what that was.
+// clearNode removes the state of the attachment on the node. It reports whether there was a readable record.
 func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known bool, err error) {
 	s, err := openStore(true) // for its lock, even where there is no record
 	if err != nil {
@@ -70,10 +70,10 @@ func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known 
 		fromPrevResult(conf, args.IfName)...); err != nil {
 		return false, err
 	}
-	return false, s.Remove(a) // one that cannot be read
+	return false, s.Remove(a) // a record that cannot be read
 }
 
-// forgetReleased removes the rules for an address of which ipamd alone knew that this attachment had it.
+// forgetReleased removes the rules for an address that this attachment had according to ipamd alone.
 func forgetReleased(host *kernel.Namespace, ip netip.Addr) (err error) {
 	s, err := openStore(true)
 	if err != nil {
@@ -91,7 +91,7 @@ func forgetReleased(host *kernel.Namespace, ip netip.Addr) (err error) {
 func fromPrevResult(conf *config, ifName string) []netip.Addr {
 	prev, err := conf.PrevResult()
 	if err != nil {
-		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
+		log.Print(err) // the cache is damaged; SPEC.md, DEL: complete without it
 	}
 	if prev == nil {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// DEL takes all away, whatever is missing already or never was.
+// DEL removes everything, whatever is missing already or never existed.
 func TestDel(t *testing.T) {
 	record := "/run/cni/routed-eni/net/p/eth0"
 	for _, tt := range []struct {
@@ -96,7 +96,7 @@ func (l *lab) setMAC(p *pod) error {
 	return err
 }
 
-// A link of somebody else's under the same name stays.
+// A link with the same name that somebody else made stays.
 func TestDel_of_nothing(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -111,8 +111,7 @@ func TestDel_of_nothing(t *testing.T) {
 	}
 }
 
-// D04: an address that another pod has by now stays that pod's, though the DEL of the one before comes late, with its
-// record or without.
+// D04: another pod keeps its address when the DEL of the address's earlier pod comes late, with its record or without.
 func TestDel_late(t *testing.T) {
 	one := enis()
 	one[0].pods, one[1].pods = nil, one[1].pods[:1]
@@ -153,7 +152,7 @@ func (l *lab) forget(p *pod) {
 	})
 }
 
-// remember has ipamd assign an address to a pod, and makes nothing of it.
+// remember has ipamd assign an address to a pod, and makes nothing on the node.
 func (l *lab) remember(p *pod) {
 	l.t.Helper()
 	l.ask(func(ipamd rpc.CNIBackendClient) error {

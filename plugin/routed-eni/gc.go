@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdGC removes from the node what belongs to no valid attachment of the network, restores what is missing of the
+// cmdGC removes from the node the state of attachments of the network that are not valid, restores missing state of the
 // others, and has ipamd release the addresses of the former. SPEC.md, GC: remove as much as possible, and report what
 // could not be removed after that.
 func cmdGC(args *skel.CmdArgs) error {
@@ -37,7 +37,7 @@ func cmdGC(args *skel.CmdArgs) error {
 	return errors.Join(err, collectAddresses(host, conf))
 }
 
-// tidy restores what is missing of the attachments that stay, and removes links of attachments that are not valid and
+// tidy restores missing state of the attachments that stay, and removes links of attachments that are not valid and
 // have no record.
 func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry) error {
 	h, err := readHostSide(host)
@@ -70,8 +70,8 @@ func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry) error {
 	return errors.Join(errs...)
 }
 
-// collectAddresses has ipamd release what is not in use. Of what it names nothing should be left on the node by now,
-// but where a record was lost it is ipamd alone that knows.
+// collectAddresses has ipamd release addresses that are not in use, and removes state that the node still has for them:
+// if a record was lost, only ipamd knows the address.
 func collectAddresses(host *kernel.Namespace, conf *config) error {
 	d, err := dial(conf.Socket)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// G08: what belongs to no valid attachment goes, on the node and in ipamd, whatever became of its record; the rest
-// stays.
+// G08: GC removes the state of attachments that are not valid, on the node and in ipamd, with or without a record; the
+// rest stays.
 func TestGC(t *testing.T) {
 	record := "/run/cni/routed-eni/net/stale/eth0"
 	for _, tt := range []struct {
@@ -55,7 +55,7 @@ func TestGC(t *testing.T) {
 	}
 }
 
-// What somebody has removed from under a pod comes back with the next GC.
+// The next GC restores state of a pod that somebody has removed.
 func TestGC_restores(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -64,7 +64,7 @@ func TestGC_restores(t *testing.T) {
 	l.mustAdd(p)
 	before := l.state()
 	l.in(l.node, func() error {
-		// Taking the link down takes the route along.
+		// The kernel deletes the route when the link goes down.
 		return errors.Join(changeLink(p.link(), netlink.LinkSetDown), removeRule(512, "", "10.0.97.30"),
 			removeRule(1536, "10.0.97.30", ""))
 	})

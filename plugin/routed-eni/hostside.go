@@ -13,18 +13,18 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// Priorities of a pod's rules, which amazon's plugin has too. What ipamd does is between them.
+// Priorities of a pod's rules, the same as in amazon's plugin. The rules of ipamd are between them.
 const (
 	priorityTo   = 512
 	priorityFrom = 1536
 )
 
-// toRule leads what goes to a pod by the main table, where its host route is, wherever it comes from.
+// toRule returns the rule by which all packets to a pod use the main table, where its host route is.
 func toRule(ip netip.Addr, table int) kernel.Rule {
 	return kernel.Rule{IPv6: ip.Is6(), Priority: priorityTo, To: netip.PrefixFrom(ip, ip.BitLen()), Table: table}
 }
 
-// fromRule leads what comes from a pod by the table of its ENI: the cloud drops it elsewhere.
+// fromRule returns the rule by which packets from a pod use the table of its ENI: the cloud drops them on other ENIs.
 func fromRule(ip netip.Addr, table int) kernel.Rule {
 	return kernel.Rule{IPv6: ip.Is6(), Priority: priorityFrom, From: netip.PrefixFrom(ip, ip.BitLen()), Table: table}
 }
@@ -37,7 +37,7 @@ func (a attachment) hostRules() []kernel.Rule {
 	return rules
 }
 
-// isPodRule reports whether a listed rule is a pod's with that address, whatever table it leads to.
+// isPodRule reports whether a listed rule belongs to a pod with that address, whatever table it leads to.
 func isPodRule(rule netlink.Rule, ip netip.Addr) bool {
 	return toRule(ip, rule.Table).Matches(rule) || fromRule(ip, rule.Table).Matches(rule)
 }
@@ -46,13 +46,13 @@ func (a attachment) hostRoute(link int) kernel.HostRoute {
 	return kernel.HostRoute{Dst: a.Address, Link: link}
 }
 
-// hostSysctls returns settings of the node's end, before it is up. Nothing that a pod says may configure the node.
+// hostSysctls returns the settings of the node's end, made before it is up. No packet of a pod may configure the node.
 func (a attachment) hostSysctls() []kernel.Sysctl {
 	settings := []kernel.Sysctl{
 		{Family: "ipv4", Key: "accept_redirects", Value: "0"},
 		{Family: "ipv6", Key: "accept_ra", Value: "0"},
 		{Family: "ipv6", Key: "accept_redirects", Value: "0"},
-		{Family: "ipv6", Key: "addr_gen_mode", Value: "1"}, // no address of the kernel's making
+		{Family: "ipv6", Key: "addr_gen_mode", Value: "1"}, // the kernel makes no address
 	}
 	if a.isIPv6() {
 		settings = append(settings, kernel.Sysctl{Family: "ipv6", Key: "disable_ipv6", Value: "0"})
@@ -60,7 +60,7 @@ func (a attachment) hostSysctls() []kernel.Sysctl {
 	return settings
 }
 
-// hostSide is the node's side of pods, from one listing where it is about pods that stand already.
+// hostSide is the state of pods on the node. For existing pods it is read from one listing.
 type hostSide struct {
 	host   *kernel.Namespace
 	routes []netlink.Route // of the main table
@@ -79,9 +79,9 @@ func readHostSide(host *kernel.Namespace) (*hostSide, error) {
 	return &hostSide{host, routes, rules}, nil
 }
 
-// ensure makes sure of what an attachment has on the node beside its veth, and removes what an earlier owner of its
-// address has left: a stale rule would send this pod's packets out of another ENI, and a stale route the node's packets
-// to nobody.
+// ensure makes sure of the route and the rules of an attachment on the node, and removes those of an earlier owner of
+// its address: a stale rule would send this pod's packets out of another ENI, and a stale route would send the node's
+// packets to nobody.
 func (h *hostSide) ensure(a attachment) error {
 	link, err := h.ensureLink(a)
 	if err != nil {
@@ -93,8 +93,8 @@ func (h *hostSide) ensure(a attachment) error {
 	return h.ensureRules(a)
 }
 
-// ensureAnew does the same for an attachment whose veth was just made, without a list: all that the node has for its
-// address is an earlier owner's.
+// ensureAnew does the same for an attachment whose veth was just made, without a list: every route and rule for its
+// address belonged to an earlier owner.
 func (h *hostSide) ensureAnew(a attachment) error {
 	link, err := h.ensureLink(a)
 	if err != nil {
@@ -128,7 +128,7 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", a.Veth.Host, err)
 	}
-	if link.Attrs().Alias != a.Alias { // the kernel takes none when it makes a link (rtnl_create_link)
+	if link.Attrs().Alias != a.Alias { // the kernel ignores an alias when it makes a link (rtnl_create_link)
 		if err := h.host.LinkSetAlias(link, a.Alias); err != nil {
 			return nil, fmt.Errorf("link %s: alias: %w", a.Veth.Host, err)
 		}
@@ -145,8 +145,8 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 		}
 	}
 	if a.isIPv6() {
-		// The node asks for the pod's neighbour entry from this address. Each veth has it, and none but this one leads
-		// to the pod.
+		// The node sends neighbour solicitations for the pod from this address. Each veth has it, but only this one
+		// leads to the pod.
 		if err := h.host.EnsureLinkLocal(link, a.gateway()); err != nil {
 			return nil, err
 		}
@@ -160,7 +160,7 @@ func (h *hostSide) ensureRoute(want kernel.HostRoute) error {
 	}
 	var errs []error
 	for _, route := range h.routes {
-		// Another one on this link does no harm, and goes with it.
+		// Another address on this link does no harm, and is removed with the link.
 		if isTo(route, want.Dst) && route.LinkIndex != want.Link {
 			errs = append(errs, h.host.DeleteRoute(route))
 		}
@@ -183,7 +183,7 @@ func (h *hostSide) ensureRules(a attachment) error {
 	return h.removeRules(a.Address, want...)
 }
 
-// removeRules removes the rules for an address but those to keep.
+// removeRules removes the rules for an address, except those to keep.
 func (h *hostSide) removeRules(ip netip.Addr, keep ...kernel.Rule) error {
 	var errs []error
 	for _, rule := range h.rules {
@@ -194,7 +194,7 @@ func (h *hostSide) removeRules(ip netip.Addr, keep ...kernel.Rule) error {
 	return errors.Join(errs...)
 }
 
-// addressesBehind returns the addresses that the node has host routes to over a link.
+// addressesBehind returns the addresses to which the node has host routes over a link.
 func (h *hostSide) addressesBehind(link netlink.Link) []netip.Addr {
 	var ips []netip.Addr
 	for _, route := range h.routes {

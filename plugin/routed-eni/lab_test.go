@@ -22,7 +22,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// lab is a node with two ENIs in a VPC whose router drops what comes from an ENI that does not have its source address.
+// lab is a node with two ENIs in a VPC whose router drops packets from an ENI that does not have their source address.
 // The second ENI has the addresses of the seed.
 //
 //	node  eth0 10.0.0.10, pods 10.0.0.30 and .31 ────── up0 10.0.0.1
@@ -168,8 +168,8 @@ func (l *lab) start(more ...string) {
 	l.eventually("ipamd answers", func() bool { return l.status() == nil })
 }
 
-// launch starts a process that ends with the test. Its thread lives as long as it does: it is by the thread that
-// started it that the kernel knows a process's parent (PR_SET_PDEATHSIG).
+// launch starts a process that ends with the test. Its thread lives as long as the process: for the kernel, a process's
+// parent is the thread that started it (PR_SET_PDEATHSIG).
 func (l *lab) launch(cmd *exec.Cmd) {
 	l.t.Helper()
 	started, ended := make(chan error), make(chan struct{})
@@ -204,7 +204,7 @@ func (l *lab) assigned() int {
 	return len(all)
 }
 
-// shown returns what ipamd shows of itself.
+// shown returns an answer of ipamd's introspection.
 func (l *lab) shown(path string) string {
 	l.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
@@ -224,7 +224,7 @@ func (l *lab) shown(path string) string {
 	return string(body)
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience bounds how long a test waits for an event that never comes. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func (l *lab) eventually(what string, ok func() bool) {
@@ -236,7 +236,7 @@ func (l *lab) eventually(what string, ok func() bool) {
 	}
 }
 
-// pod is an empty namespace, with whatever the last ADD answered.
+// pod is a namespace, empty at first, and the answer of the last ADD.
 type pod struct {
 	ns     ns.NetNS
 	id     string
@@ -258,7 +258,7 @@ func (l *lab) conf(changes map[string]any) string {
 	}
 	raw, err := json.Marshal(c)
 	if err != nil {
-		return err.Error() // a mistake in a test's table, which no plugin takes
+		return err.Error() // a mistake in a test's table, which no plugin accepts
 	}
 	return string(raw)
 }
@@ -348,7 +348,7 @@ func with(all, more map[string]any) map[string]any {
 	return merged
 }
 
-// wantError fails the test unless an error is the one that is wanted; "" wants success.
+// wantError fails the test unless an error has the wanted text; "" means success.
 func wantError(t *testing.T, err *cniError, want string) {
 	t.Helper()
 	got := err.String()

@@ -1,9 +1,10 @@
 // Command routed-eni is a CNI plugin that gives a pod an address of the cloud's own network. It asks the daemon ipamd
-// of its node for the address, connects the pod to the node with a veth, and leads packets to it by a host route and
-// those from it by the network interface (ENI) that has the address. It is the first of its chain and makes CNI_IFNAME.
+// of its node for the address, connects the pod to the node with a veth, and routes packets to the pod by a host route
+// and packets from it over the network interface (ENI) that has the address. It is the first plugin of its chain and
+// makes CNI_IFNAME.
 //
-// It is no IPAM plugin and takes none: which addresses there are is ipamd's business, and so are ENIs, their routing
-// tables and the translation of what leaves the cloud's network.
+// It is not an IPAM plugin and does not call one: ipamd manages the addresses, the ENIs, their routing tables and the
+// translation of packets that leave the cloud's network.
 //
 // Tests: go test ./plugin/routed-eni (as root; they run in namespaces of their own)
 package main
@@ -15,7 +16,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// A namespace belongs to a thread: whatever reads /proc/sys or the own namespace has to stay on the first one.
+// A namespace belongs to a thread: code that reads /proc/sys or the current namespace has to stay on the first thread.
 func init() {
 	runtime.LockOSThread()
 }

@@ -77,7 +77,7 @@ func (l *lab) mustReach(from, to ns.NetNS, ip, client string) {
 }
 
 // Pods on both ENIs reach each other, the node and the VPC by their own addresses, and are reached, with strict
-// reverse-path filtering all around: the VPC drops what comes from an ENI that does not have its source.
+// reverse-path filtering on all links. The VPC drops packets from an ENI that does not have their source address.
 func TestPaths(t *testing.T) {
 	l := newLab(t)
 	l.start()
@@ -100,7 +100,7 @@ func TestPaths(t *testing.T) {
 		l.mustReach(l.node, p.ns, ips[i], "10.0.0.10")
 	}
 	l.mustReach(l.vpc, pods[1].ns, ips[1], "10.0.97.1")
-	// B06: with a pod go its connections, and no others.
+	// B06: the tracked connections of a pod are removed with it, and no others.
 	if l.connections(ips[0]) == 0 || l.connections(ips[2]) == 0 {
 		t.Fatal("want tracked connections of each pod")
 	}
@@ -108,14 +108,14 @@ func TestPaths(t *testing.T) {
 	if gone, others := l.connections(ips[0]), l.connections(ips[2]); gone != 0 || others == 0 {
 		t.Errorf("got %d connections of the pod and %d of another, want 0 and some", gone, others)
 	}
-	// The test bites: without its rule a pod on the second ENI sends by the first one.
+	// The test can fail: without its rule a pod on the second ENI sends over the first one.
 	l.in(l.node, func() error { return removeRule(1536, ips[1], "") })
 	if _, err := l.exchange(pods[1].ns, l.vpc, "10.0.97.1", time.Second); err == nil {
 		t.Error("want that nothing comes back without the rule")
 	}
 }
 
-// connections returns how many connections of an address the node has in its memory.
+// connections returns how many connections of an address the node tracks.
 func (l *lab) connections(ip string) int {
 	l.t.Helper()
 	count := 0
@@ -140,7 +140,7 @@ func disableIPv6() error {
 	return nil
 }
 
-// The IPv6 mode as amazon has it: one /80 prefix of the primary ENI, no table of its own, and addresses that can be
+// The IPv6 mode of amazon's plugin: one /80 prefix of the primary ENI, no table of its own, and addresses that can be
 // used when ADD returns.
 func TestIPv6(t *testing.T) {
 	one := enis()[:1]
@@ -149,7 +149,7 @@ func TestIPv6(t *testing.T) {
 	l.start("--ip-family", "ipv6")
 	bare := l.state()
 	a, b := l.pod("a"), l.pod("b")
-	l.in(b.ns, disableIPv6) // as a runtime without IPv6 makes it
+	l.in(b.ns, disableIPv6) // as a runtime without IPv6 does
 	l.mustAdd(a)
 	l.mustAdd(b)
 	gateway := fmt.Sprintf("addr fe80::1/64 dev %s\n", b.link())

@@ -18,11 +18,11 @@ import (
 
 const (
 	linkScope = unix.RT_SCOPE_LINK
-	// What the kernel gives an IPv6 route that has no metric (IP6_RT_PRIO_USER).
+	// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
 	ipv6Metric = 1024
 )
 
-// gatewayRoute says that the next hop is on the link.
+// gatewayRoute returns the route to the next hop, which is on the link.
 func (a attachment) gatewayRoute(link int) kernel.HostRoute {
 	return kernel.HostRoute{Dst: a.gateway(), Link: link, Metric: a.Metric}
 }
@@ -33,8 +33,8 @@ func (a attachment) defaultRoute(link int) *netlink.Route {
 	}
 }
 
-// freeMetric returns the lowest metric that no other route of the pod to the same destinations has: the routes of the
-// pod's first interface stay, and win.
+// freeMetric returns the lowest metric that no other route of the pod to the same destinations has, so that the routes
+// of the pod's first interface stay and are preferred.
 func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	listed, err := pod.MainRoutes()
 	if err != nil {
@@ -57,7 +57,7 @@ func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 	return metric, nil
 }
 
-// podSysctls returns the sysctls of links that IPv6 may be switched off on. The kernel delivers what the pod says to
+// podSysctls returns the sysctls of links on which IPv6 may be switched off. The kernel delivers a pod's packets to
 // itself over lo.
 func podSysctls(a attachment) map[string]kernel.Sysctl {
 	if !a.isIPv6() {
@@ -119,7 +119,7 @@ const (
 	localEvery  = time.Millisecond
 )
 
-// awaitLocal returns when the pod takes packets to its address for its own.
+// awaitLocal returns as soon as the pod accepts packets to its address as local.
 func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
 	for deadline := time.Now().Add(localWithin); ; time.Sleep(localEvery) { // the deadline's poll
 		route, err := pod.RouteTo(ip, 0)
@@ -135,7 +135,7 @@ func awaitLocal(pod *kernel.Namespace, ip netip.Addr) error {
 // defaultMTU is the MTU of ENIs on nearly all machines, for a node that has no default route yet.
 const defaultMTU = 9001
 
-// uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger ones would be fragmented or refused
+// uplinkMTU returns the MTU of the ENI by which the pod's packets leave: larger packets would be fragmented or dropped
 // there.
 func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
 	for _, table := range []int{a.Table, mainTable} {
@@ -155,9 +155,9 @@ func uplinkMTU(host *kernel.Namespace, a attachment) (int, error) {
 	return defaultMTU, nil
 }
 
-// defaultLink returns the link of a table's first default route, 0 where it has none. Only for IPv6 it lists routes,
-// and where the node's own way out is another: of a list in order of destinations the kernel puts the shortest one last
-// there.
+// defaultLink returns the link of a table's first default route, or 0 if it has none. It lists routes only for IPv6,
+// and only if the node's own default route uses another link: in a list of IPv6 routes the kernel puts the shortest
+// destinations last.
 func defaultLink(host *kernel.Namespace, table int, ipv6 bool) (int, error) {
 	if !ipv6 {
 		return host.TableDefault(table)
@@ -184,5 +184,5 @@ func defaultLink(host *kernel.Namespace, table int, ipv6 bool) (int, error) {
 	return 0, nil
 }
 
-// documentation returns an address that nobody has (RFC 3849), so that it is the default route that leads there.
+// documentation returns an address that nobody has (RFC 3849), so that only the default route leads there.
 func documentation() netip.Addr { return netip.MustParseAddr("2001:db8::1") }

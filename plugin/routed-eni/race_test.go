@@ -38,7 +38,7 @@ func together(l *lab, pods []*pod, of func(p *pod) call) {
 	wg.Wait()
 }
 
-// D03, LIF-1: fifty pods at once get fifty addresses, and all of them go.
+// D03, LIF-1: fifty pods at once get fifty addresses, and all are released.
 func TestFifty_at_once(t *testing.T) {
 	const pods = 50
 	interfaces := enis()
@@ -82,7 +82,8 @@ func TestFifty_at_once(t *testing.T) {
 	}
 }
 
-// killAfter runs a call and kills it after a while. It reports whether that came in time, and how long the call took.
+// killAfter runs a call and kills it after a while. It reports whether it killed the call before its end, and how long
+// the call took.
 func (l *lab) killAfter(c call, after time.Duration) (killed bool, took time.Duration) {
 	l.t.Helper()
 	cmd := c.Cmd(pluginName)
@@ -103,9 +104,9 @@ func (l *lab) killAfter(c call, after time.Duration) (killed bool, took time.Dur
 	return killed, time.Since(start)
 }
 
-// F03, J04: an ADD, and each third time a DEL or a GC too, is killed at a moment that moves through it. The next DEL,
-// or GC without any DEL, leaves node, pod and ipamd as they were, and a killed holder of the lock keeps nobody waiting
-// (H05).
+// F03, J04: an ADD, and each third time a DEL or a GC too, is killed at a moment that varies from round to round. The
+// next DEL, or GC without any DEL, leaves node, pod and ipamd as they were, and a killed holder of the lock keeps
+// nobody waiting (H05).
 func TestKilled(t *testing.T) {
 	const rounds = 90
 	l := newLab(t)
@@ -124,7 +125,7 @@ func TestKilled(t *testing.T) {
 		wantError(t, l.silent(del), "")
 	}
 	killed, states := 0, map[string]bool{}
-	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	// On a busy machine most of a call's time is spent waiting, and one pass interrupts it at few different points.
 	for round := 0; round < rounds || len(states) < 5 && round < 4*rounds; round++ {
 		moment := whole * time.Duration(round%rounds) / rounds
 		if hit, _ := l.killAfter(l.addCall(p, nil), moment); hit {

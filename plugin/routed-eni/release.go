@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// release removes all that an attachment has on the node, and its record last.
+// release removes all state of an attachment on the node, and its record last.
 func release(host *kernel.Namespace, s *store, e entry) error {
 	if err := detach(host, s, e); err != nil {
 		return err
@@ -20,8 +20,8 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has on the node, but not its record; what is in the pod goes with the veth. A
-// runtime may delete an old attachment after its address has gone to a new one.
+// detach removes the state of an attachment on the node, but not its record. State in the pod is removed with the veth.
+// A runtime may delete an old attachment after its address was given to a new one.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	err := removeVeth(host, e.Attachment, e.State.Veth.Host)
 	newer, newerErr := hasNewerOwner(s, e)
@@ -31,8 +31,9 @@ func detach(host *kernel.Namespace, s *store, e entry) error {
 	return errors.Join(err, forget(host, e.State.Address))
 }
 
-// removeUnrecorded removes what an attachment without a record may have: a link of that name, and rules for the
-// addresses behind it and for those that somebody says it had. What a record holds is another's by now.
+// removeUnrecorded removes the state that an attachment without a record may have: a link of that name, and rules for
+// the addresses behind it and for those that prevResult or ipamd names. An address in a record belongs to another
+// attachment by now.
 func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, name string, had ...netip.Addr) error {
 	link, err := findVeth(host, a, name)
 	if err != nil {
@@ -45,7 +46,7 @@ func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, nam
 		}
 		had = append(had, h.addressesBehind(link)...)
 	}
-	// The rules first: it is by the link that the next call finds them.
+	// Remove the rules first: the next call finds them by the link.
 	var errs []error
 	for _, ip := range had {
 		held, err := isHeld(s, ip)
@@ -60,14 +61,14 @@ func removeUnrecorded(host *kernel.Namespace, s *store, a record.Attachment, nam
 	return removeVeth(host, a, name)
 }
 
-// forget removes the rules for an address that no pod has, and the connections it had: else the next pod with this
-// address gets what was meant for the last one.
+// forget removes the rules and the tracked connections of an address that no pod has. Otherwise the next pod with this
+// address gets packets that were meant for the last one.
 func forget(host *kernel.Namespace, ip netip.Addr) error {
 	return errors.Join(deleteRules(host, ip), netfilter.FlushConnections(ip))
 }
 
-// findVeth returns an attachment's link on the node, nil if there is none. One that somebody else has made under the
-// name has neither its hardware address nor its alias.
+// findVeth returns an attachment's link on the node, or nil if there is none. A link of that name that somebody else
+// has made has neither its hardware address nor its alias.
 func findVeth(host *kernel.Namespace, a record.Attachment, name string) (netlink.Link, error) {
 	link, err := host.LinkByName(name)
 	if kernel.IsNotFound(err) {
@@ -85,14 +86,14 @@ func findVeth(host *kernel.Namespace, a record.Attachment, name string) (netlink
 	return link, nil
 }
 
-// removeVeth removes an attachment's veth, both ends with all that hangs on them but rules.
+// removeVeth removes both ends of an attachment's veth, with their routes and neighbours but not their rules.
 func removeVeth(host *kernel.Namespace, a record.Attachment, name string) error {
 	link, err := findVeth(host, a, name)
 	if link == nil || err != nil {
 		return err
 	}
 	if err := host.LinkDel(link); err != nil {
-		// The pod's namespace may have taken it along.
+		// It may have been removed with the pod's namespace.
 		if _, still := host.LinkByName(name); !kernel.IsNotFound(still) {
 			return fmt.Errorf("link %s: delete: %w", name, err)
 		}

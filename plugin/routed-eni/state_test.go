@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// state returns all that the plugin may change on the node, a line for each thing, in ip's words.
+// state returns all that the plugin may change on the node, a line for each thing, as the ip command prints it.
 func (l *lab) state() string {
 	l.t.Helper()
 	text := stateOf(l.t, l.node)
@@ -24,7 +24,7 @@ func (l *lab) state() string {
 		if err == nil {
 			text += "file " + path + "\n"
 		}
-		if filepath.Base(path) == ".index" { // what is in it is the record package's business
+		if filepath.Base(path) == ".index" { // package record tests its content
 			return fs.SkipDir
 		}
 		return nil
@@ -87,7 +87,7 @@ func links(n *kernel.Namespace) ([]string, error) {
 			return nil, err
 		}
 		for _, addr := range addrs {
-			// The kernel makes its own link-local addresses when it likes to.
+			// The kernel makes its own link-local addresses at any time.
 			if !addr.IP.IsLinkLocalUnicast() || addr.IP.String() == "fe80::1" {
 				lines = append(lines, fmt.Sprintf("addr %s dev %s", addr.IPNet, attrs.Name))
 			}
