@@ -110,6 +110,7 @@ func (n network) takeZones() ([]object, error) {
 		return nil, err
 	}
 	flows, err := retry(func() ([]*netlink.ConntrackFlow, error) {
+		//nolint:forbidigo // it is repeated after an interruption, and netlinksafe has no such list
 		return netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
 	})
 	if err != nil {

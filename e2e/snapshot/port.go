@@ -15,12 +15,19 @@ var portFlags = []struct {
 	name      string
 	byDefault byte
 }{
-	{nl.IFLA_BRPORT_MODE, "hairpin", 0}, {nl.IFLA_BRPORT_GUARD, "guard", 0}, {nl.IFLA_BRPORT_PROTECT, "root_block", 0},
-	{nl.IFLA_BRPORT_FAST_LEAVE, "fastleave", 0}, {nl.IFLA_BRPORT_LEARNING, "learning", 1},
-	{nl.IFLA_BRPORT_UNICAST_FLOOD, "flood", 1}, {nl.IFLA_BRPORT_PROXYARP, "proxy_arp", 0},
-	{nl.IFLA_BRPORT_PROXYARP_WIFI, "proxy_arp_wifi", 0}, {nl.IFLA_BRPORT_MCAST_FLOOD, "mcast_flood", 1},
-	{nl.IFLA_BRPORT_BCAST_FLOOD, "bcast_flood", 1}, {nl.IFLA_BRPORT_NEIGH_SUPPRESS, "neigh_suppress", 0},
-	{nl.IFLA_BRPORT_ISOLATED, "isolated", 0}, {nl.IFLA_BRPORT_VLAN_TUNNEL, "vlan_tunnel", 0},
+	{nl.IFLA_BRPORT_MODE, "hairpin", 0},
+	{nl.IFLA_BRPORT_GUARD, "guard", 0},
+	{nl.IFLA_BRPORT_PROTECT, "root_block", 0},
+	{nl.IFLA_BRPORT_FAST_LEAVE, "fastleave", 0},
+	{nl.IFLA_BRPORT_LEARNING, "learning", 1},
+	{nl.IFLA_BRPORT_UNICAST_FLOOD, "flood", 1},
+	{nl.IFLA_BRPORT_PROXYARP, "proxy_arp", 0},
+	{nl.IFLA_BRPORT_PROXYARP_WIFI, "proxy_arp_wifi", 0},
+	{nl.IFLA_BRPORT_MCAST_FLOOD, "mcast_flood", 1},
+	{nl.IFLA_BRPORT_BCAST_FLOOD, "bcast_flood", 1},
+	{nl.IFLA_BRPORT_NEIGH_SUPPRESS, "neigh_suppress", 0},
+	{nl.IFLA_BRPORT_ISOLATED, "isolated", 0},
+	{nl.IFLA_BRPORT_VLAN_TUNNEL, "vlan_tunnel", 0},
 }
 
 // portSettings returns, by the index of the link, how the ports of bridges differ from new ones.

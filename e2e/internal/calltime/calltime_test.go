@@ -71,7 +71,10 @@ func TestRecorder(t *testing.T) {
 		if k.Verb == cni.Del {
 			return nil
 		}
-		return series(func(n, _ int) time.Duration { return 20*ms + time.Duration(n)*4*ms }, func(int) time.Duration { return 4 * ms })
+		return series(
+			func(n, _ int) time.Duration { return 20*ms + time.Duration(n)*4*ms },
+			func(int) time.Duration { return 4 * ms },
+		)
 	})
 	want := []report.CallTime{
 		{
