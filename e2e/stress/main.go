@@ -7,11 +7,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -51,8 +51,8 @@ func main() {
 // subject is what is run again and again.
 type subject struct {
 	args []string
-	// quiet are the results on the machine as it is, by name.
-	quiet map[string]report.Outcome
+	// quiet is the report on the machine as it is.
+	quiet *report.Report
 }
 
 func stress(ctx context.Context, cnitest string, times int, lines []string) (different int, err error) {
@@ -76,9 +76,9 @@ func stress(ctx context.Context, cnitest string, times int, lines []string) (dif
 		if err != nil {
 			return 0, err
 		}
-		s.quiet = outcomes(r)
+		s.quiet = r
 		fmt.Printf("%s: %s in %s, %d results\n", s.args[0], r.Verdict, time.Since(begin).Round(time.Second),
-			len(s.quiet))
+			len(r.Results))
 		subjects = append(subjects, s)
 	}
 	n, err := besideLoops(ctx, &runner, subjects, times)
@@ -136,17 +136,8 @@ func besideRuns(ctx context.Context, runner *runner, subjects []*subject, times 
 
 // compare prints what differs from the quiet run, and returns how many results do.
 func (s *subject) compare(r *report.Report, when string) (different int) {
-	now := outcomes(r)
-	names := slices.Sorted(maps.Keys(s.quiet))
-	for name := range now {
-		if _, known := s.quiet[name]; !known {
-			names = append(names, name)
-		}
-	}
 	again, excused := 0, 0
-	reasons := map[string]string{}
 	for _, result := range r.Results {
-		reasons[result.Name()] = result.Reason
 		if result.FirstRun != nil {
 			again++
 		}
@@ -154,26 +145,14 @@ func (s *subject) compare(r *report.Report, when string) (different int) {
 			excused++
 		}
 	}
-	var lines []string
-	for _, name := range names {
-		if now[name] != s.quiet[name] {
-			lines = append(lines, fmt.Sprintf("  %s: %s, quiet %s: %s", name, now[name], s.quiet[name], reasons[name]))
-		}
-	}
-	fmt.Printf("%s, %s: %s, %d differ (%d excused), %d run twice\n", s.args[0], when, r.Verdict, len(lines), excused,
+	d := report.Diff(s.quiet, r)
+	changes := slices.Concat(d.Worse, d.Better, d.Changed, d.New, d.Gone)
+	fmt.Printf("%s, %s: %s, %d differ (%d excused), %d run twice\n", s.args[0], when, r.Verdict, len(changes), excused,
 		again)
-	for _, line := range lines {
-		fmt.Println(line)
+	for _, c := range changes {
+		fmt.Printf("  %s: quiet %s, now %s: %s\n", c.What, cmp.Or(c.From, "none"), cmp.Or(c.To, "none"), c.Reason)
 	}
-	return len(lines)
-}
-
-func outcomes(r *report.Report) map[string]report.Outcome {
-	all := map[string]report.Outcome{}
-	for _, result := range r.Results {
-		all[result.Name()] = result.Result
-	}
-	return all
+	return len(changes)
 }
 
 // runner starts cnitest.
