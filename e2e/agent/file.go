@@ -225,9 +225,7 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cni.KillGroup(cmd)
 	if err = inNamespace(args.Netns, cmd.Start); err == nil {
-		stop := machinetime.Watch(ctx, cmd.Process.Pid)
-		err = cmd.Wait()
-		stop()
+		_, err = cni.Wait(ctx, cmd)
 	}
 	reply.Output = output.String()
 	var exit *exec.ExitError

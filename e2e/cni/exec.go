@@ -38,12 +38,9 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	start := time.Now()
 	err := cmd.Start()
 	if err == nil {
-		stop := machinetime.Watch(ctx, cmd.Process.Pid)
-		awaitEnd(cmd.Process.Pid)
-		call.Duration = time.Since(start)
-		time.Sleep(settling + min(machinetime.Turn(), maxTurn))
-		err = cmd.Wait()
-		stop()
+		var end time.Time
+		end, err = Wait(ctx, cmd)
+		call.Duration = end.Sub(start)
 	}
 	call.Stdout, call.Stderr = stdout.String(), stderr.String()
 	if cmd.ProcessState != nil {
@@ -51,6 +48,17 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	}
 	call.Failure = failure(ctx, err, call)
 	return call
+}
+
+// Wait waits for a command that was started. It returns when the command ended, which is before it is reaped (see
+// settling), and the error of exec.Cmd's Wait. What its processes wait for a processor is added to the timeout of
+// package machinetime around ctx.
+func Wait(ctx context.Context, cmd *exec.Cmd) (end time.Time, err error) {
+	defer machinetime.Watch(ctx, cmd.Process.Pid)()
+	awaitEnd(cmd.Process.Pid)
+	end = time.Now()
+	time.Sleep(settling + min(machinetime.Turn(), maxTurn))
+	return end, cmd.Wait()
 }
 
 // settling is how long the last thread of a process that has ended may still need in the kernel before the process is
