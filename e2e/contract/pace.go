@@ -313,8 +313,14 @@ func (m *pacer) timed(ctx context.Context, inv *invocation, present int) (cni.Ca
 	return call, nil
 }
 
-// timesOf returns the measured calls of the subject, by verb.
-func (t *trial) timesOf(ctx context.Context) (map[cni.Verb]calltime.Series, *pace, error) {
+// verbTimes are the measured calls of the subject with one verb.
+type verbTimes struct {
+	verb cni.Verb
+	calltime.Series
+}
+
+// timesOf returns the measured calls of the subject, for each verb with enough of them.
+func (t *trial) timesOf(ctx context.Context) ([]verbTimes, *pace, error) {
 	if _, leased := t.subject.file.DHCP(); leased {
 		return nil, nil, notApplicable("how long a lease takes is its server's affair")
 	}
@@ -325,10 +331,10 @@ func (t *trial) timesOf(ctx context.Context) (map[cni.Verb]calltime.Series, *pac
 	if err != nil {
 		return nil, nil, err
 	}
-	found := map[cni.Verb]calltime.Series{}
+	var found []verbTimes
 	for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del} {
 		if s := p.series[calltime.Key{Plugin: t.subject.Type, Verb: verb}]; len(s) >= paceLeast {
-			found[verb] = s
+			found = append(found, verbTimes{verb, s})
 		}
 	}
 	if len(found) == 0 {
@@ -342,19 +348,15 @@ func checkQuick(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del} {
-		s := times[verb]
-		if s == nil {
-			continue
-		}
+	for _, s := range times {
 		took, note := s.Quickest(), ""
-		if p.ipv6 && verb == cni.Add {
+		if p.ipv6 && s.verb == cni.Add {
 			took, note = took-addressDetection, fmt.Sprintf(", without %s for IPv6 addresses", addressDetection)
 		}
 		if ratio := float64(took) / float64(s.Nothing()); ratio > slowness*slowestUpstream {
 			t.wrong(nil, "%s takes %s at least%s, %.0f times as long as a plugin that does nothing (%s); want at most "+
-				"%d times, %d times as long as the slowest of upstream's main plugins", verb, round(s.Quickest()), note,
-				ratio, round(s.Nothing()), slowness*slowestUpstream, slowness)
+				"%d times, %d times as long as the slowest of upstream's main plugins", s.verb, round(s.Quickest()),
+				note, ratio, round(s.Nothing()), slowness*slowestUpstream, slowness)
 		}
 	}
 	return nil
@@ -365,13 +367,9 @@ func checkSteady(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del} {
-		s := times[verb]
-		if s == nil {
-			continue
-		}
+	for _, s := range times {
 		growth, uncertainty := s.Growth()
-		if len(s) < fitLeast {
+		if len(s.Series) < fitLeast {
 			return notApplicable("calls take too long to be made often enough")
 		}
 		if growth-fitErrors*uncertainty <= growthLimit {
@@ -382,7 +380,7 @@ func checkSteady(ctx context.Context, t *trial) error {
 			nil,
 			"%s takes %s ± %s longer for each attachment that the node has, %.1f times what a plugin that does "+
 				"nothing takes; want less than %g times",
-			verb,
+			s.verb,
 			in(growth),
 			in(uncertainty),
 			growth,

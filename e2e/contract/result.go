@@ -27,14 +27,23 @@ func (l *lifecycle) results() (before, after *cni.Result, ok bool) {
 	return before, after, err == nil
 }
 
-func checkInterfaces(ctx context.Context, t *trial) error {
+// result returns the lifecycle and the result of its ADD, which is nil if it cannot be read.
+func (t *trial) result(ctx context.Context) (*lifecycle, *cni.Result, error) {
 	l, err := t.lifecycle(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	_, result, ok := l.results()
 	if !ok {
-		return nil
+		return l, nil, nil
+	}
+	return l, result, nil
+}
+
+func checkInterfaces(ctx context.Context, t *trial) error {
+	l, result, err := t.result(ctx)
+	if result == nil {
+		return err
 	}
 	for _, c := range l.made {
 		if c.Op != snapshot.Added || c.Item.Kind != snapshot.Link {
@@ -69,13 +78,9 @@ func checkInterfaces(ctx context.Context, t *trial) error {
 }
 
 func checkAddresses(ctx context.Context, t *trial) error {
-	l, err := t.lifecycle(ctx)
-	if err != nil {
+	l, result, err := t.result(ctx)
+	if result == nil {
 		return err
-	}
-	_, result, ok := l.results()
-	if !ok {
-		return nil
 	}
 	calls := []cni.Call{l.add}
 	links := func(i *types100.Interface) []agent.Link {
@@ -125,13 +130,9 @@ func single(n net.IPNet) bool {
 }
 
 func checkRoutes(ctx context.Context, t *trial) error {
-	l, err := t.lifecycle(ctx)
-	if err != nil {
+	l, result, err := t.result(ctx)
+	if result == nil {
 		return err
-	}
-	_, result, ok := l.results()
-	if !ok {
-		return nil
 	}
 	for _, r := range result.Routes {
 		if deviation := routeDeviation(l.attached.Items, l.pod.name, r); deviation != "" {
@@ -142,13 +143,9 @@ func checkRoutes(ctx context.Context, t *trial) error {
 }
 
 func checkNoInterfaces(ctx context.Context, t *trial) error {
-	l, err := t.lifecycle(ctx)
-	if err != nil {
+	l, result, err := t.result(ctx)
+	if result == nil {
 		return err
-	}
-	_, result, ok := l.results()
-	if !ok {
-		return nil
 	}
 	if len(result.Interfaces) > 0 {
 		t.wrong([]cni.Call{l.add}, "the result has %d interfaces, want none", len(result.Interfaces))
