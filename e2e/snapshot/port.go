@@ -35,27 +35,31 @@ func (n network) portSettings() (map[int]words, error) {
 	if !slices.ContainsFunc(n.links, func(l netlink.Link) bool { return l.Attrs().MasterIndex != 0 }) {
 		return nil, nil
 	}
-	header := make([]byte, unix.SizeofIfInfomsg)
-	header[0] = unix.AF_BRIDGE
-	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, header)
-	if err != nil {
-		return nil, err
-	}
 	settings := map[int]words{}
+	err := eachProtocolInfo(unix.AF_BRIDGE, func(index int, _ []byte, port []byte) {
+		var w words
+		for _, flag := range portFlags {
+			for _, value := range nestedOf(port, flag.attribute) {
+				w.addf(len(value) == 1 && value[0] != flag.byDefault, "%s %d", flag.name, value[0])
+			}
+		}
+		settings[index] = w
+	})
+	return settings, err
+}
+
+// eachProtocolInfo asks the kernel for what a family knows of links (IFLA_PROTINFO), and calls see for each with the
+// link's index and all its attributes.
+func eachProtocolInfo(family int, see func(index int, attributes, info []byte)) error {
+	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, nl.NewIfInfomsg(family).Serialize())
 	for _, m := range messages {
 		if len(m) < unix.SizeofIfInfomsg {
 			continue
 		}
-		index := int(binary.NativeEndian.Uint32(m[4:]))
-		for _, port := range nestedOf(m[unix.SizeofIfInfomsg:], unix.IFLA_PROTINFO) {
-			var w words
-			for _, flag := range portFlags {
-				for _, value := range nestedOf(port, flag.attribute) {
-					w.addf(len(value) == 1 && value[0] != flag.byDefault, "%s %d", flag.name, value[0])
-				}
-			}
-			settings[index] = w
+		index, attributes := int(binary.NativeEndian.Uint32(m[4:])), m[unix.SizeofIfInfomsg:]
+		for _, info := range nestedOf(attributes, unix.IFLA_PROTINFO) {
+			see(index, attributes, info)
 		}
 	}
-	return settings, nil
+	return err
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/internal/rtnl"
@@ -107,23 +106,16 @@ func (w *sysctlWalk) known(link, name string) (value string, has, known bool) {
 // addressModes returns the addr_gen_mode of all links, all and default. One that is missing is read as other sysctls
 // are.
 func addressModes() (map[string]string, error) {
-	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_INET6).Serialize())
-	if err != nil {
-		return nil, err
-	}
 	modes := map[string]string{}
-	for _, m := range messages {
-		if len(m) < unix.SizeofIfInfomsg {
-			continue
-		}
-		attributes := m[unix.SizeofIfInfomsg:]
-		for _, inet6 := range nestedOf(attributes, unix.IFLA_PROTINFO) {
-			for _, mode := range nestedOf(inet6, unix.IFLA_INET6_ADDR_GEN_MODE) {
-				for _, name := range nestedOf(attributes, unix.IFLA_IFNAME) {
-					modes[unix.ByteSliceToString(name)] = strconv.Itoa(int(mode[0]))
-				}
+	err := eachProtocolInfo(unix.AF_INET6, func(_ int, attributes, inet6 []byte) {
+		for _, mode := range nestedOf(inet6, unix.IFLA_INET6_ADDR_GEN_MODE) {
+			for _, name := range nestedOf(attributes, unix.IFLA_IFNAME) {
+				modes[unix.ByteSliceToString(name)] = strconv.Itoa(int(mode[0]))
 			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	rtnl.Wait()
 	for _, name := range []string{"all", "default"} {
