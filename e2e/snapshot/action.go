@@ -24,10 +24,18 @@ var actionKinds = []string{
 // filters go with these.
 func (n network) takeActions() ([]object, error) {
 	const header, table = 4, 1 // struct tcamsg, TCA_ACT_TAB
+	// All kinds are asked for over one socket: to open one for each takes most of the time.
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	sockets := map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}}
 	var objects []object
 	for _, kind := range actionKinds {
 		messages, err := retry(func() ([][]byte, error) {
 			request := nl.NewNetlinkRequest(unix.RTM_GETACTION, unix.NLM_F_DUMP)
+			request.Sockets = sockets
 			request.AddData(leading(make([]byte, header)))
 			list := nl.NewRtAttr(table, nil)
 			list.AddRtAttr(1, nil).AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated(kind))
