@@ -117,8 +117,9 @@ func (s Series) Growth() (slope, uncertainty float64) {
 		return 0, math.Inf(1)
 	}
 	took, present, load := make([]float64, len(s)), make([]float64, len(s)), make([]float64, len(s))
+	nothing := float64(s.Nothing())
 	for i, sample := range s {
-		took[i], present[i] = float64(sample.Took)/float64(s.Nothing()), float64(sample.Present)
+		took[i], present[i] = float64(sample.Took)/nothing, float64(sample.Present)
 		// The median of three neighbours: a plugin that does nothing is short, and disturbed now and then.
 		load[i] = float64(s[max(0, i-1):min(len(s), i+2)].Nothing())
 	}
