@@ -16,11 +16,7 @@ import (
 // askNftables makes a table, a chain or an expression of a rule that needs a feature of nf_tables.
 func askNftables(feature fault.Feature) error {
 	words := strings.Fields(feature.Name)
-	families := map[string]byte{
-		"inet": unix.NFPROTO_INET, "ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "arp": unix.NFPROTO_ARP,
-		"bridge": unix.NFPROTO_BRIDGE, "netdev": unix.NFPROTO_NETDEV,
-	}
-	family, ok := families[words[0]]
+	family, ok := fault.NftFamily(words[0])
 	if !ok {
 		return fmt.Errorf("nf_tables family %q: there is no such family", words[0])
 	}

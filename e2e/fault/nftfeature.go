@@ -56,6 +56,16 @@ var (
 	}
 )
 
+// NftFamily returns the number of a family of nf_tables by its name, as features have it; false if there is none.
+func NftFamily(name string) (uint8, bool) {
+	for family, known := range nftFamilies {
+		if known == name {
+			return family, true
+		}
+	}
+	return 0, false
+}
+
 // nftExpressions returns the kinds of expressions of a rule, each once.
 func nftExpressions(family string, list []byte) (features []Feature) {
 	attributes, err := netlink.UnmarshalAttributes(list)
