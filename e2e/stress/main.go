@@ -42,7 +42,7 @@ func main() {
 		os.Exit(2)
 	}
 	if different > 0 {
-		fmt.Printf("%d results differ from those of the quiet run\n", different)
+		fmt.Printf("%d differences from the quiet run\n", different)
 		os.Exit(1)
 	}
 	fmt.Println("every id has the same result in all runs")
@@ -134,7 +134,7 @@ func besideRuns(ctx context.Context, runner *runner, subjects []*subject, times 
 	return different, errors.Join(errs...)
 }
 
-// compare prints what differs from the quiet run, and returns how many results do.
+// compare prints what differs from the quiet run, the verdict included, and returns how many differences there are.
 func (s *subject) compare(r *report.Report, when string) (different int) {
 	again, excused := 0, 0
 	for _, result := range r.Results {
