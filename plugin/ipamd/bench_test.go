@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// BenchmarkSocket attaches and detaches over the socket of a daemon that has pods already, each answer durable. An
-// operation is one AddNetwork and one DelNetwork.
+// BenchmarkSocket attaches and detaches over the socket of a daemon that already has pods. Each answer is durable. One
+// operation is an AddNetwork and a DelNetwork.
 func BenchmarkSocket(b *testing.B) {
 	for _, pods := range []int{0, 250} {
 		for _, callers := range []int{1, 8, 64} {
@@ -33,7 +33,7 @@ func benchmarkSocket(b *testing.B, pods, callers int) {
 	l.connect(p).Close()
 	clients := make([]rpc.CNIBackendClient, callers)
 	for i := range clients {
-		// A plugin is a process per pod: each caller has a connection of its own.
+		// A plugin is one process per pod, so each caller has its own connection.
 		conn, err := grpc.NewClient("unix://"+l.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			b.Fatal(err)

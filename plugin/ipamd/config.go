@@ -18,7 +18,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Config is what an administrator can set, in a file and by flags. README.md has a sentence about each.
+// Config contains the settings, which come from a file and from flags. README.md has a sentence about each.
 type Config struct {
 	Sockets       []string       `yaml:"sockets"`
 	AllowedUsers  []uint         `yaml:"allowedUsers"`
@@ -34,7 +34,7 @@ type Config struct {
 	EC2           EC2Config      `yaml:"ec2"`
 }
 
-// MetadataConfig says how to ask the instance metadata service.
+// MetadataConfig says how to query the instance metadata service.
 type MetadataConfig struct {
 	Endpoint     string `yaml:"endpoint"`
 	RequireToken bool   `yaml:"requireToken"`
@@ -50,7 +50,7 @@ type KernelConfig struct {
 	MTU          int    `yaml:"mtu"`
 }
 
-// EC2Config says how many addresses ipamd keeps available, if it may ask EC2 for them.
+// EC2Config says how many addresses ipamd keeps available if it may use the EC2 API.
 type EC2Config struct {
 	Endpoint         string `yaml:"endpoint"`
 	PrefixDelegation bool   `yaml:"prefixDelegation"`
@@ -66,8 +66,7 @@ const (
 	cloudEC2      = "ec2"
 )
 
-// defaults returns the configuration of one who sets nothing. The environment can set the targets of EC2, by amazon's
-// names.
+// defaults returns the default configuration. The environment can set the targets of EC2, by amazon's names.
 func defaults(getenv func(string) string) (Config, error) {
 	cfg := Config{
 		Sockets: []string{"/run/ipamd/ipamd.sock"}, AllowedUsers: []uint{0}, State: "/var/lib/ipamd/state.json",
@@ -96,47 +95,47 @@ func defaults(getenv func(string) string) (Config, error) {
 	return cfg, errors.Join(errs...)
 }
 
-// addFlags adds a flag for each setting, with what is set by now as its default.
+// addFlags adds a flag for each setting, with its present value as the default.
 func (c *Config) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&c.Sockets, "socket", c.Sockets,
 		"serve plugins on this unix `path`; may be given more than once")
 	flags.UintSliceVar(&c.AllowedUsers, "allowed-users", c.AllowedUsers,
 		"numeric `users` who may connect to the sockets")
-	flags.StringVar(&c.State, "state", c.State, "keep who has which address in this `file`")
+	flags.StringVar(&c.State, "state", c.State, "keep in this `file` which pod has which address")
 	flags.StringVar(&c.Introspection, "introspection", c.Introspection,
-		"show state and metrics on this unix path or loopback `address`; empty for not at all")
+		"show state and metrics on this unix path or loopback `address`; empty for none")
 	flags.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 	flags.StringVar(&c.IPFamily, "ip-family", c.IPFamily, "give pods addresses of this family: ipv4 or ipv6")
-	flags.DurationVar(&c.Cooling, "cooling", c.Cooling, "let a released address rest for this long")
+	flags.DurationVar(&c.Cooling, "cooling", c.Cooling, "do not assign a released address again for this long")
 	flags.DurationVar(&c.Reconcile, "reconcile", c.Reconcile, "ask the cloud for ENIs and addresses this often")
 	flags.StringVar(&c.Metadata.Endpoint, "metadata-endpoint", c.Metadata.Endpoint,
 		"`URL` of the instance metadata service")
 	flags.BoolVar(&c.Metadata.RequireToken, "metadata-require-token", c.Metadata.RequireToken,
 		"refuse a metadata service without tokens (IMDSv1)")
 	flags.BoolVar(&c.Kernel.Enabled, "kernel", c.Kernel.Enabled,
-		"set up ENIs, rules and routes of the node; without it addresses are given out and nothing else is done")
+		"set up ENIs, rules and routes of the node; false: only assign addresses")
 	flags.BoolVar(&c.Kernel.ExternalSNAT, "external-snat", c.Kernel.ExternalSNAT,
-		"something outside the node translates what leaves the VPC")
+		"something outside the node translates the source addresses of packets that leave the VPC")
 	flags.BoolVar(&c.Kernel.NodePorts, "node-ports", c.Kernel.NodePorts,
 		"make node ports work for pods on secondary ENIs")
 	flags.Uint32Var(&c.Kernel.Mark, "mark", c.Kernel.Mark, "the `bit` that marks connections of the primary ENI")
 	flags.StringVar(&c.Kernel.VethPrefix, "veth-prefix", c.Kernel.VethPrefix,
-		"how the names of pods' links on the node begin; the same as in the plugin's configuration")
+		"beginning of the names of pods' links on the node; the same as in the plugin's configuration")
 	flags.IntVar(&c.Kernel.MTU, "mtu", c.Kernel.MTU, "MTU of ENIs; 0 leaves it alone")
-	flags.StringVar(&c.Cloud, "cloud", c.Cloud, "metadata: use what is attached; ec2: attach what is needed, too")
+	flags.StringVar(&c.Cloud, "cloud", c.Cloud, "metadata: use the attached ENIs; ec2: also attach and detach ENIs")
 	flags.StringVar(&c.EC2.Endpoint, "ec2-endpoint", c.EC2.Endpoint,
 		"`URL` of the EC2 API; empty for that of the machine's region")
 	flags.BoolVar(&c.EC2.PrefixDelegation, "prefix-delegation", c.EC2.PrefixDelegation,
 		"ask EC2 for /28 prefixes instead of single addresses")
 	flags.IntVar(&c.EC2.WarmIPTarget, "warm-ip-target", c.EC2.WarmIPTarget,
-		"keep `N` free addresses; 0 leaves it to --warm-eni-target")
+		"keep `N` free addresses; 0: --warm-eni-target decides")
 	flags.IntVar(&c.EC2.MinimumIPTarget, "minimum-ip-target", c.EC2.MinimumIPTarget,
 		"have at least `N` addresses, free or not")
 	flags.IntVar(&c.EC2.WarmENITarget, "warm-eni-target", c.EC2.WarmENITarget,
-		"keep the free addresses of `N` full ENIs")
+		"keep as many free addresses as `N` full ENIs have")
 }
 
-// load reads a file over what is set by now. A field that does not exist is an error.
+// load reads a file; its values replace the present ones. An unknown field is an error.
 func (c *Config) load(path string) error {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -150,7 +149,7 @@ func (c *Config) load(path string) error {
 	return nil
 }
 
-// validate returns every mistake.
+// validate returns all mistakes.
 func (c *Config) validate() error {
 	var errs []error
 	want := func(ok bool, format string, args ...any) {

@@ -13,14 +13,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// parse returns the configuration that a command line leads to.
+// parse returns the configuration that results from a command line.
 func parse(args ...string) (Config, error) {
 	var got Config
 	cmd := command(args, func(cfg Config) error {
 		got = cfg
 		return nil
 	})
-	cmd.SetArgs(append([]string{}, args...)) // nil would mean those of the test
+	cmd.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the test
 	return got, cmd.Execute()
 }
 
@@ -79,7 +79,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// full is what testdata/full.yaml says.
+// full sets the values of testdata/full.yaml.
 func full(c *Config) {
 	*c = Config{
 		Sockets: []string{"/run/a.sock", "/run/b.sock"}, AllowedUsers: []uint{0, 1000}, State: "/var/lib/x.json",
@@ -96,7 +96,7 @@ func full(c *Config) {
 	}
 }
 
-// Each file has one mistake, and beside it stands what is said of it.
+// Each file has one mistake. The message about it is beside its name.
 func TestConfig_mistakes(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad-*.yaml")
 	if err != nil || len(files) == 0 {
@@ -141,7 +141,7 @@ func TestExecute_mistakes(t *testing.T) {
 	}
 }
 
-// README.md has a line for each flag, and --help one for each setting of the file.
+// README.md has a line for each flag, and --help has one for each setting of the file.
 func TestHelp(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if status := execute(t.Context(), []string{"--help"}, &stdout, &stderr); status != 0 || stderr.Len() != 0 {

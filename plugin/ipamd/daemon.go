@@ -26,19 +26,20 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/state"
 )
 
-// Cloud tells what this machine has, and may change it.
+// Cloud describes the machine's ENIs and addresses, and may change them.
 type Cloud interface {
 	Inventory(ctx context.Context) (cloud.Inventory, error)
-	// Adjust makes the machine have more or fewer addresses, by how the pool is used, and reports whether it did.
+	// Adjust takes a step that gives the machine more or fewer addresses, depending on how many of the pool are used,
+	// and reports whether it took one.
 	Adjust(ctx context.Context, inv cloud.Inventory, pool cloud.Pool) (bool, error)
 }
 
-// fixed is a cloud of which nothing is asked.
+// fixed is a cloud whose ENIs are never changed.
 type fixed struct{ *metadata.Client }
 
 func (fixed) Adjust(context.Context, cloud.Inventory, cloud.Pool) (bool, error) { return false, nil }
 
-// graceful is the time for running calls after the daemon was told to end.
+// graceful limits how long calls may still run after the daemon was told to end.
 const graceful = 5 * time.Second
 
 type daemon struct {
@@ -49,13 +50,13 @@ type daemon struct {
 	metrics *monitor.Metrics
 	commits server.Committer
 	cloud   Cloud
-	node    *eni.Node     // nil where the kernel is left alone
-	changed chan struct{} // told after assignments and releases
+	node    *eni.Node     // nil if the kernel is not changed
+	changed chan struct{} // receives a value after assignments and releases
 
 	observed
 }
 
-// observed is the cloud and the daemon's own state as last seen.
+// observed contains the last inventory of the cloud and the daemon's own state at that time.
 type observed struct {
 	mu     sync.Mutex
 	inv    cloud.Inventory
@@ -64,7 +65,7 @@ type observed struct {
 	adjustWarning string
 }
 
-// newDaemon takes the state for this process and restores it.
+// newDaemon locks and restores the state.
 func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -99,12 +100,12 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 func (d *daemon) wrote(w state.Write) {
 	d.metrics.Wrote(w)
 	if w.Err != nil {
-		d.log.Error("state not written: plugins are told to try again", "error", w.Err, "calls", w.Callers)
+		d.log.Error("state not written: plugins are asked to try again", "error", w.Err, "calls", w.Callers)
 	}
 }
 
-// run serves until ctx ends, which is no error. The state is this process's until it is gone: on a disk that hangs a
-// write may still be under way when run returns, and must not meet the next process.
+// run serves until ctx ends, which is no error. The process keeps the state locked until it exits: on a disk that
+// hangs, a write may still be running when run returns, and must not overlap with the next process.
 func (d *daemon) run(ctx context.Context) error {
 	if d.cfg.Kernel.Enabled && d.cfg.IPFamily == ipv4 {
 		ns, err := kernel.Current()
@@ -124,12 +125,12 @@ func (d *daemon) run(ctx context.Context) error {
 	}
 	defer stopMonitor()
 	if err := d.firstReconcile(ctx); err != nil {
-		return nil // told to end before it began
+		return nil // ended before it began
 	}
 	return d.servePlugins(ctx)
 }
 
-// serveMonitor shows state and metrics, also before plugins are served.
+// serveMonitor serves state and metrics, even before plugins are served.
 func (d *daemon) serveMonitor() (stop func(), err error) {
 	if d.cfg.Introspection == "" {
 		return func() {}, nil
@@ -147,7 +148,7 @@ func (d *daemon) serveMonitor() (stop func(), err error) {
 	return func() { s.Close() }, nil
 }
 
-// firstReconcile tries until the cloud has answered; the error is that ctx ended.
+// firstReconcile tries until the cloud answers. It returns an error only if ctx ends.
 func (d *daemon) firstReconcile(ctx context.Context) error {
 	backoff := retry.NewExponentialJitterBackoff(30 * time.Second)
 	for attempt := 0; ; attempt++ {
@@ -220,7 +221,7 @@ func (d *daemon) servePlugins(ctx context.Context) error {
 	return nil
 }
 
-// tell wakes the loop that keeps addresses at hand. It never waits.
+// tell wakes the loop that keeps addresses available. It never waits.
 func (d *daemon) tell() {
 	select {
 	case d.changed <- struct{}{}:

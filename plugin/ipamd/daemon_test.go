@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// end tells a daemon to end and returns its exit status.
+// end sends SIGTERM to a daemon and returns its exit status.
 func (p *process) end(t *testing.T) int {
 	t.Helper()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
@@ -35,7 +35,7 @@ func (p *process) end(t *testing.T) int {
 	return p.ProcessState.ExitCode()
 }
 
-// assign asks for an address over a new connection.
+// assign requests an address over a new connection.
 func (l *lab) assign(p *process, container string) string {
 	l.t.Helper()
 	conn := l.connect(p)
@@ -56,7 +56,7 @@ func (l *lab) release(p *process, container string) {
 	}
 }
 
-// A daemon that ends and starts again is the same to its pods, and an address goes on cooling.
+// After a restart pods have the same addresses, and released addresses are still cooling.
 func TestDaemon_restart(t *testing.T) {
 	l := newLab(t)
 	l.service.Set(inventory("10.0.0.16/31"))
@@ -92,7 +92,7 @@ func TestDaemon_restart(t *testing.T) {
 	}
 }
 
-// A call that is under way when the daemon is told to end gets its answer, and what it says is on disk.
+// A call that is running when the daemon is told to end gets its answer, and its change is on disk.
 func TestDaemon_term(t *testing.T) {
 	l := newLab(t)
 	p := l.start(childLate, l.args()...)
@@ -103,7 +103,7 @@ func TestDaemon_term(t *testing.T) {
 		reply, err := rpc.NewCNIBackendClient(conn).AddNetwork(t.Context(), add("a"))
 		answer <- fmt.Sprint(reply.GetIPAllocationMetadata(), err)
 	}()
-	l.eventually("the call is under way", func() bool { return len(l.assignments()) == 1 })
+	l.eventually("the call is running", func() bool { return len(l.assignments()) == 1 })
 	if status := p.end(t); status != 0 {
 		t.Errorf("got exit status %d, want 0: %s", status, p.output)
 	}
@@ -118,7 +118,7 @@ func TestDaemon_term(t *testing.T) {
 	}
 }
 
-// What the cloud changes while the daemon runs.
+// The cloud changes several things while the daemon runs.
 func TestDaemon_reconcile(t *testing.T) {
 	l := newLab(t)
 	l.service.Set(inventory("10.0.0.16/31"))
@@ -137,19 +137,19 @@ func TestDaemon_reconcile(t *testing.T) {
 
 	inv := inventory("10.0.0.16/31", "10.0.1.16/31")
 	inv.ENIs[1].Secondary = []netip.Addr{netip.MustParseAddr("10.0.1.99")}
-	l.service.Set(inv) // one more ENI
+	l.service.Set(inv) // another ENI
 	status(`"addresses":{"total":5,"free":3,"assigned":2,"cooling":0,"removed":0}`)
 
-	l.service.Answer(imdstest.Unavailable) // nothing changes while the service is away
+	l.service.Answer(imdstest.Unavailable) // nothing changes while the service does not answer
 	status(`"error":"metadata:`)
 	status(`"addresses":{"total":5,"free":3,"assigned":2,"cooling":0,"removed":0}`)
 	l.service.Answer(imdstest.Tokens)
 
 	inv.ENIs[0].Prefixes, inv.ENIs[0].Secondary = nil, []netip.Addr{netip.MustParseAddr("10.0.0.16")}
 	inv.ENIs[1].Card = 1
-	l.service.Set(inv) // one pod's address is gone, and the new ENI is on another card now
+	l.service.Set(inv) // one pod's address is gone, and the new ENI is on another card
 	status(
-		`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":[{"id":"eni-1","reason":"itisonnetworkcard1:onlycard0isused"}]`)
+		`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":[{"id":"eni-1","reason":"theENIisonnetworkcard1:onlycard0isused"}]`)
 	if got := l.assign(p, "b"); got != "10.0.0.17" {
 		t.Errorf("got %s, want 10.0.0.17 as long as the pod is there", got)
 	}
@@ -160,7 +160,7 @@ func TestDaemon_reconcile(t *testing.T) {
 	status(`"addresses":{"total":1,"free":0,"assigned":1,"cooling":0,"removed":0}`)
 }
 
-// Until the metadata service answers nothing is served, and the state can be looked at.
+// Until the metadata service answers, no plugin is served, but introspection shows the state.
 func TestDaemon_notReady(t *testing.T) {
 	l := newLab(t)
 	l.service.Answer(imdstest.Unavailable)
@@ -199,7 +199,7 @@ func TestDaemon_ipv6(t *testing.T) {
 	inv.ENIs[1].Prefixes = append(inv.ENIs[1].Prefixes, netip.MustParsePrefix("2001:db8:0:0:2::/80"))
 	l.service.Set(inv)
 	p := l.start(childDaemon, l.args("--ip-family", "ipv6")...)
-	for container, want := range []string{"2001:db8::1:0:0:1", "2001:db8::1:0:0:2"} { // of the primary ENI alone
+	for container, want := range []string{"2001:db8::1:0:0:1", "2001:db8::1:0:0:2"} { // only of the primary ENI
 		if got := l.assign(p, fmt.Sprint(container)); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
@@ -212,7 +212,7 @@ func TestDaemon_ipv6(t *testing.T) {
 	}
 }
 
-// What cannot work is said, with status 1, and leaves nothing.
+// Each mistake is reported, with status 1, and leaves no file behind.
 func TestDaemon_errors(t *testing.T) {
 	l := newLab(t)
 	first := l.start(childDaemon, l.args()...)
@@ -239,11 +239,11 @@ func TestDaemon_errors(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	// A socket that a second daemon could not have is the first one's still.
+	// After the second daemon failed to take the socket, it still belongs to the first one.
 	if got := l.assign(first, "a"); got != "10.0.0.16" {
 		t.Errorf("got %s, want 10.0.0.16", got)
 	}
-	// A state in which two pods have an address is not repaired by guessing.
+	// A state in which two pods have the same address is not repaired by guessing.
 	twice := `{"network":"net","containerID":"%s","ifName":"eth0","address":"10.0.0.16","eni":"eni-0","deviceNumber":0,"since":"2024-01-01T00:00:00Z"}`
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

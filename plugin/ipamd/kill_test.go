@@ -20,11 +20,11 @@ import (
 const (
 	drillWorkers  = 16
 	drillInFlight = 8
-	drillKeys     = 3 // per worker: more in all than there are addresses
+	drillKeys     = 3 // per worker; together more than there are addresses
 )
 
-// TestKill kills the daemon again and again, at random times while at least 8 calls are in flight, and some times while
-// it starts. Whoever was promised an address has it afterwards, and nobody else.
+// TestKill kills the daemon again and again, at random times while at least 8 calls are running, and sometimes while it
+// starts. Afterwards every caller that was promised an address has it, and nobody else does.
 func TestKill(t *testing.T) {
 	l := newLab(t)
 	l.service.Set(inventory("10.0.0.16/28", "10.0.1.16/28")) // 32 addresses for 48 keys
@@ -45,7 +45,7 @@ func TestKill(t *testing.T) {
 		d.cut.Load(), d.untold)
 }
 
-// The drill can fail: a daemon that replies before it writes is found out.
+// This shows that the drill can fail: it finds a daemon that replies before it writes.
 func TestKill_forgetful(t *testing.T) {
 	d := drill(newLab(t), childForgetful, 200, syscall.SIGKILL)
 	if len(d.violations) == 0 {
@@ -54,7 +54,7 @@ func TestKill_forgetful(t *testing.T) {
 	t.Logf("after %d kills: %q", d.killed, d.violations)
 }
 
-// Told to end, the daemon answers the calls under way.
+// A daemon that is told to end answers the running calls.
 func TestKill_term(t *testing.T) {
 	d := drill(newLab(t), childDaemon, 30, syscall.SIGTERM)
 	if len(d.violations) > 0 {
@@ -63,13 +63,13 @@ func TestKill_term(t *testing.T) {
 	t.Logf("%d promises, %d calls not answered", d.promises.Load(), d.cut.Load())
 }
 
-// oracle is what callers were promised. It lives outside the daemon.
+// oracle records what callers were promised. It is outside of the daemon.
 type oracle struct {
 	mu         sync.Mutex
 	held       map[string]string // address by key
 	owner      map[string]string // key by address
 	uncertain  map[string]bool   // keys of calls whose answer never came
-	unanswered map[string]bool   // of these: asked for an address last time, and had none before for sure
+	unanswered map[string]bool   // those of them that requested an address last, and certainly had none before
 	violations []string
 }
 
@@ -90,7 +90,7 @@ type generation struct {
 	ended chan struct{} // closed when there is a next one, or none
 }
 
-// drill ends daemons by a signal until it has seen as many end as it is told, or a broken promise.
+// drill ends daemons by a signal until it has done so as often as told, or has seen a broken promise.
 func drill(l *lab, kind string, kills int, signal syscall.Signal) *drilled {
 	l.t.Helper()
 	d := &drilled{oracle: oracle{
@@ -137,7 +137,7 @@ func drill(l *lab, kind string, kills int, signal syscall.Signal) *drilled {
 	return d
 }
 
-// temporaries counts the files that a killed process has not renamed yet.
+// temporaries counts the files that a killed process had not renamed yet.
 func (l *lab) temporaries() int {
 	l.t.Helper()
 	files, err := filepath.Glob(filepath.Join(l.dir, ".state.json*"))
@@ -147,7 +147,7 @@ func (l *lab) temporaries() int {
 	return len(files)
 }
 
-// killAtStart kills a process before it is asked anything: while it reads, cleans up and restores.
+// killAtStart kills a process before it gets a request: while it reads, cleans up and restores.
 func (d *drilled) killAtStart(l *lab, kind string) {
 	p := l.start(kind, l.args("--cooling", "0s", "--log-level", "error")...)
 	time.Sleep(time.Duration(rand.IntN(60_000)) * time.Microsecond)
@@ -157,7 +157,7 @@ func (d *drilled) killAtStart(l *lab, kind string) {
 	d.atStart++
 }
 
-// work adds and deletes one key after the other. After a call that was cut off it waits for the next process.
+// work adds and deletes its keys one after the other. After a call that was cut off it waits for the next process.
 func (d *drilled) work(ctx context.Context, worker int, waiting chan<- struct{}) {
 	g := d.client.Load()
 	waiting <- struct{}{}
@@ -181,15 +181,15 @@ func (d *drilled) work(ctx context.Context, worker int, waiting chan<- struct{})
 	}
 }
 
-// call asks for or gives back the address of a key, and checks the answer against what was promised. It reports false
-// if there was none.
+// call requests or releases the address of a key, and compares the answer with what was promised. It returns false if
+// there was no answer.
 func (d *drilled) call(ctx context.Context, g *generation, key string) bool {
 	d.mu.Lock()
 	address, held := d.held[key]
 	fresh := !held && !d.uncertain[key]
 	release := (held || d.uncertain[key]) && rand.IntN(3) > 0
 	if release {
-		// From now on the daemon may give it to others.
+		// From now on the daemon may assign it to others.
 		delete(d.held, key)
 		delete(d.owner, address)
 		d.uncertain[key] = true
@@ -232,7 +232,8 @@ func (d *drilled) noteUnanswered(key string, fresh bool) {
 	d.unanswered[key] = fresh
 }
 
-// promised notes an answer: address is what the key had before, as far as was known, and got what the answer names.
+// promised records an answer. address is the one that the key had before, as far as known, and got is the one in the
+// answer.
 func (d *drilled) promised(key string, release bool, address, got string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -248,7 +249,7 @@ func (d *drilled) promised(key string, release bool, address, got string) {
 	}
 }
 
-// violate notes the first few: one is enough, and others follow from it.
+// violate records the first few violations: one is enough, and others follow from it.
 func (d *drilled) violate(format string, args ...any) {
 	if len(d.violations) == 3 {
 		return
@@ -256,7 +257,7 @@ func (d *drilled) violate(format string, args ...any) {
 	d.violations = append(d.violations, fmt.Sprintf(format, args...))
 }
 
-// audit compares what a new process knows with what was promised, before it is asked for anything else.
+// audit compares what a new process knows with what was promised, before it gets any other request.
 func (d *drilled) audit(l *lab) {
 	l.t.Helper()
 	d.mu.Lock()

@@ -33,7 +33,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// As a child of itself the test binary is the daemon, or one with a fault.
+// The test binary, started by itself with one of these arguments, is the daemon, or a daemon with a fault.
 const (
 	childDaemon    = "daemon"
 	childForgetful = "daemon-that-replies-before-it-writes"
@@ -73,7 +73,7 @@ func child(kind string, args []string) int {
 	return 0
 }
 
-// forgetful writes the state when nobody waits for it any more.
+// forgetful writes the state only when nobody waits for it any more.
 type forgetful struct {
 	d  *daemon
 	mu sync.Mutex
@@ -97,11 +97,11 @@ type late struct {
 
 func (l late) Commit(ctx context.Context, version uint64) error {
 	<-l.told
-	time.Sleep(200 * time.Millisecond) // as a slow disk: by then a daemon that does not wait has ended
+	time.Sleep(200 * time.Millisecond) // like a slow disk: a daemon that does not wait has ended by then
 	return l.Committer.Commit(ctx, version)
 }
 
-// lab is a metadata service and a place for a daemon's files.
+// lab is a metadata service and a directory for a daemon's files.
 type lab struct {
 	t       testing.TB
 	service *imdstest.Service
@@ -118,7 +118,7 @@ func newLab(t testing.TB) *lab {
 	return &lab{t: t, service: service, url: server.URL, dir: t.TempDir()}
 }
 
-// inventory has an ENI per prefix, each of which has that prefix.
+// inventory returns an inventory with one ENI per prefix.
 func inventory(prefixes ...string) cloud.Inventory {
 	inv := cloud.Inventory{
 		InstanceID: "i-1", InstanceType: "t3.small", Region: "eu-central-1",
@@ -139,7 +139,7 @@ func (l *lab) socket() string        { return filepath.Join(l.dir, "ipamd.sock")
 func (l *lab) state() string         { return filepath.Join(l.dir, "state.json") }
 func (l *lab) introspection() string { return filepath.Join(l.dir, "introspection.sock") }
 
-// args returns the args of a daemon in the lab, which leaves the kernel alone.
+// args returns the arguments of a daemon in the lab, which does not change the kernel.
 func (l *lab) args(more ...string) []string {
 	return append([]string{
 		"--kernel=false", "--metadata-endpoint", l.url, "--socket", l.socket(), "--state", l.state(), "--introspection",
@@ -148,13 +148,13 @@ func (l *lab) args(more ...string) []string {
 	}, more...)
 }
 
-// process is a daemon.
+// process is a running daemon.
 type process struct {
 	*exec.Cmd
 	output *log
 }
 
-// log is what a process writes, which may be read meanwhile.
+// log is the output of a process, which can be read while it runs.
 type log struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -201,7 +201,7 @@ func (l *lab) connect(p *process) *grpc.ClientConn {
 	return conn
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func (l *lab) eventually(what string, ok func() bool) {
@@ -213,7 +213,7 @@ func (l *lab) eventually(what string, ok func() bool) {
 	}
 }
 
-// get asks for a path of the introspection.
+// get requests a path of the introspection.
 func (l *lab) get(path string) (string, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
 		string,
@@ -229,7 +229,7 @@ func (l *lab) get(path string) (string, error) {
 	return string(raw), err
 }
 
-// assignments asks the daemon who has what.
+// assignments asks the daemon for all assignments.
 func (l *lab) assignments() []datastore.Assigned {
 	l.t.Helper()
 	text, err := l.get("/v1/assignments")

@@ -1,9 +1,10 @@
-// Ipamd is the daemon of the routed-eni plugin: it knows which addresses the cloud gave this node, sets up the node's
-// ENIs, and gives each pod an address when the plugin asks for one. amazon-vpc-cni-k8s' plugin can ask it too.
+// Ipamd is the daemon of the routed-eni plugin: it knows the addresses that the cloud gave this node, sets up the
+// node's ENIs, and assigns an address to each pod when the plugin requests one. It also serves the plugin of
+// amazon-vpc-cni-k8s.
 //
 // It is not a CNI plugin, and does not talk to Kubernetes.
 //
-// Tests: go test ./plugin/ipamd/... (as root; without, what needs network namespaces is skipped)
+// Tests: go test ./plugin/ipamd/... (as root; without root, tests that need network namespaces are skipped)
 package main
 
 import (
@@ -23,23 +24,23 @@ import (
 const long = `Ipamd gives pods addresses of the cloud's own network.
 
 It reads from the instance metadata service which network interfaces (ENIs) this machine has and which addresses they
-have, sets up the node so that each pod's traffic leaves by the ENI that owns its address, and answers the routed-eni
-plugin on a unix socket. Who has which address is on disk before the plugin is told: ipamd may be killed and started
-again at any moment.
+have, sets up the node so that each pod's packets leave by the ENI that owns its address, and answers the routed-eni
+plugin on a unix socket. Each assignment is on disk before the plugin is told: ipamd may be killed and started again at
+any moment.
 
-Settings come from the flags below, which win over those of the file named by --config, which has a key for each:
+Settings come from the flags below, or from the file named by --config, which has a key for each. Flags win:
 
   sockets: [/run/ipamd/ipamd.sock]
   cooling: 30s
   metadata: {endpoint: "http://169.254.169.254"}
   kernel: {externalSNAT: true}
 
-Look at it:
+Inspect it:
 
   curl --unix-socket /run/ipamd/introspection.sock http://ipamd/v1/assignments
   curl --unix-socket /run/ipamd/introspection.sock http://ipamd/metrics
 
-SIGTERM ends it after the calls under way. Pods keep their addresses.`
+SIGTERM ends it when the running calls have returned. Pods keep their addresses.`
 
 const example = `  ipamd                                              # on an instance of EC2, with every ENI of it
   ipamd --cloud ec2 --warm-ip-target 5               # and attach more as pods come
@@ -55,7 +56,7 @@ func main() {
 	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// execute returns the exit status: 0 after a signal, 2 for a mistake in the configuration, 1 for all else.
+// execute returns the exit status: 0 after a signal, 2 for a mistake in the configuration, 1 for other errors.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd := command(args, func(cfg Config) error {
 		d, err := newDaemon(cfg, logger(cfg, stderr))
@@ -64,7 +65,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return d.run(ctx)
 	})
-	cmd.SetArgs(append([]string{}, args...)) // nil would mean those of the process
+	cmd.SetArgs(append([]string{}, args...)) // nil would mean the arguments of the process
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	err := cmd.ExecuteContext(ctx)
@@ -78,7 +79,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// command returns the command line, which calls start with the configuration.
+// command returns the command line. It calls start with the configuration.
 func command(args []string, start func(Config) error) *cobra.Command {
 	cfg, envErr := defaults(os.Getenv)
 	var file string
@@ -110,7 +111,7 @@ func command(args []string, start func(Config) error) *cobra.Command {
 	return cmd
 }
 
-// loadUnder reads a file under the flags: what the file says is a default, and the flags are read once more over it.
+// loadUnder reads a file of defaults: it loads the file, and then parses the flags again, so that they win.
 func (c *Config) loadUnder(file string, args []string) error {
 	if file == "" {
 		return nil
@@ -140,8 +141,8 @@ func (c *Config) level() (slog.Level, error) {
 	return level, nil
 }
 
-// logger writes lines of key=value pairs; journald and kubectl show them as they are.
+// logger returns a logger that writes lines of key=value pairs; journald and kubectl show them as they are.
 func logger(cfg Config, w io.Writer) *slog.Logger {
-	level, _ := cfg.level() // validated before
+	level, _ := cfg.level() // already validated
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// nodeRules returns the priorities of the rules of the calling thread's namespace.
+// nodeRules returns the priorities of the rules in the calling thread's namespace.
 func nodeRules(t *testing.T) []int {
 	t.Helper()
 	rules, err := netlinksafe.RuleList(netlink.FAMILY_V4)
@@ -36,8 +36,8 @@ func nodeRules(t *testing.T) []int {
 	return all
 }
 
-// On a node with a kernel the ENIs are set up before a pod gets an address of them, and one whose link comes late is
-// used from then on.
+// On a node whose kernel ipamd sets up, an ENI is set up before a pod gets one of its addresses. An ENI whose link
+// appears late is used from then on.
 func TestDaemon_kernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for network namespaces")
@@ -86,7 +86,7 @@ func TestDaemon_kernel(t *testing.T) {
 		reply.IPAllocationMetadata[0].DeviceNumber != 1 {
 		t.Errorf("got %v, %v, want table 2 of device 1", reply, err)
 	}
-	// Pods go on while there is no daemon.
+	// Pods keep working while no daemon runs.
 	if status := p.end(t); status != 0 {
 		t.Errorf("got exit status %d, want 0: %s", status, p.output)
 	}
@@ -95,7 +95,7 @@ func TestDaemon_kernel(t *testing.T) {
 	}
 }
 
-// With EC2 more addresses come as pods do.
+// With EC2 the number of addresses grows with the number of pods.
 func TestDaemon_ec2(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "key-of-the-test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
@@ -128,13 +128,13 @@ func TestDaemon_ec2(t *testing.T) {
 		want := fmt.Sprintf("10.0.0.%d", 20+n)
 		l.eventually("pods get addresses: "+want, func() bool { return l.assign(p, fmt.Sprint(n)) == want })
 	}
-	// A fourth would need another ENI, which this EC2 refuses. The others are served nevertheless.
+	// A fourth pod would need another ENI, which this EC2 refuses. The other pods are still served.
 	if got := l.assign(p, "more"); !strings.Contains(got, "no free address: 3 of 3 assigned") {
 		t.Errorf("got %s, want that there is none", got)
 	}
 	l.eventually("the status tells why", func() bool {
 		text, err := l.get("/v1/status")
-		return err == nil && strings.Contains(text, `"addresses are not kept at hand: EC2: create ENI: `)
+		return err == nil && strings.Contains(text, `"the number of addresses was not adjusted: EC2: create ENI: `)
 	})
 	if got := l.assign(p, "0"); got != "10.0.0.20" {
 		t.Errorf("got %s, want 10.0.0.20", got)

@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// cloudTimeout bounds one look at the cloud.
+	// cloudTimeout limits one query of the cloud.
 	cloudTimeout = 30 * time.Second
 	// settleTime is how long changes are collected before the cloud is asked for more or fewer addresses.
 	settleTime = time.Second
 )
 
-// follow follows the cloud, every so often, and the use of the addresses, until ctx ends.
+// follow reconciles at intervals, and when the use of addresses changes, until ctx ends.
 func (d *daemon) follow(ctx context.Context) {
 	ticker := time.NewTicker(d.cfg.Reconcile)
 	defer ticker.Stop()
@@ -45,8 +45,8 @@ func (d *daemon) follow(ctx context.Context) {
 	}
 }
 
-// reconcile makes the node and the store follow the cloud, and the cloud the use of the store. After an error all is as
-// it was: pods keep what they have.
+// reconcile makes the node and the store match the cloud, and requests more or fewer addresses depending on the store.
+// After an error everything stays as it was: pods keep their addresses.
 func (d *daemon) reconcile(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cloudTimeout)
 	defer cancel()
@@ -67,18 +67,18 @@ func (d *daemon) reconcile(ctx context.Context) error {
 	return err
 }
 
-// adjust has the cloud give more or fewer addresses. Where it refuses, pods still get those that there are.
+// adjust asks the cloud for more or fewer addresses. If the cloud refuses, pods still get the existing ones.
 func (d *daemon) adjust(ctx context.Context, inv cloud.Inventory) {
 	adjusted, err := d.cloud.Adjust(ctx, inv, d.store)
 	if adjusted {
-		d.tell() // the metadata service will name what is new, and more may have to be done
+		d.tell() // the metadata service will list the changes, and more may be needed
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.adjustWarning = ""
 	if err != nil {
-		d.log.Error("addresses are not kept at hand", "error", err)
-		d.adjustWarning = "addresses are not kept at hand: " + err.Error()
+		d.log.Error("the number of addresses was not adjusted", "error", err)
+		d.adjustWarning = "the number of addresses was not adjusted: " + err.Error()
 	}
 }
 
@@ -88,7 +88,7 @@ func (d *daemon) apply(inv cloud.Inventory) error {
 	var warnings []string
 	inv.ENIs = slices.DeleteFunc(slices.Clone(inv.ENIs), func(e cloud.ENI) bool {
 		if e.Card != 0 {
-			unusable[e.ID] = fmt.Errorf("it is on network card %d: only card 0 is used", e.Card)
+			unusable[e.ID] = fmt.Errorf("the ENI is on network card %d: only card 0 is used", e.Card)
 		}
 		return e.Card != 0
 	})
@@ -111,14 +111,14 @@ func (d *daemon) apply(inv cloud.Inventory) error {
 		d.log.Info("addresses changed", "added", len(changes.Added), "removed", len(changes.Removed), "enis", len(enis))
 	}
 	for _, a := range changes.InUse {
-		d.log.Warn("the cloud took away an address in use; it stays with its pod until that is deleted",
+		d.log.Warn("the cloud took away an address in use; the pod keeps it until it is deleted",
 			"address", a.Address, "eni", a.ENI, "namespace", a.Namespace, "pod", a.Name, "container", a.ContainerID)
 	}
 	d.report(inv, unusable, warnings)
 	return nil
 }
 
-// forPods returns the part of an ENI that pods get addresses from. With IPv6 that is a prefix of the primary ENI alone.
+// forPods returns the part of an ENI from which pods get addresses. With IPv6 that is only a prefix of the primary ENI.
 func (d *daemon) forPods(e cloud.ENI) datastore.ENI {
 	out := datastore.ENI{ID: e.ID, Device: e.Device}
 	for _, prefix := range e.Prefixes {
@@ -132,7 +132,7 @@ func (d *daemon) forPods(e cloud.ENI) datastore.ENI {
 	return out
 }
 
-// report makes what was found visible, and logs it where it is new.
+// report publishes the findings, and logs those that are new.
 func (d *daemon) report(inv cloud.Inventory, unusable map[string]error, warnings []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,7 +145,7 @@ func (d *daemon) report(inv cloud.Inventory, unusable map[string]error, warnings
 	slices.SortFunc(status.Unusable, func(a, b monitor.UnusableENI) int { return cmp.Compare(a.ID, b.ID) })
 	for _, e := range status.Unusable {
 		if !slices.Contains(d.status.Unusable, e) {
-			d.log.Warn("ENI is of no use for pods", "eni", e.ID, "reason", e.Reason)
+			d.log.Warn("pods cannot use this ENI", "eni", e.ID, "reason", e.Reason)
 		}
 	}
 	for _, warning := range warnings {

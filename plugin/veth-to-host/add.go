@@ -45,7 +45,7 @@ func cmdAdd(args *skel.CmdArgs) error {
 	return types.PrintResult(add.result(a), conf.Version())
 }
 
-// addition is one ADD.
+// addition is the state of one ADD.
 type addition struct {
 	*verb.Call
 	conf *config
@@ -56,7 +56,7 @@ type addition struct {
 	addresses []netip.Addr
 }
 
-// look reads what does not depend on other attachments.
+// look reads everything that does not depend on other attachments.
 func (a *addition) look() error {
 	var err error
 	if a.link, err = a.Pod.LinkByName(a.args.IfName); kernel.IsNotFound(err) {
@@ -93,8 +93,8 @@ func (a *addition) look() error {
 	return a.refuseRoute()
 }
 
-// hostInterfaceName returns the configured name; else the device below the pod's underlay link, which is the master
-// that the plugin before this one has taken; else the default route's.
+// hostInterfaceName returns the configured name. Without one it returns the parent of the pod's macvlan or ipvlan,
+// which is the master that the previous plugin chose, and for other links the device of the node's default route.
 func (a *addition) hostInterfaceName() (string, error) {
 	if a.conf.HostInterface == "" && a.link.Attrs().ParentIndex != 0 && slices.Contains([]string{"macvlan", "ipvlan"},
 		a.link.Type()) {
@@ -112,8 +112,9 @@ func (a *addition) hostInterfaceName() (string, error) {
 	return a.conf.hostInterfaceName(a.Host)
 }
 
-// refuseRoute: the route plugin gives the node a second way to the same address, and one of the two would never be
-// used. Its record tells, or in the result the macvlan on the node that it adds.
+// refuseRoute returns an error if the plugin route is in the chain: it gives the node a second route to the same
+// address, and one of the two would never be used. Its record shows that it ran, as does a macvlan on the node in
+// prevResult.
 func (a *addition) refuseRoute() error {
 	both := chain.BadConfig("route stands before %s in the chain: remove route, %[1]s does all that it does",
 		pluginName)
@@ -134,7 +135,7 @@ func (a *addition) refuseRoute() error {
 	return nil
 }
 
-// run makes the attachment, or undoes what it made.
+// run makes the attachment. After an error it undoes its changes.
 func (a *addition) run() (state attachment, err error) {
 	s, err := openStore(true)
 	if err != nil {
@@ -146,7 +147,7 @@ func (a *addition) run() (state attachment, err error) {
 	if err := record.UnlessCorrupt(err); err != nil {
 		return state, err
 	}
-	// A runtime that repeats an ADD without a DEL between starts from nothing.
+	// If a runtime repeats an ADD without a DEL in between, remove the old state first.
 	if old != nil {
 		if err := detach(a.Host, s, *old); err != nil {
 			return state, err
@@ -183,7 +184,8 @@ func (a *addition) sequence(s *store) (uint64, error) {
 	return record.NextSequence(all...), nil
 }
 
-// plan returns what the attachment will have. Nothing is changed but what a lost record has left in its way.
+// plan returns the record of the future attachment. It changes nothing, except that it removes a veth whose record was
+// lost if the veth has a name that it needs.
 func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	state := attachment{
 		Netns: a.args.Netns, HostInterface: a.node.name(), Link: a.args.IfName,
@@ -215,7 +217,7 @@ func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	return state, planPod(a.Pod, a.node, inPod, &state, a.conf.routes)
 }
 
-// otherMark returns the record of another attachment that has another mark, nil where there is none.
+// otherMark returns the record of an attachment with another mark, or nil if there is none.
 func otherMark(s *store, mark uint32, of record.Attachment) (*entry, error) {
 	values, err := s.Values(markKind)
 	if err != nil {
@@ -233,7 +235,7 @@ func otherMark(s *store, mark uint32, of record.Attachment) (*entry, error) {
 	return nil, nil
 }
 
-// planVeth chooses names that are free. InPod are the records of the pod's other attachments.
+// planVeth chooses free names. inPod contains the records of the pod's other attachments.
 func (a *addition) planVeth(inPod []entry, of record.Attachment) (kernel.Veth, error) {
 	v := kernel.Veth{MTU: a.conf.MTU}
 	if v.MTU == 0 {
@@ -246,7 +248,7 @@ func (a *addition) planVeth(inPod []entry, of record.Attachment) (kernel.Veth, e
 	for attempt := range maxAttempts {
 		id := identity{of, attempt}
 		v.Host, v.HostMAC, v.PodMAC = id.name(), id.mac("host").String(), id.mac("pod").String()
-		// One with this attachment's own hardware address is left from an ADD whose record is lost.
+		// A veth with this attachment's hardware address is left from an ADD whose record was lost.
 		if err := removeVeth(a.Host, v); err != nil {
 			return v, err
 		}
@@ -258,8 +260,8 @@ func (a *addition) planVeth(inPod []entry, of record.Attachment) (kernel.Veth, e
 	return v, fmt.Errorf("link %s and %d other names for the node's end of the veth are taken", v.Host, maxAttempts-1)
 }
 
-// podName returns the name of the pod's end: the configured one, or the next free one where another attachment of the
-// pod has that.
+// podName returns the name of the pod's end: the configured one, or if another attachment of the pod has that, the next
+// free one.
 func (a *addition) podName(inPod []entry) (string, error) {
 	name := a.conf.ContainerInterface
 	for number := 1; ; number++ {
@@ -281,8 +283,8 @@ func (a *addition) podName(inPod []entry) (string, error) {
 	}
 }
 
-// freeTable returns a routing table that neither a record nor the kernel knows: one after a number that is taken, or
-// the first. The caller holds the lock.
+// freeTable returns the number of a routing table that neither a record nor the kernel uses: the first one, or one that
+// follows a number in use. The caller holds the lock.
 func (a *addition) freeTable(s *store, of record.Attachment) (int, error) {
 	for start := a.conf.tableStart(); ; {
 		table, err := firstFree(start, func(table int) (bool, error) {
@@ -303,11 +305,11 @@ func (a *addition) freeTable(s *store, of record.Attachment) (int, error) {
 	}
 }
 
-// firstFree returns a free number from start on. It looks at so many that the time grows with the number of digits of
-// what is taken, not with how many are: it doubles its steps until one is free, and halves them back to one behind a
-// taken number.
+// firstFree returns a free number, start or higher. Its time grows with the number of digits of the numbers in use, not
+// with how many there are: it doubles its step until it finds a free number, and then searches between the last two for
+// a free number that follows one in use.
 func firstFree(start int, taken func(int) (bool, error)) (int, error) {
-	last, step := start-1, 1 // last is taken, or before the first
+	last, step := start-1, 1 // last is in use, or below start
 	for {
 		is, err := taken(last + step)
 		if err != nil {
@@ -335,10 +337,10 @@ func firstFree(start int, taken func(int) (bool, error)) (int, error) {
 	}
 }
 
-// Rules can only be listed, so those of others are looked at once for so many tables.
+// The kernel can only list all rules, so the rules of others are read once per this number of tables.
 const tablesPerLook = 64
 
-// usedByOthers reports whether the kernel has routes in a table that no record has, or rules that lead to it.
+// usedByOthers reports whether the kernel has routes in a table that no record names, or rules that look it up.
 func (a *addition) usedByOthers(s *store, table int, of record.Attachment) (bool, error) {
 	used, err := a.Host.HasRoutes(table)
 	if err != nil || used {
@@ -352,11 +354,11 @@ func (a *addition) usedByOthers(s *store, table int, of record.Attachment) (bool
 	if err != nil {
 		return false, err
 	}
-	// None of this plugin's leads to one of these: a record would have it.
+	// These tables have no rules of this plugin: a record would name them.
 	return slices.ContainsFunc(rules, func(r netlink.Rule) bool { return r.Table == table }), nil
 }
 
-// connect makes what the record says, and restores what somebody has removed of others.
+// connect makes everything that the record names, and restores what other attachments have lost.
 func (a *addition) connect(s *store, e entry) error {
 	if err := a.Host.AddVeth(a.Pod, e.State.Veth); err != nil {
 		return err
@@ -383,13 +385,14 @@ func (a *addition) connect(s *store, e entry) error {
 	return awaitLocal(a.Pod, e.State)
 }
 
-// result returns prevResult with both ends of the veth as last interfaces and the routes over it. A route that leads
-// over the veth now, such as the default, has its new next hop. Upstream's macvlan finds each route of the result in
-// the pod's main table at CHECK, where these are, and each address on CNI_IFNAME, so none is added.
+// result returns prevResult with both ends of the veth as its last interfaces, and with the routes over the veth. A
+// route that now leads over the veth, such as the default route, has its new next hop. At CHECK, upstream's macvlan
+// looks for each route of the result in the pod's main table, where these routes are, and for each address on
+// CNI_IFNAME, so the result gets no address.
 func (a *addition) result(state attachment) *current.Result {
 	result := *a.Prev
 	mtu := 0
-	if a.conf.Version() == current.ImplementedSpecVersion { // 1.0.0 has no mtu, and no priority of a route
+	if a.conf.Version() == current.ImplementedSpecVersion { // 1.0.0 has neither mtu nor a route's priority
 		mtu = state.Veth.MTU
 	}
 	result.Interfaces = append(slices.Clone(result.Interfaces),
@@ -421,8 +424,9 @@ func (a *addition) result(state attachment) *current.Result {
 	return &result
 }
 
-// addressesOf returns the addresses that prevResult gives to a link of the pod, each once. Results before 0.3.0 name no
-// link; then it is the one that CNI_IFNAME names. Link-local ones lead nowhere over a veth.
+// addressesOf returns the addresses that prevResult gives to the link ifName of the pod, each once. Results before
+// 0.3.0 name no link; their addresses belong to the link that CNI_IFNAME names. Link-local addresses are left out: they
+// cannot be reached over a veth.
 func addressesOf(prev *current.Result, ifName string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, ip := range prev.IPs {

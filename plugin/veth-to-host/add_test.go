@@ -62,7 +62,7 @@ func TestAdd_versions(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
-			// libcni passes no prevResult at 0.3.1 and below.
+			// libcni passes no prevResult at 0.3.1 and below
 			l.node1.mustDel(t, call{ID: p.id, Netns: p.ns.Path(), Stdin: conf(map[string]any{"cniVersion": version})})
 			if diff := cmp.Diff([]string{bare, barePod}, []string{l.node1.state(t), state(t, p.ns)}); diff != "" {
 				t.Errorf("state after DEL (-want +got):\n%s", diff)
@@ -176,13 +176,13 @@ func delLink(name string) error {
 	return netlink.LinkDel(link)
 }
 
-// I07: forwarding is the administrator's to turn on.
+// I07: whether the node forwards is its administrator's decision.
 func TestAdd_without_forwarding(t *testing.T) {
 	for path, want := range map[string]string{
-		"ipv4/ip_forward": "50: the node does not forward, and services are forwarded: set sysctl net.ipv4.ip_forward=1\nthe node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
-		"ipv4/conf/" + uplink + "/forwarding": "50: the node does not forward from enp5s0f0, and node ports are " +
-			"forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
-		"ipv6/conf/all/forwarding": "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
+		"ipv4/ip_forward": "50: the node does not forward, which services need: set sysctl net.ipv4.ip_forward=1\nthe node does not forward packets from enp5s0f0, which node ports need: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
+		"ipv4/conf/" + uplink + "/forwarding": "50: the node does not forward packets from enp5s0f0, which node ports " +
+			"need: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
+		"ipv6/conf/all/forwarding": "50: the node does not forward, which services need: set sysctl net.ipv6.conf.all.forwarding=1",
 	} {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			l := newLab(t)
@@ -201,8 +201,8 @@ func TestAdd_without_forwarding(t *testing.T) {
 	}
 }
 
-// E08, H03: what stands in the way of a new pod: a rule and routes of an earlier one, and a foreign link of the name
-// that the veth would have.
+// E08, H03: leftovers on the node of a new pod: a rule and routes of an earlier pod, and another link with the name of
+// the veth.
 func TestAdd_over_leftovers(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -245,7 +245,7 @@ func TestAdd_over_leftovers(t *testing.T) {
 	}
 }
 
-// A runtime that repeats an ADD gets the same again, and one DEL removes it.
+// If a runtime repeats an ADD, it gets the same result, and one DEL removes everything.
 func TestAdd_again(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -264,7 +264,7 @@ func TestAdd_again(t *testing.T) {
 	}
 }
 
-// I01: both ends have the MTU of hostInterface, or the one that is asked for.
+// I01: both ends have the MTU of hostInterface, or the configured one.
 func TestAdd_MTU(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -279,10 +279,11 @@ func TestAdd_MTU(t *testing.T) {
 	}
 }
 
-// net1 beside eth0, on another NIC: the node and what is beyond it reach both, and each goes by itself.
+// A pod has net1 beside eth0, on another NIC: the node and hosts beyond it reach both, and one can be deleted without
+// the other.
 func TestAdd_second_interface(t *testing.T) {
 	l := newLab(t)
-	l.cable(l.node1.ns, l.fabric, "eth9", "lone9") // a LAN of its own: on a common one each link answers ARP for both
+	l.cable(l.node1.ns, l.fabric, "eth9", "lone9") // its own LAN: on a shared one each link answers ARP for both
 	in(t, l.fabric, func() error { return plugintest.Configure("lone9") })
 	in(t, l.node1.ns, func() error { return plugintest.Configure("eth9", "10.10.30.152/24", "fd00:30::152/64") })
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -321,7 +322,7 @@ func TestAdd_second_interface(t *testing.T) {
 		t.Errorf("pod after DEL of net1 (-want +got):\n%s", diff)
 	}
 	walk30(t, []path{both[0], both[2]})
-	// In the other order too: the first goes, the second stays.
+	// Also delete in the other order: the first goes, the second stays.
 	second.Command = "ADD"
 	if _, err := l.node1.run(t, second); err != nil {
 		t.Fatal(err)
@@ -334,7 +335,7 @@ func TestAdd_second_interface(t *testing.T) {
 	}
 }
 
-// walk30 is walk for a lab that has a second LAN.
+// walk30 calls walk for a lab that has a second LAN.
 func walk30(t *testing.T, paths []path) {
 	t.Helper()
 	for _, p := range paths {
@@ -347,7 +348,7 @@ func walk30(t *testing.T, paths []path) {
 	}
 }
 
-// Without masquerading what would come back into the pod has the pod's own address as its source, and goes nowhere.
+// Without masquerading, packets that go back into the pod have the pod's own address as source, and do not arrive.
 func TestAdd_without_masquerading(t *testing.T) {
 	c := newCluster(t, bridgeMode, map[string]any{"ipMasq": false})
 	paths := c.paths()
@@ -360,8 +361,8 @@ func TestAdd_without_masquerading(t *testing.T) {
 	walk(t, paths)
 }
 
-// Node ports beside nodePorts are not told apart from what the pod begins by itself: their replies go back into the
-// pod.
+// Connections to ports outside of nodePorts are not distinguished from those that the pod opens: their replies go back
+// into the pod.
 func TestAdd_node_ports(t *testing.T) {
 	c := newCluster(t, bridgeMode, map[string]any{"nodePorts": "30081:30090,31000"})
 	walk(t, []path{
@@ -370,7 +371,7 @@ func TestAdd_node_ports(t *testing.T) {
 	})
 }
 
-// B07: a rule that redirects what comes in on the veth has an address there to redirect to.
+// B07: a rule that redirects packets arriving on the veth needs an address on it.
 func TestAdd_gives_the_veth_the_addresses(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)

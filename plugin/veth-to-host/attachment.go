@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// attachment is the content of a record: all that DEL and GC need to know without prevResult, and CHECK to compare
-// with.
+// attachment is the content of a record: everything that DEL and GC need to know without prevResult, and that CHECK
+// compares with.
 type attachment struct {
 	Netns         string       `json:"netns"`
 	HostInterface string       `json:"hostInterface"`
@@ -22,8 +22,8 @@ type attachment struct {
 	LinkMAC       string       `json:"linkMAC"`
 	Veth          kernel.Veth  `json:"veth"`
 	Addresses     []netip.Addr `json:"addresses"`
-	// Node is the node's address by family that the pod knows the node by, and that its connections get when they come
-	// back through the pod.
+	// Node has for each family the address by which the pod knows the node. It is also the source address of the node's
+	// connections that come back through the pod.
 	Node       []netip.Addr `json:"node"`
 	Table      int          `json:"table"`
 	Mark       uint32       `json:"mark"`
@@ -37,8 +37,8 @@ type (
 	store = record.Store[attachment]
 )
 
-// Keys returns what records are found by. Lost is what goes with an address of the node: the routes that have it as
-// their source.
+// Keys returns the keys by which a record can be found. The kind lost has the node's addresses: the routes with such a
+// source address vanish when the address is removed.
 func (a attachment) Keys() []string {
 	keys := []string{linkKey(a.Veth.Host), tableKey(a.Table), netnsKey(a.Netns)}
 	for _, ip := range a.Addresses {
@@ -73,7 +73,7 @@ func markKey(mark uint32, ipv6 bool) string {
 
 func (a attachment) has(ip netip.Addr) bool { return slices.Contains(a.Addresses, ip) }
 
-// node returns the node's address for a family; the zero value where the pod has none of that family.
+// node returns the node's address of a family, or the zero value if the pod has no address of that family.
 func (a attachment) node(ipv6 bool) netip.Addr {
 	return firstOf(a.Node, ipv6)
 }
@@ -87,7 +87,7 @@ func firstOf(addrs []netip.Addr, ipv6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// families returns for which families the pod has addresses, as "is it IPv6".
+// families returns the families of the pod's addresses; true means IPv6.
 func (a attachment) families() []bool {
 	var families []bool
 	for _, ipv6 := range []bool{false, true} {
@@ -102,8 +102,8 @@ func openStore(create bool) (*store, error) {
 	return verb.OpenStore[attachment](pluginName, create)
 }
 
-// identity derives names and hardware addresses from whose attachment it is, so that a veth is known to be this
-// attachment's even where its record is lost. Attempt counts up when a name is taken by something else.
+// identity derives names and hardware addresses from the attachment, so that a veth can be attributed to its attachment
+// even if the record was lost. Attempt is increased if something else has the name.
 type identity struct {
 	record.Attachment
 	attempt int
@@ -130,11 +130,11 @@ const (
 	pluginName = "veth-to-host"
 	vethPrefix = "veth"
 	vethDigits = 8
-	// So many names are tried: with 32 bits, even a second one is taken on no node that ever was.
+	// The number of names that are tried. With 32 bits, not even the second one is ever in use in practice.
 	maxAttempts = 16
 )
 
-// hasNewerOwner reports whether another record holds ip and is younger.
+// hasNewerOwner reports whether another, newer record contains ip.
 func hasNewerOwner(s *store, e entry, ip netip.Addr) (bool, error) {
 	holders, err := s.Holders(addressKey(ip))
 	return slices.ContainsFunc(holders, func(other entry) bool {
@@ -142,13 +142,13 @@ func hasNewerOwner(s *store, e entry, ip netip.Addr) (bool, error) {
 	}), err
 }
 
-// others returns the records beside e that have a key.
+// others returns the records other than e that have a key.
 func others(s *store, key string, of record.Attachment) ([]entry, error) {
 	holders, err := s.Holders(key)
 	return slices.DeleteFunc(holders, func(e entry) bool { return e.Attachment == of }), err
 }
 
-// anyOther returns some record of another attachment, nil where there is none. A record has a mark, at least.
+// anyOther returns the record of any other attachment, or nil if there is none. Every record has at least a mark.
 func anyOther(s *store, of record.Attachment) (*entry, error) {
 	marks, err := s.Values(markKind)
 	for _, mark := range marks {

@@ -33,7 +33,7 @@ type (
 	cniError = plugintest.Error
 )
 
-// start starts the plugin on the node. Its process belongs to the node's namespaces; waiting for it needs no thread.
+// start starts the plugin on the node. The process belongs to the node's namespaces; any thread can wait for it.
 func (n *labNode) start(cmd *exec.Cmd) error { return n.do(cmd.Start) }
 
 // run executes the plugin on the node.

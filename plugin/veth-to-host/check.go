@@ -18,9 +18,9 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdCheck compares what ADD made with what stands, from the node to the pod, and answers with the first thing that is
-// missing or different. SPEC.md, CHECK: what a plugin later in the chain may change is no error, so nothing is expected
-// of links, addresses and routes that ADD did not make.
+// cmdCheck compares what ADD made with the present state, from the node to the pod, and returns the first object that
+// is missing or different. SPEC.md, CHECK: a change by a later plugin of the chain is no error, so links, addresses and
+// routes that ADD did not make are not compared.
 func cmdCheck(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -75,8 +75,8 @@ func (c *checker) run(conf *config) error {
 	return nil
 }
 
-// checkPrevResult looks for addresses that nobody has: those of this record are on the underlay link, and those of a
-// younger one are another's.
+// checkPrevResult checks that the addresses of prevResult are on the underlay link and in this record, and that no
+// newer record has them.
 func (c *checker) checkPrevResult() error {
 	a := c.entry.State
 	link, err := c.Pod.LinkByName(a.Link)
@@ -92,7 +92,7 @@ func (c *checker) checkPrevResult() error {
 			return fmt.Errorf("prevResult: address %s is not on link %s of the pod", ip, a.Link)
 		}
 		if !a.has(ip) {
-			return fmt.Errorf("prevResult: address %s is none of those that ADD was given: delete the attachment and "+
+			return fmt.Errorf("prevResult: address %s was not in the prevResult of ADD: delete the attachment and "+
 				"add it again", ip)
 		}
 	}
@@ -113,7 +113,7 @@ func (c *checker) checkNode() error {
 	}
 	for _, ip := range a.Node {
 		if !n.has(ip) {
-			return fmt.Errorf("address %s, by which the pod knows the node, is none of the node's: delete the "+
+			return fmt.Errorf("address %s, by which the pod knows the node, is not an address of the node: delete the "+
 				"attachment and add it again", ip)
 		}
 	}
@@ -190,7 +190,7 @@ func (c *checker) checkHostRoutes() error {
 	if right, err := takesItsRoutes(c.Host, link, a); err != nil || right {
 		return err
 	}
-	h, err := readHostSide(c.Host, []entry{c.entry}) // to say what is wrong
+	h, err := readHostSide(c.Host, []entry{c.entry}) // only to say what is wrong
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,8 @@ func (c *checker) checkNodeTable() error {
 	return checkTable(conn, newNodeTable([]entry{c.entry}).table)
 }
 
-// checkTable compares a table with the kernel's: sets, chains and rules, and of the elements those that t has.
+// checkTable compares a table with the kernel's. Sets, chains and rules must be the same; the kernel's sets must
+// contain the elements of t and may have more.
 func checkTable(conn *nftables.Conn, t *table) error {
 	if _, err := conn.ListTableOfFamily(t.Name, t.Family); errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nftables: table inet %s is missing", t.Name)
@@ -318,7 +319,8 @@ func (c *checker) checkPodSysctls() error {
 	return nil
 }
 
-// checkPodRoutes takes a route of the main table in any other that is not this plugin's: sbr moves them.
+// checkPodRoutes compares the pod's routes. A route of the main table may be in any other table that is not this
+// plugin's, since sbr moves routes.
 func (c *checker) checkPodRoutes() error {
 	all, err := readRoutes(c.Pod)
 	if err != nil {

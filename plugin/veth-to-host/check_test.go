@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// Each thing that ADD made is broken alone, and CHECK names it. Node and pod are broken in their own namespaces.
+// Each object that ADD made is broken alone, and CHECK names it. Node and pod are broken in their own namespaces.
 func TestCheck(t *testing.T) {
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -34,7 +34,7 @@ func TestCheck(t *testing.T) {
 		{name: "nothing", want: "success"},
 		{
 			name: "forwarding off", node: sysctl("ipv6/conf/all/forwarding", "0"),
-			want: "999: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
+			want: "999: the node does not forward, which services need: set sysctl net.ipv6.conf.all.forwarding=1",
 		},
 		{
 			name: "src_valid_mark", node: sysctl("ipv4/conf/"+uplink+"/src_valid_mark", "0"),
@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 			want: "999: nftables: table inet cni-veth-to-host: set source6: this attachment's element is missing",
 		},
 		{name: "a chain that drops", node: dropForward, want: "999: forwarded packets of pods are dropped by chain " +
-			"FORWARD of table ip filter: have the one who owns it accept them, " +
+			"FORWARD of table ip filter: its owner must accept them, " +
 			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
 		{name: "pod's end down", pod: edit("veth0", netlink.LinkSetDown), want: "999: in the pod: link veth0 is down"},
 		{name: "pod's address", pod: func() error {
@@ -121,7 +121,7 @@ func TestCheck(t *testing.T) {
 				return undrop(sysctl("ipv6/conf/all/forwarding", "1"))
 			})
 			in(t, p.ns, func() error { return restoreEth0() })
-			l.node1.mustAdd(t, p) // which starts from nothing
+			l.node1.mustAdd(t, p) // the ADD removes everything old first
 			host = l.node1.hostEnd(t)
 		})
 	}
@@ -153,7 +153,7 @@ func deleteAddress(name, ip string) error {
 	})()
 }
 
-// deleteRoute deletes the route that is written so.
+// deleteRoute returns a function that deletes the route that String prints as text.
 func deleteRoute(text string) func() error {
 	return func() error {
 		n, err := kernel.Current()
@@ -209,7 +209,7 @@ func filterTable() *nftables.Table {
 	return &nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4}
 }
 
-// dropForward does what dockerd does first of all.
+// dropForward drops forwarded packets as dockerd does when it starts.
 func dropForward() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -237,7 +237,7 @@ func undrop(then func() error) error {
 	return then()
 }
 
-// restoreEth0 gives eth0 back what a case has taken.
+// restoreEth0 restores what a case removed from eth0.
 func restoreEth0() error {
 	if err := plugintest.Configure("eth0", "fd00:20::50/64"); err != nil && !strings.Contains(err.Error(), "exists") {
 		return err

@@ -18,11 +18,11 @@ const (
 	defaultContainerInterface = "veth0"
 	defaultTableStart         = 256
 	defaultMark               = 0x2000
-	// kube-proxy's marks for what it will drop and for what it will masquerade.
+	// kubeProxyMarks are kube-proxy's marks for packets that it will drop and packets that it will masquerade.
 	kubeProxyMarks = 0x8000 | 0x4000
 )
 
-// config is the plugin's configuration. Every key may be left out.
+// config is the plugin's configuration. All keys are optional.
 type config struct {
 	chain.Config
 	HostInterface      string   `json:"hostInterface"`
@@ -70,13 +70,13 @@ func (c *config) validate() error {
 		}
 	}
 	if c.MTU != 0 && (c.MTU < 1280 || c.MTU > 65535) {
-		report("mtu %d: want 1280 to 65535, or leave it out to have that of hostInterface", c.MTU)
+		report("mtu %d: want 1280 to 65535, or leave it out to use the MTU of hostInterface", c.MTU)
 	}
 	if t := c.RouteTableStart; t != nil && (*t < 1 || *t > 1<<31-1) {
 		report("routeTableStart %d: want 1 to %d", *t, 1<<31-1)
 	}
 	if m := c.NodePortMark; m != nil && (*m == 0 || *m&(*m-1) != 0 || *m&kubeProxyMarks != 0) {
-		report("nodePortMark %#x: want one bit, and neither 0x4000 nor 0x8000, which are kube-proxy's", *m)
+		report("nodePortMark %#x: want one bit other than 0x4000 and 0x8000, which are kube-proxy's", *m)
 	}
 	var err error
 	if c.ports, err = parsePorts(c.NodePorts); err != nil {
@@ -86,11 +86,11 @@ func (c *config) validate() error {
 		prefix, err := netip.ParsePrefix(s)
 		switch {
 		case err != nil:
-			report("routes: %q is no prefix such as 10.96.0.0/12", s)
+			report("routes: %q is not a prefix such as 10.96.0.0/12", s)
 		case prefix.Bits() == 0:
-			report("routes: %q is the default route: leave routes out to have it over the node", s)
+			report("routes: %q is the default route: leave routes out to send the default route over the node", s)
 		case prefix != prefix.Masked():
-			report("routes: %q has bits beyond its length: want %q", s, prefix.Masked())
+			report("routes: %q has bits set beyond the prefix length: want %q", s, prefix.Masked())
 		default:
 			c.routes = append(c.routes, prefix)
 		}
@@ -98,7 +98,8 @@ func (c *config) validate() error {
 	return errors.Join(errs...)
 }
 
-// parsePorts reads "30000-32767,8080", with "-" or ":" between the ends of a range. Nothing means every port.
+// parsePorts parses a list such as "30000-32767,8080", with "-" or ":" between the ends of a range. An empty string
+// means every port.
 func parsePorts(s string) ([]portRange, error) {
 	if s == "" {
 		return []portRange{{0, 65535}}, nil
@@ -112,7 +113,7 @@ func parsePorts(s string) ([]portRange, error) {
 		from, err := strconv.ParseUint(first, 10, 16)
 		to, lastErr := strconv.ParseUint(last, 10, 16)
 		if err != nil || lastErr != nil || from > to {
-			return nil, fmt.Errorf("%q is no port and no range such as 30000-32767", part)
+			return nil, fmt.Errorf("%q is neither a port nor a range such as 30000-32767", part)
 		}
 		for _, r := range ranges {
 			if uint16(from) <= r.Last && r.First <= uint16(to) {
@@ -140,15 +141,15 @@ func (c *config) tableStart() int {
 	return *c.RouteTableStart
 }
 
-// hostInterfaceName returns the configured name, or where there is none the link of the first default route that the
-// kernel lists: what upstream's macvlan takes as its master.
+// hostInterfaceName returns the configured name. Without one it returns the link of the first default route that the
+// kernel lists, as upstream's macvlan does for its master.
 func (c *config) hostInterfaceName(host *kernel.Namespace) (string, error) {
 	if c.HostInterface != "" {
 		return c.HostInterface, nil
 	}
 	name, err := host.DefaultLink()
 	if name == "" && err == nil {
-		err = errors.New("hostInterface is not set and the node has no default route to take it from")
+		err = errors.New("hostInterface is not set, and the node has no default route whose link could be used")
 	}
 	return name, err
 }

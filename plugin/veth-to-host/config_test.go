@@ -13,29 +13,29 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 )
 
-// Each file in testdata has one mistake, or is named for its lack of any.
+// Each file in testdata has one mistake, unless its name says otherwise.
 func TestParseConfig(t *testing.T) {
 	const code = `7: `
 	for name, want := range map[string]string{
-		"default-route": code + `routes: "0.0.0.0/0" is the default route: leave routes out to have it over ` +
+		"default-route": code + `routes: "0.0.0.0/0" is the default route: leave routes out to send the default route over ` +
 			`the node`,
-		"host-bits": code + `routes: "10.96.0.1/12" has bits beyond its length: want "10.96.0.0/12"`,
-		"kube-proxy-mark": code + `nodePortMark 0x4000: want one bit, and neither 0x4000 nor 0x8000, which are ` +
+		"host-bits": code + `routes: "10.96.0.1/12" has bits set beyond the prefix length: want "10.96.0.0/12"`,
+		"kube-proxy-mark": code + `nodePortMark 0x4000: want one bit other than 0x4000 and 0x8000, which are ` +
 			`kube-proxy's`,
 		"long-name": code + `hostInterface "averylonginterface": interface name is too long; interface ` +
 			`name should be less than 16 characters`,
 		"no-json":           code + `configuration: unexpected end of JSON input`,
-		"no-prefix":         code + `routes: "10.96.0.1" is no prefix such as 10.96.0.0/12`,
+		"no-prefix":         code + `routes: "10.96.0.1" is not a prefix such as 10.96.0.0/12`,
 		"overlapping-ports": code + `nodePorts "30000-32767,30080": "30080" overlaps with another range`,
-		"reversed-ports": code + `nodePorts "32767-30000": "32767-30000" is no port and no range such as ` +
+		"reversed-ports": code + `nodePorts "32767-30000": "32767-30000" is neither a port nor a range such as ` +
 			`30000-32767`,
-		"small-mtu": code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface`,
-		"two-bits": code + `nodePortMark 0x3: want one bit, and neither 0x4000 nor 0x8000, which are ` +
+		"small-mtu": code + `mtu 500: want 1280 to 65535, or leave it out to use the MTU of hostInterface`,
+		"two-bits": code + `nodePortMark 0x3: want one bit other than 0x4000 and 0x8000, which are ` +
 			`kube-proxy's`,
 		"wrong-type": code + `configuration: json: cannot unmarshal number into Go struct field ` +
 			`config.ipMasq of type bool`,
 		"zero-table": code + `routeTableStart 0: want 1 to 2147483647`,
-		"several-at-once": code + `mtu 500: want 1280 to 65535, or leave it out to have that of hostInterface` +
+		"several-at-once": code + `mtu 500: want 1280 to 65535, or leave it out to use the MTU of hostInterface` +
 			"\n" + `routeTableStart 0: want 1 to 2147483647`,
 		"empty-pod-interface": code + `containerInterface "": interface name is empty`,
 	} {

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// cmdDel never needs the pod, hostInterface or prevResult: the record says what to remove.
+// cmdDel never needs the pod, hostInterface or prevResult: the record names everything that must be removed.
 func cmdDel(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -22,7 +22,7 @@ func cmdDel(args *skel.CmdArgs) error {
 		return err
 	}
 	defer host.Close()
-	s, err := openStore(true) // for its lock, even where there is no record
+	s, err := openStore(true) // take the lock, even if there is no record
 	if err != nil {
 		return err
 	}
@@ -41,11 +41,11 @@ func del(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) err
 	if err := removeUnrecorded(host, s, conf, args); err != nil {
 		return err
 	}
-	return s.Remove(a) // one that cannot be read
+	return s.Remove(a) // the record cannot be read
 }
 
-// removeUnrecorded removes what an attachment without a record may have. Its name and hardware address follow from
-// whose it is; in its pod, by now, only what goes with the veth is sure to be its own.
+// removeUnrecorded removes everything that an attachment without a record may have. The name and hardware address of
+// its veth follow from the attachment. In its pod, only the objects that vanish with the veth certainly belong to it.
 func removeUnrecorded(host *kernel.Namespace, s *store, conf *config, args *skel.CmdArgs) error {
 	a := conf.Attachment(args)
 	var errs []error
@@ -58,7 +58,8 @@ func removeUnrecorded(host *kernel.Namespace, s *store, conf *config, args *skel
 			continue
 		}
 		_, linkErr := host.LinkByName(v.Host)
-		// A further name was tried only where something else had the one before. What has lost its link too, GC finds.
+		// A further name was tried only if something else had the name before it. If that has since gone, GC removes
+		// the veth.
 		if attempt > 0 && kernel.IsNotFound(linkErr) {
 			continue
 		}
@@ -66,7 +67,7 @@ func removeUnrecorded(host *kernel.Namespace, s *store, conf *config, args *skel
 	}
 	prev, err := conf.PrevResult()
 	if err != nil {
-		log.Print(err) // a damaged cache; SPEC.md, DEL: complete without it
+		log.Print(err) // a damaged cache. SPEC.md, DEL: complete without it
 	}
 	if prev != nil {
 		gone, err := unheld(s, addressesOf(prev, args.IfName), a)

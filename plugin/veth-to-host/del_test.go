@@ -12,8 +12,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// DEL by each of the ways a runtime may call it, and each time once more. Tables of others stay as they are to the
-// byte.
+// DEL in each of the ways in which a runtime may call it, twice each. Tables of others stay the same to the byte.
 func TestDel(t *testing.T) {
 	l := newLab(t)
 	proxy{services: map[string]string{"10.96.0.1": "10.10.20.55", "fd00:96::1": "fd00:20::55"}}.install(t, l.node1.ns)
@@ -26,8 +25,8 @@ func TestDel(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		call    call
-		before  func() error // on the node
-		podOnly string       // what of the pod's state is compared; empty means all
+		before  func() error // runs on the node
+		podOnly string       // the part of the pod's state that is compared; all if empty
 	}{
 		{name: "everything given", call: whole},
 		{name: "no prevResult", call: call{ID: "p1", Netns: p.ns.Path(), Stdin: conf()}},
@@ -35,7 +34,8 @@ func TestDel(t *testing.T) {
 		{name: "no namespace", call: call{ID: "p1", Stdin: conf()}},
 		{name: "a namespace that is gone", call: call{ID: "p1", Netns: "/run/netns/gone", Stdin: conf()}},
 		{name: "another hostInterface", call: call{ID: "p1", Stdin: conf(map[string]any{"hostInterface": "eth9"})}},
-		// Without a record nothing says what the pod's settings were: its end of the veth goes, and the node is clean.
+		// Without a record the previous values of the pod's settings are unknown: DEL removes its end of the veth and
+		// everything on the node.
 		{name: "no record", call: call{ID: "p1", Stdin: conf()}, before: lose, podOnly: "^link|^route .* dev veth0|^neigh"},
 		{
 			name: "a record that is empty", call: call{ID: "p1", Stdin: conf()},
@@ -48,7 +48,7 @@ func TestDel(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			pod := p
-			if tt.podOnly != "" { // it is not as it was afterwards
+			if tt.podOnly != "" { // the rest is not restored
 				pod = l.podWith(l.node1, "p1", bridgeMode, p.ips...)
 			}
 			podBefore := state(t, pod.ns)
@@ -93,7 +93,8 @@ func flushTable() error {
 	return newNodeTable(nil).remove(conn)
 }
 
-// ADD fails where it cannot record, and the DEL that follows must not keep the plugins before from deleting.
+// ADD fails if it cannot write a record, and the DEL that follows must not keep earlier plugins of the chain from
+// deleting.
 func TestDel_where_no_record_can_be(t *testing.T) {
 	l := newLab(t)
 	l.node1.in(t, func() error { return plugintest.PlaceFile("/run/cni/veth-to-host/cni0") })
@@ -110,7 +111,7 @@ func TestDel_where_no_record_can_be(t *testing.T) {
 	}
 }
 
-// E04: DEL of what never was.
+// E04: DEL of an attachment that never existed.
 func TestDel_of_nothing(t *testing.T) {
 	l := newLab(t)
 	bare := l.node1.state(t)
@@ -120,7 +121,7 @@ func TestDel_of_nothing(t *testing.T) {
 	}
 }
 
-// D04: an address has gone to a new pod before the old attachment is deleted.
+// D04: the old attachment is deleted after its address went to a new pod.
 func TestDel_late(t *testing.T) {
 	l := newLab(t)
 	old := l.pod(l.node1, "old", 50, bridgeMode)
@@ -150,8 +151,8 @@ func TestDel_late(t *testing.T) {
 	}
 }
 
-// B06: connections of a pod do not outlive it in connection tracking, where the next owner of its address would meet
-// them.
+// B06: connection tracking forgets the connections of a deleted pod, so that the next owner of its address does not
+// meet them.
 func TestDel_forgets_connections(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
 	if got := ask(c.p1.ns, "udp", "10.96.0.1", 80); got != "p2 sees 10.10.20.50" {
@@ -196,7 +197,7 @@ func TestGC(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
-	// What somebody has removed comes back, and what no record holds goes.
+	// Removed objects are restored, and objects without a record are removed.
 	l.node1.mustAdd(t, stale)
 	l.node1.in(t, func() error {
 		if err := flushTable(); err != nil {
@@ -214,7 +215,7 @@ func TestGC(t *testing.T) {
 		withoutHandles(matching(l.node1.state(t), "^link|^route.*dev veth|^rule|^nft|^file|^neigh"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// Of another network nothing goes.
+	// GC of another network removes nothing.
 	if err := l.node1.gc(t, other); err != nil {
 		t.Fatal(err)
 	}
@@ -230,8 +231,8 @@ func TestGC(t *testing.T) {
 	}
 }
 
-// readdress takes the IPv4 address of a link away and gives it back, with which the kernel deletes the routes that have
-// it as their source.
+// readdress removes the IPv4 address of a link and adds it again; the kernel thereby deletes the routes that have it as
+// source.
 func readdress(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {

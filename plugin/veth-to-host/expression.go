@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The parts that this plugin's nftables rules are made of. Each loads into the first register unless it says otherwise.
+// These functions return the parts of this plugin's nftables rules. Each part loads into the first register unless its
+// comment names another one.
 
-// Registers for keys made of several parts: nf_tables counts 16 registers of 4 bytes from 8 on, and 1 is the first
-// four.
+// Registers for keys of several parts: nf_tables numbers its registers of 4 bytes from 8 on; register 1 overlaps the
+// first four of them.
 const (
 	register1         = 1
 	registerAfterIPv4 = 9
@@ -18,7 +19,7 @@ const (
 	registerAfterName = 12
 )
 
-// metaKeyOIFKIND is the kind of the outgoing link (NFT_META_OIFKIND), which the library has no name for.
+// metaKeyOIFKIND loads the kind of the outgoing link (NFT_META_OIFKIND); the library has no name for it.
 const metaKeyOIFKIND expr.MetaKey = 27
 
 func concat(parts ...[]expr.Any) []expr.Any {
@@ -29,7 +30,7 @@ func concat(parts ...[]expr.Any) []expr.Any {
 	return rule
 }
 
-// linkName returns a name as nf_tables compares it: padded to IFNAMSIZ.
+// linkName returns a name padded to IFNAMSIZ, as nf_tables compares it.
 func linkName(name string) []byte {
 	padded := make([]byte, 16)
 	copy(padded, name)
@@ -52,7 +53,7 @@ func oifname(name string) []expr.Any {
 	return concat(loadMeta(expr.MetaKeyOIFNAME, register1), equals(linkName(name)))
 }
 
-// family lets rules of an inet table pass for packets of one family.
+// family returns a match for the packets of one family; rules in an inet table see both.
 func family(ipv6 bool) []expr.Any {
 	proto := byte(unix.NFPROTO_IPV4)
 	if ipv6 {
@@ -70,7 +71,7 @@ func loadDestination(ipv6 bool) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
 }
 
-// inSet lets a rule pass if the key, loaded before, is in a set.
+// inSet returns a match for a key, loaded before, that is in a set.
 func inSet(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: register1, SetID: set.ID, SetName: set.Name}}
 }
@@ -79,7 +80,8 @@ func notInSet(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: register1, SetID: set.ID, SetName: set.Name, Invert: true}}
 }
 
-// mapped replaces the key by what a map has for it, and ends the rule where it has nothing.
+// mapped returns an expression that replaces the key with its value in a map, and ends the rule if the map does not
+// contain the key.
 func mapped(set *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{
 		SourceRegister: register1, DestRegister: register1, IsDestRegSet: true, SetID: set.ID, SetName: set.Name,
@@ -107,7 +109,7 @@ func storeMark() []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: register1, SourceRegister: true}}
 }
 
-// bits keeps the bits of mask and then flips those of flip.
+// bits returns an expression that keeps the bits of mask and then flips the bits of flip.
 func bits(mask, flip uint32) []expr.Any {
 	return []expr.Any{&expr.Bitwise{
 		SourceRegister: register1, DestRegister: register1, Len: 4,
@@ -115,12 +117,13 @@ func bits(mask, flip uint32) []expr.Any {
 	}}
 }
 
-// marked lets a rule pass for connections whose mark has a value under a mask.
+// marked returns a match for connections whose mark under mask is value.
 func marked(value, mask uint32) []expr.Any {
 	return concat(loadConnMark(), bits(mask, 0), equals(binaryutil.NativeEndian.PutUint32(value)))
 }
 
-// setMark gives packets a mark under a mask and leaves the other bits alone, which are others'.
+// setMark returns expressions that set the bits of mask in a packet's mark to value. The other bits belong to others
+// and do not change.
 func setMark(value, mask uint32) []expr.Any {
 	return concat(loadMeta(expr.MetaKeyMARK, register1), bits(^mask, value), storeMark())
 }
@@ -129,7 +132,7 @@ func setConnMark(value, mask uint32) []expr.Any {
 	return concat(loadConnMark(), bits(^mask, value), storeConnMark())
 }
 
-// newConnection lets a rule pass for the first packets of a connection.
+// newConnection returns a match for the first packets of a connection.
 func newConnection() []expr.Any {
 	none := make([]byte, 4)
 	return []expr.Any{
@@ -146,7 +149,7 @@ func verdict(kind expr.VerdictKind) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: kind}}
 }
 
-// sourceNAT translates the source to the address in the first register.
+// sourceNAT returns an expression that translates the source to the address in the first register.
 func sourceNAT(ipv6 bool) []expr.Any {
 	family := uint32(unix.NFPROTO_IPV4)
 	if ipv6 {

@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-// Whatever is taken, the number is free, not below the first one, and next to a taken one or the first.
+// Whatever is taken: the number is free, not below the first one, and is the first one or follows a taken one.
 func TestFirstFree(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

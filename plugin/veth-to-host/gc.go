@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdGC removes what belongs to no valid attachment of the network, and restores what is missing of the others.
-// SPEC.md, GC: remove as much as possible, and report what could not be removed after that.
+// cmdGC removes everything that belongs to no valid attachment of the network, and restores what the others have lost.
+// SPEC.md, GC: remove as much as possible, and then report what could not be removed.
 func cmdGC(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -33,7 +33,7 @@ func cmdGC(args *skel.CmdArgs) error {
 	})
 }
 
-// tidy restores what is missing of the attachments that stay, and removes what nobody has.
+// tidy restores what the remaining attachments have lost, and removes objects that belong to none.
 func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry, complete bool) error {
 	var errs []error
 	if complete {
@@ -49,8 +49,8 @@ func tidy(host *kernel.Namespace, s *store, conf *config, kept []entry, complete
 	return errors.Join(append(errs, removeShared(host, s, conf.mark(), record.Attachment{}), syncNodeTable(kept))...)
 }
 
-// removeOrphans removes veths and rules that no record holds. They are known by the first of their rules, with a name
-// as this plugin gives it: veths of others have such names too, and no such rule.
+// removeOrphans removes veths and rules that no record names. A veth is this plugin's if it has a name as this plugin
+// makes them and the first of its rules: veths of others may have such names, but not that rule.
 func removeOrphans(host *kernel.Namespace, kept []entry) error {
 	held := map[string]bool{}
 	for _, e := range kept {
@@ -66,13 +66,13 @@ func removeOrphans(host *kernel.Namespace, kept []entry) error {
 		if held[name] || !isVethName(name) || !hasDirectRule(rules, name) {
 			continue
 		}
-		held[name] = true // its other rules go with it
+		held[name] = true // its other rules are removed with it
 		errs = append(errs, removeVeth(host, kernel.Veth{Host: name}))
 	}
 	return errors.Join(errs...)
 }
 
-// isVethName reports whether a name is one that this plugin gives.
+// isVethName reports whether a name is of the form that this plugin makes.
 func isVethName(name string) bool {
 	digits, ok := strings.CutPrefix(name, vethPrefix)
 	return ok && len(digits) == vethDigits && strings.Trim(digits, "0123456789abcdef") == ""

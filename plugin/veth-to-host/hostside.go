@@ -15,27 +15,27 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// Priorities of the rules on the node. The last is the one that unnumbered-ptp plugins have always used.
+// Priorities of the rules on the node. Unnumbered-ptp plugins have always used the last one.
 const (
-	// Replies to what the node forwarded to a pod go where the node's routes say, not back into the pod.
+	// Replies to packets that the node forwarded to a pod follow the node's routes instead of going back into the pod.
 	priorityMark = 512
-	// What has a route of its own on the node (another pod of this plugin, or one of ptp or calico) goes there
-	// directly. The kernel looks here for reverse paths as well.
+	// Packets to an address that has its own route on the node (another pod of this plugin, of ptp or of calico) go
+	// there directly. The kernel also uses this rule to look up reverse paths.
 	priorityDirect = 1023
-	// All else goes back into the pod, whose underlay link is the way to it.
+	// All other packets go back into the pod and leave by its underlay link.
 	priorityBack = 1024
 )
 
-// markRule returns the one rule on the node that all attachments share, one for each family.
+// markRule returns the only rule on the node that all attachments share; each family has one.
 func markRule(mark uint32, ipv6 bool) kernel.Rule {
 	return kernel.Rule{IPv6: ipv6, Priority: priorityMark, Mark: mark, Mask: mark, Table: mainTable}
 }
 
 const mainTable = 254 // RT_TABLE_MAIN
 
-// directRule lets host routes of the main table decide, and no others.
+// directRule returns the rule that looks up host routes of the main table, and no others.
 func directRule(link string, ipv6 bool) kernel.Rule {
-	longest := 31 // one less than that of a host route
+	longest := 31 // one less than the length of a host route
 	if ipv6 {
 		longest = 127
 	}
@@ -51,8 +51,8 @@ func (a attachment) hostRules() []kernel.Rule {
 	return rules
 }
 
-// hostRoutes returns the node's routes of an attachment, those to the pod's addresses first: the next hop of table N is
-// reached by one of them.
+// hostRoutes returns the routes on the node of an attachment. The routes to the pod's addresses come first, since the
+// next hop of table N is reached by one of them.
 func (a attachment) hostRoutes(owns func(netip.Addr) bool) []route {
 	var routes []route
 	for _, ip := range a.Addresses {
@@ -72,8 +72,8 @@ func (a attachment) hostRoutes(owns func(netip.Addr) bool) []route {
 	return routes
 }
 
-// hostSysctls returns settings of the node's end, before it is up. Nothing that a pod says may configure the node, and
-// a link-local address would only make the two ends talk about themselves.
+// hostSysctls returns settings of the node's end that are made before it is up. They keep packets from a pod from
+// configuring the node, and give the link no link-local address, which would only cause traffic between the two ends.
 func (a attachment) hostSysctls() []kernel.Sysctl {
 	return []kernel.Sysctl{
 		{Family: "ipv4", Key: "forwarding", Value: "1"},
@@ -86,20 +86,21 @@ func (a attachment) hostSysctls() []kernel.Sysctl {
 	}
 }
 
-// validMark makes the kernel take the mark into account when it looks for the reverse path of what comes in on
-// hostInterface. Else strict reverse-path filtering meets rule 1024 of the pod that a node port leads to, and drops the
-// packet (fib_validate_source looks up the way back as if from the outgoing link).
+// validMark returns the setting with which the kernel uses the mark when it looks up the reverse path of packets that
+// arrive on hostInterface. Without it, strict reverse-path filtering finds rule 1024 of the pod that a node port leads
+// to, and drops the packet (fib_validate_source looks up the reverse path as if the packet came from the outgoing
+// link).
 func validMark() kernel.Sysctl {
 	return kernel.Sysctl{Family: "ipv4", Key: "src_valid_mark", Value: "1"}
 }
 
-// hostSide changes what attachments have on the node, from one listing where it is about those that stand already.
+// hostSide makes the parts of attachments that are on the node. For existing attachments it works from one listing.
 type hostSide struct {
 	host   *kernel.Namespace
 	routes *routes
 	rules  []netlink.Rule
-	byLink map[string][]netlink.Rule        // the rules by the link that they are for
-	owner  map[netip.Addr]record.Attachment // by address, the youngest record's
+	byLink map[string][]netlink.Rule        // the rules by their incoming link
+	owner  map[netip.Addr]record.Attachment // by address, the newest record that has it
 }
 
 func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
@@ -115,7 +116,7 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 		host: host, routes: all, rules: rules, byLink: map[string][]netlink.Rule{},
 		owner: map[netip.Addr]record.Attachment{},
 	}
-	for _, e := range entries { // in order of their sequence
+	for _, e := range entries { // in order of their sequence numbers
 		for _, ip := range e.State.Addresses {
 			h.owner[ip] = e.Attachment
 		}
@@ -126,12 +127,13 @@ func readHostSide(host *kernel.Namespace, entries []entry) (*hostSide, error) {
 	return h, nil
 }
 
-// owns returns which addresses of an attachment are still its own: of two records with one, the younger has it.
+// owns returns a function that reports whether an address still belongs to an attachment: if two records contain it, it
+// belongs to the newer one.
 func (h *hostSide) owns(e entry) func(netip.Addr) bool {
 	return func(ip netip.Addr) bool { return h.owner[ip] == e.Attachment }
 }
 
-// ensureAnew makes what an attachment has on the node whose veth was just made: nothing of it is there, and its
+// ensureAnew makes the node's side of an attachment whose veth was just made. Nothing of it exists yet, and its
 // addresses are its own.
 func (h *hostSide) ensureAnew(e entry) error {
 	a := e.State
@@ -155,7 +157,7 @@ func (h *hostSide) ensureAnew(e entry) error {
 	return nil
 }
 
-// ensureLink makes sure of the node's end of a veth.
+// ensureLink configures the node's end of a veth and brings it up.
 func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 	link, err := h.host.LinkByName(a.Veth.Host)
 	if err != nil {
@@ -174,7 +176,8 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 	return link, nil
 }
 
-// ensure makes sure of what an attachment has on the node beside the shared things: link up, neighbours, routes, rules.
+// ensure makes everything on the node that belongs to one attachment, if it is missing: link up, neighbours, routes,
+// rules.
 func (h *hostSide) ensure(e entry) error {
 	a := e.State
 	link, err := h.ensureLink(a)
@@ -203,8 +206,8 @@ func (h *hostSide) ensure(e entry) error {
 	return nil
 }
 
-// restore brings back what somebody removed from under recorded attachments: taking hostInterface's address away
-// deletes the routes that have it as their source, for one.
+// restore restores what was removed from recorded attachments. For example, removing the address of hostInterface
+// deletes the routes that have it as their source.
 func (h *hostSide) restore(entries []entry) {
 	for _, e := range entries {
 		if !h.stands(e) {
@@ -213,16 +216,16 @@ func (h *hostSide) restore(entries []entry) {
 	}
 }
 
-// repair makes sure of an attachment that no call is about: what cannot be restored stops neither the others nor the
-// call.
+// repair restores an attachment other than that of the call. Errors are only logged, so that the call and the other
+// attachments go on.
 func (h *hostSide) repair(e entry) {
 	if err := h.ensure(e); err != nil {
 		log.Printf("attachment %s: restore: %v", e.Attachment, err)
 	}
 }
 
-// stands reports whether an attachment has its routes and rules on the node. It asks the kernel nothing, since an ADD
-// looks so at every other pod. A link that was down for a while has lost its neighbours, and its routes too.
+// stands reports whether an attachment has its routes and rules on the node. It does not query the kernel, since an ADD
+// asks this about every other pod. A link that was down has lost its neighbours and its routes too.
 func (h *hostSide) stands(e entry) bool {
 	for _, r := range e.State.hostRoutes(h.owns(e)) {
 		if !h.routes.has(r) {
@@ -237,8 +240,9 @@ func (h *hostSide) stands(e entry) bool {
 	return h.routes.up[e.State.Veth.Host]
 }
 
-// ensureNeighbours makes sure of permanent neighbours: the node's addresses are on no veth, so over IPv6, and over IPv4
-// with arp_ignore, nobody would answer for them; and no end ever has to ask. Existing are those that were listed.
+// ensureNeighbours makes permanent neighbours that are missing. The node's addresses are not on its end of the veth, so
+// nobody would answer for them over IPv6, nor over IPv4 with arp_ignore; and with a permanent neighbour nobody has to
+// ask. existing contains the neighbours that were listed.
 func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr, mac string,
 	existing map[netip.Addr]net.HardwareAddr,
 ) error {
@@ -254,8 +258,8 @@ func ensureNeighbours(n *kernel.Namespace, link netlink.Link, addrs []netip.Addr
 	return nil
 }
 
-// clear removes from the node what an earlier owner of an address or of a name left: a stale rule would send this pod's
-// packets to a table of long ago, and a stale route the node's packets to nobody.
+// clear removes from the node what an earlier owner of the address or the name left: a stale rule would send this pod's
+// packets to an unused table, and a stale route would send the node's packets to a link that has nobody behind it.
 func (h *hostSide) clear(e entry) error {
 	if err := h.host.DeleteRulesOf(e.State.Veth.Host, kernel.AnyPriority); err != nil {
 		return err
@@ -267,9 +271,9 @@ func (h *hostSide) clear(e entry) error {
 	return errors.Join(errs...)
 }
 
-// restoreLost brings back what others have lost, where something shows that they have. What goes with an address of the
-// node, or with all rules, is lost by all whose source it is, so one of each is looked at. That one pod's alone is
-// missing, only its CHECK and GC find out.
+// restoreLost restores other attachments if some have lost routes or rules. Routes vanish with an address of the node,
+// and rules may all be deleted at once; both affect all attachments with that source address, so it looks at one
+// attachment per source address. If only one pod's routes are missing, only its CHECK and GC notice.
 func restoreLost(host *kernel.Namespace, s *store, e entry) error {
 	values, err := s.Values(lostKind)
 	if err != nil {
@@ -304,12 +308,12 @@ func restoreLost(host *kernel.Namespace, s *store, e entry) error {
 	return nil
 }
 
-// stands reports whether packets of an attachment take its routes on the node, by its rules. It lists nothing.
+// stands reports whether the packets of an attachment take its routes on the node, by its rules. It lists nothing.
 func stands(host *kernel.Namespace, s *store, e entry) (bool, error) {
 	a := e.State
 	link, err := host.LinkByName(a.Veth.Host)
 	if kernel.IsNotFound(err) {
-		return true, nil // the pod went with its namespace, and nothing can be restored
+		return true, nil // the veth vanished with the pod's namespace; nothing can be restored
 	}
 	if err != nil {
 		return false, fmt.Errorf("link %s: %w", a.Veth.Host, err)
@@ -330,8 +334,8 @@ func stands(host *kernel.Namespace, s *store, e entry) (bool, error) {
 	return takesItsRoutes(host, link, a)
 }
 
-// takesItsRoutes asks the kernel where packets of a pod go: to another pod by rule 1023 and its host route, to anywhere
-// else by rule 1024 and table N, and with the mark by rule 512 and the main table.
+// takesItsRoutes reports whether the kernel would route packets of a pod as intended: to another pod by rule 1023 and
+// its host route, to any other address by rule 1024 and table N, and with the mark by rule 512 and the main table.
 func takesItsRoutes(host *kernel.Namespace, link netlink.Link, a attachment) (bool, error) {
 	index := link.Attrs().Index
 	for _, want := range a.hostRoutes(func(netip.Addr) bool { return true }) {
@@ -357,7 +361,7 @@ func takesItsRoutes(host *kernel.Namespace, link netlink.Link, a attachment) (bo
 	return true, nil
 }
 
-// nowhere returns an address that nobody has (RFC 5737 and RFC 3849): the way to it is the default route.
+// nowhere returns an address that no host has (RFC 5737 and RFC 3849), to which packets take the default route.
 func nowhere(ipv6 bool) netip.Addr {
 	if ipv6 {
 		return netip.MustParseAddr("2001:db8::1")
@@ -365,8 +369,8 @@ func nowhere(ipv6 bool) netip.Addr {
 	return netip.MustParseAddr("192.0.2.1")
 }
 
-// removeVeth removes a veth with all that hangs on it: routes and neighbours go with their link, rules do not. One that
-// somebody else has made under the name stays: it has neither the hardware address nor the rule of this plugin's.
+// removeVeth removes a veth and its rules; the kernel removes its routes and neighbours with it. It keeps a link of
+// that name that something else made, since that has neither this plugin's hardware address nor its rule.
 func removeVeth(host *kernel.Namespace, v kernel.Veth) error {
 	link, err := host.LinkByName(v.Host)
 	if err != nil && !kernel.IsNotFound(err) {
@@ -383,7 +387,8 @@ func removeVeth(host *kernel.Namespace, v kernel.Veth) error {
 		}
 		if own {
 			if err := host.LinkDel(link); err != nil {
-				// The pod's namespace may have taken it along; its rules, by which GC knows it, go only after it.
+				// The link may have vanished with the pod's namespace. Its rules, by which GC recognises it, are
+				// removed only after it.
 				if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
 					return fmt.Errorf("link %s: delete: %w", v.Host, err)
 				}
@@ -399,10 +404,10 @@ func hasDirectRule(rules []netlink.Rule, link string) bool {
 	})
 }
 
-// ensureShared makes sure of the rules for the mark, and of hostInterface's setting.
+// ensureShared makes the rules for the mark and sets hostInterface's sysctl.
 func (h *hostSide) ensureShared(a attachment) error {
 	for _, ipv6 := range a.families() {
-		if err := h.host.EnsureRule(markRule(a.Mark, ipv6), h.rules); err != nil { // one that is there stays
+		if err := h.host.EnsureRule(markRule(a.Mark, ipv6), h.rules); err != nil { // an existing rule stays
 			return err
 		}
 	}
@@ -413,7 +418,7 @@ func (h *hostSide) ensureShared(a attachment) error {
 	return nil
 }
 
-// removeShared removes the rules for a mark that no other record needs.
+// removeShared removes the rules for a mark if no other record needs them.
 func removeShared(host *kernel.Namespace, s *store, mark uint32, of record.Attachment) error {
 	var errs []error
 	for _, ipv6 := range []bool{false, true} {

@@ -34,17 +34,17 @@ type lab struct {
 
 const (
 	uplink   = "enp5s0f0"
-	rpFilter = "1" // on nodes and pods: the strictest setting, under which all has to work
+	rpFilter = "1" // on nodes and pods: the strictest setting, with which everything has to work
 )
 
-// labNode is a namespace, and a thread in it that sees directories of its own: nodes do not share records.
+// labNode is a namespace and a thread in it that has its own directories for records: nodes do not share them.
 type labNode struct {
 	ns   ns.NetNS
 	name string
 	work chan func()
 }
 
-// newLab makes a lab. Before gives node1 further NICs before its uplink.
+// newLab makes a lab. before may give node1 further NICs before its uplink.
 func newLab(t *testing.T, before ...func(*lab)) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -58,7 +58,7 @@ func newLab(t *testing.T, before ...func(*lab)) *lab {
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return err
 		}
-		// The switch is no router: frames pass it by no firewall.
+		// The switch is not a router: no firewall sees its frames.
 		for _, key := range []string{"iptables", "ip6tables"} {
 			err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+key, []byte("0"), 0)
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -113,7 +113,7 @@ func newNode(t *testing.T, name string) *labNode {
 	return n
 }
 
-// settle puts the calling thread in the node's namespace, with records and reservations of its own.
+// settle moves the calling thread into the node's namespace, with its own directories for records and reservations.
 func (n *labNode) settle(own string) error {
 	if err := n.ns.Set(); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (n *labNode) settle(own string) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return err
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil { // what the test mounts later is seen
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil { // also sees later mounts
 		return err
 	}
 	for _, dir := range []string{"/run/cni", "/var/lib/cni"} {
@@ -157,7 +157,7 @@ func (n *labNode) in(t *testing.T, do func() error) {
 	}
 }
 
-// cable joins two namespaces.
+// cable connects two namespaces with a veth.
 func (l *lab) cable(a, b ns.NetNS, nameA, nameB string) {
 	l.t.Helper()
 	in(l.t, a, func() error {
@@ -169,7 +169,7 @@ func (l *lab) cable(a, b ns.NetNS, nameA, nameB string) {
 	})
 }
 
-// plug joins a namespace to the LAN.
+// plug connects a namespace to the LAN.
 func (l *lab) plug(n ns.NetNS, addrs ...string) {
 	l.t.Helper()
 	l.ports++
@@ -210,14 +210,14 @@ func addDefaults(link string, gateways ...string) error {
 	return nil
 }
 
-// pod is what macvlan leaves behind: a namespace with eth0 on the uplink, addresses and default routes.
+// pod is a namespace as macvlan leaves it: with eth0 on the uplink, addresses and default routes.
 type pod struct {
 	ns  ns.NetNS
 	id  string
 	ips []string
 }
 
-// pod makes one with the address 10.10.20.N, fd00:20::N, or those given.
+// pod makes a pod with the addresses 10.10.20.N and fd00:20::N, or the given ones.
 func (l *lab) pod(n *labNode, id string, number int, mode netlink.MacvlanMode) *pod {
 	l.t.Helper()
 	return l.podWith(n, id, mode, fmt.Sprintf("10.10.20.%d/24", number), fmt.Sprintf("fd00:20::%d/64", number))

@@ -1,8 +1,8 @@
-// Command veth-to-host is a chained CNI plugin that gives an underlay pod a second way: a veth to its own node. Over it
-// go the node itself, its services, and the node ports that end in the pod, through the node's netfilter; what the pod
-// says to its own subnet stays on the underlay. It goes after macvlan or ipvlan in a conflist.
+// Command veth-to-host is a chained CNI plugin that gives a pod on an underlay a second path: a veth to its own node.
+// Packets to the node and its services take it, and so do packets of node ports that lead to the pod; they pass the
+// node's netfilter. Packets to the pod's own subnet stay on the underlay. In a conflist it follows macvlan or ipvlan.
 //
-// It is not a service proxy: what a service address means is decided by kube-proxy, or whatever does its work.
+// It is not a service proxy: kube-proxy, or a program in its place, implements service addresses.
 //
 // Tests: go test ./plugin/veth-to-host (as root; they run in namespaces of their own)
 package main
@@ -14,7 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// A namespace belongs to a thread: whatever reads /proc/sys or the own namespace has to stay on the first one.
+// A namespace belongs to a thread: reads of /proc/sys and of the current namespace have to stay on the first one.
 func init() {
 	runtime.LockOSThread()
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// node has the addresses by which others know the node.
+// node contains the addresses by which others know the node.
 type node struct {
 	link      netlink.Link // hostInterface
 	addresses []kernel.Address
 }
 
-// readNode looks at the node. An error says what is wrong with hostInterface.
+// readNode returns the node's addresses. An error says what is wrong with hostInterface.
 func readNode(host *kernel.Namespace, name string) (*node, error) {
 	link, err := host.LinkByName(name)
 	if kernel.IsNotFound(err) {
@@ -41,13 +41,13 @@ func (n *node) has(ip netip.Addr) bool {
 	return slices.ContainsFunc(n.addresses, func(a kernel.Address) bool { return a.Prefix.Addr() == ip })
 }
 
-// source returns the address that the node and a pod know each other by: that of hostInterface in the pod's subnet,
-// else its first of that family. The zero value means that hostInterface has none of that family.
+// source returns the address by which the node and a pod know each other: the address of hostInterface in the pod's
+// subnet, or its first one of that family. It returns the zero value if hostInterface has no address of that family.
 func (n *node) source(pod netip.Addr) netip.Addr {
 	return kernel.Source(n.addresses, n.link.Attrs().Index, pod)
 }
 
-// all returns every address of the node of a family, each once.
+// all returns every address of a family that the node has, each once.
 func (n *node) all(ipv6 bool) []netip.Addr {
 	var addrs []netip.Addr
 	for _, addr := range n.addresses {
@@ -64,8 +64,8 @@ func (n *node) hasFamily(ipv6 bool) bool {
 	})
 }
 
-// ready says why the node cannot carry pods of some families yet: the link is down, has no address, or the node does
-// not forward. Families says for each whether it is IPv6.
+// ready returns the reason why the node cannot serve pods of some families: the link is down, has no address, or the
+// node does not forward. In families, true means IPv6.
 func (n *node) ready(families ...bool) error {
 	if !kernel.IsUp(n.link) {
 		return fmt.Errorf("hostInterface %q is down: bring it up (ip link set %[1]s up)", n.name())
@@ -78,16 +78,16 @@ func (n *node) ready(families ...bool) error {
 		}
 		if !n.hasFamily(ipv6) {
 			errs = append(errs,
-				fmt.Errorf("hostInterface %q has no %s address for pods to know the node by: give it one", n.name(),
-					family))
+				fmt.Errorf("hostInterface %q has no %s address by which pods could reach the node: give it one",
+					n.name(), 					family))
 		}
 		errs = append(errs, forwards(ipv6, n.name()))
 	}
 	return errors.Join(errs...)
 }
 
-// forwards reads, and never writes: whether a node forwards is its administrator's decision, and no plugin could tell
-// later who else has come to need it.
+// forwards returns an error if the node does not forward. It never changes the setting: that is for the node's
+// administrator to decide, and a plugin could not tell later who else needs it by then.
 func forwards(ipv6 bool, link string) error {
 	path, key := "/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"
 	if ipv6 {
@@ -98,14 +98,14 @@ func forwards(ipv6 bool, link string) error {
 		return err
 	}
 	if strings.TrimSpace(string(raw)) == "0" {
-		return fmt.Errorf("the node does not forward, and services are forwarded: set sysctl %s=1", key)
+		return fmt.Errorf("the node does not forward, which services need: set sysctl %s=1", key)
 	}
 	if ipv6 {
-		return nil // conf/LINK/forwarding says there whether the link is a router's, and has no say in forwarding
+		return nil // for IPv6, conf/LINK/forwarding tells whether the link is a router's; not whether it forwards
 	}
 	value, err := kernel.ReadSysctl("ipv4", link, "forwarding")
 	if err == nil && value == "0" {
-		err = fmt.Errorf("the node does not forward from %s, and node ports are forwarded: set sysctl "+
+		err = fmt.Errorf("the node does not forward packets from %s, which node ports need: set sysctl "+
 			"net.ipv4.conf.%[1]s.forwarding=1", link)
 	}
 	return err

@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// nodeTable is the plugin's table on the node: three rules for marks and three for source addresses, however many pods
-// there are. What belongs to one attachment are elements of its sets.
+// nodeTable is the plugin's table on the node. It has three rules for marks and three for source addresses, however
+// many pods there are. Only elements of its sets belong to single attachments.
 type nodeTable struct {
 	*table
 	links, leaving, source4, source6, served4, served6 *nftables.Set
@@ -22,7 +22,7 @@ type nodeTable struct {
 
 const nodeTableName = "cni-" + pluginName
 
-// newNodeTable returns the table for records, all of which have the same mark.
+// newNodeTable returns the table for entries, all of which have the same mark.
 func newNodeTable(entries []entry) *nodeTable {
 	t := &nodeTable{table: newTable(nodeTableName)}
 	port := nftables.TypeInetService
@@ -57,11 +57,12 @@ func newNodeTable(entries []entry) *nodeTable {
 	return t
 }
 
-// markReplies marks connections that the node forwards to a pod, whoever sends and by whatever service, and the replies
-// to them: those follow the node's routes (rule 512), where all else that a pod sends goes back into it.
+// markReplies adds rules that mark the connections which the node forwards to a pod, whoever sent the first packet and
+// whichever service was used, and the replies to them. The replies follow the node's routes (rule 512); all other
+// packets of a pod go back into it.
 //
-// The chain comes after the translation of destinations, so that a pod's address is to be seen. What port was asked for
-// is known to connection tracking alone by then.
+// The chain runs after the translation of destinations, since it compares the pod's address. The original port is then
+// known to connection tracking only.
 func (t *nodeTable) markReplies(mark uint32) {
 	pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 		*nftables.ChainPriorityNATDest+1)
@@ -78,12 +79,12 @@ func (t *nodeTable) markReplies(mark uint32) {
 	}
 }
 
-// chooseSource gives what comes from a pod the node's address: whoever is asked has to answer by way of this node. It
-// names the address, since masquerading on a link without one takes that of the node's first NIC, and comes before the
-// masquerading of others, who would do just that.
+// chooseSource adds rules that give packets from a pod the node's address as source, so that answers come back to this
+// node. They name the address: masquerading on a link without an address uses an address of the node's first NIC. They
+// run before the masquerading of others for the same reason.
 //
-// What goes to another pod on this node keeps the pod's address: that pod has no other way back. Such pods are behind
-// veths, but a veth is also the way back into the pod itself, and in a lab hostInterface may be one.
+// Packets to another pod of this node keep the source: that pod can only reply to the pod's address. Such pods are
+// behind veths; but the veth of the pod itself is one as well, and in a lab hostInterface may be one.
 func (t *nodeTable) chooseSource() {
 	post := t.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting,
 		*nftables.ChainPriorityNATSource-1)
@@ -115,7 +116,7 @@ func (t *nodeTable) addElements(a attachment) {
 	}
 }
 
-// portKey returns a port as a part of a key: parts are padded to four bytes.
+// portKey returns a port as a part of a key. Parts are padded to four bytes.
 func portKey(port uint16) []byte {
 	key := make([]byte, 4)
 	binary.BigEndian.PutUint16(key, port)
@@ -129,8 +130,8 @@ func pick(ipv6 bool, six, four *nftables.Set) *nftables.Set {
 	return four
 }
 
-// ensureInNodeTable puts an attachment into the node's table. The whole table is made anew from all records where it is
-// another than it has to be, and where one of the elements is in the way.
+// ensureInNodeTable adds an attachment to the node's table. It rebuilds the whole table from all records if the table
+// differs from what it must be, or if the table already has one of the elements with another value.
 func ensureInNodeTable(s *store, e entry) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -153,9 +154,9 @@ func ensureInNodeTable(s *store, e entry) error {
 	return syncNodeTable(entries)
 }
 
-// removeFromNodeTable takes an attachment out of the node's table, or removes the table with the last one. Where the
-// table has not just its elements any more, or a younger attachment has the same address, it is made what the other
-// records say.
+// removeFromNodeTable removes an attachment from the node's table, and the table with the last attachment. It rebuilds
+// the table from the other records if the elements are not those of this attachment, or if a newer attachment has the
+// same address.
 func removeFromNodeTable(s *store, e entry) error {
 	other, err := anyOther(s, e.Attachment)
 	if err != nil {
@@ -185,8 +186,8 @@ func removeFromNodeTable(s *store, e entry) error {
 	return syncNodeTable(record.Without(entries, e.Attachment))
 }
 
-// removeUnrecordedElements removes what an attachment without a record, whose veth has a name, may have in the node's
-// table. Where one of its elements is there, the table is made what the records say.
+// removeUnrecordedElements removes elements of the node's table that an attachment without a record may have; veth is
+// the name of its link. If one of them exists, the table is rebuilt from the records.
 func removeUnrecordedElements(s *store, of record.Attachment, veth string) error {
 	other, err := anyOther(s, of)
 	if err != nil {

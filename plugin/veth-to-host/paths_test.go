@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/plugintest"
 )
 
-// path is one way through the lab; what is said of IPv4 addresses holds for IPv6 too.
+// path is one path through the lab. Everything that it says about IPv4 addresses holds for IPv6 too.
 type path struct {
 	name    string
 	from    ns.NetNS
@@ -65,13 +65,13 @@ func newCluster(t *testing.T, mode netlink.MacvlanMode, changes map[string]any, 
 	return c
 }
 
-// ipv6 returns the IPv6 address that stands for an IPv4 one in the lab.
+// ipv6 returns the IPv6 address that corresponds to an IPv4 address in the lab.
 func ipv6(text string) string {
 	return strings.NewReplacer("10.10.20.", "fd00:20::", "10.96.0.", "fd00:96::", "172.31.0.", "fd00:31::",
 		"192.168.121.", "fd00:121::").Replace(text)
 }
 
-// paths returns the seventeen that a pod on an underlay is expected to have.
+// paths returns the seventeen paths that a pod on an underlay is expected to have.
 func (c *cluster) paths() []path {
 	p1 := c.p1.ns
 	return []path{
@@ -95,7 +95,7 @@ func (c *cluster) paths() []path {
 	}
 }
 
-// walk tries paths in both families and compares all that the far ends have seen.
+// walk tries paths in both families and compares everything that the far ends saw.
 func walk(t *testing.T, paths []path) {
 	t.Helper()
 	want, got := map[string]string{}, map[string]string{}
@@ -117,7 +117,7 @@ func TestPaths(t *testing.T) {
 	t.Run("bridge", func(t *testing.T) {
 		walk(t, newCluster(t, bridgeMode, nil).paths())
 	})
-	// What goes back into the pod finds no other macvlan of its node there: these modes keep them apart.
+	// Packets that go back into the pod cannot reach another macvlan of its node: these modes isolate them.
 	for name, mode := range map[string]netlink.MacvlanMode{
 		"private": netlink.MACVLAN_MODE_PRIVATE, "vepa": netlink.MACVLAN_MODE_VEPA,
 	} {
@@ -152,8 +152,8 @@ func TestPaths(t *testing.T) {
 	})
 }
 
-// A pod forwards for its node, and for nobody else: a neighbour on the LAN does not get to services through it. Over
-// IPv4 the node's strict look at the reverse path would stop it too.
+// A pod forwards for its node only: a neighbour on the LAN does not get to services through it. Over IPv4 the node's
+// strict reverse-path filter would stop it too.
 func TestPaths_through_a_pod(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
 	in(t, c.lan, func() error {
@@ -169,7 +169,7 @@ func TestPaths_through_a_pod(t *testing.T) {
 	}
 }
 
-// A11, B05: a pod that a veth and a host route join to the node, as ptp does it, and one of this plugin reach each
+// A11, B05: a pod with a veth and a host route on the node, as ptp makes them, and a pod of this plugin reach each
 // other in both directions and through services, and see each other's own address.
 func TestPaths_beside_a_routed_pod(t *testing.T) {
 	c := newCluster(t, bridgeMode, nil)
@@ -212,7 +212,7 @@ func TestPaths_beside_a_routed_pod(t *testing.T) {
 	}
 }
 
-// The first NIC is not the one that pods are on: what takes "the node's address" takes that one's.
+// The pods are not on the first NIC: code that uses "the node's address" gets the address of the first one.
 func TestPaths_on_a_node_with_two_NICs(t *testing.T) {
 	var c *cluster
 	management := func(l *lab) {
@@ -223,7 +223,7 @@ func TestPaths_on_a_node_with_two_NICs(t *testing.T) {
 	c = newCluster(t, bridgeMode, nil, management)
 	paths := c.paths()
 	for i := range paths {
-		// kube-proxy masquerades this one, on a link without an address.
+		// kube-proxy masquerades this one, on a link without an address
 		if paths[i].port == 30081 {
 			paths = append(paths[:i], paths[i+1:]...)
 			break

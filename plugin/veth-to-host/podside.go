@@ -16,24 +16,25 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// podState is the part of a record about the pod's side.
+// podState is the part of a record that concerns the pod's side.
 type podState struct {
-	// Slot tells the attachments of one pod apart: their tables, marks and metrics follow from it.
+	// Slot distinguishes the attachments of one pod: their tables, marks and metrics are derived from it.
 	Slot     int          `json:"slot"`
 	Routes   []route      `json:"routes"`
-	Replaced []route      `json:"replaced,omitempty"` // routes that stood where this attachment's are
+	Replaced []route      `json:"replaced,omitempty"` // routes that this attachment's routes replaced
 	Sysctls  []podSysctl  `json:"sysctls"`
 	Node     []netip.Addr `json:"node"` // the addresses of the node that are routed over the veth
 }
 
-// podSysctl is a setting with the value that it had. One of the veth goes with it and has none.
+// podSysctl is a setting and its previous value. A setting of the veth has no previous value, since it vanishes with
+// the veth.
 type podSysctl struct {
 	kernel.Sysctl
 	Link string `json:"link"`
 	Old  string `json:"old,omitempty"`
 }
 
-// Where the pod's own tables start; sbr takes those from 100 on.
+// The pod's own tables have numbers from here on; sbr uses numbers from 100 on.
 const podTableStart = 256
 
 func podTables(slot int) (veth, link int) {
@@ -59,7 +60,7 @@ func (a attachment) podRules() []kernel.Rule {
 	return rules
 }
 
-// planPod says what the pod needs for its attachment a, and changes nothing.
+// planPod sets in a what its pod needs. It changes nothing in the pod.
 func planPod(pod *kernel.Namespace, n *node, inPod []entry, a *attachment, wanted []netip.Prefix) error {
 	all, err := readRoutes(pod)
 	if err != nil {
@@ -96,11 +97,11 @@ func freeSlot(all *routes, rules []netlink.Rule) (int, error) {
 	return 0, fmt.Errorf("the pod's routing tables %d to %d are all in use", podTableStart, podTableStart+2*maxSlots-1)
 }
 
-// planMainRoutes: the node's addresses, and what else goes by way of the node, over the veth. They take the place of
-// what the underlay link has, and stand behind what any other link has: the pod's first attachment, or another
-// network's.
+// planMainRoutes plans the routes over the veth: those to the node's addresses, and those to the wanted destinations.
+// They replace routes of the underlay link. Routes of any other link, which belong to the pod's first attachment or to
+// another network, take precedence over them.
 func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
-	var others, own []route // own are those of the underlay link, but for those of its subnets
+	var others, own []route // own contains those of the underlay link, without those to its subnets
 	for _, listed := range all.listed {
 		r, ok := routeOf(listed, all.names[listed.LinkIndex])
 		switch {
@@ -138,8 +139,9 @@ func (a *attachment) planMainRoutes(all *routes, wanted []netip.Prefix) {
 	}
 }
 
-// planTables: one table leads to the node, the other is the pod's main table as it was before this attachment. In that
-// one what the node sends back finds its way out; with the main table it would go to the node again.
+// planTables plans two tables. One leads to the node. The other is a copy of the pod's main table before this
+// attachment: packets that the node sends back into the pod leave by it; the main table would send them to the node
+// again.
 func (a *attachment) planTables(all *routes) {
 	vethTable, linkTable := podTables(a.Pod.Slot)
 	for _, listed := range all.listed {
@@ -162,8 +164,8 @@ func (a *attachment) planTables(all *routes) {
 }
 
 // overVeth returns a route by way of the node. The main table leads to the node's address over the veth of the pod's
-// first attachment. Where that is another's the kernel has to be told that the next hop is on this link. For IPv6 it
-// does not take that word against the main table's (ip6_route_check_nh_onlink), only for a link-local next hop.
+// first attachment. If that is another attachment's, the route must say that the next hop is on this link. For IPv6 the
+// kernel accepts that against the main table only for a link-local next hop (ip6_route_check_nh_onlink).
 func (a *attachment) overVeth(dst netip.Prefix) route {
 	r := route{Dst: dst, Via: a.node(dst.Addr().Is6()), Link: a.Veth.Pod}.normal()
 	switch {
@@ -176,10 +178,10 @@ func (a *attachment) overVeth(dst netip.Prefix) route {
 	return r
 }
 
-// linkLocalHop stands for the node on a veth. No link has it; the permanent neighbour is all it takes.
+// linkLocalHop returns the address that stands for the node on a veth. No link has it; a permanent neighbour suffices.
 func linkLocalHop() netip.Addr { return netip.MustParseAddr("fe80::1") }
 
-// podNeighbours returns what the pod has as permanent neighbours on the veth.
+// podNeighbours returns the addresses of the pod's permanent neighbours on the veth.
 func (a attachment) podNeighbours() []netip.Addr {
 	if slices.Contains(a.families(), true) {
 		return append(slices.Clone(a.Pod.Node), linkLocalHop())
@@ -197,8 +199,8 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 	if slices.Contains(a.families(), false) {
 		a.Pod.Sysctls = append(a.Pod.Sysctls,
 			ours("ipv4", "forwarding", "1"), theirs("ipv4", a.Link, "forwarding", "1"),
-			// 2 and not 0: the larger of the link's value and that of "all" counts. By a strict look replies to the
-			// node would come in on the wrong link.
+			// 2 and not 0, since the kernel uses the larger of the link's value and the value of "all". With strict
+			// filtering, replies to the node would arrive on the wrong link.
 			ours("ipv4", "rp_filter", "2"), theirs("ipv4", a.Link, "rp_filter", "2"),
 			ours("ipv4", "accept_redirects", "0"))
 	}
@@ -206,7 +208,7 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 		a.Pod.Sysctls = append(a.Pod.Sysctls,
 			ours("ipv6", "accept_ra", "0"), ours("ipv6", "autoconf", "0"), ours("ipv6", "accept_redirects", "0"),
 			ours("ipv6", "addr_gen_mode", "1"),
-			// The setting of a link has no effect (ip6_forward asks for that of "all").
+			// IPv6 ignores the setting of a link (ip6_forward reads the one of "all").
 			theirs("ipv6", "all", "forwarding", "1"))
 	}
 	return pod.Do(func() error {
@@ -219,7 +221,7 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 				return fmt.Errorf("in the pod: %w", err)
 			}
 			if before, ok := changedBefore(inPod, a.Netns, s); ok {
-				// what stands now is another attachment's, and the last one to go puts back the first value
+				// the present value was set by another attachment; the last one to go restores the first value
 				old = before
 			}
 			a.Pod.Sysctls[i].Old = old
@@ -228,7 +230,7 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 	})
 }
 
-// changedBefore returns the value that a setting of a pod had before another of its attachments changed it.
+// changedBefore returns the value that a setting had before another attachment of the pod changed it.
 func changedBefore(others []entry, netns string, s podSysctl) (string, bool) {
 	for _, other := range others {
 		for _, o := range other.State.Pod.Sysctls {
@@ -240,7 +242,7 @@ func changedBefore(others []entry, netns string, s podSysctl) (string, bool) {
 	return "", false
 }
 
-// connectPod makes the pod's side of an attachment, whose veth is there already.
+// connectPod makes the pod's side of an attachment whose veth exists.
 func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	if err := setPodSysctls(pod, a.Pod.Sysctls); err != nil {
 		return err
@@ -253,8 +255,8 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)
 	}
 	for _, ip := range a.Addresses {
-		// Also on the veth: the kernel takes no reply from a link without an address where it looks for the reverse
-		// path, and a redirecting rule, such as a mesh's, needs an address to send to.
+		// The veth gets the addresses as well: on a link without an address the kernel drops replies when it checks
+		// their reverse path, and a redirecting rule, such as a service mesh's, needs an address to redirect to.
 		addr := &netlink.Addr{IPNet: netipx.AddrIPNet(ip)}
 		if ip.Is6() {
 			addr.Flags = unix.IFA_F_NODAD
@@ -276,15 +278,15 @@ func connectPod(pod *kernel.Namespace, ifName string, a attachment) error {
 	return newPodTable(ifName, a).make(conn)
 }
 
-// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without looking for
-// duplicates.
+// How long the kernel may take to accept an IPv6 address. It does so in a work queue, even without duplicate address
+// detection.
 const (
 	localWithin = 5 * time.Second
 	localEvery  = time.Millisecond
 )
 
-// awaitLocal returns when the pod takes packets to its addresses for its own. Until then it would forward them, and
-// connection tracking would go on translating the source of a connection whose first packet went astray so.
+// awaitLocal waits until the pod accepts packets to its addresses. Until then it would forward them, and connection
+// tracking would keep translating the source of a connection whose first packet was forwarded.
 func awaitLocal(pod *kernel.Namespace, a attachment) error {
 	deadline := time.Now().Add(localWithin)
 	for {
@@ -295,7 +297,7 @@ func awaitLocal(pod *kernel.Namespace, a attachment) error {
 		if time.Now().After(deadline) {
 			return chain.TryAgain("addresses %v of the pod are not in use after %s", missing, localWithin)
 		}
-		time.Sleep(localEvery) // the deadline's poll
+		time.Sleep(localEvery) // until the deadline
 	}
 }
 

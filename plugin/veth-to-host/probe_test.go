@@ -11,10 +11,10 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 )
 
-// A connection moves this much each way: some connect and never carry a byte.
+// A connection carries this much each way: some connect and never carry a byte.
 const bulk = 64 << 10
 
-// serve answers on the endpoint port, by TCP and UDP, with who it is and which client it sees.
+// serve starts a server on the endpoint port, for TCP and UDP, that answers with its name and the client's address.
 func serve(t *testing.T, n ns.NetNS, name string) {
 	t.Helper()
 	var tcp net.Listener
@@ -67,7 +67,7 @@ func seen(name string, from net.Addr) string {
 
 const noAnswer = "no answer"
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
 // ask connects from a namespace and returns what the server says.
@@ -75,7 +75,7 @@ func ask(from ns.NetNS, network, address string, port int) string {
 	return askFor(patience, from, network, address, port)
 }
 
-// askFor gives up after a while.
+// askFor calls ask, with a limit.
 func askFor(wait time.Duration, from ns.NetNS, network, address string, port int) string {
 	var answer string
 	err := from.Do(func(ns.NetNS) error {

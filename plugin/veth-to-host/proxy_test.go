@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxy is what kube-proxy does on a node, in the least rules: services and node ports lead to one endpoint each, a
-// mark asks for masquerading, and forwarded packets that belong to no connection are dropped.
+// proxy is a kube-proxy with as few rules as possible: services and node ports lead to one endpoint each, a mark
+// requests masquerading, and forwarded packets that belong to no connection are dropped.
 type proxy struct {
-	services  map[string]string // from the address that is asked to the endpoint's
+	services  map[string]string // from the service's address to the endpoint's
 	nodePorts []nodePort
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// together runs a call per pod, all at once.
+// together makes one call for each pod, all at the same time.
 func together(t *testing.T, n *labNode, pods []*pod, of func(p *pod) call) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -45,9 +45,10 @@ func (o *output) Write(b []byte) (int, error) {
 
 func (o *output) String() string { return string(o.text) }
 
-// H01, H04: a hundred first ADDs at once get a hundred tables, and the node's table does not grow but for its elements.
+// H01, H04: a hundred first ADDs at the same time get a hundred tables, and only elements are added to the node's
+// table.
 func TestAdd_hundred_at_once(t *testing.T) {
-	t.Parallel() // the kernel makes all of them wait when a link goes
+	t.Parallel() // the kernel makes all of them wait when a link is deleted
 	const pods = 100
 	l := newLab(t)
 	var all []*pod
@@ -86,7 +87,7 @@ func TestAdd_hundred_at_once(t *testing.T) {
 	}
 }
 
-// kill runs a call and kills it after a while. It reports whether that came in time, and how long the call took.
+// kill starts a call and kills it after a time. It reports whether the call was still running, and how long it took.
 func (n *labNode) kill(c call, after time.Duration) (killed bool, took time.Duration, err error) {
 	cmd := c.Cmd(pluginName)
 	start := time.Now()
@@ -103,10 +104,10 @@ func (n *labNode) kill(c call, after time.Duration) (killed bool, took time.Dura
 	return false, time.Since(start), err
 }
 
-// F03: an ADD, and each third time a DEL too, is killed at a moment that moves through it. The next DEL leaves node and
-// pod as they were, and a killed holder of the lock keeps nobody waiting (H05).
+// F03: an ADD, and each third time a DEL too, is killed at a moment that advances from one to the next. The next DEL
+// leaves node and pod as they were, and a killed process that held the lock blocks nobody (H05).
 func TestKilled(t *testing.T) {
-	t.Parallel() // the kernel makes all of them wait when a link goes
+	t.Parallel() // the kernel makes all of them wait when a link is deleted
 	const rounds = 60
 	l := newLab(t)
 	p := l.pod(l.node1, "p1", 50, bridgeMode)
@@ -121,7 +122,7 @@ func TestKilled(t *testing.T) {
 		l.node1.mustDel(t, p.call("DEL"))
 	}
 	killed, states := 0, map[string]bool{}
-	// On a busy machine most of a call's time is spent waiting, and one pass meets few of its moments.
+	// On a busy machine a call spends most of its time waiting, so one pass covers few of its moments.
 	for round := 0; round < rounds || len(states) < 5 && round < 4*rounds; round++ {
 		moment := whole * time.Duration(round%rounds) / rounds
 		hit, _, err := l.node1.kill(p.call("ADD"), moment)
@@ -152,10 +153,10 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// Five hundred pods come and go, a third of them killed midway and then deleted. What is left is the one setting that
-// the first of them has made.
+// Five hundred pods come and go; a third of the ADDs are killed and then deleted. Only the one setting that the first
+// of them made stays.
 func TestChurn(t *testing.T) {
-	t.Parallel() // the kernel makes all of them wait when a link goes
+	t.Parallel() // the kernel makes all of them wait when a link is deleted
 	const cycles, workers = 500, 4
 	l := newLab(t)
 	var pods []*pod

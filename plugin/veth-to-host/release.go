@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// release removes all that an attachment has, and its record last.
+// release removes everything that an attachment has, its record last.
 func release(host *kernel.Namespace, s *store, e entry) error {
 	if err := detach(host, s, e); err != nil {
 		return err
@@ -23,19 +23,19 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 	return s.Remove(e.Attachment)
 }
 
-// detach removes what an attachment has in its pod and on the node, but not its record. It goes on after an error, to
-// remove as much as it can.
+// detach removes everything that an attachment has in its pod and on the node, except for its record. After an error it
+// goes on, to remove as much as it can.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	errs := []error{
 		disconnectPod(host, s, e), removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment),
 		removeFromNodeTable(s, e),
 	}
-	// Another attachment may have the address by now, and connections of its own.
+	// Another attachment may have the address by now, with its own connections.
 	gone, err := unheld(s, e.State.Addresses, e.Attachment)
 	return errors.Join(append(errs, err, netfilter.FlushConnections(gone...))...)
 }
 
-// unheld returns which addresses no other record holds.
+// unheld returns the addresses that no other record contains.
 func unheld(s *store, addrs []netip.Addr, of record.Attachment) ([]netip.Addr, error) {
 	var gone []netip.Addr
 	for _, ip := range addrs {
@@ -50,7 +50,7 @@ func unheld(s *store, addrs []netip.Addr, of record.Attachment) ([]netip.Addr, e
 	return gone, nil
 }
 
-// syncNodeTable makes the node's table what the records say, or removes it where there are none.
+// syncNodeTable rebuilds the node's table from the records, or removes it if there are none.
 func syncNodeTable(entries []entry) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -63,15 +63,15 @@ func syncNodeTable(entries []entry) error {
 	return t.ensure(conn)
 }
 
-// disconnectPod takes an attachment's things back from its pod, if it is still the same pod: a namespace of that path
-// may belong to another by now, and the hardware address of a link tells.
+// disconnectPod removes an attachment's objects from its pod if the namespace is still that of the pod: the path may
+// belong to another namespace by now, which the hardware address of a link shows.
 func disconnectPod(host *kernel.Namespace, s *store, e entry) error {
 	if e.State.Netns == "" {
 		return nil
 	}
 	pod, err := verb.OpenPod(host, e.State.Netns)
 	if err != nil {
-		return nil // gone, and all that was in it
+		return nil // the namespace is gone with everything in it
 	}
 	defer pod.Close()
 	a := e.State
@@ -102,7 +102,7 @@ func isAt(pod *kernel.Namespace, name, mac string) bool {
 	return err == nil && link.Attrs().HardwareAddr.String() == mac
 }
 
-// disconnectPodRoutes removes the attachment's routes and puts back what they replaced.
+// disconnectPodRoutes removes the attachment's routes and restores the routes that they replaced.
 func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
 	all, err := readRoutes(pod)
 	if err != nil {
@@ -117,8 +117,8 @@ func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
 		if !ok || all.has(r) {
 			continue
 		}
-		// Not in place of another: the pod's other attachments have routes to the same destinations. A link that is
-		// down, or has lost the route to the next hop, takes this one as little as any other.
+		// Append, do not replace: the pod's other attachments have routes to the same destinations. If the link is down
+		// or the route to the next hop is missing, this one cannot be restored either.
 		err := pod.RouteAppend(r.netlink(index))
 		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENETUNREACH) &&
 			!errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.EHOSTUNREACH) {
@@ -128,7 +128,7 @@ func disconnectPodRoutes(pod *kernel.Namespace, a attachment) error {
 	return errors.Join(errs...)
 }
 
-// restorePodSysctls puts back the values that settings had, but for those that another attachment of the pod needs.
+// restorePodSysctls restores the previous values of settings, except those that another attachment of the pod needs.
 func restorePodSysctls(pod *kernel.Namespace, inPod []entry, a attachment) error {
 	needed := func(s podSysctl) bool {
 		return slices.ContainsFunc(inPod, func(other entry) bool {

@@ -13,7 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// route is a unicast route as a record keeps it: with the name of its link, since an index means nothing later.
+// route is a unicast route as a record keeps it. It has the name of its link, since an index may mean another link
+// later.
 type route struct {
 	Dst    netip.Prefix `json:"dst"`
 	Via    netip.Addr   `json:"via,omitzero"`
@@ -23,7 +24,7 @@ type route struct {
 	Metric int          `json:"metric,omitzero"`
 	// OnLink says that the next hop is on the link, whatever other routes say.
 	OnLink bool `json:"onLink,omitzero"`
-	// Unreachable is a route that answers with an error, and has no link.
+	// Unreachable means a route that answers with an error and has no link.
 	Unreachable bool `json:"unreachable,omitzero"`
 }
 
@@ -56,7 +57,7 @@ func (r route) inTable(table int) route {
 	return r.normal()
 }
 
-// netlink returns the route with the link that has an index in the namespace at hand.
+// netlink returns the route for a link whose index in the current namespace is index.
 func (r route) netlink(index int) *netlink.Route {
 	out := &netlink.Route{
 		Dst: netipx.PrefixIPNet(r.Dst), LinkIndex: index, Table: r.Table, Priority: r.Metric, Type: unix.RTN_UNICAST,
@@ -86,8 +87,8 @@ func (r route) netlink(index int) *netlink.Route {
 	return out
 }
 
-// routeOf returns a listed route. Those that no route of this plugin can be, such as one with several next hops, are
-// not ok.
+// routeOf converts a listed route. ok is false for routes that this plugin cannot have made, such as one with several
+// next hops.
 func routeOf(listed netlink.Route, linkName string) (r route, ok bool) {
 	if len(listed.MultiPath) > 0 || listed.Via != nil || listed.Encap != nil || listed.Tos != 0 {
 		return route{}, false
@@ -116,7 +117,7 @@ func addrOf(ip net.IP) netip.Addr {
 	return addr
 }
 
-// String returns the route in ip's words, with a prefix's length even where it is a single address's.
+// String returns the route as ip prints it, but with a prefix length even for a single address.
 func (r route) String() string {
 	var b strings.Builder
 	if r.Unreachable {
@@ -142,11 +143,11 @@ func (r route) String() string {
 	return b.String()
 }
 
-// routes are the routes of all tables of a namespace, as listed once.
+// routes contains the routes of all tables of a namespace, listed once.
 type routes struct {
 	n       *kernel.Namespace
 	listed  []netlink.Route
-	known   map[route]bool // of the listed, those that can be a route of this plugin
+	known   map[route]bool // the listed ones that this plugin can have made
 	indexes map[string]int
 	names   map[int]string
 	up      map[string]bool
@@ -177,8 +178,9 @@ func readRoutes(n *kernel.Namespace) (*routes, error) {
 	return all, err
 }
 
-// hops returns the routes that a listing joins into one with several next hops. That is how IPv6 lists routes that
-// differ in nothing else; each can still be deleted alone. One of IPv4 is indeed one.
+// hops splits a listed route with several next hops into routes with one each. The kernel lists IPv6 routes that differ
+// only in their next hop as one, though each can be deleted alone. An IPv4 route with several next hops is a single
+// route.
 func hops(r netlink.Route) []netlink.Route {
 	if r.Family != netlink.FAMILY_V6 || len(r.MultiPath) == 0 {
 		return []netlink.Route{r}
@@ -194,7 +196,7 @@ func hops(r netlink.Route) []netlink.Route {
 
 func (all *routes) has(want route) bool { return all.known[want] }
 
-// ensure makes sure of a route, in place of one with the same destination and metric in its table.
+// ensure makes a route if it is missing. It replaces a route with the same destination and metric in its table.
 func (all *routes) ensure(want route) error {
 	if all.has(want) {
 		return nil
@@ -209,7 +211,7 @@ func (all *routes) ensure(want route) error {
 	return nil
 }
 
-// delete deletes a route, if it is there.
+// delete deletes a route if it exists.
 func (all *routes) delete(gone route) error {
 	for _, listed := range all.listed {
 		if r, ok := routeOf(listed, all.names[listed.LinkIndex]); ok && r == gone {

@@ -73,7 +73,7 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// routesText returns the IPv4 routes of a table in the words of busybox's ip, which the article shows.
+// routesText returns the IPv4 routes of a table as busybox's ip prints them, as in the article.
 func routesText(t *testing.T, n ns.NetNS, table int) string {
 	t.Helper()
 	var b strings.Builder

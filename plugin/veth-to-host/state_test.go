@@ -17,7 +17,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
-// state returns all that the plugin may change in a namespace, a line for each thing, in ip's words where it has some.
+// state returns everything in a namespace that the plugin may change, a line for each object, in the words of ip where
+// it has any.
 func state(t *testing.T, n ns.NetNS) string {
 	t.Helper()
 	var lines []string
@@ -29,16 +30,16 @@ func state(t *testing.T, n ns.NetNS) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// state of a node is that of its namespace, and its records.
+// state returns the state of a node: that of its namespace, and its records.
 func (n *labNode) state(t *testing.T) string {
 	t.Helper()
 	text := state(t, n.ns)
 	n.in(t, func() error {
 		return filepath.WalkDir("/run/cni", func(path string, _ fs.DirEntry, err error) error {
-			if path != "/run/cni" { // it is mounted, and cannot go
+			if path != "/run/cni" { // it is a mount point, which cannot be removed
 				text += "file " + path + "\n"
 			}
-			if filepath.Base(path) == ".index" { // what is in it is the record package's business
+			if filepath.Base(path) == ".index" { // its contents belong to package record
 				return fs.SkipDir
 			}
 			return err
@@ -106,7 +107,7 @@ func kernelState() ([]string, error) {
 	return append(lines, tables...), err
 }
 
-// nftablesState returns tables, chains and rules byte by byte as the kernel tells them.
+// nftablesState returns tables, chains and rules as the kernel sends them, byte by byte.
 func nftablesState() ([]string, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -130,7 +131,7 @@ func nftablesState() ([]string, error) {
 	return lines, nil
 }
 
-// matching returns those lines of a state that match a pattern.
+// matching returns the lines of a state that match a pattern.
 func matching(state, pattern string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(state) {
@@ -141,13 +142,13 @@ func matching(state, pattern string) string {
 	return kept.String()
 }
 
-// hostEnd returns the name of the node's end of the only veth that the plugin has made there.
+// hostEnd returns the name of the node's end of the only veth that the plugin made there.
 func (n *labNode) hostEnd(t *testing.T) string {
 	t.Helper()
 	return regexp.MustCompile(`veth[0-9a-f]{8}`).FindString(state(t, n.ns))
 }
 
-// withoutHandles leaves out the bytes of nftables, in which each new rule has a new number.
+// withoutHandles removes the bytes of nftables, in which each new rule has a new number.
 func withoutHandles(state string) string {
 	return regexp.MustCompile(`(?m)^(nft \S+ \d+) .*$`).ReplaceAllString(state, "$1")
 }

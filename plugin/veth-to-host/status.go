@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdStatus answers with code 50 and the reason when ADD cannot succeed, or when what it makes cannot carry a packet.
+// cmdStatus returns code 50 and the reason if ADD cannot succeed, or if pods could not exchange packets.
 func cmdStatus(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -55,8 +55,8 @@ func cmdStatus(args *skel.CmdArgs) error {
 	return nil
 }
 
-// expectedFamilies guesses which families pods will have: the ranges stand in another plugin's configuration. A node
-// with an IPv6 address that does not forward IPv6 is ready for pods with IPv4 addresses.
+// expectedFamilies guesses the families of pods, since the ranges are in another plugin's configuration. A node with an
+// IPv6 address that does not forward IPv6 is ready for pods with IPv4 addresses.
 func expectedFamilies(conf *config, n *node) ([]bool, error) {
 	expect := map[bool]bool{}
 	for _, prefix := range conf.routes {
@@ -83,14 +83,14 @@ func expectedFamilies(conf *config, n *node) ([]bool, error) {
 	return slices.DeleteFunc([]bool{false, true}, func(ipv6 bool) bool { return !expect[ipv6] }), nil
 }
 
-// dropped names the chains of others that drop all that goes from and to pods. Nothing in a table of one's own can
-// accept what another chain drops.
+// dropped returns an error that names chains of others which drop all packets from or to pods. A rule in one table
+// cannot accept packets that a chain of another drops.
 func dropped(hostInterface string) error {
 	drops, err := netfilter.Forwarding{From: vethPrefix, To: []string{hostInterface}}.Drops()
 	if err != nil || len(drops) == 0 {
 		return err
 	}
-	return fmt.Errorf("forwarded packets of pods are dropped by %s: have the one who owns it accept them, with "+
+	return fmt.Errorf("forwarded packets of pods are dropped by %s: its owner must accept them, with "+
 		"Docker by "+
 		"iptables -I DOCKER-USER -i %[2]s+ -j ACCEPT and iptables -I DOCKER-USER -o %[2]s+ -j ACCEPT",
 		strings.Join(drops, " and "), vethPrefix)

@@ -28,7 +28,7 @@ func TestStatus(t *testing.T) {
 		{
 			name: "no default route", changes: map[string]any{"hostInterface": nil},
 			node: edit(uplink, netlink.LinkSetDown),
-			want: "50: hostInterface is not set and the node has no default route to take it from",
+			want: "50: hostInterface is not set, and the node has no default route whose link could be used",
 		},
 		{
 			name: "hostInterface down", node: edit(uplink, netlink.LinkSetDown),
@@ -38,20 +38,20 @@ func TestStatus(t *testing.T) {
 			name: "no address", node: func() error {
 				return deleteAddress(uplink, "10.10.20.152/24")
 			}, changes: map[string]any{"routes": []string{"10.96.0.0/12"}},
-			want: `50: hostInterface "enp5s0f0" has no IPv4 address for pods to know the node by: give it one`,
+			want: `50: hostInterface "enp5s0f0" has no IPv4 address by which pods could reach the node: give it one`,
 		},
 		{
 			name: "does not forward", node: sysctl("ipv4/conf/"+uplink+"/forwarding", "0"),
-			want: "50: the node does not forward from enp5s0f0, and node ports are forwarded: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
+			want: "50: the node does not forward packets from enp5s0f0, which node ports need: set sysctl net.ipv4.conf.enp5s0f0.forwarding=1",
 		},
 		{name: "does not forward IPv6, and no pod has any", node: sysctl("ipv6/conf/all/forwarding", "0"), want: "success"},
 		{
 			name: "does not forward IPv6, which routes name", node: sysctl("ipv6/conf/all/forwarding", "0"),
 			changes: map[string]any{"routes": []string{"fd00:96::/112"}},
-			want:    "50: the node does not forward, and services are forwarded: set sysctl net.ipv6.conf.all.forwarding=1",
+			want:    "50: the node does not forward, which services need: set sysctl net.ipv6.conf.all.forwarding=1",
 		},
 		{name: "a chain that drops", node: dropForward, want: "50: forwarded packets of pods are dropped by chain " +
-			"FORWARD of table ip filter: have the one who owns it accept them, " +
+			"FORWARD of table ip filter: its owner must accept them, " +
 			"with Docker by iptables -I DOCKER-USER -i veth+ -j ACCEPT and iptables -I DOCKER-USER -o veth+ -j ACCEPT"},
 		{
 			name: "a file in the place of the records", node: func() error {
@@ -87,7 +87,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// With a pod there are records, and a file may still stand in the place of another network's.
+// If there are pods, there are records. Even then the directory of another network may be a file.
 func TestStatus_after_use(t *testing.T) {
 	l := newLab(t)
 	l.node1.mustAdd(t, l.pod(l.node1, "a", 50, bridgeMode))
@@ -119,7 +119,7 @@ func TestStatus_after_use(t *testing.T) {
 	}
 }
 
-// dropForwardButPods returns what an administrator adds to that.
+// dropForwardButPods adds the rules with which an administrator accepts pods.
 func dropForwardButPods() error {
 	if err := dropForward(); err != nil {
 		return err

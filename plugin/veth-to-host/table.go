@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// table is an nftables table of this plugin as it has to be. Tables of others are never written to: what native
-// expressions do to a table of iptables, for one, is that iptables refuses to list it.
+// table is the wanted state of an nftables table of this plugin. Tables of others are never written to: for example,
+// iptables refuses to list a table of its own that has native expressions.
 type table struct {
 	*nftables.Table
 	sets     []*nftables.Set
@@ -55,7 +55,7 @@ func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.Chain
 	return c
 }
 
-// rule appends a rule, with a hash of what it does as its comment: by that a rule is known again.
+// rule appends a rule whose comment is a hash of its expressions. Rules are recognised by this comment.
 func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	exprs := concat(parts...)
 	sum := sha256.New()
@@ -76,7 +76,7 @@ func (t *table) exists(conn *nftables.Conn) (bool, error) {
 	return slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.Name }), nil
 }
 
-// remove removes the table, if there is one.
+// remove removes the table if it exists.
 func (t *table) remove(conn *nftables.Conn) error {
 	conn.DelTable(t.Table)
 	if err := t.flush(conn); !errors.Is(err, unix.ENOENT) {
@@ -85,15 +85,15 @@ func (t *table) remove(conn *nftables.Conn) error {
 	return nil
 }
 
-// make makes the table, in place of one that is there, in one transaction. Nothing is read before.
+// make makes the table in one transaction, and replaces an existing one. It reads nothing first.
 func (t *table) make(conn *nftables.Conn) error {
 	conn.AddTable(t.Table)
 	conn.DelTable(t.Table)
 	return t.create(conn)
 }
 
-// flush makes the transaction. Of one that fails the kernel names each message: where a table cannot be made, those for
-// what is in it say that there is none.
+// flush commits the transaction. If it fails, the kernel reports an error for each message: if the table cannot be
+// made, the messages for its contents fail too, since there is no table.
 func (t *table) flush(conn *nftables.Conn) error {
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: table %s: %w", t.Name, err)
@@ -101,8 +101,8 @@ func (t *table) flush(conn *nftables.Conn) error {
 	return nil
 }
 
-// ensure makes the kernel's table this one, in one transaction: no packet meets half of it. Only elements change where
-// sets, chains and rules are right already.
+// ensure makes the kernel's table equal to this one, in one transaction, so that no packet meets half of it. If sets,
+// chains and rules are equal, only elements change.
 func (t *table) ensure(conn *nftables.Conn) error {
 	exists, err := t.exists(conn)
 	if err != nil {
@@ -156,7 +156,8 @@ func (t *table) ensureElements(conn *nftables.Conn) error {
 	return t.flush(conn)
 }
 
-// compareElements returns which elements the kernel's set lacks, and which it has beside or instead of those.
+// compareElements returns the elements that the kernel's set lacks, and those that it has in addition or with other
+// values.
 func (t *table) compareElements(conn *nftables.Conn,
 	s *nftables.Set,
 ) (missing, extra []nftables.SetElement, err error) {
@@ -189,7 +190,7 @@ func values(elements map[string]nftables.SetElement) []nftables.SetElement {
 	return all
 }
 
-// change adds or deletes elements. A netlink attribute ends at 64 KiB, so many go in several messages.
+// change adds or deletes elements. A netlink attribute is at most 64 KiB long, so many elements take several messages.
 func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set,
 	elements []nftables.SetElement,
 ) error {
@@ -201,7 +202,7 @@ func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set
 	return nil
 }
 
-// difference says in what the kernel's table is another than this one, elements aside; "" where it is the same.
+// difference describes how the kernel's table differs from this one, apart from elements; "" means that it does not.
 func (t *table) difference(conn *nftables.Conn) (string, error) {
 	sets, err := conn.GetSets(t.Table)
 	if err != nil {
@@ -215,7 +216,7 @@ func (t *table) difference(conn *nftables.Conn) (string, error) {
 	return t.differentRules(conn)
 }
 
-// differentRules says in what the rules of the kernel's table are others than this one's. It reads no other table.
+// differentRules describes how the rules of the kernel's table differ from those of this one. It reads no other table.
 func (t *table) differentRules(conn *nftables.Conn) (string, error) {
 	all, err := ruleTags(conn, t.Table)
 	if err != nil {
@@ -250,9 +251,9 @@ func (t *table) tags(c *nftables.Chain) []string {
 	return tags
 }
 
-// ruleTags returns the comments of a table's rules by chain. It asks by itself, since nftables.GetRules stops at a "ct"
-// with a direction: the kernel tells that in one byte, and the library wants four. Of a table that does not exist there
-// are none.
+// ruleTags returns the comments of a table's rules by chain. It does not use nftables.GetRules, which fails at a "ct"
+// expression with a direction: the kernel sends the direction in one byte, and the library expects four. For a table
+// that does not exist it returns none.
 func ruleTags(conn *nftables.Conn, t *nftables.Table) (map[string][]string, error) {
 	replies, err := request(conn, t.Family, unix.NFT_MSG_GETRULE, netlink.Dump, []netlink.Attribute{
 		{Type: unix.NFTA_RULE_TABLE, Data: []byte(t.Name + "\x00")},
@@ -273,7 +274,7 @@ func ruleTags(conn *nftables.Conn, t *nftables.Table) (map[string][]string, erro
 	return tags, err
 }
 
-// request sends a request of nf_tables that the library has no function for, and returns the attributes of each answer.
+// request sends an nf_tables request for which the library has no function, and returns the attributes of each answer.
 func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flags netlink.HeaderFlags,
 	attrs []netlink.Attribute,
 ) ([][]netlink.Attribute, error) {
@@ -310,8 +311,8 @@ func request(conn *nftables.Conn, family nftables.TableFamily, kind uint16, flag
 // elementKeyEnd is NFTA_SET_ELEM_KEY_END, for which x/sys has no name.
 const elementKeyEnd = 10
 
-// hasElement reports whether the kernel's set has an element, with the value that a map has for it. It asks for that
-// one.
+// hasElement reports whether the kernel's set has an element, with the same value in a map. It queries only that
+// element.
 func (t *table) hasElement(conn *nftables.Conn, s *nftables.Set, e nftables.SetElement) (bool, error) {
 	value := func(data []byte) []byte { return nested(netlink.Attribute{Type: unix.NFTA_DATA_VALUE, Data: data}) }
 	element := []netlink.Attribute{{Type: unix.NFTA_SET_ELEM_KEY | unix.NLA_F_NESTED, Data: value(e.Key)}}
@@ -331,7 +332,7 @@ func (t *table) hasElement(conn *nftables.Conn, s *nftables.Set, e nftables.SetE
 	if err != nil {
 		return false, fmt.Errorf("nftables: set %s: %w", s.Name, err)
 	}
-	// The answer has the element whole; what a map has for the key is in it.
+	// The answer contains the whole element with its value in a map.
 	return slices.ContainsFunc(replies, func(attrs []netlink.Attribute) bool {
 		return slices.ContainsFunc(attrs, func(a netlink.Attribute) bool {
 			return a.Type == unix.NFTA_SET_ELEM_LIST_ELEMENTS && (e.Val == nil || bytes.Contains(a.Data, value(e.Val)))

@@ -7,8 +7,7 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// A transaction of which one message is answered with ENOENT is one that failed: here the jump to a chain that is not
-// there.
+// A transaction fails if one of its messages is answered with ENOENT: here the jump to a chain that does not exist.
 func TestTable_that_cannot_be_made(t *testing.T) {
 	l := newLab(t)
 	in(t, l.node1.ns, func() error {

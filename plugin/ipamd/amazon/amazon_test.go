@@ -17,8 +17,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// Amazon's plugin attaches four pods to two ENIs, they reach each other and the VPC by their own addresses, and after
-// DEL nothing of them is left, in ipamd or on the node.
+// Amazon's plugin attaches four pods to two ENIs. They reach each other and the VPC by their own addresses. After DEL
+// nothing of them is left in ipamd or on the node.
 func TestPlugin(t *testing.T) {
 	l := newLab(t)
 	var pods []*pod
@@ -51,7 +51,7 @@ func TestPlugin(t *testing.T) {
 			t.Errorf("%s to %s: got %q as the source, want %s", p.name, next.name, got, ips[p.name])
 		}
 	}
-	// A fifth finds no address, and the plugin says why.
+	// A fifth pod gets no address, and the plugin says why.
 	if _, err := l.call("ADD", l.newPod("pod-4")); err == nil ||
 		!strings.Contains(err.Error(), "no free address: 4 of 4 assigned") {
 		t.Errorf("got %v, want that there is no address", err)
@@ -71,7 +71,7 @@ func TestPlugin(t *testing.T) {
 	}
 }
 
-// Package, service, messages and field numbers are amazon's, as far as this daemon has them.
+// Package, service, messages and field numbers are the same as amazon's, for everything that this daemon implements.
 func TestProtocol(t *testing.T) {
 	l := newLab(t)
 	conn, err := grpc.NewClient("unix://"+l.run+strings.TrimPrefix(socket, "/var/run"),
@@ -106,7 +106,7 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-// fields returns the fields of a message by number: name, kind and whether there may be several.
+// fields returns the fields of a message by number: name, kind and whether the field is repeated.
 func fields(m protoreflect.MessageDescriptor) map[int]string {
 	all := map[int]string{}
 	for i := range m.Fields().Len() {

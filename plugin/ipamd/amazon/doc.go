@@ -1,5 +1,5 @@
-// Package amazon shows that the plugin of amazon-vpc-cni-k8s, as it is, attaches and detaches pods with this
-// repository's ipamd. It is a module of its own, so that amazon's modules are nobody else's.
+// Package amazon tests that the unchanged plugin of amazon-vpc-cni-k8s attaches and detaches pods with this
+// repository's ipamd. It is a separate module, so that no other package depends on amazon's modules.
 //
-// Tests: go test ./... in this folder (as root). The first time builds amazon's plugin, which takes minutes.
+// Tests: go test ./... in this folder (as root). The first run builds amazon's plugin, which takes minutes.
 package amazon

@@ -30,23 +30,23 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/imdstest"
 )
 
-// socket is the path that amazon's plugin dials, and introspection where this ipamd shows its state. Both are in the
+// socket is the path that amazon's plugin dials, and introspection is where this ipamd shows its state. Both are in the
 // lab's own /run.
 const (
 	socket        = "/var/run/aws-node/ipamd.sock"
 	introspection = "/var/run/introspection.sock"
 )
 
-// lab is a node with two ENIs, in namespaces of the test's thread. Everything of it ends with the test.
+// lab is a node with two ENIs, in namespaces of the test's thread. All of it ends with the test.
 type lab struct {
 	t         *testing.T
 	node, vpc netns.NsHandle
 	plugin    string
 	log       *bytes.Buffer
-	run       string // where /var/run is
+	run       string // the directory of /var/run
 }
 
-// newLab makes the calling thread the node.
+// newLab turns the calling thread into the node.
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -87,7 +87,7 @@ func (l *lab) ok(err error) {
 	}
 }
 
-// namespace makes a network namespace and returns to the one before.
+// namespace makes a network namespace and returns to the previous one.
 func (l *lab) namespace() netns.NsHandle {
 	l.t.Helper()
 	before, err := netns.Get()
@@ -100,7 +100,7 @@ func (l *lab) namespace() netns.NsHandle {
 	return fresh
 }
 
-// in does something in another namespace.
+// in calls do in another namespace.
 func (l *lab) in(ns netns.NsHandle, do func() error) error {
 	return errors.Join(netns.Set(ns), do(), netns.Set(l.node))
 }
@@ -122,8 +122,8 @@ func address(name, prefix string) error {
 	return netlink.AddrAdd(link, addr)
 }
 
-// buildNode makes the ENIs. Their other ends are the VPC's router, which drops what an ENI sends with an address of
-// another.
+// buildNode makes the ENIs. Their other ends are the VPC's router, which drops packets that an ENI sends with the
+// address of another one.
 func (l *lab) buildNode() {
 	l.ok(os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644))
 	for device := range 2 {
@@ -143,7 +143,7 @@ func (l *lab) buildNode() {
 			if err != nil {
 				return err
 			}
-			for _, ip := range addresses(device) { // the VPC knows which ENI has which address
+			for _, ip := range addresses(device) { // the VPC routes each address to its ENI
 				err = errors.Join(err, netlink.NeighAdd(&netlink.Neigh{
 					LinkIndex: link.Attrs().Index, IP: ip.AsSlice(),
 					HardwareAddr: mac(device), State: netlink.NUD_PERMANENT,
@@ -159,7 +159,7 @@ func (l *lab) buildNode() {
 
 func mac(device int) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, byte(0x10 + device)} }
 
-// addresses returns the addresses of an ENI that are for pods.
+// addresses returns the addresses of an ENI for pods.
 func addresses(device int) []netip.Addr {
 	first := netip.AddrFrom4([4]byte{10, 0, byte(device), 20})
 	return []netip.Addr{first, first.Next()}
@@ -178,14 +178,14 @@ func (l *lab) startIPAMD(program string) {
 		})
 	}
 	service.Set(inv)
-	server := httptest.NewServer(service) // listens in the node's namespace, as the metadata service seems to
+	server := httptest.NewServer(service) // listens in the node's namespace, where the metadata service is expected
 	l.t.Cleanup(server.Close)
 	cmd := exec.Command(program, "--metadata-endpoint", server.URL, "--socket", socket, "--introspection",
 		introspection, "--state", "/var/run/state.json", "--cooling", "0s")
 	cmd.Stdout, cmd.Stderr = l.log, l.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	l.ok(cmd.Start())
-	// Other threads of the test see the node's files there; a symbolic link would lead them to their own.
+	// Other threads of the test see the node's files there; a symbolic link would lead them to their own files.
 	l.run = fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, l.run)
 	l.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -264,7 +264,7 @@ func (l *lab) add(p *pod) netip.Addr {
 	return ip.Unmap()
 }
 
-// podRules returns the node's rules for pods, in ip's words.
+// podRules returns the node's rules for pods as ip prints them.
 func (l *lab) podRules() string {
 	rules, err := netlinksafe.RuleList(netlink.FAMILY_V4)
 	l.ok(err)
@@ -280,7 +280,7 @@ func (l *lab) podRules() string {
 	return strings.Join(all, "\n")
 }
 
-// status returns what ipamd's introspection says under a path.
+// status returns the answer of ipamd's introspection for a path.
 func (l *lab) status(path string) string {
 	l.t.Helper()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string,
@@ -296,7 +296,8 @@ func (l *lab) status(path string) string {
 	return strings.Join(strings.Fields(string(raw)), "")
 }
 
-// seen opens a connection from a namespace, moves 64 KiB each way and returns the address that the server saw.
+// seen opens a connection from a namespace, sends 64 KiB each way and returns the client's address as the server saw
+// it.
 func (l *lab) seen(client, server netns.NsHandle, to string) string {
 	l.t.Helper()
 	var listener net.Listener

@@ -1,5 +1,5 @@
-// Package bench compares ipamd's datastore with that of amazon-vpc-cni-k8s, side by side in one run. It is a module of
-// its own, so that amazon's modules are nobody else's.
+// Package bench compares ipamd's datastore with that of amazon-vpc-cni-k8s, in turn in one run. It is a separate
+// module, so that no other package depends on amazon's modules.
 //
 // Run: go test -run xxx -bench . ./... in this folder.
 package bench
@@ -21,7 +21,7 @@ import (
 
 var sizes = []int{10, 100, 1_000, 10_000}
 
-// BenchmarkMemory assigns and releases one address where all others are taken, without a disk.
+// BenchmarkMemory assigns and releases one address while all others are taken, without a disk.
 func BenchmarkMemory(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("addresses=%d/of=ipamd", n), func(b *testing.B) {
@@ -31,7 +31,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkDisk does the same, and each assignment and release is on disk before the next one begins.
+// BenchmarkDisk does the same with each assignment and release on disk before the next one begins.
 func BenchmarkDisk(b *testing.B) {
 	for _, n := range sizes {
 		b.Run(fmt.Sprintf("addresses=%d/of=ipamd", n), func(b *testing.B) {
@@ -90,7 +90,7 @@ func fillAndRun(b *testing.B, store *datastore.Store, n int, commit func(uint64)
 	}
 }
 
-// switched is a checkpoint that does nothing until it is on, so that filling a store takes no time.
+// switched is a checkpoint that does nothing until it is switched on, so that filling a store takes no time.
 type switched struct {
 	to amazon.Checkpointer
 	on bool

@@ -1,8 +1,8 @@
-// Package rpc is the protocol between ipamd and the plugins that ask it for addresses: the service CNIBackend as
-// amazon-vpc-cni-k8s has it (rpc.proto), and a service of this repository for what that lacks (ipamd.proto).
+// Package rpc is the protocol between ipamd and the plugins that request addresses from it: the service CNIBackend of
+// amazon-vpc-cni-k8s (rpc.proto), and a service of this repository for calls that it lacks (ipamd.proto).
 //
-// It is generated, but for this file. It does not dial: a client brings its own connection, without transport
-// credentials, to ipamd's unix socket.
+// Everything except for this file is generated. The package does not dial: a client brings a connection to ipamd's unix
+// socket, without transport credentials.
 //
 // Tests: go test ./plugin/ipamd/internal/server
 package rpc

@@ -1,4 +1,4 @@
-// What the CNI verbs CHECK, GC and STATUS need of the daemon, and amazon's protocol has no call for.
+// Calls for the CNI verbs CHECK, GC and STATUS, which amazon's protocol lacks.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -79,9 +79,9 @@ func (x *Attachment) GetIfName() string {
 
 type GCRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of the network. Must not be empty.
+	// The name of the network. It must not be empty.
 	NetworkName string `protobuf:"bytes,1,opt,name=network_name,json=networkName,proto3" json:"network_name,omitempty"`
-	// What is still in use; none at all means that everything of this network is released.
+	// The attachments that are still in use. Without any, all addresses of this network are released.
 	ValidAttachments []*Attachment `protobuf:"bytes,2,rep,name=valid_attachments,json=validAttachments,proto3" json:"valid_attachments,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -131,7 +131,7 @@ func (x *GCRequest) GetValidAttachments() []*Attachment {
 	return nil
 }
 
-// Released is an address that nobody has any more: rules and routes for it are to be removed.
+// Released is an address that was released: the plugin must remove its rules and routes.
 type Released struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Attachment *Attachment            `protobuf:"bytes,1,opt,name=attachment,proto3" json:"attachment,omitempty"`
@@ -247,7 +247,7 @@ func (x *GCReply) GetReleased() []*Released {
 
 type GetAssignmentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of the network. Must not be empty, nor may a part of the attachment.
+	// The name of the network. Neither it nor a part of the attachment may be empty.
 	NetworkName   string      `protobuf:"bytes,1,opt,name=network_name,json=networkName,proto3" json:"network_name,omitempty"`
 	Attachment    *Attachment `protobuf:"bytes,2,opt,name=attachment,proto3" json:"attachment,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -300,7 +300,7 @@ func (x *GetAssignmentRequest) GetAttachment() *Attachment {
 
 type GetAssignmentReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// False where the interface has no address; the other fields are empty then.
+	// False if the interface has no address; the other fields are then empty.
 	Found bool `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
 	// IPv4 or IPv6.
 	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
@@ -408,14 +408,14 @@ type StatusReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// False while the daemon starts or stops.
 	Serving bool `protobuf:"varint,1,opt,name=serving,proto3" json:"serving,omitempty"`
-	// Addresses that can be given out now.
+	// Addresses that can be assigned now.
 	Free     int64 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`
 	Assigned int64 `protobuf:"varint,3,opt,name=assigned,proto3" json:"assigned,omitempty"`
-	// Released not long enough ago to be given out.
+	// Addresses that were released too recently to be assigned again.
 	Cooling int64 `protobuf:"varint,4,opt,name=cooling,proto3" json:"cooling,omitempty"`
-	// Assigned to pods, but taken away from this node by the cloud.
+	// Addresses of pods that the cloud has taken away from this node.
 	Removed int64 `protobuf:"varint,5,opt,name=removed,proto3" json:"removed,omitempty"`
-	// What an administrator should know, in sentences. None of it keeps pods from being attached.
+	// Sentences for administrators. The problems that they describe do not keep pods from being attached.
 	Warnings      []string `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,4 +1,4 @@
-// What the CNI verbs CHECK, GC and STATUS need of the daemon, and amazon's protocol has no call for.
+// Calls for the CNI verbs CHECK, GC and STATUS, which amazon's protocol lacks.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -32,13 +32,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type NodeClient interface {
-	// GC releases what a network holds for interfaces that are not valid any more. Other networks are left alone. It may be
-	// called again, but not while an AddNetwork of that network is under way, as CNI demands of runtimes.
+	// GC releases the addresses of a network's interfaces that are not in the list of valid ones. Other networks are not
+	// affected. It may be repeated, but must not run during an AddNetwork of that network, as CNI demands of runtimes.
 	GC(ctx context.Context, in *GCRequest, opts ...grpc.CallOption) (*GCReply, error)
-	// GetAssignment tells which address an interface has, and changes nothing: neither does it assign one, nor does it wait for
-	// the disk. It may be called at any time. An interface that has none is no error.
+	// GetAssignment returns the address of an interface. It does not assign one, and does not wait for the disk. It may be
+	// called at any time. It is no error if the interface has no address.
 	GetAssignment(ctx context.Context, in *GetAssignmentRequest, opts ...grpc.CallOption) (*GetAssignmentReply, error)
-	// Status tells whether an AddNetwork could succeed now.
+	// Status says whether an AddNetwork could succeed now.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusReply, error)
 }
 
@@ -84,13 +84,13 @@ func (c *nodeClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc
 // All implementations must embed UnimplementedNodeServer
 // for forward compatibility.
 type NodeServer interface {
-	// GC releases what a network holds for interfaces that are not valid any more. Other networks are left alone. It may be
-	// called again, but not while an AddNetwork of that network is under way, as CNI demands of runtimes.
+	// GC releases the addresses of a network's interfaces that are not in the list of valid ones. Other networks are not
+	// affected. It may be repeated, but must not run during an AddNetwork of that network, as CNI demands of runtimes.
 	GC(context.Context, *GCRequest) (*GCReply, error)
-	// GetAssignment tells which address an interface has, and changes nothing: neither does it assign one, nor does it wait for
-	// the disk. It may be called at any time. An interface that has none is no error.
+	// GetAssignment returns the address of an interface. It does not assign one, and does not wait for the disk. It may be
+	// called at any time. It is no error if the interface has no address.
 	GetAssignment(context.Context, *GetAssignmentRequest) (*GetAssignmentReply, error)
-	// Status tells whether an AddNetwork could succeed now.
+	// Status says whether an AddNetwork could succeed now.
 	Status(context.Context, *StatusRequest) (*StatusReply, error)
 	mustEmbedUnimplementedNodeServer()
 }

@@ -1,6 +1,6 @@
-// The protocol that amazon-vpc-cni-k8s speaks between its plugin and its daemon. Package, service, messages and field
-// numbers are those of its release 1.23, so that either side works with either other side. What is left out are its
-// services for network policy agents, which the daemon of this repository has no part in.
+// The protocol between the plugin and the daemon of amazon-vpc-cni-k8s. Package, service, messages and field numbers are
+// those of its release 1.23, so that each side works with both other sides. Its services for network policy agents are
+// left out, since the daemon of this repository does not support them.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -38,7 +38,7 @@ type AddNetworkRequest struct {
 	ContainerID                string                 `protobuf:"bytes,7,opt,name=ContainerID,proto3" json:"ContainerID,omitempty"`
 	// The plugin's version. This daemon serves every version.
 	ClientVersion string `protobuf:"bytes,8,opt,name=ClientVersion,proto3" json:"ClientVersion,omitempty"`
-	// A pod on several network cards. This daemon refuses it.
+	// Requests interfaces on several network cards, which this daemon refuses.
 	RequiresMultiNICAttachment bool `protobuf:"varint,9,opt,name=RequiresMultiNICAttachment,proto3" json:"RequiresMultiNICAttachment,omitempty"`
 	unknownFields              protoimpl.UnknownFields
 	sizeCache                  protoimpl.SizeCache
@@ -211,16 +211,16 @@ type AddNetworkReply struct {
 	state                protoimpl.MessageState  `protogen:"open.v1"`
 	Success              bool                    `protobuf:"varint,1,opt,name=Success,proto3" json:"Success,omitempty"`
 	IPAllocationMetadata []*IPAllocationMetadata `protobuf:"bytes,2,rep,name=IPAllocationMetadata,proto3" json:"IPAllocationMetadata,omitempty"`
-	// True where something outside the node translates what pods send out of the VPC.
+	// True if something outside the node translates the source addresses of packets that leave the VPC.
 	UseExternalSNAT bool     `protobuf:"varint,5,opt,name=UseExternalSNAT,proto3" json:"UseExternalSNAT,omitempty"`
 	VPCv4CIDRs      []string `protobuf:"bytes,6,rep,name=VPCv4CIDRs,proto3" json:"VPCv4CIDRs,omitempty"`
-	// For pods on branch ENIs, which this daemon has none of.
+	// For pods on branch ENIs, which this daemon does not support.
 	PodVlanId      int32    `protobuf:"varint,7,opt,name=PodVlanId,proto3" json:"PodVlanId,omitempty"`
 	PodENIMAC      string   `protobuf:"bytes,8,opt,name=PodENIMAC,proto3" json:"PodENIMAC,omitempty"`
 	PodENISubnetGW string   `protobuf:"bytes,9,opt,name=PodENISubnetGW,proto3" json:"PodENISubnetGW,omitempty"`
 	ParentIfIndex  int32    `protobuf:"varint,10,opt,name=ParentIfIndex,proto3" json:"ParentIfIndex,omitempty"`
 	VPCv6CIDRs     []string `protobuf:"bytes,12,rep,name=VPCv6CIDRs,proto3" json:"VPCv6CIDRs,omitempty"`
-	// Empty means that no network policy agent has to be asked.
+	// Empty means that the plugin need not ask a network policy agent.
 	NetworkPolicyMode string `protobuf:"bytes,13,opt,name=NetworkPolicyMode,proto3" json:"NetworkPolicyMode,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

@@ -1,6 +1,6 @@
-// The protocol that amazon-vpc-cni-k8s speaks between its plugin and its daemon. Package, service, messages and field
-// numbers are those of its release 1.23, so that either side works with either other side. What is left out are its
-// services for network policy agents, which the daemon of this repository has no part in.
+// The protocol between the plugin and the daemon of amazon-vpc-cni-k8s. Package, service, messages and field numbers are
+// those of its release 1.23, so that each side works with both other sides. Its services for network policy agents are
+// left out, since the daemon of this repository does not support them.
 //
 // Generated with protoc 3.21.12, protoc-gen-go 1.36.12 and protoc-gen-go-grpc 1.6.1: see generate.go.
 
@@ -33,10 +33,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type CNIBackendClient interface {
-	// AddNetwork gives a pod's interface an address. Asked again for the same network, container and interface it gives the
-	// same address.
+	// AddNetwork assigns an address to a pod's interface. If repeated for the same network, container and interface it
+	// returns the same address.
 	AddNetwork(ctx context.Context, in *AddNetworkRequest, opts ...grpc.CallOption) (*AddNetworkReply, error)
-	// DelNetwork takes an address back. An interface that has none is no error, and the reply then names no address.
+	// DelNetwork releases an address. It is no error if the interface has none; the reply then has no address.
 	DelNetwork(ctx context.Context, in *DelNetworkRequest, opts ...grpc.CallOption) (*DelNetworkReply, error)
 }
 
@@ -72,10 +72,10 @@ func (c *cNIBackendClient) DelNetwork(ctx context.Context, in *DelNetworkRequest
 // All implementations must embed UnimplementedCNIBackendServer
 // for forward compatibility.
 type CNIBackendServer interface {
-	// AddNetwork gives a pod's interface an address. Asked again for the same network, container and interface it gives the
-	// same address.
+	// AddNetwork assigns an address to a pod's interface. If repeated for the same network, container and interface it
+	// returns the same address.
 	AddNetwork(context.Context, *AddNetworkRequest) (*AddNetworkReply, error)
-	// DelNetwork takes an address back. An interface that has none is no error, and the reply then names no address.
+	// DelNetwork releases an address. It is no error if the interface has none; the reply then has no address.
 	DelNetwork(context.Context, *DelNetworkRequest) (*DelNetworkReply, error)
 	mustEmbedUnimplementedCNIBackendServer()
 }

@@ -19,19 +19,19 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// Source tells what this machine has.
+// Source returns the machine's inventory.
 type Source interface {
 	Inventory(ctx context.Context) (Inventory, error)
 }
 
-// EC2Options are what EC2 needs.
+// EC2Options contains everything that EC2 needs.
 type EC2Options struct {
-	// Source is the metadata service. It follows what EC2 does some seconds later.
+	// Source is the metadata service. It shows changes of EC2 some seconds later.
 	Source Source
-	// Credentials is the address at which to ask for the machine's role if the environment has no credentials; nil
+	// Credentials is the metadata service that provides the machine's role if the environment has no credentials; nil
 	// means the usual one.
 	Credentials *imds.Client
-	// Endpoint is the URL of the API; empty means that of the machine's region.
+	// Endpoint is the URL of the API; empty means the endpoint of the machine's region.
 	Endpoint         string
 	PrefixDelegation bool
 	Targets          Targets
@@ -40,16 +40,15 @@ type EC2Options struct {
 	Now func() time.Time
 }
 
-// EC2 keeps addresses at hand: it attaches ENIs and has addresses or prefixes assigned to them, and gives back what is
-// more than enough. Only ENIs that it made itself, which it knows by a tag, are detached. It is not safe for concurrent
-// use.
+// EC2 keeps addresses available: it attaches ENIs, assigns addresses or prefixes to them, and returns those that are
+// not needed. It detaches only ENIs that it created itself, which have a tag. It is not safe for concurrent use.
 type EC2 struct {
 	opts     EC2Options
 	client   *ec2.Client
 	limits   *Limits
-	coming   map[string]coming // by ENI, address or prefix: not named by the metadata service yet
+	coming   map[string]coming // by ENI, address or prefix: the metadata service does not list it yet
 	leaving  map[string]time.Time
-	detached map[string]bool // ENIs to be deleted
+	detached map[string]bool // ENIs that still have to be deleted
 }
 
 type coming struct {
@@ -58,13 +57,13 @@ type coming struct {
 	since time.Time
 }
 
-// lag is how long the metadata service may take to follow.
+// lag limits how long the metadata service may take to show a change.
 const lag = time.Minute
 
-// ownerTag marks ENIs made by ipamd with the instance that they were made for.
+// ownerTag marks ENIs that ipamd created. Its value is the instance for which it created them.
 const ownerTag = "cnitest/ipamd-instance"
 
-// NewEC2 returns a cloud that has asked nothing yet.
+// NewEC2 returns an EC2 that has made no request yet.
 func NewEC2(opts EC2Options) *EC2 {
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -72,7 +71,7 @@ func NewEC2(opts EC2Options) *EC2 {
 	return &EC2{opts: opts, coming: map[string]coming{}, leaving: map[string]time.Time{}, detached: map[string]bool{}}
 }
 
-// Inventory returns what the metadata service says, without what was given back a moment ago.
+// Inventory returns the metadata service's answer without the addresses and ENIs that were just returned to EC2.
 func (e *EC2) Inventory(ctx context.Context) (Inventory, error) {
 	inv, err := e.opts.Source.Inventory(ctx)
 	if err != nil {
@@ -91,7 +90,8 @@ func (e *EC2) Inventory(ctx context.Context) (Inventory, error) {
 	return inv, nil
 }
 
-// arrived forgets to wait for what the metadata service names by now, and for what it does not name after long.
+// arrived stops waiting for addresses and ENIs that the metadata service lists by now, and for those that it does not
+// list after a long time.
 func (e *EC2) arrived(inv Inventory, now time.Time) {
 	for _, eni := range inv.ENIs {
 		delete(e.coming, eni.ID)
@@ -131,7 +131,7 @@ func (e *EC2) Adjust(ctx context.Context, inv Inventory, pool Pool) (bool, error
 	return true, nil
 }
 
-// connect makes the client once the region is known, and asks for the limits of the type of instance.
+// connect makes the client once the region is known, and requests the limits of the type of instance.
 func (e *EC2) connect(ctx context.Context, inv Inventory) error {
 	if e.client == nil {
 		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(inv.Region),

@@ -20,10 +20,10 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// api replays documented answers of the EC2 query API, and notes what is asked for.
+// api replays documented answers of the EC2 query API, and records the requests.
 type api struct {
 	mu      sync.Mutex
-	answers map[string]string // a file in testdata by action, where it is not the action's own
+	answers map[string]string // a file in testdata by action, if not the one named after the action
 	asked   []string
 }
 
@@ -59,7 +59,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(raw)
 }
 
-// take returns what was asked since the last time.
+// take returns the requests since the last call.
 func (a *api) take() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,10 +76,10 @@ type lab struct {
 	inv   Inventory
 	store *datastore.Store
 	at    time.Time
-	err   error // of the metadata service
+	err   error // the error of the metadata service
 }
 
-// Inventory answers as the metadata service.
+// source answers in place of the metadata service.
 type source struct{ l *lab }
 
 func (s source) Inventory(context.Context) (Inventory, error) {
@@ -123,7 +123,8 @@ func parse(all []string) []netip.Addr {
 	return addrs
 }
 
-// round does what the daemon does every minute, and returns what EC2 was asked for beside the limits.
+// round does what the daemon does every minute, and compares the requests to EC2, except for those about limits, with
+// want.
 func (l *lab) round(want ...string) (bool, error) {
 	l.t.Helper()
 	inv, err := l.EC2.Inventory(l.t.Context())
@@ -158,7 +159,7 @@ func (l *lab) adjusted(want bool, asked ...string) {
 func TestEC2_assign(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 3}, false, primary("10.0.0.20"))
 	l.adjusted(true, "AssignPrivateIpAddresses NetworkInterfaceId=eni-0 SecondaryPrivateIpAddressCount=2")
-	l.adjusted(false) // the metadata service does not name them yet
+	l.adjusted(false) // the metadata service does not list them yet
 	l.inv.ENIs[0] = primary("10.0.0.20", "10.0.0.21", "10.0.0.22")
 	l.adjusted(false)
 	if got := l.store.Stats().Free; got != 3 {
@@ -166,7 +167,7 @@ func TestEC2_assign(t *testing.T) {
 	}
 }
 
-// What the metadata service does not name after long is asked for again.
+// Addresses that the metadata service does not list for a long time are requested again.
 func TestEC2_assign_lost(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 3}, false, primary("10.0.0.20"))
 	const ask = "AssignPrivateIpAddresses NetworkInterfaceId=eni-0 SecondaryPrivateIpAddressCount=2"
@@ -199,7 +200,7 @@ func TestEC2_attach(t *testing.T) {
 	l.adjusted(false)
 }
 
-// An ENI that cannot be attached is deleted, as often as it takes.
+// An ENI that cannot be attached is deleted. Deleting is repeated until it succeeds.
 func TestEC2_attach_error(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 4}, false, primary("10.0.0.20", "10.0.0.21", "10.0.0.22"))
 	l.api.answers["AttachNetworkInterface"] = "AttachNetworkInterface.error.xml"
@@ -224,12 +225,12 @@ func TestEC2_unassign(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 1}, false, primary("10.0.0.20", "10.0.0.21", "10.0.0.22"))
 	l.adjusted(true, "UnassignPrivateIpAddresses NetworkInterfaceId=eni-0 PrivateIpAddress.1=10.0.0.22 "+
 		"PrivateIpAddress.2=10.0.0.21")
-	// The metadata service still names them; pods do not get them.
+	// The metadata service still lists them; pods do not get them.
 	l.adjusted(false)
 	if got := l.store.Stats().Total; got != 1 {
 		t.Errorf("got %d addresses, want 1", got)
 	}
-	// Should EC2 not have done it, they are there again after a while.
+	// If EC2 did not do it, they are available again after a while.
 	l.at = l.at.Add(lag + time.Second)
 	l.opts.Targets = Targets{WarmIP: 3}
 	l.adjusted(false)
@@ -238,7 +239,7 @@ func TestEC2_unassign(t *testing.T) {
 	}
 }
 
-// An address that a pod gets between plan and request is not given back.
+// An address that a pod gets between plan and request is not returned.
 func TestEC2_unassign_race(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 1}, false, primary("10.0.0.20", "10.0.0.21"))
 	l.adjusted(true, "UnassignPrivateIpAddresses NetworkInterfaceId=eni-0 PrivateIpAddress.1=10.0.0.21")
@@ -254,7 +255,7 @@ func TestEC2_unassign_race(t *testing.T) {
 	}
 }
 
-// busy is a pool of which everything is taken once it was looked at.
+// busy is a pool whose addresses are all taken after the first look.
 type busy struct{ *datastore.Store }
 
 func (busy) Withdraw([]netip.Addr) []netip.Addr { return nil }
@@ -264,7 +265,7 @@ func TestEC2_detach(t *testing.T) {
 	l := newEC2Lab(t, Targets{WarmIP: 1}, false, primary("10.0.0.20"), second)
 	const describe = "DescribeNetworkInterfaces NetworkInterfaceId.1=eni-1"
 	l.api.answers["DescribeNetworkInterfaces"] = "DescribeNetworkInterfaces.foreign.xml"
-	l.adjusted(false, describe) // somebody else made it
+	l.adjusted(false, describe) // somebody else created it
 	delete(l.api.answers, "DescribeNetworkInterfaces")
 	l.adjusted(true, describe, "DetachNetworkInterface AttachmentId=eni-attach-1")
 	l.adjusted(false, "DeleteNetworkInterface NetworkInterfaceId=eni-1")

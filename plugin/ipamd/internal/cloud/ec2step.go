@@ -13,7 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// assign asks for slots of an ENI.
+// assign requests slots for an ENI.
 func (e *EC2) assign(ctx context.Context, id string, slots int) error {
 	in := &ec2.AssignPrivateIpAddressesInput{NetworkInterfaceId: &id}
 	if e.opts.PrefixDelegation {
@@ -35,7 +35,7 @@ func (e *EC2) assign(ctx context.Context, id string, slots int) error {
 	return nil
 }
 
-// attach makes an ENI like the primary one and attaches it. It is deleted with the instance.
+// attach creates an ENI like the primary one and attaches it. EC2 deletes it together with the instance.
 func (e *EC2) attach(ctx context.Context, inv Inventory, slots int) error {
 	primary := inv.ENIs[0]
 	in := &ec2.CreateNetworkInterfaceInput{
@@ -86,7 +86,7 @@ func freeDevice(inv Inventory) int32 {
 	}
 }
 
-// unassign gives slots back. Pods cannot have them from then on, nor if the answer is lost.
+// unassign returns slots to EC2. Pods cannot have their addresses from then on, even if the answer is lost.
 func (e *EC2) unassign(ctx context.Context, id string, slots []slot, pool Pool) (bool, error) {
 	in := &ec2.UnassignPrivateIpAddressesInput{NetworkInterfaceId: &id}
 	for _, s := range slots {
@@ -95,7 +95,7 @@ func (e *EC2) unassign(ctx context.Context, id string, slots []slot, pool Pool) 
 			name, addrs = s.Prefix.String(), addresses(s.Prefix)
 		}
 		if len(pool.Withdraw(addrs)) < len(addrs) {
-			continue // a pod has got one of them; the next Sync brings the others back
+			continue // a pod has taken one of its addresses; the next Sync restores the others
 		}
 		if s.Prefix.IsValid() {
 			in.Ipv4Prefixes = append(in.Ipv4Prefixes, name)
@@ -114,7 +114,7 @@ func (e *EC2) unassign(ctx context.Context, id string, slots []slot, pool Pool) 
 	return true, nil
 }
 
-// detach gives an ENI back, if it is one that ipamd made.
+// detach detaches an ENI, if ipamd created it.
 func (e *EC2) detach(ctx context.Context, inv Inventory, id string, pool Pool) (bool, error) {
 	out, err := e.client.DescribeNetworkInterfaces(ctx, &ec2.DescribeNetworkInterfacesInput{
 		NetworkInterfaceIds: []string{id},
@@ -143,7 +143,8 @@ func (e *EC2) detach(ctx context.Context, inv Inventory, id string, pool Pool) (
 	return true, nil
 }
 
-// deleteDetached deletes what was detached. That fails while the detachment is under way, and is tried again next time.
+// deleteDetached deletes detached ENIs. EC2 refuses that until an ENI is completely detached; then it is tried again
+// next time.
 func (e *EC2) deleteDetached(ctx context.Context) {
 	for id := range e.detached {
 		_, err := e.client.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: &id})

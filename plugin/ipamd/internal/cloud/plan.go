@@ -7,26 +7,26 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// prefixBits is the length of the prefixes that EC2 delegates, and prefixSize how many addresses each has.
+// prefixBits is the length of the prefixes that EC2 delegates, and prefixSize the number of addresses in each.
 const (
 	prefixBits = 28
 	prefixSize = 16
 )
 
-// Limits are what a type of instance can have.
+// Limits are the limits of a type of instance.
 type Limits struct {
-	ENIs  int // with the primary one, on network card 0
-	Slots int // single addresses and prefixes per ENI, without the ENI's own address
+	ENIs  int // including the primary one, on network card 0
+	Slots int // single addresses and prefixes per ENI, not counting the ENI's own address
 }
 
-// candidate is an ENI as a plan sees it.
+// candidate is the state of an ENI that a plan uses.
 type candidate struct {
 	eni     ENI
 	usage   datastore.ENIUsage
-	pending int // slots that EC2 has filled and the metadata service does not name yet
+	pending int // slots that EC2 has assigned and the metadata service does not list yet
 }
 
-// slots returns how many of an ENI's slots are filled.
+// slots returns how many of an ENI's slots are used.
 func (c candidate) slots() int {
 	n := c.pending
 	for _, ip := range c.eni.Secondary {
@@ -42,13 +42,13 @@ func (c candidate) slots() int {
 	return n
 }
 
-// step is the next thing to ask EC2 for; the zero value is nothing. One at a time is enough: the answer changes what is
-// needed next.
+// step is the next request to EC2; the zero value means none. One step at a time suffices, since its answer changes
+// what is needed next.
 type step struct {
-	Assign   int    // so many slots to ENI
-	Attach   int    // a new ENI with so many slots
-	Detach   bool   // ENI
-	Unassign []slot // of ENI
+	Assign   int    // number of slots to assign to ENI
+	Attach   int    // number of slots of a new ENI
+	Detach   bool   // detach ENI
+	Unassign []slot // slots to take from ENI
 	ENI      string
 }
 
@@ -58,14 +58,14 @@ type slot struct {
 	Prefix netip.Prefix
 }
 
-// plan has what steps depend on.
+// plan contains everything that the next step depends on.
 type plan struct {
 	targets  Targets
 	limits   Limits
-	prefixes bool        // ask for prefixes, not for single addresses
+	prefixes bool        // request prefixes, not single addresses
 	enis     []candidate // by device number
-	coming   int         // addresses of ENIs that the metadata service does not name yet
-	arriving int         // such ENIs
+	coming   int         // addresses of ENIs that the metadata service does not list yet
+	arriving int         // number of such ENIs
 }
 
 func (p plan) unit() int {
@@ -75,7 +75,7 @@ func (p plan) unit() int {
 	return 1
 }
 
-// next returns the next step. Addresses that cool count as free, as they will be soon.
+// next returns the next step. Cooling addresses count as free, since they soon will be.
 func (p plan) next() step {
 	free, total := p.coming, p.coming
 	for _, c := range p.enis {
@@ -97,7 +97,7 @@ func (p plan) next() step {
 	case short > 0:
 		slots := (short + p.unit() - 1) / p.unit()
 		if !exact {
-			slots = p.limits.Slots // an ENI is always filled
+			slots = p.limits.Slots // all slots of an ENI are always filled
 		}
 		return p.more(slots)
 	case surplus > 0 && p.arriving == 0:
@@ -106,7 +106,7 @@ func (p plan) next() step {
 	return step{}
 }
 
-// more fills ENIs before it attaches another.
+// more returns a step that fills an ENI, or if all are full one that attaches another.
 func (p plan) more(slots int) step {
 	for _, c := range p.enis {
 		if room := p.limits.Slots - c.slots(); room > 0 {
@@ -119,7 +119,8 @@ func (p plan) more(slots int) step {
 	return step{}
 }
 
-// fewer detaches an ENI without pods, else gives single addresses or prefixes back, from the last ENI on.
+// fewer returns a step that detaches an ENI without pods, or if there is none one that returns single addresses or
+// prefixes, beginning with the last ENI.
 func (p plan) fewer(surplus int, exact bool) step {
 	for _, c := range slices.Backward(p.enis) {
 		idle := c.usage.Assigned == 0 && c.usage.Cooling == 0 && c.pending == 0
@@ -135,7 +136,7 @@ func (p plan) fewer(surplus int, exact bool) step {
 	return step{}
 }
 
-// idleSlots returns slots with no more than n addresses in all, of which nobody has any.
+// idleSlots returns unused slots that have at most n addresses together.
 func (c candidate) idleSlots(n int) []slot {
 	unused := map[netip.Addr]bool{}
 	for _, ip := range c.usage.Unused {

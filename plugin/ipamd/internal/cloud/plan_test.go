@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// machine does what steps ask for, at once.
+// machine carries out steps at once.
 type machine struct {
 	plan
 	pods int
@@ -25,7 +25,7 @@ func newMachine(targets Targets, limits Limits, prefixes bool) *machine {
 	return m
 }
 
-// settle has as many pods, as far as there are addresses for them, and takes steps until there are none left.
+// settle sets the number of pods, limited by the addresses, and takes steps until there are none left.
 func (m *machine) settle(pods int) {
 	m.pods = pods
 	for range 1000 {
@@ -68,7 +68,7 @@ func (m *machine) fill(c *candidate, slots int) {
 	}
 }
 
-// place gives each pod an address, those of the first ENIs first.
+// place gives each pod an address, beginning with those of the first ENIs.
 func (m *machine) place() {
 	left := m.pods
 	for i := range m.enis {
@@ -131,7 +131,7 @@ func TestPlan(t *testing.T) {
 				if diff := cmp.Diff(tt.want, m.slots()); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
-				// After more pods have come and gone it is the same again.
+				// After more pods have come and gone, the result is the same.
 				m.settle(tt.limits.ENIs * tt.limits.Slots)
 				m.settle(tt.pods)
 				if got := m.slots(); !slices.Equal(got, tt.want) && tt.targets != (Targets{}) {
@@ -141,7 +141,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// What is on its way is not asked for again, and nothing is given back meanwhile.
+// Addresses that were requested and are not listed yet are not requested again, and nothing is returned meanwhile.
 func TestPlan_pending(t *testing.T) {
 	base := plan{
 		targets: Targets{WarmIP: 4}, limits: Limits{ENIs: 3, Slots: 3}, enis: []candidate{{eni: ENI{ID: "eni-0"}}},

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkStore assigns and releases with all but one of n addresses taken.
+// BenchmarkStore assigns and releases while all but one of n addresses are taken.
 func BenchmarkStore(b *testing.B) {
 	for _, n := range []int{10, 100, 1_000, 10_000} {
 		b.Run(fmt.Sprintf("addresses=%d", n), func(b *testing.B) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// maxListed is the largest prefix whose addresses are listed one by one; of larger ones, such as an IPv6 /80, each is
-// made when it is needed.
+// maxListed is the size of the largest prefix whose addresses are listed one by one. The addresses of larger ones, such
+// as an IPv6 /80, are made when they are needed.
 const maxListed = 256
 
 type addressState int
@@ -15,17 +15,17 @@ const (
 	stateFree addressState = iota
 	stateAssigned
 	stateResting
-	stateGone // may still stand in a queue, to be passed over
+	stateGone // may still be in a queue, which skips it
 )
 
-// address is one that is or was for pods.
+// address is an address that pods can get, or could get until the cloud took it away.
 type address struct {
 	ip      netip.Addr
 	eni     *eni
 	held    *Assignment // while assigned
 	state   addressState
-	since   time.Time // of the release, while resting
-	removed bool      // the cloud does not name it any more
+	since   time.Time // time of the release, while resting
+	removed bool      // the cloud does not list it any more
 }
 
 type eni struct {
@@ -40,7 +40,7 @@ type eni struct {
 	vast     map[netip.Prefix]*vast
 }
 
-// vast is a prefix whose addresses are made as they are needed.
+// vast is a prefix whose addresses are made when they are needed.
 type vast struct {
 	last netip.Addr
 	made int64
@@ -56,7 +56,8 @@ func (e *eni) give(a *address) {
 	e.nFree++
 }
 
-// take returns the address that was free for longest, else a new one of a vast prefix; nil if there is neither.
+// take returns the address that has been free for the longest time, or a new address of a vast prefix, or nil if there
+// is neither.
 func (e *eni) take(taken map[netip.Addr]*address) *address {
 	for a := e.free.pop(); a != nil; a = e.free.pop() {
 		if a.state == stateFree {
@@ -88,7 +89,7 @@ func (e *eni) unused() int64 {
 	return n
 }
 
-// listed returns the addresses that are for pods, one by one, and the prefixes that are too vast for that.
+// listed returns the addresses for pods one by one, and the prefixes that are too vast for that.
 func (e ENI) listed() (addrs []netip.Addr, prefixes []netip.Prefix) {
 	addrs = append(addrs, e.Addresses...)
 	for _, prefix := range e.Prefixes {
@@ -104,7 +105,7 @@ func (e ENI) listed() (addrs []netip.Addr, prefixes []netip.Prefix) {
 	return addrs, prefixes
 }
 
-// size returns how many addresses a prefix has; nobody counts beyond 2^62.
+// size returns the number of addresses of a prefix, at most 2^62.
 func size(prefix netip.Prefix) int64 {
 	return int64(1) << min(prefix.Addr().BitLen()-prefix.Bits(), 62)
 }

@@ -1,7 +1,7 @@
 package datastore
 
-// queue is first in, first out. What was taken from its front is let go once it is half of it, so that an address costs
-// constant time on average.
+// queue is first in, first out. It frees the elements taken from its front once they are half of it, so that each
+// element costs constant time on average.
 type queue struct {
 	items []*address
 	head  int

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// State is what must survive the process.
+// State is the part of the store that must survive the process.
 type State struct {
 	Assignments []*Assignment `json:"assignments"`
 	Resting     []Resting     `json:"resting"`
 }
 
-// Resting is an address that was released and must not be given out before its rest is over.
+// Resting is an address that was released and may not be assigned again until its cooling time has passed.
 type Resting struct {
 	Address netip.Addr `json:"address"`
 	ENI     string     `json:"eni"`
@@ -21,8 +21,8 @@ type Resting struct {
 	Since   time.Time  `json:"since"`
 }
 
-// Snapshot returns the state and its version: all that Assign and Release have done up to that version is in it. What
-// it points to does not change.
+// Snapshot returns the state and its version. It contains every change that Assign and Release made up to that version.
+// The values that it points to do not change.
 func (s *Store) Snapshot() (State, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *Store) Snapshot() (State, uint64) {
 	return state, s.version
 }
 
-// Restore takes over a state, before the first Sync, which tells what of it the cloud still knows.
+// Restore sets the state. Call it before the first Sync, which tells which of its addresses the cloud still lists.
 func (s *Store) Restore(state State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package datastore knows which pod has which address, and which address of which ENI is next.
+// Package datastore knows which pod has which address, and which address of which ENI is assigned next.
 //
-// It is memory only: package state puts it on disk, and a caller must not tell anybody of an address before it is
-// there. It does not talk to the cloud or to the kernel.
+// It works in memory only: package state writes it to disk, and a caller must not tell anybody of an assignment that is
+// not on disk yet. It talks neither to the cloud nor to the kernel.
 //
 // Tests: go test ./plugin/ipamd/internal/datastore
 package datastore
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Key names an interface of a container in a network. It is what the CNI spec counts attachments by.
+// Key names an interface of a container in a network. The CNI spec identifies attachments by these three.
 type Key struct {
 	Network     string `json:"network"`
 	ContainerID string `json:"containerID"`
@@ -23,14 +23,14 @@ type Key struct {
 
 func (k Key) isComplete() bool { return k.Network != "" && k.ContainerID != "" && k.IfName != "" }
 
-// Pod is what the runtime said about the pod, for people who read the state. Nothing depends on it.
+// Pod contains the runtime's description of the pod, for people who read the state. Nothing depends on it.
 type Pod struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	Netns     string `json:"netns,omitempty"`
 }
 
-// Assignment is an address that an interface has. It never changes once made.
+// Assignment is an interface's address. It does not change once made.
 type Assignment struct {
 	Key
 	Pod
@@ -40,39 +40,39 @@ type Assignment struct {
 	Since   time.Time  `json:"since"`
 }
 
-// ENI is a network interface of the cloud, as it should be.
+// ENI is the wanted state of one of the cloud's network interfaces.
 type ENI struct {
 	ID        string
 	Device    int
 	Addresses []netip.Addr   // single addresses for pods, without the ENI's own
-	Prefixes  []netip.Prefix // delegated prefixes, all of whose addresses are for pods
-	// Closed keeps its addresses from being given out. Those that pods have stay theirs.
+	Prefixes  []netip.Prefix // delegated prefixes; pods can get all of their addresses
+	// Closed means that none of its addresses is assigned any more. Pods keep the addresses that they have.
 	Closed bool
 }
 
-// NoAddressError says that every address is taken.
+// NoAddressError means that every address is taken.
 type NoAddressError struct {
 	Stats
 }
 
-// Error names how many addresses there are, and how many of them become free by waiting.
+// Error says how many addresses there are, and how many of them become free with time.
 func (e *NoAddressError) Error() string {
 	return fmt.Sprintf("no free address: %d of %d assigned, %d cooling", e.Assigned, e.Total, e.Cooling)
 }
 
-// ErrIncompleteKey is returned for a key that lacks a part.
+// ErrIncompleteKey is returned for a key of which a part is empty.
 var ErrIncompleteKey = errors.New("network, container ID and interface name must not be empty")
 
-// Options are what a Store needs to know.
+// Options are the settings of a Store.
 type Options struct {
-	// Cooling is how long a released address rests before it is given out again: connections to the pod that had it may
-	// still be tried. 0 means that it does not rest.
+	// Cooling is the time between the release of an address and its next assignment: peers may still try to reach the
+	// pod that had it. 0 means that it can be assigned at once.
 	Cooling time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Store is safe for concurrent use. Assign and Release take constant time, whatever the number of addresses.
+// Store is safe for concurrent use. Assign and Release take constant time, however many addresses there are.
 type Store struct {
 	mu      sync.Mutex
 	cooling time.Duration
@@ -82,7 +82,7 @@ type Store struct {
 	byKey   map[Key]*address
 	byAddr  map[netip.Addr]*address
 	resting queue // assigned before, in the order of release
-	removed int   // assigned, but not named by the cloud any more
+	removed int   // assigned, but no longer listed by the cloud
 }
 
 // New returns an empty store.
@@ -96,10 +96,11 @@ func New(opts Options) *Store {
 	}
 }
 
-// Assign gives key an address of the ENI with the fewest pods (of equal ones that with the lowest device number), and
-// of its addresses the one that nobody had for the longest time. A key that has an address keeps it.
+// Assign assigns an address to key: of the ENI with the fewest pods (of equal ones the one with the lowest device
+// number), the address that has been unused for the longest time. If key already has an address, Assign returns that
+// one.
 //
-// The version is what has to be on disk before the assignment may be told. The error is ErrIncompleteKey or a
+// The version must be on disk before anybody is told of the assignment. The error is ErrIncompleteKey or a
 // *NoAddressError.
 func (s *Store) Assign(key Key, pod Pod) (Assignment, uint64, error) {
 	if !key.isComplete() {
@@ -122,8 +123,8 @@ func (s *Store) Assign(key Key, pod Pod) (Assignment, uint64, error) {
 	return *a.held, s.version, nil
 }
 
-// Lookup returns what key has, and reports whether it has an address. It changes nothing. What it returns may not be on
-// disk yet. The error is ErrIncompleteKey.
+// Lookup returns the assignment of key, and reports whether it has one. It changes nothing. The assignment may not be
+// on disk yet. The error is ErrIncompleteKey.
 func (s *Store) Lookup(key Key) (Assignment, bool, error) {
 	if !key.isComplete() {
 		return Assignment{}, false, ErrIncompleteKey
@@ -137,10 +138,10 @@ func (s *Store) Lookup(key Key) (Assignment, bool, error) {
 	return *a.held, true, nil
 }
 
-// Release takes back the address of key. It reports whether key had one.
+// Release releases the address of key. It reports whether key had one.
 //
-// The version is what has to be on disk before the release may be told, also where there was nothing to release: what
-// released it before may not be on disk yet.
+// The version must be on disk before anybody is told of the release, even if there was nothing to release: the release
+// that came first may not be on disk yet.
 func (s *Store) Release(key Key) (Assignment, bool, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +152,8 @@ func (s *Store) Release(key Key) (Assignment, bool, uint64) {
 	return s.release(a, s.now()), true, s.version
 }
 
-// ReleaseExcept takes back the addresses that keys of network other than the valid ones have.
+// ReleaseExcept releases the addresses of all keys of network that are not valid. It returns the released assignments,
+// and the version that must be on disk before anybody is told of them.
 func (s *Store) ReleaseExcept(network string, valid map[Key]bool) ([]Assignment, uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,16 +190,16 @@ func (s *Store) release(a *address, now time.Time) Assignment {
 	return held
 }
 
-// rest lets a released address cool. One that the cloud took away cools too: it must not be used for a while if it
-// comes back.
+// rest begins the cooling time of a released address. It applies even if the cloud took the address away, since the
+// address may come back.
 func (s *Store) rest(a *address, since time.Time) {
 	a.since, a.state = since, stateResting
 	a.eni.resting++
 	s.resting.push(a)
 }
 
-// warm ends the rest of what rested long enough. Each address is looked at once per release, so that the cost of an
-// Assign stays constant over many.
+// warm frees the addresses whose cooling time has passed. It handles each address once per release, so that Assign
+// takes constant time on average.
 func (s *Store) warm(now time.Time) {
 	for a := s.resting.first(); a != nil && now.Sub(a.since) >= s.cooling; a = s.resting.first() {
 		s.resting.pop()
@@ -210,7 +212,7 @@ func (s *Store) warm(now time.Time) {
 	}
 }
 
-// forget drops an address that nobody has, and an ENI that is gone with its last address.
+// forget removes an address that nobody has, and with its last address an ENI that the cloud took away.
 func (s *Store) forget(a *address) {
 	a.state = stateGone
 	delete(s.byAddr, a.ip)
@@ -232,7 +234,7 @@ func (s *Store) next() *address {
 
 func (s *Store) leastUsed() *eni {
 	var best *eni
-	for _, e := range s.enis { // at most a few dozen: a cloud's limit, not one of pods
+	for _, e := range s.enis { // at most a few dozen: the cloud limits ENIs, not pods
 		if !e.available() {
 			continue
 		}

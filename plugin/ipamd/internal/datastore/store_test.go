@@ -15,7 +15,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// clock is set by hand.
+// clock is a clock that the test sets.
 type clock struct{ at time.Time }
 
 func (c *clock) now() time.Time { return c.at }
@@ -45,8 +45,8 @@ func prefixes(text ...string) []netip.Prefix {
 
 func key(name string) Key { return Key{"net", name, "eth0"} }
 
-// play does one step after another: "+a" assigns to container a, "-a" releases, "30s" lets time pass, "sync" makes the
-// second set of ENIs hold. It returns what each step said.
+// play performs steps: "+a" assigns to container a, "-a" releases, "30s" lets time pass, "sync" passes the second set
+// of ENIs to Sync. It returns the result of each step.
 func play(s *Store, c *clock, steps string, next ...ENI) string {
 	var said []string
 	for _, step := range strings.Fields(steps) {
@@ -171,7 +171,7 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// A prefix that is not listed has an end too; what was released comes back after it.
+// A prefix that is not listed is exhausted in the end too; then released addresses are assigned again.
 func TestStore_Assign_vastPrefixEnds(t *testing.T) {
 	s, c := newTestStore(ENI{ID: "eni-0", Prefixes: prefixes("2001:db8::/119")})
 	for n := range 511 {
@@ -198,7 +198,7 @@ func TestStore_incompleteKey(t *testing.T) {
 	}
 }
 
-// What an interface has is found, also where the cloud took it away, and looking changes nothing.
+// Lookup finds an interface's address even if the cloud took it away, and changes nothing.
 func TestStore_Lookup(t *testing.T) {
 	s, c := newTestStore(ENI{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")})
 	play(s, c, "+a +b -b")
@@ -245,7 +245,7 @@ func TestStore_ReleaseExcept(t *testing.T) {
 	}
 }
 
-// A state restored into a new store is the same state, and nothing of it is given out.
+// A state restored into a new store is the same state, and none of its addresses is assigned again.
 func TestStore_Restore(t *testing.T) {
 	enis := []ENI{
 		{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2 10.0.0.3")},
@@ -305,7 +305,7 @@ func TestStore_Restore_errors(t *testing.T) {
 	}
 }
 
-// After the clock was set back an address rests as long as ever, not longer.
+// After the clock was set back, an address does not rest longer than usual.
 func TestStore_Restore_clockSetBack(t *testing.T) {
 	s, c := newTestStore()
 	since := c.at.Add(time.Hour)
@@ -343,7 +343,7 @@ func TestStore_views(t *testing.T) {
 	}
 }
 
-// Whatever many callers and a changing cloud do, no address is anybody's twice and the counts agree.
+// Whatever many callers and a changing cloud do, no address is assigned twice, and the counts agree.
 func TestStore_concurrent(t *testing.T) {
 	s := New(Options{})
 	few, many := ENI{ID: "eni-0", Prefixes: prefixes("10.0.0.0/28")}, ENI{
@@ -386,7 +386,7 @@ func TestStore_concurrent(t *testing.T) {
 	}
 }
 
-// An address that the cloud takes away and gives back is as if nothing had happened.
+// If the cloud takes an address away and gives it back, the store is as before.
 func TestStore_Sync_back(t *testing.T) {
 	full := ENI{ID: "eni-0", Addresses: addrs("10.0.0.1 10.0.0.2")}
 	s, c := newTestStore(full)

@@ -8,15 +8,15 @@ import (
 
 // Changes is the result of a Sync.
 type Changes struct {
-	Added   []netip.Addr // new for pods; of vast prefixes none is named
-	Removed []netip.Addr // not for pods any more, and of no pod
-	// InUse are assignments whose address the cloud has just taken away. They stay until they are released.
+	Added   []netip.Addr // new for pods; addresses of vast prefixes are not named
+	Removed []netip.Addr // no longer for pods, and assigned to none
+	// InUse contains the assignments whose address the cloud has just taken away. They stay until they are released.
 	InUse []Assignment
 }
 
-// Sync makes the store have the addresses that the cloud names, and none else but those that pods have: an address in
-// use that the cloud took away stays with its pod, and is gone when it is released. So is one that moved to another
-// ENI, since the pod's routes lead to the old one.
+// Sync adds the addresses that the cloud lists and removes all others, except those that pods have: an address that the
+// cloud took away stays with its pod until it is released. The same holds for an address that moved to another ENI,
+// since the pod's routes lead to the old one.
 func (s *Store) Sync(enis []ENI) Changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,10 +45,10 @@ func (s *Store) Sync(enis []ENI) Changes {
 	return changes
 }
 
-// addNamed adds ENIs and addresses that are new, and returns which ENI each listed address is named for.
+// addNamed adds new ENIs and addresses, and returns for each listed address the ENI that it belongs to.
 func (s *Store) addNamed(enis []ENI, changes *Changes) map[netip.Addr]string {
 	named := map[netip.Addr]string{}
-	var inOrder []netip.Addr // addresses are given out in the order in which the cloud names them
+	var inOrder []netip.Addr // addresses are assigned in the order in which the cloud lists them
 	for _, want := range enis {
 		e := s.enis[want.ID]
 		if e == nil {
@@ -80,7 +80,7 @@ func (s *Store) addNamed(enis []ENI, changes *Changes) map[netip.Addr]string {
 	return named
 }
 
-// settle notes whether the cloud still names an address.
+// settle records whether the cloud still lists an address.
 func (s *Store) settle(a *address, named bool, changes *Changes) {
 	switch {
 	case named == !a.removed:
@@ -99,13 +99,13 @@ func (s *Store) settle(a *address, named bool, changes *Changes) {
 	a.removed = !named
 }
 
-// keepVast makes prefixes the vast ones, with how far the old ones got.
+// keepVast sets the vast prefixes. Those that existed before keep their position.
 func (e *eni) keepVast(prefixes []netip.Prefix) {
 	old := e.vast
 	e.vast = map[netip.Prefix]*vast{}
 	for _, prefix := range prefixes {
 		if e.vast[prefix] = old[prefix]; e.vast[prefix] == nil {
-			// The all-zero address is the routers' (RFC 4291, 2.6.1).
+			// The all-zero address belongs to the routers (RFC 4291, 2.6.1).
 			e.vast[prefix] = &vast{last: prefix.Addr(), made: 1}
 		}
 	}
@@ -131,8 +131,8 @@ func compareENIs(a, b ENIUsage) int {
 	return strings.Compare(a.ID, b.ID)
 }
 
-// Withdraw drops addresses that nobody has and that do not cool, before they are given back to the cloud, and returns
-// them. The others stay. A Sync that names them brings them back.
+// Withdraw removes the addresses that are neither assigned nor cooling and returns them; they can then be returned to
+// the cloud. The others stay. A Sync that lists them adds them again.
 func (s *Store) Withdraw(addrs []netip.Addr) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +147,8 @@ func (s *Store) Withdraw(addrs []netip.Addr) []netip.Addr {
 	return withdrawn
 }
 
-// WithdrawENI drops an ENI with all its addresses, before it is given back to the cloud. It reports false, and drops
-// nothing, if one of them is assigned or cools. A Sync that names it brings it back.
+// WithdrawENI removes an ENI with all its addresses, which can then be returned to the cloud. If one of them is
+// assigned or cooling, it removes nothing and returns false. A Sync that lists the ENI adds it again.
 func (s *Store) WithdrawENI(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 // Stats counts addresses.
 type Stats struct {
 	Total    int64 `json:"total"`
-	Free     int64 `json:"free"` // can be given out now
+	Free     int64 `json:"free"` // can be assigned now
 	Assigned int64 `json:"assigned"`
 	Cooling  int64 `json:"cooling"`
-	Removed  int64 `json:"removed"` // of the assigned ones: taken away by the cloud
+	Removed  int64 `json:"removed"` // assigned ones that the cloud took away
 }
 
 // Stats counts the addresses of all ENIs.
@@ -33,16 +33,16 @@ func (s *Store) stats() Stats {
 	return st
 }
 
-// ENIUsage is an ENI and how its addresses are used.
+// ENIUsage describes an ENI and how its addresses are used.
 type ENIUsage struct {
 	ID       string `json:"id"`
 	Device   int    `json:"deviceNumber"`
 	Free     int64  `json:"free"`
 	Assigned int64  `json:"assigned"`
 	Cooling  int64  `json:"cooling"`
-	Removed  bool   `json:"removed"` // gone from the cloud, with pods or cooling addresses left
-	// Unused are single addresses that nobody has and that do not cool, in their order. Those of prefixes are among
-	// them unless the prefix is vast.
+	Removed  bool   `json:"removed"` // the cloud took it away, but pods or cooling addresses are left
+	// Unused contains, in their order, the single addresses that are neither assigned nor cooling. It includes those of
+	// prefixes that are not vast.
 	Unused []netip.Addr `json:"unused"`
 }
 
@@ -68,13 +68,13 @@ func (s *Store) ENIs() []ENIUsage {
 	return all
 }
 
-// Assigned is an assignment as it stands now.
+// Assigned is an assignment and its present state.
 type Assigned struct {
 	Assignment
 	Removed bool `json:"removed"` // the cloud took the address away
 }
 
-// Assignments returns who has what, by address.
+// Assignments returns all assignments, ordered by address.
 func (s *Store) Assignments() []Assigned {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -28,7 +28,7 @@ type lab struct {
 	vpc  ns.NetNS
 }
 
-// inLab runs a test on the node, in a thread of its own, which ends with the test.
+// inLab runs a test on the node, in a separate thread that ends with the test.
 func inLab(t *testing.T, test func(l *lab)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -56,7 +56,7 @@ func inLab(t *testing.T, test func(l *lab)) {
 	<-done
 }
 
-// newNamespace makes a namespace without a name, which is gone when it is closed.
+// newNamespace makes a namespace without a name, which vanishes when it is closed.
 func newNamespace() (ns.NetNS, error) {
 	own, err := netns.Get()
 	if err != nil {
@@ -70,7 +70,7 @@ func newNamespace() (ns.NetNS, error) {
 	return fresh, errors.Join(err, netns.Set(own))
 }
 
-// build makes the ENIs, as a booted machine has them: the primary one is configured, the others are not.
+// build makes the ENIs as on a booted machine: the primary one is configured, the others are not.
 func (l *lab) build() bool {
 	for device := range 3 {
 		l.attach(device)
@@ -82,7 +82,7 @@ func (l *lab) build() bool {
 	return !l.t.Failed()
 }
 
-// attach makes ENI number device, whose other end is the VPC's router.
+// attach makes the ENI with a device number. Its other end is the VPC's router.
 func (l *lab) attach(device int) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("eth%d", device)
@@ -132,7 +132,7 @@ func (l *lab) sysctl(path, value string) error {
 	return os.WriteFile("/proc/sys/net/ipv4/"+path, []byte(value), 0o644)
 }
 
-// inventory returns what the metadata service would say.
+// inventory returns the inventory that the metadata service would serve.
 func inventory() cloud.Inventory {
 	inv := cloud.Inventory{
 		VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("2001:db8::/56")},
@@ -151,7 +151,7 @@ func (l *lab) options() Options {
 	return Options{Namespace: l.node, NodePorts: true, Mark: 0x80, VethPrefix: "eni", MTU: 1400}
 }
 
-// rules returns the node's rules in ip's words.
+// rules returns the node's rules as ip prints them.
 func (l *lab) rules() string {
 	listed, err := l.node.Rules()
 	l.ok(err)

@@ -1,10 +1,11 @@
-// Package eni makes the kernel of a node use its ENIs: what comes from a pod on a secondary ENI leaves by that ENI,
-// what leaves the VPC leaves by the primary one, and what came in at a node port goes back out where it came in.
+// Package eni sets up the kernel of a node for its ENIs: packets from a pod on a secondary ENI leave by that ENI,
+// packets that leave the VPC leave by the primary one, and replies of node ports leave by the link on which the
+// connection arrived.
 //
-// What is there for one pod alone (its rules 512 and 1536, its host route, its veth) is the plugin's. Only IPv4 is done
-// here: with IPv6 all pods are on the primary ENI and need none of this.
+// The plugin makes what belongs to a single pod (its rules 512 and 1536, its host route, its veth). This package
+// handles only IPv4: with IPv6 all pods are on the primary ENI and need none of this.
 //
-// Everything may be done again, and is: that is how changes of the cloud and of other hands are followed.
+// Everything can be repeated, and is repeated: that is how it follows changes of the cloud and of other programs.
 //
 // Tests: go test ./plugin/ipamd/internal/eni (as root)
 package eni
@@ -24,40 +25,40 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Options say how to set up the node.
+// Options are the settings of a Node.
 type Options struct {
 	// Namespace is the namespace of the calling thread.
 	Namespace *kernel.Namespace
-	// ExternalSNAT leaves packets that leave the VPC as they are: something outside translates them.
+	// ExternalSNAT leaves the source of packets that leave the VPC unchanged: something outside translates it.
 	ExternalSNAT bool
-	// NodePorts makes replies of pods to connections that came in on the primary ENI leave by it.
+	// NodePorts makes replies of pods to connections that arrived on the primary ENI leave by it.
 	NodePorts bool
-	// Mark is the bit by which such connections are known. It must not be 0 if NodePorts is set.
+	// Mark is the bit that marks such connections. It must not be 0 if NodePorts is set.
 	Mark uint32
-	// VethPrefix is the beginning of the names of pods' links on the node.
+	// VethPrefix is the prefix of the names of pods' links on the node.
 	VethPrefix string
 	// MTU of the ENIs; 0 leaves it alone.
 	MTU int
 }
 
-// Node is the node's side of all ENIs. It is not safe for concurrent use.
+// Node sets up all ENIs of a node. It is not safe for concurrent use.
 type Node struct {
 	opts Options
 }
 
-// New returns a node that nothing was done to yet.
+// New returns a Node that has not changed anything yet.
 func New(opts Options) *Node { return &Node{opts: opts} }
 
 // Result is the outcome of an Ensure.
 type Result struct {
-	// Unusable are ENIs, by ID, that pods cannot use, and why.
+	// Unusable contains the ENIs, by ID, that pods cannot use, and the reasons.
 	Unusable map[string]error
-	// Warnings are sentences about what works only in part.
+	// Warnings are sentences about features that do not work completely.
 	Warnings []string
 }
 
-// Ensure sets up the ENIs of an inventory and removes what was there for others. An error is about the node as a whole;
-// that of one ENI stands in the result.
+// Ensure sets up the ENIs of an inventory and removes what it made for ENIs that are gone. An error concerns the node
+// as a whole; the errors of single ENIs are in the result. It may be repeated at any time.
 func (n *Node) Ensure(inv cloud.Inventory) (Result, error) {
 	result := Result{Unusable: map[string]error{}}
 	links, err := n.linksByMAC()
@@ -100,7 +101,7 @@ func vpc4(inv cloud.Inventory) []netip.Prefix {
 	return all
 }
 
-// keep returns the addresses of ENIs whose rule stays also while the ENI cannot be set up.
+// keep returns the addresses of ENIs whose rules stay even while the ENI cannot be set up.
 func keep(enis []cloud.ENI) map[netip.Addr]bool {
 	addrs := map[netip.Addr]bool{}
 	for _, eni := range enis {
@@ -109,7 +110,8 @@ func keep(enis []cloud.ENI) map[netip.Addr]bool {
 	return addrs
 }
 
-// linksByMAC returns the lowest link with each MAC: a macvlan or VLAN on an ENI may have the ENI's, and is younger.
+// linksByMAC returns for each MAC the link with the lowest index: a macvlan or VLAN on an ENI may have the ENI's MAC,
+// and has a higher index.
 func (n *Node) linksByMAC() (map[string]netlink.Link, error) {
 	links, err := n.opts.Namespace.LinkList()
 	if err != nil {
@@ -140,13 +142,13 @@ func (n *Node) setUp(link netlink.Link) error {
 	return nil
 }
 
-// ensureSecondary gives an ENI its address and its routing table.
+// ensureSecondary sets the address and the routing table of an ENI.
 func (n *Node) ensureSecondary(eni cloud.ENI, link netlink.Link) error {
 	switch {
 	case link == nil:
 		return fmt.Errorf("no link has MAC %s", eni.MAC)
 	case !eni.Address.Is4() || !eni.Subnet.IsValid():
-		return errors.New("it has no IPv4 address")
+		return errors.New("the ENI has no IPv4 address")
 	case cloud.RouteTable(eni.Device) >= unix.RT_TABLE_COMPAT:
 		return fmt.Errorf("device number %d: no routing table is left for it", eni.Device)
 	}
@@ -159,8 +161,8 @@ func (n *Node) ensureSecondary(eni cloud.ENI, link netlink.Link) error {
 	return n.ensureTableOf(eni, link)
 }
 
-// ensureAddress makes the ENI's own address the link's only one. Further ones are for pods: as addresses of the node,
-// as some distributions configure them, their packets would never reach a pod.
+// ensureAddress makes the ENI's own address the only one of the link. Further addresses are for pods. Some
+// distributions configure them on the node; packets to them would then never reach a pod.
 func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
 	ns, name := n.opts.Namespace, link.Attrs().Name
 	addrs, err := netlinksafe.AddrList(link, netlink.FAMILY_V4)
@@ -182,7 +184,8 @@ func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
 		}
 	}
 	if !has {
-		// No route to the subnet comes with it, not even for a moment: the primary ENI may be in the same subnet.
+		// The flag keeps the kernel from adding a route to the subnet, even for a moment: the primary ENI may be in the
+		// same subnet.
 		addr := &netlink.Addr{IPNet: netipx.PrefixIPNet(want), Flags: unix.IFA_F_NOPREFIXROUTE}
 		if err := ns.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("link %s: address %s: %w", name, want, err)
@@ -191,8 +194,9 @@ func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
 	return n.leaveMainTable(eni, link)
 }
 
-// leaveMainTable removes routes to the subnet and default routes over a secondary ENI from the main table, where a DHCP
-// client may have put them: the node's own traffic would leave by this ENI with an address of the primary one.
+// leaveMainTable removes from the main table the default routes and routes to the subnet that lead over a secondary
+// ENI. A DHCP client may have added them. With them the node's own packets would leave by this ENI with an address of
+// the primary one.
 func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
 	routes, err := n.opts.Namespace.MainRoutes()
 	if err != nil {
@@ -211,8 +215,8 @@ func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
 	return nil
 }
 
-// ensureTableOf fills the ENI's routing table: the VPC's router is on the link, and everything is behind it. Neighbours
-// in the subnet too: the VPC delivers what the router gets, wherever it is for.
+// ensureTableOf fills the ENI's routing table: the VPC's router is on the link, and all other addresses are behind it.
+// That includes hosts of the subnet: the VPC delivers packets that its router receives, whatever their destination.
 func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
 	gateway, table := cloud.Gateway(eni.Subnet), cloud.RouteTable(eni.Device)
 	for _, route := range []*netlink.Route{
@@ -227,12 +231,12 @@ func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
 	return nil
 }
 
-// checkSysctls finds settings under which pods or node ports do not work, and mends the one that is the primary link's
-// alone.
+// checkSysctls returns a warning for each setting with which pods or node ports do not work. It changes src_valid_mark
+// of the primary link if necessary, and no other setting.
 //
-// A packet for a node port has the address of a pod as its destination when its source is checked, and the way back
-// from that pod's address leads over the pod's ENI: strict rp_filter drops it, unless the mark that brings replies back
-// to the primary ENI counts in that lookup (src_valid_mark).
+// When the source of a packet for a node port is checked, the destination is already a pod's address, and the route to
+// that address leads over the pod's ENI. Strict rp_filter therefore drops the packet, unless the lookup takes into
+// account the mark that sends replies back to the primary ENI (src_valid_mark).
 func (n *Node) checkSysctls(primary string) ([]string, error) {
 	var warnings []string
 	forward, err := kernel.ReadSysctl("ipv4", "all", "forwarding")
@@ -240,7 +244,7 @@ func (n *Node) checkSysctls(primary string) ([]string, error) {
 		return nil, err
 	}
 	if forward == "0" {
-		warnings = append(warnings, "net.ipv4.ip_forward is 0: pods reach nothing but their own node")
+		warnings = append(warnings, "net.ipv4.ip_forward is 0: pods can reach their own node only")
 	}
 	if !n.opts.NodePorts {
 		return warnings, nil
@@ -262,8 +266,8 @@ func (n *Node) checkSysctls(primary string) ([]string, error) {
 	return warnings, nil
 }
 
-// highest returns the higher one of a link's value and that of all links, which is the one that counts for both
-// settings used here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
+// highest returns the higher one of a link's value and the value for all links. The kernel uses the higher one for both
+// settings that are read here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
 func (n *Node) highest(key, link string) (string, error) {
 	all, err := kernel.ReadSysctl("ipv4", "all", key)
 	if err != nil {

@@ -46,11 +46,11 @@ func (l *lab) same(what, got, want string) {
 	}
 }
 
-// The node's rules are those of the design, in its words.
+// The node's rules are those of the design, as ip prints them.
 func TestNode_Ensure(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
-		for range 2 { // doing it again changes nothing
+		for range 2 { // repeating it changes nothing
 			if result := l.ensure(l.options()); len(result.Unusable) != 0 {
 				t.Errorf("got unusable %v, want none", result.Unusable)
 			}
@@ -84,7 +84,8 @@ func TestNode_Ensure_options(t *testing.T) {
 	const mark = "1024: from all fwmark 0x80/0x80 lookup main"
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
-		// One after the other on the same node: what the one before left and is not wanted any more goes.
+		// The cases run one after the other on the same node: what an earlier one left and a later one does not want is
+		// removed.
 		for _, tt := range []struct {
 			name                 string
 			nodePorts, external  bool
@@ -117,7 +118,7 @@ func TestNode_Ensure_options(t *testing.T) {
 	})
 }
 
-// What others do to the node is undone, and what is others' stays.
+// Changes of others to ipamd's objects are undone, and objects of others stay.
 func TestNode_Ensure_disturbed(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
@@ -127,7 +128,7 @@ func TestNode_Ensure_disturbed(t *testing.T) {
 		pod.Priority, pod.Src, pod.Table = 1536, &net.IPNet{IP: net.IPv4(10, 0, 1, 20), Mask: net.CIDRMask(32, 32)}, 2
 		l.ok(netlink.RuleAdd(foreign))
 		l.ok(netlink.RuleAdd(pod))
-		// As a DHCP client leaves an ENI: with all addresses, and routes in the main table.
+		// A DHCP client leaves an ENI like this: with all addresses, and routes in the main table.
 		l.ok(l.up("eth1"))
 		l.ok(l.address("eth1", "10.0.1.10/24"))
 		l.ok(l.address("eth1", "10.0.1.20/24"))
@@ -169,7 +170,7 @@ func TestNode_Ensure_unusable(t *testing.T) {
 		l.ok(l.sysctl("ip_forward", "1"))
 		l.ensure(l.options())
 		inv := inventory()
-		inv.ENIs[1].MAC = "02:00:00:00:00:99" // its link has gone for a moment
+		inv.ENIs[1].MAC = "02:00:00:00:00:99" // its link is missing for a moment
 		inv.ENIs[2].Address = netip.Addr{}
 		far := inventory().ENIs[2]
 		far.ID, far.Device = "eni-far", 251
@@ -182,13 +183,13 @@ func TestNode_Ensure_unusable(t *testing.T) {
 		}
 		want := map[string]string{
 			"eni-1":   "no link has MAC 02:00:00:00:00:99",
-			"eni-2":   "it has no IPv4 address",
+			"eni-2":   "the ENI has no IPv4 address",
 			"eni-far": "device number 251: no routing table is left for it",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		// The rule of an ENI that is still attached stays; that of one that is not goes.
+		// The rule of an ENI that is still attached stays; that of a detached ENI is removed.
 		inv = inventory()
 		inv.ENIs = inv.ENIs[:2]
 		inv.ENIs[1].MAC = "02:00:00:00:00:99"
@@ -225,7 +226,7 @@ func TestNode_Ensure_sysctls(t *testing.T) {
 				l.ok(l.sysctl("conf/eth0/rp_filter", tt.own))
 				opts := l.options()
 				opts.NodePorts = tt.nodePorts
-				l.ensure(opts, "net.ipv4.ip_forward is 0: pods reach nothing but their own node")
+				l.ensure(opts, "net.ipv4.ip_forward is 0: pods can reach their own node only")
 				if got, err := kernel.ReadSysctl("ipv4", "eth0", "src_valid_mark"); got != tt.want || err != nil {
 					t.Errorf("got src_valid_mark %s, %v, want %s", got, err, tt.want)
 				}
@@ -234,12 +235,12 @@ func TestNode_Ensure_sysctls(t *testing.T) {
 	}
 }
 
-// Where the setting cannot be made, as in a container with a read-only /proc/sys, it is said what does not work.
+// If the setting cannot be changed, as in a container with a read-only /proc/sys, a warning says what does not work.
 func TestNode_Ensure_readOnlySysctls(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
 		l.ok(l.sysctl("conf/all/rp_filter", "1"))
-		// Of this thread alone, and gone with it.
+		// The mount namespace belongs to this thread only and ends with it.
 		l.ok(unix.Unshare(unix.CLONE_NEWNS))
 		l.ok(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 		l.ok(unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))

@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Priorities of the node's rules, those of amazon-vpc-cni-k8s where it has the same rule. A pod's own are 512 (to it)
-// and 1536 (from it). The range from vpcPriority to afterPriority is ipamd's alone.
+// Priorities of the node's rules. Rules that amazon-vpc-cni-k8s has too have its priorities. A pod's own rules have 512
+// (to it) and 1536 (from it). Only ipamd uses the range from vpcPriority to afterPriority.
 const (
 	markPriority  = 1024
 	vpcPriority   = 1025
@@ -23,9 +23,9 @@ const (
 
 // wantedRules returns the node's rules.
 //
-// Without an external translation what leaves the VPC goes by the main table, whoever it is from: it gets the primary
-// ENI's address there. One rule can say "not to" for one range of addresses only; for several, those to any of them
-// jump over a rule that is for all others.
+// Without external translation, packets that leave the VPC use the main table, whoever sends them, since they get the
+// primary ENI's address there. A rule can exclude only one range of addresses. If there are several, rules for each
+// range jump over a rule that applies to all other addresses.
 func wantedRules(opts Options, vpc []netip.Prefix, secondary []cloud.ENI) []kernel.Rule {
 	var rules []kernel.Rule
 	if opts.NodePorts {
@@ -53,7 +53,8 @@ func wantedRules(opts Options, vpc []netip.Prefix, secondary []cloud.ENI) []kern
 	return rules
 }
 
-// ensureRules makes sure of the wanted rules, and removes others at the same places, but those for addresses to keep.
+// ensureRules adds the wanted rules that are missing. It removes other rules with the same priorities, except those for
+// addresses in keep.
 func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
 	ns := n.opts.Namespace
 	listed, err := ns.Rules()
@@ -75,7 +76,7 @@ func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
 			obsolete = append(obsolete, l)
 		}
 	}
-	// New ones first: between the two a packet would take another way.
+	// Add new rules first: otherwise packets would be routed differently between the two steps.
 	for _, r := range want {
 		if err := ns.EnsureRule(r, listed); err != nil {
 			return err
@@ -89,7 +90,7 @@ func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
 	return nil
 }
 
-// isOwn reports whether a rule stands at a place that is ipamd's, and says nothing that a rule of ipamd never says.
+// isOwn reports whether a rule has one of ipamd's priorities and only attributes that rules of ipamd have.
 func isOwn(r kernel.Rule, mark uint32) bool {
 	if r.IPv6 || r.IifName != "" || r.Mark != r.Mask {
 		return false

@@ -16,21 +16,22 @@ import (
 
 const tableName = "cni-ipamd"
 
-// table is ipamd's nftables table, as it has to be. Tables of others are never written to.
+// table is the wanted state of ipamd's nftables table. Tables of others are never written to.
 type table struct {
 	*nftables.Table
 	chains []*nftables.Chain
 	rules  map[string][]*nftables.Rule // by chain
 }
 
-// tableOf returns the node's table: which connections came in on the primary ENI, and the translation of what leaves
-// the VPC.
+// tableOf returns the node's table. It marks connections that arrive on the primary ENI, and translates the source of
+// packets that leave the VPC.
 func tableOf(opts Options, primary string, address netip.Addr, vpc []netip.Prefix) *table {
 	t := &table{
 		Table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}, rules: map[string][]*nftables.Rule{},
 	}
 	if opts.NodePorts {
-		// Before the translation of destinations (-100): a node port is known by the node's own address.
+		// This chain runs before the translation of destinations (-100): a node port is recognised by the node's own
+		// address.
 		pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 			*nftables.ChainPriorityMangle)
 		t.rule(pre, iifname(padded(primary)), localDestination(), setConnMark(opts.Mark), setMark(opts.Mark))
@@ -55,7 +56,7 @@ func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.Chain
 	return c
 }
 
-// rule appends a rule, with a hash of what it does as its comment: by that it is known again.
+// rule appends a rule whose comment is a hash of its expressions. Rules are recognised by this comment.
 func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	exprs := slices.Concat(parts...)
 	sum := sha256.New()
@@ -67,7 +68,7 @@ func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	t.rules[c.Name] = append(t.rules[c.Name], &nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs, UserData: tag})
 }
 
-// ensureTable makes the kernel's table this one, in one transaction. Where it is right already nothing changes.
+// ensureTable makes the kernel's table equal to t, in one transaction. If it is already equal, nothing changes.
 func ensureTable(t *table) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -132,14 +133,14 @@ func tags(rules []*nftables.Rule) []string {
 	return all
 }
 
-// The parts that rules are made of. All use the first register.
+// These functions return the parts of rules. All use the first register.
 
 func load(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: 1} }
 
 func equals(data []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
 
-// iifname compares as many bytes of the name as it is given: a padded name matches itself, another one all that begin
-// so.
+// iifname returns a match for the name of the incoming link. It compares as many bytes as name has: a padded name
+// matches only itself, another matches all names with that prefix.
 func iifname(name []byte) []expr.Any { return []expr.Any{load(expr.MetaKeyIIFNAME), equals(name)} }
 
 func oifname(name []byte) []expr.Any { return []expr.Any{load(expr.MetaKeyOIFNAME), equals(name)} }
@@ -150,7 +151,7 @@ func padded(name string) []byte {
 	return data
 }
 
-// localDestination lets a rule pass for packets to an address of the link that they came in on.
+// localDestination returns a match for packets to an address of the link on which they arrived.
 func localDestination() []expr.Any {
 	return []expr.Any{
 		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true, FlagIIF: true},
@@ -167,7 +168,7 @@ func destination(prefix netip.Prefix) []expr.Any {
 	}
 }
 
-// bits keeps the bits of mask and sets those of set.
+// bits returns an expression that keeps the bits of mask and sets the bits of set.
 func bits(mask, set uint32) expr.Any {
 	return &expr.Bitwise{
 		SourceRegister: 1, DestRegister: 1, Len: 4,
@@ -187,7 +188,7 @@ func connMarked(mark uint32) []expr.Any {
 	}
 }
 
-// setMark leaves the other bits of a packet's mark alone, which are others'.
+// setMark returns expressions that set mark in a packet's mark. The other bits belong to others and do not change.
 func setMark(mark uint32) []expr.Any {
 	return []expr.Any{
 		load(expr.MetaKeyMARK), bits(^mark, mark), &expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},

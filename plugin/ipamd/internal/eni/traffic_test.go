@@ -17,13 +17,14 @@ import (
 )
 
 const (
-	podIP    = "10.0.1.20" // of ENI 1
+	podIP    = "10.0.1.20" // an address of ENI 1
 	outside  = "192.0.2.1" // an address behind the VPC's router
 	nodeIP   = "10.0.0.10"
 	nodePort = 30080
 )
 
-// TestTraffic sends through a node whose VPC drops, as a cloud's does, what comes from an ENI with another's address.
+// TestTraffic sends packets through a node whose VPC, like a real cloud, drops packets that an ENI sends with another
+// ENI's address.
 func TestTraffic(t *testing.T) {
 	for _, rpFilter := range []string{"0", "1", "2"} {
 		t.Run("rp_filter "+rpFilter, func(t *testing.T) {
@@ -39,19 +40,20 @@ func TestTraffic(t *testing.T) {
 				}
 				l.ensure(l.options())
 
-				// Within the VPC the pod is seen by its own address, and by its own ENI.
+				// Within the VPC, peers see the pod's own address, and its packets use its own ENI.
 				l.reach(pod, l.vpc, "10.0.1.1:80", podIP)
 				l.reach(pod, l.vpc, "10.0.2.1:80", podIP)
-				// Outside, by the node's.
+				// Outside, peers see the node's address.
 				l.reach(pod, l.vpc, outside+":80", nodeIP)
-				// A node port works from in- and outside, and its client is seen as it is.
+				// A node port works from inside and outside, and the pod sees the client's address.
 				l.reachVia(l.vpc, pod, fmt.Sprintf("%s:%d", nodeIP, nodePort), podIP+":8080", "10.0.0.1")
 			})
 		})
 	}
 }
 
-// What is outside depends on the VPC's ranges, and whether it sees the node or the pod on who translates.
+// The VPC's ranges decide which addresses are outside. The setting ExternalSNAT decides whether outside hosts see the
+// node or the pod.
 func TestTraffic_outside(t *testing.T) {
 	for name, tt := range map[string]struct {
 		ranges   []string
@@ -84,7 +86,8 @@ func TestTraffic_outside(t *testing.T) {
 	}
 }
 
-// The test of node ports can fail: without ipamd's part the replies leave by the wrong ENI and the VPC drops them.
+// This shows that the test of node ports can fail: without ipamd's part the replies leave by the wrong ENI and the VPC
+// drops them.
 func TestTraffic_withoutNodePorts(t *testing.T) {
 	inLab(t, func(l *lab) {
 		l.ok(l.sysctl("ip_forward", "1"))
@@ -139,8 +142,8 @@ func (l *lab) pod() ns.NetNS {
 	return pod
 }
 
-// cloudChecks makes the VPC deliver the pod's address to its ENI, and drop what an ENI sends with an address of
-// another.
+// cloudChecks makes the VPC deliver the pod's address to its ENI, and drop packets that an ENI sends with the address
+// of another one.
 func (l *lab) cloudChecks() {
 	l.inVPC(func() error {
 		l.ok(l.address("lo", outside+"/32"))
@@ -156,7 +159,7 @@ func (l *lab) cloudChecks() {
 	})
 }
 
-// translateNodePort does what a service proxy does on the node.
+// translateNodePort adds the rule of a service proxy on the node.
 func translateNodePort() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -177,7 +180,7 @@ func translateNodePort() error {
 	return conn.Flush()
 }
 
-// reach wants a connection, and the server to see it come from source.
+// reach opens a connection and checks that the server sees source as the client's address.
 func (l *lab) reach(client, server ns.NetNS, address, source string) {
 	l.t.Helper()
 	l.reachVia(client, server, address, address, source)
@@ -191,7 +194,7 @@ func (l *lab) reachVia(client, server ns.NetNS, address, listen, source string) 
 	}
 }
 
-// exchange moves 64 KiB each way on one connection, and returns whom the server saw.
+// exchange sends 64 KiB each way on one connection, and returns the client's address as the server saw it.
 func exchange(client, server ns.NetNS, address, listen string, within time.Duration) (string, error) {
 	deadline := time.Now().Add(within)
 	var listener net.Listener

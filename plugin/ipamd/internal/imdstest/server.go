@@ -1,5 +1,5 @@
-// Package imdstest is an instance metadata service for tests: it answers for the ENIs that it is given, with tokens
-// (IMDSv2), without (IMDSv1), or not at all.
+// Package imdstest is an instance metadata service for tests. It serves the ENIs that it is given, with tokens
+// (IMDSv2), without tokens (IMDSv1), or not at all.
 package imdstest
 
 import (
@@ -17,9 +17,9 @@ import (
 type Mode int
 
 const (
-	// Tokens wants a token for everything, as IMDSv2 does where tokens are required.
+	// Tokens requires a token for every request, as IMDSv2 does if tokens are required.
 	Tokens Mode = iota
-	// NoTokens knows no tokens.
+	// NoTokens answers without tokens and issues none.
 	NoTokens
 	// Unavailable answers 503 to everything.
 	Unavailable
@@ -35,7 +35,7 @@ type Service struct {
 	requests  map[string]int
 }
 
-// Set replaces what the service answers.
+// Set replaces the inventory that the service serves.
 func (s *Service) Set(inv cloud.Inventory) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,7 +49,7 @@ func (s *Service) Answer(mode Mode) {
 	s.mode = mode
 }
 
-// Requests returns how often a path below /latest was asked for.
+// Requests returns how often a path below /latest was requested.
 func (s *Service) Requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +85,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tree returns all that can be read, by path.
+// tree returns all values by path.
 func (s *Service) tree() map[string]string {
 	inv := s.inventory
 	tree := map[string]string{
@@ -127,7 +127,7 @@ func byFamily[T any](all []T, is4 func(T) bool) (four, six []T) {
 	return four, six
 }
 
-// lines are the valid ones of all, one a line.
+// lines returns the valid elements of all, one per line.
 func lines[T interface {
 	comparable
 	fmt.Stringer

@@ -1,7 +1,7 @@
-// Package metadata reads from the instance metadata service which ENIs this machine has and which addresses they have.
+// Package metadata reads from the instance metadata service the ENIs of this machine and their addresses.
 //
-// It asks for a token first (IMDSv2) and does without one where the service has none, unless tokens are required. It
-// keeps nothing between two calls but the token.
+// It requests a token first (IMDSv2). If the service has none it works without, unless tokens are required. It keeps
+// nothing between two calls except the token.
 //
 // Tests: go test ./plugin/ipamd/internal/metadata
 package metadata
@@ -26,26 +26,26 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
-// Options say where and how to ask.
+// Options say where the service is and whether it must require tokens.
 type Options struct {
 	// Endpoint is the service's URL; empty means http://169.254.169.254.
 	Endpoint string
-	// RequireToken refuses a service that knows no tokens (IMDSv1).
+	// RequireToken refuses a service that does not issue tokens (IMDSv1).
 	RequireToken bool
 }
 
-// Client asks the metadata service. It is safe for concurrent use.
+// Client queries the metadata service. It is safe for concurrent use.
 type Client struct {
 	imds *imds.Client
 }
 
-// New returns a client. It does not ask anything yet.
+// New returns a client. It makes no request yet.
 func New(opts Options) *Client {
 	fallback := aws.TrueTernary
 	if opts.RequireToken {
 		fallback = aws.FalseTernary
 	}
-	// The service is on the link: a proxy for the Internet must not be asked for it.
+	// The service is on the link: an Internet proxy must not be used for it.
 	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.Proxy = nil })
 	return &Client{imds: imds.New(imds.Options{
 		Endpoint: cmp.Or(opts.Endpoint, "http://169.254.169.254"), EnableFallback: fallback, HTTPClient: transport,
@@ -53,11 +53,11 @@ func New(opts Options) *Client {
 	})}
 }
 
-// IMDS returns the client below, for credentials.
+// IMDS returns the underlying client, for credentials.
 func (c *Client) IMDS() *imds.Client { return c.imds }
 
-// Inventory reads everything. Requests that fail are tried three times. An answer in which an ENI is named and not
-// described, as while one is being attached, is an error: ask again later.
+// Inventory reads the whole inventory. Requests that fail are tried three times. While an ENI is being attached, the
+// service may list it without describing it. That is an error: call again later.
 func (c *Client) Inventory(ctx context.Context) (cloud.Inventory, error) {
 	inv, err := c.inventory(ctx)
 	if err != nil {
@@ -108,7 +108,7 @@ func (r *reader) eni(mac string) (cloud.ENI, []netip.Prefix) {
 	if subnets := list(r, base+"subnet-ipv4-cidr-block", netip.ParsePrefix); len(subnets) > 0 {
 		eni.Subnet = subnets[0]
 	}
-	// The first is the ENI's own address; the service names it first.
+	// The first address is the ENI's own; the service lists it first.
 	if own := list(r, base+"local-ipv4s", netip.ParseAddr); len(own) > 0 {
 		eni.Address, eni.Secondary = own[0], nilIfEmpty(own[1:])
 	}
@@ -119,14 +119,14 @@ func (r *reader) eni(mac string) (cloud.ENI, []netip.Prefix) {
 	return eni, append(vpc, list(r, base+"vpc-ipv6-cidr-blocks", netip.ParsePrefix)...)
 }
 
-// reader reads until the first error, which it keeps.
+// reader reads values until the first error, which it keeps.
 type reader struct {
 	ctx    context.Context
 	client *imds.Client
 	err    error
 }
 
-// text reads what has to be there.
+// text reads a value that must exist.
 func (r *reader) text(path string) string {
 	text, found := r.get(path)
 	if r.err == nil && !found {
@@ -135,7 +135,7 @@ func (r *reader) text(path string) string {
 	return text
 }
 
-// optional reads what need not be there: the service answers 404 for a list without elements.
+// optional reads a value that may be missing: the service answers 404 for an empty list.
 func (r *reader) optional(path string) string {
 	text, _ := r.get(path)
 	return text

@@ -34,7 +34,7 @@ func inventory() cloud.Inventory {
 			ID: "eni-1", MAC: "02:00:00:00:00:11", Device: 1, Subnet: netip.MustParsePrefix("10.0.1.0/24"),
 			Address: netip.MustParseAddr("10.0.1.10"),
 		}, {
-			ID: "eni-2", MAC: "02:00:00:00:00:12", Device: 1, Card: 1, // of a subnet without IPv4
+			ID: "eni-2", MAC: "02:00:00:00:00:12", Device: 1, Card: 1, // in a subnet without IPv4
 		}},
 	}
 }
@@ -49,7 +49,7 @@ func TestClient_Inventory(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		mode   imdstest.Mode
-		tokens int // of 1 the client keeps it for all requests
+		tokens int // the client keeps one token for all requests
 	}{{"with tokens", imdstest.Tokens, 1}, {"without", imdstest.NoTokens, 1}} {
 		t.Run(tt.name, func(t *testing.T) {
 			service := &imdstest.Service{}
@@ -57,7 +57,7 @@ func TestClient_Inventory(t *testing.T) {
 			service.Set(inventory())
 			server := httptest.NewServer(service)
 			defer server.Close()
-			t.Setenv("AWS_EC2_METADATA_DISABLED", "true") // others' requests, not ours
+			t.Setenv("AWS_EC2_METADATA_DISABLED", "true") // affects requests of others, not ours
 			client := New(Options{Endpoint: server.URL})
 			got, err := client.Inventory(t.Context())
 			if diff := cmp.Diff(inventory(), got, sameAddrs); diff != "" || err != nil {
@@ -76,9 +76,9 @@ func TestClient_Inventory_errors(t *testing.T) {
 		options Options
 		answer  imdstest.Mode
 		change  func(*cloud.Inventory)
-		path    string // answered by text in place of the service
+		path    string // answered with text instead of by the service
 		text    string
-		want    string // how the error begins
+		want    string // the beginning of the error
 	}{
 		{name: "not there", answer: imdstest.Unavailable, want: "metadata: instance-id: operation error ec2imds: GetMetadata, "},
 		{

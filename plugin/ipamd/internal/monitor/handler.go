@@ -30,7 +30,7 @@ type UnusableENI struct {
 	Reason string `json:"reason"`
 }
 
-// ReconcileStatus is the result of the last look at the cloud.
+// ReconcileStatus is the result of the last query of the cloud.
 type ReconcileStatus struct {
 	At    string `json:"at"` // RFC 3339
 	Error string `json:"error,omitempty"`
@@ -50,8 +50,8 @@ func Handler(store *datastore.Store, metrics *Metrics, status func() Status) htt
 		answer(w, store.Assignments())
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "/v1/status       how ipamd is\n/v1/enis         ENIs and their addresses\n/v1/assignments  "+
-			"who has which address\n/metrics         for Prometheus")
+		fmt.Fprintln(w, "/v1/status       state of ipamd\n/v1/enis         ENIs and their addresses\n/v1/assignments  "+
+			"which pod has which address\n/metrics         for Prometheus")
 	})
 	return mux
 }
@@ -60,11 +60,11 @@ func answer(w http.ResponseWriter, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(value) // the client is gone if it fails
+	_ = encoder.Encode(value) // fails only if the client is gone
 }
 
-// Listen listens where introspection shall be served: at the path of a unix socket, or at a loopback address with a
-// port. Other addresses are refused: who has which address is nobody's business outside the node.
+// Listen listens for introspection on the path of a unix socket, or on a loopback address with a port. It refuses other
+// addresses, so that nobody outside the node can see which pod has which address.
 func Listen(where string) (net.Listener, error) {
 	if strings.HasPrefix(where, "/") {
 		return server.Listen(where)

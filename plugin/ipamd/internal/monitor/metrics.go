@@ -1,6 +1,6 @@
-// Package monitor shows what ipamd does: metrics for Prometheus, and who has which address as JSON.
+// Package monitor shows the state of ipamd: metrics for Prometheus, and as JSON which pod has which address.
 //
-// It only looks. Nothing can be changed through it.
+// It is read-only.
 //
 // Tests: go test ./plugin/ipamd/internal/monitor
 package monitor
@@ -20,7 +20,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/state"
 )
 
-// Metrics has the counters. It is safe for concurrent use.
+// Metrics contains the counters. It is safe for concurrent use.
 type Metrics struct {
 	registry   *prometheus.Registry
 	requests   *prometheus.CounterVec
@@ -31,7 +31,7 @@ type Metrics struct {
 	refused    prometheus.Counter
 }
 
-// NewMetrics returns metrics of a store, all at 0, in a registry of their own.
+// NewMetrics returns metrics of a store, all 0, in a separate registry.
 func NewMetrics(store *datastore.Store) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -81,10 +81,10 @@ func (m *Metrics) Wrote(w state.Write) {
 	m.callers.Observe(float64(w.Callers))
 }
 
-// Reconciled counts a look at the cloud.
+// Reconciled counts a query of the cloud.
 func (m *Metrics) Reconciled(err error) { m.reconciles.WithLabelValues(result(err)).Inc() }
 
-// Refused counts a connection of a user who may not connect.
+// Refused counts a refused connection.
 func (m *Metrics) Refused(uint32) { m.refused.Inc() }
 
 func result(err error) string {
@@ -94,7 +94,7 @@ func result(err error) string {
 	return "success"
 }
 
-// addresses counts what is in a store when it is asked.
+// addresses counts a store's addresses when the metrics are read.
 type addresses struct {
 	store     *datastore.Store
 	addresses *prometheus.Desc
@@ -104,7 +104,7 @@ type addresses struct {
 func newAddresses(store *datastore.Store) *addresses {
 	return &addresses{
 		store: store,
-		addresses: prometheus.NewDesc("ipamd_addresses", "Addresses for pods, by ENI and by what they do.",
+		addresses: prometheus.NewDesc("ipamd_addresses", "Addresses for pods, by ENI and state.",
 			[]string{"eni", "device", "state"}, nil),
 		removed: prometheus.NewDesc("ipamd_removed_addresses", "Addresses that pods have and the cloud took away.", nil,
 			nil),

@@ -14,10 +14,10 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Listen listens on a unix socket that only its owner may open (0600). A socket that a killed process left is replaced;
-// one on which somebody answers is an error.
+// Listen listens on a unix socket that only its owner may open (0600). It replaces a socket that a killed process left;
+// if somebody answers on the socket, it returns an error.
 //
-// The socket has its name only once it has its permissions. Closing the listener removes it.
+// The socket appears under its name only with the right permissions. Closing the listener removes it.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
@@ -56,20 +56,20 @@ func (s socket) Close() error {
 	return errors.Join(s.UnixListener.Close(), os.Remove(s.path))
 }
 
-// Peers is which users may connect. It looks at the credentials that the kernel has of the other end (unix(7),
-// SO_PEERCRED), since a socket's permissions are lost where its directory is shared with a container.
+// Peers contains the users who may connect. It checks the credentials that the kernel has of the other end (unix(7),
+// SO_PEERCRED), since the socket's permissions do not help if its directory is shared with a container.
 type Peers struct {
 	UIDs []uint32
-	// Refused is told of each one that was refused; nil means nobody.
+	// Refused is called with the user of each refused connection; nil means that nothing is called.
 	Refused func(uid uint32)
 }
 
 // ClientHandshake returns an error: only servers use these credentials.
 func (p Peers) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, nil, errors.New("peer credentials are a server's")
+	return nil, nil, errors.New("peer credentials work for servers only")
 }
 
-// ServerHandshake refuses who may not connect.
+// ServerHandshake returns an error if the user of the other end may not connect.
 func (p Peers) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -101,7 +101,7 @@ func (p Peers) Info() credentials.ProtocolInfo {
 	return credentials.ProtocolInfo{SecurityProtocol: "peercred"}
 }
 
-// Clone returns the same.
+// Clone returns p itself.
 func (p Peers) Clone() credentials.TransportCredentials { return p }
 
 // OverrideServerName does nothing.

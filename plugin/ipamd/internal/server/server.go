@@ -1,7 +1,8 @@
-// Package server answers the plugins: the gRPC services of package rpc on top of a datastore, whose changes are durable
-// before a reply says so.
+// Package server implements the gRPC services of package rpc on a datastore. It replies only when the changes are
+// durable.
 //
-// It knows nothing of the cloud and changes nothing in the kernel: what is on the node for a pod is the plugin's.
+// It knows nothing of the cloud and does not change the kernel: the plugin makes everything on the node that belongs to
+// a pod.
 //
 // Tests: go test ./plugin/ipamd/internal/server
 package server
@@ -25,18 +26,18 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// Committer makes a version of the datastore durable. It returns once it is.
+// Committer makes a version of the datastore durable before it returns.
 type Committer interface {
 	Commit(ctx context.Context, version uint64) error
 }
 
-// Network is what plugins must know about the network.
+// Network contains what plugins must know about the network.
 type Network struct {
 	VPC          []netip.Prefix
 	ExternalSNAT bool
 }
 
-// Options has what a server needs. All are required except Intercept and Changed.
+// Options are the settings of a server. All are required except Intercept and Changed.
 type Options struct {
 	Store    *datastore.Store
 	Commits  Committer
@@ -44,28 +45,28 @@ type Options struct {
 	Warnings func() []string
 	Peers    Peers
 	Log      *slog.Logger
-	// Intercept sees each call, for metrics; nil means nobody.
+	// Intercept is called with each call, for metrics; nil means that nothing is called.
 	Intercept grpc.UnaryServerInterceptor
-	// Changed is told after an assignment or a release, and must return at once; nil means nobody.
+	// Changed is called after an assignment or a release, and must return at once; nil means that nothing is called.
 	Changed func()
 }
 
-// Server is a gRPC server, which serves any number of listeners.
+// Server is a gRPC server for any number of listeners.
 type Server struct {
 	*grpc.Server
 	health *health.Server
 	node   *node
 }
 
-// healthNames returns the services whose health can be asked for: all of them at once, each of them, and the name that
-// amazon's probes ask for.
+// healthNames returns the services whose health can be queried: all together, each one, and the name that amazon's
+// probes use.
 func healthNames() []string {
 	return []string{
 		"", rpc.CNIBackend_ServiceDesc.ServiceName, rpc.Node_ServiceDesc.ServiceName, "grpc.health.v1.aws-node",
 	}
 }
 
-// New returns a server that serves nothing yet.
+// New returns a server that does not serve yet.
 func New(opts Options) *Server {
 	if opts.Changed == nil {
 		opts.Changed = func() {}
@@ -83,7 +84,7 @@ func New(opts Options) *Server {
 	return s
 }
 
-// SetServing says whether pods can be attached. Calls are answered either way.
+// SetServing sets whether the health service reports that pods can be attached. Calls are answered in either case.
 func (s *Server) SetServing(serving bool) {
 	s.node.serving.Store(serving)
 	state := healthpb.HealthCheckResponse_NOT_SERVING
@@ -100,8 +101,8 @@ type backend struct {
 	opts Options
 }
 
-// AddNetwork assigns an address. If the assignment cannot be made durable it stays with its key in memory: the runtime
-// calls DEL after a failed ADD, and an ADD of the same key finds it.
+// AddNetwork assigns an address. If the assignment cannot be made durable, it stays in memory under its key: the
+// runtime calls DEL after a failed ADD, and another ADD of the same key finds it.
 func (b *backend) AddNetwork(ctx context.Context, in *rpc.AddNetworkRequest) (*rpc.AddNetworkReply, error) {
 	if in.RequiresMultiNICAttachment {
 		return nil, status.Error(codes.Unimplemented, "pods on several network cards are not supported")
@@ -111,7 +112,7 @@ func (b *backend) AddNetwork(ctx context.Context, in *rpc.AddNetworkRequest) (*r
 		Namespace: in.K8S_POD_NAMESPACE, Name: in.K8S_POD_NAME, Netns: in.Netns,
 	})
 	if noAddress := (*datastore.NoAddressError)(nil); errors.As(err, &noAddress) {
-		b.opts.Changed() // more addresses are wanted
+		b.opts.Changed() // more addresses may be needed
 		return nil, status.Error(codes.ResourceExhausted, err.Error())
 	}
 	if err != nil {
@@ -139,7 +140,7 @@ func (b *backend) AddNetwork(ctx context.Context, in *rpc.AddNetworkRequest) (*r
 	return reply, nil
 }
 
-// DelNetwork releases an address. An attachment without one is released already.
+// DelNetwork releases an address. If the attachment has none, it was released before; that is no error.
 func (b *backend) DelNetwork(ctx context.Context, in *rpc.DelNetworkRequest) (*rpc.DelNetworkReply, error) {
 	key := datastore.Key{Network: in.NetworkName, ContainerID: in.ContainerID, IfName: in.IfName}
 	released, found, version := b.opts.Store.Release(key)
@@ -157,7 +158,7 @@ func (b *backend) DelNetwork(ctx context.Context, in *rpc.DelNetworkRequest) (*r
 	return reply, nil
 }
 
-// notDurable returns the error of a call whose change is not on disk, or not known to be.
+// notDurable returns the error of a call whose change may not be on disk.
 func notDurable(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return status.FromContextError(err).Err()
@@ -181,7 +182,7 @@ type node struct {
 	serving atomic.Bool
 }
 
-// GC releases what no valid attachment has.
+// GC releases the addresses of all attachments that are not valid.
 func (n *node) GC(ctx context.Context, in *rpc.GCRequest) (*rpc.GCReply, error) {
 	if in.NetworkName == "" {
 		return nil, status.Error(codes.InvalidArgument, "network_name must not be empty")
@@ -211,7 +212,8 @@ func (n *node) GC(ctx context.Context, in *rpc.GCRequest) (*rpc.GCReply, error) 
 	return reply, nil
 }
 
-// GetAssignment looks, and needs no disk: whoever asks about an attachment has had the answer to its AddNetwork.
+// GetAssignment returns an attachment's address. It does not wait for the disk: a plugin that asks has already received
+// the answer of its AddNetwork.
 func (n *node) GetAssignment(_ context.Context, in *rpc.GetAssignmentRequest) (*rpc.GetAssignmentReply, error) {
 	a := in.GetAttachment()
 	assigned, found, err := n.opts.Store.Lookup(datastore.Key{

@@ -28,7 +28,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/rpc"
 )
 
-// commits is a Committer that notes what is made durable, and fails when told to.
+// commits is a Committer that records the versions, and fails when told to.
 type commits struct {
 	err      error
 	versions []uint64
@@ -170,7 +170,8 @@ func TestBackend(t *testing.T) {
 			}
 		})
 	}
-	// Every reply waited for the version that holds what it says; the last are of no change. Looking waits for none.
+	// Every reply waited for the version that contains its change. The last calls change nothing. A lookup does not
+	// wait.
 	if diff := cmp.Diff([]uint64{1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5}, l.commits.versions); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -209,7 +210,8 @@ func errorText(err error) string {
 	return status.Code(err).String() + ": " + status.Convert(err).Message()
 }
 
-// While the disk is full nothing is promised. What was assigned stays with its key: a DEL, or the same ADD, find it.
+// While the disk is full, no assignment is confirmed. An assignment stays with its key: a DEL, or the same ADD, finds
+// it.
 func TestBackend_notDurable(t *testing.T) {
 	l := newLab(t, self())
 	l.commits.err = errors.New("state: disk full")
@@ -275,7 +277,7 @@ func TestServer_reflection(t *testing.T) {
 	}
 }
 
-// A user who is not on the list gets no answer, whatever the socket's permissions are.
+// A user who is not on the list gets no answer, whatever the socket's permissions.
 func TestPeers(t *testing.T) {
 	l := newLab(t, self()+1)
 	if _, err := l.backend.AddNetwork(t.Context(), add("a")); status.Code(err) != codes.Unavailable {
@@ -330,7 +332,7 @@ func TestListen(t *testing.T) {
 	if _, err := Listen(path); fmt.Sprint(err) != "socket "+path+": another process answers on it" {
 		t.Errorf("got %v", err)
 	}
-	// As a killed process does, close without removing.
+	// Close without removing, as a killed process does.
 	if err := first.(socket).UnixListener.Close(); err != nil {
 		t.Fatal(err)
 	}

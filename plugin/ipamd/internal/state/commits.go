@@ -8,33 +8,33 @@ import (
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/datastore"
 )
 
-// Saver puts a state where it survives the process.
+// Saver stores a state durably.
 type Saver interface {
 	Save(datastore.State) error
 }
 
-// Source gives a state and its version, as datastore.Store does.
+// Source returns a state and its version, as datastore.Store does.
 type Source interface {
 	Snapshot() (datastore.State, uint64)
 }
 
-// Write is what is known about a finished write.
+// Write describes a finished write.
 type Write struct {
 	Duration time.Duration
-	Callers  int // how many waited for it
+	Callers  int // how many callers waited for it
 	Err      error
 }
 
-// Options has what Commits needs.
+// Options are the settings of Commits.
 type Options struct {
 	Source Source
 	Saver  Saver
-	// Observe is told of each write; nil means nobody. It must not call back.
+	// Observe is called after each write; nil means that nothing is called. It must not call Commits.
 	Observe func(Write)
 }
 
-// Commits makes versions of a source durable, many with one write: while one is under way the callers that come next
-// wait for it, and then share the write after it. It is safe for concurrent use.
+// Commits makes versions of a source durable, many in one write: callers that come during a write wait for it, and then
+// share the next one. It is safe for concurrent use.
 type Commits struct {
 	opts Options
 
@@ -44,14 +44,14 @@ type Commits struct {
 	next    *batch // not begun yet
 }
 
-// batch is a write and those who wait for it.
+// batch is a write and the callers that wait for it.
 type batch struct {
 	done    chan struct{}
 	callers int
 	err     error
 }
 
-// NewCommits returns Commits of which version 0 is durable.
+// NewCommits returns Commits for a source whose version 0 is durable.
 func NewCommits(opts Options) *Commits {
 	if opts.Observe == nil {
 		opts.Observe = func(Write) {}
@@ -59,17 +59,17 @@ func NewCommits(opts Options) *Commits {
 	return &Commits{opts: opts}
 }
 
-// Commit returns once version is durable, or with the error of the write that was to make it so; the state in memory is
-// ahead of the disk then, and any later Commit tries to write all of it.
+// Commit returns nil once version is durable, or else the error of the write. After an error the state in memory is
+// newer than the one on disk, and the next Commit tries to write all of it.
 //
-// If ctx ends first, the version may become durable nevertheless.
+// If ctx ends first, Commit returns its error, but the version may still become durable.
 func (c *Commits) Commit(ctx context.Context, version uint64) error {
 	c.mu.Lock()
 	if version <= c.durable {
 		c.mu.Unlock()
 		return nil
 	}
-	// A write under way may have taken its snapshot before this version, so the next one is waited for.
+	// A running write may have taken its snapshot before this version, so wait for the next one.
 	if c.next == nil {
 		c.next = &batch{done: make(chan struct{})}
 	}
@@ -88,7 +88,7 @@ func (c *Commits) Commit(ctx context.Context, version uint64) error {
 	}
 }
 
-// write writes as long as somebody waits for it.
+// write writes until nobody waits any more.
 func (c *Commits) write() {
 	for {
 		c.mu.Lock()

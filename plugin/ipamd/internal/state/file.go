@@ -1,7 +1,8 @@
-// Package state keeps on disk who has which address, so that a daemon killed at any moment gives nothing out twice.
+// Package state keeps on disk which pod has which address, so that a daemon that may be killed at any moment never
+// assigns an address twice.
 //
-// A state is written to a temporary file, synced and renamed over the old one, and only then may anybody be told of it.
-// Many callers share one write (Commits). It does not decide anything about addresses: package datastore does.
+// It writes a state to a temporary file, syncs it and renames it over the old one. Only after that may anybody be told
+// of it. Many callers share one write (Commits). It makes no decisions about addresses: package datastore does.
 //
 // Tests: go test ./plugin/ipamd/internal/state
 package state
@@ -28,29 +29,29 @@ const format = 1
 // document is the content of the file.
 type document struct {
 	Format int `json:"format"`
-	// BootID is the boot that the state belongs to. No pod survives the end of it.
+	// BootID identifies the boot that the state belongs to. No pod survives a reboot.
 	BootID string `json:"bootID"`
 	datastore.State
 }
 
-// File is a state on disk, held by one process at a time.
+// File is a state on disk. Only one process at a time can hold it.
 type File struct {
 	path    string
 	bootID  string
 	lock    *os.File
-	encoded map[*datastore.Assignment][]byte // of the last state: most of it is in the next one too
+	encoded map[*datastore.Assignment][]byte // of the last state; most assignments are in the next one too
 }
 
-// Open takes the file at path, which need not exist, for this process, and returns the state in it. The state of
-// another boot (bootID, as in /proc/sys/kernel/random/boot_id) is empty: its pods are gone.
+// Open locks the file at path, which need not exist, for this process, and returns its state. The state of another boot
+// (bootID, as in /proc/sys/kernel/random/boot_id) counts as empty: its pods are gone.
 //
-// It is an error if another process holds the file, and if the file is damaged: giving out addresses without knowing
-// what pods have would give some of them to two pods.
+// It returns an error if another process holds the file or if the file is damaged: without knowing the addresses of
+// existing pods, ipamd would assign some of them twice.
 func Open(path, bootID string) (*File, datastore.State, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, datastore.State{}, fmt.Errorf("state: %w", err)
 	}
-	// The lock is on a file of its own: a lock on the state itself would go with each rename.
+	// The lock is on a separate file: a lock on the state itself would vanish with each rename.
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, datastore.State{}, fmt.Errorf("state: %w", err)
@@ -74,7 +75,7 @@ func Open(path, bootID string) (*File, datastore.State, error) {
 	return f, doc.State, nil
 }
 
-// Close lets another process have the file. It may be called twice.
+// Close unlocks the file. It may be called twice.
 func (f *File) Close() error {
 	return f.lock.Close()
 }
@@ -121,12 +122,13 @@ func (f *File) removeLeftovers() error {
 	return nil
 }
 
-// temporary returns the beginning of the names of temporary files, after which renameio puts a number.
+// temporary returns the prefix of the names of temporary files; renameio appends a number.
 func (f *File) temporary() string { return "." + filepath.Base(f.path) }
 
-// Save puts a state on disk. Calls must not overlap.
+// Save writes a state to disk. Calls must not overlap.
 //
-// The directory is not synced after the rename. What a power failure could undo by that belongs to a boot that is over.
+// It does not sync the directory after the rename: if a power failure undoes the rename, the state belongs to a boot
+// that is over.
 func (f *File) Save(s datastore.State) error {
 	raw, err := f.encode(s)
 	if err != nil {
@@ -139,7 +141,7 @@ func (f *File) Save(s datastore.State) error {
 	return nil
 }
 
-// encode encodes a document as encoding/json would, and each assignment once in its life.
+// encode encodes a document as encoding/json would. It encodes each assignment only once.
 func (f *File) encode(s datastore.State) ([]byte, error) {
 	head, err := json.Marshal(document{Format: format, BootID: f.bootID, State: datastore.State{
 		Assignments: []*datastore.Assignment{}, Resting: s.Resting,

@@ -106,7 +106,7 @@ func TestOpen_damaged(t *testing.T) {
 			if got != strings.TrimSpace(string(want)) {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
-			// The file is free again for the one who repairs it.
+			// The file can be opened again after it was repaired.
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func TestOpen_damaged(t *testing.T) {
 	}
 }
 
-// What a killed process left is removed, and nothing else.
+// Files that a killed process left are removed, and no others.
 func TestOpen_leftovers(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
@@ -160,10 +160,10 @@ func TestFile_Save_error(t *testing.T) {
 	}
 }
 
-// counter is a source whose version is counted up by the test, and is the number of assignments in the snapshot.
+// counter is a source whose version the test increases. The version is the number of assignments in the snapshot.
 type counter struct {
 	version atomic.Uint64
-	between func() // called while a snapshot is taken, after the version was read
+	between func() // called during a snapshot, after the version was read
 }
 
 func (c *counter) Snapshot() (datastore.State, uint64) {
@@ -174,7 +174,7 @@ func (c *counter) Snapshot() (datastore.State, uint64) {
 	return datastore.State{Assignments: make([]*datastore.Assignment, version)}, version
 }
 
-// gate is a saver that lets a write pass when the test says how it ends.
+// gate is a saver whose writes wait until the test decides how they end.
 type gate struct {
 	result  chan error
 	written atomic.Uint64
@@ -206,7 +206,7 @@ func TestCommits(t *testing.T) {
 		version := source.version.Add(1)
 		go func() { results <- commits.Commit(t.Context(), version) }()
 	}
-	waiting := func(n int) { // until n callers wait for the write after the one under way
+	waiting := func(n int) { // waits until n callers wait for the write after the current one
 		t.Helper()
 		eventually(t, fmt.Sprintf("%d callers wait", n), func() bool {
 			commits.mu.Lock()
@@ -232,7 +232,7 @@ func TestCommits(t *testing.T) {
 			t.Errorf("got %v, want %v", err, full)
 		}
 	}
-	// The next commit writes what the failed one could not, also for one who changed nothing.
+	// The next commit writes what the failed one could not, even for a caller that changed nothing.
 	go func() { results <- commits.Commit(t.Context(), source.version.Load()) }()
 	g.result <- nil
 	if err := <-results; err != nil || g.written.Load() != 21 {
@@ -243,7 +243,7 @@ func TestCommits(t *testing.T) {
 	}
 }
 
-// A caller who stops waiting leaves the write to the others.
+// A caller that stops waiting does not stop the write for the others.
 func TestCommits_ctx(t *testing.T) {
 	source := &counter{}
 	g := &gate{result: make(chan error)}
@@ -257,7 +257,7 @@ func TestCommits_ctx(t *testing.T) {
 	eventually(t, "version 1 is durable", func() bool { return g.written.Load() == 1 })
 }
 
-// What comes while a snapshot is taken waits for the next one.
+// A commit that comes while a snapshot is taken waits for the next write.
 func TestCommits_duringSnapshot(t *testing.T) {
 	source := &counter{}
 	g := &gate{result: make(chan error, 2)}
@@ -289,7 +289,7 @@ func TestCommits_duringSnapshot(t *testing.T) {
 	}
 }
 
-// No Commit returns before its version is written, however many there are.
+// No Commit returns before its version is written, however many callers there are.
 func TestCommits_concurrent(t *testing.T) {
 	source := &counter{}
 	g := &gate{result: make(chan error)}
