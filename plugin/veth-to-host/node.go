@@ -79,7 +79,7 @@ func (n *node) ready(families ...bool) error {
 		if !n.hasFamily(ipv6) {
 			errs = append(errs,
 				fmt.Errorf("hostInterface %q has no %s address by which pods could reach the node: give it one",
-					n.name(), 					family))
+					n.name(), family))
 		}
 		errs = append(errs, forwards(ipv6, n.name()))
 	}
@@ -101,7 +101,7 @@ func forwards(ipv6 bool, link string) error {
 		return fmt.Errorf("the node does not forward, which services need: set sysctl %s=1", key)
 	}
 	if ipv6 {
-		return nil // for IPv6, conf/LINK/forwarding tells whether the link is a router's; not whether it forwards
+		return nil // for IPv6, conf/LINK/forwarding tells whether the link is a router's, not whether it forwards
 	}
 	value, err := kernel.ReadSysctl("ipv4", link, "forwarding")
 	if err == nil && value == "0" {
