@@ -74,11 +74,12 @@ const (
 	maxTurn = 50 * time.Millisecond
 )
 
-// awaitEnd waits until a child has ended, without reaping it.
-func awaitEnd(pid int) {
+// awaitEnd waits until a child has ended, without reaping it, and returns its status.
+func awaitEnd(pid int) unix.WaitStatus {
 	for {
-		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
-			break
+		var info unix.Siginfo
+		if err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
+			return statusOf(&info)
 		}
 	}
 }

@@ -72,12 +72,12 @@ func goList(t *testing.T, args ...string) []string {
 func layers() [][]string {
 	return [][]string{
 		{"internal/strictyaml", "internal/busy", "internal/rtnl", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
-		{"cni", "conflist", "probe", "scenario", "snapshot", "internal/throttle"},
+		{"cni", "conflist", "probe", "report/benchmark", "scenario", "snapshot", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
 		{"cluster"},
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
-		{"backend/internal/keeper", "contract", "internal/environment"},
+		{"backend/internal/keeper", "bench", "contract", "internal/environment"},
 		{"backend/kind", "backend/ssh", "internal/packetpath"},
 		{"internal/runner"},
 		{"internal/residue", "internal/soak"},

@@ -109,7 +109,7 @@ signal ended it (130 for Ctrl-C).`,
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(),
-		newLabCommand(),
+		newLabCommand(), newBenchCommand(),
 		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
 		newPodCommand(), newHoldCommand(), newKeeperCommand())
 	return root
