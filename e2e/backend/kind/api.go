@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// api is a cluster's API server by way of `kubectl proxy`, which knows how to reach it and who the user is. It listens
-// on a socket in a directory that nobody else can enter.
+// api talks to a cluster's API server through `kubectl proxy`, which knows the server's address and the user's
+// credentials. The proxy listens on a socket in a directory that nobody else can enter.
 type api struct {
 	kubectl []string
 	dir     string
 	cmd     *exec.Cmd
-	stdin   io.Closer // cmd ends with it
+	stdin   io.Closer // cmd ends when it is closed
 	client  *http.Client
 }
 
@@ -61,7 +61,7 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 	if err := a.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("kubectl proxy: %w", err)
 	}
-	// It says where it listens once it does.
+	// It prints its address once it listens.
 	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
 		_ = a.cmd.Wait()
 		return nil, fmt.Errorf("kubectl proxy: %w", explain(err, stderr.String()))
@@ -78,11 +78,11 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 	return a, nil
 }
 
-// requestTimeout bounds a request of which its caller does not.
+// requestTimeout limits a request whose caller sets no limit.
 const requestTimeout = time.Minute
 
-// proxyScript runs a program until the script's input ends, as it does with whoever started it, and removes the
-// directory that is its first argument.
+// proxyScript runs a program until the script's input ends, which happens when the process that started it ends. It
+// then removes the directory that is its first argument.
 const proxyScript = `exec 3<&0
 "$@" 3<&- & proxy=$!
 { read -r _ <&3; kill -9 $proxy; } >/dev/null 2>&1 & reader=$!
@@ -100,7 +100,7 @@ func (a *api) close() error {
 	return os.RemoveAll(a.dir)
 }
 
-// refusal is an answer of the API server's other than success.
+// refusal is an answer of the API server other than success.
 type refusal struct {
 	method, path string
 	status       int
@@ -117,8 +117,8 @@ func isStatus(err error, status int) bool {
 	return errors.As(err, &r) && r.status == status
 }
 
-// refused reports whether an error is an answer that stays the same however often one asks: 408 and 429 ask to come
-// again.
+// refused reports whether an error is an answer that stays the same if the request is repeated; 408 and 429 ask for a
+// repetition.
 func refused(err error) bool {
 	var r *refusal
 	return errors.As(err, &r) && r.status >= 400 && r.status < 500 && r.status != http.StatusRequestTimeout &&
@@ -173,19 +173,19 @@ func (a *api) get(ctx context.Context, path string, reply any) error {
 	return a.do(ctx, http.MethodGet, path, nil, reply)
 }
 
-// object is any of Kubernetes' objects.
+// object is a Kubernetes object of any kind.
 type object = map[string]any
 
 func (a *api) create(ctx context.Context, path string, o, reply any) error {
 	return a.do(ctx, http.MethodPost, path, o, reply)
 }
 
-// patch merges a change into an object; null deletes (RFC 7396).
+// patch merges a change into an object; null deletes a field (RFC 7396).
 func (a *api) patch(ctx context.Context, path string, change object) error {
 	return a.do(ctx, http.MethodPatch, path, change, nil)
 }
 
-// remove deletes what may be gone already.
+// remove deletes an object. It is no error if the object does not exist.
 func (a *api) remove(ctx context.Context, path string) error {
 	if err := a.do(ctx, http.MethodDelete, path, nil, nil); err != nil && !isStatus(err, http.StatusNotFound) {
 		return err
@@ -193,12 +193,13 @@ func (a *api) remove(ctx context.Context, path string) error {
 	return nil
 }
 
-// pollInterval is the interval for waits on a cluster: short compared with what kubelets do, long compared with a
-// request.
+// pollInterval is the interval of polls while waiting for a cluster: short compared with what kubelets do, long
+// compared with a request.
 const pollInterval = 100 * time.Millisecond
 
-// until polls until done or a refusal of the API server's. Other errors pass, as when its etcd chooses a leader or
-// `kubectl proxy` has lost its connection. The error of its end says what was waited for, and has the last of them.
+// until polls until done returns true or the API server refuses a request. It ignores other errors, such as those while
+// etcd chooses a leader or after `kubectl proxy` lost its connection. If the limit passes, its error says what it
+// waited for, and contains the last of these errors.
 func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
 	defer cancel()
@@ -218,7 +219,7 @@ func until(ctx context.Context, limit time.Duration, what string, done func() (b
 	}
 }
 
-// gone waits until there is nothing at a path.
+// gone waits until there is no object at a path.
 func (a *api) gone(ctx context.Context, limit time.Duration, path, what string) error {
 	return until(ctx, limit, what, func() (bool, error) {
 		err := a.get(ctx, path, nil)

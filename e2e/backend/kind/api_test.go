@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestAPI_leavesNothing ends the input of the proxy, as the end of this program does, also by SIGKILL: directory and
-// processes go.
+// TestAPI_leavesNothing ends the input of the proxy, as the end of this program does, even by SIGKILL. The directory
+// and the processes are then gone.
 func TestAPI_leavesNothing(t *testing.T) {
 	a := new(fakeCluster).connect(t, "")
 	if _, err := os.Stat(filepath.Join(a.dir, "socket")); err != nil {
@@ -46,7 +46,7 @@ func groupOf(t *testing.T, group int) []string {
 		if err != nil {
 			continue // it has ended
 		}
-		// After the name, which may hold anything: state, parent, group (proc_pid_stat(5)).
+		// After the name, which may contain anything: state, parent, group (proc_pid_stat(5)).
 		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 		if fields[0] != "Z" && fields[2] == strconv.Itoa(group) {
 			found = append(found, string(text))

@@ -11,7 +11,7 @@ import (
 // hostRoot is the path at which a carrier sees its node's root.
 const hostRoot = "/host"
 
-// carry starts a DaemonSet through whose pods agents reach the nodes of a cluster that is not kind's. Its pods use
+// carry starts a DaemonSet whose pods start agents on the nodes of a cluster that was not made by kind. The pods use
 // their node's network and see its files and mounts; they need no CNI plugin.
 func (b *Backend) carry(ctx context.Context) error {
 	const name = "carrier"
@@ -30,7 +30,7 @@ func (b *Backend) carry(ctx context.Context) error {
 						"name": name, "image": b.image.ref, "imagePullPolicy": b.image.policy(),
 						"args":            []string{HoldCommand},
 						"securityContext": object{"privileged": true},
-						// What a runtime mounts later, such as the namespaces of new pods, is seen, too.
+						// The pod also sees mounts that a runtime makes later, such as the namespaces of new pods.
 						"volumeMounts": []object{{"name": "root", "mountPath": hostRoot, "mountPropagation": "HostToContainer"}},
 					}},
 					"volumes": []object{{"name": "root", "hostPath": object{"path": "/"}}},

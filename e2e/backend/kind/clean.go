@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// cacheDir is the directory of this program on kind's nodes, and imageRepository the name of the pods' image there
-	// and in the host's Docker.
+	// cacheDir is the directory of this program on kind's nodes. imageRepository is the name of the pods' image on the
+	// nodes and in the host's Docker.
 	cacheDir        = "/var/cache/cnitest"
 	imageRepository = "localhost/cnitest/pod"
-	// cleanTimeout bounds how long it takes to remove both.
+	// cleanTimeout limits the removal of both.
 	cleanTimeout = time.Minute
 )
 
-// clean takes from kind's nodes and from the host's Docker what was brought there, by this run or by one that was
-// killed, of whatever build. What nodes pulled by themselves stays.
+// clean removes from kind's nodes and from the host's Docker everything that this run or a killed one copied there,
+// whichever build it was. Images that nodes pulled themselves stay.
 func (b *Backend) clean(ctx context.Context) error {
 	if b.image.pulled {
 		return nil
@@ -39,8 +39,8 @@ func (b *Backend) clean(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeImages removes each name of the images from containerd: an import gives it more than one (a digest's, and the
-// CRI plugin its own), and what has a name stays on the disk.
+// removeImages removes each name of the images from containerd: an import gives an image several names (one with its
+// digest, and one from the CRI plugin), and an image that still has a name stays on the disk.
 const removeImages = `names() {
 	ctr --namespace=k8s.io images ls |
 		awk '$1 ~ "^` + imageRepository + `[:@]" {ours[$3]} {name[NR] = $1; digest[NR] = $3}
@@ -50,7 +50,7 @@ names | xargs -r ctr --namespace=k8s.io images rm --sync >/dev/null
 left=$(names)
 [ -z "$left" ] || { echo "images are left: $left" >&2; exit 1; }`
 
-// removeHostImages removes those that the containers outside the cluster are made of.
+// removeHostImages removes the images of the containers outside the cluster.
 func removeHostImages(ctx context.Context) error {
 	text, err := output(ctx, nil, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", imageRepository)
 	if refs := strings.Fields(text); err == nil && len(refs) > 0 {

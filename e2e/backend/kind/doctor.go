@@ -14,15 +14,15 @@ import (
 	"strings"
 )
 
-// Finding is something that a cluster's runs depend on.
+// Finding is a condition that runs on a cluster depend on.
 type Finding struct {
 	OK bool
 	// What names the thing that was checked. Cost says what is lost without it, and how to mend it.
 	What, Cost string
 }
 
-// Doctor looks at what this machine has for a cluster of kind, and where kubectl reaches one, at its nodes. It changes
-// nothing in either.
+// Doctor checks whether this machine can make and use a cluster of kind and, if kubectl reaches a cluster, checks its
+// nodes. It changes nothing in either.
 func Doctor(ctx context.Context, options Options) []Finding {
 	var found []Finding
 	for _, program := range []struct{ name, cost string }{
@@ -40,12 +40,12 @@ func Doctor(ctx context.Context, options Options) []Finding {
 	return found
 }
 
-// capabilities returns the capabilities that Docker asks for when a container is privileged.
+// capabilities checks the capabilities that Docker requests for a privileged container.
 func capabilities() Finding {
 	f := Finding{
 		What: "capabilities of privileged containers",
-		Cost: "no node starts: runc stops where it may not give all that it is asked for (unable to apply caps); " +
-			"kind/with-docker.sh asks for less",
+		Cost: "no node starts: runc fails if it may not grant all requested capabilities (unable to apply caps); " +
+			"kind/with-docker.sh requests fewer",
 	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -71,23 +71,24 @@ func capabilities() Finding {
 		}
 	}
 	if f.OK = len(missing) == 0; !f.OK {
-		f.What += fmt.Sprintf(" (this machine keeps number %s of capabilities(7))", strings.Join(missing, ", "))
+		f.What += fmt.Sprintf(" (this machine withholds number %s of capabilities(7))", strings.Join(missing, ", "))
 	}
 	return f
 }
 
-// controlGroups says of version 1 what kubelets want to be told.
+// controlGroups checks whether the machine has control groups of version 1, which kubelets accept only with a setting.
 func controlGroups() Finding {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	return Finding{
 		err == nil, "control groups of version 2",
-		"kubelets from 1.35 on refuse to start; failCgroupV1: false, as in kind/cluster.yaml, lets them",
+		"kubelets from 1.35 on refuse to start; failCgroupV1: false, as in kind/cluster.yaml, makes them start",
 	}
 }
 
 func dockerd(ctx context.Context) Finding {
 	f := Finding{
-		What: "Docker daemon", Cost: "kind/with-docker.sh runs a command with one of its own, and nothing of it stays",
+		What: "Docker daemon",
+		Cost: "kind/with-docker.sh runs a command with its own Docker daemon and leaves nothing behind",
 	}
 	if _, err := exec.LookPath("docker"); err == nil {
 		_, err = output(ctx, nil, "docker", "info")
@@ -127,14 +128,14 @@ func clusterFindings(ctx context.Context, options Options) []Finding {
 	return found
 }
 
-// findings returns findings about a node of kind.
+// findings returns findings about one of kind's nodes.
 func (n *node) findings(ctx context.Context) []Finding {
 	exec := func(argv ...string) (string, error) {
 		text, err := output(ctx, nil, append([]string{"docker", "exec", n.container}, argv...)...)
 		return strings.TrimSpace(text), err
 	}
-	// setting is about the greatest of some sysctls, as the kernel takes of conf/all and a device's own (inetdevice.h:
-	// IN_DEV_MAXCONF).
+	// setting returns a finding about the greatest value of some sysctls: the kernel uses the greater of the value in
+	// conf/all and the device's own (inetdevice.h: IN_DEV_MAXCONF).
 	setting := func(what, cost string, ok func(value int) bool, files ...string) Finding {
 		value, err := greatest(exec, files)
 		if err != nil {
@@ -148,16 +149,16 @@ func (n *node) findings(ctx context.Context) []Finding {
 		return []Finding{{false, "node " + n.name, fmt.Sprintf("which device has %s could not be read: %v",
 			n.addresses[0], cmp.Or(err, errors.New("none")))}}
 	}
-	uplink = fields[1] // after its index
+	uplink = fields[1] // the second word, after the index
 	found := []Finding{
 		setting("node "+n.name+" forwards", "services of pods fail: their packets end on the node; sysctl -w "+
 			"net.ipv4.ip_forward=1 there",
 			func(value int) bool { return value == 1 }, "ip_forward"),
 		setting("node "+n.name+" answers ARP for all its addresses",
-			"pods do not find their node by a device of the plugin's; sysctl -w net.ipv4.conf.{all,"+uplink+
+			"pods cannot find their node through a device of the plugin; sysctl -w net.ipv4.conf.{all,"+uplink+
 				"}.arp_ignore=0 there, and no strictARP in kube-proxy",
 			func(value int) bool { return value < 2 }, "conf/all/arp_ignore", "conf/"+uplink+"/arp_ignore"),
-		setting("node "+n.name+" takes what comes by another way",
+		setting("node "+n.name+" accepts packets that arrive on another link",
 			"kind's own setting (net.ipv4.conf.all.rp_filter=1); a plugin by which others learn the node's address "+
 				"at the wrong MAC cuts the node off for seconds (K01)",
 			func(value int) bool { return value != 1 }, "conf/all/rp_filter", "conf/"+uplink+"/rp_filter"),
@@ -194,7 +195,7 @@ func greatest(exec func(argv ...string) (string, error), files []string) (int, e
 	return most, nil
 }
 
-// failurePattern has kube-proxy's counters of rules that it could not write.
+// failurePattern matches kube-proxy's counters of rules that it could not write.
 var failurePattern = regexp.MustCompile(
 	`(?m)^kubeproxy_sync_proxy_rules_(?:iptables_restore|nftables_sync)_failures_total(?:\{[^}]*\})? (\S+)$`)
 
@@ -208,13 +209,13 @@ func proxyFailures(metrics string) int {
 	return sum
 }
 
-// wayOut returns a finding about packets for addresses of the cluster that nobody translates.
+// wayOut checks where packets go whose destination is a cluster address that nobody translates.
 func wayOut(ctx context.Context, container string) Finding {
 	f := Finding{
 		What: "nothing leaves the cluster's network",
-		Cost: "what pods send to a service that nobody translates goes to the router of this machine, and connects " +
-			"where that one answers everything; " +
-			"kind/with-docker.sh keeps it in a namespace without a way out",
+		Cost: "packets to a service address that nobody translates go to the router of this machine, and connect " +
+			"if that router answers everything; " +
+			"kind/with-docker.sh keeps them in a namespace without a route out",
 	}
 	_, external, err := networkOf(ctx, container)
 	f.OK = err == nil && external != ""

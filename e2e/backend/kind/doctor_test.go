@@ -36,7 +36,7 @@ func TestNode_findings(t *testing.T) {
 			want: []Finding{
 				{OK: true, What: "node worker forwards"},
 				{OK: true, What: "node worker answers ARP for all its addresses"},
-				{OK: true, What: "node worker takes what comes by another way"},
+				{OK: true, What: "node worker accepts packets that arrive on another link"},
 				{OK: true, What: "kube-proxy on worker writes its rules"},
 			},
 		},
@@ -47,7 +47,7 @@ func TestNode_findings(t *testing.T) {
 			want: []Finding{
 				{OK: true, What: "node worker forwards"},
 				{What: "node worker answers ARP for all its addresses"},
-				{What: "node worker takes what comes by another way"},
+				{What: "node worker accepts packets that arrive on another link"},
 				{OK: true, What: "kube-proxy on worker writes its rules"},
 			},
 		},
@@ -56,7 +56,7 @@ func TestNode_findings(t *testing.T) {
 			want: []Finding{
 				{What: "node worker forwards", Cost: "it could not be read: docker exec worker: exit status 1: no"},
 				{What: "node worker answers ARP for all its addresses", Cost: "it could not be read: docker exec worker: exit status 1: no"},
-				{What: "node worker takes what comes by another way", Cost: "it could not be read: docker exec worker: exit status 1: no"},
+				{What: "node worker accepts packets that arrive on another link", Cost: "it could not be read: docker exec worker: exit status 1: no"},
 				{What: "kube-proxy on worker writes its rules", Cost: "it could not be asked: docker exec worker: exit status 1: no"},
 			},
 		},
@@ -67,7 +67,7 @@ func TestNode_findings(t *testing.T) {
 				{OK: true, What: "node worker forwards"},
 				{OK: true, What: "node worker answers ARP for all its addresses"},
 				{
-					What: "node worker takes what comes by another way",
+					What: "node worker accepts packets that arrive on another link",
 					Cost: `it could not be read: conf/all/rp_filter: strconv.Atoi: parsing "": invalid syntax`,
 				},
 				{OK: true, What: "kube-proxy on worker writes its rules"},
@@ -84,7 +84,7 @@ func TestNode_findings(t *testing.T) {
 			n := &node{name: "worker", container: "worker", addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
 			got := n.findings(t.Context())
 			for i := range got {
-				// What a setting means is no matter of this test.
+				// The meaning of a setting does not matter in this test.
 				if got[i].OK || !strings.Contains(got[i].Cost, "could not be") {
 					got[i].Cost = ""
 				}

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// drainedAnnotation is on a node for as long as it is out of use because of a story.
+	// drainedAnnotation marks a node while a story has taken it out of use.
 	drainedAnnotation = "cnitest/drained"
-	// uncordonTimeout bounds what it takes to bring it back, whatever became of the run.
+	// uncordonTimeout limits how long it takes to uncordon the node, however the run ended.
 	uncordonTimeout = 30 * time.Second
 )
 
-// drain takes the first node that is in use out of it and brings it back.
+// drain drains the first node that is in use and uncordons it again.
 func (l *lab) drain(ctx context.Context) error {
 	i, err := l.schedulable(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (l *lab) drain(ctx context.Context) error {
 	})
 }
 
-// schedulable returns the first node of the scenario that nobody has taken out of use: such a one would be in use
-// afterwards.
+// schedulable returns the index of the scenario's first node that is not cordoned: the test would uncordon a node that
+// somebody else cordoned.
 func (l *lab) schedulable(ctx context.Context) (int, error) {
 	for i := range l.nodes {
 		out, err := l.backend.api.cordoned(ctx, l.backend.nodes[i].name)
@@ -51,14 +51,14 @@ func (l *lab) schedulable(ctx context.Context) (int, error) {
 		"SchedulingDisabled)")
 }
 
-// drained drains a node of a lab's pods and brings it back, also when ctx has ended.
+// drained drains a node of a lab's pods and uncordons it, even if ctx has ended.
 func (b *Backend) drained(ctx context.Context, n *node, lab string) (err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), uncordonTimeout)
 		defer cancel()
 		err = errors.Join(err, b.api.uncordon(ctx, n.name))
 	}()
-	// The mark comes first: the run may be killed at any time.
+	// Set the mark first: the run may be killed at any time.
 	if err := b.api.patch(ctx, nodePath(n.name), object{
 		"metadata": object{"annotations": object{drainedAnnotation: now()}},
 	}); err != nil {
@@ -69,7 +69,7 @@ func (b *Backend) drained(ctx context.Context, n *node, lab string) (err error) 
 	return err
 }
 
-// uncordonLeft brings back nodes that a run drained which was killed.
+// uncordonLeft uncordons nodes that a killed run drained.
 func (b *Backend) uncordonLeft(ctx context.Context) error {
 	for _, n := range b.nodes {
 		if !n.drained {
@@ -85,7 +85,7 @@ func (b *Backend) uncordonLeft(ctx context.Context) error {
 
 func nodePath(name string) string { return "/api/v1/nodes/" + name }
 
-// cordoned reports whether a node takes no pods of the scheduler's.
+// cordoned reports whether the scheduler places no pods on a node.
 func (a *api) cordoned(ctx context.Context, name string) (bool, error) {
 	var found struct {
 		Spec struct {
@@ -96,7 +96,7 @@ func (a *api) cordoned(ctx context.Context, name string) (bool, error) {
 	return found.Spec.Unschedulable, err
 }
 
-// uncordon brings a node back that was drained, and asks whether it is.
+// uncordon uncordons a drained node and checks that it is in use again.
 func (a *api) uncordon(ctx context.Context, name string) error {
 	change := object{
 		"metadata": object{"annotations": object{drainedAnnotation: nil}}, "spec": object{"unschedulable": nil},

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// logLines is how much of each log is kept.
+	// logLines is the number of lines kept of each log.
 	logLines = "200"
-	// evidenceTimeout bounds what it takes to collect.
+	// evidenceTimeout limits the collection.
 	evidenceTimeout = 20 * time.Second
 )
 
-// Trouble returns the problem that the watch on the nodes saw.
+// Trouble returns the problem that the watch saw on the nodes.
 func (l *lab) Trouble() error { return l.backend.watch.trouble() }
 
-// Evidence returns the pods and the events of the suite's namespace, and of each node what its kubelet, its container
-// runtime and libcni's cache say, or why they say nothing. It takes 20 s at most.
+// Evidence returns the pods and events of the suite's namespace, and from each node the logs of kubelet and container
+// runtime and libcni's cache, or the error if one cannot be read. It takes 20 s at most.
 func (l *lab) Evidence(ctx context.Context) map[string]string {
 	ctx, cancel := context.WithTimeout(ctx, evidenceTimeout)
 	defer cancel()
@@ -58,7 +58,7 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 	return found
 }
 
-// withError returns evidence, and why there is no more of it.
+// withError returns a text, followed by the error that ended it, if any.
 func withError(text string, err error) string {
 	if err == nil {
 		return text
@@ -66,8 +66,8 @@ func withError(text string, err error) string {
 	return strings.TrimPrefix(text+"\n"+err.Error(), "\n")
 }
 
-// journal returns a unit's entries in a node's journal: on kind by Docker, which needs nothing of the nodes' network,
-// elsewhere by the agent.
+// journal returns a unit's entries in a node's journal. On kind's nodes it uses Docker, which does not depend on the
+// nodes' network, on others the agent.
 func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	argv := []string{"journalctl", "--no-pager", "-o", "short-precise", "-n", logLines, "-u", unit}
 	if container := l.backend.nodes[i].container; container != "" {
@@ -80,7 +80,8 @@ func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 	return reply.Output, err
 }
 
-// cached returns what libcni's cache on a node has: of the suite's pods the whole, of others the names.
+// cached returns the content of libcni's cache on a node: the entries of the suite's pods in full, and only the names
+// of others.
 func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
 	names, err := a.ListDir(ctx, dir)
 	var text strings.Builder
@@ -100,7 +101,7 @@ func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
 	return text.String(), err
 }
 
-// summary returns a pod or an event in a line.
+// summary returns one line about a pod or an event.
 func summary(kind string, data json.RawMessage) string {
 	var o struct {
 		Metadata struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// startTestAgent serves in this process.
+// startTestAgent starts an agent in this process.
 func startTestAgent(t *testing.T) *agent.Client {
 	t.Helper()
 	requests, toAgent := io.Pipe()

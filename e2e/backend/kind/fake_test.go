@@ -13,20 +13,20 @@ import (
 	"testing"
 )
 
-// fakeCluster is an API server that knows nodes and one namespace, behind a kubectl whose proxy leads to it.
+// fakeCluster is an API server with nodes and one namespace, behind a kubectl whose proxy leads to it.
 type fakeCluster struct {
 	mu        sync.Mutex
-	namespace object   // nil where there is none
+	namespace object   // nil if there is none
 	nodes     []object // each with metadata and spec
-	changes   []string // requests that change something, without renewals of the namespace
+	changes   []string // requests that change something, except for renewals of the namespace
 	uids      int
-	// before is called before the namespace is read or made; it may change it.
+	// before is called before the namespace is read or made. It may change the namespace.
 	before func(method string)
-	// stubborn nodes do not change.
+	// With stubborn set, nodes do not change.
 	stubborn bool
 }
 
-// fakeNode returns a node that is ready and is not a container of kind.
+// fakeNode returns a ready node that is not a container of kind.
 func fakeNode(name string) object {
 	return object{
 		"metadata": object{"name": name, "annotations": object{}}, "spec": object{},
@@ -34,7 +34,7 @@ func fakeNode(name string) object {
 	}
 }
 
-// fakeNamespace has the uid "left".
+// fakeNamespace returns a namespace with the uid "left".
 func fakeNamespace(labels object) object {
 	return object{"metadata": object{
 		"name": namespace, "uid": "left", "labels": labels, "annotations": object{renewedAnnotation: "then"},
@@ -44,10 +44,10 @@ func fakeNamespace(labels object) object {
 // ownLabels returns the labels of a namespace that this program made.
 func ownLabels() object { return object{ownerLabel: "cnitest"} }
 
-// serve puts a kubectl on the PATH; other is what its commands but proxy do, in the language of the shell.
+// serve puts a kubectl on the PATH. other is shell code for all commands except proxy.
 func (c *fakeCluster) serve(t *testing.T, other string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kube") // a socket's path is short
+	dir, err := os.MkdirTemp("", "kube") // the path of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ done
 `, socket, other))
 }
 
-// connect serves and opens the API.
+// connect calls serve and opens the API.
 func (c *fakeCluster) connect(t *testing.T, other string) *api {
 	t.Helper()
 	c.serve(t, other)
@@ -159,7 +159,7 @@ func (c *fakeCluster) answerNamespace(method string, body object) (int, any) {
 	return http.StatusOK, c.namespace
 }
 
-// merge is a merge patch (RFC 7396).
+// merge applies a merge patch (RFC 7396).
 func merge(into, change object) {
 	for key, value := range change {
 		inner, isObject := value.(object)
@@ -175,7 +175,7 @@ func merge(into, change object) {
 	}
 }
 
-// staticProgram returns a file with the header of a program that wants no libraries.
+// staticProgram returns a file with the ELF header of a static program.
 func staticProgram(t *testing.T) string {
 	t.Helper()
 	header := make([]byte, 64)

@@ -17,12 +17,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// podImage is an image that holds this program alone.
+// podImage is an image that contains only this program.
 type podImage struct {
 	ref    string
 	binary string
-	sum    string // of the binary, its first digits
-	pulled bool   // by the nodes, from wherever ref says
+	sum    string // the first digits of the binary's sum
+	pulled bool   // the nodes pull it from ref
 }
 
 func newPodImage(binary, ref string) (*podImage, error) {
@@ -47,7 +47,7 @@ func newPodImage(binary, ref string) (*podImage, error) {
 	return i, nil
 }
 
-// archive writes the image as `docker load` and `ctr images import` read it.
+// archive writes the image in the format that `docker load` and `ctr images import` read.
 func (i *podImage) archive(to io.Writer) error {
 	data, err := os.ReadFile(i.binary)
 	if err != nil {
@@ -55,7 +55,7 @@ func (i *podImage) archive(to io.Writer) error {
 	}
 	var files bytes.Buffer
 	writer := tar.NewWriter(&files)
-	// Probes and pods keep files in no place but this.
+	// Probes and pods write files only here.
 	if err := writer.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}); err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (i *podImage) archive(to io.Writer) error {
 	return tarball.Write(tag, image, to)
 }
 
-// architecture returns the architecture of a program, in the words of Go and of images.
+// architecture returns the architecture of a program, as Go and images name it.
 func architecture(binary string) (string, error) {
 	file, err := elf.Open(binary)
 	if err != nil {

@@ -1,17 +1,18 @@
-// Package kind is the backend of Kubernetes clusters: those of kind, whose nodes are containers, and any other that
+// Package kind is the backend for Kubernetes clusters: those of kind, whose nodes are containers, and all others that
 // kubectl reaches.
 //
-// Nodes are the cluster's own, in the order workers, control planes; an agent runs on each, in all of the node's
-// namespaces: on kind by `docker exec`, elsewhere in a privileged DaemonSet by `kubectl exec`. Pods are Kubernetes pods
-// of an image that holds this program alone, attached by kubelet and its container runtime with the conflist that
-// somebody has installed; agents enter them by their namespaces, which libcni's cache names. Services are Service
-// objects, programmed by the cluster's own proxy.
+// Its nodes are the cluster's nodes, workers before control planes. An agent runs on each in all of the node's
+// namespaces; it is started by `docker exec` on kind's nodes, and by `kubectl exec` in a privileged DaemonSet on
+// others. Pods are Kubernetes pods of an image that contains only this program. Kubelets and their container runtimes
+// attach them with the conflist that is installed on the nodes. Agents enter the pods through their namespaces, which
+// they find in libcni's cache. Services are Service objects, and the cluster's own proxy writes their rules.
 //
-// It installs no plugin and no conflist: that is the part of whoever wants to know whether the installed ones work. It
-// adds no hosts around the nodes but a container on the nodes' network (host/lan), and where kind/with-docker.sh made
-// the Docker host, that one too.
+// It installs neither plugins nor conflists: that is up to the user, who wants to test the installed ones. The only
+// hosts that it adds are a container on the nodes' network (host/lan) and, if kind/with-docker.sh made the Docker host,
+// that host.
 //
-// It needs kubectl, and docker for kind's clusters; no Kubernetes module. Run its tests: go test ./e2e/backend/kind
+// It needs kubectl, and docker for kind's clusters. It does not import any module of Kubernetes. Run its tests: go test
+// ./e2e/backend/kind
 package kind
 
 import (
@@ -32,44 +33,44 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Options say which cluster is meant.
+// Options select the cluster.
 type Options struct {
-	// Kubeconfig and Context are as kubectl's flags; empty means kubectl's defaults.
+	// Kubeconfig and Context are the values of kubectl's flags; empty means kubectl's defaults.
 	Kubeconfig, Context string
-	// Conflist is the one that is installed on the nodes, of which each has a rendered copy. Required.
+	// Conflist is the conflist that is installed on the nodes. Each node may have its own rendered copy. Required.
 	Conflist *conflist.File
-	// Binary is the path of this program, static and for the nodes' architecture. Required.
+	// Binary is the path of this program: static, and built for the nodes' architecture. Required.
 	Binary string
-	// Image is an image for pods with this program as /cnitest, which the nodes pull; docker is not used then. If it is
-	// empty, kind's nodes get an image that is made here; other clusters need one.
+	// Image is an image with this program as /cnitest, which the nodes pull; docker is then not used. If empty, an
+	// image is made for kind's nodes; other clusters need one.
 	Image string
-	// Log is told what takes some time, in a line; nil means nobody.
+	// Log is called with a line of text before each operation that takes some time; nil means that nothing is called.
 	Log func(text string)
 }
 
-// Backend is a cluster to which a connection is open. Close it.
+// Backend is a cluster with an open connection. Close it.
 type Backend struct {
 	options Options
 	api     *api
 	image   *podImage
 	nodes   []*node
 	outside []*outsider
-	claim   *claim // nil before anything was made
+	claim   *claim // nil until something was made in the cluster
 	watch   *watch
 
 	mu      sync.Mutex
-	started int // clusters, of which each has a name for what it makes
+	started int // number of clusters started; part of the names of objects, which must differ
 }
 
-// MissingProgramError is a program that the backend drives and that is not there.
+// MissingProgramError is the error if a program that the backend runs is missing.
 type MissingProgramError struct{ Program, Install string }
 
-// Error says how to install it.
+// Error names the program and says how to install it.
 func (e *MissingProgramError) Error() string {
 	return fmt.Sprintf("backend kind: no program %s; %s", e.Program, e.Install)
 }
 
-// find looks for a program.
+// find returns an error if a program is missing.
 func find(program, install string) error {
 	if _, err := exec.LookPath(program); err != nil {
 		return &MissingProgramError{program, install}
@@ -85,9 +86,9 @@ func findDocker() error {
 	return find("docker", "docs.docker.com/engine/install says how to install it, on Debian apt-get install docker.io")
 }
 
-// Open connects to the cluster, makes a namespace in it and prepares its nodes. What an earlier run left is removed; a
-// cluster that another run uses, or that has a namespace of that name from somebody else, is refused and left as it is.
-// On an error nothing is left.
+// Open connects to the cluster, makes a namespace in it and prepares its nodes. It removes leftovers of an earlier run.
+// If another run uses the cluster, or if somebody else made a namespace of that name, it returns an error and changes
+// nothing. After an error nothing is left behind.
 func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if err := findKubectl(); err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if err := b.api.nodesReady(ctx); err != nil {
 		return nil, err
 	}
-	// Whatever refuses has refused by now: from here on the cluster is changed.
+	// All checks have passed: from here on the cluster is changed.
 	if b.claim, err = b.api.claimNamespace(ctx, options.Log, renewPatience); err != nil {
 		return nil, err
 	}
@@ -139,13 +140,13 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 // Name returns "kind".
 func (b *Backend) Name() string { return "kind" }
 
-// Exclusive returns true: the nodes exist once.
+// Exclusive returns true: there is only one set of nodes.
 func (b *Backend) Exclusive() bool { return true }
 
 // HasRuntime returns true: kubelets attach the pods.
 func (b *Backend) HasRuntime() bool { return true }
 
-// Missing says why a scenario cannot run on a cluster.
+// Missing returns the reason why a scenario cannot run on a cluster, or nil.
 func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	absent := slices.DeleteFunc(slices.Clone(needs.Hosts), func(name string) bool {
 		return slices.ContainsFunc(b.outside, func(o *outsider) bool { return o.name == name })
@@ -155,18 +156,18 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	}
 	switch {
 	case needs.Nodes > len(b.nodes):
-		return fmt.Errorf("it takes %d nodes, and the cluster has %d", needs.Nodes, len(b.nodes))
+		return fmt.Errorf("it needs %d nodes, and the cluster has %d", needs.Nodes, len(b.nodes))
 	case len(absent) > 0:
-		return fmt.Errorf("host/%s takes part, and around this cluster there is none", strings.Join(absent, ", host/"))
+		return fmt.Errorf("it uses host/%s, which does not exist around this cluster", strings.Join(absent, ", host/"))
 	}
 	return nil
 }
 
-// beyond returns what a scenario asks that nobody asks of a cluster in use; empty where there is nothing.
+// beyond returns the first need of a scenario that a cluster in use cannot meet, or an empty string.
 func beyond(needs scenario.Needs) string {
 	switch {
 	case len(needs.Runtime) > 0:
-		return "it takes the part of a container runtime, and here a kubelet's own has it: it " +
+		return "it plays a container runtime, and here the kubelet's own attaches pods: it " +
 			strings.Join(needs.Runtime, ", ")
 	case needs.Reboot:
 		return "it reboots a node"
@@ -184,7 +185,7 @@ func beyond(needs scenario.Needs) string {
 	return ""
 }
 
-// Start begins to use the cluster's nodes: in the order of the request, those of the cluster.
+// Start begins to use the cluster's nodes. The first node of the request is the cluster's first node, and so on.
 func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
 	if len(req.Nodes) > len(b.nodes) {
 		return nil, fmt.Errorf("want %d nodes, and the cluster has %d", len(req.Nodes), len(b.nodes))
@@ -204,11 +205,11 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	return l, l.start(ctx, req)
 }
 
-// closeTimeout bounds what the end takes. Pods have no grace period.
+// closeTimeout limits the end of a cluster. Pods have no grace period.
 const closeTimeout = 2 * time.Minute
 
-// Close takes everything out of the cluster that the backend made there, and where it made nothing, nothing. Its error
-// has what the watch on the nodes saw after the last scenario. It may be called again.
+// Close removes everything that the backend made in the cluster. Its error includes problems that the watch saw on the
+// nodes after the last scenario. It may be called again.
 func (b *Backend) Close() error {
 	if b.api == nil {
 		return nil
@@ -221,7 +222,7 @@ func (b *Backend) Close() error {
 		}
 	}
 	if b.claim != nil {
-		// The namespace goes last: without it the cluster is the next run's.
+		// Delete the namespace last: without it another run may start.
 		ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 		errs = append(errs, b.clean(ctx))
 		cancel()
@@ -234,10 +235,10 @@ func (b *Backend) Close() error {
 	return errors.Join(errs...)
 }
 
-// binaryPath returns where a node has this program.
+// binaryPath returns the path of this program on a node.
 func (i *podImage) binaryPath() string { return filepath.Join(cacheDir, i.sum, "cnitest") }
 
-// explain adds what a program said.
+// explain adds the output of a program to its error.
 func explain(err error, stderr string) error {
 	if text := strings.TrimSpace(stderr); text != "" {
 		return fmt.Errorf("%w: %s", err, text)
@@ -245,7 +246,7 @@ func explain(err error, stderr string) error {
 	return err
 }
 
-// output runs a program to its end.
+// output runs a program and returns its output.
 func output(ctx context.Context, stdin *os.File, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var stderr strings.Builder

@@ -53,17 +53,17 @@ func TestBackend_Missing(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		needs  scenario.Needs
-		want   string // empty when nothing is missing
+		want   string // empty if nothing is missing
 		beyond bool
 	}{
 		{name: "nothing", needs: scenario.Needs{Nodes: 2, Services: true, Hosts: []string{"lan"}}},
-		{name: "a third node", needs: scenario.Needs{Nodes: 3}, want: "it takes 3 nodes, and the cluster has 2"},
-		{name: "the router", needs: scenario.Needs{Hosts: []string{"lan", "router"}}, want: "host/router takes part, and around this cluster there is none"},
+		{name: "a third node", needs: scenario.Needs{Nodes: 3}, want: "it needs 3 nodes, and the cluster has 2"},
+		{name: "the router", needs: scenario.Needs{Hosts: []string{"lan", "router"}}, want: "it uses host/router, which does not exist around this cluster"},
 		{name: "reboot", needs: scenario.Needs{Reboot: true}, want: "it reboots a node", beyond: true},
 		{
 			name: "runtime", needs: scenario.Needs{Runtime: []string{"calls GC", "deletes twice"}, Nodes: 3},
 			beyond: true,
-			want:   "it takes the part of a container runtime, and here a kubelet's own has it: it calls GC, deletes twice",
+			want:   "it plays a container runtime, and here the kubelet's own attaches pods: it calls GC, deletes twice",
 		},
 		{
 			name: "sysctls", needs: scenario.Needs{Sysctls: []string{"net.x"}}, beyond: true,
@@ -96,7 +96,7 @@ func TestPodImage_wants_a_static_program(t *testing.T) {
 	}
 }
 
-// The conflists of kind/install are each good for every backend.
+// Each conflist of kind/install can be used with every backend.
 func TestInstall_conflists(t *testing.T) {
 	files, err := filepath.Glob("../../../kind/install/*/*.conflist")
 	if err != nil || len(files) == 0 {

@@ -16,13 +16,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// binDir and conflistDir are where runtimes look by default.
+// binDir and conflistDir are the default directories of runtimes.
 const (
 	binDir      = "/opt/cni/bin"
 	conflistDir = "/etc/cni/net.d"
 )
 
-// lab is the cluster as one scenario uses it.
+// lab is the cluster while one scenario uses it.
 type lab struct {
 	backend   *Backend
 	name      string
@@ -66,7 +66,7 @@ func (l *lab) start(ctx context.Context, req cluster.Request) error {
 	return nil
 }
 
-// startNode starts an agent and reads from the node what is installed there.
+// startNode starts an agent and reads the installed conflist from the node.
 func (l *lab) startNode(ctx context.Context, name string, n *node) (*cluster.Node, *process, error) {
 	p, err := startAgent(ctx, name, n.argv(l.backend.image))
 	if err != nil {
@@ -96,7 +96,7 @@ func (l *lab) startNode(ctx context.Context, name string, n *node) (*cluster.Nod
 	return made, p, nil
 }
 
-// installed returns the conflist of a network as the node has it.
+// installed returns the conflist of a network on a node.
 func installed(ctx context.Context, a *agent.Client, network string) ([]byte, error) {
 	names, err := a.ListDir(ctx, conflistDir)
 	if err != nil {
@@ -117,9 +117,9 @@ func installed(ctx context.Context, a *agent.Client, network string) ([]byte, er
 			Name string `json:"name"`
 		}
 		if err := json.Unmarshal(file.File.Data, &list); err != nil {
-			continue // not the one that a runtime took
+			continue // not the file that a runtime uses
 		}
-		// A runtime takes the first by name (containerd, CRI-O: files in lexical order).
+		// Runtimes use the first file by name (containerd and CRI-O sort lexically).
 		if len(found) == 0 && list.Name == network {
 			return file.File.Data, nil
 		}
@@ -139,21 +139,21 @@ func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 // Hosts returns the hosts outside the cluster that exist.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
-// Fabric returns nil: frames between nodes are seen on the nodes.
+// Fabric returns nil: the suite captures frames between nodes on the nodes themselves.
 func (l *lab) Fabric() *cluster.Place { return nil }
 
 // Cloud returns nil.
 func (l *lab) Cloud() cluster.Cloud { return nil }
 
-// Reboot returns an error: a cluster is not rebooted.
+// Reboot returns an error: the nodes of a cluster cannot be rebooted.
 func (l *lab) Reboot(context.Context, *cluster.Node) error {
-	return errors.New("a cluster's nodes are not rebooted")
+	return errors.New("nodes of a cluster cannot be rebooted")
 }
 
-// Notes say which nodes are meant.
+// Notes returns which node of the scenario is which node of the cluster.
 func (l *lab) Notes() []string { return l.notes }
 
-// Close ends the agents and deletes what the scenario made in the cluster.
+// Close ends the agents and deletes everything that the scenario made in the cluster.
 func (l *lab) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -9,22 +9,23 @@ import (
 )
 
 const (
-	// namespace is the namespace of everything that the backend makes in a cluster.
+	// namespace contains everything that the backend makes in a cluster.
 	namespace     = "cnitest"
 	namespacePath = "/api/v1/namespaces/" + namespace
 	podsPath      = namespacePath + "/pods"
 	servicesPath  = namespacePath + "/services"
 	eventsPath    = namespacePath + "/events"
-	// ownerLabel says who made a namespace (kubernetes.io: recommended labels).
+	// ownerLabel names the program that made a namespace (kubernetes.io: recommended labels).
 	ownerLabel = "app.kubernetes.io/managed-by"
-	// renewedAnnotation changes every renewInterval for as long as the run goes on that made the namespace.
+	// renewedAnnotation changes every renewInterval as long as the run that made the namespace goes on.
 	renewedAnnotation = "cnitest/renewed"
 	renewInterval     = 5 * time.Second
-	// renewPatience is the age after which a namespace belongs to a run that has ended. A request may take half of it.
+	// renewPatience is the time without a change after which the run that made a namespace counts as ended. A request
+	// may take half of it.
 	renewPatience = 30 * time.Second
 )
 
-// namespaceState has the needed fields of the API's object.
+// namespaceState contains the fields of the API's object that are used here.
 type namespaceState struct {
 	Metadata struct {
 		UID               string            `json:"uid"`
@@ -37,7 +38,7 @@ type namespaceState struct {
 	} `json:"status"`
 }
 
-// remains returns the reasons for which a namespace is still being deleted.
+// remains returns the reasons why a namespace is still being deleted.
 func (n *namespaceState) remains() error {
 	var errs []error
 	for _, c := range n.Status.Conditions {
@@ -48,7 +49,7 @@ func (n *namespaceState) remains() error {
 	return errors.Join(errs...)
 }
 
-// claim is the namespace that a run made, by which others see that the cluster is in use.
+// claim is the namespace of a run. It shows other runs that the cluster is in use.
 type claim struct {
 	api  *api
 	uid  string
@@ -56,8 +57,8 @@ type claim struct {
 	done chan struct{}
 }
 
-// claimNamespace makes the namespace, in place of one that an earlier run left. It refuses where another run goes on,
-// and where the namespace is not this program's.
+// claimNamespace makes the namespace, and first deletes one that an earlier run left. It returns an error if another
+// run uses the cluster, or if another program made the namespace.
 func (a *api) claimNamespace(ctx context.Context, log func(string), patience time.Duration) (*claim, error) {
 	if err := a.removeLeft(ctx, log, patience); err != nil {
 		return nil, err
@@ -80,14 +81,14 @@ func (a *api) claimNamespace(ctx context.Context, log func(string), patience tim
 	return c, nil
 }
 
-// errInUse is why a second run does not start.
+// errInUse is the reason why a second run does not start.
 var errInUse = errors.New("another run uses the cluster (its namespace " + namespace +
 	" is renewed); want it to end first")
 
 func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 
-// removeLeft deletes the namespace of a run that has ended without doing so. That it goes on shows in changes, not in
-// their times: clocks of two machines may differ.
+// removeLeft deletes the namespace of a run that ended without deleting it. It recognises a running run by changes of
+// the annotation and not by their times, since the clocks of two machines may differ.
 func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Duration) error {
 	var found namespaceState
 	err := a.get(ctx, namespacePath, &found)
@@ -122,7 +123,8 @@ func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Du
 	return a.deleteNamespace(ctx, uid)
 }
 
-// renew shows that the run goes on. A namespace of that name that another run made is left alone, by the uid.
+// renew changes the annotation while the run goes on. It names the uid, so that it does not change the namespace of
+// another run.
 func (c *claim) renew(ctx context.Context) {
 	defer close(c.done)
 	for wait(ctx, renewInterval) == nil {
@@ -132,18 +134,18 @@ func (c *claim) renew(ctx context.Context) {
 	}
 }
 
-// release deletes the namespace with all that is in it.
+// release deletes the namespace and everything in it.
 func (c *claim) release(ctx context.Context) error {
 	c.end()
 	<-c.done
 	return c.api.deleteNamespace(ctx, c.uid)
 }
 
-// deleteNamespace deletes the namespace that has the uid and waits until it is gone. Its error names what is left.
+// deleteNamespace deletes the namespace with a uid and waits until it is gone. Its error names what is left.
 func (a *api) deleteNamespace(ctx context.Context, uid string) error {
 	options := object{"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": object{"uid": uid}}
 	err := a.do(ctx, http.MethodDelete, namespacePath, options, nil)
-	// One of another uid is another's, and a conflict.
+	// A conflict means that the namespace has another uid and belongs to another run.
 	if err != nil && !isStatus(err, http.StatusNotFound) && !isStatus(err, http.StatusConflict) {
 		return err
 	}
@@ -157,7 +159,7 @@ func (a *api) deleteNamespace(ctx context.Context, uid string) error {
 	})
 }
 
-// usable waits for the namespace's service account, without which no pod is accepted.
+// usable waits for the namespace's service account: without it no pod is accepted.
 func (c *claim) usable(ctx context.Context) error {
 	return until(ctx, time.Minute, "service account of namespace "+namespace, func() (bool, error) {
 		err := c.api.get(ctx, namespacePath+"/serviceaccounts/default", nil)

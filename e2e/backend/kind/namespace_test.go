@@ -36,7 +36,7 @@ func TestOpen_refuses(t *testing.T) {
 		{
 			name:    "no image",
 			cluster: &fakeCluster{namespace: fakeNamespace(ownLabels()), nodes: []object{fakeNode("worker")}},
-			wantErr: "the nodes are no containers of kind: want --image, an image of this program (FROM scratch, /cnitest) that they can pull",
+			wantErr: "the nodes are not containers of kind: want --image, an image of this program (FROM scratch, /cnitest) that they can pull",
 		},
 		{name: "no nodes", cluster: &fakeCluster{namespace: fakeNamespace(ownLabels())}, wantErr: "the cluster has no nodes"},
 	} {
@@ -63,7 +63,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What the watch saw and no scenario asked for.
+	// The watch saw a problem, and no scenario asked for it.
 	b.watch.note(errors.New("node worker is not ready"))
 	for _, want := range []string{"after the last scenario: node worker is not ready", "<nil>"} {
 		if err := b.Close(); fmt.Sprint(err) != want {
@@ -92,7 +92,7 @@ func TestClaim(t *testing.T) {
 	if got := c.namespace["metadata"].(object)["uid"]; got != "made-1" {
 		t.Errorf("got namespace %v, want a new one in place of the one that was left", got)
 	}
-	// Another run takes the first for one that has ended.
+	// Another run assumes that the first one has ended.
 	second, err := a.claimNamespace(t.Context(), func(string) {}, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestClaim(t *testing.T) {
 
 func TestClaim_at_the_same_time(t *testing.T) {
 	c := &fakeCluster{}
-	// Somebody makes it after it was looked for.
+	// Somebody makes it after the check.
 	c.before = func(method string) {
 		if method == http.MethodPost {
 			c.namespace = fakeNamespace(ownLabels())

@@ -23,21 +23,21 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// node is a machine of the cluster.
+// node is a node of the cluster.
 type node struct {
 	name      string
 	addresses []netip.Addr
 	control   bool // plane
-	// container is the name of a kind node's; empty on other clusters.
+	// container is the name of the container of kind's node; empty on other clusters.
 	container string
-	// carrier is the pod through which the node is reached where it is no container.
+	// carrier is the pod through which a node without such a container is reached.
 	carrier string
-	// drained is true where a run that was killed took the node out of use.
+	// drained is true if a killed run drained the node.
 	drained bool
 	kubectl []string
 }
 
-// nodeList has the needed fields of the API's object.
+// nodeList contains the fields of the API's object that are used here.
 type nodeList struct {
 	Items []struct {
 		Metadata struct {
@@ -58,7 +58,7 @@ type nodeList struct {
 	} `json:"items"`
 }
 
-// condition is one of a node's or a pod's.
+// condition is a condition of a node or pod.
 type condition struct {
 	Type    string `json:"type"`
 	Status  string `json:"status"`
@@ -66,8 +66,8 @@ type condition struct {
 	Message string `json:"message"`
 }
 
-// findNodes lists workers before control planes: scenarios name their most important node first. A cluster without
-// nodes is an error.
+// findNodes returns workers before control planes, since the first node of a scenario is usually the most important
+// one. It returns an error if there are no nodes.
 func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	var list nodeList
 	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
@@ -86,7 +86,7 @@ func findNodes(ctx context.Context, a *api) ([]*node, error) {
 		if len(n.addresses) == 0 {
 			return nil, fmt.Errorf("node %s: it has no InternalIP", n.name)
 		}
-		// kind's own form: kind://docker/CLUSTER/CONTAINER.
+		// The form of kind's provider IDs: kind://docker/CLUSTER/CONTAINER.
 		if rest, ok := strings.CutPrefix(item.Spec.ProviderID, "kind://docker/"); ok {
 			n.container = rest[strings.LastIndex(rest, "/")+1:]
 		}
@@ -107,7 +107,7 @@ func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	return nodes, nil
 }
 
-// chooseWay decides how the nodes are reached, and says what is missing for it.
+// chooseWay decides how the nodes are reached. Its error says what is missing.
 func (b *Backend) chooseWay() error {
 	if b.image.pulled {
 		for _, n := range b.nodes {
@@ -116,13 +116,13 @@ func (b *Backend) chooseWay() error {
 		return nil
 	}
 	if slices.ContainsFunc(b.nodes, func(n *node) bool { return n.container == "" }) {
-		return errors.New("the nodes are no containers of kind: want --image, an image of this program (FROM " +
+		return errors.New("the nodes are not containers of kind: want --image, an image of this program (FROM " +
 			"scratch, /cnitest) that they can pull")
 	}
 	return findDocker()
 }
 
-// prepareNodes brings this program and the pods' image to the nodes.
+// prepareNodes copies this program and the pods' image to the nodes.
 func (b *Backend) prepareNodes(ctx context.Context) error {
 	if b.image.pulled {
 		return b.carry(ctx)
@@ -132,7 +132,7 @@ func (b *Backend) prepareNodes(ctx context.Context) error {
 		return err
 	}
 	defer archive.Close()
-	// It is read from where it is open, and gone however this program ends.
+	// The file stays open and readable. It is removed now, so that it is gone however this program ends.
 	if err := os.Remove(archive.Name()); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (b *Backend) prepareNodes(ctx context.Context) error {
 	return group.Wait()
 }
 
-// install copies this program to a kind node, complete when it appears.
+// install copies this program to a kind node. The file appears under its name only when it is complete.
 func (n *node) install(ctx context.Context, image *podImage) error {
 	file, err := os.Open(image.binary)
 	if err != nil {
@@ -169,7 +169,7 @@ func (n *node) install(ctx context.Context, image *podImage) error {
 	return err
 }
 
-// importImage does what `kind load image-archive` does.
+// importImage imports the image as `kind load image-archive` does.
 func (n *node) importImage(ctx context.Context, archive string) error {
 	file, err := os.Open(archive)
 	if err != nil {
@@ -190,7 +190,7 @@ func (n *node) argv(image *podImage) []string {
 		NodeAgentCommand, hostRoot)
 }
 
-// process is an agent that a program connects to.
+// process is an agent behind a program that connects to it.
 type process struct {
 	agent *agent.Client
 	cmd   *exec.Cmd
@@ -200,7 +200,7 @@ type process struct {
 // startAgent starts an agent and waits for its first answer.
 func startAgent(ctx context.Context, name string, argv []string) (_ *process, err error) {
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...)}
-	// A terminal's interrupt is for the harness, which then ends its agents.
+	// A terminal's interrupt must reach only the harness, which then ends its agents.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var stderr bytes.Buffer
 	p.cmd.Stderr = &stderr
@@ -225,7 +225,7 @@ func startAgent(ctx context.Context, name string, argv []string) (_ *process, er
 	return p, nil
 }
 
-// close ends the agent, which ends with its input.
+// close ends the agent by closing its input.
 func (p *process) close() {
 	p.once.Do(func() {
 		_ = p.agent.Close()
@@ -246,8 +246,8 @@ func (p *process) close() {
 // NodeAgentCommand is the name of the command that calls NodeAgentMain.
 const NodeAgentCommand = "node-agent"
 
-// NodeAgentMain serves as the agent of a machine that a cluster has already, in all of its namespaces, until the input
-// ends. root, when not empty, is where the machine's root is mounted.
+// NodeAgentMain serves as the agent of an existing machine, in all of the machine's namespaces, until the input ends.
+// If not empty, root is the path at which the machine's root is mounted.
 func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 	if root != "" {
 		if err := errors.Join(syscall.Chroot(root), os.Chdir("/")); err != nil {
@@ -261,8 +261,8 @@ func NodeAgentMain(root string, in io.ReadCloser, out io.WriteCloser) error {
 	return agent.Serve(agent.Pipe{ReadCloser: in, WriteCloser: out}, options)
 }
 
-// nodeKinds returns the kinds of a state that is compared on a node where others work at the same time. Of the files
-// those are compared that only runtimes and plugins write.
+// nodeKinds returns the kinds of state that are compared on a node on which others work at the same time. Of the files
+// only those are compared that runtimes and plugins write.
 func nodeKinds() []string {
 	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Quiet })
 }

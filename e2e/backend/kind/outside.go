@@ -10,21 +10,21 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// outsider is a machine outside the cluster, on the network of kind's nodes.
+// outsider is a host outside the cluster, on the network of kind's nodes.
 type outsider struct {
 	name    string // of the host in scenarios
-	network string // Docker's
+	network string // Docker's name of the network
 	image   string
-	// address is what it is known by where it is the Docker host; else it has the one that Docker gives it.
+	// address is the address of the Docker host. The zero value means a container that gets its address from Docker.
 	address netip.Addr
 }
 
-// externalLabel is that of a Docker network whose host may take part as the machine behind the router: its value is an
-// address of that host's own, beyond the network. kind/cluster.sh sets it where the host is a namespace that
-// kind/with-docker.sh made.
+// externalLabel is a label of a Docker network whose host may play the host behind the router. Its value is an address
+// of that host outside of the network. kind/cluster.sh sets it if the host is a namespace that kind/with-docker.sh
+// made.
 const externalLabel = "cnitest.external"
 
-// networkOf returns the Docker network of a node, and what it has as its externalLabel, which may be nothing.
+// networkOf returns the Docker network of a node and the value of its externalLabel, which may be empty.
 func networkOf(ctx context.Context, container string) (network, external string, err error) {
 	network, err = output(ctx, nil, "docker", "inspect", "-f",
 		"{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", container)
@@ -37,7 +37,7 @@ func networkOf(ctx context.Context, container string) (network, external string,
 	return network, strings.TrimSpace(external), err
 }
 
-// startOutside finds out what there is around kind's nodes. Other clusters' surroundings are not the suite's.
+// startOutside finds the hosts around kind's nodes. It returns none for other clusters.
 func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 	container := b.nodes[0].container
 	if container == "" {
@@ -52,7 +52,7 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 		return nil, err
 	}
 	defer archive.Close()
-	// It is read from where it is open, and gone however this program ends.
+	// The file stays open and readable. It is removed now, so that it is gone however this program ends.
 	if err := os.Remove(archive.Name()); err != nil {
 		return nil, err
 	}

@@ -17,24 +17,25 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// podTimeout bounds how long a pod takes to start and to go away. Both take a second or two; fifty at once take twenty.
+// podTimeout limits how long a pod takes to start, and how long to vanish. Each usually takes one or two seconds, and
+// twenty for fifty pods at the same time.
 const podTimeout = 60 * time.Second
 
-// resultsDir is libcni's cache, where every runtime that uses libcni keeps what ADD returned.
+// resultsDir is libcni's cache. Every runtime that uses libcni keeps the results of ADD there.
 const resultsDir = "/var/lib/cni/results"
 
 // livePod is a pod that was made.
 type livePod struct {
 	object     string // its name in the cluster
 	node       *cluster.Node
-	attachment *cluster.Attachment // nil before it stands
-	// stuck is set when it was told to go and did not within podTimeout. Its kubelet goes on trying.
+	attachment *cluster.Attachment // nil until it is attached
+	// stuck is set if the pod was deleted and did not vanish within podTimeout. Its kubelet keeps trying.
 	stuck bool
 }
 
 func (p *livePod) path() string { return podsPath + "/" + p.object }
 
-// podStatus has the needed fields of the API's object.
+// podStatus contains the fields of the API's object that are used here.
 type podStatus struct {
 	Metadata struct {
 		UID string `json:"uid"`
@@ -46,14 +47,14 @@ type podStatus struct {
 	} `json:"status"`
 }
 
-// clusterNode returns the cluster's node that a scenario's stands for.
+// clusterNode returns the cluster's node for a node of the scenario.
 func (l *lab) clusterNode(n *cluster.Node) *node { return l.backend.nodes[slices.Index(l.nodes, n)] }
 
-// podGrace is the time for a pod to end; it needs none. With 0 the API server would not wait for the kubelet, and a pod
-// that is gone from the cluster would still have its network.
+// podGrace is the grace period of a pod in seconds; the pod does not need it. With 0 the API server would not wait for
+// the kubelet, and a pod that has vanished from the cluster would still have its network.
 const podGrace = 5
 
-// podSpec returns a pod of this program, on one node whatever the scheduler thinks of it.
+// podSpec returns a pod of this program. It names the node, so that the scheduler has no say.
 func (l *lab) podSpec(name string, n *node) object {
 	return object{
 		"metadata": object{"name": name, "labels": object{"app": "cnitest", "cnitest/lab": l.name}},
@@ -77,7 +78,7 @@ func (i *podImage) policy() string {
 	return "Never"
 }
 
-// Attach creates a pod and waits until its container runs, which a kubelet starts when the network stands.
+// Attach creates a pod and waits until its container runs. A kubelet starts the container when the network is ready.
 func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluster.Attachment, error) {
 	p := &livePod{object: l.name + "-" + name, node: n}
 	l.mu.Lock()
@@ -86,7 +87,7 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 		if was.attachment != nil {
 			return was.attachment, nil
 		}
-		return nil, fmt.Errorf("pod %s: it exists and its network does not stand", was.object)
+		return nil, fmt.Errorf("pod %s: it exists, but its network is not ready", was.object)
 	}
 	l.pods[name] = p
 	l.mu.Unlock()
@@ -119,8 +120,8 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 		resultsDir, n.Name)
 }
 
-// Detach deletes a pod and waits until it is gone: its kubelet takes it out of the cluster after its runtime deleted
-// the network.
+// Detach deletes a pod and waits until it is gone. A kubelet removes a pod from the cluster after its runtime has
+// deleted the network.
 func (l *lab) Detach(ctx context.Context, name string) error {
 	limit := podTimeout
 	l.mu.Lock()
@@ -149,10 +150,10 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 	return nil
 }
 
-// unhealthy is the reason of what a kubelet says of probes without an answer. A pod that starts or ends has some.
+// unhealthy is the reason in a kubelet's events about failed probes. Pods that start or end may have some.
 const unhealthy = "Unhealthy"
 
-// complaints returns the last warnings about a pod, those of its probes last.
+// complaints returns the latest warnings about a pod, with failed probes last.
 func (l *lab) complaints(ctx context.Context, pod string) string {
 	var events struct {
 		Items []struct {
@@ -187,7 +188,7 @@ type cacheEntry struct {
 	Result      json.RawMessage `json:"result"`
 }
 
-// Attachments returns the attachments that libcni's cache on the node has.
+// Attachments returns the attachments in libcni's cache on the node.
 func (l *lab) Attachments(ctx context.Context, n *cluster.Node) ([]cluster.Attachment, error) {
 	network := l.backend.options.Conflist.Network
 	names, err := n.Agent.ListDir(ctx, resultsDir)
@@ -205,7 +206,7 @@ func (l *lab) Attachments(ctx context.Context, n *cluster.Node) ([]cluster.Attac
 		}
 		var entry cacheEntry
 		if !file.Found || json.Unmarshal(file.File.Data, &entry) != nil || entry.Network != network {
-			continue // it has just gone, or is being written
+			continue // it was just removed, or is being written
 		}
 		a, err := entry.attachment()
 		if err != nil {
@@ -243,22 +244,22 @@ func (e *cacheEntry) attachment() (cluster.Attachment, error) {
 	return a, nil
 }
 
-// PodCommand is the name of the command that calls PodMain, PodPort where it answers kubelets.
+// PodCommand is the name of the command that calls PodMain. PodPort is the port on which it answers kubelets.
 const (
 	PodCommand = "pod"
 	PodPort    = 8099
 )
 
-// PodOptions say what a pod does.
+// PodOptions are the options of PodMain.
 type PodOptions struct {
-	// Answer is a port on which it answers probes over TCP; 0 means none. What else a pod answers agents do in its
-	// namespace.
+	// Answer is the port on which the pod answers probes over TCP; 0 means none. Agents in its namespace answer
+	// everything else.
 	Answer uint16
 	// Linger is how long the pod still answers after it was told to end.
 	Linger time.Duration
 }
 
-// PodMain runs as a pod: it answers the kubelet's probes until it is told to end.
+// PodMain runs in a pod: it answers the kubelet's probes until it is told to end.
 func PodMain(ctx context.Context, options PodOptions) error {
 	if options.Answer != 0 {
 		name, err := os.Hostname()

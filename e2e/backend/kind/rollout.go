@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// replicas of the deployment that is rolled over.
+	// replicas is the size of the deployment.
 	replicas = 4
-	// linger is how long its pods answer after they were told to end, as those of careful users do: until then proxies
-	// may send to them.
+	// linger is how long its pods still answer after they were told to end. Careful users configure that too: until the
+	// proxies have changed their rules they may send requests to such pods.
 	linger = 5 * time.Second
-	// rolloutTime bounds one rollout.
+	// rolloutTime limits one rollout.
 	rolloutTime = 3 * time.Minute
 )
 
-// deploymentStatus has the needed fields of the API's object.
+// deploymentStatus contains the fields of the API's object that are used here.
 type deploymentStatus struct {
 	Metadata struct {
 		Generation int `json:"generation"`
@@ -36,7 +36,7 @@ type deploymentStatus struct {
 	} `json:"status"`
 }
 
-// rollout asks a deployment's service from pods on each node while all its pods are replaced.
+// rollout sends requests to a deployment's service, from pods on each node, while all of its pods are replaced.
 func (l *lab) rollout(ctx context.Context) (err error) {
 	name := l.name + "-rolled"
 	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, servicesPath+"/"+name
@@ -60,7 +60,7 @@ func (l *lab) rollout(ctx context.Context) (err error) {
 		return err
 	}
 	return l.withPods(ctx, "client", 1, func(clients []*cluster.Place) error {
-		// The proxies' first rules for the service may take some seconds yet.
+		// The proxies may take some seconds to write their first rules for the service.
 		for _, c := range clients {
 			if err := until(ctx, proxyTimeout, c.Name+": the service to answer", func() (bool, error) {
 				return askAllTheWhile(ctx, c, address, storyPort, func() error {
@@ -95,7 +95,7 @@ func (l *lab) rollout(ctx context.Context) (err error) {
 	})
 }
 
-// wait waits.
+// wait waits for a time, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -105,11 +105,11 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// deploy makes a deployment whose pods answer, and its service.
+// deploy makes a deployment whose pods answer, and a service for it.
 func (l *lab) deploy(ctx context.Context, name string) error {
 	labels := object{"app": name}
 	spec := l.podSpec("", l.backend.nodes[0])["spec"].(object)
-	// The scheduler chooses.
+	// The scheduler chooses the nodes.
 	delete(spec, "nodeName")
 	spec["terminationGracePeriodSeconds"] = 2 * int(linger.Seconds())
 	container := spec["containers"].([]object)[0]
@@ -131,7 +131,7 @@ func (l *lab) deploy(ctx context.Context, name string) error {
 	}, nil)
 }
 
-// restart does what `kubectl rollout restart` does.
+// restart restarts a deployment as `kubectl rollout restart` does.
 func (l *lab) restart(ctx context.Context, deployment string) error {
 	var current object
 	if err := l.backend.api.get(ctx, deployment, &current); err != nil {
@@ -142,7 +142,7 @@ func (l *lab) restart(ctx context.Context, deployment string) error {
 	return l.backend.api.do(ctx, http.MethodPut, deployment, current, nil)
 }
 
-// rolledOut waits until all pods are those of the last change.
+// rolledOut waits until all pods belong to the latest version of the deployment.
 func (l *lab) rolledOut(ctx context.Context, deployment string) error {
 	return until(ctx, rolloutTime, "the deployment's pods to be replaced", func() (bool, error) {
 		var d deploymentStatus
@@ -155,7 +155,7 @@ func (l *lab) rolledOut(ctx context.Context, deployment string) error {
 	})
 }
 
-// allGone waits until no pod of an app is left.
+// allGone waits until an app has no pods left.
 func (l *lab) allGone(ctx context.Context, app string) error {
 	return until(ctx, podTimeout, "the pods of "+app+" to go away", func() (bool, error) {
 		var pods struct {

@@ -15,10 +15,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// proxyTimeout bounds how long proxies take. kube-proxy writes its rules at most once a second.
+// proxyTimeout limits how long proxies take. kube-proxy writes its rules at most once per second.
 const proxyTimeout = 20 * time.Second
 
-// liveService is a Service that was made, with its one EndpointSlice.
+// liveService is a Service and its EndpointSlice.
 type liveService struct {
 	object string
 	spec   scenario.Service
@@ -33,7 +33,7 @@ func slicesPath() string {
 	return "/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices"
 }
 
-// MakeService makes a Service without a selector: who its endpoints are is the scenario's affair.
+// MakeService makes a Service without a selector, since the scenario chooses its endpoints.
 func (l *lab) MakeService(ctx context.Context, spec scenario.Service) ([]netip.Addr, error) {
 	s := &liveService{object: l.name + "-" + spec.Name, spec: spec}
 	port := object{
@@ -106,13 +106,13 @@ func (l *lab) SetEndpoints(ctx context.Context, name string, endpoints []cluster
 	})
 }
 
-// proxyMetrics is the address of kube-proxy's metrics (its --metrics-bind-address, the default).
+// proxyMetrics is the default address of kube-proxy's metrics (its --metrics-bind-address).
 const proxyMetrics = "http://127.0.0.1:10249/metrics"
 
-// proxyState are the times of kube-proxy's last change and of its last rules, in seconds.
+// proxyState contains the times of kube-proxy's last change and of its last rules, in seconds.
 type proxyState struct{ queued, written float64 }
 
-// metricPattern has the family of addresses as a label where kube-proxy serves both.
+// metricPattern allows a label, since kube-proxy adds the address family if it serves both.
 var metricPattern = regexp.MustCompile(
 	`(?m)^kubeproxy_sync_proxy_rules_last_(queued_)?timestamp_seconds(?:\{[^}]*\})? (\S+)$`)
 
@@ -143,8 +143,8 @@ func parseProxyState(text string) (proxyState, error) {
 	return state, nil
 }
 
-// proxied changes something in the cluster and waits until the proxies of all nodes have heard of it and written their
-// rules.
+// proxied changes something in the cluster and waits until the proxies of all nodes have noticed the change and written
+// their rules.
 func (l *lab) proxied(ctx context.Context, change func() error) error {
 	before := make([]proxyState, len(l.nodes))
 	for i, n := range l.nodes {

@@ -18,11 +18,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Stories has the behaviours that take a kubelet, a scheduler, controllers or the cluster's DNS to be seen.
+// Stories returns the scenarios that need a kubelet, a scheduler, controllers or the cluster's DNS.
 func (b *Backend) Stories() []cluster.Story {
 	stories := Stories()
 	if b.nodes[0].container == "" {
-		// Whoever restarts a kubelet elsewhere has a reason.
+		// On other clusters nobody expects their kubelets to be restarted.
 		stories = slices.DeleteFunc(stories, func(s cluster.Story) bool { return s.Name == kubeletRestart })
 	}
 	return stories
@@ -30,7 +30,7 @@ func (b *Backend) Stories() []cluster.Story {
 
 const kubeletRestart = "cluster-kubelet-restart"
 
-// Stories returns all that the backend can tell.
+// Stories returns all stories of the backend.
 func Stories() []cluster.Story {
 	tell := func(run func(l *lab, ctx context.Context) error) func(context.Context, cluster.Cluster) error {
 		return func(ctx context.Context, c cluster.Cluster) error { return run(c.(*lab), ctx) }
@@ -74,7 +74,7 @@ func Stories() []cluster.Story {
 	}
 }
 
-// withPods attaches one pod on each node, named NAME-0 and so on, for as long as use runs.
+// withPods attaches pods on each node, named NAME-0 and so on, while use runs.
 func (l *lab) withPods(ctx context.Context, name string, perNode int, use func(pods []*cluster.Place) error) error {
 	pods := make([]*cluster.Place, perNode*len(l.nodes))
 	names := make([]string, len(pods))
@@ -95,7 +95,7 @@ func (l *lab) withPods(ctx context.Context, name string, perNode int, use func(p
 	if err == nil {
 		err = use(pods)
 	}
-	// Whatever happened, they go.
+	// Detach them whatever happened.
 	return errors.Join(err, l.detachAll(context.WithoutCancel(ctx), names))
 }
 
@@ -106,7 +106,7 @@ func (l *lab) detachAll(ctx context.Context, names []string) error {
 		all.Go(func() { errs[i] = l.Detach(ctx, name) })
 	}
 	all.Wait()
-	// The first one explains the others.
+	// Report only the first one, which explains the others.
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) < 2 {
 		return errors.Join(errs...)
@@ -131,7 +131,7 @@ func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object strin
 	return nil
 }
 
-// readyTime is the time for a pod with a running container to pass its kubelet's probe.
+// readyTime is the time in which a pod with a running container must pass its kubelet's probe.
 const readyTime = 20 * time.Second
 
 func (l *lab) podReady(ctx context.Context) error {
@@ -150,7 +150,7 @@ func (l *lab) object(p *cluster.Place) string {
 	return l.name + "-" + strings.TrimPrefix(p.Name, "pod/")
 }
 
-// clusterIP returns the address of a service that is there.
+// clusterIP returns the address of an existing service.
 func (l *lab) clusterIP(ctx context.Context, inNamespace, name string) (string, error) {
 	var s struct {
 		Spec struct {
@@ -173,7 +173,7 @@ func (l *lab) dns(ctx context.Context) error {
 	const name = "kubernetes.default.svc.cluster.local."
 	return l.withPods(ctx, "resolver", 1, func(pods []*cluster.Place) error {
 		for _, p := range pods {
-			// Often enough to meet each of the servers.
+			// Repeat it, so that each of the servers is asked.
 			for range 10 {
 				got, err := p.Agent.Resolve(ctx, agent.ResolveArgs{Netns: p.Netns, Server: server, Name: name})
 				if err != nil {
@@ -206,11 +206,10 @@ func (l *lab) terminate(ctx context.Context) error {
 	return nil
 }
 
-// probeInterval separates the requests of a client that must lose none.
+// probeInterval is the interval between the requests of a client none of whose requests may fail.
 const probeInterval = 100 * time.Millisecond
 
-// askAllTheWhile sends requests, each on a connection of its own, while do runs, and wants an answer to each at the
-// first try.
+// askAllTheWhile sends requests while do runs, each on a new connection. Each must be answered at the first attempt.
 func askAllTheWhile(ctx context.Context, from *cluster.Place, to netip.Addr, port uint16, do func() error) error {
 	ctx, stop := context.WithCancel(ctx)
 	asked, done := 0, make(chan error, 1)

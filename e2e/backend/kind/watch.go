@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// watch looks at the nodes all the while: none may lose its readiness, each kubelet must go on renewing its lease, and
-// the API server may not stop answering, as on nodes whose place on the LAN a plugin takes (failure mode K01). Of a
-// node that is cut off the lease tells first: it is declared not ready 40 to 50 s later (node-monitor-grace-period).
+// watch watches the nodes during the whole run: all must stay ready, each kubelet must keep renewing its lease, and the
+// API server must keep answering. They fail on nodes whose address a plugin takes over on the LAN (failure mode K01).
+// The lease shows first that a node is cut off: the cluster declares the node not ready 40 to 50 s later
+// (node-monitor-grace-period).
 type watch struct {
 	api  *api
 	end  context.CancelFunc
 	done chan struct{}
-	// renewed is by node; failing is when the API server began to answer with errors, zero while it does not. Both are
-	// of the watch's own goroutine.
+	// renewed contains the last renewal of each node. failing is the time since which the API server answers with
+	// errors; it is zero while it does not. Only the watch's own goroutine uses the two.
 	renewed map[string]renewal
 	failing time.Time
 
@@ -25,21 +26,21 @@ type watch struct {
 }
 
 const (
-	// watchInterval is how often it looks.
+	// watchInterval is the interval between two checks.
 	watchInterval = time.Second
-	// watchPatience is how long the API server may take to answer: while fifty pods start on two processors it was seen
-	// to take 15 s.
+	// watchPatience limits how long the API server may take to answer: while fifty pods start on two processors it took
+	// up to 15 s.
 	watchPatience = 40 * time.Second
-	// failurePatience is how long it may answer with errors, or be out of reach.
+	// failurePatience limits how long it may answer with errors or be unreachable.
 	failurePatience = 5 * time.Second
-	// slowAnswer is the time after which it is taken to be too busy for anything to be told from leases.
+	// slowAnswer is the time after which the server counts as too busy for leases to mean anything.
 	slowAnswer = 3 * time.Second
-	// leasePatience is how long a kubelet may not renew its lease: it does each 10 s, a quarter of
+	// leasePatience limits how long a kubelet may not renew its lease. It renews it every 10 s, a quarter of
 	// nodeLeaseDurationSeconds.
 	leasePatience = 25 * time.Second
 )
 
-// leaseList has the needed fields of the API's object.
+// leaseList contains the fields of the API's object that are used here.
 type leaseList struct {
 	Items []struct {
 		Metadata struct {
@@ -51,7 +52,7 @@ type leaseList struct {
 	} `json:"items"`
 }
 
-// renewal is a renewTime, by the node's clock, and when it was first seen, by ours.
+// renewal is a renewTime by the node's clock, and the time at which it was first seen by ours.
 type renewal struct {
 	time string
 	seen time.Time
@@ -73,7 +74,7 @@ func startWatch(a *api) *watch {
 	return w
 }
 
-// sight is the result of one look.
+// sight is the result of one check.
 type sight struct {
 	nodes  nodeList
 	leases leaseList
@@ -104,26 +105,26 @@ func (w *watch) look(ctx context.Context) {
 	}
 }
 
-// judge says what is wrong with the cluster.
+// judge returns what is wrong with the cluster, or nil.
 func (w *watch) judge(s sight, now time.Time) error {
 	if s.err != nil {
 		if w.failing.IsZero() {
 			w.failing = now.Add(-s.took)
 		}
 		if now.Sub(w.failing) < failurePatience {
-			return nil // such as a change of the leader among its stores
+			return nil // such as a new leader among its stores
 		}
 		return s.err
 	}
 	w.failing = time.Time{}
 	if s.took > slowAnswer {
-		// Kubelets wait for it, too.
+		// Kubelets had to wait for it too.
 		clear(w.renewed)
 	}
 	return errors.Join(s.nodes.unready(), w.late(s.nodes, s.leases, now))
 }
 
-// late says which nodes have not renewed their lease. A node without one is late as well.
+// late returns an error that names the nodes that have not renewed their lease, or have none.
 func (w *watch) late(nodes nodeList, leases leaseList, now time.Time) error {
 	times := map[string]string{}
 	for _, l := range leases.Items {
@@ -144,10 +145,10 @@ func (w *watch) late(nodes nodeList, leases leaseList, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// readyTimeout is the time for nodes to become ready after a conflist was installed.
+// readyTimeout is the time in which nodes must become ready after a conflist was installed.
 const readyTimeout = time.Minute
 
-// nodesReady waits until all nodes are ready: without a conflist none ever is.
+// nodesReady waits until all nodes are ready. Without a conflist none ever is.
 func (a *api) nodesReady(ctx context.Context) error {
 	return until(ctx, readyTimeout, "all nodes to be ready", func() (bool, error) {
 		var list nodeList
@@ -177,7 +178,7 @@ func (w *watch) note(err error) {
 	w.errs = append(w.errs, err)
 }
 
-// trouble returns the first problem that was seen since the last call.
+// trouble returns the first problem seen since the last call.
 func (w *watch) trouble() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -46,7 +46,7 @@ func TestWatch_late(t *testing.T) {
 	}
 	w := &watch{renewed: map[string]renewal{}}
 	start := time.Now()
-	// Node a renews its lease, by a clock that is years off; b stops after 10 s.
+	// Node a renews its lease by a clock that is years off; b stops after 10 s.
 	for _, tt := range []struct {
 		second int
 		want   string

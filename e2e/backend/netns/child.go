@@ -20,10 +20,10 @@ type childConfig struct {
 	Binds    []Bind `json:"binds,omitempty"`
 }
 
-// ChildMain runs as a node's process: it builds the node's root and serves as its agent on standard
-// input and output until the input ends. Its argument is what the backend put on the command line after the name of the
-// command. With the path of a stub plugin, which names the node's process as its interpreter, it is that plugin and
-// does not return.
+// ChildMain runs as a node's process: it builds the node's root and serves as its agent on standard input and output
+// until the input ends. Its argument is the string that the backend appended to the command. The node's process is also
+// the interpreter of stub plugins: if the argument is the path of one, ChildMain runs as that plugin and does not
+// return.
 func ChildMain(config string) error {
 	if filepath.Dir(config) == stub.Dir {
 		os.Exit(stub.Main(config))
@@ -36,10 +36,10 @@ func ChildMain(config string) error {
 		return fmt.Errorf("want to be process 1 of namespaces of my own, got process %d: only the netns backend "+
 			"starts this", os.Getpid())
 	}
-	// There are dozens of agents at once, each for some seconds. What they keep is small, and collecting it often is
-	// not.
+	// Dozens of agents run at the same time, each for some seconds. They keep little memory, but frequent collections
+	// cost time.
 	debug.SetGCPercent(400)
-	// What plugins write has the same modes on every machine.
+	// Files that plugins write have the same modes on every machine.
 	unix.Umask(0o022)
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return fmt.Errorf("hostname: %w", err)
@@ -52,10 +52,10 @@ func ChildMain(config string) error {
 	return agent.Serve(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, agent.Options{Files: trees})
 }
 
-// trackConnections loads the kernel's module for that where it is one, as the proxy of a node does before there are
-// pods. Else the first plugin that needs it would be seen to add fifty sysctls. A kernel without the module has none to
-// be seen.
+// trackConnections loads the kernel's module for connection tracking, as the proxy of a node does before there are
+// pods. Otherwise the first plugin that needs it would appear to add fifty sysctls. It does nothing on a kernel without
+// the module.
 func trackConnections() {
-	// What is flushed is empty: to ask is what loads it.
+	// The table is empty; the request alone loads the module.
 	_ = netlink.ConntrackTableFlush(netlink.ConntrackTable)
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// cloud has what the cloud gives to its nodes. The VPC has two subnets: the nodes are in its lower half, machines
-// without CNI in its upper half.
+// cloud describes the ENIs and addresses that the cloud gives to its nodes. The VPC has two subnets: the nodes are in
+// its lower half, machines without CNI in its upper half.
 type cloud struct {
 	lab           *lab
 	spec          *target.Cloud
@@ -28,7 +28,7 @@ type cloud struct {
 	nodes, others netip.Prefix
 
 	mu        sync.Mutex
-	free      netip.Addr // nobody had it yet, nor any after it
+	free      netip.Addr // the lowest address that was never used
 	made      int        // ENIs
 	instances []metadata.Instance
 }
@@ -72,8 +72,8 @@ func newCloud(l *lab) (*cloud, error) {
 	return c, nil
 }
 
-// share returns how many addresses and prefixes an ENI of a node gets. If a scenario says how many pods the node
-// can hold, it has that number.
+// share returns the numbers of addresses and prefixes that an ENI of a node gets. If a scenario says how many pods the
+// node can hold, the node has that number of addresses in all.
 func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) {
 	if node.Addresses == 0 {
 		return c.spec.Addresses, c.spec.Prefixes
@@ -86,10 +86,10 @@ func (c *cloud) share(node scenario.Node, device int) (addresses, prefixes int) 
 	return addresses, 0
 }
 
-// block returns the delegated prefix in which an address would be.
+// block returns the delegated prefix that would contain an address.
 func block(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, metadata.PrefixBits).Masked() }
 
-// newENI makes one up. The caller holds c.mu, or is alone.
+// newENI returns a new ENI. The caller holds c.mu, or is the only user.
 func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, error) {
 	c.made++
 	eni := metadata.ENI{
@@ -115,7 +115,7 @@ func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, er
 		}
 		prefix := block(c.free)
 		c.free = netipx.RangeOfPrefix(prefix).To()
-		// The last one of the prefix, which thereby is nobody else's.
+		// Skip to the end of the prefix, so that nobody else gets its addresses.
 		if _, err := c.newAddress(); err != nil {
 			return eni, err
 		}
@@ -124,7 +124,7 @@ func (c *cloud) newENI(index, device, addresses, prefixes int) (metadata.ENI, er
 	return eni, nil
 }
 
-// newAddress returns an address that nobody has. The last of a subnet is not used (Amazon VPC User Guide, "Subnet CIDR
+// newAddress returns an unused address. The last address of a subnet is not used (Amazon VPC User Guide, "Subnet CIDR
 // blocks").
 func (c *cloud) newAddress() (netip.Addr, error) {
 	address := c.free
@@ -136,7 +136,7 @@ func (c *cloud) newAddress() (netip.Addr, error) {
 	return address, nil
 }
 
-// Cloud returns the cloud of the cluster if the target has one.
+// Cloud returns the cloud of the cluster, or nil if the target has none.
 func (l *lab) Cloud() cluster.Cloud {
 	if l.cloud == nil {
 		return nil
@@ -149,14 +149,14 @@ func (l *lab) index(node *cluster.Node) int {
 	return slices.IndexFunc(l.plan.Nodes, func(n conflist.NodePlan) bool { return "node/"+n.Name == node.Name })
 }
 
-// Instance returns what a node has.
+// Instance returns the ENIs and addresses of a node.
 func (c *cloud) Instance(node *cluster.Node) metadata.Instance {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return clone(c.instances[c.lab.index(node)])
 }
 
-// clone shares nothing with the instance.
+// clone returns a deep copy.
 func clone(i metadata.Instance) metadata.Instance {
 	i.ENIs = slices.Clone(i.ENIs)
 	for n := range i.ENIs {
@@ -165,7 +165,7 @@ func clone(i metadata.Instance) metadata.Instance {
 	return i
 }
 
-// NewENI returns an ENI with the next device number, with as many addresses as the target says.
+// NewENI returns an ENI with the next device number and as many addresses as the target says.
 func (c *cloud) NewENI(node *cluster.Node) (metadata.ENI, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,14 +176,15 @@ func (c *cloud) NewENI(node *cluster.Node) (metadata.ENI, error) {
 	return c.newENI(index, device, c.spec.Addresses, c.spec.Prefixes)
 }
 
-// NewAddress returns an address that nobody has.
+// NewAddress returns an unused address.
 func (c *cloud) NewAddress(*cluster.Node) (netip.Addr, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.newAddress()
 }
 
-// Set changes the wires first and then what the metadata service tells: it does not name what is not there.
+// Set changes the links first and then the answers of the metadata service, so that it never lists an ENI that does not
+// exist.
 func (c *cloud) Set(ctx context.Context, node *cluster.Node, want metadata.Instance) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +200,7 @@ func (c *cloud) Set(ctx context.Context, node *cluster.Node, want metadata.Insta
 	return c.tell(ctx, index)
 }
 
-// rewire makes the difference between two instances.
+// rewire changes the links of a node from one instance to another.
 func (c *cloud) rewire(ctx context.Context, index int, now, want metadata.Instance) error {
 	router, err := c.lab.hostSocket("router")
 	if err != nil {
@@ -227,7 +228,7 @@ func (c *cloud) rewire(ctx context.Context, index int, now, want metadata.Instan
 	return nil
 }
 
-// tell lets a node's metadata service tell what the node has.
+// tell updates the answers of a node's metadata service.
 func (c *cloud) tell(ctx context.Context, index int) error {
 	m := c.lab.machine(c.lab.plan.Nodes[index].Name)
 	return m.agent.ServeMetadata(ctx, agent.MetadataArgs{

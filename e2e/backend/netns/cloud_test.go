@@ -30,7 +30,7 @@ func inCloud(tb testing.TB, nodes int, change func(*target.Cloud)) cluster.Reque
 	return req
 }
 
-// setUp does what a daemon does with a secondary ENI.
+// setUp configures a secondary ENI as a daemon does.
 func setUp(tb testing.TB, node *cluster.Node, i metadata.Instance, eni metadata.ENI) {
 	tb.Helper()
 	do(tb, node.Agent, "eni", eniConfig{
@@ -38,8 +38,8 @@ func setUp(tb testing.TB, node *cluster.Node, i metadata.Instance, eni metadata.
 	})
 }
 
-// attachTo makes a pod with an address, whose packets leave by the table of an ENI; 0 is the main table, and so the
-// primary ENI.
+// attachTo makes a pod with an address. Its packets use the routing table of an ENI; 0 means the main table, and
+// thereby the primary ENI.
 func attachTo(tb testing.TB, node *cluster.Node, name string, address netip.Addr, table int) *cluster.Place {
 	tb.Helper()
 	path, err := node.Agent.CreateNamespace(ctx(tb), name)
@@ -50,7 +50,7 @@ func attachTo(tb testing.TB, node *cluster.Node, name string, address netip.Addr
 	}
 }
 
-// silent wants no answer to pings.
+// silent checks that an address does not answer pings.
 func silent(tb testing.TB, from *cluster.Place, address netip.Addr) {
 	tb.Helper()
 	result, err := from.Agent.Probe(ctx(tb), from.Netns, probe.Spec{
@@ -62,7 +62,7 @@ func silent(tb testing.TB, from *cluster.Place, address netip.Addr) {
 	}
 }
 
-// reach wants that two places reach each other.
+// reach checks that two places reach each other.
 func reach(tb testing.TB, one, two *cluster.Place) {
 	tb.Helper()
 	for _, way := range [][2]*cluster.Place{{one, two}, {two, one}} {
@@ -88,14 +88,14 @@ func TestCloud_pods_reach_everybody_through_their_own_ENIs(t *testing.T) {
 				setUp(t, node, instance, eni)
 				table = eni.Device + 1
 			}
-			// One has a single address, the other one of a prefix.
+			// One pod has a single address, the other one an address of the prefix.
 			name := fmt.Sprintf("%s%d", strings.TrimPrefix(node.Name, "node/"), eni.Device)
 			pods = append(pods, attachTo(t, node, name, eni.Secondary[1], table), attachTo(t, node, name+"p",
 				eni.Prefixes[0].Addr().Next(), table))
 		}
 	}
 	for i, pod := range pods {
-		// On each node, and on the other.
+		// On each node, and between the two.
 		reach(t, pod, pods[(i+1)%len(pods)])
 		reach(t, pod, pods[(i+len(pods)/2)%len(pods)])
 		reach(t, pod, &a.Place)
@@ -126,7 +126,7 @@ func TestCloud_drops_what_an_ENI_sends_with_another_address(t *testing.T) {
 	} {
 		silent(t, pod, far)
 		silent(t, pod, outside)
-		// On their own node the cloud has no say.
+		// Packets on the pod's own node do not pass the cloud.
 		near, err := a.Address("uplink", true)
 		check(t, err)
 		ask(t, pod, a.Agent, "", near.String())
@@ -240,7 +240,7 @@ func TestCloud_changes_while_it_runs(t *testing.T) {
 	more.ENIs[2].Secondary = append(more.ENIs[2].Secondary, address)
 	check(t, cloud.Set(ctx(t), node, more))
 	reach(t, late, lan)
-	// It moves to another ENI, by which the pod's packets do not leave.
+	// The address moves to another ENI, which the pod's packets do not use.
 	more.ENIs[2].Secondary = more.ENIs[2].Secondary[:2]
 	more.ENIs[0].Secondary = append(more.ENIs[0].Secondary, address)
 	check(t, cloud.Set(ctx(t), node, more))

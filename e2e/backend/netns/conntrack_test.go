@@ -9,7 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// The sysctls of connection tracking are there before any plugin is, also where the kernel has that as a module.
+// The sysctls of connection tracking exist before any plugin runs, even if connection tracking is a module of the
+// kernel.
 func TestStart_loads_conntrack(t *testing.T) {
 	state, err := start(t, request(t, macvlanConflist, 1)).Nodes()[0].Agent.Snapshot(ctx(t), agent.SnapshotArgs{})
 	check(t, err)

@@ -11,8 +11,8 @@ import (
 
 func devicePort(index, n int) string { return fmt.Sprintf("dev-%d-%d", index, n) }
 
-// plugDevices makes the devices that a node's pods get, each with an alias and another name, as an administrator and
-// udev give them.
+// plugDevices makes the devices for a node's pods. Each has an alias and another name, as administrators and udev set
+// them.
 func (l *lab) plugDevices(ctx context.Context, index int) error {
 	for n, device := range l.plan.Nodes[index].Devices {
 		s, _ := l.socket(index)

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/lab/dhcp"
 )
 
-// DefaultLease is how long a lease of the lab's DHCP server lasts where the request does not say.
+// DefaultLease is the duration of a lease of the lab's DHCP server if the request does not name one.
 const DefaultLease = 20 * time.Second
 
 // leases reports whether pods get their addresses from a DHCP server on the lab's router.
@@ -31,7 +31,7 @@ func (l *lab) startDHCP(ctx context.Context) error {
 	return l.fabric.agent.ServeDHCP(ctx, agent.DHCPArgs{Netns: agent.NamespacePath("router"), Config: config})
 }
 
-// Leases returns what the clients of the lab's DHCP server did.
+// Leases returns the leases that clients of the lab's DHCP server requested and released.
 func (l *lab) Leases(ctx context.Context) ([]dhcp.Lease, error) {
 	if !l.leases() {
 		return nil, errors.New("the lab has no DHCP server: the IPAM plugin of the conflist is not dhcp")

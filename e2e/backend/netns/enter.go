@@ -17,27 +17,27 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// Enterer is a cluster whose places can be entered by a person.
+// Enterer is a cluster whose places a person can enter.
 type Enterer interface {
-	// Enter runs a program in a place, with the caller's terminal, and waits for it.
+	// Enter runs a program in a place, with the caller's terminal, and waits until it ends.
 	Enter(ctx context.Context, place *cluster.Place, p Program) error
-	// WayIn is a command that enters a place from another terminal.
+	// WayIn returns a command that enters a place from another terminal.
 	WayIn(place *cluster.Place) string
 }
 
 // Program is the program that Enter runs.
 type Program struct {
 	Argv           []string
-	Env            []string // the whole environment
+	Env            []string // the complete environment
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Foreground gives the program a process group of its own, and this the caller's terminal, which must be standard
-	// input. A shell needs it: in its PID namespace it cannot see a group that came from outside. The caller must
-	// ignore SIGTTOU (tcsetpgrp(3)) and take the terminal back.
+	// Foreground puts the program into a process group of its own, and makes that group the foreground group of the
+	// caller's terminal, which must be standard input. A shell needs this: in its PID namespace it cannot see a group
+	// from outside. The caller must ignore SIGTTOU (tcsetpgrp(3)) and take the terminal back.
 	Foreground bool
 }
 
-// pidOf returns the first process of the machine that a place belongs to.
+// pidOf returns the ID of the first process of a place's machine.
 func (l *lab) pidOf(place *cluster.Place) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,10 +63,10 @@ func (l *lab) WayIn(place *cluster.Place) string {
 		onRoot(place.Netns))
 }
 
-// onRoot returns a path of the node without the symbolic link /var/run, which would be followed on the machine.
+// onRoot replaces the symbolic link /var/run in a path of the node by /run; the link would be followed on the machine.
 func onRoot(path string) string { return strings.Replace(path, "/var/run/", "/run/", 1) }
 
-// killDelay is the time for a program to end after SIGTERM.
+// killDelay is the time that a program has to end after SIGTERM.
 const killDelay = 5 * time.Second
 
 // Enter runs a program in a place. When ctx ends, the program gets a SIGTERM, and after killDelay a SIGKILL.
@@ -77,8 +77,8 @@ func (l *lab) Enter(ctx context.Context, place *cluster.Place, p Program) error 
 	return onLostThread(func() error { return enter(ctx, l.pidOf(place), onRoot(place.Netns), p) })
 }
 
-// onLostThread calls f on a thread that ends with it, so that f may leave it in other namespaces. The first thread of a
-// process never ends and stands for the process in /proc: it is kept busy while another one is found.
+// onLostThread calls f on a thread that ends afterwards, so that f may leave the thread in other namespaces. The first
+// thread of a process never ends, and represents the process in /proc: it is blocked while another one runs f.
 func onLostThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -88,13 +88,13 @@ func onLostThread(f func() error) error {
 			done <- onLostThread(f)
 			return
 		}
-		// No unlock: so the thread ends with the goroutine.
+		// It is not unlocked, so the thread ends with the goroutine.
 		done <- f()
 	}()
 	return <-done
 }
 
-// enter joins the namespaces with the calling thread and starts the program from it, which inherits them.
+// enter moves the calling thread into the namespaces and starts the program from it; the program inherits them.
 func enter(ctx context.Context, pid int, netns string, p Program) error {
 	var files []*os.File
 	defer func() {
@@ -144,7 +144,7 @@ func enter(ctx context.Context, pid int, netns string, p Program) error {
 	return cmd.Run()
 }
 
-// lookPath finds a program on the PATH that it will have, on the node; exec.LookPath takes that of the harness.
+// lookPath finds a program on the node, on the PATH of its environment. exec.LookPath would use the harness's PATH.
 func lookPath(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil

@@ -41,7 +41,7 @@ func enter(tb testing.TB, c cluster.Cluster, place *cluster.Place, argv ...strin
 func TestEnter(t *testing.T) {
 	c := start(t, request(t, macvlanConflist, 2))
 	pod := attach(t, c.Nodes()[1], "pod")
-	// More often than there are threads, so that every thread of this process had a chance to be used up.
+	// Repeat it more often than there are threads, so that every thread of this process could be used.
 	for round := range 20 {
 		for _, tt := range []struct {
 			place *cluster.Place
@@ -73,7 +73,7 @@ func TestEnter(t *testing.T) {
 
 func TestEnter_finds_programs_on_the_node(t *testing.T) {
 	c := start(t, request(t, macvlanConflist, 1))
-	// A plugin without CNI_COMMAND says what it is.
+	// A plugin without CNI_COMMAND prints its name.
 	got, err := enter(t, c, &c.Nodes()[0].Place, "macvlan")
 	check(t, err)
 	if !strings.HasPrefix(got, "CNI macvlan plugin") {
@@ -119,7 +119,7 @@ func TestEnter_error(t *testing.T) {
 	})
 }
 
-// closer calls do when it was written to.
+// closer calls do after a write.
 type closer struct {
 	after string
 	do    func()
@@ -160,7 +160,7 @@ func TestWayIn(t *testing.T) {
 				t.Skip("no nsenter to try it with")
 			}
 			if user != "" {
-				// From the user's own namespace; this test is in the other one.
+				// The prefix is for the user's own namespace; this test is already inside.
 				line = strings.Replace(line, user, "", 1)
 			}
 			argv := append(strings.Fields(line), "cat", "/proc/net/dev")

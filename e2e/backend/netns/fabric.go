@@ -21,7 +21,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// The fabric's bridges: the underlay, the network of first interfaces where nodes have two, and the one behind the
+// The fabric's bridges: the underlay, the network of first interfaces if nodes have two, and the network behind the
 // router.
 const (
 	underlay   = "underlay"
@@ -29,21 +29,21 @@ const (
 	external   = "external"
 )
 
-// uplinkMTU is the MTU of the underlay, from which the pods' MTU follows.
+// uplinkMTU is the MTU of the underlay. The MTU of pods follows from it.
 const uplinkMTU = 1500
 
-// socket is the end of a cable: an interface to be made in a namespace.
+// socket describes one end of a veth: an interface to be made in a namespace.
 type socket struct {
 	links     *netlink.Handle
 	ns        netns.NsHandle
 	on        *machine
-	netns     string // of on; empty for its own
+	netns     string // a namespace of on; empty for its own
 	name      string
 	mac       net.HardwareAddr
 	addresses []netip.Prefix
 }
 
-// plug joins a new interface to a bridge of the fabric by a veth, gives it its addresses and brings it up.
+// plug connects a new interface to a bridge of the fabric by a veth, adds its addresses and brings it up.
 func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
 	br, err := l.fabric.links.LinkByName(bridge)
 	if err != nil {
@@ -53,7 +53,7 @@ func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
 		LinkAttrs:     netlink.LinkAttrs{Name: port, MTU: uplinkMTU, MasterIndex: br.Attrs().Index, Flags: net.FlagUp},
 		PeerName:      s.name,
 		PeerNamespace: netlink.NsFd(s.ns),
-		// Fixed at creation: udev and the kernel may otherwise change it later.
+		// Set it at creation: udev and the kernel may otherwise change it later.
 		PeerHardwareAddr: s.mac,
 		PeerMTU:          uplinkMTU,
 	}
@@ -63,7 +63,7 @@ func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
 	return s.configure(ctx, s.name)
 }
 
-// unplug takes a node's cables away at once; the kernel would do it some time after the end of its namespace.
+// unplug removes a node's veths at once. The kernel would do it some time after the end of the node's namespace.
 func (l *lab) unplug(index int) {
 	if l.cloud != nil {
 		l.cloud.unplugNode(index)
@@ -82,13 +82,13 @@ func (l *lab) unplug(index int) {
 func uplinkPort(index int) string     { return fmt.Sprintf("port-%d", index) }
 func managementPort(index int) string { return fmt.Sprintf("mgmt-%d", index) }
 
-// configure gives an interface the socket's addresses and brings it up. It takes no addresses from router
-// advertisements, as a server with fixed ones does.
+// configure adds the socket's addresses to an interface and brings it up. The interface takes no addresses from router
+// advertisements, like that of a server with fixed addresses.
 func (s socket) configure(ctx context.Context, name string) error {
 	conf := "net.ipv6.conf." + strings.ReplaceAll(name, ".", "/") + "."
 	if err := s.on.setSysctls(ctx, s.netns, map[string]string{
 		conf + "accept_ra": "0", conf + "autoconf": "0",
-		// Nobody else is on a fabric that was just made.
+		// A new fabric cannot have duplicate addresses.
 		conf + "accept_dad": "0",
 	}); err != nil {
 		return err
@@ -112,10 +112,12 @@ func (s socket) configure(ctx context.Context, name string) error {
 	return s.awaitLinkLocal(ctx, link)
 }
 
-// linkLocalWithin is how long the kernel may take: it needs a moment, and a processor for its workers.
+// linkLocalWithin limits how long the kernel may take to add a link-local address: it needs a moment, and a processor
+// for its workers.
 const linkLocalWithin = 20 * time.Second
 
-// awaitLinkLocal waits for what the kernel does by itself some time after a link is up, so that it is no change later.
+// awaitLinkLocal waits for the link-local address that the kernel adds some time after a link is up, so that it does
+// not appear as a change later.
 func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
 	if !hasIPv6() {
 		return nil
@@ -139,7 +141,8 @@ func (s socket) awaitLinkLocal(ctx context.Context, link netlink.Link) error {
 	}
 }
 
-// addRoute adds or replaces a route by an interface, which a link-local gateway needs; "" leaves it to the kernel.
+// addRoute adds or replaces a route. A link-local gateway needs the name of the device; "" leaves the choice to the
+// kernel.
 func addRoute(links *netlink.Handle, dst netip.Prefix, via netip.Addr, device string) error {
 	route := &netlink.Route{Dst: netipx.PrefixIPNet(dst), Gw: via.AsSlice()}
 	if device != "" {
@@ -159,10 +162,10 @@ func defaultPrefix(like netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(like, 0).Masked()
 }
 
-// makeBridges makes what the machines meet on.
+// makeBridges makes the bridges to which all machines are connected.
 func (l *lab) makeBridges(ctx context.Context) error {
 	if err := l.fabric.setSysctls(ctx, "", map[string]string{
-		// A bridge needs no addresses of its own, and must not answer for anybody.
+		// A bridge has no addresses, and must not answer for anybody.
 		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
 	}); err != nil {
 		return err
@@ -179,7 +182,7 @@ func (l *lab) makeBridges(ctx context.Context) error {
 	return nil
 }
 
-// plugHosts makes the machines outside the cluster, which share the fabric's process.
+// plugHosts makes the machines outside the cluster. Their namespaces belong to the fabric's process.
 func (l *lab) plugHosts(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -215,7 +218,7 @@ func (l *lab) plugHosts(ctx context.Context) error {
 	return nil
 }
 
-// ends are the addresses on the network behind the router.
+// ends contains the addresses on the network behind the router.
 type ends struct{ leg, host []netip.Prefix }
 
 func (l *lab) outside() ends {
@@ -256,7 +259,7 @@ func (l *lab) nameHosts() {
 
 func hostMAC(n byte) net.HardwareAddr { return net.HardwareAddr{0x02, 0, 0, 0, 0xff, n} }
 
-// addHost makes a namespace in the fabric's process and plugs it in. The caller closes the socket.
+// addHost makes a namespace of the fabric's process and connects it to a bridge. The caller closes the socket.
 func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresses []netip.Prefix) (socket, error) {
 	path, err := l.fabric.agent.CreateNamespace(ctx, name)
 	if err != nil {
@@ -277,8 +280,8 @@ func (l *lab) addHost(ctx context.Context, name, bridge string, n byte, addresse
 	return s, nil
 }
 
-// hostSocket returns a host's first interface. Its namespace is mounted on the fabric's own root, which the harness
-// sees through /proc.
+// hostSocket returns a host's first interface. Its namespace is mounted on the fabric's root, which the harness sees
+// through /proc.
 func (l *lab) hostSocket(name string) (socket, error) {
 	s := socket{on: l.fabric, netns: agent.NamespacePath(name), name: "eth0"}
 	var err error
@@ -306,8 +309,7 @@ func firstOfEachFamily(prefixes []netip.Prefix) []netip.Addr {
 	return list
 }
 
-// routePods tells everybody on the underlay where the pods behind a node are, when they are not on the underlay
-// themselves.
+// routePods adds to all machines of the underlay the routes to pods that are behind a node and not on the underlay.
 func (l *lab) routePods(context.Context) error {
 	routes := l.podRoutes()
 	if len(routes) == 0 {
@@ -318,7 +320,7 @@ func (l *lab) routePods(context.Context) error {
 		handles["node/"+node.Name] = l.machine(node.Name).links
 	}
 	for _, name := range []string{"router", "lan"} {
-		// In a cloud host/lan is in another subnet, and the router's routes are enough.
+		// In a cloud host/lan is in another subnet, and the router's routes suffice.
 		if l.req.Alone || l.cloud != nil && name == "lan" {
 			break
 		}

@@ -21,14 +21,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// What the harness says that is going to be killed, one line each.
+// The lines that the harness prints before it is killed.
 const (
 	starting  = "starting"
 	attaching = "attaching"
 	hanging   = "hanging"
 )
 
-// harness starts a cluster, attaches pods, and waits for a plugin that never ends and for whoever kills it.
+// harness starts a cluster, attaches pods, starts a plugin that never ends, and waits to be killed.
 func harness() error {
 	ctx := context.Background()
 	fmt.Println(starting)
@@ -70,7 +70,7 @@ func harness() error {
 	return errors.Join(errors.New("the plugin has ended"), err)
 }
 
-// hangingPlugins returns a directory of plugins, with one that takes no signal but the last and has a child.
+// hangingPlugins returns a directory of plugins. One of them ignores all signals that can be ignored and has a child.
 func hangingPlugins(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -86,7 +86,7 @@ func hangingPlugins(tb testing.TB) string {
 	return dir
 }
 
-// A harness that is killed leaves nothing, at whatever moment.
+// A killed harness leaves nothing behind, whenever it is killed.
 func TestKill(t *testing.T) {
 	before := stateBefore(t)
 	plugins := hangingPlugins(t)
@@ -117,8 +117,8 @@ func TestKill(t *testing.T) {
 	t.Logf("killed within %s, while %v", whole, seen)
 }
 
-// killHarness starts a harness and waits for its end. It calls watch once with an empty line at the start and with each
-// line that the harness says, and returns the last one.
+// killHarness starts a harness and waits until it ends. It calls watch with an empty line at the start and then with
+// each line that the harness prints, and returns the last line.
 func killHarness(t *testing.T, plugins string, watch func(line string, kill func())) (last string) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "harness", plugins)

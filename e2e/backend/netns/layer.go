@@ -9,13 +9,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// layer is the directory that receives the writes to one directory of the node.
+// layer contains everything that the node writes to one of its directories.
 type layer struct {
 	path, upper string
-	lowers      []string // the directories that the overlay shows below upper; none where there is no overlay
+	lowers      []string // the directories that the overlay shows below upper; none if there is no overlay
 }
 
-// open opens what was written, once the roots have changed.
+// open opens the layer, once the root was changed.
 func (l layer) open() (*written, error) {
 	upper, err := os.OpenRoot(outside(l.upper))
 	if err != nil {
@@ -25,7 +25,7 @@ func (l layer) open() (*written, error) {
 	for _, dir := range l.lowers {
 		lower, err := os.OpenRoot(outside(dir))
 		if errors.Is(err, fs.ErrPermission) {
-			continue // where the user may not look nothing is written
+			continue // nothing is written in a directory that the user may not read
 		}
 		if err != nil {
 			return nil, err
@@ -41,9 +41,9 @@ type readFS interface {
 	fs.ReadLinkFS
 }
 
-// written is the content of an upper layer without the directories that are there only because something was written in
-// them: the overlay copies these as they are, and keeps them when that is gone. They can be walked, and say that they
-// do not exist when they are asked for more.
+// written is an upper layer without those directories that the overlay only copied because something inside them was
+// written. The overlay keeps such copies even when the written file is gone. They can be listed, but for every other
+// query they do not exist.
 type written struct {
 	readFS
 	lowers []*os.Root
@@ -74,7 +74,7 @@ type writtenDir struct {
 	path string
 }
 
-// Info returns the information of a directory that was made or changed on the node.
+// Info returns the information of a directory that was made or changed on the node, and an error for a mere copy.
 func (d writtenDir) Info() (fs.FileInfo, error) {
 	upper, err := d.DirEntry.Info()
 	if err != nil {
@@ -92,7 +92,7 @@ func (d writtenDir) Info() (fs.FileInfo, error) {
 		if !opaque && sameDir(upper, info) {
 			return nil, &fs.PathError{Op: "stat", Path: d.path, Err: fs.ErrNotExist}
 		}
-		break // what is further below does not show
+		break // an upper directory hides those below it
 	}
 	return upper, nil
 }

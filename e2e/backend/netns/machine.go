@@ -21,8 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// machine is a process in namespaces of its own, the agent in it, and a handle to its links. It ends with its standard
-// input, so that nothing outlives the harness however that ends.
+// machine is a process in its own namespaces, the agent in it, and a handle to its links. It ends when its standard
+// input ends, so that it never outlives the harness.
 type machine struct {
 	name   string
 	agent  *agent.Client
@@ -36,7 +36,7 @@ type machine struct {
 const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
 	unix.CLONE_NEWIPC
 
-// startMachine starts the agent command, which ends in a call of ChildMain, and waits for its first answer.
+// startMachine runs the agent command, which calls ChildMain, and waits for the agent's first answer.
 func startMachine(ctx context.Context, command []string, name string, binds []Bind) (_ *machine, err error) {
 	hostname := name[strings.LastIndex(name, "/")+1:]
 	config, err := json.Marshal(childConfig{Hostname: hostname, Binds: binds})
@@ -47,7 +47,7 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	m.cmd = exec.Command(command[0], append(append([]string{}, command[1:]...), string(config))...)
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: machineNamespaces,
-		// A terminal's interrupt is for the harness, which then ends its machines.
+		// A terminal's interrupt must reach only the harness, which then ends its machines.
 		Setpgid: true,
 	}
 	m.cmd.Env = nodeEnv(os.Environ(), hostname)
@@ -65,7 +65,7 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	}
 	defer func() {
 		if err != nil {
-			// What it said is complete only when it has ended.
+			// Its output is complete only when it has ended.
 			m.close()
 			err = m.explain(err)
 		}
@@ -85,15 +85,15 @@ func startMachine(ctx context.Context, command []string, name string, binds []Bi
 	return m, nil
 }
 
-// nodeEnv returns the environment of a node's processes. The variables of CNI are for plugins alone, and where these
-// find programs must not depend on who runs the harness: PATH is what a service manager gives a kubelet
+// nodeEnv returns the environment of a node's processes. It has no variables of CNI, which are for plugins only. PATH
+// does not depend on the user who runs the harness: it is the one that a service manager gives a kubelet
 // (systemd.exec(5)).
 func nodeEnv(environ []string, hostname string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool { return strings.HasPrefix(e, "CNI_") })
 	return append(env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME="+hostname)
 }
 
-// explain adds what the agent said before it ended.
+// explain adds the output of the agent to an error.
 func (m *machine) explain(err error) error {
 	if text := strings.TrimSpace(m.stderr.String()); text != "" {
 		return fmt.Errorf("%w: %s", err, text)
@@ -107,7 +107,7 @@ func (m *machine) close() {
 		if m.agent != nil {
 			_ = m.agent.Close()
 		}
-		// The agent ends at the end of its input; one that hangs does not get to decide.
+		// The agent ends when its input ends, but one that hangs does not.
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 		if m.links != nil {
@@ -119,10 +119,10 @@ func (m *machine) close() {
 	})
 }
 
-// pid returns the machine's first process as the caller sees it.
+// pid returns the ID of the machine's first process as the caller sees it.
 func (m *machine) pid() int { return m.cmd.Process.Pid }
 
-// lockedBuffer keeps what a process writes while others may read it.
+// lockedBuffer stores the output of a process; others may read it at the same time.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

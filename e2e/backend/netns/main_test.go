@@ -26,16 +26,15 @@ import (
 )
 
 const (
-	// insideEnv is set for the run of this binary on a machine of its own; pluginsEnv is where the plugins are.
+	// insideEnv is set when this binary runs on a machine of its own; pluginsEnv is the directory of the plugins.
 	insideEnv  = "CNITEST_TEST_INSIDE"
 	pluginsEnv = "CNITEST_TEST_PLUGINS"
-	// noNamespaces is what a run says that can have no namespaces.
+	// noNamespaces is the text of a run that cannot make namespaces.
 	noNamespaces = "no namespaces for this user"
 )
 
-// TestMain runs the tests on a machine of their own: namespaces in which they see every process, mount and link that
-// they made, and in which nothing is that belongs to others. The binary is its own agent, and the harness that tests
-// kill.
+// TestMain runs the tests on a machine of their own: namespaces in which all processes, mounts and links belong to the
+// tests. The binary is also the agent, and the harness that tests kill.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 2 && os.Args[1] == "agent":
@@ -67,9 +66,9 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// runInside builds the plugins and runs this binary again as process 1 of namespaces. Where it is not root's it does so
-// as root of a user namespace, which must be there first: files below /proc/net belong to the root that is known when
-// their namespace is made.
+// runInside builds the plugins and runs this binary again as process 1 of new namespaces. A user other than root
+// becomes root of a user namespace first; it must be made before the others, since files below /proc/net belong to the
+// root that exists when their namespace is made.
 func runInside() int {
 	plugins := os.Getenv(pluginsEnv)
 	if plugins == "" {
@@ -81,7 +80,7 @@ func runInside() int {
 		}
 		plugins = dir
 	}
-	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The child gets its death signal when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), pluginsEnv+"="+plugins)
@@ -113,13 +112,13 @@ func runInside() int {
 	return 0
 }
 
-// buildPlugins has the upstream plugins built, which the go command keeps in its cache.
+// buildPlugins builds the upstream plugins; the go command caches them.
 func buildPlugins() (string, error) {
 	dir, err := os.MkdirTemp("", "plugins-")
 	if err != nil {
 		return "", err
 	}
-	// Another user runs them too.
+	// Another user runs them as well.
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return dir, err
 	}
@@ -142,10 +141,10 @@ func buildPlugins() (string, error) {
 	return dir, nil
 }
 
-// hostFile is on the machine in directories that a node has for itself, and in one that it shows.
+// hostFile exists on the machine in directories that a node replaces by its own, and in one that it shows.
 const hostFile = "of-the-machine"
 
-// furnish makes the machine look like one: it runs things, has mounts below /, and a CNI store.
+// furnish gives the test's machine processes, mounts below /, and a CNI store.
 func furnish() error {
 	for _, step := range []func() error{
 		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
@@ -185,7 +184,7 @@ func backend() *netns.Backend {
 	return &netns.Backend{Command: []string{"/proc/self/exe", "agent"}}
 }
 
-// request asks for nodes a, b, … with the plugins that TestMain built.
+// request returns a request for nodes a, b, … with the plugins that TestMain built.
 func request(tb testing.TB, text string, nodes int) cluster.Request {
 	tb.Helper()
 	file, err := conflist.Parse("test.conflist", []byte(text))
@@ -206,10 +205,10 @@ func start(tb testing.TB, req cluster.Request) cluster.Cluster {
 	return c
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
-// ctx ends a test that hangs before the test binary's time is over.
+// ctx returns a context that ends shortly before the time of the test binary is over.
 func ctx(tb testing.TB) context.Context {
 	tb.Helper()
 	c, cancel := context.WithTimeout(tb.Context(), patience)
@@ -224,7 +223,7 @@ func check(tb testing.TB, err error) {
 	}
 }
 
-// eventually polls until there is no error, or fails with the last one.
+// eventually calls f until it returns no error, or fails with the last one.
 func eventually(tb testing.TB, f func() error) {
 	tb.Helper()
 	err := f()
@@ -244,7 +243,7 @@ func shell(tb testing.TB, a *agent.Client, script string) agent.CommandReply {
 	return reply
 }
 
-// output returns what a script prints that must succeed.
+// output returns the output of a script, which must succeed.
 func output(tb testing.TB, a *agent.Client, script string) string {
 	tb.Helper()
 	reply := shell(tb, a, script)
@@ -267,7 +266,7 @@ func tryAttach(ctx context.Context, node *cluster.Node, name string) (cluster.Pl
 	if err != nil {
 		return cluster.Place{}, err
 	}
-	// Addresses answer at once, and not when it is known in a second or two that nobody else has them.
+	// Addresses can be used at once, without the second or two of duplicate address detection.
 	if err := node.Agent.SetSysctls(ctx, path, map[string]string{"net.ipv6.conf.default.accept_dad": "0"}); err != nil {
 		return cluster.Place{}, err
 	}
@@ -280,7 +279,7 @@ func tryAttach(ctx context.Context, node *cluster.Node, name string) (cluster.Pl
 	return cluster.Place{Name: "pod/" + name, Agent: node.Agent, Netns: path}, err
 }
 
-// addressOf returns a pod's address of a family.
+// addressOf returns an address of a pod.
 func addressOf(tb testing.TB, pod cluster.Place, is4 bool) string {
 	tb.Helper()
 	links, err := pod.Agent.Links(ctx(tb), pod.Netns)

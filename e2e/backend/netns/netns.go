@@ -1,5 +1,5 @@
-// Package netns is the backend that needs nothing but one machine: nodes are processes in namespaces of their own,
-// joined by a bridge in a namespace of its own, never in the machine's.
+// Package netns is the backend that needs only one machine: nodes are processes in their own namespaces, connected by a
+// bridge in another namespace, never in the machine's.
 //
 //	          fabric (a bridge in its own namespace)
 //	  ┌──────────┬──────────┬──────────┐
@@ -7,11 +7,11 @@
 //	  │ uplink   │ uplink
 //	 pods       pods
 //
-// In a cloud (vpc.go) there is no bridge between the nodes: the router stands between all of their interfaces.
+// In a cloud (vpc.go) there is no bridge between the nodes: the router is connected to each of their interfaces.
 //
-// A node has its own network, mount, PID, UTS and IPC namespace; its root is an overlay of the machine's, so that a
+// A node has its own network, mount, PID, UTS and IPC namespaces. Its root is an overlay of the machine's, so that a
 // plugin sees the machine's files and the machine's disk never changes. The backend changes nothing outside of the
-// namespaces it made, and these end with the processes in them, which end with the harness.
+// namespaces that it made. They end with the processes in them, which end with the harness.
 //
 // Run its tests: sudo go test ./e2e/backend/netns
 package netns
@@ -38,23 +38,23 @@ import (
 )
 
 // Backend makes clusters from namespaces. The zero value starts the agents from the program that uses it, which must
-// begin with Main.
+// begin with Main. It is safe for concurrent use.
 type Backend struct {
-	// Command starts an agent: a program and its arguments, to which a configuration is appended; it must call
-	// ChildMain with it. Empty means the program itself, by way of Main.
+	// Command starts an agent: a program and its arguments. A configuration is appended, with which the program must
+	// call ChildMain. Empty means the program itself, through Main.
 	Command []string
 }
 
-// BinDir is CNI_PATH on the nodes: where runtimes look by default.
+// BinDir is CNI_PATH on the nodes, the default directory of runtimes.
 const BinDir = "/opt/cni/bin"
 
-// ConflistDir is the directory on a node with the configuration, as runtimes expect it.
+// ConflistDir is the directory of the configuration on a node, the default directory of runtimes.
 const ConflistDir = "/etc/cni/net.d"
 
 // Name returns "netns".
 func (b *Backend) Name() string { return "netns" }
 
-// Missing says why the backend cannot offer something. What depends on the kernel is found when a cluster is made.
+// Missing returns nil. Features that the kernel lacks are noticed when a cluster is made.
 func (b *Backend) Missing(context.Context, scenario.Needs) error { return nil }
 
 // Start makes a cluster. It takes some tens of milliseconds.
@@ -66,7 +66,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 		return nil, fmt.Errorf("uplink kind %q: want one of %s", req.UplinkKind, strings.Join(kinds, ", "))
 	}
 	if req.Conflist.PCIDevice() {
-		return nil, fmt.Errorf("%s gives pods devices of a PCI bus, which namespaces have not; run it on a machine "+
+		return nil, fmt.Errorf("%s gives pods devices of a PCI bus, which namespaces do not have; run it on a machine "+
 			"that has them, with --backend ssh", req.Conflist.Path)
 	}
 	plan, err := makePlan(req)
@@ -104,7 +104,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := lab.startTarget(ctx, lab.nodes...); err != nil {
 		return nil, err
 	}
-	// Most steps are quick and do not ask.
+	// Most steps are quick and do not check ctx.
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -121,7 +121,7 @@ func (b *Backend) usable() error {
 	return nil
 }
 
-// managementNetworks returns where a node's first interface lives when it has two.
+// managementNetworks returns the networks of a node's first interface if it has two.
 func managementNetworks() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("10.0.2.0/24"), netip.MustParsePrefix("fd6d:676d:74::/64")}
 }
@@ -150,8 +150,8 @@ type lab struct {
 	backend *Backend
 	req     cluster.Request
 	plan    *conflist.Plan
-	other   *conflist.Plan // of Request.With; nil without
-	cloud   *cloud         // nil without
+	other   *conflist.Plan // of Request.With; nil without it
+	cloud   *cloud         // nil without a cloud
 	fabric  *machine
 	nodes   []*cluster.Node
 	hosts   map[string]*cluster.Place
@@ -163,7 +163,7 @@ type lab struct {
 // Nodes returns the nodes in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts returns the router, the LAN host and the external host, unless the nodes were to be alone.
+// Hosts returns the router, the LAN host and the external host, or none if the request wants only nodes.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
 // Fabric returns the namespace of the bridge, or of the VPC's router.
@@ -177,7 +177,7 @@ func (l *lab) Fabric() *cluster.Place {
 // Notes returns the notes of the plan.
 func (l *lab) Notes() []string { return l.plan.Notes }
 
-// Close ends every process of the cluster; the kernel frees their namespaces.
+// Close ends every process of the cluster; the kernel then frees their namespaces. It may be called again.
 func (l *lab) Close() error {
 	l.mu.Lock()
 	machines := slices.Collect(maps.Values(l.machines))
@@ -209,11 +209,11 @@ func (l *lab) startMachines(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	// Machines that do not start have one reason.
+	// If machines do not start, all have the same reason.
 	return cmp.Or(errs...)
 }
 
-// plugAll makes the bridges and then, all at once, everybody's interfaces.
+// plugAll makes the bridges and then, concurrently, the interfaces of all machines.
 func (l *lab) plugAll(ctx context.Context) error {
 	if err := l.makeBridges(ctx); err != nil {
 		return err
@@ -244,7 +244,7 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The node may have something else where a symbolic link leads.
+	// The path may lead elsewhere on the node if it has a symbolic link.
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, fmt.Errorf("plugin binaries: %w", err)
 	}
@@ -255,8 +255,8 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	return startMachine(ctx, l.backend.command(), name, binds)
 }
 
-// Reboot ends the node's processes and with them its kernel state, and starts it anew on its old disk. A node whose
-// reboot failed is down; others, and Close, are not concerned.
+// Reboot ends the node's processes and thereby its kernel state, and starts it again with its disk. If that fails, the
+// node is down; other nodes, and Close, are not affected.
 func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	index := l.index(node)
 	if index < 0 {
@@ -294,7 +294,7 @@ func (l *lab) machine(node string) *machine {
 	return l.machines[node]
 }
 
-// startTarget starts what the target says on the nodes.
+// startTarget starts the target's programs on the nodes.
 func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range nodes {
@@ -303,7 +303,7 @@ func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 	return group.Wait()
 }
 
-// restore puts the disk's files back.
+// restore writes the files of a disk.
 func restore(ctx context.Context, a *agent.Client, disk []agent.File) error {
 	for _, file := range disk {
 		if err := a.WriteFile(ctx, file); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// ask wants an answer from an address, by ICMP and by TCP from a server that is started there.
+// ask checks that an address answers ICMP, and TCP from a server that it starts there.
 func ask(tb testing.TB, from *cluster.Place, there *agent.Client, netns, address string) {
 	tb.Helper()
 	if err := there.Listen(ctx(tb), netns, probe.ListenSpec{Protocol: probe.TCP, Port: 8080}); err != nil &&
@@ -41,7 +41,7 @@ func TestNetwork_everybody_reaches_everybody(t *testing.T) {
 		name, conflist string
 		change         func(*cluster.Request)
 		families       []bool // whether IPv4
-		// members are the places of the cluster's own network, the others are beyond the router.
+		// members are the places of the cluster's own network. The others are beyond the router.
 		interfaces []string // of node/a, in the order of their index
 	}{
 		{name: "IPv4", conflist: macvlanConflist, families: []bool{true}, interfaces: []string{"lo", "eno1"}},
@@ -160,7 +160,7 @@ func TestNetwork_pods_behind_their_nodes(t *testing.T) {
 	}
 }
 
-// A node named as a host must not take the host's routes.
+// A node named like a host must not get the host's routes.
 func TestNetwork_node_named_as_a_host(t *testing.T) {
 	req := request(t, bridgeConflist, 2)
 	req.Nodes[0].Name, req.Nodes[1].Name = "lan", "router"
@@ -191,7 +191,7 @@ func TestNetwork_no_way_out(t *testing.T) {
 	t.Cleanup(func() { check(t, netlink.AddrDel(lo, addr)) })
 	for _, from := range append(slices.Collect(maps.Values(c.Hosts())), &c.Nodes()[0].Place,
 		&cluster.Place{Name: "machine"}) {
-		// The machine answers itself; from elsewhere no answer comes, however long that is waited for.
+		// The machine answers itself. From elsewhere no answer comes, so the time limit does not matter.
 		spec := probe.Spec{Protocol: probe.ICMP, To: address, Attempts: 1, Within: patience}
 		if from.Agent != nil {
 			spec.Within = 50 * time.Millisecond

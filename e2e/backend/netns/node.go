@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// plugNode gives a fresh machine its settings, its interfaces and its files: those of a disk, or at the first start the
+// plugNode gives a new machine its settings, its interfaces and its files: those of a disk, or at the first start the
 // conflist.
 func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*cluster.Node, error) {
 	want, plan := l.req.Nodes[index], l.plan.Nodes[index]
@@ -101,15 +101,15 @@ func nth(addr netip.Addr, n int) netip.Addr {
 	return addr
 }
 
-// UplinkKinds returns the kinds of a node's interface on the underlay, of which the first is the default.
+// UplinkKinds returns the kinds of a node's interface on the underlay. The first one is the default.
 func UplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"} }
 
-// plugUplink makes the interface on the underlay, which plugins know as their master.
+// plugUplink makes the interface on the underlay, which plugins use as their master.
 func (l *lab) plugUplink(ctx context.Context, index int) error {
 	s, plan := l.socket(index)
 	switch l.req.UplinkKind {
 	case "bridge":
-		// The node's own bridge, with a port on the underlay, as hosts of virtual machines have it.
+		// The uplink is a bridge of the node with a port on the underlay, as on hosts of virtual machines.
 		bridge := &netlink.Bridge{
 			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp},
 		}

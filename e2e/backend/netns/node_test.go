@@ -91,8 +91,7 @@ func TestNode_writes_stay_on_the_node(t *testing.T) {
 		"+ file /var/lib/cni/new" + x, "+ file /var/lib/new" + x,
 	}
 	got := texts(snapshot.Diff(before, after))
-	// A directory of the machine is copied when something is written in it; not every one can be written to by every
-	// user.
+	// A directory of the machine is copied when something is written in it; not all users can write to every one.
 	got = slices.DeleteFunc(got, func(s string) bool { return strings.HasPrefix(s, "+ file /var/lib/shown") })
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what was written (-want +got):\n%s", diff)
@@ -116,7 +115,7 @@ func TestNode_reaches_for_nothing_of_the_machine(t *testing.T) {
 	a := start(t, request(t, macvlanConflist, 1)).Nodes()[0].Agent
 	for _, tt := range []struct {
 		file string
-		want string // of the error, empty where it can be written
+		want string // of the error; empty if it can be written
 	}{
 		{"/proc/sys/kernel/hostname", "Read-only file system"},
 		{"/proc/sys/vm/swappiness", "Read-only file system"},
@@ -148,7 +147,7 @@ func TestNode_daemon_is_seen_and_ends_with_the_cluster(t *testing.T) {
 	before, err := a.Snapshot(ctx(t), agent.SnapshotArgs{})
 	check(t, err)
 	output(t, a, "sleep 1000 </dev/null >/dev/null 2>&1 &")
-	// Its parent ends: nothing stays of it but the daemon.
+	// Its parent ends: only the daemon remains.
 	output(t, a, "(sleep 0 &) ")
 	want := []string{"+ process sleep 1000: uid 0"}
 	eventually(t, func() error {
@@ -234,7 +233,7 @@ func TestNode_sysctls(t *testing.T) {
 	}
 }
 
-// nonEmpty returns the path of a place's namespace; an agent's own has none in a Place.
+// nonEmpty returns the path of a place's namespace. A Place without a path is in the agent's own namespace.
 func nonEmpty(path string) string {
 	if path == "" {
 		return "/proc/1/ns/net"

@@ -18,24 +18,24 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// onNode makes the test binary a program on a node, which does there what a plugin and its daemon do in EC2.
+// onNode makes the test binary a program on a node that acts like a plugin and its daemon in EC2.
 const onNode = "on-node"
 
-// eniConfig is a secondary ENI to set up: its address, and its routing table.
+// eniConfig is a secondary ENI to set up, with its address and routing table.
 type eniConfig struct {
 	Name             string
 	Address, Gateway netip.Addr
 	Table            int
 }
 
-// podConfig is a pod to attach. Table is that of its ENI; 0 leaves the way of its packets to the main table.
+// podConfig is a pod to attach. Table is the routing table of its ENI; with 0 its packets use the main table.
 type podConfig struct {
 	Netns, HostEnd string
 	Address        netip.Addr
 	Table          int
 }
 
-// metadataRequest is a question to the metadata service, with a token or without.
+// metadataRequest is a request to the metadata service, with or without a token.
 type metadataRequest struct {
 	Path  string
 	Token bool

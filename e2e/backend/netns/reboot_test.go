@@ -18,8 +18,8 @@ func TestReboot_keeps_the_disk(t *testing.T) {
 	node := c.Nodes()[0]
 	write(t, node.Agent)
 	if shell(t, node.Agent, "rm /var/lib/shown/"+hostFile).ExitCode == 0 {
-		// What follows needs directories of the machine that this user may write to: not those of another in a user
-		// namespace.
+		// The rest needs directories of the machine that this user may write to; in a user namespace they may belong to
+		// another user.
 		output(t, node.Agent, `rm -r /opt/shown && mkdir /opt/shown && echo new > /opt/shown/new; rm /var/lib/shown; rm -r /var/lib/shown && echo file > /var/lib/shown;
 			rm /etc/passwd 2>/dev/null; ln -sfn /nowhere /etc/hostname; chmod 700 /srv; true`)
 	}
@@ -44,7 +44,7 @@ func TestReboot_keeps_the_disk(t *testing.T) {
 	}
 }
 
-// write puts one of everything on the disk.
+// write puts one file of each kind on the disk.
 func write(tb testing.TB, a *agent.Client) {
 	tb.Helper()
 	output(tb, a, `mkdir -p /disk/private /disk/empty && cd /disk && echo content > file && chmod 640 file && ln -s /disk/file link && ln -s /dangling dangling &&
@@ -54,7 +54,7 @@ func write(tb testing.TB, a *agent.Client) {
 		echo > "/disk/a name: with, odd \\ characters"`)
 }
 
-// A file of the machine that was deleted on the node stays deleted, and a directory that was made anew stays without
+// A file of the machine that was deleted on the node stays deleted, and a directory that was made again does not show
 // its old content.
 func TestReboot_keeps_what_was_deleted(t *testing.T) {
 	c := start(t, request(t, macvlanConflist, 1))
@@ -91,7 +91,7 @@ func TestReboot_drops_all_else(t *testing.T) {
 		"/run:\nnetns\n\n/run/netns:\n\n/tmp:\n0\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	// What the pod's ADD left on the disk is there: an address that nobody gives back.
+	// The pod's ADD left on the disk an address that nobody releases.
 	if got := output(t, a.Agent, "ls /var/lib/cni/networks/dual /var/lib/cni/results"); !strings.Contains(got,
 		"10.9.") || !strings.Contains(got, "dual-pod-eth0") {
 		t.Errorf("want the reservation and the cached result, got %s", got)
@@ -132,7 +132,7 @@ func TestReboot_error(t *testing.T) {
 	if got, want := fmt.Sprint(c.Reboot(ctx(t), stranger)), "reboot node/z: no such node"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	// Now no node can start: its plugins are gone.
+	// No node can start any more, since its plugins are gone.
 	remove(t, req.BinDir)
 	want := "reboot: plugin binaries: lstat " + req.BinDir + ": no such file or directory"
 	if got := fmt.Sprint(c.Reboot(ctx(t), c.Nodes()[0])); got != want {

@@ -14,16 +14,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// root builds the file system of a node: the machine's, under overlays whose upper layers lie on a tmpfs of the node's
+// root builds the file system of a node: the machine's, under overlays whose upper layers are on a tmpfs of the node's
 // own mount namespace. /run, /tmp and the directories of CNI are empty; /proc, /sys and /dev are the node's own
 // (system.go).
 //
-// It is put together on the machine's root, in a mount namespace of the calling process. Then the roots change places,
-// and what is left is done with absolute paths on the node and relative ones on the machine: a symbolic link on the
-// node's path then leads to where it leads on the node.
+// It is built on the machine's root, in a mount namespace of the calling process. Then the root is changed. From then
+// on absolute paths are the node's, and relative ones the machine's, so that a symbolic link on a path of the node is
+// followed on the node.
 type root struct {
-	staging string // the tmpfs, on a directory of the machine that only this mount namespace sees covered
-	user    bool   // whether this is a user namespace, where an overlay of a directory with mounts below it is refused
+	staging string // the tmpfs, mounted over a directory of the machine, which only this mount namespace sees
+	user    bool   // whether this is a user namespace, which refuses an overlay of a directory with mounts below it
 	mounts  []string
 	layers  []layer
 }
@@ -34,18 +34,18 @@ type Bind struct {
 	To   string `json:"to"`
 }
 
-// emptyDirs are a node's own from the start. A CNI store or configuration of the machine must not reach the lab.
+// emptyDirs are empty when a node starts. A CNI store or configuration of the machine must not reach the lab.
 var emptyDirs = []string{"/run", "/tmp", "/var/lib/cni", "/etc/cni", "/opt/cni"}
 
-// systemDirs are the node's own from the start, and what is written there is no file.
+// systemDirs belong to the node from the start. Files written there do not count as files.
 var systemDirs = []string{"/proc", "/sys", "/dev"}
 
-// writableDepth is the number of levels below / down to which mounts of the machine can be written on the node (/home,
-// /var/log). Deeper mounts belong to the machine's containers and snaps, and can be hundreds.
+// writableDepth is the depth below / of the deepest mounts of the machine that can be written to on the node (/home,
+// /var/log). Deeper mounts belong to the machine's containers and snaps; there can be hundreds of them.
 const writableDepth = 2
 
-// enterRoot makes the calling process's mount namespace, which must be its own, that of a node. It returns the trees in
-// which everything that is written on the node can be seen.
+// enterRoot turns the mount namespace of the calling process, which must not be shared, into that of a node. It returns
+// the trees that show everything written on the node.
 func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 	r := &root{user: inUserNamespace()}
 	for _, step := range []struct {
@@ -73,17 +73,17 @@ func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 	return trees, r.leaveMachine()
 }
 
-// inUserNamespace reports whether this is another user namespace than the first, which maps all ids onto themselves
+// inUserNamespace reports whether this is not the initial user namespace, which maps all IDs to themselves
 // (user_namespaces(7)).
 func inUserNamespace() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
-// on returns the place of a node's path while the root is put together.
+// on returns where a path of the node is while the root is built.
 func (r *root) on(path string) string { return filepath.Join(r.staging, "root", path) }
 
-// stage mounts a tmpfs over a directory that nothing needed lies in.
+// stage mounts a tmpfs over a directory that is not needed.
 func (r *root) stage(binds []Bind) (err error) {
 	if r.mounts, err = mountPoints(); err != nil {
 		return err
@@ -106,8 +106,8 @@ func (r *root) stage(binds []Bind) (err error) {
 			return err
 		}
 	}
-	// In a layer of their own: in a user namespace nobody can make a directory in one that belongs to the machine's
-	// root.
+	// They get layers of their own: in a user namespace nobody can make a directory in a directory of the machine's
+	// root user.
 	for _, dir := range slices.Concat(systemDirs, emptyDirs) {
 		if exists(dir) {
 			continue
@@ -135,21 +135,21 @@ func mountPoints() ([]string, error) {
 	return slices.Compact(points), nil
 }
 
-// isBelow reports whether a path is dir or lies in it.
+// isBelow reports whether a path is dir or in it.
 func isBelow(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 func depth(path string) int { return strings.Count(path, "/") }
 
-// isOwn reports whether the node has something of its own at a path of the machine.
+// isOwn reports whether the node has its own file or directory at a path of the machine.
 func (r *root) isOwn(path string) bool {
 	return slices.ContainsFunc(slices.Concat(systemDirs, emptyDirs, []string{r.staging}), func(dir string) bool {
 		return isBelow(path, dir)
 	})
 }
 
-// overlayMachine overlays the root and then, since an overlay does not show what is mounted in its lower layer, the
-// mounts. In a user namespace the root's lower layer is a skeleton: directories without content, in which all that they
-// held is shown.
+// overlayMachine overlays the root, and then the mounts, since an overlay does not show what is mounted in its lower
+// layer. In a user namespace the root's lower layer is a skeleton: directories without content, into which everything
+// that they contain is mounted.
 func (r *root) overlayMachine() error {
 	lower, parts := "/", slices.DeleteFunc(slices.Clone(r.mounts), func(m string) bool {
 		return depth(m) > writableDepth || r.isOwn(m)
@@ -170,8 +170,8 @@ func (r *root) overlayMachine() error {
 	return nil
 }
 
-// skeleton makes what stands in a directory without its content, and lists what is to be shown there. A directory that
-// the user may not read stays empty.
+// skeleton copies a directory without its content, and returns the parts of it that must be shown there. A directory
+// that the user may not read stays empty.
 func (r *root) skeleton(dir string) (parts []string, err error) {
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
@@ -205,15 +205,15 @@ func (r *root) skeleton(dir string) (parts []string, err error) {
 	return parts, nil
 }
 
-// hasMountsBelow reports whether something is mounted below a directory, which then cannot be overlaid in a user
+// hasMountsBelow reports whether something is mounted below a directory, which therefore cannot be overlaid in a user
 // namespace.
 func (r *root) hasMountsBelow(dir string) bool {
 	return slices.ContainsFunc(r.mounts, func(m string) bool { return m != dir && isBelow(m, dir) })
 }
 
-// show puts a file or directory of the machine at its place: a directory under an overlay, anything else, and what
-// cannot be overlaid, read-only. What cannot be shown at all stays empty: no plugin has its files where not even this
-// user may look.
+// show puts a file or directory of the machine at its place: a directory under an overlay, and everything else,
+// including directories that cannot be overlaid, read-only. What cannot be shown at all stays empty: plugins have no
+// files where even this user may not read.
 func (r *root) show(path string) {
 	info, err := os.Stat(path)
 	if err == nil && info.IsDir() && depth(path) <= writableDepth+1 && r.overlay(path, path) == nil {
@@ -244,7 +244,7 @@ func (r *root) overlay(lower, path string) error {
 	if err := os.Mkdir(l.upper, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// The upper layer's directory is the one whose mode counts.
+	// An overlay shows the mode of the upper layer's directory.
 	if err := os.Chmod(l.upper, info.Mode()); err != nil {
 		return err
 	}
@@ -254,10 +254,10 @@ func (r *root) overlay(lower, path string) error {
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,", strings.Join(lowers, ":"), l.upper, work)
 	if r.user {
-		// trusted.* attributes are for the first user namespace (overlayfs.rst, "User xattr"). Includes what follows.
+		// Only the initial user namespace may set trusted.* attributes (overlayfs.rst, "User xattr").
 		options += "userxattr"
 	} else {
-		// What is written stands in the upper layer as it is, whatever this kernel's defaults.
+		// With these options the upper layer contains files as they were written, whatever the defaults of this kernel.
 		options += "redirect_dir=off,metacopy=off"
 	}
 	if err := unix.Mount("overlay", r.on(path), "overlay", 0, options); err != nil {
@@ -272,7 +272,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// bindReadOnly shows a file or directory at another place, where one of its kind must be.
+// bindReadOnly shows a file or directory at another place. A file or a directory, respectively, must already exist
+// there.
 func bindReadOnly(from, to string) error {
 	// Recursive: in a user namespace a mount with others below it can only be bound as a whole (mount_namespaces(7)).
 	if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
@@ -281,8 +282,8 @@ func bindReadOnly(from, to string) error {
 	return makeReadOnly(to)
 }
 
-// makeReadOnly makes a mount and all below it read-only and leaves their other flags, which a user namespace may not
-// change.
+// makeReadOnly makes a mount and all mounts below it read-only. It leaves their other flags, which a user namespace may
+// not change.
 func makeReadOnly(path string) error {
 	err := unix.MountSetattr(unix.AT_FDCWD, path, unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	if err != nil {
@@ -291,8 +292,9 @@ func makeReadOnly(path string) error {
 	return nil
 }
 
-// enter changes the root. The machine's is the working directory from here on, and still in this mount namespace: what
-// is bound must be (mount(2)), and a user namespace may mount /proc and /sys only where it sees the machine's.
+// enter changes the root. The machine's root becomes the working directory. It stays in this mount namespace, since
+// everything that is bound must be in it (mount(2)), and since a user namespace may mount /proc and /sys only while it
+// sees the machine's.
 func (r *root) enter() error {
 	machine, err := os.Open("/")
 	if err != nil {
@@ -308,10 +310,10 @@ func (r *root) enter() error {
 	return unix.Fchdir(int(machine.Fd()))
 }
 
-// outside returns a path of the machine after the change.
+// outside returns a path of the machine after the change of the root.
 func outside(path string) string { return "./" + strings.TrimPrefix(path, "/") }
 
-// leaveMachine lets go of the machine's root (pivot_root(2), `pivot_root(".", ".")`).
+// leaveMachine detaches the machine's root (pivot_root(2), `pivot_root(".", ".")`).
 func (r *root) leaveMachine() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("leave the machine's root: %w", err)
@@ -329,7 +331,7 @@ func (r *root) makeEmptyDirs() error {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
-	// The directory for namespaces of pods exists before the first pod, so that making it does not count as a leftover.
+	// Make the directory for namespaces of pods before the first pod, so that it does not count as left behind.
 	if err := os.Mkdir("/run/netns", 0o755); err != nil {
 		return err
 	}
@@ -357,8 +359,8 @@ func (r *root) bindAll(binds []Bind) error {
 	return nil
 }
 
-// trees opens the layers that are written to. They stay open when the machine's root, and the staging directory with
-// it, is gone.
+// trees opens the layers that are written to. They stay open when the machine's root, and with it the staging
+// directory, is gone.
 func (r *root) trees() ([]snapshot.FileTree, error) {
 	layers := slices.Clone(r.layers)
 	for _, dir := range emptyDirs {

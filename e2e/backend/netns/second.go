@@ -9,11 +9,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// second is the fabric's bridge of the other network, where it has an uplink of its own.
+// second is the fabric's bridge of the other network, if that has its own uplink.
 const second = "second"
 
-// planOther plans the other network of pods that are on several: on the uplink of the first, where it names the same or
-// none, else on one of its own.
+// planOther plans the other network of pods that are on several. It uses the uplink of the first if its conflist names
+// the same uplink or none, otherwise another one.
 func (l *lab) planOther() (err error) {
 	other := l.req.With
 	if other == nil {
@@ -26,12 +26,12 @@ func (l *lab) planOther() (err error) {
 	return err
 }
 
-// apart reports whether the other network has an uplink of its own.
+// apart reports whether the other network has its own uplink.
 func (l *lab) apart() bool { return l.other != nil && l.other.Uplink != l.plan.Uplink }
 
 func secondPort(index int) string { return fmt.Sprintf("second-%d", index) }
 
-// plugOther gives a node what it needs of the other network.
+// plugOther gives a node its interface and files for the other network.
 func (l *lab) plugOther(ctx context.Context, index int, node *cluster.Node) error {
 	if l.other == nil {
 		return nil

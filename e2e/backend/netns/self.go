@@ -6,12 +6,12 @@ import (
 	"os"
 )
 
-// selfArgument stands on the command line of a program that the zero Backend starts as an agent, before the
-// configuration.
+// selfArgument is on the command line of a program that the zero Backend starts as an agent, before the configuration.
 const selfArgument = "cnitest-agent"
 
-// Main is the body of TestMain in a test binary that uses the zero Backend. Started as an agent, the binary serves as
-// one; else Main runs the tests. It does not return. A program that is no test calls it with what it does as Run.
+// Main takes the place of m.Run in the TestMain of a test binary that uses the zero Backend. If the binary was started
+// as an agent, Main serves as the agent, otherwise it runs the tests. It does not return. A program that is not a test
+// passes its main function as Run.
 func Main(m interface{ Run() int }) {
 	if !startedByItself() {
 		os.Exit(m.Run())
@@ -23,19 +23,20 @@ func Main(m interface{ Run() int }) {
 	os.Exit(0)
 }
 
-// command starts an agent.
+// command returns the command that starts an agent.
 func (b *Backend) command() []string {
 	if len(b.Command) > 0 {
 		return b.Command
 	}
-	// The path outlives a replacement of the binary during a run.
+	// This path works even if the binary is replaced during a run.
 	return []string{"/proc/self/exe", selfArgument}
 }
 
 func startedByItself() bool { return len(os.Args) == 3 && os.Args[1] == selfArgument }
 
-// forgotten says that this process was meant to be an agent. Without an end here a test binary would start itself for
-// ever. The error goes to the standard error too, where the process that waits for the agent finds it.
+// forgotten returns an error if this process was started as an agent and does not call Main. Without the error a test
+// binary would start itself again and again. It also prints the error to standard error, where the process that waits
+// for the agent finds it.
 func forgotten() error {
 	if !startedByItself() {
 		return nil

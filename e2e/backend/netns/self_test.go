@@ -7,16 +7,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 )
 
-// forgetsEnv is set where the binary behaves as one whose TestMain does not call netns.Main.
+// forgetsEnv makes the binary behave like one whose TestMain does not call netns.Main.
 const forgetsEnv = "CNITEST_TEST_FORGETS_MAIN"
 
-// selfMain is a program that the zero Backend started: by way of Main an agent, without it one that starts a cluster
-// once more.
+// selfMain is a program that the zero Backend started: an agent if it calls Main, otherwise a program that starts
+// another cluster.
 type selfMain struct{}
 
 func (selfMain) Run() int { return 1 }
 
-// The zero Backend starts this binary, and says what is missing where that does not call Main.
+// The zero Backend starts this binary. If the binary does not call Main, the error says so.
 func TestSelf(t *testing.T) {
 	start := func() error {
 		c, err := (&netns.Backend{}).Start(ctx(t), request(t, macvlanConflist, 1))
@@ -28,7 +28,7 @@ func TestSelf(t *testing.T) {
 	check(t, start())
 	t.Setenv(forgetsEnv, "yes")
 	err := start()
-	// Before it stands what became of the connection, which depends on what such a binary prints.
+	// It is preceded by an error of the connection, which depends on the output of such a binary.
 	want := `: netns backend: this program was started as an agent and runs its tests instead; ` +
 		`add func TestMain(m *testing.M) { netns.Main(m) }, or set Backend.Command`
 	if err == nil || !strings.HasSuffix(err.Error(), want) {

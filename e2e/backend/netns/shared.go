@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartShared starts an agent as on a node of this backend, but in the network namespace of the calling process: on a
-// machine that is a node itself. It sees the machine's links and nothing that it writes reaches the machine's disk.
-// command is as Backend.Command.
+// StartShared starts an agent like those of this backend's nodes, but in the network namespace of the calling process:
+// it is for machines that are nodes themselves. The agent sees the machine's links, and nothing that it writes reaches
+// the machine's disk. command is like Backend.Command.
 //
-// The agent ends with its input. Whoever kills the returned process ends everything in its namespaces; the network
-// stays as it is then.
+// The agent ends with its input. Killing the returned process ends everything in its namespaces; the network then stays
+// as it is.
 func StartShared(command []string, hostname string, binds []Bind, stdin io.Reader, stdout,
 	stderr io.Writer,
 ) (*exec.Cmd, error) {

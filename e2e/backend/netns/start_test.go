@@ -22,8 +22,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// machineState returns the machine as tests see it. Processes that lost their parent became children of this one,
-// process 1.
+// machineState returns the state of the tests' machine. Processes that lost their parent are children of this process,
+// which is process 1.
 func machineState(ctx context.Context) (snapshot.State, error) {
 	for {
 		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid == 0 {
@@ -35,7 +35,7 @@ func machineState(ctx context.Context) (snapshot.State, error) {
 	}})
 }
 
-// unchanged waits until the machine is as it was before. No child of the test may run meanwhile.
+// unchanged waits until the machine is as it was before. The test must have no other child process meanwhile.
 func unchanged(tb testing.TB, before snapshot.State) {
 	tb.Helper()
 	eventually(tb, func() error {
@@ -57,7 +57,7 @@ func stateBefore(tb testing.TB) snapshot.State {
 	return state
 }
 
-// slack returns how much longer than without it the race detector lets things take.
+// slack returns a time limit for runs with the race detector, which makes everything slower.
 func slack(d time.Duration) time.Duration {
 	if raceDetector {
 		return 10 * d
@@ -73,7 +73,7 @@ func TestStart_takes_less_than_100_ms(t *testing.T) {
 		c, err := backend().Start(ctx(t), request(t, macvlanConflist, 2))
 		times = append(times, begin.Given())
 		check(t, err)
-		// The end of a cluster keeps the kernel busy for a while: they all end at the end.
+		// The end of a cluster keeps the kernel busy for a while: close all of them at the end.
 		defer c.Close()
 	}
 	slices.Sort(times)
@@ -81,9 +81,9 @@ func TestStart_takes_less_than_100_ms(t *testing.T) {
 	wantWithin(t, whole, times[5], slack(100*time.Millisecond))
 }
 
-// wantWithin wants that something took less than a limit, in the time that the machine gave. Where others wanted its
-// processors meanwhile nothing can be said, and the test is skipped. What these tests do wants two threads for each
-// processor at most.
+// wantWithin checks that something took less than a limit of the time that the machine gave. If other programs wanted
+// its processors meanwhile, the test is skipped, since the time then means nothing. These tests themselves want at most
+// two threads per processor.
 func wantWithin(t *testing.T, whole machinetime.Interval, took, limit time.Duration) {
 	t.Helper()
 	switch load := whole.Load(); {
@@ -123,7 +123,7 @@ func TestStart_ten_nodes_and_500_pods(t *testing.T) {
 	check(t, group.Wait())
 	took := begin.Given()
 	t.Logf("500 pods after %s", took)
-	// Skipped by wantWithin at the end only: what follows is true on any machine.
+	// wantWithin may skip the test only at the end: the rest must hold on any machine.
 	defer wantWithin(t, begin, took, slack(30*time.Second))
 	seen := map[string]bool{}
 	for _, pod := range pods {
@@ -209,7 +209,7 @@ func TestStart_canceled(t *testing.T) {
 		c, err := backend().Start(ctx, request(t, macvlanConflist, 2))
 		switch {
 		case err == nil && after > 0:
-			// It was faster.
+			// The call was faster than the cancellation.
 			check(t, c.Close())
 		case !errors.Is(err, reason):
 			t.Errorf("canceled after %s: got %v, want the reason %v", after, err, reason)

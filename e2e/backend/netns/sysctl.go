@@ -13,11 +13,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// defaultRPFilter is loose, what systemd sets on current distributions.
+// defaultRPFilter is loose, as systemd sets it on current distributions.
 const defaultRPFilter = 2
 
-// nodeSysctls start a node from a stated table instead of the machine's values: forwarding on, as every Kubernetes node
-// has it, reverse-path filtering as the scenario says, and what else the scenario says.
+// nodeSysctls returns the sysctls with which a node starts. They do not depend on the machine's values: forwarding is
+// on, as on every Kubernetes node, and reverse-path filtering and others are as the scenario says.
 func nodeSysctls(node scenario.Node, plan conflist.NodePlan) map[string]string {
 	rpFilter := defaultRPFilter
 	if node.RPFilter != nil {
@@ -34,8 +34,8 @@ func nodeSysctls(node scenario.Node, plan conflist.NodePlan) map[string]string {
 	return values
 }
 
-// hostSysctls returns the sysctls of a machine outside the cluster. It has nothing to filter, and what it sends is not
-// to wait for the detection of duplicate addresses.
+// hostSysctls returns the sysctls of a machine outside the cluster. It filters nothing, and sends at once without
+// waiting for duplicate address detection.
 func hostSysctls(forward bool) map[string]string {
 	values := stackSysctls(0)
 	values["net.ipv4.ip_forward"], values["net.ipv6.conf.all.forwarding"] = "0", "0"
@@ -46,12 +46,12 @@ func hostSysctls(forward bool) map[string]string {
 	return values
 }
 
-// stackSysctls returns what a new namespace may take over from the machine's first one (ip-sysctl.rst,
-// devconf_inherit_init_net), with the values of a current distribution: the kernel's own (devinet.c, addrconf.c) but
-// for those of systemd's 50-default.conf.
+// stackSysctls returns those sysctls that a new namespace may copy from the machine's first one (ip-sysctl.rst,
+// devconf_inherit_init_net), with the values of a current distribution: the kernel's own (devinet.c, addrconf.c),
+// except for those in systemd's 50-default.conf.
 func stackSysctls(rpFilter int) map[string]string {
 	values := map[string]string{
-		// A machine that forwards takes no redirects (ip-sysctl.rst, accept_redirects).
+		// A machine that forwards ignores redirects (ip-sysctl.rst, accept_redirects).
 		"net.ipv4.conf.all.accept_redirects": "0", "net.ipv4.conf.default.accept_redirects": "1",
 	}
 	for _, scope := range []string{"all.", "default."} {
@@ -77,13 +77,13 @@ func stackSysctls(rpFilter int) map[string]string {
 	return values
 }
 
-// hasIPv6 reports whether the kernel was booted without ipv6.disable=1.
+// hasIPv6 reports whether the kernel has IPv6, which ipv6.disable=1 switches off.
 func hasIPv6() bool {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// setSysctls sets those that the kernel has.
+// setSysctls sets the sysctls that the kernel has, and ignores others.
 func (m *machine) setSysctls(ctx context.Context, netns string, values map[string]string) error {
 	if !hasIPv6() {
 		values = maps.Clone(values)

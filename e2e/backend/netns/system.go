@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeProc mounts the node's own processes. Of the sysctls only those of the network are the node's own; the others,
-// and the files that reach for the machine, are read-only.
+// makeProc mounts /proc of the node. Only the sysctls of the network belong to the node; the others, and files that
+// affect the machine, are read-only.
 func (r *root) makeProc() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
@@ -31,12 +31,13 @@ func (r *root) makeProc() error {
 	return bindWritable("/proc/sys/net")
 }
 
-// makeBootID gives the node one of its own: what is started anew on an old disk knows by it that it was rebooted.
+// makeBootID gives the node a boot ID: a program that starts again on an old disk sees by it that the node was
+// rebooted.
 func (r *root) makeBootID() error {
 	id := make([]byte, 16)
 	rand.Read(id)
 	file := outside(filepath.Join(r.staging, "boot_id"))
-	// A random UUID (RFC 9562, section 5.4), as the kernel's.
+	// A random UUID (RFC 9562, section 5.4), like the kernel's.
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	text := fmt.Sprintf("%x-%x-%x-%x-%x\n", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 	if err := os.WriteFile(file, []byte(text), 0o444); err != nil {
@@ -45,7 +46,7 @@ func (r *root) makeBootID() error {
 	return unix.Mount(file, "/proc/sys/kernel/random/boot_id", "", unix.MS_BIND, "")
 }
 
-// makeSys mounts sysfs, of which the attributes of the node's links are its own.
+// makeSys mounts sysfs. The attributes of the node's links belong to the node.
 func (r *root) makeSys() error {
 	if err := unix.Mount("sysfs", "/sys", "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (r *root) makeSys() error {
 	return bindWritable("/sys/devices/virtual/net")
 }
 
-// bindWritable makes a directory of a read-only mount a mount of its own that can be written to.
+// bindWritable makes a directory of a read-only mount a separate mount that can be written to.
 func bindWritable(path string) error {
 	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -67,7 +68,7 @@ func bindWritable(path string) error {
 	return nil
 }
 
-// makeDev has those of the machine's devices that are nobody's.
+// makeDev makes a /dev with the devices that do not belong to hardware.
 func (r *root) makeDev() error {
 	dev := outside(filepath.Join(r.staging, "dev"))
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty", "net/tun"} {

@@ -14,7 +14,7 @@ import (
 // userEnv is set for the run of the tests in a user namespace.
 const userEnv = "CNITEST_TEST_USER"
 
-// The lab in a user namespace of an ordinary user: these tests once more, as nobody.
+// The lab in a user namespace of an ordinary user: these tests run again as nobody.
 func TestUserNamespace(t *testing.T) {
 	if os.Getenv(userEnv) != "" {
 		t.Skip("this is the run in a user namespace")
@@ -22,7 +22,7 @@ func TestUserNamespace(t *testing.T) {
 	asNobody(t, "^(TestNode|TestNetwork|TestReboot|TestEnter|TestWayIn|TestClose|TestStart_error|TestStart_takes)")
 }
 
-// As containers have it: where a file is a mount, a user namespace refuses an overlay of its directory.
+// As in a container: if a file is a mount point, a user namespace refuses an overlay of its directory.
 func TestUserNamespace_in_a_container(t *testing.T) {
 	if os.Getenv(userEnv) != "" {
 		t.Skip("this is the run in a user namespace")
@@ -44,7 +44,7 @@ func asNobody(t *testing.T, tests string) {
 		Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, Pdeathsig: syscall.SIGKILL,
 	}
 	cmd.Dir = "/"
-	// The death signal comes with the end of the thread that started it.
+	// The child gets its death signal when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()

@@ -8,12 +8,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// uplinkVLAN is the tag of the underlay's frames where nodes have it as a VLAN of a trunk.
+// uplinkVLAN is the VLAN tag of the underlay on trunks of nodes.
 const uplinkVLAN = 100
 
-// plugTrunk gives a node the underlay as a VLAN of its one NIC, as servers have it whose switch port carries several
-// networks. The fabric takes the tag off before its bridge, like a switch, so that hosts and nodes of other kinds are
-// on the same LAN.
+// plugTrunk gives a node the underlay as a VLAN of its only NIC, like a server whose switch port carries several
+// networks. The fabric removes the tag before its bridge, as a switch does, so that hosts and nodes with other uplinks
+// are on the same LAN.
 func (l *lab) plugTrunk(ctx context.Context, index int, s socket) error {
 	port := uplinkPort(index)
 	cable := &netlink.Veth{
@@ -44,7 +44,7 @@ func (l *lab) plugTrunk(ctx context.Context, index int, s socket) error {
 	return s.configure(ctx, s.name)
 }
 
-// addVLAN puts the underlay's VLAN onto a link, up.
+// addVLAN adds the underlay's VLAN to a link, and brings it up.
 func addVLAN(links *netlink.Handle, on string, attrs netlink.LinkAttrs) error {
 	parent, err := links.LinkByName(on)
 	if err != nil {

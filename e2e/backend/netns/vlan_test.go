@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 )
 
-// Nodes with the underlay as a VLAN reach each other, each other's pods and hosts, and a reboot plugs them in again.
+// Nodes with the underlay as a VLAN reach each other, each other's pods and hosts, also after a reboot.
 func TestNetwork_vlan_uplink(t *testing.T) {
 	missing, err := start(t, request(t, macvlanConflist, 1)).Nodes()[0].Agent.LinkKinds(ctx(t), []string{"vlan"})
 	check(t, err)

@@ -20,21 +20,22 @@ import (
 	"github.com/cnitest/cnitest/e2e/metadata"
 )
 
-// The VPC is host/router, to which each ENI has a wire of its own: no two of them are on one segment.
+// The VPC is host/router. Each ENI has its own veth to it, so that no two ENIs are on one segment.
 //
 //	node/a eth0 ── port-0-0 ┐
 //	node/a eth1 ── port-0-1 ┤ host/router ── eth1 ── host/external
 //	node/b eth0 ── port-1-0 ┤
 //	host/lan ───── port-lan ┘
 //
-// It answers ARP for every address that another wire leads to, and for the first address of each subnet, which is its
-// own. A route for each address and prefix leads to the ENI that owns it, whose MAC it knows for good. What came by a
-// wire to which the way back does not lead is dropped: that is the cloud's source check.
+// The router answers ARP for every address that is behind another veth, and for the first address of each subnet, which
+// is its own. It has a route for each address and prefix to the ENI that owns it, and the ENI's MAC as a permanent
+// neighbour. It drops packets that arrive on another veth than the one to which the route to their source leads: this
+// is the cloud's source check.
 
-// lanPort is the wire to host/lan.
+// lanPort is the veth to host/lan.
 const lanPort = "port-lan"
 
-// eniPort returns the router's end of an ENI's wire.
+// eniPort returns the name of the router's end of an ENI's veth.
 func eniPort(index int, eni metadata.ENI) string { return fmt.Sprintf("port-%d-%d", index, eni.Device) }
 
 // gateways returns the addresses of the VPC's router, the first of each subnet.
@@ -50,7 +51,7 @@ func (c *cloud) lan() netip.Prefix {
 	return netip.PrefixFrom(nth(c.others.Addr(), 10), c.others.Bits())
 }
 
-// makeVPC makes the router, and the hosts unless the nodes are to be alone.
+// makeVPC makes the router, and the hosts unless the request wants only nodes.
 func (c *cloud) makeVPC(ctx context.Context) error {
 	l := c.lab
 	path, err := l.fabric.agent.CreateNamespace(ctx, "router")
@@ -58,7 +59,7 @@ func (c *cloud) makeVPC(ctx context.Context) error {
 		return err
 	}
 	settings := hostSysctls(true)
-	// It is the only way, also for what leaves by the wire by which it came.
+	// There is no other path, even for packets that leave by the veth on which they arrived.
 	settings["net.ipv4.conf.all.send_redirects"], settings["net.ipv4.conf.default.send_redirects"] = "0", "0"
 	if err := l.fabric.setSysctls(ctx, path, settings); err != nil {
 		return err
@@ -88,7 +89,7 @@ func (c *cloud) furnishRouter(router socket) error {
 			return fmt.Errorf("address %s: %w", gateway.Addr(), err)
 		}
 	}
-	// Addresses that nobody has are nowhere, not behind the router.
+	// Packets to unused addresses are rejected; they do not leave by the router's default route.
 	if err := router.links.RouteAdd(&netlink.Route{
 		Dst: netipx.PrefixIPNet(c.vpc), Type: unix.RTN_BLACKHOLE,
 	}); err != nil {
@@ -97,12 +98,12 @@ func (c *cloud) furnishRouter(router socket) error {
 	return c.checkSources(router)
 }
 
-// checkSources is
+// checkSources adds
 //
 //	chain sources { type filter hook prerouting priority raw; fib saddr . iif oif missing counter drop; }
 //	chain outside { type nat hook postrouting priority srcnat; oifname "eth1" masquerade; }
 //
-// the second for a cloud that translates.
+// The second chain is only for a cloud that translates.
 func (c *cloud) checkSources(router socket) error {
 	conn, err := nftables.New(nftables.WithNetNSFd(int(router.ns)))
 	if err != nil {
@@ -138,10 +139,10 @@ func (c *cloud) checkSources(router socket) error {
 	return nil
 }
 
-// externalLeg is the router's interface to what is outside.
+// externalLeg is the router's interface to the network outside the VPC.
 const externalLeg = "eth1"
 
-// plugHosts makes the machines beside the nodes: host/lan in the VPC's other subnet, host/external outside.
+// plugHosts makes the machines other than nodes: host/lan in the VPC's other subnet, host/external outside.
 func (c *cloud) plugHosts(ctx context.Context, router socket) error {
 	l := c.lab
 	group, ctx := errgroup.WithContext(ctx)
@@ -183,7 +184,7 @@ func (c *cloud) plugHosts(ctx context.Context, router socket) error {
 	return nil
 }
 
-// plugNode gives a node the ENIs that its instance has. The primary one is configured, the others are as a cloud
+// plugNode gives a node the ENIs of its instance. The primary one is configured, the others are left as a cloud
 // attaches them.
 func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) error {
 	c.mu.Lock()
@@ -203,7 +204,7 @@ func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) err
 	if err != nil {
 		return err
 	}
-	// Of the scope of the host, so that no packet leaves with it as its source.
+	// Its scope is host, so that no packet leaves with it as its source.
 	service := &netlink.Addr{IPNet: netipx.AddrIPNet(netip.MustParseAddr(metadata.Address)), Scope: unix.RT_SCOPE_HOST}
 	if err := s.links.AddrAdd(lo, service); err != nil {
 		return fmt.Errorf("address of the metadata service: %w", err)
@@ -227,11 +228,11 @@ func (c *cloud) attach(ctx context.Context, router socket, index int, eni metada
 	if err := c.plug(ctx, router, eniPort(index, eni), eni, s); err != nil || eni.Device == 0 {
 		return err
 	}
-	// The cloud has no IPv6, and link-local addresses would come some time after a daemon sets the ENI up.
+	// The cloud has no IPv6, and the kernel would add link-local addresses some time after a daemon sets the ENI up.
 	return s.on.setSysctls(ctx, "", map[string]string{"net.ipv6.conf." + eni.Name + ".addr_gen_mode": "1"})
 }
 
-// plug makes a wire to the router and tells it what is there.
+// plug makes a veth to the router and adds the router's routes and neighbour for it.
 func (c *cloud) plug(ctx context.Context, router socket, port string, eni metadata.ENI, s socket) error {
 	wire := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: port, MTU: uplinkMTU, Flags: net.FlagUp},
@@ -242,7 +243,8 @@ func (c *cloud) plug(ctx context.Context, router socket, port string, eni metada
 	}
 	if err := c.lab.fabric.setSysctls(ctx, router.netns, map[string]string{
 		"net.ipv4.conf." + port + ".proxy_arp": "1",
-		// A proxy that shares its segment with the real owner waits for that to answer (arp.c, arp_process).
+		// An ARP proxy otherwise waits, so that the real owner on the same segment can answer first (arp.c,
+		// arp_process).
 		"net.ipv4.neigh." + port + ".proxy_delay": "0",
 		"net.ipv6.conf." + port + ".disable_ipv6": "1",
 	}); err != nil {
@@ -268,7 +270,7 @@ func (c *cloud) plug(ctx context.Context, router socket, port string, eni metada
 	return c.route(router, port, metadata.ENI{Address: eni.Address}, eni)
 }
 
-// route leads what an ENI has, and has not had so far, to it, and what it has no more nowhere.
+// route adds routes to the addresses that an ENI has gained, and removes those to addresses that it has lost.
 func (c *cloud) route(router socket, port string, now, want metadata.ENI) error {
 	link, err := router.links.LinkByName(port)
 	if err != nil {
@@ -285,7 +287,7 @@ func (c *cloud) route(router socket, port string, now, want metadata.ENI) error 
 		if slices.Contains(has, prefix) {
 			continue
 		}
-		// It may have moved to another ENI.
+		// The address may have moved to another ENI.
 		if err := router.links.RouteDel(route(prefix)); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("route to %s: %w", prefix, err)
 		}
@@ -310,7 +312,7 @@ func podPrefixes(eni metadata.ENI) []netip.Prefix {
 	return append(all, eni.Prefixes...)
 }
 
-// unplug takes the wire at a port away.
+// unplug removes the veth at a port.
 func (s socket) unplug(port string) error {
 	link, err := s.links.LinkByName(port)
 	if err != nil {
@@ -319,7 +321,7 @@ func (s socket) unplug(port string) error {
 	return s.links.LinkDel(link)
 }
 
-// unplugNode takes all wires of a node away.
+// unplugNode removes all veths of a node.
 func (c *cloud) unplugNode(index int) {
 	router, err := c.lab.hostSocket("router")
 	if err != nil {
@@ -333,7 +335,7 @@ func (c *cloud) unplugNode(index int) {
 	}
 }
 
-// routerPlace returns where frames between the nodes of a cloud can be captured.
+// routerPlace returns the place where frames between the nodes of a cloud can be captured.
 func (l *lab) routerPlace() *cluster.Place {
 	return &cluster.Place{Name: cluster.FabricName, Agent: l.fabric.agent, Netns: agent.NamespacePath("router")}
 }

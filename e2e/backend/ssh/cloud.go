@@ -14,9 +14,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon: with one ENI, its
-// uplink, which has as many addresses for pods as all ENIs of the target together. The network of a cloud delivers what
-// is for them to the ENI; here the machine answers ARP for the addresses to which it has routes by another interface.
+// serveCloud makes a machine on a plain LAN look like an instance of a cloud to the plugin's daemon. It has one ENI,
+// its uplink, with as many addresses for pods as all ENIs of the target together. In a cloud the network delivers
+// packets for these addresses to the ENI; here the machine answers ARP for the addresses to which it has routes over
+// another interface.
 func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	spec := l.req.Target.Cloud
 	instance, err := l.instance(ctx, i, node)
@@ -29,7 +30,7 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	}
 	if err := node.Agent.SetSysctls(ctx, "", map[string]string{
 		"net.ipv4.conf." + node.Uplink + ".proxy_arp": "1",
-		// Nobody else answers for them, for whom the kernel would wait (arp.c, arp_process).
+		// Nobody else answers for them, so the kernel need not wait for another owner (arp.c, arp_process).
 		"net.ipv4.neigh." + node.Uplink + ".proxy_delay": "0",
 	}); err != nil {
 		return err
@@ -41,7 +42,7 @@ func (l *lab) serveCloud(ctx context.Context, i int, node *cluster.Node) error {
 	})
 }
 
-// instance makes the instance that the metadata service describes.
+// instance returns the instance that the metadata service describes.
 func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata.Instance, error) {
 	links, err := node.Agent.Links(ctx, "")
 	if err != nil {
@@ -85,8 +86,8 @@ func (l *lab) instance(ctx context.Context, i int, node *cluster.Node) (metadata
 	return instance, nil
 }
 
-// pool returns how many addresses and prefixes a node has for pods. If a scenario says how many pods the node can
-// hold, it has that number.
+// pool returns the numbers of addresses and prefixes for pods that a node has. If a scenario says how many pods the
+// node can hold, the node has that number of addresses.
 func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
 	if node.Addresses > 0 {
 		return node.Addresses, 0
@@ -94,13 +95,14 @@ func pool(spec *target.Cloud, node scenario.Node) (addresses, prefixes int) {
 	return spec.Addresses * spec.Interfaces(), spec.Prefixes * spec.Interfaces()
 }
 
-// share returns where a node's addresses for pods begin: the upper half of the subnet is for pods, in equal parts.
+// share returns the first of a node's addresses for pods: the upper half of the subnet is divided equally among the
+// nodes.
 func share(subnet netip.Prefix, i, nodes int) (netip.Addr, error) {
 	bits := subnet.Bits() + 1
 	for parts := 1; parts < nodes; parts *= 2 {
 		bits++
 	}
-	// Room for some prefixes, of which the parts must be made.
+	// Each part must have room for some prefixes.
 	if !subnet.Addr().Is4() || bits > 24 {
 		return netip.Addr{},
 			fmt.Errorf("subnet %s: want an IPv4 network with room for %d clouds of /24 in its upper half", subnet,

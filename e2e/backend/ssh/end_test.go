@@ -24,14 +24,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// harnessConfig configures a harness that runs in a process of its own.
+// harnessConfig configures a harness that runs in its own process.
 type harnessConfig struct {
 	Program []string
 	BinDir  string
 }
 
-// harness attaches a pod on each machine, starts a daemon there, changes the network, and says so. Then it waits for
-// its end.
+// harness attaches a pod on each machine, starts a daemon there, changes the network, and prints that it is ready. Then
+// it waits for its end.
 func harness(config string) error {
 	var c harnessConfig
 	if err := json.Unmarshal([]byte(config), &c); err != nil {
@@ -80,8 +80,8 @@ func harness(config string) error {
 	for ctx.Err() == nil {
 		if err := lab.(cluster.Losable).Lost(); err != nil {
 			fmt.Println(err)
-			// With its parent a process that is stopped would go on, and end: the machines are to find out by
-			// themselves.
+			// It does not end by itself: a stopped process would continue and end when its parent ends, but the
+			// machines must notice the loss by themselves.
 			select {}
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -89,7 +89,7 @@ func harness(config string) error {
 	return nil
 }
 
-// startHarness waits until it is ready.
+// startHarness starts a harness and waits until it is ready.
 func startHarness(t *testing.T, program []string, binDir string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	config, err := json.Marshal(harnessConfig{program, binDir})
@@ -113,7 +113,7 @@ func startHarness(t *testing.T, program []string, binDir string) (*exec.Cmd, *bu
 	return cmd, lines
 }
 
-// changed wants that the harness did what the test then finds undone.
+// changed checks that the harness made the changes that must be undone later.
 func (m *machines) changed() {
 	m.t.Helper()
 	for _, node := range m.lab.Nodes() {
@@ -127,7 +127,7 @@ func (m *machines) changed() {
 	}
 }
 
-// TestKilled kills the harness: the machines are as they were.
+// TestKilled kills the harness: the machines are then as before.
 func TestKilled(t *testing.T) {
 	m := newMachines(t)
 	before := m.state()
@@ -139,8 +139,8 @@ func TestKilled(t *testing.T) {
 	m.unchanged(before)
 }
 
-// TestCut stops the processes that carry what both sides say: the harness says so, and the machines are as they were,
-// each in bounded time.
+// TestCut stops the processes that relay the connections: the harness prints that the connections are lost, and the
+// machines are as before, both within limited time.
 func TestCut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes half a minute until either side takes the other one for gone")
@@ -169,7 +169,8 @@ func TestCut(t *testing.T) {
 	m.unchanged(before)
 }
 
-// TestClose_jumpHost closes a connection that another process of the user's ssh configuration carries, which stays.
+// TestClose_jumpHost closes a connection that another process of the user's ssh configuration carries and that does not
+// end.
 func TestClose_jumpHost(t *testing.T) {
 	m := newMachines(t)
 	options := m.options(binDir(t, "macvlan", "host-local"))
@@ -181,7 +182,7 @@ func TestClose_jumpHost(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	// Without an end of its own the process would hold the connection's output for 1000 s.
+	// If closing waited for the process, the output would stay open for 1000 s.
 	if took := time.Since(began); took > waitTime {
 		t.Errorf("got an end after %s, want one that waits for nobody", took)
 	}
@@ -219,7 +220,7 @@ func TestReboot_refused(t *testing.T) {
 	}
 }
 
-// relaysOf returns the processes of the machines' cables.
+// relaysOf returns the IDs of the processes that relay the machines' connections.
 func relaysOf(t *testing.T, dir string) []int {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.relay"))

@@ -28,7 +28,7 @@ type lab struct {
 	closing sync.Once
 }
 
-// Start starts an agent on as many machines as the request has nodes, whose networks are as they were found.
+// Start starts agents on as many machines as the request has nodes. The machines' networks are first restored.
 func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
 	if err := b.lost(); err != nil {
 		return nil, err
@@ -39,7 +39,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	}
 	l := &lab{backend: b, req: req, plan: plan, nodes: make([]*cluster.Node, len(req.Nodes))}
 	b.mu.Lock()
-	// Two daemons have one port, two metadata services one address: what an earlier cluster runs ends.
+	// End the programs of earlier clusters: two daemons would have the same port, and two metadata services the same
+	// address.
 	for _, earlier := range b.open {
 		earlier.endAgents()
 	}
@@ -75,7 +76,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	return l, l.startTarget(ctx, l.nodes...)
 }
 
-// startNode starts an agent and makes its machine a node: with files of a disk, or at the first start the conflist.
+// startNode starts an agent and prepares its machine as a node, with the files of a disk, or at the first start the
+// conflist.
 func (l *lab) startNode(ctx context.Context, i int, disk []agent.File) (*cluster.Node, error) {
 	m, plan := l.backend.machines[i], l.plan.Nodes[i]
 	if err := m.copyPlugins(ctx, m.plugins.needed(l.req)); err != nil {
@@ -124,8 +126,8 @@ func (l *lab) furnish(ctx context.Context, i int, node *cluster.Node, disk []age
 	return nil
 }
 
-// sysctls returns what every Kubernetes node has, and what the scenario chooses. All others are the machine's: it is
-// tested as it is.
+// sysctls returns the settings that every Kubernetes node has, and those that the scenario chooses. All others stay as
+// they are on the machine, since it is tested as it is.
 func (l *lab) sysctls(i int) map[string]string {
 	values, want, plan := map[string]string{"net.ipv4.ip_forward": "1"}, l.req.Nodes[i], l.plan.Nodes[i]
 	if slices.ContainsFunc(plan.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -140,14 +142,14 @@ func (l *lab) sysctls(i int) map[string]string {
 		values[name] = value
 	}
 	if _, chosen := want.Sysctl["net.ipv6.conf.default.accept_ra"]; chosen {
-		// What the machine's own uplink accepts from a router is not the plugin's doing. In the lab it accepts nothing,
-		// like a server with fixed addresses.
+		// The uplink must not react to router advertisements, since the results would look like changes of the plugin.
+		// It behaves like the uplink of a server with fixed addresses.
 		values["net.ipv6.conf."+plan.Uplink+".accept_ra"] = "0"
 	}
 	return values
 }
 
-// addRoutes leads to pods that are behind another node, and to what is behind the router.
+// addRoutes adds routes to pods that are behind another node, and to the network behind the router.
 func (l *lab) addRoutes(ctx context.Context) error {
 	for i, node := range l.nodes {
 		if err := l.routeOutside(ctx, node); err != nil {
@@ -172,7 +174,7 @@ func (l *lab) addRoutes(ctx context.Context) error {
 	return nil
 }
 
-// startTarget starts what the target says on the nodes.
+// startTarget starts the target's programs on the nodes.
 func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, node := range nodes {
@@ -184,8 +186,8 @@ func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
 // Nodes returns the nodes in the order of the request.
 func (l *lab) Nodes() []*cluster.Node { return l.nodes }
 
-// Hosts returns the hosts on the machine outside the cluster. Without one there are none: whoever else is on the
-// network is not the suite's.
+// Hosts returns the hosts on the machine outside the cluster, or none without such a machine: other hosts of the
+// network are not the suite's.
 func (l *lab) Hosts() map[string]*cluster.Place { return l.hosts }
 
 // Fabric returns nil: the network between the machines is their own.
@@ -194,7 +196,7 @@ func (l *lab) Fabric() *cluster.Place { return nil }
 // Cloud returns nil: no cloud can be changed.
 func (l *lab) Cloud() cluster.Cloud { return nil }
 
-// Lost asks the machines, and is why one of them does not answer; nil while all do.
+// Lost checks all machines, and returns the reason why one of them does not answer, or nil.
 func (l *lab) Lost() error {
 	for _, m := range l.machines() {
 		if err := m.lost(); err != nil {
@@ -230,7 +232,7 @@ func (l *lab) Notes() []string {
 	return notes
 }
 
-// Close ends the agents and puts the machines' networks back, as far as no other cluster is on them.
+// Close ends the agents and restores the machines' networks, unless another cluster uses them.
 func (l *lab) Close() (err error) {
 	l.closing.Do(func() {
 		l.endAgents()

@@ -21,12 +21,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/internal/keeper"
 )
 
-// KeeperCommand is the command of this program that a machine is asked to run, with the directory of the keeper as its
+// KeeperCommand is the command of this program that runs on a machine, with the directory of the keeper as its
 // argument.
 const KeeperCommand = "keeper"
 
-// KeeperMain runs that command: it serves on standard input and output until the input ends. dir is
-// its argument, agentCommand what starts an agent, as netns.Backend.Command.
+// KeeperMain runs that command: it serves on standard input and output until the input ends. dir is its argument.
+// agentCommand starts an agent, like netns.Backend.Command.
 func KeeperMain(dir string, agentCommand []string) error {
 	return keeper.Main(agent.Pipe{ReadCloser: os.Stdin, WriteCloser: os.Stdout}, keeper.Options{
 		Dir: dir, Command: agentCommand,
@@ -35,7 +35,7 @@ func KeeperMain(dir string, agentCommand []string) error {
 
 // machine is a machine that ssh reaches, and its keeper.
 type machine struct {
-	name    string // as --nodes has it
+	name    string // as in --nodes
 	options *Options
 	plugins *plugins
 
@@ -43,7 +43,7 @@ type machine struct {
 	links  []agent.Link
 
 	copying sync.Mutex
-	// binDir is the directory of the plugins' binaries on the machine, copied what is in it: sums by name.
+	// binDir is the directory of the plugins' binaries on the machine; copied contains their sums by name.
 	binDir string
 	copied map[string]string
 
@@ -53,15 +53,15 @@ type machine struct {
 	exited chan struct{} // closed when cmd has ended
 }
 
-// connectTimeout bounds a login. What is copied afterwards has its own time.
+// connectTimeout limits a login. Copying afterwards has its own limit.
 const connectTimeout = 30 * time.Second
 
-// copyTimeout bounds the copying of binaries, to an emulated machine on a slow line.
+// copyTimeout limits the copying of binaries, to an emulated machine over a slow line.
 const copyTimeout = 10 * time.Minute
 
-// arguments returns the arguments of ssh. The connection is its own, since one that is shared with others
-// (ControlPersist) would outlive us; no question, since nobody may be there to answer; and it notices that the machine
-// is gone.
+// arguments returns the arguments of ssh. The connection is not shared (ControlPersist), since a shared one would
+// outlive this process. ssh asks no questions, since nobody may be there to answer, and notices when the machine is
+// gone.
 func (o *Options) arguments(destination string) []string {
 	args := slices.Clone(o.Program[1:])
 	if o.ConfigFile != "" {
@@ -77,12 +77,13 @@ func (o *Options) arguments(destination string) []string {
 	return append(args, "-T", destination, "exec sh -c '"+bootstrap+"'")
 }
 
-// hello is the first word of a machine, by which it is told from what a login shell prints.
+// hello is the first word that a machine sends. It distinguishes it from the output of a login shell.
 const hello = "cnitest-machine"
 
-// bootstrap runs on the machine. It takes the sum and the size of this program for the machine's architecture from its
-// input, the program itself unless it is there, and becomes the keeper. It says that it is ready before the input goes
-// on, as head may read ahead. The directory is the user's own: what root is to run must not lie where others can write.
+// bootstrap runs on the machine. From its input it reads the sum and size of this program for the machine's
+// architecture, and the program itself unless the machine has it, and then becomes the keeper. It prints "ready" before
+// the input continues, since head may read ahead. The directory is the user's own: others must not be able to write to
+// a program that root will run.
 const bootstrap = `set -u
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/cnitest
 mkdir -p "$dir/self" || exit 1
@@ -101,14 +102,15 @@ echo ready
 [ "$(id -u)" = 0 ] && exec "$self" ` + KeeperCommand + ` "$dir"
 exec sudo -n -- "$self" ` + KeeperCommand + ` "$dir"`
 
-// connect logs in, starts the keeper, and sends what it has not. It may be called again after the end of a connection.
+// connect logs in, starts the keeper, and sends the files that the machine lacks. It may be called again when a
+// connection has ended.
 func (m *machine) connect(ctx context.Context) (err error) {
 	m.cmd = exec.Command(m.options.Program[0], m.options.arguments(m.name)...)
-	// A terminal's interrupt is for the harness, which then ends the connection.
+	// A terminal's interrupt must reach only the harness, which then closes the connection.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	m.stderr = &tail{}
 	m.cmd.Stderr = m.stderr
-	// Another ssh, to a jump host, has the same standard error, and may outlive this one.
+	// Another ssh, to a jump host, shares standard error and may outlive this one.
 	m.cmd.WaitDelay = time.Second
 	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
 		return err
@@ -147,13 +149,13 @@ func (m *machine) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// conn is the connection to a keeper. Only the input is closed: what the keeper says at its end is still to come.
+// conn is the connection to a keeper. Closing it closes only the input, since the keeper still sends output at its end.
 type conn struct {
 	io.Reader
 	io.WriteCloser
 }
 
-// within does something that reads from the connection, and ends ssh where it takes too long.
+// within runs do, which reads from the connection, and ends ssh if it takes too long.
 func (m *machine) within(ctx context.Context, limit time.Duration, what string, do func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: nothing within %s", what, limit))
 	defer cancel()
@@ -166,10 +168,10 @@ func (m *machine) within(ctx context.Context, limit time.Duration, what string, 
 	return err
 }
 
-// kill ends ssh with what it started to get there.
+// kill ends ssh and the processes that it started.
 func (m *machine) kill() { _ = syscall.Kill(-m.cmd.Process.Pid, syscall.SIGKILL) }
 
-// greet does the harness's side of bootstrap.
+// greet performs the harness's part of bootstrap.
 func (m *machine) greet(ctx context.Context, reader *bufio.Reader) error {
 	var arch string
 	if err := m.within(ctx, connectTimeout, "log in", func() (err error) {
@@ -181,7 +183,7 @@ func (m *machine) greet(ctx context.Context, reader *bufio.Reader) error {
 	return m.within(ctx, copyTimeout, "copy cnitest", func() error { return m.install(reader, arch) })
 }
 
-// install gives the machine this program unless it has it.
+// install sends this program to the machine unless it has it.
 func (m *machine) install(reader *bufio.Reader, arch string) error {
 	goArch := machineArchs[arch]
 	binary, err := m.options.Binary(goArch)
@@ -216,7 +218,7 @@ func (m *machine) install(reader *bufio.Reader, arch string) error {
 	return err
 }
 
-// answer reads lines until one that is wanted. A login shell may print others.
+// answer reads lines until it finds a wanted one. A login shell may print others.
 func (m *machine) answer(reader *bufio.Reader, wanted func(string) (string, bool)) (string, error) {
 	for {
 		line, err := reader.ReadString('\n')
@@ -245,7 +247,7 @@ func pack(path string) ([]byte, error) {
 	return packed.Bytes(), err
 }
 
-// copyPlugins sends the binaries that the machine has not, and makes its directory one that has them.
+// copyPlugins sends the binaries that the machine lacks, and makes a directory of them.
 func (m *machine) copyPlugins(ctx context.Context, names []string) error {
 	m.copying.Lock()
 	defer m.copying.Unlock()
@@ -281,7 +283,7 @@ func (m *machine) copyPlugins(ctx context.Context, names []string) error {
 	return nil
 }
 
-// explain adds what ssh, sudo and the keeper said.
+// explain adds the output of ssh, sudo and the keeper to an error.
 func (m *machine) explain(err error) error {
 	text := m.stderr.String()
 	if text == "" {
@@ -295,7 +297,7 @@ func (m *machine) explain(err error) error {
 	return err
 }
 
-// lost returns why the machine is out of reach.
+// lost returns the reason why the machine does not answer any more, or nil.
 func (m *machine) lost() error {
 	if m.keeper == nil {
 		return fmt.Errorf("%s: %w", m.name, keeper.ErrLost)
@@ -303,7 +305,7 @@ func (m *machine) lost() error {
 	return m.keeper.Lost()
 }
 
-// closeTimeout is the time for a keeper to restore its machine at the end.
+// closeTimeout limits how long a keeper may take to restore its machine at the end.
 const closeTimeout = 30 * time.Second
 
 // close ends the keeper and waits until it has restored the machine. Its error says what was not restored.
@@ -314,7 +316,7 @@ func (m *machine) close() error {
 	lost := m.keeper != nil && m.keeper.Lost() != nil
 	_ = m.stdin.Close()
 	if m.keeper != nil {
-		// It waits for the end of the output, which a machine that is gone does not send.
+		// Closing waits for the end of the output, which a lost machine never sends.
 		go func() { _ = m.keeper.Close() }()
 	}
 	limit := closeTimeout
@@ -327,13 +329,13 @@ func (m *machine) close() error {
 		m.kill()
 		<-m.exited
 	}
-	// What ssh started to get there may wait for a machine that is gone.
+	// Processes that ssh started may wait for a lost machine.
 	m.kill()
 	status := m.cmd.ProcessState.ExitCode()
 	m.cmd = nil
 	switch {
 	case lost:
-		return fmt.Errorf("%s: %w: its keeper restores it as soon as it finds nobody at the other end", m.name,
+		return fmt.Errorf("%s: %w: its keeper restores it when it notices that the connection is lost", m.name,
 			keeper.ErrLost)
 	case status != 0:
 		return m.explain(fmt.Errorf("%s: ssh ended with exit status %d", m.name, status))
@@ -341,13 +343,13 @@ func (m *machine) close() error {
 	return nil
 }
 
-// tail keeps the last lines of what a process says.
+// tail keeps the last lines of a process's output.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-// tailSize is enough for what ends a process.
+// tailSize is enough for the message with which a process ends.
 const tailSize = 4 << 10
 
 func (t *tail) Write(p []byte) (int, error) {

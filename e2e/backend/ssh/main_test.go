@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// waitTime bounds whatever a test waits for.
+// waitTime limits every wait of a test.
 const waitTime = 2 * time.Minute
 
 // TestMain makes the binary an agent, a stub and a keeper, as cnitest is.
@@ -48,7 +48,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// machines are those of a test: nodes of a netns lab, whose names for ssh are node1 and node2.
+// machines are the machines of a test: nodes of a netns lab, which ssh calls node1 and node2.
 type machines struct {
 	t   *testing.T
 	dir string
@@ -87,8 +87,8 @@ func makeMachines(t *testing.T, req cluster.Request) *machines {
 	return m
 }
 
-// ssh writes a program that takes the place of ssh: with its arguments, it runs the last one on the machine that the
-// one before names, where it runs before first.
+// ssh writes a program that replaces ssh: on the machine that its last argument but one names, it runs its last
+// argument, after the command before.
 func (m *machines) ssh(before string) []string {
 	m.t.Helper()
 	var cases strings.Builder
@@ -105,7 +105,7 @@ func (m *machines) ssh(before string) []string {
 	return []string{script}
 }
 
-// cable returns such a program whose input and output pass through another process, as they pass a network.
+// cable returns such a program whose input and output pass through another process, as they would pass a network.
 func (m *machines) cable() []string {
 	m.t.Helper()
 	self, err := os.Executable()
@@ -115,18 +115,19 @@ func (m *machines) cable() []string {
 	return append([]string{self, "relay"}, m.ssh("")...)
 }
 
-// relay runs a program between its own input and output, and leaves a file with its process beside the program.
+// relay runs a program and copies its input and output. It writes the ID of its own process to a file beside the
+// program.
 func relay(argv []string) error {
 	if err := os.WriteFile(fmt.Sprintf("%s.%d.relay", argv[0], os.Getpid()), nil, 0o644); err != nil {
 		return err
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
-	// Through pipes of its own, not by handing them on.
+	// It copies through its own pipes and does not pass the descriptors on.
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = struct{ io.Reader }{os.Stdin}, struct{ io.Writer }{os.Stdout}, os.Stderr
 	return cmd.Run()
 }
 
-// binDir builds the plugins that tests attach with, which the go command keeps in its cache.
+// binDir builds the plugins that tests use; the go command caches them.
 func binDir(t *testing.T, plugins ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -163,7 +164,7 @@ func (m *machines) options(binDir string) ssh.Options {
 	}
 }
 
-// open connects, and closes at the test's end unless that was done.
+// open connects, and closes the backend when the test ends, unless the test closed it.
 func open(t *testing.T, options ssh.Options) *ssh.Backend {
 	t.Helper()
 	b, err := ssh.Open(t.Context(), options)
@@ -180,7 +181,7 @@ func request(options ssh.Options) cluster.Request {
 	}
 }
 
-// eventually polls until there is no error, or reports the last one.
+// eventually calls try until it returns no error, or reports the last one.
 func eventually(t *testing.T, try func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitTime)

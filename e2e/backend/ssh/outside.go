@@ -11,16 +11,16 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// The interfaces of hosts: on the underlay or, of the external one, to the router; and the router's to what is behind
+// The interfaces of hosts on the underlay, from host/external to the router, and from the router to the network behind
 // it.
 const (
 	hostUplink = "eth0"
 	routerLeg  = "eth1"
 )
 
-// startOutside makes the hosts around the nodes on the machine that Options.Outside names: host/lan is the machine
-// itself, host/router a namespace with an interface of its own on the underlay, which has the conflist's gateway as its
-// address, and host/external one behind it.
+// startOutside makes the hosts around the nodes on the machine that Options.Outside names. host/lan is the machine
+// itself. host/router is a namespace with its own interface on the underlay, whose address is the conflist's gateway.
+// host/external is behind host/router.
 //
 //	node1   node2   outside: host/lan
 //	  └───────┴─────────┴─ macvlan ─ host/router ── host/external
@@ -88,7 +88,7 @@ func (l *lab) makeRouter(ctx context.Context, uplink string) error {
 	return nil
 }
 
-// address gives an interface of a host addresses, by which scenarios know it.
+// address adds addresses to an interface of a host. Scenarios know the interface by the name known.
 func (l *lab) address(ctx context.Context, host *cluster.Place, link, known string, prefixes ...netip.Prefix) error {
 	for _, prefix := range prefixes {
 		if err := host.Agent.AddAddress(ctx, agent.AddressArgs{
@@ -101,7 +101,7 @@ func (l *lab) address(ctx context.Context, host *cluster.Place, link, known stri
 	return nil
 }
 
-// routeOutside tells a node the way to what is behind the router. Its default route is its own.
+// routeOutside adds to a node the route to the network behind the router. Its default route stays its own.
 func (l *lab) routeOutside(ctx context.Context, node *cluster.Node) error {
 	if l.outside == nil {
 		return nil
@@ -122,8 +122,8 @@ func (l *lab) routeOutside(ctx context.Context, node *cluster.Node) error {
 	return nil
 }
 
-// hostSysctls returns the sysctls of a host: what it sends is not to wait for the detection of duplicate addresses, and
-// it filters nothing.
+// hostSysctls returns the sysctls of a host. It filters nothing, and sends at once without waiting for duplicate
+// address detection.
 func hostSysctls(forward bool) map[string]string {
 	value := "0"
 	if forward {

@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// TestOutside has hosts around the nodes on a third machine: they reach pods and nodes, these reach them, and nothing
-// stays.
+// TestOutside makes hosts around the nodes on a third machine: they reach pods and nodes and are reached by them, and
+// nothing stays behind.
 func TestOutside(t *testing.T) {
 	m := makeMachines(t, cluster.Request{
 		Alone: true, Nodes: []scenario.Node{{Name: "a", NICs: 2}, {Name: "b", NICs: 2}, {Name: "c", NICs: 2}},
@@ -20,7 +20,7 @@ func TestOutside(t *testing.T) {
 	before := m.state()
 	options := m.options(binDir(t, "macvlan", "host-local"))
 	options.Outside = "node3"
-	// The pod's way out is the router.
+	// The pod's default route leads to the router.
 	options.Conflist = parse(t, strings.Replace(testConflist, `"ranges"`, `"routes": [{"dst": "0.0.0.0/0"}], "ranges"`,
 		1))
 	b := open(t, options)
@@ -60,7 +60,7 @@ func TestOutside(t *testing.T) {
 	m.unchanged(before)
 }
 
-// asks wants one place to reach another and to be seen with its own address.
+// asks checks that one place reaches another one, which sees the first one's own address.
 func asks(t *testing.T, from, to *cluster.Place) {
 	t.Helper()
 	if err := to.Agent.Listen(t.Context(), to.Netns, probe.ListenSpec{

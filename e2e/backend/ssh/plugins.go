@@ -18,29 +18,29 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// plugins are the programs of a directory, by name.
+// plugins contains the programs of a directory, by name.
 type plugins struct {
 	files map[string]keeper.File
-	arch  map[string]string // of those that are of one
-	// upstream has the names of the reference plugins, which are many and large, and of which few are used.
+	arch  map[string]string // of programs for one architecture
+	// upstream contains the names of the reference plugins. There are many, they are large, and few of them are used.
 	upstream map[string]bool
 }
 
 // upstreamModule is the module of the reference plugins.
 const upstreamModule = "github.com/containernetworking/plugins/"
 
-// elfArchs are the architectures in the words of Go.
+// elfArchs contains Go's names of architectures.
 var elfArchs = map[elf.Machine]string{
 	elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64", elf.EM_RISCV: "riscv64", elf.EM_PPC64: "ppc64le",
 	elf.EM_S390: "s390x",
 }
 
-// machineArchs are the architectures of `uname -m` in the words of Go.
+// machineArchs contains Go's names for the architectures that `uname -m` prints.
 var machineArchs = map[string]string{
 	"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64le", "s390x": "s390x",
 }
 
-// findPlugins looks for programs. Builds of cnitest itself may lie beside them and are none.
+// findPlugins returns the programs of a directory. Builds of cnitest itself in the directory are not plugins.
 func findPlugins(dir string) (*plugins, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -70,7 +70,7 @@ func findPlugins(dir string) (*plugins, error) {
 	return found, nil
 }
 
-// fit wants that a machine can run them.
+// fit returns an error if a machine cannot run one of the plugins.
 func (p *plugins) fit(machine, arch string) error {
 	for name, of := range p.arch {
 		if of != "" && of != arch {
@@ -81,8 +81,8 @@ func (p *plugins) fit(machine, arch string) error {
 	return nil
 }
 
-// needed returns the programs of a cluster: those that its configuration names, and all that are not upstream's, since
-// who calls them is theirs to know.
+// needed returns the programs that a cluster needs: those that its configuration names, and all that are not
+// upstream's, since only they know which of each other they call.
 func (p *plugins) needed(req cluster.Request) []string {
 	// Scenarios attach pods of a routed network with these two.
 	names := append([]string{"ptp", "host-local"}, req.Conflist.Types()...)

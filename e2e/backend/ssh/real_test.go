@@ -12,8 +12,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// TestMachines sends a probe from a pod on one real machine to a pod on another one, and wants to see it on the other
-// one's uplink:
+// TestMachines sends a probe from a pod on one real machine to a pod on another one, and checks that the other one's
+// uplink receives it:
 //
 //	CNITEST_SSH_NODES=node1,node2 CNITEST_SSH_CONFIG=ssh.cfg go test -run TestMachines ./e2e/backend/ssh
 func TestMachines(t *testing.T) {
@@ -47,7 +47,7 @@ func TestMachines(t *testing.T) {
 	}
 }
 
-// crosses attaches a pod on each node and wants to see, on both uplinks, what one asks the other.
+// crosses attaches a pod on each node and checks that both uplinks carry the packets between the two pods.
 func crosses(t *testing.T, from, to *cluster.Node) {
 	t.Helper()
 	toPath, address := attach(t, to, "first")

@@ -13,10 +13,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// rebootTimeout bounds how long a machine may take until it answers again.
+// rebootTimeout limits how long a machine may take until it answers again.
 const rebootTimeout = 5 * time.Minute
 
-// Reboot reboots the machine and makes it a node again, with what was written on the disk of the node.
+// Reboot reboots the machine and prepares it as a node again, with the files that were written on the node's disk.
 func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	i := slices.Index(l.nodes, node)
 	if i < 0 {
@@ -44,7 +44,7 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	return l.startTarget(ctx, node)
 }
 
-// reboot runs the command and connects anew once the machine has booted and its network is what it was.
+// reboot runs the command and connects again when the machine has booted and has the network that it had before.
 func (m *machine) reboot(ctx context.Context, command []string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, rebootTimeout, fmt.Errorf("%s: not back from %q within %s", m.name,
 		strings.Join(command, " "), rebootTimeout))
@@ -79,8 +79,8 @@ func (m *machine) reboot(ctx context.Context, command []string) error {
 	}
 }
 
-// isBack says what a machine lacks after its reboot. What comes later would be taken for the run's doing, and be taken
-// away.
+// isBack returns an error that says what a machine still lacks after its reboot. Anything that appears later would be
+// attributed to the run, and removed.
 func (m *machine) isBack(ctx context.Context, boot string, links []agent.Link) error {
 	now, err := m.keeper.BootID(ctx)
 	switch {

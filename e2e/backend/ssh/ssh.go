@@ -1,17 +1,17 @@
-// Package ssh is the backend of machines that ssh reaches: virtual machines of Vagrant, servers, instances of a cloud.
-// Its nodes are these machines themselves, with their kernel, their links, and what else runs on them.
+// Package ssh is the backend for machines that ssh reaches: virtual machines of Vagrant, servers, instances of a cloud.
+// Its nodes are these machines themselves, with their kernel, their links, and all other programs that run on them.
 //
 //	cnitest ── ssh ── node1: keeper ── agent of a scenario's node a
 //	       └── ssh ── node2: keeper ── agent of a scenario's node b
 //
-// One connection per machine serves a whole run. It copies this program and the plugins there, if they have changed,
-// and starts a keeper (package keeper) as root, which starts the agents. An agent has its own mount, PID, UTS and IPC
-// namespace, as one of the netns backend, and the network of the machine. So no file of the machine is ever changed,
-// what plugins start ends with the agent, and what they change in the network the keeper takes back after each
-// scenario, and at the end, even where this process is killed or the connection is cut.
+// A run uses one connection per machine. The backend copies this program and the plugins to the machine if they have
+// changed, and starts a keeper (package keeper) as root, which starts the agents. An agent has its own mount, PID, UTS
+// and IPC namespaces, like an agent of the netns backend, and the network of the machine. So no file of the machine is
+// ever changed, and processes that plugins start end with the agent. The keeper restores the network after each
+// scenario and at the end, even if this process is killed or the connection breaks.
 //
-// Machines exist once: one cluster is used at a time. There are hosts around the nodes where one more machine plays
-// them, and nothing that a machine cannot do again and again: scenarios that need more say so and are skipped.
+// Each machine exists only once, so one cluster is used at a time. There are hosts around the nodes only if another
+// machine plays them. Scenarios that need something that a machine cannot do repeatedly are skipped, with that reason.
 //
 // Run its tests: sudo go test ./e2e/backend/ssh
 package ssh
@@ -35,47 +35,48 @@ import (
 
 // Options say which machines are nodes, and how they are reached.
 type Options struct {
-	// Nodes are destinations of ssh, in the order in which scenarios name their nodes. At least one.
+	// Nodes are destinations of ssh, in the order of the scenarios' nodes. At least one is required.
 	Nodes []string
-	// Outside is the destination of a machine on the underlay that is no node: it plays the hosts around them, and
-	// becomes the router that the conflist names as gateway, where nobody may be yet. Empty means that there are no
-	// hosts.
+	// Outside is the destination of a machine on the underlay that is not a node. It plays the hosts around the nodes,
+	// and takes the address that the conflist names as gateway, which nobody may have yet. Empty means that there are
+	// no hosts.
 	Outside string
-	// ConfigFile is ssh's (ssh_config(5)); empty means the user's own and the system's.
+	// ConfigFile is the configuration of ssh (ssh_config(5)); empty means the user's own and the system's.
 	ConfigFile string
 	// Program is ssh with its first arguments; empty means ssh.
 	Program []string
-	// Conflist is the conflist of the run, and BinDir has the plugins' binaries. Required.
+	// Conflist is the conflist of the run, and BinDir has the plugins' binaries. Both are required.
 	Conflist *conflist.File
 	BinDir   string
-	// Subnet is the underlay's network, by an address of which each machine's uplink is known; the zero value means
-	// that of the conflist.
+	// Subnet is the underlay's network. A machine's uplink is the interface with an address in it. The zero value means
+	// the network of the conflist.
 	Subnet netip.Prefix
-	// Uplink is the interface's name on every machine where it is to be another than the one with an address in Subnet.
+	// Uplink is the name of the uplink on every machine; empty means the interface with an address in Subnet.
 	Uplink string
-	// Binary is the path of this program for an architecture, in the words of Go. Required.
+	// Binary returns the path of this program for an architecture, as Go names it. Required.
 	Binary func(arch string) (string, error)
-	// Reboot is a command that reboots a machine, run there as root; empty means that machines must not be rebooted.
+	// Reboot is a command that reboots a machine; it runs there as root. Empty means that machines must not be
+	// rebooted.
 	Reboot []string
-	// Log is told what takes some time, in a line; nil means nobody.
+	// Log is called with a line of text before each operation that takes some time; nil means that nothing is called.
 	Log func(text string)
 }
 
-// Backend is machines that are connected. Close it.
+// Backend is a set of connected machines. Close it.
 type Backend struct {
 	options  Options
 	machines []*machine
-	outside  *machine // nil where there is none
+	outside  *machine // nil if there is none
 	plugins  *plugins
 
 	mu sync.Mutex
-	// open are the clusters that were not closed, in the order of their start.
+	// open contains the clusters that were not closed, in the order of their start.
 	open []*lab
-	// dirty is set while the network of the machines may not be what it was.
+	// dirty is set while the network of the machines may differ from what was found.
 	dirty bool
 }
 
-// Open connects to the machines and copies what they need. On an error nothing is left.
+// Open connects to the machines and copies the files that they need. After an error nothing is left behind.
 func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if len(options.Program) == 0 {
 		options.Program = []string{"ssh"}
@@ -104,7 +105,7 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	// What the conflist does not fit is known before anything runs.
+	// Check the conflist before anything runs.
 	nodes := make([]scenario.Node, 0, len(b.machines))
 	for i := range b.machines {
 		nodes = append(nodes, scenario.Node{Name: nodeName(i)})
@@ -123,16 +124,16 @@ func (b *Backend) all() []*machine {
 	return append(slices.Clone(b.machines), b.outside)
 }
 
-// nodeName stands for a machine where no scenario names it.
+// nodeName returns a name for a machine that no scenario names.
 func nodeName(i int) string { return string(rune('a' + i)) }
 
 // Name returns "ssh".
 func (b *Backend) Name() string { return "ssh" }
 
-// Exclusive returns true: machines exist once.
+// Exclusive returns true: there is only one set of machines.
 func (b *Backend) Exclusive() bool { return true }
 
-// Missing says why a scenario cannot run on these machines.
+// Missing returns the reason why a scenario cannot run on these machines, or nil.
 func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	if err := b.lost(); err != nil {
 		return err
@@ -140,13 +141,13 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	reboots := len(b.options.Reboot) > 0
 	switch {
 	case needs.Nodes > len(b.machines):
-		return fmt.Errorf("it takes %d nodes, and --nodes names %d", needs.Nodes, len(b.machines))
+		return fmt.Errorf("it needs %d nodes, and --nodes names %d", needs.Nodes, len(b.machines))
 	case len(needs.Hosts) > 0 && b.outside == nil:
-		return fmt.Errorf("host/%s takes part, and the machines that ssh reaches are all nodes; name one more with "+
+		return fmt.Errorf("it uses host/%s, and all machines that ssh reaches are nodes; name another one with "+
 			"--outside", strings.Join(needs.Hosts, ", host/"))
 	case needs.Routed && b.outside == nil:
-		return errors.New("it has pods of a routed network, to which the router of the machines' LAN would have to " +
-			"know the way; name a machine for it with --outside")
+		return errors.New("it has pods of a routed network, to which the router of the machines' LAN has no route; " +
+			"name a machine that plays the router with --outside")
 	case needs.Leases:
 		return errors.New("the DHCP server of the machines' LAN does not tell what its clients do")
 	case needs.Cloud:
@@ -154,13 +155,13 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	case needs.Reboot && !reboots:
 		return errors.New("it reboots a node; allow that with --reboot 'systemctl reboot'")
 	case len(needs.Sysctls) > 0 && !reboots:
-		return fmt.Errorf("it changes settings by which a machine can get out of reach (%s); allow that with "+
+		return fmt.Errorf("it changes settings that can make a machine unreachable (%s); allow that with "+
 			"--reboot 'systemctl reboot'",
 			strings.Join(needs.Sysctls, ", "))
 	case needs.SecondNIC:
 		for _, m := range b.machines {
 			if uplink, err := b.uplinkOf(m); err == nil && len(m.management(uplink.Name)) == 0 {
-				return fmt.Errorf("it takes two NICs, and %s has no address on another one than %s", m.name,
+				return fmt.Errorf("it needs two NICs, and %s has no address on any other than %s", m.name,
 					uplink.Name)
 			}
 		}
@@ -168,7 +169,7 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	return nil
 }
 
-// lost returns why a machine is out of reach.
+// lost returns the reason why a machine does not answer any more, or nil.
 func (b *Backend) lost() error {
 	for _, m := range b.all() {
 		if err := m.lost(); err != nil {
@@ -178,7 +179,7 @@ func (b *Backend) lost() error {
 	return nil
 }
 
-// Close ends the keepers, which restore their machines, and waits for that. Its error says what was not restored. It
+// Close ends the keepers, which restore their machines, and waits for them. Its error says what was not restored. It
 // may be called again.
 func (b *Backend) Close() error {
 	var all sync.WaitGroup
@@ -216,7 +217,7 @@ func (b *Backend) plan(req cluster.Request) (*conflist.Plan, error) {
 	return req.Conflist.Plan(options)
 }
 
-// restore puts the networks of the machines back to what they were. The caller holds b.mu.
+// restore restores the networks of the machines. The caller holds b.mu.
 func (b *Backend) restore(ctx context.Context, networks []netip.Prefix) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, m := range b.all() {
@@ -238,10 +239,10 @@ func (b *Backend) restore(ctx context.Context, networks []netip.Prefix) error {
 	return nil
 }
 
-// restoreTimeout bounds what a cluster's end takes.
+// restoreTimeout limits the end of a cluster.
 const restoreTimeout = 30 * time.Second
 
-// closed notes the end of a cluster. When the last one ends the machines are put back; before that others use them.
+// closed records the end of a cluster. When the last one ends, the machines are restored; before that, others use them.
 func (b *Backend) closed(l *lab) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

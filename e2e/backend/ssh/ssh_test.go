@@ -21,8 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// state returns the state of a machine, as seen from outside. Its own processes and files are there, the keeper's
-// directory aside.
+// state returns the state of a machine, as seen from outside, with its own processes and files but without the keeper's
+// directory.
 func (m *machines) state() []snapshot.State {
 	m.t.Helper()
 	var states []snapshot.State
@@ -36,7 +36,7 @@ func (m *machines) state() []snapshot.State {
 	return states
 }
 
-// unchanged waits until the machines are as they were, but for what the keeper keeps.
+// unchanged waits until the machines are as before, except for the keeper's files.
 func (m *machines) unchanged(before []snapshot.State) {
 	m.t.Helper()
 	eventually(m.t, func(context.Context) error {
@@ -84,7 +84,7 @@ func attach(t *testing.T, node *cluster.Node, name string) (netns, address strin
 	return "", ""
 }
 
-// spoil changes in a machine's network what a plugin can change, and takes the node's uplink away.
+// spoil makes the changes in a machine's network that a plugin can make, and takes the node's uplink away.
 func spoil(t *testing.T, node *cluster.Node) {
 	t.Helper()
 	ctx := t.Context()
@@ -182,7 +182,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestStart attaches pods across machines, and finds the machines as they were afterwards.
+// TestStart attaches pods on two machines, and afterwards the machines are as before.
 func TestStart(t *testing.T) {
 	m := newMachines(t)
 	options := m.options(binDir(t, "macvlan", "host-local", "bridge"))
@@ -203,7 +203,7 @@ func TestStart(t *testing.T) {
 		t.Errorf("got %q, want the copying of cnitest and of the two plugins that the conflist names", log)
 	}
 
-	// What the machine has is not sent again.
+	// Files that the machine has are not sent again.
 	log, options.Nodes = nil, []string{"node1"}
 	b = open(t, options)
 	if c, err = b.Start(t.Context(), one); err != nil {
@@ -239,7 +239,7 @@ func TestStart(t *testing.T) {
 
 func sameAddr(a, b netip.Addr) bool { return a == b }
 
-// TestStartAgain finds on the second cluster nothing of the first, which is still open.
+// TestStartAgain checks that a second cluster finds nothing of the first, which is still open.
 func TestStartAgain(t *testing.T) {
 	m := newMachines(t)
 	options := m.options(binDir(t, "macvlan", "host-local"))
@@ -282,17 +282,17 @@ func TestMissing(t *testing.T) {
 			Nodes: 2, SecondNIC: true, Services: true, LocalAddresses: true,
 			Redirect: true, Capture: true, Daemon: true,
 		}, ""},
-		{"three nodes", scenario.Needs{Nodes: 3}, "it takes 3 nodes, and --nodes names 2"},
-		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "host/lan, host/router takes part, and " +
-			"the machines that ssh reaches are all nodes; name one more with --outside"},
+		{"three nodes", scenario.Needs{Nodes: 3}, "it needs 3 nodes, and --nodes names 2"},
+		{"hosts", scenario.Needs{Nodes: 1, Hosts: []string{"lan", "router"}}, "it uses host/lan, host/router, and " +
+			"all machines that ssh reaches are nodes; name another one with --outside"},
 		{"routed pods", scenario.Needs{Nodes: 1, Routed: true}, "it has pods of a routed network, to which the " +
-			"router of the machines' LAN would have to know the way; name a machine for it with --outside"},
+			"router of the machines' LAN has no route; name a machine that plays the router with --outside"},
 		{"a cloud", scenario.Needs{Nodes: 1, Cloud: true}, "no cloud gives these machines further network interfaces and addresses during a run"},
 		{"a reboot", scenario.Needs{Nodes: 1, Reboot: true}, "it reboots a node; allow that with --reboot 'systemctl reboot'"},
 		{
 			"settings",
 			scenario.Needs{Nodes: 1, Sysctls: []string{"net.ipv4.conf.all.rp_filter"}},
-			"it changes settings by which a machine can get out of reach (net.ipv4.conf.all.rp_filter); allow that with --reboot 'systemctl reboot'",
+			"it changes settings that can make a machine unreachable (net.ipv4.conf.all.rp_filter); allow that with --reboot 'systemctl reboot'",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -316,7 +316,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestPrograms wants the keeper's directory to be no more than what the last run needed.
+// TestPrograms checks that the keeper's directory contains no more than the last run needed.
 func TestPrograms(t *testing.T) {
 	m := newMachines(t)
 	dir := binDir(t, "macvlan", "host-local")

@@ -10,8 +10,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// uplinkOf returns a machine's interface on the underlay: by its name where that was given, else by its address. Names
-// differ from box to box.
+// uplinkOf returns a machine's interface on the underlay: the one with the given name, or the one with an address in
+// the underlay's network. Names differ from machine to machine.
 func (b *Backend) uplinkOf(m *machine) (agent.Link, error) {
 	networks, err := b.underlay()
 	if err != nil {
@@ -41,7 +41,7 @@ func named(name string) string {
 	return " " + name
 }
 
-// underlay returns the networks that uplinks are known by.
+// underlay returns the networks by which uplinks are recognised.
 func (b *Backend) underlay() ([]netip.Prefix, error) {
 	if b.options.Subnet.IsValid() {
 		return []netip.Prefix{b.options.Subnet.Masked()}, nil
@@ -57,7 +57,7 @@ func (b *Backend) underlay() ([]netip.Prefix, error) {
 	return plan.LAN, nil
 }
 
-// management returns the machine's addresses on other interfaces than its uplink, in their order.
+// management returns the machine's addresses on interfaces other than its uplink, in their order.
 func (m *machine) management(uplink string) []netip.Addr {
 	var all []netip.Addr
 	for _, link := range m.links {

@@ -28,10 +28,10 @@ type Client struct {
 	rpc     *rpc.Client
 }
 
-// ErrLost is the error of a request to a machine that is out of reach.
+// ErrLost is the error of a request to a machine that does not answer any more.
 var ErrLost = errors.New("the connection is lost")
 
-// NewClient speaks to the keeper at the other end of conn; name stands in its errors.
+// NewClient returns a client of the keeper at the other end of conn. Errors begin with name.
 func NewClient(name string, conn io.ReadWriteCloser) (*Client, error) {
 	session, err := yamux.Client(conn, sessionConfig())
 	if err != nil {
@@ -49,7 +49,7 @@ func NewClient(name string, conn io.ReadWriteCloser) (*Client, error) {
 // Close ends the connection. The keeper then ends, too, some time later.
 func (c *Client) Close() error { return errors.Join(c.rpc.Close(), c.session.Close()) }
 
-// Lost returns why the machine is out of reach; nil while it is not.
+// Lost returns the reason why the machine does not answer any more, or nil while it does.
 func (c *Client) Lost() error {
 	if c.session.IsClosed() {
 		return fmt.Errorf("%s: %w", c.name, ErrLost)
@@ -57,7 +57,7 @@ func (c *Client) Lost() error {
 	return nil
 }
 
-// Alive asks the keeper whether it is there, and returns why it is not taken to be. It takes lossAfter at most.
+// Alive asks the keeper for an answer, and returns the error if there is none. It takes lossAfter at most.
 func (c *Client) Alive() error {
 	if _, err := c.session.Ping(); err != nil {
 		return fmt.Errorf("%s: %w", c.name, ErrLost)
@@ -83,7 +83,7 @@ func (c *Client) open(h header) (net.Conn, error) {
 	return stream, nil
 }
 
-// Agent starts an agent with binds on its root. name stands in its errors. It ends when it is closed.
+// Agent starts an agent that sees binds on its root. Errors begin with name. The agent ends when it is closed.
 func (c *Client) Agent(name, hostname string, binds []netns.Bind) (*agent.Client, error) {
 	stream, err := c.open(header{For: anAgent, Hostname: hostname, Binds: binds})
 	if err != nil {
@@ -98,7 +98,7 @@ type File struct {
 	Path, Sum string
 }
 
-// Send sends a file. It returns when the keeper has it.
+// Send sends a file, and returns when the keeper has received it.
 func (c *Client) Send(ctx context.Context, f File) error {
 	file, err := os.Open(f.Path)
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *Client) Send(ctx context.Context, f File) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = stream.Close() })()
 	defer stream.Close()
-	// Most of the time is the machine's, which may be emulated: it has less to decrypt.
+	// The machine, which may be emulated, takes most of the time. Compressed data leaves it less to decrypt.
 	compressed, err := gzip.NewWriterLevel(stream, gzip.BestSpeed)
 	if err != nil {
 		return err
@@ -156,19 +156,19 @@ func (c *Client) Links(ctx context.Context) ([]agent.Link, error) {
 	return call[[]agent.Link](ctx, c, "Links", agent.None{})
 }
 
-// Missing returns those of some sums whose files are to be sent.
+// Missing returns the sums whose files the machine does not have.
 func (c *Client) Missing(ctx context.Context, sums []string) ([]string, error) {
 	return call[[]string](ctx, c, "Missing", sums)
 }
 
-// Directory makes a directory of files that are there, by name, and returns its path. Of the other files it keeps those
-// with some sums.
+// Directory makes a directory of files that the machine has, by name, and returns its path. It keeps the files with the
+// sums in keep, and removes all others.
 func (c *Client) Directory(ctx context.Context, files map[string]string, keep []string) (string, error) {
 	return call[string](ctx, c, "Directory", DirectoryArgs{Files: files, Keep: keep})
 }
 
-// Restore ends all agents and puts the machine's network back to how the keeper found it, forgets who was in some
-// networks, and returns what differs all the same.
+// Restore ends all agents and restores the machine's network to the state in which the keeper found it. It makes the
+// kernel forget the connections and neighbours of some networks. It returns the differences that remain.
 func (c *Client) Restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
 	var args RestoreArgs
 	for _, n := range networks {
@@ -177,13 +177,14 @@ func (c *Client) Restore(ctx context.Context, networks []netip.Prefix) ([]string
 	return call[[]string](ctx, c, "Restore", args)
 }
 
-// Run runs a program on the machine itself. It waits for a failure at once, and not for its end.
+// Run runs a program on the machine itself. It reports a failure only if the program fails at once; it does not wait
+// for its end.
 func (c *Client) Run(ctx context.Context, argv []string) error {
 	_, err := call[agent.None](ctx, c, "Run", argv)
 	return err
 }
 
-// BootID returns an id that changes with each boot of the machine.
+// BootID returns an ID that changes with each boot of the machine.
 func (c *Client) BootID(ctx context.Context) (string, error) {
 	return call[string](ctx, c, "BootID", agent.None{})
 }

@@ -1,13 +1,13 @@
-// Package keeper is the process on a machine that is a node already, such as a virtual machine or a server: it keeps
-// the binaries that a run needs there, starts agents, and puts the machine's network back to what it found.
+// Package keeper implements the process that serves a run on a machine that already exists, such as a virtual machine
+// or a server: it stores the binaries that the run needs, starts agents, and restores the machine's network.
 //
-// A backend starts one on each machine, for the whole of a run, and speaks to it over one connection: its standard
-// input and output carry many streams, one for each agent, one for each file, and one for requests. At the end of its
-// input the keeper ends every agent, and with it all that agents started, and restores the network, so that whoever
-// kills the harness or cuts the connection leaves nothing behind. Nothing that agents write reaches the machine's disk;
-// what stays is the keeper's own directory (Dir).
+// A backend starts a keeper on each machine for a whole run, and talks to it over one connection: its standard input
+// and output carry many streams, one for each agent, one for each file, and one for requests. When its input ends, the
+// keeper ends every agent, and with it everything that agents started, and restores the network. So nothing stays
+// behind if the harness is killed or the connection breaks. Nothing that agents write reaches the machine's disk; only
+// the keeper's own directory stays (Dir).
 //
-// It is not for machines that others work on: what changes in the network during a run is taken for the run's doing.
+// It is not for machines on which others work at the same time: it attributes every change in the network to the run.
 //
 // Run its tests: sudo go test ./e2e/backend/ssh
 package keeper
@@ -38,7 +38,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 )
 
-// What a stream is for.
+// The purposes of streams.
 const (
 	requests = "requests"
 	anAgent  = "agent"
@@ -48,23 +48,22 @@ const (
 // header is the first line of a stream.
 type header struct {
 	For string `json:"for"`
-	// Hostname and Binds are of an agent.
+	// Hostname and Binds belong to an agent.
 	Hostname string       `json:"hostname,omitempty"`
 	Binds    []netns.Bind `json:"binds,omitempty"`
-	// Sum is of a file, which follows compressed.
+	// Sum belongs to a file, whose compressed content follows.
 	Sum string `json:"sum,omitempty"`
 }
 
 const (
-	// lossAfter is how long the other side may be silent before it counts as gone. A machine that is emulated and busy
-	// can be slow.
+	// lossAfter is the silence after which the other side counts as gone. An emulated and busy machine can be slow.
 	lossAfter = 20 * time.Second
-	// pingEvery is how often the other side is pinged.
+	// pingEvery is the interval between pings of the other side.
 	pingEvery = 5 * time.Second
 )
 
-// sessionConfig returns the configuration of both sides: each finds out by itself that the other one is gone, since a
-// connection that was cut may never end.
+// sessionConfig returns the configuration of both sides. Each side notices by itself when the other one is gone, since
+// the end of a broken connection may never be reported.
 func sessionConfig() *yamux.Config {
 	config := yamux.DefaultConfig()
 	config.EnableKeepAlive, config.KeepAliveInterval, config.ConnectionWriteTimeout = true, pingEvery, lossAfter
@@ -73,11 +72,11 @@ func sessionConfig() *yamux.Config {
 	return config
 }
 
-// Options are given to a machine's keeper when it starts.
+// Options are the settings with which a machine's keeper starts.
 type Options struct {
-	// Dir is the directory in which it keeps binaries; the backend has made it.
+	// Dir is the directory for binaries. The backend has made it.
 	Dir string
-	// Command starts an agent, as netns.Backend.Command.
+	// Command starts an agent, like netns.Backend.Command.
 	Command []string
 }
 
@@ -92,10 +91,10 @@ type keeper struct {
 	ended  bool
 }
 
-// Main serves on a connection until it ends, or until the process is told to end, and then restores the machine. Its
-// error is what could not be done, or not be restored.
+// Main serves a connection until it ends, or until the process is told to end, and then restores the machine. Its error
+// names what failed or could not be restored.
 func Main(conn io.ReadWriteCloser, options Options) error {
-	// Who started it may be gone while it restores.
+	// The process that started this one may end before the machine is restored.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	unlock, err := lock(filepath.Join(options.Dir, "lock"))
 	if err != nil {
@@ -120,7 +119,7 @@ func Main(conn io.ReadWriteCloser, options Options) error {
 	for {
 		stream, err := session.Accept()
 		if err != nil {
-			break // its end
+			break // the stream's end
 		}
 		go k.serve(stream)
 	}
@@ -128,7 +127,7 @@ func Main(conn io.ReadWriteCloser, options Options) error {
 	k.ended = true
 	k.mu.Unlock()
 	k.endAgents()
-	// It waits for a read of the input to end, which may never end where the connection was cut.
+	// Closing waits for a read of the input, which may never return if the connection broke.
 	go func() { _ = session.Close() }()
 	left, err := k.network.restore(ctx, nil)
 	if err == nil && len(left) > 0 {
@@ -137,13 +136,13 @@ func Main(conn io.ReadWriteCloser, options Options) error {
 	return err
 }
 
-// lock makes sure that nobody else's run is on the machine: each would take the other's changes for its own.
+// lock makes sure that no other run uses the machine: each would attribute the other's changes to itself.
 func lock(path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	// Another run's keeper may be restoring the machine.
+	// The keeper of another run may still be restoring the machine.
 	for deadline := time.Now().Add(lossAfter); ; time.Sleep(100 * time.Millisecond) {
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -189,14 +188,14 @@ func (k *keeper) serve(stream net.Conn) {
 	}
 }
 
-// buffered is a stream of which something was read ahead.
+// buffered is a stream that was partly read ahead.
 type buffered struct {
 	io.Reader
 	io.WriteCloser
 }
 
-// runAgent starts an agent, whose input and output are the stream, and waits for the end of either. Its end is that of
-// all its processes.
+// runAgent starts an agent whose input and output are the stream, and waits until one of them ends. All processes of
+// the agent end with it.
 func (k *keeper) runAgent(h header, input io.Reader, stream net.Conn) error {
 	inside, outside, err := os.Pipe()
 	if err != nil {
@@ -218,10 +217,10 @@ func (k *keeper) runAgent(h header, input io.Reader, stream net.Conn) error {
 	}
 	go func() {
 		_, _ = io.Copy(outside, input)
-		// An agent that hangs does not get to decide.
+		// Kill it: an agent that hangs would not end by itself.
 		_ = errors.Join(outside.Close(), cmd.Process.Kill())
 	}()
-	// How it ended is told by the end of the stream.
+	// The harness learns from the end of the stream how it ended.
 	_ = cmd.Wait()
 	k.mu.Lock()
 	delete(k.agents, cmd)
@@ -246,7 +245,7 @@ func (k *keeper) endAgents() {
 	}
 }
 
-// rpcName is the name under which requests are made.
+// rpcName is the service name of requests.
 const rpcName = "Keeper"
 
 // Server answers requests. Its exported methods may be called concurrently.
@@ -257,7 +256,7 @@ func (s *Server) Links(_ agent.None, links *[]agent.Link) error {
 	return new(agent.Server).Links("", links)
 }
 
-// Missing returns those of some files, named by their sums, that are to be sent.
+// Missing returns the sums for which there is no file.
 func (s *Server) Missing(sums []string, missing *[]string) error {
 	*missing = s.store.missing(sums)
 	return nil
@@ -265,26 +264,27 @@ func (s *Server) Missing(sums []string, missing *[]string) error {
 
 // DirectoryArgs are the files of a directory.
 type DirectoryArgs struct {
-	// Files are sums by name, and Keep the sums of further files that may be needed later. All others are removed.
+	// Files contains sums by name, and Keep the sums of further files that may be needed later. All other files are
+	// removed.
 	Files map[string]string `json:"files"`
 	Keep  []string          `json:"keep"`
 }
 
-// Directory makes a directory with files that are there, by name, and returns its path.
+// Directory makes a directory of existing files, by name, and returns its path.
 func (s *Server) Directory(args DirectoryArgs, dir *string) (err error) {
 	*dir, err = s.store.directory(args.Files, args.Keep)
 	return err
 }
 
-// RestoreArgs say what else to restore with the network.
+// RestoreArgs are the arguments of Restore.
 type RestoreArgs struct {
-	// Networks are networks whose connections and neighbours are to be forgotten, too: the next pods get the addresses
-	// of the last ones.
+	// Networks are networks whose connections and neighbours the kernel must forget: the next pods get the addresses of
+	// the previous ones.
 	Networks []string `json:"networks"`
 }
 
-// Restore ends all agents, puts the network back to how the keeper found it, and returns what differs all the same, a
-// line each.
+// Restore ends all agents, restores the network to the state in which the keeper found it, and returns the differences
+// that remain, one per line.
 func (s *Server) Restore(args RestoreArgs, left *[]string) error {
 	networks, err := parseNetworks(args.Networks)
 	if err != nil {
@@ -292,23 +292,24 @@ func (s *Server) Restore(args RestoreArgs, left *[]string) error {
 	}
 	s.endAgents()
 	differs, err := s.network.restore(context.Background(), networks)
-	// Nothing is a list too: net/rpc takes null for no answer.
+	// An empty list must not be nil: net/rpc takes null for no answer.
 	*left = append([]string{}, differs...)
 	return err
 }
 
-// failsWithin is the time within which a program of Run that cannot do its work says so.
+// failsWithin is the time in which a program of Run must fail for its error to be reported.
 const failsWithin = 2 * time.Second
 
-// Run runs a program on the machine itself, not on a node. It does not wait for its end, unless it fails at once.
+// Run runs a program on the machine itself, not on a node. It reports a failure only if the program fails at once; it
+// does not wait for its end.
 func (s *Server) Run(argv []string, _ *agent.None) error {
-	// Files, unlike pipes, are nothing that the end of the program's own children is waited for.
+	// Use a file, not a pipe: with a pipe, Wait would also wait for the program's own children.
 	output, err := os.CreateTemp(s.options.Dir, "output-")
 	if err != nil {
 		return err
 	}
 	defer output.Close()
-	// It is read from where it is open, and gone though the program ends this one, as a reboot does.
+	// The file stays open and readable. It is removed now, since the program may end this process, as a reboot does.
 	if err := os.Remove(output.Name()); err != nil {
 		return err
 	}
@@ -330,7 +331,7 @@ func (s *Server) Run(argv []string, _ *agent.None) error {
 	return nil
 }
 
-// BootID returns an id that changes with each boot of the machine.
+// BootID returns an ID that changes with each boot of the machine.
 func (s *Server) BootID(_ agent.None, id *string) error {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	*id = strings.TrimSpace(string(text))

@@ -28,8 +28,8 @@ type network struct {
 	rules  []netlink.Rule
 }
 
-// kinds returns the kinds that belong to a network, in the order in which changes are undone. Agents have mounts,
-// processes and files of their own.
+// kinds returns the kinds of state that belong to a network, in the order in which changes are undone. Mounts,
+// processes and files are not among them, since agents have their own.
 func kinds() []string {
 	return snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Network })
 }
@@ -38,11 +38,11 @@ func take(ctx context.Context) (snapshot.State, error) {
 	return snapshot.Take(ctx, snapshot.Options{Kinds: kinds()})
 }
 
-// looks bounds how often whole looks at a network that does not stay the same.
+// looks limits how often whole takes a snapshot of a network that keeps changing.
 const looks = 10
 
-// whole takes a snapshot during which nothing changed. Its kinds are read one after the other: the kernel may give a
-// link that came up a moment ago its address after the addresses were read and before the routes are.
+// whole returns a snapshot during which nothing changed. Kinds are read one after the other: the kernel may give a new
+// link its address after the addresses were read and before the routes are.
 func whole(ctx context.Context) (snapshot.State, error) {
 	before, err := take(ctx)
 	for range looks {
@@ -59,8 +59,8 @@ func whole(ctx context.Context) (snapshot.State, error) {
 	return before, err
 }
 
-// remember looks at the network, once to compare and once to make again what is removed, for which a snapshot does not
-// hold enough.
+// remember reads the network twice: as a snapshot to compare with, and in the form from which removed objects can be
+// made again, for which a snapshot does not contain enough.
 func remember(ctx context.Context) (n *network, err error) {
 	n = &network{}
 	if n.state, err = whole(ctx); err != nil {
@@ -79,7 +79,7 @@ func remember(ctx context.Context) (n *network, err error) {
 	return n, err
 }
 
-// routes returns the routes of all tables but the kernel's own, which follow from the addresses.
+// routes returns the routes of all tables except the kernel's own table, whose routes follow from the addresses.
 func routes() ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -95,12 +95,11 @@ func routes() ([]netlink.Route, error) {
 	return all, nil
 }
 
-// restoreTime bounds a restoration. What takes the kernel long is the end of namespaces, of which links come back or
-// go.
+// restoreTime limits a restoration. The kernel takes longest to end namespaces, whose links then come back or vanish.
 const restoreTime = 15 * time.Second
 
-// restore undoes what changed since, and returns what it could not undo. Of the given networks it makes the kernel
-// forget who was there.
+// restore undoes all changes since remember, and returns those that it could not undo. It makes the kernel forget the
+// connections and neighbours of the given networks.
 func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]string, error) {
 	if err := forget(networks); err != nil {
 		return nil, err
@@ -117,7 +116,7 @@ func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]strin
 		if len(left) == 0 {
 			return nil, nil
 		}
-		// What several rounds did not change stays.
+		// A difference that several rounds did not change stays.
 		if text := strings.Join(left, "\n"); text == last {
 			quiet++
 		} else {
@@ -137,8 +136,7 @@ func (n *network) restore(ctx context.Context, networks []netip.Prefix) ([]strin
 	}
 }
 
-// lasts reports whether a change is one that comes with a module that the kernel loaded, or that the kernel makes by
-// itself.
+// lasts reports whether a change comes with a module that the kernel loaded, or is made by the kernel itself.
 func lasts(c snapshot.Change) bool {
 	return c.Op == snapshot.Added && snapshot.Revertible(c) != nil
 }
@@ -151,8 +149,8 @@ func texts(changes []snapshot.Change) []string {
 	return texts
 }
 
-// undo undoes changes once: names first, by which all else is known, what is the kernel's own consequence of others
-// last.
+// undo undoes changes once. Names come first, since everything else refers to them; the kernel's own consequences of
+// other changes come last.
 func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 	errs := []error{n.restoreNames()}
 	order := kinds()
@@ -170,7 +168,7 @@ func (n *network) undo(ctx context.Context, changes []snapshot.Change) error {
 	return errors.Join(append(errs, n.restoreLinks(), n.restoreAddresses(), n.restoreRoutes(), n.restoreRules())...)
 }
 
-// restoreNames gives interfaces the names that they had.
+// restoreNames renames interfaces to their previous names.
 func (n *network) restoreNames() error {
 	var errs []error
 	for _, link := range n.links {
@@ -185,14 +183,14 @@ func (n *network) restoreNames() error {
 	return errors.Join(errs...)
 }
 
-// restoreLinks frees interfaces from bridges, and sets them up or down, as they were.
+// restoreLinks removes interfaces from bridges, and sets them up or down, as they were before.
 func (n *network) restoreLinks() error {
 	var errs []error
 	for _, link := range n.links {
 		was := link.Attrs()
 		now, err := netlink.LinkByName(was.Name)
 		if err != nil {
-			continue // what went cannot be made again; it stands in the difference
+			continue // a removed link cannot be made again; it is one of the remaining differences
 		}
 		if was.MasterIndex == 0 && now.Attrs().MasterIndex != 0 {
 			errs = append(errs, netlink.LinkSetNoMaster(now))
@@ -207,7 +205,7 @@ func (n *network) restoreLinks() error {
 	return errors.Join(errs...)
 }
 
-// restoreAddresses adds those that are gone.
+// restoreAddresses adds removed addresses.
 func (n *network) restoreAddresses() error {
 	now, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -220,7 +218,7 @@ func (n *network) restoreAddresses() error {
 		}
 		link, err := netlink.LinkByIndex(was.LinkIndex)
 		if err != nil || was.IP.IsLinkLocalUnicast() && was.IP.To4() == nil {
-			continue // gone, or the kernel's own
+			continue // removed, or made by the kernel
 		}
 		if err := netlink.AddrAdd(link, &was); err != nil && !errors.Is(err, unix.EEXIST) {
 			errs = append(errs, fmt.Errorf("address %s: %w", was.IPNet, err))
@@ -229,7 +227,7 @@ func (n *network) restoreAddresses() error {
 	return errors.Join(errs...)
 }
 
-// restoreRoutes adds those that are gone, in the place of what took theirs.
+// restoreRoutes adds removed routes, and replaces routes in their place.
 func (n *network) restoreRoutes() error {
 	now, err := routes()
 	if err != nil {
@@ -247,7 +245,7 @@ func (n *network) restoreRoutes() error {
 	return errors.Join(errs...)
 }
 
-// restoreRules adds those that are gone.
+// restoreRules adds removed rules.
 func (n *network) restoreRules() error {
 	now, err := netlinksafe.RuleList(netlink.FAMILY_ALL)
 	if err != nil {
@@ -265,7 +263,8 @@ func (n *network) restoreRules() error {
 	return errors.Join(errs...)
 }
 
-// learned lists neighbours. One that a change of the list hides is forgotten another time.
+// learned returns the neighbours that the kernel learned. If the list changes during the dump, one may be missing; it
+// is forgotten another time.
 func learned() ([]netlink.Neigh, error) {
 	// netlinksafe has no list of neighbours; the callers repeat one that was interrupted.
 	list, err := netlink.NeighList(0, netlink.FAMILY_ALL) //nolint:forbidigo // see above
@@ -275,7 +274,7 @@ func learned() ([]netlink.Neigh, error) {
 	return list, err
 }
 
-// forget removes the connections and the neighbours of networks that the kernel learned.
+// forget removes the connections of networks, and the neighbours in them that the kernel learned.
 func forget(networks []netip.Prefix) error {
 	if len(networks) == 0 {
 		return nil
@@ -287,21 +286,21 @@ func forget(networks []netip.Prefix) error {
 	for _, neighbour := range neighbours {
 		learned := neighbour.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) == 0
 		if learned && inNetworks(networks, neighbour.IP) {
-			// It may go by itself meanwhile.
+			// The kernel may have removed it meanwhile.
 			_ = netlink.NeighDel(&neighbour)
 		}
 	}
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		// A kernel without connection tracking has nothing to forget.
+		// An error is ignored: a kernel without connection tracking has no connections to forget.
 		_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, within(networks))
 	}
 	return nil
 }
 
-// within are the connections of which an end is in one of the networks.
+// within selects the connections of which one end is in one of the networks.
 type within []netip.Prefix
 
-// MatchConntrackFlow says whether a connection is to be forgotten.
+// MatchConntrackFlow reports whether a connection must be forgotten.
 func (w within) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	for _, ip := range []net.IP{flow.Forward.SrcIP, flow.Forward.DstIP, flow.Reverse.SrcIP, flow.Reverse.DstIP} {
 		if inNetworks(w, ip) {

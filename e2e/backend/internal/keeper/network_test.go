@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNetwork_restore changes a machine's network in ways that an added thing's removal does not undo.
+// TestNetwork_restore changes a machine's network in ways that removing added objects does not undo.
 func TestNetwork_restore(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("want root, to make network namespaces")
@@ -42,7 +42,7 @@ func TestNetwork_restore(t *testing.T) {
 		{"no address", func(uplink netlink.Link) error { return netlink.AddrDel(uplink, address()) }},
 		{"an uplink that is down", netlink.LinkSetDown},
 		{"an uplink of another name", func(uplink netlink.Link) error {
-			// Whether the kernel renames one that is up depends on its version.
+			// Whether the kernel renames a link that is up depends on its version.
 			if err := netlink.LinkSetName(uplink, "away"); !errors.Is(err, unix.EBUSY) {
 				return err
 			}
@@ -76,7 +76,7 @@ func TestNetwork_restore(t *testing.T) {
 	}
 }
 
-// makeUplink makes the network of a machine.
+// makeUplink makes the links and routes of a machine.
 func makeUplink(t *testing.T) netlink.Link {
 	t.Helper()
 	if err := netlink.LinkAdd(&netlink.Veth{
@@ -103,7 +103,7 @@ func makeUplink(t *testing.T) netlink.Link {
 			t.Fatal(err)
 		}
 	}
-	// The kernel gives them their link-local addresses when it comes to it, later on a busy machine.
+	// The kernel adds link-local addresses some time later, which takes longer on a busy machine.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		own, err := netlink.AddrList(nil, netlink.FAMILY_V6) //nolint:forbidigo // an interrupted dump is repeated
 		if err == nil && len(own) == 2 {

@@ -15,10 +15,11 @@ import (
 	"slices"
 )
 
-// store is the files of a machine's keeper: each under its sum, so that it is sent once, and directories of them.
+// store contains the files of a machine's keeper, and directories of them. Each file is stored under its sum, so that
+// it is sent only once.
 type store struct{ dir string }
 
-// sumForm is a SHA-256 sum.
+// sumForm matches a SHA-256 sum.
 var sumForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (s *store) path(sum string) string { return filepath.Join(s.dir, "files", sum) }
@@ -33,7 +34,7 @@ func (s *store) missing(sums []string) []string {
 	return missing
 }
 
-// receive takes a compressed file. What has another sum is not kept.
+// receive stores a compressed file. If its sum differs, it returns an error and stores nothing.
 func (s *store) receive(sum string, from io.Reader) error {
 	if !sumForm.MatchString(sum) {
 		return fmt.Errorf("sum %q: want 64 hexadecimal digits", sum)
@@ -45,7 +46,7 @@ func (s *store) receive(sum string, from io.Reader) error {
 	if err != nil {
 		return err
 	}
-	// Its end is that of the file: who sends waits for an answer then.
+	// Stop at the end of the file: the sender then waits for an answer.
 	content.Multistream(false)
 	file, err := os.CreateTemp(filepath.Join(s.dir, "files"), "new-")
 	if err != nil {
@@ -54,7 +55,7 @@ func (s *store) receive(sum string, from io.Reader) error {
 	defer os.Remove(file.Name())
 	hash := sha256.New()
 	_, err = io.Copy(io.MultiWriter(file, hash), content)
-	// Under its sum it is believed, also after a power failure.
+	// A file under its sum is trusted, even after a power failure.
 	if err = errors.Join(err, file.Chmod(0o755), file.Sync(), file.Close()); err != nil {
 		return err
 	}
@@ -64,8 +65,8 @@ func (s *store) receive(sum string, from io.Reader) error {
 	return os.Rename(file.Name(), s.path(sum))
 }
 
-// directory makes a directory of files that are there. Others, and files that are neither in it nor to be kept, are not
-// needed any more.
+// directory makes a directory of existing files. It removes all other directories, and files that are neither in it nor
+// in keep.
 func (s *store) directory(files map[string]string, keep []string) (string, error) {
 	hash := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -76,7 +77,7 @@ func (s *store) directory(files map[string]string, keep []string) (string, error
 	}
 	dir := filepath.Join(s.dir, "bin-"+hex.EncodeToString(hash.Sum(nil))[:16])
 	if _, err := os.Stat(dir); err != nil {
-		// Made aside: a directory that is there is complete.
+		// It is made under another name first: a directory that exists is complete.
 		made, err := os.MkdirTemp(s.dir, "new-")
 		if err != nil {
 			return "", err
@@ -94,7 +95,7 @@ func (s *store) directory(files map[string]string, keep []string) (string, error
 	return dir, s.prune(dir, slices.AppendSeq(slices.Clone(keep), maps.Values(files)))
 }
 
-// prune removes what former runs needed.
+// prune removes everything that only earlier runs needed.
 func (s *store) prune(dir string, sums []string) error {
 	dirs, err := filepath.Glob(filepath.Join(s.dir, "bin-*"))
 	if err != nil {
