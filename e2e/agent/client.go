@@ -141,6 +141,11 @@ func (c *Client) ExplainCNI(ctx context.Context, req cni.Request) (CNIExplained,
 	return call[CNIExplained](ctx, c, "ExplainCNI", req)
 }
 
+// MeasureCNI runs a verb through libcni with each plugin under the tracer.
+func (c *Client) MeasureCNI(ctx context.Context, args CostArgs) (CNICosts, error) {
+	return call[CNICosts](ctx, c, "MeasureCNI", args)
+}
+
 // Lacks reports whether the node's kernel lacks a feature.
 func (c *Client) Lacks(ctx context.Context, feature fault.Feature) (bool, error) {
 	return call[bool](ctx, c, "Lacks", feature)

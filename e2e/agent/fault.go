@@ -72,3 +72,39 @@ func (s *Server) ExplainCNI(req cni.Request, reply *CNIExplained) error {
 	reply.Outcome = *outcome
 	return nil
 }
+
+// CNICosts is the outcome of a verb, and what each of its calls asked of the machine.
+type CNICosts struct {
+	Outcome cni.Outcome `json:"outcome"`
+	// Costs correspond to Outcome.Calls.
+	Costs []fault.Costs `json:"costs"`
+}
+
+// CostArgs are a verb whose calls are counted, or clocked.
+type CostArgs struct {
+	Request cni.Request `json:"request"`
+	Count   bool        `json:"count,omitempty"`
+}
+
+// MeasureCNI runs a verb through libcni with each plugin under the tracer. Unlike CNI it waits for no other request.
+func (s *Server) MeasureCNI(args CostArgs, reply *CNICosts) error {
+	defer reapOrphans()
+	measure := fault.Clock
+	if args.Count {
+		measure = fault.Count
+	}
+	var failed error
+	outcome, err := cni.RunBy(context.Background(), args.Request, nil, func(ctx context.Context, path string,
+		env []string, stdin []byte,
+	) cni.Call {
+		costs, err := measure(ctx, fault.Command{Path: path, Env: env, Stdin: stdin, Timeout: args.Request.Timeout})
+		failed = errors.Join(failed, err)
+		reply.Costs = append(reply.Costs, costs)
+		return costs.Call
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	reply.Outcome = *outcome
+	return nil
+}

@@ -105,7 +105,7 @@ func (b *bench) measure(ctx context.Context) error {
 	for _, part := range []struct {
 		share float64
 		do    func(ctx context.Context, until time.Time) error
-	}{{0.2, b.alone}, {0.25, b.together}, {1, b.grow}} {
+	}{{0.2, b.alone}, {0.25, b.together}, {0.15, b.trace}, {1, b.grow}} {
 		until := time.Now().Add(time.Duration(part.share * float64(b.left())))
 		if err := part.do(ctx, until); err != nil {
 			return err

@@ -108,6 +108,10 @@ func (c *chain) prepare(ctx context.Context, pods int) error {
 
 // cycle attaches, checks and detaches pods, all at the same time.
 func (c *chain) cycle(ctx context.Context, pods int) ([]agent.RoundVerb, error) {
+	return c.cycleOf(ctx, pods, c.verbs...)
+}
+
+func (c *chain) cycleOf(ctx context.Context, pods int, verbs ...cni.Verb) ([]agent.RoundVerb, error) {
 	if err := c.prepare(ctx, pods); err != nil {
 		return nil, err
 	}
@@ -116,7 +120,7 @@ func (c *chain) cycle(ctx context.Context, pods int) ([]agent.RoundVerb, error) 
 		list = append(list, c.pod(path))
 	}
 	defer c.giveBack(list)
-	return c.round(ctx, list, pods, c.verbs...)
+	return c.round(ctx, list, pods, verbs...)
 }
 
 // fill attaches pods that stay, each in a namespace of its own, until there are as many as wanted.

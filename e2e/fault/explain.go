@@ -40,7 +40,7 @@ func (r Refusal) String() string {
 // (Trace.Refusals): also those that only ask, such as the search for a link or a file. It lists no points. Otherwise it
 // is as Observe.
 func Explain(ctx context.Context, command Command) (Trace, error) {
-	return run(ctx, command, nil, true)
+	return run(ctx, command, task{explain: true})
 }
 
 // shown bounds how many refusals are said to have ended a call.

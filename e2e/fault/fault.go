@@ -155,7 +155,7 @@ type Trace struct {
 // tracing, as far as Available would not have told: where tracing is forbidden, a binary cannot be started. When ctx
 // ends, all of the plugin's processes are killed. Calls may be made concurrently; each holds a thread.
 func Observe(ctx context.Context, command Command) (Trace, error) {
-	return run(ctx, command, nil, false)
+	return run(ctx, command, task{})
 }
 
 // Inject runs a plugin and kills or fails it at one point. A plugin that ends before the point is no error: Trace.Hit
@@ -164,7 +164,7 @@ func Inject(ctx context.Context, command Command, injection Injection) (Trace, e
 	if err := injection.validate(); err != nil {
 		return Trace{}, err
 	}
-	return run(ctx, command, &injection, false)
+	return run(ctx, command, task{injection: &injection})
 }
 
 func (i Injection) validate() error {

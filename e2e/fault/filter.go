@@ -28,13 +28,17 @@ type condition struct {
 // flagsIn asks for one of the flags.
 func flagsIn(arg int, flags uint32) condition { return condition{arg: arg, any: flags} }
 
-// filter returns the program that stops a thread at the calls of the table and lets all others pass.
+// filter returns the program that stops a thread at the calls of the table and lets all others pass; nil means at all
+// calls.
 func filter(table map[int]callSpec) ([]bpf.RawInstruction, error) {
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: dataArch, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
 		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
 		bpf.LoadAbsolute{Off: dataNumber, Size: 4},
+	}
+	if table == nil {
+		return bpf.Assemble(append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_TRACE}))
 	}
 	var numbers []int
 	for number := range table {

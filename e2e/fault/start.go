@@ -19,14 +19,16 @@ const traceOptions = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESYSGOOD | unix.
 	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
 
 // start starts a program that waits before its first instruction, traced by this thread, with the filter for the calls
-// of the table in place. The caller has locked the thread. On errors nothing is left.
-func start(path string, attr *os.ProcAttr, table map[int]callSpec) (*os.Process, error) {
+// of the table in place; nil means all calls. The caller has locked the thread. made is called once the program is
+// loaded. On errors nothing is left.
+func start(path string, attr *os.ProcAttr, table map[int]callSpec, made func()) (*os.Process, error) {
 	program, err := filter(table)
 	if err != nil {
 		return nil, err
 	}
 	attr.Sys = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	process, err := os.StartProcess(path, []string{path}, attr)
+	made()
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +146,7 @@ func available() error {
 		return fmt.Errorf("fault: /proc is not that of this PID namespace: want /proc/self to be %d, got %q",
 			os.Getpid(), self)
 	}
-	process, err := start("/proc/self/exe", &os.ProcAttr{Env: []string{}}, calls(false))
+	process, err := start("/proc/self/exe", &os.ProcAttr{Env: []string{}}, calls(false), func() {})
 	if err != nil {
 		return fmt.Errorf("fault: %w", err)
 	}

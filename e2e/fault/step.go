@@ -18,6 +18,12 @@ func (t *tracer) enter(th *thread) error {
 	}
 	number, args := regs.call()
 	c := &sysCall{tracer: t, thread: th, spec: t.table[number], args: args}
+	if t.meter != nil {
+		if t.meter.count {
+			c.spec = clocked()[number]
+		}
+		return t.meter.enter(c, number)
+	}
 	if t.questions != nil {
 		return t.listen(c)
 	}
@@ -94,6 +100,9 @@ func (t *tracer) exit(th *thread) error {
 		return fmt.Errorf("registers: %w", err)
 	}
 	result := regs.result()
+	if t.meter != nil {
+		return t.meter.exit(c, result)
+	}
 	for _, e := range c.edits {
 		if _, err := unix.PtracePokeData(th.tid, e.address, e.was); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("write into %s: %w", th.process.program, err)
@@ -126,6 +135,7 @@ func (t *tracer) exit(th *thread) error {
 
 // executed handles the exit of a successful exec.
 func (t *tracer) executed(th *thread) error {
+	t.meter.executes(th.process.pid)
 	c := th.call
 	if c == nil {
 		// Another thread of the process asked for it and has become this one (ptrace(2), execve(2) under ptrace).

@@ -31,6 +31,7 @@ type tracer struct {
 	forged    []forgery
 	// questions has what netlink was asked and has not answered yet; nil unless refusals are to be explained.
 	questions map[askedFor]question
+	meter     *meter // nil unless costs are measured
 	took      func() time.Duration
 	course
 }
@@ -63,7 +64,27 @@ type process struct {
 	ended   bool
 }
 
-func run(ctx context.Context, command Command, injection *Injection, explain bool) (Trace, error) {
+// task is what a run is for: to list points, if it has nothing else.
+type task struct {
+	injection *Injection
+	explain   bool
+	meter     *meter
+}
+
+// calls returns the calls at which a task stops a program; nil means all.
+func (do task) calls() map[int]callSpec {
+	switch {
+	case do.meter != nil && do.meter.count:
+		return nil
+	case do.meter != nil:
+		return clocked()
+	case do.explain:
+		return explaining()
+	}
+	return calls(do.injection != nil && do.injection.When == Fail)
+}
+
+func run(ctx context.Context, command Command, do task) (Trace, error) {
 	if command.Timeout <= 0 {
 		command.Timeout = cni.DefaultTimeout
 	}
@@ -74,13 +95,14 @@ func run(ctx context.Context, command Command, injection *Injection, explain boo
 	defer runtime.UnlockOSThread()
 
 	t := &tracer{
-		injection: injection,
-		table:     calls(injection != nil && injection.When == Fail),
+		injection: do.injection,
+		table:     do.calls(),
 		threads:   map[int]*thread{},
 		processes: map[int]*process{},
+		meter:     do.meter,
 	}
-	if explain {
-		t.table, t.questions = explaining(), map[askedFor]question{}
+	if do.explain {
+		t.questions = map[askedFor]question{}
 	}
 	t.describe(command)
 	pipes, err := newPipes()
@@ -89,9 +111,10 @@ func run(ctx context.Context, command Command, injection *Injection, explain boo
 	}
 	t.stdout = linkOf(pipes.child[1])
 	begin := time.Now()
+	t.meter.start(begin)
 	t.took = func() time.Duration { return time.Since(begin) }
 	started, err := start(command.Path, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child},
-		t.table)
+		t.table, t.meter.halt)
 	pipes.serve(command.Stdin)
 	if err == nil {
 		err = t.follow(ctx, started)
@@ -144,10 +167,14 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 		_ = started.Release()
 		t.adopt()
 	}()
+	t.meter.begins(root.pid, WorkProcess)
+	t.meter.executes(root.pid)
 	err := resume(unix.PtraceCont, root.pid, 0)
 	for err == nil {
 		var status unix.WaitStatus
+		t.meter.proceed()
 		tid, werr := unix.Wait4(-1, &status, unix.WCLONE|unix.WNOTHREAD, nil)
+		t.meter.halt()
 		switch {
 		case werr == unix.EINTR:
 		case werr == unix.ECHILD:
@@ -205,6 +232,7 @@ func (t *tracer) thread(tid int) *thread {
 			p.program = of.program
 		}
 		t.processes[pid] = p
+		t.meter.begins(pid, WorkProcess)
 	}
 	th := &thread{tid: tid, process: p}
 	t.threads[tid] = th
@@ -261,6 +289,7 @@ func (t *tracer) stopped(th *thread, status unix.WaitStatus) error {
 
 // gone notes the end of a thread.
 func (t *tracer) gone(tid int, status unix.WaitStatus) {
+	t.meter.ends(tid)
 	delete(t.threads, tid)
 	if p := t.processes[tid]; p != nil {
 		p.ended = true

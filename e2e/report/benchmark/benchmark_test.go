@@ -82,8 +82,8 @@ func sample() *benchmark.Benchmark {
 			ErrorNothing: 0.001, Factor: exact(1.33),
 		})
 		b.Costs = append(b.Costs, benchmark.Cost{
-			Chain: "macvlan + mine", Verb: verb, Calls: 5, SystemCalls: 812, NetlinkSent: 24, DumpBytes: 4096,
-			Programs: 3, PeakBytes: 11e6,
+			Chain: "macvlan + mine", Verb: verb, Callers: 1, Calls: 5, SystemCalls: 812, NetlinkSent: 24,
+			DumpBytes: 4096, Programs: 3, PeakBytes: 11e6,
 			Shares: []benchmark.Share{{What: "start", Seconds: 3e-3}, {What: "netlink", Seconds: 1e-3}},
 		})
 	}
@@ -107,7 +107,7 @@ func TestBenchmark_Print(t *testing.T) {
 		"One call at a time, with 10 attachments on the node\n",
 		"macvlan + mine  12.0 [10.8, 13.2] ms  6.00 [5.40, 6.60]  36.0 ms  9.00 ms",
 		"ADDs at once\n", "ADD    12.0 ms (× 6.00)  16.0 ms (× 8.00)  +40.00 ± 2.00 µs  1.33 [1.20, 1.46]",
-		"macvlan + mine  ADD    812           24                4.10 kB  3         11.0 MB",
+		"macvlan + mine  ADD    812           24                4.10 kB  3         11.0 MB  9.00 MB",
 		"macvlan + mine  ADD    75 %   25 %     4.00 ms", "Traffic: TCP throughput\n",
 		"node to pod  macvlan + mine  20.0 Gbit/s  0.80 [0.72, 0.88]", "2.0 %",
 		"finding: ADD takes long.\n", "not measured: 3000 attachments: not reached: there was no time\n",

@@ -5,6 +5,9 @@ package benchmark
 type Cost struct {
 	Chain string `json:"chain"`
 	Verb  string `json:"verb"`
+	// Callers is how many calls were made at the same time, of which one was traced; with several of them only Shares
+	// are known.
+	Callers int `json:"callers"`
 	// Calls is how many were traced.
 	Calls int `json:"calls"`
 	// SystemCalls counts all of them, NetlinkSent the netlink messages that were sent, DumpBytes the bytes that netlink

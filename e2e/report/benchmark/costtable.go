@@ -11,23 +11,42 @@ func (b *Benchmark) costs() Table {
 		Title: "What a call asks of the machine",
 		Note: "Counted under a tracer, medians. Programs: those that are started, the plugins of the chain included. " +
 			"Dumps: the bytes that netlink answers to requests for whole tables. Memory: of the largest program.",
-		Header: []string{"chain", "verb", "system calls", "netlink messages", "dumps", "programs", "memory"},
+		Header: []string{
+			"chain", "verb", "system calls", "netlink messages", "dumps", "programs", "memory", "binaries",
+		},
 	}
 	for _, c := range b.Costs {
+		if c.Callers > 1 {
+			continue
+		}
 		t.Rows = append(t.Rows, []string{
 			c.Chain, c.Verb, fmt.Sprint(c.SystemCalls), fmt.Sprint(c.NetlinkSent), Bytes(c.DumpBytes),
-			fmt.Sprint(c.Programs), Bytes(c.PeakBytes),
+			fmt.Sprint(c.Programs), Bytes(c.PeakBytes), Bytes(b.sizeOf(c.Chain)),
 		})
 	}
 	return t
+}
+
+// sizeOf returns the size of a chain's programs.
+func (b *Benchmark) sizeOf(chain string) (size int64) {
+	for _, c := range b.Chains {
+		for _, p := range c.Plugins {
+			if c.Name == chain {
+				size += p.SizeBytes
+			}
+		}
+	}
+	return size
 }
 
 // shares has where the time of a call goes.
 func (b *Benchmark) shares() Table {
 	t := Table{
 		Title: "Where the time of a call goes",
-		Note: "Under the tracer, which makes calls several times as long: these are shares, not times to compare " +
-			"with those above.",
+		Note: "Medians of calls under the tracer, which stops them at some system calls: shares, not times to " +
+			"compare with those above. Until main: the program is loaded and its runtime starts, until it reads its " +
+			"configuration. Netlink asleep: the kernel waits in a netlink call, for RCU or for the RTNL lock. A wait " +
+			"for a processor counts where it happens.",
 		Header: []string{"chain", "verb"},
 	}
 	var names []string
@@ -49,6 +68,9 @@ func (b *Benchmark) shares() Table {
 			continue
 		}
 		row := []string{c.Chain, c.Verb}
+		if c.Callers > 1 {
+			row[1] = fmt.Sprintf("%s, %d at once", c.Verb, c.Callers)
+		}
 		for _, name := range names {
 			text := dash
 			for _, s := range c.Shares {

@@ -43,6 +43,14 @@ func main() {
 
 func actions() map[string]func(dir string) error {
 	return map[string]func(dir string) error{
+		"read": func(string) error {
+			_, err := io.ReadAll(os.Stdin)
+			return err
+		},
+		"lock":      lock,
+		"sleep":     func(string) error { time.Sleep(150 * time.Millisecond); return nil },
+		"spin":      spin,
+		"dump":      func(string) error { _, err := netlink.LinkList(); return err },
 		"link":      link,
 		"unacked":   unacked,
 		"nft":       nft,
@@ -266,4 +274,24 @@ func disturbed(dir string) error {
 	}
 	_, err := os.Open(path)
 	return errors.Join(err, <-opened)
+}
+
+// lock takes and gives back the lock of a file.
+func lock(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX)
+}
+
+// spin takes 150 ms of a processor's time.
+func spin(string) error {
+	for {
+		var used unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &used); err != nil || used.Nano() > 150e6 {
+			return err
+		}
+	}
 }
