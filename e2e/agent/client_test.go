@@ -15,8 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// hang returns a program that does not end by itself, and that its test tells from those of others by the number of
-// seconds.
+// hang returns a program that does not end by itself. Tests recognise their own by the number of seconds.
 func hang(seconds string) agent.CommandArgs {
 	return agent.CommandArgs{Argv: []string{"/bin/sleep", seconds}, Timeout: time.Hour}
 }
@@ -61,7 +60,7 @@ func TestClient_context_ends_while_the_agent_works(t *testing.T) {
 	}()
 	running(t, "sleep 1007")
 	cancel(reason)
-	// The program goes on: nothing but the context ends the call.
+	// The program goes on: only the context ends the call.
 	err := <-pending
 	wantError(t, err, "node/a: enough")
 	if !errors.Is(err, reason) {

@@ -108,7 +108,7 @@ func TestDaemon_doomed(t *testing.T) {
 	if written, err := os.ReadFile(state); err != nil || string(written) != "write\nwrite\n" {
 		t.Errorf("got %q, %v in the daemon's file, want both requests that change it", written, err)
 	}
-	// One that was spared goes on as before.
+	// A daemon that was spared goes on as before.
 	check(t, c.DoomDaemon(ctx(t), "d"))
 	check(t, c.StopDaemon(ctx(t), "d"))
 	check(t, c.StartDaemon(ctx(t), args))
@@ -118,10 +118,10 @@ func TestDaemon_doomed(t *testing.T) {
 	wantError(t, c.DoomDaemon(ctx(t), "e"), "node/a: daemon e: it was never started")
 }
 
-// echoEnv is set for the run of this binary as a daemon in a directory.
+// echoEnv makes this binary run as a daemon in a directory.
 const echoEnv = "CNITEST_TEST_ECHO"
 
-// echo answers each line at a socket with itself, and keeps those that are "write" before.
+// echo answers each line at a socket with the same line. It first writes lines that are "write" to a file.
 func echo(dir string) error {
 	_ = os.Remove(filepath.Join(dir, "socket"))
 	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))

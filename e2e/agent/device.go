@@ -14,9 +14,9 @@ import (
 // DeviceGroup is the group of links (ip-link(8)) that are a node's hardware, which outlasts the namespaces it is in.
 const DeviceGroup = 4242
 
-// returnDevices moves hardware out of a namespace that ends, as the kernel does with devices of drivers, but not with
-// the ones that stand for them here: down, with the name they have there, or devN if the node has that (net/core/dev.c,
-// default_device_exit_net).
+// returnDevices moves hardware out of a namespace that ends, as the kernel does with devices of drivers but not with
+// the links that stand for them here. A device is then down and has the name that it had there, or devN if the node
+// already has a link of that name (net/core/dev.c, default_device_exit_net).
 func returnDevices(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -29,7 +29,7 @@ func returnDevices(path string) error {
 	for _, link := range here {
 		taken[link.Attrs().Name] = true
 	}
-	// Not by the process: its first thread may be in a pod at this moment.
+	// Do not ask for the process's namespace: its first thread may be in a pod at this moment.
 	own, err := ns.GetCurrentNS()
 	if err != nil {
 		return err

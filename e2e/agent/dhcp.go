@@ -26,7 +26,7 @@ func (s *Server) ServeDHCP(args DHCPArgs, _ *None) error {
 	})
 }
 
-// Leases returns what the clients of the DHCP server did.
+// Leases returns the leases that clients of the DHCP server requested and released.
 func (s *Server) Leases(_ None, reply *[]dhcp.Lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (c *Client) ServeDHCP(ctx context.Context, args DHCPArgs) error {
 	return tell(ctx, c, "ServeDHCP", args)
 }
 
-// Leases returns what the clients of the DHCP server did.
+// Leases returns the leases that clients of the DHCP server requested and released.
 func (c *Client) Leases(ctx context.Context) ([]dhcp.Lease, error) {
 	return call[[]dhcp.Lease](ctx, c, "Leases", None{})
 }

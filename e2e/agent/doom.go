@@ -40,12 +40,12 @@ const heldBack = 100 * time.Millisecond
 type doom struct {
 	process *os.Process
 	socket  string // where it listens
-	behind  string // where the daemon does, meanwhile
+	behind  string // where the daemon listens meanwhile
 	owns    []string
 	before  map[string]file
 	accepts net.Listener
 
-	struck atomic.Bool // it killed the daemon
+	struck atomic.Bool // whether it killed the daemon
 	once   sync.Once
 	mu     sync.Mutex
 	// conns has both ends of each connection; nil once the relay has ended.

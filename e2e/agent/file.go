@@ -237,7 +237,7 @@ func (s *Server) Command(args CommandArgs, reply *CommandReply) error {
 		reply.ExitCode = exit.ExitCode()
 		return nil
 	case errors.Is(err, exec.ErrWaitDelay):
-		return nil // it ended, and left a process behind that holds its output open
+		return nil // it ended, and left a process behind that keeps its output open
 	}
 	return err
 }

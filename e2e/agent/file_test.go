@@ -21,7 +21,7 @@ func TestWriteFile(t *testing.T) {
 		check(t, os.WriteFile(filepath.Join(dir, path), []byte("old content"), 0o644))
 	}
 	check(t, os.Symlink("/nowhere", filepath.Join(dir, "link")))
-	// A umask would take what it does not like.
+	// Files must have their modes whatever the umask.
 	defer unix.Umask(unix.Umask(0o077))
 	for _, file := range []agent.File{
 		{Path: "file", Mode: 0o666, Data: []byte("new")},
@@ -50,7 +50,7 @@ func TestWriteFile(t *testing.T) {
 	wantError(t, err, "node/a: "+dir+"/pipe: want a regular file, a directory or a symbolic link, got prw-------")
 }
 
-// tree returns what stands below a directory, with modes and contents.
+// tree returns everything below a directory, with modes and contents.
 func tree(tb testing.TB, dir string) map[string]string {
 	tb.Helper()
 	files := map[string]string{}
@@ -117,8 +117,8 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
-// What is read from the upper layer of an overlay and written on another one with the same lower layer looks the same
-// there.
+// Files read from the upper layer of an overlay, and written to another overlay with the same lower layer, look the
+// same there.
 func TestDisk(t *testing.T) {
 	lower := t.TempDir()
 	for _, path := range []string{

@@ -8,7 +8,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 )
 
-// Where the kernel has them as modules, asking loads them.
+// If the kernel has them as modules, the query loads them.
 func TestLinkKinds_of_modules(t *testing.T) {
 	c := start(t)
 	for _, kind := range []string{"dummy", "ipvlan", "vlan", "vrf"} {

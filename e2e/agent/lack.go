@@ -21,7 +21,7 @@ func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 		switch feature.Kind {
 		case fault.QdiscFeature, fault.FilterFeature, fault.SysctlFeature, fault.DeviceFeature,
 			fault.NftExpressionFeature, fault.NftChainFeature:
-			// What is found by its name is not there (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create;
+			// An object that is found by name does not exist (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create;
 			// nf_tables_api.c, nft_expr_type_get).
 			*lacks = errors.Is(err, unix.ENOENT)
 		default:
@@ -57,7 +57,7 @@ func ask(feature fault.Feature) error {
 			LinkIndex: parent, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS,
 		}
 		if err := netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: ingress}); err != nil {
-			return nil // without the place for it nothing can be said of the filter
+			return nil // without a qdisc nothing can be said about the filter
 		}
 		at := netlink.FilterAttrs{
 			LinkIndex: parent, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL,

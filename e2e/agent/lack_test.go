@@ -6,7 +6,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// TestLacks wants what no kernel has to be lacking, and what every kernel has that the lab runs on not to be.
+// TestLacks checks that a feature which no kernel has is lacking, and that features which all supported kernels have
+// are not.
 func TestLacks(t *testing.T) {
 	c := start(t)
 	for _, tt := range []struct {

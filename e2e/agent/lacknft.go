@@ -45,7 +45,7 @@ type nftQuestion struct {
 	family byte
 }
 
-// chain makes a chain, which is a base chain where it has a kind.
+// chain makes a chain. It is a base chain if it has a kind.
 func (q nftQuestion) chain(kind string) error {
 	return q.send(unix.NFT_MSG_NEWCHAIN, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_CHAIN_TABLE, "sample")
@@ -62,7 +62,7 @@ func (q nftQuestion) chain(kind string) error {
 	})
 }
 
-// expression makes a rule of one expression without its settings: whether there is such a kind is asked first.
+// expression makes a rule of one expression without attributes: the kernel first checks whether it knows the kind.
 func (q nftQuestion) expression(words []string) error {
 	return q.send(unix.NFT_MSG_NEWRULE, func(e *netlink.AttributeEncoder) {
 		e.String(unix.NFTA_RULE_TABLE, "sample")
@@ -81,8 +81,8 @@ func (q nftQuestion) expression(words []string) error {
 	})
 }
 
-// extension names one of iptables and its revision (include/uapi/linux/netfilter/nf_tables_compat.h); it does nothing
-// for other expressions.
+// extension names an extension of iptables and its revision (include/uapi/linux/netfilter/nf_tables_compat.h). For
+// other expressions it does nothing.
 func extension(e *netlink.AttributeEncoder, words []string) error {
 	if len(words) < 2 {
 		return nil

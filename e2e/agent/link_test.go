@@ -18,7 +18,7 @@ func within(tb testing.TB, path string, f func() error) {
 	check(tb, ns.WithNetNSPath(path, func(ns.NetNS) error { return f() }))
 }
 
-// lay makes a veth between two namespaces, "eth0" in each, with addresses, and up.
+// lay makes a veth between two namespaces. Its ends are called eth0, have the addresses, and are up.
 func lay(tb testing.TB, one, other string, addresses ...string) {
 	tb.Helper()
 	far, err := ns.GetNS(other)

@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 )
 
-// insideEnv is set for the run of this binary as process 1 of its own namespaces.
+// insideEnv is set when this binary runs as process 1 of its own namespaces.
 const insideEnv = "CNITEST_TEST_INSIDE"
 
 // TestMain runs the tests as an agent runs on a node: as process 1, with a network and a /run of its own.
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("SKIP: needs root to make namespaces")
 		return
 	}
-	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The child gets its death signal when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=yes")
@@ -74,7 +74,7 @@ func furnish() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// serve starts an agent and returns the harness's side of it, and what ends it as the end of its input does.
+// serve starts an agent. It returns the harness's side of it, and a function that ends it as the end of its input does.
 func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func()) {
 	tb.Helper()
 	requests, ask := io.Pipe()
@@ -82,7 +82,7 @@ func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func
 	served := make(chan error, 1)
 	go func() {
 		served <- agent.Serve(agent.Pipe{ReadCloser: requests, WriteCloser: answer}, options)
-		_ = answer.Close() // as the end of its process does
+		_ = answer.Close() // as when its process ends
 	}()
 	client = agent.NewClient("node/a", agent.Pipe{ReadCloser: answers, WriteCloser: ask})
 	end = func() {
@@ -98,14 +98,14 @@ func serve(tb testing.TB, options agent.Options) (client *agent.Client, end func
 	return client, end
 }
 
-// start returns serve for a test that does not end its agent.
+// start calls serve for a test that does not end its agent.
 func start(tb testing.TB) *agent.Client {
 	tb.Helper()
 	client, _ := serve(tb, agent.Options{})
 	return client
 }
 
-// namespace makes one that ends with the test.
+// namespace makes a namespace that ends with the test.
 func namespace(tb testing.TB, c *agent.Client, name string) string {
 	tb.Helper()
 	path, err := c.CreateNamespace(ctx(tb), name)
@@ -114,7 +114,7 @@ func namespace(tb testing.TB, c *agent.Client, name string) string {
 	return path
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func ctx(tb testing.TB) context.Context {
@@ -146,7 +146,7 @@ func wantError(tb testing.TB, got error, want string) {
 	}
 }
 
-// eventually polls until there is no error, or fails with the last one.
+// eventually calls f until it returns no error, or fails with the last one.
 func eventually(tb testing.TB, f func() error) {
 	tb.Helper()
 	err := f()

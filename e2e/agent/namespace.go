@@ -157,7 +157,7 @@ func writeSysctl(path, value string) error {
 	return os.WriteFile(path, []byte(value), 0)
 }
 
-// underRTNL are sysctls whose write waits for the RTNL lock without sleeping.
+// underRTNL contains the sysctls whose write waits for the RTNL lock without sleeping.
 var underRTNL = map[string]bool{
 	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true,
 	"ignore_routes_with_linkdown": true,

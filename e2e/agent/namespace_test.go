@@ -30,7 +30,7 @@ func TestCreateNamespace(t *testing.T) {
 	}
 	_, err = c.CreateNamespace(ctx(t), "pod")
 	wantError(t, err, "node/a: namespace /var/run/netns/pod: open /run/netns/pod: file exists")
-	// The one that was there is still.
+	// The existing namespace still exists.
 	_, err = c.Links(ctx(t), path)
 	check(t, err)
 }
@@ -125,7 +125,7 @@ func TestSetSysctls(t *testing.T) {
 	}
 }
 
-// Turning forwarding on resets accept_redirects: whatever the order of a map, the caller's value stands.
+// Switching forwarding on resets accept_redirects: the caller's value wins, whatever the order of a map.
 func TestSetSysctls_forwarding_first(t *testing.T) {
 	c := start(t)
 	path := namespace(t, c, "pod")

@@ -55,7 +55,7 @@ type RenameLinkArgs struct {
 }
 
 // RenameLink gives an interface another name, so that nobody finds it under the old one. It keeps its addresses. A
-// kernel that renames no interface that is up (before Linux 6.2) loses its routes.
+// kernel that cannot rename an interface that is up (before Linux 6.2) loses its routes.
 func (s *Server) RenameLink(args RenameLinkArgs, _ *None) error {
 	return inNamespace(args.Netns, func() error {
 		link, err := netlink.LinkByName(args.Name)

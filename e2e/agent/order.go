@@ -15,7 +15,7 @@ type order struct {
 	networks   map[string]*sync.RWMutex
 }
 
-// enter waits until an operation may run, and returns a function that its end calls.
+// enter waits until an operation may run, and returns a function that must be called when it ends.
 func (o *order) enter(req cni.Request) (leave func()) {
 	// libcni refuses a conflist that cannot be read.
 	list, _ := conflist.ParseRendered(req.Conflist)

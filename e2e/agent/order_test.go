@@ -36,7 +36,7 @@ func TestOrder(t *testing.T) {
 				done()
 			}()
 			if tt.wait {
-				// Long enough for the other to come in, were it let.
+				// Wait long enough for the other one to enter, if it could.
 				select {
 				case <-entered:
 					t.Fatal("got both at once, want the second to wait")

@@ -44,7 +44,7 @@ func knowsPidfds() bool {
 	}
 	defer unix.Close(fd)
 	err = unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG, nil)
-	// It is not a child; a kernel that does not know the question answers EINVAL.
+	// It is not a child; a kernel that does not know pidfds answers EINVAL.
 	return err == unix.ECHILD
 }
 

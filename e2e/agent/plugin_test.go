@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// plugins writes scripts that stand for plugins.
+// plugins writes scripts that act as plugins.
 func plugins(tb testing.TB, scripts map[string]string) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -27,7 +27,7 @@ func plugins(tb testing.TB, scripts map[string]string) string {
 }
 
 func TestCNI_trace(t *testing.T) {
-	// libcni writes to its cache: on a disk that ends with this process.
+	// libcni writes to its cache: use a disk that vanishes with this process.
 	check(t, unix.Mount("tmpfs", "/var/lib", "tmpfs", 0, ""))
 	t.Cleanup(func() { check(t, unix.Unmount("/var/lib", unix.MNT_DETACH)) })
 	disk := t.TempDir()
@@ -35,7 +35,7 @@ func TestCNI_trace(t *testing.T) {
 	pod := namespace(t, c, "pod")
 	dir := plugins(t, map[string]string{
 		"first": `cat >/dev/null; echo x > ` + disk + `/made; echo '{"cniVersion": "1.0.0"}'`,
-		// It leaves a process behind that ends before it does.
+		// It leaves a process behind, which ends before the plugin does.
 		"second": `cat >/dev/null; p=$(sleep 0 >/dev/null 2>&1 & echo $!); until [ -z "$(cat /proc/$p/cmdline 2>/dev/null)" ]; do :; done; echo '{"cniVersion": "1.0.0"}'`,
 		"third":  `cat >/dev/null; rm ` + disk + `/made; echo '{"code": 7, "msg": "no luck"}'; exit 1`,
 	})

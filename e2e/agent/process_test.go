@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// processes returns the ids of those with a command line.
+// processes returns the IDs of the processes with a command line.
 func processes(line string) []int {
 	var pids []int
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -118,7 +118,7 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// Processes whose parents ended come to process 1. Those that end there are not left as zombies.
+// Process 1 becomes the parent of orphans. Those that end do not stay as zombies.
 func TestSnapshot_has_no_orphans_that_ended(t *testing.T) {
 	c := start(t)
 	kinds := agent.SnapshotArgs{Kinds: []string{snapshot.Process}}
@@ -140,7 +140,7 @@ func TestSnapshot_has_no_orphans_that_ended(t *testing.T) {
 	})
 }
 
-// Whoever waits for orphans must leave it to os/exec to wait for its own children.
+// Whatever waits for orphans must leave the children of os/exec to os/exec.
 func TestSnapshot_takes_no_children_from_others(t *testing.T) {
 	c := start(t)
 	stop := make(chan struct{})

@@ -12,8 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// RoundArgs describe verbs of one network for several pods, of which each verb is called for all of them before the
-// next one.
+// RoundArgs describe verbs of one network for several pods. Each verb is called for all pods before the next one.
 type RoundArgs struct {
 	// Request has the conflist, the directories of the plugins and the timeout of a verb; the rest of it is set for
 	// each pod and verb.
@@ -38,10 +37,10 @@ type RoundVerb struct {
 	Verb cni.Verb `json:"verb"`
 	// Wall is the time from the start of the first plugin to the end of the last one.
 	Wall time.Duration `json:"wall"`
-	// Took has the time of each pod, in the order of the pods: that of all plugins of the chain, each from the start of
-	// its process to its end.
+	// Took has the time of each pod, in the order of the pods: the sum over all plugins of the chain, each from the
+	// start of its process to its end.
 	Took []time.Duration `json:"took"`
-	// CPU has the processor time of the same programs, and of those that they started and waited for.
+	// CPU has the processor time of the same programs, and of the programs that they started and waited for.
 	CPU []time.Duration `json:"cpu"`
 	// Results are the results of ADD in the order of the pods; nil for other verbs.
 	Results []json.RawMessage `json:"results,omitempty"`

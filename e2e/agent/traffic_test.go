@@ -30,7 +30,7 @@ func TestTraffic(t *testing.T) {
 		"Duration")); diff != "" {
 		t.Errorf("probe (-want +got):\n%s", diff)
 	}
-	// Now that the link has its carrier nothing is lost.
+	// The link has its carrier by now, so nothing is lost.
 	flow, err := c.StartFlow(ctx(t), one, probe.FlowSpec{Protocol: probe.UDP, To: "10.0.0.2", Port: 8080})
 	check(t, err)
 	links, err := c.Links(ctx(t), other)

@@ -19,7 +19,7 @@ func TestWatch(t *testing.T) {
 	args := agent.WatchArgs{Netns: other, Match: probe.Match{Hosts: []string{"10.0.0.2"}}}
 	first, err := c.StartWatch(ctx(t), args)
 	check(t, err)
-	// Netfilter can be watched once at a time; packets and counters can be more often.
+	// Only one watch at a time can see netfilter; packets and counters can have several.
 	second, err := c.StartWatch(ctx(t), args)
 	check(t, err)
 	result, err := c.Probe(ctx(t), one, probe.Spec{Protocol: probe.UDP, To: "10.0.0.2", Port: 53, Attempts: 1})

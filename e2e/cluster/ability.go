@@ -1,6 +1,6 @@
 package cluster
 
-// Ability is something that a backend, or a cluster of it, can do beyond Backend and Cluster, by implementing an
+// Ability is something that a backend or one of its clusters can do beyond Backend and Cluster, by implementing an
 // interface of this package.
 type Ability struct {
 	// Interface is its name in this package.
@@ -9,7 +9,7 @@ type Ability struct {
 	Means string
 }
 
-// Abilities returns all of them: the list of what a new backend may implement.
+// Abilities returns all abilities: the interfaces that a new backend may implement.
 func Abilities() []Ability {
 	return []Ability{
 		{"Exclusive", "a backend whose machines exist once: clusters are used one at a time, and get longer times"},
@@ -28,7 +28,7 @@ type RuntimeBackend interface {
 	HasRuntime() bool
 }
 
-// StoryBackend is a backend with scenarios of its own.
+// StoryBackend is a backend with its own scenarios.
 type StoryBackend interface {
 	Backend
 	Stories() []Story

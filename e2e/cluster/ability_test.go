@@ -16,8 +16,8 @@ import (
 
 const importPath = `"github.com/cnitest/cnitest/e2e/cluster"`
 
-// asserted returns the interfaces that a file asserts of a value, if it can be one of a backend or a cluster: those of
-// package cluster by their names, and "interface{…}" for one without a name.
+// asserted returns the interfaces to which a file asserts values that can be backends or clusters: those of package
+// cluster by name, and "interface{…}" for one without a name.
 func asserted(file *ast.File) []string {
 	own := file.Name.Name == "cluster"
 	imports := slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == importPath })
@@ -38,7 +38,7 @@ func asserted(file *ast.File) []string {
 				names = append(names, t.Name)
 			}
 		case *ast.SelectorExpr:
-			// Cluster itself is no ability: whoever finds one among other values asks for it.
+			// Cluster itself is no ability.
 			if x, ok := t.X.(*ast.Ident); ok && x.Name == "cluster" && t.Sel.Name != "Cluster" {
 				names = append(names, t.Sel.Name)
 			}
@@ -48,7 +48,7 @@ func asserted(file *ast.File) []string {
 	return names
 }
 
-// TestAbilities finds an optional ability of backends that is not listed.
+// TestAbilities finds optional abilities of backends that are not listed.
 func TestAbilities(t *testing.T) {
 	unused := map[string]bool{}
 	for _, a := range cluster.Abilities() {

@@ -18,11 +18,11 @@ import (
 // Backend makes clusters: from network namespaces of one machine, from machines that ssh reaches, or from a Kubernetes
 // cluster.
 type Backend interface {
-	// Name is the name for --backend.
+	// Name returns the name for --backend.
 	Name() string
-	// Missing says why this backend cannot offer what a scenario needs; nil if it can.
+	// Missing returns the reason why this backend cannot offer something that a scenario needs, or nil.
 	Missing(ctx context.Context, needs scenario.Needs) error
-	// Start makes a cluster. On an error nothing is left. Clusters may be started and used concurrently.
+	// Start makes a cluster. After an error nothing is left behind. Clusters may be started and used concurrently.
 	Start(ctx context.Context, req Request) (Cluster, error)
 }
 
@@ -42,8 +42,8 @@ func IsExclusive(b Backend) bool {
 // Losable is a cluster whose machines can become unreachable, without any fault of a plugin.
 type Losable interface {
 	Cluster
-	// Lost asks the machines, and returns why one of them no longer answers; nil if all answer. It takes half a minute
-	// at most.
+	// Lost asks all machines, and returns the reason why one of them no longer answers, or nil if all answer. It takes
+	// at most half a minute.
 	Lost() error
 }
 

@@ -68,7 +68,7 @@ type UnfitError struct {
 // Error returns the reason.
 func (e *UnfitError) Error() string { return e.Reason }
 
-// BeyondError says what a cluster cannot do by design, so that it does not count for any verdict.
+// BeyondError says what a cluster cannot do by design. Such a result does not count for any verdict.
 type BeyondError struct{ Reason string }
 
 // Error returns the reason.

@@ -106,10 +106,10 @@ func (c Call) String() string {
 		c.Duration.Round(time.Millisecond))
 }
 
-// Failed reports whether the plugin said that it failed, or did not come to its end.
+// Failed reports whether the plugin reported an error, or did not run to its end.
 func (c Call) Failed() bool { return c.ExitCode != 0 || c.Failure != "" }
 
-// Transcript returns the call with all that it was given and answered, so that it can be made again by hand.
+// Transcript returns the call with its complete input and output, so that it can be repeated by hand.
 func (c Call) Transcript() string {
 	var b strings.Builder
 	for _, e := range c.Env {

@@ -50,9 +50,9 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	return call
 }
 
-// Wait waits for a command that was started. It returns when the command ended, which is before it is reaped (see
-// settling), and the error of exec.Cmd's Wait. What its processes wait for a processor is added to the timeout of
-// package machinetime around ctx.
+// Wait waits for a command that was started. It returns the time at which the command ended, which is before it is
+// reaped (see settling), and the error of exec.Cmd's Wait. Time that its processes wait for a processor is added to the
+// timeout of package machinetime around ctx.
 func Wait(ctx context.Context, cmd *exec.Cmd) (end time.Time, err error) {
 	defer machinetime.Watch(ctx, cmd.Process.Pid)()
 	awaitEnd(cmd.Process.Pid)
@@ -61,16 +61,16 @@ func Wait(ctx context.Context, cmd *exec.Cmd) (end time.Time, err error) {
 	return end, cmd.Wait()
 }
 
-// settling is how long the last thread of a process that has ended may still need in the kernel before the process is
-// reaped, once it has a processor.
+// settling limits how long the last thread of a process that has ended may still need in the kernel before the process
+// is reaped, once it has a processor.
 //
 // The kernel tells the parent before that thread has dropped its entry in /proc. A parent that reaps at once drops the
-// entries of the whole process, and loops in shrink_dcache_parent until the thread is done, which the loop may itself
-// keep from the processor: for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had opened
-// /proc/self/task/TID/ns/net).
+// entries of the whole process, and loops in shrink_dcache_parent until the thread is done. The loop may itself keep
+// the thread from the processor, for seconds on a busy machine (seen on Linux 6.18 with plugins whose threads had
+// opened /proc/self/task/TID/ns/net).
 const (
 	settling = 500 * time.Microsecond
-	// maxTurn bounds how long it is waited for that thread's turn on a busy machine.
+	// maxTurn limits the wait for that thread's turn on a busy machine.
 	maxTurn = 50 * time.Millisecond
 )
 
@@ -94,8 +94,8 @@ func KillGroup(cmd *exec.Cmd) {
 		}
 		return os.ErrProcessDone
 	}
-	// By then the output has been read, and children forked meanwhile have closed their copies of the pipes, also on a
-	// busy emulated machine.
+	// By then the output has been read, and children that were forked meanwhile have closed their copies of the pipes,
+	// even on a busy emulated machine.
 	cmd.WaitDelay = 5 * time.Second
 }
 
@@ -117,16 +117,16 @@ func failure(ctx context.Context, err error, call Call) string {
 	return err.Error()
 }
 
-// KilledText says that a plugin was killed when the time of ctx was over: after how long, and how much of that the
-// machine did not give.
+// KilledText returns the text for a plugin that was killed when the time of ctx was over: after how long, and how much
+// of that time the machine did not give it.
 func KilledText(ctx context.Context, took time.Duration) string {
 	extra := machinetime.Extra(ctx)
 	return fmt.Sprintf("killed after %s without an answer%s", (took - extra).Round(time.Millisecond),
 		machinetime.Excess(extra))
 }
 
-// Environ returns the environment of a plugin: the given variables of the protocol, and PATH, which is the one of this
-// process if it is not given. libcni would pass everything that its own process has.
+// Environ returns the environment of a plugin: the given variables of the protocol, and PATH. If PATH is not given, it
+// is that of this process. libcni would pass the whole environment of its own process.
 func Environ(vars []string) []string {
 	var env []string
 	path := "PATH=" + os.Getenv("PATH")
@@ -138,6 +138,6 @@ func Environ(vars []string) []string {
 			path = v
 		}
 	}
-	slices.Sort(env) // libcni's order is that of a map
+	slices.Sort(env) // libcni's order is that of a map, which is random
 	return append(env, path)
 }

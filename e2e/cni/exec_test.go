@@ -90,7 +90,7 @@ func (o *overtime) Err() error {
 	}
 }
 
-// awaitProcess waits for a process with a command line, as /proc has it.
+// awaitProcess waits for a process with a command line, as it is in /proc.
 func awaitProcess(line string) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -102,11 +102,11 @@ func awaitProcess(line string) {
 	}
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func TestExec_time_is_over(t *testing.T) {
-	// A plugin that takes no signal but the last, with a child that holds its output open.
+	// A plugin that ignores all signals that can be ignored, with a child that keeps its output open.
 	dir := plugins(t, map[string]string{
 		"hang": `trap '' TERM; echo so far; echo why >&2; sleep 1004 & sleep 1004; sleep 1004`,
 	})
@@ -138,7 +138,7 @@ func TestExec_stopped(t *testing.T) {
 	}
 }
 
-// A plugin that ended by itself was not killed, even if time was over when that was noticed.
+// A plugin that ended by itself was not killed, even if its time was over when that was noticed.
 func TestExec_answers_at_the_last_moment(t *testing.T) {
 	dir := plugins(t, map[string]string{"late": `echo '{}'`, "late-failure": `exit 5`})
 	for plugin, exit := range map[string]int{"late": 0, "late-failure": 5} {

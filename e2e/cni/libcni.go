@@ -22,13 +22,13 @@ import (
 // CacheDir is where libcni keeps the results of ADD unless a runtime says otherwise.
 const CacheDir = "/var/lib/cni"
 
-// Run runs a verb through libcni. The error is about the request itself; the outcome has what the plugins answered.
+// Run runs a verb through libcni. The error concerns the request itself; the answers of the plugins are in the outcome.
 // after, if not nil, is called after each plugin. Calls may be made concurrently for different containers.
 func Run(ctx context.Context, req Request, after func(Call)) (*Outcome, error) {
 	return RunBy(ctx, req, after, Exec)
 }
 
-// RunBy is like Run with another function to run a binary, which has the arguments of Exec.
+// RunBy does the same as Run with another function to run a binary, which has the parameters of Exec.
 func RunBy(ctx context.Context, req Request, after func(Call),
 	exec func(ctx context.Context, path string, env []string, stdin []byte) Call,
 ) (*Outcome, error) {

@@ -20,7 +20,7 @@ const (
 	secondResult = `{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/run/netns/pod"},{"name":"second"}]}`
 )
 
-// chain is a conflist of plugins that answer ADD with a result and all else with nothing.
+// chain is a conflist of plugins that answer ADD with a result and all other verbs with an empty output.
 const chain = `{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"first","capabilities":{"portMappings":true}},{"type":"second"}]}`
 
 func chainPlugins(tb testing.TB) string {
@@ -31,7 +31,7 @@ func chainPlugins(tb testing.TB) string {
 	return plugins(tb, map[string]string{"first": answer(firstResult), "second": answer(secondResult)})
 }
 
-// emptyCache removes what other tests left in the cache, and afterwards what this one does.
+// emptyCache removes entries of other tests from the cache, and at the end those of this one.
 func emptyCache(tb testing.TB) {
 	tb.Helper()
 	check(tb, os.RemoveAll(cni.CacheDir))
@@ -48,7 +48,7 @@ func request(verb cni.Verb, conflist, dir string) cni.Request {
 	}
 }
 
-// seen is what a plugin was given, as far as tests look at it.
+// seen is the part of a plugin's input that tests compare.
 type seen struct{ Plugin, Verb, Stdin, ContainerID, Netns, IfName, Args string }
 
 func run(tb testing.TB, req cni.Request) (*cni.Outcome, []seen) {
@@ -91,7 +91,7 @@ var sameJSON = cmp.FilterPath(func(p cmp.Path) bool {
 	return v
 }))
 
-// sameCalls wants the calls of a verb to have got what is wanted.
+// sameCalls compares the input of a verb's calls with the wanted one.
 func sameCalls(t *testing.T, verb string, want, got []seen) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, sameJSON); diff != "" {
@@ -104,7 +104,7 @@ func TestRun(t *testing.T) {
 	t.Setenv("CNI_STRAY", "of the process")
 	t.Setenv("HOME", "/root")
 	const (
-		// libcni leaves "capabilities" where it is, which the spec says to drop (SPEC.md, section 3).
+		// libcni does not remove "capabilities", as the spec demands (SPEC.md, section 3).
 		config1 = `{"cniVersion":"1.1.0","name":"net","type":"first","capabilities":{"portMappings":true},"runtimeConfig":{"portMappings":[80]}`
 		config2 = `{"cniVersion":"1.1.0","name":"net","type":"second"`
 		final   = `,"prevResult":` + secondResult + `}`
@@ -168,7 +168,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// No valid attachments are a list without any, which is not the same as no list.
+// If no attachment is valid, the list is empty, which differs from a missing list.
 func TestRun_gc_of_everything(t *testing.T) {
 	emptyCache(t)
 	dir := chainPlugins(t)
@@ -297,7 +297,7 @@ func TestRun_failure(t *testing.T) {
 			want: cni.Error{Plugin: "coded", Code: 11, Msg: "no addresses", Details: "try later"},
 		},
 		{
-			// GC goes on after an error (SPEC.md, section 3); the first counts.
+			// GC goes on after an error (SPEC.md, section 3); the first error is returned.
 			name: "GC", verb: cni.GC, plugins: []string{"coded", "good", "mute"},
 			want: cni.Error{Plugin: "coded", Code: 11, Msg: "no addresses", Details: "try later"},
 		},

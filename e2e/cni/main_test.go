@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideEnv is set for the run of this binary in a mount namespace of its own.
+// insideEnv is set when this binary runs in its own mount namespace.
 const insideEnv = "CNITEST_TEST_INSIDE"
 
-// TestMain runs the tests where the cache of libcni is theirs: in a mount namespace with a tmpfs over /var/lib, and as
-// an ordinary user in a user namespace.
+// TestMain runs the tests with their own cache of libcni: in a mount namespace with a tmpfs over /var/lib, and for an
+// ordinary user in a user namespace.
 func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
 		err := errors.Join(
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(m.Run())
 	}
-	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The child gets its death signal when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=yes")
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// plugins writes scripts that stand for plugins and returns their directory.
+// plugins writes scripts that act as plugins and returns their directory.
 func plugins(tb testing.TB, scripts map[string]string) string {
 	tb.Helper()
 	dir := tb.TempDir()

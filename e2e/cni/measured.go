@@ -15,12 +15,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// ExecMeasured is like Exec for calls whose time is of interest. The plugin's input and output are files in memory,
-// which this process need not serve meanwhile, so that nothing but the plugin works; and it returns when the plugin has
-// ended, which is reaped afterwards. What a process writes that the plugin leaves behind is not waited for.
+// ExecMeasured does the same as Exec for calls whose time is measured. The plugin's input and output are files in
+// memory, which this process need not serve meanwhile, so that only the plugin works. It returns when the plugin has
+// ended, and reaps it afterwards. It does not wait for output of processes that the plugin leaves behind.
 //
-// cpu waits until the plugin is reaped, and returns the processor time of it and of the programs that it waited for; 0
-// if it could not be started. It may be called again.
+// cpu waits until the plugin is reaped, and returns the processor time of the plugin and of the programs that it waited
+// for; 0 if the plugin could not be started. It may be called again.
 func ExecMeasured(ctx context.Context, path string, env []string, stdin []byte) (
 	call Call, cpu func() time.Duration,
 ) {
@@ -80,7 +80,7 @@ func ExecMeasured(ctx context.Context, path string, env []string, stdin []byte) 
 	return call, cpu
 }
 
-// content returns what was written to a file.
+// content returns the content of a file.
 func content(f *os.File) string {
 	size, err := f.Seek(0, 2)
 	if err != nil {
@@ -91,7 +91,7 @@ func content(f *os.File) string {
 	return string(text[:n])
 }
 
-// statusOf returns the status of a child from what waitid(2) tells of it.
+// statusOf returns the status of a child from the answer of waitid(2).
 func statusOf(info *unix.Siginfo) unix.WaitStatus {
 	const exited = 1 // CLD_EXITED
 	// After three numbers and, on 64 bits, a gap: the process, its user, and its status (sigaction(2), si_status).

@@ -22,7 +22,7 @@ func script(t *testing.T, text string) string {
 	return path
 }
 
-// TestExecMeasured wants of calls of each outcome what Exec says of them.
+// TestExecMeasured compares calls of each outcome with those of Exec.
 func TestExecMeasured(t *testing.T) {
 	for name, text := range map[string]string{
 		"success": "cat; echo $CNI_COMMAND >&2", "failure": "echo '{}'; exit 7", "signal": "kill -TERM $$",

@@ -23,7 +23,7 @@ func ParseResult(data json.RawMessage) (*Result, error) {
 		return nil, err
 	}
 	if head.CNIVersion == "" {
-		head.CNIVersion = "0.1.0" // the only version whose results may leave it out
+		head.CNIVersion = "0.1.0" // the only version whose results may omit it
 	}
 	result, err := create.Create(head.CNIVersion, data)
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/contract"
 )
 
-// recorded is a conflist of three plugins; what each was given stands in the outcome's calls.
+// recorded is a conflist of three plugins. The outcome's calls contain their input.
 const recorded = `{"cniVersion": "0.4.0", "cniVersions": ["0.3.1", "1.1.0", "1.0.0", "7.0.0"], "name": "net", "plugins": [
 	{"type": "first", "capabilities": {"portMappings": true}, "strange": {"deep": [1, "two"]}},
 	{"type": "middle", "ipam": {"type": "pool"}, "capabilities": {"mac": true}},
 	{"type": "last", "strange": null, "cni.dev/own": "value"}]}`
 
-// recorders returns the plugins of the chain. Each adds an interface of its name to the result; what its file "fails"
-// names makes it fail.
+// recorders returns the plugins of the chain. Each adds an interface of its name to the result. It fails for the verbs
+// that its file "fails" contains.
 func recorders(tb testing.TB, fails ...string) string {
 	tb.Helper()
 	scripts := map[string]string{}
@@ -73,7 +73,7 @@ func equal(tb testing.TB, got, want any) {
 	}
 }
 
-// runtimeTests returns the requirements of runtimes, each with what shows that the driver keeps it.
+// runtimeTests returns for each requirement on runtimes the test that shows that the driver meets it.
 func runtimeTests() map[string]func(t *testing.T) {
 	three := func(verb string) []string { return []string{"first " + verb, "middle " + verb, "last " + verb} }
 	reversed := []string{"last DEL", "middle DEL", "first DEL"}
@@ -136,7 +136,7 @@ func runtimeTests() map[string]func(t *testing.T) {
 					t.Errorf("%s: got the prevResult %v, want that of the last plugin", c.Plugin, previous)
 				}
 			}
-			// Also after an ADD that failed, of which there is no result.
+			// Also after a failed ADD, which has no result.
 			failing := recorders(t, "middle ADD")
 			if record(t, cni.Add, recorded, failing).Failure == nil {
 				t.Fatal("got an ADD that succeeds, want the middle plugin's failure")
@@ -217,7 +217,7 @@ func runtimeTests() map[string]func(t *testing.T) {
 	}
 }
 
-// elsewhere returns requirements of runtimes that others than the driver keep.
+// elsewhere returns the requirements on runtimes that other code than the driver meets.
 func elsewhere() map[string]string {
 	return map[string]string{
 		"ADD-6": "TestShipped_scenarios_add_once of package scenario",
@@ -226,8 +226,8 @@ func elsewhere() map[string]string {
 	}
 }
 
-// TestRuntime holds the driver, libcni included, to what the specification asks of runtimes. libcni leaves the key
-// capabilities where it is (RQ-1) and passes keys of cni.dev/ on (RQ-2), which plugins see from every runtime on it.
+// TestRuntime checks that the driver, including libcni, meets the requirements on runtimes. libcni does not remove the
+// key capabilities (RQ-1) and passes keys of cni.dev/ on (RQ-2); plugins see both from every runtime based on it.
 func TestRuntime(t *testing.T) {
 	tests := runtimeTests()
 	for _, r := range contract.Requirements() {

@@ -16,8 +16,8 @@ func family(a netip.Addr) int {
 	return 6
 }
 
-// usable returns the first and the last address that host-local gives out of a subnet: not its base, and in IPv4 not
-// the broadcast address.
+// usable returns the first and the last address of a subnet that host-local assigns: it leaves out the base address
+// and, for IPv4, the broadcast address.
 func usable(subnet netip.Prefix) (first, last netip.Addr) {
 	first = subnet.Addr().Next()
 	last = netipx.PrefixLastIP(subnet)
@@ -38,14 +38,14 @@ func count(r netipx.IPRange) int {
 
 func number(a netip.Addr) *big.Int { return new(big.Int).SetBytes(a.AsSlice()) }
 
-// plus returns the address n further on; the caller knows that it exists.
+// plus returns the address that follows a by n. The caller knows that it exists.
 func plus(a netip.Addr, n *big.Int) netip.Addr {
 	sum := new(big.Int).Add(number(a), n)
 	moved, _ := netip.AddrFromSlice(sum.FillBytes(make([]byte, a.BitLen()/8)))
 	return moved
 }
 
-// distance returns how far b is behind a.
+// distance returns the difference of two addresses, positive if b follows a.
 func distance(a, b netip.Addr) *big.Int { return new(big.Int).Sub(number(b), number(a)) }
 
 // addressSet is a set under construction; its zero value is empty.
@@ -61,7 +61,7 @@ func (s *addressSet) addRange(r netipx.IPRange) { s.builder.AddRange(r) }
 
 func (s *addressSet) addPrefix(p netip.Prefix) { s.builder.AddPrefix(p) }
 
-// set returns the set as it is now. The builder refuses invalid ranges only, and none is made here.
+// set returns the present set. The builder refuses only invalid ranges, and none is made here.
 func (s *addressSet) set() *netipx.IPSet {
 	set, err := s.builder.IPSet()
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *addressSet) set() *netipx.IPSet {
 	return set
 }
 
-// without returns what stays of the ranges when taken is gone, in ascending order.
+// without returns the ranges without the taken addresses, in ascending order.
 func without(taken *netipx.IPSet, ranges ...netipx.IPRange) []netipx.IPRange {
 	var rest addressSet
 	for _, r := range ranges {
@@ -92,7 +92,7 @@ func total(ranges []netipx.IPRange) int {
 	return sum
 }
 
-// take cuts the first n addresses off the ranges.
+// take splits off the first n addresses of the ranges.
 func take(ranges []netipx.IPRange, n int) (head, tail []netipx.IPRange) {
 	tail = slices.Clone(ranges)
 	for n > 0 && len(tail) > 0 {

@@ -7,7 +7,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// networksAnnotation is where a pod says which networks it has beside its default one, and by which interfaces.
+// networksAnnotation is the annotation in which a pod lists its networks besides the default one, and the interfaces
+// for them.
 const networksAnnotation = "k8s.v1.cni.cncf.io/networks"
 
 // attachmentWish is one network of a pod's annotation.
@@ -17,8 +18,8 @@ type attachmentWish struct {
 	Interface string `json:"interface"`
 }
 
-// wishes returns what a pod, or the template of pods in an object, has in its annotation: a JSON list, or
-// "NAMESPACE/NAME@INTERFACE" with commas between.
+// wishes returns the networks in the annotation of a pod, or of an object's pod template: a JSON list, or
+// "NAMESPACE/NAME@INTERFACE" separated by commas.
 func wishes(object *yaml.Node) []attachmentWish {
 	template := child(child(object, "spec"), "template")
 	var all []attachmentWish
@@ -44,7 +45,7 @@ func wishes(object *yaml.Node) []attachmentWish {
 	return all
 }
 
-// interfaces returns the names of the interfaces by which pods want a definition, in their order.
+// interfaces returns the names of the interfaces that pods use for a definition, in their order.
 func (d definition) interfaces(all []attachmentWish) []string {
 	var names []string
 	for _, w := range all {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// PlanBeside derives the lab network of a file for pods that are on the network of a plan, too: on the same uplink
-// where the file names that or none, else on one of its own. Its error is one sentence.
+// PlanBeside derives the lab network of a file for pods that are also on the network of a plan. It uses the same uplink
+// if the file names that one or none, otherwise another one. Its error is one sentence.
 func (f *File) PlanBeside(plan *Plan) (*Plan, error) {
 	opts := PlanOptions{Avoid: plan.Networks()}
 	for _, external := range plan.External {
@@ -16,7 +16,7 @@ func (f *File) PlanBeside(plan *Plan) (*Plan, error) {
 	for _, n := range plan.Nodes {
 		node := PlanNode{Name: n.Name}
 		if behind {
-			// The nodes reach each other's pods by the network that they have.
+			// Nodes reach each other's pods over the network that they already have.
 			node.Own, node.Uplink = n.Addresses, n.Uplink
 		}
 		opts.Nodes = append(opts.Nodes, node)

@@ -10,7 +10,7 @@ import (
 	"slices"
 )
 
-// sources has the origin of plugins that upstream does not ship, by type.
+// sources contains the origin of plugins that upstream does not ship, by type.
 var sources = map[string]string{
 	"whereabouts": "github.com/k8snetworkplumbingwg/whereabouts",
 	"bond":        "github.com/k8snetworkplumbingwg/bond-cni",
@@ -24,9 +24,9 @@ var sources = map[string]string{
 	"aws-cni":     "github.com/aws/amazon-vpc-cni-k8s",
 }
 
-// MissingBinaries names every plugin of the chain, and of its IPAM, that has no program in dir: where the file asks for
-// it, for whom, where its program was looked for, and which project it is of where that is known. Nil means that none
-// is missing.
+// MissingBinaries returns an error that names every plugin of the chain, and of its IPAM, whose program is not in dir.
+// It says where the file names the plugin and, if known, which project it comes from. It returns nil if none is
+// missing.
 func (f *File) MissingBinaries(dir string) error {
 	var errs []error
 	for i, plugin := range f.document.plugins() {

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// mostBrought bounds how many pods' addresses a node has ready, and mostLeased those of a DHCP server.
+	// mostBrought limits the number of pods for which a node has addresses, and mostLeased the addresses of a DHCP
+	// server.
 	mostBrought = 128
 	mostLeased  = 250
 )
@@ -15,8 +16,8 @@ const (
 // bringsLAN reports whether pods get their addresses on the LAN from outside of the file: from the runtime, or by DHCP.
 func (a ipam) bringsLAN() bool { return a.brought && len(a.fixed) == 0 || a.typ == "dhcp" }
 
-// broughtLAN returns the LAN of such pods: the caller's, the networks around the routers that the file names, or one of
-// the lab's choice.
+// broughtLAN returns the LAN of such pods: the caller's, the networks around the routers that the file names, or one
+// that the lab chooses.
 func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 	lan := slices.Clone(p.opts.Subnets)
 	if len(lan) == 0 {
@@ -58,7 +59,7 @@ func (p *planner) broughtLAN() ([]netip.Prefix, error) {
 	return lan, nil
 }
 
-// bring gives each node addresses of its own for its pods, or the DHCP server its range.
+// bring gives each node addresses for its pods, or the DHCP server its range.
 func (p *planner) bring() error {
 	first := p.drafts[0].ipam
 	if !first.bringsLAN() && !p.file.LayerTwo() {
@@ -89,7 +90,7 @@ func (p *planner) bring() error {
 	return nil
 }
 
-// leased returns how many addresses the DHCP server has: what the nodes say, all of them if one does not.
+// leased returns the number of addresses of the DHCP server: the sum of the nodes' wishes, or all if a node has none.
 func (p *planner) leased() int {
 	sum := 0
 	for _, d := range p.drafts {
@@ -101,7 +102,7 @@ func (p *planner) leased() int {
 	return min(sum, mostLeased)
 }
 
-// share gives each node as many of the addresses, pod by pod.
+// share gives each node the same number of addresses, pod by pod.
 func (p *planner) share(lan netip.Prefix, free []netip.Addr) {
 	each := min(mostBrought, len(free)/len(p.drafts))
 	for i := range p.drafts {
@@ -115,7 +116,7 @@ func (p *planner) share(lan netip.Prefix, free []netip.Addr) {
 	}
 }
 
-// free returns addresses of a LAN that nobody has: the first ones after the lab's own.
+// free returns unused addresses of a LAN: the first ones after the lab's own.
 func (p *planner) free(lan netip.Prefix, most int) []netip.Addr {
 	taken := p.taken()
 	_, last := usable(lan)
@@ -128,7 +129,7 @@ func (p *planner) free(lan netip.Prefix, most int) []netip.Addr {
 	return list
 }
 
-// checkBrought warns where the IPAM plugin waits for addresses that a runtime would not pass.
+// checkBrought warns if the IPAM plugin waits for addresses that a runtime would not pass.
 func (d *document) checkBrought(plugin *value) {
 	ipam := plugin.fields["ipam"]
 	if ipam == nil || !strings.EqualFold(textOf(ipam.fields["type"]), "static") {
@@ -148,8 +149,8 @@ func (d *document) checkBrought(plugin *value) {
 		`CNI_ARGS; add one of the two`)
 }
 
-// LayerTwo reports whether pods get an interface on the LAN and no address: nothing of the chain has an IPAM plugin,
-// and the main plugin is one of upstream's.
+// LayerTwo reports whether pods get an interface on the LAN without an address: no plugin of the chain has an IPAM
+// plugin, and the main plugin is one of upstream's.
 func (f *File) LayerTwo() bool {
 	_, upstream := upstreamKeys[f.Plugins[0].Type]
 	return upstream && slices.Contains(attachedTypes, f.Plugins[0].Type) &&
@@ -166,8 +167,8 @@ const (
 	ByArgs Way = "CNI_ARGS"
 )
 
-// Brought returns the way in which the runtime brings addresses, and the index of the plugin whose IPAM plugin waits
-// for them; empty where none does.
+// Brought returns how the runtime passes addresses, and the index of the plugin whose IPAM plugin waits for them. The
+// way is empty if no plugin does.
 func (f *File) Brought() (Way, int) {
 	for i, plugin := range f.document.plugins() {
 		a := f.document.ipam(plugin)
@@ -182,8 +183,8 @@ func (f *File) Brought() (Way, int) {
 	return "", 0
 }
 
-// StaysOnLAN reports whether pods have no route beyond their own networks: upstream's plugins alone make the chain, and
-// their IPAM plugin is one that gives the routes of the file, of which none is a default route.
+// StaysOnLAN reports whether pods have no route beyond their own networks: all plugins of the chain are upstream's, and
+// their IPAM plugin returns exactly the file's routes, which do not include a default route.
 func (f *File) StaysOnLAN() bool {
 	for i, plugin := range f.document.plugins() {
 		if _, upstream := upstreamKeys[f.Plugins[i].Type]; !upstream || i == 0 &&
@@ -204,13 +205,13 @@ func (f *File) StaysOnLAN() bool {
 	return true
 }
 
-// isDefault reports whether a route, or the two halves of which one is enough to know, leads everywhere.
+// isDefault reports whether a route leads everywhere, or is one half of such a route.
 func isDefault(route *value) bool {
 	dst, err := netip.ParsePrefix(textOf(route.fields["dst"]))
 	return err == nil && dst.Bits() <= 1
 }
 
-// OneAddress reports whether every pod gets the same addresses, since they stand in the file.
+// OneAddress reports whether every pod gets the same addresses, because they are written in the file.
 func (f *File) OneAddress() bool {
 	for _, plugin := range f.document.plugins() {
 		if a := f.document.ipam(plugin); a != nil && a.typ != "" {
@@ -223,7 +224,7 @@ func (f *File) OneAddress() bool {
 // DHCPPlugin is the type of upstream's IPAM plugin that leases addresses.
 const DHCPPlugin = "dhcp"
 
-// dhcpSocket is where the plugin dhcp looks for its daemon where the file does not say (plugins, ipam/dhcp).
+// dhcpSocket is the default path of the daemon's socket (plugins, ipam/dhcp).
 const dhcpSocket = "/run/cni/dhcp.sock"
 
 // DHCP returns the path of the socket of upstream's DHCP daemon, and whether the file uses its plugin.

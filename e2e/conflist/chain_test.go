@@ -102,8 +102,8 @@ func TestPlan_added_plugin_without_type(t *testing.T) {
 	}
 }
 
-// TestPlan_same_network holds what libcni reads from a node's conflist against what it reads from the user's file,
-// where the node has the file for itself.
+// TestPlan_same_network compares what libcni reads from a node's conflist with what it reads from the user's file, for
+// a node that has all addresses of the file.
 func TestPlan_same_network(t *testing.T) {
 	for _, file := range []string{
 		"seed-route.conflist", "seed-veth-to-host.conflist", "bridge.conflist", "ipv6.conflist",

@@ -11,7 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// check fills the file from its document and notes each problem.
+// check fills in the file from its document and records each problem.
 func (f *File) check() {
 	d := f.document
 	root := d.root
@@ -51,7 +51,7 @@ func (f *File) check() {
 		return
 	}
 	d.checkRangeSetsPerFamily(f.CNIVersion)
-	// The last word belongs to the library that runtimes use.
+	// The library that runtimes use decides in the end.
 	data, err := marshal(root.plain())
 	if err == nil {
 		_, err = libcni.NetworkConfFromBytes(data)
@@ -61,12 +61,12 @@ func (f *File) check() {
 	}
 }
 
-// listKeys are the keys of a list, which libcni looks up by their exact names.
+// listKeys are the keys of a list. libcni only accepts their exact names.
 var listKeys = []string{
 	"cniVersion", "cniVersions", "name", "disableCheck", "disableGC", "loadOnlyInlinedPlugins", "plugins",
 }
 
-// checkListKeys finds keys of the list in other cases, which libcni does not take there.
+// checkListKeys finds keys of the list in other cases, which libcni ignores.
 func (d *document) checkListKeys() {
 	root := d.root
 	for i, key := range root.keys {
@@ -88,7 +88,8 @@ func (d *document) checkListKeys() {
 	}
 }
 
-// checkExtension warns where the runtimes' own loaders go by the ending of the file's name.
+// checkExtension reports a single plugin in a .conflist, and warns about a list in a .conf, which runtimes do not read
+// as one.
 func (f *File) checkExtension(root *value) {
 	extension := filepath.Ext(f.Path)
 	wrapped := root.fields["plugins"].items[0].offset == root.offset
@@ -100,7 +101,7 @@ func (f *File) checkExtension(root *value) {
 	}
 }
 
-// checkName holds the network's name against SPEC.md, section 1.
+// checkName checks the network's name against SPEC.md, section 1.
 func (f *File) checkName(root *value) string {
 	const rule = `letters, digits, "_", "." and "-", the first a letter or a digit`
 	name, ok := f.document.str(root, "name")
@@ -199,7 +200,7 @@ func (d *document) checkCapabilities(capabilities *value) {
 	}
 }
 
-// checkReserved warns of keys that SPEC.md, section 1, keeps for the runtime.
+// checkReserved warns about keys that SPEC.md, section 1, reserves for the runtime.
 func (d *document) checkReserved(object *value, owner string) {
 	for _, key := range object.keys {
 		if slices.Contains([]string{"runtimeConfig", "args", "prevResult"}, key) || strings.HasPrefix(key, "cni.dev/") {
@@ -208,7 +209,7 @@ func (d *document) checkReserved(object *value, owner string) {
 	}
 }
 
-// str returns a string field; ok is false without it, and for another type, which is noted.
+// str returns a string field. ok is false if it is missing or has another type; the latter is recorded as a problem.
 func (d *document) str(object *value, key string) (text string, ok bool) {
 	field := object.fields[key]
 	if field == nil {
@@ -221,7 +222,7 @@ func (d *document) str(object *value, key string) (text string, ok bool) {
 	return text, true
 }
 
-// flag reads true, false and, as libcni does, their names as strings.
+// flag reads true, false and, like libcni, the strings "true" and "false".
 func (d *document) flag(object *value, key string) bool {
 	field := object.fields[key]
 	if field == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestLoad_bad holds every file of testdata/bad against the whole error text; `FILE` stands for its path.
+// TestLoad_bad compares the whole error text of every file of testdata/bad; `FILE` stands for its path.
 func TestLoad_bad(t *testing.T) {
 	want := map[string]string{
 		"bare-key.conflist":        `FILE:2:3: a key has no quotes; write "like this"`,
@@ -116,7 +116,7 @@ FILE:2: cniVersions holds a number; want strings`,
 	}
 }
 
-// libcniError returns the library's own text, which is not this package's to fix.
+// libcniError returns the library's own text, which this package cannot change.
 func libcniError(t *testing.T, file string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata/bad", file))

@@ -16,34 +16,34 @@ import (
 
 // File is a CNI network configuration list as its user wrote it.
 type File struct {
-	// Path is the name that problems are reported under: the path for Load, the name for Parse.
+	// Path is the name used in messages: the path for Load, the name for Parse.
 	Path string
 	// Network is the `name` of the list.
 	Network string
 	// CNIVersion is the version that a runtime picks from `cniVersion` and `cniVersions`: the highest that it knows
 	// (SPEC.md, section 1).
 	CNIVersion string
-	// CNIVersions is `cniVersions` as written, empty without.
+	// CNIVersions is `cniVersions` as written; empty if the file has none.
 	CNIVersions []string
-	// DisableCheck and DisableGC say that a runtime must not call CHECK, GC (SPEC.md, section 1).
+	// DisableCheck and DisableGC say that a runtime must not call CHECK or GC (SPEC.md, section 1).
 	DisableCheck, DisableGC bool
 	// Plugins is the chain, never empty.
 	Plugins []Plugin
-	// Definition is the NetworkAttachmentDefinition that the network was read from, "name" or "namespace/name"; empty
-	// for a file of CNI's.
+	// Definition is the NetworkAttachmentDefinition from which the network was read, "name" or "namespace/name"; empty
+	// for a CNI configuration file.
 	Definition string
-	// Interfaces are the names that pods of the same file give their interfaces on the network, by the annotation of
-	// Multus; empty if they say none.
+	// Interfaces are the names of the interfaces that pods of the same file use for the network, by the annotation of
+	// Multus; empty if they name none.
 	Interfaces []string
 	// Source is the text of the configuration as read, with its placeholders.
 	Source []byte
-	// Warnings are problems that a runtime lives with, each with its place.
+	// Warnings are problems that a runtime tolerates, each with its place.
 	Warnings []string
 
 	origin
 }
 
-// origin is the text that a network was read from.
+// origin is the text from which a network was read.
 type origin struct {
 	document *document
 	// written is the configuration with its placeholders.
@@ -56,17 +56,17 @@ type origin struct {
 type Plugin struct {
 	// Type is the name of the plugin's binary.
 	Type string
-	// IPAM is the type of the plugin that it asks for addresses, empty without.
+	// IPAM is the type of the plugin that it delegates to for addresses; empty if there is none.
 	IPAM string
 	// Config is the whole object; numbers are json.Number, unknown keys are kept.
 	Config map[string]any
 }
 
-// Load reads the only network of a file, see LoadAll.
+// Load reads a file that contains one network; see LoadAll.
 func Load(path string) (*File, error) { return LoadNetwork(path, "") }
 
-// LoadNetwork reads the network of a file that has the name, as its configuration or as its
-// NetworkAttachmentDefinition; an empty name stands for the only one.
+// LoadNetwork reads one network of a file. The name is that of its configuration or of its NetworkAttachmentDefinition;
+// an empty name stands for the only one.
 func LoadNetwork(path, network string) (*File, error) {
 	all, err := LoadAll(path)
 	if err != nil {
@@ -76,20 +76,20 @@ func LoadNetwork(path, network string) (*File, error) {
 }
 
 // LoadAll reads every network of a file: a configuration list (.conflist), a single plugin's configuration (.conf,
-// .json), which it wraps into a list as libcni does, or NetworkAttachmentDefinitions as kubectl takes and prints them
-// (.yaml, .yml, .json). One without spec.config is looked for beside the file and in /etc/cni/net.d. The error joins
-// every problem of the file.
+// .json), which it wraps into a list as libcni does, or NetworkAttachmentDefinitions as kubectl reads and prints them
+// (.yaml, .yml, .json). The configuration of a definition without spec.config is looked up beside the file and in
+// /etc/cni/net.d. The error joins all problems of the file.
 func LoadAll(path string) ([]*File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err // an *fs.PathError: names the path and what was tried
+		return nil, err // an *fs.PathError, which names the path and the operation
 	}
 	return parseAll(path, data, []string{filepath.Dir(path), systemDir})
 }
 
-// Parse reads the only network of data as Load does, and no file beside it. Its error joins every problem of the file,
-// one a line, each as `name:line: what is wrong; how to mend it`; JSON syntax errors carry the column too. Placeholders
-// have sample values.
+// Parse reads the only network of data as Load does, with no other file beside it. Its error joins all problems of the
+// file, one per line, each as `name:line: what is wrong; how to mend it`; JSON syntax errors name the column too.
+// Placeholders have sample values.
 func Parse(name string, data []byte) (*File, error) {
 	all, err := parseAll(name, data, nil)
 	if err != nil {
@@ -113,7 +113,7 @@ func parseAll(name string, data []byte, dirs []string) ([]*File, error) {
 	return all, errors.Join(errs...)
 }
 
-// choose finds the network of a name, or the only one.
+// choose returns the network of a name, or the only one.
 func choose(path string, all []*File, network string) (*File, error) {
 	var names []string
 	var found []*File
@@ -137,8 +137,8 @@ func choose(path string, all []*File, network string) (*File, error) {
 	return found[0], nil
 }
 
-// Capabilities lists the runtime capabilities that any plugin of the chain declares (portMappings, bandwidth, ips,
-// mac, …), sorted.
+// Capabilities returns the runtime capabilities that plugins of the chain declare (portMappings, bandwidth, ips, mac,
+// …), sorted.
 func (f *File) Capabilities() []string {
 	set := map[string]bool{}
 	for _, plugin := range f.Plugins {
@@ -149,7 +149,7 @@ func (f *File) Capabilities() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-// Capabilities lists those that the plugin declares, sorted.
+// Capabilities returns the capabilities that the plugin declares, sorted.
 func (p *Plugin) Capabilities() []string {
 	capabilities, _ := p.Config["capabilities"].(map[string]any)
 	var names []string
@@ -162,7 +162,7 @@ func (p *Plugin) Capabilities() []string {
 	return names
 }
 
-// Types lists the plugin types of the chain and of their IPAM, in the order in which a runtime meets them, each once.
+// Types returns the plugin types of the chain and of their IPAM, in the order in which a runtime calls them, each once.
 func (f *File) Types() []string {
 	var types []string
 	for _, plugin := range f.Plugins {
@@ -175,7 +175,7 @@ func (f *File) Types() []string {
 	return types
 }
 
-// parsePassage reads a text with placeholders. The name is the network's where the text gives none.
+// parsePassage reads a text with placeholders. name is the network's name if the text has none.
 func parsePassage(p passage, name string) (*File, error) {
 	f, err := parseText(p.substitute(sampleNode()), name)
 	if err != nil {
@@ -185,12 +185,12 @@ func parsePassage(p passage, name string) (*File, error) {
 	return f, nil
 }
 
-// on returns the file as it is on one node.
+// on returns the file with the placeholders of one node.
 func (f *File) on(node placeholders) (*File, error) {
 	return parseText(f.written.substitute(node), f.defaultName)
 }
 
-// parseText reads a text that has no placeholders.
+// parseText reads a text without placeholders.
 func parseText(p passage, name string) (*File, error) {
 	d, err := parseDocument(p)
 	if err != nil {
@@ -210,8 +210,7 @@ func parseText(p passage, name string) (*File, error) {
 	return f, nil
 }
 
-// wrapSinglePlugin makes a list of one out of a plugin's own configuration, with the keys that libcni's
-// ConfListFromConf gives it.
+// wrapSinglePlugin makes a list of a single plugin's configuration, with the keys that libcni's ConfListFromConf sets.
 func (d *document) wrapSinglePlugin() {
 	root := d.root
 	if root.fields == nil || root.fields["plugins"] != nil {
@@ -233,7 +232,8 @@ func (d *document) wrapSinglePlugin() {
 	d.root = list
 }
 
-// effectiveVersion returns the choice of SPEC.md, section 1: the highest of both keys that this suite knows.
+// effectiveVersion returns the version that SPEC.md, section 1, chooses: the highest one of both keys that this suite
+// knows.
 func effectiveVersion(single string, several []string) string {
 	best := ""
 	for _, candidate := range append([]string{single}, several...) {

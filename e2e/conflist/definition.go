@@ -19,7 +19,7 @@ import (
 // definitionKind is the kind of the Kubernetes objects in which Multus finds networks.
 const definitionKind = "NetworkAttachmentDefinition"
 
-// systemDir is where runtimes, and Multus for a definition without a configuration, look for networks.
+// systemDir is where runtimes look for networks, and Multus for those of definitions without a configuration.
 const systemDir = "/etc/cni/net.d"
 
 // definition is one NetworkAttachmentDefinition.
@@ -27,13 +27,13 @@ type definition struct {
 	name, namespace string
 	// line is the line at which the object begins.
 	line int
-	// config is the scalar of spec.config, nil without.
+	// config is the scalar of spec.config; nil if there is none.
 	config *yaml.Node
 	// wanted are the names of its interfaces in pods of the same file.
 	wanted []string
 }
 
-// String returns the name as kubectl writes it behind the kind.
+// String returns the name as kubectl prints it after the kind.
 func (d definition) String() string {
 	if d.namespace == "" {
 		return d.name
@@ -41,7 +41,7 @@ func (d definition) String() string {
 	return d.namespace + "/" + d.name
 }
 
-// holdsDefinitions reports whether a file is one of Kubernetes' and no CNI configuration.
+// holdsDefinitions reports whether a file contains Kubernetes objects instead of a CNI configuration.
 func holdsDefinitions(name string, data []byte) bool {
 	if slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(name)) {
 		return true
@@ -52,12 +52,12 @@ func holdsDefinitions(name string, data []byte) bool {
 	return json.Unmarshal(data, &object) == nil && object.APIVersion != nil && object.Kind != nil
 }
 
-// IsDefinitions reports whether a YAML or JSON text holds a NetworkAttachmentDefinition, also where it has mistakes.
+// IsDefinitions reports whether a YAML or JSON text contains a NetworkAttachmentDefinition, even one with mistakes.
 func IsDefinitions(data []byte) bool { return definitionForm.Match(data) }
 
 var definitionForm = regexp.MustCompile(`(?m)^[ \t-]*"?kind"?:[ \t]*["']?` + definitionKind + `\b`)
 
-// definitions returns the definitions of all documents of a file, Kubernetes' lists included.
+// definitions returns the definitions of all documents of a file, including those in Kubernetes' lists.
 func definitions(name string, data []byte) ([]definition, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var found []definition
@@ -104,7 +104,7 @@ func otherKinds(kinds []string) string {
 	return ", which holds " + strings.Join(kinds, ", ")
 }
 
-// objects returns the node itself, or the items of the list that it is.
+// objects returns the node itself or, if it is a list, its items.
 func objects(root *yaml.Node) []*yaml.Node {
 	items := child(root, "items")
 	if items == nil || !strings.HasSuffix(scalar(child(root, "kind")), "List") {
@@ -135,7 +135,7 @@ func readDefinition(file string, object *yaml.Node) (definition, error) {
 	return d, nil
 }
 
-// child returns the value of a key, nil without.
+// child returns the value of a key; nil if there is none.
 func child(n *yaml.Node, key string) *yaml.Node {
 	n = resolve(n)
 	if n == nil || n.Kind != yaml.MappingNode {
@@ -165,7 +165,7 @@ func scalar(n *yaml.Node) string {
 
 var yamlErrorForm = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
-// yamlError puts the place before what the library found, or names the templates that no YAML can have.
+// yamlError adds the place to an error of the library. If the file contains templates, it names them instead.
 func yamlError(name string, data []byte, err error) error {
 	d := &document{passage: wholeFile(name, data)}
 	if d.rejectTemplates(); len(d.problems) > 0 {
@@ -183,7 +183,8 @@ func yamlError(name string, data []byte, err error) error {
 		name, line, m[2])
 }
 
-// network reads the configuration of a definition: its own, or that of the file of that name that a node would have.
+// network reads the configuration of a definition: its own, or that of the file of the same name that a node would
+// have.
 func (d definition) network(file string, data []byte, dirs []string) (*File, error) {
 	if d.config == nil {
 		return d.fromDirs(file, dirs)
@@ -196,10 +197,10 @@ func (d definition) network(file string, data []byte, dirs []string) (*File, err
 	return f, nil
 }
 
-// fromDirs takes the first file whose network has the definition's name, as Multus does in the node's directory.
+// fromDirs reads the first file whose network has the definition's name, as Multus does in the node's directory.
 func (d definition) fromDirs(file string, dirs []string) (*File, error) {
 	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir) // in the order of their names, as libcni reads them
+		entries, err := os.ReadDir(dir) // in the order of their names, in which libcni reads them
 		if err != nil {
 			continue
 		}
@@ -223,7 +224,7 @@ func (d definition) fromDirs(file string, dirs []string) (*File, error) {
 		file, d.line, d.name, strings.Join(dirs, " or "), d.name)
 }
 
-// nameOf returns the name of the network of a file, empty where it cannot be read.
+// nameOf returns the name of the network of a file; empty if it cannot be read.
 func nameOf(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -6,21 +6,21 @@ import (
 	"slices"
 )
 
-// mostDevices is how many devices the lab gives each node where pods take one.
+// mostDevices is the number of devices that the lab gives each node if pods take one.
 const mostDevices = 20
 
-// deviceAlias is the name of a node's interface where the file gives the usual name to a device for pods.
+// deviceAlias is the name of a node's uplink if the file gives the usual name to a device for pods.
 const deviceAlias = "uplink0"
 
-// deviceTypes move a device of the node into the pod, deviceKeys are the keys that name it, also for plugins that are
-// not known.
+// deviceTypes are plugins that move a device of the node into the pod. deviceKeys are the keys that name the device,
+// including those of unknown plugins.
 var (
 	deviceTypes = []string{"host-device", "sriov", "ib-sriov"}
 	deviceKeys  = []string{"device", "hwaddr", "deviceID", "pciBusID", "kernelpath"}
 )
 
-// DeviceKey returns the key that tells the main plugin which device of the node the pod gets, and its value; an empty
-// key if it makes the pod's device itself.
+// DeviceKey returns the key with which the main plugin is told the device of the node that the pod gets, and its value.
+// The key is empty if the plugin makes the pod's device itself.
 func (f *File) DeviceKey() (key, value string) {
 	known := slices.Contains(deviceTypes, f.Plugins[0].Type)
 	if _, upstream := upstreamKeys[f.Plugins[0].Type]; upstream && !known {
@@ -32,24 +32,24 @@ func (f *File) DeviceKey() (key, value string) {
 		}
 	}
 	if known {
-		return "deviceID", "" // the runtime's to fill in
+		return "deviceID", "" // the runtime sets it
 	}
 	return "", ""
 }
 
-// PCIDevice reports whether the device is one of a PCI bus, which the lab cannot make.
+// PCIDevice reports whether the device is on a PCI bus; the lab cannot make such devices.
 func (f *File) PCIDevice() bool {
 	key, _ := f.DeviceKey()
 	return slices.Contains(deviceKeys[2:], key)
 }
 
-// Device is one of a node that a pod can get.
+// Device is a device of a node that a pod can get.
 type Device struct {
-	// Name is that of the interface, MAC its address where the file says it.
+	// Name is the name of the interface, MAC its address if the file names one.
 	Name, MAC string
 }
 
-// Value is what the key of DeviceKey says of the device.
+// Value returns the value of the key of DeviceKey for the device.
 func (d Device) Value(key string) string {
 	if key == "hwaddr" {
 		return d.MAC
@@ -57,7 +57,7 @@ func (d Device) Value(key string) string {
 	return d.Name
 }
 
-// devices gives each node that the lab makes devices for its pods: the file's, and more like it.
+// devices gives each node devices for its pods, if the lab makes the nodes: the file's device, and more of its kind.
 func (p *planner) devices() error {
 	for i, d := range p.drafts {
 		key, value := d.conf.DeviceKey()
@@ -97,7 +97,7 @@ func (p *planner) devices() error {
 	return nil
 }
 
-// WithKey returns the list with a key of its first plugin.
+// WithKey returns the list with a key added to its first plugin.
 func (r *Rendered) WithKey(key, value string) ([]byte, error) {
 	r.Plugins[0][key] = value
 	return json.Marshal(r.list)

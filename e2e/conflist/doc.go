@@ -1,13 +1,13 @@
-// Package conflist is the user's CNI configuration list: what the file says, what is wrong with it and where, and the
-// lab network that fits it (the uplink's name, the LAN, the addresses of nodes, router and LAN host, a configuration
-// for each node).
+// Package conflist reads the user's CNI configuration list, finds its mistakes and their places, and derives the lab
+// network that fits it: the uplink's name, the LAN, the addresses of nodes, router and LAN host, and a configuration
+// for each node.
 //
-// A network is written in many forms: as a list, as one plugin, within a NetworkAttachmentDefinition, with keys in any
-// case. All that libcni and the plugin accept is accepted, and every mistake is named at its line in the file that the
-// user wrote.
+// A network can be written in many forms: as a list, as a single plugin, in a NetworkAttachmentDefinition, with keys in
+// any case. The package accepts everything that libcni and the plugin accept, and reports every mistake with its line
+// in the user's file.
 //
-// It is data in, data out. It makes no interface, runs no plugin and reads no file but the one that Load is given, and
-// those to which a NetworkAttachmentDefinition without a configuration points.
+// It makes no interface and runs no plugin. It reads only the file that Load is given, and files to which a
+// NetworkAttachmentDefinition without a configuration refers.
 //
 // Its tests need neither root nor a network:
 //

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// value is one JSON value and the place where it stands, which encoding/json does not keep.
+// value is a JSON value and its place, which encoding/json does not keep.
 type value struct {
 	offset int
-	// scalar is a string, json.Number, bool or nil; it has no meaning for objects and lists.
+	// scalar is a string, json.Number, bool or nil; objects and lists do not use it.
 	scalar any
 	keys   []string
-	fields map[string]*value // nil unless an object
-	items  []*value          // nil unless a list
-	// known says that the value is that of a key which a known plugin reads.
+	fields map[string]*value // nil unless it is an object
+	items  []*value          // nil unless it is a list
+	// known means that a known plugin reads the key of the value.
 	known bool
 }
 
@@ -39,7 +39,7 @@ func (v *value) kind() string {
 	return "null"
 }
 
-// plain returns the value as encoding/json would give it with UseNumber; each call makes a new one.
+// plain returns the value as encoding/json would with UseNumber; each call makes a new one.
 func (v *value) plain() any {
 	switch {
 	case v.fields != nil:
@@ -62,7 +62,7 @@ func (v *value) object() map[string]any {
 	return object
 }
 
-// strings calls yield for each string below the key, with the key that it or its list stands under.
+// strings calls yield for each string below the key, with the key of the string or of its list.
 func (v *value) strings(key string, yield func(key, text string)) {
 	if s, ok := v.scalar.(string); ok {
 		yield(key, s)
@@ -81,7 +81,7 @@ type document struct {
 	root     *value
 	problems []problem
 	warnings []problem
-	// templates are the offsets of values of which nothing else is to be said.
+	// templates are the offsets of values that are templates and have been reported.
 	templates []int
 }
 
@@ -101,7 +101,7 @@ func (d *document) warn(v *value, format string, args ...any) {
 	d.warnings = append(d.warnings, problem{v.offset, fmt.Sprintf(format, args...)})
 }
 
-// sortedWarnings returns the warnings in the order of the file, nil if there are none.
+// sortedWarnings returns the warnings in the order of the file; nil if there are none.
 func (d *document) sortedWarnings() []string {
 	slices.SortStableFunc(d.warnings, func(a, b problem) int { return a.offset - b.offset })
 	var list []string
@@ -111,7 +111,7 @@ func (d *document) sortedWarnings() []string {
 	return list
 }
 
-// err joins the problems in the order of the file, nil without any.
+// err joins the problems in the order of the file; nil if there are none.
 func (d *document) err() error {
 	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.offset - b.offset })
 	var errs []error
@@ -121,13 +121,13 @@ func (d *document) err() error {
 	return errors.Join(errs...)
 }
 
-// parseDocument reads one JSON document. A syntax error ends it, with line and column, since nothing behind it can be
-// trusted.
+// parseDocument reads a JSON document. It stops at a syntax error, which it reports with line and column, since nothing
+// after it can be trusted.
 func parseDocument(p passage) (*document, error) {
 	d := &document{passage: p}
 	var ignored any
 	if err := json.Unmarshal(p.text, &ignored); err != nil {
-		// A template is no JSON, and what follows from it is nothing to mend.
+		// A template is not JSON. Report only the template: other errors follow from it.
 		if d.rejectTemplates(); len(d.problems) > 0 {
 			return nil, d.err()
 		}
@@ -190,7 +190,7 @@ func (d *document) next(dec *json.Decoder) (*value, error) {
 	return v, err
 }
 
-// warnDouble says which of two values of one key a decoder takes.
+// warnDouble warns that a key occurs twice, and says which of the two values a decoder uses.
 func (d *document) warnDouble(key string, first, last *value) {
 	counts := "the last one counts"
 	if text, err := json.Marshal(last.plain()); err == nil && last.fields == nil && last.items == nil {
@@ -200,7 +200,7 @@ func (d *document) warnDouble(key string, first, last *value) {
 		counts)
 }
 
-// syntaxError puts a place before err, and names the mistakes that people make by hand in their own words.
+// syntaxError adds a place to err, and describes common mistakes of people who write JSON by hand.
 func (d *document) syntaxError(err error) error {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
@@ -209,7 +209,7 @@ func (d *document) syntaxError(err error) error {
 	if len(bytes.TrimSpace(d.text)) == 0 {
 		return fmt.Errorf("%s:%d: the file is empty; want a CNI configuration list", d.file, d.line(0))
 	}
-	// SyntaxError.Offset counts the bytes read, the wrong one included; at the end of the file there is no wrong one.
+	// SyntaxError.Offset counts the bytes read, including the wrong one; at the end of the file there is no wrong one.
 	at := min(int(syntax.Offset)-1, len(d.text)-1)
 	return fmt.Errorf("%s:%d:%d: %s", d.file, d.line(at), d.column(at), d.mistake(syntax, at))
 }

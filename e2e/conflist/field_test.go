@@ -14,7 +14,8 @@ import (
 )
 
 // TestField reads the files that people posted, in testdata/field, and two more of each kind, in
-// testdata/field-more.txtar: what is wrong with each, or its network, the warnings, and what is planned for two nodes.
+// testdata/field-more.txtar: it compares the mistakes of each file, or its network, the warnings, and the plan for two
+// nodes.
 func TestField(t *testing.T) {
 	files := map[string][]byte{}
 	entries, err := os.ReadDir("testdata/field")
@@ -50,8 +51,7 @@ func TestField(t *testing.T) {
 	}
 }
 
-// told returns what a user is told of a file: its mistakes, or for each network how it is called, the warnings, and the
-// lab.
+// told returns the messages about a file: its mistakes, or for each network its name, the warnings, and the lab.
 func told(name string, data []byte) string {
 	all, err := parseAll(name, data, nil)
 	if err != nil {
@@ -161,7 +161,7 @@ FILE:17: no program for plugin sbr: DIR/sbr is no executable file; build it from
 	}
 }
 
-// TestInterfaces reads the names of interfaces from pods beside definitions.
+// TestInterfaces reads the names of interfaces from pods in the same file as definitions.
 func TestInterfaces(t *testing.T) {
 	const text = `apiVersion: k8s.cni.cncf.io/v1
 kind: NetworkAttachmentDefinition

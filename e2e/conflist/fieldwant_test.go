@@ -1,6 +1,6 @@
 package conflist
 
-// fieldWant is what is told of each file of TestField.
+// fieldWant contains the messages about each file of TestField.
 var fieldWant = map[string]string{
 	"R01-alias-master.conf": `
 R01-alias-master.conf:1: interface name "eno1:1" has a colon, which no interface's name has: it is the label of an address of eno1; write "eno1"

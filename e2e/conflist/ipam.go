@@ -9,34 +9,34 @@ import (
 	"go4.org/netipx"
 )
 
-// ipam is what a chain's `ipam` object says about addresses.
+// ipam contains what a chain's `ipam` object says about addresses.
 type ipam struct {
 	typ string
-	// sets holds host-local's range sets: a pod gets one address of each.
+	// sets contains host-local's range sets: a pod gets one address of each.
 	sets [][]span
-	// flat says that sets[0] stands in the ipam object itself (subnet, rangeStart, …), as before cniVersion 0.3.0.
+	// flat means that sets[0] is written in the ipam object itself (subnet, rangeStart, …), as before cniVersion 0.3.0.
 	flat bool
-	// fixed holds the addresses of the static plugin, every pod the same.
+	// fixed contains the addresses of the plugin static, which every pod gets.
 	fixed []span
-	// elsewhere holds the ranges of an IPAM plugin that shares them among the nodes by itself.
+	// elsewhere contains the ranges of an IPAM plugin that divides them among the nodes itself.
 	elsewhere []span
-	// brought says that the plugin takes its addresses from the runtime.
+	// brought means that the plugin gets its addresses from the runtime.
 	brought bool
-	// routers holds the `gw` of each route.
+	// routers contains the `gw` of each route.
 	routers []netip.Addr
 }
 
-// span is one range of host-local with its defaults filled in, or one static address.
+// span is a range of host-local with its defaults filled in, or a static address.
 type span struct {
 	subnet  netip.Prefix
 	ips     netipx.IPRange
 	gateway netip.Addr
-	// open says that the file gives the range no start or no end.
+	// open means that the file does not give the range a start or an end.
 	open bool
 	line int
 }
 
-// ipam reads the ipam object of one plugin, nil without; its problems are noted in the document.
+// ipam reads the ipam object of one plugin; nil if there is none. Problems are recorded in the document.
 func (d *document) ipam(plugin *value) *ipam {
 	object := plugin.fields["ipam"]
 	if object == nil || object.fields == nil {
@@ -69,7 +69,7 @@ func (d *document) ipam(plugin *value) *ipam {
 	return a
 }
 
-// hostLocal follows host-local's own reading: the flat range goes before `ranges`.
+// hostLocal reads ranges as host-local does: the flat range comes before `ranges`.
 func (d *document) hostLocal(a *ipam, object, plugin *value) {
 	if object.fields["subnet"] != nil {
 		a.flat = true
@@ -181,8 +181,9 @@ func (d *document) span(object *value) (span, bool) {
 	return s, true
 }
 
-// gateway may be a link-local address in IPv6, as routers advertise themselves by that. Any other one that is not on
-// the subnet is what plugins take and a pod reaches by a route of its own only. host-local takes neither since v1.10.0.
+// gateway reads a gateway. For IPv6 it may be a link-local address, since routers advertise themselves by those. Other
+// addresses outside of the subnet are accepted by plugins too, but a pod reaches them only with an additional route.
+// host-local has refused both since v1.10.0.
 func (d *document) gateway(object *value, subnet netip.Prefix, hostLocal bool) (netip.Addr, bool) {
 	if object.fields["gateway"] == nil {
 		return netip.Addr{}, true
@@ -205,8 +206,8 @@ func (d *document) gateway(object *value, subnet netip.Prefix, hostLocal bool) (
 	return gateway, ok
 }
 
-// static reads the addresses that every attachment gets: those of the object, or those that the file writes where a
-// runtime would.
+// static reads the addresses that every attachment gets: those of the object, or those in the file at the place where a
+// runtime would pass them.
 func (d *document) static(a *ipam, object, plugin *value) {
 	addresses := object.fields["addresses"]
 	if addresses == nil || len(addresses.items) == 0 {
@@ -255,7 +256,7 @@ func (d *document) writtenArgs(plugin *value) (fixed []span) {
 	return fixed
 }
 
-// addr returns an address field; ok is false for anything else, which is noted.
+// addr returns an address field. ok is false if it is not an address, which is recorded as a problem.
 func (d *document) addr(object *value, key string) (netip.Addr, bool) {
 	text, ok := d.str(object, key)
 	if !ok {
@@ -269,7 +270,8 @@ func (d *document) addr(object *value, key string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// addrIn returns an address field that must lie in the subnet; without the field it is the zero address and ok.
+// addrIn returns an address field that must be in the subnet. If the field is missing, it returns the zero address and
+// true.
 func (d *document) addrIn(object *value, key string, subnet netip.Prefix) (netip.Addr, bool) {
 	if object.fields[key] == nil {
 		return netip.Addr{}, true
@@ -282,7 +284,8 @@ func (d *document) addrIn(object *value, key string, subnet netip.Prefix) (netip
 	return addr, ok
 }
 
-// checkRangeSetsPerFamily notes what host-local refuses before cniVersion 0.3.0, whose result has one address a family.
+// checkRangeSetsPerFamily reports several range sets of one family, which host-local refuses before cniVersion 0.3.0,
+// since a result then has one address per family.
 func (d *document) checkRangeSetsPerFamily(cniVersion string) {
 	if many, err := version.GreaterThanOrEqualTo(cniVersion, "0.3.0"); err != nil || many {
 		return

@@ -9,8 +9,8 @@ import (
 	"go4.org/netipx"
 )
 
-// pools returns where the lab takes networks of its own from: the documentation's prefixes first, since nobody's
-// conflist should hold them (RFC 5737, RFC 3849), then private ones (RFC 1918, RFC 4193).
+// pools returns the prefixes from which the lab takes its own networks: the documentation prefixes first, since no
+// conflist should contain them (RFC 5737, RFC 3849), then private ones (RFC 1918, RFC 4193).
 func pools(family int) []netip.Prefix {
 	if family == 6 {
 		return []netip.Prefix{netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fd00::/8")}
@@ -22,7 +22,7 @@ func pools(family int) []netip.Prefix {
 	}
 }
 
-// networks chooses the LAN and every address on it that is not a pod's.
+// networks chooses the LAN and all addresses on it except for those of pods.
 func (p *planner) networks() error {
 	known := p.drafts[0].ipam.knows()
 	p.plan.Routed = p.file.routed() && (known || len(p.opts.Subnets) == 0)
@@ -59,7 +59,7 @@ func (p *planner) networks() error {
 	return nil
 }
 
-// lan returns the file's subnets, without those inside another, or the caller's.
+// lan returns the file's subnets without those inside another one, or the caller's.
 func (p *planner) lan() ([]netip.Prefix, error) {
 	var subnets []netip.Prefix
 	for _, s := range p.roomy() {
@@ -82,8 +82,7 @@ func (p *planner) lan() ([]netip.Prefix, error) {
 	return lan, nil
 }
 
-// roomy returns all ranges; an address whose subnet holds nobody else, as /31, /32 and /128 do, gets the network around
-// it.
+// roomy returns all ranges. A subnet with a single address (/31, /32, /128) is replaced by a larger network around it.
 func (p *planner) roomy() []span {
 	spans := p.spans()
 	for i, s := range spans {
@@ -101,8 +100,8 @@ func (p *planner) roomy() []span {
 	return spans
 }
 
-// ownLAN returns the LAN of pods that are not on it: the caller's, or one of the lab's choice in the families of the
-// pods, in both where nothing is known.
+// ownLAN returns the LAN of nodes whose pods are not on it: the caller's, or one that the lab chooses in the families
+// of the pods, or in both if these are unknown.
 func (p *planner) ownLAN() ([]netip.Prefix, error) {
 	families := map[int]bool{}
 	for _, s := range p.spans() {
@@ -125,7 +124,7 @@ func (p *planner) ownLAN() ([]netip.Prefix, error) {
 	return lan, nil
 }
 
-// apart refuses a LAN that holds the addresses of routed pods.
+// apart returns an error if the LAN contains addresses of routed pods.
 func (p *planner) apart(lan []netip.Prefix) error {
 	for _, s := range p.spans() {
 		if slices.ContainsFunc(lan, s.subnet.Overlaps) {
@@ -160,7 +159,7 @@ func (p *planner) externals() error {
 	return nil
 }
 
-// fresh returns a network outside of everything in use that holds so many nodes.
+// fresh returns an unused network that has room for a number of nodes.
 func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
 	length := 64
 	if family == 4 {
@@ -179,7 +178,8 @@ func (p *planner) fresh(family, nodes int) (netip.Prefix, error) {
 		family)
 }
 
-// used returns every address and network that the conflist mentions in any string, that the caller keeps, and the LAN.
+// used returns every address and network that occurs in a string of the conflist, those that the caller reserves, and
+// the LAN.
 func (p *planner) used() *netipx.IPSet {
 	var used addressSet
 	for _, prefix := range slices.Concat(p.plan.LAN, p.opts.Avoid, p.opts.Subnets) {
@@ -190,7 +190,7 @@ func (p *planner) used() *netipx.IPSet {
 			if addr, err := netip.ParseAddr(text); err == nil {
 				used.add(addr.Unmap())
 			}
-			// Halves of the address space are a default route, not a network of somebody's.
+			// Halves of the address space are a default route, not networks in use.
 			if prefix, err := netip.ParsePrefix(text); err == nil && prefix.Bits() > 4 {
 				used.addPrefix(prefix.Masked())
 			}
@@ -207,8 +207,8 @@ func (p *planner) spans() []span {
 	return spans
 }
 
-// place chooses, on one prefix of the LAN, the addresses of router, nodes and LAN host, in this order: the lowest that
-// are in no range, and if these are too few, the lowest of the ranges, which the shares then leave out.
+// place chooses the addresses of router, nodes and LAN host, in this order, on one prefix of the LAN: the lowest ones
+// outside of all ranges, and if these do not suffice the lowest of the ranges, which the shares then leave out.
 func (p *planner) place(lan netip.Prefix) error {
 	routers, line := p.routers(lan)
 	if len(p.drafts[0].node.Own) > 0 {
@@ -238,7 +238,7 @@ func (p *planner) place(lan netip.Prefix) error {
 		case router.IsLinkLocalUnicast() && router.Is6():
 			prefix = netip.PrefixFrom(router, 64) // RFC 4291, section 2.5.6, whatever the subnet's length
 		case !lan.Contains(router):
-			prefix = netip.PrefixFrom(router, router.BitLen()) // reached by a route of the pod's own
+			prefix = netip.PrefixFrom(router, router.BitLen()) // the pod reaches it by an additional route
 		}
 		if !slices.Contains(p.plan.Router, prefix) { // fe80::1 may be the gateway of several subnets
 			p.plan.Router = append(p.plan.Router, prefix)
@@ -251,8 +251,7 @@ func (p *planner) place(lan netip.Prefix) error {
 	return nil
 }
 
-// placeOwn takes the addresses that machines have already. Whether somebody is there at the router's address is theirs
-// to know.
+// placeOwn uses the addresses that machines already have. The caller knows whether the router's address exists.
 func (p *planner) placeOwn(lan netip.Prefix, routers []netip.Addr) error {
 	for _, router := range routers {
 		if prefix := netip.PrefixFrom(router, lan.Bits()); lan.Contains(router) &&
@@ -271,8 +270,8 @@ func (p *planner) placeOwn(lan netip.Prefix, routers []netip.Addr) error {
 	return nil
 }
 
-// routers returns the gateways that the file names for a prefix of the LAN, with the line of the first; the prefix's
-// first address where the file has nothing on it.
+// routers returns the gateways that the file names on a prefix of the LAN, with the line of the first one; if there are
+// none, the first address of the prefix.
 func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
 	line = 1
 	add := func(a netip.Addr) {
@@ -313,14 +312,14 @@ func (p *planner) routers(lan netip.Prefix) (routers []netip.Addr, line int) {
 	return routers, line
 }
 
-// candidates returns the first n addresses for the lab's own use on a prefix of the LAN, fewer where it is too small.
+// candidates returns the first n addresses on a prefix of the LAN for the lab's own use, or fewer if it is too small.
 func (p *planner) candidates(lan netip.Prefix, routers []netip.Addr, n int) []netip.Addr {
 	var taken, pods addressSet
 	taken.add(routers...)
 	if !p.plan.Routed {
 		for _, d := range p.drafts {
 			d.conf.document.root.strings("", func(key, text string) {
-				// A range's ends are pods like those between them, which come last in any case.
+				// The ends of a range belong to pods like all of its addresses, which are used last in any case.
 				if addr, err := netip.ParseAddr(text); err == nil && key != "rangeStart" && key != "rangeEnd" {
 					taken.add(addr.Unmap())
 				}
@@ -347,5 +346,5 @@ func (p *planner) candidates(lan netip.Prefix, routers []netip.Addr, n int) []ne
 	return addrs
 }
 
-// within says that the whole of a lies in b.
+// within reports whether all of a is in b.
 func within(a, b netip.Prefix) bool { return b.Bits() <= a.Bits() && b.Contains(a.Addr()) }

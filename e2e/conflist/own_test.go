@@ -15,8 +15,8 @@ const ownConflist = `{"cniVersion": "1.1.0", "name": "own", "plugins": [
 {"type": "several", "master": ["eth1", "eth2"]},
 {"type": "inside", "master": "eth1", "linkInContainer": true}]}`
 
-// TestPlanOwn plans for machines that are there: their addresses are nobody's pod's, and their uplink stands where the
-// file names its own.
+// TestPlanOwn makes plans for existing machines: no pod gets their addresses, and their uplink replaces the one that
+// the file names.
 func TestPlanOwn(t *testing.T) {
 	own := func(text string) []netip.Prefix {
 		return []netip.Prefix{netip.MustParsePrefix("fe80::1/64"), netip.MustParsePrefix(text)}

@@ -7,18 +7,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// passage is a text and the place of each of its bytes in the file that it was read from.
+// passage is a text and the place of each of its bytes in the file from which it was read.
 type passage struct {
 	file  string
 	whole []byte
 	text  []byte
-	// origin is the offset in whole of each byte of text, nil where text is whole.
+	// origin is the offset in whole of each byte of text; nil if text is whole.
 	origin []int
 }
 
 func wholeFile(name string, data []byte) passage { return passage{file: name, whole: data, text: data} }
 
-// source returns the offset in the file of an offset in the text, which may be the text's end.
+// source returns the offset in the file of an offset in the text, which may be the end of the text.
 func (p passage) source(offset int) int {
 	switch {
 	case p.origin == nil:
@@ -31,18 +31,18 @@ func (p passage) source(offset int) int {
 	return 0
 }
 
-// line returns the line in the file of an offset in the text, from 1.
+// line returns the line in the file of an offset in the text, starting at 1.
 func (p passage) line(offset int) int {
 	return 1 + bytes.Count(p.whole[:p.source(offset)], []byte("\n"))
 }
 
-// column returns the byte in its line of an offset in the text, from 1.
+// column returns the column, in bytes from 1, of an offset in the text.
 func (p passage) column(offset int) int {
 	at := p.source(offset)
 	return at - bytes.LastIndexByte(p.whole[:at], '\n')
 }
 
-// replace puts texts in the place of the spans, which are in ascending order.
+// replace replaces spans, which are in ascending order.
 func (p passage) replace(spans [][]int, with func(old string) string) passage {
 	if len(spans) == 0 {
 		return p
@@ -67,18 +67,18 @@ func (p passage) replace(spans [][]int, with func(old string) string) passage {
 	return changed
 }
 
-// scalarPassage returns the passage that a scalar of a YAML file holds.
+// scalarPassage returns the passage of a scalar in a YAML file.
 func scalarPassage(file string, whole []byte, node *yaml.Node) passage {
 	return passage{file: file, whole: whole, text: []byte(node.Value), origin: scalarOrigin(whole, node)}
 }
 
-// scalarOrigin finds the bytes of a scalar's value in the file, whatever its style: the same characters stand there in
-// the same order, but for white space, which is folded, and escapes.
+// scalarOrigin finds the bytes of a scalar's value in the file, whatever its style. The file has the same characters in
+// the same order, except for white space, which is folded, and escapes.
 func scalarOrigin(whole []byte, node *yaml.Node) []int {
 	at := offsetOf(whole, node.Line, node.Column)
 	switch node.Style &^ yaml.TaggedStyle {
 	case yaml.LiteralStyle, yaml.FoldedStyle:
-		if end := bytes.IndexByte(whole[at:], '\n'); end >= 0 { // behind the indicator
+		if end := bytes.IndexByte(whole[at:], '\n'); end >= 0 { // after the indicator
 			at += end + 1
 		}
 	case yaml.SingleQuotedStyle, yaml.DoubleQuotedStyle:
@@ -120,7 +120,7 @@ func scalarOrigin(whole []byte, node *yaml.Node) []int {
 
 func isSpace(b byte) bool { return b == ' ' || b == '\t' || b == '\n' || b == '\r' }
 
-// skipSpace returns the offset of the next byte that is no white space, beyond the escape that joins two lines.
+// skipSpace returns the offset of the next byte that is not white space, and skips an escape that joins two lines.
 func skipSpace(whole []byte, at int) int {
 	for at < len(whole) && (isSpace(whole[at]) || joinsLines(whole[at:])) {
 		at++
@@ -137,7 +137,7 @@ func escapesSpace(whole []byte, at int) bool {
 	return at+1 < len(whole) && whole[at] == '\\' && bytes.IndexByte([]byte("nrt \t"), whole[at+1]) >= 0
 }
 
-// escapeLength returns how many bytes an escape of a double-quoted scalar has.
+// escapeLength returns the number of bytes of an escape in a double-quoted scalar.
 func escapeLength(text []byte) int {
 	if len(text) < 2 {
 		return 1
@@ -153,7 +153,7 @@ func escapeLength(text []byte) int {
 	return 2
 }
 
-// offsetOf finds a line and a column, both from 1; columns count characters.
+// offsetOf returns the offset of a line and a column, both from 1; columns count characters.
 func offsetOf(whole []byte, line, column int) int {
 	at := 0
 	for ; line > 1; line-- {

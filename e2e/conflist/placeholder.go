@@ -10,18 +10,18 @@ import (
 // placeholders are the values of one node.
 type placeholders struct {
 	name  string
-	index int // from 1, so that a subnet's or address's number can be made of it
+	index int // from 1, so that a subnet's or address's number can be derived from it
 	ip    netip.Addr
 }
 
-// sampleNode stands in while no node is known.
+// sampleNode returns the values that are used while no node is known.
 func sampleNode() placeholders {
 	return placeholders{name: "node", index: 1, ip: netip.AddrFrom4([4]byte{192, 0, 2, 1})}
 }
 
 var placeholderForm = regexp.MustCompile(`\$\{NODE_(NAME|INDEX|IP)\}`)
 
-// substitute replaces `${NODE_NAME}`, `${NODE_INDEX}` and `${NODE_IP}` in the text, whatever JSON value they stand in.
+// substitute replaces `${NODE_NAME}`, `${NODE_INDEX}` and `${NODE_IP}` in the text, in whatever JSON value they are.
 func (p passage) substitute(node placeholders) passage {
 	values := map[string]string{
 		"${NODE_NAME}":  node.name,
@@ -31,12 +31,12 @@ func (p passage) substitute(node placeholders) passage {
 	return p.replace(placeholderForm.FindAllIndex(p.text, -1), func(old string) string { return values[old] })
 }
 
-// templateForm finds what a program was to fill in before anybody reads the file: Helm's and Go's, Jinja's, the
-// shell's, and the capitals between double underscores of Calico's and Flannel's installers.
+// templateForm matches templates that a program should have filled in: those of Helm and Go, Jinja, the shell, and the
+// capitals between double underscores of Calico's and Flannel's installers.
 var templateForm = regexp.MustCompile(
 	`\{\{[^\n]*?\}\}|\{%[^\n]*?%\}|\$\{[^}"\n]*\}?|\$[A-Za-z_][A-Za-z0-9_]*|\b__[A-Z][A-Z0-9_]*__`)
 
-// rejectTemplates notes every template of the text.
+// rejectTemplates reports every template of the text.
 func (d *document) rejectTemplates() {
 	for _, at := range templateForm.FindAllIndex(d.text, -1) {
 		d.rejectTemplate(at[0], string(d.text[at[0]:at[1]]))
@@ -56,8 +56,8 @@ func (d *document) rejectTemplate(offset int, found string) {
 	}
 }
 
-// checkTemplates looks for templates in the strings of a valid document. Where the key is one that is read, the value
-// cannot be meant; elsewhere it may be the plugin's own language.
+// checkTemplates looks for templates in the strings of a valid document. In the value of a key that is read they are
+// mistakes; elsewhere they may belong to the plugin's own syntax.
 func (d *document) checkTemplates() {
 	var walk func(v *value, known bool)
 	walk = func(v *value, known bool) {

@@ -6,20 +6,19 @@ import (
 	"slices"
 )
 
-// PlanOptions say what the lab needs and what the caller decides against the file.
+// PlanOptions say what the lab needs and what the caller decides instead of the file.
 type PlanOptions struct {
 	// Nodes are the lab's nodes, at least one; names must differ.
 	Nodes []PlanNode
-	// Uplink is used instead of the interface that the file names; empty means the file's.
+	// Uplink replaces the interface that the file names; empty means the file's.
 	Uplink string
-	// Subnets are the LAN's prefixes where the file does not say them (an IPAM plugin other than host-local and
-	// static), or a larger network around the file's own subnets, or the nodes' LAN where pods are routed; empty means
-	// the file's, or one of the lab's choice.
+	// Subnets are the LAN's prefixes if the file does not contain them (an IPAM plugin other than host-local and
+	// static), or a larger network around the file's own subnets, or the nodes' LAN if pods are routed. Empty means the
+	// file's, or one that the lab chooses.
 	Subnets []netip.Prefix
-	// Gateways are addresses of the LAN's router beside those that the file names, or the only ones where it names
-	// none.
+	// Gateways are addresses of the LAN's router in addition to those that the file names.
 	Gateways []netip.Addr
-	// Avoid are prefixes that the networks of the lab's own choice must not overlap (services, a management network).
+	// Avoid are prefixes that must not overlap with the networks that the lab chooses (services, a management network).
 	Avoid []netip.Prefix
 	// Chain changes the plugins of every node.
 	Chain Chain
@@ -30,46 +29,48 @@ type PlanOptions struct {
 // PlanNode says what one node needs.
 type PlanNode struct {
 	Name string
-	// Addresses is the number of pods that the node can hold at a time, in each range set; 0 means its whole share.
+	// Addresses is the number of pods that the node can have at the same time, in each range set; 0 means its whole
+	// share.
 	Addresses int
-	// Leases is how many addresses a DHCP server on the LAN has for the node; 0 means enough.
+	// Leases is the number of addresses that a DHCP server on the LAN has for the node; 0 means enough.
 	Leases int
-	// Own are the addresses that a machine which is there already has on its uplink; empty lets the plan choose. All
+	// Own are the addresses that an existing machine already has on its uplink; empty lets the plan choose. Either all
 	// nodes have some, or none has.
 	Own []netip.Prefix
-	// Uplink is the name of that interface. It takes the place of the one that the file names, wherever a plugin names
-	// it; empty leaves the file's.
+	// Uplink is the name of that interface. It replaces the one that the file names, wherever a plugin names it; empty
+	// leaves the file's.
 	Uplink string
 }
 
-// Chain lists plugin objects to add to a chain. What a plugin gets as prevResult follows from its place (SPEC.md,
-// section 3) and is libcni's to fill in.
+// Chain lists plugin objects to add to a chain. libcni gives a plugin the prevResult that follows from its place in the
+// list (SPEC.md, section 3).
 type Chain struct {
-	// AfterMain go behind the first plugin, Append behind the last.
+	// AfterMain are inserted after the first plugin, Append after the last one.
 	AfterMain, Append []map[string]any
 }
 
-// Plan is the lab network that fits a file. All prefixes that carry an address have its host bits set, as `ip addr`
-// writes them.
+// Plan is the lab network that fits a file. Prefixes that stand for an address have its host bits set, as `ip addr`
+// prints them.
 type Plan struct {
 	// Network is the name of the list.
 	Network string
 	// Uplink is the name of the first node's interface on the LAN; see NodePlan.
 	Uplink string
-	// Routed says that pods are behind their node (bridge, ptp), not on the LAN: the lab routes NodePlan.PodPrefixes.
+	// Routed means that pods are behind their node (bridge, ptp) and not on the LAN: the lab has routes to
+	// NodePlan.PodPrefixes.
 	Routed bool
 	// LAN are the networks on the uplink's segment, in the order of the file.
 	LAN []netip.Prefix
-	// Router are the addresses of the LAN's router, the conflist's gateways among them.
+	// Router are the addresses of the LAN's router, including the conflist's gateways.
 	Router []netip.Prefix
-	// LANHost are the addresses of a host beside the nodes, one for each prefix of LAN.
+	// LANHost are the addresses of a host on the LAN, one for each prefix of LAN.
 	LANHost []netip.Prefix
 	// External are the networks behind the router, one for each family of LAN.
 	External []External
 	Nodes    []NodePlan
-	// Leases are the addresses of the LAN that a DHCP server there may give away, where the file's IPAM plugin is dhcp.
+	// Leases are the addresses of the LAN that a DHCP server there may lease, if the file's IPAM plugin is dhcp.
 	Leases []netip.Addr
-	// Notes tell a reader of the report what was decided for him, one sentence each.
+	// Notes tell a reader of the report what was decided, one sentence each.
 	Notes []string
 }
 
@@ -85,36 +86,37 @@ func (p *Plan) Networks() []netip.Prefix {
 	return all
 }
 
-// External is one network behind the lab's router, outside of everything that the file mentions.
+// External is a network behind the lab's router, outside of everything that the file mentions.
 type External struct {
 	Prefix netip.Prefix
-	// Router and Host are the addresses of the router's leg and of the external host, with the prefix's length.
+	// Router and Host are the addresses of the router and of the external host in this network, with the prefix's
+	// length.
 	Router, Host netip.Prefix
 }
 
-// NodePlan is one node of a plan.
+// NodePlan is the plan of one node.
 type NodePlan struct {
 	Name string
 	// Uplink is the name of its interface on the LAN.
 	Uplink string
-	// Addresses are its own on the uplink, one for each prefix of Plan.LAN.
+	// Addresses are the node's own on the uplink, one for each prefix of Plan.LAN.
 	Addresses []netip.Prefix
-	// Conflist is the list for this node, as JSON: placeholders replaced, its own share of the addresses.
+	// Conflist is the list for this node, as JSON: placeholders are replaced, and the ranges are the node's share.
 	Conflist []byte
-	// PodPrefixes are the networks of its pods, where Plan.Routed; the lab routes each via the node.
+	// PodPrefixes are the networks of its pods, if Plan.Routed is set; the lab routes each via the node.
 	PodPrefixes []netip.Prefix
-	// PodAddresses are the addresses that a runtime passes if the file's IPAM plugin expects that: for each pod at a
-	// time, one of each prefix of Plan.LAN.
+	// PodAddresses are the addresses that a runtime passes if the file's IPAM plugin expects that: for each of the pods
+	// that can exist at the same time, one of each prefix of Plan.LAN.
 	PodAddresses [][]netip.Prefix
-	// Devices are those that its pods get, one each, if the main plugin makes none itself.
+	// Devices are the devices that its pods get, one each, if the main plugin does not make them itself.
 	Devices []Device
 	// PoolSize is the number of pods that can have an address at the same time, at most MaxInt; 0 means that it is
 	// unknown.
 	PoolSize int
 }
 
-// Plan derives the lab network from the file. The same file and options give the same plan. Its error is one sentence
-// that says what does not fit. It does not change the file and may be called at the same time from several goroutines.
+// Plan derives the lab network from the file. The same file and options result in the same plan. Its error is one
+// sentence that says what does not fit. It does not change the file and may be called concurrently.
 func (f *File) Plan(opts PlanOptions) (*Plan, error) {
 	p, err := newPlanner(f, opts)
 	if err != nil {
@@ -128,7 +130,7 @@ func (f *File) Plan(opts PlanOptions) (*Plan, error) {
 	return p.plan, nil
 }
 
-// planner is a plan in the making.
+// planner is a plan that is being made.
 type planner struct {
 	file   *File
 	opts   PlanOptions
@@ -136,12 +138,12 @@ type planner struct {
 	drafts []*draft
 }
 
-// draft is a plan of one node in progress.
+// draft is the plan of one node that is being made.
 type draft struct {
 	node PlanNode
 	// conf is the file with this node's placeholders; its NODE_IP is a sample.
 	conf *File
-	// plugin is the index of the plugin that has the ipam object, -1 without.
+	// plugin is the index of the plugin that has the ipam object; -1 if there is none.
 	plugin int
 	ipam   ipam
 	line   int // of the ipam object
@@ -182,7 +184,7 @@ func (p *planner) note(format string, args ...any) {
 	}
 }
 
-// errorf puts the place of a range before the sentence.
+// errorf adds the place of a range to an error.
 func (p *planner) errorf(line int, format string, args ...any) error {
 	return fmt.Errorf("%s:%d: %s", p.file.Path, line, fmt.Sprintf(format, args...))
 }
@@ -215,13 +217,13 @@ func (p *planner) uplinks() error {
 	return nil
 }
 
-// knows says that the file tells where pods get their addresses from.
+// knows reports whether the file says from where pods get their addresses.
 func (a ipam) knows() bool { return len(a.sets)+len(a.fixed)+len(a.elsewhere) > 0 }
 
 // spans returns all ranges and fixed addresses.
 func (a ipam) spans() []span { return slices.Concat(slices.Concat(a.sets...), a.fixed, a.elsewhere) }
 
-// alike says that the nodes' files give the same ranges, so that each node needs a share of its own.
+// alike reports whether all nodes' files have the same ranges, so that each node needs its own share.
 func (p *planner) alike() bool {
 	first := p.drafts[0].ipam
 	return !slices.ContainsFunc(p.drafts[1:], func(d *draft) bool {

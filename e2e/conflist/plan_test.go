@@ -48,7 +48,8 @@ func nodes(names ...string) []PlanNode {
 	return nodes
 }
 
-// TestPlan plans every good file of testdata for a node that takes all it can get and one that wants room for 8 pods.
+// TestPlan makes plans from every good file of testdata, for one node that takes all addresses and one that wants room
+// for 8 pods.
 func TestPlan(t *testing.T) {
 	for _, tt := range []struct {
 		file string
@@ -249,7 +250,7 @@ node/b: its share of the addresses is 10.3.0.130-10.3.0.137
 	}
 }
 
-// TestPlan_options are the caller's decisions against the file.
+// TestPlan_options tests options that replace what the file says.
 func TestPlan_options(t *testing.T) {
 	prefixes := func(texts ...string) (list []netip.Prefix) {
 		for _, text := range texts {

@@ -14,11 +14,11 @@ import (
 	"go4.org/netipx"
 )
 
-// walked bounds how many addresses of a range set are looked at.
+// walked limits the number of addresses of a range set that are checked.
 const walked = 400
 
-// TestPlan_property plans random files for random nodes, and lets host-local's own allocator list what each node's
-// conflist gives its pods.
+// TestPlan_property makes plans from random files for random nodes, and lets host-local's own allocator list the
+// addresses that each node's conflist gives its pods.
 func TestPlan_property(t *testing.T) {
 	planned := 0
 	const rounds = 1500
@@ -108,12 +108,12 @@ func randomRange(r *rand.Rand, subnet netip.Prefix) map[string]any {
 		object["rangeEnd"] = to.String()
 	}
 	if r.IntN(6) == 0 {
-		object["gateway"] = inside().String() // host-local refuses any other since v1.10.0
+		object["gateway"] = inside().String() // host-local has refused any other since v1.10.0
 	}
 	return object
 }
 
-// audit looks for addresses that two parties of the plan would use.
+// audit looks for addresses that two parts of the plan would use.
 func audit(f *File, p *Plan, opts PlanOptions) error {
 	owner := map[netip.Addr]string{}
 	own := func(who string, prefixes ...netip.Prefix) error {
@@ -175,7 +175,7 @@ func audit(f *File, p *Plan, opts PlanOptions) error {
 	return nil
 }
 
-// disjoint wants pods of two nodes to have addresses of different networks.
+// disjoint returns an error if pods of two nodes can have addresses of the same network.
 func disjoint(node, other NodePlan) error {
 	for _, a := range node.PodPrefixes {
 		for _, b := range other.PodPrefixes {
@@ -187,7 +187,8 @@ func disjoint(node, other NodePlan) error {
 	return nil
 }
 
-// walk takes all addresses from host-local that the node can give, and returns how many pods can have one at a time.
+// walk takes all addresses that host-local can give on the node, and returns how many pods can have one at the same
+// time.
 func walk(node NodePlan, routed bool, owner map[netip.Addr]string) (int, error) {
 	var list struct {
 		Plugins []map[string]any

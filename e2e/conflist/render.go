@@ -8,7 +8,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 )
 
-// render writes each node's conflist. Keys that this package does not know stay as they are.
+// render writes each node's conflist. It does not change keys that this package does not know.
 func (p *planner) render() error {
 	for i, d := range p.drafts {
 		node := &p.plan.Nodes[i]
@@ -40,8 +40,8 @@ func (p *planner) render() error {
 	return nil
 }
 
-// renameUplink puts one name in the place of another where plugins name their uplink. What is in a pod has names of its
-// own.
+// renameUplink replaces one name by another wherever plugins name their uplink. It does not change names of interfaces
+// in pods.
 func renameUplink(plugins []any, from, to string) {
 	for _, plugin := range plugins {
 		object, ok := plugin.(map[string]any)
@@ -76,7 +76,7 @@ func (c Chain) extend(plugins []any) []any {
 	return slices.Concat(plugins[:1], added(c.AfterMain), plugins[1:], added(c.Append))
 }
 
-// rewrite puts the node's share into its ipam object. A flat range stays flat unless it has become several.
+// rewrite puts the node's share into its ipam object. A flat range stays flat unless it becomes several ranges.
 func (p *planner) rewrite(d *draft, ipam map[string]any) {
 	old, _ := ipam["ranges"].([]any)
 	if d.ipam.flat {
@@ -116,8 +116,8 @@ func flatRange(ipam map[string]any) map[string]any {
 	return object
 }
 
-// objects returns the part as host-local reads it: the file's own object where nothing changed, else one for each
-// uninterrupted range.
+// objects returns the part in host-local's form: the file's own object if nothing changed, otherwise an object for each
+// contiguous range.
 func (part part) objects(s span, old map[string]any) []any {
 	if part.whole(s) {
 		return []any{old}
@@ -129,7 +129,7 @@ func (part part) objects(s span, old map[string]any) []any {
 		if part.subnet != s.subnet {
 			object["subnet"] = part.subnet.String()
 			if s.subnet.Contains(s.gateway) {
-				delete(object, "gateway") // host-local takes the first address of the new subnet
+				delete(object, "gateway") // host-local uses the first address of the new subnet
 			}
 		}
 		objects = append(objects, object)

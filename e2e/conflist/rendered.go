@@ -7,18 +7,18 @@ import (
 )
 
 // Rendered is a configuration list as a runtime reads it on one node: a list of plugins, without placeholders. Unlike a
-// File it may also be one that is wrong on purpose.
+// File it may contain deliberate mistakes.
 type Rendered struct {
 	CNIVersion string
 	Name       string
-	// Plugins are the configurations of the plugins as they stand in the list.
+	// Plugins are the configurations of the plugins as they are in the list.
 	Plugins []map[string]any
 
 	list map[string]any // all keys
 }
 
-// ParseRendered reads what Plan rendered for a node. It looks at nothing but the types of the fields of Rendered. The
-// error says which is wrong; what could be read until then is returned with it.
+// ParseRendered reads a list that Plan rendered for a node. It checks only the types of the fields of Rendered. The
+// error says which one is wrong; the parts read until then are returned with it.
 func ParseRendered(data []byte) (*Rendered, error) {
 	r := &Rendered{}
 	if err := json.Unmarshal(data, &r.list); err != nil {
@@ -40,23 +40,23 @@ func ParseRendered(data []byte) (*Rendered, error) {
 	return r, nil
 }
 
-// Prefix returns the list with its first plugins alone.
+// Prefix returns the list with only the first plugins.
 func (r *Rendered) Prefix(plugins int) ([]byte, error) {
 	list := maps.Clone(r.list)
 	list["plugins"] = r.Plugins[:plugins]
 	return json.Marshal(list)
 }
 
-// Input returns the configuration of a plugin as the plugin gets it from a runtime: with the version and the name of
-// the list (SPEC.md, section 3, "Deriving request configuration"). What a runtime adds for one call is not there.
+// Input returns the configuration of a plugin as a runtime passes it: with the version and the name of the list
+// (SPEC.md, section 3, "Deriving request configuration"). It does not contain what a runtime adds for a single call.
 func (r *Rendered) Input(plugin int) ([]byte, error) {
 	config := maps.Clone(r.Plugins[plugin])
 	config["cniVersion"], config["name"] = r.CNIVersion, r.Name
 	return json.Marshal(config)
 }
 
-// IPAM returns the type of the first IPAM plugin, and the index of the plugin that delegates to it; an empty type if
-// there is none.
+// IPAM returns the type of the first IPAM plugin, and the index of the plugin that delegates to it. The type is empty
+// if there is none.
 func (r *Rendered) IPAM() (name string, plugin int) {
 	for i, p := range r.Plugins {
 		ipam, _ := p["ipam"].(map[string]any)

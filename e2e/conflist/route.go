@@ -2,10 +2,10 @@ package conflist
 
 import "net/netip"
 
-// routeTypes are the IPAM plugins whose routes are types.Route of the CNI library.
+// routeTypes are the IPAM plugins whose routes have the form of types.Route of the CNI library.
 var routeTypes = []string{"host-local", "static", "whereabouts"}
 
-// checkRoute wants a destination that plugins can read and the kernel takes.
+// checkRoute reports a destination that plugins cannot read or the kernel refuses.
 func (d *document) checkRoute(route *value) {
 	if route.fields == nil {
 		d.reject(route, `a route of ipam is %s; want an object: {"dst": "0.0.0.0/0"}`, route.kind())

@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 )
 
-// kind is the kind of value that a key needs for the Go type that a plugin decodes it into.
+// kind is the kind of value that a key needs for the Go type into which a plugin decodes it.
 type kind string
 
 const (
@@ -23,11 +23,11 @@ const (
 	textMap  kind = "an object of strings"
 	aList    kind = "a list of objects"
 	anObject kind = "an object"
-	// read is the kind of keys whose value is checked when it is read.
+	// read is the kind of keys whose value is checked elsewhere, when it is read.
 	read kind = ""
 )
 
-// keys are the keys of one object, in the spelling of the plugin's code.
+// keys are the keys of an object, spelled as in the plugin's code.
 type keys map[string]kind
 
 // pluginKeys returns the keys that every plugin has from the library's PluginConf, and those that name an uplink.
@@ -42,8 +42,8 @@ func pluginKeys() keys {
 	return k
 }
 
-// upstreamKeys has the keys that the plugins of github.com/containernetworking/plugins v1.10.0 decode besides
-// pluginKeys, by type.
+// upstreamKeys contains the keys that the plugins of github.com/containernetworking/plugins v1.10.0 decode in addition
+// to pluginKeys, by type.
 var upstreamKeys = map[string]keys{
 	"bridge": {
 		"bridge": aText, "isGateway": aFlag, "isDefaultGateway": aFlag, "forceAddress": aFlag, "ipMasq": aFlag,
@@ -86,7 +86,7 @@ var upstreamKeys = map[string]keys{
 	"vrf": {"vrfname": aText, "table": aNatural},
 }
 
-// ipamKeys has the keys of `ipam` objects, by type.
+// ipamKeys contains the keys of `ipam` objects, by type.
 var ipamKeys = map[string]keys{
 	"host-local": {
 		"type": read, "dataDir": aText, "resolvConf": aText, "routes": aList, "ranges": read, "name": aText,
@@ -96,7 +96,7 @@ var ipamKeys = map[string]keys{
 	"dhcp":   {"type": read, "daemonSocketPath": aText, "provide": aList, "request": aList, "priority": aNumber},
 }
 
-// itemKeys has the keys of the objects in the lists of `ipam` objects.
+// itemKeys contains the keys of the objects in the lists of `ipam` objects.
 var itemKeys = map[string]keys{
 	"ranges":    {"subnet": read, "rangeStart": read, "rangeEnd": read, "gateway": read},
 	"addresses": {"address": read, "gateway": read},
@@ -109,7 +109,7 @@ var itemKeys = map[string]keys{
 	"dns":     {"nameservers": texts, "domain": aText, "search": texts, "options": texts},
 }
 
-// checkAllKeys does so for the list and each plugin of it, as far as they are objects.
+// checkAllKeys checks the keys of the list and of each of its plugins that is an object.
 func (d *document) checkAllKeys() {
 	for _, key := range listKeys {
 		if field := d.root.fields[key]; field != nil {
@@ -127,8 +127,8 @@ func (d *document) checkAllKeys() {
 	}
 }
 
-// checkPluginKeys holds an object of the chain against what its plugin decodes. A plugin that upstream does not ship
-// has the keys of every plugin alone; what else stands there is its own.
+// checkPluginKeys checks an object of the chain against the keys that its plugin decodes. For a plugin that upstream
+// does not ship only the keys of every plugin are known; all others are its own.
 func (d *document) checkPluginKeys(plugin *value) {
 	known := pluginKeys()
 	d.canonical(plugin, known)
@@ -185,8 +185,8 @@ func (d *document) checkItem(item *value, list, owner string) {
 	d.checkKeys(item, itemKeys[list], owner, true)
 }
 
-// canonical writes keys as the plugins' code does where a file has them in other cases: Go's decoder, and so libcni and
-// every plugin written in Go, takes any.
+// canonical changes keys to the case of the plugins' code: Go's decoder, and so libcni and every plugin in Go, accepts
+// any case.
 func (d *document) canonical(object *value, known keys) {
 	if object.fields == nil {
 		return
@@ -224,8 +224,7 @@ func unique(list []string) []string {
 	return once
 }
 
-// checkKeys notes values that the plugin's decoder refuses, and warns of keys that it does not read and are like one
-// that it does.
+// checkKeys reports values that the plugin's decoder refuses, and warns about unknown keys that resemble a known one.
 func (d *document) checkKeys(object *value, known keys, owner string, complete bool) {
 	for _, key := range object.keys {
 		field := object.fields[key]
@@ -244,7 +243,7 @@ func (d *document) checkKeys(object *value, known keys, owner string, complete b
 	}
 }
 
-// takes reports whether Go's decoder takes a value for the kind; it takes null for all.
+// takes reports whether Go's decoder accepts a value for the kind; it accepts null for all.
 func (k kind) takes(v *value) bool {
 	if k == read || v.isNull() {
 		return true
@@ -283,7 +282,7 @@ func (k kind) takes(v *value) bool {
 	return true
 }
 
-// suggestion returns how the value would be right, where that is plain.
+// suggestion returns a correct form of the value, if it is obvious.
 func (k kind) suggestion(v *value) string {
 	switch scalar := v.scalar.(type) {
 	case string:

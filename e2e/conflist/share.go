@@ -11,16 +11,16 @@ import (
 	"go4.org/netipx"
 )
 
-// openShare bounds a node's share of an IPv6 range without an end, so that reports and loops stay readable.
+// openShare limits a node's share of an IPv6 range without an end, so that reports and loops stay readable.
 const openShare = 1 << 16
 
-// share is the part of each range that one node gets, in the order of ipam.sets.
+// share contains the parts of the ranges that one node gets, in the order of ipam.sets.
 type share [][]part
 
 // part is a node's part of one range.
 type part struct {
 	subnet netip.Prefix
-	// ips are in ascending order and hold no gateway.
+	// ips are in ascending order and do not include a gateway.
 	ips []netipx.IPRange
 }
 
@@ -34,7 +34,8 @@ func (s share) ranges() []netipx.IPRange {
 	return ranges
 }
 
-// shares gives each node its own addresses, as an administrator must do by hand for host-local, which knows one node.
+// shares gives each node its own addresses. An administrator must do the same by hand, since host-local knows only one
+// node.
 func (p *planner) shares() error {
 	first := p.drafts[0].ipam
 	var err error
@@ -57,8 +58,8 @@ func (p *planner) shares() error {
 	return p.disjoint()
 }
 
-// divideRanges cuts each range into one slice per node. What does not divide goes to the last nodes, one address each,
-// and on with the nodes before them in the next range of the set.
+// divideRanges cuts each range into one slice per node. The remainder goes to the last nodes, one address each; in the
+// next range of the set it goes to the nodes before them.
 func (p *planner) divideRanges(sets [][]span) {
 	nodes := len(p.drafts)
 	taken := p.taken()
@@ -92,8 +93,8 @@ func (p *planner) divideRanges(sets [][]span) {
 	}
 }
 
-// aligned starts the ranges at a multiple of openShare, if enough stays for the nodes, so that a slice is easy to read:
-// ::1:0-::1:ffff.
+// aligned moves the start of the ranges to a multiple of openShare, if enough addresses are left for the nodes, so that
+// a slice is easy to read: ::1:0-::1:ffff.
 func aligned(ranges []netipx.IPRange, nodes int) []netipx.IPRange {
 	last := ranges[len(ranges)-1]
 	step := big.NewInt(openShare)
@@ -106,7 +107,8 @@ func aligned(ranges []netipx.IPRange, nodes int) []netipx.IPRange {
 	return ranges
 }
 
-// ownRanges leaves each node the ranges of its file, for one node or a file that tells nodes apart by placeholders.
+// ownRanges leaves each node the ranges of its file, for a single node or a file that distinguishes nodes by
+// placeholders.
 func (p *planner) ownRanges() {
 	taken := p.taken()
 	for i, d := range p.drafts {
@@ -125,8 +127,8 @@ func (p *planner) ownRanges() {
 	p.separate()
 }
 
-// taken returns every address that the lab itself has on the pods' networks, and those of IPv4 networks themselves and
-// of their broadcasts, which host-local gives away where a range holds them.
+// taken returns every address of the lab itself on the pods' networks, and the base and broadcast addresses of IPv4
+// networks, which host-local assigns if a range contains them.
 func (p *planner) taken() *netipx.IPSet {
 	var taken addressSet
 	for _, s := range p.spans() {
@@ -150,7 +152,7 @@ func (p *planner) addPodPrefix(node int, prefix netip.Prefix) {
 	}
 }
 
-// limit cuts a node's share to what it asked for, and says what it has.
+// limit reduces a node's share to the number of addresses that it wants, and records the number that it has.
 func (p *planner) limit(d *draft, node *NodePlan) error {
 	if len(d.ipam.fixed) > 0 {
 		node.PoolSize = 1
@@ -185,7 +187,7 @@ func (p *planner) limit(d *draft, node *NodePlan) error {
 	return nil
 }
 
-// changed says that the node's ranges are not those of the file.
+// changed reports whether the node's ranges differ from those of the file.
 func (p *planner) changed(d *draft) bool {
 	for i, set := range d.share {
 		for j, part := range set {
@@ -197,14 +199,14 @@ func (p *planner) changed(d *draft) bool {
 	return false
 }
 
-// whole says that a part is all that host-local gives out of a range.
+// whole reports whether a part contains all addresses of a range that host-local assigns.
 func (part part) whole(s span) bool {
 	var gateway addressSet
 	gateway.add(s.gateway)
 	return part.subnet == s.subnet && slices.Equal(part.ips, without(gateway.set(), s.ips))
 }
 
-// disjoint refuses files whose placeholders give two nodes the same address.
+// disjoint returns an error if placeholders give two nodes the same address.
 func (p *planner) disjoint() error {
 	for i, a := range p.drafts {
 		for _, b := range p.drafts[i+1:] {
@@ -221,7 +223,7 @@ func (p *planner) disjoint() error {
 	return nil
 }
 
-// separate makes routes for the ranges alone where placeholders give nodes different ranges of one subnet.
+// separate makes routes for the ranges only, if placeholders give nodes different ranges of one subnet.
 func (p *planner) separate() {
 	nodes := p.plan.Nodes
 	shared := false
@@ -248,7 +250,7 @@ func join[T fmt.Stringer](list []T) string {
 	for _, item := range list {
 		word := item.String()
 		if first, last, ok := strings.Cut(word, "-"); ok && first == last {
-			word = first // a range of one
+			word = first // a range of one address
 		}
 		words = append(words, word)
 	}

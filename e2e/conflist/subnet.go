@@ -9,17 +9,17 @@ import (
 	"go4.org/netipx"
 )
 
-// division says how one subnet becomes a block per node.
+// division says how a subnet is divided into blocks for nodes.
 type division struct {
 	subnet netip.Prefix
 	// length is the prefix length of a block.
 	length int
-	// stride is the number of blocks over which the file's own ranges spread: each node gets that many.
+	// stride is the number of blocks that the file's own ranges span: each node gets that many.
 	stride *big.Int
 }
 
-// divideSubnets gives each node its own block of every subnet, since a route must lead to the node. A range keeps its
-// place within the block.
+// divideSubnets gives each node its own block of every subnet, since a route must lead to the node. A range has the
+// same position in each block.
 func (p *planner) divideSubnets(sets [][]span) error {
 	divisions := map[netip.Prefix]division{}
 	all := slices.Concat(sets...)
@@ -45,8 +45,8 @@ func (p *planner) divideSubnets(sets [][]span) error {
 	return nil
 }
 
-// division chooses the length of the blocks: what Kubernetes gives a node (/24, /64) where that is possible, more where
-// a node wants more addresses, less where the subnet is small.
+// division chooses the length of the blocks: the one that Kubernetes gives a node (/24, /64) if possible, larger blocks
+// if a node wants more addresses, smaller ones if the subnet is small.
 func (p *planner) division(s span, all []span) (division, error) {
 	nodes := len(p.drafts)
 	shortest := s.subnet.Bits() + bits.Len(uint(nodes-1))
@@ -77,14 +77,14 @@ func (p *planner) division(s span, all []span) (division, error) {
 		s.subnet, nodes)
 }
 
-// fits says that a block holds what each node wants, its gateway aside.
+// fits reports whether a block has room for what each node wants and for its gateway.
 func (p *planner) fits(d division) bool {
 	first, last := usable(netip.PrefixFrom(d.subnet.Addr(), d.length))
 	room := count(netipx.IPRangeFrom(first, last)) - 1
 	return !slices.ContainsFunc(p.drafts, func(n *draft) bool { return n.node.Addresses > room })
 }
 
-// block returns the number of the block that an address is in.
+// block returns the number of the block that contains an address.
 func (d division) block(a netip.Addr) *big.Int {
 	return new(big.Int).Rsh(distance(d.subnet.Addr(), a), uint(a.BitLen()-d.length))
 }
@@ -106,7 +106,8 @@ func (d division) spread(all []span) *big.Int {
 	return new(big.Int).Add(new(big.Int).Sub(high, low), big.NewInt(1))
 }
 
-// part moves a range into the node's block; the first node keeps the file's. Behind the last block comes the first.
+// part moves a range into the node's block; the first node keeps the file's. The last block is followed by the first
+// one.
 func (d division) part(s span, node int) part {
 	home := d.block(s.ips.From())
 	index := new(big.Int).Add(home, new(big.Int).Mul(d.stride, big.NewInt(int64(node))))

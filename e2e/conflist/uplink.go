@@ -7,18 +7,18 @@ import (
 	"unicode"
 )
 
-// defaultUplink is the lab's name for the interface of the default route, which macvlan and ipvlan take when they are
-// not told another.
+// defaultUplink is the lab's name for the interface of the default route, which macvlan and ipvlan use by default.
 const defaultUplink = "eth0"
 
-// uplinkKeys name a node's interface in the plugins that have one: `master` in macvlan, ipvlan, vlan and most of what
-// chains behind them; `hostInterface` in veth-to-host; `device` in host-device.
+// uplinkKeys name a node's interface: `master` in macvlan, ipvlan, vlan and most plugins that follow them in chains;
+// `hostInterface` in veth-to-host; `device` in host-device.
 var uplinkKeys = []string{"master", "hostInterface", "device", "parent", "uplink"}
 
-// attachedTypes put a pod onto the uplink's own LAN even where no key names the uplink.
+// attachedTypes put a pod onto the uplink's own LAN even if no key names the uplink.
 var attachedTypes = []string{"macvlan", "ipvlan", "vlan", "host-device", "sriov", "macvtap", "ipvtap"}
 
-// uplinkOf returns the interface that one plugin names, empty without. A list (several masters) gives its first.
+// uplinkOf returns the interface that a plugin names; empty if there is none. Of a list (several masters) it returns
+// the first.
 func uplinkOf(plugin *value) (name string, at *value) {
 	if inside := plugin.fields["linkInContainer"]; inside != nil && inside.scalar == true {
 		return "", nil
@@ -48,7 +48,7 @@ func (d *document) checkUplink(plugin *value) {
 	}
 }
 
-// validLinkName holds a name against the kernel's dev_valid_name (net/core/dev.c): IFNAMSIZ is 16 with the NUL.
+// validLinkName checks a name as the kernel's dev_valid_name does (net/core/dev.c): IFNAMSIZ is 16 with the NUL.
 func validLinkName(name string) error {
 	switch {
 	case len(name) > 15:
@@ -64,7 +64,7 @@ func validLinkName(name string) error {
 	return nil
 }
 
-// chainUplink returns the first interface that the chain names, empty without.
+// chainUplink returns the first interface that the chain names; empty if there is none.
 func (f *File) chainUplink() string {
 	for _, plugin := range f.document.plugins() {
 		if name, _ := uplinkOf(plugin); name != "" {
@@ -74,7 +74,7 @@ func (f *File) chainUplink() string {
 	return ""
 }
 
-// routed says that pods are not on the uplink's LAN: the main plugin has an interface of its own making (bridge, ptp),
+// routed reports whether pods are not on the uplink's LAN: the main plugin makes an interface of its own (bridge, ptp),
 // so that other nodes need a route to its pods.
 func (f *File) routed() bool {
 	main := f.document.plugins()[0]

@@ -7,8 +7,8 @@ import (
 	"go4.org/netipx"
 )
 
-// whereabouts reads `range` and each one of `ipRanges` as github.com/k8snetworkplumbingwg/whereabouts does: a subnet,
-// or first-last/length. It refuses nothing, as the plugin is the one to say what it takes.
+// whereabouts reads `range` and each entry of `ipRanges` as github.com/k8snetworkplumbingwg/whereabouts does: a subnet,
+// or first-last/length. It reports no mistakes, since only the plugin knows what it accepts.
 func (d *document) whereabouts(a *ipam, object *value) {
 	list := []*value{object}
 	if more := object.fields["ipRanges"]; more != nil {

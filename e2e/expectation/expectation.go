@@ -1,8 +1,8 @@
-// Package expectation has the expectation file: which results of a conflist are known not to pass, and why. With it the
-// CI of a plugin fails only on what is new, while what is known stays documented with its reason.
+// Package expectation reads the expectation file, which lists the results of a conflist that are known not to pass,
+// with reasons, and compares a report with it. With such a file the CI of a plugin fails only on new failures, and
+// known ones stay documented.
 //
-// It has the data and the comparison; the command runs the suite. Package report compares a report with an earlier one,
-// without reasons.
+// The command runs the suite. Package report compares a report with an earlier one, without reasons.
 //
 // Run its tests: go test ./e2e/expectation
 package expectation
@@ -18,7 +18,7 @@ import (
 // Kind is the kind of an expectation file; its apiVersion is that of scenarios.
 const Kind = "Expectation"
 
-// Expectation is what is known about a conflist.
+// Expectation contains the known deviations of a conflist.
 type Expectation struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
@@ -33,7 +33,7 @@ type Expectation struct {
 	file string
 }
 
-// Deviation has results that share a reason.
+// Deviation is a group of results with the same reason.
 type Deviation struct {
 	// Plugin is the type of the plugin that the results are about; empty means report.Chain.
 	Plugin string `yaml:"plugin"`
@@ -54,8 +54,8 @@ func (d *Deviation) plugin() string {
 	return d.Plugin
 }
 
-// Compare returns how a report differs from what is expected, in a line each. Results of plugins that are not under
-// test do not matter, nor those that were not run or cannot be run on the machine.
+// Compare returns the differences between a report and the expectation, one per line. It ignores results of plugins
+// that are not under test, and results that were not run or cannot be run on the machine.
 func (e *Expectation) Compare(r *report.Report) []string {
 	var lines []string
 	for _, result := range r.Results {

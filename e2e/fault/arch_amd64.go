@@ -35,15 +35,15 @@ func (r *registers) request(number int, args [3]uint64) {
 	r.Rax, r.Rdi, r.Rsi, r.Rdx = uint64(number), args[0], args[1], args[2]
 }
 
-// refuse makes the call that is being entered not happen and answer an error: without a number a call is skipped and
-// the answer's register stays as it is (arch/x86/entry/common.c, kernel/seccomp.c: __seccomp_filter).
+// refuse prevents the call that is being entered and sets its answer to an error: a call without a number is skipped,
+// and the register of the answer keeps its value (arch/x86/entry/common.c, kernel/seccomp.c: __seccomp_filter).
 func (r *registers) refuse(tid int, errno unix.Errno) error {
 	r.Orig_rax = ^uint64(0)
 	r.Rax = -uint64(errno)
 	return r.write(tid)
 }
 
-// oldCalls returns the system calls that newer architectures do without.
+// oldCalls returns the system calls that newer architectures do not have.
 func oldCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_OPEN:    {name: "open", describe: opens(none, 0, 1), where: flagsIn(1, openFlags)},

@@ -46,8 +46,8 @@ func (r *registers) request(number int, args [3]uint64) {
 	copy(r.Regs[:3], args[:])
 }
 
-// refuse makes the call that is being entered not happen and answer an error: without a number a call is skipped and
-// the answer's register stays as it is (arch/arm64/kernel/syscall.c: el0_svc_common).
+// refuse prevents the call that is being entered and sets its answer to an error: a call without a number is skipped,
+// and the register of the answer keeps its value (arch/arm64/kernel/syscall.c: el0_svc_common).
 func (r *registers) refuse(tid int, errno unix.Errno) error {
 	number := int32(-1)
 	vector := unix.Iovec{Base: (*byte)(unsafe.Pointer(&number)), Len: uint64(unsafe.Sizeof(number))}
@@ -59,5 +59,5 @@ func (r *registers) refuse(tid int, errno unix.Errno) error {
 	return r.write(tid)
 }
 
-// oldCalls returns the system calls that newer architectures do without.
+// oldCalls returns the system calls that newer architectures do not have.
 func oldCalls() map[int]callSpec { return nil }

@@ -16,8 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// askEnv is set for a run of this binary that only prints whether plugins can be traced, or the path of a plugin that
-// hangs and is to be traced.
+// askEnv makes this binary print whether plugins can be traced, or trace a plugin that hangs, whose path it contains.
 const askEnv = "CNITEST_TEST_ASK"
 
 func ask() {
@@ -31,7 +30,7 @@ func ask() {
 	os.Exit(1)
 }
 
-// Whoever kills the tracer ends its tracees.
+// Killing the tracer ends its tracees.
 func TestObserve_killed(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{askEnv + "=" + plugin("plugin")}
@@ -92,7 +91,7 @@ func TestAvailable_not(t *testing.T) {
 			cmd.Env, cmd.Dir, cmd.SysProcAttr = []string{askEnv + "=yes"}, "/", &tt.attr
 			out, err := cmd.CombinedOutput()
 			check(t, err)
-			// The number is that of the process in the other namespace.
+			// The number is the process's ID in the other namespace.
 			got := regexp.MustCompile(`got "[0-9]+"`).ReplaceAllString(string(out), `got "N"`)
 			if got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)

@@ -18,8 +18,8 @@ type sysCall struct {
 	spec    callSpec
 	args    [6]uint64
 	point   *Point
-	program string // what an exec starts
-	// hit is set where the fault is injected, edits are what is to be put back at its exit.
+	program string // the program that an exec starts
+	// hit is set if the fault is injected here. edits are restored at the call's exit.
 	hit   bool
 	edits []edit
 }
@@ -36,7 +36,7 @@ type span struct {
 	length  int
 }
 
-// maxMessage bounds what is read of one message; no netlink message of a plugin comes near it.
+// maxMessage limits how much of one message is read; no plugin sends netlink messages of that size.
 const maxMessage = 1 << 20
 
 func (c *sysCall) proc(format string, args ...any) string {
@@ -49,7 +49,8 @@ func (c *sysCall) link(fd uint64) string {
 	return link
 }
 
-// path returns a path among the arguments, absolute; dir is the argument with the directory's file, or none.
+// path returns the absolute form of a path among the arguments. dir is the number of the argument with the directory's
+// file, or none.
 func (c *sysCall) path(dir, arg int) string {
 	path := c.text(uintptr(c.args[arg]))
 	if filepath.IsAbs(path) {
@@ -64,13 +65,13 @@ func (c *sysCall) path(dir, arg int) string {
 	return filepath.Join(base, path)
 }
 
-// memory reads as much as there is.
+// memory reads as much of a span as exists.
 func (c *sysCall) memory(s span) []byte {
 	data := make([]byte, s.length)
 	read := 0
 	page := os.Getpagesize()
 	for read < len(data) {
-		// Not over the end of a page: the next may not exist, and a vector is read whole or not at all
+		// Read only to the end of a page: the next page may not exist, and a vector is read as a whole or not at all
 		// (process_vm_readv(2)).
 		at := s.address + uintptr(read)
 		length := min(len(data)-read, page-int(at)%page)
@@ -112,7 +113,7 @@ func (c *sysCall) texts(address uint64) (texts []string) {
 	return texts
 }
 
-// word returns a pointer or a number of 64 bits; 0 where none can be read.
+// word returns a pointer or a number of 64 bits; 0 if it cannot be read.
 func (c *sysCall) word(address uint64) uint64 {
 	data := c.memory(span{uintptr(address), 8})
 	if len(data) < 8 {
@@ -129,7 +130,7 @@ func (c *sysCall) vector(address, count uint64) (spans []span) {
 	return spans
 }
 
-// buffers returns the memory in which the call's data lies.
+// buffers returns the memory that contains the call's data.
 func (c *sysCall) buffers() []span {
 	switch c.spec.data {
 	case dataFlat:
@@ -142,7 +143,7 @@ func (c *sysCall) buffers() []span {
 	case dataMany:
 		var spans []span
 		for i := range min(c.args[2], 1024) {
-			header := c.args[1] + 64*i // struct msghdr and what was sent of it, aligned
+			header := c.args[1] + 64*i // struct msghdr and the number of bytes sent, aligned
 			spans = append(spans, c.vector(c.word(header+16), c.word(header+24))...)
 		}
 		return spans
@@ -162,7 +163,7 @@ func (c *sysCall) gather(spans []span, length int) (data []byte) {
 	return data
 }
 
-// scatter writes over what lies at an offset of the spans, and returns what stood there.
+// scatter overwrites the bytes at an offset of the spans, and returns the previous ones.
 func (c *sysCall) scatter(spans []span, offset int, data []byte) (edits []edit, err error) {
 	for _, s := range spans {
 		if len(data) == 0 {
@@ -174,7 +175,7 @@ func (c *sysCall) scatter(spans []span, offset int, data []byte) (edits []edit, 
 		}
 		address, length := s.address+uintptr(offset), min(len(data), s.length-offset)
 		was := c.memory(span{address, length})
-		// Not process_vm_writev: this writes where the program itself may not.
+		// process_vm_writev would not do: this also writes to memory that the program itself may not write.
 		if _, err := unix.PtracePokeData(c.thread.tid, address, data[:length]); err != nil {
 			return edits, fmt.Errorf("write into %s: %w", c.thread.process.program, err)
 		}
@@ -184,7 +185,7 @@ func (c *sysCall) scatter(spans []span, offset int, data []byte) (edits []edit, 
 	return edits, nil
 }
 
-// words joins what is not empty.
+// words joins the parts that are not empty.
 func words(parts ...string) string {
 	return strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
 }

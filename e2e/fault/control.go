@@ -26,7 +26,7 @@ func execs(dir, path, argv, env int) func(*sysCall) (Point, bool) {
 }
 
 func kills(c *sysCall) (Point, bool) {
-	// The process is not named: its number is that of another namespace perhaps, and changes from run to run.
+	// The process is not named: its ID may belong to another namespace, and changes from run to run.
 	return change("signal", unix.SignalName(unix.Signal(c.args[1])))
 }
 
@@ -41,8 +41,8 @@ func replacesTable(c *sysCall) (Point, bool) {
 	return Point{}, false
 }
 
-// ioctls returns the ioctls that change links, addresses, routes and bridges, most of which begin with the name of a
-// link (include/uapi/linux/sockios.h, if_tun.h).
+// ioctls returns the ioctls that change links, addresses, routes and bridges. The data of most begins with the name of
+// a link (include/uapi/linux/sockios.h, if_tun.h).
 func ioctls() map[uint32]string {
 	return map[uint32]string{
 		unix.SIOCADDRT: "SIOCADDRT", unix.SIOCDELRT: "SIOCDELRT", unix.SIOCSIFFLAGS: "SIOCSIFFLAGS",
@@ -82,7 +82,7 @@ func controls(c *sysCall) (Point, bool) {
 	return change(name, c.text(uintptr(c.args[2])))
 }
 
-// ethtoolSets tells what sets from what only asks (include/uapi/linux/ethtool.h, ETHTOOL_S…).
+// ethtoolSets reports whether an ethtool command changes something (include/uapi/linux/ethtool.h, ETHTOOL_S…).
 func ethtoolSets(command uint32) bool {
 	switch command {
 	case 0x02, 0x06, 0x08, 0x0f, 0x11, 0x13, 0x15, 0x17, 0x19, 0x1f, 0x22, 0x24, 0x26, 0x28, 0x2a, 0x2c, 0x3b, 0x3d,

@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Refusal is one call of a program that the kernel answered with an error.
+// Refusal is a call of a program that the kernel answered with an error.
 type Refusal struct {
 	// Program is the base name of the binary that made the call.
 	Program string `json:"program"`
-	// What is the call for people: "RTM_NEWLINK vlan eth0 link eno1", "open /proc/sys/net/…". Of netlink it is the
-	// message that was refused.
+	// What describes the call for people: "RTM_NEWLINK vlan eth0 link eno1", "open /proc/sys/net/…". For netlink it
+	// describes the refused message.
 	What  string        `json:"what"`
 	Errno syscall.Errno `json:"errno"`
 	// Words is the text that the kernel added to the error; empty if there was none.
 	Words string `json:"words,omitempty"`
-	// Features are features of which one may be missing in a kernel that answers so; none if the error has other causes
-	// only.
+	// Features are features of which one may be missing in a kernel that returns this error; none if the error has
+	// other causes only.
 	Features []Feature `json:"features,omitempty"`
 }
 
@@ -36,28 +36,28 @@ func (r Refusal) String() string {
 	return text
 }
 
-// Explain runs a plugin and lists the calls of it, and of the programs that it starts, that the kernel refused
-// (Trace.Refusals): also those that only ask, such as the search for a link or a file. It lists no points. Otherwise it
-// is as Observe.
+// Explain runs a plugin and lists the calls of it and of programs that it starts which the kernel refused
+// (Trace.Refusals), including calls that change nothing, such as the search for a link or a file. It lists no points.
+// In all other respects it is like Observe.
 func Explain(ctx context.Context, command Command) (Trace, error) {
 	return run(ctx, command, task{explain: true})
 }
 
-// shown bounds how many refusals are said to have ended a call.
+// shown limits the number of refusals that EndedBy returns.
 const shown = 3
 
-// EndedBy returns the refusals by which a call that failed came to its end, the last one last: those whose error it
-// names in its answer, or else the last ones. What a program tries and does without is not among them as long as its
-// answer tells. named reports whether it does.
+// EndedBy returns the refusals that made a failed call fail, in their order: those whose error is part of the plugin's
+// answer, or if there are none the last ones. In the first case it leaves out refusals that the program tolerates.
+// named reports whether it is the first case.
 func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 	answer := strings.ToLower(t.Call.Stdout + " " + t.Call.Stderr)
 	refusals = slices.DeleteFunc(slices.Clone(t.Refusals), func(r Refusal) bool {
 		words := r.Errno.Error()
 		if r.Errno == unix.ENODEV && strings.Contains(answer, "link not found") {
-			return false // netlink's own word for it
+			return false // the text of netlink itself
 		}
 		if r.Errno == unix.ENOENT && strings.Contains(answer, "executable file not found") {
-			return !strings.HasPrefix(r.What, "stat ") // that of package os/exec, for the last directory of PATH
+			return !strings.HasPrefix(r.What, "stat ") // package os/exec makes it for the last directory of PATH
 		}
 		return !strings.Contains(answer, words)
 	})
@@ -67,20 +67,20 @@ func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 	return refusals[max(0, len(refusals)-shown):], named
 }
 
-// askedFor is a message of netlink that waits for its answer.
+// askedFor identifies a netlink message that waits for its answer.
 type askedFor struct {
 	socket   string
 	sequence uint32
 }
 
-// question is what was asked.
+// question is the content of such a message.
 type question struct {
 	what     string
 	protocol int
 	message  nlMessage
 }
 
-// explaining returns the table of Explain: all of calls, and those that open anything or make sockets.
+// explaining returns the table of Explain: the one of calls, with all calls that open files or make sockets.
 func explaining() map[int]callSpec {
 	table := calls(true)
 	table[unix.SYS_OPENAT] = callSpec{name: "openat", describe: asks("open", 0, 1)}
@@ -90,8 +90,8 @@ func explaining() map[int]callSpec {
 	return table
 }
 
-// asks describes a call on a path that is to succeed, whatever it changes. What a process reads of itself tells nothing
-// of the plugin.
+// asks describes a call on a path that is expected to succeed, whatever it changes. Files in which a process reads
+// about itself say nothing about the plugin.
 func asks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
 	return func(c *sysCall) (Point, bool) {
 		path := c.path(dir, arg)
@@ -108,7 +108,7 @@ func makesSocket(c *sysCall) (Point, bool) {
 		true
 }
 
-// listen lets a call happen whose answer is of interest.
+// listen lets a call proceed and records its answer.
 func (t *tracer) listen(c *sysCall) error {
 	how := unix.PtraceCont
 	if c.spec.receives {
@@ -133,7 +133,7 @@ func (c *sysCall) describes() (Point, bool) {
 	return c.spec.describe(c)
 }
 
-// note keeps what is asked by netlink until the answer comes.
+// note records a netlink request until its answer arrives.
 func (t *tracer) note(c *sysCall) {
 	if c.spec.data == noData {
 		return
@@ -154,7 +154,7 @@ func (t *tracer) note(c *sysCall) {
 	}
 }
 
-// heard takes the errors out of what a program has just read.
+// heard records the errors in what a program has just read.
 func (t *tracer) heard(c *sysCall, result int64) {
 	if result <= 0 {
 		return
@@ -170,7 +170,7 @@ func (t *tracer) heard(c *sysCall, result int64) {
 		if errno <= 0 || !known {
 			continue
 		}
-		// A program may look at an answer before it takes it.
+		// Keep it if the program only peeks at the answer.
 		delete(t.questions, key)
 		r := Refusal{
 			Program: c.thread.process.program,
@@ -192,7 +192,7 @@ func (m nlMessage) explanation() string {
 	}
 	at := unix.SizeofNlMsgerr
 	if m.header.Flags&unix.NLM_F_CAPPED == 0 {
-		// The whole of the request stands before it; its length is in the header that is repeated.
+		// The complete request precedes it; its length is in the repeated header.
 		at = 4 + int(binary.NativeEndian.Uint32(m.body[4:])+3)&^3
 	}
 	if at > len(m.body) {
@@ -201,7 +201,7 @@ func (m nlMessage) explanation() string {
 	return textOf(attributesOf(m.body[at:])[message])
 }
 
-// refused notes a call that the kernel itself refused.
+// refused records a call that the kernel itself refused.
 func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 	switch errno {
 	case unix.EAGAIN, unix.EINPROGRESS, unix.EINTR:
@@ -214,7 +214,7 @@ func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 	t.trace.Refusals = append(t.trace.Refusals, r)
 }
 
-// featureOfCall returns the feature that a kernel lacks if it refuses a call other than netlink's.
+// featureOfCall returns the feature that a kernel lacks if it refuses a call other than a netlink message.
 func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
 	switch {
 	case c.spec.name == "socket" && (errno == unix.EPROTONOSUPPORT || errno == unix.EAFNOSUPPORT):

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// TestExplain wants the refusals by which a call ended: messages of netlink, files and programs.
+// TestExplain checks the refusals that made a call fail: netlink messages, files and programs.
 func TestExplain(t *testing.T) {
 	m := newMacvlan(t)
 	macvlan := func(edit ...string) fault.Command {
@@ -24,7 +24,7 @@ func TestExplain(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		command fault.Command
-		// want is the last refusal; cause is what is told of it.
+		// want is the last refusal; cause is the text about it.
 		want fault.Refusal
 	}{
 		{"no such link", macvlan(`"eno1"`, `"eno9"`), fault.Refusal{Program: "macvlan", What: "RTM_GETLINK eno9", Errno: unix.ENODEV}},
@@ -56,7 +56,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestExplain_lacks wants a kernel's lack to be named with its option, where there is one.
+// TestExplain_lacks checks that a feature which the kernel lacks is named with its option, if it has one.
 func TestExplain_lacks(t *testing.T) {
 	m := newMacvlan(t)
 	c := m.command("ADD")

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Feature is something that a kernel can be built without.
+// Feature is a feature without which a kernel can be built.
 type Feature struct {
-	// Kind is one of those below, and says how a kernel is asked whether it has it.
+	// Kind is one of the constants below. It determines how a kernel is asked for the feature.
 	Kind string `json:"kind"`
-	// Name is which of its kind: "vlan", "htb", "net/bridge/bridge-nf-call-iptables"; of a socket its family and
-	// protocol.
+	// Name is the name within the kind: "vlan", "htb", "net/bridge/bridge-nf-call-iptables"; for a socket its family
+	// and protocol.
 	Name string `json:"name"`
-	// Config is the option of the kernel's configuration; empty where it is not known.
+	// Config is the option of the kernel's configuration; empty if it is not known.
 	Config string `json:"config,omitempty"`
 }
 
@@ -30,8 +30,8 @@ const (
 	SocketFeature     = "socket"
 	SysctlFeature     = "sysctl"
 	DeviceFeature     = "device"
-	// The name of a feature of nf_tables begins with the family: "inet", "inet nat" of a chain, "inet queue" of an
-	// expression, and "ip match comment 0" of one of iptables.
+	// The names of features of nf_tables begin with the family: "inet"; "inet nat" for a chain; "inet queue" for an
+	// expression; "ip match comment 0" for an extension of iptables.
 	NftTableFeature      = "nft-table"
 	NftChainFeature      = "nft-chain"
 	NftExpressionFeature = "nft-expression"
@@ -56,7 +56,7 @@ func (f Feature) String() string {
 	return text
 }
 
-// linkConfigs are the options of links that are not called by their kind.
+// linkConfigs are the options of links whose option is not named like their kind.
 var linkConfigs = map[string]string{
 	"vlan": "CONFIG_VLAN_8021Q", "vrf": "CONFIG_NET_VRF", "bond": "CONFIG_BONDING", "team": "CONFIG_NET_TEAM",
 	"macvlan": "CONFIG_MACVLAN",
@@ -65,7 +65,7 @@ var linkConfigs = map[string]string{
 	"xfrm":   "CONFIG_XFRM_INTERFACE", "can": "CONFIG_CAN_DEV", "ipoib": "CONFIG_INFINIBAND_IPOIB",
 }
 
-// LinkKind returns the feature that links of a kind are.
+// LinkKind returns the feature of links of a kind.
 func LinkKind(kind string) Feature {
 	config := linkConfigs[kind]
 	if config == "" {
@@ -74,8 +74,8 @@ func LinkKind(kind string) Feature {
 	return Feature{Kind: LinkFeature, Name: kind, Config: config}
 }
 
-// features returns what a kernel may lack that refuses a message with an error; none where it has all that is asked
-// for.
+// features returns the features that a kernel may lack if it refuses a message with an error; none if the error has
+// other causes only.
 func (q question) features(errno syscall.Errno) []Feature {
 	switch {
 	case q.protocol == unix.NETLINK_NETFILTER:
@@ -130,7 +130,7 @@ func (q question) routeFeature(errno syscall.Errno) *Feature {
 	return nil
 }
 
-// socketFeature returns a family of sockets and, of netlink, a protocol.
+// socketFeature returns the feature of a family of sockets or, for netlink, of a protocol.
 func socketFeature(family, protocol int) *Feature {
 	f := &Feature{Kind: SocketFeature, Name: fmt.Sprintf("family %d protocol %d", family, protocol)}
 	switch {
@@ -146,8 +146,8 @@ func socketFeature(family, protocol int) *Feature {
 	return f
 }
 
-// sysctlFeature returns a setting. Those of a link go with it, whichever it is: they are named for lo, which every
-// namespace has.
+// sysctlFeature returns the feature of a sysctl. All links have the same ones, so a link's name is replaced by lo,
+// which every namespace has.
 func sysctlFeature(name string) *Feature {
 	parts := strings.Split(name, "/")
 	if len(parts) > 4 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {

@@ -11,7 +11,8 @@ func change(what ...string) (Point, bool) {
 	return Point{What: words(what...), Kill: true, Fail: true}, true
 }
 
-// outside tells files that others see from pipes, devices, memory and what a process has of its own in /proc.
+// outside reports whether a file is visible to others, in contrast to pipes, devices, memory and a process's own files
+// in /proc.
 func outside(path string) bool {
 	switch {
 	case !strings.HasPrefix(path, "/"), strings.HasPrefix(path, "/memfd:"):

@@ -7,29 +7,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the fields of struct seccomp_data lie (include/uapi/linux/seccomp.h); of an argument the low half on a
-// little-endian machine.
+// Offsets of the fields of struct seccomp_data (include/uapi/linux/seccomp.h); for an argument that of its low half on
+// a little-endian machine.
 const (
 	dataNumber = 0
 	dataArch   = 4
 	dataArgs   = 16
 )
 
-// condition is what an argument must be for a call to matter. The zero condition always holds.
+// condition selects calls by an argument. The zero condition selects all.
 type condition struct {
 	arg int
-	// any are bits of which one must be set, least the smallest value that counts, values those that count; the first
-	// that is not zero is asked.
+	// any contains bits of which one must be set, least is the smallest value that counts, values are those that count.
+	// The first of them that is not zero is used.
 	any    uint32
 	least  uint32
 	values []uint32
 }
 
-// flagsIn asks for one of the flags.
+// flagsIn returns the condition that one of the flags is set.
 func flagsIn(arg int, flags uint32) condition { return condition{arg: arg, any: flags} }
 
-// filter returns the program that stops a thread at the calls of the table and lets all others pass; nil means at all
-// calls.
+// filter returns a program that stops a thread at the calls of the table and lets all others pass. With a nil table it
+// stops at every call.
 func filter(table map[int]callSpec) ([]bpf.RawInstruction, error) {
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: dataArch, Size: 4},
@@ -53,7 +53,7 @@ func filter(table map[int]callSpec) ([]bpf.RawInstruction, error) {
 	return bpf.Assemble(append(program, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}))
 }
 
-// block answers for one call.
+// block returns the instructions for one call.
 func (c condition) block() []bpf.Instruction {
 	stop, pass := bpf.RetConstant{Val: unix.SECCOMP_RET_TRACE}, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
 	load := bpf.LoadAbsolute{Off: uint32(dataArgs + 8*c.arg), Size: 4}

@@ -23,7 +23,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// command makes the test plugin do what the words say.
+// command returns a call of the test plugin with words that say what it does.
 func command(dir string, words ...string) fault.Command {
 	return fault.Command{
 		Path: plugin("plugin"), Stdin: []byte("in"), Timeout: patience,
@@ -45,7 +45,7 @@ func observe(tb testing.TB, command fault.Command) fault.Trace {
 func TestInject_kills_at_every_point(t *testing.T) {
 	dir := directory(t)
 	seen := observe(t, command(dir, "delegate"))
-	// What is there after each point: the delegate works on one file.
+	// The files that exist after each point: the delegate works on one file.
 	have := []string{
 		"", "a-#", "a-#", "a-#", "a-#", "a-#", "a", "a ab", "a ab ac", "a ab ac ad", "a ab ac ad",
 		"a ab ac", "a ab", "a", "", "",
@@ -115,7 +115,7 @@ func TestInject_fails(t *testing.T) {
 		{words: "link", what: "RTM_NEWLINK veth", errno: unix.EBUSY, want: "link: device or resource busy\n"},
 		{words: "link", what: "RTM_NEWADDR", errno: unix.ENOMEM, want: "link: cannot allocate memory\n", left: "link one, link other"},
 		{words: "unacked", what: "RTM_NEWLINK", errno: unix.ENODEV, want: "unacked: answer type 2 seq 7 error -19 about type 16, sent type 16\n"},
-		// That the table is not there is the kernel's own answer to the rest of the batch.
+		// The other messages of the batch fail in the kernel, since the table does not exist.
 		{words: "nft", what: "NEWTABLE", errno: unix.ENOMEM, want: "nft: conn.Receive: netlink receive: cannot " +
 			"allocate memory\n" + strings.Repeat("netlink receive: no such file or directory\n", 3)},
 		{words: "nft", what: "DELTABLE", errno: unix.EBUSY, want: "nft: conn.Receive: netlink receive: device or resource busy\n", left: "table one"},
@@ -153,7 +153,7 @@ func TestInject_fails(t *testing.T) {
 	}
 }
 
-// sweep names the links and tables of the test plugin and removes them.
+// sweep removes the links and tables of the test plugin and returns their names.
 func sweep(tb testing.TB) string {
 	tb.Helper()
 	var found []string
@@ -162,7 +162,7 @@ func sweep(tb testing.TB) string {
 	for _, l := range links {
 		if name := l.Attrs().Name; name == "one" || name == "other" {
 			found = append(found, "link "+name)
-			_ = netlink.LinkDel(l) // the other end goes along
+			_ = netlink.LinkDel(l) // the other end is removed with it
 		}
 	}
 	conn, err := nftables.New()
@@ -257,7 +257,7 @@ func TestHang(t *testing.T) {
 			c.Timeout = 100 * time.Millisecond
 			trace, err := fault.Observe(ctx(t), c)
 			check(t, err)
-			// What a busy machine did not give may follow.
+			// On a busy machine more text may follow.
 			want := regexp.MustCompile(`^killed after \S+ without an answer`)
 			if !trace.Hung || !want.MatchString(trace.Call.Failure) || trace.Call.ExitCode != -1 {
 				t.Errorf("got %q, hung %t, exit %d, want %q, hung, exit -1", trace.Call.Failure, trace.Hung,
@@ -268,8 +268,8 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// Beside runs that are killed, an agent runs plugins and reaps orphans, and package os waits for its children: none
-// gets another's.
+// At the same time runs are killed, an agent runs plugins and reaps orphans, and package os waits for its children:
+// none gets another's.
 func TestInject_beside_others(t *testing.T) {
 	requests, answers := net.Pipe()
 	go func() { _ = agent.Serve(requests, agent.Options{}) }()

@@ -22,7 +22,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// macvlanNetwork is upstream's macvlan with host-local on a node of its own.
+// macvlanNetwork is upstream's macvlan with host-local on a separate node.
 type macvlanNetwork struct {
 	pod   ns.NetNS
 	store string
@@ -55,7 +55,7 @@ func (m macvlanNetwork) command(verb string) fault.Command {
 	}
 }
 
-// links returns the names in the pod except the loopback; temporary names are one.
+// links returns the names in the pod except the loopback; all temporary names count as one.
 func (m macvlanNetwork) links(tb testing.TB) (names []string) {
 	tb.Helper()
 	check(tb, m.pod.Do(func(ns.NetNS) error {
@@ -74,7 +74,7 @@ func (m macvlanNetwork) links(tb testing.TB) (names []string) {
 	return names
 }
 
-// reserved returns the addresses that host-local holds for somebody.
+// reserved returns the addresses that host-local has reserved.
 func (m macvlanNetwork) reserved(tb testing.TB) (addresses []string) {
 	tb.Helper()
 	files, err := filepath.Glob(filepath.Join(m.store, "net", "192.168.*"))
@@ -85,7 +85,7 @@ func (m macvlanNetwork) reserved(tb testing.TB) (addresses []string) {
 	return addresses
 }
 
-// whats returns the points as "program: what", with what changes from run to run made equal.
+// whats returns the points as "program: what", with the parts replaced that change from run to run.
 func whats(points []fault.Point, replace ...string) (lines []string) {
 	for _, p := range points {
 		line := p.Program + ": " + regexp.MustCompile(`veth[0-9a-f]{8}`).ReplaceAllString(p.What, "veth…")
@@ -138,12 +138,12 @@ func TestMacvlan_points(t *testing.T) {
 	wantAlone(t)
 }
 
-// state has the parts of what one ADD of macvlan makes that this test looks at.
+// state contains the results of one ADD of macvlan that this test compares.
 type state struct{ Links, Reserved []string }
 
 func (m macvlanNetwork) state(tb testing.TB) state { return state{m.links(tb), m.reserved(tb)} }
 
-// after returns the state that remains once all these points are passed.
+// after returns the state that remains after these points.
 func after(points []fault.Point) (s state) {
 	for _, p := range points {
 		switch {
@@ -185,7 +185,7 @@ func TestMacvlan_killed(t *testing.T) {
 		}
 	}
 	slices.Sort(leaks)
-	// The temporary link that no DEL removes, and a reservation without an owner.
+	// The temporary link, which no DEL removes, and a reservation without an owner.
 	want := []string{
 		"after 1: [veth…] []", "after 6: [] [192.168.0.2]", "before 2: [veth…] []", "before 7: [] [192.168.0.2]",
 	}

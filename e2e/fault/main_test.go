@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/testbin"
 )
 
-// binEnv is set for the run of this binary in its own namespaces: the directory with the plugins.
+// binEnv is set when this binary runs in its own namespaces, to the directory of the plugins.
 const binEnv = "CNITEST_TEST_BIN"
 
 // TestMain runs the tests as an agent runs on a node: as process 1, with namespaces of its own.
@@ -63,7 +63,7 @@ func again() (status int, err error) {
 	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {
 		return 1, err
 	}
-	// The child's death signal comes with the end of the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+	// The child gets its death signal when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), binEnv+"="+bin)
@@ -95,7 +95,7 @@ func furnish() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// plugin returns the path of one of the binaries that were built.
+// plugin returns the path of a built binary.
 func plugin(name string) string { return filepath.Join(os.Getenv(binEnv), name) }
 
 // directory returns a directory on the tmpfs of these namespaces.
@@ -107,7 +107,7 @@ func directory(tb testing.TB) string {
 	return dir
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
 func ctx(tb testing.TB) context.Context {
@@ -124,7 +124,7 @@ func check(tb testing.TB, err error) {
 	}
 }
 
-// wantAlone fails unless this process is the only one of its PID namespace: no tracee goes on, and none is a zombie.
+// wantAlone fails unless this process is the only one of its PID namespace: no tracee runs, and none is a zombie.
 func wantAlone(tb testing.TB) {
 	tb.Helper()
 	entries, err := os.ReadDir("/proc")

@@ -12,22 +12,22 @@ import (
 // sockDestroy is SOCK_DESTROY (include/uapi/linux/sock_diag.h).
 const sockDestroy = 21
 
-// nlMessage is one netlink message of a send or a receive.
+// nlMessage is a netlink message in a send or a receive.
 type nlMessage struct {
-	// offset is its beginning in the data.
+	// offset is its offset in the data.
 	offset int
 	header unix.NlMsghdr
 	body   []byte
-	// batched says that it stands in a batch of nf_tables.
+	// batched means that it is part of a batch of nf_tables.
 	batched bool
 }
 
-// uint32 reads at an offset from the message's beginning that lies in its body.
+// uint32 returns the number at an offset from the message's beginning, which must be in its body.
 func (m nlMessage) uint32(offset int) uint32 {
 	return binary.NativeEndian.Uint32(m.body[offset-unix.SizeofNlMsghdr:])
 }
 
-// messages splits data; what is cut off or broken ends it.
+// messages splits data. It stops at a truncated or malformed message.
 func messages(data []byte) (list []nlMessage) {
 	order := binary.NativeEndian
 	batched := false
@@ -49,7 +49,7 @@ func messages(data []byte) (list []nlMessage) {
 	return list
 }
 
-// changes tells what changes something from what only asks.
+// changes reports whether a message changes something.
 func (m nlMessage) changes(protocol int) bool {
 	kind := m.header.Type
 	if kind < unix.NLMSG_MIN_TYPE || m.header.Flags&unix.NLM_F_REQUEST == 0 {
@@ -57,7 +57,7 @@ func (m nlMessage) changes(protocol int) bool {
 	}
 	switch protocol {
 	case unix.NETLINK_ROUTE:
-		// New, delete, get, set: the types of each object lie in this order (include/uapi/linux/rtnetlink.h).
+		// New, delete, get, set: each object has its types in this order (include/uapi/linux/rtnetlink.h).
 		return kind%4 != unix.RTM_GETLINK%4
 	case unix.NETLINK_NETFILTER:
 		return netfilterChanges(kind>>8, kind&0xff)
@@ -75,7 +75,7 @@ func (m nlMessage) changes(protocol int) bool {
 			return false
 		}
 	}
-	// Of a family whose messages are not known here: dumps ask, the rest may change something.
+	// For a family that is not known here: dumps are queries, and all others may change something.
 	return m.header.Flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP
 }
 
@@ -87,7 +87,7 @@ func netfilterChanges(subsystem, kind uint16) bool {
 		verb, _, ok := nftName(kind)
 		return !ok || verb != "GET"
 	case unix.NFNL_SUBSYS_CTNETLINK, unix.NFNL_SUBSYS_CTNETLINK_EXP:
-		return kind == 0 || kind == 2 // new and delete; all others get
+		return kind == 0 || kind == 2 // new and delete; all others are queries
 	case unix.NFNL_SUBSYS_IPSET:
 		switch kind {
 		case nl.IPSET_CMD_PROTOCOL, nl.IPSET_CMD_LIST, nl.IPSET_CMD_SAVE, nl.IPSET_CMD_TEST, nl.IPSET_CMD_HEADER,
@@ -101,8 +101,8 @@ func netfilterChanges(subsystem, kind uint16) bool {
 	return kind != 1
 }
 
-// describeNetlink returns a send in words; false where nothing in it changes anything. Links are named by the socket's
-// namespace.
+// describeNetlink returns a description of a send; false if it changes nothing. link returns the names of links in the
+// socket's namespace.
 func describeNetlink(protocol int, list []nlMessage, link func(index uint32) string) (string, bool) {
 	var parts []string
 	times := 0

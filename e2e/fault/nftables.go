@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sizeofNfgenmsg is the size of struct nfgenmsg, nftaTable the attribute with the name of an object's table
+// sizeofNfgenmsg is the size of struct nfgenmsg. nftaTable is the attribute with the name of an object's table
 // (include/uapi/linux/netfilter/nf_tables.h).
 const (
 	sizeofNfgenmsg = 4
 	nftaTable      = 1
 )
 
-// nftName returns a message of nf_tables as verb and object, "NEW", "TABLE".
+// nftName returns a message type of nf_tables as verb and object: "NEW", "TABLE".
 func nftName(kind uint16) (verb, object string, ok bool) {
 	names := map[uint16][2]string{
 		unix.NFT_MSG_NEWTABLE: {
@@ -59,8 +59,8 @@ func describeNftables(kind uint16, body []byte) string {
 	if len(body) < sizeofNfgenmsg {
 		return words("nft", verb+object)
 	}
-	// The table is the first attribute of every object; the own name of a chain is the third, and the second of the
-	// others except of a rule, where it is the chain.
+	// The table is the first attribute of every object. The object's own name is the third for a chain and the second
+	// for others; for a rule the second is the chain.
 	own := uint16(2)
 	switch object {
 	case "CHAIN":

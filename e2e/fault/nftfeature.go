@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nftFeatures returns what a kernel may lack that refuses a message of nf_tables. What it looks for by a name and does
-// not find is answered with ENOENT (net/netfilter/nf_tables_api.c: nft_expr_type_get, nft_chain_validate_hook), as are
-// tables and chains that there are not.
+// nftFeatures returns the features that a kernel may lack if it refuses a message of nf_tables. It answers ENOENT if it
+// looks for a feature by name and does not find it (net/netfilter/nf_tables_api.c: nft_expr_type_get,
+// nft_chain_validate_hook), and for missing tables and chains.
 func nftFeatures(m nlMessage, errno syscall.Errno) []Feature {
 	if m.header.Type == unix.NFNL_MSG_BATCH_BEGIN && (errno == unix.EOPNOTSUPP || errno == unix.EINVAL) {
 		return []Feature{{Kind: NftTableFeature, Name: "inet", Config: "CONFIG_NF_TABLES"}}
@@ -40,7 +40,7 @@ func nftFeatures(m nlMessage, errno syscall.Errno) []Feature {
 	return nil
 }
 
-// nftFamilies are the families of tables, nftConfigs what the options of each end with.
+// nftFamilies are the families of tables, nftConfigs the last parts of their options.
 var (
 	nftFamilies = map[uint8]string{
 		unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp",
@@ -56,7 +56,7 @@ var (
 	}
 )
 
-// NftFamily returns the number of a family of nf_tables by its name, as features have it; false if there is none.
+// NftFamily returns the number of a family of nf_tables by its name in features; false if there is none.
 func NftFamily(name string) (uint8, bool) {
 	for family, known := range nftFamilies {
 		if known == name {

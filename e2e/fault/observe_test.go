@@ -36,7 +36,7 @@ func TestObserve(t *testing.T) {
 	for _, tt := range []struct {
 		words string
 		want  []string
-		// last is who writes the answer, where it is not the plugin.
+		// last is the program that writes the answer, if not the plugin
 		last string
 	}{
 		{words: "", want: nil},
@@ -85,7 +85,7 @@ func TestObserve(t *testing.T) {
 					who = p.Program + ": "
 				}
 				got = append(got, strings.TrimSpace(who+p.Call+" "+what+" "+p.Error))
-				// To be killed where nothing changes is of no use.
+				// A kill where nothing changes is useless.
 				if want := p.Error == "" && p.Call != "fsync"; p.Kill != want {
 					t.Errorf("%s: got kill %t, want %t", p, p.Kill, want)
 				}
@@ -98,7 +98,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// listen is a daemon that takes what comes.
+// listen starts a daemon that accepts all input.
 func listen(tb testing.TB, dir string) {
 	tb.Helper()
 	listener, err := net.Listen("unix", filepath.Join(dir, "daemon.sock"))
@@ -106,7 +106,7 @@ func listen(tb testing.TB, dir string) {
 	tb.Cleanup(func() { _ = listener.Close() })
 }
 
-// The call is the one that cni.Exec returns.
+// The trace contains the call that cni.Exec returns.
 func TestObserve_call(t *testing.T) {
 	dir := directory(t)
 	for _, words := range []string{"files", "unknown", "die"} {
@@ -130,7 +130,7 @@ func TestObserve_call(t *testing.T) {
 	})
 }
 
-// However threads come by, no point is lost.
+// No point is lost, whatever the threads do.
 func TestObserve_threads(t *testing.T) {
 	for range 20 {
 		dir := directory(t)
@@ -152,7 +152,7 @@ func TestObserve_threads(t *testing.T) {
 	}
 }
 
-// A plugin may be a script, whose shell forks as a Go program does not.
+// A plugin may be a script; its shell forks as a Go program does not.
 func TestObserve_script(t *testing.T) {
 	dir := directory(t)
 	script := filepath.Join(dir, "script")
@@ -165,7 +165,7 @@ func TestObserve_script(t *testing.T) {
 	wantAlone(t)
 }
 
-// A child of this process that ended before, on the very thread of the tracer, is left to whom it belongs.
+// A child of this process that ended earlier, on the thread of the tracer, is left to its owner.
 func TestObserve_leaves_other_children(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -195,7 +195,7 @@ func TestObserve_names_what_is_left_running(t *testing.T) {
 	wantAlone(t)
 }
 
-// The run is stopped at any moment: nothing goes on.
+// When the run is stopped, at any moment, no process continues.
 func TestObserve_stopped(t *testing.T) {
 	took := observe(t, command(directory(t), "delegate", "threads", "files")).Call.Duration
 	stopped := 0

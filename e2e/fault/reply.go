@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the fields lie that are changed: of struct nlmsghdr the type, of struct nlmsgerr the error, and the type and
-// the sequence number of the header that it repeats (include/uapi/linux/netlink.h).
+// Offsets of the fields that are changed: the type in struct nlmsghdr, the error in struct nlmsgerr, and the type and
+// sequence number of the header that it repeats (include/uapi/linux/netlink.h).
 const (
 	headerType    = 4
 	errorNumber   = unix.SizeofNlMsghdr
@@ -16,22 +16,22 @@ const (
 	errorSequence = errorNumber + 4 + 8
 )
 
-// forgery is an answer that is to be put right when a program reads it.
+// forgery is an answer that must be corrected when a program reads it.
 type forgery struct {
 	// socket is the link of the socket, "socket:[N]".
 	socket   string
 	sequence uint32
-	// sent is the type that the kernel saw, meant the one of the program.
+	// sent is the type that the kernel saw, meant the one that the program sent.
 	sent, meant uint16
 }
 
-// spoil gives the messages of a send types that the kernel knows no handler for: it does nothing and answers with an
-// error. Of a batch the first is enough, since nothing of a batch with an error is done (net/netfilter/nfnetlink.c:
-// nfnetlink_rcv_batch).
+// spoil gives the messages of a send types for which the kernel has no handler: it does nothing and answers with an
+// error. In a batch the first message suffices, since the kernel applies nothing of a batch with an error
+// (net/netfilter/nfnetlink.c: nfnetlink_rcv_batch).
 func (t *tracer) spoil(c *sysCall) error {
 	s, ok := c.socket(c.args[0])
 	if !ok {
-		return nil // it was closed by another thread: the send fails by itself
+		return nil // another thread closed it: the send fails by itself
 	}
 	s.close()
 	spans := c.buffers()
@@ -56,8 +56,8 @@ func (t *tracer) spoil(c *sysCall) error {
 	return nil
 }
 
-// unknownType returns a type above all that a protocol's handlers know. For netfilter the subsystem stays as it is: for
-// one that it does not know the kernel would look for a module.
+// unknownType returns a type higher than all that a protocol's handlers know. For netfilter it keeps the subsystem,
+// since the kernel would load a module for an unknown one.
 func unknownType(protocol int, meant uint16) uint16 {
 	if protocol == unix.NETLINK_NETFILTER {
 		return meant | 0xff
@@ -65,7 +65,7 @@ func unknownType(protocol int, meant uint16) uint16 {
 	return 0xffff
 }
 
-// forge puts right what a program has just read.
+// forge corrects the answers that a program has just read.
 func (t *tracer) forge(c *sysCall, result int64) error {
 	if result <= 0 || len(t.forged) == 0 {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// describeRoute returns a message of rtnetlink in words, with what tells one step of a plugin from another.
+// describeRoute describes a message of rtnetlink, with the details that distinguish the steps of a plugin.
 func describeRoute(kind uint16, body []byte, link func(uint32) string) string {
 	object, size, describe := routeObject(kind)
 	if object == "" {
@@ -23,7 +23,7 @@ func describeRoute(kind uint16, body []byte, link func(uint32) string) string {
 	return words(verb+object, describe(body, attributesOf(body[size:]), link))
 }
 
-// describer puts an object into words by its fixed part and its attributes.
+// describer describes an object by its fixed part and its attributes.
 type describer func(body []byte, attributes map[uint16][]byte, link func(uint32) string) string
 
 // routeObject returns the name of a message type's object, the length of its fixed part, and its describer.
@@ -71,7 +71,7 @@ func describeLink(body []byte, a map[uint16][]byte, link func(uint32) string) st
 	index, flags, mask := order.Uint32(body[4:]), order.Uint32(body[8:]), order.Uint32(body[12:])
 	name := textOf(a[unix.IFLA_IFNAME])
 	if index != 0 {
-		// What it is called now, and what it is to be called.
+		// The present name, and the new one.
 		name = words(link(index), labelled("name", name))
 	}
 	state := ""
@@ -102,7 +102,7 @@ func describeLink(body []byte, a map[uint16][]byte, link func(uint32) string) st
 		mac, netns, state)
 }
 
-// describeLinkData returns the settings of a kind of link that kernels can lack, or that many plugins choose.
+// describeLinkData describes the settings of a link that kernels may lack, or that many plugins choose.
 func describeLinkData(kind string, data map[uint16][]byte) string {
 	switch kind {
 	case "bridge":
@@ -119,8 +119,8 @@ func describeLinkData(kind string, data map[uint16][]byte) string {
 	return ""
 }
 
-// bridgeVLANs returns the VLANs that a message gives or takes from a port or a bridge (struct bridge_vlan_info: flags
-// and id).
+// bridgeVLANs returns the VLANs that a message adds to or removes from a port or a bridge (struct bridge_vlan_info:
+// flags and ID).
 func bridgeVLANs(body []byte, a map[uint16][]byte) string {
 	if body[0] != unix.AF_BRIDGE {
 		return ""
@@ -217,7 +217,7 @@ func addressOf(data []byte) string {
 	return address.String()
 }
 
-// prefixOf returns "default" for a route to everywhere.
+// prefixOf returns a prefix, and "default" for the one of length 0.
 func prefixOf(data []byte, length, family uint8) string {
 	address, ok := netip.AddrFromSlice(data)
 	switch {

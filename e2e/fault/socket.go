@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a copy of a program's open socket, so that it can be asked in whatever network namespace it was made.
+// socket is a copy of a program's open socket. It can be queried whatever network namespace it was made in.
 type socket struct {
 	fd                     int
 	domain, kind, protocol int
 }
 
-// socket takes the copy; false if the file is not a socket. The caller closes it.
+// socket makes the copy; false if the file is not a socket. The caller closes it.
 func (c *sysCall) socket(fd uint64) (s socket, ok bool) {
 	if !strings.HasPrefix(c.link(fd), "socket:") {
 		return s, false
@@ -57,7 +57,7 @@ func (s socket) link(index uint32) string {
 	return request.Name()
 }
 
-// isNetlink reports whether the call is one on a netlink socket.
+// isNetlink reports whether the call's file is a netlink socket.
 func (c *sysCall) isNetlink() bool {
 	if c.spec.data == noData {
 		return false
@@ -105,7 +105,8 @@ func (c *sysCall) sendsOn(fd uint64) (Point, bool) {
 	return Point{}, false
 }
 
-// connects reports a connection to a daemon. Of datagrams it only chooses an address.
+// connects returns the point of a connection to a daemon. For datagrams connect(2) only sets an address, which is not a
+// point.
 func connects(c *sysCall) (Point, bool) {
 	s, ok := c.socket(c.args[0])
 	if !ok {
@@ -119,7 +120,7 @@ func connects(c *sysCall) (Point, bool) {
 	return change("connect to", name)
 }
 
-// destination returns the address that a send names; nil where it names none.
+// destination returns the address that a send names; nil if it names none.
 func (c *sysCall) destination() unix.Sockaddr {
 	switch c.spec.name {
 	case "sendto":
@@ -130,7 +131,7 @@ func (c *sysCall) destination() unix.Sockaddr {
 	return nil
 }
 
-// address reads a struct sockaddr of the families that are told apart.
+// address reads a struct sockaddr of the families that are distinguished here.
 func (c *sysCall) address(pointer, length uint64) unix.Sockaddr {
 	data := c.memory(span{uintptr(pointer), int(min(length, unix.SizeofSockaddrAny))})
 	if pointer == 0 || len(data) < 2 {

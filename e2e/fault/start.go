@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// traceOptions make every thread and process that comes of a tracee one too, and all of them end with the tracer.
+// traceOptions make every thread and process that a tracee starts a tracee too, and end all of them with the tracer.
 const traceOptions = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACESECCOMP |
 	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK
 
-// start starts a program that waits before its first instruction, traced by this thread, with the filter for the calls
-// of the table in place; nil means all calls. The caller has locked the thread. made is called once the program is
-// loaded. On errors nothing is left.
+// start starts a program that waits before its first instruction. This thread traces it, and the filter for the calls
+// of the table is installed; a nil table means all calls. The caller has locked the thread. made is called once the
+// program is loaded. After an error nothing is left behind.
 func start(path string, attr *os.ProcAttr, table map[int]callSpec, made func()) (*os.Process, error) {
 	program, err := filter(table)
 	if err != nil {
@@ -73,7 +73,8 @@ func awaitStop(pid int, want syscall.Signal) error {
 	return nil
 }
 
-// installFilter lets the stopped program install the filter for itself and puts back what it took for that.
+// installFilter makes the stopped program install the filter for itself, and restores the registers and memory that it
+// used for that.
 func installFilter(pid int, program []bpf.RawInstruction) error {
 	saved, err := readRegisters(pid)
 	if err != nil {
@@ -83,7 +84,7 @@ func installFilter(pid int, program []bpf.RawInstruction) error {
 	if _, err := unix.PtracePeekText(pid, saved.pc(), code); err != nil {
 		return fmt.Errorf("program text: %w", err)
 	}
-	// struct sock_fprog and the filter lie below the stack, which holds nothing there yet.
+	// struct sock_fprog and the filter are written below the stack, which contains nothing there yet.
 	var image bytes.Buffer
 	address := (saved.sp() - uintptr(16+8*len(program)) - 256) &^ 15
 	header := struct {
@@ -101,7 +102,7 @@ func installFilter(pid int, program []bpf.RawInstruction) error {
 	if _, err := unix.PtracePokeText(pid, saved.pc(), trap[:]); err != nil {
 		return fmt.Errorf("program text: %w", err)
 	}
-	// The program is not distrusted: without the flag, older kernels slow it down
+	// The program is trusted: without the flag, older kernels slow it down
 	// (Documentation/admin-guide/hw-vuln/spectre.rst).
 	answer, err := call(pid, saved, unix.SYS_SECCOMP, [3]uint64{
 		unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, uint64(address),
@@ -119,13 +120,13 @@ func installFilter(pid int, program []bpf.RawInstruction) error {
 	return saved.write(pid)
 }
 
-// call makes a stopped thread make one system call at its program counter, where the instruction for it stands.
+// call makes a stopped thread perform a system call at its program counter, where the instruction for it is.
 func call(pid int, registers registers, number int, args [3]uint64) (int64, error) {
 	registers.request(number, args)
 	if err := registers.write(pid); err != nil {
 		return 0, fmt.Errorf("registers: %w", err)
 	}
-	// To its entry and to its exit.
+	// Once to its entry, once to its exit.
 	for range 2 {
 		if err := unix.PtraceSyscall(pid, 0); err != nil {
 			return 0, fmt.Errorf("go on: %w", err)
@@ -156,7 +157,7 @@ func available() error {
 		return fmt.Errorf("fault: pidfd_open: %w", err)
 	}
 	defer unix.Close(fd)
-	// Linux 5.6. The program has no file open: that the kernel looks for one is enough.
+	// Since Linux 5.6. The program has no open file: EBADF shows that the kernel looked for one.
 	if _, err := unix.PidfdGetfd(fd, 0, 0); err != unix.EBADF {
 		return fmt.Errorf("fault: pidfd_getfd: want EBADF, got %w", err)
 	}
@@ -170,7 +171,7 @@ type pipes struct {
 	stdout, stderr output
 }
 
-// output collects what a program writes.
+// output collects the output of a program.
 type output struct {
 	file *os.File
 	text bytes.Buffer
@@ -189,7 +190,7 @@ func newPipes() (p *pipes, err error) {
 	if err != nil {
 		p.closeChild()
 		for _, f := range []*os.File{p.stdin, p.stdout.file, p.stderr.file} {
-			_ = f.Close() // nil answers an error
+			_ = f.Close() // closing nil returns an error
 		}
 	}
 	return p, err
@@ -205,7 +206,7 @@ func (p *pipes) closeChild() {
 func (p *pipes) serve(input []byte) {
 	p.closeChild()
 	go func() {
-		_, _ = p.stdin.Write(input) // who does not read it all gets less
+		_, _ = p.stdin.Write(input) // a program that does not read all of it gets less
 		_ = p.stdin.Close()
 	}()
 	for _, o := range []*output{&p.stdout, &p.stderr} {
@@ -217,8 +218,8 @@ func (p *pipes) serve(input []byte) {
 	}
 }
 
-// collect returns what was written. All traced programs have ended; a process that was handed an end of a pipe in
-// another way gets no more than a second.
+// collect returns the output. All traced programs have ended; for other processes that have an end of a pipe it waits
+// at most one second.
 func (p *pipes) collect() (stdout, stderr string) {
 	_ = p.stdin.SetDeadline(time.Now())
 	for _, o := range []*output{&p.stdout, &p.stderr} {

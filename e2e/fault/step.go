@@ -47,7 +47,7 @@ func (t *tracer) enter(th *thread) error {
 	return t.inject(c, regs)
 }
 
-// count makes a point of a call if it is one.
+// count makes a point of a call, and reports whether it is one.
 func (t *tracer) count(c *sysCall) bool {
 	if c.spec.describe == nil {
 		return false
@@ -63,7 +63,7 @@ func (t *tracer) count(c *sysCall) bool {
 	return true
 }
 
-// inject makes the fault, at the entry of its call.
+// inject injects the fault at the entry of its call.
 func (t *tracer) inject(c *sysCall, regs registers) error {
 	c.hit = true
 	t.hit = c.point
@@ -127,7 +127,7 @@ func (t *tracer) exit(th *thread) error {
 	case result < 0:
 		errno := unix.Errno(-result)
 		c.point.Error = errnoName(errno)
-		// A connection may go on to be made.
+		// The kernel may still make the connection.
 		c.point.Kill = c.point.Kill && errno == unix.EINPROGRESS
 	}
 	return t.done(c, interrupted(result))
@@ -138,7 +138,8 @@ func (t *tracer) executed(th *thread) error {
 	t.meter.executes(th.process.pid)
 	c := th.call
 	if c == nil {
-		// Another thread of the process asked for it and has become this one (ptrace(2), execve(2) under ptrace).
+		// Another thread of the process made the call, and took over the ID of this one (ptrace(2), execve(2) under
+		// ptrace).
 		for tid, other := range t.threads {
 			if other.process == th.process && other.call != nil && other.call.program != "" {
 				c = other.call
@@ -155,7 +156,7 @@ func (t *tracer) executed(th *thread) error {
 	return t.done(c, false)
 }
 
-// done lets a thread go on after a call, or kills all after it.
+// done lets a thread continue after a call, or kills all processes after it.
 func (t *tracer) done(c *sysCall, again bool) error {
 	if c.hit && t.injection.When == After && !again {
 		t.kill()
@@ -164,7 +165,7 @@ func (t *tracer) done(c *sysCall, again bool) error {
 	return resume(unix.PtraceCont, c.thread.tid, 0)
 }
 
-// interrupted tells the answers that a program does not see: the kernel makes the call once more
+// interrupted reports whether an answer is one that programs do not see: the kernel restarts the call
 // (include/linux/errno.h: ERESTARTSYS to ERESTART_RESTARTBLOCK).
 func interrupted(result int64) bool {
 	return result == -512 || result == -513 || result == -514 || result == -516
@@ -172,7 +173,7 @@ func interrupted(result int64) bool {
 
 func errnoName(errno unix.Errno) string {
 	if errno == unix.EOPNOTSUPP {
-		return "EOPNOTSUPP" // ENOTSUP is the same number, and no word of the kernel's
+		return "EOPNOTSUPP" // ENOTSUP is the same number, and the kernel does not use that name
 	}
 	if name := unix.ErrnoName(errno); name != "" {
 		return name

@@ -5,12 +5,12 @@ import "golang.org/x/sys/unix"
 // callSpec is one call of the table.
 type callSpec struct {
 	name string
-	// where narrows down which of its calls stop the program at all.
+	// where selects which of its calls stop the program.
 	where condition
-	// describe makes a point of a call; false for one that changes nothing.
+	// describe makes a point of a call; false if the call changes nothing.
 	describe func(*sysCall) (Point, bool)
 	data     dataForm
-	// receives marks calls that may bring an answer which is to be forged.
+	// receives marks calls that may receive an answer that must be forged.
 	receives bool
 }
 
@@ -31,8 +31,7 @@ const none = -1
 // openFlags are the flags that create or empty a file. O_TMPFILE includes O_DIRECTORY, which alone is harmless.
 const openFlags = unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
 
-// calls returns the table of the calls that may be points. Where answers are to be forged, those that receive are
-// added.
+// calls returns the table of the calls that may be points. If answers are forged, it includes the calls that receive.
 func calls(forging bool) map[int]callSpec {
 	table := oldCalls()
 	if table == nil {
@@ -102,7 +101,7 @@ func pathCalls() map[int]callSpec {
 	}
 }
 
-// otherCalls returns mounts, programs, signals and the old ways to change links and iptables.
+// otherCalls returns mounts, programs, signals and the old calls that change links and iptables.
 func otherCalls() map[int]callSpec {
 	return map[int]callSpec{
 		unix.SYS_MOUNT:         {name: "mount", describe: mounts},
@@ -112,11 +111,11 @@ func otherCalls() map[int]callSpec {
 		unix.SYS_PIVOT_ROOT:    {name: "pivot_root", describe: onPaths("pivot_root", none, 0, none, 1)},
 		unix.SYS_EXECVE:        {name: "execve", describe: execs(none, 0, 1, 2)},
 		unix.SYS_EXECVEAT:      {name: "execveat", describe: execs(0, 1, 2, 3)},
-		// Signal 0 only asks; threads are not signalled by these.
+		// Signal 0 only checks that a process exists. These calls do not send signals to threads.
 		unix.SYS_KILL:              {name: "kill", describe: kills, where: condition{arg: 1, least: 1}},
 		unix.SYS_PIDFD_SEND_SIGNAL: {name: "pidfd_send_signal", describe: kills, where: condition{arg: 1, least: 1}},
 		unix.SYS_IOCTL:             {name: "ioctl", describe: controls, where: condition{arg: 1, values: ioctlNumbers()}},
-		// IPT_SO_BASE_CTL; those of the sockets themselves are below or at another level.
+		// IPT_SO_BASE_CTL; options of sockets themselves are lower or at another level.
 		unix.SYS_SETSOCKOPT: {name: "setsockopt", describe: replacesTable, where: condition{arg: 2, least: 64}},
 	}
 }

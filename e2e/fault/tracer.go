@@ -19,28 +19,28 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// tracer drives one run. All of it happens on one thread.
+// tracer controls one run. All of it happens on one thread.
 type tracer struct {
 	injection *Injection
 	table     map[int]callSpec
 	root      int
-	// stdout is the pipe of the plugin's answer, as its link in /proc/PID/fd reads.
+	// stdout is the pipe of the plugin's answer, as its link in /proc/PID/fd shows it.
 	stdout    string
 	threads   map[int]*thread
 	processes map[int]*process
 	forged    []forgery
-	// questions has what netlink was asked and has not answered yet; nil unless refusals are to be explained.
+	// questions contains the netlink requests without an answer; nil unless refusals are explained.
 	questions map[askedFor]question
 	meter     *meter // nil unless costs are measured
 	took      func() time.Duration
 	course
 }
 
-// course is how far a run has come.
+// course is the progress of a run.
 type course struct {
 	points []*Point
 	hit    *Point
-	// killed is set once all is to end; ended when the plugin has.
+	// killed is set once everything must end, ended once the plugin has ended.
 	killed, ended bool
 	status        unix.WaitStatus
 	trace         Trace
@@ -49,11 +49,11 @@ type course struct {
 type thread struct {
 	tid     int
 	process *process
-	// greeted is set after the stop with which a new tracee begins.
+	// greeted is set after the first stop of a new tracee.
 	greeted bool
-	// call is the one it is in, from entry to exit.
+	// call is the current call, from entry to exit.
 	call *sysCall
-	// again is the point of a call that a signal interrupted and that the kernel will make once more.
+	// again is the point of a call that a signal interrupted and that the kernel will restart.
 	again *Point
 }
 
@@ -90,7 +90,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 	}
 	ctx, cancel := machinetime.WithTimeout(ctx, command.Timeout)
 	defer cancel()
-	// ptrace(2): only the thread that traces may ask, and wait, with __WNOTHREAD.
+	// ptrace(2): only the thread that traces may make requests and wait, with __WNOTHREAD.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -122,7 +122,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 	t.trace.Call.Stdout, t.trace.Call.Stderr = pipes.collect()
 	var path *os.PathError
 	if errors.As(err, &path) {
-		// A binary that cannot be started is the plugin's fault, not the tracer's.
+		// If the binary cannot be started, that is the plugin's fault, not the tracer's.
 		t.trace.Call.Failure = err.Error()
 		return t.trace, nil
 	}
@@ -133,7 +133,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 	return t.trace, nil
 }
 
-// describe says what is run.
+// describe fills in the trace's description of the call.
 func (t *tracer) describe(command Command) {
 	t.trace.Call = cni.Call{
 		Plugin: filepath.Base(command.Path), Path: command.Path, Env: command.Env, Stdin: string(command.Stdin),
@@ -148,17 +148,17 @@ func (t *tracer) describe(command Command) {
 
 func linkOf(f *os.File) string {
 	link, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	// Fd made it blocking, which is as the program expects it.
+	// Fd makes it blocking, as the program expects
 	return link
 }
 
-// follow sets the program going and returns when it and all that came of it have ended.
+// follow lets the program run, and returns when it and all processes that it started have ended.
 func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 	t.root = started.Pid
 	root := &process{pid: started.Pid, program: t.trace.Call.Plugin, pidfd: -1}
 	t.processes[root.pid] = root
 	t.threads[root.pid] = &thread{tid: root.pid, process: root, greeted: true}
-	// The end of ctx kills the plugin alone, by its pidfd; its end brings that of the others.
+	// The end of ctx kills only the plugin, by its pidfd; when it ends, the others are killed.
 	stop := context.AfterFunc(ctx, func() { _ = started.Kill() })
 	unwatch := machinetime.Watch(ctx, started.Pid)
 	defer func() {
@@ -191,7 +191,7 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 	return errors.Join(err, t.drain())
 }
 
-// drain waits for the end of killed tracees.
+// drain waits until killed tracees have ended.
 func (t *tracer) drain() error {
 	for {
 		var status unix.WaitStatus
@@ -203,13 +203,13 @@ func (t *tracer) drain() error {
 		case err != nil:
 			return fmt.Errorf("wait: %w", err)
 		case status.Stopped():
-			_ = unix.Kill(t.thread(tid).process.pid, unix.SIGKILL) // it has just been born
+			_ = unix.Kill(t.thread(tid).process.pid, unix.SIGKILL) // it has just been created
 		}
 	}
 }
 
-// adopt waits for processes whose parents ended without having waited for them and that became children of this
-// process, as those of process 1 do. The tracer's own wait leaves them to their parents.
+// adopt waits for processes that became children of this process because their parents ended without waiting for them,
+// as happens to process 1. The tracer's own wait leaves them to their parents.
 func (t *tracer) adopt() {
 	for pid, p := range t.processes {
 		if p.pidfd >= 0 {
@@ -219,7 +219,8 @@ func (t *tracer) adopt() {
 	}
 }
 
-// thread returns the tracee, which may be new: the first stop of a new one may come before that of its parent.
+// thread returns the tracee of a thread, which may be new: the first stop of a new one may come before the stop of its
+// parent.
 func (t *tracer) thread(tid int) *thread {
 	if th := t.threads[tid]; th != nil {
 		return th
@@ -239,7 +240,7 @@ func (t *tracer) thread(tid int) *thread {
 	return th
 }
 
-// family returns the process of a thread and that one's parent.
+// family returns the process of a thread, and its parent.
 func family(tid int) (pid, parent int) {
 	pid = tid
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", tid))
@@ -256,7 +257,7 @@ func family(tid int) (pid, parent int) {
 	return pid, parent
 }
 
-// resume lets a thread go on. If it was killed meanwhile, its end will be reported.
+// resume lets a thread continue. If it was killed meanwhile, its end will be reported.
 func resume(how func(pid, signal int) error, tid int, signal syscall.Signal) error {
 	if err := how(tid, int(signal)); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("go on: %w", err)
@@ -264,7 +265,7 @@ func resume(how func(pid, signal int) error, tid int, signal syscall.Signal) err
 	return nil
 }
 
-// stopped handles one stop of one thread and lets it go on.
+// stopped handles a stop of a thread and lets it continue.
 func (t *tracer) stopped(th *thread, status unix.WaitStatus) error {
 	if t.killed {
 		_ = unix.Kill(th.process.pid, unix.SIGKILL)
@@ -287,7 +288,7 @@ func (t *tracer) stopped(th *thread, status unix.WaitStatus) error {
 	return resume(unix.PtraceCont, th.tid, signal)
 }
 
-// gone notes the end of a thread.
+// gone records the end of a thread.
 func (t *tracer) gone(tid int, status unix.WaitStatus) {
 	t.meter.ends(tid)
 	delete(t.threads, tid)
@@ -301,7 +302,7 @@ func (t *tracer) gone(tid int, status unix.WaitStatus) {
 	}
 }
 
-// leave names and kills what outlives the plugin.
+// leave records and kills processes that outlive the plugin.
 func (t *tracer) leave() {
 	if t.killed {
 		return
@@ -317,7 +318,7 @@ func (t *tracer) leave() {
 	t.kill()
 }
 
-// alive tells a process from one that has ended and was not waited for.
+// alive reports whether a process has not ended; zombies have.
 func alive(pid int) bool {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -328,7 +329,7 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
-// kill kills all at once. What stands before a call does not come to make it.
+// kill kills all processes at once. A thread that is stopped before a call does not make it any more.
 func (t *tracer) kill() {
 	t.killed = true
 	for pid, p := range t.processes {
@@ -338,7 +339,7 @@ func (t *tracer) kill() {
 	}
 }
 
-// conclude says how the plugin ended, in the words of cni.Exec.
+// conclude records how the plugin ended, in the words of cni.Exec.
 func (t *tracer) conclude(ctx context.Context) {
 	for _, p := range t.points {
 		t.trace.Points = append(t.trace.Points, *p)

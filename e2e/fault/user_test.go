@@ -14,7 +14,7 @@ import (
 // userEnv is set for the run of the tests in a user namespace.
 const userEnv = "CNITEST_TEST_USER"
 
-// A node of an ordinary user: these tests once more, as nobody who is root of a user namespace.
+// These tests run again as an ordinary user's node: as nobody, who is root of a user namespace.
 func TestUserNamespace(t *testing.T) {
 	if os.Getenv(userEnv) != "" {
 		t.Skip("this is the run in a user namespace")
@@ -32,7 +32,7 @@ func TestUserNamespace(t *testing.T) {
 
 		GidMappingsEnableSetgroups: true,
 	}
-	// The death signal comes with the end of the thread that started it.
+	// The child gets its death signal when the thread that started it ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()

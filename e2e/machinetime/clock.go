@@ -1,11 +1,11 @@
 // Package machinetime counts the time that the machine gave to this process, instead of the time that passed. On a
-// machine that is busy, was stopped or migrated, the two differ, and a program that measures wall-clock time blames
-// others for it.
+// machine that is busy, or was stopped or migrated, the two differ, and a program that measures wall-clock time blames
+// others for the difference.
 //
-// A heartbeat sleeps some milliseconds over and over and measures how late it wakes up. The lateness is time that no
-// process here could use: timeouts of this package (WithTimeout) last longer by it, and an Interval has the largest
-// lateness. Timers do not show how long another process waits for a processor: Watch adds that to the timeout of its
-// owner.
+// A heartbeat sleeps some milliseconds again and again, and measures how late it wakes up. During the lateness no
+// process here could work, so timeouts of this package (WithTimeout) are extended by it, and an Interval reports the
+// largest one. Timers do not show how long another process waits for a processor: Watch adds that time to the timeout
+// of its owner.
 //
 // Run its tests: go test ./e2e/machinetime
 package machinetime
@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// period is how long the heartbeat sleeps. Fifty beats a second cost less than a thousandth of a processor.
+	// period is how long the heartbeat sleeps. Fifty beats per second cost less than a thousandth of a processor.
 	period = 20 * time.Millisecond
-	// Tolerance is how late a beat may be before its lateness counts as stolen. Beats of an idle machine are late by
-	// less than 2ms, those of a machine with forty threads for each processor by 80ms at most: that uses up no budget
-	// of a second, and if it counted, a plugin that sleeps would get half as much time again.
+	// Tolerance is how late a beat may be before its lateness counts as stolen. On an idle machine beats are less than
+	// 2ms late, on a machine with forty threads per processor at most 80ms. Such lateness uses up no budget of a
+	// second. If it counted, a plugin that sleeps would get half as much time again.
 	Tolerance = 100 * time.Millisecond
 	// loadEvery is the number of beats between two measurements of the load.
 	loadEvery = 5
-	// remembered is how long Worst is exact. Earlier lateness is forgotten.
+	// remembered is the number of late beats that Worst remembers.
 	remembered = 1024
 )
 
@@ -43,9 +43,9 @@ type Clock struct {
 	due    time.Time
 	beats  int
 	stolen time.Duration
-	// late has the beats that were late, in the order of time, each later than all that follow.
+	// late contains late beats in the order of time, each later than all that follow.
 	late []lateBeat
-	// load is the sum of runnable for each processor, over samples measurements.
+	// load is the sum of runnable per processor, over samples measurements.
 	load    float64
 	samples int
 }
@@ -111,17 +111,18 @@ func (c *Clock) Start() Interval {
 	return Interval{clock: c, begin: c.now(), stolen: c.stolenNow(), load: c.load, samples: c.samples}
 }
 
-// stolenNow returns all that was stolen until now, including what the next beat will find; the caller holds the lock.
+// stolenNow returns the time that was stolen until now, including what the next beat will notice. The caller holds the
+// lock.
 func (c *Clock) stolenNow() time.Duration { return c.stolen + counted(c.now().Sub(c.due)) }
 
-// Stolen returns what was stolen since the first beat.
+// Stolen returns the time that was stolen since the first beat.
 func (c *Clock) Stolen() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stolenNow()
 }
 
-// Worst returns how late the latest beat was since a time, at most since the clock began.
+// Worst returns the largest lateness of a beat since a time, or since the clock began if that is later.
 func (c *Clock) Worst(since time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,20 +147,20 @@ type Interval struct {
 // Start begins an interval of this process's clock.
 func Start() Interval { return Process().Start() }
 
-// Stolen returns what was stolen in the interval.
+// Stolen returns the time that was stolen in the interval.
 func (i Interval) Stolen() time.Duration { return i.clock.Stolen() - i.stolen }
 
-// Wall returns how long the interval lasts by the clock on the wall.
+// Wall returns the duration of the interval by wall-clock time.
 func (i Interval) Wall() time.Duration { return i.clock.now().Sub(i.begin) }
 
-// Given returns how much time the machine gave.
+// Given returns how much of the interval the machine gave.
 func (i Interval) Given() time.Duration { return max(0, i.Wall()-i.Stolen()) }
 
-// Worst returns how late timers were at worst.
+// Worst returns the largest lateness of a timer in the interval.
 func (i Interval) Worst() time.Duration { return i.clock.Worst(i.begin) }
 
-// Load returns how many threads wanted each processor on average, those of others included; 0 where the interval is
-// shorter than a tenth of a second, or the machine does not tell.
+// Load returns how many threads, including those of other programs, wanted each processor on average. It returns 0 if
+// the interval is shorter than a tenth of a second, or if the machine does not say.
 func (i Interval) Load() float64 {
 	i.clock.mu.Lock()
 	defer i.clock.mu.Unlock()
@@ -169,8 +170,8 @@ func (i Interval) Load() float64 {
 	return 0
 }
 
-// Turn returns how long a thread that is ready to run waits for its turn at most, as far as the number of such threads
-// tells: nothing on an idle machine.
+// Turn returns how long a runnable thread waits for a processor at most, estimated from the number of such threads: 0
+// on an idle machine.
 func Turn() time.Duration {
 	n, ok := runnable()
 	if !ok {
@@ -179,11 +180,11 @@ func Turn() time.Duration {
 	return slice * time.Duration(n) / time.Duration(runtime.NumCPU())
 }
 
-// slice is how long the kernel lets a thread run while others wait (base_slice_ns of the scheduler, for some
+// slice is how long the kernel lets a thread run while others wait (base_slice_ns of the scheduler, for a few
 // processors).
 const slice = 3 * time.Millisecond
 
-// runnable reads how many threads run or want to (proc_loadavg(5), the fourth field). The one that reads is among them.
+// runnable returns how many threads run or want to run, including the calling one (proc_loadavg(5), the fourth field).
 func runnable() (int, bool) {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

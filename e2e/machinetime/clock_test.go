@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// fakeTime is a clock on the wall that goes when it is told to.
+// fakeTime is a wall clock that the test sets.
 type fakeTime struct{ at time.Time }
 
 func (f *fakeTime) now() time.Time { return f.at }
@@ -15,7 +15,7 @@ func newFake() (*fakeTime, *Clock) {
 	return f, newClock(f.now, func() (int, bool) { return 0, false })
 }
 
-// beatLate lets the next beat come late.
+// beatLate makes the next beat late.
 func (f *fakeTime) beatLate(c *Clock, late time.Duration) {
 	f.at = c.due.Add(late)
 	c.beat()
@@ -38,7 +38,7 @@ func TestClock_stolen(t *testing.T) {
 	}
 }
 
-// A machine that was stopped wakes all at once: whoever asks may come before the beat.
+// On a machine that was stopped all threads wake up at once: a caller may ask before the next beat.
 func TestClock_beat_under_way(t *testing.T) {
 	f, c := newFake()
 	i := c.Start()
@@ -76,7 +76,7 @@ func TestClock_worst(t *testing.T) {
 	}
 }
 
-// What is kept of the past is bounded, also where each beat is a little less late than the one before.
+// The memory for the past is limited, even if each beat is a little less late than the one before.
 func TestClock_bounded(t *testing.T) {
 	f, c := newFake()
 	for n := range 10 * remembered {
@@ -102,7 +102,7 @@ func TestInterval_load(t *testing.T) {
 	}
 }
 
-// The heart of this process beats, and reads what this machine says of itself.
+// The heartbeat of this process works, and reads the figures of this machine.
 func TestProcess(t *testing.T) {
 	c := Process()
 	before := c.Start()

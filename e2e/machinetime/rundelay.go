@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// watchAfter is how long a process runs before it is measured: most end before.
+	// watchAfter is how long a process runs before it is measured; most end before.
 	watchAfter = 500 * time.Millisecond
-	// watchEvery is the time between two measurements. Threads that began and ended between them are not seen.
+	// watchEvery is the interval between two measurements. Threads that began and ended in between are not seen.
 	watchEvery = 250 * time.Millisecond
 )
 
 // Watch adds the time that a process and its descendants wait for a processor to the innermost timeout around ctx,
 // until stop is called. It does nothing if ctx has no such timeout, or if the kernel has no figures
-// (/proc/PID/task/TID/schedstat, CONFIG_SCHED_INFO): then only the heartbeat counts. pid is the id in this process's
+// (/proc/PID/task/TID/schedstat, CONFIG_SCHED_INFO): then only the heartbeat counts. pid is the ID in this process's
 // /proc.
 func Watch(ctx context.Context, pid int) (stop func()) {
 	return watchOver(ctx, func() []int { return processTable().below(pid) })
 }
 
-// WatchSelf is like Watch for this process alone, which works for the owner of ctx itself.
+// WatchSelf does the same as Watch for this process only, which works for the owner of ctx itself.
 func WatchSelf(ctx context.Context) (stop func()) {
 	return watchOver(ctx, func() []int { return []int{os.Getpid()} })
 }
@@ -49,7 +49,7 @@ func watchOver(ctx context.Context, pids func() []int) (stop func()) {
 			case <-time.After(wait):
 			}
 			now := time.Now()
-			// No thread waited longer than the time that passed.
+			// No thread can have waited longer than the time that passed.
 			t.starved.Add(int64(min(w.look(pids()), now.Sub(last))))
 			last = now
 		}
@@ -57,19 +57,19 @@ func watchOver(ctx context.Context, pids func() []int) (stop func()) {
 	return sync.OnceFunc(func() { close(stopped) })
 }
 
-// watch knows how long threads had waited at the last measurement.
+// watch remembers how long threads had waited at the last measurement.
 type watch struct {
 	root string
 	seen map[int]time.Duration
 }
 
-// look returns the longest wait of a thread for a processor since the last measurement. Threads wait at the same time,
-// and the one that waits most delays the call.
+// look returns the longest time that a thread waited for a processor since the last measurement. Threads wait at the
+// same time, and the one that waits longest delays the call.
 func (w *watch) look(pids []int) time.Duration {
 	longest := time.Duration(0)
 	for _, pid := range pids {
 		dir := filepath.Join(w.root, strconv.Itoa(pid), "task")
-		threads, _ := os.ReadDir(dir) // none where it has ended
+		threads, _ := os.ReadDir(dir) // none if it has ended
 		for _, entry := range threads {
 			tid, err := strconv.Atoi(entry.Name())
 			if err != nil {
@@ -84,7 +84,7 @@ func (w *watch) look(pids []int) time.Duration {
 	return longest
 }
 
-// runDelay returns how long a thread was ready to run and did not (Documentation/scheduler/sched-stats.rst,
+// runDelay returns how long a thread was runnable and did not run (Documentation/scheduler/sched-stats.rst,
 // /proc/<pid>/schedstat).
 func runDelay(file string) (time.Duration, bool) {
 	data, err := os.ReadFile(file)
@@ -98,8 +98,8 @@ func runDelay(file string) (time.Duration, bool) {
 	return time.Duration(waited), true
 }
 
-// processes returns the children of each process of this PID namespace, read at most once in watchEvery: many calls are
-// watched at the same time.
+// processes contains the children of each process of this PID namespace. It is read at most once in watchEvery, since
+// many calls are watched at the same time.
 type processes struct {
 	root string
 

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// timeout is a context that ends when the machine has given its time.
+// timeout is a context that ends when the machine has given it its time.
 type timeout struct {
-	context.Context // ends with this one, and holds its cause
+	context.Context // ends with the timeout, and contains its cause
 	limit           time.Duration
 	interval        Interval
-	// starved is how long processes that work for its owner waited for a processor.
+	// starved is how long processes that work for the timeout's owner waited for a processor.
 	starved atomic.Int64
 	expired atomic.Bool
 	done    chan struct{}
@@ -25,13 +25,13 @@ type timeout struct {
 // timeoutKey is the key of the innermost timeout of a context.
 type timeoutKey struct{}
 
-// WithTimeout is like that of package context, but d counts the time that the machine gives. The context has no
-// deadline, since that moves.
+// WithTimeout does the same as context.WithTimeout, but d is time that the machine gives. The context has no deadline,
+// since the end moves.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	return Process().withTimeout(ctx, d, nil)
 }
 
-// WithTimeoutCause is like WithTimeout with a cause for the end of the time.
+// WithTimeoutCause does the same as WithTimeout, with a cause for the end of the time.
 func WithTimeoutCause(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc) {
 	return Process().withTimeout(ctx, d, cause)
 }
@@ -56,7 +56,7 @@ func (c *Clock) withTimeout(parent context.Context, d time.Duration,
 	}
 }
 
-// check ends the context, or waits for as long as is left.
+// check ends the context if its time is over; otherwise it waits for the remaining time.
 func (t *timeout) check(expire func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,13 +74,13 @@ func (t *timeout) check(expire func()) {
 // left returns the remaining time.
 func (t *timeout) left() time.Duration { return t.limit + t.extra() - t.interval.Wall() }
 
-// extra returns by how much it is extended. Timers of this process are late in the same moments in which others wait
-// for a processor.
+// extra returns by how much the timeout is extended. Timers of this process are late at the same moments at which
+// others wait for a processor.
 func (t *timeout) extra() time.Duration {
 	return max(t.interval.Stolen(), time.Duration(t.starved.Load()))
 }
 
-// Done returns a channel that is closed at the end.
+// Done returns a channel that is closed when the context ends.
 func (t *timeout) Done() <-chan struct{} { return t.done }
 
 // Err returns context.DeadlineExceeded when the time is over.
@@ -91,7 +91,7 @@ func (t *timeout) Err() error {
 	return t.Context.Err()
 }
 
-// Value returns the timeout itself for its key, else the value of the context around it.
+// Value returns the timeout itself for its key, and otherwise the value of the parent context.
 func (t *timeout) Value(key any) any {
 	if key == (timeoutKey{}) {
 		return t
@@ -99,7 +99,7 @@ func (t *timeout) Value(key any) any {
 	return t.Context.Value(key)
 }
 
-// Extra returns by how much the innermost timeout around a context is extended; 0 without any.
+// Extra returns by how much the innermost timeout around a context is extended; 0 if there is none.
 func Extra(ctx context.Context) time.Duration {
 	if t, ok := ctx.Value(timeoutKey{}).(*timeout); ok {
 		return t.extra()
@@ -108,7 +108,7 @@ func Extra(ctx context.Context) time.Duration {
 }
 
 // Excess returns an addition to a message about a wait that was longer than its budget: " (and 4s in which the machine
-// gave it no processor)"; empty below a tenth of a second.
+// gave it no processor)"; empty if extra is less than a tenth of a second.
 func Excess(extra time.Duration) string {
 	if extra < 100*time.Millisecond {
 		return ""

@@ -42,7 +42,7 @@ func TestWithTimeout_canceled(t *testing.T) {
 	}
 }
 
-// The time that was stolen is not counted.
+// Stolen time is not counted.
 func TestWithTimeout_stretches(t *testing.T) {
 	f, c := newFake()
 	ctx, cancel := c.withTimeout(context.Background(), time.Hour, nil)
@@ -70,7 +70,7 @@ func TestWithTimeout_stretches(t *testing.T) {
 	}
 }
 
-// What a watched process waits for a processor is not counted, and what it sleeps is.
+// The time that a watched process waits for a processor is not counted, and the time that it sleeps is.
 func TestWatch_look(t *testing.T) {
 	root := t.TempDir()
 	write := func(name, text string) {
@@ -107,7 +107,7 @@ func TestWatch_look(t *testing.T) {
 	}
 }
 
-// A process that sleeps is given no more time than it may take.
+// A process that sleeps gets no additional time.
 func TestWatch_sleeper(t *testing.T) {
 	ctx, cancel := WithTimeout(context.Background(), time.Second)
 	defer cancel()

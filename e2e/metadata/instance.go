@@ -1,9 +1,9 @@
-// Package metadata is the instance metadata service of the lab's cloud: what a machine is, which network interfaces
-// (ENIs) it has and which addresses these have, as EC2 tells its instances under http://169.254.169.254/latest (Amazon
-// EC2 User Guide, "Instance metadata").
+// Package metadata is the instance metadata service of the lab's cloud. It describes a machine, its network interfaces
+// (ENIs) and their addresses in the form in which EC2 serves them to its instances under http://169.254.169.254/latest
+// (Amazon EC2 User Guide, "Instance metadata").
 //
-// It knows what concerns networks, and no credentials, user data or other categories. What there is to tell, its
-// callers set; an agent serves it on a node.
+// It covers only networks: there are no credentials, user data or other categories. Its callers set the data; an agent
+// serves it on a node.
 //
 // Run its tests: go test ./e2e/metadata
 package metadata
@@ -21,14 +21,14 @@ const Address = "169.254.169.254"
 // PrefixBits is the length of the IPv4 prefixes that EC2 delegates to an ENI.
 const PrefixBits = 28
 
-// Instance describes a machine to the service.
+// Instance describes a machine.
 type Instance struct {
-	// ID is e.g. "i-0000000000000000a".
+	// ID is an ID such as "i-0000000000000000a".
 	ID string `json:"id"`
-	// Type is e.g. "m5.large", Zone an availability zone; its region is the zone without the letter.
+	// Type is a type such as "m5.large", Zone an availability zone; the region is the zone without its last letter.
 	Type string `json:"type"`
 	Zone string `json:"zone"`
-	// VPC is the cloud's network, VPCID and SubnetID name it and the part of it in which the ENIs are.
+	// VPC is the cloud's network, VPCID its ID, and SubnetID the ID of the part that contains the ENIs.
 	VPC      netip.Prefix `json:"vpc"`
 	VPCID    string       `json:"vpcID"`
 	Subnet   netip.Prefix `json:"subnet"`
@@ -41,16 +41,19 @@ type Instance struct {
 type ENI struct {
 	ID     string `json:"id"`
 	Device int    `json:"device"`
-	// Name is the interface on the machine, which the service does not tell: MAC is how one is found.
+	// Name is the name of the interface on the machine. The service does not serve it: programs find an interface by
+	// MAC.
 	Name string `json:"name"`
 	MAC  string `json:"mac"`
-	// Address is the ENI's own, Secondary are further single ones, and of Prefixes each address is the ENI's.
+	// Address is the ENI's own address, Secondary are further single addresses, and all addresses of Prefixes belong to
+	// the ENI too.
 	Address   netip.Addr     `json:"address"`
 	Secondary []netip.Addr   `json:"secondary"`
 	Prefixes  []netip.Prefix `json:"prefixes"`
 }
 
-// NewInstance makes up an instance without ENIs, of a number that no other one has, in a subnet of a VPC.
+// NewInstance returns an instance without ENIs in a subnet of a VPC. The number must differ from that of all other
+// instances.
 func NewInstance(number uint32, vpc, subnet netip.Prefix) Instance {
 	return Instance{
 		ID: fmt.Sprintf("i-%017x", number), Type: "m5.4xlarge", Zone: "eu-central-1a",
@@ -58,7 +61,7 @@ func NewInstance(number uint32, vpc, subnet netip.Prefix) Instance {
 	}
 }
 
-// ENIID returns the name of an ENI by a number that no other one has.
+// ENIID returns the ID of an ENI. The number must differ from that of all other ENIs.
 func ENIID(number uint32) string { return fmt.Sprintf("eni-%017x", number) }
 
 // PoolSize returns how many pods can have an address on the instance.
@@ -70,7 +73,7 @@ func (i *Instance) PoolSize() int {
 	return size
 }
 
-// Disown takes an address from the ENI that has it, or else the prefix that it is in. It reports whether there was one.
+// Disown removes an address from its ENI, or the prefix that contains it. It reports whether an ENI had it.
 func (i *Instance) Disown(addr netip.Addr) bool {
 	for n := range i.ENIs {
 		eni := &i.ENIs[n]
@@ -89,7 +92,7 @@ func (i *Instance) Disown(addr netip.Addr) bool {
 // securityGroup is the group of all ENIs; the lab's cloud has no filters.
 const securityGroup = "sg-00000000000000001"
 
-// tree returns all that can be read, by its path below /latest. Lists without elements do not exist.
+// tree returns all values by their path below /latest. Empty lists do not exist.
 func (i Instance) tree() map[string]string {
 	tree := map[string]string{}
 	set := func(path, value string) {

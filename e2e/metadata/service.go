@@ -22,25 +22,25 @@ const maxTTL = 6 * 60 * 60
 
 // Options say how a service answers.
 type Options struct {
-	// Tokens wants a token with each request (IMDSv2). Without, tokens are unknown (IMDSv1).
+	// Tokens requires a token with each request (IMDSv2). If false, the service does not issue tokens (IMDSv1).
 	Tokens bool
 }
 
-// Service answers for an instance, as an http.Handler. It is safe for concurrent use.
+// Service serves an instance, as an http.Handler. It is safe for concurrent use.
 type Service struct {
 	options Options
 
 	mu     sync.Mutex
 	tree   map[string]string
-	tokens map[string]time.Time // until when they are good
+	tokens map[string]time.Time // until when they are valid
 }
 
-// NewService returns a service that has nothing to tell yet.
+// NewService returns a service without data.
 func NewService(options Options) *Service {
 	return &Service{options: options, tokens: map[string]time.Time{}}
 }
 
-// Set replaces what the service tells.
+// Set replaces the data.
 func (s *Service) Set(i Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,11 +67,11 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "", http.StatusNotFound)
 			return
 		}
-		_, _ = fmt.Fprint(w, text) // the client that is gone needs no answer
+		_, _ = fmt.Fprint(w, text) // fails only if the client is gone
 	}
 }
 
-// giveToken answers a PUT with a token. What came through a proxy gets none (EC2 User Guide, "How Instance Metadata
+// giveToken answers a PUT with a token. Requests through a proxy get none (EC2 User Guide, "How Instance Metadata
 // Service Version 2 works").
 func (s *Service) giveToken(w http.ResponseWriter, r *http.Request) {
 	ttl, err := strconv.Atoi(r.Header.Get(ttlHeader))
@@ -100,7 +100,8 @@ func (s *Service) knows(token string) bool {
 	return time.Now().Before(s.tokens[token])
 }
 
-// read returns a value, or a list of what is directly below a path: a name that leads further ends with a slash.
+// read returns a value, or a list of the names directly below a path. Names that have further names below them end with
+// a slash.
 func (s *Service) read(path string) (string, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

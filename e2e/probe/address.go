@@ -57,7 +57,7 @@ func (e endpoint) sockaddr() unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(e.port), Addr: e.addr.As16(), ZoneId: uint32(e.link)}
 }
 
-// endpointOf returns the zero endpoint for an address of another family.
+// endpointOf returns the endpoint of a socket address; the zero endpoint if it belongs to another family.
 func endpointOf(sa unix.Sockaddr) endpoint {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -76,7 +76,7 @@ func family(addr netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// text returns the address as results show it: empty where it is not known, and without the zone, which means nothing
+// text returns the address as results show it: empty if it is not known, and without the zone, which has no meaning
 // outside of its namespace.
 func text(addr netip.Addr) string {
 	if !addr.IsValid() || addr.IsUnspecified() {

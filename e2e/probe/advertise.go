@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lifetimes of an advertised prefix: longer than any test, and the 2 h below which a host may ignore a change
-// (RFC 4862, 5.5.3).
+// The lifetimes of an advertised prefix are longer than any test, and longer than 2 h, below which a host may ignore a
+// change (RFC 4862, 5.5.3).
 const (
 	prefixValid     = 24 * time.Hour
 	prefixPreferred = 4 * time.Hour
@@ -23,7 +23,7 @@ const (
 
 // Advertisement is a router advertisement.
 type Advertisement struct {
-	// Prefix is the /64 from which hosts shall give themselves addresses; empty announces none.
+	// Prefix is the /64 from which hosts must make their addresses; empty announces none.
 	Prefix string `json:"prefix,omitempty"`
 	// RouterLifetime is how long, in whole seconds up to 18h12m15s, the sender is a default router; 0 means that it is
 	// not one.
@@ -31,7 +31,7 @@ type Advertisement struct {
 }
 
 // Advertise sends one router advertisement (RFC 4861, 4.2) to all nodes on the link ifname, in the network namespace at
-// path netns. It waits until ctx ends for the link-local address from which it has to come.
+// path netns. It waits until ctx ends for the link-local address that must be its source.
 func Advertise(ctx context.Context, netns, ifname string, a Advertisement) error {
 	message, err := a.marshal()
 	if err != nil {

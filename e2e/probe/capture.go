@@ -42,11 +42,11 @@ type Packet struct {
 	Time time.Time `json:"time"`
 	// Interface is the name of the interface, at the end of the capture if it still exists.
 	Interface string `json:"interface"`
-	// Outgoing tells whether it was sent by this host rather than received.
+	// Outgoing means that this host sent it; otherwise it was received.
 	Outgoing bool `json:"outgoing"`
-	// Passing tells whether a received frame is for the MAC of another machine, or of a device on top of the interface.
+	// Passing means that a received frame is for the MAC of another machine, or of a device on top of the interface.
 	Passing bool `json:"passing,omitempty"`
-	// SourceMAC and DestinationMAC are empty where there is no Ethernet header.
+	// SourceMAC and DestinationMAC are empty if there is no Ethernet header.
 	SourceMAC      string `json:"sourceMAC,omitempty"`
 	DestinationMAC string `json:"destinationMAC,omitempty"`
 	// Source and Destination are the addresses of IP, or the sender and target of ARP; empty otherwise.
@@ -62,7 +62,7 @@ type Packet struct {
 	Raw []byte `json:"raw"`
 }
 
-// Capture records what passes all interfaces of a network namespace.
+// Capture records the packets that pass the interfaces of a network namespace.
 type Capture struct {
 	conn   *socket.Conn
 	rc     syscall.RawConn
@@ -72,7 +72,7 @@ type Capture struct {
 	done   chan struct{}
 	names  map[int]string
 	found  []frame
-	latest []frame // of what came beyond the limit
+	latest []frame // packets beyond the limit
 	unseen int
 
 	stopped bool
@@ -84,17 +84,17 @@ type filter struct {
 	hosts []netip.Addr
 	ports []uint16
 	limit int // of the first packets
-	last  int // of those beyond the limit
+	last  int // of the packets beyond the limit
 }
 
-// frame is a kept packet before its interface has a name.
+// frame is a kept packet whose interface has no name yet.
 type frame struct {
 	packet Packet
 	link   int
 }
 
-// StartCapture begins to record in the network namespace at path netns. What passes after it returned is not missed.
-// The caller calls Stop.
+// StartCapture begins to record in the network namespace at path netns. No packet that passes after it returned is
+// missed. The caller calls Stop.
 func StartCapture(netns string, m Match) (*Capture, error) {
 	c, err := openCapture(netns, m)
 	if err != nil {
@@ -104,7 +104,7 @@ func StartCapture(netns string, m Match) (*Capture, error) {
 	return c, nil
 }
 
-// openCapture does what StartCapture does, without the goroutine that takes packets from the kernel's queue.
+// openCapture does the same as StartCapture without the goroutine that takes packets from the kernel's queue.
 func openCapture(netns string, m Match) (*Capture, error) {
 	c := &Capture{
 		filter: filter{ports: m.Ports, limit: m.Limit, last: m.Last},
@@ -144,8 +144,8 @@ func openCapture(netns string, m Match) (*Capture, error) {
 	return c, nil
 }
 
-// open makes the socket. Without a protocol it sees nothing, and once it is bound to one, without an interface, all of
-// them (packet(7)).
+// open makes the socket. Without a protocol it receives nothing; once it is bound to a protocol but no interface, it
+// receives from all interfaces (packet(7)).
 func (c *Capture) open(n namespace) error {
 	if err := c.resolveNames(); err != nil {
 		return err
@@ -172,7 +172,7 @@ func (c *Capture) open(n namespace) error {
 	return err
 }
 
-// resolveNames notes the names of all links, keeping those of links that are gone.
+// resolveNames records the names of all links, and keeps those of links that are gone.
 func (c *Capture) resolveNames() error {
 	links, err := c.links.LinkList()
 	if err != nil {
@@ -184,14 +184,14 @@ func (c *Capture) resolveNames() error {
 	return nil
 }
 
-// Stop ends the capture, releases its socket, and returns what passed until now in the order of time. It may be called
-// again and then returns the same, but not concurrently.
+// Stop ends the capture, releases its socket, and returns the packets in the order of time. It may be called again and
+// then returns the same, but not concurrently.
 func (c *Capture) Stop() []Packet {
 	if c.stopped {
 		return c.packets
 	}
 	c.stopped = true
-	// Nothing joins the queue any more, so that what is left in it has an end.
+	// Nothing enters the queue any more, so that reading it ends.
 	_ = c.conn.SetBPF([]bpf.RawInstruction{{Op: unix.BPF_RET | unix.BPF_K, K: 0}})
 	_ = c.conn.SetReadDeadline(time.Now())
 	<-c.done
@@ -200,7 +200,7 @@ func (c *Capture) Stop() []Packet {
 		c.unseen += int(stats.Drops)
 	}
 	_ = c.conn.Close()
-	// Without the list, the names noted so far are used.
+	// If the list fails, the names recorded so far are used.
 	c.events.read(c.names)
 	_ = c.resolveNames()
 	c.events.close()
@@ -220,17 +220,18 @@ func (c *Capture) Stop() []Packet {
 	return c.packets
 }
 
-// Unseen returns the number of packets that Stop does not return: matching ones beyond the limit, and any that came
-// faster than they were looked at. It is known after Stop; a scenario that wants a packet not to pass wants it to be 0.
+// Unseen returns the number of packets that Stop does not return: matching ones beyond the limit, and those that came
+// faster than they were read. It is known after Stop. A scenario that checks that a packet does not pass requires that
+// it is 0.
 func (c *Capture) Unseen() int { return c.unseen }
 
 func (c *Capture) record() {
 	defer close(c.done)
-	// Read ends with the deadline that Stop sets.
+	// Read ends at the deadline that Stop sets.
 	_ = c.rc.Read(func(fd uintptr) bool { return c.drain(int(fd)) })
 }
 
-// drain takes packets until there are none left. It tells whether the socket failed.
+// drain takes packets until there are none left. It reports whether the socket failed.
 func (c *Capture) drain(fd int) bool {
 	buffer := make([]byte, snapLength)
 	ancillary := make([]byte, 128)
@@ -248,7 +249,7 @@ func (c *Capture) drain(fd int) bool {
 		if !ok {
 			continue
 		}
-		// With MSG_TRUNC it is the packet's own length, not that of what fits (packet(7)).
+		// With MSG_TRUNC it is the length of the packet, not of the part that fits (packet(7)).
 		c.keep(buffer[:min(n, len(buffer))], n, link, timestamp(ancillary[:used]))
 	}
 }
@@ -264,7 +265,7 @@ func (c *Capture) keep(raw []byte, length int, from *unix.SockaddrLinklayer, at 
 		return
 	}
 	if c.names[from.Ifindex] == "" {
-		// A link that came since. Reading now keeps the kernel's queue of events short.
+		// A link that appeared since. Reading now keeps the kernel's queue of events short.
 		c.events.read(c.names)
 	}
 	d.Packet.Time = at

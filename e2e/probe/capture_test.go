@@ -22,10 +22,10 @@ func startCapture(t *testing.T, h *host, m Match) *Capture {
 	return c
 }
 
-// ephemeral is a port that the kernel chose.
+// ephemeral matches a port that the kernel chose.
 var ephemeral = regexp.MustCompile(`\b[3-6]\d{4}\b`)
 
-// lines writes packets as interface, direction and info, with PORT for ports that the kernel chose.
+// lines returns packets as interface, direction and info, with PORT in place of ports that the kernel chose.
 func lines(packets []Packet) []string {
 	var lines []string
 	for _, p := range packets {
@@ -38,14 +38,14 @@ func lines(packets []Packet) []string {
 	return lines
 }
 
-// askOnce asks in one attempt, however long the answer takes: a further one would be in the capture, too.
+// askOnce asks in one attempt, however long the answer takes: a second attempt would be in the capture too.
 func askOnce(t *testing.T, h *host, s Spec) Result {
 	t.Helper()
 	s.Attempts, s.Within = 1, patience
 	return ask(t, h, s)
 }
 
-// distinct leaves out what was seen before: on a busy machine the kernel asks again for what was not answered within a
+// distinct removes repeated lines: on a busy machine the kernel repeats requests that were not answered within a
 // second.
 func distinct(lines []string) []string {
 	var first []string
@@ -157,7 +157,7 @@ func TestCapture(t *testing.T) {
 			c := startCapture(t, tt.on, tt.match)
 			askOnce(t, a, tt.spec)
 			got := distinct(lines(c.Stop()))
-			// Broadcasts pass the ports of a bridge in no certain order.
+			// Broadcasts pass the ports of a bridge in random order.
 			if tt.on == lan.fabric {
 				slices.Sort(got)
 				slices.Sort(tt.want)
@@ -189,7 +189,7 @@ func TestCapture_tcp(t *testing.T) {
 	if diff := cmp.Diff(got[:3], want); diff != "" {
 		t.Errorf("got - want +\n%s", diff)
 	}
-	// Both sides end the connection, and neither breaks it off.
+	// Both sides close the connection, and neither resets it.
 	for part, want := range map[string]bool{
 		"eth0 out TCP PORT > 8080 FIN": true, "eth0 in TCP 8080 > PORT FIN": true, "RST": false,
 	} {
@@ -203,7 +203,7 @@ func TestCapture_packet(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
 	before := time.Now()
-	// Without a pause, many times: nothing sent after StartCapture or before Stop may be missed.
+	// Repeat it many times without a pause: nothing sent after StartCapture or before Stop may be missed.
 	for range 50 {
 		c := startCapture(t, a, Match{Hosts: []string{"10.9.0.2"}, Ports: []uint16{1}})
 		if got := askOnce(t, a, Spec{Protocol: ICMP, To: "10.9.0.2"}); !got.OK {
@@ -234,8 +234,7 @@ func TestCapture_packet(t *testing.T) {
 
 const ethernet = 14
 
-// TestCapture_interfaces wants the names of links that are gone, or have another name, before anybody looks at their
-// packets.
+// TestCapture_interfaces checks the names of links that are deleted or renamed before their packets are read.
 func TestCapture_interfaces(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
@@ -246,11 +245,11 @@ func TestCapture_interfaces(t *testing.T) {
 	if got := ask(t, b, Spec{Protocol: ICMP, To: "10.9.0.1"}); !got.OK {
 		t.Fatal(got.Error)
 	}
-	// A packet to an address of one's own stays on lo.
+	// A packet to one's own address stays on lo.
 	if got := ask(t, a, Spec{Protocol: ICMP, To: "10.9.0.1"}); !got.OK {
 		t.Fatal(got.Error)
 	}
-	// One link comes and goes, another is renamed: a plugin does both.
+	// One link is made and deleted, another is renamed: a plugin does both.
 	a.do(t, func() error { return addPair("new0", "new1", "10.9.9.1/24") })
 	ask(t, a, Spec{Protocol: ICMP, To: "10.9.9.2", Attempts: 1, Within: 10 * time.Millisecond})
 	a.do(t, func() error {
@@ -277,7 +276,7 @@ func TestCapture_interfaces(t *testing.T) {
 	}
 }
 
-// addPair makes two ends of a cable in one namespace, with an address on the first.
+// addPair makes a veth pair in one namespace, with an address on the first end.
 func addPair(one, other, cidr string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = one
@@ -314,11 +313,11 @@ func TestStartCapture_bad(t *testing.T) {
 	}
 }
 
-// TestCapture_keeps_the_first_and_the_last wants of many packets those at the beginning and those at the end.
+// TestCapture_keeps_the_first_and_the_last checks that of many packets those at the beginning and at the end are kept.
 func TestCapture_keeps_the_first_and_the_last(t *testing.T) {
 	lan := newLAN(t, 2)
-	// On a busy machine the address is asked for twice, and requests overtake replies: both know each other before, and
-	// the last request waits for the reply to the others.
+	// On a busy machine the address is asked for twice, and requests overtake replies. Therefore both learn each
+	// other's address first, and the last request waits for the replies to the others.
 	requests := func(count int) {
 		t.Helper()
 		if got := ask(t, lan.hosts[0], Spec{Protocol: ICMP, To: "10.9.0.2", Count: count}); !got.OK {
@@ -344,7 +343,7 @@ func TestCapture_keeps_the_first_and_the_last(t *testing.T) {
 	}
 }
 
-// TestCapture_tells_whom_a_frame_is_for wants the ports of a bridge to see frames that are for its hosts.
+// TestCapture_tells_whom_a_frame_is_for checks that the ports of a bridge see frames for its hosts.
 func TestCapture_tells_whom_a_frame_is_for(t *testing.T) {
 	lan := newLAN(t, 2)
 	captures := []*Capture{

@@ -12,29 +12,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Control is a bare veth pair between two network namespaces that have no name and that nobody else has. What goes from
-// one to the other meets no plugin, no bridge and no rule: what is lost or late there was lost or delayed by the
-// machine. Its methods may be called concurrently, but for Close.
+// Control is a plain veth pair between two network namespaces without names, which nothing else uses. Packets from one
+// to the other pass no plugin, no bridge and no rule: if one of them is lost or late, the machine is the reason. Its
+// methods may be called concurrently, except for Close.
 type Control struct {
 	near, far namespace
 	to        string
 	listeners []*Listener
 }
 
-// The addresses are of TEST-NET-1 (RFC 5737). They are nobody's: the namespaces lead nowhere else.
+// The addresses are from TEST-NET-1 (RFC 5737). Nobody else can have them, since the namespaces have no other links.
 const (
 	controlNear = "192.0.2.1/30"
 	controlFar  = "192.0.2.2/30"
 	controlPort = 7
-	// controlGap is how long a control flow may be without an answer: half the time after which a request is lost.
+	// controlGap is how long a control flow may be without an answer: half the time after which a request counts as
+	// lost.
 	controlGap = lostAfter / 2
-	// controlWithin is how long a control probe may take: as one attempt of a probe.
+	// controlWithin is how long a control probe may take, the same as one attempt of a probe.
 	controlWithin = replyWait
 	// controlUp is how long the pair may take until it carries packets, in time that the machine gave.
 	controlUp = 20 * time.Second
 )
 
-// NewControl makes the namespaces and the servers in the far one. The caller closes it. The error says what this
+// NewControl makes the namespaces, and the servers in the far one. The caller closes it. The error says what this
 // machine lacks.
 func NewControl() (_ *Control, err error) {
 	c := &Control{}
@@ -68,9 +69,8 @@ func NewControl() (_ *Control, err error) {
 	return c, c.warmUp()
 }
 
-// warmUp waits until the pair carries packets. Until the kernel has heard of a new link's carrier it drops what is sent
-// there (noop_qdisc, net/sched/sch_generic.c), and a connection whose first segment is lost is tried again after a
-// second only.
+// warmUp waits until the pair carries packets. The kernel drops packets on a new link until it has noticed the carrier
+// (noop_qdisc, net/sched/sch_generic.c), and repeats the lost first segment of a connection only after a second.
 func (c *Control) warmUp() error {
 	got, err := askIn(context.Background(), c.near, Spec{
 		Protocol: TCP, To: c.to, Port: controlPort, Bytes: 1, Within: controlUp,
@@ -81,7 +81,7 @@ func (c *Control) warmUp() error {
 	return err
 }
 
-// newNamespace makes one that ends with its last open file and socket.
+// newNamespace makes a namespace that ends with its last open file and socket.
 func newNamespace() (namespace, error) {
 	type made struct {
 		handle ns.NetNS
@@ -89,8 +89,8 @@ func newNamespace() (namespace, error) {
 	}
 	result := make(chan made)
 	go func() {
-		// No unlock: the thread ends with the goroutine, and none is left in the namespace. The first thread of a
-		// process never ends, and stands for the process in /proc.
+		// It is not unlocked, so that the thread ends with the goroutine, and none stays in the namespace. The first
+		// thread of a process never ends, and represents the process in /proc.
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
@@ -109,7 +109,7 @@ func newNamespace() (namespace, error) {
 	return namespace{handle: m.handle}, m.err
 }
 
-// connect makes the pair and gives both ends their addresses.
+// connect makes the pair and adds addresses to both ends.
 func (c *Control) connect() error {
 	near, err := c.near.netlink()
 	if err != nil {
@@ -147,19 +147,19 @@ func (c *Control) connect() error {
 	return nil
 }
 
-// linkHandle has the methods of a netlink socket that bring a link up.
+// linkHandle contains the methods of a netlink socket that bring a link up.
 type linkHandle interface {
 	LinkByName(name string) (netlink.Link, error)
 	AddrAdd(link netlink.Link, addr *netlink.Addr) error
 	LinkSetUp(link netlink.Link) error
 }
 
-// StartFlow starts a flow like s, but to the far namespace. The caller calls Stop.
+// StartFlow starts a flow like s to the far namespace. The caller calls Stop.
 func (c *Control) StartFlow(s FlowSpec) (*Flow, error) {
 	return flowIn(c.near, FlowSpec{Protocol: s.Protocol, To: c.to, Port: controlPort, Interval: s.Interval})
 }
 
-// Probe asks once what s asks, but the far namespace, within 1s.
+// Probe sends one probe like s to the far namespace, within 1s.
 func (c *Control) Probe(ctx context.Context, s Spec) (Result, error) {
 	return askIn(ctx, c.near, Spec{
 		Protocol: s.Protocol, To: c.to, Port: controlPort, Bytes: s.Bytes, Count: s.Count, Interval: s.Interval,
@@ -168,7 +168,7 @@ func (c *Control) Probe(ctx context.Context, s Spec) (Result, error) {
 	})
 }
 
-// Close ends the servers and lets the namespaces go.
+// Close stops the servers and releases the namespaces.
 func (c *Control) Close() {
 	for _, l := range c.listeners {
 		_ = l.Close()
@@ -177,8 +177,8 @@ func (c *Control) Close() {
 	c.far.close()
 }
 
-// Disturbed says in words what the machine lost or delayed of the control of a flow with an interval between requests
-// (0 means 20ms); empty where it did neither, or there was no control.
+// Disturbed describes what the machine lost or delayed of a flow's control. interval is the time between requests; 0
+// means 20ms. It returns an empty string if nothing was lost or delayed, or if there was no control.
 func (r *FlowResult) Disturbed(interval time.Duration) string {
 	switch c := r.Control; {
 	case c == nil:
@@ -194,7 +194,8 @@ func (r *FlowResult) Disturbed(interval time.Duration) string {
 	return ""
 }
 
-// Disturbed says in words what became of a control probe that failed too; empty where it was answered, or nobody asked.
+// Disturbed describes the failure of a control probe. It returns an empty string if the control was answered, or if
+// there was none.
 func (r *Result) Disturbed() string {
 	if r.Control == nil || r.Control.OK {
 		return ""

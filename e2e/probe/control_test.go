@@ -27,7 +27,7 @@ func newControl(t *testing.T) *Control {
 func TestControl(t *testing.T) {
 	c := newControl(t)
 	for _, protocol := range []Protocol{TCP, UDP, ICMP} {
-		// It is its purpose to fail on a machine that is too busy.
+		// A control is meant to fail on a machine that is too busy.
 		eventually(t, func() error {
 			got, err := c.Probe(context.Background(), Spec{Protocol: protocol, To: "203.0.113.1", Port: 9, Count: 3})
 			if err != nil || !got.OK || got.Received != 3 {
@@ -50,7 +50,7 @@ func TestControl(t *testing.T) {
 	wantOneNamespace(t)
 }
 
-// The control has no name, and nothing of it is seen from where the process is.
+// The control has no name, and nothing of it is visible in the namespace of the process.
 func TestControl_invisible(t *testing.T) {
 	newControl(t)
 	link, err := netlink.LinkByName("veth0")
@@ -63,7 +63,7 @@ func TestControl_invisible(t *testing.T) {
 	}
 }
 
-// A control that loses says so, with the same code as a flow that does.
+// A control that loses packets reports it, with the same code as a flow.
 func TestControl_loses(t *testing.T) {
 	c := newControl(t)
 	f, err := c.StartFlow(FlowSpec{Protocol: UDP, To: "203.0.113.1", Port: 9})

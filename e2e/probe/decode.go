@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// decoded is a packet with all that a Match looks at.
+// decoded is a packet with everything that a Match compares.
 type decoded struct {
 	Packet
 	hosts []netip.Addr
 	ports []uint16
 }
 
-// decode reads as many headers as there are; what it does not know keeps the name of the header.
+// decode reads as many headers as it knows. For an unknown one, the protocol is the name of the header.
 func decode(raw []byte, from *unix.SockaddrLinklayer) decoded {
 	var d decoded
 	for _, layer := range gopacket.NewPacket(raw, firstLayer(from), gopacket.NoCopy).Layers() {
@@ -49,7 +49,7 @@ func decode(raw []byte, from *unix.SockaddrLinklayer) decoded {
 		case *layers.UDP:
 			d.ports = []uint16{uint16(l.SrcPort), uint16(l.DstPort)}
 			d.Info = fmt.Sprintf("UDP %d > %d length %d", l.SrcPort, l.DstPort, int(l.Length)-udpHeader)
-			// What a tunnel carries is a packet of its own on the tunnel's interface.
+			// The content of a tunnel appears as a packet on the tunnel's interface.
 			return d
 		default:
 			d.icmp(layer)
@@ -58,7 +58,7 @@ func decode(raw []byte, from *unix.SockaddrLinklayer) decoded {
 	return d
 }
 
-// firstLayer returns the type of the first layer in a frame of this interface: tunnels have no link layer header.
+// firstLayer returns the type of the first layer of a frame on this interface: tunnels have no link layer header.
 func firstLayer(from *unix.SockaddrLinklayer) gopacket.Decoder {
 	if from.Hatype == unix.ARPHRD_ETHER || from.Hatype == unix.ARPHRD_LOOPBACK {
 		return layers.LayerTypeEthernet
@@ -79,7 +79,7 @@ func (d *decoded) arp(l *layers.ARP) {
 	}
 }
 
-// ip notes a header of IP; extension headers have no addresses.
+// ip records an IP header; extension headers have no addresses.
 func (d *decoded) ip(source, destination net.IP, next layers.IPProtocol) {
 	if source != nil {
 		from, to := addrOf(source), addrOf(destination)
@@ -93,8 +93,8 @@ func (d *decoded) ip(source, destination net.IP, next layers.IPProtocol) {
 	d.Info = d.Protocol
 }
 
-// icmp notes a header of ICMP. Neighbour messages are told by what they ask, as ARP is; the layers of a packet that an
-// error quotes are never reached.
+// icmp records an ICMP header. Neighbour messages are described by their target, like ARP. It does not read the packets
+// that errors quote.
 func (d *decoded) icmp(layer gopacket.Layer) {
 	switch l := layer.(type) {
 	case *layers.ICMPv4:
@@ -132,8 +132,8 @@ func (d *decoded) icmp(layer gopacket.Layer) {
 	}
 }
 
-// advertised returns the link layer address in a neighbour advertisement. One that answers a unicast solicitation may
-// leave it out (RFC 4861, 4.4); the sender's is meant then.
+// advertised returns the link layer address in a neighbour advertisement. An answer to a unicast solicitation may omit
+// it (RFC 4861, 4.4); then it is the sender's address.
 func (d *decoded) advertised(l *layers.ICMPv6NeighborAdvertisement) string {
 	for _, option := range l.Options {
 		if option.Type == layers.ICMPv6OptTargetAddress {
@@ -156,7 +156,7 @@ func flags(l *layers.TCP) string {
 	return strings.Join(set, " ")
 }
 
-// networkOrder returns a number as the kernel expects it where it means the bytes of a header.
+// networkOrder returns a number in the byte order that the kernel expects for the bytes of a header.
 func networkOrder(n uint16) uint16 {
 	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, n))
 }

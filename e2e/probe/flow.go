@@ -16,12 +16,11 @@ import (
 
 const (
 	flowInterval = 20 * time.Millisecond
-	// lostAfter is when a request without an answer counts as lost, also if the answer comes later, in time that the
-	// machine gave.
+	// lostAfter is the time after which a request without an answer counts as lost, even if the answer comes later, in
+	// time that the machine gave.
 	lostAfter = time.Second
-	// connectWithin is how long a flow's connection may take. The kernel drops what is sent over a link before it has
-	// heard of its carrier, and sends a lost first segment again after one second and after three (RFC 6298, section
-	// 2).
+	// connectWithin limits how long a flow's connection may take. The kernel drops packets on a link until it has
+	// noticed the carrier, and repeats a lost first segment after one second and after three (RFC 6298, section 2).
 	connectWithin = 4 * time.Second
 )
 
@@ -35,38 +34,37 @@ type FlowSpec struct {
 	Port uint16 `json:"port"`
 	// From is the source address to use; empty leaves the choice to the kernel.
 	From string `json:"from,omitempty"`
-	// Interval separates two requests; 0 means 20ms.
+	// Interval is the time between two requests; 0 means 20ms.
 	Interval time.Duration `json:"interval,omitempty"`
 }
 
 // FlowResult is the outcome of a flow.
 type FlowResult struct {
-	// Sent counts the requests, Received those that were answered within 1s of the time that the machine gave, Lost the
+	// Sent counts the requests, Received those that were answered within 1s of time that the machine gave, Lost the
 	// others.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Lost     int `json:"lost"`
-	// LongestGap is the longest time without an answer, from the start to the call of Stop, without what the machine
-	// stole meanwhile.
+	// LongestGap is the longest time without an answer, from the start to the call of Stop, without the time that the
+	// machine did not give.
 	LongestGap time.Duration `json:"longestGap"`
-	// Error is the first error met, in one line; empty without one. A request that vanished is none.
+	// Error is the first error, in one line; empty if there was none. A lost request is not an error.
 	Error string `json:"error,omitempty"`
 	// Worst is the largest lateness of this process's timers while the flow ran.
 	Worst time.Duration `json:"worst,omitempty"`
-	// Control is the result of a flow of the same kind that passed only the machine, see Control; nil if there was
-	// none.
+	// Control is the result of a flow of the same kind over a Control; nil if there was none.
 	Control *FlowResult `json:"control,omitempty"`
 }
 
 // flowConn carries the requests of a flow on one socket.
 type flowConn interface {
 	send(seq int) error
-	// receive returns the number of the next request that was answered. broken means that nothing can follow.
+	// receive returns the number of the next answered request. broken means that no more can follow.
 	receive() (seq int, broken bool, err error)
 	close()
 }
 
-// Flow is a flow under way.
+// Flow is a running flow.
 type Flow struct {
 	conn     flowConn
 	stop     context.CancelFunc
@@ -82,9 +80,9 @@ type Flow struct {
 	result     FlowResult
 }
 
-// StartFlow starts requests and replies on one socket in the network namespace at path netns. UDP goes on through
-// everything; TCP fails here if the connection is not made within 4s, and ends with its connection. The caller calls
-// Stop.
+// StartFlow starts requests and replies on one socket in the network namespace at path netns. A UDP flow continues
+// whatever happens; a TCP flow fails here if the connection is not made within 4s, and ends with its connection. The
+// caller calls Stop.
 func StartFlow(netns string, s FlowSpec) (*Flow, error) {
 	if s.Protocol != TCP && s.Protocol != UDP {
 		return nil, fmt.Errorf("flow: want protocol tcp or udp, got %q", s.Protocol)
@@ -145,7 +143,7 @@ func (f *Flow) Stop() FlowResult {
 	return f.result
 }
 
-// open tells whether answers can still arrive in time.
+// open reports whether answers can still arrive in time.
 func (f *Flow) open() bool {
 	select {
 	case <-f.receiver:
@@ -182,7 +180,7 @@ func (f *Flow) send(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// receive takes answers until the socket is closed, or calls broken when the connection is lost.
+// receive takes answers until the socket is closed. It calls broken when the connection is lost.
 func (f *Flow) receive(broken context.CancelFunc) {
 	defer close(f.receiver)
 	for {

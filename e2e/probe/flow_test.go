@@ -23,7 +23,7 @@ func startFlow(t *testing.T, h *host, s FlowSpec) *Flow {
 	return f
 }
 
-// received waits until n further requests have been answered.
+// received waits until n more requests have been answered.
 func (f *Flow) received(t *testing.T, n int) {
 	t.Helper()
 	count := func() int {
@@ -137,7 +137,8 @@ func TestFlow_serverGone(t *testing.T) {
 	}
 }
 
-// TestFlow_slowServer wants answers within a second to count, also after Stop was called, and later ones not to.
+// TestFlow_slowServer checks that answers within a second count, even after Stop was called, and that later ones do
+// not.
 func TestFlow_slowServer(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
@@ -189,7 +190,7 @@ func slowServer(t *testing.T, h *host, port uint16, delay time.Duration) *atomic
 			if err != nil {
 				return
 			}
-			// A reply has the fields of its request, and some more.
+			// A reply has the fields of its request, and others.
 			answer := bytes.Clone(p.payload)
 			time.AfterFunc(delay, func() {
 				if s.send(answer, p.from, p.local) == nil {

@@ -15,14 +15,14 @@ import (
 
 const (
 	icmpHeader = 8
-	// echoLeast is the nonce and the number of a request.
+	// echoLeast is the size of the nonce and the number of a request.
 	echoLeast = 12
 )
 
 // echo makes echo requests.
 //
-// pro-bing would do it as well, but creates its socket itself and keeps the thread of the namespace while it waits,
-// takes replies from any address, and filters out what routers report.
+// pro-bing does not suffice: it creates its socket itself and keeps the thread of the namespace while it waits, accepts
+// replies from any address, and drops the errors that routers report.
 type echo struct {
 	to    endpoint
 	id    uint16
@@ -30,7 +30,7 @@ type echo struct {
 	size  int
 }
 
-// newEcho makes requests of size bytes with the ICMP header, or as small as they can be.
+// newEcho makes requests of size bytes including the ICMP header, or as small as possible.
 func newEcho(to endpoint, size int) *echo {
 	return &echo{to: to, id: uint16(rand.Uint32()), nonce: rand.Uint64(), size: max(size-icmpHeader, echoLeast)}
 }
@@ -58,7 +58,7 @@ func (e *echo) reply(p packet) (reply, bool, error) {
 	}
 	m, err := icmp.ParseMessage(int(protocol), p.payload)
 	if err != nil {
-		// A raw socket sees all ICMP of its namespace, broken messages too.
+		// A raw socket receives all ICMP messages of its namespace, including malformed ones.
 		return reply{}, false, nil
 	}
 	switch body := m.Body.(type) {
@@ -90,8 +90,7 @@ func (e *echo) echoed(body *icmp.Echo) (reply, bool, error) {
 	return reply{Seq: seq, Local: text(e.to.addr)}, true, nil
 }
 
-// reported returns the error that p reports about a packet that begins with original, nil where that is not one of
-// ours.
+// reported returns the error that p reports about a packet that begins with original; nil if that is not one of ours.
 func (e *echo) reported(p packet, original []byte) error {
 	var to netip.Addr
 	var rest []byte

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestJSON wants what crosses a process border to survive it.
+// TestJSON checks that values that cross a process border stay the same.
 func TestJSON(t *testing.T) {
 	for _, v := range []any{
 		&Spec{

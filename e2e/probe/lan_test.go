@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lan is a bridge in a namespace of its own with hosts plugged into it. Host number i has 10.9.0.i/24 and fd09::i/64 on
-// eth0; nothing of it is on the machine, and all of it goes with the test.
+// lan is a bridge in a namespace, with hosts connected to it. Host number i has 10.9.0.i/24 and fd09::i/64 on eth0.
+// Nothing of it is on the machine, and everything ends with the test.
 type lan struct {
 	fabric *host
 	hosts  []*host
 }
 
-// host is a namespace that only an open file keeps.
+// host is a namespace that only an open file keeps alive.
 type host struct {
 	ns   ns.NetNS
 	path string
@@ -46,7 +46,7 @@ func (h *host) do(t *testing.T, fn func() error) {
 	}
 }
 
-// newLAN skips the test without the rights to make one.
+// newLAN makes a LAN. It skips the test if the user may not make one.
 func newLAN(t *testing.T, hosts int) *lan {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -67,8 +67,8 @@ func newLAN(t *testing.T, hosts int) *lan {
 		h.mac = fmt.Sprintf("02:09:00:00:00:%02x", i)
 		l.fabric.do(t, func() error { return plug(h, i) })
 		h.do(t, func() error {
-			// Duplicate address detection takes up to two seconds, and is not what these tests are about. The kernel
-			// wants both settings (addrconf_dad_begin in net/ipv6/addrconf.c).
+			// Duplicate address detection takes up to two seconds, and these tests do not need it. The kernel requires
+			// both settings (addrconf_dad_begin in net/ipv6/addrconf.c).
 			for _, scope := range []string{"all", "eth0"} {
 				if err := sysctl("ipv6/conf/"+scope+"/accept_dad", "0"); err != nil {
 					return err
@@ -89,7 +89,7 @@ func newLAN(t *testing.T, hosts int) *lan {
 	return l
 }
 
-// plug makes the veth of host i, called from inside the fabric.
+// plug makes the veth of host i. It is called in the fabric's namespace.
 func plug(h *host, i int) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = fmt.Sprintf("port%d", i)
@@ -145,7 +145,7 @@ func addAddress(ifname, cidr string) error {
 	return netlink.AddrAdd(link, addr)
 }
 
-// waitForAddresses waits until no address of eth0 is tentative, the link-local one in particular.
+// waitForAddresses waits until no address of eth0 is tentative, in particular not the link-local one.
 func (h *host) waitForAddresses(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
@@ -179,7 +179,7 @@ func sysctl(name, value string) error {
 	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0o644)
 }
 
-// eventually polls until check succeeds.
+// eventually calls check until it succeeds.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -198,5 +198,5 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// patience bounds how long a test waits for what never happens. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute

@@ -10,15 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkEvents receives the kernel's events about the links of a namespace: it queues the name of each link that comes,
-// is renamed or goes, so that a link which disappeared before anybody looked has a name nevertheless. It is not for
-// concurrent use.
+// linkEvents receives the kernel's events about the links of a namespace. It queues the name of each link that is made,
+// renamed or deleted, so that the name of a deleted link is known. It is not safe for concurrent use.
 type linkEvents struct {
 	socket *nl.NetlinkSocket
 	buffer []byte
 }
 
-// subscribeLinks begins to listen to the links of a namespace. The caller closes it.
+// subscribeLinks begins to receive events about the links of a namespace. The caller closes it.
 func subscribeLinks(n namespace) (*linkEvents, error) {
 	e := &linkEvents{buffer: make([]byte, nl.RECEIVE_BUFFER_SIZE)}
 	err := n.do(func() (err error) {
@@ -28,7 +27,7 @@ func subscribeLinks(n namespace) (*linkEvents, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to links: %w", err)
 	}
-	// Beyond the kernel's limit where that is allowed; what does not fit is lost.
+	// The forced size may exceed the kernel's limit, if the user may do that; events that do not fit are lost.
 	if e.socket.SetReceiveBufferSize(captureBuffer, true) != nil {
 		err = e.socket.SetReceiveBufferSize(captureBuffer, false)
 	}
@@ -39,13 +38,12 @@ func subscribeLinks(n namespace) (*linkEvents, error) {
 	return e, nil
 }
 
-// read takes the events that are queued and notes the last name of each link in names, by the link's index. It does not
-// wait.
+// read takes the queued events and records the last name of each link in names, by the link's index. It does not wait.
 func (e *linkEvents) read(names map[int]string) {
 	for {
 		n, _, err := unix.Recvfrom(e.socket.GetFd(), e.buffer, unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS) {
-			continue // the latter says once that events were lost; others follow
+			continue // the latter reports once that events were lost; others follow
 		}
 		if err != nil {
 			return

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serverIdle is how long a server keeps a TCP connection on which nothing moves: longer than any link is taken down
-// under a flow, short enough not to collect the connections of clients that vanished.
+// serverIdle is how long a server keeps an idle TCP connection: longer than any link is down during a flow, and short
+// enough not to accumulate the connections of clients that vanished.
 const serverIdle = time.Minute
 
 // ListenSpec says what a server listens on.
@@ -67,7 +67,7 @@ func listenIn(n namespace, s ListenSpec) (*Listener, error) {
 			err = l.listen(n, s.Protocol, at)
 		}
 		if s.Address == "" && errors.Is(err, unix.EAFNOSUPPORT) && address.Is6() {
-			// A kernel booted with ipv6.disable=1 has IPv4 to listen on.
+			// A kernel that was booted with ipv6.disable=1 has IPv4.
 			continue
 		}
 		if err != nil {
@@ -132,7 +132,7 @@ func listenTCP(conn *socket.Conn, at endpoint) error {
 	return conn.Listen(unix.SOMAXCONN)
 }
 
-// Close stops the server, breaks off its connections and waits until all is released. It may be called again.
+// Close stops the server, closes its connections and waits until everything is released. It may be called again.
 func (l *Listener) Close() error {
 	l.close()
 	l.mu.Lock()
@@ -146,7 +146,7 @@ func (l *Listener) Close() error {
 	return errors.Join(errs...)
 }
 
-// start runs serve and closes c when serve returns or the listener is closed, whichever is first.
+// start runs serve, and closes c when serve returns or the listener is closed, whichever is first.
 func (l *Listener) start(c io.Closer, serve func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,7 +160,7 @@ func (l *Listener) start(c io.Closer, serve func()) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.open, c)
-		// A second Close of a socket does nothing; the peer of one that failed has been told by the kernel.
+		// Closing a socket again does nothing. If a connection failed, the kernel has told its peer.
 		_ = c.Close()
 	})
 }
@@ -169,7 +169,7 @@ func (l *Listener) answerPackets(s *packetSocket) {
 	for l.closing.Err() == nil {
 		p, err := s.receive(time.Time{})
 		if err != nil {
-			// Errors of an unconnected socket concern one packet; the loop ends with the socket.
+			// Errors of an unconnected socket concern one packet. The loop ends when the socket is closed.
 			continue
 		}
 		var q request
@@ -182,9 +182,9 @@ func (l *Listener) answerPackets(s *packetSocket) {
 		if err != nil {
 			continue
 		}
-		// The client reports what does not reach it.
+		// The client reports packets that do not reach it.
 		if s.send(answer, p.from, p.local) != nil {
-			// It was sent to all, and no answer can come from their address.
+			// It was sent to a broadcast or multicast address, which cannot be the source of an answer.
 			_ = s.send(answer, p.from, netip.Addr{})
 		}
 	}
@@ -194,7 +194,7 @@ func (l *Listener) accept(listening *socket.Conn) {
 	for l.closing.Err() == nil {
 		conn, peer, err := listening.Accept(context.Background(), 0)
 		if err != nil {
-			// A connection that was reset before it was accepted, or no free descriptor: others may follow.
+			// The connection was reset before it was accepted, or there is no free descriptor: others may follow.
 			select {
 			case <-l.closing.Done():
 			case <-time.After(time.Millisecond):
@@ -205,7 +205,7 @@ func (l *Listener) accept(listening *socket.Conn) {
 	}
 }
 
-// serve answers one TCP connection: a transfer, or any number of the requests of a flow.
+// serve serves one TCP connection: a transfer, or any number of requests of a flow.
 func (l *Listener) serve(conn *socket.Conn, peer endpoint) {
 	s := newStream(conn, serverIdle)
 	local, err := conn.Getsockname()
@@ -231,7 +231,7 @@ func (l *Listener) serve(conn *socket.Conn, peer endpoint) {
 	}
 }
 
-// transfer moves the bytes both ways at once and ends with a confirmation.
+// transfer transfers the bytes of both directions at the same time and ends with a confirmation.
 func (l *Listener) transfer(s *stream, r io.Reader, q request) {
 	if q.Bytes < 0 || q.Bytes > math.MaxInt32 {
 		return

@@ -52,7 +52,7 @@ func TestListen_inUse(t *testing.T) {
 	}
 }
 
-// TestListener_Close wants connections to end with their server.
+// TestListener_Close checks that connections end with their server.
 func TestListener_Close(t *testing.T) {
 	lan := newLAN(t, 2)
 	l := listen(t, lan.hosts[1], ListenSpec{Protocol: TCP, Port: 8080})

@@ -8,16 +8,17 @@ import (
 	"io"
 )
 
-// request is a client's question: one per UDP packet, one per line of a TCP flow, and the first line of a TCP transfer.
+// request is the message of a client: one per UDP packet, one per line of a TCP flow, and the first line of a TCP
+// transfer.
 type request struct {
 	Nonce uint64 `json:"nonce"`
 	Seq   int    `json:"seq,omitempty"`
-	// Transfer is set on TCP when bytes are to follow each way, the pattern of seed Nonce.
+	// Transfer is set for TCP if bytes follow in both directions, the pattern of seed Nonce.
 	Transfer bool `json:"transfer,omitempty"`
 	Bytes    int  `json:"bytes,omitempty"`
 }
 
-// reply is a server's answer, with what only the other end can know.
+// reply is the answer of a server, with everything that only the other end can know.
 type reply struct {
 	Nonce uint64 `json:"nonce"`
 	Seq   int    `json:"seq,omitempty"`
@@ -26,16 +27,16 @@ type reply struct {
 	Local string `json:"local"`
 }
 
-// confirmation ends a TCP transfer: the server's word on the bytes that it received.
+// confirmation ends a TCP transfer: it contains what the server says about the bytes that it received.
 type confirmation struct {
 	Error string `json:"error,omitempty"`
 }
 
-// maxLine bounds a line of TCP, so that a stranger on the port costs no memory.
+// maxLine limits a line over TCP, so that other clients of the port cannot use up memory.
 const maxLine = 4 << 10
 
-// encode writes one message with a newline, filled with spaces up to size: JSON ends with the object and a decoder
-// skips white space.
+// encode writes one message and a newline, padded with spaces to size: JSON ends with the object, and a decoder skips
+// white space.
 func encode(message any, size int) ([]byte, error) {
 	b, err := json.Marshal(message)
 	if err != nil {
@@ -56,7 +57,7 @@ func writeMessage(w io.Writer, message any) error {
 	return err
 }
 
-// readMessage reads one line into message. r must have been made with a buffer of maxLine bytes or more.
+// readMessage reads one line into message. The buffer of r must have maxLine bytes or more.
 func readMessage(r *bufio.Reader, message any) error {
 	line, err := r.ReadSlice('\n')
 	if err != nil {

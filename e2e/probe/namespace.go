@@ -32,12 +32,12 @@ func openNamespace(path string) (namespace, error) {
 
 func (n namespace) close() {
 	if n.handle != nil {
-		// Closing a file that was only opened to be entered has nothing to lose.
+		// Nothing can be lost when a file that was only opened to be entered is closed.
 		_ = n.handle.Close()
 	}
 }
 
-// do calls fn on a thread inside the namespace. fn creates sockets and returns; it must not wait for traffic.
+// do calls fn on a thread in the namespace. fn creates sockets and returns; it must not wait for traffic.
 func (n namespace) do(fn func() error) error {
 	if n.handle == nil {
 		return fn()

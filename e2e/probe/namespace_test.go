@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestNamespaces runs servers, probes, flows and captures of many namespaces at once. Each has to stay in its own, and
-// no thread of the process may be left in one of them.
+// TestNamespaces runs servers, probes, flows and captures in many namespaces at the same time. Each has to stay in its
+// own, and no thread of the process may be left in one of them.
 func TestNamespaces(t *testing.T) {
 	const hosts = 20
 	lan := newLAN(t, hosts)
@@ -48,8 +48,8 @@ func TestNamespaces(t *testing.T) {
 	}
 	all.Wait()
 	for i, f := range flows {
-		// An answer by another host would be an error. That none is late is for the machine to say: there are 20 flows
-		// and 400 probes.
+		// An answer from another host would be an error. Whether one is late depends on the machine, with 20 flows and
+		// 400 probes.
 		f.received(t, 1)
 		if got := f.Stop(); got.Error != "" {
 			t.Errorf("flow of host %d: got %+v, want no error", i+1, got)
@@ -61,7 +61,7 @@ func TestNamespaces(t *testing.T) {
 	wantOneNamespace(t)
 }
 
-// wantOneNamespace wants every thread in the namespace of the process.
+// wantOneNamespace checks that every thread is in the namespace of the process.
 func wantOneNamespace(t *testing.T) {
 	t.Helper()
 	want, err := os.Readlink("/proc/self/ns/net")

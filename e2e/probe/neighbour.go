@@ -15,7 +15,7 @@ import (
 type NeighbourEntry struct {
 	// MAC is the link layer address; empty while it is not known.
 	MAC string `json:"mac,omitempty"`
-	// State is the state as ip-neighbour(8) writes it: REACHABLE, STALE, DELAY, PROBE, PERMANENT, NOARP, INCOMPLETE,
+	// State is the state as ip-neighbour(8) prints it: REACHABLE, STALE, DELAY, PROBE, PERMANENT, NOARP, INCOMPLETE,
 	// FAILED.
 	State string `json:"state"`
 }
@@ -39,8 +39,8 @@ func Neighbour(netns, ifname, addr string) (entry NeighbourEntry, found bool, er
 	return entry, found, err
 }
 
-// ForgetNeighbours removes what the interface ifname has learned, in the network namespace at path netns: the next
-// packet to each neighbour asks for it anew. Permanent entries stay.
+// ForgetNeighbours removes the neighbours that the interface ifname has learned, in the network namespace at path
+// netns: the kernel asks again before the next packet to each of them. Permanent entries stay.
 func ForgetNeighbours(netns, ifname string) error {
 	return onLink(netns, ifname, func(handle netlinksafe.Handle, link netlink.Link) error {
 		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -52,7 +52,7 @@ func ForgetNeighbours(netns, ifname string) error {
 				if n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 {
 					continue
 				}
-				// The kernel may have dropped the entry meanwhile.
+				// The kernel may have removed the entry meanwhile.
 				if err := handle.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
 					return fmt.Errorf("forget neighbour %s: %w", n.IP, err)
 				}
@@ -62,7 +62,7 @@ func ForgetNeighbours(netns, ifname string) error {
 	})
 }
 
-// neighbours lists the table of a link; netlinksafe has no such list, so what interrupts a dump is met here.
+// neighbours returns the table of a link. netlinksafe has no such list, so interrupted dumps are handled here.
 func neighbours(handle netlinksafe.Handle, link netlink.Link, family int) ([]netlink.Neigh, error) {
 	const tries = 5
 	for try := 1; ; try++ {
@@ -99,7 +99,7 @@ func stateText(state int) string {
 	return strings.Join(names, ",")
 }
 
-// linkLocal returns the link-local address from which the link can send, the zero address while there is none.
+// linkLocal returns the link-local address from which the link can send; the zero address while there is none.
 func linkLocal(handle netlinksafe.Handle, link netlink.Link) (netip.Addr, error) {
 	addrs, err := handle.AddrList(link, unix.AF_INET6)
 	if err != nil {

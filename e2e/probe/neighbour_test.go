@@ -105,7 +105,7 @@ func TestAdvertise(t *testing.T) {
 	})
 }
 
-// fromAdvertisements writes the addresses and default routes that h has from a router.
+// fromAdvertisements returns the addresses and default routes that h has from a router, as text.
 func fromAdvertisements(t *testing.T, h *host) string {
 	t.Helper()
 	var b strings.Builder

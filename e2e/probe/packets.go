@@ -21,12 +21,12 @@ const (
 	maxPacket  = 65535
 )
 
-// question makes the requests of a packet probe and recognises what comes back.
+// question makes the requests of a packet probe and recognises the replies.
 type question interface {
-	// request is the request of this number, as the payload of a packet socket.
+	// request returns the request of a number, as the payload of a packet socket.
 	request(seq int) ([]byte, error)
-	// reply tells which request p answers. ok is false for a packet that has nothing to do with this probe; the error
-	// is the network's answer instead of the target's.
+	// reply says which request p answers. ok is false for a packet that does not belong to this probe. The error is an
+	// answer from the network instead of the target.
 	reply(p packet) (answer reply, ok bool, err error)
 }
 
@@ -41,7 +41,7 @@ func (r *run) question() question {
 	return newDatagrams(r.spec.Size - overhead - udpHeader)
 }
 
-// checkSize wants a size that holds a request.
+// checkSize returns an error if the size is too small for a request.
 func (r *run) checkSize() error {
 	if r.spec.Size == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (r *run) checkSize() error {
 	if r.spec.Size > maxPacket {
 		return fmt.Errorf("want a size of at most %d bytes, got %d", maxPacket, r.spec.Size)
 	}
-	// Requests fill what is left of the size; one that is larger than it should be shows how much is missing.
+	// Requests fill the rest of the size; one that is larger than the size shows how much is missing.
 	q := r.question()
 	b, err := q.request(r.spec.Count)
 	if err != nil {
@@ -68,7 +68,7 @@ func (r *run) checkSize() error {
 	return nil
 }
 
-// packets makes one attempt: Count requests on one socket, all of which have to be answered.
+// packets makes one attempt: it sends Count requests on one socket, all of which must be answered.
 func (r *run) packets(ctx context.Context, wait time.Duration) error {
 	r.result.Local = r.source()
 	s, err := r.packetSocket(packetOptions{
@@ -115,7 +115,7 @@ func (r *run) packets(ctx context.Context, wait time.Duration) error {
 		}
 		if err := wantFrom(p.from, r.to); err != nil {
 			if r.via.addr.IsValid() {
-				continue // others received it too
+				continue // other sockets received it too
 			}
 			return err
 		}
@@ -140,7 +140,7 @@ func (r *run) ask(s *packetSocket, q question, seq int) error {
 	return nil
 }
 
-// silence returns the error of an attempt that ended with err instead of the last reply.
+// silence returns the error of an attempt that ended with err before the last reply.
 func (r *run) silence(err error, wait time.Duration) error {
 	if !isTimeout(err) && !errors.Is(err, os.ErrClosed) {
 		return cause(err)
@@ -152,7 +152,7 @@ func (r *run) silence(err error, wait time.Duration) error {
 	return fmt.Errorf("no reply within %s", wait.Round(time.Millisecond))
 }
 
-// wantFrom compares where a reply came from with where it has to come from.
+// wantFrom returns an error if a reply came from another endpoint than it had to.
 func wantFrom(from, want endpoint) error {
 	if from.addr != want.addr {
 		return fmt.Errorf("reply came from %s, want %s", from.addr, want.addr)
@@ -163,7 +163,7 @@ func wantFrom(from, want endpoint) error {
 	return nil
 }
 
-// cause returns an error without the name of the system call, which says less than the words around it.
+// cause returns an error without the name of the system call, which says less than the other words.
 func cause(err error) error {
 	var call *os.SyscallError
 	if errors.As(err, &call) {
@@ -172,8 +172,8 @@ func cause(err error) error {
 	return err
 }
 
-// source returns the address from which the kernel reaches the target, found by connecting a UDP socket: nothing is
-// sent. It is empty without a route.
+// source returns the address from which the kernel reaches the target. It connects a UDP socket to find it and sends
+// nothing. It returns an empty string if there is no route.
 func (r *run) source() string {
 	if r.from.addr.IsValid() {
 		return text(r.from.addr)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packetSocket is an unconnected UDP or raw ICMP socket that knows the local address of each packet: a connected one
-// would hide replies that come from elsewhere.
+// packetSocket is an unconnected UDP or raw ICMP socket that returns the local address of each packet. A connected one
+// would hide replies that come from other addresses.
 type packetSocket struct {
 	conn      *socket.Conn
 	v4        bool
@@ -27,20 +27,20 @@ type packetSocket struct {
 	ancillary []byte
 }
 
-// packetOptions says which socket is wanted. from is the zero endpoint for any address of the family.
+// packetOptions describes the socket. from is the zero endpoint for any address of the family.
 type packetOptions struct {
 	family       int
 	icmp         bool
 	from         endpoint
 	dontFragment bool
-	// reportErrors makes the kernel hand over the ICMP errors that UDP packets cause (ip(7), IP_RECVERR). Raw sockets
-	// see the messages themselves.
+	// reportErrors makes the kernel return the ICMP errors that UDP packets cause (ip(7), IP_RECVERR). Raw sockets
+	// receive these messages themselves.
 	reportErrors bool
-	// many lets the socket send to addresses that many receive.
+	// many allows the socket to send to broadcast and multicast addresses.
 	many bool
 }
 
-// packet is one received packet: the payload of UDP, or the ICMP message.
+// packet is a received packet: the payload of UDP, or the ICMP message.
 type packet struct {
 	payload []byte
 	from    endpoint
@@ -120,7 +120,7 @@ func (s *packetSocket) close() {
 	_ = s.conn.Close()
 }
 
-// send sends payload from the address from, or one that the kernel chooses where that is not valid.
+// send sends payload from the address from; if that is not valid, the kernel chooses one.
 func (s *packetSocket) send(payload []byte, to endpoint, from netip.Addr) error {
 	var ancillary []byte
 	if s.v4 && to.link != 0 {
@@ -136,19 +136,19 @@ func (s *packetSocket) send(payload []byte, to endpoint, from netip.Addr) error 
 	}
 	_, err := s.conn.Sendmsg(context.Background(), payload, ancillary, to.sockaddr(), 0)
 	if err != nil && !errors.Is(err, unix.EMSGSIZE) {
-		// The error may be what became of an earlier packet, told by the next call of any kind (udp(7)); then nothing
-		// was sent.
+		// The error may belong to an earlier packet; every call can return such an error (udp(7)). Then nothing was
+		// sent.
 		_, err = s.conn.Sendmsg(context.Background(), payload, ancillary, to.sockaddr(), 0)
 	}
 	return err
 }
 
-// receive waits for the next packet until deadline; the zero time waits until the socket is closed, which is
+// receive waits for the next packet until deadline. The zero time waits until the socket is closed; the error is then
 // os.ErrClosed. The payload is valid until the next call.
 func (s *packetSocket) receive(deadline time.Time) (packet, error) {
 	p, err := s.receivePacket(deadline)
 	if err != nil && s.closed.Load() {
-		// Packages os, poll and socket each have an error for it.
+		// Packages os, poll and socket each have their own error for it.
 		return packet{}, os.ErrClosed
 	}
 	return p, err
@@ -185,7 +185,7 @@ func (s *packetSocket) receivePacket(deadline time.Time) (packet, error) {
 	return p, nil
 }
 
-// dropErrors empties the queue behind IP_RECVERR: the error itself has been returned already, the queue holds the
+// dropErrors empties the queue of IP_RECVERR: the error itself has already been returned; the queue contains the
 // packets that caused it.
 func (s *packetSocket) dropErrors() {
 	rc, err := s.conn.SyscallConn()
@@ -204,7 +204,7 @@ func addrOf(ip net.IP) netip.Addr {
 	return addr.Unmap()
 }
 
-// isTimeout tells a deadline of a socket or a context from other errors.
+// isTimeout reports whether an error is the deadline of a socket or a context.
 func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }

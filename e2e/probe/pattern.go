@@ -10,15 +10,15 @@ import (
 
 const blockSize = 64 << 10
 
-// pattern is a stream of bytes that both ends can make from a seed: one random block over and over, each time with its
-// number in front, so that lost, repeated and exchanged blocks are all noticed without looking at single bytes in Go.
+// pattern is a stream of bytes that both ends can make from a seed: one random block that repeats, each time with its
+// number in front, so that lost, repeated and exchanged blocks are noticed without comparing single bytes in Go.
 type pattern struct {
 	block []byte
 	next  uint64
 }
 
-// newPattern makes the stream of a seed; the two directions of a connection differ in their way, so that an echo is not
-// taken for an answer.
+// newPattern makes the stream of a seed. The two directions of a connection have different streams, so that an echo is
+// not mistaken for an answer.
 func newPattern(seed uint64, way byte) *pattern {
 	var key [32]byte
 	binary.BigEndian.PutUint64(key[:], seed)
@@ -36,7 +36,7 @@ func (p *pattern) take(left int) []byte {
 	return p.block[:min(left, blockSize)]
 }
 
-// write sends the first n bytes of the stream.
+// write writes the first n bytes of the stream.
 func (p *pattern) write(w io.Writer, n int) error {
 	for n > 0 {
 		written, err := w.Write(p.take(n))
@@ -48,8 +48,8 @@ func (p *pattern) write(w io.Writer, n int) error {
 	return nil
 }
 
-// verify reads n bytes and compares them with the stream. It returns how many arrived, the last block counted only in
-// so far as it arrived.
+// verify reads n bytes and compares them with the stream. It returns how many arrived. Of the last block it counts only
+// the bytes that arrived.
 func (p *pattern) verify(r io.Reader, n int) (int, error) {
 	got := 0
 	buffer := make([]byte, min(n, blockSize))

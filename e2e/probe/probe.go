@@ -28,22 +28,23 @@ const (
 	defaultBytes    = 64 << 10
 	defaultWithin   = 5 * time.Second
 	defaultInterval = 10 * time.Millisecond
-	// replyWait is how long one attempt waits for an answer where more attempts may follow. A LAN answers in well under
-	// a millisecond; a second leaves room for an overloaded machine.
+	// replyWait is how long one attempt waits for an answer if more attempts may follow. A LAN answers in well under a
+	// millisecond; a second leaves room for an overloaded machine.
 	replyWait = time.Second
-	// retryPause separates attempts that fail at once, as a refused connection does.
+	// retryPause is the time between attempts that fail at once, like a refused connection.
 	retryPause = 50 * time.Millisecond
 )
 
-// Spec is one question to the network: does this address answer from here.
+// Spec is one question to the network: does this address answer from here?
 //
-// TCP moves Bytes each way on each connection, verified, and both sides close it. UDP and ICMP want each reply from the
-// very address that was asked. A TCP or UDP probe needs a Listener of this package at the far end.
+// TCP transfers Bytes in each direction on each connection, verified, and both sides close it. UDP and ICMP require
+// that each reply comes from exactly the address that was asked. A TCP or UDP probe needs a Listener of this package at
+// the far end.
 type Spec struct {
 	Protocol Protocol `json:"protocol"`
 	// To is the address to ask; an IPv6 link-local one has a zone ("fe80::1%eth0").
 	To string `json:"to"`
-	// Port is the port to ask, unused by ICMP.
+	// Port is the port to ask; ICMP does not use it.
 	Port uint16 `json:"port,omitempty"`
 	// From is the source address to use; empty leaves the choice to the kernel.
 	From string `json:"from,omitempty"`
@@ -51,55 +52,55 @@ type Spec struct {
 	// Each must be answered from To; other answers do not count.
 	Via    string `json:"via,omitempty"`
 	Device string `json:"device,omitempty"`
-	// Bytes is the number of bytes that TCP moves in each direction; 0 means 64 KiB.
+	// Bytes is the number of bytes that TCP transfers in each direction; 0 means 64 KiB.
 	Bytes int `json:"bytes,omitempty"`
-	// Size is the size in bytes of the whole IP packet of UDP and ICMP; 0 means as small as it can be.
+	// Size is the size in bytes of the whole IP packet of UDP and ICMP; 0 means as small as possible.
 	Size int `json:"size,omitempty"`
-	// DontFragment keeps this host and every router from fragmenting the requests of UDP and ICMP. Replies are as the
-	// far end makes them: probe in both directions.
+	// DontFragment keeps this host and every router from fragmenting the requests of UDP and ICMP. The far end decides
+	// about replies: probe in both directions.
 	DontFragment bool `json:"dontFragment,omitempty"`
 	// Count is the number of packets, or TCP connections, of one attempt; 0 means 1. All must be answered.
 	Count int `json:"count,omitempty"`
-	// Interval separates the packets of one attempt; 0 means 10ms.
+	// Interval is the time between the packets of one attempt; 0 means 10ms.
 	Interval time.Duration `json:"interval,omitempty"`
-	// Within is how long the probe keeps trying, at least one attempt, in time that the machine gave; 0 means 5s. What
-	// is going on at its end is cut.
+	// Within is how long the probe keeps trying, at least one attempt, in time that the machine gave; 0 means 5s. An
+	// attempt that runs at its end is cut off.
 	Within time.Duration `json:"within,omitempty"`
-	// Attempts bounds the number of attempts; each then waits for an answer for its share of Within. 0 means as many as
-	// fit in Within, each of which waits for an answer for 1s.
+	// Attempts limits the number of attempts, which share Within equally. 0 means as many as fit in Within; each of
+	// them waits 1s for an answer.
 	Attempts int `json:"attempts,omitempty"`
 }
 
 // Result is the answer to a Spec.
 type Result struct {
-	// OK tells whether an attempt succeeded completely.
+	// OK reports whether an attempt succeeded completely.
 	OK bool `json:"ok"`
-	// Error is the reason of the last attempt that was not cut by the end of Within, in one line; empty when OK.
+	// Error is the reason of the last attempt that was not cut off by the end of Within, in one line; empty if OK.
 	Error string `json:"error,omitempty"`
 	// Server is the name of the listener that answered.
 	Server string `json:"server,omitempty"`
 	// PeerSeen is the source address that the far end saw. ICMP cannot know it.
 	PeerSeen string `json:"peerSeen,omitempty"`
-	// Answers are whom the far end was and saw, each pair once, where the requests of the last attempt met more than
-	// one: behind a service there are many. Server and PeerSeen are those of the last answer.
+	// Answers contains the names of the servers and the source addresses that they saw, each pair once, if the requests
+	// of the last attempt had more than one: behind a service there are many. Server and PeerSeen are those of the last
+	// answer.
 	Answers []Answer `json:"answers,omitempty"`
 	// ServerAddress is the address at which the far end received the request.
 	ServerAddress string `json:"serverAddress,omitempty"`
-	// Local is the source address on this side, also of requests without an answer; empty without a route.
+	// Local is the source address on this side, even for requests without an answer; empty if there is no route.
 	Local string `json:"local,omitempty"`
 	// Attempts is the number of attempts.
 	Attempts int `json:"attempts"`
 	// Sent and Received count the requests of the last attempt and the answers to them; TCP counts connections.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
-	// FirstReply is the time from the start of the probe to the first answer; 0 without one.
+	// FirstReply is the time from the start of the probe to the first answer; 0 if there was none.
 	FirstReply time.Duration `json:"firstReply,omitempty"`
 	// Duration is the time that the whole probe took.
 	Duration time.Duration `json:"duration"`
-	// Worst is the largest lateness of this process's timers meanwhile.
+	// Worst is the largest lateness of this process's timers during the probe.
 	Worst time.Duration `json:"worst,omitempty"`
-	// Control is the answer to a probe of the same kind that met nothing but the machine, see Control; nil where none
-	// was made.
+	// Control is the answer to a probe of the same kind over a Control; nil if there was none.
 	Control *Result `json:"control,omitempty"`
 }
 
@@ -109,20 +110,21 @@ type Answer struct {
 	PeerSeen string `json:"peerSeen"`
 }
 
-// run is a probe under way.
+// run is a running probe.
 type run struct {
 	namespace
 	spec     Spec
 	answers  []Answer // of this attempt, each once
 	to, from endpoint
-	// via is the destination of the requests if it is not to; the zero endpoint otherwise.
+	// via is the destination of the requests if it is not to; otherwise the zero endpoint.
 	via    endpoint
 	start  time.Time
 	result Result
 }
 
-// Run asks what s says, in the network namespace at path netns, until an attempt succeeds or time, attempts or ctx are
-// used up. The error is for a spec or namespace that cannot be used; a target that does not answer is a Result.
+// Run asks the question s in the network namespace at path netns, until an attempt succeeds, or until time, attempts or
+// ctx are used up. It returns an error for a spec or namespace that cannot be used; a target that does not answer is a
+// Result. Calls may be made concurrently.
 func Run(ctx context.Context, netns string, s Spec) (Result, error) {
 	n, err := openNamespace(netns)
 	if err != nil {
@@ -149,7 +151,7 @@ func askIn(ctx context.Context, n namespace, s Spec) (Result, error) {
 	for {
 		r.result.Attempts++
 		err := r.attempt(ctx, wait)
-		// An attempt that was cut has a reason of its own only if there was none before.
+		// The reason of an attempt that was cut off counts only if there was none before.
 		if err == nil || ctx.Err() == nil || r.result.Error == "" {
 			r.result.Error = ""
 			if err != nil {
@@ -254,7 +256,7 @@ func (r *run) endpoints() error {
 	return r.checkSize()
 }
 
-// resolveVia reads the address that many receive.
+// resolveVia reads the broadcast or multicast address.
 func (r *run) resolveVia(to netip.Addr) error {
 	if r.spec.Protocol != UDP {
 		return fmt.Errorf("via is of udp, got %s", r.spec.Protocol)
@@ -282,7 +284,7 @@ func (r *run) attempt(ctx context.Context, wait time.Duration) error {
 	return r.packets(ctx, wait)
 }
 
-// answered notes the answer to one request.
+// answered records the answer to one request.
 func (r *run) answered(answer reply, local string) {
 	r.result.Received++
 	if r.result.FirstReply == 0 {
@@ -298,7 +300,7 @@ func (r *run) answered(answer reply, local string) {
 	r.result.Local = local
 }
 
-// pause waits and tells whether ctx still lasts.
+// pause waits, and reports whether ctx has not ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

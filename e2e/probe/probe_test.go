@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ignoreTimes leaves out of a Result what differs from run to run.
+// ignoreTimes ignores the fields of a Result that differ from run to run.
 var ignoreTimes = cmpopts.IgnoreFields(Result{}, "Worst", "FirstReply", "Duration")
 
 func listen(t *testing.T, h *host, s ListenSpec) *Listener {
@@ -153,7 +153,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRun_reportsOfOthers wants a probe not to take the ICMP errors of another one in its namespace for its own.
+// TestRun_reportsOfOthers checks that a probe ignores ICMP errors caused by another probe in its namespace.
 func TestRun_reportsOfOthers(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
@@ -169,7 +169,7 @@ func TestRun_reportsOfOthers(t *testing.T) {
 		silent <- r
 	}()
 	reported := 0
-	// The kernel makes about six reports in a row: they are spread over the time of the other probe.
+	// The kernel sends about six reports in a row: they are spread over the time of the other probe.
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for ; len(silent) == 0; <-tick.C {
@@ -290,7 +290,7 @@ func wrongSource(t *testing.T, h *host, port uint16) {
 	}()
 }
 
-// silentServer lets the kernel accept connections and never looks at them.
+// silentServer lets the kernel accept connections and never reads from them.
 func silentServer(t *testing.T, h *host, port int) net.Listener {
 	t.Helper()
 	var l net.Listener
@@ -322,7 +322,7 @@ func resettingServer(t *testing.T, h *host, port int) {
 	}()
 }
 
-// TestProtocols finds a protocol of the list that a probe refuses.
+// TestProtocols finds a listed protocol that a probe refuses.
 func TestProtocols(t *testing.T) {
 	for _, p := range Protocols() {
 		if _, err := (Spec{Protocol: p}).complete(); err != nil && strings.Contains(err.Error(), "want protocol") {

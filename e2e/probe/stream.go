@@ -15,12 +15,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// stream is a TCP connection that gives up when nothing moves for the time idle, of what the machine gave.
+// stream is a TCP connection that fails if it is idle for a time, counted in time that the machine gave.
 type stream struct {
 	conn *socket.Conn
 	idle time.Duration
-	// moved is when bytes last arrived, in Unix nanoseconds. Bytes sent show nothing: the kernel takes some for a peer
-	// that never reads.
+	// moved is the time at which bytes last arrived, in Unix nanoseconds. Bytes that were sent show nothing: the kernel
+	// accepts some for a peer that never reads.
 	moved  atomic.Int64
 	closed atomic.Bool
 }
@@ -45,7 +45,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	return s.within(s.conn.SetWriteDeadline, s.conn.Write, b)
 }
 
-// within moves bytes, and waits on as long as the machine stole of the time idle.
+// within moves bytes. It extends the idle time by the time that the machine did not give.
 func (s *stream) within(setDeadline func(time.Time) error, move func([]byte) (int, error), b []byte) (int, error) {
 	interval := machinetime.Start()
 	for moved := 0; ; {
@@ -60,7 +60,7 @@ func (s *stream) within(setDeadline func(time.Time) error, move func([]byte) (in
 	}
 }
 
-// closedOr makes one error of those that packages os and poll have for a closed socket.
+// closedOr returns one error in place of those that packages os and poll have for a closed socket.
 func (s *stream) closedOr(err error) error {
 	if err != nil && s.closed.Load() {
 		return os.ErrClosed
@@ -112,7 +112,7 @@ func (n namespace) connect(ctx context.Context, from, to endpoint, wait time.Dur
 	return conn, nil
 }
 
-// reason puts an error of the connection in words, after what has been achieved.
+// reason describes an error of the connection, after what was achieved.
 func (s *stream) reason(what string, err error) error {
 	var path *os.PathError
 	still := time.Since(time.Unix(0, s.moved.Load()))

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The two ways of a connection, each with a pattern of its own.
+// The two directions of a connection, each with its own pattern.
 const (
 	fromClient byte = iota
 	fromServer
@@ -34,7 +34,7 @@ func (r *run) connection(ctx context.Context, wait time.Duration) error {
 	}
 	s := newStream(conn, wait)
 	defer s.close()
-	// The end of the context has to end reads and writes as well.
+	// The end of the context must end reads and writes as well.
 	defer context.AfterFunc(ctx, s.close)()
 
 	sa, err := conn.Getsockname()
@@ -70,7 +70,7 @@ func (r *run) transfer(s *stream) error {
 	}()
 	if err := r.receive(s, in, q); err != nil {
 		s.close()
-		<-sent //nolint:errcheck // what it failed with follows from the close
+		<-sent //nolint:errcheck // its error follows from the close
 		return err
 	}
 	if err := <-sent; err != nil {
@@ -80,7 +80,7 @@ func (r *run) transfer(s *stream) error {
 	return nil
 }
 
-// receive takes the bytes of the far end, its confirmation of ours, and the end of the stream.
+// receive reads the bytes of the far end, its confirmation of ours, and the end of the stream.
 func (r *run) receive(s *stream, in *bufio.Reader, q request) error {
 	got, err := newPattern(q.Nonce, fromServer).verify(in, q.Bytes)
 	if err != nil {

@@ -23,20 +23,20 @@ func TestRun_largeTransfer(t *testing.T) {
 		t.Fatalf("got %+v, want a complete transfer", got)
 	}
 	t.Logf("%d MiB each way in %s", size>>20, got.Duration)
-	// Both ends are in this process: four blocks for the streams, and as many to compare with.
+	// Both ends are in this process: it needs four blocks for the streams, and as many for comparison.
 	if used := after.TotalAlloc - before.TotalAlloc; used > size/8 {
 		t.Errorf("got %d bytes allocated for %d bytes each way", used, size)
 	}
 }
 
-// TestRun_brokenServer wants each way in which a connection can go wrong after it was made to be told.
+// TestRun_brokenServer checks that each way in which a connection can fail after it was made is reported.
 func TestRun_brokenServer(t *testing.T) {
 	lan := newLAN(t, 2)
 	a, b := lan.hosts[0], lan.hosts[1]
 	const size = 1 << 20
 	for i, tt := range []struct {
 		name string
-		// serve gets the request after the answer to it was sent.
+		// serve is called with the request after the answer to it was sent.
 		serve func(c *net.TCPConn, r io.Reader, q request)
 		want  string
 	}{

@@ -10,17 +10,16 @@ import (
 )
 
 const (
-	// stampWait bounds the wait for timestamps. A kernel takes some milliseconds, and longer than 100 on a busy
-	// machine.
+	// stampWait limits the wait for timestamps. A kernel takes some milliseconds, and more than 100 on a busy machine.
 	stampWait = 10 * time.Second
-	// stampDelay is between the arrival of a packet and the moment at which it is taken from the socket.
+	// stampDelay is the time between the arrival of a packet and its reading from the socket.
 	stampDelay = time.Millisecond
 )
 
-// awaitTimestamps waits until the kernel stamps packets as they arrive. It begins to do so some time after the first
-// socket of the machine asked for it (net_enable_timestamp of net/core/dev.c leaves that to a work queue), and until
-// then a packet has the time at which it is taken from the socket (__sock_recv_timestamp of net/socket.c), so that
-// packets of several namespaces are in no order. Where lo is down nobody can tell, and it returns at once.
+// awaitTimestamps waits until the kernel stamps packets when they arrive. It begins to do so some time after the first
+// socket of the machine requested it (net_enable_timestamp of net/core/dev.c leaves that to a work queue). Until then a
+// packet gets the time at which it is read from the socket (__sock_recv_timestamp of net/socket.c), so that packets of
+// several namespaces cannot be ordered. If lo is down this cannot be tested, and it returns at once.
 func (n namespace) awaitTimestamps() {
 	var conn *socket.Conn
 	err := n.do(func() (err error) {
@@ -52,8 +51,8 @@ func (n namespace) awaitTimestamps() {
 	}
 }
 
-// stampedEarly sends a packet to the socket itself, and reports whether it has the time of its arrival rather than that
-// of its reading.
+// stampedEarly sends a packet to the socket itself, and reports whether its time is that of its arrival and not that of
+// its reading.
 func stampedEarly(fd int, own unix.Sockaddr) (bool, error) {
 	if err := unix.Sendto(fd, []byte{0}, unix.MSG_DONTWAIT, own); err != nil {
 		return true, err

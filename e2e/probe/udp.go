@@ -11,7 +11,7 @@ type datagrams struct {
 	size  int
 }
 
-// newDatagrams makes requests with size bytes of payload, or as small as they can be.
+// newDatagrams makes requests with size bytes of payload, or as small as possible.
 func newDatagrams(size int) *datagrams {
 	return &datagrams{nonce: rand.Uint64(), size: size}
 }

@@ -18,11 +18,12 @@ func TestRun_unreachable(t *testing.T) {
 	wrongSource(t, b, 8081)
 	silentServer(t, b, 8082)
 	resettingServer(t, b, 8083)
-	// What is routed to an address without an owner is forgotten by the host that forwards it.
+	// The host that forwards drops packets to an address without an owner.
 	a.do(t, func() error { return addRoute("10.77.0.0/16", "10.9.0.2", 0) })
 	a.do(t, func() error { return addRoute("10.78.0.0/16", "10.9.0.2", 0) })
 	b.do(t, func() error { return sysctl("ipv4/ip_forward", "1") })
-	// The kernel reports to each address about once a second (ip_error in net/ipv4/route.c): every case has its own.
+	// The kernel sends reports to each address about once a second (ip_error in net/ipv4/route.c): every case uses
+	// another address.
 	for _, addr := range []string{"10.9.0.111/24", "10.9.0.112/24", "10.9.0.113/24", "10.9.0.114/24"} {
 		a.do(t, func() error { return addAddress("eth0", addr) })
 	}

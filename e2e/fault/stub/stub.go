@@ -1,8 +1,8 @@
-// Package stub is plugins that behave as they are told: they record what they are given, and fail, hang, lie or hand on
-// to another plugin. Checks put them into the place of an IPAM plugin, or into a chain.
+// Package stub implements plugins that follow orders: they record their input, and fail, hang, answer wrongly or
+// delegate to another plugin. Checks use them in place of an IPAM plugin, or in a chain.
 //
-// A stub is a file that names the process of the agent as its interpreter (execve(2)), so that whatever serves as an
-// agent can be a stub too and nothing needs to be installed: "#!/proc/PID/exe ARGUMENT". See Install and Main.
+// A stub is a file whose interpreter is the process of the agent (execve(2)): "#!/proc/PID/exe ARGUMENT". So every
+// program that serves as an agent can be a stub too, and nothing needs to be installed. See Install and Main.
 //
 // Run its tests: go test ./e2e/fault/stub
 package stub
@@ -28,7 +28,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// Dir is the directory of stubs on a node; it is to be appended to CNI_PATH.
+// Dir is the directory of stubs on a node. Append it to CNI_PATH.
 const Dir = "/opt/cni/cnitest"
 
 // IPAM and Chained are the types under which configurations name stubs.
@@ -37,36 +37,36 @@ const (
 	Chained = "cnitest-chained"
 )
 
-// Key is the key of a stub's orders: in the object ipam for IPAM, in the plugin's own for Chained.
+// Key is the key of a stub's orders: in the object ipam for IPAM, in the plugin's own object for Chained.
 const Key = "cnitestStub"
 
 // Orders say what a stub does.
 type Orders struct {
-	// Log is a directory that receives a Record for each call; empty means that none are kept.
+	// Log is a directory that receives a Record for each call; empty means that calls are not recorded.
 	Log string `json:"log,omitempty"`
-	// Delegate is the configuration that stood in the stub's place: what the stub does not fail is handed on to its
-	// type. Without one, ADD of IPAM gives no addresses, and Chained passes prevResult on.
+	// Delegate is the configuration that the stub replaces: unless it must fail, the stub delegates to its type.
+	// Without one, ADD of IPAM returns no addresses, and Chained passes prevResult on.
 	Delegate map[string]any `json:"delegate,omitempty"`
-	// On says what to do in place of that, by verb.
+	// On contains behaviours that replace this, by verb.
 	On map[string]Behaviour `json:"on,omitempty"`
 }
 
 // Behaviour is what a stub does with a verb.
 type Behaviour struct {
-	// Code and Msg are the error that it returns; no error with Code 0.
+	// Code and Msg are the error that it returns; with Code 0 it returns none.
 	Code uint   `json:"code,omitempty"`
 	Msg  string `json:"msg,omitempty"`
-	// Hang makes it never answer.
+	// Hang makes the stub hang without an answer.
 	Hang bool `json:"hang,omitempty"`
-	// Delay is how long it waits first.
+	// Delay is the time that it waits first.
 	Delay time.Duration `json:"delay,omitempty"`
-	// Times bounds how often the behaviour is shown, counted in the log; 0 means always.
+	// Times limits how often it behaves so, counted in the log; 0 means always.
 	Times int `json:"times,omitempty"`
-	// Stderr is text for standard error.
+	// Stderr is written to standard error.
 	Stderr string `json:"stderr,omitempty"`
 	// Result replaces the result of the delegate.
 	Result json.RawMessage `json:"result,omitempty"`
-	// After does the work of the delegate before it fails.
+	// After makes the stub call the delegate before it fails.
 	After bool `json:"after,omitempty"`
 }
 
@@ -88,8 +88,8 @@ func (r Record) Var(name string) (string, bool) {
 	return "", false
 }
 
-// Install writes the stubs to a directory. argument is the one after which the program of this process calls Main with
-// the path of the stub. It may be called again.
+// Install writes the stubs to a directory. argument is the argument with which the program of this process calls Main
+// with the path of the stub. It may be called again.
 func Install(dir, argument string) error {
 	if strings.ContainsAny(argument, " \t\n") {
 		return fmt.Errorf("argument %q: an interpreter takes one word", argument)
@@ -106,7 +106,7 @@ func Install(dir, argument string) error {
 	return nil
 }
 
-// Main is the main function of the stub at a path. It returns the exit status.
+// Main runs the stub at a path. It returns the exit status.
 func Main(path string) int {
 	answer, err := run(filepath.Base(path))
 	if err != nil {
@@ -190,7 +190,7 @@ func run(plugin string) (string, error) {
 	return answer, nil
 }
 
-// record keeps a call and returns how many of the verb there are.
+// record writes a Record and returns the number of records of the verb.
 func (o *Orders) record(r Record) (int, error) {
 	if o.Log == "" {
 		return 1, nil
@@ -202,7 +202,7 @@ func (o *Orders) record(r Record) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// Names sort by time; processes may share a moment.
+	// Names sort by time; two processes may have the same time.
 	name := fmt.Sprintf("%020d-%s-%d.json", time.Now().UnixNano(), r.Verb, os.Getpid())
 	if err := os.WriteFile(filepath.Join(o.Log, name), text, 0o644); err != nil {
 		return 0, err
@@ -217,7 +217,7 @@ func (o *Orders) record(r Record) (int, error) {
 	return n, err
 }
 
-// handOn calls what stood in the stub's place.
+// handOn calls the plugin that the stub replaces.
 func (c *config) handOn(plugin, verb string, o *Orders) (string, error) {
 	if plugin == Chained {
 		if verb != "ADD" {
@@ -276,7 +276,8 @@ func render(result types.Result, cniVersion string) (string, error) {
 	return string(text), nil
 }
 
-// Records returns what stubs logged in a directory, in the order of time; none when there is no such directory.
+// Records returns the calls that stubs logged in a directory, in the order of time; none if the directory does not
+// exist.
 func Records(dir string) ([]Record, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

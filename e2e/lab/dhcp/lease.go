@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// State is the state of an address that a client asked for.
+// State is the state of an address that a client requested.
 type State string
 
 const (
-	// Offered is an address that a client was offered and has not taken yet.
+	// Offered is an address that a client was offered and has not requested yet.
 	Offered State = "offered"
 	// Held is an address that a client leases.
 	Held State = "held"
-	// Released is an address that its client gave back.
+	// Released is an address that its client released.
 	Released State = "released"
 	// Expired is an address whose client did not renew the lease in time.
 	Expired State = "expired"
@@ -36,7 +36,7 @@ type Lease struct {
 	Expires  time.Time `json:"expires"`
 }
 
-// table has the leases of a pool. It is not safe for concurrent use.
+// table contains the leases of a pool. It is not safe for concurrent use.
 type table struct {
 	now    func() time.Time
 	order  []netip.Addr
@@ -51,7 +51,7 @@ func newTable(pool []netip.Addr, now func() time.Time) *table {
 	return t
 }
 
-// expire notes what was not renewed in time.
+// expire marks leases that were not renewed in time.
 func (t *table) expire() {
 	for _, l := range t.leases {
 		if (l.State == Held || l.State == Offered) && !t.now().Before(l.Expires) {
@@ -66,7 +66,7 @@ func (t *table) expire() {
 // taken reports whether an address cannot be given to another client.
 func (l *Lease) taken() bool { return l.State == Held || l.State == Offered || l.State == Declined }
 
-// of returns the lease that a client has or was offered; nil without.
+// of returns the lease that a client has or was offered; nil if there is none.
 func (t *table) of(client string) *Lease {
 	for _, a := range t.order {
 		if l := t.leases[a]; l.Client == client && (l.State == Held || l.State == Offered) {
@@ -76,8 +76,8 @@ func (t *table) of(client string) *Lease {
 	return nil
 }
 
-// choose returns an address for a client: its own, the one that it wants, one that it had, or any other (RFC 2131,
-// section 4.3.1); nil where none is free.
+// choose returns an address for a client: its own, the one that it requests, one that it had before, or any other (RFC
+// 2131, section 4.3.1); nil if none is free.
 func (t *table) choose(client string, wanted netip.Addr) *Lease {
 	t.expire()
 	if l := t.of(client); l != nil {
@@ -93,13 +93,13 @@ func (t *table) choose(client string, wanted netip.Addr) *Lease {
 		case l.Client == client:
 			return l
 		case free == nil, free.Client != "" && l.Client == "":
-			free = l // an address that nobody had yet goes first
+			free = l // prefer an address that nobody has had yet
 		}
 	}
 	return free
 }
 
-// give makes a lease the client's until a time from now.
+// give assigns a lease to the client for a time.
 func (t *table) give(l *Lease, client string, state State, life time.Duration) {
 	if l.Client != client {
 		l.Renewals, l.Lapses, l.HostName = 0, 0, ""

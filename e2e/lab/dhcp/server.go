@@ -1,5 +1,5 @@
-// Package dhcp is a DHCPv4 server (RFC 2131) as the router of a LAN has it, and tells what its clients did: which
-// leases are held, renewed, released and forgotten.
+// Package dhcp is a DHCPv4 server (RFC 2131) like that of a LAN's router. It records what its clients do: which leases
+// are held, renewed, released and expired.
 //
 // It is for labs: its leases are short, it keeps them in memory only, and it trusts its clients.
 //
@@ -21,24 +21,25 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 )
 
-// Config says what the server gives to clients.
+// Config is the server's configuration.
 type Config struct {
-	// Interface is the one on which it serves, Server its address there with the LAN's length.
+	// Interface is the interface on which it serves, Server its address there with the LAN's prefix length.
 	Interface string       `json:"interface"`
 	Server    netip.Prefix `json:"server"`
 	Pool      []netip.Addr `json:"pool"`
-	// Life is how long a lease lasts; clients renew after half of it (T1) and ask any server after seven eighths (T2).
+	// Life is the duration of a lease. Clients renew it after half of that (T1), and ask any server after seven eighths
+	// (T2).
 	Life time.Duration `json:"life"`
-	// Router is the option 3, DNS the option 6, Domain the option 15.
+	// Router is sent as option 3, DNS as option 6, Domain as option 15.
 	Router netip.Addr   `json:"router"`
 	DNS    []netip.Addr `json:"dns"`
 	Domain string       `json:"domain"`
 }
 
-// offerLife is how long an address is kept for a client that was offered it.
+// offerLife is how long an address is reserved for a client that was offered it.
 const offerLife = 10 * time.Second
 
-// Server answers until Close. Its methods may be called concurrently.
+// Server serves until Close. Its methods may be called concurrently.
 type Server struct {
 	config Config
 	server *server4.Server
@@ -61,8 +62,8 @@ func Start(config Config) (*Server, error) {
 	return s, nil
 }
 
-// conn hears by a packet socket, as dhcpd and Kea do, and speaks by a UDP socket. The kernel gives the latter nothing
-// that a client without an address sends to the server's own, such as the DHCPRELEASE of upstream's client.
+// conn receives on a packet socket, as dhcpd and Kea do, and sends on a UDP socket. A UDP socket does not receive
+// packets from a client without an address to the server's own address, such as the DHCPRELEASE of upstream's client.
 type conn struct {
 	net.PacketConn
 	speaks net.PacketConn
@@ -81,7 +82,7 @@ func listen(device string) (net.PacketConn, error) {
 	return &conn{hears, speaks}, nil
 }
 
-// drain reads what the kernel queues a second time.
+// drain discards the packets that the kernel also queues on the UDP socket.
 func drain(c net.PacketConn) {
 	buffer := make([]byte, 2048)
 	for {
@@ -91,7 +92,7 @@ func drain(c net.PacketConn) {
 	}
 }
 
-// WriteTo sends by the UDP socket.
+// WriteTo sends on the UDP socket.
 func (c *conn) WriteTo(b []byte, to net.Addr) (int, error) { return c.speaks.WriteTo(b, to) }
 
 // Close closes both sockets.
@@ -101,10 +102,10 @@ func newServer(config Config, now func() time.Time) *Server {
 	return &Server{config: config, table: newTable(config.Pool, now)}
 }
 
-// Close ends it.
+// Close stops the server.
 func (s *Server) Close() error { return s.server.Close() }
 
-// Leases returns what is known of each address that a client was ever offered, in the order of the pool.
+// Leases returns all addresses that a client was ever offered, in the order of the pool.
 func (s *Server) Leases() []Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +119,7 @@ func (s *Server) Leases() []Lease {
 	return list
 }
 
-// handle answers one message, where RFC 2131, section 4.1, says that the answer goes.
+// handle answers a message. RFC 2131, section 4.1, determines the destination of the answer.
 func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 	reply := s.answer(m)
 	if reply == nil {
@@ -132,7 +133,7 @@ func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 	case !m.ClientIPAddr.IsUnspecified():
 		to.IP = m.ClientIPAddr
 	}
-	_, _ = conn.WriteTo(reply.ToBytes(), to) // the client asks again
+	_, _ = conn.WriteTo(reply.ToBytes(), to) // otherwise the client asks again
 }
 
 // clientOf returns the identifier of a client.
@@ -148,7 +149,7 @@ func addrOf(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-// answer returns the reply to a message, nil where it gets none.
+// answer returns the reply to a message; nil if it gets none.
 func (s *Server) answer(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,19 +176,19 @@ func (s *Server) answer(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return nil
 }
 
-// end ends the lease of a client; another one's stays.
+// end ends a lease of a client. It does nothing if another client has the address.
 func (s *Server) end(address netip.Addr, client string, state State) {
 	if l := s.table.leases[address]; l != nil && l.Client == client && l.taken() {
 		l.State = state
 	}
 }
 
-// request answers a client that selects an offer, knows an address from before, or renews its own (RFC 2131, section
+// request answers a client that selects an offer, asks for its earlier address, or renews its lease (RFC 2131, section
 // 4.3.2).
 func (s *Server) request(m *dhcpv4.DHCPv4, client string) *dhcpv4.DHCPv4 {
 	chosen := m.ServerIdentifier()
 	if chosen != nil && addrOf(chosen) != s.config.Server.Addr() {
-		return nil // another server's
+		return nil // the message is for another server
 	}
 	renews := !m.ClientIPAddr.IsUnspecified()
 	wanted := addrOf(m.RequestedIPAddress())
@@ -217,7 +218,7 @@ func (s *Server) nak(m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	return reply
 }
 
-// reply returns an offer or an acknowledgement with what the client asks for, beside what it must be told.
+// reply returns an offer or an acknowledgement with the options that the client requests, and the mandatory ones.
 func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, l *Lease) *dhcpv4.DHCPv4 {
 	modifiers := []dhcpv4.Modifier{
 		dhcpv4.WithMessageType(kind), dhcpv4.WithServerIP(s.config.Server.Addr().AsSlice()),
@@ -244,7 +245,7 @@ func (s *Server) reply(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, l *Lease) *dhc
 	return reply
 }
 
-// options returns the options that a client can ask for.
+// options returns the options that a client can request.
 func (s *Server) options() []dhcpv4.Option {
 	options := []dhcpv4.Option{
 		dhcpv4.OptSubnetMask(net.CIDRMask(s.config.Server.Bits(), 32)),

@@ -10,7 +10,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// desk is a server with a clock of the test's.
+// desk is a server with a clock that the test sets.
 type desk struct {
 	*Server
 	t   *testing.T
@@ -64,7 +64,7 @@ func selects(address string) dhcpv4.Modifier {
 
 func has(address string) dhcpv4.Modifier { return dhcpv4.WithClientIP(net.ParseIP(address)) }
 
-// TestServer plays the life of leases: taken, renewed, expired, released, declined, refused.
+// TestServer goes through the states of leases: offered, held, renewed, expired, released, declined, refused.
 func TestServer(t *testing.T) {
 	d := newDesk(t, "10.0.0.5", "10.0.0.6")
 	want := func(got, want string) {
@@ -78,16 +78,16 @@ func TestServer(t *testing.T) {
 	want(d.send(1, discover), "OFFER 10.0.0.5")
 	want(d.send(1, request, selects("10.0.0.5")), "ACK 10.0.0.5")
 	want(d.send(2, discover), "OFFER 10.0.0.6")
-	want(d.send(2, request, selects("10.0.0.5")), "nak") // it is the first one's
+	want(d.send(2, request, selects("10.0.0.5")), "nak") // the first client has it
 	want(d.send(2, request, selects("10.0.0.6")), "ACK 10.0.0.6")
 	want(d.send(3, discover), "none") // the pool is exhausted
 	d.now = d.now.Add(30 * time.Second)
 	want(d.send(1, request, has("10.0.0.5")), "ACK 10.0.0.5")
-	d.now = d.now.Add(40 * time.Second) // the second one let its lease expire
+	d.now = d.now.Add(40 * time.Second) // the second client lets its lease expire
 	want(d.send(3, discover), "OFFER 10.0.0.6")
 	want(d.send(3, request, selects("10.0.0.6")), "ACK 10.0.0.6")
 	want(d.send(2, request, has("10.0.0.6")), "nak")
-	want(d.send(2, release, has("10.0.0.6")), "none") // of an address that is another one's by now
+	want(d.send(2, release, has("10.0.0.6")), "none") // by now another client has the address
 	want(d.send(1, release, has("10.0.0.5")), "none")
 	want(d.send(1, discover), "OFFER 10.0.0.5")
 	want(d.send(1, request, selects("10.0.0.5")), "ACK 10.0.0.5")
@@ -107,7 +107,7 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// TestServer_options gives what was asked for, and all to who asks for nothing in particular.
+// TestServer_options checks that a client gets the options that it requests, and all options if it requests none.
 func TestServer_options(t *testing.T) {
 	d := newDesk(t, "10.0.0.5")
 	all := d.answer(d.message(1, dhcpv4.MessageTypeDiscover))
