@@ -91,7 +91,7 @@ func saved() ([]string, error) {
 	return lines, nil
 }
 
-// plane is a dataplane with a look at it, and rules of others in it.
+// plane is a dataplane with functions that read it, and rules of others in it.
 type plane struct {
 	name    string
 	needs   []string
@@ -109,7 +109,7 @@ func planes() []plane {
 	}
 }
 
-// foreignTable has the hook and priority of kube-proxy's, and a chain of the same name.
+// foreignTable makes a table with the hook and priority of kube-proxy's, and a chain of the same name.
 func foreignTable() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -129,7 +129,8 @@ func foreignTable() error {
 	return conn.Flush()
 }
 
-// foreignChains has a chain of the kubelet, whose name begins as kube-proxy's do, and a rule that mentions one of them.
+// foreignChains makes a chain of the kubelet, whose name begins like kube-proxy's, and a rule whose comment mentions
+// one of kube-proxy's.
 func foreignChains() error {
 	const rules = `*filter
 :FOREIGN - [0:0]
@@ -151,7 +152,7 @@ COMMIT
 	return nil
 }
 
-// onPlanes runs a test in a fresh namespace for each dataplane.
+// onPlanes runs a test in a new namespace for each dataplane.
 func onPlanes(t *testing.T, test func(t *testing.T, p plane, m *machine)) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -165,7 +166,7 @@ func onPlanes(t *testing.T, test func(t *testing.T, p plane, m *machine)) {
 	}
 }
 
-// rulesAfter lists what is there after each of the given states was applied.
+// rulesAfter returns the rules after each of the given states was applied.
 func (p plane) rulesAfter(t *testing.T, m *machine, states ...[]Service) (lines []string) {
 	t.Helper()
 	m.do(t, func() (err error) {
@@ -248,7 +249,7 @@ func TestRemove(t *testing.T) {
 	})
 }
 
-// TestConstantRules applies twice as many services and counts the rules of the chains that all packets meet.
+// TestConstantRules applies twice as many services and counts the rules of the chains that all packets pass.
 func TestConstantRules(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("making network namespaces needs root")

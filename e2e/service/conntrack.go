@@ -11,8 +11,8 @@ import (
 )
 
 // stale matches the UDP conntrack entries of a service that lead to none of its endpoints: a client that keeps sending
-// from one socket keeps such an entry alive, and never meets the new rules. As in kube-proxy, a service that has no
-// endpoints at all keeps its entries, and so does one that is gone.
+// from one socket keeps such an entry alive, and never uses the new rules. As in kube-proxy, a service without
+// endpoints keeps its entries, and so does a deleted one.
 type stale struct {
 	clusterIPs map[netip.AddrPort]destinations
 	nodePorts  map[uint16]destinations
@@ -56,7 +56,8 @@ func addrPort(ip net.IP, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(addr.Unmap(), port)
 }
 
-// forgetStale runs after the new rules are in place: an entry made in between would be one of the old rules.
+// forgetStale deletes stale entries. It must run after the new rules are in place, since an entry made in between would
+// follow the old rules.
 func forgetStale(families []family) error {
 	for _, f := range families {
 		s := newStale(f)

@@ -18,7 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// talker is a UDP client that keeps its socket, and with it the connection that conntrack sees.
+// talker is a UDP client that keeps its socket, and with it the connection in conntrack.
 type talker struct{ conn net.Conn }
 
 func newTalker(t *testing.T, from *machine, to string, port int) *talker {
@@ -32,7 +32,7 @@ func newTalker(t *testing.T, from *machine, to string, port int) *talker {
 	return &c
 }
 
-// ask returns the name of who answers within 50ms.
+// ask returns the name of the server that answers within 50ms.
 func (c *talker) ask() (string, error) {
 	if _, err := c.conn.Write([]byte("who")); err != nil {
 		return "", err
@@ -45,7 +45,7 @@ func (c *talker) ask() (string, error) {
 	return string(answer[:n]), err
 }
 
-// wants waits until name answers.
+// wants waits until the server of a name answers.
 func (c *talker) wants(t *testing.T, name string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -57,7 +57,7 @@ func (c *talker) wants(t *testing.T, name string) {
 	})
 }
 
-// neverHears asks for 300ms: several times, and longer than Apply takes to forget.
+// neverHears asks for 300ms, which is several times, and longer than Apply takes to delete entries.
 func (c *talker) neverHears(t *testing.T, name string) {
 	t.Helper()
 	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
@@ -67,7 +67,7 @@ func (c *talker) neverHears(t *testing.T, name string) {
 	}
 }
 
-// answer serves a name by UDP on port 9053 of a pod.
+// answer starts a UDP server on port 9053 of a pod that answers with a name.
 func answer(t *testing.T, h *machine, name string) {
 	t.Helper()
 	var conn net.PacketConn
@@ -83,7 +83,7 @@ func answer(t *testing.T, h *machine, name string) {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			// An error is the answer to an earlier reply, whose client has gone.
+			// An error is the answer to an earlier reply, whose client is gone.
 			if err == nil {
 				_, _ = conn.WriteTo([]byte(name), from)
 			}
@@ -103,8 +103,8 @@ func dns(endpoints ...string) []Service {
 	return []Service{s}
 }
 
-// TestEndpointReplaced has a client that never stops sending. Without forgetStale it goes on to where the first
-// endpoint was (control), as long as it sends: neither new rules nor time help.
+// TestEndpointReplaced uses a client that never stops sending. Without forgetStale (the control) it reaches the first
+// endpoint's address as long as it sends: neither new rules nor time help.
 func TestEndpointReplaced(t *testing.T) {
 	one, two := dns("10.2.1.2", "fd00:21::2"), dns("10.2.2.2", "fd00:22::2")
 	for _, tt := range []struct {
@@ -185,7 +185,7 @@ func TestUninterrupted(t *testing.T) {
 	}
 }
 
-// TestServiceComesLate has a client that sent before the service was there: its connection is tracked, untranslated.
+// TestServiceComesLate uses a client that sent before the service existed: its connection is tracked and untranslated.
 func TestServiceComesLate(t *testing.T) {
 	l := newLab(t)
 	answer(t, l.one, "one")
@@ -226,7 +226,7 @@ func TestStale(t *testing.T) {
 			asked, answering := netip.MustParseAddrPort(tt.asked), netip.MustParseAddrPort(tt.answering)
 			flow := &netlink.ConntrackFlow{}
 			flow.Forward.Protocol = tt.protocol
-			// As netlink gives them: IPv4 in 16 bytes too.
+			// As netlink returns them: IPv4 addresses in 16 bytes too.
 			flow.Forward.DstIP, flow.Forward.DstPort = net.ParseIP(asked.Addr().String()), asked.Port()
 			flow.Reverse.SrcIP, flow.Reverse.SrcPort = net.ParseIP(answering.Addr().String()), answering.Port()
 			if got := s.MatchConntrackFlow(flow); got != tt.want {
@@ -236,8 +236,8 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestInvalid sends a TCP segment without any flag, which belongs to no connection and can begin none, and then a UDP
-// packet to know that the segment has passed, or not.
+// TestInvalid sends a TCP segment without any flag, which neither belongs to a connection nor begins one. A UDP packet
+// that follows shows when the segment must have passed.
 func TestInvalid(t *testing.T) {
 	for _, loader := range append(loaders(), loader{name: "no rules", load: func() error { return nil }}) {
 		t.Run(loader.name, func(t *testing.T) {
@@ -269,7 +269,7 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-// sendFlagless sends 20 bytes of TCP header with a right length and nothing else.
+// sendFlagless sends a TCP header of 20 bytes, with the right length and no flags.
 func sendFlagless(to string, port uint16) error {
 	network := "ip4:tcp"
 	if netip.MustParseAddr(to).Is6() {
@@ -287,7 +287,7 @@ func sendFlagless(to string, port uint16) error {
 	return err
 }
 
-// TestTrackStrictly finds tracking liberal, and leaves it strict.
+// TestTrackStrictly checks that Apply makes liberal tracking strict.
 func TestTrackStrictly(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("making network namespaces needs root")

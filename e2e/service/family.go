@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// family is the state of one IP version: the services that have a cluster IP of it, maybe none.
+// family is the state of one IP version: the services that have a cluster IP of that version; there may be none.
 type family struct {
 	ipv6 bool
-	// restricted says that only nodePortAddresses answer on node ports, even if there is none of this family.
+	// restricted means that only nodePortAddresses answer on node ports, even if this family has none of them.
 	restricted        bool
 	nodePortAddresses []netip.Addr
 	ports             []port
@@ -28,7 +28,7 @@ type port struct {
 	local     []Endpoint // of this node
 }
 
-// split returns the state of IPv4 and that of IPv6.
+// split returns the states of IPv4 and of IPv6.
 func split(opts Options, services []Service) []family {
 	families := []family{{}, {ipv6: true}}
 	for i := range families {
@@ -80,12 +80,13 @@ func (p port) external() []Endpoint {
 	return p.endpoints
 }
 
-// needsLocal answers whether a node port chooses among the local endpoints alone.
+// needsLocal reports whether a node port uses only the local endpoints.
 func (p port) needsLocal() bool {
 	return p.nodePort != 0 && p.localOnly && len(p.local) > 0
 }
 
-// hash returns the start of what kube-proxy puts into chain names, which have to be short or at least to differ early.
+// hash returns the first characters of the hash that kube-proxy puts into chain names, which must be short, or at least
+// differ early.
 func hash(text string, length int) string {
 	sum := sha256.Sum256([]byte(text))
 	return base32.StdEncoding.EncodeToString(sum[:])[:length]

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// MissingProgramError says that a program which the iptables dataplane drives is not on PATH.
+// MissingProgramError means that a program of the iptables dataplane is not in PATH.
 type MissingProgramError struct {
 	// Program is its name, such as ip6tables-restore.
 	Program string
@@ -21,8 +21,8 @@ func (e *MissingProgramError) Error() string {
 	return fmt.Sprintf("%s: not on PATH, and the iptables dataplane drives it", e.Program)
 }
 
-// programIptables brings the chains of every family to what they have to be. Beside a family with services, one without
-// is left alone where its programs are missing: nobody can have made any rules.
+// programIptables replaces the chains of every family. If one family has services and the other one neither services
+// nor programs, the latter is skipped: nobody can have made rules there.
 func programIptables(ctx context.Context, families []family) error {
 	served := slices.ContainsFunc(families, func(f family) bool { return !f.isEmpty() })
 	for _, f := range families {
@@ -42,7 +42,7 @@ func programIptables(ctx context.Context, families []family) error {
 	return nil
 }
 
-// replaceRules makes want of what an earlier call left, by one iptables-restore.
+// replaceRules replaces the rules of an earlier call by want, with one iptables-restore.
 func replaceRules(ctx context.Context, ipv6 bool, want ruleset) error {
 	program := "iptables"
 	if ipv6 {
@@ -76,8 +76,8 @@ func run(ctx context.Context, program, stdin string, args ...string) (stdout str
 	return out.String(), nil
 }
 
-// change returns the input for iptables-restore --noflush that leads from saved, the output of iptables-save, to r; it
-// is empty if both are empty. Each table is one transaction.
+// change returns the input for iptables-restore --noflush that changes saved, the output of iptables-save, to r. It is
+// empty if both are empty. Each table is one transaction.
 func (r ruleset) change(saved string) string {
 	old := readSaved(saved)
 	var text strings.Builder
@@ -90,7 +90,7 @@ func (r ruleset) change(saved string) string {
 		stale := slices.DeleteFunc(slices.Clone(was.chains), func(c string) bool {
 			return slices.Contains(want.chains, c)
 		})
-		// Declaring a chain empties it if it exists, so that those that go refer to nothing any more.
+		// Declaring an existing chain empties it, so that chains to be deleted refer to nothing.
 		for _, chain := range slices.Concat(want.chains, stale) {
 			fmt.Fprintf(&text, ":%s - [0:0]\n", chain)
 		}
@@ -111,7 +111,7 @@ func (r ruleset) change(saved string) string {
 	return text.String()
 }
 
-// readSaved picks kube-proxy's chains, and the jumps to them from chains of others, from the output of iptables-save.
+// readSaved returns kube-proxy's chains, and the jumps to them from chains of others, in the output of iptables-save.
 func readSaved(saved string) ruleset {
 	r := ruleset{}
 	table := ""
@@ -137,7 +137,7 @@ func readSaved(saved string) ruleset {
 	return r
 }
 
-// isOurs answers whether the chain is one that this package makes. The kubelet's chains begin with KUBE- as well.
+// isOurs reports whether this package makes a chain. The kubelet's chains begin with KUBE- as well.
 func isOurs(chain string) bool {
 	for _, prefix := range []string{serviceChain, localChain, externalChain, endpointChain} {
 		if strings.HasPrefix(chain, prefix) {

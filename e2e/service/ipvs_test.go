@@ -20,13 +20,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// pluginsEnv is where the binaries of ipvlan, host-local and veth-to-host are.
+// pluginsEnv names the directory with the binaries of ipvlan, host-local and veth-to-host.
 const pluginsEnv = "CNITEST_TEST_PLUGINS"
 
-// TestIPVS has what kube-proxy's mode ipvs makes, and pods on ipvlan with a veth to their node. A service's address is
-// the node's own there, IPVS takes connections where they are delivered, and sends them on as if the node did. What
-// leaves for an endpoint elsewhere comes back by way of the node although kube-proxy does not ask for it: the plugin
-// knows it by the veth that it came in by.
+// TestIPVS makes what kube-proxy's mode ipvs makes, and pods on ipvlan with a veth to their node. There a service's
+// address belongs to the node; IPVS takes connections where they are delivered, and sends their packets like the node's
+// own. Replies of endpoints elsewhere return by way of the node even though kube-proxy does not arrange that: the
+// plugin recognises the packets by the veth on which they arrived.
 func TestIPVS(t *testing.T) {
 	plugins := os.Getenv(pluginsEnv)
 	if plugins == "" {
@@ -74,7 +74,7 @@ func TestIPVS(t *testing.T) {
 	}
 }
 
-// ipvsNode is a node with two pods, and its LAN's other host:
+// ipvsNode is a node with two pods, and the other host of its LAN:
 //
 //	lan 192.168.0.1 ── eno1 192.168.0.2 node ── pods one 192.168.1.2 and two 192.168.1.3
 type ipvsNode struct {
@@ -109,7 +109,7 @@ func newIPVSNode(t *testing.T, plugins string) *ipvsNode {
 	return n
 }
 
-// attach runs the plugins on a thread of the node's, where what they keep on disk is on none.
+// attach runs the plugins on a thread of the node; their files are not on a disk.
 func (n *ipvsNode) attach(t *testing.T, plugins string) {
 	t.Helper()
 	list, err := libcni.ConfListFromFile("testdata/ipvlan.conflist")
@@ -140,7 +140,7 @@ func (n *ipvsNode) attach(t *testing.T, plugins string) {
 	}
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with what was changed of it
+		runtime.LockOSThread() // never unlocked: the thread, with everything changed in it, ends
 		done <- add()
 	}()
 	if err := <-done; err != nil {
@@ -148,11 +148,11 @@ func (n *ipvsNode) attach(t *testing.T, plugins string) {
 	}
 }
 
-// balance makes the services: their addresses are those of a dummy, and each has one endpoint.
+// balance makes the services: their addresses belong to a dummy, and each service has one endpoint.
 func (n *ipvsNode) balance() error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = "kube-ipvs0"
-	// Without it connections pass POSTROUTING as their endpoints' own, and are not masqueraded
+	// Without it connections pass POSTROUTING with their endpoint's address, and are not masqueraded
 	// (netfilter/ipvs/ip_vs_nfct.c).
 	err := errors.Join(os.WriteFile("/proc/sys/net/ipv4/vs/conntrack", []byte("1"), 0),
 		netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}))
@@ -206,7 +206,7 @@ func (n *ipvsNode) balance() error {
 	return nil
 }
 
-// masquerade makes what IPVS sends on come from the node, or takes that away.
+// masquerade makes packets that IPVS sends on have the node's address as source, or ends that.
 func (n *ipvsNode) masquerade(t *testing.T, on bool) {
 	t.Helper()
 	conn, err := nftables.New(nftables.WithNetNSFd(int(n.node.ns.Fd())))

@@ -15,18 +15,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// lab is a node that forwards between a client and two pods, each on a veth of its own:
+// lab is a node that forwards between a client and two pods, each on its own veth:
 //
 //	client 10.1.0.2 ── 10.1.0.1 node 10.2.1.1 ── 10.2.1.2 pod one
 //	                                10.2.2.1 ── 10.2.2.2 pod two
 //
-// and the same with fd00:1::2 and so on. Pod two stands for one on another node: its replies pass this node as well.
-// The client is everybody's default route, so that cluster IPs have one.
+// and the same with fd00:1::2 and so on. Pod two stands for a pod on another node: its replies pass this node as well.
+// All default routes lead to the client, so that cluster IPs have a route.
 type lab struct {
 	client, node, one, two *machine
 }
 
-// machine is a namespace that only an open file keeps.
+// machine is a namespace that only an open file keeps alive.
 type machine struct {
 	ns   ns.NetNS
 	path string
@@ -41,8 +41,9 @@ func newHost(t *testing.T) *machine {
 	t.Cleanup(func() { _ = n.Close() })
 	h := &machine{ns: n, path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd())}
 	h.do(t, func() error {
-		// A redirect takes the tokens with which the kernel would send the port unreachable of a REJECT to the same
-		// host (ip_rt_send_redirect in net/ipv4/route.c), and a client that is its node's default route gets redirects.
+		// A redirect uses up the tokens that the kernel needs for the port unreachable of a REJECT to the same host
+		// (ip_rt_send_redirect in net/ipv4/route.c), and a client to which its node's default route leads gets
+		// redirects.
 		for _, name := range []string{
 			"ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad", "ipv4/conf/all/rp_filter",
 			"ipv4/conf/default/rp_filter",
@@ -69,7 +70,7 @@ func (h *machine) do(t *testing.T, fn func() error) {
 	}
 }
 
-// newLab skips the test without the rights to make one.
+// newLab makes a lab. It skips the test if the user may not make one.
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -131,7 +132,7 @@ func (l *lab) listen(t *testing.T, h *machine, name string) (stop func()) {
 	}
 }
 
-// address makes link ready to be used at once.
+// address adds addresses to link and brings it up, so that it can be used at once.
 func address(link, ipv4, ipv6 string) error {
 	l, err := netlink.LinkByName(link)
 	if err != nil {
@@ -161,7 +162,7 @@ func defaultRoutes(gateways ...string) error {
 	return nil
 }
 
-// eventually polls until check succeeds.
+// eventually calls check until it succeeds.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	deadline := time.After(patience)
@@ -180,10 +181,10 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
-// labServices returns the services of testdata/kube-proxy-*. The name of each says what is special.
+// labServices returns the services of testdata/kube-proxy-*. Each name says what is special about the service.
 func labServices() []Service {
 	one, two := []Endpoint{}, []Endpoint{}
 	for _, a := range []string{"10.2.1.2", "fd00:21::2"} {

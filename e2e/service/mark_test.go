@@ -9,8 +9,8 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// TestMark has somebody else's bit on every packet: the masquerade mark is added to it on the way through the node, and
-// gone before the packet leaves, when the other bit is still there.
+// TestMark sets another program's bit in the mark of every packet: the masquerade mark is added to it on the way
+// through the node, and removed before the packet leaves; the other bit stays.
 func TestMark(t *testing.T) {
 	const theirs = 0x1
 	for _, p := range planes() {
@@ -33,7 +33,7 @@ func TestMark(t *testing.T) {
 				got = seen()
 				return nil
 			})
-			// Only the first packet of a connection meets the NAT rules; the others pass with the other bit alone.
+			// Only the first packet of a connection passes the NAT rules; the others have only the other bit.
 			want := []string{"forward 0x1", "forward 0x4001", "postrouting 0x1"}
 			if diff := cmp.Diff(got, want); diff != "" {
 				t.Errorf("marks of packets towards the endpoints (-got +want):\n%s", diff)
@@ -42,8 +42,8 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// watchMarks gives every packet that comes in a mark, and counts in FORWARD and after everybody's POSTROUTING those
-// that have exactly one of the given marks. seen says which ones there were.
+// watchMarks gives every incoming packet a mark. In FORWARD and after all chains of POSTROUTING it counts the packets
+// that have exactly one of the given marks. seen returns the ones that occurred.
 func watchMarks(set uint32, marks ...uint32) (seen func() []string, err error) {
 	conn, err := nftables.New()
 	if err != nil {

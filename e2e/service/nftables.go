@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The name of the table and of what is in it, as in kube-proxy.
+// The names of the table and of its objects, as in kube-proxy.
 const (
 	tableName = "kube-proxy"
 
@@ -34,13 +34,13 @@ const (
 	noEndpointPortsMap  = "no-endpoint-nodeports"
 )
 
-// transactionBytes lets a transaction hold some thousand services. The kernel acknowledges every message of one before
-// the first is read, with about 800 bytes each, and its default buffer ends near 250 messages. In a user namespace the
-// kernel grants net.core.rmem_max only, which is room for some 50 services.
+// transactionBytes lets a transaction contain some thousand services. The kernel acknowledges every message of a
+// transaction, with about 800 bytes each, before the first acknowledgement is read, and its default buffer is full
+// after about 250. In a user namespace the kernel grants only net.core.rmem_max, enough for about 50 services.
 const transactionBytes = 32 << 20
 
-// programNftables replaces each family's table as a whole, in one transaction: a packet meets the old rules or the new
-// ones, and nobody has to find out what is stale.
+// programNftables replaces each family's table as a whole, in one transaction: a packet passes either the old rules or
+// the new ones, and nothing has to find stale rules.
 func programNftables(_ context.Context, families []family) error {
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetReadBuffer(transactionBytes), c.SetWriteBuffer(transactionBytes))
@@ -50,7 +50,7 @@ func programNftables(_ context.Context, families []family) error {
 	}
 	for _, f := range families {
 		t := newTable(conn, f)
-		// Deleting a table that does not exist is an error; adding one that does is none.
+		// Deleting a table that does not exist is an error; adding an existing one is not.
 		conn.AddTable(t.table)
 		conn.DelTable(t.table)
 		if !f.isEmpty() {
@@ -66,8 +66,8 @@ func programNftables(_ context.Context, families []family) error {
 	return nil
 }
 
-// table collects the messages that make one family's table. The order matters: a chain, set or map exists before what
-// names it.
+// table collects the messages that make one family's table. Their order matters: a chain, set or map must exist before
+// another object refers to it.
 type table struct {
 	family
 	conn  *nftables.Conn
@@ -106,7 +106,7 @@ func (t *table) sets() {
 	for _, p := range t.ports {
 		clusterIPs = append(clusterIPs, p.clusterIP.AsSlice())
 		for _, e := range p.endpoints {
-			// The connection of an endpoint on another node to itself does not come by here.
+			// Connections of an endpoint on another node to itself do not pass this node.
 			if e.Local {
 				a := e.Address.AsSlice()
 				hairpins = append(hairpins, concat(a, a, protocolNumber(p.protocol), portNumber(e.Port)))
@@ -123,9 +123,8 @@ func (t *table) sets() {
 	}
 }
 
-// maps makes the maps from what is asked to what becomes of it. A service is in one of the first two by its cluster IP,
-// and may be in both of the last two by its node port: those that come in from outside are dropped while the node
-// itself is served.
+// maps makes the maps from destinations to verdicts. The cluster IP of a service is in one of the first two, and its
+// node port may be in both of the last two: connections from outside are dropped while the node itself is served.
 func (t *table) maps() {
 	var ips, noIPs, nodePorts, noNodePorts []nftables.SetElement
 	for _, p := range t.ports {
@@ -158,7 +157,7 @@ func (t *table) maps() {
 	t.verdictMap(noEndpointPortsMap, noNodePorts, protocol, port)
 }
 
-// filterRules refuses what was not translated because nobody serves it.
+// filterRules refuses packets that were not translated because there is no endpoint.
 func (t *table) filterRules() {
 	input := t.baseChain("filter-input", nftables.ChainTypeFilter, nftables.ChainHookInput,
 		nftables.ChainPriorityFilter)
@@ -176,14 +175,13 @@ func (t *table) filterRules() {
 		t.rule(chain, isNew, jump(clusterIPsCheck))
 	}
 	t.rule(t.regular(rejectChain), t.reject())
-	// The services of cluster IPs that do exist were translated long before, so what arrives here asked for another
-	// port.
+	// Packets to existing services were translated long before, so packets that arrive here have another port.
 	t.rule(t.regular(clusterIPsCheck), t.destination(1), inSet(clusterIPsSet), t.reject())
 	t.rule(t.regular(serviceEndpointsCheck), t.service(), verdictOf(noEndpointIPsMap))
 	t.rule(t.regular(nodePortCheck), t.nodeAddress(false), nodePort(), verdictOf(noEndpointPortsMap))
 }
 
-// natRules translates what was asked for to an endpoint, and where necessary the source.
+// natRules translates the destination to an endpoint and, if necessary, the source.
 func (t *table) natRules() {
 	for _, chain := range []*nftables.Chain{
 		t.baseChain("nat-prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting,
@@ -196,7 +194,7 @@ func (t *table) natRules() {
 		nftables.ChainPriorityNATSource)
 	t.rule(post, jump(masqueradingChain))
 
-	// The mark goes once it has done its work, or the packet would carry it into its next round through the stack.
+	// The mark is removed after use: otherwise the packet would keep it when it passes the stack again.
 	t.rule(t.regular(masqueradingChain), isMarked(), toggleMark(), masquerade())
 	t.rule(t.regular(masqueradingChain), wasTranslated(), t.connection(), inSet(hairpinSet), masquerade())
 
@@ -239,8 +237,7 @@ func (t *table) portRules(p port) {
 		t.rule(external, jumpTo(expr.VerdictGoto, p.chain("service")))
 		return
 	}
-	// The node itself asks as if from inside the cluster, and its own address would not be answered from another node's
-	// pod.
+	// The node itself counts as inside the cluster. A pod of another node could not answer to its address.
 	t.rule(external, addressIsLocal(true), setMark())
 	t.rule(external, addressIsLocal(true), jumpTo(expr.VerdictGoto, p.chain("service")))
 	if p.needsLocal() {
@@ -248,7 +245,7 @@ func (t *table) portRules(p port) {
 	}
 }
 
-// chain returns the name of the service's chain of that kind: kind-HASH-namespace/name/protocol/port.
+// chain returns the name of the service's chain of a kind: kind-HASH-namespace/name/protocol/port.
 func (p port) chain(kind string) string {
 	name, portName, _ := strings.Cut(p.name, ":")
 	base := name + "/" + p.protocol + "/" + portName
@@ -259,7 +256,8 @@ func (p port) chain(kind string) string {
 func (t *table) translate(protocol string, endpoints []Endpoint) []expr.Any {
 	addr := t.addrType()
 	value := t.keyType(addr, nftables.TypeInetService)
-	// nft prints the keys as if they were big-endian, 16777216 for 1: google/nftables says so of every anonymous set.
+	// nft prints the keys as if they were big-endian, 16777216 for 1, since google/nftables declares that for every
+	// anonymous set.
 	choice := &nftables.Set{
 		Table: t.table, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeInteger, DataType: value,
 	}
@@ -282,8 +280,8 @@ func (t *table) translate(protocol string, endpoints []Endpoint) []expr.Any {
 	})
 }
 
-// nodeAddress matches packets to an address that answers on node ports. Rules in an input hook know that the address is
-// one of the node.
+// nodeAddress matches packets to an address that answers on node ports. Rules in an input hook need not check that the
+// address belongs to the node.
 func (t *table) nodeAddress(anyHook bool) []expr.Any {
 	if t.restricted {
 		return slices.Concat(t.destination(1), inSet(nodePortIPsSet))

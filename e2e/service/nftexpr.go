@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the addresses are in the headers of RFC 791 and RFC 8200.
+// Offsets of the addresses in the headers of RFC 791 and RFC 8200.
 const (
 	ipv4SourceOffset      = 12
 	ipv4DestinationOffset = 16
@@ -17,8 +17,8 @@ const (
 	ipv6DestinationOffset = 24
 )
 
-// register returns the 32-bit register that follows so many bytes from the beginning of register 1. A value that
-// nftables concatenates lies in consecutive ones.
+// register returns the 32-bit register that is a number of bytes after the beginning of register 1. A concatenated
+// value occupies consecutive registers.
 func register(bytes uint32) uint32 { return unix.NFT_REG32_00 + bytes/4 }
 
 // concat joins the parts of a key or value, each filled up to whole registers.
@@ -71,7 +71,7 @@ func (t *table) note(err error) {
 
 func (t *table) chain(name string) { t.conn.AddChain(t.regular(name)) }
 
-// regular names a chain that is not at a hook.
+// regular refers to a chain that is not at a hook.
 func (t *table) regular(name string) *nftables.Chain {
 	return &nftables.Chain{Name: name, Table: t.table}
 }
@@ -89,7 +89,7 @@ func (t *table) rule(chain *nftables.Chain, parts ...[]expr.Any) {
 	t.conn.AddRule(&nftables.Rule{Table: t.table, Chain: chain, Exprs: slices.Concat(parts...)})
 }
 
-// set makes a set without duplicates: services may share a cluster IP and an endpoint.
+// set makes a set. Duplicates are removed, since services may share a cluster IP and an endpoint.
 func (t *table) set(name string, keys [][]byte, types ...nftables.SetDatatype) {
 	slices.SortFunc(keys, slices.Compare[[]byte])
 	keys = slices.CompactFunc(keys, slices.Equal[[]byte])
@@ -124,13 +124,13 @@ func (t *table) destination(into uint32) []expr.Any {
 	}
 }
 
-// service loads what serviceIPsMap asks for: destination address, protocol, destination port.
+// service loads the key of serviceIPsMap: destination address, protocol, destination port.
 func (t *table) service() []expr.Any {
 	n := t.addrType().Bytes
 	return slices.Concat(t.destination(1), transport(register(n), register(n+4)))
 }
 
-// connection loads what hairpinSet asks for: source address, destination address, protocol, destination port.
+// connection loads the key of hairpinSet: source address, destination address, protocol, destination port.
 func (t *table) connection() []expr.Any {
 	n := t.addrType().Bytes
 	offset := uint32(ipv4SourceOffset)
@@ -141,7 +141,7 @@ func (t *table) connection() []expr.Any {
 	return slices.Concat([]expr.Any{source}, t.destination(register(n)), transport(register(2*n), register(2*n+4)))
 }
 
-// nodePort loads what serviceNodePortsMap asks for: protocol, destination port.
+// nodePort loads the key of serviceNodePortsMap: protocol, destination port.
 func nodePort() []expr.Any { return transport(1, register(4)) }
 
 func transport(protocol, port uint32) []expr.Any {
@@ -162,7 +162,7 @@ func inSet(name string) []expr.Any {
 	return []expr.Any{&expr.Lookup{SourceRegister: 1, SetName: name}}
 }
 
-// verdictOf does what the map says, and nothing if it has no such key.
+// verdictOf applies the verdict in the map, and does nothing if the map does not contain the key.
 func verdictOf(name string) []expr.Any {
 	return []expr.Any{
 		&expr.Lookup{SourceRegister: 1, SetName: name, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT},
@@ -177,8 +177,8 @@ func jumpTo(kind expr.VerdictKind, chain string) []expr.Any {
 
 func drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
-// reject answers port unreachable, which is code 3 of ICMP and 4 of ICMPv6. A connecting socket takes either for a
-// refusal.
+// reject answers with port unreachable, which is code 3 of ICMP and 4 of ICMPv6. For a connecting socket both mean that
+// the connection was refused.
 func (t *table) reject() []expr.Any {
 	code := uint8(3)
 	if t.ipv6 {
@@ -218,7 +218,7 @@ func hasBit(bit uint32) []expr.Any {
 	}
 }
 
-// setMark leaves the other bits of the mark alone, which belong to others.
+// setMark sets the mark. The other bits belong to others and do not change.
 func setMark() []expr.Any { return changeMark(^uint32(masqueradeMark)) }
 
 func toggleMark() []expr.Any { return changeMark(^uint32(0)) }

@@ -12,8 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The rules of this package are those of the recorded kube-proxy, but for what the package comment leaves out or
-// changes.
+// The rules of this package are those of the recorded kube-proxy, except for the differences in the package comment.
 
 func TestRecordedIptables(t *testing.T) {
 	// Load balancers, health checks, the kubelet's chain, and chains by which kube-proxy notices that somebody flushed
@@ -39,14 +38,14 @@ func TestRecordedIptables(t *testing.T) {
 			}
 			got := map[string][]string{}
 			for table, r := range newRuleset(split(Options{}, labServices())[i]) {
-				// Each jump is put first.
+				// Each jump is inserted at the front.
 				slices.Reverse(r.jumps)
 				for _, rule := range append(r.jumps, r.rules...) {
 					chain, _, _ := strings.Cut(rule, " ")
 					got[table+" "+chain] = append(got[table+" "+chain], rule)
 				}
 			}
-			// kube-proxy walks its services in random order.
+			// kube-proxy iterates over its services in random order.
 			for _, rules := range []map[string][]string{got, want} {
 				for _, chain := range []string{
 					"nat KUBE-SERVICES", "nat KUBE-NODEPORTS", "filter KUBE-SERVICES", "filter KUBE-EXTERNAL-SERVICES",
@@ -94,8 +93,8 @@ func TestRecordedNftables(t *testing.T) {
 	}
 }
 
-// blocks returns what is in each chain, set and map of nft's listing, without comments. Elements, whose order is that
-// of a hash, are sorted.
+// blocks returns the content of each chain, set and map in nft's listing, without comments. Elements, which are listed
+// in the order of a hash, are sorted.
 func blocks(listing string) map[string][]string {
 	comment := regexp.MustCompile(`\s*comment "[^"]*"`)
 	all := map[string][]string{}
@@ -127,7 +126,7 @@ func blocks(listing string) map[string][]string {
 	return all
 }
 
-// sortElements takes the elements that nft spreads over lines apart.
+// sortElements splits and sorts the elements that nft spreads over lines.
 func sortElements(lines []string) []string {
 	text := strings.Join(lines, "\n")
 	before, rest, found := strings.Cut(text, "elements = {")

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Chains of the iptables dataplane, and how those of a single service begin, as in kube-proxy.
+// Chains of the iptables dataplane, and prefixes of the names of a service's chains, as in kube-proxy.
 const (
 	kubeServices         = "KUBE-SERVICES"
 	kubeExternalServices = "KUBE-EXTERNAL-SERVICES"
@@ -21,13 +21,13 @@ const (
 	endpointChain = "KUBE-SEP-"
 )
 
-// ruleset has the rules of one family in the tables of iptables, by table name.
+// ruleset contains the rules of one family, by the name of the iptables table.
 type ruleset map[string]rules
 
-// rules has our rules in one table. A rule begins with the name of its chain.
+// rules contains our rules of one table. A rule begins with the name of its chain.
 type rules struct {
 	chains []string
-	// jumps lead from the chains of the kernel to ours; each is put before what is there.
+	// jumps lead from the kernel's chains to ours; each is inserted before the existing rules.
 	jumps []string
 	rules []string
 }
@@ -43,7 +43,7 @@ func (r *rules) add(format string, args ...any) {
 	r.rules = append(r.rules, fmt.Sprintf(format, args...))
 }
 
-// newRuleset returns kube-proxy's rules for f, which has services, in the words of iptables-save.
+// newRuleset returns kube-proxy's rules for f, which has services, in the form of iptables-save.
 func newRuleset(f family) ruleset {
 	filter := rules{
 		chains: []string{kubeServices, kubeExternalServices, kubeForward},
@@ -65,8 +65,7 @@ func newRuleset(f family) ruleset {
 			jumpRule("POSTROUTING", "", "kubernetes postrouting rules", kubePostrouting),
 		},
 	}
-	// Set the bit; and clear it once it has done its work, or the packet would carry it into its next round through the
-	// stack.
+	// Set the bit, and clear it after use: otherwise the packet would keep it when it passes the stack again.
 	nat.add("%s -j MARK --set-xmark %#x/%#[2]x", kubeMarkMasq, masqueradeMark)
 	nat.add("%s -m mark ! --mark %#x/%#[2]x -j RETURN", kubePostrouting, masqueradeMark)
 	nat.add("%s -j MARK --set-xmark %#x/0x0", kubePostrouting, masqueradeMark)
@@ -97,7 +96,7 @@ func jumpRule(from, match, comment, to string) string {
 	return strings.Join(append(parts, fmt.Sprintf("-m comment --comment %q -j %s", comment, to)), " ")
 }
 
-// addNodePorts sends what no cluster IP took to the node ports.
+// addNodePorts sends packets that match no cluster IP to the node ports.
 func (r *rules) addNodePorts(f family) {
 	const comment = `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this ` +
 		`chain"`
@@ -114,7 +113,7 @@ func (r *rules) addNodePorts(f family) {
 	r.add("%s ! -d %s %s -m addrtype --dst-type LOCAL -j %s", kubeServices, loopback, comment, kubeNodePorts)
 }
 
-// addFilter refuses or drops what the service has no endpoints for.
+// addFilter refuses or drops packets for which the service has no endpoints.
 func (p port) addFilter(r *rules) {
 	target, reason := "REJECT --reject-with icmp-port-unreachable", "has no endpoints"
 	if p.clusterIP.Is6() {
@@ -132,7 +131,7 @@ func (p port) addFilter(r *rules) {
 	}
 }
 
-// addNAT leads to the endpoints of the service.
+// addNAT adds rules that lead to the endpoints of the service.
 func (p port) addNAT(r *rules) {
 	if len(p.endpoints) == 0 {
 		return
@@ -154,7 +153,7 @@ func (p port) addNAT(r *rules) {
 	}
 }
 
-// addChoice gives each endpoint the same chance: of n that are left, the next one takes the nth part.
+// addChoice gives each endpoint the same probability: of n remaining ones, the next one gets the nth part.
 func (p port) addChoice(r *rules, chain string, endpoints []Endpoint) {
 	for i, e := range endpoints {
 		chance := ""
@@ -165,7 +164,7 @@ func (p port) addChoice(r *rules, chain string, endpoints []Endpoint) {
 	}
 }
 
-// addExternal leads from the node port to the endpoints that clients from outside may have.
+// addExternal leads from the node port to the endpoints for clients from outside.
 func (p port) addExternal(r *rules, service string) {
 	external := r.chain(p.iptablesChain(externalChain))
 	r.add(`%s -p %s -m comment --comment %q -m %[2]s --dport %[4]d -j %[5]s`, kubeNodePorts, p.protocol, p.name,
@@ -176,7 +175,7 @@ func (p port) addExternal(r *rules, service string) {
 		r.add("%s -j %s", external, service)
 		return
 	}
-	// As in the nftables dataplane: the node itself is served from every node, and asks with its own address.
+	// As in the nftables dataplane: the node itself can reach all endpoints, and uses its own address.
 	r.add(`%s -m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type `+
 		`LOCAL -j %s`,
 		external, p.name, kubeMarkMasq)

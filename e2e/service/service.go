@@ -1,20 +1,20 @@
 // Package service gives a network namespace the Services of a Kubernetes node: the rules that kube-proxy v1.36 would
-// program there, by its names, marks and order, in one of two dataplanes. nftables works through netlink alone and
-// needs no program on the machine; iptables drives iptables-save and iptables-restore.
+// program there, with its names, marks and order, in one of two dataplanes. nftables uses only netlink and needs no
+// program on the machine; iptables runs iptables-save and iptables-restore.
 //
-// It is not a proxy: nothing runs between two calls of Apply, and nothing watches. Of kube-proxy it leaves out session
-// affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster CIDR (kube-proxy's own
-// default), terminating endpoints, and node ports on loopback addresses (so route_localnet stays as it is). It differs
-// in two points:
+// It is not a proxy: nothing runs between two calls of Apply, and nothing watches. It does not implement these features
+// of kube-proxy: session affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster
+// CIDR (which kube-proxy does not have by default), terminating endpoints, and node ports on loopback addresses (so
+// route_localnet does not change). It differs in two points:
 //
 //   - nftables drops forwarded packets of state invalid too; kube-proxy does so only with iptables. A plugin whose
-//     replies take another way than the requests must fail on both.
-//   - Node ports answer on all addresses of the node unless Options says otherwise, also with nftables, where
-//     kube-proxy's own default is the node's primary addresses.
+//     replies take another path than the requests must fail with both.
+//   - Node ports answer on all addresses of the node unless Options says otherwise, even with nftables, where
+//     kube-proxy's default is the node's primary addresses.
 //
-// What the traffic must do is one table of tests, which also runs on rulesets recorded from a real kube-proxy
+// The effect on traffic is tested by one table of tests, which also runs on rulesets recorded from a real kube-proxy
 // (testdata/kube-proxy-*). The tests make all their namespaces themselves and need root; those of the iptables
-// dataplane and of the recorded rulesets also need iptables and nft on PATH, and skip without:
+// dataplane and of the recorded rulesets also need iptables and nft on PATH, and are skipped without:
 //
 //	go test ./e2e/service
 package service
@@ -40,8 +40,7 @@ const (
 	UDP = "udp"
 )
 
-// masqueradeMark is the bit by which packets are chosen for source translation: kube-proxy's --iptables-masquerade-bit,
-// 14.
+// masqueradeMark is the bit that selects packets for source translation: kube-proxy's --iptables-masquerade-bit, 14.
 const masqueradeMark = 0x4000
 
 // Service is one port of a Kubernetes Service as the proxy of a node sees it.
@@ -51,16 +50,16 @@ type Service struct {
 	Name string `json:"name"`
 	// Protocol is TCP or UDP.
 	Protocol string `json:"protocol"`
-	// ClusterIPs holds one address for each family that the service has.
+	// ClusterIPs contains one address for each family that the service has.
 	ClusterIPs []netip.Addr `json:"clusterIPs"`
 	// Port is the port of the cluster IPs.
 	Port uint16 `json:"port"`
 	// NodePort is the port on the addresses of the node; 0 means none.
 	NodePort uint16 `json:"nodePort,omitempty"`
-	// LocalOnly is externalTrafficPolicy Local: the node port leads to endpoints on this node only, which see the
-	// client's own address. Without it every endpoint is used, and sees the node.
+	// LocalOnly is externalTrafficPolicy Local: the node port leads only to endpoints on this node, which see the
+	// client's own address. If false, every endpoint is used, and sees the node's address.
 	LocalOnly bool `json:"localOnly,omitempty"`
-	// Endpoints receive the traffic, chosen at random. One whose family has no cluster IP receives none.
+	// Endpoints receive the traffic, chosen at random. An endpoint whose family has no cluster IP receives none.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
 
@@ -70,34 +69,33 @@ type Endpoint struct {
 	Address netip.Addr `json:"address"`
 	// Port is the port at Address.
 	Port uint16 `json:"port"`
-	// Local says that the endpoint is on this node.
+	// Local means that the endpoint is on this node.
 	Local bool `json:"local,omitempty"`
 }
 
-// Options says how services are programmed.
+// Options say how services are programmed.
 type Options struct {
 	// Dataplane is Nftables or Iptables; empty means Nftables.
 	Dataplane string `json:"dataplane,omitempty"`
-	// NodePortAddresses are the addresses that answer on node ports; empty means every address of the node but loopback
-	// ones, including those it gets later.
+	// NodePortAddresses are the addresses that answer on node ports. Empty means every address of the node except
+	// loopback addresses, including those that it gets later.
 	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
 }
 
-// dataplane programs the whole state of the calling thread's network namespace: each family, and nothing for an empty
-// one.
+// dataplane programs the whole state of the calling thread's network namespace: it replaces the rules of each family,
+// and removes those of an empty one.
 type dataplane func(ctx context.Context, families []family) error
 
-// Apply makes services all that there are in the network namespace of the calling thread, which the caller has locked
-// if it is not that of the process. What an earlier Apply with the same dataplane made is replaced, in one transaction
-// for each family (iptables: for each table of each family), and services that stay are not interrupted. Applying nil
-// removes all, as Remove does.
+// Apply sets the services of the network namespace of the calling thread, which the caller has locked if the namespace
+// is not that of the process. It replaces everything that an earlier Apply with the same dataplane made, in one
+// transaction for each family (iptables: for each table of each family). Services that stay are not interrupted.
+// Applying nil removes everything, as Remove does.
 //
-// UDP conntrack entries that lead elsewhere than to an endpoint of their service are deleted, and tracking of TCP
-// windows is strict afterwards (nf_conntrack_tcp_be_liberal is 0, which kube-proxy's invalid rule takes for granted).
-// Tables, chains and rules of others are never touched. Apply may be repeated, and not run concurrently in one
-// namespace.
+// It deletes UDP conntrack entries that do not lead to an endpoint of their service, and makes tracking of TCP windows
+// strict (it sets nf_conntrack_tcp_be_liberal to 0, which kube-proxy's invalid rule assumes). It never changes tables,
+// chains and rules of others. Apply may be repeated, but not run concurrently in one namespace.
 //
-// The error is a *MissingProgramError where the dataplane needs a program that the machine lacks.
+// The error is a *MissingProgramError if the dataplane needs a program that the machine lacks.
 func Apply(ctx context.Context, opts Options, services []Service) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -125,8 +123,8 @@ func Apply(ctx context.Context, opts Options, services []Service) error {
 	return nil
 }
 
-// Remove removes what Apply made with the same dataplane. Without anything to remove it succeeds. Established
-// connections go on, as they do when kube-proxy's rules are removed: conntrack entries stay.
+// Remove removes everything that Apply made with the same dataplane. It succeeds if there is nothing to remove.
+// Established connections continue, as they do when kube-proxy's rules are removed: conntrack entries stay.
 func Remove(ctx context.Context, opts Options) error {
 	return Apply(ctx, opts, nil)
 }
@@ -141,7 +139,7 @@ func (o Options) dataplane() (dataplane, error) {
 	return nil, fmt.Errorf("dataplane: want %q or %q, got %q", Nftables, Iptables, o.Dataplane)
 }
 
-// trackStrictly writes only where it has to: /proc/sys may be read-only.
+// trackStrictly writes the sysctl only if it must change: /proc/sys may be read-only.
 func trackStrictly() error {
 	const path = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
 	value, err := os.ReadFile(path)
@@ -154,7 +152,7 @@ func trackStrictly() error {
 	return nil
 }
 
-// validate answers with all that is wrong.
+// validate returns all mistakes.
 func validate(opts Options, services []Service) error {
 	var errs []error
 	for _, a := range opts.NodePortAddresses {
@@ -177,7 +175,7 @@ func validate(opts Options, services []Service) error {
 	return errors.Join(errs...)
 }
 
-// validate answers with all that is wrong in itself.
+// validate returns all mistakes that do not depend on other services.
 func (s Service) validate() (errs []error) {
 	// The name becomes part of chain names and of a line that iptables-restore reads.
 	bad := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-./:", r) }
@@ -214,12 +212,12 @@ func (s Service) validate() (errs []error) {
 	return errs
 }
 
-// isUnicast refuses IPv4-mapped addresses as well: the same address in two forms would be two endpoints.
+// isUnicast also returns false for IPv4-mapped addresses: the same address in two forms would be two endpoints.
 func isUnicast(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == ""
 }
 
-// keys names what the service needs for itself.
+// keys returns what no other service may have.
 func (s Service) keys() []string {
 	keys := []string{fmt.Sprintf("name %s, protocol %s", s.Name, s.Protocol)}
 	for _, a := range s.ClusterIPs {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// TestRefused applies what each file in testdata/bad says, of which nothing reaches the kernel.
+// TestRefused applies each file in testdata/bad. None of them changes the kernel.
 func TestRefused(t *testing.T) {
 	want := map[string]string{
 		"name":              `services: "Web -j ACCEPT": name: want NAMESPACE/NAME:PORT of lower-case letters, digits, dots and hyphens`,

@@ -14,13 +14,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// loader is a way to give the lab's node the rules for labServices.
+// loader is one way to give the lab's node the rules for labServices.
 type loader struct {
 	name string
-	// needs are the programs without which it cannot be tried.
+	// needs are the programs that it requires.
 	needs []string
 	load  func() error
-	// rejectsOtherPorts and dropsInvalid are what the dataplanes of kube-proxy differ in.
+	// rejectsOtherPorts and dropsInvalid are the differences between the dataplanes of kube-proxy.
 	rejectsOtherPorts, dropsInvalid bool
 }
 
@@ -60,7 +60,7 @@ func loaders() []loader {
 	}
 }
 
-// needPrograms skips the test without them.
+// needPrograms skips the test if a program is missing.
 func needPrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
@@ -70,7 +70,8 @@ func needPrograms(t *testing.T, programs ...string) {
 	}
 }
 
-// ask is a question to a service, and the answer. Addresses are IPv4; translated says what they are in IPv6.
+// ask is a request to a service, and the expected answer. Addresses are IPv4; translated returns the corresponding IPv6
+// addresses.
 type ask struct {
 	name     string
 	from     func(*lab) *machine
@@ -79,7 +80,7 @@ type ask struct {
 	port     uint16
 	// want is the source address that each endpoint sees; exactly these endpoints answer.
 	want map[string]string
-	// wantErr is the reason why none does.
+	// wantErr is the reason why none answers.
 	wantErr string
 }
 
@@ -92,10 +93,10 @@ const (
 	noAnswer = "no reply within 200ms"
 )
 
-// asks returns the requests whose outcome kube-proxy promises.
+// asks returns the requests whose outcome kube-proxy guarantees.
 func asks() []ask {
 	untouched := func(source string) map[string]string { return map[string]string{"one": source, "two": source} }
-	// Masqueraded packets have the node's address on the link that they leave by.
+	// Masqueraded packets have the node's address on the link by which they leave.
 	masqueraded := map[string]string{"one": "10.2.1.1", "two": "10.2.2.1"}
 	return []ask{
 		{"cluster IP", client, probe.TCP, "10.96.0.10", 80, untouched("10.1.0.2"), ""},
@@ -126,13 +127,13 @@ func asks() []ask {
 	}
 }
 
-// otherPort wants a refusal from the nftables mode of kube-proxy alone; its iptables mode lets the packet follow the
+// otherPort expects a refusal only from the nftables mode of kube-proxy; in its iptables mode the packet follows the
 // routes.
 func otherPort() ask {
 	return ask{"other port of a cluster IP", client, probe.UDP, "10.96.0.10", 81, nil, refused}
 }
 
-// in returns the question in the given family.
+// in returns the request in the given family.
 func (a ask) in(ipv6 bool) ask {
 	if !ipv6 {
 		return a
@@ -155,7 +156,7 @@ func (a ask) check(t *testing.T, l *lab) {
 		a.checkFailure(t, l)
 		return
 	}
-	// The choice is random: with two endpoints, this many answers of one alone come once in 2⁶³.
+	// The choice is random: the probability that only one of two endpoints gives this many answers is 2⁻⁶³.
 	got := map[string]string{}
 	for range 64 {
 		r, err := probe.Run(t.Context(), a.from(l).path, probe.Spec{Protocol: a.protocol, To: a.to, Port: a.port})
@@ -197,8 +198,8 @@ func (a ask) checkFailure(t *testing.T, l *lab) {
 	if r.OK || r.Error != want {
 		t.Errorf("got ok %t, error %q, want %q", r.OK, r.Error, want)
 	}
-	// A veth delivers the refusal within the very call that sent the SYN, while the socket is locked and takes no error
-	// (tcp_v4_err in net/ipv4/tcp_ipv4.c). The retransmission after 1s meets it.
+	// A veth delivers the refusal during the call that sends the SYN, while the socket is locked and accepts no error
+	// (tcp_v4_err in net/ipv4/tcp_ipv4.c). The retransmission after 1s receives it.
 	if a.wantErr == refused && r.Duration > 2*time.Second {
 		t.Errorf("got refused after %s, want at once", r.Duration)
 	}

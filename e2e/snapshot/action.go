@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actionKinds are the kinds of actions of traffic control: there is no list of all actions.
+// actionKinds are the kinds of actions of traffic control: the kernel has no list of all actions.
 var actionKinds = []string{
 	"bpf", "connmark", "csum", "ct", "ctinfo", "gact", "gate", "ife", "mirred", "mpls", "nat", "pedit", "police",
 	"sample", "simple", "skbedit", "skbmod", "tunnel_key", "vlan",
 }
 
-// takeActions sees the actions of traffic control that stand by themselves, as `tc actions list` shows them. Those of
-// filters go with these.
+// takeActions reads the actions of traffic control that belong to no filter, as `tc actions list` shows them. Actions
+// of filters are read with the filters.
 func (n network) takeActions() ([]object, error) {
 	const header, table = 4, 1 // struct tcamsg, TCA_ACT_TAB
-	// All kinds are asked for over one socket: to open one for each takes most of the time.
+	// All kinds are requested over one socket, since opening one for each takes most of the time.
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (n network) takeActions() ([]object, error) {
 			return request.Execute(unix.NETLINK_ROUTE, 0)
 		})
 		if err != nil {
-			// A kernel without the kind has none of it.
+			// A kernel without the kind has no such actions.
 			if err = unlessLacking(err); err != nil {
 				return nil, err
 			}
@@ -61,8 +61,8 @@ func (n network) takeActions() ([]object, error) {
 	return objects, nil
 }
 
-// actionsOf reads a list of actions of a kind. The index comes first in the parameters of each (include/uapi/linux/
-// pkt_cls.h, tc_gen).
+// actionsOf reads a list of actions of a kind. The index is the first parameter of each (include/uapi/linux/pkt_cls.h,
+// tc_gen).
 func actionsOf(kind string, list []byte) (objects []object) {
 	actions, err := nl.ParseRouteAttr(list)
 	if err != nil {
@@ -71,7 +71,7 @@ func actionsOf(kind string, list []byte) (objects []object) {
 	for _, action := range actions {
 		for _, options := range nestedOf(action.Value, nl.TCA_ACT_OPTIONS) {
 			for _, parameters := range nestedOf(options, nl.TCA_MIRRED_PARMS) {
-				const bound = 16 // where the number of filters stands that use the action
+				const bound = 16 // offset of the number of filters that use the action
 				if len(parameters) >= bound+4 && binary.NativeEndian.Uint32(parameters[bound:]) == 0 {
 					index := binary.NativeEndian.Uint32(parameters)
 					objects = append(objects, object{Item: Item{Name: fmt.Sprintf("action %s index %d", kind, index)}})
@@ -82,7 +82,7 @@ func actionsOf(kind string, list []byte) (objects []object) {
 	return objects
 }
 
-// takeMPLS sees the routes of labels, as `ip -M route` shows them.
+// takeMPLS reads the routes of labels, as `ip -M route` shows them.
 func (n network) takeMPLS() ([]object, error) {
 	header := make([]byte, unix.SizeofRtMsg)
 	header[0] = unix.AF_MPLS
@@ -92,7 +92,7 @@ func (n network) takeMPLS() ([]object, error) {
 	}
 	var objects []object
 	for _, m := range messages {
-		// Without MPLS the kernel lists the routes of other families.
+		// Without MPLS the kernel lists routes of other families.
 		if len(m) < unix.SizeofRtMsg || m[0] != unix.AF_MPLS {
 			continue
 		}
@@ -108,8 +108,8 @@ func (n network) takeMPLS() ([]object, error) {
 	return objects, nil
 }
 
-// takeZones sees in which zones connections are tracked beside the one that everybody is in. The connections themselves
-// come and go. The kernel walks the table of the whole machine, so it is asked only where there is a connection.
+// takeZones reads the zones in which connections are tracked, other than the default one. The connections themselves
+// come and go. The kernel searches the table of the whole machine, so it is asked only if there is a connection.
 func (n network) takeZones() ([]object, error) {
 	count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
 	if errors.Is(err, os.ErrNotExist) || err == nil && string(bytes.TrimSpace(count)) == "0" {
@@ -135,7 +135,7 @@ func (n network) takeZones() ([]object, error) {
 	return objects, nil
 }
 
-// takePins sees what programs pinned below the mounts of bpf file systems.
+// takePins reads the objects that programs pinned below the mounts of bpf file systems.
 func takePins() ([]object, error) {
 	mounts, err := os.ReadFile("/proc/thread-self/mounts")
 	if err != nil {
@@ -154,7 +154,7 @@ func takePins() ([]object, error) {
 				})
 			}
 			if errors.Is(err, os.ErrNotExist) {
-				return nil // it went meanwhile
+				return nil // it was removed meanwhile
 			}
 			return err
 		})
@@ -165,7 +165,7 @@ func takePins() ([]object, error) {
 	return objects, nil
 }
 
-// Missing returns what this kernel was built without and takes no part in states, each with its option.
+// Missing returns the features that this kernel was built without and that states therefore lack, each with its option.
 func Missing() []string {
 	var missing []string
 	for _, m := range []struct{ path, what string }{

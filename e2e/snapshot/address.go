@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addressFlags are the flags that ip shows. One bit is two words: secondary for IPv4, temporary for IPv6.
+// addressFlags are the flags that ip shows. One bit has two names: secondary for IPv4, temporary for IPv6.
 var addressFlags = []flag{
 	{unix.IFA_F_NODAD, "nodad"},
 	{unix.IFA_F_OPTIMISTIC, "optimistic"},
@@ -23,7 +23,7 @@ var addressFlags = []flag{
 }
 
 func (n network) takeAddresses() ([]object, error) {
-	// netlinksafe wraps no AddrList of a handle; this one opens a socket in the thread's namespace, which is n's.
+	// netlinksafe does not wrap AddrList of a handle; this one opens a socket in the thread's namespace, which is n's.
 	addrs, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (n network) takeAddresses() ([]object, error) {
 	return objects, nil
 }
 
-// addressText returns what `ip address` shows; lifetimes count down and are left at whether there is one.
+// addressText returns what `ip address` shows. Lifetimes count down, so it only says whether there is one.
 func addressText(a netlink.Addr) string {
 	w := words{"inet"}
 	secondary := "secondary"
@@ -56,7 +56,7 @@ func addressText(a netlink.Addr) string {
 	return w.String()
 }
 
-// scopeName returns the word of ip for a scope, a number where it has none.
+// scopeName returns ip's word for a scope, or a number if there is none.
 func scopeName(s netlink.Scope) string {
 	switch s {
 	case netlink.SCOPE_UNIVERSE:

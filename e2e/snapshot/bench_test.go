@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// BenchmarkTake looks at a node with four links, ten routes of pods and a ruleset, all kinds but the files.
+// BenchmarkTake takes a snapshot of a node with four links, ten routes of pods and a ruleset: all kinds except files.
 func BenchmarkTake(b *testing.B) {
 	isolateNode(b)
 	addMacvlan(b, "eno1.host", "02:00:00:00:00:02", "eno1")

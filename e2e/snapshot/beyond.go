@@ -1,10 +1,10 @@
 package snapshot
 
-// Key names a thing wherever it appears: things of one scope, kind and name share it.
+// Key identifies an item across states: items of the same scope, kind and name share it.
 func (i Item) Key() string { return i.Scope + "|" + i.Kind + "|" + i.Name }
 
-// Key tells changes apart as things are, and a setting by its value too: one that moves further each time is not the
-// same change.
+// Key identifies a change by its item and, for a setting, by its value: a setting that changes further each time is not
+// the same change.
 func (c Change) Key() string {
 	if c.Op == Changed && c.Item.Kind == Sysctl {
 		return c.Item.Key() + "|" + c.Item.Text
@@ -12,10 +12,11 @@ func (c Change) Key() string {
 	return c.Item.Key()
 }
 
-// Same reports whether two items are equal but for what Ignored names.
+// Same reports whether two items are equal, ignoring what Ignored names.
 func Same(a, b Item) bool { return a.Key() == b.Key() && essence(a) == essence(b) }
 
-// Beyond returns the changes that go beyond an earlier difference: of each key as many are left out as that has.
+// Beyond returns the changes that go beyond an earlier difference: of each key it leaves out as many as the earlier
+// difference has.
 func Beyond(changes, earlier []Change) []Change {
 	count := map[string]int{}
 	for _, c := range earlier {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// What a Change says of its item.
+// The operations of a Change.
 const (
 	Added   = "added"
 	Removed = "removed"
@@ -19,12 +19,12 @@ type Change struct {
 	Op string `json:"op"`
 	// Item is the item afterwards, or before if it was removed.
 	Item Item `json:"item"`
-	// Before is the text a changed item had.
+	// Before is the previous text of a changed item.
 	Before string `json:"before,omitempty"`
 }
 
-// String returns the change in a line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl net.ipv4.ip_forward:
-// 0 -> 1".
+// String returns the change on one line: "+ link eno1.host: <BROADCAST> ...", "- ...", or "~ sysctl
+// net.ipv4.ip_forward: 0 -> 1".
 func (c Change) String() string {
 	w := words{map[string]string{Added: "+", Removed: "-", Changed: "~"}[c.Op]}
 	w.addf(c.Item.Scope != "", "%s", c.Item.Scope)
@@ -38,7 +38,7 @@ func (c Change) String() string {
 	return w.String()
 }
 
-// line returns a name and what is said of it.
+// line returns a name and its text.
 func line(name, text string) string {
 	if text == "" {
 		return name
@@ -46,10 +46,10 @@ func line(name, text string) string {
 	return name + ": " + text
 }
 
-// Diff returns what differs in after, sorted as a State is. It leaves out what Ignored names, and what the kernel
-// itself made or took away with something that is reported: the sysctls, link-local address, kernel routes, forwarding
-// and multicast entries and nexthops of a link that came or went, the kernel routes of such an address, the plain qdisc
-// that a link has from its first going up, all that was in a namespace that came or went.
+// Diff returns the differences of after, sorted like a State. It leaves out what Ignored names, and consequences of
+// reported changes that the kernel itself made: the sysctls, link-local address, kernel routes, forwarding and
+// multicast entries and nexthops of a link that was added or removed, the kernel routes of an added or removed address,
+// the default qdisc that a link gets when it first goes up, and everything in a namespace that was added or removed.
 func Diff(before, after State) []Change {
 	b, a := sorted(before.Items), sorted(after.Items)
 	var changes []Change
@@ -77,7 +77,7 @@ func sorted(items []Item) []Item {
 	return items
 }
 
-// group cuts the leading items of one name off a sorted list.
+// group splits the leading items of one name off a sorted list.
 func group(items *[]Item) []Item {
 	end := 1
 	for end < len(*items) && compareKey((*items)[0], (*items)[end]) == 0 {
@@ -88,8 +88,8 @@ func group(items *[]Item) []Item {
 	return head
 }
 
-// compareGroup compares items that all have one name. One that is left over on each side has changed, more have come
-// and gone.
+// compareGroup compares items that all have the same name. If one is left over on each side, it has changed; otherwise
+// items were added and removed.
 func compareGroup(before, after []Item) []Change {
 	if slices.Equal(before, after) {
 		return nil
@@ -108,7 +108,7 @@ func compareGroup(before, after []Item) []Change {
 	return changes
 }
 
-// without returns the items for which others has no equal of its own, as far as they are not ignored.
+// without returns the items that have no equal in others, except for ignored ones.
 func without(items, others []Item) []Item {
 	count := map[string]int{}
 	for _, item := range others {
@@ -127,7 +127,7 @@ func without(items, others []Item) []Item {
 	return left
 }
 
-// The parts of an item that say what it belongs to.
+// The parts of an item that name what it belongs to.
 var (
 	ofDevice     = regexp.MustCompile(`\bdev ([^\s:]+)`)
 	ofLinkSysctl = regexp.MustCompile(`^net\.(?:ipv4|ipv6|mpls)\.(?:conf|neigh)\.([^.]+)\.`)
@@ -136,7 +136,7 @@ var (
 // owner is a link in a scope.
 type owner struct{ scope, link string }
 
-// causes leaves out the changes that are mere consequences of others.
+// causes leaves out changes that are only consequences of others.
 func causes(changes []Change) []Change {
 	namespaces, links, touched, addresses := map[string]bool{}, map[owner]bool{}, map[owner]bool{}, map[owner]bool{}
 	for _, c := range changes {

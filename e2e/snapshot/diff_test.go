@@ -145,7 +145,7 @@ func TestTakeEndsWithItsContext(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	machinetime.Process() // its heart must not begin to beat in a bubble, which it would keep from its end
+	machinetime.Process() // its heartbeat must not begin in a bubble, which could then not end
 	before := State{Items: []Item{{Kind: Link, Name: "a"}}}
 	left := State{Items: []Item{{Kind: Link, Name: "a"}, {Kind: Link, Name: "left"}}}
 	other := State{Items: []Item{{Kind: Link, Name: "a"}, {Kind: Link, Name: "other"}}}
@@ -169,7 +169,7 @@ func TestSettle(t *testing.T) {
 		{name: "context ends", states: []State{left}, limit: 2 * poll, want: []string{"+ link left"}},
 		{name: "cannot look", err: fails, limit: time.Minute, wantErr: fails},
 	} {
-		// With a clock that moves only while everybody waits.
+		// With a clock that advances only while everybody waits.
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxHashed is the size in bytes up to which the content of a file is compared; above, its size and time of
-// modification are.
+// maxHashed is the size in bytes up to which the contents of files are compared. For larger files their size and time
+// of modification are compared.
 const maxHashed = 1 << 20
 
 func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
@@ -31,7 +31,7 @@ func takeFiles(ctx context.Context, trees []FileTree) ([]object, error) {
 				text, err = fileText(tree.FS, name, entry)
 			}
 			if errors.Is(err, fs.ErrNotExist) {
-				// It went away while the tree was walked, or the whole tree is not there.
+				// It was removed while the tree was walked, or the whole tree does not exist.
 				return nil
 			}
 			if err != nil {
@@ -85,7 +85,7 @@ func fileText(tree fs.FS, name string, entry fs.DirEntry) (string, error) {
 	return w.String(), nil
 }
 
-// contentText returns the size of a regular file and what stands for its content.
+// contentText returns the size of a regular file and what represents its content.
 func contentText(tree fs.FS, name string, info fs.FileInfo) (string, error) {
 	if info.Size() > maxHashed {
 		return fmt.Sprintf("%d %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano)), nil

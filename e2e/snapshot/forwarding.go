@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeForwarding sees the forwarding entries that somebody wrote: static ones of bridges and VXLANs, and unicast
-// addresses that a link receives beside its own. The kernel makes entries of this kind for the MAC of each port, and on
-// a parent for that of each macvlan, wherever that is.
+// takeForwarding reads the forwarding entries that somebody wrote: static entries of bridges and VXLANs, and unicast
+// addresses that a link receives in addition to its own. The kernel makes such entries for the MAC of each port and, on
+// a parent, for that of each macvlan, in whichever namespace it is.
 func (n network) takeForwarding() ([]object, error) {
 	entries, err := retry(func() ([]netlink.Neigh, error) { return n.handle.NeighList(0, unix.AF_BRIDGE) })
 	if err != nil {
@@ -78,7 +78,7 @@ func hardwareElsewhere() map[string]bool {
 			continue
 		}
 		seen[inode] = true
-		// A namespace that ends meanwhile has no links to tell of.
+		// A namespace that ends meanwhile has no links.
 		_ = ns.WithNetNSPath(path, func(ns.NetNS) error {
 			links, err := netlinksafe.LinkList()
 			for _, link := range links {
@@ -90,7 +90,7 @@ func hardwareElsewhere() map[string]bool {
 	return macs
 }
 
-// mountedNamespaces returns the places at which network namespaces are mounted (proc_pid_mountinfo(5)).
+// mountedNamespaces returns the paths at which network namespaces are mounted (proc_pid_mountinfo(5)).
 func mountedNamespaces() []string {
 	file, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
@@ -106,8 +106,8 @@ func mountedNamespaces() []string {
 	return paths
 }
 
-// takeGroups sees the multicast addresses that somebody gave a link, as `ip maddr add` does, and the entries that
-// somebody wrote into the multicast tables of bridges. What the kernel joins by itself is counted apart in dev_mcast
+// takeGroups reads the multicast addresses that somebody added to a link, as `ip maddr add` does, and the entries that
+// somebody wrote into the multicast tables of bridges. dev_mcast counts what the kernel joins by itself separately
 // (net/core/dev_addr_lists_proc.c, global_use).
 func (n network) takeGroups() ([]object, error) {
 	text, err := os.ReadFile("/proc/thread-self/net/dev_mcast")
@@ -166,8 +166,7 @@ func (n network) bridgeGroups() ([]object, error) {
 	return objects, nil
 }
 
-// groupName returns the address of an entry of a multicast table, of the protocol that it is for; without one it is a
-// MAC.
+// groupName returns the address of an entry of a multicast table for a protocol; without a protocol it is a MAC.
 func groupName(address []byte, protocol uint16) string {
 	switch protocol {
 	case unix.ETH_P_IP:
@@ -193,7 +192,7 @@ func nestedOf(b []byte, key uint16) [][]byte {
 	return values
 }
 
-// dump asks the kernel for all objects of a kind, none where it does not know the kind.
+// dump returns all objects of a kind; none if the kernel does not know the kind.
 func dump(protocol, message int, header []byte) ([][]byte, error) {
 	messages, err := retry(func() ([][]byte, error) {
 		request := nl.NewNetlinkRequest(message, unix.NLM_F_DUMP)
@@ -206,7 +205,7 @@ func dump(protocol, message int, header []byte) ([][]byte, error) {
 	return messages, nil
 }
 
-// unlessLacking returns an error, unless it says that the kernel was built without what was asked for.
+// unlessLacking returns an error, or nil if the error says that the kernel was built without the feature.
 func unlessLacking(err error) error {
 	for _, lacking := range []error{
 		unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT, unix.EPROTOTYPE,

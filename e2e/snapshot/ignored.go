@@ -5,18 +5,18 @@ import (
 	"slices"
 )
 
-// Ignore is something that the kernel changes on its own and no plugin owns.
+// Ignore is a change that the kernel makes on its own and that belongs to no plugin.
 type Ignore struct {
 	Kind string
-	// Pattern matches what Diff cuts out of "NAME: TEXT" before it compares; an item of which nothing remains is not
-	// compared at all.
+	// Pattern matches the part that Diff removes from "NAME: TEXT" before it compares. An item of which nothing remains
+	// is not compared at all.
 	Pattern *regexp.Regexp
 	// Reason says how it changes without a plugin.
 	Reason string
 }
 
-// ignored is the table behind Ignored. Each row was seen, and is seen again by TestIgnored. What changes with every
-// look, such as counters and the time an address has left, is in no text in the first place.
+// ignored is the table behind Ignored. Each row was observed, and is observed again by TestIgnored. Values that change
+// constantly, such as counters and the remaining lifetime of an address, are in no text in the first place.
 var ignored = []Ignore{
 	{Link, regexp.MustCompile(`,LOWER_UP\b`), "the carrier comes and goes with the other end of a veth, a node away"},
 	{Link, regexp.MustCompile(` state \S+`), "the operational state follows the carrier, that of a macvlan some milliseconds behind its parent's"},
@@ -37,7 +37,7 @@ func Ignored() []Ignore {
 	return slices.Clone(ignored)
 }
 
-// essence returns the part of an item that is compared, empty if no part is.
+// essence returns the part of an item that is compared; empty if there is none.
 func essence(item Item) string {
 	text := line(item.Name, item.Text)
 	for _, i := range ignored {

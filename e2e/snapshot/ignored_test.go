@@ -9,12 +9,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// provoked are events that touch no plugin's work, each with the rows of Ignored that it makes necessary.
+// provoked are events that affect no plugin, each with the rows of Ignored that it makes necessary.
 var provoked = []struct {
 	name  string
 	rows  []int
 	event func(testing.TB)
-	// seen is what then is in one state only, by the beginning of its line; the test waits for it.
+	// seen contains the beginnings of lines that are then in one state only; the test waits for them.
 	seen []string
 }{
 	{
@@ -79,7 +79,7 @@ func TestIgnored(t *testing.T) {
 			check(t, netlink.LinkSetUp(link(t, "early")))
 			counted(t)
 			check(t, netlink.AddrAdd(link(t, "eno1"), address(t, "fd00::1/64")))
-			// The end of the pair that goes up has nothing to do with what is watched.
+			// The end of the pair that goes up does not matter for what is compared.
 			opts := Options{Kinds: networkKinds}
 			before := take(t, opts)
 			p.event(t)
@@ -103,7 +103,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// appeared answers whether a line that begins with prefix is in after only; with a dash before it, in before only.
+// appeared reports whether a line that begins with prefix is only in after; with a dash before it, only in before.
 func appeared(before, after State, prefix string) bool {
 	if prefix[0] == '-' {
 		before, after, prefix = after, before, prefix[1:]
@@ -115,7 +115,7 @@ func appeared(before, after State, prefix string) bool {
 	})
 }
 
-// TestIgnoredRows shows that each row is needed: what it cuts out would be a change.
+// TestIgnoredRows shows that each row is needed: without it there would be a change.
 func TestIgnoredRows(t *testing.T) {
 	for i, line := range []struct {
 		kind, name, before, after string
@@ -142,7 +142,7 @@ func TestIgnoredRows(t *testing.T) {
 			t.Errorf("row %d: got %v, want it to be the one that ignores %v", i, row, line)
 		}
 	}
-	// What is alike and counts nevertheless.
+	// These resemble ignored changes and count nevertheless.
 	for _, tt := range []struct{ before, after Item }{
 		{Item{Kind: Link, Name: "eno1", Text: "<UP,LOWER_UP> mtu 1500"}, Item{Kind: Link, Name: "eno1", Text: "<LOWER_UP> mtu 1500"}},
 		{

@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xtFamily is how one family's legacy tables lie in memory: struct ipt_entry and ip6t_entry of
+// xtFamily describes the layout of one family's legacy tables in memory: struct ipt_entry and ip6t_entry of
 // include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h.
 type xtFamily struct {
 	word   string
 	domain int
 	level  int
-	// names lists the tables that exist. Asking for one that does not would create it.
+	// names lists the existing tables. Asking for one that does not exist would create it.
 	names string
-	// addr is the length of an address, entry that of an entry without matches; proto, flags (with the inverse ones
-	// behind) and target (the place of the target, with that of the next entry behind) are offsets.
+	// addr is the length of an address, entry that of an entry without matches. proto, flags (followed by the inverse
+	// flags) and target (the offset of the target, followed by that of the next entry) are offsets.
 	addr, proto, flags, target, entry int
 	gotoFlag                          byte
 }
@@ -59,7 +59,7 @@ const (
 // xtChains are the built-in chains by hook.
 var xtChains = [xtHooks]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 
-// takeIptables sees the legacy tables of both families.
+// takeIptables reads the legacy tables of both families.
 func takeIptables() ([]object, error) {
 	var objects []object
 	for _, family := range xtFamilies {
@@ -82,7 +82,7 @@ func takeIptables() ([]object, error) {
 	return objects, nil
 }
 
-// take reads a table. It is asked for again when it changed between its size and its entries.
+// take reads a table. It reads again if the table changed between the request of its size and that of its entries.
 func (f xtFamily) take(table string) ([]object, error) {
 	fd, err := unix.Socket(f.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
@@ -111,7 +111,7 @@ func (f xtFamily) take(table string) ([]object, error) {
 	return nil, fmt.Errorf("table changed %d times while it was read", attempts)
 }
 
-// getsockopt reads an option of any size, which x/sys has for some sizes only.
+// getsockopt reads an option of any size; x/sys supports only some sizes.
 func getsockopt(fd, level, option int, b []byte) error {
 	size := uint32(len(b))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(option),
@@ -126,18 +126,18 @@ func getsockopt(fd, level, option int, b []byte) error {
 type xtEntry struct {
 	offset int
 	spec   words
-	// jump is the option before the target, target its name, empty for a verdict; data is what the target holds.
+	// jump is the option before the target; target is its name, empty for a verdict; data is the content of the target.
 	jump   string
 	target string
 	data   []byte
 }
 
-// verdict returns the number within a standard target.
+// verdict returns the number in a standard target.
 func (e xtEntry) verdict() int32 {
 	return int32(binary.NativeEndian.Uint32(e.data))
 }
 
-// parse makes an item of each chain and of each rule, in the words of `iptables -S`.
+// parse makes an item of each chain and of each rule, in the form of `iptables -S`.
 func (f xtFamily) parse(table string, info, blob []byte) ([]object, error) {
 	valid := binary.NativeEndian.Uint32(info[xtTableName:])
 	hooks, policies := map[int]string{}, map[int]bool{}
@@ -153,7 +153,8 @@ func (f xtFamily) parse(table string, info, blob []byte) ([]object, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A chain of a user begins with an ERROR entry that holds its name. The last entry is one too, and begins nothing.
+	// A user-defined chain begins with an ERROR entry that contains its name. The last entry is one too, but begins no
+	// chain.
 	chains := map[int]string{}
 	for i, e := range entries[:max(0, len(entries)-1)] {
 		if e.target == xtErrorName {
@@ -173,7 +174,7 @@ func (f xtFamily) parse(table string, info, blob []byte) ([]object, error) {
 				remove: func() error { return f.removeChain(table, name) },
 			})
 		}
-		// The kernel wants each chain of a user to end with a verdict of its own, as iptables appends it.
+		// The kernel requires each user-defined chain to end with a verdict of its own, which iptables appends.
 		last := entries[i+1].target == xtErrorName
 		switch {
 		case e.target == xtErrorName, last && e.target == "" && e.verdict() == xtReturn:
@@ -204,7 +205,8 @@ func (f xtFamily) ruleText(e xtEntry, chains map[int]string) string {
 	return w.String()
 }
 
-// xtVerdict returns the verdict of a standard target: negative for one of netfilter, else the offset of a chain.
+// xtVerdict returns the text of a standard target: a negative number is a verdict of netfilter, others are offsets of
+// chains.
 func xtVerdict(verdict int32, chains map[int]string) string {
 	switch verdict {
 	case xtAccept:
@@ -220,7 +222,7 @@ func xtVerdict(verdict int32, chains map[int]string) string {
 	return fmt.Sprint(verdict)
 }
 
-// entries cuts a table into its entries.
+// entries splits a table into its entries.
 func (f xtFamily) entries(blob []byte) ([]xtEntry, error) {
 	var entries []xtEntry
 	for at := 0; at < len(blob); {
@@ -252,7 +254,7 @@ func (f xtFamily) entries(blob []byte) ([]xtEntry, error) {
 			if size < xtHeaderSize+4 {
 				return nil, fmt.Errorf("verdict of entry at %d: want %d bytes, got %d", at, xtHeaderSize+4, size)
 			}
-			// Zeros belong to the verdict.
+			// Zeros are part of the verdict.
 			e.data = entry[target+xtHeaderSize : target+size]
 		}
 		entries = append(entries, e)
@@ -261,8 +263,8 @@ func (f xtFamily) entries(blob []byte) ([]xtEntry, error) {
 	return entries, nil
 }
 
-// xtExtension returns a match or target (struct xt_entry_match): its size and name with revision, then its data, here
-// without zeros at the end.
+// xtExtension reads a match or target (struct xt_entry_match): its size, its name with revision, and its data, without
+// zeros at the end.
 func xtExtension(b []byte) (name string, info []byte, size int) {
 	size = min(int(binary.NativeEndian.Uint16(b)), len(b))
 	name = cString(b[2 : 2+xtNameSize])
@@ -275,7 +277,7 @@ func xtExtension(b []byte) (name string, info []byte, size int) {
 	return name, bytes.TrimRight(b[xtHeaderSize:size], "\x00"), size
 }
 
-// cString returns the text up to a zero.
+// cString returns the text up to the first zero byte.
 func cString(b []byte) string {
 	text, _, _ := bytes.Cut(b, []byte{0})
 	return string(text)
@@ -319,7 +321,7 @@ func (f xtFamily) spec(entry []byte) words {
 	return w
 }
 
-// zero answers whether b has no bit set.
+// zero reports whether all bits of b are zero.
 func zero(b []byte) bool {
 	return len(bytes.Trim(b, "\x00")) == 0
 }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// xtBuilder writes a legacy table, entry by entry.
+// xtBuilder builds a legacy table, entry by entry.
 type xtBuilder struct {
 	xtFamily
 	blob    []byte
 	entries uint32
 }
 
-// add appends an entry and returns its offset. Spec fills in what it matches.
+// add appends an entry and returns its offset. spec fills in what it matches.
 func (b *xtBuilder) add(target []byte, match []byte, spec func(entry []byte)) uint32 {
 	entry := make([]byte, b.entry)
 	if spec != nil {
@@ -30,7 +30,7 @@ func (b *xtBuilder) add(target []byte, match []byte, spec func(entry []byte)) ui
 	return uint32(at)
 }
 
-// extension returns a match or target with its data, as long as the kernel wants it.
+// extension returns a match or target with its data, in the length that the kernel requires.
 func extension(name string, revision byte, data []byte) []byte {
 	b := make([]byte, xtHeaderSize, xtHeaderSize+len(data)+7)
 	b = append(b, data...)
@@ -51,7 +51,7 @@ func errorTarget(chain string) []byte {
 	return extension(xtErrorName, 0, name)
 }
 
-// fill writes the filter table: a policy, rules in FORWARD, a chain of a user.
+// fill writes the filter table: a policy, rules in FORWARD, a user-defined chain.
 func (b *xtBuilder) fill(tb testing.TB) {
 	tb.Helper()
 	fd, err := unix.Socket(b.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -59,7 +59,7 @@ func (b *xtBuilder) fill(tb testing.TB) {
 	defer unix.Close(fd)
 	const rule = 40 // the size of a standard target
 	input := b.add(verdict(xtAccept), nil, nil)
-	// Behind it come four more entries and the head of the chain, then the rule that FORWARD jumps to.
+	// Four more entries and the head of the chain follow, and then the rule that FORWARD jumps to.
 	head := 5 * (b.entry + rule)
 	chain := head + b.entry + len(errorTarget(""))
 	forward := b.add(verdict(int32(chain)), nil, func(entry []byte) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// programs returns the commands that write a family's legacy tables, the surest first.
+// programs returns the commands that write a family's legacy tables, the most reliable first.
 func (f xtFamily) programs() []string {
 	if f.domain == unix.AF_INET {
 		return []string{"iptables-legacy", "iptables"}
@@ -19,7 +19,7 @@ func (f xtFamily) programs() []string {
 	return []string{"ip6tables-legacy", "ip6tables"}
 }
 
-// program finds the one that a node has. What calls itself iptables may write nftables instead, and says so
+// program returns the one that a node has. A program called iptables may write nftables instead, and then says so
 // (iptables(8), --version).
 func (f xtFamily) program() (string, error) {
 	for _, name := range f.programs() {
@@ -35,12 +35,12 @@ func (f xtFamily) program() (string, error) {
 	return "", fmt.Errorf("the node has no %s to write legacy tables with", f.programs()[0])
 }
 
-// removeRule deletes the rule with a number, from 1 on, in a chain.
+// removeRule deletes the rule with a number, starting at 1, in a chain.
 func (f xtFamily) removeRule(table, chain string, number int) error {
 	return f.run("-t", table, "-D", chain, strconv.Itoa(number))
 }
 
-// removeChain deletes a chain of a user with its rules.
+// removeChain deletes a user-defined chain and its rules.
 func (f xtFamily) removeChain(table, chain string) error {
 	if err := f.run("-t", table, "-F", chain); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (f xtFamily) removeChain(table, chain string) error {
 	return f.run("-t", table, "-X", chain)
 }
 
-// run calls the program, which inherits the namespace of the thread. It waits up to 5 s for others that write.
+// run runs the program, which inherits the namespace of the thread. It waits up to 5 s for other writers.
 func (f xtFamily) run(args ...string) error {
 	path, err := f.program()
 	if err != nil {

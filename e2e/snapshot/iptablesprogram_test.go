@@ -10,7 +10,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// TestRevertIptables shows what the program is asked for; few machines have one.
+// TestRevertIptables checks the arguments of the program, since few machines have one.
 func TestRevertIptables(t *testing.T) {
 	const quiet = "exit 0"
 	for _, tt := range []struct {
@@ -83,7 +83,7 @@ func TestRevertIptables(t *testing.T) {
 	}
 }
 
-// errText returns the text of an error, empty for none.
+// errText returns the text of an error; empty for none.
 func errText(err error) string {
 	if err == nil {
 		return ""
@@ -101,7 +101,7 @@ func TestRevertIptables_kernel(t *testing.T) {
 			opts := Options{Kinds: []string{Iptables}}
 			before := take(t, opts)
 			(&xtBuilder{xtFamily: family}).fill(t)
-			// What is left is the chains that every table has; a chain of a user goes once nothing leads to it.
+			// Only the chains that every table has are left; a user-defined chain is removed once nothing leads to it.
 			changes := slices.DeleteFunc(Diff(before, take(t, opts)), func(c Change) bool {
 				return Revertible(c) != nil
 			})

@@ -1,25 +1,24 @@
 package snapshot
 
-// Kind is a kind of items, and what those who look at states must know of it.
+// Kind describes a kind of items to code that uses states.
 type Kind struct {
 	Name string
-	// Network says that its items are of a network namespace; else they are of the node.
+	// Network means that its items belong to a network namespace; otherwise they belong to the node.
 	Network bool
-	// WithLink says that the kernel takes its items away with the link that they are on.
+	// WithLink means that the kernel removes its items together with their link.
 	WithLink bool
-	// Many says that a namespace has hundreds of its items from the start, so that one looks at them only where they
-	// matter.
+	// Many means that a new namespace already has hundreds of its items, so that they are read only if they matter.
 	Many bool
-	// Traced says that plugins make its items for each attachment, and that they are listed fast enough to look at them
+	// Traced means that plugins make its items for each attachment, and that they can be listed fast enough to do so
 	// around each call.
 	Traced bool
-	// Quiet says that nobody but runtimes and plugins makes its items on a node where others work at the same time:
-	// kubelets and runtimes start processes and mount all the while, and proxies write rules.
+	// Quiet means that on a node where others work at the same time only runtimes and plugins make its items. Kubelets
+	// and runtimes constantly start processes and make mounts, and proxies write rules.
 	Quiet bool
 }
 
-// Kinds returns all kinds but Namespace, which is always taken, in the order in which changes must be reverted: with a
-// link go its addresses and routes, and a forwarding sysctl sets others.
+// Kinds returns all kinds except Namespace, which is always taken, in the order in which changes must be reverted: the
+// addresses and routes of a link are removed with it, and a forwarding sysctl sets others.
 func Kinds() []Kind {
 	return []Kind{
 		{Name: Link, Network: true, WithLink: true, Traced: true, Quiet: true},
@@ -30,7 +29,7 @@ func Kinds() []Kind {
 		{Name: Route, Network: true, WithLink: true, Traced: true, Quiet: true},
 		{Name: Neighbour, Network: true, WithLink: true, Traced: true, Quiet: true},
 		{Name: Address, Network: true, WithLink: true, Traced: true, Quiet: true},
-		// The smaller tables, empty on most nodes. A nexthop is held by routes.
+		// The smaller tables, which are empty on most nodes. A nexthop cannot be removed while routes use it.
 		{Name: Nexthop, Network: true, WithLink: true},
 		{Name: Forwarding, Network: true, WithLink: true},
 		{Name: Group, Network: true, WithLink: true},

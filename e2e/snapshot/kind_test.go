@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 )
 
-// TestTake_kinds has links and queues that not every kernel offers. Taking them away again leaves nothing.
+// TestTake_kinds makes links and queues that not every kernel supports. Removing them again leaves nothing.
 func TestTake_kinds(t *testing.T) {
 	on := func(tb testing.TB, parent string) netlink.LinkAttrs {
 		a := netlink.NewLinkAttrs()
@@ -54,7 +54,7 @@ func TestTake_kinds(t *testing.T) {
 			return netlink.LinkAdd(&netlink.Vrf{LinkAttrs: a, Table: 10})
 		}, []string{
 			"+ link made: <NOARP,MASTER> mtu 65575 state DOWN group 0 qlen 1000 link/ether 02:00:00:00:00:07 vrf table 10",
-			// The first VRF of a namespace brings them (drivers/net/vrf.c, vrf_add_fib_rules).
+			// The first VRF of a namespace adds them (drivers/net/vrf.c, vrf_add_fib_rules).
 			"+ rule inet 1000: from all no lookup proto kernel",
 			"+ rule inet6 1000: from all no lookup proto kernel",
 		}},
@@ -70,7 +70,7 @@ func TestTake_kinds(t *testing.T) {
 			opts := Options{Kinds: []string{Link, Address, Route, Rule, Neighbour, Qdisc}}
 			before := take(t, opts)
 			err := tt.change(t)
-			// A queue of a kind that there is none of is not found (sched_api.c, qdisc_create).
+			// A queue of an unknown kind is not found (sched_api.c, qdisc_create).
 			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
 				kerneltest.Lacks(t, tt.needs)
 			}

@@ -37,9 +37,9 @@ func constantKinds(t *testing.T) []string {
 	return kinds
 }
 
-// TestKinds finds a kind that somebody added and forgot elsewhere.
+// TestKinds finds a kind that was added in one place and forgotten in others.
 func TestKinds(t *testing.T) {
-	read := map[string]bool{} // whether a kind that is read is one of a network
+	read := map[string]bool{} // whether a kind that is read belongs to a network
 	for _, r := range (network{}).readers() {
 		read[r.kind] = true
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isolate moves the test into network and mount namespaces of its own. They end with the test's thread, which is never
+// isolate moves the test into its own network and mount namespaces. They end with the test's thread, which is never
 // unlocked.
 func isolate(tb testing.TB) {
 	tb.Helper()
@@ -23,12 +23,12 @@ func isolate(tb testing.TB) {
 	runtime.LockOSThread()
 	check(tb, unix.Unshare(unix.CLONE_NEWNET|unix.CLONE_NEWNS))
 	check(tb, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	// Otherwise addresses of links come when the kernel has found no duplicate of them, after the test has ended.
+	// Otherwise links get addresses only when duplicate address detection has ended, which may be after the test.
 	write(tb, "/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1")
 	check(tb, netlink.LinkSetUp(link(tb, "lo")))
 }
 
-// isolateNode is isolate with a master eno1, up, that has 192.168.0.1/16 and whose other end is called wire.
+// isolateNode calls isolate and makes a master eno1, up, with 192.168.0.1/16, whose other end is called wire.
 func isolateNode(tb testing.TB) {
 	tb.Helper()
 	isolate(tb)
@@ -41,10 +41,10 @@ func isolateNode(tb testing.TB) {
 	})
 }
 
-// patience bounds how long a test waits for what never comes. No verdict depends on it.
+// patience limits how long a test waits for something that does not happen. No verdict depends on it.
 const patience = 2 * time.Minute
 
-// eventually polls until ok holds.
+// eventually calls ok until it returns true.
 func eventually(tb testing.TB, want string, ok func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
@@ -142,7 +142,7 @@ func texts(items []Item) []string {
 	return s
 }
 
-// pod is a further network namespace, held by a thread.
+// pod is another network namespace, kept alive by a thread.
 type pod struct {
 	// path leads to it until end is called.
 	path string
@@ -167,13 +167,13 @@ func startPod(tb testing.TB) *pod {
 	return p
 }
 
-// do runs f within the pod.
+// do runs f in the pod.
 func (p *pod) do(f func()) {
 	p.work <- f
 	<-p.done
 }
 
-// end lets the thread and with it the namespace go, some moments later.
+// end ends the thread and thereby, some moments later, the namespace.
 func (p *pod) end() {
 	close(p.work)
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkFlags are the flags that ip shows. RUNNING is left to the state.
+// linkFlags are the flags that ip shows. RUNNING is left out, since the state says the same.
 var linkFlags = []flag{
 	{unix.IFF_LOOPBACK, "LOOPBACK"},
 	{unix.IFF_BROADCAST, "BROADCAST"},
@@ -40,7 +40,7 @@ func (n network) takeLinks() ([]object, error) {
 	return objects, nil
 }
 
-// linkText returns what `ip -d link` shows, in its order where it has one.
+// linkText returns what `ip -d link` shows, in the order of ip where ip has one.
 func (n network) linkText(link netlink.Link, ports map[int]words) string {
 	a := link.Attrs()
 	var flags, w words
@@ -53,7 +53,7 @@ func (n network) linkText(link netlink.Link, ports map[int]words) string {
 	w.addf(len(a.HardwareAddr) > 0, "%s", a.HardwareAddr)
 	switch {
 	case a.NetNsID >= 0:
-		// The index is one of another namespace, where the peer or parent may go by any name.
+		// The index belongs to another namespace, where the peer or parent may have any name.
 		w.add("parent in another namespace")
 	case a.ParentIndex != 0 && a.ParentIndex != a.Index:
 		w.addf(true, "parent %s", n.name(a.ParentIndex))
@@ -70,7 +70,7 @@ func (n network) linkText(link netlink.Link, ports map[int]words) string {
 	return w.String()
 }
 
-// macvlanModes are the words of ip for the modes of macvlan and macvtap.
+// macvlanModes are ip's words for the modes of macvlan and macvtap.
 var macvlanModes = map[netlink.MacvlanMode]string{
 	netlink.MACVLAN_MODE_PRIVATE:  "private",
 	netlink.MACVLAN_MODE_VEPA:     "vepa",
@@ -79,7 +79,7 @@ var macvlanModes = map[netlink.MacvlanMode]string{
 	netlink.MACVLAN_MODE_SOURCE:   "source",
 }
 
-// linkKind returns the kind of a link with the settings of it that plugins choose.
+// linkKind returns the kind of a link, and those of its settings that plugins choose.
 func linkKind(link netlink.Link) string {
 	w := words{link.Type()}
 	switch l := link.(type) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaceRoot is the root of a bind mount of a namespace, with the number that the kernel gave it.
+// namespaceRoot matches the root of a bind mount of a namespace, with the number that the kernel gave it.
 var namespaceRoot = regexp.MustCompile(`^(\w+):\[\d+\]$`)
 
 func takeMounts() ([]object, error) {
@@ -27,7 +27,7 @@ func takeMounts() ([]object, error) {
 			return nil, err
 		}
 		place := len(objects)
-		// What is mounted over another mount comes behind it.
+		// A mount over another mount follows it in the list.
 		top[item.Name] = place
 		objects = append(objects, object{Item: item, remove: func() error {
 			if top[item.Name] != place {
@@ -40,7 +40,7 @@ func takeMounts() ([]object, error) {
 }
 
 // parseMount reads a line of mountinfo (proc_pid_mountinfo(5)): ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [PROPAGATION
-// ...] - TYPE SOURCE OPTIONS. The numbers, which differ from run to run, are left out; names stay escaped as the kernel
+// ...] - TYPE SOURCE OPTIONS. It leaves out the numbers, which differ from run to run; names stay escaped as the kernel
 // prints them.
 func parseMount(line string) (Item, error) {
 	mount, fs, found := strings.Cut(line, " - ")
@@ -59,13 +59,13 @@ func parseMount(line string) (Item, error) {
 	return Item{Name: m[4], Text: w.String()}, nil
 }
 
-// escaped is a character that mountinfo writes as its octal number.
+// escaped matches a character that mountinfo writes as its octal number.
 var escaped = regexp.MustCompile(`\\[0-7]{3}`)
 
-// unescapeMount returns a path as it is, from one of mountinfo.
+// unescapeMount returns the path that mountinfo wrote with escapes.
 func unescapeMount(path string) string {
 	return escaped.ReplaceAllStringFunc(path, func(s string) string {
-		// Three octal digits are a number.
+		// Three octal digits are a valid number.
 		n, _ := strconv.ParseUint(s[1:], 8, 16)
 		return string([]byte{byte(n)})
 	})

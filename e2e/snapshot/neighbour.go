@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeNeighbours sees the entries that somebody wrote: the permanent ones, and the addresses answered for others.
+// takeNeighbours reads the entries that somebody wrote: permanent ones, and proxy entries.
 func (n network) takeNeighbours() ([]object, error) {
 	var objects []object
 	add := func(e netlink.Neigh, text string) {
@@ -44,14 +44,14 @@ func (n network) takeNeighbours() ([]object, error) {
 	return objects, nil
 }
 
-// proxyText is all there is to say of a proxy, which may have the name of a permanent entry.
+// proxyText is the whole text of a proxy, which may have the name of a permanent entry.
 const proxyText = "proxy"
 
-// attempts is how often an interrupted dump is asked for.
+// attempts is how often an interrupted dump is repeated.
 const attempts = 20
 
-// retry repeats a dump that the kernel reports as interrupted by a change. It is for the calls that netlinksafe does
-// not wrap.
+// retry repeats a dump that the kernel reports as interrupted by a change. It is for calls that netlinksafe does not
+// wrap.
 func retry[T any](list func() ([]T, error)) ([]T, error) {
 	var all []T
 	var err error

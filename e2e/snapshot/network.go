@@ -13,14 +13,14 @@ import (
 // families are the families of addresses, routes and rules.
 var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
 
-// network is one network namespace: the calling thread's at the time of openNetwork.
+// network is one network namespace: the one of the calling thread at the time of openNetwork.
 type network struct {
 	handle netlinksafe.Handle
 	links  []netlink.Link
 	names  map[int]string
 }
 
-// takeNetwork sees the network namespace of the calling thread, which must be locked to its goroutine.
+// takeNetwork reads the network namespace of the calling thread, which must be locked to its goroutine.
 func takeNetwork(ctx context.Context, opts Options) ([]Item, error) {
 	n, err := openNetwork()
 	if err != nil {
@@ -49,7 +49,7 @@ func openNetwork() (network, error) {
 	return n, nil
 }
 
-// read sees what is wanted of the network.
+// read reads the kinds that opts wants.
 func (n network) read(ctx context.Context, opts Options) ([]object, error) {
 	return readAll(ctx, opts, n.readers())
 }
@@ -76,8 +76,8 @@ func (n network) readers() []reader {
 	}
 }
 
-// name returns the name of the link with an index. A link that came after the list of links has none; the next snapshot
-// will know it.
+// name returns the name of the link with an index. A link that was added after the list of links was read has no name;
+// the next snapshot has it.
 func (n network) name(index int) string {
 	if name, ok := n.names[index]; ok {
 		return name
@@ -85,15 +85,15 @@ func (n network) name(index int) string {
 	return "(unknown)"
 }
 
-// words is a line in the making.
+// words is a line that is being built.
 type words []string
 
-// add appends to the line.
+// add appends words.
 func (w *words) add(s ...string) {
 	*w = append(*w, s...)
 }
 
-// addf appends to the line when ok holds.
+// addf appends a formatted word if ok is true.
 func (w *words) addf(ok bool, format string, args ...any) {
 	if ok {
 		*w = append(*w, fmt.Sprintf(format, args...))
@@ -104,13 +104,13 @@ func (w words) String() string {
 	return strings.Join(w, " ")
 }
 
-// flag is a bit and its word.
+// flag is a bit and its name.
 type flag struct {
 	bit  uint32
 	word string
 }
 
-// addFlags appends the words of the bits that are set.
+// addFlags appends the names of the bits that are set.
 func (w *words) addFlags(bits uint32, flags []flag) {
 	for _, f := range flags {
 		w.addf(bits&f.bit != 0, "%s", f.word)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The attributes of a nexthop object (include/uapi/linux/nexthop.h), of which the netlink library knows nothing.
+// The attributes of a nexthop object (include/uapi/linux/nexthop.h), which the netlink library does not support.
 const (
 	nexthopID        = 1
 	nexthopGroup     = 2
@@ -20,7 +20,7 @@ const (
 	nexthopHeader    = 8
 )
 
-// takeNexthops sees nexthop objects, as `ip nexthop` shows them.
+// takeNexthops reads nexthop objects, as `ip nexthop` shows them.
 func (n network) takeNexthops() ([]object, error) {
 	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETNEXTHOP, make([]byte, nexthopHeader))
 	if err != nil {
@@ -66,13 +66,13 @@ func (n network) takeNexthops() ([]object, error) {
 	return objects, nil
 }
 
-// leading is the header of a message, before its attributes: raw data of the library stands behind them.
+// leading is the header of a message, which precedes its attributes; the library puts raw data after them.
 type leading []byte
 
 // Len returns its size in bytes.
 func (l leading) Len() int { return len(l) }
 
-// Serialize returns it as it is.
+// Serialize returns the bytes themselves.
 func (l leading) Serialize() []byte { return l }
 
 func removeNexthop(id uint32) error {
@@ -83,8 +83,8 @@ func removeNexthop(id uint32) error {
 	return err
 }
 
-// takeLabels sees the labels by which the kernel chooses source addresses of IPv6 (include/uapi/linux/if_addrlabel.h).
-// Each namespace begins with the same labels.
+// takeLabels reads the labels by which the kernel chooses IPv6 source addresses (include/uapi/linux/if_addrlabel.h).
+// Each namespace starts with the same labels.
 func (n network) takeLabels() ([]object, error) {
 	const header, address, label = 12, 1, 2
 	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETADDRLABEL, append([]byte{unix.AF_INET6},

@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lists of google/nftables drop every expression they do not know (byteorder, socket, tproxy, ...) and refuse sets
-// of other types than theirs. What is compared must be whole, so the dumps are read here, one for each kind of object,
-// and what has no rendering is shown as it is.
+// The lists of google/nftables drop every unknown expression (byteorder, socket, tproxy, ...) and refuse sets of
+// unknown types. A comparison needs complete objects, so the dumps are read here, one for each kind of object. Parts
+// without a rendering are shown as raw attributes.
 
-// nftFamilies are the words of nft.
+// nftFamilies are nft's names of families.
 var nftFamilies = map[uint8]string{
 	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
 	unix.NFPROTO_ARP: "arp", unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev",
 }
 
-// attrs are the attributes of a netlink message by type. Reading one takes it out, so that what is left over can be
+// attrs are the attributes of a netlink message by type. Reading one removes it, so that the remaining ones can be
 // shown.
 type attrs map[uint16][]byte
 
@@ -45,7 +45,7 @@ func (a attrs) take(key uint16) []byte {
 	return value
 }
 
-// uint takes an integer of any width, 0 if there is none.
+// uint removes and returns an integer of any width; 0 if there is none.
 func (a attrs) uint(key uint16) (n uint64) {
 	for _, b := range a.take(key) {
 		n = n<<8 | uint64(b)
@@ -57,7 +57,7 @@ func (a attrs) string(key uint16) string {
 	return strings.TrimRight(string(a.take(key)), "\x00")
 }
 
-// nested takes attributes within an attribute, none if there are none or they are malformed.
+// nested removes and returns attributes within an attribute; none if there are none or they are malformed.
 func (a attrs) nested(key uint16) attrs {
 	inner, err := parseAttrs(a.take(key))
 	if err != nil {
@@ -66,7 +66,7 @@ func (a attrs) nested(key uint16) attrs {
 	return inner
 }
 
-// rest returns the attributes that nobody took, without those that are zero.
+// rest returns the attributes that were not read, without those that are zero.
 func (a attrs) rest() words {
 	var w words
 	for _, key := range slices.Sorted(maps.Keys(a)) {
@@ -76,13 +76,13 @@ func (a attrs) rest() words {
 	return w
 }
 
-// nftMessage is an object of a dump.
+// nftMessage is an object in a dump.
 type nftMessage struct {
 	family uint8
 	attrs
 }
 
-// nftDump asks for all objects of one type. Attributes, if any, narrow it down.
+// nftDump requests all objects of one type. Attributes, if any, restrict it.
 func nftDump(conn *netlink.Conn, get int, family uint8, narrow ...netlink.Attribute) ([]nftMessage, error) {
 	body, err := netlink.MarshalAttributes(narrow)
 	if err != nil {
@@ -120,7 +120,7 @@ func nftDump(conn *netlink.Conn, get int, family uint8, narrow ...netlink.Attrib
 	return nil, fmt.Errorf("dump interrupted %d times", attempts)
 }
 
-// noNftables answers whether err says that the kernel has no nf_tables at all.
+// noNftables reports whether err means that the kernel has no nf_tables at all.
 func noNftables(err error) bool {
 	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
@@ -163,7 +163,7 @@ func (n network) takeNftables() ([]object, error) {
 	} {
 		messages, err := nftDump(conn, d.get, unix.NFPROTO_UNSPEC)
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			// A kernel built without flow tables.
+			// The kernel was built without flow tables.
 			continue
 		}
 		if err != nil {
@@ -183,13 +183,13 @@ func nftName(what string, m nftMessage, names ...string) string {
 	return w.String()
 }
 
-// nftTableOf takes the table of an object, by the number of the attribute that has its name.
+// nftTableOf removes and returns the table of an object; key is the number of the attribute with its name.
 func nftTableOf(m nftMessage, key uint16) *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamily(m.family), Name: m.string(key)}
 }
 
-// nftRemoval makes a transaction in the thread's namespace. To delete, unlike to list, google/nftables needs to know
-// no expressions.
+// nftRemoval returns a function that makes a transaction in the thread's namespace. For deleting, unlike for listing,
+// google/nftables need not know expressions.
 func nftRemoval(fill func(*nftables.Conn) error) func() error {
 	return func() error {
 		conn, err := nftables.New()
@@ -203,7 +203,7 @@ func nftRemoval(fill func(*nftables.Conn) error) func() error {
 	}
 }
 
-// nftHooks are the hooks of the families by number; netdev has one of its own.
+// nftHooks are the hooks of the families by number; netdev has its own.
 var nftHooks = []string{"prerouting", "input", "forward", "output", "postrouting", "ingress"}
 
 func nftTable(m nftMessage) object {
@@ -230,7 +230,7 @@ func nftChain(m nftMessage) object {
 	}
 }
 
-// chainText returns the head of a chain that hangs on a hook, empty for any other.
+// chainText returns the hook, type, priority and policy of a base chain; empty for other chains.
 func chainText(m nftMessage) string {
 	hook := m.nested(unix.NFTA_CHAIN_HOOK)
 	if len(hook) == 0 {
@@ -294,7 +294,7 @@ func nftObject(m nftMessage) object {
 	data := m.nested(unix.NFTA_OBJ_DATA)
 	switch kind {
 	case 1:
-		// A counter has nothing but its counts.
+		// A counter contains only its counts.
 		clear(data)
 	case 2:
 		data.take(unix.NFTA_QUOTA_CONSUMED)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ruleset is a table as plugins, kube-proxy and administrators write them.
+// ruleset makes a table as plugins, kube-proxy and administrators write them.
 func ruleset(tb testing.TB, conn *nftables.Conn) {
 	tb.Helper()
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "cni"})
@@ -147,7 +147,7 @@ func TestTakeNftables(t *testing.T) {
 	}
 }
 
-// counted adds a table that counts what leaves, and keeps a set whose element lives for a moment.
+// counted adds a table that counts outgoing packets and has a set whose element expires after a moment.
 func counted(tb testing.TB) {
 	tb.Helper()
 	conn, err := nftables.New()
@@ -162,7 +162,7 @@ func counted(tb testing.TB) {
 			{Key: []byte{10, 0, 0, 1}, Timeout: 3 * time.Second},
 		}))
 	conn.AddRule(&nftables.Rule{Table: table, Chain: output, Exprs: []expr.Any{
-		// Looking at the state of connections makes the kernel track them in this namespace.
+		// Matching the state of connections makes the kernel track them in this namespace.
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, &expr.Counter{},
 	}})
 	check(tb, conn.Flush())

@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// operand is the content of a register: its expression, the type of its values by nft's number, and their bytes.
+// operand is the content of a register: its expression, nft's number of the type of its values, and their bytes.
 type operand struct {
 	text string
 	kind uint64
 	len  uint64
-	// value is the bytes that an immediate stored.
+	// value contains the bytes that an immediate expression stored.
 	value []byte
 }
 
-// nftRenderer renders the expressions of a rule, which the kernel evaluates one after the other over registers.
+// nftRenderer renders the expressions of a rule, which the kernel evaluates one after the other with registers.
 type nftRenderer struct {
 	network
 	family    uint8
@@ -28,7 +28,7 @@ type nftRenderer struct {
 	out       words
 }
 
-// register returns the number of a register in steps of four bytes: 1 to 4 are the registers of 16 bytes, from 8 on
+// register returns the number of a register in units of four bytes: 1 to 4 are the registers of 16 bytes, 8 and higher
 // those of 4.
 func register(number uint64) uint64 {
 	if number < unix.NFT_REG32_00 {
@@ -50,7 +50,7 @@ func (r *nftRenderer) store(number uint64, o operand) {
 	r.registers[register(number)] = o
 }
 
-// expression appends one. What a rendering does not tell of it, attributes by number, stands behind it.
+// expression appends an expression. Attributes that its rendering does not show follow it by number.
 func (r *nftRenderer) expression(b []byte) {
 	e, err := parseAttrs(b)
 	if err != nil {
@@ -68,7 +68,7 @@ func (r *nftRenderer) expression(b []byte) {
 	r.out.add(data.rest()...)
 }
 
-// nftExpressions are the expressions that are rendered.
+// nftExpressions are the expressions with a rendering.
 var nftExpressions = map[string]func(*nftRenderer, attrs){
 	"meta": (*nftRenderer).meta, "ct": (*nftRenderer).ct, "payload": (*nftRenderer).payload, "fib": (*nftRenderer).fib,
 	"cmp": (*nftRenderer).cmp, "range": (*nftRenderer).inRange, "bitwise": (*nftRenderer).bitwise,
@@ -129,11 +129,11 @@ func (r *nftRenderer) keyed(a attrs, what string, keys map[uint64]keyword, key u
 	r.store(a.uint(dreg), operand{text: k.word, kind: k.kind, len: length})
 }
 
-// header is a place in a packet.
+// header is a position in a packet.
 type header struct{ base, offset, len uint64 }
 
-// headers are the places that have a word in nft. Network headers of IPv4 and IPv6 are told apart by the length of
-// their addresses.
+// headers are the positions that have a name in nft. Network headers of IPv4 and IPv6 are distinguished by the length
+// of their addresses.
 var headers = map[header]keyword{
 	{unix.NFT_PAYLOAD_LL_HEADER, 0, 6}: {"ether daddr", 9}, {unix.NFT_PAYLOAD_LL_HEADER, 6, 6}: {"ether saddr", 9},
 	{unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4}: {"ip saddr", 7}, {unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4}: {
@@ -148,11 +148,11 @@ func (r *nftRenderer) payload(a attrs) {
 	h := header{a.uint(unix.NFTA_PAYLOAD_BASE), a.uint(unix.NFTA_PAYLOAD_OFFSET), a.uint(unix.NFTA_PAYLOAD_LEN)}
 	k, ok := headers[h]
 	if full := (header{h.base, h.offset, 4}); !ok && h.len < 4 && r.family != unix.NFPROTO_IPV6 {
-		// How nft matches a prefix that ends at a byte.
+		// nft matches a prefix that ends at a byte boundary like this.
 		k, ok = headers[full]
 	}
 	if !ok {
-		// The syntax of nft for raw payload, in bits.
+		// nft's syntax for raw payload, in bits.
 		k.word = fmt.Sprintf("@%s,%d,%d", [...]string{"ll", "nh", "th", "ih"}[h.base&3], h.offset*8, h.len*8)
 	}
 	if source := a.uint(unix.NFTA_PAYLOAD_SREG); source != 0 {
@@ -182,7 +182,7 @@ func (r *nftRenderer) fib(a attrs) {
 	})
 }
 
-// operators are the words of nft for NFT_CMP_EQ and so on.
+// operators are nft's words for NFT_CMP_EQ and so on.
 var operators = [...]string{"", "!= ", "< ", "<= ", "> ", ">= "}
 
 func operator(number uint64) string {
@@ -222,7 +222,7 @@ func (r *nftRenderer) bitwise(a attrs) {
 	if len(bytes.Trim(xor, "\x00")) > 0 {
 		text += " ^ " + r.value(o.kind, xor)
 	}
-	// A shift, an and, or, xor of two registers.
+	// A shift, or an and, or, xor of two registers.
 	if rest := a.rest(); len(rest) > 0 {
 		text = fmt.Sprintf("(%s %s)", text, rest)
 		clear(a)
@@ -241,7 +241,7 @@ func (r *nftRenderer) immediate(a attrs) {
 	r.store(target, operand{text: fmt.Sprintf("0x%x", value), len: uint64(len(value)), value: value})
 }
 
-// lookup is a match against a set, or what a map has for a value.
+// lookup renders a match against a set, or the value in a map.
 func (r *nftRenderer) lookup(a attrs) {
 	name := a.string(unix.NFTA_LOOKUP_SET)
 	source := a.uint(unix.NFTA_LOOKUP_SREG)
@@ -271,7 +271,7 @@ func (r *nftRenderer) lookup(a attrs) {
 	r.out.add(w...)
 }
 
-// concatenation returns what the registers from source on hold, up to a number of bytes.
+// concatenation returns the content of a number of bytes in the registers from source on.
 func (r *nftRenderer) concatenation(source, length uint64) string {
 	keys := []string{r.load(source).text}
 	steps := func(o operand) uint64 { return max(1, (o.len+3)/4) }
@@ -287,7 +287,7 @@ func (r *nftRenderer) concatenation(source, length uint64) string {
 	return strings.Join(keys, " . ")
 }
 
-// natFlags are NF_NAT_RANGE_*; that an address or a port is given shows by itself.
+// natFlags are NF_NAT_RANGE_*. Those for an address or a port are left out, since these are shown themselves.
 var natFlags = []flag{
 	{unix.NF_NAT_RANGE_PROTO_RANDOM, "random"},
 	{unix.NF_NAT_RANGE_PERSISTENT, "persistent"},
@@ -322,7 +322,7 @@ func (r *nftRenderer) redir(a attrs) {
 	r.out.addFlags(uint32(a.uint(unix.NFTA_REDIR_FLAGS)), natFlags)
 }
 
-// between returns what one or two registers hold, empty without the first.
+// between returns the content of one or two registers; empty if there is no first one.
 func (r *nftRenderer) between(kind, low, high uint64) string {
 	if low == 0 {
 		return ""
@@ -334,7 +334,8 @@ func (r *nftRenderer) between(kind, low, high uint64) string {
 	return text
 }
 
-// typed returns what a register holds; an immediate value has the type of what takes it, and may be padded.
+// typed returns the content of a register. An immediate value has the type of the expression that uses it, and may be
+// padded.
 func (r *nftRenderer) typed(kind, number uint64) string {
 	o := r.load(number)
 	if o.value == nil {
@@ -346,7 +347,7 @@ func (r *nftRenderer) typed(kind, number uint64) string {
 	return r.value(kind, o.value)
 }
 
-// xtables is a match or target of iptables-nft, with its data as the kernel keeps it.
+// xtables renders a match or target of iptables-nft, with its data as the kernel keeps it.
 func (r *nftRenderer) xtables(a attrs) {
 	name := a.string(unix.NFTA_MATCH_NAME)
 	r.out.addf(true, "xt %s", name)
@@ -360,13 +361,13 @@ func (r *nftRenderer) xtables(a attrs) {
 	r.out.addf(len(info) > 0, "0x%x", info)
 }
 
-// counter goes without its counts.
+// counter renders a counter without its counts.
 func (r *nftRenderer) counter(a attrs) {
 	clear(a)
 	r.out.add("counter")
 }
 
-// last goes without the time it holds.
+// last renders a last expression without its time.
 func (r *nftRenderer) last(a attrs) {
 	clear(a)
 	r.out.add("last")

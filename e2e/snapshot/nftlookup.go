@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NftRule returns the text of a rule of the calling thread's network namespace, in the words that a State has for it,
-// and where these are numbers and nft(8) has words, in those: it is for people. family is an NFPROTO_* of the kernel
-// and handle what it numbers the rule by. A rule that is not there is an error that says so.
+// NftRule returns the text of a rule of the calling thread's network namespace as in a State, but with nft(8)'s words
+// instead of numbers: it is for people. family is an NFPROTO_* of the kernel, and handle the kernel's number of the
+// rule. If the rule does not exist, the error says so. It may be called concurrently.
 func NftRule(family uint8, table, chain string, handle uint64) (string, error) {
 	n, err := openNetwork()
 	if err != nil {
@@ -48,10 +48,10 @@ func NftRule(family uint8, table, chain string, handle uint64) (string, error) {
 // NftFamily returns nft's word for an NFPROTO_* of the kernel.
 func NftFamily(family uint8) string { return nftFamilies[family] }
 
-// What a State cannot render: an expression that says nothing to a person, and the length of packets.
+// Parts that a State shows as numbers: expressions that mean nothing to a person, and the length of packets.
 var (
 	byteorder = regexp.MustCompile(`byteorder( #\d=0x[0-9a-f]+)+ `)
-	// enum nft_quota_flags: 1 is over, 2 is that it is used up.
+	// enum nft_quota_flags: 1 means over, 2 that it is used up.
 	quota  = regexp.MustCompile(`quota (\d+ bytes) #2=0x0000000[13]`)
 	length = regexp.MustCompile(`meta key 0 ([<>!]?=?) ?0x([0-9a-f]{8})\b`)
 )
@@ -71,7 +71,7 @@ func spoken(text string) string {
 		"meta l4proto 6 ", "meta l4proto tcp ", "meta l4proto 17 ", "meta l4proto udp ", "meta l4proto 1 ",
 		"meta l4proto icmp ",
 		"meta l4proto 58 ", "meta l4proto ipv6-icmp ",
-		// enum ip_conntrack_info: a state is a bit.
+		// enum ip_conntrack_info: each state is a bit.
 		"ct state & 0x1 != 0x0", "ct state invalid", "ct state & 0x2 != 0x0", "ct state established",
 		"ct state & 0x4 != 0x0", "ct state related",
 		"ct state & 0x6 != 0x0", "ct state established,related", "ct state & 0x8 != 0x0", "ct state new",

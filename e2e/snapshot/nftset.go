@@ -22,14 +22,14 @@ type nftSet struct {
 	elements                  []nftElement
 }
 
-// datatype is a type of values: the word of nft, and the bytes of a value, 0 where they differ.
+// datatype is a type of values: nft's word, and the number of bytes of a value, 0 if that varies.
 type datatype struct {
 	word  string
 	bytes int
 }
 
-// datatypes has the types that plugins and kube-proxy use, by the numbers that nft gives them (enum datatypes of
-// include/datatype.h of nftables).
+// datatypes contains the types that plugins and kube-proxy use, by nft's numbers (enum datatypes of include/datatype.h
+// of nftables).
 var datatypes = map[uint64]datatype{
 	2: {"nf_proto", 1}, 4: {"integer", 0}, 5: {"string", 0}, 6: {"ll_addr", 0}, 7: {"ipv4_addr", 4},
 	8: {"ipv6_addr", 16}, 9: {"ether_addr", 6},
@@ -40,8 +40,7 @@ var datatypes = map[uint64]datatype{
 // verdictType is NFT_DATA_VERDICT.
 const verdictType = 0xffffff00
 
-// splitType returns a type as its parts: nft packs the parts of a concatenation into six bits each, the last one
-// lowest.
+// splitType splits a type into its parts: nft uses six bits for each part of a concatenation, the last one lowest.
 func splitType(number uint64) []datatype {
 	var parts []datatype
 	for ; number != 0; number >>= 6 {
@@ -55,7 +54,7 @@ func splitType(number uint64) []datatype {
 	return parts
 }
 
-// typeName returns the word of nft for a type.
+// typeName returns nft's word for a type.
 func typeName(number uint64) string {
 	if number == verdictType {
 		return "verdict"
@@ -89,7 +88,7 @@ func (n network) value(number uint64, b []byte) string {
 	return strings.Join(shown, " . ")
 }
 
-// scalar returns bytes of a type that is no concatenation.
+// scalar returns bytes of a type that is not a concatenation.
 func (n network) scalar(word string, b []byte) string {
 	switch {
 	case word == "ipv4_addr" && len(b) == 4, word == "ipv6_addr" && len(b) == 16:
@@ -115,8 +114,8 @@ func (n network) scalar(word string, b []byte) string {
 	return fmt.Sprintf("0x%x", b)
 }
 
-// takeNftSets sees the sets and maps, by the name that nftSetKey gives, and the objects of those that have a name of
-// their own.
+// takeNftSets reads the sets and maps, by the key of nftSetKey, and returns the objects of those with a name of their
+// own.
 func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, error) {
 	messages, err := nftDump(conn, unix.NFT_MSG_GETSET, unix.NFPROTO_UNSPEC)
 	if err != nil {
@@ -144,7 +143,7 @@ func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, e
 		slices.SortFunc(set.elements, func(a, b nftElement) int { return cmp.Compare(a.text, b.text) })
 		sets[nftSetKey(m.family, table, name)] = set
 		if set.anonymous {
-			// It is shown in the rule it belongs to, as nft does: its name is a number.
+			// It is shown in the rule that it belongs to, as nft does: its name is a number.
 			continue
 		}
 		owner := &nftables.Set{Table: &nftables.Table{Family: nftables.TableFamily(m.family), Name: table}, Name: name}
@@ -160,7 +159,7 @@ func (n network) takeNftSets(conn *netlink.Conn) (map[string]nftSet, []object, e
 	return sets, objects, nil
 }
 
-// objects returns the elements of a set with a name.
+// objects returns the elements of a named set.
 func (s nftSet) objects(name string, owner *nftables.Set) []object {
 	objects := make([]object, 0, len(s.elements))
 	for _, e := range s.elements {
@@ -175,8 +174,8 @@ func (s nftSet) objects(name string, owner *nftables.Set) []object {
 	return objects
 }
 
-// withEnd returns an element with, in a set of intervals, the element that ends it: the next one, since intervals do
-// not overlap.
+// withEnd returns an element and, in a set of intervals, the element that ends the interval: the next one, since
+// intervals do not overlap.
 func (s nftSet) withEnd(e nftElement) []nftables.SetElement {
 	both := []nftables.SetElement{e.SetElement}
 	if !s.interval || len(e.KeyEnd) > 0 {
@@ -199,7 +198,7 @@ func nftSetKey(family uint8, table, name string) string {
 	return fmt.Sprintf("%d %s %s", family, table, name)
 }
 
-// setText returns the head of a set.
+// setText returns the type, flags and other properties of a set.
 func setText(m nftMessage, keyType, dataType, flags uint64) string {
 	w := words{"type", typeName(keyType)}
 	w.addf(dataType != 0, ": %s", typeName(dataType))
@@ -219,13 +218,13 @@ func setText(m nftMessage, keyType, dataType, flags uint64) string {
 // setElemKeyEnd is NFTA_SET_ELEM_KEY_END, which x/sys does not have.
 const setElemKeyEnd = 10
 
-// nftElement is an element of a set: its keys, and how it is shown.
+// nftElement is an element of a set: its keys, and its text.
 type nftElement struct {
 	nftables.SetElement
 	text string
 }
 
-// nftElements returns the elements in a message. One that expires says so at its end.
+// nftElements returns the elements in a message. The text of an element that expires says so at its end.
 func (n network) nftElements(list nftMessage, keyType, dataType uint64) []nftElement {
 	elements, err := netlink.UnmarshalAttributes(list.take(unix.NFTA_SET_ELEM_LIST_ELEMENTS))
 	if err != nil {

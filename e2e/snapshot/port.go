@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// portFlags are the switches of a bridge's port that plugins choose, with the words of `bridge link`.
+// portFlags are the settings of a bridge's port that plugins choose, with the words of `bridge link`.
 var portFlags = []struct {
 	attribute uint16
 	name      string
@@ -48,8 +48,8 @@ func (n network) portSettings() (map[int]words, error) {
 	return settings, err
 }
 
-// eachProtocolInfo asks the kernel for what a family knows of links (IFLA_PROTINFO), and calls see for each with the
-// link's index and all its attributes.
+// eachProtocolInfo reads what a family knows of links (IFLA_PROTINFO), and calls see for each link with its index and
+// all its attributes.
 func eachProtocolInfo(family int, see func(index int, attributes, info []byte)) error {
 	messages, err := dump(unix.NETLINK_ROUTE, unix.RTM_GETLINK, nl.NewIfInfomsg(family).Serialize())
 	for _, m := range messages {

@@ -17,7 +17,7 @@ const kernelThread = 0x00200000
 // maxCommandLine is the number of bytes of a command line that are shown.
 const maxCommandLine = 200
 
-// takeProcesses sees every process but the calling one and kernel threads.
+// takeProcesses reads every process except the calling one and kernel threads.
 func takeProcesses() ([]object, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -31,7 +31,7 @@ func takeProcesses() ([]object, error) {
 		}
 		item, ok, err := takeProcess("/proc/" + entry.Name())
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-			// It ended while it was looked at.
+			// It ended meanwhile.
 			continue
 		}
 		if err != nil {
@@ -44,7 +44,7 @@ func takeProcesses() ([]object, error) {
 	return objects, nil
 }
 
-// takeProcess sees the process of a directory below /proc, unless it is a kernel thread.
+// takeProcess reads the process of a directory below /proc, unless it is a kernel thread.
 func takeProcess(dir string) (item Item, ok bool, err error) {
 	stat, err := os.ReadFile(dir + "/stat")
 	if err != nil {
@@ -78,7 +78,7 @@ func takeProcess(dir string) (item Item, ok bool, err error) {
 }
 
 // parseStat reads the command, state and flags of proc_pid_stat(5): PID (COMMAND) STATE PPID PGRP SESSION TTY TPGID
-// FLAGS ... A command may hold spaces and parentheses of its own.
+// FLAGS ... A command may contain spaces and parentheses.
 func parseStat(stat string) (command, state string, flags uint64, err error) {
 	start, end := strings.IndexByte(stat, '('), strings.LastIndexByte(stat, ')')
 	if start < 0 || end < start {

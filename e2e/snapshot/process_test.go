@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// role tells the test binary to be something else than the tests, when it is started by them.
+// role makes the test binary play another program when tests start it.
 const role = "SNAPSHOT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// beAgent is the first process of a PID namespace. It prints what it sees with nothing started, with a daemon left
-// behind, and with that daemon dead.
+// beAgent runs as the first process of a PID namespace. It prints what it sees with nothing started, with a daemon left
+// behind, and after the daemon has died.
 func beAgent() {
 	var states []State
 	look := func() {
@@ -47,7 +47,7 @@ func beAgent() {
 	fail(daemon.Start())
 	look()
 	fail(daemon.Process.Kill())
-	// Waited for, but not reaped.
+	// Wait for it without reaping it.
 	fail(unix.Waitid(unix.P_PID, daemon.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil))
 	look()
 	fail(json.NewEncoder(os.Stdout).Encode(states))
@@ -141,7 +141,7 @@ func TestParseMount(t *testing.T) {
 	}
 }
 
-// errorText returns the text of an error, empty without one.
+// errorText returns the text of an error; empty for none.
 func errorText(err error) string {
 	if err == nil {
 		return ""

@@ -6,7 +6,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// takeQdiscs sees queueing disciplines with their classes and filters.
+// takeQdiscs reads queueing disciplines with their classes and filters.
 func (n network) takeQdiscs() ([]object, error) {
 	qdiscs, err := n.handle.QdiscList(nil)
 	if err != nil {
@@ -18,12 +18,12 @@ func (n network) takeQdiscs() ([]object, error) {
 		dev := "dev " + n.name(a.LinkIndex)
 		seen := object{Item: Item{Name: dev + " " + parentName(a.Parent), Text: qdiscText(q)}}
 		if a.Handle == 0 {
-			// What the kernel gives each link by itself has no handle, and nothing below it.
+			// The kernel's default qdisc of a link has no handle, and no classes or filters.
 			objects = append(objects, seen)
 			continue
 		}
 		seen.remove = func() error { return n.handle.QdiscDel(q) }
-		// The kernel's own one comes back by itself.
+		// The kernel restores its default qdisc itself.
 		seen.restore = func(string) error { return seen.remove() }
 		objects = append(objects, seen)
 		below, err := n.takeBelow(q, dev)
@@ -49,8 +49,8 @@ func parentName(parent uint32) string {
 	return "parent " + handleName(parent)
 }
 
-// handleName returns a handle as major:minor. Majors from 0x8000 are given by the kernel and say nothing; ffff is the
-// one of what is on the way in.
+// handleName returns a handle as major:minor. Majors from 0x8000 are assigned by the kernel and have no meaning; ffff
+// is the ingress qdisc's.
 func handleName(handle uint32) string {
 	major, minor := netlink.MajorMinor(handle)
 	if major >= 0x8000 && major != 0xffff {
@@ -74,7 +74,7 @@ func qdiscText(q netlink.Qdisc) string {
 	return w.String()
 }
 
-// takeBelow sees the classes and filters of a qdisc.
+// takeBelow reads the classes and filters of a qdisc.
 func (n network) takeBelow(q netlink.Qdisc, dev string) ([]object, error) {
 	link := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: q.Attrs().LinkIndex}}
 	parents := []uint32{q.Attrs().Handle}
@@ -120,7 +120,7 @@ func classText(c netlink.Class) string {
 	return w.String()
 }
 
-// filterText tells u32, matchall, fw and bpf filters with their actions, of others the type alone.
+// filterText describes u32, matchall, fw and bpf filters with their actions; of others only the type.
 func (n network) filterText(f netlink.Filter) string {
 	w := words{f.Type()}
 	var actions []netlink.Action

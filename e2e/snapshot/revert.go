@@ -12,10 +12,10 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 )
 
-// ErrGone is the error of reverting what is not there any more, or not as the change left it.
+// ErrGone is the error if the object of a change no longer exists, or is not as the change left it.
 var ErrGone = errors.New("not there any more as the change left it")
 
-// lastingItem are added items that Revert does not take away: those of a kind whose "NAME: TEXT" has the pattern.
+// lastingItem matches added items that Revert cannot remove: those of a kind whose "NAME: TEXT" matches the pattern.
 type lastingItem struct {
 	kind    string
 	pattern *regexp.Regexp
@@ -41,11 +41,11 @@ var lasting = []lastingItem{
 	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
 }
 
-// Revertible says why Revert cannot undo a change, nil where it can. It looks at nothing but the change.
+// Revertible returns the reason why Revert cannot undo a change, or nil if it can. It reads nothing except the change.
 //
-// What was added can be taken away, with few exceptions. What was removed does not come back: an item does not hold all
-// that it was made of. Of what was changed, sysctls, settings of links and the qdisc that took the place of the
-// kernel's own one turn back.
+// Added items can be removed, with few exceptions. Removed items cannot be restored: an item does not contain
+// everything that it was made of. Of changed items, sysctls, settings of links and a qdisc that replaced the kernel's
+// own can be restored.
 func Revertible(change Change) error {
 	item := change.Item
 	switch {
@@ -68,17 +68,17 @@ func Revertible(change Change) error {
 	return fmt.Errorf("a text does not hold all that it takes to turn a %s back", item.Kind)
 }
 
-// Revert undoes one change that Diff reported, and nothing else but what the kernel removes along with it: with a link
-// its addresses, with a table its chains. Its scope is looked up in opts.Namespaces; files are sought below opts.Files
-// and removed by the path that stands in the item. opts.Kinds counts for nothing.
+// Revert undoes one change that Diff reported, and nothing else except what the kernel removes along with it: the
+// addresses of a link, the chains of a table. It looks up the change's scope in opts.Namespaces. Files must be below
+// opts.Files, and are removed by the item's path. It ignores opts.Kinds.
 //
-// It acts on the object that a State would show as the change's item, the last one where several are equal, and returns
-// ErrGone when there is none; what Ignored names is of no account. An added link or permanent neighbour is known by its
-// name alone, as hardware addresses are often random.
+// It acts on the object that a State would show as the change's item, the last one if several are equal, and returns
+// ErrGone if there is none; parts that Ignored names are not compared. An added link or permanent neighbour is
+// recognised by its name only, since hardware addresses are often random.
 //
-// Directories must be empty, chains and sets out of use. Rules of iptables' legacy tables need the iptables program. In
-// the upper layer of an overlay a file that was changed shows as an added one, and removing it removes the one of the
-// lower layer too. It may be called concurrently.
+// Directories must be empty, chains and sets unused. Rules of iptables' legacy tables need the iptables program. In the
+// upper layer of an overlay a changed file appears as an added one, and removing it also removes the file of the lower
+// layer. It may be called concurrently.
 func Revert(ctx context.Context, change Change, opts Options) error {
 	err := Revertible(change)
 	if err == nil {
@@ -93,7 +93,7 @@ func Revert(ctx context.Context, change Change, opts Options) error {
 	return fmt.Errorf("%s: %w", w, err)
 }
 
-// revertIn reverts within the scope of the change.
+// revertIn reverts in the scope of the change.
 func revertIn(ctx context.Context, change Change, opts Options) error {
 	if change.Item.Scope == "" {
 		// Sockets, /proc/sys/net and /proc/thread-self belong to the thread.
@@ -143,7 +143,7 @@ func revert(ctx context.Context, change Change, opts Options) error {
 	return ErrGone
 }
 
-// made answers whether an item is the one that a change left.
+// made reports whether an item is the one that a change left.
 func (c Change) made(item Item) bool {
 	if item.Kind != c.Item.Kind || item.Name != c.Item.Name {
 		return false

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// undo reverts changes one by one, and wants of each that nothing but what it changed turns back, and that it is then
-// gone.
+// undo reverts changes one by one. It checks that each reverts only its own change, and that a second attempt finds
+// nothing.
 func undo(tb testing.TB, before State, changes []Change, opts Options) {
 	tb.Helper()
 	if len(changes) == 0 {
@@ -53,15 +53,14 @@ func inverse(c Change) Change {
 	return Change{Op: Removed, Item: c.Item}
 }
 
-// essenceOf returns a change without what Ignored names.
+// essenceOf returns a change without the parts that Ignored names.
 func essenceOf(c Change) string {
 	earlier := c.Item
 	earlier.Text = c.Before
 	return c.Op + " " + c.Item.Scope + " " + c.Item.Kind + " " + essence(earlier) + " -> " + essence(c.Item)
 }
 
-// innermost orders changes so that each can be undone without another: what is in something, or uses it, comes before
-// it.
+// innermost orders changes so that each can be undone separately: content and users of an object come before it.
 func innermost(changes []Change) []Change {
 	order := []string{Address, Route, Rule, Neighbour, Qdisc, Nftables, Sysctl, Link}
 	within := []string{"rule", "element", "set", "object", "chain", "table"}
@@ -77,7 +76,7 @@ func TestRevert(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(testing.TB)
-		// want is how many changes there are to revert.
+		// want is the number of changes to revert.
 		want int
 	}{
 		{"link with an address", func(tb testing.TB) {
@@ -126,7 +125,7 @@ func TestRevert(t *testing.T) {
 		{"classes", addClasses, 3},
 		{"sysctls", func(tb testing.TB) {
 			write(tb, "/proc/sys/net/ipv4/conf/eno1/rp_filter", "2")
-			// Empty before, and of several numbers.
+			// A value that was empty, and one of several numbers.
 			write(tb, "/proc/sys/net/ipv4/ip_local_reserved_ports", "8080")
 			write(tb, "/proc/sys/net/ipv4/ping_group_range", "0 5")
 		}, 3},
@@ -143,7 +142,7 @@ func TestRevert(t *testing.T) {
 			addVeth(t, "spare", "02:00:00:00:00:05", "port")
 			check(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes(t, "cni0", "02:00:00:00:00:03")}))
 			check(t, netlink.LinkSetMaster(link(t, "port"), link(t, "cni0")))
-			// From its first going up on a link keeps the qdisc that it has then.
+			// From the first time that it goes up a link keeps its qdisc.
 			for _, up := range []string{"spare", "port", "cni0"} {
 				check(t, netlink.LinkSetUp(link(t, up)))
 			}
@@ -161,7 +160,7 @@ func TestRevert(t *testing.T) {
 	}
 }
 
-// routes returns routes that differ in one thing or another.
+// routes returns routes that differ in single properties.
 func routes(tb testing.TB) []netlink.Route {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index
@@ -186,7 +185,7 @@ func routes(tb testing.TB) []netlink.Route {
 	}
 }
 
-// addRules adds rules of one priority, ones that say more behind ones that say less: a request for the former must not
+// addRules adds rules of one priority, more specific ones after less specific ones: a request for the former must not
 // match the latter.
 func addRules(tb testing.TB) {
 	tb.Helper()
@@ -209,7 +208,7 @@ func addRules(tb testing.TB) {
 	}
 }
 
-// addFilters adds two filters of one preference to what comes in.
+// addFilters adds two filters of the same preference for incoming packets.
 func addFilters(tb testing.TB) {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index
@@ -230,7 +229,7 @@ func addFilters(tb testing.TB) {
 	}
 }
 
-// addClasses adds two classes; their qdisc takes the place of the kernel's.
+// addClasses adds two classes; their qdisc replaces the kernel's.
 func addClasses(tb testing.TB) {
 	tb.Helper()
 	index := link(tb, "eno1").Attrs().Index
@@ -265,7 +264,7 @@ func TestRevert_settings(t *testing.T) {
 	there := take(t, opts)
 	changes := Diff(before, there)
 	undo(t, before, changes, opts)
-	// And the other way round.
+	// Then in the other direction.
 	undo(t, there, Diff(there, take(t, opts)), opts)
 }
 
@@ -344,7 +343,7 @@ func TestRevertMounts(t *testing.T) {
 	check(t, os.Mkdir(dir, 0o700))
 	opts := Options{Kinds: []string{Mount}}
 	before := take(t, opts)
-	// Two are equal, and one that differs lies between them.
+	// Two are equal, and a different one is between them.
 	for _, flags := range []uintptr{0, unix.MS_NOSUID, 0} {
 		check(t, unix.Mount("scratch", dir, "tmpfs", flags, "size=64k"))
 	}

@@ -67,7 +67,7 @@ func TestRevertible(t *testing.T) {
 	}
 }
 
-// TestRevertible_objects holds what a text says against what there is to do with the object.
+// TestRevertible_objects compares what the text of a change says with the functions of its object.
 func TestRevertible_objects(t *testing.T) {
 	isolatePort(t)
 	for _, c := range tableChanges(t) {

@@ -23,7 +23,7 @@ func filter(tb testing.TB, rules int) {
 	check(tb, conn.Flush())
 }
 
-// intervals adds a set of intervals, the last of which never ends, a map, and a set of intervals over two fields.
+// intervals adds a set of intervals, the last of which has no end, a map, and a set of intervals over two fields.
 func intervals(tb testing.TB) {
 	tb.Helper()
 	conn, err := nftables.New()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// routeTypes are the words of ip; unicast goes without.
+// routeTypes are ip's words; unicast has none.
 var routeTypes = map[int]string{
 	unix.RTN_LOCAL:       "local",
 	unix.RTN_BROADCAST:   "broadcast",
@@ -32,7 +32,7 @@ var hopFlags = []flag{
 func (n network) takeRoutes() ([]object, error) {
 	var objects []object
 	for _, family := range families {
-		// A filter by table, with no table, is how the library is asked for all of them.
+		// A filter by table without a table makes the library return the routes of all tables.
 		routes, err := n.handle.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC},
 			netlink.RT_FILTER_TABLE)
 		if err != nil {
@@ -49,8 +49,8 @@ func (n network) takeRoutes() ([]object, error) {
 	return append(objects, labels...), err
 }
 
-// routeName returns what the kernel knows a route by: type, destination, table, metric and service; in IPv6, and for
-// what it makes itself with each address, the device too.
+// routeName returns what identifies a route for the kernel: type, destination, table, metric and service; for IPv6, and
+// for routes that the kernel makes for each address, also the device.
 func (n network) routeName(r netlink.Route) string {
 	var w words
 	w.addf(routeTypes[r.Type] != "", "%s", routeTypes[r.Type])
@@ -62,13 +62,12 @@ func (n network) routeName(r netlink.Route) string {
 	return w.String()
 }
 
-// namedByDevice answers whether the device is part of a route's identity.
+// namedByDevice reports whether the device is part of a route's identity.
 func namedByDevice(r netlink.Route) bool {
 	return (r.Family == netlink.FAMILY_V6 || r.Table == unix.RT_TABLE_LOCAL) && r.LinkIndex != 0
 }
 
-// destination returns the destination of a route; the word default is IPv4's alone, so that the two families stay
-// apart.
+// destination returns the destination of a route. Only IPv4 uses the word default, so that the two families differ.
 func destination(r netlink.Route) string {
 	if r.Dst == nil {
 		r.Dst = &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
@@ -83,7 +82,7 @@ func destination(r netlink.Route) string {
 	return r.Dst.String()
 }
 
-// TableName returns the word of ip for a routing table: "main", "local", "default", else its number.
+// TableName returns ip's word for a routing table: "main", "local", "default", or its number.
 func TableName(table int) string {
 	switch table {
 	case unix.RT_TABLE_MAIN:
@@ -96,7 +95,7 @@ func TableName(table int) string {
 	return strconv.Itoa(table)
 }
 
-// routeText returns what `ip route` shows behind the destination.
+// routeText returns what `ip route` shows after the destination.
 func (n network) routeText(r netlink.Route) string {
 	var w words
 	index := r.LinkIndex
@@ -141,7 +140,7 @@ func (n network) routeText(r netlink.Route) string {
 	return w.String()
 }
 
-// hop returns where packets go next.
+// hop returns the next hop of a route.
 func (n network) hop(gw net.IP, via netlink.Destination, index, flags int) words {
 	var w words
 	w.addf(len(gw) > 0, "via %s", gw)

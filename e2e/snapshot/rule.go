@@ -21,9 +21,9 @@ func (n network) takeRules() ([]object, error) {
 			}
 			objects = append(objects, object{
 				Item: Item{Name: name, Text: ruleText(r)},
-				// A request matches the first rule of its priority that has all it says, so "from all" matches "from
-				// 10.0.0.0/8" too. But behind a rule that says more the kernel lets nobody add one that says less,
-				// unless NLM_F_EXCL is left out (rule_exists of net/core/fib_rules.c).
+				// A request matches the first rule of its priority that has everything the request names, so "from all"
+				// matches "from 10.0.0.0/8" too. But the kernel refuses to add a less specific rule after a more
+				// specific one, unless NLM_F_EXCL is left out (rule_exists of net/core/fib_rules.c).
 				remove: func() error { return n.handle.RuleDel(&r) },
 			})
 		}
@@ -31,8 +31,8 @@ func (n network) takeRules() ([]object, error) {
 	return objects, nil
 }
 
-// ruleText returns what `ip rule` shows. The library does not tell blackhole, unreachable and prohibit apart, all three
-// have no table.
+// ruleText returns what `ip rule` shows. The library does not distinguish blackhole, unreachable and prohibit; all
+// three have no table.
 func ruleText(r netlink.Rule) string {
 	var w words
 	w.addf(r.Invert, "not")
@@ -75,7 +75,7 @@ func mask(m *uint32) uint32 {
 	return *m
 }
 
-// orAll returns a prefix, or ip's word for none.
+// orAll returns a prefix, or ip's word "all" for none.
 func orAll(p *net.IPNet) string {
 	if p == nil {
 		return "all"

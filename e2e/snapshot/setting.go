@@ -11,15 +11,15 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// linkSetting is something of a link that can be set again.
+// linkSetting is a property of a link that can be set.
 type linkSetting struct {
-	// pattern finds it in the text of a link. Its group is the value, none where the text does not have it.
+	// pattern finds the setting in the text of a link. Its group is the value; without a match it has none.
 	pattern *regexp.Regexp
 	set     func(h *netlink.Handle, link netlink.Link, value string) error
 }
 
-// linkSettings are in the order in which they are set: up or down comes last, since going down takes addresses and
-// routes along.
+// linkSettings are in the order in which they are set: up or down comes last, since a link that goes down loses
+// addresses and routes.
 var linkSettings = []linkSetting{
 	{regexp.MustCompile(` master (\S+)`), setMaster},
 	{regexp.MustCompile(` mtu (\d+)`), setNumber((*netlink.Handle).LinkSetMTU)},
@@ -34,7 +34,7 @@ var linkSettings = []linkSetting{
 	{regexp.MustCompile(`[<,](UP)\b`), setFlag((*netlink.Handle).LinkSetUp, (*netlink.Handle).LinkSetDown)},
 }
 
-// followsSettings has what else changes with the settings of a link, or with links on top of it.
+// followsSettings matches the parts of the text that change with the settings of a link, or with links on top of it.
 var followsSettings = regexp.MustCompile(`,LOWER_UP\b|[<,]SLAVE\b| state \S+| promiscuity \d+| allmulti \d+|^<|>`)
 
 func setNumber(set func(*netlink.Handle, netlink.Link, int) error) func(*netlink.Handle, netlink.Link, string) error {
@@ -99,7 +99,7 @@ func fixed(text string) string {
 	return strings.TrimSpace(followsSettings.ReplaceAllString(text, ""))
 }
 
-// resettable answers why a link cannot be turned back from one text to an earlier one, if so.
+// resettable returns the reason why a link cannot be changed back to an earlier text, or nil.
 func resettable(text, before string) error {
 	if fixed(text) != fixed(before) {
 		return errors.New("more than its master, mtu, address, group, qlen, alias and flags has changed")
@@ -112,7 +112,7 @@ func resettable(text, before string) error {
 	return errors.New("none of its settings has changed: it follows other links")
 }
 
-// restoreLink sets what an earlier text has otherwise.
+// restoreLink sets the settings that differ from an earlier text.
 func (n network) restoreLink(link netlink.Link, text, before string) error {
 	for _, s := range linkSettings {
 		value := s.value(before)

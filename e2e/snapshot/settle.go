@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// Quiet is how long a difference must stay the same to count as the last word: the kernel and dying processes need
-	// a moment to clean up. It is time that the machine gave.
+	// Quiet is how long a difference must stay the same to count as final: the kernel and dying processes need a moment
+	// to clean up. It is time that the machine gave.
 	Quiet = 250 * time.Millisecond
-	// poll is how long Settle waits between two looks.
+	// poll is how long Settle waits between two snapshots.
 	poll = 20 * time.Millisecond
 )
 
-// Settle compares with before what take sees, again and again, until nothing differs, or nothing has changed for the
-// time Quiet, or ctx ends; the last difference is returned. Of each difference only what beyond leaves of it counts,
-// all of it if beyond is nil. The end of ctx is an error only when there is no difference to return yet.
+// Settle repeatedly compares what take returns with before, until there is no difference, until the difference has not
+// changed for the time Quiet, or until ctx ends. It returns the last difference. If beyond is not nil, only the part of
+// a difference that it returns counts. The end of ctx is an error only if there is no difference to return yet.
 func Settle(
 	ctx context.Context, take func(context.Context) (State, error), before State, beyond func([]Change) []Change,
 ) ([]Change, error) {

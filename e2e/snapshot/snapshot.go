@@ -1,12 +1,12 @@
-// Package snapshot sees the state of a node, or of any network namespace, and the difference between two such states:
-// what a plugin made, changed or left behind. It reads the kernel and files only, changes nothing, and needs no
-// external binary; Revert, which undoes one change, is the exception.
+// Package snapshot reads the state of a node, or of any network namespace, and compares two such states: it shows what
+// a plugin made, changed or left behind. It only reads the kernel and files, changes nothing, and needs no external
+// binary. The exception is Revert, which undoes one change.
 //
-// It is not a monitor: it sees two moments and nothing between them. Not compared are the order of nftables rules
-// within a chain, conntrack entries, learned neighbours and forwarding entries, multicast groups that the kernel joins
-// by itself, cgroups, of which nodes made from namespaces have none, and extended attributes of files.
+// It is not a monitor: it sees two moments and nothing in between. It does not compare the order of nftables rules in a
+// chain, conntrack entries, learned neighbours and forwarding entries, multicast groups that the kernel joins by
+// itself, cgroups (nodes made from namespaces have none), and extended attributes of files.
 //
-// Its tests make namespaces of their own and need root:
+// Its tests make their own namespaces and need root:
 //
 //	go test ./e2e/snapshot
 package snapshot
@@ -25,9 +25,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The kinds of items. Kinds says what is particular to each.
+// The kinds of items. Kinds describes each.
 const (
-	// a further network namespace as a whole, present as long as its path leads to one; always taken
+	// Another network namespace as a whole. It exists as long as its path leads to one, and is always taken.
 	Namespace = "namespace"
 	Link      = "link"
 	Address   = "address"
@@ -36,47 +36,47 @@ const (
 	Neighbour = "neighbour" // permanent entries and proxies
 	Qdisc     = "qdisc"     // with classes, filters and actions
 	Nftables  = "nftables"
-	Iptables  = "iptables" // the legacy tables; those of iptables-nft are seen as Nftables
+	Iptables  = "iptables" // the legacy tables; tables of iptables-nft are seen as Nftables
 	Sysctl    = "sysctl"   // below net
 	// The smaller tables of a network, which few plugins write to.
-	Forwarding = "fdb"       // what was written into the forwarding tables of bridges and links
+	Forwarding = "fdb"       // entries written into the forwarding tables of bridges and links
 	Group      = "multicast" // addresses and entries of bridges' multicast tables that somebody added
 	Nexthop    = "nexthop"   // objects that routes refer to
 	Xfrm       = "xfrm"      // states and policies of IPsec
 	IPSet      = "ipset"
 	Label      = "addrlabel" // of IPv6
-	Zone       = "conntrack" // zones in which connections are tracked, beside the one of everybody
+	Zone       = "conntrack" // zones in which connections are tracked, other than the default one
 	Mount      = "mount"
 	Process    = "process"
 	File       = "file"
 )
 
-// State is what Take saw, sorted by Scope, Kind, Name and Text.
+// State is a snapshot, sorted by Scope, Kind, Name and Text.
 type State struct {
 	Items []Item `json:"items"`
 }
 
-// Item is one thing a node has. Name, a colon and Text read as one line; several items may share a name (two equal
+// Item is an object of a node. Name, a colon and Text read as one line; several items may share a name (two equal
 // mounts, the rules of a chain).
 type Item struct {
-	// Scope is empty for the node itself, else the label of a further network namespace.
+	// Scope is empty for the node itself, otherwise the label of another network namespace.
 	Scope string `json:"scope,omitempty"`
 	Kind  string `json:"kind"`
-	// Name is the identity within the kind, with devices by name: indexes differ between runs.
+	// Name identifies the item within the kind. It contains names of devices, since indexes differ between runs.
 	Name string `json:"name"`
-	// Text is all else that is known, in the words of ip, tc, nft, iptables, findmnt or ls. Two items of one name are
-	// equal when their texts are.
+	// Text contains everything else that is known, in the words of ip, tc, nft, iptables, findmnt or ls. Items of the
+	// same name are equal if their texts are.
 	Text string `json:"text"`
 }
 
-// Options says what Take looks at.
+// Options say what Take reads.
 type Options struct {
-	// Namespaces are further network namespaces by scope label. A path that leads to no namespace (any more) is absent
-	// from the state, not an error.
+	// Namespaces are further network namespaces by scope label. If a path does not lead to a namespace (any more), the
+	// state lacks it; that is not an error.
 	Namespaces map[string]string
-	// Files are walked as a whole, every file is read.
+	// Files are walked completely, and every file is read.
 	Files []FileTree
-	// Kinds restricts what is taken; empty means all.
+	// Kinds restricts the state to these kinds; empty means all.
 	Kinds []string
 }
 
@@ -87,22 +87,22 @@ type FileTree struct {
 	FS   fs.FS
 }
 
-// wants answers whether kind is to be taken.
+// wants reports whether kind must be taken.
 func (o Options) wants(kind string) bool {
 	return len(o.Kinds) == 0 || slices.Contains(o.Kinds, kind)
 }
 
-// object is something that is there, as an item and with what Revert can do to it. Both functions are for the thread
-// that saw the object, and for as long as the network that it was seen in is open.
+// object is an item with the functions by which Revert can change it. The functions must be called on the thread that
+// read the object, while the network in which it was read is open.
 type object struct {
 	Item
-	// remove takes it away; nil where there is no way.
+	// remove removes it; nil if that is impossible.
 	remove func() error
-	// restore turns its text back into an earlier one; nil where there is no way.
+	// restore changes its text back to an earlier one; nil if that is impossible.
 	restore func(before string) error
 }
 
-// itemsOf returns objects as a State has them.
+// itemsOf returns the items of objects.
 func itemsOf(objects []object) []Item {
 	items := make([]Item, 0, len(objects))
 	for _, o := range objects {
@@ -111,14 +111,14 @@ func itemsOf(objects []object) []Item {
 	return items
 }
 
-// reader sees the objects of one kind.
+// reader reads the objects of one kind.
 type reader struct {
 	kind string
 	read func() ([]object, error)
 }
 
-// Take sees the state of the calling thread's network, mount and PID namespaces and of the further network namespaces.
-// It may be called concurrently. Mounts and processes are read below /proc, which must be that of the PID namespace.
+// Take reads the state of the calling thread's network, mount and PID namespaces and of the further network namespaces.
+// It may be called concurrently. Mounts and processes are read below /proc, which must belong to the PID namespace.
 func Take(ctx context.Context, opts Options) (State, error) {
 	scopes := slices.Sorted(maps.Keys(opts.Namespaces))
 	parts := make([][]Item, len(scopes)+1)
@@ -144,7 +144,7 @@ func Take(ctx context.Context, opts Options) (State, error) {
 	return state, nil
 }
 
-// takeNode sees the own namespaces and the files.
+// takeNode reads the thread's own namespaces and the files.
 func takeNode(ctx context.Context, opts Options) ([]Item, error) {
 	// Sockets, /proc/sys/net and /proc/thread-self belong to the thread.
 	runtime.LockOSThread()
@@ -157,7 +157,7 @@ func takeNode(ctx context.Context, opts Options) ([]Item, error) {
 	return append(items, itemsOf(rest)...), err
 }
 
-// readNode sees what a node has besides its network.
+// readNode reads everything that a node has besides its network.
 func readNode(ctx context.Context, opts Options) ([]object, error) {
 	return readAll(ctx, opts, nodeReaders(ctx, opts))
 }
@@ -171,7 +171,7 @@ func nodeReaders(ctx context.Context, opts Options) []reader {
 	}
 }
 
-// takeScope sees the network namespace at path, labelled as scope.
+// takeScope reads the network namespace at path, labelled as scope.
 func takeScope(ctx context.Context, scope, path string, opts Options) ([]Item, error) {
 	var items []Item
 	err := ns.WithNetNSPath(path, func(ns.NetNS) (err error) {
@@ -188,7 +188,7 @@ func takeScope(ctx context.Context, scope, path string, opts Options) ([]Item, e
 	return items, err
 }
 
-// readAll collects what the wanted readers see.
+// readAll returns the objects of all wanted readers.
 func readAll(ctx context.Context, opts Options, readers []reader) ([]object, error) {
 	var objects []object
 	for _, r := range readers {
@@ -210,12 +210,12 @@ func readAll(ctx context.Context, opts Options, readers []reader) ([]object, err
 	return objects, nil
 }
 
-// compare orders items as State holds them.
+// compare compares items in the order of a State.
 func compare(a, b Item) int {
 	return cmp.Or(compareKey(a, b), cmp.Compare(a.Text, b.Text))
 }
 
-// compareKey orders items by what identifies them.
+// compareKey compares items by what identifies them.
 func compareKey(a, b Item) int {
 	return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 }

@@ -33,14 +33,13 @@ func takeSysctls() ([]object, error) {
 
 // sysctlWalk is one walk over the sysctls of a network namespace.
 type sysctlWalk struct {
-	// modes are the addr_gen_mode of links by name.
+	// modes contains the addr_gen_mode of links by name.
 	modes   map[string]string
 	objects []object
 }
 
-// walk appends the sysctls below a directory, which it closes. A namespace has several hundred: opened one by one
-// relative to their directory, and read by plain system calls, they take two thirds of the time of os.ReadFile with
-// full paths.
+// walk appends the sysctls below a directory, which it closes. A namespace has several hundred. Opening each relative
+// to its directory, and reading it by plain system calls, takes two thirds of the time of os.ReadFile with full paths.
 func (w *sysctlWalk) walk(dir *os.File, prefix string) error {
 	defer dir.Close()
 	entries, err := dir.ReadDir(-1)
@@ -48,7 +47,7 @@ func (w *sysctlWalk) walk(dir *os.File, prefix string) error {
 		return err
 	}
 	for _, entry := range entries {
-		// As sysctl(8) has it: dots between the parts, a dot within a device's name is a slash.
+		// As in sysctl(8): dots between the parts, and a slash in place of a dot in a device's name.
 		name := prefix + "." + strings.ReplaceAll(entry.Name(), ".", "/")
 		if value, has, known := w.known(filepath.Base(dir.Name()), entry.Name()); known {
 			if has {
@@ -58,7 +57,7 @@ func (w *sysctlWalk) walk(dir *os.File, prefix string) error {
 		}
 		fd, err := unix.Openat(int(dir.Fd()), entry.Name(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-			// The link it is for went away, or it is for writing only.
+			// Its link was removed, or it is write-only.
 			continue
 		}
 		if err != nil {
@@ -89,9 +88,9 @@ func (w *sysctlWalk) add(name, value string) {
 // stablePrivacy is the addr_gen_mode of a link that makes addresses from a secret (IN6_ADDR_GEN_MODE_STABLE_PRIVACY).
 const stablePrivacy = "2"
 
-// known answers for the two sysctls of a link whose read waits for the RTNL lock without sleeping
+// known returns the values of the two sysctls of a link whose read waits for the RTNL lock without sleeping
 // (addrconf_sysctl_addr_gen_mode and addrconf_sysctl_stable_secret in net/ipv6/addrconf.c), if they are known. A link
-// has a secret only where it makes addresses from one.
+// has a secret only if it makes addresses from one.
 func (w *sysctlWalk) known(link, name string) (value string, has, known bool) {
 	mode, seen := w.modes[link]
 	switch {
@@ -103,8 +102,7 @@ func (w *sysctlWalk) known(link, name string) (value string, has, known bool) {
 	return "", false, false
 }
 
-// addressModes returns the addr_gen_mode of all links, all and default. One that is missing is read as other sysctls
-// are.
+// addressModes returns the addr_gen_mode of all links, all and default. A missing one is read like other sysctls.
 func addressModes() (map[string]string, error) {
 	modes := map[string]string{}
 	err := eachProtocolInfo(unix.AF_INET6, func(_ int, attributes, inet6 []byte) {
@@ -129,8 +127,8 @@ func addressModes() (map[string]string, error) {
 	return modes, nil
 }
 
-// readSysctl reads a value and closes its file; ok is false where there is none: stable_secret, never set, answers EIO,
-// a link that went away ENODEV, EINVAL or ENOENT.
+// readSysctl reads a value and closes its file. ok is false if there is none: a stable_secret that was never set
+// answers EIO, and a removed link ENODEV, EINVAL or ENOENT.
 func readSysctl(fd int) (value string, ok bool, err error) {
 	defer unix.Close(fd)
 	var buffer [4096]byte
@@ -145,8 +143,7 @@ func readSysctl(fd int) (value string, ok bool, err error) {
 	return strings.Join(strings.Fields(string(buffer[:n])), " "), true, nil
 }
 
-// writeSysctl sets a sysctl. The newline is for the values that are empty: the kernel takes no notice of writing
-// nothing.
+// writeSysctl sets a sysctl. It adds a newline for empty values, since the kernel ignores an empty write.
 func writeSysctl(name, value string) error {
 	path := strings.NewReplacer(".", "/", "/", ".").Replace(strings.TrimPrefix(name, "net."))
 	return os.WriteFile(sysctlRoot+"/"+path, []byte(value+"\n"), 0)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableChange writes something into one of the smaller tables of a network, and has the difference that it shows.
+// tableChange writes something into one of the smaller tables of a network. It contains the expected difference.
 type tableChange struct {
 	name   string
 	change func(testing.TB) error
@@ -75,7 +75,7 @@ func tableChanges(tb testing.TB) []tableChange {
 	}
 }
 
-// isolatePort is isolateNode with a bridge br0 and its port.
+// isolatePort calls isolateNode and makes a bridge br0 with a port.
 func isolatePort(tb testing.TB) {
 	tb.Helper()
 	isolateNode(tb)
@@ -84,7 +84,7 @@ func isolatePort(tb testing.TB) {
 	check(tb, netlink.LinkSetMaster(link(tb, "port"), link(tb, "br0")))
 }
 
-// TestTake_tables has what was written into the smaller tables of a network. What can be taken away again leaves
+// TestTake_tables writes something into each of the smaller tables of a network. Removing what can be removed leaves
 // nothing.
 func TestTake_tables(t *testing.T) {
 	for _, tt := range tableChanges(t) {
@@ -106,8 +106,8 @@ func TestTake_tables(t *testing.T) {
 	}
 }
 
-// TestTake_tables_of_others wants what the kernel writes by itself to be no item: the MAC of a port, and on a parent
-// that of a macvlan that went into another namespace.
+// TestTake_tables_of_others checks that entries of the kernel itself are not items: the MAC of a port and, on a parent,
+// the MAC of a macvlan in another namespace.
 func TestTake_tables_of_others(t *testing.T) {
 	isolateNode(t)
 	opts := Options{Kinds: []string{Forwarding, Group, Nexthop, Xfrm, IPSet, Label, Zone}}
@@ -145,7 +145,7 @@ func trackInZone(zone uint16) error {
 	return err
 }
 
-// TestTake_ports has a setting of a bridge's port, and nothing of one that is as the kernel made it.
+// TestTake_ports checks that a changed setting of a bridge's port is shown, and that a new port shows none.
 func TestTake_ports(t *testing.T) {
 	isolatePort(t)
 	opts := Options{Kinds: []string{Link}}

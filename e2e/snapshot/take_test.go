@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// networkKinds are all kinds that a network namespace has. What a change of one kind drags along in the others is seen
-// too.
+// networkKinds are all kinds of a network namespace, so that consequences of a change in other kinds are seen too.
 var networkKinds = KindsThat(func(k Kind) bool { return k.Network })
 
 func TestTake(t *testing.T) {
@@ -299,7 +298,7 @@ func TestTakeMounts(t *testing.T) {
 	}
 	got := lines(Diff(before, take(t, opts)))
 	for i := range got {
-		// In a user namespace the owner of the tmpfs is one that the first namespace does not know.
+		// In a user namespace the owner of the tmpfs is unknown in the initial namespace.
 		got[i] = strings.TrimSuffix(got[i], ",uid=65534,gid=65534")
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
@@ -366,7 +365,7 @@ func TestTakePods(t *testing.T) {
 	opts := Options{Namespaces: map[string]string{"pod/server": p.path}, Kinds: []string{Link, Sysctl}}
 	before := take(t, opts)
 	p.do(func() {
-		// Both in the pod alone: the node's lo is up, and its value another one.
+		// Both only in the pod: the node's lo is up, and its value differs.
 		write(t, "/proc/sys/net/ipv4/ip_default_ttl", "77")
 		check(t, netlink.LinkSetUp(link(t, "lo")))
 	})
@@ -415,7 +414,7 @@ func TestTakeRestoresThreads(t *testing.T) {
 	}
 }
 
-// A secret cannot be taken back, so it is on a link of its own.
+// A secret cannot be removed, so it is set on a separate link.
 func TestTake_secret(t *testing.T) {
 	isolate(t)
 	addVeth(t, "eno2", "02:00:00:00:00:05", "wire2")

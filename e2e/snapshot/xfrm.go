@@ -6,7 +6,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// takeXfrm sees the states and policies of IPsec, without keys and counters.
+// takeXfrm reads the states and policies of IPsec, without keys and counters.
 func (n network) takeXfrm() ([]object, error) {
 	states, err := retry(func() ([]netlink.XfrmState, error) { return netlink.XfrmStateList(netlink.FAMILY_ALL) })
 	if err != nil {
@@ -44,7 +44,7 @@ func (n network) takeXfrm() ([]object, error) {
 	return objects, nil
 }
 
-// takeIPSets sees ipsets with their entries, but for those that go by themselves after a time.
+// takeIPSets reads ipsets with their entries, except for entries that expire.
 func (n network) takeIPSets() ([]object, error) {
 	sets, err := retry(netlink.IpsetListAll)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Command stress shows that load does not change a verdict: it runs conflists on the machine as it is, then again and
-// again beside busy loops and a disk writer, and beside three other runs, and compares every result with the first.
+// Command stress shows that load does not change a verdict. It runs conflists on the idle machine, then repeatedly
+// beside busy loops and a disk writer, and beside three other runs, and compares every result with the first.
 //
 //	go run ./e2e/stress --cnitest bin/cnitest --times 20 'a.conflist --bin-dir bin' 'b.conflist --bin-dir bin'
 //
-// Each argument is what one run is started with, its words separated by blanks. It exits with 1 if a result differs.
+// Each argument contains the arguments of one run, separated by blanks. It exits with 1 if a result differs.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// together is how many runs are started at once to be beside three others.
+// together is the number of runs that are started at the same time, so that each runs beside three others.
 const together = 4
 
 func main() {
@@ -48,10 +48,10 @@ func main() {
 	fmt.Println("every id has the same result in all runs")
 }
 
-// subject is what is run again and again.
+// subject is a run that is repeated.
 type subject struct {
 	args []string
-	// quiet is the report on the machine as it is.
+	// quiet is the report of the run on the idle machine.
 	quiet *report.Report
 }
 
@@ -108,7 +108,7 @@ func besideLoops(ctx context.Context, runner *runner, subjects []*subject, times
 	return different, nil
 }
 
-// besideRuns runs the subjects several at a time, so that each is beside the others.
+// besideRuns runs several subjects at the same time.
 func besideRuns(ctx context.Context, runner *runner, subjects []*subject, times int) (different int, err error) {
 	places := make(chan struct{}, together)
 	var mu sync.Mutex
@@ -134,7 +134,7 @@ func besideRuns(ctx context.Context, runner *runner, subjects []*subject, times 
 	return different, errors.Join(errs...)
 }
 
-// compare prints what differs from the quiet run, the verdict included, and returns how many differences there are.
+// compare prints the differences from the quiet run, including the verdict, and returns their number.
 func (s *subject) compare(r *report.Report, when string) (different int) {
 	again, excused := 0, 0
 	for _, result := range r.Results {
@@ -163,7 +163,7 @@ type runner struct {
 	count int
 }
 
-// run runs a subject and reads its report. Every exit status is one that a run can have.
+// run runs a subject and reads its report. All exit statuses are accepted that a run can have.
 func (r *runner) run(ctx context.Context, s *subject) (*report.Report, error) {
 	r.mu.Lock()
 	r.count++

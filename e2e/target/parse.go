@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// These are the most that a cloud gives one node: what the largest instances of EC2 have, or more.
+// These are the largest numbers that a cloud gives one node: those of EC2's largest instances, or more.
 const (
 	maxENIs      = 15
 	maxAddresses = 250
@@ -29,8 +29,8 @@ func Load(file string) (*Target, error) {
 	return Parse(file, data)
 }
 
-// Parse reads and validates a target file; file is its name in messages. Its error joins every mistake as "file:line:
-// what; how to mend", in the order of the lines, as the error of scenario.Parse does.
+// Parse reads and validates a target file; file is its name in messages. Its error joins all mistakes as "file:line:
+// what; how to mend", in the order of the lines, like the error of scenario.Parse.
 func Parse(file string, data []byte) (*Target, error) {
 	kind := strictyaml.Kind{Noun: "target", Start: "apiVersion: " + scenario.APIVersion}
 	t := &Target{}
@@ -81,7 +81,7 @@ func (v *validator) command(path string, command []string) {
 	}
 }
 
-// nameForm is the form of a file's name, since evidence is kept in files.
+// nameForm restricts names to those that can be file names, since evidence is kept in files.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
 func (v *validator) daemon(d *Daemon) {

@@ -1,7 +1,7 @@
-// Package target has the target file: what a plugin needs on each node besides its binary and its conflist, such as a
-// daemon, and the cloud of the nodes.
+// Package target reads the target file, which describes what a plugin needs on each node besides its binary and its
+// conflist, such as a daemon, and the cloud of the nodes.
 //
-// It has only data: it parses and validates files. Package cluster starts what they name, and a backend makes the
+// It only parses and validates files. Package cluster starts the programs that they name, and a backend makes the
 // cloud.
 //
 // Run its tests: go test ./e2e/target
@@ -22,20 +22,21 @@ type Target struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 
-	// Setup has programs with their arguments that run on each node, one after the other, when it starts and before the
-	// daemon does. A program is searched for in /opt/cni/bin and then in the node's PATH, unless it is a path.
+	// Setup contains programs with their arguments. They run on each node, one after the other, when it starts and
+	// before its daemon starts. A program is searched for in /opt/cni/bin and then in the node's PATH, unless it is a
+	// path.
 	Setup [][]string `yaml:"setup"`
 	// Daemon runs on each node; nil means that there is none.
 	Daemon *Daemon `yaml:"daemon"`
-	// Devices are those of each node that its pods get, one each, as the conflist's main plugin names them: PCI
-	// addresses of virtual functions, for instance. Empty means the device in the conflist, or those that the backend
+	// Devices are the devices of each node for its pods, one each, as the conflist's main plugin names them: for
+	// example PCI addresses of virtual functions. Empty means the device in the conflist, or devices that the backend
 	// makes.
 	Devices []string `yaml:"devices"`
 	// Cloud is the network of the nodes; nil means a LAN that fits the conflist.
 	Cloud *Cloud `yaml:"cloud"`
 }
 
-// GivenDevices returns Devices; nil without a target.
+// GivenDevices returns Devices, or nil if t is nil.
 func (t *Target) GivenDevices() []string {
 	if t == nil {
 		return nil
@@ -43,23 +44,23 @@ func (t *Target) GivenDevices() []string {
 	return t.Devices
 }
 
-// Daemon is a program that a plugin talks to, started before any pod is attached and restarted by steps of scenarios.
+// Daemon is a program that a plugin talks to. It is started before any pod is attached; steps of scenarios restart it.
 type Daemon struct {
 	// Name is its name in evidence.
 	Name string `yaml:"name"`
 	// Command has the form of Target.Setup. The program must stay in the foreground.
 	Command []string `yaml:"command"`
-	// Variants are further commands for the same daemon with other settings, by the name that scenarios use, of
-	// scenario.Variants. A scenario that wants a variant which is missing here does not run.
+	// Variants are further commands for the same daemon with other settings, by their names in scenarios (see
+	// scenario.Variants). A scenario does not run if a variant that it needs is missing.
 	Variants map[string][]string `yaml:"variants"`
 	// Environment is added to that of the node.
 	Environment map[string]string `yaml:"environment"`
 	// Ready says when it is ready.
 	Ready Ready `yaml:"ready"`
-	// Within is the time for it to become ready, and to end when it is told to; 0 means 10s.
+	// Within limits how long it may take to become ready, and to end when it is told to; 0 means 10s.
 	Within scenario.Duration `yaml:"within"`
-	// Owns has absolute paths of files and directories in which the daemon keeps its own state. Changes there do not
-	// count as left by a plugin.
+	// Owns contains absolute paths of files and directories in which the daemon keeps its own state. Changes there do
+	// not count as left behind by a plugin.
 	Owns []string `yaml:"owns"`
 }
 
@@ -74,7 +75,7 @@ func (d *Daemon) Time() time.Duration {
 	return time.Duration(d.Within)
 }
 
-// Ready is one of two signs that a daemon is ready.
+// Ready is one of two signs that a daemon is ready. Exactly one is set.
 type Ready struct {
 	// Socket is the path of a unix socket that accepts connections.
 	Socket string `yaml:"socket"`
@@ -88,8 +89,8 @@ const (
 	MetadataV2 = "v2"
 )
 
-// Cloud is a network like that of EC2: each node has several interfaces (ENIs), each of these has addresses for pods,
-// and a metadata service lists them. It is routed, IPv4 only, and drops what an ENI sends with an address that is not
+// Cloud is a network like that of EC2: each node has several interfaces (ENIs), each ENI has addresses for pods, and a
+// metadata service lists them. It is routed, IPv4 only, and drops packets that an ENI sends with an address other than
 // its own.
 type Cloud struct {
 	// ENIs is the number of ENIs of each node, including the primary one, 1 to 15; 0 means 1.
@@ -100,14 +101,14 @@ type Cloud struct {
 	Prefixes int `yaml:"prefixes"`
 	// VPC is the cloud's IPv4 network, /16 to /24; empty means 10.0.0.0/16. Nodes are in its lower half.
 	VPC string `yaml:"vpc"`
-	// Metadata is MetadataV2 (or empty), where every request needs a token, or MetadataV1, which has no tokens.
+	// Metadata is MetadataV2 (or empty), which requires a token for every request, or MetadataV1, which has no tokens.
 	Metadata string `yaml:"metadata"`
-	// ExternalSNAT makes the cloud translate the source of what leaves it, as a NAT gateway does; otherwise machines
-	// outside see the addresses of pods.
+	// ExternalSNAT makes the cloud translate the source of packets that leave it, as a NAT gateway does; otherwise
+	// machines outside see the addresses of pods.
 	ExternalSNAT bool `yaml:"externalSNAT"`
 }
 
-// defaultVPC is outside of the service range of the suite.
+// defaultVPC does not overlap with the service range of the suite.
 const defaultVPC = "10.0.0.0/16"
 
 // Network returns the VPC.

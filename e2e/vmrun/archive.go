@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// archive writes a cpio archive in the one format that kernels unpack (early-userspace/buffer-format.rst, "newc").
-// Archives may follow each other in one initramfs; where they hold the same path, the later one counts.
+// archive writes a cpio archive in the only format that kernels unpack (early-userspace/buffer-format.rst, "newc"). An
+// initramfs may consist of several archives; if they contain the same path, the last one counts.
 type archive struct {
 	w     io.Writer
 	inode int
 	made  map[string]bool // directories
-	err   error           // the first; everything after it is left out
+	err   error           // the first one; nothing is written after it
 }
 
 func newArchive(w io.Writer) *archive {
@@ -31,7 +31,7 @@ const (
 	typeSymlink = 0o120000
 )
 
-// entry is a file, without slash at the front of its name.
+// entry is a file, whose name has no leading slash.
 type entry struct {
 	name         string
 	mode         int
@@ -70,7 +70,7 @@ func (a *archive) add(e entry, content io.Reader) {
 // padding fills up to a multiple of four.
 func padding(n int64) []byte { return make([]byte, (4-n%4)%4) }
 
-// dir makes a directory and those above it.
+// dir makes a directory and its parents.
 func (a *archive) dir(path string, mode fs.FileMode) {
 	path = filepath.Clean(path)
 	if a.made[path] {
@@ -102,7 +102,7 @@ func (a *archive) device(path string, major, minor int) {
 	a.add(entry{name: strings.TrimPrefix(path, "/"), mode: typeChar | 0o600, major: major, minor: minor}, nil)
 }
 
-// copy takes a file or a whole directory of this machine along. Symbolic links below it stay links.
+// copy adds a file or a whole directory of this machine. Symbolic links in it stay links.
 func (a *archive) copy(from, to string) error {
 	from, err := filepath.EvalSymlinks(from)
 	if err != nil {

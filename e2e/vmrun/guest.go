@@ -20,8 +20,8 @@ import (
 
 const guestName = "vm"
 
-// The machine's serial ports: the kernel's console, the program's standard output and error, and what the two vmruns
-// say to each other.
+// The machine's serial ports: the kernel's console, the program's standard output and error, and the messages between
+// the two vmruns.
 const (
 	outPort     = "/dev/ttyS1"
 	errPort     = "/dev/ttyS2"
@@ -29,7 +29,7 @@ const (
 )
 
 // control is a line on the control port. The last one has an exit status, or the reason why the program has none, and
-// is followed by Bytes of a tar archive.
+// is followed by a tar archive of Bytes bytes.
 type control struct {
 	Up    bool   `json:"up,omitempty"`
 	Exit  *int   `json:"exit,omitempty"`
@@ -37,14 +37,14 @@ type control struct {
 	Bytes int    `json:"bytes,omitempty"`
 }
 
-// guestMain is process 1 of the machine. It does not return: without a process 1 the kernel panics, which the other
-// side reports.
+// guestMain runs as process 1 of the machine. It does not return: without a process 1 the kernel panics, which the
+// other side reports.
 func guestMain() {
 	if err := guest(); err != nil {
 		fmt.Fprintln(os.Stderr, "vmrun, process 1:", err)
 		os.Exit(1)
 	}
-	// The other side ends the machine as soon as it has the last word; this is in case that it is gone.
+	// The other side ends the machine as soon as it has the last line; this is for the case that it is gone.
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	select {}
 }
@@ -92,9 +92,9 @@ func send(port io.Writer, c control, files []byte) error {
 	return err
 }
 
-// furnish makes the machine what a booted one is to its programs.
+// furnish sets up the machine as a booted one is for its programs.
 func furnish() error {
-	// A root that is a mount of its own, in place of the initramfs, can be changed.
+	// The initramfs is replaced by a root that is a separate mount, since that can be changed.
 	for _, step := range []struct {
 		what string
 		do   func() error
@@ -122,7 +122,7 @@ func furnish() error {
 			return err
 		}
 		if m.path == "/tmp" && !isEmpty(m.path) {
-			continue // the program or its files lie there
+			continue // the program or its files are there
 		}
 		if err := unix.Mount(m.kind, m.path, m.kind, 0, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.path, err)
@@ -143,7 +143,7 @@ func isEmpty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
-// openPort opens a serial port for bytes as they are.
+// openPort opens a serial port for raw bytes.
 func openPort(path string) (*os.File, error) {
 	port, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -160,7 +160,7 @@ func openPort(path string) (*os.File, error) {
 	return port, nil
 }
 
-// run runs the program, and waits for others that lost their parents meanwhile, as a process 1 has to.
+// run runs the program, and reaps orphans, as process 1 must.
 func (j job) run() (int, error) {
 	if err := os.MkdirAll(j.Dir, 0o755); err != nil {
 		return 0, err
@@ -186,7 +186,7 @@ func (j job) run() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	// What the program wrote comes before the last word.
+	// The output of the program comes before the last line.
 	if err := errors.Join(out.finish(), errs.finish()); err != nil {
 		return 0, err
 	}
@@ -197,7 +197,7 @@ func (j job) run() (int, error) {
 	return status.ExitStatus(), nil
 }
 
-// reapUntil reaps processes until this one has ended, and returns how it ended.
+// reapUntil reaps processes until a process has ended, and returns how it ended.
 func reapUntil(pid int) (syscall.WaitStatus, error) {
 	for {
 		var status syscall.WaitStatus
@@ -236,8 +236,8 @@ func openStream(path string) (*stream, error) {
 	return s, nil
 }
 
-// finish returns when everything that the program wrote has gone out. What grandchildren write later, who may keep the
-// pipe open, is lost.
+// finish returns when everything that the program wrote has been sent. Later output of its grandchildren, which may
+// keep the pipe open, is lost.
 func (s *stream) finish() error {
 	_ = s.write.Close()
 	for {
@@ -250,7 +250,7 @@ func (s *stream) finish() error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	// What was read before is still written (io.Copy).
+	// Bytes read before are still written (io.Copy).
 	if err := s.read.SetReadDeadline(time.Now()); err != nil {
 		return err
 	}
@@ -261,7 +261,7 @@ func (s *stream) finish() error {
 	return unix.IoctlSetInt(int(s.port.Fd()), unix.TCSBRK, 1)
 }
 
-// unread returns how many bytes are in the pipe. Unlike a call of Fd this leaves the pipe one that has deadlines.
+// unread returns the number of bytes in the pipe. It does not call Fd, after which the pipe would have no deadlines.
 func (s *stream) unread() (n int, err error) {
 	conn, err := s.read.SyscallConn()
 	if err != nil {
@@ -273,7 +273,7 @@ func (s *stream) unread() (n int, err error) {
 	return n, err
 }
 
-// collect returns a tar archive of what is to be brought back, empty for nothing.
+// collect returns a tar archive of the files to be brought back; empty if there are none.
 func (j job) collect() ([]byte, error) {
 	if len(j.Back) == 0 {
 		return nil, nil

@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where things are in the initramfs. The machine's root lies in a directory of its own, since a process whose root is
-// the initramfs itself cannot change it (pivot_root(2): "The rootfs (initial ramfs) cannot be pivot_root()ed").
+// Paths in the initramfs. The machine's root is in a separate directory, since a process whose root is the initramfs
+// itself cannot change it (pivot_root(2): "The rootfs (initial ramfs) cannot be pivot_root()ed").
 const (
 	initPath    = "/init"
 	jobPath     = "/job.json"
 	machineRoot = "/machine"
 )
 
-// job is the work of the machine. Without arguments it only says that it is up.
+// job is what the machine does. Without arguments it only reports that it is up.
 type job struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
@@ -33,8 +33,8 @@ type job struct {
 	Back []string `json:"back,omitempty"`
 }
 
-// pack makes the initramfs: the kernel's modules, this program, the one to run and its files. It has no name on any
-// disk, so that nothing stays when this process is killed.
+// pack makes the initramfs: the kernel's modules, this program, the program to run and its files. The file has no name
+// on any disk, so that nothing stays when this process is killed.
 func pack(k *kernel, o *options) (_ *os.File, err error) {
 	j := job{}
 	var take []string
@@ -99,7 +99,7 @@ func pack(k *kernel, o *options) (_ *os.File, err error) {
 	return f, a.close()
 }
 
-// job returns the job that the command line asks for, and the files that it needs.
+// job returns the job that the command line describes, and the files that it needs.
 func (o *options) job() (job, []string, error) {
 	program, err := exec.LookPath(o.program[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
@@ -133,7 +133,7 @@ func (o *options) job() (job, []string, error) {
 		j.Back = append(j.Back, abs)
 	}
 	for _, named := range append(o.named(), filepath.Join(dir, "testdata")) {
-		// What is to be written there is brought back, and not taken along.
+		// A path that is to be written is brought back, and not copied into the machine.
 		if _, err := os.Stat(named); err == nil && !slices.Contains(j.Back, named) {
 			take = append(take, named)
 		}
@@ -141,7 +141,7 @@ func (o *options) job() (job, []string, error) {
 	return j, take, nil
 }
 
-// named returns the absolute paths that the program's arguments may mean: "plugin.conflist", "--bin-dir bin" and
+// named returns the absolute paths that the program's arguments may contain: "plugin.conflist", "--bin-dir bin" and
 // "--bin-dir=bin".
 func (o *options) named() []string {
 	var all []string
@@ -156,7 +156,7 @@ func (o *options) named() []string {
 	return all
 }
 
-// guestEnv returns the environment but for what is about places of this machine.
+// guestEnv returns the environment without variables that name places of this machine.
 func guestEnv(environ []string) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
@@ -166,7 +166,7 @@ func guestEnv(environ []string) []string {
 		guestName)
 }
 
-// checkStatic refuses what would need libraries, which the machine has none of.
+// checkStatic returns an error for a program that needs libraries, since the machine has none.
 func checkStatic(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 
 const defaultKernel = "linux-image-cloud-amd64"
 
-// kernel is one that was unpacked: a directory with vmlinuz and modules.cpio.
+// kernel is an unpacked kernel: a directory with vmlinuz and modules.cpio.
 type kernel struct{ dir string }
 
 func (k *kernel) image() string   { return filepath.Join(k.dir, "vmlinuz") }
 func (k *kernel) modules() string { return filepath.Join(k.dir, "modules.cpio") }
 
-// store keeps kernels, and whether KVM works, for later runs. Several processes may use it at once.
+// store keeps kernels, and whether KVM works, for later runs. Several processes may use it at the same time.
 type store struct{ dir string }
 
-// openStore finds it in the user's directory of what may be thrown away, $XDG_CACHE_HOME or ~/.cache.
+// openStore opens the store in the user's cache directory, $XDG_CACHE_HOME or ~/.cache.
 func openStore() (*store, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -36,7 +36,7 @@ func openStore() (*store, error) {
 	return s, os.MkdirAll(s.dir, 0o755)
 }
 
-// lock takes a lock that one process has at a time; the returned function, or the end of the process, releases it.
+// lock takes a lock that one process can have at a time. The returned function, or the end of the process, releases it.
 func (s *store) lock() (func(), error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o644)
 	if err != nil {
@@ -49,8 +49,8 @@ func (s *store) lock() (func(), error) {
 	return func() { f.Close() }, nil
 }
 
-// kernel returns the kernel of a package that exists, or the newest if there is none. An existing one is not
-// replaced.
+// kernel returns the kernel of a package. It downloads the kernel if the store lacks it, and does not replace an
+// existing one.
 func (s *store) kernel(ctx context.Context, name string) (*kernel, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *store) kernel(ctx context.Context, name string) (*kernel, error) {
 	return k, s.fetch(ctx, name)
 }
 
-// fetch gets a package, or what it depends on when it is one that always means the newest.
+// fetch downloads a package or, if it is a metapackage of the newest kernel, the package that it depends on.
 func (s *store) fetch(ctx context.Context, name string) error {
 	if name != filepath.Base(name) || !strings.HasPrefix(name, "linux-image-") {
 		return fmt.Errorf("kernel %q: want the name of a Debian package, such as %s", name, defaultKernel)
@@ -101,7 +101,7 @@ func (s *store) fetch(ctx context.Context, name string) error {
 	return os.Rename(made, dir)
 }
 
-// resolve follows dependencies to the package with the kernel in it.
+// resolve follows dependencies to the package that contains the kernel.
 func resolve(ctx context.Context, name string) (real, version string, err error) {
 	for range 3 {
 		out, err := exec.CommandContext(ctx, "apt-cache", "show", "--no-all-versions", name).Output()
@@ -132,9 +132,9 @@ func resolve(ctx context.Context, name string) (real, version string, err error)
 		name)
 }
 
-// unpack downloads a package and keeps of it what machines boot with.
+// unpack downloads a package and keeps the files that machines boot with.
 func unpack(ctx context.Context, work, made, name string) error {
-	// As root apt-get would download as another user, who must not write here.
+	// As root apt-get would download as another user, who may not write here.
 	cmd := exec.CommandContext(ctx, "apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", name)
 	cmd.Dir = work
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -199,11 +199,11 @@ type kvmTry struct {
 	Why   string `json:"why,omitempty"`
 }
 
-// kvmDeadline is how long a machine may take to come up with KVM, which takes it less than two seconds. Where KVM is
-// there and does not work (under some hypervisors its guests hang) QEMU would wait for ever.
+// kvmDeadline limits how long a machine may take to come up with KVM; it usually takes less than two seconds. If KVM
+// exists and does not work (under some hypervisors its guests hang) QEMU would wait for ever.
 const kvmDeadline = 8 * time.Second
 
-// accelerator tries KVM once for each boot of this machine and kernel.
+// accelerator tries KVM once for each boot of this machine and each kernel.
 func (s *store) accelerator(ctx context.Context, k *kernel) (string, error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -239,7 +239,7 @@ func (s *store) accelerator(ctx context.Context, k *kernel) (string, error) {
 	return now.Accel, os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
-// tryKVM boots a machine that says that it is up.
+// tryKVM boots a machine that only reports that it is up.
 func tryKVM(ctx context.Context, k *kernel, empty *os.File) error {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {

@@ -31,26 +31,26 @@ type machine struct {
 	console        io.Writer // may be nil
 }
 
-// The descriptors that QEMU inherits begin behind the standard ones.
+// The descriptors that QEMU inherits follow the standard ones.
 const firstFD = 3
 
 func (m *machine) args() []string {
 	accel := []string{"-accel", m.accel}
 	if m.accel == "tcg" {
-		// The clock of a translated machine counts its instructions, two nanoseconds each, and skips what it would
-		// sleep: however slow or busy this machine is, deadlines in that one are met as on a processor. That takes one
-		// thread. A small cache is enough for machines this small.
+		// The clock of an emulated machine counts its instructions, two nanoseconds each, and skips the time that it
+		// would sleep. So deadlines in it are met as on a real processor, however slow or busy this machine is. That
+		// requires a single thread. A small cache suffices for such small machines.
 		accel = []string{"-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=1,sleep=off"}
 	}
 	args := append(accel,
-		// max offers what QEMU translates as well as what KVM passes on.
+		// max offers everything that QEMU emulates, or that KVM passes on.
 		"-cpu", "max", "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-m", fmt.Sprint(m.memory), "-smp", fmt.Sprint(m.cpus), "-kernel", m.kernel.image(), "-initrd",
 		fmt.Sprintf("/dev/fd/%d", firstFD),
-		// An oops is the kernel's failure and ends the machine, which then is not started anew.
+		// An oops is a failure of the kernel: it ends the machine, which is not started again.
 		"-append", "console=ttyS0 quiet loglevel=4 oops=panic panic=-1 mitigations=off",
 	)
-	// A file, which a pipe is to QEMU, takes no input, so that none is waited for.
+	// QEMU treats a pipe as a file without input, so that it does not wait for any.
 	for i, name := range []string{"console", "out", "err", "control"} {
 		args = append(args, "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fd/%d", name, firstFD+1+i), "-serial",
 			"chardev:"+name)
@@ -94,16 +94,16 @@ func (t *tail) explain(err error) error {
 	return fmt.Errorf("%w; the kernel's console ends with:\n\t%s", err, strings.Join(t.lines, "\n\t"))
 }
 
-// run boots the machine and returns the program's exit status. An error is about the machine: that it could not be
-// started, that its kernel failed, or why the context ended. QEMU is gone when it returns, and with this process
-// however that ends.
+// run boots the machine and returns the program's exit status. An error concerns the machine: it could not be started,
+// its kernel failed, or the context ended. QEMU has ended when run returns. It also ends with this process, however
+// that ends.
 func (m *machine) run(ctx context.Context) (int, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	cmd := exec.CommandContext(ctx, qemu, m.args()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
-		// A terminal's interrupt is for this process.
+		// A terminal's interrupt must reach only this process.
 		Setpgid: true,
 	}
 	var complaint bytes.Buffer
@@ -130,7 +130,7 @@ func (m *machine) run(ctx context.Context) (int, error) {
 	all.Go(func() { _, _ = io.Copy(m.stderr, reads[2]) })
 	last, err := lastWord(reads[3])
 	if err == nil {
-		stop() // all has been said
+		stop() // everything has been received
 	}
 	ended := cmd.Wait()
 	all.Wait()
@@ -147,7 +147,7 @@ func (m *machine) run(ctx context.Context) (int, error) {
 	return 0, console.explain(errors.New("the machine went down before the program ended"))
 }
 
-// lastWord reads the control port until there is an end, and puts the files that come with it to where they belong.
+// lastWord reads the control port until its last line, and writes the files that follow it to their places.
 func lastWord(port io.Reader) (*control, error) {
 	lines := bufio.NewReader(port)
 	for {
@@ -166,7 +166,7 @@ func lastWord(port io.Reader) (*control, error) {
 	}
 }
 
-// extract writes the files of a tar archive; of nothing it writes none.
+// extract writes the files of a tar archive; none if the archive is empty.
 func extract(r io.Reader) error {
 	files := tar.NewReader(r)
 	for {
@@ -202,7 +202,7 @@ func findQEMU() error {
 	return nil
 }
 
-// needQEMU installs QEMU where it is missing, after a question, which $CI=true answers.
+// needQEMU installs QEMU if it is missing. It asks first, unless $CI is true.
 func needQEMU(ctx context.Context) error {
 	missing := findQEMU()
 	if missing == nil {

@@ -1,22 +1,22 @@
-// Command vmrun runs a program on a stock kernel of Debian's, in a virtual machine that boots in seconds and is thrown
-// away:
+// Command vmrun runs a program on a stock Debian kernel, in a virtual machine that boots in seconds and is discarded
+// afterwards:
 //
 //	go test -exec "$PWD/bin/vmrun" ./e2e/snapshot
 //	bin/vmrun bin/cnitest doctor
 //
-// The machine's first process is vmrun again (guest.go); the program is its child, with the working directory, the
+// The machine's first process is vmrun again (guest.go). The program is its child, with the working directory, the
 // arguments, the environment and the exit status that it would have here. It finds under their usual paths: itself, the
-// directory testdata, files and directories that its arguments name, and what --with names; no shell, no other program,
-// no network. Modules of the kernel are loaded when something asks for them, as everywhere (modprobe.go).
+// directory testdata, files and directories that its arguments name, and those that --with names. There is no shell, no
+// other program, and no network. Modules of the kernel are loaded on demand, as on other machines (modprobe.go).
 //
-// It is for kernels that have what this machine's lacks: dummy, ipvlan, vlan and vrf links, netem, IPVS. It is no way
-// to test other distributions, hardware, or several machines at once; for these there is the ssh backend.
+// It is for features that this machine's kernel lacks: dummy, ipvlan, vlan and vrf links, netem, IPVS. It does not test
+// other distributions, hardware, or several machines at the same time; the ssh backend does.
 //
-// It needs QEMU and, once for each kernel, apt-get and dpkg-deb: `vmrun --fetch` gets both. KVM is used where a first
-// machine comes up with it, which is tried once for each boot of this machine; else QEMU translates, which takes 15
-// times as long.
+// It needs QEMU and, once for each kernel, apt-get and dpkg-deb: `vmrun --fetch` gets both. It uses KVM if a first
+// machine comes up with KVM, which it tries once for each boot of this machine; otherwise QEMU emulates the processor,
+// which takes 15 times as long.
 //
-// Run its tests: go test ./e2e/vmrun (what needs QEMU and a kernel says so and skips without them).
+// Run its tests: go test ./e2e/vmrun (tests that need QEMU and a kernel are skipped without them).
 package main
 
 import (
@@ -34,7 +34,7 @@ import (
 	"time"
 )
 
-// The exit statuses that are not the program's own; timeout(1) and env(1) use the same.
+// The exit statuses that are not the program's own. timeout(1) and env(1) use the same.
 const (
 	exitDeadline = 124
 	exitOwn      = 125
@@ -47,7 +47,7 @@ func main() {
 	if filepath.Base(os.Args[0]) == modprobeName {
 		os.Exit(modprobe(os.Args[1:]))
 	}
-	// The machine is killed with the thread that started it (prctl(2), PR_SET_PDEATHSIG), so that one must stay.
+	// The machine is killed when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG), so the thread must stay.
 	runtime.LockOSThread()
 	status, err := run(os.Args[1:])
 	if err != nil {
@@ -56,7 +56,7 @@ func main() {
 	os.Exit(status)
 }
 
-// options are the command line.
+// options are the options of the command line.
 type options struct {
 	kernel, accel string
 	memory, cpus  int
@@ -125,7 +125,7 @@ func orDefault(value, otherwise string) string {
 	return value
 }
 
-// run returns the exit status, and an error where it is not the program's.
+// run returns the exit status, and an error if it is not the program's.
 func run(args []string) (int, error) {
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -134,7 +134,7 @@ func run(args []string) (int, error) {
 	if err != nil {
 		return exitOwn, err
 	}
-	// The go command asks a test that takes too long to end with SIGQUIT (go help testflag, -timeout).
+	// The go command sends SIGQUIT to a test that takes too long (go help testflag, -timeout).
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT,
 		syscall.SIGHUP)
 	defer stop()
@@ -185,13 +185,13 @@ func run(args []string) (int, error) {
 	return status, nil
 }
 
-// fetch gets what is missing.
+// fetch downloads missing parts.
 func fetch(ctx context.Context, s *store, name string) error {
 	_, err := s.kernel(ctx, name)
 	return errors.Join(needQEMU(ctx), err)
 }
 
-// deadlineError says that a machine took too long.
+// deadlineError means that a machine took too long.
 type deadlineError struct{ after time.Duration }
 
 func (e *deadlineError) Error() string { return fmt.Sprintf("not over after %s: killed", e.after) }

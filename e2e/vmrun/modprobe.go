@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the kernel calls for a module (proc/sys/kernel/modprobe), and where the modules are: in the machine as
-// anywhere.
+// The path of the program that the kernel calls for a module (proc/sys/kernel/modprobe), and the directory of the
+// modules: the usual ones.
 const (
 	modprobeName = "modprobe"
 	modprobePath = "/sbin/" + modprobeName
@@ -21,8 +21,8 @@ const (
 	moduleIndex  = modulesDir + "/index"
 )
 
-// modprobe loads what the kernel asks for, with what that needs. The kernel calls it as `modprobe -q -- NAME`
-// (kernel/module/kmod.c) and looks at the status alone; where a person calls it, the error goes to standard error.
+// modprobe loads the module that the kernel requests, and the modules that it needs. The kernel runs it as `modprobe -q
+// -- NAME` (kernel/module/kmod.c) and only uses its exit status. If a person runs it, the error goes to standard error.
 func modprobe(args []string) int {
 	quiet := false
 	for _, name := range args {
@@ -40,7 +40,7 @@ func modprobe(args []string) int {
 	return 0
 }
 
-// load loads every module that goes by a name or alias.
+// load loads every module with a name or alias.
 func load(name string) error {
 	index, err := os.Open(moduleIndex)
 	if err != nil {
@@ -62,7 +62,7 @@ func load(name string) error {
 	return nil
 }
 
-// lookUp returns the files to load for a name, in their order. The index has a line for each name: the name, and the
+// lookUp returns the files to load for a name, in their order. The index has one line for each name: the name, and the
 // files.
 func lookUp(index io.Reader, name string) ([]string, error) {
 	prefix := sameName(name) + " "
@@ -77,8 +77,7 @@ func lookUp(index io.Reader, name string) ([]string, error) {
 	return files, lines.Err()
 }
 
-// sameName returns a module's name in the one way in which the index has it: dashes and underscores mean the same
-// (modprobe(8)).
+// sameName returns a module's name in the form of the index: dashes and underscores mean the same (modprobe(8)).
 func sameName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 func insert(path string) error {

@@ -13,24 +13,23 @@ import (
 	"strings"
 )
 
-// moduleDirs are the parts of a kernel's modules that a machine without hardware of its own has use for. What others of
-// them need comes along.
+// moduleDirs are the directories of a kernel's modules that are useful on a machine without hardware of its own.
+// Modules that they need are added.
 var moduleDirs = []string{
 	"kernel/net", "kernel/drivers/net", "kernel/crypto", "kernel/arch", "kernel/lib", "kernel/fs/overlayfs",
 }
 
-// module is a kernel module, by what stands in its section .modinfo. A package has no modules.dep: depmod makes that
-// where it is installed.
+// module is a kernel module, as its section .modinfo describes it.
 type module struct {
 	name, path string
-	aliases    []string // of buses left out
+	aliases    []string // without aliases of buses
 	needs      []string
 }
 
-// modules are all of a kernel's, by name.
+// modules are all modules of a kernel, by name.
 type modules map[string]*module
 
-// readModules reads those below a directory, which it changes where they are compressed.
+// readModules reads the modules below a directory. It decompresses the files there if they are compressed.
 func readModules(dir string) (modules, error) {
 	if err := decompress(dir); err != nil {
 		return nil, err
@@ -49,7 +48,7 @@ func readModules(dir string) (modules, error) {
 	return all, err
 }
 
-// decompress decompresses what newer Debian kernels have compressed.
+// decompress decompresses the modules of newer Debian kernels.
 func decompress(dir string) error {
 	for extension, program := range map[string]string{".xz": "xz", ".zst": "zstd", ".gz": "gzip"} {
 		var found []string
@@ -97,7 +96,7 @@ func readModule(path string) (*module, error) {
 				m.needs = append(m.needs, strings.Fields(pre)...)
 			}
 		case "alias":
-			// "pci:v00001AF4d…" is about hardware.
+			// "pci:v00001AF4d…" names hardware
 			if !strings.Contains(value, ":") {
 				m.aliases = append(m.aliases, sameName(value))
 			}
@@ -106,7 +105,7 @@ func readModule(path string) (*module, error) {
 	return m, nil
 }
 
-// named returns the modules that go by a name or an alias.
+// named returns the modules with a name or an alias.
 func (all modules) named(name string) []*module {
 	name = sameName(name)
 	if m := all[name]; m != nil {
@@ -121,7 +120,7 @@ func (all modules) named(name string) []*module {
 	return found
 }
 
-// order returns a module behind all that it needs. What is not there is part of the kernel.
+// order returns a module after all modules that it needs. Those that do not exist are part of the kernel.
 func (all modules) order(m *module) []*module {
 	var ordered []*module
 	seen := map[*module]bool{}
@@ -142,7 +141,7 @@ func (all modules) order(m *module) []*module {
 	return ordered
 }
 
-// pack writes the modules of moduleDirs, what they need, and the index.
+// pack writes the modules of moduleDirs, the modules that they need, and the index.
 func (all modules) pack(a *archive, dir string) error {
 	taken := map[*module]bool{}
 	var index strings.Builder

@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// more is more than a pipe holds.
+// more is more text than fits in a pipe.
 var more = strings.Repeat("and more\n", 50_000)
 
-// program is what runs in the machine.
+// program runs in the machine.
 func program(what string) {
 	if what == "sleep" {
 		hang()
@@ -50,7 +50,7 @@ func program(what string) {
 	case "killed":
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "orphans":
-		// Their parent is process 1 when this has ended, and they hold its output open.
+		// When this has ended, their parent is process 1, and they keep its output open.
 		fmt.Print(more)
 		_ = (&exec.Cmd{
 			Path: "/proc/self/exe", Args: []string{"orphan", "sleep"}, Env: []string{asProgram + "=yes"},
@@ -60,14 +60,14 @@ func program(what string) {
 	os.Exit(0)
 }
 
-// hang does not sleep: the clock of a machine may run ahead, and an hour is soon over.
+// hang does not sleep: the clock of a machine may run fast, so that an hour passes quickly.
 func hang() {
 	for {
-		_ = unix.Pause() // until a signal of the Go runtime's
+		_ = unix.Pause() // until the Go runtime gets a signal
 	}
 }
 
-// TestRun boots machines, where QEMU and a kernel are.
+// TestRun boots machines, if QEMU and a kernel exist.
 func TestRun(t *testing.T) {
 	if os.Getenv("CNITEST_VM") == "" {
 		t.Skip("boots virtual machines for two minutes: set CNITEST_VM=yes")
@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 		within  time.Duration
 		status  int
 		stderr  string
-		wantErr string // how it begins
+		wantErr string // the beginning of the error
 	}{
 		{"succeed", booted, 0, "complaint\n", ""},
 		{"fail", booted, 7, "complaint\n", ""},
@@ -147,7 +147,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Nobody is at the keyboard of a test.
+// Nobody answers the questions of a test.
 func TestNeedQEMU(t *testing.T) {
 	const missing = `exec: "qemu-system-x86_64": executable file not found in $PATH; install it with ` +
 		"`apt-get install -y --no-install-recommends qemu-system-x86`, or with your system's own packages"

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// telling returns the counters that grow when a packet is thrown away, by their names in /proc/net/snmp and
+// telling returns the counters that grow when a packet is dropped, by their names in /proc/net/snmp and
 // /proc/net/netstat, and in /proc/net/snmp6 (Linux, Documentation/networking/snmp_counter.rst).
 func telling() map[string]bool {
 	set := map[string]bool{}
@@ -26,12 +26,12 @@ func telling() map[string]bool {
 	return set
 }
 
-// Counters returns the counters of packets thrown away in the namespace at path netns, such as
-// "TcpExt.IPReversePathFilter" and "Ip6InNoRoutes". A kernel without IPv6 has no counters of IPv6.
+// Counters returns the counters of dropped packets in the namespace at path netns, such as "TcpExt.IPReversePathFilter"
+// and "Ip6InNoRoutes". A kernel without IPv6 has no counters of IPv6. It may be called concurrently.
 func Counters(netns string) (map[string]uint64, error) {
 	counters := map[string]uint64{}
 	err := within(netns, func() error {
-		// Of the thread: /proc/net is what the process's first thread sees.
+		// Read those of the thread: /proc/net shows those of the process's first thread.
 		for _, name := range []string{"snmp", "netstat", "snmp6"} {
 			text, err := os.ReadFile("/proc/thread-self/net/" + name)
 			if os.IsNotExist(err) {
@@ -54,7 +54,7 @@ func Counters(netns string) (map[string]uint64, error) {
 	return counters, nil
 }
 
-// Growth returns by how much each counter grew, without the counters that did not.
+// Growth returns by how much each counter grew, without those that did not.
 func Growth(before, after map[string]uint64) map[string]uint64 {
 	grown := map[string]uint64{}
 	for name, n := range after {
@@ -65,7 +65,8 @@ func Growth(before, after map[string]uint64) map[string]uint64 {
 	return grown
 }
 
-// parseTables reads pairs of lines, of names and of values: "Ip: Forwarding DefaultTTL", "Ip: 1 64".
+// parseTables reads pairs of lines, the first with names and the second with values: "Ip: Forwarding DefaultTTL", "Ip:
+// 1 64".
 func parseTables(text string, into map[string]uint64) {
 	wanted := telling()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
@@ -87,7 +88,7 @@ func parseList(text string, into map[string]uint64) {
 	}
 }
 
-// keep notes a counter that is wanted. Some others are negative.
+// keep records a counter if it is wanted. Some other counters are negative.
 func keep(name, value string, wanted map[string]bool, into map[string]uint64) {
 	if n, err := strconv.ParseUint(value, 10, 64); err == nil && wanted[name] {
 		into[name] = n

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// packet is a Question with its addresses read.
+// packet is a Question with parsed addresses.
 type packet struct {
 	destination, source netip.Addr
 	iif                 string
@@ -29,7 +29,7 @@ func parseQuestion(q Question) (packet, error) {
 	return p, err
 }
 
-// decision is the answer of the tables: a route and the rule that led to it, or only a rule that rejects.
+// decision is the decision of the tables: a route and the rule that led to it, or only a rule that rejects.
 type decision struct {
 	rule  *netlink.Rule
 	route *netlink.Route
@@ -45,7 +45,7 @@ func (p packet) decide() (decision, error) {
 	if err != nil {
 		return decision{}, fmt.Errorf("list rules: %w", err)
 	}
-	// A filter by table, with no table, is how the library is asked for all of them.
+	// A filter by table without a table makes the library return the routes of all tables.
 	routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC},
 		netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -72,11 +72,12 @@ func (p packet) decide() (decision, error) {
 	return decision{}, nil
 }
 
-// matches reports whether a rule is for the packet. One that asks for what a Question does not have is not.
+// matches reports whether a rule applies to the packet. A rule with a condition that a Question does not contain does
+// not.
 func (p packet) matches(r netlink.Rule) bool {
 	iif := p.iif
 	if iif == "" {
-		iif = "lo" // of what a host sends itself (ip-rule(8))
+		iif = "lo" // for packets that a host sends itself (ip-rule(8))
 	}
 	mask := uint32(0xffffffff)
 	if r.Mask != nil {

@@ -17,10 +17,10 @@ const (
 	netfilterAccept = 1 // NF_ACCEPT
 )
 
-// traced is a packet under way: only its first event in a chain carries its headers.
+// traced contains the addresses of a traced packet: only its first event in a chain contains its headers.
 type traced struct{ source, destination string }
 
-// rule is the place of a rule; for the policy of a chain the handle is 0.
+// rule identifies a rule; for the policy of a chain the handle is 0.
 type rule struct {
 	family       uint8
 	table, chain string
@@ -85,7 +85,7 @@ func (e *event) verdict(d *netlink.AttributeDecoder) error {
 	return nil
 }
 
-// note takes an event. struct nfgenmsg, which is before its attributes, has the family of the chain.
+// note records an event. struct nfgenmsg, which precedes its attributes, contains the family of the chain.
 func (t *Trace) note(family uint8, data []byte) {
 	e, err := parseEvent(data)
 	if err != nil {
@@ -118,7 +118,7 @@ func (t *Trace) note(family uint8, data []byte) {
 	}
 }
 
-// addressesOf reads a header of IP.
+// addressesOf returns the addresses in an IP header.
 func addressesOf(header []byte) (source, destination string, ok bool) {
 	switch {
 	case len(header) >= 20 && header[0]>>4 == 4:

@@ -11,45 +11,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Question is a packet about which a kernel is asked where it would send it.
+// Question describes a packet for which a kernel is asked where it would send it.
 type Question struct {
 	Destination string `json:"destination"`
-	// Source is the packet's; empty leaves the choice to the kernel, as a socket without an address does.
+	// Source is the packet's source address; empty leaves the choice to the kernel, as for a socket without an address.
 	Source string `json:"source,omitempty"`
-	// Interface is the name of the one by which the packet came in; empty for a packet of this host's own.
+	// Interface is the name of the interface on which the packet arrived; empty for a packet that this host sends.
 	Interface string `json:"interface,omitempty"`
 	Mark      uint32 `json:"mark,omitempty"`
 }
 
-// Way says where a kernel sends a packet, or why it does not.
+// Way says where a kernel sends a packet, or why it sends it nowhere.
 type Way struct {
-	// Device, Gateway and Source are of the kernel's answer. The device is "lo" for what is its own.
+	// Device, Gateway and Source are from the kernel's answer. The device is "lo" for packets to the host itself.
 	Device  string `json:"device,omitempty"`
 	Gateway string `json:"gateway,omitempty"`
 	Source  string `json:"source,omitempty"`
-	// Local tells whether the packet is for this host itself.
+	// Local means that the packet is for this host itself.
 	Local bool `json:"local,omitempty"`
-	// Refusal is the kernel's error where it sends the packet nowhere: "no route to host".
+	// Refusal is the kernel's error if it sends the packet nowhere: "no route to host".
 	Refusal string `json:"refusal,omitempty"`
-	// ReversePath tells whether it refuses the packet since its answer would leave by another interface (rp_filter);
-	// Filter is the value of that setting which holds on Interface.
+	// ReversePath means that it refuses the packet because the answer would leave by another interface (rp_filter).
+	// Filter is the value of that setting that applies to Interface.
 	ReversePath bool `json:"reversePath,omitempty"`
 	Filter      int  `json:"filter,omitempty"`
-	// MTU is the MTU of the way if the kernel has learned of a smaller one than its device has, or if a route has one;
-	// else 0.
+	// MTU is the MTU of the path if the kernel has learned a smaller one than its device has, or if a route has one;
+	// otherwise 0.
 	MTU int `json:"mtu,omitempty"`
-	// IgnoresARP is the value of arp_ignore which holds on Interface: from 1 on the host may leave questions for its
-	// MAC unanswered.
+	// IgnoresARP is the value of arp_ignore that applies to Interface: from 1 on the host may not answer requests for
+	// its MAC.
 	IgnoresARP int `json:"ignoresARP,omitempty"`
-	// Route and Rule are what decided, in ip's words: "192.168.1.2 dev eno1 table main", "1000: from all to 192.168.1.2
-	// blackhole". Rule is empty where it is one of the three that every namespace has, Route where a rule decided
-	// alone, or nothing did; both where what the tables say does not agree with what the kernel answered.
+	// Route and Rule are those that decided, in ip's words: "192.168.1.2 dev eno1 table main", "1000: from all to
+	// 192.168.1.2 blackhole". Rule is empty if it is one of the three that every namespace has, and Route if a rule
+	// alone decided, or nothing did. Both are empty if the tables contradict the kernel's answer.
 	Route string `json:"route,omitempty"`
 	Rule  string `json:"rule,omitempty"`
 }
 
 // Lookup asks the kernel, in the namespace at path netns, where it would send a packet (RTM_GETROUTE, as `ip route
-// get`), and looks up in its tables what decides that. That it would send it nowhere is an answer and no error.
+// get`), and finds in its tables what decides that. If the kernel would send it nowhere, that is an answer and no
+// error. It may be called concurrently.
 func Lookup(netns string, q Question) (Way, error) {
 	var way Way
 	err := within(netns, func() (err error) {
@@ -96,7 +97,7 @@ func lookup(q Question) (Way, error) {
 	if routes[0].Src != nil {
 		way.Source = routes[0].Src.String()
 	}
-	// A route with several hops has its devices there.
+	// A route with several hops contains its devices there.
 	if d.route != nil && (way.Local || d.route.LinkIndex == routes[0].LinkIndex || len(d.route.MultiPath) > 0) {
 		way.Route, way.Rule = routeText(*d.route), ruleText(d.rule, "")
 	}
@@ -118,8 +119,8 @@ func (p packet) refused(errno unix.Errno, d decision) Way {
 	return way
 }
 
-// filtered reports whether a reverse path filter is what refuses the packet (__fib_validate_source of
-// net/ipv4/fib_frontend.c). Its error was EXDEV until Linux 6.13 made one of it and of others.
+// filtered reports whether a reverse path filter refuses the packet (__fib_validate_source of net/ipv4/fib_frontend.c).
+// Its error was EXDEV until Linux 6.13, which uses the same error for other reasons too.
 func (p packet) filtered(filter int) bool {
 	if filter == 0 || !p.source.IsValid() {
 		return false
@@ -132,8 +133,8 @@ func (p packet) filtered(filter int) bool {
 	return err == nil && filter == 1 && back[0].LinkIndex != link.Attrs().Index
 }
 
-// refusal returns ip's word for a rule without a table, by the error that it makes (fib4_rule_action of
-// net/ipv4/fib_rules.c): the library does not tell them apart.
+// refusal returns ip's word for a rule without a table, by its error (fib4_rule_action of net/ipv4/fib_rules.c): the
+// library does not distinguish them.
 func refusal(errno unix.Errno) string {
 	return map[unix.Errno]string{
 		unix.ENETUNREACH: "unreachable", unix.EACCES: "prohibit", unix.EINVAL: "blackhole",
@@ -141,7 +142,7 @@ func refusal(errno unix.Errno) string {
 	}[errno]
 }
 
-// setting returns the value of one that holds on an interface: the higher one of its own and that of all
+// setting returns the value that applies to an interface: the higher one of its own and the value of all
 // (ip-sysctl.rst, rp_filter and arp_ignore).
 func setting(key, iface string) int {
 	highest := 0

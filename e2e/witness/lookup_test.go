@@ -151,7 +151,7 @@ func TestLookup(t *testing.T) {
 			got, err := witness.Lookup("", tt.q)
 			check(t, err)
 			if got.ReversePath {
-				// Linux has another error for it since 6.13.
+				// Linux has used another error for it since 6.13.
 				tt.want.Refusal = got.Refusal
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {

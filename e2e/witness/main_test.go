@@ -17,8 +17,8 @@ func check(tb testing.TB, err error) {
 	}
 }
 
-// isolate moves the test into a network namespace of its own, which ends with the test's thread. There lo is up, and
-// eno1, with 192.168.0.1/16 and fd00::1/64, is one end of a wire.
+// isolate moves the test into its own network namespace, which ends with the test's thread. In it lo is up, and eno1,
+// with 192.168.0.1/16 and fd00::1/64, is one end of a veth pair.
 func isolate(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeOwnedTable makes the table of a socket. The library drops the flags of a table.
+// makeOwnedTable makes a table that belongs to a socket. The library drops the flags of a table.
 func makeOwnedTable(conn *netlink.Conn) error {
 	table, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.NFTA_TABLE_NAME, Data: []byte(traceTable + "\x00")},
@@ -42,7 +42,7 @@ func makeOwnedTable(conn *netlink.Conn) error {
 	return nil
 }
 
-// mark fills the table that sets `meta nftrace` on the packets.
+// mark adds the chains and rules that set `meta nftrace` on the packets.
 func (t *Trace) mark(addresses []netip.Addr) error {
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: traceTable}
 	for _, hook := range []struct {
@@ -68,7 +68,7 @@ func (t *Trace) mark(addresses []netip.Addr) error {
 	return t.rules.Flush()
 }
 
-// matchAddress returns `ip saddr ADDRESS`, or daddr, of the address's family.
+// matchAddress returns a match for `ip saddr ADDRESS`, or daddr, in the address's family.
 func matchAddress(address netip.Addr, source bool) []expr.Any {
 	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(16), uint32(4)
 	if source {

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// traceTable is the table that marks packets for tracing, for as long as a Trace runs.
+	// traceTable is the table that marks packets for tracing while a Trace runs.
 	traceTable = "cnitest-trace"
-	// tracePriority is before all that decides: raw chains are at -300, defragmentation at -400 (enum
-	// nf_ip_hook_priorities).
+	// tracePriority comes before everything that decides about packets: raw chains are at -300, defragmentation at -400
+	// (enum nf_ip_hook_priorities).
 	tracePriority = -500
 	// traceGroup is NFNLGRP_NFTRACE.
 	traceGroup = 9
@@ -26,41 +26,41 @@ const (
 	traceBuffer = 8 << 20
 	// traceQuiet is the time without events after which a Trace is complete.
 	traceQuiet = 20 * time.Millisecond
-	// maxVerdicts bounds the verdicts that are kept, each for all packets of its addresses.
+	// maxVerdicts limits the verdicts that are kept, each for all packets with the same addresses.
 	maxVerdicts = 200
-	// ownedTable is NFT_TABLE_F_OWNER, of Linux 5.12: the table goes with the socket that made it, however its process
-	// ends.
+	// ownedTable is NFT_TABLE_F_OWNER, since Linux 5.12: the table is removed with the socket that made it, however the
+	// process ends.
 	ownedTable = 0x2
 )
 
-// Action says how netfilter treated a packet.
+// Action is what netfilter did with a packet.
 type Action string
 
-// The actions that a Trace tells of.
+// The actions that a Trace reports.
 const (
 	Dropped    Action = "dropped"
 	Translated Action = "translated"
 )
 
-// Verdict is what a rule, or the policy of a chain, did to a packet.
+// Verdict describes what a rule, or the policy of a chain, did to a packet.
 type Verdict struct {
 	Action Action `json:"action"`
 	// Chain is the chain as nft names it: "ip filter FORWARD".
 	Chain string `json:"chain"`
 	// Rule is the rule in nft's words; empty for the policy of the chain.
 	Rule string `json:"rule,omitempty"`
-	// Source and Destination are the packet's as it entered the chain.
+	// Source and Destination are the packet's addresses when it entered the chain.
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
-	// Mark is the packet's.
+	// Mark is the packet's mark.
 	Mark uint32 `json:"mark,omitempty"`
-	// Times counts how often it happened to packets of these addresses.
+	// Times counts how often it happened to packets with these addresses.
 	Times int `json:"times"`
 }
 
 // Trace is a running trace of the packets from and to some addresses through the netfilter of a namespace. It sees
-// nf_tables, and so what the iptables of nowadays writes (iptables-nft); the tables of iptables-legacy cannot be traced
-// this way.
+// nf_tables, including what today's iptables writes (iptables-nft); the tables of iptables-legacy cannot be traced this
+// way.
 type Trace struct {
 	netns    string
 	rules    *nftables.Conn
@@ -70,9 +70,9 @@ type Trace struct {
 	verdicts []verdict
 }
 
-// StartTrace begins to trace, in the namespace at path netns, packets that have one of the addresses as their source or
-// destination. The caller calls Stop. Until then a table of the name cnitest-trace exists there. It needs Linux 5.12
-// and its errors say what the kernel lacks. Only one can run in a namespace at a time.
+// StartTrace begins to trace, in the namespace at path netns, packets whose source or destination is one of the
+// addresses. The caller calls Stop. Until then a table named cnitest-trace exists in the namespace. It needs Linux
+// 5.12; errors say what the kernel lacks. Only one trace can run in a namespace at a time.
 func StartTrace(netns string, addresses []netip.Addr) (*Trace, error) {
 	t := &Trace{netns: netns, done: make(chan struct{}), packets: map[uint32]traced{}}
 	if err := within(netns, func() error { return t.open(addresses) }); err != nil {
@@ -86,7 +86,7 @@ func (t *Trace) open(addresses []netip.Addr) (err error) {
 	if t.events, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
 		return err
 	}
-	// In a user namespace the kernel grants net.core.rmem_max only.
+	// In a user namespace the kernel grants only net.core.rmem_max.
 	_ = t.events.SetReadBuffer(traceBuffer)
 	if err = t.events.JoinGroup(traceGroup); err == nil {
 		t.rules, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(makeOwnedTable))
@@ -101,9 +101,9 @@ func (t *Trace) open(addresses []netip.Addr) (err error) {
 }
 
 // Stop ends the trace and returns what was dropped and translated, each once, in the order in which it first happened.
-// It is called once.
+// It must be called exactly once.
 func (t *Trace) Stop() ([]Verdict, error) {
-	// Nothing is marked any more, so that what is left in the queue has an end.
+	// No more packets are marked, so that reading the queue ends.
 	_ = t.rules.CloseLasting()
 	_ = t.events.SetReadDeadline(time.Now().Add(traceQuiet))
 	<-t.done
@@ -137,7 +137,7 @@ func (t *Trace) close() {
 	_ = t.events.Close()
 }
 
-// translates reports whether a rule in nft's or iptables' words gives packets another address.
+// translates reports whether a rule, in the words of nft or iptables, changes the address of packets.
 func translates(rule string) bool {
 	for _, word := range []string{
 		"masquerade", "snat", "dnat", "redirect", "xt MASQUERADE", "xt SNAT", "xt DNAT", "xt REDIRECT", "xt NETMAP",
@@ -154,7 +154,7 @@ func (t *Trace) record() {
 	for {
 		messages, err := t.events.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
-			continue // some events are lost, what comes after them is not
+			continue // some events were lost, later ones are not
 		}
 		if err != nil {
 			return

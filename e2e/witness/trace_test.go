@@ -29,7 +29,7 @@ func ruleset(tb testing.TB, chain nftables.Chain, rules ...[]expr.Any) {
 	check(tb, conn.Flush())
 }
 
-// toPort lets a rule pass for a port.
+// toPort returns a rule for a port.
 func toPort(port uint16, then ...expr.Any) []expr.Any {
 	return append([]expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
@@ -37,7 +37,7 @@ func toPort(port uint16, then ...expr.Any) []expr.Any {
 	}, then...)
 }
 
-// send sends a datagram; that a rule forbids it is no error.
+// send sends a datagram. It is no error if a rule forbids that.
 func send(tb testing.TB, to string) {
 	tb.Helper()
 	conn, err := net.Dial("udp", to)
@@ -116,7 +116,7 @@ func TestCounters(t *testing.T) {
 	isolate(t)
 	before, err := witness.Counters("")
 	check(t, err)
-	send(t, "127.0.0.1:53") // where nobody listens
+	send(t, "127.0.0.1:53") // nobody listens there
 	after, err := witness.Counters("")
 	check(t, err)
 	if diff := cmp.Diff(map[string]uint64{"Udp.NoPorts": 1}, witness.Growth(before, after)); diff != "" {

@@ -44,8 +44,8 @@ func routeText(r netlink.Route) string {
 	return strings.Join(append(words, "table", snapshot.TableName(r.Table)), " ")
 }
 
-// ruleText returns a rule in the words of ip; empty for those that every namespace has. refusal is what one without a
-// table says.
+// ruleText returns a rule in the words of ip; empty for those that every namespace has. refusal is the word for a rule
+// without a table.
 func ruleText(r *netlink.Rule, refusal string) string {
 	if r == nil || r.Src == nil && r.Dst == nil && r.IifName == "" && r.Mark == 0 &&
 		(r.Table >= unix.RT_TABLE_DEFAULT && r.Table <= unix.RT_TABLE_LOCAL) {
@@ -71,7 +71,7 @@ func ruleText(r *netlink.Rule, refusal string) string {
 	return strings.Join(append(words, refusal), " ")
 }
 
-// prefixText returns a prefix, and a single address without its length, as ip does.
+// prefixText returns a prefix, or a single address without its length, as ip does.
 func prefixText(p *net.IPNet, none string) string {
 	if p == nil {
 		return none

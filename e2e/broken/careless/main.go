@@ -1,8 +1,7 @@
-// Command careless is BROKEN ON PURPOSE: a negative control that `make test` injects faults into, never to be
-// installed.
+// Command careless is BROKEN ON PURPOSE: a negative control into which `make test` injects faults. Never install it.
 //
 // It is a chained plugin that adds a policy rule for the pod's address, and a record of it. Without a fault it survives
-// being killed and failed at every call; with the one that the key `fault` of its configuration names it does not.
+// kills and errors at every call; with the fault that the key `fault` of its configuration names it does not.
 package main
 
 import (
@@ -25,10 +24,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// dir holds the records, one file for each container.
+// dir contains the records, one file for each container.
 const dir = "/run/careless"
 
-// faults returns what can be wrong, each with what a fault injection shows of it.
+// faults returns the faults, each with what fault injection shows of it.
 func faults() map[string]string {
 	return map[string]string{
 		"":              "nothing",
@@ -71,7 +70,7 @@ func parse(args *skel.CmdArgs) (*config, error) {
 
 func path(id string) string { return filepath.Join(dir, id+".json") }
 
-// rule returns the rule of an address.
+// rule returns the rule for an address.
 func rule(address string) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Src = &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(32, 32)}
@@ -86,7 +85,7 @@ func deleteRule(address string) error {
 	return nil
 }
 
-// remember writes a record, as a whole or not at all.
+// remember writes a record atomically.
 func (c *config) remember(id, address string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -116,7 +115,7 @@ func (c *config) remember(id, address string) error {
 	return nil
 }
 
-// recorded returns the address of a record; empty without one.
+// recorded returns the address of a record; empty if there is none.
 func recorded(id string) (string, error) {
 	text, err := os.ReadFile(path(id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +130,7 @@ func recorded(id string) (string, error) {
 	return record.Address, json.Unmarshal(bytes.TrimSpace(text), &record)
 }
 
-// forget removes a record and what is empty then.
+// forget removes a record, and its directory if it is then empty.
 func forget(id string) error {
 	if err := os.Remove(path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -139,7 +138,7 @@ func forget(id string) error {
 	return tidy()
 }
 
-// tidy removes what an ADD that was killed left, and the directory when nothing is in it.
+// tidy removes leftovers of a killed ADD, and the directory if it is empty.
 func tidy() error {
 	if err := os.Remove(filepath.Join(dir, ".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -150,7 +149,7 @@ func tidy() error {
 	return nil
 }
 
-// lock takes the lock of "lock-kept"; others do without it, since nothing calls them at the same time.
+// lock takes the lock of "lock-kept". Other faults do without it, since nothing calls them at the same time.
 func (c *config) lock() (func(), error) {
 	if c.Fault != "lock-kept" {
 		return func() {}, nil
@@ -203,7 +202,7 @@ func add(args *skel.CmdArgs) error {
 func (c *config) addRule(address string) error {
 	err := netlink.RuleAdd(rule(address))
 	for c.Fault == "insists" && errors.Is(err, syscall.EBUSY) {
-		// For ever: whoever is told that something is busy may not be told otherwise.
+		// For ever: a caller that is told that something is busy must not get another answer.
 	}
 	if c.Fault == "ignores-error" {
 		return nil
@@ -238,7 +237,7 @@ func del(args *skel.CmdArgs) error {
 	return c.undo(args.ContainerID, address, c.Fault == "forgets-first", c.Fault == "del-shrugs")
 }
 
-// undo removes the rule and then its record, unless it is done wrongly.
+// undo removes the rule and then its record, unless the fault changes that.
 func (c *config) undo(id, address string, recordFirst, shrug bool) error {
 	if recordFirst {
 		return errors.Join(forget(id), deleteRule(address))

@@ -13,14 +13,14 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// deviceRecord has the properties of a device that host-device forgets.
+// deviceRecord contains the properties of a device that host-device does not restore.
 type deviceRecord struct {
 	MAC, Alias string
 }
 
 func (c *call) recordPath() string { return "/run/broken-" + c.Device }
 
-// recordDevice writes down how the device is before the pod gets it.
+// recordDevice records the properties of the device before the pod gets it.
 func recordDevice(c *call) error {
 	link, err := netlinksafe.LinkByName(c.Device)
 	if err != nil {
@@ -33,13 +33,13 @@ func recordDevice(c *call) error {
 	return os.WriteFile(c.recordPath(), data, 0o600)
 }
 
-// returnDevice lets the delegate give the device back, or finds it where the kernel left it, and makes it what it was.
+// returnDevice lets the delegate return the device, or finds it where the kernel left it, and restores its properties.
 func returnDevice(c *call) error {
 	delegate := c.Delegate
 	c.Delegate = ""
 	data, err := os.ReadFile(c.recordPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was given back
+		return nil // it was returned
 	}
 	if err != nil {
 		return err

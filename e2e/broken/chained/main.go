@@ -1,9 +1,8 @@
-// Command chained is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be
-// installed.
+// Command chained is BROKEN ON PURPOSE: a negative control on which `make test` runs scenarios. Never install it.
 //
-// It is a chained plugin that passes the result on and has the one fault that the key `fault` of its configuration
-// names; see faults for what each is and which failure mode it shows (cnitest explain ID). With the key `delegate` it
-// stands at the head of the chain and hands everything to that plugin first.
+// It is a chained plugin that passes the result on and has one fault, which the key `fault` of its configuration names;
+// see faults for each fault and the failure mode that it shows (cnitest explain ID). With the key `delegate` it is the
+// first plugin of the chain and calls that plugin first.
 package main
 
 import (
@@ -30,155 +29,155 @@ type config struct {
 	Fault    string `json:"fault"`
 	Delegate string `json:"delegate"`
 	Master   string `json:"master"`
-	// Device is what host-device, a delegate, gives the pod.
+	// Device is the device that host-device, a delegate, gives the pod.
 	Device string `json:"device"`
-	// Child is the node's device that the pods share.
+	// Child is the device of the node that the pods share.
 	Child string `json:"child"`
-	// Service and Endpoint are an address and port of UDP, and where own-proxy sends what goes there.
+	// Service and Endpoint are a UDP address and port, and the ones to which own-proxy sends its packets.
 	Service  netip.AddrPort `json:"service"`
 	Endpoint netip.AddrPort `json:"endpoint"`
 }
 
-// call is an ADD or a DEL; result is nil on a DEL without one.
+// call is an ADD or a DEL; result is nil for a DEL without one.
 type call struct {
 	*skel.CmdArgs
 	config
 	result *current.Result
 }
 
-// fault has the functions that spoil ADD, DEL, CHECK and GC; nil does nothing.
+// fault contains the functions that spoil ADD, DEL, CHECK and GC; nil changes nothing.
 type fault struct {
 	add, del, check func(*call) error
 	gc              func() error
-	// before is what happens before the delegate's ADD.
+	// before runs before the delegate's ADD.
 	before func(*call) error
 }
 
 func faults() map[string]fault {
 	return map[string]fault{
-		// E07: a policy rule for each attachment, for ever.
+		// E07: leaves a policy rule for each attachment.
 		"leaks-rule": {add: addRule},
-		// D13: a file for each attachment, for ever.
+		// D13: leaves a file for each attachment.
 		"leaks-file": {add: func(c *call) error { return write(c.ContainerID) }},
-		// No fault: the same file for all attachments, which is residue of the first use.
+		// No fault: leaves the same file for all attachments, which is residue of the first use.
 		"keeps-lock": {add: func(*call) error { return write("lock") }},
-		// DEL-1: a process for each attachment.
+		// DEL-1: leaves a process for each attachment.
 		"leaves-process": {add: linger},
-		// C07: the uplink is smaller than it was.
+		// C07: reduces the uplink's MTU.
 		"shrinks-uplink": {add: shrink},
-		// A07: the node has no default route any more.
+		// A07: removes the node's default route.
 		"removes-default": {add: removeDefault},
-		// G01: text on stdout beside the result.
+		// G01: prints text on stdout in addition to the result.
 		"prints-text": {add: func(*call) error { _, err := fmt.Println("attached"); return err }},
-		// G03: a result of its own in place of the one it got.
+		// G03: returns a result of its own in place of prevResult.
 		"own-result": {add: forgetInterfaces},
-		// ADD Success: an address in the result that no interface has.
+		// ADD Success: returns an address that no interface has.
 		"wrong-address": {add: shiftAddresses},
-		// E10: DEL takes away what all pods share.
+		// E10: DEL removes what all pods share.
 		"removes-shared": {del: func(c *call) error { return deleteLink(c.Child) }},
-		// D04: DEL removes the route to its address, whoever has that by now.
+		// D04: DEL removes the route to its address, whoever has the address by now.
 		"by-address": {del: removeRoutes},
-		// H03: a device named after the first characters of the container id.
+		// H03: names a device after the first characters of the container ID.
 		"short-id": {
 			add: func(c *call) error { return makeBridge(shortName(c)) },
 			del: func(c *call) error { return deleteLink(shortName(c)) },
 		},
-		// A12: each ADD takes the node's uplink down and up.
+		// A12: each ADD sets the node's uplink down and up.
 		"flaps": {add: flap},
-		// H01: looks for a shared device, and makes it when others have had the time to do the same.
+		// H01: looks for a shared device, and makes it when others have had time to do the same.
 		"races": {add: race},
-		// "Lease" in scenarios: nobody is left to renew what the pod leased.
+		// "Lease" in scenarios: nothing is left to renew the pod's lease.
 		"ends-leases": {add: killDHCP},
-		// RES-1: another address than the one that was asked for, in the pod and in the result.
+		// RES-1: gives the pod and the result another address than the requested one.
 		"moves-address": {add: moveAddress},
-		// C01: gives the pod another MAC and tells nobody.
+		// C01: changes the pod's MAC and tells nobody.
 		"silent": {add: changeMAC},
 		// I01: a connection stalls after some megabytes.
 		"stalls": {add: limit},
-		// A03: pings get through, connections do not.
+		// A03: pings pass, connections do not.
 		"drops-tcp": {add: dropping(arriving, tcp()...)},
-		// I01: what is small gets through.
+		// I01: only small packets pass.
 		"drops-large": {add: dropping(arriving, large()...)},
-		// A09: the node keeps the pod at a MAC that it never had.
+		// A09: the node has a permanent neighbour for the pod with a MAC that the pod never had.
 		"wrong-neighbour": {add: pinWrongMAC},
-		// A09: the pod does not answer who asks for its MAC.
+		// A09: the pod does not answer requests for its MAC.
 		"ignores-arp": {add: ignoreARP},
-		// A01: the node sends to the pod by another device.
+		// A01: the node sends packets for the pod to another device.
 		"wrong-route": {add: routeElsewhere},
-		// I03: the same, where the node looks for a pod's packets on the way back to it.
+		// I03: the same on a node that checks the reverse path of the pod's packets.
 		"strict-way-back": {add: func(c *call) error { return errors.Join(routeElsewhere(c), filterStrictly(c)) }},
-		// A01: the node throws away what is for the pod, by a route and by a rule.
+		// A01: the node drops packets for the pod, by a route and by a rule.
 		"blackhole-route":  {add: blackhole},
 		"unreachable-rule": {add: refuseByRule},
-		// I04: the node's firewall drops what it would forward to the pod.
+		// I04: the node's firewall drops packets that it would forward to the pod.
 		"drops-forwarded": {add: dropForwarded},
-		// A01: the pod reaches others, nobody reaches the pod; and the other way round.
+		// A01: the pod reaches others, but nobody reaches the pod; and the other way round.
 		"drops-incoming": {add: dropping(arriving, newConnection()...)},
 		"drops-outgoing": {add: dropping(leaving, newConnection()...)},
-		// I08: one family only.
+		// I08: only one family works.
 		"drops-ipv6": {add: dropping(arriving6)},
-		// E10: the last pod is the only one that the node reaches.
+		// E10: the node reaches only the last pod.
 		"breaks-others": {add: removeOtherRoutes},
-		// I03: a setting of the node that is one higher with each attachment.
+		// I03: each attachment increases a setting of the node by one.
 		"raises-sysctl": {add: raiseSetting},
-		// "untranslated" in scenarios: the node hides its pods behind itself.
+		// "untranslated" in scenarios: the node translates the addresses of its pods to its own.
 		"masquerades": {add: masquerade},
-		// G05: CHECK insists on what a later plugin may change, as that of the delegate does.
+		// G05: CHECK, like the delegate's, insists on things that a later plugin may change.
 		"strict-check": {},
-		// A08: pins the pod's MAC as it was at the head of the chain, where this plugin stands too, with a delegate.
+		// A08: pins the MAC that the pod had at the head of the chain, where this plugin is as well, with a delegate.
 		"first-mac": {add: pinFirstMAC},
-		// B03, B04: whatever the proxy wants to hide behind the node keeps its own address.
+		// B03, B04: packets that the proxy masquerades keep their own address.
 		"keeps-clients": {add: keepClients},
-		// B09: what the node sends on for others gets the address of its first NIC, wherever it leaves.
+		// B09: packets that the node forwards get the address of its first NIC, whichever link they leave by.
 		"first-nic": {add: translateToFirstNIC},
-		// B06: a proxy of its own in the pod, to the endpoint that a service had once.
+		// B06: the pod has its own proxy, to an endpoint that a service had once.
 		"own-proxy": {add: proxy},
 		// B07: the pod's service interface has no address.
 		"no-address": {add: removeAddresses},
-		// A11: replies leave by another interface than their connection came in by.
+		// A11: replies leave by another interface than the one on which their connection arrived.
 		"forgets-way-in": {add: forgetWayIn},
-		// I03: strict reverse path filters look up the way back without the mark that decides it.
+		// I03: strict reverse path filters look up the reverse path without the mark that decides it.
 		"unmarked-way-back": {add: ignoreMarks},
-		// H04: more pods than routing tables.
+		// H04: there are more pods than routing tables.
 		"few-tables": {add: shareTable},
-		// K03: the router gets a copy of what goes to the node.
+		// K03: the router gets a copy of packets to the node.
 		"mirrors": {add: mirror},
-		// host-to-pod: datagrams alone do not arrive.
+		// host-to-pod: only datagrams do not arrive.
 		"drops-udp": {add: dropping(arriving, udp()...)},
-		// large-datagrams: what does not fit into one packet does not arrive.
+		// large-datagrams: datagrams that do not fit into one packet do not arrive.
 		"drops-fragments": {add: dropping(earliest, fragments()...)},
-		// pod-churn: one packet in twenty is lost.
+		// pod-churn: one of twenty packets is lost.
 		"loses": {add: dropping(arriving, oneIn(20)...)},
-		// TestLoad: one packet in two hundred.
+		// TestLoad: one of two hundred packets is lost.
 		"loses-rarely": {add: dropping(arriving, oneIn(200)...)},
-		// underlay-groups: what is sent to all on the LAN, or to a group, does not arrive.
+		// underlay-groups: broadcasts and multicasts do not arrive.
 		"drops-groups": {add: dropping(arriving, groupTraffic()...)},
-		// external-to-pod: what the pod sends dies at the router.
+		// external-to-pod: the router drops packets of the pod.
 		"lowers-ttl": {add: lowerTTL},
-		// B07, G03: what the plugins before it made in the pod and the result still lists.
+		// B07, G03: removes routes that earlier plugins made in the pod and the result still lists.
 		"removes-pod-default": {add: removePodDefault},
 		"removes-pod-link":    {add: func(c *call) error { return inPod(c, netlink.LinkDel) }},
-		// No fault: nobody can have what it asks for of a kernel without CONFIG_NFT_QUEUE.
+		// No fault: requests a feature that a kernel without CONFIG_NFT_QUEUE lacks.
 		"needs-queue": {check: queue},
-		// CHK-6, DEL-4: the kernel refuses what it asks for.
+		// CHK-6, DEL-4: makes a request that the kernel refuses.
 		"refused-check": {check: removeNothing},
 		"refused-del":   {del: removeNothing},
-		// "several-networks" in scenarios: a second interface takes the pod's first one down.
+		// "several-networks" in scenarios: a second interface sets the pod's first one down.
 		"takes-first-down": {add: lowerFirst},
-		// No fault: devices come back as they were, which host-device alone does not care for.
+		// No fault: devices are returned as they were, which host-device alone does not do.
 		"returns-devices": {before: recordDevice, del: returnDevice},
-		// DEL-1: the device has another MTU in the pod, and keeps it.
+		// DEL-1: the device gets another MTU in the pod, and keeps it.
 		"keeps-mtu": {before: recordDevice, add: shrinkInPod, del: returnDevice},
 		// GC-6: GC deletes the devices of other networks.
 		"collects-all": {gc: deleteVeths},
-		// I04: FORWARD is the plugin's alone, whoever has written there.
+		// I04: removes the rules of others from FORWARD.
 		"empties-forward": {add: emptyForward},
 	}
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == lingering {
-		time.Sleep(time.Minute) // the node that it stands on ends long before
+		time.Sleep(time.Minute) // the node that it runs on ends long before
 		return
 	}
 	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc}, version.All, "broken on purpose")

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chain is one of the table that this plugin has in a namespace, all of it for IPv4 unless it is for IPv6.
+// chain is a chain of this plugin's table in a namespace. Its rules are for IPv4, unless it is for IPv6.
 type chain struct {
 	kind     nftables.ChainType
 	hook     *nftables.ChainHook
@@ -20,7 +20,7 @@ type chain struct {
 	ipv6     bool
 }
 
-// install makes the chain of one rule, and again with each ADD.
+// install makes the chain with one rule, again with each ADD.
 func (ch chain) install(parts ...[]expr.Any) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -43,8 +43,8 @@ func (ch chain) install(parts ...[]expr.Any) error {
 	return conn.Flush()
 }
 
-// beforeOthers chooses source addresses before anybody else does: the first translation of a connection is the only
-// one.
+// beforeOthers returns a chain that chooses source addresses before all others: only the first translation of a
+// connection counts.
 func beforeOthers() chain {
 	return chain{
 		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting,
@@ -60,14 +60,14 @@ func oifname(name string) []expr.Any {
 	}
 }
 
-// forwarded lets a rule pass for what another machine sent.
+// forwarded returns a match for packets that another machine sent.
 func forwarded() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
 }
 
-// udpTo lets a rule pass for one address and port.
+// udpTo returns a match for one address and port.
 func udpTo(to netip.AddrPort) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -79,7 +79,7 @@ func udpTo(to netip.AddrPort) []expr.Any {
 	}
 }
 
-// limit drops what a pod receives beyond 8 MiB.
+// limit drops everything that a pod receives beyond 8 MiB.
 func limit(c *call) error {
 	return inPod(c, func(netlink.Link) error {
 		return arriving().install([]expr.Any{
@@ -155,14 +155,14 @@ func emptyForward(*call) error {
 	})
 }
 
-// forgetWayIn leaves it to the pod's routes by which interface a reply leaves.
+// forgetWayIn removes the rules with which replies leave by the interface of their connection.
 func forgetWayIn(c *call) error {
 	return inPod(c, func(netlink.Link) error {
 		return emptyChains(func(ch *nftables.Chain) bool { return ch.Type == nftables.ChainTypeRoute })
 	})
 }
 
-// emptyChains removes the rules of others' base chains.
+// emptyChains removes the rules in base chains of others.
 func emptyChains(chosen func(*nftables.Chain) bool) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -180,7 +180,7 @@ func emptyChains(chosen func(*nftables.Chain) bool) error {
 	return conn.Flush()
 }
 
-// arriving returns a chain of what a pod receives, leaving one of what it sends.
+// arriving returns a chain for packets that a pod receives, leaving one for packets that it sends.
 func arriving() chain {
 	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookInput, priority: nftables.ChainPriorityFilter}
 }
@@ -189,14 +189,14 @@ func leaving() chain {
 	return chain{kind: nftables.ChainTypeFilter, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityFilter}
 }
 
-// arriving6 is arriving for IPv6: it returns such a chain.
+// arriving6 returns such a chain for IPv6.
 func arriving6() chain {
 	ch := arriving()
 	ch.ipv6 = true
 	return ch
 }
 
-// dropping returns a pod in which a chain drops what passes the parts of a rule.
+// dropping returns a function that makes a chain in the pod which drops packets that match the parts.
 func dropping(of func() chain, parts ...expr.Any) func(*call) error {
 	return func(c *call) error {
 		return inPod(c, func(netlink.Link) error {
@@ -205,21 +205,21 @@ func dropping(of func() chain, parts ...expr.Any) func(*call) error {
 	}
 }
 
-// tcp lets a rule pass for that protocol.
+// tcp returns a match for TCP.
 func tcp() []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{
 		Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP},
 	}}
 }
 
-// large lets a rule pass for packets of more than 1400 bytes.
+// large returns a match for packets of more than 1400 bytes.
 func large() []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyLEN, Register: 1}, &expr.Byteorder{
 		SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 4, Size: 4,
 	}, &expr.Cmp{Op: expr.CmpOpGt, Register: 1, Data: binaryutil.BigEndian.PutUint32(1400)}}
 }
 
-// newConnection lets a rule pass for the first packet of a connection.
+// newConnection returns a match for the first packet of a connection.
 func newConnection() []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},

@@ -55,13 +55,13 @@ func removeRoutes(c *call) error {
 		return nil
 	}
 	for _, ip := range c.result.IPs {
-		// It may be gone already; that is not this fault.
+		// The route may already be gone; that is not this fault.
 		_ = netlink.RouteDel(&netlink.Route{Dst: single(ip.Address.IP), Scope: netlink.SCOPE_LINK})
 	}
 	return nil
 }
 
-// removeOtherRoutes leaves the node no route over the shared device but those to the pod's own addresses.
+// removeOtherRoutes removes the node's routes over the shared device, except for those to the pod's own addresses.
 func removeOtherRoutes(c *call) error {
 	child, err := netlink.LinkByName(c.Child)
 	if err != nil {
@@ -92,7 +92,7 @@ func race(*call) error {
 	if _, err := netlink.LinkByName(shared); !errors.As(err, &netlink.LinkNotFoundError{}) {
 		return err
 	}
-	time.Sleep(300 * time.Millisecond) // the window is as wide as a slow node's
+	time.Sleep(300 * time.Millisecond) // as long as a slow node takes between the two steps
 	return makeBridge(shared)
 }
 
@@ -131,7 +131,7 @@ func changeMAC(c *call) error {
 		if _, err := rand.Read(mac[1:]); err != nil {
 			return err
 		}
-		// So that nothing but the silence is wrong.
+		// So that only the missing announcement is wrong.
 		for _, i := range c.result.Interfaces {
 			if i.Name == c.IfName {
 				i.Mac = mac.String()
@@ -141,7 +141,7 @@ func changeMAC(c *call) error {
 	})
 }
 
-// moveAddress gives the pod the address next to each of its own.
+// moveAddress replaces each of the pod's addresses by the next one.
 func moveAddress(c *call) error {
 	return inPod(c, func(link netlink.Link) error {
 		for _, ip := range c.result.IPs {
@@ -188,7 +188,7 @@ func pinFirstMAC(c *call) error {
 	return nil
 }
 
-// lowerFirst takes the pod's first interface down where another one is added.
+// lowerFirst sets the pod's first interface down when another one is added.
 func lowerFirst(c *call) error {
 	if c.IfName == "eth0" {
 		return nil
@@ -209,7 +209,7 @@ func deleteVeths() error {
 		return err
 	}
 	for _, link := range links {
-		// The uplink is a cable, too.
+		// The uplink is a veth too.
 		if link.Type() == "veth" && strings.HasPrefix(link.Attrs().Name, "veth") {
 			if err := netlink.LinkDel(link); err != nil {
 				return err
@@ -219,7 +219,7 @@ func deleteVeths() error {
 	return nil
 }
 
-// removePodDefault takes the pod's default routes away.
+// removePodDefault removes the pod's default routes.
 func removePodDefault(c *call) error {
 	return inPod(c, func(link netlink.Link) error {
 		routes, err := netlinksafe.RouteList(link, netlink.FAMILY_ALL)

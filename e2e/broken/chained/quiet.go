@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows breaks a little: most of what people try by hand goes on working.
+// The following faults break little: most things that people try by hand still work.
 
-// udp lets a rule pass for UDP.
+// udp returns a match for UDP.
 func udp() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
@@ -18,7 +18,8 @@ func udp() []expr.Any {
 	}
 }
 
-// fragments lets a rule pass for the fragments of a datagram: those that more follow, and those that are not the first.
+// fragments returns a match for fragments of a datagram: those that are followed by others, and those that are not the
+// first.
 func fragments() []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
@@ -27,7 +28,7 @@ func fragments() []expr.Any {
 	}
 }
 
-// oneIn lets a rule pass for every n-th packet.
+// oneIn returns a match for every n-th packet.
 func oneIn(n uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Numgen{Register: 1, Modulus: n, Type: unix.NFT_NG_INCREMENTAL},
@@ -35,7 +36,7 @@ func oneIn(n uint32) []expr.Any {
 	}
 }
 
-// groupTraffic lets a rule pass for what is sent to many.
+// groupTraffic returns a match for broadcasts and multicasts.
 func groupTraffic() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyPKTTYPE, Register: 1},
@@ -45,14 +46,14 @@ func groupTraffic() []expr.Any {
 	}
 }
 
-// earliest returns a chain that sees packets before they are put together again.
+// earliest returns a chain that sees packets before they are reassembled.
 func earliest() chain {
 	return chain{
 		kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityRef(-450),
 	}
 }
 
-// setInPod gives a setting of the pod another value; %s in its name is the interface.
+// setInPod returns a function that changes a setting of the pod; %s in its name is the interface.
 func setInPod(name func(ifName string) string, value string) func(*call) error {
 	return func(c *call) error {
 		return inPod(c, func(netlink.Link) error {
@@ -62,7 +63,7 @@ func setInPod(name func(ifName string) string, value string) func(*call) error {
 	}
 }
 
-// lowerTTL lets what the pod sends die at the first router.
+// lowerTTL makes the first router drop packets of the pod.
 func lowerTTL(c *call) error {
 	return setInPod(func(string) string { return "net/ipv4/ip_default_ttl" }, "1")(c)
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows takes away one of the things without which somebody does not reach a pod.
+// Each of the following faults removes one thing that is needed to reach a pod.
 
 func pinWrongMAC(c *call) error {
 	child, err := netlink.LinkByName(c.Child)
@@ -38,7 +38,7 @@ func ignoreARP(c *call) error {
 	})
 }
 
-// routeElsewhere lets the node send to the pod by its first device that is neither lo nor the pod's.
+// routeElsewhere makes the node send packets for the pod to its first device other than lo and the pod's.
 func routeElsewhere(c *call) error {
 	links, err := netlinksafe.LinkList()
 	if err != nil {
@@ -58,7 +58,7 @@ func routeElsewhere(c *call) error {
 }
 
 func filterStrictly(c *call) error {
-	// The higher one of the two values holds (ip-sysctl.rst, rp_filter), and 2 is loose.
+	// The higher one of the two values applies (ip-sysctl.rst, rp_filter), and 2 is loose.
 	_, err := sysctl.Sysctl("net/ipv4/conf/all/rp_filter", "0")
 	if err == nil {
 		_, err = sysctl.Sysctl("net/ipv4/conf/"+c.nodeSide().Name+"/rp_filter", "1")

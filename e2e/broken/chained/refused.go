@@ -8,9 +8,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// What follows asks the kernel for what it does not do.
+// The following functions make requests that the kernel refuses.
 
-// queue makes a rule that hands packets to a program, and takes it away again.
+// queue makes a rule that passes packets to a program, and removes it again.
 func queue(*call) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -26,7 +26,7 @@ func queue(*call) error {
 	return conn.Flush()
 }
 
-// removeNothing removes a link that there is not.
+// removeNothing removes a link that does not exist.
 func removeNothing(*call) error {
 	return netlink.LinkDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "pigeon", Index: 99999}})
 }

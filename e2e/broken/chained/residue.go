@@ -24,7 +24,7 @@ func write(name string) error {
 	return os.WriteFile(filepath.Join(store, name), nil, 0o644)
 }
 
-// lingering is the argument with which the plugin stays.
+// lingering is the argument with which the plugin keeps running.
 const lingering = "linger"
 
 func linger(*call) error {
@@ -73,7 +73,7 @@ func removeDefault(*call) error {
 	return nil
 }
 
-// raiseSetting adds one to the node's time before a connection that is idle is asked for life.
+// raiseSetting increases by one the time after which the node probes an idle connection.
 func raiseSetting(*call) error {
 	const key = "net/ipv4/tcp_keepalive_time"
 	text, err := sysctl.Sysctl(key)

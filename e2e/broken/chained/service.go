@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows stands behind veth-to-host in a chain, and takes away one of the things without which services do not
-// work.
+// The following faults come after veth-to-host in a chain. Each removes one thing that services need.
 
-// nodeSide returns the node's end of the veth by which services are reached, and podSide is the pod's: the last that
+// nodeSide returns the node's end of the veth by which services are reached, and podSide the pod's: the last ones that
 // the result names.
 func (c *call) nodeSide() *current.Interface { return c.lastInterface(false) }
 func (c *call) podSide() *current.Interface  { return c.lastInterface(true) }
@@ -48,7 +47,7 @@ func ignoreMarks(c *call) error {
 	return err
 }
 
-// shareTable moves the rule that leads back into a pod to one of 32 tables, by the pod's address.
+// shareTable changes the table of the rule that leads back into a pod to one of 32, by the pod's address.
 func shareTable(c *call) error {
 	const priority = 1024 // of that rule
 	veth := c.nodeSide().Name

@@ -1,12 +1,11 @@
-// Command ipam is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be installed.
+// Command ipam is BROKEN ON PURPOSE: a negative control on which `make test` runs scenarios. Never install it.
 //
-// It stands in the place of host-local, under its name and with its configuration and files, and hands everything to
-// the real one, which lies beside it as `host-local.real`, but for the one fault that the key `fault` of its
-// configuration names:
+// It replaces host-local, under its name and with its configuration and files, and delegates to the real one, which is
+// beside it as `host-local.real`. It has the one fault that the key `fault` of its configuration names:
 //
 //   - no-lock: ADDs at the same time choose the same address (D03);
-//   - per-container: DEL of one interface gives back the addresses of all interfaces of the container (E11);
-//   - needs-netns: DEL does nothing where the pod's namespace is gone (D02, E02);
+//   - per-container: DEL of one interface releases the addresses of all interfaces of the container (E11);
+//   - needs-netns: DEL does nothing if the pod's namespace is gone (D02, E02);
 //   - keeps: DEL does nothing (D09).
 package main
 
@@ -87,7 +86,7 @@ func (c *config) addUnlocked(args *skel.CmdArgs) error {
 		}
 		chosen = chosen.Next()
 	}
-	time.Sleep(50 * time.Millisecond) // between the question and the answer others choose it too
+	time.Sleep(50 * time.Millisecond) // meanwhile others choose the same address
 	owner := args.ContainerID + "\r\n" + args.IfName
 	for name, text := range map[string]string{
 		chosen.String(): owner, "last_reserved_ip.0": chosen.String(), "lock": "",

@@ -1,5 +1,4 @@
-// Command naive-route is BROKEN ON PURPOSE: a negative control that `make test` runs scenarios against, never to be
-// installed.
+// Command naive-route is BROKEN ON PURPOSE: a negative control on which `make test` runs scenarios. Never install it.
 //
 // It is the plugin `route` as people first write it, for the same conflist: a macvlan child of the master on the node
 // and one host route per pod over it. It works on a node with one NIC as long as nothing goes wrong. Its faults, with
@@ -70,7 +69,7 @@ func del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	// Fault: there may be none, and GetResult asks it for its version.
+	// Fault: there may be no previous result, and GetResult reads its version.
 	result, err := current.GetResult(c.PrevResult)
 	if err != nil {
 		return err
@@ -78,13 +77,13 @@ func del(args *skel.CmdArgs) error {
 	return netlink.RouteDel(hostRoute(result))
 }
 
-// hostRoute has two faults: it is for the first address only, and for one of IPv4.
+// hostRoute has two faults: it only uses the first address, and only an IPv4 one.
 func hostRoute(result *current.Result) *netlink.Route {
 	pod := &net.IPNet{IP: result.IPs[0].Address.IP, Mask: net.CIDRMask(32, 32)}
 	return &netlink.Route{Dst: pod, Scope: netlink.SCOPE_LINK}
 }
 
-// makeChild makes the child and returns its index. Fault: others run between the question and the creation.
+// makeChild makes the child and returns its index. Fault: other calls run between the check and the creation.
 func makeChild(c *config) (int, error) {
 	master, err := netlink.LinkByName(c.Master)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Command nothing is BROKEN ON PURPOSE: a plugin on the reference library for plugins in Go that does nothing at all.
-// What results say of it is what the library does by itself; it also stands in for an IPAM plugin that somebody forgot
+// Results about it show what the library does by itself. It also takes the place of an IPAM plugin that somebody forgot
 // to call.
 package main
 

@@ -62,7 +62,8 @@ func answers() map[string]defect {
 			return next(c).after("level=info msg=attached\n")
 		}),
 		"holds-stdout": on("STATUS", func(c *call, next plugin) answer {
-			// Longer than an agent waits for the end of output (cni.KillGroup), gone before anybody looks at processes.
+			// Longer than an agent waits for the end of output (cni.KillGroup), and over before the processes are
+			// compared.
 			if err := linger("7s", os.Stdout); err != nil {
 				return c.fail(100, "%v", err)
 			}
@@ -87,7 +88,7 @@ func linger(duration string, stdout *os.File) error {
 	return cmd.Start()
 }
 
-// after returns a success that prints something first.
+// after returns the answer, and if it is a success with text before it.
 func (a answer) after(text string) answer {
 	if a.status == 0 {
 		a.stdout = text + a.stdout
@@ -101,7 +102,7 @@ func errorCodes() map[string]defect {
 		return func(c *call, next plugin) answer {
 			a := next(c)
 			e, failed := a.errorOf()
-			if !failed || strings.Contains(e.Msg, "CNI_PATH") { // which the library asks for itself
+			if !failed || strings.Contains(e.Msg, "CNI_PATH") { // the library itself requires CNI_PATH
 				return a
 			}
 			code, msg := edit(e.Code, e.Msg)
@@ -138,12 +139,12 @@ func errorCodes() map[string]defect {
 		}),
 		"refuses-keys-with-any-code": refusingKeys(999, named),
 		"refuses-keys-without-name":  refusingKeys(2, func(string, any) string { return "a key is not supported" }),
-		// No defect: it is what the specification allows.
+		// No defect: the specification allows it.
 		"refuses-keys": refusingKeys(2, named),
 	}
 }
 
-// refusingKeys returns an ADD that knows its keys; msg makes a message of one that it does not know.
+// refusingKeys returns an ADD that refuses unknown keys; msg makes the message about one of them.
 func refusingKeys(code uint, msg func(key string, value any) string) defect {
 	known := map[string]bool{
 		"cniVersion": true, "name": true, "type": true, "prevResult": true, "ipam": true, "dns": true, "master": true,

@@ -14,7 +14,7 @@ func checks() map[string]defect {
 	return map[string]defect{
 		"checks-nothing": on("CHECK", func(c *call, next plugin) answer {
 			a := next(c)
-			// What is wrong with the call itself is noticed by the library.
+			// The library notices mistakes of the call itself.
 			if e, failed := a.errorOf(); failed && e.Code < 100 {
 				return a
 			}
@@ -69,7 +69,7 @@ func checks() map[string]defect {
 			return next(c)
 		}),
 		"checks-too-early": on("CHECK", func(c *call, next plugin) answer {
-			// The first of each attachment.
+			// the first CHECK of each attachment
 			path := volatile + "/checked-" + c.env["CNI_CONTAINERID"]
 			if _, err := os.Stat(path); err != nil && c.attached() {
 				if err := write(path, ""); err != nil {
@@ -91,7 +91,7 @@ func checks() map[string]defect {
 	}
 }
 
-// link looks at the interface in the pod.
+// link reports whether the interface in the pod satisfies is.
 func (c *call) link(is func(netlink.Link) bool) bool {
 	found := false
 	_ = c.inPod(func() error {

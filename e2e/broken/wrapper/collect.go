@@ -31,7 +31,7 @@ func collections() map[string]defect {
 		}),
 		"stops-collecting": on("GC", func(c *call, _ plugin) answer {
 			if !c.sound() {
-				return real(c) // which says what is wrong
+				return real(c) // its answer says what is wrong
 			}
 			return c.collect(false)
 		}),
@@ -54,7 +54,7 @@ func collections() map[string]defect {
 	}
 }
 
-// everything returns the names that the suite gives, all of them valid.
+// everything returns all names that the suite uses as valid attachments.
 func everything() []any {
 	var list []any
 	for _, name := range []string{"live", "stale", "gone", "stuck"} {

@@ -2,7 +2,7 @@ package main
 
 import "maps"
 
-// defects returns all defects, by name. Tests of package e2e say which requirements each fails.
+// defects returns all defects by name. Tests of package e2e say which requirements each of them fails.
 func defects() map[string]defect {
 	all := map[string]defect{"none": func(c *call, next plugin) answer { return next(c) }}
 	for _, family := range []map[string]defect{
@@ -24,7 +24,7 @@ func on(verb string, d defect) defect {
 	}
 }
 
-// swallowing returns a verb that keeps the errors of the delegated plugin to itself: stubs say code 50.
+// swallowing returns a verb that hides the errors of the delegated plugin: stubs return code 50.
 func swallowing(verb string) defect {
 	return on(verb, func(c *call, next plugin) answer {
 		a := next(c)
@@ -40,20 +40,20 @@ func alone(verb string) defect {
 	return on(verb, func(c *call, next plugin) answer { return next(c.withoutIPAM()) })
 }
 
-// withoutIPAM returns the call with a plugin that does nothing in the place of the delegated one.
+// withoutIPAM returns the call with a plugin that does nothing in place of the delegated one.
 func (c *call) withoutIPAM() *call {
 	return c.edited(func(config map[string]any) { config["ipam"] = map[string]any{"type": "nothing"} })
 }
 
-// adding spoils what ADD answers when it succeeds.
+// adding returns an ADD whose successful result is spoilt.
 func adding(spoil func(c *call, result map[string]any)) defect {
 	return on("ADD", func(c *call, next plugin) answer {
 		return next(c).edited(func(result map[string]any) { spoil(c, result) })
 	})
 }
 
-// lying spoils the result of ADD, and remembers the truth: the plugin itself gets it as prevResult. So only who looks
-// at the kernel finds out.
+// lying returns a defect that spoils the result of ADD and remembers the correct one, which the plugin itself gets as
+// prevResult. So only a comparison with the kernel notices it.
 func lying(spoil, repair func(c *call, result map[string]any)) defect {
 	return func(c *call, next plugin) answer {
 		if c.verb == "ADD" {

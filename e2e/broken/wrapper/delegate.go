@@ -7,7 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// delegations returns defects of what plugins owe each other.
+// delegations returns defects of delegation between plugins.
 func delegations() map[string]defect {
 	return map[string]defect{
 		"keeps-args-to-itself": func(c *call, next plugin) answer {

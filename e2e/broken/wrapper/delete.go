@@ -68,18 +68,18 @@ func deletions() map[string]defect {
 			if err == nil {
 				err = netlink.LinkDel(link)
 			}
-			_ = err // it may be gone
+			_ = err // it may already be gone
 			return a
 		}),
 	}
 }
 
-// sound reports whether the configuration is one that the library takes.
+// sound reports whether the library accepts the configuration.
 func (c *call) sound() bool {
 	return c.text("name") != "" && c.text("name") != "../net" && c.text("cniVersion") != "9.9.9"
 }
 
-// whole reports whether there is all that DEL could ask for: a pod with an interface, and prevResult.
+// whole reports whether everything that DEL can use exists: a pod with an interface, and prevResult.
 func (c *call) whole() bool {
 	return c.prevResult() != nil && c.inPod(func() error {
 		_, err := netlink.LinkByName("lo")

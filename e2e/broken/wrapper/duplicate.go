@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findDuplicate fails an ADD whose address somebody else answers for, and undoes it if it is to.
+// findDuplicate fails an ADD if another host answers for the address, and undoes the ADD if undo is set.
 func (c *call) findDuplicate(a answer, next plugin, undo bool) answer {
 	result, ok := a.result()
 	if !ok {
@@ -44,7 +44,7 @@ func (c *call) findDuplicate(a answer, next plugin, undo bool) answer {
 	return a
 }
 
-// probe asks for an address as RFC 5227 has it, and waits a little for an answer.
+// probe sends an ARP probe for an address (RFC 5227), and waits a short time for an answer.
 func probe(name string, ip netip.Addr) (bool, error) {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
@@ -84,7 +84,7 @@ func probe(name string, ip netip.Addr) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		// An answer, from the address that was asked for: RFC 826.
+		// An answer from the probed address (RFC 826).
 		if n >= 28 && buffer[7] == 2 && net.IP(buffer[14:18]).Equal(address[:]) {
 			return true, nil
 		}

@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// environments returns defects in what is made of CNI_ARGS, CNI_NETNS and CNI_IFNAME.
+// environments returns defects in the use of CNI_ARGS, CNI_NETNS and CNI_IFNAME.
 func environments() map[string]defect {
 	return map[string]defect{
 		"needs-args": on("ADD", func(c *call, next plugin) answer {

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// failures returns defects that failure modes are about.
+// failures returns defects that cause failure modes.
 func failures() map[string]defect {
 	return map[string]defect{
 		"stale-neighbour": on("ADD", func(c *call, next plugin) answer {
@@ -29,7 +29,7 @@ func failures() map[string]defect {
 			}
 			return next(c)
 		}),
-		// No defect: it looks whether somebody answers for the address, and gives it back then.
+		// No defect: it checks whether another host answers for the address, and then releases it.
 		"finds-duplicates": on("ADD", func(c *call, next plugin) answer {
 			return c.findDuplicate(next(c), next, true)
 		}),
@@ -102,7 +102,7 @@ func failures() map[string]defect {
 	}
 }
 
-// littering returns an ADD that leaves a file when it fails in a certain way.
+// littering returns an ADD that leaves a file behind if it fails in a certain way.
 func littering(when func(c *call, msg string) bool) defect {
 	return on("ADD", func(c *call, next plugin) answer {
 		a := next(c)
@@ -115,7 +115,7 @@ func littering(when func(c *call, msg string) bool) defect {
 	})
 }
 
-// pinWrongMAC makes a permanent neighbour of the pod's gateway, with a MAC that nobody has.
+// pinWrongMAC makes a permanent neighbour for the pod's gateway, with an unused MAC.
 func (c *call) pinWrongMAC(a answer) error {
 	result, ok := a.result()
 	if !ok {
@@ -142,7 +142,7 @@ func (c *call) pinWrongMAC(a answer) error {
 	})
 }
 
-// addAgain takes the pod's IPv6 addresses away and adds them, so that the kernel looks for duplicates.
+// addAgain removes the pod's IPv6 addresses and adds them again, so that the kernel looks for duplicates.
 func (c *call) addAgain() error {
 	link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
 	if err != nil {

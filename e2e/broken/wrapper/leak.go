@@ -15,7 +15,7 @@ import (
 )
 
 // leaks returns defects that leave one kind of state on the node with each attachment. They make it when DEL deletes an
-// attachment that is there, so that ADD and CHECK have no part in it.
+// existing attachment, so that ADD and CHECK are not affected.
 func leaks() map[string]defect {
 	all := map[string]defect{"leaks-reservation": alone("DEL")}
 	makers := map[string]func(c *call, number int) error{
@@ -61,7 +61,7 @@ func leaks() map[string]defect {
 		"qdisc":   leakClass,
 		"file":    func(_ *call, number int) error { return note("leak"+strconv.Itoa(number), "") },
 		"process": func(*call, int) error { return linger("1h", nil) },
-		// One over the other.
+		// each over the one before
 		"mount": func(*call, int) error { return unix.Mount("leak", "/mnt", "tmpfs", 0, "size=4k") },
 	}
 	maps.Copy(makers, tableLeaks())
@@ -84,14 +84,14 @@ func leaks() map[string]defect {
 	return all
 }
 
-// numberOf returns a number for a text.
+// numberOf returns a number derived from a text.
 func numberOf(text string) int {
 	sum := fnv.New32a()
 	sum.Write([]byte(text))
 	return int(sum.Sum32() % 60000)
 }
 
-// numbered returns an address of the network for benchmarks, which nobody has.
+// numbered returns an address of the network for benchmarks, which no host has.
 func numbered(number int) *net.IPNet {
 	return &net.IPNet{IP: net.IPv4(198, 18, byte(number>>8), byte(number)).To4(), Mask: net.CIDRMask(32, 32)}
 }
@@ -102,7 +102,7 @@ func leakClass(_ *call, number int) error {
 	if err != nil {
 		return err
 	}
-	// Others before made it already.
+	// An earlier call may have made it.
 	root := netlink.NewHtb(netlink.QdiscAttrs{
 		LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT,
 	})
@@ -116,7 +116,7 @@ func leakClass(_ *call, number int) error {
 	return netlink.ClassAdd(class)
 }
 
-// Directories of what defects keep on the node: on its disk, and until it is rebooted.
+// Directories of the defects' files on the node: on its disk, and until it is rebooted.
 const (
 	store    = "/var/lib/broken"
 	volatile = "/run/broken"

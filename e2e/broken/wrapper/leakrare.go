@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What follows leaves what few plugins make at all.
+// The following leaks are of kinds that few plugins make at all.
 
 // addAction makes an action of traffic control that belongs to no filter.
 func addAction(_ *call, number int) error {
@@ -32,7 +32,7 @@ func addAction(_ *call, number int) error {
 	return err
 }
 
-// trackInZone tracks a connection in a zone of its own.
+// trackInZone tracks a connection in a separate zone.
 func trackInZone(_ *call, number int) error {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
@@ -56,7 +56,7 @@ func trackInZone(_ *call, number int) error {
 	return err
 }
 
-// pin makes a directory in a file system of BPF, as programs do that pin maps for a pod.
+// pin makes a directory in a BPF file system, as programs do that pin maps for a pod.
 func pin(_ *call, number int) error {
 	const dir = "/mnt/bpf"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -74,7 +74,7 @@ func pin(_ *call, number int) error {
 	return os.Mkdir(filepath.Join(dir, fmt.Sprint("leak", number)), 0o755)
 }
 
-// addNamespace makes a namespace where runtimes keep the namespaces of pods.
+// addNamespace makes a namespace in the directory in which runtimes keep the namespaces of pods.
 func addNamespace(name string) error {
 	path := filepath.Join("/var/run/netns", name)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)

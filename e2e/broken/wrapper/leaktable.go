@@ -51,23 +51,23 @@ func tableLeaks() map[string]func(c *call, number int) error {
 		"pin":       pin,
 		"namespace": func(_ *call, number int) error { return addNamespace("leak" + strconv.Itoa(number)) },
 		"ipset": func(_ *call, number int) error {
-			// Others before made it already.
+			// An earlier call may have made it.
 			_ = netlink.IpsetCreate("leak", "hash:ip", netlink.IpsetCreateOptions{})
 			return netlink.IpsetAdd("leak", &netlink.IPSetEntry{IP: numbered(number).IP, Replace: true})
 		},
 	}
 }
 
-// header is that of a message, before its attributes.
+// header is the header of a message, before its attributes.
 type header []byte
 
 // Len returns its size in bytes.
 func (h header) Len() int { return len(h) }
 
-// Serialize returns it as it is.
+// Serialize returns the bytes themselves.
 func (h header) Serialize() []byte { return h }
 
-// addForwarding lets the uplink receive a further address.
+// addForwarding makes the uplink receive another address.
 func addForwarding(c *call, mac net.HardwareAddr) error {
 	link, err := netlink.LinkByName(c.text("master"))
 	if err != nil {

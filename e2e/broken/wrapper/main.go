@@ -1,13 +1,13 @@
-// Command wrapper is BROKEN ON PURPOSE: a negative control that `make test` holds against the requirements, never to be
-// installed.
+// Command wrapper is BROKEN ON PURPOSE: a negative control on which `make test` checks the requirements. Never install
+// it.
 //
-// It stands in the place of a real plugin, under its name, with the real one beside it as NAME.real, and spoils one
-// thing: what the file NAME.defect beside it names, see defects. Further words of that file are the versions of the
-// specification that it advertises, which makes a test short; without them they are those of the real plugin. The
-// defect "none" spoils nothing.
+// It replaces a real plugin, under its name, with the real one beside it as NAME.real. It has one defect, which the
+// file NAME.defect beside it names; see defects. Further words of that file are the versions of the specification that
+// it advertises, which shortens a test; without them they are those of the real plugin. The defect "none" changes
+// nothing.
 //
-// It is not built on skel, which would hold it to what it is to break. What macvlan and host-local lack it has (see
-// mended): with "none" in both places all requirements pass, and what fails with a defect is the defect's.
+// It does not use skel, which would keep it from breaking things. It adds what macvlan and host-local lack (see
+// mended): with "none" in both places all requirements pass, so that the defect causes every failure.
 package main
 
 import (
@@ -30,7 +30,7 @@ import (
 
 // call is one execution of a plugin.
 type call struct {
-	// plugin is the path under which the wrapper stands.
+	// plugin is the path of the wrapper.
 	plugin string
 	verb   string
 	env    map[string]string
@@ -48,12 +48,12 @@ type answer struct {
 // plugin answers calls.
 type plugin func(*call) answer
 
-// defect stands between the runtime and a plugin.
+// defect is called between the runtime and a plugin.
 type defect func(c *call, next plugin) answer
 
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == lingering {
-		// What must not end within a test outlasts it with the node; what must end says for how long it stays.
+		// A process that must not end within a test ends with the node; for one that must end the argument says when.
 		d, err := time.ParseDuration(os.Args[2])
 		if err != nil {
 			d = 0
@@ -96,16 +96,16 @@ func run() (answer, error) {
 		return answer{}, err
 	}
 	if json.Unmarshal(c.stdin, &c.config) != nil {
-		c.config = map[string]any{} // the real plugin says so
+		c.config = map[string]any{} // the real plugin reports the mistake
 	}
 	honest := advertising(words[1:], mended(filepath.Base(path)))
 	return spoil(c, honest), nil
 }
 
-// real returns the plugin that is wrapped, as it is.
+// real calls the wrapped plugin without changes.
 func real(c *call) answer { return execute(c.plugin+".real", c) }
 
-// ipam returns the plugin that the configuration delegates to.
+// ipam calls the plugin that the configuration delegates to.
 func ipam(c *call) answer {
 	section, _ := c.config["ipam"].(map[string]any)
 	name, _ := section["type"].(string)
@@ -130,7 +130,7 @@ func execute(path string, c *call) answer {
 	return answer{stdout: stdout.String(), stderr: stderr.String(), status: cmd.ProcessState.ExitCode()}
 }
 
-// fail returns the answer of a plugin that knows the specification.
+// fail returns the answer of a plugin that follows the specification.
 func (c *call) fail(code uint, format string, args ...any) answer {
 	version, _ := c.config["cniVersion"].(string)
 	text, err := json.Marshal(map[string]any{"cniVersion": version, "code": code, "msg": fmt.Sprintf(format, args...)})
@@ -140,14 +140,14 @@ func (c *call) fail(code uint, format string, args ...any) answer {
 	return answer{stdout: string(text), status: 1}
 }
 
-// as returns the same call of another verb.
+// as returns the same call with another verb.
 func (c *call) as(verb string) *call {
 	other := c.with("CNI_COMMAND", verb)
 	other.verb = verb
 	return other
 }
 
-// with returns the call with another variable; empty removes it.
+// with returns the call with another value of a variable; empty removes it.
 func (c *call) with(name, value string) *call {
 	other := *c
 	other.env = maps.Clone(c.env)
@@ -157,8 +157,8 @@ func (c *call) with(name, value string) *call {
 	return &other
 }
 
-// edited returns the call with another configuration. Objects within it are shared with the original until edit
-// replaces them.
+// edited returns the call with another configuration. Objects in it are shared with the original until edit replaces
+// them.
 func (c *call) edited(edit func(config map[string]any)) *call {
 	other := *c
 	other.config = maps.Clone(c.config)
@@ -171,7 +171,7 @@ func (c *call) edited(edit func(config map[string]any)) *call {
 	return &other
 }
 
-// text returns a key of the configuration.
+// text returns the value of a key of the configuration.
 func (c *call) text(key string) string {
 	value, _ := c.config[key].(string)
 	return value
@@ -189,13 +189,13 @@ func (a answer) errorOf() (types.Error, bool) {
 	return e, a.status != 0 && json.Unmarshal([]byte(a.stdout), &e) == nil
 }
 
-// result returns the result of an answer that is one.
+// result returns the result in an answer, if there is one.
 func (a answer) result() (map[string]any, bool) {
 	var result map[string]any
 	return result, a.status == 0 && json.Unmarshal([]byte(a.stdout), &result) == nil
 }
 
-// edited returns the answer with another result; an answer without one stays as it is.
+// edited returns the answer with another result; an answer without a result stays as it is.
 func (a answer) edited(edit func(result map[string]any)) answer {
 	result, ok := a.result()
 	if !ok {
@@ -210,7 +210,7 @@ func (a answer) edited(edit func(result map[string]any)) answer {
 	return a
 }
 
-// objects returns the objects of a list within an object.
+// objects returns the objects in a list of an object.
 func objects(in map[string]any, key string) []map[string]any {
 	list, _ := in[key].([]any)
 	var found []map[string]any

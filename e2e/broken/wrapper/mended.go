@@ -31,7 +31,7 @@ func mended(name string) plugin {
 	return real
 }
 
-// advertising returns a plugin that knows certain versions only; without any it is as it was.
+// advertising returns a plugin that supports only certain versions; if there are none, the plugin itself.
 func advertising(versions []string, next plugin) plugin {
 	if len(versions) == 0 {
 		return next
@@ -45,8 +45,8 @@ func advertising(versions []string, next plugin) plugin {
 	}
 }
 
-// mendedMain returns macvlan with an ADD that undoes what it did when it fails and lets no router give the pod
-// addresses, a STATUS that looks at the master, and a GC.
+// mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails and lets no router give
+// the pod addresses, a STATUS that checks the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -106,7 +106,7 @@ func (c *call) refuse() (answer, bool) {
 	return answer{}, false
 }
 
-// setInPod gives a setting of IPv6 of the pod's interface another value.
+// setInPod changes an IPv6 setting of the pod's interface.
 func (c *call) setInPod(name, value string) error {
 	return c.inPod(func() error {
 		_, err := sysctl.Sysctl("net/ipv6/conf/"+c.env["CNI_IFNAME"]+"/"+name, value)
@@ -119,8 +119,8 @@ func (c *call) inPod(do func() error) error {
 	return ns.WithNetNSPath(c.env["CNI_NETNS"], func(ns.NetNS) error { return do() })
 }
 
-// mendedIPAM returns host-local with a STATUS that counts, a GC, and an ADD to which args.cni.ips says more than
-// CNI_ARGS.
+// mendedIPAM returns the answer of host-local with a STATUS that counts free addresses, a GC, and an ADD that prefers
+// args.cni.ips to CNI_ARGS.
 func mendedIPAM(c *call) answer {
 	if c.verb == "ADD" && c.asksForIPs() {
 		var rest []string
@@ -144,7 +144,7 @@ func mendedIPAM(c *call) answer {
 	return a
 }
 
-// asksForIPs reports whether args.cni.ips has any.
+// asksForIPs reports whether args.cni.ips contains any address.
 func (c *call) asksForIPs() bool {
 	args, _ := c.config["args"].(map[string]any)
 	of, _ := args["cni"].(map[string]any)
@@ -155,7 +155,7 @@ func (c *call) asksForIPs() bool {
 // reservations returns the directory in which host-local keeps the reservations of a network.
 func (c *call) reservations() string { return filepath.Join("/var/lib/cni/networks", c.text("name")) }
 
-// ready does STATUS for host-local.
+// ready implements STATUS for host-local.
 func (c *call) ready() answer {
 	if err := os.MkdirAll(c.reservations(), 0o755); err != nil {
 		return c.fail(50, "%v", err)
@@ -193,7 +193,7 @@ func (c *call) ready() answer {
 	return answer{}
 }
 
-// collect does GC for host-local, up to the first error.
+// collect implements GC for host-local. It stops at the first error unless goOn is set.
 func (c *call) collect(goOn bool) answer {
 	lock, err := os.Open(filepath.Join(c.reservations(), "lock"))
 	if errors.Is(err, fs.ErrNotExist) {

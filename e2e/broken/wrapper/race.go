@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// races returns defects that show when calls meet.
+// races returns defects of concurrent calls.
 func races() map[string]defect {
 	const lock = volatile + "/lock"
 	take := func() error {
@@ -41,7 +41,7 @@ func races() map[string]defect {
 			defer os.Remove(lock)
 			return next(c)
 		}),
-		// Whoever asks while another one is served gets the same address.
+		// Calls at the same time get the same address.
 		"shares-addresses": on("ADD", func(c *call, next plugin) answer {
 			last := filepath.Join(volatile, "last")
 			if err := take(); err != nil {
@@ -58,7 +58,7 @@ func races() map[string]defect {
 				return answer{stdout: string(text)}
 			}
 			defer os.Remove(lock)
-			time.Sleep(50 * time.Millisecond) // the others that were called at the same moment are here by now
+			time.Sleep(50 * time.Millisecond) // by now the other calls of the same moment have arrived
 			a := next(c)
 			if a.status == 0 {
 				if err := write(last, a.stdout); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// results returns defects of what ADD prints, and of what it makes.
+// results returns defects of the result of ADD, and of what ADD makes.
 func results() map[string]defect {
 	nothing := func(*call, map[string]any) {}
 	return map[string]defect{
@@ -90,7 +90,7 @@ func doing(edit func(result map[string]any)) defect {
 		if c.verb == "VERSION" {
 			return next(c)
 		}
-		// It is on the library all the same.
+		// It uses the library nevertheless.
 		a := execute(filepath.Join(filepath.Dir(c.plugin), "nothing"), c)
 		if a.status != 0 || c.verb != "ADD" || c.prevResult() == nil {
 			return a
@@ -104,7 +104,7 @@ func doing(edit func(result map[string]any)) defect {
 	}
 }
 
-// eachInterface edits the interfaces in the pod.
+// eachInterface returns a function that edits the interfaces in the pod.
 func eachInterface(edit func(c *call, i map[string]any)) func(*call, map[string]any) {
 	return func(c *call, result map[string]any) {
 		for _, i := range objects(result, "interfaces") {
@@ -121,7 +121,7 @@ func eachIP(edit func(c *call, ip map[string]any)) func(*call, map[string]any) {
 	}
 }
 
-// swapped exchanges the digits 2 and 3 at one place of a text: done twice, it is as before.
+// swapped exchanges the digits 2 and 3 at one position of a text; doing it twice restores the text.
 func swapped(text string, at int) string {
 	if at < 0 || at >= len(text) {
 		return text

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// slow are defects of plugins that do what they should, some time.
+// slow returns defects of plugins that work, but slowly.
 func slow() map[string]defect {
 	const present = "/var/lib/broken/present"
 	return map[string]defect{
@@ -14,7 +14,7 @@ func slow() map[string]defect {
 			time.Sleep(2 * time.Second)
 			return next(c)
 		}),
-		// As if it looked through all attachments of the node, and slowly.
+		// It behaves as if it searched all attachments of the node, and slowly.
 		"slows-with-each-pod": func(c *call, next plugin) answer {
 			own := filepath.Join(present, c.env["CNI_CONTAINERID"])
 			switch c.verb {

@@ -9,12 +9,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// unasked returns defects that few tests of plugins ask about: what others own, what nobody fills in, what a question
-// must not do.
+// unasked returns defects that few tests of plugins look for: changes to objects of others, reactions to missing
+// fields, and changes by a verb that must only answer.
 func unasked() map[string]defect {
 	return map[string]defect{
-		// After its own network it collects all others whose things it finds, as if none of their attachments were
-		// valid.
+		// After its own network it also collects all others for which it finds files, as if none of their attachments
+		// were valid.
 		"collects-other-networks": on("GC", func(c *call, next plugin) answer {
 			a := next(c)
 			if a.status != 0 || !c.sound() {
@@ -48,7 +48,7 @@ func unasked() map[string]defect {
 		"status-makes-link": on("STATUS", func(c *call, next plugin) answer {
 			attrs := netlink.NewLinkAttrs()
 			attrs.Name = "ready0"
-			_ = netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}) // it may be there from the last time
+			_ = netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}) // it may exist from the last time
 			return next(c)
 		}),
 		"check-writes": on("CHECK", func(c *call, next plugin) answer {
@@ -102,7 +102,7 @@ func unasked() map[string]defect {
 	}
 }
 
-// networks returns the networks of which host-local and the plugins of this repository have something.
+// networks returns the networks for which host-local and the plugins of this repository have files.
 func networks() []string {
 	var names []string
 	for _, pattern := range []string{"/var/lib/cni/networks/*", "/run/cni/*/*"} {
@@ -119,7 +119,7 @@ func networks() []string {
 	return names
 }
 
-// reading returns a plugin that reads so many bytes of its configuration.
+// reading returns a plugin that reads only a number of bytes of its configuration.
 func reading(bytes int) defect {
 	return func(c *call, next plugin) answer {
 		if len(c.stdin) <= bytes {
@@ -128,7 +128,7 @@ func reading(bytes int) defect {
 		other := *c
 		other.stdin = c.stdin[:bytes]
 		if other.config = map[string]any{}; json.Unmarshal(other.stdin, &other.config) != nil {
-			other.config = map[string]any{} // the real plugin says so
+			other.config = map[string]any{} // the real plugin reports the mistake
 		}
 		return next(&other)
 	}
