@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/target"
@@ -14,7 +15,10 @@ const routedENI = `{"type": "routed-eni"}`
 
 // ipamd returns a target with that daemon, looking at the cloud each second, unless its arguments say otherwise.
 func ipamd(cloud target.Cloud, args ...string) *target.Target {
-	command := append([]string{"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat"}, args...)
+	command := append([]string{
+		"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat", "--cloud", "describe",
+		"--ec2-endpoint", metadata.Endpoint,
+	}, args...)
 	return &target.Target{Cloud: &cloud, Daemon: &target.Daemon{
 		Name: "ipamd", Command: command, Variants: map[string][]string{
 			scenario.NodeSNAT:    append(command[:len(command):len(command)], "--external-snat=false"),
@@ -110,8 +114,8 @@ func clouds() []control {
 	return []control{
 		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
 			"cloud-own-eni": pass(), "cloud-eni-added": pass(), "cloud-pool-exhausted": pass(),
-			"cloud-address-removed": pass(),
-			"cloud-external-snat":   pass(), "external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
+			"cloud-address-removed": pass(), "cloud-unmanaged-enis": pass(),
+			"cloud-external-snat": pass(), "external-to-pod": pass(), "reboot": pass(), "mixed-networks": pass(),
 			"late-del-of-old-attachment": {result: report.NotApplicable, reason: "no plugin of the chain has an IPAM plugin"},
 			"node-stays-reachable":       {result: report.NotApplicable, reason: "nobody sees the MAC addresses of others"},
 		}},
@@ -132,6 +136,14 @@ func clouds() []control {
 		{name: "a cloud that nobody set the node up for", chain: []string{routedENI}, target: ipamd(plenty(),
 			"--kernel=false"), want: map[string]expected{
 			"cloud-own-eni": fail("the request was last seen entering port-0-0"),
+		}},
+		{name: "a daemon that takes each ENI for its own", chain: []string{routedENI}, target: ipamd(plenty(),
+			"--cloud", "metadata"), want: map[string]expected{
+			"cloud-unmanaged-enis": fail("probe tcp 9090 host/lan → node/a"),
+		}},
+		{name: "a daemon that gives pods all there is", chain: []string{routedENI}, target: ipamd(plenty(),
+			"--cloud", "metadata", "--kernel=false"), want: map[string]expected{
+			"cloud-unmanaged-enis": fail("it succeeded, want an error with code 11"),
 		}},
 		{name: "a daemon that looks at the cloud once", chain: []string{routedENI}, target: ipamd(plenty(),
 			"--reconcile", "1h"), want: map[string]expected{

@@ -1,9 +1,10 @@
 // Package metadata is the instance metadata service of the lab's cloud. It describes a machine, its network interfaces
 // (ENIs) and their addresses in the form in which EC2 serves them to its instances under http://169.254.169.254/latest
-// (Amazon EC2 User Guide, "Instance metadata").
+// (Amazon EC2 User Guide, "Instance metadata"). Under http://169.254.169.254/ec2 it answers as the EC2 API, which alone
+// knows tags and types of ENIs. The API takes the credentials that the metadata service serves.
 //
-// It covers only networks: there are no credentials, user data or other categories. Its callers set the data; an agent
-// serves it on a node.
+// It covers only networks: there are no user data or other categories, and the API only describes. Its callers set the
+// data; an agent serves it on a node.
 //
 // Run its tests: go test ./e2e/metadata
 package metadata
@@ -13,6 +14,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Address is the address of a node's service, on port 80.
@@ -45,11 +47,35 @@ type ENI struct {
 	// MAC.
 	Name string `json:"name"`
 	MAC  string `json:"mac"`
-	// Address is the ENI's own address, Secondary are further single addresses, and all addresses of Prefixes belong to
-	// the ENI too.
+	// Unmanaged is empty for an ENI that is for pods, else one of UnmanagedKinds.
+	Unmanaged string `json:"unmanaged,omitempty"`
+	// Address is the ENI's own address (EFA-only ENIs do not serve it), Secondary are further single addresses, and all
+	// addresses of Prefixes belong to the ENI too.
 	Address   netip.Addr     `json:"address"`
 	Secondary []netip.Addr   `json:"secondary"`
 	Prefixes  []netip.Prefix `json:"prefixes"`
+}
+
+// These are the kinds of ENIs whose addresses are not for pods.
+const (
+	// Tagged is an ordinary ENI with the tag node.k8s.amazonaws.com/no_manage.
+	Tagged = "tagged"
+	// EFAOnly is an ENI without addresses, of which a machine sees no link, Trunk one for branch ENIs.
+	EFAOnly = "efa-only"
+	Trunk   = "trunk"
+	// SecondCard is an ordinary ENI on network card 1.
+	SecondCard = "second-card"
+)
+
+// UnmanagedKinds returns all of them, sorted.
+func UnmanagedKinds() []string { return []string{EFAOnly, SecondCard, Tagged, Trunk} }
+
+// Card returns the number of the network card that the ENI is on.
+func (e ENI) Card() int {
+	if e.Unmanaged == SecondCard {
+		return 1
+	}
+	return 0
 }
 
 // NewInstance returns an instance without ENIs in a subnet of a VPC. The number must differ from that of all other
@@ -68,6 +94,9 @@ func ENIID(number uint32) string { return fmt.Sprintf("eni-%017x", number) }
 func (i *Instance) PoolSize() int {
 	size := 0
 	for _, eni := range i.ENIs {
+		if eni.Unmanaged != "" {
+			continue
+		}
 		size += len(eni.Secondary) + len(eni.Prefixes)<<(32-PrefixBits)
 	}
 	return size
@@ -106,6 +135,7 @@ func (i Instance) tree() map[string]string {
 		i.Zone, i.ID, i.Type, region))
 	set("meta-data/instance-id", i.ID)
 	set("meta-data/instance-type", i.Type)
+	set("meta-data/iam/security-credentials/"+role, credentials(time.Now()))
 	set("meta-data/placement/availability-zone", i.Zone)
 	set("meta-data/placement/region", region)
 	for n, eni := range i.ENIs {
@@ -115,19 +145,28 @@ func (i Instance) tree() map[string]string {
 		}
 		base := "meta-data/network/interfaces/macs/" + eni.MAC + "/"
 		for key, value := range map[string]string{
-			"device-number": fmt.Sprint(eni.Device), "network-card": "0", "interface-id": eni.ID, "mac": eni.MAC,
+			"device-number": fmt.Sprint(eni.Device), "network-card": fmt.Sprint(eni.Card()),
+			"interface-id": eni.ID, "mac": eni.MAC,
 			"security-group-ids": securityGroup, "security-groups": "default", "subnet-id": i.SubnetID,
 			"vpc-id":                 i.VPCID,
 			"subnet-ipv4-cidr-block": i.Subnet.String(), "vpc-ipv4-cidr-block": i.VPC.String(),
 			"vpc-ipv4-cidr-blocks": i.VPC.String(),
 			// The ENI's own address comes first.
-			"local-ipv4s": lines(append([]netip.Addr{eni.Address}, eni.Secondary...)),
+			"local-ipv4s": lines(eni.AllAddresses()),
 			"ipv4-prefix": lines(eni.Prefixes),
 		} {
 			set(base+key, value)
 		}
 	}
 	return tree
+}
+
+// AllAddresses returns the ENI's own address and the further single ones.
+func (e ENI) AllAddresses() []netip.Addr {
+	if e.Unmanaged == EFAOnly {
+		return nil
+	}
+	return append([]netip.Addr{e.Address}, e.Secondary...)
 }
 
 func lines[T fmt.Stringer](all []T) string {

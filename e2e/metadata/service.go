@@ -30,9 +30,10 @@ type Options struct {
 type Service struct {
 	options Options
 
-	mu     sync.Mutex
-	tree   map[string]string
-	tokens map[string]time.Time // until when they are valid
+	mu       sync.Mutex
+	instance Instance
+	tree     map[string]string
+	tokens   map[string]time.Time // until when they are valid
 }
 
 // NewService returns a service without data.
@@ -44,7 +45,7 @@ func NewService(options Options) *Service {
 func (s *Service) Set(i Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tree = i.tree()
+	s.instance, s.tree = i, i.tree()
 }
 
 // ServeHTTP answers a request.
@@ -53,6 +54,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	version, path, _ := strings.Cut(path, "/")
 	w.Header().Set("Content-Type", "text/plain")
 	switch {
+	case version == "ec2":
+		s.serveAPI(w, r)
 	case version != "latest":
 		http.Error(w, "", http.StatusNotFound)
 	case path == "api/token" && s.options.Tokens:

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/metadata"
 )
 
 func (v *validator) declarations() {
@@ -59,6 +61,12 @@ func (v *validator) node(path string, n *Node) {
 	}
 	if n.ENIs < 0 || n.ENIs > maxENIs {
 		v.wrong(path+".enis", "enis is %d; want 1 to %d", n.ENIs, maxENIs)
+	}
+	for i, kind := range n.Unmanaged {
+		path := fmt.Sprintf("%s.unmanaged[%d]", path, i)
+		if v.oneOf(path, "kind", kind, metadata.UnmanagedKinds()...) && slices.Contains(n.Unmanaged[:i], kind) {
+			v.wrong(path, "%s stands twice; remove one of the two", kind)
+		}
 	}
 	for i := range n.Local {
 		v.localAddress(fmt.Sprintf("%s.local[%d]", path, i), n.Local[:i], n.Local[i])

@@ -64,7 +64,7 @@ func (s *Scenario) Needs() Needs {
 	for _, n := range s.Nodes {
 		needs.SecondNIC = needs.SecondNIC || n.NICs == 2
 		needs.LocalAddresses = needs.LocalAddresses || len(n.Local) > 0
-		needs.Cloud = needs.Cloud || n.ENIs > 0
+		needs.Cloud = needs.Cloud || n.ENIs > 0 || len(n.Unmanaged) > 0
 		needs.ForwardPolicy = needs.ForwardPolicy || n.Forward != ""
 		needs.Sysctls = append(needs.Sysctls, slices.Collect(maps.Keys(n.Sysctl))...)
 		if n.RPFilter != nil {

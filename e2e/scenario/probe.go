@@ -1,6 +1,10 @@
 package scenario
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/metadata"
+)
 
 func (t *stepChecker) probe(path string, p Probe) {
 	t.probeOptions(path, p)
@@ -108,8 +112,12 @@ func (t *stepChecker) probeInterface(path string, p Probe, to Place) {
 	switch to.Kind {
 	case NodePlace:
 		node := t.nodes[to.Name]
-		switch known := t.oneOf(path+".interface", "interface", p.Interface, UplinkInterface, ManagementInterface,
-			LocalInterface); {
+		unmanaged := slices.DeleteFunc(metadata.UnmanagedKinds(), func(k string) bool { return k == metadata.EFAOnly })
+		switch known := t.oneOf(path+".interface", "interface", p.Interface, append([]string{
+			UplinkInterface, ManagementInterface, LocalInterface,
+		}, unmanaged...)...); {
+		case slices.Contains(unmanaged, p.Interface) && !slices.Contains(node.Unmanaged, p.Interface):
+			t.wrong(path+".interface", "%s has no such network interface; give it unmanaged: [%s]", to, p.Interface)
 		case known && p.Interface == ManagementInterface && node.NICs != 2:
 			t.wrong(path+".interface", "%s has no management network; give it nics: 2", to)
 		case known && p.Interface == LocalInterface && len(node.Local) == 0:

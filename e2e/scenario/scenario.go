@@ -81,6 +81,11 @@ type Node struct {
 	// ENIs is the smallest number of network interfaces of a cloud that the node has, and makes the scenario one for
 	// clouds; 0 means any number, and no cloud is needed.
 	ENIs int `yaml:"enis"`
+	// Unmanaged are network interfaces of the cloud that the node has besides, and that are not for pods: "tagged" as
+	// unmanaged (node.k8s.amazonaws.com/no_manage), "efa-only", "trunk", or on a "second-card". Each but the EFA-only
+	// one has three addresses, which somebody else than the plugin's daemon uses on the node, with routes and rules; a
+	// probe asks them with the kind as its interface.
+	Unmanaged []string `yaml:"unmanaged"`
 }
 
 // These are the policies of Service.ExternalTrafficPolicy.
@@ -245,7 +250,7 @@ type Probe struct {
 	// To may be "service/NAME": its cluster addresses, from pods and nodes. A node port is a port of a node.
 	To string `yaml:"to"`
 	// Interface picks the addresses of To: a pod's interface (default eth0), "uplink" (default), "management" or
-	// "local" of a node.
+	// "local" of a node, or one of its Unmanaged.
 	Interface string `yaml:"interface"`
 	Protocol  string `yaml:"protocol"` // tcp, udp or icmp
 	Port      uint16 `yaml:"port"`     // for tcp and udp

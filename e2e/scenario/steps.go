@@ -76,6 +76,9 @@ func (v *validator) checkSteps() {
 		if n.ENIs > 0 {
 			t.test(CloudENIs, fmt.Sprintf("nodes[%d].enis", i))
 		}
+		if len(n.Unmanaged) > 0 {
+			t.test(CloudENIs, fmt.Sprintf("nodes[%d].unmanaged", i))
+		}
 	}
 	t.claims()
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -63,6 +64,7 @@ const (
 	ipv4          = "ipv4"
 	ipv6          = "ipv6"
 	cloudMetadata = "metadata"
+	cloudDescribe = "describe"
 	cloudEC2      = "ec2"
 )
 
@@ -122,7 +124,8 @@ func (c *Config) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Kernel.VethPrefix, "veth-prefix", c.Kernel.VethPrefix,
 		"beginning of the names of pods' links on the node; the same as in the plugin's configuration")
 	flags.IntVar(&c.Kernel.MTU, "mtu", c.Kernel.MTU, "MTU of ENIs; 0 leaves it alone")
-	flags.StringVar(&c.Cloud, "cloud", c.Cloud, "metadata: use the attached ENIs; ec2: also attach and detach ENIs")
+	flags.StringVar(&c.Cloud, "cloud", c.Cloud, "metadata: use the attached ENIs; describe: except those that EC2 "+
+		"describes as unmanaged, EFA-only or trunk; ec2: also attach and detach ENIs")
 	flags.StringVar(&c.EC2.Endpoint, "ec2-endpoint", c.EC2.Endpoint,
 		"`URL` of the EC2 API; empty for that of the machine's region")
 	flags.BoolVar(&c.EC2.PrefixDelegation, "prefix-delegation", c.EC2.PrefixDelegation,
@@ -177,7 +180,8 @@ func (c *Config) validate() error {
 		"kernel.vethPrefix: want 1 to 4 characters, got %q", c.Kernel.VethPrefix)
 	want(c.Kernel.MTU == 0 || c.Kernel.MTU >= 576 && c.Kernel.MTU <= 9216, "kernel.mtu: want 0 or 576 to 9216, got %d",
 		c.Kernel.MTU)
-	want(c.Cloud == cloudMetadata || c.Cloud == cloudEC2, "cloud: want metadata or ec2, got %q", c.Cloud)
+	want(slices.Contains([]string{cloudMetadata, cloudDescribe, cloudEC2}, c.Cloud),
+		"cloud: want metadata, describe or ec2, got %q", c.Cloud)
 	want(c.Cloud != cloudEC2 || c.IPFamily == ipv4, "cloud: ec2 works for ipv4 only")
 	want(c.EC2.WarmIPTarget >= 0 && c.EC2.MinimumIPTarget >= 0 && c.EC2.WarmENITarget >= 0,
 		"ec2: want targets of 0 or more")

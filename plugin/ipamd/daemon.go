@@ -35,7 +35,7 @@ type Cloud interface {
 }
 
 // fixed is a cloud whose ENIs are never changed.
-type fixed struct{ *metadata.Client }
+type fixed struct{ cloud.Source }
 
 func (fixed) Adjust(context.Context, cloud.Inventory, cloud.Pool) (bool, error) { return false, nil }
 
@@ -87,14 +87,25 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 	}
 	d.commits = state.NewCommits(state.Options{Source: store, Saver: file, Observe: d.wrote})
 	client := metadata.New(metadata.Options{Endpoint: cfg.Metadata.Endpoint, RequireToken: cfg.Metadata.RequireToken})
-	d.cloud = fixed{client}
-	if cfg.Cloud == cloudEC2 {
-		d.cloud = cloud.NewEC2(cloud.EC2Options{
-			Source: client, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint,
-			PrefixDelegation: cfg.EC2.PrefixDelegation, Targets: cfg.targets(), Log: log,
-		})
-	}
+	d.cloud = cloudOf(cfg, log, client)
 	return d, nil
+}
+
+// cloudOf returns the cloud of a configuration.
+func cloudOf(cfg Config, log *slog.Logger, client *metadata.Client) Cloud {
+	if cfg.Cloud == cloudMetadata {
+		return fixed{client}
+	}
+	described := cloud.NewDescribed(cloud.DescribedOptions{
+		Source: client, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint, Log: log,
+	})
+	if cfg.Cloud == cloudDescribe {
+		return fixed{described}
+	}
+	return cloud.NewEC2(cloud.EC2Options{
+		Source: described, Credentials: client.IMDS(), Endpoint: cfg.EC2.Endpoint,
+		PrefixDelegation: cfg.EC2.PrefixDelegation, Targets: cfg.targets(), Log: log,
+	})
 }
 
 func (d *daemon) wrote(w state.Write) {

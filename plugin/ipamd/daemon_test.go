@@ -149,7 +149,8 @@ func TestDaemon_reconcile(t *testing.T) {
 	inv.ENIs[1].Card = 1
 	l.service.Set(inv) // one pod's address is gone, and the new ENI is on another card
 	status(
-		`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":[{"id":"eni-1","reason":"theENIisonnetworkcard1:onlycard0isused"}]`)
+		`"addresses":{"total":2,"free":0,"assigned":2,"cooling":0,"removed":1},"unusable":null,"unmanaged":[{"id":"eni-1","networkCard":1,"deviceNumber":1,` +
+			`"reason":"theENIisonnetworkcard1:onlycard0isused"}]`)
 	if got := l.assign(p, "b"); got != "10.0.0.17" {
 		t.Errorf("got %s, want 10.0.0.17 as long as the pod is there", got)
 	}

@@ -111,6 +111,9 @@ func TestDaemon_ec2(t *testing.T) {
 		switch r.FormValue("Action") {
 		case "DescribeInstanceTypes":
 			http.ServeFile(w, r, "internal/cloud/testdata/DescribeInstanceTypes.xml")
+		case "DescribeNetworkInterfaces":
+			fmt.Fprint(w, "<DescribeNetworkInterfacesResponse><networkInterfaceSet><item><networkInterfaceId>eni-0"+
+				"</networkInterfaceId></item></networkInterfaceSet></DescribeNetworkInterfacesResponse>")
 		case "AssignPrivateIpAddresses":
 			next := netip.AddrFrom4([4]byte{10, 0, 0, byte(20 + len(inv.ENIs[0].Secondary))})
 			inv.ENIs[0].Secondary = append(slices.Clone(inv.ENIs[0].Secondary), next)
@@ -138,5 +141,34 @@ func TestDaemon_ec2(t *testing.T) {
 	})
 	if got := l.assign(p, "0"); got != "10.0.0.20" {
 		t.Errorf("got %s, want 10.0.0.20", got)
+	}
+}
+
+// Pods get no address of an ENI that EC2 describes as somebody else's; /v1/enis says why.
+func TestDaemon_describe(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key-of-the-test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
+	l := newLab(t)
+	l.service.Set(inventory("10.0.0.16/31", "10.0.1.16/31"))
+	ec2 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/xml")
+		http.ServeFile(w, r, "internal/cloud/testdata/DescribeNetworkInterfaces.machine.xml")
+	}))
+	defer ec2.Close()
+	p := l.start(childDaemon, l.args("--cloud", "describe", "--ec2-endpoint", ec2.URL)...)
+	for n, want := range []string{"10.0.0.16", "10.0.0.17"} {
+		if got := l.assign(p, fmt.Sprint(n)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := l.assign(p, "more"); !strings.Contains(got, "no free address: 2 of 2 assigned") {
+		t.Errorf("got %s, want that there is none", got)
+	}
+	const want = `"unmanaged": "the ENI is tagged node.k8s.amazonaws.com/no_manage"`
+	if text, err := l.get("/v1/enis"); err != nil || !strings.Contains(text, want) {
+		t.Errorf("got %s, %v, want %s", text, err, want)
+	}
+	if !strings.Contains(p.output.String(), `msg="ENI is left alone" eni=eni-1`) {
+		t.Errorf("got log %s, want it to tell", p.output)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -86,22 +85,17 @@ func (d *daemon) adjust(ctx context.Context, inv cloud.Inventory) {
 func (d *daemon) apply(inv cloud.Inventory) error {
 	unusable := map[string]error{}
 	var warnings []string
-	inv.ENIs = slices.DeleteFunc(slices.Clone(inv.ENIs), func(e cloud.ENI) bool {
-		if e.Card != 0 {
-			unusable[e.ID] = fmt.Errorf("the ENI is on network card %d: only card 0 is used", e.Card)
-		}
-		return e.Card != 0
-	})
+	managed := inv
+	managed.ENIs = slices.DeleteFunc(slices.Clone(inv.ENIs), func(e cloud.ENI) bool { return e.Unmanaged() != "" })
 	if d.node != nil {
 		result, err := d.node.Ensure(inv)
 		if err != nil {
 			return fmt.Errorf("node: %w", err)
 		}
-		maps.Copy(unusable, result.Unusable)
-		warnings = result.Warnings
+		unusable, warnings = result.Unusable, result.Warnings
 	}
 	var enis []datastore.ENI
-	for _, e := range inv.ENIs {
+	for _, e := range managed.ENIs {
 		forPods := d.forPods(e)
 		forPods.Closed = unusable[e.ID] != nil
 		enis = append(enis, forPods)
@@ -142,10 +136,22 @@ func (d *daemon) report(inv cloud.Inventory, unusable map[string]error, warnings
 	for id, err := range unusable {
 		status.Unusable = append(status.Unusable, monitor.UnusableENI{ID: id, Reason: err.Error()})
 	}
+	for _, e := range inv.ENIs {
+		if reason := e.Unmanaged(); reason != "" {
+			status.Unmanaged = append(status.Unmanaged, monitor.UnmanagedENI{
+				ID: e.ID, Card: e.Card, Device: e.Device, Reason: reason,
+			})
+		}
+	}
 	slices.SortFunc(status.Unusable, func(a, b monitor.UnusableENI) int { return cmp.Compare(a.ID, b.ID) })
 	for _, e := range status.Unusable {
 		if !slices.Contains(d.status.Unusable, e) {
 			d.log.Warn("pods cannot use this ENI", "eni", e.ID, "reason", e.Reason)
+		}
+	}
+	for _, e := range status.Unmanaged {
+		if !slices.Contains(d.status.Unmanaged, e) {
+			d.log.Info("ENI is left alone", "eni", e.ID, "reason", e.Reason)
 		}
 	}
 	for _, warning := range warnings {

@@ -34,7 +34,8 @@ func dial(socket string) (*daemon, error) {
 	conn, err := grpc.NewClient("passthrough:///ipamd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			return brittle{conn}, err
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("ipamd at %s: %w", socket, err)
@@ -43,6 +44,18 @@ func dial(socket string) (*daemon, error) {
 }
 
 func (d *daemon) close() { d.conn.Close() }
+
+// brittle is a connection that closes when a write fails. gRPC does not end requests because of that: it waits until
+// a read fails too (loopyWriter in internal/transport), and a kernel that refused one write may never let that happen.
+type brittle struct{ net.Conn }
+
+func (b brittle) Write(p []byte) (int, error) {
+	n, err := b.Conn.Write(p)
+	if err != nil {
+		b.Close()
+	}
+	return n, err
+}
 
 func (d *daemon) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), daemonTimeout)

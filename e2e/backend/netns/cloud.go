@@ -67,6 +67,13 @@ func newCloud(l *lab) (*cloud, error) {
 			}
 			instance.ENIs = append(instance.ENIs, eni)
 		}
+		for _, kind := range l.req.Nodes[i].Unmanaged {
+			eni, err := c.newUnmanaged(i, kind, nextDevice(instance))
+			if err != nil {
+				return nil, err
+			}
+			instance.ENIs = append(instance.ENIs, eni)
+		}
 		c.instances = append(c.instances, instance)
 	}
 	return c, nil
@@ -169,11 +176,8 @@ func clone(i metadata.Instance) metadata.Instance {
 func (c *cloud) NewENI(node *cluster.Node) (metadata.ENI, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	index, device := c.lab.index(node), 0
-	for _, eni := range c.instances[index].ENIs {
-		device = max(device, eni.Device+1)
-	}
-	return c.newENI(index, device, c.spec.Addresses, c.spec.Prefixes)
+	index := c.lab.index(node)
+	return c.newENI(index, nextDevice(c.instances[index]), c.spec.Addresses, c.spec.Prefixes)
 }
 
 // NewAddress returns an unused address.
@@ -209,6 +213,9 @@ func (c *cloud) rewire(ctx context.Context, index int, now, want metadata.Instan
 	defer router.close()
 	for _, eni := range now.ENIs {
 		at := slices.IndexFunc(want.ENIs, func(e metadata.ENI) bool { return e.ID == eni.ID })
+		if eni.Unmanaged == metadata.EFAOnly {
+			continue // without a wire
+		}
 		if at < 0 {
 			err = router.unplug(eniPort(index, eni))
 		} else {

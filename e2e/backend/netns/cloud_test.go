@@ -292,6 +292,44 @@ func TestCloud_gives_a_node_as_many_addresses_as_its_scenario_says(t *testing.T)
 	reach(t, &c.Nodes()[0].Place, &c.Nodes()[1].Place)
 }
 
+// ENIs that are not for pods are in use by somebody else, also after a reboot.
+func TestCloud_unmanaged(t *testing.T) {
+	req := inCloud(t, 1, nil)
+	req.Nodes[0].Unmanaged = metadata.UnmanagedKinds()
+	c := start(t, req)
+	node, lan := c.Nodes()[0], c.Hosts()["lan"]
+	const want = "eth0 eth1 eth2 eth4 eth5" // the EFA-only one has no link
+	for range 2 {
+		for _, kind := range []string{metadata.Tagged, metadata.Trunk, metadata.SecondCard} {
+			if got := len(node.Interfaces[kind]); got != 3 {
+				t.Errorf("%s: got %d addresses, want 3", kind, got)
+			}
+			for _, address := range node.Interfaces[kind] {
+				reach(t, lan, &cluster.Place{
+					Name: kind, Agent: node.Agent, Interfaces: map[string][]netip.Addr{"uplink": {address}},
+				})
+			}
+		}
+		var names []string
+		for _, link := range links(t, node) {
+			names = append(names, strings.Fields(link)[0])
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("got links %s, want %s", got, want)
+		}
+		check(t, c.Reboot(ctx(t), node))
+	}
+	cloud := c.Cloud()
+	eni, err := cloud.NewENI(node)
+	check(t, err)
+	if eni.Device != 6 {
+		t.Errorf("got device %d for another ENI, want 6", eni.Device)
+	}
+	more := cloud.Instance(node)
+	more.ENIs = append(more.ENIs, eni)
+	check(t, cloud.Set(ctx(t), node, more))
+}
+
 func TestCloud_that_cannot_be(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change  func(*cluster.Request)

@@ -36,7 +36,12 @@ import (
 const lanPort = "port-lan"
 
 // eniPort returns the name of the router's end of an ENI's veth.
-func eniPort(index int, eni metadata.ENI) string { return fmt.Sprintf("port-%d-%d", index, eni.Device) }
+func eniPort(index int, eni metadata.ENI) string {
+	if card := eni.Card(); card > 0 {
+		return fmt.Sprintf("port-%d-%d-%d", index, card, eni.Device)
+	}
+	return fmt.Sprintf("port-%d-%d", index, eni.Device)
+}
 
 // gateways returns the addresses of the VPC's router, the first of each subnet.
 func (c *cloud) gateways() []netip.Prefix {
@@ -194,12 +199,18 @@ func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) err
 		return err
 	}
 	defer router.close()
+	s, _ := c.lab.socket(index)
 	for _, eni := range c.instances[index].ENIs {
 		if err := c.attach(ctx, router, index, eni); err != nil {
 			return err
 		}
+		if eni.Unmanaged != "" {
+			if err := s.useUnmanaged(eni, c.nodes); err != nil {
+				return fmt.Errorf("ENI %s (%s): %w", eni.ID, eni.Unmanaged, err)
+			}
+			node.Interfaces[eni.Unmanaged] = eni.AllAddresses()
+		}
 	}
-	s, _ := c.lab.socket(index)
 	lo, err := s.links.LinkByName("lo")
 	if err != nil {
 		return err
@@ -216,8 +227,11 @@ func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) err
 	return c.tell(ctx, index)
 }
 
-// attach makes an ENI of a node.
+// attach makes an ENI of a node. Of an EFA-only one the node has a device for RDMA, and no link.
 func (c *cloud) attach(ctx context.Context, router socket, index int, eni metadata.ENI) error {
+	if eni.Unmanaged == metadata.EFAOnly {
+		return nil
+	}
 	s, _ := c.lab.socket(index)
 	s.name = eni.Name
 	mac, err := net.ParseMAC(eni.MAC)

@@ -63,7 +63,7 @@ func (r *Runner) addAddress(cloud cluster.Cloud, node *cluster.Node, i *metadata
 	}
 	fewest := 0
 	for n, eni := range i.ENIs {
-		if len(eni.Secondary) < len(i.ENIs[fewest].Secondary) {
+		if eni.Unmanaged == "" && len(eni.Secondary) < len(i.ENIs[fewest].Secondary) {
 			fewest = n
 		}
 	}

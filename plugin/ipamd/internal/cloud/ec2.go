@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -134,20 +132,11 @@ func (e *EC2) Adjust(ctx context.Context, inv Inventory, pool Pool) (bool, error
 // connect makes the client once the region is known, and requests the limits of the type of instance.
 func (e *EC2) connect(ctx context.Context, inv Inventory) error {
 	if e.client == nil {
-		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(inv.Region),
-			config.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) {
-				if e.opts.Credentials != nil {
-					o.Client = e.opts.Credentials
-				}
-			}))
+		client, err := connect(ctx, inv.Region, e.opts.Endpoint, e.opts.Credentials)
 		if err != nil {
 			return err
 		}
-		e.client = ec2.NewFromConfig(cfg, func(o *ec2.Options) {
-			if e.opts.Endpoint != "" {
-				o.BaseEndpoint = aws.String(e.opts.Endpoint)
-			}
-		})
+		e.client = client
 	}
 	if e.limits != nil {
 		return nil
@@ -181,7 +170,10 @@ func (e *EC2) plan(inv Inventory, usage []datastore.ENIUsage) plan {
 		byID[u.ID] = u
 	}
 	for _, eni := range inv.ENIs {
-		if eni.Card != 0 {
+		if eni.Unmanaged() != "" {
+			if eni.Card == 0 {
+				p.limits.ENIs-- // it takes the place of one for pods
+			}
 			continue
 		}
 		c := candidate{eni: eni, usage: byID[eni.ID]}

@@ -7,6 +7,7 @@
 package cloud
 
 import (
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,39 @@ type ENI struct {
 	Prefixes       []netip.Prefix // delegated, of both families
 	SubnetID       string
 	SecurityGroups []string
+	// Type is EC2's type of the interface ("interface", "efa", "efa-only", "trunk"), Tags are the ENI's; both are empty
+	// if nobody asked EC2 (Described).
+	Type string
+	Tags map[string]string
+}
+
+// NoManageTag is the tag that tells amazon-vpc-cni-k8s, and ipamd, to leave an ENI alone if its value is "true".
+const NoManageTag = "node.k8s.amazonaws.com/no_manage"
+
+// These are types of ENIs that have no addresses for pods (ec2:NetworkInterface, InterfaceType).
+const (
+	typeEFAOnly = "efa-only"
+	typeTrunk   = "trunk"
+)
+
+// Unmanaged returns why ipamd leaves an ENI alone: it sets up nothing for it and gives none of its addresses to pods.
+// Empty means that ipamd uses the ENI, which is always so for the primary one.
+func (e ENI) Unmanaged() string {
+	switch {
+	case e.Primary():
+		return ""
+	case e.Card != 0:
+		return fmt.Sprintf("the ENI is on network card %d: only card 0 is used", e.Card)
+	case e.Tags[NoManageTag] == "true":
+		return "the ENI is tagged " + NoManageTag
+	case e.Type == typeEFAOnly:
+		return "the ENI is EFA-only: it carries no IP packets"
+	case e.Type == typeTrunk:
+		return "the ENI is a trunk: its packets are those of branch ENIs"
+	case !e.Address.IsValid() && len(e.Secondary)+len(e.Prefixes) == 0:
+		return "the ENI has no IP address, as if it were EFA-only"
+	}
+	return ""
 }
 
 // Primary reports whether the ENI is the machine's first one, which cannot be detached.

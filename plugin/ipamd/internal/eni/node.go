@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -57,8 +58,9 @@ type Result struct {
 	Warnings []string
 }
 
-// Ensure sets up the ENIs of an inventory and removes what it made for ENIs that are gone. An error concerns the node
-// as a whole; the errors of single ENIs are in the result. It may be repeated at any time.
+// Ensure sets up the ENIs of an inventory and removes what it made for ENIs that are gone. It does not change unmanaged
+// ENIs, nor their addresses, routes and rules. An error concerns the node as a whole; the errors of single ENIs are in
+// the result. It may be repeated at any time.
 func (n *Node) Ensure(inv cloud.Inventory) (Result, error) {
 	result := Result{Unusable: map[string]error{}}
 	links, err := n.linksByMAC()
@@ -75,6 +77,9 @@ func (n *Node) Ensure(inv cloud.Inventory) (Result, error) {
 	}
 	var usable []cloud.ENI
 	for _, eni := range inv.ENIs[1:] {
+		if eni.Unmanaged() != "" {
+			continue
+		}
 		if err := n.ensureSecondary(eni, links[eni.MAC]); err != nil {
 			result.Unusable[eni.ID] = err
 			continue
@@ -101,13 +106,15 @@ func vpc4(inv cloud.Inventory) []netip.Prefix {
 	return all
 }
 
-// keep returns the addresses of ENIs whose rules stay even while the ENI cannot be set up.
-func keep(enis []cloud.ENI) map[netip.Addr]bool {
-	addrs := map[netip.Addr]bool{}
-	for _, eni := range enis {
-		addrs[eni.Address] = true
+// keep returns a function that reports whether a rule from an address stays although it is not wanted: the rule of an
+// ENI stays while the ENI cannot be set up, and rules from any address of an unmanaged ENI belong to somebody else.
+func keep(enis []cloud.ENI) func(netip.Addr) bool {
+	return func(ip netip.Addr) bool {
+		return slices.ContainsFunc(enis, func(e cloud.ENI) bool {
+			return ip == e.Address || e.Unmanaged() != "" && (slices.Contains(e.Secondary, ip) ||
+				slices.ContainsFunc(e.Prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }))
+		})
 	}
-	return addrs
 }
 
 // linksByMAC returns for each MAC the link with the lowest index: a macvlan or VLAN on an ENI may have the ENI's MAC,

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
 const (
@@ -171,7 +172,7 @@ func TestNode_Ensure_unusable(t *testing.T) {
 		l.ensure(l.options())
 		inv := inventory()
 		inv.ENIs[1].MAC = "02:00:00:00:00:99" // its link is missing for a moment
-		inv.ENIs[2].Address = netip.Addr{}
+		inv.ENIs[2].Address, inv.ENIs[2].Secondary = netip.Addr{}, []netip.Addr{netip.MustParseAddr("2001:db8::9")}
 		far := inventory().ENIs[2]
 		far.ID, far.Device = "eni-far", 251
 		inv.ENIs = append(inv.ENIs, far)
@@ -202,6 +203,43 @@ func TestNode_Ensure_unusable(t *testing.T) {
 		if _, err := New(l.options()).Ensure(inv); fmt.Sprint(err) != "primary ENI eni-0: no link has MAC "+
 			"02:00:00:00:00:99" {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Somebody else set up the third ENI, with the default priority of ip for his rules: everything of it stays.
+func TestNode_Ensure_unmanaged(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.ok(l.sysctl("ip_forward", "1"))
+		link, err := netlink.LinkByName("eth2")
+		l.ok(err)
+		l.ok(l.up("eth2"))
+		for _, ip := range []string{"10.0.2.10", "10.0.2.20"} {
+			l.ok(l.address("eth2", ip+"/24"))
+			rule := netlink.NewRule()
+			rule.Priority, rule.Table = 32765, 77
+			rule.Src = &net.IPNet{IP: net.ParseIP(ip), Mask: net.CIDRMask(32, 32)}
+			l.ok(netlink.RuleAdd(rule))
+		}
+		l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.IPv4(10, 0, 2, 1), Table: 77}))
+		l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.IPv4(10, 0, 2, 1), Priority: 100}))
+		inv := inventory()
+		inv.ENIs[2].Tags = map[string]string{cloud.NoManageTag: "true"}
+		inv.ENIs[2].Secondary = []netip.Addr{netip.MustParseAddr("10.0.2.20")}
+		for range 2 {
+			result, err := New(l.options()).Ensure(inv)
+			l.ok(err)
+			if len(result.Unusable) != 0 {
+				t.Errorf("got unusable %v, want none", result.Unusable)
+			}
+			l.same("rules", l.rules(), rulesBefore+"\n1024: from all fwmark 0x80/0x80 lookup main\n"+
+				"1025: not from all to 10.0.0.0/16 lookup main\n32765: from 10.0.2.10 lookup 77\n32765: from 10.0.2.20 lookup 77\n"+
+				"32765: from 10.0.1.10 lookup 2\n"+rulesAfter)
+			l.same("routes", l.routes(), "10.0.0.0/24 dev eth0\n10.0.1.1 dev eth1 table 2\n10.0.2.0/24 dev eth2\n"+
+				"default via 10.0.0.1 dev eth0\ndefault via 10.0.1.1 dev eth1 table 2\n"+
+				"default via 10.0.2.1 dev eth2\ndefault via 10.0.2.1 dev eth2 table 77")
+			l.same("addresses", l.addresses(), "eth0 mtu 1400 10.0.0.10/24\neth1 mtu 1400 10.0.1.10/24\n"+
+				"eth2 mtu 1500 10.0.2.10/24 10.0.2.20/24")
 		}
 	})
 }

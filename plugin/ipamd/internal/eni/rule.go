@@ -53,9 +53,9 @@ func wantedRules(opts Options, vpc []netip.Prefix, secondary []cloud.ENI) []kern
 	return rules
 }
 
-// ensureRules adds the wanted rules that are missing. It removes other rules with the same priorities, except those for
-// addresses in keep.
-func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
+// ensureRules adds the wanted rules that are missing. It removes other rules with the same priorities, except those
+// from addresses for which keep returns true.
+func (n *Node) ensureRules(want []kernel.Rule, keep func(netip.Addr) bool) error {
 	ns := n.opts.Namespace
 	listed, err := ns.Rules()
 	if err != nil {
@@ -69,7 +69,7 @@ func (n *Node) ensureRules(want []kernel.Rule, keep map[netip.Addr]bool) error {
 		case !ok || !isOwn(r, n.opts.Mark):
 		case slices.Contains(want, r) && !has[r]:
 			has[r] = true
-		case r.Priority == eniPriority && keep[r.From.Addr()] && !slices.ContainsFunc(want, func(w kernel.Rule) bool {
+		case r.Priority == eniPriority && keep(r.From.Addr()) && !slices.ContainsFunc(want, func(w kernel.Rule) bool {
 			return w.From == r.From
 		}):
 		default:

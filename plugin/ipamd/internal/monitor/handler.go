@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -19,7 +20,8 @@ type Status struct {
 	InstanceID string           `json:"instanceID"`
 	VPC        []netip.Prefix   `json:"vpc"`
 	Addresses  datastore.Stats  `json:"addresses"`
-	Unusable   []UnusableENI    `json:"unusable"` // ENIs that pods cannot use
+	Unusable   []UnusableENI    `json:"unusable"`  // ENIs that pods cannot use
+	Unmanaged  []UnmanagedENI   `json:"unmanaged"` // ENIs that are left alone
 	Warnings   []string         `json:"warnings"`
 	Reconciled *ReconcileStatus `json:"reconciled"`
 }
@@ -28,6 +30,39 @@ type Status struct {
 type UnusableENI struct {
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
+}
+
+// UnmanagedENI is an ENI that ipamd leaves alone, and why.
+type UnmanagedENI struct {
+	ID     string `json:"id"`
+	Card   int    `json:"networkCard"`
+	Device int    `json:"deviceNumber"`
+	Reason string `json:"reason"`
+}
+
+// ENI is an element of the answer to /v1/enis.
+type ENI struct {
+	datastore.ENIUsage
+	Card int `json:"networkCard"`
+	// Unmanaged says why the ENI is left alone; empty if it is not. Pods that had its addresses before keep them.
+	Unmanaged string `json:"unmanaged,omitempty"`
+}
+
+// enis returns the ENIs whose addresses pods have or can have, by device number, then those that are left alone.
+func enis(usage []datastore.ENIUsage, unmanaged []UnmanagedENI) []ENI {
+	all := make([]ENI, 0, len(usage)+len(unmanaged))
+	for _, u := range usage {
+		all = append(all, ENI{ENIUsage: u})
+	}
+	for _, e := range unmanaged {
+		at := slices.IndexFunc(all, func(other ENI) bool { return other.ID == e.ID })
+		if at < 0 {
+			at = len(all)
+			all = append(all, ENI{ENIUsage: datastore.ENIUsage{ID: e.ID, Device: e.Device}})
+		}
+		all[at].Card, all[at].Unmanaged = e.Card, e.Reason
+	}
+	return all
 }
 
 // ReconcileStatus is the result of the last query of the cloud.
@@ -45,7 +80,9 @@ func Handler(store *datastore.Store, metrics *Metrics, status func() Status) htt
 		s.Addresses = store.Stats()
 		answer(w, s)
 	})
-	mux.HandleFunc("GET /v1/enis", func(w http.ResponseWriter, _ *http.Request) { answer(w, store.ENIs()) })
+	mux.HandleFunc("GET /v1/enis", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, enis(store.ENIs(), status().Unmanaged))
+	})
 	mux.HandleFunc("GET /v1/assignments", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, store.Assignments())
 	})

@@ -46,15 +46,20 @@ func TestHandler(t *testing.T) {
 		return Status{
 			InstanceID: "i-1", VPC: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")},
 			Warnings: []string{"w"}, Unusable: []UnusableENI{{"eni-9", "no link"}},
+			Unmanaged: []UnmanagedENI{
+				{ID: "eni-1", Device: 1, Reason: "tagged"}, {ID: "eni-8", Card: 1, Device: 2, Reason: "card"},
+			},
 			Reconciled: &ReconcileStatus{At: "2024-01-02T03:04:05Z"},
 		}
 	}))
 	defer server.Close()
 	for path, want := range map[string]string{
 		"/v1/status": `{"instanceID":"i-1","vpc":["10.0.0.0/16"],"addresses":{"total":3,"free":1,"assigned":1,"cooling":1,"removed":0},` +
-			`"unusable":[{"id":"eni-9","reason":"no link"}],"warnings":["w"],"reconciled":{"at":"2024-01-02T03:04:05Z"}}`,
-		"/v1/enis": `[{"id":"eni-0","deviceNumber":0,"free":1,"assigned":1,"cooling":0,"removed":false,"unused":["10.0.0.2"]},` +
-			`{"id":"eni-1","deviceNumber":1,"free":0,"assigned":0,"cooling":1,"removed":false,"unused":null}]`,
+			`"unusable":[{"id":"eni-9","reason":"no link"}],"unmanaged":[{"id":"eni-1","networkCard":0,"deviceNumber":1,"reason":"tagged"},` +
+			`{"id":"eni-8","networkCard":1,"deviceNumber":2,"reason":"card"}],"warnings":["w"],"reconciled":{"at":"2024-01-02T03:04:05Z"}}`,
+		"/v1/enis": `[{"id":"eni-0","deviceNumber":0,"free":1,"assigned":1,"cooling":0,"removed":false,"unused":["10.0.0.2"],"networkCard":0},` +
+			`{"id":"eni-1","deviceNumber":1,"free":0,"assigned":0,"cooling":1,"removed":false,"unused":null,"networkCard":0,"unmanaged":"tagged"},` +
+			`{"id":"eni-8","deviceNumber":2,"free":0,"assigned":0,"cooling":0,"removed":false,"unused":null,"networkCard":1,"unmanaged":"card"}]`,
 		"/v1/assignments": `[{"network":"net","containerID":"a","ifName":"eth0","namespace":"ns","name":"a","address":"10.0.0.1","eni":"eni-0",` +
 			`"deviceNumber":0,"since":"2024-01-02T03:04:05Z","removed":false}]`,
 	} {
