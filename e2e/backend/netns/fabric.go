@@ -45,7 +45,7 @@ type socket struct {
 
 // plug connects a new interface to a bridge of the fabric by a veth, adds its addresses and brings it up.
 func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
-	br, err := l.fabric.links.LinkByName(bridge)
+	br, err := l.bridge(bridge)
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", bridge, err)
 	}
@@ -162,24 +162,24 @@ func defaultPrefix(like netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(like, 0).Masked()
 }
 
-// makeBridges makes the bridges to which all machines are connected.
-func (l *lab) makeBridges(ctx context.Context) error {
-	if err := l.fabric.setSysctls(ctx, "", map[string]string{
-		// A bridge has no addresses, and must not answer for anybody.
-		"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1",
-	}); err != nil {
-		return err
+// bridge returns a bridge of the fabric, and makes it for the first cable. One that no cable needs would cost: the
+// kernel holds the lock of all links of the machine while it waits for a grace period of RCU, for each bridge that goes
+// (br_multicast_dev_del).
+func (l *lab) bridge(name string) (netlink.Link, error) {
+	l.bridging.Lock()
+	defer l.bridging.Unlock()
+	link, err := l.fabric.links.LinkByName(name)
+	if !errors.As(err, new(netlink.LinkNotFoundError)) {
+		return link, err
 	}
-	for _, name := range l.bridges() {
-		off := false
-		bridge := &netlink.Bridge{
-			LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off,
-		}
-		if err := l.fabric.links.LinkAdd(bridge); err != nil {
-			return fmt.Errorf("bridge %s: %w", name, err)
-		}
+	off := false
+	link = &netlink.Bridge{
+		LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off,
 	}
-	return nil
+	if err := l.fabric.links.LinkAdd(link); err != nil {
+		return nil, err
+	}
+	return l.fabric.links.LinkByName(name)
 }
 
 // plugHosts makes the machines outside the cluster. Their namespaces belong to the fabric's process.

@@ -43,6 +43,8 @@ type Backend struct {
 	// Command starts an agent: a program and its arguments. A configuration is appended, with which the program must
 	// call ChildMain. Empty means the program itself, through Main.
 	Command []string
+
+	fabrics fabrics
 }
 
 // BinDir is CNI_PATH on the nodes, the default directory of runtimes.
@@ -158,6 +160,8 @@ type lab struct {
 
 	mu       sync.Mutex
 	machines map[string]*machine // by node
+	bridging sync.Mutex          // held by who makes a bridge
+	closing  sync.Once           // of the fabric
 }
 
 // Nodes returns the nodes in the order of the request.
@@ -177,15 +181,14 @@ func (l *lab) Fabric() *cluster.Place {
 // Notes returns the notes of the plan.
 func (l *lab) Notes() []string { return l.plan.Notes }
 
-// Close ends every process of the cluster; the kernel then frees their namespaces. It may be called again.
+// Close ends every process of the cluster; the kernel frees their namespaces. A fabric that another cluster can use
+// ends some seconds later. Close may be called again.
 func (l *lab) Close() error {
 	l.mu.Lock()
 	machines := slices.Collect(maps.Values(l.machines))
 	l.mu.Unlock()
-	if l.fabric != nil {
-		machines = append(machines, l.fabric)
-	}
 	var all sync.WaitGroup
+	all.Go(l.closeFabric)
 	for _, m := range machines {
 		all.Go(m.close)
 	}
@@ -196,7 +199,7 @@ func (l *lab) Close() error {
 func (l *lab) startMachines(ctx context.Context) error {
 	var all sync.WaitGroup
 	errs := make([]error, len(l.plan.Nodes)+1)
-	all.Go(func() { l.fabric, errs[0] = l.startMachine(ctx, cluster.FabricName) })
+	all.Go(func() { errs[0] = l.startFabric(ctx) })
 	for i, n := range l.plan.Nodes {
 		all.Go(func() {
 			m, err := l.startMachine(ctx, "node/"+n.Name)
@@ -213,11 +216,8 @@ func (l *lab) startMachines(ctx context.Context) error {
 	return cmp.Or(errs...)
 }
 
-// plugAll makes the bridges and then, concurrently, the interfaces of all machines.
+// plugAll makes everybody's interfaces, all at once.
 func (l *lab) plugAll(ctx context.Context) error {
-	if err := l.makeBridges(ctx); err != nil {
-		return err
-	}
 	l.nodes = make([]*cluster.Node, len(l.plan.Nodes))
 	group, ctx := errgroup.WithContext(ctx)
 	if l.cloud != nil {

@@ -74,12 +74,3 @@ func (l *lab) podRoutes() []conflist.NodePlan {
 	}
 	return all
 }
-
-// bridges returns the bridges of the fabric.
-func (l *lab) bridges() []string {
-	names := []string{underlay, management, external}
-	if l.apart() {
-		names = append(names, second)
-	}
-	return names
-}

@@ -261,3 +261,17 @@ func TestStart_plugins_behind_a_symbolic_link(t *testing.T) {
 		t.Errorf("plugins on the node (-want +got):\n%s", diff)
 	}
 }
+
+// Clusters of one node without hosts, as requirements have them, several at a time.
+func BenchmarkStart_alone(b *testing.B) {
+	backend, req := backend(), request(b, macvlanConflist, 1)
+	req.Alone = true
+	b.SetParallelism(4)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c, err := backend.Start(b.Context(), req)
+			check(b, err)
+			check(b, c.Close())
+		}
+	})
+}

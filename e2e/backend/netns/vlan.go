@@ -23,7 +23,7 @@ func (l *lab) plugTrunk(ctx context.Context, index int, s socket) error {
 	if err := l.fabric.links.LinkAdd(cable); err != nil {
 		return fmt.Errorf("cable to trunk: %w", err)
 	}
-	bridge, err := l.fabric.links.LinkByName(underlay)
+	bridge, err := l.bridge(underlay)
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", underlay, err)
 	}
