@@ -44,6 +44,46 @@ func (c *Client) Unlisten(ctx context.Context, netns string) error {
 	return tell(ctx, c, "Unlisten", netns)
 }
 
+// ServeLoadArgs describe a server for loads in a namespace; it ends with the namespace or the agent.
+type ServeLoadArgs struct {
+	Netns string `json:"netns"`
+	Port  uint16 `json:"port"`
+}
+
+// ServeLoad starts a server for loads.
+func (s *Server) ServeLoad(args ServeLoadArgs, _ *None) error {
+	l, err := probe.ServeLoad(args.Netns, args.Port)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners[args.Netns] = append(s.listeners[args.Netns], l)
+	return nil
+}
+
+// ServeLoad starts a server for loads in a namespace.
+func (c *Client) ServeLoad(ctx context.Context, args ServeLoadArgs) error {
+	return tell(ctx, c, "ServeLoad", args)
+}
+
+// LoadArgs describe a load from a namespace.
+type LoadArgs struct {
+	Netns string         `json:"netns"`
+	Spec  probe.LoadSpec `json:"spec"`
+}
+
+// Load sends as fast as it can until the time of the load is over.
+func (s *Server) Load(args LoadArgs, result *probe.LoadResult) (err error) {
+	*result, err = probe.Load(context.Background(), args.Netns, args.Spec)
+	return err
+}
+
+// Load sends from a namespace as fast as it can until the time of the load is over.
+func (c *Client) Load(ctx context.Context, args LoadArgs) (probe.LoadResult, error) {
+	return call[probe.LoadResult](ctx, c, "Load", args)
+}
+
 // ProbeArgs describe a probe from a namespace.
 type ProbeArgs struct {
 	Netns string     `json:"netns"`

@@ -33,6 +33,8 @@ type Options struct {
 	// Callers are numbers of calls at the same time, Attachments numbers of attachments that stand on the node; both
 	// ascend, and calls that are made one at a time are always measured.
 	Callers, Attachments []int
+	// Traffic measures traffic too, Services that of a service among it.
+	Traffic, Services bool
 	// Version is the one of this program.
 	Version string
 	// Tell gets a line about what is measured next. It may be nil.
@@ -105,7 +107,7 @@ func (b *bench) measure(ctx context.Context) error {
 	for _, part := range []struct {
 		share float64
 		do    func(ctx context.Context, until time.Time) error
-	}{{0.2, b.alone}, {0.25, b.together}, {0.15, b.trace}, {1, b.grow}} {
+	}{{0.2, b.alone}, {0.25, b.together}, {0.15, b.trace}, {0.5, b.carry}, {1, b.grow}} {
 		until := time.Now().Add(time.Duration(part.share * float64(b.left())))
 		if err := part.do(ctx, until); err != nil {
 			return err

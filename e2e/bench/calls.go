@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -100,6 +101,11 @@ func (b *bench) together(ctx context.Context, until time.Time) error {
 			continue
 		}
 		share := time.Until(until) / time.Duration(len(b.options.Callers)-i)
+		if need, left := b.turnTime(callers), b.left(); need > left {
+			b.miss(fmt.Sprintf("%d callers", callers), fmt.Sprintf("not reached: it takes about %s, and %s were left; "+
+				"give a longer --duration", need.Round(time.Second), left.Round(time.Second)))
+			continue
+		}
 		b.options.Tell(fmt.Sprintf("%d calls at once", callers))
 		for _, c := range b.chains {
 			if err := c.prepare(ctx, callers); err != nil {
@@ -114,4 +120,15 @@ func (b *bench) together(ctx context.Context, until time.Time) error {
 		}
 	}
 	return nil
+}
+
+// turnTime estimates how long one cycle of all chains takes with so many callers, of which the processors share the
+// work: it cannot take longer than one after the other.
+func (b *bench) turnTime(callers int) (sum time.Duration) {
+	for key, s := range b.series {
+		if key.callers == 1 {
+			sum += time.Duration(estimate(seconds(s.took)).Median * float64(time.Second))
+		}
+	}
+	return sum * time.Duration(callers) / time.Duration(min(callers, runtime.NumCPU()))
 }

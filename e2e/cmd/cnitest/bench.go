@@ -24,7 +24,8 @@ import (
 const benchLong = `Bench measures what the calls of a chain of plugins cost: one at a time, many at once, and with more
 and more attachments on the node. Beside the chain, in turn, the same is measured of a chain that does
 nothing (noop: upstream's static without an address), and of upstream's ptp, bridge and macvlan with
-host-local, those of which the binaries are in --bin-dir.
+host-local, those of which the binaries are in --bin-dir. Traffic between nodes, pods and, with
+--profile kubernetes, a service is measured beside a bare veth pair, ptp and bridge.
 
 Each chain has a node of its own, made of namespaces: nothing on this machine changes. A call's time is
 that of its plugins, each from the start of its process to its end, as libcni runs them.
@@ -46,9 +47,10 @@ const benchExamples = `  cnitest bench net.d/10-mynet.conflist --bin-dir bin
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
-	binDir, out          string
+	binDir, out, profile string
 	duration             time.Duration
 	callers, attachments []int
+	datapath             bool
 	node                 nodeFlags
 }
 
@@ -79,6 +81,9 @@ func (f *benchFlags) add(flags *pflag.FlagSet) {
 	flags.IntSliceVar(&f.callers, "callers", []int{2, 8, 64}, "numbers of calls at once, beside one at a time")
 	flags.IntSliceVar(&f.attachments, "attachments", []int{10, 100, 1000, 3000},
 		"numbers of attachments on the node, of which the first stands from the beginning")
+	flags.BoolVar(&f.datapath, "datapath", true, "measure traffic between nodes and pods, too")
+	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay),
+		"features that the plugin must have: with kubernetes, traffic to a service is measured, too")
 	f.node.add(flags)
 }
 
@@ -131,7 +136,8 @@ func (f *benchFlags) run(ctx context.Context, list *conflist.File, out, progress
 			Subnets: f.node.network.lan, Gateways: f.node.network.routers,
 		},
 		Node:    scenario.Node{NICs: f.node.nics, RPFilter: &f.node.rpFilter},
-		Backend: newBackend(), Duration: f.duration, Callers: f.callers, Attachments: f.attachments, Version: version(),
+		Backend: newBackend(), Duration: f.duration, Callers: f.callers, Attachments: f.attachments,
+		Traffic: f.datapath, Services: f.profile == string(scenario.ProfileKubernetes), Version: version(),
 		Tell: func(text string) {
 			fmt.Fprintf(progress, "%5.1fs  %s\n", time.Since(begin).Seconds(), text)
 		},
