@@ -20,7 +20,7 @@ type attempt struct {
 	last bool
 	// known is false if ctx ended before the result was known.
 	known bool
-	// record tells how the machine was disturbed meanwhile; nil if nothing was run.
+	// record says how the machine was disturbed during the run; nil if nothing was run.
 	record *disturbance.Record
 	found  disturbance.Finding
 	// left says that something stayed on a node, or that no node could be compared.
@@ -47,7 +47,8 @@ func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 	return a
 }
 
-// checkRequirement asks the requirement of an attempt, unless the requirement needs an attachment and none can be made.
+// checkRequirement runs the check of an attempt's requirement, unless the requirement needs an attachment and none can
+// be made.
 func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	r := a.unit.requirement
 	a.result = report.Result{
@@ -102,7 +103,7 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 		second.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, second.reason()))
 	}
 	if first.result.Result == second.result.Result && !s.report.Counts(second.result) {
-		// The report has both runs. A failure of a plugin that is not under test needs no note.
+		// The report contains both runs. A failure of a plugin that is not under test needs no note.
 		return second
 	}
 	s.note("%s ran twice, the second time alone: %s at first (%s) while the machine was busy (%s), %s then",

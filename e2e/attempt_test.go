@@ -19,23 +19,23 @@ var (
 	lost     = disturbance.Finding{Doubtful: true, Excused: true, Lost: true, Text: "a control lost 1 of 9"}
 )
 
-// run is what one run of a unit comes to.
+// run describes one run of a unit.
 type run struct {
 	result report.Outcome
 	found  disturbance.Finding
-	// saw is the reason; empty means one that all such runs have.
+	// saw is the reason; empty means the same one for all such runs.
 	saw string
-	// cut says that the run of all ended before.
+	// cut means that the whole run had ended before.
 	cut bool
 }
 
-// TestRunUnit wants a failure to be run a second time where the machine was busy, and nothing else.
+// TestRunUnit checks that a failure runs a second time if the machine was busy, and nothing else does.
 func TestRunUnit(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		runs []run
 		want report.Outcome
-		// reason is a part of that of the result, first what is kept of the first run; empty where there was one.
+		// reason is a part of the result's reason, or of the first run's if there were two.
 		reason    string
 		first     report.Outcome
 		labFailed bool

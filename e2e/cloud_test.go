@@ -13,7 +13,7 @@ import (
 
 const routedENI = `{"type": "routed-eni"}`
 
-// ipamd returns a target with that daemon, looking at the cloud each second, unless its arguments say otherwise.
+// ipamd returns a target with that daemon, which queries the cloud each second unless its arguments say otherwise.
 func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	command := append([]string{
 		"ipamd", "--reconcile", "1s", "--cooling", "100ms", "--external-snat", "--cloud", "describe",
@@ -27,10 +27,10 @@ func ipamd(cloud target.Cloud, args ...string) *target.Target {
 	}}
 }
 
-// plenty returns a cloud in which no scenario runs out of addresses unless it wants to.
+// plenty returns a cloud in which no scenario runs out of addresses by accident.
 func plenty() target.Cloud { return target.Cloud{ENIs: 3, Addresses: 4, Prefixes: 1} }
 
-// unvaried returns an ipamd that is the same in all its variants.
+// unvaried returns an ipamd whose variants are all the same.
 func unvaried(args ...string) *target.Target {
 	t := ipamd(plenty(), args...)
 	for name := range t.Daemon.Variants {
@@ -39,7 +39,7 @@ func unvaried(args ...string) *target.Target {
 	return t
 }
 
-// forgetful returns an ipamd without a memory.
+// forgetful returns an ipamd that keeps no state.
 func forgetful() *target.Target {
 	t := ipamd(target.Cloud{Addresses: 12})
 	t.Daemon.Command = []string{
@@ -48,7 +48,7 @@ func forgetful() *target.Target {
 	return t
 }
 
-// bystander returns a daemon that no plugin asks.
+// bystander returns a daemon that no plugin uses.
 func bystander(cloud *target.Cloud) *target.Target {
 	return &target.Target{Cloud: cloud, Daemon: &target.Daemon{
 		Name: "bystander", Command: []string{"sh", "-c", "touch /run/bystander; exec sleep 1000"},
@@ -63,7 +63,7 @@ func crashing() *target.Target {
 	return t
 }
 
-// daemons returns conflists whose plugin has a daemon, and what scenarios must say of them.
+// daemons returns conflists whose plugin has a daemon, and the expected results of scenarios.
 func daemons() []control {
 	return []control{
 		{name: "ipamd", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
@@ -109,7 +109,7 @@ func daemons() []control {
 	}
 }
 
-// clouds returns conflists in a cloud, and what scenarios must say of them.
+// clouds returns conflists in a cloud, and the expected results of scenarios.
 func clouds() []control {
 	return []control{
 		{name: "a cloud", chain: []string{routedENI}, target: ipamd(plenty()), want: map[string]expected{
@@ -178,7 +178,7 @@ func TestClouds(t *testing.T) {
 	runControls(t, clouds())
 }
 
-// Scenarios that need a target are no gap in the verdict of those who have none.
+// Scenarios that need a target do not make the verdict of a run without a target incomplete.
 func TestTarget_features_are_in_no_profile(t *testing.T) {
 	for _, p := range scenario.Profiles() {
 		for _, f := range p.Features() {
@@ -189,7 +189,7 @@ func TestTarget_features_are_in_no_profile(t *testing.T) {
 	}
 }
 
-// setVersion changes that of a conflist.
+// setVersion changes the version of a conflist.
 func setVersion(t *testing.T, path, version string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

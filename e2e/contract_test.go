@@ -18,7 +18,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// allRequirements takes minutes; without it each broken plugin is asked what it must fail, and a little else.
+// allRequirements takes minutes. Without it each broken plugin is checked only against the requirements that it must
+// fail, and a few others.
 var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
 	onlyDefect      = flag.String("defect", "",
@@ -31,22 +32,22 @@ type spoilt struct {
 	plugin, defect string
 	// chain is the conflist; empty means macvlan + host-local + route.
 	chain []string
-	// versions are those that the plugin advertises; empty means 1.1.0.
+	// versions are the versions that the plugin advertises; empty means 1.1.0.
 	versions string
-	// fails are the requirements that are about the defect, each with a part of the reason.
+	// fails are the requirements that the defect violates, each with a part of the reason.
 	fails map[string]string
 	// also are requirements that must fail as a consequence.
 	also []string
-	// may are requirements that fail now and then as a consequence.
+	// may are requirements that sometimes fail as a consequence.
 	may []string
-	// through are requirements whose calls show the defect to those that look at the calls of others.
+	// through are requirements whose calls show the defect to those that examine the calls of others.
 	through []string
 }
 
 func (s *spoilt) name() string { return s.plugin + "/" + s.defect }
 
-// bystanders returns requirements that are read off one attachment, which takes no time of its own. They are asked of
-// each broken plugin, and pass where they are not among what it fails.
+// bystanders returns requirements that are judged from a single attachment, which takes no additional time. Each broken
+// plugin is checked against them, and must pass those that it is not said to fail.
 func bystanders() []string {
 	return []string{
 		"CFG-5", "VER-4", "ADD-1", "ADD-2", "ADD-3", "RES-1", "RES-2", "RES-3", "RES-4", "RES-5", "DEL-1",
@@ -54,8 +55,7 @@ func bystanders() []string {
 	}
 }
 
-// install makes a directory of the plugins of a chain, with one of them or more wrapped, and says which defect each
-// has.
+// install makes a directory with the plugins of a chain, one or more of which are wrapped and have the defects.
 func install(t *testing.T, chain *conflist.File, defects map[string]string) string {
 	t.Helper()
 	b, dir := plugins(t), t.TempDir()
@@ -69,7 +69,7 @@ func install(t *testing.T, chain *conflist.File, defects map[string]string) stri
 	names := append(chain.Types(), "bridge", "ptp")
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		// A type of CFG-2 is none that a package could have.
+		// The type in CFG-2 cannot be the name of a package.
 		binary, _, _ := strings.Cut(name, "@")
 		defect, wrapped := defects[name]
 		switch {
@@ -86,7 +86,7 @@ func install(t *testing.T, chain *conflist.File, defects map[string]string) stri
 	return dir
 }
 
-// ask has one plugin of a chain asked about requirements; those that look at the calls of others come last.
+// ask checks one plugin of a chain against requirements. Those that examine the calls of others come last.
 func ask(t *testing.T, chain []string, plugin string,
 	defects map[string]string,
 ) func(wanted func(*contract.Requirement) bool) map[string]report.Result {
@@ -118,7 +118,7 @@ func ask(t *testing.T, chain []string, plugin string,
 	}
 }
 
-// sideBySide runs jobs, a few at once and in their order, and returns a function that waits for one of them.
+// sideBySide runs jobs in their order, a few at the same time, and returns a function that waits for one of them.
 func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
 	t.Helper()
 	ends := make([]chan struct{}, len(jobs))
@@ -149,8 +149,8 @@ func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
 
 func failed(r report.Result) bool { return r.Result == report.Fail || r.Result == report.Vacuous }
 
-// TestBroken wants the requirements to notice each defect, and nothing else to fail. Those that inject faults are for
-// TestSweeps.
+// TestBroken checks that the requirements notice each defect, and that no others fail. TestSweeps tests those that
+// inject faults.
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	plugins(t)
@@ -190,8 +190,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// sharedOut returns the part of the broken plugins that the flag asks for: every N-th, so that a few runs of CI have
-// asked all.
+// sharedOut returns every N-th broken plugin, as the flag says, so that a few runs of CI cover all.
 func sharedOut(t *testing.T, all []spoilt) []spoilt {
 	t.Helper()
 	var part, parts int
@@ -226,8 +225,8 @@ func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {
 	}
 }
 
-// TestBroken_are_complete wants a broken plugin for each requirement that fails it, and an honest one that passes it;
-// TestSweeps has those of the requirements that inject faults.
+// TestBroken_are_complete checks that for each requirement there is a broken plugin that fails it, and a plugin without
+// a defect that passes it. TestSweeps has those for the requirements that inject faults.
 func TestBroken_are_complete(t *testing.T) {
 	fails := map[string]bool{}
 	for _, c := range spoiled() {
@@ -259,9 +258,9 @@ type sound struct {
 	role         contract.Role
 	chain        []string
 	defects      map[string]string
-	// asked are the requirements; empty means all but those that inject faults.
+	// asked are the requirements; empty means all except those that inject faults.
 	asked []string
-	// but are those that do not pass, with what they say.
+	// but are those that do not pass, with their results.
 	but map[string]report.Outcome
 }
 
@@ -269,13 +268,13 @@ func (s *sound) asks(r *contract.Requirement) bool {
 	return r.Of(s.role) && (len(s.asked) == 0 && !r.Sweeps() || slices.Contains(s.asked, r.ID))
 }
 
-// passes reports whether the plugin passes a requirement, as far as anybody on the reference library can.
+// passes reports whether the plugin passes a requirement, as far as any plugin on the reference library can.
 func (s *sound) passes(r *contract.Requirement) bool {
 	outcome, differs := s.but[r.ID]
 	return s.asks(r) && (!differs || outcome == report.KnownUpstream)
 }
 
-// TestHonest wants plugins without a defect to pass: the wrapper by itself is none.
+// TestHonest checks that plugins without a defect pass, to show that the wrapper itself causes no failure.
 func TestHonest(t *testing.T) {
 	t.Parallel()
 	plugins(t)

@@ -21,24 +21,24 @@ type expected struct {
 	result report.Outcome
 	plugin string // empty means report.Chain
 	reason string // a part of the reason
-	// oneOf are programs of the machine of which one is needed; without any the scenario is skipped.
+	// oneOf are programs of the machine, one of which is needed. Without any the scenario is skipped.
 	oneOf []string
 }
 
-// control is a conflist and what scenarios must say of it.
+// control is a conflist and the expected results of scenarios.
 type control struct {
 	name       string
 	chain      []string
 	brokenIPAM bool
 	// more are further keys of the conflist.
 	more string
-	// profile is that of the options; features beyond it are claimed all the same, so that all scenarios run.
+	// profile is the profile of the options. Features beyond it are claimed, so that all scenarios run.
 	profile scenario.Profile
-	// target is what the nodes run beside the plugins; its conflist is of CNI 1.1.0, which has STATUS and GC.
+	// target describes what the nodes run besides the plugins. Its conflist has CNI 1.1.0, which has STATUS and GC.
 	target *target.Target
-	// lease is how long leases of the lab's DHCP server last; 0 means the default.
+	// lease is the duration of leases of the lab's DHCP server; 0 means the default.
 	lease time.Duration
-	// oneOf are programs of the machine of which the chain needs one; without any the control is skipped.
+	// oneOf are programs of the machine, one of which the chain needs. Without any the control is skipped.
 	oneOf []string
 	want  map[string]expected
 }
@@ -59,27 +59,27 @@ func known(plugin, reason string) expected {
 // afterRoute returns a chain that passes everything, with one fault added at its end.
 func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
 
-// wrapped returns a main plugin that hands everything to macvlan, with a fault.
+// wrapped returns a main plugin that delegates to macvlan, with a fault.
 func wrapped(fault string) string {
 	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
 		`"`, 1)
 }
 
-// returning is host-device behind a plugin that returns devices as they were, with a fault.
+// returning returns host-device behind a plugin that returns devices as they were, with a fault.
 func returning(fault string) string {
 	return strings.Replace(hostDevice, `"type": "host-device"`,
 		`"type": "broken", "delegate": "host-device", "fault": "`+fault+`"`, 1)
 }
 
-// withIPAM returns a chain that passes everything, with a fault of its allocator.
+// withIPAM returns a chain that passes everything, with a fault in its IPAM plugin.
 func withIPAM(fault string) []string {
 	return []string{
 		strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route,
 	}
 }
 
-// faulty has at least one conflist that fails each scenario, but for those that services has; TestUpstream adds those
-// of upstream.
+// faulty returns at least one conflist that fails each scenario, except for the scenarios of services. TestUpstream
+// adds those that fail on upstream's plugins.
 func faulty() []control {
 	const kept = "the kernel keeps such a device and its parent apart"
 	const panicked = "panic: runtime error: invalid memory address or nil pointer dereference"
@@ -186,7 +186,7 @@ func faulty() []control {
 		{name: "prints-text", chain: afterRoute("prints-text"), want: map[string]expected{
 			"chain-bandwidth": failOf("broken", "invalid character 'a' looking for beginning of value"),
 		}},
-		// Not one of upstream's own, for which this is known.
+		// The plugin is not one of upstream's, for which this is known.
 		{
 			name: "a main plugin that checks the main table", chain: []string{wrapped("strict-check")},
 			want: map[string]expected{
@@ -196,7 +196,7 @@ func faulty() []control {
 		{name: "removes-shared", chain: afterRoute("removes-shared"), want: map[string]expected{
 			"del-one-keeps-others": failOf("broken", "a call of it changed what route had made: - "),
 		}},
-		// DEL goes from the last plugin to the first: route has nothing left to mend what this one breaks.
+		// DEL goes from the last plugin to the first: route has nothing left to restore what this one breaks.
 		{name: "by-address", chain: []string{macvlan, broken("by-address"), route}, want: map[string]expected{
 			"late-del-of-old-attachment": failOf(
 				"broken",
@@ -275,13 +275,13 @@ func faulty() []control {
 			"device-comes-back": fail(`eno2: state was UP and is DOWN, alias was "port 0 of the lab" and is none`),
 		}},
 		{name: "returns-devices", chain: []string{returning("returns-devices")}, want: map[string]expected{
-			// Each pod gets a device of its own.
+			// Each pod gets its own device.
 			"device-comes-back": pass(), "pod-to-pod-same-node": pass(), "host-to-pod": pass(),
 		}},
 		{name: "keeps-mtu", chain: []string{returning("keeps-mtu")}, want: map[string]expected{
 			"device-comes-back": fail("eno2: mtu was 1500 and is 1280"),
 		}},
-		// The first network goes on, and the other way round.
+		// A network of the pod harms another one.
 		{name: "takes-first-down", chain: []string{macvlan, broken("takes-first-down")}, want: map[string]expected{
 			"several-networks": fail("CHECK: ptp: Failed to find Gateway 10.244.0.1 for interface eth0"),
 		}},
@@ -308,13 +308,14 @@ func faulty() []control {
 	}
 }
 
-// TestControls runs scenarios on conflists that are broken in the way that each is about.
+// TestControls runs scenarios on conflists each of which breaks what the scenarios are about.
 func TestControls(t *testing.T) {
 	t.Parallel()
 	runControls(t, faulty())
 }
 
-// TestControls_are_complete wants a conflist for each shipped scenario that fails it, and one that passes it.
+// TestControls_are_complete checks that for each shipped scenario there is a conflist that fails it, and one that
+// passes it.
 func TestControls_are_complete(t *testing.T) {
 	all, err := scenario.Load(scenarios.Files)
 	if err != nil {
@@ -342,7 +343,7 @@ func TestControls_are_complete(t *testing.T) {
 	}
 }
 
-// runControls runs each conflist's scenarios, all side by side, and compares.
+// runControls runs the scenarios of all conflists, side by side, and compares the results.
 func runControls(t *testing.T, controls []control) {
 	b := plugins(t)
 	var wait sync.WaitGroup
@@ -405,7 +406,7 @@ func (want expected) compare(t *testing.T, got report.Result) {
 	}
 }
 
-// missesProgram reports whether the machine has none of the programs of which one is needed.
+// missesProgram reports whether the machine has none of the programs.
 func missesProgram(oneOf []string) bool {
 	installed := func(program string) bool {
 		_, err := exec.LookPath(program)

@@ -124,7 +124,7 @@ func badAnswers() []spoilt {
 
 // badResults returns defects of ADD.
 func badResults() []spoilt {
-	repaired := []string{"DLG-1"} // what the plugin gets as prevResult is not what was given
+	repaired := []string{"DLG-1"} // the plugin gets another prevResult than the wrapper
 	return []spoilt{
 		{plugin: "macvlan", defect: "forgets-dns", fails: map[string]string{
 			"CFG-6": "the configuration has dns with the name server 192.0.2.53, and the result has []",
@@ -212,10 +212,10 @@ func badResults() []spoilt {
 	}
 }
 
-// badDelegates returns defects of what plugins owe each other.
+// badDelegates returns defects of cooperation between plugins.
 func badDelegates() []spoilt {
 	tuned := []string{macvlan, `{"type": "tuning"}`}
-	idle := []string{"ADD-1", "CHK-1", "F06", "EXE-2", "EXE-3"} // of upstream's tuning without anything to tune
+	idle := []string{"ADD-1", "CHK-1", "F06", "EXE-2", "EXE-3"} // upstream's tuning with nothing to tune
 	return []spoilt{
 		{plugin: "macvlan", defect: "keeps-args-to-itself", fails: map[string]string{
 			"DLG-1": `ADD: the delegated plugin gets CNI_ARGS="IgnoreUnknown=1", want`,
@@ -260,7 +260,7 @@ func badDelegates() []spoilt {
 	}
 }
 
-// badFailures returns defects that the failure modes are about.
+// badFailures returns defects that cause failure modes.
 func badFailures() []spoilt {
 	return []spoilt{
 		{
@@ -327,7 +327,7 @@ func badFailures() []spoilt {
 	}
 }
 
-// badUnasked returns defects of what a run does not show by itself: other networks, keys that nobody fills, questions
+// badUnasked returns defects that an ordinary run does not show: other networks, keys that no runtime sets, queries
 // that change something.
 func badUnasked() []spoilt {
 	const other = "of the network net deletes what an attachment of the network cnitest-other has: "
@@ -380,7 +380,7 @@ func badUnasked() []spoilt {
 	}
 }
 
-// badPace are defects of plugins that do what they should, some time.
+// badPace returns defects of plugins that work, but slowly.
 func badPace() []spoilt {
 	return []spoilt{
 		{plugin: "macvlan", defect: "takes-seconds", fails: map[string]string{

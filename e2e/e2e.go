@@ -117,7 +117,7 @@ type Nodes struct {
 	Dataplane string
 }
 
-// Observer is told how a run proceeds, one call at a time. Its functions may be nil.
+// Observer is told how a run proceeds, one call at a time. Each of its functions may be nil.
 type Observer struct {
 	// Started and Done are called for each scenario and requirement.
 	Started func(u *Unit)

@@ -165,7 +165,7 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 	case err != nil && result.Result == report.Fail:
 		result.Reason += "; " + err.Error()
 	}
-	// What a chain leaves that cannot work says nothing about the plugins under test.
+	// State that a chain leaves which cannot work here says nothing about the plugins under test.
 	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream || result.Lacks != "")
 	var unfit *cluster.UnfitError
 	switch {

@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// explained is a chain that keeps somebody from reaching a pod, and the sentence that says where and why.
+// explained is a chain that makes a pod unreachable, and the sentence that says where and why.
 type explained struct {
 	name     string
 	chain    []string
@@ -23,7 +23,7 @@ type explained struct {
 	want     string
 }
 
-// childAndParent returns what is said of a macvlan and a node.
+// childAndParent returns the explanation for a macvlan and its node.
 func childAndParent(pod string) string {
 	return "eth0 of " + pod + " is a macvlan on eno1, and the kernel keeps such a device and its parent apart: " +
 		"frames between a node and its own pods " +
@@ -195,14 +195,14 @@ func unreachable() []explained {
 	}
 }
 
-// TestExplain wants of each chain the very sentence that a person reads after the error itself.
+// TestExplain compares for each chain the exact sentence that follows the error.
 func TestExplain(t *testing.T) {
 	t.Parallel()
 	compareSentences(t, unreachable(), backend())
 }
 
-// TestExplain_without_a_fabric wants the same of a backend that cannot watch what is between its machines, as those of
-// ssh and kind.
+// TestExplain_without_a_fabric does the same for a backend that cannot watch the network between its machines, like ssh
+// and kind.
 func TestExplain_without_a_fabric(t *testing.T) {
 	t.Parallel()
 	var some []explained
@@ -274,7 +274,7 @@ var (
 	veths    = regexp.MustCompile(`\bveth[0-9a-f]{8}\b`)
 )
 
-// normal has no names and numbers that are others each time.
+// normal replaces names and numbers that differ each time.
 func normal(text string) string {
 	return veths.ReplaceAllString(hardware.ReplaceAllString(text, "MAC"), "VETH")
 }

@@ -69,8 +69,8 @@ func TestExplain_capture(t *testing.T) {
 	}
 }
 
-// readPackets wants the file's packets in the order of time, whole headers in each, and returns the interfaces by which
-// requests of TCP passed, and the comment.
+// readPackets checks that the file's packets are in the order of time with complete headers. It returns the interfaces
+// that TCP requests passed, and the comment.
 func readPackets(t *testing.T, path string) (devices []string, comment string) {
 	t.Helper()
 	data, err := os.ReadFile(path)

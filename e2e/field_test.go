@@ -19,18 +19,18 @@ import (
 var wholeField = flag.Bool("whole-field", false,
 	"TestField runs everything on each file, not only what is particular to it")
 
-// fieldRun is what comes of a file that somebody posted.
+// fieldRun is a posted file and the expected outcome.
 type fieldRun struct {
 	file string
-	// refuses is a part of the error where nothing can run; unfit says that this kernel may lack what the file needs.
+	// refuses is a part of the error if nothing can run. unfit means that this kernel may lack what the file needs.
 	refuses string
 	unfit   string
 	// first is a part of the reason for which the first attachment fails.
 	first string
-	// tells are results by name: the outcome, and a part of the reason behind a colon. Those of whole are looked at
-	// with -whole-field alone.
+	// tells are results by name: the outcome, and a part of the reason after a colon. Those of whole are only compared
+	// with -whole-field.
 	tells, whole map[string]string
-	// verdict is that of the whole.
+	// verdict is the verdict of the whole run.
 	verdict report.Verdict
 }
 
@@ -39,7 +39,8 @@ const (
 	advertises = "fail:the pod takes from a router advertisement what no result lists"
 )
 
-// fieldRuns returns the files of conflist/testdata/field that parse: TestField of package conflist has the others.
+// fieldRuns returns the files of conflist/testdata/field that can be parsed; TestField of package conflist has the
+// others.
 func fieldRuns() []fieldRun {
 	const notConformant = report.NotConformant
 	type results = map[string]string
@@ -75,7 +76,7 @@ func fieldRuns() []fieldRun {
 			},
 		},
 		{
-			// Until v1.9.1 host-local took it, and pods had "default via fe80::1".
+			// Until v1.9.1 host-local accepted it, and pods had "default via fe80::1".
 			file:  "R13-ipv6-linklocal-gateway.conflist",
 			first: "macvlan: invalid range set 0: gateway fe80::1 not in network fd00:20::/64", verdict: notConformant,
 		},
@@ -98,7 +99,7 @@ func fieldRuns() []fieldRun {
 	}
 }
 
-// TestField runs what people posted: a first attachment, and what is particular to the file. With -whole-field
+// TestField runs posted files: a first attachment, and the scenarios that are special for the file. With -whole-field
 // everything runs on each.
 func TestField(t *testing.T) {
 	for _, tt := range fieldRuns() {
@@ -128,7 +129,7 @@ func TestField(t *testing.T) {
 	}
 }
 
-// begin makes the first attachment, and wants it to end as it must.
+// begin makes the first attachment, and checks its outcome.
 func (tt fieldRun) begin(t *testing.T, suite *e2e.Suite) error {
 	if *wholeField || tt.first != "" {
 		return suite.Prepare(t.Context())

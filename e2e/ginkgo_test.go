@@ -17,7 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// ginkgoRequest is a Ginkgo suite for a process of its own.
+// ginkgoRequest is a Ginkgo suite that runs in a separate process.
 type ginkgoRequest struct {
 	Conflist  string           `json:"conflist"`
 	BinDir    string           `json:"binDir"`
@@ -26,17 +26,16 @@ type ginkgoRequest struct {
 	ReportDir string           `json:"reportDir"`
 	// Entry is the function that runs it: "Run", "RunSpecs" or "Describe".
 	Entry string `json:"entry"`
-	// Labels are the filter for RunSpecs.
+	// Labels is the label filter for RunSpecs.
 	Labels string `json:"labels"`
 }
 
-// verdict is what a Go test would get.
+// verdict is the outcome that a Go test would get.
 type verdict struct{ failed bool }
 
 func (v *verdict) Fail() { v.failed = true }
 
-// runGinkgo is the main function of that process. Its status is 0 where everything passed, 1 where something failed,
-// else 2.
+// runGinkgo runs in that process. It returns 0 if everything passed, 1 if something failed, and otherwise 2.
 func runGinkgo(text string) int {
 	var r ginkgoRequest
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
@@ -96,7 +95,7 @@ func ginkgoRun(t *testing.T, r ginkgoRequest) (output string, status int) {
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// TestDescribe puts the specs into a Ginkgo suite of somebody's own.
+// TestDescribe adds the specs to another Ginkgo suite.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "none.conflist")
@@ -104,7 +103,7 @@ func TestDescribe(t *testing.T) {
 		name    string
 		request ginkgoRequest
 		status  int
-		want    []string // parts of what Ginkgo prints
+		want    []string // parts of Ginkgo's output
 	}{
 		{
 			"all pass",

@@ -13,7 +13,7 @@ func dual(config string) string { return strings.Replace(config, pool, dualPool,
 // honest returns plugins without a defect, wrapped and as they are. Together they pass every requirement.
 func honest() []sound {
 	both := map[string]string{"macvlan": "none", "host-local": "none"}
-	// What the reference library does to everybody.
+	// The deviations that the reference library causes in every plugin.
 	library := func(more map[string]report.Outcome) map[string]report.Outcome {
 		all := map[string]report.Outcome{
 			"VER-3": report.KnownUpstream, "ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream,

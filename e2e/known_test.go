@@ -9,10 +9,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestKnownUpstream shows each deviation that is laid to the library on a plugin that does nothing else than call it.
+// TestKnownUpstream shows each deviation that is attributed to the library on a plugin that only calls it.
 func TestKnownUpstream(t *testing.T) {
 	run := ask(t, []string{`{"type": "nothing"}`}, "nothing", nil)
-	// The calls of these are what others look at.
+	// other requirements examine the calls of these
 	asked := []string{"VER-5", "F06"}
 	for _, k := range contract.KnownUpstream() {
 		asked = append(asked, k.Requirement)

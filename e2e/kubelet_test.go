@@ -22,7 +22,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// throughKubelet has every step of which a cluster with kubelets does a part itself.
+// throughKubelet uses every step of which a cluster with kubelets does a part itself.
 const throughKubelet = `
 apiVersion: cnitest/v1alpha1
 kind: Scenario
@@ -52,12 +52,12 @@ steps:
 - probe: {from: pod/client, to: service/web, protocol: tcp, port: 80, source: pod/client}
 `
 
-// kubelets is a backend on whose clusters pods of others run, and those of scenarios are attached, detached and proxied
-// to by the cluster itself, as in Kubernetes. fault is the way in which it goes wrong.
+// kubelets is a backend whose clusters have pods of others, and attach, detach and proxy the pods of scenarios
+// themselves, as in Kubernetes. fault says what goes wrong.
 type kubelets struct {
 	*netns.Backend
 	fault string
-	// exclusive makes it one whose machines exist once.
+	// exclusive makes it a backend whose machines exist only once.
 	exclusive bool
 }
 
@@ -81,7 +81,7 @@ func (k *kubelets) Start(ctx context.Context, req cluster.Request) (cluster.Clus
 	return c, nil
 }
 
-// others is what the names of pods start with that are none of the scenario's.
+// others is the prefix of the names of pods that do not belong to the scenario.
 const others = "coredns-"
 
 type kubeletPod struct {
@@ -186,7 +186,7 @@ func (c *kubeletCluster) SetEndpoints(ctx context.Context, name string, endpoint
 	return nil
 }
 
-// Trouble says that a pod of others lost its network.
+// Trouble returns an error if a pod of others has lost its network.
 func (c *kubeletCluster) Trouble() error {
 	if c.fault == "node not ready" {
 		return errors.New("node/b was not ready for 3s")
@@ -213,7 +213,7 @@ func (c *kubeletCluster) Evidence(context.Context) map[string]string {
 	return map[string]string{"events": "pod/client: FailedCreatePodSandBox", "log of kubelet": ""}
 }
 
-// TestKubelets runs a scenario where the cluster attaches the pods.
+// TestKubelets runs a scenario on a cluster that attaches the pods itself.
 func TestKubelets(t *testing.T) {
 	t.Parallel()
 	bin := plugins(t).plugins
@@ -243,7 +243,7 @@ func TestKubelets(t *testing.T) {
 					wantEvidence(t, got[0], "log of kubelet", "nothing")
 				}
 				if tt.fault == "others are not listed" {
-					return // what GC took from them is gone
+					return // GC removed its network
 				}
 				for _, left := range got[1:] {
 					if left.Result == report.Fail {
@@ -266,7 +266,7 @@ func TestKubelets(t *testing.T) {
 	})
 }
 
-// runThroughKubelet returns the result of the scenario and then those of what it left.
+// runThroughKubelet returns the result of the scenario, and then the results about what it left.
 func runThroughKubelet(t *testing.T, bin string, b *kubelets) []report.Result {
 	t.Helper()
 	path := writeConflist(t, "", macvlan, vethToHost)

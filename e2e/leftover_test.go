@@ -11,15 +11,15 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestLeavesNothing wants what grows to be laid at its maker's door, and what a first use leaves to be told apart from
-// it.
+// TestLeavesNothing checks that growing state is attributed to the plugin that made it, and that state which only the
+// first use leaves is distinguished from it.
 func TestLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		fault string
 		// want are the results by plugin.
 		want map[string]report.Outcome
-		// reason is a part of what broken is told.
+		// reason is a part of the reason about the plugin broken
 		reason string
 		// residue is what the plugin broken leaves at its first use.
 		residue []string
@@ -48,7 +48,7 @@ func TestLeavesNothing(t *testing.T) {
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
-			// A setting that is what it was after the first pod is listed, one that moves with each pod is not.
+			// A setting that stays the same after the first pod is listed; one that changes with each pod is a failure.
 			fault: "raises-sysctl", reason: "~ sysctl net.ipv4.tcp_keepalive_time: 7200 -> 720",
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},

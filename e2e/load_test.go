@@ -61,8 +61,8 @@ func loadRuns() []underLoad {
 
 var besideLoad = flag.Bool("load", false, "run what runs beside busy loops, for some minutes")
 
-// TestLoad wants the same verdicts beside two loops for each processor and a disk writer as on an idle machine, twice.
-// Where the machine was too busy for a verdict there may be none, but never another one.
+// TestLoad checks that beside two loops per processor and a disk writer the verdicts are the same as on an idle
+// machine, twice. If the machine was too busy for a verdict there may be none, but never another one.
 func TestLoad(t *testing.T) {
 	if !*besideLoad {
 		t.Skip("make stress runs it: it keeps the machine busy")

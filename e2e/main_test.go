@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// agentArgument turns this test binary into a node's agent; it stands before the agent's configuration.
+	// agentArgument makes this test binary a node's agent; it precedes the agent's configuration.
 	agentArgument = "agent"
-	// suiteVariable turns it into a Ginkgo suite, of which there can be one in a process; it holds a suiteRequest.
+	// suiteVariable makes it a Ginkgo suite, of which a process can run only one. It contains a ginkgoRequest.
 	suiteVariable = "CNITEST_SUITE"
 )
 
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runGinkgo(request))
 	}
 	flag.Parse()
-	// A test that waits for a lab must not keep others from starting: the labs are what is bounded.
+	// A test that waits for a lab must not keep others from starting: only the labs are limited.
 	if err := flag.Set("test.parallel", "100"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -53,18 +53,19 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// atOnce bounds the labs of all tests that run side by side. With six the machine was so busy that runs were excused.
+// atOnce limits the labs of all tests that run at the same time. With six the machine was so busy that runs were
+// excused.
 const atOnce = 4
 
 var labs = make(chan struct{}, atOnce)
 
-// enterLab waits until there is room for a lab, and returns what makes room for another.
+// enterLab waits until there is room for a lab. The returned function makes room for another.
 func enterLab() (leave func()) {
 	labs <- struct{}{}
 	return func() { <-labs }
 }
 
-// holdLab lets a test run beside others, in a lab until it ends.
+// holdLab runs the rest of a test in a lab, in parallel with others.
 func holdLab(t *testing.T) {
 	t.Helper()
 	t.Parallel()
@@ -73,14 +74,14 @@ func holdLab(t *testing.T) {
 
 // binaries are directories of plugins.
 type binaries struct {
-	// plugins has those of upstream and of this repository, and the ones that are broken on purpose; chained has the
-	// name broken.
+	// plugins contains the plugins of upstream and of this repository, and the broken ones; chained is called broken
+	// there.
 	plugins string
-	// brokenIPAM has the same, and ipam of the broken ones under the name of host-local.
+	// brokenIPAM contains the same, and the broken ipam under the name host-local.
 	brokenIPAM string
 }
 
-// built builds the plugins once, when the first test asks for them.
+// built builds the plugins once, when the first test needs them.
 var built func() (*binaries, error)
 
 func buildBinaries(dir string) (*binaries, error) {
@@ -115,7 +116,7 @@ func buildBinaries(dir string) (*binaries, error) {
 	return b, nil
 }
 
-// plugins returns the directories of binaries. The test is skipped where they could not be run.
+// plugins returns the directories of binaries. It skips the test if they could not be run.
 func plugins(t *testing.T) *binaries {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -132,7 +133,7 @@ func backend() *netns.Backend {
 	return &netns.Backend{Command: []string{"/proc/self/exe", agentArgument}}
 }
 
-// Plugin configurations of which conflists are made. All of macvlan's leave the node 192.168.0.2.
+// Plugin configurations for conflists. All macvlan configurations leave 192.168.0.2 to the node.
 const (
 	pool = `{"type": "host-local", "ranges": [[{"subnet": "192.168.0.0/16", "rangeStart": "192.168.1.2", "rangeEnd": "192.168.1.254",
 		"gateway": "192.168.0.1"}]], "routes": [{"dst": "0.0.0.0/0"}]}`
@@ -144,7 +145,7 @@ const (
 	layerTwo   = `{"type": "macvlan", "master": "eno1"}`
 	hostDevice = `{"type": "host-device", "device": "eno2", "ipam": ` + pool + `}`
 	leased     = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "dhcp"}}`
-	// A runtime brings the addresses of brought, and a MAC for asked.
+	// A runtime passes addresses for brought, and a MAC for asked.
 	brought = `{"type": "macvlan", "master": "eno1", "capabilities": {"ips": true}, "ipam": {"type": "static",
 		"routes": [{"dst": "0.0.0.0/0", "gw": "192.168.0.1"}]}}`
 	broughtByArgs = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "static", "routes": [{"dst": ` +
@@ -159,13 +160,13 @@ const (
 
 // broken returns the configuration of the plugin broken with a fault.
 func broken(fault string) string {
-	// The second node's first pod is what the scenario's service has as its endpoint until it gets another.
+	// The endpoint is the second node's first pod, which the scenario's service has until it gets another.
 	const proxy = `"service": "10.96.0.10:53", "endpoint": "192.168.1.128:8080"`
 	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host", %s}`, fault, proxy)
 }
 
-// writeConflist makes a conflist of further keys, which may be empty, and plugins, and returns its path. Its version is
-// 1.0.0, which has CHECK and no GC.
+// writeConflist writes a conflist with further keys, which may be empty, and plugins, and returns its path. Its version
+// is 1.0.0, which has CHECK and no GC.
 func writeConflist(t *testing.T, more string, plugins ...string) string {
 	t.Helper()
 	if more != "" {
@@ -182,7 +183,7 @@ func writeConflist(t *testing.T, more string, plugins ...string) string {
 	return path
 }
 
-// newSuite reads the options, with the plugins that this test binary built unless they say others.
+// newSuite returns a suite with the plugins that this test binary built, unless the options name others.
 func newSuite(t *testing.T, options e2e.Options) *e2e.Suite {
 	t.Helper()
 	if options.BinDir == "" {

@@ -18,8 +18,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// TestNew_refuses shows every mistake of a caller. In texts DIR is the directory of the test, where net.conflist is a
-// sound file of macvlan and host-local, and bin has both, and also a route that cannot be executed.
+// TestNew_refuses tests every mistake of a caller. In texts DIR is the directory of the test. Its net.conflist is a
+// valid file with macvlan and host-local, and its bin has both, and a route that cannot be executed.
 func TestNew_refuses(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {
@@ -132,7 +132,7 @@ func TestNew_refuses(t *testing.T) {
 	}
 }
 
-// TestPrepare_unfit wants a kernel that lacks something to be told from a plugin that fails.
+// TestPrepare_unfit checks that a kernel that lacks something is distinguished from a plugin that fails.
 func TestPrepare_unfit(t *testing.T) {
 	ipvlan := strings.Replace(macvlan, `"macvlan"`, `"ipvlan"`, 1)
 	for _, tt := range []struct {

@@ -33,7 +33,7 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	err := r.Add(ctx, pod, scenario.DefaultInterface)
 	calls := r.CallEvidence(0)
 	explanation := r.Explain(ctx, err)
-	// What it leaves, and whether DEL succeeds, is for others to tell; on machines that exist once it must go.
+	// Other results say what it leaves, and whether DEL succeeds. On machines that exist once it must be deleted.
 	_ = r.Del(ctx, pod, scenario.DefaultInterface, runner.Deletion{})
 	if err := r.RemoveNamespace(ctx, pod); err != nil {
 		return nil, err

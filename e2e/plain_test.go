@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// TestFirstAttachment wants an ADD that is refused to be told once, with what the kernel refused, and all that needs an
-// attachment to be blocked by it.
+// TestFirstAttachment checks that a refused ADD is reported once, with what the kernel refused, and that it blocks
+// everything that needs an attachment.
 func TestFirstAttachment(t *testing.T) {
 	with := func(key string) string {
 		return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "macvlan", `+key, 1)
@@ -23,7 +23,7 @@ func TestFirstAttachment(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		chain []string
-		// plugin answers for it, reason is a part of what is told.
+		// plugin is the responsible plugin, reason a part of the reason.
 		plugin, reason string
 	}{
 		{"a mode that there is not", []string{with(`"mode": "bogus"`)}, "macvlan", `unknown macvlan mode: "bogus"`},
@@ -82,8 +82,8 @@ func TestFirstAttachment(t *testing.T) {
 	}
 }
 
-// TestLack_later wants a feature that the kernel lacks and a later call asks for to be named with its option, and to be
-// nobody's failure.
+// TestLack_later checks that a feature which the kernel lacks and a later call requests is named with its option, and
+// that no plugin is blamed.
 func TestLack_later(t *testing.T) {
 	t.Parallel()
 	suite := newSuite(
@@ -114,8 +114,8 @@ func TestLack_later(t *testing.T) {
 	}
 }
 
-// TestFirstAttachment_kernel wants a feature that the kernel lacks to be named with its option, and to be nobody's
-// failure.
+// TestFirstAttachment_kernel checks that a feature which the kernel lacks is named with its option, and that no plugin
+// is blamed.
 func TestFirstAttachment_kernel(t *testing.T) {
 	chain := strings.Replace(bridge, `"isGateway"`, `"vlan": 10, "isGateway"`, 1)
 	suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", chain)})

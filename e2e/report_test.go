@@ -18,7 +18,7 @@ import (
 
 func readReport(t *testing.T, dir string) *report.Report {
 	t.Helper()
-	// Strict: what a run writes is what the schema says.
+	// The schema is strict: it describes exactly what a run writes.
 	r, err := report.ReadFile(filepath.Join(dir, report.JSONName))
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func section(t *testing.T, evidence, title string) string {
 	return strings.TrimSpace(text)
 }
 
-// What differs from run to run.
+// The parts that differ from run to run.
 var (
 	number   = regexp.MustCompile(`none of \d+`)
 	macs     = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
@@ -123,7 +123,7 @@ func TestReport(t *testing.T) {
 		nil, nil, nil
 	head.Lab, head.FailureModes, head.CallTimes = nil, nil, nil
 	for i := range head.Implementation.Plugins {
-		// Built of this module's dependencies: the version is that of go.mod.
+		// It was built from a dependency of this module, so go.mod determines the version.
 		head.Implementation.Plugins[i].SHA256, head.Implementation.Plugins[i].Version = "", ""
 	}
 	if diff := cmp.Diff(wantHead, head); diff != "" {
@@ -134,7 +134,7 @@ func TestReport(t *testing.T) {
 	compareJUnit(t, dir, r)
 }
 
-// compareWords reads what explains a report to somebody who knows no ids.
+// compareWords compares the parts of a report that explain it to a reader who knows no IDs.
 func compareWords(t *testing.T, conflist string, r *report.Report, hostToPod report.Result) {
 	t.Helper()
 	wantLab := &report.Lab{
@@ -182,7 +182,7 @@ func compareWords(t *testing.T, conflist string, r *report.Report, hostToPod rep
 	}
 }
 
-// compareEvidence reads the evidence of a node that cannot reach its pod.
+// compareEvidence compares the evidence of a node that cannot reach its pod.
 func compareEvidence(t *testing.T, dir string, result report.Result) {
 	t.Helper()
 	evidence := readEvidence(t, dir, "host-to-pod.txt")
@@ -196,7 +196,7 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 	}, titles); diff != "" {
 		t.Errorf("titles of the evidence (-want +got):\n%s", diff)
 	}
-	// The line is that of the file in the folder scenarios.
+	// The line is the one in the folder scenarios.
 	data, err := os.ReadFile("../scenarios/host-to-pod.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 	}
 }
 
-// junit is what matters of a JUnit file.
+// junit contains the parts of a JUnit file that are compared.
 type junit struct {
 	Suites []struct {
 		Tests   int `xml:"tests,attr"`
@@ -239,7 +239,7 @@ type junit struct {
 	} `xml:"testsuite"`
 }
 
-// compareJUnit wants a test case for each spec with the outcome and the duration that the report has.
+// compareJUnit checks that each spec has a test case with the outcome and the duration in the report.
 func compareJUnit(t *testing.T, dir string, r *report.Report) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "junit.xml"))
@@ -270,7 +270,7 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 			got[name] = testCase{c.Status, math.Round(c.Time*1000) / 1000}
 		}
 	}
-	// It has no result where it succeeds, and the time of the whole preparation.
+	// It has no result if it succeeds, and its time is that of the whole preparation.
 	want := map[string]testCase{contract.FirstAttachment: {"passed", got[contract.FirstAttachment].Time}}
 	for _, result := range r.Results {
 		status := "passed"
@@ -292,7 +292,7 @@ func compareJUnit(t *testing.T, dir string, r *report.Report) {
 	}
 }
 
-// countSpecs counts the specs that a run of macvlan, which is under test, with host-local has.
+// countSpecs returns the number of specs in a run of macvlan, which is under test, with host-local.
 func countSpecs(t *testing.T) int {
 	t.Helper()
 	shipped, err := filepath.Glob("../scenarios/*.yaml")
@@ -310,7 +310,7 @@ func countSpecs(t *testing.T) int {
 	return n
 }
 
-// TestReport_call wants a failed call as it can be made again by hand.
+// TestReport_call checks that a failed call is shown so that it can be repeated by hand.
 func TestReport_call(t *testing.T) {
 	holdLab(t)
 	dir := t.TempDir()
@@ -325,7 +325,7 @@ func TestReport_call(t *testing.T) {
 	call = duration.ReplaceAllString(macs.ReplaceAllString(call, "MAC"), "TIME")
 	environment, call, _ := strings.Cut(call, "\n$ ")
 	variables := strings.Split(environment, "\n")
-	slices.Sort(variables) // libcni makes a map of them
+	slices.Sort(variables) // libcni builds them from a map
 	if last := len(variables) - 1; strings.HasPrefix(variables[last], "PATH=/") {
 		variables[last] = "PATH=PATH"
 	}

@@ -7,22 +7,22 @@ import (
 
 const (
 	vethToHost = `{"type": "veth-to-host", "hostInterface": "eno1", "containerInterface": "veth0", "ipMasq": true}`
-	// portmap translates for pods that ask for it, of which there are none here, and calls no program then.
+	// portmap translates for pods that request it, which none here does; it then calls no program.
 	portmap = `{"type": "portmap", "capabilities": {"portMappings": true}}`
 )
 
-// services returns conflists that lead to services and some that do not, and what scenarios say of each.
+// services returns conflists with which services work, or do not, and the expected results of scenarios.
 func services() []control {
 	noReply := func(from, to, address, port string) string {
 		return from + " to " + to + ", tcp to " + address + " port " + port + ": connect: no reply within 1s; "
 	}
-	// pastNode is the last hop of a request to a cluster address, and why it got there.
+	// pastNode returns the result of a request to a cluster address that did not pass the node.
 	pastNode := func(from string) expected {
 		return fail("the request was last seen entering eth0 of host/router; " +
 			"10.96.0.10 left " + from + " by eth0, a macvlan on the underlay, past its node and the proxy there that " +
 			"knows the service")
 	}
-	// around is a reply of a pod that never passed the node which translated the request.
+	// around returns the result of a reply that did not pass the node which translated the request.
 	around := func(pod string) string {
 		return "the request was last seen entering eth0 of " + pod +
 			", a reply was last seen entering eth0 of host/external; the reply has the source "
@@ -40,7 +40,7 @@ func services() []control {
 			))},
 		{name: "bridge and portmap, a range per node", chain: []string{bridge, portmap}, want: passes(podToService()...)},
 		{name: "ptp and portmap, a range per node", chain: []string{ptp, portmap}, want: passes(podToService()...)},
-		// The node's address is all that anybody beyond it sees of a pod.
+		// Machines beyond the node see only the node's address.
 		{
 			name: "ptp that masquerades", chain: []string{
 				strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap,
@@ -107,7 +107,7 @@ func services() []control {
 	}
 }
 
-// podToService returns the scenarios of a pod and a cluster address.
+// podToService returns the scenarios with a pod and a cluster address.
 func podToService() []string {
 	return []string{
 		"pod-to-service-hairpin", "pod-to-service-host-network-endpoint", "pod-to-service-off-subnet",
@@ -119,11 +119,11 @@ func podToService() []string {
 // afterVethToHost returns a chain that passes everything, with one fault added at its end.
 func afterVethToHost(fault string) []string { return []string{macvlan, vethToHost, broken(fault)} }
 
-// rangePerNode returns a configuration in which nodes have ranges that differ, as administrators write them, and not a
-// share of one.
+// rangePerNode returns a configuration in which each node has its own range, as administrators write them, instead of a
+// share of one range.
 //
-// A bridge sends nothing back out of the port that it came in by, unless it is told; where bridged packets pass
-// netfilter (br_netfilter), a pod that meets itself through a service is translated there.
+// A bridge does not send a packet back out of the port on which it arrived, unless it is configured to. If bridged
+// packets pass netfilter (br_netfilter), a pod that reaches itself through a service is translated there.
 func rangePerNode(plugin string) string {
 	return strings.NewReplacer(
 		`"bridge",`, `"bridge", "hairpinMode": true,`, "10.22.0.0/16", "10.22.${NODE_INDEX}.0/24", "10.23.0.0/16",
@@ -132,7 +132,7 @@ func rangePerNode(plugin string) string {
 	).Replace(plugin)
 }
 
-// TestServices runs scenarios on conflists that lead to services in different ways, or fail to.
+// TestServices runs scenarios on conflists with which services work in different ways, or do not work.
 func TestServices(t *testing.T) {
 	t.Parallel()
 	runControls(t, services())

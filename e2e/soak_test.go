@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// soakResults returns what a soak reports, with what it told in between.
+// soakResults returns the report of a soak, and its progress messages.
 func soakResults(t *testing.T, options e2e.Options) (r *report.Report, told []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -50,7 +50,7 @@ func outcomes(r *report.Report) map[string]report.Outcome {
 
 func TestSoak(t *testing.T) {
 	holdLab(t)
-	// Few addresses, so that each has many owners one after the other.
+	// With few addresses each has many owners one after the other.
 	few := strings.Replace(macvlan, "192.168.1.254", "192.168.1.9", 1)
 	r, told := soakResults(t, e2e.Options{
 		Conflist: writeConflist(t, "", few, route), Soak: e2e.Soak{For: 3 * time.Second, Pods: 5},
@@ -77,7 +77,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoak_finds wants each invariant to be seen broken, before the time is over, and its story told.
+// TestSoak_finds checks that each broken invariant is noticed before the time is over, and explained.
 func TestSoak_finds(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -93,7 +93,8 @@ func TestSoak_finds(t *testing.T) {
 		{
 			name: "an address twice", brokenIPAM: true, chain: withIPAM("no-lock"), plugin: report.Chain,
 			soak: time.Minute, pods: 8,
-			// The one that leaves first takes the other's reservation along, which that one's CHECK may see first.
+			// The pod that leaves first releases the other's reservation too, which CHECK of the other may notice
+			// first.
 			reason:   `^after \d+s: pod/\S+: (ADD gave 192\.168\.1\.\d+, which pod/\S+ has on eth0|CHECK: macvlan: host-local: Failed to find address) `,
 			evidence: []string{"macvlan ADD"},
 		},
@@ -108,7 +109,7 @@ func TestSoak_finds(t *testing.T) {
 			evidence: []string{"way of the packets"},
 		},
 		{
-			// More than one would meet an uplink that another has just taken down.
+			// A second pod could find the uplink just set down by the first.
 			name: "a flow that loses", chain: afterRoute("flaps"), plugin: report.Chain, soak: 8 * time.Second, pods: 1,
 			reason:   `^after \d+s: flow \S+ to \S+ \S+ lost \d+ of \d+ requests, want at most 0`,
 			evidence: []string{"state of node/"},
@@ -147,7 +148,7 @@ func TestSoak_finds(t *testing.T) {
 	}
 }
 
-// TestSoak_leaves wants what a soak leaves on its nodes to be told, as after a scenario.
+// TestSoak_leaves checks that what a soak leaves on its nodes is reported, as after a scenario.
 func TestSoak_leaves(t *testing.T) {
 	holdLab(t)
 	r, _ := soakResults(t, e2e.Options{
@@ -156,7 +157,7 @@ func TestSoak_leaves(t *testing.T) {
 	want := map[string]report.Outcome{
 		"soak chain": report.Pass, "leaves-nothing macvlan": report.Pass, "leaves-nothing route": report.Pass,
 		"leaves-nothing broken": report.Fail,
-		// Which plugin made what of the pods that come and go is not looked at.
+		// For pods that come and go it is not recorded which plugin made what.
 		"leaves-nothing chain": report.Fail,
 	}
 	if diff := cmp.Diff(outcomes(r), want); diff != "" {

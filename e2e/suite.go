@@ -43,18 +43,18 @@ type plan struct {
 	// selection is the pattern by which scenarios were chosen; empty if all were.
 	selection string
 	scenarios []*scenario.Scenario
-	// stories has the steps of the scenarios that the backend brings, by name.
+	// stories contains the steps of the scenarios that the backend brings, by name.
 	stories map[string]func(context.Context, cluster.Cluster) error
-	// requirements lists the chosen ones, subjects the plugins that are asked.
+	// requirements are the selected ones, subjects the plugins that they are checked on.
 	requirements []*contract.Requirement
 	subjects     []*contract.Subject
 }
 
-// findings has what a run found so far.
+// findings contains what a run has found so far.
 type findings struct {
 	// obstacle is the failure of the first attachment; nil if it succeeded.
 	obstacle *report.Result
-	// interrupted says that the run ended before all units had.
+	// interrupted means that the run ended before all units had ended.
 	interrupted bool
 
 	mu       sync.Mutex // guards report and captures
@@ -62,7 +62,7 @@ type findings struct {
 	captures map[string][]byte // files of packets by name, written at the end
 }
 
-// New reads and checks everything that the options name. Its errors are for the caller to mend.
+// New reads and checks everything that the options name. Its errors are mistakes that the caller can correct.
 func New(options Options) (*Suite, error) {
 	if asked := options; options.Repeat == nil {
 		options.Repeat = func(r report.Result) string { return asked.Command(r.ID) }
@@ -104,7 +104,7 @@ func New(options Options) (*Suite, error) {
 	return s, nil
 }
 
-// plan chooses what to ask: of the scenarios, of those that the backend brings, and of the requirements.
+// plan selects the scenarios, those that the backend brings, and the requirements.
 func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 	p := plan{selection: o.Select.Names, stories: map[string]func(context.Context, cluster.Cluster) error{}}
 	if o.Soak.For > 0 {

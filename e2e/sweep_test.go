@@ -40,8 +40,8 @@ func underTest(chain []string) []string {
 // careless returns the configuration of the plugin with a careless fault.
 func careless(fault string) string { return fmt.Sprintf(`{"type": "careless", "fault": %q}`, fault) }
 
-// TestSweeps wants faults to be found in plugins that have each one weakness, and in those requirements only that are
-// about it. A fault that ADD or DEL cannot clear up after shows wherever they are called.
+// TestSweeps checks that faults are found in plugins with one weakness each, and only by the requirements that concern
+// it. A fault after which ADD or DEL cannot clean up shows wherever they are called.
 func TestSweeps(t *testing.T) {
 	t.Parallel()
 	const noRule = "leaves + rule inet 1500: from 192.168.1.2/32"
@@ -77,7 +77,7 @@ func TestSweeps(t *testing.T) {
 	}
 }
 
-// compareSweep wants some requirements to fail with a part of their reason, and the others to pass.
+// compareSweep checks that some requirements fail with a part of their reason, and that the others pass.
 func compareSweep(t *testing.T, results map[string]report.Result, plugin string, want map[string]string) {
 	t.Helper()
 	for _, r := range contract.Requirements() {
@@ -105,8 +105,8 @@ func allOf(r report.Result) string {
 	return text
 }
 
-// TestSweeps_upstream wants what is known of macvlan: the link under its first name, which no DEL removes, and nothing
-// else of a killed ADD.
+// TestSweeps_upstream compares the known results of macvlan: a killed ADD leaves only the link under its first name,
+// which no DEL removes.
 func TestSweeps_upstream(t *testing.T) {
 	holdLab(t)
 	got := sweep(t, macvlan)["KILL-ADD macvlan"]
@@ -127,7 +127,7 @@ func TestSweeps_upstream(t *testing.T) {
 	}
 }
 
-// TestSweeps_reference wants the plugins of this repository to survive everything.
+// TestSweeps_reference checks that the plugins of this repository survive everything.
 func TestSweeps_reference(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{

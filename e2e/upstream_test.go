@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// upstream returns conflists that work, of plugins as they are, and what scenarios say of each.
+// upstream returns working conflists of unmodified plugins, and the expected results of scenarios.
 func upstream() []control {
 	return []control{
 		{name: "macvlan and route", chain: []string{macvlan, route}, want: with(passes(
@@ -45,36 +45,36 @@ func upstream() []control {
 			"host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},
 		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
-			// What who uses sbr has to do: no main plugin of upstream finds its routes in another table.
+			// Users of sbr have to do this: no main plugin of upstream finds its routes in another table.
 			"chain-sbr": pass(),
 		}},
 		{
 			name: "bridge", profile: scenario.ProfileCNI, chain: []string{bridge},
 			want: with(passes(append(behindNode(), "late-del-of-old-attachment")...), map[string]expected{
-				// The pod's end of the veth is up before it has an address, so that the kernel announces none (Linux,
-				// net/ipv4/devinet.c: arp_notify acts on a device that comes up), and the node or another pod keeps the
-				// former pod's MAC.
+				// The pod's end of the veth is up before it has an address, so that the kernel does not announce the
+				// address (Linux, net/ipv4/devinet.c: arp_notify acts on a device that comes up), and the node or
+				// another pod keeps the former pod's MAC.
 				"ip-reuse": fail(" to pod/second, icmp to 10.22."),
 			}),
 		},
 		{
 			name: "ptp", profile: scenario.ProfileCNI, chain: []string{ptp},
 			want: with(passes(append(behindNode(), "cold-start-race", "ip-reuse", "reboot")...), map[string]expected{
-				// Each interface of a pod has the same gateway and wants a route to it of its own.
+				// Each interface of a pod has the same gateway and needs its own route to it.
 				"second-interface": failOf("ptp", "file exists"),
 			}),
 		},
 	}
 }
 
-// behindNode returns the scenarios that a plugin passes which keeps pods behind their node, where everybody has a route
-// to them.
+// behindNode returns the scenarios that are passed by plugins which keep pods behind their node, to which everybody has
+// a route.
 //
-// Of those that are left out, cold-start-race and reboot, where pods start at once, find now and then that bridge's
-// result has the MAC which its device had before further ports came, and second-interface passes on bridge only after
-// the node has forgotten which of two interfaces on the same network answered for the other. With
-// late-del-of-old-attachment, ptp takes a route that goes with the former pod's veth for its own where the kernel has
-// not removed that yet (plugins, main/ptp: setupHostVeth passes over EEXIST).
+// Some are left out. In cold-start-race and reboot, in which pods start at the same time, bridge's result sometimes has
+// the MAC that its device had before further ports were added. second-interface passes on bridge only after the node
+// has forgotten which of two interfaces on the same network answered for the other. With late-del-of-old-attachment,
+// ptp mistakes a route over the former pod's veth for its own if the kernel has not removed it yet (plugins, main/ptp:
+// setupHostVeth ignores EEXIST).
 func behindNode() []string {
 	return []string{
 		"cache-cleanup", "chain-bandwidth", "chain-tuning", "chain-tuning-mac", "del-one-keeps-others", "del-twice",
@@ -102,7 +102,7 @@ func with(all, more map[string]expected) map[string]expected {
 var everyUpstream = flag.Bool("every-upstream", false,
 	"run each scenario on all of upstream's plugins that pass it, and not on the first alone")
 
-// TestUpstream runs scenarios on plugins that do what they should.
+// TestUpstream runs scenarios on plugins that work.
 func TestUpstream(t *testing.T) {
 	t.Parallel()
 	all := upstream()

@@ -16,14 +16,15 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// forced are the deviations of every plugin on the reference library that gives an occasion for them.
+// forced are the deviations of every plugin on the reference library to which the requirements apply.
 var forced = map[string]report.Outcome{
 	"ENV-2": report.KnownUpstream, "ENV-4": report.KnownUpstream, "EXE-2": report.KnownUpstream,
 	"VER-3": report.KnownUpstream,
 }
 
-// unready returns what all plugins of containernetworking/plugins share that make a link and ask host-local: no GC, a
-// STATUS that says yes without looking, and no DEL of an IPAM plugin that failed.
+// unready returns the common deviations of all plugins of containernetworking/plugins that make a link and delegate to
+// host-local: no GC, a STATUS that succeeds without checking anything, and a DEL that does not call an IPAM plugin that
+// failed.
 func unready(more map[string]report.Outcome) map[string]report.Outcome {
 	all := map[string]report.Outcome{
 		"DLG-3": report.Fail, "DLG-4": report.Fail, "F06": report.Fail, "GC-1": report.Vacuous, "GC-2": report.Vacuous,
@@ -34,14 +35,14 @@ func unready(more map[string]report.Outcome) map[string]report.Outcome {
 	return all
 }
 
-// racy are the requirements that a plugin fails on some runs and passes on others, since it races with itself.
+// racy are the requirements that a plugin fails on some runs and passes on others, because of a race in the plugin.
 var racy = map[string][]string{
-	// The MAC address of a new bridge changes until the first ADD has given it its address, and CHECK compares it with
-	// what ADD read.
+	// The MAC address of a new bridge changes until the first ADD has set it, and CHECK compares it with the one that
+	// ADD read.
 	"bridge": {"CHK-6", "LIF-1"},
 }
 
-// TestUpstream_contract wants of upstream's plugins what is known of them: all that they do not pass, and nothing else.
+// TestUpstream_contract compares the results of upstream's plugins with the known ones.
 func TestUpstream_contract(t *testing.T) {
 	t.Parallel()
 	plugins(t)
@@ -53,15 +54,15 @@ func TestUpstream_contract(t *testing.T) {
 			"ERR-1": report.Fail, "F01": report.Fail, "F04": report.Fail, "F07": report.Fail, "NET-1": report.Fail,
 		})},
 		{"host-local", macvlan, unready(map[string]report.Outcome{
-			// GC deletes what is stale, and succeeds where it cannot.
+			// GC deletes stale attachments, and returns success if that fails.
 			"GC-1": "", "GC-2": report.Fail,
 			"ARG-1": report.Fail, "DLG-3": "", "DLG-4": "", "F06": "", "GC-3": "", "STA-1": report.Vacuous,
 		})},
-		// The address and the state of the bridge itself are not looked at.
+		// The address and the state of the bridge itself are not checked.
 		{"bridge", bridge, unready(map[string]report.Outcome{
 			"CHK-3": report.Fail, "CHK-5": report.Fail, "F01": report.Fail, "F04": report.Fail, "F06": "",
 		})},
-		// CHECK does not look at the node's end.
+		// CHECK does not check the node's end.
 		{"ptp", ptp, unready(map[string]report.Outcome{"CHK-3": report.Fail, "ERR-1": report.Fail})},
 	} {
 		t.Run(tt.plugin, func(t *testing.T) {
@@ -85,8 +86,8 @@ func TestUpstream_contract(t *testing.T) {
 	}
 }
 
-// TestVersions wants one conflist to do at every version that there is, and with several of them to choose from,
-// without other edits.
+// TestVersions checks that one conflist works at every version, and with several versions to choose from, without other
+// edits.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	b := plugins(t)

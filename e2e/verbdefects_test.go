@@ -1,8 +1,8 @@
 package e2e_test
 
-// badDeletes returns defects of DEL. What stays behind must be named.
+// badDeletes returns defects of DEL. The reason must name what stays behind.
 func badDeletes() []spoilt {
-	// What every DEL of an attachment leaves shows wherever DEL is looked at.
+	// State that every DEL leaves is noticed by all requirements that examine DEL.
 	leak := func(plugin, kind, seen string) spoilt {
 		return spoilt{
 			plugin: plugin, defect: "leaks-" + kind, fails: map[string]string{

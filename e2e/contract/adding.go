@@ -238,7 +238,7 @@ func checkUnchangedResult(ctx context.Context, t *trial) error {
 	}
 	var before, after any
 	if json.Unmarshal(l.pod.before, &before) != nil || json.Unmarshal(l.pod.result, &after) != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	if !reflect.DeepEqual(before, after) {
 		t.wrong([]cni.Call{l.add}, "ADD changes nothing, and its result is not equal to prevResult")

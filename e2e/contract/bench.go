@@ -28,10 +28,10 @@ type bench struct {
 	*trial
 	cluster cluster.Cluster
 	node    *cluster.Node
-	// configs has the plugins of the chain, as in the node's configuration.
+	// configs contains the plugins of the chain, as in the node's configuration.
 	configs []map[string]any
 	network string
-	// brought has the addresses that the runtime passes.
+	// brought contains the addresses that the runtime passes.
 	brought *offer.Desk
 }
 
@@ -114,7 +114,7 @@ type pod struct {
 	name, id, ifName, netns string
 	// before is the result of the plugins before the subject; empty if there are none.
 	before json.RawMessage
-	// results has the result of each plugin before the subject.
+	// results contains the result of each plugin before the subject.
 	results []json.RawMessage
 	// result is the result of the subject.
 	result json.RawMessage
@@ -329,7 +329,7 @@ func (t *trial) hasPool() error {
 	return nil
 }
 
-// add attaches a pod and wants success: without it the check has nothing to examine.
+// add attaches a pod, and reports a deviation if ADD fails: without an attachment the check has nothing to examine.
 func (b *bench) add(ctx context.Context, p *pod, edits ...func(*invocation)) (cni.Call, error) {
 	call, err := b.must(ctx, cni.Add, p, edits...)
 	if err == nil && call.ExitCode != 0 {
@@ -348,7 +348,7 @@ func asAddError(err error) (*addError, bool) {
 	return failed, errors.As(err, &failed)
 }
 
-// refused wants ADD to fail with an error object, and to leave nothing.
+// refused checks that ADD fails with an error object, and leaves nothing.
 func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what string,
 	edits ...func(*invocation),
 ) error {

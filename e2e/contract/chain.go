@@ -64,8 +64,8 @@ func checkAtOnce(ctx context.Context, t *trial) error {
 	return err
 }
 
-// addressesDiffer wants an address of its own for each pod that was added at the same time as others. It reports
-// whether all were added.
+// addressesDiffer checks that each of the pods that were added at the same time has its own address. It reports whether
+// all were added.
 func (b *bench) addressesDiffer(pods []*pod, calls []cni.Call) bool {
 	owner := map[string]string{}
 	for i, call := range calls {
@@ -88,7 +88,7 @@ func (b *bench) addressesDiffer(pods []*pod, calls []cni.Call) bool {
 	return true
 }
 
-// want notes the first call that failed.
+// want reports the first call that failed.
 func (b *bench) want(calls []cni.Call, format string) {
 	for _, call := range calls {
 		if call.ExitCode != 0 {

@@ -92,7 +92,7 @@ func checkLaterChanges(ctx context.Context, t *trial) error {
 	}
 	result, err := cni.ParseResult(p.result)
 	if err != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	later, err := b.laterPlugin(ctx, p, result)
 	if err != nil {

@@ -75,7 +75,7 @@ func auditSilent(t *trial, c observedCall) {
 	}
 }
 
-// planted has attachments on a node, and what each added to it.
+// planted contains attachments on a node, and what each of them added to it.
 type planted struct {
 	*bench
 	pods []*pod
@@ -206,8 +206,8 @@ func checkCollects(ctx context.Context, t *trial) error {
 	return g.collectAll(ctx, gone)
 }
 
-// collectAll calls GC with an empty list and wants nothing left of the planted attachments, except of the one whose
-// namespace is gone.
+// collectAll calls GC with an empty list and checks that nothing of the planted attachments is left, except of the one
+// whose namespace is gone.
 func (g *planted) collectAll(ctx context.Context, gone *pod) error {
 	call, err := g.must(ctx, cni.GC, nil, keeping())
 	if err != nil {
@@ -233,7 +233,7 @@ func (g *planted) collectAll(ctx context.Context, gone *pod) error {
 	return nil
 }
 
-// judge wants the stale attachments to be gone and the valid one to be complete. It reports whether nothing at all was
+// judge checks that the stale attachments are gone and the valid one is complete. It reports whether nothing at all was
 // deleted.
 func (g *planted) judge(ctx context.Context, call cni.Call, what string, whole []snapshot.Change,
 	wasGone int,

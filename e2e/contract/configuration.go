@@ -160,7 +160,7 @@ func checkWellKnownKeys(ctx context.Context, t *trial) error {
 	}
 	result, err := cni.ParseResult(p.result)
 	if err != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	if !slices.Contains(result.DNS.Nameservers, server) {
 		t.wrong([]cni.Call{call}, "the configuration has dns with the name server %s, and the result has %v", server,

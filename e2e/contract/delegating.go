@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
-// delegating returns the requirements of section 4, and what plugins owe each other.
+// delegating returns the requirements of section 4, and those on cooperation between plugins.
 func delegating() []Requirement {
 	return []Requirement{
 		{
@@ -118,7 +118,7 @@ func (b *bench) recordsOf(ctx context.Context, verb cni.Verb) ([]stub.Record, er
 	return slices.DeleteFunc(all, func(r stub.Record) bool { return r.Verb != string(verb) }), err
 }
 
-// delegates wants a verb to call the delegated plugin and to return its error.
+// delegates checks that a verb calls the delegated plugin and returns its error.
 func (t *trial) delegates(ctx context.Context, verb cni.Verb) error {
 	const msg = "the stub says no"
 	b, err := t.stubbed(ctx, nil)
@@ -287,7 +287,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 	}
 	result, err := cni.ParseResult(l.pod.result)
 	if err != nil || len(result.IPs) == 0 {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	// Both addresses are free, and neither is the next one.
 	asked, other := result.IPs[0].Address, result.IPs[0].Address
@@ -302,7 +302,7 @@ func checkConflictingAddresses(ctx context.Context, t *trial) error {
 		return nil
 	}
 	if result, err = cni.ParseResult(p.result); err != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	for _, ip := range result.IPs {
 		if ip.Address.IP.Equal(asked.IP) {
@@ -340,7 +340,7 @@ func (t *trial) askTwoAddresses(ctx context.Context, asked, other net.IPNet) (*b
 	return b, p, call, err
 }
 
-// knowsIPs wants a plugin that follows args.cni.ips without a contradiction to follow it always.
+// knowsIPs checks that a plugin which follows args.cni.ips without a contradiction always follows it.
 func (b *bench) knowsIPs(ctx context.Context, asked net.IPNet, conflicting cni.Call) error {
 	p, err := b.pod(ctx, "second")
 	if err != nil {

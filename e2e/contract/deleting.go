@@ -64,7 +64,7 @@ func checkUndoes(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// gone wants a DEL to have succeeded, and the node to look as after an ordinary DEL.
+// gone checks that a DEL succeeded, and that the node is as after an ordinary DEL.
 func (b *bench) gone(ctx context.Context, call cni.Call, before snapshot.State, what string, pods ...*pod) error {
 	l, err := b.lifecycle(ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func checkWithoutPrevResult(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// clean wants a DEL to have succeeded and to have left nothing.
+// clean checks that a DEL succeeded and left nothing.
 func (t *trial) clean(a aftermath, what string) {
 	switch {
 	case a.call.ExitCode != 0:
@@ -173,8 +173,8 @@ func checkWithoutNamespace(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// goneBut is like gone for a pod whose namespace was removed: what the plugins before the subject had on the node in
-// connection with it has disappeared, too.
+// goneBut does the same as gone for a pod whose namespace was removed: state of the plugins before the subject that is
+// connected with the namespace has disappeared too.
 func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.State, what string) error {
 	if call.ExitCode != 0 {
 		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))

@@ -10,20 +10,20 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/refusal"
 )
 
-// explainedCall is a call that failed and what the kernel refused it.
+// explainedCall is a failed call and what the kernel refused to it.
 type explainedCall struct {
 	cni.Call
 	refusal.Explanation
 }
 
-// explained keeps what the kernel refused a call.
+// explained records what the kernel refused to a call.
 func (s *Subject) explained(call cni.Call, explanation refusal.Explanation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused = append(s.refused, explainedCall{call, explanation})
 }
 
-// explanation returns what the kernel refused a call; nothing where it did not fail.
+// explanation returns what the kernel refused to a call; empty if the call did not fail.
 func (s *Subject) explanation(call cni.Call) refusal.Explanation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +35,7 @@ func (s *Subject) explanation(call cni.Call) refusal.Explanation {
 	return refusal.Explanation{}
 }
 
-// must asks the subject for what it has to do. Where it fails, it is found out at once what the kernel refused it.
+// must makes a call that the subject must not fail. If it fails, must finds out at once what the kernel refused to it.
 func (b *bench) must(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*invocation)) (cni.Call, error) {
 	call, err := b.call(ctx, verb, p, edits...)
 	if err != nil {
@@ -44,8 +44,8 @@ func (b *bench) must(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	return call, b.explain(ctx, call, p, edits)
 }
 
-// explain keeps what the kernel refused a call that failed, for whoever judges it. A kernel that lacks something is an
-// error: nothing can be said of the plugin then.
+// explain records what the kernel refused to a failed call. If the kernel lacks a feature, it returns an error, since
+// nothing can then be said about the plugin.
 func (b *bench) explain(ctx context.Context, call cni.Call, p *pod, edits []func(*invocation)) (err error) {
 	var explanation refusal.Explanation
 	switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/cnitest/cnitest/scenarios"
 )
 
-// TestFailureModes wants each one that a machine without a cluster can show to be caught, or to say why not, and nobody
-// to claim one that there is not.
+// TestFailureModes checks that each failure mode which a machine without a cluster can show is covered, or says why
+// not, and that covers names only existing ones.
 func TestFailureModes(t *testing.T) {
 	modes, err := contract.FailureModes()
 	if err != nil {
@@ -54,7 +54,8 @@ func TestFailureModes(t *testing.T) {
 	}
 }
 
-// TestRequirements keeps the table readable: sentences, and each asked of somebody or with a reason why not.
+// TestRequirements keeps the table readable: its texts are sentences, and each requirement has a check or a reason why
+// not.
 func TestRequirements(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range contract.Requirements() {

@@ -301,7 +301,7 @@ func checkUpgrade(ctx context.Context, t *trial) error {
 	b.version = t.subject.newest()
 	result, err := cni.ParseResult(p.result)
 	if err != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	if p.result, err = encode(result, b.version); err != nil {
 		return err

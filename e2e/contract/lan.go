@@ -42,7 +42,7 @@ func onLAN() []Requirement {
 	}
 }
 
-// besideOthers returns a bench with the machines around the nodes, and the one with a name.
+// besideOthers returns a bench with the machines around the nodes, and the machine with a name.
 func (t *trial) besideOthers(ctx context.Context, host string) (*bench, *cluster.Place, error) {
 	if t.subject.lab.Request.Target != nil && t.subject.lab.Request.Target.Cloud != nil {
 		return nil, nil, notApplicable("a cloud's network is routed: pods share no LAN with others")

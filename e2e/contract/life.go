@@ -17,20 +17,19 @@ import (
 )
 
 // lifecycle records an attachment from ADD to DEL on a node without pods, at one version, and further ones after it.
-// Most requirements can be judged by it.
+// Most requirements can be judged from it.
 type lifecycle struct {
 	uplink string
 	firstAttachment
-	// dels are DEL, and DEL again.
+	// dels are the first DEL and its repetition.
 	dels [2]cni.Call
-	// residue is what the first pod left after its DEL: what it should not have left, and what a node keeps from its
-	// first pod on.
+	// residue is what the first pod left after its DEL: leftovers, and state that a node keeps after its first pod.
 	residue []snapshot.Change
 	// left is what a second pod left in addition.
 	left []snapshot.Change
 	incomplete
 	err error
-	// record tells how the machine was disturbed meanwhile.
+	// record says how the machine was disturbed meanwhile.
 	record *disturbance.Record
 }
 
@@ -204,7 +203,7 @@ func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 	l.checkWithoutPrevResult = &unsaid
 	result, err := cni.ParseResult(p.result)
 	if err != nil || len(result.IPs) == 0 {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	for _, ip := range result.IPs {
 		ip.Address.IP[len(ip.Address.IP)-1] ^= 0x55
@@ -242,8 +241,8 @@ func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []s
 	})
 }
 
-// leftInTheEnd is like leftAfter after a namespace was removed: it compares again until nothing is left, or patience is
-// over.
+// leftInTheEnd does the same as leftAfter after a namespace was removed: it compares again until nothing is left, or
+// patience is over.
 func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
 	earlier []snapshot.Change,
 ) ([]snapshot.Change, error) {

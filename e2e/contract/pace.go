@@ -21,22 +21,23 @@ const (
 	// slowestUpstream is how much longer the slowest call of upstream's main plugins takes than a plugin that does
 	// nothing: DEL of macvlan (26 and 1.5 ms), for which the kernel waits until nobody uses the link any more.
 	slowestUpstream = 20
-	// slowness is how much slower than that a plugin may be: one that calls iptables again and again comes halfway.
+	// slowness is how many times slower than that a plugin may be: one that calls iptables again and again is half as
+	// slow.
 	slowness = 10
-	// growthLimit is by how much an attachment may slow later calls, in the time of a plugin that does nothing: with
-	// the 110 pods that a kubelet runs they take as much longer as 27 of these.
+	// growthLimit is the time by which an attachment may slow later calls, as a fraction of the time of a plugin that
+	// does nothing. With the 110 pods that a kubelet runs, calls then take longer by the time of 27 such plugins.
 	growthLimit = 0.25
-	// addressDetection is how long the kernel takes at most to see that an IPv6 address is free: it waits up to 1 s and
+	// addressDetection is the longest time that the kernel needs to find an IPv6 address unique: it waits up to 1 s and
 	// asks once, for 1 s (RFC 4862, section 5.4). ADD is right to wait for that.
 	addressDetection = 2 * time.Second
 )
 
 const (
-	// paceAttachments are on the node at the end of a sweep, and at least paceLeast of them; a sweep that takes longer
-	// than paceBudget ends early, and no other follows.
+	// paceAttachments is the number of attachments on the node at the end of a sweep, paceLeast the smallest one. A
+	// sweep that takes longer than paceBudget ends early, and no other follows.
 	paceAttachments = 10
 	paceLeast       = 4
-	// fitLeast are the calls without which no line can be drawn through them, and fitErrors its standard errors by
+	// fitLeast is the number of calls that are needed to fit a line, and fitErrors the number of standard errors by
 	// which it must rise.
 	fitLeast   = 8
 	fitErrors  = 4
@@ -44,7 +45,7 @@ const (
 	paceBudget = 4 * time.Second
 )
 
-// pacing are requirements about how long calls take.
+// pacing returns the requirements about how long calls take.
 func pacing() []Requirement {
 	const how = "Attaches ten pods to one node, checks and deletes them, twice, with a plugin that does nothing " +
 		"before each call: the quickest VERSION of the plugins of the chain and of cnitest's own one. "
@@ -72,8 +73,8 @@ func pacing() []Requirement {
 	}
 }
 
-// pace is how long the calls of all plugins of a chain took on one node, with attachments on it and without. It is
-// measured once.
+// pace contains how long the calls of all plugins of a chain took on one node, with and without attachments on it. It
+// is measured once.
 type pace struct {
 	mu      sync.Mutex
 	known   bool
@@ -84,7 +85,7 @@ type pace struct {
 	record  *disturbance.Record
 }
 
-// Series returns the paired calls of a verb of a plugin; none where they were not measured.
+// Series returns the paired calls of a verb of a plugin; none if they were not measured.
 func (s *Subject) Series(key calltime.Key) calltime.Series {
 	p := s.lab.pace
 	p.mu.Lock()
@@ -108,7 +109,7 @@ func (t *trial) pace(ctx context.Context) (*pace, error) {
 	return p, p.err
 }
 
-// forget takes back what was measured on a machine that was too busy.
+// forget drops what was measured on a machine that was too busy.
 func (p *pace) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,7 +130,7 @@ func (t *trial) measure(ctx context.Context, p *pace) error {
 	}
 	m := &pacer{bench: b, pace: p}
 	if version := t.subject.file.CNIVersion; version != "" {
-		// The chain runs at its own version, whatever one of its plugins could do.
+		// The chain runs at its own version, whatever versions its plugins support.
 		b.trial = &trial{subject: t.subject, requirement: t.requirement, version: version}
 	}
 	if err := m.chooseNothing(ctx); err != nil {
@@ -139,7 +140,7 @@ func (t *trial) measure(ctx context.Context, p *pace) error {
 	if b.node.PoolSize > 0 {
 		size = min(size, b.node.PoolSize-1)
 	}
-	// The first pod makes what all share; its calls tell of that.
+	// The first pod makes shared state; its calls show how long that takes.
 	if _, err := m.sweep(ctx, "cold", 1); err != nil {
 		return err
 	}
@@ -157,15 +158,15 @@ func (t *trial) measure(ctx context.Context, p *pace) error {
 	return nil
 }
 
-// pacer makes calls and writes their times down.
+// pacer makes calls and records their times.
 type pacer struct {
 	*bench
 	pace *pace
-	// idle is the plugin that does nothing, and how it is asked for that.
+	// idle calls a plugin that does nothing, and returns the time.
 	idle func(ctx context.Context) (time.Duration, error)
 }
 
-// chooseNothing looks for the quickest plugin that does nothing: plugins are programs of many languages.
+// chooseNothing finds the quickest plugin that does nothing: plugins are programs in many languages.
 func (m *pacer) chooseNothing(ctx context.Context) error {
 	const tries = 3
 	best := time.Duration(-1)
@@ -265,7 +266,7 @@ func (m *pacer) attachChain(ctx context.Context, name string, present int) (*pac
 	return p, nil
 }
 
-// askIPAM lets the IPAM plugin of a plugin give an address and take it back, and says nothing where it will not.
+// askIPAM lets the delegated IPAM plugin assign an address and release it, and measures nothing if it refuses.
 func (m *pacer) askIPAM(ctx context.Context, p *pacedPod, index, present int) error {
 	other := *p.pod
 	other.id += "-ipam"
@@ -292,7 +293,8 @@ func (m *pacer) deleteChain(ctx context.Context, p *pacedPod, present int) error
 	return m.node.Agent.RemoveNamespace(ctx, p.name)
 }
 
-// timed makes a call after one of the plugin that does nothing. A call that fails is an *addError: nothing is measured.
+// timed makes a call after one of the plugin that does nothing. If it fails, the error is an *addError, and nothing is
+// measured.
 func (m *pacer) timed(ctx context.Context, inv *invocation, present int) (cni.Call, error) {
 	nothing, err := m.idle(ctx)
 	if err != nil {
@@ -313,7 +315,7 @@ func (m *pacer) timed(ctx context.Context, inv *invocation, present int) (cni.Ca
 	return call, nil
 }
 
-// verbTimes are the measured calls of the subject with one verb.
+// verbTimes contains the measured calls of one verb of the subject.
 type verbTimes struct {
 	verb cni.Verb
 	calltime.Series

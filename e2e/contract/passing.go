@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// fullDNS has every key that the specification defines for dns.
+// fullDNS returns a value of dns with every key that the specification defines.
 func fullDNS() map[string]any {
 	return map[string]any{
 		"nameservers": []any{"192.0.2.53", "2001:db8::53"}, "domain": "pods.example",
@@ -70,7 +70,7 @@ func checkPassesOnAll(ctx context.Context, t *trial) error {
 	}
 	var after map[string]any
 	if json.Unmarshal([]byte(call.Stdout), &after) != nil {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	for _, lost := range missing("", full, after) {
 		t.wrong([]cni.Call{call}, "prevResult has %s, and the result has not", lost)
@@ -78,19 +78,19 @@ func checkPassesOnAll(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// identities has the keys that identify an object in a list of a result.
+// identities returns the keys that identify an object in a list of a result.
 func identities(path string) []string {
 	return map[string][]string{"interfaces": {"name", "sandbox"}, "ips": {"address"}, "routes": {"dst"}}[path]
 }
 
-// adjusted has the keys of a result whose value a later plugin may change, as long as the key remains: the gateway of a
-// route, the kind of an interface, and the index of an address's interface.
+// adjusted reports whether a later plugin may change the value of a key of a result, as long as the key remains: the
+// gateway of a route, the kind of an interface, and the index of an address's interface.
 func adjusted(path string) bool {
 	return slices.Contains([]string{"cniVersion", "interfaces.mac", "interfaces.mtu", "routes.gw", "ips.interface"},
 		path)
 }
 
-// missing names what one JSON object has and another one lacks.
+// missing returns the keys that one JSON object has and another one lacks.
 func missing(path string, before, after map[string]any) []string {
 	var lost []string
 	for _, key := range slices.Sorted(maps.Keys(before)) {
@@ -115,7 +115,7 @@ func missing(path string, before, after map[string]any) []string {
 	return lost
 }
 
-// missingOf names what one list has and another one lacks.
+// missingOf returns the elements that one list has and another one lacks.
 func missingOf(path string, before, after []any) []string {
 	var lost []string
 	for _, item := range before {
@@ -133,7 +133,7 @@ func missingOf(path string, before, after []any) []string {
 			})
 		})
 		if i < 0 {
-			continue // ADD-3 tells
+			continue // ADD-3 reports it
 		}
 		other, _ := after[i].(map[string]any)
 		lost = append(lost, missing(path, object, other)...)

@@ -19,7 +19,7 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 	}
 	result, err := cni.ParseResult(l.pod.result)
 	if err != nil || len(result.IPs) == 0 {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	b, err := t.bench(ctx, func(req *cluster.Request) { req.Alone = false })
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package contract has the CNI specification as a table of requirements: each is one sentence with its level, its
+// Package contract contains the CNI specification as a table of requirements: each is one sentence with its level, its
 // section, why it matters, and a check that runs a plugin's binary.
 //
-// A check runs one plugin of a chain alone, in the way a runtime would: the plugins before it are attached first, and
-// what the plugin gets and answers is compared with the kernel. Checks do not use libcni, which would hide deviations.
-// The package does not test reachability, which scenarios do. The table also has the requirements of runtimes; the
+// A check runs one plugin of a chain alone, as a runtime would: the plugins before it are attached first, and the
+// plugin's input and output are compared with the kernel. Checks do not use libcni, which would hide deviations. The
+// package does not test reachability, which scenarios do. The table also contains the requirements on runtimes; the
 // tests of package cni check this project's own driver against them.
 //
 // Run its tests: go test ./e2e/contract (the checks themselves are tested in package e2e, on broken plugins)
@@ -64,23 +64,23 @@ type Requirement struct {
 	// check examines a plugin. It is called once for each version if each is true, else once with the newest.
 	check func(ctx context.Context, t *trial) error
 	each  bool
-	// sweeps says that the check injects faults.
+	// sweeps means that the check injects faults.
 	sweeps bool
-	// alone says that the check attaches nothing.
+	// alone means that the check attaches nothing.
 	alone bool
-	// afterScenarios says that the suite asks it itself, after every scenario.
+	// afterScenarios means that the suite checks it itself, after every scenario.
 	afterScenarios bool
-	// audit replaces check: it looks at every call that the other checks made.
+	// audit replaces check: it examines every call that the other checks made.
 	audit func(t *trial, c observedCall)
 }
 
 // Checked reports whether the requirement has a check.
 func (r *Requirement) Checked() bool { return r.check != nil || r.audit != nil }
 
-// Audits reports whether it looks at the calls of other checks, and so must come after them.
+// Audits reports whether it examines the calls of other checks, and so must come after them.
 func (r *Requirement) Audits() bool { return r.audit != nil }
 
-// NeedsAttachment reports whether a plugin whose ADD fails cannot be asked.
+// NeedsAttachment reports whether the check is impossible if ADD of the plugin fails.
 func (r *Requirement) NeedsAttachment() bool { return !r.alone }
 
 // Of reports whether the requirement applies to a role.
@@ -100,13 +100,13 @@ func Requirements() []*Requirement {
 	return all
 }
 
-// LeavesNothing is the id of the requirement that the suite asks after every scenario.
+// LeavesNothing is the ID of the requirement that the suite checks after every scenario.
 const LeavesNothing = "leaves-nothing"
 
-// FirstAttachment is the id of the requirement that the suite asks before everything else.
+// FirstAttachment is the ID of the requirement that the suite checks before everything else.
 const FirstAttachment = "first-attachment"
 
-// always returns what must hold before and after everything else.
+// always returns the requirements that must be met before and after everything else.
 func always() []Requirement {
 	return []Requirement{{
 		ID: FirstAttachment, Level: Must, Section: "2, ADD", Roles: inChain(), Covers: []string{"ADD-2"},

@@ -92,7 +92,7 @@ func checkAddresses(ctx context.Context, t *trial) error {
 	for _, i := range result.Interfaces {
 		link, found := agent.FindLink(links(i), i.Name)
 		if !found {
-			continue // RES-2 tells
+			continue // RES-2 reports it
 		}
 		if i.Mac != "" && !strings.EqualFold(i.Mac, link.MAC) {
 			t.wrong(calls, "the result gives %s the MAC %s, and it has %s", i.Name, i.Mac, link.MAC)

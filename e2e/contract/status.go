@@ -159,7 +159,7 @@ func checkNotReady(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// deprive removes something, and calls STATUS if ADD fails then.
+// deprive removes something, and calls STATUS if ADD then fails.
 func (t *trial) deprive(ctx context.Context, n need) (asked, noticed bool, err error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
@@ -269,7 +269,7 @@ func checkServesOthers(ctx context.Context, t *trial) error {
 			return err
 		}
 		if call.ExitCode == 0 {
-			continue // STA-1 and STA-5 tell
+			continue // STA-1 and STA-5 report it
 		}
 		if call, err = b.must(ctx, cni.Check, p); err != nil {
 			return err

@@ -28,12 +28,13 @@ type Lab struct {
 	Backend cluster.Backend
 	// Request is the request for each cluster; checks choose its nodes and its chain.
 	Request cluster.Request
-	// Times keeps how long calls took; nil keeps nothing.
+	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
 	pace  *pace // of the chain
 }
 
-// limit returns how many of the clusters that a check would use at once there can be: one where machines exist once.
+// limit returns how many of the clusters that a check would use at the same time can exist: one if machines exist only
+// once.
 func (l *Lab) limit(clusters int) int {
 	if cluster.IsExclusive(l.Backend) {
 		return 1
@@ -61,7 +62,7 @@ type Subject struct {
 	known
 }
 
-// known has what the checks of a subject share.
+// known contains what the checks of a subject share.
 type known struct {
 	once    singleflight.Group
 	mu      sync.Mutex
@@ -71,7 +72,7 @@ type known struct {
 	// shared is the bench of the checks that attach nothing.
 	shared *bench
 	calls  []observedCall
-	// refused has the calls that failed, with what the kernel refused.
+	// refused contains the calls that failed, with what the kernel refused to them.
 	refused []explainedCall
 }
 
@@ -168,7 +169,7 @@ func (s *Subject) Discover(ctx context.Context) error {
 	return nil
 }
 
-// versionError says that a plugin did not tell its versions.
+// versionError means that a plugin did not return its versions.
 type versionError struct {
 	plugin string
 	err    error
@@ -231,7 +232,7 @@ func atLeast(v, than string) bool {
 	return err == nil && ok
 }
 
-// Close ends what the checks of the subject share. Later checks begin anew.
+// Close ends the clusters that the checks of the subject share. Later checks make new ones.
 func (s *Subject) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +244,8 @@ func (s *Subject) Close() error {
 	return shared.cluster.Close()
 }
 
-// Forget removes the traces of a run of a check that is repeated: its calls, its provocations, and what it shared with
-// others, as far as a machine that was too busy influenced them.
+// Forget removes the traces of a run of a check that is repeated: its calls, its provocations, and shared results, as
+// far as a machine that was too busy influenced them.
 func (s *Subject) Forget(record *disturbance.Record, r *Requirement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -91,7 +91,8 @@ type lane struct {
 	dirty bool
 }
 
-// news leaves out what is again as on the cold node, and residue of the first attachment that disappeared or changed.
+// news returns the changes except for those that restore the cold node's state, and for residue of the first attachment
+// that disappeared or changed.
 func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	return slices.DeleteFunc(ownChanges(changes), func(c snapshot.Change) bool {
 		was := slices.IndexFunc(l.cold.Items, func(i snapshot.Item) bool { return i.Key() == c.Item.Key() })
@@ -197,7 +198,7 @@ func (l *lane) prepare(ctx context.Context, verb cni.Verb) error {
 	return err
 }
 
-// clear does what a runtime would do after a verb that failed, and looks at what is left.
+// clear does what a runtime would do after a verb that failed, and compares what is left.
 func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 	var call cni.Call
 	var err error

@@ -33,7 +33,7 @@ type trial struct {
 type wrong struct {
 	text     string
 	version  string
-	known    string // why no plugin could do better; empty when one can
+	known    string // why no plugin could do better; empty if one can
 	evidence []report.Evidence
 }
 
@@ -73,7 +73,7 @@ func (t *trial) note(format string, args ...any) {
 	t.notes = append(t.notes, fmt.Sprintf(format, args...))
 }
 
-// notApplicableError says that a requirement cannot be asked of a plugin, whatever it does.
+// notApplicableError means that a requirement does not apply to a plugin, whatever it does.
 type notApplicableError string
 
 func (e notApplicableError) Error() string { return string(e) }
@@ -93,12 +93,12 @@ func labFailed(err error) bool {
 	return errors.As(err, &start) || errors.Is(err, agent.ErrEnded)
 }
 
-// vacuousError says that a verb succeeds whatever is wrong.
+// vacuousError means that a verb succeeds whatever is wrong.
 type vacuousError string
 
 func (e vacuousError) Error() string { return string(e) }
 
-// Check asks whether a plugin meets a requirement. The result has everything but its duration.
+// Check checks whether a plugin meets a requirement. The result is complete except for its duration.
 func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 	result := report.Result{
 		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass,
@@ -143,7 +143,7 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 	}
 }
 
-// audit looks at the calls that other checks made.
+// audit examines the calls that other checks made.
 func (s *Subject) audit(r *Requirement, result *report.Result) {
 	t := &trial{subject: s, requirement: r}
 	for _, c := range s.observed() {
@@ -217,8 +217,8 @@ func (t *trial) close(ctx context.Context) {
 // evidenceShown bounds the number of deviations that are shown: the first ones explain the others.
 const evidenceShown = 4
 
-// conclude returns the result of all deviations. A deviation that no plugin with this library could avoid is no
-// failure.
+// conclude sets the result from all deviations. It is no failure if no plugin with this library could avoid the
+// deviation.
 func conclude(result *report.Result, wrongs []wrong, notes []string) {
 	if len(wrongs) == 0 {
 		slices.Sort(notes)

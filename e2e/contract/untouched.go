@@ -43,8 +43,8 @@ func checkAskingChangesNothing(ctx context.Context, t *trial) error {
 	return b.changesNothing(ctx, p, true, func(snapshot.Change) bool { return false })
 }
 
-// changesNothing calls each verb that only answers, and wants node and pod to stay as they are, except for what is
-// allowed.
+// changesNothing calls each verb that only answers, and checks that node and pod stay as they are, except for changes
+// that allowed accepts.
 func (b *bench) changesNothing(ctx context.Context, p *pod, attached bool, allowed func(snapshot.Change) bool) error {
 	when := "on a node without pods"
 	if attached {
@@ -78,7 +78,7 @@ func checkLeavesOthers(ctx context.Context, t *trial) error {
 	}
 	before, _, ok := l.results()
 	if !ok {
-		return nil // ADD-2 tells
+		return nil // ADD-2 reports it
 	}
 	// lo and what the runtime made belong to no attachment.
 	adjustable := map[string]bool{l.pod.ifName: true}

@@ -24,7 +24,7 @@ type unusualForm struct {
 	refusable bool
 }
 
-// unusualForms returns configurations that are valid JSON and that few test by hand.
+// unusualForms returns configurations in valid JSON that authors rarely test by hand.
 func unusualForms() []unusualForm {
 	return []unusualForm{
 		{what: fmt.Sprintf("with %d KiB of white space", bulk>>10), edit: rewritten(func(text []byte) []byte {

@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// failsCleanly wants an ADD that fails to print an error object and to leave nothing. It reports whether ADD failed.
+// failsCleanly checks that a failing ADD prints an error object and leaves nothing. It reports whether ADD failed.
 func (b *bench) failsCleanly(ctx context.Context, p *pod, what string,
 	edits ...func(*invocation),
 ) (cni.Call, bool, error) {

@@ -46,7 +46,7 @@ func TestCount(t *testing.T) {
 	wantAlone(t)
 }
 
-// TestClock wants each kind of work to be seen where it is, for most of the time that it takes at least.
+// TestClock checks that each kind of work is attributed correctly, for most of the time that it takes.
 func TestClock(t *testing.T) {
 	const held, most = 500 * time.Millisecond, 100 * time.Millisecond
 	for name, tt := range map[string]struct {

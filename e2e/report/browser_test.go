@@ -26,7 +26,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// findBrowser returns the program of a Chromium: that of the variable CNITEST_BROWSER, or one on PATH.
+// findBrowser returns the path of a Chromium: the one in the variable CNITEST_BROWSER, or one on PATH.
 func findBrowser(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("CNITEST_BROWSER"); path != "" {
@@ -48,7 +48,7 @@ func newBrowser(t *testing.T) context.Context {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findBrowser(t)),
 		chromedp.UserDataDir(t.TempDir()))
 	if os.Geteuid() == 0 {
-		// Its sandbox refuses root. The page that it shows is this package's own.
+		// Its sandbox refuses root. The page comes from this package.
 		options = append(options, chromedp.NoSandbox)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -57,7 +57,7 @@ func newBrowser(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(func() {
-		// Waits until it has ended: it writes into its directory until then.
+		// It waits until the browser has ended, which writes into its directory until then.
 		_ = chromedp.Cancel(ctx)
 		cancel()
 	})
@@ -67,7 +67,7 @@ func newBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// watcher notes what a page asks for and complains about.
+// watcher records a page's requests and complaints.
 type watcher struct {
 	mu       sync.Mutex
 	requests []string
@@ -108,22 +108,22 @@ func serve(t *testing.T, page string) string {
 	return server.URL + "/"
 }
 
-// view is how a page is looked at.
+// view is a way to view a page.
 type view struct {
 	width  int64
 	scheme string
 }
 
-// sight is what was seen of a page.
+// sight contains measurements of a page.
 type sight struct {
-	// Wide are the elements that stick out to the right, Faint the texts of too little contrast, Text is all that is
-	// there.
+	// Wide are the elements that extend beyond the right edge, Faint the texts with too little contrast. Text is the
+	// whole text.
 	Wide, Faint []string
 	Text        string
 }
 
-// Open all that is folded, then measure: elements that stick out of the page and are in none that scrolls, and texts
-// whose contrast with what is behind them is below 4.5, the least that WCAG 2.2 (1.4.3) accepts.
+// Open all folded parts, then measure: elements that extend beyond the page and are in none that scrolls, and texts
+// with a contrast to their background below 4.5, the minimum of WCAG 2.2 (1.4.3).
 const lookScript = `(() => {
 	document.querySelectorAll('details').forEach(d => d.open = true);
 	const name = e => e.tagName.toLowerCase() + (e.getAttribute('class') ? '.' + e.getAttribute('class') : '') + ' ' +
@@ -157,7 +157,7 @@ const lookScript = `(() => {
 	return {Wide: wide.slice(0, 5), Faint: [...faint].slice(0, 5), Text: document.body.textContent};
 })()`
 
-// look opens a page without scripts of its own and measures it.
+// look opens a page that has no scripts and measures it.
 func look(t *testing.T, browser context.Context, url string, v view) (sight, *watcher) {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
@@ -190,7 +190,7 @@ func call[P, R any](ctx context.Context, command cdp.Command[P, R], params P) er
 	return err
 }
 
-// keepScreenshot keeps a picture for people where CNITEST_SCREENSHOTS names a directory.
+// keepScreenshot stores a picture for people if CNITEST_SCREENSHOTS names a directory.
 func keepScreenshot(ctx context.Context, t *testing.T, v view) {
 	t.Helper()
 	dir := os.Getenv("CNITEST_SCREENSHOTS")
@@ -212,7 +212,8 @@ func views() []view {
 	return []view{{1400, "light"}, {1400, "dark"}, {390, "light"}, {390, "dark"}}
 }
 
-// TestBrowser looks at the page in a real browser: on a desk and on a phone, by day and by night, without scripts.
+// TestBrowser opens the page in a real browser: with desktop and phone sizes, in light and dark colours, without
+// scripts.
 func TestBrowser(t *testing.T) {
 	browser := newBrowser(t)
 	documents := []string{"testdata/macvlan.json", "testdata/full.json", "testdata/empty.json"}
@@ -253,7 +254,7 @@ func TestBrowser(t *testing.T) {
 	}
 }
 
-// TestBrowser_sees shows the checks pages that are wrong in each way.
+// TestBrowser_sees checks that the measurements find pages that are wrong in each way.
 func TestBrowser_sees(t *testing.T) {
 	browser := newBrowser(t)
 	for _, tt := range []struct {
@@ -290,7 +291,7 @@ func TestBrowser_sees(t *testing.T) {
 	}
 }
 
-// texts returns all that a page must show of a report.
+// texts returns all texts that a page must show of a report.
 func texts(r *report.Report) []string {
 	all := []string{string(r.Verdict), r.Implementation.Conflist, r.Kernel, r.Profile}
 	for _, res := range r.Results {
@@ -311,5 +312,5 @@ func texts(r *report.Report) []string {
 	return append(all, r.Notes...)
 }
 
-// squeeze leaves out the space, which a page lays out in its own way.
+// squeeze removes white space, since a page lays it out in its own way.
 func squeeze(text string) string { return strings.Join(strings.Fields(text), "") }

@@ -13,7 +13,7 @@ import (
 
 var tags = regexp.MustCompile(`<[^>]*>`)
 
-// The top of a page tells what decided the most failures first, once for all of them.
+// The top of a page shows first what decided the most failures, once for all of them.
 func TestReport_WriteHTML_causes(t *testing.T) {
 	const del4, del2 = "DEL of pod/web: want success, got code 999; and 2 more",
 		"DEL of pod/pod-7: want success, got code 999"

@@ -10,10 +10,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// gone is the outcome of a result that a report has not.
+// gone is the outcome of a result that a report does not contain.
 const gone = report.Outcome("")
 
-// TestDiff_outcomes goes from each outcome to each other one.
+// TestDiff_outcomes compares each outcome with each other one.
 func TestDiff_outcomes(t *testing.T) {
 	const (
 		same, worse, better, changed, fresh, left = "", "worse", "better", "changed", "new", "gone"

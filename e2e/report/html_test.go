@@ -41,7 +41,8 @@ func attribute(page, name string) []string {
 	return values
 }
 
-// Each result and failure mode has one place on the page, and each link leads to one or to a file beside the page.
+// Each result and failure mode has one place on the page, and each link leads to such a place or to a file beside the
+// page.
 func TestReport_WriteHTML_links(t *testing.T) {
 	for _, name := range []string{"macvlan.json", "full.json", "empty.json"} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +78,7 @@ func TestReport_WriteHTML_links(t *testing.T) {
 	}
 }
 
-// What is in a report is text, whatever it looks like.
+// The content of a report is shown as text, whatever it looks like.
 func TestReport_WriteHTML_escapes(t *testing.T) {
 	r := read(t, "full.json")
 	const bad = `<script>alert("1")</script>`
@@ -99,8 +100,8 @@ func TestReport_WriteHTML_escapes(t *testing.T) {
 	}
 }
 
-// A failure says what was relied on, what happened, what it looks like to users and how to see it again; its evidence
-// is open, that of findings is not, and passes are folded.
+// A failure shows what users rely on, what happened, what it looks like to users and how to repeat it. Its evidence is
+// open, that of findings is not, and passes are folded.
 func TestReport_WriteHTML_failure(t *testing.T) {
 	page := html.UnescapeString(render(t, read(t, "macvlan.json")))
 	_, rest, found := strings.Cut(page, `id="r-host-to-pod"`)

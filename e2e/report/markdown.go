@@ -230,7 +230,7 @@ func plain(text string) string {
 	return strings.NewReplacer(marks...).Replace(html.EscapeString(text))
 }
 
-// fence is a block of code that nothing in the text ends. GitHub colours differences.
+// fence returns a code block that nothing in the text can end. GitHub colours differences in it.
 func fence(text string) string {
 	mark, language := "```", "text"
 	if slices.ContainsFunc(strings.Split(text, "\n"), stateLine.MatchString) {

@@ -26,8 +26,8 @@ func TestReport_Markdown(t *testing.T) {
 	}
 }
 
-// However much is in a report, its Markdown is below the limit, says what it leaves out, and is whole: all that it
-// opens, it closes.
+// However long a report is, its Markdown is below the limit, says what it leaves out, and closes everything that it
+// opens.
 func TestReport_Markdown_limit(t *testing.T) {
 	long := strings.Repeat("ä line with `marks`, ``` and | <b>\n", 3000)
 	failure := func(i int, reason, text string) report.Result {
@@ -56,7 +56,7 @@ func TestReport_Markdown_limit(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		in   *report.Report
-		want string // of the sentence; empty where nothing is left out
+		want string // of the sentence; empty if nothing is left out
 	}{
 		{"one failure", many(1, "short", "short"), ""},
 		{"one long text", many(1, long, long), ""},
@@ -87,7 +87,7 @@ func TestReport_Markdown_limit(t *testing.T) {
 	}
 }
 
-// What is in a report is text, whatever it looks like.
+// The content of a report is shown as text, whatever it looks like.
 func TestReport_Markdown_escapes(t *testing.T) {
 	r := of(report.Result{
 		ID: "attach", Kind: "scenario", Plugin: report.Chain, Result: report.Fail,

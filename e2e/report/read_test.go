@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestReadFile_bad reads files that each have one mistake; the error stands beside them.
+// TestReadFile_bad reads files that have one mistake each; the error is beside them.
 func TestReadFile_bad(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.json")
 	if err != nil || len(files) == 0 {
@@ -43,13 +43,13 @@ func TestReadFile_bad(t *testing.T) {
 	})
 }
 
-// optional are the fields that WriteFile leaves out where they hold nothing, by the object that has them.
+// optional are the fields that WriteFile leaves out if they are empty, by object.
 var optional = []string{
 	"lab", "results.why", "results.reason", "results.repeat", "results.evidence", "results.evidence.file",
 	"lab.hosts.behind", "callTimes", "callTimes.paired", "callTimes.paired.growth",
 }
 
-// accepted reports whether ReadFile takes a document.
+// accepted reports whether ReadFile accepts a document.
 func accepted(t *testing.T, document any) bool {
 	text, err := json.Marshal(document)
 	if err != nil {
@@ -63,8 +63,8 @@ func accepted(t *testing.T, document any) bool {
 	return err == nil
 }
 
-// TestSchema takes each field away from a document that has all of them, gives each field another kind of value, and
-// adds a field to each object.
+// TestSchema removes each field from a document that has all of them, gives each field another kind of value, and adds
+// a field to each object.
 func TestSchema(t *testing.T) {
 	data, err := os.ReadFile("testdata/full.json")
 	if err != nil {
@@ -110,7 +110,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	visit(nil, document)
-	// So that the document does not lose fields unnoticed.
+	// This notices if the document loses fields.
 	if least := 60; tried < least {
 		t.Errorf("got %d fields, want %d or more", tried, least)
 	}

@@ -1,7 +1,7 @@
-// Package report has the document of a run: what was tested, every result, the verdict, and the evidence of what
-// failed.
+// Package report defines the document of a run: what was tested, every result, the verdict, and the evidence of
+// failures.
 //
-// It knows nothing about scenarios or clusters; package e2e fills it, the command prints it.
+// It knows nothing about scenarios or clusters; package e2e fills it in, and the command prints it.
 //
 // Run its tests: go test ./e2e/report
 package report
@@ -148,8 +148,8 @@ func (r *Result) LabFails(reason error) {
 	r.Result, r.Reason, r.Evidence, r.LabFailed = Skipped, reason.Error(), nil, true
 }
 
-// LacksOf makes the result a skip, since the machine lacks what the plugin asks for. feature is what its kernel was
-// built without; empty where it is something else.
+// LacksOf makes the result a skip, since the machine lacks what the plugin requests. feature is the feature that its
+// kernel was built without; empty if it is something else.
 func (r *Result) LacksOf(reason, feature string) {
 	r.Result, r.Reason, r.Evidence, r.Lacks = Skipped, reason, nil, feature
 }
@@ -178,13 +178,13 @@ type Result struct {
 	Reason string `json:"reason,omitempty"`
 	// BlockedBy is the result that blocks this one.
 	BlockedBy string `json:"blockedBy,omitempty"`
-	// LabFailed says that the result was skipped since the lab failed, and not because of the plugin or the user's
+	// LabFailed means that the result was skipped because the lab failed, and not because of the plugin or the user's
 	// choice.
 	LabFailed bool `json:"labFailed,omitempty"`
-	// Lacks is the feature that the kernel was built without and a plugin asked for, with its option; empty where it
-	// lacks none.
+	// Lacks is the feature that a plugin requested and the kernel was built without, with its option; empty if it lacks
+	// none.
 	Lacks string `json:"lacks,omitempty"`
-	// Disturbed says how the machine was busy while it ran, in words; empty where it was not beyond measure.
+	// Disturbed describes how busy the machine was while the unit ran; empty if it was not too busy.
 	Disturbed string `json:"disturbed,omitempty"`
 	// FirstRun is the result of the first run if it failed on a disturbed machine; nil if there was one run. The result
 	// is then that of a second run, with no other unit beside it.

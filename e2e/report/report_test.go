@@ -33,7 +33,7 @@ func TestReport_Judge(t *testing.T) {
 	levels := []string{report.Core, report.Extended, report.Must, report.Should}
 	for _, tt := range []struct {
 		outcome report.Outcome
-		want    [4]report.Verdict // by level, where the result counts and another one passed
+		want    [4]report.Verdict // by level, if the result counts and another one passed
 	}{
 		{report.Pass, [4]report.Verdict{ok, ok, ok, ok}},
 		{report.Fail, [4]report.Verdict{failed, failed, failed, failed}},
@@ -166,7 +166,7 @@ func fullReport() *report.Report {
 	}
 }
 
-// The names of the fields are what other programs read.
+// Other programs read the names of the fields.
 func TestReport_WriteFile(t *testing.T) {
 	full := fullReport()
 	for _, tt := range []struct {

@@ -97,7 +97,8 @@ func (t *stepChecker) hasNetns(path string, pod Place, verb string) bool {
 	return there
 }
 
-// reachable reports a pod that is not attached at this step; only interface ifname counts, or any if it is empty.
+// reachable reports a mistake if a pod is not attached at this step. Only interface ifname counts, or any if it is
+// empty.
 func (t *stepChecker) reachable(path string, pod Place, ifname, verb string) {
 	if verb == "check" || ifname != "" {
 		ifname = orDefault(ifname)

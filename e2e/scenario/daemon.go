@@ -161,7 +161,7 @@ func (t *stepChecker) cloud(path string, c Cloud) {
 	t.added[added]--
 }
 
-// ownAddress wants a pod of the node that has an address.
+// ownAddress reports a mistake unless the place is a pod of the node with an address.
 func (t *stepChecker) ownAddress(path string, c Cloud) {
 	pod, ok := t.place(path+".of", c.Of, PodPlace)
 	if !ok {

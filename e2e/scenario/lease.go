@@ -19,7 +19,7 @@ type Lease struct {
 	As string `yaml:"as"`
 }
 
-// lease checks a step.
+// lease checks a step that asserts a lease.
 func (t *stepChecker) lease(path string, l Lease) {
 	t.oneOf(path+".is", "is", l.Is, LeaseHeld, LeaseRenewed, LeaseReleased)
 	t.place(path+".of", l.Of, PodPlace)

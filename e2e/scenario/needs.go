@@ -6,33 +6,33 @@ import (
 	"strings"
 )
 
-// Needs is what a scenario needs from a backend and its machine. Lists are sorted and without repetition.
+// Needs contains what a scenario needs from a backend and its machine. Lists are sorted and without repetition.
 type Needs struct {
 	// Nodes is the number of nodes that exist at the same time.
 	Nodes int
-	// SecondNIC is a node with a management network of its own.
+	// SecondNIC means a node with a separate management network.
 	SecondNIC bool
-	// Reboot is a node that can lose its kernel state and keep its disk.
+	// Reboot means a node that can lose its kernel state and keep its disk.
 	Reboot bool
-	// Services is a proxy on every node, whose dataplane programs the scenario's services.
+	// Services means a proxy on every node, whose dataplane programs the scenario's services.
 	Services bool
-	// LocalAddresses is a node with addresses on its lo.
+	// LocalAddresses means a node with addresses on its lo.
 	LocalAddresses bool
-	// ForwardPolicy is a node on which a foreign chain drops what is forwarded.
+	// ForwardPolicy means a node on which a chain of another program drops forwarded packets.
 	ForwardPolicy bool
 	// Routed means pods of a routed network, for which the router of the LAN has routes.
 	Routed bool
-	// Devices are ones of the node that pods get.
+	// Devices means devices of the node that pods get.
 	Devices bool
-	// Other is another network beside that of the conflist, to which pods are attached first.
+	// Other means a network in addition to that of the conflist, to which pods are attached first.
 	Other bool
-	// Redirect is a pod that redirects one of its ports to another.
+	// Redirect means a pod that redirects one of its ports to another.
 	Redirect bool
-	// Capture is a place at which packets are watched.
+	// Capture means a place at which packets are captured.
 	Capture bool
-	// Daemon is a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
+	// Daemon means a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
 	Daemon, Cloud bool
-	// Doom is a daemon that can be killed before it answers. Variants are its variants.
+	// Doom means a daemon that can be killed before it answers. Variants are the needed variants of the daemon.
 	Doom     bool
 	Variants []string
 	// Sysctls are the settings of a node that the scenario chooses.
@@ -46,9 +46,9 @@ type Needs struct {
 	Plugins []string
 	// Features are the features that the scenario tests.
 	Features []Feature
-	// Leases is a DHCP server in the lab.
+	// Leases means a DHCP server in the lab.
 	Leases bool
-	// Asks is a conflist that declares a capability.
+	// Asks means a conflist that declares a capability.
 	Asks bool
 	// Runtime lists what the scenario does in place of a container runtime and a kubelet's own runtime would not do on
 	// request.

@@ -230,7 +230,7 @@ func TestParsePlace(t *testing.T) {
 	}
 }
 
-// FuzzParse wants a scenario or an error for every file, and that what was read once is read the same again.
+// FuzzParse checks that every file gives a scenario or an error, and that the scenario is the same if it is read again.
 func FuzzParse(f *testing.F) {
 	for _, pattern := range []string{"testdata/bad/*.yaml", "../../scenarios/*.yaml"} {
 		files, err := filepath.Glob(pattern)

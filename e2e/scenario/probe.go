@@ -49,7 +49,8 @@ func (t *stepChecker) traffic(path string, from, to Place, protocol string, port
 	t.path(path, from, to, t.listening(path, to, protocol, port))
 }
 
-// ownNode wants only the node's own pods to use its local addresses: others have no route to them.
+// ownNode reports a mistake if a place other than the node's own pods uses its local addresses: others have no route to
+// them.
 func (t *stepChecker) ownNode(path string, from, to Place) {
 	if from.Kind != PodPlace || t.nodeOf(from) != to.Name {
 		t.wrong(path+".interface", "only pods on %s reach its local addresses, got %s; probe from one of them", to,
@@ -149,7 +150,7 @@ func (t *stepChecker) listening(path string, to Place, protocol string, port uin
 	return nil
 }
 
-// path returns the feature that traffic between two places tests. behind is the pod that answers on a port of its node.
+// path records the feature that traffic between two places tests. behind is the pod that answers on a port of its node.
 func (t *stepChecker) path(path string, from, to Place, behind *Pod) {
 	if behind != nil {
 		to = Place{PodPlace, behind.Name}

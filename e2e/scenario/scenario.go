@@ -1,7 +1,7 @@
-// Package scenario has the scenario file: one behaviour of a CNI plugin as nodes, pods and steps.
+// Package scenario defines the scenario file: one behaviour of a CNI plugin as nodes, pods and steps.
 //
-// It has only data: it parses and validates files and says what they need from a backend. Package e2e runs them. There
-// are no templates, no loops and no conditions; the steps of a scenario can be read aloud.
+// It only parses and validates files, and says what they need from a backend. Package e2e runs them. There are no
+// templates, no loops and no conditions; the steps of a scenario can be read aloud.
 //
 // Run its tests: go test ./e2e/scenario
 package scenario
@@ -32,7 +32,7 @@ type Scenario struct {
 	Nodes []Node `yaml:"nodes"`
 	Hosts []Host `yaml:"hosts"`
 	Pods  []Pod  `yaml:"pods"`
-	// Services exist on every node before the first step; their endpoints follow the pods that are attached.
+	// Services exist on every node before the first step. Their endpoints follow the pods that are attached.
 	Services []Service `yaml:"services"`
 	Steps    []Step    `yaml:"steps"`
 
@@ -41,8 +41,8 @@ type Scenario struct {
 	Source []byte `yaml:"-"`
 }
 
-// Chain has plugins that a scenario adds to the conflist's own, to show that they work together. Each is a plugin's
-// configuration as it would be in the conflist.
+// Chain contains plugins that a scenario adds to the conflist's own, to show that they work together. Each is a
+// plugin's configuration as it would be in the conflist.
 type Chain struct {
 	// AfterMain follows the first plugin.
 	AfterMain []map[string]any `yaml:"afterMain"`
@@ -59,7 +59,7 @@ const (
 // Node is a machine on which a runtime attaches pods.
 type Node struct {
 	Name string `yaml:"name"`
-	// Listen has servers in the node's own network namespace, as of a host-network pod.
+	// Listen contains servers in the node's own network namespace, like those of a host-network pod.
 	Listen []Listen `yaml:"listen"`
 	// RPFilter is net.ipv4.conf.{all,default}.rp_filter: 0 off, 1 strict, 2 loose (kernel: ip-sysctl.rst). Nil means 2.
 	RPFilter *int `yaml:"rpFilter"`
@@ -123,7 +123,7 @@ const (
 const (
 	// ConflistNetwork is the conflist under test.
 	ConflistNetwork = "conflist"
-	// OtherNetwork is the one that the run names beside it (--with), or RoutedNetwork where it names none.
+	// OtherNetwork is the network that the run names in addition (--with), or RoutedNetwork if it names none.
 	OtherNetwork = "other"
 	// FailingNetwork is one whose ADD fails when its interface is due, with code 999.
 	FailingNetwork = "failing"
@@ -149,13 +149,13 @@ type Pod struct {
 	ContainerID string `yaml:"containerID"`
 	// HostPorts are passed as the capability portMappings.
 	HostPorts []HostPort `yaml:"hostPorts"`
-	// Asks says that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns,
+	// Asks means that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns,
 	// …), which ADD must give the pod.
 	Asks bool `yaml:"asks"`
 	// Network is the network of the pod: "" the conflist, MainNetwork for a second pod that needs only the underlay, or
 	// RoutedNetwork, as for pods of an overlay or routed network beside the underlay.
 	Network string `yaml:"network"`
-	// Networks are, by interface, what a pod on several networks is attached to: steps name the interface with as.
+	// Networks are the networks of a pod on several networks, by interface; steps name the interface with as.
 	Networks map[string]string `yaml:"networks"`
 	// Redirect sends what arrives for a TCP port of the pod to another of its ports, as the sidecars of a service mesh
 	// do.

@@ -134,7 +134,7 @@ func (t *stepChecker) answering(path string, service string) []Place {
 	return there
 }
 
-// toService returns the features that traffic to a service's cluster addresses tests.
+// toService records the features that traffic to a service's cluster addresses tests.
 func (t *stepChecker) toService(path string, from, to Place, protocol string, port uint16) {
 	service := t.services[to.Name]
 	t.reached[to.Name] = true

@@ -20,7 +20,7 @@ func shipped(t *testing.T) []*scenario.Scenario {
 	return all
 }
 
-// TestShipped keeps the files that ship readable and quick: a story of 10 to 40 lines, and together little waiting.
+// TestShipped keeps the shipped files readable and quick: 10 to 40 lines, and little waiting in total.
 func TestShipped(t *testing.T) {
 	var waiting time.Duration
 	for _, s := range shipped(t) {
@@ -42,8 +42,8 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// TestShippedServices keeps scenarios with services out of the profiles below kubernetes, and each of their probes
-// telling whom the far end must see: services that work with the wrong source break policies and logs.
+// TestShippedServices checks that scenarios with services are not in the profiles below kubernetes, and that each of
+// their probes says whom the far end must see: services that work with the wrong source break policies and logs.
 func TestShippedServices(t *testing.T) {
 	for _, s := range shipped(t) {
 		if len(s.Services) == 0 {
@@ -61,7 +61,7 @@ func TestShippedServices(t *testing.T) {
 	}
 }
 
-// TestShippedFeatures keeps each feature that a profile demands tested by something.
+// TestShippedFeatures checks that each feature that a profile demands is tested by a scenario.
 func TestShippedFeatures(t *testing.T) {
 	tested := map[scenario.Feature]bool{}
 	for _, s := range shipped(t) {
@@ -76,7 +76,7 @@ func TestShippedFeatures(t *testing.T) {
 	}
 }
 
-// TestShippedEmbedded finds a file that the embedding leaves out.
+// TestShippedEmbedded finds files that are not embedded.
 func TestShippedEmbedded(t *testing.T) {
 	onDisk, err := scenario.Load(os.DirFS("../../scenarios"))
 	if err != nil {
@@ -87,8 +87,8 @@ func TestShippedEmbedded(t *testing.T) {
 	}
 }
 
-// TestShipped_scenarios_add_once keeps the suite from what a runtime must not do: ADD twice for one container and
-// interface without DEL between (SPEC.md, ADD).
+// TestShipped_scenarios_add_once checks that the suite does not do what a runtime must not do: ADD twice for one
+// container and interface without a DEL in between (SPEC.md, ADD).
 func TestShipped_scenarios_add_once(t *testing.T) {
 	for _, s := range shipped(t) {
 		attached := map[string]bool{}

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// What libcni's cache has for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
+// The states of libcni's cache for an attachment: State.Cache asserts CachePresent or CacheAbsent, Step.Cache makes
 // CacheAbsent or CacheEmpty.
 const (
 	CachePresent = "present"
@@ -23,7 +23,7 @@ const (
 const (
 	UnchangedAddresses     = "addresses"
 	UnchangedDefaultRoutes = "default-routes"
-	// UnchangedDevices are those that the node gives to pods, compared with how they were before the first step.
+	// UnchangedDevices are the devices that the node gives to pods, compared with their state before the first step.
 	UnchangedDevices = "devices"
 )
 

@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// verb has everything about a verb of steps. Package runner has a function for each.
+// verb describes a verb of steps. Package runner has a function for each.
 type verb struct {
 	name string
 	// set reports whether a step has the verb.
 	set func(s Step) bool
 	// text returns a step as a sentence.
 	text func(s Step) string
-	// check reports what is wrong with a step, and follows what it does.
+	// check reports what is wrong with a step, and updates the state.
 	check func(c *stepChecker, path string, s Step)
 	// places returns the places of a step that may be hosts; nil if there are none.
 	places func(s Step) []string
-	// needs adds what a step needs from a backend besides hosts; nil if it needs nothing.
+	// needs adds what a step needs from a backend in addition to hosts; nil if it needs nothing else.
 	needs func(n *Needs, s Step)
-	// takes returns how long a step waits by design; nil if it does not.
+	// takes returns how long a step waits by design; nil if it does not wait.
 	takes func(s Step) time.Duration
 }
 

@@ -18,7 +18,8 @@ import (
 // cnitoolName is the name under which this program acts as cnitool in a lab.
 const cnitoolName = "cnitool"
 
-// newCnitoolCommand has the verbs, arguments and variables of cnitool (containernetworking/cni, cnitool).
+// newCnitoolCommand returns a command with the verbs, arguments and variables of cnitool (containernetworking/cni,
+// cnitool).
 func newCnitoolCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    cnitoolName + " add|check|del|gc|status NETWORK [NETNS]",

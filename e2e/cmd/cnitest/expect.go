@@ -11,7 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// loadExpectation reads the file of --expect. Its profile, features and plugins hold unless the command line has these
+// loadExpectation reads the file of --expect. Its profile, features and plugins apply unless the command line has these
 // flags.
 func (f *runFlags) loadExpectation(flags *pflag.FlagSet) (err error) {
 	if f.expect == "" {

@@ -32,7 +32,7 @@ func (r importRule) broken(deps []string) []string {
 	})
 }
 
-// TestImports holds for what is built, tests left out: those of e2e use a backend.
+// TestImports checks the built packages, without tests: those of e2e use a backend.
 func TestImports(t *testing.T) {
 	for _, rule := range importRules() {
 		t.Run(strings.Join(rule.of, " "), func(t *testing.T) {
@@ -68,7 +68,7 @@ func goList(t *testing.T, args ...string) []string {
 }
 
 // layers lists the packages of e2e from the lowest to the highest: a package imports only packages of lower rows.
-// Commands and what only tests use are left out; they may import everything.
+// Commands and packages that only tests use are left out; they may import everything.
 func layers() [][]string {
 	return [][]string{
 		{"internal/strictyaml", "internal/busy", "internal/rtnl", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},

@@ -22,14 +22,14 @@ import (
 //go:embed init
 var initFiles embed.FS
 
-// project is what the templates know about a plugin's repository.
+// project contains what the templates know about a plugin's repository.
 type project struct {
 	// Type is the plugin's type.
 	Type string
 	// Conflist and Expected are paths below the repository's directory. Network is the name of one of several networks
 	// in Conflist; empty if it has only one.
 	Conflist, Expected, Network string
-	// Go says that the plugin is a Go module.
+	// Go means that the plugin is a Go module.
 	Go bool
 	// Version is the version of cnitest for go run, Ref the one for a workflow.
 	Version, Ref string
@@ -104,7 +104,7 @@ func (p project) write(dir string, out io.Writer) error {
 // typeForm is the form of a type: the name of a file.
 var typeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 
-// complete finds out what the flags do not say.
+// complete determines values that the flags do not set.
 func (p *project) complete(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// TestInit wants files that are right as they are, and none of them written twice.
+// TestInit checks that the written files are valid without edits, and that none is written twice.
 func TestInit(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "mynet")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -65,7 +65,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInit_comments wants what stands in comments to be right too, once somebody takes the sign away.
+// TestInit_comments checks that the text in comments is valid too when the comment sign is removed.
 func TestInit_comments(t *testing.T) {
 	dir := t.TempDir()
 	var out bytes.Buffer
@@ -126,7 +126,7 @@ func contents(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// thirdParty returns a copy of the example of somebody else's plugin in a clean directory.
+// thirdParty returns a copy of the example plugin in an empty directory.
 func thirdParty(t *testing.T) string {
 	t.Helper()
 	from, err := filepath.Abs("../../examples/thirdparty")
@@ -152,7 +152,7 @@ func thirdParty(t *testing.T) string {
 	return dir
 }
 
-// TestInit_workflow runs what init wrote, as GitHub would: the build and the action, on the example plugin.
+// TestInit_workflow runs the files that init wrote as GitHub would: the build and the action, on the example plugin.
 func TestInit_workflow(t *testing.T) {
 	dir := thirdParty(t)
 	r := newRunner(t, dir)
@@ -170,7 +170,7 @@ func TestInit_workflow(t *testing.T) {
 	for _, step := range workflow.Jobs["conformance"].Steps {
 		switch {
 		case strings.HasPrefix(step.Uses, "cnitest/cnitest/.github/actions/cnitest@"):
-			// All of it takes half a minute.
+			// the complete run takes half a minute
 			step.With["arguments"] = "--scenario del-* --quick"
 			var ok bool
 			if outputs, ok = r.action(step.With); !ok {
@@ -199,8 +199,8 @@ func TestInit_workflow(t *testing.T) {
 	}
 }
 
-// TestAction_fails wants the action to fail with the verdict where the plugin does, and to say nothing of a report
-// where there is none.
+// TestAction_fails checks that the action fails with the verdict if the plugin does, and says nothing about a report if
+// there is none.
 func TestAction_fails(t *testing.T) {
 	dir := thirdParty(t)
 	r := newRunner(t, dir)

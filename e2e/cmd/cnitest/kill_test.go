@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// hostState is what a run could leave on this machine. Other processes change the list of processes; those are told
-// apart by their binary.
+// hostState contains what a run could leave on this machine. Other programs change the list of processes, so processes
+// are recognised by their binary.
 type hostState struct{ Links, Mounts, Namespaces, CNI, Temporary []string }
 
 func readHostState(t *testing.T) hostState {
@@ -41,14 +41,15 @@ func readHostState(t *testing.T) hostState {
 		}
 	}
 	slices.Sort(s.Links)
-	// Tests make directories of other names there.
+	// Tests make directories with other names there.
 	if s.Temporary, err = filepath.Glob(filepath.Join(os.TempDir(), "cnitest-repeat-*")); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// TestKill kills cnitest at moments all over a run: its nodes end with it, and nothing of them is on this machine.
+// TestKill kills cnitest at moments distributed over a run: its nodes end with it, and nothing of them is left on this
+// machine.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	bin := plugins(t)
@@ -57,7 +58,7 @@ func TestKill(t *testing.T) {
 		name  string
 		args  []string
 		until string        // a line of its output; empty means at once
-		after time.Duration // that line, or the start
+		after time.Duration // after that line, or after the start
 	}{
 		{name: "at once", args: run},
 		{name: "first cluster", args: run, until: " scenarios"},
@@ -75,12 +76,12 @@ func TestKill(t *testing.T) {
 				if tt.until != "" {
 					p.until(t, tt.until)
 				}
-				// Nothing is waited for: the moment is what is varied.
+				// It waits for no event, since the moment is what varies.
 				time.Sleep(tt.after)
 				if err := p.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
-				// Before its output is read to the end, for which an orphan would have to end, too.
+				// Check before its output is read to the end, which would only come when an orphan ends too.
 				p.wantNoOrphans(t)
 				if out, status := p.end(); status != 137 {
 					t.Errorf("got status %d, want 137; output:\n%s%s", status, out, &p.stderr)

@@ -29,7 +29,7 @@ func (f *kindFlags) add(flags *pflag.FlagSet) {
 		"(default made here, for kind's nodes)")
 }
 
-// checkKind checks the flags by themselves.
+// checkKind checks the flags without the files.
 func (f *runFlags) checkKind() error {
 	k := f.kind
 	switch {
@@ -53,7 +53,7 @@ func (f *runFlags) kindOptions(list *conflist.File) kind.Options {
 	}
 }
 
-// doctorKind prints what runs on a cluster depend on.
+// doctorKind prints the conditions that runs on a cluster depend on.
 func doctorKind(ctx context.Context, k kindFlags, out io.Writer) error {
 	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer f.w.Flush()

@@ -24,8 +24,8 @@ import (
 // labPod is the namespace that a lab's nodes have from the start, for cnitool.
 const labPod = "testing"
 
-// toolDir has this program as cnitool on the nodes of a lab. It comes after the plugins' directory in PATH, so that a
-// cnitool there has precedence.
+// toolDir contains this program as cnitool on the nodes of a lab. It comes after the plugins' directory in PATH, so
+// that a cnitool there has precedence.
 const toolDir = "/opt/cni/tools"
 
 // labFlags are the flags of lab.
@@ -159,7 +159,7 @@ func labEnd(ctx context.Context, err error) error {
 	return err
 }
 
-// enter runs a command in a place, or a shell without one, and takes the terminal back from it.
+// enter runs a command in a place, or a shell if there is none, and takes the terminal back from it.
 func enter(ctx context.Context, c cluster.Cluster, place *cluster.Place, command []string) error {
 	enterer, ok := c.(netns.Enterer)
 	if !ok {
@@ -206,7 +206,7 @@ func labEnv(place string) []string {
 	return append(env, "PATH="+path, "CNI_PATH="+netns.BinDir, "NETCONFPATH="+netns.ConflistDir, "PS1="+place+"# ")
 }
 
-// greet says what can be done in the shell of a lab.
+// greet prints what can be done in the shell of a lab.
 func greet(ctx context.Context, out io.Writer, c cluster.Cluster, place *cluster.Place, network string) {
 	fmt.Fprintf(out, "a shell on %s; exit ends the lab. Try: cnitool add %s /var/run/netns/%s\nfrom another "+
 		"terminal%s:\n", place.Name, network, labPod, asWhom())

@@ -1,7 +1,7 @@
 // Command cnitest says whether a CNI plugin for underlay networks does what its users rely on.
 //
-// It does little itself: package e2e runs the scenarios, the netns backend makes the lab, package scenario explains.
-// The command has the command line, the output while a run proceeds, and the shell in a lab.
+// It does little itself: package e2e runs the scenarios, the netns backend makes the lab, and package scenario explains
+// scenarios. The command implements the command line, the output during a run, and the shell in a lab.
 //
 // Run its tests: go test ./e2e/cmd/cnitest
 package main
@@ -65,7 +65,7 @@ func run(args []string) int {
 	return end.status
 }
 
-// printError prints an error, of which each line may be a problem of its own.
+// printError prints an error, each line of which may be a separate problem.
 func printError(out io.Writer, name string, err error) {
 	if err == nil {
 		return

@@ -23,7 +23,7 @@ const nobody = 65534
 
 func TestMain(m *testing.M) {
 	if os.Args[0] == selfPath {
-		// cnitest started itself: as an agent, in a user namespace, or once more.
+		// cnitest started itself: as an agent, in a user namespace, or again
 		main()
 	}
 	testscript.Main(testMain{m}, map[string]func(){"cnitest": main, cnitoolName: main, "unprivileged": unprivileged})
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // testMain removes what the tests built.
 type testMain struct{ *testing.M }
 
-// buildDirVariable holds the directory in which the tests build plugins.
+// buildDirVariable contains the directory in which the tests build plugins.
 const buildDirVariable = "CNITEST_TEST_BUILD"
 
 func (m testMain) Run() int {
@@ -74,7 +74,7 @@ var buildPlugins = sync.OnceValue(func() error {
 
 func binDir() string { return filepath.Join(os.Getenv(buildDirVariable), "bin") }
 
-// plugins returns the directory of the plugins' binaries. Tests that run them are skipped where no lab can be made.
+// plugins returns the directory of the plugins' binaries. It skips tests that run them if no lab can be made.
 func plugins(t *testing.T) string {
 	t.Helper()
 	if !canMakeLabs() {
@@ -96,7 +96,7 @@ func routeConflist(t *testing.T) string {
 	return path
 }
 
-// doctorSays is what the doctor says of this machine, without its verdict.
+// doctorSays is the output of doctor on this machine, without its verdict.
 var doctorSays = sync.OnceValue(func() string {
 	out, _ := exec.Command("cnitest", "doctor").Output()
 	return string(out)
@@ -126,7 +126,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PLUGINS", binDir())
 			env.Setenv("ROUTE", routeConflist(t))
 			env.Setenv("SHELL", "/bin/sh")
-			// For unprivileged: these directories are made for their owner alone.
+			// For unprivileged: these directories belong to their owner alone.
 			cnitest, err := exec.LookPath("cnitest")
 			if err != nil {
 				return err
@@ -137,7 +137,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows whether this is root, whether labs can be made, and missing:KIND of links.
+// condition reports whether this is root, whether labs can be made, and missing:KIND of links.
 func condition(name string) (bool, error) {
 	kind, ok := strings.CutPrefix(name, "missing:")
 	switch {

@@ -26,7 +26,7 @@ import (
 type networkFlags struct {
 	name              string
 	subnets, gateways []string
-	// with is another network beside the one that is meant, a file or a network of the same file, and other what it is.
+	// with names another network, a file or a network of the same file, and other is its content.
 	with  string
 	other *conflist.File
 	// lease is how long leases of the lab's DHCP server last.
@@ -97,7 +97,7 @@ func (f *networkFlags) load(file string) (*conflist.File, error) {
 	return conflist.LoadNetwork(file, f.name)
 }
 
-// networks reads the networks to run: one, or all of a file if none was chosen, but for that of --with.
+// networks reads the networks to run: one, or all of a file if none was chosen, except for that of --with.
 func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 	if err := f.loadOther(file); err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 	return []*conflist.File{one}, err
 }
 
-// runEach runs the same command line for each network, in processes of their own since Ginkgo runs one suite in a
+// runEach runs the same command line for each network, each in a separate process since Ginkgo runs one suite in a
 // process. Reports go to directories with the networks' names in reportDir. The status is the worst one.
 func runEach(ctx context.Context, networks []*conflist.File, reportDir string, args []string, out io.Writer) error {
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// waitTime bounds whatever a test waits for.
+// waitTime limits every wait of a test.
 const waitTime = 3 * time.Minute
 
 // The conflists in a process's directory: that of the route plugin, and macvlan alone.
@@ -34,8 +34,8 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// exeArgument stands for the path of a process's binary in its arguments: so marked, other programs are known as its
-// own.
+// exeArgument stands for the path of a process's binary in its arguments; other programs with it are recognised as the
+// process's own.
 const exeArgument = "EXE"
 
 // process is a running cnitest whose output is read line by line.
@@ -43,10 +43,10 @@ type process struct {
 	*exec.Cmd
 	lines  *bufio.Scanner
 	stderr bytes.Buffer
-	exe    string // its own name of the binary, which tells its processes from others
+	exe    string // its own name of the binary, by which its processes are recognised
 }
 
-// start starts cnitest in a directory of its own, as nobody where user is true.
+// start starts cnitest in a separate directory, as nobody if user is true.
 func start(t *testing.T, user bool, args ...string) *process {
 	t.Helper()
 	dir := t.TempDir()
@@ -55,7 +55,8 @@ func start(t *testing.T, user bool, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Linked, not copied: what a test has written it cannot execute while another test forks (execve(2), ETXTBSY).
+	// It is linked and not copied: a file that a test has written cannot be executed while another test forks
+	// (execve(2), ETXTBSY).
 	if err := os.Link(original, p.exe); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func start(t *testing.T, user bool, args ...string) *process {
 	return p
 }
 
-// until reads to the line that matches and returns all up to it.
+// until reads to the line that matches and returns all lines up to it.
 func (p *process) until(t *testing.T, pattern string) []string {
 	t.Helper()
 	var seen []string
@@ -126,7 +127,7 @@ func (p *process) end() (string, int) {
 	return rest.String(), w.ExitStatus()
 }
 
-// family returns the running processes of the binary, and those that bear its path among their arguments.
+// family returns the running processes of the binary, and those that have its path among their arguments.
 func (p *process) family() []string {
 	var found []string
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
@@ -141,7 +142,7 @@ func (p *process) family() []string {
 	return found
 }
 
-// wantNoOrphans waits for the end of everything that p started.
+// wantNoOrphans waits until everything that p started has ended.
 func (p *process) wantNoOrphans(t *testing.T) {
 	t.Helper()
 	deadline := time.Now().Add(waitTime)

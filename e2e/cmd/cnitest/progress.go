@@ -18,9 +18,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// progress prints a line for each scenario as it ends, and on a terminal below them a live line with what runs.
+// progress prints a line for each scenario when it ends and, on a terminal, a live line below them that shows what
+// runs.
 type progress struct {
-	ctx context.Context // its end silences the rest: what a signal cut off says nothing of the plugins
+	// The end of ctx stops the output: results that a signal cut off say nothing about the plugins.
+	ctx context.Context
 	out io.Writer
 
 	mu sync.Mutex
@@ -30,18 +32,18 @@ type progress struct {
 	ended     int
 	total     int
 	start     time.Time
-	// each says that every result gets a line, also if its cause was printed.
+	// each means that every result gets a line, even if its cause was printed.
 	each bool
-	// told has the causes of failures that were printed.
+	// told contains the causes of failures that were printed.
 	told map[string]bool
 }
 
-// liveLine is the last line on a terminal, with what runs.
+// liveLine is the last line on a terminal, which shows what runs.
 type liveLine struct {
 	live    *os.File // the terminal; nil if the output is none
 	stop    chan struct{}
 	running []string
-	shown   bool // the line stands on the screen
+	shown   bool // the line is on the screen
 }
 
 func newProgress(ctx context.Context, out io.Writer) *progress {
@@ -172,7 +174,7 @@ func (p *progress) soaking(text string) {
 	p.drawLive()
 }
 
-// quiet has the outcomes of requirements that nobody has to act on.
+// quiet reports whether nobody has to act on requirements with an outcome.
 func quiet(o report.Outcome) bool {
 	return o == report.Pass || o == report.NotApplicable || o == report.KnownUpstream
 }
@@ -209,7 +211,7 @@ func plural(n int, word string) string {
 	return fmt.Sprintf("%d %ss", n, word)
 }
 
-// inLines gives each part of a long reason a line of its own.
+// inLines puts each part of a long reason on a separate line.
 func inLines(reason string) string {
 	return strings.NewReplacer("\n", "\n    ", "; ", ";\n    ").Replace(reason)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// show lets two scenarios run.
+// show simulates a run of two scenarios.
 func show(p *progress) {
 	p.begin("net.conflist", []*e2e.Unit{{ID: "host-to-pod"}, {ID: "reboot"}}, []string{"route"})
 	p.started(&e2e.Unit{ID: "host-to-pod"})
@@ -53,7 +53,7 @@ func TestProgressOnTerminal(t *testing.T) {
 	screen, terminal := openTerminal(t)
 	p := newProgress(context.Background(), terminal)
 	show(p)
-	// A second end is nothing new.
+	// A second call changes nothing.
 	p.end()
 	fmt.Fprintln(terminal, "last")
 	got := screen.read(t, "last\r\n")
@@ -72,7 +72,7 @@ func TestProgressOnTerminal(t *testing.T) {
 			t.Errorf("got live lines %q, want one that starts with %q", what, want)
 		}
 	}
-	// Without them the terminal shows what a file would hold.
+	// Without them the terminal shows what a file would contain.
 	if diff := cmp.Diff(strings.ReplaceAll(live.ReplaceAllString(got, ""), "\r\n", "\n"), shown+"last\n"); diff != "" {
 		t.Errorf("got, want on the screen:\n%s", diff)
 	}
@@ -127,7 +127,7 @@ func openTerminal(t *testing.T) (terminal, *os.File) {
 	return terminal{far}, near
 }
 
-// read returns what came until the text that ends it.
+// read returns the output up to a text.
 func (s terminal) read(t *testing.T, end string) string {
 	t.Helper()
 	watchdog := time.AfterFunc(waitTime, func() { _ = s.Close() })

@@ -48,7 +48,7 @@ func (f *remoteFlags) add(flags *pflag.FlagSet) {
 		"reboot'; without it no scenario reboots one")
 }
 
-// check checks the flags by themselves.
+// checkRemote checks the flags without the files.
 func (f *runFlags) checkRemote() (err error) {
 	r := &f.remote
 	if f.backend != sshBackend {
@@ -85,7 +85,7 @@ func (f *runFlags) checkRemote() (err error) {
 }
 
 // openBackend opens the backend that the flags name. The caller calls the returned function at the end; its error says
-// what is not as it was found.
+// what was not restored.
 func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluster.Backend, func() error, error) {
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil

@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestBackendFlags wants what a report says of repeating a failure to name the machines again.
+// TestBackendFlags checks that the command that repeats a failure names the machines again.
 func TestBackendFlags(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -35,8 +35,8 @@ func TestBackendFlags(t *testing.T) {
 	}
 }
 
-// TestLackOf tells a run in which a plugin under test asked for what the kernel lacks from one in which another plugin
-// did.
+// TestLackOf distinguishes a run in which a plugin under test needed what the kernel lacks from one in which another
+// plugin did.
 func TestLackOf(t *testing.T) {
 	r := &report.Report{
 		Results: []report.Result{{ID: "ADD-2", Plugin: "macvlan"}, {ID: "chain-portmap", Plugin: report.Chain}},
@@ -54,7 +54,7 @@ func TestLackOf(t *testing.T) {
 	}
 }
 
-// TestLabFailure tells a run in which the lab failed from one in which everything was asked.
+// TestLabFailure distinguishes a run in which the lab failed from a complete one.
 func TestLabFailure(t *testing.T) {
 	r := &report.Report{Results: []report.Result{
 		{ID: "host-to-pod", Result: report.Pass}, {ID: "reboot", Result: report.Skipped, Reason: "not allowed"},

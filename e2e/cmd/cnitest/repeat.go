@@ -24,7 +24,7 @@ const reportFDFlag = "report-fd"
 // firstExtraFile is the number of the first of exec.Cmd's ExtraFiles in the child.
 const firstExtraFile = 3
 
-// repeat runs the same command line n times, each in a process of its own since Ginkgo runs one suite in a process, and
+// repeat runs the same command line n times, each in a separate process since Ginkgo runs one suite in a process, and
 // fails if a result differs from that of the first run. Reports go to run-1, run-2, … in reportDir, if it is not empty.
 func repeat(ctx context.Context, times int, reportDir string, args []string, out io.Writer) error {
 	var first []string
@@ -96,7 +96,8 @@ func runOnce(ctx context.Context, args []string) (*report.Report, error) {
 	return r, err
 }
 
-// insertFlags puts flags at the right place: of several values the last one counts, and words after -- are no flags.
+// insertFlags inserts flags at the right place: of several values the last one counts, and words after -- are not
+// flags.
 func insertFlags(args, flags []string) []string {
 	if i := slices.Index(args, "--"); i >= 0 {
 		return slices.Insert(slices.Clone(args), i, flags...)
@@ -104,7 +105,7 @@ func insertFlags(args, flags []string) []string {
 	return append(slices.Clone(args), flags...)
 }
 
-// resultLines returns what must be the same each time, sorted.
+// resultLines returns the results that must be the same each time, sorted.
 func resultLines(r *report.Report) []string {
 	var lines []string
 	for _, res := range r.Results {

@@ -119,7 +119,7 @@ func newSchemaCommand() *cobra.Command {
 	}
 }
 
-// reportFiles wants as many paths as it has names for them.
+// reportFiles returns an error unless there are as many paths as names.
 func reportFiles(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {

@@ -12,8 +12,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// TestReports wants the tables of e2e/reports and of the repository to say what the reports say, and the reports to be
-// such as this version writes.
+// TestReports checks that the tables of e2e/reports and of the repository agree with the reports, and that this version
+// could have written the reports.
 func TestReports(t *testing.T) {
 	const dir = "../../reports"
 	readmes := []struct{ path, toReports, table string }{
@@ -44,7 +44,7 @@ func TestReports(t *testing.T) {
 	}
 }
 
-// checkReportTable wants a file to have the table between its marks, or writes it there.
+// checkReportTable checks that a file has the table between its marks, or writes it there.
 func checkReportTable(t *testing.T, path, table string) {
 	t.Helper()
 	old, err := os.ReadFile(path)

@@ -95,7 +95,7 @@ func newRunCommand() *cobra.Command {
 	return cmd
 }
 
-// oneConflist wants exactly one argument.
+// oneConflist returns an error unless there is exactly one argument.
 func oneConflist(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -180,7 +180,8 @@ func (f *runFlags) conclude(ctx context.Context, out io.Writer, result *report.R
 	return cmp.Or(err, lackOf(result), labFailure(result))
 }
 
-// lackOf says that the verdict leaves out what this kernel cannot do; nil where it could do everything that counts.
+// lackOf returns an error that says what this kernel cannot do and the verdict therefore leaves out; nil if it can do
+// everything that counts.
 func lackOf(r *report.Report) error {
 	lacking := slices.DeleteFunc(
 		slices.Clone(r.Results),

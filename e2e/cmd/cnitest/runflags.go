@@ -22,11 +22,11 @@ type runFlags struct {
 	kind   kindFlags
 }
 
-// claimFlags say what the verdict is about, and what is expected.
+// claimFlags say what the verdict is about, and which results are expected.
 type claimFlags struct {
 	profile         string
 	claims, plugins []string
-	// expect is a file, expected its content; nil without.
+	// expect is a file, expected its content; nil without a file.
 	expect   string
 	expected *expectation.Expectation
 }
@@ -45,7 +45,7 @@ type howFlags struct {
 	keep            bool
 }
 
-// outputFlags say what to tell, and where.
+// outputFlags say what to print, and where.
 type outputFlags struct {
 	reportDir    string
 	reportFD     int

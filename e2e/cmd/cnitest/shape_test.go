@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of what one reads at once. Lines have theirs in .golangci.yml.
+// The limits of units of code. The limit of lines is in .golangci.yml.
 const (
 	maxFileLines     = 450
 	maxFunctionLines = 60 // without tables and texts
@@ -21,12 +21,12 @@ const (
 	maxColumns       = 120
 )
 
-// isTable names the structs that hide fields and are data all the same.
+// isTable names structs that hide fields and are data nevertheless.
 var isTable = map[string]bool{
 	"Requirement": true, // a row of contract's tables, with the check that only its package calls
 }
 
-// TestShape keeps files, functions and structs small, and lines of Markdown short. Generated files are left out.
+// TestShape keeps files, functions and structs small, and lines of Markdown short. Generated files are exempt.
 func TestShape(t *testing.T) {
 	root := filepath.Join("..", "..", "..")
 	files := 0
@@ -132,7 +132,7 @@ func misshapen(set *token.FileSet, file *ast.File) []string {
 	return problems
 }
 
-// wide lists the lines of a Markdown text that are too long; tables and blocks of code are as wide as they must be.
+// wide lists the lines of a Markdown text that are too long; tables and code blocks are exempt.
 func wide(file, text string) []string {
 	var problems []string
 	code := false
@@ -149,7 +149,7 @@ func wide(file, text string) []string {
 	return problems
 }
 
-// dataLines counts the lines of the slices, maps and texts that are written out in a function.
+// dataLines counts the lines of slices, maps and texts in a function.
 func dataLines(f *ast.FuncDecl, lines func(ast.Node) int) int {
 	n := 0
 	ast.Inspect(f, func(node ast.Node) bool {
@@ -168,7 +168,7 @@ func dataLines(f *ast.FuncDecl, lines func(ast.Node) int) int {
 	return n
 }
 
-// hides reports whether a struct has fields that only its package sees.
+// hides reports whether a struct has unexported fields.
 func hides(s *ast.StructType) bool {
 	for _, f := range s.Fields.List {
 		for _, name := range f.Names {

@@ -27,12 +27,12 @@ func TestSignals(t *testing.T) {
 		until   string // a line of its output
 		signal  syscall.Signal
 		want    int
-		wantErr string // of all that stands on stderr
-		// wantNote is of the notes in the report of a run that the signal ended.
+		wantErr string // of everything on stderr
+		// wantNote is a part of the notes in the report of a run that the signal ended.
 		wantNote string
 	}{
 		{
-			// The longest comes first, and Ginkgo waits for another then.
+			// The longest comes first, and Ginkgo then waits for another.
 			name: "interrupt of a run", args: []string{
 				"run", "--bin-dir", bin, "--workers=1", "--scenario=c[ao]*", "--report-dir=out", conflistName,
 			},
@@ -61,7 +61,7 @@ func TestSignals(t *testing.T) {
 				"run", "--bin-dir", bin, "--repeat=3", "--scenario=cache-cleanup", conflistName,
 			},
 			until: "^run 1 of 3", signal: syscall.SIGTERM, want: 143,
-			// The run itself may have had the time to say something.
+			// The run itself may have had time to print something.
 			wantErr: `cnitest: interrupted by SIGTERM in run 2 of 3\n$`,
 		},
 		{
@@ -105,7 +105,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// wantPartial reads the documents of a run that a signal ended.
+// wantPartial checks the documents of a run that a signal ended.
 func wantPartial(t *testing.T, dir, note string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(dir, "report.json"))
@@ -185,7 +185,7 @@ func TestKeepOnFailure(t *testing.T) {
 		if len(wantIn) > 0 {
 			t.Errorf("got no way into %v:\n%s", wantIn, seen)
 		}
-		// Itself, a node and the fabric at least; otherwise a search for orphans finds nothing ever.
+		// At least itself, a node and the fabric; otherwise a search for orphans could never find one.
 		if got := len(p.family()); got < 3 {
 			t.Errorf("got %d processes, want 3 or more", got)
 		}
@@ -204,7 +204,7 @@ func TestKeepOnFailure(t *testing.T) {
 				t.Errorf("got\n%s\nwant %q", rest, want)
 			}
 		}
-		// What failed before the signal is told as ever.
+		// Failures before the signal are reported as usual.
 		if _, err := os.Stat(filepath.Join(p.Dir, "out/evidence/host-to-pod.txt")); err != nil {
 			t.Error(err)
 		}
@@ -212,7 +212,7 @@ func TestKeepOnFailure(t *testing.T) {
 	})
 }
 
-// wantInterface goes a way into a place and looks around there.
+// wantInterface enters a place with a command and checks its interfaces.
 func wantInterface(t *testing.T, user bool, way, name string) {
 	t.Helper()
 	argv := append(strings.Fields(way), "cat", "/proc/net/dev")
@@ -240,7 +240,7 @@ func TestRepeatFindsDifference(t *testing.T) {
 	}
 	p := start(t, false, "run", "--bin-dir", bin, "--repeat=3", "--scenario=cache-cleanup", conflistName)
 	p.until(t, "^run 1 of 3: conformant, 3 pass")
-	// From now on route is a plugin that does nothing and says so.
+	// From now on route is a plugin that does nothing and reports it.
 	fake := filepath.Join(t.TempDir(), "route")
 	if err := os.WriteFile(fake,
 		[]byte("#!/bin/sh\necho '{\"cniVersion\":\"0.4.0\",\"code\":50,\"msg\":\"broken\"}'\nexit 1\n"),

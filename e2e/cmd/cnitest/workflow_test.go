@@ -38,12 +38,12 @@ type action struct {
 	} `yaml:"runs"`
 }
 
-// runner does what GitHub's does with the shell of steps, in a directory. Actions of others are left out.
+// runner does what GitHub's runner does with the shell of steps, in a directory. Actions of others are left out.
 type runner struct {
 	t         *testing.T
 	workspace string
 	temp      string
-	// expressions are the values of those that steps may use, e.g. "inputs.conflist".
+	// expressions are the values of those that steps may use, such as "inputs.conflist".
 	expressions map[string]string
 	summary     string
 }
@@ -63,7 +63,7 @@ func newRunner(t *testing.T, workspace string) *runner {
 	}
 }
 
-// readYAML reads a file of GitHub's, as far as the steps go.
+// readYAML reads a file in GitHub's format, as far as its steps.
 func readYAML(t *testing.T, file string, into any) {
 	t.Helper()
 	data, err := os.Open(file)

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// program returns a plugin of the shell.
+// program returns a plugin that is a shell script.
 func program(t *testing.T, script string) string {
 	t.Helper()
 	file := t.TempDir() + "/plugin"
@@ -41,14 +41,14 @@ func TestExec_sleeps(t *testing.T) {
 	const limit = 3 * time.Second
 	ctx, cancel := machinetime.WithTimeout(context.Background(), limit)
 	defer cancel()
-	// As 40 seconds are to 30.
+	// in the same ratio as 40 seconds to 30
 	call := cni.Exec(ctx, program(t, "sleep 4"), []string{"PATH=" + os.Getenv("PATH")}, nil)
 	if call.Failure == "" {
 		t.Errorf("a plugin that sleeps 4s was not killed after %s: it took %s", limit, call.Duration)
 	}
 }
 
-// A plugin that needs a processor gets the time in which others had it.
+// A plugin that needs a processor gets additional time for the time in which others had it.
 func TestExec_starves(t *testing.T) {
 	count := 100_000
 	script := func() string { return "i=0; while [ $i -lt " + strconv.Itoa(count) + " ]; do i=$((i+1)); done" }

@@ -1,5 +1,6 @@
-// Package calltime says how long the calls of plugins took: all of a run, and those of a series in which each call
-// stood beside one of a plugin that does nothing. Only the ratios of such a series decide: a busy machine slows both.
+// Package calltime measures how long the calls of plugins took: all calls of a run, and those of a series in which each
+// call is preceded by a call of a plugin that does nothing. Only the ratios of such a series decide anything, since a
+// busy machine slows both.
 //
 // Run its tests: go test ./e2e/internal/calltime
 package calltime
@@ -15,19 +16,19 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// Key is a verb of a plugin.
+// Key identifies a verb of a plugin.
 type Key struct {
 	Plugin string
 	Verb   cni.Verb
 }
 
-// Recorder keeps how long calls took. The zero value is ready; its methods may be called concurrently, also of nil.
+// Recorder records how long calls took. The zero value is ready. Its methods may be called concurrently, and on nil.
 type Recorder struct {
 	mu   sync.Mutex
 	took map[Key][]time.Duration
 }
 
-// Keep adds a call, unless it failed: where it gave up says nothing of its work.
+// Keep adds a call, unless it failed: the time until a failure says nothing about the work.
 func (r *Recorder) Keep(call cni.Call) {
 	if r == nil || call.Failed() {
 		return
@@ -41,7 +42,7 @@ func (r *Recorder) Keep(call cni.Call) {
 	r.took[key] = append(r.took[key], call.Duration)
 }
 
-// Table returns a row for each verb of each of the plugins, with what a series of its calls showed where there was one.
+// Table returns a row for each verb of each plugin, with the results of a series of its calls if there was one.
 func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.CallTime {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,20 +70,20 @@ func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.Cal
 	return rows
 }
 
-// quantile returns one of sorted times.
+// quantile returns a quantile of sorted times.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
-// Sample is a call beside one of a plugin that does nothing.
+// Sample is a call, together with one of a plugin that does nothing.
 type Sample struct {
-	// Present are the attachments that were on the node already.
+	// Present is the number of attachments that were on the node already.
 	Present int
-	// Took is the call's time, Nothing that of the plugin that does nothing.
+	// Took is the time of the call, Nothing that of the plugin that does nothing.
 	Took, Nothing time.Duration
 }
 
-// Series are the calls of one verb of one plugin in the order in which they were made.
+// Series contains the calls of one verb of one plugin in the order in which they were made.
 type Series []Sample
 
 func (s Series) sorted(of func(Sample) time.Duration) []time.Duration {
@@ -94,7 +95,7 @@ func (s Series) sorted(of func(Sample) time.Duration) []time.Duration {
 	return times
 }
 
-// Quickest returns the shortest call: no other work of the machine can have made all of them slow.
+// Quickest returns the time of the shortest call, which other work of the machine slowed least.
 func (s Series) Quickest() time.Duration {
 	return slices.MinFunc(s, func(a, b Sample) int { return cmp.Compare(a.Took, b.Took) }).Took
 }
@@ -104,14 +105,15 @@ func (s Series) Nothing() time.Duration {
 	return quantile(s.sorted(func(s Sample) time.Duration { return s.Nothing }), 0.5)
 }
 
-// Ratio is that of the medians.
+// Ratio returns the ratio of the medians.
 func (s Series) Ratio() float64 {
 	return float64(quantile(s.sorted(func(s Sample) time.Duration { return s.Took }), 0.5)) / float64(s.Nothing())
 }
 
-// Growth returns by how much a call takes longer for each attachment that is present, in the time that a plugin that
-// does nothing takes, with its standard error: the line of least squares, once what goes with the plugin that does
-// nothing is taken out, which is the machine's. Fewer than eight calls tell nothing.
+// Growth returns how much longer a call takes for each attachment that is present, in units of the time that a plugin
+// that does nothing takes, with its standard error. It is the slope of the line of least squares, after removing the
+// part that varies with the plugin that does nothing, since that is caused by the machine. Fewer than eight calls are
+// not enough.
 func (s Series) Growth() (slope, uncertainty float64) {
 	if len(s) < 8 {
 		return 0, math.Inf(1)
@@ -120,7 +122,7 @@ func (s Series) Growth() (slope, uncertainty float64) {
 	nothing := float64(s.Nothing())
 	for i, sample := range s {
 		took[i], present[i] = float64(sample.Took)/nothing, float64(sample.Present)
-		// The median of three neighbours: a plugin that does nothing is short, and disturbed now and then.
+		// Use the median of three neighbours: a plugin that does nothing is quick, and sometimes disturbed.
 		load[i] = float64(s[max(0, i-1):min(len(s), i+2)].Nothing())
 	}
 	load, _ = residuals(load, make([]float64, len(s)))
@@ -139,7 +141,8 @@ func (s Series) Growth() (slope, uncertainty float64) {
 	return slope, math.Sqrt(square(took) / float64(len(s)-3) / square(present))
 }
 
-// residuals returns what the line of least squares through y over x, whose mean is 0, leaves of y, and its slope.
+// residuals returns the slope of the line of least squares through y over x, whose mean is 0, and the distances of y
+// from it.
 func residuals(y, x []float64) (rest []float64, slope float64) {
 	var mean, xx, xy float64
 	for i := range y {

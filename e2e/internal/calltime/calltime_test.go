@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// series are two sweeps over ten attachments, of calls that take so long.
+// series returns two sweeps over ten attachments, with the times that the functions return.
 func series(took func(present, i int) time.Duration, nothing func(i int) time.Duration) Series {
 	var s Series
 	for i := range 20 {
@@ -28,7 +28,8 @@ func TestSeries(t *testing.T) {
 		name  string
 		s     Series
 		ratio float64
-		// grows is the growth in calls of a plugin that does nothing, exact says that the fit has no error.
+		// grows is the growth as a fraction of a call of a plugin that does nothing; exact means that the fit has no
+		// error.
 		grows float64
 		exact bool
 	}{

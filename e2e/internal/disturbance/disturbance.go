@@ -1,13 +1,12 @@
-// Package disturbance keeps what a busy machine did to one scenario or requirement while it ran, so that nobody is
+// Package disturbance records what a busy machine did to one scenario or requirement while it ran, so that no plugin is
 // blamed for it.
 //
 // There are three signs: how late timers were, in this process and in the agents of the cluster; how many threads
-// wanted each processor; and what was lost or late over a bare veth pair (probe.Control) beside what the plugins
-// carried. They are asked twice, with two measures. A failure is doubtful where a sign is beyond what an undisturbed
-// run shows, and is then tried again, alone. When it fails again it is the machine's only where a sign is so strong
-// that no plugin could have done better. Budgets are counted in time that the machine gave (package machinetime), so
-// that between the two measures a failure is the plugin's: one that loses packets, sleeps or stops beside busy
-// neighbours is not excused by them.
+// wanted each processor; and what was lost or late over a plain veth pair (probe.Control) at the same time. They are
+// compared with two limits. If a sign is beyond what an undisturbed run shows, a failure is doubtful, and the unit runs
+// again, alone. If it fails again, the machine is to blame only if a sign is so strong that no plugin could have done
+// better. Budgets are counted in time that the machine gave (package machinetime), so that between the two limits a
+// failure is the plugin's: busy neighbours do not excuse a plugin that loses packets, sleeps or stops.
 //
 // Run its tests: go test ./e2e/internal/disturbance
 package disturbance
@@ -25,18 +24,18 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// smallestBudget is the shortest time that anything waits: for a reply, or for a request of a flow.
+// smallestBudget is the shortest time limit: for a reply, or for a request of a flow.
 const smallestBudget = time.Second
 
-// Measures of the three signs.
+// The limits of the three signs.
 const (
 	// doubtfulLateness is a twentieth of the smallest budget. A request and its reply wake half a dozen threads; if
-	// each is so late, they use up a third of it.
+	// each is that late, they use up a third of it.
 	doubtfulLateness = smallestBudget / 20
-	// excusedLateness is a quarter of it: four threads that are so late use it up.
+	// excusedLateness is a quarter of it: four threads that are that late use it up.
 	excusedLateness = smallestBudget / 4
-	// doubtfulLoad is how many threads may want each processor in an undisturbed run; package throttle keeps a run
-	// below.
+	// doubtfulLoad is the number of threads that may want each processor in an undisturbed run; package throttle keeps
+	// a run below it.
 	doubtfulLoad = 4
 	// excusedLoad is the load at which a plugin that needs a tenth of its time alone may not finish.
 	excusedLoad = 24
@@ -51,8 +50,8 @@ type Record struct {
 	worst    time.Duration
 	where    string
 	controls []string
-	progress machinetime.Interval // since the last thing that ended
-	load     float64              // at the end; before, and where none was seen, 0
+	progress machinetime.Interval // since the last event
+	load     float64              // at the end; 0 before that, or if it is unknown
 	ended    bool
 }
 
@@ -71,7 +70,7 @@ func Of(ctx context.Context) *Record {
 	return r
 }
 
-// Control notes what a control lost or got late, in words; an empty text means nothing.
+// Control records what a control lost or received late, in words; an empty text means nothing.
 func (r *Record) Control(text string) {
 	if r == nil || text == "" {
 		return
@@ -81,7 +80,7 @@ func (r *Record) Control(text string) {
 	r.controls = append(r.controls, text)
 }
 
-// Late notes how late timers were somewhere.
+// Late records how late timers were, and where.
 func (r *Record) Late(worst time.Duration, where string) {
 	if r == nil {
 		return
@@ -118,7 +117,7 @@ func (r *Record) Ask(ctx context.Context, c cluster.Cluster) {
 	}
 }
 
-// Progress notes that something ended: a step, a call, a probe.
+// Progress records that something ended: a step, a call, a probe.
 func (r *Record) Progress() {
 	if r == nil {
 		return
@@ -140,13 +139,13 @@ func (r *Record) Idle() time.Duration {
 
 // Finding is the conclusion from a record.
 type Finding struct {
-	// Doubtful says that the machine may have caused a failure, so that another run is worth its time.
+	// Doubtful means that the machine may have caused a failure, so that another run is useful.
 	Doubtful bool
-	// Excused says that a plugin may have failed because of the machine alone.
+	// Excused means that a plugin may have failed only because of the machine.
 	Excused bool
-	// Lost says that a control lost something meanwhile: no plugin could have done better.
+	// Lost means that a control lost something meanwhile: no plugin could have done better.
 	Lost bool
-	// Text says in words what was seen; empty if nothing was.
+	// Text describes what was seen; empty if nothing was.
 	Text string
 }
 

@@ -39,7 +39,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// Whoever has no record need not ask whether there is one.
+// Callers without a record need not check for nil.
 func TestRecord_nil(t *testing.T) {
 	r := Of(context.Background())
 	r.Control("x")
@@ -51,7 +51,7 @@ func TestRecord_nil(t *testing.T) {
 	}
 }
 
-// A unit in which something ends goes on beyond its time, and ends once nothing does.
+// A unit in which something ends continues beyond its time, and ends once nothing does.
 func TestWithTimeout(t *testing.T) {
 	const limit, stalled = 50 * time.Millisecond, 200 * time.Millisecond
 	parent, r := Begin(context.Background())

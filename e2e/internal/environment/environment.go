@@ -1,7 +1,7 @@
-// Package environment has the nodes, hosts, pods and services of one running scenario, and finds them by name and by
-// address.
+// Package environment contains the nodes, hosts, pods and services of one running scenario, and finds them by name and
+// by address.
 //
-// It changes none of them: package runner does, and records in a Pod what was done to it.
+// It changes none of them: package runner does, and records in a Pod what it did to it.
 //
 // Run its tests: go test ./e2e/internal/environment
 package environment

@@ -13,7 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
-// machines is a cluster of which nothing but names and addresses is known.
+// machines is a cluster of which only names and addresses are known.
 type machines struct {
 	cluster.Cluster
 	nodes []*cluster.Node
@@ -32,7 +32,7 @@ func addresses(texts ...string) []netip.Addr {
 	return list
 }
 
-// twoNodes returns an environment of the nodes a, with room for three pods, and b, and of a host and a service.
+// twoNodes returns an environment with nodes a, which has room for three pods, and b, and with a host and a service.
 func twoNodes() *Environment {
 	place := func(name, address string) cluster.Place {
 		return cluster.Place{Name: name, Interfaces: map[string][]netip.Addr{"uplink": addresses(address)}}
@@ -159,7 +159,7 @@ func TestEnvironment_CheckUnique(t *testing.T) {
 	}
 }
 
-// TestPod_attachments tells what must be deleted from what is valid.
+// TestPod_attachments distinguishes the attachments that must be deleted from the valid ones.
 func TestPod_attachments(t *testing.T) {
 	p := twoNodes().Pods[0]
 	p.SetAttached("net1", false)

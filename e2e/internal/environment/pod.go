@@ -37,7 +37,8 @@ type Pod struct {
 type Network struct {
 	Name     string
 	Conflist []byte // as a runtime would read it on the pod's node
-	// CNIVersion is the one at which the runtime asks, Own says that it is the network of the conflist under test.
+	// CNIVersion is the version at which the runtime calls plugins. Own means that it is the network of the conflist
+	// under test.
 	CNIVersion string
 	Own        bool
 }

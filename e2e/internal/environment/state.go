@@ -25,11 +25,12 @@ type NodeState struct {
 	mu     sync.Mutex
 	makers map[string]maker // by trait
 	turn   int
-	// trespassed has what one plugin removed or changed last of what another one had made on the node, by the other.
+	// trespassed contains, for each plugin, the last removal or change by another plugin of something that it had made
+	// on the node.
 	trespassed map[string]trespass
 }
 
-// trespass is what a plugin removed or changed that was not its own.
+// trespass is a removal or change of something by a plugin that had not made it.
 type trespass struct {
 	by   string
 	what snapshot.Change
@@ -57,8 +58,8 @@ func (n *NodeState) Learn(plugin string, changes []snapshot.Change) {
 	}
 }
 
-// noteTrespass remembers what was removed or changed of what another plugin was seen to make on the node. Links change
-// by themselves, as those on top of them come and go.
+// noteTrespass records removals and changes of things that another plugin was seen to make on the node. Links also
+// change by themselves, as those on top of them come and go.
 func (n *NodeState) noteTrespass(plugin string, c snapshot.Change) {
 	owner := n.makers[snapshot.Added+"|"+c.Item.Key()].plugin
 	if c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link || c.Item.Scope != "" ||
@@ -72,8 +73,8 @@ func (n *NodeState) noteTrespass(plugin string, c snapshot.Change) {
 	n.trespassed[owner] = trespass{plugin, c}
 }
 
-// Trespasser returns the plugin that was seen last to remove or change something that another one had made on the node,
-// and a sentence about it; nothing if none was.
+// Trespasser returns the plugin that was last seen to remove or change something that owner had made on the node, and a
+// sentence about it; empty strings if there is none.
 func (n *NodeState) Trespasser(owner string) (plugin, how string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

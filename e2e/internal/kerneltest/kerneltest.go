@@ -1,8 +1,8 @@
-// Package kerneltest lets a test that needs a feature of the kernel skip if the feature is missing, and fail if it must
+// Package kerneltest lets a test that needs a feature of the kernel skip if the feature is missing, or fail if it must
 // not be missing.
 //
-// It is for tests alone, and makes nothing. Its users test it, on a kernel with the features and on one without: `go
-// test ./e2e/snapshot`, and `make test-vm` with a stock kernel of Debian.
+// It is for tests only. Other packages' tests use and thereby test it, on a kernel with the features and on one
+// without: `go test ./e2e/snapshot`, and `make test-vm` with a stock Debian kernel.
 package kerneltest
 
 import (
@@ -12,12 +12,11 @@ import (
 	"testing"
 )
 
-// WantEnv names what this machine's kernel must have, separated by commas ("dummy,ipvlan"), so that a skip cannot be
-// taken for a pass.
+// WantEnv is a variable with the features that this machine's kernel must have, separated by commas ("dummy,ipvlan"). A
+// test that needs one of them fails instead of being skipped.
 const WantEnv = "CNITEST_WANT"
 
-// Lacks ends a test that needs something which the kernel lacks: it skips the test, or fails it if WantEnv has that
-// name.
+// Lacks ends a test because the kernel lacks something: it skips the test, or fails it if WantEnv contains the name.
 func Lacks(tb testing.TB, what string) {
 	tb.Helper()
 	if slices.Contains(strings.Split(os.Getenv(WantEnv), ","), what) {

@@ -7,19 +7,20 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// Devices gives out the devices of a cluster's nodes, as device plugins of kubelets do. Its methods may be called
+// Devices assigns the devices of a cluster's nodes, as device plugins of kubelets do. Its methods may be called
 // concurrently.
 type Devices struct {
 	mu sync.Mutex
-	// free are those of each node that nobody has, the one that was given back last at the end.
+	// free contains the free devices of each node; the one that was returned last is at the end.
 	free  map[string][]string
 	holds map[holder]string
 }
 
-// NewDevices returns one of which nobody had any.
+// NewDevices returns Devices with all devices free.
 func NewDevices() *Devices { return &Devices{free: map[string][]string{}, holds: map[holder]string{}} }
 
-// Take returns the device of an attachment, of all that the node has, the same until Return; empty if none is left.
+// Take returns the device of an attachment, one of all. It returns the same device until Return. It returns an empty
+// string if none is free.
 func (d *Devices) Take(node string, all []string, id, ifName string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -34,7 +35,7 @@ func (d *Devices) Take(node string, all []string, id, ifName string) string {
 	return d.holds[h]
 }
 
-// Return takes the device of an attachment back: the next one gets it.
+// Return makes the device of an attachment free again.
 func (d *Devices) Return(node, id, ifName string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -45,7 +46,8 @@ func (d *Devices) Return(node, id, ifName string) {
 	}
 }
 
-// Values are what the key of a conflist's main plugin can say on a node: the given ones, or devices of the lab.
+// Values returns the values that the key of a conflist's main plugin can have on a node: the given ones, or devices of
+// the lab.
 func Values(given []string, devices []conflist.Device, key string) []string {
 	if len(given) > 0 {
 		return given

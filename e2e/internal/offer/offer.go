@@ -1,5 +1,5 @@
-// Package offer has what a runtime passes for a pod besides its namespace: addresses if the IPAM plugin expects them,
-// and values for the capabilities that a conflist declares.
+// Package offer provides what a runtime passes for a pod besides its namespace: addresses if the IPAM plugin expects
+// them, and values for the capabilities that a conflist declares.
 //
 // Run its tests: go test ./e2e/internal/offer
 package offer
@@ -63,7 +63,7 @@ func (d *Desk) Return(node, id, ifName string) {
 
 // Offer is what a runtime passes for one attachment.
 type Offer struct {
-	// Capabilities has values by capability (CONVENTIONS.md), Args pairs for CNI_ARGS.
+	// Capabilities contains values by capability (CONVENTIONS.md), Args pairs for CNI_ARGS.
 	Capabilities map[string]any
 	Args         [][2]string
 }

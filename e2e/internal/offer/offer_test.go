@@ -9,8 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 )
 
-// TestDesk gives each attachment an address of its own as long as there are some, and those that were returned last of
-// all.
+// TestDesk checks that each attachment gets its own address as long as there are any, and that the address returned
+// last is used last.
 func TestDesk(t *testing.T) {
 	one, two, three := prefixes("10.0.0.1/24"), prefixes("10.0.0.2/24"), prefixes("10.0.0.3/24")
 	all := [][]netip.Prefix{one, two, three}

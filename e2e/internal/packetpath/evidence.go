@@ -44,7 +44,7 @@ func (w *watch) witnessText() string {
 				v.Times, v.Source, v.Destination, rule))
 		}
 		if p.Name == cluster.FabricName {
-			continue // a bridge has no part in IP, and counts what is flooded to it
+			continue // a bridge handles no IP packets, and counts frames that are flooded to it
 		}
 		for _, name := range slices.Sorted(maps.Keys(watched.Counters)) {
 			lines = append(lines, fmt.Sprintf("%s: counter %s +%d", p.Name, name, watched.Counters[name]))

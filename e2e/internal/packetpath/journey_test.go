@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// texts returns each journey as a line: which of the two it is, whether it arrived, and where it was seen.
+// texts returns each journey as a line: whether it is a request or a reply, whether it arrived, and where it was seen.
 func texts(w *watch) []string {
 	var lines []string
 	for _, j := range w.journeys() {
@@ -36,7 +36,7 @@ func TestWatch_journeys(t *testing.T) {
 	l.sight(t, syn(), "pod/client eth0 out", "node/a eno1 out", "fabric port in", "node/b eno1 passing",
 		"pod/server eth0 in")
 	l.sight(t, synAck(), "pod/server eth0 out", "fabric port in")
-	// An earlier connection, a packet of something else, and one whose SYN nobody saw.
+	// An earlier connection, a packet of something else, and a connection whose SYN nobody saw.
 	old := syn()
 	old.tcp.SrcPort, old.tcp.SYN, old.tcp.ACK = 39999, false, true
 	other := syn()
@@ -50,8 +50,8 @@ func TestWatch_journeys(t *testing.T) {
 	}
 }
 
-// TestWatch_journeys_translated follows a request to a service, whose address and port become those of an endpoint on
-// the way.
+// TestWatch_journeys_translated follows a request to a service whose address and port are translated to an endpoint's
+// on the way.
 func TestWatch_journeys_translated(t *testing.T) {
 	l := newLab(t, true)
 	l.spec.To, l.spec.Port, l.ports = "10.96.0.10", 80, []uint16{80, serverPort}
@@ -72,7 +72,7 @@ func TestWatch_journeys_translated(t *testing.T) {
 	}
 }
 
-// TestWatch_journeys_without_a_clock orders the sightings of machines whose clocks differ by the way.
+// TestWatch_journeys_without_a_clock orders the sightings of machines with different clocks by the path.
 func TestWatch_journeys_without_a_clock(t *testing.T) {
 	l := newLab(t, false)
 	l.sight(t, syn(), "pod/server eth0 in", "node/b eno1 in", "node/a eno1 out", "pod/client eth0 out")
@@ -84,7 +84,7 @@ func TestWatch_journeys_without_a_clock(t *testing.T) {
 	}
 }
 
-// recorded returns a request and a reply of each protocol that a probe can have.
+// recorded returns a request and a reply of each protocol of probes.
 func recorded() map[probe.Protocol][2]packet {
 	udp := func(from, to layers.UDPPort) *layers.UDP { return &layers.UDP{SrcPort: from, DstPort: to} }
 	echo := func(kind uint8) *layers.ICMPv4 {
@@ -103,8 +103,8 @@ func recorded() map[probe.Protocol][2]packet {
 	}
 }
 
-// TestWatch_identify_knows_each_protocol finds a protocol of probes whose packets nobody would follow: it would be
-// explained as one whose packets never left.
+// TestWatch_identify_knows_each_protocol finds a protocol of probes whose packets are not followed: the explanation
+// would say that they never left.
 func TestWatch_identify_knows_each_protocol(t *testing.T) {
 	packets := recorded()
 	for _, protocol := range probe.Protocols() {

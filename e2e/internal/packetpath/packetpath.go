@@ -1,8 +1,8 @@
 // Package packetpath says how far the packets of a failed probe came, and what stopped them.
 //
-// It repeats the probe while all places on the way are watched, follows each packet from place to place, and asks the
-// kernel of the place where the last one was seen what it does with such a packet. A protocol that identify does not
-// know is explained as one whose packets never left.
+// It repeats the probe while all places on the path are watched, follows each packet from place to place, and asks the
+// kernel of the place where the last one was seen what it does with such a packet. If identify does not know a
+// protocol, the explanation says that its packets never left.
 //
 // Run its tests: go test ./e2e/internal/packetpath
 package packetpath

@@ -21,11 +21,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// kernel answers an agent's questions in the place of a kernel. What is not there is answered with nothing.
+// kernel answers an agent's queries in place of a kernel. If it has no entry, the answer is empty.
 type kernel struct {
 	links      []agent.Link
 	route      agent.Route
-	ways       map[string]witness.Way // by destination; "IFACE DESTINATION" for what came in by an interface
+	ways       map[string]witness.Way // by destination; "IFACE DESTINATION" for packets that arrived on an interface
 	neighbours map[string]string      // states by address
 	items      []snapshot.Item
 }
@@ -64,7 +64,7 @@ func (s *server) Snapshot(_ agent.SnapshotArgs, reply *snapshot.State) error {
 	return nil
 }
 
-// client returns a client of an agent that speaks for a kernel.
+// client returns a client of an agent with a kernel.
 func client(t *testing.T, k *kernel) *agent.Client {
 	t.Helper()
 	near, far := net.Pipe()
@@ -78,7 +78,7 @@ func client(t *testing.T, k *kernel) *agent.Client {
 	return c
 }
 
-// machines is a cluster of two nodes whose fabric may be out of sight.
+// machines is a cluster of two nodes, with or without a fabric that can be watched.
 type machines struct {
 	cluster.Cluster
 	nodes  []*cluster.Node
@@ -97,7 +97,7 @@ const (
 	nodeMAC, otherNodeMAC  = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 )
 
-// lab is a watch of a probe from pod/client on node/a to pod/server on node/b, and the kernels of these.
+// lab is a watch of a probe from pod/client on node/a to pod/server on node/b, and their kernels.
 type lab struct {
 	*watch
 	kernels map[string]*kernel
@@ -142,7 +142,7 @@ func newLab(t *testing.T, fabric bool) *lab {
 	return l
 }
 
-// packet is a recorded packet of the probe: the addresses and ports, and what makes it particular.
+// packet is a recorded packet of the probe: its addresses and ports, and its special properties.
 type packet struct {
 	source, destination string
 	tcp                 *layers.TCP

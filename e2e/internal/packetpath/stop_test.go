@@ -10,7 +10,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// arriving returns the places by which a request of the lab comes to the server.
+// arriving returns the places that a request of the lab passes to the server.
 func arriving() []string { return []string{"pod/client eth0 out", "pod/server eth0 in"} }
 
 // question returns a question for a MAC.
@@ -18,7 +18,7 @@ func question(asker, address string) packet {
 	return packet{source: asker, destination: address, info: "ARP who has " + address + " tell " + asker}
 }
 
-// TestWatch_explanation has a recording for each stop, and for each cause in the order in which causes are asked for.
+// TestWatch_explanation has a recording for each stop, and for each cause in the order in which causes are checked.
 func TestWatch_explanation(t *testing.T) {
 	const never, noReply = "the request never left pod/client",
 		"the request was last seen entering eth0 of pod/server, and no reply left pod/server"

@@ -21,7 +21,7 @@ import (
 )
 
 // packetsWatched is the number of packets that are kept of each place from the start, and again from the end: a
-// transfer that stalls ends with what was lost.
+// transfer that stalls ends with the packets that were lost.
 const packetsWatched = 200
 
 // Sighting is a packet as it passed an interface of a place.

@@ -1,8 +1,8 @@
-// Package refusal finds out what the kernel refused a plugin whose call failed. The call is made again at once, on the
-// same node and under a tracer. What a kernel refuses because it was built without a feature is told apart: that is
-// nobody's failure.
+// Package refusal finds out what the kernel refused to a plugin whose call failed. It repeats the call at once, on the
+// same node and under a tracer. It distinguishes requests that the kernel refuses because it was built without a
+// feature: no plugin is to blame for these.
 //
-// Run its tests: go test ./e2e/internal/refusal; those of package e2e ask real plugins.
+// Run its tests: go test ./e2e/internal/refusal; the tests of package e2e use real plugins.
 package refusal
 
 import (
@@ -20,21 +20,20 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// Explanation is what a call that failed asked of the kernel in vain. The zero value explains nothing.
+// Explanation says which requests of a failed call the kernel refused. The zero value explains nothing.
 type Explanation struct {
-	// EndedBy are the refusals by which the call ended, the last one last; none where no plugin can be traced, where
-	// the kernel refused nothing, or where the call ended in another way when it was made again.
+	// EndedBy are the refusals that made the call fail, in their order. There are none if plugins cannot be traced, if
+	// the kernel refused nothing, or if the repeated call ended differently.
 	EndedBy []fault.Refusal
-	// Named says that the plugin's answer names the error of the last refusal, which therefore decided.
+	// Named means that the plugin's answer contains the error of the last refusal, which therefore decided.
 	Named bool
-	// Lacks is the feature that the kernel was asked for and does not have, whoever asks; nil where it is the plugin's
-	// affair.
+	// Lacks is the feature that was requested and that the kernel does not have; nil if it has all features.
 	Lacks *fault.Feature
 	node  string
 }
 
-// Of makes a call that failed again on its node, under a tracer. It is for verbs that may be repeated: all but ADD. Its
-// error is the lab's.
+// Of repeats a failed call on its node, under a tracer. It is for verbs that may be repeated: all except ADD. An error
+// concerns the lab.
 func Of(ctx context.Context, node *cluster.Node, call cni.Call) (Explanation, error) {
 	return When(ctx, node, call, func() (*fault.Trace, error) {
 		trace, err := node.Agent.Trace(ctx, agent.FaultArgs{Explain: true, PluginArgs: agent.PluginArgs{
@@ -45,7 +44,7 @@ func Of(ctx context.Context, node *cluster.Node, call cni.Call) (Explanation, er
 	})
 }
 
-// When explains a call that failed on a node by what makes it again under a tracer.
+// When explains a call that failed on a node, with a function that repeats it under a tracer.
 func When(
 	ctx context.Context,
 	node *cluster.Node,
@@ -64,7 +63,8 @@ func When(
 	return found, found.findLack(ctx, node)
 }
 
-// findLack asks the kernel for the features that may be missing: a lack is one only where others are told so, too.
+// findLack asks the kernel for the features that may be missing: a feature is missing only if the kernel refuses it to
+// others too.
 func (e *Explanation) findLack(ctx context.Context, node *cluster.Node) error {
 	for _, refused := range e.EndedBy {
 		for _, feature := range refused.Features {
@@ -81,8 +81,7 @@ func (e *Explanation) findLack(ctx context.Context, node *cluster.Node) error {
 	return nil
 }
 
-// Timeout returns how long a call may take that is made again: one that was killed has shown long before what it waits
-// for.
+// Timeout returns how long a repeated call may take: a call that was killed has shown long before what it waits for.
 func Timeout(call cni.Call) time.Duration {
 	if call.Failure != "" {
 		return 3 * time.Second
@@ -90,7 +89,7 @@ func Timeout(call cni.Call) time.Duration {
 	return cni.DefaultTimeout
 }
 
-// random are the words that change from run to run: addresses, container ids, names of links and of files.
+// random matches the words that change from run to run: addresses, container IDs, names of links and of files.
 var random = regexp.MustCompile(`[^\s/]*([0-9]|veth)[^\s/]*`)
 
 // sameEnd reports whether two calls failed in the same way.
@@ -105,7 +104,7 @@ func sameEnd(a, b cni.Call) bool {
 	return a.ExitCode == b.ExitCode && end(a) == end(b)
 }
 
-// Evidence shows the refusals; none without any.
+// Evidence returns the refusals as evidence; nil if there are none.
 func (e Explanation) Evidence() []report.Evidence {
 	var lines []string
 	for _, refused := range e.EndedBy {
@@ -122,7 +121,8 @@ func (e Explanation) Evidence() []report.Evidence {
 	}
 }
 
-// Reason says, after the reason of a failure, what the kernel refused; empty where it is not known that this decided.
+// Reason returns the end of a failure's reason, which says what the kernel refused; empty if it is not known that this
+// decided.
 func (e Explanation) Reason() string {
 	if !e.Named || len(e.EndedBy) == 0 {
 		return ""
@@ -130,7 +130,7 @@ func (e Explanation) Reason() string {
 	return "; the kernel refused " + e.EndedBy[len(e.EndedBy)-1].String()
 }
 
-// Unfit returns the error of a kernel that lacks what was asked for; nil where it lacks nothing.
+// Unfit returns an error if the kernel lacks a requested feature; otherwise nil.
 func (e Explanation) Unfit() error {
 	if e.Lacks == nil {
 		return nil

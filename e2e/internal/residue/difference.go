@@ -60,8 +60,8 @@ func (t *Tracker) differences(ctx context.Context, r *runner.Runner) []*differen
 // takenDown is how long the kernel may need to remove the contents of a removed namespace.
 const takenDown = 2 * time.Second
 
-// settle waits until nothing but residue is left: the kernel removes the contents of a namespace some time after its
-// end, later on a busy machine.
+// settle waits until only residue is left: the kernel removes the contents of a namespace some time after its end, and
+// later on a busy machine.
 func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, particular *residue) error {
 	interval := machinetime.Start()
 	left := particular.beyond(d.changes)
@@ -77,7 +77,7 @@ func (t *Tracker) settle(ctx context.Context, r *runner.Runner, d *difference, p
 	return nil
 }
 
-// changes returns the changes of a node against its state before the first step that are no residue. It waits until
+// changes returns the changes of a node against its state before the first step that are not residue. It waits until
 // there are none, or until they stay the same.
 func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.Node,
 	known *residue,
@@ -87,7 +87,7 @@ func (t *Tracker) changes(ctx context.Context, r *runner.Runner, node *cluster.N
 	}
 	limit := 5 * time.Second
 	if t.config.Shared {
-		limit = time.Minute // machines that are emulated are slow to look at
+		limit = time.Minute // emulated machines are slow to examine
 	}
 	ctx, cancel := machinetime.WithTimeout(ctx, limit)
 	defer cancel()

@@ -36,7 +36,7 @@ func (f *residue) maker(c snapshot.Change) string {
 	return cmp.Or(f.makers[c.Item.Key()], report.Chain)
 }
 
-// beyond returns the changes that are no residue; all of them if f is nil.
+// beyond returns the changes that are not residue; all of them if f is nil.
 func (f *residue) beyond(changes []snapshot.Change) []snapshot.Change {
 	if f == nil {
 		return changes

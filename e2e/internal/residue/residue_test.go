@@ -59,7 +59,7 @@ func TestItemName(t *testing.T) {
 }
 
 // TestResidue_add has two nodes: what only a first pod leaves is residue, once for both; what each pod leaves grows and
-// is none.
+// is not residue.
 func TestResidue_add(t *testing.T) {
 	bridge, lock, rule := added(
 		snapshot.Link,

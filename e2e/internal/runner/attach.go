@@ -45,7 +45,7 @@ func (r *Runner) delStep(ctx context.Context, s scenario.Step) (err error) {
 	})
 }
 
-// Add attaches a pod as a runtime does for a new sandbox, and wants the result to be true. An error of a plugin is a
+// Add attaches a pod as a runtime does for a new sandbox, and checks that the result is true. An error of a plugin is a
 // *cni.Error.
 func (r *Runner) Add(ctx context.Context, p *environment.Pod, ifName string) error {
 	result, err := r.runtime.attach(ctx, p, ifName)
@@ -103,7 +103,7 @@ func parseAddresses(data json.RawMessage, ifName string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// checkResult wants the kernel to have what the result says (SPEC.md, section 5, ADD Success).
+// checkResult checks that the kernel has what the result says (SPEC.md, section 5, ADD Success).
 func (r *Runner) checkResult(ctx context.Context, p *environment.Pod, ifName string, data json.RawMessage) error {
 	result, err := cni.ParseResult(data)
 	if err != nil {
@@ -149,7 +149,7 @@ func (r *Runner) Check(ctx context.Context, p *environment.Pod, ifName string) e
 	return err
 }
 
-// Lacks reports whether the conflist's version of the specification lacks a verb, and notes that.
+// Lacks reports whether the conflist's version of the specification lacks a verb, and records that.
 func (r *Runner) Lacks(verb cni.Verb) bool { return r.lacks(r.config.Conflist.CNIVersion, verb) }
 
 func (r *Runner) lacks(cniVersion string, verb cni.Verb) bool {

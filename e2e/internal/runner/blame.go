@@ -24,8 +24,8 @@ type untrueResult struct {
 // Unwrap returns the error without the attachment.
 func (u *untrueResult) Unwrap() error { return u.error }
 
-// blame lays a failure at the door of the plugin that caused it: a CHECK may notice what another plugin did, and nobody
-// reports an address that a later plugin took away. What the scenario itself puts into the chain is never blamed.
+// blame sets the plugin of a failure to the one that caused it: CHECK may notice what another plugin did, and no plugin
+// reports an address that a later one took away. A plugin that the scenario itself adds to the chain is never blamed.
 func (r *Runner) blame(ctx context.Context, err error, failure *environment.Failure) {
 	var call *failedCall
 	var untrue *untrueResult
@@ -92,8 +92,8 @@ func (r *Runner) firstWrong(
 	return "", ""
 }
 
-// live attaches a pod, checks it and deletes it. It returns what is wrong with it, as far as that may be the cause of
-// the call that failed. Its error says that nothing can be told.
+// live attaches a pod, checks it and deletes it. It returns what is wrong with it and may have the same cause as the
+// failed call. Its error says that nothing can be concluded.
 func (r *Runner) live(ctx context.Context, p *environment.Pod, ifName string, cause *failedCall) (wrong, err error) {
 	l := &libcni{r}
 	if err := l.makeNamespace(ctx, p); err != nil {

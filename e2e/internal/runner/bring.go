@@ -40,7 +40,7 @@ func (r *Runner) broughtTo(p *environment.Pod, ifName string) []netip.Prefix {
 	return r.desk.Addresses(p.Node.Name, p.Node.PodAddresses, p.ContainerID(), ifName)
 }
 
-// checkBrought wants a pod to have what the runtime passed, in the result and in its namespace.
+// checkBrought checks that a pod has what the runtime passed, in the result and in its namespace.
 func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Result, own agent.Link) error {
 	if way, _ := r.config.Conflist.Brought(); way != "" && p.On(ifName).Own {
 		for _, want := range r.broughtTo(p, ifName) {
@@ -84,8 +84,8 @@ func ipsOf(result *cni.Result) []string {
 	return list
 }
 
-// conflistOf returns the conflist of an attachment. Where pods get devices of their node, it names one, as Multus
-// writes the device of a pod into its conflist.
+// conflistOf returns the conflist of an attachment. If pods get devices of their node, it names one, as Multus writes
+// the device of a pod into its conflist.
 func (r *Runner) conflistOf(p *environment.Pod, ifName string) []byte {
 	network := p.On(ifName)
 	key, _ := r.config.Conflist.DeviceKey()
@@ -95,7 +95,7 @@ func (r *Runner) conflistOf(p *environment.Pod, ifName string) []byte {
 	}
 	list, err := conflist.ParseRendered(network.Conflist)
 	if err != nil {
-		return network.Conflist // the plugins tell
+		return network.Conflist // the plugins report the lack
 	}
 	device := r.desk.Devices.Take(p.Node.Name, devices, p.ContainerID(), ifName)
 	data, err := list.WithKey(key, device)

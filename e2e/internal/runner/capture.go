@@ -41,7 +41,7 @@ func (r *Runner) startCapture(ctx context.Context, c scenario.Capture) error {
 	return nil
 }
 
-// endCaptures ends all captures and wants none to have seen too many packets.
+// endCaptures ends all captures and checks that none has seen too many packets.
 func (r *Runner) endCaptures(ctx context.Context, c scenario.Captured) error {
 	captures := r.captures
 	r.captures = nil

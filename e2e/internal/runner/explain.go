@@ -35,8 +35,8 @@ func (f failedCall) withCall(calls []cni.Call) error {
 	return &f
 }
 
-// Explain finds out what the kernel refused the call by whose failure an error came. Where there was none, or it cannot
-// be found out, it explains nothing.
+// Explain finds out what the kernel refused to the call that caused an error. If no call did, or this cannot be found
+// out, the explanation is empty.
 func (r *Runner) Explain(ctx context.Context, err error) refusal.Explanation {
 	var failed *failedCall
 	if !errors.As(err, &failed) || ctx.Err() != nil {
@@ -61,7 +61,7 @@ func (r *Runner) Explain(ctx context.Context, err error) refusal.Explanation {
 }
 
 // addAgain attaches another pod like the one whose ADD failed, under the tracer, as a kubelet does with a new sandbox,
-// and deletes it again. It returns the first call that fails; nil where none does.
+// and deletes it again. It returns the first call that fails; nil if none does.
 func (r *Runner) addAgain(ctx context.Context, failed *failedCall) (trace *fault.Trace, err error) {
 	p := r.Env.NewPod(failed.pod.Spec, failed.node, failed.pod.Namespace+"-again", "")
 	p.Network = failed.pod.On(failed.request.IfName)

@@ -12,7 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// neighbour wants a machine on the underlay to have the right link-layer address of another one.
+// neighbour checks that a machine on the underlay has the right link-layer address of another one.
 func (r *Runner) neighbour(ctx context.Context, n scenario.Neighbour) error {
 	of, err := r.Env.Places(n.Of)
 	if err != nil {

@@ -35,7 +35,7 @@ func (r *Runner) networkOf(kind string, node *cluster.Node) (environment.Network
 		own.Conflist = data
 		return own, err
 	case scenario.FailingNetwork:
-		// static asks a runtime that brings nothing, and ptp wants an address.
+		// static expects an address from a runtime, which passes none, and ptp needs one
 		return r.ptp(scenario.FailingNetwork, map[string]any{"type": "static"})
 	}
 	ipam := map[string]any{"type": "host-local"}

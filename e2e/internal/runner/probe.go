@@ -147,7 +147,7 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 	return nil
 }
 
-// answeredBy wants the answer to come from the place that the probe names.
+// answeredBy returns an error unless the answer came from the place that the probe names.
 func (r *Runner) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	if p.Server == "" {
 		return nil
@@ -162,7 +162,7 @@ func (r *Runner) answeredBy(p scenario.Probe, answer probe.Answer) error {
 	return nil
 }
 
-// seenAs wants the destination to have seen an address of the place that the probe names as its source.
+// seenAs returns an error unless the destination saw an address of the place that the probe names as its source.
 func (r *Runner) seenAs(ctx context.Context, p scenario.Probe, from *cluster.Place, answer probe.Answer) error {
 	if p.Source == "" {
 		return nil

@@ -28,7 +28,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-// Config is what all runners of a run share.
+// Config contains what all runners of a run share.
 type Config struct {
 	Conflist *conflist.File
 	// With is the network to which pods of several are attached first; nil means one of the lab's own.
@@ -37,7 +37,7 @@ type Config struct {
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
 	Dataplane string
-	// Times keeps how long calls took; nil keeps nothing.
+	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
 	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if
 	// nothing is written.
@@ -60,7 +60,7 @@ type Runner struct {
 	history
 }
 
-// history has all calls of plugins, in the order in which they ended.
+// history contains all calls of plugins, in the order in which they ended.
 type history struct {
 	mu    sync.Mutex
 	calls []cni.Call

@@ -110,7 +110,7 @@ func (r *Runner) store(p *environment.Pod, ifName string) (string, bool) {
 	return "", false
 }
 
-// addressIs looks into the store of host-local, the only one whose files are known.
+// addressIs checks the store of host-local, the only one whose files are known.
 func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	dir, ok := r.store(p, ifName)
 	if !ok {
@@ -169,7 +169,7 @@ func reservations(ctx context.Context, a *agent.Client, dir, containerID, ifName
 // unchangeableKinds returns the kinds of state that the assertion unchanged compares.
 func unchangeableKinds() []string { return []string{snapshot.Link, snapshot.Address, snapshot.Route} }
 
-// unchanged wants a kind of state of a node to be as it was before the last advertisement.
+// unchanged checks that a kind of state of a node is as it was before the last advertisement.
 func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []string) error {
 	if slices.Contains(kinds, scenario.UnchangedDevices) {
 		return r.unchangedDevices(ctx, node)
@@ -202,7 +202,7 @@ func (r *Runner) unchanged(ctx context.Context, node *cluster.Node, kinds []stri
 	return nil
 }
 
-// changedWords says which attributes of a link are others now.
+// changedWords returns the attributes of a link that have changed.
 func changedWords(before, now string) string {
 	var all []string
 	for _, name := range []string{"mtu", "state", "link/ether", "promiscuity", "alias", "altname"} {
@@ -217,7 +217,7 @@ func changedWords(before, now string) string {
 	return strings.Join(all, ", ")
 }
 
-// attribute is what follows each mention of an attribute in the text of a link: a word, or a quoted text.
+// attribute returns what follows each mention of an attribute in the text of a link: a word, or a quoted text.
 func attribute(text, name string) string {
 	form := regexp.MustCompile(` ` + name + ` ("(?:[^"\\]|\\.)*"|\S+)`)
 	var values []string
@@ -227,8 +227,8 @@ func attribute(text, name string) string {
 	return strings.Join(values, " ")
 }
 
-// unchangedDevices wants that the devices which a node gives to pods are there, as before the first step, and that none
-// is there under another name.
+// unchangedDevices checks that the devices which a node gives to pods exist as before the first step, and that none
+// exists under another name.
 func (r *Runner) unchangedDevices(ctx context.Context, node *cluster.Node) error {
 	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Link}})
 	if err != nil {

@@ -46,8 +46,8 @@ func (r *Runner) Steps(ctx context.Context) error {
 	return nil
 }
 
-// ofOther reports whether a step is CHECK or DEL of a network beside the conflist's. What it finds wrong with a pod
-// that was attached well is the doing of those that came after.
+// ofOther reports whether a step is CHECK or DEL of a network other than the conflist's. If it finds something wrong
+// with a pod whose ADD succeeded, later plugins caused it.
 func (r *Runner) ofOther(s scenario.Step) bool {
 	for _, p := range r.Env.PodsNamed(cmp.Or(s.Check, s.Del)) {
 		if !p.On(ifName(s.As)).Own && len(p.Networks) > 0 {
@@ -131,7 +131,7 @@ const (
 	// podsAtOnce is how many pods start or end at the same time if the scenario does not depend on the number: fifty
 	// plugins at once starve each other.
 	podsAtOnce = 8
-	// parallelCalls is covered by scenarios whose pods must come and go all at once.
+	// parallelCalls is covered by scenarios whose pods must come and go all at the same time.
 	parallelCalls = "LIF-1"
 )
 
@@ -171,7 +171,8 @@ func (r *Runner) eachPod(ctx context.Context, place string, do func(context.Cont
 	return first
 }
 
-// refused returns an error unless a verb failed with a code. Code 0 wants success, and returns the error of the verb.
+// refused returns an error unless a verb failed with a code. Code 0 means that it must succeed; then refused returns
+// the error of the verb.
 func refused(code int, err error) error {
 	if code == 0 {
 		return err

@@ -43,7 +43,7 @@ func TestRefused(t *testing.T) {
 func TestEventually(t *testing.T) {
 	for _, tt := range []struct {
 		within      time.Duration
-		fails, want int // how often it fails, and is tried
+		fails, want int // how often it fails, and how often it is tried
 	}{{0, 9, 1}, {0, 0, 1}, {time.Minute, 2, 3}} {
 		tried := 0
 		err := eventually(t.Context(), tt.within, func() error {
@@ -58,7 +58,7 @@ func TestEventually(t *testing.T) {
 	}
 }
 
-// TestVerbs finds a verb of steps that nobody runs.
+// TestVerbs finds a verb of steps for which there is no function.
 func TestVerbs(t *testing.T) {
 	run := verbs()
 	for _, verb := range scenario.Verbs() {

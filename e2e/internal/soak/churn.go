@@ -28,7 +28,7 @@ const (
 // fail keeps the first failure, with the calls of the pod that failed.
 func (s *soak) fail(ctx context.Context, p *environment.Pod, err error) {
 	if err == nil || ctx.Err() != nil {
-		return // what was cut off says nothing
+		return // a call that was cut off says nothing
 	}
 	s.once.Do(func() {
 		s.err = &environment.Failure{Err: fmt.Errorf("after %s: %w", time.Since(s.start).Round(time.Second), err)}
@@ -81,7 +81,7 @@ func (s *soak) startFlows(ctx context.Context) error {
 	return nil
 }
 
-// reach wants each end that must reach a pod to get an answer from it.
+// reach checks that each endpoint that must reach a pod gets an answer from it.
 func (s *soak) reach(ctx context.Context, to endpoint) error {
 	for _, from := range s.ends {
 		if !s.demanded(from, to) {
@@ -114,12 +114,12 @@ func (s *soak) comeAndGo(ctx context.Context, p *environment.Pod) {
 		cancel()
 		s.fail(ctx, p, err)
 		if err != nil {
-			return // it stays as it is, for whoever looks
+			return // the pod stays as it is, so that it can be examined
 		}
 	}
 }
 
-// round attaches, checks and deletes a pod.
+// round attaches, checks and deletes a pod once.
 func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	const ifName = scenario.DefaultInterface
 	s.adds.Add(1)
@@ -156,7 +156,7 @@ func (s *soak) round(ctx context.Context, p *environment.Pod) error {
 	return s.RemoveNamespace(ctx, p)
 }
 
-// inOrder wants an attached pod to pass CHECK and to answer.
+// inOrder checks that an attached pod passes CHECK and answers.
 func (s *soak) inOrder(ctx context.Context, p *environment.Pod) error {
 	if err := s.checkOne(ctx, p); err != nil {
 		return err

@@ -38,7 +38,7 @@ func TestScenario(t *testing.T) {
 	}
 }
 
-// machines is a cluster of nodes that nothing can be asked.
+// machines is a cluster of nodes that answer no requests.
 type machines struct {
 	cluster.Cluster
 	nodes []*cluster.Node
@@ -46,7 +46,7 @@ type machines struct {
 
 func (m *machines) Nodes() []*cluster.Node { return m.nodes }
 
-// newSoak returns a soak of two pods on two nodes with room for so many pods each.
+// newSoak returns a soak of two pods on two nodes with room for a number of pods each.
 func newSoak(room int, features ...scenario.Feature) *soak {
 	c := &machines{}
 	for _, name := range []string{"node/a", "node/b"} {
@@ -89,7 +89,7 @@ func TestSoak_demanded(t *testing.T) {
 	}
 }
 
-// TestSoak_split wants room for one pod more than stay.
+// TestSoak_split requires room for one pod more than stay.
 func TestSoak_split(t *testing.T) {
 	var unfit *cluster.UnfitError
 	err := newSoak(1, scenario.CrossNode).split()
@@ -99,7 +99,7 @@ func TestSoak_split(t *testing.T) {
 	}
 }
 
-// TestSoak_fail keeps the first failure, and none that comes from being cut off.
+// TestSoak_fail keeps the first failure, and ignores those caused by the end of the soak.
 func TestSoak_fail(t *testing.T) {
 	s := newSoak(10)
 	cut, cancel := context.WithCancel(t.Context())

@@ -76,7 +76,7 @@ func (t *Throttle) decide(load float64, worst time.Duration) {
 	}
 }
 
-// wake lets all who wait check the limit again; the caller holds the lock.
+// wake makes all waiting callers check the limit again. The caller holds the lock.
 func (t *Throttle) wake() {
 	close(t.changed)
 	t.changed = make(chan struct{})
@@ -101,7 +101,7 @@ func (t *Throttle) Enter(ctx context.Context) error {
 	}
 }
 
-// Leave says that a unit has ended.
+// Leave records that a unit has ended.
 func (t *Throttle) Leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

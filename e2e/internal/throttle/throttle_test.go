@@ -50,7 +50,7 @@ func TestThrottle_decide(t *testing.T) {
 	}
 }
 
-// Nobody starts more than are asked for.
+// Never more run than are requested.
 func TestThrottle_idle(t *testing.T) {
 	th := New(64)
 	before := th.Limit()

@@ -1,4 +1,4 @@
-// Package yamltest has what the tests of all strict YAML files share. It is for tests only.
+// Package yamltest contains what the tests of all strict YAML files share. It is for tests only.
 package yamltest
 
 import (
@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. Nothing may
-// be parsed.
+// Mistakes reads testdata/bad, one mistake per file, and compares the whole error with the .txt beside it. parse must
+// not return anything for them.
 func Mistakes[T any](t *testing.T, parse func(file string, data []byte) (*T, error)) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/bad/*.yaml")
