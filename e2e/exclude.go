@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
@@ -91,36 +90,20 @@ func missingVariant(t *target.Target, wanted []string) string {
 	return ""
 }
 
-// missingProgram returns the program that a node lacks and that an upstream plugin of the scenario's chain, or the
-// dataplane of its services, calls.
+// missingProgram returns the program of the services' dataplane that a node lacks. Which programs plugins need is seen
+// when they look for them (package refusal).
 func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
-	type caller struct {
-		name     string
-		programs []string // one of them is enough
+	if len(sc.Services) == 0 || s.options.Nodes.Dataplane != service.Iptables {
+		return "", nil
 	}
-	var callers []caller
-	calling := sc.Needs().Plugins
-	if sc.Needs().Asks { // for ports of the node, too
-		calling = append(calling, s.file.Types()...)
-	}
-	for _, plugin := range calling {
-		if callsIptables(plugin) {
-			callers = append(callers, caller{"plugin " + plugin, []string{"iptables"}})
+	const program = "iptables-restore"
+	for _, node := range c.Nodes() {
+		found, err := node.Agent.Programs(ctx, []string{program})
+		if err != nil {
+			return "", err
 		}
-	}
-	if len(sc.Services) > 0 && s.options.Nodes.Dataplane == service.Iptables {
-		callers = append(callers, caller{"the iptables dataplane", []string{"iptables-restore"}})
-	}
-	for _, caller := range callers {
-		for _, node := range c.Nodes() {
-			found, err := node.Agent.Programs(ctx, caller.programs)
-			if err != nil {
-				return "", err
-			}
-			if len(found) == 0 {
-				return fmt.Sprintf("%s: %s calls %s, which is not installed", node.Name, caller.name,
-					strings.Join(caller.programs, " or ")), nil
-			}
+		if len(found) == 0 {
+			return fmt.Sprintf("%s: the iptables dataplane calls %s, which is not installed", node.Name, program), nil
 		}
 	}
 	return "", nil

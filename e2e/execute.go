@@ -165,13 +165,13 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 	case err != nil && result.Result == report.Fail:
 		result.Reason += "; " + err.Error()
 	}
-	// State that a chain leaves which cannot work here says nothing about the plugins under test.
-	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream || result.Lacks != "")
+	// What a chain leaves that cannot work says nothing about the plugins under test.
+	failure := s.residue.CleanUp(ctx, r, result.Result == report.KnownUpstream || result.Result == report.Skipped)
 	var unfit *cluster.UnfitError
 	switch {
 	case failure == nil || result.Result != report.Pass:
 	case errors.As(failure, &unfit):
-		result.LacksOf(failure.Error(), unfit.Lacks)
+		s.skipFor(failure, unfit, result)
 	default:
 		result.Result, result.Reason, result.Evidence = report.Fail, failure.Error(), failure.Evidence
 		result.Plugin = cmp.Or(failure.Plugin, result.Plugin)
@@ -189,6 +189,16 @@ func excuse(c cluster.Cluster, result *report.Result) {
 	}
 }
 
+// skipFor makes a result a skip, since the machine lacks something. What only a plugin asked for that the scenario put
+// into the chain is not missing for the user's conflist.
+func (s *Suite) skipFor(err error, unfit *cluster.UnfitError, result *report.Result) {
+	lacks := unfit.Lacks
+	if unfit.Plugin != "" && !slices.Contains(s.file.Types(), unfit.Plugin) {
+		lacks = ""
+	}
+	result.LacksOf(err.Error(), lacks)
+}
+
 // judge sets the result of a scenario that ended with err.
 func (s *Suite) judge(ctx context.Context, env *environment.Environment, err error, result *report.Result) {
 	notes := env.Notes()
@@ -198,7 +208,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	}
 	var unfit *cluster.UnfitError
 	if errors.As(err, &unfit) {
-		result.LacksOf(err.Error(), unfit.Lacks)
+		s.skipFor(err, unfit, result)
 		return
 	}
 	result.Result, result.Reason = report.Fail, err.Error()

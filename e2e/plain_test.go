@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -39,11 +41,21 @@ func TestFirstAttachment(t *testing.T) {
 		{"text on stdout", []string{macvlan, route, broken("prints-text")}, "broken", "stdout of ADD is no result"},
 		{"a link that there is not", []string{macvlan, `{"type": "veth-to-host", "hostInterface": "eno9"}`}, "veth-to-host", "eno9"},
 		{"a link of its own name", []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1"}`}, "route", "eno1"},
+		{"a link name that the kernel keeps", []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "all"}`},
+			"route", "the kernel refused RTM_NEWLINK macvlan all link eno1 mtu 1500: EINVAL"},
+		{"a link name in the pod that the kernel keeps", []string{
+			macvlan, `{"type": "veth-to-host", "hostInterface": "eno1", "containerInterface": "all"}`,
+		}, "veth-to-host", "peer all mtu 1500: EINVAL"},
+		{"a rate that is none", []string{bridge, `{"type": "bandwidth", "ingressRate": 1, "ingressBurst": 1}`},
+			"bandwidth", "the kernel refused RTM_NEWQDISC tbf dev veth"},
+		{"a program that is elsewhere", []string{macvlan, route, broken("misses-program")}, "broken",
+			"the kernel refused stat /usr/local/sbin/sh: ENOENT"},
 		{"a MAC that is none", []string{macvlan, `{"type": "tuning", "mac": "zz"}`}, "tuning", "zz"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			told := 0
+			defer enterLab()()
+			told, begin := 0, machinetime.Start()
 			suite := newSuite(t, e2e.Options{
 				Conflist: writeConflist(t, "", tt.chain...), Plugins: []string{tt.plugin},
 				Observe: e2e.Observer{Done: func(report.Result) {
@@ -62,6 +74,10 @@ func TestFirstAttachment(t *testing.T) {
 			r, err := suite.Finish()
 			if err != nil {
 				t.Fatal(err)
+			}
+			// Beside others that want the processors it takes as long as they let it.
+			if took := begin.Given(); took > 5*time.Second && begin.Load() < 2 {
+				t.Errorf("it took %s on a machine that is not busy, want 5 s at most", took)
 			}
 			failures := r.Causes()
 			if r.Verdict != report.NotConformant || len(failures) != 1 || len(failures[0].Results) != 1 {
@@ -114,8 +130,24 @@ func TestLack_later(t *testing.T) {
 	}
 }
 
-// TestFirstAttachment_kernel checks that a feature which the kernel lacks is named with its option, and that no plugin
-// is blamed.
+// TestFirstAttachment_program wants a program that is not installed to be named, and to be nobody's failure.
+func TestFirstAttachment_program(t *testing.T) {
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", macvlan, route, broken("needs-program")), Plugins: []string{"broken"},
+	})
+	err := suite.Prepare(t.Context())
+	var unfit *cluster.UnfitError
+	if !errors.As(err, &unfit) {
+		t.Fatalf("got %v, want an error of the type %T", err, unfit)
+	}
+	const want = "the program cnitest-no-such-program is not installed, and broken calls it; install it"
+	if !strings.Contains(err.Error(), want) || unfit.Plugin != "broken" {
+		t.Errorf("got %v of %q, want … %s …", err, unfit.Plugin, want)
+	}
+}
+
+// TestFirstAttachment_kernel wants a feature that the kernel lacks to be named with its option, and to be nobody's
+// failure.
 func TestFirstAttachment_kernel(t *testing.T) {
 	chain := strings.Replace(bridge, `"isGateway"`, `"vlan": 10, "isGateway"`, 1)
 	suite := newSuite(t, e2e.Options{Conflist: writeConflist(t, "", chain)})

@@ -55,10 +55,6 @@ func upstream() []string {
 	}
 }
 
-// callsIptables reports whether an upstream plugin uses iptables unless its configuration says otherwise, and fails
-// without it.
-func callsIptables(plugin string) bool { return plugin == "portmap" || plugin == "firewall" }
-
 // linkKinds returns the kinds of links that upstream plugins make, to tell a kernel that lacks one from a plugin that
 // fails.
 func linkKinds() map[string]string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -13,14 +14,14 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// Lacks asks this kernel for a feature, in a temporary namespace, and reports whether it answers as a kernel without
-// the feature does. Any other answer means that it has the feature, and that the caller is at fault.
+// Lacks asks this machine for a feature, in a temporary namespace, and reports whether it answers as one without the
+// feature does. Any other answer means that it has the feature, and that the caller is at fault.
 func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 	return inNewNamespace(netns.New, func() error {
 		err := ask(feature)
 		switch feature.Kind {
 		case fault.QdiscFeature, fault.FilterFeature, fault.SysctlFeature, fault.DeviceFeature,
-			fault.NftExpressionFeature, fault.NftChainFeature:
+			fault.NftExpressionFeature, fault.NftChainFeature, fault.ProgramFeature:
 			// An object that is found by name does not exist (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create;
 			// nf_tables_api.c, nft_expr_type_get).
 			*lacks = errors.Is(err, unix.ENOENT)
@@ -82,12 +83,24 @@ func ask(feature fault.Feature) error {
 		return err
 	case fault.NftTableFeature, fault.NftChainFeature, fault.NftExpressionFeature:
 		return askNftables(feature)
-	case fault.SysctlFeature:
-		_, err := os.Stat("/proc/sys/" + strings.TrimPrefix(feature.Name, "/"))
-		return err
-	case fault.DeviceFeature:
-		_, err := os.Stat(feature.Name)
-		return err
+	case fault.SysctlFeature, fault.DeviceFeature, fault.ProgramFeature:
+		return askFiles(feature)
 	}
 	return fmt.Errorf("feature %q: there is no such kind", feature.Kind)
+}
+
+// askFiles looks for the file that a feature is or shows itself by.
+func askFiles(feature fault.Feature) error {
+	path := feature.Name
+	switch feature.Kind {
+	case fault.SysctlFeature:
+		path = "/proc/sys/" + strings.TrimPrefix(feature.Name, "/")
+	case fault.ProgramFeature:
+		if _, err := exec.LookPath(feature.Name); errors.Is(err, exec.ErrNotFound) {
+			return unix.ENOENT
+		}
+		return nil
+	}
+	_, err := os.Stat(path)
+	return err
 }

@@ -61,8 +61,9 @@ func HasRuntime(b Backend) bool {
 // UnfitError says that this machine or backend cannot run what was asked for, whatever the plugin does.
 type UnfitError struct {
 	Reason string
-	// Lacks is the feature that the kernel was built without, with its option; empty where something else is missing.
-	Lacks string
+	// Lacks is the feature that the kernel was built without, with its option, or the program that is not installed;
+	// empty where something else is missing. Plugin is the plugin that asked for it; empty where none did.
+	Lacks, Plugin string
 }
 
 // Error returns the reason.

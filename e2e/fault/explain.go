@@ -56,8 +56,11 @@ func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 		if r.Errno == unix.ENODEV && strings.Contains(answer, "link not found") {
 			return false // the text of netlink itself
 		}
+		if program := r.program(); program != "" && noProgram(answer, program) {
+			return false
+		}
 		if r.Errno == unix.ENOENT && strings.Contains(answer, "executable file not found") {
-			return !strings.HasPrefix(r.What, "stat ") // package os/exec makes it for the last directory of PATH
+			return true
 		}
 		return !strings.Contains(answer, words)
 	})
@@ -65,6 +68,28 @@ func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 		refusals = t.Refusals
 	}
 	return refusals[max(0, len(refusals)-shown):], named
+}
+
+// program returns the name of the program for which the call looked in a directory of programs; empty if it did not.
+func (r Refusal) program() string {
+	for _, f := range r.Features {
+		if f.Kind == ProgramFeature {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// noProgram reports whether an answer, in lower case, says that there is no program of that name: with the words of
+// package os/exec, of a shell, or of the kernel.
+func noProgram(answer, program string) bool {
+	if !strings.Contains(answer, strings.ToLower(program)) {
+		return false
+	}
+	return slices.ContainsFunc(
+		[]string{"executable file not found", "not found", unix.ENOENT.Error()},
+		func(words string) bool { return strings.Contains(answer, words) },
+	)
 }
 
 // askedFor identifies a netlink message that waits for its answer.
@@ -214,6 +239,9 @@ func (t *tracer) refused(c *sysCall, errno syscall.Errno) {
 	t.trace.Refusals = append(t.trace.Refusals, r)
 }
 
+// programDirs are the directories in which a service manager lets its services look for programs (systemd.exec(5)).
+var programDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
 // featureOfCall returns the feature that a kernel lacks if it refuses a call other than a netlink message.
 func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
 	switch {
@@ -226,6 +254,11 @@ func featureOfCall(c *sysCall, errno syscall.Errno) *Feature {
 		}
 		if filepath.Clean(path) == "/dev/net/tun" {
 			return &Feature{Kind: DeviceFeature, Name: path, Config: "CONFIG_TUN"}
+		}
+	case c.spec.name == "newfstatat" && errno == unix.ENOENT:
+		// Who looks for a program asks for it in each directory of PATH.
+		if path := c.path(0, 1); slices.Contains(programDirs, filepath.Dir(path)) {
+			return &Feature{Kind: ProgramFeature, Name: filepath.Base(path)}
 		}
 	}
 	return nil

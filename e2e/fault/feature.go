@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Feature is a feature without which a kernel can be built.
+// Feature is something that a machine can lack: a feature without which its kernel was built, or a program that is not
+// installed.
 type Feature struct {
 	// Kind is one of the constants below. It determines how a kernel is asked for the feature.
 	Kind string `json:"kind"`
@@ -30,6 +31,7 @@ const (
 	SocketFeature     = "socket"
 	SysctlFeature     = "sysctl"
 	DeviceFeature     = "device"
+	ProgramFeature    = "program"
 	// The names of features of nf_tables begin with the family: "inet"; "inet nat" for a chain; "inet queue" for an
 	// expression; "ip match comment 0" for an extension of iptables.
 	NftTableFeature      = "nft-table"
@@ -49,6 +51,7 @@ func (f Feature) String() string {
 		SocketFeature:        "sockets of " + f.Name,
 		SysctlFeature:        "the setting " + strings.ReplaceAll(f.Name, "/", "."),
 		DeviceFeature:        "the device " + f.Name,
+		ProgramFeature:       "the program " + f.Name,
 	}[f.Kind]
 	if f.Config != "" {
 		text += " (" + f.Config + ")"

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 
@@ -159,6 +160,10 @@ func faults() map[string]fault {
 		"removes-pod-link":    {add: func(c *call) error { return inPod(c, netlink.LinkDel) }},
 		// No fault: requests a feature that a kernel without CONFIG_NFT_QUEUE lacks.
 		"needs-queue": {check: queue},
+		// No fault: calls a program that is installed nowhere.
+		"needs-program": {add: func(*call) error { return exec.Command("cnitest-no-such-program").Run() }},
+		// ADD: does not find a program that every machine has, since it looks in one directory only.
+		"misses-program": {add: missProgram},
 		// CHK-6, DEL-4: makes a request that the kernel refuses.
 		"refused-check": {check: removeNothing},
 		"refused-del":   {del: removeNothing},

@@ -180,7 +180,7 @@ func (f findings) programs(ctx context.Context, node *cluster.Node) error {
 	if err != nil {
 		return err
 	}
-	f.add(len(found) > 0, "program iptables", "scenario chain-portmap is skipped and --dataplane iptables cannot be "+
-		"used: plugins portmap and firewall call it; install iptables")
+	f.add(len(found) > 0, "program iptables", "--dataplane iptables cannot be used, and plugins portmap and firewall, "+
+		"and ptp and bridge with ipMasq, call it unless they use nftables; install iptables")
 	return nil
 }

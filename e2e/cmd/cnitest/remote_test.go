@@ -47,7 +47,7 @@ func TestLackOf(t *testing.T) {
 	}
 	r.Results[1].LacksOf("no nat", "chains of nf_tables of the kind ip nat (CONFIG_NFT_NAT)")
 	var exit *exitError
-	const want = "this kernel cannot run 1 of 2, first chain-portmap: it lacks chains of nf_tables of the kind ip " +
+	const want = "this machine cannot run 1 of 2, first chain-portmap: it lacks chains of nf_tables of the kind ip " +
 		"nat (CONFIG_NFT_NAT)"
 	if err := lackOf(r); !errors.As(err, &exit) || exit.status != exitUnfit || exit.err.Error() != want {
 		t.Errorf("got %v, want status %d: %s", err, exitUnfit, want)

@@ -180,8 +180,7 @@ func (f *runFlags) conclude(ctx context.Context, out io.Writer, result *report.R
 	return cmp.Or(err, lackOf(result), labFailure(result))
 }
 
-// lackOf returns an error that says what this kernel cannot do and the verdict therefore leaves out; nil if it can do
-// everything that counts.
+// lackOf says that the verdict leaves out what this machine cannot do; nil where it could do everything that counts.
 func lackOf(r *report.Report) error {
 	lacking := slices.DeleteFunc(
 		slices.Clone(r.Results),
@@ -193,7 +192,7 @@ func lackOf(r *report.Report) error {
 	return &exitError{
 		exitUnfit,
 		fmt.Errorf(
-			"this kernel cannot run %d of %d, first %s: it lacks %s",
+			"this machine cannot run %d of %d, first %s: it lacks %s",
 			len(lacking),
 			len(r.Results),
 			lacking[0].ID,

@@ -27,9 +27,10 @@ type Explanation struct {
 	EndedBy []fault.Refusal
 	// Named means that the plugin's answer contains the error of the last refusal, which therefore decided.
 	Named bool
-	// Lacks is the feature that was requested and that the kernel does not have; nil if it has all features.
-	Lacks *fault.Feature
-	node  string
+	// Lacks is the feature that the kernel was asked for and does not have, whoever asks; nil where it is the plugin's
+	// affair.
+	Lacks        *fault.Feature
+	node, plugin string
 }
 
 // Of repeats a failed call on its node, under a tracer. It is for verbs that may be repeated: all except ADD. An error
@@ -51,7 +52,7 @@ func When(
 	call cni.Call,
 	again func() (*fault.Trace, error),
 ) (Explanation, error) {
-	found := Explanation{node: node.Name}
+	found := Explanation{node: node.Name, plugin: call.Plugin}
 	if reason, err := node.Agent.CanTrace(ctx); err != nil || reason != "" {
 		return found, err
 	}
@@ -68,6 +69,9 @@ func When(
 func (e *Explanation) findLack(ctx context.Context, node *cluster.Node) error {
 	for _, refused := range e.EndedBy {
 		for _, feature := range refused.Features {
+			if feature.Kind == fault.ProgramFeature && !e.Named {
+				continue // a program can be useful and still not needed
+			}
 			missing, err := node.Agent.Lacks(ctx, feature)
 			if err != nil {
 				return err
@@ -130,14 +134,16 @@ func (e Explanation) Reason() string {
 	return "; the kernel refused " + e.EndedBy[len(e.EndedBy)-1].String()
 }
 
-// Unfit returns an error if the kernel lacks a requested feature; otherwise nil.
+// Unfit returns the error of a machine that lacks what was asked for; nil where it lacks nothing.
 func (e Explanation) Unfit() error {
 	if e.Lacks == nil {
 		return nil
 	}
 	last := e.EndedBy[len(e.EndedBy)-1]
-	return &cluster.UnfitError{
-		Lacks:  e.Lacks.String(),
-		Reason: fmt.Sprintf("%s: this kernel lacks %s, for which %s asks: %s", e.node, e.Lacks, last.Program, last),
+	reason := fmt.Sprintf("%s: this kernel lacks %s, for which %s asks: %s", e.node, e.Lacks, last.Program, last)
+	if e.Lacks.Kind == fault.ProgramFeature {
+		reason = fmt.Sprintf("%s: %s is not installed, and %s calls it; install it where the nodes see it, or choose "+
+			"what needs no such program in the conflist", e.node, e.Lacks, last.Program)
 	}
+	return &cluster.UnfitError{Lacks: e.Lacks.String(), Plugin: e.plugin, Reason: reason}
 }
