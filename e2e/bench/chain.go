@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -123,11 +124,10 @@ func (c *chain) cycleOf(ctx context.Context, pods int, verbs ...cni.Verb) ([]age
 	return c.round(ctx, list, pods, verbs...)
 }
 
-// fill attaches pods that stay, each in a namespace of its own, until there are as many as wanted.
-func (c *chain) fill(ctx context.Context, want int) error {
+// fill attaches pods that stay, each in a namespace of its own, until there are as many as wanted or the time is over.
+func (c *chain) fill(ctx context.Context, want int, until time.Time) error {
 	const atOnce = 40
-	c.size = want
-	for c.standing < want && c.Role != benchmark.Nothing {
+	for c.standing < want && c.Role != benchmark.Nothing && time.Now().Before(until) {
 		pods := make([]agent.RoundPod, min(atOnce, want-c.standing))
 		group, making := errgroup.WithContext(ctx)
 		group.SetLimit(2 * runtime.NumCPU())
@@ -147,6 +147,7 @@ func (c *chain) fill(ctx context.Context, want int) error {
 		}
 		c.standing += len(pods)
 	}
+	c.size = want
 	return nil
 }
 

@@ -43,13 +43,18 @@ func (b *bench) grow(ctx context.Context, until time.Time) error {
 				return err
 			}
 			b.spare = few
-			if err := few.fill(ctx, b.options.Attachments[0]); err != nil {
+			if err := few.fill(ctx, b.options.Attachments[0], until); err != nil {
 				return err
 			}
 		}
 		chains, err := b.fill(ctx, size, until)
 		if err != nil {
 			return err
+		}
+		if tested.standing < size {
+			b.miss(fmt.Sprintf("%d attachments", size), fmt.Sprintf("not reached: there were %d when the time was "+
+				"over; give a longer --duration", tested.standing))
+			break
 		}
 		chains = append(chains, few)
 		b.options.Tell(fmt.Sprintf("one call at a time, with %d attachments on the node", size))
@@ -74,20 +79,23 @@ func (b *bench) fill(ctx context.Context, size int, until time.Time) ([]*chain, 
 	tested := b.chains[0]
 	b.options.Tell(fmt.Sprintf("attaching pods until there are %d", size))
 	begin, before := time.Now(), tested.standing
-	if err := tested.fill(ctx, size); err != nil {
+	// Some rounds are to follow.
+	if err := tested.fill(ctx, size, until.Add(-leastRounds*b.turnTime(1))); err != nil {
 		return nil, err
 	}
-	b.fillRate = float64(size-before) / time.Since(begin).Seconds()
+	b.fillRate = float64(tested.standing-before) / time.Since(begin).Seconds()
 	chains := []*chain{tested, b.chains[1]}
 	b.chains[1].size = size
 	for _, c := range b.chains[2:] {
 		if b.fillTime(c, size) > time.Until(until)/10 {
 			continue
 		}
-		if err := c.fill(ctx, size); err != nil {
+		if err := c.fill(ctx, size, until); err != nil {
 			return nil, err
 		}
-		chains = append(chains, c)
+		if c.standing >= size {
+			chains = append(chains, c)
+		}
 	}
 	return chains, nil
 }
@@ -167,7 +175,7 @@ func (b *bench) beyond(size int, until time.Time) string {
 			free>>20)
 	}
 	// The rate falls where calls grow.
-	if need, left := b.fillTime(tested, size)*3/2, time.Until(until); need > left {
+	if need, left := b.fillTime(tested, size)*3/2, max(0, time.Until(until)); need >= left {
 		return fmt.Sprintf("not reached: it takes about %s to attach so many, and %s were left; give a longer "+
 			"--duration", need.Round(time.Second), left.Round(time.Second))
 	}

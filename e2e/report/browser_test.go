@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/report/benchmark"
 )
 
 // findBrowser returns the path of a Chromium: the one in the variable CNITEST_BROWSER, or one on PATH.
@@ -225,32 +226,65 @@ func TestBrowser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		url := serve(t, render(t, r))
-		for _, v := range views() {
-			t.Run(fmt.Sprintf("%s %d %s", filepath.Base(file), v.width, v.scheme), func(t *testing.T) {
-				seen, w := look(t, browser, url, v)
-				if diff := cmp.Diff([]string{}, seen.Wide); diff != "" {
-					t.Errorf("wider than the page (-want +got):\n%s", diff)
-				}
-				if diff := cmp.Diff([]string{}, seen.Faint); diff != "" {
-					t.Errorf("texts of too little contrast (-want +got):\n%s", diff)
-				}
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				if diff := cmp.Diff([]string{url}, w.requests); diff != "" {
-					t.Errorf("requests (-want +got):\n%s", diff)
-				}
-				if len(w.messages) > 0 {
-					t.Errorf("got messages %q, want none", w.messages)
-				}
-				missing := slices.DeleteFunc(texts(r), func(text string) bool {
-					return strings.Contains(squeeze(seen.Text), squeeze(text))
-				})
-				if len(missing) > 0 {
-					t.Errorf("got a page without %q", missing)
-				}
-			})
+		lookAtPage(t, browser, filepath.Base(file), render(t, r), texts(r))
+	}
+}
+
+// TestBrowser_benchmark looks at the page of cnitest bench, which has the style of this package's.
+func TestBrowser_benchmark(t *testing.T) {
+	browser := newBrowser(t)
+	files := []string{"benchmark/testdata/bench.json"}
+	if more := os.Getenv("CNITEST_BENCHMARK"); more != "" {
+		files = append(files, more)
+	}
+	for _, file := range files {
+		b, err := benchmark.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
+		var page strings.Builder
+		if err := b.WriteHTML(&page); err != nil {
+			t.Fatal(err)
+		}
+		wanted := slices.Concat(b.Findings, b.Notes)
+		for _, table := range b.Tables() {
+			wanted = append(wanted, table.Title, table.Note)
+			for _, row := range table.Rows {
+				wanted = append(wanted, row...)
+			}
+		}
+		lookAtPage(t, browser, filepath.Base(file), page.String(), wanted)
+	}
+}
+
+// lookAtPage looks at a page in each view, and wants all texts on it.
+func lookAtPage(t *testing.T, browser context.Context, name, page string, wanted []string) {
+	t.Helper()
+	url := serve(t, page)
+	for _, v := range views() {
+		t.Run(fmt.Sprintf("%s %d %s", name, v.width, v.scheme), func(t *testing.T) {
+			seen, w := look(t, browser, url, v)
+			if diff := cmp.Diff([]string{}, seen.Wide); diff != "" {
+				t.Errorf("wider than the page (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{}, seen.Faint); diff != "" {
+				t.Errorf("texts of too little contrast (-want +got):\n%s", diff)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if diff := cmp.Diff([]string{url}, w.requests); diff != "" {
+				t.Errorf("requests (-want +got):\n%s", diff)
+			}
+			if len(w.messages) > 0 {
+				t.Errorf("got messages %q, want none", w.messages)
+			}
+			missing := slices.DeleteFunc(slices.Clone(wanted), func(text string) bool {
+				return strings.Contains(squeeze(seen.Text), squeeze(text))
+			})
+			if len(missing) > 0 {
+				t.Errorf("got a page without %q", missing)
+			}
+		})
 	}
 }
 

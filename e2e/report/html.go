@@ -18,6 +18,9 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
+// Style returns the style sheet of the page, for other pages that are to look like it.
+func Style() template.CSS { return template.CSS(pageStyle) }
+
 // WriteHTML renders the document as one page that needs no other file: no script, no font and no picture. Links to
 // packet captures are relative to the report's directory.
 func (r *Report) WriteHTML(out io.Writer) error {

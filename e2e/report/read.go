@@ -42,7 +42,7 @@ func parse(data []byte) (*Report, error) {
 	}
 	// json.Unmarshal refuses anything after the document, too.
 	if err := json.Unmarshal(data, &head); err != nil {
-		return nil, fmt.Errorf("want a report of cnitest in JSON: %w", syntax(data, err))
+		return nil, fmt.Errorf("want a report of cnitest in JSON: %w", Syntax(data, err))
 	}
 	switch {
 	case head.Kind != Kind:
@@ -51,7 +51,7 @@ func parse(data []byte) (*Report, error) {
 		return nil, fmt.Errorf("apiVersion %q: want %s; it was written by cnitest %s, whose own report command reads "+
 			"it", head.APIVersion, APIVersion, head.Suite.Version)
 	}
-	if err := validate(data); err != nil {
+	if err := Validate(schema, data); err != nil {
 		return nil, err
 	}
 	r := &Report{}
@@ -69,8 +69,8 @@ func parse(data []byte) (*Report, error) {
 	return r, nil
 }
 
-// syntax adds the line to a syntax error.
-func syntax(data []byte, err error) error {
+// Syntax adds the line to a syntax error of JSON; other errors stay as they are.
+func Syntax(data []byte, err error) error {
 	var wrong *json.SyntaxError
 	if !errors.As(err, &wrong) {
 		return err
@@ -78,9 +78,9 @@ func syntax(data []byte, err error) error {
 	return fmt.Errorf("line %d: %w", 1+bytes.Count(data[:wrong.Offset], []byte("\n")), err)
 }
 
-// validate compares a document with the schema. Its error names the first mistake.
-func validate(data []byte) error {
-	compiled, err := compileSchema()
+// Validate compares a document with a JSON schema. Its error names the first mistake.
+func Validate(schema, data []byte) error {
+	compiled, err := compileSchema(schema)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func validate(data []byte) error {
 	return fmt.Errorf("%s: %s", place, invalid.ErrorKind.LocalizedString(message.NewPrinter(language.English)))
 }
 
-func compileSchema() (*jsonschema.Schema, error) {
+func compileSchema(schema []byte) (*jsonschema.Schema, error) {
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
 		return nil, err

@@ -30,20 +30,21 @@ host-local, those of which the binaries are in --bin-dir. Traffic between nodes,
 Each chain has a node of its own, made of namespaces: nothing on this machine changes. A call's time is
 that of its plugins, each from the start of its process to its end, as libcni runs them.
 
-Milliseconds are those of this machine; ratios to noop hold on other machines too. A busy machine makes
-intervals wide, and the tables say how wide.
+Milliseconds are those of this machine. Ratios to noop hold on other machines too, and only such are
+compared by cnitest bench diff. A busy machine makes intervals wide, and the tables say how wide.
 
 The whole is over after --duration. What did not fit is listed as not measured, with the reason.
-The progress goes to standard error, the tables to standard output, and bench.json to the directory of
---out.
+The progress goes to standard error, the tables to standard output, and bench.json, bench.md and
+bench.html to the directory of --out.
 
 Exit status: 0 measured, 1 a call of the chain failed, 2 the command line or a file is wrong, 3 this
-machine cannot run it or the lab failed, 130 for Ctrl-C, after which bench.json has what was measured.`
+machine cannot run it or the lab failed, 130 for Ctrl-C, after which the files have what was measured.`
 
 const benchExamples = `  cnitest bench net.d/10-mynet.conflist --bin-dir bin
-  cnitest bench net.d/10-mynet.conflist --bin-dir bin --out out
+  cnitest bench net.d/10-mynet.conflist --bin-dir bin --out out && xdg-open out/bench.html
   cnitest bench net.d/10-mynet.conflist --bin-dir bin --duration 10m --attachments 10,100,1000,3000
-  cnitest bench net.d/10-mynet.conflist --bin-dir bin --duration 20s --callers 8 --attachments 10`
+  cnitest bench net.d/10-mynet.conflist --bin-dir bin --duration 20s --callers 8 --attachments 10
+  cnitest bench diff main/bench.json out/bench.json`
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
@@ -71,12 +72,13 @@ func newBenchCommand() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	cmd.AddCommand(benchCommands()...)
 	return cmd
 }
 
 func (f *benchFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
-	flags.StringVar(&f.out, "out", "", "directory for bench.json")
+	flags.StringVar(&f.out, "out", "", "directory for bench.json, bench.md and bench.html")
 	flags.DurationVar(&f.duration, "duration", 110*time.Second, "time for the whole, at least 5s")
 	flags.IntSliceVar(&f.callers, "callers", []int{2, 8, 64}, "numbers of calls at once, beside one at a time")
 	flags.IntSliceVar(&f.attachments, "attachments", []int{10, 100, 1000, 3000},
@@ -167,6 +169,6 @@ func (f *benchFlags) show(doc *benchmark.Benchmark, out io.Writer) error {
 	if err := doc.WriteDir(f.out); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "written: %s\n", filepath.Join(f.out, benchmark.JSONName))
+	_, err := fmt.Fprintf(out, "page: %s\n", filepath.Join(f.out, benchmark.HTMLName))
 	return err
 }

@@ -105,7 +105,7 @@ func TestBenchmark_Print(t *testing.T) {
 	}
 	for _, want := range []string{
 		"One call at a time, with 10 attachments on the node\n",
-		"macvlan + mine  12.0 [10.8, 13.2] ms  6.00 [5.40, 6.60]  36.0 ms  9.00 ms",
+		"macvlan + mine  ADD    12.0 [10.8, 13.2] ms  6.00 [5.40, 6.60]  36.0 ms  9.00 ms  40",
 		"ADDs at once\n", "ADD    12.0 ms (× 6.00)  16.0 ms (× 8.00)  +40.00 ± 2.00 µs  1.33 [1.20, 1.46]",
 		"macvlan + mine  ADD    812           24                4.10 kB  3         11.0 MB  9.00 MB",
 		"macvlan + mine  ADD    75 %   25 %     4.00 ms", "Traffic: TCP throughput\n",

@@ -10,7 +10,8 @@ func (b *Benchmark) costs() Table {
 	t := Table{
 		Title: "What a call asks of the machine",
 		Note: "Counted under a tracer, medians. Programs: those that are started, the plugins of the chain included. " +
-			"Dumps: the bytes that netlink answers to requests for whole tables. Memory: of the largest program.",
+			"Dumps: the bytes that netlink answers to requests for whole tables. Memory: of the largest program. " +
+			"Binaries: the size of all of them.",
 		Header: []string{
 			"chain", "verb", "system calls", "netlink messages", "dumps", "programs", "memory", "binaries",
 		},
@@ -99,9 +100,12 @@ func (b *Benchmark) traffic() (all []Table) {
 	return all
 }
 
+// trafficTitle begins the title of a table of one kind of traffic.
+const trafficTitle = "Traffic: "
+
 func (b *Benchmark) trafficOf(kind string) Table {
 	t := Table{
-		Title: "Traffic: " + kind,
+		Title: trafficTitle + kind,
 		Note: "Medians with their intervals; × veth: how many times the rate of a bare veth pair between two " +
 			"namespaces in the same turn.",
 		Header: []string{"path", "chain", "rate", "× veth"},

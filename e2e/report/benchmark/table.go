@@ -62,29 +62,19 @@ func (b *Benchmark) alone() Table {
 	first := b.Fewest()
 	t := Table{
 		Title: fmt.Sprintf("One call at a time, with %d attachments on the node", first),
-		Note: "Medians with intervals that hold the true one with a probability of 95 %; ×: how many times as long " +
-			"as noop's call in the same round; p99: one call in a hundred takes longer (of fewer than 100 calls the " +
-			"longest); CPU: processor time of a call, with that of the programs that plugins start.",
-		Header: []string{"chain"},
+		Note: "Medians with intervals that hold the true one with a probability of 95 %; × noop: how many times as " +
+			"long as noop's call in the same round; p99: one call in a hundred takes longer (of fewer than 100 calls " +
+			"the longest); CPU: processor time of a call, with that of the programs that plugins start.",
+		Header: []string{"chain", "verb", "time", "× noop", "p99", "CPU", "calls"},
 	}
-	verbs := b.verbs(func(c Call) bool { return c.Callers == 1 })
-	for _, verb := range verbs {
-		t.Header = append(t.Header, verb, "× noop", "p99", "CPU")
-	}
-	t.Header = append(t.Header, "calls")
 	for _, chain := range b.Chains {
-		row, count := []string{chain.Name}, 0
-		for _, verb := range verbs {
-			c := b.Call(chain.Name, verb, first, 1)
-			if c == nil {
-				row = append(row, dash, dash, dash, dash)
-				continue
+		for _, verb := range b.verbs(func(c Call) bool { return c.Callers == 1 }) {
+			if c := b.Call(chain.Name, verb, first, 1); c != nil {
+				t.Rows = append(t.Rows, []string{
+					chain.Name, verb, c.Seconds.times(), c.Ratio.factor(), Time(c.P99Seconds),
+					Time(c.CPUSeconds.Median), fmt.Sprint(c.Count),
+				})
 			}
-			count = max(count, c.Count)
-			row = append(row, c.Seconds.times(), c.Ratio.factor(), Time(c.P99Seconds), Time(c.CPUSeconds.Median))
-		}
-		if count > 0 {
-			t.Rows = append(t.Rows, append(row, fmt.Sprint(count)))
 		}
 	}
 	return t
@@ -210,6 +200,8 @@ func (e *Estimate) factor() string {
 // Bytes returns a size for people: "8.37 MB".
 func Bytes(n int64) string {
 	switch {
+	case n >= 1e9:
+		return digits(float64(n)/1e9) + " GB"
 	case n >= 1e6:
 		return digits(float64(n)/1e6) + " MB"
 	case n >= 1e3:
