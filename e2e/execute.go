@@ -231,7 +231,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	result.Reason = fmt.Sprintf("%s: %s: %s", where, failed.Step, result.Reason)
 	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}},
 		failed.Evidence...)
-	if reason, ok := limitOf(env.Scenario.Name, failed); ok {
+	if reason, ok := limitOf(env.Scenario.Name, failed, s.options.Target); ok {
 		result.Result, result.Reason = report.KnownUpstream, reason
 	}
 }

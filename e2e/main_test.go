@@ -94,7 +94,7 @@ func buildBinaries(dir string) (*binaries, error) {
 		upstream+"meta/portmap", upstream+"meta/sbr",
 		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd",
 		"./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
-		"./broken/careless"); err != nil {
+		"./broken/careless", "./broken/lasting"); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(filepath.Join(b.plugins, "chained"), filepath.Join(b.plugins, "broken")); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // upstreamLimit is something that an upstream plugin cannot do by design. A scenario that shows it says nothing about
@@ -17,6 +18,8 @@ type upstreamLimit struct {
 	plugins []string
 	message string
 	reason  string
+	// daemon is the program of the target's daemon that causes a failure which is not of a call; plugins is nil then.
+	daemon string
 }
 
 // upstreamLimits returns all known limits, each with its reason.
@@ -33,13 +36,26 @@ func upstreamLimits() []upstreamLimit {
 			reason: "sbr moves the routes of its interface into a table of its own, and the CHECK of the main " +
 				"plugin looks for its default route in the main one (plugins, meta/sbr)",
 		},
+		{
+			scenario: "dhcp-daemon-restart", daemon: "dhcp", message: "nobody renewed it in time",
+			reason: "the daemon of dhcp keeps its leases only in memory: after a restart it renews none of those " +
+				"that it made before (plugins, ipam/dhcp)",
+		},
 	}
 }
 
+// causedBy reports whether a failed call, or the daemon of a target, may be limited in this way.
+func (l *upstreamLimit) causedBy(plugin string, t *target.Target) bool {
+	if plugin != "" {
+		return slices.Contains(l.plugins, plugin)
+	}
+	return l.daemon != "" && t != nil && t.Daemon != nil && t.Daemon.Command[0] == l.daemon
+}
+
 // limitOf returns why a failed step says nothing about the plugins under test, and false if it does say something.
-func limitOf(scenario string, failed *environment.Failure) (string, bool) {
+func limitOf(scenario string, failed *environment.Failure, t *target.Target) (string, bool) {
 	for _, l := range upstreamLimits() {
-		if l.scenario == scenario && slices.Contains(l.plugins, failed.Plugin) &&
+		if l.scenario == scenario && l.causedBy(failed.Plugin, t) &&
 			strings.Contains(strings.ToLower(failed.Error()), l.message) {
 			return l.reason, true
 		}

@@ -38,7 +38,13 @@ func upstream() []control {
 		{name: "a MAC by capability", chain: []string{asked, route}, want: passes("capabilities-asked", "host-to-pod")},
 		{
 			name: "leases", lease: shortLease, chain: []string{leased, route},
-			want: passes("dhcp-renewed", "dhcp-pool-exhausted", "host-to-pod", "external-to-pod"),
+			want: with(passes("dhcp-renewed", "dhcp-pool-exhausted", "dhcp-client-ids", "host-to-pod",
+				"external-to-pod"),
+				map[string]expected{"dhcp-daemon-restart": {result: report.KnownUpstream, reason: "only in memory"}}),
+		},
+		{
+			name: "leases that outlive the daemon", lease: shortLease, chain: []string{leased, route},
+			target: lasting("/run/cni/lasting"), want: passes("dhcp-daemon-restart"),
 		},
 		{name: "no addresses", chain: []string{layerTwo}, want: passes("pod-to-pod-same-node", "del-twice")},
 		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod",

@@ -99,7 +99,11 @@ func (v *validator) nodeNamed(path, name string) bool {
 }
 
 func (t *stepChecker) daemon(path string, d Daemon) {
-	t.test(DaemonRestart, path)
+	if slices.Contains(t.Features, DHCP) { // the daemon is that of dhcp
+		t.test(DHCP, path)
+	} else {
+		t.test(DaemonRestart, path)
+	}
 	known := t.oneOf(path+".do", "do", d.Do, StartDaemon, StopDaemon, RestartDaemon, KillDaemon, FreezeDaemon,
 		ThawDaemon, Doom)
 	if d.With != "" && !slices.Contains(Variants(), d.With) {

@@ -89,6 +89,10 @@ func faults() map[string]fault {
 		"races": {add: race},
 		// "Lease" in scenarios: nothing is left to renew the pod's lease.
 		"ends-leases": {add: killDHCP},
+		// H03: the DHCP client sends the same client identifier for all pods.
+		"one-client": {before: asContainer("one"), del: asContainer("one")},
+		// C01: DEL releases the lease of a pod that does not exist.
+		"keeps-lease": {del: asContainer("another")},
 		// RES-1: gives the pod and the result another address than the requested one.
 		"moves-address": {add: moveAddress},
 		// C01: changes the pod's MAC and tells nobody.

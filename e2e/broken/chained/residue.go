@@ -59,6 +59,11 @@ func killDHCP(*call) error {
 	return nil
 }
 
+// asContainer makes the delegate see another container ID than that of the pod.
+func asContainer(id string) func(*call) error {
+	return func(*call) error { return os.Setenv("CNI_CONTAINERID", id) }
+}
+
 func shrink(c *call) error {
 	link, err := netlink.LinkByName(c.Master)
 	if err != nil {
