@@ -78,7 +78,7 @@ func made(alone, together, cpu time.Duration) *bench {
 		b.series[seriesKey{name, cni.Add, 10, callers}] = s
 	}
 	add("noop", 1, 2*milli, 2*milli, 2*milli, milli)
-	add("noop", 8, 8*milli, 8*milli, 8*milli, milli)
+	add("noop", 8, 8*milli, 8*milli, 8*milli, milli*time.Duration(runtime.NumCPU()))
 	add("mine", 1, alone, alone, 2*milli, cpu)
 	add("mine", 8, together, together, 8*milli, cpu)
 	return b

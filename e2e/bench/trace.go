@@ -65,7 +65,7 @@ func (b *bench) traceCrowd(ctx context.Context, until time.Time) error {
 			continue
 		}
 		t := &tally{}
-		for round := 0; round < clockedCalls || round < mostClocked && time.Now().Before(until); round++ {
+		for round := 0; round == 0 || round < mostClocked && time.Now().Before(until); round++ {
 			if err := c.traceBeside(ctx, t); err != nil {
 				return err
 			}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // slow returns defects of plugins that work, but slowly.
@@ -12,6 +14,16 @@ func slow() map[string]defect {
 	return map[string]defect{
 		"takes-seconds": on("ADD", func(c *call, next plugin) answer {
 			time.Sleep(2 * time.Second)
+			return next(c)
+		}),
+		// No requirement asks for more, and cnitest bench shows it (../../bench).
+		"holds-a-lock": on("ADD", func(c *call, next plugin) answer {
+			unlock, err := lock("/run/broken.lock")
+			if err != nil {
+				return c.fail(5, "%v", err)
+			}
+			defer unlock()
+			time.Sleep(300 * time.Millisecond)
 			return next(c)
 		}),
 		// It behaves as if it searched all attachments of the node, and slowly.
@@ -38,4 +50,17 @@ func slow() map[string]defect {
 			return next(c)
 		},
 	}
+}
+
+// lock takes the lock of a file; unlock gives it back.
+func lock(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return func() { _ = file.Close() }, nil
 }

@@ -1,0 +1,122 @@
+package bench_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/bench"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/testbin"
+	"github.com/cnitest/cnitest/e2e/report/benchmark"
+)
+
+func TestMain(m *testing.M) { netns.Main(m) }
+
+// The plugin under test is a wrapper around ptp under another name, so that upstream's own ptp can stand beside it.
+const brokenConflist = `{"cniVersion": "1.1.0", "name": "broken", "plugins": [{"type": "mine", "ipam": {
+"type": "host-local", "ranges": [[{"subnet": "10.9.0.0/16"}]]}}]}`
+
+// binDir returns a directory with the wrapper, which has a defect, and what else the plugins need.
+func binDir(t *testing.T, defect string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for namespaces")
+	}
+	built, dir := t.TempDir(), t.TempDir()
+	const upstream = "github.com/containernetworking/plugins/plugins/"
+	if err := testbin.Build(built, "../broken/wrapper", upstream+"main/ptp", upstream+"ipam/host-local",
+		upstream+"ipam/static"); err != nil {
+		t.Fatal(err)
+	}
+	for name, from := range map[string]string{
+		"mine": "wrapper", "mine.real": "ptp", "host-local": "host-local", "static": "static",
+	} {
+		if err := os.Link(filepath.Join(built, from), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mine.defect"), []byte(defect), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// run measures for some seconds.
+func run(t *testing.T, options bench.Options) *benchmark.Benchmark {
+	t.Helper()
+	file, err := conflist.Parse("broken.conflist", []byte(brokenConflist))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.Request.Conflist, options.Backend = file, &netns.Backend{}
+	options.Tell = func(text string) { t.Log(text) }
+	doc, err := bench.Run(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// TestRun_finds wants plugins that are slow in a certain way to show as such, and nothing else of them to.
+func TestRun_finds(t *testing.T) {
+	for _, tt := range []struct {
+		defect string
+		want   string // the findings, one a line
+		sizes  []int
+	}{
+		{"none", `^$`, []int{2, 12}},
+		{
+			"slows-with-each-pod",
+			`^ADD takes ([3-6]\d)(\.\d)? ms ± \S+ \S+ longer for each attachment on the node: with 12 attachments ` +
+				`\d\.\d times as long as with 2\.$`,
+			[]int{2, 12},
+		},
+		{
+			"holds-a-lock",
+			`^ADD does not run beside itself: 8 at once take \d\.\d\d times as long as 8 one after the other, and the ` +
+				`processors were idle, so each holds the others up for about [3-6]\d\d ms, as with a lock\.$`,
+			[]int{2},
+		},
+	} {
+		t.Run(tt.defect, func(t *testing.T) {
+			doc := run(t, bench.Options{
+				Request: cluster.Request{BinDir: binDir(t, tt.defect)}, Duration: 10 * time.Second,
+				Callers: []int{8}, Attachments: tt.sizes,
+			})
+			if got := strings.Join(doc.Findings, "\n"); !regexp.MustCompile(tt.want).MatchString(got) {
+				t.Errorf("got findings %q, want %s", got, tt.want)
+				var text strings.Builder
+				_ = doc.Print(&text)
+				t.Log(text.String())
+			}
+			// Under the tracer the seven others hold the lock for most of the time.
+			if got, want := lockShare(doc), tt.defect == "holds-a-lock"; got > 0.5 != want {
+				t.Errorf("got %.0f %% of the time of an ADD beside others in a lock, want most of it: %t", 100*got, want)
+			}
+		})
+	}
+}
+
+// lockShare returns which part of an ADD of the chain under test beside others waits for a lock.
+func lockShare(doc *benchmark.Benchmark) float64 {
+	for _, c := range doc.Costs {
+		if c.Chain != doc.Chain().Name || c.Callers == 1 {
+			continue
+		}
+		all, lock := 0.0, 0.0
+		for _, s := range c.Shares {
+			all += s.Seconds
+			if s.What == "lock" {
+				lock = s.Seconds
+			}
+		}
+		return lock / all
+	}
+	return 0
+}
