@@ -63,6 +63,9 @@ type Options struct {
 	// busy. It is 1 if the backend uses machines that exist.
 	Workers int
 
+	// FailFast ends the run at the first failure of a plugin under test.
+	FailFast bool
+
 	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that
 	// nothing is written.
 	ReportDir string
@@ -80,6 +83,9 @@ type Selection struct {
 	Names string
 	// Quick leaves out fault injection: no plugin is killed or failed at every call.
 	Quick bool
+	// Failed is the report of an earlier run. Only what failed there or was blocked by a failure runs, and every
+	// scenario if something was left on a node; nil means everything.
+	Failed *report.Report
 }
 
 // Soak lets pods come and go instead of running scenarios and requirements.

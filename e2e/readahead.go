@@ -77,10 +77,10 @@ func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
 	for _, first := range a.doubtful {
 		if ctx.Err() != nil {
 			first.known = false
-			a.ends[first.unit] <- a.suite.accept(first)
+			a.pass(first)
 			continue
 		}
-		a.ends[first.unit] <- a.suite.accept(a.suite.again(ctx, first))
+		a.pass(a.suite.again(ctx, first))
 	}
 	a.doubtful = nil
 }
@@ -105,7 +105,7 @@ func (a *readAhead) runBeside(ctx context.Context, units []*Unit) {
 
 // runOne runs a unit and passes its result on, unless it is doubtful.
 func (a *readAhead) runOne(ctx context.Context, u *Unit) {
-	end, asked := a.ends[u]
+	_, asked := a.ends[u]
 	if asked {
 		a.suite.tellStarted(u)
 	}
@@ -120,8 +120,15 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 		defer a.mu.Unlock()
 		a.doubtful = append(a.doubtful, result)
 	default:
-		end <- a.suite.accept(result)
+		a.pass(result)
 	}
+}
+
+// pass passes a result on to Ginkgo, and ends the run if it is the failure that Options.FailFast waits for.
+func (a *readAhead) pass(ended *attempt) {
+	result := a.suite.accept(ended)
+	a.ends[ended.unit] <- result
+	a.suite.failFast(result)
 }
 
 // result waits for the result of a unit.

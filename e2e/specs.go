@@ -75,14 +75,13 @@ func (s *Suite) runSpecs(ctx context.Context, t ginkgo.GinkgoTestingT, config ..
 }
 
 // describe builds the specs. They end with ctx: Ginkgo's own contexts know of no signal that came before it listened.
-// done is called at the end; finish ends the run and may be called again.
-func (s *Suite) describe(
-	ctx context.Context, done func(error, *report.Report),
-) (finish func() (*report.Report, error)) {
-	units := s.Units()
-	ahead := newReadAhead(s, units)
+// done is called at the end; the returned function ends the run and may be called again.
+func (s *Suite) describe(ctx context.Context, done func(error, *report.Report)) func() (*report.Report, error) {
+	ctx, s.stop = context.WithCancelCause(ctx)
+	ahead := newReadAhead(s, s.Units())
+	units := ahead.units
 	// The label filter may leave the last spec out; the report is written nevertheless.
-	finish = sync.OnceValues(func() (*report.Report, error) {
+	finish := sync.OnceValues(func() (*report.Report, error) {
 		r, err := s.finishAfter(ctx, ahead)
 		done(err, r)
 		return r, err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type Suite struct {
 	times   *calltime.Recorder
 	// try runs a unit once.
 	try func(ctx context.Context, u *Unit, last bool) *attempt
+	// stop ends the run for a reason; it does nothing before the run begins.
+	stop context.CancelCauseFunc
 	findings
 }
 
@@ -43,6 +46,8 @@ type plan struct {
 	// selection is the pattern by which scenarios were chosen; empty if all were.
 	selection string
 	scenarios []*scenario.Scenario
+	// repeats is what an earlier run left to repeat; nil means everything.
+	repeats *failures
 	// stories contains the steps of the scenarios that the backend brings, by name.
 	stories map[string]func(context.Context, cluster.Cluster) error
 	// requirements are the selected ones, subjects the plugins that they are checked on.
@@ -75,7 +80,7 @@ func New(options Options) (*Suite, error) {
 	if s.plan, err = options.plan(all); err != nil {
 		return nil, err
 	}
-	s.try, s.times = s.attempt, &calltime.Recorder{}
+	s.try, s.times, s.stop = s.attempt, &calltime.Recorder{}, func(error) {}
 	s.residue = residue.New(residue.Config{
 		Start: func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error) {
 			return options.Backend.Start(ctx, s.request(nodes, chain))
@@ -100,6 +105,9 @@ func New(options Options) (*Suite, error) {
 		}
 		plugin.UnderTest = slices.Contains(options.Plugins, name)
 		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
+	}
+	if s.repeats != nil && len(s.Units()) == 0 {
+		return nil, fmt.Errorf("nothing of what failed in the earlier run (first %s) is selected here", s.repeats.results[0].ID)
 	}
 	return s, nil
 }
@@ -127,6 +135,12 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 		})
 	}
 	var err error
+	if o.Select.Failed != nil {
+		if p.repeats, err = failuresIn(o.Select.Failed); err != nil {
+			return p, err
+		}
+		p.selection = strings.TrimSpace(p.selection + " what failed in an earlier run")
+	}
 	p.scenarios, p.requirements, err = o.choose(scenarios, p.requirements)
 	return p, err
 }

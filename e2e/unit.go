@@ -58,6 +58,9 @@ func (s *Suite) Units() []*Unit {
 			}
 		}
 	}
+	if s.repeats != nil {
+		units = slices.DeleteFunc(units, func(u *Unit) bool { return !s.repeats.contains(u) })
+	}
 	return units
 }
 

@@ -58,11 +58,12 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net-attach-def.yaml --bin-dir bin --network default/lan
   cnitest run net.d/10-leased.conflist --bin-dir bin --subnet 10.1.0.0/16 --gateway 10.1.0.254
   cnitest run net.d/20-mynet.conflist --bin-dir bin --with net.d/10-pods.conflist
-  cnitest run net.d/20-mynet.conflist --bin-dir bin --with net.d/10-pods.conflist
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --fail-fast --report-dir out
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --failed out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --repeat 20
   cnitest run net.d/10-mynet.conflist --bin-dir bin --soak 10m --soak-pods 40`
 
@@ -82,6 +83,8 @@ func newRunCommand() *cobra.Command {
 			switch {
 			case err != nil:
 				return err
+			case len(networks) > 1 && f.failed != "":
+				return errors.New("--failed with several networks: choose one with --network, and its report")
 			case len(networks) > 1:
 				return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
 			case f.backend != netnsBackend:
@@ -108,6 +111,9 @@ func oneConflist(cmd *cobra.Command, args []string) error {
 
 func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) (err error) {
 	if err := f.check(list); err != nil {
+		return err
+	}
+	if err := f.readFailed(); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -228,8 +234,10 @@ func (f *runFlags) check(list *conflist.File) error {
 		return fmt.Errorf("--soak %s: want 1s or more", f.soak)
 	case f.soakPods < 1:
 		return fmt.Errorf("--soak-pods %d: want 1 or more", f.soakPods)
-	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick):
-		return errors.New("--soak with --scenario, --label-filter or --quick: a soak runs alone")
+	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick || f.failed != ""):
+		return errors.New("--soak with --scenario, --label-filter, --failed or --quick: a soak runs alone")
+	case f.failFast && f.expect != "":
+		return errors.New("--fail-fast with --expect: want one of them, since the run must see all that is expected")
 	}
 	if f.backend != netnsBackend && f.node.network.with != "" {
 		return fmt.Errorf("--with is of --backend %s; leave it out, and pods get the lab's own network first",
@@ -249,6 +257,21 @@ func (f *runFlags) check(list *conflist.File) error {
 	return errors.Join(f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}), list.MissingBinaries(f.binDir))
 }
 
+// readFailed reads the report of --failed, before a report of this run replaces it.
+func (f *runFlags) readFailed() (err error) {
+	if f.failed == "" {
+		return nil
+	}
+	path := f.failed
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, report.JSONName)
+	}
+	if f.repeated, err = report.ReadFile(path); err != nil {
+		return fmt.Errorf("--failed: %w", err)
+	}
+	return nil
+}
+
 // options returns the options for the flags.
 func (f *runFlags) options(ctx context.Context, list *conflist.File, backend cluster.Backend,
 	show *progress,
@@ -256,8 +279,8 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	options := e2e.Options{
 		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
-		Select: e2e.Selection{Names: f.names, Quick: f.quick},
-		Soak:   e2e.Soak{For: f.soak, Pods: f.soakPods},
+		Select: e2e.Selection{Names: f.names, Quick: f.quick, Failed: f.repeated}, FailFast: f.failFast,
+		Soak: e2e.Soak{For: f.soak, Pods: f.soakPods},
 		Nodes: e2e.Nodes{
 			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan,
 			Gateways: f.node.network.routers, Lease: f.node.network.lease,

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
 )
@@ -37,12 +38,15 @@ type selectFlags struct {
 	quick         bool
 	soak          time.Duration
 	soakPods      int
+	// failed is a report of an earlier run, repeated its content; nil without a report.
+	failed   string
+	repeated *report.Report
 }
 
 // howFlags say how to run it.
 type howFlags struct {
 	workers, repeat int
-	keep            bool
+	keep, failFast  bool
 }
 
 // outputFlags say what to print, and where.
@@ -86,6 +90,8 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
 	flags.BoolVar(&f.quick, "quick", false,
 		"leave out the tests that kill the plugins under test, or let them fail, at every call")
+	flags.StringVar(&f.failed, "failed", "",
+		"run again what failed in an earlier run: its report.json, or the directory of its report")
 	flags.DurationVar(&f.soak, "soak", 0,
 		"let pods come and go for that long, e.g. 10m, instead of running scenarios and requirements")
 	flags.IntVar(&f.soakPods, "soak-pods", 20, "number of pods that come and go at once, on all nodes together")
@@ -96,6 +102,7 @@ func (f *howFlags) add(flags *pflag.FlagSet) {
 		"busy machine (default four for each processor, six with IPv6)")
 	flags.IntVar(&f.repeat, "repeat", 1,
 		"number of times to run; fail if a result differs from that of the first run")
+	flags.BoolVar(&f.failFast, "fail-fast", false, "end at the first failure of a plugin under test")
 	flags.BoolVar(&f.keep, "keep-on-failure", false,
 		"keep the lab of the first failed scenario, and print how to enter it")
 }
