@@ -67,6 +67,11 @@ func wrapped(fault string) string {
 		`"`, 1)
 }
 
+// asking is a plugin at the end of the chain that declares the capability portMappings, with a fault.
+func asking(fault string) string {
+	return strings.Replace(broken(fault), "{", `{"capabilities": {"portMappings": true}, `, 1)
+}
+
 // returning returns host-device behind a plugin that returns devices as they were, with a fault.
 func returning(fault string) string {
 	return strings.Replace(hostDevice, `"type": "host-device"`,
@@ -235,6 +240,18 @@ func faulty() []control {
 			name: "another address than the runtime's", chain: []string{brought, broken("moves-address")},
 			want: map[string]expected{
 				"pod-to-pod-same-node": failOf("broken", "pod/left: ips asks for the address 192.168.0."),
+			},
+		},
+		{
+			name: "another address than that of args.cni.ips", chain: []string{byArgs, broken("moves-address")},
+			want: map[string]expected{
+				"pod-to-pod-same-node": failOf("broken", "pod/left: args.cni.ips asks for the address 10.23.0."),
+			},
+		},
+		{
+			name: "a port that nobody forwards", chain: []string{macvlan, route, asking("keeps-lock")},
+			want: map[string]expected{
+				"capabilities-asked": fail("the capability portMappings asks for port 8080 of the node"),
 			},
 		},
 		{

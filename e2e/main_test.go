@@ -150,6 +150,8 @@ const (
 		"routes": [{"dst": "0.0.0.0/0", "gw": "192.168.0.1"}]}}`
 	broughtByArgs = `{"type": "macvlan", "master": "eno1", "ipam": {"type": "static", "routes": [{"dst": ` +
 		`"0.0.0.0/0", "gw": "192.168.0.1"}]}}`
+	byArgs = `{"type": "macvlan", "master": "eno1", "args": {"cni": {"ips": ["10.23.0.9/24"]}}, "ipam": {"type": "static", ` +
+		`"routes": [{"dst": "0.0.0.0/0", "gw": "10.23.0.1"}]}}`
 	asked  = `{"type": "macvlan", "master": "eno1", "capabilities": {"mac": true}, "ipam": ` + pool + `}`
 	route  = `{"type": "route", "master": "eno1", "bridge": "eno1.host"}`
 	naive  = `{"type": "naive-route", "master": "eno1", "bridge": "eno1.host"}`

@@ -41,15 +41,25 @@ func TestFirstAttachment(t *testing.T) {
 		{"text on stdout", []string{macvlan, route, broken("prints-text")}, "broken", "stdout of ADD is no result"},
 		{"a link that there is not", []string{macvlan, `{"type": "veth-to-host", "hostInterface": "eno9"}`}, "veth-to-host", "eno9"},
 		{"a link of its own name", []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "eno1"}`}, "route", "eno1"},
-		{"a link name that the kernel keeps", []string{macvlan, `{"type": "route", "master": "eno1", "bridge": "all"}`},
-			"route", "the kernel refused RTM_NEWLINK macvlan all link eno1 mtu 1500: EINVAL"},
+		{
+			"a link name that the kernel keeps",
+			[]string{macvlan, `{"type": "route", "master": "eno1", "bridge": "all"}`},
+			"route", "the kernel refused RTM_NEWLINK macvlan all link eno1 mtu 1500: EINVAL",
+		},
 		{"a link name in the pod that the kernel keeps", []string{
 			macvlan, `{"type": "veth-to-host", "hostInterface": "eno1", "containerInterface": "all"}`,
 		}, "veth-to-host", "peer all mtu 1500: EINVAL"},
-		{"a rate that is none", []string{bridge, `{"type": "bandwidth", "ingressRate": 1, "ingressBurst": 1}`},
-			"bandwidth", "the kernel refused RTM_NEWQDISC tbf dev veth"},
-		{"a program that is elsewhere", []string{macvlan, route, broken("misses-program")}, "broken",
-			"the kernel refused stat /usr/local/sbin/sh: ENOENT"},
+		{
+			"a rate that is none",
+			[]string{bridge, `{"type": "bandwidth", "ingressRate": 1, "ingressBurst": 1}`},
+			"bandwidth", "the kernel refused RTM_NEWQDISC tbf dev veth",
+		},
+		{
+			"a program that is elsewhere",
+			[]string{macvlan, route, broken("misses-program")},
+			"broken",
+			"the kernel refused stat /usr/local/sbin/sh: ENOENT",
+		},
 		{"a MAC that is none", []string{macvlan, `{"type": "tuning", "mac": "zz"}`}, "tuning", "zz"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -49,6 +49,17 @@ func upstream() []control {
 		{name: "no addresses", chain: []string{layerTwo}, want: passes("pod-to-pod-same-node", "del-twice")},
 		{name: "addresses by capability", chain: []string{brought, route}, want: passes("external-to-pod",
 			"host-to-pod", "late-del-of-old-attachment", "pod-churn", "second-interface")},
+		{name: "addresses by args.cni.ips", chain: []string{byArgs, route}, want: passes("external-to-pod",
+			"pod-churn", "second-interface", "cache-cleanup")},
+		{
+			name: "a port by capability", chain: []string{macvlan, route, asking("maps-port")},
+			want: passes("capabilities-asked"),
+		},
+		{
+			name: "a port by capability of portmap", chain: []string{macvlan, route, `{"type": "portmap", ` +
+				`"capabilities": {"portMappings": true}, "snat": true}`},
+			want: map[string]expected{"capabilities-asked": {result: report.Pass, oneOf: []string{"iptables"}}},
+		},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},
 		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
 			// Users of sbr have to do this: no main plugin of upstream finds its routes in another table.

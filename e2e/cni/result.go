@@ -11,6 +11,9 @@ import (
 // Result is the result of ADD in the newest format.
 type Result = current.Result
 
+// Interface is one interface of a result.
+type Interface = current.Interface
+
 // IPConfig is one address of a result.
 type IPConfig = current.IPConfig
 

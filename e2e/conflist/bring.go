@@ -79,6 +79,9 @@ func (p *planner) bring() error {
 		}
 		p.share(lan, free)
 	}
+	if first.written {
+		p.note("args.cni.ips of the file is of one pod: the runtime passes each pod an address of its own there")
+	}
 	for i, d := range p.drafts {
 		node := &p.plan.Nodes[i]
 		node.PoolSize = len(node.PodAddresses)
@@ -165,6 +168,9 @@ const (
 	ByCapability Way = "ips"
 	// ByArgs passes one as IP in CNI_ARGS (CONVENTIONS.md).
 	ByArgs Way = "CNI_ARGS"
+	// ByConfig passes them in args.cni.ips of the plugin's configuration (CONVENTIONS.md), as Multus does with the
+	// cni-args of a pod.
+	ByConfig Way = "args.cni.ips"
 )
 
 // Brought returns how the runtime passes addresses, and the index of the plugin whose IPAM plugin waits for them. The
@@ -177,6 +183,9 @@ func (f *File) Brought() (Way, int) {
 		}
 		if slices.Contains(f.Plugins[i].Capabilities(), string(ByCapability)) {
 			return ByCapability, i
+		}
+		if a.written {
+			return ByConfig, i
 		}
 		return ByArgs, i
 	}

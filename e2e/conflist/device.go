@@ -97,8 +97,8 @@ func (p *planner) devices() error {
 	return nil
 }
 
-// WithKey returns the list with a key added to its first plugin.
-func (r *Rendered) WithKey(key, value string) ([]byte, error) {
-	r.Plugins[0][key] = value
-	return json.Marshal(r.list)
-}
+// Set sets a key of a plugin of the list.
+func (r *Rendered) Set(plugin int, key string, value any) { r.Plugins[plugin][key] = value }
+
+// Bytes returns the list as JSON.
+func (r *Rendered) Bytes() ([]byte, error) { return json.Marshal(r.list) }

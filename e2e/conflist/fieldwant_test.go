@@ -164,8 +164,7 @@ R10-unrendered-template.conf:9: "{{ $ip }}" is a template that was not rendered;
  n 1.0.0: macvlan, static
 warning: R12-static-args-in-file.conf:1: macvlan has the key "args", which is the runtime's to fill in; remove it
 eno1 on 10.20.0.0/24, router 10.20.0.1/24
-node/a: static gives every pod the same addresses: one pod at a time
-node/b: static gives every pod the same addresses: one pod at a time
+args.cni.ips of the file is of one pod: the runtime passes each pod an address of its own there
 `,
 	"R12-static-cni-args.conf": `
  n 1.0.0: macvlan, static

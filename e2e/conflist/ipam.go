@@ -20,8 +20,9 @@ type ipam struct {
 	fixed []span
 	// elsewhere contains the ranges of an IPAM plugin that divides them among the nodes itself.
 	elsewhere []span
-	// brought means that the plugin gets its addresses from the runtime.
-	brought bool
+	// brought means that the plugin gets its addresses from the runtime, and written that the file has such addresses
+	// in `args.cni.ips`, the place at which a runtime passes them.
+	brought, written bool
 	// routers contains the `gw` of each route.
 	routers []netip.Addr
 }
@@ -206,13 +207,16 @@ func (d *document) gateway(object *value, subnet netip.Prefix, hostLocal bool) (
 	return gateway, ok
 }
 
-// static reads the addresses that every attachment gets: those of the object, or those in the file at the place where a
-// runtime would pass them.
+// static reads the addresses that every attachment gets. Those in `args.cni.ips` replace the ones of the object, and
+// are of one pod: they show from which network the runtime passes addresses to pods.
 func (d *document) static(a *ipam, object, plugin *value) {
+	if a.elsewhere = d.writtenArgs(plugin); len(a.elsewhere) > 0 {
+		a.brought, a.written = true, true
+		return
+	}
 	addresses := object.fields["addresses"]
 	if addresses == nil || len(addresses.items) == 0 {
-		a.fixed = d.writtenArgs(plugin)
-		a.brought = len(a.fixed) == 0
+		a.brought = true
 		return
 	}
 	for _, item := range addresses.items {
@@ -238,7 +242,7 @@ func (d *document) static(a *ipam, object, plugin *value) {
 }
 
 // writtenArgs returns the addresses of `args.cni.ips` in the file.
-func (d *document) writtenArgs(plugin *value) (fixed []span) {
+func (d *document) writtenArgs(plugin *value) (all []span) {
 	at := plugin
 	for _, key := range []string{"args", "cni", "ips"} {
 		if at = at.fields[key]; at == nil {
@@ -247,13 +251,13 @@ func (d *document) writtenArgs(plugin *value) (fixed []span) {
 	}
 	for _, item := range at.items {
 		if prefix, err := netip.ParsePrefix(textOf(item)); err == nil {
-			fixed = append(fixed, span{
+			all = append(all, span{
 				subnet: prefix.Masked(), ips: netipx.IPRangeFrom(prefix.Addr(), prefix.Addr()),
 				line: d.line(item.offset),
 			})
 		}
 	}
-	return fixed
+	return all
 }
 
 // addr returns an address field. ok is false if it is not an address, which is recorded as a problem.

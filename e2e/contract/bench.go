@@ -232,6 +232,9 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	if brings.Capabilities != nil {
 		inv.config["runtimeConfig"] = brings.Capabilities
 	}
+	if brings.IPs != nil {
+		inv.config["args"] = brings.ArgsOf(inv.config)
+	}
 	if len(prevResult) > 0 {
 		inv.config["prevResult"] = prevResult
 	}

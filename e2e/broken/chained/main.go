@@ -30,6 +30,12 @@ type config struct {
 	Fault    string `json:"fault"`
 	Delegate string `json:"delegate"`
 	Master   string `json:"master"`
+	// RuntimeConfig contains what the pod asks for by capabilities.
+	RuntimeConfig struct {
+		PortMappings []struct {
+			HostPort, ContainerPort uint16
+		} `json:"portMappings"`
+	} `json:"runtimeConfig"`
 	// Device is the device that host-device, a delegate, gives the pod.
 	Device string `json:"device"`
 	// Child is the device of the node that the pods share.
@@ -87,6 +93,8 @@ func faults() map[string]fault {
 		"flaps": {add: flap},
 		// H01: looks for a shared device, and makes it when others have had time to do the same.
 		"races": {add: race},
+		// No fault: forwards the last port that a pod asks for, as portmap does.
+		"maps-port": {add: mapPort, del: func(*call) error { return removeTable() }},
 		// "Lease" in scenarios: nothing is left to renew the pod's lease.
 		"ends-leases": {add: killDHCP},
 		// H03: the DHCP client sends the same client identifier for all pods.

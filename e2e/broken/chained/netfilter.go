@@ -132,6 +132,38 @@ func proxy(c *call) error {
 	})
 }
 
+// mapPort translates what the node itself sends to its own port.
+func mapPort(c *call) error {
+	for _, m := range c.RuntimeConfig.PortMappings {
+		output := chain{
+			kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
+		}
+		if err := output.install(tcp(), []expr.Any{
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(m.HostPort)},
+			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+			&expr.Immediate{Register: 1, Data: c.result.IPs[0].Address.IP.To4()},
+			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(m.ContainerPort)},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeTable removes this plugin's table, if there is one.
+func removeTable() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
+	conn.DelTable(table)
+	return conn.Flush()
+}
+
 func mirror(c *call) error {
 	return inPod(c, func(underlay netlink.Link) error {
 		var gateway net.IP

@@ -7,6 +7,7 @@ package offer
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -63,9 +64,11 @@ func (d *Desk) Return(node, id, ifName string) {
 
 // Offer is what a runtime passes for one attachment.
 type Offer struct {
-	// Capabilities contains values by capability (CONVENTIONS.md), Args pairs for CNI_ARGS.
+	// Capabilities contains values by capability (CONVENTIONS.md), Args pairs for CNI_ARGS, IPs the addresses for
+	// args.cni.ips of the plugin's configuration.
 	Capabilities map[string]any
 	Args         [][2]string
+	IPs          []string
 }
 
 // Bring passes addresses in the way that the file's IPAM plugin expects.
@@ -82,7 +85,25 @@ func (o *Offer) Bring(way conflist.Way, addresses []netip.Prefix) {
 		o.set("ips", list)
 	case conflist.ByArgs:
 		o.Args = append(o.Args, [2]string{"IP", strings.Join(list, ",")})
+	case conflist.ByConfig:
+		o.IPs = list
 	}
+}
+
+// ArgsOf returns the args of a plugin's configuration with the offer's IPs in args.cni.ips, and everything else as it
+// was. It does not change the configuration.
+func (o *Offer) ArgsOf(config map[string]any) map[string]any {
+	args, _ := config["args"].(map[string]any)
+	inner, _ := args["cni"].(map[string]any)
+	args, inner = maps.Clone(args), maps.Clone(inner)
+	if args == nil {
+		args = map[string]any{}
+	}
+	if inner == nil {
+		inner = map[string]any{}
+	}
+	inner["ips"], args["cni"] = o.IPs, inner
+	return args
 }
 
 func (o *Offer) set(capability string, value any) {
@@ -103,6 +124,13 @@ const (
 	AskedDomain = "asked.example"
 	AskedPort   = 8080
 )
+
+// AskDevice adds the device of the node that the pod gets, if the list has the capability deviceID.
+func (o *Offer) AskDevice(capabilities []string, device string) {
+	if slices.Contains(capabilities, "deviceID") {
+		o.set("deviceID", device)
+	}
+}
 
 // Known returns the capabilities for which Ask has a value.
 func Known(capabilities []string) []string {

@@ -73,7 +73,7 @@ func (r *Runner) accept(ctx context.Context, p *environment.Pod, ifName string, 
 	if err := r.checkResult(ctx, p, ifName, result); err != nil {
 		return &untrueResult{err, p, ifName}
 	}
-	return nil
+	return r.checkAskedPort(ctx, p, ifName)
 }
 
 // parseAddresses returns the addresses that a result of any version gives the interface.

@@ -6,13 +6,13 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // bring adds to a request what a runtime passes for the pod: addresses if the IPAM plugin expects them, and values for
@@ -21,17 +21,20 @@ func (r *Runner) bring(p *environment.Pod, req *cni.Request) {
 	if !p.On(req.IfName).Own {
 		return
 	}
+	if req.CapabilityArgs == nil {
+		req.CapabilityArgs = map[string]any{}
+	}
 	var brings offer.Offer
 	if way, _ := r.config.Conflist.Brought(); way != "" {
 		brings.Bring(way, r.broughtTo(p, req.IfName))
 	}
+	if device := r.deviceOf(p, req.IfName); device != "" {
+		brings.AskDevice(r.config.Conflist.Capabilities(), device)
+	}
 	if p.Spec.Asks {
-		brings.Ask(r.config.Conflist.Capabilities(), p.ContainerID(), req.IfName)
+		maps.Copy(req.CapabilityArgs, r.asked(p, req.IfName).Capabilities)
 	}
 	req.Args = append(req.Args, brings.Args...)
-	if req.CapabilityArgs == nil {
-		req.CapabilityArgs = map[string]any{}
-	}
 	maps.Copy(req.CapabilityArgs, brings.Capabilities)
 }
 
@@ -55,22 +58,35 @@ func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Res
 	if !p.Spec.Asks || !p.On(ifName).Own {
 		return nil
 	}
+	brings := r.asked(p, ifName)
+	if err := brings.Check(result, ifName, own.MAC); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return nil
+}
+
+// asked returns what a pod asks for by the capabilities of the conflist.
+func (r *Runner) asked(p *environment.Pod, ifName string) *offer.Offer {
 	var brings offer.Offer
 	brings.Ask(r.config.Conflist.Capabilities(), p.ContainerID(), ifName)
-	if mac, ok := brings.Capabilities["mac"].(string); ok {
-		if !strings.EqualFold(own.MAC, mac) {
-			return fmt.Errorf("%s: the capability mac asks for %s, and %s has %s", p.Name, mac, ifName, own.MAC)
-		}
-		for _, iface := range result.Interfaces {
-			if iface.Sandbox != "" && iface.Name == ifName && !strings.EqualFold(iface.Mac, mac) {
-				return fmt.Errorf("%s: the capability mac asks for %s, and the result says %s of %s", p.Name, mac,
-					iface.Mac, ifName)
-			}
-		}
+	if device := r.deviceOf(p, ifName); device != "" {
+		brings.AskDevice(r.config.Conflist.Capabilities(), device)
 	}
-	if brings.Capabilities["dns"] != nil && !slices.Contains(result.DNS.Nameservers, offer.AskedServer) {
-		return fmt.Errorf("%s: the capability dns asks for the server %s, and the result has %v", p.Name,
-			offer.AskedServer, result.DNS.Nameservers)
+	return &brings
+}
+
+// checkAskedPort checks that the node forwards the port that a pod asked for, if the conflist has portMappings. The
+// node itself asks: others may get the answer of an underlay pod directly, with the pod's address.
+func (r *Runner) checkAskedPort(ctx context.Context, p *environment.Pod, ifName string) error {
+	if !p.Spec.Asks || !p.On(ifName).Own || r.asked(p, ifName).Capabilities["portMappings"] == nil {
+		return nil
+	}
+	err := r.ProbePair(ctx, scenario.Probe{
+		From: p.Node.Name, To: p.Node.Name, Protocol: scenario.TCP, Port: offer.AskedPort,
+	}, &p.Node.Place, &p.Node.Place)
+	if err != nil {
+		return fmt.Errorf("%s: the capability portMappings asks for port %d of the node: %w", p.Name, offer.AskedPort,
+			err)
 	}
 	return nil
 }
@@ -84,25 +100,43 @@ func ipsOf(result *cni.Result) []string {
 	return list
 }
 
-// conflistOf returns the conflist of an attachment. If pods get devices of their node, it names one, as Multus writes
-// the device of a pod into its conflist.
+// conflistOf returns the conflist of an attachment. Multus writes into it the device of a pod and the cni-args of its
+// annotation: if pods get devices of their node, it names one, and if the file has args.cni.ips, the pod's addresses.
 func (r *Runner) conflistOf(p *environment.Pod, ifName string) []byte {
 	network := p.On(ifName)
 	key, _ := r.config.Conflist.DeviceKey()
-	devices := offer.Values(r.config.Target.GivenDevices(), p.Node.Devices, key)
-	if !network.Own || key == "" || len(devices) == 0 {
+	device := r.deviceOf(p, ifName)
+	way, at := r.config.Conflist.Brought()
+	if !network.Own || device == "" && way != conflist.ByConfig {
 		return network.Conflist
 	}
 	list, err := conflist.ParseRendered(network.Conflist)
 	if err != nil {
 		return network.Conflist // the plugins report the lack
 	}
-	device := r.desk.Devices.Take(p.Node.Name, devices, p.ContainerID(), ifName)
-	data, err := list.WithKey(key, device)
+	if device != "" {
+		list.Set(0, key, device)
+	}
+	if way == conflist.ByConfig {
+		var brings offer.Offer
+		brings.Bring(way, r.broughtTo(p, ifName))
+		list.Set(at, "args", brings.ArgsOf(list.Plugins[at]))
+	}
+	data, err := list.Bytes()
 	if err != nil {
 		return network.Conflist
 	}
 	return data
+}
+
+// deviceOf returns the device of the node that an attachment gets; empty if it gets none.
+func (r *Runner) deviceOf(p *environment.Pod, ifName string) string {
+	key, _ := r.config.Conflist.DeviceKey()
+	devices := offer.Values(r.config.Target.GivenDevices(), p.Node.Devices, key)
+	if key == "" || len(devices) == 0 {
+		return ""
+	}
+	return r.desk.Devices.Take(p.Node.Name, devices, p.ContainerID(), ifName)
 }
 
 // setAddresses gives a pod without IPAM addresses, as its owner does, to show that frames pass.
