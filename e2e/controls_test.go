@@ -160,10 +160,10 @@ func faulty() []control {
 			"del-twice": failOf("broken", "; the kernel refused RTM_DELLINK link#99999: ENODEV"),
 		}},
 		{name: "removes-pod-default", chain: afterRoute("removes-pod-default"), want: map[string]expected{
-			"chain-tuning": failOf("broken", "broken did it: all is right with macvlan + route"),
+			"chain-tuning": failOf("broken", "broken caused it: everything is right with macvlan + route"),
 		}},
 		{name: "removes-pod-link", chain: afterRoute("removes-pod-link"), want: map[string]expected{
-			"cache-cleanup": failOf("broken", "broken did it: all is right with macvlan + route alone"),
+			"cache-cleanup": failOf("broken", "broken caused it: everything is right with macvlan + route alone"),
 		}},
 		{name: "no-address", chain: afterRoute("no-address"), want: map[string]expected{
 			"cache-cleanup": failOf("broken", "to eth0, which has ["),
@@ -182,7 +182,7 @@ func faulty() []control {
 			"full-mtu": fail("node/a to pod/left, icmp"),
 		}},
 		{name: "own-result", chain: afterRoute("own-result"), want: map[string]expected{
-			"chain-tuning": failOf("broken", "broken did it: all is right with macvlan + route"),
+			"chain-tuning": failOf("broken", "broken caused it: everything is right with macvlan + route"),
 		}},
 		{name: "wrong-address", chain: afterRoute("wrong-address"), want: map[string]expected{
 			"cache-cleanup": failOf(
@@ -201,13 +201,13 @@ func faulty() []control {
 			},
 		},
 		{name: "removes-shared", chain: afterRoute("removes-shared"), want: map[string]expected{
-			"del-one-keeps-others": failOf("broken", "a call of it changed what route had made: - "),
+			"del-one-keeps-others": failOf("broken", "one of its calls changed what route had made: - "),
 		}},
 		// DEL goes from the last plugin to the first: route has nothing left to restore what this one breaks.
 		{name: "by-address", chain: []string{macvlan, broken("by-address"), route}, want: map[string]expected{
 			"late-del-of-old-attachment": failOf(
 				"broken",
-				"a call of it changed what route had made: - route 192.168.",
+				"one of its calls changed what route had made: - route 192.168.",
 			),
 		}},
 		{name: "short-id", chain: afterRoute("short-id"), want: map[string]expected{
@@ -228,7 +228,7 @@ func faulty() []control {
 		{
 			name: "first-mac", chain: []string{wrapped("first-mac"), route, broken("first-mac")},
 			want: map[string]expected{
-				"chain-tuning-mac": failOf("broken", "a call of it changed what route had made: ~ neighbour "),
+				"chain-tuning-mac": failOf("broken", "one of its calls changed what route had made: ~ neighbour "),
 			},
 		},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
@@ -421,7 +421,8 @@ func (want expected) compare(t *testing.T, got report.Result) {
 		want.plugin = report.Chain
 	}
 	if missesProgram(want.oneOf) {
-		want.result, want.reason = report.Skipped, "the program "+want.oneOf[0]+" is not installed, and portmap calls it"
+		want.result = report.Skipped
+		want.reason = "the program " + want.oneOf[0] + " is not installed, and portmap calls it"
 	}
 	if got.Result != want.result || got.Plugin != want.plugin || !strings.Contains(got.Reason, want.reason) {
 		t.Errorf("got %s of %s: %s\nwant %s of %s: … %s …", got.Result, got.Plugin, got.Reason, want.result,

@@ -88,7 +88,7 @@ func badAnswers() []spoilt {
 		{
 			plugin: "route",
 			defect: "talks-in-del",
-			fails:  map[string]string{"EXE-3": `DEL prints what is no JSON object on stdout: "deleted"`},
+			fails:  map[string]string{"EXE-3": `DEL prints something other than a JSON object on stdout: "deleted"`},
 		},
 		{
 			plugin: "macvlan",
@@ -96,7 +96,7 @@ func badAnswers() []spoilt {
 			fails:  map[string]string{"EXE-3": "CHECK prints 2 documents on stdout, want one"},
 		},
 		{plugin: "route", defect: "logs-before-result", fails: map[string]string{
-			"EXE-3": `ADD prints what is no JSON object on stdout: "level=info msg=attached"`,
+			"EXE-3": `ADD prints something other than a JSON object on stdout: "level=info msg=attached"`,
 			"ADD-2": "prints no JSON document",
 		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "H02", "DEL-3"}},
 		{
@@ -142,7 +142,7 @@ func badResults() []spoilt {
 		{
 			plugin: "macvlan", defect: "keys-of-another-version", versions: "0.2.0 1.1.0",
 			fails: map[string]string{
-				"ADD-2": `the result of ADD is none of CNI 0.2.0: json: unknown field "interfaces"`,
+				"ADD-2": `the result of ADD is not one of CNI 0.2.0: json: unknown field "interfaces"`,
 			},
 		},
 		{

@@ -31,7 +31,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 	}
 	noIPAM := !slices.ContainsFunc(s.file.Plugins, func(p conflist.Plugin) bool { return p.IPAM != "" })
 	if noIPAM && slices.ContainsFunc(sc.Steps, func(step scenario.Step) bool { return step.Release != "" }) {
-		return report.NotApplicable, "no plugin of the chain has an IPAM plugin, of which an address could be released"
+		return report.NotApplicable, "no plugin of the chain has an IPAM plugin that could release an address"
 	}
 	if outcome, reason := withoutPods(s.file, s.options.Nodes.With, sc); outcome != "" {
 		return outcome, reason
@@ -45,7 +45,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 		return report.Skipped, err.Error()
 	}
 	if s.options.Nodes.UplinkKind == "dummy" && (needs.Nodes > 1 || len(needs.Hosts) > 0) {
-		return report.Skipped, "a dummy uplink leads nowhere: other nodes and hosts are out of reach"
+		return report.Skipped, "a dummy uplink leads nowhere: other nodes and hosts are unreachable"
 	}
 	for _, plugin := range needs.Plugins {
 		if _, err := os.Stat(filepath.Join(s.options.BinDir, plugin)); err != nil {
@@ -72,7 +72,7 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
-		return report.NotApplicable, "the network of the lab's cloud is IPv4 alone"
+		return report.NotApplicable, "the network of the lab's cloud is IPv4 only"
 	}
 	if missing := missingVariant(o.Target, needs.Variants); missing != "" {
 		return report.NotClaimed, fmt.Sprintf("the target has no variant %s of its daemon", missing)

@@ -96,7 +96,7 @@ func unreachable() []explained {
 			"external-to-pod",
 			`the request was last seen entering eth0 of pod/server, and no reply left pod/server; ` +
 				`the reverse path filter of pod/server (rp_filter 2 on eth0) dropped it: ` +
-				`it has no way back to 192.0.2.2, none of its routes matches (network is unreachable)`,
+				`it has no route back to 192.0.2.2, none of its routes matches (network is unreachable)`,
 		},
 		{
 			"macvlans kept apart",
@@ -148,7 +148,7 @@ func unreachable() []explained {
 		{
 			"blackhole route", afterRoute("blackhole-route"), "large-transfer",
 			`the request never left node/a; ` +
-				`node/a has no way to 192.168.1.2: route "blackhole 192.168.1.2 table main" decides`,
+				`node/a has no route to 192.168.1.2: route "blackhole 192.168.1.2 table main" decides`,
 		},
 		{
 			"unreachable rule", ptpWith("unreachable-rule"), "pod-to-pod-same-node",
@@ -157,7 +157,7 @@ func unreachable() []explained {
 				`and asked there for the MAC of 10.23.0.1, which nobody answered; ` +
 				`the question was last seen entering VETH of node/a, which has that address; ` +
 				`the reverse path filter of node/a (rp_filter 2 on VETH) dropped it: ` +
-				`it has no way back to 10.23.0.2, policy rule "100: from all to 10.23.0.2 unreachable" decides`,
+				`it has no route back to 10.23.0.2, policy rule "100: from all to 10.23.0.2 unreachable" decides`,
 		},
 		{
 			"firewall of the node", ptpWith("drops-forwarded"), "pod-to-pod-same-node",
@@ -185,7 +185,7 @@ func unreachable() []explained {
 			"two-nic-node",
 			`the request was last seen entering eth0 of pod/server, a reply was last seen entering eth0 of ` +
 				`host/router; ` +
-				`host/router has no way to 10.0.2.10, the source of the request: none of its routes matches (network is unreachable)`,
+				`host/router has no route to 10.0.2.10, the source of the request: none of its routes matches (network is unreachable)`,
 		},
 		{
 			"stalls", afterRoute("stalls"), "large-transfer",
@@ -253,7 +253,7 @@ func compareSentences(t *testing.T, all []explained, backend cluster.Backend) {
 			_, got, _ := strings.Cut(results[i].Reason, "; ")
 			if diff := cmp.Diff(tt.want, normal(got)); diff != "" {
 				t.Errorf("sentence of %q (-want +got):\n%s\n%s", results[i].Reason, diff, evidenceText(results[i],
-					"way of the packets"))
+					"path of the packets"))
 			}
 		})
 	}

@@ -44,7 +44,7 @@ func TestExplain_capture(t *testing.T) {
 			files = append(files, e.Title+": "+e.File)
 		}
 	}
-	if diff := cmp.Diff([]string{"way of the packets: evidence/pod-to-pod-same-node.pcapng"}, files); diff != "" {
+	if diff := cmp.Diff([]string{"path of the packets: evidence/pod-to-pod-same-node.pcapng"}, files); diff != "" {
 		t.Fatalf("files of the evidence (-want +got):\n%s", diff)
 	}
 	file := filepath.Join(dir, "evidence", "pod-to-pod-same-node.pcapng")

@@ -15,7 +15,9 @@ func TestFailuresIn(t *testing.T) {
 	late := of("reboot", report.Chain, report.Skipped)
 	late.LabFailed = true
 	r := &report.Report{
-		Implementation: report.Implementation{Plugins: []report.Plugin{{Type: "route", UnderTest: true}, {Type: "macvlan"}}},
+		Implementation: report.Implementation{
+			Plugins: []report.Plugin{{Type: "route", UnderTest: true}, {Type: "macvlan"}},
+		},
 		Results: []report.Result{
 			of("ADD-1", "route", report.Fail), of("ADD-1", "macvlan", report.Fail), of("ADD-2", "route", report.Pass),
 			of("GC-1", "route", report.Vacuous), of("DEL-1", "route", report.Blocked),

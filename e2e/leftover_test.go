@@ -29,7 +29,7 @@ func TestLeavesNothing(t *testing.T) {
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},
 		{
-			fault: "leaks-file", reason: "2 things stayed behind after everything was deleted twice; first in " +
+			fault: "leaks-file", reason: "2 objects stayed behind after everything was deleted twice; first in " +
 				"cache-cleanup on node/a: + file /var/lib/broken",
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Fail},
 		},

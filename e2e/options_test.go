@@ -76,7 +76,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"a plugin cannot be executed",
 			e2e.Options{Backend: backend(), Conflist: "route.conflist", BinDir: "bin"},
-			`DIR/route.conflist:2: no program for plugin route: DIR/bin/route is no executable file; put its program there, or name its directory with --bin-dir`,
+			`DIR/route.conflist:2: no program for plugin route: DIR/bin/route is not an executable file; put its program there, or name its directory with --bin-dir`,
 		},
 		{
 			"an unknown profile",

@@ -191,7 +191,7 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 		titles = append(titles, e.Title)
 	}
 	if diff := cmp.Diff([]string{
-		"step", "way of the packets", "routes", "what the kernels say", "macvlan ADD",
+		"step", "path of the packets", "routes", "what the kernels say", "macvlan ADD",
 		"macvlan CHECK", "state of node/a against the start",
 	}, titles); diff != "" {
 		t.Errorf("titles of the evidence (-want +got):\n%s", diff)
@@ -209,9 +209,9 @@ func compareEvidence(t *testing.T, dir string, result report.Result) {
 		!strings.HasSuffix(file, "host-to-pod.yaml:17") {
 		t.Errorf("got step %q, want host-to-pod.yaml:17%s", step, probe)
 	}
-	if text := section(t, evidence, "way of the packets"); !strings.Contains(text,
+	if text := section(t, evidence, "path of the packets"); !strings.Contains(text,
 		"ARP who has 192.168.1.2 tell 192.168.0.2") {
-		t.Errorf("got no question of ARP in the way of the packets:\n%s", text)
+		t.Errorf("got no question of ARP in the path of the packets:\n%s", text)
 	}
 	if diff := cmp.Diff("node/a: 192.168.1.2 dev eno1 src 192.168.0.2\npod/server: 192.168.0.2 dev eth0 src "+
 		"192.168.1.2", section(t, evidence, "routes")); diff != "" {

@@ -106,7 +106,7 @@ func TestSoak_finds(t *testing.T) {
 		{
 			name: "an unreachable pod", chain: []string{macvlan}, plugin: report.Chain, soak: time.Minute, pods: 8,
 			reason:   `^after \d+s: node/a to pod/stayer-a, tcp to 192\.168\.1\.2 port 8080: `,
-			evidence: []string{"way of the packets"},
+			evidence: []string{"path of the packets"},
 		},
 		{
 			// A second pod could find the uplink just set down by the first.

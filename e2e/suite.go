@@ -107,7 +107,8 @@ func New(options Options) (*Suite, error) {
 		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
 	}
 	if s.repeats != nil && len(s.Units()) == 0 {
-		return nil, fmt.Errorf("nothing of what failed in the earlier run (first %s) is selected here", s.repeats.results[0].ID)
+		return nil, fmt.Errorf("nothing of what failed in the earlier run (first %s) is selected here",
+			s.repeats.results[0].ID)
 	}
 	return s, nil
 }

@@ -30,7 +30,7 @@ func TestSuite_exclude_without_a_target(t *testing.T) {
 		"cloud":              {both, cloud, "", ""},
 		"neighbours":         {nil, neighbour, "", ""},
 		"neighbours, cloud":  {both, neighbour, report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"},
-		"IPv6, cloud":        {both, advertise, report.NotApplicable, "the network of the lab's cloud is IPv4 alone"},
+		"IPv6, cloud":        {both, advertise, report.NotApplicable, "the network of the lab's cloud is IPv4 only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := &Options{Target: tt.target}

@@ -71,10 +71,10 @@ func (s *Server) StartDaemon(args DaemonArgs, _ *None) error {
 		<-d.ended
 	}
 	if d.running() && d.doom != nil {
-		return fmt.Errorf("daemon %s: it runs still: nobody asked it for what changes a file of its own", args.Name)
+		return fmt.Errorf("daemon %s: it still runs: no request made it change a file of its own", args.Name)
 	}
 	if d.running() {
-		return fmt.Errorf("daemon %s: it runs already", args.Name)
+		return fmt.Errorf("daemon %s: it already runs", args.Name)
 	}
 	d.spare()
 	return d.start(args)

@@ -34,7 +34,7 @@ func TestDaemon_lives_until_it_is_told_to_end(t *testing.T) {
 	}
 	wantError(t, c.StopDaemon(ctx(t), "d"), "node/a: daemon d: it was never started")
 	check(t, c.StartDaemon(ctx(t), args))
-	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs already")
+	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it already runs")
 	wantDaemon(t, c, agent.DaemonState{Running: true, Output: "start word\n"})
 	check(t, c.StopDaemon(ctx(t), "d"))
 	wantDaemon(t, c, agent.DaemonState{Output: "start word\nend\n"})
@@ -96,7 +96,7 @@ func TestDaemon_doomed(t *testing.T) {
 	if got := ask("look\n"); got != "look\n" {
 		t.Errorf("a question that changes nothing: got the answer %q, want %q", got, "look\n")
 	}
-	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it runs still: nobody asked it for what changes a "+
+	wantError(t, c.StartDaemon(ctx(t), args), "node/a: daemon d: it still runs: no request made it change a "+
 		"file of its own")
 	if got := ask("write\n"); got != "" {
 		t.Errorf("a question that changes a file: got the answer %q, want none", got)

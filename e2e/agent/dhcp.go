@@ -18,7 +18,7 @@ func (s *Server) ServeDHCP(args DHCPArgs, _ *None) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dhcp != nil {
-		return errors.New("a DHCP server runs already")
+		return errors.New("a DHCP server already runs")
 	}
 	return inNamespace(args.Netns, func() (err error) {
 		s.dhcp, err = dhcp.Start(args.Config)

@@ -13,11 +13,11 @@ type Ability struct {
 func Abilities() []Ability {
 	return []Ability{
 		{"Exclusive", "a backend whose machines exist once: clusters are used one at a time, and get longer times"},
-		{"RuntimeBackend", "a backend whose clusters have a Runtime: requirements, which ask a plugin past libcni, are not run"},
-		{"StoryBackend", "a backend that has scenarios of its own, told in Go, beside the scenario files"},
+		{"RuntimeBackend", "a backend whose clusters have a Runtime: requirements, which call plugins without libcni, are not run"},
+		{"StoryBackend", "a backend that has its own scenarios, written in Go, in addition to the scenario files"},
 		{"Runtime", "a cluster whose own container runtime attaches pods and whose own proxies program services, in place of agents"},
-		{"Losable", "a cluster whose machines can get out of reach: what failed meanwhile is a failure of the lab"},
-		{"Leasing", "a cluster with a DHCP server of the lab's: scenarios can wait for leases to be renewed and given back"},
+		{"Losable", "a cluster whose machines can become unreachable: failures meanwhile are failures of the lab"},
+		{"Leasing", "a cluster with a DHCP server of the lab: scenarios can wait for leases to be renewed and released"},
 		{"Enterable", "a cluster whose places can be entered from a shell: --keep-on-failure says how"},
 	}
 }

@@ -51,7 +51,7 @@ func (f *File) missing(dir string, at *value, who string) error {
 	case err != nil:
 		what = err.Error()
 	case info.IsDir() || info.Mode().Perm()&0o111 == 0:
-		what = fmt.Sprintf("%s is no executable file", filepath.Join(dir, name))
+		what = fmt.Sprintf("%s is not an executable file", filepath.Join(dir, name))
 	default:
 		return nil
 	}

@@ -76,11 +76,11 @@ func (d *document) checkListKeys() {
 			}
 			field := root.fields[key]
 			if !slices.Contains([]string{"cniVersion", "name", "plugins"}, name) {
-				d.warn(field, "libcni takes the list's key %q in this spelling alone, and leaves %q out; write it so",
+				d.warn(field, "libcni accepts the list's key %q only in this spelling, and ignores %q; write it so",
 					name, key)
 				continue
 			}
-			d.reject(field, "libcni takes the list's key %q in this spelling alone; write it for %q", name, key)
+			d.reject(field, "libcni accepts the list's key %q only in this spelling; write it instead of %q", name, key)
 			root.keys[i] = name
 			delete(root.fields, key)
 			root.fields[name] = field

@@ -131,7 +131,7 @@ func choose(path string, all []*File, network string) (*File, error) {
 	case len(found) > 1 && network == "":
 		return nil, fmt.Errorf("%s: %d networks; choose one with --network: %s", path, len(found), list)
 	case len(found) > 1:
-		return nil, fmt.Errorf("%s: network %q stands there %d times; choose one of %s", path, network, len(found),
+		return nil, fmt.Errorf("%s: network %q occurs %d times; choose one of %s", path, network, len(found),
 			list)
 	}
 	return found[0], nil

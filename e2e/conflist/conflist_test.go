@@ -70,7 +70,7 @@ func TestLoad(t *testing.T) {
 				"args": object{"cni": object{}}, "cni.dev/valid-attachments": []any{},
 			}}},
 			Warnings: []string{
-				`testdata/reserved.conflist:10: "master" stands twice in one object, first in line 9, and the last one counts, "eth1"; remove one`,
+				`testdata/reserved.conflist:10: "master" occurs twice in one object, first in line 9, and the last one counts, "eth1"; remove one`,
 				`testdata/reserved.conflist:11: macvlan has the key "runtimeConfig", which is the runtime's to fill in; remove it`,
 				`testdata/reserved.conflist:12: macvlan has the key "args", which is the runtime's to fill in; remove it`,
 				`testdata/reserved.conflist:13: macvlan has the key "cni.dev/valid-attachments", which is the runtime's to fill in; remove it`,

@@ -196,7 +196,7 @@ func (d *document) warnDouble(key string, first, last *value) {
 	if text, err := json.Marshal(last.plain()); err == nil && last.fields == nil && last.items == nil {
 		counts = fmt.Sprintf("the last one counts, %s", text)
 	}
-	d.warn(last, "%q stands twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset),
+	d.warn(last, "%q occurs twice in one object, first in line %d, and %s; remove one", key, d.line(first.offset),
 		counts)
 }
 
@@ -224,11 +224,11 @@ func (d *document) mistake(syntax *json.SyntaxError, at int) string {
 	case bytes.HasPrefix(d.text, []byte("\xef\xbb\xbf")):
 		return "the file starts with a byte order mark; save it as UTF-8 without"
 	case (wrong == '}' || wrong == ']') && bytes.HasSuffix(before, []byte(",")):
-		return fmt.Sprintf("a comma stands before %c; remove it", wrong)
+		return fmt.Sprintf("there is a comma before %c; remove it", wrong)
 	case wrong == '/' || wrong == '#':
 		return "JSON has no comments; remove this one"
 	case wrong == '\'':
-		return `a string stands in single quotes; write "like this"`
+		return `a string is in single quotes; write "like this"`
 	case found("after object key:value pair") && wrong == '"', found("after array element") &&
 		bytes.IndexByte([]byte(`"{[`), wrong) >= 0:
 		return "a comma is missing before this; add it"

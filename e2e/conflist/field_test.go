@@ -155,7 +155,7 @@ func TestMissingBinaries(t *testing.T) {
 	want := strings.NewReplacer("FILE", f.Path, "DIR", dir).Replace(`
 FILE:10: no program for whereabouts, the IPAM plugin of macvlan (line 6): it is not in DIR; build it from github.com/k8snetworkplumbingwg/whereabouts, and put its program there, or name its directory with --bin-dir
 FILE:16: no program for plugin tuning: it is not in DIR; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir
-FILE:17: no program for plugin sbr: DIR/sbr is no executable file; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir`)
+FILE:17: no program for plugin sbr: DIR/sbr is not an executable file; build it from github.com/containernetworking/plugins, and put its program there, or name its directory with --bin-dir`)
 	if got := "\n" + fmt.Sprint(f.MissingBinaries(dir)); got != want {
 		t.Errorf("-got +want:\n%s", cmp.Diff(got, want))
 	}

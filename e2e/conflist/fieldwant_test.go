@@ -24,7 +24,7 @@ R02-missing-comma-in-list.conf:4:14: a comma is missing before this; add it
 R02-missing-comma.conflist:10:11: a comma is missing before this; add it
 `,
 	"R02-trailing-comma-nad.yaml": `
-R02-trailing-comma-nad.yaml:19:19: a comma stands before }; remove it
+R02-trailing-comma-nad.yaml:19:19: there is a comma before }; remove it
 `,
 	"R03-bom-crlf-tabs.conflist": `
 R03-bom-crlf-tabs.conflist:1:1: the file starts with a byte order mark; save it as UTF-8 without
@@ -84,30 +84,30 @@ R06-plugin-twice-nameless.conflist:3: plugin has no type; add "type" with the na
 `,
 	"R08-duplicate-in-other-case.conf": `
  n 1.0.0: macvlan, host-local
-warning: R08-duplicate-in-other-case.conf:2: "master" stands twice in one object, first in line 1, and the last one counts, "eno2"; remove one
+warning: R08-duplicate-in-other-case.conf:2: "master" occurs twice in one object, first in line 1, and the last one counts, "eno2"; remove one
 eno2 on 10.20.0.0/16, router 10.20.0.1/16
 node/a: its share of the addresses is 10.20.0.5-10.20.128.1
 node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 `,
 	"R08-duplicate-ipam.conf": `
  n 1.0.0: macvlan, host-local
-warning: R08-duplicate-ipam.conf:3: "ipam" stands twice in one object, first in line 2, and the last one counts; remove one
+warning: R08-duplicate-ipam.conf:3: "ipam" occurs twice in one object, first in line 2, and the last one counts; remove one
 eno1 on 10.20.0.0/16, router 10.20.0.1/16
 node/a: its share of the addresses is 10.20.0.5-10.20.128.1
 node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 `,
 	"R08-duplicate-key-bond.conf": `
  bond1 0.3.1: bond, host-local
-warning: R08-duplicate-key-bond.conf:5: "name" stands twice in one object, first in line 3, and the last one counts, "bond1"; remove one
+warning: R08-duplicate-key-bond.conf:5: "name" occurs twice in one object, first in line 3, and the last one counts, "bond1"; remove one
 eth0 on 192.0.2.0/24, router 192.0.2.1/24
 bond keeps pods behind their node: the nodes' own LAN is 192.0.2.0/24
 node/a: pods in 10.20.0.0/24, routed via the node
 node/b: pods in 10.20.1.0/24, routed via the node
 `,
 	"R09-list-in-other-case.conflist": `
-R09-list-in-other-case.conflist:1: libcni takes the list's key "cniVersion" in this spelling alone; write it for "CNIVersion"
-R09-list-in-other-case.conflist:1: libcni takes the list's key "name" in this spelling alone; write it for "Name"
-R09-list-in-other-case.conflist:1: libcni takes the list's key "plugins" in this spelling alone; write it for "Plugins"
+R09-list-in-other-case.conflist:1: libcni accepts the list's key "cniVersion" only in this spelling; write it instead of "CNIVersion"
+R09-list-in-other-case.conflist:1: libcni accepts the list's key "name" only in this spelling; write it instead of "Name"
+R09-list-in-other-case.conflist:1: libcni accepts the list's key "plugins" only in this spelling; write it instead of "Plugins"
 `,
 	"R09-other-case.conf": `
  n 1.0.0: macvlan, host-local
@@ -218,13 +218,13 @@ R15-dst-without-length.conf:3: a route of ipam is a string; want an object: {"ds
 `,
 	"R15-ipv6-host-bits.conf": `
  n 1.0.0: macvlan, host-local
-warning: R15-ipv6-host-bits.conf:3: dst fd00:30::1/64 has bits set behind its length; the kernel takes it as fd00:30::/64
+warning: R15-ipv6-host-bits.conf:3: dst fd00:30::1/64 has bits set beyond its length; the kernel takes it as fd00:30::/64
 eno1 on fd00:20::/64, router fd00:20::1/64
 node/a: its share of the addresses is fd00:20::1:0-fd00:20::1:ffff
 node/b: its share of the addresses is fd00:20::2:0-fd00:20::2:ffff
 `,
 	"R15-route-host-bits.conf": `
-R15-route-host-bits.conf:12: dst 10.30.0.101/24 has bits set behind its length, which the kernel refuses; write 10.30.0.0/24
+R15-route-host-bits.conf:12: dst 10.30.0.101/24 has bits set beyond its length, which the kernel refuses; write 10.30.0.0/24
 `,
 	"R15-route-no-dst.conf": `
 R15-route-no-dst.conf:13: a route of ipam has no dst; add "dst" with the network that it leads to, such as "0.0.0.0/0"
@@ -256,7 +256,7 @@ node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 `,
 	"R18-disable-as-text.conflist": `
  n 1.1.0: macvlan
-warning: R18-disable-as-text.conflist:1: libcni takes the list's key "disableGC" in this spelling alone, and leaves "disablegc" out; write it so
+warning: R18-disable-as-text.conflist:1: libcni accepts the list's key "disableGC" only in this spelling, and ignores "disablegc"; write it so
 eno1 on 192.0.2.0/24, router 192.0.2.1/24
 the file has no addresses: after ADD the suite gives each pod an address of 192.0.2.0/24; name another network with --subnet
 `,

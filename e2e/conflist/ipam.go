@@ -140,7 +140,7 @@ func (d *document) span(object *value) (span, bool) {
 		d.reject(at, "subnet %q is not address/length; write one such as 10.1.0.0/16", text)
 		return s, false
 	case subnet != subnet.Masked():
-		d.reject(at, "subnet %s has bits set behind its length; write %s", subnet, subnet.Masked())
+		d.reject(at, "subnet %s has bits set beyond its length; write %s", subnet, subnet.Masked())
 		return s, false
 	case subnet.Bits() > subnet.Addr().BitLen()-2:
 		d.reject(at, "subnet %s is too small for host-local; want /%d or larger", subnet, subnet.Addr().BitLen()-2)

@@ -157,7 +157,7 @@ func newPlanner(f *File, opts PlanOptions) (*planner, error) {
 	p := &planner{file: f, opts: opts, plan: &Plan{Network: f.Network}}
 	for i, node := range opts.Nodes {
 		if slices.ContainsFunc(opts.Nodes[:i], func(other PlanNode) bool { return other.Name == node.Name }) {
-			return nil, fmt.Errorf("%s: node/%s stands twice in the plan", f.Path, node.Name)
+			return nil, fmt.Errorf("%s: node/%s occurs twice in the plan", f.Path, node.Name)
 		}
 		values := sampleNode()
 		values.name, values.index = node.Name, i+1

@@ -21,7 +21,7 @@ func TestPlan_refused(t *testing.T) {
 		want string
 	}{
 		{"no nodes", conflist(`{"type": "macvlan"}`), PlanOptions{}, `n: plan has no nodes; want at least 1`},
-		{"nodes of one name", conflist(`{"type": "macvlan"}`), PlanOptions{Nodes: nodes("a", "a")}, `n: node/a stands twice in the plan`},
+		{"nodes of one name", conflist(`{"type": "macvlan"}`), PlanOptions{Nodes: nodes("a", "a")}, `n: node/a occurs twice in the plan`},
 		{
 			"uplink's name", conflist(`{"type": "macvlan"}`),
 			PlanOptions{Nodes: nodes("a"), Uplink: "sixteen-bytes-ab"},

@@ -26,8 +26,8 @@ func (d *document) checkRoute(route *value) {
 		d.reject(at, "dst %q is not address/length; write one such as 10.1.0.0/16", text)
 	case dst == dst.Masked():
 	case dst.Addr().Is4():
-		d.reject(at, "dst %s has bits set behind its length, which the kernel refuses; write %s", dst, dst.Masked())
+		d.reject(at, "dst %s has bits set beyond its length, which the kernel refuses; write %s", dst, dst.Masked())
 	default:
-		d.warn(at, "dst %s has bits set behind its length; the kernel takes it as %s", dst, dst.Masked())
+		d.warn(at, "dst %s has bits set beyond its length; the kernel takes it as %s", dst, dst.Masked())
 	}
 }

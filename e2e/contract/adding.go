@@ -22,7 +22,7 @@ func adding() []Requirement {
 	return []Requirement{
 		{
 			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
-			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts what is there.",
+			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts it.",
 			Why:  "This is the purpose of a plugin.",
 			How: "Compares node and pod before and after. A chained plugin that changes nothing and passes the " +
 				"result on is vacuous.",
@@ -30,7 +30,7 @@ func adding() []Requirement {
 		},
 		{
 			ID: "ADD-2", Level: Must, Section: "2, ADD; 5, Add success", Roles: everyPlugin(),
-			Text: "ADD succeeds where nothing is wrong, and prints a result in the format of the version.",
+			Text: "ADD succeeds if nothing is wrong, and prints a result in the format of the version.",
 			Why:  "Runtimes take addresses, routes and names from it, and give it to CHECK and DEL.",
 			How:  "Decodes the result in the format of its version: no required key is missing, and no key is unknown.",
 			each: true, check: checkResultFormat,
@@ -38,8 +38,8 @@ func adding() []Requirement {
 		{
 			ID: "ADD-3", Level: Must, Section: "2, ADD", Roles: []Role{Chained}, Covers: []string{"G03"},
 			Text: "A plugin that gets prevResult passes it on, with its own additions.",
-			Why: "CHECK and DEL of the plugins before it get this result: what is missing there they can neither " +
-				"check nor delete.",
+			Why: "CHECK and DEL of the plugins before it get this result: they can neither check nor delete " +
+				"what is missing in it.",
 			How: "Every interface, address, route and DNS entry of prevResult is in the result, with its sandbox; " +
 				"the MAC of an interface may change.",
 			each: true, check: checkPassesOn,
@@ -48,7 +48,7 @@ func adding() []Requirement {
 			ID: "ADD-4", Level: Must, Section: "5, Add success", Roles: []Role{Chained}, Since: "0.3.0",
 			Text: "A plugin that changes nothing prints a result equal to prevResult.",
 			Why:  "The last plugin's result is all that the runtime keeps.",
-			How:  "Where ADD changed nothing on node and pod, result and prevResult are compared as JSON.",
+			How:  "If ADD changed nothing on node and pod, result and prevResult are compared as JSON.",
 			each: true, check: checkUnchangedResult,
 		},
 		{
@@ -105,8 +105,8 @@ func adding() []Requirement {
 			Covers: []string{"A06"},
 			Text:   "The routes of the result exist in the pod.",
 			Why:    "A pod without its default route works until it needs something outside its subnet.",
-			How: "Looks each up in the pod: destination, gateway, and what the result says of MTU, priority, " +
-				"table and scope.",
+			How: "Looks each up in the pod: destination, gateway, and the MTU, priority, " +
+				"table and scope in the result.",
 			each: true, check: checkRoutes,
 		},
 		{
@@ -166,7 +166,7 @@ func checkResultFormat(ctx context.Context, t *trial) error {
 	decoder := json.NewDecoder(bytes.NewReader(l.pod.result))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(target); err != nil {
-		t.wrong([]cni.Call{l.add}, "the result of ADD is none of CNI %s: %v", t.version, err)
+		t.wrong([]cni.Call{l.add}, "the result of ADD is not one of CNI %s: %v", t.version, err)
 		return nil
 	}
 	if result, err := cni.ParseResult(l.pod.result); err != nil {

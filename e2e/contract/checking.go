@@ -33,8 +33,8 @@ func checking() []Requirement {
 		since(Requirement{
 			ID: "CHK-3", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
 			Text: "CHECK fails when an interface, an address or a route that the plugin made is gone.",
-			Why:  "A CHECK that never fails tells a runtime that a broken pod works.",
-			How: "Takes away each such thing that ADD was seen to make, one at a time on a fresh node; a CHECK " +
+			Why:  "If CHECK never fails, a runtime believes that a broken pod works.",
+			How: "Removes each such object that ADD was seen to make, one at a time on a fresh node; a CHECK " +
 				"that notices nothing at all is vacuous.",
 			check: checkNotices,
 		}),
@@ -42,29 +42,30 @@ func checking() []Requirement {
 			ID: "CHK-4", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
 			Text: "CHECK fails when a rule, a firewall entry, a neighbour, a setting or a reservation that the " +
 				"plugin made is gone.",
-			Why:   "Losing one of these breaks a pod as surely as losing an interface, and `ip addr` does not show it.",
-			How:   "As CHK-3, with everything else that ADD was seen to make, and what it delegated.",
+			Why: "Losing one of these breaks a pod as surely as losing an interface, and `ip addr` does not show it.",
+			How: "Like CHK-3, with all other objects that ADD was seen to make, including those of delegated " +
+				"plugins.",
 			check: checkNotices,
 		}),
 		since(Requirement{
 			ID: "CHK-5", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
 			Text:  "CHECK fails when the pod cannot be reached.",
-			Why:   "A link that is down has all its addresses.",
-			How:   "As CHK-3, with each link that ADD was seen to make set down.",
+			Why:   "A link that is down keeps all its addresses.",
+			How:   "Like CHK-3, but each link that ADD was seen to make is set down.",
 			check: checkNotices,
 		}),
 		since(Requirement{
 			ID: "CHK-6", Level: Must, Section: "2, CHECK", Roles: everyPlugin(),
 			Text:  "CHECK passes right after ADD.",
 			Why:   "Runtimes may call it at any time, and a false alarm restarts a healthy pod.",
-			How:   "Attaches 20 pods, eight at a time, and checks each at once and a second time.",
+			How:   "Attaches 20 pods, eight at a time, and checks each immediately and a second time.",
 			check: checkRightAfter,
 		}),
 		since(Requirement{
 			ID: "CHK-7", Level: Should, Section: "2, CHECK; 4", Roles: []Role{Main},
 			Text:  "CHECK calls CHECK of the plugins that it delegates to, and passes their errors on.",
 			Why:   "Only the IPAM plugin knows whether the address still belongs to the pod.",
-			How:   "A stub in the place of the IPAM plugin records the call, and fails the next.",
+			How:   "A stub in place of the IPAM plugin records the call, and fails at the next one.",
 			check: checkDelegateCheck,
 		}),
 	}

@@ -29,7 +29,7 @@ func collecting() []Requirement {
 			ID: "GC-2", Level: Should, Section: "2, GC", Roles: everyPlugin(),
 			Text: "GC goes on after an error, and reports it at the end.",
 			Why:  "One file that cannot be removed would otherwise keep everything else.",
-			How: "Of two stale attachments one has a file that cannot be removed (a mount point): GC fails, and " +
+			How: "One of two stale attachments has a file that cannot be removed (a mount point): GC fails, and " +
 				"the other is gone.",
 			check: checkCollectsOn,
 		},
@@ -45,13 +45,13 @@ func collecting() []Requirement {
 			ID: "GC-4", Level: Stated, Section: "2, GC", Roles: everyPlugin(),
 			Text:  "GC prints nothing on success.",
 			Why:   "A runtime that reads an answer takes it for an error.",
-			How:   "Looks at every GC of the other checks.",
+			How:   "Examines every GC of the other checks.",
 			audit: auditSilent,
 		},
 	}
 	list = append(list, Requirement{
 		ID: "GC-6", Level: Should, Section: "2, GC", Roles: everyPlugin(), Covers: []string{"G08"},
-		Text: "GC of one network leaves alone what attachments of other networks have.",
+		Text: "GC of one network does not affect attachments of other networks.",
 		Why: "A node has several networks, and GC is called for one at a time: the valid attachments of the others " +
 			"are not in its list. The sentence was agreed on for 1.1.0 " +
 			"(containernetworking/cni#1098), and lost when the text was merged.",

@@ -75,8 +75,9 @@ func configuration() []Requirement {
 		{
 			ID: "VER-4", Level: Stated, Section: "5, Version success", Roles: everyPlugin(),
 			Text: "Every version that the plugin advertises works.",
-			Why:  "The runtime, and not the author of the plugin, picks the highest version that both know.",
-			How:  "ADD, CHECK where there is one, and DEL at each version; the result reads as one of that version.",
+			Why:  "The runtime, and not the author of the plugin, chooses the highest version that both know.",
+			How: "ADD, CHECK if the version has it, and DEL at each version; the result can be read as one of that " +
+				"version.",
 			each: true, check: checkEveryVersion,
 		},
 		{
@@ -89,7 +90,7 @@ func configuration() []Requirement {
 		{
 			ID: "ENV-2", Level: Stated, Section: "5, Error, code 4", Roles: everyPlugin(),
 			Text: "A variable that is missing or invalid is an error with code 4 that names the variable.",
-			Why:  "Somebody who reads a kubelet's log has only this sentence.",
+			Why:  "A reader of a kubelet's log has only this sentence.",
 			How: "ADD with CNI_CONTAINERID, CNI_IFNAME or CNI_NETNS missing, with a container id of other " +
 				"characters, and with an interface name of 16.",
 			check: checkEnvironment,

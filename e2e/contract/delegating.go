@@ -34,8 +34,8 @@ func delegating() []Requirement {
 		{
 			ID: "DLG-3", Level: Must, Section: "4, Delegated plugin execution", Roles: []Role{Main},
 			Text:  "CHECK, DEL and GC call the delegated plugin too; its error is an error.",
-			Why:   "An address that could not be given back is lost, and nobody tries again.",
-			How:   "The stub fails in each verb in turn.",
+			Why:   "An address that could not be released is lost, and nobody tries again.",
+			How:   "A stub in place of the IPAM plugin fails in each verb in turn.",
 			check: checkDelegateErrors,
 		},
 		{
@@ -48,8 +48,8 @@ func delegating() []Requirement {
 		{
 			ID: "LIF-1", Level: Must, Section: "3, Lifecycle and ordering", Roles: everyPlugin(),
 			Covers: []string{"D03", "H01", "H04"},
-			Text:   "A plugin runs for different containers at the same time.",
-			Why:    "A node that starts has fifty pods to attach at once, and no shared link yet.",
+			Text:   "A plugin can run for different containers at the same time.",
+			Why:    "A node that starts has to attach fifty pods at once, and has no shared link yet.",
 			How: "Attaches 16 pods at once on a cold node: all succeed, no address is given twice, CHECK passes " +
 				"for each. 16 DELs at once: all succeed, and the node looks as after one pod.",
 			check: checkAtOnce,
@@ -65,10 +65,10 @@ func delegating() []Requirement {
 		},
 		{
 			ID: "ARG-1", Level: Must, Section: "CONVENTIONS.md, CNI_ARGS", Roles: []Role{Main, IPAM}, Since: "0.3.0",
-			Text: "Where args.cni.ips asks for an address, IP in CNI_ARGS is ignored.",
+			Text: "If args.cni.ips requests an address, IP in CNI_ARGS is ignored.",
 			Why:  "A runtime passes both to serve plugins of either age; they may differ.",
 			How: "ADD with two different addresses of the pool: the result has the one of args, or none of them. " +
-				"A plugin that delegates to an IPAM plugin is not asked.",
+				"A plugin that delegates to an IPAM plugin is exempt.",
 			check: checkConflictingAddresses,
 		},
 	}

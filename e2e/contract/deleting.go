@@ -32,14 +32,14 @@ func deleting() []Requirement {
 			Text: "DEL succeeds if something is missing, and deletes the rest.",
 			Why: "DEL of a chain ends at the first error: what the earlier plugins would have deleted stays, and so " +
 				"does the sandbox.",
-			How:   "Takes away each thing that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
+			How:   "Removes each object that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
 			check: checkToleratesLoss,
 		},
 		{
 			ID: "DEL-4", Level: Must, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E04", "E05"},
 			Text: "DEL succeeds again and again, and without any ADD.",
 			Why:  "Runtimes repeat DEL until it succeeds.",
-			How:  "DEL of an attachment that never was, and twice of one that was.",
+			How:  "DEL of an attachment that never existed, and two DELs of one that did.",
 			each: true, check: checkRepeats,
 		},
 		{

@@ -18,8 +18,8 @@ func execution() []Requirement {
 		{
 			ID: "EXE-1", Level: Must, Section: "2, Errors", Roles: everyPlugin(),
 			Text: "A plugin exits with 0 on success and with another status on failure.",
-			Why:  "Every runtime looks at the exit status, and some at nothing else.",
-			How: "Looks at every call of the other checks: no error object with status 0, no result with another " +
+			Why:  "Every runtime uses the exit status, and some use nothing else.",
+			How: "Examines every call of the other checks: no error object with status 0, no result with another " +
 				"status, no end by a signal.",
 			audit: auditStatus,
 		},
@@ -27,14 +27,14 @@ func execution() []Requirement {
 			ID: "EXE-2", Level: Should, Section: "2, Errors; 5, Error", Roles: everyPlugin(),
 			Text:  "On failure a plugin prints an error object with cniVersion, code and msg.",
 			Why:   "Without it a kubelet's log has only an exit status.",
-			How:   "Looks at every failed call of the other checks.",
+			How:   "Examines every failed call of the other checks.",
 			audit: auditErrorObject,
 		},
 		{
 			ID: "EXE-3", Level: Stated, Section: "2, Overview; 5", Roles: everyPlugin(), Covers: []string{"G01", "G02"},
 			Text:  "Standard output has one JSON document or nothing; text for people goes to standard error.",
 			Why:   "With a line of a log before the result, or a result and an error, the runtime can read neither.",
-			How:   "Looks at every call of the other checks.",
+			How:   "Examines every call of the other checks.",
 			audit: auditStdout,
 		},
 		{
@@ -52,7 +52,7 @@ func execution() []Requirement {
 			Text: "Codes 0 to 99 belong to the specification: 1 to 7, 11, 50 and 51 are defined; a plugin's own " +
 				"codes begin at 100.",
 			Why:   "Runtimes act on codes: after 11 they try again, and 50 keeps pods away from the node.",
-			How:   "Looks at the code of every failed call of the other checks.",
+			How:   "Examines the code of every failed call of the other checks.",
 			audit: auditCode,
 		},
 		{
@@ -64,7 +64,7 @@ func execution() []Requirement {
 		},
 		{
 			ID: "ERR-3", Level: Stated, Section: "5, Error, codes 6 and 7", Roles: everyPlugin(),
-			Text: "Input that is no JSON is an error with code 6, a configuration without a name or with one of " +
+			Text: "Input that is not JSON is an error with code 6, a configuration without a name or with one of " +
 				"path characters is one with code 7.",
 			Why:   "The first is a fault of the runtime, the second one of the administrator.",
 			How:   "Each verb with half an object, with no name, and with the name \"../net\".",
@@ -74,7 +74,7 @@ func execution() []Requirement {
 			ID: "E12", Level: Stated, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},
 			Text: "Every call ends.",
 			Why:  "A DEL that hangs keeps a pod Terminating for days.",
-			How: fmt.Sprintf("Looks at every call of the other checks: none may need %s, or leave a process behind "+
+			How: fmt.Sprintf("Examines every call of the other checks: none may need %s, or leave a process behind "+
 				"that holds its output open.", deadline),
 			audit: auditEnd,
 		},
@@ -142,7 +142,7 @@ func auditStdout(t *trial, c observedCall) {
 		}
 		if err != nil {
 			line, _, _ := strings.Cut(strings.TrimSpace(c.Stdout), "\n")
-			t.wrong([]cni.Call{c.Call}, "%s prints what is no JSON object on stdout: %q", c.Verb, line)
+			t.wrong([]cni.Call{c.Call}, "%s prints something other than a JSON object on stdout: %q", c.Verb, line)
 			return
 		}
 		documents++
@@ -163,7 +163,7 @@ func auditCode(t *trial, c observedCall) {
 	switch code := *object.Code; {
 	case code >= 1 && code <= 7, code == 11, code == 50, code == 51, code >= 100:
 	default:
-		t.wrong([]cni.Call{c.Call}, "%s fails with code %d, which the specification keeps for itself and does not "+
+		t.wrong([]cni.Call{c.Call}, "%s fails with code %d, which the specification reserves and does not "+
 			"define: %s", c.Verb, code, summary(c.Call))
 	}
 }

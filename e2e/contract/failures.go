@@ -26,7 +26,7 @@ func failures() []Requirement {
 			Text: "A second interface leaves the routes of the first as they are.",
 			Why:  "With two default routes, half of the pod's traffic goes to a gateway that is on the wrong network.",
 			How: "ADD of net1 in a pod that has eth0: the routes that were there are still there, unchanged. A " +
-				"plugin that refuses a second interface is not asked.",
+				"plugin that refuses a second interface is exempt.",
 			check: checkSecondInterface,
 		}),
 		mode(Requirement{
@@ -40,17 +40,17 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "C03", Roles: []Role{Main},
-			Text: "An ADD that finds its address in use on the network gives it back.",
+			Text: "An ADD that finds its address in use on the network releases it.",
 			Why:  "Otherwise the pool gets smaller with each attempt.",
-			How: "A machine on the network has the address that comes next. A plugin that does not look for that " +
-				"is not asked.",
+			How: "A machine on the network has the next address of the pool. A plugin that does not check for that " +
+				"is exempt.",
 			check: checkDuplicateAddress,
 		}),
 		mode(Requirement{
 			ID: "C04", Roles: []Role{Main},
 			Text:  "ADD on an uplink that something else uses exclusively is an error that leaves nothing.",
 			Why:   "On one uplink macvlan and ipvlan exclude each other, and both exclude a bridge.",
-			How:   "The uplink is the port of a bridge. A plugin that does not mind is not asked.",
+			How:   "The uplink is the port of a bridge. Plugins that work there are exempt.",
 			check: checkOwnedUplink,
 		}),
 		mode(Requirement{
@@ -58,13 +58,13 @@ func failures() []Requirement {
 			Text: "If a multicast MAC address is requested, ADD is an error that leaves nothing.",
 			Why:  "The kernel refuses it half way through.",
 			How: "ADD with 01:00:5e:00:00:01 in runtimeConfig.mac, args.cni.mac and CNI_ARGS. A plugin that knows " +
-				"none of them is not asked.",
+				"none of them is exempt.",
 			check: checkMulticastMAC,
 		}),
 		mode(Requirement{
 			ID: "C07", Roles: inChain(),
 			Text:  "ADD leaves the uplink its MAC and its MTU.",
-			Why:   "Everything else on the node uses them, too.",
+			Why:   "Everything else on the node uses them too.",
 			How:   "Compares the uplink before and after ADD.",
 			check: checkUplink,
 		}),
@@ -72,13 +72,13 @@ func failures() []Requirement {
 			ID: "D07", Roles: inChain(),
 			Text: "A failed ADD, followed by DEL, keeps no address: with one address in the pool the next ADD " +
 				"succeeds.",
-			Why:   "A pod that fails to start is tried again until the pool is empty.",
+			Why:   "Attempts to start a failing pod go on until the pool is empty.",
 			How:   "A pool of one address; ADD with an interface in the way fails, DEL, ADD again.",
 			check: checkRetryWithOneAddress,
 		}),
 		mode(Requirement{
 			ID: "D08", Roles: []Role{Main},
-			Text: "An ADD that gets an address of only one family gives it back.",
+			Text: "An ADD that gets an address of only one family releases it.",
 			Why:  "The pool of the other family is used up by pods that never start.",
 			How: "On a conflist of two families the pool of IPv6 is one address: the second ADD fails and leaves " +
 				"nothing.",
@@ -86,7 +86,7 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "D12", Roles: everyPlugin(),
-			Text:  "DEL deletes what an ADD of an older version made.",
+			Text:  "DEL deletes everything that an ADD at an older version made.",
 			Why:   "Somebody raises cniVersion in the conflist of a running cluster.",
 			How:   "ADD at the oldest version since 0.3.0, DEL at the newest.",
 			check: checkUpgrade,
@@ -121,7 +121,7 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "G11", Roles: []Role{Chained},
-			Text:  "A chained plugin without prevResult answers an error object.",
+			Text:  "A chained plugin without prevResult prints an error object.",
 			Why:   "A user may list it first, and a panic explains nothing.",
 			How:   "ADD without prevResult: success or an error object, and nothing is left of the latter.",
 			check: checkNoPrevResult,
@@ -280,7 +280,7 @@ func checkUpgrade(ctx context.Context, t *trial) error {
 		}
 	}
 	if old == "" || old == t.version {
-		return notApplicable("%s speaks one version since 0.3.0", t.subject.Type)
+		return notApplicable("%s supports only one version since 0.3.0", t.subject.Type)
 	}
 	b, err := t.bench(ctx, nil)
 	if err != nil {

@@ -22,11 +22,11 @@ func onLAN() []Requirement {
 	return []Requirement{
 		{
 			ID: "NET-1", Level: Should, Section: "failure mode", Roles: inChain(), Covers: []string{"K05"},
-			Text: "A pod has the addresses and routes of the result, and takes none from a router advertisement.",
+			Text: "A pod has the addresses and routes of the result, and gets none from a router advertisement.",
 			Why: "An address that no result lists is in no policy and in no status, and any machine on the LAN can " +
 				"become the pod's default gateway (CVE-2020-10749).",
 			How: "Sends a router advertisement into the underlay of an attached pod: half a second later the pod " +
-				"has no other addresses and routes than before. A chained plugin is asked where the ones before it " +
+				"has no other addresses and routes than before. A chained plugin is checked if those before it " +
 				"pass.",
 			check: checkIgnoresAdvertisements,
 		},
@@ -172,7 +172,7 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 		return err
 	}
 	if !ok {
-		return notApplicable("%s has no address that nobody has", network)
+		return notApplicable("%s has no unused address", network)
 	}
 	call, err := b.add(ctx, p)
 	if err != nil {

@@ -27,7 +27,7 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 	}
 	lan, ok := b.cluster.Hosts()["lan"]
 	if !ok {
-		return notApplicable("the lab has no machine beside the nodes")
+		return notApplicable("the lab has no machines other than the nodes")
 	}
 	p, err := b.pod(ctx, "first")
 	if err != nil {
@@ -59,7 +59,7 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 		return err
 	}
 	if call.ExitCode == 0 {
-		return notApplicable("%s does not look for addresses in use", t.subject.Type)
+		return notApplicable("%s does not check whether addresses are in use", t.subject.Type)
 	}
 	left, err := b.leftOfFailure(ctx, before, p)
 	if err == nil && len(left) > 0 {

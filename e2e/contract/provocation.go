@@ -63,10 +63,10 @@ func overlookable() []overlooked {
 	return []overlooked{
 		{func(c snapshot.Change) bool {
 			return c.Op != snapshot.Added && c.Item.Kind != snapshot.Sysctl
-		}, "what stood there before is not the plugin's to guard"},
+		}, "the plugin need not guard what existed before"},
 		{file(func(name string) bool {
 			return strings.HasPrefix(name, "/run/") || strings.HasPrefix(name, "/var/run/")
-		}), "a plugin's own record; CHECK is about the network"},
+		}), "a plugin's own record; CHECK concerns the network"},
 		{file(func(name string) bool {
 			return base(name) == "lock" || strings.HasPrefix(base(name), "last_reserved_ip")
 		}), "bookkeeping of host-local, which its next ADD makes again"},

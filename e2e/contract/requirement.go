@@ -111,26 +111,29 @@ func always() []Requirement {
 	return []Requirement{{
 		ID: FirstAttachment, Level: Must, Section: "2, ADD", Roles: inChain(), Covers: []string{"ADD-2"},
 		Text: "A pod is attached as the conflist says.",
-		Why: "Without it there is nothing to ask: whatever needs an attachment is blocked, and says nothing of the " +
+		Why: "Without it nothing can be checked: everything that needs an attachment is blocked, and says nothing " +
+			"about the " +
 			"plugin.",
-		How: "Attaches one pod before anything else. Where that fails it is told with the calls that the kernel " +
-			"refused, and where the kernel lacks what was asked for, the run ends " +
+		How: "Attaches one pod before anything else. A failure is reported with the calls that the kernel " +
+			"refused. If the kernel lacks a requested feature, the run ends " +
 			"with status 3.",
 		afterScenarios: true,
 	}, {
 		ID: LeavesNothing, Level: Must, Section: "2, DEL", Roles: inChain(), Covers: []string{
 			"DEL-1", "C07", "D13", "E07", "I05", "I07",
 		},
-		Text: "Once everything is deleted every node looks as it did before.",
-		Why: "What grows with each pod fills a node some day; what a plugin changes of others' things breaks it " +
+		Text: "Once everything is deleted, every node is as it was before.",
+		Why: "State that grows with each pod eventually fills a node; changes to objects of others break the node " +
 			"today.",
 		How: "After every scenario, when all was deleted twice: links, addresses, routes, rules, permanent " +
 			"neighbours, qdiscs, nftables, iptables, sysctls, mounts, processes and files, " +
 			"forwarding and multicast entries, nexthop objects, xfrm, ipsets, address labels, settings of " +
 			"bridges' ports, MPLS, actions of traffic control, zones of connections and pinned objects of BPF. " +
-			"What stays is laid at the door of the plugin after whose call it came. A first pod may leave something " +
-			"new once, such as a shared link or a lock file; that is listed apart. " +
-			"What grows with each pod fails, and so does what stood on the node before and is gone or different.",
+			"State that stays is attributed to the plugin after whose call it appeared. A first pod may leave " +
+			"something " +
+			"new once, such as a shared link or a lock file; that is listed separately. " +
+			"State that grows with each pod is a failure, and so are objects of the node that have changed or " +
+			"disappeared.",
 		afterScenarios: true,
 	}}
 }

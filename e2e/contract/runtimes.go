@@ -30,7 +30,7 @@ func runtimes() []Requirement {
 			"Administrators switch off what a plugin does wrongly.",
 		},
 		{"VER-1", Must, "1, Version considerations", "The highest version of cniVersion and cniVersions that the " +
-			"runtime knows is used.", "It is how a configuration serves old and new runtimes."},
+			"runtime knows is used.", "So one configuration serves old and new runtimes."},
 		{"ENV-1", Must, "2, Parameters", "CNI_CONTAINERID is not empty, and holds letters, digits, underscores, dots " +
 			"and hyphens only.", "Plugins make file names of it."},
 		{"EXE-4", Must, "2, Overview", "A plugin runs in the runtime's own network namespace.", "It finds the node's interfaces there."},
@@ -38,7 +38,7 @@ func runtimes() []Requirement {
 		{
 			"DEL-6", Must, "2, DEL; 3, Deleting a network", "DEL goes through the chain from last to first, gets the " +
 				"final result of ADD as prevResult, and is called although ADD failed.",
-			"It is how a plugin that failed half way gets rid of its half.",
+			"It lets a plugin that failed half way remove what it made.",
 		},
 		{"CHK-8", Must, "2, CHECK", "CHECK gets the parameters of ADD; CNI_PATH may differ.", "A plugin compares with what it was asked for."},
 		{
@@ -59,7 +59,7 @@ func runtimes() []Requirement {
 		{"RQ-2", Should, "3, Deriving execution configuration", "All other keys but cni.dev/ are passed on unaltered.", "As CFG-3."},
 		{
 			"RQ-3", Stated, "3", "GC goes on after an error and returns all; ADD, CHECK and DEL halt at the first.",
-			"A chain that goes on after a failed ADD works on what is not there.",
+			"A chain that goes on after a failed ADD works on things that do not exist.",
 		},
 	} {
 		list = append(list, Requirement{

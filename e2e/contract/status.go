@@ -22,9 +22,9 @@ func status() []Requirement {
 			Text: "STATUS succeeds when the plugin is ready for ADD, and fails with an error on standard output when " +
 				"it knows that it is not.",
 			Why: "A node whose network is broken gets pods as long as STATUS succeeds.",
-			How: "Takes away what ADD needs, as far as ADD was seen to need it: the uplink, the directories in which " +
+			How: "Takes away what ADD was seen to need: the uplink, the directories in which " +
 				"it keeps files, the delegated plugin. " +
-				"Where ADD then fails STATUS must fail too, and succeed again afterwards; if it fails for none of " +
+				"If ADD then fails, STATUS must fail too, and succeed again afterwards; if it fails for none of " +
 				"them it is vacuous.",
 			check: checkNotReady,
 		},
@@ -39,7 +39,7 @@ func status() []Requirement {
 			ID: "STA-3", Level: Stated, Section: "2, STATUS", Roles: everyPlugin(),
 			Text: "The other verbs work while STATUS fails.",
 			Why:  "Pods must be deleted from a node that takes no new ones.",
-			How: "With the pool of addresses used up, or the uplink gone, CHECK of an attachment fares as before " +
+			How: "With the pool of addresses used up, or the uplink gone, CHECK of an attachment works as before " +
 				"and DEL succeeds.",
 			check: checkServesOthers,
 		},
@@ -47,7 +47,7 @@ func status() []Requirement {
 			ID: "STA-4", Level: Must, Section: "2, STATUS; 4", Roles: []Role{Main},
 			Text:  "STATUS calls STATUS of the plugins that it delegates to; their error is its own.",
 			Why:   "The delegated plugin is the one that has no addresses left.",
-			How:   "A stub in the place of the IPAM plugin records the call, and answers the next with code 50.",
+			How:   "A stub in place of the IPAM plugin records the call, and answers the next one with code 50.",
 			check: checkDelegateStatus,
 		},
 		{

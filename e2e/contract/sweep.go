@@ -23,7 +23,8 @@ func sweeping() []Requirement {
 	const (
 		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or " +
 			"GC can clear up."
-		failed = "Memory and disks run full, devices go away: whoever goes on then tells the runtime that a broken " +
+		failed = "Memory and disks run full, devices disappear: a plugin that ignores that tells the runtime that a " +
+			"broken " +
 			"pod works."
 		points = "Counts the calls by which an undisturbed %[1]s changes something (netlink, files, sysctls, mounts, " +
 			"programs, daemons; those of delegated plugins too). Then for each of them, "
@@ -33,8 +34,8 @@ func sweeping() []Requirement {
 			then)
 	}
 	fail := func(verb, then string) string {
-		return fmt.Sprintf(points+"answers it with an error of the kernel's, one after the other of those that it "+
-			"can give; %[2]s; pod and node look as before.", verb, then)
+		return fmt.Sprintf(points+"makes it fail with each of the errors that the kernel "+
+			"can return; %[2]s; pod and node look as before.", verb, then)
 	}
 	list := []Requirement{
 		{
@@ -54,16 +55,16 @@ func sweeping() []Requirement {
 		},
 		{
 			ID:   "FAIL-ADD",
-			Text: "ADD ends with an error where a call of its fails, and DEL clears up after it.", Why: failed,
+			Text: "ADD ends with an error if one of its calls fails, and DEL clears up after it.", Why: failed,
 			How: fail("ADD", "ADD ends with an error object, or succeeds with everything in place; calls DEL"),
 		},
 		{
 			ID:   "FAIL-DEL",
-			Text: "DEL clears up after a DEL of which a call failed.", Why: failed, How: fail("DEL", "calls DEL again"),
+			Text: "DEL clears up after a DEL in which a call failed.", Why: failed, How: fail("DEL", "calls DEL again"),
 		},
 		{
 			ID: "FAIL-GC", Since: "1.1.0",
-			Text: "GC clears up after a GC of which a call failed.", Why: failed, How: fail("GC", "calls GC again"),
+			Text: "GC clears up after a GC in which a call failed.", Why: failed, How: fail("GC", "calls GC again"),
 		},
 	}
 	for i := range list {

@@ -111,7 +111,7 @@ func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Result) {
 	if !r.Of(s.Role) {
 		result.Result, result.Reason = report.NotApplicable,
-			fmt.Sprintf("%s is a plugin of the kind %s, and this is about %v", s.Type, s.Role, r.Roles)
+			fmt.Sprintf("%s is a plugin of the kind %s, and this concerns %v", s.Type, s.Role, r.Roles)
 		return
 	}
 	if err := s.Discover(ctx); err != nil {
@@ -129,7 +129,7 @@ func (s *Subject) judge(ctx context.Context, r *Requirement, result *report.Resu
 		return r.Since != "" && !atLeast(v, r.Since)
 	})
 	if len(versions) == 0 {
-		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s speaks %s",
+		result.Result, result.Reason = report.NotApplicable, fmt.Sprintf("it came with CNI %s, and %s supports %s",
 			r.Since, s.Type, s.newest())
 		return
 	}
@@ -151,7 +151,7 @@ func (s *Subject) audit(r *Requirement, result *report.Result) {
 		r.audit(t, c)
 	}
 	if !t.seen {
-		result.Result, result.Reason = report.NotApplicable, "no call gave an occasion to tell"
+		result.Result, result.Reason = report.NotApplicable, "no call gave an opportunity to check it"
 		return
 	}
 	conclude(result, t.wrongs, nil)

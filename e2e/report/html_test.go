@@ -114,7 +114,7 @@ func TestReport_WriteHTML_failure(t *testing.T) {
 		"the kernel keeps such a device and its parent apart",
 		"Own node cannot reach macvlan pod",
 		"cnitest run net.d/10-plain.conflist --bin-dir bin --profile underlay --scenario host-to-pod",
-		`<details open class="evidence"><summary>way of the packets</summary>`,
+		`<details open class="evidence"><summary>path of the packets</summary>`,
 		`<pre class="aligned" tabindex="0">`,
 		`<span class="came">+ mount /run/netns/server: `,
 	} {

@@ -65,7 +65,7 @@ func (v *validator) node(path string, n *Node) {
 	for i, kind := range n.Unmanaged {
 		path := fmt.Sprintf("%s.unmanaged[%d]", path, i)
 		if v.oneOf(path, "kind", kind, metadata.UnmanagedKinds()...) && slices.Contains(n.Unmanaged[:i], kind) {
-			v.wrong(path, "%s stands twice; remove one of the two", kind)
+			v.wrong(path, "%s occurs twice; remove one of the two", kind)
 		}
 	}
 	for i := range n.Local {
@@ -86,7 +86,7 @@ func (v *validator) localAddress(path string, before []string, text string) {
 	case err != nil || unreachable:
 		v.wrong(path, "local %q is no address that pods could reach; write one such as 169.254.20.10", text)
 	case slices.Contains(before, text):
-		v.wrong(path, "local %s stands twice; remove one of the two", text)
+		v.wrong(path, "local %s occurs twice; remove one of the two", text)
 	}
 }
 

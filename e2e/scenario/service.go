@@ -79,7 +79,7 @@ func (v *validator) endpointList(path string, s *Service, endpoints []string) {
 		switch {
 		case !ok:
 		case slices.Index(endpoints, text) < i:
-			v.wrong(at, "%s stands twice; remove one of the two", end)
+			v.wrong(at, "%s occurs twice; remove one of the two", end)
 		case !v.listens(end, s.Protocol, s.EndpointPort()):
 			v.wrong(at, "nothing on %s listens on %s port %d; add it to listen or change targetPort", end, s.Protocol,
 				s.EndpointPort())

@@ -98,7 +98,7 @@ func (v *validator) head(base string) {
 		case !coversForm.MatchString(id):
 			v.wrong(path, "covers %q is no id; write a failure mode such as A01 or a requirement such as DEL-4", id)
 		case seen[id]:
-			v.wrong(path, "covers %s stands twice; remove one of the two", id)
+			v.wrong(path, "covers %s occurs twice; remove one of the two", id)
 		}
 		seen[id] = true
 	}
@@ -115,7 +115,7 @@ func (v *validator) features() {
 	for i, f := range v.Features {
 		path := fmt.Sprintf("features[%d]", i)
 		if v.oneOf(path, "feature", string(f), known...) && slices.Index(v.Features, f) < i {
-			v.wrong(path, "feature %s stands twice; remove one of the two", f)
+			v.wrong(path, "feature %s occurs twice; remove one of the two", f)
 		}
 	}
 }

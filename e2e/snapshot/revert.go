@@ -33,11 +33,11 @@ var lasting = []lastingItem{
 		"the kernel gives a link a qdisc of its own",
 	},
 	{Nftables, regexp.MustCompile(`^element .* end$`), "the end of an interval goes with its start"},
-	{Group, regexp.MustCompile(``), "who added a multicast address holds it"},
+	{Group, regexp.MustCompile(``), "the program that added a multicast address holds it"},
 	{Zone, regexp.MustCompile(``), "a zone ends with its connections"},
 	{Qdisc, regexp.MustCompile(`^action `), "a filter may hold an action"},
 	{Route, regexp.MustCompile(`^mpls `), "the netlink library needs more of a label than an item holds"},
-	{Label, regexp.MustCompile(``), "the netlink library knows nothing of address labels"},
+	{Label, regexp.MustCompile(``), "the netlink library does not support address labels"},
 	{Iptables, regexp.MustCompile(`^\S+ \S+ chain \S+: [^-]`), "a legacy table stays as long as its namespace"},
 }
 
@@ -57,7 +57,7 @@ func Revertible(change Change) error {
 		}
 		return nil
 	case change.Op != Changed:
-		return errors.New("an item does not hold all that it takes to make it again")
+		return errors.New("an item does not contain everything that is needed to make it again")
 	case item.Kind == Sysctl:
 		return nil
 	case item.Kind == Link:
@@ -65,7 +65,7 @@ func Revertible(change Change) error {
 	case item.Kind == Qdisc && strings.Contains(item.Text, " handle ") && !strings.Contains(change.Before, " handle "):
 		return nil
 	}
-	return fmt.Errorf("a text does not hold all that it takes to turn a %s back", item.Kind)
+	return fmt.Errorf("a text does not contain everything that is needed to change a %s back", item.Kind)
 }
 
 // Revert undoes one change that Diff reported, and nothing else except what the kernel removes along with it: the

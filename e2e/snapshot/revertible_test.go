@@ -10,7 +10,7 @@ import (
 
 func TestRevertible(t *testing.T) {
 	const (
-		remake   = "an item does not hold all that it takes to make it again"
+		remake   = "an item does not contain everything that is needed to make it again"
 		settings = "more than its master, mtu, address, group, qlen, alias and flags has changed"
 		up       = "<BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 state UP group 0 qlen 1000 link/ether " +
 			"02:00:00:00:00:01 veth"
@@ -47,7 +47,7 @@ func TestRevertible(t *testing.T) {
 		{
 			"qdisc for another",
 			Change{Op: Changed, Item: Item{Kind: Qdisc, Name: "dev eth0 root", Text: "htb handle 1:0"}, Before: "tbf handle 1:0"},
-			"a text does not hold all that it takes to turn a qdisc back",
+			"a text does not contain everything that is needed to change a qdisc back",
 		},
 		{"end of an interval", Change{
 			Op: Added, Item: Item{Kind: Nftables, Name: "element ip t s", Text: "10.0.1.0 end"},
@@ -57,7 +57,7 @@ func TestRevertible(t *testing.T) {
 		{"process", Change{Op: Added, Item: Item{Kind: Process, Name: "dhcp daemon"}}, "processes of one command line look alike, and another's must not end"},
 		{"namespace", Change{Op: Added, Item: Item{Scope: "pod", Kind: Namespace, Name: "network"}}, "a namespace belongs to the runtime that made it"},
 		{"whiteout", Change{Op: Added, Item: Item{Kind: File, Name: "/etc/hosts", Text: "deleted"}}, "it stands for a file that was removed"},
-		{"file changed", Change{Op: Changed, Item: Item{Kind: File, Name: "/etc/hosts"}}, "a text does not hold all that it takes to turn a file back"},
+		{"file changed", Change{Op: Changed, Item: Item{Kind: File, Name: "/etc/hosts"}}, "a text does not contain everything that is needed to change a file back"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := errText(Revertible(tt.change)); got != tt.want {

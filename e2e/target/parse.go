@@ -120,7 +120,7 @@ func (v *validator) daemon(d *Daemon) {
 
 func (v *validator) path(at, path string) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
-		v.wrong(at, "%q is no absolute path of a file; write one such as /run/ipamd/ipamd.sock", path)
+		v.wrong(at, "%q is not an absolute path of a file; write one such as /run/ipamd/ipamd.sock", path)
 	}
 }
 
@@ -135,7 +135,8 @@ func (v *validator) cloud(c *Cloud) {
 		vpc, err := netip.ParsePrefix(c.VPC)
 		// These are the sizes of a VPC, without those that have no room for a lab.
 		if err != nil || !vpc.Addr().Is4() || vpc != vpc.Masked() || vpc.Bits() < 16 || vpc.Bits() > 24 {
-			v.wrong("cloud.vpc", "vpc %q is no IPv4 network of 16 to 24 bits; write one such as %s", c.VPC, defaultVPC)
+			v.wrong("cloud.vpc", "vpc %q is not an IPv4 network of 16 to 24 bits; write one such as %s", c.VPC,
+				defaultVPC)
 		}
 	}
 	if c.Metadata != "" && c.Metadata != MetadataV1 && c.Metadata != MetadataV2 {

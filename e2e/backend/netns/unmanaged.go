@@ -48,8 +48,8 @@ func (c *cloud) newUnmanaged(index int, kind string, device int) (metadata.ENI, 
 	return eni, err
 }
 
-// useUnmanaged sets up an ENI on a node as its owner does, who is not the plugin's daemon: the link has all addresses of
-// the ENI, and packets from them leave by it, through a routing table of its own.
+// useUnmanaged sets up an ENI on a node as its owner does, which is not the plugin's daemon: the link has all addresses
+// of the ENI, and packets from them leave by it, through a separate routing table.
 func (s socket) useUnmanaged(eni metadata.ENI, subnet netip.Prefix) error {
 	if eni.Unmanaged == metadata.EFAOnly {
 		return nil

@@ -77,7 +77,8 @@ func newBenchCommand() *cobra.Command {
 }
 
 func (f *benchFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
+	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
+		"directory of the plugins' binaries, including those they delegate to")
 	flags.StringVar(&f.out, "out", "", "directory for bench.json, bench.md and bench.html")
 	flags.DurationVar(&f.duration, "duration", 110*time.Second, "time for the whole, at least 5s")
 	flags.IntSliceVar(&f.callers, "callers", []int{2, 8, 64}, "numbers of calls at once, beside one at a time")

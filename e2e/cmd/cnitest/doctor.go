@@ -27,8 +27,8 @@ func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [CONFLIST]",
 		Short: "Say what this machine can run, and what a missing piece costs",
-		Long: `Doctor makes a lab, examines its nodes and prints a line for each thing that runs need: ok, or
-missing with what cannot run without it. It exits 3 only if no lab can be made at all.
+		Long: `Doctor makes a lab, examines its nodes and prints a line for each requirement of a run: ok, or
+missing and what cannot run without it. It exits 3 only if no lab can be made at all.
 
 With a conflist it also attaches a pod, as a run does before anything else, and says what the kernel
 lacks for that, or which call it refused. It exits 3 if the kernel lacks something, and 1 if the pod
@@ -60,9 +60,9 @@ cannot be attached for another reason.`,
 		},
 	}
 	cmd.Flags().StringVar(&backend, "backend", netnsBackend,
-		"whose needs: netns, or kind, whose cluster is looked at where there is one")
+		"backend to check for: netns, or kind, whose cluster is examined if there is one")
 	cmd.Flags().StringVar(&binDir, "bin-dir", defaultBinDir,
-		"directory of the plugins' binaries, where a conflist is given")
+		"directory of the plugins' binaries, if a conflist is given")
 	k.add(cmd.Flags())
 	return cmd
 }

@@ -89,8 +89,8 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 	case r.Section == "failure mode":
 		section = "not in the specification: users met it"
 	}
-	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\nasked of\n  plugins of the kind %s", r.ID, r.Level, r.Text, section,
-		strings.ReplaceAll(roles(r), ",", ", "))
+	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\napplies to\n  plugins of the kind %s", r.ID, r.Level, r.Text,
+		section, strings.ReplaceAll(roles(r), ",", ", "))
 	if r.Since != "" {
 		fmt.Fprintf(out, ", since CNI %s", r.Since)
 	}
@@ -102,7 +102,7 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 		}
 	}
 	if met != nil {
-		fmt.Fprintf(out, "\nwho met it\n%s\n", strings.Join(met, "\n"))
+		fmt.Fprintf(out, "\nseen in\n%s\n", strings.Join(met, "\n"))
 	}
 	_, err := fmt.Fprintf(out, "\nhow it is checked\n  %s\n", r.How)
 	return err
@@ -134,7 +134,7 @@ func explainMode(out io.Writer, all []*scenario.Scenario, m contract.FailureMode
 }
 
 func explainFeature(out io.Writer, all []*scenario.Scenario, f scenario.Feature) error {
-	in := "no profile; it counts where it is claimed with run --features " + string(f)
+	in := "no profile; it counts if it is claimed with run --features " + string(f)
 	if profiles := profilesWith(f); profiles != nil {
 		in = strings.Join(profiles, ", ")
 	}

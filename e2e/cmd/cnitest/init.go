@@ -39,7 +39,7 @@ func newInitCommand() *cobra.Command {
 	var p project
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
-		Short: "Write what a plugin's repository needs to be tested, in a terminal and on GitHub",
+		Short: "Write the files with which a plugin's repository is tested, in a terminal and on GitHub",
 		Long: `Init writes files into DIR (default: the current directory) that test a plugin with cnitest, each
 with comments that say what to do next:
 

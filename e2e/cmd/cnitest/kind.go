@@ -23,7 +23,7 @@ const kindBackend = "kind"
 type kindFlags struct{ kubeconfig, kubeContext, image string }
 
 func (f *kindFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "with --backend kind: the cluster (default that of kubectl)")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "with --backend kind: the cluster (default kubectl's)")
 	flags.StringVar(&f.kubeContext, "context", "", "with --backend kind: the context of the kubeconfig")
 	flags.StringVar(&f.image, "image", "", "with --backend kind: image of this program that the nodes can pull "+
 		"(default made here, for kind's nodes)")

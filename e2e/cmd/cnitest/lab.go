@@ -68,7 +68,8 @@ the command.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir, "directory of the plugins' binaries, delegated ones included")
+	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
+		"directory of the plugins' binaries, including those they delegate to")
 	flags.StringVar(&f.on, "on", "node/a", "where to run: node/a, node/b, …, pod/testing@a, …, host/lan, "+
 		"host/router, host/external")
 	flags.IntVar(&f.nodes, "nodes", 2, "number of nodes")

@@ -39,18 +39,18 @@ type networkFlags struct {
 func (f *networkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME "+
 		"or NAMESPACE/NAME (default all, one after the other)")
-	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks where the file does not say them (an IPAM "+
-		"plugin that asks somebody else), or larger ones around its own, e.g. 10.1.0.0/16")
+	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks, if the file does not name them (the IPAM "+
+		"plugin gets addresses elsewhere), or larger ones around its own, e.g. 10.1.0.0/16")
 	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the "+
 		"file names, or the first of each network)")
 	flags.DurationVar(&f.lease, "dhcp-lease", netns.DefaultLease,
-		"how long leases of the lab's DHCP server last, where the IPAM plugin is dhcp")
+		"how long leases of the lab's DHCP server last, if the IPAM plugin is dhcp")
 }
 
 // addWith adds the flag of run about another network.
 func (f *networkFlags) addWith(flags *pflag.FlagSet) {
 	flags.StringVar(&f.with, "with", "", "another network, a file or one of several NetworkAttachmentDefinitions, to "+
-		"which pods on several networks are attached first (default one of the lab's own)")
+		"which pods on several networks are attached first (default one that the lab makes)")
 }
 
 // check reads the flags.
@@ -65,7 +65,7 @@ func (f *networkFlags) check() error {
 		case err != nil:
 			return fmt.Errorf("--subnet %q: want address/length such as 10.1.0.0/16", text)
 		case prefix != prefix.Masked():
-			return fmt.Errorf("--subnet %s: it has bits set behind its length; want %s", text, prefix.Masked())
+			return fmt.Errorf("--subnet %s: it has bits set beyond its length; want %s", text, prefix.Masked())
 		}
 		f.lan = append(f.lan, prefix)
 	}

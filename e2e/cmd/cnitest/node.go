@@ -35,7 +35,7 @@ func (f *nodeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.uplinkKind, "uplink-kind", "veth",
 		"kind of that interface: veth, bridge, dummy or vlan (of a trunk)")
 	flags.IntVar(&f.nics, "nics", 1, "interfaces of a node: 2 puts a management network first")
-	flags.StringVar(&f.targetFile, "target", "", "file that says what runs on each node beside the plugins, and its "+
+	flags.StringVar(&f.targetFile, "target", "", "file that says what runs on each node besides the plugins, and its "+
 		"cloud (default NAME.target.yaml beside NAME.conflist)")
 	flags.IntVar(&f.rpFilter, "rp-filter", 2, "net.ipv4.conf.all.rp_filter of nodes and pods: 0, 1 or 2 (scenarios "+
 		"may choose their own)")

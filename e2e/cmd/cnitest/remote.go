@@ -38,12 +38,12 @@ type remoteFlags struct {
 func (f *remoteFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.nodes, "nodes", nil,
 		"with --backend ssh: the machines that are nodes a, b, …, as ssh knows them")
-	flags.StringVar(&f.outside, "outside", "", "with --backend ssh: one more machine, for the hosts around the "+
-		"nodes; it becomes the router at the conflist's gateway, where nobody may be yet")
+	flags.StringVar(&f.outside, "outside", "", "with --backend ssh: another machine, for the hosts around the "+
+		"nodes; it becomes the router with the conflist's gateway address, which must be free")
 	flags.StringVar(&f.configFile, "ssh-config", "",
-		"with --backend ssh: configuration file of ssh (default that of the user)")
+		"with --backend ssh: configuration file of ssh (default the user's)")
 	flags.StringVar(&f.subnet, "uplink-subnet", "", "with --backend ssh: network by which a machine's uplink is "+
-		"found (default that of the conflist)")
+		"found (default the conflist's)")
 	flags.StringVar(&f.reboot, "reboot", "", "with --backend ssh: command that reboots a machine, such as 'systemctl "+
 		"reboot'; without it no scenario reboots one")
 }
@@ -66,9 +66,9 @@ func (f *runFlags) checkRemote() (err error) {
 	case r.outside != "" && slices.Contains(r.nodes, r.outside):
 		return fmt.Errorf("--outside %s: it is a node already; want another machine", r.outside)
 	case f.workers > 1:
-		return fmt.Errorf("--workers %d: machines that are there exist once; want 1", f.workers)
+		return fmt.Errorf("--workers %d: there is only one set of machines; want 1", f.workers)
 	case f.node.uplinkKind != "veth" || f.node.nics != 1:
-		return errors.New("--uplink-kind and --nics are for nodes that are made; machines that are there have what " +
+		return errors.New("--uplink-kind and --nics are for nodes that are made; existing machines have what " +
 			"they have")
 	}
 	if r.configFile != "" {
@@ -160,7 +160,7 @@ func binaryFor(arch string) (string, error) {
 func newKeeperCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    ssh.KeeperCommand + " DIR",
-		Short:  "Serve a run on a machine that is there, on standard input and output (started by the ssh backend)",
+		Short:  "Serve a run on an existing machine, on standard input and output (started by the ssh backend)",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {

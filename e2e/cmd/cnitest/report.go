@@ -81,7 +81,7 @@ vacuous; a verb that notices a smaller share of what was broken on purpose; a wo
 reports. Results that became not-applicable or known-upstream are listed, and so are new ones; a new
 failure is a regression only if it makes the verdict worse.
 
-Exit status: 0 no regression, 1 a regression, 2 a file is no report.`,
+Exit status: 0 no regression, 1 a regression, 2 a file is not a report.`,
 		Example: "  cnitest report diff main/report.json out/report.json",
 		Args:    reportFiles("OLD", "NEW"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -27,12 +27,12 @@ import (
 )
 
 const runLong = `CONFLIST is a configuration list (.conflist), the configuration of one plugin (.conf), or a YAML or
-JSON file with NetworkAttachmentDefinitions, as kubectl takes and prints them. All networks of such a
+JSON file with NetworkAttachmentDefinitions, as kubectl reads and prints them. All networks of such a
 file are run, or the one that --network names.
 
 Run makes a cluster for each scenario, runs the plugins of the conflist on it as the runtime of a
 kubelet would, and compares what happens with what the scenario says. Then it deletes everything
-twice, and wants every node to be as it was before. It also asks each plugin alone about the
+twice, and checks that every node is as it was before. It also checks each plugin alone against the
 sentences of the CNI specification (cnitest list requirements).
 
 Nothing changes on this machine: nodes and pods are namespaces that end with this process. For an
@@ -42,9 +42,9 @@ The verdict is about the plugins under test: all plugins of the chain that upstr
 or those named with --plugin. A profile is the set of features that they must have. Other features
 count only if they are claimed with --features.
 
-Time limits count only the time that the machine gave. What fails while the machine is too busy runs
-a second time, alone, and the report says so. If it fails again, it is a failure, unless the machine
-is still too busy: then it is skipped, and the exit status is 3.
+Time limits count only the time that the machine gave. A test that fails while the machine is too
+busy runs a second time, alone, and the report says so. If it fails again, it is a failure, unless
+the machine is still too busy: then it is skipped, and the exit status is 3.
 
 With --soak, pods come and go on two nodes for that long, while flows run between other pods: no two
 pods may have the same address, every attached pod must answer and pass CHECK, no flow may lose

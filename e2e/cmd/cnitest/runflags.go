@@ -89,7 +89,7 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.labels, "label-filter", "",
 		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
 	flags.BoolVar(&f.quick, "quick", false,
-		"leave out the tests that kill the plugins under test, or let them fail, at every call")
+		"leave out the tests that kill the plugins under test at every call, or make the call fail")
 	flags.StringVar(&f.failed, "failed", "",
 		"run again what failed in an earlier run: its report.json, or the directory of its report")
 	flags.DurationVar(&f.soak, "soak", 0,

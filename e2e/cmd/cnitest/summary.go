@@ -117,7 +117,7 @@ func printFailed(out io.Writer, r *report.Report, dir string) {
 		next = []string{"--keep-on-failure opens its lab"}
 	}
 	if folded {
-		next = append(next, "--each tells those of one cause apart")
+		next = append(next, "--each lists those with the same cause, too")
 	}
 	if dir == "" {
 		next = append(next, "--report-dir DIR keeps the evidence")

@@ -165,7 +165,7 @@ func (e *Environment) Places(name string) ([]*cluster.Place, error) {
 			return places, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: no such place in this cluster", name)
+	return nil, fmt.Errorf("%s does not exist in this cluster", name)
 }
 
 // RunsOn reports whether a place is a node or one of its pods.

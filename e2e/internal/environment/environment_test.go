@@ -66,7 +66,7 @@ func TestEnvironment_Places(t *testing.T) {
 		}
 		wantErr := ""
 		if want == nil {
-			wantErr = name + ": no such place in this cluster"
+			wantErr = name + " does not exist in this cluster"
 		}
 		gotErr := ""
 		if err != nil {

@@ -82,7 +82,7 @@ func (n *NodeState) Trespasser(owner string) (plugin, how string) {
 	if !ok {
 		return "", ""
 	}
-	return t.by, fmt.Sprintf("%s did it: a call of it changed what %s had made: %s", t.by, owner, t.what)
+	return t.by, fmt.Sprintf("%s caused it: one of its calls changed what %s had made: %s", t.by, owner, t.what)
 }
 
 // Maker returns the plugin after whose call a change was last seen, or report.Chain if there was none.

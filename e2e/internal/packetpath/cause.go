@@ -75,7 +75,7 @@ func (w *watch) counted(_ context.Context, e stop) string {
 		return ""
 	}
 	slices.Sort(grown)
-	return fmt.Sprintf("of the counters of %s for what is thrown away, %s grew meanwhile", e.place.Name,
+	return fmt.Sprintf("%s dropped packets meanwhile: %s grew", e.place.Name,
 		strings.Join(grown, ", "))
 }
 

@@ -92,7 +92,7 @@ func (w *watch) unasked(ctx context.Context, asker *cluster.Place, address strin
 	case way.ReversePath:
 		return text + "; " + w.reversePath(ctx, owner, q, way)
 	case way.Refusal != "":
-		return fmt.Sprintf("%s; %s has no way to %s: %s", text, owner.Name, address, refusalText(way))
+		return fmt.Sprintf("%s; %s has no route to %s: %s", text, owner.Name, address, refusalText(way))
 	case way.IgnoresARP > 0 && strings.HasPrefix(question.Info, "ARP"):
 		return fmt.Sprintf("%s and does not answer, as its setting arp_ignore %d says", text, way.IgnoresARP)
 	}

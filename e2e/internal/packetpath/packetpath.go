@@ -100,7 +100,7 @@ func (e *Explainer) evidence(ctx context.Context, w *watch, comment string) []re
 	for _, s := range w.seen {
 		lines = append(lines, s.String())
 	}
-	way := report.Evidence{Title: "way of the packets", Text: strings.Join(lines, "\n")}
+	way := report.Evidence{Title: "path of the packets", Text: strings.Join(lines, "\n")}
 	if data, err := pcapng(w.seen, comment); err != nil {
 		way.Text += "\n(no file of it: " + err.Error() + ")"
 	} else {

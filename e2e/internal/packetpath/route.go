@@ -9,7 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/witness"
 )
 
-// refused explains a packet for which the kernel of the last place has no way: there is no route, a rule or route
+// refused explains a packet for which the kernel of the last place has no route: there is none, a rule or route
 // rejects it, or it came in by an interface that fails the reverse path filter.
 func (w *watch) refused(ctx context.Context, e stop) string {
 	questions := []witness.Question{{Destination: e.destination, Source: e.source}}
@@ -38,7 +38,7 @@ func (w *watch) refused(ctx context.Context, e stop) string {
 		if e.request != nil && q.Destination == e.request.Source {
 			whose = ", the source of the request"
 		}
-		return fmt.Sprintf("%s has no way to %s%s: %s", e.place.Name, q.Destination, whose, refusalText(way))
+		return fmt.Sprintf("%s has no route to %s%s: %s", e.place.Name, q.Destination, whose, refusalText(way))
 	}
 	return ""
 }
@@ -73,7 +73,7 @@ func (w *watch) reversePath(ctx context.Context, place *cluster.Place, q witness
 	case err != nil:
 		return text
 	case back.Refusal != "":
-		return fmt.Sprintf("%s: it has no way back to %s, %s", text, q.Source, refusalText(back))
+		return fmt.Sprintf("%s: it has no route back to %s, %s", text, q.Source, refusalText(back))
 	}
 	return fmt.Sprintf("%s: its own way to %s is %s", text, q.Source, routeWords(back))
 }

@@ -64,12 +64,12 @@ func TestWatch_explanation(t *testing.T) {
 			"do not pass"},
 		{"no route", func(_ *testing.T, l *lab) {
 			l.kernels["pod/client"].ways[serverIP] = witness.Way{Refusal: "network is unreachable"}
-		}, never + "; pod/client has no way to 10.0.1.2: none of its routes matches (network is unreachable)"},
+		}, never + "; pod/client has no route to 10.0.1.2: none of its routes matches (network is unreachable)"},
 		{"refused by a rule", func(_ *testing.T, l *lab) {
 			l.kernels["pod/client"].ways[serverIP] = witness.Way{
 				Refusal: "invalid argument", Rule: "100: from all blackhole",
 			}
-		}, never + `; pod/client has no way to 10.0.1.2: policy rule "100: from all blackhole" decides`},
+		}, never + `; pod/client has no route to 10.0.1.2: policy rule "100: from all blackhole" decides`},
 		{"refused by the reverse path filter", func(t *testing.T, l *lab) {
 			l.sight(t, syn(), arriving()...)
 			l.kernels["pod/server"].ways["eth0 "+serverIP] = witness.Way{
@@ -151,7 +151,7 @@ func TestWatch_explanation(t *testing.T) {
 		{"a counter that grew", func(t *testing.T, l *lab) {
 			l.sight(t, syn(), arriving()...)
 			l.watched["pod/server"] = agent.Watched{Counters: map[string]uint64{"TcpExtListenDrops": 1}}
-		}, noReply + "; of the counters of pod/server for what is thrown away, TcpExtListenDrops grew meanwhile"},
+		}, noReply + "; pod/server dropped packets meanwhile: TcpExtListenDrops grew"},
 		{"a policy of a legacy table", func(t *testing.T, l *lab) {
 			l.sight(t, syn(), arriving()...)
 			l.kernels["node/b"].items = []snapshot.Item{{Kind: snapshot.Iptables, Name: "ip filter chain FORWARD DROP"}}

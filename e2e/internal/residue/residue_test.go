@@ -112,7 +112,7 @@ func TestTracker_Results(t *testing.T) {
 		want []string
 	}{
 		{"no scenario", func() {}, []string{
-			"LEFT bridge skipped: no scenario was run to its end", "LEFT route skipped: no scenario was run to its end",
+			"LEFT bridge skipped: no scenario ran to its end", "LEFT route skipped: no scenario ran to its end",
 		}},
 		{"nothing left", func() { tracker.keepLeftovers("cache-cleanup", nil) }, []string{"LEFT bridge pass: ", "LEFT route pass: "}},
 		{"a node that could not be compared, and something left", func() {
@@ -121,9 +121,9 @@ func TestTracker_Results(t *testing.T) {
 				{"del-twice", "node/b", "tuning", "+ sysctl x"}, {"reboot", "node/a", "route", "+ link y"},
 			})
 		}, []string{
-			"LEFT bridge skipped: nodes could not be compared with how they were: reboot: node/a: the agent has ended",
-			"LEFT route fail: 1 things stayed behind after everything was deleted twice; first in reboot on node/a: + link y",
-			"LEFT tuning fail: 1 things stayed behind after everything was deleted twice; first in del-twice on node/b: + sysctl x",
+			"LEFT bridge skipped: nodes could not be compared with their earlier state: reboot: node/a: the agent has ended",
+			"LEFT route fail: 1 objects stayed behind after everything was deleted twice; first in reboot on node/a: + link y",
+			"LEFT tuning fail: 1 objects stayed behind after everything was deleted twice; first in del-twice on node/b: + sysctl x",
 		}},
 	} {
 		tt.do()

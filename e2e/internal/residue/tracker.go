@@ -215,11 +215,11 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 		left := byPlugin[plugin]
 		switch {
 		case len(t.compared) == 0 && len(t.uncompared) == 0:
-			result.Result, result.Reason = report.Skipped, "no scenario was run to its end"
+			result.Result, result.Reason = report.Skipped, "no scenario ran to its end"
 		case len(left) > 0:
 			result.Result = report.Fail
 			first := left[0]
-			result.Reason = fmt.Sprintf("%d things stayed behind after everything was deleted twice; first in %s on "+
+			result.Reason = fmt.Sprintf("%d objects stayed behind after everything was deleted twice; first in %s on "+
 				"%s: %s",
 				len(left), first.scenario, first.node, first.change)
 			var lines []string
@@ -229,7 +229,7 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 			result.Evidence = []report.Evidence{{Title: "left behind", Text: strings.Join(lines, "\n")}}
 		case len(t.uncompared) > 0:
 			result.Result = report.Skipped
-			result.Reason = "nodes could not be compared with how they were: " + strings.Join(reasons, "; ")
+			result.Reason = "nodes could not be compared with their earlier state: " + strings.Join(reasons, "; ")
 		}
 		results = append(results, result)
 	}

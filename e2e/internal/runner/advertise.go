@@ -22,7 +22,7 @@ func (r *Runner) advertise(ctx context.Context, a scenario.Advertise) error {
 	}
 	router, ok := r.Env.Cluster.Hosts()[scenario.RouterHost]
 	if !ok {
-		return errors.New("host/router: no such place in this cluster")
+		return errors.New("host/router does not exist in this cluster")
 	}
 	return router.Agent.Advertise(ctx, agent.AdvertiseArgs{
 		Netns: router.Netns, Interface: "eth0",

@@ -53,7 +53,7 @@ func (r *Runner) blame(ctx context.Context, err error, failure *environment.Fail
 		return
 	}
 	failure.Plugin, failure.Err = culprit, fmt.Errorf("%w; %s", failure.Err, how)
-	failure.Evidence = append([]report.Evidence{{Title: "who did it", Text: how}}, failure.Evidence...)
+	failure.Evidence = append([]report.Evidence{{Title: "which plugin caused it", Text: how}}, failure.Evidence...)
 }
 
 // firstWrong attaches new pods by the first plugin of a chain alone, by the first two, and so on. It returns the plugin
@@ -85,7 +85,7 @@ func (r *Runner) firstWrong(
 		case i == 0:
 			return name, fmt.Sprintf("%s alone is wrong: %v", name, wrong)
 		default:
-			return name, fmt.Sprintf("%s did it: all is right with %s alone, and with %s after it: %v",
+			return name, fmt.Sprintf("%s caused it: everything is right with %s alone, and with %s after it: %v",
 				name, strings.Join(types[:i], " + "), name, wrong)
 		}
 	}

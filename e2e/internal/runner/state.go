@@ -114,7 +114,7 @@ func (r *Runner) store(p *environment.Pod, ifName string) (string, bool) {
 func (r *Runner) addressIs(ctx context.Context, p *environment.Pod, ifName, want string) error {
 	dir, ok := r.store(p, ifName)
 	if !ok {
-		r.Env.Note("reservations are not looked at: the IPAM plugin is not host-local")
+		r.Env.Note("reservations are not checked: the IPAM plugin is not host-local")
 		return nil
 	}
 	held, err := reservations(ctx, p.Node.Agent, dir, p.ContainerID(), ifName)

@@ -22,7 +22,7 @@ const description = "Pods come and go for a long time while traffic flows betwee
 	"pass CHECK and be deleted " +
 	"again; each flow must lose no reply, and the pods that stay must pass CHECK. Races between ADD and DEL, and " +
 	"leaks of a few bytes for each pod, " +
-	"take hundreds of pods to show. It runs in place of all else where it is asked for: cnitest run CONFLIST " +
+	"take hundreds of pods to show. It runs on request, in place of everything else: cnitest run CONFLIST " +
 	"--bin-dir DIR --soak 10m."
 
 // The pods of a soak: some stay, and others come and go meanwhile.
