@@ -293,6 +293,12 @@ func faulty() []control {
 		{name: "keeps-mtu", chain: []string{returning("keeps-mtu")}, want: map[string]expected{
 			"device-comes-back": fail("eno2: mtu was 1500 and is 1280"),
 		}},
+		{name: "keeps-promiscuity", chain: []string{returning("keeps-promiscuity")}, want: map[string]expected{
+			"device-comes-back": fail("eno2: promiscuity was none and is 1"),
+		}},
+		{name: "loses-altname", chain: []string{returning("loses-altname")}, want: map[string]expected{
+			"device-comes-back": fail("eno2: altname was enp9s0 and is none"),
+		}},
 		// A network of the pod harms another one.
 		{name: "takes-first-down", chain: []string{macvlan, broken("takes-first-down")}, want: map[string]expected{
 			"several-networks": fail("CHECK: ptp: Failed to find Gateway 10.244.0.1 for interface eth0"),

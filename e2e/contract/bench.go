@@ -309,7 +309,6 @@ func (b *bench) call(ctx context.Context, verb cni.Verb, p *pod, edits ...func(*
 	})
 	if verb == cni.Del && call.ExitCode == 0 && p != nil {
 		b.brought.Return(b.node.Name, p.id, p.ifName)
-		b.brought.Devices.Return(b.node.Name, p.id, p.ifName)
 	}
 	if verb == cni.Add && call.ExitCode == 0 && p != nil && json.Valid([]byte(call.Stdout)) {
 		p.result = json.RawMessage(call.Stdout)

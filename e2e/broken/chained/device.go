@@ -77,3 +77,25 @@ func returnDevice(c *call) error {
 func shrinkInPod(c *call) error {
 	return inPod(c, func(link netlink.Link) error { return netlink.LinkSetMTU(link, 1280) })
 }
+
+// thenDevice returns the device, and then spoils it.
+func thenDevice(spoil func(netlink.Link) error) func(*call) error {
+	return func(c *call) error {
+		if err := returnDevice(c); err != nil {
+			return err
+		}
+		link, err := netlinksafe.LinkByName(c.Device)
+		if err != nil {
+			return err
+		}
+		return spoil(link)
+	}
+}
+
+func removeAltNames(link netlink.Link) error {
+	var err error
+	for _, name := range link.Attrs().AltNames {
+		err = errors.Join(err, netlink.LinkDelAltName(link, name))
+	}
+	return err
+}

@@ -185,6 +185,9 @@ func faults() map[string]fault {
 		"returns-devices": {before: recordDevice, del: returnDevice},
 		// DEL-1: the device gets another MTU in the pod, and keeps it.
 		"keeps-mtu": {before: recordDevice, add: shrinkInPod, del: returnDevice},
+		// DEL-1: the device comes back with its link in promiscuous mode, or without its other name.
+		"keeps-promiscuity": {before: recordDevice, del: thenDevice(netlink.SetPromiscOn)},
+		"loses-altname":     {before: recordDevice, del: thenDevice(removeAltNames)},
 		// GC-6: GC deletes the devices of other networks.
 		"collects-all": {gc: deleteVeths},
 		// I04: removes the rules of others from FORWARD.

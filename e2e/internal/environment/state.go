@@ -19,6 +19,8 @@ type NodeState struct {
 	Before snapshot.State
 	// Advertised is the state before the last router advertisement.
 	Advertised snapshot.State
+	// Devices are the names of the links that the node gives to pods.
+	Devices []string
 	// FreshPod is the state of a new pod namespace.
 	FreshPod snapshot.State
 

@@ -51,8 +51,14 @@ func (d *Desk) Addresses(node string, all [][]netip.Prefix, id, ifName string) [
 	return d.holds[h]
 }
 
-// Return takes back the addresses of an attachment.
+// Return takes back the addresses and the device of an attachment.
 func (d *Desk) Return(node, id, ifName string) {
+	d.ReturnAddresses(node, id, ifName)
+	d.Devices.Return(node, id, ifName)
+}
+
+// ReturnAddresses takes back the addresses of an attachment, which keeps its device.
+func (d *Desk) ReturnAddresses(node, id, ifName string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := holder{node, id, ifName}

@@ -66,7 +66,6 @@ func (l *libcni) detach(ctx context.Context, p *environment.Pod, ifName string, 
 		return err
 	}
 	l.desk.Return(p.Node.Name, p.ContainerID(), ifName)
-	l.desk.Devices.Return(p.Node.Name, p.ContainerID(), ifName)
 	p.SetDetached(ifName)
 	return nil
 }

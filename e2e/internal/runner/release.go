@@ -51,7 +51,7 @@ func (r *Runner) release(ctx context.Context, p *environment.Pod, ifName string)
 		err := fmt.Errorf("%s: DEL of %s alone: %w", p.Name, plugin, refused)
 		return failedCall{error: err, node: p.Node, pod: p}.withCall([]cni.Call{call})
 	}
-	r.desk.Return(p.Node.Name, p.ContainerID(), ifName)
+	r.desk.ReturnAddresses(p.Node.Name, p.ContainerID(), ifName)
 	p.SetReleased(ifName)
 	return nil
 }

@@ -134,6 +134,9 @@ func (r *Runner) Prepare(ctx context.Context) error {
 			if state.FreshPod, err = environment.TakeFreshPod(ctx, node); err != nil {
 				return err
 			}
+			if state.Devices, err = r.devicesOf(ctx, node); err != nil {
+				return err
+			}
 			state.Before, err = node.Agent.Snapshot(ctx, agent.SnapshotArgs{})
 			return err
 		})

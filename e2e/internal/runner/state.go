@@ -227,6 +227,27 @@ func attribute(text, name string) string {
 	return strings.Join(values, " ")
 }
 
+// pciDevices contains a directory for each device on the PCI bus, with the names of its links in net.
+const pciDevices = "/sys/bus/pci/devices"
+
+// devicesOf returns the names of the links that a node gives to pods: those of the lab, and those of the target, which
+// names links or devices on the PCI bus.
+func (r *Runner) devicesOf(ctx context.Context, node *cluster.Node) ([]string, error) {
+	var names []string
+	for _, d := range node.Devices {
+		names = append(names, d.Name)
+	}
+	for _, given := range r.config.Target.GivenDevices() {
+		links, err := node.Agent.ListDir(ctx, path.Join(pciDevices, given, "net"))
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, given)
+		names = append(names, links...)
+	}
+	return names, nil
+}
+
 // unchangedDevices checks that the devices which a node gives to pods exist as before the first step, and that none
 // exists under another name.
 func (r *Runner) unchangedDevices(ctx context.Context, node *cluster.Node) error {
@@ -242,7 +263,7 @@ func (r *Runner) unchangedDevices(ctx context.Context, node *cluster.Node) error
 	}
 	var found []string
 	for _, change := range snapshot.Diff(before, now) {
-		given := slices.ContainsFunc(node.Devices, func(d conflist.Device) bool { return d.Name == change.Item.Name })
+		given := slices.Contains(r.Env.States[node.Name].Devices, change.Item.Name)
 		switch {
 		case given && change.Op == snapshot.Changed:
 			found = append(found, change.Item.Name+": "+changedWords(change.Before, change.Item.Text))
