@@ -124,11 +124,16 @@ type pod struct {
 
 // pod makes a namespace and attaches the plugins before the subject. The same name gives the same identifiers.
 func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
+	return b.podWithID(ctx, name, "cnitest-"+name)
+}
+
+// podWithID does the same as pod, with a container id.
+func (b *bench) podWithID(ctx context.Context, name, id string) (*pod, error) {
 	path, err := b.node.Agent.CreateNamespace(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	p := &pod{name: name, id: "cnitest-" + name, ifName: "eth0", netns: path}
+	p := &pod{name: name, id: id, ifName: "eth0", netns: path}
 	if b.subject.Role == IPAM {
 		return p, b.makeLink(ctx, p)
 	}

@@ -90,7 +90,7 @@ func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role)
 func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
-		configuration(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(),
+		configuration(), environment(), execution(), adding(), deleting(), checking(), status(), collecting(), delegating(),
 		runtimes(), failures(), onLAN(), pacing(), sweeping(), always(),
 	} {
 		for i := range part {

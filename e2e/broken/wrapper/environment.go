@@ -28,6 +28,30 @@ func environments() map[string]defect {
 			}
 			return next(c)
 		}),
+		"deletes-without-id": on("DEL", func(c *call, next plugin) answer {
+			if c.env["CNI_CONTAINERID"] == "" {
+				return answer{}
+			}
+			return next(c)
+		}),
+		"does-not-know-verbs": func(c *call, next plugin) answer {
+			switch c.verb {
+			case "ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION":
+				return next(c)
+			}
+			return answer{}
+		},
+		"needs-hex-ids": on("ADD", func(c *call, next plugin) answer {
+			if strings.Contains(c.env["CNI_CONTAINERID"], "_") {
+				return c.fail(100, "container %s: want hexadecimal digits", c.env["CNI_CONTAINERID"])
+			}
+			return next(c)
+		}),
+		// It keys its files by letters and digits alone.
+		"mends-ids": func(c *call, next plugin) answer {
+			id := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(c.env["CNI_CONTAINERID"]))
+			return next(c.with("CNI_CONTAINERID", id))
+		},
 		"mends-names": on("ADD", func(c *call, next plugin) answer {
 			return next(c.with("CNI_IFNAME", strings.ReplaceAll(c.env["CNI_IFNAME"], "/", "-")))
 		}),
