@@ -56,6 +56,14 @@ func loadRuns() []underLoad {
 			name: "a plugin that loses one packet in 200", chain: afterRoute("loses-rarely"),
 			scenarios: []string{"pod-churn"}, reason: " requests, want at most 0",
 		},
+		{
+			name: "a daemon that stops for three seconds", chain: afterRoute("pauses"),
+			scenarios: []string{"pod-churn"}, reason: " requests, want at most 0",
+		},
+		{
+			name: "a DEL of forty seconds", chain: afterRoute("deletes-late"),
+			scenarios: []string{"del-without-netns"}, reason: "killed",
+		},
 	}
 }
 

@@ -163,6 +163,10 @@ func faults() map[string]fault {
 		"loses": {add: dropping(arriving, oneIn(20)...)},
 		// TestLoad: one of two hundred packets is lost.
 		"loses-rarely": {add: dropping(arriving, oneIn(200)...)},
+		// TestLoad: a daemon without which no packet arrives stops for three seconds.
+		"pauses": {add: pauseLater},
+		// TestLoad: DEL takes forty seconds.
+		"deletes-late": {del: func(*call) error { time.Sleep(40 * time.Second); return nil }},
 		// underlay-groups: broadcasts and multicasts do not arrive.
 		"drops-groups": {add: dropping(arriving, groupTraffic()...)},
 		// external-to-pod: the router drops packets of the pod.
@@ -196,8 +200,14 @@ func faults() map[string]fault {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == lingering {
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == lingering:
 		time.Sleep(time.Minute) // the node that it runs on ends long before
+		return
+	case len(os.Args) > 2 && os.Args[1] == pausing:
+		if err := pause(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 		return
 	}
 	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc}, version.All, "broken on purpose")
