@@ -41,7 +41,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -137,6 +137,9 @@ stress: build ## Run the six published conflists 20 times beside busy loops, and
 
 soak: build ## Let 200 pods come and go for a minute on two nodes of a cloud; no address may have two owners at any time
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200
+
+spec-drift: ## Compare a SPEC.md or CONVENTIONS.md (FILE=…) with the table of sentences, and print what is new
+	@$(if $(FILE),,$(error want the path of a SPEC.md or CONVENTIONS.md: make spec-drift FILE=…))$(GO) run ./e2e/specdrift $(FILE)
 
 outdated: ## List the direct dependencies, in each go.mod of the repository, that have a newer version
 	@$(foreach m,$(MODULES),echo '$(m):'; (cd $(m) && $(GO) list -m -e -u -f '{{with .Update}}  {{$$.Path}} {{$$.Version}} -> {{.Version}}{{end}}' \

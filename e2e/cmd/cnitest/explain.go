@@ -19,13 +19,13 @@ import (
 func newExplainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain ID",
-		Short: "Explain a scenario, a requirement, a feature or a failure mode",
+		Short: "Explain a scenario, a requirement, a section of the specification, a feature or a failure mode",
 		Long: `Explain describes a scenario (why it matters, what it needs, and what it does, step by step), a
 requirement (what the specification says and why, where it was broken, and how it is checked), a
 feature (what it claims and what tests it), a failure mode (where it was seen and what would notice
-it), or the soak of run --soak.`,
-		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain HostToPod\n  cnitest " +
-			"explain K01",
+it), a section of the specification (its sentences, and what asks them), or the soak of run --soak.`,
+		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain 2.GC\n  cnitest explain " +
+			"HostToPod\n  cnitest explain K01",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. " +
@@ -77,8 +77,11 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 			return explainMode(out, all, m)
 		}
 	}
-	return fmt.Errorf("explain %q: no scenario, requirement, feature or failure mode of that name; see cnitest list",
-		id)
+	if sentences, err := contract.SentencesOf(id); err == nil {
+		return explainSection(out, id, sentences)
+	}
+	return fmt.Errorf("explain %q: no scenario, requirement, feature, failure mode or section of the specification of "+
+		"that name; see cnitest list", id)
 }
 
 func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract.Requirement) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
 )
@@ -22,8 +23,13 @@ const (
 	endMark   = "<!-- END scenarios -->\n"
 )
 
-// replaceTable puts a table between the marks of a text.
+// replaceTable puts the table of scenarios between its marks.
 func replaceTable(text, table string) (string, error) {
+	return replaceBetween(text, beginMark, endMark, table)
+}
+
+// replaceBetween puts a generated part between the marks of a text.
+func replaceBetween(text, beginMark, endMark, table string) (string, error) {
 	if strings.Count(text, beginMark) != 1 || strings.Count(text, endMark) != 1 {
 		return "", fmt.Errorf("want one line %q and one line %q", strings.TrimSpace(beginMark),
 			strings.TrimSpace(endMark))
@@ -69,6 +75,47 @@ func TestGenerated(t *testing.T) {
 				t.Errorf("%s: the table is not that of the scenarios; run make generate; got, want:\n%s", tt.file, diff)
 			}
 		})
+	}
+}
+
+// TestGenerated_sentences compares README's figures about the specification with the tables.
+func TestGenerated_sentences(t *testing.T) {
+	all, err := contract.Sentences()
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, asked, requirements := map[string]int{}, map[string]int{}, 0
+	for _, s := range all {
+		of[s.Who]++
+		if s.Asked != nil {
+			asked[s.Who]++
+		}
+	}
+	for _, r := range contract.Requirements() {
+		if r.Section != "failure mode" {
+			requirements++
+		}
+	}
+	figures := fmt.Sprintf("SPEC.md and CONVENTIONS.md have %d sentences that demand, recommend or allow something: %d "+
+		"bind plugins, of which\n%d are asked, %d bind runtimes. %d requirements ask them.\n", len(all), of["plugin"],
+		asked["plugin"], of["runtime"], requirements)
+	const path = "../../../README.md"
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := replaceBetween(string(got), "<!-- BEGIN sentences -->\n", "<!-- END sentences -->\n", figures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(string(got), want); diff != "" {
+		t.Errorf("README.md: the figures are not those of the tables; run make generate; got, want:\n%s", diff)
 	}
 }
 

@@ -16,15 +16,19 @@ import (
 
 func newListCommand() *cobra.Command {
 	var markdown bool
+	var section string
 	cmd := &cobra.Command{
-		Use:   "list scenarios|requirements|features|failure-modes",
+		Use:   "list scenarios|requirements|sentences|features|failure-modes",
 		Short: "List what a run consists of",
 		Long: `List scenarios shows the scenarios of a run, with the features and failure modes that each covers;
 run --label-filter takes both. List requirements shows the sentences of the CNI specification that
-each plugin is tested on, alone. List features shows what a plugin can claim, and the profiles that
+each plugin is tested on, alone. List sentences shows every sentence of the specification and of its
+conventions that demands, recommends or allows something, in other words, with whom it binds and the
+requirements that ask it, or why none does; --section 2.GC shows those of one section. List features shows what a plugin can claim, and the profiles that
 demand it. List failure-modes shows how plugins failed their users, and what would have noticed it.`,
-		Example:   "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list failure-modes",
-		ValidArgs: []string{"scenarios", "requirements", "features", "failure-modes"},
+		Example: "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list sentences --section 2.GC\n" +
+			"  cnitest list failure-modes",
+		ValidArgs: []string{"scenarios", "requirements", "sentences", "features", "failure-modes"},
 		Args: func(cmd *cobra.Command, args []string) error {
 			what := strings.Join(cmd.ValidArgs[:len(cmd.ValidArgs)-1], ", ") + " or " +
 				cmd.ValidArgs[len(cmd.ValidArgs)-1]
@@ -35,6 +39,8 @@ demand it. List failure-modes shows how plugins failed their users, and what wou
 				return fmt.Errorf("list: want %s, got %q", what, args[0])
 			case markdown && args[0] != "scenarios":
 				return fmt.Errorf("list %s: --markdown is for scenarios", args[0])
+			case section != "" && args[0] != "sentences":
+				return fmt.Errorf("list %s: --section is for sentences", args[0])
 			}
 			return nil
 		},
@@ -44,6 +50,8 @@ demand it. List failure-modes shows how plugins failed their users, and what wou
 				return listFeatures(cmd.OutOrStdout())
 			case "requirements":
 				return listRequirements(cmd.OutOrStdout())
+			case "sentences":
+				return listSentences(cmd.OutOrStdout(), section)
 			}
 			all, err := scenario.Load(scenarios.Files)
 			if err != nil {
@@ -60,6 +68,7 @@ demand it. List failure-modes shows how plugins failed their users, and what wou
 		},
 	}
 	cmd.Flags().BoolVar(&markdown, "markdown", false, "print scenarios as a table in Markdown")
+	cmd.Flags().StringVar(&section, "section", "", "list the sentences of a section, e.g. 5, 2.GC or C.args")
 	return cmd
 }
 

@@ -61,6 +61,7 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --section 2.GC
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
   cnitest run net.d/10-mynet.conflist --bin-dir bin --fail-fast --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --failed out
@@ -113,7 +114,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.check(list); err != nil {
 		return err
 	}
-	if err := f.readFailed(); err != nil {
+	if err := errors.Join(f.readFailed(), f.chooseSection()); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -234,8 +235,10 @@ func (f *runFlags) check(list *conflist.File) error {
 		return fmt.Errorf("--soak %s: want 1s or more", f.soak)
 	case f.soakPods < 1:
 		return fmt.Errorf("--soak-pods %d: want 1 or more", f.soakPods)
-	case f.soak > 0 && (f.names != "" || f.labels != "" || f.quick || f.failed != ""):
-		return errors.New("--soak with --scenario, --label-filter, --failed or --quick: a soak runs alone")
+	case f.soak > 0 && (f.names != "" || f.labels != "" || f.section != "" || f.quick || f.failed != ""):
+		return errors.New("--soak with --scenario, --label-filter, --section, --failed or --quick: a soak runs alone")
+	case f.section != "" && f.labels != "":
+		return errors.New("--section with --label-filter: want one of them")
 	case f.failFast && f.expect != "":
 		return errors.New("--fail-fast with --expect: want one of them, since the run must see all that is expected")
 	}
@@ -270,6 +273,14 @@ func (f *runFlags) readFailed() (err error) {
 		return fmt.Errorf("--failed: %w", err)
 	}
 	return nil
+}
+
+// chooseSection turns --section into a label filter.
+func (f *runFlags) chooseSection() (err error) {
+	if f.section != "" {
+		f.labels, err = sectionFilter(f.section)
+	}
+	return err
 }
 
 // options returns the options for the flags.

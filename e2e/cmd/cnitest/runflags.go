@@ -34,10 +34,10 @@ type claimFlags struct {
 
 // selectFlags say what to run.
 type selectFlags struct {
-	names, labels string
-	quick         bool
-	soak          time.Duration
-	soakPods      int
+	names, labels, section string
+	quick                  bool
+	soak                   time.Duration
+	soakPods               int
 	// failed is a report of an earlier run, repeated its content; nil without a report.
 	failed   string
 	repeated *report.Report
@@ -88,6 +88,8 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
 	flags.StringVar(&f.labels, "label-filter", "",
 		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
+	flags.StringVar(&f.section, "section", "",
+		"run the requirements of a section of the CNI specification, e.g. 5 or 2.GC (see cnitest list sentences)")
 	flags.BoolVar(&f.quick, "quick", false,
 		"leave out the tests that kill the plugins under test at every call, or make the call fail")
 	flags.StringVar(&f.failed, "failed", "",
