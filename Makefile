@@ -25,6 +25,10 @@ run_macvlan-route = plugin/route/net.d/01-default-1.1.0.conflist --features Seco
 run_macvlan-veth-to-host = plugin/veth-to-host/net.d/11-cnichain-1.1.0.conflist --profile kubernetes --features SecondInterface,Chaining
 run_routed-eni = plugin/routed-eni/net.d/10-routed-eni.conflist --profile kubernetes
 published = e2e/reports/$(r)
+# Further arguments of cnitest bench for the published benchmarks, whose conflists are in e2e/bench/net.d.
+bench_macvlan-veth-to-host = --profile kubernetes
+bench_routed-eni = --profile kubernetes
+BENCH_TIME ?= 210s
 # The name of a release, and the architectures that it is built for.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 ARCHITECTURES := amd64 arm64
@@ -41,7 +45,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +104,10 @@ vagrant-box: ## Build a small box from Debian packages for e2e-vagrant, for mach
 e2e-vagrant: build ## Run the suite on two Vagrant machines, over ssh, and destroy them
 	vagrant/e2e.sh run
 
+bench: build ## Measure what six chains cost, write e2e/reports/bench-* and the tables; 20 minutes, or BENCH_TIME=1m for each
+	@status=0; $(foreach r,$(REPORTS),$(BIN)/cnitest bench e2e/bench/net.d/$(r).conflist --bin-dir $(BIN) $(bench_$(r)) --duration $(BENCH_TIME) --out $(ARTIFACTS)/bench/$(r) && for f in html md json; do cp $(ARTIFACTS)/bench/$(r)/bench.$$f e2e/reports/bench-$(r).$$f || status=$$?; done || status=$$?; echo;) exit $$status
+	@$(GO) test ./e2e/cmd/cnitest -run TestBenchmarks -update -count=1
+
 bench-plugins: ## Measure the plugins' calls and compare with upstream's, with up to 3,000 attachments; needs root
 	cd plugin/bench && $(GO) test -count=1 -timeout 20m -v -run TestCosts . -measure $(BENCH_FLAGS)
 
@@ -155,7 +163,7 @@ lint: ## Run golangci-lint and govulncheck, both pinned in .ci, as is the vulner
 verify: ## Check formatting, generated tables, import rules, and sizes of files, functions, structs and lines
 	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	@.ci/fresh --check
-	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestShape|TestWide|TestMisshapen' -count=1
+	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestBenchmarks|TestShape|TestWide|TestMisshapen' -count=1
 
 generate: ## Write the generated tables into the READMEs
 	@$(GO) test ./e2e/cmd/cnitest -run TestGenerated -update

@@ -74,6 +74,11 @@ func Run(ctx context.Context, options Options) (*benchmark.Benchmark, error) {
 	if options.Tell == nil {
 		options.Tell = func(string) {}
 	}
+	if key, _ := options.Request.Conflist.DeviceKey(); key != "" {
+		return &benchmark.Benchmark{}, &cluster.UnfitError{Reason: fmt.Sprintf("%s gives each pod a device of its "+
+			"node (%s), of which a node has few: its calls cannot be measured with many pods", options.Request.Conflist.Path,
+			key)}
+	}
 	b := &bench{
 		options: options, begin: time.Now(), series: map[seriesKey]samples{}, growth: map[growthKey]growth{},
 		doc: &benchmark.Benchmark{
@@ -107,7 +112,7 @@ func (b *bench) measure(ctx context.Context) error {
 	for _, part := range []struct {
 		share float64
 		do    func(ctx context.Context, until time.Time) error
-	}{{0.2, b.alone}, {0.25, b.together}, {0.15, b.trace}, {0.5, b.carry}, {1, b.grow}} {
+	}{{0.12, b.alone}, {0.2, b.together}, {0.1, b.trace}, {0.25, b.carry}, {1, b.grow}} {
 		until := time.Now().Add(time.Duration(part.share * float64(b.left())))
 		if err := part.do(ctx, until); err != nil {
 			return err

@@ -86,7 +86,7 @@ func TestRun_finds(t *testing.T) {
 	} {
 		t.Run(tt.defect, func(t *testing.T) {
 			doc := run(t, bench.Options{
-				Request: cluster.Request{BinDir: binDir(t, tt.defect)}, Duration: 10 * time.Second,
+				Request: cluster.Request{BinDir: binDir(t, tt.defect)}, Duration: 20 * time.Second,
 				Callers: []int{8}, Attachments: tt.sizes,
 			})
 			if got := strings.Join(doc.Findings, "\n"); !regexp.MustCompile(tt.want).MatchString(got) {

@@ -31,6 +31,8 @@ const (
 	// growthRounds are measured with each number of attachments, which makes the standard error of a slope small
 	// enough.
 	growthRounds = 30
+	// Of up to cheapCallers at once lockRounds are measured at least: as many as a finding about them needs.
+	cheapCallers, lockRounds = 8, 2
 )
 
 // turn measures one cycle of each chain with so many callers, and keeps the times. It returns them too.
@@ -81,12 +83,33 @@ func (b *bench) alone(ctx context.Context, until time.Time) error {
 			return err
 		}
 	}
+	begin, busy, known := time.Now(), time.Duration(0), false
+	if busy, known = busyTime(); !known {
+		b.doc.Notes = append(b.doc.Notes, "The machine does not tell how busy it was.")
+	}
 	for round := 0; round < leastRounds || round < mostRounds && time.Now().Before(until); round++ {
 		if _, err := b.turn(ctx, b.chains, 1); err != nil {
 			return err
 		}
 	}
+	if now, still := busyTime(); known && still {
+		b.noteOthers(now-busy, time.Since(begin))
+	}
 	return nil
+}
+
+// noteOthers says how much of the processors' time others than the plugins took while calls were made one at a time.
+func (b *bench) noteOthers(busy, wall time.Duration) {
+	for key, s := range b.series {
+		for _, cpu := range s.cpu {
+			if key.callers == 1 {
+				busy -= cpu
+			}
+		}
+	}
+	share := float64(max(0, busy)) / float64(wall) / float64(runtime.NumCPU())
+	b.doc.Notes = append(b.doc.Notes, fmt.Sprintf("While calls were made one at a time, other programs (cnitest "+
+		"itself is one of them) used %.0f %% of the processors' time.", 100*share))
 }
 
 // together measures calls at the same time.
@@ -113,7 +136,11 @@ func (b *bench) together(ctx context.Context, until time.Time) error {
 			}
 		}
 		end := time.Now().Add(share)
-		for round := 0; round == 0 || round < mostRounds && time.Now().Before(end); round++ {
+		least := 1
+		if callers <= cheapCallers {
+			least = lockRounds
+		}
+		for round := 0; round < least || round < mostRounds && time.Now().Before(end); round++ {
 			if _, err := b.turn(ctx, b.chains, callers); err != nil {
 				return err
 			}

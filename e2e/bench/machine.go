@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,4 +49,31 @@ func field(file, name string) string {
 		}
 	}
 	return ""
+}
+
+// busyTime returns how long the processors of the machine have been busy since it was booted, all together; false if it
+// does not tell (proc_stat(5)).
+func busyTime() (time.Duration, bool) {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, false
+	}
+	line, _, _ := strings.Cut(string(data), "\n")
+	fields := strings.Fields(line)
+	const idle, wait = 4, 5 // after the name: user, nice, system, idle, iowait, irq, softirq, steal
+	if len(fields) < 9 {
+		return 0, false
+	}
+	ticks := 0
+	for i, text := range fields[1:9] {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return 0, false
+		}
+		if i+1 != idle && i+1 != wait {
+			ticks += n
+		}
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 everywhere
+	return time.Duration(ticks) * tick, true
 }

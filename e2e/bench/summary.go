@@ -125,7 +125,8 @@ func (b *bench) lockFindings() []string {
 	for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del} {
 		for _, callers := range slices.Backward(b.options.Callers) {
 			alone, many := b.doc.Call(name, string(verb), first, 1), b.doc.Call(name, string(verb), first, callers)
-			if callers < 4 || alone == nil || many == nil {
+			rounds := len(b.series[seriesKey{name, verb, first, callers}].walls)
+			if callers < 4 || alone == nil || many == nil || rounds < lockRounds {
 				continue
 			}
 			each := 1 / many.PerSecond

@@ -111,6 +111,9 @@ func (f *benchFlags) check(list *conflist.File) error {
 		}
 	}
 	f.callers, f.attachments = slices.Compact(f.callers), slices.Compact(f.attachments)
+	if profiles := scenario.Profiles(); !slices.Contains(profiles, scenario.Profile(f.profile)) {
+		return fmt.Errorf("--profile %q: want one of %v", f.profile, profiles)
+	}
 	if err := isDir("--bin-dir", f.binDir); err != nil {
 		return err
 	}

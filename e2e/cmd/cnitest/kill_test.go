@@ -67,6 +67,7 @@ func TestKill(t *testing.T) {
 		{name: "results", args: append([]string{"run", "--workers=1"}, run[1:]...), until: "^pass"},
 		{name: "soak", args: []string{"run", "--bin-dir", bin, "--soak=1m", conflistName}, until: "a soak", after: 1500 * time.Millisecond},
 		{name: "repeated run", args: []string{"run", "--bin-dir", bin, "--repeat=2", conflistName}, after: time.Second},
+		{name: "benchmark", args: []string{"bench", "--bin-dir", bin, conflistName}, after: 3 * time.Second},
 		{name: "lab", args: []string{"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100; : " + exeArgument}, until: "^here"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -39,19 +39,19 @@ func TestReports(t *testing.T) {
 		}
 	}
 	for _, readme := range readmes {
-		checkReportTable(t, readme.path,
+		checkReportTable(t, readme.path, "reports",
 			"| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
 	}
 }
 
-// checkReportTable checks that a file has the table between its marks, or writes it there.
-func checkReportTable(t *testing.T, path, table string) {
+// checkReportTable checks that a file has the table between the marks of what is published, or writes it there.
+func checkReportTable(t *testing.T, path, what, table string) {
 	t.Helper()
 	old, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- BEGIN reports -->\n", "<!-- END reports -->\n"
+	begin, end := fmt.Sprintf("<!-- BEGIN %s -->\n", what), fmt.Sprintf("<!-- END %s -->\n", what)
 	head, rest, ok := strings.Cut(string(old), begin)
 	_, tail, ended := strings.Cut(rest, end)
 	if !ok || !ended {
@@ -65,7 +65,7 @@ func checkReportTable(t *testing.T, path, table string) {
 		return
 	}
 	if diff := cmp.Diff(want, string(old)); diff != "" {
-		t.Errorf("%s: the table is not that of the reports; run make reports; (-want +got):\n%s", path, diff)
+		t.Errorf("%s: the table is not that of the %s; run make %s; (-want +got):\n%s", path, what, what, diff)
 	}
 }
 

@@ -24,7 +24,8 @@ func TestSignals(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		args    []string
-		until   string // a line of its output
+		until   string        // a line of its output; empty means none
+		after   time.Duration // after that line, or after the start
 		signal  syscall.Signal
 		want    int
 		wantErr string // of everything on stderr
@@ -65,6 +66,12 @@ func TestSignals(t *testing.T) {
 			wantErr: `cnitest: interrupted by SIGTERM in run 2 of 3\n$`,
 		},
 		{
+			// It prints tables when it ends.
+			name: "interrupt of a benchmark", args: []string{"bench", "--bin-dir", bin, "--out=out", conflistName},
+			after: 4 * time.Second, signal: syscall.SIGINT, want: 130,
+			wantErr: `cnitest: bench: interrupted by SIGINT\n$`,
+		},
+		{
 			name: "interrupt of a lab's command", args: []string{
 				"lab", "--bin-dir", bin, conflistName, "--", "sh", "-c", "echo here; sleep 100",
 			},
@@ -75,7 +82,10 @@ func TestSignals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			eachUser(t, func(t *testing.T, user bool) {
 				p := start(t, user, tt.args...)
-				p.until(t, tt.until)
+				if tt.until != "" {
+					p.until(t, tt.until)
+				}
+				time.Sleep(tt.after)
 				if err := p.Process.Signal(tt.signal); err != nil {
 					t.Fatal(err)
 				}
