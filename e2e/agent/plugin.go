@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"os"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -53,6 +54,8 @@ type PluginArgs struct {
 	BinDirs []string `json:"binDirs"`
 	Env     []string `json:"env"`
 	Stdin   []byte   `json:"stdin"`
+	// StdinFrom is a file or directory of the node that is its standard input instead of Stdin; empty means Stdin.
+	StdinFrom string `json:"stdinFrom,omitempty"`
 	// Timeout is the time after which it is killed, in time that the machine gave; 0 means cni.DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
 }
@@ -66,7 +69,16 @@ func (s *Server) Plugin(args PluginArgs, call *cni.Call) error {
 	ctx, cancel := machinetime.WithTimeout(context.Background(), cmp.Or(args.Timeout, cni.DefaultTimeout))
 	defer cancel()
 	defer reapOrphans()
-	*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)
+	if args.StdinFrom == "" {
+		*call = cni.Exec(ctx, path, cni.Environ(args.Env), args.Stdin)
+		return nil
+	}
+	stdin, err := os.Open(args.StdinFrom)
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
+	*call = cni.ExecOn(ctx, path, cni.Environ(args.Env), stdin)
 	return nil
 }
 

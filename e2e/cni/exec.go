@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,16 @@ import (
 // call says what went wrong. When ctx ends, the plugin and its process group are killed; a timeout of package
 // machinetime is extended by the time that they wait for a processor. Calls may be made concurrently.
 func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
+	return execFrom(ctx, path, env, stdin, bytes.NewReader(stdin))
+}
+
+// ExecOn does the same as Exec with an open file or directory as standard input, which stays open. The call has no input
+// then.
+func ExecOn(ctx context.Context, path string, env []string, stdin *os.File) Call {
+	return execFrom(ctx, path, env, nil, stdin)
+}
+
+func execFrom(ctx context.Context, path string, env []string, stdin []byte, from io.Reader) Call {
 	call := Call{Plugin: filepath.Base(path), Path: path, Env: env, Stdin: string(stdin), ExitCode: -1}
 	for _, e := range env {
 		if verb, ok := strings.CutPrefix(e, "CNI_COMMAND="); ok {
@@ -31,7 +42,7 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = env
-	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stdin = from
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	KillGroup(cmd)
 
@@ -125,14 +136,14 @@ func KilledText(ctx context.Context, took time.Duration) string {
 		machinetime.Excess(extra))
 }
 
-// Environ returns the environment of a plugin: the given variables of the protocol, and PATH. If PATH is not given, it
+// Environ returns the environment of a plugin: the given variables of the protocol and of traces, and PATH. If PATH is not given, it
 // is that of this process. libcni would pass the whole environment of its own process.
 func Environ(vars []string) []string {
 	var env []string
 	path := "PATH=" + os.Getenv("PATH")
 	for _, v := range vars {
 		switch {
-		case strings.HasPrefix(v, "CNI_"):
+		case strings.HasPrefix(v, "CNI_"), traces(v):
 			env = append(env, v)
 		case strings.HasPrefix(v, "PATH="):
 			path = v
@@ -140,4 +151,11 @@ func Environ(vars []string) []string {
 	}
 	slices.Sort(env) // libcni's order is that of a map, which is random
 	return append(env, path)
+}
+
+// traces reports whether a variable is one by which libcni passes the context of a trace to plugins (W3C Trace Context
+// and Baggage).
+func traces(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	return slices.Contains([]string{"TRACEPARENT", "TRACESTATE", "BAGGAGE"}, name)
 }

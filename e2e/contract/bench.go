@@ -215,6 +215,8 @@ type invocation struct {
 	config map[string]any
 	// stdin replaces config if it is not nil.
 	stdin []byte
+	// stdinFrom is a file or directory that replaces both if it is not empty.
+	stdinFrom string
 	// path replaces the PATH of the node if it is not nil.
 	path    *string
 	timeout time.Duration
@@ -264,7 +266,8 @@ func (b *bench) arguments(inv *invocation) (agent.PluginArgs, error) {
 		}
 	}
 	args := agent.PluginArgs{
-		Plugin: inv.plugin, BinDirs: b.node.BinDirs, Stdin: stdin, Timeout: cmp.Or(inv.timeout, deadline),
+		Plugin: inv.plugin, BinDirs: b.node.BinDirs, Stdin: stdin, StdinFrom: inv.stdinFrom,
+		Timeout: cmp.Or(inv.timeout, deadline),
 	}
 	for _, key := range slices.Sorted(maps.Keys(inv.env)) {
 		args.Env = append(args.Env, key+"="+inv.env[key])

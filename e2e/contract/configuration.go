@@ -57,6 +57,15 @@ func configuration() []Requirement {
 			check: checkUnusualConfiguration,
 		},
 		{
+			ID: "CFG-9", Level: MustNot, Section: "1, Plugin configuration objects, well-known keys",
+			Roles: []Role{Main},
+			Text:  "The type of an IPAM plugin has no character that a path does not allow.",
+			Why: "A type with a slash in it runs a file that is in no directory of CNI_PATH, with all rights of the " +
+				"node.",
+			How:   "Reads the conflist; ADD with ./ before the type of the IPAM plugin is an error.",
+			check: checkIPAMType,
+		},
+		{
 			ID: "VER-2", Level: Must, Section: "1, Version considerations", Roles: everyPlugin(),
 			Text: "A configuration works with every version of one major number that the plugin advertises.",
 			Why: "Clusters upgrade plugins and keep their configuration, or change the configuration and keep the " +
@@ -118,10 +127,34 @@ func configuration() []Requirement {
 func (s *Subject) config() map[string]any { return s.file.Plugins[s.index].Config }
 
 func checkType(_ context.Context, t *trial) error {
-	if name := t.subject.Type; !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`).MatchString(name) {
-		t.wrong(nil, "type %q: want letters, digits, underscores, dots and hyphens", name)
-	}
+	t.wantName("type", t.subject.Type)
 	return nil
+}
+
+// wantName checks that a type is a name that every file system allows.
+func (t *trial) wantName(key, name string) {
+	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`).MatchString(name) {
+		t.wrong(nil, "%s %q: want letters, digits, underscores, dots and hyphens", key, name)
+	}
+}
+
+func checkIPAMType(ctx context.Context, t *trial) error {
+	if t.subject.ipam == "" {
+		return notApplicable("%s has no ipam", t.subject.Type)
+	}
+	t.wantName("ipam.type", t.subject.ipam)
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p, func(inv *invocation) {
+		ipam, _ := inv.config["ipam"].(map[string]any)
+		inv.config["ipam"] = withKey(ipam, "type", "./"+t.subject.ipam)
+	})
+	if err == nil && call.ExitCode == 0 {
+		t.wrong([]cni.Call{call}, "ADD with the ipam.type %q succeeds, want an error", "./"+t.subject.ipam)
+	}
+	return err
 }
 
 func checkReservedKeys(_ context.Context, t *trial) error {

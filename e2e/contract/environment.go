@@ -49,7 +49,7 @@ func checkEnvironmentOfOthers(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	p, err := b.pod(ctx, "environment")
+	p, err := b.pod(ctx, "environment-of-others")
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
@@ -69,6 +70,22 @@ func execution() []Requirement {
 			Why:   "The first is a fault of the runtime, the second one of the administrator.",
 			How:   "Each verb with half an object, with no name, and with the name \"../net\".",
 			check: checkBadInput,
+		},
+		{
+			ID: "ERR-4", Level: Stated, Section: "5, Error, code 3", Roles: everyPlugin(),
+			Text: "An ADD that fails with code 3 leaves nothing: the runtime need not call DEL.",
+			Why:  "A runtime that believes it calls no DEL, and what ADD made stays for ever.",
+			How: "ADD with a CNI_NETNS that does not exist; if it fails with code 3, node and pod look as before. A " +
+				"plugin that answers with another code is exempt.",
+			check: checkUnknownContainer,
+		},
+		{
+			ID: "ERR-5", Level: Stated, Section: "5, Error, code 5", Roles: everyPlugin(),
+			Text: "An input that cannot be read is an error with code 5.",
+			Why: "A configuration that never arrived is a fault of the machine or the runtime; with another code " +
+				"people look for it in the configuration.",
+			How:   "Each verb with a directory as standard input, from which every read fails.",
+			check: checkUnreadableInput,
 		},
 		{
 			ID: "E12", Level: Stated, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},
@@ -204,13 +221,6 @@ func checkBadInput(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	verbs := []cni.Verb{cni.Add, cni.Del}
-	if atLeast(t.version, "0.4.0") {
-		verbs = append(verbs, cni.Check)
-	}
-	if atLeast(t.version, "1.1.0") {
-		verbs = append(verbs, cni.GC, cni.Status)
-	}
 	for _, tt := range []struct {
 		what string
 		code uint
@@ -220,7 +230,7 @@ func checkBadInput(ctx context.Context, t *trial) error {
 		{"no name", 7, func(inv *invocation) { delete(inv.config, "name") }},
 		{`the name "../net"`, 7, func(inv *invocation) { inv.config["name"] = "../net" }},
 	} {
-		for _, verb := range verbs {
+		for _, verb := range t.verbs() {
 			call, err := b.call(ctx, verb, p, tt.edit)
 			if err != nil {
 				return err
@@ -231,4 +241,62 @@ func checkBadInput(ctx context.Context, t *trial) error {
 		}
 	}
 	return nil
+}
+
+// verbs returns the verbs that a plugin has at the version, without VERSION, which needs no configuration.
+func (t *trial) verbs() []cni.Verb {
+	verbs := []cni.Verb{cni.Add, cni.Del}
+	if atLeast(t.version, "0.4.0") {
+		verbs = append(verbs, cni.Check)
+	}
+	if atLeast(t.version, "1.1.0") {
+		verbs = append(verbs, cni.GC, cni.Status)
+	}
+	return verbs
+}
+
+func checkUnreadableInput(ctx context.Context, t *trial) error {
+	b, err := t.sharedBench(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "unreadable")
+	if err != nil {
+		return err
+	}
+	for _, verb := range t.verbs() {
+		call, err := b.call(ctx, verb, p, func(inv *invocation) { inv.stdinFrom = "/" })
+		if err != nil {
+			return err
+		}
+		if answer, ok := failure(call); !ok || answer.Code != 5 || call.ExitCode == 0 {
+			t.wrong([]cni.Call{call}, "%s with an input that cannot be read: want code 5, got %s", verb, summary(call))
+		}
+	}
+	return nil
+}
+
+func checkUnknownContainer(ctx context.Context, t *trial) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p, func(inv *invocation) {
+		inv.env["CNI_NETNS"] = agent.NamespacePath("cnitest-nowhere")
+	})
+	if err != nil {
+		return err
+	}
+	if answer, ok := failure(call); !ok || answer.Code != 3 {
+		return notApplicable("it does not answer with code 3 when the namespace does not exist: %s", summary(call))
+	}
+	left, err := b.leftOfFailure(ctx, before, p)
+	if err == nil && len(left) > 0 {
+		t.wrong([]cni.Call{call}, "ADD fails with code 3, after which no DEL comes, and leaves %s", first(left))
+	}
+	return err
 }

@@ -124,6 +124,7 @@ func errorCodes() map[string]defect {
 		"calls-environment-config": instead(4, 7),
 		"calls-decoding-internal":  instead(6, 999),
 		"calls-config-internal":    instead(7, 999),
+		"calls-io-internal":        instead(5, 999),
 		"calls-retry-internal":     instead(50, 999),
 		"names-no-variable": recode(func(code uint, msg string) (uint, string) {
 			if code == 4 {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"maps"
 	"path/filepath"
 	"strings"
 
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 )
 
@@ -45,6 +47,44 @@ func delegations() map[string]defect {
 			}
 			return a
 		}),
+		"takes-any-answer": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			e, failed := a.errorOf()
+			if !failed || !strings.Contains(e.Msg, "signal") {
+				return a
+			}
+			return real(c.edited(func(config map[string]any) { delete(config, "ipam") }))
+		}),
+		"cleans-environment": func(c *call, next plugin) answer {
+			return next(c.with("TRACEPARENT", "").with("TRACESTATE", "").with("BAGGAGE", ""))
+		},
+		"chokes-on-traces": on("ADD", func(c *call, next plugin) answer {
+			if c.env["BAGGAGE"] != "" {
+				return c.fail(4, "BAGGAGE: not a variable of CNI")
+			}
+			return next(c)
+		}),
+		"follows-paths": on("ADD", func(c *call, next plugin) answer {
+			return next(c.withIPAM(func(section map[string]any) {
+				name, _ := section["type"].(string)
+				section["type"] = filepath.Base(name)
+			}))
+		}),
+		"takes-one-address": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			result, ok := a.result()
+			if ips := objects(result, "ips"); ok && len(ips) > 1 {
+				_ = c.dropAddress(ips[1])
+			}
+			return a
+		}),
+		"forgets-metrics": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			if a.status == 0 {
+				_ = c.inPod(dropMetrics)
+			}
+			return a
+		}),
 		"knows-macvlan": on("CHECK", func(c *call, next plugin) answer {
 			if c.attached() && !c.link(func(l netlink.Link) bool { return l.Type() == "macvlan" }) {
 				return c.fail(107, "%s: want a macvlan", c.env["CNI_IFNAME"])
@@ -58,4 +98,51 @@ func delegations() map[string]defect {
 			return next(c.edited(func(config map[string]any) { delete(config, "args") }))
 		}),
 	}
+}
+
+// withIPAM returns the call with another section ipam.
+func (c *call) withIPAM(edit func(section map[string]any)) *call {
+	return c.edited(func(config map[string]any) {
+		section, _ := config["ipam"].(map[string]any)
+		section = maps.Clone(section)
+		edit(section)
+		config["ipam"] = section
+	})
+}
+
+// dropAddress removes an address of a result from the pod.
+func (c *call) dropAddress(ip map[string]any) error {
+	text, _ := ip["address"].(string)
+	address, err := netlink.ParseAddr(text)
+	if err != nil {
+		return err
+	}
+	return c.inPod(func() error {
+		link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+		if err != nil {
+			return err
+		}
+		return netlink.AddrDel(link, address)
+	})
+}
+
+// dropMetrics gives each route of the pod that has a metric another one.
+func dropMetrics() error {
+	routes, err := netlinksafe.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
+		if r.Priority == 0 || r.Gw == nil {
+			continue
+		}
+		if err := netlink.RouteDel(&r); err != nil {
+			return err
+		}
+		r.Priority = 0
+		if err := netlink.RouteAdd(&r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

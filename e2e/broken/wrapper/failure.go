@@ -2,9 +2,11 @@ package main
 
 import (
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 )
@@ -93,6 +95,9 @@ func failures() map[string]defect {
 			}
 			return a
 		}),
+		// No defect: an unknown container is noticed before anything is made.
+		"knows-containers":          unknownContainers(false),
+		"litters-without-container": unknownContainers(true),
 		"needs-programs": on("ADD", func(c *call, next plugin) answer {
 			if _, err := exec.LookPath("sh"); err != nil {
 				panic(err)
@@ -164,4 +169,19 @@ func (c *call) addAgain() error {
 		}
 	}
 	return nil
+}
+
+// unknownContainers returns an ADD that fails with code 3 if there is no namespace.
+func unknownContainers(litter bool) defect {
+	return on("ADD", func(c *call, next plugin) answer {
+		if _, err := os.Stat(c.env["CNI_NETNS"]); err == nil || len(c.config) == 0 || c.env["CNI_NETNS"] == "" {
+			return next(c)
+		}
+		if litter {
+			if err := note("litter", c.env["CNI_CONTAINERID"]); err != nil {
+				return c.fail(types.ErrIOFailure, "%v", err)
+			}
+		}
+		return c.fail(types.ErrUnknownContainer, "CNI_NETNS %s: no such namespace", c.env["CNI_NETNS"])
+	})
 }

@@ -35,6 +35,8 @@ type call struct {
 	verb   string
 	env    map[string]string
 	stdin  []byte
+	// unreadable says that stdin cannot be read.
+	unreadable bool
 	// config is the object on stdin; empty if there is none.
 	config map[string]any
 }
@@ -93,7 +95,7 @@ func run() (answer, error) {
 		c.env[name] = value
 	}
 	if c.stdin, err = io.ReadAll(os.Stdin); err != nil {
-		return answer{}, err
+		c.unreadable = true // the real plugin reports it
 	}
 	if json.Unmarshal(c.stdin, &c.config) != nil {
 		c.config = map[string]any{} // the real plugin reports the mistake
@@ -123,6 +125,9 @@ func execute(path string, c *call) answer {
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(c.stdin), &stdout, &stderr
+	if c.unreadable {
+		cmd.Stdin = os.Stdin
+	}
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		return c.fail(types.ErrInternal, "%s: %v", path, err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
@@ -45,8 +46,8 @@ func advertising(versions []string, next plugin) plugin {
 	}
 }
 
-// mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails and lets no router give
-// the pod addresses, a STATUS that checks the master, and a GC.
+// mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails, gives routes their mtu
+// and advmss and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -60,6 +61,9 @@ func mendedMain(c *call) answer {
 			return a
 		}
 		if err := c.setInPod("accept_ra", "0"); err != nil {
+			return c.fail(types.ErrIOFailure, "%v", err)
+		}
+		if err := c.limitRoutes(a); err != nil {
 			return c.fail(types.ErrIOFailure, "%v", err)
 		}
 		return a
@@ -104,6 +108,34 @@ func (c *call) refuse() (answer, bool) {
 		return c.fail(101, "master %q: %v", c.text("master"), err), true
 	}
 	return answer{}, false
+}
+
+// limitRoutes gives the routes of the pod the mtu and advmss of a result. Upstream's plugins ignore them.
+func (c *call) limitRoutes(a answer) error {
+	result, _ := a.result()
+	for _, said := range objects(result, "routes") {
+		mtu, _ := said["mtu"].(float64)
+		advMSS, _ := said["advmss"].(float64)
+		text, _ := said["dst"].(string)
+		if mtu == 0 && advMSS == 0 {
+			continue
+		}
+		dst, err := netlink.ParseIPNet(text)
+		if err != nil {
+			return err
+		}
+		if err := c.inPod(func() error {
+			routes, err := netlinksafe.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+			for i := range routes {
+				routes[i].MTU, routes[i].AdvMSS = int(mtu), int(advMSS)
+				err = errors.Join(err, netlink.RouteReplace(&routes[i]))
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setInPod changes an IPv6 setting of the pod's interface.

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/invoke"
@@ -66,7 +67,11 @@ type Behaviour struct {
 	Stderr string `json:"stderr,omitempty"`
 	// Result replaces the result of the delegate.
 	Result json.RawMessage `json:"result,omitempty"`
-	// After makes the stub call the delegate before it fails.
+	// Output replaces everything that it prints on standard output, whether it is JSON or not; nil replaces nothing.
+	Output *string `json:"output,omitempty"`
+	// Killed makes it end by a signal, before it prints anything.
+	Killed bool `json:"killed,omitempty"`
+	// After makes the stub call the delegate before it fails, is killed or prints Output.
 	After bool `json:"after,omitempty"`
 }
 
@@ -179,10 +184,16 @@ func run(plugin string) (string, error) {
 		time.Sleep(time.Hour)
 	}
 	answer := string(do.Result)
-	if do.After || do.Code == 0 && do.Result == nil {
+	if do.After || do.Code == 0 && do.Result == nil && do.Output == nil && !do.Killed {
 		if answer, err = c.handOn(plugin, verb, o); err != nil {
 			return "", err
 		}
+	}
+	if do.Killed {
+		return "", syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	if do.Output != nil {
+		return *do.Output, nil
 	}
 	if do.Code != 0 {
 		return "", types.NewError(do.Code, do.Msg, "")
