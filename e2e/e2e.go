@@ -50,6 +50,9 @@ type Options struct {
 	// Plugins are the types of the plugins under test. Empty means all plugins of the chain that upstream does not
 	// ship, or the first one if upstream ships all.
 	Plugins []string
+	// CNIVersion is the version of the CNI specification that the runtime knows; empty means all. Plugins are then
+	// called at no later one, and not with verbs that came later.
+	CNIVersion string
 	// Target describes what each node runs beside the plugins, such as a daemon, and the cloud that the nodes are in;
 	// nil means neither. A daemon claims the feature DaemonRestart, a cloud the feature CloudENIs.
 	Target *target.Target
@@ -158,6 +161,14 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	file, err := o.readConflist()
 	if err != nil {
 		return nil, nil, err
+	}
+	if o.CNIVersion != "" {
+		if file, err = file.At(o.CNIVersion); err != nil {
+			return nil, nil, err
+		}
+		if o.Nodes.With != nil {
+			o.Nodes.With, _ = o.Nodes.With.At(o.CNIVersion)
+		}
 	}
 	o.claimDeclared(file)
 	if o.Workers == 0 {

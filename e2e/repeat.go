@@ -37,6 +37,7 @@ func (o *Options) Command(id string, more ...string) string {
 		claims = append(claims, string(f))
 	}
 	add("features", strings.Join(claims, ","), claims != nil)
+	add("cni-version", o.CNIVersion, o.CNIVersion != "")
 	add("uplink", o.Nodes.Uplink, o.Nodes.Uplink != "")
 	add("uplink-kind", o.Nodes.UplinkKind, o.Nodes.UplinkKind != "" && o.Nodes.UplinkKind != "veth")
 	add("nics", strconv.Itoa(o.Nodes.NICs), o.Nodes.NICs > 1)

@@ -46,9 +46,13 @@ func TestPlan_conflist(t *testing.T) {
 				AfterMain: []map[string]any{{"type": "recorder", "n": 1}, {"type": "recorder", "n": 2}},
 				Append:    []map[string]any{{"type": "last"}},
 			},
-			CNIVersion: "1.1.0",
 		}, `{
-  "cniVersion": "1.1.0",
+  "cniVersion": "0.4.0",
+  "cniVersions": [
+    "0.3.1",
+    "1.0.0",
+    "9.9.9"
+  ],
   "disableGC": "TRUE",
   "name": "warned",
   "plugins": [

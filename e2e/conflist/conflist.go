@@ -50,6 +50,8 @@ type origin struct {
 	written passage
 	// defaultName is the network's name if the configuration has none.
 	defaultName string
+	// at is the version of the runtime that calls the plugins; empty for one that knows all versions.
+	at string
 }
 
 // Plugin is one object of the chain.

@@ -22,8 +22,6 @@ type PlanOptions struct {
 	Avoid []netip.Prefix
 	// Chain changes the plugins of every node.
 	Chain Chain
-	// CNIVersion replaces cniVersion and cniVersions; empty leaves them.
-	CNIVersion string
 }
 
 // PlanNode says what one node needs.

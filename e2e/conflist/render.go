@@ -26,8 +26,8 @@ func (p *planner) render() error {
 			renameUplink(plugins, name, d.node.Uplink)
 		}
 		list["plugins"] = p.opts.Chain.extend(plugins)
-		if p.opts.CNIVersion != "" {
-			list["cniVersion"] = p.opts.CNIVersion
+		if p.file.at != "" {
+			list["cniVersion"] = p.file.at
 			delete(list, "cniVersions")
 		}
 		if node.Conflist, err = marshal(list); err != nil {

@@ -158,6 +158,9 @@ func (s *Subject) Discover(ctx context.Context) error {
 		}
 		common = slices.DeleteFunc(common, func(v string) bool { return !slices.Contains(supported, v) })
 	}
+	if last, old := s.file.Runtime(); old {
+		common = slices.DeleteFunc(common, func(v string) bool { return !atLeast(last, v) })
+	}
 	if s.file.LayerTwo() {
 		// A result of older ones has an address.
 		common = slices.DeleteFunc(common, func(v string) bool { return !atLeast(v, "0.3.0") })

@@ -62,6 +62,7 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --section 2.GC
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --cni-version 0.4.0
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
   cnitest run net.d/10-mynet.conflist --bin-dir bin --fail-fast --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --failed out
@@ -299,7 +300,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
 		},
 		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},
-		Workers: f.workers, ReportDir: f.reportDir, Version: version(),
+		Workers: f.workers, CNIVersion: f.cniVersion, ReportDir: f.reportDir, Version: version(),
 	}
 	var more []string
 	if f.backend != netnsBackend {

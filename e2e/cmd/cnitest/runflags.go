@@ -46,6 +46,7 @@ type selectFlags struct {
 // howFlags say how to run it.
 type howFlags struct {
 	workers, repeat int
+	cniVersion      string
 	keep, failFast  bool
 }
 
@@ -102,6 +103,8 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 func (f *howFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&f.workers, "workers", 0, "number of scenarios and requirements to run at the same time, fewer on a "+
 		"busy machine (default four for each processor, six with IPv6)")
+	flags.StringVar(&f.cniVersion, "cni-version", "",
+		"newest version of the CNI specification that the runtime knows, e.g. 0.4.0 (default all)")
 	flags.IntVar(&f.repeat, "repeat", 1,
 		"number of times to run; fail if a result differs from that of the first run")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "end at the first failure of a plugin under test")
