@@ -40,12 +40,43 @@ var (
 	named = regexp.MustCompile(`\b(pod|node|host)/[\w-]+|\bveth\w+|\b[0-9a-fA-F]*[.:][0-9a-fA-F.:]+(/\d+)?`)
 	// rest matches the end of a reason of a requirement that fails in several ways.
 	rest = regexp.MustCompile(`^and \d+ (more|others?)$`)
+	// noted matches the notes at the end of a reason, which say what else is the case: the CNI version, or what was not
+	// checked. The code of an error belongs to its message.
+	noted = regexp.MustCompile(` \((?:CNI|[a-z]+ (?:is|are) not) [^()]*\)$`)
+	// answer matches a plugin's error in a part of a reason, in the two forms in which steps and requirements have it.
+	answer = regexp.MustCompile(`\bcode (\d+): (.+)$|\b(?:ADD|DEL|CHECK|GC|STATUS): [\w.-]+: (.+) \(code (\d+)\)$`)
+	// leftover matches what is missing or left at the end of a part of a reason.
+	leftover = regexp.MustCompile(
+		`(?:\bleaves?|with each pod:|\bon node/[\w-]+:) ([-+] (?:first )?\w+ .*?)(?:, and \d+ more)?$`)
+	device   = regexp.MustCompile(`\bdev [\w.-]+`)
 )
 
 // CauseKey returns the same key for reasons with the same cause, in whichever scenario.
 func CauseKey(reason string) string {
 	_, last := decisive(reason)
+	for _, part := range slices.Backward(reasonParts(noted.ReplaceAllString(reason, ""))) {
+		if key := failureKey(part); key != "" {
+			return named.ReplaceAllString(key, "…")
+		}
+	}
 	return named.ReplaceAllString(last, "…")
+}
+
+// failureKey returns a plugin's own message in a part of a reason, or the first object that it left, without the call
+// that failed: many calls fail with one message. It is empty if the part has neither. A verb that succeeds although
+// another one fails is a cause of its own.
+func failureKey(part string) string {
+	if strings.Contains(part, " succeeds ") {
+		return ""
+	}
+	part = noted.ReplaceAllString(part, "")
+	if found := answer.FindStringSubmatch(part); found != nil {
+		return "code " + found[1] + found[4] + ": " + found[2] + found[3]
+	}
+	if found := leftover.FindStringSubmatch(part); found != nil {
+		return device.ReplaceAllString(found[1], "dev …")
+	}
+	return ""
 }
 
 // Causes groups the failures by cause, which is at the end of a reason, the cause with the most failures first.
@@ -74,7 +105,7 @@ func (r *Report) Causes() []Cause {
 
 // decisive returns the end of a reason, which names the cause, as far as it can be understood alone.
 func decisive(reason string) (text, last string) {
-	parts := reasonParts(reason)
+	parts := reasonParts(noted.ReplaceAllString(reason, ""))
 	for len(parts) > 1 && rest.MatchString(parts[len(parts)-1]) {
 		parts = parts[:len(parts)-1]
 	}

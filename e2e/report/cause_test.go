@@ -56,3 +56,45 @@ func TestReport_WriteHTML_causes(t *testing.T) {
 		t.Error("got causes of a report without failures")
 	}
 }
+
+// Each group has one cause, which is none of the others'.
+func TestCauseKey(t *testing.T) {
+	apart := "; eth0 of pod/left is a macvlan on eno1, and the kernel keeps such a device and its parent apart"
+	seen := map[string]int{}
+	for i, group := range [][]string{
+		{
+			"probe: no reply" + apart, "scenarios/x.yaml:16: probe: no reply" + apart + " (CNI 0.3.1 has no CHECK)",
+			"probe" + apart + " (CNI 0.3.1 has no CHECK; reservations are not checked: the IPAM plugin is not host-local)",
+			"probe" + apart + " (reservations are not checked: the IPAM plugin is not host-local)",
+		},
+		{
+			"scenarios/x.yaml:16: check pod/web: pod/web: CHECK: macvlan: Expected Route {GW:10.0.0.1} not found (code 999)",
+			"CHECK right after ADD: exit status 1, code 999: Expected Route {GW:10.0.0.1} not found (CNI 1.1.0)",
+			"CHECK without CNI_ARGS: want success, got exit status 1, code 999: Expected Route {GW:10.0.0.9} not found (CNI 1.1.0); and 1 more",
+		},
+		{
+			`x.yaml:18: del pod/web: pod/web: DEL: host-device: failed to find "eth0": Link not found (code 999); the kernel refused RTM_GETLINK eth0: ENODEV`,
+			`DEL again: want success, got exit status 1, code 999: failed to find "eth0": Link not found; the kernel refused RTM_GETLINK eth0: ENODEV (CNI 0.1.0, 1.1.0); and 1 more`,
+		},
+		{
+			"DEL leaves something with each pod: - address fe80::11/64 dev eno1-1: inet6 scope link, and 1 more (CNI 1.1.0)",
+			"DEL without prevResult leaves - address fe80::12/64 dev eno1-2: inet6 scope link, and 1 more (CNI 1.0.0, 1.1.0)",
+			"17 objects stayed behind after everything was deleted twice; first in reboot on node/a: - address fe80::10/64 dev eno1: inet6 scope link",
+		},
+		{"STATUS succeeds without the uplink, and ADD fails: exit status 1, code 999: Link not found (CNI 1.1.0)"},
+		{"STATUS succeeds with no address left, and ADD fails: exit status 1, code 999: Link not found (CNI 1.1.0)"},
+		{"ADD after two that failed: want success, got exit status 1, code 999: Link not found (CNI 1.1.0)"},
+		{"DEL of pod/web: want success, got code 999"},
+	} {
+		for _, reason := range group {
+			key := report.CauseKey(reason)
+			if other, known := seen[key]; known && other != i {
+				t.Errorf("%q has the cause of group %d, want one of its own: %q", reason, other, key)
+			}
+			seen[key] = i
+			if first := report.CauseKey(group[0]); key != first {
+				t.Errorf("%q has the cause %q, want %q", reason, key, first)
+			}
+		}
+	}
+}
