@@ -48,7 +48,7 @@ var (
 	// leftover matches what is missing or left at the end of a part of a reason.
 	leftover = regexp.MustCompile(
 		`(?:\bleaves?|with each pod:|\bon node/[\w-]+:) ([-+] (?:first )?\w+ .*?)(?:, and \d+ more)?$`)
-	device   = regexp.MustCompile(`\bdev [\w.-]+`)
+	device = regexp.MustCompile(`\bdev [\w.-]+`)
 )
 
 // CauseKey returns the same key for reasons with the same cause, in whichever scenario.
