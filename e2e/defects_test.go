@@ -239,7 +239,10 @@ func badDelegates() []spoilt {
 			defect: "swallows-error-of-del",
 			fails:  map[string]string{"DLG-3": "DEL succeeds although the plugin that it delegates to failed"},
 		},
-		{plugin: "macvlan", defect: "rolls-back-alone", also: []string{"DLG-6"}, fails: map[string]string{"DLG-4": "and does not call its DEL"}},
+		{
+			plugin: "macvlan", defect: "rolls-back-alone", also: []string{"DLG-6"},
+			fails: map[string]string{"DLG-4": "and does not call its DEL"},
+		},
 		{plugin: "route", defect: "one-at-a-time", fails: map[string]string{"LIF-1": "another ADD is running"}},
 		{
 			plugin: "host-local", defect: "shares-addresses", may: []string{"CHK-6", "STA-1"},

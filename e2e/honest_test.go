@@ -28,7 +28,9 @@ func honest() []sound {
 	return []sound{
 		{
 			name: "macvlan wrapped", plugin: "macvlan", role: contract.Main, chain: []string{macvlan}, defects: both,
-			but: library(map[string]report.Outcome{"A08": na, "ARG-1": na, "C03": na, "D08": na, "ERR-2": na, "ERR-4": na}),
+			but: library(map[string]report.Outcome{
+				"A08": na, "ARG-1": na, "C03": na, "CNV-1": na, "CNV-3": na, "D08": na, "ERR-2": na, "ERR-4": na,
+			}),
 		},
 		{
 			name: "host-local wrapped", plugin: "host-local", role: contract.IPAM, chain: []string{macvlan},
@@ -38,11 +40,17 @@ func honest() []sound {
 		{
 			name: "route wrapped", plugin: "route", role: contract.Chained, chain: []string{macvlan, route},
 			defects: map[string]string{"route": "none"},
-			but:     library(map[string]report.Outcome{"ERR-2": na, "ERR-4": na, "ADD-4": na, "CHN-1": na, "D07": na, "NET-1": na}),
+			but: library(map[string]report.Outcome{
+				"ERR-2": na, "ERR-4": na, "ADD-4": na, "CNV-1": na, "CNV-3": na, "CHN-1": na, "D07": na, "NET-1": na,
+			}),
 		},
 		{
 			name: "a plugin that knows its keys", plugin: "macvlan", role: contract.Main, chain: []string{macvlan},
 			defects: map[string]string{"macvlan": "refuses-keys"}, asked: []string{"ERR-2", "CFG-7"},
+		},
+		{
+			name: "a plugin with a capability", plugin: "macvlan", role: contract.Main,
+			chain: []string{capable(macvlan)}, defects: both, asked: []string{"CNV-1", "CNV-3"},
 		},
 		{
 			name: "a plugin that knows its containers", plugin: "macvlan", role: contract.Main,

@@ -1,5 +1,7 @@
 package e2e_test
 
+import "strings"
+
 // badSentences returns defects that violate sentences of the specification which few plugins are tested for.
 func badSentences() []spoilt {
 	return []spoilt{
@@ -37,8 +39,49 @@ func badSentences() []spoilt {
 			"DLG-5": "the IPAM plugin answers the route 192.0.2.0/25 via 198.51.100.1 mtu 1380 advmss 1300 priority 77, " +
 				"and that of the pod has no priority 77",
 		}},
+		{plugin: "macvlan", defect: "hides-a-route", fails: map[string]string{
+			"RES-6": "ADD gives the pod the route 203.0.113.0/24 table main",
+		}},
+		{plugin: "macvlan", defect: "hides-an-address", fails: map[string]string{
+			"RES-6": "ADD gives the pod the address 203.0.113.9/32 dev eth0, and the result does not list it",
+		}},
+		{plugin: "macvlan", defect: "hides-mac", fails: map[string]string{
+			"RES-7": "the result gives eth0 no mac, and it has ",
+		}},
+		{plugin: "macvlan", defect: "names-no-socket", fails: map[string]string{
+			"RES-7": `the result gives eth0 the socketPath "vhost.sock", want an absolute path`,
+		}},
+		{plugin: "macvlan", defect: "invents-devices", fails: map[string]string{
+			"RES-7": `the result gives eth0 the pciID "ffff:ff:1f.7", which does not exist`,
+		}},
+		{plugin: "macvlan", defect: "forgets-dns-options", fails: map[string]string{
+			"CFG-10": "the configuration has timeout:1 in dns.options, and the result has []",
+		}},
+		{plugin: "macvlan", defect: "forgives-capabilities", chain: []string{capable(macvlan)}, fails: map[string]string{
+			"CNV-1": "ADD with the capability mac and the value cnitest-nonsense succeeds, want an error",
+		}},
+		{plugin: "macvlan", defect: "ignores-capabilities", chain: []string{capable(macvlan)}, fails: map[string]string{
+			"CNV-3": "the capability mac asks for 02:63:",
+		}},
+		{plugin: "route", defect: "refuses-args", fails: map[string]string{
+			"CNV-2": "ADD with unknown args: want success as without, got exit status 1, code 7",
+		}},
+		{plugin: "macvlan", defect: "exaggerates-status", fails: map[string]string{
+			"STA-6": "STATUS: the plugin that it delegates to fails with code 50, and it with exit status 1, code 51",
+		}},
+		{plugin: "host-local", defect: "exaggerates-status", fails: map[string]string{
+			"STA-6": "STATUS with no address left, of which attached pods notice nothing: want code 50",
+		}},
+		{plugin: "macvlan", defect: "calls-transient-internal", fails: map[string]string{
+			"ERR-6": "ADD: the plugin that it delegates to fails with code 11, and it with exit status 1, code 999",
+		}},
 		{plugin: "macvlan", defect: "follows-paths", fails: map[string]string{
 			"CFG-9": `ADD with the ipam.type "./host-local" succeeds, want an error`,
 		}},
 	}
+}
+
+// capable returns a plugin's configuration with the capability mac.
+func capable(config string) string {
+	return strings.Replace(config, "{", `{"capabilities": {"mac": true}, `, 1)
 }

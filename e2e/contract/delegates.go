@@ -38,6 +38,13 @@ func answersOfDelegates() []Requirement {
 			check: checkDelegateAnswers,
 		},
 		{
+			ID: "ERR-6", Level: May, Section: "5, Error, code 11", Roles: []Role{Main},
+			Text:  "Code 11 of a delegated plugin, which says that the condition clears up by itself, stays code 11.",
+			Why:   "With any other code the runtime gives up what the next attempt would attach.",
+			How:   "A stub in the place of the IPAM plugin fails with code 11 in ADD.",
+			check: checkTransient,
+		},
+		{
 			ID: "DLG-7", Level: Should, Section: "4, Delegated plugin execution", Roles: everyPlugin(),
 			Text: "TRACEPARENT, TRACESTATE and BAGGAGE in the environment do no harm, and the delegated plugin gets " +
 				"them.",
@@ -238,6 +245,70 @@ func checkTraceContext(ctx context.Context, t *trial) error {
 				t.wrong([]cni.Call{call}, "%s: the delegated plugin gets %s=%q, want %q", verb, name, got, trace[name])
 			}
 		}
+	}
+	return nil
+}
+
+// passesOn checks that a verb fails with the code with which the delegated plugin fails.
+func (b *bench) passesOn(ctx context.Context, verb cni.Verb, p *pod, code uint) error {
+	b.order(map[string]stub.Behaviour{string(verb): {Code: code, Msg: "the stub says no"}})
+	call, err := b.call(ctx, verb, p)
+	if err != nil || call.ExitCode == 0 {
+		return err // DLG-4 or STA-4 reports it
+	}
+	if answer, _ := failure(call); answer.Code != code {
+		b.wrong([]cni.Call{call}, "%s: the plugin that it delegates to fails with code %d, and it with %s", verb, code,
+			summary(call))
+	}
+	return nil
+}
+
+func checkTransient(ctx context.Context, t *trial) error {
+	b, err := t.stubbed(ctx, nil)
+	if err != nil {
+		return err
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	return b.passesOn(ctx, cni.Add, p, 11)
+}
+
+func checkSeverity(ctx context.Context, t *trial) error {
+	if t.subject.Role == Main {
+		b, err := t.stubbed(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for _, code := range []uint{50, 51} {
+			if err := b.passesOn(ctx, cni.Status, nil, code); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := t.hasPool(); err != nil {
+		return err
+	}
+	b, err := t.bench(ctx, onlyOne)
+	if err != nil {
+		return err
+	}
+	if _, err := b.attach(ctx, "first"); err != nil {
+		return err
+	}
+	call, err := b.status(ctx)
+	if err != nil {
+		return err
+	}
+	answer, ok := failure(call)
+	switch {
+	case !ok:
+		return notApplicable("STATUS does not notice that the pool is used up")
+	case answer.Code == 51:
+		t.wrong([]cni.Call{call}, "STATUS with no address left, of which attached pods notice nothing: want code 50, "+
+			"got %s", summary(call))
 	}
 	return nil
 }

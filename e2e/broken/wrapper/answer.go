@@ -124,6 +124,8 @@ func errorCodes() map[string]defect {
 		"calls-environment-config": instead(4, 7),
 		"calls-decoding-internal":  instead(6, 999),
 		"calls-config-internal":    instead(7, 999),
+		"exaggerates-status":       instead(50, 51),
+		"calls-transient-internal": instead(11, 999),
 		"calls-io-internal":        instead(5, 999),
 		"calls-retry-internal":     instead(50, 999),
 		"names-no-variable": recode(func(code uint, msg string) (uint, string) {
@@ -139,6 +141,7 @@ func errorCodes() map[string]defect {
 			return code, msg
 		}),
 		"refuses-keys-with-any-code": refusingKeys(999, named),
+		"refuses-args":               refusingArgs,
 		"refuses-keys-without-name":  refusingKeys(2, func(string, any) string { return "a key is not supported" }),
 		// No defect: the specification allows it.
 		"refuses-keys": refusingKeys(2, named),
@@ -160,4 +163,15 @@ func refusingKeys(code uint, msg func(key string, value any) string) defect {
 		}
 		return next(c)
 	})
+}
+
+// refusingArgs refuses args that it does not know.
+func refusingArgs(c *call, next plugin) answer {
+	args, _ := c.config["args"].(map[string]any)
+	for key := range args {
+		if key != "cni" {
+			return c.fail(7, "args: key %s is not known", key)
+		}
+	}
+	return next(c)
 }

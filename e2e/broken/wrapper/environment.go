@@ -41,6 +41,20 @@ func environments() map[string]defect {
 			}
 			return answer{}
 		},
+		"forgives-capabilities": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			if a.status != 0 && c.config["runtimeConfig"] != nil {
+				return next(c.edited(func(config map[string]any) { delete(config, "runtimeConfig") }))
+			}
+			return a
+		}),
+		"ignores-capabilities": on("ADD", func(c *call, next plugin) answer {
+			options, _ := c.config["runtimeConfig"].(map[string]any)
+			if mac, _ := options["mac"].(string); !strings.Contains(mac, ":") {
+				return next(c)
+			}
+			return next(c.edited(func(config map[string]any) { delete(config, "runtimeConfig") }))
+		}),
 		"needs-hex-ids": on("ADD", func(c *call, next plugin) answer {
 			if strings.Contains(c.env["CNI_CONTAINERID"], "_") {
 				return c.fail(100, "container %s: want hexadecimal digits", c.env["CNI_CONTAINERID"])

@@ -47,7 +47,7 @@ func advertising(versions []string, next plugin) plugin {
 }
 
 // mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails, gives routes their mtu
-// and advmss and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
+// and advmss, says the mtu of the interface and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -66,7 +66,7 @@ func mendedMain(c *call) answer {
 		if err := c.limitRoutes(a); err != nil {
 			return c.fail(types.ErrIOFailure, "%v", err)
 		}
-		return a
+		return c.withMTU(a)
 	case "STATUS":
 		if a := real(c); a.status != 0 {
 			return a
@@ -108,6 +108,26 @@ func (c *call) refuse() (answer, bool) {
 		return c.fail(101, "master %q: %v", c.text("master"), err), true
 	}
 	return answer{}, false
+}
+
+// withMTU returns an answer of 1.1.0 with the mtu of the pod's interface, which upstream's macvlan leaves out.
+func (c *call) withMTU(a answer) answer {
+	if c.text("cniVersion") != "1.1.0" {
+		return a
+	}
+	mtu := 0
+	_ = c.inPod(func() error {
+		link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+		if err == nil {
+			mtu = link.Attrs().MTU
+		}
+		return err
+	})
+	return a.edited(func(result map[string]any) {
+		for _, i := range objects(result, "interfaces") {
+			i["mtu"] = mtu
+		}
+	})
 }
 
 // limitRoutes gives the routes of the pod the mtu and advmss of a result. Upstream's plugins ignore them.

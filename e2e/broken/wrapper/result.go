@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net"
 	"path/filepath"
 	"strings"
 
@@ -48,6 +49,31 @@ func results() map[string]defect {
 				return netlink.LinkDel(link)
 			})
 			return next(c)
+		}),
+		"hides-mac": adding(eachInterface(func(_ *call, i map[string]any) { delete(i, "mac") })),
+		"names-no-socket": lying(eachInterface(func(_ *call, i map[string]any) { i["socketPath"] = "vhost.sock" }),
+			eachInterface(func(_ *call, i map[string]any) { delete(i, "socketPath") })),
+		"invents-devices": lying(eachInterface(func(_ *call, i map[string]any) { i["pciID"] = "ffff:ff:1f.7" }),
+			eachInterface(func(_ *call, i map[string]any) { delete(i, "pciID") })),
+		"hides-a-route": on("ADD", func(c *call, next plugin) answer {
+			return c.alsoInPod(next(c), func(link netlink.Link) error {
+				dst := &net.IPNet{IP: net.IPv4(203, 0, 113, 0), Mask: net.CIDRMask(24, 32)}
+				return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst})
+			})
+		}),
+		"hides-an-address": on("ADD", func(c *call, next plugin) answer {
+			return c.alsoInPod(next(c), func(link netlink.Link) error {
+				address, err := netlink.ParseAddr("203.0.113.9/32")
+				if err != nil {
+					return err
+				}
+				return netlink.AddrAdd(link, address)
+			})
+		}),
+		"forgets-dns-options": adding(func(_ *call, result map[string]any) {
+			if dns, ok := result["dns"].(map[string]any); ok {
+				delete(dns, "options")
+			}
 		}),
 		"hides-node-links": adding(func(_ *call, result map[string]any) {
 			var kept []map[string]any
@@ -140,4 +166,21 @@ func swapMAC(_ *call, i map[string]any) {
 func swapAddress(_ *call, ip map[string]any) {
 	address, _ := ip["address"].(string)
 	ip["address"] = swapped(address, strings.Index(address, "/")-1)
+}
+
+// alsoInPod does something more with the pod's interface after a successful ADD.
+func (c *call) alsoInPod(a answer, do func(link netlink.Link) error) answer {
+	if a.status != 0 {
+		return a
+	}
+	if err := c.inPod(func() error {
+		link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+		if err != nil {
+			return err
+		}
+		return do(link)
+	}); err != nil {
+		return c.fail(100, "%v", err)
+	}
+	return a
 }
