@@ -110,6 +110,40 @@ func TestLockFindings(t *testing.T) {
 	}
 }
 
+// TestLockFindings_beside is about calls that wait for each other for a part of their time: only chains beside them tell
+// whether that is the machine's doing.
+func TestLockFindings_beside(t *testing.T) {
+	const milli = time.Millisecond
+	for _, tt := range []struct {
+		name     string
+		together time.Duration // of the other chain, whose calls take 25 ms alone
+		want     int
+	}{
+		{"others overlap", 60 * milli, 1}, {"others do not either", 190 * milli, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := made(25*milli, 200*milli, 10*milli*time.Duration(runtime.NumCPU())/2)
+			b.chains = append(b.chains, &chain{
+				Chain: benchmark.Chain{Name: "upstream's", Role: benchmark.Beside}, verbs: []cni.Verb{cni.Add},
+			})
+			for callers, wall := range map[int]time.Duration{1: 25 * milli, 8: tt.together} {
+				s := samples{}
+				for range 10 {
+					for range callers {
+						s.took, s.cpu = append(s.took, wall), append(s.cpu, 10*milli*time.Duration(runtime.NumCPU())/2)
+					}
+					s.walls, s.nothing = append(s.walls, wall), append(s.nothing, milli)
+				}
+				b.series[seriesKey{"upstream's", cni.Add, 10, callers}] = s
+			}
+			b.summarize()
+			if got := len(b.doc.Findings); got != tt.want {
+				t.Errorf("got findings %q, want %d", b.doc.Findings, tt.want)
+			}
+		})
+	}
+}
+
 func TestGrowthFindings(t *testing.T) {
 	const milli = time.Millisecond
 	for _, tt := range []struct {
