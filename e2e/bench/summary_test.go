@@ -110,8 +110,8 @@ func TestLockFindings(t *testing.T) {
 	}
 }
 
-// TestLockFindings_beside is about calls that wait for each other for a part of their time: only chains beside them tell
-// whether that is the machine's doing.
+// TestLockFindings_beside is about calls that wait for each other for a part of their time: only chains beside them
+// tell whether that is the machine's doing.
 func TestLockFindings_beside(t *testing.T) {
 	const milli = time.Millisecond
 	for _, tt := range []struct {
