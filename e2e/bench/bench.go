@@ -75,8 +75,8 @@ func Run(ctx context.Context, options Options) (*benchmark.Benchmark, error) {
 		options.Tell = func(string) {}
 	}
 	if key, _ := options.Request.Conflist.DeviceKey(); key != "" {
-		reason := fmt.Sprintf("%s gives each pod a device of its node (%s), of which a node has few: its calls cannot be "+
-			"measured with many pods", options.Request.Conflist.Path, key)
+		reason := fmt.Sprintf("%s gives each pod a device of its node (%s), of which a node has few: its calls cannot "+
+			"be measured with many pods", options.Request.Conflist.Path, key)
 		return &benchmark.Benchmark{}, &cluster.UnfitError{Reason: reason}
 	}
 	b := &bench{
