@@ -13,7 +13,8 @@ import (
 func (f *File) At(runtime string) (*File, error) {
 	known := version.All.SupportedVersions()
 	if !slices.Contains(known, runtime) {
-		return nil, fmt.Errorf("version %q of the CNI specification: want one of %s", runtime, strings.Join(known, ", "))
+		return nil, fmt.Errorf("version %q of the CNI specification: want one of %s", runtime,
+			strings.Join(known, ", "))
 	}
 	at := *f
 	at.at = runtime

@@ -24,8 +24,9 @@ func newListCommand() *cobra.Command {
 run --label-filter takes both. List requirements shows the sentences of the CNI specification that
 each plugin is tested on, alone. List sentences shows every sentence of the specification and of its
 conventions that demands, recommends or allows something, in other words, with whom it binds and the
-requirements that ask it, or why none does; --section 2.GC shows those of one section. List features shows what a plugin can claim, and the profiles that
-demand it. List failure-modes shows how plugins failed their users, and what would have noticed it.`,
+requirements that ask it, or why none does; --section 2.GC shows those of one section. List features
+shows what a plugin can claim, and the profiles that demand it. List failure-modes shows how plugins
+failed their users, and what would have noticed it.`,
 		Example: "  cnitest list scenarios\n  cnitest list requirements\n  cnitest list sentences --section 2.GC\n" +
 			"  cnitest list failure-modes",
 		ValidArgs: []string{"scenarios", "requirements", "sentences", "features", "failure-modes"},
