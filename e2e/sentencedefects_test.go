@@ -75,6 +75,19 @@ func badSentences() []spoilt {
 		{plugin: "macvlan", defect: "calls-transient-internal", fails: map[string]string{
 			"ERR-6": "ADD: the plugin that it delegates to fails with code 11, and it with exit status 1, code 999",
 		}},
+		{plugin: "macvlan", defect: "overlooks-gateways", chain: []string{viaGateway(macvlan)}, fails: map[string]string{
+			"CHK-3": "CHECK passes with route default table main in the pod with another gateway",
+		}},
+		{plugin: "macvlan", defect: "overlooks-mac", fails: map[string]string{
+			"CHK-1": "CHECK with hardware addresses in prevResult that the pod does not have passes, want an error",
+			"CHK-3": "CHECK passes with link eth0 in the pod with another MAC",
+		}},
+		{plugin: "macvlan", defect: "refuses-keys-in-del", fails: map[string]string{
+			"CFG-7": "DEL with an unknown key: want success or code 2, got exit status 1, code 7",
+		}},
+		{plugin: "macvlan", defect: "counts-losses", fails: map[string]string{
+			"DEL-3": "DEL with all removed that ADD made: want success, got exit status 1, code 100: neither eth0 nor",
+		}},
 		{plugin: "macvlan", defect: "follows-paths", fails: map[string]string{
 			"CFG-9": `ADD with the ipam.type "./host-local" succeeds, want an error`,
 		}},
@@ -84,4 +97,9 @@ func badSentences() []spoilt {
 // capable returns a plugin's configuration with the capability mac.
 func capable(config string) string {
 	return strings.Replace(config, "{", `{"capabilities": {"mac": true}, `, 1)
+}
+
+// viaGateway returns a configuration of host-local whose default route names its gateway.
+func viaGateway(config string) string {
+	return strings.Replace(config, `"dst": "0.0.0.0/0"`, `"dst": "0.0.0.0/0", "gw": "192.168.0.1"`, 1)
 }

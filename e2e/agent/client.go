@@ -111,6 +111,11 @@ func (c *Client) SetLink(ctx context.Context, args SetLinkArgs) error {
 	return tell(ctx, c, "SetLink", args)
 }
 
+// SetMAC gives an interface another MAC.
+func (c *Client) SetMAC(ctx context.Context, args SetMACArgs) error {
+	return tell(ctx, c, "SetMAC", args)
+}
+
 // Route returns the route to an address.
 func (c *Client) Route(ctx context.Context, netns, address string) (Route, error) {
 	return call[Route](ctx, c, "Route", RouteArgs{Netns: netns, Address: address})

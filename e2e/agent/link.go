@@ -104,6 +104,31 @@ func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
 	})
 }
 
+// SetMACArgs name an interface of a namespace and its new MAC.
+type SetMACArgs struct {
+	Netns string `json:"netns"`
+	Name  string `json:"name"`
+	MAC   string `json:"mac"`
+}
+
+// SetMAC gives an interface another MAC.
+func (s *Server) SetMAC(args SetMACArgs, _ *None) error {
+	return inNamespace(args.Netns, func() error {
+		link, err := netlinksafe.LinkByName(args.Name)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", args.Name, err)
+		}
+		mac, err := net.ParseMAC(args.MAC)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
+			return fmt.Errorf("link %s: MAC %s: %w", args.Name, mac, err)
+		}
+		return nil
+	})
+}
+
 // RouteArgs describe a question for the route to an address.
 type RouteArgs struct {
 	Netns   string `json:"netns"`

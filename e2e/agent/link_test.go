@@ -88,6 +88,19 @@ func TestSetLink(t *testing.T) {
 	wantError(t, c.SetLink(ctx(t), agent.SetLinkArgs{Netns: one, Name: "eth7"}), "node/a: link eth7: Link not found")
 }
 
+func TestSetMAC(t *testing.T) {
+	c := start(t)
+	one, other := namespace(t, c, "one"), namespace(t, c, "other")
+	lay(t, one, other, "10.0.0.1/24", "10.0.0.2/24")
+	check(t, c.SetMAC(ctx(t), agent.SetMACArgs{Netns: one, Name: "eth0", MAC: "02:00:00:00:00:55"}))
+	links, err := c.Links(ctx(t), one)
+	check(t, err)
+	if got, want := links[1].MAC, "02:00:00:00:00:55"; got != want {
+		t.Errorf("got MAC %s, want %s", got, want)
+	}
+	wantError(t, c.SetMAC(ctx(t), agent.SetMACArgs{Netns: one, Name: "eth7"}), "node/a: link eth7: Link not found")
+}
+
 func TestRoute(t *testing.T) {
 	c := start(t)
 	one, other := namespace(t, c, "one"), namespace(t, c, "other")

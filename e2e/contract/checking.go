@@ -20,7 +20,8 @@ func checking() []Requirement {
 			ID: "CHK-1", Level: Must, Section: "2, CHECK", Roles: inChain(),
 			Text: "CHECK compares with prevResult.",
 			Why:  "Only prevResult says what should exist.",
-			How:  "CHECK without prevResult, and with another address in it than the pod has: both are errors.",
+			How: "CHECK without prevResult, and with another address in it than the pod has, or another name, MAC or " +
+				"sandbox of an interface that the plugin made: all are errors.",
 			each: true, check: checkPrevResult,
 		}),
 		since(Requirement{
@@ -32,10 +33,11 @@ func checking() []Requirement {
 		}),
 		since(Requirement{
 			ID: "CHK-3", Level: Should, Section: "2, CHECK", Roles: inChain(), Covers: []string{"G04"},
-			Text: "CHECK fails when an interface, an address or a route that the plugin made is gone.",
+			Text: "CHECK fails when an interface, an address or a route that the plugin made is gone or wrong.",
 			Why:  "If CHECK never fails, a runtime believes that a broken pod works.",
-			How: "Removes each such object that ADD was seen to make, one at a time on a fresh node; a CHECK " +
-				"that notices nothing at all is vacuous.",
+			How: "Removes each such object that ADD was seen to make, one at a time on a fresh node, and gives the " +
+				"pod's interfaces and routes another MAC or gateway than the result lists; a CHECK that notices " +
+				"nothing at all is vacuous.",
 			check: checkNotices,
 		}),
 		since(Requirement{
@@ -79,9 +81,11 @@ func checkPrevResult(ctx context.Context, t *trial) error {
 	if l.checkWithoutPrevResult != nil && l.checkWithoutPrevResult.ExitCode == 0 {
 		t.wrong([]cni.Call{*l.checkWithoutPrevResult}, "CHECK without prevResult passes, want an error")
 	}
-	if l.checkWithWrongResult != nil && l.checkWithWrongResult.ExitCode == 0 {
-		t.wrong([]cni.Call{*l.checkWithWrongResult},
-			"CHECK with addresses in prevResult that the pod does not have passes, want an error")
+	for _, misled := range l.misled {
+		if misled.call.ExitCode == 0 {
+			t.wrong([]cni.Call{misled.call}, "CHECK with %s in prevResult that the pod does not have passes, want an error",
+				misled.what)
+		}
 	}
 	return nil
 }

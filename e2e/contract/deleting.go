@@ -32,7 +32,8 @@ func deleting() []Requirement {
 			Text: "DEL succeeds if something is missing, and deletes the rest.",
 			Why: "DEL of a chain ends at the first error: what the earlier plugins would have deleted stays, and so " +
 				"does the sandbox.",
-			How:   "Removes each object that ADD was seen to make, one at a time on a fresh node, and calls DEL.",
+			How: "Removes each object that ADD was seen to make, one at a time on a fresh node, then all of them on " +
+				"another one, and calls DEL.",
 			check: checkToleratesLoss,
 		},
 		{
@@ -113,7 +114,7 @@ func checkToleratesLoss(ctx context.Context, t *trial) error {
 	if len(list) == 0 {
 		return notApplicable("ADD made nothing that could be missing")
 	}
-	return nil
+	return t.loseAll(ctx)
 }
 
 func checkRepeats(ctx context.Context, t *trial) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,8 +51,9 @@ type firstAttachment struct {
 // incomplete has calls that lack something that a runtime passes.
 type incomplete struct {
 	delWithoutAdd, delWithoutPrevResult aftermath
-	// checkWithWrongResult had addresses in prevResult that the pod does not have. Both are nil before 0.4.0.
-	checkWithoutPrevResult, checkWithWrongResult *cni.Call
+	// checkWithoutPrevResult is nil before 0.4.0. misled are the calls with a wrong prevResult.
+	checkWithoutPrevResult *cni.Call
+	misled                 []misledCall
 }
 
 // aftermath is a call and what it left behind.
@@ -201,20 +203,22 @@ func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 		return err
 	}
 	l.checkWithoutPrevResult = &unsaid
-	result, err := cni.ParseResult(p.result)
-	if err != nil || len(result.IPs) == 0 {
-		return nil // ADD-2 reports it
-	}
-	for _, ip := range result.IPs {
-		ip.Address.IP[len(ip.Address.IP)-1] ^= 0x55
-	}
-	text, err := encode(result, b.version)
+	wrong, err := b.misleading(p)
 	if err != nil {
 		return err
 	}
-	misled, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
-	l.checkWithWrongResult = &misled
-	return err
+	for _, what := range slices.Sorted(maps.Keys(wrong)) {
+		text, err := encode(wrong[what], b.version)
+		if err != nil {
+			return err
+		}
+		call, err := b.call(ctx, cni.Check, p, func(inv *invocation) { inv.config["prevResult"] = text })
+		if err != nil {
+			return err
+		}
+		l.misled = append(l.misled, misledCall{what, call})
+	}
+	return nil
 }
 
 // end deletes what the plugins before the subject attached, and the namespace of the pod.

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -148,6 +149,8 @@ type mutation struct {
 	change snapshot.Change
 	nth    int
 	down   bool
+	// spoilt says how it is made wrong instead; empty means that it is removed or set down.
+	spoilt string
 }
 
 // find returns the change of another attachment that corresponds to the mutation.
@@ -200,6 +203,7 @@ func (t *trial) provoke(ctx context.Context) ([]*provocation, error) {
 		}
 		list = append(list, mutation{what: loss(c), requirement: demanded(c), change: c, nth: nth})
 	}
+	list = append(list, l.spoilable()...)
 	all := make([]*provocation, len(list))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(t.subject.lab.limit(2 * runtime.NumCPU()))
@@ -266,17 +270,7 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	scopes := map[string]string{pod.name: pod.netns}
-	if m.down {
-		err = b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.change.Item.Scope], Name: m.change.Item.Name})
-	} else {
-		change, found := m.find(ownChanges(snapshot.Diff(started, after)))
-		if !found {
-			p.skipped = "ADD made nothing of the kind this time"
-			return p, nil
-		}
-		err = b.node.Agent.Revert(ctx, agent.RevertArgs{Change: change, Namespaces: scopes})
-	}
+	err = b.damage(ctx, pod, m, ownChanges(snapshot.Diff(started, after)))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -298,4 +292,20 @@ func (t *trial) mutate(ctx context.Context, m mutation) (*provocation, error) {
 	}
 	p.left, err = b.leftAfter(ctx, before, l.residue, pod)
 	return p, err
+}
+
+// damage does to an attachment what a mutation says; made are the changes by its ADD.
+func (b *bench) damage(ctx context.Context, p *pod, m mutation, made []snapshot.Change) error {
+	scopes := map[string]string{p.name: p.netns}
+	switch {
+	case m.spoilt != "":
+		return b.spoil(ctx, p, m)
+	case m.down:
+		return b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.change.Item.Scope], Name: m.change.Item.Name})
+	}
+	change, found := m.find(made)
+	if !found {
+		return errors.New("ADD made nothing of the kind this time")
+	}
+	return b.node.Agent.Revert(ctx, agent.RevertArgs{Change: change, Namespaces: scopes})
 }

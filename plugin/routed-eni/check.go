@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -53,7 +54,7 @@ func cmdCheck(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	c := &checker{host: host, pod: pod, prev: prev, conf: conf, entry: *e}
+	c := &checker{host: host, pod: pod, prev: prev, conf: conf, netns: args.Netns, entry: *e}
 	return c.run()
 }
 
@@ -61,6 +62,7 @@ type checker struct {
 	host, pod *kernel.Namespace
 	prev      *current.Result
 	conf      *config
+	netns     string
 	entry     entry
 
 	hostLink, podLink netlink.Link
@@ -124,11 +126,14 @@ func (c *checker) checkHostSysctls() error {
 // checkPodLink accepts a smaller MTU as set by a later plugin: tuning sets one without naming it in its result.
 func (c *checker) checkPodLink() (err error) {
 	want := c.entry.State.Veth
-	mac := want.PodMAC
+	mac, listed := want.PodMAC, false
 	for _, link := range c.prev.Interfaces {
-		if link.Name == want.Pod && link.Sandbox != "" && link.Mac != "" {
-			mac = link.Mac
+		if link.Name == want.Pod && link.Sandbox == c.netns {
+			mac, listed = cmp.Or(link.Mac, mac), true
 		}
+	}
+	if !listed {
+		return fmt.Errorf("prevResult: link %s with sandbox %s is missing", want.Pod, c.netns)
 	}
 	c.podLink, err = c.pod.LinkByName(want.Pod)
 	switch {

@@ -310,8 +310,12 @@ func TestAdd_second_interface(t *testing.T) {
 		{"ext", l.ext, "tcp", "10.10.20.50", endpointPort, "p1 sees 172.31.0.2"},
 	}
 	walk30(t, both)
-	second.Command = "CHECK"
-	if _, err := l.node1.run(t, second); err != nil {
+	checked := p.call("CHECK", map[string]any{
+		"name": "second", "hostInterface": nil,
+		"prevResult": withLink(p, p.prevOf("net1", "10.10.30.9/24", "fd00:30::9/64"), "veth1"),
+	})
+	checked.IfName = "net1"
+	if _, err := l.node1.run(t, checked); err != nil {
 		t.Error(err)
 	}
 	if _, err := l.node1.run(t, p.call("CHECK")); err != nil {

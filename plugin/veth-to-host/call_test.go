@@ -43,8 +43,19 @@ func (n *labNode) run(t *testing.T, c call) (string, *cniError) {
 }
 
 func (p *pod) call(command string, changes ...map[string]any) call {
-	changes = append([]map[string]any{{"prevResult": p.prev()}}, changes...)
+	prev := p.prev()
+	if command == "CHECK" {
+		prev = withLink(p, prev, defaultContainerInterface)
+	}
+	changes = append([]map[string]any{{"prevResult": prev}}, changes...)
 	return call{Command: command, ID: p.id, Netns: p.ns.Path(), Stdin: conf(changes...)}
+}
+
+// withLink returns a prevResult with a link of the pod, as ADD adds one.
+func withLink(p *pod, prev map[string]any, name string) map[string]any {
+	interfaces, _ := prev["interfaces"].([]any)
+	prev["interfaces"] = append(interfaces, map[string]any{"name": name, "sandbox": p.ns.Path()})
+	return prev
 }
 
 func (n *labNode) add(t *testing.T, p *pod, changes ...map[string]any) *cniError {

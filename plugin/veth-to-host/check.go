@@ -31,7 +31,7 @@ func cmdCheck(args *skel.CmdArgs) error {
 		return err
 	}
 	defer call.Close()
-	c := &checker{Call: call}
+	c := &checker{Call: call, netns: args.Netns}
 	e, err := verb.Load(pluginName, conf.Attachment(args), func(s *store, e entry) error {
 		for _, ip := range e.State.Addresses {
 			newer, err := hasNewerOwner(s, e, ip)
@@ -53,6 +53,7 @@ func cmdCheck(args *skel.CmdArgs) error {
 
 type checker struct {
 	*verb.Call
+	netns string
 	entry entry
 	lost  []netip.Addr // addresses that newer attachments have
 }
@@ -75,9 +76,28 @@ func (c *checker) run(conf *config) error {
 	return nil
 }
 
+// checkListed checks that prevResult lists the pod's end of the veth. SPEC.md, CHECK: prevResult says which interfaces
+// are expected.
+func (c *checker) checkListed() error {
+	v := c.entry.State.Veth
+	for _, i := range c.Prev.Interfaces {
+		switch {
+		case i.Name != v.Pod || i.Sandbox != c.netns:
+		case i.Mac != "" && i.Mac != v.PodMAC:
+			return fmt.Errorf("prevResult: link %s of the pod: want MAC %s, got %s", v.Pod, v.PodMAC, i.Mac)
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("prevResult: link %s with sandbox %s is missing", v.Pod, c.netns)
+}
+
 // checkPrevResult checks that the addresses of prevResult are on the underlay link and in this record, and that no
 // newer record has them.
 func (c *checker) checkPrevResult() error {
+	if err := c.checkListed(); err != nil {
+		return err
+	}
 	a := c.entry.State
 	link, err := c.Pod.LinkByName(a.Link)
 	if err != nil {

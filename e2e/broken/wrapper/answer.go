@@ -141,8 +141,16 @@ func errorCodes() map[string]defect {
 			return code, msg
 		}),
 		"refuses-keys-with-any-code": refusingKeys(999, named),
-		"refuses-args":               refusingArgs,
-		"refuses-keys-without-name":  refusingKeys(2, func(string, any) string { return "a key is not supported" }),
+		"refuses-keys-in-del": on("DEL", func(c *call, next plugin) answer {
+			for key := range c.config {
+				if strings.HasPrefix(key, "cnitest") {
+					return c.fail(7, "key not supported: %s", key)
+				}
+			}
+			return next(c)
+		}),
+		"refuses-args":              refusingArgs,
+		"refuses-keys-without-name": refusingKeys(2, func(string, any) string { return "a key is not supported" }),
 		// No defect: the specification allows it.
 		"refuses-keys": refusingKeys(2, named),
 	}

@@ -55,6 +55,8 @@ func checks() map[string]defect {
 			}
 			return next(c)
 		}),
+		"overlooks-mac":      on("CHECK", eachOfPrevResult("interfaces", "mac")),
+		"overlooks-gateways": on("CHECK", eachOfPrevResult("routes", "gw")),
 		"overlooks-down": on("CHECK", func(c *call, next plugin) answer {
 			if c.attached() && c.prevResult() != nil && !c.isUp() {
 				return answer{}
@@ -113,4 +115,16 @@ func (c *call) hasAddress() bool {
 		list, err := netlinksafe.AddrList(l, netlink.FAMILY_V4)
 		return err == nil && len(list) > 0
 	})
+}
+
+// eachOfPrevResult returns a defect that takes a key from the objects of a list of prevResult before the plugin sees it.
+func eachOfPrevResult(list, key string) defect {
+	return func(c *call, next plugin) answer {
+		result := c.prevResult()
+		return next(c.edited(func(map[string]any) {
+			for _, object := range objects(result, list) {
+				delete(object, key)
+			}
+		}))
+	}
 }

@@ -9,6 +9,14 @@ import (
 // deletions returns defects of DEL.
 func deletions() map[string]defect {
 	return map[string]defect{
+		// It copes with the loss of the interface and with that of the files of its IPAM plugin, not with both.
+		"counts-losses": on("DEL", func(c *call, next plugin) answer {
+			_, err := os.Stat(c.reservations() + "/lock")
+			if err != nil && c.prevResult() != nil && !c.attached() {
+				return c.fail(100, "neither %s nor a reservation is there", c.env["CNI_IFNAME"])
+			}
+			return next(c)
+		}),
 		"needs-prevresult": on("DEL", func(c *call, next plugin) answer {
 			if c.sound() && c.prevResult() == nil && c.text("cniVersion") >= "0.4.0" {
 				return c.fail(7, "prevResult: want one, got none")

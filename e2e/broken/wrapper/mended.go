@@ -47,7 +47,7 @@ func advertising(versions []string, next plugin) plugin {
 }
 
 // mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails, gives routes their mtu
-// and advmss, says the mtu of the interface and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
+// and advmss, says the mtu of the interface, and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
