@@ -57,9 +57,12 @@ func badSentences() []spoilt {
 		{plugin: "macvlan", defect: "forgets-dns-options", fails: map[string]string{
 			"CFG-10": "the configuration has timeout:1 in dns.options, and the result has []",
 		}},
-		{plugin: "macvlan", defect: "forgives-capabilities", chain: []string{capable(macvlan)}, fails: map[string]string{
-			"CNV-1": "ADD with the capability mac and the value cnitest-nonsense succeeds, want an error",
-		}},
+		{
+			plugin: "macvlan", defect: "forgives-capabilities", chain: []string{capable(macvlan)},
+			fails: map[string]string{
+				"CNV-1": "ADD with the capability mac and the value cnitest-nonsense succeeds, want an error",
+			},
+		},
 		{plugin: "macvlan", defect: "ignores-capabilities", chain: []string{capable(macvlan)}, fails: map[string]string{
 			"CNV-3": "the capability mac asks for 02:63:",
 		}},
@@ -75,9 +78,12 @@ func badSentences() []spoilt {
 		{plugin: "macvlan", defect: "calls-transient-internal", fails: map[string]string{
 			"ERR-6": "ADD: the plugin that it delegates to fails with code 11, and it with exit status 1, code 999",
 		}},
-		{plugin: "macvlan", defect: "overlooks-gateways", chain: []string{viaGateway(macvlan)}, fails: map[string]string{
-			"CHK-3": "CHECK passes with route default table main in the pod with another gateway",
-		}},
+		{
+			plugin: "macvlan", defect: "overlooks-gateways", chain: []string{viaGateway(macvlan)},
+			fails: map[string]string{
+				"CHK-3": "CHECK passes with route default table main in the pod with another gateway",
+			},
+		},
 		{plugin: "macvlan", defect: "overlooks-mac", fails: map[string]string{
 			"CHK-1": "CHECK with hardware addresses in prevResult that the pod does not have passes, want an error",
 			"CHK-3": "CHECK passes with link eth0 in the pod with another MAC",

@@ -26,8 +26,8 @@ func Exec(ctx context.Context, path string, env []string, stdin []byte) Call {
 	return execFrom(ctx, path, env, stdin, bytes.NewReader(stdin))
 }
 
-// ExecOn does the same as Exec with an open file or directory as standard input, which stays open. The call has no input
-// then.
+// ExecOn does the same as Exec with an open file or directory as standard input, which stays open. The call then has no
+// input.
 func ExecOn(ctx context.Context, path string, env []string, stdin *os.File) Call {
 	return execFrom(ctx, path, env, nil, stdin)
 }
@@ -136,8 +136,8 @@ func KilledText(ctx context.Context, took time.Duration) string {
 		machinetime.Excess(extra))
 }
 
-// Environ returns the environment of a plugin: the given variables of the protocol and of traces, and PATH. If PATH is not given, it
-// is that of this process. libcni would pass the whole environment of its own process.
+// Environ returns the environment of a plugin: the given variables of the protocol and of traces, and PATH. If PATH is
+// not given, it is that of this process. libcni would pass the whole environment of its own process.
 func Environ(vars []string) []string {
 	var env []string
 	path := "PATH=" + os.Getenv("PATH")

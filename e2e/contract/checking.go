@@ -83,8 +83,8 @@ func checkPrevResult(ctx context.Context, t *trial) error {
 	}
 	for _, misled := range l.misled {
 		if misled.call.ExitCode == 0 {
-			t.wrong([]cni.Call{misled.call}, "CHECK with %s in prevResult that the pod does not have passes, want an error",
-				misled.what)
+			t.wrong([]cni.Call{misled.call},
+				"CHECK with %s in prevResult that the pod does not have passes, want an error", misled.what)
 		}
 	}
 	return nil

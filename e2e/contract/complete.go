@@ -23,16 +23,16 @@ func completeness() []Requirement {
 			Text: "The result lists all addresses that ADD gave the pod, and all routes of its main table.",
 			Why: "Later plugins move, copy or check the routes of prevResult, and the status of the pod has its " +
 				"addresses from there.",
-			How: "Compares the addresses and routes that appeared with the result. What the kernel makes by itself is " +
-				"exempt, and so are routes to the networks and gateways of the result's addresses.",
+			How: "Compares the addresses and routes that appeared with the result. What the kernel makes by itself " +
+				"is exempt, and so are routes to the networks and gateways of the result's addresses.",
 			check: checkListsAll,
 		},
 		{
 			ID: "RES-7", Level: Stated, Section: "5, Add success, interfaces", Roles: inChain(), Since: "0.3.0",
-			Text: "An interface of the result has its mac and, since 1.1.0, its mtu; socketPath is absolute; files and " +
-				"devices that it names exist.",
-			Why: "Announcements on the network, tunnels and DPDK programs take these values from the result, and find " +
-				"nothing.",
+			Text: "An interface of the result has its mac and, since 1.1.0, its mtu; socketPath is absolute; files " +
+				"and devices that it names exist.",
+			Why: "Announcements on the network, tunnels and DPDK programs take these values from the result, and " +
+				"find nothing.",
 			How: "Each interface that is new in the result and exists: mac and mtu are there if the kernel has them; " +
 				"socketPath and pciID are looked up on the node.",
 			check: checkInterfaceKeys,

@@ -109,7 +109,7 @@ func malformed() map[string]any {
 // declared returns the capabilities that the conflist declares for the subject.
 func (s *Subject) declared() []string { return s.file.Plugins[s.index].Capabilities() }
 
-// asking adds values of capabilities to those that the runtime brings.
+// askingFor adds values of capabilities to those that the runtime brings.
 func askingFor(values map[string]any) func(*invocation) {
 	return func(inv *invocation) {
 		brought, _ := inv.config["runtimeConfig"].(map[string]any)
@@ -122,7 +122,9 @@ func askingFor(values map[string]any) func(*invocation) {
 
 func checkMalformedCapabilities(ctx context.Context, t *trial) error {
 	values := malformed()
-	names := slices.DeleteFunc(slices.Clone(t.subject.declared()), func(name string) bool { return values[name] == nil })
+	names := slices.DeleteFunc(slices.Clone(t.subject.declared()), func(name string) bool {
+		return values[name] == nil
+	})
 	if len(names) == 0 {
 		return notApplicable("the conflist declares no capability of the conventions for %s", t.subject.Type)
 	}

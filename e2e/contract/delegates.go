@@ -29,12 +29,12 @@ func answersOfDelegates() []Requirement {
 		},
 		{
 			ID: "DLG-6", Level: Should, Section: "4, Delegated plugin execution", Roles: []Role{Main},
-			Text: "ADD fails when the delegated plugin ends by a signal, or with status 0 and no result, and calls its " +
-				"DEL.",
+			Text: "ADD fails when the delegated plugin ends by a signal, or with status 0 and no result, and calls " +
+				"its DEL.",
 			Why: "A pod without an address counts as attached, and the address that the plugin reserved before it " +
 				"was killed stays reserved.",
-			How: "A stub in the place of the IPAM plugin reserves an address and then prints nothing, prints text, or " +
-				"is killed.",
+			How: "A stub in the place of the IPAM plugin reserves an address and then prints nothing, prints text, " +
+				"or is killed.",
 			check: checkDelegateAnswers,
 		},
 		{
@@ -48,8 +48,8 @@ func answersOfDelegates() []Requirement {
 			ID: "DLG-7", Level: Should, Section: "4, Delegated plugin execution", Roles: everyPlugin(),
 			Text: "TRACEPARENT, TRACESTATE and BAGGAGE in the environment do no harm, and the delegated plugin gets " +
 				"them.",
-			Why: "A plugin that cleans the environment ends the trace at itself: libcni passes the context of a trace " +
-				"to plugins in these variables (containernetworking/cni#1173).",
+			Why: "A plugin that cleans the environment ends the trace at itself: libcni passes the context of a " +
+				"trace to plugins in these variables (containernetworking/cni#1173).",
 			How:   "ADD and DEL with the three variables; a stub in the place of the IPAM plugin records what it gets.",
 			check: checkTraceContext,
 		},

@@ -301,7 +301,9 @@ func (b *bench) damage(ctx context.Context, p *pod, m mutation, made []snapshot.
 	case m.spoilt != "":
 		return b.spoil(ctx, p, m)
 	case m.down:
-		return b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: scopes[m.change.Item.Scope], Name: m.change.Item.Name})
+		return b.node.Agent.SetLink(ctx, agent.SetLinkArgs{
+			Netns: scopes[m.change.Item.Scope], Name: m.change.Item.Name,
+		})
 	}
 	change, found := m.find(made)
 	if !found {

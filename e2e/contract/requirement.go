@@ -90,8 +90,9 @@ func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role)
 func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
-		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(), collecting(),
-		delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), onLAN(), pacing(), sweeping(), always(),
+		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(),
+		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), onLAN(), pacing(),
+		sweeping(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

@@ -47,8 +47,8 @@ func (l *lifecycle) spoilable() []mutation {
 				}
 			}
 		case snapshot.Route:
-			// A route with a metric cannot be replaced by one without. Where a result leaves out the gateway of a route,
-			// it says only whose gateway may be used.
+			// A route with a metric cannot be replaced by one without. Where a result leaves out the gateway of a
+			// route, it says only whose gateway may be used.
 			if demanded(c) == "CHK-3" && !strings.Contains(c.Item.Name, "metric") && wordAfter(routeWords(c.Item),
 				"via") != "" && slices.ContainsFunc(result.Routes, func(r *types.Route) bool {
 				return r.GW != nil && leads(c.Item, r)

@@ -60,8 +60,8 @@ func status() []Requirement {
 		},
 		{
 			ID: "STA-6", Level: Stated, Section: "2, STATUS; 5, codes 50 and 51", Roles: []Role{Main, IPAM},
-			Text: "STATUS fails with 50 if only new containers are refused, and with 51 if attached ones suffer, too; " +
-				"the code of a delegated plugin stays as it is.",
+			Text: "STATUS fails with 50 if only new containers are refused, and with 51 if attached ones suffer, " +
+				"too; the code of a delegated plugin stays as it is.",
 			Why: "A runtime may move the pods away from a node that says 51, which is too much for a node whose pool " +
 				"is empty.",
 			How: "An IPAM plugin whose pool is used up says 50; a stub in its place says 50 and 51, and the plugin " +

@@ -117,7 +117,7 @@ func (c *call) hasAddress() bool {
 	})
 }
 
-// eachOfPrevResult returns a defect that takes a key from the objects of a list of prevResult before the plugin sees it.
+// eachOfPrevResult returns a defect that takes a key from the objects of a list of prevResult.
 func eachOfPrevResult(list, key string) defect {
 	return func(c *call, next plugin) answer {
 		result := c.prevResult()

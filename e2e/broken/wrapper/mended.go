@@ -47,7 +47,8 @@ func advertising(versions []string, next plugin) plugin {
 }
 
 // mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails, gives routes their mtu
-// and advmss, says the mtu of the interface, and lets no router give the pod addresses, a STATUS that checks the master, and a GC.
+// and advmss, says the mtu of the interface, and lets no router give the pod addresses, a STATUS that checks the
+// master, and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -145,7 +146,8 @@ func (c *call) limitRoutes(a answer) error {
 			return err
 		}
 		if err := c.inPod(func() error {
-			routes, err := netlinksafe.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+			routes, err := netlinksafe.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: dst},
+				netlink.RT_FILTER_DST)
 			for i := range routes {
 				routes[i].MTU, routes[i].AdvMSS = int(mtu), int(advMSS)
 				err = errors.Join(err, netlink.RouteReplace(&routes[i]))
