@@ -22,7 +22,17 @@ func TestCount(t *testing.T) {
 		}
 		return costs
 	}
-	nothing, files, link, dump := count("read"), count("read", "files"), count("read", "link"), count("read", "dump")
+	// least is the count with the fewest system calls: Go's runtime makes some more from time to time.
+	least := func(words ...string) fault.Costs {
+		best := count(words...)
+		for range 4 {
+			if again := count(words...); again.SystemCalls < best.SystemCalls {
+				best = again
+			}
+		}
+		return best
+	}
+	nothing, files, link, dump := least("read"), least("read", "files"), count("read", "link"), count("read", "dump")
 	if nothing.SystemCalls < 20 || files.SystemCalls < nothing.SystemCalls+14 {
 		t.Errorf("got %d system calls, and %d with work on files, want more", nothing.SystemCalls, files.SystemCalls)
 	}
@@ -37,7 +47,7 @@ func TestCount(t *testing.T) {
 	if dump.NetlinkSent != 1 || dump.DumpBytes < 500 || dump.DumpBytes > 100e3 {
 		t.Errorf("got %d messages and %d bytes, want one and some thousands", dump.NetlinkSent, dump.DumpBytes)
 	}
-	if got := count("read", "delegate"); got.Programs != 2 || got.SystemCalls < 3*nothing.SystemCalls/2 {
+	if got := least("read", "delegate"); got.Programs != 2 || got.SystemCalls < 3*nothing.SystemCalls/2 {
 		t.Errorf("got %d programs and %d system calls, want 2 programs", got.Programs, got.SystemCalls)
 	}
 	if nothing.PeakBytes < 1<<20 || nothing.PeakBytes > 100<<20 {

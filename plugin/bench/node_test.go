@@ -87,7 +87,9 @@ func (n *node) chained(pod ns.NetNS, id, ifName string, number int, keys map[str
 	for key, value := range keys {
 		conf[key] = value
 	}
-	return n.subject(n.plugin, pod, id, ifName, conf, []string{"ADD", "CHECK", "DEL"})
+	s := n.subject(n.plugin, pod, id, ifName, conf, []string{"ADD", "CHECK", "DEL"})
+	s.Result = true // CHECK and DEL get the result of the chain, with what this plugin added
+	return s
 }
 
 func (n *node) subject(plugin string, pod ns.NetNS, id, ifName string, conf map[string]any,
