@@ -45,7 +45,7 @@ func execution() []Requirement {
 			Why: "A kubelet calls STATUS every few seconds, also on nodes without pods; nobody deletes what such a " +
 				"call leaves.",
 			How: "Compares node and pod before and after each, on a node without pods and with a pod attached. " +
-				"Directories, and files that the first ADD would make, may come.",
+				"Directories, and files that the first ADD would make, may come, and files for logs may change.",
 			check: checkAskingChangesNothing,
 		},
 		{
