@@ -106,8 +106,8 @@ func canMakeLabs() bool { return strings.Contains(doctorSays(), "ok       backen
 
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(os.Getenv(buildDirVariable), "scripts")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(os.Getenv(buildDirVariable), "scripts")
+	if err := errors.Join(err, os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
