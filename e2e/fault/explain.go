@@ -60,7 +60,7 @@ func (t Trace) EndedBy() (refusals []Refusal, named bool) {
 			return false
 		}
 		if r.Errno == unix.ENOENT && strings.Contains(answer, "executable file not found") {
-			return true
+			return !strings.HasPrefix(r.What, "stat ") // package os/exec makes it for the last directory of PATH
 		}
 		return !strings.Contains(answer, words)
 	})

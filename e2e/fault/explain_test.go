@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
@@ -83,5 +84,21 @@ func TestExplain_lacks(t *testing.T) {
 	}
 	if want := "VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)"; got.Features[0].String() != want {
 		t.Errorf("got %s, want %s", got.Features, want)
+	}
+}
+
+// TestTrace_EndedBy_elsewhere wants the search for a program to be told also where PATH has other directories than
+// services have.
+func TestTrace_EndedBy_elsewhere(t *testing.T) {
+	refused := fault.Refusal{Program: "mine", What: "stat /opt/tools/jq", Errno: unix.ENOENT}
+	trace := fault.Trace{
+		Call: cni.Call{ExitCode: 1, Stdout: `{"code": 999, "msg": "exec: \"jq\": executable file not found in $PATH"}`},
+		Refusals: []fault.Refusal{
+			refused, {Program: "mine", What: "open /etc/mine.conf", Errno: unix.ENOENT},
+		},
+	}
+	ended, named := trace.EndedBy()
+	if diff := cmp.Diff([]fault.Refusal{refused}, ended); diff != "" || !named {
+		t.Errorf("got named %v, want true; (-want +got):\n%s", named, diff)
 	}
 }
