@@ -88,11 +88,7 @@ type SetLinkArgs struct {
 
 // SetLink sets an interface up or down, if it is not so already.
 func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
-	return inNamespace(args.Netns, func() error {
-		link, err := netlinksafe.LinkByName(args.Name)
-		if err != nil {
-			return fmt.Errorf("link %s: %w", args.Name, err)
-		}
+	return onLink(args.Netns, args.Name, func(link netlink.Link) error {
 		set := netlink.LinkSetDown
 		if args.Up {
 			set = netlink.LinkSetUp
@@ -101,6 +97,17 @@ func (s *Server) SetLink(args SetLinkArgs, _ *None) error {
 			return fmt.Errorf("link %s: %w", args.Name, err)
 		}
 		return nil
+	})
+}
+
+// onLink does something with an interface of a namespace.
+func onLink(netns, name string, do func(link netlink.Link) error) error {
+	return inNamespace(netns, func() error {
+		link, err := netlinksafe.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", name, err)
+		}
+		return do(link)
 	})
 }
 
@@ -113,11 +120,7 @@ type SetMACArgs struct {
 
 // SetMAC gives an interface another MAC.
 func (s *Server) SetMAC(args SetMACArgs, _ *None) error {
-	return inNamespace(args.Netns, func() error {
-		link, err := netlinksafe.LinkByName(args.Name)
-		if err != nil {
-			return fmt.Errorf("link %s: %w", args.Name, err)
-		}
+	return onLink(args.Netns, args.Name, func(link netlink.Link) error {
 		mac, err := net.ParseMAC(args.MAC)
 		if err != nil {
 			return err

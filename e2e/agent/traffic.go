@@ -18,13 +18,17 @@ type ListenArgs struct {
 // Listen starts a server.
 func (s *Server) Listen(args ListenArgs, _ *None) error {
 	l, err := probe.Listen(args.Netns, args.Spec)
-	if err != nil {
-		return err
+	if err == nil {
+		s.keepListener(args.Netns, l)
 	}
+	return err
+}
+
+// keepListener keeps a server until Unlisten.
+func (s *Server) keepListener(netns string, l *probe.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listeners[args.Netns] = append(s.listeners[args.Netns], l)
-	return nil
+	s.listeners[netns] = append(s.listeners[netns], l)
 }
 
 // Unlisten ends the servers in a namespace, whose open sockets would keep it alive.
@@ -53,13 +57,10 @@ type ServeLoadArgs struct {
 // ServeLoad starts a server for loads.
 func (s *Server) ServeLoad(args ServeLoadArgs, _ *None) error {
 	l, err := probe.ServeLoad(args.Netns, args.Port)
-	if err != nil {
-		return err
+	if err == nil {
+		s.keepListener(args.Netns, l)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listeners[args.Netns] = append(s.listeners[args.Netns], l)
-	return nil
+	return err
 }
 
 // ServeLoad starts a server for loads in a namespace.

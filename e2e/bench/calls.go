@@ -83,8 +83,9 @@ func (b *bench) alone(ctx context.Context, until time.Time) error {
 			return err
 		}
 	}
-	begin, busy, known := time.Now(), time.Duration(0), false
-	if busy, known = busyTime(); !known {
+	begin := time.Now()
+	busy, known := busyTime()
+	if !known {
 		b.doc.Notes = append(b.doc.Notes, "The machine does not tell how busy it was.")
 	}
 	for round := 0; round < leastRounds || round < mostRounds && time.Now().Before(until); round++ {

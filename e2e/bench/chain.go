@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +44,7 @@ func (c *chain) close() {
 
 // verbsOf returns the verbs that a runtime calls for a file.
 func verbsOf(f *conflist.File) []cni.Verb {
-	old := slices.Contains([]string{"0.1.0", "0.2.0", "0.3.0", "0.3.1"}, version(f))
-	if old || f.DisableCheck {
+	if !cni.Check.In(version(f)) || f.DisableCheck {
 		return []cni.Verb{cni.Add, cni.Del}
 	}
 	return []cni.Verb{cni.Add, cni.Check, cni.Del}

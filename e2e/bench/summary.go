@@ -10,6 +10,7 @@ import (
 	"golang.org/x/perf/benchmath"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/calltime"
 	"github.com/cnitest/cnitest/e2e/report/benchmark"
 )
 
@@ -49,19 +50,14 @@ func ratios(times, by []time.Duration) (values []float64) {
 	return values
 }
 
-// quantile returns the value below which a share of the values stays.
-func quantile(values []float64, q float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
-}
-
 // row summarizes a series.
 func (s samples) row(key seriesKey, nothing bool) benchmark.Call {
 	took := seconds(s.took)
 	c := benchmark.Call{
 		Chain: key.chain, Verb: string(key.verb), Attachments: key.attachments, Callers: key.callers, Count: len(took),
-		Seconds: estimate(took), CPUSeconds: estimate(seconds(s.cpu)), P99Seconds: quantile(took, 0.99),
-		PerSecond: float64(key.callers) / estimate(seconds(s.walls)).Median,
+		Seconds: estimate(took), CPUSeconds: estimate(seconds(s.cpu)),
+		P99Seconds: calltime.Quantile(slices.Sorted(slices.Values(took)), 0.99),
+		PerSecond:  float64(key.callers) / estimate(seconds(s.walls)).Median,
 	}
 	if values := ratios(s.walls, s.nothing); !nothing && len(values) > 0 {
 		e := estimate(values)

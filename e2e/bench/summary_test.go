@@ -41,21 +41,6 @@ func TestEstimate(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	values := make([]float64, 200)
-	for i := range values {
-		values[i] = float64(200 - i)
-	}
-	for q, want := range map[float64]float64{0.5: 101, 0.99: 199, 1: 200, 0: 1} {
-		if got := quantile(values, q); got != want {
-			t.Errorf("quantile %g: got %g, want %g", q, got, want)
-		}
-	}
-	if got := quantile([]float64{7}, 0.99); got != 7 {
-		t.Errorf("of one value: got %g, want 7", got)
-	}
-}
-
 // made returns a benchmark with calls that were made up: alone, and eight at once.
 func made(alone, together, cpu time.Duration) *bench {
 	const milli = time.Millisecond

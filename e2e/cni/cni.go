@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/containernetworking/cni/pkg/version"
 )
 
 // Verb is CNI_COMMAND.
@@ -38,6 +40,12 @@ func (v Verb) Since() string {
 		return "1.1.0"
 	}
 	return "0.1.0"
+}
+
+// In reports whether a version of the specification has the verb. A version that cannot be read has every verb.
+func (v Verb) In(cniVersion string) bool {
+	before, err := version.GreaterThan(v.Since(), cniVersion)
+	return err != nil || !before
 }
 
 // DefaultTimeout is the time for one verb of one chain before its plugins are killed, in time that the machine gave

@@ -173,11 +173,10 @@ func checkDelegateInput(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	verbs := []cni.Verb{cni.Add, cni.Check, cni.Del}
-	if !atLeast(t.version, "0.4.0") {
-		verbs = []cni.Verb{cni.Add, cni.Del}
-	}
-	for _, verb := range verbs {
+	for _, verb := range []cni.Verb{cni.Add, cni.Check, cni.Del} {
+		if !verb.In(t.version) {
+			continue
+		}
 		call, err := b.call(ctx, verb, p)
 		if err != nil {
 			return err
@@ -238,14 +237,10 @@ func checkDelegateLookup(ctx context.Context, t *trial) error {
 }
 
 func checkDelegateErrors(ctx context.Context, t *trial) error {
-	verbs := []cni.Verb{cni.Del}
-	if atLeast(t.version, "0.4.0") {
-		verbs = append(verbs, cni.Check)
-	}
-	if atLeast(t.version, "1.1.0") {
-		verbs = append(verbs, cni.GC)
-	}
-	for _, verb := range verbs {
+	for _, verb := range []cni.Verb{cni.Del, cni.Check, cni.GC} {
+		if !verb.In(t.version) {
+			continue
+		}
 		if err := t.delegates(ctx, verb); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -245,14 +246,9 @@ func checkBadInput(ctx context.Context, t *trial) error {
 
 // verbs returns the verbs that a plugin has at the version, without VERSION, which needs no configuration.
 func (t *trial) verbs() []cni.Verb {
-	verbs := []cni.Verb{cni.Add, cni.Del}
-	if atLeast(t.version, "0.4.0") {
-		verbs = append(verbs, cni.Check)
-	}
-	if atLeast(t.version, "1.1.0") {
-		verbs = append(verbs, cni.GC, cni.Status)
-	}
-	return verbs
+	return slices.DeleteFunc([]cni.Verb{cni.Add, cni.Del, cni.Check, cni.GC, cni.Status}, func(v cni.Verb) bool {
+		return !v.In(t.version)
+	})
 }
 
 func checkUnreadableInput(ctx context.Context, t *trial) error {

@@ -29,11 +29,16 @@ var failureModes []byte
 
 // FailureModes returns all known failure modes, in the order of their ids.
 func FailureModes() ([]FailureMode, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(failureModes))
+	return readTable[FailureMode]("failure modes", failureModes)
+}
+
+// readTable reads an embedded table in YAML, whose rows have no unknown keys.
+func readTable[T any](what string, data []byte) ([]T, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	decoder.KnownFields(true)
-	var all []FailureMode
+	var all []T
 	if err := decoder.Decode(&all); err != nil {
-		return nil, fmt.Errorf("failure modes: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return all, nil
 }

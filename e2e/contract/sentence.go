@@ -1,13 +1,10 @@
 package contract
 
 import (
-	"bytes"
 	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Sentence is a sentence of SPEC.md or CONVENTIONS.md that demands, recommends or allows something, at Commit.
@@ -32,13 +29,7 @@ var sentences []byte
 
 // Sentences returns the sentences in the order of the documents. Its error is a mistake in the table.
 func Sentences() ([]Sentence, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(sentences))
-	decoder.KnownFields(true)
-	var all []Sentence
-	if err := decoder.Decode(&all); err != nil {
-		return nil, fmt.Errorf("sentences: %w", err)
-	}
-	return all, nil
+	return readTable[Sentence]("sentences", sentences)
 }
 
 // SentencesOf returns the sentences of a section: "2" has those of "2.ADD", too. Upper and lower case are the same.
@@ -48,14 +39,17 @@ func SentencesOf(section string) ([]Sentence, error) {
 	if err != nil {
 		return nil, err
 	}
+	var found []Sentence
 	var sections []string
-	found := slices.DeleteFunc(slices.Clone(all), func(s Sentence) bool {
+	for _, s := range all {
+		if s.in(section) {
+			found = append(found, s)
+		}
 		if !slices.Contains(sections, s.Section) {
 			sections = append(sections, s.Section)
 		}
-		return !s.in(section)
-	})
-	if len(found) == 0 {
+	}
+	if found == nil {
 		return nil, fmt.Errorf("section %q: want a number, or one of %s", section, strings.Join(sections, ", "))
 	}
 	return found, nil

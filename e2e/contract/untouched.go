@@ -12,10 +12,10 @@ import (
 // asking returns the verbs that only answer a question, as far as a version has them.
 func (b *bench) asking(attached bool) []cni.Verb {
 	verbs := []cni.Verb{cni.Version}
-	if attached && atLeast(b.version, "0.4.0") {
+	if attached && cni.Check.In(b.version) {
 		verbs = append(verbs, cni.Check)
 	}
-	if atLeast(b.version, "1.1.0") {
+	if cni.Status.In(b.version) {
 		verbs = append(verbs, cni.Status)
 	}
 	return verbs

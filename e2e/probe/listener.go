@@ -113,7 +113,7 @@ func (l *Listener) listen(n namespace, protocol Protocol, at endpoint) error {
 		_ = conn.Close()
 		return err
 	}
-	l.start(conn, func() { l.accept(conn) })
+	l.start(conn, func() { l.accept(conn, l.serve) })
 	return nil
 }
 
@@ -190,7 +190,8 @@ func (l *Listener) answerPackets(s *packetSocket) {
 	}
 }
 
-func (l *Listener) accept(listening *socket.Conn) {
+// accept calls serve for each TCP connection, until the listener is closed.
+func (l *Listener) accept(listening *socket.Conn, serve func(conn *socket.Conn, peer endpoint)) {
 	for l.closing.Err() == nil {
 		conn, peer, err := listening.Accept(context.Background(), 0)
 		if err != nil {
@@ -201,7 +202,7 @@ func (l *Listener) accept(listening *socket.Conn) {
 			}
 			continue
 		}
-		l.start(conn, func() { l.serve(conn, endpointOf(peer)) })
+		l.start(conn, func() { serve(conn, endpointOf(peer)) })
 	}
 }
 

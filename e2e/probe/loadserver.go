@@ -56,17 +56,7 @@ func (l *Listener) serveLoad(n namespace, at endpoint, counts *packetCounts) err
 		return err
 	}
 	l.start(conn, func() {
-		for l.closing.Err() == nil {
-			client, _, err := conn.Accept(context.Background(), 0)
-			if err != nil {
-				select {
-				case <-l.closing.Done():
-				case <-time.After(time.Millisecond):
-				}
-				continue
-			}
-			l.start(client, func() { counts.answer(client) })
-		}
+		l.accept(conn, func(client *socket.Conn, _ endpoint) { counts.answer(client) })
 	})
 	packets, err := n.packetSocket(packetOptions{family: family(at.addr), from: at})
 	if err != nil {

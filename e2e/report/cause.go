@@ -53,12 +53,13 @@ var (
 
 // CauseKey returns the same key for reasons with the same cause, in whichever scenario.
 func CauseKey(reason string) string {
-	_, last := decisive(reason)
-	for _, part := range slices.Backward(reasonParts(noted.ReplaceAllString(reason, ""))) {
+	parts := reasonParts(noted.ReplaceAllString(reason, ""))
+	for _, part := range slices.Backward(parts) {
 		if key := failureKey(part); key != "" {
 			return named.ReplaceAllString(key, "…")
 		}
 	}
+	_, last := decisive(parts)
 	return named.ReplaceAllString(last, "…")
 }
 
@@ -84,7 +85,7 @@ func (r *Report) Causes() []Cause {
 	var all []Cause
 	keys := map[string]int{}
 	for _, res := range r.failures() {
-		text, _ := decisive(res.Reason)
+		text, _ := decisive(reasonParts(noted.ReplaceAllString(res.Reason, "")))
 		key := CauseKey(res.Reason)
 		at, known := keys[key]
 		if !known {
@@ -104,8 +105,7 @@ func (r *Report) Causes() []Cause {
 }
 
 // decisive returns the end of a reason, which names the cause, as far as it can be understood alone.
-func decisive(reason string) (text, last string) {
-	parts := reasonParts(noted.ReplaceAllString(reason, ""))
+func decisive(parts []string) (text, last string) {
 	for len(parts) > 1 && rest.MatchString(parts[len(parts)-1]) {
 		parts = parts[:len(parts)-1]
 	}

@@ -2,9 +2,7 @@ package report
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,15 +40,11 @@ func writeWhole(path string, data []byte) error {
 // WriteFile writes the document, replacing an earlier one as a whole. An empty list is written as a list, never as
 // null.
 func (r *Report) WriteFile(path string) error {
-	var document bytes.Buffer
-	encoder := json.NewEncoder(&document)
-	encoder.SetIndent("", "  ")
-	// People read it, too, and the states in it are full of angle brackets.
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(r.withLists()); err != nil {
-		return fmt.Errorf("report: %w", err)
+	document, err := format().Marshal(r.withLists())
+	if err != nil {
+		return err
 	}
-	return writeWhole(path, document.Bytes())
+	return writeWhole(path, document)
 }
 
 // withLists returns a copy without nil lists.

@@ -37,20 +37,15 @@ func main() {
 // drift prints how a document differs from the table, and reports whether it does.
 func drift(out io.Writer, path string, markdown []byte, known []contract.Sentence) bool {
 	type key struct{ section, hash string }
-	type document struct{ conventions, other bool }
 	table := map[key]bool{}
 	for _, s := range known {
 		table[key{s.Section, s.Hash}] = true
 	}
-	there, kinds := map[key]bool{}, document{}
-	differs := false
+	there := map[key]bool{}
+	conventions, differs := false, false
 	for _, f := range extract(markdown) {
 		k := key{f.section, f.hash}
-		if f.section[0] == 'C' {
-			kinds.conventions = true
-		} else {
-			kinds.other = true
-		}
+		conventions = conventions || f.section[0] == 'C'
 		if f.normative && !table[k] && !there[k] {
 			fmt.Fprintf(out, "new   %-16s %s %s:%d: %s\n", f.section, f.hash, path, f.line, f.text)
 			differs = true
@@ -58,8 +53,7 @@ func drift(out io.Writer, path string, markdown []byte, known []contract.Sentenc
 		there[k] = true
 	}
 	for _, s := range known {
-		ofConventions := s.Section[0] == 'C'
-		if ofConventions == kinds.conventions && !there[key{s.Section, s.Hash}] {
+		if (s.Section[0] == 'C') == conventions && !there[key{s.Section, s.Hash}] {
 			fmt.Fprintf(out, "gone  %-16s %s %s\n", s.Section, s.Hash, s.Text)
 			differs = true
 		}

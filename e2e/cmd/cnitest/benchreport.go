@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/cnitest/cnitest/e2e/report/benchmark"
@@ -32,30 +30,12 @@ func benchCommands() []*cobra.Command {
 }
 
 func newBenchRenderCommand(name, what string, render func(*benchmark.Benchmark, io.Writer) error) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
+	return rendering(&cobra.Command{
 		Use:     name + " FILE",
 		Short:   "Render a bench.json as " + what,
 		Example: fmt.Sprintf("  cnitest bench %s out/bench.json > bench.%s", name, name),
 		Args:    benchFiles("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := benchmark.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			var text bytes.Buffer
-			if err := render(b, &text); err != nil {
-				return err
-			}
-			if output != "" {
-				return renameio.WriteFile(output, text.Bytes(), 0o644)
-			}
-			_, err = cmd.OutOrStdout().Write(text.Bytes())
-			return err
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
-	return cmd
+	}, benchmark.ReadFile, render)
 }
 
 func newBenchDiffCommand() *cobra.Command {

@@ -17,29 +17,41 @@ import (
 
 var update = flag.Bool("update", false, "write the generated tables into the READMEs")
 
-// The marks around a generated table.
-const (
-	beginMark = "<!-- BEGIN scenarios -->\n"
-	endMark   = "<!-- END scenarios -->\n"
-)
-
-// replaceTable puts the table of scenarios between its marks.
-func replaceTable(text, table string) (string, error) {
-	return replaceBetween(text, beginMark, endMark, table)
+// replaceTable puts a generated part between the marks of a text, which name what it is about.
+func replaceTable(text, what, table string) (string, error) {
+	begin, end := fmt.Sprintf("<!-- BEGIN %s -->\n", what), fmt.Sprintf("<!-- END %s -->\n", what)
+	if strings.Count(text, begin) != 1 || strings.Count(text, end) != 1 {
+		return "", fmt.Errorf("want one line %q and one line %q", strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	head, rest, _ := strings.Cut(text, begin)
+	_, tail, ok := strings.Cut(rest, end)
+	if !ok {
+		return "", fmt.Errorf("want %q before %q", strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return head + begin + table + end + tail, nil
 }
 
-// replaceBetween puts a generated part between the marks of a text.
-func replaceBetween(text, beginMark, endMark, table string) (string, error) {
-	if strings.Count(text, beginMark) != 1 || strings.Count(text, endMark) != 1 {
-		return "", fmt.Errorf("want one line %q and one line %q", strings.TrimSpace(beginMark),
-			strings.TrimSpace(endMark))
+// checkGenerated checks that a file has a generated part between its marks, or writes it there. target is the make
+// target that does that.
+func checkGenerated(t *testing.T, path, what, target, table string) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	head, rest, _ := strings.Cut(text, beginMark)
-	_, tail, ok := strings.Cut(rest, endMark)
-	if !ok {
-		return "", fmt.Errorf("want %q before %q", strings.TrimSpace(beginMark), strings.TrimSpace(endMark))
+	want, err := replaceTable(string(got), what, table)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
-	return head + beginMark + table + endMark + tail, nil
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("%s: what it says of the %s is not generated; run make %s; (-want +got):\n%s", path, what, target, diff)
+	}
 }
 
 func TestGenerated(t *testing.T) {
@@ -55,25 +67,7 @@ func TestGenerated(t *testing.T) {
 			for _, s := range all {
 				s.File = tt.links + s.File
 			}
-			path := filepath.Join("../../..", tt.file)
-			got, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := replaceTable(string(got), scenario.Markdown(all))
-			if err != nil {
-				t.Fatalf("%s: %v", tt.file, err)
-			}
-			if *update {
-				err := os.WriteFile(path, []byte(want), 0o644)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(got), want); diff != "" {
-				t.Errorf("%s: the table is not that of the scenarios; run make generate; got, want:\n%s", tt.file, diff)
-			}
+			checkGenerated(t, filepath.Join("../../..", tt.file), "scenarios", "generate", scenario.Markdown(all))
 		})
 	}
 }
@@ -99,27 +93,11 @@ func TestGenerated_sentences(t *testing.T) {
 	figures := fmt.Sprintf("SPEC.md and CONVENTIONS.md have %d sentences that demand, recommend or allow something: %d "+
 		"bind plugins, of which\n%d are asked, %d bind runtimes. %d requirements ask them.\n", len(all), of["plugin"],
 		asked["plugin"], of["runtime"], requirements)
-	const path = "../../../README.md"
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := replaceBetween(string(got), "<!-- BEGIN sentences -->\n", "<!-- END sentences -->\n", figures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(string(got), want); diff != "" {
-		t.Errorf("README.md: the figures are not those of the tables; run make generate; got, want:\n%s", diff)
-	}
+	checkGenerated(t, "../../../README.md", "sentences", "generate", figures)
 }
 
 func TestReplaceTable(t *testing.T) {
+	const beginMark, endMark = "<!-- BEGIN scenarios -->\n", "<!-- END scenarios -->\n"
 	for _, tt := range []struct{ name, text, want, wantErr string }{
 		{name: "old table", text: "a\n" + beginMark + "old\n" + endMark + "b\n", want: "a\n" + beginMark + "new\n" + endMark + "b\n"},
 		{name: "no table", text: beginMark + endMark, want: beginMark + "new\n" + endMark},
@@ -132,7 +110,7 @@ func TestReplaceTable(t *testing.T) {
 		{name: "end before beginning", text: endMark + beginMark, wantErr: `want "<!-- BEGIN scenarios -->" before "<!-- END scenarios -->"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := replaceTable(tt.text, "new\n")
+			got, err := replaceTable(tt.text, "scenarios", "new\n")
 			gotErr := ""
 			if err != nil {
 				gotErr = err.Error()

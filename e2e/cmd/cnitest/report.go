@@ -41,28 +41,35 @@ of another apiVersion, or with unknown fields, is an error.`,
 }
 
 func newRenderCommand(name, what, more string, render func(*report.Report, io.Writer) error) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
+	return rendering(&cobra.Command{
 		Use:     name + " FILE",
 		Short:   "Render a report.json as " + what,
 		Long:    "Render a report.json as " + what + ". " + more,
 		Example: fmt.Sprintf("  cnitest report %s out/report.json > report.%s", name, name),
 		Args:    reportFiles("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := report.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			var text bytes.Buffer
-			if err := render(r, &text); err != nil {
-				return err
-			}
-			if output != "" {
-				return renameio.WriteFile(output, text.Bytes(), 0o644)
-			}
-			_, err = cmd.OutOrStdout().Write(text.Bytes())
+	}, report.ReadFile, render)
+}
+
+// rendering makes a command read a document from the file that is its argument, and render it to standard output or to
+// the file of --output.
+func rendering[T any](
+	cmd *cobra.Command, read func(path string) (T, error), render func(T, io.Writer) error,
+) *cobra.Command {
+	var output string
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		document, err := read(args[0])
+		if err != nil {
 			return err
-		},
+		}
+		var text bytes.Buffer
+		if err := render(document, &text); err != nil {
+			return err
+		}
+		if output != "" {
+			return renameio.WriteFile(output, text.Bytes(), 0o644)
+		}
+		_, err = cmd.OutOrStdout().Write(text.Bytes())
+		return err
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write (default standard output)")
 	return cmd

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -39,33 +37,8 @@ func TestReports(t *testing.T) {
 		}
 	}
 	for _, readme := range readmes {
-		checkReportTable(t, readme.path, "reports",
+		checkGenerated(t, readme.path, "reports", "reports",
 			"| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
-	}
-}
-
-// checkReportTable checks that a file has the table between the marks of what is published, or writes it there.
-func checkReportTable(t *testing.T, path, what, table string) {
-	t.Helper()
-	old, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin, end := fmt.Sprintf("<!-- BEGIN %s -->\n", what), fmt.Sprintf("<!-- END %s -->\n", what)
-	head, rest, ok := strings.Cut(string(old), begin)
-	_, tail, ended := strings.Cut(rest, end)
-	if !ok || !ended {
-		t.Fatalf("%s: want the lines %q and %q", path, begin, end)
-	}
-	want := head + begin + table + end + tail
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, string(old)); diff != "" {
-		t.Errorf("%s: the table is not that of the %s; run make %s; (-want +got):\n%s", path, what, what, diff)
 	}
 }
 

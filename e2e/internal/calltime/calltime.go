@@ -55,7 +55,7 @@ func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.Cal
 			}
 			row := report.CallTime{
 				Plugin: plugin, Verb: string(verb), Calls: len(took),
-				MedianSeconds: quantile(took, 0.5).Seconds(), P99Seconds: quantile(took, 0.99).Seconds(),
+				MedianSeconds: Quantile(took, 0.5).Seconds(), P99Seconds: Quantile(took, 0.99).Seconds(),
 			}
 			if s := series(Key{plugin, verb}); len(s) > 0 {
 				row.Paired = &report.PairedTime{Ratio: s.Ratio()}
@@ -70,8 +70,8 @@ func (r *Recorder) Table(plugins []string, series func(Key) Series) []report.Cal
 	return rows
 }
 
-// quantile returns a quantile of sorted times.
-func quantile(sorted []time.Duration, q float64) time.Duration {
+// Quantile returns a quantile of sorted values, of which there is one at least: 0.5 is the median.
+func Quantile[T cmp.Ordered](sorted []T, q float64) T {
 	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
 }
 
@@ -102,12 +102,12 @@ func (s Series) Quickest() time.Duration {
 
 // Nothing returns the median of the plugin that does nothing.
 func (s Series) Nothing() time.Duration {
-	return quantile(s.sorted(func(s Sample) time.Duration { return s.Nothing }), 0.5)
+	return Quantile(s.sorted(func(s Sample) time.Duration { return s.Nothing }), 0.5)
 }
 
 // Ratio returns the ratio of the medians.
 func (s Series) Ratio() float64 {
-	return float64(quantile(s.sorted(func(s Sample) time.Duration { return s.Took }), 0.5)) / float64(s.Nothing())
+	return float64(Quantile(s.sorted(func(s Sample) time.Duration { return s.Took }), 0.5)) / float64(s.Nothing())
 }
 
 // Growth returns how much longer a call takes for each attachment that is present, in units of the time that a plugin

@@ -88,3 +88,18 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestQuantile(t *testing.T) {
+	values := make([]float64, 200)
+	for i := range values {
+		values[i] = float64(1 + i)
+	}
+	for q, want := range map[float64]float64{0.5: 101, 0.99: 199, 1: 200, 0: 1} {
+		if got := Quantile(values, q); got != want {
+			t.Errorf("quantile %g: got %g, want %g", q, got, want)
+		}
+	}
+	if got := Quantile([]float64{7}, 0.99); got != 7 {
+		t.Errorf("of one value: got %g, want 7", got)
+	}
+}

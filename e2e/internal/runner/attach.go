@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/version"
-
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -153,8 +151,7 @@ func (r *Runner) Check(ctx context.Context, p *environment.Pod, ifName string) e
 func (r *Runner) Lacks(verb cni.Verb) bool { return r.lacks(r.config.Conflist.CNIVersion, verb) }
 
 func (r *Runner) lacks(cniVersion string, verb cni.Verb) bool {
-	has, err := version.GreaterThanOrEqualTo(cniVersion, verb.Since())
-	if err != nil || has {
+	if verb.In(cniVersion) {
 		return false
 	}
 	r.Env.Note("CNI %s has no %s", cniVersion, verb)

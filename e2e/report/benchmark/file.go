@@ -2,9 +2,7 @@ package benchmark
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -23,19 +21,17 @@ func (b *Benchmark) WriteDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	var document, page bytes.Buffer
-	encoder := json.NewEncoder(&document)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(b); err != nil {
-		return fmt.Errorf("benchmark: %w", err)
+	document, err := format().Marshal(b)
+	if err != nil {
+		return err
 	}
+	var page bytes.Buffer
 	if err := b.WriteHTML(&page); err != nil {
 		return err
 	}
 	write := func(name string, data []byte) error {
 		return renameio.WriteFile(filepath.Join(dir, name), data, 0o644)
 	}
-	return errors.Join(write(JSONName, document.Bytes()), write(HTMLName, page.Bytes()),
+	return errors.Join(write(JSONName, document), write(HTMLName, page.Bytes()),
 		write(MarkdownName, []byte(b.Markdown())))
 }
