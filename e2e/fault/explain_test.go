@@ -57,33 +57,59 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestExplain_lacks checks that a feature which the kernel lacks is named with its option, if it has one.
+// TestExplain_lacks checks that a feature which the kernel lacks is named with its option, if it has one, and with the
+// message that the kernel refused.
 func TestExplain_lacks(t *testing.T) {
 	m := newMacvlan(t)
-	c := m.command("ADD")
-	c.Path, c.Stdin = plugin(
-		"bridge",
-	), fmt.Appendf(
-		nil,
-		`{"cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-vlan", "vlan": 10,
-		"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]]}}`,
-		m.store,
-	)
-	trace, err := fault.Explain(ctx(t), c)
-	check(t, err)
-	refused := slices.IndexFunc(trace.Refusals, func(r fault.Refusal) bool { return r.Features != nil })
-	if trace.Call.ExitCode == 0 {
-		t.Skip("this kernel filters VLANs on bridges")
-	}
-	if refused < 0 {
-		t.Fatalf("got %v of %s, want a refusal with a feature", trace.Refusals, trace.Call.Transcript())
-	}
-	got := trace.Refusals[refused]
-	if want := "RTM_NEWLINK bridge br-vlan vlan_filtering 1: EOPNOTSUPP"; got.String() != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	if want := "VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)"; got.Features[0].String() != want {
-		t.Errorf("got %s, want %s", got.Features, want)
+	ipam := fmt.Sprintf(`"ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "192.168.0.0/16"}]]}`,
+		m.store)
+	for _, tt := range []struct {
+		plugin, keys string
+		// refused is the refusal, with … in place of a random name; feature is what the kernel lacks.
+		refused, feature string
+	}{
+		{
+			"bridge", `"bridge": "br-vlan", "vlan": 10, ` + ipam,
+			"RTM_NEWLINK bridge br-vlan vlan_filtering 1: EOPNOTSUPP",
+			"VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)",
+		},
+		{
+			"vlan", `"master": "eno1", "vlanId": 10, ` + ipam,
+			"RTM_NEWLINK vlan veth… id 10 link eno1 into another namespace: EOPNOTSUPP",
+			"links of the kind vlan (CONFIG_VLAN_8021Q)",
+		},
+		{
+			"ipvlan", `"master": "eno1", "mode": "l2", ` + ipam,
+			"RTM_NEWLINK ipvlan veth… link eno1 into another namespace: EOPNOTSUPP",
+			"links of the kind ipvlan (CONFIG_IPVLAN)",
+		},
+		{
+			"vrf", `"vrfname": "blue", "prevResult": {"cniVersion": "1.0.0", "interfaces": [], "ips": []}`,
+			"RTM_NEWLINK vrf blue table 1: EOPNOTSUPP",
+			"links of the kind vrf (CONFIG_NET_VRF)",
+		},
+	} {
+		t.Run(tt.plugin, func(t *testing.T) {
+			c := m.command("ADD")
+			c.Path, c.Stdin = plugin(tt.plugin), fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": "net", "type": %q, %s}`,
+				tt.plugin, tt.keys)
+			trace, err := fault.Explain(ctx(t), c)
+			check(t, err)
+			refused := slices.IndexFunc(trace.Refusals, func(r fault.Refusal) bool { return r.Features != nil })
+			if trace.Call.ExitCode == 0 {
+				t.Skip("this kernel has " + tt.feature)
+			}
+			if refused < 0 {
+				t.Fatalf("got %v of %s, want a refusal with a feature", trace.Refusals, trace.Call.Transcript())
+			}
+			got := trace.Refusals[refused]
+			if text := whats([]fault.Point{{What: got.String()}})[0][len(": "):]; text != tt.refused {
+				t.Errorf("got %s, want %s", text, tt.refused)
+			}
+			if got.Features[0].String() != tt.feature {
+				t.Errorf("got %s, want %s", got.Features, tt.feature)
+			}
+		})
 	}
 }
 

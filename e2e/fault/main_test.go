@@ -57,7 +57,7 @@ func again() (status int, err error) {
 	}
 	const upstream = "github.com/containernetworking/plugins/plugins/"
 	if err := testbin.Build(bin, "./testdata/plugin", upstream+"main/macvlan", upstream+"main/bridge",
-		upstream+"ipam/host-local"); err != nil {
+		upstream+"main/vlan", upstream+"main/ipvlan", upstream+"meta/vrf", upstream+"ipam/host-local"); err != nil {
 		return 1, err
 	}
 	if err := os.Link(filepath.Join(bin, "plugin"), filepath.Join(bin, "delegate")); err != nil {
