@@ -30,6 +30,9 @@ type Options struct {
 	Backend cluster.Backend
 	// Duration bounds the whole run, from the start; what has begun then is brought to its end.
 	Duration time.Duration
+	// Rounds bounds how often each call is measured with one number of callers and attachments; more than 100 are never
+	// made, and 0 means 100.
+	Rounds int
 	// Callers are numbers of calls at the same time, Attachments numbers of attachments that stand on the node; both
 	// ascend, and calls that are made one at a time are always measured.
 	Callers, Attachments []int

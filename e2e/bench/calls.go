@@ -72,6 +72,14 @@ func wall(v agent.RoundVerb) time.Duration {
 	return v.Wall
 }
 
+// most returns how many rounds to make where so many are of use.
+func (b *bench) most(useful int) int {
+	if b.options.Rounds > 0 {
+		return min(useful, b.options.Rounds)
+	}
+	return useful
+}
+
 // alone measures one call after the other.
 func (b *bench) alone(ctx context.Context, until time.Time) error {
 	first := b.options.Attachments[0]
@@ -88,7 +96,7 @@ func (b *bench) alone(ctx context.Context, until time.Time) error {
 	if !known {
 		b.doc.Notes = append(b.doc.Notes, "The machine does not tell how busy it was.")
 	}
-	for round := 0; round < leastRounds || round < mostRounds && time.Now().Before(until); round++ {
+	for round := 0; round < leastRounds || round < b.most(mostRounds) && time.Now().Before(until); round++ {
 		if _, err := b.turn(ctx, b.chains, 1); err != nil {
 			return err
 		}
@@ -141,7 +149,7 @@ func (b *bench) together(ctx context.Context, until time.Time) error {
 		if callers <= cheapCallers {
 			least = lockRounds
 		}
-		for round := 0; round < least || round < mostRounds && time.Now().Before(end); round++ {
+		for round := 0; round < least || round < b.most(mostRounds) && time.Now().Before(end); round++ {
 			if _, err := b.turn(ctx, b.chains, callers); err != nil {
 				return err
 			}

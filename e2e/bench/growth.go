@@ -63,7 +63,7 @@ func (b *bench) grow(ctx context.Context, until time.Time) error {
 				return err
 			}
 		}
-		for round := 0; round < leastRounds || round < growthRounds && time.Now().Before(until); round++ {
+		for round := 0; round < leastRounds || round < b.most(growthRounds) && time.Now().Before(until); round++ {
 			done, err := b.turn(ctx, chains, 1)
 			if err != nil {
 				return err

@@ -43,7 +43,7 @@ func (b *bench) trace(ctx context.Context, until time.Time) error {
 		}
 	}
 	for round := 0; round < countedCalls+clockedCalls ||
-		round < countedCalls+mostClocked && time.Now().Before(until); round++ {
+		round < countedCalls+b.most(mostClocked) && time.Now().Before(until); round++ {
 		for _, c := range b.chains {
 			if err := c.traceCycle(ctx, traced[c], round < countedCalls); err != nil {
 				return err
@@ -65,7 +65,7 @@ func (b *bench) traceCrowd(ctx context.Context, until time.Time) error {
 			continue
 		}
 		t := &tally{}
-		for round := 0; round == 0 || round < mostClocked && time.Now().Before(until); round++ {
+		for round := 0; round == 0 || round < b.most(mostClocked) && time.Now().Before(until); round++ {
 			if err := c.traceBeside(ctx, t); err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ that of its plugins, each from the start of its process to its end, as libcni ru
 Milliseconds are those of this machine. Ratios to noop hold on other machines too, and only such are
 compared by cnitest bench diff. A busy machine makes intervals wide, and the tables say how wide.
 
-The whole is over after --duration. What did not fit is listed as not measured, with the reason.
+The whole is over after --duration, or sooner where --rounds are enough. What did not fit is listed as not measured, with the reason.
 The progress goes to standard error, the tables to standard output, and bench.json, bench.md and
 bench.html to the directory of --out.
 
@@ -43,13 +43,14 @@ machine cannot run it or the lab failed, 130 for Ctrl-C, after which the files h
 const benchExamples = `  cnitest bench net.d/10-mynet.conflist --bin-dir bin
   cnitest bench net.d/10-mynet.conflist --bin-dir bin --out out && xdg-open out/bench.html
   cnitest bench net.d/10-mynet.conflist --bin-dir bin --duration 10m --attachments 10,100,1000,3000
-  cnitest bench net.d/10-mynet.conflist --bin-dir bin --duration 20s --callers 8 --attachments 10
+  cnitest bench net.d/10-mynet.conflist --bin-dir bin --rounds 10 --callers 8 --attachments 10
   cnitest bench diff main/bench.json out/bench.json`
 
 // benchFlags are the flags of bench.
 type benchFlags struct {
 	binDir, out, profile string
 	duration             time.Duration
+	rounds               int
 	callers, attachments []int
 	datapath             bool
 	node                 nodeFlags
@@ -81,6 +82,8 @@ func (f *benchFlags) add(flags *pflag.FlagSet) {
 		"directory of the plugins' binaries, including those they delegate to")
 	flags.StringVar(&f.out, "out", "", "directory for bench.json, bench.md and bench.html")
 	flags.DurationVar(&f.duration, "duration", 110*time.Second, "time for the whole, at least 5s")
+	flags.IntVar(&f.rounds, "rounds", 100,
+		"how often each call is measured at most, 6 to 100: with few, it ends before --duration")
 	flags.IntSliceVar(&f.callers, "callers", []int{2, 8, 64}, "numbers of calls at once, beside one at a time")
 	flags.IntSliceVar(&f.attachments, "attachments", []int{10, 100, 1000, 3000},
 		"numbers of attachments on the node, of which the first stands from the beginning")
@@ -94,6 +97,9 @@ func (f *benchFlags) add(flags *pflag.FlagSet) {
 func (f *benchFlags) check(list *conflist.File) error {
 	if f.duration < 5*time.Second {
 		return fmt.Errorf("--duration %s: want 5s or more", f.duration)
+	}
+	if err := inRange("rounds", f.rounds, 6, 100); err != nil {
+		return err
 	}
 	for _, numbers := range []struct {
 		flag        string
@@ -142,7 +148,8 @@ func (f *benchFlags) run(ctx context.Context, list *conflist.File, out, progress
 			Subnets: f.node.network.lan, Gateways: f.node.network.routers,
 		},
 		Node:    scenario.Node{NICs: f.node.nics, RPFilter: &f.node.rpFilter},
-		Backend: newBackend(), Duration: f.duration, Callers: f.callers, Attachments: f.attachments,
+		Backend: newBackend(), Duration: f.duration, Rounds: f.rounds, Callers: f.callers,
+		Attachments: f.attachments,
 		Traffic: f.datapath, Services: f.profile == string(scenario.ProfileKubernetes), Version: version(),
 		Tell: func(text string) {
 			fmt.Fprintf(progress, "%5.1fs  %s\n", time.Since(begin).Seconds(), text)
