@@ -45,7 +45,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ test-upstream: ## Run each scenario on all upstream plugins that pass it; make t
 
 test-field: ## Run everything on configurations that people posted, in a quarter of an hour; needs root
 	$(GO) test -count=1 -timeout 1h -v -run '^TestField$$' ./e2e -whole-field
+
+runtimes: build ## Ask cnitool and the suite's own runtime for what the specification demands of runtimes
+	@status=0; for r in cnitool cnitest; do $(BIN)/cnitest runtime $$r --bin-dir $(BIN) --expect e2e/duty/$$r.expected.yaml --report-dir $(ARTIFACTS)/runtime/$$r || status=$$?; echo; done; exit $$status
 
 test-netns: ## Run only the tests of the lab, the suite and the plugins; needs root
 	$(GO) test -timeout 20m ./e2e/... ./plugin/...

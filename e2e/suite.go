@@ -3,11 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"debug/buildinfo"
-	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -99,7 +95,7 @@ func New(options Options) (*Suite, error) {
 		Results: []report.Result{}, Residue: []report.Residue{}, Notes: slices.Clone(file.Warnings),
 	}
 	for _, name := range file.Types() {
-		plugin, err := describePlugin(filepath.Join(options.BinDir, name))
+		plugin, err := report.DescribeProgram(filepath.Join(options.BinDir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -144,28 +140,6 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 	}
 	p.scenarios, p.requirements, err = o.choose(scenarios, p.requirements)
 	return p, err
-}
-
-func describePlugin(file string) (report.Plugin, error) {
-	plugin := report.Plugin{Type: filepath.Base(file)}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return plugin, err
-	}
-	sum := sha256.Sum256(data)
-	plugin.SHA256 = hex.EncodeToString(sum[:])
-	// A plugin need not be written in Go.
-	if info, err := buildinfo.ReadFile(file); err == nil {
-		plugin.Version = info.Main.Version
-		for _, dep := range info.Deps {
-			// In a binary that was built as a dependency, the module of the program is among the dependencies of the
-			// main module.
-			if len(info.Path) > len(dep.Path) && info.Path[:len(dep.Path)+1] == dep.Path+"/" {
-				plugin.Version = dep.Version
-			}
-		}
-	}
-	return plugin, nil
 }
 
 // fileOf returns the path of a scenario file as people know it: the shipped ones are in the folder scenarios.

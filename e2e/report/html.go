@@ -54,7 +54,9 @@ type page struct {
 	*Report
 	Style                                 template.CSS
 	Chain, UnderTest, Tally, VerdictWords string
-	Failures                              []Result
+	// What is the word for what was tested.
+	What     string
+	Failures []Result
 	// Causes are the causes of most failures, MoreCauses the number of others.
 	Causes       []Cause
 	MoreCauses   int
@@ -74,7 +76,8 @@ type group struct {
 func (r *Report) page() page {
 	p := page{
 		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(),
-		VerdictWords: r.Verdict.meaning(),
+		What:         r.what(),
+		VerdictWords: r.verdictWords(),
 		Failures:     r.failures(), Table: r.table(), Drawing: r.drawing(),
 	}
 	p.Causes = r.Causes()

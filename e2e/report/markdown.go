@@ -86,19 +86,19 @@ func (r *Report) markdownHead() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s %s: %s\n\n", map[bool]string{true: "✓", false: "✗"}[r.Verdict == Conformant], r.Verdict,
 		plain(r.chain()))
-	fmt.Fprintf(&b, "%s%s\n\n", r.Verdict.meaning(), map[bool]string{
+	fmt.Fprintf(&b, "%s%s\n\n", r.verdictWords(), map[bool]string{
 		true: "", false: " Under test: " + plain(r.underTest()) + ".",
 	}[r.underTest() == ""])
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	for _, row := range [][2]string{
 		{"results", r.Tally()},
-		{"conflist", fmt.Sprintf("%s, CNI %s, profile %s", r.Implementation.Conflist, r.Implementation.CNIVersion, r.Profile)},
+		r.markdownSubject(),
 		{"where", fmt.Sprintf("backend %s, Linux %s, cnitest %s", r.Backend, r.Kernel, r.Suite.Version)},
 		{"when", fmt.Sprintf("%s, %.1f s", r.Started.Format("2006-01-02 15:04:05 MST"), r.DurationSeconds)},
 	} {
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], plain(row[1]))
 	}
-	b.WriteString("\n| plugin | version | |\n|---|---|---|\n")
+	fmt.Fprintf(&b, "\n| %s | version | |\n|---|---|---|\n", r.what())
 	for _, p := range r.Implementation.Plugins {
 		version := p.Version
 		if version == "" && len(p.SHA256) >= 12 {
@@ -127,6 +127,15 @@ func (r *Report) markdownHead() string {
 		b.WriteString("\n### What failed\n")
 	}
 	return b.String()
+}
+
+// markdownSubject is the row about what was tested.
+func (r *Report) markdownSubject() [2]string {
+	if r.AboutRuntime() {
+		return [2]string{"asked for", "the duties of a runtime, CNI " + r.Implementation.CNIVersion}
+	}
+	return [2]string{"conflist", fmt.Sprintf("%s, CNI %s, profile %s", r.Implementation.Conflist,
+		r.Implementation.CNIVersion, r.Profile)}
 }
 
 func (r *Report) markdownFailure(res Result, proof string) string {

@@ -85,6 +85,22 @@ func (r *Report) with(o Outcome) []Result {
 	})
 }
 
+// verdictWords returns the verdict as a sentence.
+func (r *Report) verdictWords() string {
+	if r.AboutRuntime() {
+		return strings.ReplaceAll(r.Verdict.meaning(), "the plugins", "the "+r.what())
+	}
+	return r.Verdict.meaning()
+}
+
+// what returns the word for what was tested.
+func (r *Report) what() string {
+	if r.AboutRuntime() {
+		return "runtime"
+	}
+	return "plugin"
+}
+
 // chain returns the plugins in a line.
 func (r *Report) chain() string {
 	var types []string

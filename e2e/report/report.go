@@ -98,8 +98,15 @@ type Suite struct {
 	Version string `json:"version"`
 }
 
-// Implementation is the tested chain.
+// RuntimeProfile is the profile of a report about a runtime, which has no conflist.
+const RuntimeProfile = "runtime"
+
+// AboutRuntime reports whether a runtime was tested, in place of plugins.
+func (r *Report) AboutRuntime() bool { return r.Profile == RuntimeProfile }
+
+// Implementation is the tested chain, or the tested runtime as its only plugin.
 type Implementation struct {
+	// Conflist is empty for a runtime.
 	Conflist   string   `json:"conflist"`
 	CNIVersion string   `json:"cniVersion"`
 	Plugins    []Plugin `json:"plugins"`

@@ -24,8 +24,9 @@ func newExplainCommand() *cobra.Command {
 requirement (what the specification says and why, where it was broken, and how it is checked), a
 feature (what it claims and what tests it), a failure mode (where it was seen and what would notice
 it), a section of the specification (its sentences, and what asks them), or the soak of run --soak.`,
-		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain 2.GC\n  cnitest explain " +
-			"HostToPod\n  cnitest explain K01",
+		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain RUN-19\n  cnitest " +
+			"explain " +
+			"2.GC\n  cnitest explain HostToPod\n  cnitest explain K01",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. " +
@@ -92,8 +93,11 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 	case r.Section == "failure mode":
 		section = "not in the specification: users met it"
 	}
-	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\napplies to\n  plugins of the kind %s", r.ID, r.Level, r.Text,
-		section, strings.ReplaceAll(roles(r), ",", ", "))
+	of := "plugins of the kind " + strings.ReplaceAll(roles(r), ",", ", ")
+	if r.Of(contract.Runtime) {
+		of = "runtimes (cnitest runtime NAME --duty " + r.ID + ")"
+	}
+	fmt.Fprintf(out, "%s (%s) %s\n\nsource\n  %s\n\napplies to\n  %s", r.ID, r.Level, r.Text, section, of)
 	if r.Since != "" {
 		fmt.Fprintf(out, ", since CNI %s", r.Since)
 	}

@@ -78,7 +78,7 @@ func TestGenerated_sentences(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	of, asked, requirements := map[string]int{}, map[string]int{}, 0
+	of, asked, requirements := map[string]int{}, map[string]int{}, map[bool]int{}
 	for _, s := range all {
 		of[s.Who]++
 		if s.Asked != nil {
@@ -87,12 +87,13 @@ func TestGenerated_sentences(t *testing.T) {
 	}
 	for _, r := range contract.Requirements() {
 		if r.Section != "failure mode" {
-			requirements++
+			requirements[r.Of(contract.Runtime)]++
 		}
 	}
 	figures := fmt.Sprintf("SPEC.md and CONVENTIONS.md have %d sentences that demand, recommend or allow something: %d "+
-		"bind plugins, of which\n%d are asked, %d bind runtimes. %d requirements ask them.\n", len(all), of["plugin"],
-		asked["plugin"], of["runtime"], requirements)
+		"bind plugins, of which\n%d are asked, %d bind runtimes, of which %d are asked. %d requirements of plugins and "+
+		"%d of runtimes ask them.\n", len(all), of["plugin"],
+		asked["plugin"], of["runtime"], asked["runtime"], requirements[false], requirements[true])
 	checkGenerated(t, "../../../README.md", "sentences", "generate", figures)
 }
 

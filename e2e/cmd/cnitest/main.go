@@ -91,7 +91,8 @@ signal ended it (130 for Ctrl-C).`,
   cnitest run my.conflist --bin-dir ./bin                    a verdict
   cnitest run my.conflist --bin-dir ./bin --report-dir out   and the evidence of what failed
   cnitest explain host-to-pod                                why a scenario matters, and what it does
-  cnitest lab my.conflist --bin-dir ./bin                    a shell on a node of the same lab`,
+  cnitest lab my.conflist --bin-dir ./bin                    a shell on a node of the same lab
+  cnitest runtime cnitool --bin-dir ./bin                    a verdict about a runtime`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
@@ -109,7 +110,7 @@ signal ended it (130 for Ctrl-C).`,
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(),
-		newLabCommand(), newBenchCommand(),
+		newLabCommand(), newBenchCommand(), newRuntimeCommand(),
 		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
 		newPodCommand(), newHoldCommand(), newKeeperCommand())
 	return root

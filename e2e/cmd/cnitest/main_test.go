@@ -22,8 +22,8 @@ import (
 const nobody = 65534
 
 func TestMain(m *testing.M) {
-	if os.Args[0] == selfPath {
-		// cnitest started itself: as an agent, in a user namespace, or again
+	if os.Args[0] == selfPath || len(os.Args) == 3 && os.Args[1] == agentCommand {
+		// cnitest started itself: as an agent, in a user namespace, or again; or the kernel started it as a stub plugin
 		main()
 	}
 	testscript.Main(testMain{m}, map[string]func(){"cnitest": main, cnitoolName: main, "unprivileged": unprivileged})

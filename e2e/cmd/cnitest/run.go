@@ -148,7 +148,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err != nil {
 		return err
 	}
-	if err := f.makeReportDir(); err != nil {
+	if err := makeReportDir(f.reportDir); err != nil {
 		return err
 	}
 	// Ginkgo's own output would stand between the lines of the progress.
@@ -331,18 +331,18 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 
 // makeReportDir checks before the run that a report can be written, and removes the report of an earlier run, which
 // must not be mistaken for this one.
-func (f *runFlags) makeReportDir() error {
-	if f.reportDir == "" {
+func makeReportDir(dir string) error {
+	if dir == "" {
 		return nil
 	}
-	if err := os.MkdirAll(f.reportDir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("--report-dir: %w", err)
 	}
-	if err := unix.Access(f.reportDir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("--report-dir: write in %s: %w", f.reportDir, err)
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("--report-dir: write in %s: %w", dir, err)
 	}
 	for _, name := range []string{report.JSONName, report.HTMLName, report.MarkdownName, report.JUnitName} {
-		if err := os.Remove(filepath.Join(f.reportDir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("--report-dir: %w", err)
 		}
 	}

@@ -55,7 +55,8 @@ func explainSection(out io.Writer, section string, all []contract.Sentence) erro
 			fmt.Fprintln(out)
 		}
 	}
-	_, err := fmt.Fprintf(out, "\ncnitest run CONFLIST --section %s asks plugins for them\n", section)
+	_, err := fmt.Fprintf(out, "\ncnitest run CONFLIST --section %s asks plugins for them, and cnitest runtime NAME "+
+		"--section %s runtimes\n", section, section)
 	return err
 }
 

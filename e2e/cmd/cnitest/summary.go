@@ -113,6 +113,9 @@ func printFailed(out io.Writer, r *report.Report, dir string) {
 	}
 	fmt.Fprintf(out, "failed: %s\n", strings.Join(names, ", "))
 	next := []string{"cnitest explain NAME says why it matters", "--scenario NAME --keep-on-failure opens its lab"}
+	if r.AboutRuntime() {
+		next = []string{"cnitest explain ID says why it matters, and how it is asked"}
+	}
 	if strings.HasPrefix(names[0], soak.ID) {
 		next = []string{"--keep-on-failure opens its lab"}
 	}

@@ -27,6 +27,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 )
 
 // Dir is the directory of stubs on a node. Append it to CNI_PATH.
@@ -81,6 +82,12 @@ type Record struct {
 	Verb   string   `json:"verb"`
 	Env    []string `json:"env"`
 	Stdin  string   `json:"stdin"`
+	// Start is the time at which the stub read its input; it ends when what its orders say is done.
+	Start time.Time `json:"start"`
+	// Netns identifies the network namespace that the stub runs in, Sandbox the one at the path of CNI_NETNS, which is
+	// empty if there is none.
+	Netns   string `json:"netns"`
+	Sandbox string `json:"sandbox,omitempty"`
 }
 
 // Var returns the value of a variable of the call's environment, and whether it was set.
@@ -170,7 +177,10 @@ func run(plugin string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	count, err := o.record(Record{Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin)})
+	count, err := o.record(Record{
+		Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin), Start: time.Now(),
+		Netns: namespaceAt("/proc/self/ns/net"), Sandbox: namespaceAt(os.Getenv("CNI_NETNS")),
+	})
 	if err != nil {
 		return "", err
 	}
@@ -199,6 +209,16 @@ func run(plugin string) (string, error) {
 		return "", types.NewError(do.Code, do.Msg, "")
 	}
 	return answer, nil
+}
+
+// namespaceAt identifies the namespace at a path; it is empty if there is none.
+func namespaceAt(path string) string {
+	var fs unix.Statfs_t
+	var file unix.Stat_t
+	if unix.Statfs(path, &fs) != nil || fs.Type != unix.NSFS_MAGIC || unix.Stat(path, &file) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", file.Dev, file.Ino)
 }
 
 // record writes a Record and returns the number of records of the verb.
