@@ -45,7 +45,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress soak lint verify fmt generate clean test-examples track-record build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ test-amazon: ## Attach pods with amazon's plugin and this repository's ipamd; ne
 
 test-examples: ## Test the module in e2e/examples as its owner would; needs root
 	$(MAKE) -C e2e/examples/thirdparty test
+
+track-record: build ## Check that defects which users of other plugins met are caught, on the versions that had them; ROW=NAME checks one
+	$(GO) run ./e2e/cmd/trackrecord --cnitest $(BIN)/cnitest $(ROW)
 
 build-thirdparty: build
 	cd plugin/ipamd/amazon && $(GO) build -trimpath -o ../../../$(BIN)/ tool

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/trackrecord"
 	"github.com/cnitest/cnitest/scenarios"
 )
 
@@ -95,6 +96,17 @@ func TestGenerated_sentences(t *testing.T) {
 		"%d of runtimes ask them.\n", len(all), of["plugin"],
 		asked["plugin"], of["runtime"], asked["runtime"], requirements[false], requirements[true])
 	checkGenerated(t, "../../../README.md", "sentences", "generate", figures)
+}
+
+// TestGenerated_track_record compares the page of the track record, and README's figure, with its table.
+func TestGenerated_track_record(t *testing.T) {
+	const dir = "../../trackrecord"
+	table, err := trackrecord.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGenerated(t, filepath.Join(dir, "README.md"), "track record", "generate", table.Markdown())
+	checkGenerated(t, "../../../README.md", "track record", "generate", table.Figure())
 }
 
 func TestReplaceTable(t *testing.T) {
