@@ -52,8 +52,8 @@ help: ## List the targets
 
 build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
 	@echo "building cnitest and plugins into $(BIN)/ (the first time takes a minute or two)"
-	$(GO) build -trimpath -o $(BIN)/ ./e2e/cmd/cnitest $(PLUGINS)
-	$(GO) build -trimpath -o $(BIN)/ tool
+	$(GO) build -o $(BIN)/ ./e2e/cmd/cnitest $(PLUGINS)
+	$(GO) build -o $(BIN)/ tool
 
 e2e: build ## Run the suite on the reference plugins in network namespaces, and print a verdict for each conflist
 	@status=0; $(foreach c,$(CONFLISTS),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --report-dir $(ARTIFACTS)/$(report) $(E2E_FLAGS) $(profile) $(depth) || status=$$?; echo;) exit $$status
@@ -77,7 +77,7 @@ test-netns: ## Run only the tests of the lab, the suite and the plugins; needs r
 	$(GO) test -timeout 20m ./e2e/... ./plugin/...
 
 test-vm: build ## Test features that this kernel may lack, on a stock Debian kernel in a VM; KERNEL= selects another package
-	@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun
+	@$(GO) build -o $(BIN)/ ./e2e/vmrun
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
 	@$(VMRUN) --fetch
 	CNITEST_WANT=dummy,ipvlan,vlan,vrf,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
@@ -127,7 +127,7 @@ track-record: build ## Check that defects which users of other plugins met are c
 	$(GO) run ./e2e/cmd/trackrecord --cnitest $(BIN)/cnitest $(ROW)
 
 build-thirdparty: build
-	cd plugin/ipamd/amazon && $(GO) build -trimpath -o ../../../$(BIN)/ tool
+	cd plugin/ipamd/amazon && $(GO) build -o ../../../$(BIN)/ tool
 
 e2e-thirdparty: build-thirdparty ## Run the suite on plugins of other projects and compare with the expected results
 	@status=0; unfit=none; $(foreach c,$(THIRDPARTY),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --expect $(expected) --quick --report-dir $(ARTIFACTS)/thirdparty/$(basename $(notdir $(c))) || { s=$$?; [ $$s = 3 ] && unfit="$$unfit $(notdir $(c))" || status=$$s; }; echo;) echo "cannot run on this machine, see above: $${unfit#none }"; exit $$status
@@ -160,8 +160,8 @@ outdated: ## List the direct dependencies, in each go.mod of the repository, tha
 		$$($(GO) list -m -f '{{if not (or .Main .Indirect .Replace)}}{{.Path}}{{end}}' all) | grep . || true);)
 
 lint: ## Run golangci-lint and govulncheck, both pinned in .ci, as is the vulnerability database
-	@cd .ci/lint && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
-	@cd .ci/vuln && $(GO) build -trimpath -o $(abspath $(BIN))/lint/ tool
+	@cd .ci/lint && $(GO) build -o $(abspath $(BIN))/lint/ tool
+	@cd .ci/vuln && $(GO) build -o $(abspath $(BIN))/lint/ tool
 	@cd .ci/vuln && $(abspath $(BIN))/lint/indexdb -vulns "$$($(GO) list -m -f '{{.Dir}}' golang.org/x/vulndb)/data/osv" -out $(abspath $(BIN))/lint/vulndb
 	$(BIN)/lint/golangci-lint run ./...
 	GOTOOLCHAIN=auto $(BIN)/lint/govulncheck -db file://$(abspath $(BIN))/lint/vulndb ./...
