@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -30,6 +31,7 @@ type attempt struct {
 // attempt runs a unit once. last says that no other run follows, even if the result is doubtful.
 func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 	a := &attempt{unit: u, last: last}
+	ctx, book := timing.With(ctx, u.Name())
 	start := time.Now()
 	if u.scenario != nil {
 		s.runScenario(ctx, a)
@@ -37,6 +39,7 @@ func (s *Suite) attempt(ctx context.Context, u *Unit, last bool) *attempt {
 		s.checkRequirement(ctx, a)
 	}
 	a.result.DurationSeconds = seconds(time.Since(start))
+	s.keepTimes(book)
 	if a.record == nil {
 		return a
 	}

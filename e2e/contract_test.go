@@ -127,7 +127,7 @@ func sideBySide(t *testing.T, jobs []func()) (await func(i int)) {
 	}
 	queue := make(chan int)
 	var workers sync.WaitGroup
-	for range atOnce {
+	for range most {
 		workers.Go(func() {
 			for i := range queue {
 				leave := enterLab()

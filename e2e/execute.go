@@ -14,6 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -82,12 +83,14 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	outer := ctx
 	ctx, cancel := disturbance.WithTimeout(ctx, limit)
 	defer cancel()
-	c, err := s.options.Backend.Start(ctx, s.request(sc.Nodes, sc.Chain))
+	starting, end := timing.Begin(ctx, timing.Lab)
+	c, err := s.options.Backend.Start(starting, s.request(sc.Nodes, sc.Chain))
+	end()
 	if err != nil {
 		result.LabFails(err)
 		return false
 	}
-	defer c.Close()
+	defer timing.Close(ctx, timing.Lab, c)
 	defer excuse(c, result)
 	defer func() { disturbance.Of(ctx).Ask(context.WithoutCancel(ctx), c) }()
 	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {

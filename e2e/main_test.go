@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/internal/testbin"
+	"github.com/cnitest/cnitest/e2e/internal/throttle"
 )
 
 const (
@@ -44,6 +46,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	go labs.Follow(context.Background())
 	built = sync.OnceValues(func() (*binaries, error) { return buildBinaries(dir) })
 	status := m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -53,16 +56,16 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// atOnce limits the labs of all tests that run at the same time. With six the machine was so busy that runs were
-// excused.
-const atOnce = 4
+// fewest and most limit the labs of all tests that run at the same time. Some tests only wait, others keep a processor
+// busy: there are as many labs as the machine carries without being late.
+const fewest, most = 4, 12
 
-var labs = make(chan struct{}, atOnce)
+var labs = throttle.New(fewest, most)
 
 // enterLab waits until there is room for a lab. The returned function makes room for another.
 func enterLab() (leave func()) {
-	labs <- struct{}{}
-	return func() { <-labs }
+	_ = labs.Enter(context.Background()) // fails only if the context ends
+	return labs.Leave
 }
 
 // holdLab runs the rest of a test in a lab, in parallel with others.

@@ -88,7 +88,7 @@ func (a *readAhead) runAll(ctx context.Context, units []*Unit) {
 func (a *readAhead) runBeside(ctx context.Context, units []*Unit) {
 	following, stop := context.WithCancel(ctx)
 	defer stop()
-	limit := throttle.New(a.suite.options.Workers)
+	limit := throttle.New(1, a.suite.options.Workers)
 	go limit.Follow(following)
 	var running sync.WaitGroup
 	defer running.Wait()

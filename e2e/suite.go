@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/internal/residue"
 	"github.com/cnitest/cnitest/e2e/internal/runner"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -58,9 +59,10 @@ type findings struct {
 	// interrupted means that the run ended before all units had ended.
 	interrupted bool
 
-	mu       sync.Mutex // guards report and captures
+	mu       sync.Mutex // guards report, captures and spent
 	report   report.Report
 	captures map[string][]byte // files of packets by name, written at the end
+	spent    []timing.Summary
 }
 
 // New reads and checks everything that the options name. Its errors are mistakes that the caller can correct.
@@ -79,7 +81,9 @@ func New(options Options) (*Suite, error) {
 	s.try, s.times, s.stop = s.attempt, &calltime.Recorder{}, func(error) {}
 	s.residue = residue.New(residue.Config{
 		Start: func(ctx context.Context, nodes []scenario.Node, chain scenario.Chain) (cluster.Cluster, error) {
-			return options.Backend.Start(ctx, s.request(nodes, chain))
+			starting, end := timing.Begin(ctx, timing.Lab)
+			defer end()
+			return options.Backend.Start(starting, s.request(nodes, chain))
 		},
 		Runner: s.runnerConfig(), Shared: cluster.IsExclusive(options.Backend),
 	})
@@ -232,3 +236,19 @@ func (s *Suite) dropCapture(id string) {
 }
 
 func captureName(id string) string { return id + ".pcapng" }
+
+// keepTimes keeps what the time of an attempt went to.
+func (s *Suite) keepTimes(b *timing.Book) {
+	b.End()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spent = append(s.spent, b.Summary())
+}
+
+// Timings returns what the time of each unit went to, in the order in which they ended. A unit that ran twice is there
+// twice.
+func (s *Suite) Timings() []timing.Summary {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.spent)
+}

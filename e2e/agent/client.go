@@ -14,6 +14,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -39,6 +40,8 @@ func (c *Client) Close() error {
 }
 
 func call[Reply any](ctx context.Context, c *Client, method string, args any) (Reply, error) {
+	_, end := timing.Begin(ctx, phaseOf(method))
+	defer end()
 	reply := new(Reply)
 	pending := c.rpc.Go(rpcName+"."+method, args, reply, make(chan *rpc.Call, 1))
 	select {
@@ -55,6 +58,25 @@ func call[Reply any](ctx context.Context, c *Client, method string, args any) (R
 		}
 		return none, fmt.Errorf("%s: %w", c.name, done.Error)
 	}
+}
+
+// phaseOf returns the phase to which a request belongs.
+func phaseOf(method string) string {
+	switch method {
+	case "CNI", "Plugin", "Round":
+		return timing.Calls
+	case "Trace", "ExplainCNI", "MeasureCNI":
+		return timing.Traced
+	case "Probe", "StartFlow", "StopFlow", "StartCapture", "StopCapture", "Load", "Listen", "Unlisten":
+		return timing.Traffic
+	case "Snapshot", "Disk":
+		return timing.Snapshot
+	case "StartDaemon", "StopDaemon", "KillDaemon", "FreezeDaemon", "DoomDaemon":
+		return timing.Daemons
+	case "Hello", "InstallStubs", "CreateNamespace", "RemoveNamespace", "AddLink", "SetSysctls":
+		return timing.Lab
+	}
+	return timing.Other
 }
 
 // ErrEnded is the error of a request during which the agent ended.

@@ -17,6 +17,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -437,6 +438,8 @@ func failure(c cni.Call) (cni.Error, bool) {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
+	_, end := timing.Begin(ctx, timing.Wait)
+	defer end()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -20,6 +20,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/calltime"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -222,7 +223,9 @@ func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cl
 	if edit != nil {
 		edit(&req)
 	}
-	c, err := l.Backend.Start(ctx, req)
+	starting, end := timing.Begin(ctx, timing.Lab)
+	defer end()
+	c, err := l.Backend.Start(starting, req)
 	if err != nil {
 		return nil, startError{err}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -389,7 +390,7 @@ func (t *trial) tryAll(
 					return fmt.Errorf("%s: %w", faults[i], err)
 				}
 				if l.dirty || len(tried[i].left) > 0 {
-					_ = l.cluster.Close()
+					_ = timing.Close(ctx, timing.Lab, l.cluster)
 					l = nil
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -210,7 +211,7 @@ func (t *trial) close(ctx context.Context) {
 		if made, ok := c.(cluster.Cluster); ok {
 			disturbance.Of(ctx).Ask(context.WithoutCancel(ctx), made)
 		}
-		_ = c.Close()
+		_ = timing.Close(ctx, timing.Lab, c)
 	}
 }
 

@@ -150,7 +150,7 @@ func (f *benchFlags) run(ctx context.Context, list *conflist.File, out, progress
 		Node:    scenario.Node{NICs: f.node.nics, RPFilter: &f.node.rpFilter},
 		Backend: newBackend(), Duration: f.duration, Rounds: f.rounds, Callers: f.callers,
 		Attachments: f.attachments,
-		Traffic: f.datapath, Services: f.profile == string(scenario.ProfileKubernetes), Version: version(),
+		Traffic:     f.datapath, Services: f.profile == string(scenario.ProfileKubernetes), Version: version(),
 		Tell: func(text string) {
 			fmt.Fprintf(progress, "%5.1fs  %s\n", time.Since(begin).Seconds(), text)
 		},

@@ -156,6 +156,9 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	show.begin(list.Path, chosen, suite.PluginsUnderTest())
 	result, err := suite.RunSpecs(ctx, f.labels)
 	show.end()
+	if f.timings {
+		defer func() { printTimings(out, suite.Timings()) }()
+	}
 	return f.conclude(ctx, out, result, err)
 }
 

@@ -55,6 +55,7 @@ type outputFlags struct {
 	reportDir    string
 	reportFD     int
 	each, strict bool
+	timings      bool
 }
 
 func (f *runFlags) add(flags *pflag.FlagSet) {
@@ -117,6 +118,8 @@ func (f *outputFlags) add(flags *pflag.FlagSet) {
 		"directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
 	flags.BoolVar(&f.each, "each", false,
 		"print every failure with its reason, also if its cause was printed before, and everything that is blocked")
+	flags.BoolVar(&f.timings, "timings", false,
+		"print what the time of the run went to: by phase, and of the longest scenarios and requirements")
 	flags.BoolVar(&f.strict, "strict", false, "exit 1 also if the verdict is partial")
 	flags.IntVar(&f.reportFD, reportFDFlag, 0, "file descriptor for the report (for --repeat)")
 	_ = flags.MarkHidden(reportFDFlag)

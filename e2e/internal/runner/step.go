@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -119,6 +120,8 @@ func ifName(as string) string {
 
 // wait waits for a time that the kernel or a protocol prescribes; no event tells when it is over.
 func wait(ctx context.Context, d time.Duration) error {
+	_, end := timing.Begin(ctx, timing.Wait)
+	defer end()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

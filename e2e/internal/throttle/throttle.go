@@ -30,7 +30,7 @@ const (
 
 // Throttle bounds what runs at the same time. Its methods may be called concurrently.
 type Throttle struct {
-	most int
+	least, most int
 
 	mu      sync.Mutex
 	limit   int
@@ -41,9 +41,13 @@ type Throttle struct {
 	settling int
 }
 
-// New returns a throttle with a limit between 1 and most, which begins with one for each processor.
-func New(most int) *Throttle {
-	return &Throttle{most: max(1, most), limit: max(1, min(most, runtime.NumCPU())), changed: make(chan struct{})}
+// New returns a throttle with a limit between least, which is 1 or more, and most. It begins with one for each
+// processor.
+func New(least, most int) *Throttle {
+	most = max(least, most)
+	return &Throttle{
+		least: least, most: most, limit: min(max(least, runtime.NumCPU()), most), changed: make(chan struct{}),
+	}
 }
 
 // Follow adjusts the throttle to the machine until ctx ends.
@@ -69,7 +73,7 @@ func (t *Throttle) decide(load float64, worst time.Duration) {
 			t.settling--
 			return
 		}
-		t.limit, t.settling = max(1, min(t.limit, t.running)/2), 4
+		t.limit, t.settling = max(t.least, min(t.limit, t.running)/2), 4
 	case load < calmLoad && worst < calmLateness && t.running >= t.limit && t.limit < t.most:
 		t.limit++
 		t.wake()

@@ -9,7 +9,7 @@ import (
 )
 
 func TestThrottle_decide(t *testing.T) {
-	th := New(64)
+	th := New(1, 64)
 	if got, want := th.Limit(), min(64, runtime.NumCPU()); got != want {
 		t.Fatalf("at the start: got %d, want %d", got, want)
 	}
@@ -50,9 +50,19 @@ func TestThrottle_decide(t *testing.T) {
 	}
 }
 
+func TestThrottle_least(t *testing.T) {
+	th := New(3, 64)
+	for range 100 {
+		th.decide(9, 200*time.Millisecond)
+	}
+	if got := th.Limit(); got != 3 {
+		t.Errorf("on a crowded machine: got %d, want 3", got)
+	}
+}
+
 // Never more run than are requested.
 func TestThrottle_idle(t *testing.T) {
-	th := New(64)
+	th := New(1, 64)
 	before := th.Limit()
 	for range 100 {
 		th.decide(0, 0)
@@ -63,7 +73,7 @@ func TestThrottle_idle(t *testing.T) {
 }
 
 func TestThrottle_Enter(t *testing.T) {
-	th := New(1)
+	th := New(1, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := th.Enter(ctx); err != nil {
 		t.Fatal(err)
