@@ -121,10 +121,11 @@ func (a *attempt) excused(first *attempt) bool {
 	return a.found.Lost || a.found.Excused && mask(a.reason()) != mask(first.reason())
 }
 
-var digits = regexp.MustCompile(`[0-9]+`)
+// varying matches what differs from run to run: hardware addresses, and numbers, also hexadecimal ones in names.
+var varying = regexp.MustCompile(`\b[0-9a-f]{2}(:[0-9a-f]{2}){5}\b|[0-9a-f]*[0-9][0-9a-f]*`)
 
-// mask replaces the numbers of a reason, which differ from run to run.
-func mask(reason string) string { return digits.ReplaceAllString(reason, "#") }
+// mask replaces what differs in a reason from run to run.
+func mask(reason string) string { return varying.ReplaceAllString(reason, "#") }
 
 // reason returns why a unit did not succeed.
 func (a *attempt) reason() string {

@@ -70,10 +70,10 @@ func TestRunUnit(t *testing.T) {
 		{
 			name: "fails twice in one way on a machine that is too busy",
 			runs: []run{
-				{result: report.Fail, found: doubtful, saw: "no such link 7"},
-				{result: report.Fail, found: excused, saw: "no such link 12"},
+				{result: report.Fail, found: doubtful, saw: "no such link veth7 ee:7e:a7:59:ff:fc"},
+				{result: report.Fail, found: excused, saw: "no such link veth9a 8e:01:a7:59:24:57"},
 			},
-			want: report.Fail, first: report.Fail, reason: "no such link 12",
+			want: report.Fail, first: report.Fail, reason: "no such link veth9a 8e:01:a7:59:24:57",
 		},
 		{name: "vacuous once", runs: []run{
 			{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet},
