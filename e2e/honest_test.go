@@ -29,7 +29,8 @@ func honest() []sound {
 		{
 			name: "macvlan wrapped", plugin: "macvlan", role: contract.Main, chain: []string{macvlan}, defects: both,
 			but: library(map[string]report.Outcome{
-				"A08": na, "ARG-1": na, "C03": na, "CNV-1": na, "CNV-3": na, "D08": na, "ERR-2": na, "ERR-4": na,
+				"A08": na, "ARG-1": na, "C03": na, "CFG-11": na, "CNV-1": na, "CNV-3": na, "D08": na, "ERR-2": na,
+				"ERR-4": na,
 			}),
 		},
 		{
@@ -43,6 +44,10 @@ func honest() []sound {
 			but: library(map[string]report.Outcome{
 				"ERR-2": na, "ERR-4": na, "ADD-4": na, "CNV-1": na, "CNV-3": na, "CHN-1": na, "D07": na, "NET-1": na,
 			}),
+		},
+		{
+			name: "a plugin that masquerades", plugin: "ptp", role: contract.Main, chain: []string{masquerading(ptp)},
+			defects: map[string]string{"ptp": "masquerades"}, asked: []string{"CFG-11"},
 		},
 		{
 			name: "a plugin that knows its keys", plugin: "macvlan", role: contract.Main, chain: []string{macvlan},

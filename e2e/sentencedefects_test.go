@@ -36,7 +36,8 @@ func badSentences() []spoilt {
 			"DLG-5": "the IPAM plugin answers the address 198.51.100.9/24, and eth0 has [198.51.100.8/24",
 		}},
 		{plugin: "macvlan", defect: "forgets-metrics", fails: map[string]string{
-			"DLG-5": "the IPAM plugin answers the route 192.0.2.0/25 via 198.51.100.1 mtu 1380 advmss 1300 priority 77, " +
+			"DLG-5": "the IPAM plugin answers the route 192.0.2.0/25 via 198.51.100.1 mtu 1380 advmss 1300 priority " +
+				"77, " +
 				"and that of the pod has no priority 77",
 		}},
 		{plugin: "macvlan", defect: "hides-a-route", fails: map[string]string{
@@ -56,6 +57,15 @@ func badSentences() []spoilt {
 		}},
 		{plugin: "macvlan", defect: "forgets-dns-options", fails: map[string]string{
 			"CFG-10": "the configuration has timeout:1 in dns.options, and the result has []",
+		}},
+		{plugin: "ptp", defect: "masquerades-nothing", chain: []string{masquerading(ptp)}, fails: map[string]string{
+			"CFG-11": "with ipMasq host/lan still sees the pod's own address 10.23.0.",
+		}},
+		{plugin: "ptp", defect: "masquerades-inside", chain: []string{masquerading(ptp)}, fails: map[string]string{
+			"CFG-11": "with ipMasq another pod of the network 10.23.0.0/16 sees ",
+		}},
+		{plugin: "ptp", defect: "masquerades-and-drops", chain: []string{masquerading(ptp)}, fails: map[string]string{
+			"CFG-11": "with ipMasq the pod reaches host/lan no more: ",
 		}},
 		{
 			plugin: "macvlan", defect: "forgives-capabilities", chain: []string{capable(macvlan)},
@@ -99,6 +109,9 @@ func badSentences() []spoilt {
 		}},
 	}
 }
+
+// masquerading returns a plugin's configuration with ipMasq.
+func masquerading(config string) string { return strings.Replace(config, "{", `{"ipMasq": true, `, 1) }
 
 // capable returns a plugin's configuration with the capability mac.
 func capable(config string) string {

@@ -25,6 +25,18 @@ func conventions() []Requirement {
 			check: checkWholeDNS,
 		},
 		{
+			ID: "CFG-11", Level: Should, Section: "1, Plugin configuration objects, well-known keys",
+			Roles: []Role{Main},
+			Text: "With ipMasq what a pod sends out of its network has an address of the node, and what it sends " +
+				"within the network its own.",
+			Why: "Machines that have no route to the pods cannot answer otherwise, and pods of one network must know " +
+				"each other by their addresses.",
+			How: "A pod with ipMasq, and one without it, ask a machine on the underlay from another network, and " +
+				"each other. Asked of plugins whose configuration has the key, and of upstream's bridge and ptp " +
+				"where iptables or nft is installed.",
+			check: checkMasquerade,
+		},
+		{
 			ID: "CNV-1", Level: Should, Section: "CONVENTIONS.md, Dynamic plugin specific fields", Roles: inChain(),
 			Text: "A capability with a value that makes no sense is an error.",
 			Why: "A pod that asked for an address of its own and got another one runs, until somebody sends to the " +

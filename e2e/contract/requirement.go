@@ -3,8 +3,8 @@
 //
 // A check runs one plugin of a chain alone, as a runtime would: the plugins before it are attached first, and the
 // plugin's input and output are compared with the kernel. Checks do not use libcni, which would hide deviations. The
-// package does not test reachability, which scenarios do. The table also contains the requirements on runtimes; the
-// tests of package cni check this project's own driver against them.
+// package does not test reachability, which scenarios do. The table also contains the requirements on runtimes,
+// whose checks are in package duty.
 //
 // Run its tests: go test ./e2e/contract (the checks themselves are tested in package e2e, on broken plugins)
 package contract
