@@ -372,6 +372,21 @@ func badUnasked() []spoilt {
 			defect: "takes-advertisements",
 			fails:  map[string]string{"NET-1": "+ first address 2001:db8:5:"},
 		},
+		{plugin: "macvlan", defect: "proxies-arp", fails: map[string]string{
+			"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has",
+		}},
+		{plugin: "macvlan", defect: "knows-no-dots", fails: map[string]string{
+			"NET-3": "ADD with the interface name net1.100: want success, got exit status",
+		}},
+		{plugin: "macvlan", defect: "shortens-queue", fails: map[string]string{
+			"ADD-1": "ADD makes the interface eth0 with a transmit queue of length 0",
+		}},
+		{plugin: "macvlan", defect: "del-wants-uplink", fails: map[string]string{
+			"DEL-3": "DEL after the uplink got another name: want success, got exit status",
+		}},
+		{plugin: "macvlan", defect: "remembers-failure", fails: map[string]string{
+			"D07": "ADD of the next pod, after the first ADD of the node failed and its DEL: want success",
+		}},
 		{
 			plugin: "route",
 			defect: "answers-for-others",

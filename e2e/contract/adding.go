@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types020 "github.com/containernetworking/cni/pkg/types/020"
@@ -24,8 +25,9 @@ func adding() []Requirement {
 			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
 			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts it.",
 			Why:  "This is the purpose of a plugin.",
-			How: "Compares node and pod before and after. A chained plugin that changes nothing and passes the " +
-				"result on is vacuous.",
+			How: "Compares node and pod before and after. The interface has a transmit queue: one of length 0 makes " +
+				"most of what limits or orders packets drop them. A chained plugin that changes nothing and passes " +
+				"the result on is vacuous.",
 			each: true, check: checkAdds,
 		},
 		{
@@ -133,6 +135,7 @@ func checkAdds(ctx context.Context, t *trial) error {
 		if !made {
 			t.wrong([]cni.Call{l.add}, "ADD succeeds and makes no interface %s in the pod", l.pod.ifName)
 		}
+		t.wantQueues(l)
 		return nil
 	}
 	if len(l.made) == 0 {
@@ -274,4 +277,19 @@ func checkResultVersion(ctx context.Context, t *trial) error {
 			result.CNIVersion)
 	}
 	return nil
+}
+
+// wantQueues checks that the links that ADD made in the pod have a transmit queue. All kinds that plugins make are
+// Ethernet devices, for which the kernel chooses 1000 packets (net/ethernet/eth.c, ether_setup), unless who makes them
+// asks for another length. A device that was on the node before is as whoever made it wanted it.
+func (t *trial) wantQueues(l *lifecycle) {
+	moved := slices.ContainsFunc(l.made, func(c snapshot.Change) bool {
+		return c.Op == snapshot.Removed && c.Item.Scope != l.pod.name && c.Item.Kind == snapshot.Link
+	})
+	for _, c := range l.made {
+		if !moved && c.Op == snapshot.Added && c.Item.Scope == l.pod.name && c.Item.Kind == snapshot.Link &&
+			strings.Contains(c.Item.Text, " qlen 0 ") {
+			t.wrong([]cni.Call{l.add}, "ADD makes the interface %s with a transmit queue of length 0", c.Item.Name)
+		}
+	}
 }

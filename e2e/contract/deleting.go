@@ -33,7 +33,7 @@ func deleting() []Requirement {
 			Why: "DEL of a chain ends at the first error: what the earlier plugins would have deleted stays, and so " +
 				"does the sandbox.",
 			How: "Removes each object that ADD was seen to make, one at a time on a fresh node, then all of them on " +
-				"another one, and calls DEL.",
+				"another one, and calls DEL. Also gives the uplink another name before DEL.",
 			check: checkToleratesLoss,
 		},
 		{
@@ -113,6 +113,11 @@ func checkToleratesLoss(ctx context.Context, t *trial) error {
 	}
 	if len(list) == 0 {
 		return notApplicable("ADD made nothing that could be missing")
+	}
+	if t.subject.Role != IPAM {
+		if err := t.deletesWithoutUplink(ctx); err != nil {
+			return err
+		}
 	}
 	return t.loseAll(ctx)
 }

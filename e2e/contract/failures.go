@@ -72,9 +72,10 @@ func failures() []Requirement {
 			ID: "D07", Roles: inChain(),
 			Text: "A failed ADD, followed by DEL, keeps no address: with one address in the pool the next ADD " +
 				"succeeds.",
-			Why:   "Attempts to start a failing pod go on until the pool is empty.",
-			How:   "A pool of one address; ADD with an interface in the way fails, DEL, ADD again.",
-			check: checkRetryWithOneAddress,
+			Why: "Attempts to start a failing pod go on until the pool is empty.",
+			How: "A pool of one address; ADD with an interface in the way fails, DEL, ADD again. On a fresh node, " +
+				"ADD that fails since its IPAM plugin does, DEL, and ADD of the next pod.",
+			check: checkNextAfterFailure,
 		}),
 		mode(Requirement{
 			ID: "D08", Roles: []Role{Main},

@@ -35,9 +35,18 @@ func onLAN() []Requirement {
 			Text: "A pod answers ARP only for its own addresses.",
 			Why: "A machine that asks for another address would get the pod's MAC, and the owner of the address " +
 				"becomes unreachable.",
-			How: "With a pod attached, a machine on the underlay asks for an address that nobody has: nobody " +
+			How: "With a pod attached that routes packets for others, and has another interface, a machine on the " +
+				"underlay asks for an address that nobody has, and to which the pod's other interface leads: nobody " +
 				"answers.",
 			check: checkAnswersForItself,
+		},
+		{
+			ID: "NET-3", Level: Should, Section: "failure mode", Roles: []Role{Main},
+			Text: "The pod's interface may have any name that the kernel allows.",
+			Why: "Interfaces on VLANs have names with a dot, which is a separator in the names of sysctls, and pods " +
+				"often have an interface of the same name as one of the node.",
+			How:   "ADD with the name net1.100, and with that of the node's uplink.",
+			check: checkAnyName,
 		},
 	}
 }
@@ -180,6 +189,9 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 	}
 	if strings.Contains(call.Stdout, addr.String()) {
 		return notApplicable("the pod has the address %s, which nobody should have had", addr)
+	}
+	if err := b.leadElsewhere(ctx, p, addr); err != nil {
+		return err
 	}
 	// A proxy waits for up to 0.8 s before it answers (ip-sysctl.rst, proxy_delay).
 	if _, err := lan.Agent.Probe(ctx, lan.Netns, probe.Spec{

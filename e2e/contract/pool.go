@@ -68,7 +68,47 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 	return err
 }
 
-func checkRetryWithOneAddress(ctx context.Context, t *trial) error {
+func checkNextAfterFailure(ctx context.Context, t *trial) error {
+	if t.subject.Role == Main && t.subject.ipam != "" {
+		if err := t.nextAfterFirstFailed(ctx); err != nil {
+			return err
+		}
+	}
+	return t.retryWithOneAddress(ctx)
+}
+
+// nextAfterFirstFailed makes the very first ADD of a node fail in the middle. What it leaves for the node as a whole,
+// such as a bridge without ports, must do for the next pod.
+func (t *trial) nextAfterFirstFailed(ctx context.Context) error {
+	b, err := t.stubbed(ctx, map[string]stub.Behaviour{"ADD": {Code: 11, Msg: "not now, says the stub", Times: 1}})
+	if err != nil {
+		return err
+	}
+	first, err := b.pod(ctx, "first")
+	if err != nil {
+		return err
+	}
+	failed, err := b.call(ctx, cni.Add, first)
+	if err != nil || failed.ExitCode == 0 {
+		return err
+	}
+	if _, err := b.call(ctx, cni.Del, first); err != nil {
+		return err
+	}
+	second, err := b.pod(ctx, "second")
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, second)
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{failed, call}, "ADD of the next pod, after the first ADD of the node failed and its DEL: "+
+			"want success, got %s", summary(call))
+	}
+	return err
+}
+
+// retryWithOneAddress makes ADD fail after the IPAM plugin gave it the only address.
+func (t *trial) retryWithOneAddress(ctx context.Context) error {
 	if err := t.hasPool(); err != nil {
 		return err
 	}

@@ -105,6 +105,27 @@ func checkMissingUplink(ctx context.Context, t *trial) error {
 	return nil
 }
 
+// deletesWithoutUplink checks DEL of a pod whose uplink got another name while it ran.
+func (t *trial) deletesWithoutUplink(ctx context.Context) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	if err := b.node.Agent.RenameLink(ctx, agent.RenameLinkArgs{
+		Name: b.node.Uplink, NewName: "cnitest-away",
+	}); err != nil {
+		return err
+	}
+	call, err := b.must(ctx, cni.Del, p)
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "DEL after the uplink got another name: want success, got %s", summary(call))
+	}
+	return err
+}
+
 func checkWithoutPrograms(ctx context.Context, t *trial) error {
 	b, p, err := t.fresh(ctx)
 	if err != nil {

@@ -16,7 +16,7 @@ func projects() map[string]string {
 func (r *Record) Figure() string {
 	caught, missed, untestable := r.count()
 	return fmt.Sprintf("Of %d defects that users of other projects' plugins met, and that were mended there, cnitest "+
-		"would have\ncaught %d. Another %d need what the machines of this project lack. "+
+		"would have\ncaught %d. Another %d need what the machines of this project lack.\n"+
 		"[Which, and how each is caught](e2e/trackrecord/README.md).\n", caught+missed, caught, untestable)
 }
 

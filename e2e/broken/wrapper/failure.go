@@ -38,6 +38,43 @@ func failures() map[string]defect {
 		"keeps-duplicates": on("ADD", func(c *call, next plugin) answer {
 			return c.findDuplicate(next(c), next, false)
 		}),
+		"knows-no-dots": on("ADD", func(c *call, next plugin) answer {
+			if strings.Contains(c.env["CNI_IFNAME"], ".") {
+				return c.fail(100, "open /proc/sys/net/ipv4/conf/%s: no such file or directory",
+					strings.ReplaceAll(c.env["CNI_IFNAME"], ".", "/"))
+			}
+			return next(c)
+		}),
+		"shortens-queue": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			_ = c.inPod(func() error {
+				link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetTxQLen(link, 0)
+			})
+			return a
+		}),
+		"del-wants-uplink": on("DEL", func(c *call, next plugin) answer {
+			if _, err := netlink.LinkByName("eno1"); err != nil {
+				return c.fail(100, "eno1: %v", err)
+			}
+			return next(c)
+		}),
+		"remembers-failure": on("ADD", func(c *call, next plugin) answer {
+			const mark = "/run/cnitest-failed"
+			if _, err := os.Stat(mark); err == nil {
+				return c.fail(100, "an earlier ADD failed")
+			}
+			a := next(c)
+			if a.status != 0 && strings.Contains(a.stdout, "says the stub") {
+				if err := os.WriteFile(mark, nil, 0o600); err != nil {
+					return c.fail(100, "%v", err)
+				}
+			}
+			return a
+		}),
 		"litters-when-busy": littering(func(_ *call, msg string) bool { return strings.Contains(msg, "busy") }),
 		"litters-on-mac": littering(func(c *call, _ string) bool {
 			options, _ := c.config["runtimeConfig"].(map[string]any)

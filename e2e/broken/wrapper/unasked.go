@@ -85,6 +85,14 @@ func unasked() map[string]defect {
 			}
 			return a
 		}),
+		"proxies-arp": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			_ = c.inPod(func() error {
+				_, err := sysctl.Sysctl("net/ipv4/conf/"+c.env["CNI_IFNAME"]+"/proxy_arp", "1")
+				return err
+			})
+			return a
+		}),
 		"lowers-lo": on("ADD", func(c *call, next plugin) answer {
 			a := next(c)
 			if a.status != 0 || c.prevResult() == nil {

@@ -1,7 +1,9 @@
 // Package dhcp is a DHCPv4 server (RFC 2131) like that of a LAN's router. It records what its clients do: which leases
 // are held, renewed, released and expired.
 //
-// It is for labs: its leases are short, it keeps them in memory only, and it trusts its clients.
+// It is for labs: its leases are short, it keeps them in memory only, and it trusts its clients. It is as strict as the
+// strictest of those that users have: a renewal with options that do not belong into one is ignored, as by
+// systemd-networkd, and so is a release from another address than the one that is released, as by dnsmasq.
 //
 // Run its tests: go test ./e2e/lab/dhcp
 package dhcp
@@ -120,7 +122,10 @@ func (s *Server) Leases() []Lease {
 }
 
 // handle answers a message. RFC 2131, section 4.1, determines the destination of the answer.
-func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
+func (s *Server) handle(conn net.PacketConn, from net.Addr, m *dhcpv4.DHCPv4) {
+	if m.MessageType() == dhcpv4.MessageTypeRelease && !isFrom(from, m.ClientIPAddr) {
+		return
+	}
 	reply := s.answer(m)
 	if reply == nil {
 		return
@@ -134,6 +139,13 @@ func (s *Server) handle(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 		to.IP = m.ClientIPAddr
 	}
 	_, _ = conn.WriteTo(reply.ToBytes(), to) // otherwise the client asks again
+}
+
+// isFrom reports whether a packet has an address as its source. A client that releases its address still has it (RFC
+// 2131, section 4.4.4: it unicasts DHCPRELEASE).
+func isFrom(from net.Addr, address net.IP) bool {
+	udp, ok := from.(*net.UDPAddr)
+	return ok && udp.IP.Equal(address)
 }
 
 // clientOf returns the identifier of a client.
@@ -192,6 +204,9 @@ func (s *Server) request(m *dhcpv4.DHCPv4, client string) *dhcpv4.DHCPv4 {
 	}
 	renews := !m.ClientIPAddr.IsUnspecified()
 	wanted := addrOf(m.RequestedIPAddress())
+	if renews && (chosen != nil || wanted.IsValid()) {
+		return nil // RFC 2131, table 5: both options MUST NOT be in a request that extends a lease
+	}
 	if renews {
 		wanted = addrOf(m.ClientIPAddr)
 	}

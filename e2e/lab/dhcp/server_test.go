@@ -107,6 +107,26 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// TestServer_strict checks that a server ignores what strict servers ignore.
+func TestServer_strict(t *testing.T) {
+	d := newDesk(t, "10.0.0.5")
+	d.send(1, dhcpv4.MessageTypeDiscover)
+	d.send(1, dhcpv4.MessageTypeRequest, selects("10.0.0.5"))
+	if got := d.send(1, dhcpv4.MessageTypeRequest, has("10.0.0.5"), selects("10.0.0.5")); got != "none" {
+		t.Errorf("got %s for a renewal that names a server and an address, want none", got)
+	}
+	release := d.message(1, dhcpv4.MessageTypeRelease, has("10.0.0.5"))
+	for _, tt := range []struct {
+		from net.IP
+		want State
+	}{{net.IPv4zero, Held}, {net.IPv4(10, 0, 0, 5), Released}} {
+		d.handle(nil, &net.UDPAddr{IP: tt.from, Port: dhcpv4.ClientPort}, release)
+		if got := d.Leases()[0].State; got != tt.want {
+			t.Errorf("got %s after a release from %s, want %s", got, tt.from, tt.want)
+		}
+	}
+}
+
 // TestServer_options checks that a client gets the options that it requests, and all options if it requests none.
 func TestServer_options(t *testing.T) {
 	d := newDesk(t, "10.0.0.5")
