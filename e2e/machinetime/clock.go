@@ -11,12 +11,13 @@
 package machinetime
 
 import (
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -184,13 +185,23 @@ func Turn() time.Duration {
 // processors).
 const slice = 3 * time.Millisecond
 
+// loadavg opens the file once: it is read ten times a second by dozens of processes.
+var loadavg = sync.OnceValue(func() int {
+	fd, err := unix.Open("/proc/loadavg", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+})
+
 // runnable returns how many threads run or want to run, including the calling one (proc_loadavg(5), the fourth field).
 func runnable() (int, bool) {
-	data, err := os.ReadFile("/proc/loadavg")
+	var data [128]byte
+	length, err := unix.Pread(loadavg(), data[:], 0)
 	if err != nil {
 		return 0, false
 	}
-	fields := strings.Fields(string(data))
+	fields := strings.Fields(string(data[:length]))
 	if len(fields) < 4 {
 		return 0, false
 	}
