@@ -52,7 +52,13 @@ func cmdDel(args *skel.CmdArgs) error {
 }
 
 // clearNode removes the state of the attachment on the node. It reports whether there was a readable record.
+//
+// The kernel takes a grace period of RCU to remove the veth. Other calls need not wait for that, so it happens before
+// the lock is taken: the veth's name and its hardware address are this attachment's alone.
 func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known bool, err error) {
+	if err := removeRecordedVeth(host, conf.Attachment(args)); err != nil {
+		return false, err
+	}
 	s, err := openStore(true) // for its lock, even where there is no record
 	if err != nil {
 		return false, err
@@ -71,6 +77,19 @@ func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known 
 		return false, err
 	}
 	return false, s.Remove(a) // a record that cannot be read
+}
+
+// removeRecordedVeth removes the veth that the record names; the lock is held only to read the record.
+func removeRecordedVeth(host *kernel.Namespace, a record.Attachment) error {
+	s, err := openStore(false)
+	if s == nil || err != nil {
+		return err
+	}
+	e, err := s.Load(a)
+	if err := errors.Join(record.UnlessCorrupt(err), s.Close()); e == nil || err != nil {
+		return err
+	}
+	return removeVeth(host, a, e.State.Veth.Host)
 }
 
 // forgetReleased removes the rules for an address that this attachment had according to ipamd alone.
