@@ -63,6 +63,12 @@ func (e *Explainer) Unanswered(ctx context.Context, f Failed) error {
 	return e.explain(ctx, err, f, (*watch).explanation)
 }
 
+// Silent explains why something gets no reply, which err describes and the failed probe shows: it repeats the probe and
+// says where the packets end. The error is an *environment.Failure.
+func (e *Explainer) Silent(ctx context.Context, err error, f Failed) error {
+	return e.explain(ctx, err, f, (*watch).explanation)
+}
+
 // WrongSource explains a probe whose destination saw a wrong source, which err describes: it repeats the probe and says
 // where the request got that source. The error is an *environment.Failure.
 func (e *Explainer) WrongSource(ctx context.Context, err error, f Failed) error {

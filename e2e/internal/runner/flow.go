@@ -8,21 +8,33 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/packetpath"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // flow is a running flow.
 type flow struct {
-	from, to string
-	agent    *agent.Client
-	interval time.Duration
+	from, to *cluster.Place
+	spec     probe.FlowSpec
 	id       int
 }
+
+func (f *flow) String() string {
+	return fmt.Sprintf("flow %s to %s %s", f.from.Name, f.to.Name, f.spec.To)
+}
+
+// silence is the error of a flow that got no reply at all.
+type silence struct {
+	error
+	flow flow
+}
+
+// Unwrap returns the error without the flow.
+func (s *silence) Unwrap() error { return s.error }
 
 func (r *Runner) startFlows(ctx context.Context, f scenario.Flows) error {
 	var sources, targets []*cluster.Place
@@ -60,17 +72,15 @@ func (r *Runner) StartFlow(ctx context.Context, f scenario.Flows, from, to *clus
 		if !environment.HasFamily(from, target) {
 			continue
 		}
-		id, err := from.Agent.StartFlow(ctx, from.Netns, probe.FlowSpec{
+		spec := probe.FlowSpec{
 			Protocol: probe.Protocol(f.Protocol), To: target.String(), Port: f.Port,
 			Interval: time.Duration(f.Interval),
-		})
+		}
+		id, err := from.Agent.StartFlow(ctx, from.Netns, spec)
 		if err != nil {
 			return err
 		}
-		r.flows = append(r.flows, flow{
-			from: from.Name, to: to.Name + " " + target.String(), agent: from.Agent,
-			interval: time.Duration(f.Interval), id: id,
-		})
+		r.flows = append(r.flows, flow{from, to, spec, id})
 	}
 	return nil
 }
@@ -83,31 +93,56 @@ func (r *Runner) StopFlows(ctx context.Context, s scenario.Stop) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, f := range flows {
 		group.Go(func() error {
-			result, err := f.agent.StopFlow(ctx, f.id)
+			result, err := f.from.Agent.StopFlow(ctx, f.id)
 			record := disturbance.Of(ctx)
-			record.Control(result.Disturbed(f.interval))
-			record.Late(result.Worst, "the agent of "+f.from)
-			gap := time.Duration(s.Gap)
-			switch {
-			case err != nil:
+			record.Control(result.Disturbed(f.spec.Interval))
+			record.Late(result.Worst, "the agent of "+f.from.Name)
+			if err != nil {
 				return err
-			case gap > 0 && result.LongestGap > gap:
-				errs[i] = fmt.Errorf("flow %s to %s had no reply for %s, want at most %s", f.from, f.to,
-					result.LongestGap.Round(time.Millisecond), gap)
-			case gap > 0 && result.Received > 0:
-				// Requests that were lost on the way are covered by the allowed gap.
-			case result.Error != "":
-				errs[i] = fmt.Errorf("flow %s to %s broke: %s", f.from, f.to, result.Error)
-			case result.Sent == 0:
-				errs[i] = fmt.Errorf("flow %s to %s sent nothing", f.from, f.to)
-			case result.Lost > s.Lost:
-				errs[i] = fmt.Errorf("flow %s to %s lost %d of %d requests, want at most %d; longest silence %s",
-					f.from, f.to, result.Lost, result.Sent, s.Lost, result.LongestGap.Round(time.Millisecond))
+			}
+			if errs[i] = lost(f, result, s); errs[i] != nil && result.Sent > 0 && result.Received == 0 {
+				errs[i] = &silence{errs[i], f}
 			}
 			return nil
 		})
 	}
 	return errors.Join(group.Wait(), errors.Join(errs...))
+}
+
+// lost returns an error if a flow lost more than a step allows.
+func lost(f flow, result probe.FlowResult, s scenario.Stop) error {
+	gap := time.Duration(s.Gap)
+	switch {
+	case gap > 0 && result.LongestGap > gap:
+		return fmt.Errorf("%s had no reply for %s, want at most %s", &f, result.LongestGap.Round(time.Millisecond), gap)
+	case gap > 0 && result.Received > 0:
+		// Requests that were lost on the way are covered by the allowed gap.
+	case result.Error != "":
+		return fmt.Errorf("%s broke: %s", &f, result.Error)
+	case result.Sent == 0:
+		return fmt.Errorf("%s sent nothing", &f)
+	case result.Lost > s.Lost:
+		return fmt.Errorf("%s lost %d of %d requests, want at most %d; longest silence %s", &f, result.Lost, result.Sent,
+			s.Lost, result.LongestGap.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// stopFlows ends all flows as a step. For a flow that got no reply at all it finds out where the packets end, if a probe
+// gets no reply either.
+func (r *Runner) stopFlows(ctx context.Context, s scenario.Stop) error {
+	err := r.StopFlows(ctx, s)
+	var silent *silence
+	if !errors.As(err, &silent) || ctx.Err() != nil {
+		return err
+	}
+	f := silent.flow
+	spec := probe.Spec{Protocol: f.spec.Protocol, To: f.spec.To, Port: f.spec.Port}
+	result, asked := f.from.Agent.Probe(ctx, f.from.Netns, spec)
+	if asked != nil || result.OK {
+		return err
+	}
+	return r.explainer.Silent(ctx, err, packetpath.Failed{From: f.from, To: f.to, Spec: spec, Result: result})
 }
 
 // RestartFlows starts new flows and then ends the old ones, so that there is always one.

@@ -81,7 +81,7 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 			return r.neighbour(ctx, *s.Neighbour)
 		},
 		"flows": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.startFlows(ctx, *s.Flows) },
-		"stop":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.StopFlows(ctx, *s.Stop) },
+		"stop":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.stopFlows(ctx, *s.Stop) },
 		"endpoints": func(r *Runner, ctx context.Context, s scenario.Step) error {
 			return r.replaceEndpoints(ctx, *s.Endpoints)
 		},
