@@ -145,6 +145,18 @@ func badResults() []spoilt {
 				"ADD-2": `the result of ADD is not one of CNI 0.2.0: json: unknown field "interfaces"`,
 			},
 		},
+		{plugin: "macvlan", defect: "forgets-family", versions: "0.4.0 1.1.0", fails: map[string]string{
+			"ADD-2": `the result of ADD is not one of CNI 0.4.0: the address 192.168.1.2/16 has no version, which is "4"`,
+		}},
+		{plugin: "host-local", defect: "mistakes-family", versions: "0.3.1 1.1.0", fails: map[string]string{
+			"ADD-2": `the address 192.168.1.2/16 has the version 6, want "4"`,
+		}},
+		{plugin: "macvlan", defect: "keeps-family", versions: "0.4.0 1.0.0", fails: map[string]string{
+			"ADD-2": "the result of ADD is not one of CNI 1.0.0: the address 192.168.1.2/16 has the key version",
+		}},
+		{plugin: "macvlan", defect: "routes-of-its-own", fails: map[string]string{
+			"ADD-2": `the route to 0.0.0.0/0 has the key "via", which routes do not have`,
+		}},
 		{
 			plugin: "host-local",
 			defect: "no-addresses",
@@ -359,7 +371,8 @@ func badUnasked() []spoilt {
 			"EXE-5": "STATUS on a node without pods changes something, which ADD, DEL and GC alone do: + link ready0",
 		}},
 		{plugin: "macvlan", defect: "check-writes", fails: map[string]string{
-			"EXE-5": "CHECK with a pod attached changes something, which ADD, DEL and GC alone do: + file /var/lib/broken",
+			"EXE-5": "CHECK with a pod attached changes something, which ADD, DEL and GC alone do: + file " +
+				"/var/lib/broken",
 		}, may: []string{"LIF-1", "DEL-1"}},
 		{plugin: "macvlan", defect: "reads-a-page", fails: map[string]string{"CFG-8": reads}},
 		{plugin: "route", defect: "reads-a-page", fails: map[string]string{"CFG-8": reads}},

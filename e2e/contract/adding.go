@@ -34,7 +34,8 @@ func adding() []Requirement {
 			ID: "ADD-2", Level: Must, Section: "2, ADD; 5, Add success", Roles: everyPlugin(),
 			Text: "ADD succeeds if nothing is wrong, and prints a result in the format of the version.",
 			Why:  "Runtimes take addresses, routes and names from it, and give it to CHECK and DEL.",
-			How:  "Decodes the result in the format of its version: no required key is missing, and no key is unknown.",
+			How: "Decodes the result in the format of each version: no required key is missing, and no key is " +
+				"unknown. Until 0.2.0 it has ip4 and ip6, then lists; until 0.4.0 addresses have a version.",
 			each: true, check: checkResultFormat,
 		},
 		{
@@ -171,6 +172,14 @@ func checkResultFormat(ctx context.Context, t *trial) error {
 	if err := decoder.Decode(target); err != nil {
 		t.wrong([]cni.Call{l.add}, "the result of ADD is not one of CNI %s: %v", t.version, err)
 		return nil
+	}
+	// What the plugins before it said wrongly is theirs.
+	given := misformatted(t.version, l.pod.before)
+	for _, wrong := range misformatted(t.version, l.pod.result) {
+		if slices.Contains(given, wrong) {
+			continue
+		}
+		t.wrong([]cni.Call{l.add}, "the result of ADD is not one of CNI %s: %s", t.version, wrong)
 	}
 	if result, err := cni.ParseResult(l.pod.result); err != nil {
 		t.wrong([]cni.Call{l.add}, "the result of ADD: %v", err)

@@ -24,6 +24,18 @@ func results() map[string]defect {
 				config["cniVersion"] = "1.0.0"
 			})).edited(func(result map[string]any) { result["cniVersion"] = "0.2.0" })
 		}),
+		"forgets-family": adding(eachIP(func(_ *call, ip map[string]any) { delete(ip, "version") })),
+		"mistakes-family": adding(eachIP(func(_ *call, ip map[string]any) {
+			if ip["version"] != nil {
+				ip["version"] = "6"
+			}
+		})),
+		"keeps-family": adding(eachIP(func(_ *call, ip map[string]any) { ip["version"] = "4" })),
+		"routes-of-its-own": adding(func(_ *call, result map[string]any) {
+			for _, route := range objects(result, "routes") {
+				route["via"] = route["gw"]
+			}
+		}),
 		"old-version": adding(func(c *call, result map[string]any) {
 			if c.text("cniVersion") == "1.1.0" {
 				result["cniVersion"] = "1.0.0"
