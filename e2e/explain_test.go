@@ -221,7 +221,8 @@ func TestExplain_flow(t *testing.T) {
 	holdLab(t)
 	const oneFlow = `{apiVersion: cnitest/v1alpha1, kind: Scenario, name: one-flow, description: A flow., features: [HostToPod],
 nodes: [{name: a}], pods: [{name: server, node: a, listen: [{protocol: udp, port: 8080}]}],
-steps: [{add: pod/server}, {flows: {from: node/a, to: pod/server, protocol: udp, port: 8080}}, {wait: 200ms}, {stop: {lost: 0}}]}`
+steps: [{add: pod/server}, {flows: {from: node/a, to: pod/server, protocol: udp, port: 8080}}, {wait: 200ms},
+  {stop: {lost: 0}}]}`
 	suite := newSuite(t, e2e.Options{
 		Conflist: writeConflist(t, "", macvlan),
 		Select:   e2e.Selection{Scenarios: fstest.MapFS{"one-flow.yaml": {Data: []byte(oneFlow)}}},
@@ -229,8 +230,9 @@ steps: [{add: pod/server}, {flows: {from: node/a, to: pod/server, protocol: udp,
 	result := suite.Run(context.Background(), suite.Scenarios()[0])
 	flow, why, _ := strings.Cut(result.Reason, "; ")
 	_, why, _ = strings.Cut(why, "; ") // how long the silence was, and then where the packets end
-	if !strings.Contains(flow, "flow node/a to pod/server 192.168.") || !strings.HasSuffix(why, childAndParent("pod/server")) {
-		t.Errorf("got %s: %s\nwant the flow, and %s", result.Result, result.Reason, childAndParent("pod/server"))
+	want := childAndParent("pod/server")
+	if !strings.Contains(flow, "flow node/a to pod/server 192.168.") || !strings.HasSuffix(why, want) {
+		t.Errorf("got %s: %s\nwant the flow, and %s", result.Result, result.Reason, want)
 	}
 	if evidenceText(result, "path of the packets") == "" {
 		t.Errorf("got evidence %v, want the path of the packets", result.Evidence)

@@ -33,7 +33,8 @@ that of its plugins, each from the start of its process to its end, as libcni ru
 Milliseconds are those of this machine. Ratios to noop hold on other machines too, and only such are
 compared by cnitest bench diff. A busy machine makes intervals wide, and the tables say how wide.
 
-The whole is over after --duration, or sooner where --rounds are enough. What did not fit is listed as not measured, with the reason.
+The whole is over after --duration, or sooner with few --rounds. What did not fit is listed as not
+measured, with the reason.
 The progress goes to standard error, the tables to standard output, and bench.json, bench.md and
 bench.html to the directory of --out.
 

@@ -22,7 +22,8 @@ func printTimings(out io.Writer, units []timing.Summary) {
 		tenths(sum.Wall))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, p := range sum.Phases {
-		fmt.Fprintf(table, "  %s\t%s\t%.0f %%\t", p.Phase, tenths(p.Time), 100*float64(p.Time)/float64(max(1, sum.Wall)))
+		share := 100 * float64(p.Time) / float64(max(1, sum.Wall))
+		fmt.Fprintf(table, "  %s\t%s\t%.0f %%\t", p.Phase, tenths(p.Time), share)
 		if p.Phase != timing.Suite {
 			fmt.Fprintf(table, "%d times", p.Count)
 		}

@@ -122,14 +122,14 @@ func lost(f flow, result probe.FlowResult, s scenario.Stop) error {
 	case result.Sent == 0:
 		return fmt.Errorf("%s sent nothing", &f)
 	case result.Lost > s.Lost:
-		return fmt.Errorf("%s lost %d of %d requests, want at most %d; longest silence %s", &f, result.Lost, result.Sent,
-			s.Lost, result.LongestGap.Round(time.Millisecond))
+		return fmt.Errorf("%s lost %d of %d requests, want at most %d; longest silence %s", &f, result.Lost,
+			result.Sent, s.Lost, result.LongestGap.Round(time.Millisecond))
 	}
 	return nil
 }
 
-// stopFlows ends all flows as a step. For a flow that got no reply at all it finds out where the packets end, if a probe
-// gets no reply either.
+// stopFlows ends all flows as a step. For a flow that got no reply at all it finds out where the packets end, if a
+// probe gets no reply either.
 func (r *Runner) stopFlows(ctx context.Context, s scenario.Stop) error {
 	err := r.StopFlows(ctx, s)
 	var silent *silence
