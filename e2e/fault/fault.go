@@ -77,6 +77,8 @@ type Point struct {
 	// changed nothing, so that a kill there equals a kill at the point before.
 	Kill bool `json:"kill"`
 	Fail bool `json:"fail"`
+	// Touches are the objects that the call depends on or changes; only Interleave fills it.
+	Touches []Touch `json:"touches,omitempty"`
 }
 
 // String returns the point on one line.

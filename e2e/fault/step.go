@@ -39,12 +39,26 @@ func (t *tracer) enter(th *thread) error {
 	} else if !t.count(c) {
 		return resume(unix.PtraceCont, th.tid, 0)
 	}
+	if t.player != nil {
+		t.takeTurn(c)
+	}
 	th.again = nil
 	th.call = c
 	if t.injection == nil || c.point.Number != t.injection.Point.Number {
 		return resume(unix.PtraceSyscall, th.tid, 0)
 	}
 	return t.inject(c, regs)
+}
+
+// takeTurn waits until the run may make the call of a point.
+func (t *tracer) takeTurn(c *sysCall) {
+	if c.thread.again == nil {
+		c.point.Touches = c.touches()
+		t.player.pass(c.point, c.thread.process.pid)
+	}
+	if c.takesLock() {
+		t.player.enters(c.thread.tid)
+	}
 }
 
 // count makes a point of a call, and reports whether it is one.
@@ -129,6 +143,9 @@ func (t *tracer) exit(th *thread) error {
 		c.point.Error = errnoName(errno)
 		// The kernel may still make the connection.
 		c.point.Kill = c.point.Kill && errno == unix.EINPROGRESS
+	}
+	if t.player != nil && !interrupted(result) {
+		t.player.leaves(th.tid, c.point)
 	}
 	return t.done(c, interrupted(result))
 }

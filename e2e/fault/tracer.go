@@ -32,6 +32,7 @@ type tracer struct {
 	// questions contains the netlink requests without an answer; nil unless refusals are explained.
 	questions map[askedFor]question
 	meter     *meter // nil unless costs are measured
+	player    *player // nil unless it takes turns with another run
 	took      func() time.Duration
 	course
 }
@@ -69,6 +70,7 @@ type task struct {
 	injection *Injection
 	explain   bool
 	meter     *meter
+	player    *player
 }
 
 // calls returns the calls at which a task stops a program; nil means all.
@@ -80,6 +82,8 @@ func (do task) calls() map[int]callSpec {
 		return clocked()
 	case do.explain:
 		return explaining()
+	case do.player != nil:
+		return scheduling()
 	}
 	return calls(do.injection != nil && do.injection.When == Fail)
 }
@@ -100,6 +104,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 		threads:   map[int]*thread{},
 		processes: map[int]*process{},
 		meter:     do.meter,
+		player:    do.player,
 	}
 	if do.explain {
 		t.questions = map[askedFor]question{}

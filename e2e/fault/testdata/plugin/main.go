@@ -30,6 +30,9 @@ func main() {
 	for _, word := range strings.Fields(os.Getenv("CNI_ARGS")) {
 		act := actions()[word]
 		if act == nil {
+			act = turns()[word]
+		}
+		if act == nil {
 			act = func(string) error { return errors.New("not known") }
 		}
 		if err := act(os.Getenv("DIR")); err != nil {
