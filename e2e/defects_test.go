@@ -98,7 +98,7 @@ func badAnswers() []spoilt {
 		{plugin: "route", defect: "logs-before-result", fails: map[string]string{
 			"EXE-3": `ADD prints something other than a JSON object on stdout: "level=info msg=attached"`,
 			"ADD-2": "prints no JSON document",
-		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "H02", "DEL-3"}},
+		}, also: []string{"VER-4", "CHK-6", "GC-1", "ENV-4", "DEL-3"}},
 		{
 			plugin:  "route",
 			defect:  "holds-stdout",

@@ -21,6 +21,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -84,8 +85,13 @@ type Selection struct {
 	Scenarios fs.FS
 	// Names is a path.Match pattern of the scenarios and requirements to run; empty means all.
 	Names string
-	// Quick leaves out fault injection: no plugin is killed or failed at every call.
+	// Quick leaves out what takes time: no plugin is killed or failed at every call, and no two calls take turns.
 	Quick bool
+	// Deep tries every schedule of two calls at once instead of some. Seed chooses these.
+	Deep bool
+	Seed uint64
+	// Replay is the only schedule to try, and nothing else runs; nil means no such choice.
+	Replay *contract.Token
 	// Failed is the report of an earlier run. Only what failed there or was blocked by a failure runs, and every
 	// scenario if something was left on a node; nil means everything.
 	Failed *report.Report
@@ -131,7 +137,7 @@ type Observer struct {
 	// Started and Done are called for each scenario and requirement.
 	Started func(u *Unit)
 	Done    func(r report.Result)
-	// Progress gets a line about a soak every ten seconds.
+	// Progress gets a line about a soak, or about the schedules of a deep run, every ten seconds.
 	Progress func(text string)
 	// Failed is called with a cluster in which a scenario failed, before anything is cleaned up. It may be called
 	// concurrently.

@@ -97,7 +97,8 @@ func (s *Suite) Finish() (*report.Report, error) {
 		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
 	}
 	if s.options.Select.Quick {
-		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC)")
+		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+
+			"and no two calls took turns (RACE-ADD-ADD to RACE-DEL-STATUS)")
 	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))

@@ -89,6 +89,9 @@ func New(options Options) (*Suite, error) {
 	})
 	s.subjects = contract.Subjects(file, contract.Lab{
 		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}), Times: s.times,
+		Races: contract.Races{
+			Deep: options.Select.Deep, Seed: options.Select.Seed, Replay: options.Select.Replay, Tell: s.tellProgress,
+		},
 	})
 	s.report = report.Report{
 		APIVersion: report.APIVersion, Kind: report.Kind,
@@ -136,6 +139,9 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 		})
 	}
 	var err error
+	if o.Select.Replay != nil {
+		p.selection = "--replay " + o.Select.Replay.String()
+	}
 	if o.Select.Failed != nil {
 		if p.repeats, err = failuresIn(o.Select.Failed); err != nil {
 			return p, err

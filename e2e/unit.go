@@ -58,6 +58,9 @@ func (s *Suite) Units() []*Unit {
 			}
 		}
 	}
+	if token := s.options.Select.Replay; token != nil {
+		units = slices.DeleteFunc(units, func(u *Unit) bool { return u.Plugin != token.Plugin() })
+	}
 	if s.repeats != nil {
 		units = slices.DeleteFunc(units, func(u *Unit) bool { return !s.repeats.contains(u) })
 	}
@@ -70,14 +73,20 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 		level = report.Core
 	}
 	labels := []string{level, contractLabel, r.ID, subject.Type, string(subject.Role)}
-	if r.Sweeps() {
+	switch {
+	case r.Races():
+		labels = append(labels, schedulesLabel)
+	case r.Sweeps():
 		labels = append(labels, faultsLabel)
 	}
 	return append(labels, r.Covers...)
 }
 
-// faultsLabel is the label of requirements that inject faults.
-const faultsLabel = "faults"
+// These are the labels of requirements that inject faults, and of those that try schedules of two calls at once.
+const (
+	faultsLabel    = "faults"
+	schedulesLabel = "schedules"
+)
 
 // contractLabel is the label of all requirements.
 const contractLabel = "contract"
@@ -175,6 +184,11 @@ func longestFirst(units []*Unit) []*Unit {
 func (o *Options) choose(
 	scenarios []*scenario.Scenario, requirements []*contract.Requirement,
 ) ([]*scenario.Scenario, []*contract.Requirement, error) {
+	if token := o.Select.Replay; token != nil {
+		return nil, slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool {
+			return r.ID != token.Requirement()
+		}), nil
+	}
 	if o.Select.Names == "" {
 		return scenarios, requirements, nil
 	}

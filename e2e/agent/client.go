@@ -163,6 +163,11 @@ func (c *Client) Trace(ctx context.Context, args FaultArgs) (fault.Trace, error)
 	return call[fault.Trace](ctx, c, "Trace", args)
 }
 
+// Interleave runs two plugins' binaries under a schedule.
+func (c *Client) Interleave(ctx context.Context, args InterleaveArgs) (fault.Interleaving, error) {
+	return call[fault.Interleaving](ctx, c, "Interleave", args)
+}
+
 // ExplainCNI runs a verb through libcni under the tracer.
 func (c *Client) ExplainCNI(ctx context.Context, req cni.Request) (CNIExplained, error) {
 	return call[CNIExplained](ctx, c, "ExplainCNI", req)

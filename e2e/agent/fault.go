@@ -44,6 +44,28 @@ func (s *Server) Trace(args FaultArgs, trace *fault.Trace) error {
 	return err
 }
 
+// InterleaveArgs describe two executions of a plugin that take turns.
+type InterleaveArgs struct {
+	Plugins  [2]PluginArgs  `json:"plugins"`
+	Schedule fault.Schedule `json:"schedule"`
+}
+
+// Interleave runs two plugins' binaries under a schedule.
+func (s *Server) Interleave(args InterleaveArgs, result *fault.Interleaving) error {
+	var commands [2]fault.Command
+	for i, p := range args.Plugins {
+		path, err := cni.FindPlugin(p.Plugin, p.BinDirs)
+		if err != nil {
+			return err
+		}
+		commands[i] = fault.Command{Path: path, Env: cni.Environ(p.Env), Stdin: p.Stdin, Timeout: p.Timeout}
+	}
+	defer reapOrphans()
+	var err error
+	*result, err = fault.Interleave(context.Background(), commands, args.Schedule)
+	return err
+}
+
 // CNIExplained is the outcome of a verb, each of whose calls ran under the tracer.
 type CNIExplained struct {
 	Outcome cni.Outcome `json:"outcome"`

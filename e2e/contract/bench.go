@@ -135,22 +135,7 @@ func (b *bench) podWithID(ctx context.Context, name, id string) (*pod, error) {
 		return nil, err
 	}
 	p := &pod{name: name, id: id, ifName: "eth0", netns: path}
-	if b.subject.Role == IPAM {
-		return p, b.makeLink(ctx, p)
-	}
-	for i := range b.subject.index {
-		call, err := b.exec(ctx, b.invocation(cni.Add, p, i, p.before))
-		if err != nil {
-			return nil, err
-		}
-		if call.ExitCode != 0 || !json.Valid([]byte(call.Stdout)) {
-			return nil, fmt.Errorf("%s, which stands before %s: ADD at CNI %s: %s", b.subject.file.Plugins[i].Type,
-				b.subject.Type, b.version, summary(call))
-		}
-		p.before = json.RawMessage(call.Stdout)
-		p.results = append(p.results, p.before)
-	}
-	return p, nil
+	return p, b.attachBefore(ctx, p)
 }
 
 // makeLink makes the interface that an IPAM plugin such as dhcp needs: the main plugin runs without IPAM.

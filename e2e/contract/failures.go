@@ -7,9 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
-	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -126,14 +124,6 @@ func failures() []Requirement {
 			Why:   "A user may list it first, and a panic explains nothing.",
 			How:   "ADD without prevResult: success or an error object, and nothing is left of the latter.",
 			check: checkNoPrevResult,
-		}),
-		mode(Requirement{
-			ID: "H02", Roles: inChain(),
-			Text: "DEL of the last pod does not remove what ADD of the next pod just made.",
-			Why:  "On a node with few pods they come and go at the same moment, and share a link.",
-			How: "For 40 rounds, or eight seconds, DEL of one pod and ADD of another at the same time; what ADD " +
-				"made is there afterwards, and CHECK passes.",
-			check: checkLastAndNext,
 		}),
 		mode(Requirement{
 			ID: "H05", Roles: []Role{Main},
@@ -321,95 +311,6 @@ func checkNoPrevResult(ctx context.Context, t *trial) error {
 	}
 	_, _, err = b.failsCleanly(ctx, p, "without prevResult", func(inv *invocation) { delete(inv.config, "prevResult") })
 	return err
-}
-
-func checkLastAndNext(ctx context.Context, t *trial) error {
-	const rounds = 40
-	// An IPv6 address takes a second or two; fewer rounds find as much then.
-	const longest = 8 * time.Second
-	interval := machinetime.Start()
-	b, err := t.bench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	old, err := b.attach(ctx, "pod-0")
-	if err != nil {
-		return err
-	}
-	l, err := t.lifecycle(ctx)
-	if err != nil {
-		return err
-	}
-	for i := 1; i <= rounds && (i == 1 || interval.Given() < longest); i++ {
-		next, err := b.pod(ctx, fmt.Sprintf("pod-%d", i))
-		if err != nil {
-			return err
-		}
-		calls, err := b.replace(ctx, old, next)
-		if err != nil {
-			return err
-		}
-		if broken, err := b.brokenBy(ctx, calls, next, l, i); err != nil || broken {
-			return err
-		}
-		if err := b.end(ctx, old); err != nil {
-			return err
-		}
-		old = next
-	}
-	return nil
-}
-
-// replace calls DEL of one pod and ADD of another at the same time, and returns the two calls.
-func (b *bench) replace(ctx context.Context, old, next *pod) ([]cni.Call, error) {
-	deleted := make(chan error, 1)
-	var del cni.Call
-	go func() {
-		var err error
-		del, err = b.must(ctx, cni.Del, old)
-		deleted <- err
-	}()
-	add, err := b.must(ctx, cni.Add, next)
-	if err := <-deleted; err != nil {
-		return nil, err
-	}
-	return []cni.Call{del, add}, err
-}
-
-// brokenBy reports whether a DEL and an ADD at the same time did not both succeed, or took something from the pod that
-// was added.
-func (b *bench) brokenBy(ctx context.Context, calls []cni.Call, next *pod, l *lifecycle, round int) (bool, error) {
-	if del, add := calls[0], calls[1]; add.ExitCode != 0 || del.ExitCode != 0 {
-		b.wrong(calls, "DEL of the last pod and ADD of the next at the same time, round %d: DEL %s, ADD %s",
-			round, summary(del), summary(add))
-		return true, nil
-	}
-	links, err := b.node.Agent.Links(ctx, "")
-	if err != nil {
-		return false, err
-	}
-	for _, c := range l.made {
-		// Items that a pod has for itself have other names.
-		shared := snapshot.Beyond([]snapshot.Change{c}, l.residue) == nil
-		// A device that the pod got from the node is no longer there.
-		if !shared || c.Item.Kind != snapshot.Link || c.Item.Scope != "" || c.Op == snapshot.Removed {
-			continue
-		}
-		if _, found := agent.FindLink(links, c.Item.Name); !found {
-			b.wrong(calls, "DEL of the last pod takes %s, which ADD of the next at the same time relies on (round %d)",
-				c.Item.Name, round)
-			return true, nil
-		}
-	}
-	if !atLeast(b.version, "0.4.0") {
-		return false, nil
-	}
-	check, err := b.must(ctx, cni.Check, next)
-	if err == nil && check.ExitCode != 0 {
-		b.wrong(append(calls, check), "CHECK of a pod that was attached while another was deleted, round %d: %s", round,
-			summary(check))
-	}
-	return check.ExitCode != 0, err
 }
 
 func checkTentative(ctx context.Context, t *trial) error {

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -217,6 +218,26 @@ func (l *lifecycle) mislead(ctx context.Context, b *bench, p *pod) error {
 			return err
 		}
 		l.misled = append(l.misled, misledCall{what, call})
+	}
+	return nil
+}
+
+// attachBefore attaches the plugins before the subject in the namespace of a pod.
+func (b *bench) attachBefore(ctx context.Context, p *pod) error {
+	if b.subject.Role == IPAM {
+		return b.makeLink(ctx, p)
+	}
+	for i := range b.subject.index {
+		call, err := b.exec(ctx, b.invocation(cni.Add, p, i, p.before))
+		if err != nil {
+			return err
+		}
+		if call.ExitCode != 0 || !json.Valid([]byte(call.Stdout)) {
+			return fmt.Errorf("%s, which stands before %s: ADD at CNI %s: %s", b.subject.file.Plugins[i].Type,
+				b.subject.Type, b.version, summary(call))
+		}
+		p.before = json.RawMessage(call.Stdout)
+		p.results = append(p.results, p.before)
 	}
 	return nil
 }

@@ -31,6 +31,8 @@ type Lab struct {
 	Request cluster.Request
 	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
+	// Races says which schedules the requirements about two calls at once try.
+	Races Races
 	pace  *pace // of the chain
 }
 

@@ -78,8 +78,8 @@ func sweeping() []Requirement {
 	return list
 }
 
-// Sweeps reports whether the requirement injects faults, which takes time.
-func (r *Requirement) Sweeps() bool { return r.sweeps }
+// Sweeps reports whether the requirement injects faults or tries schedules, which takes time.
+func (r *Requirement) Sweeps() bool { return r.sweeps || r.races }
 
 // lane is a node on which faults are tried one after the other, with a pod in which the plugins before the subject are
 // attached.

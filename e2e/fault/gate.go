@@ -21,6 +21,8 @@ const (
 	sleptFor = 3
 	// refusedFor is the number of times that a point must fail with one error to count as one that waits.
 	refusedFor = 3
+	// circling is the number of points in a row of at most three kinds that count as waiting.
+	circling = 40
 	// idleFor is how long a run may do nothing, in time that the machine gave, before it counts as one that waits for
 	// something else than a lock.
 	idleFor = 3 * time.Second
@@ -53,6 +55,7 @@ type seat struct {
 	// refused counts how often it got one error at one point.
 	refused int
 	last    string // the point and the error
+	recent  []string
 	// active is the time since its last point.
 	active    machinetime.Interval
 	processes []int
@@ -62,6 +65,8 @@ type seat struct {
 type player struct {
 	*gate
 	run int
+	// locked are the files that the run has locked, at least once.
+	locked map[string]bool
 }
 
 func newGate(ctx context.Context, schedule Schedule) *gate {
@@ -104,13 +109,16 @@ func (p *player) pass(point *Point, pid int) {
 		g.moved.Wait()
 	}
 	s.held, s.slept, s.active = false, 0, machinetime.Start()
+	if s.recent = append(s.recent, point.What); len(s.recent) > circling {
+		s.recent = s.recent[1:]
+	}
 	g.events = append(g.events, Event{Run: p.run, Kind: Made, Point: point.Number})
 }
 
 // handOver gives the turn to a run; the caller holds the lock.
 func (g *gate) handOver(to int) {
 	g.turn = to
-	g.seats[to].refused, g.seats[to].last = 0, ""
+	g.seats[to].refused, g.seats[to].last, g.seats[to].recent = 0, "", nil
 	g.seats[to].active = machinetime.Start()
 	g.moved.Broadcast()
 }
@@ -204,7 +212,7 @@ func (g *gate) look() {
 
 // waits reports whether a run waits for something.
 func (s *seat) waits() bool {
-	if s.slept >= sleptFor || s.refused >= refusedFor {
+	if s.slept >= sleptFor || s.refused >= refusedFor || len(s.recent) == circling && kinds(s.recent) <= 3 {
 		return true
 	}
 	if s.active.Given() < idleFor {
@@ -221,6 +229,15 @@ func (s *seat) waits() bool {
 		}
 	}
 	return true
+}
+
+// kinds returns the number of different texts.
+func kinds(texts []string) int {
+	seen := map[string]bool{}
+	for _, t := range texts {
+		seen[t] = true
+	}
+	return len(seen)
 }
 
 // sleeps reports whether a thread sleeps in a call that a signal may interrupt (proc_pid_stat(5)), or has ended.

@@ -98,8 +98,11 @@ func TestInterleave_waits(t *testing.T) {
 		{"for a lock", [2]string{"hold-one count", "hold-one count"}, "A stopped, B waits, A ended, B ended"},
 		{"again and again", [2]string{"hold-one count", "poll-one count"}, "A stopped, B waits, A ended, B ended"},
 		{"not for another lock", [2]string{"hold-one count", "hold-two"}, "A stopped, B ended, A ended"},
-		{"for each other", [2]string{"hold-one count hold-two", "hold-two hold-one"},
-			"A stopped, B waits, A waits, B ended, A ended"},
+		{
+			"for each other",
+			[2]string{"hold-one count hold-two", "hold-two hold-one"},
+			"A stopped, B waits, A waits, B ended, A ended",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := directory(t)

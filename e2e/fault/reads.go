@@ -30,6 +30,7 @@ func scheduling() map[int]callSpec {
 		// Not of standard input.
 		unix.SYS_READ:    {name: "read", describe: reads("read"), where: condition{arg: 0, least: 3}},
 		unix.SYS_PREAD64: {name: "pread64", describe: reads("read")},
+		unix.SYS_CLOSE:   {name: "close", describe: closesLock},
 		unix.SYS_FLOCK:   {name: "flock", describe: locks},
 		unix.SYS_FCNTL: {name: "fcntl", describe: locks, where: condition{arg: 1, values: []uint32{
 			unix.F_SETLK, unix.F_SETLKW, unix.F_OFD_SETLK, unix.F_OFD_SETLKW,
@@ -96,8 +97,10 @@ func locks(c *sysCall) (Point, bool) {
 		if len(kind) == 2 && kind[0] == unix.F_UNLCK {
 			return looking("unlock", path)
 		}
+		c.tracer.player.locked[path] = true
 		return looking("lock", path)
 	}
+	c.tracer.player.locked[path] = true
 	switch operation := c.args[1]; {
 	case operation&unix.LOCK_UN != 0:
 		return looking("unlock", path)
@@ -105,6 +108,15 @@ func locks(c *sysCall) (Point, bool) {
 		return looking("lock shared", path)
 	}
 	return looking("lock", path)
+}
+
+// closesLock describes a close that may give a lock back.
+func closesLock(c *sysCall) (Point, bool) {
+	path := c.link(c.args[0])
+	if !c.tracer.player.locked[path] {
+		return Point{}, false
+	}
+	return looking("unlock", path)
 }
 
 // takesLock reports whether a call of a point may wait for a lock.

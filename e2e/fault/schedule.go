@@ -65,7 +65,8 @@ func (s Schedule) validate() error {
 	}
 	for _, stop := range s.Stops {
 		if stop.Run != 0 && stop.Run != 1 || stop.Point < 1 {
-			return fmt.Errorf("fault: want a stop of run 0 or 1 at a point from 1 on, got %d at %d", stop.Run, stop.Point)
+			return fmt.Errorf("fault: want a stop of run 0 or 1 at a point from 1 on, got %d at %d", stop.Run,
+				stop.Point)
 		}
 	}
 	return nil
@@ -96,7 +97,8 @@ func Interleave(ctx context.Context, commands [2]Command, schedule Schedule) (In
 	for n := range commands {
 		both.Go(func() {
 			defer g.end(n)
-			result.Runs[n], errs[n] = run(ctx, commands[n], task{player: &player{gate: g, run: n}})
+			seat := &player{gate: g, run: n, locked: map[string]bool{}}
+			result.Runs[n], errs[n] = run(ctx, commands[n], task{player: seat})
 			if errs[n] != nil {
 				cancel()
 			}

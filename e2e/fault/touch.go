@@ -3,6 +3,7 @@ package fault
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func (c *sysCall) touches() (list []Touch) {
 		}}
 	case "kill", "pidfd_send_signal":
 		return []Touch{{Kind: "process", Name: All, Write: true}}
-	case "flock", "fcntl":
+	case "flock", "fcntl", "close":
 		return []Touch{{Kind: "lock", Name: c.link(c.args[0]), Write: true}}
 	case "getdents64":
 		return []Touch{{Kind: "directory", Name: c.link(c.args[0])}}
@@ -74,9 +75,10 @@ func (c *sysCall) touches() (list []Touch) {
 		if c.spec.name == "open" {
 			path = c.path(none, 0)
 		}
-		changes := c.point.Kill || c.point.Fail
-		list = append(c.fileTouches(path, changes), Touch{Kind: "directory", Name: path})
-		if changes && strings.HasPrefix(c.point.What, "create") {
+		creates := strings.HasPrefix(c.point.What, "create") && !c.exists(path)
+		empties := c.openFlags()&unix.O_TRUNC != 0
+		list = append(c.fileTouches(path, creates || empties), Touch{Kind: "directory", Name: path})
+		if creates {
 			list = append(list, Touch{Kind: "directory", Name: filepath.Dir(path), Write: true})
 		}
 		return list
@@ -93,6 +95,23 @@ func (c *sysCall) touches() (list []Touch) {
 		return list
 	}
 	return c.otherTouches()
+}
+
+// openFlags returns the flags of an open.
+func (c *sysCall) openFlags() uint64 {
+	switch c.spec.name {
+	case "open":
+		return c.args[1]
+	case "openat2":
+		return c.word(c.args[2])
+	}
+	return c.args[2]
+}
+
+// exists reports whether the program has a file of a name.
+func (c *sysCall) exists(path string) bool {
+	_, err := os.Lstat(c.proc("root%s", path))
+	return err == nil
 }
 
 // otherTouches returns the objects of a call that looks at a path, or uses an open file.

@@ -31,7 +31,7 @@ type tracer struct {
 	forged    []forgery
 	// questions contains the netlink requests without an answer; nil unless refusals are explained.
 	questions map[askedFor]question
-	meter     *meter // nil unless costs are measured
+	meter     *meter  // nil unless costs are measured
 	player    *player // nil unless it takes turns with another run
 	took      func() time.Duration
 	course

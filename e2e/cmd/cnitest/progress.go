@@ -165,12 +165,12 @@ func (p *progress) sameCause(r report.Result) bool {
 	return known
 }
 
-// soaking prints the progress of a soak.
-func (p *progress) soaking(text string) {
+// tell prints a line about the progress of something long.
+func (p *progress) tell(name, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wipe()
-	fmt.Fprintf(p.out, "%-15s %s\n", soak.ID, text)
+	fmt.Fprintf(p.out, "%-15s %s\n", name, text)
 	p.drawLive()
 }
 

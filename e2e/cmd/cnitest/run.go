@@ -21,6 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -115,7 +117,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.check(list); err != nil {
 		return err
 	}
-	if err := errors.Join(f.readFailed(), f.chooseSection()); err != nil {
+	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken()); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -279,6 +281,30 @@ func (f *runFlags) readFailed() (err error) {
 	return nil
 }
 
+// progressTo returns the function that prints the progress of a soak, or of the schedules of a deep run.
+func (f *runFlags) progressTo(show *progress) func(text string) {
+	name := "schedules"
+	if f.soak > 0 {
+		name = soak.ID
+	}
+	return func(text string) { show.tell(name, text) }
+}
+
+// readToken reads the token of --replay.
+func (f *runFlags) readToken() (err error) {
+	if f.replay == "" {
+		return nil
+	}
+	if f.names != "" || f.labels != "" || f.quick || f.failed != "" || f.soak > 0 {
+		return errors.New("--replay with --scenario, --label-filter, --section, --failed, --soak or --quick: a " +
+			"schedule is replayed alone")
+	}
+	if f.replayed, err = contract.ParseToken(f.replay); err != nil {
+		return fmt.Errorf("--replay: %w", err)
+	}
+	return nil
+}
+
 // chooseSection turns --section into a label filter.
 func (f *runFlags) chooseSection() (err error) {
 	if f.section != "" {
@@ -294,15 +320,18 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	options := e2e.Options{
 		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
-		Select: e2e.Selection{Names: f.names, Quick: f.quick, Failed: f.repeated}, FailFast: f.failFast,
-		Soak: e2e.Soak{For: f.soak, Pods: f.soakPods},
+		Select: e2e.Selection{
+			Names: f.names, Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,
+		},
+		FailFast: f.failFast,
+		Soak:     e2e.Soak{For: f.soak, Pods: f.soakPods},
 		Nodes: e2e.Nodes{
 			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan,
 			Gateways: f.node.network.routers, Lease: f.node.network.lease,
 			With:     f.node.network.other,
 			RPFilter: &f.node.rpFilter, NICs: f.node.nics, Dataplane: f.dataplane,
 		},
-		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: show.soaking},
+		Observe: e2e.Observer{Started: show.started, Done: show.done, Progress: f.progressTo(show)},
 		Workers: f.workers, CNIVersion: f.cniVersion, ReportDir: f.reportDir, Version: version(),
 	}
 	var more []string

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -36,11 +37,21 @@ type claimFlags struct {
 type selectFlags struct {
 	names, labels, section string
 	quick                  bool
-	soak                   time.Duration
-	soakPods               int
+	raceFlags
+	soak     time.Duration
+	soakPods int
 	// failed is a report of an earlier run, repeated its content; nil without a report.
 	failed   string
 	repeated *report.Report
+}
+
+// raceFlags say which schedules of two calls at once to try.
+type raceFlags struct {
+	deep bool
+	seed uint64
+	// replay is a token, replayed its content; nil without a token.
+	replay   string
+	replayed *contract.Token
 }
 
 // howFlags say how to run it.
@@ -93,7 +104,13 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.section, "section", "",
 		"run the requirements of a section of the CNI specification, e.g. 5 or 2.GC (see cnitest list sentences)")
 	flags.BoolVar(&f.quick, "quick", false,
-		"leave out the tests that kill the plugins under test at every call, or make the call fail")
+		"leave out the tests that kill the plugins under test at every call, or make the call fail, and those of two "+
+			"calls that take turns")
+	flags.BoolVar(&f.deep, "deep", false,
+		"try every schedule of two calls at once (RACE-*), also with two stops: minutes to hours")
+	flags.Uint64Var(&f.seed, "seed", 1, "choice of the schedules of two calls at once, unless --deep tries all")
+	flags.StringVar(&f.replay, "replay", "",
+		"try one schedule of two calls at once, by the token that a report shows, and nothing else")
 	flags.StringVar(&f.failed, "failed", "",
 		"run again what failed in an earlier run: its report.json, or the directory of its report")
 	flags.DurationVar(&f.soak, "soak", 0,

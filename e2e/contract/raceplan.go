@@ -1,0 +1,168 @@
+package contract
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/fault"
+)
+
+// candidate is a schedule that may be tried. The lower the rank, the more it promises.
+type candidate struct {
+	fault.Schedule
+	rank int
+}
+
+// These are the ranks.
+const (
+	// useAfterLook stops between a look at something that the other one changes and the change of it.
+	useAfterLook = iota
+	// halfChanged stops between two changes of something that the other one looks at.
+	halfChanged
+	// afterLook stops after a look at something that the other one changes.
+	afterLook
+	// elsewhere stops at another place at which the order matters.
+	elsewhere
+)
+
+// stops returns the points of one run before which a stop for the other one gives an order of calls that is not that of
+// another stop, each with its rank. Two points whose objects are different can change places, so that a stop matters
+// only before a point that has an object in common with one of the other run, and not before the first of them: that is
+// one run after the other. While a run holds a lock, the other one comes no further than its own lock.
+func stops(mine, others []fault.Point) (list []fault.Point, ranks []int) {
+	mine, others = asTheyEnded(mine), asTheyEnded(others)
+	var looked, changed []fault.Touch // what the other one changes, and what this one has changed
+	held := map[string]bool{}
+	first := true
+	for i, p := range mine {
+		if i == len(mine)-1 {
+			p = givingBack(p, held)
+		}
+		reached := others[:untilLock(others, held)]
+		rank, matters := elsewhere, false
+		for _, q := range reached {
+			touch, ok := fault.Conflict(p, q)
+			if !ok {
+				continue
+			}
+			matters = true
+			if len(looked) > 0 {
+				rank = min(rank, afterLook)
+			}
+			switch {
+			case !writes(p, touch):
+			case slices.ContainsFunc(looked, touch.Same):
+				rank = useAfterLook
+			case slices.ContainsFunc(changed, touch.Same):
+				rank = min(rank, halfChanged)
+			}
+		}
+		if matters && !first {
+			list, ranks = append(list, p), append(ranks, rank)
+		}
+		first = first && !matters
+		for _, touch := range p.Touches {
+			changes := func(q fault.Point) bool { return writes(q, touch) }
+			if touch.Kind != "lock" && slices.ContainsFunc(others, changes) {
+				looked = append(looked, touch)
+			}
+			if touch.Write && touch.Kind != "lock" {
+				changed = append(changed, touch)
+			}
+		}
+		hold(held, p)
+	}
+	return list, ranks
+}
+
+// asTheyEnded returns points without the changes that failed: these only looked.
+func asTheyEnded(points []fault.Point) []fault.Point {
+	points = slices.Clone(points)
+	for i, p := range points {
+		if p.Error == "" {
+			continue
+		}
+		points[i].Touches = slices.Clone(p.Touches)
+		for j := range p.Touches {
+			points[i].Touches[j].Write = p.Touches[j].Kind == "lock"
+		}
+	}
+	return points
+}
+
+// hold notes that a point takes a lock or gives it back.
+func hold(held map[string]bool, p fault.Point) {
+	for _, touch := range p.Touches {
+		switch {
+		case touch.Kind != "lock" || p.Error != "":
+		case strings.HasPrefix(p.What, "unlock"):
+			delete(held, touch.Name)
+		case !strings.HasPrefix(p.What, "lock shared"):
+			held[touch.Name] = true
+		}
+	}
+}
+
+// givingBack returns the last point of a run, whose end gives all locks back.
+func givingBack(last fault.Point, held map[string]bool) fault.Point {
+	last.Touches = slices.Clone(last.Touches)
+	for name := range held {
+		last.Touches = append(last.Touches, fault.Touch{Kind: "lock", Name: name, Write: true})
+	}
+	return last
+}
+
+// untilLock returns the number of points up to the first one at which a run asks for a lock that is held.
+func untilLock(points []fault.Point, held map[string]bool) int {
+	i := slices.IndexFunc(points, func(p fault.Point) bool {
+		return strings.HasPrefix(p.What, "lock") && slices.ContainsFunc(p.Touches, func(t fault.Touch) bool {
+			return t.Kind == "lock" && held[t.Name]
+		})
+	})
+	if i < 0 {
+		return len(points)
+	}
+	return i + 1
+}
+
+// writes reports whether a point changes an object.
+func writes(p fault.Point, touch fault.Touch) bool {
+	return slices.ContainsFunc(p.Touches, func(t fault.Touch) bool { return t.Write && t.Same(touch) })
+}
+
+// candidates returns the schedules with one stop, and those with two if deep, for the points of both runs. Two calls
+// that are alike need only one to be stopped.
+func candidates(points [2][]fault.Point, alike, deep bool) []candidate {
+	var list []candidate
+	for run := range points {
+		if run == 1 && alike {
+			continue
+		}
+		mine, ranks := stops(points[run], points[1-run])
+		others, _ := stops(points[1-run], points[run])
+		for i, p := range mine {
+			one := fault.Schedule{First: run, Stops: []fault.Stop{{Run: run, Point: p.Number}}}
+			list = append(list, candidate{one, ranks[i]})
+			if !deep {
+				continue
+			}
+			for _, q := range others {
+				two := fault.Schedule{First: run, Stops: []fault.Stop{
+					{Run: run, Point: p.Number}, {Run: 1 - run, Point: q.Number},
+				}}
+				list = append(list, candidate{two, elsewhere + 1})
+			}
+		}
+	}
+	return list
+}
+
+// sample returns at most as many candidates, those with the lowest ranks; the seed decides among equals.
+func sample(all []candidate, most int, seed uint64) []candidate {
+	random := rand.New(rand.NewPCG(seed, 0))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(a.rank, b.rank) })
+	return all[:min(most, len(all))]
+}

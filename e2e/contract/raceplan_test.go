@@ -1,0 +1,87 @@
+package contract
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/fault"
+)
+
+// points makes points of texts: "r x" looks at x, "w x" changes it, "lock l" and "unlock l".
+func points(texts ...string) (list []fault.Point) {
+	for i, text := range texts {
+		var verb, name string
+		_, _ = fmt.Sscan(text, &verb, &name)
+		touch := fault.Touch{Kind: "file", Name: name, Write: verb == "w"}
+		if verb == "lock" || verb == "unlock" {
+			touch = fault.Touch{Kind: "lock", Name: name, Write: true}
+		}
+		list = append(list, fault.Point{Number: i + 1, What: text, Touches: []fault.Touch{touch}})
+	}
+	return list
+}
+
+func TestStops(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		mine, others []string
+		want         string
+	}{
+		{"nothing in common", []string{"r a", "w a"}, []string{"r b", "w b"}, ""},
+		{"only looks", []string{"r a", "r a"}, []string{"r a"}, ""},
+		{"the first is one after the other", []string{"w b", "w a", "w c"}, []string{"r a"}, ""},
+		{"look and use", []string{"r a", "w b", "w a"}, []string{"r a", "w a"}, "w a 0"},
+		{"halfway", []string{"w a", "w a"}, []string{"r a"}, "w a 1"},
+		{"after a look", []string{"r a", "w b", "r b"}, []string{"w a", "r b"}, "w b 2"},
+		{
+			"behind a lock", []string{"lock l", "r a", "w a", "unlock l", "r c"},
+			[]string{"lock l", "w a", "unlock l"}, "unlock l 2",
+		},
+		{
+			"before a lock", []string{"r a", "lock l", "w a", "unlock l"},
+			[]string{"r a", "lock l", "w a", "unlock l"}, "lock l 2, w a 0, unlock l 2",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			list, ranks := stops(points(tt.mine...), points(tt.others...))
+			got := ""
+			for i, p := range list {
+				if i > 0 {
+					got += ", "
+				}
+				got += fmt.Sprintf("%s %d", p.What, ranks[i])
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseToken(t *testing.T) {
+	for _, text := range []string{
+		"route:ADD-DEL:pods-cold:A14", "route:ADD-DEL:pods-warm:B3.A1", "route:DEL-CHECK:interfaces-cold:A",
+	} {
+		token, err := ParseToken(text)
+		if err != nil || token.String() != text {
+			t.Errorf("%s: got %v, error %v", text, token, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"route":                         "it has not four parts",
+		"route:ADD-GC:pods-cold:A1":     "no requirement is about the verbs ADD-GC",
+		"route:ADD-DEL:pods-hot:A1":     "no node is pods-hot",
+		"route:ADD-DEL:pods-cold:C1":    "C1 is no stop",
+		"route:ADD-DEL:pods-cold:A0":    "its stops are not written as a report writes them",
+		"route:ADD-DEL:pods-cold:A1.B":  "B is no stop",
+		"route:ADD-DEL:pods-cold:A1x.B": "B is no stop",
+	} {
+		_, err := ParseToken(text)
+		want = fmt.Sprintf("token %q: %s; want one that a report shows, like route:ADD-DEL:pods-cold:A14", text, want)
+		if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package e2e_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// racing returns the configuration of the plugin with a fault of calls at the same time.
+func racing(fault string) string { return fmt.Sprintf(`{"type": "racing", "fault": %q}`, fault) }
+
+// race lets calls of the last plugin of a chain take turns, and returns the results by requirement.
+func race(t *testing.T, selection e2e.Selection, chain ...string) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
+	})
+	units, err := suite.Matching("schedules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]report.Result{}
+	for _, u := range units {
+		results[u.ID] = suite.RunUnit(t.Context(), u)
+	}
+	if _, err := suite.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// raceDefects are the faults of the plugin racing: the requirement that finds each, words of the reason, and a token
+// if it takes two stops.
+func raceDefects() []struct{ fault, id, want, token string } {
+	return []struct{ fault, id, want, token string }{
+		{"insists-on-making", "RACE-ADD-ADD", "file exists", ""},
+		{"locks-too-late", "RACE-ADD-DEL", "link racing0 is missing on the node", ""},
+		{"chooses-before-lock", "RACE-ADD-ADD", "two pods have the address 10.99.0.1", ""},
+		{"removes-unlocked", "RACE-ADD-DEL", "RTM_DELLINK racing0: link racing0 is missing", ""},
+		{"lists-first", "RACE-DEL-DEL", "in the end something is left: + link racing0", ""},
+		{"in-place", "RACE-ADD-CHECK", "no record of cnitest-pod-2-eth0", ""},
+		{"in-place", "RACE-DEL-CHECK", "no record of cnitest-pod-2-eth0", ""},
+		{"tries-lock", "RACE-ADD-STATUS", "resource temporarily unavailable", ""},
+		{"tries-lock", "RACE-DEL-STATUS", "resource temporarily unavailable", ""},
+		{"crossed-locks", "RACE-ADD-DEL", "each waits for a lock that the other one holds", ""},
+		{"comes-and-goes", "RACE-ADD-ADD", "another one has begun", "racing:ADD-ADD:pods-cold:A2.B5"},
+	}
+}
+
+// TestRaces checks that each fault is found for its reason, and what the report shows of it.
+func TestRaces(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range raceDefects() {
+		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
+			holdLab(t)
+			selection := e2e.Selection{Names: tt.id, Seed: 1}
+			if tt.token != "" {
+				token, err := contract.ParseToken(tt.token)
+				if err != nil {
+					t.Fatal(err)
+				}
+				selection = e2e.Selection{Replay: token}
+			}
+			got := race(t, selection, macvlan, racing(tt.fault))[tt.id]
+			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
+				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
+			}
+			for _, part := range []string{"--replay racing:", "│ B: ", "stopped before", "CNI_COMMAND="} {
+				if !strings.Contains(allOf(got), part) {
+					t.Errorf("got\n%s\nwant %q in it", allOf(got), part)
+				}
+			}
+		})
+	}
+}
+
+// TestRaces_complete checks that a broken plugin fails each requirement.
+func TestRaces_complete(t *testing.T) {
+	found := map[string]bool{}
+	for _, d := range raceDefects() {
+		found[d.id] = true
+	}
+	for _, r := range contract.Requirements() {
+		if r.Races() && !found[r.ID] {
+			t.Errorf("%s: no broken plugin fails it", r.ID)
+		}
+	}
+}
+
+// TestRaces_pass checks that a plugin with a lock passes, and those of this repository.
+func TestRaces_pass(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for name, config := range map[string]string{
+		"racing": racing(""), "route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			holdLab(t)
+			for id, got := range race(t, e2e.Selection{Seed: 1}, macvlan, config) {
+				if got.Result != report.Pass {
+					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
+				}
+			}
+		})
+	}
+}
