@@ -17,7 +17,8 @@ type candidate struct {
 
 // These are the ranks.
 const (
-	// useAfterLook stops between a look at something that the other one changes and the change of it.
+	// useAfterLook stops between a look at something that the other one changes and the change of it, or between two
+	// locks that the other one takes in another order.
 	useAfterLook = iota
 	// halfChanged stops between two changes of something that the other one looks at.
 	halfChanged
@@ -52,6 +53,8 @@ func stops(mine, others []fault.Point) (list []fault.Point, ranks []int) {
 				rank = min(rank, afterLook)
 			}
 			switch {
+			case touch.Kind == "lock" && len(held) > 0 && !held[touch.Name] && strings.HasPrefix(p.What, "lock"):
+				rank = useAfterLook
 			case !writes(p, touch):
 			case slices.ContainsFunc(looked, touch.Same):
 				rank = useAfterLook

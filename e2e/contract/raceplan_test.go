@@ -35,6 +35,8 @@ func TestStops(t *testing.T) {
 		{"look and use", []string{"r a", "w b", "w a"}, []string{"r a", "w a"}, "w a 0"},
 		{"halfway", []string{"w a", "w a"}, []string{"r a"}, "w a 1"},
 		{"after a look", []string{"r a", "w b", "r b"}, []string{"w a", "r b"}, "w b 2"},
+		{"two locks", []string{"lock l", "lock k"}, []string{"lock k", "lock l"}, "lock k 0"},
+		{"two locks in one order", []string{"lock l", "lock k", "r a"}, []string{"lock l", "lock k"}, "r a 3"},
 		{
 			"behind a lock", []string{"lock l", "r a", "w a", "unlock l", "r c"},
 			[]string{"lock l", "w a", "unlock l"}, "unlock l 2",
