@@ -38,12 +38,16 @@ func TestStops(t *testing.T) {
 		{"two locks", []string{"lock l", "lock k"}, []string{"lock k", "lock l"}, "lock k 0"},
 		{"two locks in one order", []string{"lock l", "lock k", "r a"}, []string{"lock l", "lock k"}, "r a 3"},
 		{
-			"behind a lock", []string{"lock l", "r a", "w a", "unlock l", "r c"},
-			[]string{"lock l", "w a", "unlock l"}, "unlock l 2",
+			"behind a lock",
+			[]string{"lock l", "r a", "w a", "unlock l", "r c"},
+			[]string{"lock l", "w a", "unlock l"},
+			"unlock l 2",
 		},
 		{
-			"before a lock", []string{"r a", "lock l", "w a", "unlock l"},
-			[]string{"r a", "lock l", "w a", "unlock l"}, "lock l 2, w a 0, unlock l 2",
+			"before a lock",
+			[]string{"r a", "lock l", "w a", "unlock l"},
+			[]string{"r a", "lock l", "w a", "unlock l"},
+			"lock l 2, w a 0, unlock l 2",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
