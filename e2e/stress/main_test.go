@@ -1,10 +1,39 @@
 package main
 
 import (
+	"context"
+	"os"
+	"strings"
 	"testing"
 
+	"github.com/cnitest/cnitest/e2e/internal/testbin"
 	"github.com/cnitest/cnitest/e2e/report"
 )
+
+// TestStress is the short form of make stress: one scenario of two plugins, twice beside loops and twice beside other
+// runs.
+func TestStress(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("want root, to make network namespaces")
+	}
+	bin := t.TempDir()
+	const upstream = "github.com/containernetworking/plugins/plugins/"
+	if err := testbin.Build(bin, "../cmd/cnitest", "../../plugin/route", upstream+"main/macvlan", upstream+"main/bridge",
+		upstream+"ipam/host-local"); err != nil {
+		t.Fatal(err)
+	}
+	var runs []string
+	for conflist, scenario := range map[string]string{
+		"../../plugin/route/net.d/01-default-1.1.0.conflist": "host-to-pod",
+		"../thirdparty/net.d/bridge.conflist":                "pod-to-pod-same-node --profile cni",
+	} {
+		runs = append(runs, strings.Join([]string{conflist, "--bin-dir", bin, "--scenario", scenario}, " "))
+	}
+	different, err := stress(context.Background(), bin+"/cnitest", 2, runs)
+	if err != nil || different > 0 {
+		t.Errorf("got %d differences from the quiet run, %v; the lines above name them", different, err)
+	}
+}
 
 func TestSubject_compare(t *testing.T) {
 	run := func(verdict report.Verdict, outcomes ...report.Outcome) *report.Report {
