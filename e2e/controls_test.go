@@ -234,7 +234,10 @@ func faulty() []control {
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
 			"host-to-pod":   fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
 			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables"}},
-			"chain-sbr":     known("macvlan", "the CHECK of the main plugin looks for"),
+			"chain-portmap-udp": {
+				result: report.Fail, reason: "flow node/a to node/a", oneOf: []string{"iptables"},
+			},
+			"chain-sbr": known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
 		{
 			name: "another address than the runtime's", chain: []string{brought, broken("moves-address")},
@@ -254,6 +257,11 @@ func faulty() []control {
 				"capabilities-asked": fail("the capability portMappings asks for port 8080 of the node"),
 			},
 		},
+		{name: "a port that a gone pod keeps", chain: afterRoute("keeps-port"), want: map[string]expected{
+			"chain-portmap-udp-ends": {
+				result: report.Fail, reason: "flow node/a to node/a", oneOf: []string{"iptables"},
+			},
+		}},
 		{
 			name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")},
 			want: map[string]expected{

@@ -25,7 +25,10 @@ func upstream() []control {
 		), map[string]expected{
 			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
 			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables"}},
-			"chain-sbr":       known("macvlan", "the CHECK of the main plugin looks for"),
+
+			"chain-portmap-udp":      {result: report.Pass, oneOf: []string{"iptables"}},
+			"chain-portmap-udp-ends": {result: report.Pass, oneOf: []string{"iptables"}},
+			"chain-sbr":              known("macvlan", "the CHECK of the main plugin looks for"),
 		})},
 		{
 			name: "two families", chain: []string{strings.Replace(macvlan, pool, dualPool, 1), route},

@@ -16,7 +16,8 @@ func deleting() []Requirement {
 			Text: "DEL deletes the interface, and undoes what ADD changed.",
 			Why:  "Rules, routes and files that stay behind pile up until a node is full of them.",
 			How: "Attaches and deletes two pods in turn, the plugin alone, and compares the whole node: what the " +
-				"second leaves beyond the first counts.",
+				"second leaves beyond the first counts. DEL of a chained plugin also gives back the pod's links as " +
+				"they were.",
 			each: true, check: checkUndoes,
 		},
 		{
@@ -62,7 +63,37 @@ func checkUndoes(ctx context.Context, t *trial) error {
 	if len(l.left) > 0 {
 		t.wrong(l.dels[:1], "DEL leaves something with each pod: %s", first(l.left))
 	}
-	return nil
+	if t.subject.Role != Chained {
+		return nil
+	}
+	return t.restoresLinks(ctx)
+}
+
+// restoresLinks checks that DEL of a chained plugin gives the links of other plugins back as they were: they may be
+// devices that the node or the next pod gets.
+func (t *trial) restoresLinks(ctx context.Context) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	del, err := b.must(ctx, cni.Del, p)
+	if err != nil || del.ExitCode != 0 {
+		return err
+	}
+	left, err := b.leftAfter(ctx, before, nil, p)
+	for _, c := range left {
+		if c.Op == snapshot.Changed && c.Item.Kind == snapshot.Link && c.Item.Scope == p.name {
+			t.wrong([]cni.Call{del}, "DEL leaves the pod's interface as ADD made it: %s", c)
+		}
+	}
+	return err
 }
 
 // gone checks that a DEL succeeded, and that the node is as after an ordinary DEL.

@@ -70,6 +70,8 @@ type Check struct {
 	types []string
 	// Green is the version that passes, if the fixed one has another defect that fails the same id.
 	Green string `yaml:"green,omitempty"`
+	// With are plugins that the scenario adds to the chain.
+	With []string `yaml:"with,omitempty"`
 	// Flags are further flags of cnitest run.
 	Flags []string `yaml:"flags,omitempty"`
 	// Program and Kernel are what a machine may lack: a program of PATH, and a feature of the kernel. A machine without
@@ -169,6 +171,7 @@ func (d *Defect) readChain(file string) error {
 	if err := json.Unmarshal(data, &chain); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
+	d.Caught.types = slices.Clone(d.Caught.With)
 	for _, p := range chain.Plugins {
 		d.Caught.types = append(d.Caught.types, p.Type)
 		if p.IPAM.Type != "" {

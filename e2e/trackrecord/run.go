@@ -23,6 +23,9 @@ const tries = 3
 type Runner struct {
 	// Cnitest is the program that is run.
 	Cnitest string
+	// VM is the program vmrun: rows that need a feature of the kernel are run in a virtual machine. Empty means that
+	// they are run on this machine's kernel.
+	VM string
 	// Dir has record.yaml, Programs gets the programs of the versions, Reports the reports.
 	Dir, Programs, Reports string
 }
@@ -86,8 +89,16 @@ func (r *Runner) once(ctx context.Context, d *Defect, version string) (*report.R
 	if err := os.RemoveAll(reports); err != nil {
 		return nil, err
 	}
-	args := append(d.arguments(r.Dir, r.programs(d, version)), "--report-dir", reports)
-	cmd := exec.CommandContext(ctx, r.Cnitest, args...)
+	args := append([]string{r.Cnitest}, d.arguments(r.Dir, r.programs(d, version))...)
+	args = append(args, "--report-dir", reports)
+	if r.VM != "" && d.Caught.Kernel != "" {
+		if err := os.MkdirAll(reports, 0o755); err != nil {
+			return nil, err
+		}
+		// Translated code takes twenty times as long.
+		args = append([]string{r.VM, "--cpus", "1", "--timeout", "10m", "--back", reports}, args...)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	output, err := cmd.CombinedOutput()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {

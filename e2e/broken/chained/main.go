@@ -22,6 +22,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 )
 
@@ -95,6 +96,10 @@ func faults() map[string]fault {
 		"races": {add: race},
 		// No fault: forwards the last port that a pod asks for, as portmap does.
 		"maps-port": {add: mapPort, del: func(*call) error { return removeTable() }},
+		// B06: the node drops what UDP clients go on sending when the pod is gone.
+		"keeps-port": {del: func(*call) error {
+			return arriving().install(udp(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+		}},
 		// "Lease" in scenarios: nothing is left to renew the pod's lease.
 		"ends-leases": {add: killDHCP},
 		// H03: the DHCP client sends the same client identifier for all pods.

@@ -56,6 +56,17 @@ func failures() map[string]defect {
 			})
 			return a
 		}),
+		"keeps-mtu": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			_ = c.inPod(func() error {
+				link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetMTU(link, 1400)
+			})
+			return a
+		}),
 		"del-wants-uplink": on("DEL", func(c *call, next plugin) answer {
 			if _, err := netlink.LinkByName("eno1"); err != nil {
 				return c.fail(100, "eno1: %v", err)

@@ -22,6 +22,7 @@ import (
 func main() {
 	r := &trackrecord.Runner{}
 	flag.StringVar(&r.Cnitest, "cnitest", "bin/cnitest", "the program that is run")
+	flag.StringVar(&r.VM, "vm", "", "the program vmrun: run rows that need a kernel's feature in a virtual machine")
 	flag.StringVar(&r.Dir, "dir", "e2e/trackrecord", "directory of record.yaml")
 	flag.StringVar(&r.Programs, "programs", "bin/trackrecord", "directory for the programs of the versions")
 	flag.StringVar(&r.Reports, "reports", "_artifacts/trackrecord", "directory for the reports")

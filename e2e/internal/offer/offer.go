@@ -125,7 +125,7 @@ const (
 	askedRate  = 1_000_000_000
 	askedBurst = 100_000_000
 	// AskedServer and AskedDomain are for the capability dns. AskedPort is the port of the node and of the pod in
-	// portMappings.
+	// portMappings; the next one of the node, at all its IPv4 addresses, also leads there.
 	AskedServer = "192.0.2.53"
 	AskedDomain = "asked.example"
 	AskedPort   = 8080
@@ -159,7 +159,10 @@ func (o *Offer) Ask(capabilities []string, id, ifName string) {
 				"egressBurst": askedBurst,
 			})
 		case "portMappings":
-			o.set(name, []map[string]any{{"hostPort": AskedPort, "containerPort": AskedPort, "protocol": "tcp"}})
+			o.set(name, []map[string]any{
+				{"hostPort": AskedPort, "containerPort": AskedPort, "protocol": "tcp"},
+				{"hostPort": AskedPort + 1, "containerPort": AskedPort, "protocol": "tcp", "hostIP": "0.0.0.0"},
+			})
 		case "dns":
 			o.set(name, map[string]any{"servers": []string{AskedServer}, "searches": []string{AskedDomain}})
 		case "infinibandGUID":

@@ -75,18 +75,30 @@ func (r *Runner) asked(p *environment.Pod, ifName string) *offer.Offer {
 	return &brings
 }
 
-// checkAskedPort checks that the node forwards the port that a pod asked for, if the conflist has portMappings. The
+// checkAskedPort checks that the node forwards the ports that a pod asked for, if the conflist has portMappings. The
 // node itself asks: others may get the answer of an underlay pod directly, with the pod's address.
 func (r *Runner) checkAskedPort(ctx context.Context, p *environment.Pod, ifName string) error {
 	if !p.Spec.Asks || !p.On(ifName).Own || r.asked(p, ifName).Capabilities["portMappings"] == nil {
 		return nil
 	}
-	err := r.ProbePair(ctx, scenario.Probe{
-		From: p.Node.Name, To: p.Node.Name, Protocol: scenario.TCP, Port: offer.AskedPort,
-	}, &p.Node.Place, &p.Node.Place)
-	if err != nil {
-		return fmt.Errorf("%s: the capability portMappings asks for port %d of the node: %w", p.Name, offer.AskedPort,
-			err)
+	probe := scenario.Probe{From: p.Node.Name, To: p.Node.Name, Protocol: scenario.TCP, Port: offer.AskedPort}
+	wrong := func(err error) error {
+		return fmt.Errorf("%s: the capability portMappings asks for port %d of the node: %w", p.Name, probe.Port, err)
+	}
+	if err := r.ProbePair(ctx, probe, &p.Node.Place, &p.Node.Place); err != nil {
+		return wrong(err)
+	}
+	if !slices.ContainsFunc(p.Interfaces[ifName], netip.Addr.Is4) {
+		return nil
+	}
+	probe.Port++ // asked for at 0.0.0.0
+	for _, addr := range p.Node.Interfaces[scenario.UplinkInterface] {
+		if !addr.Is4() {
+			continue
+		}
+		if err := r.probeAddress(ctx, probe, &p.Node.Place, &p.Node.Place, addr); err != nil {
+			return wrong(err)
+		}
 	}
 	return nil
 }

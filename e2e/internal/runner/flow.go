@@ -55,7 +55,7 @@ func (r *Runner) startFlows(ctx context.Context, f scenario.Flows) error {
 	}
 	for _, from := range sources {
 		for _, to := range targets {
-			if from == to {
+			if from == to && len(f.Between) > 0 {
 				continue
 			}
 			if err := r.StartFlow(ctx, f, from, to); err != nil {
