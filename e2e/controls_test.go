@@ -232,12 +232,10 @@ func faulty() []control {
 			},
 		},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
-			"host-to-pod":   fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
-			"chain-portmap": {result: report.Fail, reason: "probe tcp 8081", oneOf: []string{"iptables"}},
-			"chain-portmap-udp": {
-				result: report.Fail, reason: "flow node/a to node/a", oneOf: []string{"iptables"},
-			},
-			"chain-sbr": known("macvlan", "the CHECK of the main plugin looks for"),
+			"host-to-pod":       fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
+			"chain-portmap":     failWith("iptables", "probe tcp 8081"),
+			"chain-portmap-udp": failWith("iptables", "flow node/a"),
+			"chain-sbr":         known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
 		{
 			name: "another address than the runtime's", chain: []string{brought, broken("moves-address")},
@@ -258,9 +256,7 @@ func faulty() []control {
 			},
 		},
 		{name: "a port that a gone pod keeps", chain: afterRoute("keeps-port"), want: map[string]expected{
-			"chain-portmap-udp-ends": {
-				result: report.Fail, reason: "flow node/a to node/a", oneOf: []string{"iptables"},
-			},
+			"chain-portmap-udp-ends": failWith("iptables", "flow node/a"),
 		}},
 		{
 			name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")},

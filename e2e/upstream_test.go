@@ -10,6 +10,11 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
+// failWith is a failure that only a machine with a program shows.
+func failWith(program, reason string) expected {
+	return expected{result: report.Fail, reason: reason, oneOf: []string{program}}
+}
+
 // upstream returns working conflists of unmodified plugins, and the expected results of scenarios.
 func upstream() []control {
 	return []control{

@@ -37,8 +37,8 @@ func TestShipped(t *testing.T) {
 			}
 		}
 	}
-	if waiting > 10*time.Second {
-		t.Errorf("all scenarios wait %s, want at most 10s", waiting)
+	if waiting > 15*time.Second {
+		t.Errorf("all scenarios wait %s, want at most 15s", waiting)
 	}
 }
 
