@@ -82,6 +82,10 @@ func badSentences() []spoilt {
 		{plugin: "macvlan", defect: "exaggerates-status", fails: map[string]string{
 			"STA-6": "STATUS: the plugin that it delegates to fails with code 50, and it with exit status 1, code 51",
 		}},
+		{plugin: "route", defect: "belittles-outages", fails: map[string]string{
+			"STA-6": "STATUS with the uplink down, without which an attached pod no longer reaches host/lan: want " +
+				"code 51, got",
+		}},
 		{plugin: "host-local", defect: "exaggerates-status", fails: map[string]string{
 			"STA-6": "STATUS with no address left, of which attached pods notice nothing: want code 50",
 		}},

@@ -59,13 +59,14 @@ func status() []Requirement {
 			check:  checkExhausted,
 		},
 		{
-			ID: "STA-6", Level: Stated, Section: "2, STATUS; 5, codes 50 and 51", Roles: []Role{Main, IPAM},
+			ID: "STA-6", Level: Stated, Section: "2, STATUS; 5, codes 50 and 51", Roles: everyPlugin(),
 			Text: "STATUS fails with 50 if only new containers are refused, and with 51 if attached ones suffer, " +
 				"too; the code of a delegated plugin stays as it is.",
 			Why: "A runtime may move the pods away from a node that says 51, which is too much for a node whose pool " +
 				"is empty.",
 			How: "An IPAM plugin whose pool is used up says 50; a stub in its place says 50 and 51, and the plugin " +
-				"that delegates to it says the same. A plugin whose STATUS notices neither is exempt.",
+				"that delegates to it says the same. With the uplink down, without which a pod is seen to reach " +
+				"nobody, others say 51. A plugin whose STATUS does not notice is exempt.",
 			check: checkSeverity,
 		},
 	}

@@ -215,7 +215,7 @@ func TestStatus(t *testing.T) {
 		}, want: "success"},
 		{name: "master is missing", changes: map[string]any{"master": "eno7"}, want: `50: master "eno7" does not exist on this node`},
 		{name: "no default route", changes: map[string]any{"master": nil}, want: `50: master is not set and the node has no default route to take it from`},
-		{name: "master is down", before: func(*lab) error { return setDown("eno1") }, want: `50: master "eno1" is down: bring it up (ip link set eno1 up)`},
+		{name: "master is down", before: func(*lab) error { return setDown("eno1") }, want: `51: master "eno1" is down: bring it up (ip link set eno1 up)`},
 		{name: "name is taken", before: func(*lab) error {
 			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eno1.host"}})
 		}, want: `50: link eno1.host exists and is of kind bridge, want a macvlan of eno1 (index 2) in mode bridge: ` +

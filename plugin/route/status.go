@@ -8,8 +8,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdStatus answers with code 50 and the reason when ADD cannot succeed. A missing child is no reason: the next ADD
-// makes it.
+// cmdStatus answers with code 50 and the reason when ADD cannot succeed, and with 51 when attached pods are cut off,
+// too. A missing child is no reason: the next ADD makes it.
 func cmdStatus(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -25,7 +25,7 @@ func cmdStatus(args *skel.CmdArgs) error {
 		return chain.NotAvailable("%w", err)
 	}
 	if !kernel.IsUp(c.master) {
-		return chain.NotAvailable("master %q is down: bring it up (ip link set %[1]s up)", c.master.Attrs().Name)
+		return chain.Disconnected("master %q is down: bring it up (ip link set %[1]s up)", c.master.Attrs().Name)
 	}
 	if _, err := c.find(host); err != nil {
 		return chain.NotAvailable("%w", err)

@@ -64,11 +64,19 @@ func (n *node) hasFamily(ipv6 bool) bool {
 	})
 }
 
+// up returns an error if the link is down.
+func (n *node) up() error {
+	if !kernel.IsUp(n.link) {
+		return fmt.Errorf("hostInterface %q is down: bring it up (ip link set %[1]s up)", n.name())
+	}
+	return nil
+}
+
 // ready returns the reason why the node cannot serve pods of some families: the link is down, has no address, or the
 // node does not forward. In families, true means IPv6.
 func (n *node) ready(families ...bool) error {
-	if !kernel.IsUp(n.link) {
-		return fmt.Errorf("hostInterface %q is down: bring it up (ip link set %[1]s up)", n.name())
+	if err := n.up(); err != nil {
+		return err
 	}
 	var errs []error
 	for _, ipv6 := range families {

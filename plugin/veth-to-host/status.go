@@ -15,7 +15,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
-// cmdStatus returns code 50 and the reason if ADD cannot succeed, or if pods could not exchange packets.
+// cmdStatus returns code 50 and the reason if ADD cannot succeed, or if pods could not exchange packets, and 51 if
+// those that are attached are cut off because the node is.
 func cmdStatus(args *skel.CmdArgs) error {
 	conf, err := parseConfig(args.StdinData)
 	if err != nil {
@@ -40,6 +41,9 @@ func cmdStatus(args *skel.CmdArgs) error {
 	families, err := expectedFamilies(conf, n)
 	if err != nil {
 		return err
+	}
+	if err := n.up(); err != nil {
+		return chain.Disconnected("%w", err)
 	}
 	if err := n.ready(families...); err != nil {
 		return chain.NotAvailable("%w", err)

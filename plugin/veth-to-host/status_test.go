@@ -32,7 +32,7 @@ func TestStatus(t *testing.T) {
 		},
 		{
 			name: "hostInterface down", node: edit(uplink, netlink.LinkSetDown),
-			want: `50: hostInterface "enp5s0f0" is down: bring it up (ip link set enp5s0f0 up)`,
+			want: `51: hostInterface "enp5s0f0" is down: bring it up (ip link set enp5s0f0 up)`,
 		},
 		{
 			name: "no address", node: func() error {

@@ -40,6 +40,13 @@ func readiness() map[string]defect {
 			}
 			return next(c)
 		}),
+		"belittles-outages": on("STATUS", func(c *call, next plugin) answer {
+			a := next(c)
+			if e, failed := a.errorOf(); failed && e.Code == 51 {
+				return c.fail(50, "%s", e.Msg)
+			}
+			return a
+		}),
 		"status-alone":             alone("STATUS"),
 		"swallows-error-of-status": swallowing("STATUS"),
 		"never-full": on("STATUS", func(c *call, next plugin) answer {

@@ -27,6 +27,11 @@ func NotAvailable(format string, args ...any) *types.Error {
 	return newError(types.ErrPluginNotAvailable, format, args...)
 }
 
+// Disconnected returns an error with code 51: ADD cannot succeed, and attached pods are cut off, too.
+func Disconnected(format string, args ...any) *types.Error {
+	return newError(types.ErrLimitedConnectivity, format, args...)
+}
+
 func newError(code uint, format string, args ...any) *types.Error {
 	return types.NewError(code, fmt.Errorf(format, args...).Error(), "")
 }
