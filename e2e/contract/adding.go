@@ -76,7 +76,7 @@ func adding() []Requirement {
 			Text: "ADD leaves the pod's other interfaces as they are, lo first of all.",
 			Why:  "Programs in a pod talk to each other over lo, and its other networks have their own plugins.",
 			How: "Compares the links and addresses of the pod before and after ADD that are neither CNI_IFNAME nor " +
-				"in prevResult.",
+				"in prevResult. A device of the node may have the name of another interface of the pod.",
 			check: checkLeavesOthers,
 		},
 		{

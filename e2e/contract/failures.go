@@ -119,10 +119,11 @@ func failures() []Requirement {
 			check: checkMissingUplink,
 		}),
 		mode(Requirement{
-			ID: "G11", Roles: []Role{Chained},
-			Text:  "A chained plugin without prevResult prints an error object.",
-			Why:   "A user may list it first, and a panic explains nothing.",
-			How:   "ADD without prevResult: success or an error object, and nothing is left of the latter.",
+			ID: "G11", Roles: []Role{Chained, IPAM},
+			Text: "A chained plugin without prevResult, and an IPAM plugin without ipam, prints an error object.",
+			Why:  "A user may list it first, or forget the key, and a panic explains nothing.",
+			How: "ADD without the key, for IPAM plugins with an address in CNI_ARGS: success or an error object, and " +
+				"nothing is left of the latter.",
 			check: checkNoPrevResult,
 		}),
 		mode(Requirement{
@@ -309,7 +310,16 @@ func checkNoPrevResult(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = b.failsCleanly(ctx, p, "without prevResult", func(inv *invocation) { delete(inv.config, "prevResult") })
+	missing := "prevResult"
+	if t.subject.Role == IPAM {
+		missing = "ipam"
+	}
+	_, _, err = b.failsCleanly(ctx, p, "without "+missing, func(inv *invocation) {
+		delete(inv.config, missing)
+		if t.subject.Role == IPAM {
+			inv.env["CNI_ARGS"] = "IgnoreUnknown=1;IP=192.0.2.9/24"
+		}
+	})
 	return err
 }
 

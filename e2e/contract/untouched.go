@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -103,5 +104,34 @@ func checkLeavesOthers(ctx context.Context, t *trial) error {
 				strings.TrimSpace(c.String()))
 		}
 	}
-	return nil
+	return t.givesNamesake(ctx)
+}
+
+// givesNamesake checks a plugin that gives pods devices of the node with a pod that has another interface of the same
+// name as its device.
+func (t *trial) givesNamesake(ctx context.Context) error {
+	key, _ := t.subject.file.DeviceKey()
+	if key == "" || t.subject.index != 0 || t.subject.Role != Main {
+		return nil
+	}
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	name, _ := b.subjectInvocation(cni.Add, p).config[key].(string)
+	links, err := b.node.Agent.Links(ctx, b.node.Netns)
+	if err != nil || !slices.ContainsFunc(links, func(l agent.Link) bool { return l.Name == name }) {
+		return err // it is named otherwise, such as by its place on a bus
+	}
+	if err := b.node.Agent.AddLink(ctx, agent.AddLinkArgs{
+		Netns: p.netns, Name: name, PeerNetns: p.netns, PeerName: "cnitest-peer",
+	}); err != nil {
+		return err
+	}
+	call, err := b.must(ctx, cni.Add, p)
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "ADD of the device %s to a pod that has another interface of this name: want "+
+			"success, got %s", name, summary(call))
+	}
+	return err
 }
