@@ -16,8 +16,10 @@ func projects() map[string]string {
 func (r *Record) Figure() string {
 	caught, missed, untestable := r.count()
 	return fmt.Sprintf("Of %d defects that users of other projects' plugins met, and that were mended there, cnitest "+
-		"would have\ncaught %d. Another %d need what the machines of this project lack.\n"+
-		"[Which, and how each is caught](e2e/trackrecord/README.md).\n", caught+missed, caught, untestable)
+		"would have\ncaught %d: %d by checks that it had before, and %d by general ones that it owes to these defects."+
+		" Another %d need\nwhat the machines of this project lack. "+
+		"[Which, and how each is caught](e2e/trackrecord/README.md).\n", caught+missed, caught, caught-r.learned(),
+		r.learned(), untestable)
 }
 
 func (r *Record) count() (caught, missed, untestable int) {
@@ -34,12 +36,24 @@ func (r *Record) count() (caught, missed, untestable int) {
 	return caught, missed, untestable
 }
 
+// learned is the number of defects that are caught by checks which were added or made stronger because of them.
+func (r *Record) learned() int {
+	n := 0
+	for _, d := range r.Defects {
+		if d.Caught != nil && d.Caught.Learned {
+			n++
+		}
+	}
+	return n
+}
+
 // Markdown is the table: what is caught, what is not, and what cannot be tested.
 func (r *Record) Markdown() string {
 	caught, missed, untestable := r.count()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d defects: %d caught, %d not caught, %d that cannot be tested here.\n\n## Caught\n\n",
-		len(r.Defects), caught, missed, untestable)
+	fmt.Fprintf(&b, "%d defects: %d caught, %d not caught, %d that cannot be tested here. %d are caught by general "+
+		"checks that were\nadded or made stronger because of them (learned).\n\n## Caught\n\n", len(r.Defects), caught,
+		missed, untestable, r.learned())
 	table(&b, "defect", "plugin", "until", "since", "caught by", "needs", "source")
 	for _, d := range r.sorted() {
 		if c := d.Caught; c != nil {
@@ -99,6 +113,9 @@ func (c *Check) unlike(d *Defect) string {
 	var more []string
 	if c.Of != "" && c.Of != "chain" && c.Of != d.Plugin {
 		more = append(more, "the result of "+c.Of)
+	}
+	if c.Learned {
+		more = append(more, "learned")
 	}
 	if c.Green != "" {
 		more = append(more, "passes on "+c.Green)

@@ -70,6 +70,8 @@ type Check struct {
 	types []string
 	// Green is the version that passes, if the fixed one has another defect that fails the same id.
 	Green string `yaml:"green,omitempty"`
+	// Learned says that the check was added or made stronger because of this defect.
+	Learned bool `yaml:"learned,omitempty"`
 	// With are plugins that the scenario adds to the chain.
 	With []string `yaml:"with,omitempty"`
 	// Flags are further flags of cnitest run.
