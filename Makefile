@@ -123,9 +123,9 @@ test-amazon: ## Attach pods with amazon's plugin and this repository's ipamd; ne
 test-examples: ## Test the module in e2e/examples as its owner would; needs root
 	$(MAKE) -C e2e/examples/thirdparty test
 
-track-record: build ## Check that defects which users of other plugins met are caught, on the versions that had them; ROW=NAME checks one, VM=1 also those that need another kernel
-	$(if $(VM),@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun && $(VMRUN) --fetch)
-	$(GO) run ./e2e/cmd/trackrecord --cnitest $(BIN)/cnitest $(if $(VM),--vm $(VMRUN)) $(ROW)
+track-record: build ## Check that defects which users of other plugins met are caught, on the versions that had them; ROW=NAME checks one, STOCK=1 also those that need a stock kernel
+	$(if $(STOCK),@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun && $(VMRUN) --fetch)
+	$(GO) run ./e2e/cmd/trackrecord --cnitest $(BIN)/cnitest $(if $(STOCK),--vm $(VMRUN)) $(ROW)
 
 build-thirdparty: build
 	cd plugin/ipamd/amazon && $(GO) build -o ../../../$(BIN)/ tool

@@ -145,6 +145,25 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// TestExcuse checks that a machine without a feature of the kernel is blamed only where the row names one.
+func TestExcuse(t *testing.T) {
+	unfit := &report.Report{Verdict: report.EnvUnfit}
+	refused := &report.Report{Results: []report.Result{{Lacks: "vrf links (CONFIG_NET_VRF)"}}}
+	for _, tt := range []struct {
+		kernel string
+		read   *report.Report
+		lacks  string
+	}{
+		{"vrf links", unfit, "the kernel's vrf links"}, {"vrf links", refused, "the kernel's vrf links"},
+		{"vrf links", &report.Report{}, ""}, {"", unfit, ""}, {"vrf links", nil, ""},
+	} {
+		d := &Defect{Caught: &Check{Kernel: tt.kernel}}
+		if got := d.excuse(tt.read, os.ErrInvalid); got.lacks != tt.lacks || (got.wrong == nil) != (tt.lacks != "") {
+			t.Errorf("%q, %v: got %+v, want lacks %q", tt.kernel, tt.read, got, tt.lacks)
+		}
+	}
+}
+
 func text(err error) string {
 	if err == nil {
 		return ""

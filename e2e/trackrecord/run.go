@@ -64,8 +64,9 @@ func (r *Runner) check(ctx context.Context, d *Defect) outcome {
 
 // excuse returns what is wrong, unless the machine lacks the feature of the kernel that the row names.
 func (d *Defect) excuse(read *report.Report, err error) outcome {
-	if d.Caught.Kernel != "" && read != nil &&
-		slices.ContainsFunc(read.Results, func(res report.Result) bool { return res.Lacks != "" }) {
+	// Without the feature no pod can be attached, or a plugin was refused it.
+	if d.Caught.Kernel != "" && read != nil && (read.Verdict == report.EnvUnfit ||
+		slices.ContainsFunc(read.Results, func(res report.Result) bool { return res.Lacks != "" })) {
 		return outcome{lacks: "the kernel's " + d.Caught.Kernel}
 	}
 	return outcome{wrong: err}
