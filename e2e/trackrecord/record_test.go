@@ -154,8 +154,11 @@ func TestExcuse(t *testing.T) {
 		read   *report.Report
 		lacks  string
 	}{
-		{"vrf links", unfit, "the kernel's vrf links"}, {"vrf links", refused, "the kernel's vrf links"},
-		{"vrf links", &report.Report{}, ""}, {"", unfit, ""}, {"vrf links", nil, ""},
+		{"vrf links", unfit, "the kernel's vrf links"},
+		{"vrf links", refused, "the kernel's vrf links"},
+		{"vrf links", &report.Report{}, ""},
+		{"", unfit, ""},
+		{"vrf links", nil, ""},
 	} {
 		d := &Defect{Caught: &Check{Kernel: tt.kernel}}
 		if got := d.excuse(tt.read, os.ErrInvalid); got.lacks != tt.lacks || (got.wrong == nil) != (tt.lacks != "") {
