@@ -55,7 +55,17 @@ func (o *Options) Command(id string, more ...string) string {
 		// Residue is looked for after every scenario.
 		add("scenario", o.Select.Names, o.Select.Names != "")
 	default:
+		if token := o.Select.Replay; token != nil && id == token.Requirement() {
+			add("replay", token.String(), true)
+			break
+		}
 		add("scenario", id, true)
+		if r := contract.Find(id); r != nil && r.Races() {
+			add("seed", strconv.FormatUint(o.Select.Seed, 10), o.Select.Seed != 1)
+			if o.Select.Deep {
+				words = append(words, "--deep")
+			}
+		}
 	}
 	return shellescape.QuoteCommand(words)
 }

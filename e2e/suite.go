@@ -139,7 +139,10 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 		})
 	}
 	var err error
-	if o.Select.Replay != nil {
+	if token := o.Select.Replay; token != nil {
+		if !slices.Contains(o.Plugins, token.Plugin()) {
+			return p, fmt.Errorf("token %s: %s is not under test; want one of %v", token, token.Plugin(), o.Plugins)
+		}
 		p.selection = "--replay " + o.Select.Replay.String()
 	}
 	if o.Select.Failed != nil {

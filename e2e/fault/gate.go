@@ -65,7 +65,7 @@ type seat struct {
 type player struct {
 	*gate
 	run int
-	// locked are the files that the run has locked, at least once.
+	// locked are the open files that the run has locked (sysCall.fileKey).
 	locked map[string]bool
 }
 

@@ -97,10 +97,10 @@ func locks(c *sysCall) (Point, bool) {
 		if len(kind) == 2 && kind[0] == unix.F_UNLCK {
 			return looking("unlock", path)
 		}
-		c.tracer.player.locked[path] = true
+		c.tracer.player.locked[c.fileKey()] = true
 		return looking("lock", path)
 	}
-	c.tracer.player.locked[path] = true
+	c.tracer.player.locked[c.fileKey()] = true
 	switch operation := c.args[1]; {
 	case operation&unix.LOCK_UN != 0:
 		return looking("unlock", path)
@@ -112,11 +112,16 @@ func locks(c *sysCall) (Point, bool) {
 
 // closesLock describes a close that may give a lock back.
 func closesLock(c *sysCall) (Point, bool) {
-	path := c.link(c.args[0])
-	if !c.tracer.player.locked[path] {
+	if !c.tracer.player.locked[c.fileKey()] {
 		return Point{}, false
 	}
-	return looking("unlock", path)
+	delete(c.tracer.player.locked, c.fileKey())
+	return looking("unlock", c.link(c.args[0]))
+}
+
+// fileKey identifies the open file of a call that has it as its first argument.
+func (c *sysCall) fileKey() string {
+	return fmt.Sprintf("%d:%d", c.thread.process.pid, int32(c.args[0]))
 }
 
 // takesLock reports whether a call of a point may wait for a lock.

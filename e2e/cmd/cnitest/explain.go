@@ -112,6 +112,9 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 		fmt.Fprintf(out, "\nseen in\n%s\n", strings.Join(met, "\n"))
 	}
 	_, err := fmt.Fprintf(out, "\nhow it is checked\n  %s\n", r.How)
+	if r.Races() && err == nil {
+		_, err = fmt.Fprintf(out, "\nwhat a failure looks like\n%s", scheduleExample)
+	}
 	return err
 }
 
@@ -163,3 +166,19 @@ func names(list []*scenario.Scenario) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// scheduleExample is a schedule as reports show it.
+const scheduleExample = `  A: ADD of pod-1                               │ B: DEL of pod-2
+   * 16 RTM_GETLINK shared0                     │
+     ── stopped before 18 create /run/x/pod-1   │      (A saw the shared link, and has no record yet)
+                                                │  *  7 unlink /run/x/pod-2
+                                                │  * 10 list /run/x
+                                                │  * 12 RTM_DELLINK shared0
+                                                │    ── ends: with success
+   * 18 create /run/x/pod-1                     │
+     ── ends: with success                      │      (A's pod has no link)
+
+  A star marks a call that touches what the other one touches, too, and one of them changes. Here a lock must be taken
+  before the look and held until the record is written, by DEL too. The token of the failure, x:ADD-DEL:pods-cold:A18,
+  is a test for the mended plugin: cnitest run CONFLIST --replay x:ADD-DEL:pods-cold:A18
+`
