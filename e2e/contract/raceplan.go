@@ -144,19 +144,48 @@ func candidates(points [2][]fault.Point, alike, deep bool) []candidate {
 			continue
 		}
 		mine, ranks := stops(points[run], points[1-run])
-		others, _ := stops(points[1-run], points[run])
 		for i, p := range mine {
 			one := fault.Schedule{First: run, Stops: []fault.Stop{{Run: run, Point: p.Number}}}
 			list = append(list, candidate{one, ranks[i]})
-			if !deep {
+		}
+		if deep {
+			list = append(list, twoStops(points, run, mine)...)
+		}
+	}
+	return list
+}
+
+// twoStops returns the schedules with two stops: one run up to a point of mine, the other one up to a point, the first
+// to its end, the other one to its end. A schedule is left out if it is another one, since what lies before a stop has
+// nothing in common with what it would have to change places with, or if the other run waits for a lock before its stop.
+func twoStops(points [2][]fault.Point, run int, mine []fault.Point) (list []candidate) {
+	ones, others := asTheyEnded(points[run]), asTheyEnded(points[1-run])
+	// meets[i][j] is the number of conflicts among the first i and the first j points.
+	meets := make([][]int, len(ones)+1)
+	meets[0] = make([]int, len(others)+1)
+	for i, p := range ones {
+		meets[i+1] = make([]int, len(others)+1)
+		for j, q := range others {
+			meets[i+1][j+1] = meets[i][j+1] + meets[i+1][j] - meets[i][j]
+			if _, ok := fault.Conflict(p, q); ok {
+				meets[i+1][j+1]++
+			}
+		}
+	}
+	held, past := map[string]bool{}, 0
+	for _, p := range mine {
+		k := p.Number - 1
+		for ; past < k; past++ {
+			hold(held, ones[past])
+		}
+		for m := range untilLock(others, held) {
+			later := func(j int) int { return meets[len(ones)][j] - meets[k][j] }
+			if meets[k][m] == 0 || later(m) == 0 || later(m+1) == later(m) {
 				continue
 			}
-			for _, q := range others {
-				two := fault.Schedule{First: run, Stops: []fault.Stop{
-					{Run: run, Point: p.Number}, {Run: 1 - run, Point: q.Number},
-				}}
-				list = append(list, candidate{two, elsewhere + 1})
-			}
+			list = append(list, candidate{fault.Schedule{First: run, Stops: []fault.Stop{
+				{Run: run, Point: p.Number}, {Run: 1 - run, Point: m + 1},
+			}}, elsewhere + 1})
 		}
 	}
 	return list

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -89,5 +90,34 @@ func TestParseToken(t *testing.T) {
 		if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	}
+}
+
+func TestTwoStops(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		mine, others []string
+		want         string
+	}{
+		{"a window in both", []string{"w a", "r b"}, []string{"w b", "r a", "w b"}, "A2.B3"},
+		{"nothing of the other before its stop", []string{"w a", "r b"}, []string{"r a", "w b"}, ""},
+		{
+			"behind a lock",
+			[]string{"w a", "lock l", "r b", "unlock l"},
+			[]string{"w b", "r a", "lock l", "w b", "unlock l"},
+			"A2.B3 A2.B4 A2.B5 A3.B3",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			both := [2][]fault.Point{points(tt.mine...), points(tt.others...)}
+			mine, _ := stops(both[0], both[1])
+			got := ""
+			for _, c := range twoStops(both, 0, mine) {
+				got += fmt.Sprintf(" A%d.B%d", c.Stops[0].Point, c.Stops[1].Point)
+			}
+			if got = strings.TrimSpace(got); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
