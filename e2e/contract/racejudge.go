@@ -32,7 +32,7 @@ func (l *raceLane) oneAfterTheOther(ctx context.Context) error {
 		if len(e.wrongs) == 0 {
 			continue
 		}
-		return unfitError(fmt.Sprintf("%s, one after the other: %s", l.describe(), e.wrongs[0]))
+		return unfitError("one after the other: " + e.wrongs[0])
 	}
 	return nil
 }

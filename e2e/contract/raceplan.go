@@ -157,7 +157,8 @@ func candidates(points [2][]fault.Point, alike, deep bool) []candidate {
 
 // twoStops returns the schedules with two stops: one run up to a point of mine, the other one up to a point, the first
 // to its end, the other one to its end. A schedule is left out if it is another one, since what lies before a stop has
-// nothing in common with what it would have to change places with, or if the other run waits for a lock before its stop.
+// nothing in common with what it would have to change places with. So is one whose other run waits for a lock before
+// its stop.
 func twoStops(points [2][]fault.Point, run int, mine []fault.Point) (list []candidate) {
 	ones, others := asTheyEnded(points[run]), asTheyEnded(points[1-run])
 	// meets[i][j] is the number of conflicts among the first i and the first j points.

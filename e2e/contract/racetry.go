@@ -45,7 +45,7 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 			if errors.As(err, &unfit) {
 				count.mu.Lock()
 				defer count.mu.Unlock()
-				count.unfit = append(count.unfit, unfit.Error())
+				count.unfit = append(count.unfit, fmt.Sprintf("%s: %v", s.describe(), unfit))
 				return nil
 			}
 			return err
