@@ -18,8 +18,8 @@ func TestStress(t *testing.T) {
 	}
 	bin := t.TempDir()
 	const upstream = "github.com/containernetworking/plugins/plugins/"
-	if err := testbin.Build(bin, "../cmd/cnitest", "../../plugin/route", upstream+"main/macvlan", upstream+"main/bridge",
-		upstream+"ipam/host-local"); err != nil {
+	if err := testbin.Build(bin, "../cmd/cnitest", "../../plugin/route", upstream+"main/macvlan",
+		upstream+"main/bridge", upstream+"ipam/host-local"); err != nil {
 		t.Fatal(err)
 	}
 	var runs []string
