@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -24,7 +25,8 @@ var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
 	onlyDefect      = flag.String("defect", "",
 		"ask only broken plugins with one of these defects, separated by commas")
-	share = flag.String("share", "1/1", "ask the K-th of N parts of the broken plugins: `K/N`")
+	share = flag.String("share", cmp.Or(os.Getenv("CNITEST_SHARE"), "1/1"),
+		"run the K-th of N parts of what is broken on purpose: `K/N`")
 )
 
 // spoilt is a plugin with a defect and the requirements that must notice it.
@@ -190,16 +192,22 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// sharedOut returns every N-th broken plugin, as the flag says, so that a few runs of CI cover all.
-func sharedOut(t *testing.T, all []spoilt) []spoilt {
+// sharedOut returns every N-th of what is broken on purpose, as the flag says, so that a few runs of CI cover all.
+func sharedOut[T any](t *testing.T, all []T) []T {
 	t.Helper()
 	var part, parts int
 	if _, err := fmt.Sscanf(*share, "%d/%d", &part, &parts); err != nil || part < 1 || part > parts {
 		t.Fatalf("-share %s: want K/N, the K-th of N parts", *share)
 	}
-	var some []spoilt
+	if *onlyDefect != "" || strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+		return all
+	}
+	var some []T
 	for i := part - 1; i < len(all); i += parts {
 		some = append(some, all[i])
+	}
+	if parts > 1 {
+		t.Logf("%d of %d: part %s, CNITEST_SHARE=1/1 runs all", len(some), len(all), *share)
 	}
 	return some
 }

@@ -333,7 +333,7 @@ func faulty() []control {
 // TestControls runs scenarios on conflists each of which breaks what the scenarios are about.
 func TestControls(t *testing.T) {
 	t.Parallel()
-	runControls(t, slices.Concat(faulty(), faultyLeases()))
+	runControls(t, sharedOut(t, slices.Concat(faulty(), faultyLeases())))
 }
 
 // TestControls_are_complete checks that for each shipped scenario there is a conflist that fails it, and one that

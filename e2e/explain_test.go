@@ -199,7 +199,7 @@ func unreachable() []explained {
 // TestExplain compares for each chain the exact sentence that follows the error.
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	compareSentences(t, unreachable(), backend())
+	compareSentences(t, sharedOut(t, unreachable()), backend())
 }
 
 // TestExplain_without_a_fabric does the same for a backend that cannot watch the network between its machines, like ssh

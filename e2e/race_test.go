@@ -55,7 +55,7 @@ func raceDefects() []struct{ fault, id, want, token string } {
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	for _, tt := range raceDefects() {
+	for _, tt := range sharedOut(t, raceDefects()) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
 			selection := e2e.Selection{Names: tt.id, Seed: 1}

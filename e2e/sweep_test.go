@@ -46,7 +46,7 @@ func TestSweeps(t *testing.T) {
 	t.Parallel()
 	const noRule = "leaves + rule inet 1500: from 192.168.1.2/32"
 	plugins(t)
-	for _, tt := range []struct {
+	for _, tt := range sharedOut(t, []struct {
 		fault string
 		want  map[string]string
 	}{
@@ -69,7 +69,7 @@ func TestSweeps(t *testing.T) {
 		{"del-shrugs", map[string]string{"FAIL-DEL": noRule}},
 		{"gc-forgets", map[string]string{"KILL-GC": noRule, "FAIL-GC": noRule}},
 		{"gc-shrugs", map[string]string{"FAIL-GC": noRule}},
-	} {
+	}) {
 		t.Run(tt.fault, func(t *testing.T) {
 			holdLab(t)
 			compareSweep(t, sweep(t, macvlan, careless(tt.fault)), "careless", tt.want)
