@@ -406,11 +406,11 @@ func badUnasked() []spoilt {
 		{
 			plugin: "route",
 			defect: "answers-for-others",
-			fails:  map[string]string{"NET-2": "the pod answers ARP for 192.168.255.254, which nobody has"},
+			fails:  map[string]string{"NET-2": "the pod answers ARP for 192.168.255.253, which nobody has"},
 		},
 		{plugin: "route", defect: "lowers-lo", fails: map[string]string{
 			"ADD-8": "ADD changes an interface in the pod that is not of this network: - first address ::1/128 dev lo",
-		}, also: []string{"DEL-2"}},
+		}, also: []string{"DEL-1", "DEL-2"}},
 	}
 }
 

@@ -36,8 +36,8 @@ func onLAN() []Requirement {
 			Why: "A machine that asks for another address would get the pod's MAC, and the owner of the address " +
 				"becomes unreachable.",
 			How: "With a pod attached that routes packets for others, and has another interface, a machine on the " +
-				"underlay asks for an address that nobody has, and to which the pod's other interface leads: nobody " +
-				"answers.",
+				"underlay asks for two addresses that nobody has, to one of which the pod's other interface leads: " +
+				"nobody answers.",
 			check: checkAnswersForItself,
 		},
 		{
@@ -131,15 +131,15 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// nobodys returns an address of a network that no machine of the lab has; ok is false if there is none.
+// nobodys returns up to two addresses of a network that no machine of the lab has.
 func (b *bench) nobodys(ctx context.Context, network netip.Prefix,
 	places ...*cluster.Place,
-) (addr netip.Addr, ok bool, err error) {
+) (addrs []netip.Addr, err error) {
 	taken := map[netip.Addr]bool{}
 	for _, place := range places {
 		links, err := place.Agent.Links(ctx, place.Netns)
 		if err != nil {
-			return addr, false, err
+			return nil, err
 		}
 		for _, l := range links {
 			for _, p := range l.Prefixes() {
@@ -148,12 +148,12 @@ func (b *bench) nobodys(ctx context.Context, network netip.Prefix,
 		}
 	}
 	// The search begins at the end, since allocators begin at the start.
-	for addr = netipx.PrefixLastIP(network).Prev(); network.Contains(addr); addr = addr.Prev() {
+	for addr := netipx.PrefixLastIP(network).Prev(); network.Contains(addr) && len(addrs) < 2; addr = addr.Prev() {
 		if !taken[addr] {
-			return addr, true, nil
+			addrs = append(addrs, addr)
 		}
 	}
-	return addr, false, nil
+	return addrs, nil
 }
 
 func checkAnswersForItself(ctx context.Context, t *trial) error {
@@ -176,45 +176,64 @@ func checkAnswersForItself(ctx context.Context, t *trial) error {
 	for _, host := range b.cluster.Hosts() {
 		places = append(places, host)
 	}
-	addr, ok, err := b.nobodys(ctx, network, places...)
+	addrs, err := b.nobodys(ctx, network, places...)
 	if err != nil {
 		return err
 	}
-	if !ok {
+	if len(addrs) == 0 {
 		return notApplicable("%s has no unused address", network)
 	}
 	call, err := b.add(ctx, p)
 	if err != nil {
 		return err
 	}
-	if strings.Contains(call.Stdout, addr.String()) {
-		return notApplicable("the pod has the address %s, which nobody should have had", addr)
+	for _, addr := range addrs {
+		if strings.Contains(call.Stdout, addr.String()) {
+			return notApplicable("the pod has the address %s, which nobody should have had", addr)
+		}
 	}
-	if err := b.leadElsewhere(ctx, p, addr); err != nil {
+	// The pod's other interface leads to the first address only. A proxy for others on the same link answers for the
+	// second (proxy_arp_pvlan), other proxies for the first (proxy_arp).
+	if err := b.leadElsewhere(ctx, p, addrs[0]); err != nil {
 		return err
 	}
+	for _, addr := range addrs {
+		whose, err := b.answersFor(ctx, lan, device, addr, p)
+		if err != nil {
+			return err
+		}
+		if whose != "" {
+			t.wrong([]cni.Call{call}, "%s answers ARP for %s, which nobody has", whose, addr)
+			return nil
+		}
+	}
+	return nil
+}
+
+// answersFor asks for an address from a machine on the underlay, and returns who answers: the pod or the node. It is
+// empty if nobody does.
+func (b *bench) answersFor(ctx context.Context, lan *cluster.Place, device string, addr netip.Addr, p *pod,
+) (whose string, err error) {
 	// A proxy waits for up to 0.8 s before it answers (ip-sysctl.rst, proxy_delay).
 	if _, err := lan.Agent.Probe(ctx, lan.Netns, probe.Spec{
 		Protocol: probe.ICMP, To: addr.String(), Within: 1500 * time.Millisecond, Attempts: 1,
 	}); err != nil {
-		return err
+		return "", err
 	}
 	entry, err := lan.Agent.Neighbour(ctx, agent.NeighbourArgs{
 		Netns: lan.Netns, Interface: device, Address: addr.String(),
 	})
 	if err != nil || !entry.Found || entry.Entry.MAC == "" {
-		return err
+		return "", err
 	}
-	whose, err := b.whoseMAC(ctx, entry.Entry.MAC, p)
-	if err != nil {
-		return err
+	if whose, err = b.whoseMAC(ctx, entry.Entry.MAC, p); err != nil {
+		return "", err
 	}
 	if whose == "" {
-		return fmt.Errorf("somebody with the MAC %s, who is neither the node nor the pod, answers for %s",
+		return "", fmt.Errorf("somebody with the MAC %s, who is neither the node nor the pod, answers for %s",
 			entry.Entry.MAC, addr)
 	}
-	t.wrong([]cni.Call{call}, "%s answers ARP for %s, which nobody has", whose, addr)
-	return nil
+	return whose, nil
 }
 
 // underlayOf returns the device by which a host is on the underlay, and its IPv4 prefix; invalid if it has none.
