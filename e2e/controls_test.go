@@ -67,11 +67,6 @@ func wrapped(fault string) string {
 		`"`, 1)
 }
 
-// asking is a plugin at the end of the chain that declares the capability portMappings, with a fault.
-func asking(fault string) string {
-	return strings.Replace(broken(fault), "{", `{"capabilities": {"portMappings": true}, `, 1)
-}
-
 // returning returns host-device behind a plugin that returns devices as they were, with a fault.
 func returning(fault string) string {
 	return strings.Replace(hostDevice, `"type": "host-device"`,
@@ -255,6 +250,9 @@ func faulty() []control {
 				"capabilities-asked": fail("the capability portMappings asks for port 8080 of the node"),
 			},
 		},
+		{name: "a port that is taken from others", chain: []string{ptp, asking("takes-port")}, want: map[string]expected{
+			"ports-of-other-pods": fail("pod/asking answered, want pod/other"),
+		}},
 		{name: "a port that a gone pod keeps", chain: afterRoute("keeps-port"), want: map[string]expected{
 			"chain-portmap-udp-ends": failWith("iptables", "flow node/a"),
 		}},

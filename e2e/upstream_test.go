@@ -61,7 +61,7 @@ func upstream() []control {
 			"pod-churn", "second-interface", "cache-cleanup")},
 		{
 			name: "a port by capability", chain: []string{macvlan, route, asking("maps-port")},
-			want: passes("capabilities-asked"),
+			want: passes("capabilities-asked", "ports-of-other-pods"),
 		},
 		{
 			name: "a port by capability of portmap", chain: []string{macvlan, route, `{"type": "portmap", ` +
@@ -140,4 +140,9 @@ func TestUpstream(t *testing.T) {
 		})
 	}
 	runControls(t, all)
+}
+
+// asking is a plugin at the end of the chain that declares the capability portMappings, with a fault.
+func asking(fault string) string {
+	return strings.Replace(broken(fault), "{", `{"capabilities": {"portMappings": true}, `, 1)
 }

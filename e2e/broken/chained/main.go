@@ -94,8 +94,10 @@ func faults() map[string]fault {
 		"flaps": {add: flap},
 		// H01: looks for a shared device, and makes it when others have had time to do the same.
 		"races": {add: race},
-		// No fault: forwards the last port that a pod asks for, as portmap does.
+		// No fault: forwards the ports that a pod asks for, as portmap does.
 		"maps-port": {add: mapPort, del: func(*call) error { return removeTable() }},
+		// B06: what the node forwards to the same port of others goes to the pod, too.
+		"takes-port": {add: takePort, del: func(*call) error { return removeTable() }},
 		// B06: the node drops what UDP clients go on sending when the pod is gone.
 		"keeps-port": {del: func(*call) error {
 			return arriving().install(udp(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})

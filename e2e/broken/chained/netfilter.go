@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 
@@ -12,8 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chain is a chain of this plugin's table in a namespace. Its rules are for IPv4, unless it is for IPv6.
+// chain is a chain of this plugin's table in a namespace. Its rules are for IPv4, unless it is for IPv6. Its name is
+// "chain" unless it has one.
 type chain struct {
+	name     string
 	kind     nftables.ChainType
 	hook     *nftables.ChainHook
 	priority *nftables.ChainPriority
@@ -32,7 +37,7 @@ func (ch chain) install(parts ...[]expr.Any) error {
 	}
 	table := conn.AddTable(&nftables.Table{Name: "broken", Family: family})
 	added := conn.AddChain(&nftables.Chain{
-		Name: "chain", Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
+		Name: cmp.Or(ch.name, "chain"), Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
 	})
 	conn.FlushChain(added)
 	rule := &nftables.Rule{Table: table, Chain: added}
@@ -134,15 +139,35 @@ func proxy(c *call) error {
 
 // mapPort translates what the node itself sends to its own port.
 func mapPort(c *call) error {
+	output := chain{
+		name: "own",
+		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
+	}
+	return translatePorts(c, output, []expr.Any{
+		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	})
+}
+
+// takePort also translates what the node forwards to that port, whoever it is for.
+func takePort(c *call) error {
+	forwarded := chain{
+		name: "forwarded",
+		kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest,
+	}
+	return errors.Join(mapPort(c), translatePorts(c, forwarded, nil))
+}
+
+// translatePorts translates packets that match to the ports of the pod that asks for ports of the node. Each port has a
+// chain of its own.
+func translatePorts(c *call, in chain, match []expr.Any) error {
+	name := in.name
 	for _, m := range c.RuntimeConfig.PortMappings {
-		output := chain{
-			kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest,
-		}
-		if err := output.install(tcp(), []expr.Any{
+		in.name = fmt.Sprintf("%s-%d", name, m.HostPort)
+		if err := in.install(tcp(), []expr.Any{
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(m.HostPort)},
-			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		}, match, []expr.Any{
 			&expr.Immediate{Register: 1, Data: c.result.IPs[0].Address.IP.To4()},
 			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(m.ContainerPort)},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
