@@ -26,7 +26,7 @@ var (
 	onlyDefect      = flag.String("defect", "",
 		"ask only broken plugins with one of these defects, separated by commas")
 	share = flag.String("share", cmp.Or(os.Getenv("CNITEST_SHARE"), "1/1"),
-		"run the K-th of N parts of what is broken on purpose: `K/N`")
+		"run the K-th of N parts of the plugins that are broken on purpose or wrapped: `K/N`")
 )
 
 // spoilt is a plugin with a defect and the requirements that must notice it.
@@ -287,7 +287,7 @@ func (s *sound) passes(r *contract.Requirement) bool {
 func TestHonest(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	cases := honest()
+	cases := sharedOut(t, honest())
 	results := make([]map[string]report.Result, len(cases))
 	var jobs []func()
 	for i, h := range cases {

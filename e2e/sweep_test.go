@@ -130,12 +130,12 @@ func TestSweeps_upstream(t *testing.T) {
 // TestSweeps_reference checks that the plugins of this repository survive everything.
 func TestSweeps_reference(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]string{
-		"route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, tt := range sharedOut(t, []struct{ plugin, config string }{
+		{"route", route}, {"veth-to-host", `{"type": "veth-to-host", "hostInterface": "eno1"}`},
+	}) {
+		t.Run(tt.plugin, func(t *testing.T) {
 			holdLab(t)
-			compareSweep(t, sweep(t, macvlan, config), name, nil)
+			compareSweep(t, sweep(t, macvlan, tt.config), tt.plugin, nil)
 		})
 	}
 }
