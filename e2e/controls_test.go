@@ -250,7 +250,7 @@ func faulty() []control {
 				"capabilities-asked": fail("the capability portMappings asks for port 8080 of the node"),
 			},
 		},
-		{name: "a port that is taken from others", chain: []string{ptp, asking("takes-port")}, want: map[string]expected{
+		{name: "a port taken from others", chain: []string{ptp, asking("takes-port")}, want: map[string]expected{
 			"ports-of-other-pods": fail("pod/asking answered, want pod/other"),
 		}},
 		{name: "a port that a gone pod keeps", chain: afterRoute("keeps-port"), want: map[string]expected{
