@@ -199,7 +199,7 @@ func sharedOut[T any](t *testing.T, all []T) []T {
 	if _, err := fmt.Sscanf(*share, "%d/%d", &part, &parts); err != nil || part < 1 || part > parts {
 		t.Fatalf("-share %s: want K/N, the K-th of N parts", *share)
 	}
-	if *onlyDefect != "" || strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+	if _, chosen := chosenSubtest(); chosen || *onlyDefect != "" {
 		return all
 	}
 	var some []T
@@ -210,6 +210,12 @@ func sharedOut[T any](t *testing.T, all []T) []T {
 		t.Logf("%d of %d: part %s, CNITEST_SHARE=1/1 runs all", len(some), len(all), *share)
 	}
 	return some
+}
+
+// chosenSubtest returns the pattern of -test.run for the subtests of a test; found is false if all are chosen.
+func chosenSubtest() (pattern string, found bool) {
+	_, pattern, found = strings.Cut(flag.Lookup("test.run").Value.String(), "/")
+	return pattern, found
 }
 
 func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"context"
-	"flag"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -414,7 +413,7 @@ func runControls(t *testing.T, controls []control) {
 
 // isChosen reports whether -test.run chooses the subtests of a control: those of others need no labs.
 func isChosen(name string) bool {
-	_, pattern, found := strings.Cut(flag.Lookup("test.run").Value.String(), "/")
+	pattern, found := chosenSubtest()
 	if !found {
 		return true
 	}

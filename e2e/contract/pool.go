@@ -95,14 +95,18 @@ func (t *trial) nextAfterFirstFailed(ctx context.Context) error {
 	if _, err := b.call(ctx, cni.Del, first); err != nil {
 		return err
 	}
+	return t.addsNext(ctx, b, "ADD of the next pod, after the first ADD of the node failed and its DEL", failed)
+}
+
+// addsNext checks that ADD of a second pod succeeds. What says when that is, and story has the calls before it.
+func (t *trial) addsNext(ctx context.Context, b *bench, what string, story ...cni.Call) error {
 	second, err := b.pod(ctx, "second")
 	if err != nil {
 		return err
 	}
 	call, err := b.call(ctx, cni.Add, second)
 	if err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{failed, call}, "ADD of the next pod, after the first ADD of the node failed and its DEL: "+
-			"want success, got %s", summary(call))
+		t.wrong(append(story, call), "%s: want success, got %s", what, summary(call))
 	}
 	return err
 }
@@ -282,15 +286,7 @@ func checkKilledHolder(ctx context.Context, t *trial) error {
 	if err := b.killWhileDelegating(ctx, p); err != nil {
 		return err
 	}
-	second, err := b.pod(ctx, "second")
-	if err != nil {
-		return err
-	}
-	call, err := b.call(ctx, cni.Add, second)
-	if err == nil && call.ExitCode != 0 {
-		t.wrong([]cni.Call{call}, "ADD after another one was killed: want success, got %s", summary(call))
-	}
-	return err
+	return t.addsNext(ctx, b, "ADD after another one was killed")
 }
 
 // killWhileDelegating kills an ADD once the stub runs. On a busy machine half a second may not be enough.

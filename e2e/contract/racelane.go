@@ -66,16 +66,9 @@ func (e unfitError) Error() string { return string(e) }
 
 // raceLane makes a lane, and calls the two one after the other in both orders.
 func (t *trial) raceLane(ctx context.Context, s setting) (*raceLane, error) {
-	b, err := t.bench(ctx, nil)
+	b, err := t.traceable(ctx)
 	if err != nil {
 		return nil, err
-	}
-	reason, err := b.node.Agent.CanTrace(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if reason != "" {
-		return nil, fmt.Errorf("plugins cannot be traced here: %s", reason)
 	}
 	l := &raceLane{lane: lane{bench: b}, setting: s}
 	if err := l.furnish(ctx); err != nil {

@@ -105,18 +105,24 @@ func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	})
 }
 
-// lane makes a lane on which the subject was attached and deleted once.
-func (t *trial) lane(ctx context.Context) (*lane, error) {
+// traceable returns a bench whose plugins can be traced.
+func (t *trial) traceable(ctx context.Context) (*bench, error) {
 	b, err := t.bench(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	reason, err := b.node.Agent.CanTrace(ctx)
+	if err == nil && reason != "" {
+		err = fmt.Errorf("plugins cannot be traced here: %s", reason)
+	}
+	return b, err
+}
+
+// lane makes a lane on which the subject was attached and deleted once.
+func (t *trial) lane(ctx context.Context) (*lane, error) {
+	b, err := t.traceable(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if reason != "" {
-		return nil, fmt.Errorf("plugins cannot be traced here: %s", reason)
 	}
 	p, err := b.pod(ctx, "pod-1")
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -29,8 +28,7 @@ type Command struct {
 	dir     string
 
 	used int
-	mu   sync.Mutex
-	pods map[string]string // the path of the namespace
+	pods namespaces
 }
 
 // CommandOptions describe a Command.
@@ -53,7 +51,7 @@ func NewCommand(ctx context.Context, node *agent.Client, options CommandOptions)
 	}
 	return &Command{
 		title: options.Name, agent: node, program: options.Program, env: options.Env, orders: options.Orders,
-		usage: help.Output, pods: map[string]string{},
+		usage: help.Output, pods: newNamespaces(node),
 	}, nil
 }
 
@@ -98,7 +96,7 @@ func (c *Command) Run(ctx context.Context, op Operation) (Answer, error) {
 	namespace := agent.NamespacePath("none")
 	if op.Pod != "" {
 		var err error
-		if namespace, err = c.namespace(ctx, op.Pod); err != nil {
+		if namespace, err = c.pods.of(ctx, op.Pod); err != nil {
 			return Answer{}, err
 		}
 	}
@@ -126,18 +124,6 @@ func (c *Command) Run(ctx context.Context, op Operation) (Answer, error) {
 		return Answer{Failed: true, Text: err.Error()}, nil
 	}
 	return Answer{Failed: reply.ExitCode != 0, Text: strings.TrimSpace(reply.Output)}, nil
-}
-
-// namespace makes the namespace of a pod, once.
-func (c *Command) namespace(ctx context.Context, pod string) (path string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pods[pod] == "" {
-		if c.pods[pod], err = c.agent.CreateNamespace(ctx, pod); err != nil {
-			return "", err
-		}
-	}
-	return c.pods[pod], nil
 }
 
 // pairs returns arguments as CNI_ARGS has them.

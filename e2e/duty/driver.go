@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -20,13 +19,11 @@ const DriverName = "cnitest"
 type Driver struct {
 	agent *agent.Client
 	files map[string]string
-
-	mu   sync.Mutex
-	pods map[string]string // the path of the namespace
+	pods  namespaces
 }
 
 // NewDriver returns the runtime of a node's agent.
-func NewDriver(node *agent.Client) *Driver { return &Driver{agent: node, pods: map[string]string{}} }
+func NewDriver(node *agent.Client) *Driver { return &Driver{agent: node, pods: newNamespaces(node)} }
 
 // Name returns DriverName.
 func (d *Driver) Name() string { return DriverName }
@@ -70,7 +67,7 @@ func (d *Driver) Run(ctx context.Context, op Operation) (Answer, error) {
 	var err error
 	if op.Verb == cni.GC || op.Verb == cni.Status {
 		req.ContainerID, req.IfName = "", ""
-	} else if req.Netns, err = d.namespace(ctx, op.Pod); err != nil {
+	} else if req.Netns, err = d.pods.of(ctx, op.Pod); err != nil {
 		return Answer{}, err
 	}
 	reply, err := d.agent.CNI(ctx, req)
@@ -94,16 +91,4 @@ func (d *Driver) failures(outcome cni.Outcome) string {
 		}
 	}
 	return text
-}
-
-// namespace makes the namespace of a pod, once.
-func (d *Driver) namespace(ctx context.Context, pod string) (path string, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pods[pod] == "" {
-		if d.pods[pod], err = d.agent.CreateNamespace(ctx, pod); err != nil {
-			return "", err
-		}
-	}
-	return d.pods[pod], nil
 }

@@ -74,13 +74,18 @@ func checkResultOfDel(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	return b.deletesWithResult(ctx, op, "DEL of a pod that is attached")
+}
+
+// deletesWithResult checks that DEL of a pod, which what describes, has the result of the last plugin as prevResult.
+func (b *bench) deletesWithResult(ctx context.Context, op Operation, what string) error {
 	op.Verb = cni.Del
 	_, calls, err := b.run(ctx, op)
 	switch {
 	case err != nil:
 		return err
 	case len(only(calls, cni.Del)) == 0:
-		return wrongf("DEL of a pod that is attached calls no plugin")
+		return wrongf("%s calls no plugin", what)
 	}
 	return checkPrevious(only(calls, cni.Del), resultOf(last, Newest))
 }
@@ -343,13 +348,5 @@ func checkRestart(ctx context.Context, b *bench) error {
 	if err := b.runtime.Restart(ctx); err != nil {
 		return err
 	}
-	op.Verb = cni.Del
-	_, calls, err := b.run(ctx, op)
-	switch {
-	case err != nil:
-		return err
-	case len(only(calls, cni.Del)) == 0:
-		return wrongf("DEL after a restart calls no plugin")
-	}
-	return checkPrevious(only(calls, cni.Del), resultOf(last, Newest))
+	return b.deletesWithResult(ctx, op, "DEL after a restart")
 }

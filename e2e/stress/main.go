@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/internal/busy"
+	"github.com/cnitest/cnitest/e2e/internal/program"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -163,22 +163,11 @@ type runner struct {
 	count int
 }
 
-// run runs a subject and reads its report. All exit statuses are accepted that a run can have.
+// run runs a subject and reads its report.
 func (r *runner) run(ctx context.Context, s *subject) (*report.Report, error) {
 	r.mu.Lock()
 	r.count++
 	dir := filepath.Join(r.dir, fmt.Sprint(r.count))
 	r.mu.Unlock()
-	cmd := exec.CommandContext(ctx, r.cnitest, slices.Concat([]string{"run"}, s.args, []string{"--report-dir", dir})...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	output, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	read, err := report.ReadFile(filepath.Join(dir, "report.json"))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; it printed:\n%s", strings.Join(cmd.Args, " "), err, output)
-	}
-	return read, nil
+	return program.Report(ctx, slices.Concat([]string{r.cnitest, "run"}, s.args, []string{"--report-dir", dir}), dir)
 }

@@ -2,7 +2,6 @@ package trackrecord
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,9 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/internal/program"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -99,17 +98,7 @@ func (r *Runner) once(ctx context.Context, d *Defect, version string) (*report.R
 		// Translated code takes twenty times as long.
 		args = append([]string{r.VM, "--cpus", "1", "--timeout", "10m", "--back", reports}, args...)
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	output, err := cmd.CombinedOutput()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	read, err := report.ReadFile(filepath.Join(reports, "report.json"))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; it printed:\n%s", strings.Join(cmd.Args, " "), err, output)
-	}
-	return read, nil
+	return program.Report(ctx, args, reports)
 }
 
 // arguments are those of cnitest for one run.

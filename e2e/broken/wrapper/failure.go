@@ -46,26 +46,10 @@ func failures() map[string]defect {
 			return next(c)
 		}),
 		"shortens-queue": on("ADD", func(c *call, next plugin) answer {
-			a := next(c)
-			_ = c.inPod(func() error {
-				link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
-				if err != nil {
-					return err
-				}
-				return netlink.LinkSetTxQLen(link, 0)
-			})
-			return a
+			return c.alsoInPod(next(c), func(link netlink.Link) error { return netlink.LinkSetTxQLen(link, 0) })
 		}),
 		"keeps-mtu": on("ADD", func(c *call, next plugin) answer {
-			a := next(c)
-			_ = c.inPod(func() error {
-				link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
-				if err != nil {
-					return err
-				}
-				return netlink.LinkSetMTU(link, 1400)
-			})
-			return a
+			return c.alsoInPod(next(c), func(link netlink.Link) error { return netlink.LinkSetMTU(link, 1400) })
 		}),
 		"del-wants-uplink": on("DEL", func(c *call, next plugin) answer {
 			if _, err := netlink.LinkByName("eno1"); err != nil {

@@ -61,7 +61,7 @@ func mendedMain(c *call) answer {
 			a.stderr += undone.stderr
 			return a
 		}
-		if err := c.setInPod("accept_ra", "0"); err != nil {
+		if err := c.setInPod("ipv6", "accept_ra", "0"); err != nil {
 			return c.fail(types.ErrIOFailure, "%v", err)
 		}
 		if err := c.limitRoutes(a); err != nil {
@@ -160,10 +160,10 @@ func (c *call) limitRoutes(a answer) error {
 	return nil
 }
 
-// setInPod changes an IPv6 setting of the pod's interface.
-func (c *call) setInPod(name, value string) error {
+// setInPod changes a setting of the pod's interface, of the family ipv4 or ipv6.
+func (c *call) setInPod(family, name, value string) error {
 	return c.inPod(func() error {
-		_, err := sysctl.Sysctl("net/ipv6/conf/"+c.env["CNI_IFNAME"]+"/"+name, value)
+		_, err := sysctl.Sysctl("net/"+family+"/conf/"+c.env["CNI_IFNAME"]+"/"+name, value)
 		return err
 	})
 }

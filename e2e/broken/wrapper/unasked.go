@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
 )
 
@@ -62,7 +61,7 @@ func unasked() map[string]defect {
 		"takes-advertisements": on("ADD", func(c *call, next plugin) answer {
 			a := next(c)
 			if a.status == 0 {
-				if err := c.setInPod("accept_ra", "2"); err != nil {
+				if err := c.setInPod("ipv6", "accept_ra", "2"); err != nil {
 					return c.fail(100, "%v", err)
 				}
 			}
@@ -73,24 +72,16 @@ func unasked() map[string]defect {
 			if a.status != 0 {
 				return a
 			}
-			if err := c.inPod(func() error {
-				for _, name := range []string{"forwarding", "proxy_arp_pvlan"} {
-					if _, err := sysctl.Sysctl("net/ipv4/conf/"+c.env["CNI_IFNAME"]+"/"+name, "1"); err != nil {
-						return err
-					}
+			for _, name := range []string{"forwarding", "proxy_arp_pvlan"} {
+				if err := c.setInPod("ipv4", name, "1"); err != nil {
+					return c.fail(100, "%v", err)
 				}
-				return nil
-			}); err != nil {
-				return c.fail(100, "%v", err)
 			}
 			return a
 		}),
 		"proxies-arp": on("ADD", func(c *call, next plugin) answer {
 			a := next(c)
-			_ = c.inPod(func() error {
-				_, err := sysctl.Sysctl("net/ipv4/conf/"+c.env["CNI_IFNAME"]+"/proxy_arp", "1")
-				return err
-			})
+			_ = c.setInPod("ipv4", "proxy_arp", "1")
 			return a
 		}),
 		"lowers-lo": on("ADD", func(c *call, next plugin) answer {

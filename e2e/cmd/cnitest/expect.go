@@ -48,17 +48,25 @@ func (f *runFlags) explainExpected(r *report.Report) error {
 // compareExpected prints how the report differs from what was expected. With a difference the status is that of a
 // plugin that is not conformant; without one the verdict not-conformant is no error.
 func (f *runFlags) compareExpected(out io.Writer, r *report.Report) error {
-	differences := f.expected.Compare(r)
-	if len(differences) == 0 {
-		fmt.Fprintf(out, "as expected in %s\n", f.expect)
-		if r.Verdict == report.NotConformant {
-			return nil
-		}
-		return f.status(r)
+	switch {
+	case !printExpected(out, r, f.expected, f.expect):
+		return &exitError{status: exitNotConformant}
+	case r.Verdict == report.NotConformant:
+		return nil
 	}
-	fmt.Fprintf(out, "differs from %s:\n", f.expect)
+	return f.status(r)
+}
+
+// printExpected prints how a report differs from an expectation file, and reports whether it does not.
+func printExpected(out io.Writer, r *report.Report, expected *expectation.Expectation, file string) (same bool) {
+	differences := expected.Compare(r)
+	if len(differences) == 0 {
+		fmt.Fprintf(out, "as expected in %s\n", file)
+		return true
+	}
+	fmt.Fprintf(out, "differs from %s:\n", file)
 	for _, line := range differences {
 		fmt.Fprintf(out, "    %s\n", line)
 	}
-	return &exitError{status: exitNotConformant}
+	return false
 }

@@ -177,24 +177,19 @@ func (f *runtimeFlags) run(ctx context.Context, name string, out io.Writer) erro
 		}
 	}
 	printSummary(out, result, f.reportDir)
-	return conclusion(out, result, f.expected, f.expect)
+	return f.conclusion(out, result)
 }
 
 // conclusion returns the exit status of a report.
-func conclusion(out io.Writer, r *report.Report, expected *expectation.Expectation, file string) (err error) {
-	if r.Verdict == report.NotConformant {
-		err = &exitError{status: exitNotConformant}
+func (f *runtimeFlags) conclusion(out io.Writer, r *report.Report) (err error) {
+	conformant := r.Verdict != report.NotConformant
+	if f.expected != nil {
+		conformant = printExpected(out, r, f.expected, f.expect)
 	}
-	if expected != nil {
-		differences := expected.Compare(r)
-		if err = nil; len(differences) == 0 {
-			fmt.Fprintf(out, "as expected in %s\n", file)
-		} else {
-			fmt.Fprintf(out, "differs from %s:\n    %s\n", file, strings.Join(differences, "\n    "))
-			err = &exitError{status: exitNotConformant}
-		}
+	if !conformant {
+		return &exitError{status: exitNotConformant}
 	}
-	return cmp.Or(err, labFailure(r))
+	return labFailure(r)
 }
 
 // ask makes a node with the runtime, asks it, and returns the report.
