@@ -83,13 +83,13 @@ func inNewNamespace(enter func() (netns.NsHandle, error), f func() error) error 
 	return <-done
 }
 
-// RemoveNamespace ends the servers in a pod's namespace and unmounts it. Removing a namespace that is gone succeeds.
+// RemoveNamespace ends the servers and links in a pod's namespace and unmounts it. Removing a namespace that is gone succeeds.
 func (s *Server) RemoveNamespace(name string, _ *None) error {
 	path := NamespacePath(name)
 	if err := s.Unlisten(path, nil); err != nil {
 		return err
 	}
-	if err := returnDevices(path); err != nil {
+	if err := emptyNamespace(path); err != nil {
 		return fmt.Errorf("namespace %s: %w", path, err)
 	}
 	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -67,6 +67,25 @@ func TestCreateNamespace_has_the_nodes_settings(t *testing.T) {
 	}
 }
 
+// The kernel ends the links of a namespace some time after the namespace: a parent keeps the MAC of a macvlan until then.
+func TestRemoveNamespace_ends_its_links(t *testing.T) {
+	c := start(t)
+	check(t, c.AddLink(ctx(t), agent.AddLinkArgs{
+		Netns: "/proc/self/ns/net", Name: "eno1", PeerNetns: namespace(t, c, "cable"), PeerName: "eth0",
+	}))
+	for i := range 20 {
+		name := fmt.Sprintf("pod-%d", i)
+		path := namespace(t, c, name)
+		check(t, c.AddLink(ctx(t), agent.AddLinkArgs{Netns: path, Name: "eth0", Parent: "eno1"}))
+		check(t, c.RemoveNamespace(ctx(t), name))
+		state, err := c.Snapshot(ctx(t), agent.SnapshotArgs{Kinds: []string{snapshot.Forwarding}})
+		check(t, err)
+		for _, item := range state.Items {
+			t.Errorf("round %d: got %s %s, want nothing", i, item.Name, item.Text)
+		}
+	}
+}
+
 // A namespace that was removed must be gone: no thread and no socket of the agent may hold it.
 func TestRemoveNamespace(t *testing.T) {
 	c := start(t)

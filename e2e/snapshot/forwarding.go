@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -28,28 +27,14 @@ func (n network) takeForwarding() ([]object, error) {
 	if err != nil {
 		return nil, unlessLacking(err)
 	}
-	own := map[string]bool{}
-	for _, link := range n.links {
-		own[link.Attrs().HardwareAddr.String()] = true
+	if entries, err = n.written(entries); err != nil {
+		return nil, err
 	}
-	var elsewhere map[string]bool
 	var objects []object
 	for _, e := range entries {
-		mac := e.HardwareAddr
 		self := e.Flags&unix.NTF_SELF != 0
-		written := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 &&
-			mac.String() != net.HardwareAddr(make([]byte, 6)).String()
-		if !written || own[mac.String()] || self && mac[0]&1 != 0 {
-			continue
-		}
-		if self && elsewhere == nil {
-			elsewhere = hardwareElsewhere()
-		}
-		if self && elsewhere[mac.String()] {
-			continue
-		}
 		var name, text words
-		name.addf(true, "%s dev %s", mac, n.name(e.LinkIndex))
+		name.addf(true, "%s dev %s", e.HardwareAddr, n.name(e.LinkIndex))
 		name.addf(e.Vlan != 0, "vlan %d", e.Vlan)
 		text.addf(e.IP != nil, "dst %s", e.IP)
 		text.addf(self, "self")
@@ -63,12 +48,45 @@ func (n network) takeForwarding() ([]object, error) {
 	return objects, nil
 }
 
+// written returns the entries that are not the kernel's own.
+func (n network) written(entries []netlink.Neigh) ([]netlink.Neigh, error) {
+	own := map[string]bool{}
+	for _, link := range n.links {
+		own[link.Attrs().HardwareAddr.String()] = true
+	}
+	var elsewhere map[string]bool
+	var written []netlink.Neigh
+	for _, e := range entries {
+		mac := e.HardwareAddr
+		self := e.Flags&unix.NTF_SELF != 0
+		byHand := e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 && len(mac) == 6 &&
+			mac.String() != net.HardwareAddr(make([]byte, 6)).String()
+		if !byHand || own[mac.String()] || self && mac[0]&1 != 0 {
+			continue
+		}
+		if self && elsewhere == nil {
+			var err error
+			if elsewhere, err = hardwareElsewhere(); err != nil {
+				return nil, err
+			}
+		}
+		if !self || !elsewhere[mac.String()] {
+			written = append(written, e)
+		}
+	}
+	return written, nil
+}
+
 // hardwareElsewhere returns the MACs of links in the other network namespaces that processes and mounts below /proc
-// show.
-func hardwareElsewhere() map[string]bool {
+// show. A namespace that cannot be read is an error: the entries of its links would seem to be written by somebody.
+func hardwareElsewhere() (map[string]bool, error) {
 	macs, seen := map[string]bool{}, map[uint64]bool{}
 	paths, _ := filepath.Glob("/proc/[0-9]*/ns/net") // the pattern is well formed
-	for _, path := range append(paths, mountedNamespaces()...) {
+	mounted, err := mountedNamespaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range append(paths, mounted...) {
 		info, err := os.Stat(path)
 		if err != nil {
 			continue // it ended
@@ -78,32 +96,37 @@ func hardwareElsewhere() map[string]bool {
 			continue
 		}
 		seen[inode] = true
-		// A namespace that ends meanwhile has no links.
-		_ = ns.WithNetNSPath(path, func(ns.NetNS) error {
-			links, err := netlinksafe.LinkList()
+		err = ns.WithNetNSPath(path, func(ns.NetNS) error {
+			links, err := retry(netlink.LinkList)
 			for _, link := range links {
 				macs[link.Attrs().HardwareAddr.String()] = true
 			}
 			return err
 		})
+		var ended ns.NSPathNotExistErr
+		var unmounted ns.NSPathNotNSErr
+		if err != nil && !errors.As(err, &ended) && !errors.As(err, &unmounted) {
+			return nil, fmt.Errorf("links of namespace %s: %w", path, err)
+		}
 	}
-	return macs
+	return macs, nil
 }
 
 // mountedNamespaces returns the paths at which network namespaces are mounted (proc_pid_mountinfo(5)).
-func mountedNamespaces() []string {
+func mountedNamespaces() ([]string, error) {
 	file, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer file.Close()
 	var paths []string
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
 		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[3], "net:[") {
 			paths = append(paths, fields[4])
 		}
 	}
-	return paths
+	return paths, lines.Err()
 }
 
 // takeGroups reads the multicast addresses that somebody added to a link, as `ip maddr add` does, and the entries that

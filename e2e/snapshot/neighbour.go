@@ -51,7 +51,7 @@ const proxyText = "proxy"
 const attempts = 20
 
 // retry repeats a dump that the kernel reports as interrupted by a change. It is for calls that netlinksafe does not
-// wrap.
+// wrap, and for those whose result must be whole: netlinksafe gives up after five attempts and returns what it has.
 func retry[T any](list func() ([]T, error)) ([]T, error) {
 	var all []T
 	var err error
