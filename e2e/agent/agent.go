@@ -15,6 +15,7 @@ import (
 	"net/rpc/jsonrpc"
 	"sync"
 
+	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/lab/dhcp"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/metadata"
@@ -55,6 +56,7 @@ type running struct {
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
 	dhcp      *dhcp.Server
+	log       *fault.Log // what recorded programs did with files; nil before the first
 }
 
 // Serve answers requests until conn ends. It does not wait for requests that still run then: the harness that sent them

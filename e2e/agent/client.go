@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/disk"
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 	"github.com/cnitest/cnitest/e2e/internal/timing"
@@ -161,6 +162,26 @@ func (c *Client) CanTrace(ctx context.Context) (string, error) {
 // Trace runs a plugin's binary under the tracer, with a fault or without.
 func (c *Client) Trace(ctx context.Context, args FaultArgs) (fault.Trace, error) {
 	return call[fault.Trace](ctx, c, "Trace", args)
+}
+
+// Record runs a plugin and records what it does with files.
+func (c *Client) Record(ctx context.Context, args PluginArgs) (fault.Trace, error) {
+	return call[fault.Trace](ctx, c, "Record", args)
+}
+
+// RecordDaemon restarts a daemon, and records what it does with files until the agent ends.
+func (c *Client) RecordDaemon(ctx context.Context, args DaemonArgs) error {
+	return tell(ctx, c, "RecordDaemon", args)
+}
+
+// Recorded returns what was recorded until now.
+func (c *Client) Recorded(ctx context.Context) (disk.Recording, error) {
+	return call[disk.Recording](ctx, c, "Recorded", None{})
+}
+
+// LayOut replaces what was written on the node's disk. A reboot must follow.
+func (c *Client) LayOut(ctx context.Context, files []File) error {
+	return tell(ctx, c, "LayOut", files)
 }
 
 // Interleave runs two plugins' binaries under a schedule.

@@ -22,6 +22,9 @@ type sysCall struct {
 	// hit is set if the fault is injected here. edits are restored at the call's exit.
 	hit   bool
 	edits []edit
+	// paths are the files that a logged call concerns, existed says whether the first was there before it.
+	paths   []string
+	existed bool
 }
 
 // edit is the original content of an address of the program's memory.

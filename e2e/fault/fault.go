@@ -1,6 +1,6 @@
 // Package fault runs a CNI plugin under a tracer, which can kill it or make a call fail at any call by which the
 // plugin, or a program that it starts, changes something. Such a call is called a point. Observe lists the points of an
-// undisturbed run, Inject kills or fails at one of them.
+// undisturbed run, Inject kills or fails at one of them. Record logs what programs do with files, for package disk.
 //
 // The package does not judge: the caller knows what must hold after a kill, and which errors a plugin may meet. It sees
 // calls of its table (table.go) by programs of the machine's own architecture. It does not see io_uring, bpf(2), memory
@@ -52,6 +52,8 @@ import (
 // Command is one execution of a plugin, as by cni.Exec.
 type Command struct {
 	Path string `json:"path"`
+	// Args are the arguments after the program's name; plugins have none.
+	Args []string `json:"args,omitempty"`
 	// Env is the complete environment; nil means an empty one.
 	Env   []string `json:"env"`
 	Stdin []byte   `json:"stdin"`

@@ -21,13 +21,14 @@ const traceOptions = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESYSGOOD | unix.
 // start starts a program that waits before its first instruction. This thread traces it, and the filter for the calls
 // of the table is installed; a nil table means all calls. The caller has locked the thread. made is called once the
 // program is loaded. After an error nothing is left behind.
-func start(path string, attr *os.ProcAttr, table map[int]callSpec, made func()) (*os.Process, error) {
+func start(command Command, attr *os.ProcAttr, table map[int]callSpec, made func()) (*os.Process, error) {
 	program, err := filter(table)
 	if err != nil {
 		return nil, err
 	}
 	attr.Sys = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
-	process, err := os.StartProcess(path, []string{path}, attr)
+	path := command.Path
+	process, err := os.StartProcess(path, append([]string{path}, command.Args...), attr)
 	made()
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func available() error {
 		return fmt.Errorf("fault: /proc is not that of this PID namespace: want /proc/self to be %d, got %q",
 			os.Getpid(), self)
 	}
-	process, err := start("/proc/self/exe", &os.ProcAttr{Env: []string{}}, calls(false), func() {})
+	process, err := start(Command{Path: "/proc/self/exe"}, &os.ProcAttr{Env: []string{}}, calls(false), func() {})
 	if err != nil {
 		return fmt.Errorf("fault: %w", err)
 	}

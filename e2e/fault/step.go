@@ -27,6 +27,9 @@ func (t *tracer) enter(th *thread) error {
 	if t.questions != nil {
 		return t.listen(c)
 	}
+	if t.log != nil {
+		return t.log.enters(c)
+	}
 	if c.spec.receives {
 		if c.isNetlink() {
 			th.call = c
@@ -129,6 +132,10 @@ func (t *tracer) exit(th *thread) error {
 		case result < 0 && !interrupted(result):
 			t.refused(c, unix.Errno(-result))
 		}
+		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	if t.log != nil {
+		t.log.leaves(c, result)
 		return resume(unix.PtraceCont, th.tid, 0)
 	}
 	switch {

@@ -21,9 +21,9 @@ import (
 
 // tracer controls one run. All of it happens on one thread.
 type tracer struct {
-	injection *Injection
-	table     map[int]callSpec
-	root      int
+	task
+	table map[int]callSpec
+	root  int
 	// stdout is the pipe of the plugin's answer, as its link in /proc/PID/fd shows it.
 	stdout    string
 	threads   map[int]*thread
@@ -31,8 +31,6 @@ type tracer struct {
 	forged    []forgery
 	// questions contains the netlink requests without an answer; nil unless refusals are explained.
 	questions map[askedFor]question
-	meter     *meter  // nil unless costs are measured
-	player    *player // nil unless it takes turns with another run
 	took      func() time.Duration
 	course
 }
@@ -69,8 +67,9 @@ type process struct {
 type task struct {
 	injection *Injection
 	explain   bool
-	meter     *meter
-	player    *player
+	meter     *meter  // nil unless costs are measured
+	player    *player // nil unless it takes turns with another run
+	log       *Log    // nil unless it is recorded what happens to files
 }
 
 // calls returns the calls at which a task stops a program; nil means all.
@@ -84,6 +83,8 @@ func (do task) calls() map[int]callSpec {
 		return explaining()
 	case do.player != nil:
 		return scheduling()
+	case do.log != nil:
+		return recording()
 	}
 	return calls(do.injection != nil && do.injection.When == Fail)
 }
@@ -99,12 +100,10 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 	defer runtime.UnlockOSThread()
 
 	t := &tracer{
-		injection: do.injection,
+		task:      do,
 		table:     do.calls(),
 		threads:   map[int]*thread{},
 		processes: map[int]*process{},
-		meter:     do.meter,
-		player:    do.player,
 	}
 	if do.explain {
 		t.questions = map[askedFor]question{}
@@ -118,7 +117,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 	begin := time.Now()
 	t.meter.start(begin)
 	t.took = func() time.Duration { return time.Since(begin) }
-	started, err := start(command.Path, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child},
+	started, err := start(command, &os.ProcAttr{Env: append([]string{}, command.Env...), Files: pipes.child},
 		t.table, t.meter.halt)
 	pipes.serve(command.Stdin)
 	if err == nil {
