@@ -6,10 +6,14 @@ import (
 	"slices"
 	"strings"
 
+	"al.essio.dev/pkg/shellescape"
+
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/registry"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/scenarios"
 )
 
 // labOf describes a cluster for the report.
@@ -74,6 +78,36 @@ func (s *Suite) explainResults() error {
 	return nil
 }
 
+// tellInputs adds to the report what the run was given.
+func (s *Suite) tellInputs() error {
+	files := s.options.Select.Scenarios
+	if files == nil {
+		files = scenarios.Files
+	}
+	questions, err := registry.Questions(files)
+	if err != nil {
+		return err
+	}
+	inputs := &report.Inputs{
+		Command: s.options.Repeat(report.Result{}), Questions: questions, Selection: s.selection,
+		Quick: s.options.Select.Quick, Shard: s.options.Select.Shard.String(),
+		// With its own suffix, since it is the configuration alone of whatever file it was in.
+		Files: []report.InputFile{report.NewInputFile(s.file.Network+".conflist", s.file.Source)},
+	}
+	if s.labelFilter != "" {
+		inputs.Command += " --label-filter " + shellescape.Quote(s.labelFilter)
+	}
+	if t := s.options.Target; t != nil && t.Source != nil {
+		inputs.Files = append(inputs.Files, report.NewInputFile(report.TargetInput, t.Source))
+	}
+	if with := s.options.Nodes.With; with != nil {
+		inputs.Files = append(inputs.Files, report.NewInputFile(report.WithInput, with.Source))
+	}
+	s.report.Inputs = inputs
+	inputs.SHA256 = s.report.InputsSum()
+	return nil
+}
+
 // meaning returns what a user relies on, and what breaks without it.
 func (s *Suite) meaning(id string) (title, why string) {
 	for _, sc := range s.scenarios {
@@ -93,12 +127,13 @@ func (s *Suite) meaning(id string) (title, why string) {
 // leavesNothingID is the id of the results that say whether every node was as before when everything was deleted.
 const leavesNothingID = contract.LeavesNothing
 
-// leavesNothing returns a result for each plugin of the chain; none if requirements alone were asked for.
+// leavesNothing returns a result for each plugin of the chain; none if requirements alone were asked for, or if the
+// shard had no scenario that ran to its end: another one has.
 func (s *Suite) leavesNothing() []report.Result {
 	s.mu.Lock()
 	asked := slices.ContainsFunc(s.report.Results, func(r report.Result) bool { return r.Kind == "scenario" })
 	s.mu.Unlock()
-	if !asked {
+	if !asked || s.options.Select.Shard.Of > 0 && !s.residue.Compared() {
 		return nil
 	}
 	var plugins []string

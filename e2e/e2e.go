@@ -92,6 +92,8 @@ type Selection struct {
 	Seed uint64
 	// Replay is the only schedule to try, and nothing else runs; nil means no such choice.
 	Replay *contract.Token
+	// Shard is the part of everything that is selected to run, if several runs share it; the zero value means all.
+	Shard Shard
 	// Failed is the report of an earlier run. Only what failed there or was blocked by a failure runs, and every
 	// scenario if something was left on a node; nil means everything.
 	Failed *report.Report

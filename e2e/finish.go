@@ -17,6 +17,9 @@ func (s *Suite) unfit(reason error) error {
 	s.report.Verdict = report.EnvUnfit
 	s.report.Notes = append(s.report.Notes, reason.Error())
 	s.report.DurationSeconds = seconds(time.Since(s.started))
+	if err := s.tellInputs(); err != nil {
+		return err
+	}
 	if s.options.ReportDir == "" {
 		return nil
 	}
@@ -96,6 +99,10 @@ func (s *Suite) Finish() (*report.Report, error) {
 	if s.selection != "" {
 		r.Notes = append(r.Notes, "the verdict is that of a selection of scenarios: "+s.selection)
 	}
+	if shard := s.options.Select.Shard; shard.Of > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("the verdict is that of shard %s; cnitest report merge has that of all",
+			shard))
+	}
 	if s.options.Select.Quick {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+
 			"and no two calls took turns (RACE-ADD-ADD to RACE-DEL-STATUS)")
@@ -105,9 +112,10 @@ func (s *Suite) Finish() (*report.Report, error) {
 	if err := s.explainResults(); err != nil {
 		return nil, err
 	}
+	r.Interrupted = s.interrupted
 	r.Verdict = r.Judge()
-	if s.interrupted && r.Verdict == report.Conformant {
-		r.Verdict = report.Partial
+	if err := s.tellInputs(); err != nil {
+		return nil, err
 	}
 	if s.options.ReportDir == "" {
 		return r, nil

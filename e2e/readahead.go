@@ -63,7 +63,7 @@ func (a *readAhead) start(ctx context.Context) {
 			}
 		}
 		if len(last) > 0 {
-			first = append(first, a.suite.unasked(first)...)
+			first = append(first, a.suite.unasked(first, last)...)
 		}
 		a.runAll(ctx, first)
 		a.runAll(ctx, last)

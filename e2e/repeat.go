@@ -14,8 +14,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// Command returns the command line of cnitest that repeats the result of an id, alone if that is possible. more has
-// further words, for what Options do not contain: the backend and the file of the target.
+// Command returns the command line of cnitest that repeats the result of an id, alone if that is possible; with an empty
+// id the whole run. more has further words, for what Options do not contain: the backend and the file of the target.
 func (o *Options) Command(id string, more ...string) string {
 	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more,
 		[]string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})
@@ -45,7 +45,12 @@ func (o *Options) Command(id string, more ...string) string {
 		add("rp-filter", strconv.Itoa(*o.Nodes.RPFilter), *o.Nodes.RPFilter != 2)
 	}
 	add("dataplane", o.Nodes.Dataplane, o.Nodes.Dataplane != "" && o.Nodes.Dataplane != service.Nftables)
+	if id == "" && o.Soak.For > 0 {
+		id = soak.ID
+	}
 	switch id {
+	case "":
+		words = o.whole(words)
 	case soak.ID:
 		add("soak", o.Soak.For.String(), true)
 		add("soak-pods", strconv.Itoa(o.Soak.Pods), o.Soak.Pods != 0 && o.Soak.Pods != soak.DefaultPods)
@@ -68,4 +73,24 @@ func (o *Options) Command(id string, more ...string) string {
 		}
 	}
 	return shellescape.QuoteCommand(words)
+}
+
+// whole adds to the words of a command line what selects the tests of the run.
+func (o *Options) whole(words []string) []string {
+	if o.Select.Replay != nil {
+		return append(words, "--replay", o.Select.Replay.String())
+	}
+	if o.Select.Names != "" {
+		words = append(words, "--scenario", o.Select.Names)
+	}
+	if o.Select.Quick {
+		words = append(words, "--quick")
+	}
+	if o.Select.Deep {
+		words = append(words, "--deep")
+	}
+	if o.Select.Seed > 1 {
+		words = append(words, "--seed", strconv.FormatUint(o.Select.Seed, 10))
+	}
+	return words
 }

@@ -48,6 +48,7 @@ func (s *Suite) RunSpecs(ctx context.Context, labelFilter string) (*report.Repor
 	}
 	config, reporter := ginkgo.GinkgoConfiguration()
 	config.LabelFilter = labelFilter
+	s.labelFilter = labelFilter
 	s.selection = strings.TrimSpace(s.selection + " " + labelFilter)
 	return s.runSpecs(ctx, ignoredT{}, config, reporter)
 }

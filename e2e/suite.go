@@ -40,9 +40,9 @@ type Suite struct {
 
 // plan lists what to run.
 type plan struct {
-	// selection is the pattern by which scenarios were chosen; empty if all were.
-	selection string
-	scenarios []*scenario.Scenario
+	// selection is the pattern by which scenarios were chosen; empty if all were. labelFilter chose among the units.
+	selection, labelFilter string
+	scenarios              []*scenario.Scenario
 	// repeats is what an earlier run left to repeat; nil means everything.
 	repeats *failures
 	// stories contains the steps of the scenarios that the backend brings, by name.
@@ -108,6 +108,9 @@ func New(options Options) (*Suite, error) {
 		}
 		plugin.UnderTest = slices.Contains(options.Plugins, name)
 		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
+	}
+	if t := options.Target; t != nil && t.Implementation != nil {
+		s.report.Implementation.Origin = *t.Implementation
 	}
 	if s.repeats != nil && len(s.Units()) == 0 {
 		return nil, fmt.Errorf("nothing of what failed in the earlier run (first %s) is selected here",

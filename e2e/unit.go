@@ -64,7 +64,7 @@ func (s *Suite) Units() []*Unit {
 	if s.repeats != nil {
 		units = slices.DeleteFunc(units, func(u *Unit) bool { return !s.repeats.contains(u) })
 	}
-	return units
+	return s.options.Select.Shard.of(units)
 }
 
 func requirementLabels(r *contract.Requirement, subject *contract.Subject) []string {
@@ -136,15 +136,16 @@ func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	return s.accept(a)
 }
 
-// unasked returns the units that audits need and that are not selected.
-func (s *Suite) unasked(asked []*Unit) []*Unit {
+// unasked returns the units that audits need and that are not selected: the others of their plugins.
+func (s *Suite) unasked(asked, audits []*Unit) []*Unit {
 	var more []*Unit
 	if s.obstacle != nil {
 		return nil // all that look at them are blocked
 	}
 	for _, r := range contract.Requirements() {
 		for _, subject := range s.subjects {
-			if !r.Checked() || r.Audits() || r.Sweeps() || !r.Of(subject.Role) {
+			audited := slices.ContainsFunc(audits, func(u *Unit) bool { return u.subject == subject })
+			if !audited || !r.Checked() || r.Audits() || r.Sweeps() || !r.Of(subject.Role) {
 				continue
 			}
 			if !slices.ContainsFunc(asked, func(u *Unit) bool { return u.subject == subject && u.ID == r.ID }) {
@@ -155,28 +156,30 @@ func (s *Suite) unasked(asked []*Unit) []*Unit {
 	return more
 }
 
+// patience is about how long the unit takes.
+func (u *Unit) patience() time.Duration {
+	switch {
+	case u.scenario == nil && u.requirement.Sweeps():
+		return 5 * time.Second
+	case u.scenario == nil:
+		return 200 * time.Millisecond
+	}
+	var sum time.Duration
+	for _, step := range u.scenario.Steps {
+		sum += step.Takes()
+	}
+	for _, p := range u.scenario.Pods {
+		// A pod takes some tens of milliseconds of a processor.
+		sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
+	}
+	return sum
+}
+
 // longestFirst orders units so that no long one runs alone at the end. Requirements fill the time in which scenarios
 // wait.
 func longestFirst(units []*Unit) []*Unit {
-	patience := func(u *Unit) time.Duration {
-		switch {
-		case u.scenario == nil && u.requirement.Sweeps():
-			return 5 * time.Second
-		case u.scenario == nil:
-			return 200 * time.Millisecond
-		}
-		var sum time.Duration
-		for _, step := range u.scenario.Steps {
-			sum += step.Takes()
-		}
-		for _, p := range u.scenario.Pods {
-			// A pod takes some tens of milliseconds of a processor.
-			sum += time.Duration(max(1, p.Count)) * 50 * time.Millisecond
-		}
-		return sum
-	}
 	sorted := slices.Clone(units)
-	slices.SortStableFunc(sorted, func(a, b *Unit) int { return cmp.Compare(patience(b), patience(a)) })
+	slices.SortStableFunc(sorted, func(a, b *Unit) int { return cmp.Compare(b.patience(), a.patience()) })
 	return sorted
 }
 

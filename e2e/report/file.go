@@ -37,10 +37,12 @@ func writeWhole(path string, data []byte) error {
 	return renameio.WriteFile(path, data, 0o644)
 }
 
-// WriteFile writes the document, replacing an earlier one as a whole. An empty list is written as a list, never as
+// WriteFile writes the document, replacing an earlier one as a whole, with its digest. An empty list is written as a list, never as
 // null.
 func (r *Report) WriteFile(path string) error {
-	document, err := format().Marshal(r.withLists())
+	whole := r.withLists()
+	whole.Digest = r.Sum()
+	document, err := format().Marshal(whole)
 	if err != nil {
 		return err
 	}
@@ -54,6 +56,11 @@ func (r *Report) withLists() *Report {
 	c.FailureModes = list(r.FailureModes)
 	c.Results, c.Residue, c.Notes, c.Scores = list(slices.Clone(r.Results)), list(r.Residue), list(r.Notes),
 		list(slices.Clone(r.Scores))
+	if r.Inputs != nil {
+		inputs := *r.Inputs
+		inputs.Files = list(inputs.Files)
+		c.Inputs = &inputs
+	}
 	if r.Lab != nil {
 		lab := *r.Lab
 		lab.Networks, lab.Nodes, lab.Hosts = list(lab.Networks), list(slices.Clone(lab.Nodes)),

@@ -54,6 +54,8 @@ type page struct {
 	*Report
 	Style                                 template.CSS
 	Chain, UnderTest, Tally, VerdictWords string
+	// Whose says who publishes the plugins under test.
+	Whose string
 	// What is the word for what was tested.
 	What     string
 	Failures []Result
@@ -76,7 +78,7 @@ type group struct {
 func (r *Report) page() page {
 	p := page{
 		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(),
-		What:         r.what(),
+		What: r.what(), Whose: r.Implementation.whose(),
 		VerdictWords: r.verdictWords(),
 		Failures:     r.failures(), Table: r.table(), Drawing: r.drawing(),
 	}

@@ -69,7 +69,7 @@ func TestReport_WriteHTML_links(t *testing.T) {
 				}
 			}
 			want := map[string][]string{
-				"macvlan.json": {"captures/host-to-pod.pcapng"}, "full.json": {"captures/del-twice%20%231.pcapng"},
+				"macvlan.json": {"captures/host-to-pod.pcapng"}, "full.json": {"https://example.org/mynet", "captures/del-twice%20%231.pcapng"},
 			}[name]
 			if diff := cmp.Diff(want, files); diff != "" {
 				t.Errorf("files (-want +got):\n%s", diff)

@@ -92,10 +92,15 @@ func (r *Report) markdownHead() string {
 	fmt.Fprintf(&b, "| | |\n|---|---|\n")
 	for _, row := range [][2]string{
 		{"results", r.Tally()},
+		{"published by", r.markdownOrigin()},
 		r.markdownSubject(),
 		{"where", fmt.Sprintf("backend %s, Linux %s, cnitest %s", r.Backend, r.Kernel, r.Suite.Version)},
 		{"when", fmt.Sprintf("%s, %.1f s", r.Started.Format("2006-01-02 15:04:05 MST"), r.DurationSeconds)},
+		{"how sure", r.Certainty()},
 	} {
+		if row[1] == "" {
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | %s |\n", row[0], plain(row[1]))
 	}
 	fmt.Fprintf(&b, "\n| %s | version | |\n|---|---|---|\n", r.what())
@@ -127,6 +132,17 @@ func (r *Report) markdownHead() string {
 		b.WriteString("\n### What failed\n")
 	}
 	return b.String()
+}
+
+// markdownOrigin says who publishes the plugins under test.
+func (r *Report) markdownOrigin() string {
+	var parts []string
+	for _, part := range []string{r.Implementation.whose(), r.Implementation.URL, r.Implementation.Contact} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // markdownSubject is the row about what was tested.

@@ -146,3 +146,15 @@ func (r Result) Name() string {
 	}
 	return r.ID + " " + r.Plugin
 }
+
+// whose says who publishes the plugins under test, "Project v1.2 of Organization"; empty if nobody said it.
+func (i Implementation) whose() string {
+	text := strings.TrimSpace(i.Project + " " + i.Version)
+	switch {
+	case i.Organization == "":
+		return text
+	case text == "":
+		return i.Organization
+	}
+	return text + " of " + i.Organization
+}

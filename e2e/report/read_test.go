@@ -47,6 +47,9 @@ func TestReadFile_bad(t *testing.T) {
 var optional = []string{
 	"lab", "results.why", "results.reason", "results.repeat", "results.evidence", "results.evidence.file",
 	"lab.hosts.behind", "callTimes", "callTimes.paired", "callTimes.paired.growth",
+	"implementation.organization", "implementation.project", "implementation.url", "implementation.version",
+	"implementation.contact", "interrupted", "runs", "inputs", "inputs.selection", "inputs.quick", "inputs.shard",
+	"inputs.shards", "digest",
 }
 
 // accepted reports whether ReadFile accepts a document.

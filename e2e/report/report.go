@@ -78,6 +78,12 @@ type Report struct {
 	Started        time.Time      `json:"started"`
 	// DurationSeconds is the time from the start of the first cluster to the end of the last.
 	DurationSeconds float64 `json:"durationSeconds"`
+	// Interrupted says that the run ended before everything had been asked.
+	Interrupted bool `json:"interrupted,omitempty"`
+	// Runs is nil for a single run.
+	Runs *Runs `json:"runs,omitempty"`
+	// Inputs are what the run was given; nil for a runtime.
+	Inputs *Inputs `json:"inputs,omitempty"`
 	// Lab is the network of most scenarios; nil if none could be made.
 	Lab     *Lab     `json:"lab,omitempty"`
 	Results []Result `json:"results"`
@@ -91,6 +97,9 @@ type Report struct {
 	Residue []Residue `json:"residue"`
 	// Notes are for the user, such as how addresses were divided.
 	Notes []string `json:"notes"`
+	// Digest is the SHA-256 of the document without it, which WriteFile sets: a document that was changed by mistake
+	// has another one.
+	Digest string `json:"digest,omitempty"`
 }
 
 // Suite is the suite that tested.
@@ -106,6 +115,7 @@ func (r *Report) AboutRuntime() bool { return r.Profile == RuntimeProfile }
 
 // Implementation is the tested chain, or the tested runtime as its only plugin.
 type Implementation struct {
+	Origin
 	// Conflist is empty for a runtime.
 	Conflist   string   `json:"conflist"`
 	CNIVersion string   `json:"cniVersion"`
@@ -255,6 +265,9 @@ func (r *Report) Judge() Verdict {
 		return res.Result == Pass && r.Counts(res)
 	}) && verdict == Conformant {
 		// Nothing was shown, which is no conformance.
+		return Partial
+	}
+	if r.Interrupted && verdict == Conformant {
 		return Partial
 	}
 	return verdict

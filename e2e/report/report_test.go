@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,13 +115,26 @@ func fullReport() *report.Report {
 		APIVersion: report.APIVersion, Kind: report.Kind, Verdict: report.NotConformant,
 		Suite: report.Suite{Version: "v0.1.0"},
 		Implementation: report.Implementation{
+			Origin: report.Origin{
+				Organization: "Example Networks", Project: "mynet", URL: "https://example.org/mynet", Version: "v1.2.3",
+				Contact: "cni@example.org",
+			},
 			Conflist: "net.d/00-default.conflist", CNIVersion: "0.4.0",
 			Plugins: []report.Plugin{
 				{Type: "macvlan", Version: "v1.9.1", SHA256: "aa"}, {Type: "route", UnderTest: true, SHA256: "bb"},
 			},
 		},
 		Profile: "underlay", Backend: "netns", Kernel: "6.18.44", DurationSeconds: 1.2,
-		Started: time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC),
+		Started:     time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC),
+		Interrupted: true,
+		Runs: &report.Runs{Count: 2, Flakes: []report.Flake{
+			{ID: "del-twice", Outcomes: []report.FlakeOutcome{{Result: report.Pass, Runs: 1}, {Result: report.Fail, Runs: 1}}},
+		}},
+		Inputs: &report.Inputs{
+			Command: "cnitest run net.d/00-default.conflist --bin-dir bin", Questions: strings.Repeat("a", 64),
+			Files:     []report.InputFile{report.NewInputFile("00-default.conflist", []byte("{}\n"))},
+			Selection: "del-*", Quick: true, Shard: "1/2", Shards: 2, SHA256: strings.Repeat("b", 64),
+		},
 		Lab: &report.Lab{
 			Networks: []string{"192.168.0.0/16"},
 			Nodes:    []report.LabNode{{Name: "node/a", Uplink: "eno1", Addresses: []string{"192.168.0.2"}, Pods: 126}},
@@ -207,6 +221,7 @@ func TestReport_WriteFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := *full
+		want.Digest = full.Sum()
 		want.Results = []report.Result{full.Results[0], full.Results[1]}
 		want.Results[1].Covers = []string{}
 		want.Lab.Hosts[1].Addresses = []string{}

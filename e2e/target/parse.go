@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -40,6 +42,9 @@ func Parse(file string, data []byte) (*Target, error) {
 	}
 	v := &validator{Target: t, lines: lines}
 	v.head()
+	if t.Implementation != nil {
+		v.implementation(t.Implementation)
+	}
 	for i, command := range t.Setup {
 		v.command(fmt.Sprintf("setup[%d]", i), command)
 	}
@@ -52,6 +57,7 @@ func Parse(file string, data []byte) (*Target, error) {
 	if v.problems != nil {
 		return nil, strictyaml.Join(file, v.problems)
 	}
+	t.Source = data
 	return t, nil
 }
 
@@ -72,6 +78,27 @@ func (v *validator) head() {
 	}
 	if v.Kind != Kind {
 		v.wrong("kind", "unknown kind %q; write kind: %s", v.Kind, Kind)
+	}
+}
+
+// implementation wants what a reader of the report needs to ask somebody.
+func (v *validator) implementation(o *report.Origin) {
+	for _, field := range []struct{ name, value, example string }{
+		{"organization", o.Organization, "Example Networks"},
+		{"project", o.Project, "mynet"},
+	} {
+		if strings.TrimSpace(field.value) == "" {
+			v.wrong("implementation."+field.name, "implementation names no %s; write one such as %q", field.name,
+				field.example)
+		}
+	}
+	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		v.wrong("implementation.url", "url %q is no address of a web page; write one such as https://example.org/mynet",
+			o.URL)
+	}
+	if strings.ContainsAny(o.Contact, " \n") || o.Contact != "" && !strings.ContainsAny(o.Contact, "@:/") {
+		v.wrong("implementation.contact", "contact %q is neither an address of mail nor of a page; write one such as "+
+			"cni@example.org", o.Contact)
 	}
 }
 

@@ -7,12 +7,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml/yamltest"
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // full uses every field once.
 const full = `apiVersion: cnitest/v1alpha1
 kind: Target
+implementation:
+  organization: Example Networks
+  project: mynet
+  url: https://example.org/mynet
+  version: v1.2.3
+  contact: cni@example.org
 setup:
 - [mkdir, -p, /run/ipamd]
 daemon:
@@ -37,7 +44,12 @@ func TestParse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Target{
-		APIVersion: scenario.APIVersion, Kind: Kind, Setup: [][]string{{"mkdir", "-p", "/run/ipamd"}},
+		APIVersion: scenario.APIVersion, Kind: Kind, Source: []byte(full),
+		Implementation: &report.Origin{
+			Organization: "Example Networks", Project: "mynet", URL: "https://example.org/mynet", Version: "v1.2.3",
+			Contact: "cni@example.org",
+		},
+		Setup: [][]string{{"mkdir", "-p", "/run/ipamd"}},
 		Daemon: &Daemon{
 			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"},
 			Environment: map[string]string{"WARM_IP_TARGET": "2"},

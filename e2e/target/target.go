@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -22,6 +23,8 @@ type Target struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 
+	// Implementation says whose the plugins are, for the report; nil if nobody is named.
+	Implementation *report.Origin `yaml:"implementation"`
 	// Setup contains programs with their arguments. They run on each node, one after the other, when it starts and
 	// before its daemon starts. A program is searched for in /opt/cni/bin and then in the node's PATH, unless it is a
 	// path.
@@ -34,6 +37,9 @@ type Target struct {
 	Devices []string `yaml:"devices"`
 	// Cloud is the network of the nodes; nil means a LAN that fits the conflist.
 	Cloud *Cloud `yaml:"cloud"`
+
+	// Source is the text of the file.
+	Source []byte `yaml:"-"`
 }
 
 // GivenDevices returns Devices, or nil if t is nil.

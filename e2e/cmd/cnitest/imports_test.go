@@ -78,7 +78,7 @@ func layers() [][]string {
 		{"cluster"},
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
 		{"backend/internal/keeper", "bench", "contract", "internal/environment"},
-		{"backend/kind", "backend/ssh", "duty", "internal/packetpath", "trackrecord"},
+		{"backend/kind", "backend/ssh", "duty", "internal/packetpath", "registry", "trackrecord"},
 		{"internal/runner"},
 		{"internal/residue", "internal/soak"},
 		{""},

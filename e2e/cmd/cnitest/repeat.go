@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,39 +25,52 @@ const reportFDFlag = "report-fd"
 // firstExtraFile is the number of the first of exec.Cmd's ExtraFiles in the child.
 const firstExtraFile = 3
 
-// repeat runs the same command line n times, each in a separate process since Ginkgo runs one suite in a process, and
-// fails if a result differs from that of the first run. Reports go to run-1, run-2, … in reportDir, if it is not empty.
-func repeat(ctx context.Context, times int, reportDir string, args []string, out io.Writer) error {
-	var first []string
+// repeatAll runs the same command line n times, each in a separate process since Ginkgo runs one suite in a process, and
+// fails if a result differs from that of the first run. It ends early if a binary or file was changed. Reports go to run-1, run-2, … in reportDir, if it is not empty,
+// and one of all runs to reportDir itself.
+func (f *runFlags) repeatAll(ctx context.Context, args []string, out io.Writer) error {
+	var runs []*report.Report
+	var dirs []string
 	var end error
-	for i := range times {
+	for i := range f.repeat {
 		start := time.Now()
 		flags := []string{"--repeat=1", fmt.Sprintf("--%s=%d", reportFDFlag, firstExtraFile)}
-		if reportDir != "" {
-			flags = append(flags, "--report-dir="+filepath.Join(reportDir, fmt.Sprintf("run-%d", i+1)))
+		dirs = append(dirs, fmt.Sprintf("run-%d", i+1))
+		if f.reportDir != "" {
+			flags = append(flags, "--report-dir="+filepath.Join(f.reportDir, dirs[i]))
 		}
 		r, err := runOnce(ctx, insertFlags(args, flags))
 		if s := signalOf(ctx); s != nil {
-			return &exitError{s.status(), fmt.Errorf("%w in run %d of %d", s, i+1, times)}
+			return &exitError{s.status(), fmt.Errorf("%w in run %d of %d", s, i+1, f.repeat)}
 		}
 		var exit *exitError
 		if r == nil || (err != nil && !errors.As(err, &exit)) {
 			return err
 		}
-		results := resultLines(r)
-		if i == 0 {
-			first, end = results, err
+		if runs = append(runs, r); i == 0 {
+			end = err
 		}
-		same := slices.Equal(first, results)
-		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, times, r.Verdict, r.Tally(),
+		fmt.Fprintf(out, "run %d of %d: %s, %s in %.1fs\n", i+1, f.repeat, r.Verdict, r.Tally(),
 			time.Since(start).Seconds())
-		if !same {
-			return &exitError{exitNotConformant, fmt.Errorf("run %d differs from the first:\n%s", i+1,
-				strings.Join(difference(first, results), "\n"))}
+		if lines := difference(resultLines(runs[0]), resultLines(r)); lines != nil {
+			printError(os.Stderr, "cnitest", fmt.Errorf("run %d differs from the first:\n%s", i+1,
+				strings.Join(lines, "\n")))
+			end = &exitError{status: exitNotConformant}
+		}
+		if others := report.Unlike(runs[0], r); others != nil {
+			return &exitError{exitNotConformant, fmt.Errorf("run %d had %s than the first", i+1,
+				strings.Join(others, ", "))}
+		}
+		if end != nil && f.failFast {
+			break
 		}
 	}
-	fmt.Fprintf(out, "%d runs, the same %d results each time\n", times, len(first))
-	return end
+	all := report.Repeated(runs, dirs)
+	fmt.Fprintln(out, all.Certainty())
+	if f.reportDir == "" {
+		return end
+	}
+	return cmp.Or(all.WriteDir(f.reportDir), end)
 }
 
 // runOnce returns the report, nil if there is none, and the outcome of the process as an *exitError.

@@ -15,12 +15,12 @@ import (
 func newReportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
-		Short: "Render a report.json, compare two, or print their schema",
+		Short: "Render, compare, verify and merge reports",
 		Long: `Report works on the report.json that cnitest run writes with --report-dir. It is strict: a file
 of another apiVersion, or with unknown fields, is an error.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("report: unknown command %q; want html, markdown, diff or schema", args[0])
+				return fmt.Errorf("report: unknown command %q; see cnitest report --help", args[0])
 			}
 			return nil
 		},
@@ -36,7 +36,7 @@ of another apiVersion, or with unknown fields, is an error.`,
 				_, err := io.WriteString(out, r.Markdown())
 				return err
 			}),
-		newDiffCommand(), newSchemaCommand())
+		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newBadgeCommand())
 	return cmd
 }
 

@@ -117,7 +117,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.check(list); err != nil {
 		return err
 	}
-	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken()); err != nil {
+	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken(), f.readShard()); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -127,7 +127,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 		unix.CloseOnExec(f.reportFD)
 	}
 	if f.repeat > 1 {
-		return repeat(ctx, f.repeat, f.reportDir, os.Args[1:], out)
+		return f.repeatAll(ctx, os.Args[1:], out)
 	}
 	show := newProgress(ctx, out)
 	show.each = f.each
@@ -322,6 +322,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{
 			Names: f.names, Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,
+			Shard: f.part,
 		},
 		FailFast: f.failFast,
 		Soak:     e2e.Soak{For: f.soak, Pods: f.soakPods},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/expectation"
 	"github.com/cnitest/cnitest/e2e/report"
@@ -38,6 +39,7 @@ type selectFlags struct {
 	names, labels, section string
 	quick                  bool
 	raceFlags
+	shardFlags
 	soak     time.Duration
 	soakPods int
 	// failed is a report of an earlier run, repeated its content; nil without a report.
@@ -52,6 +54,13 @@ type raceFlags struct {
 	// replay is a token, replayed its content; nil without a token.
 	replay   string
 	replayed *contract.Token
+}
+
+// shardFlags say which part of the run this is.
+type shardFlags struct {
+	shard string
+	// part is the parsed shard.
+	part e2e.Shard
 }
 
 // howFlags say how to run it.
@@ -111,6 +120,9 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.seed, "seed", 1, "choice of the schedules of two calls at once, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
 		"try one schedule of two calls at once, by the token that a report shows, and nothing else")
+	flags.StringVar(&f.shard, "shard", "",
+		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the part of "+
+			"this pod of an indexed Job")
 	flags.StringVar(&f.failed, "failed", "",
 		"run again what failed in an earlier run: its report.json, or the directory of its report")
 	flags.DurationVar(&f.soak, "soak", 0,
@@ -124,7 +136,7 @@ func (f *howFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cniVersion, "cni-version", "",
 		"newest version of the CNI specification that the runtime knows, e.g. 0.4.0 (default all)")
 	flags.IntVar(&f.repeat, "repeat", 1,
-		"number of times to run; fail if a result differs from that of the first run")
+		"number of times to run; fail if a result differs from that of the first run. The report of all runs names those")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "end at the first failure of a plugin under test")
 	flags.BoolVar(&f.keep, "keep-on-failure", false,
 		"keep the lab of the first failed scenario, and print how to enter it")

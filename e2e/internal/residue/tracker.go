@@ -191,6 +191,13 @@ func (t *Tracker) keepLeftovers(scenario string, left []leftover) {
 	t.leftovers = append(t.leftovers, left...)
 }
 
+// Compared reports whether any scenario ran to its end.
+func (t *Tracker) Compared() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.compared)+len(t.uncompared) > 0
+}
+
 // Results returns a result for each plugin of the chain, and for each other plugin that left something. An item of an
 // IPAM plugin appears after the call of the plugin that delegates to it, and counts as left by that one. The results
 // are copies of like, which has the id.
