@@ -95,27 +95,3 @@ func TestNode_findings(t *testing.T) {
 		})
 	}
 }
-
-func TestCacheEntry_attachment(t *testing.T) {
-	entry := cacheEntry{
-		ContainerID: "0123", IfName: "eth0", Args: [][2]string{
-			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "ns"}, {"K8S_POD_NAME", "web"},
-		},
-		Result: []byte(`{"interfaces": [{"name": "eth0.host"}, {"name": "eth0", "sandbox": "/var/run/netns/cni-1"}]}`),
-	}
-	got, err := entry.attachment()
-	if err != nil {
-		t.Fatal(err)
-	}
-	type want struct{ Pod, ContainerID, IfName, Netns string }
-	if diff := cmp.Diff(want{"ns/web", "0123", "eth0", "/var/run/netns/cni-1"}, want{
-		got.Pod, got.ContainerID, got.IfName, got.Netns,
-	}); diff != "" {
-		t.Errorf("attachment (-want +got):\n%s", diff)
-	}
-	entry.Result = []byte(`{"interfaces": [{"name": "eth0"}]}`)
-	if _, err := entry.attachment(); err == nil ||
-		err.Error() != "its result names no sandbox for the pod's interface" {
-		t.Errorf("got %v, want that the sandbox is missing", err)
-	}
-}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/internal/libcnicache"
 )
 
 const (
@@ -52,7 +51,7 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 			text, err := l.journal(ctx, i, unit)
 			found[fmt.Sprintf("log of %s on %s", unit, n.Name)] = withError(text, err)
 		}
-		text, err := cached(ctx, n.Agent, resultsDir)
+		text, err := libcnicache.Text(ctx, n.Agent, libcnicache.Dir, namespace)
 		found["CNI cache of "+n.Name] = withError(text, err)
 	}
 	return found
@@ -78,27 +77,6 @@ func (l *lab) journal(ctx context.Context, i int, unit string) (string, error) {
 		err = fmt.Errorf("journalctl: exit status %d", reply.ExitCode)
 	}
 	return reply.Output, err
-}
-
-// cached returns the content of libcni's cache on a node: the entries of the suite's pods in full, and only the names
-// of others.
-func cached(ctx context.Context, a *agent.Client, dir string) (string, error) {
-	names, err := a.ListDir(ctx, dir)
-	var text strings.Builder
-	for _, name := range names {
-		file, readErr := a.ReadFile(ctx, path.Join(dir, name))
-		if readErr != nil {
-			return text.String(), readErr
-		}
-		fmt.Fprintln(&text, name)
-		var entry cacheEntry
-		if json.Unmarshal(file.File.Data, &entry) != nil || slices.Contains(entry.Args, [2]string{
-			"K8S_POD_NAMESPACE", namespace,
-		}) {
-			fmt.Fprintf(&text, "%s\n", file.File.Data)
-		}
-	}
-	return text.String(), err
 }
 
 // summary returns one line about a pod or an event.

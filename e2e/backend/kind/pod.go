@@ -3,16 +3,15 @@ package kind
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/backend/internal/libcnicache"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/probe"
 )
@@ -20,9 +19,6 @@ import (
 // podTimeout limits how long a pod takes to start, and how long to vanish. Each usually takes one or two seconds, and
 // twenty for fifty pods at the same time.
 const podTimeout = 60 * time.Second
-
-// resultsDir is libcni's cache. Every runtime that uses libcni keeps the results of ADD there.
-const resultsDir = "/var/lib/cni/results"
 
 // livePod is a pod that was made.
 type livePod struct {
@@ -117,7 +113,7 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 		}
 	}
 	return nil, fmt.Errorf("pod %s runs with %s, and %s on %s has no result of its ADD", p.object, status.Status.PodIP,
-		resultsDir, n.Name)
+		libcnicache.Dir, n.Name)
 }
 
 // Detach deletes a pod and waits until it is gone. A kubelet removes a pod from the cluster after its runtime has
@@ -179,69 +175,13 @@ func (l *lab) complaints(ctx context.Context, pod string) string {
 	return strings.Join(warnings, "; ")
 }
 
-// cacheEntry is libcni's record of an attachment.
-type cacheEntry struct {
-	ContainerID string          `json:"containerId"`
-	IfName      string          `json:"ifName"`
-	Network     string          `json:"networkName"`
-	Args        [][2]string     `json:"cniArgs"`
-	Result      json.RawMessage `json:"result"`
-}
-
 // Attachments returns the attachments in libcni's cache on the node.
 func (l *lab) Attachments(ctx context.Context, n *cluster.Node) ([]cluster.Attachment, error) {
-	network := l.backend.options.Conflist.Network
-	names, err := n.Agent.ListDir(ctx, resultsDir)
+	all, err := libcnicache.Attachments(ctx, n.Agent, l.backend.options.Conflist.Network)
 	if err != nil {
-		return nil, err
-	}
-	var all []cluster.Attachment
-	for _, name := range names {
-		if !strings.HasPrefix(name, network+"-") {
-			continue
-		}
-		file, err := n.Agent.ReadFile(ctx, path.Join(resultsDir, name))
-		if err != nil {
-			return nil, err
-		}
-		var entry cacheEntry
-		if !file.Found || json.Unmarshal(file.File.Data, &entry) != nil || entry.Network != network {
-			continue // it was just removed, or is being written
-		}
-		a, err := entry.attachment()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", n.Name, name, err)
-		}
-		all = append(all, a)
+		return nil, fmt.Errorf("%s: %w", n.Name, err)
 	}
 	return all, nil
-}
-
-func (e *cacheEntry) attachment() (cluster.Attachment, error) {
-	a := cluster.Attachment{ContainerID: e.ContainerID, IfName: e.IfName, Result: e.Result}
-	args := map[string]string{}
-	for _, pair := range e.Args {
-		args[pair[0]] = pair[1]
-	}
-	a.Pod = args["K8S_POD_NAMESPACE"] + "/" + args["K8S_POD_NAME"]
-	var result struct {
-		Interfaces []struct {
-			Name    string `json:"name"`
-			Sandbox string `json:"sandbox"`
-		} `json:"interfaces"`
-	}
-	if err := json.Unmarshal(e.Result, &result); err != nil {
-		return a, err
-	}
-	for _, i := range result.Interfaces {
-		if i.Name == e.IfName && i.Sandbox != "" {
-			a.Netns = i.Sandbox
-		}
-	}
-	if a.Netns == "" {
-		return a, errors.New("its result names no sandbox for the pod's interface")
-	}
-	return a, nil
 }
 
 // PodCommand is the name of the command that calls PodMain. PodPort is the port on which it answers kubelets.
