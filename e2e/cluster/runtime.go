@@ -8,9 +8,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// Runtime is a cluster whose pods are attached by a container runtime, on behalf of a kubelet, and whose services are
-// programmed by its own proxies. A Cluster may implement it; otherwise agents do both. Its methods may be called
-// concurrently.
+// Runtime is a cluster whose pods are attached by a container runtime. A Cluster may implement it; otherwise agents
+// attach them. Its methods may be called concurrently.
 type Runtime interface {
 	// Attach makes a pod and returns when its network is ready. After an error the pod may exist: Detach it.
 	Attach(ctx context.Context, node *Node, pod string) (*Attachment, error)
@@ -18,15 +17,20 @@ type Runtime interface {
 	Detach(ctx context.Context, pod string) error
 	// Attachments returns all attachments of a node's runtime to the conflist's network, including those of others.
 	Attachments(ctx context.Context, node *Node) ([]Attachment, error)
-	// MakeService makes a service without endpoints and returns its cluster addresses.
-	MakeService(ctx context.Context, s scenario.Service) ([]netip.Addr, error)
-	// SetEndpoints replaces a service's endpoints and returns when the proxies of all nodes have them.
-	SetEndpoints(ctx context.Context, service string, endpoints []Endpoint) error
 	// Trouble returns problems of the cluster itself since the last call: nodes that were not ready, or an API server
 	// that did not answer.
 	Trouble() error
 	// Evidence returns what the cluster knows about a failure, by title.
 	Evidence(ctx context.Context) map[string]string
+}
+
+// Proxies is a cluster whose services are programmed by its own proxies. A Cluster may implement it; otherwise agents
+// program them. Its methods may be called concurrently.
+type Proxies interface {
+	// MakeService makes a service without endpoints and returns its cluster addresses.
+	MakeService(ctx context.Context, s scenario.Service) ([]netip.Addr, error)
+	// SetEndpoints replaces a service's endpoints and returns when the proxies of all nodes have them.
+	SetEndpoints(ctx context.Context, service string, endpoints []Endpoint) error
 }
 
 // Attachment is a pod's interface as a runtime made it.
@@ -50,6 +54,12 @@ type Endpoint struct {
 func RuntimeOf(c Cluster) Runtime {
 	r, _ := c.(Runtime)
 	return r
+}
+
+// ProxiesOf returns the cluster's own proxies; nil if agents program the services.
+func ProxiesOf(c Cluster) Proxies {
+	p, _ := c.(Proxies)
+	return p
 }
 
 // HasRuntime reports whether the clusters of a backend have a runtime of their own.

@@ -1,7 +1,8 @@
 // Package runner runs one scenario on one cluster, step by step, as a container runtime and a cluster would.
 //
 // There is a file for each kind of step. Pods are attached either by agents, which run the plugins through libcni, or
-// by the cluster's own container runtime; New chooses between the two.
+// by the cluster's own container runtime, and services are programmed by agents or by the cluster's own proxies; New
+// chooses.
 //
 // Run its tests: go test ./e2e/internal/runner; the tests of package e2e run it on real clusters.
 package runner
@@ -46,9 +47,9 @@ type Config struct {
 
 // Runner runs the steps of one scenario. Methods that are about one pod may be called concurrently for different pods.
 type Runner struct {
-	Env       *environment.Environment
-	config    Config
-	runtime   runtime
+	Env    *environment.Environment
+	config Config
+	drivers
 	explainer *packetpath.Explainer
 	flows     []flow
 	captures  []capture
@@ -58,6 +59,12 @@ type Runner struct {
 	traced    []string    // kinds of state in which changes are attributed to plugins
 	syncing   sync.Mutex  // proxies are programmed one state after the other
 	history
+}
+
+// drivers do what a cluster's own programs do on other clusters.
+type drivers struct {
+	runtime runtime
+	proxies proxies
 }
 
 // history contains all calls of plugins, in the order in which they ended.
@@ -79,9 +86,12 @@ func New(config Config, env *environment.Environment) *Runner {
 		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
 	}
-	r.runtime = &libcni{r}
+	r.runtime, r.proxies = &libcni{r}, &libcni{r}
 	if own := cluster.RuntimeOf(env.Cluster); own != nil {
-		r.runtime = &containerRuntime{Runner: r, cluster: own, told: map[string][]cluster.Endpoint{}}
+		r.runtime = &containerRuntime{Runner: r, cluster: own}
+	}
+	if own := cluster.ProxiesOf(env.Cluster); own != nil {
+		r.proxies = &clusterProxies{Runner: r, cluster: own, told: map[string][]cluster.Endpoint{}}
 	}
 	return r
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// runtime attaches pods and programs the proxies of nodes: libcni through agents, or a container runtime with a
-// kubelet.
+// runtime attaches pods: libcni through agents, or a container runtime.
 type runtime interface {
 	// attach makes the pod's namespace if there is none, starts its servers, attaches it and returns the result of ADD.
 	attach(ctx context.Context, p *environment.Pod, ifName string) (json.RawMessage, error)
@@ -22,6 +21,10 @@ type runtime interface {
 	detach(ctx context.Context, p *environment.Pod, ifName string, how Deletion) error
 	// attachments returns what is attached on a node besides the pods of the scenario.
 	attachments(ctx context.Context, node *cluster.Node) ([]cni.Attachment, error)
+}
+
+// proxies program services on nodes: those of agents, or the cluster's own.
+type proxies interface {
 	// addresses returns the cluster addresses of a service, which is the index-th of the scenario.
 	addresses(ctx context.Context, index int, spec scenario.Service) ([]netip.Addr, error)
 	// program gives the present services and endpoints to the proxy of every node.
@@ -34,12 +37,10 @@ type Deletion struct {
 	Netns, Cache string
 }
 
-// containerRuntime is the runtime of a cluster whose pods a kubelet makes.
+// containerRuntime is the runtime of a cluster that has one.
 type containerRuntime struct {
 	*Runner
 	cluster cluster.Runtime
-	// told has the endpoints that the cluster's proxies know, by service.
-	told map[string][]cluster.Endpoint
 }
 
 func (c *containerRuntime) attach(ctx context.Context, p *environment.Pod, ifName string) (json.RawMessage, error) {
@@ -82,8 +83,16 @@ func (c *containerRuntime) attachments(ctx context.Context, node *cluster.Node) 
 	return list, nil
 }
 
+// clusterProxies are the proxies of a cluster that has its own.
+type clusterProxies struct {
+	*Runner
+	cluster cluster.Proxies
+	// told has the endpoints that the cluster's proxies know, by service.
+	told map[string][]cluster.Endpoint
+}
+
 // addresses returns the addresses that the cluster's API server gives the service.
-func (c *containerRuntime) addresses(ctx context.Context, _ int, spec scenario.Service) ([]netip.Addr, error) {
+func (c *clusterProxies) addresses(ctx context.Context, _ int, spec scenario.Service) ([]netip.Addr, error) {
 	addrs, err := c.cluster.MakeService(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("service/%s: %w", spec.Name, err)
@@ -92,7 +101,7 @@ func (c *containerRuntime) addresses(ctx context.Context, _ int, spec scenario.S
 }
 
 // program updates the services of the cluster whose endpoints changed.
-func (c *containerRuntime) program(ctx context.Context) error {
+func (c *clusterProxies) program(ctx context.Context) error {
 	for _, s := range c.Env.Services {
 		var endpoints []cluster.Endpoint
 		for _, e := range c.Env.EndpointsOf(s) {

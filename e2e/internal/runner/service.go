@@ -13,7 +13,7 @@ import (
 // makeServices makes the scenario's services, each with its addresses.
 func (r *Runner) makeServices(ctx context.Context) error {
 	for i, spec := range r.Env.Scenario.Services {
-		addrs, err := r.runtime.addresses(ctx, i, spec)
+		addrs, err := r.proxies.addresses(ctx, i, spec)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (r *Runner) syncServices(ctx context.Context) error {
 	}
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
-	return r.runtime.program(ctx)
+	return r.proxies.program(ctx)
 }
 
 // followPods programs the proxies again after a step that attached or deleted pods.
