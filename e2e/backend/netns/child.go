@@ -18,6 +18,7 @@ import (
 type childConfig struct {
 	Hostname string `json:"hostname"`
 	Binds    []Bind `json:"binds,omitempty"`
+	Mounts   Mounts `json:"mounts"`
 }
 
 // ChildMain runs as a node's process: it builds the node's root and serves as its agent on standard input and output
@@ -44,7 +45,7 @@ func ChildMain(config string) error {
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return fmt.Errorf("hostname: %w", err)
 	}
-	trees, err := enterRoot(c.Binds)
+	trees, err := enterRoot(c.Binds, c.Mounts)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (l *lab) pidOf(place *cluster.Place) int {
 func (l *lab) WayIn(place *cluster.Place) string {
 	pid := l.pidOf(place)
 	user := ""
-	if inUserNamespace() {
+	if InUserNamespace() {
 		user = "--user --preserve-credentials "
 	}
 	if place.Netns == "" {
@@ -61,6 +61,19 @@ func (l *lab) WayIn(place *cluster.Place) string {
 	}
 	return fmt.Sprintf("nsenter --target %d %s--mount --uts --ipc --pid --net=/proc/%d/root%s", pid, user, pid,
 		onRoot(place.Netns))
+}
+
+// Lab is what Backend.Start returns, for backends that put more on the nodes.
+type Lab interface {
+	cluster.Leasing
+	Enterer
+	// PathTo returns where a path of a place's machine is on this one, until that machine ends.
+	PathTo(place *cluster.Place, path string) string
+}
+
+// PathTo returns a path below the root of the place's first process.
+func (l *lab) PathTo(place *cluster.Place, path string) string {
+	return fmt.Sprintf("/proc/%d/root%s", l.pidOf(place), onRoot(path))
 }
 
 // onRoot replaces the symbolic link /var/run in a path of the node by /run; the link would be followed on the machine.

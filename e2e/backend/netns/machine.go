@@ -37,9 +37,10 @@ const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWP
 	unix.CLONE_NEWIPC
 
 // startMachine runs the agent command, which calls ChildMain, and waits for the agent's first answer.
-func startMachine(ctx context.Context, command []string, name string, binds []Bind) (_ *machine, err error) {
+func startMachine(ctx context.Context, command []string, name string, child childConfig) (_ *machine, err error) {
 	hostname := name[strings.LastIndex(name, "/")+1:]
-	config, err := json.Marshal(childConfig{Hostname: hostname, Binds: binds})
+	child.Hostname = hostname
+	config, err := json.Marshal(child)
 	if err != nil {
 		return nil, err
 	}

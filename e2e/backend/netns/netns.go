@@ -43,6 +43,8 @@ type Backend struct {
 	// Command starts an agent: a program and its arguments. A configuration is appended, with which the program must
 	// call ChildMain. Empty means the program itself, through Main.
 	Command []string
+	// Mounts are further mounts of the nodes.
+	Mounts Mounts
 
 	fabrics fabrics
 }
@@ -252,7 +254,11 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	for path, from := range l.req.Programs {
 		binds = append(binds, Bind{From: from, To: path})
 	}
-	return startMachine(ctx, l.backend.command(), name, binds)
+	config := childConfig{Binds: binds}
+	if name != cluster.FabricName {
+		config.Mounts = l.backend.Mounts
+	}
+	return startMachine(ctx, l.backend.command(), name, config)
 }
 
 // Reboot ends the node's processes and thereby its kernel state, and starts it again with its disk. If that fails, the

@@ -102,6 +102,35 @@ func TestNode_writes_stay_on_the_node(t *testing.T) {
 	unchanged(t, machine)
 }
 
+// A container runtime's own files are in no snapshot, and it cannot make control groups, which would outlive the node.
+func TestNode_has_mounts_of_a_runtime(t *testing.T) {
+	b := backend()
+	b.Mounts = netns.Mounts{Tmpfs: []string{"/var/lib/runtime", "/run/runtime"}, ControlGroups: !netns.InUserNamespace()}
+	c, err := b.Start(ctx(t), request(t, macvlanConflist, 1))
+	check(t, err)
+	defer c.Close()
+	node := c.Nodes()[0]
+	args := agent.SnapshotArgs{Kinds: []string{snapshot.File}}
+	before, err := node.Agent.Snapshot(ctx(t), args)
+	check(t, err)
+	output(t, node.Agent, "mkdir /var/lib/runtime/dir && touch /var/lib/runtime/dir/file /run/runtime/file")
+	after, err := node.Agent.Snapshot(ctx(t), args)
+	check(t, err)
+	if changes := snapshot.Diff(before, after); len(changes) > 0 {
+		t.Errorf("got %v, want none of the runtime's files", texts(changes))
+	}
+	path := c.(netns.Lab).PathTo(&node.Place, "/var/run/runtime/file")
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("from the machine: %v", err)
+	}
+	if b.Mounts.ControlGroups {
+		script := "test -e /sys/fs/cgroup/cgroup.procs && ! mkdir /sys/fs/cgroup/new 2>/dev/null && echo read-only"
+		if got := output(t, node.Agent, script); got != "read-only\n" {
+			t.Errorf("got %q, want control groups that are read-only", got)
+		}
+	}
+}
+
 // texts returns changes as lines.
 func texts(changes []snapshot.Change) []string {
 	var lines []string

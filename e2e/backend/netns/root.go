@@ -34,6 +34,14 @@ type Bind struct {
 	To   string `json:"to"`
 }
 
+// Mounts are mounts of a node that plugins do not need, and a container runtime does.
+type Mounts struct {
+	// Tmpfs are directories with file systems of their own. No snapshot of the node has the files in them.
+	Tmpfs []string `json:"tmpfs,omitempty"`
+	// ControlGroups shows the machine's control groups, version 2, which nobody on the node can change.
+	ControlGroups bool `json:"controlGroups,omitempty"`
+}
+
 // emptyDirs are empty when a node starts. A CNI store or configuration of the machine must not reach the lab.
 var emptyDirs = []string{"/run", "/tmp", "/var/lib/cni", "/etc/cni", "/opt/cni"}
 
@@ -46,8 +54,8 @@ const writableDepth = 2
 
 // enterRoot turns the mount namespace of the calling process, which must not be shared, into that of a node. It returns
 // the trees that show everything written on the node.
-func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
-	r := &root{user: inUserNamespace()}
+func enterRoot(binds []Bind, mounts Mounts) ([]snapshot.FileTree, error) {
+	r := &root{user: InUserNamespace()}
 	for _, step := range []struct {
 		what string
 		do   func() error
@@ -61,6 +69,7 @@ func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 		{"make /dev", r.makeDev},
 		{"make empty directories", r.makeEmptyDirs},
 		{"show directories", func() error { return r.bindAll(binds) }},
+		{"mount what a runtime needs", mounts.make},
 	} {
 		if err := step.do(); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.what, err)
@@ -73,9 +82,9 @@ func enterRoot(binds []Bind) ([]snapshot.FileTree, error) {
 	return trees, r.leaveMachine()
 }
 
-// inUserNamespace reports whether this is not the initial user namespace, which maps all IDs to themselves
+// InUserNamespace reports whether this is not the initial user namespace, which maps all IDs to themselves
 // (user_namespaces(7)).
-func inUserNamespace() bool {
+func InUserNamespace() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }

@@ -99,3 +99,24 @@ func (r *root) makeDev() error {
 	}
 	return unix.Mount(dev, "/dev", "", unix.MS_BIND|unix.MS_REC, "")
 }
+
+// make makes the mounts.
+func (m Mounts) make() error {
+	for _, dir := range m.Tmpfs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	if !m.ControlGroups {
+		return nil
+	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if err := unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags, ""); err != nil {
+		return fmt.Errorf("control groups, version 2: %w", err)
+	}
+	// Only the mount is read-only: all mounts on the machine share the file system.
+	return makeReadOnly("/sys/fs/cgroup")
+}

@@ -112,7 +112,7 @@ func doctor(ctx context.Context, out io.Writer) error {
 	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer f.w.Flush()
 	who := "root"
-	if inUserNamespace() {
+	if InUserNamespace() {
 		who = "root in a user namespace"
 	}
 	f.add(true, who, "")

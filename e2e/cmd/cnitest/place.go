@@ -64,15 +64,15 @@ func printWaysIn(ctx context.Context, out io.Writer, c cluster.Cluster) {
 
 // asWhom says who may use the commands.
 func asWhom() string {
-	if inUserNamespace() {
+	if InUserNamespace() {
 		return ", as the same user"
 	}
 	return ", as root"
 }
 
-// inUserNamespace reports whether this process is root only in a user namespace: the first one maps all ids onto
+// InUserNamespace reports whether this process is root only in a user namespace: the first one maps all ids onto
 // themselves (user_namespaces(7)).
-func inUserNamespace() bool {
+func InUserNamespace() bool {
 	data, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
