@@ -2,6 +2,10 @@ package scenario
 
 import "slices"
 
+// ChangesConflist is what a scenario does in place of a container runtime if it has a chain of its own: of Needs.Runtime
+// the one that a runtime does not mind whose node gets its conflist before it starts.
+const ChangesConflist = "changes the conflist"
+
 // asRuntime lists what a scenario does in place of a container runtime, in words for people; nothing if a kubelet's own
 // runtime does the same by creating and deleting pods.
 func (s *Scenario) asRuntime() []string {
@@ -22,7 +26,7 @@ func (s *Scenario) asRuntime() []string {
 		}
 	}
 	if len(s.Chain.AfterMain)+len(s.Chain.Append) > 0 {
-		things = append(things, "changes the conflist")
+		things = append(things, ChangesConflist)
 	}
 	for _, step := range s.Steps {
 		switch {

@@ -35,8 +35,8 @@ for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
 	stamp+=" -X $package.gitTreeState=clean -X $package.buildDate=1970-01-01T00:00:00Z"
 done
 say "building Kubernetes $kubernetes, etcd $etcd, CoreDNS $coredns and kind (the first time takes 10 minutes and more)"
-go build -trimpath -ldflags "-s -w$stamp" -o "$cache/bin/" tool ./coredns ./pause
-(cd ../.. && go build -trimpath -o "$cache/bin/" ./kind/image)
+go build -trimpath -ldflags "-s -w$stamp" -o "$cache/bin/" tool ./coredns
+(cd ../.. && go build -trimpath -o "$cache/bin/" ./kind/image ./kind/pause)
 (cd ../.. && go build -trimpath -o "$cache/bin/cni/" \
 	github.com/containernetworking/plugins/plugins/{ipam/host-local,main/loopback,main/ptp,meta/portmap})
 

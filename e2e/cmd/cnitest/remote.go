@@ -84,6 +84,9 @@ func (f *runFlags) checkRemote() (err error) {
 	return nil
 }
 
+// machinesExist reports whether the backend uses machines that it did not make.
+func (f *runFlags) machinesExist() bool { return f.backend == sshBackend || f.backend == kindBackend }
+
 // openBackend opens the backend that the flags name. The caller calls the returned function at the end; its error says
 // what was not restored.
 func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluster.Backend, func() error, error) {
@@ -95,9 +98,12 @@ func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluste
 		Close() error
 	}
 	var err error
-	if f.backend == kindBackend {
+	switch f.backend {
+	case criBackend:
+		backend, err = f.cri.open()
+	case kindBackend:
 		backend, err = kind.Open(ctx, f.kindOptions(list))
-	} else {
+	default:
 		backend, err = ssh.Open(ctx, f.sshOptions(list))
 	}
 	switch s := signalOf(ctx); {
@@ -131,6 +137,7 @@ func (f *runFlags) backendFlags() []string {
 		{"kubeconfig", f.kind.kubeconfig},
 		{"context", f.kind.kubeContext},
 		{"image", f.kind.image},
+		{"cri-tools", f.cri.tools},
 		{"uplink", f.node.uplink},
 	} {
 		if flag[1] != "" {

@@ -227,8 +227,9 @@ func labFailure(r *report.Report) error {
 // check checks the flags, by themselves and for a network.
 func (f *runFlags) check(list *conflist.File) error {
 	switch {
-	case !slices.Contains([]string{netnsBackend, sshBackend, kindBackend}, f.backend):
-		return fmt.Errorf("--backend %q: want %s, %s or %s", f.backend, netnsBackend, sshBackend, kindBackend)
+	case !slices.Contains([]string{netnsBackend, criBackend, sshBackend, kindBackend}, f.backend):
+		return fmt.Errorf("--backend %q: want %s, %s, %s or %s", f.backend, netnsBackend, criBackend, sshBackend,
+			kindBackend)
 	case f.dataplane != service.Nftables && f.dataplane != service.Iptables:
 		return fmt.Errorf("--dataplane %q: want %s or %s", f.dataplane, service.Nftables, service.Iptables)
 	case f.workers < 0:
@@ -252,7 +253,7 @@ func (f *runFlags) check(list *conflist.File) error {
 		return fmt.Errorf("--with is of --backend %s; leave it out, and pods get the lab's own network first",
 			netnsBackend)
 	}
-	if err := errors.Join(f.checkRemote(), f.checkKind()); err != nil {
+	if err := errors.Join(f.checkRemote(), f.checkKind(), f.checkCRI()); err != nil {
 		return err
 	}
 	if f.reportFD == 0 {
@@ -337,9 +338,11 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	}
 	var more []string
 	if f.backend != netnsBackend {
+		more = f.backendFlags()
+	}
+	if f.machinesExist() {
 		// A machine keeps its own reverse path filter, unless a scenario chooses another.
 		options.Nodes.RPFilter, options.Nodes.Uplink = nil, ""
-		more = f.backendFlags()
 	}
 	if f.node.targetFile != "" {
 		more = append(more, "--target", f.node.targetFile)

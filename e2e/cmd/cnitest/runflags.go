@@ -23,6 +23,7 @@ type runFlags struct {
 	node   nodeFlags
 	remote remoteFlags
 	kind   kindFlags
+	cri    criFlags
 }
 
 // claimFlags say what the verdict is about, and which results are expected.
@@ -82,7 +83,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
 		"directory of the plugins' binaries, including those they delegate to")
 	flags.StringVar(&f.backend, "backend", netnsBackend,
-		"how to get nodes: netns makes them; ssh uses machines that exist; kind uses a Kubernetes cluster")
+		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
+			"a Kubernetes cluster")
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables,
 		"what programs services on the nodes: nftables, or iptables if it is installed")
 	f.claimFlags.add(flags)
@@ -93,6 +95,7 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	f.node.network.addWith(flags)
 	f.remote.add(flags)
 	f.kind.add(flags)
+	f.cri.add(flags)
 }
 
 func (f *claimFlags) add(flags *pflag.FlagSet) {

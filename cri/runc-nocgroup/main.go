@@ -1,0 +1,74 @@
+// Command runc-nocgroup is runc for nodes that have no control groups of their own. A container gets neither a group
+// nor limits, so that nothing of it is left on the machine whatever ends the node.
+//
+// It runs the runc beside itself. Its command line is that of runc.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "runc-nocgroup: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if bundle := bundleOf(args); bundle != "" {
+		if err := withoutGroup(filepath.Join(bundle, "config.json")); err != nil {
+			return err
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	runc := filepath.Join(filepath.Dir(self), "runc")
+	// runc goes on without a group only in this mode, and only if the container asks for none.
+	return syscall.Exec(runc, append([]string{runc, "--rootless=true"}, args...), os.Environ())
+}
+
+// bundleOf returns the directory of a container that is to be created; empty for other commands.
+func bundleOf(args []string) string {
+	if !slices.Contains(args, "create") {
+		return ""
+	}
+	for i, arg := range args[:len(args)-1] {
+		if arg == "--bundle" {
+			return args[i+1]
+		}
+	}
+	return ""
+}
+
+// withoutGroup removes what a configuration of a container says about its group.
+func withoutGroup(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var config map[string]json.RawMessage
+	if err := json.Unmarshal(data, &config); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var linux map[string]json.RawMessage
+	if err := json.Unmarshal(config["linux"], &linux); err != nil {
+		return fmt.Errorf("%s: linux: %w", path, err)
+	}
+	delete(linux, "cgroupsPath")
+	delete(linux, "resources")
+	if config["linux"], err = json.Marshal(linux); err != nil {
+		return err
+	}
+	if data, err = json.Marshal(config); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
+}

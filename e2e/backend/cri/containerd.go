@@ -1,0 +1,164 @@
+package cri
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"path"
+	"strings"
+	"text/template"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// These are paths on the nodes.
+const (
+	toolDir    = "/opt/cni/containerd"
+	rootDir    = "/var/lib/containerd"
+	stateDir   = "/run/containerd"
+	socket     = stateDir + "/containerd.sock"
+	configFile = stateDir + "/config.toml"
+)
+
+const (
+	// daemonName is the agent's name of containerd.
+	daemonName = "containerd"
+	// image is the name of the sandboxes' image in pause.tar.
+	image = "localhost/cnitest/pause:1"
+	// imageNamespace is containerd's namespace for the CRI.
+	imageNamespace = "k8s.io"
+	// startTime is the time in which containerd must start and end. It takes about half a second.
+	startTime = 30 * time.Second
+	// lostTimeout limits the question whether a containerd still answers.
+	lostTimeout = 20 * time.Second
+)
+
+// Mounts returns what a node needs beside what plugins do.
+func Mounts() netns.Mounts {
+	return netns.Mounts{Tmpfs: []string{rootDir, stateDir}, ControlGroups: true}
+}
+
+//go:embed config.toml
+var configText string
+
+// Configuration is what a containerd of a node is told about its network.
+type Configuration struct {
+	BinDirs     []string
+	ConflistDir string
+	// Socket is where this process finds containerd's socket.
+	Socket string
+}
+
+// Containerd is a containerd on a node.
+type Containerd struct {
+	node   *cluster.Node
+	conn   *grpc.ClientConn
+	api    criapi.RuntimeServiceClient
+	images criapi.ImageServiceClient
+}
+
+// Start starts a containerd on a node, which has the mounts and the tools, and gives it the sandboxes' image.
+func Start(ctx context.Context, node *cluster.Node, config Configuration) (_ *Containerd, err error) {
+	c := &Containerd{node: node}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", node.Name, err)
+			c.close()
+		}
+	}()
+	var text strings.Builder
+	if err := template.Must(template.New("config").Parse(configText)).Execute(&text, map[string]any{
+		"root": rootDir, "state": stateDir, "socket": socket, "image": image, "tools": toolDir,
+		"binDirs": config.BinDirs, "conflistDir": config.ConflistDir,
+	}); err != nil {
+		return nil, err
+	}
+	err = node.Agent.WriteFile(ctx, agent.File{Path: configFile, Mode: 0o644, Data: []byte(text.String())})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Up(ctx); err != nil {
+		return nil, err
+	}
+	// A containerd that starts again listens at the same path.
+	c.conn, err = grpc.NewClient("unix://"+config.Socket,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{
+				BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond,
+			},
+			MinConnectTimeout: startTime,
+		}))
+	if err != nil {
+		return nil, err
+	}
+	c.api, c.images = criapi.NewRuntimeServiceClient(c.conn), criapi.NewImageServiceClient(c.conn)
+	return c, c.importImage(ctx)
+}
+
+// Up starts containerd when it does not run, and waits until it listens.
+func (c *Containerd) Up(ctx context.Context) error {
+	return c.node.Agent.StartDaemon(ctx, agent.DaemonArgs{
+		Name: daemonName, Command: []string{path.Join(toolDir, "containerd"), "--config", configFile}, Socket: socket,
+		Within: startTime, Env: []string{"TMPDIR=" + stateDir},
+	})
+}
+
+// Kill ends containerd as a crash does. Its sandboxes go on.
+func (c *Containerd) Kill(ctx context.Context) error { return c.node.Agent.KillDaemon(ctx, daemonName) }
+
+// Stop ends containerd as a service manager does. Its sandboxes go on.
+func (c *Containerd) Stop(ctx context.Context) error { return c.node.Agent.StopDaemon(ctx, daemonName) }
+
+// importImage loads the sandboxes' image, and waits until the CRI knows it.
+func (c *Containerd) importImage(ctx context.Context) error {
+	reply, err := c.node.Agent.Command(ctx, agent.CommandArgs{Argv: []string{
+		path.Join(toolDir, "ctr"), "--address", socket, "--namespace", imageNamespace, "images", "import",
+		path.Join(toolDir, "pause.tar"),
+	}})
+	if err != nil {
+		return err
+	}
+	if reply.ExitCode != 0 {
+		return fmt.Errorf("ctr images import: exit status %d: %s", reply.ExitCode, strings.TrimSpace(reply.Output))
+	}
+	for {
+		status, err := c.images.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: image}})
+		if err != nil {
+			return fmt.Errorf("ImageStatus: %w", err)
+		}
+		if status.GetImage() != nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("image %s: %w", image, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// log returns the end of what containerd printed.
+func (c *Containerd) log(ctx context.Context) string {
+	state, err := c.node.Agent.Daemon(ctx, daemonName)
+	if err != nil {
+		return err.Error()
+	}
+	return state.Output
+}
+
+// close closes the connection. Containerd ends with its node.
+func (c *Containerd) close() {
+	if c.conn != nil {
+		_ = c.conn.Close()
+	}
+}

@@ -1,0 +1,151 @@
+// Package cri is the backend for container runtimes without a cluster: the nodes of the netns backend, on each of which
+// a containerd runs. Pods are sandboxes that it makes when it is asked through the CRI, the interface that kubelets
+// use. It calls the plugins as it sees fit; the suite's agents enter the sandboxes.
+//
+//	cnitest ── CRI ── containerd ── libcni ── plugins      one containerd for each node, in the node's namespaces
+//	   │                  └── shim ── runc ── pause         one sandbox for each pod
+//	 agent ── probes, flows, snapshots
+//
+// A containerd lives in its node, with file systems of its own for its state, and ends with the node. Containers have
+// no control groups, since these are the machine's and would outlive it (cri/runc-nocgroup).
+//
+// There is no kubelet: nobody tries a sandbox again that could not be made. Services are programmed by agents, as on
+// the netns backend.
+//
+// It needs root, and the programs that `make cri-tools` builds. Run its tests: go test ./e2e/backend/cri
+package cri
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cnitest/cnitest/e2e/backend/netns"
+	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// Options select the runtime.
+type Options struct {
+	// Tools is the directory with the programs that `make cri-tools` builds. Required.
+	Tools string
+	// Command starts an agent, as netns.Backend.Command.
+	Command []string
+}
+
+// Backend makes clusters whose nodes have a containerd.
+type Backend struct {
+	tools string // without symbolic links
+	nodes *netns.Backend
+}
+
+// Open finds the programs of the runtime.
+func Open(options Options) (*Backend, error) {
+	if err := Usable(); err != nil {
+		return nil, err
+	}
+	tools, err := findTools(options.Tools)
+	if err != nil {
+		return nil, err
+	}
+	return &Backend{tools: tools, nodes: &netns.Backend{Command: options.Command, Mounts: Mounts()}}, nil
+}
+
+// Usable returns the reason why this process cannot start a containerd, or nil.
+func Usable() error {
+	if os.Geteuid() != 0 || netns.InUserNamespace() {
+		return &cluster.UnfitError{Reason: "backend cri: a node with a containerd has mounts that a user namespace " +
+			"may not make; run cnitest as root, or leave out --backend cri"}
+	}
+	return nil
+}
+
+// toolNames are the files of the directory of tools.
+func toolNames() []string {
+	return []string{"containerd", "containerd-shim-runc-v2", "ctr", "pause.tar", "runc", "runc-nocgroup"}
+}
+
+// findTools returns the absolute path of a directory that has all tools.
+func findTools(dir string) (string, error) {
+	for _, name := range toolNames() {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return "", &cluster.UnfitError{Reason: fmt.Sprintf("backend cri: %v; make cri-tools builds it, and "+
+				"--cri-tools names its directory", err)}
+		}
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(abs)
+}
+
+// Name returns "cri".
+func (b *Backend) Name() string { return "cri" }
+
+// HasRuntime returns true: containerd attaches the pods.
+func (b *Backend) HasRuntime() bool { return true }
+
+// Close does nothing: clusters leave nothing behind.
+func (b *Backend) Close() error { return nil }
+
+// Missing returns the reason why a scenario cannot run with a container runtime, or nil.
+func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
+	var plays []string
+	for _, thing := range needs.Runtime {
+		if thing != scenario.ChangesConflist {
+			plays = append(plays, thing)
+		}
+	}
+	switch {
+	case len(plays) > 0:
+		return &cluster.BeyondError{Reason: "it plays a container runtime, and here containerd attaches pods: it " +
+			strings.Join(plays, ", ")}
+	case needs.Reboot:
+		return &cluster.BeyondError{Reason: "it reboots a node, and the state of its containerd would not survive that"}
+	}
+	return nil
+}
+
+// Start makes a cluster and starts its runtimes.
+func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
+	req.Programs = maps.Clone(req.Programs)
+	if req.Programs == nil {
+		req.Programs = map[string]string{}
+	}
+	req.Programs[toolDir] = b.tools
+	nodes, err := b.nodes.Start(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{
+		Lab: nodes.(netns.Lab), network: req.Conflist.Network, runtimes: make([]*Containerd, len(nodes.Nodes())),
+		pods: map[string]*Containerd{},
+	}
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	group, ctx := errgroup.WithContext(ctx)
+	for i, node := range nodes.Nodes() {
+		group.Go(func() (err error) {
+			l.runtimes[i], err = Start(ctx, node, Configuration{
+				BinDirs: node.BinDirs, ConflistDir: netns.ConflistDir,
+				Socket: l.PathTo(&node.Place, socket),
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		l.runtimes = slices.DeleteFunc(l.runtimes, func(c *Containerd) bool { return c == nil })
+		return nil, err
+	}
+	return l, nil
+}
