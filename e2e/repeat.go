@@ -65,7 +65,7 @@ func (o *Options) Command(id string, more ...string) string {
 			break
 		}
 		add("scenario", id, true)
-		if r := contract.Find(id); r != nil && r.Races() {
+		if r := contract.Find(id); r != nil && r.Sampled() {
 			add("seed", strconv.FormatUint(o.Select.Seed, 10), o.Select.Seed != 1)
 			if o.Select.Deep {
 				words = append(words, "--deep")

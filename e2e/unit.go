@@ -76,15 +76,19 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 	switch {
 	case r.Races():
 		labels = append(labels, schedulesLabel)
+	case r.Sampled():
+		labels = append(labels, readsLabel)
 	case r.Sweeps():
 		labels = append(labels, faultsLabel)
 	}
 	return append(labels, r.Covers...)
 }
 
-// These are the labels of requirements that inject faults, and of those that try schedules of two calls at once.
+// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, and of
+// those that try schedules of two calls at once.
 const (
 	faultsLabel    = "faults"
+	readsLabel     = "reads"
 	schedulesLabel = "schedules"
 )
 

@@ -13,6 +13,8 @@ type FaultArgs struct {
 	PluginArgs
 	// Injection is the fault; nil only observes.
 	Injection *fault.Injection `json:"injection,omitempty"`
+	// Reads observes calls that only look, too.
+	Reads bool `json:"reads,omitempty"`
 	// Explain lists what the kernel refused, instead of points and faults.
 	Explain bool `json:"explain,omitempty"`
 }
@@ -36,6 +38,8 @@ func (s *Server) Trace(args FaultArgs, trace *fault.Trace) error {
 	switch {
 	case args.Explain:
 		*trace, err = fault.Explain(context.Background(), command)
+	case args.Reads && args.Injection == nil:
+		*trace, err = fault.ObserveReads(context.Background(), command)
 	case args.Injection == nil:
 		*trace, err = fault.Observe(context.Background(), command)
 	default:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -86,6 +85,8 @@ func (r *Requirement) Sweeps() bool { return r.sweeps || r.races }
 type lane struct {
 	*bench
 	pod *pod
+	// beside is another pod that is attached all the time; nil if there is none.
+	beside *pod
 	// cold is the state of pod and node before the subject's first attachment, clean their state without an attachment
 	// since then.
 	cold, clean snapshot.State
@@ -169,34 +170,6 @@ func (l *lane) traced(ctx context.Context, verb cni.Verb, injection *fault.Injec
 	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection})
 }
 
-// attempt is one fault and its outcome.
-type attempt struct {
-	fault.Injection
-	trace fault.Trace
-	// later has the calls that had to clear up.
-	later []cni.Call
-	left  []snapshot.Change
-	// missing says what a success lacks.
-	missing []snapshot.Change
-}
-
-// story describes the attempt for people.
-func (a *attempt) story(verb cni.Verb) report.Evidence {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s\n\nthe calls until then:\n%s\n", verb, a.Injection, fault.Summary(a.trace.Points))
-	fmt.Fprintf(&b, "\n%s:\n%s\n", verb, a.trace.Call.Transcript())
-	for _, c := range a.later {
-		fmt.Fprintf(&b, "\nthen %s:\n%s\n", c.Verb, c.Transcript())
-	}
-	if len(a.left) > 0 {
-		fmt.Fprintf(&b, "\nwhat stayed behind:\n%s\n", lines(a.left))
-	}
-	if len(a.missing) > 0 {
-		fmt.Fprintf(&b, "\nwhat the success lacks:\n%s\n", lines(a.missing))
-	}
-	return report.Evidence{Title: fmt.Sprintf("%s, %s", verb, a.Injection), Text: b.String()}
-}
-
 // prepare brings the lane's pod into the state in which a verb starts.
 func (l *lane) prepare(ctx context.Context, verb cni.Verb) error {
 	if verb == cni.Add {
@@ -241,8 +214,16 @@ func (l *lane) clear(ctx context.Context, verb cni.Verb, a *attempt) error {
 // settle returns the changes against the clean state once the state is stable.
 func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
 	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) {
-		return l.state(ctx, l.pod)
+		return l.state(ctx, l.pods()...)
 	}, l.clean, l.news)
+}
+
+// pods returns the pods of the lane.
+func (l *lane) pods() []*pod {
+	if l.beside == nil {
+		return []*pod{l.pod}
+	}
+	return []*pod{l.pod, l.beside}
 }
 
 // try injects one fault and clears up.
@@ -296,38 +277,6 @@ func lacking(whole, has []snapshot.Change) []snapshot.Change {
 	return missing
 }
 
-// errnos returns the errors with which the kernel may answer a call.
-func errnos(p fault.Point) []syscall.Errno {
-	switch {
-	case strings.HasPrefix(p.What, "RTM_DEL"):
-		// ENODEV says that the link is gone, which is what the caller wanted.
-		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY}
-	case strings.HasPrefix(p.What, "RTM_") || strings.HasPrefix(p.What, "NFT_") || strings.Contains(p.Call, "send"):
-		return []syscall.Errno{syscall.ENOMEM, syscall.EBUSY, syscall.ENODEV}
-	case p.Call == "execve":
-		return []syscall.Errno{syscall.ENOMEM}
-	}
-	return []syscall.Errno{syscall.ENOSPC, syscall.EBUSY}
-}
-
-// injections returns all faults of a kind at the observed points.
-func injections(points []fault.Point, kill bool) []fault.Injection {
-	var list []fault.Injection
-	for _, p := range points {
-		switch {
-		case kill && p.Kill:
-			list = append(list, fault.Injection{Point: p, When: fault.Before}, fault.Injection{
-				Point: p, When: fault.After,
-			})
-		case !kill && p.Fail:
-			for _, errno := range errnos(p) {
-				list = append(list, fault.Injection{Point: p, When: fault.Fail, Errno: errno})
-			}
-		}
-	}
-	return list
-}
-
 // sweep tries every point of a verb.
 func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	pilot, err := t.lane(ctx)
@@ -363,7 +312,12 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 		// It waits more than it computes.
 		lanes = 8
 	}
-	tried, err := t.tryAll(ctx, verb, faults, whole, pilot, t.subject.lab.limit(min(lanes, len(faults))))
+	tried, err := t.tryAll(ctx, faults, pilot, t.subject.lab.limit(min(lanes, len(faults))), sweeper{
+		lane: t.lane,
+		try: func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error) {
+			return l.tryHard(ctx, verb, injection, whole)
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -372,9 +326,15 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	return nil
 }
 
+// sweeper makes lanes, and tries a fault on one.
+type sweeper struct {
+	lane func(ctx context.Context) (*lane, error)
+	try  func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error)
+}
+
 // tryAll distributes the faults over lanes. A lane on which something was left is replaced.
 func (t *trial) tryAll(
-	ctx context.Context, verb cni.Verb, faults []fault.Injection, whole []snapshot.Change, pilot *lane, lanes int,
+	ctx context.Context, faults []fault.Injection, pilot *lane, lanes int, s sweeper,
 ) ([]*attempt, error) {
 	tried := make([]*attempt, len(faults))
 	group, ctx := errgroup.WithContext(ctx)
@@ -387,12 +347,12 @@ func (t *trial) tryAll(
 			for i := n; i < len(faults); i += lanes {
 				if l == nil {
 					var err error
-					if l, err = t.lane(ctx); err != nil {
+					if l, err = s.lane(ctx); err != nil {
 						return err
 					}
 				}
 				var err error
-				if tried[i], err = l.tryHard(ctx, verb, faults[i], whole); err != nil {
+				if tried[i], err = s.try(ctx, l, faults[i]); err != nil {
 					return fmt.Errorf("%s: %w", faults[i], err)
 				}
 				if l.dirty || len(tried[i].left) > 0 {

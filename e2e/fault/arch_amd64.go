@@ -27,6 +27,10 @@ func (r *registers) call() (number int, args [6]uint64) {
 // result returns the return value of a call; errors are negative.
 func (r *registers) result() int64 { return int64(r.Rax) }
 
+// answer changes the return value of a call, limit the length of a read that is being entered: its third argument.
+func (r *registers) answer(value int64) { r.Rax = uint64(value) }
+func (r *registers) limit(value uint64) { r.Rdx = value }
+
 func (r *registers) pc() uintptr { return uintptr(r.Rip) }
 func (r *registers) sp() uintptr { return uintptr(r.Rsp) }
 

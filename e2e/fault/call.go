@@ -25,6 +25,8 @@ type sysCall struct {
 	// paths are the files that a logged call concerns, existed says whether the first was there before it.
 	paths   []string
 	existed bool
+	// shortened means that the length of a read was changed.
+	shortened bool
 }
 
 // edit is the original content of an address of the program's memory.

@@ -12,7 +12,7 @@
 // Points are netlink messages that change something (one send is one point, however many messages it contains), ioctls
 // on links, tables of iptables-legacy (setsockopt), changes of files and directories, of /proc/sys and /sys, mounts,
 // the start of a program, signals, packets, and communication with daemons: connections to Unix sockets and by TCP, and
-// data sent there. No points are reads, pipes, locks, entering or making namespaces, /dev, a process's own /proc, and
+// data sent there. No points are reads and locks (but of ObserveReads and Interleave), pipes, entering or making namespaces, /dev, a process's own /proc, and
 // sending datagrams (they are DNS requests). Opening a file with O_CREAT is a point even if the file exists, so that
 // the number of points does not depend on that. fsync changes nothing that another process can see: it can only fail.
 // Writing the answer is a point only for kills: the work is done and nobody knows of it yet. Writing a delegate's
@@ -29,7 +29,8 @@
 // An ordinary call that must fail is not made. A netlink message that must fail reaches the kernel with a type that has
 // no handler, so that nothing is done, and the error arrives in the right order with the right sequence number. When
 // the program reads the answer, the tracer corrects its error and type. In a batch of nf_tables the first message
-// fails, and thereby the whole batch.
+// fails, and thereby the whole batch. A dump that must look interrupted is made as ever; when the program receives it,
+// the tracer sets NLM_F_DUMP_INTR and removes objects. Of a read only the length is changed, before it is made.
 //
 // Each run occupies one thread of this process. It waits only for its own tracees (__WCLONE and __WNOTHREAD: of
 // ordinary children only those that this thread traces), so that package os and code that reaps orphans can run in the
@@ -79,6 +80,8 @@ type Point struct {
 	// changed nothing, so that a kill there equals a kill at the point before.
 	Kill bool `json:"kill"`
 	Fail bool `json:"fail"`
+	// Look is set if the call changes nothing; only ObserveReads and Interleave have such points.
+	Look Look `json:"look,omitempty"`
 	// Touches are the objects that the call depends on or changes; only Interleave fills it.
 	Touches []Touch `json:"touches,omitempty"`
 }
@@ -122,14 +125,21 @@ type Injection struct {
 	// made the same calls.
 	Point Point `json:"point"`
 	When  When  `json:"when"`
-	// Errno is the error of Fail.
+	// Errno is the error of Fail and Deaf.
 	Errno syscall.Errno `json:"errno,omitempty"`
+	// Times is how often Interrupted happens to the dump, while the program repeats it; 0 means once, a negative number
+	// always.
+	Times int `json:"times,omitempty"`
 }
 
 // String returns the fault in words.
 func (i Injection) String() string {
-	if i.When == Fail {
+	switch i.When {
+	case Fail:
 		return fmt.Sprintf("%s answered with %s", i.Point, errnoName(i.Errno))
+	case Before, After:
+	default:
+		return i.badDay()
 	}
 	return fmt.Sprintf("killed %s %s", i.When, i.Point)
 }
@@ -171,11 +181,17 @@ func Inject(ctx context.Context, command Command, injection Injection) (Trace, e
 	if err := injection.validate(); err != nil {
 		return Trace{}, err
 	}
-	return run(ctx, command, task{injection: &injection})
+	return run(ctx, command, task{injection: &injection, reads: injection.Point.Look != ""})
 }
 
 func (i Injection) validate() error {
 	possible := i.Point.Kill
+	switch {
+	case i.Point.Look != "":
+		return i.validateLook()
+	case i.When == Fail:
+		possible = i.Point.Fail
+	}
 	switch i.When {
 	case Before, After:
 		if i.Errno != 0 {
@@ -186,7 +202,6 @@ func (i Injection) validate() error {
 		if i.Errno == 0 || i.Errno > 4095 {
 			return fmt.Errorf("fault: want an errno from 1 to 4095, got %d", int(i.Errno))
 		}
-		possible = i.Point.Fail
 	default:
 		return fmt.Errorf("fault: want %q, %q or %q, got %q", Before, After, Fail, i.When)
 	}

@@ -65,8 +65,6 @@ type seat struct {
 type player struct {
 	*gate
 	run int
-	// locked are the open files that the run has locked (sysCall.fileKey).
-	locked map[string]bool
 }
 
 func newGate(ctx context.Context, schedule Schedule) *gate {

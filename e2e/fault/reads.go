@@ -21,15 +21,15 @@ func scheduling() map[int]callSpec {
 	for number, spec := range map[int]callSpec{
 		unix.SYS_OPENAT:     {name: "openat", describe: opensOrLooks(opens(0, 1, 2))},
 		unix.SYS_OPENAT2:    {name: "openat2", describe: opensOrLooks(opens2)},
-		unix.SYS_NEWFSTATAT: {name: "newfstatat", describe: looks("stat", 0, 1)},
-		unix.SYS_STATX:      {name: "statx", describe: looks("stat", 0, 1)},
-		unix.SYS_FACCESSAT:  {name: "faccessat", describe: looks("access", 0, 1)},
-		unix.SYS_FACCESSAT2: {name: "faccessat2", describe: looks("access", 0, 1)},
-		unix.SYS_READLINKAT: {name: "readlinkat", describe: looks("readlink", 0, 1)},
-		unix.SYS_GETDENTS64: {name: "getdents64", describe: reads("list")},
+		unix.SYS_NEWFSTATAT: {name: "newfstatat", describe: looks(LookStat, "stat", 0, 1)},
+		unix.SYS_STATX:      {name: "statx", describe: looks(LookStat, "stat", 0, 1)},
+		unix.SYS_FACCESSAT:  {name: "faccessat", describe: looks(LookStat, "access", 0, 1)},
+		unix.SYS_FACCESSAT2: {name: "faccessat2", describe: looks(LookStat, "access", 0, 1)},
+		unix.SYS_READLINKAT: {name: "readlinkat", describe: looks(LookStat, "readlink", 0, 1)},
+		unix.SYS_GETDENTS64: {name: "getdents64", describe: reads(LookList)},
 		// Not of standard input.
-		unix.SYS_READ:    {name: "read", describe: reads("read"), where: condition{arg: 0, least: 3}},
-		unix.SYS_PREAD64: {name: "pread64", describe: reads("read")},
+		unix.SYS_READ:    {name: "read", describe: reads(LookRead), where: condition{arg: 0, least: 3}},
+		unix.SYS_PREAD64: {name: "pread64", describe: reads(LookRead)},
 		unix.SYS_CLOSE:   {name: "close", describe: closesLock},
 		unix.SYS_FLOCK:   {name: "flock", describe: locks},
 		unix.SYS_FCNTL: {name: "fcntl", describe: locks, where: condition{arg: 1, values: []uint32{
@@ -43,10 +43,37 @@ func scheduling() map[int]callSpec {
 	return table
 }
 
-// looking returns a point at which nothing can fail.
-func looking(what ...string) (Point, bool) { return Point{What: words(what...)}, true }
+// reading returns the table of the calls at which a look can get a bad answer: those of scheduling, with the calls that
+// receive what the kernel answers.
+func reading() map[int]callSpec {
+	table := scheduling()
+	for number, spec := range calls(true) {
+		if spec.receives {
+			spec.describe = table[number].describe
+			table[number] = spec
+		}
+	}
+	table[unix.SYS_SOCKET] = callSpec{name: "socket", describe: sockets}
+	return table
+}
 
-func looks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
+// looking returns a point at which a program only looks.
+func looking(look Look, what ...string) (Point, bool) {
+	return Point{What: words(what...), Look: look}, true
+}
+
+// sockets describes a socket of netlink or for a daemon.
+func sockets(c *sysCall) (Point, bool) {
+	switch c.args[0] {
+	case unix.AF_NETLINK:
+		return looking(LookSocket, "netlink socket")
+	case unix.AF_UNIX:
+		return looking(LookSocket, "unix socket")
+	}
+	return Point{}, false
+}
+
+func looks(look Look, verb string, dir, arg int) func(*sysCall) (Point, bool) {
 	return func(c *sysCall) (Point, bool) {
 		if c.text(uintptr(c.args[arg])) == "" {
 			return Point{}, false // the open file itself
@@ -55,7 +82,7 @@ func looks(verb string, dir, arg int) func(*sysCall) (Point, bool) {
 		if !visible(path) {
 			return Point{}, false
 		}
-		return looking(verb, path)
+		return looking(look, verb, path)
 	}
 }
 
@@ -72,17 +99,17 @@ func opensOrLooks(changes func(*sysCall) (Point, bool)) func(*sysCall) (Point, b
 		if p, ok := changes(c); ok {
 			return p, true
 		}
-		return looks("open", 0, 1)(c)
+		return looks(LookOpen, "open", 0, 1)(c)
 	}
 }
 
-func reads(verb string) func(*sysCall) (Point, bool) {
+func reads(look Look) func(*sysCall) (Point, bool) {
 	return func(c *sysCall) (Point, bool) {
 		path := c.link(c.args[0])
 		if !visible(path) {
 			return Point{}, false
 		}
-		return looking(verb, path)
+		return looking(look, string(look), path)
 	}
 }
 
@@ -95,28 +122,36 @@ func locks(c *sysCall) (Point, bool) {
 	if c.spec.name == "fcntl" {
 		kind := c.memory(span{uintptr(c.args[2]), 2}) // struct flock begins with l_type
 		if len(kind) == 2 && kind[0] == unix.F_UNLCK {
-			return looking("unlock", path)
+			return looking("", "unlock", path)
 		}
-		c.tracer.player.locked[c.fileKey()] = true
-		return looking("lock", path)
+		c.tracer.locked[c.fileKey()] = true
+		look := LookLock
+		if c.args[1] == unix.F_SETLK || c.args[1] == unix.F_OFD_SETLK {
+			look = LookTryLock
+		}
+		return looking(look, "lock", path)
 	}
-	c.tracer.player.locked[c.fileKey()] = true
+	c.tracer.locked[c.fileKey()] = true
+	look := LookLock
+	if c.args[1]&unix.LOCK_NB != 0 {
+		look = LookTryLock
+	}
 	switch operation := c.args[1]; {
 	case operation&unix.LOCK_UN != 0:
-		return looking("unlock", path)
+		return looking("", "unlock", path)
 	case operation&unix.LOCK_SH != 0:
-		return looking("lock shared", path)
+		return looking(look, "lock shared", path)
 	}
-	return looking("lock", path)
+	return looking(look, "lock", path)
 }
 
 // closesLock describes a close that may give a lock back.
 func closesLock(c *sysCall) (Point, bool) {
-	if !c.tracer.player.locked[c.fileKey()] {
+	if !c.tracer.locked[c.fileKey()] {
 		return Point{}, false
 	}
-	delete(c.tracer.player.locked, c.fileKey())
-	return looking("unlock", c.link(c.args[0]))
+	delete(c.tracer.locked, c.fileKey())
+	return looking("", "unlock", c.link(c.args[0]))
 }
 
 // fileKey identifies the open file of a call that has it as its first argument.
@@ -132,7 +167,7 @@ func (c *sysCall) takesLock() bool {
 func readsTable(c *sysCall) (Point, bool) {
 	level, option := c.args[1], c.args[2]
 	if level == unix.SOL_IP && option <= 66 || level == unix.SOL_IPV6 && option <= 67 {
-		return looking("read the legacy table", c.text(uintptr(c.args[3])))
+		return looking(LookRequest, "read the legacy table", c.text(uintptr(c.args[3])))
 	}
 	return Point{}, false
 }
@@ -151,6 +186,7 @@ func sendsOrAsks(c *sysCall) (Point, bool) {
 		return Point{}, false
 	}
 	var parts []string
+	look := LookRequest
 	for _, m := range messages(c.gather(c.buffers(), maxMessage)) {
 		if m.header.Type < unix.NLMSG_MIN_TYPE {
 			continue
@@ -158,10 +194,11 @@ func sendsOrAsks(c *sysCall) (Point, bool) {
 		part := m.describe(s.protocol, s.link)
 		if m.dumps() {
 			part += " (all)"
+			look = LookDump
 		}
 		parts = append(parts, part)
 	}
-	return Point{What: strings.Join(parts, "; ")}, len(parts) > 0
+	return Point{What: strings.Join(parts, "; "), Look: look}, len(parts) > 0
 }
 
 // dumps reports whether a message asks for all objects of its kind.

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets of the fields that are changed: the type in struct nlmsghdr, the error in struct nlmsgerr, and the type and
+// Offsets of the fields that are changed: the type and flags in struct nlmsghdr, the error in struct nlmsgerr, and the type and
 // sequence number of the header that it repeats (include/uapi/linux/netlink.h).
 const (
 	headerType    = 4
+	headerFlags   = 6
 	errorNumber   = unix.SizeofNlMsghdr
 	errorType     = errorNumber + 4 + headerType
 	errorSequence = errorNumber + 4 + 8
@@ -36,7 +37,7 @@ func (t *tracer) spoil(c *sysCall) error {
 	s.close()
 	spans := c.buffers()
 	for _, m := range messages(c.gather(spans, maxMessage)) {
-		if !m.changes(s.protocol) {
+		if !m.changes(s.protocol) && (c.point.Look == "" || m.header.Type < unix.NLMSG_MIN_TYPE) {
 			continue
 		}
 		f := forgery{
@@ -66,7 +67,10 @@ func unknownType(protocol int, meant uint16) uint16 {
 }
 
 // forge corrects the answers that a program has just read.
-func (t *tracer) forge(c *sysCall, result int64) error {
+func (t *tracer) forge(c *sysCall, regs registers, result int64) error {
+	if result > 0 && len(t.dumps) > 0 {
+		return t.incomplete(c, regs, result)
+	}
 	if result <= 0 || len(t.forged) == 0 {
 		return nil
 	}

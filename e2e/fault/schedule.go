@@ -97,7 +97,7 @@ func Interleave(ctx context.Context, commands [2]Command, schedule Schedule) (In
 	for n := range commands {
 		both.Go(func() {
 			defer g.end(n)
-			seat := &player{gate: g, run: n, locked: map[string]bool{}}
+			seat := &player{gate: g, run: n}
 			result.Runs[n], errs[n] = run(ctx, commands[n], task{player: seat})
 			if errs[n] != nil {
 				cancel()

@@ -3,6 +3,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,17 @@ func (t *tracer) enter(th *thread) error {
 		return t.log.enters(c)
 	}
 	if c.spec.receives {
-		if c.isNetlink() {
-			th.call = c
-			return resume(unix.PtraceSyscall, th.tid, 0)
+		if heard, err := t.hears(c, regs); heard || err != nil {
+			return err
 		}
-		return resume(unix.PtraceCont, th.tid, 0)
+	}
+	switch {
+	case !t.torn[c.fileKey()]:
+	case c.spec.name == "close":
+		delete(t.torn, c.fileKey())
+	case slices.Contains([]string{"read", "pread64", "readv"}, c.spec.name):
+		th.call = c
+		return t.shorten(c, regs, 0)
 	}
 	if th.again != nil && th.again.Call == c.spec.name {
 		c.point = th.again
@@ -47,6 +54,9 @@ func (t *tracer) enter(th *thread) error {
 	}
 	th.again = nil
 	th.call = c
+	if t.injection != nil && t.repeats(c) {
+		t.interrupt(c)
+	}
 	if t.injection == nil || c.point.Number != t.injection.Point.Number {
 		return resume(unix.PtraceSyscall, th.tid, 0)
 	}
@@ -101,6 +111,8 @@ func (t *tracer) inject(c *sysCall, regs registers) error {
 			return fmt.Errorf("registers: %w", err)
 		}
 		return resume(unix.PtraceCont, c.thread.tid, 0)
+	case c.point.Look != "":
+		return t.look(c, regs)
 	}
 	return resume(unix.PtraceSyscall, c.thread.tid, 0)
 }
@@ -138,9 +150,15 @@ func (t *tracer) exit(th *thread) error {
 		t.log.leaves(c, result)
 		return resume(unix.PtraceCont, th.tid, 0)
 	}
+	if c.shortened {
+		regs.limit(c.args[2])
+		if err := regs.write(th.tid); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("registers: %w", err)
+		}
+	}
 	switch {
-	case c.spec.receives:
-		if err := t.forge(c, result); err != nil {
+	case c.spec.receives && c.point == nil:
+		if err := t.forge(c, regs, result); err != nil {
 			return err
 		}
 	case interrupted(result):

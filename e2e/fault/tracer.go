@@ -28,7 +28,6 @@ type tracer struct {
 	stdout    string
 	threads   map[int]*thread
 	processes map[int]*process
-	forged    []forgery
 	// questions contains the netlink requests without an answer; nil unless refusals are explained.
 	questions map[askedFor]question
 	took      func() time.Duration
@@ -43,6 +42,7 @@ type course struct {
 	killed, ended bool
 	status        unix.WaitStatus
 	trace         Trace
+	answers
 }
 
 type thread struct {
@@ -70,6 +70,8 @@ type task struct {
 	meter     *meter  // nil unless costs are measured
 	player    *player // nil unless it takes turns with another run
 	log       *Log    // nil unless it is recorded what happens to files
+	// reads makes points of calls that only look, too.
+	reads bool
 }
 
 // calls returns the calls at which a task stops a program; nil means all.
@@ -85,6 +87,8 @@ func (do task) calls() map[int]callSpec {
 		return scheduling()
 	case do.log != nil:
 		return recording()
+	case do.reads:
+		return reading()
 	}
 	return calls(do.injection != nil && do.injection.When == Fail)
 }
@@ -105,6 +109,7 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 		threads:   map[int]*thread{},
 		processes: map[int]*process{},
 	}
+	t.locked, t.torn, t.deaf = map[string]bool{}, map[string]bool{}, map[string]unix.Errno{}
 	if do.explain {
 		t.questions = map[askedFor]question{}
 	}
@@ -355,7 +360,7 @@ func (t *tracer) conclude(ctx context.Context) {
 		return
 	}
 	switch {
-	case t.hit != nil && t.injection.When != Fail:
+	case t.hit != nil && t.injection.When.kills():
 		call.Failure = fmt.Sprintf("killed %s %s", t.injection.When, t.hit)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		t.trace.Hung = true

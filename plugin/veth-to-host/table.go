@@ -69,11 +69,11 @@ func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 
 // exists reports whether the kernel has a table of that name.
 func (t *table) exists(conn *nftables.Conn) (bool, error) {
-	tables, err := conn.ListTablesOfFamily(t.Family)
-	if err != nil {
+	_, err := conn.ListTableOfFamily(t.Name, t.Family)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	return slices.ContainsFunc(tables, func(other *nftables.Table) bool { return other.Name == t.Name }), nil
+	return err == nil, nil
 }
 
 // remove removes the table if it exists.
@@ -161,12 +161,12 @@ func (t *table) ensureElements(conn *nftables.Conn) error {
 func (t *table) compareElements(conn *nftables.Conn,
 	s *nftables.Set,
 ) (missing, extra []nftables.SetElement, err error) {
-	listed, err := conn.GetSetElements(s)
+	all, err := listElements(conn, s)
 	if err != nil {
 		return nil, nil, fmt.Errorf("nftables: set %s: %w", s.Name, err)
 	}
 	same := map[string]bool{}
-	for _, e := range listed {
+	for _, e := range all {
 		want, ok := t.elements[s.Name][elementKey(e)]
 		if ok && bytes.Equal(want.Val, e.Val) {
 			same[elementKey(e)] = true
@@ -180,6 +180,17 @@ func (t *table) compareElements(conn *nftables.Conn,
 		}
 	}
 	return missing, extra, nil
+}
+
+// listElements lists the elements of a set until two lists in a row have as many.
+func listElements(conn *nftables.Conn, s *nftables.Set) (all []nftables.SetElement, err error) {
+	for range listed {
+		before := len(all)
+		if all, err = conn.GetSetElements(s); err != nil || len(all) == before {
+			break
+		}
+	}
+	return all, err
 }
 
 func values(elements map[string]nftables.SetElement) []nftables.SetElement {
@@ -202,8 +213,22 @@ func change(do func(*nftables.Set, []nftables.SetElement) error, s *nftables.Set
 	return nil
 }
 
+// listed is how often a list is asked for that may have been interrupted by changes of others: the library does not
+// say so (NLM_F_DUMP_INTR), and objects may be missing from the list.
+const listed = 5
+
 // difference describes how the kernel's table differs from this one, apart from elements; "" means that it does not.
-func (t *table) difference(conn *nftables.Conn) (string, error) {
+func (t *table) difference(conn *nftables.Conn) (why string, err error) {
+	for range listed {
+		if why, err = t.compare(conn); err != nil || why == "" {
+			break
+		}
+	}
+	return why, err
+}
+
+// compare lists the kernel's table once.
+func (t *table) compare(conn *nftables.Conn) (string, error) {
 	sets, err := conn.GetSets(t.Table)
 	if err != nil {
 		return "", fmt.Errorf("nftables: table %s: %w", t.Name, err)

@@ -43,6 +43,11 @@ func faults() map[string]string {
 		"del-shrugs":    "DEL removes the record of a rule that it could not delete",
 		"gc-forgets":    "GC removes the record before the rule",
 		"gc-shrugs":     "GC removes the record of a rule that it could not delete",
+
+		"takes-as-whole":  "a list of rules that was interrupted counts as complete",
+		"gives-up":        "a list of rules that was interrupted is an error at once",
+		"torn-is-nothing": "a record that is torn or empty counts as none",
+		"unread-is-empty": "GC takes a directory that it cannot read for an empty one",
 	}
 }
 
@@ -52,9 +57,8 @@ type config struct {
 }
 
 func main() {
-	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: func(*skel.CmdArgs) error {
-		return nil
-	}}, version.All, "broken on purpose")
+	skel.PluginMainFuncs(skel.CNIFuncs{Add: add, Del: del, Check: check, GC: gc, Status: status}, version.All,
+		"broken on purpose")
 }
 
 func parse(args *skel.CmdArgs) (*config, error) {
@@ -78,11 +82,34 @@ func rule(address string) *netlink.Rule {
 	return r
 }
 
-func deleteRule(address string) error {
+// deleteRule deletes the rule for an address if it is there.
+func (c *config) deleteRule(address string) error {
+	there, err := c.hasRule(address)
+	if err != nil || !there {
+		return err
+	}
 	if err := netlink.RuleDel(rule(address)); !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
 	return nil
+}
+
+// hasRule lists the rules, again if that was interrupted.
+func (c *config) hasRule(address string) (bool, error) {
+	var rules []netlink.Rule
+	var err error
+	for range 10 {
+		rules, err = netlink.RuleList(netlink.FAMILY_V4)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || c.Fault == "gives-up" || c.Fault == "takes-as-whole" {
+			break
+		}
+	}
+	if errors.Is(err, netlink.ErrDumpInterrupted) && c.Fault == "takes-as-whole" {
+		err = nil
+	}
+	return slices.ContainsFunc(rules, func(r netlink.Rule) bool {
+		return r.Src != nil && r.Src.String() == address+"/32" && r.Priority == 1500
+	}), err
 }
 
 // remember writes a record atomically.
@@ -116,7 +143,7 @@ func (c *config) remember(id, address string) error {
 }
 
 // recorded returns the address of a record; empty if there is none.
-func recorded(id string) (string, error) {
+func (c *config) recorded(id string) (string, error) {
 	text, err := os.ReadFile(path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -127,7 +154,11 @@ func recorded(id string) (string, error) {
 	var record struct {
 		Address string `json:"address"`
 	}
-	return record.Address, json.Unmarshal(bytes.TrimSpace(text), &record)
+	err = json.Unmarshal(bytes.TrimSpace(text), &record)
+	if c.Fault == "torn-is-nothing" {
+		err = nil
+	}
+	return record.Address, err
 }
 
 // forget removes a record, and its directory if it is then empty.
@@ -200,6 +231,9 @@ func add(args *skel.CmdArgs) error {
 }
 
 func (c *config) addRule(address string) error {
+	if there, err := c.hasRule(address); err != nil || there {
+		return err
+	}
 	err := netlink.RuleAdd(rule(address))
 	for c.Fault == "insists" && errors.Is(err, syscall.EBUSY) {
 		// For ever: a caller that is told that something is busy must not get another answer.
@@ -211,7 +245,26 @@ func (c *config) addRule(address string) error {
 }
 
 func check(args *skel.CmdArgs) error {
-	_, err := parse(args)
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	address, err := c.recorded(args.ContainerID)
+	if err != nil {
+		return err
+	}
+	there, err := c.hasRule(address)
+	if err == nil && !there {
+		err = fmt.Errorf("the rule for %s is missing", address)
+	}
+	return err
+}
+
+func status(args *skel.CmdArgs) error {
+	c, err := parse(args)
+	if err == nil {
+		_, err = c.hasRule("")
+	}
 	return err
 }
 
@@ -225,7 +278,7 @@ func del(args *skel.CmdArgs) error {
 		return err
 	}
 	defer unlock()
-	address, err := recorded(args.ContainerID)
+	address, err := c.recorded(args.ContainerID)
 	switch {
 	case err != nil:
 		return err
@@ -240,12 +293,29 @@ func del(args *skel.CmdArgs) error {
 // undo removes the rule and then its record, unless the fault changes that.
 func (c *config) undo(id, address string, recordFirst, shrug bool) error {
 	if recordFirst {
-		return errors.Join(forget(id), deleteRule(address))
+		return errors.Join(forget(id), c.deleteRule(address))
 	}
-	if err := deleteRule(address); err != nil && !shrug {
+	if err := c.deleteRule(address); err != nil && !shrug {
 		return err
 	}
 	return forget(id)
+}
+
+// records returns the files of all records.
+func (c *config) records() (files []string, err error) {
+	if c.Fault == "unread-is-empty" {
+		return filepath.Glob(path("*"))
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".json" {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, nil
 }
 
 func gc(args *skel.CmdArgs) error {
@@ -253,7 +323,7 @@ func gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(path("*"))
+	files, err := c.records()
 	if err != nil {
 		return err
 	}
@@ -262,7 +332,7 @@ func gc(args *skel.CmdArgs) error {
 		if slices.ContainsFunc(c.ValidAttachments, func(a types.GCAttachment) bool { return a.ContainerID == id }) {
 			continue
 		}
-		address, err := recorded(id)
+		address, err := c.recorded(id)
 		if err != nil {
 			return err
 		}

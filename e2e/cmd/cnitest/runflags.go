@@ -116,11 +116,12 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.section, "section", "",
 		"run the requirements of a section of the CNI specification, e.g. 5 or 2.GC (see cnitest list sentences)")
 	flags.BoolVar(&f.quick, "quick", false,
-		"leave out the tests that kill the plugins under test at every call, or make the call fail, and those of two "+
-			"calls that take turns")
+		"leave out the tests that kill the plugins under test at every call, make the call fail or answer it badly, and "+
+			"those of two calls that take turns")
 	flags.BoolVar(&f.deep, "deep", false,
-		"try every schedule of two calls at once (RACE-*), also with two stops: minutes to hours")
-	flags.Uint64Var(&f.seed, "seed", 1, "choice of the schedules of two calls at once, unless --deep tries all")
+		"try every schedule of two calls at once (RACE-*), also with two stops, and every bad answer (READ-*): "+
+			"minutes to hours")
+	flags.Uint64Var(&f.seed, "seed", 1, "choice of the schedules and bad answers that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
 		"try one schedule of two calls at once, by the token that a report shows, and nothing else")
 	flags.StringVar(&f.shard, "shard", "",

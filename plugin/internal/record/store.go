@@ -198,7 +198,7 @@ func newerError(a Attachment, got int) *CorruptError {
 
 // List returns all records of all networks in order of their sequence, and those that cannot be read.
 func (s *Store[T]) List() ([]Entry[T], []*CorruptError, error) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "[^.]*", "*", "*"))
+	paths, err := s.below(3)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -220,6 +220,29 @@ func (s *Store[T]) List() ([]Entry[T], []*CorruptError, error) {
 	}
 	slices.SortFunc(entries, older)
 	return entries, corrupt, nil
+}
+
+// below returns the paths at a depth below the directory of records: networks, containers, records. It does not use
+// filepath.Glob, which takes a directory that cannot be read for an empty one.
+func (s *Store[T]) below(depth int) ([]string, error) {
+	paths := []string{s.dir}
+	for level := range depth {
+		var next []string
+		for _, dir := range paths {
+			entries, err := os.ReadDir(dir)
+			// A file in the place of a directory holds no record.
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+				return nil, fmt.Errorf("records: %w", err)
+			}
+			for _, e := range entries {
+				if level > 0 || !strings.HasPrefix(e.Name(), ".") {
+					next = append(next, filepath.Join(dir, e.Name()))
+				}
+			}
+		}
+		paths = next
+	}
+	return paths, nil
 }
 
 func older[T any](a, b Entry[T]) int {
@@ -323,8 +346,8 @@ func (s *Store[T]) Remove(a Attachment) error {
 
 // Tidy removes the empty directories that killed processes left, and rebuilds the index.
 func (s *Store[T]) Tidy() error {
-	for _, pattern := range []string{"[^.]*/*", "[^.]*"} {
-		paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
+	for _, depth := range []int{2, 1} {
+		paths, err := s.below(depth)
 		if err != nil {
 			return err
 		}

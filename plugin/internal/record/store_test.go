@@ -283,3 +283,21 @@ func TestOpen_after_the_holder_was_killed(t *testing.T) {
 	}
 	s.Close()
 }
+
+// TestStore_List_unreadable checks that a directory that cannot be read is not taken for an empty one: GC would leave
+// everything, or remove what the records hold.
+func TestStore_List_unreadable(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	loop := filepath.Join(s.dir, "net")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := s.List()
+	if want := fmt.Sprintf("records: open %s: too many levels of symbolic links", loop); fmt.Sprint(err) != want {
+		t.Errorf("got %q, want %q", fmt.Sprint(err), want)
+	}
+	if err := s.Tidy(); err == nil {
+		t.Error("Tidy: want an error")
+	}
+}

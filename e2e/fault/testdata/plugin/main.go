@@ -29,8 +29,10 @@ func main() {
 	}
 	for _, word := range strings.Fields(os.Getenv("CNI_ARGS")) {
 		act := actions()[word]
-		if act == nil {
-			act = turns()[word]
+		for _, more := range []map[string]func(string) error{turns(), looks()} {
+			if act == nil {
+				act = more[word]
+			}
 		}
 		if act == nil {
 			act = func(string) error { return errors.New("not known") }

@@ -1,0 +1,292 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/machinetime"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// answersTried is the number of faults of each worth that a run tries for each verb, unless it is deep.
+const answersTried = 2
+
+// sharedLane is a lane with another pod, which is attached all the time.
+func (t *trial) sharedLane(ctx context.Context) (*lane, error) {
+	l, err := t.lane(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l.beside, err = l.attach(ctx, "beside"); err != nil {
+		return nil, err
+	}
+	before, err := l.state(ctx, l.pods()...)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
+		return nil, err
+	}
+	l.clean, err = l.state(ctx, l.pods()...)
+	return l, err
+}
+
+// looked makes a call under a tracer that sees calls which only look.
+func (l *lane) looked(ctx context.Context, verb cni.Verb, injection *fault.Injection) (fault.Trace, error) {
+	var edits []func(*invocation)
+	on := l.pod
+	switch verb {
+	case cni.GC:
+		on, edits = nil, append(edits, keeping(l.beside))
+	case cni.Status:
+		on = nil
+	}
+	args, err := l.arguments(l.subjectInvocation(verb, on, edits...))
+	if err != nil {
+		return fault.Trace{}, err
+	}
+	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection, Reads: true})
+}
+
+// read gives bad answers to the looks of a verb.
+func (t *trial) read(ctx context.Context, verb cni.Verb) error {
+	pilot, err := t.sharedLane(ctx)
+	if err != nil {
+		return err
+	}
+	first, err := pilot.looked(ctx, cni.Add, nil)
+	if err != nil {
+		return err
+	}
+	if first.Call.ExitCode != 0 {
+		return &addError{first.Call}
+	}
+	pilot.pod.result = json.RawMessage(first.Call.Stdout)
+	now, err := pilot.state(ctx, pilot.pods()...)
+	if err != nil {
+		return err
+	}
+	whole := pilot.news(snapshot.Diff(pilot.clean, now))
+	observed := first
+	if verb != cni.Add {
+		if observed, err = pilot.looked(ctx, verb, nil); err != nil {
+			return err
+		}
+		if observed.Call.ExitCode != 0 {
+			return fmt.Errorf("%s without a fault: %s", verb, summary(observed.Call))
+		}
+	}
+	if call, err := pilot.call(ctx, cni.Del, pilot.pod); err != nil || call.ExitCode != 0 {
+		return errors.Join(err, fmt.Errorf("DEL without a fault: %s", summary(call)))
+	}
+	all := t.subject.badAnswers(observed.Points, directories(first.Points))
+	if len(all) == 0 {
+		return notApplicable("%s looks at nothing", verb)
+	}
+	explored, chosen, lanes := &t.subject.lab.Races, all, 2
+	if !explored.Deep {
+		// To make another lane takes longer than to try some more.
+		chosen, lanes = someOf(all, answersTried, explored.Seed), 1
+	}
+	count := &progress{planned: len(chosen), begin: time.Now(), told: time.Now()}
+	tried, err := t.tryAll(ctx, chosen, pilot, t.subject.lab.limit(min(lanes, len(chosen))), sweeper{
+		lane: t.sharedLane,
+		try: func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error) {
+			a, err := l.misread(ctx, verb, injection, whole)
+			count.tells(explored, t, "bad answers")
+			return a, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, a := range tried {
+		t.judgeRead(verb, a)
+	}
+	looks := slices.DeleteFunc(observed.Points, func(p fault.Point) bool { return p.Look == "" })
+	t.note("%d looks, %d of %d bad answers tried, seed %d", len(looks), len(tried), len(all), explored.Seed)
+	return nil
+}
+
+// progress counts what a deep run has tried.
+type progress struct {
+	mu             sync.Mutex
+	planned, tried int
+	begin, told    time.Time
+}
+
+// tells counts one more, and says now and then how far a deep run has come.
+func (c *progress) tells(explored *Races, t *trial, what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tried++
+	if !explored.Deep || explored.Tell == nil || time.Since(c.told) < tellEvery {
+		return
+	}
+	c.told = time.Now()
+	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
+	explored.Tell(fmt.Sprintf("%s of %s: %d of %d %s, about %s left", t.requirement.ID, t.subject.Type, c.tried,
+		c.planned, what, left.Round(time.Second)))
+}
+
+// directories returns the directories in which points make files.
+func directories(points []fault.Point) (dirs []string) {
+	for _, p := range points {
+		for _, word := range strings.Fields(p.What) {
+			verb, _, _ := strings.Cut(p.What, " ")
+			if !slices.Contains([]string{"create", "write", "rename", "link"}, verb) || !filepath.IsAbs(word) {
+				continue
+			}
+			if dir := filepath.Dir(word); !strings.HasPrefix(dir, "/proc/") && !strings.HasPrefix(dir, "/sys/") {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+// misread lets a verb get one bad answer, and clears up.
+func (l *lane) misread(ctx context.Context, verb cni.Verb, injection fault.Injection,
+	whole []snapshot.Change,
+) (*attempt, error) {
+	l.pod.result = nil
+	if verb != cni.Add && verb != cni.Status {
+		if _, err := l.add(ctx, l.pod); err != nil {
+			return nil, err
+		}
+	}
+	before, err := l.state(ctx, l.pods()...)
+	if err != nil {
+		return nil, err
+	}
+	a := &attempt{Injection: injection}
+	if a.trace, err = l.looked(ctx, verb, &injection); err != nil {
+		return nil, err
+	}
+	if a.trace.Call.ExitCode != 0 {
+		return a, l.after(ctx, verb, a)
+	}
+	now, err := l.state(ctx, l.pods()...)
+	if err != nil {
+		return nil, err
+	}
+	has := l.news(snapshot.Diff(l.clean, now))
+	switch verb {
+	case cni.Add:
+		if json.Valid([]byte(a.trace.Call.Stdout)) {
+			l.pod.result = json.RawMessage(a.trace.Call.Stdout)
+		}
+		a.missing = lacking(whole, has)
+		a.wrongs = append(damage(whole, has), l.sharedAddresses()...)
+	case cni.Check, cni.Status:
+		for _, c := range l.news(snapshot.Diff(before, now)) {
+			if !isLog(c.Item) {
+				a.wrongs = append(a.wrongs, "changes something: "+c.String())
+			}
+		}
+	case cni.Del, cni.GC:
+		settling, cancel := machinetime.WithTimeout(ctx, restless)
+		defer cancel()
+		left, err := l.settle(settling)
+		if err != nil {
+			return nil, err
+		}
+		a.missing = slices.DeleteFunc(left, func(c snapshot.Change) bool {
+			// The pod of an attachment that is no longer valid is gone.
+			return c.Item.Scope == l.pod.name && (verb == cni.GC || lost(injection))
+		})
+	}
+	return a, l.after(ctx, verb, a)
+}
+
+// sharedAddresses says which addresses both pods have.
+func (l *lane) sharedAddresses() (list []string) {
+	for _, addr := range addresses(l.pod) {
+		if slices.Contains(addresses(l.beside), addr) && !l.subject.file.OneAddress() {
+			list = append(list, fmt.Sprintf("gives the pod the address %s of another one", addr))
+		}
+	}
+	return list
+}
+
+// damage says what is gone that an undisturbed ADD leaves alone.
+func damage(whole, has []snapshot.Change) (list []string) {
+	gone := func(changes []snapshot.Change) []snapshot.Change {
+		return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool { return c.Op == snapshot.Added })
+	}
+	for _, c := range lacking(gone(has), gone(whole)) {
+		list = append(list, "damages something: "+c.String())
+	}
+	return list
+}
+
+// after does what a runtime does after the call, and compares what is left.
+func (l *lane) after(ctx context.Context, verb cni.Verb, a *attempt) error {
+	failed := a.trace.Call.ExitCode != 0
+	if failed && verb == cni.GC {
+		call, err := l.call(ctx, cni.GC, nil, keeping(l.beside))
+		if err != nil {
+			return err
+		}
+		a.later = append(a.later, call)
+	}
+	if verb == cni.Status {
+		return nil
+	}
+	call, err := l.call(ctx, cni.Del, l.pod)
+	if err != nil {
+		return err
+	}
+	a.later = append(a.later, call)
+	settling, cancel := machinetime.WithTimeout(ctx, restless)
+	defer cancel()
+	a.left, err = l.settle(settling)
+	l.dirty = len(a.left) > 0
+	a.left = slices.DeleteFunc(a.left, func(c snapshot.Change) bool {
+		return c.Item.Scope == l.pod.name && lost(a.Injection)
+	})
+	return err
+}
+
+// lost reports whether the plugin could not read a record. What it has made in the pod goes with the pod: if DEL failed
+// for that, nobody could ever delete the pod.
+func lost(i fault.Injection) bool { return i.When == fault.Torn || i.When == fault.Empty }
+
+// judgeRead says what is wrong with the outcome of a bad answer.
+func (t *trial) judgeRead(verb cni.Verb, a *attempt) {
+	call := a.trace.Call
+	answer, hasError := failure(call)
+	i := slices.IndexFunc(a.later, func(c cni.Call) bool { return c.ExitCode != 0 })
+	switch {
+	case a.trace.Hung:
+		t.fault(a, verb, "%s, %s, hangs", verb, a.Injection)
+	case a.trace.Hit == nil || !a.trace.Told:
+		// It did not get the answer.
+	case call.ExitCode != 0 && (!hasError || answer.Msg == ""):
+		t.fault(a, verb, "%s, %s: want an error object, got %s", verb, a.Injection, summary(call))
+	case call.ExitCode != 0 && again(a.Injection):
+		t.fault(a, verb, "%s, %s: want that it tries again, got %s", verb, a.Injection, summary(call))
+	case len(a.missing) > 0 && verb == cni.Add:
+		t.fault(a, verb, "ADD succeeds although %s, and lacks %s", a.Injection, first(a.missing))
+	case len(a.missing) > 0:
+		t.fault(a, verb, "%s succeeds although %s, and leaves %s", verb, a.Injection, first(a.missing))
+	case len(a.wrongs) > 0:
+		t.fault(a, verb, "%s succeeds although %s, and %s", verb, a.Injection, a.wrongs[0])
+	case i >= 0:
+		t.fault(a, verb, "%s after %s, %s: want success, got %s", a.later[i].Verb, verb, a.Injection,
+			summary(a.later[i]))
+	case len(a.left) > 0:
+		t.fault(a, verb, "%s after %s, %s, leaves %s", a.later[len(a.later)-1].Verb, verb, a.Injection, first(a.left))
+	}
+}

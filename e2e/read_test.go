@@ -1,0 +1,102 @@
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// read gives bad answers to the last plugin of a chain, and returns the results by requirement.
+func read(t *testing.T, selection e2e.Selection, chain ...string) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
+	})
+	units, err := suite.Matching("reads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]report.Result{}
+	for _, u := range units {
+		results[u.ID] = suite.RunUnit(t.Context(), u)
+	}
+	if _, err := suite.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// readDefects are the faults of the plugin careless when it looks at something: the requirement that finds each, and
+// words of the reason.
+func readDefects() []struct{ fault, id, want string } {
+	const lists = "RTM_GETRULE table 0 (all) interrupted "
+	return []struct{ fault, id, want string }{
+		{"gives-up", "READ-ADD", lists + "once: want that it tries again, got exit status 1"},
+		{"gives-up", "READ-STATUS", lists + "once: want that it tries again, got exit status 1"},
+		{"takes-as-whole", "READ-DEL", lists + "once, and leaves + rule inet 1500: from 192.168.1.2/32"},
+		{"takes-as-whole", "READ-CHECK", lists + "once: want that it tries again, got exit status 1"},
+		{"takes-as-whole", "READ-GC", lists + "once, and leaves + rule inet 1500: from 192.168.1.2/32"},
+		{"torn-is-nothing", "READ-DEL", "cnitest-pod-1.json, which is empty, and leaves + file"},
+		{"torn-is-nothing", "READ-GC", "cnitest-pod-1.json, which is empty, and leaves + rule"},
+		{"unread-is-empty", "READ-GC", "open /run/careless answered with EMFILE, and leaves + file"},
+	}
+}
+
+// TestReads checks that each fault is found for its reason.
+func TestReads(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, readDefects()) {
+		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
+			holdLab(t)
+			got := read(t, e2e.Selection{Names: tt.id, Deep: true}, macvlan, careless(tt.fault))[tt.id]
+			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
+				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
+			}
+			for _, part := range []string{"the calls until then:", "CNI_COMMAND="} {
+				if !strings.Contains(allOf(got), part) {
+					t.Errorf("got\n%s\nwant %q in it", allOf(got), part)
+				}
+			}
+		})
+	}
+}
+
+// TestReads_complete checks that a broken plugin fails each requirement.
+func TestReads_complete(t *testing.T) {
+	found := map[string]bool{}
+	for _, d := range readDefects() {
+		found[d.id] = true
+	}
+	for _, r := range contract.Requirements() {
+		if strings.HasPrefix(r.ID, "READ-") && !found[r.ID] {
+			t.Errorf("%s: no broken plugin fails it", r.ID)
+		}
+	}
+}
+
+// TestReads_pass checks that a plugin that tries again passes, and those of this repository.
+func TestReads_pass(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, []struct {
+		name, config string
+		deep         bool
+	}{
+		{"careless", careless(""), true},
+		{"route", route, false},
+		{"veth-to-host", `{"type": "veth-to-host", "hostInterface": "eno1"}`, false},
+	}) {
+		t.Run(tt.name, func(t *testing.T) {
+			holdLab(t)
+			for id, got := range read(t, e2e.Selection{Deep: tt.deep, Seed: 1}, macvlan, tt.config) {
+				if got.Result != report.Pass {
+					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
+				}
+			}
+		})
+	}
+}
