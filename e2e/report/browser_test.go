@@ -25,6 +25,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/report/benchmark"
+	"github.com/cnitest/cnitest/e2e/report/matrix"
 )
 
 // findBrowser returns the path of a Chromium: the one in the variable CNITEST_BROWSER, or one on PATH.
@@ -255,6 +256,83 @@ func TestBrowser_benchmark(t *testing.T) {
 		}
 		lookAtPage(t, browser, filepath.Base(file), page.String(), wanted)
 	}
+}
+
+// TestBrowser_matrix looks at the page of cnitest report matrix, with as many versions as containernetworking/plugins
+// has. CNITEST_MATRIX names a directory with reports of one's own.
+func TestBrowser_matrix(t *testing.T) {
+	browser := newBrowser(t)
+	var sources []matrix.Source
+	for _, name := range []string{"ptp", "macvlan-veth-to-host"} {
+		for minor := range 10 {
+			r, err := report.ReadFile("../reports/" + name + "/report.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range r.Implementation.Plugins {
+				r.Implementation.Plugins[i].Version = fmt.Sprintf("v1.%d.0", minor)
+			}
+			// Something goes with each version, and comes back with the next one. Large pages take long.
+			r.Results = r.Results[40:100]
+			for i := minor; i < len(r.Results); i += 10 {
+				r.Results[i].Result, r.Results[i].Reason = report.Fail, "a reason with\na long_word_"+strings.Repeat("x", 80)
+			}
+			sources = append(sources, matrix.Source{Dir: fmt.Sprintf("%s-v1.%d.0", name, minor), Report: r})
+		}
+	}
+	m, err := matrix.New(sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Notes = []string{"vlan could not be run"}
+	lookAtPage(t, browser, "matrix", matrixPage(t, m), matrixTexts(m))
+	more := os.Getenv("CNITEST_MATRIX")
+	if more == "" {
+		return
+	}
+	files, err := filepath.Glob(filepath.Join(more, "*", report.JSONName))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no reports in %s: %v", more, err)
+	}
+	sources = nil
+	for _, file := range files {
+		r, err := report.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sources = append(sources, matrix.Source{Dir: filepath.Base(filepath.Dir(file)), Report: r})
+	}
+	if m, err = matrix.New(sources); err != nil {
+		t.Fatal(err)
+	}
+	lookAtPage(t, browser, "own", matrixPage(t, m), matrixTexts(m))
+}
+
+func matrixPage(t *testing.T, m *matrix.Matrix) string {
+	t.Helper()
+	var page strings.Builder
+	if err := m.WriteHTML(&page); err != nil {
+		t.Fatal(err)
+	}
+	return page.String()
+}
+
+// matrixTexts returns all texts that the page must show.
+func matrixTexts(m *matrix.Matrix) []string {
+	all := slices.Clone(m.Notes)
+	for _, p := range m.Plugins {
+		all = append(all, p.Name, p.Chain)
+		for _, v := range p.Versions {
+			all = append(all, v.Version)
+		}
+		for _, r := range p.Rows {
+			all = append(all, r.ID)
+		}
+		for _, c := range p.Changes {
+			all = append(all, c.ID, c.Title)
+		}
+	}
+	return all
 }
 
 // lookAtPage looks at a page in each view, and wants all texts on it.

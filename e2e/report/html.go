@@ -29,7 +29,7 @@ func (r *Report) WriteHTML(out io.Writer) error {
 		"group": func(title string, open bool, results []Result) group {
 			return group{title, open, results}
 		},
-		"symbol": Outcome.symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,
+		"symbol": Outcome.Symbol, "parts": reasonParts, "lines": evidenceLines, "href": href, "aligned": aligned,
 		"symptoms": r.symptoms, "name": Result.Name, "join": func(list []string) string {
 			return strings.Join(list, ", ")
 		},
@@ -38,7 +38,7 @@ func (r *Report) WriteHTML(out io.Writer) error {
 			return a + b
 		}, "networkY": func(i int) int {
 			return (i + 1) * lineHeight
-		}, "meaning": Outcome.meaning, "having": r.with, "counts": r.Counts,
+		}, "meaning": Outcome.Meaning, "having": r.with, "counts": r.Counts,
 	}).Parse(pageText)
 	if err != nil {
 		return err

@@ -156,7 +156,7 @@ func (r *Report) markdownSubject() [2]string {
 
 func (r *Report) markdownFailure(res Result, proof string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n#### %s %s: %s\n\n", res.Result.symbol(), plain(res.Name()), res.Result)
+	fmt.Fprintf(&b, "\n#### %s %s: %s\n\n", res.Result.Symbol(), plain(res.Name()), res.Result)
 	fmt.Fprintf(&b, "%s\n\n", plain(clip(res.Title, markdownReason)))
 	for i, part := range reasonParts(clip(res.Reason, markdownReason)) {
 		if i > 0 {

@@ -11,8 +11,8 @@ func Outcomes() []Outcome {
 	return []Outcome{Pass, Fail, Vacuous, Blocked, Skipped, NotApplicable, NotClaimed, KnownUpstream}
 }
 
-// meaning returns what a reader of a report must know about an outcome.
-func (o Outcome) meaning() string {
+// Meaning returns what a reader of a report must know about an outcome.
+func (o Outcome) Meaning() string {
 	switch o {
 	case Pass:
 		return "what was asked for was seen"
@@ -35,8 +35,8 @@ func (o Outcome) meaning() string {
 	return ""
 }
 
-// symbol distinguishes outcomes without colours.
-func (o Outcome) symbol() string {
+// Symbol distinguishes outcomes without colours.
+func (o Outcome) Symbol() string {
 	switch o {
 	case Pass:
 		return "✓"

@@ -36,7 +36,7 @@ of another apiVersion, or with unknown fields, is an error.`,
 				_, err := io.WriteString(out, r.Markdown())
 				return err
 			}),
-		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newBadgeCommand())
+		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newMatrixCommand(), newBadgeCommand())
 	return cmd
 }
 

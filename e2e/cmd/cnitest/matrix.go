@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/report/matrix"
+)
+
+func newMatrixCommand() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use:   "matrix DIR…",
+		Short: "Put reports about versions of plugins side by side: what came and what went",
+		Long: `Matrix reads all reports below the directories and writes one page about them: each plugin with its
+versions, each requirement and scenario in each version, and what came and what went from one version
+to the next. A plugin that was under test nowhere, such as an IPAM plugin, has what was seen of it
+beside others.
+
+The version is that of the target file (implementation.version), else that in the binary of the first
+plugin under test. Two reports about the same version, chain and profile are an error, and so are
+shards that were not merged.`,
+		Example: `  cnitest report matrix reports --out matrix
+  cnitest report matrix v1/out v2/out            only what came and what went, on standard output`,
+		Args: someDirs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sources, err := reportsBelow(args, out)
+			if err != nil {
+				return err
+			}
+			m, err := matrix.New(sources)
+			if err != nil {
+				return err
+			}
+			printChanges(cmd.OutOrStdout(), m)
+			if out == "" {
+				return nil
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "page: %s\n", filepath.Join(out, matrix.HTMLName))
+			return m.WriteDir(out)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "directory for matrix.html, matrix.md and matrix.json")
+	cmd.AddCommand(&cobra.Command{
+		Use: "schema", Short: "Print the JSON schema of matrix.json", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := cmd.OutOrStdout().Write(matrix.Schema())
+			return err
+		},
+	})
+	return cmd
+}
+
+// reportsBelow reads all reports below directories, with their places as seen from another one. The reports of the runs
+// of --repeat, and of shards beside a merged report, are parts of the one above them.
+func reportsBelow(dirs []string, from string) ([]matrix.Source, error) {
+	var sources []matrix.Source
+	var errs []error
+	for _, dir := range dirs {
+		var found []string
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || d.Name() != report.JSONName {
+				return err
+			}
+			found = append(found, filepath.Dir(path))
+			return nil
+		})
+		if err == nil && found == nil {
+			err = fmt.Errorf("%s: there is no %s in it", dir, report.JSONName)
+		}
+		errs = append(errs, err)
+		slices.Sort(found)
+		for _, at := range outermost(found) {
+			r, err := report.ReadFile(filepath.Join(at, report.JSONName))
+			place, err2 := relative(from, at)
+			sources, errs = append(sources, matrix.Source{Dir: place, Report: r}), append(errs, err, err2)
+		}
+	}
+	return sources, errors.Join(errs...)
+}
+
+// outermost leaves out directories below others; the list is sorted.
+func outermost(dirs []string) (outer []string) {
+	for _, dir := range dirs {
+		if !slices.ContainsFunc(outer, func(above string) bool {
+			rest, err := filepath.Rel(above, dir)
+			return err == nil && filepath.IsLocal(rest)
+		}) {
+			outer = append(outer, dir)
+		}
+	}
+	return outer
+}
+
+// relative returns a path as seen from a directory; from "" it stays as it is.
+func relative(from, path string) (string, error) {
+	if from == "" {
+		return path, nil
+	}
+	from, err := filepath.Abs(from)
+	to, err2 := filepath.Abs(path)
+	if err := errors.Join(err, err2); err != nil {
+		return "", err
+	}
+	return filepath.Rel(from, to)
+}
+
+// printChanges prints what went, with its reason, and counts what came.
+func printChanges(out io.Writer, m *matrix.Matrix) {
+	for _, p := range m.Plugins {
+		for _, step := range p.Steps() {
+			fmt.Fprintf(out, "%s %s, after %s: %d went, %d came\n", p.Name, step.To, step.From, len(step.Went),
+				len(step.Came))
+			for _, c := range step.Went {
+				fmt.Fprintf(out, "    went  %-12s %s\n          %s\n", c.ID, c.Title, inLines(c.Reason))
+			}
+			for _, c := range step.Came {
+				fmt.Fprintf(out, "    came  %-12s %s\n", c.ID, c.Title)
+			}
+		}
+	}
+	for _, note := range m.Notes {
+		fmt.Fprintf(out, "note: %s\n", note)
+	}
+}
