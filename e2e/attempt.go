@@ -109,6 +109,12 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 		// The report contains both runs. A failure of a plugin that is not under test needs no note.
 		return second
 	}
+	if first.result.Result == second.result.Result {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.repeated = append(s.repeated, first.unit.Name())
+		return second
+	}
 	s.note("%s ran twice, the second time alone: %s at first (%s) while the machine was busy (%s), %s then",
 		first.unit.Name(), first.result.Result, brief(first.reason()), first.found.Text, second.result.Result)
 	return second

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -102,6 +103,10 @@ func (s *Suite) Finish() (*report.Report, error) {
 	if shard := s.options.Select.Shard; shard.Of > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("the verdict is that of shard %s; cnitest report merge has that of all",
 			shard))
+	}
+	if len(s.repeated) > 0 {
+		r.Notes = append(r.Notes, "ran twice, the second time alone, since the machine was busy, with the same result: "+
+			strings.Join(s.repeated, ", "))
 	}
 	if s.options.Select.Quick {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
+	"github.com/cnitest/cnitest/e2e/lab/kubernetes"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -53,6 +54,9 @@ func Parse(file string, data []byte) (*Target, error) {
 	}
 	if t.Cloud != nil {
 		v.cloud(t.Cloud)
+	}
+	if t.Kubernetes != nil {
+		v.kubernetes(t.Kubernetes, filepath.Dir(file))
 	}
 	if v.problems != nil {
 		return nil, strictyaml.Join(file, v.problems)
@@ -170,6 +174,33 @@ func (v *validator) cloud(c *Cloud) {
 		v.wrong("cloud.metadata", "unknown metadata %q; %s", c.Metadata, strictyaml.Meant(c.Metadata,
 			[]string{MetadataV1, MetadataV2}))
 	}
+}
+
+// kubernetes checks the files with definitions, whose relative paths start at dir, and finds those that patterns name.
+func (v *validator) kubernetes(k *Kubernetes, dir string) {
+	if k.Kubeconfig != "" {
+		v.path("kubernetes.kubeconfig", k.Kubeconfig)
+	}
+	var found []string
+	for i, pattern := range k.CRDs {
+		at, from := fmt.Sprintf("kubernetes.crds[%d]", i), pattern
+		if !filepath.IsAbs(from) {
+			from = filepath.Join(dir, from)
+		}
+		files, err := filepath.Glob(from)
+		if err != nil || len(files) == 0 {
+			v.wrong(at, "no file %s; write the path of a manifest with a CustomResourceDefinition, relative to this file",
+				pattern)
+			continue
+		}
+		for _, file := range files {
+			if _, err := kubernetes.ReadDefinitions(file); err != nil {
+				v.wrong(at, "%v; write the path of a manifest with a CustomResourceDefinition", err)
+			}
+		}
+		found = append(found, files...)
+	}
+	k.CRDs = found
 }
 
 // within reports a number in the file that is out of bounds.

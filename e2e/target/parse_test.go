@@ -1,6 +1,8 @@
 package target
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -71,6 +73,27 @@ func TestTarget_defaults(t *testing.T) {
 	}
 	if got.Daemon.Time() != DefaultWithin || got.Cloud.Network().String() != defaultVPC || got.Cloud.Interfaces() != 1 {
 		t.Errorf("got %s, %s, %d, want the defaults", got.Daemon.Time(), got.Cloud.Network(), got.Cloud.Interfaces())
+	}
+}
+
+func TestParse_definitions(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.yaml", "b.yaml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("kind: CustomResourceDefinition\nmetadata: {name: x.y}\n"),
+			0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Parse(filepath.Join(dir, "x.target.yaml"), []byte("apiVersion: cnitest/v1alpha1\nkind: Target\n"+
+		"kubernetes: {crds: [\"*.yaml\"], kubeconfig: /etc/kubeconfig}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Kubernetes{
+		CRDs: []string{filepath.Join(dir, "a.yaml"), filepath.Join(dir, "b.yaml")}, Kubeconfig: "/etc/kubeconfig",
+	}
+	if diff := cmp.Diff(want, got.Kubernetes); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -37,6 +37,8 @@ type Target struct {
 	Devices []string `yaml:"devices"`
 	// Cloud is the network of the nodes; nil means a LAN that fits the conflist.
 	Cloud *Cloud `yaml:"cloud"`
+	// Kubernetes is an API that the nodes reach; nil means that there is none.
+	Kubernetes *Kubernetes `yaml:"kubernetes"`
 
 	// Source is the text of the file.
 	Source []byte `yaml:"-"`
@@ -48,6 +50,17 @@ func (t *Target) GivenDevices() []string {
 		return nil
 	}
 	return t.Devices
+}
+
+// Kubernetes is a Kubernetes API, without controllers and kubelets: an API server and its etcd, from the same places as
+// the programs of Setup. Each node reaches it at an address of its own, and a plugin finds it by a kubeconfig.
+type Kubernetes struct {
+	// CRDs are files with custom resource definitions. A pattern (path.Match) names several. A relative path starts at
+	// the target file; Parse replaces it by one that starts at the working directory.
+	CRDs []string `yaml:"crds"`
+	// Kubeconfig is the absolute path of the kubeconfig on each node; empty means wherever the conflist has the key
+	// kubeconfig.
+	Kubeconfig string `yaml:"kubeconfig"`
 }
 
 // Daemon is a program that a plugin talks to. It is started before any pod is attached; steps of scenarios restart it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -31,6 +33,8 @@ type machine struct {
 	cmd    *exec.Cmd
 	stderr *lockedBuffer
 	ended  sync.Once
+	// services are what this process offers in the machine's namespaces; they keep them alive.
+	services []io.Closer
 }
 
 const machineNamespaces = unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS |
@@ -105,6 +109,9 @@ func (m *machine) explain(err error) error {
 // close ends the process and everything in its namespaces. It may be called again.
 func (m *machine) close() {
 	m.ended.Do(func() {
+		for _, service := range m.services {
+			_ = service.Close()
+		}
 		if m.agent != nil {
 			_ = m.agent.Close()
 		}
@@ -118,6 +125,20 @@ func (m *machine) close() {
 			_ = m.ns.Close()
 		}
 	})
+}
+
+// loopback brings the machine's loopback interface up.
+func (m *machine) loopback() error {
+	lo, err := m.links.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return m.links.LinkSetUp(lo)
+}
+
+// inside calls f on a thread in the machine's network namespace.
+func (m *machine) inside(f func() error) error {
+	return ns.WithNetNSPath(fmt.Sprintf("/proc/%d/ns/net", m.pid()), func(ns.NetNS) error { return f() })
 }
 
 // pid returns the ID of the machine's first process as the caller sees it.

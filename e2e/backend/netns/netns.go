@@ -46,7 +46,8 @@ type Backend struct {
 	// Mounts are further mounts of the nodes.
 	Mounts Mounts
 
-	fabrics fabrics
+	fabrics pool[*machine]
+	apis    pool[*apiServer]
 }
 
 // BinDir is CNI_PATH on the nodes, the default directory of runtimes.
@@ -156,14 +157,20 @@ type lab struct {
 	plan    *conflist.Plan
 	other   *conflist.Plan // of Request.With; nil without it
 	cloud   *cloud         // nil without a cloud
-	fabric  *machine
+	api     *apiServer     // nil without Target.Kubernetes
 	nodes   []*cluster.Node
 	hosts   map[string]*cluster.Place
+	fabricOf
 
 	mu       sync.Mutex
 	machines map[string]*machine // by node
-	bridging sync.Mutex          // held by who makes a bridge
-	closing  sync.Once           // of the fabric
+}
+
+// fabricOf is the fabric of a cluster.
+type fabricOf struct {
+	fabric   *machine
+	bridging sync.Mutex // held by who makes a bridge
+	closing  sync.Once  // of the fabric
 }
 
 // Nodes returns the nodes in the order of the request.
@@ -195,13 +202,15 @@ func (l *lab) Close() error {
 		all.Go(m.close)
 	}
 	all.Wait()
+	l.returnAPI()
 	return nil
 }
 
 func (l *lab) startMachines(ctx context.Context) error {
 	var all sync.WaitGroup
-	errs := make([]error, len(l.plan.Nodes)+1)
+	errs := make([]error, len(l.plan.Nodes)+2)
 	all.Go(func() { errs[0] = l.startFabric(ctx) })
+	all.Go(func() { errs[len(errs)-1] = l.startAPI(ctx) })
 	for i, n := range l.plan.Nodes {
 		all.Go(func() {
 			m, err := l.startMachine(ctx, "node/"+n.Name)

@@ -34,17 +34,18 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	}
 	if disk == nil {
 		disk = []agent.File{{Path: ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: plan.Conflist}}
+		disk = append(disk, l.kubeconfigs()...)
 	}
 	if err := restore(ctx, m.agent, disk); err != nil {
 		return nil, err
 	}
-	lo, err := m.links.LinkByName("lo")
-	if err != nil {
+	if err := m.loopback(); err != nil {
 		return nil, err
 	}
-	if err := m.links.LinkSetUp(lo); err != nil {
-		return nil, err
+	if err := l.serveAPI(m); err != nil {
+		return nil, fmt.Errorf("%s: %w", node.Name, err)
 	}
+	var err error
 	if want.NICs > 1 {
 		if err := l.plugManagement(ctx, index, node); err != nil {
 			return nil, err

@@ -12,72 +12,80 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 )
 
-// fabrics keeps the fabrics of closed clusters for others: a switch that all cables were taken out of is as good as a
-// new one, and saves a process and a bridge, whose end stops all who change links on the machine for a grace period of
-// RCU (fabric.go, bridge). Only fabrics without hosts are kept, since nothing but the bridge is in them. It may be used
-// concurrently.
-type fabrics struct {
+// pool keeps what closed clusters no longer need for others, which saves them the start. It may be used concurrently.
+type pool[T interface{ close() }] struct {
 	mu   sync.Mutex
-	idle []*idleFabric
+	idle []*idle[T]
 }
 
-type idleFabric struct {
-	*machine
-	end *time.Timer
+type idle[T any] struct {
+	thing T
+	end   *time.Timer
 }
 
-const (
-	// idleTime is how long a fabric waits for another cluster before it ends.
-	idleTime = 2 * time.Second
-	// mostIdle bounds how many wait: on a busy machine the kernel takes its time to remove cables.
-	mostIdle = 16
-)
+// mostIdle bounds how many wait: on a busy machine the kernel takes its time to remove cables.
+const mostIdle = 16
 
-// give keeps a fabric until somebody takes it, or ends it.
-func (f *fabrics) give(m *machine) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.idle) >= mostIdle {
-		go m.close()
+// give keeps something until somebody takes it, at most for a time, or ends it.
+func (p *pool[T]) give(thing T, wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= mostIdle {
+		go thing.close()
 		return
 	}
-	idle := &idleFabric{machine: m}
-	idle.end = time.AfterFunc(idleTime, func() {
-		if f.remove(idle) {
-			m.close()
+	kept := &idle[T]{thing: thing}
+	kept.end = time.AfterFunc(wait, func() {
+		if p.remove(kept) {
+			thing.close()
 		}
 	})
-	f.idle = append(f.idle, idle)
+	p.idle = append(p.idle, kept)
 }
 
-// remove reports whether the fabric was still there.
-func (f *fabrics) remove(idle *idleFabric) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	at := slices.Index(f.idle, idle)
+// remove reports whether something was still there.
+func (p *pool[T]) remove(kept *idle[T]) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := slices.Index(p.idle, kept)
 	if at < 0 {
 		return false
 	}
-	f.idle = slices.Delete(f.idle, at, at+1)
+	p.idle = slices.Delete(p.idle, at, at+1)
 	return true
 }
 
-// take returns a fabric whose cables are gone and whose agent answers; nil if there is none.
-func (f *fabrics) take(ctx context.Context) *machine {
-	f.mu.Lock()
-	waiting := slices.Clone(f.idle)
-	f.mu.Unlock()
-	for _, idle := range waiting {
-		if !idle.unplugged() || !f.remove(idle) {
-			continue
+// take returns the first that fits, and whether there is one.
+func (p *pool[T]) take(fits func(T) bool) (thing T, found bool) {
+	p.mu.Lock()
+	waiting := slices.Clone(p.idle)
+	p.mu.Unlock()
+	for _, kept := range waiting {
+		if fits(kept.thing) && p.remove(kept) {
+			kept.end.Stop()
+			return kept.thing, true
 		}
-		idle.end.Stop()
-		if _, err := idle.agent.Hello(ctx); err == nil {
-			return idle.machine
-		}
-		idle.close()
 	}
-	return nil
+	return thing, false
+}
+
+// idleFabric is how long a fabric waits for another cluster: a switch that all cables were taken out of is as good as a
+// new one, and saves a process and a bridge, whose end stops all who change links on the machine for a grace period of
+// RCU (fabric.go, bridge). Only fabrics without hosts are kept, since nothing but the bridge is in them.
+const idleFabric = 2 * time.Second
+
+// takeFabric returns a fabric whose cables are gone and whose agent answers; nil if there is none.
+func (b *Backend) takeFabric(ctx context.Context) *machine {
+	for {
+		fabric, found := b.fabrics.take((*machine).unplugged)
+		if !found {
+			return nil
+		}
+		if _, err := fabric.agent.Hello(ctx); err == nil {
+			return fabric
+		}
+		fabric.close()
+	}
 }
 
 // unplugged reports whether a fabric has no links but its loopback and the underlay's bridge. It asks no netlink
@@ -102,7 +110,7 @@ func (l *lab) shared() bool { return l.req.Alone && l.cloud == nil && !l.leases(
 // startFabric starts the fabric, or takes one of an earlier cluster.
 func (l *lab) startFabric(ctx context.Context) (err error) {
 	if l.shared() {
-		if l.fabric = l.backend.fabrics.take(ctx); l.fabric != nil {
+		if l.fabric = l.backend.takeFabric(ctx); l.fabric != nil {
 			return nil
 		}
 	}
@@ -121,7 +129,7 @@ func (l *lab) closeFabric() {
 		switch {
 		case l.fabric == nil:
 		case l.shared():
-			l.backend.fabrics.give(l.fabric)
+			l.backend.fabrics.give(l.fabric, idleFabric)
 		default:
 			l.fabric.close()
 		}

@@ -93,6 +93,10 @@ func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluste
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
 	}
+	if f.node.target != nil && f.node.target.Kubernetes != nil {
+		return nil, nil, fmt.Errorf("the target file has `kubernetes`, an API that only --backend %s makes; remove it "+
+			"there if the machines of --backend %s have an API server and a kubeconfig", netnsBackend, f.backend)
+	}
 	var backend interface {
 		cluster.Backend
 		Close() error

@@ -116,7 +116,11 @@ func validateTarget(out io.Writer, file string, data []byte) error {
 	if c := t.Cloud; c != nil {
 		cloud = fmt.Sprintf("a cloud, %d ENIs on each node", c.Interfaces())
 	}
-	_, err = fmt.Fprintf(out, "%s: valid target: %d commands of setup, %s, %s\n", file, len(t.Setup), daemon, cloud)
+	api := ""
+	if k := t.Kubernetes; k != nil {
+		api = fmt.Sprintf(", a Kubernetes API with the definitions of %d files", len(k.CRDs))
+	}
+	_, err = fmt.Fprintf(out, "%s: valid target: %d commands of setup, %s, %s%s\n", file, len(t.Setup), daemon, cloud, api)
 	return err
 }
 
