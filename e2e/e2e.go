@@ -83,7 +83,8 @@ type Options struct {
 type Selection struct {
 	// Scenarios are the scenario files; nil means those that come with the package.
 	Scenarios fs.FS
-	// Names is a path.Match pattern of the scenarios and requirements to run; empty means all.
+	// Names are path.Match patterns of the scenarios and requirements to run, separated by commas; each must match one.
+	// Empty means all.
 	Names string
 	// Quick leaves out what takes time: no plugin is killed or failed at every call, and no two calls take turns.
 	Quick bool

@@ -100,6 +100,12 @@ func TestNew_refuses(t *testing.T) {
 				"scenarios` and `cnitest list requirements`",
 		},
 		{
+			"one pattern of two without a match",
+			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Select: e2e.Selection{Names: "del-*,DELL-*"}},
+			"scenario pattern \"DELL-*\" matches none of NUMBER scenarios and requirements; see `cnitest list " +
+				"scenarios` and `cnitest list requirements`",
+		},
+		{
 			"a soak of no time",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Soak: e2e.Soak{For: time.Millisecond}},
 			"soak of 1ms: want 1s or more",

@@ -199,22 +199,30 @@ func (o *Options) choose(
 	if o.Select.Names == "" {
 		return scenarios, requirements, nil
 	}
-	matches := func(name string) bool {
-		// Scenarios are in lower case, requirements in upper case: 'del-*' selects the former, 'DEL-*' the latter.
-		ok, _ := path.Match(o.Select.Names, name)
-		return ok
-	}
-	if _, err := path.Match(o.Select.Names, ""); err != nil {
-		return nil, nil, fmt.Errorf("scenario pattern %q: %w", o.Select.Names, err)
-	}
 	total := len(scenarios) + len(requirements)
+	patterns := strings.Split(o.Select.Names, ",")
+	found := make([]bool, len(patterns))
+	matches := func(name string) (any bool) {
+		for i, pattern := range patterns {
+			// Scenarios are in lower case, requirements in upper case: 'del-*' selects the former, 'DEL-*' the latter.
+			if ok, _ := path.Match(pattern, name); ok {
+				found[i], any = true, true
+			}
+		}
+		return any
+	}
 	scenarios = slices.DeleteFunc(slices.Clone(scenarios), func(s *scenario.Scenario) bool { return !matches(s.Name) })
 	requirements = slices.DeleteFunc(slices.Clone(requirements), func(r *contract.Requirement) bool {
 		return !matches(r.ID)
 	})
-	if len(scenarios)+len(requirements) == 0 {
-		return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest "+
-			"list scenarios` and `cnitest list requirements`", o.Select.Names, total)
+	for i, pattern := range patterns {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, nil, fmt.Errorf("scenario pattern %q: %w", pattern, err)
+		}
+		if !found[i] {
+			return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest "+
+				"list scenarios` and `cnitest list requirements`", pattern, total)
+		}
 	}
 	return scenarios, requirements, nil
 }

@@ -242,7 +242,7 @@ func (f *runFlags) check(list *conflist.File) error {
 		return fmt.Errorf("--soak %s: want 1s or more", f.soak)
 	case f.soakPods < 1:
 		return fmt.Errorf("--soak-pods %d: want 1 or more", f.soakPods)
-	case f.soak > 0 && (f.names != "" || f.labels != "" || f.section != "" || f.quick || f.failed != ""):
+	case f.soak > 0 && (f.names != nil || f.labels != "" || f.section != "" || f.quick || f.failed != ""):
 		return errors.New("--soak with --scenario, --label-filter, --section, --failed or --quick: a soak runs alone")
 	case f.section != "" && f.labels != "":
 		return errors.New("--section with --label-filter: want one of them")
@@ -296,7 +296,7 @@ func (f *runFlags) readToken() (err error) {
 	if f.replay == "" {
 		return nil
 	}
-	if f.names != "" || f.labels != "" || f.quick || f.failed != "" || f.soak > 0 {
+	if f.names != nil || f.labels != "" || f.quick || f.failed != "" || f.soak > 0 {
 		return errors.New("--replay with --scenario, --label-filter, --section, --failed, --soak or --quick: a " +
 			"schedule is replayed alone")
 	}
@@ -322,7 +322,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{
-			Names: f.names, Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,
+			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,
 			Shard: f.part,
 		},
 		FailFast: f.failFast,

@@ -37,8 +37,9 @@ type claimFlags struct {
 
 // selectFlags say what to run.
 type selectFlags struct {
-	names, labels, section string
-	quick                  bool
+	names           []string
+	labels, section string
+	quick           bool
 	raceFlags
 	shardFlags
 	soak     time.Duration
@@ -110,7 +111,8 @@ func (f *claimFlags) add(flags *pflag.FlagSet) {
 }
 
 func (f *selectFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.names, "scenario", "", "pattern of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*'")
+	flags.StringSliceVar(&f.names, "scenario", nil,
+		"patterns of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*,host-to-pod'")
 	flags.StringVar(&f.labels, "label-filter", "",
 		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
 	flags.StringVar(&f.section, "section", "",
