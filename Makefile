@@ -51,7 +51,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules soak lint verify fmt generate clean test-examples track-record build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify fmt generate clean test-examples track-record build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -164,6 +164,9 @@ stress: build ## Run the six published conflists 20 times beside busy loops, and
 
 schedules: build ## Try every schedule of two calls at once on the reference plugins, also with two stops; half an hour
 	@status=0; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --label-filter schedules --deep || status=$$?; echo;) exit $$status
+
+power: build ## Try every disk that a power cut may leave on the reference plugins and those beside them; a few minutes
+	@status=0; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --label-filter power --deep || status=$$?; echo;) exit $$status
 
 soak: build ## Let 200 pods come and go for a minute on two nodes of a cloud; no address may have two owners at any time
 	$(BIN)/cnitest run plugin/routed-eni/net.d/10-routed-eni.conflist --target plugin/routed-eni/testdata/large-cloud.target.yaml --bin-dir $(BIN) --soak 60s --soak-pods 200

@@ -110,7 +110,7 @@ func (s *Suite) Finish() (*report.Report, error) {
 	}
 	if s.options.Select.Quick {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+
-			"and no two calls took turns (RACE-ADD-ADD to RACE-DEL-STATUS)")
+			"no two calls took turns (RACE-ADD-ADD to RACE-DEL-STATUS), and no power failed (POWER-ADD to POWER-GC)")
 	}
 	slices.SortStableFunc(r.Results, func(a, b report.Result) int { return compareResults(a, b) })
 	r.DurationSeconds = seconds(time.Since(s.started))

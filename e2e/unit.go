@@ -48,9 +48,7 @@ func (s *Suite) Units() []*Unit {
 	}
 	for _, r := range s.requirements {
 		for _, subject := range s.subjects {
-			// Fault injection takes time, and only the authors of a plugin need to know how it survives that.
-			if r.Of(subject.Role) && (!r.Sweeps() || slices.Contains(s.options.Plugins, subject.Type) &&
-				!s.options.Select.Quick) {
+			if r.Of(subject.Role) && s.options.asks(r, subject.Type) {
 				units = append(units, &Unit{
 					ID: r.ID, Plugin: subject.Type, Labels: requirementLabels(r, subject),
 					requirement: r, subject: subject,
@@ -67,6 +65,13 @@ func (s *Suite) Units() []*Unit {
 	return s.options.Select.Shard.of(units)
 }
 
+// asks reports whether a requirement is asked of a plugin. Fault injection takes time, and only the authors of a plugin
+// need to know how it survives that; a deep run also says what a power cut does to the plugins beside it.
+func (o *Options) asks(r *contract.Requirement, plugin string) bool {
+	underTest := slices.Contains(o.Plugins, plugin) || r.Powers() && (o.Select.Deep || o.Select.Replay != nil)
+	return !r.Sweeps() || underTest && !o.Select.Quick
+}
+
 func requirementLabels(r *contract.Requirement, subject *contract.Subject) []string {
 	level := report.Extended
 	if r.Level == contract.Must || r.Level == contract.MustNot {
@@ -76,6 +81,8 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 	switch {
 	case r.Races():
 		labels = append(labels, schedulesLabel)
+	case r.Powers():
+		labels = append(labels, powerLabel)
 	case r.Sampled():
 		labels = append(labels, readsLabel)
 	case r.Sweeps():
@@ -84,12 +91,13 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 	return append(labels, r.Covers...)
 }
 
-// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, and of
-// those that try schedules of two calls at once.
+// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, of those
+// that try schedules of two calls at once, and of those that cut the power.
 const (
 	faultsLabel    = "faults"
 	readsLabel     = "reads"
 	schedulesLabel = "schedules"
+	powerLabel     = "power"
 )
 
 // contractLabel is the label of all requirements.

@@ -50,6 +50,11 @@ func StartTarget(ctx context.Context, node *Node, t *target.Target) error {
 
 // StartDaemon starts a target's daemon on a node and waits until it is ready.
 func StartDaemon(ctx context.Context, node *Node, d *target.Daemon) error {
+	return node.Agent.StartDaemon(ctx, DaemonArgs(node, d))
+}
+
+// DaemonArgs returns what an agent is told to start a target's daemon.
+func DaemonArgs(node *Node, d *target.Daemon) agent.DaemonArgs {
 	args := agent.DaemonArgs{
 		Name: d.Name, Command: d.Command, BinDirs: node.BinDirs, Socket: d.Ready.Socket, File: d.Ready.File,
 		Within: d.Time(), Owns: d.Owns,
@@ -57,5 +62,5 @@ func StartDaemon(ctx context.Context, node *Node, d *target.Daemon) error {
 	for _, name := range slices.Sorted(maps.Keys(d.Environment)) {
 		args.Env = append(args.Env, name+"="+d.Environment[name])
 	}
-	return node.Agent.StartDaemon(ctx, args)
+	return args
 }

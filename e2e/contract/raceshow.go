@@ -126,7 +126,7 @@ func (l *raceLane) window(e *encounter) string {
 
 // report reports what is wrong after a schedule.
 func (l *raceLane) report(e *encounter) {
-	token := &Token{l.subject.Type, l.setting, e.Schedule}
+	token := &Token{plugin: l.subject.Type, setting: l.setting, schedule: e.Schedule}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n%s\n\n%s\n", l.describe(), l.window(e), strings.Join(e.wrongs, "\n"))
 	const star = "A star marks a call that touches what the other one touches, too, and one of them changes."

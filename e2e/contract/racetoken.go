@@ -11,17 +11,28 @@ import (
 
 // Token names one schedule of two calls of a plugin: "route:ADD-DEL:pods-cold:A14.B3" is the ADD (A) that is stopped
 // before its 14th point on a node without other pods, and the DEL (B) of another pod that is stopped before its third.
-// Without numbers it is one call (A or B) and then the other.
+// Without numbers it is one call (A or B) and then the other. "host-local:POWER-ADD:cache:7:empty@/var/lib/x" is a power
+// cut after the seventh call on the disk with an empty file, found by a runtime with its cache.
 type Token struct {
 	plugin string
 	setting
 	schedule fault.Schedule
+	// requirement and blackout are those of a power cut; empty for a schedule.
+	requirement, blackout string
 }
 
 // ParseToken returns the token with a text.
 func ParseToken(text string) (*Token, error) {
 	wrong := func(why string) error {
 		return fmt.Errorf("token %q: %s; want one that a report shows, like route:ADD-DEL:pods-cold:A14", text, why)
+	}
+	if plugin, cut, ok := strings.Cut(text, ":POWER-"); ok && plugin != "" {
+		verb, blackout, ok := strings.Cut(cut, ":")
+		t := &Token{plugin: plugin, requirement: "POWER-" + verb, blackout: blackout}
+		if r := Find(t.requirement); r == nil || !ok {
+			return nil, wrong("no requirement is " + t.requirement)
+		}
+		return t, nil
 	}
 	parts := strings.Split(text, ":")
 	if len(parts) != 4 || parts[0] == "" {
@@ -60,14 +71,22 @@ func ParseToken(text string) (*Token, error) {
 	return t, nil
 }
 
-// Requirement returns the id of the requirement that the schedule is about, Plugin the type of its plugin.
-func (t *Token) Requirement() string { return fmt.Sprintf("RACE-%s-%s", t.verbs[0], t.verbs[1]) }
+// Requirement returns the id of the requirement that the schedule or power cut is about, Plugin the type of its plugin.
+func (t *Token) Requirement() string {
+	if t.requirement != "" {
+		return t.requirement
+	}
+	return fmt.Sprintf("RACE-%s-%s", t.verbs[0], t.verbs[1])
+}
 
 // Plugin returns the type of the plugin.
 func (t *Token) Plugin() string { return t.plugin }
 
 // String returns the token's text.
 func (t *Token) String() string {
+	if t.requirement != "" {
+		return fmt.Sprintf("%s:%s:%s", t.plugin, t.requirement, t.blackout)
+	}
 	stops := []string{}
 	if len(t.schedule.Stops) == 0 {
 		stops = append(stops, string(rune('A'+t.schedule.First)))

@@ -20,12 +20,20 @@ const (
 	tellEvery = 10 * time.Second
 )
 
-// tally counts the schedules of a requirement.
+// tally counts the schedules or disks of a requirement.
 type tally struct {
 	mu                              sync.Mutex
 	planned, tried, failed, strayed int
 	unfit                           []string
 	begin, told                     time.Time
+	what                            string // schedules, disks
+}
+
+// failures returns how many failed.
+func (c *tally) failures() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
 }
 
 // race tries schedules of two verbs.
@@ -35,7 +43,7 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 		return notApplicable("the schedule is one of %s", races.Replay.Plugin())
 	}
 	settings := races.settings(verbs)
-	count := &tally{begin: time.Now(), told: time.Now()}
+	count := &tally{begin: time.Now(), told: time.Now(), what: "schedules"}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(t.subject.lab.limit(2))
 	for _, s := range settings {
@@ -102,7 +110,7 @@ func (t *trial) raceIn(ctx context.Context, s setting, count *tally) error {
 		}
 		e, err := l.follow(ctx, c.Schedule)
 		if err != nil {
-			return fmt.Errorf("%s: %w", &Token{t.subject.Type, s, c.Schedule}, err)
+			return fmt.Errorf("%s: %w", &Token{plugin: t.subject.Type, setting: s, schedule: c.Schedule}, err)
 		}
 		count.tells(races, t, l.followed(e), len(e.wrongs) > 0)
 		if len(e.wrongs) == 0 {
@@ -129,7 +137,7 @@ func (l *raceLane) follow(ctx context.Context, schedule fault.Schedule) (e *enco
 	return e, err
 }
 
-// tells counts a schedule, and says now and then how far a deep run has come.
+// tells counts a schedule or disk, and says now and then how far a deep run has come.
 func (c *tally) tells(races *Races, t *trial, followed, failed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,6 +153,6 @@ func (c *tally) tells(races *Races, t *trial, followed, failed bool) {
 	}
 	c.told = time.Now()
 	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
-	races.Tell(fmt.Sprintf("%s of %s: %d of %d schedules, %d failed, about %s left", t.requirement.ID, t.subject.Type,
-		c.tried, c.planned, c.failed, left.Round(time.Second)))
+	races.Tell(fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
+		c.tried, c.planned, c.what, c.failed, left.Round(time.Second)))
 }

@@ -66,7 +66,7 @@ func reading() []Requirement {
 }
 
 // Sampled reports whether a plain run tries only some of the requirement's cases, chosen by the seed.
-func (r *Requirement) Sampled() bool { return r.races || strings.HasPrefix(r.ID, "READ-") }
+func (r *Requirement) Sampled() bool { return r.races || r.powers || strings.HasPrefix(r.ID, "READ-") }
 
 // badAnswers returns what may happen at the looks of a plugin and of the programs that it starts, but for those of the
 // IPAM plugin that it delegates to: that one is asked for itself. kept are the directories in which it keeps its files.

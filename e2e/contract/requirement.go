@@ -64,8 +64,8 @@ type Requirement struct {
 	// check examines a plugin. It is called once for each version if each is true, else once with the newest.
 	check func(ctx context.Context, t *trial) error
 	each  bool
-	// sweeps means that the check injects faults, races that it tries schedules.
-	sweeps, races bool
+	// sweeps means that the check injects faults, races that it tries schedules, powers that it cuts the power.
+	sweeps, races, powers bool
 	// alone means that the check attaches nothing.
 	alone bool
 	// afterScenarios means that the suite checks it itself, after every scenario.
@@ -92,7 +92,7 @@ func Requirements() []*Requirement {
 	for _, part := range [][]Requirement{
 		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(),
 		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), onLAN(), pacing(),
-		sweeping(), reading(), racing(), always(),
+		sweeping(), reading(), racing(), powering(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

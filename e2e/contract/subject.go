@@ -77,6 +77,7 @@ type known struct {
 	calls  []observedCall
 	// refused contains the calls that failed, with what the kernel refused to them.
 	refused []explainedCall
+	outage  *outage // nil before it is recorded
 }
 
 // observedCall is a call with the requirement that it was made for.

@@ -77,8 +77,8 @@ func sweeping() []Requirement {
 	return list
 }
 
-// Sweeps reports whether the requirement injects faults or tries schedules, which takes time.
-func (r *Requirement) Sweeps() bool { return r.sweeps || r.races }
+// Sweeps reports whether the requirement injects faults, tries schedules or cuts the power, which takes time.
+func (r *Requirement) Sweeps() bool { return r.sweeps || r.races || r.powers }
 
 // lane is a node on which faults are tried one after the other, with a pod in which the plugins before the subject are
 // attached.

@@ -9,11 +9,19 @@ import (
 // sector is the number of bytes that a disk writes as a whole.
 const sector = 512
 
+// Final returns the disk with everything that was done.
+func (r *Recording) Final() Disk {
+	h := replay(r)
+	end := len(r.Calls)
+	return h.disks(end, last(h.steps, end), nil)[0]
+}
+
 // Disks returns the disks that a cut at any moment may leave, each once, in the order of their cuts. Those on which
-// more is as it was meant come first.
+// more is as it was meant come first. A file that is empty since nothing was written to it yet looks like one whose
+// data did not reach the disk: the disk tells of the latter.
 func (r *Recording) Disks() []Disk {
 	h := replay(r)
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	var all []Disk
 	for after := range h.trees {
 		for lost := range len(h.steps) + 1 {
@@ -29,14 +37,24 @@ func (r *Recording) Disks() []Disk {
 				break
 			}
 			for _, d := range h.disks(after, reached, made[len(made)-lost:]) {
-				if key := d.key(); !seen[key] {
-					seen[key] = true
+				i, known := seen[d.key()]
+				switch {
+				case !known:
+					seen[d.key()] = len(all)
 					all = append(all, d)
+				case all[i].Whole() && len(d.Lost) == 0 && d.empties():
+					all[i] = d
 				}
 			}
 		}
 	}
+	slices.SortStableFunc(all, func(a, b Disk) int { return a.After - b.After })
 	return all
+}
+
+// empties reports whether files are empty whose data did not reach the disk, and nothing else is wrong.
+func (d *Disk) empties() bool {
+	return len(d.Damaged) > 0 && !slices.ContainsFunc(d.Damaged, func(d Damage) bool { return d.What != "empty" })
 }
 
 // stepsUntil returns the steps of the journal among the first calls.

@@ -115,6 +115,9 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 	if r.Races() && err == nil {
 		_, err = fmt.Fprintf(out, "\nwhat a failure looks like\n%s", scheduleExample)
 	}
+	if r.Powers() && err == nil {
+		_, err = fmt.Fprintf(out, "\nwhat a failure looks like\n%s", powerExample)
+	}
 	return err
 }
 
@@ -166,6 +169,26 @@ func names(list []*scenario.Scenario) string {
 	}
 	return strings.Join(words, ", ")
 }
+
+// powerExample is a power cut as reports show it.
+const powerExample = `  The power fails after call 3 of 8 (x: rename /var/lib/x/a.new → /var/lib/x/a), /var/lib/x/a is empty (of 20 bytes).
+  Then a runtime with its cache: DEL of old-1: want success, got exit status 1: unexpected end of JSON input
+
+      1 x: create /var/lib/x/a.new
+      2 x: write /var/lib/x/a.new (20 bytes then)
+      3 x: rename /var/lib/x/a.new → /var/lib/x/a
+     ── the power fails
+      4 x: sync /var/lib/x
+      …
+  the disk afterwards:
+  /var/lib/x/
+  /var/lib/x/a ""
+
+  The name reached the disk before the data. Here fsync of a.new must come before the rename, fsync of the directory
+  after it and before the answer; or the plugin takes an empty file for one that is not there, in DEL and in ADD. Files
+  below /run do not survive a reboot, and neither do pods: what describes only pods is best kept there. The token of the
+  failure is a test for the mended plugin: cnitest run CONFLIST --replay x:POWER-ADD:cache:3:empty@/var/lib/x/a
+`
 
 // scheduleExample is a schedule as reports show it.
 const scheduleExample = `  A: ADD of pod-1                               │ B: DEL of pod-2

@@ -118,14 +118,15 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.section, "section", "",
 		"run the requirements of a section of the CNI specification, e.g. 5 or 2.GC (see cnitest list sentences)")
 	flags.BoolVar(&f.quick, "quick", false,
-		"leave out the tests that kill the plugins under test at every call, make the call fail or answer it badly, and "+
-			"those of two calls that take turns")
+		"leave out the tests that kill the plugins under test at every call, make the call fail or answer it badly, "+
+			"those of two calls that take turns, and those of power cuts")
 	flags.BoolVar(&f.deep, "deep", false,
-		"try every schedule of two calls at once (RACE-*), also with two stops, and every bad answer (READ-*): "+
-			"minutes to hours")
-	flags.Uint64Var(&f.seed, "seed", 1, "choice of the schedules and bad answers that are tried, unless --deep tries all")
+		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), and every "+
+			"disk that a power cut may leave (POWER-*), also of plugins that are not under test: minutes to hours")
+	flags.Uint64Var(&f.seed, "seed", 1,
+		"choice of the schedules, bad answers and disks that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
-		"try one schedule of two calls at once, by the token that a report shows, and nothing else")
+		"try one schedule of two calls at once, or one power cut, by the token that a report shows, and nothing else")
 	flags.StringVar(&f.shard, "shard", "",
 		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the part of "+
 			"this pod of an indexed Job")

@@ -1,0 +1,131 @@
+package e2e_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// unsynced returns the configuration of the plugin with a fault of what it writes on the disk.
+func unsynced(fault string) string { return fmt.Sprintf(`{"type": "unsynced", "fault": %q}`, fault) }
+
+// cutPower asks plugins about power cuts, and returns the results by requirement and plugin.
+func cutPower(t *testing.T, selection e2e.Selection, plugin string, chain ...string) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", chain...), Plugins: []string{plugin}, Select: selection,
+	})
+	units, err := suite.Matching("power")
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]report.Result{}
+	for _, u := range units {
+		if u.Plugin == plugin {
+			results[u.ID] = suite.RunUnit(t.Context(), u)
+		}
+	}
+	if _, err := suite.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// powerDefects are the faults of the plugin unsynced: the requirement that finds each, and words of the disk and of
+// what fails then.
+func powerDefects() []struct{ fault, id, disk, want string } {
+	return []struct{ fault, id, disk, want string }{
+		{"renames-first", "POWER-ADD", "/table.json is empty (of ", "table.json: unexpected end of JSON input"},
+		{"in-place", "POWER-ADD", "/table.json is empty (of ", "table.json: unexpected end of JSON input"},
+		{"directory-unsynced", "POWER-ADD", "-eth0.new → /var/lib/unsynced/records/cnitest-old-", "no number is left of 3"},
+		{"del-in-place", "POWER-DEL", "/table.json is empty (of ", "table.json: unexpected end of JSON input"},
+		{"gc-in-place", "POWER-GC", "/table.json is empty (of ", "table.json: unexpected end of JSON input"},
+	}
+}
+
+// TestPower checks that each fault is found for its reason, that no other verb is blamed, and that the token of the
+// failure repeats it.
+func TestPower(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, powerDefects()) {
+		t.Run(tt.fault, func(t *testing.T) {
+			holdLab(t)
+			results := cutPower(t, e2e.Selection{Seed: 1}, "unsynced", macvlan, unsynced(tt.fault))
+			got := results[tt.id]
+			for _, part := range []string{tt.disk, tt.want, "the power fails", "CNI_COMMAND="} {
+				if got.Result != report.Fail || !strings.Contains(allOf(got), part) {
+					t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), part)
+				}
+			}
+			text := regexp.MustCompile(`--replay (\S+)\)`).FindStringSubmatch(got.Reason)
+			if text == nil {
+				t.Fatalf("got %s, want a token in it", got.Reason)
+			}
+			token, err := contract.ParseToken(text[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := cutPower(t, e2e.Selection{Replay: token}, "unsynced", macvlan, unsynced(tt.fault))
+			if r := again[tt.id]; len(again) != 1 || r.Result != report.Fail || !strings.Contains(r.Reason, text[1]) {
+				t.Errorf("%s: got %v, want the same failure", text[1], again)
+			}
+		})
+	}
+}
+
+// TestPower_complete checks that a broken plugin fails each requirement.
+func TestPower_complete(t *testing.T) {
+	found := map[string]bool{}
+	for _, d := range powerDefects() {
+		found[d.id] = true
+	}
+	for _, r := range contract.Requirements() {
+		if r.Powers() && !found[r.ID] {
+			t.Errorf("%s: no broken plugin fails it", r.ID)
+		}
+	}
+}
+
+// TestPower_pass checks that a plugin that syncs what it writes passes, and that nothing is asked of one that writes
+// nothing.
+func TestPower_pass(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, []struct {
+		plugin, config string
+		want           report.Outcome
+	}{
+		{"unsynced", unsynced(""), report.Pass}, {"route", route, report.NotApplicable},
+	}) {
+		t.Run(tt.plugin, func(t *testing.T) {
+			holdLab(t)
+			for id, got := range cutPower(t, e2e.Selection{Seed: 1}, tt.plugin, macvlan, tt.config) {
+				if got.Result != tt.want {
+					t.Errorf("%s: got %s: %s, want %s", id, got.Result, allOf(got), tt.want)
+				}
+			}
+		})
+	}
+}
+
+// TestPower_upstream checks what users met: a reservation of host-local that is an empty file belongs to nobody, and
+// its address is lost (containernetworking/plugins#498).
+func TestPower_upstream(t *testing.T) {
+	token, err := contract.ParseToken("macvlan:POWER-ADD:cache:5:empty@/var/lib/cni/networks/net/192.168.1.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	holdLab(t)
+	plugins(t)
+	got := cutPower(t, e2e.Selection{Replay: token}, "macvlan", macvlan)["POWER-ADD"]
+	const want = "/192.168.1.2 is empty (of 19 bytes); a runtime with its cache, ADD of pod 3 of 3: want success, got"
+	if got.Result != report.Fail || !strings.Contains(got.Reason, want) {
+		t.Errorf("got %s: %s, want a failure with %q", got.Result, got.Reason, want)
+	}
+}
