@@ -26,7 +26,7 @@ run_macvlan-veth-to-host = plugin/veth-to-host/net.d/11-cnichain-1.1.0.conflist 
 run_routed-eni = plugin/routed-eni/net.d/10-routed-eni.conflist --profile kubernetes
 # With a container runtime the requirements, which upstream's plugins fail, are not asked.
 cri_bridge = e2e/thirdparty/net.d/bridge.conflist --profile cni
-cri_macvlan = e2e/thirdparty/net.d/macvlan.conflist --expect cri/macvlan.expected.yaml
+cri_macvlan = e2e/thirdparty/net.d/macvlan.conflist --expect cri/macvlan.expected.yaml --scenario host-to-pod
 cri_ptp = e2e/thirdparty/net.d/ptp.conflist --profile cni
 published = e2e/reports/$(r)
 # Further arguments of cnitest bench for the published benchmarks, whose conflists are in e2e/bench/net.d.
@@ -95,8 +95,8 @@ vm-%:
 cri-tools: ## Build containerd and what else run --backend cri needs from Go modules into bin/cri/, in some minutes
 	cri/build.sh $(BIN)/cri
 
-e2e-cri: build cri-tools ## Run the published conflists with a containerd on each node, which calls the plugins; needs root
-	@status=0; $(foreach r,$(REPORTS),$(BIN)/cnitest run $(or $(cri_$(r)),$(run_$(r))) --bin-dir $(BIN) --backend cri --report-dir $(ARTIFACTS)/cri/$(r) || status=$$?; echo;) exit $$status
+e2e-cri: build cri-tools ## Run the published conflists with a containerd on each node, and ask it for its duties; needs root
+	@status=0; $(BIN)/cnitest runtime containerd --expect e2e/duty/containerd.expected.yaml --report-dir $(ARTIFACTS)/runtime/containerd || status=$$?; echo; $(foreach r,$(REPORTS),$(BIN)/cnitest run $(or $(cri_$(r)),$(run_$(r))) --bin-dir $(BIN) --backend cri --report-dir $(ARTIFACTS)/cri/$(r) || status=$$?; echo;) exit $$status
 
 kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, if no image registry is reachable
 	kind/packages.sh

@@ -48,6 +48,7 @@ var faults = []struct{ fault, duty, reason string }{
 	{"adds-twice", "RUN-18", "a second ADD of a pod that is attached calls first, middle, last"},
 	{"del-without-result", "RUN-19", "DEL of last gets no prevResult"},
 	{"first-result", "RUN-19", "DEL of last gets the prevResult {"},
+	{"dels-again", "RUN-19", "DEL is called again, and then DEL of last gets no prevResult"},
 	{"forward-del", "RUN-20", "DEL calls first, middle, last, want last, middle, first"},
 	{"gc-for-del", "RUN-21", "DEL of a pod calls GC of first, middle, last, and DEL of no plugin"},
 	{"checks-anything", "RUN-22", "CHECK of a pod that was never attached calls first, middle, last"},

@@ -74,20 +74,28 @@ func checkResultOfDel(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return b.deletesWithResult(ctx, op, "DEL of a pod that is attached")
+	calls, err := b.deletes(ctx, op, "DEL of a pod that is attached")
+	if err != nil {
+		return err
+	}
+	first := calls[:min(len(inOrder), len(calls))]
+	if err := checkPrevious(first, resultOf(last, Newest)); err != nil {
+		return err
+	}
+	if err := checkPrevious(calls[len(first):], resultOf(last, Newest)); err != nil {
+		return wrongf("DEL is called again, and then %s", err.Error())
+	}
+	return nil
 }
 
-// deletesWithResult checks that DEL of a pod, which what describes, has the result of the last plugin as prevResult.
-func (b *bench) deletesWithResult(ctx context.Context, op Operation, what string) error {
+// deletes returns the calls of DEL of a pod, which what describes.
+func (b *bench) deletes(ctx context.Context, op Operation, what string) ([]call, error) {
 	op.Verb = cni.Del
 	_, calls, err := b.run(ctx, op)
-	switch {
-	case err != nil:
-		return err
-	case len(only(calls, cni.Del)) == 0:
-		return wrongf("%s calls no plugin", what)
+	if calls = only(calls, cni.Del); err == nil && len(calls) == 0 {
+		err = wrongf("%s calls no plugin", what)
 	}
-	return checkPrevious(only(calls, cni.Del), resultOf(last, Newest))
+	return calls, err
 }
 
 func checkReverse(ctx context.Context, b *bench) error {
@@ -348,5 +356,10 @@ func checkRestart(ctx context.Context, b *bench) error {
 	if err := b.runtime.Restart(ctx); err != nil {
 		return err
 	}
-	return b.deletesWithResult(ctx, op, "DEL after a restart")
+	calls, err := b.deletes(ctx, op, "DEL after a restart")
+	if err != nil {
+		return err
+	}
+	// What a runtime keeps after a first DEL has nothing to do with its restart.
+	return checkPrevious(calls[:min(len(inOrder), len(calls))], resultOf(last, Newest))
 }

@@ -11,12 +11,15 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // These are paths on the nodes.
@@ -53,8 +56,6 @@ var configText string
 type Configuration struct {
 	BinDirs     []string
 	ConflistDir string
-	// Socket is where this process finds containerd's socket.
-	Socket string
 }
 
 // Containerd is a containerd on a node.
@@ -65,8 +66,10 @@ type Containerd struct {
 	images criapi.ImageServiceClient
 }
 
-// Start starts a containerd on a node, which has the mounts and the tools, and gives it the sandboxes' image.
-func Start(ctx context.Context, node *cluster.Node, config Configuration) (_ *Containerd, err error) {
+// Start starts a containerd on a node of StartNodes, and gives it the sandboxes' image.
+func Start(
+	ctx context.Context, nodes netns.Lab, node *cluster.Node, config Configuration,
+) (_ *Containerd, err error) {
 	c := &Containerd{node: node}
 	defer func() {
 		if err != nil {
@@ -85,11 +88,8 @@ func Start(ctx context.Context, node *cluster.Node, config Configuration) (_ *Co
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Up(ctx); err != nil {
-		return nil, err
-	}
 	// A containerd that starts again listens at the same path.
-	c.conn, err = grpc.NewClient("unix://"+config.Socket,
+	c.conn, err = grpc.NewClient("unix://"+nodes.PathTo(&node.Place, socket),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -102,15 +102,44 @@ func Start(ctx context.Context, node *cluster.Node, config Configuration) (_ *Co
 		return nil, err
 	}
 	c.api, c.images = criapi.NewRuntimeServiceClient(c.conn), criapi.NewImageServiceClient(c.conn)
+	if err := c.Up(ctx); err != nil {
+		return nil, err
+	}
 	return c, c.importImage(ctx)
 }
 
-// Up starts containerd when it does not run, and waits until it listens.
+// Up starts containerd when it does not run, and waits until it answers.
 func (c *Containerd) Up(ctx context.Context) error {
-	return c.node.Agent.StartDaemon(ctx, agent.DaemonArgs{
+	if err := c.node.Agent.StartDaemon(ctx, agent.DaemonArgs{
 		Name: daemonName, Command: []string{path.Join(toolDir, "containerd"), "--config", configFile}, Socket: socket,
 		Within: startTime, Env: []string{"TMPDIR=" + stateDir},
+	}); err != nil {
+		return err
+	}
+	// It listens before it has found its sandboxes again.
+	ctx, cancel := machinetime.WithTimeout(ctx, startTime)
+	defer cancel()
+	return c.poll(ctx, "containerd does not get ready", func() (bool, error) {
+		_, err := c.api.ListPodSandbox(ctx, &criapi.ListPodSandboxRequest{})
+		if status.Code(err) == codes.Unavailable {
+			return false, nil
+		}
+		return true, c.failed("ListPodSandbox", err)
 	})
+}
+
+// poll calls done until it returns true or an error.
+func (c *Containerd) poll(ctx context.Context, what string, done func() (bool, error)) error {
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // Kill ends containerd as a crash does. Its sandboxes go on.
@@ -131,20 +160,10 @@ func (c *Containerd) importImage(ctx context.Context) error {
 	if reply.ExitCode != 0 {
 		return fmt.Errorf("ctr images import: exit status %d: %s", reply.ExitCode, strings.TrimSpace(reply.Output))
 	}
-	for {
-		status, err := c.images.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: image}})
-		if err != nil {
-			return fmt.Errorf("ImageStatus: %w", err)
-		}
-		if status.GetImage() != nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("image %s: %w", image, context.Cause(ctx))
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	return c.poll(ctx, "no image "+image, func() (bool, error) {
+		reply, err := c.images.ImageStatus(ctx, &criapi.ImageStatusRequest{Image: &criapi.ImageSpec{Image: image}})
+		return reply.GetImage() != nil, c.failed("ImageStatus", err)
+	})
 }
 
 // log returns the end of what containerd printed.

@@ -113,19 +113,28 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	return nil
 }
 
-// Start makes a cluster and starts its runtimes.
-func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
+// StartNodes makes a cluster whose nodes have what Start needs.
+func (b *Backend) StartNodes(ctx context.Context, req cluster.Request) (netns.Lab, error) {
 	req.Programs = maps.Clone(req.Programs)
 	if req.Programs == nil {
 		req.Programs = map[string]string{}
 	}
 	req.Programs[toolDir] = b.tools
-	nodes, err := b.nodes.Start(ctx, req)
+	c, err := b.nodes.Start(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return c.(netns.Lab), nil
+}
+
+// Start makes a cluster and starts its runtimes.
+func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Cluster, err error) {
+	nodes, err := b.StartNodes(ctx, req)
 	if err != nil {
 		return nil, err
 	}
 	l := &lab{
-		Lab: nodes.(netns.Lab), network: req.Conflist.Network, runtimes: make([]*Containerd, len(nodes.Nodes())),
+		Lab: nodes, network: req.Conflist.Network, runtimes: make([]*Containerd, len(nodes.Nodes())),
 		pods: map[string]*Containerd{},
 	}
 	defer func() {
@@ -136,9 +145,8 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range nodes.Nodes() {
 		group.Go(func() (err error) {
-			l.runtimes[i], err = Start(ctx, node, Configuration{
+			l.runtimes[i], err = Start(ctx, nodes, node, Configuration{
 				BinDirs: node.BinDirs, ConflistDir: netns.ConflistDir,
-				Socket: l.PathTo(&node.Place, socket),
 			})
 			return err
 		})

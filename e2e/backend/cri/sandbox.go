@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	criapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -97,6 +98,9 @@ func (c *Containerd) Sandboxes(ctx context.Context, pod string) ([]string, error
 	return ids, nil
 }
 
+// networkReady is the condition of containerd's network: it says what STATUS of the plugins says.
+const networkReady = "NetworkReady"
+
 // Conditions returns what containerd says about itself, as kubelets ask it every five seconds: by condition
 // (RuntimeReady, NetworkReady) nothing, or why it does not hold.
 func (c *Containerd) Conditions(ctx context.Context) (map[string]string, error) {
@@ -114,25 +118,32 @@ func (c *Containerd) Conditions(ctx context.Context) (map[string]string, error) 
 	return conditions, nil
 }
 
+// CallError is the error of a call of the CRI. It wraps a *cni.Error if a plugin is to blame.
+type CallError struct {
+	// Node and Call say what was called.
+	Node, Call string
+	Code       codes.Code
+	Err        error
+}
+
+// Error names the node, the call, and what containerd says.
+func (e *CallError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Node, e.Call, e.Err) }
+
+// Unwrap returns what containerd says.
+func (e *CallError) Unwrap() error { return e.Err }
+
 // failed returns the error of a call; nil for nil.
-func (c *Containerd) failed(what string, err error) error {
+func (c *Containerd) failed(call string, err error) error {
 	if err == nil {
 		return nil
 	}
-	text := err.Error()
-	// gRPC puts its own words before those of containerd.
-	if _, desc, found := strings.Cut(text, " desc = "); found {
-		text = desc
-	}
-	if unquoted, quoteErr := strconv.Unquote(text); quoteErr == nil {
-		text = unquoted
-	}
+	text := status.Convert(err).Message()
+	said := errors.New(text)
 	if at := failedPlugin.FindStringSubmatchIndex(text); at != nil {
-		refused := &cni.Error{Plugin: text[at[2]:at[3]], Msg: text[at[4]:]}
-		return fmt.Errorf("%s: %s: %s%w", c.node.Name, what, text[:at[0]], refused)
+		said = fmt.Errorf("%s%w", text[:at[0]], &cni.Error{Plugin: text[at[2]:at[3]], Msg: text[at[1]:]})
 	}
-	return fmt.Errorf("%s: %s: %w", c.node.Name, what, errors.New(text))
+	return &CallError{Node: c.node.Name, Call: call, Code: status.Code(err), Err: said}
 }
 
 // failedPlugin finds the plugin and its error in the text of libcni's (types.Error of containernetworking/cni).
-var failedPlugin = regexp.MustCompile(`plugin type="([^"]+)" failed \([a-z]+\): ()`)
+var failedPlugin = regexp.MustCompile(`plugin type="([^"]+)" failed \([a-z]+\): `)

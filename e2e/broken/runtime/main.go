@@ -221,6 +221,14 @@ func (n *network) del(a *attachment) error {
 			return err
 		}
 	}
+	// As containerd does when a sandbox that was stopped is removed.
+	for i := 0; i < len(order) && fault("dels-again"); i++ {
+		again := *a
+		again.Netns = ""
+		if _, err := n.call("DEL", order[i], &again, nil); err != nil {
+			return err
+		}
+	}
 	return n.forget(a)
 }
 

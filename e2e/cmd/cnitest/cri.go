@@ -16,9 +16,12 @@ const criBackend = "cri"
 // criFlags are the flags about container runtimes.
 type criFlags struct{ tools string }
 
-func (f *criFlags) add(flags *pflag.FlagSet) {
+func (f *criFlags) add(flags *pflag.FlagSet) { f.addTo(flags, "with --backend cri") }
+
+// addTo adds the flags, which only something else makes useful.
+func (f *criFlags) addTo(flags *pflag.FlagSet, with string) {
 	flags.StringVar(&f.tools, "cri-tools", "",
-		"with --backend cri: directory of what make cri-tools builds (default cri beside this program)")
+		with+": directory of what make cri-tools builds (default cri beside this program)")
 }
 
 // checkCRI checks the flags without the files.
@@ -32,15 +35,19 @@ func (f *runFlags) checkCRI() error {
 	return nil
 }
 
+// directory returns the directory of the tools.
+func (f *criFlags) directory() string {
+	if f.tools != "" {
+		return f.tools
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "cri"
+	}
+	return filepath.Join(filepath.Dir(self), "cri")
+}
+
 // open opens the backend.
 func (f *criFlags) open() (*cri.Backend, error) {
-	dir := f.tools
-	if dir == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		dir = filepath.Join(filepath.Dir(self), "cri")
-	}
-	return cri.Open(cri.Options{Tools: dir, Command: []string{selfPath, agentCommand}})
+	return cri.Open(cri.Options{Tools: f.directory(), Command: []string{selfPath, agentCommand}})
 }

@@ -78,8 +78,8 @@ func layers() [][]string {
 		{"cluster"},
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
 		{"backend/internal/keeper", "backend/internal/libcnicache", "bench", "contract", "internal/environment"},
-		{"backend/cri", "backend/kind", "backend/ssh", "duty", "internal/packetpath", "registry", "trackrecord"},
-		{"internal/runner"},
+		{"backend/kind", "backend/ssh", "duty", "internal/packetpath", "registry", "trackrecord"},
+		{"backend/cri", "internal/runner"},
 		{"internal/residue", "internal/soak"},
 		{""},
 	}

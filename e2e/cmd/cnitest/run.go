@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -339,6 +340,10 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	var more []string
 	if f.backend != netnsBackend {
 		more = f.backendFlags()
+	}
+	if f.backend == criBackend && f.workers == 0 {
+		// Each node has a containerd, and each pod a shim.
+		options.Workers = 2 * runtime.NumCPU()
 	}
 	if f.machinesExist() {
 		// A machine keeps its own reverse path filter, unless a scenario chooses another.

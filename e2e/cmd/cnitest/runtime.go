@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cnitest/cnitest/e2e/backend/cri"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
@@ -39,6 +40,8 @@ NAME is one of:
             PROGRAM add|check|del|gc|status NETWORK NETNS, with NETCONFPATH, CNI_PATH, CNI_IFNAME,
             CNI_ARGS and CAP_ARGS; cnitool itself is one
   cnitest   the runtime of this suite's own nodes, which is libcni
+  containerd
+            containerd, which make cri-tools builds: it is asked through the CRI; needs root
 
 What a runtime cannot be asked for is not-applicable, with the reason. So are operations in an order
 that the specification forbids if the runtime leaves the order to its caller, as cnitool does; a
@@ -51,13 +54,15 @@ const runtimeExamples = `  cnitest runtime cnitool --bin-dir bin
   cnitest runtime cnitool --bin-dir bin --duty 'RUN-2*' --report-dir out
   cnitest runtime cnitool --bin-dir bin --section 2.GC
   cnitest runtime ./myruntime --keeps-order --expect myruntime.expected.yaml
-  cnitest runtime cnitest`
+  cnitest runtime cnitest
+  cnitest runtime containerd`
 
 // runtimeFlags are the flags of runtime.
 type runtimeFlags struct {
 	binDir, duties, section, reportDir, expect string
 	each, keepsOrder                           bool
 	expected                                   *expectation.Expectation
+	cri                                        criFlags
 }
 
 func newRuntimeCommand() *cobra.Command {
@@ -78,10 +83,14 @@ func newRuntimeCommand() *cobra.Command {
 			if err := f.check(args[0]); err != nil {
 				return err
 			}
+			if args[0] == cri.DriverName {
+				return f.run(cmd.Context(), args[0], cmd.OutOrStdout())
+			}
 			return asRoot(func() error { return f.run(cmd.Context(), args[0], cmd.OutOrStdout()) })
 		},
 	}
 	f.add(cmd.Flags())
+	f.cri.addTo(cmd.Flags(), "with containerd")
 	return cmd
 }
 
@@ -104,6 +113,8 @@ func (f *runtimeFlags) program(name string) string {
 	switch {
 	case name == duty.DriverName:
 		return ""
+	case name == cri.DriverName:
+		return filepath.Join(f.cri.directory(), name)
 	case strings.Contains(name, "/"):
 		return name
 	}
@@ -122,7 +133,8 @@ func (f *runtimeFlags) check(name string) (err error) {
 		info, err := os.Stat(program)
 		switch {
 		case err != nil:
-			return fmt.Errorf("runtime %s: %w; make build builds cnitool into bin, for --bin-dir bin", name, err)
+			return fmt.Errorf("runtime %s: %w; make build builds cnitool into bin, for --bin-dir bin, and make cri-tools "+
+				"containerd", name, err)
 		case info.IsDir() || info.Mode().Perm()&0o111 == 0:
 			return fmt.Errorf("runtime %s: %s is not an executable file", name, program)
 		}
@@ -194,28 +206,13 @@ func (f *runtimeFlags) conclusion(out io.Writer, r *report.Report) (err error) {
 
 // ask makes a node with the runtime, asks it, and returns the report.
 func (f *runtimeFlags) ask(ctx context.Context, name string, out io.Writer) (*report.Report, error) {
-	file, err := conflist.Parse("runtime", []byte(sampleConflist))
-	if err != nil {
-		return nil, err
-	}
 	r, err := newRuntimeReport(name, cmp.Or(f.program(name), selfPath))
 	if err != nil {
 		return nil, err
 	}
-	request := cluster.Request{
-		Conflist: file, BinDir: os.TempDir(), Nodes: []scenario.Node{{Name: "a"}}, Alone: true,
-	}
-	where := path.Join(toolDir, r.Implementation.Plugins[0].Type)
-	if name != duty.DriverName {
-		program, err := filepath.Abs(f.program(name))
-		if err != nil {
-			return nil, err
-		}
-		request.Programs = map[string]string{where: program}
-	}
-	c, err := newBackend().Start(ctx, request)
+	c, asked, err := f.start(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("no node can be made here: %w; cnitest doctor shows what is missing", err)
+		return nil, err
 	}
 	defer c.Close()
 	node := c.Nodes()[0].Agent
@@ -224,14 +221,6 @@ func (f *runtimeFlags) ask(ctx context.Context, name string, out io.Writer) (*re
 		return nil, err
 	}
 	r.Kernel = hello.Kernel
-	var asked duty.Runtime = duty.NewDriver(node)
-	if name != duty.DriverName {
-		if asked, err = duty.NewCommand(ctx, node, duty.CommandOptions{
-			Name: r.Implementation.Plugins[0].Type, Program: where, Orders: f.keepsOrder,
-		}); err != nil {
-			return nil, err
-		}
-	}
 	ids := f.chosen()
 	fmt.Fprintf(out, "%s: %s\n", name, duties(len(ids)))
 	r.Results, err = duty.Run(ctx, duty.Options{
@@ -245,6 +234,61 @@ func (f *runtimeFlags) ask(ctx context.Context, name string, out io.Writer) (*re
 	}
 	r.DurationSeconds, r.Verdict = time.Since(r.Started).Seconds(), r.Judge()
 	return r, err
+}
+
+// start makes a node with a runtime.
+func (f *runtimeFlags) start(ctx context.Context, name string) (cluster.Cluster, duty.Runtime, error) {
+	file, err := conflist.Parse("runtime", []byte(sampleConflist))
+	if err != nil {
+		return nil, nil, err
+	}
+	request := cluster.Request{
+		Conflist: file, BinDir: os.TempDir(), Nodes: []scenario.Node{{Name: "a"}}, Alone: true,
+	}
+	if name == cri.DriverName {
+		return f.startContainerd(ctx, request)
+	}
+	title := filepath.Base(name)
+	where := path.Join(toolDir, title)
+	if name != duty.DriverName {
+		program, err := filepath.Abs(f.program(name))
+		if err != nil {
+			return nil, nil, err
+		}
+		request.Programs = map[string]string{where: program}
+	}
+	c, err := newBackend().Start(ctx, request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("no node can be made here: %w; cnitest doctor shows what is missing", err)
+	}
+	node := c.Nodes()[0].Agent
+	if name == duty.DriverName {
+		return c, duty.NewDriver(node), nil
+	}
+	asked, err := duty.NewCommand(ctx, node, duty.CommandOptions{Name: title, Program: where, Orders: f.keepsOrder})
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return c, asked, nil
+}
+
+func (f *runtimeFlags) startContainerd(ctx context.Context, request cluster.Request,
+) (cluster.Cluster, duty.Runtime, error) {
+	backend, err := f.cri.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := backend.StartNodes(ctx, request)
+	if err != nil {
+		return nil, nil, err
+	}
+	asked, err := cri.NewDriver(ctx, c, c.Nodes()[0])
+	if err != nil {
+		_ = c.Close()
+		return nil, nil, err
+	}
+	return c, asked, nil
 }
 
 // duties counts the duties of a run.
@@ -284,7 +328,7 @@ func (f *runtimeFlags) show(out io.Writer, r report.Result) {
 // repeat returns the command that asks for one duty again.
 func (f *runtimeFlags) repeat(name, id string) string {
 	words := []string{"cnitest", "runtime", name, "--bin-dir", f.binDir, "--duty", id, "--each"}
-	if f.program(name) == "" || strings.Contains(name, "/") {
+	if f.program(name) == "" || name == cri.DriverName || strings.Contains(name, "/") {
 		words = slices.Delete(words, 3, 5)
 	}
 	if f.keepsOrder {
