@@ -9,6 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // unsynced returns the configuration of the plugin with a fault of what it writes on the disk.
@@ -17,9 +18,15 @@ func unsynced(fault string) string { return fmt.Sprintf(`{"type": "unsynced", "f
 // cutPower asks plugins about power cuts, and returns the results by requirement and plugin.
 func cutPower(t *testing.T, selection e2e.Selection, plugin string, chain ...string) map[string]report.Result {
 	t.Helper()
-	suite := newSuite(t, e2e.Options{
+	return powerResults(t, e2e.Options{
 		Conflist: writeConflist(t, "", chain...), Plugins: []string{plugin}, Select: selection,
-	})
+	}, plugin)
+}
+
+// powerResults does the same with any options.
+func powerResults(t *testing.T, options e2e.Options, plugin string) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, options)
 	units, err := suite.Matching("power")
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +81,34 @@ func TestPower(t *testing.T) {
 			again := cutPower(t, e2e.Selection{Replay: token}, "unsynced", macvlan, unsynced(tt.fault))
 			if r := again[tt.id]; len(again) != 1 || r.Result != report.Fail || !strings.Contains(r.Reason, text[1]) {
 				t.Errorf("%s: got %v, want the same failure", text[1], again)
+			}
+		})
+	}
+}
+
+// TestPower_daemon checks that the files of a daemon count, and that one that does not start again is a failure.
+func TestPower_daemon(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	const asks = `{"type": "unsynced", "daemon": true}`
+	for _, tt := range sharedOut(t, []struct{ name, want string }{
+		{"sound", ""}, {"in-place", "the daemon does not start: "},
+	}) {
+		t.Run(tt.name, func(t *testing.T) {
+			holdLab(t)
+			results := powerResults(t, e2e.Options{
+				Conflist: writeConflist(t, "", macvlan, asks), Plugins: []string{"unsynced"}, Select: e2e.Selection{Seed: 1},
+				Target: &target.Target{Daemon: &target.Daemon{
+					Name: "unsynced", Command: []string{"unsynced", "daemon", tt.name}, Ready: target.Ready{Socket: "/run/unsynced.sock"},
+					Owns: []string{"/run/unsynced.sock", "/var/lib/unsynced"},
+				}},
+			}, "unsynced")
+			got := results["POWER-ADD"]
+			if failed := got.Result == report.Fail; failed != (tt.want != "") || !strings.Contains(allOf(got), tt.want) {
+				t.Errorf("got %s: %s, want %q", got.Result, allOf(got), tt.want)
+			}
+			if tt.want != "" && !strings.Contains(allOf(got), "/var/lib/unsynced/daemon.json: unexpected end of JSON input") {
+				t.Errorf("got %s, want what the daemon says of its file", allOf(got))
 			}
 		})
 	}

@@ -49,9 +49,15 @@ func faults() map[string]string {
 type config struct {
 	types.PluginConf
 	Fault string `json:"fault"`
+	// Daemon means that ADD asks the daemon, which is this program with the argument daemon, and in-place for its fault.
+	Daemon bool `json:"daemon"`
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "daemon" {
+		fmt.Fprintln(os.Stderr, serve(slices.Contains(os.Args, "in-place")))
+		os.Exit(1)
+	}
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add: add, Del: del, Check: func(*skel.CmdArgs) error { return nil }, GC: gc,
 		Status: func(*skel.CmdArgs) error { return nil },
@@ -154,6 +160,11 @@ func add(args *skel.CmdArgs) error {
 	result, err := current.NewResultFromResult(c.PrevResult)
 	if err != nil {
 		return err
+	}
+	if c.Daemon {
+		if err := ask(); err != nil {
+			return fmt.Errorf("daemon: %w", err)
+		}
 	}
 	number, err := c.attach(id(args))
 	if err != nil {
