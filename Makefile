@@ -51,7 +51,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify fmt generate clean test-examples track-record build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify fmt generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -138,6 +138,9 @@ test-examples: ## Test the module in e2e/examples as its owner would; needs root
 track-record: build ## Check that defects which users of other plugins met are caught, on the versions that had them; ROW=NAME checks one, STOCK=1 also those that need a stock kernel
 	$(if $(STOCK),@$(GO) build -trimpath -o $(BIN)/ ./e2e/vmrun && $(VMRUN) --fetch)
 	$(GO) run ./e2e/cmd/trackrecord --cnitest $(BIN)/cnitest $(if $(STOCK),--vm $(VMRUN)) $(ROW)
+
+matrix: build ## Run the suite on each version of upstream's plugins, and put them side by side; ONLY=ptp,bridge VERSIONS=v1.9.1,v1.10.0 SHARD=1/4 run a part
+	$(GO) run ./e2e/cmd/matrix --cnitest $(BIN)/cnitest $(if $(ONLY),--plugins $(ONLY)) $(if $(VERSIONS),--versions $(VERSIONS)) $(if $(SHARD),--shard $(SHARD))
 
 build-thirdparty: build
 	cd plugin/ipamd/amazon && $(GO) build -o ../../../$(BIN)/ tool

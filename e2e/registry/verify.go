@@ -153,7 +153,7 @@ func (v *verifier) asked() (map[string]question, error) {
 	if want, got := strings.Join(file.Types(), ", "), v.types(); want != got {
 		return nil, fmt.Errorf("its conflist names the plugins %s, and it is about %s", want, got)
 	}
-	if v.Backend == kind {
+	if v.hasRuntime() {
 		return questions, nil // requirements need nodes without a runtime
 	}
 	for _, subject := range contract.Subjects(file, contract.Lab{}) {
@@ -168,8 +168,8 @@ func (v *verifier) asked() (map[string]question, error) {
 	return questions, nil
 }
 
-// kind is the backend whose nodes have a runtime; it brings scenarios of its own.
-const kind = "kind"
+// hasRuntime reports whether the nodes of the backend have a runtime. Such a backend brings scenarios of its own.
+func (v *verifier) hasRuntime() bool { return slices.Contains([]string{"cri", "kind"}, v.Backend) }
 
 // types lists the plugins of the report.
 func (v *verifier) types() string {
@@ -202,7 +202,7 @@ func (v *verifier) ids() {
 			v.wrong("it has two results of %s", name)
 		case res.ID == contract.FirstAttachment:
 			// It is there only if it failed.
-		case !known && v.Backend == kind && res.Kind == "scenario":
+		case !known && v.hasRuntime() && res.Kind == "scenario":
 		case !known:
 			v.wrong("it has a result of %s, which cnitest %s does not ask", name, v.options.Version)
 		case res.Kind != q.kind || res.Level != q.level:

@@ -48,28 +48,10 @@ func (r *Runner) programs(d *Defect, version string) string {
 	return filepath.Join(r.Programs, filepath.Base(d.module(version)))
 }
 
-// buildModule builds the plugins of these types among the tools that a go.mod names, with the modules that it pins:
-// without cgo, as all plugins here.
+// buildModule builds the plugins of these types, and takes those that the module does not have from this repository.
 func (r *Runner) buildModule(ctx context.Context, module, into string, types []string) error {
-	into, err := filepath.Abs(into)
+	types, err := Build(ctx, module, into, types)
 	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(into, 0o755); err != nil {
-		return err
-	}
-	listed, err := goTool(ctx, module, "list", "tool")
-	if err != nil {
-		return err
-	}
-	args := []string{"build", "-trimpath", "-o", into + "/"}
-	for _, tool := range strings.Fields(listed) {
-		if slices.Contains(types, path.Base(tool)) {
-			args = append(args, tool)
-		}
-		types = slices.DeleteFunc(types, func(name string) bool { return name == path.Base(tool) })
-	}
-	if _, err = goTool(ctx, module, args...); err != nil {
 		return err
 	}
 	for _, own := range types {
@@ -82,6 +64,31 @@ func (r *Runner) buildModule(ctx context.Context, module, into string, types []s
 		}
 	}
 	return nil
+}
+
+// Build builds the plugins of these types among the tools that a go.mod names, with the modules that it pins: without
+// cgo, as all plugins here. It returns the types that the module does not have.
+func Build(ctx context.Context, module, into string, types []string) (missing []string, err error) {
+	into, err = filepath.Abs(into)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(into, 0o755); err != nil {
+		return nil, err
+	}
+	listed, err := goTool(ctx, module, "list", "tool")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"build", "-trimpath", "-o", into + "/"}
+	for _, tool := range strings.Fields(listed) {
+		if slices.Contains(types, path.Base(tool)) {
+			args = append(args, tool)
+		}
+		types = slices.DeleteFunc(slices.Clone(types), func(name string) bool { return name == path.Base(tool) })
+	}
+	_, err = goTool(ctx, module, args...)
+	return types, err
 }
 
 // goTool runs go in a module, and returns what it prints.

@@ -79,7 +79,7 @@ func layers() [][]string {
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
 		{"backend/internal/keeper", "backend/internal/libcnicache", "bench", "contract", "internal/environment"},
 		{"backend/kind", "backend/ssh", "duty", "internal/packetpath", "registry", "trackrecord"},
-		{"backend/cri", "internal/runner"},
+		{"backend/cri", "internal/runner", "versions"},
 		{"internal/residue", "internal/soak"},
 		{""},
 	}

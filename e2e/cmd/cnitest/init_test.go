@@ -13,6 +13,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
@@ -169,7 +170,7 @@ func TestInit_workflow(t *testing.T) {
 	var outputs map[string]string
 	for _, step := range workflow.Jobs["conformance"].Steps {
 		switch {
-		case strings.HasPrefix(step.Uses, "cnitest/cnitest/.github/actions/cnitest@"):
+		case strings.HasPrefix(step.Uses, "cnitest/cnitest@"):
 			// the complete run takes half a minute
 			step.With["arguments"] = "--scenario del-* --quick"
 			var ok bool
@@ -184,8 +185,9 @@ func TestInit_workflow(t *testing.T) {
 			t.Errorf("step %q: want success", step.Name)
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"verdict": "conformant", "report": "_artifacts/cnitest"},
-		outputs); diff != "" {
+	if diff := cmp.Diff(map[string]string{
+		"verdict": "conformant", "report": "_artifacts/cnitest", "sarif": "_artifacts/cnitest/cnitest.sarif", "comment": "",
+	}, outputs); diff != "" {
 		t.Errorf("outputs (-want +got):\n%s", diff)
 	}
 	summary, err := os.ReadFile(r.summary)
@@ -207,15 +209,33 @@ func TestAction_fails(t *testing.T) {
 	if !r.shell(workflowStep{Name: "build", Run: "make build"}) {
 		t.Fatal("want the example built")
 	}
+	before := &report.Report{
+		APIVersion: report.APIVersion, Kind: report.Kind, Verdict: report.Conformant,
+		Results: []report.Result{{
+			ID: "host-to-pod", Kind: "scenario", Plugin: report.Chain, Level: report.Core, Result: report.Pass,
+		}},
+	}
+	if err := before.WriteFile(filepath.Join(dir, "before.json")); err != nil {
+		t.Fatal(err)
+	}
 	outputs, ok := r.action(map[string]string{
 		"conflist": "net.d/10-toyvlan.conflist", "profile": "underlay", "arguments": "--scenario host-to-pod",
-		"report-dir": "out",
+		"report-dir": "out", "baseline": "before.json",
 	})
-	if diff := cmp.Diff(map[string]string{"verdict": "not-conformant", "report": "out"}, outputs); ok || diff != "" {
+	if diff := cmp.Diff(map[string]string{
+		"verdict": "not-conformant", "report": "out", "sarif": "out/cnitest.sarif", "comment": "out/comment.md",
+	}, outputs); ok || diff != "" {
 		t.Errorf("got success %v, outputs (-want +got):\n%s", ok, diff)
 	}
+	for name, want := range map[string]string{
+		"comment.md": "**host-to-pod** pass -&gt; fail", "cnitest.sarif": `"ruleId": "host-to-pod"`,
+	} {
+		if text, err := os.ReadFile(filepath.Join(dir, "out", name)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: got %v,\n%s\nwant %s in it", name, err, text, want)
+		}
+	}
 	outputs, ok = r.action(map[string]string{"conflist": "none.conflist", "report-dir": "none"})
-	if diff := cmp.Diff(map[string]string{"verdict": "", "report": ""}, outputs); ok || diff != "" {
+	if diff := cmp.Diff(map[string]string{"verdict": "", "report": "", "sarif": "", "comment": ""}, outputs); ok || diff != "" {
 		t.Errorf("no conflist: got success %v, outputs (-want +got):\n%s", ok, diff)
 	}
 }

@@ -105,14 +105,14 @@ signal ended it (130 for Ctrl-C).`,
 		// With a function the command checks its arguments.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(),
 		newLabCommand(), newBenchCommand(), newRuntimeCommand(),
 		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
-		newPodCommand(), newHoldCommand(), newKeeperCommand())
+		newPodCommand(), newHoldCommand(), newKeeperCommand(), newManCommand())
+	completeValues(root)
 	return root
 }
 

@@ -36,6 +36,9 @@ of another apiVersion, or with unknown fields, is an error.`,
 				_, err := io.WriteString(out, r.Markdown())
 				return err
 			}),
+		newRenderCommand("sarif", "SARIF 2.1.0, which code hosts show beside the code",
+			"It has the failures that count: of a scenario with the line of its step, of a requirement with the line of "+
+				"the conflist that names the plugin.", (*report.Report).WriteSARIF),
 		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newMatrixCommand(), newBadgeCommand())
 	return cmd
 }
@@ -76,7 +79,8 @@ func rendering[T any](
 }
 
 func newDiffCommand() *cobra.Command {
-	return &cobra.Command{
+	var markdown bool
+	cmd := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Compare two report.json, exit 1 on a regression",
 		Long: `Diff lists what is worse, better, changed, new and gone in the later of two reports.
@@ -89,8 +93,9 @@ reports. Results that became not-applicable or known-upstream are listed, and so
 failure is a regression only if it makes the verdict worse.
 
 Exit status: 0 no regression, 1 a regression, 2 a file is not a report.`,
-		Example: "  cnitest report diff main/report.json out/report.json",
-		Args:    reportFiles("OLD", "NEW"),
+		Example: `  cnitest report diff main/report.json out/report.json
+  cnitest report diff main/report.json out/report.json --markdown > comment.md`,
+		Args: reportFiles("OLD", "NEW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			before, err := report.ReadFile(args[0])
 			after, err2 := report.ReadFile(args[1])
@@ -98,7 +103,12 @@ Exit status: 0 no regression, 1 a regression, 2 a file is not a report.`,
 				return err
 			}
 			d := report.Diff(before, after)
-			if err := d.Print(cmd.OutOrStdout()); err != nil {
+			if markdown {
+				_, err = io.WriteString(cmd.OutOrStdout(), d.Markdown(after))
+			} else {
+				err = d.Print(cmd.OutOrStdout())
+			}
+			if err != nil {
 				return err
 			}
 			if d.Regressed() {
@@ -107,6 +117,8 @@ Exit status: 0 no regression, 1 a regression, 2 a file is not a report.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "write the text of a comment on a pull request")
+	return cmd
 }
 
 func newSchemaCommand() *cobra.Command {

@@ -93,7 +93,7 @@ func (r *runner) expand(text string) string {
 // actionDir returns where this repository's action is.
 func actionDir(t *testing.T) string {
 	t.Helper()
-	dir, err := filepath.Abs("../../../.github/actions/cnitest")
+	dir, err := filepath.Abs("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
