@@ -188,7 +188,10 @@ func removePodRoutes(host *kernel.Namespace, a attachment) error {
 		return nil
 	}
 	pod, err := kernel.Open(a.Netns)
-	if err != nil {
+	switch {
+	case kernel.Exhausted(err):
+		return err
+	case err != nil:
 		return nil // gone, and the routes with it
 	}
 	defer pod.Close()
@@ -196,6 +199,9 @@ func removePodRoutes(host *kernel.Namespace, a attachment) error {
 		return nil
 	}
 	link, err := pod.LinkByName(a.PodRoutes[0].Link)
+	if err != nil && !kernel.IsNotFound(err) {
+		return err
+	}
 	if err != nil || link.Attrs().HardwareAddr.String() != a.Addresses[0].MAC {
 		return nil
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/internal/netfilter"
 	"github.com/cnitest/cnitest/plugin/internal/record"
-	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 // release removes everything that an attachment has, its record last.
@@ -69,11 +68,17 @@ func disconnectPod(host *kernel.Namespace, s *store, e entry) error {
 	if e.State.Netns == "" {
 		return nil
 	}
-	pod, err := verb.OpenPod(host, e.State.Netns)
-	if err != nil {
+	pod, err := kernel.Open(e.State.Netns)
+	switch {
+	case kernel.Exhausted(err):
+		return err
+	case err != nil:
 		return nil // the namespace is gone with everything in it
 	}
 	defer pod.Close()
+	if pod.Is(host) {
+		return nil
+	}
 	a := e.State
 	if !isAt(pod, a.Link, a.LinkMAC) && !isAt(pod, a.Veth.Pod, a.Veth.PodMAC) {
 		return nil

@@ -9,6 +9,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/containernetworking/plugins/pkg/ns"
@@ -45,6 +46,14 @@ func Open(path string) (*Namespace, error) {
 		return nil, fmt.Errorf("network namespace %q: %w", path, err)
 	}
 	return n, nil
+}
+
+// Exhausted reports whether something could not be opened or read for a reason that says nothing about it: there were
+// no open files or no memory left, or the device failed.
+func Exhausted(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EIO}, func(e error) bool {
+		return errors.Is(err, e)
+	})
 }
 
 func newNamespace(ns netns.NsHandle) (*Namespace, error) {
@@ -106,6 +115,9 @@ func (n *Namespace) IsParent(link netlink.Link, parent int, of *Namespace) (bool
 	}
 	return id == link.Attrs().NetNsID, nil
 }
+
+// LinkList returns all links. The method of netlinksafe takes half a list for the whole after some attempts.
+func (n *Namespace) LinkList() ([]netlink.Link, error) { return retry(n.Handle.Handle.LinkList) }
 
 // retry repeats a dump that was interrupted by a change, as the kernel reports. After the last attempt it returns the
 // error: a caller that acts on half a list would delete or forget things.

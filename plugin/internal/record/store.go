@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
 )
 
 // DefaultRoot is the directory of the records of all plugins.
@@ -161,6 +163,8 @@ func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case kernel.Exhausted(err): // says nothing about the record
+		return nil, fmt.Errorf("record %s: %w", a, err)
 	case err != nil:
 		return nil, &CorruptError{Attachment: a, Err: err}
 	}

@@ -301,3 +301,24 @@ func TestStore_List_unreadable(t *testing.T) {
 		t.Error("Tidy: want an error")
 	}
 }
+
+// TestStore_Load_unreadable checks that a record that cannot be read now does not count as a damaged one, which DEL
+// removes without what it holds.
+func TestStore_Load_unreadable(t *testing.T) {
+	root := t.TempDir()
+	s := open(t, root)
+	a := Attachment{"net", "c1", "eth0"}
+	if err := os.MkdirAll(filepath.Dir(s.path(a)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing is mapped at address 0: the kernel answers EIO.
+	if err := os.Symlink("/proc/self/mem", s.path(a)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Load(a)
+	var corrupt *CorruptError
+	if want := fmt.Sprintf("record net/c1/eth0: read %s: input/output error", s.path(a)); fmt.Sprint(err) != want ||
+		errors.As(err, &corrupt) {
+		t.Errorf("got %T %q, want %q", err, fmt.Sprint(err), want)
+	}
+}
