@@ -83,8 +83,10 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 		labels = append(labels, schedulesLabel)
 	case r.Powers():
 		labels = append(labels, powerLabel)
-	case r.Sampled():
+	case r.Reads():
 		labels = append(labels, readsLabel)
+	case r.Sequences():
+		labels = append(labels, sequencesLabel)
 	case r.Sweeps():
 		labels = append(labels, faultsLabel)
 	}
@@ -92,10 +94,11 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 }
 
 // These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, of those
-// that try schedules of two calls at once, and of those that cut the power.
+// that try sequences of verbs, of those that try schedules of two calls at once, and of those that cut the power.
 const (
 	faultsLabel    = "faults"
 	readsLabel     = "reads"
+	sequencesLabel = "sequences"
 	schedulesLabel = "schedules"
 	powerLabel     = "power"
 )

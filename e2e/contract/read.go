@@ -27,7 +27,7 @@ func reading() []Requirement {
 			"record of the plugin that is empty, ends half way or is read in small pieces, EIO, EMFILE, ENFILE, and " +
 			"EAGAIN or EINTR of a lock. What can be tried again must be: a list that was interrupted once and a read " +
 			"in pieces are no errors. After all others, %[1]s ends with an error object, or succeeds %[2]s. A plain " +
-			"run tries some by --seed, --deep all."
+			"run tries some by --seed, --deep all, also at the calls of the IPAM plugin, which are only noted."
 	)
 	list := []Requirement{
 		{
@@ -58,7 +58,7 @@ func reading() []Requirement {
 	}
 	for i := range list {
 		verb := cni.Verb(strings.TrimPrefix(list[i].ID, "READ-"))
-		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", everyPlugin(), true
+		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
 		list[i].Why = why
 		list[i].check = func(ctx context.Context, t *trial) error { return t.read(ctx, verb) }
 	}
@@ -66,15 +66,21 @@ func reading() []Requirement {
 }
 
 // Sampled reports whether a plain run tries only some of the requirement's cases, chosen by the seed.
-func (r *Requirement) Sampled() bool { return r.races || r.powers || strings.HasPrefix(r.ID, "READ-") }
+func (r *Requirement) Sampled() bool { return r.races || r.powers || r.Reads() || r.Sequences() }
 
-// badAnswers returns what may happen at the looks of a plugin and of the programs that it starts, but for those of the
-// IPAM plugin that it delegates to: that one is asked for itself. kept are the directories in which it keeps its files.
-func (s *Subject) badAnswers(points []fault.Point, kept []string) []fault.Injection {
+// Reads reports whether the requirement gives bad answers to a plugin that looks, Sequences whether it tries sequences
+// of verbs.
+func (r *Requirement) Reads() bool     { return strings.HasPrefix(r.ID, "READ-") }
+func (r *Requirement) Sequences() bool { return strings.HasPrefix(r.ID, "SEQ-") }
+
+// badAnswers returns what may happen at the looks of a plugin and of the programs that it starts; with all, also
+// of the IPAM plugin that it delegates to, and what few programs can get. kept are the directories in which they keep
+// their files.
+func (s *Subject) badAnswers(points []fault.Point, kept []string, all bool) []fault.Injection {
 	var list []fault.Injection
 	for _, p := range points {
 		loads := strings.Contains(path(p), ".so") // libraries: no plugin runs yet that could say what is wrong
-		if p.Look == "" || p.Program != s.Type && p.Program == s.ipam || loads {
+		if p.Look == "" || s.delegates(p) && !all || loads {
 			continue
 		}
 		for _, when := range p.Looks() {
@@ -88,8 +94,10 @@ func (s *Subject) badAnswers(points []fault.Point, kept []string) []fault.Inject
 					list = append(list, fault.Injection{Point: p, When: when})
 				}
 			case fault.Deaf:
-				list = append(list, fault.Injection{Point: p, When: when, Errno: syscall.ENOBUFS},
-					fault.Injection{Point: p, When: when, Errno: syscall.EINTR})
+				list = append(list, fault.Injection{Point: p, When: when, Errno: syscall.ENOBUFS})
+				if all {
+					list = append(list, fault.Injection{Point: p, When: when, Errno: syscall.EINTR})
+				}
 			case fault.Fail:
 				for _, errno := range lookErrnos(p) {
 					list = append(list, fault.Injection{Point: p, When: when, Errno: errno})
@@ -99,6 +107,9 @@ func (s *Subject) badAnswers(points []fault.Point, kept []string) []fault.Inject
 	}
 	return list
 }
+
+// delegates reports whether a point is one of the IPAM plugin that the subject delegates to.
+func (s *Subject) delegates(p fault.Point) bool { return p.Program != s.Type && p.Program == s.ipam }
 
 // path returns the path of a point that looks at a file.
 func path(p fault.Point) string {

@@ -89,11 +89,12 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 	if call, err := pilot.call(ctx, cni.Del, pilot.pod); err != nil || call.ExitCode != 0 {
 		return errors.Join(err, fmt.Errorf("DEL without a fault: %s", summary(call)))
 	}
-	all := t.subject.badAnswers(observed.Points, directories(first.Points))
+	explored := &t.subject.lab.Races
+	all := t.subject.badAnswers(observed.Points, directories(first.Points), explored.Deep)
 	if len(all) == 0 {
 		return notApplicable("%s looks at nothing", verb)
 	}
-	explored, chosen, lanes := &t.subject.lab.Races, all, 2
+	chosen, lanes := all, 2
 	if !explored.Deep {
 		// To make another lane takes longer than to try some more.
 		chosen, lanes = someOf(all, answersTried, explored.Seed), 1
@@ -110,9 +111,7 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 	if err != nil {
 		return err
 	}
-	for _, a := range tried {
-		t.judgeRead(verb, a)
-	}
+	t.judgeReads(verb, tried)
 	looks := slices.DeleteFunc(observed.Points, func(p fault.Point) bool { return p.Look == "" })
 	t.note("%d looks, %d of %d bad answers tried, seed %d", len(looks), len(tried), len(all), explored.Seed)
 	return nil
@@ -263,30 +262,51 @@ func (l *lane) after(ctx context.Context, verb cni.Verb, a *attempt) error {
 // for that, nobody could ever delete the pod.
 func lost(i fault.Injection) bool { return i.When == fault.Torn || i.When == fault.Empty }
 
-// judgeRead says what is wrong with the outcome of a bad answer.
-func (t *trial) judgeRead(verb cni.Verb, a *attempt) {
-	call := a.trace.Call
+// judgeReads reports what is wrong with the outcomes of bad answers. What an IPAM plugin did that is not under test is
+// only noted.
+func (t *trial) judgeReads(verb cni.Verb, tried []*attempt) {
+	var noted []string
+	for _, a := range tried {
+		text := a.wrongAfter(verb)
+		switch {
+		case text == "":
+		case t.subject.delegates(a.Point):
+			noted = append(noted, text)
+		default:
+			t.fault(a, verb, "%s", text)
+		}
+	}
+	if len(noted) > 0 {
+		t.note("of %s, which is not under test: %s (%d such)", t.subject.ipam, noted[0], len(noted))
+	}
+}
+
+// wrongAfter says what is wrong with the outcome of a bad answer; empty if nothing is.
+func (a *attempt) wrongAfter(verb cni.Verb) string {
+	call, but := a.trace.Call, fmt.Sprintf("%s succeeds although %s, and ", verb, a.Injection)
 	answer, hasError := failure(call)
 	i := slices.IndexFunc(a.later, func(c cni.Call) bool { return c.ExitCode != 0 })
 	switch {
 	case a.trace.Hung:
-		t.fault(a, verb, "%s, %s, hangs", verb, a.Injection)
+		return fmt.Sprintf("%s, %s, hangs", verb, a.Injection)
 	case a.trace.Hit == nil || !a.trace.Told:
-		// It did not get the answer.
+		return "" // it did not get the answer
 	case call.ExitCode != 0 && (!hasError || answer.Msg == ""):
-		t.fault(a, verb, "%s, %s: want an error object, got %s", verb, a.Injection, summary(call))
+		return fmt.Sprintf("%s, %s: want an error object, got %s", verb, a.Injection, summary(call))
 	case call.ExitCode != 0 && again(a.Injection):
-		t.fault(a, verb, "%s, %s: want that it tries again, got %s", verb, a.Injection, summary(call))
+		return fmt.Sprintf("%s, %s: want that it tries again, got %s", verb, a.Injection, summary(call))
 	case len(a.missing) > 0 && verb == cni.Add:
-		t.fault(a, verb, "ADD succeeds although %s, and lacks %s", a.Injection, first(a.missing))
+		return but + "lacks " + first(a.missing)
 	case len(a.missing) > 0:
-		t.fault(a, verb, "%s succeeds although %s, and leaves %s", verb, a.Injection, first(a.missing))
+		return but + "leaves " + first(a.missing)
 	case len(a.wrongs) > 0:
-		t.fault(a, verb, "%s succeeds although %s, and %s", verb, a.Injection, a.wrongs[0])
+		return but + a.wrongs[0]
 	case i >= 0:
-		t.fault(a, verb, "%s after %s, %s: want success, got %s", a.later[i].Verb, verb, a.Injection,
+		return fmt.Sprintf("%s after %s, %s: want success, got %s", a.later[i].Verb, verb, a.Injection,
 			summary(a.later[i]))
 	case len(a.left) > 0:
-		t.fault(a, verb, "%s after %s, %s, leaves %s", a.later[len(a.later)-1].Verb, verb, a.Injection, first(a.left))
+		return fmt.Sprintf("%s after %s, %s, leaves %s", a.later[len(a.later)-1].Verb, verb, a.Injection,
+			first(a.left))
 	}
+	return ""
 }

@@ -92,7 +92,7 @@ func Requirements() []*Requirement {
 	for _, part := range [][]Requirement{
 		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(),
 		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), onLAN(), pacing(),
-		sweeping(), reading(), racing(), powering(), always(),
+		sweeping(), reading(), sequencing(), racing(), powering(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

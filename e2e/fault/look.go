@@ -32,6 +32,7 @@ const (
 	// of each part that it receives only the first object, since the kernel promises nothing about such a dump.
 	Interrupted When = "interrupted"
 	// Deaf means that the first receive after a request fails with an error; the answer is still there for the next.
+	// EINTR happens only to one that may sleep.
 	Deaf When = "deaf"
 	// Short is a read of fewer bytes than there are. The next read gets the others.
 	Short When = "short"
@@ -165,7 +166,7 @@ func (t *tracer) hears(c *sysCall, regs registers) (bool, error) {
 		return false, nil
 	}
 	link := c.link(c.args[0])
-	if errno, ok := t.deaf[link]; ok {
+	if errno, ok := t.deaf[link]; ok && (errno != unix.EINTR || c.sleeps()) {
 		delete(t.deaf, link)
 		t.trace.Told = true
 		if err := regs.refuse(c.thread.tid, errno); err != nil && err != unix.ESRCH {
@@ -216,13 +217,27 @@ func (t *tracer) incomplete(c *sysCall, regs registers, result int64) error {
 	return nil
 }
 
+// sleeps reports whether a receive waits for an answer: no other can be interrupted by a signal.
+func (c *sysCall) sleeps() bool {
+	s, ok := c.socket(c.args[0])
+	if !ok {
+		return false
+	}
+	defer s.close()
+	flags, err := unix.FcntlInt(uintptr(s.fd), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_NONBLOCK == 0 && c.flags()&unix.MSG_DONTWAIT == 0
+}
+
 // peeks reports whether a receive leaves what it gets.
-func (c *sysCall) peeks() bool {
+func (c *sysCall) peeks() bool { return c.flags()&unix.MSG_PEEK != 0 }
+
+// flags returns the flags of a receive.
+func (c *sysCall) flags() uint64 {
 	switch c.spec.name {
 	case "recvfrom":
-		return c.args[3]&unix.MSG_PEEK != 0
+		return c.args[3]
 	case "recvmsg":
-		return c.args[2]&unix.MSG_PEEK != 0
+		return c.args[2]
 	}
-	return false
+	return 0
 }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,8 +25,13 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// dir contains the records, one file for each container.
-const dir = "/run/careless"
+// dir contains the records, one file for each container, on the disk if a fault is about reboots.
+func (c *config) dir() string {
+	if c.Fault == "insists-on-rule" {
+		return "/var/lib/careless"
+	}
+	return "/run/careless"
+}
 
 // faults returns the faults, each with what fault injection shows of it.
 func faults() map[string]string {
@@ -48,12 +54,18 @@ func faults() map[string]string {
 		"gives-up":        "a list of rules that was interrupted is an error at once",
 		"torn-is-nothing": "a record that is torn or empty counts as none",
 		"unread-is-empty": "GC takes a directory that it cannot read for an empty one",
+
+		"trusts-setting":  "DEL looks for the rule with the priority that is configured now",
+		"insists-on-rule": "DEL after a reboot, when the rule is gone and the record is there, is an error",
+		"gc-takes-all":    "GC removes what is valid, too",
 	}
 }
 
 type config struct {
 	types.PluginConf
 	Fault string `json:"fault"`
+	// Priority is the one of the rules; 0 means 1500.
+	Priority int `json:"priority"`
 }
 
 func main() {
@@ -69,26 +81,30 @@ func parse(args *skel.CmdArgs) (*config, error) {
 	if _, known := faults()[c.Fault]; !known {
 		return nil, fmt.Errorf("fault %q: want one of %q", c.Fault, slices.Sorted(maps.Keys(faults())))
 	}
+	c.Priority = cmp.Or(c.Priority, 1500)
 	return c, version.ParsePrevResult(&c.PluginConf)
 }
 
-func path(id string) string { return filepath.Join(dir, id+".json") }
+func (c *config) path(id string) string { return filepath.Join(c.dir(), id+".json") }
 
 // rule returns the rule for an address.
-func rule(address string) *netlink.Rule {
+func (c *config) rule(address string) *netlink.Rule {
 	r := netlink.NewRule()
 	r.Src = &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(32, 32)}
-	r.Table, r.Priority, r.Family = 254, 1500, netlink.FAMILY_V4
+	r.Table, r.Priority, r.Family = 254, c.Priority, netlink.FAMILY_V4
 	return r
 }
 
 // deleteRule deletes the rule for an address if it is there.
 func (c *config) deleteRule(address string) error {
 	there, err := c.hasRule(address)
+	if !there && err == nil && c.Fault == "insists-on-rule" {
+		err = fmt.Errorf("no rule for %s", address)
+	}
 	if err != nil || !there {
 		return err
 	}
-	if err := netlink.RuleDel(rule(address)); !errors.Is(err, syscall.ENOENT) {
+	if err := netlink.RuleDel(c.rule(address)); !errors.Is(err, syscall.ENOENT) {
 		return err
 	}
 	return nil
@@ -108,22 +124,22 @@ func (c *config) hasRule(address string) (bool, error) {
 		err = nil
 	}
 	return slices.ContainsFunc(rules, func(r netlink.Rule) bool {
-		return r.Src != nil && r.Src.String() == address+"/32" && r.Priority == 1500
+		return r.Src != nil && r.Src.String() == address+"/32" && r.Priority == c.Priority
 	}), err
 }
 
 // remember writes a record atomically.
 func (c *config) remember(id, address string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(c.dir(), 0o755); err != nil {
 		return err
 	}
-	text := []byte(`{"address": "` + address + `"}`)
-	temporary := filepath.Join(dir, ".new")
+	text := fmt.Appendf(nil, `{"address": %q, "priority": %d}`, address, c.Priority)
+	temporary := filepath.Join(c.dir(), ".new")
 	switch c.Fault {
 	case "temp-file":
-		temporary = filepath.Join(dir, fmt.Sprintf(".new-%d", os.Getpid()))
+		temporary = filepath.Join(c.dir(), fmt.Sprintf(".new-%d", os.Getpid()))
 	case "half-record":
-		f, err := os.Create(path(id))
+		f, err := os.Create(c.path(id))
 		if err != nil {
 			return err
 		}
@@ -136,15 +152,15 @@ func (c *config) remember(id, address string) error {
 	if err := os.WriteFile(temporary, text, 0o600); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	if err := os.Rename(temporary, path(id)); err != nil {
+	if err := os.Rename(temporary, c.path(id)); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
 	return nil
 }
 
-// recorded returns the address of a record; empty if there is none.
+// recorded returns the address of a record; empty if there is none. The rule has the priority that it was made with.
 func (c *config) recorded(id string) (string, error) {
-	text, err := os.ReadFile(path(id))
+	text, err := os.ReadFile(c.path(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -152,29 +168,33 @@ func (c *config) recorded(id string) (string, error) {
 		return "", err
 	}
 	var record struct {
-		Address string `json:"address"`
+		Address  string `json:"address"`
+		Priority int    `json:"priority"`
 	}
 	err = json.Unmarshal(bytes.TrimSpace(text), &record)
 	if c.Fault == "torn-is-nothing" {
 		err = nil
 	}
+	if c.Fault != "trusts-setting" {
+		c.Priority = cmp.Or(record.Priority, c.Priority)
+	}
 	return record.Address, err
 }
 
 // forget removes a record, and its directory if it is then empty.
-func forget(id string) error {
-	if err := os.Remove(path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (c *config) forget(id string) error {
+	if err := os.Remove(c.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return tidy()
+	return c.tidy()
 }
 
 // tidy removes leftovers of a killed ADD, and the directory if it is empty.
-func tidy() error {
-	if err := os.Remove(filepath.Join(dir, ".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (c *config) tidy() error {
+	if err := os.Remove(filepath.Join(c.dir(), ".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+	if err := os.Remove(c.dir()); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
 		return err
 	}
 	return nil
@@ -234,7 +254,7 @@ func (c *config) addRule(address string) error {
 	if there, err := c.hasRule(address); err != nil || there {
 		return err
 	}
-	err := netlink.RuleAdd(rule(address))
+	err := netlink.RuleAdd(c.rule(address))
 	for c.Fault == "insists" && errors.Is(err, syscall.EBUSY) {
 		// For ever: a caller that is told that something is busy must not get another answer.
 	}
@@ -285,7 +305,7 @@ func del(args *skel.CmdArgs) error {
 	case address == "" && c.Fault == "no-record":
 		return fmt.Errorf("no record of %s", args.ContainerID)
 	case address == "":
-		return tidy()
+		return c.tidy()
 	}
 	return c.undo(args.ContainerID, address, c.Fault == "forgets-first", c.Fault == "del-shrugs")
 }
@@ -293,26 +313,26 @@ func del(args *skel.CmdArgs) error {
 // undo removes the rule and then its record, unless the fault changes that.
 func (c *config) undo(id, address string, recordFirst, shrug bool) error {
 	if recordFirst {
-		return errors.Join(forget(id), c.deleteRule(address))
+		return errors.Join(c.forget(id), c.deleteRule(address))
 	}
 	if err := c.deleteRule(address); err != nil && !shrug {
 		return err
 	}
-	return forget(id)
+	return c.forget(id)
 }
 
 // records returns the files of all records.
 func (c *config) records() (files []string, err error) {
 	if c.Fault == "unread-is-empty" {
-		return filepath.Glob(path("*"))
+		return filepath.Glob(c.path("*"))
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(c.dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for _, e := range entries {
 		if filepath.Ext(e.Name()) == ".json" {
-			files = append(files, filepath.Join(dir, e.Name()))
+			files = append(files, filepath.Join(c.dir(), e.Name()))
 		}
 	}
 	return files, nil
@@ -329,7 +349,8 @@ func gc(args *skel.CmdArgs) error {
 	}
 	for _, file := range files {
 		id := filepath.Base(file[:len(file)-len(".json")])
-		if slices.ContainsFunc(c.ValidAttachments, func(a types.GCAttachment) bool { return a.ContainerID == id }) {
+		valid := slices.ContainsFunc(c.ValidAttachments, func(a types.GCAttachment) bool { return a.ContainerID == id })
+		if valid && c.Fault != "gc-takes-all" {
 			continue
 		}
 		address, err := c.recorded(id)
@@ -340,5 +361,5 @@ func gc(args *skel.CmdArgs) error {
 			return err
 		}
 	}
-	return tidy()
+	return c.tidy()
 }

@@ -119,12 +119,13 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 		"run the requirements of a section of the CNI specification, e.g. 5 or 2.GC (see cnitest list sentences)")
 	flags.BoolVar(&f.quick, "quick", false,
 		"leave out the tests that kill the plugins under test at every call, make the call fail or answer it badly, "+
-			"those of two calls that take turns, and those of power cuts")
+			"those of two calls that take turns, of a few in a row, and of power cuts")
 	flags.BoolVar(&f.deep, "deep", false,
-		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), and every "+
-			"disk that a power cut may leave (POWER-*), also of plugins that are not under test: minutes to hours")
+		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), every short "+
+			"sequence of calls (SEQ-*), and every disk that a power cut may leave (POWER-*), also of plugins that are "+
+			"not under test: minutes to hours")
 	flags.Uint64Var(&f.seed, "seed", 1,
-		"choice of the schedules, bad answers and disks that are tried, unless --deep tries all")
+		"choice of the schedules, bad answers, sequences and disks that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
 		"try one schedule of two calls at once, or one power cut, by the token that a report shows, and nothing else")
 	flags.StringVar(&f.shard, "shard", "",

@@ -1,0 +1,89 @@
+package e2e_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// sequences makes sequences of calls of the last plugin of a chain, and returns the results by requirement.
+func sequences(t *testing.T, selection e2e.Selection, chain ...string) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, e2e.Options{
+		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
+	})
+	units, err := suite.Matching("sequences")
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]report.Result{}
+	for _, u := range units {
+		results[u.ID] = suite.RunUnit(t.Context(), u)
+	}
+	if _, err := suite.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// sequenceDefects are the faults of the plugin careless in a sequence of calls: the requirement that finds each, and
+// words of the reason.
+func sequenceDefects() []struct{ fault, id, want string } {
+	return []struct{ fault, id, want string }{
+		{"trusts-setting", "SEQ-VERBS", "DEL of pod-1 after a setting was changed: + rule inet 1500: from 192.168.1.2/32"},
+		{"insists-on-rule", "SEQ-VERBS", "ADD of pod-1, reboot"},
+		{"gc-takes-all", "SEQ-VERBS", ", GC: + file /run/careless: drwxr-xr-x 0 0, and 2 more is missing"},
+		{"record-last", "SEQ-FAULT", " is there, and belongs to no attachment"},
+	}
+}
+
+// TestSequences checks that each fault is found for its reason.
+func TestSequences(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, sequenceDefects()) {
+		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
+			holdLab(t)
+			config := strings.Replace(careless(tt.fault), "}", `, "priority": 1500}`, 1)
+			got := sequences(t, e2e.Selection{Names: tt.id, Deep: true, Seed: 1}, macvlan, config)[tt.id]
+			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
+				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
+			}
+		})
+	}
+}
+
+// TestSequences_complete checks that a broken plugin fails each requirement.
+func TestSequences_complete(t *testing.T) {
+	found := map[string]bool{}
+	for _, d := range sequenceDefects() {
+		found[d.id] = true
+	}
+	for _, r := range contract.Requirements() {
+		if r.Sequences() && !found[r.ID] {
+			t.Errorf("%s: no broken plugin fails it", r.ID)
+		}
+	}
+}
+
+// TestSequences_pass checks that a plugin that looks at what it recorded passes, and those of this repository.
+func TestSequences_pass(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for name, config := range map[string]string{
+		"careless": `{"type": "careless", "fault": "", "priority": 1500}`, "route": route,
+		"veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			holdLab(t)
+			for id, got := range sequences(t, e2e.Selection{Seed: 1}, macvlan, config) {
+				if got.Result != report.Pass {
+					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
+				}
+			}
+		})
+	}
+}
