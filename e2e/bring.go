@@ -49,6 +49,9 @@ func (o *Options) claimDeclared(file *conflist.File) {
 	if key, _ := file.DeviceKey(); key != "" {
 		o.Claims = append(slices.Clone(o.Claims), scenario.GivenDevices)
 	}
+	if o.OldBinDir != "" {
+		o.Claims = append(slices.Clone(o.Claims), scenario.Upgrade)
+	}
 	if o.Nodes.With != nil {
 		o.Claims = append(slices.Clone(o.Claims), scenario.SeveralNetworks)
 	}

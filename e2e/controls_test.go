@@ -37,6 +37,8 @@ type control struct {
 	profile scenario.Profile
 	// target describes what the nodes run besides the plugins. Its conflist has CNI 1.1.0, which has STATUS and GC.
 	target *target.Target
+	// old are the programs of an earlier version: by name, that of the binary; nil means that there is none.
+	old map[string]string
 	// lease is the duration of leases of the lab's DHCP server; 0 means the default.
 	lease time.Duration
 	// oneOf are programs of the machine, one of which the chain needs. Without any the control is skipped.
@@ -64,12 +66,6 @@ func afterRoute(fault string) []string { return []string{macvlan, route, broken(
 func wrapped(fault string) string {
 	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
 		`"`, 1)
-}
-
-// returning returns host-device behind a plugin that returns devices as they were, with a fault.
-func returning(fault string) string {
-	return strings.Replace(hostDevice, `"type": "host-device"`,
-		`"type": "broken", "delegate": "host-device", "fault": "`+fault+`"`, 1)
 }
 
 // withIPAM returns a chain that passes everything, with a fault in its IPAM plugin.
@@ -341,7 +337,7 @@ func TestControls_are_complete(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed, failed := map[string]bool{}, map[string]bool{}
-	for _, c := range slices.Concat(faulty(), faultyLeases(), upstream(), services(), daemons(), clouds()) {
+	for _, c := range slices.Concat(faulty(), faultyLeases(), upstream(), services(), daemons(), clouds(), upgrades()) {
 		for name, want := range c.want {
 			passed[name] = passed[name] || want.result == report.Pass
 			failed[name] = failed[name] || want.result == report.Fail
@@ -378,6 +374,9 @@ func runControls(t *testing.T, controls []control) {
 		}
 		if c.target != nil {
 			setVersion(t, options.Conflist, "1.1.0")
+		}
+		if c.old != nil {
+			options.OldBinDir = oldPrograms(t, b, c.old)
 		}
 		if c.brokenIPAM {
 			options.BinDir = b.brokenIPAM

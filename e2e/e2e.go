@@ -40,6 +40,9 @@ type Options struct {
 	File *conflist.File
 	// BinDir is the directory of the plugins' binaries, including those of plugins that they delegate to.
 	BinDir string
+	// OldBinDir is the directory of the programs of an earlier version, of plugins under test, their IPAM plugins or
+	// the target's daemon; empty means none. It claims the feature Upgrade. The rest comes from BinDir.
+	OldBinDir string
 	// Backend makes the clusters.
 	Backend cluster.Backend
 

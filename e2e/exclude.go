@@ -65,6 +65,8 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 	case o.Target != nil && len(o.Target.Devices) > 0 && sc.Attachments() > len(o.Target.Devices):
 		return report.NotApplicable, fmt.Sprintf("the target has %d devices for pods, and this attaches %d times at "+
 			"once", len(o.Target.Devices), sc.Attachments())
+	case needs.OldVersion && o.OldBinDir == "":
+		return report.NotApplicable, "no programs of an earlier version are named (--old-bin-dir)"
 	case needs.Cloud && !cloud:
 		return report.Skipped, "no target file asks for a cloud (--target)"
 	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):

@@ -84,7 +84,11 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	ctx, cancel := disturbance.WithTimeout(ctx, limit)
 	defer cancel()
 	starting, end := timing.Begin(ctx, timing.Lab)
-	c, err := s.options.Backend.Start(starting, s.request(sc.Nodes, sc.Chain))
+	request := s.request(sc.Nodes, sc.Chain)
+	if sc.Needs().OldVersion {
+		request.OldBinDir = s.options.OldBinDir
+	}
+	c, err := s.options.Backend.Start(starting, request)
 	end()
 	if err != nil {
 		result.LabFails(err)

@@ -170,6 +170,12 @@ func broken(fault string) string {
 	return fmt.Sprintf(`{"type": "broken", "fault": %q, "master": "eno1", "child": "eno1.host", %s}`, fault, proxy)
 }
 
+// returning returns host-device behind a plugin that returns devices as they were, with a fault.
+func returning(fault string) string {
+	return strings.Replace(hostDevice, `"type": "host-device"`,
+		`"type": "broken", "delegate": "host-device", "fault": "`+fault+`"`, 1)
+}
+
 // writeConflist writes a conflist with further keys, which may be empty, and plugins, and returns its path. Its version
 // is 1.0.0, which has CHECK and no GC.
 func writeConflist(t *testing.T, more string, plugins ...string) string {

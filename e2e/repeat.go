@@ -24,6 +24,7 @@ func (o *Options) Command(id string, more ...string) string {
 			words = append(words, "--"+flag, value)
 		}
 	}
+	add("old-bin-dir", o.OldBinDir, o.OldBinDir != "")
 	add("network", o.Network, o.Network != "")
 	for _, subnet := range o.Nodes.Subnets {
 		add("subnet", subnet.String(), true)

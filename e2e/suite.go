@@ -45,6 +45,8 @@ type plan struct {
 	scenarios              []*scenario.Scenario
 	// repeats is what an earlier run left to repeat; nil means everything.
 	repeats *failures
+	// upgraded are the programs of which Options.OldBinDir has an earlier version.
+	upgraded []string
 	// stories contains the steps of the scenarios that the backend brings, by name.
 	stories map[string]func(context.Context, cluster.Cluster) error
 	// requirements are the selected ones, subjects the plugins that they are checked on.
@@ -77,6 +79,9 @@ func New(options Options) (*Suite, error) {
 	}
 	s := &Suite{options: options, file: file, started: time.Now(), findings: findings{captures: map[string][]byte{}}}
 	if s.plan, err = options.plan(all); err != nil {
+		return nil, err
+	}
+	if s.upgraded, err = options.upgraded(file); err != nil {
 		return nil, err
 	}
 	s.try, s.times, s.stop = s.attempt, &calltime.Recorder{}, func(error) {}
@@ -224,7 +229,7 @@ func (s *Suite) runnerConfig() runner.Config {
 	return runner.Config{
 		With:     s.options.Nodes.With,
 		Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture,
-		Times: s.times,
+		Times: s.times, Upgraded: s.upgraded,
 	}
 }
 

@@ -42,6 +42,7 @@ type Server struct {
 	controlled sync.Once
 	bare       *probe.Control // use control
 
+	installed []string // the directories of Install; mu guards it
 	running
 }
 

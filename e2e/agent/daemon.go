@@ -262,10 +262,10 @@ func (s *Server) killDaemons() {
 	}
 }
 
-// withoutOwned removes the files of daemons from a state.
+// withoutOwned removes the files of daemons, and programs that Install replaced, from a state.
 func (s *Server) withoutOwned(items []snapshot.Item) []snapshot.Item {
 	s.mu.Lock()
-	var owned []string
+	owned := slices.Clone(s.installed)
 	for _, d := range s.daemons {
 		owned = append(owned, d.owns...)
 	}

@@ -54,6 +54,9 @@ type Request struct {
 	With *conflist.File
 	// BinDir holds the plugins' binaries on this machine.
 	BinDir string
+	// OldBinDir holds the programs of an earlier version; empty means none. With it the programs in BinDirs of the nodes
+	// can be replaced, and both versions are in OldPrograms and NewPrograms.
+	OldBinDir string
 	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside
 	// /opt/cni/bin, the path on this machine. Scenarios need none.
 	Programs map[string]string
@@ -75,6 +78,12 @@ type Request struct {
 	// Target describes what runs on each node beside the plugins, and the cloud of the nodes; nil means neither.
 	Target *target.Target
 }
+
+// These are the directories of programs on nodes that can be replaced (Request.OldBinDir).
+const (
+	OldPrograms = "/opt/cni/old"
+	NewPrograms = "/opt/cni/new"
+)
 
 // FabricName is the name of Cluster.Fabric.
 const FabricName = "fabric"

@@ -2,6 +2,17 @@ package scenario
 
 import "strings"
 
+// attaches returns the place of the pods that are attached after the step by it; empty if there is none.
+func (s Step) attaches() string {
+	switch {
+	case s.Add != "" && s.Fails == 0:
+		return s.Add
+	case s.Install != nil:
+		return s.Install.During
+	}
+	return ""
+}
+
 // Attachments returns the largest number of attachments to the conflist's network that exist at the same time. Pods of
 // a count for which a node has no addresses are counted, too.
 func (s *Scenario) Attachments() int {
@@ -30,8 +41,8 @@ func (s *Scenario) Attachments() int {
 	for _, step := range s.Steps {
 		key := step.As + "@"
 		switch {
-		case step.Add != "" && step.Fails == 0 && s.podNamed(podOf(step.Add)).OfConflist(orDefault(step.As)):
-			now[key+step.Add] = of(step.Add)
+		case step.attaches() != "" && s.podNamed(podOf(step.attaches())).OfConflist(orDefault(step.As)):
+			now[key+step.attaches()] = of(step.attaches())
 		case step.Del != "":
 			delete(now, key+step.Del)
 		case step.Churn != nil:

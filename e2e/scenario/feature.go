@@ -28,6 +28,7 @@ const (
 	DHCP            Feature = "DHCP"
 	SeveralNetworks Feature = "SeveralNetworks"
 	GivenDevices    Feature = "GivenDevices"
+	Upgrade         Feature = "Upgrade"
 )
 
 // Features returns all features in the order of lists.
@@ -37,6 +38,7 @@ func Features() []Feature {
 		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams,
 		UnderlayGroups,
 		Capabilities, DHCP, SeveralNetworks, GivenDevices,
+		Upgrade,
 	}
 }
 
@@ -84,6 +86,9 @@ func (f Feature) Meaning() string {
 	case DHCP:
 		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
 			"when it ends."
+	case Upgrade:
+		return "Pods that one version of the plugin attached go on under another, which deletes them as well, and the " +
+			"programs can be replaced at any time."
 	case GivenDevices:
 		return "A device that a pod got from its node comes back as it was, again and again."
 	case SeveralNetworks:

@@ -48,6 +48,8 @@ type Needs struct {
 	Features []Feature
 	// Leases means a DHCP server in the lab.
 	Leases bool
+	// OldVersion means programs of an earlier version of the plugin.
+	OldVersion bool
 	// Asks means a conflist that declares a capability.
 	Asks bool
 	// Runtime lists what the scenario does in place of a container runtime and a kubelet's own runtime would not do on
@@ -141,8 +143,8 @@ func (s *Scenario) addresses() map[string]int {
 	}
 	for _, step := range s.Steps {
 		switch {
-		case step.Add != "" && step.Fails == 0:
-			a := attachment{podOf(step.Add), orDefault(step.As)}
+		case step.attaches() != "":
+			a := attachment{podOf(step.attaches()), orDefault(step.As)}
 			held[a] = true
 			count(0, s.podNamed(a.pod).Node)
 		case step.Del != "":

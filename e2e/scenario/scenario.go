@@ -219,6 +219,8 @@ type Step struct {
 	// cloud gives a node.
 	Daemon *Daemon `yaml:"daemon"`
 	Cloud  *Cloud  `yaml:"cloud"`
+	// Install replaces the plugin's programs by those of another version.
+	Install *Install `yaml:"install"`
 	// Churn attaches and deletes a pod again and again.
 	Churn *Churn `yaml:"churn"`
 	// Advertise sends an IPv6 router advertisement into the underlay from the router.

@@ -96,7 +96,7 @@ func (t *stepChecker) claims() {
 	}
 	seen := []Feature{
 		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
-		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs,
+		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs, Upgrade,
 	}
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {

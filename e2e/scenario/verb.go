@@ -169,6 +169,12 @@ func verbsOfMachines() []verb {
 			},
 		},
 		{
+			name: "install", set: func(s Step) bool { return s.Install != nil },
+			text:  func(s Step) string { return s.Install.String() },
+			check: func(c *stepChecker, path string, s Step) { c.install(path+".install", *s.Install) },
+			needs: func(n *Needs, _ Step) { n.OldVersion = true },
+		},
+		{
 			name: "cloud", set: func(s Step) bool {
 				return s.Cloud != nil
 			}, text: func(s Step) string { return s.Cloud.String() },

@@ -127,6 +127,9 @@ func (v *validator) daemon(d *Daemon) {
 			v.wrong(path, "unknown variant %q; %s", name, strictyaml.Meant(name, scenario.Variants()))
 		}
 	}
+	if d.OldCommand != nil {
+		v.command("daemon.oldCommand", d.OldCommand)
+	}
 	for name := range d.Environment {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			v.wrong("daemon.environment", "%q cannot be an environment variable; write a name such as WARM_IP_TARGET",

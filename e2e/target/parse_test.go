@@ -27,6 +27,7 @@ setup:
 daemon:
   name: ipamd
   command: [ipamd, --cooling, 1s]
+  oldCommand: [ipamd]
   environment: {WARM_IP_TARGET: "2"}
   ready: {socket: /run/ipamd/ipamd.sock}
   within: 5s
@@ -53,7 +54,7 @@ func TestParse(t *testing.T) {
 		},
 		Setup: [][]string{{"mkdir", "-p", "/run/ipamd"}},
 		Daemon: &Daemon{
-			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"},
+			Name: "ipamd", Command: []string{"ipamd", "--cooling", "1s"}, OldCommand: []string{"ipamd"},
 			Environment: map[string]string{"WARM_IP_TARGET": "2"},
 			Ready:       Ready{Socket: "/run/ipamd/ipamd.sock"}, Within: scenario.Duration(5 * time.Second),
 			Owns: []string{"/run/ipamd", "/var/lib/ipamd"},

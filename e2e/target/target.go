@@ -72,6 +72,9 @@ type Daemon struct {
 	// Variants are further commands for the same daemon with other settings, by their names in scenarios (see
 	// scenario.Variants). A scenario does not run if a variant that it needs is missing.
 	Variants map[string][]string `yaml:"variants"`
+	// OldCommand is the command for the program of an earlier version (Options.OldBinDir of package e2e), if its flags
+	// differ; empty means Command.
+	OldCommand []string `yaml:"oldCommand"`
 	// Environment is added to that of the node.
 	Environment map[string]string `yaml:"environment"`
 	// Ready says when it is ready.

@@ -260,6 +260,16 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 		return nil, fmt.Errorf("plugin binaries: %w", err)
 	}
 	binds := []Bind{{From: dir, To: BinDir}}
+	if l.req.OldBinDir != "" {
+		old, err := filepath.EvalSymlinks(l.req.OldBinDir)
+		if err == nil {
+			old, err = filepath.Abs(old)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("plugin binaries of an earlier version: %w", err)
+		}
+		binds = []Bind{{From: dir, To: cluster.NewPrograms}, {From: old, To: cluster.OldPrograms}}
+	}
 	for path, from := range l.req.Programs {
 		binds = append(binds, Bind{From: from, To: path})
 	}

@@ -39,6 +39,13 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 	if err := restore(ctx, m.agent, disk); err != nil {
 		return nil, err
 	}
+	if l.req.OldBinDir != "" {
+		if err := m.agent.Install(ctx, agent.InstallArgs{
+			From: cluster.NewPrograms, To: BinDir, How: agent.InstallRenamed,
+		}); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.loopback(); err != nil {
 		return nil, err
 	}

@@ -190,6 +190,13 @@ func faults() map[string]fault {
 		// CHK-6, DEL-4: makes a request that the kernel refuses.
 		"refused-check": {check: removeNothing},
 		"refused-del":   {del: removeNothing},
+		// J07, DEL-2: DEL of an attachment of which there is no result, since its ADD failed, fails.
+		"needs-result": {del: func(c *call) error {
+			if c.result == nil {
+				return errors.New("no result of ADD")
+			}
+			return nil
+		}},
 		// "several-networks" in scenarios: a second interface sets the pod's first one down.
 		"takes-first-down": {add: lowerFirst},
 		// No fault: devices are returned as they were, which host-device alone does not do.

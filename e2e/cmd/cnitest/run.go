@@ -65,6 +65,7 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --section 2.GC
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --old-bin-dir bin-v1.2 --scenario 'upgrade-*'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --cni-version 0.4.0
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario host-to-pod --keep-on-failure
   cnitest run net.d/10-mynet.conflist --bin-dir bin --fail-fast --report-dir out
@@ -250,6 +251,10 @@ func (f *runFlags) check(list *conflist.File) error {
 	case f.failFast && f.expect != "":
 		return errors.New("--fail-fast with --expect: want one of them, since the run must see all that is expected")
 	}
+	if f.backend != netnsBackend && f.oldBinDir != "" {
+		return fmt.Errorf("--old-bin-dir is of --backend %s, whose nodes' programs can be replaced; leave it out",
+			netnsBackend)
+	}
 	if f.backend != netnsBackend && f.node.network.with != "" {
 		return fmt.Errorf("--with is of --backend %s; leave it out, and pods get the lab's own network first",
 			netnsBackend)
@@ -320,7 +325,8 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	show *progress,
 ) e2e.Options {
 	options := e2e.Options{
-		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, Backend: backend,
+		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, OldBinDir: f.oldBinDir,
+		Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{
 			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,

@@ -15,7 +15,8 @@ import (
 
 // runFlags are the flags of run.
 type runFlags struct {
-	binDir, backend, dataplane string
+	binDir, oldBinDir  string
+	backend, dataplane string
 	claimFlags
 	selectFlags
 	howFlags
@@ -83,6 +84,8 @@ type outputFlags struct {
 func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
 		"directory of the plugins' binaries, including those they delegate to")
+	flags.StringVar(&f.oldBinDir, "old-bin-dir", "",
+		"directory with an earlier version of the plugins, their IPAM plugins or their daemon: run upgrades and downgrades")
 	flags.StringVar(&f.backend, "backend", netnsBackend,
 		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
 			"a Kubernetes cluster")

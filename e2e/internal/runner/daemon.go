@@ -16,13 +16,17 @@ import (
 type daemons struct {
 	down   map[string]bool // the nodes whose daemon a step ended or doomed
 	varied map[string]bool // the nodes whose daemon runs as a variant
+	old    map[string]bool // the nodes with the programs of an earlier version
 }
 
 // daemon runs a step of the target's daemon.
 func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 	node, daemon := r.Env.Node(scenario.NodePlace+"/"+s.Node), *r.config.Target.Daemon
-	if s.With != "" {
+	switch {
+	case s.With != "":
 		daemon.Command = daemon.Variants[s.With]
+	case r.daemons.old[node.Name] && daemon.OldCommand != nil:
+		daemon.Command = daemon.OldCommand
 	}
 	var err error
 	switch s.Do {
@@ -60,6 +64,12 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 		if !state.Running && !r.daemons.down[node.Name] {
 			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name,
 				lastLines(state.Output)))
+		}
+		if r.daemons.old[node.Name] {
+			errs = append(errs, r.install(ctx, scenario.Install{
+				Node: strings.TrimPrefix(node.Name, scenario.NodePlace+"/"), Version: scenario.NewVersion,
+			}))
+			r.daemons.varied[node.Name] = true
 		}
 		switch doomed := state.Running && r.daemons.down[node.Name]; {
 		case doomed || state.Running && r.daemons.varied[node.Name]:

@@ -38,6 +38,8 @@ type Config struct {
 	Target *target.Target
 	// Dataplane programs the services: "nftables" (or empty) or "iptables".
 	Dataplane string
+	// Upgraded are the programs of which there is an earlier version, for scenarios that replace them.
+	Upgraded []string
 	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
 	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if
@@ -83,7 +85,7 @@ func New(config Config, env *environment.Environment) *Runner {
 			return k.Traced
 		}),
 		desk:    offer.NewDesk(),
-		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}},
+		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
 	}
 	r.runtime, r.proxies = &libcni{r}, &libcni{r}

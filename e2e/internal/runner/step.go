@@ -93,7 +93,10 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 		},
 		"churn":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.churn(ctx, *s.Churn) },
 		"daemon": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.daemon(ctx, *s.Daemon) },
-		"cloud":  func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
+		"install": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.install(ctx, *s.Install)
+		},
+		"cloud": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
 		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error {
 			return r.advertise(ctx, *s.Advertise)
 		},
