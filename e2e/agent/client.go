@@ -174,6 +174,11 @@ func (c *Client) RecordDaemon(ctx context.Context, args DaemonArgs) error {
 	return tell(ctx, c, "RecordDaemon", args)
 }
 
+// RecordCommand runs a program on the node and records what it does with files, in place of what was recorded before.
+func (c *Client) RecordCommand(ctx context.Context, args CommandArgs) (CommandReply, error) {
+	return call[CommandReply](ctx, c, "RecordCommand", args)
+}
+
 // Recorded returns what was recorded until now.
 func (c *Client) Recorded(ctx context.Context) (disk.Recording, error) {
 	return call[disk.Recording](ctx, c, "Recorded", None{})

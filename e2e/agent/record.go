@@ -37,6 +37,28 @@ func (s *Server) Record(args PluginArgs, trace *fault.Trace) error {
 	return err
 }
 
+// RecordCommand runs a program, which needs no namespace of its own, and records what it does with files, in place of
+// what was recorded before.
+func (s *Server) RecordCommand(args CommandArgs, reply *CommandReply) error {
+	if len(args.Argv) == 0 {
+		return errors.New("command: want a program, got none")
+	}
+	program, err := findProgram(args.Argv[0], args.BinDirs)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	log := fault.NewLog()
+	s.mu.Lock()
+	s.log = log
+	s.mu.Unlock()
+	defer reapOrphans()
+	trace, err := fault.Record(context.Background(), fault.Command{
+		Path: program, Args: args.Argv[1:], Env: append(os.Environ(), args.Env...), Timeout: args.Timeout,
+	}, log)
+	*reply = CommandReply{Output: trace.Call.Stdout + trace.Call.Stderr + trace.Call.Failure, ExitCode: trace.Call.ExitCode}
+	return err
+}
+
 // Recorded returns what was recorded until now.
 func (s *Server) Recorded(_ None, recording *disk.Recording) error {
 	*recording = s.files().Recording()

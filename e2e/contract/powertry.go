@@ -72,12 +72,13 @@ func (t *trial) powerCuts(ctx context.Context, verb cni.Verb) error {
 	if err != nil {
 		return err
 	}
-	count := &tally{begin: time.Now(), told: time.Now(), planned: len(chosen), what: "disks"}
+	count := &tally{begin: time.Now(), told: time.Now(), planned: len(chosen), what: "power cuts"}
 	if err := t.tryBlackouts(ctx, o, chosen, count); err != nil {
 		return err
 	}
 	if races.Replay == nil {
-		t.note("%d of %d disks tried, from %d calls, seed %d", count.tried, len(all), len(o.Calls), races.Seed)
+		t.note("%d of %d power cuts tried, from %d calls: %d disks, each found by two runtimes, seed %d", count.tried,
+			len(all), len(o.Calls), len(disks), races.Seed)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ type tally struct {
 	planned, tried, failed, strayed int
 	unfit                           []string
 	begin, told                     time.Time
-	what                            string // schedules, disks
+	what                            string // schedules, power cuts
 }
 
 // failures returns how many failed.

@@ -12,7 +12,7 @@ type duty struct {
 // checks, which cnitest runtime runs.
 func runtimes() []Requirement {
 	var list []Requirement
-	for _, part := range [][]duty{readingDuties(), callingDuties(), orderDuties(), derivingDuties()} {
+	for _, part := range [][]duty{readingDuties(), callingDuties(), orderDuties(), derivingDuties(), powerDuties()} {
 		for _, d := range part {
 			list = append(list, Requirement{
 				ID: d.id, Level: d.level, Section: d.section, Roles: []Role{Runtime}, Text: d.text, Why: d.why,
@@ -263,4 +263,17 @@ func derivingDuties() []duty {
 			"ADD, CHECK, GC, STATUS and DEL in networks of 0.3.1 and 1.0.0, where the runtime knows the version.",
 		},
 	}
+}
+
+// powerDuties are about what users met, and no sentence says.
+func powerDuties() []duty {
+	return []duty{{
+		"RUN-39", Should, "failure mode",
+		"DEL succeeds, and calls all plugins, although the power failed and what is kept of the pod is empty or torn.",
+		"After a power cut a result in the cache may be an empty file. A runtime whose DEL fails for that keeps the pod " +
+			"for ever, with its addresses (containernetworking/cni#1055, containerd#8197).",
+		"Records what the runtime writes on the disk during ADD of a pod, and calls DEL with each disk that ext4 or XFS " +
+			"may leave of it (go doc ./e2e/disk): it succeeds, and if the disk has a damaged file of the pod, it calls " +
+			"DEL of all plugins. Only of runtimes that are a program with an end.",
+	}}
 }

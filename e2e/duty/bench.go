@@ -181,10 +181,17 @@ func (b *bench) run(ctx context.Context, op Operation) (Answer, []call, error) {
 
 // ask asks the runtime for an operation.
 func (b *bench) ask(ctx context.Context, op Operation) (Answer, error) {
+	return b.askBy(ctx, op, b.runtime.Run)
+}
+
+// askBy does the same by another method of the runtime.
+func (b *bench) askBy(
+	ctx context.Context, op Operation, run func(context.Context, Operation) (Answer, error),
+) (Answer, error) {
 	if op.Network == "" {
 		op.Network = b.network
 	}
-	answer, err := b.runtime.Run(ctx, op)
+	answer, err := run(ctx, op)
 	end := "success"
 	if answer.Failed {
 		end = "failure"

@@ -80,6 +80,7 @@ var faults = []struct{ fault, duty, reason string }{
 	{"gc-halts", "RUN-37", "GC whose first plugin fails calls first, want all"},
 	{"gc-first-error", "RUN-37", "want also the error of last: the last one says no"},
 	{"old-verbs", "RUN-38", "CHECK of first is called in a network of 0.3.1, which has no CHECK"},
+	{"trusts-its-files", "RUN-39", "is empty (of "},
 	{"old-result", "RUN-38", "DEL of last gets a prevResult in a network of 0.3.1, which has none for DEL"},
 }
 

@@ -93,6 +93,17 @@ func (c *Command) Restart(context.Context) error { return nil }
 
 // Run runs the program.
 func (c *Command) Run(ctx context.Context, op Operation) (Answer, error) {
+	return c.runBy(ctx, op, c.agent.Command)
+}
+
+// Record runs the program and records what it does with files.
+func (c *Command) Record(ctx context.Context, op Operation) (Answer, error) {
+	return c.runBy(ctx, op, c.agent.RecordCommand)
+}
+
+func (c *Command) runBy(
+	ctx context.Context, op Operation, command func(context.Context, agent.CommandArgs) (agent.CommandReply, error),
+) (Answer, error) {
 	namespace := agent.NamespacePath("none")
 	if op.Pod != "" {
 		var err error
@@ -108,7 +119,7 @@ func (c *Command) Run(ctx context.Context, op Operation) (Answer, error) {
 		}
 		capabilities = string(text)
 	}
-	reply, err := c.agent.Command(ctx, agent.CommandArgs{
+	reply, err := command(ctx, agent.CommandArgs{
 		Argv: []string{c.program, strings.ToLower(string(op.Verb)), op.Network, namespace},
 		// Empty variables keep out those of this process, whose temporary directory the node may not have.
 		Env: append([]string{

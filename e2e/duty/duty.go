@@ -40,7 +40,7 @@ type Options struct {
 func checks() map[string]func(context.Context, *bench) error {
 	all := map[string]func(context.Context, *bench) error{}
 	for _, part := range []map[string]func(context.Context, *bench) error{
-		configuration(), parameters(), lifecycle(), exclusion(), deriving(),
+		configuration(), parameters(), lifecycle(), exclusion(), deriving(), afterPowerCut(),
 	} {
 		maps.Copy(all, part)
 	}
