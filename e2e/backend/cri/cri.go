@@ -28,6 +28,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -145,8 +146,12 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	group, ctx := errgroup.WithContext(ctx)
 	for i, node := range nodes.Nodes() {
 		group.Go(func() (err error) {
+			if err := node.Agent.InstallStubs(ctx); err != nil {
+				return err
+			}
 			l.runtimes[i], err = Start(ctx, nodes, node, Configuration{
-				BinDirs: node.BinDirs, ConflistDir: netns.ConflistDir,
+				// Stories put stubs into the chain.
+				BinDirs: append(slices.Clone(node.BinDirs), stub.Dir), ConflistDir: netns.ConflistDir,
 			})
 			return err
 		})

@@ -56,6 +56,9 @@ const BinDir = "/opt/cni/bin"
 // ConflistDir is the directory of the configuration on a node, the default directory of runtimes.
 const ConflistDir = "/etc/cni/net.d"
 
+// ConflistName is the name of the node's conflist there.
+const ConflistName = "10-cnitest.conflist"
+
 // Name returns "netns".
 func (b *Backend) Name() string { return "netns" }
 

@@ -33,7 +33,7 @@ func (l *lab) plugNode(ctx context.Context, index int, disk []agent.File) (*clus
 		return nil, err
 	}
 	if disk == nil {
-		disk = []agent.File{{Path: ConflistDir + "/10-cnitest.conflist", Mode: 0o644, Data: plan.Conflist}}
+		disk = []agent.File{{Path: ConflistDir + "/" + ConflistName, Mode: 0o644, Data: plan.Conflist}}
 		disk = append(disk, l.kubeconfigs()...)
 	}
 	if err := restore(ctx, m.agent, disk); err != nil {

@@ -9,7 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cnitest/cnitest/e2e/backend/cri"
 	"github.com/cnitest/cnitest/e2e/backend/kind"
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -54,11 +56,13 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 			return err
 		}
 	}
-	for _, s := range kind.Stories() {
-		if strings.EqualFold(s.Name, id) {
-			_, err := fmt.Fprintf(out, "%s\n\n%s\n\nfeatures %v, covers %v; on Kubernetes clusters alone (--backend "+
-				"kind)\n", s.Name, s.Description, s.Features, s.Covers)
-			return err
+	for backend, stories := range map[string][]cluster.Story{kindBackend: kind.Stories(), criBackend: cri.Stories()} {
+		for _, s := range stories {
+			if strings.EqualFold(s.Name, id) {
+				_, err := fmt.Fprintf(out, "%s\n\n%s\n\nfeatures %v, covers %v; with --backend %s alone\n", s.Name,
+					s.Description, s.Features, s.Covers, backend)
+				return err
+			}
 		}
 	}
 	for _, f := range scenario.Features() {

@@ -129,12 +129,16 @@ func (f *runtimeFlags) check(name string) (err error) {
 	if _, err := path.Match(f.duties, ""); err != nil {
 		return fmt.Errorf("--duty %q: %w", f.duties, err)
 	}
+	if name == cri.DriverName {
+		if _, err := f.cri.open(); err != nil {
+			return &exitError{exitUnfit, err}
+		}
+	}
 	if program := f.program(name); program != "" {
 		info, err := os.Stat(program)
 		switch {
 		case err != nil:
-			return fmt.Errorf("runtime %s: %w; make build builds cnitool into bin, for --bin-dir bin, and make cri-tools "+
-				"containerd", name, err)
+			return fmt.Errorf("runtime %s: %w; make build builds cnitool into bin, for --bin-dir bin", name, err)
 		case info.IsDir() || info.Mode().Perm()&0o111 == 0:
 			return fmt.Errorf("runtime %s: %s is not an executable file", name, program)
 		}
