@@ -5,7 +5,7 @@ PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./plugin/ipa
 BIN := bin
 ARTIFACTS := _artifacts
 # The modules of the repository, each with its go.mod.
-MODULES := . .ci/lint .ci/vuln cri kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
+MODULES := . .ci/lint .ci/release .ci/vuln cri kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
 # Features that the chained plugins claim beyond their profile.
 E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining)
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
@@ -36,6 +36,8 @@ BENCH_TIME ?= 210s
 # The name of a release, and the architectures that it is built for.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 ARCHITECTURES := amd64 arm64
+# The time of all files in packages: that of the commit, so that everybody gets the same bytes.
+RELEASE_TIME ?= $(shell git show -s --format=%ct 2>/dev/null || echo 0)
 DIST := dist
 # The fifth of what is broken on purpose that make test runs today.
 today = $(shell echo $$(( 1$$(date +%j) % 5 + 1 )))/5
@@ -153,10 +155,11 @@ reports: ## Write e2e/reports again: the report of each plugin, and the table
 	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --report-dir $(published) || status=$$?; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
 	@$(GO) test ./e2e/cmd/cnitest -run TestReports -update -count=1
 
-release: ## Build cnitest for each architecture into dist/, with checksums; VERSION=v1.2.3 names it
+release: ## Build cnitest for each architecture into dist/, with deb, rpm, an OCI image and checksums; VERSION=v1.2.3 names it
 	@rm -rf $(DIST) && mkdir $(DIST)
 	@$(foreach a,$(ARCHITECTURES),GOOS=linux GOARCH=$(a) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.stamp=$(VERSION)' -o $(DIST)/cnitest-linux-$(a) ./e2e/cmd/cnitest &&) true
-	@cd $(DIST) && sha256sum cnitest-* > SHA256SUMS && cat SHA256SUMS
+	@cd .ci/release && $(GO) test ./... && $(GO) run . --dist $(abspath $(DIST)) --version $(VERSION) --time $(RELEASE_TIME)
+	@cd $(DIST) && sha256sum cnitest* > SHA256SUMS && cat SHA256SUMS
 
 flake: build ## Run scenarios and requirements 20 times; every run must give the same results
 	$(BIN)/cnitest run plugin/route/net.d/01-default-1.1.0.conflist --bin-dir $(BIN) --quick --repeat 20
