@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,9 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
 )
 
 // api talks to a cluster's API server through `kubectl proxy`, which knows the server's address and the user's
@@ -25,7 +24,7 @@ type api struct {
 	dir     string
 	cmd     *exec.Cmd
 	stdin   io.Closer // cmd ends when it is closed
-	client  *http.Client
+	kubeapi.Client
 }
 
 func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err error) {
@@ -66,13 +65,14 @@ func newAPI(ctx context.Context, kubeconfig, kubeContext string) (_ *api, err er
 		_ = a.cmd.Wait()
 		return nil, fmt.Errorf("kubectl proxy: %w", explain(err, stderr.String()))
 	}
-	a.client = &http.Client{Timeout: requestTimeout, Transport: &http.Transport{
+	a.URL = "http://localhost"
+	a.HTTP = &http.Client{Timeout: requestTimeout, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 64,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	if err := a.get(ctx, "/api/v1/namespaces/default", nil); err != nil {
+	if err := a.Get(ctx, "/api/v1/namespaces/default", nil); err != nil {
 		return nil, fmt.Errorf("the cluster does not answer; does kubectl get nodes? %w", explain(err, stderr.String()))
 	}
 	return a, nil
@@ -100,98 +100,8 @@ func (a *api) close() error {
 	return os.RemoveAll(a.dir)
 }
 
-// refusal is an answer of the API server other than success.
-type refusal struct {
-	method, path string
-	status       int
-	message      string
-}
-
-func (e *refusal) Error() string {
-	return fmt.Sprintf("%s %s: %d %s", e.method, e.path, e.status, e.message)
-}
-
-// isStatus reports whether an error is an answer with a status.
-func isStatus(err error, status int) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.status == status
-}
-
-// refused reports whether an error is an answer that stays the same if the request is repeated; 408 and 429 ask for a
-// repetition.
-func refused(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.status >= 400 && r.status < 500 && r.status != http.StatusRequestTimeout &&
-		r.status != http.StatusTooManyRequests
-}
-
-// do makes a request; body and reply may be nil.
-func (a *api) do(ctx context.Context, method, path string, body, reply any) error {
-	var text io.Reader
-	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		text = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, text)
-	if err != nil {
-		return err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if method == http.MethodPatch {
-		req.Header.Set("Content-Type", "application/merge-patch+json")
-	}
-	answer, err := a.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	data, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return err
-	}
-	if answer.StatusCode >= http.StatusMultipleChoices {
-		var status struct {
-			Message string `json:"message"`
-		}
-		if json.Unmarshal(data, &status) != nil || status.Message == "" {
-			status.Message = strings.TrimSpace(string(data))
-		}
-		return &refusal{method, path, answer.StatusCode, status.Message}
-	}
-	if reply == nil {
-		return nil
-	}
-	return json.Unmarshal(data, reply)
-}
-
-func (a *api) get(ctx context.Context, path string, reply any) error {
-	return a.do(ctx, http.MethodGet, path, nil, reply)
-}
-
 // object is a Kubernetes object of any kind.
-type object = map[string]any
-
-func (a *api) create(ctx context.Context, path string, o, reply any) error {
-	return a.do(ctx, http.MethodPost, path, o, reply)
-}
-
-// patch merges a change into an object; null deletes a field (RFC 7396).
-func (a *api) patch(ctx context.Context, path string, change object) error {
-	return a.do(ctx, http.MethodPatch, path, change, nil)
-}
-
-// remove deletes an object. It is no error if the object does not exist.
-func (a *api) remove(ctx context.Context, path string) error {
-	if err := a.do(ctx, http.MethodDelete, path, nil, nil); err != nil && !isStatus(err, http.StatusNotFound) {
-		return err
-	}
-	return nil
-}
+type object = kubeapi.Object
 
 // pollInterval is the interval of polls while waiting for a cluster: short compared with what kubelets do, long
 // compared with a request.
@@ -205,7 +115,7 @@ func until(ctx context.Context, limit time.Duration, what string, done func() (b
 	defer cancel()
 	for {
 		ok, err := done()
-		if ok || refused(err) {
+		if ok || kubeapi.Refused(err) {
 			return err
 		}
 		select {
@@ -222,8 +132,8 @@ func until(ctx context.Context, limit time.Duration, what string, done func() (b
 // gone waits until there is no object at a path.
 func (a *api) gone(ctx context.Context, limit time.Duration, path, what string) error {
 	return until(ctx, limit, what, func() (bool, error) {
-		err := a.get(ctx, path, nil)
-		if isStatus(err, http.StatusNotFound) {
+		err := a.Get(ctx, path, nil)
+		if kubeapi.IsStatus(err, http.StatusNotFound) {
 			return true, nil
 		}
 		return false, err

@@ -16,7 +16,7 @@ const hostRoot = "/host"
 func (b *Backend) carry(ctx context.Context) error {
 	const name = "carrier"
 	labels := object{"app": name}
-	err := b.api.create(ctx, "/apis/apps/v1/namespaces/"+namespace+"/daemonsets", object{
+	err := b.api.Create(ctx, "/apis/apps/v1/namespaces/"+namespace+"/daemonsets", object{
 		"metadata": object{"name": name},
 		"spec": object{
 			"selector": object{"matchLabels": labels},
@@ -55,7 +55,7 @@ func (b *Backend) carry(ctx context.Context) error {
 				} `json:"status"`
 			} `json:"items"`
 		}
-		if err := b.api.get(ctx, podsPath+"?labelSelector=app%3D"+name, &pods); err != nil {
+		if err := b.api.Get(ctx, podsPath+"?labelSelector=app%3D"+name, &pods); err != nil {
 			return false, err
 		}
 		for _, p := range pods.Items {

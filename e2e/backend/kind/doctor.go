@@ -110,7 +110,7 @@ func clusterFindings(ctx context.Context, options Options) []Finding {
 	}
 	found := []Finding{{true, fmt.Sprintf("cluster of %d nodes", len(nodes)), ""}}
 	var list nodeList
-	if err := a.get(ctx, "/api/v1/nodes", &list); err == nil {
+	if err := a.Get(ctx, "/api/v1/nodes", &list); err == nil {
 		err = list.unready()
 		found = append(found, Finding{
 			err == nil, "nodes are ready",

@@ -59,7 +59,7 @@ func (b *Backend) drained(ctx context.Context, n *node, lab string) (err error) 
 		err = errors.Join(err, b.api.uncordon(ctx, n.name))
 	}()
 	// Set the mark first: the run may be killed at any time.
-	if err := b.api.patch(ctx, nodePath(n.name), object{
+	if err := b.api.Patch(ctx, nodePath(n.name), object{
 		"metadata": object{"annotations": object{drainedAnnotation: now()}},
 	}); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (a *api) cordoned(ctx context.Context, name string) (bool, error) {
 			Unschedulable bool `json:"unschedulable"`
 		} `json:"spec"`
 	}
-	err := a.get(ctx, nodePath(name), &found)
+	err := a.Get(ctx, nodePath(name), &found)
 	return found.Spec.Unschedulable, err
 }
 
@@ -102,7 +102,7 @@ func (a *api) uncordon(ctx context.Context, name string) error {
 		"metadata": object{"annotations": object{drainedAnnotation: nil}}, "spec": object{"unschedulable": nil},
 	}
 	err := until(ctx, uncordonTimeout, "node "+name+" to be used again", func() (bool, error) {
-		if err := a.patch(ctx, nodePath(name), change); err != nil {
+		if err := a.Patch(ctx, nodePath(name), change); err != nil {
 			return false, err
 		}
 		out, err := a.cordoned(ctx, name)

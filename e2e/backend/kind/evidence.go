@@ -34,7 +34,7 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 		var list struct {
 			Items []json.RawMessage `json:"items"`
 		}
-		if err := l.backend.api.get(ctx, path, &list); err != nil {
+		if err := l.backend.api.Get(ctx, path, &list); err != nil {
 			found[title] = err.Error()
 			continue
 		}

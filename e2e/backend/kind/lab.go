@@ -169,10 +169,10 @@ func (l *lab) Close() error {
 	}
 	l.processes = nil
 	for _, p := range pods {
-		errs = append(errs, l.backend.api.remove(ctx, p.path()))
+		errs = append(errs, l.backend.api.Remove(ctx, p.path()))
 	}
 	for _, s := range services {
-		errs = append(errs, l.backend.api.remove(ctx, s.path()))
+		errs = append(errs, l.backend.api.Remove(ctx, s.path()))
 	}
 	for _, p := range pods {
 		if !p.stuck {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
 )
 
 const (
@@ -64,12 +66,12 @@ func (a *api) claimNamespace(ctx context.Context, log func(string), patience tim
 		return nil, err
 	}
 	var made namespaceState
-	err := a.create(ctx, "/api/v1/namespaces", object{"metadata": object{
+	err := a.Create(ctx, "/api/v1/namespaces", object{"metadata": object{
 		"name":        namespace,
 		"labels":      object{ownerLabel: "cnitest", "pod-security.kubernetes.io/enforce": "privileged"},
 		"annotations": object{renewedAnnotation: now()},
 	}}, &made)
-	if isStatus(err, http.StatusConflict) {
+	if kubeapi.IsStatus(err, http.StatusConflict) {
 		return nil, errInUse
 	}
 	if err != nil {
@@ -91,8 +93,8 @@ func now() string { return time.Now().UTC().Format(time.RFC3339Nano) }
 // the annotation and not by their times, since the clocks of two machines may differ.
 func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Duration) error {
 	var found namespaceState
-	err := a.get(ctx, namespacePath, &found)
-	if isStatus(err, http.StatusNotFound) {
+	err := a.Get(ctx, namespacePath, &found)
+	if kubeapi.IsStatus(err, http.StatusNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -111,7 +113,7 @@ func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Du
 			return err
 		}
 		found = namespaceState{}
-		if err := a.get(ctx, namespacePath, &found); isStatus(err, http.StatusNotFound) {
+		if err := a.Get(ctx, namespacePath, &found); kubeapi.IsStatus(err, http.StatusNotFound) {
 			return nil
 		} else if err != nil {
 			return err
@@ -128,7 +130,7 @@ func (a *api) removeLeft(ctx context.Context, log func(string), patience time.Du
 func (c *claim) renew(ctx context.Context) {
 	defer close(c.done)
 	for wait(ctx, renewInterval) == nil {
-		_ = c.api.patch(ctx, namespacePath, object{
+		_ = c.api.Patch(ctx, namespacePath, object{
 			"metadata": object{"uid": c.uid, "annotations": object{renewedAnnotation: now()}},
 		})
 	}
@@ -144,15 +146,15 @@ func (c *claim) release(ctx context.Context) error {
 // deleteNamespace deletes the namespace with a uid and waits until it is gone. Its error names what is left.
 func (a *api) deleteNamespace(ctx context.Context, uid string) error {
 	options := object{"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": object{"uid": uid}}
-	err := a.do(ctx, http.MethodDelete, namespacePath, options, nil)
+	err := a.Do(ctx, http.MethodDelete, namespacePath, options, nil)
 	// A conflict means that the namespace has another uid and belongs to another run.
-	if err != nil && !isStatus(err, http.StatusNotFound) && !isStatus(err, http.StatusConflict) {
+	if err != nil && !kubeapi.IsStatus(err, http.StatusNotFound) && !kubeapi.IsStatus(err, http.StatusConflict) {
 		return err
 	}
 	return until(ctx, time.Minute, "namespace "+namespace+" to go away", func() (bool, error) {
 		var found namespaceState
-		err := a.get(ctx, namespacePath, &found)
-		if isStatus(err, http.StatusNotFound) || err == nil && found.Metadata.UID != uid {
+		err := a.Get(ctx, namespacePath, &found)
+		if kubeapi.IsStatus(err, http.StatusNotFound) || err == nil && found.Metadata.UID != uid {
 			return true, nil
 		}
 		return false, errors.Join(err, found.remains())
@@ -162,8 +164,8 @@ func (a *api) deleteNamespace(ctx context.Context, uid string) error {
 // usable waits for the namespace's service account: without it no pod is accepted.
 func (c *claim) usable(ctx context.Context) error {
 	return until(ctx, time.Minute, "service account of namespace "+namespace, func() (bool, error) {
-		err := c.api.get(ctx, namespacePath+"/serviceaccounts/default", nil)
-		if isStatus(err, http.StatusNotFound) {
+		err := c.api.Get(ctx, namespacePath+"/serviceaccounts/default", nil)
+		if kubeapi.IsStatus(err, http.StatusNotFound) {
 			return false, nil
 		}
 		return err == nil, err

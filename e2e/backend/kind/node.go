@@ -70,7 +70,7 @@ type condition struct {
 // one. It returns an error if there are no nodes.
 func findNodes(ctx context.Context, a *api) ([]*node, error) {
 	var list nodeList
-	if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
+	if err := a.Get(ctx, "/api/v1/nodes", &list); err != nil {
 		return nil, err
 	}
 	var nodes []*node

@@ -88,11 +88,11 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 	l.pods[name] = p
 	l.mu.Unlock()
 	var status podStatus
-	if err := l.backend.api.create(ctx, podsPath, l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
+	if err := l.backend.api.Create(ctx, podsPath, l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
 		return nil, err
 	}
 	err := until(ctx, podTimeout, "pod "+p.object+" to run", func() (bool, error) {
-		if err := l.backend.api.get(ctx, p.path(), &status); err != nil {
+		if err := l.backend.api.Get(ctx, p.path(), &status); err != nil {
 			return false, err
 		}
 		return status.Status.Phase == "Running" && status.Status.PodIP != "", nil
@@ -129,7 +129,7 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 	if !exists {
 		return nil
 	}
-	if err := l.backend.api.remove(ctx, p.path()); err != nil {
+	if err := l.backend.api.Remove(ctx, p.path()); err != nil {
 		return err
 	}
 	err := l.backend.api.gone(ctx, limit, p.path(), "pod "+p.object+" to go away (Terminating)")
@@ -159,7 +159,7 @@ func (l *lab) complaints(ctx context.Context, pod string) string {
 		} `json:"items"`
 	}
 	selector := "?fieldSelector=involvedObject.name=" + pod
-	if err := l.backend.api.get(ctx, eventsPath+selector, &events); err != nil {
+	if err := l.backend.api.Get(ctx, eventsPath+selector, &events); err != nil {
 		return err.Error()
 	}
 	var warnings []string

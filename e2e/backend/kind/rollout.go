@@ -42,7 +42,7 @@ func (l *lab) rollout(ctx context.Context) (err error) {
 	deployment, service := "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name, servicesPath+"/"+name
 	defer func() {
 		ctx := context.WithoutCancel(ctx)
-		err = errors.Join(err, l.backend.api.remove(ctx, service), l.backend.api.remove(ctx, deployment),
+		err = errors.Join(err, l.backend.api.Remove(ctx, service), l.backend.api.Remove(ctx, deployment),
 			l.allGone(ctx, name))
 	}()
 	if err := l.deploy(ctx, name); err != nil {
@@ -114,7 +114,7 @@ func (l *lab) deploy(ctx context.Context, name string) error {
 	spec["terminationGracePeriodSeconds"] = 2 * int(linger.Seconds())
 	container := spec["containers"].([]object)[0]
 	container["args"] = []string{PodCommand, fmt.Sprintf("--answer=%d", storyPort), fmt.Sprintf("--linger=%s", linger)}
-	err := l.backend.api.create(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments", object{
+	err := l.backend.api.Create(ctx, "/apis/apps/v1/namespaces/"+namespace+"/deployments", object{
 		"metadata": object{"name": name},
 		"spec": object{
 			"replicas": replicas, "selector": object{"matchLabels": labels},
@@ -125,7 +125,7 @@ func (l *lab) deploy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return l.backend.api.create(ctx, servicesPath, object{
+	return l.backend.api.Create(ctx, servicesPath, object{
 		"metadata": object{"name": name},
 		"spec":     object{"selector": labels, "ports": []object{{"port": storyPort, "targetPort": storyPort}}},
 	}, nil)
@@ -134,19 +134,19 @@ func (l *lab) deploy(ctx context.Context, name string) error {
 // restart restarts a deployment as `kubectl rollout restart` does.
 func (l *lab) restart(ctx context.Context, deployment string) error {
 	var current object
-	if err := l.backend.api.get(ctx, deployment, &current); err != nil {
+	if err := l.backend.api.Get(ctx, deployment, &current); err != nil {
 		return err
 	}
 	template := current["spec"].(object)["template"].(object)["metadata"].(object)
 	template["annotations"] = object{"cnitest/restarted": time.Now().Format(time.RFC3339)}
-	return l.backend.api.do(ctx, http.MethodPut, deployment, current, nil)
+	return l.backend.api.Do(ctx, http.MethodPut, deployment, current, nil)
 }
 
 // rolledOut waits until all pods belong to the latest version of the deployment.
 func (l *lab) rolledOut(ctx context.Context, deployment string) error {
 	return until(ctx, rolloutTime, "the deployment's pods to be replaced", func() (bool, error) {
 		var d deploymentStatus
-		if err := l.backend.api.get(ctx, deployment, &d); err != nil {
+		if err := l.backend.api.Get(ctx, deployment, &d); err != nil {
 			return false, err
 		}
 		s := d.Status
@@ -161,7 +161,7 @@ func (l *lab) allGone(ctx context.Context, app string) error {
 		var pods struct {
 			Items []struct{} `json:"items"`
 		}
-		err := l.backend.api.get(ctx, podsPath+"?labelSelector=app%3D"+app, &pods)
+		err := l.backend.api.Get(ctx, podsPath+"?labelSelector=app%3D"+app, &pods)
 		return len(pods.Items) == 0, err
 	})
 }

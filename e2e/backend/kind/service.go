@@ -57,7 +57,7 @@ func (l *lab) MakeService(ctx context.Context, spec scenario.Service) ([]netip.A
 	l.services[spec.Name] = s
 	l.mu.Unlock()
 	err := l.proxied(ctx, func() error {
-		return l.backend.api.create(ctx, servicesPath,
+		return l.backend.api.Create(ctx, servicesPath,
 			object{"metadata": object{"name": s.object}, "spec": body}, &made)
 	})
 	return made.Spec.ClusterIPs, err
@@ -99,10 +99,10 @@ func (l *lab) SetEndpoints(ctx context.Context, name string, endpoints []cluster
 	}
 	return l.proxied(ctx, func() error {
 		if s.sliced {
-			return l.backend.api.do(ctx, http.MethodPut, slicesPath()+"/"+s.object, slice, nil)
+			return l.backend.api.Do(ctx, http.MethodPut, slicesPath()+"/"+s.object, slice, nil)
 		}
 		s.sliced = true
-		return l.backend.api.create(ctx, slicesPath(), slice, nil)
+		return l.backend.api.Create(ctx, slicesPath(), slice, nil)
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
 )
 
 func TestParseProxyState(t *testing.T) {
@@ -58,7 +60,7 @@ func TestUntil(t *testing.T) {
 	count = 0
 	err = until(t.Context(), time.Minute, "x", func() (bool, error) {
 		if count++; count == 1 {
-			return false, &refusal{"GET", "/x", 502, "bad gateway"}
+			return false, &kubeapi.Refusal{Method: "GET", Path: "/x", Status: 502, Message: "bad gateway"}
 		}
 		return true, nil
 	})
@@ -69,7 +71,7 @@ func TestUntil(t *testing.T) {
 	if want := "pod web to run: not within 1ms: broken"; err == nil || err.Error() != want || !errors.Is(err, broken) {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	forbidden := &refusal{"GET", "/x", 403, "forbidden"}
+	forbidden := &kubeapi.Refusal{Method: "GET", Path: "/x", Status: 403, Message: "forbidden"}
 	if err := until(t.Context(), time.Minute, "x", func() (bool, error) {
 		return false, forbidden
 	}); !errors.Is(err, forbidden) {

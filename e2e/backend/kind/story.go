@@ -118,7 +118,7 @@ func (l *lab) detachAll(ctx context.Context, names []string) error {
 func (l *lab) readyWithin(ctx context.Context, limit time.Duration, object string) error {
 	var status podStatus
 	err := until(ctx, limit, "pod "+object+" to be Ready", func() (bool, error) {
-		if err := l.backend.api.get(ctx, podsPath+"/"+object, &status); err != nil {
+		if err := l.backend.api.Get(ctx, podsPath+"/"+object, &status); err != nil {
 			return false, err
 		}
 		return slices.ContainsFunc(status.Status.Conditions, func(c condition) bool {
@@ -157,7 +157,7 @@ func (l *lab) clusterIP(ctx context.Context, inNamespace, name string) (string, 
 			ClusterIP string `json:"clusterIP"`
 		} `json:"spec"`
 	}
-	err := l.backend.api.get(ctx, "/api/v1/namespaces/"+inNamespace+"/services/"+name, &s)
+	err := l.backend.api.Get(ctx, "/api/v1/namespaces/"+inNamespace+"/services/"+name, &s)
 	return s.Spec.ClusterIP, err
 }
 
@@ -284,7 +284,7 @@ func (l *lab) restartKubelet(ctx context.Context) error {
 // addressOf returns the address that the cluster reports for a pod.
 func (l *lab) addressOf(ctx context.Context, p *cluster.Place) (netip.Addr, error) {
 	var status podStatus
-	if err := l.backend.api.get(ctx, podsPath+"/"+l.object(p), &status); err != nil {
+	if err := l.backend.api.Get(ctx, podsPath+"/"+l.object(p), &status); err != nil {
 		return netip.Addr{}, err
 	}
 	return netip.ParseAddr(status.Status.PodIP)

@@ -88,9 +88,9 @@ func (w *watch) look(ctx context.Context) {
 	defer cancel()
 	start := time.Now()
 	var s sight
-	s.err = w.api.get(limited, "/api/v1/nodes", &s.nodes)
+	s.err = w.api.Get(limited, "/api/v1/nodes", &s.nodes)
 	if s.err == nil {
-		s.err = w.api.get(limited, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", &s.leases)
+		s.err = w.api.Get(limited, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases", &s.leases)
 	}
 	if ctx.Err() != nil {
 		return
@@ -152,7 +152,7 @@ const readyTimeout = time.Minute
 func (a *api) nodesReady(ctx context.Context) error {
 	return until(ctx, readyTimeout, "all nodes to be ready", func() (bool, error) {
 		var list nodeList
-		if err := a.get(ctx, "/api/v1/nodes", &list); err != nil {
+		if err := a.Get(ctx, "/api/v1/nodes", &list); err != nil {
 			return false, err
 		}
 		err := list.unready()

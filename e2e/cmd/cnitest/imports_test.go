@@ -71,8 +71,8 @@ func goList(t *testing.T, args ...string) []string {
 // Commands and packages that only tests use are left out; they may import everything.
 func layers() [][]string {
 	return [][]string{
-		{"internal/strictyaml", "internal/busy", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "lab/kubernetes", "metadata", "report", "service"},
-		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "internal/program", "internal/throttle"},
+		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
+		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/kubernetes", "internal/program", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
 		{"cluster"},

@@ -1,62 +1,55 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
+
+	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
 )
 
 // Client sends requests to an API server. Its methods may be called concurrently.
-type Client struct {
-	client *http.Client
-	token  string
-}
+type Client struct{ api kubeapi.Client }
 
 // NewClient returns a client for an API whose server dial connects to.
 func NewClient(api API, dial func(context.Context) (net.Conn, error)) *Client {
-	return &Client{
-		token: api.Token,
-		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+	return &Client{kubeapi.Client{URL: "https://" + Address, Token: api.Token, HTTP: &http.Client{
+		Timeout: time.Minute, Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 			// The server makes a certificate for itself, and nobody else is in its namespace.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-		}},
-	}
+		},
+	}}}
 }
 
 // Close closes the client's connections.
-func (c *Client) Close() { c.client.CloseIdleConnections() }
+func (c *Client) Close() { c.api.HTTP.CloseIdleConnections() }
 
 // Ready returns nil when the server has everything that it starts with (kubernetes.io, "Kubernetes API health
 // endpoints").
 func (c *Client) Ready(ctx context.Context) error {
-	return c.do(ctx, http.MethodGet, "/readyz", nil, nil)
+	return c.api.Get(ctx, "/readyz", nil)
 }
 
 const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 // Define adds a custom resource definition and waits until its objects can be stored.
 func (c *Client) Define(ctx context.Context, d Definition) error {
-	if err := c.do(ctx, http.MethodPost, definitions, d, nil); err != nil {
+	if err := c.api.Create(ctx, definitions, d, nil); err != nil {
 		return fmt.Errorf("%s: %w", d.Name(), err)
 	}
 	for {
 		var now resource
-		if err := c.do(ctx, http.MethodGet, definitions+"/"+d.Name(), nil, &now); err != nil {
+		if err := c.api.Get(ctx, definitions+"/"+d.Name(), &now); err != nil {
 			return err
 		}
 		for _, condition := range now.Status.Conditions {
 			// Its handler serves a moment after the condition; a list shows when (apiextensions, "Established").
 			if condition.Type == "Established" && condition.Status == "True" &&
-				c.do(ctx, http.MethodGet, now.path(""), nil, nil) == nil {
+				c.api.Get(ctx, now.path(""), nil) == nil {
 				return nil
 			}
 		}
@@ -119,7 +112,7 @@ func (c *Client) Clear(ctx context.Context) error {
 	var list struct {
 		Items []resource `json:"items"`
 	}
-	if err := c.do(ctx, http.MethodGet, definitions, nil, &list); err != nil {
+	if err := c.api.Get(ctx, definitions, &list); err != nil {
 		return err
 	}
 	for _, r := range list.Items {
@@ -141,69 +134,16 @@ const serverLabel = "apiserver.kubernetes.io/identity"
 // clear deletes the objects at a path, which depends on the namespace.
 func (c *Client) clear(ctx context.Context, at func(namespace string) string) error {
 	var list objects
-	if err := c.do(ctx, http.MethodGet, at(""), nil, &list); err != nil {
+	if err := c.api.Get(ctx, at(""), &list); err != nil {
 		return err
 	}
 	for _, item := range list.Items {
 		if _, own := item.Metadata.Labels[serverLabel]; own {
 			continue
 		}
-		err := c.do(ctx, http.MethodDelete, at(item.Metadata.Namespace)+"/"+item.Metadata.Name, nil, nil)
-		var answer *statusError
-		if err != nil && !(errors.As(err, &answer) && answer.status == http.StatusNotFound) {
+		if err := c.api.Remove(ctx, at(item.Metadata.Namespace)+"/"+item.Metadata.Name); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// statusError is an answer of the API server that is no success.
-type statusError struct {
-	request string
-	status  int
-	message string
-}
-
-func (e *statusError) Error() string {
-	text := fmt.Sprintf("%s: the API server answers %d %s", e.request, e.status, http.StatusText(e.status))
-	if e.message != "" {
-		text += ": " + e.message
-	}
-	return text
-}
-
-// do sends a request with a body, if there is one, and reads the answer into a value, if there is one.
-func (c *Client) do(ctx context.Context, method, path string, body, into any) error {
-	var content io.Reader
-	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		content = bytes.NewReader(data)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+Address+path, content)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("Content-Type", "application/json")
-	reply, err := c.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer reply.Body.Close()
-	data, err := io.ReadAll(reply.Body)
-	if err != nil {
-		return err
-	}
-	if reply.StatusCode/100 != 2 {
-		var status struct{ Message string }
-		_ = json.Unmarshal(data, &status) // /readyz answers with text
-		return &statusError{method + " " + path, reply.StatusCode, strings.TrimSpace(status.Message)}
-	}
-	if into == nil {
-		return nil
-	}
-	return json.Unmarshal(data, into)
 }

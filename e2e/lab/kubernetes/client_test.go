@@ -103,7 +103,7 @@ func TestClient(t *testing.T) {
 		t.Errorf("deleted (-want +got):\n%s", diff)
 	}
 	err := client.Define(t.Context(), Definition{"metadata": map[string]any{"name": "other"}})
-	const refused = "other: POST " + definitions + ": the API server answers 400 Bad Request: spec.names: Required value"
+	const refused = "other: POST " + definitions + ": 400 spec.names: Required value"
 	if err == nil || err.Error() != refused {
 		t.Errorf("got error %v, want %s", err, refused)
 	}
