@@ -119,6 +119,9 @@ func (s *Server) LayOut(files []File, _ *None) error {
 		return err
 	}
 	wanted := map[string]bool{}
+	for _, tree := range s.options.Files {
+		wanted[tree.Name] = true
+	}
 	for _, f := range files {
 		wanted[f.Path] = true
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/disk"
 	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/internal/offer"
 	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -222,6 +223,7 @@ func (b *bench) boot(ctx context.Context, pristine []agent.File, d disk.Disk) er
 			return err
 		}
 	}
+	b.brought = offer.NewDesk()
 	if err := b.node.Agent.LayOut(ctx, combined(pristine, d)); err != nil {
 		return err
 	}

@@ -83,13 +83,13 @@ func TestOutage_sample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := o.choose(all, &Races{Replay: parsed})
+		again, err := o.choose(all, &Races{Replay: parsed}, 4)
 		if err != nil || len(again) != 1 || again[0].String() != c.String() || parsed.Requirement() != "POWER-ADD" ||
 			parsed.Plugin() != "p" {
 			t.Errorf("%s: got %v, %v", token, again, err)
 		}
 	}
-	if _, err := o.choose(all, &Races{Replay: &Token{blackout: "cache:99"}}); err == nil {
+	if _, err := o.choose(all, &Races{Replay: &Token{blackout: "cache:99"}}, 4); err == nil {
 		t.Error("want an error for a cut that is not there")
 	}
 	for _, text := range []string{"p:POWER-NONE:cache:1", ":POWER-ADD:cache:1", "p:POWER-ADD"} {

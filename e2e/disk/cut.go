@@ -6,6 +6,12 @@ import (
 	"slices"
 )
 
+// These bound the number of disks.
+const (
+	mostLost   = 8 // steps of the journal
+	mostWrites = 4 // contents of a file that may be left
+)
+
 // sector is the number of bytes that a disk writes as a whole.
 const sector = 512
 
@@ -24,7 +30,7 @@ func (r *Recording) Disks() []Disk {
 	seen := map[string]int{}
 	var all []Disk
 	for after := range h.trees {
-		for lost := range len(h.steps) + 1 {
+		for lost := range min(len(h.steps), mostLost) + 1 {
 			made := h.stepsUntil(after)
 			if lost > len(made) {
 				break
@@ -156,6 +162,7 @@ func (o *object) between(path string, first, end, after int) []content {
 		}
 	}
 	latest, durable := o.versions[end].data, o.versions[first].data
+	recent := max(first+1, end-mostWrites+1)
 	list := []content{{data: latest}}
 	add := func(data []byte, what string, has int) {
 		if slices.ContainsFunc(list, func(c content) bool { return bytes.Equal(c.data, data) }) {
@@ -167,9 +174,11 @@ func (o *object) between(path string, first, end, after int) []content {
 		list = append(list, content{data, &Damage{Path: path, What: what, Wrote: len(latest), Has: has}})
 	}
 	for i := first; i < end; i++ {
-		add(o.versions[i].data, "older", len(o.versions[i].data))
+		if i == first || i >= recent {
+			add(o.versions[i].data, "older", len(o.versions[i].data))
+		}
 	}
-	for i := first + 1; i <= end; i++ {
+	for i := recent; i <= end; i++ {
 		was, now := o.versions[i-1].data, o.versions[i].data
 		if len(now) > len(durable) {
 			add(append(bytes.Clone(durable), make([]byte, len(now)-len(durable))...), "zeros", len(now))

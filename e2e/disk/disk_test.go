@@ -170,3 +170,14 @@ func TestDisk_Describe(t *testing.T) {
 	}
 	t.Error("no disk has the renamed file empty")
 }
+
+// A daemon that writes without end does not make disks without end.
+func TestRecording_Disks_is_bounded(t *testing.T) {
+	var calls []string
+	for i := range 60 {
+		calls = append(calls, "create /d/a", fmt.Sprintf("write /d/a %0*d", i+1, i), fmt.Sprintf("create /d/%d", i))
+	}
+	if got, most := len(recorded(nil, calls...).Disks()), 60*3*9*9; got == 0 || got > most {
+		t.Errorf("got %d disks, want at most %d", got, most)
+	}
+}

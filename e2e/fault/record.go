@@ -15,22 +15,42 @@ import (
 	"github.com/cnitest/cnitest/e2e/disk"
 )
 
-// Log collects what programs do with files that survive a reboot: all but those below /run, /tmp and /dev. Several runs
-// may write into it at the same time.
+// Log collects what programs do with files that survive a reboot: all but those below /run, /tmp and /dev, what they
+// print into /var/log, and files larger than a megabyte, of which every write would be kept. Several runs may write into
+// it at the same time.
 type Log struct {
 	mu        sync.Mutex
 	recording disk.Recording
 	seen      map[string]bool // paths whose former state is known
+	large     map[string]bool // paths of files that are too large
 }
 
+// mostKept is the size of the largest files that are logged.
+const mostKept = 1 << 20
+
 // NewLog returns an empty log.
-func NewLog() *Log { return &Log{seen: map[string]bool{}} }
+func NewLog() *Log { return &Log{seen: map[string]bool{}, large: map[string]bool{}} }
 
 // Recording returns what was collected until now.
 func (l *Log) Recording() disk.Recording {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return disk.Recording{Before: slices.Clone(l.recording.Before), Calls: slices.Clone(l.recording.Calls)}
+	return disk.Recording{
+		Before: slices.DeleteFunc(slices.Clone(l.recording.Before), func(f disk.File) bool { return l.large[f.Path] }),
+		Calls: slices.DeleteFunc(slices.Clone(l.recording.Calls), func(c disk.Call) bool {
+			return l.large[c.Path] || l.large[c.To]
+		}),
+	}
+}
+
+// content reads a file, under the name that it has in the log.
+func (l *Log) content(path, name string) []byte {
+	if info, err := os.Stat(path); err == nil && info.Size() > mostKept {
+		l.large[name] = true
+		return nil
+	}
+	data, _ := os.ReadFile(path)
+	return data
 }
 
 // Record runs a plugin and logs what it does with files; the trace has no points. In all other respects it is like
@@ -68,7 +88,7 @@ func opensFile(name string) bool {
 // survives reports whether a file is there after a reboot.
 func survives(path string) bool {
 	return outside(path) && !strings.HasSuffix(path, " (deleted)") &&
-		!slices.ContainsFunc([]string{"/run", "/tmp", "/dev", "/proc", "/sys"}, func(dir string) bool {
+		!slices.ContainsFunc([]string{"/run", "/tmp", "/dev", "/proc", "/sys", "/var/log"}, func(dir string) bool {
 			return path == dir || strings.HasPrefix(path, dir+"/")
 		})
 }
@@ -148,7 +168,7 @@ func (l *Log) look(path string) {
 	file := disk.File{Path: path, Mode: info.Mode()}
 	switch info.Mode().Type() {
 	case 0:
-		file.Data, _ = os.ReadFile(path)
+		file.Data = l.content(path, path)
 	case fs.ModeSymlink:
 		target, _ := os.Readlink(path)
 		file.Data = []byte(target)
@@ -201,8 +221,7 @@ func (l *Log) leaves(c *sysCall, result int64) {
 	case "chmod", "fchmod", "fchmodat", "fchmodat2":
 		add(disk.Call{Kind: disk.Mode, Path: path, Mode: modeOf(path)})
 	case "truncate":
-		data, _ := os.ReadFile(path)
-		add(disk.Call{Kind: disk.Write, Path: path, Data: data})
+		add(disk.Call{Kind: disk.Write, Path: path, Data: l.content(path, path)})
 	case "write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile", "copy_file_range", "splice", "ftruncate",
 		"fallocate":
 		if result == 0 && name != "ftruncate" && name != "fallocate" {
@@ -212,8 +231,7 @@ func (l *Log) leaves(c *sysCall, result int64) {
 		if name == "copy_file_range" || name == "splice" {
 			fd = c.args[2]
 		}
-		data, _ := os.ReadFile(c.proc("fd/%d", int32(fd)))
-		add(disk.Call{Kind: disk.Write, Path: path, Data: data})
+		add(disk.Call{Kind: disk.Write, Path: path, Data: l.content(c.proc("fd/%d", int32(fd)), path)})
 		if c.synchronous(fd) {
 			add(disk.Call{Kind: disk.Sync, Path: path})
 		}
@@ -281,9 +299,8 @@ func (l *Log) linked(from, to string, add func(disk.Call)) {
 }
 
 func (l *Log) arrives(path string, add func(disk.Call)) {
-	data, _ := os.ReadFile(path)
 	add(disk.Call{Kind: disk.Create, Path: path, Mode: modeOf(path)})
-	add(disk.Call{Kind: disk.Write, Path: path, Data: data})
+	add(disk.Call{Kind: disk.Write, Path: path, Data: l.content(path, path)})
 }
 
 // synchronous reports whether writes into an open file are durable when they end (O_SYNC, O_DSYNC).
