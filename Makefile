@@ -98,7 +98,7 @@ cri-tools: ## Build containerd and what else run --backend cri needs from Go mod
 	cri/build.sh $(BIN)/cri
 
 e2e-cri: build cri-tools ## Run the published conflists and broken plugins with a containerd on each node, and ask it for its duties; needs root
-	@status=0; $(GO) test -count=1 -v -run '^TestCRI$$' ./e2e -args -cri-tools $(abspath $(BIN))/cri || status=$$?; echo; $(BIN)/cnitest runtime containerd --expect e2e/duty/containerd.expected.yaml --report-dir $(ARTIFACTS)/runtime/containerd || status=$$?; echo; $(foreach r,$(REPORTS),$(BIN)/cnitest run $(or $(cri_$(r)),$(run_$(r))) --bin-dir $(BIN) --backend cri --report-dir $(ARTIFACTS)/cri/$(r) || status=$$?; echo;) exit $$status
+	@status=0; $(GO) test -count=1 -v -run '^TestCRI' ./e2e -args -cri-tools $(abspath $(BIN))/cri || status=$$?; echo; $(BIN)/cnitest runtime containerd --expect e2e/duty/containerd.expected.yaml --report-dir $(ARTIFACTS)/runtime/containerd || status=$$?; echo; $(foreach r,$(REPORTS),$(BIN)/cnitest run $(or $(cri_$(r)),$(run_$(r))) --bin-dir $(BIN) --backend cri --report-dir $(ARTIFACTS)/cri/$(r) || status=$$?; echo;) exit $$status
 
 kind-node-image: ## Build kind, kubectl and a node image from Debian packages and Go modules, if no image registry is reachable
 	kind/packages.sh

@@ -56,6 +56,8 @@ var configText string
 type Configuration struct {
 	BinDirs     []string
 	ConflistDir string
+	// Debug makes it log what it does.
+	Debug bool
 }
 
 // Containerd is a containerd on a node.
@@ -81,6 +83,7 @@ func Start(
 	if err := template.Must(template.New("config").Parse(configText)).Execute(&text, map[string]any{
 		"root": rootDir, "state": stateDir, "socket": socket, "image": image, "tools": toolDir,
 		"binDirs": config.BinDirs, "conflistDir": config.ConflistDir,
+		"level": map[bool]string{false: "info", true: "debug"}[config.Debug],
 	}); err != nil {
 		return nil, err
 	}

@@ -38,11 +38,14 @@ type Options struct {
 	Tools string
 	// Command starts an agent, as netns.Backend.Command.
 	Command []string
+	// Debug makes containerd log what it does.
+	Debug bool
 }
 
 // Backend makes clusters whose nodes have a containerd.
 type Backend struct {
 	tools string // without symbolic links
+	debug bool
 	nodes *netns.Backend
 }
 
@@ -55,7 +58,9 @@ func Open(options Options) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{tools: tools, nodes: &netns.Backend{Command: options.Command, Mounts: Mounts()}}, nil
+	return &Backend{
+		tools: tools, debug: options.Debug, nodes: &netns.Backend{Command: options.Command, Mounts: Mounts()},
+	}, nil
 }
 
 // Usable returns the reason why this process cannot start a containerd, or nil.
@@ -152,6 +157,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 			l.runtimes[i], err = Start(ctx, nodes, node, Configuration{
 				// Stories put stubs into the chain.
 				BinDirs: append(slices.Clone(node.BinDirs), stub.Dir), ConflistDir: netns.ConflistDir,
+				Debug: b.debug,
 			})
 			return err
 		})
