@@ -112,17 +112,21 @@ func relative(from, path string) (string, error) {
 	return filepath.Rel(from, to)
 }
 
-// printChanges prints what went, with its reason, and counts what came.
+// printChanges prints what came and what went, for failures with the reason.
 func printChanges(out io.Writer, m *matrix.Matrix) {
 	for _, p := range m.Plugins {
 		for _, step := range p.Steps() {
-			fmt.Fprintf(out, "%s %s, after %s: %d went, %d came\n", p.Name, step.To, step.From, len(step.Went),
-				len(step.Came))
-			for _, c := range step.Went {
-				fmt.Fprintf(out, "    went  %-12s %s\n          %s\n", c.ID, c.Title, inLines(c.Reason))
+			fmt.Fprintf(out, "%s %s, after %s", p.Name, step.To, step.From)
+			if step.CNI != "" {
+				fmt.Fprintf(out, " (%s)", step.CNI)
 			}
-			for _, c := range step.Came {
-				fmt.Fprintf(out, "    came  %-12s %s\n", c.ID, c.Title)
+			fmt.Fprintf(out, ": %d went, %d came, %d could not be asked before and failed\n", len(step.Went), len(step.Came),
+				len(step.Asked))
+			for _, c := range slices.Concat(step.Went, step.Asked, step.Came) {
+				fmt.Fprintf(out, "    %-5s  %-12s %s\n", c.What, c.ID, c.Title)
+				if c.What != matrix.Came {
+					fmt.Fprintf(out, "          %s\n", inLines(c.Reason))
+				}
 			}
 		}
 	}

@@ -54,7 +54,8 @@ func main() {
 	fmt.Println()
 	for _, p := range m.Plugins {
 		for _, step := range p.Steps() {
-			fmt.Printf("%-12s %s, after %s: %d went, %d came\n", p.Name, step.To, step.From, len(step.Went), len(step.Came))
+			fmt.Printf("%-12s %s, after %s: %d went, %d came, %d could not be asked before and failed %s\n", p.Name, step.To,
+				step.From, len(step.Went), len(step.Came), len(step.Asked), step.CNI)
 			for _, c := range step.Went {
 				fmt.Printf("    went  %s (was %s): %s\n", c.ID, c.Before, strings.Join(strings.Fields(c.Reason), " "))
 			}

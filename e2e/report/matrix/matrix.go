@@ -71,6 +71,16 @@ type Row struct {
 	Outcomes []report.Outcome `json:"outcomes"`
 }
 
+// These are what can happen to a result with a version.
+const (
+	// Went: it failed, and had not failed before.
+	Went = "went"
+	// Came: it passed, and had failed, or could not be asked.
+	Came = "came"
+	// Asked: it could not be asked before, as GC before CNI 1.1.0, and failed.
+	Asked = "asked"
+)
+
 // Change is a result that is better or worse in the next version.
 type Change struct {
 	// From and To are the versions.
@@ -80,8 +90,8 @@ type Change struct {
 	Title  string         `json:"title"`
 	Before report.Outcome `json:"before"`
 	After  report.Outcome `json:"after"`
-	// Worse says that it went; otherwise it came.
-	Worse bool `json:"worse"`
+	// What is Went, Came or Asked.
+	What string `json:"what"`
 	// Reason is that of the failure.
 	Reason string `json:"reason,omitempty"`
 }
@@ -252,19 +262,21 @@ func (p *Plugin) change(from, to Version) {
 		if old.ID == "" || now.ID == "" || old.Result == now.Result {
 			continue
 		}
-		worse := failed(now) && (!failed(old) || old.Result == report.Vacuous)
-		// What could not be found out before did not come.
-		better := now.Result == report.Pass && (failed(old) || old.Result == report.NotApplicable ||
-			old.Result == report.KnownUpstream)
-		if !worse && !better {
-			continue
-		}
 		c := Change{
 			From: from.Version, To: to.Version, ID: p.nameOf(now), Title: now.Title, Before: old.Result,
-			After: now.Result, Worse: worse, Reason: now.Reason,
+			After: now.Result, Reason: now.Reason,
 		}
-		if better {
-			c.Title, c.Reason = old.Title, old.Reason
+		switch {
+		case failed(now) && old.Result == report.NotApplicable:
+			c.What = Asked
+		case failed(now) && (!failed(old) || old.Result == report.Vacuous) && old.Result != report.Skipped &&
+			old.Result != report.Blocked:
+			c.What = Went
+		case now.Result == report.Pass && (failed(old) || old.Result == report.NotApplicable ||
+			old.Result == report.KnownUpstream):
+			c.What, c.Title, c.Reason = Came, old.Title, old.Reason
+		default:
+			continue // What could not be found out in one of them did neither.
 		}
 		p.Changes = append(p.Changes, c)
 	}
@@ -337,17 +349,4 @@ func versionOf(r *report.Report) string {
 		}
 	}
 	return "unknown"
-}
-
-// Regressions are the changes for the worse of all plugins, by the plugin's name.
-func (m *Matrix) Regressions() map[string][]Change {
-	found := map[string][]Change{}
-	for _, p := range m.Plugins {
-		for _, c := range p.Changes {
-			if c.Worse {
-				found[p.Name] = append(found[p.Name], c)
-			}
-		}
-	}
-	return found
 }

@@ -38,13 +38,16 @@ func sources(t *testing.T) []Source {
 		if len(change) > 0 {
 			t.Fatalf("no results %v in the report of %s", change, name)
 		}
+		if version == "v1.2.0" {
+			r.Implementation.CNIVersion = "1.0.0"
+		}
 		r.Verdict = r.Judge()
 		return Source{Dir: "reports/" + name + " " + version, Report: r}
 	}
 	return []Source{
 		read("ptp", "v1.10.0", map[string]report.Outcome{"DEL-2 ptp": report.Fail}),
 		read("ptp", "v1.2.0", map[string]report.Outcome{
-			"del-twice": report.Fail, "DEL-1 ptp": report.NotApplicable, "DEL-2 ptp": report.Pass, "GC-2 host-local": report.Pass,
+			"del-twice": report.Fail, "DEL-1 ptp": report.NotApplicable, "DLG-3 ptp": report.NotApplicable, "DEL-2 ptp": report.Pass, "GC-2 host-local": report.Pass,
 		}),
 		read("ptp", "v1.9.1", map[string]report.Outcome{"DEL-2 ptp": report.Pass, "DEL-3 ptp": report.Skipped}),
 		read("bridge", "v1.10.0", nil),
@@ -57,7 +60,7 @@ func TestNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type change struct{ From, To, ID, Before, After string }
+	type change struct{ What, From, To, ID, Before, After string }
 	got := map[string][]change{}
 	var names []string
 	for _, p := range m.Plugins {
@@ -67,7 +70,7 @@ func TestNew(t *testing.T) {
 		}
 		names = append(names, p.title()+": "+strings.Join(versions, " "))
 		for _, c := range p.Changes {
-			got[p.Name] = append(got[p.Name], change{c.From, c.To, c.ID, string(c.Before), string(c.After)})
+			got[p.Name] = append(got[p.Name], change{c.What, c.From, c.To, c.ID, string(c.Before), string(c.After)})
 		}
 	}
 	if diff := cmp.Diff([]string{
@@ -78,15 +81,13 @@ func TestNew(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string][]change{
 		"ptp": {
-			{"v1.2.0", "v1.9.1", "DEL-1", "not-applicable", "pass"}, {"v1.2.0", "v1.9.1", "del-twice", "fail", "pass"},
-			{"v1.9.1", "v1.10.0", "DEL-2", "pass", "fail"},
+			{Came, "v1.2.0", "v1.9.1", "DEL-1", "not-applicable", "pass"}, {Asked, "v1.2.0", "v1.9.1", "DLG-3", "not-applicable", "fail"},
+			{Came, "v1.2.0", "v1.9.1", "del-twice", "fail", "pass"},
+			{Went, "v1.9.1", "v1.10.0", "DEL-2", "pass", "fail"},
 		},
-		"host-local": {{"v1.2.0", "v1.9.1", "GC-2", "pass", "fail"}},
+		"host-local": {{Went, "v1.2.0", "v1.9.1", "GC-2", "pass", "fail"}},
 	}, got); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
-	}
-	if got := m.Regressions(); len(got["ptp"]) != 1 || len(got["host-local"]) != 1 {
-		t.Errorf("got regressions %v, want one of ptp and one of host-local", got)
 	}
 	if v := m.Plugins[1].At("v1.9.1"); v == nil || v.Verdict != report.NotConformant || v.Report != "reports/ptp v1.9.1" {
 		t.Errorf("got %+v, want the report of v1.9.1", v)
@@ -105,7 +106,7 @@ func TestNew_first_attachment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.ContainsFunc(m.Plugins[0].Changes, func(c Change) bool {
-		return strings.HasPrefix(c.ID, firstAttachment) && !c.Worse && c.Before == report.Fail && c.After == report.Pass
+		return strings.HasPrefix(c.ID, firstAttachment) && c.What == Came && c.Before == report.Fail && c.After == report.Pass
 	}) {
 		t.Errorf("got %+v, want the first attachment among what came", m.Plugins[0].Changes)
 	}
@@ -172,7 +173,8 @@ func TestMatrix_WriteDir(t *testing.T) {
 	}
 	for _, want := range []string{
 		`href="./reports/ptp%20v1.9.1/report.html"`, "<strong>DEL-2</strong> went (was pass)", "it says &lt;no&gt; in v1.10.0",
-		"<strong>del-twice</strong> came (was fail)", "vlan v1.0 &lt;could&gt; not be run", ">was not under test",
+		"<strong>del-twice</strong> came (was fail)",
+		"<h4>v1.9.1, after v1.2.0 (CNI 1.1.0, not 1.0.0)</h4>", "<strong>DLG-3</strong> could not be asked before", "vlan v1.0 &lt;could&gt; not be run", ">was not under test",
 	} {
 		if !strings.Contains(text[HTMLName], want) {
 			t.Errorf("%s: want %s in it", HTMLName, want)
@@ -181,6 +183,7 @@ func TestMatrix_WriteDir(t *testing.T) {
 	for _, want := range []string{
 		"| plugin | v1.2.0 | v1.9.1 | v1.10.0 |\n", "| bridge (of bridge + host-local, cni) | | | [✗ ",
 		"- went: **DEL-2** (pass → fail) ", "it says &lt;no&gt; in v1.10.0", "- came: **del-twice** (fail → pass) ",
+		"- asked: **DLG-3** (not-applicable → fail) ", "v1.9.1, after v1.2.0 (CNI 1.1.0, not 1.0.0):\n",
 		"| DEL-3 | ✓ pass | ↷ skipped | ✓ pass |", "\n- vlan v1.0 &lt;could&gt; not be run\n",
 	} {
 		if !strings.Contains(text[MarkdownName], want) {

@@ -151,8 +151,9 @@ func (r Row) same() bool {
 
 // Step is what came and what went with a version.
 type Step struct {
-	From, To   string
-	Went, Came []Change
+	// From and To are the versions, CNI says which versions of the specification they were asked at if these differ.
+	From, To, CNI     string
+	Went, Came, Asked []Change
 }
 
 // Steps returns the changes, by version.
@@ -160,16 +161,31 @@ func (p Plugin) Steps() []Step {
 	var steps []Step
 	for _, c := range p.Changes {
 		if len(steps) == 0 || steps[len(steps)-1].To != c.To {
-			steps = append(steps, Step{From: c.From, To: c.To})
+			step := Step{From: c.From, To: c.To}
+			if from, to := p.At(c.From).CNIVersion, p.At(c.To).CNIVersion; from != to {
+				step.CNI = fmt.Sprintf("CNI %s, not %s", to, from)
+			}
+			steps = append(steps, step)
 		}
 		last := &steps[len(steps)-1]
-		if c.Worse {
+		switch c.What {
+		case Went:
 			last.Went = append(last.Went, c)
-		} else {
+		case Came:
 			last.Came = append(last.Came, c)
+		default:
+			last.Asked = append(last.Asked, c)
 		}
 	}
 	return steps
+}
+
+// more is what a heading says beside the versions.
+func (s Step) more() string {
+	if s.CNI == "" {
+		return ""
+	}
+	return " (" + s.CNI + ")"
 }
 
 // href is a link to the page of a report, in any directory.
@@ -254,21 +270,21 @@ func (p Plugin) markdown(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "\n## %s\n", plain(p.title()))
 	for _, step := range p.Steps() {
-		fmt.Fprintf(b, "\n%s, after %s:\n\n", plain(step.To), plain(step.From))
+		fmt.Fprintf(b, "\n%s, after %s%s:\n\n", plain(step.To), plain(step.From), step.more())
 		for _, part := range []struct {
 			word    string
 			changes []Change
-		}{{"went", step.Went}, {"came", step.Came}} {
+		}{{Went, step.Went}, {Asked, step.Asked}, {Came, step.Came}} {
 			for _, c := range part.changes {
 				fmt.Fprintf(b, "- %s: **%s** (%s → %s) %s", part.word, plain(c.ID), c.Before, c.After, plain(c.Title))
-				if part.word == "went" && c.Reason != "" {
+				if part.word != Came && c.Reason != "" {
 					fmt.Fprintf(b, " %s", plain(brief(c.Reason)))
 				}
 				b.WriteString("\n")
 			}
 		}
 	}
-	if p.Changes == nil || len(p.Changes) == 0 {
+	if len(p.Changes) == 0 {
 		b.WriteString("\nNothing came and nothing went.\n")
 	}
 	rows := p.Differing()
