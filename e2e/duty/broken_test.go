@@ -76,6 +76,7 @@ var faults = []struct{ fault, duty, reason string }{
 	{"keeps-capabilities", "RUN-35", `ADD of first gets "capabilities": {`},
 	{"goes-on", "RUN-36", "ADD calls first, middle, last, want first, middle: the second fails"},
 	{"fails-silently", "RUN-36", "ADD succeeds although its second plugin fails"},
+	{"not-found-is-gone", "RUN-36", "DEL succeeds although its second plugin fails: the one in the middle says that"},
 	{"hides-errors", "RUN-36", `ADD reports "something went wrong", want the error of its second plugin`},
 	{"gc-halts", "RUN-37", "GC whose first plugin fails calls first, want all"},
 	{"gc-first-error", "RUN-37", "want also the error of last: the last one says no"},

@@ -218,6 +218,10 @@ func (n *network) del(a *attachment) error {
 	}
 	for _, p := range order {
 		if _, err := n.call("DEL", p, a, result); err != nil {
+			// As containerd takes it.
+			if fault("not-found-is-gone") && strings.Contains(err.Error(), "not found") {
+				return n.forget(a)
+			}
 			return err
 		}
 	}
