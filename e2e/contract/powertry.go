@@ -335,6 +335,25 @@ func (b *bench) step(
 	}
 }
 
+// notes returns which calls of the workload had ended, by the number of calls on the disk until then.
+func (o *outage) notes() map[int]string {
+	notes := map[int]string{}
+	for _, e := range o.ends {
+		what := string(e.verb)
+		if e.pod != nil {
+			what += " of " + e.pod.name
+		}
+		if notes[e.end] != "" {
+			what = notes[e.end] + ", " + what
+		}
+		notes[e.end] = what
+	}
+	for n, what := range notes {
+		notes[n] = "ended: " + what
+	}
+	return notes
+}
+
 // reportBlackout reports what is wrong after a power cut.
 func (b *bench) reportBlackout(o *outage, r *recovery) {
 	token := &Token{plugin: b.subject.Type, requirement: b.requirement.ID, blackout: r.blackout.String()}
@@ -344,7 +363,7 @@ func (b *bench) reportBlackout(o *outage, r *recovery) {
 	}
 	var s strings.Builder
 	fmt.Fprintf(&s, "The power fails %s. Then %s: %s\n\n", r.Describe(&o.Recording), runtime, r.wrong)
-	fmt.Fprintf(&s, "the calls on the disk:\n%s", r.List(&o.Recording))
+	fmt.Fprintf(&s, "the calls on the disk:\n%s", r.List(&o.Recording, o.notes()))
 	fmt.Fprintf(&s, "\nrepeat it: cnitest run CONFLIST --replay %s\n", token)
 	for _, c := range r.calls {
 		fmt.Fprintf(&s, "\nthen %s:\n%s\n", c.Verb, c.Transcript())

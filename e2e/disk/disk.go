@@ -179,22 +179,27 @@ func (d *Disk) Describe(r *Recording) string {
 	return b.String()
 }
 
-// List shows the calls of a recording with the place of the cut, and the files that were there afterwards.
-func (d *Disk) List(r *Recording) string {
+// List shows the calls of a recording with the place of the cut, and the files that were there afterwards. notes says
+// what else happened, by the number of calls that were made before.
+func (d *Disk) List(r *Recording, notes map[int]string) string {
 	var b strings.Builder
+	between := func(calls int) {
+		if calls == d.After {
+			b.WriteString("   ── the power fails\n")
+		}
+		if notes[calls] != "" {
+			fmt.Fprintf(&b, "   ── %s\n", notes[calls])
+		}
+	}
 	for i, c := range r.Calls {
 		mark := "  "
 		if slices.Contains(d.Lost, i+1) {
 			mark = "- "
 		}
-		if i == d.After {
-			b.WriteString("   ── the power fails\n")
-		}
+		between(i)
 		fmt.Fprintf(&b, "%s%3d %s\n", mark, i+1, c)
 	}
-	if d.After == len(r.Calls) {
-		b.WriteString("   ── the power fails\n")
-	}
+	between(len(r.Calls))
 	b.WriteString("A minus marks calls that did not reach the disk.\n\nthe disk afterwards:\n")
 	for _, f := range d.Files {
 		if f.Mode.IsDir() {
