@@ -53,7 +53,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify fmt generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools e2e-cri kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify fmt generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +149,17 @@ build-thirdparty: build
 
 e2e-thirdparty: build-thirdparty ## Run the suite on plugins of other projects and compare with the expected results
 	@status=0; unfit=none; $(foreach c,$(THIRDPARTY),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --expect $(expected) --quick --report-dir $(ARTIFACTS)/thirdparty/$(basename $(notdir $(c))) || { s=$$?; [ $$s = 3 ] && unfit="$$unfit $(notdir $(c))" || status=$$s; }; echo;) echo "cannot run on this machine, see above: $${unfit#none }"; exit $$status
+
+kubernetes: ## Build etcd and kube-apiserver into bin, for target files with `kubernetes`; the first time takes minutes
+	cd kind/node-image && v=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$(BIN)/ k8s.io/kubernetes/cmd/kube-apiserver && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$(BIN)/etcd go.etcd.io/etcd/server/v3
+
+whereabouts := $(ARTIFACTS)/whereabouts
+
+e2e-whereabouts: build kubernetes ## Run the suite on macvlan with whereabouts and a Kubernetes API, and compare with the expected results
+	mkdir -p $(whereabouts)/crds && cp e2e/thirdparty/whereabouts/macvlan.* $(whereabouts)/
+	cd e2e/thirdparty/whereabouts && CGO_ENABLED=0 $(GO) build -o ../../../$(BIN)/whereabouts github.com/k8snetworkplumbingwg/whereabouts/cmd
+	cp -f $$(cd e2e/thirdparty/whereabouts && $(GO) list -m -f '{{.Dir}}' github.com/k8snetworkplumbingwg/whereabouts)/doc/crds/*_*.yaml $(whereabouts)/crds/
+	$(BIN)/cnitest run $(whereabouts)/macvlan.conflist --bin-dir $(BIN) --expect $(whereabouts)/macvlan.expected.yaml --quick --report-dir $(whereabouts)/report
 
 reports: ## Write e2e/reports again: the report of each plugin, and the table
 	@$(MAKE) build GOFLAGS=-buildvcs=false
