@@ -118,7 +118,9 @@ func TestReport(t *testing.T) {
 		}},
 		Profile: "underlay", Backend: "netns", Scores: []report.Score{},
 	}
+	compareInputs(t, conflist, r)
 	head := *r
+	head.Inputs, head.Digest = nil, ""
 	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0,
 		nil, nil, nil
 	head.Lab, head.FailureModes, head.CallTimes = nil, nil, nil
@@ -132,6 +134,26 @@ func TestReport(t *testing.T) {
 	compareWords(t, conflist, r, hostToPod)
 	compareEvidence(t, dir, hostToPod)
 	compareJUnit(t, dir, r)
+}
+
+// compareInputs compares what a report says of its run with the run, and its hashes with its content.
+func compareInputs(t *testing.T, conflist string, r *report.Report) {
+	t.Helper()
+	text, err := os.ReadFile(conflist)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := r.Inputs
+	if in == nil || len(in.Files) != 1 || in.Files[0] != report.NewInputFile("net.conflist", text) {
+		t.Fatalf("got inputs %+v, want the conflist", in)
+	}
+	if in.Selection != "A01 || D02" || !strings.HasPrefix(in.Command, "cnitest run "+conflist+" --bin-dir ") ||
+		!strings.HasSuffix(in.Command, " --label-filter 'A01 || D02'") {
+		t.Errorf("got the selection %q and the command %s, want those of the run", in.Selection, in.Command)
+	}
+	if in.SHA256 != r.InputsSum() || r.Digest != r.Sum() || len(in.Questions) != len(r.Digest) {
+		t.Errorf("got the hashes %s and %s, want those of inputs and report", in.SHA256, r.Digest)
+	}
 }
 
 // compareWords compares the parts of a report that explain it to a reader who knows no IDs.
