@@ -66,11 +66,10 @@ func (o *Options) Command(id string, more ...string) string {
 			break
 		}
 		add("scenario", id, true)
-		if r := contract.Find(id); r != nil && r.Sampled() {
-			add("seed", strconv.FormatUint(o.Select.Seed, 10), o.Select.Seed != 1)
-			if o.Select.Deep {
-				words = append(words, "--deep")
-			}
+		r := contract.Find(id)
+		add("seed", strconv.FormatUint(o.Select.Seed, 10), r != nil && r.Sampled() && o.Select.Seed != 1)
+		if r != nil && o.Select.Deep && (r.Sampled() || r.Sweeps()) {
+			words = append(words, "--deep")
 		}
 	}
 	return shellescape.QuoteCommand(words)

@@ -58,8 +58,24 @@ func errnos(p fault.Point) []syscall.Errno {
 	return []syscall.Errno{syscall.ENOSPC, syscall.EBUSY}
 }
 
-// injections returns all faults of a kind at the observed points.
-func injections(points []fault.Point, kill bool) []fault.Injection {
+// rareErrnos returns further errors, which a deep run tries. EEXIST is none of them: where it says that somebody else
+// was faster, there must be what the other one made.
+func rareErrnos(p fault.Point) []syscall.Errno {
+	switch {
+	case strings.HasPrefix(p.What, "RTM_") || strings.HasPrefix(p.What, "NFT_") || strings.Contains(p.Call, "send"):
+		return []syscall.Errno{syscall.ENOBUFS, syscall.EPERM}
+	case p.Call == "execve":
+		return []syscall.Errno{syscall.EAGAIN, syscall.EIO}
+	case strings.HasPrefix(p.What, "create"):
+		return []syscall.Errno{syscall.EROFS, syscall.EIO, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE}
+	case strings.HasPrefix(p.What, "sync "):
+		return []syscall.Errno{syscall.EIO, syscall.EDQUOT}
+	}
+	return []syscall.Errno{syscall.EROFS, syscall.EIO, syscall.EDQUOT}
+}
+
+// injections returns all faults of a kind at the observed points, with rare errors or without.
+func injections(points []fault.Point, kill, rare bool) []fault.Injection {
 	var list []fault.Injection
 	for _, p := range points {
 		switch {
@@ -68,7 +84,11 @@ func injections(points []fault.Point, kill bool) []fault.Injection {
 				Point: p, When: fault.After,
 			})
 		case !kill && p.Fail:
-			for _, errno := range errnos(p) {
+			possible := errnos(p)
+			if rare {
+				possible = append(possible, rareErrnos(p)...)
+			}
+			for _, errno := range possible {
 				list = append(list, fault.Injection{Point: p, When: fault.Fail, Errno: errno})
 			}
 		}

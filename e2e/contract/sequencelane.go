@@ -95,7 +95,7 @@ func (l *sequenceLane) observe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.points[verb] = append(injections(trace.Points, true), injections(trace.Points, false)...)
+		l.points[verb] = append(injections(trace.Points, true, false), injections(trace.Points, false, false)...)
 		if call, err := l.call(ctx, cni.Del, l.pod); err != nil || call.ExitCode != 0 {
 			return errors.Join(err, fmt.Errorf("DEL: %s", summary(call)))
 		}

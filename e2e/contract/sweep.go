@@ -35,7 +35,8 @@ func sweeping() []Requirement {
 	}
 	fail := func(verb, then string) string {
 		return fmt.Sprintf(points+"makes it fail with each of the errors that the kernel "+
-			"can return; %[2]s; pod and node look as before.", verb, then)
+			"returns most, with --deep also with EROFS, EIO, EDQUOT, EMFILE, ENOBUFS and EPERM; %[2]s; pod and node look "+
+			"as before.", verb, then)
 	}
 	list := []Requirement{
 		{
@@ -303,7 +304,7 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	if err := pilot.clear(ctx, verb, &attempt{}); err != nil {
 		return err
 	}
-	faults := injections(observed.Points, kill)
+	faults := injections(observed.Points, kill, t.subject.lab.Races.Deep)
 	if len(faults) == 0 {
 		return notApplicable("%s changes nothing", verb)
 	}
