@@ -29,14 +29,20 @@ func sequences(t *testing.T, selection e2e.Selection, chain ...string) map[strin
 	return results
 }
 
-// sequenceDefects are the faults of the plugin careless in a sequence of calls: the requirement that finds each, and
-// words of the reason.
-func sequenceDefects() []struct{ fault, id, want string } {
-	return []struct{ fault, id, want string }{
-		{"trusts-setting", "SEQ-VERBS", "DEL of pod-1 after a setting was changed: + rule inet 1500: from 192.168.1.2/32"},
-		{"insists-on-rule", "SEQ-VERBS", "ADD of pod-1, reboot"},
-		{"gc-takes-all", "SEQ-VERBS", ", GC: + file /run/careless: drwxr-xr-x 0 0, and 2 more is missing"},
-		{"record-last", "SEQ-FAULT", " is there, and belongs to no attachment"},
+// sequenceDefects are the faults of the plugin careless in a sequence of calls: the requirement that finds each, words
+// of the reason, and the seed of the sequences; 0 tries all.
+func sequenceDefects() []struct {
+	fault, id, want string
+	seed            uint64
+} {
+	return []struct {
+		fault, id, want string
+		seed            uint64
+	}{
+		{"trusts-setting", "SEQ-VERBS", "DEL of pod-1 after a setting was changed: + rule inet 1500: from 192.168.1.2/32", 2},
+		{"insists-on-rule", "SEQ-VERBS", "ADD of pod-1, reboot", 2},
+		{"gc-takes-all", "SEQ-VERBS", "ADD of pod-1, GC: + file /run/careless: drwxr-xr-x 0 0, and 2 more is missing", 3},
+		{"record-last", "SEQ-FAULT", " is there, and belongs to no attachment", 0},
 	}
 }
 
@@ -48,7 +54,7 @@ func TestSequences(t *testing.T) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
 			config := strings.Replace(careless(tt.fault), "}", `, "priority": 1500}`, 1)
-			got := sequences(t, e2e.Selection{Names: tt.id, Deep: true, Seed: 1}, macvlan, config)[tt.id]
+			got := sequences(t, e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan, config)[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}

@@ -190,11 +190,13 @@ func (l *raceLane) inspect(ctx context.Context, e *encounter) error {
 
 // certain returns the changes that do not depend on which address a pod gets. With a daemon, that decides about rules
 // and routes.
-func (l *raceLane) certain(changes []snapshot.Change) []snapshot.Change {
-	if l.subject.lab.Request.Target == nil {
+func (b *bench) certain(changes []snapshot.Change) []snapshot.Change {
+	if b.subject.lab.Request.Target == nil {
 		return changes
 	}
-	return slices.DeleteFunc(changes, func(c snapshot.Change) bool { return c.Item.Kind != snapshot.Link })
+	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {
+		return c.Item.Kind != snapshot.Link
+	})
 }
 
 // compare looks for what is missing after each of the orders. Some things come only a moment after a call.

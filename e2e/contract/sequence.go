@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -190,8 +191,10 @@ func (l *sequenceLane) stories(faulty bool, explored *Races) (chosen []story, al
 			chosen = append(chosen, s)
 		}
 	}
-	// What reboots comes last: each needs another lane.
-	slices.SortStableFunc(chosen, func(a, b story) int { return a.reboots() - b.reboots() })
+	// The shortest say most. What reboots comes last: each needs another lane.
+	slices.SortStableFunc(chosen, func(a, b story) int {
+		return cmp.Or(a.reboots()-b.reboots(), len(a.sequence)-len(b.sequence))
+	})
 	return chosen, all
 }
 

@@ -99,6 +99,10 @@ type lane struct {
 // that disappeared or changed.
 func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 	return slices.DeleteFunc(ownChanges(changes), func(c snapshot.Change) bool {
+		// A device that is given to pods loses its link-local address, and each pod has another one.
+		if l.beside != nil && ofKernel(c.Item) {
+			return true
+		}
 		was := slices.IndexFunc(l.cold.Items, func(i snapshot.Item) bool { return i.Key() == c.Item.Key() })
 		if was < 0 {
 			return c.Op != snapshot.Added
