@@ -124,6 +124,10 @@ func TestReport(t *testing.T) {
 	head.Kernel, head.Started, head.DurationSeconds, head.Results, head.Residue, head.Notes = "", wantHead.Started, 0,
 		nil, nil, nil
 	head.Lab, head.FailureModes, head.CallTimes = nil, nil, nil
+	if head.Inputs == nil || head.Inputs.Selection != "A01 || D02" || head.Digest == "" {
+		t.Errorf("got inputs %v and digest %q, want the selection and a digest", head.Inputs, head.Digest)
+	}
+	head.Inputs, head.Digest = nil, ""
 	for i := range head.Implementation.Plugins {
 		// It was built from a dependency of this module, so go.mod determines the version.
 		head.Implementation.Plugins[i].SHA256, head.Implementation.Plugins[i].Version = "", ""
