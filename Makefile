@@ -203,7 +203,7 @@ lint: ## Run golangci-lint and govulncheck, both pinned in .ci, as is the vulner
 	GOTOOLCHAIN=auto $(BIN)/lint/govulncheck -db file://$(abspath $(BIN))/lint/vulndb ./...
 
 verify: ## Check formatting, generated tables, import rules, and sizes of files, functions, structs and lines
-	@unformatted=$$(gofmt -l e2e plugin scenarios kind); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l e2e plugin scenarios kind cri); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	@.ci/fresh --check
 	@$(GO) test ./e2e/cmd/cnitest -run 'TestGenerated|TestImports|TestReports|TestBenchmarks|TestShape|TestWide|TestMisshapen' -count=1
 
