@@ -18,29 +18,9 @@ func unsynced(fault string) string { return fmt.Sprintf(`{"type": "unsynced", "f
 // cutPower asks plugins about power cuts, and returns the results by requirement and plugin.
 func cutPower(t *testing.T, selection e2e.Selection, plugin string, chain ...string) map[string]report.Result {
 	t.Helper()
-	return powerResults(t, e2e.Options{
+	return ofLabel(t, "power", e2e.Options{
 		Conflist: writeConflist(t, "", chain...), Plugins: []string{plugin}, Select: selection,
-	}, plugin)
-}
-
-// powerResults does the same with any options.
-func powerResults(t *testing.T, options e2e.Options, plugin string) map[string]report.Result {
-	t.Helper()
-	suite := newSuite(t, options)
-	units, err := suite.Matching("power")
-	if err != nil {
-		t.Fatal(err)
-	}
-	results := map[string]report.Result{}
-	for _, u := range units {
-		if u.Plugin == plugin {
-			results[u.ID] = suite.RunUnit(t.Context(), u)
-		}
-	}
-	if _, err := suite.Finish(); err != nil {
-		t.Fatal(err)
-	}
-	return results
+	})
 }
 
 // powerDefects are the faults of the plugin unsynced: the requirement that finds each, and words of the disk and of
@@ -96,13 +76,13 @@ func TestPower_daemon(t *testing.T) {
 	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			holdLab(t)
-			results := powerResults(t, e2e.Options{
+			results := ofLabel(t, "power", e2e.Options{
 				Conflist: writeConflist(t, "", macvlan, asks), Plugins: []string{"unsynced"}, Select: e2e.Selection{Seed: 1},
 				Target: &target.Target{Daemon: &target.Daemon{
 					Name: "unsynced", Command: []string{"unsynced", "daemon", tt.name}, Ready: target.Ready{Socket: "/run/unsynced.sock"},
 					Owns: []string{"/run/unsynced.sock", "/var/lib/unsynced"},
 				}},
-			}, "unsynced")
+			})
 			got := results["POWER-ADD"]
 			if failed := got.Result == report.Fail; failed != (tt.want != "") || !strings.Contains(allOf(got), tt.want) {
 				t.Errorf("got %s: %s, want %q", got.Result, allOf(got), tt.want)
@@ -116,15 +96,11 @@ func TestPower_daemon(t *testing.T) {
 
 // TestPower_complete checks that a broken plugin fails each requirement.
 func TestPower_complete(t *testing.T) {
-	found := map[string]bool{}
+	var found []string
 	for _, d := range powerDefects() {
-		found[d.id] = true
+		found = append(found, d.id)
 	}
-	for _, r := range contract.Requirements() {
-		if r.Powers() && !found[r.ID] {
-			t.Errorf("%s: no broken plugin fails it", r.ID)
-		}
-	}
+	eachFound(t, found, (*contract.Requirement).Powers)
 }
 
 // TestPower_pass checks that a plugin that syncs what it writes passes, and that nothing is asked of one that writes

@@ -13,26 +13,6 @@ import (
 // racing returns the configuration of the plugin with a fault of calls at the same time.
 func racing(fault string) string { return fmt.Sprintf(`{"type": "racing", "fault": %q}`, fault) }
 
-// race lets calls of the last plugin of a chain take turns, and returns the results by requirement.
-func race(t *testing.T, selection e2e.Selection, chain ...string) map[string]report.Result {
-	t.Helper()
-	suite := newSuite(t, e2e.Options{
-		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
-	})
-	units, err := suite.Matching("schedules")
-	if err != nil {
-		t.Fatal(err)
-	}
-	results := map[string]report.Result{}
-	for _, u := range units {
-		results[u.ID] = suite.RunUnit(t.Context(), u)
-	}
-	if _, err := suite.Finish(); err != nil {
-		t.Fatal(err)
-	}
-	return results
-}
-
 // raceDefects are the faults of the plugin racing: the requirement that finds each, words of the reason, and a token
 // if it takes two stops.
 func raceDefects() []struct{ fault, id, want, token string } {
@@ -66,7 +46,7 @@ func TestRaces(t *testing.T) {
 				}
 				selection = e2e.Selection{Replay: token}
 			}
-			got := race(t, selection, macvlan, racing(tt.fault))[tt.id]
+			got := labelled(t, "schedules", selection, macvlan, racing(tt.fault))[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
@@ -81,27 +61,23 @@ func TestRaces(t *testing.T) {
 
 // TestRaces_complete checks that a broken plugin fails each requirement.
 func TestRaces_complete(t *testing.T) {
-	found := map[string]bool{}
+	var found []string
 	for _, d := range raceDefects() {
-		found[d.id] = true
+		found = append(found, d.id)
 	}
-	for _, r := range contract.Requirements() {
-		if r.Races() && !found[r.ID] {
-			t.Errorf("%s: no broken plugin fails it", r.ID)
-		}
-	}
+	eachFound(t, found, (*contract.Requirement).Races)
 }
 
 // TestRaces_pass checks that a plugin with a lock passes, and those of this repository.
 func TestRaces_pass(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	for name, config := range map[string]string{
-		"racing": racing(""), "route": route, "veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, config := range sharedOut(t, []string{
+		racing(""), route, `{"type": "veth-to-host", "hostInterface": "eno1"}`,
+	}) {
+		t.Run(underTest([]string{config})[0], func(t *testing.T) {
 			holdLab(t)
-			for id, got := range race(t, e2e.Selection{Seed: 1}, macvlan, config) {
+			for id, got := range labelled(t, "schedules", e2e.Selection{Seed: 1}, macvlan, config) {
 				if got.Result != report.Pass {
 					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 				}

@@ -9,26 +9,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
-// sequences makes sequences of calls of the last plugin of a chain, and returns the results by requirement.
-func sequences(t *testing.T, selection e2e.Selection, chain ...string) map[string]report.Result {
-	t.Helper()
-	suite := newSuite(t, e2e.Options{
-		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
-	})
-	units, err := suite.Matching("sequences")
-	if err != nil {
-		t.Fatal(err)
-	}
-	results := map[string]report.Result{}
-	for _, u := range units {
-		results[u.ID] = suite.RunUnit(t.Context(), u)
-	}
-	if _, err := suite.Finish(); err != nil {
-		t.Fatal(err)
-	}
-	return results
-}
-
 // sequenceDefects are the faults of the plugin careless in a sequence of calls: the requirement that finds each, words
 // of the reason, and the seed of the sequences; 0 tries all.
 func sequenceDefects() []struct {
@@ -54,7 +34,7 @@ func TestSequences(t *testing.T) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
 			config := strings.Replace(careless(tt.fault), "}", `, "priority": 1500}`, 1)
-			got := sequences(t, e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan, config)[tt.id]
+			got := labelled(t, "sequences", e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan, config)[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
@@ -64,28 +44,23 @@ func TestSequences(t *testing.T) {
 
 // TestSequences_complete checks that a broken plugin fails each requirement.
 func TestSequences_complete(t *testing.T) {
-	found := map[string]bool{}
+	var found []string
 	for _, d := range sequenceDefects() {
-		found[d.id] = true
+		found = append(found, d.id)
 	}
-	for _, r := range contract.Requirements() {
-		if r.Sequences() && !found[r.ID] {
-			t.Errorf("%s: no broken plugin fails it", r.ID)
-		}
-	}
+	eachFound(t, found, (*contract.Requirement).Sequences)
 }
 
 // TestSequences_pass checks that a plugin that looks at what it recorded passes, and those of this repository.
 func TestSequences_pass(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	for name, config := range map[string]string{
-		"careless": `{"type": "careless", "fault": "", "priority": 1500}`, "route": route,
-		"veth-to-host": `{"type": "veth-to-host", "hostInterface": "eno1"}`,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, config := range sharedOut(t, []string{
+		`{"type": "careless", "fault": "", "priority": 1500}`, route, `{"type": "veth-to-host", "hostInterface": "eno1"}`,
+	}) {
+		t.Run(underTest([]string{config})[0], func(t *testing.T) {
 			holdLab(t)
-			for id, got := range sequences(t, e2e.Selection{Seed: 1}, macvlan, config) {
+			for id, got := range labelled(t, "sequences", e2e.Selection{Seed: 1}, macvlan, config) {
 				if got.Result != report.Pass {
 					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 				}

@@ -1,0 +1,48 @@
+package e2e_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/report"
+)
+
+// labelled runs the requirements with a label on the last plugin of a chain, and returns the results by requirement.
+func labelled(t *testing.T, label string, selection e2e.Selection, chain ...string) map[string]report.Result {
+	t.Helper()
+	return ofLabel(t, label, e2e.Options{
+		Conflist: writeConflist(t, "", chain...), Plugins: underTest(chain), Select: selection,
+	})
+}
+
+// ofLabel does the same with any options, on the plugin under test.
+func ofLabel(t *testing.T, label string, options e2e.Options) map[string]report.Result {
+	t.Helper()
+	suite := newSuite(t, options)
+	units, err := suite.Matching(label)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := map[string]report.Result{}
+	for _, u := range units {
+		if slices.Contains(options.Plugins, u.Plugin) {
+			results[u.ID] = suite.RunUnit(t.Context(), u)
+		}
+	}
+	if _, err := suite.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// eachFound checks that a broken plugin fails each requirement of a kind.
+func eachFound(t *testing.T, found []string, isOf func(r *contract.Requirement) bool) {
+	t.Helper()
+	for _, r := range contract.Requirements() {
+		if isOf(r) && !slices.Contains(found, r.ID) {
+			t.Errorf("%s: no broken plugin fails it", r.ID)
+		}
+	}
+}
