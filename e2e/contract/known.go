@@ -1,6 +1,14 @@
 package contract
 
-import "regexp"
+import (
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/disk"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
 
 // Known is a deviation that the reference library of plugins in Go causes in every plugin that uses it.
 type Known struct {
@@ -52,4 +60,46 @@ func knownOf(s *Subject, requirement, text string) string {
 		}
 	}
 	return ""
+}
+
+// hostLocal is upstream's IPAM plugin, to which plugins of anybody delegate. hostLocalForgets is why one that does
+// cannot keep an address from being lost.
+const (
+	hostLocal        = "host-local"
+	hostLocalForgets = "host-local, which keeps the addresses, writes the owner of one after it made its file, without " +
+		"fsync; a file that is empty belongs to nobody (containernetworking/plugins#498)"
+)
+
+// leavesToHostLocal reports whether a program is host-local, and the subject a plugin that delegates to it.
+func (s *Subject) leavesToHostLocal(program string) bool {
+	return program == hostLocal && s.Type != hostLocal && s.ipam == hostLocal
+}
+
+// areReservations reports whether all that stayed behind are files of host-local that hold an address.
+func areReservations(left []snapshot.Change) bool {
+	return len(left) > 0 && !slices.ContainsFunc(left, func(c snapshot.Change) bool {
+		_, err := netip.ParseAddr(filepath.Base(c.Item.Name))
+		return c.Item.Kind != snapshot.File || err != nil
+	})
+}
+
+// harmedByHostLocal reports whether a power cut harmed only what host-local had written: the last writer of each file
+// that is damaged, and each step that is lost, is host-local, or who was at work when everything was on the disk.
+func (s *Subject) harmedByHostLocal(r *disk.Recording, d *disk.Disk) bool {
+	var programs []string
+	for _, i := range d.Lost {
+		programs = append(programs, r.Calls[i-1].Program)
+	}
+	for _, damage := range d.Damaged {
+		for _, c := range slices.Backward(r.Calls[:d.After]) {
+			if c.Kind == disk.Write && c.Path == damage.Path || c.To == damage.Path {
+				programs = append(programs, c.Program)
+				break
+			}
+		}
+	}
+	if d.Whole() && d.After < len(r.Calls) {
+		programs = append(programs, r.Calls[d.After].Program) // it was interrupted
+	}
+	return len(programs) > 0 && !slices.ContainsFunc(programs, func(p string) bool { return !s.leavesToHostLocal(p) })
 }

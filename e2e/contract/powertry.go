@@ -368,6 +368,10 @@ func (b *bench) reportBlackout(o *outage, r *recovery) {
 	for _, c := range r.calls {
 		fmt.Fprintf(&s, "\nthen %s:\n%s\n", c.Verb, c.Transcript())
 	}
-	b.deviation([]report.Evidence{{Title: token.String(), Text: s.String()}},
-		fmt.Sprintf("the power fails %s; %s, %s (--replay %s)", r.Describe(&o.Recording), runtime, r.wrong, token))
+	known := ""
+	if b.subject.harmedByHostLocal(&o.Recording, &r.Disk) {
+		known = hostLocalForgets
+	}
+	b.knownDeviation([]report.Evidence{{Title: token.String(), Text: s.String()}},
+		fmt.Sprintf("the power fails %s; %s, %s (--replay %s)", r.Describe(&o.Recording), runtime, r.wrong, token), known)
 }

@@ -331,5 +331,10 @@ func (l *sequenceLane) tell(s *story, e *episode) {
 	if len(e.state) > 0 {
 		fmt.Fprintf(&b, "\nwhat is there beyond the state without attachments:\n%s\n", lines(e.state))
 	}
-	l.deviation([]report.Evidence{{Title: s.String(), Text: b.String()}}, fmt.Sprintf("%s: %s", s, e.wrongs[0]))
+	known := ""
+	if e.hit != nil && l.subject.leavesToHostLocal(s.fault.Point.Program) && areReservations(e.state) {
+		known = hostLocalForgets
+	}
+	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}}, fmt.Sprintf("%s: %s", s, e.wrongs[0]),
+		known)
 }

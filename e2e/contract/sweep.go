@@ -394,5 +394,9 @@ func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
 
 // fault reports the outcome of an attempt, with its description.
 func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
-	t.deviation([]report.Evidence{a.story(verb)}, fmt.Sprintf(format, args...))
+	known := ""
+	if t.subject.leavesToHostLocal(a.Point.Program) && areReservations(a.left) {
+		known = hostLocalForgets
+	}
+	t.knownDeviation([]report.Evidence{a.story(verb)}, fmt.Sprintf(format, args...), known)
 }

@@ -59,9 +59,12 @@ func (t *trial) wrong(calls []cni.Call, format string, args ...any) {
 
 // deviation reports a deviation with other evidence than calls.
 func (t *trial) deviation(evidence []report.Evidence, text string) {
-	w := wrong{
-		text: text, version: t.version, known: knownOf(t.subject, t.requirement.ID, text), evidence: evidence,
-	}
+	t.knownDeviation(evidence, text, knownOf(t.subject, t.requirement.ID, text))
+}
+
+// knownDeviation does the same, and says why no plugin could do better; empty if one can.
+func (t *trial) knownDeviation(evidence []report.Evidence, text, known string) {
+	w := wrong{text: text, version: t.version, known: known, evidence: evidence}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wrongs = append(t.wrongs, w)
