@@ -112,8 +112,10 @@ func TestRunUnit(t *testing.T) {
 			case tt.first != "" && (got.FirstRun == nil || got.FirstRun.Result != tt.first ||
 				got.FirstRun.Disturbed == ""):
 				t.Errorf("got the first run %+v, want %s", got.FirstRun, tt.first)
-			case tt.first != "" && len(s.report.Notes) != 1:
+			case tt.first != "" && tt.first != tt.want && len(s.report.Notes) != 1:
 				t.Errorf("got the notes %q, want one of what was run twice", s.report.Notes)
+			case tt.first != "" && tt.first == tt.want && len(s.repeated) != 1:
+				t.Errorf("got %q as what was run twice with the same result, want one", s.repeated)
 			}
 		})
 	}
