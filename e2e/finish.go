@@ -105,8 +105,9 @@ func (s *Suite) Finish() (*report.Report, error) {
 			shard))
 	}
 	if len(s.repeated) > 0 {
-		r.Notes = append(r.Notes, "ran twice, the second time alone, since the machine was busy, with the same result: "+
-			strings.Join(s.repeated, ", "))
+		r.Notes = append(r.Notes,
+			"ran twice, the second time alone, since the machine was busy, with the same result: "+
+				strings.Join(s.repeated, ", "))
 	}
 	if s.options.Select.Quick {
 		r.Notes = append(r.Notes, "a quick run: no plugin was killed or failed at every call (KILL-ADD to FAIL-GC), "+

@@ -71,8 +71,8 @@ func (s *Suite) checkPlainly(ctx context.Context, r *runner.Runner, pod *environ
 			return
 		}
 	}
-	s.note("CHECK fails for a pod right after ADD (%v), and scenarios that call it fail with it; with \"disableCheck\": "+
-		"true in the conflist runtimes, and this suite, leave CHECK out", refused)
+	s.note("CHECK fails for a pod right after ADD (%v), and scenarios that call it fail with it; with "+
+		"\"disableCheck\": true in the conflist runtimes, and this suite, leave CHECK out", refused)
 }
 
 // TryAttachment makes a first cluster and attaches one pod, as a run does before anything else. It returns why ADD was

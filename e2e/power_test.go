@@ -84,10 +84,12 @@ func TestPower_daemon(t *testing.T) {
 				}},
 			})
 			got := results["POWER-ADD"]
-			if failed := got.Result == report.Fail; failed != (tt.want != "") || !strings.Contains(allOf(got), tt.want) {
+			if failed := got.Result == report.Fail; failed != (tt.want != "") || !strings.Contains(allOf(got),
+				tt.want) {
 				t.Errorf("got %s: %s, want %q", got.Result, allOf(got), tt.want)
 			}
-			if tt.want != "" && !strings.Contains(allOf(got), "/var/lib/unsynced/daemon.json: unexpected end of JSON input") {
+			if tt.want != "" && !strings.Contains(allOf(got),
+				"/var/lib/unsynced/daemon.json: unexpected end of JSON input") {
 				t.Errorf("got %s, want what the daemon says of its file", allOf(got))
 			}
 		})
@@ -138,6 +140,7 @@ func TestPower_upstream(t *testing.T) {
 	const want = "/192.168.1.2 is empty (of 19 bytes); a runtime with its cache, ADD of pod 3 of 3: want success, got"
 	if got.Result != report.KnownUpstream || !strings.Contains(got.Reason, want) ||
 		!strings.Contains(got.Reason, "host-local, which keeps the addresses") {
-		t.Errorf("got %s: %s, want %s with %q, and whose fault it is", got.Result, got.Reason, report.KnownUpstream, want)
+		t.Errorf("got %s: %s, want %s with %q, and whose fault it is", got.Result, got.Reason, report.KnownUpstream,
+			want)
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
-// Command returns the command line of cnitest that repeats the result of an id, alone if that is possible; with an empty
-// id the whole run. more has further words, for what Options do not contain: the backend and the file of the target.
+// Command returns the command line of cnitest that repeats the result of an id, alone if that is possible; with an
+// empty id the whole run. more has further words, for what Options do not contain: the backend and the file of the
+// target.
 func (o *Options) Command(id string, more ...string) string {
 	words := slices.Concat([]string{"cnitest", "run", o.Conflist, "--bin-dir", o.BinDir}, more,
 		[]string{"--profile", string(cmp.Or(o.Profile, scenario.ProfileUnderlay))})

@@ -34,7 +34,8 @@ func TestSequences(t *testing.T) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
 			config := strings.Replace(careless(tt.fault), "}", `, "priority": 1500}`, 1)
-			got := labelled(t, "sequences", e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan, config)[tt.id]
+			got := labelled(t, "sequences", e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan,
+				config)[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}

@@ -37,8 +37,8 @@ func (s Shard) String() string {
 }
 
 // of returns the units that are in the shard, in their order. The requirements of a plugin that inject no faults share
-// its attachments, and audits look at the calls of all of them, so that they stay together. Otherwise what takes longest
-// is dealt out first, each to the shard that has least to do.
+// its attachments, and audits look at the calls of all of them, so that they stay together. Otherwise what takes
+// longest is dealt out first, each to the shard that has least to do.
 func (s Shard) of(units []*Unit) []*Unit {
 	if s.Of == 0 {
 		return units

@@ -74,7 +74,10 @@ func TestShard_of(t *testing.T) {
 				if len(part) == 0 {
 					t.Errorf("shard %d/%d has nothing to do", k, of)
 				}
-				if !slices.IsSortedFunc(part, func(a, b *Unit) int { return slices.Index(units, a) - slices.Index(units, b) }) {
+				if !slices.IsSortedFunc(part, func(a, b *Unit) int {
+					return slices.Index(units,
+						a) - slices.Index(units, b)
+				}) {
 					t.Errorf("shard %d/%d is in another order", k, of)
 				}
 				for _, u := range part {

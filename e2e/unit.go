@@ -93,8 +93,8 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 	return append(labels, r.Covers...)
 }
 
-// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, of those
-// that try sequences of verbs, of those that try schedules of two calls at once, and of those that cut the power.
+// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, of
+// those that try sequences of verbs, of those that try schedules of two calls at once, and of those that cut the power.
 const (
 	faultsLabel    = "faults"
 	readsLabel     = "reads"
@@ -231,8 +231,9 @@ func (o *Options) choose(
 			return nil, nil, fmt.Errorf("scenario pattern %q: %w", pattern, err)
 		}
 		if !found[i] {
-			return nil, nil, fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest "+
-				"list scenarios` and `cnitest list requirements`", pattern, total)
+			return nil, nil,
+				fmt.Errorf("scenario pattern %q matches none of %d scenarios and requirements; see `cnitest "+
+					"list scenarios` and `cnitest list requirements`", pattern, total)
 		}
 	}
 	return scenarios, requirements, nil

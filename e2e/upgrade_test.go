@@ -41,8 +41,9 @@ func upgrades() []control {
 		{
 			name: "DEL after half an ADD that fails", chain: []string{macvlan, broken("needs-result")},
 			old: map[string]string{"broken": "broken"}, want: map[string]expected{
-				"upgrade-half-way": failOf("broken", "after an ADD by half-written programs: pod/early-0: DEL: broken: no "+
-					"result of ADD"),
+				"upgrade-half-way": failOf("broken",
+					"after an ADD by half-written programs: pod/early-0: DEL: broken: no "+
+						"result of ADD"),
 			},
 		},
 	}
@@ -73,7 +74,8 @@ func TestNew_refuses_old_programs(t *testing.T) {
 		Backend: backend(), Conflist: writeConflist(t, "", macvlan, route), BinDir: bin, OldBinDir: other,
 	}
 	_, err := e2e.New(options)
-	if want := "it has none of host-local, macvlan, route; put there"; err == nil || !strings.Contains(err.Error(), want) {
+	if want := "it has none of host-local, macvlan, route; put there"; err == nil || !strings.Contains(err.Error(),
+		want) {
 		t.Errorf("got error %v, want %s", err, want)
 	}
 	options.OldBinDir = filepath.Join(other, "none")

@@ -14,9 +14,9 @@ import (
 // DeviceGroup is the group of links (ip-link(8)) that are a node's hardware, which outlasts the namespaces it is in.
 const DeviceGroup = 4242
 
-// emptyNamespace does at once with the links of a namespace that ends what the kernel does some time after its end, on a
-// busy machine long after it: until then a macvlan's parent still has the macvlan's MAC, and whoever looks at the node
-// takes it for somebody's entry. Hardware goes back to the node, all other links are deleted (net/core/dev.c,
+// emptyNamespace does at once with the links of a namespace that ends what the kernel does some time after its end, on
+// a busy machine long after it: until then a macvlan's parent still has the macvlan's MAC, and whoever looks at the
+// node takes it for somebody's entry. Hardware goes back to the node, all other links are deleted (net/core/dev.c,
 // default_device_exit_net).
 func emptyNamespace(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

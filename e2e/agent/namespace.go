@@ -83,7 +83,8 @@ func inNewNamespace(enter func() (netns.NsHandle, error), f func() error) error 
 	return <-done
 }
 
-// RemoveNamespace ends the servers and links in a pod's namespace and unmounts it. Removing a namespace that is gone succeeds.
+// RemoveNamespace ends the servers and links in a pod's namespace and unmounts it. Removing a namespace that is gone
+// succeeds.
 func (s *Server) RemoveNamespace(name string, _ *None) error {
 	path := NamespacePath(name)
 	if err := s.Unlisten(path, nil); err != nil {

@@ -67,7 +67,8 @@ func TestCreateNamespace_has_the_nodes_settings(t *testing.T) {
 	}
 }
 
-// The kernel ends the links of a namespace some time after the namespace: a parent keeps the MAC of a macvlan until then.
+// The kernel ends the links of a namespace some time after the namespace: a parent keeps the MAC of a macvlan until
+// then.
 func TestRemoveNamespace_ends_its_links(t *testing.T) {
 	c := start(t)
 	check(t, c.AddLink(ctx(t), agent.AddLinkArgs{

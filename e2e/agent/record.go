@@ -55,7 +55,10 @@ func (s *Server) RecordCommand(args CommandArgs, reply *CommandReply) error {
 	trace, err := fault.Record(context.Background(), fault.Command{
 		Path: program, Args: args.Argv[1:], Env: append(os.Environ(), args.Env...), Timeout: args.Timeout,
 	}, log)
-	*reply = CommandReply{Output: trace.Call.Stdout + trace.Call.Stderr + trace.Call.Failure, ExitCode: trace.Call.ExitCode}
+	*reply = CommandReply{
+		Output:   trace.Call.Stdout + trace.Call.Stderr + trace.Call.Failure,
+		ExitCode: trace.Call.ExitCode,
+	}
 	return err
 }
 

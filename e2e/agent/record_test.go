@@ -22,8 +22,10 @@ func TestLayOut(t *testing.T) {
 		check(t, os.WriteFile(filepath.Join(parent, path), []byte("old"), 0o600))
 	}
 	check(t, c.LayOut(ctx(t), []agent.File{
-		{Path: filepath.Join(dir, "dir"), Mode: fs.ModeDir | 0o755}, {Path: filepath.Join(dir, "kept"), Mode: 0o600, Data: []byte("old")},
-		{Path: filepath.Join(dir, "changed"), Mode: 0o600}, {Path: filepath.Join(dir, "new/file"), Mode: 0o600, Data: []byte("x")},
+		{Path: filepath.Join(dir, "dir"), Mode: fs.ModeDir | 0o755},
+		{Path: filepath.Join(dir, "kept"), Mode: 0o600, Data: []byte("old")},
+		{Path: filepath.Join(dir, "changed"), Mode: 0o600},
+		{Path: filepath.Join(dir, "new/file"), Mode: 0o600, Data: []byte("x")},
 	}))
 	got := map[string]string{}
 	check(t, filepath.WalkDir(parent, func(path string, d fs.DirEntry, err error) error {

@@ -54,8 +54,8 @@ type Request struct {
 	With *conflist.File
 	// BinDir holds the plugins' binaries on this machine.
 	BinDir string
-	// OldBinDir holds the programs of an earlier version; empty means none. With it the programs in BinDirs of the nodes
-	// can be replaced, and both versions are in OldPrograms and NewPrograms.
+	// OldBinDir holds the programs of an earlier version; empty means none. With it the programs in BinDirs of the
+	// nodes can be replaced, and both versions are in OldPrograms and NewPrograms.
 	OldBinDir string
 	// Programs are further programs for the nodes: by their path there, which must be below /opt/cni and outside
 	// /opt/cni/bin, the path on this machine. Scenarios need none.

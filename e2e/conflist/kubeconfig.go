@@ -7,8 +7,8 @@ import (
 )
 
 // Kubeconfigs returns the absolute paths in a conflist that are values of a key kubeconfig, anywhere in it: the file
-// with which a plugin finds the Kubernetes API (whereabouts has it in ipam.kubernetes, Multus in its own object). Each is
-// returned once, in the order of the alphabet.
+// with which a plugin finds the Kubernetes API (whereabouts has it in ipam.kubernetes, Multus in its own object). Each
+// is returned once, in the order of the alphabet.
 func Kubeconfigs(list []byte) []string {
 	var document any
 	if json.Unmarshal(list, &document) != nil {
@@ -20,7 +20,8 @@ func Kubeconfigs(list []byte) []string {
 		switch v := value.(type) {
 		case map[string]any:
 			for key, inner := range v {
-				if path, ok := inner.(string); ok && strings.EqualFold(key, "kubeconfig") && strings.HasPrefix(path, "/") {
+				if path, ok := inner.(string); ok && strings.EqualFold(key, "kubeconfig") && strings.HasPrefix(path,
+					"/") {
 					found = append(found, path)
 				}
 				search(inner)

@@ -66,8 +66,8 @@ func knownOf(s *Subject, requirement, text string) string {
 // cannot keep an address from being lost.
 const (
 	hostLocal        = "host-local"
-	hostLocalForgets = "host-local, which keeps the addresses, writes the owner of one after it made its file, without " +
-		"fsync; a file that is empty belongs to nobody (containernetworking/plugins#498)"
+	hostLocalForgets = "host-local, which keeps the addresses, writes the owner of one after it made its file, " +
+		"without fsync; a file that is empty belongs to nobody (containernetworking/plugins#498)"
 )
 
 // leavesToHostLocal reports whether a program is host-local, and the subject a plugin that delegates to it.

@@ -22,8 +22,9 @@ func powering() []Requirement {
 		why = "A node whose power fails comes back with files that are empty, torn, or missing: what was written " +
 			"without fsync, and names that were still in the journal. A plugin that trips over them attaches no pod " +
 			"any more, or fewer with every cut, until somebody removes the files by hand."
-		how = "Records what the plugin, those that it delegates to and its daemon write on the disk during ADD of two " +
-			"pods, DEL of the first and GC of the second, with their fsyncs. From that it makes every disk that ext4 " +
+		how = "Records what the plugin, those that it delegates to and its daemon write on the disk during ADD of " +
+			"two pods, DEL of the first and GC of the second, with their fsyncs. From that it makes every disk that " +
+			"ext4 " +
 			"or XFS may leave if the power fails during %s: names in the order of the journal, of which the last may " +
 			"be missing; data in no order, so that a file may be empty, have zeros, a part of a write or an earlier " +
 			"content, two files at most (go doc ./e2e/disk). For each disk the node boots with it, without kernel " +

@@ -19,12 +19,10 @@ func working() *outage {
 	pods := []*pod{{name: "old-1", result: []byte("1")}, {name: "old-2", result: []byte("2")}}
 	for _, p := range pods {
 		path := "/v/" + p.name
-		for _, c := range []disk.Call{
-			{Kind: disk.Create, Path: path + ".new"}, {Kind: disk.Write, Path: path + ".new", Data: []byte("text")},
-			{Kind: disk.Rename, Path: path + ".new", To: path},
-		} {
-			o.Calls = append(o.Calls, c)
-		}
+		o.Calls = append(o.Calls,
+			disk.Call{Kind: disk.Create, Path: path + ".new"}, disk.Call{Kind: disk.Write, Path: path + ".new", Data: []byte("text")},
+			disk.Call{Kind: disk.Rename, Path: path + ".new", To: path},
+		)
 		o.ends = append(o.ends, phase{cni.Add, p, len(o.Calls)})
 	}
 	o.Calls = append(o.Calls, disk.Call{Kind: disk.Remove, Path: "/v/old-1"})
@@ -49,7 +47,10 @@ func TestOutage_of(t *testing.T) {
 
 func TestOutage_oldPods(t *testing.T) {
 	o := working()
-	for after, want := range map[int]string{0: "old-1", 2: "old-1", 3: "old-1=1", 4: "old-1=1 old-2", 7: "old-1=1 old-2=2"} {
+	for after, want := range map[int]string{
+		0: "old-1", 2: "old-1", 3: "old-1=1", 4: "old-1=1 old-2",
+		7: "old-1=1 old-2=2",
+	} {
 		var got []string
 		for _, p := range o.oldPods(after) {
 			got = append(got, strings.TrimSuffix(p.name+"="+string(p.result), "="))

@@ -147,7 +147,8 @@ func (o *outage) sample(all []blackout, most int, seed uint64) (some []blackout)
 func (c blackout) kind() string {
 	var parts []string
 	for _, d := range c.Damaged {
-		parts = append(parts, d.What+" "+regexp.MustCompile(`[0-9a-f:.]*[0-9][0-9a-f:.]*`).ReplaceAllString(d.Path, "#"))
+		parts = append(parts, d.What+" "+regexp.MustCompile(`[0-9a-f:.]*[0-9][0-9a-f:.]*`).ReplaceAllString(d.Path,
+			"#"))
 	}
 	if len(c.Lost) > 0 {
 		parts = append(parts, "lost")
@@ -155,8 +156,9 @@ func (c blackout) kind() string {
 	return strings.Join(parts, ", ")
 }
 
-// rank is lower for disks that promise more: one damaged file that somebody will read, then names that are missing, then
-// several, files that a later rename would have put in place, and in the end disks as a killed program leaves them.
+// rank is lower for disks that promise more: one damaged file that somebody will read, then names that are missing,
+// then several, files that a later rename would have put in place, and in the end disks as a killed program leaves
+// them.
 func (o *outage) rank(c blackout) int {
 	unfinished := func(d disk.Damage) bool {
 		return slices.ContainsFunc(o.Calls, func(call disk.Call) bool {
@@ -373,5 +375,6 @@ func (b *bench) reportBlackout(o *outage, r *recovery) {
 		known = hostLocalForgets
 	}
 	b.knownDeviation([]report.Evidence{{Title: token.String(), Text: s.String()}},
-		fmt.Sprintf("the power fails %s; %s, %s (--replay %s)", r.Describe(&o.Recording), runtime, r.wrong, token), known)
+		fmt.Sprintf("the power fails %s; %s, %s (--replay %s)", r.Describe(&o.Recording), runtime, r.wrong, token),
+		known)
 }

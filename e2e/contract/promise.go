@@ -54,8 +54,8 @@ func (q sequence) String() string {
 
 // promise is the model: what a plugin owes to a runtime that made some calls.
 type promise struct {
-	// attached are the pods whose ADD succeeded, and that were not deleted. Each has what ADD makes, alone or beside the
-	// other one, and an address of its own; nothing else is on the node.
+	// attached are the pods whose ADD succeeded, and that were not deleted. Each has what ADD makes, alone or beside
+	// the other one, and an address of its own; nothing else is on the node.
 	attached [2]bool
 	// unsure are those of whose last call nobody knows what it did: a second ADD without DEL, or one with a fault. They
 	// may have anything, until DEL or, as an attachment that is not valid, GC.

@@ -11,8 +11,8 @@ import (
 
 // Token names one schedule of two calls of a plugin: "route:ADD-DEL:pods-cold:A14.B3" is the ADD (A) that is stopped
 // before its 14th point on a node without other pods, and the DEL (B) of another pod that is stopped before its third.
-// Without numbers it is one call (A or B) and then the other. "host-local:POWER-ADD:cache:7:empty@/var/lib/x" is a power
-// cut after the seventh call on the disk with an empty file, found by a runtime with its cache.
+// Without numbers it is one call (A or B) and then the other. "host-local:POWER-ADD:cache:7:empty@/var/lib/x" is a
+// power cut after the seventh call on the disk with an empty file, found by a runtime with its cache.
 type Token struct {
 	plugin string
 	setting

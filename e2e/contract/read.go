@@ -16,8 +16,9 @@ import (
 // reading returns the requirements about bad answers to a plugin that looks.
 func reading() []Requirement {
 	const (
-		why = "On a busy node others change links and routes while a plugin lists them, and the kernel then says that " +
-			"the list may be incomplete (NLM_F_DUMP_INTR): cilium#48718, moby#48407 and others met pods that did not " +
+		why = "On a busy node others change links and routes while a plugin lists them, and the kernel then says " +
+			"that the list may be incomplete (NLM_F_DUMP_INTR): cilium#48718, moby#48407 and others met pods that " +
+			"did not " +
 			"start for that. Files are torn after a power cut, and processes run out of open files. Who takes a bad " +
 			"answer for an empty one forgets a pod, or gives its address to another."
 		how = "Another pod is attached all the time. Counts the calls by which an undisturbed %[1]s looks at " +
@@ -31,7 +32,8 @@ func reading() []Requirement {
 	)
 	list := []Requirement{
 		{
-			ID: "READ-ADD", Text: "ADD tries again what was interrupted, and never takes a bad answer for an empty one.",
+			ID:   "READ-ADD",
+			Text: "ADD tries again what was interrupted, and never takes a bad answer for an empty one.",
 			How: fmt.Sprintf(how, "ADD", "with everything in place and nothing of the other pod touched; DEL then "+
 				"clears up"),
 		},
@@ -68,9 +70,10 @@ func reading() []Requirement {
 // Sampled reports whether a plain run tries only some of the requirement's cases, chosen by the seed.
 func (r *Requirement) Sampled() bool { return r.races || r.powers || r.Reads() || r.Sequences() }
 
-// Reads reports whether the requirement gives bad answers to a plugin that looks, Sequences whether it tries sequences
-// of verbs.
-func (r *Requirement) Reads() bool     { return strings.HasPrefix(r.ID, "READ-") }
+// Reads reports whether the requirement gives bad answers to a plugin that looks.
+func (r *Requirement) Reads() bool { return strings.HasPrefix(r.ID, "READ-") }
+
+// Sequences reports whether the requirement tries sequences of verbs.
 func (r *Requirement) Sequences() bool { return strings.HasPrefix(r.ID, "SEQ-") }
 
 // badAnswers returns what may happen at the looks of a plugin and of the programs that it starts; with all, also

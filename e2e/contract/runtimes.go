@@ -270,10 +270,11 @@ func powerDuties() []duty {
 	return []duty{{
 		"RUN-39", Should, "failure mode",
 		"DEL succeeds, and calls all plugins, although the power failed and what is kept of the pod is empty or torn.",
-		"After a power cut a result in the cache may be an empty file. A runtime whose DEL fails for that keeps the pod " +
-			"for ever, with its addresses (containernetworking/cni#1055, containerd#8197).",
-		"Records what the runtime writes on the disk during ADD of a pod, and calls DEL with each disk that ext4 or XFS " +
-			"may leave of it (go doc ./e2e/disk): it succeeds, and if the disk has a damaged file of the pod, it calls " +
-			"DEL of all plugins. Only of runtimes that are a program with an end.",
+		"After a power cut a result in the cache may be an empty file. A runtime whose DEL fails for that keeps " +
+			"the pod for ever, with its addresses (containernetworking/cni#1055, containerd#8197).",
+		"Records what the runtime writes on the disk during ADD of a pod, and calls DEL with each disk that ext4 " +
+			"or XFS may leave of it (go doc ./e2e/disk): it succeeds, and if the disk has a damaged file of the " +
+			"pod, it " +
+			"calls DEL of all plugins. Only of runtimes that are a program with an end.",
 	}}
 }

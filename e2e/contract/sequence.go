@@ -21,8 +21,8 @@ import (
 func sequencing() []Requirement {
 	const (
 		why = "Of 26 crashes of file systems that took years to find, 24 needed no more than three operations on an " +
-			"empty disk (CrashMonkey). Plugins are tested with ADD and DEL, and meet on a node a reboot between them, " +
-			"a runtime that lost its cache or was updated, and a configuration that somebody changed."
+			"empty disk (CrashMonkey). Plugins are tested with ADD and DEL, and meet on a node a reboot between " +
+			"them, a runtime that lost its cache or was updated, and a configuration that somebody changed."
 		how = "Two pods of the network on one node, and each sequence of at most three of: ADD, DEL and CHECK of a " +
 			"pod, ADD once more, GC that keeps what is attached, STATUS, a reboot; and DEL at an older cniVersion, " +
 			"without prevResult, with that of a longer chain, and after the flags and numbers of the plugin's " +
@@ -35,9 +35,10 @@ func sequencing() []Requirement {
 		Text: "After any few verbs, a reboot among them, everything is attached that should be, and nothing else.",
 		Why:  why, How: how + "A plain run tries some by --seed, --deep all.",
 	}, {
-		ID:   "SEQ-FAULT",
-		Text: "After any few verbs of which the last one fails or is killed, the other pod is as before, and DEL clears up.",
-		Why:  why,
+		ID: "SEQ-FAULT",
+		Text: "After any few verbs of which the last one fails or is killed, the other pod is as before, and DEL " +
+			"clears up.",
+		Why: why,
 		How: how + "The last call (ADD, DEL or GC) is killed, or a call by which it changes something fails; then it " +
 			"is made again, or DEL if it was ADD. A plain run tries some by --seed, --deep three faults in each.",
 	}}
@@ -59,7 +60,10 @@ const (
 // steps returns the steps that a subject knows at a version.
 func (b *bench) steps() []step {
 	list := []step{
-		{verb: cni.Add}, {verb: cni.Add, pod: 1}, {verb: cni.Del}, {verb: cni.Del, pod: 1},
+		{verb: cni.Add},
+		{verb: cni.Add, pod: 1},
+		{verb: cni.Del},
+		{verb: cni.Del, pod: 1},
 		{verb: cni.Del, how: withoutResult},
 	}
 	if cni.Check.In(b.version) {

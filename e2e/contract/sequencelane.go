@@ -150,7 +150,7 @@ func (l *sequenceLane) play(ctx context.Context, s story) (*episode, error) {
 	if err := l.compare(ctx, e); err != nil {
 		return nil, err
 	}
-	return e, l.clearUp(ctx, e, s.sequence)
+	return e, l.clearUp(ctx, e)
 }
 
 // take makes the call of a step.
@@ -271,7 +271,7 @@ func (l *sequenceLane) compare(ctx context.Context, e *episode) (err error) {
 }
 
 // clearUp deletes everything, and looks what is left.
-func (l *sequenceLane) clearUp(ctx context.Context, e *episode, q sequence) error {
+func (l *sequenceLane) clearUp(ctx context.Context, e *episode) error {
 	for i := range l.both {
 		// A GC after the reboot has cleared up after those that were attached before.
 		for e.held[i] || e.attached[i] || e.unsure[i] {
@@ -308,7 +308,10 @@ func (l *sequenceLane) clearUp(ctx context.Context, e *episode, q sequence) erro
 	left, err := l.steady(settling)
 	e.dirty = len(left) > 0
 	left = slices.DeleteFunc(left, func(c snapshot.Change) bool {
-		return slices.ContainsFunc([]int{0, 1}, func(i int) bool { return e.twice[i] && c.Item.Scope == l.both[i].name })
+		return slices.ContainsFunc([]int{0, 1}, func(i int) bool {
+			return e.twice[i] &&
+				c.Item.Scope == l.both[i].name
+		})
 	})
 	if len(left) > 0 {
 		e.state = left

@@ -24,8 +24,7 @@ func sweeping() []Requirement {
 		killed = "A runtime kills what takes too long, a node what takes too much memory; nobody but the next DEL or " +
 			"GC can clear up."
 		failed = "Memory and disks run full, devices disappear: a plugin that ignores that tells the runtime that a " +
-			"broken " +
-			"pod works."
+			"broken pod works."
 		points = "Counts the calls by which an undisturbed %[1]s changes something (netlink, files, sysctls, mounts, " +
 			"programs, daemons; those of delegated plugins too). Then for each of them, "
 	)
@@ -35,8 +34,8 @@ func sweeping() []Requirement {
 	}
 	fail := func(verb, then string) string {
 		return fmt.Sprintf(points+"makes it fail with each of the errors that the kernel "+
-			"returns most, with --deep also with EROFS, EIO, EDQUOT, EMFILE, ENOBUFS and EPERM; %[2]s; pod and node look "+
-			"as before.", verb, then)
+			"returns most, with --deep also with EROFS, EIO, EDQUOT, EMFILE, ENOBUFS and EPERM; %[2]s; pod and "+
+			"node look as before.", verb, then)
 	}
 	list := []Requirement{
 		{

@@ -18,9 +18,9 @@
 // its own creation, truncation and names, for a directory those of its entries. So fsync of a new file also keeps its
 // first name; a later rename needs another fsync, of the file or the directory.
 //
-// Bounds: at most two files of a disk differ from what was written last, in what one of the last four writes left, and at
-// most eight steps are missing, since a cut some calls earlier leaves much the same. Modes, owners, times and attributes are taken
-// as durable. Writes through mmap(2) are not seen, those of O_DIRECT count as others.
+// Bounds: at most two files of a disk differ from what was written last, in what one of the last four writes left, and
+// at most eight steps are missing, since a cut some calls earlier leaves much the same. Modes, owners, times and
+// attributes are taken as durable. Writes through mmap(2) are not seen, those of O_DIRECT count as others.
 //
 // Run its tests: go test ./e2e/disk
 package disk

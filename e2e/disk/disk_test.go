@@ -75,7 +75,8 @@ func TestRecording_Disks(t *testing.T) {
 			before: map[string]string{"/d/r": "old"},
 			calls:  []string{"create /d/t", "write /d/t new", "sync /d/t", "rename /d/t /d/r"},
 			want: []string{
-				`0: r="old"`, `2:empty@/d/t: r="old" t=""`, `2: r="old" t="new"`, `2:zeros@/d/t: r="old" t="\x00\x00\x00"`,
+				`0: r="old"`, `2:empty@/d/t: r="old" t=""`, `2: r="old" t="new"`,
+				`2:zeros@/d/t: r="old" t="\x00\x00\x00"`,
 				`4: r="new"`,
 			},
 		},
@@ -101,7 +102,8 @@ func TestRecording_Disks(t *testing.T) {
 			calls: []string{"create /d/a", "create /d/b", "sync /d", "write /d/a 1", "write /d/b 2"},
 			want: []string{
 				`0: `, `1: a=""`, `4:empty@/d/a: a="" b=""`, `5:empty@/d/b: a="1" b=""`, `4:zeros@/d/a: a="\x00" b=""`,
-				`5: a="1" b="2"`, `5:empty@/d/a: a="" b="2"`, `5:zeros@/d/a: a="\x00" b="2"`, `5:zeros@/d/b: a="1" b="\x00"`,
+				`5: a="1" b="2"`, `5:empty@/d/a: a="" b="2"`, `5:zeros@/d/a: a="\x00" b="2"`,
+				`5:zeros@/d/b: a="1" b="\x00"`,
 				`5:empty@/d/a:zeros@/d/b: a="" b="\x00"`, `5:zeros@/d/a:zeros@/d/b: a="\x00" b="\x00"`,
 			},
 		},
@@ -109,7 +111,8 @@ func TestRecording_Disks(t *testing.T) {
 			name:  "directories, links, and an older content",
 			calls: []string{"mkdir /d/n", "create /d/n/a", "write /d/n/a 1", "sync /d/n/a", "write /d/n/a 2", "rename /d/n /d/m", "symlink /d/l to"},
 			want: []string{
-				`0: `, `1: n/`, `3:empty@/d/n/a: n/ n/a=""`, `3: n/ n/a="1"`, `3:zeros@/d/n/a: n/ n/a="\x00"`, `5: n/ n/a="2"`,
+				`0: `, `1: n/`, `3:empty@/d/n/a: n/ n/a=""`, `3: n/ n/a="1"`, `3:zeros@/d/n/a: n/ n/a="\x00"`,
+				`5: n/ n/a="2"`,
 				`6: m/ m/a="2"`, `6:older@/d/m/a: m/ m/a="1"`, `7: l="to" m/ m/a="2"`,
 				`7:older@/d/m/a: l="to" m/ m/a="1"`,
 			},
@@ -125,8 +128,10 @@ func TestRecording_Disks(t *testing.T) {
 			name:  "everything is synced",
 			calls: []string{"create /d/a", "write /d/a 1", "create /d/b", "write /d/b 2", "sync all"},
 			want: []string{
-				`0: `, `2:empty@/d/a: a=""`, `2: a="1"`, `2:zeros@/d/a: a="\x00"`, `4:empty@/d/b: a="1" b=""`, `3:empty@/d/a: a="" b=""`,
-				`3:zeros@/d/a: a="\x00" b=""`, `4: a="1" b="2"`, `4:empty@/d/a: a="" b="2"`, `4:zeros@/d/a: a="\x00" b="2"`,
+				`0: `, `2:empty@/d/a: a=""`, `2: a="1"`, `2:zeros@/d/a: a="\x00"`, `4:empty@/d/b: a="1" b=""`,
+				`3:empty@/d/a: a="" b=""`,
+				`3:zeros@/d/a: a="\x00" b=""`, `4: a="1" b="2"`, `4:empty@/d/a: a="" b="2"`,
+				`4:zeros@/d/a: a="\x00" b="2"`,
 				`4:zeros@/d/b: a="1" b="\x00"`,
 				`4:empty@/d/a:zeros@/d/b: a="" b="\x00"`, `4:zeros@/d/a:zeros@/d/b: a="\x00" b="\x00"`,
 			},

@@ -12,7 +12,8 @@
 // Points are netlink messages that change something (one send is one point, however many messages it contains), ioctls
 // on links, tables of iptables-legacy (setsockopt), changes of files and directories, of /proc/sys and /sys, mounts,
 // the start of a program, signals, packets, and communication with daemons: connections to Unix sockets and by TCP, and
-// data sent there. No points are reads and locks (but of ObserveReads and Interleave), pipes, entering or making namespaces, /dev, a process's own /proc, and
+// data sent there. No points are reads and locks (but of ObserveReads and Interleave), pipes, entering or making
+// namespaces, /dev, a process's own /proc, and
 // sending datagrams (they are DNS requests). Opening a file with O_CREAT is a point even if the file exists, so that
 // the number of points does not depend on that. fsync changes nothing that another process can see: it can only fail.
 // Writing the answer is a point only for kills: the work is done and nobody knows of it yet. Writing a delegate's

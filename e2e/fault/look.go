@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -60,7 +61,8 @@ type answers struct {
 }
 
 // ObserveReads is like Observe. Its points are also calls that only look at something: netlink requests, files that are
-// opened, read, listed or examined, locks and sockets. Those have a Look, and only at those may Inject inject something.
+// opened, read, listed or examined, locks and sockets. Those have a Look, and only at those may Inject inject
+// something.
 func ObserveReads(ctx context.Context, command Command) (Trace, error) {
 	return run(ctx, command, task{reads: true})
 }
@@ -132,7 +134,7 @@ func (t *tracer) shorten(c *sysCall, regs registers, most uint64) error {
 	if most < c.args[2] {
 		regs.limit(most)
 		c.shortened = true
-		if err := regs.write(c.thread.tid); err != nil && err != unix.ESRCH {
+		if err := regs.write(c.thread.tid); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("registers: %w", err)
 		}
 	}
@@ -169,7 +171,7 @@ func (t *tracer) hears(c *sysCall, regs registers) (bool, error) {
 	if errno, ok := t.deaf[link]; ok && (errno != unix.EINTR || c.sleeps()) {
 		delete(t.deaf, link)
 		t.trace.Told = true
-		if err := regs.refuse(c.thread.tid, errno); err != nil && err != unix.ESRCH {
+		if err := regs.refuse(c.thread.tid, errno); err != nil && !errors.Is(err, unix.ESRCH) {
 			return true, fmt.Errorf("registers: %w", err)
 		}
 		return true, resume(unix.PtraceCont, c.thread.tid, 0)
@@ -211,7 +213,7 @@ func (t *tracer) incomplete(c *sysCall, regs registers, result int64) error {
 		return err
 	}
 	regs.answer(int64(len(kept)))
-	if err := regs.write(c.thread.tid); err != nil && err != unix.ESRCH {
+	if err := regs.write(c.thread.tid); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("registers: %w", err)
 	}
 	return nil

@@ -16,8 +16,8 @@ import (
 )
 
 // Log collects what programs do with files that survive a reboot: all but those below /run, /tmp and /dev, what they
-// print into /var/log, and files larger than a megabyte, of which every write would be kept. Several runs may write into
-// it at the same time.
+// print into /var/log, and files larger than a megabyte, of which every write would be kept. Several runs may write
+// into it at the same time.
 type Log struct {
 	mu        sync.Mutex
 	recording disk.Recording

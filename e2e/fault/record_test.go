@@ -31,7 +31,8 @@ func TestRecord(t *testing.T) {
 		want  []string
 	}{
 		{"files", []string{
-			"create /mnt/#", `write /mnt/# "text"`, "sync /mnt/#", `write /mnt/# "te"`, "mode /mnt/#", "rename /mnt/# /mnt/a",
+			"create /mnt/#", `write /mnt/# "text"`, "sync /mnt/#", `write /mnt/# "te"`, "mode /mnt/#",
+			"rename /mnt/# /mnt/a",
 			"link /mnt/a /mnt/ab", `symlink /mnt/ac "a"`, "mkdir /mnt/ad", "remove /mnt/ad", "remove /mnt/ac",
 			"remove /mnt/ab", "remove /mnt/a",
 		}},
@@ -70,7 +71,8 @@ func TestRecord(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			before := log.Recording().Before
-			if tt.words == "threads" && (len(before) != 2 || string(before[1].Data) != "before") || before[0].Path != dir {
+			if tt.words == "threads" && (len(before) != 2 || string(before[1].Data) != "before") ||
+				before[0].Path != dir {
 				t.Errorf("got %v, want the directory, and t0 as it was", before)
 			}
 			wantAlone(t)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets of the fields that are changed: the type and flags in struct nlmsghdr, the error in struct nlmsgerr, and the type and
-// sequence number of the header that it repeats (include/uapi/linux/netlink.h).
+// Offsets of the fields that are changed: the type and flags in struct nlmsghdr, the error in struct nlmsgerr, and the
+// type and sequence number of the header that it repeats (include/uapi/linux/netlink.h).
 const (
 	headerType    = 4
 	headerFlags   = 6

@@ -55,7 +55,8 @@ func Verify(dir string, o Options) (*report.Report, []error) {
 		v.files()
 	}
 	if v.problems == nil && r.Digest != r.Sum() {
-		v.wrong("its digest is %s, and its content has %s: something in it was changed", brief(r.Digest), brief(r.Sum()))
+		v.wrong("its digest is %s, and its content has %s: something in it was changed", brief(r.Digest),
+			brief(r.Sum()))
 	}
 	return r, v.problems
 }
@@ -159,7 +160,8 @@ func (v *verifier) asked() (map[string]question, error) {
 	for _, subject := range contract.Subjects(file, contract.Lab{}) {
 		for _, r := range contract.Requirements() {
 			left := r.ID == contract.LeavesNothing && subject.Role != contract.IPAM
-			if !r.Of(subject.Role) || !r.Checked() && !left || r.Sweeps() && (v.Inputs.Quick || !v.tests(subject.Type)) {
+			if !r.Of(subject.Role) || !r.Checked() && !left || r.Sweeps() && (v.Inputs.Quick ||
+				!v.tests(subject.Type)) {
 				continue
 			}
 			questions[r.ID+" "+subject.Type] = question{"requirement", subject.Type, string(r.Level)}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -157,7 +156,10 @@ func TestVerify_tampered(t *testing.T) {
 			r.Results = slices.DeleteFunc(r.Results, func(res report.Result) bool { return res.ID == "reboot" })
 		}, []string{"it has no result of reboot"}},
 		{"a result of another suite", func(r *report.Report) {
-			r.Results = append(r.Results, report.Result{ID: "ADD-99", Kind: "requirement", Plugin: "ptp", Level: "MUST", Result: "pass"})
+			r.Results = append(r.Results, report.Result{
+				ID: "ADD-99", Kind: "requirement", Plugin: "ptp",
+				Level: "MUST", Result: "pass",
+			})
 		}, []string{"it has a result of ADD-99 ptp, which cnitest v1.2.3 does not ask"}},
 		{"a result twice", func(r *report.Report) { r.Results = append(r.Results, *find(r, "DEL-4 ptp")) }, []string{
 			"it has two results of DEL-4 ptp",
@@ -217,7 +219,10 @@ func TestVerify_tampered(t *testing.T) {
 			dir, r := submission(t)
 			tt.tamper(r)
 			write(t, dir, r)
-			_, problems := Verify(dir, Options{Version: testVersion, Scenarios: scenarios.Files, BinDir: filepath.Join(dir, "bin")})
+			_, problems := Verify(dir, Options{
+				Version: testVersion, Scenarios: scenarios.Files,
+				BinDir: filepath.Join(dir, "bin"),
+			})
 			var got []string
 			for _, problem := range problems {
 				got = append(got, anonymous(problem.Error(), dir, r))
@@ -326,6 +331,6 @@ func TestQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if one != again || one == other {
-		t.Error(fmt.Sprintf("got %s, %s and %s, want the first two alone the same", one, again, other))
+		t.Errorf("got %s, %s and %s, want the first two alone the same", one, again, other)
 	}
 }

@@ -275,7 +275,8 @@ func TestBrowser_matrix(t *testing.T) {
 			// Something goes with each version, and comes back with the next one. Large pages take long.
 			r.Results = r.Results[40:100]
 			for i := minor; i < len(r.Results); i += 10 {
-				r.Results[i].Result, r.Results[i].Reason = report.Fail, "a reason with\na long_word_"+strings.Repeat("x", 80)
+				r.Results[i].Result, r.Results[i].Reason = report.Fail,
+					"a reason with\na long_word_"+strings.Repeat("x", 80)
 			}
 			sources = append(sources, matrix.Source{Dir: fmt.Sprintf("%s-v1.%d.0", name, minor), Report: r})
 		}

@@ -32,22 +32,30 @@ func TestRepeated(t *testing.T) {
 		want    string
 	}{
 		{
-			"the same", []*report.Report{run("pass", "pass"), run("pass", "pass")}, report.Conformant,
+			"the same",
+			[]*report.Report{run("pass", "pass"), run("pass", "pass")},
+			report.Conformant,
 			"2 runs, the same 2 results each time",
 		},
 		{
-			"a flake", []*report.Report{run("pass", "pass"), run("fail", "pass"), run("pass", "pass")}, report.NotConformant,
+			"a flake",
+			[]*report.Report{run("pass", "pass"), run("fail", "pass"), run("pass", "pass")},
+			report.NotConformant,
 			"3 runs, in which 1 of 2 results differed: host-to-pod (pass 2 times, fail once)",
 		},
 		{
-			"one that is not always there", []*report.Report{run("pass", "skipped"), run("pass", "")}, report.Partial,
+			"one that is not always there",
+			[]*report.Report{run("pass", "skipped"), run("pass", "")},
+			report.Partial,
 			"2 runs, in which 1 of 2 results differed: DEL-4 route (skipped once, absent once)",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := report.Repeated(tt.runs, dirs)
-			if got.Verdict != tt.verdict || got.Certainty() != tt.want || got.DurationSeconds != float64(2*len(tt.runs)) {
-				t.Errorf("got %s, %q in %.0f s, want %s, %q", got.Verdict, got.Certainty(), got.DurationSeconds, tt.verdict,
+			if got.Verdict != tt.verdict || got.Certainty() != tt.want ||
+				got.DurationSeconds != float64(2*len(tt.runs)) {
+				t.Errorf("got %s, %q in %.0f s, want %s, %q", got.Verdict, got.Certainty(), got.DurationSeconds,
+					tt.verdict,
 					tt.want)
 			}
 			if file := tt.runs[0].Results[0].Evidence[0].File; file != "evidence/host-to-pod.pcapng" {

@@ -26,14 +26,20 @@ func (d *Difference) Markdown(after *Report) string {
 		outcome = fmt.Sprintf("%d regressions", regressions)
 	}
 	fmt.Fprintf(&b, "<!-- cnitest %s -->\n", strings.ReplaceAll(after.Implementation.Conflist, "--", "- -"))
-	fmt.Fprintf(&b, "### %s cnitest: %s, %s\n\n%s, profile %s: %s.\n", map[bool]string{true: "✗", false: "✓"}[regressions > 0],
+	fmt.Fprintf(&b, "### %s cnitest: %s, %s\n\n%s, profile %s: %s.\n", map[bool]string{
+		true:  "✗",
+		false: "✓",
+	}[regressions > 0],
 		after.Verdict, outcome, plain(after.chain()), after.Profile, after.Tally())
 	for _, part := range []struct {
 		title   string
 		changes []Change
 		open    bool
 	}{
-		{"Worse", d.Worse, true}, {"Better", d.Better, true}, {"Changed", d.Changed, false}, {"New", d.New, false},
+		{"Worse", d.Worse, true},
+		{"Better", d.Better, true},
+		{"Changed", d.Changed, false},
+		{"New", d.New, false},
 		{"Gone", d.Gone, false},
 	} {
 		d.markdownPart(&b, part.title, part.changes, part.open)

@@ -37,8 +37,8 @@ func writeWhole(path string, data []byte) error {
 	return renameio.WriteFile(path, data, 0o644)
 }
 
-// WriteFile writes the document, replacing an earlier one as a whole, with its digest. An empty list is written as a list, never as
-// null.
+// WriteFile writes the document, replacing an earlier one as a whole, with its digest. An empty list is written as a
+// list, never as null.
 func (r *Report) WriteFile(path string) error {
 	whole := r.withLists()
 	whole.Digest = r.Sum()

@@ -57,7 +57,8 @@ func NewInputFile(name string, text []byte) InputFile {
 	return InputFile{Name: name, SHA256: sum(text), Text: string(text)}
 }
 
-// InputsSum is the hash of what the run asked of which binaries, without the shard: the shards of one run have the same.
+// InputsSum is the hash of what the run asked of which binaries, without the shard: the shards of one run have the
+// same.
 func (r *Report) InputsSum() string {
 	inputs := Inputs{}
 	if r.Inputs != nil {

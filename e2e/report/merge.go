@@ -80,7 +80,8 @@ func whole(parts []Part) error {
 		case k == 0:
 			errs = append(errs, fmt.Errorf("%s: is the report of a whole run, and no shard", part.Name))
 		case n != of:
-			errs = append(errs, fmt.Errorf("%s: is shard %d/%d, and %s is one of %d", part.Name, k, n, parts[0].Name, of))
+			errs = append(errs, fmt.Errorf("%s: is shard %d/%d, and %s is one of %d", part.Name, k, n, parts[0].Name,
+				of))
 		case there[k] != "":
 			errs = append(errs, fmt.Errorf("%s: is shard %d/%d, and so is %s", part.Name, k, n, there[k]))
 		default:
@@ -239,7 +240,10 @@ func (r *Report) addScore(score Score) {
 // addTimes keeps the row of the shard that measured beside a plugin that does nothing, else that of the most calls:
 // medians cannot be added.
 func (r *Report) addTimes(times CallTime) {
-	i := slices.IndexFunc(r.CallTimes, func(c CallTime) bool { return c.Plugin == times.Plugin && c.Verb == times.Verb })
+	i := slices.IndexFunc(r.CallTimes, func(c CallTime) bool {
+		return c.Plugin == times.Plugin &&
+			c.Verb == times.Verb
+	})
 	switch {
 	case i < 0:
 		r.CallTimes = append(r.CallTimes, times)

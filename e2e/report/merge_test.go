@@ -173,8 +173,8 @@ func TestReport_WriteBadge(t *testing.T) {
 		if err := r.WriteBadge(&text); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("{\n  \"schemaVersion\": 1,\n  \"label\": \"CNI cni\",\n  \"message\": %q,\n  \"color\": %q\n}\n",
-			verdict, colours[0])
+		want := fmt.Sprintf("{\n  \"schemaVersion\": 1,\n  \"label\": \"CNI cni\",\n  \"message\": %q,\n"+
+			"  \"color\": %q\n}\n", verdict, colours[0])
 		if diff := cmp.Diff(want, text.String()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}

@@ -18,8 +18,8 @@ const suitePage = "https://github.com/cnitest/cnitest"
 const scenarioBase = "CNITEST"
 
 // WriteSARIF writes the failures that count in the format of static analysis, version 2.1.0, which code hosts show
-// beside the code. A failed scenario is at the line of its step, in the suite's repository, and points to the conflist; a
-// requirement is where the conflist names the plugin.
+// beside the code. A failed scenario is at the line of its step, in the suite's repository, and points to the conflist;
+// a requirement is where the conflist names the plugin.
 func (r *Report) WriteSARIF(out io.Writer) error {
 	run := sarif.NewRunWithInformationURI("cnitest", suitePage)
 	run.Tool.Driver.WithVersion(r.Suite.Version)

@@ -87,8 +87,8 @@ func (f Feature) Meaning() string {
 		return "A pod leases its address from a DHCP server, keeps the lease as long as it runs and gives it back " +
 			"when it ends."
 	case Upgrade:
-		return "Pods that one version of the plugin attached go on under another, which deletes them as well, and the " +
-			"programs can be replaced at any time."
+		return "Pods that one version of the plugin attached go on under another, which deletes them as well, and " +
+			"the programs can be replaced at any time."
 	case GivenDevices:
 		return "A device that a pod got from its node comes back as it was, again and again."
 	case SeveralNetworks:

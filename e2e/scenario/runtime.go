@@ -2,8 +2,8 @@ package scenario
 
 import "slices"
 
-// ChangesConflist is what a scenario does in place of a container runtime if it has a chain of its own: of Needs.Runtime
-// the one that a runtime does not mind whose node gets its conflist before it starts.
+// ChangesConflist is what a scenario does in place of a container runtime if it has a chain of its own: of
+// Needs.Runtime the one that a runtime does not mind whose node gets its conflist before it starts.
 const ChangesConflist = "changes the conflist"
 
 // asRuntime lists what a scenario does in place of a container runtime, in words for people; nothing if a kubelet's own

@@ -96,7 +96,8 @@ func (v *validator) implementation(o *report.Origin) {
 				field.example)
 		}
 	}
-	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	if u, err := url.Parse(o.URL); o.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" &&
+		u.Scheme != "https") {
 		v.wrong("implementation.url", "url %q is no address of a web page; write one such as https://example.org/mynet",
 			o.URL)
 	}
@@ -192,7 +193,8 @@ func (v *validator) kubernetes(k *Kubernetes, dir string) {
 		}
 		files, err := filepath.Glob(from)
 		if err != nil || len(files) == 0 {
-			v.wrong(at, "no file %s; write the path of a manifest with a CustomResourceDefinition, relative to this file",
+			v.wrong(at,
+				"no file %s; write the path of a manifest with a CustomResourceDefinition, relative to this file",
 				pattern)
 			continue
 		}

@@ -80,7 +80,8 @@ func TestTarget_defaults(t *testing.T) {
 func TestParse_definitions(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.yaml", "b.yaml"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("kind: CustomResourceDefinition\nmetadata: {name: x.y}\n"),
+		if err := os.WriteFile(filepath.Join(dir, name),
+			[]byte("kind: CustomResourceDefinition\nmetadata: {name: x.y}\n"),
 			0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -42,7 +42,8 @@ const modulePrefix = "plugins-"
 type Runner struct {
 	// Cnitest is the program that is run.
 	Cnitest string
-	// Conflists is a directory with a conflist for each plugin, named as it is; Modules has those that pin the versions.
+	// Conflists is a directory with a conflist for each plugin, named as it is; Modules has those that pin the
+	// versions.
 	Conflists, Modules string
 	// Programs gets the programs of the versions, Out the reports and the matrix.
 	Programs, Out string
@@ -212,7 +213,8 @@ func (j *job) prepare(r *Runner, suite string) error {
 		common = slices.DeleteFunc(common, func(v string) bool { return !slices.Contains(supported, v) })
 	}
 	if len(common) == 0 {
-		return fmt.Errorf("the plugins %s know no version of the specification in common", strings.Join(list.Types(), ", "))
+		return fmt.Errorf("the plugins %s know no version of the specification in common", strings.Join(list.Types(),
+			", "))
 	}
 	newest := slices.MaxFunc(common, func(a, b string) int { return semver.Compare("v"+a, "v"+b) })
 	if text, err = at(text, newest); err != nil {
@@ -301,10 +303,12 @@ func (r *Runner) run(ctx context.Context, j *job) error {
 	}
 	dir, begin, word := r.dir(j), time.Now(), "ran"
 	read, err := report.ReadFile(filepath.Join(dir, report.JSONName))
-	if err == nil && !read.Interrupted && !slices.ContainsFunc(read.Results, func(res report.Result) bool { return res.LabFailed }) {
+	if err == nil && !read.Interrupted && !slices.ContainsFunc(read.Results,
+		func(res report.Result) bool { return res.LabFailed }) {
 		word = "kept"
 	} else {
-		argv := append([]string{r.Cnitest, "run", j.conflist, "--bin-dir", j.programs, "--report-dir", dir}, j.flags()...)
+		argv := append([]string{r.Cnitest, "run", j.conflist, "--bin-dir", j.programs, "--report-dir", dir},
+			j.flags()...)
 		if read, err = program.Report(ctx, argv, dir); err != nil {
 			return err
 		}

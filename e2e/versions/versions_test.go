@@ -96,7 +96,8 @@ exit 1
 		}
 	}
 	b.Runner = &Runner{
-		Cnitest: b.dir + "/cnitest", Conflists: b.dir + "/net.d", Modules: b.dir + "/modules", Programs: b.dir + "/programs",
+		Cnitest: b.dir + "/cnitest", Conflists: b.dir + "/net.d", Modules: b.dir + "/modules", Programs: b.dir +
+			"/programs",
 		Out: b.dir + "/out", Log: b.log,
 	}
 	return b

@@ -43,8 +43,8 @@ func (l *lab) startAPI(ctx context.Context) (err error) {
 	}
 	spec := l.req.Target.Kubernetes
 	if len(l.kubeconfigPaths()) == 0 {
-		return fmt.Errorf("%s has no key kubeconfig, and so no plugin would find the Kubernetes API of the target; name "+
-			"the file with kubernetes.kubeconfig in the target file", l.req.Conflist.Path)
+		return fmt.Errorf("%s has no key kubeconfig, and so no plugin would find the Kubernetes API of the target; "+
+			"name the file with kubernetes.kubeconfig in the target file", l.req.Conflist.Path)
 	}
 	ctx, cancel := machinetime.WithTimeout(ctx, startOfAPI)
 	defer cancel()

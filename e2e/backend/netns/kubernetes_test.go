@@ -9,7 +9,8 @@ import (
 
 // A missing program, or a file that nobody would read, is the user's to mend, and nothing of the lab stays.
 func TestStart_without_an_API_server(t *testing.T) {
-	req := request(t, strings.Replace(macvlanConflist, `"type": "macvlan"`, `"type": "macvlan", "kubeconfig": "/etc/kubeconfig"`, 1), 1)
+	req := request(t, strings.Replace(macvlanConflist, `"type": "macvlan"`,
+		`"type": "macvlan", "kubeconfig": "/etc/kubeconfig"`, 1), 1)
 	req.Target = &target.Target{Kubernetes: &target.Kubernetes{}}
 	_, err := backend().Start(ctx(t), req)
 	if err == nil || !strings.Contains(err.Error(), "no program etcd in --bin-dir") {

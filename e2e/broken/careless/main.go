@@ -115,6 +115,7 @@ func (c *config) hasRule(address string) (bool, error) {
 	var rules []netlink.Rule
 	var err error
 	for range 10 {
+		//nolint:forbidigo // netlinksafe does not say that a list is not whole
 		rules, err = netlink.RuleList(netlink.FAMILY_V4)
 		if !errors.Is(err, netlink.ErrDumpInterrupted) || c.Fault == "gives-up" || c.Fault == "takes-as-whole" {
 			break

@@ -49,7 +49,8 @@ func faults() map[string]string {
 type config struct {
 	types.PluginConf
 	Fault string `json:"fault"`
-	// Daemon means that ADD asks the daemon, which is this program with the argument daemon, and in-place for its fault.
+	// Daemon means that ADD asks the daemon, which is this program with the argument daemon, and in-place for its
+	// fault.
 	Daemon bool `json:"daemon"`
 }
 

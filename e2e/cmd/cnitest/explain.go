@@ -175,6 +175,8 @@ func names(list []*scenario.Scenario) string {
 }
 
 // powerExample is a power cut as reports show it.
+//
+//nolint:lll // it is printed as it is
 const powerExample = `  The power fails after call 3 of 8 (x: rename /var/lib/x/a.new → /var/lib/x/a), /var/lib/x/a is empty (of 20 bytes).
   Then a runtime with its cache: DEL of old-1: want success, got exit status 1: unexpected end of JSON input
 

@@ -186,7 +186,8 @@ func TestInit_workflow(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(map[string]string{
-		"verdict": "conformant", "report": "_artifacts/cnitest", "sarif": "_artifacts/cnitest/cnitest.sarif", "comment": "",
+		"verdict": "conformant", "report": "_artifacts/cnitest", "sarif": "_artifacts/cnitest/cnitest.sarif",
+		"comment": "",
 	}, outputs); diff != "" {
 		t.Errorf("outputs (-want +got):\n%s", diff)
 	}
@@ -230,7 +231,8 @@ func TestAction_fails(t *testing.T) {
 	for name, want := range map[string]string{
 		"comment.md": "**host-to-pod** pass -&gt; fail", "cnitest.sarif": `"ruleId": "host-to-pod"`,
 	} {
-		if text, err := os.ReadFile(filepath.Join(dir, "out", name)); err != nil || !strings.Contains(string(text), want) {
+		if text, err := os.ReadFile(filepath.Join(dir, "out", name)); err != nil || !strings.Contains(string(text),
+			want) {
 			t.Errorf("%s: got %v,\n%s\nwant %s in it", name, err, text, want)
 		}
 	}

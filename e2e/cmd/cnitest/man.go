@@ -54,7 +54,8 @@ func completeValues(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		for name, list := range values {
 			if cmd.Flags().Lookup(name) != nil {
-				_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
+				_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list,
+					cobra.ShellCompDirectiveNoFileComp))
 			}
 		}
 		if cmd.Flags().Lookup("scenario") != nil {

@@ -120,7 +120,8 @@ func printChanges(out io.Writer, m *matrix.Matrix) {
 			if step.CNI != "" {
 				fmt.Fprintf(out, " (%s)", step.CNI)
 			}
-			fmt.Fprintf(out, ": %d went, %d came, %d could not be asked before and failed\n", len(step.Went), len(step.Came),
+			fmt.Fprintf(out, ": %d went, %d came, %d could not be asked before and failed\n", len(step.Went),
+				len(step.Came),
 				len(step.Asked))
 			for _, c := range slices.Concat(step.Went, step.Asked, step.Came) {
 				fmt.Fprintf(out, "    %-5s  %-12s %s\n", c.What, c.ID, c.Title)

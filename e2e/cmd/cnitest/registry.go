@@ -62,8 +62,10 @@ Exit status: 0 nothing is wrong, 1 something is, 2 a file is not a report.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.BinDir, "bin-dir", "", "directory of the plugins' binaries, which are compared with the report")
-	cmd.Flags().BoolVar(&o.Unreleased, "unreleased", false, "accept a report of a cnitest that is no release, if it is this one")
+	cmd.Flags().StringVar(&o.BinDir, "bin-dir", "",
+		"directory of the plugins' binaries, which are compared with the report")
+	cmd.Flags().BoolVar(&o.Unreleased, "unreleased", false,
+		"accept a report of a cnitest that is no release, if it is this one")
 	return cmd
 }
 
@@ -83,7 +85,8 @@ func verify(out io.Writer, dir string, o registry.Options) int {
 	if o.BinDir != "" {
 		compared = "its binaries are those of " + o.BinDir
 	}
-	fmt.Fprintf(out, "%s: nothing is wrong: %s in profile %s, %s; %s\n", dir, r.Verdict, r.Profile, r.Certainty(), compared)
+	fmt.Fprintf(out, "%s: nothing is wrong: %s in profile %s, %s; %s\n", dir, r.Verdict, r.Profile, r.Certainty(),
+		compared)
 	return exitConformant
 }
 
@@ -113,7 +116,8 @@ Exit status: as that of cnitest run.`,
 			return cmp.Or((&runFlags{}).status(merged), lackOf(merged), labFailure(merged))
 		},
 	}
-	cmd.Flags().StringVar(&dir, "report-dir", "", "directory for the merged report, with the evidence of all (required)")
+	cmd.Flags().StringVar(&dir, "report-dir", "",
+		"directory for the merged report, with the evidence of all (required)")
 	_ = cmd.MarkFlagRequired("report-dir")
 	return cmd
 }

@@ -25,9 +25,9 @@ const reportFDFlag = "report-fd"
 // firstExtraFile is the number of the first of exec.Cmd's ExtraFiles in the child.
 const firstExtraFile = 3
 
-// repeatAll runs the same command line n times, each in a separate process since Ginkgo runs one suite in a process, and
-// fails if a result differs from that of the first run. It ends early if a binary or file was changed. Reports go to run-1, run-2, … in reportDir, if it is not empty,
-// and one of all runs to reportDir itself.
+// repeatAll runs the same command line n times, each in a separate process since Ginkgo runs one suite in a process,
+// and fails if a result differs from that of the first run. It ends early if a binary or file was changed. Reports go
+// to run-1, run-2, … in reportDir, if it is not empty, and one of all runs to reportDir itself.
 func (f *runFlags) repeatAll(ctx context.Context, args []string, out io.Writer) error {
 	var runs []*report.Report
 	var dirs []string

@@ -37,9 +37,10 @@ of another apiVersion, or with unknown fields, is an error.`,
 				return err
 			}),
 		newRenderCommand("sarif", "SARIF 2.1.0, which code hosts show beside the code",
-			"It has the failures that count: of a scenario with the line of its step, of a requirement with the line of "+
-				"the conflist that names the plugin.", (*report.Report).WriteSARIF),
-		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newMatrixCommand(), newBadgeCommand())
+			"It has the failures that count: of a scenario with the line of its step, of a requirement with the "+
+				"line of the conflist that names the plugin.", (*report.Report).WriteSARIF),
+		newDiffCommand(), newSchemaCommand(), newVerifyCommand(), newMergeCommand(), newMatrixCommand(),
+		newBadgeCommand())
 	return cmd
 }
 

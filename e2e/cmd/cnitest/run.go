@@ -329,8 +329,9 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Backend: backend,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{
-			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed, Replay: f.replayed,
-			Shard: f.part,
+			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed,
+			Replay: f.replayed,
+			Shard:  f.part,
 		},
 		FailFast: f.failFast,
 		Soak:     e2e.Soak{For: f.soak, Pods: f.soakPods},

@@ -85,7 +85,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.binDir, "bin-dir", defaultBinDir,
 		"directory of the plugins' binaries, including those they delegate to")
 	flags.StringVar(&f.oldBinDir, "old-bin-dir", "",
-		"directory with an earlier version of the plugins, their IPAM plugins or their daemon: run upgrades and downgrades")
+		"directory with an earlier version of the plugins, their IPAM plugins or their daemon: run upgrades and "+
+			"downgrades")
 	flags.StringVar(&f.backend, "backend", netnsBackend,
 		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
 			"a Kubernetes cluster")
@@ -124,16 +125,17 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 		"leave out the tests that kill the plugins under test at every call, make the call fail or answer it badly, "+
 			"those of two calls that take turns, of a few in a row, and of power cuts")
 	flags.BoolVar(&f.deep, "deep", false,
-		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), every short "+
-			"sequence of calls (SEQ-*), and every disk that a power cut may leave (POWER-*), also of plugins that are "+
+		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), every "+
+			"short sequence of calls (SEQ-*), and every disk that a power cut may leave (POWER-*), also of plugins "+
+			"that are "+
 			"not under test: minutes to hours")
 	flags.Uint64Var(&f.seed, "seed", 1,
 		"choice of the schedules, bad answers, sequences and disks that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
 		"try one schedule of two calls at once, or one power cut, by the token that a report shows, and nothing else")
 	flags.StringVar(&f.shard, "shard", "",
-		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the part of "+
-			"this pod of an indexed Job")
+		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the "+
+			"part of this pod of an indexed Job")
 	flags.StringVar(&f.failed, "failed", "",
 		"run again what failed in an earlier run: its report.json, or the directory of its report")
 	flags.DurationVar(&f.soak, "soak", 0,
@@ -147,7 +149,8 @@ func (f *howFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.cniVersion, "cni-version", "",
 		"newest version of the CNI specification that the runtime knows, e.g. 0.4.0 (default all)")
 	flags.IntVar(&f.repeat, "repeat", 1,
-		"number of times to run; fail if a result differs from that of the first run. The report of all runs names those")
+		"number of times to run; fail if a result differs from that of the first run. The report of all runs names "+
+			"those")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "end at the first failure of a plugin under test")
 	flags.BoolVar(&f.keep, "keep-on-failure", false,
 		"keep the lab of the first failed scenario, and print how to enter it")

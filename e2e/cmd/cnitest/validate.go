@@ -120,7 +120,8 @@ func validateTarget(out io.Writer, file string, data []byte) error {
 	if k := t.Kubernetes; k != nil {
 		api = fmt.Sprintf(", a Kubernetes API with the definitions of %d files", len(k.CRDs))
 	}
-	_, err = fmt.Fprintf(out, "%s: valid target: %d commands of setup, %s, %s%s\n", file, len(t.Setup), daemon, cloud, api)
+	_, err = fmt.Fprintf(out, "%s: valid target: %d commands of setup, %s, %s%s\n", file, len(t.Setup), daemon, cloud,
+		api)
 	return err
 }
 

@@ -1,8 +1,8 @@
 // Command matrix runs the suite on versions of upstream's plugins and says what came with a version and what went.
 //
-//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                                 # everything: 25 minutes on two cores
+//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: 25 minutes on two cores
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --plugins ptp,bridge --versions v1.9.1,v1.10.0
-//	go run ./e2e/cmd/matrix --cnitest bin/cnitest --shard 1/4                     # a part, on one of four machines
+//	go run ./e2e/cmd/matrix --cnitest bin/cnitest --shard 1/4     # a part, on one of four machines
 //
 // Reports are kept under the hash of binaries, conflist and suite, so that a second run takes seconds. The shards of
 // several machines are put together with cnitest report matrix.
@@ -54,7 +54,8 @@ func main() {
 	fmt.Println()
 	for _, p := range m.Plugins {
 		for _, step := range p.Steps() {
-			fmt.Printf("%-12s %s, after %s: %d went, %d came, %d could not be asked before and failed %s\n", p.Name, step.To,
+			fmt.Printf("%-12s %s, after %s: %d went, %d came, %d could not be asked before and failed %s\n", p.Name,
+				step.To,
 				step.From, len(step.Went), len(step.Came), len(step.Asked), step.CNI)
 			for _, c := range step.Went {
 				fmt.Printf("    went  %s (was %s): %s\n", c.ID, c.Before, strings.Join(strings.Fields(c.Reason), " "))

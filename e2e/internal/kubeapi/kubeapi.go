@@ -1,5 +1,5 @@
-// Package kubeapi sends requests to a Kubernetes API server, without client-go: the suite needs few of them, and none of
-// its types.
+// Package kubeapi sends requests to a Kubernetes API server, without client-go: the suite needs few of them, and none
+// of its types.
 //
 // Run its tests: go test ./e2e/internal/kubeapi
 package kubeapi

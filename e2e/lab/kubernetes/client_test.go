@@ -117,7 +117,8 @@ func TestReadDefinitions(t *testing.T) {
 	}{
 		{name: "one", text: one, want: []string{"ippools.example.com"}},
 		{
-			name: "a DaemonSet's manifest", text: "---\nkind: DaemonSet\nmetadata: {name: x}\n---\n" + one + "---\n" + one,
+			name: "a DaemonSet's manifest", text: "---\nkind: DaemonSet\nmetadata: {name: x}\n---\n" + one + "---\n" +
+				one,
 			want: []string{"ippools.example.com", "ippools.example.com"},
 		},
 		{name: "JSON", text: `{"kind": "CustomResourceDefinition", "metadata": {"name": "a.b"}}`, want: []string{"a.b"}},

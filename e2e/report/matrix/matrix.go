@@ -1,5 +1,6 @@
 // Package matrix puts reports about versions of plugins side by side: which requirement and scenario passed in which
-// version, what came with a version and what went. It renders this as a page, as Markdown and as JSON, and runs nothing.
+// version, what came with a version and what went. It renders this as a page, as Markdown and as JSON, and runs
+// nothing.
 //
 // Run its tests: go test ./e2e/report/matrix
 package matrix
@@ -35,8 +36,8 @@ type Matrix struct {
 type Plugin struct {
 	// Name is the type of the plugin, or of the plugins that were under test together.
 	Name string `json:"name"`
-	// Chain has all plugins of the reports' chains, and Profile is that of the reports. Both are empty for a plugin that
-	// was never under test, such as an IPAM plugin.
+	// Chain has all plugins of the reports' chains, and Profile is that of the reports. Both are empty for a plugin
+	// that was never under test, such as an IPAM plugin.
 	Chain   string `json:"chain,omitempty"`
 	Profile string `json:"profile,omitempty"`
 	// Versions are from the oldest to the newest.

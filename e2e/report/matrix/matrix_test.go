@@ -47,7 +47,8 @@ func sources(t *testing.T) []Source {
 	return []Source{
 		read("ptp", "v1.10.0", map[string]report.Outcome{"DEL-2 ptp": report.Fail}),
 		read("ptp", "v1.2.0", map[string]report.Outcome{
-			"del-twice": report.Fail, "DEL-1 ptp": report.NotApplicable, "DLG-3 ptp": report.NotApplicable, "DEL-2 ptp": report.Pass, "GC-2 host-local": report.Pass,
+			"del-twice": report.Fail, "DEL-1 ptp": report.NotApplicable, "DLG-3 ptp": report.NotApplicable,
+			"DEL-2 ptp": report.Pass, "GC-2 host-local": report.Pass,
 		}),
 		read("ptp", "v1.9.1", map[string]report.Outcome{"DEL-2 ptp": report.Pass, "DEL-3 ptp": report.Skipped}),
 		read("bridge", "v1.10.0", nil),
@@ -81,7 +82,8 @@ func TestNew(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string][]change{
 		"ptp": {
-			{Came, "v1.2.0", "v1.9.1", "DEL-1", "not-applicable", "pass"}, {Asked, "v1.2.0", "v1.9.1", "DLG-3", "not-applicable", "fail"},
+			{Came, "v1.2.0", "v1.9.1", "DEL-1", "not-applicable", "pass"},
+			{Asked, "v1.2.0", "v1.9.1", "DLG-3", "not-applicable", "fail"},
 			{Came, "v1.2.0", "v1.9.1", "del-twice", "fail", "pass"},
 			{Went, "v1.9.1", "v1.10.0", "DEL-2", "pass", "fail"},
 		},
@@ -89,7 +91,8 @@ func TestNew(t *testing.T) {
 	}, got); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
-	if v := m.Plugins[1].At("v1.9.1"); v == nil || v.Verdict != report.NotConformant || v.Report != "reports/ptp v1.9.1" {
+	if v := m.Plugins[1].At("v1.9.1"); v == nil || v.Verdict != report.NotConformant ||
+		v.Report != "reports/ptp v1.9.1" {
 		t.Errorf("got %+v, want the report of v1.9.1", v)
 	}
 }
@@ -99,14 +102,16 @@ func TestNew_first_attachment(t *testing.T) {
 	all := sources(t)
 	r := all[1].Report
 	r.Results = append(r.Results, report.Result{
-		ID: firstAttachment, Kind: "requirement", Plugin: "ptp", Level: report.Must, Result: report.Fail, Reason: "refused",
+		ID: firstAttachment, Kind: "requirement", Plugin: "ptp", Level: report.Must, Result: report.Fail,
+		Reason: "refused",
 	})
 	m, err := New(all[:2])
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.ContainsFunc(m.Plugins[0].Changes, func(c Change) bool {
-		return strings.HasPrefix(c.ID, firstAttachment) && c.What == Came && c.Before == report.Fail && c.After == report.Pass
+		return strings.HasPrefix(c.ID, firstAttachment) && c.What == Came && c.Before == report.Fail &&
+			c.After == report.Pass
 	}) {
 		t.Errorf("got %+v, want the first attachment among what came", m.Plugins[0].Changes)
 	}
@@ -174,7 +179,8 @@ func TestMatrix_WriteDir(t *testing.T) {
 	for _, want := range []string{
 		`href="./reports/ptp%20v1.9.1/report.html"`, "<strong>DEL-2</strong> went (was pass)", "it says &lt;no&gt; in v1.10.0",
 		"<strong>del-twice</strong> came (was fail)",
-		"<h4>v1.9.1, after v1.2.0 (CNI 1.1.0, not 1.0.0)</h4>", "<strong>DLG-3</strong> could not be asked before", "vlan v1.0 &lt;could&gt; not be run", ">was not under test",
+		"<h4>v1.9.1, after v1.2.0 (CNI 1.1.0, not 1.0.0)</h4>", "<strong>DLG-3</strong> could not be asked before",
+		"vlan v1.0 &lt;could&gt; not be run", ">was not under test",
 	} {
 		if !strings.Contains(text[HTMLName], want) {
 			t.Errorf("%s: want %s in it", HTMLName, want)
