@@ -31,6 +31,10 @@ func TestFirstAttachment(t *testing.T) {
 		{"a mode that there is not", []string{with(`"mode": "bogus"`)}, "macvlan", `unknown macvlan mode: "bogus"`},
 		{"an MTU above the uplink's", []string{with(`"mtu": 9000`)}, "macvlan", "invalid MTU 9000"},
 		{"a multicast MAC", []string{with(`"mac": "01:00:5e:00:00:01"`)}, "macvlan", "the kernel refused RTM_NEWLINK macvlan veth"},
+		{
+			"no Kubernetes API", []string{with(`"kubeconfig": "/etc/kubeconfig", "mode": "bogus"`)}, "macvlan",
+			"the lab has none: a target file with `kubernetes` adds one",
+		},
 		{"no IPAM plugin", []string{with(`"mode": "bridge"`), `{"type": "broken", "fault": "no-such"}`}, "broken", `fault "no-such": want one of`},
 		{"a file of name servers that there is not", []string{
 			ipam(strings.Replace(pool, `"routes"`, `"resolvConf": "/no/resolv.conf", "routes"`, 1)),
