@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -65,5 +67,6 @@ func (r *Runner) addMeanwhile(ctx context.Context, place string) ([]*environment
 		failed = append(failed, p)
 		return nil
 	})
+	slices.SortFunc(failed, func(a, b *environment.Pod) int { return strings.Compare(a.Name, b.Name) })
 	return failed, err
 }
