@@ -53,7 +53,8 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	result := &report.Result{
 		ID: contract.FirstAttachment, Kind: "requirement", Plugin: report.Chain, Level: report.Must,
 		Result: report.Fail, Covers: []string{},
-		Reason: err.Error() + explanation.Reason() + s.withoutAPI(pod.Node), Evidence: append(explanation.Evidence(), calls...),
+		Reason:   err.Error() + explanation.Reason() + s.withoutAPI(pod.Node),
+		Evidence: append(explanation.Evidence(), calls...),
 	}
 	if s.report.Counts(report.Result{Plugin: refused.Plugin}) {
 		result.Plugin = refused.Plugin
@@ -61,17 +62,16 @@ func (s *Suite) attachPlainly(ctx context.Context, c cluster.Cluster) (*report.R
 	return result, nil
 }
 
-// withoutAPI returns what to do if a plugin may have failed for want of a Kubernetes API; empty if it wants none, or has
-// one.
+// withoutAPI returns what to do if a plugin may have failed for want of a Kubernetes API; empty if it wants none, or
+// has one.
 func (s *Suite) withoutAPI(node *cluster.Node) string {
-	has := s.options.Target != nil && s.options.Target.Kubernetes != nil
 	asks := len(conflist.Kubeconfigs(node.Conflist)) > 0 ||
 		slices.ContainsFunc(s.file.Plugins, func(p conflist.Plugin) bool { return p.IPAM == "whereabouts" })
-	if has || !asks {
+	if s.options.Target.API() != nil || !asks {
 		return ""
 	}
-	return "; it keeps what it knows in a Kubernetes API, and the lab has none: a target file with `kubernetes` adds one " +
-		"(e2e/README.md)"
+	return "; it keeps what it knows in a Kubernetes API, and the lab has none: a target file with `kubernetes` adds " +
+		"one (e2e/README.md)"
 }
 
 // checkPlainly notes when CHECK fails for a pod that was attached just now and that nobody touched: many scenarios fail

@@ -32,7 +32,9 @@ func TestFirstAttachment(t *testing.T) {
 		{"an MTU above the uplink's", []string{with(`"mtu": 9000`)}, "macvlan", "invalid MTU 9000"},
 		{"a multicast MAC", []string{with(`"mac": "01:00:5e:00:00:01"`)}, "macvlan", "the kernel refused RTM_NEWLINK macvlan veth"},
 		{
-			"no Kubernetes API", []string{with(`"kubeconfig": "/etc/kubeconfig", "mode": "bogus"`)}, "macvlan",
+			"no Kubernetes API",
+			[]string{with(`"kubeconfig": "/etc/kubeconfig", "mode": "bogus"`)},
+			"macvlan",
 			"the lab has none: a target file with `kubernetes` adds one",
 		},
 		{"no IPAM plugin", []string{with(`"mode": "bridge"`), `{"type": "broken", "fault": "no-such"}`}, "broken", `fault "no-such": want one of`},

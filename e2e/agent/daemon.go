@@ -43,6 +43,12 @@ type DaemonState struct {
 	Output string `json:"output"`
 }
 
+// LastLines returns the end of the output, at most n lines.
+func (s DaemonState) LastLines(n int) string {
+	lines := strings.Split(strings.TrimSpace(s.Output), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
 // daemon is a daemon that was started at least once.
 type daemon struct {
 	output  tail
@@ -80,18 +86,26 @@ func (s *Server) StartDaemon(args DaemonArgs, _ *None) error {
 	return d.start(args)
 }
 
-func (d *daemon) start(args DaemonArgs) error {
+// prepare finds the daemon's program and removes the file that says when it is ready.
+func (args *DaemonArgs) prepare() (program string, err error) {
 	if len(args.Command) == 0 {
-		return fmt.Errorf("daemon %s: want a program, got none", args.Name)
+		return "", fmt.Errorf("daemon %s: want a program, got none", args.Name)
 	}
-	program, err := findProgram(args.Command[0], args.BinDirs)
-	if err != nil {
-		return fmt.Errorf("daemon %s: %w", args.Name, err)
+	if program, err = findProgram(args.Command[0], args.BinDirs); err != nil {
+		return "", fmt.Errorf("daemon %s: %w", args.Name, err)
 	}
 	if args.File != "" {
 		if err := os.Remove(args.File); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("daemon %s: %w", args.Name, err)
+			return "", fmt.Errorf("daemon %s: %w", args.Name, err)
 		}
+	}
+	return program, nil
+}
+
+func (d *daemon) start(args DaemonArgs) error {
+	program, err := args.prepare()
+	if err != nil {
+		return err
 	}
 	cmd := exec.Command(program, args.Command[1:]...)
 	cmd.Env = append(os.Environ(), args.Env...)

@@ -77,14 +77,9 @@ func (s *Server) RecordDaemon(args DaemonArgs, _ *None) error {
 	if err := s.KillDaemon(args.Name, nil); err != nil {
 		return err
 	}
-	program, err := findProgram(args.Command[0], args.BinDirs)
+	program, err := args.prepare()
 	if err != nil {
-		return fmt.Errorf("daemon %s: %w", args.Name, err)
-	}
-	if args.File != "" {
-		if err := os.Remove(args.File); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("daemon %s: %w", args.Name, err)
-		}
+		return err
 	}
 	ended := make(chan error, 1)
 	go func() {

@@ -52,6 +52,14 @@ func (t *Target) GivenDevices() []string {
 	return t.Devices
 }
 
+// API returns Kubernetes, or nil if t is nil.
+func (t *Target) API() *Kubernetes {
+	if t == nil {
+		return nil
+	}
+	return t.Kubernetes
+}
+
 // Kubernetes is a Kubernetes API, without controllers and kubelets: an API server and its etcd, from the same places as
 // the programs of Setup. Each node reaches it at an address of its own, and a plugin finds it by a kubeconfig.
 type Kubernetes struct {

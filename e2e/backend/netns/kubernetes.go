@@ -38,10 +38,10 @@ const (
 
 // startAPI borrows an API server if the target has one, or starts it.
 func (l *lab) startAPI(ctx context.Context) (err error) {
-	if l.req.Target == nil || l.req.Target.Kubernetes == nil {
+	spec := l.req.Target.API()
+	if spec == nil {
 		return nil
 	}
-	spec := l.req.Target.Kubernetes
 	if len(l.kubeconfigPaths()) == 0 {
 		return fmt.Errorf("%s has no key kubeconfig, and so no plugin would find the Kubernetes API of the target; "+
 			"name the file with kubernetes.kubeconfig in the target file", l.req.Conflist.Path)
@@ -152,7 +152,7 @@ func (s *apiServer) awaitReady(ctx context.Context) error {
 				return asked
 			}
 			if !state.Running {
-				return fmt.Errorf("%s ended: %s", name, lastLines(state.Output, 5))
+				return fmt.Errorf("%s ended: %s", name, state.LastLines(5))
 			}
 		}
 		select {
@@ -161,12 +161,6 @@ func (s *apiServer) awaitReady(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// lastLines returns the end of a program's output.
-func lastLines(output string, n int) string {
-	lines := strings.Split(strings.TrimSpace(output), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // returnAPI clears the API server when the nodes are gone, and leaves it to other clusters. It may be called again.
@@ -188,11 +182,12 @@ func (l *lab) returnAPI() {
 
 // kubeconfigPaths returns where plugins look for a kubeconfig.
 func (l *lab) kubeconfigPaths() []string {
-	if l.req.Target == nil || l.req.Target.Kubernetes == nil {
+	spec := l.req.Target.API()
+	if spec == nil {
 		return nil
 	}
-	if named := l.req.Target.Kubernetes.Kubeconfig; named != "" {
-		return []string{named}
+	if spec.Kubeconfig != "" {
+		return []string{spec.Kubeconfig}
 	}
 	return conflist.Kubeconfigs(l.plan.Nodes[0].Conflist)
 }

@@ -254,20 +254,13 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%s: %w", name, context.Cause(ctx))
 	}
-	dir, err := filepath.Abs(l.req.BinDir)
+	dir, err := realPath(l.req.BinDir)
 	if err != nil {
-		return nil, err
-	}
-	// The path may lead elsewhere on the node if it has a symbolic link.
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, fmt.Errorf("plugin binaries: %w", err)
 	}
 	binds := []Bind{{From: dir, To: BinDir}}
 	if l.req.OldBinDir != "" {
-		old, err := filepath.EvalSymlinks(l.req.OldBinDir)
-		if err == nil {
-			old, err = filepath.Abs(old)
-		}
+		old, err := realPath(l.req.OldBinDir)
 		if err != nil {
 			return nil, fmt.Errorf("plugin binaries of an earlier version: %w", err)
 		}
@@ -281,6 +274,15 @@ func (l *lab) startMachine(ctx context.Context, name string) (*machine, error) {
 		config.Mounts = l.backend.Mounts
 	}
 	return startMachine(ctx, l.backend.command(), name, config)
+}
+
+// realPath returns an absolute path without symbolic links, which may lead elsewhere on a node.
+func realPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // Reboot ends the node's processes and thereby its kernel state, and starts it again with its disk. If that fails, the

@@ -93,7 +93,7 @@ func (f *runFlags) openBackend(ctx context.Context, list *conflist.File) (cluste
 	if f.backend == netnsBackend {
 		return newBackend(), func() error { return nil }, nil
 	}
-	if f.node.target != nil && f.node.target.Kubernetes != nil {
+	if f.node.target.API() != nil {
 		return nil, nil, fmt.Errorf("the target file has `kubernetes`, an API that only --backend %s makes; remove it "+
 			"there if the machines of --backend %s have an API server and a kubeconfig", netnsBackend, f.backend)
 	}

@@ -63,7 +63,7 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 		}
 		if !state.Running && !r.daemons.down[node.Name] {
 			errs = append(errs, fmt.Errorf("%s: daemon %s ended by itself: %s", node.Name, daemon.Name,
-				lastLines(state.Output)))
+				state.LastLines(linesShown)))
 		}
 		if r.daemons.old[node.Name] {
 			errs = append(errs, r.install(ctx, scenario.Install{
@@ -87,11 +87,6 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 // linesShown is the number of lines of a daemon's output that are shown.
 const linesShown = 40
 
-func lastLines(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-linesShown):], "\n")
-}
-
 // DaemonEvidence returns what the daemons wrote.
 func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
 	if r.config.Target == nil || r.config.Target.Daemon == nil {
@@ -103,7 +98,7 @@ func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
 		state, err := node.Agent.Daemon(ctx, name)
 		if err == nil && state.Output != "" {
 			evidence = append(evidence, report.Evidence{
-				Title: fmt.Sprintf("%s on %s", name, node.Name), Text: lastLines(state.Output),
+				Title: fmt.Sprintf("%s on %s", name, node.Name), Text: state.LastLines(linesShown),
 			})
 		}
 	}
