@@ -235,7 +235,12 @@ func (o *Orders) record(r Record) (int, error) {
 	}
 	// Names sort by time; two processes may have the same time.
 	name := fmt.Sprintf("%020d-%s-%d.json", time.Now().UnixNano(), r.Verb, os.Getpid())
-	if err := os.WriteFile(filepath.Join(o.Log, name), text, 0o644); err != nil {
+	// Others read the log at any time, and must not find a half of a record.
+	hidden := filepath.Join(o.Log, fmt.Sprintf(".%d", os.Getpid()))
+	if err := os.WriteFile(hidden, text, 0o644); err != nil {
+		return 0, err
+	}
+	if err := os.Rename(hidden, filepath.Join(o.Log, name)); err != nil {
 		return 0, err
 	}
 	entries, err := os.ReadDir(o.Log)
@@ -320,6 +325,9 @@ func Records(dir string) ([]Record, error) {
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(sequence(a), sequence(b)) })
 	var records []Record
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue // somebody is writing it
+		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
