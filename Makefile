@@ -165,6 +165,7 @@ reports: ## Write e2e/reports again: the report of each plugin, conformant or no
 	@$(MAKE) build GOFLAGS=-buildvcs=false
 	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --report-dir $(published) || { s=$$?; [ $$s = 1 ] || status=$$s; }; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
 	@$(GO) test ./e2e/cmd/cnitest -run TestReports -update -count=1
+	$(BIN)/cnitest report verify $(REPORTS:%=e2e/reports/%) --bin-dir $(BIN) --unreleased
 
 release: ## Build cnitest for each architecture into dist/, with deb, rpm, an OCI image and checksums; VERSION=v1.2.3 names it
 	@rm -rf $(DIST) && mkdir $(DIST)

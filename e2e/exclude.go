@@ -60,7 +60,7 @@ func (s *Suite) exclude(ctx context.Context, sc *scenario.Scenario, level string
 func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) {
 	needs := sc.Needs()
 	switch cloud := o.Target != nil && o.Target.Cloud != nil; {
-	case needs.Daemon && !needs.Leases && (o.Target == nil || o.Target.Daemon == nil):
+	case needs.Daemon && !needs.Leases && o.Target.GivenDaemon() == nil:
 		return report.Skipped, "no target file names a daemon (--target)"
 	case o.Target != nil && len(o.Target.Devices) > 0 && sc.Attachments() > len(o.Target.Devices):
 		return report.NotApplicable, fmt.Sprintf("the target has %d devices for pods, and this attaches %d times at "+

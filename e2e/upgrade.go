@@ -21,8 +21,8 @@ func (o *Options) upgraded(file *conflist.File) ([]string, error) {
 			wanted = append(wanted, p.IPAM)
 		}
 	}
-	if o.Target != nil && o.Target.Daemon != nil {
-		wanted = append(wanted, filepath.Base(o.Target.Daemon.Command[0]))
+	if daemon := o.Target.GivenDaemon(); daemon != nil {
+		wanted = append(wanted, filepath.Base(daemon.Command[0]))
 	}
 	slices.Sort(wanted)
 	wanted = slices.Compact(wanted)

@@ -350,7 +350,7 @@ func (t *trial) timesOf(ctx context.Context) ([]verbTimes, *pace, error) {
 	if _, leased := t.subject.file.DHCP(); leased {
 		return nil, nil, notApplicable("how long a lease takes is its server's affair")
 	}
-	if cluster.IsExclusive(t.subject.lab.Backend) && t.subject.lab.Request.Target != nil {
+	if cluster.IsExclusive(t.subject.lab.Backend) && t.subject.lab.Request.Target.GivenDaemon() != nil {
 		return nil, nil, notApplicable("the machines exist once, and the daemon answers for all of them")
 	}
 	p, err := t.pace(ctx)

@@ -137,8 +137,8 @@ func (t *trial) recordOutage(ctx context.Context) (*outage, error) {
 	if reason != "" {
 		return nil, fmt.Errorf("plugins cannot be traced here: %s", reason)
 	}
-	if target := t.subject.lab.Request.Target; target != nil && target.Daemon != nil {
-		if err := b.node.Agent.RecordDaemon(ctx, cluster.DaemonArgs(b.node, target.Daemon)); err != nil {
+	if daemon := t.subject.lab.Request.Target.GivenDaemon(); daemon != nil {
+		if err := b.node.Agent.RecordDaemon(ctx, cluster.DaemonArgs(b.node, daemon)); err != nil {
 			return nil, err
 		}
 	}
@@ -217,10 +217,9 @@ type bootError struct{ error }
 
 // boot lays out a disk on a node, as it was when it was new but for that, and starts the node with it.
 func (b *bench) boot(ctx context.Context, pristine []agent.File, d disk.Disk) error {
-	target := b.subject.lab.Request.Target
-	daemon := target != nil && target.Daemon != nil
-	if daemon {
-		if err := b.node.Agent.KillDaemon(ctx, target.Daemon.Name); err != nil {
+	daemon := b.subject.lab.Request.Target.GivenDaemon()
+	if daemon != nil {
+		if err := b.node.Agent.KillDaemon(ctx, daemon.Name); err != nil {
 			return err
 		}
 	}
@@ -229,7 +228,7 @@ func (b *bench) boot(ctx context.Context, pristine []agent.File, d disk.Disk) er
 		return err
 	}
 	err := b.cluster.Reboot(ctx, b.node)
-	if err != nil && daemon && strings.Contains(err.Error(), "daemon "+target.Daemon.Name) {
+	if err != nil && daemon != nil && strings.Contains(err.Error(), "daemon "+daemon.Name) {
 		if _, lost := b.node.Agent.Hello(ctx); lost == nil {
 			return bootError{err}
 		}

@@ -191,7 +191,7 @@ func (l *raceLane) inspect(ctx context.Context, e *encounter) error {
 // certain returns the changes that do not depend on which address a pod gets. With a daemon, that decides about rules
 // and routes.
 func (b *bench) certain(changes []snapshot.Change) []snapshot.Change {
-	if b.subject.lab.Request.Target == nil {
+	if b.subject.lab.Request.Target.GivenDaemon() == nil {
 		return changes
 	}
 	return slices.DeleteFunc(slices.Clone(changes), func(c snapshot.Change) bool {

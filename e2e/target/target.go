@@ -52,6 +52,14 @@ func (t *Target) GivenDevices() []string {
 	return t.Devices
 }
 
+// GivenDaemon returns Daemon, or nil if t is nil.
+func (t *Target) GivenDaemon() *Daemon {
+	if t == nil {
+		return nil
+	}
+	return t.Daemon
+}
+
 // API returns Kubernetes, or nil if t is nil.
 func (t *Target) API() *Kubernetes {
 	if t == nil {

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/modfile"
+
 	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // TestReports checks that the tables of e2e/reports and of the repository agree with the reports, and that this version
@@ -39,6 +42,35 @@ func TestReports(t *testing.T) {
 	for _, readme := range readmes {
 		checkGenerated(t, readme.path, "reports", "reports",
 			"| report | plugins | profile | verdict | counts | pages |\n|---|---|---|---|---|---|\n"+readme.table)
+	}
+}
+
+// TestTargets_of_upstream checks that the target files of upstream's plugins name the version that make build builds.
+func TestTargets_of_upstream(t *testing.T) {
+	const dir, upstream = "../../thirdparty/net.d/", "github.com/containernetworking/plugins"
+	data, err := os.ReadFile("../../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := modfile.Parse("go.mod", data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ""
+	for _, require := range module.Require {
+		if require.Mod.Path == upstream {
+			want = require.Mod.Version
+		}
+	}
+	for _, name := range []string{"bridge", "macvlan", "ptp"} {
+		file, err := target.Load(dir + name + ".target.yaml")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := file.Implementation; got == nil || got.Version != want {
+			t.Errorf("%s: got implementation %+v, want version %s, as in go.mod", name, got, want)
+		}
 	}
 }
 

@@ -50,10 +50,10 @@ func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 // CheckDaemons finds daemons that ended although no step said so, and restarts every daemon as it was at the start:
 // pods are about to be deleted.
 func (r *Runner) CheckDaemons(ctx context.Context) error {
-	if r.config.Target == nil || r.config.Target.Daemon == nil {
+	daemon := r.config.Target.GivenDaemon()
+	if daemon == nil {
 		return nil
 	}
-	daemon := r.config.Target.Daemon
 	var errs []error
 	for _, node := range r.Env.Cluster.Nodes() {
 		state, err := node.Agent.Daemon(ctx, daemon.Name)
@@ -89,16 +89,16 @@ const linesShown = 40
 
 // DaemonEvidence returns what the daemons wrote.
 func (r *Runner) DaemonEvidence(ctx context.Context) []report.Evidence {
-	if r.config.Target == nil || r.config.Target.Daemon == nil {
+	daemon := r.config.Target.GivenDaemon()
+	if daemon == nil {
 		return nil
 	}
 	var evidence []report.Evidence
-	name := r.config.Target.Daemon.Name
 	for _, node := range r.Env.Cluster.Nodes() {
-		state, err := node.Agent.Daemon(ctx, name)
+		state, err := node.Agent.Daemon(ctx, daemon.Name)
 		if err == nil && state.Output != "" {
 			evidence = append(evidence, report.Evidence{
-				Title: fmt.Sprintf("%s on %s", name, node.Name), Text: state.LastLines(linesShown),
+				Title: fmt.Sprintf("%s on %s", daemon.Name, node.Name), Text: state.LastLines(linesShown),
 			})
 		}
 	}
