@@ -78,6 +78,7 @@ func withIPAM(fault string) []string {
 // faulty returns at least one conflist that fails each scenario, except for the scenarios of services. TestUpstream
 // adds those that fail on upstream's plugins.
 func faulty() []control {
+	const takesRoute = "one of its calls changed what route had made: - route 192.168."
 	const kept = "the kernel keeps such a device and its parent apart"
 	const panicked = "panic: runtime error: invalid memory address or nil pointer dereference"
 	return []control{
@@ -195,10 +196,10 @@ func faulty() []control {
 		}},
 		// DEL goes from the last plugin to the first: route has nothing left to restore what this one breaks.
 		{name: "by-address", chain: []string{macvlan, broken("by-address"), route}, want: map[string]expected{
-			"late-del-of-old-attachment": failOf(
-				"broken",
-				"one of its calls changed what route had made: - route 192.168.",
-			),
+			"late-del-of-old-attachment": failOf("broken", takesRoute),
+		}},
+		{name: "by-pod-name", chain: []string{macvlan, broken("by-pod-name"), route}, want: map[string]expected{
+			"late-del-of-old-attachment": failOf("broken", takesRoute),
 		}},
 		{name: "short-id", chain: afterRoute("short-id"), want: map[string]expected{
 			"long-container-ids": failOf("broken", "file exists"),

@@ -5,7 +5,7 @@ import "slices"
 // spoiled returns all broken plugins of the contract.
 func spoiled() []spoilt {
 	return slices.Concat(badAnswers(), badResults(), badDeletes(), badChecks(), badStatus(), badCollections(),
-		badDelegates(), badFailures(), badUnasked(), badPace(), badSentences())
+		badDelegates(), badFailures(), badSuccessors(), badUnasked(), badPace(), badSentences())
 }
 
 // badAnswers returns defects of versions, environment, exit status and output.

@@ -33,6 +33,8 @@ type bench struct {
 	// configs contains the plugins of the chain, as in the node's configuration.
 	configs []map[string]any
 	network string
+	// podName is the K8S_POD_NAME of all pods; empty means that each has its own.
+	podName string
 	// brought contains the addresses that the runtime passes.
 	brought *offer.Desk
 }
@@ -240,7 +242,8 @@ func (b *bench) invocation(verb cni.Verb, p *pod, i int, prevResult json.RawMess
 	inv.env = map[string]string{"CNI_COMMAND": string(verb), "CNI_PATH": strings.Join(b.node.BinDirs, ":")}
 	if p != nil {
 		inv.env["CNI_CONTAINERID"], inv.env["CNI_NETNS"], inv.env["CNI_IFNAME"] = p.id, p.netns, p.ifName
-		inv.env["CNI_ARGS"] = fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=%s", p.name)
+		inv.env["CNI_ARGS"] = fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=%s",
+			cmp.Or(b.podName, p.name))
 		for _, pair := range brings.Args {
 			inv.env["CNI_ARGS"] += ";" + pair[0] + "=" + pair[1]
 		}

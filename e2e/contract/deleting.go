@@ -29,12 +29,13 @@ func deleting() []Requirement {
 			each: true, check: checkWithoutPrevResult,
 		},
 		{
-			ID: "DEL-3", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E01"},
+			ID: "DEL-3", Level: Should, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E01", "E16"},
 			Text: "DEL succeeds if something is missing, and deletes the rest.",
 			Why: "DEL of a chain ends at the first error: what the earlier plugins would have deleted stays, and so " +
 				"does the sandbox.",
 			How: "Removes each object that ADD was seen to make, one at a time on a fresh node, then all of them on " +
-				"another one, and calls DEL. Also gives the uplink another name before DEL.",
+				"another one, and all files alone, as when /run or /tmp was emptied, and calls DEL. Also gives the " +
+				"uplink another name before DEL.",
 			check: checkToleratesLoss,
 		},
 		{
@@ -150,7 +151,10 @@ func checkToleratesLoss(ctx context.Context, t *trial) error {
 			return err
 		}
 	}
-	return t.loseAll(ctx)
+	if err := t.loseAll(ctx); err != nil {
+		return err
+	}
+	return t.loseFiles(ctx)
 }
 
 func checkRepeats(ctx context.Context, t *trial) error {

@@ -162,6 +162,22 @@ func (b *bench) misleading(p *pod) (map[string]*cni.Result, error) {
 
 // loseAll attaches a pod on a new node, removes everything that ADD made but the plugin's own record, and calls DEL.
 func (t *trial) loseAll(ctx context.Context) error {
+	return t.lose(ctx, "all removed that ADD made", func(c snapshot.Change) bool {
+		return !isDir(c.Item) && !isRecord(c)
+	})
+}
+
+// loseFiles does the same with all files that ADD made, and nothing else: somebody emptied /run or /tmp, and the node
+// goes on (k8snetworkplumbingwg/ovs-cni PR #304).
+func (t *trial) loseFiles(ctx context.Context) error {
+	return t.lose(ctx, "all files removed that ADD made", func(c snapshot.Change) bool {
+		return c.Item.Kind == snapshot.File
+	})
+}
+
+// lose attaches a pod on a new node, removes what ADD made as far as it is lost, and calls DEL. What went with
+// something else cannot be removed any more.
+func (t *trial) lose(ctx context.Context, what string, lost func(snapshot.Change) bool) error {
 	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
@@ -182,16 +198,27 @@ func (t *trial) loseAll(ctx context.Context) error {
 		return err
 	}
 	made := ownChanges(snapshot.Diff(started, after))
+	record := false
 	for _, c := range slices.Backward(made) {
-		if snapshot.Revertible(c) != nil || isDir(c.Item) || isRecord(c) {
+		if snapshot.Revertible(c) != nil || !lost(c) {
 			continue
 		}
-		// What went with something else cannot be removed any more.
+		record = record || isRecord(c)
 		_ = b.node.Agent.Revert(ctx, agent.RevertArgs{Change: c, Namespaces: map[string]string{p.name: p.netns}})
 	}
 	del, err := b.must(ctx, cni.Del, p)
 	if err != nil {
 		return err
 	}
-	return b.gone(ctx, del, before, "DEL with all removed that ADD made", p)
+	l, err := b.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := b.leftAfter(ctx, before, l.residue, p)
+	if record {
+		// Without its record nobody knows how the pod was before, and that ends with the pod.
+		left = slices.DeleteFunc(left, func(c snapshot.Change) bool { return c.Item.Scope != "" })
+	}
+	b.clean(aftermath{del, left}, "DEL with "+what)
+	return err
 }

@@ -104,6 +104,10 @@ func (v *validator) pod(path string, p *Pod) {
 		v.wrong(path+".containerID", "containerID %q cannot be CNI_CONTAINERID; start with a letter or digit and go "+
 			"on with letters, digits, _, . and -", p.ContainerID)
 	}
+	if p.PodName != "" && !podNameForm.MatchString(p.PodName) {
+		v.wrong(path+".podName", "podName %q cannot be the name of a pod in Kubernetes; use lower case letters, "+
+			"digits, - and ., and start and end with a letter or digit", p.PodName)
+	}
 	for i, hp := range p.HostPorts {
 		v.hostPort(fmt.Sprintf("%s.hostPorts[%d]", path, i), p, hp)
 	}

@@ -22,6 +22,7 @@ func TestNeeds(t *testing.T) {
 		Runtime: []string{
 			"attaches a second interface", "attaches pods to other networks", "changes the conflist",
 			"chooses container ids",
+			"gives pods the same name",
 		},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {

@@ -42,7 +42,7 @@ pods:
   containerID: "abc"
   listen: [{protocol: udp, port: 9090}]
   hostPorts: [{hostPort: 80, containerPort: 9090, protocol: udp}]
-- {name: visitor, node: a}
+- {name: visitor, node: a, podName: web-0}
 - {name: routed, node: a, network: routed, listen: [{protocol: tcp, port: 8080}], redirect: {port: 80, to: 8080}}
 services:
 - name: dns
@@ -113,7 +113,7 @@ func fullScenario() *Scenario {
 		Hosts: []Host{{Name: "lan", Listen: []Listen{{Protocol: "tcp", Port: 9090}}}},
 		Pods: []Pod{
 			{Name: "web", Node: "a", Count: 1, ContainerID: "abc", Listen: udp, HostPorts: []HostPort{{HostPort: 80, ContainerPort: 9090, Protocol: "udp"}}},
-			{Name: "visitor", Node: "a"},
+			{Name: "visitor", Node: "a", PodName: "web-0"},
 			{
 				Name: "routed", Node: "a", Network: RoutedNetwork, Listen: []Listen{{Protocol: "tcp", Port: 8080}},
 				Redirect: &Redirect{Port: 80, To: 8080},

@@ -15,6 +15,8 @@ func (s *Scenario) asRuntime() []string {
 		switch {
 		case p.ContainerID != "":
 			things = append(things, "chooses container ids")
+		case p.PodName != "":
+			things = append(things, "gives pods the same name")
 		case p.Network != "":
 			things = append(things, "attaches pods to other networks")
 		case len(p.Networks) > 0:

@@ -147,6 +147,9 @@ type Pod struct {
 	// ContainerID is CNI_CONTAINERID; empty means one derived from the scenario and the pod. With Count the index is
 	// appended.
 	ContainerID string `yaml:"containerID"`
+	// PodName is K8S_POD_NAME; empty means one derived from the scenario and the pod. Pods that have the same one are
+	// containers of one pod of Kubernetes, one after the other.
+	PodName string `yaml:"podName"`
 	// HostPorts are passed as the capability portMappings.
 	HostPorts []HostPort `yaml:"hostPorts"`
 	// Asks means that the runtime passes a value for each capability that the conflist declares (mac, bandwidth, dns,

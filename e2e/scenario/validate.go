@@ -21,6 +21,8 @@ var (
 	ifnameForm = regexp.MustCompile(`^[a-z][a-z0-9._-]{0,14}$`)
 	// containerIDForm is the form of CNI_CONTAINERID in SPEC.md.
 	containerIDForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	// podNameForm is the form of the name of an object in Kubernetes (RFC 1123).
+	podNameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	// pluginForm is the form of a file name, as SPEC.md demands of type.
 	pluginForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 )

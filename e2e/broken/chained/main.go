@@ -85,6 +85,8 @@ func faults() map[string]fault {
 		"removes-shared": {del: func(c *call) error { return deleteLink(c.Child) }},
 		// D04: DEL removes the route to its address, whoever has the address by now.
 		"by-address": {del: removeRoutes},
+		// E13: DEL removes the routes of the pod of this name, whichever container they are for.
+		"by-pod-name": {add: noteRoutes, del: removeNotedRoutes},
 		// H03: names a device after the first characters of the container ID.
 		"short-id": {
 			add: func(c *call) error { return makeBridge(shortName(c)) },

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -59,6 +60,42 @@ func removeRoutes(c *call) error {
 		_ = netlink.RouteDel(&netlink.Route{Dst: single(ip.Address.IP), Scope: netlink.SCOPE_LINK})
 	}
 	return nil
+}
+
+// podName returns the name of the pod in Kubernetes.
+func podName(c *call) string {
+	_, rest, _ := strings.Cut(c.Args, "K8S_POD_NAME=")
+	name, _, _ := strings.Cut(rest, ";")
+	return name
+}
+
+// noteRoutes writes down the addresses of the pod under its name.
+func noteRoutes(c *call) error {
+	if err := os.MkdirAll(store, 0o755); err != nil {
+		return err
+	}
+	text, err := json.Marshal(c.result)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(store, podName(c)), text, 0o600)
+}
+
+// removeNotedRoutes removes the routes to the addresses that are written down under the name of the pod.
+func removeNotedRoutes(c *call) error {
+	file := filepath.Join(store, podName(c))
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	noted := *c
+	if err := json.Unmarshal(text, &noted.result); err != nil {
+		return err
+	}
+	return errors.Join(removeRoutes(&noted), os.Remove(file), os.Remove(store))
 }
 
 // removeOtherRoutes removes the node's routes over the shared device, except for those to the pod's own addresses.

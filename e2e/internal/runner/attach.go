@@ -204,7 +204,7 @@ func (r *Runner) request(p *environment.Pod, verb cni.Verb, ifName string) cni.R
 		Args: [][2]string{
 			{"IgnoreUnknown", "1"},
 			{"K8S_POD_NAMESPACE", r.Env.Scenario.Name},
-			{"K8S_POD_NAME", p.Namespace},
+			{"K8S_POD_NAME", cmp.Or(p.Spec.PodName, p.Namespace)},
 			{"K8S_POD_INFRA_CONTAINER_ID", p.ContainerID()},
 		},
 	}

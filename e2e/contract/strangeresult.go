@@ -1,0 +1,255 @@
+package contract
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/snapshot"
+)
+
+// strangeResult is a previous result as another version of the plugin, or of a runtime, may have left it.
+type strangeResult struct {
+	what string
+	edit func(result map[string]any)
+}
+
+// strangeResults returns results that have more than the plugin's own, or less. An IPAM plugin has no interfaces.
+func strangeResults() []strangeResult {
+	interfaces := func(result map[string]any) []any {
+		list, _ := result["interfaces"].([]any)
+		return list
+	}
+	return []strangeResult{
+		// aws/amazon-vpc-cni-k8s#2321: a version before this one added a device that existed nowhere.
+		{"another interface first, with the MAC 0 and no sandbox", func(result map[string]any) {
+			ips, _ := result["ips"].([]any)
+			for _, ip := range ips {
+				if object, ok := ip.(map[string]any); ok && object["interface"] != nil {
+					n, _ := object["interface"].(float64)
+					object["interface"] = n + 1
+				}
+			}
+			result["interfaces"] = slices.Concat([]any{map[string]any{"name": "cnitest-dummy", "mac": "0"}},
+				interfaces(result))
+		}},
+		{"another interface last, with no MAC and the sandbox of another pod", func(result map[string]any) {
+			result["interfaces"] = append(interfaces(result), map[string]any{
+				"name": "cnitest-dummy", "sandbox": agent.NamespacePath("never"),
+			})
+		}},
+		{"keys that nobody knows", func(result map[string]any) {
+			result["cnitest"] = map[string]any{"version": 2}
+			for _, i := range interfaces(result) {
+				if object, ok := i.(map[string]any); ok {
+					object["cnitest"] = []any{"a", 1, nil}
+				}
+			}
+		}},
+		{"no interfaces", func(result map[string]any) { delete(result, "interfaces") }},
+		{"no addresses", func(result map[string]any) { delete(result, "ips") }},
+		{"an address of an interface that is not listed", func(result map[string]any) {
+			ips, _ := result["ips"].([]any)
+			for _, ip := range ips {
+				if object, ok := ip.(map[string]any); ok {
+					object["interface"] = 7
+				}
+			}
+		}},
+		{"nothing but its version", func(result map[string]any) {
+			maps.DeleteFunc(result, func(key string, _ any) bool { return key != "cniVersion" })
+		}},
+		{"nothing at all", func(result map[string]any) { clear(result) }},
+		{"the cniVersion 0.4.0", func(result map[string]any) { result["cniVersion"] = "0.4.0" }},
+	}
+}
+
+func checkStrangeResult(ctx context.Context, t *trial) error {
+	if !atLeast(t.version, "0.4.0") {
+		return notApplicable("before CNI 0.4.0 DEL gets no prevResult")
+	}
+	b, err := t.bench(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := b.lifecycle(ctx); err != nil {
+		return err
+	}
+	for i, strange := range strangeResults() {
+		if strange.what == "the cniVersion "+b.version {
+			continue
+		}
+		if err := b.deleteStrange(ctx, fmt.Sprintf("strange-%d", i), strange); err != nil {
+			return fmt.Errorf("prevResult with %s: %w", strange.what, err)
+		}
+	}
+	return nil
+}
+
+// deleteStrange attaches a pod and deletes it with a strange prevResult. A DEL that is refused is made again as usual,
+// so that the next pod finds the node as this one did.
+func (b *bench) deleteStrange(ctx context.Context, name string, strange strangeResult) error {
+	p, err := b.pod(ctx, name)
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	var failed error
+	call, err := b.must(ctx, cni.Del, p, func(inv *invocation) {
+		previous, _ := inv.config["prevResult"].(json.RawMessage)
+		var result map[string]any
+		if failed = json.Unmarshal(previous, &result); failed == nil {
+			strange.edit(result)
+			inv.config["prevResult"] = result
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case failed != nil:
+		return notApplicable("ADD prints no result that could be changed: %v", failed)
+	}
+	what := "DEL with a prevResult that has " + strange.what
+	if call.ExitCode != 0 {
+		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
+	} else if err := b.gone(ctx, call, before, what, p); err != nil {
+		return err
+	}
+	if _, err := b.must(ctx, cni.Del, p); err != nil {
+		return err
+	}
+	return b.end(ctx, p)
+}
+
+// otherLink is the link of a pod that no plugin under test made, and its other end.
+const (
+	otherLink     = "cnitest-other"
+	otherLinkPeer = "cnitest-other2"
+)
+
+// removeLinks removes the links of a pod but lo, as far as they are not spared. What went with another one is gone.
+func (b *bench) removeLinks(ctx context.Context, p *pod, spared func(name string) bool) error {
+	links, err := b.node.Agent.Links(ctx, p.netns)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Name == "lo" || spared(l.Name) {
+			continue
+		}
+		_ = b.node.Agent.Revert(ctx, agent.RevertArgs{
+			Change: snapshot.Change{
+				Op: snapshot.Added, Item: snapshot.Item{Scope: p.name, Kind: snapshot.Link, Name: l.Name},
+			},
+			Namespaces: map[string]string{p.name: p.netns},
+		})
+	}
+	return nil
+}
+
+// leftBut returns what DEL left on the node and in the pod, except for what disappeared.
+func (b *bench) leftBut(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
+	l, err := b.lifecycle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left, err := b.leftAfter(ctx, before, l.residue, p)
+	return added(left), err
+}
+
+func checkOtherInterfacesGone(ctx context.Context, t *trial) error {
+	if _, err := t.lifecycle(ctx); err != nil {
+		return err
+	}
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.node.Agent.AddLink(ctx, agent.AddLinkArgs{
+		Netns: p.netns, Name: otherLink, PeerNetns: p.netns, PeerName: otherLinkPeer,
+	}); err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	links, err := b.node.Agent.Links(ctx, p.netns)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	theirs := func(name string) bool {
+		return slices.ContainsFunc(links, func(l agent.Link) bool { return l.Name == name })
+	}
+	if err := b.removeLinks(ctx, p, func(name string) bool { return !theirs(name) }); err != nil {
+		return err
+	}
+	for _, again := range []string{"", " again"} {
+		del, err := b.must(ctx, cni.Del, p)
+		if err != nil {
+			return err
+		}
+		left, err := b.leftBut(ctx, before, p)
+		if err != nil {
+			return err
+		}
+		b.clean(aftermath{del, left}, "DEL"+again+" after the other interfaces of the pod went")
+	}
+	if t.subject.Role != Main {
+		return nil
+	}
+	return t.secondAfterFirst(ctx)
+}
+
+// secondAfterFirst attaches a pod twice, removes the link of the first attachment, and deletes both.
+func (t *trial) secondAfterFirst(ctx context.Context) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	if _, err := b.add(ctx, p); err != nil {
+		return err
+	}
+	second := *p
+	second.ifName = "net1"
+	call, err := b.call(ctx, cni.Add, &second)
+	if err != nil || call.ExitCode != 0 {
+		return err // it gives a pod one interface
+	}
+	if err := b.removeLinks(ctx, p, func(name string) bool { return name != p.ifName }); err != nil {
+		return err
+	}
+	for _, attachment := range []*pod{&second, p} {
+		del, err := b.must(ctx, cni.Del, attachment)
+		if err != nil {
+			return err
+		}
+		if del.ExitCode != 0 {
+			t.wrong([]cni.Call{del}, "DEL of %s after the link eth0 of the pod's other attachment went: want success, "+
+				"got %s", attachment.ifName, summary(del))
+			return nil
+		}
+	}
+	left, err := b.leftBut(ctx, before, p)
+	if err == nil && len(left) > 0 {
+		t.deviation(nil, "DEL of both attachments, after the link of one went, leaves "+first(left))
+	}
+	return err
+}

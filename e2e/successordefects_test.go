@@ -1,0 +1,20 @@
+package e2e_test
+
+// badSuccessors returns defects that show when a pod comes after another one, or when other things of a pod have gone.
+func badSuccessors() []spoilt {
+	return []spoilt{
+		{plugin: "route", defect: "names-by-pod", fails: map[string]string{
+			"E13": "DEL of a container that was deleted before deletes what the new one of the same pod has: - link podweb-0",
+		}, also: []string{"RES-2"}},
+		{plugin: "route", defect: "parses-macs", fails: map[string]string{
+			"E14": "has another interface first, with the MAC 0 and no sandbox: want success, got exit status 1, code 102: " +
+				"prevResult: address 0: invalid MAC address",
+		}},
+		{plugin: "route", defect: "needs-interface", fails: map[string]string{
+			"E15": "DEL after the other interfaces of the pod went: want success, got exit status 1, code 102: eth0",
+		}},
+		{plugin: "route", defect: "twin-records", fails: map[string]string{
+			"DEL-3": "DEL with all files removed that ADD made leaves + link twin",
+		}, also: []string{"RES-2"}},
+	}
+}
