@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -73,6 +74,8 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 		return report.NotClaimed, "the target names no socket and no files of its daemon (ready.socket, owns)"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
+	case cloud && slices.Contains(needs.Events, event.AddressesChange):
+		return report.NotApplicable, "a cloud does not change the address of a node that runs"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
 		return report.NotApplicable, "the network of the lab's cloud is IPv4 only"
 	}

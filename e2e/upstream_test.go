@@ -89,6 +89,15 @@ func upstream() []control {
 				"second-interface": failOf("ptp", "file exists"),
 			}),
 		},
+		{name: "ptp on a node in production", chain: []string{ptp}, want: passes(inProduction()...)},
+	}
+}
+
+// inProduction returns the scenarios in which something happens to a node.
+func inProduction() []string {
+	return []string{
+		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
+		"strict-arp", "macs-set",
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/lab/dhcp"
+	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -57,7 +58,8 @@ type running struct {
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
 	dhcp      *dhcp.Server
-	log       *fault.Log // what recorded programs did with files; nil before the first
+	log       *fault.Log  // what recorded programs did with files; nil before the first
+	node      *event.Node // nil before RememberNode
 }
 
 // Serve answers requests until conn ends. It does not wait for requests that still run then: the harness that sent them

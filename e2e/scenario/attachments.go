@@ -9,6 +9,8 @@ func (s Step) attaches() string {
 		return s.Add
 	case s.Install != nil:
 		return s.Install.During
+	case s.Recovery != nil:
+		return s.Recovery.Next
 	}
 	return ""
 }
@@ -49,6 +51,9 @@ func (s *Scenario) Attachments() int {
 			most = max(most, sum()+1)
 		}
 		most = max(most, sum())
+		if step.Recovery != nil { // which deletes its pod
+			delete(now, key+step.Recovery.Next)
+		}
 	}
 	return most
 }

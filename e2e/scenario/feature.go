@@ -29,17 +29,34 @@ const (
 	SeveralNetworks Feature = "SeveralNetworks"
 	GivenDevices    Feature = "GivenDevices"
 	Upgrade         Feature = "Upgrade"
+
+	SurvivesLinkFlap      Feature = "SurvivesLinkFlap"
+	SurvivesAddressChange Feature = "SurvivesAddressChange"
+	SurvivesNetworkd      Feature = "SurvivesNetworkd"
+	SurvivesFirewall      Feature = "SurvivesFirewall"
+	SurvivesSysctls       Feature = "SurvivesSysctls"
+	SurvivesStrictARP     Feature = "SurvivesStrictARP"
+	SurvivesUdev          Feature = "SurvivesUdev"
 )
+
+// survivals returns the features that are about what happens to nodes in production. Each claims the same: pods go on,
+// or CHECK says what is gone, and the next ADD, GC or the plugin's daemon restores it, once.
+func survivals() []Feature {
+	return []Feature{
+		SurvivesLinkFlap, SurvivesAddressChange, SurvivesNetworkd, SurvivesFirewall, SurvivesSysctls, SurvivesStrictARP,
+		SurvivesUdev,
+	}
+}
 
 // Features returns all features in the order of lists.
 func Features() []Feature {
-	return []Feature{
+	return append([]Feature{
 		Attach, CleanUp, PodToPod, HostToPod, CrossNode, External, NodeIntegrity,
 		SecondInterface, Chaining, PodToService, NodePort, Hairpin, DualStack, DaemonRestart, CloudENIs, LargeDatagrams,
 		UnderlayGroups,
 		Capabilities, DHCP, SeveralNetworks, GivenDevices,
 		Upgrade,
-	}
+	}, survivals()...)
 }
 
 // Meaning returns the claim in one sentence; empty for an unknown feature.
@@ -98,13 +115,36 @@ func (f Feature) Meaning() string {
 		return "A pod gets what it asks for by a capability that the conflist declares, such as a MAC or a DNS " +
 			"server, and the result lists it."
 	}
+	return f.survival()
+}
+
+// survival returns the Meaning of the features of survivals.
+func (f Feature) survival() string {
+	const restored = " or CHECK says what is gone, and the next ADD, GC or the plugin's daemon restores it."
+	switch f {
+	case SurvivesLinkFlap:
+		return "When the uplink of a node goes down and up again, pods go on as before," + restored
+	case SurvivesAddressChange:
+		return "When a node gets other addresses, pods go on," + restored
+	case SurvivesNetworkd:
+		return "When systemd-networkd restarts and removes rules and routes that are not its own, pods go on," +
+			restored
+	case SurvivesFirewall:
+		return "When the node's firewall is reloaded and its ruleset flushed, pods go on," + restored
+	case SurvivesSysctls:
+		return "When all sysctls are applied again, also to the interfaces of a plugin, pods go on," + restored
+	case SurvivesStrictARP:
+		return "When kube-proxy sets strict ARP, pods go on," + restored
+	case SurvivesUdev:
+		return "When udev sets the MACs of a node's links, pods go on," + restored
+	}
 	return ""
 }
 
 // Profile is a kind of plugin, with the set of features that such a plugin must have.
 type Profile string
 
-// These are the profiles. Each has all features of the one before it.
+// These are the profiles. Each of the first three has all features of the one before it.
 const (
 	// ProfileCNI is any plugin that attaches pods.
 	ProfileCNI Profile = "cni"
@@ -112,11 +152,13 @@ const (
 	ProfileUnderlay Profile = "underlay"
 	// ProfileKubernetes is an underlay plugin under which services work.
 	ProfileKubernetes Profile = "kubernetes"
+	// ProfileProduction is an underlay plugin whose pods survive what happens to nodes in production.
+	ProfileProduction Profile = "production"
 )
 
-// Profiles returns all profiles, the smallest first.
+// Profiles returns all profiles in the order of lists.
 func Profiles() []Profile {
-	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes}
+	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes, ProfileProduction}
 }
 
 // Features returns the features that the profile demands; none for an unknown profile.
@@ -130,6 +172,8 @@ func (p Profile) Features() []Feature {
 		return underlay
 	case ProfileKubernetes:
 		return append(underlay, PodToService, NodePort, Hairpin)
+	case ProfileProduction:
+		return append(underlay, survivals()...)
 	}
 	return nil
 }

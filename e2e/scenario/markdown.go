@@ -66,6 +66,13 @@ func Explain(s *Scenario) string {
 	for _, step := range s.Steps {
 		fmt.Fprintf(&b, "  %s:%d  %s\n", s.File, step.Line, step)
 	}
+	for i, name := range s.Needs().Events {
+		if i == 0 {
+			b.WriteString("\nevents\n")
+		}
+		kind, _ := EventNamed(name)
+		b.WriteString(wrap(name+": "+kind.Meaning+".", "  "))
+	}
 	return b.String()
 }
 
@@ -101,6 +108,7 @@ func (n Needs) String() string {
 		{n.OldVersion, "an earlier version of the plugin"},
 		{n.Daemon, "a daemon"},
 		{n.Cloud, "a cloud"},
+		{len(n.Events) > 0, "nodes to which something happens"},
 	} {
 		if one.needed {
 			parts = append(parts, one.text)

@@ -50,6 +50,8 @@ type Needs struct {
 	Leases bool
 	// OldVersion means programs of an earlier version of the plugin.
 	OldVersion bool
+	// Events are what happens to a node.
+	Events []string
 	// Asks means a conflist that declares a capability.
 	Asks bool
 	// Runtime lists what the scenario does in place of a container runtime and a kubelet's own runtime would not do on
@@ -108,8 +110,8 @@ func (s *Scenario) Needs() Needs {
 			needs.Plugins = append(needs.Plugins, name)
 		}
 	}
-	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants = set(needs.Sysctls), set(needs.Hosts),
-		set(needs.Plugins), set(needs.Variants)
+	needs.Sysctls, needs.Hosts, needs.Plugins, needs.Variants, needs.Events = set(needs.Sysctls), set(needs.Hosts),
+		set(needs.Plugins), set(needs.Variants), set(needs.Events)
 	return needs
 }
 
@@ -147,6 +149,9 @@ func (s *Scenario) addresses() map[string]int {
 			a := attachment{podOf(step.attaches()), orDefault(step.As)}
 			held[a] = true
 			count(0, s.podNamed(a.pod).Node)
+			if step.Recovery != nil { // which deletes its pod
+				delete(held, a)
+			}
 		case step.Del != "":
 			delete(held, attachment{podOf(step.Del), orDefault(step.As)})
 		case step.Release != "":

@@ -109,9 +109,10 @@ func TestProfileCore(t *testing.T) {
 		features []Feature
 		want     []Profile
 	}{
-		{"attach", []Feature{Attach, PodToPod}, []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes}},
-		{"host to pod", []Feature{Attach, HostToPod}, []Profile{ProfileUnderlay, ProfileKubernetes}},
+		{"attach", []Feature{Attach, PodToPod}, Profiles()},
+		{"host to pod", []Feature{Attach, HostToPod}, []Profile{ProfileUnderlay, ProfileKubernetes, ProfileProduction}},
 		{"node port", []Feature{NodePort}, []Profile{ProfileKubernetes}},
+		{"a flap", []Feature{PodToPod, SurvivesLinkFlap}, []Profile{ProfileProduction}},
 		{"second interface", []Feature{Attach, SecondInterface}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

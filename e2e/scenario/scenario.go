@@ -224,6 +224,9 @@ type Step struct {
 	Cloud  *Cloud  `yaml:"cloud"`
 	// Install replaces the plugin's programs by those of another version.
 	Install *Install `yaml:"install"`
+	// Event is something that happens to a node, Recovery what is true afterwards.
+	Event    *Event    `yaml:"event"`
+	Recovery *Recovery `yaml:"recovery"`
 	// Churn attaches and deletes a pod again and again.
 	Churn *Churn `yaml:"churn"`
 	// Advertise sends an IPv6 router advertisement into the underlay from the router.

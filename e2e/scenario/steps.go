@@ -17,6 +17,7 @@ type stepChecker struct {
 	down     map[string]bool    // nodes whose daemon does not run
 	frozen   map[string]bool    // nodes whose daemon is frozen
 	added    map[Cloud]int      // what steps added to a node and did not remove
+	happened map[string]bool    // nodes of an event
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
 }
 
@@ -34,7 +35,7 @@ func (v *validator) checkSteps() {
 	t := &stepChecker{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
 		onTheWay: onTheWay{ends: map[string][]Place{}, reached: map[string]bool{}}, tested: map[Feature]string{},
-		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{},
+		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{}, happened: map[string]bool{},
 	}
 	for _, s := range v.Services {
 		t.ends[s.Name] = v.knownPlaces(s.Endpoints)
@@ -98,6 +99,7 @@ func (t *stepChecker) claims() {
 		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
 		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs, Upgrade,
 	}
+	seen = append(seen, survivals()...)
 	for i, f := range t.Features {
 		if _, tested := t.tested[f]; !tested && slices.Contains(seen, f) {
 			t.wrong(fmt.Sprintf("features[%d]", i), "no step tests the feature %s; remove it from features", f)

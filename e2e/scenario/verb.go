@@ -175,6 +175,24 @@ func verbsOfMachines() []verb {
 			needs: func(n *Needs, _ Step) { n.OldVersion = true },
 		},
 		{
+			name: "event", set: func(s Step) bool { return s.Event != nil },
+			text:  func(s Step) string { return s.Event.String() },
+			check: func(c *stepChecker, path string, s Step) { c.event(path+".event", *s.Event) },
+			needs: func(n *Needs, s Step) { n.Events = append(n.Events, s.Event.Is) },
+		},
+		{
+			name: "recovery", set: func(s Step) bool { return s.Recovery != nil },
+			text:  func(s Step) string { return s.Recovery.String() },
+			check: func(c *stepChecker, path string, s Step) { c.recovery(path+".recovery", *s.Recovery) },
+			places: func(s Step) []string {
+				var places []string
+				for _, p := range s.Recovery.Probes {
+					places = append(places, p.From, p.To, p.Source)
+				}
+				return places
+			},
+		},
+		{
 			name: "cloud", set: func(s Step) bool {
 				return s.Cloud != nil
 			}, text: func(s Step) string { return s.Cloud.String() },

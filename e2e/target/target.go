@@ -97,6 +97,9 @@ type Daemon struct {
 	Ready Ready `yaml:"ready"`
 	// Within limits how long it may take to become ready, and to end when it is told to; 0 means 10s.
 	Within scenario.Duration `yaml:"within"`
+	// Repairs is how long the daemon needs at most to restore what another program removed from a node; 0 means that it
+	// restores nothing. Scenarios with events wait that long before they go on.
+	Repairs scenario.Duration `yaml:"repairs"`
 	// Owns contains absolute paths of files and directories in which the daemon keeps its own state. Changes there do
 	// not count as left behind by a plugin.
 	Owns []string `yaml:"owns"`

@@ -171,6 +171,9 @@ func beyond(needs scenario.Needs) string {
 			strings.Join(needs.Runtime, ", ")
 	case needs.Reboot:
 		return "it reboots a node"
+	case len(needs.Events) > 0:
+		return "it takes uplinks down and flushes rules, on which the cluster depends: " +
+			strings.Join(needs.Events, ", ")
 	case len(needs.Sysctls) > 0:
 		return "it changes settings of nodes, which are the cluster's: " + strings.Join(needs.Sysctls, ", ")
 	case needs.SecondNIC:

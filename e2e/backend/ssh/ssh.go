@@ -150,6 +150,9 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 			"name a machine that plays the router with --outside")
 	case needs.Leases:
 		return errors.New("the DHCP server of the machines' LAN does not tell what its clients do")
+	case len(needs.Events) > 0:
+		return &cluster.BeyondError{Reason: "it takes uplinks down and flushes rules, on which these machines depend: " +
+			strings.Join(needs.Events, ", ")}
 	case needs.Cloud:
 		return errors.New("no cloud gives these machines further network interfaces and addresses during a run")
 	case needs.Reboot && !reboots:

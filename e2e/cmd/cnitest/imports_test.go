@@ -72,7 +72,7 @@ func goList(t *testing.T, args ...string) []string {
 func layers() [][]string {
 	return [][]string{
 		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
-		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/kubernetes", "internal/program", "internal/throttle"},
+		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/event", "lab/kubernetes", "internal/program", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
 		{"cluster"},

@@ -99,7 +99,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 	if ignore {
 		return failure
 	}
-	if err := errors.Join(r.ResetServices(ctx), r.RestoreClouds(ctx)); err != nil {
+	if err := errors.Join(r.ResetServices(ctx), r.RestoreClouds(ctx), r.UndoEvents(ctx)); err != nil {
 		t.keepUncompared(name, err)
 	}
 	for _, d := range t.differences(ctx, r) {

@@ -127,6 +127,9 @@ func (r *Runner) probeAddress(ctx context.Context, p scenario.Probe, from, to *c
 		return fmt.Errorf("%s does not answer what %s sends to %s of the underlay by %s: %s", to.Name, from.Name,
 			spec.Via, p.By, result.Error)
 	}
+	if !result.OK && r.unexplained {
+		return fmt.Errorf("%s to %s, %s: %s", from.Name, to.Name, target, result.Error)
+	}
 	if !result.OK {
 		record.Control(result.Disturbed())
 		return r.explainer.Unanswered(ctx, packetpath.Failed{From: from, To: to, Spec: spec, Result: result})

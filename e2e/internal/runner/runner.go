@@ -10,6 +10,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -57,10 +58,18 @@ type Runner struct {
 	captures  []capture
 	daemons   daemons
 	clouds    clouds
+	events    events
 	desk      *offer.Desk // has what the runtime brings
-	traced    []string    // kinds of state in which changes are attributed to plugins
-	syncing   sync.Mutex  // proxies are programmed one state after the other
+	tracing
+	syncing sync.Mutex // proxies are programmed one state after the other
 	history
+}
+
+// tracing says how closely the runner looks.
+type tracing struct {
+	traced []string // kinds of state in which changes are attributed to plugins
+	// unexplained leaves out how far the packets of a failed probe got.
+	unexplained bool
 }
 
 // drivers do what a cluster's own programs do on other clusters.
@@ -81,12 +90,13 @@ type history struct {
 func New(config Config, env *environment.Environment) *Runner {
 	r := &Runner{
 		Env: env, config: config, explainer: packetpath.New(env, config.Keep),
-		traced: snapshot.KindsThat(func(k snapshot.Kind) bool {
-			return k.Traced
-		}),
+		tracing: tracing{traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced })},
 		desk:    offer.NewDesk(),
 		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{}},
 		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
+		events: events{
+			others: map[string][]netip.Addr{}, former: map[string][]netip.Addr{}, since: map[string]*aftermath{},
+		},
 	}
 	r.runtime, r.proxies = &libcni{r}, &libcni{r}
 	if own := cluster.RuntimeOf(env.Cluster); own != nil {
@@ -123,7 +133,9 @@ func (r *Runner) Prepare(ctx context.Context) error {
 			}
 		}
 	}
-	for _, equip := range []func(context.Context) error{r.equipNodes, r.routeRouted, r.makeServices, r.syncServices} {
+	for _, equip := range []func(context.Context) error{
+		r.equipNodes, r.routeRouted, r.makeServices, r.syncServices, r.rehearseEvents,
+	} {
 		if err := equip(ctx); err != nil {
 			return err
 		}

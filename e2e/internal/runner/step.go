@@ -33,7 +33,7 @@ func (r *Runner) Steps(ctx context.Context) error {
 		}
 		var dead *environment.Failure
 		if errors.As(err, &dead) {
-			failed.Evidence = dead.Evidence
+			failed.Plugin, failed.Evidence = cmp.Or(failed.Plugin, dead.Plugin), dead.Evidence
 		}
 		failed.Evidence = append(failed.Evidence, r.CallEvidence(before)...)
 		failed.Evidence = append(failed.Evidence, r.StateEvidence(ctx)...)
@@ -95,6 +95,10 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 		"daemon": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.daemon(ctx, *s.Daemon) },
 		"install": func(r *Runner, ctx context.Context, s scenario.Step) error {
 			return r.install(ctx, *s.Install)
+		},
+		"event": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.event(ctx, *s.Event) },
+		"recovery": func(r *Runner, ctx context.Context, s scenario.Step) error {
+			return r.recovery(ctx, *s.Recovery)
 		},
 		"cloud": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.cloud(ctx, *s.Cloud) },
 		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error {

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The following faults make something that all pods of a node need, and only with the first ADD, or in a way that an
+// event of the node ends. They follow ptp, whose routes to pods they change.
+
+// podTable is the routing table with the routes to pods, podMark the mark of packets that use it.
+const (
+	podTable = 77
+	podMark  = 0x99
+	wayOut   = 78 // the table with the pods' way out
+)
+
+// once calls do if no ADD of the node did. Its file is left behind, as residue of the first ADD.
+func once(name string, do func() error) error {
+	switch _, err := os.Stat(filepath.Join(store, name)); {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return errors.Join(do(), write(name))
+}
+
+// changeRoutes replaces the node's routes to the pod.
+func changeRoutes(c *call, change func(*netlink.Route)) error {
+	for _, ip := range c.result.IPs {
+		family := netlink.FAMILY_V4
+		if ip.Address.IP.To4() == nil {
+			family = netlink.FAMILY_V6
+		}
+		routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{Dst: single(ip.Address.IP)},
+			netlink.RT_FILTER_DST)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if err := netlink.RouteDel(&r); err != nil {
+				return err
+			}
+			change(&r)
+			if err := netlink.RouteAdd(&r); err != nil {
+				return fmt.Errorf("route %s: %w", r, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ruleTo returns a rule for a table.
+func ruleTo(table, priority int) *netlink.Rule {
+	rule := netlink.NewRule()
+	rule.Family, rule.Table, rule.Priority = netlink.FAMILY_V4, table, priority
+	return rule
+}
+
+// routeByRule routes to the pods by a table of its own, with a rule that only the first ADD makes.
+func routeByRule(c *call) error {
+	if err := changeRoutes(c, func(r *netlink.Route) { r.Table = podTable }); err != nil {
+		return err
+	}
+	return once("rule", func() error { return netlink.RuleAdd(ruleTo(podTable, 100)) })
+}
+
+// missesRule is the error of CHECK if the rule is gone.
+func missesRule(*call) error {
+	rules, err := netlinksafe.RuleList(netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.Table == podTable {
+			return nil
+		}
+	}
+	return errors.New("the rule for the pods' table is missing")
+}
+
+// routeByRuleAgain restores the rule and, like somebody who does not look for it, adds one more.
+func routeByRuleAgain(c *call) error {
+	if err := changeRoutes(c, func(r *netlink.Route) { r.Table = podTable }); err != nil {
+		return err
+	}
+	if missesRule(c) == nil {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(store, "rule")); err == nil {
+		if err := netlink.RuleAdd(ruleTo(podTable, 101)); err != nil {
+			return err
+		}
+	}
+	return errors.Join(netlink.RuleAdd(ruleTo(podTable, 100)), write("rule"))
+}
+
+// routeByMark routes to the pods by a mark that a chain sets. Rule and chain are made with the first ADD.
+func routeByMark(c *call) error {
+	if err := changeRoutes(c, func(r *netlink.Route) { r.Table = podTable }); err != nil {
+		return err
+	}
+	return once("mark", func() error {
+		rule := ruleTo(podTable, 100)
+		rule.Mark = podMark
+		if err := netlink.RuleAdd(rule); err != nil {
+			return err
+		}
+		mark := []expr.Any{
+			&expr.Immediate{Register: 1, Data: []byte{podMark, 0, 0, 0}},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+		}
+		in := chain{
+			name: "in", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting,
+			priority: nftables.ChainPriorityMangle,
+		}
+		out := chain{
+			name: "out", kind: nftables.ChainTypeRoute, hook: nftables.ChainHookOutput,
+			priority: nftables.ChainPriorityMangle,
+		}
+		return errors.Join(in.install(mark), out.install(mark))
+	})
+}
+
+// routeFromUplink gives the routes to the pod an address of the uplink as their source.
+func routeFromUplink(c *call) error {
+	link, err := netlink.LinkByName(c.Master)
+	if err != nil {
+		return err
+	}
+	addrs, err := netlinksafe.AddrList(link, netlink.FAMILY_V4)
+	if err != nil || len(addrs) == 0 {
+		return errors.Join(err, errors.New("the uplink has no address"))
+	}
+	return changeRoutes(c, func(r *netlink.Route) { r.Src = addrs[0].IP })
+}
+
+// leaveByTable lets pods leave by a table of their own, whose route is made with the first ADD.
+func leaveByTable(c *call) error {
+	for _, ip := range c.result.IPs {
+		rule := ruleTo(wayOut, 102)
+		rule.Src = single(ip.Address.IP)
+		if err := netlink.RuleAdd(rule); err != nil {
+			return err
+		}
+	}
+	return once("way-out", func() error {
+		routes, err := netlinksafe.RouteList(nil, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Gw != nil {
+				r.Table = wayOut
+				err = errors.Join(err, netlink.RouteAdd(&r))
+			}
+		}
+		return errors.Join(err, netlink.RouteAdd(&netlink.Route{
+			Table: wayOut, Type: unix.RTN_UNREACHABLE, Priority: 1000,
+			Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
+		}))
+	})
+}
+
+// forgetRules removes the rules of a pod.
+func forgetRules(c *call) error {
+	if c.result == nil {
+		return nil
+	}
+	for _, ip := range c.result.IPs {
+		rule := ruleTo(wayOut, 102)
+		rule.Src = single(ip.Address.IP)
+		_ = netlink.RuleDel(rule) // it may be gone already
+	}
+	return nil
+}
+
+// pinNodeMAC gives the pod a permanent neighbour for its gateway, with the MAC that the node's end has now.
+func pinNodeMAC(c *call) error {
+	var mac net.HardwareAddr
+	for _, i := range c.result.Interfaces {
+		if i.Sandbox == "" {
+			var err error
+			if mac, err = net.ParseMAC(i.Mac); err != nil {
+				return err
+			}
+		}
+	}
+	return inPod(c, func(link netlink.Link) error {
+		for _, ip := range c.result.IPs {
+			if err := netlink.NeighSet(&netlink.Neigh{
+				LinkIndex: link.Attrs().Index, IP: ip.Gateway, HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
