@@ -62,9 +62,6 @@ func known(plugin, reason string) expected {
 // afterRoute returns a chain that passes everything, with one fault added at its end.
 func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
 
-// afterPtp returns a chain of ptp and a fault that changes how the node routes to its pods.
-func afterPtp(fault string) []string { return []string{ptp, broken(fault)} }
-
 // wrapped returns a main plugin that delegates to macvlan, with a fault.
 func wrapped(fault string) string {
 	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
@@ -319,34 +316,6 @@ func faulty() []control {
 			"several-networks-default-route": pass(), "several-networks-replies": pass(), "several-networks-gc": pass(),
 			"several-networks-half-way": failOf("sbr", "DEL: sbr: unknown FS magic"),
 		}},
-		// The node that the pods are on changes.
-		{name: "way-out-once", chain: afterPtp("way-out-once"), want: map[string]expected{
-			"uplink-flaps": fail("after uplink-flaps CHECK finds nothing wrong with pod/left: probe tcp 8080 host/external"),
-		}},
-		{name: "uplink-source", chain: afterPtp("uplink-source"), want: map[string]expected{
-			"uplink-addresses-change": fail("after uplink-addresses-change CHECK finds nothing wrong with pod/left: probe"),
-		}},
-		{name: "rule-once", chain: afterPtp("rule-once"), want: map[string]expected{
-			"rules-and-routes-removed": fail("after rules-and-routes-removed CHECK finds nothing wrong with pod/left"),
-		}},
-		{name: "rule-checked", chain: afterPtp("rule-checked"), want: map[string]expected{
-			"rules-and-routes-removed": failOf("broken", "after rules-and-routes-removed: the next ADD did not "+
-				"restore it: pod/left: CHECK: broken: the rule for the pods' table is missing"),
-		}},
-		{name: "rule-twice", chain: afterPtp("rule-twice"), want: map[string]expected{
-			"rules-and-routes-removed": failOf("broken", "was restored twice or is left over"),
-		}},
-		{name: "mark-once", chain: afterPtp("mark-once"), want: map[string]expected{
-			"ruleset-flushed": fail("after ruleset-flushed CHECK finds nothing wrong with pod/left"),
-			"sysctls-applied": fail("after sysctls-applied CHECK finds nothing wrong with pod/left"),
-		}},
-		{name: "a child without an address", chain: []string{macvlan, route}, want: map[string]expected{
-			"strict-arp": failOf("route", "after strict-arp: the next ADD did not restore it: pod/left: CHECK: route: sysctl "+
-				"ipv4.all.arp_ignore is 1"),
-		}},
-		{name: "pins-node-mac", chain: afterPtp("pins-node-mac"), want: map[string]expected{
-			"macs-set": fail("after macs-set CHECK finds nothing wrong with pod/left"),
-		}},
 		{name: "an allocator that keeps", brokenIPAM: true, chain: withIPAM("keeps"), want: map[string]expected{
 			"several-networks-half-way": fail("pod/web: [192.168.1.2] still reserved for it"),
 			"cache-cleanup": fail("pod/web: [192.168.1.2] still reserved for it in " +
@@ -358,7 +327,7 @@ func faulty() []control {
 // TestControls runs scenarios on conflists each of which breaks what the scenarios are about.
 func TestControls(t *testing.T) {
 	t.Parallel()
-	runControls(t, sharedOut(t, slices.Concat(faulty(), faultyLeases())))
+	runControls(t, sharedOut(t, slices.Concat(faulty(), faultyLeases(), faultyInProduction())))
 }
 
 // TestControls_are_complete checks that for each shipped scenario there is a conflist that fails it, and one that
@@ -369,7 +338,7 @@ func TestControls_are_complete(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed, failed := map[string]bool{}, map[string]bool{}
-	for _, c := range slices.Concat(faulty(), faultyLeases(), upstream(), services(), daemons(), clouds(), upgrades()) {
+	for _, c := range slices.Concat(faulty(), faultyLeases(), faultyInProduction(), upstream(), services(), daemons(), clouds(), upgrades()) {
 		for name, want := range c.want {
 			passed[name] = passed[name] || want.result == report.Pass
 			failed[name] = failed[name] || want.result == report.Fail

@@ -93,14 +93,6 @@ func upstream() []control {
 	}
 }
 
-// inProduction returns the scenarios in which something happens to a node.
-func inProduction() []string {
-	return []string{
-		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
-		"strict-arp", "macs-set",
-	}
-}
-
 // behindNode returns the scenarios that are passed by plugins which keep pods behind their node, to which everybody has
 // a route.
 //

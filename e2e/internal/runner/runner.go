@@ -56,13 +56,18 @@ type Runner struct {
 	explainer *packetpath.Explainer
 	flows     []flow
 	captures  []capture
-	daemons   daemons
-	clouds    clouds
-	events    events
-	desk      *offer.Desk // has what the runtime brings
+	undoable
+	desk *offer.Desk // has what the runtime brings
 	tracing
 	syncing sync.Mutex // proxies are programmed one state after the other
 	history
+}
+
+// undoable is what steps did to nodes, and what must be taken back at the end.
+type undoable struct {
+	daemons daemons
+	clouds  clouds
+	events  events
 }
 
 // tracing says how closely the runner looks.
@@ -92,10 +97,12 @@ func New(config Config, env *environment.Environment) *Runner {
 		Env: env, config: config, explainer: packetpath.New(env, config.Keep),
 		tracing: tracing{traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced })},
 		desk:    offer.NewDesk(),
-		daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{}},
-		clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
-		events: events{
-			others: map[string][]netip.Addr{}, former: map[string][]netip.Addr{}, since: map[string]*aftermath{},
+		undoable: undoable{
+			daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{}},
+			clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
+			events: events{
+				others: map[string][]netip.Addr{}, former: map[string][]netip.Addr{}, since: map[string]*aftermath{},
+			},
 		},
 	}
 	r.runtime, r.proxies = &libcni{r}, &libcni{r}
