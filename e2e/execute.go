@@ -139,7 +139,9 @@ func (s *Suite) play(ctx context.Context, r *runner.Runner) error {
 	tell := s.stories[r.Env.Scenario.Name]
 	switch {
 	case tell != nil:
-		return tell(ctx, r.Env.Cluster)
+		err := tell(ctx, r.Env.Cluster)
+		s.keepFigures(r.Env.Cluster)
+		return err
 	case s.options.Soak.For == 0:
 		return r.Steps(ctx)
 	}
@@ -151,6 +153,19 @@ func (s *Suite) play(ctx context.Context, r *runner.Runner) error {
 		s.note("%s", unfinished.Note)
 	}
 	return err
+}
+
+// keepFigures puts what a cluster measured into the report.
+func (s *Suite) keepFigures(c cluster.Cluster) {
+	measured, ok := c.(cluster.Measured)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range measured.Figures() {
+		s.report.KeepFigure(f)
+	}
 }
 
 // soakFailure returns the failure of a soak; nil if there was none, or no soak.
@@ -216,6 +231,11 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	var unfit *cluster.UnfitError
 	if errors.As(err, &unfit) {
 		s.skipFor(err, unfit, result)
+		return
+	}
+	var beyond *cluster.BeyondError
+	if errors.As(err, &beyond) {
+		result.Result, result.Reason = report.NotApplicable, beyond.Reason
 		return
 	}
 	result.Result, result.Reason = report.Fail, err.Error()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -22,6 +23,7 @@ func main() {
 
 func run(args []string) error {
 	if bundle := bundleOf(args); bundle != "" {
+		wait()
 		if err := withoutGroup(filepath.Join(bundle, "config.json")); err != nil {
 			return err
 		}
@@ -33,6 +35,24 @@ func run(args []string) error {
 	runc := filepath.Join(filepath.Dir(self), "runc")
 	// runc goes on without a group only in this mode, and only if the container asks for none.
 	return syscall.Exec(runc, append([]string{runc, "--rootless=true"}, args...), os.Environ())
+}
+
+// holdFile keeps containers from starting while it exists, and heldFile says that one waits. Scenarios use that to end
+// containerd between its calls of the plugins and the start of the sandbox.
+const (
+	holdFile = "/run/containerd/cnitest-hold-sandboxes"
+	heldFile = "/run/containerd/cnitest-sandbox-held"
+)
+
+// wait waits while there is a holdFile.
+func wait() {
+	for {
+		if _, err := os.Stat(holdFile); err != nil {
+			return
+		}
+		_ = os.WriteFile(heldFile, nil, 0o644)
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // bundleOf returns the directory of a container that is to be created; empty for other commands.

@@ -17,6 +17,7 @@ func Abilities() []Ability {
 		{"StoryBackend", "a backend that has its own scenarios, written in Go, in addition to the scenario files"},
 		{"Runtime", "a cluster whose own container runtime attaches pods, in place of agents"},
 		{"Proxies", "a cluster whose own proxies program services, in place of agents"},
+		{"Measured", "a cluster that measured times while its backend's scenarios ran: they go into the report"},
 		{"Losable", "a cluster whose machines can become unreachable: failures meanwhile are failures of the lab"},
 		{"Leasing", "a cluster with a DHCP server of the lab: scenarios can wait for leases to be renewed and released"},
 		{"Enterable", "a cluster whose places can be entered from a shell: --keep-on-failure says how"},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/netip"
 
+	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -92,6 +93,13 @@ type Story struct {
 	Features          []scenario.Feature
 	Covers            []string
 	Run               func(ctx context.Context, c Cluster) error
+}
+
+// Measured is a cluster that measured times while a story ran on it.
+type Measured interface {
+	Cluster
+	// Figures returns what was measured until now.
+	Figures() []report.Figure
 }
 
 // StoriesOf returns the scenarios that a backend has besides the scenario files; most have none.

@@ -15,7 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
-// Newest is the version of the specification at which most duties are asked.
+// Newest is the version of the specification at which most duties are asked, unless Options.CNIVersion has another.
 const Newest = "1.1.0"
 
 // The places of the plugins in a chain.
@@ -37,6 +37,8 @@ type bench struct {
 	agent   *agent.Client
 	// network is the name of the duty's network, and begins the names of its pods.
 	network string
+	// version is the version of its networks, where the duty is not about versions.
+	version string
 	// log is where its plugins record their calls.
 	log   string
 	plain *plain

@@ -22,7 +22,7 @@ func configuration() map[string]func(context.Context, *bench) error {
 
 func checkNames(ctx context.Context, b *bench) error {
 	named := func(name string) (Answer, []call, error) {
-		c := b.newChain(Newest)
+		c := b.newChain(b.version)
 		c.list["name"] = name
 		if err := b.use(ctx, c); err != nil {
 			return Answer{}, nil, err
@@ -72,7 +72,7 @@ func (b *bench) disabled(ctx context.Context, key string, verb cni.Verb, ability
 	if err := b.need(ability); err != nil {
 		return Answer{}, nil, err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.list[key] = true
 	if err := b.use(ctx, c); err != nil {
 		return Answer{}, nil, err
@@ -91,7 +91,7 @@ func (b *bench) disabled(ctx context.Context, key string, verb cni.Verb, ability
 
 // withFolder returns a chain whose last plugin is in the folder of the network.
 func (b *bench) withFolder() *chain {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.folders = map[string][]map[string]any{b.network: {c.plugins[2]}}
 	c.plugins = c.plugins[:2]
 	return c
@@ -164,7 +164,7 @@ func checkOtherFolder(ctx context.Context, b *bench) error {
 		return err
 	}
 	c := b.withFolder()
-	c.folders[b.network+"-other"] = []map[string]any{b.plugin("other", Newest)}
+	c.folders[b.network+"-other"] = []map[string]any{b.plugin("other", b.version)}
 	places, err := b.places(ctx, c)
 	switch {
 	case err != nil:
@@ -176,7 +176,7 @@ func checkOtherFolder(ctx context.Context, b *bench) error {
 }
 
 func checkEveryObject(ctx context.Context, b *bench) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	if err := b.use(ctx, c); err != nil {
 		return err
 	}
@@ -223,7 +223,7 @@ func checkNumbers(ctx context.Context, b *bench) error {
 
 // passesOn checks that every verb passes keys on.
 func (b *bench) passesOn(ctx context.Context, keys map[string]any, equal func(a, b any, _ ...cmp.Option) bool) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	for _, p := range c.plugins {
 		for key, value := range keys {
 			p[key] = value

@@ -19,7 +19,7 @@ func deriving() map[string]func(context.Context, *bench) error {
 }
 
 func checkObject(ctx context.Context, b *bench) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.plugins[0]["name"], c.plugins[0]["cniVersion"] = "other", "0.3.1"
 	for _, plugin := range c.plugins {
 		plugin["only-"+plugin["place"].(string)] = true
@@ -32,7 +32,7 @@ func checkObject(ctx context.Context, b *bench) error {
 		return err
 	}
 	for _, c := range calls {
-		for key, want := range map[string]string{"name": b.network, "cniVersion": Newest} {
+		for key, want := range map[string]string{"name": b.network, "cniVersion": b.version} {
 			if c.config[key] != want {
 				return wrongf("%s gets %q: %s, want %q as the network has", c.name(), key, inJSON(c.config[key]), want)
 			}
@@ -51,7 +51,7 @@ func (b *bench) capableLife(ctx context.Context) ([]call, error) {
 	if err := b.need(TakesCapabilities); err != nil {
 		return nil, err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.capable()
 	if err := b.use(ctx, c); err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func checkRuntimeConfig(ctx context.Context, b *bench) error {
 }
 
 func checkNoCapabilities(ctx context.Context, b *bench) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.capable()
 	if err := b.use(ctx, c); err != nil {
 		return err
@@ -129,7 +129,7 @@ func checkResults(ctx context.Context, b *bench) error {
 		return wrongf("%s gets the prevResult %s, and no plugin is before it", calls[0].name(), inJSON(value))
 	}
 	for i, before := range inOrder[:2] {
-		if err := checkPrevious(calls[i+1:i+2], resultOf(before, Newest)); err != nil {
+		if err := checkPrevious(calls[i+1:i+2], resultOf(before, b.version)); err != nil {
 			return err
 		}
 	}
@@ -143,14 +143,14 @@ func checkHalts(ctx context.Context, b *bench) error {
 		}
 		op := Operation{Pod: b.pod(strings.ToLower(string(t.verb)))}
 		if t.verb != cni.Add {
-			if err := b.use(ctx, b.newChain(Newest)); err != nil {
+			if err := b.use(ctx, b.newChain(b.version)); err != nil {
 				return err
 			}
 			if _, err := b.add(ctx, op); err != nil {
 				return err
 			}
 		}
-		c := b.newChain(Newest)
+		c := b.newChain(b.version)
 		// The words are no excuse: "not found" is not "nothing to do".
 		const says = "the one in the middle says that something was not found"
 		c.order(middle, t.verb, stub.Behaviour{Code: 100, Msg: says})
@@ -177,7 +177,7 @@ func checkGoesOn(ctx context.Context, b *bench) error {
 	if err := b.need(CanGC); err != nil {
 		return err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	says := map[string]string{first: "the first one says no", last: "the last one says no"}
 	for place, msg := range says {
 		c.order(place, cni.GC, stub.Behaviour{Code: 100, Msg: msg})

@@ -8,6 +8,7 @@
 package duty
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type Options struct {
 	Node *agent.Client
 	// Label is a part of the names of networks and pods, letters and digits. Every Run on a node needs another one.
 	Label string
+	// CNIVersion is the version of the specification at which most duties are asked, the highest that the runtime
+	// knows; empty means Newest.
+	CNIVersion string
 	// Match chooses duties by their ids; nil asks all.
 	Match func(id string) bool
 	// Done is called after each duty, unless it is nil.
@@ -77,7 +81,8 @@ func judge(ctx context.Context, options Options, life *plain, r *contract.Requir
 ) report.Result {
 	b := &bench{
 		runtime: options.Runtime, agent: options.Node, plain: life, network: r.ID + options.Label,
-		log: filepath.Join("/run/cnitest-runtime", r.ID+options.Label),
+		version: cmp.Or(options.CNIVersion, Newest),
+		log:     filepath.Join("/run/cnitest-runtime", r.ID+options.Label),
 	}
 	result := report.Result{
 		ID: r.ID, Title: r.Text, Why: r.Why, Kind: "requirement", Plugin: options.Runtime.Name(),

@@ -28,7 +28,7 @@ func checkValidAttachments(ctx context.Context, b *bench) error {
 	if err := b.need(CanGC); err != nil {
 		return err
 	}
-	if err := b.use(ctx, b.newChain(Newest)); err != nil {
+	if err := b.use(ctx, b.newChain(b.version)); err != nil {
 		return err
 	}
 	for _, op := range []Operation{
@@ -97,7 +97,7 @@ func checkValid(c call, alive map[attachment]bool) error {
 const work = 600 * time.Millisecond
 
 func checkOneContainer(ctx context.Context, b *bench) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.order(first, cni.Add, stub.Behaviour{Delay: work})
 	if err := b.use(ctx, c); err != nil {
 		return err
@@ -133,7 +133,7 @@ func checkGCAlone(ctx context.Context, b *bench) error {
 	if err := b.need(CanGC); err != nil {
 		return err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.order(first, cni.Add, stub.Behaviour{Delay: work})
 	c.order(first, cni.GC, stub.Behaviour{Delay: work})
 	if err := b.use(ctx, c); err != nil {

@@ -24,7 +24,7 @@ func lifecycle() map[string]func(context.Context, *bench) error {
 // begin attaches a pod to a network of three plugins.
 func (b *bench) begin(ctx context.Context) (op Operation, calls []call, err error) {
 	op.Pod = b.pod("a")
-	if err := b.use(ctx, b.newChain(Newest)); err != nil {
+	if err := b.use(ctx, b.newChain(b.version)); err != nil {
 		return op, nil, err
 	}
 	calls, err = b.add(ctx, op)
@@ -79,10 +79,10 @@ func checkResultOfDel(ctx context.Context, b *bench) error {
 		return err
 	}
 	first := calls[:min(len(inOrder), len(calls))]
-	if err := checkPrevious(first, resultOf(last, Newest)); err != nil {
+	if err := checkPrevious(first, resultOf(last, b.version)); err != nil {
 		return err
 	}
-	if err := checkPrevious(calls[len(first):], resultOf(last, Newest)); err != nil {
+	if err := checkPrevious(calls[len(first):], resultOf(last, b.version)); err != nil {
 		return wrongf("DEL is called again, and then %s", err.Error())
 	}
 	return nil
@@ -125,7 +125,7 @@ func checkOutside(ctx context.Context, b *bench) error {
 	if err := b.need(CanCheck); err != nil {
 		return err
 	}
-	if err := b.use(ctx, b.newChain(Newest)); err != nil {
+	if err := b.use(ctx, b.newChain(b.version)); err != nil {
 		return err
 	}
 	_, calls, err := b.run(ctx, Operation{Verb: cni.Check, Pod: b.pod("never")})
@@ -166,15 +166,15 @@ func checkResultOfCheck(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		if err := checkPrevious(calls, resultOf(want, Newest)); err != nil || want == middle {
+		if err := checkPrevious(calls, resultOf(want, b.version)); err != nil || want == middle {
 			return err
 		}
 		op.Verb = cni.Del
 		if _, err := b.must(ctx, op, reversed); err != nil {
 			return err
 		}
-		c := b.newChain(Newest)
-		c.plugins[2][stub.Key].(stub.Orders).On[string(cni.Add)] = stub.Behaviour{Result: resultOf(middle, Newest)}
+		c := b.newChain(b.version)
+		c.plugins[2][stub.Key].(stub.Orders).On[string(cni.Add)] = stub.Behaviour{Result: resultOf(middle, b.version)}
 		if err := b.use(ctx, c); err != nil {
 			return err
 		}
@@ -203,7 +203,7 @@ func checkSameParameters(ctx context.Context, b *bench) error {
 	if err := b.need(CanCheck); err != nil {
 		return err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.capable()
 	if err := b.use(ctx, c); err != nil {
 		return err
@@ -246,7 +246,7 @@ func parametersOf(c call) []string {
 }
 
 func checkFailedAdd(ctx context.Context, b *bench) error {
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.order(middle, cni.Add, stub.Behaviour{Code: 100, Msg: "middle says no"})
 	if err := b.use(ctx, c); err != nil {
 		return err
@@ -274,7 +274,7 @@ func checkFailedAdd(ctx context.Context, b *bench) error {
 }
 
 func checkSandbox(ctx context.Context, b *bench) error {
-	if err := b.use(ctx, b.newChain(Newest)); err != nil {
+	if err := b.use(ctx, b.newChain(b.version)); err != nil {
 		return err
 	}
 	owner := map[string]string{}
@@ -310,7 +310,7 @@ func checkMissingProgram(ctx context.Context, b *bench) error {
 	if err := b.agent.WriteFile(ctx, program); err != nil {
 		return err
 	}
-	c := b.newChain(Newest)
+	c := b.newChain(b.version)
 	c.plugins[1]["type"] = vanishing
 	if err := b.use(ctx, c); err != nil {
 		return err
@@ -361,5 +361,5 @@ func checkRestart(ctx context.Context, b *bench) error {
 		return err
 	}
 	// What a runtime keeps after a first DEL has nothing to do with its restart.
-	return checkPrevious(calls[:min(len(inOrder), len(calls))], resultOf(last, Newest))
+	return checkPrevious(calls[:min(len(inOrder), len(calls))], resultOf(last, b.version))
 }

@@ -37,7 +37,7 @@ func (b *bench) plainLife(ctx context.Context) ([]call, error) {
 		if b.runtime.Lacks(TakesArgs) == "" {
 			op.Args = plainArgs
 		}
-		if p.err = b.use(ctx, b.newChain(Newest)); p.err == nil {
+		if p.err = b.use(ctx, b.newChain(b.version)); p.err == nil {
 			p.calls, p.err = b.life(ctx, op)
 		}
 		p.told = b.told
@@ -64,7 +64,7 @@ func checkNamespace(ctx context.Context, b *bench) error {
 	own := &bench{network: b.network, log: b.log + "-own", agent: b.agent}
 	if _, err := b.agent.Plugin(ctx, agent.PluginArgs{
 		Plugin: stub.Chained, BinDirs: []string{stub.Dir}, Env: []string{"CNI_COMMAND=STATUS"},
-		Stdin: []byte(inJSON(own.plugin(first, Newest))),
+		Stdin: []byte(inJSON(own.plugin(first, b.version))),
 	}); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func checkNamespace(ctx context.Context, b *bench) error {
 var identifier = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`)
 
 func checkContainerID(ctx context.Context, b *bench) error {
-	if err := b.use(ctx, b.newChain(Newest)); err != nil {
+	if err := b.use(ctx, b.newChain(b.version)); err != nil {
 		return err
 	}
 	owner := map[string]string{}

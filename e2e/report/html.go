@@ -26,6 +26,7 @@ func Style() template.CSS { return template.CSS(pageStyle) }
 func (r *Report) WriteHTML(out io.Writer) error {
 	page, err := template.New("page").Funcs(template.FuncMap{
 		"anchor": anchor, "callTimesNote": func() string { return callTimesNote },
+		"figuresNote": func() string { return figuresNote },
 		"group": func(title string, open bool, results []Result) group {
 			return group{title, open, results}
 		},

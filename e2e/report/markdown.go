@@ -204,6 +204,7 @@ func (r *Report) markdownTail() string {
 		}
 	}
 	b.WriteString(r.markdownTimes())
+	b.WriteString(r.markdownFigures())
 	section("Skipped", r.with(Skipped))
 	section("Known upstream", r.with(KnownUpstream))
 	section("About plugins that are not under test", r.Findings())

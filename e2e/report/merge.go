@@ -27,6 +27,7 @@ func Merge(parts []Part) (*Report, error) {
 	slices.SortFunc(parts, func(a, b Part) int { return cmp.Compare(a.number(), b.number()) })
 	merged := *parts[0].Report
 	merged.Results, merged.Scores, merged.CallTimes, merged.Residue, merged.FailureModes = nil, nil, nil, nil, nil
+	merged.Figures = nil
 	merged.DurationSeconds, merged.Notes = 0, nil
 	if merged.Runs != nil {
 		merged.Runs = &Runs{Count: merged.Runs.Count}
@@ -203,6 +204,9 @@ func (r *Report) add(shard *Report) {
 	}
 	for _, times := range shard.CallTimes {
 		r.addTimes(times)
+	}
+	for _, figure := range shard.Figures {
+		r.KeepFigure(figure)
 	}
 	for _, residue := range shard.Residue {
 		if !slices.Contains(r.Residue, residue) {

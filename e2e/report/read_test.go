@@ -49,7 +49,7 @@ var optional = []string{
 	"lab.hosts.behind", "callTimes", "callTimes.paired", "callTimes.paired.growth",
 	"implementation.organization", "implementation.project", "implementation.url", "implementation.version",
 	"implementation.contact", "interrupted", "runs", "inputs", "inputs.selection", "inputs.quick", "inputs.shard",
-	"inputs.shards", "digest",
+	"inputs.shards", "digest", "figures", "figures.worstSeconds", "figures.limitSeconds",
 }
 
 // accepted reports whether ReadFile accepts a document.

@@ -93,6 +93,8 @@ type Report struct {
 	Scores []Score `json:"scores"`
 	// CallTimes has a row for each verb of each plugin whose calls succeeded; empty if none did.
 	CallTimes []CallTime `json:"callTimes,omitempty"`
+	// Figures are what a container runtime waits for; empty without one.
+	Figures []Figure `json:"figures,omitempty"`
 	// Residue is what the first attachment leaves on a node without later ones adding to it.
 	Residue []Residue `json:"residue"`
 	// Notes are for the user, such as how addresses were divided.

@@ -175,6 +175,11 @@ func fullReport() *report.Report {
 			},
 			{Plugin: "route", Verb: "GC", Calls: 1, MedianSeconds: 0.003, P99Seconds: 0.003},
 		},
+		Figures: []report.Figure{
+			{What: "DEL while ipamd hangs", Times: 3, MedianSeconds: 0.5, WorstSeconds: 0.75, LimitSeconds: 1.5},
+			{What: "RunPodSandbox", Times: 15, MedianSeconds: 0.1, WorstSeconds: 0.2},
+			{What: "STATUS", Times: 40, MedianSeconds: 0.008},
+		},
 		Residue: []report.Residue{{Plugin: "route", Item: "link eno1.host", Change: "+ link eno1.host: <UP>"}},
 		Notes:   []string{"a note"},
 	}

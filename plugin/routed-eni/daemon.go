@@ -23,6 +23,11 @@ import (
 // fails at once.
 const daemonTimeout = 5 * time.Second
 
+// releaseTimeout is the same for giving back an address: a node that is shut down leaves each pod about a second and a
+// half, and what the DEL that is then cut off has not done yet stays. A daemon that only is slow reads the request
+// later, and releases the address although nobody waits any longer.
+const releaseTimeout = time.Second
+
 // daemon is the plugin's client of ipamd.
 type daemon struct {
 	socket string
@@ -157,7 +162,7 @@ func (d *daemon) assigned(a record.Attachment) (allocation, error) {
 
 // release gives back the address of an attachment and returns it, or the zero value if there was none.
 func (d *daemon) release(a record.Attachment, pod podArgs) (netip.Addr, error) {
-	ctx, cancel := d.context()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	reply, err := rpc.NewCNIBackendClient(d.conn).DelNetwork(ctx, &rpc.DelNetworkRequest{
 		K8S_POD_NAME: string(pod.K8S_POD_NAME), K8S_POD_NAMESPACE: string(pod.K8S_POD_NAMESPACE),

@@ -2,11 +2,9 @@ package cri
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"path"
 	"strings"
-	"text/template"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +23,7 @@ import (
 // These are paths on the nodes.
 const (
 	toolDir    = "/opt/cni/containerd"
+	oldToolDir = "/opt/cni/containerd-old"
 	rootDir    = "/var/lib/containerd"
 	stateDir   = "/run/containerd"
 	socket     = stateDir + "/containerd.sock"
@@ -49,50 +48,66 @@ func Mounts() netns.Mounts {
 	return netns.Mounts{Tmpfs: []string{rootDir, stateDir}, ControlGroups: true}
 }
 
-//go:embed config.toml
-var configText string
-
 // Configuration is what a containerd of a node is told about its network.
 type Configuration struct {
+	// BinDirs are the directories of plugins; the last one is the lab's own.
 	BinDirs     []string
 	ConflistDir string
-	// Debug makes it log what it does.
-	Debug bool
 }
 
 // Containerd is a containerd on a node.
 type Containerd struct {
 	node   *cluster.Node
+	nodes  netns.Lab
+	tools  *tools
+	config Configuration
 	conn   *grpc.ClientConn
 	api    criapi.RuntimeServiceClient
 	images criapi.ImageServiceClient
 }
 
-// Start starts a containerd on a node of StartNodes, and gives it the sandboxes' image.
-func Start(
+// start starts a containerd on a node of StartNodes, and gives it the sandboxes' image.
+func (t *tools) start(
 	ctx context.Context, nodes netns.Lab, node *cluster.Node, config Configuration,
 ) (_ *Containerd, err error) {
-	c := &Containerd{node: node}
+	c := &Containerd{node: node, nodes: nodes, tools: t, config: config}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%s: %w", node.Name, err)
 			c.close()
 		}
 	}()
-	var text strings.Builder
-	if err := template.Must(template.New("config").Parse(configText)).Execute(&text, map[string]any{
-		"root": rootDir, "state": stateDir, "socket": socket, "image": image, "tools": toolDir,
-		"binDirs": config.BinDirs, "conflistDir": config.ConflistDir,
-		"level": map[bool]string{false: "info", true: "debug"}[config.Debug],
-	}); err != nil {
+	if err := c.boot(ctx); err != nil {
 		return nil, err
 	}
-	err = node.Agent.WriteFile(ctx, agent.File{Path: configFile, Mode: 0o644, Data: []byte(text.String())})
-	if err != nil {
-		return nil, err
+	return c, c.importImage(ctx)
+}
+
+// configure writes the configuration for the version of containerd.
+func (c *Containerd) configure(ctx context.Context) error {
+	if c.tools.first() {
+		if err := c.tools.linkPlugins(ctx, c.node.Agent, c.config.BinDirs); err != nil {
+			return err
+		}
+	}
+	var text strings.Builder
+	if err := c.tools.config().Execute(&text, map[string]any{
+		"root": rootDir, "state": stateDir, "socket": socket, "image": image, "tools": c.tools.node,
+		"binDirs": c.config.BinDirs, "lastDir": c.config.BinDirs[len(c.config.BinDirs)-1],
+		"conflistDir": c.config.ConflistDir,
+	}); err != nil {
+		return err
+	}
+	return c.node.Agent.WriteFile(ctx, agent.File{Path: configFile, Mode: 0o644, Data: []byte(text.String())})
+}
+
+// boot starts containerd on a node on which none ran since the node started.
+func (c *Containerd) boot(ctx context.Context) (err error) {
+	if err := c.configure(ctx); err != nil {
+		return err
 	}
 	// A containerd that starts again listens at the same path.
-	c.conn, err = grpc.NewClient("unix://"+nodes.PathTo(&node.Place, socket),
+	c.conn, err = grpc.NewClient("unix://"+c.nodes.PathTo(&c.node.Place, socket),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -102,20 +117,17 @@ func Start(
 			MinConnectTimeout: startTime,
 		}))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.api, c.images = criapi.NewRuntimeServiceClient(c.conn), criapi.NewImageServiceClient(c.conn)
-	if err := c.Up(ctx); err != nil {
-		return nil, err
-	}
-	return c, c.importImage(ctx)
+	return c.Up(ctx)
 }
 
 // Up starts containerd when it does not run, and waits until it answers.
 func (c *Containerd) Up(ctx context.Context) error {
 	if err := c.node.Agent.StartDaemon(ctx, agent.DaemonArgs{
-		Name: daemonName, Command: []string{path.Join(toolDir, "containerd"), "--config", configFile}, Socket: socket,
-		Within: startTime, Env: []string{"TMPDIR=" + stateDir},
+		Name: daemonName, Command: []string{path.Join(c.tools.node, "containerd"), "--config", configFile},
+		Socket: socket, Within: startTime, Env: []string{"TMPDIR=" + stateDir},
 	}); err != nil {
 		return err
 	}
@@ -124,7 +136,9 @@ func (c *Containerd) Up(ctx context.Context) error {
 	defer cancel()
 	return c.poll(ctx, "containerd does not get ready", func() (bool, error) {
 		_, err := c.api.ListPodSandbox(ctx, &criapi.ListPodSandboxRequest{})
-		if status.Code(err) == codes.Unavailable {
+		// Version 1.x has no code for it.
+		if status.Code(err) == codes.Unavailable ||
+			strings.HasSuffix(status.Convert(err).Message(), "server is not initialized yet") {
 			return false, nil
 		}
 		return true, c.failed("ListPodSandbox", err)
@@ -154,8 +168,8 @@ func (c *Containerd) Stop(ctx context.Context) error { return c.node.Agent.StopD
 // importImage loads the sandboxes' image, and waits until the CRI knows it.
 func (c *Containerd) importImage(ctx context.Context) error {
 	reply, err := c.node.Agent.Command(ctx, agent.CommandArgs{Argv: []string{
-		path.Join(toolDir, "ctr"), "--address", socket, "--namespace", imageNamespace, "images", "import",
-		path.Join(toolDir, "pause.tar"),
+		path.Join(c.tools.node, "ctr"), "--address", socket, "--namespace", imageNamespace, "images", "import",
+		path.Join(c.tools.node, "pause.tar"),
 	}})
 	if err != nil {
 		return err

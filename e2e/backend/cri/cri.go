@@ -16,11 +16,10 @@
 package cri
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -34,18 +33,19 @@ import (
 
 // Options select the runtime.
 type Options struct {
-	// Tools is the directory with the programs that `make cri-tools` builds. Required.
+	// Tools is the directory with the programs that `make cri-tools` or `make cri-1-tools` builds. Required.
 	Tools string
+	// OldTools is such a directory with an earlier containerd, for the scenario in which it is replaced; empty leaves
+	// that out.
+	OldTools string
 	// Command starts an agent, as netns.Backend.Command.
 	Command []string
-	// Debug makes containerd log what it does.
-	Debug bool
 }
 
 // Backend makes clusters whose nodes have a containerd.
 type Backend struct {
-	tools string // without symbolic links
-	debug bool
+	tools *tools
+	old   *tools // nil without
 	nodes *netns.Backend
 }
 
@@ -54,13 +54,24 @@ func Open(options Options) (*Backend, error) {
 	if err := Usable(); err != nil {
 		return nil, err
 	}
-	tools, err := findTools(options.Tools)
+	tools, err := findTools(options.Tools, toolDir)
 	if err != nil {
 		return nil, err
 	}
-	return &Backend{
-		tools: tools, debug: options.Debug, nodes: &netns.Backend{Command: options.Command, Mounts: Mounts()},
-	}, nil
+	b := &Backend{tools: tools, nodes: &netns.Backend{Command: options.Command, Mounts: Mounts()}}
+	if options.OldTools != "" {
+		b.old, err = findTools(options.OldTools, oldToolDir)
+	}
+	return b, err
+}
+
+// CNIVersion returns the highest version of the CNI specification that all of the containerds know; empty if they know
+// every version.
+func (b *Backend) CNIVersion() string {
+	if b.old != nil {
+		return cmp.Or(b.old.cniVersion(), b.tools.cniVersion())
+	}
+	return b.tools.cniVersion()
 }
 
 // Usable returns the reason why this process cannot start a containerd, or nil.
@@ -70,26 +81,6 @@ func Usable() error {
 			"may not make; run cnitest as root, or leave out --backend cri"}
 	}
 	return nil
-}
-
-// toolNames are the files of the directory of tools.
-func toolNames() []string {
-	return []string{"containerd", "containerd-shim-runc-v2", "ctr", "pause.tar", "runc", "runc-nocgroup"}
-}
-
-// findTools returns the absolute path of a directory that has all tools.
-func findTools(dir string) (string, error) {
-	for _, name := range toolNames() {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return "", &cluster.UnfitError{Reason: fmt.Sprintf("backend cri: %v; make cri-tools builds it, and "+
-				"--cri-tools names its directory", err)}
-		}
-	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	return filepath.EvalSymlinks(abs)
 }
 
 // Name returns "cri".
@@ -109,12 +100,9 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 			plays = append(plays, thing)
 		}
 	}
-	switch {
-	case len(plays) > 0:
+	if len(plays) > 0 {
 		return &cluster.BeyondError{Reason: "it plays a container runtime, and here containerd attaches pods: it " +
 			strings.Join(plays, ", ")}
-	case needs.Reboot:
-		return &cluster.BeyondError{Reason: "it reboots a node, and the state of its containerd would not survive that"}
 	}
 	return nil
 }
@@ -125,7 +113,10 @@ func (b *Backend) StartNodes(ctx context.Context, req cluster.Request) (netns.La
 	if req.Programs == nil {
 		req.Programs = map[string]string{}
 	}
-	req.Programs[toolDir] = b.tools
+	req.Programs[toolDir] = b.tools.dir
+	if b.old != nil {
+		req.Programs[oldToolDir] = b.old.dir
+	}
 	c, err := b.nodes.Start(ctx, req)
 	if err != nil {
 		return nil, err
@@ -141,7 +132,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	}
 	l := &lab{
 		Lab: nodes, network: req.Conflist.Network, runtimes: make([]*Containerd, len(nodes.Nodes())),
-		pods: map[string]*Containerd{},
+		tools: b.tools, old: b.old, target: req.Target, pods: map[string]*Containerd{},
 	}
 	defer func() {
 		if err != nil {
@@ -154,11 +145,17 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 			if err := node.Agent.InstallStubs(ctx); err != nil {
 				return err
 			}
-			l.runtimes[i], err = Start(ctx, nodes, node, Configuration{
+			config := Configuration{
 				// Stories put stubs into the chain.
 				BinDirs: append(slices.Clone(node.BinDirs), stub.Dir), ConflistDir: netns.ConflistDir,
-				Debug: b.debug,
-			})
+			}
+			if b.old != nil && b.old.first() {
+				// What is there from the start does not stay behind.
+				if err := b.old.linkPlugins(ctx, node.Agent, config.BinDirs); err != nil {
+					return err
+				}
+			}
+			l.runtimes[i], err = b.tools.start(ctx, nodes, node, config)
 			return err
 		})
 	}

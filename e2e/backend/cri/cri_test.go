@@ -164,10 +164,6 @@ func TestBackend_Missing(t *testing.T) {
 			name: "a runtime", needs: scenario.Needs{Runtime: []string{scenario.ChangesConflist, "deletes twice"}},
 			want: "it plays a container runtime, and here containerd attaches pods: it deletes twice",
 		},
-		{
-			name: "a reboot", needs: scenario.Needs{Reboot: true},
-			want: "it reboots a node, and the state of its containerd would not survive that",
-		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := b.Missing(t.Context(), tt.needs)
@@ -184,19 +180,32 @@ func TestBackend_Missing(t *testing.T) {
 
 func TestFindTools(t *testing.T) {
 	dir := t.TempDir()
-	for i, name := range toolNames() {
-		_, err := findTools(dir)
-		if want := name + ": no such file or directory; make cri-tools builds it"; err == nil ||
-			!strings.Contains(err.Error(), want) {
-			t.Errorf("with %d tools got %v, want %s", i, err, want)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o755); err != nil {
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := findTools(dir); err != nil {
-		t.Error(err)
+	wants := func(want string) {
+		t.Helper()
+		if _, err := findTools(dir, toolDir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
 	}
+	for _, name := range toolNames() {
+		wants(name + ": no such file or directory; make cri-tools builds it")
+		write(name, "#!/bin/sh\necho containerd example.org/containerd v2.4.2 abc\n")
+	}
+	if got, err := findTools(dir, toolDir); err != nil || got.version != "2.4.2" || got.cniVersion() != "" {
+		t.Errorf("got %+v, %v, want version 2.4.2, which knows all versions", got, err)
+	}
+	write("containerd", "#!/bin/sh\necho containerd example.org/containerd 1.6.20~ds1 1.6.20~ds1-1\n")
+	wants("loopback: no such file or directory")
+	write("loopback", "")
+	if got, err := findTools(dir, toolDir); err != nil || got.version != "1.6.20~ds1" || got.cniVersion() != "1.0.0" {
+		t.Errorf("got %+v, %v, want version 1.6.20~ds1, which knows 1.0.0", got, err)
+	}
+	write("containerd", "#!/bin/sh\necho containerd example.org/containerd 1.5.0 abc\n")
+	wants("want version 1.6 or later, got \"containerd example.org/containerd 1.5.0 abc\"")
 	if !slices.IsSorted(toolNames()) {
 		t.Error("want the tools in order")
 	}

@@ -31,8 +31,11 @@ type Driver struct {
 }
 
 // NewDriver starts a containerd on a node of StartNodes.
-func NewDriver(ctx context.Context, nodes netns.Lab, node *cluster.Node) (*Driver, error) {
-	c, err := Start(ctx, nodes, node, Configuration{BinDirs: []string{stub.Dir}, ConflistDir: dutyDir})
+func (b *Backend) NewDriver(ctx context.Context, nodes netns.Lab, node *cluster.Node) (*Driver, error) {
+	if err := node.Agent.InstallStubs(ctx); err != nil {
+		return nil, err
+	}
+	c, err := b.tools.start(ctx, nodes, node, Configuration{BinDirs: []string{stub.Dir}, ConflistDir: dutyDir})
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +50,10 @@ func (d *Driver) Lacks(ability duty.Ability) string {
 	switch ability {
 	case duty.CanCheck, duty.CanGC:
 		return "the CRI has no call for " + string(ability) + ", and containerd does not call it by itself"
+	case duty.CanStatus:
+		if d.containerd.tools.first() {
+			return "containerd " + d.containerd.tools.version + " knows no CNI 1.1.0, and so no STATUS"
+		}
 	case duty.TakesID:
 		return "containerd chooses the ids of sandboxes"
 	case duty.TakesName:

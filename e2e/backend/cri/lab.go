@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e/backend/internal/libcnicache"
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/calltime"
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/target"
 )
 
 // lab is a cluster of the netns backend whose nodes have a containerd.
@@ -18,8 +22,13 @@ type lab struct {
 	network  string
 	runtimes []*Containerd // by node
 
-	mu   sync.Mutex
-	pods map[string]*Containerd // by their names: the runtime that was asked for them
+	tools  *tools
+	old    *tools // nil without
+	target *target.Target
+
+	mu      sync.Mutex
+	pods    map[string]*Containerd // by their names: the runtime that was asked for them
+	figures []report.Figure
 }
 
 // runtimeOf returns the containerd of a node.
@@ -108,9 +117,24 @@ func (l *lab) Evidence(ctx context.Context) map[string]string {
 	return found
 }
 
-// Reboot returns an error.
-func (l *lab) Reboot(context.Context, *cluster.Node) error {
-	return errors.New("the state of a containerd does not survive a reboot of its node here")
+// Figures returns what stories measured.
+func (l *lab) Figures() []report.Figure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.figures)
+}
+
+// keep adds a figure of times, and returns its median; a limit of 0 is none.
+func (l *lab) keep(what string, limit time.Duration, times []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	median := calltime.Quantile(sorted, 0.5)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.figures = append(l.figures, report.Figure{
+		What: what, Times: len(sorted), MedianSeconds: median.Seconds(),
+		WorstSeconds: sorted[len(sorted)-1].Seconds(), LimitSeconds: limit.Seconds(),
+	})
+	return median
 }
 
 // Close ends the nodes, and with them everything in their namespaces.

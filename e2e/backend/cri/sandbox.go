@@ -70,9 +70,7 @@ func (c *Containerd) Remove(ctx context.Context, pod string) error {
 			errs = append(errs, err)
 			continue
 		}
-		if _, err := c.api.RemovePodSandbox(ctx, &criapi.RemovePodSandboxRequest{PodSandboxId: id}); err != nil {
-			errs = append(errs, c.failed("RemovePodSandbox of "+pod, err))
-		}
+		errs = append(errs, c.removeSandbox(ctx, id))
 	}
 	return errors.Join(errs...)
 }
@@ -81,6 +79,12 @@ func (c *Containerd) Remove(ctx context.Context, pod string) error {
 func (c *Containerd) StopSandbox(ctx context.Context, id string) error {
 	_, err := c.api.StopPodSandbox(ctx, &criapi.StopPodSandboxRequest{PodSandboxId: id})
 	return c.failed("StopPodSandbox", err)
+}
+
+// removeSandbox forgets a sandbox that was stopped.
+func (c *Containerd) removeSandbox(ctx context.Context, id string) error {
+	_, err := c.api.RemovePodSandbox(ctx, &criapi.RemovePodSandboxRequest{PodSandboxId: id})
+	return c.failed("RemovePodSandbox", err)
 }
 
 // Sandboxes returns the ids of the sandboxes of a pod, whatever their state.

@@ -142,6 +142,7 @@ func (f *runFlags) backendFlags() []string {
 		{"context", f.kind.kubeContext},
 		{"image", f.kind.image},
 		{"cri-tools", f.cri.tools},
+		{"old-cri-tools", f.cri.oldTools},
 		{"uplink", f.node.uplink},
 	} {
 		if flag[1] != "" {

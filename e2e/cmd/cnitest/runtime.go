@@ -225,11 +225,17 @@ func (f *runtimeFlags) ask(ctx context.Context, name string, out io.Writer) (*re
 		return nil, err
 	}
 	r.Kernel = hello.Kernel
+	cniVersion, err := f.cniVersion(name)
+	if err != nil {
+		return nil, err
+	}
+	r.Implementation.CNIVersion = cmp.Or(cniVersion, duty.Newest)
 	ids := f.chosen()
 	fmt.Fprintf(out, "%s: %s\n", name, duties(len(ids)))
 	r.Results, err = duty.Run(ctx, duty.Options{
-		Runtime: asked, Node: node, Match: func(id string) bool { return slices.Contains(ids, id) },
-		Done: func(res report.Result) { f.show(out, res) },
+		Runtime: asked, Node: node, CNIVersion: cniVersion,
+		Match: func(id string) bool { return slices.Contains(ids, id) },
+		Done:  func(res report.Result) { f.show(out, res) },
 	})
 	for i := range r.Results {
 		if r.Results[i].Result == report.Fail {
@@ -238,6 +244,18 @@ func (f *runtimeFlags) ask(ctx context.Context, name string, out io.Writer) (*re
 	}
 	r.DurationSeconds, r.Verdict = time.Since(r.Started).Seconds(), r.Judge()
 	return r, err
+}
+
+// cniVersion returns the highest version of the CNI specification that the runtime knows; empty if that is unknown.
+func (f *runtimeFlags) cniVersion(name string) (string, error) {
+	if name != cri.DriverName {
+		return "", nil
+	}
+	backend, err := f.cri.open()
+	if err != nil {
+		return "", err
+	}
+	return backend.CNIVersion(), nil
 }
 
 // start makes a node with a runtime.
@@ -287,7 +305,7 @@ func (f *runtimeFlags) startContainerd(ctx context.Context, request cluster.Requ
 	if err != nil {
 		return nil, nil, err
 	}
-	asked, err := cri.NewDriver(ctx, c, c.Nodes()[0])
+	asked, err := backend.NewDriver(ctx, c, c.Nodes()[0])
 	if err != nil {
 		_ = c.Close()
 		return nil, nil, err

@@ -28,6 +28,7 @@ func printSummary(out io.Writer, r *report.Report, dir string) {
 	printNotClaimed(out, r)
 	printScores(out, r)
 	printTimes(out, r)
+	printFigures(out, r)
 	printFindings(out, r)
 	printResidue(out, r.Residue)
 	for _, note := range r.Notes {
@@ -67,6 +68,20 @@ func printTimes(out io.Writer, r *report.Report) {
 			fmt.Fprintf(out, "calls of %s, in brackets how many times as long as a plugin that does nothing: %s\n",
 				p.Type, strings.Join(times, ", "))
 		}
+	}
+}
+
+// printFigures prints what a container runtime waits for, in a line each.
+func printFigures(out io.Writer, r *report.Report) {
+	for _, f := range r.Figures {
+		fmt.Fprintf(out, "%s: %s", f.What, f.Median())
+		if f.WorstSeconds > 0 {
+			fmt.Fprintf(out, ", %s at most", f.Worst())
+		}
+		if f.LimitSeconds > 0 {
+			fmt.Fprintf(out, " (limit %s)", f.Limit())
+		}
+		fmt.Fprintln(out)
 	}
 }
 

@@ -62,6 +62,8 @@ type Behaviour struct {
 	Hang bool `json:"hang,omitempty"`
 	// Delay is the time that it waits first.
 	Delay time.Duration `json:"delay,omitempty"`
+	// While is the path of a file: the stub first waits while it exists. Empty means that it does not wait.
+	While string `json:"while,omitempty"`
 	// Times limits how often it behaves so, counted in the log; 0 means always.
 	Times int `json:"times,omitempty"`
 	// Stderr is written to standard error.
@@ -189,6 +191,12 @@ func run(plugin string) (string, error) {
 		return c.handOn(plugin, verb, o)
 	}
 	time.Sleep(do.Delay)
+	for do.While != "" {
+		if _, err := os.Stat(do.While); err != nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	fmt.Fprint(os.Stderr, do.Stderr)
 	if do.Hang {
 		time.Sleep(time.Hour)
