@@ -338,7 +338,9 @@ func TestControls_are_complete(t *testing.T) {
 		t.Fatal(err)
 	}
 	passed, failed := map[string]bool{}, map[string]bool{}
-	for _, c := range slices.Concat(faulty(), faultyLeases(), faultyInProduction(), upstream(), services(), daemons(), clouds(), upgrades()) {
+	for _, c := range slices.Concat(
+		faulty(), faultyLeases(), faultyInProduction(), upstream(), services(), daemons(), clouds(), upgrades(),
+	) {
 		for name, want := range c.want {
 			passed[name] = passed[name] || want.result == report.Pass
 			failed[name] = failed[name] || want.result == report.Fail

@@ -95,20 +95,32 @@ func missingVariant(t *target.Target, wanted []string) string {
 	return ""
 }
 
-// missingProgram returns the program of the services' dataplane that a node lacks. Which programs plugins need is seen
-// when they look for them (package refusal).
+// missingProgram says which program a node lacks: that of the services' dataplane, or of an event. Which programs
+// plugins need is seen when they look for them (package refusal).
 func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
-	if len(sc.Services) == 0 || s.options.Nodes.Dataplane != service.Iptables {
-		return "", nil
+	type program struct{ name, missing string }
+	var programs []program
+	if len(sc.Services) > 0 && s.options.Nodes.Dataplane == service.Iptables {
+		programs = append(programs, program{
+			"iptables-restore", "the iptables dataplane calls iptables-restore, which is not installed",
+		})
 	}
-	const program = "iptables-restore"
-	for _, node := range c.Nodes() {
-		found, err := node.Agent.Programs(ctx, []string{program})
-		if err != nil {
-			return "", err
+	for _, name := range sc.Needs().Events {
+		if kind, _ := scenario.EventNamed(name); kind.Program != "" {
+			programs = append(programs, program{
+				kind.Program, fmt.Sprintf("it has no %s; apt-get install %s", kind.Program, kind.Package),
+			})
 		}
-		if len(found) == 0 {
-			return fmt.Sprintf("%s: the iptables dataplane calls %s, which is not installed", node.Name, program), nil
+	}
+	for _, node := range c.Nodes() {
+		for _, p := range programs {
+			found, err := node.Agent.Programs(ctx, []string{p.name})
+			if err != nil {
+				return "", err
+			}
+			if len(found) == 0 {
+				return node.Name + ": " + p.missing, nil
+			}
 		}
 	}
 	return "", nil

@@ -1,5 +1,7 @@
 package e2e_test
 
+import "github.com/cnitest/cnitest/e2e/scenario"
+
 // afterPtp returns a chain of ptp and a fault that changes how the node routes to its pods.
 func afterPtp(fault string) []string { return []string{ptp, broken(fault)} }
 
@@ -14,6 +16,7 @@ func faultyInProduction() []control {
 		}},
 		{name: "rule-once", chain: afterPtp("rule-once"), want: map[string]expected{
 			"rules-and-routes-removed": fail("after rules-and-routes-removed CHECK finds nothing wrong with pod/left"),
+			"networkd-restarts":        withNetworkd(fail("after networkd-restarts CHECK finds nothing wrong")),
 		}},
 		{name: "rule-checked", chain: afterPtp("rule-checked"), want: map[string]expected{
 			"rules-and-routes-removed": failOf("broken", "after rules-and-routes-removed: the next ADD did not "+
@@ -36,10 +39,17 @@ func faultyInProduction() []control {
 	}
 }
 
-// inProduction returns these scenarios.
-func inProduction() []string {
-	return []string{
+// inProduction returns what a plugin passes that survives everything.
+func inProduction() map[string]expected {
+	return with(passes(
 		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
 		"strict-arp", "macs-set",
-	}
+	), map[string]expected{"networkd-restarts": withNetworkd(pass())})
+}
+
+// withNetworkd returns what is expected where systemd-networkd is installed.
+func withNetworkd(e expected) expected {
+	kind, _ := scenario.EventNamed("networkd-restarts")
+	e.oneOf = []string{kind.Program}
+	return e
 }

@@ -23,33 +23,47 @@ type EventKind struct {
 	Feature Feature
 	// Meaning says what happens, in a sentence without its subject.
 	Meaning string
+	// Program must be on the node, at this path or in its PATH; empty if the event needs none. Package is the package of
+	// Debian that has it.
+	Program, Package string
 }
 
 // Events returns all events in the order of lists.
 func Events() []EventKind {
 	return []EventKind{
 		{
-			"uplink-flaps", SurvivesLinkFlap,
-			"the uplink goes down and up again: the kernel drops its routes, and its IPv6 addresses",
+			Name: "uplink-flaps", Feature: SurvivesLinkFlap,
+			Meaning: "the uplink goes down and up again: the kernel drops its routes, and its IPv6 addresses",
 		},
 		{
-			"uplink-addresses-change", SurvivesAddressChange,
-			"a DHCP server gives the uplink other addresses of the same subnets",
+			Name: "uplink-addresses-change", Feature: SurvivesAddressChange,
+			Meaning: "a DHCP server gives the uplink other addresses of the same subnets",
 		},
 		{
-			"rules-and-routes-removed", SurvivesNetworkd,
-			"what systemd-networkd removes when it starts is removed: policy rules that are not its own, and routes " +
-				"of the uplink",
+			Name: "rules-and-routes-removed", Feature: SurvivesNetworkd,
+			Meaning: "what systemd-networkd removes when it starts is removed: policy rules that are not its own, " +
+				"routes of the uplink, and routes with an IPv4 address of the uplink as their source",
 		},
-		{"ruleset-flushed", SurvivesFirewall, "`nft flush ruleset`, with which nftables.service reloads"},
 		{
-			"sysctls-applied", SurvivesSysctls,
-			"`sysctl --system` sets a reverse path filter for each interface that exists",
+			Name: "networkd-restarts", Feature: SurvivesNetworkd,
+			Meaning: "systemd-networkd itself restarts, which manages the uplink",
+			Program: "/lib/systemd/systemd-networkd", Package: "systemd",
 		},
-		{"strict-arp", SurvivesStrictARP, "kube-proxy sets arp_ignore and arp_announce, as with ipvs.strictARP"},
 		{
-			"macs-set", SurvivesUdev,
-			"udev gives links with a random MAC a persistent one (MACAddressPolicy=persistent)",
+			Name: "ruleset-flushed", Feature: SurvivesFirewall,
+			Meaning: "`nft flush ruleset`, with which nftables.service reloads",
+		},
+		{
+			Name: "sysctls-applied", Feature: SurvivesSysctls,
+			Meaning: "`sysctl --system` sets a reverse path filter for each interface that exists",
+		},
+		{
+			Name: "strict-arp", Feature: SurvivesStrictARP,
+			Meaning: "kube-proxy sets arp_ignore and arp_announce, as with ipvs.strictARP",
+		},
+		{
+			Name: "macs-set", Feature: SurvivesUdev,
+			Meaning: "udev gives links with a random MAC a persistent one (MACAddressPolicy=persistent)",
 		},
 	}
 }

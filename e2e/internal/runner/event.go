@@ -50,13 +50,7 @@ func (r *Runner) rehearseEvents(ctx context.Context) error {
 		if len(names) == 0 {
 			continue
 		}
-		var err error
-		if r.events.others[node.Name], err = r.otherAddresses(ctx, node); err != nil {
-			return err
-		}
-		if err := node.Agent.RememberNode(ctx, event.Config{
-			Uplink: node.Uplink, Others: r.events.others[node.Name],
-		}); err != nil {
+		if err := r.remember(ctx, node, names); err != nil {
 			return err
 		}
 		for _, name := range names {
@@ -66,6 +60,28 @@ func (r *Runner) rehearseEvents(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// remember tells the node's agent what will happen, and starts the programs that this needs.
+func (r *Runner) remember(ctx context.Context, node *cluster.Node, names []string) error {
+	before, err := r.stateOf(ctx, node)
+	if err != nil {
+		return err
+	}
+	others, err := r.otherAddresses(ctx, node)
+	if err != nil {
+		return err
+	}
+	r.events.others[node.Name] = others
+	if err := node.Agent.RememberNode(ctx, event.Config{
+		Uplink: node.Uplink, Others: others, Events: names,
+	}); err != nil {
+		return err
+	}
+	// A program that starts may have done already what it will do again.
+	take := func(ctx context.Context) (snapshot.State, error) { return r.stateOf(ctx, node) }
+	_, err = r.repaired(ctx, node, take, before, ofOthers)
+	return err
 }
 
 // rehearse makes an event happen and takes it back.
@@ -83,18 +99,7 @@ func (r *Runner) rehearse(ctx context.Context, node *cluster.Node, name string) 
 	if err := r.syncServices(ctx); err != nil {
 		return err
 	}
-	changes, err := r.settleAfter(ctx, take, before, nil)
-	if err == nil && len(changes) > 0 && r.repairs() == 0 && r.hasDaemon() {
-		// What a daemon made, and does not claim to restore, it makes again when it starts.
-		daemon := r.config.Target.Daemon
-		if err := node.Agent.StopDaemon(ctx, daemon.Name); err != nil {
-			return err
-		}
-		if err := cluster.StartDaemon(ctx, node, daemon); err != nil {
-			return err
-		}
-		changes, err = snapshot.Settle(ctx, take, before, nil)
-	}
+	changes, err := r.repaired(ctx, node, take, before, nil)
 	if err != nil {
 		return err
 	}
@@ -118,6 +123,26 @@ func (r *Runner) rehearse(ctx context.Context, node *cluster.Node, name string) 
 		}
 	}
 	return nil
+}
+
+// repaired waits until the daemon has made again what an event removed, and returns what then differs. A daemon that
+// restores nothing makes it when it starts again.
+func (r *Runner) repaired(
+	ctx context.Context, node *cluster.Node, take func(context.Context) (snapshot.State, error), before snapshot.State,
+	beyond func([]snapshot.Change) []snapshot.Change,
+) ([]snapshot.Change, error) {
+	changes, err := r.settleAfter(ctx, take, before, beyond)
+	if err != nil || len(changes) == 0 || !r.hasDaemon() || r.repairs() > 0 {
+		return changes, err
+	}
+	daemon := r.config.Target.Daemon
+	if err := node.Agent.StopDaemon(ctx, daemon.Name); err != nil {
+		return nil, err
+	}
+	if err := cluster.StartDaemon(ctx, node, daemon); err != nil {
+		return nil, err
+	}
+	return snapshot.Settle(ctx, take, before, beyond)
 }
 
 // settleAfter returns what differs from a state when the daemon had time to restore it.

@@ -26,6 +26,8 @@ type Config struct {
 	// Others are the addresses that replace those of the uplink when its addresses change; of each family the first
 	// one.
 	Others []netip.Addr `json:"others,omitempty"`
+	// Events are those that will happen. Programs that they need start with Remember, and run until the node ends.
+	Events []string `json:"events,omitempty"`
 }
 
 // Node is a node that knows what belongs to it. It must not be used concurrently.
@@ -34,26 +36,50 @@ type Node struct {
 	addresses []netlink.Addr
 	routes    []netlink.Route
 	undo      []func() error // what Undo has to do, the last one first
+	networkd  *networkd      // nil unless it will restart
 }
 
 // Remember returns a node to which belongs what its uplink has now: the addresses, except those that the kernel makes,
 // and the routes of the main table. It must be called before anybody else adds something.
 func Remember(c Config) (*Node, error) {
 	n := &Node{config: c}
+	if err := n.remember(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(c.Events, NetworkdRestarts) {
+		return n, nil
+	}
+	var err error
+	if n.networkd, err = startNetworkd(n); err != nil {
+		return nil, err
+	}
+	return n, n.remember()
+}
+
+// Close ends the programs that Remember started.
+func (n *Node) Close() error {
+	if n.networkd == nil {
+		return nil
+	}
+	return n.networkd.stop()
+}
+
+// remember records what the uplink has.
+func (n *Node) remember() error {
 	link, err := n.uplink()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	all, err := netlinksafe.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.addresses = slices.DeleteFunc(all, func(a netlink.Addr) bool { return a.IP.IsLinkLocalUnicast() })
 	if n.routes, err = foreignRoutes(link); err != nil {
-		return nil, err
+		return err
 	}
 	n.routes = slices.DeleteFunc(n.routes, func(r netlink.Route) bool { return r.Table != unix.RT_TABLE_MAIN })
-	return n, nil
+	return nil
 }
 
 // Happen makes an event happen, and returns when it is over. It may be called again.
@@ -73,6 +99,7 @@ func events() map[string]func(*Node) error {
 		UplinkFlaps:           (*Node).flap,
 		AddressesChange:       (*Node).changeAddresses,
 		RulesAndRoutesRemoved: (*Node).removeForeign,
+		NetworkdRestarts:      (*Node).restartNetworkd,
 		RulesetFlushed:        (*Node).flushRuleset,
 		SysctlsApplied:        (*Node).applySysctls,
 		StrictARP:             (*Node).setStrictARP,
@@ -99,9 +126,12 @@ const (
 	UplinkFlaps = "uplink-flaps"
 	// AddressesChange replaces the addresses of the uplink by others of the same subnets, as a DHCP server may.
 	AddressesChange = "uplink-addresses-change"
-	// RulesAndRoutesRemoved removes what systemd-networkd removes when it configures the uplink: all policy rules but
-	// the kernel's, and in all tables the routes of the uplink but the kernel's and the node's own.
+	// RulesAndRoutesRemoved removes what systemd-networkd removes when it starts: all policy rules but the kernel's, in
+	// all tables the routes of the uplink but the kernel's and the node's own, and routes with an IPv4 address of the
+	// uplink as their source.
 	RulesAndRoutesRemoved = "rules-and-routes-removed"
+	// NetworkdRestarts restarts a systemd-networkd that manages the uplink.
+	NetworkdRestarts = "networkd-restarts"
 	// RulesetFlushed is `nft flush ruleset`.
 	RulesetFlushed = "ruleset-flushed"
 	// SysctlsApplied is `sysctl --system` with a file that has values for all interfaces (net.ipv4.conf.*.rp_filter),

@@ -4,7 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -14,23 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/lab/event"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // inNode calls f in new network and mount namespaces, with an uplink eno1 that has the address 192.168.0.5/16 and a
 // default route.
-func inNode(t *testing.T, f func(t *testing.T, n *event.Node)) {
+func inNode(t *testing.T, f func(t *testing.T, n *event.Node), events ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces")
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocks: the thread ends with the goroutine
+	event.OnLostThread(func() error {
 		for _, err := range []error{
 			unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET),
 			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 			unix.Mount("sysfs", "/sys", "sysfs", 0, ""),
+			unix.Mount("tmpfs", "/run", "tmpfs", 0, ""),
 			netlink.LinkAdd(&netlink.Veth{
 				LinkAttrs: netlink.LinkAttrs{Name: "eno1", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}},
 				PeerName:  "peer",
@@ -38,7 +37,7 @@ func inNode(t *testing.T, f func(t *testing.T, n *event.Node)) {
 		} {
 			if err != nil {
 				t.Error(err)
-				return
+				return nil
 			}
 		}
 		for _, name := range []string{"lo", "peer", "eno1"} {
@@ -53,15 +52,18 @@ func inNode(t *testing.T, f func(t *testing.T, n *event.Node)) {
 		}
 		add(t, &netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: net.IP{192, 168, 0, 1}})
 		n, err := event.Remember(event.Config{
-			Uplink: "eno1", Others: []netip.Addr{netip.MustParseAddr("192.168.255.253")},
+			Uplink: "eno1", Others: []netip.Addr{netip.MustParseAddr("192.168.255.253")}, Events: events,
 		})
 		if err != nil {
 			t.Error(err)
-			return
+			return nil
 		}
 		f(t, n)
-	}()
-	<-done
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		return nil
+	})
 }
 
 func link(t *testing.T, name string) netlink.Link {
@@ -132,23 +134,38 @@ func addForeign(t *testing.T) (own string) {
 	return own
 }
 
-// TestHappen_removes_what_is_foreign is what systemd-networkd 252 was seen to do.
+// TestHappen_removes_what_is_foreign compares what is emulated with systemd-networkd itself.
 func TestHappen_removes_what_is_foreign(t *testing.T) {
-	inNode(t, func(t *testing.T, n *event.Node) {
-		want := addForeign(t)
-		elsewhere := &netlink.Route{
-			LinkIndex: link(t, "peer").Attrs().Index, Scope: netlink.SCOPE_LINK,
-			Dst: &net.IPNet{IP: net.IP{10, 1, 1, 1}, Mask: net.CIDRMask(32, 32)},
-		}
-		add(t, elsewhere)
-		happen(t, n, event.RulesAndRoutesRemoved)
-		if err := netlink.RouteDel(elsewhere); err != nil {
-			t.Errorf("a route of another link: %v, want that it is there", err)
-		}
-		if got := state(t); got != want {
-			t.Errorf("got\n%s\nwant\n%s", got, want)
-		}
-	})
+	for _, name := range []string{event.RulesAndRoutesRemoved, event.NetworkdRestarts} {
+		t.Run(name, func(t *testing.T) {
+			if kind, _ := scenario.EventNamed(name); kind.Program != "" {
+				if _, err := exec.LookPath(kind.Program); err != nil {
+					t.Skipf("no %s; apt-get install %s", kind.Program, kind.Package)
+				}
+			}
+			inNode(t, func(t *testing.T, n *event.Node) {
+				want := addForeign(t)
+				peer := link(t, "peer").Attrs().Index
+				byAddress := &netlink.Route{
+					LinkIndex: peer, Scope: netlink.SCOPE_LINK, Src: net.IP{192, 168, 0, 5},
+					Dst: &net.IPNet{IP: net.IP{10, 1, 1, 2}, Mask: net.CIDRMask(32, 32)},
+				}
+				elsewhere := &netlink.Route{
+					LinkIndex: peer, Scope: netlink.SCOPE_LINK,
+					Dst: &net.IPNet{IP: net.IP{10, 1, 1, 1}, Mask: net.CIDRMask(32, 32)},
+				}
+				add(t, byAddress)
+				add(t, elsewhere)
+				happen(t, n, name)
+				if err := netlink.RouteDel(elsewhere); err != nil {
+					t.Errorf("a route of another link: %v, want that it is there", err)
+				}
+				if got := state(t); got != want {
+					t.Errorf("got\n%s\nwant\n%s", got, want)
+				}
+			}, name)
+		})
+	}
 }
 
 func TestHappen_flap(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// removeForeign does what systemd-networkd does when it configures the uplink, by default (networkd.conf(5),
-// ManageForeignRoutingPolicyRules and ManageForeignRoutes). Routes of links that it does not manage stay.
+// removeForeign does what systemd-networkd 252 was seen to do when it starts, by default (networkd.conf(5),
+// ManageForeignRoutingPolicyRules and ManageForeignRoutes). Routes of links that it does not manage stay, except those
+// with an address of the uplink as their source: it removes IPv4 addresses and adds them again.
 func (n *Node) removeForeign() error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		rules, err := netlinksafe.RuleList(family)
@@ -45,7 +46,8 @@ func (n *Node) removeForeign() error {
 			return fmt.Errorf("route %s: %w", r, err)
 		}
 	}
-	return nil
+	v4 := slices.DeleteFunc(slices.Clone(n.addresses), func(a netlink.Addr) bool { return a.IP.To4() == nil })
+	return n.replace(v4, v4)
 }
 
 // flushRuleset deletes all tables of nf_tables, and with them those of iptables-nft.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -111,10 +112,11 @@ func (n *Node) replace(old, fresh []netlink.Addr) error {
 			return fmt.Errorf("address %s: %w", a.IPNet, err)
 		}
 	}
-	// Routes with the old address as their source are those of another configuration.
 	var routes []netlink.Route
 	for _, r := range n.routes {
-		r.Src = nil
+		if !slices.ContainsFunc(fresh, func(a netlink.Addr) bool { return a.IP.Equal(r.Src) }) {
+			r.Src = nil
+		}
 		routes = append(routes, r)
 	}
 	return n.configure(fresh, routes)
