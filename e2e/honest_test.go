@@ -70,7 +70,7 @@ func honest() []sound {
 		{
 			name: "macvlan on two families", plugin: "macvlan", role: contract.Main, chain: []string{dual(macvlan)},
 			defects: both,
-			asked:   []string{"D08", "I02"},
+			asked:   []string{"C03", "D08", "I02"},
 		},
 		{
 			name: "tuning without anything to tune", plugin: "tuning", role: contract.Chained,

@@ -23,6 +23,17 @@ func lasting(directory string) *target.Target {
 	}}
 }
 
+// onlyOnce is a target with a DHCP daemon that takes the pid file of its former life for another daemon's.
+func onlyOnce() *target.Target {
+	return &target.Target{Daemon: &target.Daemon{
+		Name: "once", Command: []string{
+			"sh", "-c", "PATH=/opt/cni/bin:$PATH; mkdir -p /run/cni; [ ! -e /run/cni/pid ] || { echo another one runs; exit 1; }; " +
+				"echo $$ >/run/cni/pid; exec dhcp daemon -timeout 2s -resendmax 1s -resendtimeout 6s",
+		},
+		Ready: target.Ready{Socket: "/run/cni/dhcp.sock"}, Owns: []string{"/run/cni"},
+	}}
+}
+
 // faultyLeases returns conflists whose addresses come from a DHCP server, and what scenarios must say of their faults.
 func faultyLeases() []control {
 	return []control{
@@ -38,6 +49,10 @@ func faultyLeases() []control {
 			target: lasting("/run/cni/$$"), want: map[string]expected{
 				"dhcp-daemon-restart": fail("expired after 0 renewals: nobody renewed it in time"),
 			},
+		},
+		{
+			name: "a daemon that leaves its pid file", chain: []string{leased, route}, target: onlyOnce(),
+			want: map[string]expected{"dhcp-daemon-starts-again": fail("another one runs")},
 		},
 		{
 			name: "one client for all pods", chain: []string{leasedBy("one-client")}, want: map[string]expected{

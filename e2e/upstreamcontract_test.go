@@ -53,7 +53,8 @@ func TestUpstream_contract(t *testing.T) {
 		want           map[string]report.Outcome
 	}{
 		{"macvlan", macvlan, unready(map[string]report.Outcome{
-			"ERR-1": report.Fail, "F01": report.Fail, "F04": report.Fail, "F07": report.Fail, "NET-1": report.Fail,
+			"D15": report.Fail, "ERR-1": report.Fail, "F01": report.Fail, "F04": report.Fail, "F07": report.Fail,
+			"G13": report.Fail, "NET-1": report.Fail,
 		})},
 		{"host-local", macvlan, unready(map[string]report.Outcome{
 			// GC deletes stale attachments, and returns success if that fails.
@@ -67,7 +68,9 @@ func TestUpstream_contract(t *testing.T) {
 			"CHK-3": report.Fail, "CHK-5": report.Fail, "F01": report.Fail, "F04": report.Fail, "F06": "",
 		})},
 		// CHECK does not check the node's end.
-		{"ptp", ptp, unready(map[string]report.Outcome{"CHK-3": report.Fail, "ERR-1": report.Fail})},
+		{"ptp", ptp, unready(map[string]report.Outcome{
+			"CHK-3": report.Fail, "D15": report.Fail, "ERR-1": report.Fail,
+		})},
 	} {
 		t.Run(tt.plugin, func(t *testing.T) {
 			holdLab(t)

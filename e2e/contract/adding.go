@@ -25,9 +25,9 @@ func adding() []Requirement {
 			ID: "ADD-1", Level: Should, Section: "2, ADD", Roles: inChain(),
 			Text: "ADD makes the interface CNI_IFNAME in the namespace CNI_NETNS, or adjusts it.",
 			Why:  "This is the purpose of a plugin.",
-			How: "Compares node and pod before and after. The interface has a transmit queue: one of length 0 makes " +
-				"most of what limits or orders packets drop them. A chained plugin that changes nothing and passes " +
-				"the result on is vacuous.",
+			How: "Compares node and pod before and after. The interface is up, and has a transmit queue: one of " +
+				"length 0 makes most of what limits or orders packets drop them. A chained plugin that changes " +
+				"nothing and passes the result on is vacuous.",
 			each: true, check: checkAdds,
 		},
 		{
@@ -136,6 +136,7 @@ func checkAdds(ctx context.Context, t *trial) error {
 		if !made {
 			t.wrong([]cni.Call{l.add}, "ADD succeeds and makes no interface %s in the pod", l.pod.ifName)
 		}
+		t.wantUp(l)
 		t.wantQueues(l)
 		return nil
 	}
@@ -286,6 +287,17 @@ func checkResultVersion(ctx context.Context, t *trial) error {
 			result.CNIVersion)
 	}
 	return nil
+}
+
+// wantUp checks that the pod's interface is up: nobody sets it up after ADD, also if it has no address.
+func (t *trial) wantUp(l *lifecycle) {
+	for _, c := range l.made {
+		flags, _, _ := strings.Cut(c.Item.Text, ">")
+		if c.Op == snapshot.Added && c.Item.Scope == l.pod.name && c.Item.Kind == snapshot.Link &&
+			c.Item.Name == l.pod.ifName && !slices.Contains(strings.Split(strings.TrimPrefix(flags, "<"), ","), "UP") {
+			t.wrong([]cni.Call{l.add}, "ADD leaves the interface %s down", c.Item.Name)
+		}
+	}
 }
 
 // wantQueues checks that the links that ADD made in the pod have a transmit queue. All kinds that plugins make are

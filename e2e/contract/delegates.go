@@ -61,6 +61,7 @@ type ipamAnswer struct {
 	addresses []string
 	gateway   string
 	routes    []*types.Route
+	dns       map[string]any // left out if it is nil
 }
 
 // text returns the answer in the format of a version.
@@ -73,7 +74,11 @@ func (a *ipamAnswer) text(version string) (json.RawMessage, error) {
 		}
 		ips = append(ips, ip)
 	}
-	return json.Marshal(map[string]any{"cniVersion": version, "ips": ips, "routes": a.routes})
+	result := map[string]any{"cniVersion": version, "ips": ips, "routes": a.routes}
+	if a.dns != nil {
+		result["dns"] = a.dns
+	}
+	return json.Marshal(result)
 }
 
 // routesToApply returns routes via a gateway, with every attribute that a version has.

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,6 +92,15 @@ func failures() []Requirement {
 			check: checkUpgrade,
 		}),
 		mode(Requirement{
+			ID: "D15", Roles: []Role{Main},
+			Text: "DEL gives an address back when the pod has it no longer.",
+			Why: "The next pod may get it at once, and the kernel of the former one still answers for it: neighbours " +
+				"remember the wrong MAC.",
+			How: "A stub in the place of the IPAM plugin looks at the pod's interface when its DEL is called. With " +
+				"dhcp, which needs the interface for that, nothing is asked.",
+			check: checkReleasesLast,
+		}),
+		mode(Requirement{
 			ID: "F01", Roles: []Role{Main},
 			Text:  "An ADD whose IPAM plugin fails leaves nothing.",
 			Why:   "The link that stays has the name that the next ADD needs.",
@@ -127,6 +137,14 @@ func failures() []Requirement {
 			check: checkNoPrevResult,
 		}),
 		mode(Requirement{
+			ID: "G13", Roles: []Role{Main},
+			Text: "The result has the DNS settings that the IPAM plugin answers, unless the configuration has its own.",
+			Why: "Name servers that an administrator wrote into ipam, or that a DHCP server gave, are lost, and pods " +
+				"have none.",
+			How:   "A stub in the place of the IPAM plugin answers a name server and a search domain.",
+			check: checkKeepsDNS,
+		}),
+		mode(Requirement{
 			ID: "H05", Roles: []Role{Main},
 			Text: "A plugin that was killed keeps no lock.",
 			Why:  "Every further pod of the node waits for it.",
@@ -138,8 +156,9 @@ func failures() []Requirement {
 			ID: "I02", Roles: inChain(),
 			Text: "IPv6 addresses can be used when ADD returns.",
 			Why: "A server that binds to its address at once gets EADDRNOTAVAIL while the kernel looks for " +
-				"duplicates.",
-			How:   "No address in the pod is tentative or dadfailed after ADD.",
+				"duplicates. One that is in use the pod does not get at all.",
+			How: "No address in the pod is tentative or dadfailed after ADD, also if a machine on the network has " +
+				"it: then ADD fails.",
 			check: checkTentative,
 		}),
 		mode(Requirement{
@@ -343,6 +362,34 @@ func checkTentative(ctx context.Context, t *trial) error {
 	}
 	if !asked {
 		return notApplicable("the pod gets no IPv6 address")
+	}
+	return t.noticesDuplicates(ctx)
+}
+
+// noticesDuplicates checks an ADD whose address another machine has. Where the kernel looks for duplicates of IPv6
+// addresses (RFC 4862, section 5.4), one that is in use does not work, and nobody but the plugin could tell the pod.
+func (t *trial) noticesDuplicates(ctx context.Context) error {
+	b, p, err := t.besideDuplicates(ctx)
+	var none notApplicableError
+	if errors.As(err, &none) || err == nil && b == nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	call, err := b.call(ctx, cni.Add, p)
+	if err != nil || call.ExitCode != 0 {
+		return err // C03 asks what it leaves
+	}
+	state, err := b.state(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, i := range state.Items {
+		if i.Scope == p.name && i.Kind == snapshot.Address && slices.Contains(strings.Fields(i.Text), "dadfailed") {
+			t.wrong([]cni.Call{call}, "ADD succeeds, and the kernel found the pod's address %s in use", i.Name)
+			return nil
+		}
 	}
 	return nil
 }

@@ -13,42 +13,9 @@ import (
 )
 
 func checkDuplicateAddress(ctx context.Context, t *trial) error {
-	l, err := t.lifecycle(ctx)
-	if err != nil {
+	b, p, err := t.besideDuplicates(ctx)
+	if err != nil || b == nil {
 		return err
-	}
-	result, err := cni.ParseResult(l.pod.result)
-	if err != nil || len(result.IPs) == 0 {
-		return nil // ADD-2 reports it
-	}
-	b, err := t.bench(ctx, func(req *cluster.Request) { req.Alone = false })
-	if err != nil {
-		return err
-	}
-	lan, ok := b.cluster.Hosts()["lan"]
-	if !ok {
-		return notApplicable("the lab has no machines other than the nodes")
-	}
-	p, err := b.pod(ctx, "first")
-	if err != nil {
-		return err
-	}
-	links, err := lan.Agent.Links(ctx, lan.Netns)
-	if err != nil {
-		return err
-	}
-	for _, ip := range result.IPs {
-		addr, _ := netip.AddrFromSlice(ip.Address.IP)
-		for _, l := range links {
-			if l.Kind == "veth" {
-				args := agent.AddressArgs{
-					Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()),
-				}
-				if err := lan.Agent.AddAddress(ctx, args); err != nil {
-					return err
-				}
-			}
-		}
 	}
 	before, err := b.state(ctx, p)
 	if err != nil {
@@ -66,6 +33,49 @@ func checkDuplicateAddress(ctx context.Context, t *trial) error {
 		t.wrong([]cni.Call{call}, "ADD found its address in use, fails, and leaves %s", first(left))
 	}
 	return err
+}
+
+// besideDuplicates returns a bench with a pod whose addresses a machine on the network has, too. The bench is nil if
+// ADD gives no addresses, which ADD-2 reports.
+func (t *trial) besideDuplicates(ctx context.Context) (*bench, *pod, error) {
+	l, err := t.lifecycle(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := cni.ParseResult(l.pod.result)
+	if err != nil || len(result.IPs) == 0 {
+		return nil, nil, nil
+	}
+	b, err := t.bench(ctx, func(req *cluster.Request) { req.Alone = false })
+	if err != nil {
+		return nil, nil, err
+	}
+	lan, ok := b.cluster.Hosts()["lan"]
+	if !ok {
+		return nil, nil, notApplicable("the lab has no machines other than the nodes")
+	}
+	p, err := b.pod(ctx, "first")
+	if err != nil {
+		return nil, nil, err
+	}
+	links, err := lan.Agent.Links(ctx, lan.Netns)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ip := range result.IPs {
+		addr, _ := netip.AddrFromSlice(ip.Address.IP)
+		for _, l := range links {
+			if l.Kind == "veth" {
+				args := agent.AddressArgs{
+					Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()),
+				}
+				if err := lan.Agent.AddAddress(ctx, args); err != nil {
+					return nil, nil, err
+				}
+			}
+		}
+	}
+	return b, p, nil
 }
 
 func checkNextAfterFailure(ctx context.Context, t *trial) error {

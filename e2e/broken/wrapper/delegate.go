@@ -37,6 +37,13 @@ func delegations() map[string]defect {
 			return a
 		},
 		"swallows-error-of-del": swallowing("DEL"),
+		"releases-first": on("DEL", func(c *call, next plugin) answer {
+			if a := ipam(c); a.status != 0 {
+				return a
+			}
+			return next(c)
+		}),
+		"drops-dns": adding(func(_ *call, result map[string]any) { delete(result, "dns") }),
 		"rolls-back-alone": on("ADD", func(c *call, _ plugin) answer {
 			if a, refused := c.refuse(); refused {
 				return a

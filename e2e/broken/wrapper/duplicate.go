@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/containernetworking/plugins/pkg/utils/sysctl"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -90,4 +91,25 @@ func probe(name string, ip netip.Addr) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// overlookDuplicates is an ADD that lets the kernel look for duplicates of IPv6 addresses, and does not ask it.
+func (c *call) overlookDuplicates(next plugin) answer {
+	_ = c.inPod(func() error {
+		_, err := sysctl.Sysctl("net/ipv6/conf/default/accept_dad", "0")
+		return err
+	})
+	a := next(c)
+	if a.status != 0 {
+		return a
+	}
+	err := c.setInPod("ipv6", "accept_dad", "1")
+	if err == nil {
+		err = c.inPod(c.addAgain)
+	}
+	if err != nil {
+		return c.fail(100, "%v", err)
+	}
+	time.Sleep(2 * time.Second) // the kernel takes about one
+	return a
 }

@@ -35,6 +35,9 @@ func failures() map[string]defect {
 		"finds-duplicates": on("ADD", func(c *call, next plugin) answer {
 			return c.findDuplicate(next(c), next, true)
 		}),
+		"overlooks-duplicates": on("ADD", func(c *call, next plugin) answer {
+			return c.overlookDuplicates(next)
+		}),
 		"keeps-duplicates": on("ADD", func(c *call, next plugin) answer {
 			return c.findDuplicate(next(c), next, false)
 		}),
@@ -44,6 +47,9 @@ func failures() map[string]defect {
 					strings.ReplaceAll(c.env["CNI_IFNAME"], ".", "/"))
 			}
 			return next(c)
+		}),
+		"leaves-down": on("ADD", func(c *call, next plugin) answer {
+			return c.alsoInPod(next(c), netlink.LinkSetDown)
 		}),
 		"shortens-queue": on("ADD", func(c *call, next plugin) answer {
 			return c.alsoInPod(next(c), func(link netlink.Link) error { return netlink.LinkSetTxQLen(link, 0) })

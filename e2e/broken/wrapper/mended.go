@@ -47,8 +47,9 @@ func advertising(versions []string, next plugin) plugin {
 }
 
 // mendedMain returns the answer of macvlan with an ADD that undoes its changes when it fails, gives routes their mtu
-// and advmss, says the mtu of the interface, and lets no router give the pod addresses, a STATUS that checks the
-// master, and a GC.
+// and advmss, says the mtu of the interface and what a stub of an IPAM plugin says of DNS, and lets no router give the
+// pod addresses, a DEL that removes the interface before it gives the address back, a STATUS that checks the master,
+// and a GC.
 func mendedMain(c *call) answer {
 	switch c.verb {
 	case "ADD":
@@ -67,7 +68,16 @@ func mendedMain(c *call) answer {
 		if err := c.limitRoutes(a); err != nil {
 			return c.fail(types.ErrIOFailure, "%v", err)
 		}
-		return c.withMTU(a)
+		return c.withDNS(c.withMTU(a))
+	case "DEL":
+		_ = c.inPod(func() error {
+			link, err := netlink.LinkByName(c.env["CNI_IFNAME"])
+			if err == nil && link.Type() == "macvlan" {
+				err = netlink.LinkDel(link)
+			}
+			return err
+		})
+		return real(c)
 	case "STATUS":
 		if a := real(c); a.status != 0 {
 			return a
@@ -129,6 +139,24 @@ func (c *call) withMTU(a answer) answer {
 			i["mtu"] = mtu
 		}
 	})
+}
+
+// withDNS returns an answer with the DNS settings that a stub in the place of the IPAM plugin was told to answer, which
+// upstream's macvlan leaves out.
+func (c *call) withDNS(a answer) answer {
+	var config struct {
+		IPAM struct {
+			Orders struct {
+				On map[string]struct{ Result struct{ DNS any } }
+			} `json:"cnitestStub"`
+		}
+	}
+	_ = json.Unmarshal(c.stdin, &config)
+	dns := config.IPAM.Orders.On["ADD"].Result.DNS
+	if dns == nil {
+		return a
+	}
+	return a.edited(func(result map[string]any) { result["dns"] = dns })
 }
 
 // limitRoutes gives the routes of the pod the mtu and advmss of a result. Upstream's plugins ignore them.

@@ -27,6 +27,9 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/containernetworking/cni/pkg/version"
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -90,6 +93,8 @@ type Record struct {
 	// empty if there is none.
 	Netns   string `json:"netns"`
 	Sandbox string `json:"sandbox,omitempty"`
+	// Addresses are those of the interface CNI_IFNAME in Sandbox at Start, as CIDR notations.
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 // Var returns the value of a variable of the call's environment, and whether it was set.
@@ -182,6 +187,7 @@ func run(plugin string) (string, error) {
 	count, err := o.record(Record{
 		Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin), Start: time.Now(),
 		Netns: namespaceAt("/proc/self/ns/net"), Sandbox: namespaceAt(os.Getenv("CNI_NETNS")),
+		Addresses: addressesIn(os.Getenv("CNI_NETNS"), os.Getenv("CNI_IFNAME")),
 	})
 	if err != nil {
 		return "", err
@@ -227,6 +233,26 @@ func namespaceAt(path string) string {
 		return ""
 	}
 	return fmt.Sprintf("%d:%d", file.Dev, file.Ino)
+}
+
+// addressesIn returns the addresses of an interface in the namespace at a path; none if either does not exist.
+func addressesIn(path, ifName string) []string {
+	if namespaceAt(path) == "" {
+		return nil
+	}
+	var addresses []string
+	_ = ns.WithNetNSPath(path, func(ns.NetNS) error {
+		link, err := netlinksafe.LinkByName(ifName)
+		if err != nil {
+			return err
+		}
+		found, err := netlinksafe.AddrList(link, netlink.FAMILY_ALL)
+		for _, a := range found {
+			addresses = append(addresses, a.IPNet.String())
+		}
+		return err
+	})
+	return addresses
 }
 
 // record writes a Record and returns the number of records of the verb.
