@@ -152,8 +152,10 @@ func (f *File) Capabilities() []string {
 }
 
 // Capabilities returns the capabilities that the plugin declares, sorted.
-func (p *Plugin) Capabilities() []string {
-	capabilities, _ := p.Config["capabilities"].(map[string]any)
+func (p *Plugin) Capabilities() []string { return declared(p.Config) }
+
+func declared(config map[string]any) []string {
+	capabilities, _ := config["capabilities"].(map[string]any)
 	var names []string
 	for name, on := range capabilities {
 		if on == true {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // Rendered is a configuration list as a runtime reads it on one node: a list of plugins, without placeholders. Unlike a
@@ -45,6 +46,16 @@ func (r *Rendered) Prefix(plugins int) ([]byte, error) {
 	list := maps.Clone(r.list)
 	list["plugins"] = r.Plugins[:plugins]
 	return json.Marshal(list)
+}
+
+// Capabilities returns the runtime capabilities that plugins of the list declare, sorted.
+func (r *Rendered) Capabilities() []string {
+	var all []string
+	for _, config := range r.Plugins {
+		all = append(all, declared(config)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // Input returns the configuration of a plugin as a runtime passes it: with the version and the name of the list

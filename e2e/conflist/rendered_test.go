@@ -1,6 +1,7 @@
 package conflist
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +49,28 @@ func TestParseRendered_wrong(t *testing.T) {
 	} {
 		if _, err := ParseRendered([]byte(data)); err == nil || err.Error() != want {
 			t.Errorf("%s: got error %v, want %s", data, err, want)
+		}
+	}
+}
+
+// The first plugins of a list declare what these plugins declare.
+func TestRendered_Capabilities(t *testing.T) {
+	list, err := ParseRendered([]byte(`{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "a", "capabilities": ` +
+		`{"mac": true, "ips": false}}, {"type": "b", "capabilities": {"portMappings": true, "mac": true}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for plugins, want := range map[int]string{0: "[]", 1: "[mac]", 2: "[mac portMappings]"} {
+		data, err := list.Prefix(plugins)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := ParseRendered(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(first.Capabilities()); got != want {
+			t.Errorf("%d plugins: got %s, want %s", plugins, got, want)
 		}
 	}
 }

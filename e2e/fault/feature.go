@@ -149,11 +149,16 @@ func socketFeature(family, protocol int) *Feature {
 	return f
 }
 
-// sysctlFeature returns the feature of a sysctl. All links have the same ones, so a link's name is replaced by lo,
-// which every namespace has.
+// sysctlFeature returns the feature of a sysctl; nil if no kernel can have it. All links have the same ones, so a
+// link's name is replaced by lo, which every namespace has. A path that is longer comes of a name with a dot, which
+// somebody took for a separator.
 func sysctlFeature(name string) *Feature {
+	const ofLink = 5 // net/FAMILY/conf/LINK/SETTING
 	parts := strings.Split(name, "/")
-	if len(parts) > 4 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {
+	if len(parts) >= ofLink && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {
+		if len(parts) > ofLink {
+			return nil
+		}
 		parts[3] = "lo"
 	}
 	f := &Feature{Kind: SysctlFeature, Name: strings.Join(parts, "/")}

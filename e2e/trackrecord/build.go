@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// build makes the programs that the rows need of each version from the modules in versions/. Plugins that a module does
-// not have are this repository's, which some chains need beside the one that is tested.
+// build makes the programs that the rows need of each version from the modules in versions/. Programs that a module
+// does not have are this repository's: plugins and daemons that some chains need beside the plugin that is tested, and
+// programs of directories of Dir.
 func (r *Runner) build(ctx context.Context, rows []*Defect) error {
 	types := map[string][]string{}
 	for _, d := range rows {
@@ -55,6 +56,16 @@ func (r *Runner) buildModule(ctx context.Context, module, into string, types []s
 		return err
 	}
 	for _, own := range types {
+		if _, err := os.Stat(filepath.Join(r.Dir, own, "main.go")); err == nil {
+			target, err := filepath.Abs(filepath.Join(into, own))
+			if err == nil {
+				_, err = goTool(ctx, filepath.Join(r.Dir, own), "build", "-trimpath", "-o", target, ".")
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		program, err := os.ReadFile(filepath.Join(filepath.Dir(r.Cnitest), own))
 		if err != nil {
 			return fmt.Errorf("%s has no plugin %s: %w", module, own, err)

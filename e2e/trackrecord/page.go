@@ -17,7 +17,7 @@ func (r *Record) Figure() string {
 	caught, missed, untestable := r.count()
 	return fmt.Sprintf("Of %d defects that users of other projects' plugins met, and that were mended there, cnitest "+
 		"would have\ncaught %d: %d by checks that it had before, and %d by general ones that it owes to these defects."+
-		" Another %d need\nwhat the machines of this project lack. "+
+		" Another %d\ncannot be tested here. "+
 		"[Which, and how each is caught](e2e/trackrecord/README.md).\n", caught+missed, caught, caught-r.learned(),
 		r.learned(), untestable)
 }

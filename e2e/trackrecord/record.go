@@ -72,7 +72,7 @@ type Check struct {
 	Green string `yaml:"green,omitempty"`
 	// Learned says that the check was added or made stronger because of this defect.
 	Learned bool `yaml:"learned,omitempty"`
-	// With are plugins that the scenario adds to the chain.
+	// With are further programs: plugins that the scenario adds to the chain, and those of the target file.
 	With []string `yaml:"with,omitempty"`
 	// Flags are further flags of cnitest run.
 	Flags []string `yaml:"flags,omitempty"`

@@ -88,7 +88,7 @@ func layers() [][]string {
 // outsideLayers reports whether a package is a command, or only tests use it.
 func outsideLayers(name string) bool {
 	return strings.HasPrefix(name, "cmd/") || strings.HasPrefix(name, "broken/") || name == "vmrun" ||
-		name == "stress" || name == "specdrift" ||
+		name == "stress" || name == "specdrift" || name == "trackrecord/relay" ||
 		slices.Contains([]string{"internal/testbin", "internal/kerneltest", "internal/strictyaml/yamltest"}, name)
 }
 

@@ -65,12 +65,17 @@ func (r *Runner) checkBrought(p *environment.Pod, ifName string, result *cni.Res
 	return nil
 }
 
-// asked returns what a pod asks for by the capabilities of the conflist.
+// asked returns what a pod asks for by the capabilities of its conflist, which may be the first plugins of the chain
+// alone: whoever declares a capability must be in it.
 func (r *Runner) asked(p *environment.Pod, ifName string) *offer.Offer {
+	capabilities := r.config.Conflist.Capabilities()
+	if list, err := conflist.ParseRendered(p.On(ifName).Conflist); err == nil {
+		capabilities = list.Capabilities()
+	}
 	var brings offer.Offer
-	brings.Ask(r.config.Conflist.Capabilities(), p.ContainerID(), ifName)
+	brings.Ask(capabilities, p.ContainerID(), ifName)
 	if device := r.deviceOf(p, ifName); device != "" {
-		brings.AskDevice(r.config.Conflist.Capabilities(), device)
+		brings.AskDevice(capabilities, device)
 	}
 	return &brings
 }

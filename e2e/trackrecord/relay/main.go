@@ -7,7 +7,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,7 +39,7 @@ func run(socket string, command []string) error {
 	}
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	// The signal of the parent's death comes when the thread that started the program ends: it is locked to this goroutine.
+	// The signal of the parent's death comes when the thread ends that started the program.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -63,7 +62,7 @@ func run(socket string, command []string) error {
 	return cmd.Wait()
 }
 
-// handOn copies in both directions until both ends are closed.
+// handOn copies in both directions until the daemon closes its end.
 func handOn(conn net.Conn, socket string) {
 	defer conn.Close()
 	daemon, err := net.Dial("unix", socket)
@@ -71,12 +70,9 @@ func handOn(conn net.Conn, socket string) {
 		return // the plugin sees that the connection ends
 	}
 	defer daemon.Close()
-	done := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(daemon, conn)
-		done <- errors.Join(err, daemon.(*net.UnixConn).CloseWrite())
+		_, _ = io.Copy(daemon, conn)
+		_ = daemon.(*net.UnixConn).CloseWrite()
 	}()
 	_, _ = io.Copy(conn, daemon)
-	conn.Close()
-	<-done
 }
