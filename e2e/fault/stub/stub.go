@@ -184,11 +184,7 @@ func run(plugin string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	count, err := o.record(Record{
-		Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin), Start: time.Now(),
-		Netns: namespaceAt("/proc/self/ns/net"), Sandbox: namespaceAt(os.Getenv("CNI_NETNS")),
-		Addresses: addressesIn(os.Getenv("CNI_NETNS"), os.Getenv("CNI_IFNAME")),
-	})
+	count, err := o.record(observe(plugin, verb, stdin))
 	if err != nil {
 		return "", err
 	}
@@ -223,6 +219,15 @@ func run(plugin string) (string, error) {
 		return "", types.NewError(do.Code, do.Msg, "")
 	}
 	return answer, nil
+}
+
+// observe returns the record of a call that has just begun.
+func observe(plugin, verb string, stdin []byte) Record {
+	return Record{
+		Plugin: plugin, Verb: verb, Env: os.Environ(), Stdin: string(stdin), Start: time.Now(),
+		Netns: namespaceAt("/proc/self/ns/net"), Sandbox: namespaceAt(os.Getenv("CNI_NETNS")),
+		Addresses: addressesIn(os.Getenv("CNI_NETNS"), os.Getenv("CNI_IFNAME")),
+	}
 }
 
 // namespaceAt identifies the namespace at a path; it is empty if there is none.
