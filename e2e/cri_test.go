@@ -16,7 +16,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 )
 
-var criTools = flag.String("cri-tools", "", "directory of what make cri-tools builds; empty leaves out TestCRI")
+var (
+	criTools    = flag.String("cri-tools", "", "directory of what make cri-tools builds; empty leaves out TestCRI")
+	oldCRITools = flag.String("old-cri-tools", "", "the same of make cri-1-tools; empty leaves out TestCRI_upgraded")
+)
 
 // criCase is a chain under a containerd, with a defect in the plugin of its first item unless defective names another.
 type criCase struct {
@@ -72,7 +75,7 @@ func criCases() []criCase {
 			name: "waits-for-daemon", defect: "waits-for-daemon", defective: "routed-eni",
 			chain:  []string{`{"type": "routed-eni", "socket": "/run/ipamd/ipamd.sock"}`},
 			target: ipamd(plenty()), scenario: "runtime-del-while-daemon-hangs", want: report.Fail,
-			reason: "while ipamd hangs, want at most 1.5s",
+			reason: "longer while ipamd hangs, want at most 1.5s",
 		},
 		{
 			name: "routed-eni", defect: "none", defective: "routed-eni", target: ipamd(plenty()),
@@ -88,55 +91,71 @@ func TestCRI(t *testing.T) {
 		t.Skip("make e2e-cri runs it: it needs a containerd")
 	}
 	for _, tt := range criCases() {
-		t.Run(tt.name, func(t *testing.T) {
-			plugin := cmp.Or(tt.defective, "macvlan")
-			path := writeConflist(t, "", tt.chain...)
-			setVersion(t, path, "1.1.0")
-			file, err := conflist.Load(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			backend, err := cri.Open(cri.Options{Tools: *criTools, Command: backend().Command})
-			if err != nil {
-				t.Fatal(err)
-			}
-			binDir := install(t, file, map[string]string{plugin: tt.defect})
-			if tt.target != nil {
-				daemon := tt.target.Daemon.Command[0]
-				err := os.Link(filepath.Join(plugins(t).plugins, daemon), filepath.Join(binDir, daemon))
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			suite, err := e2e.New(e2e.Options{
-				Conflist: path, BinDir: binDir, Backend: backend,
-				Plugins: []string{plugin}, Target: tt.target, Select: e2e.Selection{Names: tt.scenario},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, sc := range suite.Scenarios() {
-				suite.Run(t.Context(), sc)
-			}
-			r, err := suite.Finish()
-			if err != nil {
-				t.Fatal(err)
-			}
-			failures := slices.DeleteFunc(r.Results, func(res report.Result) bool {
-				// Some scenarios need a daemon, or an earlier containerd.
-				fine := []report.Outcome{report.Pass, report.NotClaimed, report.NotApplicable}
-				return slices.Contains(fine, res.Result)
-			})
-			asWanted := func(r report.Result) bool {
-				return r.Result == tt.want && strings.Contains(r.Reason, tt.reason)
-			}
-			switch {
-			case tt.want == report.Pass && len(failures) == 0:
-			case tt.want == report.Pass:
-				t.Errorf("got %s of %s: %s, want that all pass", failures[0].Result, failures[0].ID, failures[0].Reason)
-			case !slices.ContainsFunc(failures, asWanted):
-				t.Errorf("got %v, want %s because of %s", failures, tt.want, tt.reason)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, "") })
+	}
+}
+
+// TestCRI_upgraded replaces a containerd under the pods of sound and broken plugins.
+func TestCRI_upgraded(t *testing.T) {
+	if *criTools == "" || *oldCRITools == "" {
+		t.Skip("make e2e-cri-1 runs it: it needs two containerds")
+	}
+	sound := criCase{
+		name: "sound", defect: "none", chain: []string{macvlan, route}, scenario: "runtime-upgraded", want: report.Pass,
+	}
+	for _, tt := range []criCase{sound, dies("runtime-upgraded", "keeps-runtime", "process: want ")} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, *oldCRITools) })
+	}
+}
+
+// run runs the scenarios; old is the directory of an earlier containerd, or empty.
+func (tt criCase) run(t *testing.T, old string) {
+	plugin := cmp.Or(tt.defective, "macvlan")
+	path := writeConflist(t, "", tt.chain...)
+	setVersion(t, path, "1.1.0")
+	file, err := conflist.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend, err := cri.Open(cri.Options{Tools: *criTools, OldTools: old, Command: backend().Command})
+	if err != nil {
+		t.Fatal(err)
+	}
+	binDir := install(t, file, map[string]string{plugin: tt.defect})
+	if tt.target != nil {
+		daemon := tt.target.Daemon.Command[0]
+		err := os.Link(filepath.Join(plugins(t).plugins, daemon), filepath.Join(binDir, daemon))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	suite, err := e2e.New(e2e.Options{
+		Conflist: path, BinDir: binDir, Backend: backend,
+		Plugins: []string{plugin}, Target: tt.target, Select: e2e.Selection{Names: tt.scenario},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sc := range suite.Scenarios() {
+		suite.Run(t.Context(), sc)
+	}
+	r, err := suite.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	failures := slices.DeleteFunc(r.Results, func(res report.Result) bool {
+		// Some scenarios need a daemon, or an earlier containerd.
+		fine := []report.Outcome{report.Pass, report.NotClaimed, report.NotApplicable}
+		return slices.Contains(fine, res.Result)
+	})
+	asWanted := func(r report.Result) bool {
+		return r.Result == tt.want && strings.Contains(r.Reason, tt.reason)
+	}
+	switch {
+	case tt.want == report.Pass && len(failures) == 0:
+	case tt.want == report.Pass:
+		t.Errorf("got %s of %s: %s, want that all pass", failures[0].Result, failures[0].ID, failures[0].Reason)
+	case !slices.ContainsFunc(failures, asWanted):
+		t.Errorf("got %v, want %s because of %s", failures, tt.want, tt.reason)
 	}
 }

@@ -173,12 +173,15 @@ func (l *lab) killIn(ctx context.Context, k killing, id string, p *pair) error {
 		return err
 	}
 	defer func() { _ = node.RemoveFile(context.WithoutCancel(ctx), wait) }()
+	calling, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- k.call(l, ctx, id) }()
+	go func() { ended <- k.call(l, calling, id) }()
 	if err = l.reached(ctx, k, before); err == nil && k.unread {
 		err = l.leaveUnread(ctx)
 	}
 	err = errors.Join(err, c.Kill(ctx))
+	cancel()
 	if ok := <-ended == nil; ok && err == nil {
 		err = errors.New("containerd was killed, and its call succeeded")
 	}

@@ -3,6 +3,7 @@ package cri
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -41,11 +42,14 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 // tar runs tar(1), which keeps owners, modes and links.
 func tar(ctx context.Context, in []byte, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "tar", append(args, "--xattrs", "--numeric-owner")...)
-	var errors strings.Builder
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &errors
+	var says strings.Builder
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), &says
 	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("tar: %w: %s", err, strings.TrimSpace(errors.String()))
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, &cluster.UnfitError{Reason: "a node with a containerd is rebooted with tar: install it", Lacks: "tar"}
+	case err != nil:
+		return nil, fmt.Errorf("tar: %w: %s", err, strings.TrimSpace(says.String()))
 	}
 	return out, nil
 }

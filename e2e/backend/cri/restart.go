@@ -164,28 +164,32 @@ func (l *lab) shutDown(ctx context.Context) error {
 		return err
 	}
 	l.keep(fmt.Sprintf("StopPodSandbox of %d pods at once, until each has stopped", len(took)), 0, took)
-	// The node goes off while the others stop.
-	off := make(chan struct{})
-	go func() {
-		defer close(off)
+	if err := l.killAmid(ctx, func(ctx context.Context) {
 		_ = forAll(ids[len(took):], func(id string) error { return c.StopSandbox(ctx, id) })
-	}()
-	err := l.rebootAmid(ctx, old, off)
-	return err
+	}); err != nil {
+		return err
+	}
+	return l.rebootWith(ctx, old)
 }
 
-// rebootAmid reboots the node while calls run that end with containerd.
-func (l *lab) rebootAmid(ctx context.Context, old []string, ended <-chan struct{}) error {
-	c := l.runtimes[0]
+// killAmid kills the first node's containerd some time after calls of it began.
+func (l *lab) killAmid(ctx context.Context, calls func(ctx context.Context)) error {
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		calls(inner)
+	}()
 	select {
 	case <-time.After(100 * time.Millisecond):
 	case <-ended:
 	}
-	if err := c.Kill(ctx); err != nil {
-		return err
-	}
+	err := l.runtimes[0].Kill(ctx)
+	// A call that had not been sent yet would wait for the next containerd.
+	cancel()
 	<-ended
-	return l.rebootWith(ctx, old)
+	return err
 }
 
 func (l *lab) conflistReplaced(ctx context.Context) (err error) {

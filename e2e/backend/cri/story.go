@@ -61,7 +61,7 @@ func Stories() []cluster.Story {
 			Name: "runtime-del-while-daemon-hangs", Features: []scenario.Feature{scenario.DaemonRestart, cleanUp},
 			Covers: []string{"E12", "J03"},
 			Description: "The plugin's daemon accepts connections and answers nothing: containerd stops a pod within " +
-				"1.5 s, as long as a node's shutdown waits, and the daemon frees the address when it answers again.",
+				"1.5 s, as long as a node's shutdown waits, and pods start when the daemon answers again.",
 			Run: tell((*lab).delWhileDaemonHangs),
 		},
 	}
