@@ -11,7 +11,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
-	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
@@ -177,7 +176,7 @@ func (l *lab) killIn(ctx context.Context, k killing, id string, p *pair) error {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- k.call(l, calling, id) }()
-	if err = l.reached(ctx, k, before); err == nil && k.unread {
+	if err = l.reached(ctx, ended, k, before); err == nil && k.unread {
 		err = l.leaveUnread(ctx)
 	}
 	err = errors.Join(err, c.Kill(ctx))
@@ -196,13 +195,11 @@ func (l *lab) killIn(ctx context.Context, k killing, id string, p *pair) error {
 }
 
 // reached waits until the call is at the point at which containerd is to be killed.
-func (l *lab) reached(ctx context.Context, k killing, before int) error {
+func (l *lab) reached(ctx context.Context, ended chan error, k killing, before int) error {
 	if k.verb != "" {
-		return l.called(ctx, k.verb, before)
+		return l.called(ctx, ended, k.verb, before)
 	}
-	ctx, cancel := machinetime.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return l.runtimes[0].poll(ctx, "no sandbox starts", func() (bool, error) {
+	return l.inCall(ctx, ended, "no sandbox starts", func() (bool, error) {
 		file, err := l.Nodes()[0].Agent.ReadFile(ctx, sandboxHeld)
 		return file.Found, err
 	})

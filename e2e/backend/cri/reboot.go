@@ -47,7 +47,7 @@ func tar(ctx context.Context, in []byte, args ...string) ([]byte, error) {
 	out, err := cmd.Output()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, &cluster.UnfitError{Reason: "a node with a containerd is rebooted with tar: install it", Lacks: "tar"}
+		return nil, &cluster.UnfitError{Reason: "a node with containerd is rebooted with tar: install it", Lacks: "tar"}
 	case err != nil:
 		return nil, fmt.Errorf("tar: %w: %s", err, strings.TrimSpace(says.String()))
 	}

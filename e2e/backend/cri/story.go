@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,11 +98,32 @@ func (l *lab) calls(ctx context.Context, verb cni.Verb) (n int, err error) {
 	return n, err
 }
 
-// called waits until stubs were called with a verb more often than before.
-func (l *lab) called(ctx context.Context, verb cni.Verb, before int) error {
+// inTime calls done again and again until it returns true or an error; what is the error of one that never does.
+func (l *lab) inTime(ctx context.Context, what string, done func() (bool, error)) error {
 	ctx, cancel := machinetime.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return l.runtimes[0].poll(ctx, "no "+string(verb)+" of the lab's plugin", func() (bool, error) {
+	return l.runtimes[0].poll(ctx, what, done)
+}
+
+// inCall waits until a call of the CRI that sends its error to ended is at some point, and returns why it never is.
+func (l *lab) inCall(ctx context.Context, ended chan error, what string, there func() (bool, error)) error {
+	return l.inTime(ctx, what, func() (bool, error) {
+		if ok, err := there(); ok || err != nil {
+			return ok, err
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			return false, cmp.Or(err, errors.New(what))
+		default:
+			return false, nil
+		}
+	})
+}
+
+// called waits until stubs were called with a verb more often than before.
+func (l *lab) called(ctx context.Context, ended chan error, verb cni.Verb, before int) error {
+	return l.inCall(ctx, ended, "no "+string(verb)+" of the lab's plugin", func() (bool, error) {
 		n, err := l.calls(ctx, verb)
 		return n > before, err
 	})
@@ -193,6 +215,11 @@ func (l *lab) attachPair(ctx context.Context, from, to string) (*pair, error) {
 	if _, err := l.Attach(ctx, l.Nodes()[0], from); err != nil {
 		return nil, err
 	}
+	return l.attachBeside(ctx, from, to)
+}
+
+// attachBeside attaches a pod, and checks that it answers an attached one.
+func (l *lab) attachBeside(ctx context.Context, from, to string) (*pair, error) {
 	a, err := l.Attach(ctx, l.Nodes()[0], to)
 	if err != nil {
 		return nil, err
@@ -293,7 +320,7 @@ func (l *lab) addGivenUp(ctx context.Context) error {
 			_, err := l.Attach(impatient, l.Nodes()[0], pod)
 			ended <- err
 		}()
-		if err := l.called(ctx, cni.Add, 0); err != nil {
+		if err := l.called(ctx, ended, cni.Add, 0); err != nil {
 			return err
 		}
 		p, err := l.attachPair(ctx, "asker", "passing")
@@ -307,6 +334,21 @@ func (l *lab) addGivenUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := l.attachPair(ctx, "asker", pod)
-	return errors.Join(err, l.detachPair(ctx, p, "asker", pod))
+	err = l.attachAgain(ctx, pod)
+	var p *pair
+	if err == nil {
+		p, err = l.attachBeside(ctx, pod, "asked")
+	}
+	return errors.Join(err, l.detachPair(ctx, p, pod, "asked"))
+}
+
+// attachAgain attaches a pod whose caller gave up before: containerd keeps its name until it has cleared up.
+func (l *lab) attachAgain(ctx context.Context, pod string) error {
+	return l.inTime(ctx, "containerd does not clear up", func() (bool, error) {
+		_, err := l.Attach(ctx, l.Nodes()[0], pod)
+		if err != nil && strings.Contains(err.Error(), "is reserved for") {
+			return false, nil
+		}
+		return true, err
+	})
 }
