@@ -233,11 +233,6 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 		s.skipFor(err, unfit, result)
 		return
 	}
-	var beyond *cluster.BeyondError
-	if errors.As(err, &beyond) {
-		result.Result, result.Reason = report.NotApplicable, beyond.Reason
-		return
-	}
 	result.Result, result.Reason = report.Fail, err.Error()
 	// A failure that a soak found before the end remains its reason. A step that was interrupted has none of its own.
 	if soakFailure(err) == nil && ctx.Err() != nil {

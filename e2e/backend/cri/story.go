@@ -25,7 +25,13 @@ import (
 )
 
 // Stories returns the scenarios of what a runtime does by itself.
-func (b *Backend) Stories() []cluster.Story { return Stories() }
+func (b *Backend) Stories() []cluster.Story {
+	stories := Stories()
+	if b.old == nil {
+		stories = slices.DeleteFunc(stories, func(s cluster.Story) bool { return s.Name == upgradeName })
+	}
+	return stories
+}
 
 // Stories returns all stories of the backend.
 func Stories() []cluster.Story {

@@ -10,10 +10,12 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
+const upgradeName = "runtime-upgraded"
+
 // upgrade is the story of an earlier containerd that is replaced.
 func upgrade() cluster.Story {
 	return cluster.Story{
-		Name: "runtime-upgraded", Features: []scenario.Feature{scenario.Attach, scenario.CleanUp},
+		Name: upgradeName, Features: []scenario.Feature{scenario.Attach, scenario.CleanUp},
 		Covers: []string{"D12", "E09"},
 		Description: "containerd is replaced by a later version (--old-cri-tools has the earlier one) while pods are " +
 			"alive: they answer all the while, others come, and those of the earlier version are removed by the " +
@@ -24,9 +26,6 @@ func upgrade() cluster.Story {
 
 // upgraded runs the earlier containerd first, in place of the node's, which has no pods yet.
 func (l *lab) upgraded(ctx context.Context) (err error) {
-	if l.old == nil {
-		return &cluster.BeyondError{Reason: "there is no earlier containerd; --old-cri-tools names its directory"}
-	}
 	c := l.runtimes[0]
 	// What the later version wrote is not for the earlier one.
 	if err := errors.Join(c.Stop(ctx), l.sh(ctx, "rm -rf "+rootDir+"/*")); err != nil {
