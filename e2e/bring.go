@@ -16,9 +16,10 @@ func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outco
 	needs := sc.Needs()
 	key, _ := file.DeviceKey()
 	switch n := sc.Attachments(); {
-	case n > 1 && file.OneAddress():
-		return report.NotApplicable,
-			fmt.Sprintf("the file gives every pod the same addresses, and this attaches %d times at once", n)
+	case n > 1 && file.OnePod() != "":
+		return report.NotApplicable, fmt.Sprintf("%s, and this attaches %d times at once", file.OnePod(), n)
+	case file.NoAddresses() && slices.ContainsFunc(sc.Steps, sendsPackets):
+		return report.NotApplicable, "the file gives pods no addresses, and connects them with no LAN"
 	case needs.Devices && key == "":
 		return report.NotApplicable, "the main plugin makes the devices of pods itself"
 	case needs.Leases && !usesDHCP(file):
@@ -31,6 +32,11 @@ func withoutPods(file, with *conflist.File, sc *scenario.Scenario) (report.Outco
 		return report.NotApplicable, "the file gives pods no route beyond their own network"
 	}
 	return "", ""
+}
+
+// sendsPackets reports whether a step needs pods with addresses.
+func sendsPackets(step scenario.Step) bool {
+	return step.Probe != nil || step.Flows != nil || step.Churn != nil || step.Neighbour != nil
 }
 
 func usesDHCP(file *conflist.File) bool {

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"flag"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cnitest/cnitest/e2e"
@@ -43,8 +45,8 @@ const (
 	advertises = "fail:the pod takes from a router advertisement what no result lists"
 )
 
-// fieldRuns returns the files of conflist/testdata/field that can be parsed; TestField of package conflist has the
-// others.
+// fieldRuns returns the files of conflist/testdata/field that can be parsed, and some of field-more.txtar; TestField of
+// package conflist has the others.
 func fieldRuns() []fieldRun {
 	const notConformant = report.NotConformant
 	type results = map[string]string
@@ -100,7 +102,37 @@ func fieldRuns() []fieldRun {
 		{file: "R25-route-attributes.conflist", verdict: notConformant, tells: results{
 			"RES-4 macvlan": "fail:and that of the pod has no mtu 1400 and no advmss 1360",
 		}, whole: results{"CHK-6 macvlan": "fail:Expected Route"}},
+		{file: "N01-jumbo.conf", tells: results{"pod-to-pod-across-nodes": "pass"}, verdict: notConformant},
+		{file: "N02-bridge-of-the-lan-dhcp.conf", tells: results{"host-to-pod": "pass"}, verdict: notConformant},
+		{file: "N02-bridge-without-ipam.yaml", tells: results{"host-to-pod": "pass"}, verdict: notConformant},
+		{file: "N03-link-local-subnet.conf", tells: results{"pod-to-pod-same-node": "pass"}, verdict: notConformant},
+		{file: "N05-passthru.conf", tells: results{
+			"pod-to-pod-same-node": "not-applicable:gives its whole master to one pod",
+		}, whole: results{"ENV-6 macvlan": "not-applicable"}, verdict: notConformant},
+		{file: "N06-master-in-pod.conf", unfit: ":2: macvlan looks in the pod for net1"},
+		{file: "N07-loopback.conf", refuses: ":1: loopback sets lo up"},
 	}
+}
+
+// fieldFile returns the path of a file of conflist/testdata/field or of field-more.txtar beside it.
+func fieldFile(t *testing.T, name string) string {
+	path := filepath.Join("conflist/testdata/field", name)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	more, err := txtar.ParseFile("conflist/testdata/field-more.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range more.Files {
+		if f.Name == name {
+			path = filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(path, f.Data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return path
 }
 
 // TestField runs posted files: a first attachment, and the scenarios that are special for the file. With -whole-field
@@ -111,7 +143,7 @@ func TestField(t *testing.T) {
 			bin := plugins(t).plugins
 			holdLab(t)
 			suite, err := e2e.New(e2e.Options{
-				Conflist: filepath.Join("conflist/testdata/field", tt.file), BinDir: bin, Backend: backend(),
+				Conflist: fieldFile(t, tt.file), BinDir: bin, Backend: backend(),
 				Select: e2e.Selection{Quick: true},
 			})
 			if tt.refuses != "" || err != nil {

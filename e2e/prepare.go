@@ -41,6 +41,10 @@ func (s *Suite) Prepare(ctx context.Context) error {
 // start makes the first cluster, and checks that its kernel has the links that the upstream plugins of the chain make.
 // The caller closes the cluster.
 func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
+	if missing := s.file.InPod(); missing != "" {
+		return nil, &cluster.UnfitError{Reason: missing + "; the suite's pods have no such link, and it tests " +
+			"the rest of the file without that key"}
+	}
 	c, err := s.options.Backend.Start(ctx, s.request(environment.PlainNodes(), scenario.Chain{}))
 	if err != nil {
 		return nil, &cluster.UnfitError{Reason: err.Error()}

@@ -69,7 +69,8 @@ func (s *Server) Links(path string, links *[]Link) error {
 				link.Parent = byIndex[attrs.ParentIndex]
 			}
 			for _, a := range addresses {
-				if a.LinkIndex == attrs.Index && !a.IP.IsLinkLocalUnicast() {
+				// An IPAM plugin may assign 169.254.0.0/16; the kernel itself adds fe80::/10.
+				if a.LinkIndex == attrs.Index && (a.IP.To4() != nil || !a.IP.IsLinkLocalUnicast()) {
 					link.Addresses = append(link.Addresses, a.IPNet.String())
 				}
 			}

@@ -20,8 +20,22 @@ var sources = map[string]string{
 	"ipoib":       "github.com/k8snetworkplumbingwg/ipoib-cni",
 	"rdma":        "github.com/k8snetworkplumbingwg/rdma-cni",
 	"spiderpool":  "github.com/spidernet-io/spiderpool",
+	"coordinator": "github.com/spidernet-io/spiderpool",
+	"ifacer":      "github.com/spidernet-io/spiderpool",
+	"multus":      "github.com/k8snetworkplumbingwg/multus-cni",
+	"multus-shim": "github.com/k8snetworkplumbingwg/multus-cni",
+	"flannel":     "github.com/flannel-io/cni-plugin",
+	"calico":      "github.com/projectcalico/calico",
 	"calico-ipam": "github.com/projectcalico/calico",
+	"cilium-cni":  "github.com/cilium/cilium",
+	"antrea":      "github.com/antrea-io/antrea",
+	"kube-ovn":    "github.com/kubeovn/kube-ovn",
+	"weave-net":   "github.com/weaveworks/weave",
+	"dnsname":     "github.com/containers/dnsname",
+	"terway":      "github.com/AliyunContainerService/terway",
+	"azure-vnet":  "github.com/Azure/azure-container-networking",
 	"aws-cni":     "github.com/aws/amazon-vpc-cni-k8s",
+	"egress-cni":  "github.com/aws/amazon-vpc-cni-k8s",
 }
 
 // MissingBinaries returns an error that names every plugin of the chain, and of its IPAM, whose program is not in dir.
@@ -60,6 +74,10 @@ func (f *File) missing(dir string, at *value, who string) error {
 		from = "github.com/containernetworking/plugins"
 	}
 	cure := "put its program there, or name its directory with --bin-dir"
+	if name == "multus" || name == "multus-shim" {
+		return fmt.Errorf("%s:%d: multus attaches networks, and is none: give the suite the network that it attaches, "+
+			"and further ones of the pod with --with", f.Path, f.document.line(at.offset))
+	}
 	if from != "" {
 		cure = "build it from " + from + ", and " + cure
 	}

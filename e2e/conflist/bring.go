@@ -155,9 +155,18 @@ func (d *document) checkBrought(plugin *value) {
 // LayerTwo reports whether pods get an interface on the LAN without an address: no plugin of the chain has an IPAM
 // plugin, and the main plugin is one of upstream's.
 func (f *File) LayerTwo() bool {
+	return f.withoutIPAM() && (slices.Contains(attachedTypes, f.Plugins[0].Type) || f.LANBridge())
+}
+
+// NoAddresses reports whether pods get an interface without an address that leads to no LAN, as tap's does: no plugin
+// of the chain has an IPAM plugin, and the main plugin is one of upstream's.
+func (f *File) NoAddresses() bool { return f.withoutIPAM() && !f.LayerTwo() }
+
+// withoutIPAM reports whether the main plugin is one of upstream's, which assign no addresses themselves, and no plugin
+// of the chain has an IPAM plugin.
+func (f *File) withoutIPAM() bool {
 	_, upstream := upstreamKeys[f.Plugins[0].Type]
-	return upstream && slices.Contains(attachedTypes, f.Plugins[0].Type) &&
-		!slices.ContainsFunc(f.Plugins, func(p Plugin) bool { return p.IPAM != "" })
+	return upstream && !slices.ContainsFunc(f.Plugins, func(p Plugin) bool { return p.IPAM != "" })
 }
 
 // Way is how a runtime passes addresses to an IPAM plugin that waits for them.
@@ -218,6 +227,19 @@ func (f *File) StaysOnLAN() bool {
 func isDefault(route *value) bool {
 	dst, err := netip.ParsePrefix(textOf(route.fields["dst"]))
 	return err == nil && dst.Bits() <= 1
+}
+
+// OnePod returns why only one pod can be attached at a time; empty if several can.
+func (f *File) OnePod() string {
+	if f.OneAddress() {
+		return "the file gives every pod the same addresses"
+	}
+	for i, plugin := range f.document.plugins() {
+		if f.Plugins[i].Type == "macvlan" && textOf(plugin.fields["mode"]) == "passthru" {
+			return "macvlan in mode passthru gives its whole master to one pod"
+		}
+	}
+	return ""
 }
 
 // OneAddress reports whether every pod gets the same addresses, because they are written in the file.

@@ -43,6 +43,7 @@ func (f *File) check() {
 	for _, item := range list.items {
 		f.Plugins = append(f.Plugins, d.checkPlugin(item))
 	}
+	d.checkOrder(list.items[0])
 	for _, item := range list.items {
 		d.ipam(item)
 	}

@@ -88,6 +88,26 @@ FILE:17: snat of portmap is a number; want true or false`,
 		"uplink.conflist": `
 FILE:5: interface name "enp0s31f6.host-side" has 19 bytes; Linux takes at most 15
 FILE:6: interface name "eth 0" has a character that Linux forbids; leave out slash, colon and white space`,
+		"order.conflist": `FILE:5: tuning works on the interface of a plugin before it, and is the first; put one that ` +
+			`makes an interface before it, such as macvlan or bridge
+FILE:7: subnet 127.0.0.0/8 has addresses of no interface: it is for loopback or multicast; take one of a LAN
+FILE:8: subnet ff02::/64 has addresses of no interface: it is for loopback or multicast; take one of a LAN`,
+		"values.conflist": `
+FILE:6: mode of macvlan is "brigde"; want one of bridge, private, vepa, passthru
+FILE:7: mtu of macvlan is -1; want a number of at least 0
+FILE:8: mac of macvlan is "02:00:00:00:01"; want a MAC such as 02:00:00:00:00:01
+FILE:9: mode of ipvlan is "L3"; want one of l2, l3, l3s
+FILE:10: vlan needs "master"; add it
+FILE:10: vlanId of vlan is 4095; want a number from 0 to 4094
+FILE:11: vlan of bridge is -1; want a number from 0 to 4094
+FILE:12: ipMasqBackend of bridge is "nft"; want one of iptables, nftables
+FILE:13: backend of portmap is "nf_tables"; want one of iptables, nftables
+FILE:14: markMasqBit of portmap is 32; want a number from 0 to 31
+FILE:15: ingressPolicy of firewall is "closed"; want one of open, same-bridge, isolated
+FILE:16: ingressRate of bandwidth needs ingressBurst, too; add it
+FILE:17: egressBurst of bandwidth needs egressRate, too; add it
+FILE:19: tuning sets sysctls of net alone, not "kernel.pid_max"; leave it out
+FILE:20: vrf needs "vrfname"; add it`,
 		"version.conflist": `FILE:2: cniVersion "1.2.3" is unknown; want one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0`,
 		"versions.conflist": `
 FILE:1: no cniVersion that is known; want one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0

@@ -325,4 +325,46 @@ eno1 on 10.20.0.0/16, router 10.20.0.1/16
 node/a: its share of the addresses is 10.20.0.5-10.20.128.1
 node/b: its share of the addresses is 10.20.128.2-10.20.255.254
 `,
+	"N01-jumbo.conf": `
+ storage 1.0.0: macvlan, host-local
+bond0 on 10.4.0.0/24, router 10.4.0.1/24
+node/a: its share of the addresses is 10.4.0.5-10.4.0.129
+node/b: its share of the addresses is 10.4.0.130-10.4.0.254
+`,
+	"N02-bridge-of-the-lan-dhcp.conf": `
+ lan 1.0.0: bridge, dhcp
+br-lan on 192.0.2.0/24, router 192.0.2.1/24
+the file has no addresses: the lab's DHCP server gives pods addresses of 192.0.2.0/24; name another network with --subnet
+`,
+	"N02-bridge-without-ipam.yaml": `
+vm-net vm-net 0.3.1: bridge
+br1 on 192.0.2.0/24, router 192.0.2.1/24
+the file has no addresses: after ADD the suite gives each pod an address of 192.0.2.0/24; name another network with --subnet
+`,
+	"N03-link-local-subnet.conf": `
+ n 0.3.1: macvlan, host-local
+eth0 on 169.254.10.0/24, router 169.254.10.1/24
+node/a: its share of the addresses is 169.254.10.5-169.254.10.129
+node/b: its share of the addresses is 169.254.10.130-169.254.10.254
+`,
+	"N04-tap-without-ipam.conf": `
+ n 1.0.0: tap
+eth0 on 192.0.2.0/24, 2001:db8::/64, router 192.0.2.1/24, 2001:db8::1/64
+tap: the conflist does not say where pods get addresses; if from the LAN, name it with --subnet
+`,
+	"N05-passthru.conf": `
+ n 1.0.0: macvlan, host-local
+eth0 on 10.4.0.0/24, router 10.4.0.1/24
+node/a: its share of the addresses is 10.4.0.5-10.4.0.129
+node/b: its share of the addresses is 10.4.0.130-10.4.0.254
+`,
+	"N06-master-in-pod.conf": `
+ n 1.0.0: macvlan, host-local
+eth0 on 10.4.0.0/24, router 10.4.0.1/24
+node/a: its share of the addresses is 10.4.0.5-10.4.0.129
+node/b: its share of the addresses is 10.4.0.130-10.4.0.254
+`,
+	"N07-loopback.conf": `
+N07-loopback.conf:1: loopback sets lo up, which runtimes ask of it themselves, and attaches a pod to no network; name a plugin that makes an interface, such as macvlan or bridge
+`,
 }

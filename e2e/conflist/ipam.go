@@ -122,6 +122,25 @@ func (d *document) checkOverlap(object *value, spans []span) {
 	}
 }
 
+// subnet reads the subnet of a range.
+func (d *document) subnet(at *value, text string) (netip.Prefix, bool) {
+	subnet, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		d.reject(at, "subnet %q is not address/length; write one such as 10.1.0.0/16", text)
+	case subnet != subnet.Masked():
+		d.reject(at, "subnet %s has bits set beyond its length; write %s", subnet, subnet.Masked())
+	case subnet.Addr().IsLoopback() || subnet.Addr().IsMulticast():
+		d.reject(at, "subnet %s has addresses of no interface: it is for loopback or multicast; take one of a LAN",
+			subnet)
+	case subnet.Bits() > subnet.Addr().BitLen()-2:
+		d.reject(at, "subnet %s is too small for host-local; want /%d or larger", subnet, subnet.Addr().BitLen()-2)
+	default:
+		return subnet, true
+	}
+	return netip.Prefix{}, false
+}
+
 // span reads subnet, rangeStart, rangeEnd and gateway with host-local's defaults.
 func (d *document) span(object *value) (span, bool) {
 	s := span{line: d.line(object.offset)}
@@ -134,16 +153,8 @@ func (d *document) span(object *value) (span, bool) {
 	}
 	at := object.fields["subnet"]
 	s.line = d.line(at.offset)
-	subnet, err := netip.ParsePrefix(text)
-	switch {
-	case err != nil:
-		d.reject(at, "subnet %q is not address/length; write one such as 10.1.0.0/16", text)
-		return s, false
-	case subnet != subnet.Masked():
-		d.reject(at, "subnet %s has bits set beyond its length; write %s", subnet, subnet.Masked())
-		return s, false
-	case subnet.Bits() > subnet.Addr().BitLen()-2:
-		d.reject(at, "subnet %s is too small for host-local; want /%d or larger", subnet, subnet.Addr().BitLen()-2)
+	subnet, ok := d.subnet(at, text)
+	if !ok {
 		return s, false
 	}
 	s.subnet = subnet

@@ -57,6 +57,8 @@ type Plan struct {
 	// Routed means that pods are behind their node (bridge, ptp) and not on the LAN: the lab has routes to
 	// NodePlan.PodPrefixes.
 	Routed bool
+	// MTU is that of the uplink's segment: 1500 bytes, or more if a plugin asks for it.
+	MTU int
 	// LAN are the networks on the uplink's segment, in the order of the file.
 	LAN []netip.Prefix
 	// Router are the addresses of the LAN's router, including the conflist's gateways.
@@ -211,7 +213,7 @@ func (p *planner) uplinks() error {
 		}
 		p.plan.Nodes = append(p.plan.Nodes, NodePlan{Name: d.node.Name, Uplink: name})
 	}
-	p.plan.Uplink = p.plan.Nodes[0].Uplink
+	p.plan.Uplink, p.plan.MTU = p.plan.Nodes[0].Uplink, p.file.lanMTU()
 	return nil
 }
 

@@ -48,7 +48,7 @@ func renameUplink(plugins []any, from, to string) {
 		if !ok || object["linkInContainer"] == true {
 			continue
 		}
-		for _, key := range uplinkKeys {
+		for _, key := range append([]string{"bridge"}, uplinkKeys...) {
 			switch value := object[key].(type) {
 			case string:
 				if value == from {

@@ -139,6 +139,7 @@ func (d *document) checkPluginKeys(plugin *value) {
 		d.canonical(plugin, known)
 	}
 	d.checkKeys(plugin, known, typ, upstream)
+	d.checkValues(plugin, typ)
 	if dns := plugin.fields["dns"]; dns != nil {
 		d.checkItem(dns, "dns", typ)
 	}

@@ -1,8 +1,10 @@
 package conflist
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -35,7 +37,58 @@ func uplinkOf(plugin *value) (name string, at *value) {
 			return name, field
 		}
 	}
-	return "", nil
+	return lanBridge(plugin)
+}
+
+// lanBridge returns the bridge of upstream's plugin of that name if it connects pods with the LAN: it has no address
+// that could be their router, so that they get theirs from the LAN's DHCP server, or none.
+func lanBridge(plugin *value) (name string, at *value) {
+	is := func(key string) bool {
+		field := plugin.fields[key]
+		return field != nil && field.scalar == true
+	}
+	ipam := plugin.fields["ipam"]
+	leased := ipam == nil || textOf(ipam.fields["type"]) == "" || textOf(ipam.fields["type"]) == DHCPPlugin
+	if textOf(plugin.fields["type"]) != "bridge" || !leased || is("isGateway") || is("isDefaultGateway") {
+		return "", nil
+	}
+	if field := plugin.fields["bridge"]; textOf(field) != "" {
+		return textOf(field), field
+	}
+	return "cni0", plugin.fields["type"] // the plugin's default
+}
+
+// LANBridge reports whether the main plugin connects pods with the LAN by a bridge that exists on nodes, with their
+// interface on the LAN as a port.
+func (f *File) LANBridge() bool {
+	name, _ := lanBridge(f.document.plugins()[0])
+	return name != ""
+}
+
+// plainMTU and mostMTU are the MTU of Ethernet and the largest one of a veth.
+const plainMTU, mostMTU = 1500, 65535
+
+// lanMTU returns the MTU that the LAN needs for what the chain's plugins ask for: that of a device on the uplink is at
+// most the uplink's.
+func (f *File) lanMTU() int {
+	if _, upstream := upstreamKeys[f.Plugins[0].Type]; upstream && f.routed() {
+		return plainMTU // pods are behind their node
+	}
+	largest := plainMTU
+	for _, plugin := range f.document.plugins() {
+		field := plugin.fields["mtu"]
+		if field == nil {
+			continue
+		}
+		text := textOf(field)
+		if number, ok := field.scalar.(json.Number); ok {
+			text = number.String()
+		}
+		if mtu, err := strconv.Atoi(text); err == nil && mtu <= mostMTU {
+			largest = max(largest, mtu)
+		}
+	}
+	return largest
 }
 
 func (d *document) checkUplink(plugin *value) {

@@ -241,7 +241,7 @@ func (r *run) endpoints() error {
 		if r.from, err = r.resolve(from, 0); err != nil {
 			return err
 		}
-		if from.IsLinkLocalUnicast() && r.from.link == 0 {
+		if from.Is6() && from.IsLinkLocalUnicast() && r.from.link == 0 {
 			r.from.link = r.to.link
 		}
 	}

@@ -29,9 +29,6 @@ const (
 	external   = "external"
 )
 
-// uplinkMTU is the MTU of the underlay. The MTU of pods follows from it.
-const uplinkMTU = 1500
-
 // socket describes one end of a veth: an interface to be made in a namespace.
 type socket struct {
 	links     *netlink.Handle
@@ -50,12 +47,12 @@ func (l *lab) plug(ctx context.Context, bridge, port string, s socket) error {
 		return fmt.Errorf("bridge %s: %w", bridge, err)
 	}
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: port, MTU: uplinkMTU, MasterIndex: br.Attrs().Index, Flags: net.FlagUp},
+		LinkAttrs:     netlink.LinkAttrs{Name: port, MTU: l.plan.MTU, MasterIndex: br.Attrs().Index, Flags: net.FlagUp},
 		PeerName:      s.name,
 		PeerNamespace: netlink.NsFd(s.ns),
 		// Set it at creation: udev and the kernel may otherwise change it later.
 		PeerHardwareAddr: s.mac,
-		PeerMTU:          uplinkMTU,
+		PeerMTU:          uint32(l.plan.MTU),
 	}
 	if err := l.fabric.links.LinkAdd(veth); err != nil {
 		return fmt.Errorf("cable to %s: %w", s.name, err)
@@ -174,7 +171,7 @@ func (l *lab) bridge(name string) (netlink.Link, error) {
 	}
 	off := false
 	link = &netlink.Bridge{
-		LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: uplinkMTU}, MulticastSnooping: &off,
+		LinkAttrs: netlink.LinkAttrs{Name: name, Flags: net.FlagUp, MTU: l.plan.MTU}, MulticastSnooping: &off,
 	}
 	if err := l.fabric.links.LinkAdd(link); err != nil {
 		return nil, err

@@ -115,11 +115,15 @@ func UplinkKinds() []string { return []string{"veth", "bridge", "dummy", "vlan"}
 // plugUplink makes the interface on the underlay, which plugins use as their master.
 func (l *lab) plugUplink(ctx context.Context, index int) error {
 	s, plan := l.socket(index)
-	switch l.req.UplinkKind {
+	kind := l.req.UplinkKind
+	if l.req.Conflist.LANBridge() && (kind == "" || kind == "veth") {
+		kind = "bridge"
+	}
+	switch kind {
 	case "bridge":
 		// The uplink is a bridge of the node with a port on the underlay, as on hosts of virtual machines.
 		bridge := &netlink.Bridge{
-			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU, Flags: net.FlagUp},
+			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: l.plan.MTU, Flags: net.FlagUp},
 		}
 		if err := s.links.LinkAdd(bridge); err != nil {
 			return err
@@ -139,7 +143,7 @@ func (l *lab) plugUplink(ctx context.Context, index int) error {
 		return s.configure(ctx, plan.Uplink)
 	case "dummy":
 		if err := s.links.LinkAdd(&netlink.Dummy{
-			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: uplinkMTU},
+			LinkAttrs: netlink.LinkAttrs{Name: plan.Uplink, HardwareAddr: s.mac, MTU: l.plan.MTU},
 		}); err != nil {
 			return fmt.Errorf("dummy link: %w", err)
 		}

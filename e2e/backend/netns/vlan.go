@@ -17,8 +17,9 @@ const uplinkVLAN = 100
 func (l *lab) plugTrunk(ctx context.Context, index int, s socket) error {
 	port := uplinkPort(index)
 	cable := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: port, MTU: uplinkMTU, Flags: net.FlagUp},
-		PeerName:  "trunk", PeerNamespace: netlink.NsFd(s.ns), PeerHardwareAddr: nodeMAC(index, 2), PeerMTU: uplinkMTU,
+		LinkAttrs: netlink.LinkAttrs{Name: port, MTU: l.plan.MTU, Flags: net.FlagUp},
+		PeerName:  "trunk", PeerNamespace: netlink.NsFd(s.ns), PeerHardwareAddr: nodeMAC(index, 2),
+		PeerMTU: uint32(l.plan.MTU),
 	}
 	if err := l.fabric.links.LinkAdd(cable); err != nil {
 		return fmt.Errorf("cable to trunk: %w", err)
@@ -50,7 +51,7 @@ func addVLAN(links *netlink.Handle, on string, attrs netlink.LinkAttrs) error {
 	if err != nil {
 		return err
 	}
-	attrs.ParentIndex, attrs.MTU, attrs.Flags = parent.Attrs().Index, uplinkMTU, net.FlagUp
+	attrs.ParentIndex, attrs.MTU, attrs.Flags = parent.Attrs().Index, parent.Attrs().MTU, net.FlagUp
 	if err := links.LinkAdd(&netlink.Vlan{
 		LinkAttrs: attrs, VlanId: uplinkVLAN, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,
 	}); err != nil {

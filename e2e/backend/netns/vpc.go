@@ -249,8 +249,8 @@ func (c *cloud) attach(ctx context.Context, router socket, index int, eni metada
 // plug makes a veth to the router and adds the router's routes and neighbour for it.
 func (c *cloud) plug(ctx context.Context, router socket, port string, eni metadata.ENI, s socket) error {
 	wire := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: port, MTU: uplinkMTU, Flags: net.FlagUp},
-		PeerName:  s.name, PeerNamespace: netlink.NsFd(s.ns), PeerHardwareAddr: s.mac, PeerMTU: uplinkMTU,
+		LinkAttrs: netlink.LinkAttrs{Name: port, MTU: c.lab.plan.MTU, Flags: net.FlagUp},
+		PeerName:  s.name, PeerNamespace: netlink.NsFd(s.ns), PeerHardwareAddr: s.mac, PeerMTU: uint32(c.lab.plan.MTU),
 	}
 	if err := router.links.LinkAdd(wire); err != nil {
 		return fmt.Errorf("wire to %s: %w", s.name, err)

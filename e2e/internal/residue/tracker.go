@@ -198,6 +198,12 @@ func (t *Tracker) Compared() bool {
 	return len(t.compared)+len(t.uncompared) > 0
 }
 
+// cause returns the change that a reader should see first: that of a link, since its addresses and routes go with it.
+func cause(left []leftover) leftover {
+	isLink := func(l leftover) bool { return strings.HasPrefix(l.change[1:], " link ") }
+	return left[max(0, slices.IndexFunc(left, isLink))]
+}
+
 // Results returns a result for each plugin of the chain, and for each other plugin that left something. An item of an
 // IPAM plugin appears after the call of the plugin that delegates to it, and counts as left by that one. The results
 // are copies of like, which has the id.
@@ -225,7 +231,7 @@ func (t *Tracker) Results(like report.Result, plugins []string) []report.Result 
 			result.Result, result.Reason = report.Skipped, "no scenario ran to its end"
 		case len(left) > 0:
 			result.Result = report.Fail
-			first := left[0]
+			first := cause(left)
 			result.Reason = fmt.Sprintf("%d objects stayed behind after everything was deleted twice; first in %s on "+
 				"%s: %s",
 				len(left), first.scenario, first.node, first.change)
