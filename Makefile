@@ -12,6 +12,8 @@ CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # For the conflist $(c): the directory of its report, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))
 profile = $(if $(findstring plugin/route/,$(c)),,--profile kubernetes)
+# Conflists of the reference plugins on nodes to which something happens.
+PRODUCTION := plugin/route/net.d/01-default-1.1.0.conflist plugin/veth-to-host/net.d/11-cnichain-1.1.0.conflist plugin/routed-eni/net.d/10-routed-eni.conflist
 # Conflists of plugins of other projects, each with its expectation file beside it.
 THIRDPARTY := $(wildcard e2e/thirdparty/net.d/*.conflist)
 expected = $(c:.conflist=.expected.yaml)
@@ -53,7 +55,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -163,6 +165,9 @@ kubernetes: ## Build etcd and kube-apiserver into bin, for target files with `ku
 	cd kind/node-image && v=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$(BIN)/ k8s.io/kubernetes/cmd/kube-apiserver && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$(BIN)/etcd go.etcd.io/etcd/server/v3
 
 whereabouts := $(ARTIFACTS)/whereabouts
+
+e2e-production: build ## Do to nodes what happens to them in production (networkd, udev, flapping links, …), under the reference plugins
+	@status=0; $(foreach c,$(PRODUCTION),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --profile production --label-filter '/^Survives/' $(addprefix --expect ,$(wildcard $(dir $(patsubst %/,%,$(dir $(c))))production.expected.yaml)) --report-dir $(ARTIFACTS)/production/$(report) || status=$$?; echo;) exit $$status
 
 e2e-whereabouts: build kubernetes ## Run the suite on macvlan with whereabouts and a Kubernetes API, and compare with the expected results
 	mkdir -p $(whereabouts)/crds && cp e2e/thirdparty/whereabouts/macvlan.* $(whereabouts)/

@@ -184,7 +184,23 @@ func (c *checker) checkAddresses() error {
 			return err
 		}
 	}
-	return nil
+	return c.checkKnown(n)
+}
+
+// checkKnown reports that the node has none of the IPv6 addresses any more by which the pod knows it, as after a change
+// by DHCP: the pod has no route to others, and no answer from it arrives. The child answers for every IPv4 address.
+func (c *checker) checkKnown(n *node) error {
+	var known []netip.Addr
+	for _, r := range c.entry.State.PodRoutes {
+		if r.Dst.Is6() {
+			known = append(known, r.Dst)
+		}
+	}
+	if len(known) == 0 || slices.ContainsFunc(known, n.has) {
+		return nil
+	}
+	return fmt.Errorf("address %s, by which the pod knows the node, is not an address of the node: delete the "+
+		"attachment and add it again", known[0])
 }
 
 func (c *checker) checkNeighbour(addr address) error {

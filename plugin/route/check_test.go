@@ -55,6 +55,14 @@ func TestCheck(t *testing.T) {
 			}
 			return netlink.AddrDel(child, addr)
 		}), want: "999: link eno1.host: address " + childLL + " is missing, which pods use as next hop"},
+		{name: "the node's IPv6 address gone", breakIt: onNode(func(*kernel.Namespace) error {
+			addr, err := netlink.ParseAddr("fd00:20::5/64")
+			if err != nil {
+				return err
+			}
+			return netlink.AddrDel(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "eno1"}}, addr)
+		}), want: "999: address fd00:20::5, by which the pod knows the node, is not an address of the node: delete the " +
+			"attachment and add it again"},
 		{name: "route gone", breakIt: changeRoute(nil), want: "999: route to 192.168.1.2 on eno1.host is missing"},
 		{
 			name: "route without source", breakIt: changeRoute(func(*netlink.Route) {}),
