@@ -198,7 +198,8 @@ func orderDuties() []duty {
 		{
 			"RUN-28", Must, lifecycle, "Every ADD, also one that fails, is followed by a DEL of the whole chain.",
 			"It lets a plugin that failed half way remove what it made.",
-			"ADD of which the second plugin fails, then DEL of the pod.",
+			"ADD of which the second plugin fails, then DEL of the pod; and DEL of a pod when the file of another " +
+				"network has come before that of its own, if the runtime reads files.",
 		},
 		{
 			"RUN-29", Must, lifecycle, "The container's network namespace exists before the first plugin is called.",

@@ -87,6 +87,8 @@ type chain struct {
 	plugins []map[string]any
 	// folders are further plugins, each in a file of its own, by the folder's name.
 	folders map[string][]map[string]any
+	// before is another network, whose file comes before that of the list; nil means none.
+	before map[string]any
 }
 
 // newChain returns a network at a version. ADD of each plugin returns resultOf its place.
@@ -151,6 +153,13 @@ func (b *bench) use(ctx context.Context, c *chain) error {
 		return err
 	}
 	files := map[string]string{"10-" + strings.ToLower(b.network) + ".conflist": string(text)}
+	if c.before != nil {
+		text, err := json.Marshal(c.before)
+		if err != nil {
+			return err
+		}
+		files["05-before.conflist"] = string(text)
+	}
 	for folder, plugins := range c.folders {
 		for i, plugin := range plugins {
 			text, err := json.Marshal(plugin)

@@ -60,6 +60,7 @@ var faults = []struct{ fault, duty, reason string }{
 	{"gc-long-list", "RUN-25", `with {"containerID":"gone","ifname":"eth0"}, which is not attached`},
 	{"parallel", "RUN-26", "is called while ADD of first of the same container is at work"},
 	{"parallel-gc", "RUN-27", "GC of first is called while ADD of first in the same network is at work"},
+	{"first-file", "RUN-28", "after the file of another network came before its own, was called of other; want last, middle, first"},
 	{"skips-failed", "RUN-28", "and DEL of the pod, DEL was called of no plugin; want last, middle, first"},
 	{"no-sandbox", "RUN-29", "ADD of first gets CNI_NETNS=/run/netns/none, where there is no network namespace"},
 	{"own-sandbox", "RUN-29", "ADD of first gets CNI_NETNS=/proc/self/ns/net, which is the runtime's own"},

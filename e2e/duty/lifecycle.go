@@ -16,7 +16,7 @@ import (
 func lifecycle() map[string]func(context.Context, *bench) error {
 	return map[string]func(context.Context, *bench) error{
 		"RUN-18": checkTwice, "RUN-19": checkResultOfDel, "RUN-20": checkReverse, "RUN-21": checkNoSubstitute,
-		"RUN-22": checkOutside, "RUN-23": checkResultOfCheck, "RUN-24": checkSameParameters, "RUN-28": checkFailedAdd,
+		"RUN-22": checkOutside, "RUN-23": checkResultOfCheck, "RUN-24": checkSameParameters, "RUN-28": checkEveryAdd,
 		"RUN-29": checkSandbox, "RUN-30": checkMissingProgram, "RUN-31": checkRestart,
 	}
 }
@@ -243,6 +243,41 @@ func parametersOf(c call) []string {
 	}
 	slices.Sort(list)
 	return list
+}
+
+func checkEveryAdd(ctx context.Context, b *bench) error {
+	if err := checkFailedAdd(ctx, b); err != nil || b.runtime.Lacks(TakesFolder) != "" {
+		return err
+	}
+	return checkOtherFirst(ctx, b)
+}
+
+// checkOtherFirst deletes a pod when the file of another network has come before that of its own.
+func checkOtherFirst(ctx context.Context, b *bench) error {
+	c := b.newChain(b.version)
+	if err := b.use(ctx, c); err != nil {
+		return err
+	}
+	op := Operation{Pod: b.pod("b")}
+	if _, err := b.add(ctx, op); err != nil {
+		return err
+	}
+	c.before = map[string]any{
+		"cniVersion": b.version, "name": b.network + "-other", "plugins": []any{b.plugin("other", b.version)},
+	}
+	if err := b.use(ctx, c); err != nil {
+		return err
+	}
+	op.Verb = cni.Del
+	_, calls, err := b.run(ctx, op)
+	if err != nil {
+		return err
+	}
+	if deleted := placesOf(calls, cni.Del); len(deleted) < len(reversed) || !slices.Equal(deleted[:3], reversed) {
+		return wrongf("DEL of a pod, after the file of another network came before its own, was called of %s; want %s",
+			listed(deleted), listed(reversed))
+	}
+	return nil
 }
 
 func checkFailedAdd(ctx context.Context, b *bench) error {

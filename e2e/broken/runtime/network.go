@@ -51,7 +51,7 @@ func load(dir, name string) (*network, error) {
 		if err := decode(text, &list); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if list["name"] == name {
+		if list["name"] == name || fault("first-file") {
 			return read(dir, name, list)
 		}
 	}
