@@ -289,9 +289,10 @@ func badFailures() []spoilt {
 			also:   []string{"CHK-4"},
 			fails:  map[string]string{"A08": "has a MAC that no link has"},
 		},
-		{plugin: "macvlan", defect: "overlooks-duplicates", chain: []string{dual(macvlan), route}, fails: map[string]string{
-			"I02": "ADD succeeds, and the kernel found the pod's address fd00:",
-		}},
+		{
+			plugin: "macvlan", defect: "overlooks-duplicates", chain: []string{dual(macvlan), route},
+			fails: map[string]string{"I02": "ADD succeeds, and the kernel found the pod's address fd00:"},
+		},
 		{plugin: "macvlan", defect: "keeps-duplicates", fails: map[string]string{
 			"C03": "ADD found its address in use, fails, and leaves + file /var/lib/cni/networks/net/192.168.1.2",
 		}},
@@ -393,6 +394,9 @@ func badUnasked() []spoilt {
 		}},
 		{plugin: "macvlan", defect: "knows-no-dots", fails: map[string]string{
 			"NET-3": "ADD with the interface name net1.100: want success, got exit status",
+		}},
+		{plugin: "macvlan", defect: "keeps-no-address", chain: []string{dual(macvlan), route}, fails: map[string]string{
+			"NET-4": "after eth0 of the pod went down and up the pod has lost the address fd00:",
 		}},
 		{plugin: "macvlan", defect: "leaves-down", fails: map[string]string{
 			"ADD-1": "ADD leaves the interface eth0 down",

@@ -26,6 +26,15 @@ func badSentences() []spoilt {
 		{plugin: "macvlan", defect: "releases-first", fails: map[string]string{
 			"D15": "DEL calls DEL of host-local while eth0 of the pod still has 192.168.",
 		}},
+		{plugin: "host-local", defect: "takes-any-gateway", fails: map[string]string{
+			"CFG-12": "ADD with the gateway 203.0.113.254 succeeds, and the result has it for the address 192.168.",
+		}},
+		{plugin: "route", defect: "crashes-on-mistakes", fails: map[string]string{
+			"CFG-13": "DEL with master of another type: want an error object, got exit status 2",
+		}},
+		{plugin: "route", defect: "del-wants-programs", fails: map[string]string{
+			"I04": "DEL on a node without programs, where ADD succeeded: want success, got exit status 1, code 100",
+		}},
 		{plugin: "macvlan", defect: "drops-dns", fails: map[string]string{
 			"G13": "answers the name server 192.0.2.53 and the search domain ipam.example, and the result has [] and []",
 		}},

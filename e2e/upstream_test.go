@@ -46,7 +46,8 @@ func upstream() []control {
 		{name: "a MAC by capability", chain: []string{asked, route}, want: passes("capabilities-asked", "host-to-pod")},
 		{
 			name: "leases", lease: shortLease, chain: []string{leased, route},
-			want: with(passes("dhcp-renewed", "dhcp-daemon-starts-again", "dhcp-pool-exhausted", "dhcp-client-ids", "host-to-pod",
+			want: with(passes("dhcp-renewed", "dhcp-daemon-starts-again", "dhcp-pool-exhausted", "dhcp-client-ids",
+				"host-to-pod",
 				"external-to-pod"),
 				map[string]expected{"dhcp-daemon-restart": {result: report.KnownUpstream, reason: "only in memory"}}),
 		},

@@ -37,6 +37,24 @@ func conventions() []Requirement {
 			check: checkMasquerade,
 		},
 		{
+			ID: "CFG-12", Level: Should, Section: "failure mode", Roles: []Role{IPAM},
+			Text: "A gateway that is outside of its subnet is refused.",
+			Why: "No pod can send anything beyond its network, and nothing says why: the route to the gateway is " +
+				"refused, or leads nowhere.",
+			How: "ADD with the gateway 203.0.113.254 for a range of another subnet is an error that leaves nothing, " +
+				"or ignores it. Asked where the configuration has a subnet.",
+			check: checkGatewayElsewhere,
+		},
+		{
+			ID: "CFG-13", Level: Should, Section: "failure mode", Roles: everyPlugin(),
+			Text: "A key with a value of another type is an error with an error object, not a crash.",
+			Why: "Whoever wrote a string for a number reads a goroutine's stack, and a pod whose DEL crashes cannot " +
+				"be deleted.",
+			How: "ADD and DEL with each key of the plugin's own configuration, up to six, replaced by an object, or " +
+				"an object by a string: success, or an error object.",
+			check: checkMistyped,
+		},
+		{
 			ID: "CNV-1", Level: Should, Section: "CONVENTIONS.md, Dynamic plugin specific fields", Roles: inChain(),
 			Text: "A capability with a value that makes no sense is an error.",
 			Why: "A pod that asked for an address of its own and got another one runs, until somebody sends to the " +

@@ -163,10 +163,10 @@ func failures() []Requirement {
 		}),
 		mode(Requirement{
 			ID: "I04", Roles: inChain(),
-			Text: "On a node without iptables and similar programs ADD works, or answers with an error and leaves " +
-				"nothing.",
-			Why:   "Some distributions ship only nft, or neither.",
-			How:   "ADD with PATH=/nonexistent.",
+			Text: "On a node without iptables and similar programs ADD works, and so does its DEL, or ADD answers " +
+				"with an error and leaves nothing.",
+			Why:   "Some distributions ship only nft, or neither; a pod that asked for no port needs neither.",
+			How:   "ADD with PATH=/nonexistent, and DEL if it succeeds.",
 			check: checkWithoutPrograms,
 		}),
 	}

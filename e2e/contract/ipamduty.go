@@ -3,10 +3,14 @@ package contract
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
+	"strings"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
+	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
 // checkReleasesLast checks the order of DEL: first the pod loses its addresses, and then the IPAM plugin gets them back
@@ -82,4 +86,112 @@ func checkKeepsDNS(ctx context.Context, t *trial) error {
 			"%v", stub.IPAM, server, domain, result.DNS.Nameservers, result.DNS.Search)
 	}
 	return nil
+}
+
+// checkKeepsAddresses sets the pod's interface down and up (containernetworking/plugins@062b3fce).
+func checkKeepsAddresses(ctx context.Context, t *trial) error {
+	b, p, err := t.attached(ctx)
+	if err != nil {
+		return err
+	}
+	addresses := func() ([]string, error) {
+		state, err := b.take(ctx, []string{snapshot.Address}, []*pod{p})
+		var found []string
+		for _, i := range state.Items {
+			if i.Scope == p.name && strings.Contains(i.Name, ":") && strings.HasSuffix(i.Name, " dev "+p.ifName) &&
+				!strings.HasPrefix(i.Name, "fe80:") {
+				found = append(found, i.Name)
+			}
+		}
+		return found, err
+	}
+	before, err := addresses()
+	if err != nil {
+		return err
+	}
+	if len(before) == 0 {
+		return notApplicable("the pod gets no IPv6 address")
+	}
+	for _, up := range []bool{false, true} {
+		if err := b.node.Agent.SetLink(ctx, agent.SetLinkArgs{Netns: p.netns, Name: p.ifName, Up: up}); err != nil {
+			return err
+		}
+	}
+	after, err := addresses()
+	if err != nil {
+		return err
+	}
+	for _, a := range before {
+		if !slices.Contains(after, a) {
+			t.wrong(nil, "after %s of the pod went down and up the pod has lost the address %s", p.ifName, a)
+		}
+	}
+	return nil
+}
+
+// checkGatewayElsewhere asks an IPAM plugin for addresses of a subnet with the gateway of another one
+// (containernetworking/plugins#1294). Only a range whose keys are those of host-local is understood.
+func checkGatewayElsewhere(ctx context.Context, t *trial) error {
+	b, p, err := t.fresh(ctx)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(b.configs[b.subject.index]["ipam"])
+	if err != nil {
+		return err
+	}
+	var section any
+	if err := json.Unmarshal(text, &section); err != nil {
+		return err
+	}
+	gateway := moveGateway(section)
+	if gateway == "" {
+		return notApplicable("its configuration has no subnet")
+	}
+	call, failed, err := b.failsCleanly(ctx, p, "with a gateway outside of its subnet", func(inv *invocation) {
+		inv.config["ipam"] = section
+	})
+	if err != nil || failed {
+		return err
+	}
+	result, err := cni.ParseResult(json.RawMessage(call.Stdout))
+	if err != nil {
+		return nil // ADD-2 reports it
+	}
+	for _, ip := range result.IPs {
+		if ip.Gateway.String() == gateway && !ip.Address.Contains(ip.Gateway) {
+			t.wrong([]cni.Call{call}, "ADD with the gateway %s succeeds, and the result has it for the address %s",
+				gateway, ip.Address.String())
+		}
+	}
+	return nil
+}
+
+// moveGateway gives the first object with a subnet a gateway that is in no pool of anybody (RFC 5737, RFC 3849), and
+// returns it; nothing if there is none.
+func moveGateway(config any) string {
+	switch c := config.(type) {
+	case []any:
+		for _, element := range c {
+			if gateway := moveGateway(element); gateway != "" {
+				return gateway
+			}
+		}
+	case map[string]any:
+		subnet, ok := c["subnet"].(string)
+		if ok {
+			gateway := "203.0.113.254"
+			if strings.Contains(subnet, ":") {
+				gateway = "2001:db8:ffff::fe"
+			}
+			c["gateway"] = gateway
+			return gateway
+		}
+		for _, key := range slices.Sorted(maps.Keys(c)) {
+			if gateway := moveGateway(c[key]); gateway != "" {
+				return gateway
+			}
+		}
+	}
+	return ""
 }

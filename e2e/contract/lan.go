@@ -48,6 +48,14 @@ func onLAN() []Requirement {
 			How:   "ADD with the name net1.100, and with that of the node's uplink.",
 			check: checkAnyName,
 		},
+		{
+			ID: "NET-4", Level: Should, Section: "failure mode", Roles: []Role{Main},
+			Text: "A pod's IPv6 addresses survive that its interface goes down and up.",
+			Why: "Somebody sets the interface down and up to change or refresh it, and the kernel removes all IPv6 " +
+				"addresses unless keep_addr_on_down is set.",
+			How:   "Sets the interface of an attached pod down and up: it has the same addresses as before.",
+			check: checkKeepsAddresses,
+		},
 	}
 }
 

@@ -132,6 +132,15 @@ func checkWithoutPrograms(ctx context.Context, t *trial) error {
 		return err
 	}
 	nowhere := "/nonexistent"
-	_, _, err = b.failsCleanly(ctx, p, "on a node without programs", func(inv *invocation) { inv.path = &nowhere })
+	without := func(inv *invocation) { inv.path = &nowhere }
+	_, failed, err := b.failsCleanly(ctx, p, "on a node without programs", without)
+	if err != nil || failed {
+		return err
+	}
+	call, err := b.call(ctx, cni.Del, p, without)
+	if err == nil && call.ExitCode != 0 {
+		t.wrong([]cni.Call{call}, "DEL on a node without programs, where ADD succeeded: want success, got %s",
+			summary(call))
+	}
 	return err
 }

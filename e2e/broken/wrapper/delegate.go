@@ -43,6 +43,28 @@ func delegations() map[string]defect {
 			}
 			return next(c)
 		}),
+		"crashes-on-mistakes": on("DEL", func(c *call, next plugin) answer {
+			if _, ok := c.config["master"].(string); !ok && c.config["master"] != nil {
+				return answer{stderr: "panic: runtime error: invalid memory address\n", status: 2}
+			}
+			return next(c)
+		}),
+		"takes-any-gateway": on("ADD", func(c *call, next plugin) answer {
+			section, _ := c.config["ipam"].(map[string]any)
+			sets, _ := section["ranges"].([]any)
+			if len(sets) == 0 {
+				return next(c)
+			}
+			first := sets[0].([]any)[0].(map[string]any)
+			gateway := first["gateway"]
+			delete(first, "gateway")
+			a := next(c.edited(func(map[string]any) {}))
+			return a.edited(func(result map[string]any) {
+				for _, ip := range objects(result, "ips") {
+					ip["gateway"] = gateway
+				}
+			})
+		}),
 		"drops-dns": adding(func(_ *call, result map[string]any) { delete(result, "dns") }),
 		"rolls-back-alone": on("ADD", func(c *call, _ plugin) answer {
 			if a, refused := c.refuse(); refused {

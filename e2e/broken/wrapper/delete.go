@@ -17,6 +17,12 @@ func deletions() map[string]defect {
 			}
 			return next(c)
 		}),
+		"del-wants-programs": on("DEL", func(c *call, next plugin) answer {
+			if c.env["PATH"] == "/nonexistent" {
+				return c.fail(100, `exec: "iptables": executable file not found in $PATH`)
+			}
+			return next(c)
+		}),
 		"needs-prevresult": on("DEL", func(c *call, next plugin) answer {
 			if c.sound() && c.prevResult() == nil && c.text("cniVersion") >= "0.4.0" {
 				return c.fail(7, "prevResult: want one, got none")

@@ -48,6 +48,13 @@ func failures() map[string]defect {
 			}
 			return next(c)
 		}),
+		"keeps-no-address": on("ADD", func(c *call, next plugin) answer {
+			a := next(c)
+			if a.status == 0 {
+				_ = c.setInPod("ipv6", "keep_addr_on_down", "0")
+			}
+			return a
+		}),
 		"leaves-down": on("ADD", func(c *call, next plugin) answer {
 			return c.alsoInPod(next(c), netlink.LinkSetDown)
 		}),
