@@ -7,7 +7,8 @@ ARTIFACTS := _artifacts
 # The modules of the repository, each with its go.mod.
 MODULES := . .ci/lint .ci/release .ci/vuln cri kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
 # Features that the chained plugins claim beyond their profile.
-E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining)
+comma := ,
+E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining$(if $(findstring veth-to-host,$(c)),$(comma)NodeIsolation))
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # For the conflist $(c): the directory of its report, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))

@@ -327,7 +327,7 @@ func faulty() []control {
 // TestControls runs scenarios on conflists each of which breaks what the scenarios are about.
 func TestControls(t *testing.T) {
 	t.Parallel()
-	runControls(t, sharedOut(t, slices.Concat(faulty(), faultyLeases(), faultyInProduction())))
+	runControls(t, sharedOut(t, slices.Concat(faulty(), faultyLeases(), faultyInProduction(), faultyHostile())))
 }
 
 // TestControls_are_complete checks that for each shipped scenario there is a conflist that fails it, and one that
@@ -339,7 +339,8 @@ func TestControls_are_complete(t *testing.T) {
 	}
 	passed, failed := map[string]bool{}, map[string]bool{}
 	for _, c := range slices.Concat(
-		faulty(), faultyLeases(), faultyInProduction(), upstream(), services(), daemons(), clouds(), upgrades(),
+		faulty(), faultyLeases(), faultyInProduction(), faultyHostile(), upstream(), hostile(), services(), daemons(),
+		clouds(), upgrades(),
 	) {
 		for name, want := range c.want {
 			passed[name] = passed[name] || want.result == report.Pass

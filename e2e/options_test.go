@@ -81,7 +81,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"an unknown profile",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Profile: "overlay"},
-			`profile "overlay": want one of [cni underlay kubernetes]`,
+			`profile "overlay": want one of [cni underlay kubernetes production isolation]`,
 		},
 		{
 			"an unknown feature",

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"flag"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,7 +133,7 @@ var everyUpstream = flag.Bool("every-upstream", false,
 // TestUpstream runs scenarios on plugins that work.
 func TestUpstream(t *testing.T) {
 	t.Parallel()
-	all := upstream()
+	all := slices.Concat(upstream(), hostile())
 	passed := map[string]bool{}
 	for _, c := range all {
 		maps.DeleteFunc(c.want, func(name string, want expected) bool {

@@ -54,6 +54,7 @@ type running struct {
 	listeners map[string][]*probe.Listener // by namespace
 	flows     map[int]flow
 	captures  map[int]*probe.Capture
+	traps     map[int]*probe.Trap
 	watches   map[int]*watch
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
@@ -69,6 +70,7 @@ func Serve(conn io.ReadWriteCloser, options Options) error {
 		listeners: map[string][]*probe.Listener{},
 		flows:     map[int]flow{},
 		captures:  map[int]*probe.Capture{},
+		traps:     map[int]*probe.Trap{},
 		watches:   map[int]*watch{},
 		daemons:   map[string]*daemon{},
 	}}

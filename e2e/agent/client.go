@@ -68,7 +68,8 @@ func phaseOf(method string) string {
 		return timing.Calls
 	case "Trace", "ExplainCNI", "MeasureCNI":
 		return timing.Traced
-	case "Probe", "StartFlow", "StopFlow", "StartCapture", "StopCapture", "Load", "Listen", "Unlisten":
+	case "Probe", "StartFlow", "StopFlow", "StartCapture", "StopCapture", "Load", "Listen", "Unlisten",
+		"Attack", "StartTrap", "StopTrap", "KnownNeighbours":
 		return timing.Traffic
 	case "Snapshot", "Disk":
 		return timing.Snapshot

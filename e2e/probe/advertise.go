@@ -80,7 +80,8 @@ func waitForLinkLocal(ctx context.Context, handle netlinksafe.Handle, link netli
 	}
 }
 
-func (a Advertisement) marshal() ([]byte, error) {
+// body returns the advertisement without the head of ICMPv6.
+func (a Advertisement) body() (*layers.ICMPv6RouterAdvertisement, error) {
 	seconds := a.RouterLifetime / time.Second
 	if seconds < 0 || seconds > 0xffff {
 		return nil, fmt.Errorf("want a router lifetime of 0s to 18h12m15s, got %s", a.RouterLifetime)
@@ -92,6 +93,14 @@ func (a Advertisement) marshal() ([]byte, error) {
 			return nil, fmt.Errorf("%q is not an IPv6 prefix", a.Prefix)
 		}
 		body.Options = append(body.Options, prefixInformation(prefix))
+	}
+	return body, nil
+}
+
+func (a Advertisement) marshal() ([]byte, error) {
+	body, err := a.body()
+	if err != nil {
+		return nil, err
 	}
 	buffer := gopacket.NewSerializeBuffer()
 	// The kernel fills in the checksum (RFC 3542, 3.1).

@@ -178,7 +178,7 @@ func TestVerify_tampered(t *testing.T) {
 		}, []string{"its conflist names the plugins ptp, host-local, and it is about ptp"}},
 		{"the profile", func(r *report.Report) { r.Profile = "easy" }, []string{
 			"its inputs have the hash HASH, and what it says of plugins, profile and files has HASH",
-			`its profile "easy" is none of [cni underlay kubernetes]`,
+			`its profile "easy" is none of [cni underlay kubernetes production isolation]`,
 		}},
 		{"the binary", func(r *report.Report) {
 			r.Implementation.Plugins[0].SHA256 = strings.Repeat("a", 64)

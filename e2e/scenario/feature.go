@@ -1,6 +1,9 @@
 package scenario
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Feature is a claim about a plugin that scenarios test.
 type Feature string
@@ -37,6 +40,11 @@ const (
 	SurvivesSysctls       Feature = "SurvivesSysctls"
 	SurvivesStrictARP     Feature = "SurvivesStrictARP"
 	SurvivesUdev          Feature = "SurvivesUdev"
+
+	NodeIsolation    Feature = "NodeIsolation"
+	AddressIsolation Feature = "AddressIsolation"
+	MACIsolation     Feature = "MACIsolation"
+	VLANIsolation    Feature = "VLANIsolation"
 )
 
 // survivals returns the features that are about what happens to nodes in production. Each claims the same: pods go on,
@@ -56,6 +64,7 @@ func Features() []Feature {
 		UnderlayGroups,
 		Capabilities, DHCP, SeveralNetworks, GivenDevices,
 		Upgrade,
+		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation,
 	}, survivals()...)
 }
 
@@ -115,7 +124,24 @@ func (f Feature) Meaning() string {
 		return "A pod gets what it asks for by a capability that the conflist declares, such as a MAC or a DNS " +
 			"server, and the result lists it."
 	}
-	return f.survival()
+	return cmp.Or(f.survival(), f.isolation())
+}
+
+// isolation returns the Meaning of the features that are about hostile pods.
+func (f Feature) isolation() string {
+	switch f {
+	case NodeIsolation:
+		return "A hostile pod has no way to harm its node through the interfaces that it was given: the node gets no " +
+			"packet with another source, none to its loopback, and no neighbour, address or route."
+	case AddressIsolation:
+		return "A hostile pod cannot act under an address of another pod, of a machine of the LAN or of the gateway, " +
+			"and cannot hand out addresses."
+	case MACIsolation:
+		return "A hostile pod cannot send with the MAC of another pod."
+	case VLANIsolation:
+		return "What a hostile pod sends with a VLAN tag reaches nobody."
+	}
+	return ""
 }
 
 // survival returns the Meaning of the features of survivals.
@@ -154,11 +180,14 @@ const (
 	ProfileKubernetes Profile = "kubernetes"
 	// ProfileProduction is an underlay plugin whose pods survive what happens to nodes in production.
 	ProfileProduction Profile = "production"
+	// ProfileIsolation is a plugin that keeps hostile pods from harming others. An underlay is one flat network, which
+	// no plugin that only puts pods on it can change: such a plugin claims the features that it has.
+	ProfileIsolation Profile = "isolation"
 )
 
 // Profiles returns all profiles in the order of lists.
 func Profiles() []Profile {
-	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes, ProfileProduction}
+	return []Profile{ProfileCNI, ProfileUnderlay, ProfileKubernetes, ProfileProduction, ProfileIsolation}
 }
 
 // Features returns the features that the profile demands; none for an unknown profile.
@@ -174,6 +203,8 @@ func (p Profile) Features() []Feature {
 		return append(underlay, PodToService, NodePort, Hairpin)
 	case ProfileProduction:
 		return append(underlay, survivals()...)
+	case ProfileIsolation:
+		return append(cni, NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation)
 	}
 	return nil
 }

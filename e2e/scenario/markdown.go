@@ -105,6 +105,7 @@ func (n Needs) String() string {
 		{n.Capture, "a packet capture"},
 		{n.Leases, "a DHCP server"},
 		{n.Asks, "a conflist with capabilities"},
+		{n.Hostile, "a network of its own"},
 		{n.OldVersion, "an earlier version of the plugin"},
 		{n.Daemon, "a daemon"},
 		{n.Cloud, "a cloud"},

@@ -52,6 +52,8 @@ type Needs struct {
 	OldVersion bool
 	// Events are what happens to a node.
 	Events []string
+	// Hostile means a network on which nobody is who could be harmed.
+	Hostile bool
 	// Asks means a conflist that declares a capability.
 	Asks bool
 	// Runtime lists what the scenario does in place of a container runtime and a kubelet's own runtime would not do on

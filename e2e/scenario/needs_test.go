@@ -113,6 +113,7 @@ func TestProfileCore(t *testing.T) {
 		{"host to pod", []Feature{Attach, HostToPod}, []Profile{ProfileUnderlay, ProfileKubernetes, ProfileProduction}},
 		{"node port", []Feature{NodePort}, []Profile{ProfileKubernetes}},
 		{"a flap", []Feature{PodToPod, SurvivesLinkFlap}, []Profile{ProfileProduction}},
+		{"hostile pods", []Feature{PodToPod, NodeIsolation}, []Profile{ProfileIsolation}},
 		{"second interface", []Feature{Attach, SecondInterface}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

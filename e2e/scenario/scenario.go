@@ -231,6 +231,8 @@ type Step struct {
 	Churn *Churn `yaml:"churn"`
 	// Advertise sends an IPv6 router advertisement into the underlay from the router.
 	Advertise *Advertise `yaml:"advertise"`
+	// Hostile makes a pod send what harms others where nothing prevents it.
+	Hostile *Hostile `yaml:"hostile"`
 	// Wait does nothing for a time that the kernel or a protocol prescribes; a comment says which.
 	Wait Duration `yaml:"wait"`
 

@@ -98,6 +98,7 @@ func (t *stepChecker) claims() {
 	seen := []Feature{
 		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
 		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs, Upgrade,
+		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation,
 	}
 	seen = append(seen, survivals()...)
 	for i, f := range t.Features {

@@ -211,6 +211,13 @@ func verbsOfMachines() []verb {
 			places: func(Step) []string { return []string{Place{HostPlace, RouterHost}.String()} },
 		},
 		{
+			name: "hostile", set: func(s Step) bool { return s.Hostile != nil },
+			text:   func(s Step) string { return s.Hostile.String() },
+			check:  func(c *stepChecker, path string, s Step) { c.hostile(path+".hostile", *s.Hostile) },
+			places: func(s Step) []string { return []string{s.Hostile.As, s.Hostile.To} },
+			needs:  func(n *Needs, _ Step) { n.Hostile = true },
+		},
+		{
 			name: "wait", set: func(s Step) bool {
 				return s.Wait != 0
 			}, text: func(s Step) string { return fmt.Sprintf("wait %s", s.Wait) },

@@ -204,6 +204,9 @@ func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	for _, ipv6 := range state.families() {
 		state.Node = append(state.Node, a.node.source(firstOf(a.addresses, ipv6)))
 	}
+	if state.Sources, err = a.sources(s, of); err != nil {
+		return state, err
+	}
 	inPod, err := others(s, netnsKey(a.args.Netns), of)
 	if err != nil {
 		return state, err

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -71,6 +72,18 @@ func TestCheck(t *testing.T) {
 		{
 			name: "node's chain", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushChain(t.chains[0]) }),
 			want: "999: nftables: table inet cni-veth-to-host: chain prerouting: want 3 rules of this plugin, got 0 and 0 others",
+		},
+		{
+			name: "node's guard", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushChain(t.chains[2]) }),
+			want: "999: nftables: table inet cni-veth-to-host: chain guard: want 6 rules of this plugin, got 0 and 0 others",
+		},
+		{
+			name: "node's sources", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushSet(t.own4) }),
+			want: "999: nftables: table inet cni-veth-to-host: set own4: this attachment's element is missing",
+		},
+		{
+			name: "node's ARP", node: sysctl("ipv4/conf/"+host+"/arp_ignore", "0"),
+			want: "999: link VETH: want sysctl ipv4.arp_ignore=8, got 0",
 		},
 		{
 			name: "node's element", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushSet(t.source6) }),
@@ -200,7 +213,7 @@ func editTable(edit func(*nftables.Conn, *nodeTable)) func() error {
 		if err != nil {
 			return err
 		}
-		edit(conn, newNodeTable([]entry{{}}))
+		edit(conn, newNodeTable([]entry{{State: attachment{Sources: []netip.Addr{nowhere(false)}}}}))
 		return conn.Flush()
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"net"
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -69,6 +72,23 @@ func loadDestination(ipv6 bool) []expr.Any {
 		}
 	}
 	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
+}
+
+func sourceAddress(ipv6 bool, register uint32) []expr.Any {
+	if ipv6 {
+		return []expr.Any{
+			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16},
+		}
+	}
+	return []expr.Any{&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
+}
+
+// prefixOf returns a match for an IPv4 address, loaded before, that is in a prefix.
+func prefixOf(p netip.Prefix) []expr.Any {
+	return concat([]expr.Any{&expr.Bitwise{
+		SourceRegister: register1, DestRegister: register1, Len: 4,
+		Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4),
+	}}, equals(p.Addr().AsSlice()))
 }
 
 // inSet returns a match for a key, loaded before, that is in a set.

@@ -75,7 +75,7 @@ func (a attachment) hostRoutes(owns func(netip.Addr) bool) []route {
 // hostSysctls returns settings of the node's end that are made before it is up. They keep packets from a pod from
 // configuring the node, and give the link no link-local address, which would only cause traffic between the two ends.
 func (a attachment) hostSysctls() []kernel.Sysctl {
-	return []kernel.Sysctl{
+	settings := []kernel.Sysctl{
 		{Family: "ipv4", Key: "forwarding", Value: "1"},
 		{Family: "ipv4", Key: "accept_redirects", Value: "0"},
 		{Family: "ipv4", Key: "send_redirects", Value: "0"},
@@ -84,6 +84,10 @@ func (a attachment) hostSysctls() []kernel.Sysctl {
 		{Family: "ipv6", Key: "accept_redirects", Value: "0"},
 		{Family: "ipv6", Key: "addr_gen_mode", Value: "1"},
 	}
+	if len(a.Sources) > 0 {
+		settings = append(settings, quiet())
+	}
+	return settings
 }
 
 // validMark returns the setting with which the kernel uses the mark when it looks up the reverse path of packets that

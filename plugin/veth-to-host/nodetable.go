@@ -13,10 +13,11 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// nodeTable is the plugin's table on the node. It has three rules for marks and three for source addresses, however
-// many pods there are. Only elements of its sets belong to single attachments.
+// nodeTable is the plugin's table on the node. It has six rules that drop, three for marks and three for source
+// addresses, however many pods there are. Only elements of its sets belong to single attachments.
 type nodeTable struct {
 	*table
+	guard
 	links, leaving, source4, source6, served4, served6 *nftables.Set
 }
 
@@ -53,6 +54,10 @@ func newNodeTable(entries []entry) *nodeTable {
 	}
 	for _, e := range entries {
 		t.addElements(e.State)
+	}
+	if guarded := guardedEntries(entries); len(guarded) > 0 {
+		t.addGuard()
+		t.addSources(guarded)
 	}
 	return t
 }
@@ -137,7 +142,11 @@ func ensureInNodeTable(s *store, e entry) error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	t := newNodeTable([]entry{e})
+	inPod, err := others(s, netnsKey(e.State.Netns), e.Attachment)
+	if err != nil {
+		return err
+	}
+	t := newNodeTable(append(inPod, e))
 	why, err := t.differentRules(conn)
 	if err != nil {
 		return err
@@ -155,14 +164,18 @@ func ensureInNodeTable(s *store, e entry) error {
 }
 
 // removeFromNodeTable removes an attachment from the node's table, and the table with the last attachment. It rebuilds
-// the table from the other records if the elements are not those of this attachment, or if a newer attachment has the
-// same address.
+// the table from the other records if the elements are not those of this attachment, if a newer attachment has the
+// same address, or if the pod has other attachments, whose links carry this one's addresses, too.
 func removeFromNodeTable(s *store, e entry) error {
 	other, err := anyOther(s, e.Attachment)
 	if err != nil {
 		return err
 	}
 	gone, err := unheld(s, e.State.Addresses, e.Attachment)
+	if err != nil {
+		return err
+	}
+	inPod, err := others(s, netnsKey(e.State.Netns), e.Attachment)
 	if err != nil {
 		return err
 	}
@@ -174,7 +187,7 @@ func removeFromNodeTable(s *store, e entry) error {
 	switch {
 	case other == nil:
 		return t.remove(conn)
-	case len(gone) == len(e.State.Addresses):
+	case len(gone) == len(e.State.Addresses) && len(inPod) == 0:
 		if t.changeElements(conn, conn.SetDeleteElements) == nil {
 			return nil
 		}

@@ -70,8 +70,8 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 			continue
 		}
 		to := concat(loadDestination(ipv6), equals(netip.MustParseAddr(asked).AsSlice()))
-		rule(services, loadSource(ipv6), equals(netip.MustParseAddr(endpoint).AsSlice()), to, setMark(masqueradeMark,
-			masqueradeMark))
+		rule(services, sourceAddress(ipv6, register1), equals(netip.MustParseAddr(endpoint).AsSlice()), to,
+			setMark(masqueradeMark, masqueradeMark))
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			rule(services, to, port(protocol, servicePort), translate(endpoint))
 		}
@@ -91,15 +91,6 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 		equals(binaryutil.NativeEndian.PutUint32(masqueradeMark)), []expr.Any{&expr.Masq{}})
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	rule(forward, invalid(), verdict(expr.VerdictDrop))
-}
-
-func loadSource(ipv6 bool) []expr.Any {
-	if ipv6 {
-		return []expr.Any{
-			&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16},
-		}
-	}
-	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
 }
 
 func toLocal() []expr.Any {

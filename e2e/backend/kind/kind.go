@@ -180,6 +180,8 @@ func beyond(needs scenario.Needs) string {
 		return "it chooses the NICs of nodes, which are the cluster's"
 	case needs.ForwardPolicy:
 		return "it changes what the firewall of a node forwards, on which the cluster depends"
+	case needs.Hostile:
+		return "it sends hostile traffic, and others use the cluster"
 	case needs.LocalAddresses:
 		return "it gives nodes addresses of their own"
 	case needs.Cloud, needs.Daemon:

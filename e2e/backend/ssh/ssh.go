@@ -150,6 +150,8 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 			"name a machine that plays the router with --outside")
 	case needs.Leases:
 		return errors.New("the DHCP server of the machines' LAN does not tell what its clients do")
+	case needs.Hostile:
+		return &cluster.BeyondError{Reason: "it sends hostile traffic, and these machines share their LAN with others"}
 	case len(needs.Events) > 0:
 		return &cluster.BeyondError{Reason: "it takes uplinks down and flushes rules, on which these machines depend: " +
 			strings.Join(needs.Events, ", ")}

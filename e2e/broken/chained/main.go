@@ -128,6 +128,8 @@ func faults() map[string]fault {
 		"wrong-route": {add: routeElsewhere},
 		// I03: the same on a node that checks the reverse path of the pod's packets.
 		"strict-way-back": {add: func(c *call) error { return errors.Join(routeElsewhere(c), filterStrictly(c)) }},
+		// No fault: the node accepts from a pod only what it would send back there.
+		"strict-node-side": {add: filterStrictly},
 		// A01: the node drops packets for the pod, by a route and by a rule.
 		"blackhole-route":  {add: blackhole},
 		"unreachable-rule": {add: refuseByRule},

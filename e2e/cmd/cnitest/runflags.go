@@ -105,7 +105,7 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 
 func (f *claimFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.profile, "profile", string(scenario.ProfileUnderlay),
-		"features that the plugin must have: cni, underlay or kubernetes")
+		"features that the plugin must have: cni, underlay, kubernetes, production or isolation")
 	flags.StringSliceVar(&f.claims, "features", nil,
 		"features claimed beyond the profile, or all (see cnitest list features)")
 	flags.StringSliceVar(&f.plugins, "plugin", nil,

@@ -104,7 +104,10 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 		"advertise": func(r *Runner, ctx context.Context, s scenario.Step) error {
 			return r.advertise(ctx, *s.Advertise)
 		},
-		"wait": func(_ *Runner, ctx context.Context, s scenario.Step) error { return wait(ctx, time.Duration(s.Wait)) },
+		"hostile": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.hostile(ctx, *s.Hostile) },
+		"wait": func(_ *Runner, ctx context.Context, s scenario.Step) error {
+			return wait(ctx, time.Duration(s.Wait))
+		},
 	}
 }
 

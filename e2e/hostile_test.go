@@ -1,0 +1,43 @@
+package e2e_test
+
+import "strings"
+
+// faultyHostile returns conflists under which hostile pods do harm.
+func faultyHostile() []control {
+	return []control{
+		{name: "hostile pods beside a naive child", chain: []string{macvlan, naive}, want: map[string]expected{
+			"hostile-router":         fail("node/a: addresses and default-routes changed: + address 2001:db8:66:"),
+			"hostile-spoofs-to-node": fail("node/a got a packet from 192.168.1.3 to 192.168.0.2 on eno1.host"),
+			"hostile-reaches-loopback": fail("node/a got a packet from 192.168.1.2 to 127.0.0.1 on eno1.host, which " +
+				"pod/evil sent to the loopback"),
+			"hostile-floods-neighbours": fail("for 8 of 16 machines that do not exist and in whose names pod/evil " +
+				"asked: 198.18."),
+		}},
+		{name: "hostile pods on a flat network", chain: []string{macvlan}, want: map[string]expected{
+			"hostile-spoofs":           fail("pod/victim got a packet from 192.168.1.3 to 192.168.1.4 on eth0"),
+			"hostile-claims-addresses": fail("the MAC of pod/evil, which claimed it"),
+			"hostile-offers-leases":    fail("to 255.255.255.255 on eth0, which pod/evil sent as a DHCP server"),
+			"hostile-takes-mac":        fail("which pod/evil sent with the MAC of pod/right"),
+			"hostile-tags-frames":      fail("which pod/evil sent with a VLAN tag"),
+		}},
+	}
+}
+
+// hostile returns conflists under which hostile pods do not do the harm that they try to do.
+func hostile() []control {
+	return []control{
+		{name: "hostile pods behind a router", chain: []string{ptp}, want: with(passes("hostile-claims-addresses",
+			"hostile-offers-leases", "hostile-router", "hostile-tags-frames", "hostile-takes-mac"), map[string]expected{
+			"hostile-spoofs": fail("pod/victim got a packet from 10.23.0.3 to 10.23.0.4 on eth0"),
+		})},
+		{
+			name: "hostile pods behind a strict router", chain: []string{ptp, broken("strict-node-side")},
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node"),
+		},
+		{
+			name:  "hostile pods with a guarded veth",
+			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
+			want:  passes("hostile-spoofs-to-node", "hostile-reaches-loopback", "hostile-floods-neighbours"),
+		},
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
+)
+
+// guard is the part of the node's table that drops what a pod must not send to its node: the veth is a way to the node
+// that the pod has not on the underlay. The kernel's reverse path filter does not do this. It may be off or loose, IPv6
+// has none, and rule 1024 makes it accept any source that goes back into the pod.
+type guard struct {
+	guarded, own4, own6 *nftables.Set
+}
+
+// guardedEntries returns the attachments whose records say what the pod may send. Those of versions before have no
+// sources: nothing is dropped of what their pods send until they are made anew.
+func guardedEntries(entries []entry) []entry {
+	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return len(e.State.Sources) == 0 })
+}
+
+// addGuard adds the sets and the chain. The chain runs after connection tracking, whose state it needs, and before
+// destinations are translated.
+func (t *nodeTable) addGuard() {
+	link := nftables.TypeIFName
+	t.guarded = t.set(&nftables.Set{Name: "guarded", KeyType: link, KeyByteOrder: binaryutil.NativeEndian})
+	t.own4 = t.set(&nftables.Set{
+		Name: "own4", KeyType: nftables.MustConcatSetType(link, nftables.TypeIPAddr), Concatenation: true,
+	})
+	t.own6 = t.set(&nftables.Set{
+		Name: "own6", KeyType: nftables.MustConcatSetType(link, nftables.TypeIP6Addr), Concatenation: true,
+	})
+	pre := t.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityConntrack+1)
+	// kube-proxy lets packets to the loopback in from every link (route_localnet), whatever their source.
+	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded), family(false), loadDestination(false),
+		prefixOf(loopback()), verdict(expr.VerdictDrop))
+	for _, own := range []struct {
+		set  *nftables.Set
+		ipv6 bool
+	}{{t.own4, false}, {t.own6, true}} {
+		link := loadMeta(expr.MetaKeyIIFNAME, register1)
+		t.rule(pre, family(own.ipv6), link, sourceAddress(own.ipv6, registerAfterName), inSet(own.set),
+			verdict(expr.VerdictAccept))
+		// Answers from elsewhere to what the node sent back into the pod: the pod itself sent the first packet.
+		t.rule(pre, direction(directionReply), family(own.ipv6), link, []expr.Any{
+			&expr.Ct{Key: expr.CtKeySRC, Register: registerAfterName, Direction: directionOriginal},
+		}, inSet(own.set), verdict(expr.VerdictAccept))
+	}
+	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded), verdict(expr.VerdictDrop))
+}
+
+// addSources adds the elements of attachments: each link of a pod may carry the addresses of all its attachments.
+func (t *nodeTable) addSources(entries []entry) {
+	pods := map[string][]entry{}
+	for _, e := range entries {
+		pods[e.ContainerID+" "+e.State.Netns] = append(pods[e.ContainerID+" "+e.State.Netns], e)
+	}
+	for _, inPod := range pods {
+		for _, e := range inPod {
+			link := linkName(e.State.Veth.Host)
+			t.element(t.guarded, nftables.SetElement{Key: link})
+			for _, other := range inPod {
+				for _, ip := range other.State.Sources {
+					t.element(pick(ip.Is6(), t.own6, t.own4), nftables.SetElement{
+						Key: slices.Concat(link, ip.AsSlice()),
+					})
+				}
+			}
+		}
+	}
+}
+
+func loopback() netip.Prefix { return netip.MustParsePrefix("127.0.0.0/8") }
+
+// sources returns the addresses that a pod may send with: those of its attachments, and those that it has on other
+// networks, since it answers the node with them over the veth. An address of the node or of another pod is not among
+// them: a pod could have taken it before it got a further network.
+func (a *addition) sources(s *store, of record.Attachment) ([]netip.Addr, error) {
+	listed, err := a.Pod.Addresses()
+	if err != nil {
+		return nil, fmt.Errorf("in the pod: %w", err)
+	}
+	all := slices.Clone(a.addresses)
+	for _, addr := range listed {
+		ip := addr.Prefix.Addr()
+		if slices.Contains(all, ip) || a.node.has(ip) {
+			continue
+		}
+		foreign, err := s.Holders(addressKey(ip))
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(foreign, func(e entry) bool { return e.ContainerID != of.ContainerID }) {
+			all = append(all, ip)
+		}
+	}
+	return all, nil
+}
+
+// quiet returns the settings that keep a pod from filling the node's neighbour table, which is one for all links:
+// nobody has to ask on the veth (arp_ignore, ip-sysctl.rst: 8 answers for no address, and learns nothing).
+func quiet() kernel.Sysctl { return kernel.Sysctl{Family: "ipv4", Key: "arp_ignore", Value: "8"} }
