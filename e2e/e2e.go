@@ -54,8 +54,8 @@ type Options struct {
 	// Plugins are the types of the plugins under test. Empty means all plugins of the chain that upstream does not
 	// ship, or the first one if upstream ships all.
 	Plugins []string
-	// CNIVersion is the version of the CNI specification that the runtime knows; empty means all. Plugins are then
-	// called at no later one, and not with verbs that came later.
+	// CNIVersion is the version of the CNI specification that the runtime knows; empty means all that Backend knows.
+	// Plugins are then called at no later one, and not with verbs that came later.
 	CNIVersion string
 	// Target describes what each node runs beside the plugins, such as a daemon, and the cloud that the nodes are in;
 	// nil means neither. A daemon claims the feature DaemonRestart, a cloud the feature CloudENIs.
@@ -173,6 +173,9 @@ func (o *Options) load() (*conflist.File, []*scenario.Scenario, error) {
 	file, err := o.readConflist()
 	if err != nil {
 		return nil, nil, err
+	}
+	if runtime, ok := o.Backend.(cluster.Versioned); ok && o.CNIVersion == "" {
+		o.CNIVersion = runtime.CNIVersion()
 	}
 	if o.CNIVersion != "" {
 		if file, err = file.At(o.CNIVersion); err != nil {

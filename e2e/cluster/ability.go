@@ -14,6 +14,7 @@ func Abilities() []Ability {
 	return []Ability{
 		{"Exclusive", "a backend whose machines exist once: clusters are used one at a time, and get longer times"},
 		{"RuntimeBackend", "a backend whose clusters have a Runtime: requirements, which call plugins without libcni, are not run"},
+		{"Versioned", "a backend whose runtime does not know every version of the CNI specification: no later one is used"},
 		{"StoryBackend", "a backend that has its own scenarios, written in Go, in addition to the scenario files"},
 		{"Runtime", "a cluster whose own container runtime attaches pods, in place of agents"},
 		{"Proxies", "a cluster whose own proxies program services, in place of agents"},
@@ -28,6 +29,13 @@ func Abilities() []Ability {
 type RuntimeBackend interface {
 	Backend
 	HasRuntime() bool
+}
+
+// Versioned is a backend whose runtime may not know every version of the CNI specification.
+type Versioned interface {
+	Backend
+	// CNIVersion returns the highest version that the runtime knows; empty if it knows all.
+	CNIVersion() string
 }
 
 // StoryBackend is a backend with its own scenarios.

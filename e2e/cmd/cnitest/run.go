@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e"
-	"github.com/cnitest/cnitest/e2e/backend/cri"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
@@ -352,9 +351,6 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	if f.backend == criBackend && f.workers == 0 {
 		// Each node has a containerd, and each pod a shim.
 		options.Workers = 2 * runtime.NumCPU()
-	}
-	if containerds, ok := backend.(*cri.Backend); ok && f.cniVersion == "" {
-		options.CNIVersion = containerds.CNIVersion()
 	}
 	if f.machinesExist() {
 		// A machine keeps its own reverse path filter, unless a scenario chooses another.
