@@ -56,7 +56,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -197,6 +197,9 @@ stress: build ## Run the six published conflists 20 times beside busy loops, and
 
 schedules: build ## Try every schedule of two calls at once on the reference plugins, also with two stops; half an hour
 	@status=0; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --label-filter schedules --deep || status=$$?; echo;) exit $$status
+
+fuzz: ## Fuzz every parser of what others wrote, a minute each; FUZZTIME=10m FUZZ=Attachment FUZZPROCS=1 change that
+	@GO='$(GO)' FUZZTIME=$(FUZZTIME) FUZZ=$(FUZZ) FUZZPROCS=$(FUZZPROCS) .ci/fuzz
 
 power: build ## Try every disk that a power cut may leave on the reference plugins and those beside them; a few minutes
 	@status=0; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --label-filter power --deep || status=$$?; echo;) exit $$status

@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
@@ -28,9 +29,31 @@ func ParseResult(data json.RawMessage) (*Result, error) {
 	if head.CNIVersion == "" {
 		head.CNIVersion = "0.1.0" // the only version whose results may omit it
 	}
+	if err := refuseNull(data); err != nil {
+		return nil, fmt.Errorf("result of CNI %q: %w", head.CNIVersion, err)
+	}
 	result, err := create.Create(head.CNIVersion, data)
 	if err != nil {
 		return nil, fmt.Errorf("result of CNI %q: %w", head.CNIVersion, err)
 	}
 	return current.NewResultFromResult(result)
+}
+
+// refuseNull returns an error if a list of a result has a null in it: the library keeps it as a nil pointer, and its
+// conversion from CNI 0.4.0 follows that (pkg/types/100, convertFrom04x of v1.3).
+func refuseNull(data json.RawMessage) error {
+	var lists struct {
+		Interfaces []*json.RawMessage `json:"interfaces"`
+		IPs        []*json.RawMessage `json:"ips"`
+		Routes     []*json.RawMessage `json:"routes"`
+	}
+	_ = json.Unmarshal(data, &lists) // the library says what else is wrong
+	for key, list := range map[string][]*json.RawMessage{
+		"interfaces": lists.Interfaces, "ips": lists.IPs, "routes": lists.Routes,
+	} {
+		if i := slices.Index(list, nil); i >= 0 {
+			return fmt.Errorf("%s[%d] is null", key, i)
+		}
+	}
+	return nil
 }

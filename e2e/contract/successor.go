@@ -50,6 +50,17 @@ func succeeding() []Requirement {
 				"and DEL of net1 and then of eth0 succeed. Nothing is left.",
 			check: checkOtherInterfacesGone,
 		}),
+		mode(Requirement{
+			ID: "E17", Roles: inChain(), Covers: []string{"E08"},
+			Text: "ADD gets along with what a predecessor of the same name or address left on the node.",
+			Why: "A rule that stayed decides about the packets of the next pod, a route sends them to a device that " +
+				"nobody uses, and \"file exists\" keeps each next pod from starting.",
+			How: "Two pods with the same name and, as far as there is a pool, the same address show what the next " +
+				"one will have. Each link, rule, IPv4 route and permanent neighbour among it is planted before the next " +
+				"ADD, a rule with another table, a route to another device, a neighbour with another MAC: ADD, or " +
+				"ADD after one that failed and DEL, succeeds, and what was planted is gone.",
+			check: checkLeftovers,
+		}),
 	}
 }
 

@@ -64,12 +64,12 @@ func (n network) takeActions() ([]object, error) {
 // actionsOf reads a list of actions of a kind. The index is the first parameter of each (include/uapi/linux/pkt_cls.h,
 // tc_gen).
 func actionsOf(kind string, list []byte) (objects []object) {
-	actions, err := nl.ParseRouteAttr(list)
+	actions, err := attributesOf(list)
 	if err != nil {
 		return nil
 	}
 	for _, action := range actions {
-		for _, options := range nestedOf(action.Value, nl.TCA_ACT_OPTIONS) {
+		for _, options := range nestedOf(action.Data, nl.TCA_ACT_OPTIONS) {
 			for _, parameters := range nestedOf(options, nl.TCA_MIRRED_PARMS) {
 				const bound = 16 // offset of the number of filters that use the action
 				if len(parameters) >= bound+4 && binary.NativeEndian.Uint32(parameters[bound:]) == 0 {

@@ -202,14 +202,14 @@ func groupName(address []byte, protocol uint16) string {
 
 // nestedOf returns the values of all attributes of one type.
 func nestedOf(b []byte, key uint16) [][]byte {
-	list, err := nl.ParseRouteAttr(b)
+	list, err := attributesOf(b)
 	if err != nil {
 		return nil
 	}
 	var values [][]byte
 	for _, a := range list {
-		if a.Attr.Type&nl.NLA_TYPE_MASK == key {
-			values = append(values, a.Value)
+		if a.Type&nl.NLA_TYPE_MASK == key {
+			values = append(values, a.Data)
 		}
 	}
 	return values

@@ -31,26 +31,26 @@ func (n network) takeNexthops() ([]object, error) {
 		if len(m) < nexthopHeader {
 			continue
 		}
-		attributes, err := nl.ParseRouteAttr(m[nexthopHeader:])
+		attributes, err := attributesOf(m[nexthopHeader:])
 		if err != nil {
 			return nil, err
 		}
 		var id uint32
 		var text words
 		for _, a := range attributes {
-			switch a.Attr.Type & nl.NLA_TYPE_MASK {
+			switch a.Type & nl.NLA_TYPE_MASK {
 			case nexthopID:
-				id = binary.NativeEndian.Uint32(a.Value)
+				id = binary.NativeEndian.Uint32(a.Data)
 			case nexthopGroup:
-				for member := a.Value; len(member) >= 8; member = member[8:] {
+				for member := a.Data; len(member) >= 8; member = member[8:] {
 					text.addf(true, "group %d weight %d", binary.NativeEndian.Uint32(member), member[4]+1)
 				}
 			case nexthopBlackhole:
 				text.add("blackhole")
 			case nexthopDevice:
-				text.addf(true, "dev %s", n.name(int(binary.NativeEndian.Uint32(a.Value))))
+				text.addf(true, "dev %s", n.name(int(binary.NativeEndian.Uint32(a.Data))))
 			case nexthopGateway:
-				if addr, ok := netip.AddrFromSlice(a.Value); ok {
+				if addr, ok := netip.AddrFromSlice(a.Data); ok {
 					text.addf(true, "via %s", addr)
 				}
 			case nexthopFDB:

@@ -27,6 +27,9 @@ var nftFamilies = map[uint8]string{
 // shown.
 type attrs map[uint16][]byte
 
+// attributesOf splits the attributes of a message of any netlink family.
+func attributesOf(b []byte) ([]netlink.Attribute, error) { return netlink.UnmarshalAttributes(b) }
+
 func parseAttrs(b []byte) (attrs, error) {
 	list, err := netlink.UnmarshalAttributes(b)
 	if err != nil {

@@ -43,6 +43,33 @@ func successors() map[string]defect {
 			}
 			return a
 		},
+		// A rule for the pod's address is added behind one that a predecessor left.
+		"adds-behind": func(c *call, next plugin) answer {
+			a := next(c)
+			if a.status != 0 || c.verb != "ADD" && c.verb != "DEL" {
+				return a
+			}
+			result := c.prevResult()
+			rule := netlink.NewRule()
+			rule.Table, rule.Priority, rule.Family = unix.RT_TABLE_MAIN, 1600, netlink.FAMILY_V4
+			for _, ip := range objects(result, "ips") {
+				text, _ := ip["address"].(string)
+				address, _, err := net.ParseCIDR(text)
+				if err != nil {
+					continue
+				}
+				rule.Dst = &net.IPNet{IP: address, Mask: net.CIDRMask(32, 32)}
+				if c.verb == "ADD" {
+					err = netlink.RuleAdd(rule)
+				} else {
+					_ = netlink.RuleDel(rule) // it may be gone
+				}
+				if err != nil && !errors.Is(err, unix.EEXIST) {
+					return c.fail(102, "rule: %v", err)
+				}
+			}
+			return a
+		},
 		// Every interface of prevResult must have a MAC.
 		"parses-macs": on("DEL", func(c *call, next plugin) answer {
 			for _, i := range objects(c.prevResult(), "interfaces") {

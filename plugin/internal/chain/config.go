@@ -66,6 +66,9 @@ func (c *Config) PrevResult() (*current.Result, error) {
 	if err := json.Unmarshal(c.RawPrevResult, &named); err != nil {
 		return nil, fmt.Errorf("prevResult: %w", err)
 	}
+	if err := refuseNull(c.RawPrevResult); err != nil {
+		return nil, fmt.Errorf("prevResult: %w", err)
+	}
 	raw := c.RawPrevResult
 	if named.CNIVersion == "" {
 		// Results before 1.0.0 may leave their version out, and the types of 1.0.0 insist on it.
@@ -89,7 +92,7 @@ func (c *Config) PrevResult() (*current.Result, error) {
 		return nil, fmt.Errorf("prevResult: %w", err)
 	}
 	for _, ip := range converted.IPs {
-		if ip == nil || ip.Address.IP == nil {
+		if ip.Address.IP == nil {
 			return nil, errors.New("prevResult: an entry of ips has no address")
 		}
 		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(converted.Interfaces)) {
@@ -97,12 +100,26 @@ func (c *Config) PrevResult() (*current.Result, error) {
 				&ip.Address, *i, len(converted.Interfaces))
 		}
 	}
-	for i, link := range converted.Interfaces {
-		if link == nil {
-			return nil, fmt.Errorf("prevResult: interface %d is null", i)
+	return converted, nil
+}
+
+// refuseNull returns an error if a list of a result has a null in it: the library keeps it as a nil pointer, and its
+// conversion from CNI 0.4.0 follows that (pkg/types/100, convertFrom04x of v1.3).
+func refuseNull(result json.RawMessage) error {
+	var lists struct {
+		Interfaces []*json.RawMessage `json:"interfaces"`
+		IPs        []*json.RawMessage `json:"ips"`
+		Routes     []*json.RawMessage `json:"routes"`
+	}
+	_ = json.Unmarshal(result, &lists) // the library says what else is wrong
+	for key, list := range map[string][]*json.RawMessage{
+		"interfaces": lists.Interfaces, "ips": lists.IPs, "routes": lists.Routes,
+	} {
+		if i := slices.Index(list, nil); i >= 0 {
+			return fmt.Errorf("%s[%d] is null", key, i)
 		}
 	}
-	return converted, nil
+	return nil
 }
 
 // RequirePrevResult is PrevResult for ADD and CHECK, where a chained plugin cannot work without one: a missing or

@@ -67,7 +67,7 @@ func TestPrevResult(t *testing.T) {
 			wantErr: "prevResult: invalid CIDR address: 10.0.0.2",
 		},
 		{name: "no address", in: `{"cniVersion":"1.1.0","prevResult":{"ips":[{}]}}`, wantErr: "prevResult: an entry of ips has no address"},
-		{name: "interface that is null", in: `{"cniVersion":"1.1.0","prevResult":{"interfaces":[null]}}`, wantErr: "prevResult: interface 0 is null"},
+		{name: "interface that is null", in: `{"cniVersion":"1.1.0","prevResult":{"interfaces":[null]}}`, wantErr: "prevResult: interfaces[0] is null"},
 		{
 			name:    "interface out of range",
 			in:      `{"cniVersion":"1.1.0","prevResult":{"ips":[{"address":"10.0.0.2/24","interface":-1}]}}`,

@@ -210,14 +210,15 @@ func tableOf(route []byte) int {
 
 // attribute returns a numeric attribute of a listed route, or 0 if the route does not have it.
 func attribute(route []byte, kind uint16) int {
-	attrs, err := nl.ParseRouteAttr(route[unix.SizeofRtMsg:])
-	if err != nil {
-		return 0
-	}
-	for _, attr := range attrs {
-		if attr.Attr.Type == kind && len(attr.Value) == 4 {
-			return int(nl.NativeEndian().Uint32(attr.Value))
+	for rest := route[unix.SizeofRtMsg:]; len(rest) >= unix.SizeofRtAttr; {
+		length := int(nl.NativeEndian().Uint16(rest))
+		if length < unix.SizeofRtAttr || length > len(rest) {
+			break
 		}
+		if nl.NativeEndian().Uint16(rest[2:]) == kind && length == unix.SizeofRtAttr+4 {
+			return int(nl.NativeEndian().Uint32(rest[unix.SizeofRtAttr:]))
+		}
+		rest = rest[min(len(rest), (length+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
 	return 0
 }

@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -42,6 +43,9 @@ func (s *Store) Restore(state State) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, held := range state.Assignments {
+		if held == nil {
+			return errors.New("an assignment is null")
+		}
 		if other := s.byKey[held.Key]; other != nil {
 			return fmt.Errorf("%s of container %s in network %s has two addresses, %s and %s", held.IfName,
 				held.ContainerID, held.Network, other.ip, held.Address)
