@@ -60,6 +60,11 @@ func (a attachment) hostSysctls() []kernel.Sysctl {
 	return settings
 }
 
+// quiet returns the setting that keeps a pod from filling the node's neighbour table, which is one for all links, by
+// asking in the name of many machines: with 8 the node answers no ARP request and learns nothing (ip-sysctl.rst). The
+// pod has a permanent neighbour and need not ask. CHECK does not look at it, since pods of earlier versions lack it.
+func quiet() kernel.Sysctl { return kernel.Sysctl{Family: "ipv4", Key: "arp_ignore", Value: "8"} }
+
 // hostSide is the state of pods on the node. For existing pods it is read from one listing.
 type hostSide struct {
 	host   *kernel.Namespace
@@ -133,7 +138,7 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 			return nil, fmt.Errorf("link %s: alias: %w", a.Veth.Host, err)
 		}
 	}
-	for _, s := range a.hostSysctls() {
+	for _, s := range append(a.hostSysctls(), quiet()) {
 		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) ||
 			a.isIPv6()) {
 			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
