@@ -23,8 +23,8 @@ type EventKind struct {
 	Feature Feature
 	// Meaning says what happens, in a sentence without its subject.
 	Meaning string
-	// Program must be on the node, at this path or in its PATH; empty if the event needs none. Package is the package of
-	// Debian that has it.
+	// Program must be on the node, at this path or in its PATH; empty if the event needs none. Package is the package
+	// of Debian that has it.
 	Program, Package string
 }
 

@@ -39,6 +39,7 @@ func (r *Runner) recovery(ctx context.Context, s scenario.Recovery) error {
 		if err := r.probeAll(ctx, s.OfRunning()); err != nil {
 			return fmt.Errorf("after %s CHECK finds nothing wrong with %s: %w", after, s.Of, err)
 		}
+		first.traffic = nil // the machine was slow
 	}
 	by, err := r.restore(ctx, s, node, first)
 	if err != nil {
@@ -107,6 +108,9 @@ func (r *Runner) restore(
 	if within := r.repairs(); !h.well() && within > 0 {
 		by = "the daemon"
 		for interval := machinetime.Start(); !h.well() && interval.Given() < within; {
+			if err := wait(ctx, 100*time.Millisecond); err != nil {
+				return by, err
+			}
 			if h, err = r.look(ctx, s.Of, s.OfRunning()); err != nil {
 				return by, err
 			}
