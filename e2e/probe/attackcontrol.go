@@ -79,9 +79,11 @@ func (a Attack) newTarget() (_ *target, err error) {
 	return t, a.prepare(t)
 }
 
-// close ends the pair with its namespaces.
+// close ends the pair with its namespaces, also if it was not made to its end.
 func (t *target) close() {
-	t.handle.Close()
+	if t.handle.Handle != nil {
+		t.handle.Close()
+	}
 	t.near.close()
 	t.far.close()
 }
