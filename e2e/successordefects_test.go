@@ -9,6 +9,9 @@ func badSuccessors() []spoilt {
 		{plugin: "route", defect: "adds-behind", fails: map[string]string{
 			"E17": "ADD succeeds with a rule that a predecessor left (inet 1600), which still decides what happens to packets",
 		}, also: []string{"DEL-2"}},
+		{plugin: "route", defect: "open-record", fails: map[string]string{
+			"E18": "which every user of the node may change: its mode is -rw-rw-rw-",
+		}},
 		{plugin: "route", defect: "parses-macs", fails: map[string]string{
 			"E14": "has another interface first, with the MAC 0 and no sandbox: want success, got exit status 1, code 102: " +
 				"prevResult: address 0: invalid MAC address",

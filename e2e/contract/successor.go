@@ -51,13 +51,22 @@ func succeeding() []Requirement {
 			check: checkOtherInterfacesGone,
 		}),
 		mode(Requirement{
+			ID: "E18", Roles: everyPlugin(),
+			Text: "No user but root can change the files by which a plugin knows what to delete.",
+			Why: "DEL and GC run as root and do what the files say; and with a link of the right name in /tmp the " +
+				"plugin writes to any file.",
+			How: "Looks at the modes of all files, directories and sockets that ADD makes: others may not write, and " +
+				"none is in /tmp, /var/tmp or /dev/shm.",
+			check: checkModes,
+		}),
+		mode(Requirement{
 			ID: "E17", Roles: inChain(), Covers: []string{"E08"},
 			Text: "ADD gets along with what a predecessor of the same name or address left on the node.",
 			Why: "A rule that stayed decides about the packets of the next pod, a route sends them to a device that " +
 				"nobody uses, and \"file exists\" keeps each next pod from starting.",
 			How: "Two pods with the same name and, as far as there is a pool, the same address show what the next " +
-				"one will have. Each link, rule, IPv4 route and permanent neighbour among it is planted before the next " +
-				"ADD, a rule with another table, a route to another device, a neighbour with another MAC: ADD, or " +
+				"one will have. Each link, rule, IPv4 route and permanent neighbour among it is planted before the " +
+				"next ADD, a rule with another table, a route to another device, a neighbour with another MAC: ADD, or " +
 				"ADD after one that failed and DEL, succeeds, and what was planted is gone.",
 			check: checkLeftovers,
 		}),
