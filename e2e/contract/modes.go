@@ -11,8 +11,8 @@ import (
 // sharedDirs are the directories in which everybody makes files.
 func sharedDirs() []string { return []string{"/tmp/", "/var/tmp/", "/dev/shm/"} }
 
-// changeableByOthers says why others than its owner may change a file, of which the text has the mode as ls prints it; empty
-// if they may not.
+// changeableByOthers says why others than its owner may change a file, whose text begins with its mode as package fs
+// prints it: letters for the type, then nine for the permissions. It is empty if they may not.
 func changeableByOthers(i snapshot.Item) string {
 	mode, _, _ := strings.Cut(i.Text, " ")
 	for _, dir := range sharedDirs() {
@@ -20,9 +20,9 @@ func changeableByOthers(i snapshot.Item) string {
 			return "everybody can make a file or link of that name there first"
 		}
 	}
-	const others = 8 // the place of w for others
-	link, sticky := strings.HasPrefix(strings.ToLower(mode), "l"), strings.ContainsAny(mode, "tT")
-	if len(mode) > others && mode[others] == 'w' && !link && !sticky {
+	others := len(mode) - 2 // the place of w for others
+	link, sticky := strings.HasPrefix(mode, "L"), strings.Contains(mode, "t")
+	if others > 0 && mode[others] == 'w' && !link && !sticky {
 		return "its mode is " + mode
 	}
 	return ""

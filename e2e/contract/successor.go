@@ -66,8 +66,8 @@ func succeeding() []Requirement {
 				"nobody uses, and \"file exists\" keeps each next pod from starting.",
 			How: "Two pods with the same name and, as far as there is a pool, the same address show what the next " +
 				"one will have. Each link, rule, IPv4 route and permanent neighbour among it is planted before the " +
-				"next ADD, a rule with another table, a route to another device, a neighbour with another MAC: ADD, or " +
-				"ADD after one that failed and DEL, succeeds, and what was planted is gone.",
+				"next ADD, a rule with another table, a route to another device, a neighbour with another MAC: ADD, " +
+				"or ADD after one that failed and DEL, succeeds, and what was planted is gone.",
 			check: checkLeftovers,
 		}),
 	}
