@@ -153,8 +153,8 @@ func (b *Backend) Missing(_ context.Context, needs scenario.Needs) error {
 	case needs.Hostile:
 		return &cluster.BeyondError{Reason: "it sends hostile traffic, and these machines share their LAN with others"}
 	case len(needs.Events) > 0:
-		return &cluster.BeyondError{Reason: "it takes uplinks down and flushes rules, on which these machines depend: " +
-			strings.Join(needs.Events, ", ")}
+		return &cluster.BeyondError{Reason: "it takes uplinks down and flushes rules, on which these machines " +
+			"depend: " + strings.Join(needs.Events, ", ")}
 	case needs.Cloud:
 		return errors.New("no cloud gives these machines further network interfaces and addresses during a run")
 	case needs.Reboot && !reboots:
