@@ -116,7 +116,9 @@ func add(args *skel.CmdArgs) (err error) {
 	for _, address := range result.IPs {
 		address.Interface = current.Int(0)
 	}
-	result.DNS = c.DNS
+	if !c.DNS.IsEmpty() {
+		result.DNS = c.DNS // the administrator's own, in place of the IPAM plugin's
+	}
 	if err := attach(pod, master, args.IfName, result); err != nil {
 		return err
 	}
