@@ -42,7 +42,7 @@ func conventions() []Requirement {
 			Why: "No pod can send anything beyond its network, and nothing says why: the route to the gateway is " +
 				"refused, or leads nowhere.",
 			How: "ADD with the gateway 203.0.113.254 for a range of another subnet is an error that leaves nothing, " +
-				"or ignores it. Asked where the configuration has a subnet.",
+				"ignores it, or has a route of its own to it. Asked where the configuration has a subnet.",
 			check: checkGatewayElsewhere,
 		},
 		{
