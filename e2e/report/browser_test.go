@@ -269,8 +269,9 @@ func TestBrowser_matrix(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			r.Implementation.Version = fmt.Sprintf("v1.%d.0", minor)
 			for i := range r.Implementation.Plugins {
-				r.Implementation.Plugins[i].Version = fmt.Sprintf("v1.%d.0", minor)
+				r.Implementation.Plugins[i].Version = r.Implementation.Version
 			}
 			// Something goes with each version, and comes back with the next one. Large pages take long.
 			r.Results = r.Results[40:100]

@@ -23,6 +23,7 @@ func sources(t *testing.T) []Source {
 		if err != nil {
 			t.Fatal(err)
 		}
+		r.Implementation.Version = version
 		for i := range r.Implementation.Plugins {
 			r.Implementation.Plugins[i].Version = version
 		}
