@@ -141,8 +141,7 @@ func (d *document) checkBrought(plugin *value) {
 	if list := ipam.fields["addresses"]; list != nil && len(list.items) > 0 {
 		return
 	}
-	if capabilities := plugin.fields["capabilities"]; capabilities != nil && capabilities.fields["ips"] != nil &&
-		capabilities.fields["ips"].scalar == true {
+	if capabilities := plugin.fields["capabilities"]; capabilities != nil && capabilities.isTrue("ips") {
 		return
 	}
 	if len(d.writtenArgs(plugin)) > 0 {
@@ -165,8 +164,7 @@ func (f *File) NoAddresses() bool { return f.withoutIPAM() && !f.LayerTwo() }
 // withoutIPAM reports whether the main plugin is one of upstream's, which assign no addresses themselves, and no plugin
 // of the chain has an IPAM plugin.
 func (f *File) withoutIPAM() bool {
-	_, upstream := upstreamKeys[f.Plugins[0].Type]
-	return upstream && !slices.ContainsFunc(f.Plugins, func(p Plugin) bool { return p.IPAM != "" })
+	return f.mainUpstream() && !slices.ContainsFunc(f.Plugins, func(p Plugin) bool { return p.IPAM != "" })
 }
 
 // Way is how a runtime passes addresses to an IPAM plugin that waits for them.
@@ -234,12 +232,17 @@ func (f *File) OnePod() string {
 	if f.OneAddress() {
 		return "the file gives every pod the same addresses"
 	}
-	for i, plugin := range f.document.plugins() {
-		if f.Plugins[i].Type == "macvlan" && textOf(plugin.fields["mode"]) == "passthru" {
-			return "macvlan in mode passthru gives its whole master to one pod"
-		}
+	if f.Passthru() {
+		return "macvlan in mode passthru gives its whole master to one pod"
 	}
 	return ""
+}
+
+// Passthru reports whether the kernel refuses a second pod on a node, since the first one has the whole uplink.
+func (f *File) Passthru() bool {
+	return slices.ContainsFunc(f.document.plugins(), func(plugin *value) bool {
+		return textOf(plugin.fields["type"]) == "macvlan" && textOf(plugin.fields["mode"]) == "passthru"
+	})
 }
 
 // OneAddress reports whether every pod gets the same addresses, because they are written in the file.

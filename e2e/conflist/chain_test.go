@@ -7,6 +7,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cnitest/cnitest/e2e/internal/fuzzseed"
 )
 
 // TestPlan_conflist compares a whole conflist: placeholders replaced, plugins added, unknown keys and large numbers
@@ -138,19 +140,7 @@ func TestPlan_same_network(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/*.conf*", "testdata/bad/*"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
-	}
+	fuzzseed.Add(f, "testdata/*.conf*", "testdata/bad/*")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse("fuzz.conflist", data)
 		if err != nil {

@@ -23,7 +23,7 @@ var (
 // The key is empty if the plugin makes the pod's device itself.
 func (f *File) DeviceKey() (key, value string) {
 	known := slices.Contains(deviceTypes, f.Plugins[0].Type)
-	if _, upstream := upstreamKeys[f.Plugins[0].Type]; upstream && !known {
+	if f.mainUpstream() && !known {
 		return "", ""
 	}
 	for _, key := range deviceKeys {

@@ -21,6 +21,23 @@ type value struct {
 	known bool
 }
 
+// isTrue reports whether a key of the object is true.
+func (v *value) isTrue(key string) bool {
+	field := v.fields[key]
+	return field != nil && field.scalar == true
+}
+
+// written returns a string or a number as text; empty for other values.
+func (v *value) written() string {
+	switch scalar := v.scalar.(type) {
+	case string:
+		return scalar
+	case json.Number:
+		return scalar.String()
+	}
+	return ""
+}
+
 func (v *value) kind() string {
 	switch {
 	case v.fields != nil:

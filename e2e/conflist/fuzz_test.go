@@ -1,27 +1,15 @@
 package conflist
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/cnitest/cnitest/e2e/internal/fuzzseed"
 )
 
 // FuzzDefinitions checks that NetworkAttachmentDefinitions, which users write and kubectl prints, give networks or an
 // error.
 func FuzzDefinitions(f *testing.F) {
-	for _, pattern := range []string{"testdata/field/*.yaml", "testdata/bad/*.yaml", "testdata/*.conflist"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
-	}
+	fuzzseed.Add(f, "testdata/field/*.yaml", "testdata/bad/*.yaml", "testdata/*.conflist")
 	f.Add([]byte("apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: net, namespace: default}\n" +
 		"spec:\n  config: '{\"cniVersion\": \"1.0.0\", \"type\": \"macvlan\", \"master\": \"eth0\", \"ipam\": {\"type\": \"dhcp\"}}'\n" +
 		"---\nkind: Pod\nmetadata:\n  annotations: {k8s.v1.cni.cncf.io/networks: 'net@net1'}\n"))

@@ -24,7 +24,7 @@ func (f *File) InPod() string {
 }
 
 func linksInPod(typ string, plugin *value) (names []string, at *value) {
-	switch inside := plugin.fields["linkInContainer"]; {
+	switch {
 	case typ == "tap":
 		if bridge := plugin.fields["bridge"]; textOf(bridge) != "" {
 			return []string{textOf(bridge)}, bridge
@@ -40,12 +40,12 @@ func linksInPod(typ string, plugin *value) (names []string, at *value) {
 			}
 		}
 		return names, links
-	case inside != nil && inside.scalar == true:
+	case plugin.isTrue("linkInContainer"):
 		name := textOf(plugin.fields["master"])
 		if name == "" {
 			name = "its master"
 		}
-		return []string{name}, inside
+		return []string{name}, plugin.fields["linkInContainer"]
 	}
 	return nil, nil
 }

@@ -86,6 +86,9 @@ var upstreamKeys = map[string]keys{
 	"vrf": {"vrfname": aText, "table": aNatural},
 }
 
+// mainUpstream reports whether the main plugin is one of upstream's.
+func (f *File) mainUpstream() bool { return upstreamKeys[f.Plugins[0].Type] != nil }
+
 // ipamKeys contains the keys of `ipam` objects, by type.
 var ipamKeys = map[string]keys{
 	"host-local": {

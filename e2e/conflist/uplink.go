@@ -1,7 +1,6 @@
 package conflist
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -22,7 +21,7 @@ var attachedTypes = []string{"macvlan", "ipvlan", "vlan", "host-device", "sriov"
 // uplinkOf returns the interface that a plugin names; empty if there is none. Of a list (several masters) it returns
 // the first.
 func uplinkOf(plugin *value) (name string, at *value) {
-	if inside := plugin.fields["linkInContainer"]; inside != nil && inside.scalar == true {
+	if plugin.isTrue("linkInContainer") {
 		return "", nil
 	}
 	for _, key := range uplinkKeys {
@@ -43,13 +42,10 @@ func uplinkOf(plugin *value) (name string, at *value) {
 // lanBridge returns the bridge of upstream's plugin of that name if it connects pods with the LAN: it has no address
 // that could be their router, so that they get theirs from the LAN's DHCP server, or none.
 func lanBridge(plugin *value) (name string, at *value) {
-	is := func(key string) bool {
-		field := plugin.fields[key]
-		return field != nil && field.scalar == true
-	}
 	ipam := plugin.fields["ipam"]
 	leased := ipam == nil || textOf(ipam.fields["type"]) == "" || textOf(ipam.fields["type"]) == DHCPPlugin
-	if textOf(plugin.fields["type"]) != "bridge" || !leased || is("isGateway") || is("isDefaultGateway") {
+	if textOf(plugin.fields["type"]) != "bridge" || !leased || plugin.isTrue("isGateway") ||
+		plugin.isTrue("isDefaultGateway") {
 		return "", nil
 	}
 	if field := plugin.fields["bridge"]; textOf(field) != "" {
@@ -71,7 +67,7 @@ const plainMTU, mostMTU = 1500, 65535
 // lanMTU returns the MTU that the LAN needs for what the chain's plugins ask for: that of a device on the uplink is at
 // most the uplink's.
 func (f *File) lanMTU() int {
-	if _, upstream := upstreamKeys[f.Plugins[0].Type]; upstream && f.routed() {
+	if f.mainUpstream() && f.routed() {
 		return plainMTU // pods are behind their node
 	}
 	largest := plainMTU
@@ -80,11 +76,7 @@ func (f *File) lanMTU() int {
 		if field == nil {
 			continue
 		}
-		text := textOf(field)
-		if number, ok := field.scalar.(json.Number); ok {
-			text = number.String()
-		}
-		if mtu, err := strconv.Atoi(text); err == nil && mtu <= mostMTU {
+		if mtu, err := strconv.Atoi(field.written()); err == nil && mtu <= mostMTU {
 			largest = max(largest, mtu)
 		}
 	}

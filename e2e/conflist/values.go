@@ -2,6 +2,8 @@ package conflist
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -24,12 +26,16 @@ func words(list ...string) rule {
 
 // between returns the rule that a whole number has bounds.
 func between(low, high int) rule {
+	want := fmt.Sprintf("a number from %d to %d", low, high)
+	if high == math.MaxInt {
+		want = fmt.Sprintf("a number of at least %d", low)
+	}
 	return rule{
 		takes: func(text string) bool {
 			n, err := strconv.Atoi(text)
 			return err != nil || n >= low && n <= high // that it is no number is another rule's
 		},
-		want: "a number from " + strconv.Itoa(low) + " to " + strconv.Itoa(high),
+		want: want,
 	}
 }
 
@@ -47,28 +53,17 @@ func macAddress() rule {
 // valueRules contains the values that the plugins of github.com/containernetworking/plugins v1.10.0 take, by type and
 // key; they refuse others in each ADD.
 func valueRules() map[string]map[string]rule {
-	nat := words("iptables", "nftables")
+	nat, natural := words("iptables", "nftables"), between(0, math.MaxInt)
 	return map[string]map[string]rule{
 		"bridge":   {"vlan": between(0, 4094), "ipMasqBackend": nat},
-		"ipvlan":   {"mode": words("l2", "l3", "l3s"), "mtu": atLeast(0)},
-		"macvlan":  {"mode": words("bridge", "private", "vepa", "passthru"), "mac": macAddress(), "mtu": atLeast(0)},
+		"ipvlan":   {"mode": words("l2", "l3", "l3s"), "mtu": natural},
+		"macvlan":  {"mode": words("bridge", "private", "vepa", "passthru"), "mac": macAddress(), "mtu": natural},
 		"ptp":      {"ipMasqBackend": nat},
 		"tap":      {"mac": macAddress()},
-		"vlan":     {"vlanId": between(0, 4094), "mtu": atLeast(0)},
+		"vlan":     {"vlanId": between(0, 4094), "mtu": natural},
 		"firewall": {"ingressPolicy": words("open", "same-bridge", "isolated")},
 		"portmap":  {"backend": nat, "markMasqBit": between(0, 31)},
 		"tuning":   {"mac": macAddress()},
-	}
-}
-
-// atLeast returns the rule that a whole number has a lower bound.
-func atLeast(low int) rule {
-	return rule{
-		takes: func(text string) bool {
-			n, err := strconv.Atoi(text)
-			return err != nil || n >= low
-		},
-		want: "a number of at least " + strconv.Itoa(low),
 	}
 }
 
@@ -84,15 +79,11 @@ func (d *document) checkValues(plugin *value, typ string) {
 		if !ok || !upstreamKeys[typ][key].takes(field) {
 			continue
 		}
-		switch scalar := field.scalar.(type) {
-		case string:
-			if !r.takes(scalar) {
-				d.reject(field, "%s of %s is %q; want %s", key, typ, scalar, r.want)
+		if text := field.written(); !r.takes(text) {
+			if _, quoted := field.scalar.(string); quoted {
+				text = strconv.Quote(text)
 			}
-		case json.Number:
-			if !r.takes(scalar.String()) {
-				d.reject(field, "%s of %s is %s; want %s", key, typ, scalar, r.want)
-			}
+			d.reject(field, "%s of %s is %s; want %s", key, typ, text, r.want)
 		}
 	}
 	for _, key := range needed[typ] {

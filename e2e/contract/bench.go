@@ -134,7 +134,7 @@ func (b *bench) pod(ctx context.Context, name string) (*pod, error) {
 
 // podWithID does the same as pod, with a container id.
 func (b *bench) podWithID(ctx context.Context, name, id string) (*pod, error) {
-	if b.pods++; b.pods > 1 && !b.subject.file.OneAddress() && b.subject.file.OnePod() != "" {
+	if b.pods++; b.pods > 1 && b.subject.file.Passthru() {
 		return nil, notApplicable("%s", b.subject.file.OnePod())
 	}
 	path, err := b.node.Agent.CreateNamespace(ctx, name)

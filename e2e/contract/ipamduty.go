@@ -163,7 +163,7 @@ func checkGatewayElsewhere(ctx context.Context, t *trial) error {
 	}
 	// With a route to it of its own, a gateway may be anywhere: addresses of /32 have theirs so.
 	reachable := slices.ContainsFunc(result.Routes, func(r *types.Route) bool {
-		return r.GW == nil && r.Dst.Contains(net.ParseIP(gateway)) && isSingle(r.Dst)
+		return r.GW == nil && r.Dst.Contains(net.ParseIP(gateway)) && single(r.Dst)
 	})
 	for _, ip := range result.IPs {
 		if ip.Gateway.String() == gateway && !ip.Address.Contains(ip.Gateway) && !reachable {
@@ -172,12 +172,6 @@ func checkGatewayElsewhere(ctx context.Context, t *trial) error {
 		}
 	}
 	return nil
-}
-
-// isSingle reports whether a network is one address.
-func isSingle(n net.IPNet) bool {
-	ones, bits := n.Mask.Size()
-	return ones == bits
 }
 
 // moveGateway gives the first object with a subnet a gateway that is in no pool of anybody (RFC 5737, RFC 3849), and

@@ -89,57 +89,51 @@ func checkStrangeResult(ctx context.Context, t *trial) error {
 	return nil
 }
 
-// ordinary is what a common DEL leaves of a pod, which other requirements judge.
-type ordinary struct {
+// deletion is what DEL of a pod left.
+type deletion struct {
+	call cni.Call
 	left []snapshot.Change
-	// again means that DEL may be called again.
+	// again means that DEL may be called again, as usual.
 	again bool
 }
 
-// ordinary attaches pods and deletes them as usual. The second one tells what each leaves: the first one also leaves
-// what a node keeps.
-func (b *bench) ordinary(ctx context.Context) (o ordinary, err error) {
+// ordinary attaches pods and deletes them as usual, and returns what DEL of the second one left, which other
+// requirements judge: the first one also leaves what a node keeps.
+func (b *bench) ordinary(ctx context.Context) (d deletion, err error) {
 	for _, name := range []string{"common-0", "common-1"} {
-		if o, err = b.deleteAsUsual(ctx, name); err != nil {
-			return o, err
+		if d, err = b.comeAndGo(ctx, name); err != nil {
+			return d, err
 		}
 	}
-	return o, nil
+	return d, nil
 }
 
-func (b *bench) deleteAsUsual(ctx context.Context, name string) (o ordinary, err error) {
+// comeAndGo attaches a pod, deletes it with an edited DEL, and again as usual, so that the next pod finds the node as
+// this one did.
+func (b *bench) comeAndGo(ctx context.Context, name string, edits ...func(*invocation)) (d deletion, err error) {
 	p, err := b.pod(ctx, name)
 	if err != nil {
-		return o, err
+		return d, err
 	}
 	before, err := b.state(ctx, p)
 	if err != nil {
-		return o, err
+		return d, err
 	}
 	if _, err := b.add(ctx, p); err != nil {
-		return o, err
+		return d, err
 	}
-	if _, err := b.must(ctx, cni.Del, p); err != nil {
-		return o, err
+	if d.call, err = b.must(ctx, cni.Del, p, edits...); err != nil {
+		return d, err
 	}
-	if o.left, err = b.leftAfter(ctx, before, nil, p); err != nil {
-		return o, err
+	if d.left, err = b.leftAfter(ctx, before, nil, p); err != nil {
+		return d, err
 	}
 	again, err := b.must(ctx, cni.Del, p)
 	if err != nil {
-		return o, err
+		return d, err
 	}
-	o.again = again.ExitCode == 0
-	return o, b.end(ctx, p)
-}
-
-// leftOver returns what DEL left on the node and in the pod, except for what stays after the first pod of a node.
-func (b *bench) leftOver(ctx context.Context, before snapshot.State, p *pod) ([]snapshot.Change, error) {
-	l, err := b.lifecycle(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return b.leftAfter(ctx, before, l.residue, p)
+	d.again = again.ExitCode == 0
+	return d, b.end(ctx, p)
 }
 
 // beyond returns the changes of which others have none of the same kind. Their names are those of other pods.
@@ -157,22 +151,10 @@ func beyond(changes, others []snapshot.Change) []snapshot.Change {
 	})
 }
 
-// deleteStrange attaches a pod and deletes it with a strange prevResult. A DEL that is refused is made again as usual,
-// so that the next pod finds the node as this one did.
-func (b *bench) deleteStrange(ctx context.Context, name string, strange strangeResult, common ordinary) error {
-	p, err := b.pod(ctx, name)
-	if err != nil {
-		return err
-	}
-	before, err := b.state(ctx, p)
-	if err != nil {
-		return err
-	}
-	if _, err := b.add(ctx, p); err != nil {
-		return err
-	}
+// deleteStrange deletes a pod with a strange prevResult.
+func (b *bench) deleteStrange(ctx context.Context, name string, strange strangeResult, common deletion) error {
 	var failed error
-	call, err := b.must(ctx, cni.Del, p, func(inv *invocation) {
+	d, err := b.comeAndGo(ctx, name, func(inv *invocation) {
 		previous, _ := inv.config["prevResult"].(json.RawMessage)
 		var result map[string]any
 		if failed = json.Unmarshal(previous, &result); failed == nil {
@@ -186,20 +168,8 @@ func (b *bench) deleteStrange(ctx context.Context, name string, strange strangeR
 	case failed != nil:
 		return notApplicable("ADD prints no result that could be changed: %v", failed)
 	}
-	what := "DEL with a prevResult that has " + strange.what
-	if call.ExitCode != 0 {
-		b.wrong([]cni.Call{call}, "%s: want success, got %s", what, summary(call))
-	} else {
-		left, err := b.leftOver(ctx, before, p)
-		if err != nil {
-			return err
-		}
-		b.clean(aftermath{call, beyond(left, common.left)}, what)
-	}
-	if _, err := b.must(ctx, cni.Del, p); err != nil {
-		return err
-	}
-	return b.end(ctx, p)
+	b.clean(aftermath{d.call, beyond(d.left, common.left)}, "DEL with a prevResult that has "+strange.what)
+	return nil
 }
 
 // otherLink is the link of a pod that no plugin under test made, and its other end.
@@ -267,7 +237,7 @@ func checkOtherInterfacesGone(ctx context.Context, t *trial) error {
 		if err != nil {
 			return err
 		}
-		left, err := b.leftOver(ctx, before, p)
+		left, err := b.leftAfter(ctx, before, nil, p)
 		if err != nil {
 			return err
 		}
@@ -284,7 +254,7 @@ func checkOtherInterfacesGone(ctx context.Context, t *trial) error {
 }
 
 // secondAfterFirst attaches a pod twice, removes the link of the first attachment, and deletes both.
-func (t *trial) secondAfterFirst(ctx context.Context, common ordinary) error {
+func (t *trial) secondAfterFirst(ctx context.Context, common deletion) error {
 	b, p, err := t.fresh(ctx)
 	if err != nil {
 		return err
@@ -319,7 +289,11 @@ func (t *trial) secondAfterFirst(ctx context.Context, common ordinary) error {
 			return nil
 		}
 	}
-	left, err := b.leftOver(ctx, before, p)
+	l, err := b.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	left, err := b.leftAfter(ctx, before, l.residue, p)
 	if left = beyond(added(left), slices.Repeat(common.left, 2)); err == nil && len(left) > 0 {
 		t.deviation(nil, "DEL of both attachments, after the link of one went, leaves "+first(left))
 	}

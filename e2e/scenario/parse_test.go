@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/cnitest/cnitest/e2e/internal/fuzzseed"
 	"github.com/cnitest/cnitest/e2e/internal/strictyaml/yamltest"
 )
 
@@ -232,19 +232,7 @@ func TestParsePlace(t *testing.T) {
 
 // FuzzParse checks that every file gives a scenario or an error, and that the scenario is the same if it is read again.
 func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/bad/*.yaml", "../../scenarios/*.yaml"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			f.Fatal(err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(data)
-		}
-	}
+	fuzzseed.Add(f, "testdata/bad/*.yaml", "../../scenarios/*.yaml")
 	f.Add([]byte(full))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("full.yaml", data)

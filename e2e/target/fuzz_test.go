@@ -1,24 +1,14 @@
 package target
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
+
+	"github.com/cnitest/cnitest/e2e/internal/fuzzseed"
 )
 
 // FuzzParse checks that every file gives a target or an error.
 func FuzzParse(f *testing.F) {
-	files, err := filepath.Glob("testdata/bad/*.yaml")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
+	fuzzseed.Add(f, "testdata/bad/*.yaml")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if got, err := Parse("fuzz.yaml", data); (got == nil) == (err == nil) {
 			t.Errorf("got %v, %v, want one of the two", got, err)

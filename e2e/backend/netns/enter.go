@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/internal/lostthread"
 )
 
 // Enterer is a cluster whose places a person can enter.
@@ -87,24 +87,7 @@ func (l *lab) Enter(ctx context.Context, place *cluster.Place, p Program) error 
 	if len(p.Argv) == 0 {
 		return fmt.Errorf("enter %s: want a program, got none", place.Name)
 	}
-	return onLostThread(func() error { return enter(ctx, l.pidOf(place), onRoot(place.Netns), p) })
-}
-
-// onLostThread calls f on a thread that ends afterwards, so that f may leave the thread in other namespaces. The first
-// thread of a process never ends, and represents the process in /proc: it is blocked while another one runs f.
-func onLostThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onLostThread(f)
-			return
-		}
-		// It is not unlocked, so the thread ends with the goroutine.
-		done <- f()
-	}()
-	return <-done
+	return lostthread.Do(func() error { return enter(ctx, l.pidOf(place), onRoot(place.Netns), p) })
 }
 
 // enter moves the calling thread into the namespaces and starts the program from it; the program inherits them.

@@ -71,7 +71,7 @@ func goList(t *testing.T, args ...string) []string {
 // Commands and packages that only tests use are left out; they may import everything.
 func layers() [][]string {
 	return [][]string{
-		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
+		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/lostthread", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
 		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/event", "lab/kubernetes", "internal/program", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer"},
 		{"agent"},
@@ -89,7 +89,7 @@ func layers() [][]string {
 func outsideLayers(name string) bool {
 	return strings.HasPrefix(name, "cmd/") || strings.HasPrefix(name, "broken/") || name == "vmrun" ||
 		name == "stress" || name == "specdrift" || name == "trackrecord/relay" ||
-		slices.Contains([]string{"internal/testbin", "internal/kerneltest", "internal/strictyaml/yamltest"}, name)
+		slices.Contains([]string{"internal/testbin", "internal/fuzzseed", "internal/kerneltest", "internal/strictyaml/yamltest"}, name)
 }
 
 func TestImports_only_lower_packages(t *testing.T) {

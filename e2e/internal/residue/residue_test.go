@@ -117,12 +117,17 @@ func TestTracker_Results(t *testing.T) {
 		{"nothing left", func() { tracker.keepLeftovers("cache-cleanup", nil) }, []string{"LEFT bridge pass: ", "LEFT route pass: "}},
 		{"a node that could not be compared, and something left", func() {
 			tracker.keepUncompared("reboot", errors.New("node/a: the agent has ended"))
+			added := func(kind, name string) snapshot.Change {
+				return snapshot.Change{Op: snapshot.Added, Item: snapshot.Item{Kind: kind, Name: name}}
+			}
 			tracker.keepLeftovers("del-twice", []leftover{
-				{"del-twice", "node/b", "tuning", "+ sysctl x"}, {"reboot", "node/a", "route", "+ link y"},
+				{"del-twice", "node/b", "tuning", added(snapshot.Sysctl, "x")},
+				{"reboot", "node/a", "route", added(snapshot.Address, "of y")},
+				{"reboot", "node/a", "route", added(snapshot.Link, "y")},
 			})
 		}, []string{
 			"LEFT bridge skipped: nodes could not be compared with their earlier state: reboot: node/a: the agent has ended",
-			"LEFT route fail: 1 objects stayed behind after everything was deleted twice; first in reboot on node/a: + link y",
+			"LEFT route fail: 2 objects stayed behind after everything was deleted twice; first in reboot on node/a: + link y",
 			"LEFT tuning fail: 1 objects stayed behind after everything was deleted twice; first in del-twice on node/b: + sysctl x",
 		}},
 	} {

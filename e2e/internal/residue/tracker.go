@@ -53,7 +53,8 @@ type Tracker struct {
 
 // leftover is an item or a change that a scenario left on a node after everything was deleted twice.
 type leftover struct {
-	scenario, node, plugin, change string
+	scenario, node, plugin string
+	change                 snapshot.Change
 }
 
 // uncompared is a scenario after which a node could not be compared with its state before, and the reason.
@@ -111,7 +112,7 @@ func (t *Tracker) CleanUp(ctx context.Context, r *runner.Runner, ignore bool) (f
 			if maker == report.Chain {
 				maker = d.common.maker(c)
 			}
-			left = append(left, leftover{name, d.node.Name, maker, c.String()})
+			left = append(left, leftover{name, d.node.Name, maker, c})
 		}
 	}
 	if ctx.Err() == nil { // else what was still to go is no leftover
@@ -145,7 +146,7 @@ func (t *Tracker) deleteAll(ctx context.Context, r *runner.Runner) (left []lefto
 			if p.Spec.Redirect != nil && strings.Contains(c.Item.Name, agent.FirewallTable) {
 				continue // the lab's own
 			}
-			left = append(left, leftover{r.Env.Scenario.Name, p.Name, state.Maker(c), c.String()})
+			left = append(left, leftover{r.Env.Scenario.Name, p.Name, state.Maker(c), c})
 		}
 		if err := r.RemoveNamespace(ctx, p); err != nil {
 			return left, err
@@ -200,7 +201,7 @@ func (t *Tracker) Compared() bool {
 
 // cause returns the change that a reader should see first: that of a link, since its addresses and routes go with it.
 func cause(left []leftover) leftover {
-	isLink := func(l leftover) bool { return strings.HasPrefix(l.change[1:], " link ") }
+	isLink := func(l leftover) bool { return l.change.Item.Kind == snapshot.Link }
 	return left[max(0, slices.IndexFunc(left, isLink))]
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e/internal/lostthread"
 	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -24,7 +25,7 @@ func inNode(t *testing.T, f func(t *testing.T, n *event.Node), events ...string)
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for namespaces")
 	}
-	event.OnLostThread(func() error {
+	_ = lostthread.Do(func() error {
 		for _, err := range []error{
 			unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS | unix.CLONE_NEWNET),
 			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),

@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e/internal/lostthread"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
@@ -87,7 +87,7 @@ func (d *networkd) start() (err error) {
 	}
 	// It only takes what it finds for foreign if there is a udev, which it knows by a /sys that can be written to. The
 	// thread, and what it starts, gets one, and a /run of its own.
-	err = onLostThread(func() error {
+	err = lostthread.Do(func() error {
 		for _, step := range []func() error{
 			func() error { return unix.Unshare(unix.CLONE_FS) },
 			func() error { return unix.Setns(int(here[0].Fd()), unix.CLONE_NEWNS) },
@@ -111,23 +111,6 @@ func (d *networkd) start() (err error) {
 		return fmt.Errorf("systemd-networkd: %w", err)
 	}
 	return d.waitUntilConfigured()
-}
-
-// onLostThread calls f on a thread that ends afterwards, so that f may leave it in other namespaces. The first thread
-// of a process never ends, and is blocked while another one runs f.
-func onLostThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- onLostThread(f)
-			return
-		}
-		// It is not unlocked, so the thread ends with the goroutine.
-		done <- f()
-	}()
-	return <-done
 }
 
 // prepare writes the files that the program reads: its configuration, and what udev tells of the uplink
