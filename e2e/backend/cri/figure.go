@@ -2,7 +2,6 @@ package cri
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/fault/stub"
 	"github.com/cnitest/cnitest/e2e/machinetime"
@@ -66,17 +66,14 @@ func (l *lab) poll(ctx context.Context) error {
 
 // statusCosts compares what a status costs with the chain under test and with as many plugins that do nothing.
 func (l *lab) statusCosts(ctx context.Context) (err error) {
-	var list struct {
-		CNIVersion string            `json:"cniVersion"`
-		Plugins    []json.RawMessage `json:"plugins"`
-	}
-	if err := json.Unmarshal(l.Nodes()[0].Conflist, &list); err != nil {
+	file, err := conflist.Parse("conflist", l.Nodes()[0].Conflist)
+	if err != nil {
 		return err
 	}
-	if list.CNIVersion < "1.1.0" {
+	if !cni.Status.In(file.CNIVersion) {
 		return nil // nobody calls STATUS
 	}
-	nothing, err := l.nothing(ctx, len(list.Plugins))
+	nothing, err := l.nothing(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -122,14 +119,10 @@ func (l *lab) statusCosts(ctx context.Context) (err error) {
 // nothingPath is a plugin that does nothing.
 const nothingPath = stub.Dir + "/cnitest-nothing"
 
-// nothing returns n plugins that do nothing. They are calls of VERSION of the program that answers it fastest, of those
-// of the chain and the lab's own: a program of the same kind as the plugins that starts, and ends.
-func (l *lab) nothing(ctx context.Context, n int) (plugins []any, err error) {
+// nothing returns as many plugins as a chain has that do nothing. They are calls of VERSION of the program that answers
+// it fastest, of those of the chain and the lab's own: a program of the same kind as the plugins that starts, and ends.
+func (l *lab) nothing(ctx context.Context, file *conflist.File) (plugins []any, err error) {
 	node := l.Nodes()[0]
-	file, err := conflist.Parse("conflist", node.Conflist)
-	if err != nil {
-		return nil, err
-	}
 	dirs := append(slices.Clone(node.BinDirs), stub.Dir)
 	var program string
 	fastest := time.Duration(math.MaxInt64)
@@ -152,7 +145,7 @@ func (l *lab) nothing(ctx context.Context, n int) (plugins []any, err error) {
 	}
 	script := fmt.Sprintf("#!/bin/sh\nPATH=%s CNI_COMMAND=VERSION exec %s >/dev/null\n",
 		strings.Join(dirs, ":"), program)
-	for range n {
+	for range file.Plugins {
 		plugins = append(plugins, map[string]any{"type": path.Base(nothingPath)})
 	}
 	return plugins, node.Agent.WriteFile(ctx, agent.File{Path: nothingPath, Mode: 0o755, Data: []byte(script)})
@@ -202,11 +195,12 @@ func (l *lab) processorTime(ctx context.Context) (total time.Duration, err error
 
 // targetDaemon returns the program of the target's daemon; empty if there is none.
 func (l *lab) targetDaemon() string {
-	if l.target == nil || l.target.Daemon == nil {
+	daemon := l.target.GivenDaemon()
+	if daemon == nil {
 		return ""
 	}
 	// The kernel cuts names (proc_pid_comm(5)).
-	name := path.Base(l.target.Daemon.Command[0])
+	name := path.Base(daemon.Command[0])
 	return name[:min(len(name), 15)]
 }
 

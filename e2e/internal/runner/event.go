@@ -131,11 +131,11 @@ func (r *Runner) repaired(
 	ctx context.Context, node *cluster.Node, take func(context.Context) (snapshot.State, error), before snapshot.State,
 	beyond func([]snapshot.Change) []snapshot.Change,
 ) ([]snapshot.Change, error) {
+	daemon := r.config.Target.GivenDaemon()
 	changes, err := r.settleAfter(ctx, take, before, beyond)
-	if err != nil || len(changes) == 0 || !r.hasDaemon() || r.repairs() > 0 {
+	if err != nil || len(changes) == 0 || daemon == nil || r.repairs() > 0 {
 		return changes, err
 	}
-	daemon := r.config.Target.Daemon
 	if err := node.Agent.StopDaemon(ctx, daemon.Name); err != nil {
 		return nil, err
 	}

@@ -154,13 +154,11 @@ func (r *Runner) restore(
 
 // repairs is how long the daemon needs at most to restore what is gone; 0 if it restores nothing.
 func (r *Runner) repairs() time.Duration {
-	if !r.hasDaemon() {
-		return 0
+	if daemon := r.config.Target.GivenDaemon(); daemon != nil {
+		return time.Duration(daemon.Repairs)
 	}
-	return time.Duration(r.config.Target.Daemon.Repairs)
+	return 0
 }
-
-func (r *Runner) hasDaemon() bool { return r.config.Target != nil && r.config.Target.Daemon != nil }
 
 // compareWith compares a node with its state before the events. Of each kind there must be as many items: CHECK has
 // said that nothing is gone.
