@@ -91,10 +91,10 @@ type Selection struct {
 	Names string
 	// Quick leaves out what takes time: no plugin is killed or failed at every call, and no two calls take turns.
 	Quick bool
-	// Deep tries every schedule of two calls at once instead of some. Seed chooses these.
+	// Deep tries every case of the requirements that have many, instead of some. Seed chooses these.
 	Deep bool
 	Seed uint64
-	// Replay is the only schedule to try, and nothing else runs; nil means no such choice.
+	// Replay is the only case of a requirement with many to try, and nothing else runs; nil means no such choice.
 	Replay *contract.Token
 	// Shard is the part of everything that is selected to run, if several runs share it; the zero value means all.
 	Shard Shard

@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cnitest/cnitest/e2e"
@@ -37,11 +39,28 @@ func ofLabel(t *testing.T, label string, options e2e.Options) map[string]report.
 	return results
 }
 
+// replays checks that the token in the reason of a failure repeats it, and runs nothing else.
+func replays(t *testing.T, got report.Result, run func(e2e.Selection) map[string]report.Result) {
+	t.Helper()
+	text := regexp.MustCompile(`--replay (\S+)\)`).FindStringSubmatch(got.Reason)
+	if text == nil {
+		t.Fatalf("got %s, want a token in it", got.Reason)
+	}
+	token, err := contract.ParseToken(text[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := run(e2e.Selection{Replay: token})
+	if r := again[got.ID]; len(again) != 1 || r.Result != report.Fail || !strings.Contains(r.Reason, text[1]) {
+		t.Errorf("%s: got %v, want the same failure", text[1], again)
+	}
+}
+
 // eachFound checks that a broken plugin fails each requirement of a kind.
-func eachFound(t *testing.T, found []string, isOf func(r *contract.Requirement) bool) {
+func eachFound(t *testing.T, found []string, kind contract.Cases) {
 	t.Helper()
 	for _, r := range contract.Requirements() {
-		if isOf(r) && !slices.Contains(found, r.ID) {
+		if r.Cases == kind && !slices.Contains(found, r.ID) {
 			t.Errorf("%s: no broken plugin fails it", r.ID)
 		}
 	}

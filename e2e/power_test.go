@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -50,18 +49,9 @@ func TestPower(t *testing.T) {
 					t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), part)
 				}
 			}
-			text := regexp.MustCompile(`--replay (\S+)\)`).FindStringSubmatch(got.Reason)
-			if text == nil {
-				t.Fatalf("got %s, want a token in it", got.Reason)
-			}
-			token, err := contract.ParseToken(text[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			again := cutPower(t, e2e.Selection{Replay: token}, "unsynced", macvlan, unsynced(tt.fault))
-			if r := again[tt.id]; len(again) != 1 || r.Result != report.Fail || !strings.Contains(r.Reason, text[1]) {
-				t.Errorf("%s: got %v, want the same failure", text[1], again)
-			}
+			replays(t, got, func(one e2e.Selection) map[string]report.Result {
+				return cutPower(t, one, "unsynced", macvlan, unsynced(tt.fault))
+			})
 		})
 	}
 }
@@ -102,7 +92,7 @@ func TestPower_complete(t *testing.T) {
 	for _, d := range powerDefects() {
 		found = append(found, d.id)
 	}
-	eachFound(t, found, (*contract.Requirement).Powers)
+	eachFound(t, found, contract.PowerCuts)
 }
 
 // TestPower_pass checks that a plugin that syncs what it writes passes, and that nothing is asked of one that writes

@@ -27,7 +27,7 @@ func raceDefects() []struct{ fault, id, want, token string } {
 		{"tries-lock", "RACE-ADD-STATUS", "resource temporarily unavailable", ""},
 		{"tries-lock", "RACE-DEL-STATUS", "resource temporarily unavailable", ""},
 		{"crossed-locks", "RACE-ADD-DEL", "each waits for a lock that the other one holds", ""},
-		{"comes-and-goes", "RACE-ADD-ADD", "another one has begun", "racing:ADD-ADD:pods-cold:A2.B5"},
+		{"comes-and-goes", "RACE-ADD-ADD", "another one has begun", "racing:RACE-ADD-ADD:pods-cold:A2.B5"},
 	}
 }
 
@@ -65,7 +65,7 @@ func TestRaces_complete(t *testing.T) {
 	for _, d := range raceDefects() {
 		found = append(found, d.id)
 	}
-	eachFound(t, found, (*contract.Requirement).Races)
+	eachFound(t, found, contract.Schedules)
 }
 
 // TestRaces_pass checks that a plugin with a lock passes, and those of this repository.

@@ -36,6 +36,9 @@ func TestReads(t *testing.T) {
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
+			replays(t, got, func(one e2e.Selection) map[string]report.Result {
+				return labelled(t, "reads", one, macvlan, careless(tt.fault))
+			})
 			for _, part := range []string{"the calls until then:", "CNI_COMMAND="} {
 				if !strings.Contains(allOf(got), part) {
 					t.Errorf("got\n%s\nwant %q in it", allOf(got), part)
@@ -51,7 +54,7 @@ func TestReads_complete(t *testing.T) {
 	for _, d := range readDefects() {
 		found = append(found, d.id)
 	}
-	eachFound(t, found, func(r *contract.Requirement) bool { return strings.HasPrefix(r.ID, "READ-") })
+	eachFound(t, found, contract.BadReads)
 }
 
 // TestReads_pass checks that a plugin that tries again passes, and those of this repository.

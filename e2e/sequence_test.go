@@ -39,6 +39,9 @@ func TestSequences(t *testing.T) {
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
+			replays(t, got, func(one e2e.Selection) map[string]report.Result {
+				return labelled(t, "sequences", one, macvlan, config)
+			})
 		})
 	}
 }
@@ -49,7 +52,7 @@ func TestSequences_complete(t *testing.T) {
 	for _, d := range sequenceDefects() {
 		found = append(found, d.id)
 	}
-	eachFound(t, found, (*contract.Requirement).Sequences)
+	eachFound(t, found, contract.Sequences)
 }
 
 // TestSequences_pass checks that a plugin that looks at what it recorded passes, and those of this repository.

@@ -95,7 +95,7 @@ func New(options Options) (*Suite, error) {
 	})
 	s.subjects = contract.Subjects(file, contract.Lab{
 		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}), Times: s.times,
-		Races: contract.Races{
+		Exploration: contract.Exploration{
 			Deep: options.Select.Deep, Seed: options.Select.Seed, Replay: options.Select.Replay, Tell: s.tellProgress,
 		},
 	})

@@ -68,7 +68,7 @@ func (s *Suite) Units() []*Unit {
 // asks reports whether a requirement is asked of a plugin. Fault injection takes time, and only the authors of a plugin
 // need to know how it survives that; a deep run also says what a power cut does to the plugins beside it.
 func (o *Options) asks(r *contract.Requirement, plugin string) bool {
-	underTest := slices.Contains(o.Plugins, plugin) || r.Powers() && (o.Select.Deep || o.Select.Replay != nil)
+	underTest := slices.Contains(o.Plugins, plugin) || r.Cases == contract.PowerCuts && (o.Select.Deep || o.Select.Replay != nil)
 	return !r.Sweeps() || underTest && !o.Select.Quick
 }
 
@@ -78,30 +78,11 @@ func requirementLabels(r *contract.Requirement, subject *contract.Subject) []str
 		level = report.Core
 	}
 	labels := []string{level, contractLabel, r.ID, subject.Type, string(subject.Role)}
-	switch {
-	case r.Races():
-		labels = append(labels, schedulesLabel)
-	case r.Powers():
-		labels = append(labels, powerLabel)
-	case r.Reads():
-		labels = append(labels, readsLabel)
-	case r.Sequences():
-		labels = append(labels, sequencesLabel)
-	case r.Sweeps():
-		labels = append(labels, faultsLabel)
+	if r.Cases != "" {
+		labels = append(labels, string(r.Cases))
 	}
 	return append(labels, r.Covers...)
 }
-
-// These are the labels of requirements that inject faults, of those that give bad answers to plugins that look, of
-// those that try sequences of verbs, of those that try schedules of two calls at once, and of those that cut the power.
-const (
-	faultsLabel    = "faults"
-	readsLabel     = "reads"
-	sequencesLabel = "sequences"
-	schedulesLabel = "schedules"
-	powerLabel     = "power"
-)
 
 // contractLabel is the label of all requirements.
 const contractLabel = "contract"

@@ -25,10 +25,10 @@ type attempt struct {
 }
 
 // story describes the attempt for people.
-func (a *attempt) story(verb cni.Verb) report.Evidence {
+func (a *attempt) story(verb cni.Verb, token *Token) report.Evidence {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s\n\nthe calls until then:\n%s\n", verb, a.Injection, fault.Summary(a.trace.Points))
-	fmt.Fprintf(&b, "\n%s:\n%s\n", verb, a.trace.Call.Transcript())
+	fmt.Fprintf(&b, "\n%s\n%s:\n%s\n", token.again(), verb, a.trace.Call.Transcript())
 	for _, c := range a.later {
 		fmt.Fprintf(&b, "\nthen %s:\n%s\n", c.Verb, c.Transcript())
 	}

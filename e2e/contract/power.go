@@ -38,7 +38,7 @@ func powering() []Requirement {
 	power := func(verb cni.Verb, since, text string, covers ...string) Requirement {
 		return Requirement{
 			ID: "POWER-" + string(verb), Level: Should, Section: "failure mode", Roles: everyPlugin(), Since: since,
-			Covers: covers, Text: text, Why: why, How: fmt.Sprintf(how, verb), powers: true,
+			Covers: covers, Text: text, Why: why, How: fmt.Sprintf(how, verb), Cases: PowerCuts,
 			check: func(ctx context.Context, t *trial) error { return t.powerCuts(ctx, verb) },
 		}
 	}
@@ -49,9 +49,6 @@ func powering() []Requirement {
 		power(cni.GC, "1.1.0", "A node attaches as many pods as before, after its power failed during or after a GC."),
 	}
 }
-
-// Powers reports whether the requirement cuts the power.
-func (r *Requirement) Powers() bool { return r.powers }
 
 // poolSize is the number of addresses of a node whose power fails.
 const poolSize = 3

@@ -79,24 +79,20 @@ func TestOutage_sample(t *testing.T) {
 		t.Errorf("got %d, want all %d", len(got), len(all))
 	}
 	for _, c := range all {
-		token := &Token{plugin: "p", requirement: "POWER-ADD", blackout: c.String()}
+		token := &Token{plugin: "p", requirement: Find("POWER-ADD"), one: c.String()}
 		parsed, err := ParseToken(token.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := o.choose(all, &Races{Replay: parsed}, 4)
+		again, err := o.choose(all, &Exploration{Replay: parsed}, 4)
 		if err != nil || len(again) != 1 || again[0].String() != c.String() || parsed.Requirement() != "POWER-ADD" ||
 			parsed.Plugin() != "p" {
 			t.Errorf("%s: got %v, %v", token, again, err)
 		}
 	}
-	if _, err := o.choose(all, &Races{Replay: &Token{blackout: "cache:99"}}, 4); err == nil {
-		t.Error("want an error for a cut that is not there")
-	}
-	for _, text := range []string{"p:POWER-NONE:cache:1", ":POWER-ADD:cache:1", "p:POWER-ADD"} {
-		if _, err := ParseToken(text); err == nil {
-			t.Errorf("%s: want an error", text)
-		}
+	_, err := o.choose(all, &Exploration{Replay: &Token{"p", Find("POWER-ADD"), "cache:99"}}, 4)
+	if want := "no case of POWER-ADD is cache:99: p now makes other calls"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

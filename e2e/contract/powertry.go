@@ -55,10 +55,7 @@ func (t *trial) powerCuts(ctx context.Context, verb cni.Verb) error {
 	if err := t.canFail(ctx); err != nil {
 		return err
 	}
-	races := &t.subject.lab.Races
-	if races.Replay != nil && races.Replay.Plugin() != t.subject.Type {
-		return notApplicable("the power cut is one of %s", races.Replay.Plugin())
-	}
+	explored := &t.subject.lab.Exploration
 	o, err := t.outage(ctx)
 	if err != nil {
 		return err
@@ -76,17 +73,17 @@ func (t *trial) powerCuts(ctx context.Context, verb cni.Verb) error {
 	if cluster.IsExclusive(t.subject.lab.Backend) {
 		most = disksTriedOnMachines
 	}
-	chosen, err := o.choose(all, races, most)
+	chosen, err := o.choose(all, explored, most)
 	if err != nil {
 		return err
 	}
-	count := &tally{begin: time.Now(), told: time.Now(), planned: len(chosen), what: "power cuts"}
+	count := newTally("power cuts", len(chosen))
 	if err := t.tryBlackouts(ctx, o, chosen, count); err != nil {
 		return err
 	}
-	if races.Replay == nil {
+	if explored.Replay == nil {
 		t.note("%d of %d power cuts tried, from %d calls: %d disks, each found by two runtimes, seed %d", count.tried,
-			len(all), len(o.Calls), len(disks), races.Seed)
+			len(all), len(o.Calls), len(disks), explored.Seed)
 	}
 	return nil
 }
@@ -100,18 +97,14 @@ func blackouts(disks []disk.Disk) (all []blackout) {
 }
 
 // choose returns those that a run tries: all, the one of a token, or some.
-func (o *outage) choose(all []blackout, races *Races, most int) ([]blackout, error) {
+func (o *outage) choose(all []blackout, explored *Exploration, most int) ([]blackout, error) {
 	switch {
-	case races.Replay != nil:
-		i := slices.IndexFunc(all, func(c blackout) bool { return c.String() == races.Replay.blackout })
-		if i < 0 {
-			return nil, fmt.Errorf("no power cut is %s: the plugin now makes other calls", races.Replay.blackout)
-		}
-		return all[i : i+1], nil
-	case races.Deep:
+	case explored.Replay != nil:
+		return pick(explored.Replay, all, blackout.String)
+	case explored.Deep:
 		return all, nil
 	}
-	return o.sample(all, most, races.Seed), nil
+	return o.sample(all, most, explored.Seed), nil
 }
 
 // sample returns at most as many, in turns from each kind of damage, those first that promise most. The seed decides in
@@ -198,7 +191,7 @@ func (t *trial) tryBlackouts(ctx context.Context, o *outage, chosen []blackout, 
 					return fmt.Errorf("%s: %w", chosen[i], err)
 				}
 				failed := r.wrong != ""
-				count.tells(&t.subject.lab.Races, t, true, failed)
+				count.tells(t, failed)
 				if !failed {
 					continue
 				}
@@ -358,7 +351,7 @@ func (o *outage) notes() map[int]string {
 
 // reportBlackout reports what is wrong after a power cut.
 func (b *bench) reportBlackout(o *outage, r *recovery) {
-	token := &Token{plugin: b.subject.Type, requirement: b.requirement.ID, blackout: r.blackout.String()}
+	token := b.token(r.blackout.String())
 	runtime := "a runtime that lost its cache"
 	if r.cached {
 		runtime = "a runtime with its cache"
@@ -366,7 +359,7 @@ func (b *bench) reportBlackout(o *outage, r *recovery) {
 	var s strings.Builder
 	fmt.Fprintf(&s, "The power fails %s. Then %s: %s\n\n", r.Describe(&o.Recording), runtime, r.wrong)
 	fmt.Fprintf(&s, "the calls on the disk:\n%s", r.List(&o.Recording, o.notes()))
-	fmt.Fprintf(&s, "\nrepeat it: cnitest run CONFLIST --replay %s\n", token)
+	fmt.Fprintf(&s, "\n%s", token.again())
 	for _, c := range r.calls {
 		fmt.Fprintf(&s, "\nthen %s:\n%s\n", c.Verb, c.Transcript())
 	}

@@ -38,6 +38,14 @@ func (s step) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%s of pod-%d %s", s.verb, s.pod+1, s.how))
 }
 
+// code names the step in a token, as DEL2-without-prevResult.
+func (s step) code() string {
+	if !s.ofPod() {
+		return string(s.verb)
+	}
+	return strings.ReplaceAll(strings.TrimSpace(fmt.Sprintf("%s%d %s", s.verb, s.pod+1, s.how)), " ", "-")
+}
+
 func (s step) ofPod() bool { return s.verb == cni.Add || s.verb == cni.Del || s.verb == cni.Check }
 
 // sequence is what happens to a node, in this order.
@@ -50,6 +58,15 @@ func (q sequence) String() string {
 		list = append(list, s.String())
 	}
 	return strings.Join(list, ", ")
+}
+
+// code names the sequence in a token.
+func (q sequence) code() string {
+	var list []string
+	for _, s := range q {
+		list = append(list, s.code())
+	}
+	return strings.Join(list, ".")
 }
 
 // promise is the model: what a plugin owes to a runtime that made some calls.

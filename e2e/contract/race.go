@@ -8,19 +8,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/cni"
 )
 
-// Races says which schedules the requirements about two calls at once try. The zero value chooses some of those with
-// one stop.
-type Races struct {
-	// Deep tries every schedule with one stop and with two, on every kind of pair.
-	Deep bool
-	// Seed chooses the schedules if not all are tried.
-	Seed uint64
-	// Replay is the only schedule that is tried; nil tries others.
-	Replay *Token
-	// Tell is told how far Deep has come; nil tells nobody.
-	Tell func(text string)
-}
-
 // racing returns the requirements about two calls at once.
 func racing() []Requirement {
 	const (
@@ -41,7 +28,7 @@ func racing() []Requirement {
 	race := func(first, second cni.Verb, since, text string, covers ...string) Requirement {
 		return Requirement{
 			ID: fmt.Sprintf("RACE-%s-%s", first, second), Level: Should, Section: "failure mode", Roles: inChain(),
-			Since: since, Covers: covers, Text: text, Why: why, How: how + verdict, races: true,
+			Since: since, Covers: covers, Text: text, Why: why, How: how + verdict, Cases: Schedules,
 			check: func(ctx context.Context, t *trial) error { return t.race(ctx, [2]cni.Verb{first, second}) },
 		}
 	}
@@ -55,9 +42,6 @@ func racing() []Requirement {
 		race(cni.Del, cni.Status, "1.1.0", "STATUS succeeds during a DEL, and does not disturb it."),
 	}
 }
-
-// Races reports whether the requirement tries schedules.
-func (r *Requirement) Races() bool { return r.races }
 
 // pairing is what the two attachments of a race have in common.
 type pairing string
@@ -77,25 +61,10 @@ type setting struct {
 	cold bool
 }
 
-// String returns the part of a token that names the setting.
-func (s setting) String() string {
-	node := "warm"
-	if s.cold {
-		node = "cold"
-	}
-	return fmt.Sprintf("%s-%s:%s-%s", s.verbs[0], s.verbs[1], s.pairs, node)
-}
-
 // settings returns the settings of a pair of verbs.
-func (r *Races) settings(verbs [2]cni.Verb) []setting {
-	if r.Replay != nil {
-		if r.Replay.verbs == verbs {
-			return []setting{r.Replay.setting}
-		}
-		return nil
-	}
+func settings(verbs [2]cni.Verb, deep bool) []setting {
 	pairs := []pairing{twoPods}
-	if r.Deep && verbs[1] != cni.Status {
+	if deep && verbs[1] != cni.Status {
 		pairs = append(pairs, twoInterfaces, twoNetworks)
 	}
 	var list []setting

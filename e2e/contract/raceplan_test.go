@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
@@ -64,32 +62,6 @@ func TestStops(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
-	}
-}
-
-func TestParseToken(t *testing.T) {
-	for _, text := range []string{
-		"route:ADD-DEL:pods-cold:A14", "route:ADD-DEL:pods-warm:B3.A1", "route:DEL-CHECK:interfaces-cold:A",
-	} {
-		token, err := ParseToken(text)
-		if err != nil || token.String() != text {
-			t.Errorf("%s: got %v, error %v", text, token, err)
-		}
-	}
-	for text, want := range map[string]string{
-		"route":                         "it has not four parts",
-		"route:ADD-GC:pods-cold:A1":     "no requirement is about the verbs ADD-GC",
-		"route:ADD-DEL:pods-hot:A1":     "no node is pods-hot",
-		"route:ADD-DEL:pods-cold:C1":    "C1 is no stop",
-		"route:ADD-DEL:pods-cold:A0":    "its stops are not written as a report writes them",
-		"route:ADD-DEL:pods-cold:A1.B":  "B is no stop",
-		"route:ADD-DEL:pods-cold:A1x.B": "B is no stop",
-	} {
-		_, err := ParseToken(text)
-		want = fmt.Sprintf("token %q: %s; want one that a report shows, like route:ADD-DEL:pods-cold:A14", text, want)
-		if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
 	}
 }
 

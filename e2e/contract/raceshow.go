@@ -126,12 +126,12 @@ func (l *raceLane) window(e *encounter) string {
 
 // report reports what is wrong after a schedule.
 func (l *raceLane) report(e *encounter) {
-	token := &Token{plugin: l.subject.Type, setting: l.setting, schedule: e.Schedule}
+	token := l.trial.token(l.code(e.Schedule))
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n%s\n\n%s\n", l.describe(), l.window(e), strings.Join(e.wrongs, "\n"))
 	const star = "A star marks a call that touches what the other one touches, too, and one of them changes."
 	fmt.Fprintf(&b, "\n%s\n\n%s", star, l.columns(e))
-	fmt.Fprintf(&b, "\nrepeat it: cnitest run CONFLIST --replay %s\n", token)
+	fmt.Fprintf(&b, "\n%s", token.again())
 	for i, run := range e.got.Runs {
 		fmt.Fprintf(&b, "\n%s:\n%s\n", l.who(i), run.Call.Transcript())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,47 +12,34 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-const (
-	// schedulesTried is the number of schedules that a run tries for each setting, unless it is deep.
-	schedulesTried = 6
-	// tellEvery is how often a deep run says how far it has come.
-	tellEvery = 10 * time.Second
-)
-
-// tally counts the schedules or disks of a requirement.
-type tally struct {
-	mu                              sync.Mutex
-	planned, tried, failed, strayed int
-	unfit                           []string
-	begin, told                     time.Time
-	what                            string // schedules, power cuts
-}
-
-// failures returns how many failed.
-func (c *tally) failures() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.failed
-}
+// schedulesTried is the number of schedules that a run tries for each setting, unless it is deep.
+const schedulesTried = 6
 
 // race tries schedules of two verbs.
 func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
-	races := &t.subject.lab.Races
-	if races.Replay != nil && races.Replay.Plugin() != t.subject.Type {
-		return notApplicable("the schedule is one of %s", races.Replay.Plugin())
+	explored := &t.subject.lab.Exploration
+	all := settings(verbs, explored.Deep)
+	var replayed []candidate
+	if explored.Replay != nil {
+		s, schedule, err := parseSchedule(t.requirement.ID, explored.Replay.one)
+		if err != nil {
+			return err
+		}
+		all, replayed = []setting{s}, []candidate{{Schedule: schedule}}
 	}
-	settings := races.settings(verbs)
-	count := &tally{begin: time.Now(), told: time.Now(), what: "schedules"}
+	count := newTally("schedules", 0)
+	var mu sync.Mutex
+	var reasons []string // why a setting is not fit
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(t.subject.lab.limit(2))
-	for _, s := range settings {
+	for _, s := range all {
 		group.Go(func() error {
-			err := t.raceIn(ctx, s, count)
+			err := t.raceIn(ctx, s, replayed, count)
 			var unfit unfitError
 			if errors.As(err, &unfit) {
-				count.mu.Lock()
-				defer count.mu.Unlock()
-				count.unfit = append(count.unfit, fmt.Sprintf("%s: %v", s.describe(), unfit))
+				mu.Lock()
+				defer mu.Unlock()
+				reasons = append(reasons, fmt.Sprintf("%s: %v", s.describe(), unfit))
 				return nil
 			}
 			return err
@@ -62,21 +48,22 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if len(count.unfit) > 0 && len(count.unfit) == len(settings) {
-		return errors.New(count.unfit[0])
+	if len(reasons) > 0 && len(reasons) == len(all) {
+		return errors.New(reasons[0])
 	}
-	for _, reason := range count.unfit {
+	for _, reason := range reasons {
 		t.note("%s", reason)
 	}
-	if races.Replay == nil {
-		t.note("%d of %d schedules tried, seed %d", count.tried, count.planned, races.Seed)
+	if explored.Replay == nil {
+		t.note("%d of %d schedules tried, %d of them not followed, seed %d", count.tried, count.planned, count.strayed,
+			explored.Seed)
 	}
 	return nil
 }
 
-// raceIn tries schedules in one setting.
-func (t *trial) raceIn(ctx context.Context, s setting, count *tally) error {
-	races := &t.subject.lab.Races
+// raceIn tries schedules in one setting: those that are replayed, or some or all.
+func (t *trial) raceIn(ctx context.Context, s setting, chosen []candidate, count *tally) error {
+	explored := &t.subject.lab.Exploration
 	l, err := t.raceLane(ctx, s)
 	if err != nil {
 		return err
@@ -87,19 +74,14 @@ func (t *trial) raceIn(ctx context.Context, s setting, count *tally) error {
 		}
 		return err
 	}
-	chosen := []candidate{}
-	if races.Replay != nil {
-		chosen = append(chosen, candidate{Schedule: races.Replay.schedule})
-	} else {
-		all := candidates(l.points, s.verbs[0] == s.verbs[1] && s.pairs == twoPods, races.Deep)
+	if chosen == nil {
+		all := candidates(l.points, s.verbs[0] == s.verbs[1] && s.pairs == twoPods, explored.Deep)
 		most := schedulesTried
-		if races.Deep {
+		if explored.Deep {
 			most = len(all)
 		}
-		chosen = sample(all, most, races.Seed)
-		count.mu.Lock()
-		count.planned += len(all)
-		count.mu.Unlock()
+		chosen = sample(all, most, explored.Seed)
+		count.plans(len(all))
 	}
 	failed := 0
 	for _, c := range chosen {
@@ -110,9 +92,12 @@ func (t *trial) raceIn(ctx context.Context, s setting, count *tally) error {
 		}
 		e, err := l.follow(ctx, c.Schedule)
 		if err != nil {
-			return fmt.Errorf("%s: %w", &Token{plugin: t.subject.Type, setting: s, schedule: c.Schedule}, err)
+			return fmt.Errorf("%s: %w", t.token(s.code(c.Schedule)), err)
 		}
-		count.tells(races, t, l.followed(e), len(e.wrongs) > 0)
+		if !l.followed(e) {
+			count.strays()
+		}
+		count.tells(t, len(e.wrongs) > 0)
 		if len(e.wrongs) == 0 {
 			continue
 		}
@@ -135,24 +120,4 @@ func (l *raceLane) follow(ctx context.Context, schedule fault.Schedule) (e *enco
 		}
 	}
 	return e, err
-}
-
-// tells counts a schedule or disk, and says now and then how far a deep run has come.
-func (c *tally) tells(races *Races, t *trial, followed, failed bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tried++
-	if !followed {
-		c.strayed++
-	}
-	if failed {
-		c.failed++
-	}
-	if !races.Deep || races.Tell == nil || time.Since(c.told) < tellEvery {
-		return
-	}
-	c.told = time.Now()
-	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
-	races.Tell(fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
-		c.tried, c.planned, c.what, c.failed, left.Round(time.Second)))
 }

@@ -60,21 +60,12 @@ func reading() []Requirement {
 	}
 	for i := range list {
 		verb := cni.Verb(strings.TrimPrefix(list[i].ID, "READ-"))
-		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
+		list[i].Level, list[i].Section, list[i].Roles, list[i].Cases = Should, "failure mode", inChain(), BadReads
 		list[i].Why = why
 		list[i].check = func(ctx context.Context, t *trial) error { return t.read(ctx, verb) }
 	}
 	return list
 }
-
-// Sampled reports whether a plain run tries only some of the requirement's cases, chosen by the seed.
-func (r *Requirement) Sampled() bool { return r.races || r.powers || r.Reads() || r.Sequences() }
-
-// Reads reports whether the requirement gives bad answers to a plugin that looks.
-func (r *Requirement) Reads() bool { return strings.HasPrefix(r.ID, "READ-") }
-
-// Sequences reports whether the requirement tries sequences of verbs.
-func (r *Requirement) Sequences() bool { return strings.HasPrefix(r.ID, "SEQ-") }
 
 // badAnswers returns what may happen at the looks of a plugin and of the programs that it starts; with all, also
 // of the IPAM plugin that it delegates to, and what few programs can get. kept are the directories in which they keep

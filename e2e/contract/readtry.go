@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
@@ -65,56 +63,80 @@ func (l *lane) looked(ctx context.Context, verb cni.Verb, injection *fault.Injec
 	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection, Reads: true})
 }
 
-// read gives bad answers to the looks of a verb.
-func (t *trial) read(ctx context.Context, verb cni.Verb) error {
-	pilot, err := t.sharedLane(ctx)
+// undisturbed is a verb without a bad answer.
+type undisturbed struct {
+	lane *lane
+	// points are those of the verb, dirs the directories in which ADD makes files.
+	points []fault.Point
+	dirs   []string
+	// whole has the changes of ADD.
+	whole []snapshot.Change
+}
+
+// undisturbed makes a call without a fault on a lane of its own, and clears up.
+func (t *trial) undisturbed(ctx context.Context, verb cni.Verb) (*undisturbed, error) {
+	l, err := t.sharedLane(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	first, err := pilot.looked(ctx, cni.Add, nil)
+	first, err := l.looked(ctx, cni.Add, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if first.Call.ExitCode != 0 {
-		return &addError{first.Call}
+		return nil, &addError{first.Call}
 	}
-	pilot.pod.result = json.RawMessage(first.Call.Stdout)
-	now, err := pilot.state(ctx, pilot.pods()...)
+	l.pod.result = json.RawMessage(first.Call.Stdout)
+	now, err := l.state(ctx, l.pods()...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	whole := pilot.news(snapshot.Diff(pilot.clean, now))
+	whole := l.news(snapshot.Diff(l.clean, now))
 	observed := first
 	if verb != cni.Add {
-		if observed, err = pilot.looked(ctx, verb, nil); err != nil {
-			return err
+		if observed, err = l.looked(ctx, verb, nil); err != nil {
+			return nil, err
 		}
 		if observed.Call.ExitCode != 0 {
-			return fmt.Errorf("%s without a fault: %s", verb, summary(observed.Call))
+			return nil, fmt.Errorf("%s without a fault: %s", verb, summary(observed.Call))
 		}
 	}
 	if verb != cni.Del {
-		call, err := pilot.call(ctx, cni.Del, pilot.pod)
+		call, err := l.call(ctx, cni.Del, l.pod)
 		if err != nil || call.ExitCode != 0 && verb != cni.GC {
-			return errors.Join(err, fmt.Errorf("DEL without a fault: %s", summary(call)))
+			return nil, errors.Join(err, fmt.Errorf("DEL without a fault: %s", summary(call)))
 		}
 	}
-	explored := &t.subject.lab.Races
-	all := t.subject.badAnswers(observed.Points, directories(first.Points), explored.Deep)
+	return &undisturbed{l, observed.Points, directories(first.Points), whole}, nil
+}
+
+// read gives bad answers to the looks of a verb.
+func (t *trial) read(ctx context.Context, verb cni.Verb) error {
+	pilot, err := t.undisturbed(ctx, verb)
+	if err != nil {
+		return err
+	}
+	explored := &t.subject.lab.Exploration
+	all := t.subject.badAnswers(pilot.points, pilot.dirs, explored.Deep || explored.Replay != nil)
 	if len(all) == 0 {
 		return notApplicable("%s looks at nothing", verb)
 	}
 	chosen, lanes := all, 2
-	if !explored.Deep {
+	switch {
+	case explored.Replay != nil:
+		if chosen, err = pick(explored.Replay, all, fault.Injection.Code); err != nil {
+			return err
+		}
+	case !explored.Deep:
 		// To make another lane takes longer than to try some more.
 		chosen, lanes = someOf(all, answersTried, explored.Seed), 1
 	}
-	count := &progress{planned: len(chosen), begin: time.Now(), told: time.Now()}
-	tried, err := t.tryAll(ctx, chosen, pilot, t.subject.lab.limit(min(lanes, len(chosen))), sweeper{
+	count := newTally("bad answers", len(chosen))
+	tried, err := t.tryAll(ctx, chosen, pilot.lane, t.subject.lab.limit(min(lanes, len(chosen))), sweeper{
 		lane: t.sharedLane,
 		try: func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error) {
-			a, err := l.misread(ctx, verb, injection, whole)
-			count.tells(explored, t, "bad answers")
+			a, err := l.tryHard(func() (*attempt, error) { return l.misread(ctx, verb, injection, pilot.whole) })
+			count.tells(t, err == nil && a.wrongAfter(verb) != "")
 			return a, err
 		},
 	})
@@ -122,30 +144,22 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 		return err
 	}
 	t.judgeReads(verb, tried)
-	looks := slices.DeleteFunc(observed.Points, func(p fault.Point) bool { return p.Look == "" })
-	t.note("%d looks, %d of %d bad answers tried, seed %d", len(looks), len(tried), len(all), explored.Seed)
+	if explored.Replay == nil {
+		looks := slices.DeleteFunc(pilot.points, func(p fault.Point) bool { return p.Look == "" })
+		t.note("%d looks, %d of %d bad answers tried, %d of them at a call that was not made again, seed %d", len(looks),
+			len(tried), len(all), missed(tried), explored.Seed)
+	}
 	return nil
 }
 
-// progress counts what a deep run has tried.
-type progress struct {
-	mu             sync.Mutex
-	planned, tried int
-	begin, told    time.Time
-}
-
-// tells counts one more, and says now and then how far a deep run has come.
-func (c *progress) tells(explored *Races, t *trial, what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tried++
-	if !explored.Deep || explored.Tell == nil || time.Since(c.told) < tellEvery {
-		return
+// missed returns the number of attempts in which the plugin did not come to the call.
+func missed(tried []*attempt) (n int) {
+	for _, a := range tried {
+		if a.trace.Hit == nil || a.trace.Diverged {
+			n++
+		}
 	}
-	c.told = time.Now()
-	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
-	explored.Tell(fmt.Sprintf("%s of %s: %d of %d %s, about %s left", t.requirement.ID, t.subject.Type, c.tried,
-		c.planned, what, left.Round(time.Second)))
+	return n
 }
 
 // directories returns the directories in which points make files.

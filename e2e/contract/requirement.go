@@ -58,14 +58,14 @@ type Requirement struct {
 	Text, Why, How string
 	// Covers are failure modes that the check would notice.
 	Covers []string
+	// Cases says what the check tries, if it tries many cases.
+	Cases Cases
 	// Unchecked says why no check is possible; empty if there is a check.
 	Unchecked string
 
 	// check examines a plugin. It is called once for each version if each is true, else once with the newest.
 	check func(ctx context.Context, t *trial) error
 	each  bool
-	// sweeps means that the check injects faults, races that it tries schedules, powers that it cuts the power.
-	sweeps, races, powers bool
 	// alone means that the check attaches nothing.
 	alone bool
 	// afterScenarios means that the suite checks it itself, after every scenario.

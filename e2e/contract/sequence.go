@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types/create"
 
@@ -43,7 +42,7 @@ func sequencing() []Requirement {
 			"is made again, or DEL if it was ADD. A plain run tries some by --seed, --deep three faults in each.",
 	}}
 	for i := range list {
-		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
+		list[i].Level, list[i].Section, list[i].Roles, list[i].Cases = Should, "failure mode", inChain(), Sequences
 		faulty := list[i].ID == "SEQ-FAULT"
 		list[i].check = func(ctx context.Context, t *trial) error { return t.sequences(ctx, faulty) }
 	}
@@ -161,6 +160,14 @@ type story struct {
 	fault fault.Injection
 }
 
+// code names the story in a token.
+func (s story) code() string {
+	if s.fault.When == "" {
+		return s.sequence.code()
+	}
+	return s.sequence.code() + ":" + s.fault.Code()
+}
+
 // String returns the story for people.
 func (s *story) String() string {
 	if s.fault.When == "" {
@@ -169,8 +176,22 @@ func (s *story) String() string {
 	return fmt.Sprintf("%s, %s", s.sequence, s.fault)
 }
 
+// everyStory returns all sequences, with all faults or without.
+func (l *sequenceLane) everyStory(faulty bool) (all []story) {
+	for _, q := range sequences(l.steps()) {
+		if !faulty {
+			all = append(all, story{sequence: q})
+			continue
+		}
+		for _, f := range l.points[q[len(q)-1].verb] {
+			all = append(all, story{q, f})
+		}
+	}
+	return all
+}
+
 // stories returns what is tried: sequences, with faults or without.
-func (l *sequenceLane) stories(faulty bool, explored *Races) (chosen []story, all int) {
+func (l *sequenceLane) stories(faulty bool, explored *Exploration) (chosen []story, all int) {
 	r := rand.New(rand.NewPCG(explored.Seed, 1))
 	list := sequences(l.steps())
 	if faulty {
@@ -247,13 +268,17 @@ func (t *trial) sequences(ctx context.Context, faulty bool) error {
 			return err
 		}
 	}
-	explored := &t.subject.lab.Races
+	explored := &t.subject.lab.Exploration
 	chosen, all := l.stories(faulty, explored)
 	if len(chosen) == 0 {
 		return notApplicable("no verb changes anything")
 	}
-	count := &progress{planned: len(chosen), begin: time.Now(), told: time.Now()}
-	failed := 0
+	if explored.Replay != nil {
+		if chosen, err = pick(explored.Replay, l.everyStory(faulty), story.code); err != nil {
+			return err
+		}
+	}
+	count := newTally("sequences", len(chosen))
 	for _, s := range chosen {
 		if l == nil {
 			if l, err = t.sequenceLane(ctx); err != nil {
@@ -266,17 +291,18 @@ func (t *trial) sequences(ctx context.Context, faulty bool) error {
 		}
 		if len(e.wrongs) > 0 {
 			l.tell(&s, e)
-			failed++
 		}
-		if failed == evidenceShown {
+		count.tells(t, len(e.wrongs) > 0)
+		if count.failed == evidenceShown {
 			break
 		}
 		if e.promise.rebooted || e.dirty || len(e.wrongs) > 0 {
 			_ = l.cluster.Close()
 			l = nil
 		}
-		count.tells(explored, t, "sequences")
 	}
-	t.note("%d sequences, %d tried, seed %d", all, len(chosen), explored.Seed)
+	if explored.Replay == nil {
+		t.note("%d sequences, %d tried, seed %d", all, len(chosen), explored.Seed)
+	}
 	return nil
 }

@@ -323,7 +323,8 @@ func (l *sequenceLane) clearUp(ctx context.Context, e *episode) error {
 // tell reports what is wrong after a sequence.
 func (l *sequenceLane) tell(s *story, e *episode) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n%s\n", s, strings.Join(e.wrongs, "\n"))
+	token := l.token(s.code())
+	fmt.Fprintf(&b, "%s\n\n%s\n\n%s", s, strings.Join(e.wrongs, "\n"), token.again())
 	for _, c := range e.calls {
 		fmt.Fprintf(&b, "\n%s:\n%s\n", c.Verb, c.Transcript())
 	}
@@ -338,6 +339,6 @@ func (l *sequenceLane) tell(s *story, e *episode) {
 	if e.hit != nil && l.subject.leavesToHostLocal(s.fault.Point.Program) && areReservations(e.state) {
 		known = hostLocalForgets
 	}
-	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}}, fmt.Sprintf("%s: %s", s, e.wrongs[0]),
-		known)
+	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}}, fmt.Sprintf("%s: %s (--replay %s)", s, e.wrongs[0],
+		token), known)
 }

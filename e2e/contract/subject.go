@@ -31,9 +31,9 @@ type Lab struct {
 	Request cluster.Request
 	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
-	// Races says which schedules the requirements about two calls at once try.
-	Races Races
-	pace  *pace // of the chain
+	// Exploration says which cases are tried of the requirements that have many.
+	Exploration Exploration
+	pace        *pace // of the chain
 }
 
 // limit returns how many of the clusters that a check would use at the same time can exist: one if machines exist only

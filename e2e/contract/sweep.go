@@ -69,16 +69,13 @@ func sweeping() []Requirement {
 	}
 	for i := range list {
 		mode, verb, _ := strings.Cut(list[i].ID, "-")
-		list[i].Level, list[i].Section, list[i].Roles, list[i].sweeps = Should, "failure mode", inChain(), true
+		list[i].Level, list[i].Section, list[i].Roles, list[i].Cases = Should, "failure mode", inChain(), Faults
 		list[i].check = func(ctx context.Context, t *trial) error {
 			return t.sweep(ctx, cni.Verb(verb), mode == "KILL")
 		}
 	}
 	return list
 }
-
-// Sweeps reports whether the requirement injects faults, tries schedules or cuts the power, which takes time.
-func (r *Requirement) Sweeps() bool { return r.sweeps || r.races || r.powers }
 
 // lane is a node on which faults are tried one after the other, with a pod in which the plugins before the subject are
 // attached.
@@ -253,11 +250,10 @@ func (l *lane) try(ctx context.Context, verb cni.Verb, injection fault.Injection
 }
 
 // tryHard tries again if the plugin made other calls: one that talks to a daemon sends a varying number of frames.
-func (l *lane) tryHard(ctx context.Context, verb cni.Verb, injection fault.Injection,
-	whole []snapshot.Change,
-) (a *attempt, err error) {
+func (l *lane) tryHard(try func() (*attempt, error)) (a *attempt, err error) {
 	for range 3 {
-		if a, err = l.try(ctx, verb, injection, whole); err != nil || !a.trace.Diverged || len(a.left) > 0 || l.dirty {
+		a, err = try()
+		if err != nil || a.trace.Hit != nil && !a.trace.Diverged || len(a.left) > 0 || l.dirty {
 			break
 		}
 	}
@@ -307,9 +303,15 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	if err := pilot.clear(ctx, verb, &attempt{}); err != nil {
 		return err
 	}
-	faults := injections(observed.Points, kill, t.subject.lab.Races.Deep)
+	explored := &t.subject.lab.Exploration
+	faults := injections(observed.Points, kill, explored.Deep || explored.Replay != nil)
 	if len(faults) == 0 {
 		return notApplicable("%s changes nothing", verb)
+	}
+	if explored.Replay != nil {
+		if faults, err = pick(explored.Replay, faults, fault.Injection.Code); err != nil {
+			return err
+		}
 	}
 	lanes := 2
 	if slow {
@@ -319,7 +321,7 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	tried, err := t.tryAll(ctx, faults, pilot, t.subject.lab.limit(min(lanes, len(faults))), sweeper{
 		lane: t.lane,
 		try: func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error) {
-			return l.tryHard(ctx, verb, injection, whole)
+			return l.tryHard(func() (*attempt, error) { return l.try(ctx, verb, injection, whole) })
 		},
 	})
 	if err != nil {
@@ -393,9 +395,11 @@ func (t *trial) judgeSweep(verb cni.Verb, kill bool, tried []*attempt) {
 
 // fault reports the outcome of an attempt, with its description.
 func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
+	token := t.token(a.Code())
 	known := ""
 	if t.subject.leavesToHostLocal(a.Point.Program) && areReservations(a.left) {
 		known = hostLocalForgets
 	}
-	t.knownDeviation([]report.Evidence{a.story(verb)}, fmt.Sprintf(format, args...), known)
+	t.knownDeviation([]report.Evidence{a.story(verb, token)},
+		fmt.Sprintf("%s (--replay %s)", fmt.Sprintf(format, args...), token), known)
 }

@@ -145,6 +145,23 @@ func (i Injection) String() string {
 	return fmt.Sprintf("killed %s %s", i.When, i.Point)
 }
 
+// Code names the fault of a program that makes the same calls each time: the number of its point, and what happens, as
+// 14:EMFILE or 14:interrupted-30.
+func (i Injection) Code() string {
+	what := string(i.When)
+	switch {
+	case i.When == Fail:
+		what = errnoName(i.Errno)
+	case i.When == Deaf:
+		what += "-" + errnoName(i.Errno)
+	case i.Times < 0:
+		what += "-always"
+	case i.Times > 1:
+		what += fmt.Sprintf("-%d", i.Times)
+	}
+	return fmt.Sprintf("%d:%s", i.Point.Number, what)
+}
+
 // Trace is one run under the tracer.
 type Trace struct {
 	// Call is what cni.Exec would have returned. After a kill its failure names the point. Left contains the processes

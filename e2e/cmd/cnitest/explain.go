@@ -116,10 +116,10 @@ func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract
 		fmt.Fprintf(out, "\nseen in\n%s\n", strings.Join(met, "\n"))
 	}
 	_, err := fmt.Fprintf(out, "\nhow it is checked\n  %s\n", r.How)
-	if r.Races() && err == nil {
+	if r.Cases == contract.Schedules && err == nil {
 		_, err = fmt.Fprintf(out, "\nwhat a failure looks like\n%s", scheduleExample)
 	}
-	if r.Powers() && err == nil {
+	if r.Cases == contract.PowerCuts && err == nil {
 		_, err = fmt.Fprintf(out, "\nwhat a failure looks like\n%s", powerExample)
 	}
 	return err
@@ -208,6 +208,6 @@ const scheduleExample = `  A: ADD of pod-1                               │ B: 
      ── ends: with success                      │      (A's pod has no link)
 
   A star marks a call that touches what the other one touches, too, and one of them changes. Here a lock must be taken
-  before the look and held until the record is written, by DEL too. The token of the failure, x:ADD-DEL:pods-cold:A18,
-  is a test for the mended plugin: cnitest run CONFLIST --replay x:ADD-DEL:pods-cold:A18
+  before the look and held until the record is written, by DEL too. The token of the failure, x:RACE-ADD-DEL:pods-cold:A18,
+  is a test for the mended plugin: cnitest run CONFLIST --replay x:RACE-ADD-DEL:pods-cold:A18
 `

@@ -304,7 +304,7 @@ func (f *runFlags) readToken() (err error) {
 	}
 	if f.names != nil || f.labels != "" || f.quick || f.failed != "" || f.soak > 0 {
 		return errors.New("--replay with --scenario, --label-filter, --section, --failed, --soak or --quick: a " +
-			"schedule is replayed alone")
+			"case is replayed alone")
 	}
 	if f.replayed, err = contract.ParseToken(f.replay); err != nil {
 		return fmt.Errorf("--replay: %w", err)

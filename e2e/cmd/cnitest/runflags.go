@@ -132,7 +132,8 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.Uint64Var(&f.seed, "seed", 1,
 		"choice of the schedules, bad answers, sequences and disks that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
-		"try one schedule of two calls at once, or one power cut, by the token that a report shows, and nothing else")
+		"try one case of RACE-*, POWER-*, READ-*, SEQ-*, KILL-* or FAIL-*, by the token that a report shows, and nothing "+
+			"else")
 	flags.StringVar(&f.shard, "shard", "",
 		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the "+
 			"part of this pod of an indexed Job")

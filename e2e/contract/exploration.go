@@ -1,0 +1,98 @@
+package contract
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Cases says what a requirement tries, if it tries many cases.
+type Cases string
+
+// These are the kinds of cases. Each is the label of the requirements that try it.
+const (
+	// Faults kill or fail a plugin at each call by which it changes something.
+	Faults Cases = "faults"
+	// BadReads give bad answers to a plugin that only looks.
+	BadReads Cases = "reads"
+	// Sequences are a few verbs in a row.
+	Sequences Cases = "sequences"
+	// Schedules are two calls that take turns.
+	Schedules Cases = "schedules"
+	// PowerCuts are disks that a power cut may leave.
+	PowerCuts Cases = "power"
+)
+
+// Sweeps reports whether the requirement tries many cases, which takes time.
+func (r *Requirement) Sweeps() bool { return r.Cases != "" }
+
+// Sampled reports whether a plain run tries only some of the requirement's cases, chosen by the seed.
+func (r *Requirement) Sampled() bool { return r.Sweeps() && r.Cases != Faults }
+
+// Exploration says which cases requirements try that have many. The zero value chooses some.
+type Exploration struct {
+	// Deep tries all cases: schedules also with two stops and on every kind of pair.
+	Deep bool
+	// Seed chooses the cases if not all are tried.
+	Seed uint64
+	// Replay is the only case that is tried; nil tries others.
+	Replay *Token
+	// Tell is told how far Deep has come; nil tells nobody.
+	Tell func(text string)
+}
+
+// tellEvery is how often a deep run says how far it has come.
+const tellEvery = 10 * time.Second
+
+// tally counts the cases of a requirement.
+type tally struct {
+	mu sync.Mutex
+	// strayed are schedules that the calls did not follow.
+	planned, tried, failed, strayed int
+	begin, told                     time.Time
+	what                            string // schedules, power cuts
+}
+
+// newTally returns a tally of so many cases.
+func newTally(what string, planned int) *tally {
+	return &tally{what: what, planned: planned, begin: time.Now(), told: time.Now()}
+}
+
+// failures returns how many failed.
+func (c *tally) failures() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
+}
+
+// plans adds cases that will be tried.
+func (c *tally) plans(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.planned += n
+}
+
+// strays counts a schedule that the calls did not follow.
+func (c *tally) strays() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.strayed++
+}
+
+// tells counts a case, and says now and then how far a deep run has come.
+func (c *tally) tells(t *trial, failed bool) {
+	explored := &t.subject.lab.Exploration
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tried++
+	if failed {
+		c.failed++
+	}
+	if !explored.Deep || explored.Tell == nil || time.Since(c.told) < tellEvery {
+		return
+	}
+	c.told = time.Now()
+	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
+	explored.Tell(fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
+		c.tried, c.planned, c.what, c.failed, left.Round(time.Second)))
+}
