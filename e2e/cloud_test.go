@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/cnitest/cnitest/e2e/metadata"
@@ -63,6 +64,23 @@ func crashing() *target.Target {
 	return t
 }
 
+// ledger returns a chain whose first plugin has a daemon of its own, and its target, with a fault of the daemon.
+func ledger(fault string) ([]string, *target.Target) {
+	return []string{strings.Replace(ptp, `"type": "ptp"`, `"type": "ledger", "delegate": "ptp"`, 1)}, &target.Target{
+		Daemon: &target.Daemon{
+			Name: "ledger", Command: []string{"ledger", "daemon", fault}, Ready: target.Ready{Socket: "/run/ledger/ledger.sock"},
+			Owns: []string{"/run/ledger", "/var/lib/ledger"},
+		},
+	}
+}
+
+// withLedger returns what is expected of that chain.
+func withLedger(name, fault string, want map[string]expected) control {
+	c := control{name: name, want: want}
+	c.chain, c.target = ledger(fault)
+	return c
+}
+
 // daemons returns conflists whose plugin has a daemon, and the expected results of scenarios.
 func daemons() []control {
 	return []control{
@@ -70,11 +88,21 @@ func daemons() []control {
 			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(),
 			"daemon-hangs":             pass(),
 			"daemon-dies-before-reply": pass(), "daemon-address-cooling": pass(),
+			"daemon-late-add": pass(), "daemon-late-del": pass(),
 		}},
+		withLedger("another daemon", "", passes("daemon-restart", "daemon-down-at-add", "daemon-down-at-del",
+			"daemon-hangs", "daemon-dies-before-reply", "daemon-late-add", "daemon-late-del")),
+		withLedger("a daemon that knows pods by their names", "by-pod-name", map[string]expected{
+			"daemon-late-del": fail("pod/extra: ADD gave 10.23.0.2, which pod/new has"),
+		}),
+		withLedger("a daemon that never collects", "never-collects", map[string]expected{
+			"daemon-late-add": failOf("ledger", "no free address from"), "daemon-late-del": pass(),
+		}),
 		{name: "a plugin without GC", chain: []string{
 			`{"type": "broken", "delegate": "routed-eni", "fault": "keeps-lock"}`,
 		}, target: ipamd(target.Cloud{Addresses: 5}, "--cooling", "0s"), want: map[string]expected{
 			"daemon-dies-before-reply": failOf("broken", "add pod/server"),
+			"daemon-late-add":          failOf("broken", "add pod/other"),
 		}},
 		{
 			name: "a daemon without a rest", chain: []string{routedENI}, target: unvaried("--cooling", "0s"),

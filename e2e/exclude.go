@@ -72,6 +72,8 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 		return report.Skipped, "no target file asks for a cloud (--target)"
 	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):
 		return report.NotClaimed, "the target names no socket and no files of its daemon (ready.socket, owns)"
+	case needs.Delay && o.Target.Daemon.Ready.Socket == "":
+		return report.NotClaimed, "the target names no socket of its daemon (ready.socket)"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Neighbour != nil }):
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
 	case cloud && slices.Contains(needs.Events, event.AddressesChange):

@@ -97,7 +97,8 @@ func buildBinaries(dir string) (*binaries, error) {
 		upstream+"meta/portmap", upstream+"meta/sbr",
 		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd",
 		"./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
-		"./broken/careless", "./broken/racing", "./broken/unsynced", "./broken/lasting"); err != nil {
+		"./broken/careless", "./broken/racing", "./broken/unsynced", "./broken/lasting",
+		"./broken/ledger"); err != nil {
 		return nil, err
 	}
 	if err := os.Rename(filepath.Join(b.plugins, "chained"), filepath.Join(b.plugins, "broken")); err != nil {

@@ -73,7 +73,7 @@ func phaseOf(method string) string {
 		return timing.Traffic
 	case "Snapshot", "Disk":
 		return timing.Snapshot
-	case "StartDaemon", "StopDaemon", "KillDaemon", "FreezeDaemon", "DoomDaemon":
+	case "StartDaemon", "StopDaemon", "KillDaemon", "FreezeDaemon", "DoomDaemon", "DelayDaemon", "DeliverDaemon":
 		return timing.Daemons
 	case "Hello", "InstallStubs", "CreateNamespace", "RemoveNamespace", "AddLink", "SetSysctls":
 		return timing.Lab
@@ -368,6 +368,16 @@ func (c *Client) FreezeDaemon(ctx context.Context, args FreezeArgs) error {
 // DoomDaemon lets a daemon die before its next answer that follows a change of its files.
 func (c *Client) DoomDaemon(ctx context.Context, name string) error {
 	return tell(ctx, c, "DoomDaemon", name)
+}
+
+// DelayDaemon holds back the next request to a daemon.
+func (c *Client) DelayDaemon(ctx context.Context, name string) error {
+	return tell(ctx, c, "DelayDaemon", name)
+}
+
+// DeliverDaemon passes the request on that was held back.
+func (c *Client) DeliverDaemon(ctx context.Context, name string) error {
+	return tell(ctx, c, "DeliverDaemon", name)
 }
 
 // Daemon returns the state of a daemon.

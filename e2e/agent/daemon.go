@@ -60,6 +60,7 @@ type daemon struct {
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
 	doom  *doom         // nil unless it is to die with an answer
+	delay *delay        // nil unless a request reaches it late
 }
 
 // StartDaemon starts a daemon and returns when it is ready. If it is not ready in time it is killed.
@@ -176,11 +177,15 @@ func (d *daemon) running() bool {
 	}
 }
 
-// spare cancels DoomDaemon.
+// spare cancels DoomDaemon and DelayDaemon.
 func (d *daemon) spare() {
 	if d.doom != nil {
 		d.doom.close()
 		d.doom = nil
+	}
+	if d.delay != nil {
+		d.delay.close()
+		d.delay = nil
 	}
 }
 

@@ -81,15 +81,7 @@ func TestDaemon_doomed(t *testing.T) {
 	}
 	ask := func(question string) string {
 		t.Helper()
-		conn, err := net.Dial("unix", socket)
-		check(t, err)
-		defer conn.Close()
-		check(t, conn.SetDeadline(time.Now().Add(patience)))
-		_, err = io.WriteString(conn, question)
-		check(t, err)
-		answer := make([]byte, 100)
-		n, _ := conn.Read(answer)
-		return string(answer[:n])
+		return askWithin(t, patience, socket, question)
 	}
 	check(t, c.StartDaemon(ctx(t), args))
 	check(t, c.DoomDaemon(ctx(t), "d"))
@@ -116,6 +108,57 @@ func TestDaemon_doomed(t *testing.T) {
 		t.Errorf("after a stop and a start: got the answer %q, want %q", got, "write\n")
 	}
 	wantError(t, c.DoomDaemon(ctx(t), "e"), "node/a: daemon e: it was never started")
+}
+
+// askWithin asks a daemon and returns its answer, or nothing after some time.
+func askWithin(t *testing.T, within time.Duration, socket, question string) string {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	check(t, err)
+	defer conn.Close()
+	check(t, conn.SetDeadline(time.Now().Add(within)))
+	_, err = io.WriteString(conn, question)
+	check(t, err)
+	answer := make([]byte, 100)
+	n, _ := conn.Read(answer)
+	return string(answer[:n])
+}
+
+func TestDaemon_delayed(t *testing.T) {
+	c := start(t)
+	dir := t.TempDir()
+	socket, state := filepath.Join(dir, "socket"), filepath.Join(dir, "state")
+	self, err := os.Executable()
+	check(t, err)
+	args := agent.DaemonArgs{
+		Name: "d", Command: []string{self}, Env: []string{echoEnv + "=" + dir}, Socket: socket, Within: patience,
+		Owns: []string{dir},
+	}
+	check(t, c.StartDaemon(ctx(t), args))
+	wantError(t, c.DeliverDaemon(ctx(t), "d"), "node/a: daemon d: no request is delayed")
+	check(t, c.DelayDaemon(ctx(t), "d"))
+	wantError(t, c.DelayDaemon(ctx(t), "d"), "node/a: daemon d: it is doomed, or a request to it is delayed already")
+	if got := askWithin(t, 50*time.Millisecond, socket, "write\n"); got != "" {
+		t.Errorf("a request that is held back: got the answer %q, want none", got)
+	}
+	if got := askWithin(t, patience, socket, "look\n"); got != "look\n" {
+		t.Errorf("a request that overtakes it: got the answer %q, want %q", got, "look\n")
+	}
+	if written, err := os.ReadFile(state); err != nil || len(written) > 0 {
+		t.Errorf("got %q, %v in the daemon's file before the request is delivered, want nothing", written, err)
+	}
+	check(t, c.DeliverDaemon(ctx(t), "d"))
+	if written, err := os.ReadFile(state); err != nil || string(written) != "write\n" {
+		t.Errorf("got %q, %v in the daemon's file, want the request that came late", written, err)
+	}
+	if got := askWithin(t, patience, socket, "write\n"); got != "write\n" {
+		t.Errorf("afterwards: got the answer %q, want %q", got, "write\n")
+	}
+	// A daemon that ends meanwhile never gets it.
+	check(t, c.DelayDaemon(ctx(t), "d"))
+	check(t, c.StopDaemon(ctx(t), "d"))
+	check(t, c.StartDaemon(ctx(t), args))
+	wantError(t, c.DeliverDaemon(ctx(t), "d"), "node/a: daemon d: no request is delayed")
 }
 
 // echoEnv makes this binary run as a daemon in a directory.

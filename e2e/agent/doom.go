@@ -3,12 +3,10 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,6 +25,8 @@ func (s *Server) DoomDaemon(name string, _ *None) error {
 				"socket (ready.socket) and its files (owns)", name)
 		case d.doom != nil:
 			return nil
+		case d.delay != nil:
+			return fmt.Errorf("daemon %s: a request to it is delayed", name)
 		}
 		d.doom, err = startDoom(d)
 		return err
@@ -36,20 +36,13 @@ func (s *Server) DoomDaemon(name string, _ *None) error {
 // heldBack is how long an answer is held back for a file that should have been written before it.
 const heldBack = 100 * time.Millisecond
 
-// doom is a relay between a daemon's socket and its clients.
+// doom kills a daemon that answers after a change of its files.
 type doom struct {
+	*relay
 	process *os.Process
-	socket  string // where it listens
-	behind  string // where the daemon listens meanwhile
 	owns    []string
 	before  map[string]file
-	accepts net.Listener
-
-	struck atomic.Bool // whether it killed the daemon
-	once   sync.Once
-	mu     sync.Mutex
-	// conns has both ends of each connection; nil once the relay has ended.
-	conns []net.Conn
+	struck  atomic.Bool // whether it killed the daemon
 }
 
 // file has enough of a file to notice that it was written or replaced.
@@ -59,79 +52,16 @@ type file struct {
 	changed time.Time
 }
 
-func startDoom(d *daemon) (*doom, error) {
-	before, err := contents(d.owns)
-	if err != nil {
+func startDoom(d *daemon) (r *doom, err error) {
+	r = &doom{process: d.cmd.Process, owns: d.owns}
+	if r.before, err = contents(d.owns); err != nil {
 		return nil, err
 	}
-	r := &doom{
-		process: d.cmd.Process, socket: d.args.Socket, behind: d.args.Socket + ".doomed", owns: d.owns,
-		before: before, conns: []net.Conn{},
-	}
-	info, err := os.Stat(r.socket)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Rename(r.socket, r.behind); err != nil {
-		return nil, err
-	}
-	if r.accepts, err = net.Listen("unix", r.socket); err != nil {
-		return nil, errors.Join(err, os.Rename(r.behind, r.socket))
-	}
-	r.accepts.(*net.UnixListener).SetUnlinkOnClose(false)
-	go r.serve()
-	if err := os.Chmod(r.socket, info.Mode().Perm()); err != nil {
-		r.close()
-		return nil, err
-	}
-	return r, nil
-}
-
-// close ends the relay and every connection through it, and puts the daemon's socket back. It may be called again.
-func (r *doom) close() {
-	r.once.Do(func() {
-		_ = r.accepts.Close()
-		// A daemon that was started again has a new socket; the socket of one that was killed refuses connections.
-		_ = os.Rename(r.behind, r.socket)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for _, c := range r.conns {
-			_ = c.Close()
-		}
-		r.conns = nil
+	r.relay, err = startRelay(d.args.Socket, func(client, daemon net.Conn) {
+		go pass(daemon, client)
+		r.answers(client, daemon)
 	})
-}
-
-func (r *doom) serve() {
-	for {
-		client, err := r.accepts.Accept()
-		if err != nil {
-			return
-		}
-		daemon, err := net.Dial("unix", r.behind)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		r.mu.Lock()
-		over := r.conns == nil
-		if !over {
-			r.conns = append(r.conns, client, daemon)
-		}
-		r.mu.Unlock()
-		if over {
-			_, _ = client.Close(), daemon.Close()
-			return
-		}
-		go relay(daemon, client)
-		go r.answers(client, daemon)
-	}
-}
-
-// relay passes requests on.
-func relay(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	_ = to.Close()
+	return r, err
 }
 
 // answers passes answers on, until the daemon has changed a file of its own.

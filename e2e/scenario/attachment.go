@@ -79,6 +79,7 @@ func (t *stepChecker) del(path string, s Step) {
 func (t *stepChecker) reboot(node Place) {
 	delete(t.down, node.Name)
 	delete(t.frozen, node.Name)
+	delete(t.delayed, node.Name)
 	for name := range t.netns {
 		if t.pods[name].Node == node.Name {
 			t.netns[name] = false

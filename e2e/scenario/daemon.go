@@ -11,8 +11,9 @@ type Daemon struct {
 	// Node is the node's name.
 	Node string `yaml:"node"`
 	// Do is "stop" (SIGTERM), "kill" (SIGKILL), "start", "restart" (stop and start), "freeze" (SIGSTOP: it accepts
-	// connections and answers nothing), "thaw" (SIGCONT) or "doom" (SIGKILL as soon as it has written what it is asked
-	// for, and before it answers). Start ends when the daemon is ready.
+	// connections and answers nothing), "thaw" (SIGCONT), "doom" (SIGKILL as soon as it has written what it is asked
+	// for, and before it answers), "delay" (the next request is held back, and others overtake it) or "deliver" (the
+	// daemon gets that request, whose client is gone). Start ends when the daemon is ready.
 	Do string `yaml:"do"`
 	// With is the variant of the daemon that runs from now on, of Variants; empty means the daemon as at the start. It
 	// belongs to start and restart.
@@ -35,6 +36,10 @@ func (d Daemon) String() string {
 	switch {
 	case d.Do == Doom:
 		return fmt.Sprintf("let the daemon on node/%s die before its next answer", d.Node)
+	case d.Do == DelayRequest:
+		return fmt.Sprintf("hold back the next request to the daemon on node/%s", d.Node)
+	case d.Do == DeliverRequest:
+		return fmt.Sprintf("the daemon on node/%s gets the request that was held back", d.Node)
 	case d.With != "":
 		return fmt.Sprintf("%s the daemon on node/%s as %s", d.Do, d.Node, d.With)
 	}
@@ -51,6 +56,9 @@ const (
 	ThawDaemon    = "thaw"
 	// Doom lets the daemon die before its next answer.
 	Doom = "doom"
+	// DelayRequest holds back the next request to the daemon, DeliverRequest passes it on.
+	DelayRequest   = "delay"
+	DeliverRequest = "deliver"
 )
 
 // Cloud changes what the cloud gives a node. At the end of the scenario everything is as before.
@@ -105,7 +113,7 @@ func (t *stepChecker) daemon(path string, d Daemon) {
 		t.test(DaemonRestart, path)
 	}
 	known := t.oneOf(path+".do", "do", d.Do, StartDaemon, StopDaemon, RestartDaemon, KillDaemon, FreezeDaemon,
-		ThawDaemon, Doom)
+		ThawDaemon, Doom, DelayRequest, DeliverRequest)
 	if d.With != "" && !slices.Contains(Variants(), d.With) {
 		t.wrong(path+".with", "unknown variant %q; want one of %s", d.With, strings.Join(Variants(), ", "))
 	}
@@ -124,7 +132,12 @@ func (t *stepChecker) daemon(path string, d Daemon) {
 		t.wrong(path, "the daemon on node/%s is frozen here; write do: thaw or do: kill", d.Node)
 	case !down && !frozen && d.Do == ThawDaemon:
 		t.wrong(path, "the daemon on node/%s is not frozen; put a freeze before this thaw", d.Node)
+	case d.Do == DeliverRequest && !t.delayed[d.Node]:
+		t.wrong(path, "no request to the daemon on node/%s is held back; put a delay before this deliver", d.Node)
+	case t.delayed[d.Node] && d.Do != DeliverRequest:
+		t.wrong(path, "a request to the daemon on node/%s is held back here; write do: deliver", d.Node)
 	}
+	t.delayed[d.Node] = d.Do == DelayRequest
 	// Nobody knows how long a doomed daemon runs.
 	t.down[d.Node], t.frozen[d.Node] = d.Do == StopDaemon || d.Do == KillDaemon || d.Do == Doom, d.Do == FreezeDaemon
 }

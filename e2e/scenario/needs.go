@@ -32,8 +32,10 @@ type Needs struct {
 	Capture bool
 	// Daemon means a daemon of the plugin that can be stopped and started, Cloud a cloud that gives nodes ENIs.
 	Daemon, Cloud bool
-	// Doom means a daemon that can be killed before it answers. Variants are the needed variants of the daemon.
+	// Doom means a daemon that can be killed before it answers, Delay one whose requests can be held back. Variants are
+	// the needed variants of the daemon.
 	Doom     bool
+	Delay    bool
 	Variants []string
 	// Sysctls are the settings of a node that the scenario chooses.
 	Sysctls []string

@@ -16,6 +16,7 @@ type stepChecker struct {
 	churned  map[string]bool
 	down     map[string]bool    // nodes whose daemon does not run
 	frozen   map[string]bool    // nodes whose daemon is frozen
+	delayed  map[string]bool    // nodes where a request to the daemon is held back
 	added    map[Cloud]int      // what steps added to a node and did not remove
 	happened map[string]bool    // nodes of an event
 	tested   map[Feature]string // features that a step tests, with the path of the first that does
@@ -35,7 +36,8 @@ func (v *validator) checkSteps() {
 	t := &stepChecker{
 		validator: v, attached: map[attachment]bool{}, netns: map[string]bool{}, churned: map[string]bool{},
 		onTheWay: onTheWay{ends: map[string][]Place{}, reached: map[string]bool{}}, tested: map[Feature]string{},
-		down: map[string]bool{}, frozen: map[string]bool{}, added: map[Cloud]int{}, happened: map[string]bool{},
+		down: map[string]bool{}, frozen: map[string]bool{}, delayed: map[string]bool{},
+		added: map[Cloud]int{}, happened: map[string]bool{},
 	}
 	for _, s := range v.Services {
 		t.ends[s.Name] = v.knownPlaces(s.Endpoints)

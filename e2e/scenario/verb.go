@@ -163,6 +163,7 @@ func verbsOfMachines() []verb {
 			check: func(c *stepChecker, path string, s Step) { c.daemon(path+".daemon", *s.Daemon) },
 			needs: func(n *Needs, s Step) {
 				n.Daemon, n.Doom = true, n.Doom || s.Daemon.Do == Doom
+				n.Delay = n.Delay || s.Daemon.Do == DelayRequest
 				if s.Daemon.With != "" {
 					n.Variants = append(n.Variants, s.Daemon.With)
 				}

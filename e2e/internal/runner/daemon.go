@@ -14,9 +14,10 @@ import (
 
 // daemons records what steps did to the daemons of nodes.
 type daemons struct {
-	down   map[string]bool // the nodes whose daemon a step ended or doomed
-	varied map[string]bool // the nodes whose daemon runs as a variant
-	old    map[string]bool // the nodes with the programs of an earlier version
+	down    map[string]bool // the nodes whose daemon a step ended or doomed
+	delayed map[string]bool // the nodes where a request to the daemon is held back
+	varied  map[string]bool // the nodes whose daemon runs as a variant
+	old     map[string]bool // the nodes with the programs of an earlier version
 }
 
 // daemon runs a step of the target's daemon.
@@ -38,11 +39,16 @@ func (r *Runner) daemon(ctx context.Context, s scenario.Daemon) error {
 		err = node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon.Name, Thaw: s.Do == scenario.ThawDaemon})
 	case scenario.Doom:
 		err = node.Agent.DoomDaemon(ctx, daemon.Name)
+	case scenario.DelayRequest:
+		err = node.Agent.DelayDaemon(ctx, daemon.Name)
+	case scenario.DeliverRequest:
+		err = node.Agent.DeliverDaemon(ctx, daemon.Name)
 	}
 	if err == nil && (s.Do == scenario.StartDaemon || s.Do == scenario.RestartDaemon) {
 		err = cluster.StartDaemon(ctx, node, &daemon)
 		r.daemons.varied[node.Name] = s.With != ""
 	}
+	r.daemons.delayed[node.Name] = s.Do == scenario.DelayRequest
 	r.daemons.down[node.Name] = s.Do == scenario.StopDaemon || s.Do == scenario.KillDaemon || s.Do == scenario.Doom
 	return err
 }
@@ -71,8 +77,8 @@ func (r *Runner) CheckDaemons(ctx context.Context) error {
 			}))
 			r.daemons.varied[node.Name] = true
 		}
-		switch doomed := state.Running && r.daemons.down[node.Name]; {
-		case doomed || state.Running && r.daemons.varied[node.Name]:
+		switch doomed := r.daemons.down[node.Name] || r.daemons.delayed[node.Name]; {
+		case state.Running && (doomed || r.daemons.varied[node.Name]):
 			errs = append(errs, node.Agent.KillDaemon(ctx, daemon.Name), cluster.StartDaemon(ctx, node, daemon))
 		case !state.Running:
 			errs = append(errs, cluster.StartDaemon(ctx, node, daemon))

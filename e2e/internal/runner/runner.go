@@ -98,8 +98,10 @@ func New(config Config, env *environment.Environment) *Runner {
 		tracing: tracing{traced: snapshot.KindsThat(func(k snapshot.Kind) bool { return k.Traced })},
 		desk:    offer.NewDesk(),
 		undoable: undoable{
-			daemons: daemons{down: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{}},
-			clouds:  clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
+			daemons: daemons{
+				down: map[string]bool{}, delayed: map[string]bool{}, varied: map[string]bool{}, old: map[string]bool{},
+			},
+			clouds: clouds{before: map[string]metadata.Instance{}, added: map[string][]addition{}},
 			events: events{
 				others: map[string][]netip.Addr{}, former: map[string][]netip.Addr{}, since: map[string]*aftermath{},
 			},
