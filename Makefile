@@ -5,7 +5,7 @@ PLUGINS := ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./plugin/ipa
 BIN := bin
 ARTIFACTS := _artifacts
 # The modules of the repository, each with its go.mod.
-MODULES := . .ci/lint .ci/release .ci/vuln cri kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
+MODULES := . .ci/lint .ci/release .ci/vuln cri cri/1.7 kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
 # Features that the chained plugins claim beyond their profile.
 comma := ,
 E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining$(if $(findstring veth-to-host,$(c)),$(comma)NodeIsolation))
@@ -56,7 +56,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,8 +106,11 @@ cri-1-tools: cri-tools ## Unpack containerd 1.x and runc of Debian's packages in
 test-cri: build cri-tools ## Run the shortest useful part of e2e-cri, in two minutes: what a runtime does by itself, with a sound and a broken plugin
 	$(GO) test -count=1 -run '^TestCRI$$/(sound|macvlan_alone|needs-prevresult)' ./e2e -args -cri-tools $(abspath $(BIN))/cri
 
-e2e-cri-1: build cri-1-tools ## Run macvlan and route with containerd 1.x, ask it for its duties, and replace it by 2.x under live pods; needs root, and Debian or Ubuntu
-	@status=0; $(BIN)/cnitest runtime containerd --cri-tools $(BIN)/cri-1 --expect e2e/duty/containerd-1.expected.yaml --report-dir $(ARTIFACTS)/runtime/containerd-1 || status=$$?; echo; $(BIN)/cnitest run $(run_macvlan-route) --bin-dir $(BIN) --backend cri --cri-tools $(BIN)/cri-1 --report-dir $(ARTIFACTS)/cri-1/macvlan-route || status=$$?; echo; $(BIN)/cnitest run $(run_macvlan-route) --bin-dir $(BIN) --backend cri --old-cri-tools $(BIN)/cri-1 --scenario runtime-upgraded || status=$$?; echo; $(GO) test -count=1 -run '^TestCRI_upgraded$$' ./e2e -args -cri-tools $(abspath $(BIN))/cri -old-cri-tools $(abspath $(BIN))/cri-1 || status=$$?; exit $$status
+cri-17-tools: cri-tools ## Build containerd 1.7 from its Go module into bin/cri-17/, in some minutes
+	cri/1.7/build.sh $(BIN)/cri-17 $(BIN)/cri $(BIN)/loopback
+
+e2e-cri-1: build cri-1-tools cri-17-tools ## Run the reference chains with containerd 1.6 and 1.7, ask both for their duties, and replace them by 2.x under live pods; needs root, and Debian or Ubuntu
+	@status=0; $(foreach t,cri-1 cri-17,$(BIN)/cnitest runtime containerd --cri-tools $(BIN)/$t --expect e2e/duty/containerd-1.expected.yaml --report-dir $(ARTIFACTS)/runtime/$t || status=$$?; echo; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --backend cri --cri-tools $(BIN)/$t --report-dir $(ARTIFACTS)/$t/$r || status=$$?; echo;) $(BIN)/cnitest run $(run_macvlan-route) --bin-dir $(BIN) --backend cri --old-cri-tools $(BIN)/$t --scenario runtime-upgraded || status=$$?; echo; $(GO) test -count=1 -run '^TestCRI_upgraded$$' ./e2e -args -cri-tools $(abspath $(BIN))/cri -old-cri-tools $(abspath $(BIN))/$t || status=$$?;) exit $$status
 
 e2e-cri: build cri-tools ## Run the published conflists and broken plugins with a containerd on each node, and ask it for its duties; needs root
 	@status=0; $(GO) test -count=1 -v -run '^TestCRI$$' ./e2e -args -cri-tools $(abspath $(BIN))/cri || status=$$?; echo; $(BIN)/cnitest runtime containerd --expect e2e/duty/containerd.expected.yaml --report-dir $(ARTIFACTS)/runtime/containerd || status=$$?; echo; $(foreach r,$(REPORTS),$(BIN)/cnitest run $(or $(cri_$(r)),$(run_$(r))) --bin-dir $(BIN) --backend cri --report-dir $(ARTIFACTS)/cri/$(r) || status=$$?; echo;) exit $$status

@@ -5,9 +5,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -33,8 +35,33 @@ func run(args []string) error {
 		return err
 	}
 	runc := filepath.Join(filepath.Dir(self), "runc")
+	if at := slices.Index(args, "ps"); at >= 0 {
+		return processes(runc, args[:at], args[len(args)-1])
+	}
 	// runc goes on without a group only in this mode, and only if the container asks for none.
 	return syscall.Exec(runc, append([]string{runc, "--rootless=true"}, args...), os.Environ())
+}
+
+// processes prints the processes of a container as `runc ps` does: its first one, since runc finds them by their group.
+// A containerd 1.7 that starts again takes the shims of containers without processes for lost.
+func processes(runc string, flags []string, container string) error {
+	cmd := exec.CommandContext(context.Background(), runc, append(slices.Clone(flags), "state", container)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("runc state %s: %w", container, err)
+	}
+	var state struct {
+		PID int `json:"pid"`
+	}
+	if err := json.Unmarshal(out, &state); err != nil {
+		return fmt.Errorf("runc state %s: %w", container, err)
+	}
+	found := []int{}
+	if state.PID != 0 {
+		found = append(found, state.PID)
+	}
+	return json.NewEncoder(os.Stdout).Encode(found)
 }
 
 // holdFile keeps containers from starting while it exists, and heldFile says that one waits. Scenarios use that to end

@@ -25,7 +25,7 @@ func (f *criFlags) add(flags *pflag.FlagSet) {
 // addTo adds the flags, which only something else makes useful.
 func (f *criFlags) addTo(flags *pflag.FlagSet, with string) {
 	flags.StringVar(&f.tools, "cri-tools", "",
-		with+": directory of what make cri-tools builds, or make cri-1-tools for containerd 1.x "+
+		with+": directory of what make cri-tools builds, or make cri-1-tools or cri-17-tools for containerd 1.x "+
 			"(default cri beside this program)")
 }
 
