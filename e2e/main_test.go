@@ -97,7 +97,7 @@ func buildBinaries(dir string) (*binaries, error) {
 		upstream+"meta/portmap", upstream+"meta/sbr",
 		upstream+"meta/tuning", "../plugin/route", "../plugin/veth-to-host", "../plugin/routed-eni", "../plugin/ipamd",
 		"./broken/naive-route", "./broken/chained", "./broken/wrapper", "./broken/nothing",
-		"./broken/careless", "./broken/racing", "./broken/unsynced", "./broken/lasting",
+		"./broken/careless", "./broken/racing", "./broken/served", "./broken/unsynced", "./broken/lasting",
 		"./broken/ledger"); err != nil {
 		return nil, err
 	}

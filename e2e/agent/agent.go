@@ -59,8 +59,14 @@ type running struct {
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
 	dhcp      *dhcp.Server
-	log       *fault.Log  // what recorded programs did with files; nil before the first
 	node      *event.Node // nil before RememberNode
+	traced
+}
+
+// traced has what tracers know that outlives a request.
+type traced struct {
+	log      *fault.Log // what recorded programs did with files; nil before the first
+	attended *attended  // the daemon that runs under the tracer; nil if none does
 }
 
 // Serve answers requests until conn ends. It does not wait for requests that still run then: the harness that sent them

@@ -170,6 +170,31 @@ func (c *Client) Record(ctx context.Context, args PluginArgs) (fault.Trace, erro
 	return call[fault.Trace](ctx, c, "Record", args)
 }
 
+// AttendDaemon kills a daemon, and starts it again under the tracer.
+func (c *Client) AttendDaemon(ctx context.Context, args AttendArgs) (Attended, error) {
+	return call[Attended](ctx, c, "AttendDaemon", args)
+}
+
+// LeaveDaemon kills the daemon that runs under the tracer, and returns what it printed.
+func (c *Client) LeaveDaemon(ctx context.Context) (string, error) {
+	return call[string](ctx, c, "LeaveDaemon", None{})
+}
+
+// Attending begins anew with the daemon that runs under the tracer.
+func (c *Client) Attending(ctx context.Context, plan Plan) error {
+	return tell(ctx, c, "Attending", plan)
+}
+
+// DaemonDid returns what the daemon under the tracer has done since it was last begun with.
+func (c *Client) DaemonDid(ctx context.Context) (fault.Watched, error) {
+	return call[fault.Watched](ctx, c, "DaemonDid", None{})
+}
+
+// ReleaseDaemon lets the daemon's thread go on that is held.
+func (c *Client) ReleaseDaemon(ctx context.Context) error {
+	return tell(ctx, c, "ReleaseDaemon", None{})
+}
+
 // RecordDaemon restarts a daemon, and records what it does with files until the agent ends.
 func (c *Client) RecordDaemon(ctx context.Context, args DaemonArgs) error {
 	return tell(ctx, c, "RecordDaemon", args)

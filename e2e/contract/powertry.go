@@ -45,6 +45,11 @@ func (c blackout) String() string {
 // recovery is what happens after a power cut.
 type recovery struct {
 	blackout
+	sequel
+}
+
+// sequel are calls that must succeed after something happened to a node.
+type sequel struct {
 	calls []cni.Call
 	// wrong says what is wrong; empty if nothing is.
 	wrong string
@@ -265,12 +270,12 @@ func (b *bench) clearUp(ctx context.Context, r *recovery, old []*pod) error {
 		edits = append(edits, withoutPrevResult)
 	}
 	if atLeast(b.version, "1.1.0") {
-		if _, err := b.step(ctx, r, "GC", cni.GC, nil, keeping(keeps...)); err != nil || r.wrong != "" {
+		if _, err := b.step(ctx, &r.sequel, "GC", cni.GC, nil, keeping(keeps...)); err != nil || r.wrong != "" {
 			return err
 		}
 	}
 	for _, p := range old {
-		if _, err := b.step(ctx, r, "DEL of "+p.name, cni.Del, p, edits...); err != nil || r.wrong != "" {
+		if _, err := b.step(ctx, &r.sequel, "DEL of "+p.name, cni.Del, p, edits...); err != nil || r.wrong != "" {
 			return err
 		}
 		_ = b.release(ctx, p) // the others of the chain are not asked
@@ -288,7 +293,7 @@ func (b *bench) fill(ctx context.Context, r *recovery) error {
 			return err
 		}
 		what := fmt.Sprintf("ADD of pod %d of %d", i+1, count)
-		call, err := b.step(ctx, r, what, cni.Add, p)
+		call, err := b.step(ctx, &r.sequel, what, cni.Add, p)
 		if err != nil || r.wrong != "" {
 			return err
 		}
@@ -308,7 +313,7 @@ const patienceAfterBoot = 5 * time.Second
 
 // step makes a call that must succeed.
 func (b *bench) step(
-	ctx context.Context, r *recovery, what string, verb cni.Verb, p *pod, edits ...func(*invocation),
+	ctx context.Context, r *sequel, what string, verb cni.Verb, p *pod, edits ...func(*invocation),
 ) (cni.Call, error) {
 	for interval := machinetime.Start(); ; {
 		call, err := b.call(ctx, verb, p, edits...)

@@ -22,10 +22,9 @@ import (
 type raceLane struct {
 	lane
 	setting
-	// on has the network of each call, pods its attachment. third is the pod of a warm node; nil on a cold one.
-	on    [2]*bench
-	pods  [2]*pod
-	third *pod
+	// on has the network of each call, pods its attachment. The third pod is that of a warm node.
+	on   [2]*bench
+	pods [2]*pod
 	// residue is what the first attachment of the node left.
 	residue []snapshot.Change
 	serial

@@ -13,8 +13,7 @@ import (
 // stopped before its 14th point on a node without other pods, and the second (B) that is stopped before its third.
 // Without numbers it is one call (A or B) and then the other.
 func parseSchedule(requirement, text string) (s setting, schedule fault.Schedule, err error) {
-	verbs := strings.Split(requirement, "-")
-	s.verbs = [2]cni.Verb{cni.Verb(verbs[1]), cni.Verb(verbs[2])}
+	s.verbs, _ = racingVerbs(requirement)
 	place, stops, _ := strings.Cut(text, ":")
 	pairs, node, _ := strings.Cut(place, "-")
 	s.pairs, s.cold = pairing(pairs), node == "cold"
@@ -41,6 +40,15 @@ func parseSchedule(requirement, text string) (s setting, schedule fault.Schedule
 		return s, schedule, fmt.Errorf("%s: its stops are not written as a report writes them", text)
 	}
 	return s, schedule, nil
+}
+
+// racingVerbs returns the verbs of a requirement about two calls that take turns; ok is false for others.
+func racingVerbs(requirement string) (verbs [2]cni.Verb, ok bool) {
+	parts := strings.Split(requirement, "-")
+	if len(parts) != 3 || parts[0] != "RACE" {
+		return verbs, false
+	}
+	return [2]cni.Verb{cni.Verb(parts[1]), cni.Verb(parts[2])}, true
 }
 
 // code names a schedule in a token.

@@ -92,7 +92,7 @@ func Requirements() []*Requirement {
 	for _, part := range [][]Requirement{
 		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(),
 		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), succeeding(), onLAN(),
-		pacing(), sweeping(), reading(), sequencing(), racing(), powering(), always(),
+		pacing(), sweeping(), reading(), sequencing(), racing(), powering(), attending(), always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

@@ -84,6 +84,8 @@ type lane struct {
 	pod *pod
 	// beside is another pod that is attached all the time; nil if there is none.
 	beside *pod
+	// third is one more pod that is compared; nil if there is none.
+	third *pod
 	// cold is the state of pod and node before the subject's first attachment, clean their state without an attachment
 	// since then.
 	cold, clean snapshot.State
@@ -221,10 +223,7 @@ func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
 
 // pods returns the pods of the lane.
 func (l *lane) pods() []*pod {
-	if l.beside == nil {
-		return []*pod{l.pod}
-	}
-	return []*pod{l.pod, l.beside}
+	return slices.DeleteFunc([]*pod{l.pod, l.beside, l.third}, func(p *pod) bool { return p == nil })
 }
 
 // try injects one fault and clears up.

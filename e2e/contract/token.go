@@ -33,7 +33,7 @@ func ParseToken(text string) (*Token, error) {
 	if !t.requirement.Sweeps() {
 		return nil, wrong(parts[1] + " has a single case")
 	}
-	if t.requirement.Cases == Schedules {
+	if _, ok := racingVerbs(t.requirement.ID); ok {
 		if _, _, err := parseSchedule(t.requirement.ID, t.one); err != nil {
 			return nil, wrong(err.Error())
 		}

@@ -103,9 +103,10 @@ func (p Point) Like(q Point) bool {
 	return p.Program == q.Program && p.Call == q.Call && blur(p.What) == blur(q.What)
 }
 
-func blur(what string) string {
-	return regexp.MustCompile(`[^\s/]*([0-9]|[0-9a-f]{8})[^\s/]*`).ReplaceAllString(what, "#")
-}
+// changing matches words that change from run to run.
+var changing = regexp.MustCompile(`[^\s/]*([0-9]|[0-9a-f]{8})[^\s/]*`)
+
+func blur(what string) string { return changing.ReplaceAllString(what, "#") }
 
 // When says what happens at a point.
 type When string
@@ -131,6 +132,9 @@ type Injection struct {
 	// Times is how often Interrupted happens to the dump, while the program repeats it; 0 means once, a negative number
 	// always.
 	Times int `json:"times,omitempty"`
+	// Nth selects the call in place of the point's number in a program that is watched: it is the one that is like the
+	// point after as many others. 0 means the number.
+	Nth int `json:"nth,omitempty"`
 }
 
 // String returns the fault in words.
@@ -138,6 +142,8 @@ func (i Injection) String() string {
 	switch i.When {
 	case Fail:
 		return fmt.Sprintf("%s answered with %s", i.Point, errnoName(i.Errno))
+	case Held:
+		return fmt.Sprintf("stopped before %s", i.Point)
 	case Before, After:
 	default:
 		return i.badDay()

@@ -24,6 +24,7 @@ type forgery struct {
 	sequence uint32
 	// sent is the type that the kernel saw, meant the one that the program sent.
 	sent, meant uint16
+	errno       unix.Errno
 }
 
 // spoil gives the messages of a send types for which the kernel has no handler: it does nothing and answers with an
@@ -42,7 +43,7 @@ func (t *tracer) spoil(c *sysCall) error {
 		}
 		f := forgery{
 			socket: c.link(c.args[0]), sequence: m.header.Seq, sent: unknownType(s.protocol, m.header.Type),
-			meant: m.header.Type,
+			meant: m.header.Type, errno: t.injection.Errno,
 		}
 		edits, err := c.scatter(spans, m.offset+headerType, binary.NativeEndian.AppendUint16(nil, f.sent))
 		c.edits = append(c.edits, edits...)
@@ -83,7 +84,7 @@ func (t *tracer) forge(c *sysCall, regs registers, result int64) error {
 			if f.socket != link || f.sequence != m.uint32(errorSequence) || f.sent != uint16(m.uint32(errorType)) {
 				continue
 			}
-			errno := -int32(t.injection.Errno)
+			errno := -int32(f.errno)
 			_, err := c.scatter(spans, m.offset+errorNumber, unsafe.Slice((*byte)(unsafe.Pointer(&errno)), 4))
 			if err == nil {
 				_, err = c.scatter(spans, m.offset+errorType, binary.NativeEndian.AppendUint16(nil, f.meant))

@@ -57,7 +57,7 @@ func (t *tracer) enter(th *thread) error {
 	if t.injection != nil && t.repeats(c) {
 		t.interrupt(c)
 	}
-	if t.injection == nil || c.point.Number != t.injection.Point.Number {
+	if !t.due(c.point) {
 		return resume(unix.PtraceSyscall, th.tid, 0)
 	}
 	return t.inject(c, regs)
@@ -92,10 +92,15 @@ func (t *tracer) count(c *sysCall) bool {
 
 // inject injects the fault at the entry of its call.
 func (t *tracer) inject(c *sysCall, regs registers) error {
+	again := t.hit == c.point
 	c.hit = true
 	t.hit = c.point
 	t.trace.Diverged = !c.point.Like(t.injection.Point)
 	switch {
+	case t.injection.When == Held && !again:
+		t.hold(c)
+		return nil
+	case t.injection.When == Held:
 	case t.injection.When == Before:
 		t.kill()
 		return nil
@@ -200,7 +205,7 @@ func (t *tracer) executed(th *thread) error {
 
 // done lets a thread continue after a call, or kills all processes after it.
 func (t *tracer) done(c *sysCall, again bool) error {
-	if c.hit && t.injection.When == After && !again {
+	if c.hit && t.injection != nil && t.injection.When == After && !again {
 		t.kill()
 		return nil
 	}

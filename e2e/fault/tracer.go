@@ -72,6 +72,7 @@ type task struct {
 	log       *Log    // nil unless it is recorded what happens to files
 	// reads makes points of calls that only look, too.
 	reads bool
+	watch *Watch // nil unless it runs for long
 }
 
 // calls returns the calls at which a task stops a program; nil means all.
@@ -110,6 +111,11 @@ func run(ctx context.Context, command Command, do task) (Trace, error) {
 		processes: map[int]*process{},
 	}
 	t.locked, t.torn, t.deaf = map[string]bool{}, map[string]bool{}, map[string]unix.Errno{}
+	if do.watch != nil {
+		do.watch.mu.Lock()
+		do.watch.adopt(t)
+		do.watch.mu.Unlock()
+	}
 	if do.explain {
 		t.questions = map[askedFor]question{}
 	}
@@ -182,7 +188,7 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 	for err == nil {
 		var status unix.WaitStatus
 		t.meter.proceed()
-		tid, werr := unix.Wait4(-1, &status, unix.WCLONE|unix.WNOTHREAD, nil)
+		tid, werr := t.next(&status)
 		t.meter.halt()
 		switch {
 		case werr == unix.EINTR:
@@ -190,10 +196,8 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 			return nil
 		case werr != nil:
 			err = fmt.Errorf("wait: %w", werr)
-		case status.Stopped():
-			err = t.stopped(t.thread(tid), status)
 		default:
-			t.gone(tid, status)
+			err = t.handle(tid, status)
 		}
 	}
 	t.kill()

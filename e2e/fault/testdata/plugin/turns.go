@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -40,8 +41,38 @@ func turns() map[string]func(dir string) error {
 			_, _ = fmt.Sscan(string(text), &count)
 			return os.WriteFile(name, []byte(fmt.Sprint(count+1)), 0o600)
 		},
+		"serve": serve,
 	}
 }
 
 // held keeps locks until the end.
 var held []*os.File
+
+// serve is a daemon: it answers each request, on a thread of its own, with how many there were, by a file.
+func serve(dir string) error {
+	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			if n, _ := conn.Read(make([]byte, 1)); n == 0 {
+				return
+			}
+			name, count := filepath.Join(dir, "served"), 0
+			text, err := os.ReadFile(name)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				fmt.Fprint(conn, err)
+				return
+			}
+			_, _ = fmt.Sscan(string(text), &count)
+			err = os.WriteFile(name, fmt.Append(nil, count+1), 0o600)
+			fmt.Fprint(conn, count+1, err)
+		}()
+	}
+}
