@@ -225,16 +225,15 @@ func (b *bench) goneBut(ctx context.Context, call cni.Call, before snapshot.Stat
 	if err != nil {
 		return err
 	}
-	left, err := b.leftInTheEnd(ctx, before, l.residue)
+	// The subject took nothing of what existed before ADD that its DEL could give back.
+	left, err := b.leftInTheEnd(ctx, before, l.residue, func(c snapshot.Change) bool {
+		return c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind != snapshot.Link
+	})
 	if err != nil {
 		return err
 	}
-	for _, c := range left {
-		// The subject took nothing of what existed before ADD that its DEL could give back.
-		if c.Op == snapshot.Added || c.Op == snapshot.Changed && c.Item.Kind != snapshot.Link {
-			b.wrong([]cni.Call{call}, "%s leaves %s", what, c)
-			break
-		}
+	if len(left) > 0 {
+		b.wrong([]cni.Call{call}, "%s leaves %s", what, left[0])
 	}
 	return nil
 }

@@ -266,13 +266,14 @@ func (b *bench) leftAfter(ctx context.Context, start snapshot.State, earlier []s
 	})
 }
 
-// leftInTheEnd does the same as leftAfter after a namespace was removed: it compares again until nothing is left, or
-// patience is over.
-func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State,
-	earlier []snapshot.Change,
+// leftInTheEnd returns the changes that matter after a namespace was removed: it compares again until none of them is
+// left, or patience is over.
+func (b *bench) leftInTheEnd(ctx context.Context, start snapshot.State, earlier []snapshot.Change,
+	matters func(snapshot.Change) bool,
 ) ([]snapshot.Change, error) {
 	for interval := machinetime.Start(); ; {
 		left, err := b.leftAfter(ctx, start, earlier)
+		left = slices.DeleteFunc(left, func(c snapshot.Change) bool { return !matters(c) })
 		if err != nil || len(left) == 0 || interval.Given() > patience {
 			return left, err
 		}

@@ -12,7 +12,8 @@ const (
 	// Quiet is how long a difference must stay the same to count as final: the kernel and dying processes need a moment
 	// to clean up. It is time that the machine gave.
 	Quiet = 250 * time.Millisecond
-	// poll is how long Settle waits between two snapshots.
+	// poll is how long Settle waits after the first snapshot. It waits twice as long after each other one with the same
+	// difference: what dies is mostly gone at the second look, and what stays need not be looked at a dozen times.
 	poll = 20 * time.Millisecond
 )
 
@@ -22,8 +23,7 @@ const (
 func Settle(
 	ctx context.Context, take func(context.Context) (State, error), before State, beyond func([]Change) []Change,
 ) ([]Change, error) {
-	ticker := time.NewTicker(poll)
-	defer ticker.Stop()
+	wait := poll
 	var since machinetime.Interval
 	var changes []Change
 	looked := false
@@ -43,7 +43,7 @@ func Settle(
 			return nil, nil
 		}
 		if !looked || !slices.Equal(latest, changes) {
-			changes, since, looked = latest, machinetime.Start(), true
+			changes, since, looked, wait = latest, machinetime.Start(), true, poll
 		}
 		if since.Given() >= Quiet {
 			return changes, nil
@@ -51,7 +51,8 @@ func Settle(
 		select {
 		case <-ctx.Done():
 			return changes, nil
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
+		wait = min(2*wait, Quiet/2)
 	}
 }
