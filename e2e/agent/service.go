@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/service"
 )
@@ -34,6 +35,9 @@ type AddressArgs struct {
 	Address   netip.Prefix `json:"address"`
 	// Host gives the address the scope host: no packet leaves with it as its source.
 	Host bool `json:"host,omitempty"`
+	// NoDAD gives the interface an IPv6 address at once, without a look for others that have it: two that look at the
+	// same time both lose it.
+	NoDAD bool `json:"noDAD,omitempty"`
 }
 
 // AddAddress gives an interface an address, if it does not have it.
@@ -46,6 +50,9 @@ func (s *Server) AddAddress(args AddressArgs, _ *None) error {
 		address := &netlink.Addr{IPNet: netipx.PrefixIPNet(args.Address)}
 		if args.Host {
 			address.Scope = int(netlink.SCOPE_HOST)
+		}
+		if args.NoDAD && args.Address.Addr().Is6() {
+			address.Flags = unix.IFA_F_NODAD
 		}
 		return netlink.AddrReplace(link, address)
 	})

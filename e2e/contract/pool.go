@@ -68,6 +68,7 @@ func (t *trial) besideDuplicates(ctx context.Context) (*bench, *pod, error) {
 			if l.Kind == "veth" {
 				args := agent.AddressArgs{
 					Netns: lan.Netns, Interface: l.Name, Address: netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()),
+					NoDAD: true,
 				}
 				if err := lan.Agent.AddAddress(ctx, args); err != nil {
 					return nil, nil, err

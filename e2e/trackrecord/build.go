@@ -51,26 +51,32 @@ func (r *Runner) programs(d *Defect, version string) string {
 
 // buildModule builds the plugins of these types, and takes those that the module does not have from this repository.
 func (r *Runner) buildModule(ctx context.Context, module, into string, types []string) error {
-	types, err := Build(ctx, module, into, types)
+	missing, err := Build(ctx, module, into, types)
 	if err != nil {
 		return err
 	}
-	for _, own := range types {
-		if _, err := os.Stat(filepath.Join(r.Dir, own, "main.go")); err == nil {
-			target, err := filepath.Abs(filepath.Join(into, own))
-			if err == nil {
-				_, err = goTool(ctx, filepath.Join(r.Dir, own), "build", "-trimpath", "-o", target, ".")
-			}
-			if err != nil {
+	return BuildOwn(ctx, r.Dir, filepath.Dir(r.Cnitest), into, missing)
+}
+
+// BuildOwn puts programs of this repository beside those of a version: those with a directory in dir are built, others
+// are copied from bin.
+func BuildOwn(ctx context.Context, dir, bin, into string, names []string) error {
+	for _, name := range names {
+		target, err := filepath.Abs(filepath.Join(into, name))
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(dir, name, "main.go")); err == nil {
+			if _, err := goTool(ctx, filepath.Join(dir, name), "build", "-trimpath", "-o", target, "."); err != nil {
 				return err
 			}
 			continue
 		}
-		program, err := os.ReadFile(filepath.Join(filepath.Dir(r.Cnitest), own))
+		program, err := os.ReadFile(filepath.Join(bin, name))
 		if err != nil {
-			return fmt.Errorf("%s has no plugin %s: %w", module, own, err)
+			return fmt.Errorf("%s: neither the version nor this repository has the plugin %s: %w", into, name, err)
 		}
-		if err := os.WriteFile(filepath.Join(into, own), program, 0o755); err != nil {
+		if err := os.WriteFile(target, program, 0o755); err != nil {
 			return err
 		}
 	}
@@ -92,14 +98,39 @@ func Build(ctx context.Context, module, into string, types []string) (missing []
 		return nil, err
 	}
 	args := []string{"build", "-trimpath", "-o", into + "/"}
+	plain := len(args)
 	for _, tool := range strings.Fields(listed) {
-		if slices.Contains(types, path.Base(tool)) {
+		name := programOf(tool)
+		switch {
+		case !slices.Contains(types, name):
+		case name == path.Base(tool):
 			args = append(args, tool)
+		default:
+			if _, err := goTool(ctx, module, "build", "-trimpath", "-o", filepath.Join(into, name), tool); err != nil {
+				return nil, err
+			}
 		}
-		types = slices.DeleteFunc(slices.Clone(types), func(name string) bool { return name == path.Base(tool) })
+		types = slices.DeleteFunc(slices.Clone(types), func(t string) bool { return t == name })
 	}
-	_, err = goTool(ctx, module, args...)
+	if len(args) > plain {
+		_, err = goTool(ctx, module, args...)
+	}
 	return types, err
+}
+
+// programOf is the name of a package's program: that of its directory, or of the project if the directory is cmd.
+func programOf(pkg string) string {
+	if path.Base(pkg) == "cmd" {
+		pkg = path.Dir(pkg)
+	}
+	return path.Base(pkg)
+}
+
+// ModuleDir is where the files of the module are from which a go.mod's first tool comes.
+func ModuleDir(ctx context.Context, module string) (string, error) {
+	dirs, err := goTool(ctx, module, "list", "-f", "{{.Module.Dir}}", "tool")
+	dir, _, _ := strings.Cut(dirs, "\n")
+	return dir, err
 }
 
 // goTool runs go in a module, and returns what it prints.

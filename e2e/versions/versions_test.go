@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ import (
 
 // TestConflists reads each conflist that the repository has.
 func TestConflists(t *testing.T) {
-	files, err := filepath.Glob("net.d/*.conflist")
+	files, err := filepath.Glob("net.d/*/*.conflist")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("got %q, %v, want a file for each plugin", files, err)
 	}
@@ -27,9 +28,8 @@ func TestConflists(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		name := strings.TrimSuffix(filepath.Base(file), ".conflist")
-		if last := list.Plugins[len(list.Plugins)-1].Type; last != name || list.Network != name {
-			t.Errorf("%s: its last plugin is %s and its network %s, want both %s", file, last, list.Network, name)
+		if name := strings.TrimSuffix(filepath.Base(file), ".conflist"); !slices.Contains(list.Types(), name) {
+			t.Errorf("%s: it has no plugin %s, but %q", file, name, list.Types())
 		}
 	}
 }
@@ -59,9 +59,15 @@ func TestRunner_jobs(t *testing.T) {
 	if diff := cmp.Diff(want[1:2], list()); diff != "" {
 		t.Errorf("second of three parts (-want +got):\n%s", diff)
 	}
+	r.Shard, r.Shards, r.Versions = 0, 0, []string{"v0.9.0", "v0.9.1"}
+	r.Plugins = []string{"ptp", "whereabouts"}
+	want = []string{"ptp v0.9.1 p/plugins-v0.9.1", "whereabouts v0.9.0 p/whereabouts-v0.9.0"}
+	if diff := cmp.Diff(want, list()); diff != "" {
+		t.Errorf("two projects (-want +got):\n%s", diff)
+	}
 	r.Plugins, r.Versions = []string{"ptp", "weave"}, []string{"v0.1"}
-	if _, err := r.jobs(); err == nil || !strings.Contains(err.Error(), `version "v0.1": want one of v0.8.6, `) ||
-		!strings.Contains(err.Error(), `plugin "weave": want one of bandwidth, `) {
+	if _, err := r.jobs(); err == nil || !strings.Contains(err.Error(), `version "v0.1": want one of v1.20.4, `) ||
+		!strings.Contains(err.Error(), `plugin "weave": want one of routed-eni-cni-plugin, bandwidth, `) {
 		t.Errorf("got %v, want an error about both names", err)
 	}
 }
@@ -87,7 +93,7 @@ version=${4##*plugins-}
 mkdir -p "$6" && sed "s/\"version\": \"v1[0-9.]*\"/\"version\": \"$version\"/" `+published+` > "$6/report.json"
 exit 1
 `)
-	b.write(t, "net.d/ptp.conflist", `{"cniVersion": "1.1.0", "name": "ptp", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16"}}]}`)
+	b.write(t, "net.d/plugins/ptp.conflist", `{"cniVersion": "1.1.0", "name": "ptp", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.23.0.0/16"}}]}`)
 	for version, supported := range map[string]string{"v1.0.1": `"0.4.0", "1.0.0"`, "v1.9.1": `"0.4.0", "1.0.0", "1.1.0"`} {
 		b.write(t, "modules/plugins-"+version+"/go.mod", "module x\n")
 		for _, name := range []string{"ptp", "host-local"} {
@@ -133,7 +139,7 @@ func (b bed) run(t *testing.T) (*matrix.Matrix, []string) {
 func TestRunner(t *testing.T) {
 	b := newBed(t)
 	m, calls := b.run(t)
-	if len(calls) != 2 || !strings.HasSuffix(calls[0], " --plugin ptp --profile cni --quick") {
+	if len(calls) != 2 || !strings.HasSuffix(calls[0], " --plugin ptp --profile cni --quick --label-filter !contract || ptp") {
 		t.Errorf("got calls %q, want one for each version", calls)
 	}
 	var versions []string
@@ -162,7 +168,7 @@ func TestRunner(t *testing.T) {
 		calls int
 	}{
 		{"another binary", "programs/plugins-v1.9.1/host-local", "#!/bin/sh\necho '{\"supportedVersions\": [\"1.0.0\"]}'\n", 1},
-		{"another conflist", "net.d/ptp.conflist", `{"cniVersion": "1.1.0", "name": "ptp", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.24.0.0/16"}}]}`, 2},
+		{"another conflist", "net.d/plugins/ptp.conflist", `{"cniVersion": "1.1.0", "name": "ptp", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.24.0.0/16"}}]}`, 2},
 		{"another suite", "cnitest", "", 2},
 	} {
 		before := len(calls)

@@ -1,6 +1,6 @@
-// Command matrix runs the suite on versions of upstream's plugins and says what came with a version and what went.
+// Command matrix runs the suite on versions of other projects' plugins and says what came with a version and what went.
 //
-//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: some 40 minutes on two idle cores
+//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: some 25 minutes on two idle cores
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --plugins ptp,bridge --versions v1.9.1,v1.10.0
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --shard 1/4     # a part, on one of four machines
 //
@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/report/matrix"
@@ -26,7 +27,7 @@ import (
 func main() {
 	r := &versions.Runner{Log: os.Stdout}
 	flag.StringVar(&r.Cnitest, "cnitest", "bin/cnitest", "the program that is run")
-	flag.StringVar(&r.Conflists, "conflists", "e2e/versions/net.d", "directory with PLUGIN.conflist for each plugin")
+	flag.StringVar(&r.Conflists, "conflists", "e2e/versions/net.d", "directory with PROJECT/PLUGIN.conflist for each plugin")
 	flag.StringVar(&r.Modules, "modules", "e2e/trackrecord/versions", "directory of the modules that pin the versions")
 	flag.StringVar(&r.Programs, "programs", "bin/versions", "directory for the programs of the versions")
 	flag.StringVar(&r.Out, "out", "_artifacts/matrix", "directory for the matrix and its reports")
@@ -46,6 +47,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	begin := time.Now()
 	m, err := r.Run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
@@ -61,6 +63,11 @@ func main() {
 				fmt.Printf("    went  %s (was %s): %s\n", c.ID, c.Before, strings.Join(strings.Fields(c.Reason), " "))
 			}
 		}
+	}
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &used); err == nil {
+		cpu := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+		fmt.Printf("in %s, with %s of processor time\n", time.Since(begin).Round(time.Second), cpu.Round(time.Second))
 	}
 	fmt.Println("page:", filepath.Join(r.Out, matrix.HTMLName))
 }
