@@ -36,8 +36,12 @@ published = e2e/reports/$(r)
 bench_macvlan-veth-to-host = --profile kubernetes
 bench_routed-eni = --profile kubernetes
 BENCH_TIME ?= 210s
-# The name of a release, and the architectures that it is built for.
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+# The name of a release: cnitest says it of itself, packages have it, and so have reports about the plugins here.
+# Without it there is no release, and the names of packages come from git.
+VERSION ?=
+stamp = $(if $(VERSION),-ldflags '-X main.stamp=$(VERSION)')
+own_version = $(if $(and $(VERSION),$(findstring plugin/,$(run_$(r)))),--implementation-version $(VERSION))
+package_version = $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased))
 ARCHITECTURES := amd64 arm64
 # The time of all files in packages: that of the commit, so that everybody gets the same bytes.
 RELEASE_TIME ?= $(shell git show -s --format=%ct 2>/dev/null || echo 0)
@@ -63,7 +67,7 @@ help: ## List the targets
 
 build: ## Build cnitest, the reference plugins and the upstream plugins into bin/
 	@echo "building cnitest and plugins into $(BIN)/ (the first time takes a minute or two)"
-	$(GO) build -o $(BIN)/ ./e2e/cmd/cnitest $(PLUGINS)
+	$(GO) build -o $(BIN)/ $(stamp) ./e2e/cmd/cnitest $(PLUGINS)
 	$(GO) build -o $(BIN)/ tool
 
 e2e: build ## Run the suite on the reference plugins in network namespaces, and print a verdict for each conflist
@@ -179,16 +183,16 @@ e2e-whereabouts: build kubernetes ## Run the suite on macvlan with whereabouts a
 	cp -f $$(cd e2e/thirdparty/whereabouts && $(GO) list -m -f '{{.Dir}}' github.com/k8snetworkplumbingwg/whereabouts)/doc/crds/*_*.yaml $(whereabouts)/crds/
 	$(BIN)/cnitest run $(whereabouts)/macvlan.conflist --bin-dir $(BIN) --expect $(whereabouts)/macvlan.expected.yaml --quick --report-dir $(whereabouts)/report
 
-reports: ## Write e2e/reports again: the report of each plugin, conformant or not, and the table
+reports: ## Write e2e/reports again: the report of each plugin, conformant or not, and the table; VERSION=v1.2.3 for a release
 	@$(MAKE) build GOFLAGS=-buildvcs=false
-	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --report-dir $(published) || { s=$$?; [ $$s = 1 ] || status=$$s; }; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
+	@status=0; $(foreach r,$(REPORTS),rm -rf $(published); $(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) $(own_version) --report-dir $(published) || { s=$$?; [ $$s = 1 ] || status=$$s; }; rm -f $(published)/junit.xml $(published)/evidence/*.txt; rmdir $(published)/evidence 2>/dev/null; echo;) exit $$status
 	@$(GO) test ./e2e/cmd/cnitest -run TestReports -update -count=1
-	$(BIN)/cnitest report verify $(REPORTS:%=e2e/reports/%) --bin-dir $(BIN) --unreleased
+	$(BIN)/cnitest report verify $(REPORTS:%=e2e/reports/%) --bin-dir $(BIN) $(if $(VERSION),,--unreleased)
 
 release: ## Build cnitest for each architecture into dist/, with deb, rpm, an OCI image and checksums; VERSION=v1.2.3 names it
 	@rm -rf $(DIST) && mkdir $(DIST)
-	@$(foreach a,$(ARCHITECTURES),GOOS=linux GOARCH=$(a) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.stamp=$(VERSION)' -o $(DIST)/cnitest-linux-$(a) ./e2e/cmd/cnitest &&) true
-	@cd .ci/release && $(GO) test ./... && $(GO) run . --dist $(abspath $(DIST)) --version $(VERSION) --time $(RELEASE_TIME)
+	@$(foreach a,$(ARCHITECTURES),GOOS=linux GOARCH=$(a) $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.stamp=$(package_version)' -o $(DIST)/cnitest-linux-$(a) ./e2e/cmd/cnitest &&) true
+	@cd .ci/release && $(GO) test ./... && $(GO) run . --dist $(abspath $(DIST)) --version $(package_version) --time $(RELEASE_TIME)
 	@cd $(DIST) && sha256sum cnitest* > SHA256SUMS && cat SHA256SUMS
 
 flake: build ## Run scenarios and requirements 20 times; every run must give the same results

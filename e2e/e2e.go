@@ -43,6 +43,9 @@ type Options struct {
 	// OldBinDir is the directory of the programs of an earlier version, of plugins under test, their IPAM plugins or
 	// the target's daemon; empty means none. It claims the feature Upgrade. The rest comes from BinDir.
 	OldBinDir string
+	// ImplementationVersion is the version of the project whose plugins are under test, for the report; empty means
+	// that of the target file.
+	ImplementationVersion string
 	// Backend makes the clusters.
 	Backend cluster.Backend
 

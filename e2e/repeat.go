@@ -26,6 +26,7 @@ func (o *Options) Command(id string, more ...string) string {
 		}
 	}
 	add("old-bin-dir", o.OldBinDir, o.OldBinDir != "")
+	add("implementation-version", o.ImplementationVersion, o.ImplementationVersion != "")
 	add("network", o.Network, o.Network != "")
 	for _, subnet := range o.Nodes.Subnets {
 		add("subnet", subnet.String(), true)

@@ -115,14 +115,22 @@ func New(options Options) (*Suite, error) {
 		plugin.UnderTest = slices.Contains(options.Plugins, name)
 		s.report.Implementation.Plugins = append(s.report.Implementation.Plugins, plugin)
 	}
-	if t := options.Target; t != nil && t.Implementation != nil {
-		s.report.Implementation.Origin = *t.Implementation
-	}
+	s.report.Implementation.Origin = options.origin()
 	if s.repeats != nil && len(s.Units()) == 0 {
 		return nil, fmt.Errorf("nothing of what failed in the earlier run (first %s) is selected here",
 			s.repeats.results[0].ID)
 	}
 	return s, nil
+}
+
+// origin says whose plugins are under test.
+func (o *Options) origin() report.Origin {
+	var origin report.Origin
+	if o.Target != nil && o.Target.Implementation != nil {
+		origin = *o.Target.Implementation
+	}
+	origin.Version = cmp.Or(o.ImplementationVersion, origin.Version)
+	return origin
 }
 
 // plan selects the scenarios, those that the backend brings, and the requirements.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cnitest/cnitest/e2e/report"
@@ -51,5 +52,31 @@ func TestOptions_claimTarget(t *testing.T) {
 	}
 	if len(own) != 1 {
 		t.Errorf("got %v, want the caller's claims as they were", own)
+	}
+}
+
+// The version of an option is that of the report, since a file that is checked in cannot know it.
+func TestOptions_origin(t *testing.T) {
+	named := &target.Target{Implementation: &report.Origin{Organization: "Example Networks", Version: "v1.2.3"}}
+	for name, tt := range map[string]struct {
+		options Options
+		want    report.Origin
+	}{
+		"nothing": {Options{Target: &target.Target{}}, report.Origin{}},
+		"file":    {Options{Target: named}, *named.Implementation},
+		"option":  {Options{ImplementationVersion: "v2.0.0"}, report.Origin{Version: "v2.0.0"}},
+		"both": {
+			Options{Target: named, ImplementationVersion: "v2.0.0"},
+			report.Origin{Organization: "Example Networks", Version: "v2.0.0"},
+		},
+	} {
+		if got := tt.options.origin(); got != tt.want {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
+	}
+	o := Options{ImplementationVersion: "v2.0.0", Conflist: "net.d/10-my.conflist", BinDir: "bin"}
+	const want = "--implementation-version v2.0.0"
+	if got := o.Command(""); !strings.Contains(got, want) {
+		t.Errorf("got the command %s, want %s in it", got, want)
 	}
 }

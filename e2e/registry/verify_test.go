@@ -317,6 +317,13 @@ func TestVerify_unreleased(t *testing.T) {
 	check(t, dir, o, "it was written by cnitest (devel), which is no release")
 	o.Unreleased = true
 	check(t, dir, o)
+	r.Implementation.Version, r.Inputs.SHA256 = "", ""
+	r.Inputs.SHA256 = r.InputsSum()
+	write(t, dir, r)
+	check(t, dir, o)
+	o.Unreleased = false
+	check(t, dir, o, "it was written by cnitest (devel), which is no release", "it names no version: write "+
+		"implementation.version into the target file, and run it again")
 }
 
 // Questions changes with a scenario, and not with time.

@@ -37,7 +37,8 @@ func newVerifyCommand() *cobra.Command {
   - its inputs must have the hashes that it says: conflist, target, plugins, profile and command;
   - the binaries in --bin-dir must be those that were tested;
   - report.html and report.md must show what report.json says, and packet captures must be there;
-  - it must name organization, project, version and contact (implementation in the target file).
+  - it must name organization, project, version and contact (implementation in the target file; the
+    version may be that of --implementation-version).
 
 A digest is no signature: whoever writes a whole report by hand can give it one. That shows when
 it is repeated, for which it has the command and all files.
@@ -65,7 +66,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 a file is not a report.`,
 	cmd.Flags().StringVar(&o.BinDir, "bin-dir", "",
 		"directory of the plugins' binaries, which are compared with the report")
 	cmd.Flags().BoolVar(&o.Unreleased, "unreleased", false,
-		"accept a report of a cnitest that is no release, if it is this one")
+		"accept a report of a cnitest that is no release, if it is this one, and about plugins that have no version")
 	return cmd
 }
 

@@ -326,7 +326,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 ) e2e.Options {
 	options := e2e.Options{
 		Conflist: list.Path, Network: f.node.network.name, File: list, BinDir: f.binDir, OldBinDir: f.oldBinDir,
-		Backend: backend,
+		Backend: backend, ImplementationVersion: f.version,
 		Profile: scenario.Profile(f.profile), Plugins: f.plugins, Target: f.node.target,
 		Select: e2e.Selection{
 			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed,

@@ -31,6 +31,8 @@ type runFlags struct {
 type claimFlags struct {
 	profile         string
 	claims, plugins []string
+	// version is that of the project under test; empty means that of the target file.
+	version string
 	// expect is a file, expected its content; nil without a file.
 	expect   string
 	expected *expectation.Expectation
@@ -87,6 +89,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.oldBinDir, "old-bin-dir", "",
 		"directory with an earlier version of the plugins, their IPAM plugins or their daemon: run upgrades and "+
 			"downgrades")
+	flags.StringVar(&f.version, "implementation-version", "",
+		"version of the project under test, for the report, e.g. v1.2.3 (default implementation.version of the target file)")
 	flags.StringVar(&f.backend, "backend", netnsBackend,
 		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
 			"a Kubernetes cluster")
