@@ -126,6 +126,7 @@ kind-node-image: ## Build kind, kubectl and a node image from Debian packages an
 e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, in a separate Docker, and delete all of it
 	kind/packages.sh
 	kind/install/image.sh fetch
+	$(GO) build -o $(BIN)/ ./kind/cnitest-chained
 	kind/with-docker.sh kind/e2e.sh $(KIND_CASES)
 
 e2e-kind-upstream: build ## Run Kubernetes' own network tests on a kind cluster with macvlan + veth-to-host + portmap

@@ -14,7 +14,7 @@ reports=${REPORTS:-$here/../_artifacts/kind}
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
 PATH=$cache/bin:$PATH
 cases=("$@")
-[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni)
+[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni verbs)
 
 docker info >/dev/null 2>&1 || { echo "kind/e2e.sh: no Docker here; kind/with-docker.sh kind/e2e.sh brings its own" >&2; exit 3; }
 KUBECONFIG=$("$here/cluster.sh" kubeconfig)
@@ -47,6 +47,7 @@ for case in "${cases[@]}"; do
 	case $case in
 	*-nftables) mode=nftables ;;
 	route) masquerade=true want=(--strict --profile underlay) ;;
+	verbs) want=(--scenario 'cluster-*') ;;
 	macvlan) want=(--expect "$here/install/macvlan/05-macvlan.expected.yaml") ;;
 	esac
 	echo "=== $case: kube-proxy in mode $mode"
@@ -73,6 +74,7 @@ for case in "${cases[@]}"; do
 			--report-dir "$reports/$case" || status=$?
 	fi
 	[ "$status" = 0 ] || failed+=("$case: $status, want exit status 0")
+	[ $case != verbs ] || "$here/verbs.sh" || failed+=("$case: other verbs than README.md has")
 	if [ -n "${CNITEST_EXTERNAL-}" ]; then
 		left=$("$here/with-docker.sh" --left)
 		echo "packets that wanted to leave the machine: $left"

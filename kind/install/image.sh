@@ -9,13 +9,13 @@ name=${CLUSTER:-cnitest}
 export CGO_ENABLED=0
 upstream=(github.com/containernetworking/plugins/plugins/{ipam/host-local,main/macvlan})
 if [ "${1-}" = fetch ]; then
-	go list -deps ./kind/installer ./kind/metadata ./kind/image ./plugin/{route,veth-to-host,routed-eni,ipamd} "${upstream[@]}" >/dev/null
+	go list -deps ./kind/installer ./kind/metadata ./kind/cnitest-chained ./kind/image ./plugin/{route,veth-to-host,routed-eni,ipamd} "${upstream[@]}" >/dev/null
 	exit
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/root/plugins" "$work/root/tmp"
-go build -trimpath -o "$work/root/plugins/" ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni "${upstream[@]}"
+go build -trimpath -o "$work/root/plugins/" ./plugin/route ./plugin/veth-to-host ./plugin/routed-eni ./kind/cnitest-chained "${upstream[@]}"
 go build -trimpath -o "$work/root/installer" ./kind/installer
 go build -trimpath -o "$work/root/" ./plugin/ipamd ./kind/metadata
 go build -trimpath -o "$work/image" ./kind/image

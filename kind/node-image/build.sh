@@ -39,6 +39,7 @@ go build -trimpath -ldflags "-s -w$stamp" -o "$cache/bin/" tool ./coredns
 (cd ../.. && go build -trimpath -o "$cache/bin/" ./kind/image ./kind/pause)
 (cd ../.. && go build -trimpath -o "$cache/bin/cni/" \
 	github.com/containernetworking/plugins/plugins/{ipam/host-local,main/loopback,main/ptp,meta/portmap})
+../../cri/build.sh "$cache/bin/containerd" containerd >&2
 
 key=$(find "$cache/bin" -type f -print0 | sort -z | xargs -0 cat build.sh packages.txt go.sum | sha256sum | cut -c1-12)
 image=localhost/cnitest/node:$kubernetes-$key
@@ -128,10 +129,10 @@ install -m755 "$cache"/bin/{kubelet,kubeadm,kubectl} "$node/usr/bin/"
 install -D -m755 -t "$node/opt/cni/bin" "$cache"/bin/cni/*
 mkdir -p "$node/etc/kubernetes/manifests"
 # kind's files look for the runtime in /usr/local, where its own build puts it.
+install -m755 -t "$node/usr/local/bin" "$cache"/bin/containerd/*
 mkdir -p "$node/usr/local/sbin"
-ln -s /usr/bin/{containerd,ctr,containerd-shim-runc-v2} "$node/usr/local/bin/"
 ln -s /usr/sbin/runc "$node/usr/local/sbin/"
-chroot "$node" ctr oci spec | jq '.hooks.createContainer += [{path: "/kind/bin/mount-product-files.sh"}] | del(.process.rlimits)' \
+chroot "$node" /usr/local/bin/ctr oci spec | jq '.hooks.createContainer += [{path: "/kind/bin/mount-product-files.sh"}] | del(.process.rlimits)' \
 	>"$node/etc/containerd/cri-base.json"
 # Where this machine keeps CAP_SYS_RESOURCE to itself, runc cannot lower oom_score_adj and no pod starts.
 sed -i 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' "$node/etc/containerd/config.toml"
@@ -146,22 +147,24 @@ rm -rf "$node"/var/cache/apt/archives/*.deb "$node"/var/lib/apt/lists/* "$node"/
 
 say "loading the images into the node's containerd"
 cat >"$node/tmp/preload.toml" <<-'END'
-	version = 2
+	version = 3
 	root = "/var/lib/containerd"
 	state = "/tmp/preload"
-	disabled_plugins = ["io.containerd.grpc.v1.cri"]
+	disabled_plugins = [
+	  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri",
+	]
 	[grpc]
 	address = "/tmp/preload.sock"
 END
 mount -t proc proc "$node/proc"
-chroot "$node" containerd -c /tmp/preload.toml >"$cache/containerd.log" 2>&1 &
+chroot "$node" /usr/local/bin/containerd -c /tmp/preload.toml >"$cache/containerd.log" 2>&1 &
 containerd=$!
 trap 'kill $containerd 2>/dev/null || true; wait $containerd || true; umount -q "$work/node/proc" || true; rm -rf "$work"' EXIT
 for _ in $(seq 100); do [ -S "$node/tmp/preload.sock" ] && break; sleep 0.1; done
 for tar in "$cache"/images/*.tar; do
 	# As `kind build node-image` does: the content alone, unpacked when a node first needs it, and never collected as
 	# garbage.
-	chroot "$node" ctr -a /tmp/preload.sock -n k8s.io images import --label=io.cri-containerd.pinned=pinned --no-unpack --digests - <"$tar" >/dev/null
+	chroot "$node" /usr/local/bin/ctr -a /tmp/preload.sock -n k8s.io images import --label=io.cri-containerd.pinned=pinned --no-unpack --digests - <"$tar" >/dev/null
 done
 kill $containerd
 wait $containerd || true
