@@ -15,8 +15,10 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -89,6 +91,8 @@ type Options struct {
 type Selection struct {
 	// Scenarios are the scenario files; nil means those that come with the package.
 	Scenarios fs.FS
+	// Own are scenarios that run beside those, as scenario.LoadFiles reads them. Each has a name that no other one has.
+	Own []*scenario.Scenario
 	// Names are path.Match patterns of the scenarios and requirements to run, separated by commas; each must match one.
 	// Empty means all.
 	Names string
@@ -255,12 +259,31 @@ func (o *Options) choosePlugins(file *conflist.File) error {
 	return nil
 }
 
+// loadScenarios returns all scenarios in the order of their names. The files of those that come with the package are in
+// the folder scenarios, as people know them.
 func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
-	files := o.Select.Scenarios
+	files, folder := o.Select.Scenarios, ""
 	if files == nil {
-		files = scenarios.Files
+		files, folder = scenarios.Files, "scenarios"
 	}
-	return scenario.Load(files)
+	all, err := scenario.Load(files)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]string{}
+	for _, sc := range all {
+		sc.File = path.Join(folder, sc.File)
+		known[sc.Name] = sc.File
+	}
+	for _, sc := range o.Select.Own {
+		if file, taken := known[sc.Name]; taken {
+			return nil, fmt.Errorf("%s: the scenario %s is that of %s, too; give it another name", sc.File, sc.Name, file)
+		}
+		known[sc.Name] = sc.File
+	}
+	all = append(all, o.Select.Own...)
+	slices.SortFunc(all, func(a, b *scenario.Scenario) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
 }
 
 // renamed returns the scenarios with the names of interfaces that the file's own pods want: net1 and net2 are those of

@@ -249,7 +249,7 @@ func (s *Suite) judge(ctx context.Context, env *environment.Environment, err err
 	if failed.Step == nil {
 		return
 	}
-	where := fmt.Sprintf("%s:%d", s.fileOf(env.Scenario), failed.Step.Line)
+	where := fmt.Sprintf("%s:%d", env.Scenario.File, failed.Step.Line)
 	result.Reason = fmt.Sprintf("%s: %s: %s", where, failed.Step, result.Reason)
 	result.Evidence = append([]report.Evidence{{Title: "step", Text: where + ": " + failed.Step.String()}},
 		failed.Evidence...)

@@ -172,14 +172,6 @@ func (o *Options) plan(scenarios []*scenario.Scenario) (plan, error) {
 	return p, err
 }
 
-// fileOf returns the path of a scenario file as people know it: the shipped ones are in the folder scenarios.
-func (s *Suite) fileOf(sc *scenario.Scenario) string {
-	if s.options.Select.Scenarios == nil {
-		return "scenarios/" + sc.File
-	}
-	return sc.File
-}
-
 // Scenarios returns the selected scenarios.
 func (s *Suite) Scenarios() []*scenario.Scenario { return s.scenarios }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -35,6 +37,56 @@ func Load(files fs.FS) ([]*Scenario, error) {
 	}
 	slices.SortFunc(all, func(a, b *Scenario) int { return strings.Compare(a.Name, b.Name) })
 	return all, errors.Join(errs...)
+}
+
+// LoadFiles reads scenario files, and every *.yaml file of directories, in the order of paths. The File of a scenario is
+// its path. The error joins those of all files.
+func LoadFiles(paths ...string) ([]*Scenario, error) {
+	var all []*Scenario
+	var errs []error
+	for _, name := range paths {
+		files, err := scenarioFiles(name)
+		errs = append(errs, err)
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("scenarios: %w", err))
+				continue
+			}
+			s, err := Parse(file, data)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			all = append(all, s)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+// scenarioFiles returns the path of a file, or those of the scenarios in a directory.
+func scenarioFiles(name string) ([]string, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, fmt.Errorf("scenarios: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{name}, nil
+	}
+	entries, err := os.ReadDir(name)
+	if err != nil {
+		return nil, fmt.Errorf("scenarios: %w", err)
+	}
+	var files []string
+	for _, e := range entries {
+		if !e.IsDir() && filepath.Ext(e.Name()) == ".yaml" {
+			files = append(files, filepath.Join(name, e.Name()))
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("scenarios: %s has no file *.yaml", name)
+	}
+	return files, nil
 }
 
 // Parse reads and validates one scenario. file is its name in messages, and its base name must be the scenario's name.

@@ -249,3 +249,14 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestNodeName(t *testing.T) {
+	got := map[int]string{}
+	for _, i := range []int{0, 25, 26, 51, 52, 99} {
+		got[i] = NodeName(i)
+	}
+	want := map[int]string{0: "a", 25: "z", 26: "aa", 51: "az", 52: "ba", 99: "cv"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -56,6 +56,16 @@ const (
 	ForwardDropButPods = "drop-but-pods"
 )
 
+// NodeName returns the name of the i-th node, from 0, where nobody chose one: a to z, then aa, ab and so on.
+func NodeName(i int) string {
+	const letters = 'z' - 'a' + 1
+	last := string(rune('a' + i%letters))
+	if i < letters {
+		return last
+	}
+	return NodeName(i/letters-1) + last
+}
+
 // Node is a machine on which a runtime attaches pods.
 type Node struct {
 	Name string `yaml:"name"`

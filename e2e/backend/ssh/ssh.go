@@ -108,7 +108,7 @@ func Open(ctx context.Context, options Options) (_ *Backend, err error) {
 	// Check the conflist before anything runs.
 	nodes := make([]scenario.Node, 0, len(b.machines))
 	for i := range b.machines {
-		nodes = append(nodes, scenario.Node{Name: nodeName(i)})
+		nodes = append(nodes, scenario.Node{Name: scenario.NodeName(i)})
 	}
 	if _, err = b.plan(cluster.Request{Conflist: options.Conflist, Nodes: nodes}); err == nil && b.outside != nil {
 		_, err = b.uplinkOf(b.outside)
@@ -123,9 +123,6 @@ func (b *Backend) all() []*machine {
 	}
 	return append(slices.Clone(b.machines), b.outside)
 }
-
-// nodeName returns a name for a machine that no scenario names.
-func nodeName(i int) string { return string(rune('a' + i)) }
 
 // Name returns "ssh".
 func (b *Backend) Name() string { return "ssh" }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
 // uplinkOf returns a machine's interface on the underlay: the one with the given name, or the one with an address in
@@ -46,7 +47,7 @@ func (b *Backend) underlay() ([]netip.Prefix, error) {
 	if b.options.Subnet.IsValid() {
 		return []netip.Prefix{b.options.Subnet.Masked()}, nil
 	}
-	plan, err := b.options.Conflist.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: nodeName(0)}}})
+	plan, err := b.options.Conflist.Plan(conflist.PlanOptions{Nodes: []conflist.PlanNode{{Name: scenario.NodeName(0)}}})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,10 +26,11 @@ func newExplainCommand() *cobra.Command {
 		Long: `Explain describes a scenario (why it matters, what it needs, and what it does, step by step), a
 requirement (what the specification says and why, where it was broken, and how it is checked), a
 feature (what it claims and what tests it), a failure mode (where it was seen and what would notice
-it), a section of the specification (its sentences, and what asks them), or the soak of run --soak.`,
+it), a section of the specification (its sentences, and what asks them), the soak of run --soak, or a
+scenario of your own by the path of its file.`,
 		Example: "  cnitest explain host-to-pod\n  cnitest explain DEL-4\n  cnitest explain RUN-19\n  cnitest " +
 			"explain " +
-			"2.GC\n  cnitest explain HostToPod\n  cnitest explain K01",
+			"2.GC\n  cnitest explain HostToPod\n  cnitest explain K01\n  cnitest explain my-bug.yaml",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errors.New("explain: want one scenario, requirement, feature or failure mode, e.g. " +
@@ -41,8 +43,16 @@ it), a section of the specification (its sentences, and what asks them), or the 
 			if err != nil {
 				return err
 			}
-			if strings.EqualFold(args[0], soak.ID) {
+			switch {
+			case strings.EqualFold(args[0], soak.ID):
 				all = []*scenario.Scenario{soak.Scenario(soak.DefaultPods, true)}
+			case filepath.Ext(args[0]) == ".yaml":
+				own, err := scenario.LoadFiles(args[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprint(cmd.OutOrStdout(), scenario.Explain(own[0]))
+				return err
 			}
 			return explain(cmd.OutOrStdout(), all, args[0])
 		},

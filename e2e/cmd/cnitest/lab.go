@@ -80,7 +80,7 @@ the command.`,
 // request checks the flags and the file.
 func (f *labFlags) request(file string) (cluster.Request, error) {
 	var req cluster.Request
-	if err := inRange("nodes", f.nodes, 1, 26); err != nil {
+	if err := inRange("nodes", f.nodes, 1, 100); err != nil {
 		return req, err
 	}
 	list, err := f.node.network.load(file)
@@ -100,7 +100,7 @@ func (f *labFlags) request(file string) (cluster.Request, error) {
 	}
 	for i := range f.nodes {
 		req.Nodes = append(req.Nodes, scenario.Node{
-			Name: string(rune('a' + i)), NICs: f.node.nics, RPFilter: &f.node.rpFilter,
+			Name: scenario.NodeName(i), NICs: f.node.nics, RPFilter: &f.node.rpFilter,
 		})
 	}
 	if err := f.node.check(list, req.Nodes); err != nil {

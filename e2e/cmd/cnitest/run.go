@@ -62,6 +62,7 @@ const runExamples = `  cnitest run net.d/10-mynet.conflist --bin-dir bin
   cnitest run net.d/10-leased.conflist --bin-dir bin --subnet 10.1.0.0/16 --gateway 10.1.0.254
   cnitest run net.d/20-mynet.conflist --bin-dir bin --with net.d/10-pods.conflist
   cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario 'del-*'
+  cnitest run net.d/10-mynet.conflist --bin-dir bin --scenario-file my-bug.yaml --scenario my-bug
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'A01 || CleanUp' --report-dir out
   cnitest run net.d/10-mynet.conflist --bin-dir bin --label-filter 'contract && mynet'
   cnitest run net.d/10-mynet.conflist --bin-dir bin --section 2.GC
@@ -119,7 +120,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.check(list); err != nil {
 		return err
 	}
-	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken(), f.readShard()); err != nil {
+	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken(), f.readShard(), f.readOwn()); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -331,7 +332,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		Select: e2e.Selection{
 			Names: strings.Join(f.names, ","), Quick: f.quick, Failed: f.repeated, Deep: f.deep, Seed: f.seed,
 			Replay: f.replayed,
-			Shard:  f.part,
+			Shard:  f.part, Own: f.own,
 		},
 		FailFast: f.failFast,
 		Soak:     e2e.Soak{For: f.soak, Pods: f.soakPods},
@@ -361,6 +362,9 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 	}
 	if f.node.network.with != "" {
 		more = append(more, "--with", f.node.network.with)
+	}
+	for _, file := range f.files {
+		more = append(more, "--scenario-file", file)
 	}
 	options.Repeat = func(r report.Result) string { return options.Command(r.ID, more...) }
 	if f.keep {

@@ -43,6 +43,7 @@ type selectFlags struct {
 	names           []string
 	labels, section string
 	quick           bool
+	ownFlags
 	raceFlags
 	shardFlags
 	soak     time.Duration
@@ -121,6 +122,9 @@ func (f *claimFlags) add(flags *pflag.FlagSet) {
 func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.names, "scenario", nil,
 		"patterns of scenarios and requirements to run, e.g. 'del-*' or 'DEL-*,host-to-pod'")
+	flags.StringArrayVar(&f.files, "scenario-file", nil,
+		"scenario files of your own, or a directory of them, to run beside those that come with cnitest (see "+
+			"cnitest validate); with --scenario NAME they run alone")
 	flags.StringVar(&f.labels, "label-filter", "",
 		"labels to run, in Ginkgo's language: features, failure modes, core, extended, contract, plugins")
 	flags.StringVar(&f.section, "section", "",
