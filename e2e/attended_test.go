@@ -26,6 +26,7 @@ func daemonDefects() []struct{ fault, id, want string } {
 	return []struct{ fault, id, want string }{
 		{"torn-is-empty", "READ-DAEMON", "two pods have the address 10.98.0.1"},
 		{"gives-up", "READ-DAEMON", "interrupted once: want that it tries again, got: results may be incomplete"},
+		{"saves-late", "RACE-RESTART", "and the daemon is killed and starts again: CHECK of pod-1: want success, got"},
 		{"unlocked", "RACE-DAEMON", "and asked for ADD of pod-2: two pods have the address 10.98.0.2"},
 	}
 }
@@ -54,7 +55,7 @@ func TestAttended(t *testing.T) {
 func TestAttended_pass(t *testing.T) {
 	holdLab(t)
 	plugins(t)
-	for _, id := range []string{"READ-DAEMON", "RACE-DAEMON"} {
+	for _, id := range []string{"READ-DAEMON", "RACE-DAEMON", "RACE-RESTART"} {
 		if got := served(t, "", id, e2e.Selection{Deep: true})[id]; got.Result != report.Pass {
 			t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 		}
@@ -63,7 +64,7 @@ func TestAttended_pass(t *testing.T) {
 
 // outcomeWithoutDaemon is the result of a requirement that a plugin without a daemon meets.
 func outcomeWithoutDaemon(id string) report.Outcome {
-	if strings.HasSuffix(id, "-DAEMON") {
+	if strings.HasSuffix(id, "-DAEMON") || id == "RACE-RESTART" {
 		return report.NotApplicable
 	}
 	return report.Pass

@@ -65,8 +65,9 @@ type running struct {
 
 // traced has what tracers know that outlives a request.
 type traced struct {
-	log      *fault.Log // what recorded programs did with files; nil before the first
-	attended *attended  // the daemon that runs under the tracer; nil if none does
+	log      *fault.Log   // what recorded programs did with files; nil before the first
+	attended *attended    // the daemon that runs under the tracer; nil if none does
+	held     *fault.Watch // the plugin of the last Hold
 }
 
 // Serve answers requests until conn ends. It does not wait for requests that still run then: the harness that sent them

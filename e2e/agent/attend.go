@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
@@ -135,4 +136,45 @@ func (s *Server) withAttended(do func(*fault.Watch) error) error {
 		return errors.New("no daemon runs under the tracer")
 	}
 	return do(a.watch)
+}
+
+// Hold runs a plugin that is stopped before its call at a point, until it is released.
+func (s *Server) Hold(args FaultArgs, trace *fault.Trace) error {
+	path, err := cni.FindPlugin(args.Plugin, args.BinDirs)
+	if err != nil {
+		return err
+	}
+	watch := &fault.Watch{}
+	if err := watch.Begin(args.Injection); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.held = watch
+	s.mu.Unlock()
+	defer reapOrphans()
+	*trace, err = fault.Attend(context.Background(), fault.Command{
+		Path: path, Env: cni.Environ(args.Env), Stdin: args.Stdin, Timeout: args.Timeout,
+	}, watch)
+	return err
+}
+
+// HeldDid returns what the plugin has done.
+func (s *Server) HeldDid(_ None, did *fault.Watched) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		*did = s.held.State()
+	}
+	return nil
+}
+
+// ReleaseHeld lets the plugin go on.
+func (s *Server) ReleaseHeld(None, *None) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		s.held.Release()
+		s.held = nil
+	}
+	return nil
 }

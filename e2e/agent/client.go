@@ -195,6 +195,21 @@ func (c *Client) ReleaseDaemon(ctx context.Context) error {
 	return tell(ctx, c, "ReleaseDaemon", None{})
 }
 
+// Hold runs a plugin that is stopped before its call at a point, until it is released.
+func (c *Client) Hold(ctx context.Context, args FaultArgs) (fault.Trace, error) {
+	return call[fault.Trace](ctx, c, "Hold", args)
+}
+
+// HeldDid returns what the plugin that Hold runs has done.
+func (c *Client) HeldDid(ctx context.Context) (fault.Watched, error) {
+	return call[fault.Watched](ctx, c, "HeldDid", None{})
+}
+
+// ReleaseHeld lets the plugin go on that Hold runs.
+func (c *Client) ReleaseHeld(ctx context.Context) error {
+	return tell(ctx, c, "ReleaseHeld", None{})
+}
+
 // RecordDaemon restarts a daemon, and records what it does with files until the agent ends.
 func (c *Client) RecordDaemon(ctx context.Context, args DaemonArgs) error {
 	return tell(ctx, c, "RecordDaemon", args)

@@ -34,6 +34,12 @@ func attending() []Requirement {
 			"killed and starts again: CHECK passes, a third pod gets an address of its own, and DEL clears up. A " +
 			"plain run tries some by --seed, --deep all."
 	)
+	const restarts = "Another pod is attached all the time. Counts the calls by which ADD, DEL and GC change something " +
+		"or ask the kernel. Then the plugin is stopped before each of them, the daemon is killed and starts again, and the " +
+		"plugin goes on. It succeeds with everything in place, or with everything removed, or fails with an error " +
+		"object; then DEL and ADD succeed (or say with code 11 that they want to be tried again, and succeed then). " +
+		"CHECK of both pods passes, they have addresses of their own, and DEL and GC clear up. A plain run tries " +
+		"some by --seed, --deep all."
 	return []Requirement{{
 		ID: "READ-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: BadReads, Why: why, How: reads,
 		Text:  "A daemon that could not read what it must know gives nobody the address of another.",
@@ -42,6 +48,11 @@ func attending() []Requirement {
 		ID: "RACE-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: Schedules, Why: why, How: races,
 		Text:  "A daemon does for two calls at the same time what it does for them one after the other.",
 		check: func(ctx context.Context, t *trial) error { return t.raceDaemon(ctx) },
+	}, {
+		ID: "RACE-RESTART", Level: Should, Section: "failure mode", Roles: inChain(), Cases: Schedules, Why: why,
+		How:   restarts,
+		Text:  "A call ends as it should, or can be made again, if the daemon is killed meanwhile and starts again.",
+		check: func(ctx context.Context, t *trial) error { return t.restarts(ctx) },
 	}}
 }
 
@@ -195,8 +206,22 @@ func (l *daemonLane) intact(ctx context.Context, o *ordeal, pods ...*pod) error 
 	return nil
 }
 
+// resume attaches pod-1 again, and clears up.
+func (l *daemonLane) resume(ctx context.Context, o *ordeal) error {
+	for _, verb := range []cni.Verb{cni.Del, cni.Add} {
+		what := fmt.Sprintf("then %s of pod-1", verb)
+		if _, err := l.step(ctx, &o.sequel, what, verb, l.pod); err != nil || o.wrong != "" {
+			return err
+		}
+	}
+	if err := l.intact(ctx, o, l.pod, l.beside); err != nil || o.wrong != "" {
+		return err
+	}
+	return l.clearUp(ctx, o, l.pod)
+}
+
 // clearUp deletes what is attached but for the other pod, and compares.
-func (l *daemonLane) clearUp(ctx context.Context, o *ordeal, pods ...*pod) (err error) {
+func (l *daemonLane) clearUp(ctx context.Context, o *ordeal, pods ...*pod) error {
 	for _, p := range pods {
 		if _, err := l.step(ctx, &o.sequel, "DEL of "+p.name, cni.Del, p); err != nil || o.wrong != "" {
 			return err
@@ -207,10 +232,51 @@ func (l *daemonLane) clearUp(ctx context.Context, o *ordeal, pods ...*pod) (err 
 			return err
 		}
 	}
-	if o.left, err = l.settle(ctx); err == nil && len(o.left) > 0 {
+	left, err := l.settle(ctx)
+	if o.left = l.certain(left); len(o.left) > 0 {
 		o.wrongly("in the end something is left: %s", first(o.left))
 	}
 	return err
+}
+
+// ordeals tries cases on a lane, and on a new one after each that goes wrong. all is how many there are.
+func ordeals[T fmt.Stringer](ctx context.Context, t *trial, l *daemonLane, what string, all int, chosen []T,
+	try func(*daemonLane, context.Context, T) (*ordeal, error),
+) error {
+	count := newTally(what, len(chosen))
+	for _, one := range chosen {
+		if l == nil {
+			var err error
+			if l, _, err = t.daemonLane(ctx); err != nil {
+				return err
+			}
+			if _, err = l.undisturbed(ctx); err != nil {
+				return err
+			}
+		}
+		o, err := try(l, ctx, one)
+		if err != nil {
+			return fmt.Errorf("%s: %w", one, err)
+		}
+		if o.did.Hit == nil {
+			count.strays()
+		}
+		count.tells(t, o.wrong != "")
+		if o.wrong == "" {
+			continue
+		}
+		l.tell(o)
+		if count.failed == evidenceShown {
+			break
+		}
+		_ = l.cluster.Close()
+		l = nil
+	}
+	if explored := &t.subject.lab.Exploration; explored.Replay == nil {
+		t.note("%d of %d %s tried, %d of them at a call that was not made again, seed %d", count.tried, all, what,
+			count.strayed, explored.Seed)
+	}
+	return nil
 }
 
 // tell reports an ordeal after which something is wrong.

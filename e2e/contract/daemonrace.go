@@ -88,39 +88,7 @@ func (t *trial) raceDaemon(ctx context.Context) error {
 	case !explored.Deep:
 		chosen = all[:min(stopsTried, len(all))]
 	}
-	count := newTally("schedules", len(chosen))
-	for _, c := range chosen {
-		if l == nil {
-			if l, _, err = t.daemonLane(ctx); err != nil {
-				return err
-			}
-			if _, err = l.undisturbed(ctx); err != nil {
-				return err
-			}
-		}
-		o, err := l.cross(ctx, c)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c, err)
-		}
-		if o.did.Hit == nil {
-			count.strays()
-		}
-		count.tells(t, o.wrong != "")
-		if o.wrong == "" {
-			continue
-		}
-		l.tell(o)
-		if count.failed == evidenceShown {
-			break
-		}
-		_ = l.cluster.Close()
-		l = nil
-	}
-	if explored.Replay == nil {
-		t.note("%d of %d schedules of the daemon tried, %d of them not followed, seed %d", count.tried, len(all),
-			count.strayed, explored.Seed)
-	}
-	return nil
+	return ordeals(ctx, t, l, "schedules of the daemon", len(all), chosen, (*daemonLane).cross)
 }
 
 // cross makes the two calls, and compares what came of them.
@@ -171,13 +139,25 @@ func (l *daemonLane) cross(ctx context.Context, c crossing) (*ordeal, error) {
 	return o, l.clearUp(ctx, o, pods[:]...)
 }
 
-// second returns the second pod, which is made once.
+// second returns the second pod, which is made once. Like the first, it was attached before.
 func (l *daemonLane) second(ctx context.Context) (_ *pod, err error) {
-	if l.third == nil {
-		if l.third, err = l.bench.pod(ctx, "pod-2"); err == nil {
-			l.clean, err = l.state(ctx, l.pods()...)
-		}
+	if l.third != nil {
+		return l.third, nil
 	}
+	if l.third, err = l.attach(ctx, "pod-2"); err != nil {
+		return nil, err
+	}
+	if _, err = l.must(ctx, cni.Del, l.third); err != nil {
+		return nil, err
+	}
+	before, err := l.state(ctx, l.pods()...)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
+		return nil, err
+	}
+	l.clean, err = l.state(ctx, l.pods()...)
 	return l.third, err
 }
 
@@ -198,7 +178,7 @@ func (l *daemonLane) meet(ctx context.Context, o *ordeal, c crossing, pods [2]*p
 		})
 	}
 	begin(0)
-	if err := l.awaitStop(ctx, ended[0]); err != nil {
+	if _, err := awaitHeld(ctx, l.node.Agent.DaemonDid, ended[0]); err != nil {
 		return err
 	}
 	begin(1)
@@ -238,20 +218,21 @@ func (l *daemonLane) meet(ctx context.Context, o *ordeal, c crossing, pods [2]*p
 	return nil
 }
 
-// awaitStop waits until the daemon is stopped, or the call that should bring it there has ended.
-func (l *daemonLane) awaitStop(ctx context.Context, ended <-chan struct{}) error {
+// awaitHeld waits until a program is stopped, or the call that should bring it there has ended.
+func awaitHeld(ctx context.Context, did func(context.Context) (fault.Watched, error), ended <-chan struct{}) (
+	now fault.Watched, err error,
+) {
 	for interval := machinetime.Start(); interval.Given() < comesSoon; {
-		did, err := l.node.Agent.DaemonDid(ctx)
-		if err != nil || did.Held {
-			return err
+		if now, err = did(ctx); err != nil || now.Held {
+			return now, err
 		}
 		select {
 		case <-ended:
-			return nil
+			return now, nil
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
-	return nil
+	return now, nil
 }
 
 // complete compares the node with what ADD makes for so many pods.

@@ -3,7 +3,6 @@ package contract
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -74,40 +73,7 @@ func (t *trial) readDaemon(ctx context.Context) error {
 			return err
 		}
 	}
-	count, missed := newTally("bad answers", len(chosen)), 0
-	for _, m := range chosen {
-		if l == nil {
-			if l, _, err = t.daemonLane(ctx); err != nil {
-				return err
-			}
-			if _, err = l.undisturbed(ctx); err != nil {
-				return err
-			}
-		}
-		o, err := l.misread(ctx, m)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m, err)
-		}
-		if o.did.Hit == nil {
-			missed++
-		}
-		count.tells(t, o.wrong != "")
-		if o.wrong == "" {
-			continue
-		}
-		l.tell(o)
-		if count.failed == evidenceShown {
-			break
-		}
-		_ = l.cluster.Close()
-		l = nil
-	}
-	if explored.Replay == nil {
-		looks := slices.DeleteFunc(start, func(p fault.Point) bool { return p.Look == "" })
-		t.note("%d looks while the daemon starts, %d of %d bad answers tried, %d of them at a call that was not made "+
-			"again, seed %d", len(looks), count.tried, len(all), missed, explored.Seed)
-	}
-	return nil
+	return ordeals(ctx, t, l, "bad answers to the daemon", len(all), chosen, (*daemonLane).misread)
 }
 
 // misread gives the daemon one bad answer, and does what a runtime does then.
@@ -128,16 +94,7 @@ func (l *daemonLane) misread(ctx context.Context, m misreading) (o *ordeal, err 
 	if err := l.revive(ctx, o); err != nil || o.wrong != "" {
 		return o, err
 	}
-	for _, verb := range []cni.Verb{cni.Del, cni.Add} {
-		if _, err := l.step(ctx, &o.sequel, fmt.Sprintf("then %s of pod-1", verb), verb, l.pod); err != nil ||
-			o.wrong != "" {
-			return o, err
-		}
-	}
-	if err := l.intact(ctx, o, l.pod, l.beside); err != nil || o.wrong != "" {
-		return o, err
-	}
-	return o, l.clearUp(ctx, o, l.pod)
+	return o, l.resume(ctx, o)
 }
 
 // startMisreading starts the daemon.

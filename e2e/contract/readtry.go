@@ -48,19 +48,22 @@ func (t *trial) sharedLane(ctx context.Context) (*lane, error) {
 
 // looked makes a call under a tracer that sees calls which only look.
 func (l *lane) looked(ctx context.Context, verb cni.Verb, injection *fault.Injection) (fault.Trace, error) {
-	var edits []func(*invocation)
-	on := l.pod
-	switch verb {
-	case cni.GC:
-		on, edits = nil, append(edits, keeping(l.beside))
-	case cni.Status:
-		on = nil
-	}
-	args, err := l.arguments(l.subjectInvocation(verb, on, edits...))
+	args, err := l.arguments(l.lookedAt(verb))
 	if err != nil {
 		return fault.Trace{}, err
 	}
 	return l.node.Agent.Trace(ctx, agent.FaultArgs{PluginArgs: args, Injection: injection, Reads: true})
+}
+
+// lookedAt returns the call of a verb beside the other pod.
+func (l *lane) lookedAt(verb cni.Verb) *invocation {
+	switch verb {
+	case cni.GC:
+		return l.subjectInvocation(verb, nil, keeping(l.beside))
+	case cni.Status:
+		return l.subjectInvocation(verb, nil)
+	}
+	return l.subjectInvocation(verb, l.pod)
 }
 
 // undisturbed is a verb without a bad answer.

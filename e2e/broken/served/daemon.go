@@ -31,6 +31,7 @@ func faults() map[string]string {
 		"":              "nothing",
 		"torn-is-empty": "at its start it takes a table that it cannot read for an empty one",
 		"gives-up":      "at its start it does not list the links again if the kernel was interrupted",
+		"saves-late":    "it writes a number down when the plugin has seen it, and never asks who has one",
 		"unlocked":      "two calls at the same time look for a free number",
 	}
 }
@@ -124,9 +125,10 @@ func (d *daemon) answer(request []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case request[0] == "CHECK" && d.numbers[request[1]] == 0:
+	case request[0] == "SEEN" && d.fault == "saves-late":
+	case (request[0] == "CHECK" || request[0] == "SEEN") && d.numbers[request[1]] == 0:
 		return 0, fmt.Errorf("nobody knows %s", request[1])
-	case request[0] == "CHECK":
+	case request[0] == "CHECK" || request[0] == "SEEN":
 		return d.numbers[request[1]], nil
 	case request[0] == "DEL":
 		delete(d.numbers, request[1])
@@ -134,6 +136,9 @@ func (d *daemon) answer(request []string) (int, error) {
 		maps.DeleteFunc(d.numbers, func(id string, _ int) bool { return !slices.Contains(request[1:], id) })
 	case d.numbers[request[1]] == 0:
 		d.numbers[request[1]] = d.lowest()
+		if d.fault == "saves-late" {
+			return d.numbers[request[1]], nil
+		}
 	}
 	return d.numbers[request[len(request)-1]], d.save(d.numbers, "")
 }

@@ -80,6 +80,9 @@ func add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	if _, err := ask("SEEN", c.id); err != nil {
+		return err
+	}
 	result.IPs = append(result.IPs, &current.IPConfig{
 		Address: net.IPNet{IP: net.IPv4(10, 98, 0, byte(number)), Mask: net.CIDRMask(32, 32)},
 	})
