@@ -14,16 +14,46 @@ func projects() map[string]string {
 
 // Figure says how many defects the suite would have caught, as Markdown for README.md of the repository.
 func (r *Record) Figure() string {
-	caught, missed, untestable := r.count()
-	return fmt.Sprintf("Of %d defects that users of other projects' plugins met, and that were mended there, cnitest "+
+	caught, missed, untestable := r.count("")
+	text := fmt.Sprintf("Of %d defects that users of other projects' plugins met, and that were mended there, cnitest "+
 		"would have\ncaught %d: %d by checks that it had before, and %d by general ones that it owes to these defects."+
 		" Another %d\ncannot be tested here. "+
-		"[Which, and how each is caught](e2e/trackrecord/README.md).\n", caught+missed, caught, caught-r.learned(),
+		"[Which, and how each is caught](e2e/trackrecord/README.md).\n\n", caught+missed, caught, caught-r.learned(),
 		r.learned(), untestable)
+	return text + r.kinds()
 }
 
-func (r *Record) count() (caught, missed, untestable int) {
+// kinds is a table of what users see of defects, with how many are caught and some of those.
+func (r *Record) kinds() string {
+	var b strings.Builder
+	table(&b, "what users see", "caught", "for example, with what catches it (`cnitest explain ID`)")
+	for _, kind := range []struct{ name, seen string }{
+		{"add", "pods do not start"},
+		{"traffic", "pods run, and packets get lost or go astray"},
+		{"del", "pods do not end, or something of them stays"},
+		{"addresses", "addresses get lost, or two pods have one"},
+		{"check", "CHECK fails for a pod that is well, or passes for one that is not"},
+		{"result", "the result or error says something else than what is so"},
+		{"mistakes", "mistakes in a configuration end in a crash or harm"},
+	} {
+		caught, missed, _ := r.count(kind.name)
+		var examples []string
+		for _, d := range r.Defects {
+			if d.Caught != nil && d.Kind == kind.name && len(examples) < 3 {
+				examples = append(examples, fmt.Sprintf("%s (`%s`)", d.Name, d.Caught.ID))
+			}
+		}
+		row(&b, kind.seen, fmt.Sprintf("%d of %d", caught, caught+missed), strings.Join(examples, ", "))
+	}
+	return b.String()
+}
+
+// count counts the defects of a kind; an empty one means all.
+func (r *Record) count(kind string) (caught, missed, untestable int) {
 	for _, d := range r.Defects {
+		if kind != "" && d.Kind != kind {
+			continue
+		}
 		switch {
 		case d.Caught != nil:
 			caught++
@@ -49,7 +79,7 @@ func (r *Record) learned() int {
 
 // Markdown is the table: what is caught, what is not, and what cannot be tested.
 func (r *Record) Markdown() string {
-	caught, missed, untestable := r.count()
+	caught, missed, untestable := r.count("")
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d defects: %d caught, %d not caught, %d that cannot be tested here. %d are caught by general "+
 		"checks that were\nadded or made stronger because of them (learned).\n\n## Caught\n\n", len(r.Defects), caught,

@@ -38,6 +38,8 @@ type Record struct {
 type Defect struct {
 	// Name is unique, and selects the row on the command line.
 	Name string `yaml:"name"`
+	// Kind is what users see of it; kinds says how.
+	Kind string `yaml:"kind"`
 	// What went wrong for users, in a sentence.
 	What string `yaml:"what"`
 	// Sources are the issues, pull requests (OWNER/REPOSITORY#NUMBER) and commits (OWNER/REPOSITORY@HASH) about it.

@@ -42,6 +42,7 @@ func TestLoad(t *testing.T) {
 func TestLoad_mistakes(t *testing.T) {
 	const row = `defects:
 - name: one
+  kind: check
   what: Something does not work for users.
   sources: [containernetworking/plugins#1]
   plugin: bridge
