@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,5 +73,64 @@ func TestJob(t *testing.T) {
 	}
 	if job.Spec.CompletionMode != "Indexed" || job.Spec.Completions < 2 {
 		t.Errorf("got %q with %d pods, want an indexed Job of several", job.Spec.CompletionMode, job.Spec.Completions)
+	}
+}
+
+// TestSonobuoy checks that the command accepts what the plugin of Sonobuoy says, and hands over where it waits.
+func TestSonobuoy(t *testing.T) {
+	text, err := os.ReadFile("../../examples/kubernetes/sonobuoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plugin struct {
+		Spec      struct{ Args []string }
+		ConfigMap map[string]string `yaml:"config-map"`
+	}
+	if err := yaml.Unmarshal(text, &plugin); err != nil {
+		t.Fatal(err)
+	}
+	const config, results = "/tmp/sonobuoy/config/", "/tmp/sonobuoy/results/"
+	args := plugin.Spec.Args
+	name, ok := strings.CutPrefix(args[1], config)
+	if _, err := conflist.Parse(name, []byte(plugin.ConfigMap[name])); err != nil || !ok || args[0] != "run" {
+		t.Errorf("got %q, %v, want the command run and a conflist of the config-map in %s", args, err, config)
+	}
+	var f runFlags
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	f.add(flags)
+	if err := flags.Parse(args[2:]); err != nil {
+		t.Fatal(err)
+	}
+	if f.done != results+"done" || !strings.HasPrefix(f.reportDir, results) {
+		t.Errorf("got done file %s and reports in %s, want both in %s", f.done, f.reportDir, results)
+	}
+}
+
+func TestOutputFlags_handOver(t *testing.T) {
+	for _, tt := range []struct {
+		name, wantError string
+		run             error
+	}{
+		{"passed", "", nil},
+		{"verdict", "", &exitError{status: exitNotConformant}},
+		{"no verdict", "no such plugin\n", errors.New("no such plugin")},
+		{"unfit", "no namespaces\n", &exitError{exitUnfit, errors.New("no namespaces")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := outputFlags{reportDir: filepath.Join(dir, "out"), done: filepath.Join(dir, "done")}
+			if err := f.handOver(tt.run); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(f.done); string(got) != f.reportDir || err != nil {
+				t.Errorf("got %q, %v, want %s", got, err, f.reportDir)
+			}
+			if got, _ := os.ReadFile(filepath.Join(f.reportDir, errorName)); string(got) != tt.wantError {
+				t.Errorf("got the error %q, want %q", got, tt.wantError)
+			}
+		})
+	}
+	if err := new(outputFlags).handOver(errors.New("no such plugin")); err != nil {
+		t.Errorf("got %v without --done, want nothing", err)
 	}
 }

@@ -83,26 +83,35 @@ func newRunCommand() *cobra.Command {
 		Example: runExamples,
 		Args:    oneConflist,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.loadExpectation(cmd.Flags()); err != nil {
-				return err
+			if f.done != "" && f.reportDir == "" {
+				return errors.New("--done says where the report is: want --report-dir, too")
 			}
-			networks, err := f.node.network.networks(args[0])
-			switch {
-			case err != nil:
-				return err
-			case len(networks) > 1 && f.failed != "":
-				return errors.New("--failed with several networks: choose one with --network, and its report")
-			case len(networks) > 1:
-				return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
-			case f.backend != netnsBackend:
-				// The work is done elsewhere.
-				return f.run(cmd.Context(), networks[0], cmd.OutOrStdout())
-			}
-			return asRoot(func() error { return f.run(cmd.Context(), networks[0], cmd.OutOrStdout()) })
+			err := f.start(cmd, args)
+			return cmp.Or(f.handOver(err), err)
 		},
 	}
 	f.add(cmd.Flags())
 	return cmd
+}
+
+// start runs the networks of the file.
+func (f *runFlags) start(cmd *cobra.Command, args []string) error {
+	if err := f.loadExpectation(cmd.Flags()); err != nil {
+		return err
+	}
+	networks, err := f.node.network.networks(args[0])
+	switch {
+	case err != nil:
+		return err
+	case len(networks) > 1 && f.failed != "":
+		return errors.New("--failed with several networks: choose one with --network, and its report")
+	case len(networks) > 1:
+		return runEach(cmd.Context(), networks, f.reportDir, os.Args[1:], cmd.OutOrStdout())
+	case f.backend != netnsBackend:
+		// The work is done elsewhere.
+		return f.run(cmd.Context(), networks[0], cmd.OutOrStdout())
+	}
+	return asRoot(func() error { return f.run(cmd.Context(), networks[0], cmd.OutOrStdout()) })
 }
 
 // oneConflist returns an error unless there is exactly one argument.

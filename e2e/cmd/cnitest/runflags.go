@@ -79,6 +79,7 @@ type howFlags struct {
 // outputFlags say what to print, and where.
 type outputFlags struct {
 	reportDir    string
+	done         string
 	reportFD     int
 	each, strict bool
 	timings      bool
@@ -168,6 +169,8 @@ func (f *howFlags) add(flags *pflag.FlagSet) {
 func (f *outputFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.reportDir, "report-dir", "",
 		"directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
+	flags.StringVar(&f.done, "done", "",
+		"file that gets the path of the report's directory when the run has ended, however it ended, as Sonobuoy wants it")
 	flags.BoolVar(&f.each, "each", false,
 		"print every failure with its reason, also if its cause was printed before, and everything that is blocked")
 	flags.BoolVar(&f.timings, "timings", false,
