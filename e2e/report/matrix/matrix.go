@@ -178,7 +178,8 @@ func (m *Matrix) addOthers(sources []Source) {
 			continue
 		}
 		for _, p := range s.Report.Implementation.Plugins {
-			if tested[p.Type] || p.Version == "" {
+			about := func(res report.Result) bool { return res.Plugin == p.Type && res.Kind == "requirement" }
+			if tested[p.Type] || p.Version == "" || !slices.ContainsFunc(s.Report.Results, about) {
 				continue
 			}
 			plugin := m.plugin(p.Type, "", "")
@@ -188,7 +189,7 @@ func (m *Matrix) addOthers(sources []Source) {
 			plugin.take(Version{
 				Version: p.Version, CNIVersion: s.Report.Implementation.CNIVersion, Counts: map[report.Outcome]int{},
 				Report: s.Dir, Suite: s.Report.Suite.Version, source: s.Report,
-			}, func(res report.Result) bool { return res.Plugin == p.Type && res.Kind == "requirement" })
+			}, about)
 		}
 	}
 }

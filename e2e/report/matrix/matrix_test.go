@@ -198,3 +198,24 @@ func TestMatrix_WriteDir(t *testing.T) {
 		}
 	}
 }
+
+// Plugins with versions in common are of one project, and have a table of their own.
+func TestMatrix_projects(t *testing.T) {
+	with := func(name string, versions ...string) Plugin {
+		p := Plugin{Name: name}
+		for _, v := range versions {
+			p.Versions = append(p.Versions, Version{Version: v})
+		}
+		return p
+	}
+	m := &Matrix{Plugins: []Plugin{
+		with("bridge", "v1.9.1", "v1.10.0"), with("whereabouts", "v0.9.2"), with("ptp", "v0.8.6", "v1.10.0"),
+	}}
+	want := []project{
+		{Versions: []string{"v0.8.6", "v1.9.1", "v1.10.0"}, Plugins: []int{0, 2}},
+		{Versions: []string{"v0.9.2"}, Plugins: []int{1}},
+	}
+	if diff := cmp.Diff(want, m.projects()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"fmt"
@@ -79,29 +80,49 @@ func (m *Matrix) WriteHTML(out io.Writer) error {
 	if err := page.Execute(out, struct {
 		*Matrix
 		Style    template.CSS
-		Versions []string
-	}{m, report.Style() + template.CSS(pageStyle), m.versions()}); err != nil {
+		Projects []project
+	}{m, report.Style() + template.CSS(pageStyle), m.projects()}); err != nil {
 		return fmt.Errorf("matrix: render the page: %w", err)
 	}
 	return nil
 }
 
-// versions are all versions, from the oldest.
-func (m *Matrix) versions() []string {
-	var all []string
-	for _, p := range m.Plugins {
+// project is a group of plugins that have versions in common, as those of one project have.
+type project struct {
+	// Versions are those of all of them, from the oldest.
+	Versions []string
+	// Plugins are their places in the matrix.
+	Plugins []int
+}
+
+// projects groups the plugins.
+func (m *Matrix) projects() []project {
+	var all []project
+	for i, p := range m.Plugins {
+		own := project{Plugins: []int{i}}
 		for _, v := range p.Versions {
-			if !slices.Contains(all, v.Version) {
-				all = append(all, v.Version)
+			own.Versions = append(own.Versions, v.Version)
+		}
+		at := slices.IndexFunc(all, func(of project) bool {
+			return slices.ContainsFunc(own.Versions, func(v string) bool { return slices.Contains(of.Versions, v) })
+		})
+		if at < 0 {
+			all = append(all, own)
+			continue
+		}
+		of := &all[at]
+		of.Plugins = append(of.Plugins, i)
+		for _, v := range own.Versions {
+			if !slices.Contains(of.Versions, v) {
+				of.Versions = append(of.Versions, v)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b string) int {
-		if n := semver.Compare(a, b); n != 0 {
-			return n
-		}
-		return strings.Compare(a, b)
-	})
+	for _, of := range all {
+		slices.SortFunc(of.Versions, func(a, b string) int {
+			return cmp.Or(semver.Compare(a, b), strings.Compare(a, b))
+		})
+	}
 	return all
 }
 
@@ -210,25 +231,28 @@ func brief(reason string) string {
 // WriteMarkdown renders the document for a repository or a step summary.
 func (m *Matrix) WriteMarkdown(out io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| plugin |")
-	versions := m.versions()
-	for _, v := range versions {
-		fmt.Fprintf(&b, " %s |", plain(v))
-	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(versions)) + "\n")
-	for _, p := range m.Plugins {
-		fmt.Fprintf(&b, "| %s |", plain(p.title()))
-		for _, name := range versions {
-			v := p.At(name)
-			if v == nil {
-				b.WriteString(" |")
-				continue
+	for _, of := range m.projects() {
+		b.WriteString("| plugin |")
+		for _, v := range of.Versions {
+			fmt.Fprintf(&b, " %s |", plain(v))
+		}
+		b.WriteString("\n|---|" + strings.Repeat("---|", len(of.Versions)) + "\n")
+		for _, i := range of.Plugins {
+			p := m.Plugins[i]
+			fmt.Fprintf(&b, "| %s |", plain(p.title()))
+			for _, name := range of.Versions {
+				v := p.At(name)
+				if v == nil {
+					b.WriteString(" |")
+					continue
+				}
+				fmt.Fprintf(&b, " [%s](%s) |", v.short(), href(v.Report))
 			}
-			fmt.Fprintf(&b, " [%s](%s) |", v.short(), href(v.Report))
+			b.WriteString("\n")
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n✓ is nothing that failed, ✗ the number of failures, ↷ that something could not be run.\n")
+	b.WriteString("✓ is nothing that failed, ✗ the number of failures, ↷ that something could not be run.\n")
 	for _, p := range m.Plugins {
 		p.markdown(&b)
 	}
