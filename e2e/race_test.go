@@ -88,3 +88,26 @@ func TestRaces_pass(t *testing.T) {
 		})
 	}
 }
+
+// TestRaces_mended checks schedules at which plugins of this repository once failed. The numbers of the stops are those
+// of the mended plugin.
+func TestRaces_mended(t *testing.T) {
+	t.Parallel()
+	plugins(t)
+	for _, tt := range sharedOut(t, []struct{ config, token string }{
+		// STATUS found no store, and removed the one that ADD had made meanwhile.
+		{`{"type": "veth-to-host", "hostInterface": "eno1"}`, "veth-to-host:RACE-ADD-STATUS:pods-cold:B10.A65"},
+	}) {
+		t.Run(tt.token, func(t *testing.T) {
+			holdLab(t)
+			token, err := contract.ParseToken(tt.token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := labelled(t, "schedules", e2e.Selection{Replay: token}, macvlan, tt.config)[token.Requirement()]
+			if got.Result != report.Pass {
+				t.Errorf("got %s: %s, want a pass", got.Result, allOf(got))
+			}
+		})
+	}
+}

@@ -96,6 +96,9 @@ func (t *trial) raceIn(ctx context.Context, s setting, chosen []candidate, count
 		}
 		if !l.followed(e) {
 			count.strays()
+			if explored.Replay != nil && len(e.wrongs) == 0 {
+				return explored.Replay.lost()
+			}
 		}
 		count.tells(t, len(e.wrongs) > 0)
 		if len(e.wrongs) == 0 {

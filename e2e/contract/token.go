@@ -64,7 +64,12 @@ func (t *Token) again() string {
 func pick[T any](t *Token, all []T, text func(T) string) ([]T, error) {
 	i := slices.IndexFunc(all, func(one T) bool { return text(one) == t.one })
 	if i < 0 {
-		return nil, fmt.Errorf("no case of %s is %s: %s now makes other calls", t.Requirement(), t.one, t.plugin)
+		return nil, t.lost()
 	}
 	return all[i : i+1], nil
+}
+
+// lost returns the error of a token whose case is none any more.
+func (t *Token) lost() error {
+	return fmt.Errorf("no case of %s is %s: %s now makes other calls", t.Requirement(), t.one, t.plugin)
 }

@@ -130,7 +130,9 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 	var err error
 	if s.lock, err = lockDirectory(ctx, s.dir, opts.Create); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
-			removeEmpty(s.dir, s.root) // left by a process that was killed between making or removing the two
+			// Left by a process that was killed between making or removing the two. The store itself may have come
+			// meanwhile: only who holds its lock removes it.
+			removeEmpty(s.root, s.root)
 		}
 		return nil, fmt.Errorf("records in %s: %w", s.dir, err)
 	}
