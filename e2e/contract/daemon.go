@@ -2,6 +2,7 @@ package contract
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -84,7 +85,10 @@ func (t *trial) daemonLane(ctx context.Context) (*daemonLane, []fault.Point, err
 	}
 	if !began.Ready {
 		output, err := l.node.Agent.LeaveDaemon(ctx)
-		return nil, nil, fmt.Errorf("daemon %s: it does not start under the tracer: %s: %w", l.daemon.Name, output, err)
+		if err == nil {
+			err = errors.New(lastLine(output))
+		}
+		return nil, nil, fmt.Errorf("daemon %s does not start under the tracer: %w", l.daemon.Name, err)
 	}
 	return l, began.Did.Points, nil
 }
