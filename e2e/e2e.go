@@ -243,11 +243,7 @@ func (o *Options) checkBinaries(file *conflist.File) error {
 }
 
 func (o *Options) choosePlugins(file *conflist.File) error {
-	var chain []string
-	for _, p := range file.Plugins {
-		chain = append(chain, p.Type)
-	}
-	if len(o.Plugins) > 0 {
+	if chain := file.Types(); len(o.Plugins) > 0 {
 		for _, name := range o.Plugins {
 			if !slices.Contains(chain, name) {
 				return fmt.Errorf("plugin under test %q: want one of the chain %v", name, chain)

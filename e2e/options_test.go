@@ -91,7 +91,7 @@ func TestNew_refuses(t *testing.T) {
 		{
 			"a plugin that is not in the chain",
 			e2e.Options{Backend: backend(), Conflist: "net.conflist", BinDir: "bin", Plugins: []string{"route"}},
-			`plugin under test "route": want one of the chain [macvlan]`,
+			`plugin under test "route": want one of the chain [macvlan host-local]`,
 		},
 		{
 			"a pattern without a match",

@@ -15,10 +15,13 @@ import (
 // upstream is the project whose plugins are all in one module: what a version does not have, it cannot be asked.
 const upstream = "plugins"
 
-// beside are the programs of this repository that the target files of a project run.
+// beside are the programs of this repository that the target files of a project need.
 func beside(project string) []string {
-	if project == "amazon" {
+	switch project {
+	case "amazon":
 		return []string{"ipamd", "relay"}
+	case "whereabouts":
+		return []string{"etcd", "kube-apiserver"}
 	}
 	return nil
 }
