@@ -60,7 +60,7 @@ VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts e2e-production reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -170,13 +170,16 @@ build-thirdparty: build
 e2e-thirdparty: build-thirdparty ## Run the suite on plugins of other projects and compare with the expected results
 	@status=0; unfit=none; $(foreach c,$(THIRDPARTY),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --expect $(expected) --quick --report-dir $(ARTIFACTS)/thirdparty/$(basename $(notdir $(c))) || { s=$$?; [ $$s = 3 ] && unfit="$$unfit $(notdir $(c))" || status=$$s; }; echo;) echo "cannot run on this machine, see above: $${unfit#none }"; exit $$status
 
-kubernetes: ## Build etcd and kube-apiserver into bin, for target files with `kubernetes`; the first time takes minutes
-	cd kind/node-image && v=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$(BIN)/ k8s.io/kubernetes/cmd/kube-apiserver && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$(BIN)/etcd go.etcd.io/etcd/server/v3
+kubernetes: ## Build etcd, kube-apiserver and kube-proxy into bin, for target files with `kubernetes` and --dataplane kube-proxy; the first time takes minutes
+	cd kind/node-image && v=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../$(BIN)/ k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-proxy && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o ../../$(BIN)/etcd go.etcd.io/etcd/server/v3
 
 whereabouts := $(ARTIFACTS)/whereabouts
 
-e2e-production: build ## Do to nodes what happens to them in production (networkd, udev, flapping links, …), under the reference plugins
-	@status=0; $(foreach c,$(PRODUCTION),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --profile production --label-filter '/^Survives/' $(addprefix --expect ,$(wildcard $(dir $(patsubst %/,%,$(dir $(c))))production.expected.yaml)) --report-dir $(ARTIFACTS)/production/$(report) || status=$$?; echo;) exit $$status
+node-programs: ## Unpack firewalld, ufw, NetworkManager and udev of Debian's packages into ~/.cache/cnitest; nothing is installed
+	@e2e/lab/debian/programs.sh
+
+e2e-production: build node-programs ## Do to nodes what happens to them in production (networkd, NetworkManager, firewalld, udev, flapping links, …), under the reference plugins
+	@status=0; $(foreach c,$(PRODUCTION),$(BIN)/cnitest run $(c) --bin-dir $(BIN) --profile production $(if $(findstring plugin/route/,$(c)),,--features PodToService$(comma)NodePort) --label-filter '/^Survives/' $(addprefix --expect ,$(wildcard $(dir $(patsubst %/,%,$(dir $(c))))production.expected.yaml)) --report-dir $(ARTIFACTS)/production/$(report) || status=$$?; echo;) exit $$status
 
 e2e-whereabouts: build kubernetes ## Run the suite on macvlan with whereabouts and a Kubernetes API, and compare with the expected results
 	mkdir -p $(whereabouts)/crds && cp e2e/thirdparty/whereabouts/macvlan.* $(whereabouts)/

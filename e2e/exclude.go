@@ -10,7 +10,9 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/lab/debian"
 	"github.com/cnitest/cnitest/e2e/lab/event"
+	"github.com/cnitest/cnitest/e2e/lab/kubeproxy"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -107,8 +109,22 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 			"iptables-restore", "the iptables dataplane calls iptables-restore, which is not installed",
 		})
 	}
+	if len(sc.Services) > 0 && s.options.Nodes.Dataplane == kubeproxy.Dataplane {
+		programs = append(programs, program{
+			filepath.Join(debian.Dir(), "usr/sbin/nft"), "kube-proxy calls nft; `make node-programs` of cnitest's " +
+				"repository unpacks it",
+		})
+		if _, err := os.Stat(filepath.Join(s.options.BinDir, kubeproxy.Program)); err != nil {
+			return "no program kube-proxy in --bin-dir; `make kubernetes` of cnitest's repository builds it", nil
+		}
+	}
 	for _, name := range sc.Needs().Events {
-		if kind, _ := scenario.EventNamed(name); kind.Program != "" {
+		kind, _ := scenario.EventNamed(name)
+		if kind.Unpacked {
+			if _, err := os.Stat(filepath.Join(debian.Dir(), kind.Program)); err != nil {
+				return fmt.Sprintf("nodes have no %s; `make node-programs` of cnitest's repository unpacks it", kind.Package), nil
+			}
+		} else if kind.Program != "" {
 			programs = append(programs, program{
 				kind.Program, fmt.Sprintf("it has no %s; apt-get install %s", kind.Program, kind.Package),
 			})

@@ -1,6 +1,11 @@
 package e2e_test
 
-import "github.com/cnitest/cnitest/e2e/scenario"
+import (
+	"path/filepath"
+
+	"github.com/cnitest/cnitest/e2e/lab/debian"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
 
 // afterPtp returns a chain of ptp and a fault that changes how the node routes to its pods.
 func afterPtp(fault string) []string { return []string{ptp, broken(fault)} }
@@ -26,25 +31,50 @@ func faultyInProduction() []control {
 			"rules-and-routes-removed": failOf("broken", "was restored twice or is left over"),
 		}},
 		{name: "mark-once", chain: afterPtp("mark-once"), want: map[string]expected{
-			"ruleset-flushed": fail("after ruleset-flushed CHECK finds nothing wrong with pod/left"),
-			"sysctls-applied": fail("after sysctls-applied CHECK finds nothing wrong with pod/left"),
+			"ruleset-flushed":      fail("after ruleset-flushed CHECK finds nothing wrong with pod/left"),
+			"sysctls-applied":      fail("after sysctls-applied CHECK finds nothing wrong with pod/left"),
+			"services-after-flush": fail("after ruleset-flushed CHECK finds nothing wrong with pod/left"),
+		}},
+		{name: "iptables-once", chain: afterPtp("iptables-once"), want: map[string]expected{
+			"iptables-flushed":  fail("after iptables-flushed CHECK finds nothing wrong with pod/left"),
+			"firewalld-reloads": unpacked("firewalld-reloads", fail("after firewalld-reloads CHECK finds nothing wrong")),
+		}},
+		{name: "accepts-in-ufw", chain: afterPtp("accepts-in-ufw"), want: map[string]expected{
+			"ufw-reloads": unpacked("ufw-reloads", fail("after ufw-reloads CHECK finds nothing wrong with pod/left")),
+		}},
+		{name: "ptp among other agents", chain: []string{ptp}, want: map[string]expected{
+			"other-agent-cleans": fail("after other-agent-cleans CHECK finds nothing wrong with pod/left"),
 		}},
 		{name: "a child without an address", chain: []string{macvlan, route}, want: map[string]expected{
 			"strict-arp": failOf("route", "after strict-arp: the next ADD did not restore it: pod/left: CHECK: route: sysctl "+
 				"ipv4.all.arp_ignore is 1"),
 		}},
 		{name: "pins-node-mac", chain: afterPtp("pins-node-mac"), want: map[string]expected{
-			"macs-set": fail("after macs-set CHECK finds nothing wrong with pod/left"),
+			"macs-set":       fail("after macs-set CHECK finds nothing wrong with pod/left"),
+			"udev-triggered": unpacked("udev-triggered", fail("after udev-triggered CHECK finds nothing wrong")),
+			"networkmanager-restarts": unpacked("networkmanager-restarts", // which runs beside udev
+				fail("after networkmanager-restarts CHECK finds nothing wrong")),
 		}},
 	}
 }
 
 // inProduction returns what a plugin passes that survives everything.
 func inProduction() map[string]expected {
-	return with(passes(
+	all := with(passes(
 		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
-		"strict-arp", "macs-set",
+		"strict-arp", "macs-set", "iptables-flushed",
 	), map[string]expected{"networkd-restarts": withNetworkd(pass())})
+	for _, name := range []string{"udev-triggered", "networkmanager-restarts", "firewalld-reloads", "ufw-reloads"} {
+		all[name] = unpacked(name, pass())
+	}
+	return all
+}
+
+// unpacked returns what is expected where the program of an event is unpacked.
+func unpacked(event string, e expected) expected {
+	kind, _ := scenario.EventNamed(event)
+	e.oneOf = []string{filepath.Join(debian.Dir(), kind.Program)}
+	return e
 }
 
 // withNetworkd returns what is expected where systemd-networkd is installed.

@@ -35,7 +35,7 @@ func services() []control {
 				"mixed-networks", "node-port-cluster", "node-port-local", "pod-to-apiserver",
 				"pod-to-node-local-address", "redirect-in-pod",
 				"service-endpoints-replaced", "service-range-stays-home", "services-under-forward-drop",
-				"services-under-rp-filter",
+				"services-after-flush", "services-under-rp-filter",
 				"services-with-50-pods", "services-with-two-nics",
 			))},
 		{name: "bridge and portmap, a range per node", chain: []string{bridge, portmap}, want: passes(podToService()...)},

@@ -92,6 +92,7 @@ func upstream() []control {
 			}),
 		},
 		{name: "ptp on a node in production", chain: []string{ptp}, want: inProduction()},
+		{name: "route beside other agents", chain: []string{macvlan, route}, want: passes("other-agent-cleans")},
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/lab/dhcp"
 	"github.com/cnitest/cnitest/e2e/lab/event"
+	"github.com/cnitest/cnitest/e2e/lab/kubeproxy"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -47,6 +48,12 @@ type Server struct {
 	running
 }
 
+// production is what happens on a node besides plugins.
+type production struct {
+	node  *event.Node      // nil before RememberNode
+	proxy *kubeproxy.Proxy // nil unless kube-proxy itself programs services
+}
+
 // running has what an agent has started and not ended.
 type running struct {
 	mu        sync.Mutex
@@ -59,7 +66,7 @@ type running struct {
 	daemons   map[string]*daemon
 	metadata  *metadata.Service
 	dhcp      *dhcp.Server
-	node      *event.Node // nil before RememberNode
+	production
 	traced
 }
 

@@ -9,6 +9,7 @@ import (
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 
+	"github.com/cnitest/cnitest/e2e/lab/kubeproxy"
 	"github.com/cnitest/cnitest/e2e/service"
 )
 
@@ -16,11 +17,27 @@ import (
 type ServicesArgs struct {
 	Options  service.Options   `json:"options"`
 	Services []service.Service `json:"services"`
+	// Programs is the directory of kube-proxy, and Root the root directory of Debian's programs, for the dataplane
+	// kube-proxy.
+	Programs string `json:"programs,omitempty"`
+	Root     string `json:"root,omitempty"`
 }
 
 // Services programs the node's proxy, replacing what it had.
 func (s *Server) Services(args ServicesArgs, _ *None) error {
-	return service.Apply(context.Background(), args.Options, args.Services)
+	if args.Options.Dataplane != kubeproxy.Dataplane {
+		return service.Apply(context.Background(), args.Options, args.Services)
+	}
+	return inNamespace("", func() (err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.proxy == nil {
+			if s.proxy, err = kubeproxy.Start(args.Programs, args.Root); err != nil {
+				return err
+			}
+		}
+		return s.proxy.Apply(context.Background(), args.Services)
+	})
 }
 
 // Services programs the node's proxy, replacing what it had.

@@ -26,6 +26,8 @@ type EventKind struct {
 	// Program must be on the node, at this path or in its PATH; empty if the event needs none. Package is the package
 	// of Debian that has it.
 	Program, Package string
+	// Unpacked means a program that is not the machine's, but one of those that `make node-programs` unpacks.
+	Unpacked bool
 }
 
 // Events returns all events in the order of lists.
@@ -54,6 +56,15 @@ func Events() []EventKind {
 			Meaning: "`nft flush ruleset`, with which nftables.service reloads",
 		},
 		{
+			Name: "iptables-flushed", Feature: SurvivesIptables,
+			Meaning: "`iptables -F` and `ip6tables -F` for each table, with which many scripts begin",
+		},
+		{
+			Name: "other-agent-cleans", Feature: SurvivesOtherAgents,
+			Meaning: "the agent of another plugin removes what it does not know: rules with the priorities 512 to 1536, " +
+				"routes in the tables 1 to 250, and routes to single addresses through other links than the uplink",
+		},
+		{
 			Name: "sysctls-applied", Feature: SurvivesSysctls,
 			Meaning: "`sysctl --system` sets a reverse path filter for each interface that exists",
 		},
@@ -64,6 +75,26 @@ func Events() []EventKind {
 		{
 			Name: "macs-set", Feature: SurvivesUdev,
 			Meaning: "udev gives links with a random MAC a persistent one (MACAddressPolicy=persistent)",
+		},
+		{
+			Name: "udev-triggered", Feature: SurvivesUdev,
+			Meaning: "`udevadm trigger` with udev itself, which gives links persistent MACs as soon as they appear",
+			Program: "/usr/bin/udevadm", Package: "udev", Unpacked: true,
+		},
+		{
+			Name: "networkmanager-restarts", Feature: SurvivesNetworkManager,
+			Meaning: "NetworkManager restarts, which runs beside udev with Debian's configuration",
+			Program: "/usr/sbin/NetworkManager", Package: "network-manager", Unpacked: true,
+		},
+		{
+			Name: "firewalld-reloads", Feature: SurvivesFirewalld,
+			Meaning: "`firewall-cmd --reload` with firewalld, whose zone accepts everything",
+			Program: "/usr/sbin/firewalld", Package: "firewalld", Unpacked: true,
+		},
+		{
+			Name: "ufw-reloads", Feature: SurvivesUFW,
+			Meaning: "`ufw reload` with ufw, whose policies accept everything",
+			Program: "/usr/sbin/ufw", Package: "ufw", Unpacked: true,
 		},
 	}
 }

@@ -41,6 +41,12 @@ const (
 	SurvivesStrictARP     Feature = "SurvivesStrictARP"
 	SurvivesUdev          Feature = "SurvivesUdev"
 
+	SurvivesIptables       Feature = "SurvivesIptables"
+	SurvivesOtherAgents    Feature = "SurvivesOtherAgents"
+	SurvivesNetworkManager Feature = "SurvivesNetworkManager"
+	SurvivesFirewalld      Feature = "SurvivesFirewalld"
+	SurvivesUFW            Feature = "SurvivesUFW"
+
 	NodeIsolation    Feature = "NodeIsolation"
 	AddressIsolation Feature = "AddressIsolation"
 	MACIsolation     Feature = "MACIsolation"
@@ -52,7 +58,7 @@ const (
 func survivals() []Feature {
 	return []Feature{
 		SurvivesLinkFlap, SurvivesAddressChange, SurvivesNetworkd, SurvivesFirewall, SurvivesSysctls, SurvivesStrictARP,
-		SurvivesUdev,
+		SurvivesUdev, SurvivesIptables, SurvivesOtherAgents, SurvivesNetworkManager, SurvivesFirewalld, SurvivesUFW,
 	}
 }
 
@@ -163,6 +169,16 @@ func (f Feature) survival() string {
 		return "When kube-proxy sets strict ARP, pods go on," + restored
 	case SurvivesUdev:
 		return "When udev sets the MACs of a node's links, pods go on," + restored
+	case SurvivesIptables:
+		return "When somebody flushes all rules of iptables, pods go on," + restored
+	case SurvivesOtherAgents:
+		return "When the agent of another plugin removes rules and routes that it does not know, pods go on," + restored
+	case SurvivesNetworkManager:
+		return "When NetworkManager manages the links that a plugin makes, pods go on," + restored
+	case SurvivesFirewalld:
+		return "When firewalld is reloaded, pods go on," + restored
+	case SurvivesUFW:
+		return "When ufw is reloaded, pods go on," + restored
 	}
 	return ""
 }

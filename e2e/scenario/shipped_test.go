@@ -3,6 +3,7 @@ package scenario_test
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,13 +46,17 @@ func TestShipped(t *testing.T) {
 // TestShippedServices checks that scenarios with services are not in the profiles below kubernetes, and that each of
 // their probes says whom the far end must see: services that work with the wrong source break policies and logs.
 func TestShippedServices(t *testing.T) {
+	known := slices.Concat(scenario.ProfileKubernetes.Features(), scenario.ProfileProduction.Features())
 	for _, s := range shipped(t) {
 		if len(s.Services) == 0 {
 			continue
 		}
-		if !scenario.ProfileKubernetes.Core(s) || scenario.ProfileUnderlay.Core(s) {
-			t.Errorf("%s: got features %v, want those of profile kubernetes and not of underlay alone", s.File,
-				s.Features)
+		beyond := slices.DeleteFunc(slices.Clone(s.Features), func(f scenario.Feature) bool {
+			return slices.Contains(known, f)
+		})
+		if len(beyond) > 0 || scenario.ProfileUnderlay.Core(s) {
+			t.Errorf("%s: got features %v, want those of profiles kubernetes and production, and not of underlay alone",
+				s.File, s.Features)
 		}
 		for _, step := range s.Steps {
 			if p := step.Probe; p != nil && p.Protocol != "icmp" && p.Source == "" {

@@ -17,7 +17,8 @@ const kernelThread = 0x00200000
 // maxCommandLine is the number of bytes of a command line that are shown.
 const maxCommandLine = 200
 
-// takeProcesses reads every process except the calling one and kernel threads.
+// takeProcesses reads every process except the calling one, kernel threads, and those in another root directory, which
+// are containers or the lab's own programs.
 func takeProcesses() ([]object, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -26,7 +27,7 @@ func takeProcesses() ([]object, error) {
 	var objects []object
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || pid == os.Getpid() {
+		if err != nil || pid == os.Getpid() || isElsewhere("/proc/"+entry.Name()) {
 			continue
 		}
 		item, ok, err := takeProcess("/proc/" + entry.Name())
@@ -42,6 +43,16 @@ func takeProcesses() ([]object, error) {
 		}
 	}
 	return objects, nil
+}
+
+// isElsewhere reports whether a process has another root directory than this one.
+func isElsewhere(dir string) bool {
+	root, err := os.Stat(dir + "/root")
+	if err != nil {
+		return false // it ended, or it is somebody else's
+	}
+	own, err := os.Stat("/")
+	return err == nil && !os.SameFile(root, own)
 }
 
 // takeProcess reads the process of a directory below /proc, unless it is a kernel thread.

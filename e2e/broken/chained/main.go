@@ -215,14 +215,17 @@ func faults() map[string]fault {
 		// I04: removes the rules of others from FORWARD.
 		"empties-forward": {add: emptyForward},
 		// I06: something that pods need is made once, and an event of the node ends it; CHECK does not look at it.
-		"rule-once":     {add: routeByRule},
-		"mark-once":     {add: routeByMark},
-		"way-out-once":  {add: leaveByTable, del: forgetRules},
+		"rule-once":    {add: routeByRule},
+		"mark-once":    {add: routeByMark},
+		"way-out-once": {add: leaveByTable, del: forgetRules},
+		// I17, I15: the same marks in a table of iptables; I16: pods are accepted in a chain of ufw.
+		"iptables-once":  {add: routeByIptablesMark},
+		"accepts-in-ufw": {add: acceptInUFW},
 		"uplink-source": {add: routeFromUplink},
 		// I06: CHECK looks, and nobody restores; or ADD restores too much.
 		"rule-checked": {add: routeByRule, check: missesRule},
 		"rule-twice":   {add: routeByRuleAgain, check: missesRule},
-		// J05: the pod's permanent neighbour has a MAC of the node's end that udev changes.
+		// J05, I14: the pod's permanent neighbour has a MAC of the node's end that udev changes.
 		"pins-node-mac": {add: pinNodeMAC},
 	}
 }

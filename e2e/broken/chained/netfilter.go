@@ -18,6 +18,7 @@ import (
 // chain is a chain of this plugin's table in a namespace. Its rules are for IPv4, unless it is for IPv6. Its name is
 // "chain" unless it has one.
 type chain struct {
+	table    string // empty means broken
 	name     string
 	kind     nftables.ChainType
 	hook     *nftables.ChainHook
@@ -35,7 +36,7 @@ func (ch chain) install(parts ...[]expr.Any) error {
 	if ch.ipv6 {
 		family = nftables.TableFamilyIPv6
 	}
-	table := conn.AddTable(&nftables.Table{Name: "broken", Family: family})
+	table := conn.AddTable(&nftables.Table{Name: cmp.Or(ch.table, "broken"), Family: family})
 	added := conn.AddChain(&nftables.Chain{
 		Name: cmp.Or(ch.name, "chain"), Table: table, Type: ch.kind, Hooknum: ch.hook, Priority: ch.priority,
 	})

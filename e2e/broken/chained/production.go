@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/google/nftables"
@@ -107,29 +108,65 @@ func routeByRuleAgain(c *call) error {
 }
 
 // routeByMark routes to the pods by a mark that a chain sets. Rule and chain are made with the first ADD.
-func routeByMark(c *call) error {
+func routeByMark(c *call) error { return routeByMarkOf(c, chain{name: "in"}, chain{name: "out"}) }
+
+// routeByIptablesMark does the same with chains of iptables.
+func routeByIptablesMark(c *call) error {
+	return routeByMarkOf(c, chain{table: "mangle", name: "PREROUTING"}, chain{table: "mangle", name: "OUTPUT"})
+}
+
+func routeByMarkOf(c *call, in, out chain) error {
 	if err := changeRoutes(c, func(r *netlink.Route) { r.Table = podTable }); err != nil {
 		return err
 	}
+	in.kind, in.hook, in.priority = nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle
+	out.kind, out.hook, out.priority = nftables.ChainTypeRoute, nftables.ChainHookOutput, nftables.ChainPriorityMangle
 	return once("mark", func() error {
 		rule := ruleTo(podTable, 100)
 		rule.Mark = podMark
 		if err := netlink.RuleAdd(rule); err != nil {
 			return err
 		}
-		mark := []expr.Any{
-			&expr.Immediate{Register: 1, Data: []byte{podMark, 0, 0, 0}},
-			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+		return errors.Join(in.install(setMark()), out.install(setMark()))
+	})
+}
+
+// setMark returns what gives a packet podMark.
+func setMark() []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: []byte{podMark, 0, 0, 0}},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
+// acceptInUFW drops what the node forwards and what no chain of ufw marks. Nothing happens on a node without ufw.
+func acceptInUFW(*call) error {
+	return once("ufw", func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
 		}
-		in := chain{
-			name: "in", kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting,
-			priority: nftables.ChainPriorityMangle,
+		chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
+		if err != nil {
+			return err
 		}
-		out := chain{
-			name: "out", kind: nftables.ChainTypeRoute, hook: nftables.ChainHookOutput,
-			priority: nftables.ChainPriorityMangle,
+		i := slices.IndexFunc(chains, func(c *nftables.Chain) bool { return c.Name == "ufw-before-forward" })
+		if i < 0 {
+			return nil
 		}
-		return errors.Join(in.install(mark), out.install(mark))
+		conn.InsertRule(&nftables.Rule{Table: chains[i].Table, Chain: chains[i], Exprs: setMark()})
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+		last := chain{
+			kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
+			priority: nftables.ChainPriorityRef(*nftables.ChainPriorityFilter + 10),
+		}
+		return last.install([]expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{podMark, 0, 0, 0}},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		})
 	})
 }
 

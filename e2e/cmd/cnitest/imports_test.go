@@ -72,8 +72,8 @@ func goList(t *testing.T, args ...string) []string {
 func layers() [][]string {
 	return [][]string{
 		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/lostthread", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
-		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/event", "lab/kubernetes", "internal/program", "internal/throttle"},
-		{"expectation", "fault", "target", "witness", "internal/offer"},
+		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/debian", "lab/kubernetes", "internal/program", "internal/throttle"},
+		{"expectation", "fault", "target", "witness", "internal/offer", "lab/event", "lab/kubeproxy"},
 		{"agent"},
 		{"cluster"},
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},

@@ -12,7 +12,6 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
-	"github.com/cnitest/cnitest/e2e/service"
 	"github.com/cnitest/cnitest/scenarios"
 )
 
@@ -48,7 +47,7 @@ func newManCommand() *cobra.Command {
 func completeValues(root *cobra.Command) {
 	values := map[string][]string{
 		"profile": texts(scenario.Profiles()), "features": append(texts(scenario.Features()), "all"),
-		"backend": {netnsBackend, criBackend, sshBackend, kindBackend}, "dataplane": {service.Nftables, service.Iptables},
+		"backend": {netnsBackend, criBackend, sshBackend, kindBackend}, "dataplane": dataplanes(),
 		"uplink-kind": {"veth", "bridge", "dummy", "vlan"},
 	}
 	for _, cmd := range root.Commands() {

@@ -24,6 +24,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/lab/kubeproxy"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
@@ -236,14 +237,16 @@ func labFailure(r *report.Report) error {
 		len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
+func dataplanes() []string { return []string{service.Nftables, service.Iptables, kubeproxy.Dataplane} }
+
 // check checks the flags, by themselves and for a network.
 func (f *runFlags) check(list *conflist.File) error {
 	switch {
 	case !slices.Contains([]string{netnsBackend, criBackend, sshBackend, kindBackend}, f.backend):
 		return fmt.Errorf("--backend %q: want %s, %s, %s or %s", f.backend, netnsBackend, criBackend, sshBackend,
 			kindBackend)
-	case f.dataplane != service.Nftables && f.dataplane != service.Iptables:
-		return fmt.Errorf("--dataplane %q: want %s or %s", f.dataplane, service.Nftables, service.Iptables)
+	case !slices.Contains(dataplanes(), f.dataplane):
+		return fmt.Errorf("--dataplane %q: want %s", f.dataplane, strings.Join(dataplanes(), " or "))
 	case f.workers < 0:
 		return fmt.Errorf("--workers %d: want 1 or more, or 0 for four for each processor", f.workers)
 	case f.repeat < 1:

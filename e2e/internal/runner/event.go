@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/lab/debian"
 	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/probe"
@@ -74,7 +75,7 @@ func (r *Runner) remember(ctx context.Context, node *cluster.Node, names []strin
 	}
 	r.events.others[node.Name] = others
 	if err := node.Agent.RememberNode(ctx, event.Config{
-		Uplink: node.Uplink, Others: others, Events: names,
+		Uplink: node.Uplink, Others: others, Events: names, Programs: debian.Dir(),
 	}); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/lab/debian"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
 )
@@ -127,7 +128,10 @@ func (l *libcni) program(ctx context.Context) error {
 			seen = append(seen, l.seenFrom(node, s))
 		}
 		group.Go(func() error {
-			args := agent.ServicesArgs{Options: service.Options{Dataplane: l.config.Dataplane}, Services: seen}
+			args := agent.ServicesArgs{
+				Options: service.Options{Dataplane: l.config.Dataplane}, Services: seen,
+				Programs: node.BinDirs[0], Root: debian.Dir(),
+			}
 			if err := node.Agent.Services(ctx, args); err != nil {
 				return fmt.Errorf("%s: services: %w", node.Name, err)
 			}

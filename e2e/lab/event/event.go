@@ -17,6 +17,8 @@ import (
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/lab/debian"
 )
 
 // Config describes the node.
@@ -28,6 +30,8 @@ type Config struct {
 	Others []netip.Addr `json:"others,omitempty"`
 	// Events are those that will happen. Programs that they need start with Remember, and run until the node ends.
 	Events []string `json:"events,omitempty"`
+	// Programs is the root directory of Debian's programs (debian.Dir), on the node.
+	Programs string `json:"programs,omitempty"`
 }
 
 // Node is a node that knows what belongs to it. It must not be used concurrently.
@@ -37,31 +41,42 @@ type Node struct {
 	routes    []netlink.Route
 	undo      []func() error // what Undo has to do, the last one first
 	networkd  *networkd      // nil unless it will restart
+	debian    map[string]*debian.Root
 }
 
 // Remember returns a node to which belongs what its uplink has now: the addresses, except those that the kernel makes,
 // and the routes of the main table. It must be called before anybody else adds something.
 func Remember(c Config) (*Node, error) {
-	n := &Node{config: c}
+	n := &Node{config: c, debian: map[string]*debian.Root{}}
 	if err := n.remember(); err != nil {
 		return nil, err
 	}
-	if !slices.Contains(c.Events, NetworkdRestarts) {
-		return n, nil
-	}
 	var err error
-	if n.networkd, err = startNetworkd(n); err != nil {
-		return nil, err
+	if slices.Contains(c.Events, NetworkdRestarts) {
+		n.networkd, err = startNetworkd(n)
 	}
-	return n, n.remember()
+	if err == nil {
+		err = n.startServices()
+	}
+	if err == nil {
+		err = n.remember()
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
 }
 
 // Close ends the programs that Remember started.
 func (n *Node) Close() error {
-	if n.networkd == nil {
-		return nil
+	var errs []error
+	if n.networkd != nil {
+		errs = append(errs, n.networkd.stop())
 	}
-	return n.networkd.stop()
+	for _, d := range n.debian {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // remember records what the uplink has.
@@ -95,7 +110,7 @@ func (n *Node) Happen(name string) error {
 }
 
 func events() map[string]func(*Node) error {
-	return map[string]func(*Node) error{
+	all := map[string]func(*Node) error{
 		UplinkFlaps:           (*Node).flap,
 		AddressesChange:       (*Node).changeAddresses,
 		RulesAndRoutesRemoved: (*Node).removeForeign,
@@ -104,7 +119,13 @@ func events() map[string]func(*Node) error {
 		SysctlsApplied:        (*Node).applySysctls,
 		StrictARP:             (*Node).setStrictARP,
 		MACsSet:               (*Node).setMACs,
+		IptablesFlushed:       (*Node).flushIptables,
+		OtherAgentCleans:      (*Node).cleanAsAgent,
 	}
+	for name := range services() {
+		all[name] = serve(name)
+	}
+	return all
 }
 
 // Names returns the names of all events, sorted.
@@ -141,6 +162,18 @@ const (
 	StrictARP = "strict-arp"
 	// MACsSet gives new MACs to links whose MAC is random, as udev does with MACAddressPolicy=persistent.
 	MACsSet = "macs-set"
+	// IptablesFlushed is `iptables -F` and `ip6tables -F` for each table.
+	IptablesFlushed = "iptables-flushed"
+	// OtherAgentCleans is the agent of another plugin that removes what it does not know.
+	OtherAgentCleans = "other-agent-cleans"
+	// UdevTriggered is `udevadm trigger` with a real udev, which gave links other MACs when they appeared.
+	UdevTriggered = "udev-triggered"
+	// NetworkManagerRestarts restarts a NetworkManager with Debian's configuration.
+	NetworkManagerRestarts = "networkmanager-restarts"
+	// FirewalldReloads is `firewall-cmd --reload` with a real firewalld.
+	FirewalldReloads = "firewalld-reloads"
+	// UFWReloads is `ufw reload` with a real ufw.
+	UFWReloads = "ufw-reloads"
 )
 
 // uplink returns the link.

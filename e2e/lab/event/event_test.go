@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e/internal/lostthread"
+	"github.com/cnitest/cnitest/e2e/lab/debian"
 	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -54,6 +55,7 @@ func inNode(t *testing.T, f func(t *testing.T, n *event.Node), events ...string)
 		add(t, &netlink.Route{LinkIndex: uplink.Attrs().Index, Gw: net.IP{192, 168, 0, 1}})
 		n, err := event.Remember(event.Config{
 			Uplink: "eno1", Others: []netip.Addr{netip.MustParseAddr("192.168.255.253")}, Events: events,
+			Programs: debian.Dir(),
 		})
 		if err != nil {
 			t.Error(err)

@@ -59,3 +59,85 @@ func (n *Node) flushRuleset() error {
 	connection.FlushRuleset()
 	return connection.Flush()
 }
+
+// iptablesTables are the tables of iptables, which are those of nf_tables with the same names.
+var iptablesTables = []string{"filter", "nat", "mangle", "raw", "security"}
+
+// flushIptables removes the rules from all chains of the tables of iptables, as `iptables -F` does for one, and leaves
+// chains and policies.
+func (n *Node) flushIptables() error {
+	connection, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	chains, err := connection.ListChains()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	for _, c := range chains {
+		isIP := c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyIPv6
+		if isIP && slices.Contains(iptablesTables, c.Table.Name) {
+			connection.FlushChain(c)
+		}
+	}
+	return connection.Flush()
+}
+
+// What another plugin's agent takes for its own: rules of these priorities, as those of amazon's ipamd, and routes of
+// these tables, as Calico's routeTableRanges.
+const (
+	firstTaken, lastTaken = 512, 1536
+	lastTakenTable        = 250
+)
+
+// cleanAsAgent removes what another plugin's agent does not know: rules of its priorities, routes in its tables, and
+// the main table's routes to single addresses through other links than the uplink and loopback.
+func (n *Node) cleanAsAgent() error {
+	uplink, err := n.uplink()
+	if err != nil {
+		return err
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rules, err := netlinksafe.RuleList(family)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if r.Priority < firstTaken || r.Priority > lastTaken {
+				continue
+			}
+			r.Family = family
+			if err := netlink.RuleDel(&r); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("rule %s: %w", r, err)
+			}
+		}
+		routes, err := netlinksafe.RouteListFiltered(family, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if !isTaken(r, uplink.Attrs().Index) {
+				continue
+			}
+			if err := netlink.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("route %s: %w", r, err)
+			}
+		}
+	}
+	return nil
+}
+
+// isTaken reports whether another plugin's agent takes a route for its own.
+func isTaken(r netlink.Route, uplink int) bool {
+	if r.Protocol == unix.RTPROT_KERNEL {
+		return false
+	}
+	if r.Table > 0 && r.Table <= lastTakenTable {
+		return true
+	}
+	if r.Table != unix.RT_TABLE_MAIN || r.LinkIndex == uplink || r.LinkIndex <= 1 || r.Dst == nil || r.Gw != nil {
+		return false
+	}
+	ones, bits := r.Dst.Mask.Size()
+	return ones == bits
+}
