@@ -6,9 +6,10 @@ BIN := bin
 ARTIFACTS := _artifacts
 # The modules of the repository, each with its go.mod.
 MODULES := . .ci/lint .ci/release .ci/vuln cri cri/1.7 kind/node-image kind/upstream plugin/ipamd/amazon plugin/ipamd/bench
-# Features that the chained plugins claim beyond their profile.
+# Features that the reference plugins claim beyond their profiles.
 comma := ,
-E2E_FLAGS = $(if $(findstring routed-eni,$(c)),,--features SecondInterface,Chaining$(if $(findstring veth-to-host,$(c)),$(comma)NodeIsolation))
+E2E_FLAGS = $(if $(findstring routed-eni,$(c)),--features SecondInterface$(comma)$(ISOLATION),--features SecondInterface,Chaining$(if $(findstring veth-to-host,$(c)),$(comma)NodeIsolation))
+ISOLATION := NodeIsolation,AddressIsolation,MACIsolation,VLANIsolation
 CONFLISTS := $(wildcard plugin/*/net.d/*.conflist)
 # For the conflist $(c): the directory of its report, and the profile that its plugin must pass.
 report = $(word 2,$(subst /, ,$(c)))/$(basename $(notdir $(c)))

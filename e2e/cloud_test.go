@@ -88,10 +88,20 @@ func daemons() []control {
 			"daemon-restart": pass(), "daemon-down-at-add": pass(), "daemon-down-at-del": pass(),
 			"daemon-hangs":             pass(),
 			"daemon-dies-before-reply": pass(), "daemon-address-cooling": pass(),
-			"daemon-late-add": pass(), "daemon-late-del": pass(),
+			"daemon-late-add": pass(), "daemon-late-del": pass(), "hostile-reaches-daemon": pass(),
 		}},
 		withLedger("another daemon", "", passes("daemon-restart", "daemon-down-at-add", "daemon-down-at-del",
-			"daemon-hangs", "daemon-dies-before-reply", "daemon-late-add", "daemon-late-del")),
+			"daemon-hangs", "daemon-dies-before-reply", "daemon-late-add", "daemon-late-del",
+			"hostile-reaches-daemon")),
+		withLedger("a daemon that listens everywhere", "open-port", map[string]expected{
+			"hostile-reaches-daemon": fail("pod/evil reaches the daemon ledger of node/a at 10.23.0.1:7979"),
+		}),
+		withLedger("a daemon that every user may ask", "open-socket", map[string]expected{
+			"hostile-reaches-daemon": fail("/run/ledger/ledger.sock keeps a connection of the user nobody"),
+		}),
+		withLedger("a daemon whose state every user may change", "open-file", map[string]expected{
+			"hostile-reaches-daemon": fail("every user may change what the daemon ledger keeps: /var/lib/ledger/state.json"),
+		}),
 		withLedger("a daemon that knows pods by their names", "by-pod-name", map[string]expected{
 			"daemon-late-del": fail("pod/extra: ADD gave 10.23.0.2, which pod/new has"),
 		}),

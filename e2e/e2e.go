@@ -63,7 +63,7 @@ type Options struct {
 	// Plugins are then called at no later one, and not with verbs that came later.
 	CNIVersion string
 	// Target describes what each node runs beside the plugins, such as a daemon, and the cloud that the nodes are in;
-	// nil means neither. A daemon claims the feature DaemonRestart, a cloud the feature CloudENIs.
+	// nil means neither. A daemon claims the features DaemonRestart and DaemonIsolation, a cloud CloudENIs.
 	Target *target.Target
 
 	Select  Selection
@@ -306,7 +306,7 @@ func (o *Options) claimTarget() {
 	}
 	o.Claims = slices.Clone(o.Claims)
 	if o.Target.Daemon != nil {
-		o.Claims = append(o.Claims, scenario.DaemonRestart)
+		o.Claims = append(o.Claims, scenario.DaemonRestart, scenario.DaemonIsolation)
 	}
 	if o.Target.Cloud != nil {
 		o.Claims = append(o.Claims, scenario.CloudENIs)

@@ -20,6 +20,15 @@ func faultyHostile() []control {
 			"hostile-takes-mac":        fail("which pod/evil sent with the MAC of pod/right"),
 			"hostile-tags-frames":      fail("which pod/evil sent with a VLAN tag"),
 		}},
+		{
+			name: "hostile pods of a cloud that nobody checks", chain: []string{routedENI},
+			target: ipamd(plenty(), "--check-sources=false"), want: map[string]expected{
+				"hostile-spoofs":           fail("pod/victim got a packet from 10.0.0."),
+				"hostile-spoofs-to-node":   fail("node/a got a packet from 10.0.0."),
+				"hostile-reaches-loopback": fail("which pod/evil sent to the loopback of its node"),
+				"hostile-reaches-metadata": fail("pod/evil reaches the metadata service of node/a"),
+			},
+		},
 	}
 }
 
@@ -38,6 +47,12 @@ func hostile() []control {
 			name:  "hostile pods with a guarded veth",
 			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
 			want:  passes("hostile-spoofs-to-node", "hostile-reaches-loopback", "hostile-floods-neighbours"),
+		},
+		{
+			name: "hostile pods of a cloud", chain: []string{routedENI},
+			target: ipamd(plenty(), "--pod-metadata=false"),
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-reaches-loopback",
+				"hostile-reaches-metadata", "second-interface", "several-networks-replies"),
 		},
 	}
 }

@@ -69,11 +69,12 @@ func phaseOf(method string) string {
 	case "Trace", "ExplainCNI", "MeasureCNI":
 		return timing.Traced
 	case "Probe", "StartFlow", "StopFlow", "StartCapture", "StopCapture", "Load", "Listen", "Unlisten",
-		"Attack", "StartTrap", "StopTrap", "KnownNeighbours":
+		"Attack", "StartTrap", "StopTrap", "KnownNeighbours", "Reach":
 		return timing.Traffic
 	case "Snapshot", "Disk":
 		return timing.Snapshot
-	case "StartDaemon", "StopDaemon", "KillDaemon", "FreezeDaemon", "DoomDaemon", "DelayDaemon", "DeliverDaemon":
+	case "StartDaemon", "StopDaemon", "KillDaemon", "FreezeDaemon", "DoomDaemon", "DelayDaemon", "DeliverDaemon",
+		"Exposure":
 		return timing.Daemons
 	case "Hello", "InstallStubs", "CreateNamespace", "RemoveNamespace", "AddLink", "SetSysctls":
 		return timing.Lab

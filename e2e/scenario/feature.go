@@ -51,6 +51,9 @@ const (
 	AddressIsolation Feature = "AddressIsolation"
 	MACIsolation     Feature = "MACIsolation"
 	VLANIsolation    Feature = "VLANIsolation"
+
+	DaemonIsolation   Feature = "DaemonIsolation"
+	MetadataIsolation Feature = "MetadataIsolation"
 )
 
 // survivals returns the features that are about what happens to nodes in production. Each claims the same: pods go on,
@@ -70,7 +73,7 @@ func Features() []Feature {
 		UnderlayGroups,
 		Capabilities, DHCP, SeveralNetworks, GivenDevices,
 		Upgrade,
-		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation,
+		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation, DaemonIsolation, MetadataIsolation,
 	}, survivals()...)
 }
 
@@ -146,6 +149,10 @@ func (f Feature) isolation() string {
 		return "A hostile pod cannot send with the MAC of another pod."
 	case VLANIsolation:
 		return "What a hostile pod sends with a VLAN tag reaches nobody."
+	case DaemonIsolation:
+		return "Nobody but root reaches the plugin's daemon and its files, and no pod does over the network."
+	case MetadataIsolation:
+		return "No pod reaches the metadata service of its node's cloud, which gives out the node's credentials."
 	}
 	return ""
 }

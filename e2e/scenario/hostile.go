@@ -39,12 +39,19 @@ const (
 	HostileFlood = "flood-neighbours"
 	// HostileRouter advertises itself as a router of a prefix; its node To must get no address and no default route.
 	HostileRouter = "advertise"
+	// HostileDaemon connects to each TCP port on which the daemon of its node listens, except for those that its target
+	// has as open; none may accept. Nor may the daemon's sockets keep a connection of a user of the node who is nobody,
+	// or its files be such that every user can change them.
+	HostileDaemon = "reach-daemon"
+	// HostileMetadata connects to the metadata service of its node's cloud, which must not accept.
+	HostileMetadata = "reach-metadata"
 )
 
 // HostileDeeds returns the values of Hostile.Does in the order of lists.
 func HostileDeeds() []string {
 	return []string{
 		HostileSpoof, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback, HostileFlood, HostileRouter,
+		HostileDaemon, HostileMetadata,
 	}
 }
 
@@ -59,8 +66,13 @@ func (h Hostile) String() string {
 
 // onlyToNode reports whether a deed is about the node of the pod.
 func (h Hostile) onlyToNode() bool {
-	return slices.Contains([]string{HostileLoopback, HostileFlood, HostileRouter}, h.Does)
+	return slices.Contains([]string{
+		HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
+	}, h.Does)
 }
+
+// sends reports whether a deed is one by frames that harm whoever is there.
+func (h Hostile) sends() bool { return h.Does != HostileDaemon && h.Does != HostileMetadata }
 
 // pretends reports whether a deed is one in the name of another place.
 func (h Hostile) pretends() bool {
@@ -114,6 +126,10 @@ func (t *stepChecker) hostileTo(path string, h Hostile, pod, to Place) {
 	case to.Kind == NodePlace && !own:
 		t.wrong(path+".to", "%s runs on node/%s, got %s; another node is a machine on the underlay, write host/lan",
 			pod, t.pods[pod.Name].Node, to)
+	case h.Does == HostileDaemon:
+		t.test(DaemonIsolation, path)
+	case h.Does == HostileMetadata:
+		t.test(MetadataIsolation, path)
 	case own:
 		t.test(NodeIsolation, path)
 	case h.Does == HostileMAC:

@@ -100,7 +100,7 @@ func (t *stepChecker) claims() {
 	seen := []Feature{
 		PodToPod, HostToPod, CrossNode, External, NodeIntegrity, SecondInterface, Chaining, PodToService,
 		NodePort, Hairpin, SeveralNetworks, DaemonRestart, CloudENIs, Upgrade,
-		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation,
+		NodeIsolation, AddressIsolation, MACIsolation, VLANIsolation, DaemonIsolation, MetadataIsolation,
 	}
 	seen = append(seen, survivals()...)
 	for i, f := range t.Features {

@@ -216,7 +216,11 @@ func verbsOfMachines() []verb {
 			text:   func(s Step) string { return s.Hostile.String() },
 			check:  func(c *stepChecker, path string, s Step) { c.hostile(path+".hostile", *s.Hostile) },
 			places: func(s Step) []string { return []string{s.Hostile.As, s.Hostile.To} },
-			needs:  func(n *Needs, _ Step) { n.Hostile = true },
+			needs: func(n *Needs, s Step) {
+				n.Daemon = n.Daemon || s.Hostile.Does == HostileDaemon
+				n.Cloud = n.Cloud || s.Hostile.Does == HostileMetadata
+				n.Hostile = n.Hostile || s.Hostile.sends()
+			},
 		},
 		{
 			name: "wait", set: func(s Step) bool {

@@ -46,6 +46,8 @@ type KernelConfig struct {
 	Enabled      bool   `yaml:"enabled"`
 	ExternalSNAT bool   `yaml:"externalSNAT"`
 	NodePorts    bool   `yaml:"nodePorts"`
+	CheckSources bool   `yaml:"checkSources"`
+	PodMetadata  bool   `yaml:"podMetadata"`
 	Mark         uint32 `yaml:"mark"`
 	VethPrefix   string `yaml:"vethPrefix"`
 	MTU          int    `yaml:"mtu"`
@@ -75,8 +77,10 @@ func defaults(getenv func(string) string) (Config, error) {
 		Introspection: "/run/ipamd/introspection.sock", LogLevel: "info", IPFamily: ipv4, Cooling: 30 * time.Second,
 		Reconcile: time.Minute,
 		Metadata:  MetadataConfig{Endpoint: "http://169.254.169.254"},
-		Kernel:    KernelConfig{Enabled: true, NodePorts: true, Mark: 0x80, VethPrefix: "eni"},
-		Cloud:     cloudMetadata, EC2: EC2Config{WarmENITarget: 1},
+		Kernel: KernelConfig{
+			Enabled: true, NodePorts: true, CheckSources: true, PodMetadata: true, Mark: 0x80, VethPrefix: "eni",
+		},
+		Cloud: cloudMetadata, EC2: EC2Config{WarmENITarget: 1},
 	}
 	var errs []error
 	for name, target := range map[string]*int{
@@ -120,6 +124,10 @@ func (c *Config) addFlags(flags *pflag.FlagSet) {
 		"something outside the node translates the source addresses of packets that leave the VPC")
 	flags.BoolVar(&c.Kernel.NodePorts, "node-ports", c.Kernel.NodePorts,
 		"make node ports work for pods on secondary ENIs")
+	flags.BoolVar(&c.Kernel.CheckSources, "check-sources", c.Kernel.CheckSources,
+		"drop what pods send with another source address than their own, or to the node's loopback")
+	flags.BoolVar(&c.Kernel.PodMetadata, "pod-metadata", c.Kernel.PodMetadata,
+		"let pods reach the instance metadata service")
 	flags.Uint32Var(&c.Kernel.Mark, "mark", c.Kernel.Mark, "the `bit` that marks connections of the primary ENI")
 	flags.StringVar(&c.Kernel.VethPrefix, "veth-prefix", c.Kernel.VethPrefix,
 		"beginning of the names of pods' links on the node; the same as in the plugin's configuration")

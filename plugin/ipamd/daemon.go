@@ -127,6 +127,7 @@ func (d *daemon) run(ctx context.Context) error {
 		k := d.cfg.Kernel
 		d.node = eni.New(eni.Options{
 			Namespace: ns, ExternalSNAT: k.ExternalSNAT, NodePorts: k.NodePorts, Mark: k.Mark,
+			CheckSources: k.CheckSources, NoMetadata: !k.PodMetadata,
 			VethPrefix: k.VethPrefix, MTU: k.MTU,
 		})
 	}

@@ -159,8 +159,13 @@ func (a *addition) plan(e entry, given allocation) (attachment, error) {
 	}
 	id := identity{e.Attachment}
 	state.Veth, state.Alias = id.veth(a.conf.VethPrefix, mtu), id.alias()
-	state.Metric, err = freeMetric(a.pod, state)
-	return state, err
+	if state.Metric, err = freeMetric(a.pod, state); err != nil {
+		return state, err
+	}
+	if others := state.Metric - firstMetric(state); others > 0 {
+		state.PodTable = priorityFrom + others
+	}
+	return state, nil
 }
 
 // connect makes everything that the record names.

@@ -223,13 +223,17 @@ func TestAdd_second_interface(t *testing.T) {
 	l.start()
 	p := l.pod("p")
 	l.mustAdd(p)
-	before := lines(stateOf(t, p.ns), "route")
+	routing := func() string { return lines(stateOf(t, p.ns), "route", "1536:") }
+	before := routing()
 	c := l.addCall(p, nil)
 	c.IfName = "net1"
 	out, err := l.run(c)
 	wantError(t, err, "")
-	want := "route 169.254.1.1 dev net1 scope link metric 1\nroute default via 169.254.1.1 dev net1 metric 1\n"
-	if diff := cmp.Diff(want, added(before, lines(stateOf(t, p.ns), "route"))); diff != "" {
+	// What has the address of net1 as its source leaves by net1.
+	want := "route 169.254.1.1 dev net1 scope link metric 1\nroute 169.254.1.1 dev net1 table eni-1536 scope link\n" +
+		"route default via 169.254.1.1 dev net1 metric 1\nroute default via 169.254.1.1 dev net1 table eni-1536\n" +
+		"1536:\tfrom 10.0.97.30 lookup eni-1536\n"
+	if diff := cmp.Diff(want, added(before, routing())); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if !strings.Contains(out, `"priority": 1`) {
@@ -241,7 +245,7 @@ func TestAdd_second_interface(t *testing.T) {
 			Stdin: l.conf(map[string]any{"prevResult": json.RawMessage(out)}),
 		}), "")
 	}
-	if diff := cmp.Diff(before, lines(stateOf(t, p.ns), "route")); diff != "" {
+	if diff := cmp.Diff(before, routing()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	wantError(t, l.check(p, nil), "")

@@ -34,6 +34,9 @@ type attachment struct {
 	Table int `json:"table"`
 	// Metric of the pod's routes, above the metric of routes over other links to the same destinations.
 	Metric int `json:"metric"`
+	// PodTable is the routing table of the pod for what it sends with this address, if another interface has the
+	// preferred routes; else 0.
+	PodTable int `json:"podTable,omitempty"`
 }
 
 type (

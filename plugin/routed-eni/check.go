@@ -70,8 +70,8 @@ type checker struct {
 
 func (c *checker) run() error {
 	for _, check := range []func() error{
-		c.checkHostLink, c.checkHostSysctls, c.checkPodLink, c.checkAddresses, c.checkPodRoutes, c.checkNeighbour,
-		c.checkHostRoute, c.checkHostRules, c.checkDaemon,
+		c.checkHostLink, c.checkHostSysctls, c.checkPodLink, c.checkAddresses, c.checkPodRoutes, c.checkPodRule,
+		c.checkNeighbour, c.checkHostRoute, c.checkHostRules, c.checkDaemon,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -215,6 +215,33 @@ func lists(routes []*types.Route, dst netip.Prefix) bool {
 		listed, ok := netipx.FromStdIPNet(&r.Dst)
 		return ok && listed == dst
 	})
+}
+
+// checkPodRule looks for the rule of an interface that has not the preferred routes, and for the default route of its
+// table.
+func (c *checker) checkPodRule() error {
+	state := c.entry.State
+	if state.PodTable == 0 {
+		return nil
+	}
+	rules, err := c.pod.Rules()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(rules, state.podRule().Matches) {
+		return fmt.Errorf("rule %s of the pod is missing", state.podRule())
+	}
+	routes, err := c.pod.AllRoutes()
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(routes, func(r netlink.Route) bool {
+		dst, ok := kernel.Destination(r)
+		return ok && dst.Bits() == 0 && r.Table == state.PodTable && r.LinkIndex == c.podLink.Attrs().Index
+	}) {
+		return fmt.Errorf("default route in table %d of the pod is missing", state.PodTable)
+	}
+	return nil
 }
 
 func (c *checker) checkNeighbour() error {

@@ -72,8 +72,13 @@ func clearNode(host *kernel.Namespace, conf *config, args *skel.CmdArgs) (known 
 	if err := record.UnlessCorrupt(err); err != nil {
 		return false, err
 	}
-	if err := removeUnrecorded(host, s, a, identity{a}.name(conf.VethPrefix),
-		fromPrevResult(conf, args.IfName)...); err != nil {
+	had := fromPrevResult(conf, args.IfName)
+	for _, ip := range had {
+		if err := forgetInPod(host, args.Netns, ip); err != nil {
+			return false, err
+		}
+	}
+	if err := removeUnrecorded(host, s, a, identity{a}.name(conf.VethPrefix), had...); err != nil {
 		return false, err
 	}
 	return false, s.Remove(a) // a record that cannot be read

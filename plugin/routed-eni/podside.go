@@ -14,6 +14,7 @@ import (
 
 	"github.com/cnitest/cnitest/plugin/internal/chain"
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/verb"
 )
 
 const (
@@ -47,14 +48,55 @@ func freeMetric(pod *kernel.Namespace, a attachment) (int, error) {
 			taken[r.Priority] = true
 		}
 	}
-	metric := 0
-	if a.isIPv6() {
-		metric = ipv6Metric
-	}
+	metric := firstMetric(a)
 	for taken[metric] {
 		metric++
 	}
 	return metric, nil
+}
+
+// firstMetric returns the metric of the routes of a pod's first interface.
+func firstMetric(a attachment) int {
+	if a.isIPv6() {
+		return ipv6Metric
+	}
+	return 0
+}
+
+// podRule returns the rule in the pod by which what it sends with this address leaves by the interface that has it: the
+// node drops what arrives from another pod's interface, and the pod's reverse path filter what came by this one.
+func (a attachment) podRule() kernel.Rule { return fromRule(a.Address, a.PodTable) }
+
+// preferOwn gives the pod the rule and its table, if another interface has the preferred routes.
+func (a attachment) preferOwn(pod *kernel.Namespace, link int) error {
+	if a.PodTable == 0 {
+		return nil
+	}
+	gateway := &netlink.Route{Dst: netipx.AddrIPNet(a.gateway()), LinkIndex: link, Table: a.PodTable}
+	if !a.isIPv6() {
+		gateway.Scope = linkScope
+	}
+	for _, route := range []*netlink.Route{gateway, {
+		Dst: defaultDestination(a), Gw: a.gateway().AsSlice(), LinkIndex: link, Table: a.PodTable,
+	}} {
+		if err := pod.RouteReplace(route); err != nil {
+			return fmt.Errorf("in the pod: table %d: route to %s: %w", a.PodTable, route.Dst, err)
+		}
+	}
+	return pod.EnsureRule(a.podRule(), nil)
+}
+
+// forgetInPod removes the rule for an address from a pod that still exists. Its table goes with the link.
+func forgetInPod(host *kernel.Namespace, netns string, ip netip.Addr) error {
+	pod, err := verb.OpenPod(host, netns)
+	if err != nil {
+		return nil //nolint:nilerr // the pod is gone, and with it the rule
+	}
+	defer pod.Close()
+	if err := pod.DeleteRulesFor(fromRule(ip, 0)); err != nil {
+		return fmt.Errorf("in the pod: %w", err)
+	}
+	return nil
 }
 
 // podSysctls returns the sysctls of links on which IPv6 may be switched off. The kernel delivers a pod's packets to
@@ -108,6 +150,9 @@ func connectPod(pod *kernel.Namespace, a attachment) error {
 	}
 	if err := pod.RouteAdd(a.defaultRoute(index)); err != nil {
 		return fmt.Errorf("in the pod: default route: %w", err)
+	}
+	if err := a.preferOwn(pod, index); err != nil {
+		return err
 	}
 	return awaitLocal(pod, a.Address)
 }

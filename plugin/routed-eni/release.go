@@ -24,6 +24,9 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 // A runtime may delete an old attachment after its address was given to a new one.
 func detach(host *kernel.Namespace, s *store, e entry) error {
 	err := removeVeth(host, e.Attachment, e.State.Veth.Host)
+	if e.State.PodTable != 0 {
+		err = errors.Join(err, forgetInPod(host, e.State.Netns, e.State.Address))
+	}
 	newer, newerErr := hasNewerOwner(s, e)
 	if err = errors.Join(err, newerErr); newer || newerErr != nil {
 		return err

@@ -26,6 +26,9 @@ func faults() map[string]string {
 		"":               "nothing",
 		"by-pod-name":    "DEL releases what the pod of that name has, whichever container it is",
 		"never-collects": "GC releases nothing",
+		"open-port":      "others reach the daemon over TCP, at each address of the node",
+		"open-socket":    "every user may connect",
+		"open-file":      "every user may change the state",
 	}
 }
 
@@ -99,6 +102,14 @@ func (l *ledger) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l.fault == "open-port" {
+		if _, err := net.Listen("tcp4", ":7979"); err != nil {
+			return nil, err
+		}
+	}
+	if l.fault == "open-socket" {
+		return listener, os.Chmod(socket, 0o666)
+	}
 	return listener, os.Chmod(socket, 0o600)
 }
 
@@ -164,6 +175,11 @@ func (l *ledger) write() error {
 	}
 	if err := os.WriteFile(state+".new", data, 0o600); err != nil {
 		return err
+	}
+	if l.fault == "open-file" {
+		if err := os.Chmod(state+".new", 0o666); err != nil {
+			return err
+		}
 	}
 	return os.Rename(state+".new", state)
 }

@@ -30,6 +30,10 @@ func (r *Runner) hostile(ctx context.Context, h scenario.Hostile) error {
 		return err
 	}
 	switch h.Does {
+	case scenario.HostileDaemon:
+		return r.reachDaemon(ctx, a)
+	case scenario.HostileMetadata:
+		return a.reachMetadata(ctx)
 	case scenario.HostileClaim:
 		return r.claim(ctx, a)
 	case scenario.HostileFlood:

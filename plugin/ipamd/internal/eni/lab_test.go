@@ -148,7 +148,7 @@ func inventory() cloud.Inventory {
 }
 
 func (l *lab) options() Options {
-	return Options{Namespace: l.node, NodePorts: true, Mark: 0x80, VethPrefix: "eni", MTU: 1400}
+	return Options{Namespace: l.node, NodePorts: true, CheckSources: true, Mark: 0x80, VethPrefix: "eni", MTU: 1400}
 }
 
 // rules returns the node's rules as ip prints them.

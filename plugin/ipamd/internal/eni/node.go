@@ -34,6 +34,10 @@ type Options struct {
 	ExternalSNAT bool
 	// NodePorts makes replies of pods to connections that arrived on the primary ENI leave by it.
 	NodePorts bool
+	// CheckSources drops what pods send with another source than their own, or to the node's loopback.
+	CheckSources bool
+	// NoMetadata drops what pods send to the metadata service.
+	NoMetadata bool
 	// Mark is the bit that marks such connections. It must not be 0 if NodePorts is set.
 	Mark uint32
 	// VethPrefix is the prefix of the names of pods' links on the node.

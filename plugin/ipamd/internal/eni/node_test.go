@@ -59,7 +59,7 @@ func TestNode_Ensure(t *testing.T) {
 				seedRules("1024: from all fwmark 0x80/0x80 lookup main\n1025: not from all to 10.0.0.0/16 lookup main"))
 			l.same("routes", l.routes(), wantRoutes)
 			l.same("addresses", l.addresses(), wantAddresses)
-			l.same("table", l.table(), "prerouting 2\npostrouting 2\n")
+			l.same("table", l.table(), "guard 2\nprerouting 2\npostrouting 2\n")
 		}
 	})
 }
@@ -93,16 +93,17 @@ func TestNode_Ensure_options(t *testing.T) {
 			vpc                  []string
 			wantRules, wantTable string
 		}{
-			{"all", true, false, []string{"10.0.0.0/16"}, mark + "\n1025: not from all to 10.0.0.0/16 lookup main", "prerouting 2\npostrouting 2\n"},
-			{"several ranges", true, false, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark + "\n" + several, "prerouting 2\npostrouting 3\n"},
-			{"external translation", true, true, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark, "prerouting 2\n"},
-			{"no node ports", false, false, []string{"10.0.0.0/16"}, "1025: not from all to 10.0.0.0/16 lookup main", "postrouting 2\n"},
+			{"all", true, false, []string{"10.0.0.0/16"}, mark + "\n1025: not from all to 10.0.0.0/16 lookup main", "guard 2\nprerouting 2\npostrouting 2\n"},
+			{"several ranges", true, false, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark + "\n" + several, "guard 2\nprerouting 2\npostrouting 3\n"},
+			{"external translation", true, true, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark, "guard 2\nprerouting 2\n"},
+			{"no node ports", false, false, []string{"10.0.0.0/16"}, "1025: not from all to 10.0.0.0/16 lookup main", "guard 2\npostrouting 2\n"},
 			{"neither", false, true, []string{"10.0.0.0/16"}, "", ""},
-			{"several ranges again", true, false, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark + "\n" + several, "prerouting 2\npostrouting 3\n"},
-			{"all again", true, false, []string{"10.0.0.0/16"}, mark + "\n1025: not from all to 10.0.0.0/16 lookup main", "prerouting 2\npostrouting 2\n"},
+			{"several ranges again", true, false, []string{"10.0.0.0/16", "100.64.0.0/10"}, mark + "\n" + several, "guard 2\nprerouting 2\npostrouting 3\n"},
+			{"all again", true, false, []string{"10.0.0.0/16"}, mark + "\n1025: not from all to 10.0.0.0/16 lookup main", "guard 2\nprerouting 2\npostrouting 2\n"},
 		} {
 			opts, inv := l.options(), inventory()
 			opts.NodePorts, opts.ExternalSNAT, inv.VPC = tt.nodePorts, tt.external, nil
+			opts.CheckSources = tt.wantTable != ""
 			for _, prefix := range tt.vpc {
 				inv.VPC = append(inv.VPC, netip.MustParsePrefix(prefix))
 			}
@@ -146,7 +147,7 @@ func TestNode_Ensure_disturbed(t *testing.T) {
 			l.same("rules", l.rules(), want)
 			l.same("routes", l.routes(), wantRoutes)
 			l.same("addresses", l.addresses(), wantAddresses)
-			l.same("table", l.table(), "prerouting 2\npostrouting 2\n")
+			l.same("table", l.table(), "guard 2\nprerouting 2\npostrouting 2\n")
 		}
 		check()
 		// A link that goes down loses its routes; and somebody flushes tables and rules.

@@ -23,12 +23,13 @@ type table struct {
 	rules  map[string][]*nftables.Rule // by chain
 }
 
-// tableOf returns the node's table. It marks connections that arrive on the primary ENI, and translates the source of
-// packets that leave the VPC.
+// tableOf returns the node's table. It drops what pods must not send, marks connections that arrive on the primary ENI,
+// and translates the source of packets that leave the VPC.
 func tableOf(opts Options, primary string, address netip.Addr, vpc []netip.Prefix) *table {
 	t := &table{
 		Table: &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}, rules: map[string][]*nftables.Rule{},
 	}
+	t.guard(opts)
 	if opts.NodePorts {
 		// This chain runs before the translation of destinations (-100): a node port is recognised by the node's own
 		// address.
@@ -46,6 +47,24 @@ func tableOf(opts Options, primary string, address netip.Addr, vpc []netip.Prefi
 		t.rule(post, oifname(padded(primary)), sourceNAT(address))
 	}
 	return t
+}
+
+// guard adds the chain that drops packets of pods. The kernel's reverse path filter does not do this: it may be off or
+// loose. Here, too, the routes decide which source belongs to a link, so that a pod has no more than its host route.
+func (t *table) guard(opts Options) {
+	if !opts.CheckSources && !opts.NoMetadata {
+		return
+	}
+	pods, drop := iifname([]byte(opts.VethPrefix)), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	guard := t.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	if opts.CheckSources {
+		t.rule(guard, pods, foreignSource(), drop)
+		// kube-proxy lets packets to the loopback in from every link (route_localnet).
+		t.rule(guard, pods, destination(netip.MustParsePrefix("127.0.0.0/8")), drop)
+	}
+	if opts.NoMetadata {
+		t.rule(guard, pods, destination(netip.MustParsePrefix("169.254.169.254/32")), drop)
+	}
 }
 
 func (t *table) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook,
@@ -156,6 +175,13 @@ func localDestination() []expr.Any {
 	return []expr.Any{
 		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true, FlagIIF: true},
 		equals(binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)),
+	}
+}
+
+// foreignSource returns a match for packets whose source the node does not reach by the link on which they arrived.
+func foreignSource() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagIIF: true}, equals(make([]byte, 4)),
 	}
 }
 

@@ -1,0 +1,111 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/cluster"
+)
+
+// reachDaemon checks that neither the pod nor a user of its node who is nobody reaches the daemon.
+func (r *Runner) reachDaemon(ctx context.Context, a *assault) error {
+	daemon := r.config.Target.Daemon
+	exposed, err := a.node.Agent.Exposure(ctx, daemon.Name)
+	if err != nil {
+		return err
+	}
+	if len(exposed.Open) > 0 {
+		return fmt.Errorf("%s: every user may connect to the daemon %s: %s keeps a connection of the user nobody",
+			a.node.Name, daemon.Name, exposed.Open[0])
+	}
+	if len(exposed.Changeable) > 0 {
+		return fmt.Errorf("%s: every user may change what the daemon %s keeps: %s", a.node.Name, daemon.Name,
+			exposed.Changeable[0])
+	}
+	addresses, err := addressesOfNode(ctx, a.node)
+	if err != nil {
+		return err
+	}
+	var all []netip.AddrPort
+	for _, port := range exposed.Ports {
+		if slices.Contains(daemon.Open, port.Port()) {
+			continue
+		}
+		at := []netip.Addr{port.Addr()}
+		if port.Addr().IsUnspecified() {
+			at = slices.DeleteFunc(slices.Clone(addresses), func(addr netip.Addr) bool {
+				// A socket for IPv6 gets what is for IPv4, too, unless it refuses that.
+				return port.Addr().Is4() && addr.Is6()
+			})
+		}
+		for _, addr := range at {
+			all = append(all, netip.AddrPortFrom(addr, port.Port()))
+		}
+	}
+	reached, err := a.reach(ctx, all...)
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s reaches the daemon %s of %s at %s; what pods may reach is open in the target file",
+		a.pod.Name, daemon.Name, a.node.Name, strings.Join(texts(reached), ", "))
+}
+
+// metadataService is where clouds have their metadata service.
+func metadataService() netip.AddrPort { return netip.MustParseAddrPort("169.254.169.254:80") }
+
+// reachMetadata checks that the pod does not reach the metadata service, which its node reaches.
+func (a *assault) reachMetadata(ctx context.Context) error {
+	known, err := a.node.Agent.Reach(ctx, agent.ReachArgs{
+		Netns: a.node.Netns, Addresses: []netip.AddrPort{metadataService()},
+	})
+	if err != nil {
+		return err
+	}
+	if len(known) == 0 {
+		return &cluster.UnfitError{Reason: fmt.Sprintf("%s reaches no metadata service itself", a.node.Name)}
+	}
+	reached, err := a.reach(ctx, metadataService())
+	if err != nil || len(reached) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s reaches the metadata service of %s at %s", a.pod.Name, a.node.Name, reached[0])
+}
+
+// reach returns the addresses that accept a connection of the pod.
+func (a *assault) reach(ctx context.Context, all ...netip.AddrPort) ([]netip.AddrPort, error) {
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return a.pod.Agent.Reach(ctx, agent.ReachArgs{Netns: a.pod.Netns, Addresses: all})
+}
+
+// addressesOfNode returns the addresses of a node's links except for lo.
+func addressesOfNode(ctx context.Context, node *cluster.Node) ([]netip.Addr, error) {
+	links, err := node.Agent.Links(ctx, node.Netns)
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Addr
+	for _, l := range links {
+		if l.Name == "lo" {
+			continue
+		}
+		for _, prefix := range l.Prefixes() {
+			all = append(all, prefix.Addr())
+		}
+	}
+	return all, nil
+}
+
+// texts returns addresses as texts.
+func texts(all []netip.AddrPort) []string {
+	var words []string
+	for _, addr := range all {
+		words = append(words, addr.String())
+	}
+	return words
+}
