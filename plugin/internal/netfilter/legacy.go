@@ -67,8 +67,7 @@ func (f Forwarding) legacyDrops() ([]string, error) {
 		if err != nil {
 			return drops, fmt.Errorf("%s: table filter: %w", family.description, err)
 		}
-		if t.verdict(int(t.Underflow[forwardHook])) == verdictDrop && !t.mayAccept(f, int(t.HookEntry[forwardHook]),
-			map[int]bool{}) {
+		if t.drops(f) {
 			drops = append(drops, fmt.Sprintf("chain %s of table filter of %s", family.chain, family.description))
 		}
 	}
@@ -118,19 +117,34 @@ func getsockopt(fd, level, option int, value []byte) error {
 	return nil
 }
 
+// drops reports whether the policy of the chain is to drop, and no rule before it may accept the packet.
+func (t *legacyTable) drops(f Forwarding) bool {
+	return t.verdict(int(t.Underflow[forwardHook])) == verdictDrop &&
+		!t.mayAccept(f, int(t.HookEntry[forwardHook]), map[int]bool{})
+}
+
+// at returns a part of the entries. What is beyond their end is zero.
+func (t *legacyTable) at(offset, length int) []byte {
+	part := make([]byte, length)
+	if offset < len(t.entries) {
+		copy(part, t.entries[offset:])
+	}
+	return part
+}
+
 func (t *legacyTable) short(offset int) int {
-	return int(binary.NativeEndian.Uint16(t.entries[offset:]))
+	return int(binary.NativeEndian.Uint16(t.at(offset, 2)))
 }
 
 // target returns the name of an entry's target and the verdict of a standard target: a decision if it is below zero,
 // else the offset of a chain.
 func (t *legacyTable) target(entry int) (name string, verdict int) {
 	target := entry + t.short(entry+t.head)
-	text, _, _ := bytes.Cut(t.entries[target+2:target+31], []byte{0})
+	text, _, _ := bytes.Cut(t.at(target+2, 29), []byte{0})
 	if len(text) > 0 {
 		return string(text), 0
 	}
-	return "", int(int32(binary.NativeEndian.Uint32(t.entries[target+32:])))
+	return "", int(int32(binary.NativeEndian.Uint32(t.at(target+32, 4))))
 }
 
 func (t *legacyTable) verdict(entry int) int {
@@ -165,15 +179,19 @@ func (t *legacyTable) mayAccept(f Forwarding, entry int, seen map[int]bool) bool
 // excludes reports whether an entry does not match the packet, because of its links or of properties that the first
 // packet of a connection lacks.
 func (t *legacyTable) excludes(f Forwarding, entry int) bool {
-	names := t.entries[entry+t.links:]
+	names := t.at(entry+t.links, 64)
 	in, out := legacyPattern(names[:16], names[32:48]), legacyPattern(names[16:32], names[48:64])
 	if in.text != "" && !f.mayEnter(in) || out.text != "" && !f.mayLeave(out) {
 		return true
 	}
+	const head = 32 // of a match
 	for match, end := entry+t.size, entry+t.short(entry+t.head); match < end; match += t.short(match) {
-		name, _, _ := bytes.Cut(t.entries[match+2:match+31], []byte{0})
-		info, err := xt.Unmarshal(string(name), xt.TableFamily(t.domain), uint32(t.entries[match+31]),
-			t.entries[match+32:match+t.short(match)])
+		if t.short(match) < head {
+			return false
+		}
+		name, _, _ := bytes.Cut(t.at(match+2, 29), []byte{0})
+		info, err := xt.Unmarshal(string(name), xt.TableFamily(t.domain), uint32(t.at(match+31, 1)[0]),
+			t.at(match+head, t.short(match)-head))
 		if err == nil && excludesMatch(string(name), info) {
 			return true
 		}

@@ -56,6 +56,9 @@ func (e *EC2) attach(ctx context.Context, inv Inventory, slots int) error {
 	if err != nil {
 		return fmt.Errorf("create ENI: %w", err)
 	}
+	if created.NetworkInterface == nil {
+		return errors.New("create ENI: the answer has none")
+	}
 	id := aws.ToString(created.NetworkInterface.NetworkInterfaceId)
 	attached, err := e.client.AttachNetworkInterface(ctx, &ec2.AttachNetworkInterfaceInput{
 		InstanceId: &inv.InstanceID, NetworkInterfaceId: &id, DeviceIndex: aws.Int32(freeDevice(inv)),
