@@ -5,9 +5,9 @@
 #	kind/cluster.sh proxy nftables true     # changes the mode of kube-proxy, and whether it masquerades all traffic
 #	kind/cluster.sh down
 #
-# CLUSTER is its name (cnitest), and PROXY_MODE is iptables or nftables. Set MASQUERADE_ALL to true if an endpoint's
-# reply would otherwise bypass the node that translated the request. NODE_IMAGE is any kindest/node image, by default
-# the one that kind/node-image/build.sh built, or else kind's own.
+# CLUSTER is its name (cnitest), PROXY_MODE is iptables or nftables, and IP_FAMILY is ipv4, dual or ipv6. Set
+# MASQUERADE_ALL to true if an endpoint's reply would otherwise bypass the node that translated the request. NODE_IMAGE
+# is any kindest/node image, by default the one that kind/node-image/build.sh built, or else kind's own.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
@@ -37,10 +37,21 @@ up)
 			docker load -q <"$archive"
 		fi
 	fi
+	# As in cluster.yaml, pods are on the nodes' network; of IPv6 each node gets a /64 of it.
+	family=${IP_FAMILY:-ipv4} networks=(--subnet 172.18.0.0/16 --ip-range 172.18.0.0/24 --gateway 172.18.0.1)
+	pods=172.18.128.0/17 services=10.96.0.0/16 pods6=fd00:172:18:8000::/56 services6=fd00:10:96::/112
+	case $family in
+	ipv4) ;;
+	dual) pods+=,$pods6 services+=,$services6 ;;
+	ipv6) pods=$pods6 services=$services6 ;;
+	*) echo "kind/cluster.sh: IP_FAMILY=$family: want ipv4, dual or ipv6" >&2; exit 2 ;;
+	esac
+	[ "$family" = ipv4 ] || networks+=(--ipv6 --subnet fd00:172:18::/48 --ip-range fd00:172:18::/112 --gateway fd00:172:18::1)
 	down
-	docker network create -d bridge --subnet 172.18.0.0/16 --ip-range 172.18.0.0/24 --gateway 172.18.0.1 \
-		-o com.docker.network.driver.mtu=1500 ${CNITEST_EXTERNAL:+--label cnitest.external=$CNITEST_EXTERNAL} "$name" >/dev/null
+	docker network create -d bridge "${networks[@]}" -o com.docker.network.driver.mtu=1500 \
+		${CNITEST_EXTERNAL:+--label "cnitest.external=$CNITEST_EXTERNAL"} "$name" >/dev/null
 	sed -e "s/kubeProxyMode: .*/kubeProxyMode: ${PROXY_MODE:-iptables}/" -e "s/masqueradeAll: false/masqueradeAll: ${MASQUERADE_ALL:-false}/" \
+		-e "s/ipFamily: .*/ipFamily: $family/" -e "s|podSubnet: .*|podSubnet: $pods|" -e "s|serviceSubnet: .*|serviceSubnet: $services|" \
 		"$here/cluster.yaml" | kind create cluster --name "$name" --config - --retain ${image:+--image "$image"}
 	;;
 proxy)

@@ -14,7 +14,7 @@ reports=${REPORTS:-$here/../_artifacts/kind}
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
 PATH=$cache/bin:$PATH
 cases=("$@")
-[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni verbs)
+[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni verbs veth-to-host-dual-stack veth-to-host-ipv6)
 
 docker info >/dev/null 2>&1 || { echo "kind/e2e.sh: no Docker here; kind/with-docker.sh kind/e2e.sh brings its own" >&2; exit 3; }
 KUBECONFIG=$("$here/cluster.sh" kubeconfig)
@@ -32,28 +32,41 @@ end() {
 }
 trap end EXIT
 
-"$here/cluster.sh" up
-if [ -n "${CNITEST_EXTERNAL-}" ]; then
-	# Make sure once that the counter of packets that would leave works, so that its zero at the end means something.
-	node=$(docker ps -q --filter label=io.x-k8s.kind.role=worker | head -n 1)
-	docker exec "$node" curl -s -m 1 http://203.0.113.1/ >/dev/null || true
-	[ "$("$here/with-docker.sh" --left)" -gt 0 ] || { echo "kind/e2e.sh: the counter of packets that leave counts nothing" >&2; exit 3; }
-fi
-"$here/install/image.sh"
+# up FAMILY makes a cluster of these addresses, in place of the one that there is.
+up() {
+	IP_FAMILY=$1 "$here/cluster.sh" up
+	if [ -n "${CNITEST_EXTERNAL-}" ]; then
+		# Make sure that the counter of packets that would leave works, so that its zero at the end means something.
+		node=$(docker ps -q --filter label=io.x-k8s.kind.role=worker | head -n 1)
+		afar=(203.0.113.1)
+		[ "$1" = ipv4 ] || afar+=("[2001:db8:1::1]")
+		for address in "${afar[@]}"; do
+			"$here/with-docker.sh" --forget
+			docker exec "$node" curl -g -s -m 1 "http://$address/" >/dev/null || true
+			[ "$("$here/with-docker.sh" --left)" -gt 0 ] ||
+				{ echo "kind/e2e.sh: the counter of packets that leave does not count those to $address" >&2; exit 3; }
+		done
+	fi
+	"$here/install/image.sh"
+}
 
-failed=()
+failed=() family=
 for case in "${cases[@]}"; do
-	plugins=${case%-nftables} mode=iptables masquerade=false want=(--strict --profile kubernetes)
+	plugins=${case%-nftables} mode=iptables masquerade=false addresses=ipv4 want=(--strict --profile kubernetes)
 	case $case in
 	*-nftables) mode=nftables ;;
-	route) masquerade=true want=(--strict --profile underlay) ;;
+	*-dual-stack) addresses=dual ;;
+	*-ipv6) addresses=ipv6 ;;
 	verbs) want=(--scenario 'cluster-*') ;;
+	route) masquerade=true want=(--strict --profile underlay) ;;
 	macvlan) want=(--expect "$here/install/macvlan/05-macvlan.expected.yaml") ;;
 	esac
+	[ "$addresses" = "$family" ] || up $addresses
+	family=$addresses
 	echo "=== $case: kube-proxy in mode $mode"
 	"$here/cluster.sh" proxy $mode $masquerade >/dev/null
 	# The pods of the previous case are gone by now.
-	[ -z "${CNITEST_EXTERNAL-}" ] || iptables -w -Z CNITEST-OUT
+	[ -z "${CNITEST_EXTERNAL-}" ] || "$here/with-docker.sh" --forget
 	kubectl apply -k "$here/install/$plugins" >/dev/null
 	kubectl -n kube-system rollout status daemonset cnitest-plugins --timeout 2m >/dev/null
 	kubectl wait --for=condition=Ready node --all --timeout 2m >/dev/null

@@ -8,7 +8,7 @@
 # change some kernel settings that are not namespaced: they are restored at the end, or after SIGKILL by the next run,
 # which also removes the empty control groups that are left then. No packet can leave, since the namespace is not
 # connected to the machine. Its default route leads to an interface that goes nowhere, and a rule counts and rejects all
-# packets to it; `with-docker.sh --left`, run inside the namespace, prints how many there were.
+# packets to it; `with-docker.sh --left`, run inside the namespace, prints how many there were since `--forget`.
 #
 # It needs root, and dockerd, docker, iptables, jq, ip and capsh on the PATH. Images are kept in $CNITEST_CACHE.
 set -euo pipefail
@@ -22,14 +22,24 @@ restore_tunables() {
 	rm -f "$cache/tunables"
 }
 
-left() { iptables -w -nvxL CNITEST-OUT | awk '/reject-with/ { n += $1 } END { print n + 0 }'; }
+left() {
+	{
+		iptables -w -nvxL CNITEST-OUT
+		ip6tables -w -nvxL CNITEST-OUT
+	} | awk '/reject-with/ { n += $1 } END { print n + 0 }'
+}
 
 settings() {
-	export DOCKER_HOST=unix:///run/docker.sock CNITEST_EXTERNAL=198.51.100.1 KUBECONFIG=$cache/${CLUSTER:-cnitest}.kubeconfig PATH=$cache/bin:$PATH
+	export DOCKER_HOST=unix:///run/docker.sock CNITEST_EXTERNAL="198.51.100.1 2001:db8:ffff::1" KUBECONFIG=$cache/${CLUSTER:-cnitest}.kubeconfig PATH=$cache/bin:$PATH
 }
 
 case ${1-} in
 --left) left; exit ;;
+--forget)
+	iptables -w -Z CNITEST-OUT
+	ip6tables -w -Z CNITEST-OUT
+	exit
+	;;
 --enter)
 	shift
 	inside=$(pgrep -P "$(cat "$cache/docker.pid")") || { echo "with-docker: none runs" >&2; exit 3; }
@@ -39,7 +49,7 @@ case ${1-} in
 --inside) shift ;;
 *)
 	[ "$(id -u)" = 0 ] || { echo "with-docker: want root" >&2; exit 3; }
-	for program in dockerd docker iptables jq ip capsh; do
+	for program in dockerd docker iptables ip6tables jq ip capsh; do
 		command -v $program >/dev/null ||
 			{ echo "with-docker: no program $program; apt-get install docker.io iptables iproute2 jq libcap2-bin, or the same of another distribution" >&2; exit 3; }
 	done
@@ -73,13 +83,22 @@ ip link set out up
 ip link set nowhere up
 ip address add 192.0.2.1/30 dev out
 ip route add default via 192.0.2.2
-# An address outside of the cluster's network but inside this namespace: it stands for a machine behind the router
+ip address add 2001:db8:0:2::1/126 dev out nodad
+ip route add default via 2001:db8:0:2::2
+# Addresses outside of the cluster's network but inside this namespace: they stand for a machine behind the router
 # (kind/cluster.sh).
 ip address add 198.51.100.1/32 dev lo # CNITEST_EXTERNAL
+ip address add 2001:db8:ffff::1/128 dev lo
 iptables -w -N CNITEST-OUT
 iptables -w -A CNITEST-OUT -o out -j REJECT
 iptables -w -I OUTPUT -j CNITEST-OUT
-sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.disable_ipv6=1
+ip6tables -w -N CNITEST-OUT
+ip6tables -w -A CNITEST-OUT -o out -j REJECT
+# What the kernel itself tells its neighbours does not leave.
+ip6tables -w -I OUTPUT ! -p icmpv6 -j CNITEST-OUT
+# Docker makes no rules of IPv6.
+ip6tables -w -I FORWARD -j CNITEST-OUT
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 
 # For privileged containers Docker asks for every capability that it knows. If the machine does not grant some of them,
 # runc refuses ("unable to apply caps: operation not permitted"), so this wrapper asks for fewer. Also, a container's
@@ -107,8 +126,10 @@ chmod 755 /run/runc
 
 settings
 log=$cache/dockerd.log
+# Without --dns Docker gives nodes with IPv6 the addresses of Google's resolvers, and CoreDNS keeps asking them. Nothing
+# answers at this address.
 dockerd --data-root "$cache/docker" --exec-root /run/docker --pidfile /run/docker.pid --host "$DOCKER_HOST" --cgroup-parent /cnitest \
-	--add-runtime within=/run/runc --default-runtime within --bip 192.0.2.5/30 >"$log" 2>&1 8>&- &
+	--add-runtime within=/run/runc --default-runtime within --bip 192.0.2.5/30 --dns 198.51.100.1 >"$log" 2>&1 8>&- &
 daemon=$!
 end() {
 	status=$?

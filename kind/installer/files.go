@@ -31,16 +31,20 @@ type Paths struct {
 	BinDir, ConflistDir string
 }
 
-// index returns the third number of a pod CIDR.
+// index returns the third number of an IPv4 pod CIDR, or the last byte of the prefix of an IPv6 one. Either differs from
+// node to node.
 func index(cidr string) (int, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	if err != nil {
 		return 0, fmt.Errorf("pod CIDR: %w", err)
 	}
-	if !prefix.Addr().Is4() || prefix.Bits() != 24 {
-		return 0, fmt.Errorf("pod CIDR %s: want an IPv4 prefix of 24 bits", cidr)
+	switch bytes := prefix.Addr().AsSlice(); {
+	case prefix.Addr().Is4() && prefix.Bits() == 24:
+		return int(bytes[2]), nil
+	case prefix.Addr().Is6() && prefix.Bits() == 64:
+		return int(bytes[7]), nil
 	}
-	return int(prefix.Addr().As4()[2]), nil
+	return 0, fmt.Errorf("pod CIDR %s: want an IPv4 prefix of 24 bits or an IPv6 prefix of 64", cidr)
 }
 
 // render replaces the placeholders. It returns an error if the result is not a conflist.

@@ -130,8 +130,9 @@ func TestIndex(t *testing.T) {
 		wantErr string
 	}{
 		{cidr: "172.18.129.0/24", want: 129},
-		{cidr: "172.18.0.0/16", wantErr: "pod CIDR 172.18.0.0/16: want an IPv4 prefix of 24 bits"},
-		{cidr: "fd00::/24", wantErr: "pod CIDR fd00::/24: want an IPv4 prefix of 24 bits"},
+		{cidr: "fd00:172:18:8001::/64", want: 1},
+		{cidr: "172.18.0.0/16", wantErr: "pod CIDR 172.18.0.0/16: want an IPv4 prefix of 24 bits or an IPv6 prefix of 64"},
+		{cidr: "fd00::/24", wantErr: "pod CIDR fd00::/24: want an IPv4 prefix of 24 bits or an IPv6 prefix of 64"},
 		{cidr: "", wantErr: `pod CIDR: netip.ParsePrefix(""): no '/'`},
 	} {
 		t.Run(tt.cidr, func(t *testing.T) {

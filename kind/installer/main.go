@@ -6,7 +6,7 @@
 //
 // In the conflist ${NODE_NAME}, ${NODE_IP} and ${NODE_INDEX} are replaced, as cnitest replaces them in its labs; the
 // index is the third number of the node's pod CIDR, so that a range such as 172.18.${NODE_INDEX}.2 to .254 is the
-// node's own.
+// node's own; in a cluster without IPv4 it is the last byte of the prefix.
 //
 // Run its tests: go test ./kind/installer
 package main

@@ -15,13 +15,13 @@ type outsider struct {
 	name    string // of the host in scenarios
 	network string // Docker's name of the network
 	image   string
-	// address is the address of the Docker host. The zero value means a container that gets its address from Docker.
-	address netip.Addr
+	// addresses are those of the Docker host; empty means a container that gets its addresses from Docker.
+	addresses []netip.Addr
 }
 
-// externalLabel is a label of a Docker network whose host may play the host behind the router. Its value is an address
-// of that host outside of the network. kind/cluster.sh sets it if the host is a namespace that kind/with-docker.sh
-// made.
+// externalLabel is a label of a Docker network whose host may play the host behind the router. Its value are addresses
+// of that host outside of the network, with spaces between them. kind/cluster.sh sets it if the host is a namespace that
+// kind/with-docker.sh made.
 const externalLabel = "cnitest.external"
 
 // networkOf returns the Docker network of a node and the value of its externalLabel, which may be empty.
@@ -66,21 +66,38 @@ func (b *Backend) startOutside(ctx context.Context) ([]*outsider, error) {
 		return nil, err
 	}
 	outside := []*outsider{{name: "lan", network: network, image: b.image.ref}}
-	if address, err := netip.ParseAddr(external); err == nil {
-		gateway, err := output(ctx, nil, "docker", "network", "inspect", "-f",
-			"{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
+	if external == "" {
+		return outside, nil
+	}
+	addresses, err := parseAddrs(external)
+	if err != nil {
+		return nil, fmt.Errorf("network %s: label %s: %w", network, externalLabel, err)
+	}
+	gateways, err := output(ctx, nil, "docker", "network", "inspect", "-f",
+		"{{range .IPAM.Config}}{{.Gateway}} {{end}}", network)
+	if err != nil {
+		return nil, err
+	}
+	routers, err := parseAddrs(gateways)
+	if err != nil {
+		return nil, fmt.Errorf("network %s: gateway: %w", network, err)
+	}
+	return append(outside,
+		&outsider{name: "external", network: "host", image: b.image.ref, addresses: addresses},
+		&outsider{name: "router", network: "host", image: b.image.ref, addresses: routers}), nil
+}
+
+// parseAddrs parses addresses with spaces between them.
+func parseAddrs(text string) ([]netip.Addr, error) {
+	var addresses []netip.Addr
+	for _, word := range strings.Fields(text) {
+		address, err := netip.ParseAddr(word)
 		if err != nil {
 			return nil, err
 		}
-		router, err := netip.ParseAddr(strings.Fields(gateway + " none")[0])
-		if err != nil {
-			return nil, fmt.Errorf("network %s: gateway: %w", network, err)
-		}
-		outside = append(outside,
-			&outsider{name: "external", network: "host", image: b.image.ref, address: address},
-			&outsider{name: "router", network: "host", image: b.image.ref, address: router})
+		addresses = append(addresses, address)
 	}
-	return outside, nil
+	return addresses, nil
 }
 
 // start runs a container with an agent.
@@ -94,8 +111,8 @@ func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) 
 		return nil, nil, err
 	}
 	place := &cluster.Place{Name: name, Agent: p.agent, Interfaces: map[string][]netip.Addr{}}
-	if o.address.IsValid() {
-		place.Interfaces["uplink"] = []netip.Addr{o.address}
+	if len(o.addresses) > 0 {
+		place.Interfaces["uplink"] = o.addresses
 		return place, p, nil
 	}
 	links, err := p.agent.Links(ctx, "")
@@ -104,7 +121,7 @@ func (o *outsider) start(ctx context.Context) (*cluster.Place, *process, error) 
 	}
 	for _, link := range links {
 		for _, prefix := range link.Prefixes() {
-			if !prefix.Addr().IsLoopback() {
+			if prefix.Addr().IsGlobalUnicast() {
 				place.Interfaces["uplink"] = append(place.Interfaces["uplink"], prefix.Addr())
 			}
 		}

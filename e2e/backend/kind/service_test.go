@@ -3,9 +3,12 @@ package kind
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
 )
 
@@ -19,16 +22,17 @@ func TestParseProxyState(t *testing.T) {
 			name: "one family",
 			metrics: "# HELP x\nkubeproxy_sync_proxy_rules_last_queued_timestamp_seconds 1.79534600e+09\n" +
 				"kubeproxy_sync_proxy_rules_last_timestamp_seconds 1.79534601e+09\nother 3\n",
-			want: proxyState{queued: 1795346000, written: 1795346010},
+			want: proxyState{queued: 1795346000, written: true},
 		},
 		{
-			name: "two families, of which the later one counts",
+			name: "two families, of which one is behind",
 			metrics: "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} 5\n" +
 				"kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"} 7\n" +
-				"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 6\n",
-			want: proxyState{queued: 7, written: 6},
+				"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} 4\n" +
+				"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv6\"} 8\n",
+			want: proxyState{queued: 7},
 		},
-		{name: "another program's", metrics: "x 1\n", wantErr: "http://127.0.0.1:10249/metrics: no time of a change"},
+		{name: "another program's", metrics: "x 1\n", wantErr: "http://localhost:10249/metrics: no time of a change"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := parseProxyState(tt.metrics)
@@ -81,5 +85,50 @@ func TestUntil(t *testing.T) {
 	cancel(broken)
 	if err := until(ended, time.Minute, "x", func() (bool, error) { return false, nil }); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
+	}
+}
+
+// Each of a service's families has a slice of its own, which is made when it first has an endpoint, and written only if
+// it changes.
+func TestLab_SetEndpoints(t *testing.T) {
+	c := &fakeCluster{}
+	l := &lab{
+		backend: &Backend{api: c.connect(t, "")},
+		services: map[string]*liveService{
+			"web": {object: "c1-web", slices: map[string]string{"IPv4": "", "IPv6": ""}},
+			"old": {object: "c1-old", slices: map[string]string{"IPv4": ""}},
+		},
+	}
+	endpoints := func(texts ...string) (list []cluster.Endpoint) {
+		for _, text := range texts {
+			list = append(list, cluster.Endpoint{Address: netip.MustParseAddr(text)})
+		}
+		return list
+	}
+	const v4, v6 = "/c1-web-ipv4", "/c1-web-ipv6"
+	for _, tt := range []struct {
+		name, service string
+		endpoints     []cluster.Endpoint
+		want          []string
+	}{
+		{name: "none yet", service: "web"},
+		{"IPv4", "web", endpoints("192.0.2.1"), []string{"POST " + slicesPath()}},
+		{"both", "web", endpoints("192.0.2.1", "2001:db8::1"), []string{"POST " + slicesPath()}},
+		{"another of IPv6", "web", endpoints("192.0.2.1", "2001:db8::2"), []string{"PUT " + slicesPath() + v6}},
+		{"none", "web", nil, []string{"PUT " + slicesPath() + v4, "PUT " + slicesPath() + v6}},
+		{name: "a family that the service does not have", service: "old", endpoints: endpoints("2001:db8::1")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c.changes = nil
+			if err := l.SetEndpoints(t.Context(), tt.service, tt.endpoints); err != nil {
+				t.Error(err)
+			}
+			if !slices.Equal(c.changes, tt.want) {
+				t.Errorf("got %q, want %q", c.changes, tt.want)
+			}
+		})
+	}
+	if err := l.SetEndpoints(t.Context(), "other", nil); err == nil || err.Error() != "service/other: it was not made" {
+		t.Errorf("got %v, want that it was not made", err)
 	}
 }
