@@ -62,19 +62,6 @@ func known(plugin, reason string) expected {
 // afterRoute returns a chain that passes everything, with one fault added at its end.
 func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
 
-// wrapped returns a main plugin that delegates to macvlan, with a fault.
-func wrapped(fault string) string {
-	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
-		`"`, 1)
-}
-
-// withIPAM returns a chain that passes everything, with a fault in its IPAM plugin.
-func withIPAM(fault string) []string {
-	return []string{
-		strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route,
-	}
-}
-
 // faulty returns at least one conflist that fails each scenario, except for the scenarios of services. TestUpstream
 // adds those that fail on upstream's plugins.
 func faulty() []control {
@@ -155,6 +142,11 @@ func faulty() []control {
 		}},
 		{name: "removes-pod-link", chain: afterRoute("removes-pod-link"), want: map[string]expected{
 			"cache-cleanup": failOf("broken", "broken caused it: everything is right with macvlan + route alone"),
+		}},
+		{name: "removes-pod-link, and no address is free", chain: []string{
+			strings.Replace(macvlan, "192.168.1.254", "192.168.1.9", 1), route, broken("removes-pod-link"),
+		}, want: map[string]expected{
+			"parallel-attach": failOf("broken", "broken caused it: everything is right with macvlan + route alone"),
 		}},
 		{name: "no-address", chain: afterRoute("no-address"), want: map[string]expected{
 			"cache-cleanup": failOf("broken", "to eth0, which has ["),

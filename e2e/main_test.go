@@ -208,3 +208,16 @@ func newSuite(t *testing.T, options e2e.Options) *e2e.Suite {
 	}
 	return suite
 }
+
+// wrapped returns a main plugin that delegates to macvlan, with a fault.
+func wrapped(fault string) string {
+	return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "broken", "delegate": "macvlan", "fault": "`+fault+
+		`"`, 1)
+}
+
+// withIPAM returns a chain that passes everything, with a fault in its IPAM plugin.
+func withIPAM(fault string) []string {
+	return []string{
+		strings.Replace(macvlan, `"type": "host-local"`, `"type": "host-local", "fault": "`+fault+`"`, 1), route,
+	}
+}

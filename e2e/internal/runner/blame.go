@@ -74,10 +74,16 @@ func (r *Runner) firstWrong(
 		if err != nil {
 			return "", ""
 		}
-		p := r.Env.NewPod(pod.Spec, pod.Node, fmt.Sprintf("%s-by-%d", pod.Namespace, i+1), "")
-		p.Network = pod.On(ifName)
-		p.Network.Conflist = chain
-		wrong, err := r.live(ctx, p, ifName, call)
+		attempt := func(name string) (wrong, err error) {
+			p := r.Env.NewPod(pod.Spec, pod.Node, name, "")
+			p.Network = pod.On(ifName)
+			p.Network.Conflist = chain
+			return r.live(ctx, p, ifName, call)
+		}
+		wrong, err := attempt(fmt.Sprintf("%s-by-%d", pod.Namespace, i+1))
+		if err != nil && i == 0 && r.makeRoom(ctx, pod, ifName) {
+			wrong, err = attempt(pod.Namespace + "-by-room")
+		}
 		switch {
 		case err != nil:
 			return "", "" // its ADD fails, or the lab
@@ -90,6 +96,17 @@ func (r *Runner) firstWrong(
 		}
 	}
 	return "", ""
+}
+
+// makeRoom deletes another pod on the node of a pod, whose addresses or device a new one may need. It reports whether
+// there was one.
+func (r *Runner) makeRoom(ctx context.Context, pod *environment.Pod, ifName string) bool {
+	for _, other := range slices.Backward(r.Env.Pods) {
+		if other != pod && other.Node == pod.Node && slices.Contains(other.Valid(), ifName) {
+			return r.runtime.detach(ctx, other, ifName, Deletion{}) == nil
+		}
+	}
+	return false
 }
 
 // live attaches a pod, checks it and deletes it. It returns what is wrong with it and may have the same cause as the
