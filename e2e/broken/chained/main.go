@@ -221,7 +221,7 @@ func faults() map[string]fault {
 		// I17, I15: the same marks in a table of iptables; I16: pods are accepted in a chain of ufw.
 		"iptables-once":  {add: routeByIptablesMark},
 		"accepts-in-ufw": {add: acceptInUFW},
-		"uplink-source": {add: routeFromUplink},
+		"uplink-source":  {add: routeFromUplink},
 		// I06: CHECK looks, and nobody restores; or ADD restores too much.
 		"rule-checked": {add: routeByRule, check: missesRule},
 		"rule-twice":   {add: routeByRuleAgain, check: missesRule},
