@@ -274,7 +274,8 @@ func (o *Options) loadScenarios() ([]*scenario.Scenario, error) {
 	}
 	for _, sc := range o.Select.Own {
 		if file, taken := known[sc.Name]; taken {
-			return nil, fmt.Errorf("%s: the scenario %s is that of %s, too; give it another name", sc.File, sc.Name, file)
+			return nil, fmt.Errorf("%s: the scenario %s is that of %s, too; give it another name", sc.File,
+				sc.Name, file)
 		}
 		known[sc.Name] = sc.File
 	}

@@ -122,7 +122,8 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 		kind, _ := scenario.EventNamed(name)
 		if kind.Unpacked {
 			if _, err := os.Stat(filepath.Join(debian.Dir(), kind.Program)); err != nil {
-				return fmt.Sprintf("nodes have no %s; `make node-programs` of cnitest's repository unpacks it", kind.Package), nil
+				return fmt.Sprintf("nodes have no %s; `make node-programs` of cnitest's repository unpacks it",
+					kind.Package), nil
 			}
 		} else if kind.Program != "" {
 			programs = append(programs, program{

@@ -36,8 +36,9 @@ func faultyInProduction() []control {
 			"services-after-flush": fail("after ruleset-flushed CHECK finds nothing wrong with pod/left"),
 		}},
 		{name: "iptables-once", chain: afterPtp("iptables-once"), want: map[string]expected{
-			"iptables-flushed":  fail("after iptables-flushed CHECK finds nothing wrong with pod/left"),
-			"firewalld-reloads": unpacked("firewalld-reloads", fail("after firewalld-reloads CHECK finds nothing wrong")),
+			"iptables-flushed": fail("after iptables-flushed CHECK finds nothing wrong with pod/left"),
+			"firewalld-reloads": unpacked("firewalld-reloads",
+				fail("after firewalld-reloads CHECK finds nothing wrong")),
 		}},
 		{name: "accepts-in-ufw", chain: afterPtp("accepts-in-ufw"), want: map[string]expected{
 			"ufw-reloads": unpacked("ufw-reloads", fail("after ufw-reloads CHECK finds nothing wrong with pod/left")),

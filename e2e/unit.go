@@ -68,7 +68,8 @@ func (s *Suite) Units() []*Unit {
 // asks reports whether a requirement is asked of a plugin. Fault injection takes time, and only the authors of a plugin
 // need to know how it survives that; a deep run also says what a power cut does to the plugins beside it.
 func (o *Options) asks(r *contract.Requirement, plugin string) bool {
-	underTest := slices.Contains(o.Plugins, plugin) || r.Cases == contract.PowerCuts && (o.Select.Deep || o.Select.Replay != nil)
+	underTest := slices.Contains(o.Plugins, plugin) ||
+		r.Cases == contract.PowerCuts && (o.Select.Deep || o.Select.Replay != nil)
 	return !r.Sweeps() || underTest && !o.Select.Quick
 }
 

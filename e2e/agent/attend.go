@@ -89,7 +89,8 @@ func (s *Server) AttendDaemon(args AttendArgs, reply *Attended) error {
 	}
 }
 
-// LeaveDaemon kills the daemon that runs under the tracer, and returns what it printed. It is no error if there is none.
+// LeaveDaemon kills the daemon that runs under the tracer, and returns what it printed. It is no error if there is
+// none.
 func (s *Server) LeaveDaemon(_ None, output *string) error {
 	s.mu.Lock()
 	a := s.attended

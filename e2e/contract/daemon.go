@@ -27,26 +27,28 @@ func attending() []Requirement {
 			"an error object. Afterwards DEL and ADD succeed (or say with code 11 that they want to be tried again, " +
 			"and succeed then), CHECK of both pods passes, they have addresses of their own, and DEL and GC clear " +
 			"up. A plain run tries some by --seed, --deep all."
-		races = "Two calls ask the daemon at the same time: ADD and ADD, ADD and DEL, DEL and ADD, DEL and DEL. Counts " +
-			"the calls by which the daemon changes or looks at something for the first one. Then its thread is " +
-			"stopped before each of them, the second call runs to its end, or for half a second if the daemon makes it " +
-			"wait, and the thread goes on. Both succeed (or say with code 11 that they want to be tried again, and " +
-			"succeed then), and everything is there that is there after one call and then the other. The daemon is " +
-			"killed and starts again: CHECK passes, a third pod gets an address of its own, and DEL clears up. A " +
-			"plain run tries some by --seed, --deep all."
+		races = "Two calls ask the daemon at the same time: ADD and ADD, ADD and DEL, DEL and ADD, DEL and DEL. " +
+			"Counts the calls by which the daemon changes or looks at something for the first one. Then its thread " +
+			"is stopped before each of them, the second call runs to its end, or for half a second if the daemon " +
+			"makes it wait, and the thread goes on. Both succeed (or say with code 11 that they want to be tried " +
+			"again, and succeed then), and everything is there that is there after one call and then the other. " +
+			"The daemon is killed and starts again: CHECK passes, a third pod gets an address of its own, and DEL " +
+			"clears up. A plain run tries some by --seed, --deep all."
 	)
-	const restarts = "Another pod is attached all the time. Counts the calls by which ADD, DEL and GC change something " +
-		"or ask the kernel. Then the plugin is stopped before each of them, the daemon is killed and starts again, and the " +
-		"plugin goes on. It succeeds with everything in place, or with everything removed, or fails with an error " +
-		"object; then DEL and ADD succeed (or say with code 11 that they want to be tried again, and succeed then). " +
-		"CHECK of both pods passes, they have addresses of their own, and DEL and GC clear up. A plain run tries " +
-		"some by --seed, --deep all."
+	const restarts = "Another pod is attached all the time. Counts the calls by which ADD, DEL and GC change " +
+		"something or ask the kernel. Then the plugin is stopped before each of them, the daemon is killed and " +
+		"starts again, and the plugin goes on. It succeeds with everything in place, or with everything removed, or " +
+		"fails with an error object; then DEL and ADD succeed (or say with code 11 that they want to be tried again, " +
+		"and succeed then). CHECK of both pods passes, they have addresses of their own, and DEL and GC clear up. " +
+		"A plain run tries some by --seed, --deep all."
 	return []Requirement{{
-		ID: "READ-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: BadReads, Why: why, How: reads,
+		ID: "READ-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: BadReads, Why: why,
+		How:   reads,
 		Text:  "A daemon that could not read what it must know gives nobody the address of another.",
 		check: func(ctx context.Context, t *trial) error { return t.readDaemon(ctx) },
 	}, {
-		ID: "RACE-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: Schedules, Why: why, How: races,
+		ID: "RACE-DAEMON", Level: Should, Section: "failure mode", Roles: inChain(), Cases: Schedules, Why: why,
+		How:   races,
 		Text:  "A daemon does for two calls at the same time what it does for them one after the other.",
 		check: func(ctx context.Context, t *trial) error { return t.raceDaemon(ctx) },
 	}, {
@@ -287,7 +289,8 @@ func ordeals[T fmt.Stringer](ctx context.Context, t *trial, l *daemonLane, what 
 func (l *daemonLane) tell(o *ordeal) {
 	token := l.token(o.code)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n%s\n\n%s\nthe daemon's calls:\n%s", o.what, o.wrong, token.again(), fault.Summary(o.did.Points))
+	fmt.Fprintf(&b, "%s\n\n%s\n\n%s\nthe daemon's calls:\n%s", o.what, o.wrong, token.again(),
+		fault.Summary(o.did.Points))
 	if o.output != "" {
 		fmt.Fprintf(&b, "\nthe daemon's output:\n%s\n", o.output)
 	}

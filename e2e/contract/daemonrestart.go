@@ -60,7 +60,9 @@ func (t *trial) restarts(ctx context.Context) error {
 	explored := &t.subject.lab.Exploration
 	random := rand.New(rand.NewPCG(explored.Seed, 0))
 	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	slices.SortStableFunc(all, func(a, b restart) int { return cmp.Compare(len(a.stop.Point.Look), len(b.stop.Point.Look)) })
+	slices.SortStableFunc(all, func(a, b restart) int {
+		return cmp.Compare(len(a.stop.Point.Look), len(b.stop.Point.Look))
+	})
 	chosen := all
 	switch {
 	case explored.Replay != nil:

@@ -9,8 +9,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// parseSchedule returns the setting and the schedule of a token's case: "pods-cold:A14.B3" is the first call (A) that is
-// stopped before its 14th point on a node without other pods, and the second (B) that is stopped before its third.
+// parseSchedule returns the setting and the schedule of a token's case: "pods-cold:A14.B3" is the first call (A) that
+// is stopped before its 14th point on a node without other pods, and the second (B) that is stopped before its third.
 // Without numbers it is one call (A or B) and then the other.
 func parseSchedule(requirement, text string) (s setting, schedule fault.Schedule, err error) {
 	s.verbs, _ = racingVerbs(requirement)

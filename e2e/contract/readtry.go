@@ -149,7 +149,8 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 	t.judgeReads(verb, tried)
 	if explored.Replay == nil {
 		looks := slices.DeleteFunc(pilot.points, func(p fault.Point) bool { return p.Look == "" })
-		t.note("%d looks, %d of %d bad answers tried, %d of them at a call that was not made again, seed %d", len(looks),
+		t.note("%d looks, %d of %d bad answers tried, %d of them at a call that was not made again, seed %d",
+			len(looks),
 			len(tried), len(all), missed(tried), explored.Seed)
 	}
 	return nil

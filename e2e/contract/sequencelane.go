@@ -339,6 +339,7 @@ func (l *sequenceLane) tell(s *story, e *episode) {
 	if e.hit != nil && l.subject.leavesToHostLocal(s.fault.Point.Program) && areReservations(e.state) {
 		known = hostLocalForgets
 	}
-	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}}, fmt.Sprintf("%s: %s (--replay %s)", s, e.wrongs[0],
-		token), known)
+	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}},
+		fmt.Sprintf("%s: %s (--replay %s)", s, e.wrongs[0],
+			token), known)
 }

@@ -49,15 +49,19 @@ func TestParseToken(t *testing.T) {
 func TestToken_names_one_case(t *testing.T) {
 	var steps []step
 	for _, how := range []variant{plain, olderVersion, withoutResult, resultOfChain, changedSetting} {
-		steps = append(steps, step{cni.Del, 0, how}, step{cni.Add, 0, plain}, step{cni.Add, 1, plain}, step{verb: reboot})
+		steps = append(steps, step{cni.Del, 0, how}, step{cni.Add, 0, plain}, step{cni.Add, 1, plain},
+			step{verb: reboot})
 	}
 	var dump fault.Point
 	dump.Number = 7
 	var faults []string
 	for _, i := range []fault.Injection{
-		{Point: dump, When: fault.Fail, Errno: syscall.ENOMEM}, {Point: dump, When: fault.Deaf, Errno: syscall.ENOMEM},
-		{Point: dump, When: fault.Interrupted, Times: 1}, {Point: dump, When: fault.Interrupted, Times: 30},
-		{Point: dump, When: fault.Interrupted, Times: -1}, {Point: dump, When: fault.Before},
+		{Point: dump, When: fault.Fail, Errno: syscall.ENOMEM},
+		{Point: dump, When: fault.Deaf, Errno: syscall.ENOMEM},
+		{Point: dump, When: fault.Interrupted, Times: 1},
+		{Point: dump, When: fault.Interrupted, Times: 30},
+		{Point: dump, When: fault.Interrupted, Times: -1},
+		{Point: dump, When: fault.Before},
 	} {
 		faults = append(faults, i.Code())
 	}

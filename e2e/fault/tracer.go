@@ -191,8 +191,8 @@ func (t *tracer) follow(ctx context.Context, started *os.Process) error {
 		tid, werr := t.next(&status)
 		t.meter.halt()
 		switch {
-		case werr == unix.EINTR:
-		case werr == unix.ECHILD:
+		case errors.Is(werr, unix.EINTR):
+		case errors.Is(werr, unix.ECHILD):
 			return nil
 		case werr != nil:
 			err = fmt.Errorf("wait: %w", werr)

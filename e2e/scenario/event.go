@@ -61,8 +61,9 @@ func Events() []EventKind {
 		},
 		{
 			Name: "other-agent-cleans", Feature: SurvivesOtherAgents,
-			Meaning: "the agent of another plugin removes what it does not know: rules with the priorities 512 to 1536, " +
-				"routes in the tables 1 to 250, and routes to single addresses through other links than the uplink",
+			Meaning: "the agent of another plugin removes what it does not know: rules with the priorities 512 to " +
+				"1536, routes in the tables 1 to 250, and routes to single addresses through other links than the " +
+				"uplink",
 		},
 		{
 			Name: "sysctls-applied", Feature: SurvivesSysctls,

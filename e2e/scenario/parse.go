@@ -39,8 +39,8 @@ func Load(files fs.FS) ([]*Scenario, error) {
 	return all, errors.Join(errs...)
 }
 
-// LoadFiles reads scenario files, and every *.yaml file of directories, in the order of paths. The File of a scenario is
-// its path. The error joins those of all files.
+// LoadFiles reads scenario files, and every *.yaml file of directories, in the order of paths. The File of a scenario
+// is its path. The error joins those of all files.
 func LoadFiles(paths ...string) ([]*Scenario, error) {
 	var all []*Scenario
 	var errs []error

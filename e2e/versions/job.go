@@ -173,8 +173,9 @@ func (j *job) prepare(ctx context.Context, r *Runner, suite string) error {
 	return os.WriteFile(j.conflist, text, 0o644)
 }
 
-// filterOf selects the scenarios, and of the requirements those of the plugin: the others of its chain have conflists of
-// their own. An IPAM plugin is asked its requirements only, since the scenarios are those of the plugin that calls it.
+// filterOf selects the scenarios, and of the requirements those of the plugin: the others of its chain have conflists
+// of their own. An IPAM plugin is asked its requirements only, since the scenarios are those of the plugin that calls
+// it.
 func filterOf(plugin string, list *conflist.File) string {
 	if slices.ContainsFunc(list.Plugins, func(p conflist.Plugin) bool { return p.Type == plugin }) {
 		return "!contract || " + plugin

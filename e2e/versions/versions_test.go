@@ -139,7 +139,8 @@ func (b bed) run(t *testing.T) (*matrix.Matrix, []string) {
 func TestRunner(t *testing.T) {
 	b := newBed(t)
 	m, calls := b.run(t)
-	if len(calls) != 2 || !strings.HasSuffix(calls[0], " --plugin ptp --profile cni --quick --label-filter !contract || ptp") {
+	const want = " --plugin ptp --profile cni --quick --label-filter !contract || ptp"
+	if len(calls) != 2 || !strings.HasSuffix(calls[0], want) {
 		t.Errorf("got calls %q, want one for each version", calls)
 	}
 	var versions []string

@@ -31,8 +31,8 @@ type Paths struct {
 	BinDir, ConflistDir string
 }
 
-// index returns the third number of an IPv4 pod CIDR, or the last byte of the prefix of an IPv6 one. Either differs from
-// node to node.
+// index returns the third number of an IPv4 pod CIDR, or the last byte of the prefix of an IPv6 one. Either differs
+// from node to node.
 func index(cidr string) (int, error) {
 	prefix, err := netip.ParsePrefix(cidr)
 	if err != nil {

@@ -132,8 +132,9 @@ func (c *fakeCluster) answer(method, path string, body object) (int, any) {
 			})
 		}
 		return http.StatusOK, object{"items": carriers}
-	case method == http.MethodPost, method == http.MethodPut, path == "/api/v1/namespaces/default", strings.HasSuffix(path,
-		"/serviceaccounts/default"), strings.HasSuffix(path, "/leases"):
+	case method == http.MethodPost, method == http.MethodPut, path == "/api/v1/namespaces/default",
+		strings.HasSuffix(path,
+			"/serviceaccounts/default"), strings.HasSuffix(path, "/leases"):
 		return http.StatusOK, object{}
 	}
 	return http.StatusNotFound, object{"message": "it does not exist"}

@@ -20,8 +20,8 @@ type outsider struct {
 }
 
 // externalLabel is a label of a Docker network whose host may play the host behind the router. Its value are addresses
-// of that host outside of the network, with spaces between them. kind/cluster.sh sets it if the host is a namespace that
-// kind/with-docker.sh made.
+// of that host outside of the network, with spaces between them. kind/cluster.sh sets it if the host is a namespace
+// that kind/with-docker.sh made.
 const externalLabel = "cnitest.external"
 
 // networkOf returns the Docker network of a node and the value of its externalLabel, which may be empty.

@@ -24,8 +24,8 @@ const proxyTimeout = 20 * time.Second
 type liveService struct {
 	object string
 	spec   scenario.Service
-	// slices are the endpoints, as JSON, of the slices by their address types, which are those of the service's addresses.
-	// Empty means that there is no slice yet.
+	// slices are the endpoints, as JSON, of the slices by their address types, which are those of the service's
+	// addresses. Empty means that there is no slice yet.
 	slices map[string]string
 }
 
@@ -106,7 +106,8 @@ func (l *lab) SetEndpoints(ctx context.Context, name string, endpoints []cluster
 	return nil
 }
 
-// setSlice writes a service's EndpointSlice of a family, if it is not as wanted already. None is made that would be empty.
+// setSlice writes a service's EndpointSlice of a family, if it is not as wanted already. None is made that would be
+// empty.
 func (l *lab) setSlice(ctx context.Context, s *liveService, family string, endpoints []object) error {
 	text, err := json.Marshal(endpoints)
 	if err != nil {
@@ -133,8 +134,8 @@ func (l *lab) setSlice(ctx context.Context, s *liveService, family string, endpo
 	})
 }
 
-// proxyMetrics is the default address of kube-proxy's metrics (its --metrics-bind-address): 127.0.0.1, or ::1 in clusters
-// without IPv4.
+// proxyMetrics is the default address of kube-proxy's metrics (its --metrics-bind-address): 127.0.0.1, or ::1 in
+// clusters without IPv4.
 const proxyMetrics = "http://localhost:10249/metrics"
 
 // proxyState is what kube-proxy has done.

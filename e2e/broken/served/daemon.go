@@ -100,6 +100,7 @@ func (d *daemon) load() error {
 // links lists the links, for which it has no use.
 func (d *daemon) links() (err error) {
 	for range asks {
+		//nolint:forbidigo // how it takes an interruption is its fault
 		if _, err = netlink.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) || d.fault == "gives-up" {
 			break
 		}

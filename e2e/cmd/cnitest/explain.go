@@ -218,6 +218,7 @@ const scheduleExample = `  A: ADD of pod-1                               │ B: 
      ── ends: with success                      │      (A's pod has no link)
 
   A star marks a call that touches what the other one touches, too, and one of them changes. Here a lock must be taken
-  before the look and held until the record is written, by DEL too. The token of the failure, x:RACE-ADD-DEL:pods-cold:A18,
-  is a test for the mended plugin: cnitest run CONFLIST --replay x:RACE-ADD-DEL:pods-cold:A18
+  before the look and held until the record is written, by DEL too. The token of the failure,
+  x:RACE-ADD-DEL:pods-cold:A18, is a test for the mended plugin:
+  cnitest run CONFLIST --replay x:RACE-ADD-DEL:pods-cold:A18
 `

@@ -92,7 +92,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 		"directory with an earlier version of the plugins, their IPAM plugins or their daemon: run upgrades and "+
 			"downgrades")
 	flags.StringVar(&f.version, "implementation-version", "",
-		"version of the project under test, for the report, e.g. v1.2.3 (default implementation.version of the target file)")
+		"version of the project under test, for the report, e.g. v1.2.3 (default implementation.version of the "+
+			"target file)")
 	flags.StringVar(&f.backend, "backend", netnsBackend,
 		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
 			"a Kubernetes cluster")
@@ -137,13 +138,12 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.deep, "deep", false,
 		"try every schedule of two calls at once (RACE-*), also with two stops, every bad answer (READ-*), every "+
 			"short sequence of calls (SEQ-*), and every disk that a power cut may leave (POWER-*), also of plugins "+
-			"that are "+
-			"not under test: minutes to hours")
+			"that are not under test: minutes to hours")
 	flags.Uint64Var(&f.seed, "seed", 1,
 		"choice of the schedules, bad answers, sequences and disks that are tried, unless --deep tries all")
 	flags.StringVar(&f.replay, "replay", "",
-		"try one case of RACE-*, POWER-*, READ-*, SEQ-*, KILL-* or FAIL-*, by the token that a report shows, and nothing "+
-			"else")
+		"try one case of RACE-*, POWER-*, READ-*, SEQ-*, KILL-* or FAIL-*, by the token that a report shows, and "+
+			"nothing else")
 	flags.StringVar(&f.shard, "shard", "",
 		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the "+
 			"part of this pod of an indexed Job")
@@ -171,7 +171,8 @@ func (f *outputFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.reportDir, "report-dir", "",
 		"directory for report.json, report.html, report.md, junit.xml and the evidence of failures")
 	flags.StringVar(&f.done, "done", "",
-		"file that gets the path of the report's directory when the run has ended, however it ended, as Sonobuoy wants it")
+		"file that gets the path of the report's directory when the run has ended, however it ended, as Sonobuoy "+
+			"wants it")
 	flags.BoolVar(&f.each, "each", false,
 		"print every failure with its reason, also if its cause was printed before, and everything that is blocked")
 	flags.BoolVar(&f.timings, "timings", false,

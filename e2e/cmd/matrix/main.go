@@ -27,7 +27,8 @@ import (
 func main() {
 	r := &versions.Runner{Log: os.Stdout}
 	flag.StringVar(&r.Cnitest, "cnitest", "bin/cnitest", "the program that is run")
-	flag.StringVar(&r.Conflists, "conflists", "e2e/versions/net.d", "directory with PROJECT/PLUGIN.conflist for each plugin")
+	flag.StringVar(&r.Conflists, "conflists", "e2e/versions/net.d", "directory with PROJECT/PLUGIN.conflist for each "+
+		"plugin")
 	flag.StringVar(&r.Modules, "modules", "e2e/trackrecord/versions", "directory of the modules that pin the versions")
 	flag.StringVar(&r.Programs, "programs", "bin/versions", "directory for the programs of the versions")
 	flag.StringVar(&r.Out, "out", "_artifacts/matrix", "directory for the matrix and its reports")

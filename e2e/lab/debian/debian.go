@@ -207,7 +207,8 @@ func (d *Root) Has(path string) (found bool, err error) {
 // launch starts a program.
 func (d *Root) launch(program string, args ...string) (*exec.Cmd, error) {
 	cmd := &exec.Cmd{
-		Path: program, Args: append([]string{filepath.Base(program)}, args...), Dir: "/", Stdout: &d.Log, Stderr: &d.Log,
+		Path: program, Args: append([]string{filepath.Base(program)}, args...), Dir: "/",
+		Stdout: &d.Log, Stderr: &d.Log,
 		Env: []string{
 			"PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8", "SYSTEMD_IGNORE_CHROOT=1", "SYSTEMD_LOG_TARGET=console",
 		},
@@ -260,7 +261,8 @@ func (d *Root) StartBus() error {
 	if err := d.Write("/run/dbus/system.conf", config); err != nil {
 		return err
 	}
-	if err := d.Start("/usr/bin/dbus-daemon", "--config-file=/run/dbus/system.conf", "--nofork", "--nopidfile"); err != nil {
+	err := d.Start("/usr/bin/dbus-daemon", "--config-file=/run/dbus/system.conf", "--nofork", "--nopidfile")
+	if err != nil {
 		return err
 	}
 	return d.Await("dbus-daemon", func() (bool, error) { return d.Has("/run/dbus/system_bus_socket") })

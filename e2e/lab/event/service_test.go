@@ -72,7 +72,8 @@ func TestHappen_managers(t *testing.T) {
 				uplink := link(t, "eno1")
 				attrs := netlink.NewLinkAttrs()
 				attrs.Name, attrs.ParentIndex = "child", uplink.Attrs().Index
-				if err := netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}); err != nil {
+				child := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+				if err := netlink.LinkAdd(child); err != nil {
 					t.Error(err)
 				}
 				if err := netlink.LinkSetUp(link(t, "child")); err != nil {

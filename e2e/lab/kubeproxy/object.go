@@ -60,9 +60,10 @@ func endpointSlices(all []service.Service) map[string]object {
 			key := name + "-" + strings.ToLower(family(e.Address)) + "-" + strconv.Itoa(int(e.Port))
 			if objects[key] == nil {
 				objects[key] = object{
-					"metadata": object{"labels": object{"kubernetes.io/service-name": name}}, "addressType": family(e.Address),
-					"ports":     []object{{"name": port, "protocol": strings.ToUpper(s.Protocol), "port": e.Port}},
-					"endpoints": []object{},
+					"metadata":    object{"labels": object{"kubernetes.io/service-name": name}},
+					"addressType": family(e.Address),
+					"ports":       []object{{"name": port, "protocol": strings.ToUpper(s.Protocol), "port": e.Port}},
+					"endpoints":   []object{},
 				}
 			}
 			where := "elsewhere"
