@@ -170,7 +170,9 @@ func (s *Store[T]) unlink(a Attachment, keys []string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("index: %w", err)
 		}
-		removeEmpty(filepath.Dir(path), filepath.Dir(s.index(key)))
+		if err := removeEmpty(filepath.Dir(path), filepath.Dir(s.index(key))); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
 	}
 	return nil
 }

@@ -269,3 +269,27 @@ func TestIndex_after_a_kill(t *testing.T) {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 }
+
+// TestRemove_obstructed removes a record whose link in the index cannot be removed at first. Nothing of it stays in the
+// index, which knows the other record.
+func TestRemove_obstructed(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "cni")
+	s := open(t, root)
+	gone := entryOf("b", 2, "10.0.0.3")
+	keep(t, s, entryOf("a", 1, "10.0.0.2"), gone)
+	link := s.index("address/10.0.0.3", linkName(gone.Attachment))
+	if err := errors.Join(os.Remove(link), os.MkdirAll(filepath.Join(link, "obstacle"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(gone.Attachment); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, s)
+	if _, err := os.Stat(filepath.Dir(link)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want the key of the removed record to be gone", err)
+	}
+	if s = open(t, root); !slices.Equal(holders(t, s, "address/10.0.0.2"), []string{"a"}) {
+		t.Errorf("got %v, want a", holders(t, s, "address/10.0.0.2"))
+	}
+	closed(t, s)
+}

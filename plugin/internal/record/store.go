@@ -132,7 +132,7 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			// Left by a process that was killed between making or removing the two. The store itself may have come
 			// meanwhile: only who holds its lock removes it.
-			removeEmpty(s.root, s.root)
+			_ = removeEmpty(s.root, s.root)
 		}
 		return nil, fmt.Errorf("records in %s: %w", s.dir, err)
 	}
@@ -148,7 +148,7 @@ func Open[T any](ctx context.Context, opts Options) (*Store[T], error) {
 func (s *Store[T]) Close() error {
 	s.doubt(s.settle())
 	// A process that waits for the lock of a removed directory notices that and opens the next one.
-	removeEmpty(s.dir, s.root)
+	_ = removeEmpty(s.dir, s.root)
 	return s.lock.Close()
 }
 
@@ -281,7 +281,7 @@ func (s *Store[T]) Save(e Entry[T]) error {
 	if old == nil { // a call that fails leaves no record
 		path := s.path(e.Attachment)
 		_ = os.Remove(path)
-		removeEmpty(filepath.Dir(path), filepath.Join(s.dir, e.Network))
+		_ = removeEmpty(filepath.Dir(path), filepath.Join(s.dir, e.Network))
 	}
 	s.doubt(s.reindex())
 	s.doubt(s.settle())
@@ -339,12 +339,14 @@ func (s *Store[T]) Remove(a Attachment) error {
 	if err := os.RemoveAll(path); err != nil && !errors.Is(err, unix.ENOTDIR) {
 		return fmt.Errorf("record %s: %w", a, err)
 	}
-	removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
+	_ = removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
 	switch {
 	case loadErr != nil:
 		s.doubt(s.reindex()) // nobody knows the keys of an unreadable record
 	case old != nil:
-		s.doubt(s.unlink(a, keysOf(old.State)))
+		if err := s.unlink(a, keysOf(old.State)); err != nil {
+			s.doubt(s.reindex()) // nothing of the record stays in the index
+		}
 	}
 	s.doubt(s.settle())
 	return nil
@@ -358,19 +360,25 @@ func (s *Store[T]) Tidy() error {
 			return err
 		}
 		for _, path := range paths {
-			removeEmpty(path, path)
+			_ = removeEmpty(path, path)
 		}
 	}
 	s.doubt(s.reindex())
 	return nil
 }
 
-// removeEmpty removes dir and its parents up to and including last, as far as they are empty.
-func removeEmpty(dir, last string) {
+// removeEmpty removes dir and its parents up to and including last, as far as they are empty. Its error is that of an
+// empty one which cannot be removed.
+func removeEmpty(dir, last string) error {
 	for {
 		// os.Remove would unlink a file too, and a file in this place is not ours.
-		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) || dir == last {
-			return
+		switch err := os.Remove(dir); {
+		case errors.Is(err, fs.ErrExist): // not empty
+			return nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		case dir == last:
+			return nil
 		}
 		dir = filepath.Dir(dir)
 	}
