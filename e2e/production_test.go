@@ -74,13 +74,13 @@ func inProduction() map[string]expected {
 // unpacked returns what is expected where the program of an event is unpacked.
 func unpacked(event string, e expected) expected {
 	kind, _ := scenario.EventNamed(event)
-	e.oneOf = []string{filepath.Join(debian.Dir(), kind.Program)}
+	e.oneOf, e.without = []string{filepath.Join(debian.Dir(), kind.Program)}, "nodes have no "+kind.Package
 	return e
 }
 
 // withNetworkd returns what is expected where systemd-networkd is installed.
 func withNetworkd(e expected) expected {
 	kind, _ := scenario.EventNamed("networkd-restarts")
-	e.oneOf = []string{kind.Program}
+	e.oneOf, e.without = []string{kind.Program}, "it has no "+kind.Program
 	return e
 }

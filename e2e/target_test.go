@@ -47,7 +47,7 @@ func TestOptions_claimTarget(t *testing.T) {
 	own := []scenario.Feature{scenario.Hairpin}
 	o := &Options{Claims: own, Target: &target.Target{Daemon: &target.Daemon{}, Cloud: &target.Cloud{}}}
 	o.claimTarget()
-	if got, want := fmt.Sprint(o.Claims), "[Hairpin DaemonRestart CloudENIs]"; got != want {
+	if got, want := fmt.Sprint(o.Claims), "[Hairpin DaemonRestart DaemonIsolation CloudENIs]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if len(own) != 1 {
