@@ -301,5 +301,5 @@ func (l *daemonLane) tell(o *ordeal) {
 		fmt.Fprintf(&b, "\nwhat stayed behind:\n%s\n", lines(o.left))
 	}
 	l.trial.deviation([]report.Evidence{{Title: token.String(), Text: b.String()}},
-		fmt.Sprintf("%s: %s (--replay %s)", o.what, o.wrong, token))
+		token.named(o.what+": "+o.wrong))
 }

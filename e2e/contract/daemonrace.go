@@ -1,11 +1,8 @@
 package contract
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,15 +49,12 @@ func crossings(points map[cni.Verb][]fault.Point, seed uint64) (all []crossing) 
 			}
 		}
 	}
-	random := rand.New(rand.NewPCG(seed, 0))
-	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	looks := func(c crossing) int {
+	rankBy(all, seed, func(c crossing) int {
 		if c.stop.Point.Look != "" {
 			return 1
 		}
 		return 0
-	}
-	slices.SortStableFunc(all, func(a, b crossing) int { return cmp.Compare(looks(a), looks(b)) })
+	})
 	return all
 }
 
@@ -79,14 +73,9 @@ func (t *trial) raceDaemon(ctx context.Context) error {
 	if len(all) == 0 {
 		return notApplicable("the daemon makes no call that could be stopped")
 	}
-	chosen := all
-	switch {
-	case explored.Replay != nil:
-		if chosen, err = pick(explored.Replay, all, crossing.code); err != nil {
-			return err
-		}
-	case !explored.Deep:
-		chosen = all[:min(stopsTried, len(all))]
+	chosen, err := choose(explored, all, crossing.code, func() []crossing { return all[:min(stopsTried, len(all))] })
+	if err != nil {
+		return err
 	}
 	return ordeals(ctx, t, l, "schedules of the daemon", len(all), chosen, (*daemonLane).cross)
 }
@@ -150,15 +139,7 @@ func (l *daemonLane) second(ctx context.Context) (_ *pod, err error) {
 	if _, err = l.must(ctx, cni.Del, l.third); err != nil {
 		return nil, err
 	}
-	before, err := l.state(ctx, l.pods()...)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
-		return nil, err
-	}
-	l.clean, err = l.state(ctx, l.pods()...)
-	return l.third, err
+	return l.third, l.takeClean(ctx)
 }
 
 // meet makes the second call while the daemon is stopped in the first.

@@ -32,8 +32,8 @@ func (m misreading) String() string {
 // impatient is how long a daemon gets to become ready that may end instead, and may try again as long as it likes.
 const impatient = 2 * time.Second
 
-// misreadings returns the bad answers that a daemon can get.
-func (t *trial) misreadings(points map[cni.Verb][]fault.Point, explored *Exploration) (chosen, all []misreading) {
+// misreadings returns all bad answers that a daemon can get, and those that a plain run tries.
+func (t *trial) misreadings(points map[cni.Verb][]fault.Point, explored *Exploration) (some, all []misreading) {
 	var every []fault.Point
 	for _, verb := range []cni.Verb{starting, cni.Add, cni.Del, cni.GC} {
 		every = append(every, points[verb]...)
@@ -46,13 +46,10 @@ func (t *trial) misreadings(points map[cni.Verb][]fault.Point, explored *Explora
 			all = append(all, misreading{verb, answers[i]})
 		}
 		for _, a := range someOf(answers, 1, explored.Seed) {
-			chosen = append(chosen, misreading{verb, a})
+			some = append(some, misreading{verb, a})
 		}
 	}
-	if explored.Deep {
-		chosen = all
-	}
-	return chosen, all
+	return some, all
 }
 
 // readDaemon gives bad answers to the looks of a daemon.
@@ -67,11 +64,10 @@ func (t *trial) readDaemon(ctx context.Context) error {
 	}
 	points[starting] = start
 	explored := &t.subject.lab.Exploration
-	chosen, all := t.misreadings(points, explored)
-	if explored.Replay != nil {
-		if chosen, err = pick(explored.Replay, all, misreading.code); err != nil {
-			return err
-		}
+	some, all := t.misreadings(points, explored)
+	chosen, err := choose(explored, all, misreading.code, func() []misreading { return some })
+	if err != nil {
+		return err
 	}
 	return ordeals(ctx, t, l, "bad answers to the daemon", len(all), chosen, (*daemonLane).misread)
 }

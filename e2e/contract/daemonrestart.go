@@ -1,11 +1,8 @@
 package contract
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -58,19 +55,10 @@ func (t *trial) restarts(ctx context.Context) error {
 		return err
 	}
 	explored := &t.subject.lab.Exploration
-	random := rand.New(rand.NewPCG(explored.Seed, 0))
-	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	slices.SortStableFunc(all, func(a, b restart) int {
-		return cmp.Compare(len(a.stop.Point.Look), len(b.stop.Point.Look))
-	})
-	chosen := all
-	switch {
-	case explored.Replay != nil:
-		if chosen, err = pick(explored.Replay, all, restart.code); err != nil {
-			return err
-		}
-	case !explored.Deep:
-		chosen = all[:min(stopsTried, len(all))]
+	rankBy(all, explored.Seed, func(r restart) int { return len(r.stop.Point.Look) })
+	chosen, err := choose(explored, all, restart.code, func() []restart { return all[:min(stopsTried, len(all))] })
+	if err != nil {
+		return err
 	}
 	return ordeals(ctx, t, l, "restarts", len(all), chosen, (*daemonLane).during)
 }

@@ -1,7 +1,10 @@
 package contract
 
 import (
+	"cmp"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,6 +42,24 @@ type Exploration struct {
 	Replay *Token
 	// Tell is told how far Deep has come; nil tells nobody.
 	Tell func(text string)
+}
+
+// choose returns the cases that a run tries: the one of a token, all, or what some returns.
+func choose[T any](explored *Exploration, all []T, code func(T) string, some func() []T) ([]T, error) {
+	switch {
+	case explored.Replay != nil:
+		return pick(explored.Replay, all, code)
+	case explored.Deep:
+		return all, nil
+	}
+	return some(), nil
+}
+
+// rankBy sorts cases by their ranks, the lowest first; the seed decides among equals.
+func rankBy[T any](all []T, seed uint64, rank func(T) int) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	slices.SortStableFunc(all, func(a, b T) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 // tellEvery is how often a deep run says how far it has come.

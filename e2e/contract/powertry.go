@@ -103,13 +103,7 @@ func blackouts(disks []disk.Disk) (all []blackout) {
 
 // choose returns those that a run tries: all, the one of a token, or some.
 func (o *outage) choose(all []blackout, explored *Exploration, most int) ([]blackout, error) {
-	switch {
-	case explored.Replay != nil:
-		return pick(explored.Replay, all, blackout.String)
-	case explored.Deep:
-		return all, nil
-	}
-	return o.sample(all, most, explored.Seed), nil
+	return choose(explored, all, blackout.String, func() []blackout { return o.sample(all, most, explored.Seed) })
 }
 
 // sample returns at most as many, in turns from each kind of damage, those first that promise most. The seed decides in
@@ -373,6 +367,6 @@ func (b *bench) reportBlackout(o *outage, r *recovery) {
 		known = hostLocalForgets
 	}
 	b.knownDeviation([]report.Evidence{{Title: token.String(), Text: s.String()}},
-		fmt.Sprintf("the power fails %s; %s, %s (--replay %s)", r.Describe(&o.Recording), runtime, r.wrong, token),
+		token.named(fmt.Sprintf("the power fails %s; %s, %s", r.Describe(&o.Recording), runtime, r.wrong)),
 		known)
 }

@@ -1,8 +1,6 @@
 package contract
 
 import (
-	"cmp"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -194,8 +192,6 @@ func twoStops(points [2][]fault.Point, run int, mine []fault.Point) (list []cand
 
 // sample returns at most as many candidates, those with the lowest ranks; the seed decides among equals.
 func sample(all []candidate, most int, seed uint64) []candidate {
-	random := rand.New(rand.NewPCG(seed, 0))
-	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(a.rank, b.rank) })
+	rankBy(all, seed, func(c candidate) int { return c.rank })
 	return all[:min(most, len(all))]
 }

@@ -142,5 +142,5 @@ func (l *raceLane) report(e *encounter) {
 		fmt.Fprintf(&b, "\nwhat stayed behind:\n%s\n", lines(e.left))
 	}
 	l.trial.deviation([]report.Evidence{{Title: token.String(), Text: b.String()}},
-		fmt.Sprintf("%s: %s: %s (--replay %s)", l.describe(), l.window(e), e.wrongs[0], token))
+		token.named(fmt.Sprintf("%s: %s: %s", l.describe(), l.window(e), e.wrongs[0])))
 }

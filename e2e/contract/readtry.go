@@ -35,15 +35,7 @@ func (t *trial) sharedLane(ctx context.Context) (*lane, error) {
 	if call, err := l.call(ctx, cni.Del, l.pod); err != nil || call.ExitCode != 0 {
 		return nil, errors.Join(err, fmt.Errorf("DEL without a fault: %s", summary(call)))
 	}
-	before, err := l.state(ctx, l.pods()...)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
-		return nil, err
-	}
-	l.clean, err = l.state(ctx, l.pods()...)
-	return l, err
+	return l, l.takeClean(ctx)
 }
 
 // looked makes a call under a tracer that sees calls which only look.

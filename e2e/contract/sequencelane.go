@@ -52,14 +52,7 @@ func (t *trial) sequenceLane(ctx context.Context) (*sequenceLane, error) {
 			return nil, err
 		}
 	}
-	before, err := l.state(ctx, l.pods()...)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
-		return nil, err
-	}
-	if l.clean, err = l.state(ctx, l.pods()...); err != nil {
+	if err := l.takeClean(ctx); err != nil {
 		return nil, err
 	}
 	attached := [2]bool{}
@@ -340,6 +333,5 @@ func (l *sequenceLane) tell(s *story, e *episode) {
 		known = hostLocalForgets
 	}
 	l.knownDeviation([]report.Evidence{{Title: s.String(), Text: b.String()}},
-		fmt.Sprintf("%s: %s (--replay %s)", s, e.wrongs[0],
-			token), known)
+		token.named(fmt.Sprintf("%s: %s", s, e.wrongs[0])), known)
 }

@@ -221,6 +221,19 @@ func (l *lane) settle(ctx context.Context) ([]snapshot.Change, error) {
 	}, l.clean, l.news)
 }
 
+// takeClean takes the state without an attachment, once it does not change any more.
+func (l *lane) takeClean(ctx context.Context) error {
+	before, err := l.state(ctx, l.pods()...)
+	if err != nil {
+		return err
+	}
+	if _, err := l.leftAfter(ctx, before, nil, l.pods()...); err != nil {
+		return err
+	}
+	l.clean, err = l.state(ctx, l.pods()...)
+	return err
+}
+
 // pods returns the pods of the lane.
 func (l *lane) pods() []*pod {
 	return slices.DeleteFunc([]*pod{l.pod, l.beside, l.third}, func(p *pod) bool { return p == nil })
@@ -400,5 +413,5 @@ func (t *trial) fault(a *attempt, verb cni.Verb, format string, args ...any) {
 		known = hostLocalForgets
 	}
 	t.knownDeviation([]report.Evidence{a.story(verb, token)},
-		fmt.Sprintf("%s (--replay %s)", fmt.Sprintf(format, args...), token), known)
+		token.named(fmt.Sprintf(format, args...)), known)
 }

@@ -60,6 +60,9 @@ func (t *Token) again() string {
 	return fmt.Sprintf("repeat it: cnitest run CONFLIST --replay %s\n", t)
 }
 
+// named adds the token to what it is about.
+func (t *Token) named(what string) string { return fmt.Sprintf("%s (--replay %s)", what, t) }
+
 // pick returns the case of the token, of all that a requirement can try.
 func pick[T any](t *Token, all []T, text func(T) string) ([]T, error) {
 	i := slices.IndexFunc(all, func(one T) bool { return text(one) == t.one })

@@ -20,10 +20,29 @@ func Load(files fs.FS) ([]*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenarios: list files: %w", err)
 	}
+	all, err := parseAll(names, func(name string) ([]byte, error) { return fs.ReadFile(files, name) })
+	slices.SortFunc(all, func(a, b *Scenario) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+// LoadFiles reads scenario files, and every *.yaml file of directories, in the order of paths. The File of a scenario
+// is its path. The error joins those of all files.
+func LoadFiles(paths ...string) ([]*Scenario, error) {
 	var all []*Scenario
 	var errs []error
+	for _, name := range paths {
+		files, err := scenarioFiles(name)
+		parsed, parseErr := parseAll(files, os.ReadFile)
+		all, errs = append(all, parsed...), append(errs, err, parseErr)
+	}
+	return all, errors.Join(errs...)
+}
+
+// parseAll parses files, and returns the scenarios without mistakes beside the error.
+func parseAll(names []string, read func(name string) ([]byte, error)) (all []*Scenario, err error) {
+	var errs []error
 	for _, name := range names {
-		data, err := fs.ReadFile(files, name)
+		data, err := read(name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("scenarios: %w", err))
 			continue
@@ -34,32 +53,6 @@ func Load(files fs.FS) ([]*Scenario, error) {
 			continue
 		}
 		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b *Scenario) int { return strings.Compare(a.Name, b.Name) })
-	return all, errors.Join(errs...)
-}
-
-// LoadFiles reads scenario files, and every *.yaml file of directories, in the order of paths. The File of a scenario
-// is its path. The error joins those of all files.
-func LoadFiles(paths ...string) ([]*Scenario, error) {
-	var all []*Scenario
-	var errs []error
-	for _, name := range paths {
-		files, err := scenarioFiles(name)
-		errs = append(errs, err)
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("scenarios: %w", err))
-				continue
-			}
-			s, err := Parse(file, data)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			all = append(all, s)
-		}
 	}
 	return all, errors.Join(errs...)
 }

@@ -129,8 +129,6 @@ func (c *config) has() netip.Addr {
 	return ip.Unmap()
 }
 
-func tryAgain(err error) error { return types.NewError(types.ErrTryAgainLater, err.Error(), "") }
-
 func add(args *skel.CmdArgs) error {
 	c, err := parse(args)
 	if err != nil {
@@ -142,7 +140,7 @@ func add(args *skel.CmdArgs) error {
 	}
 	got, err := ask(r, 5*time.Second)
 	if err != nil {
-		return tryAgain(err)
+		return types.NewError(types.ErrTryAgainLater, err.Error(), "")
 	}
 	stdin, err := c.delegated(args.StdinData, got.Address)
 	if err != nil {
@@ -192,32 +190,22 @@ func check(args *skel.CmdArgs) error {
 	return invoke.DelegateCheck(context.Background(), c.Delegate, stdin, nil)
 }
 
-func gc(args *skel.CmdArgs) error {
-	c, err := parse(args)
-	if err != nil {
-		return err
-	}
-	r, err := c.request("GC", args)
-	if err != nil {
-		return err
-	}
-	if _, err = ask(r, 5*time.Second); err != nil {
-		return tryAgain(err)
-	}
-	return nil
-}
+func gc(args *skel.CmdArgs) error { return tell("GC", args, types.ErrTryAgainLater) }
 
-func status(args *skel.CmdArgs) error {
+func status(args *skel.CmdArgs) error { return tell("STATUS", args, types.ErrPluginNotAvailable) }
+
+// tell sends the daemon the request of a call, which fails with the code if the daemon does not do it.
+func tell(verb string, args *skel.CmdArgs, code uint) error {
 	c, err := parse(args)
 	if err != nil {
 		return err
 	}
-	r, err := c.request("STATUS", args)
+	r, err := c.request(verb, args)
 	if err != nil {
 		return err
 	}
-	if _, err = ask(r, 5*time.Second); err != nil {
-		return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")
+	if _, err := ask(r, 5*time.Second); err != nil {
+		return types.NewError(code, err.Error(), "")
 	}
 	return nil
 }

@@ -21,8 +21,8 @@ import (
 	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
-// Dir is the root directory with the programs of Debian's packages that programs.sh unpacks; empty if the user
-// Has no cache.
+// Dir is the root directory with the programs of Debian's packages that programs.sh unpacks; empty if the user has
+// no cache.
 func Dir() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -37,7 +37,7 @@ const Limit = 60 * time.Second
 // Root is a root directory with programs of Debian's packages, as they see the node: with its network and its /proc,
 // and with files, a /run and a D-Bus of their own.
 type Root struct {
-	spaces  []*os.File // the namespaces in which the programs run
+	spaces  lostthread.Namespaces // in which the programs run
 	running []*process
 	// Log is what all programs said.
 	Log output
@@ -76,11 +76,11 @@ const mounted = "/tmp/root"
 // Open makes the root directory from programs, over the file system of the calling thread.
 func Open(programs string) (*Root, error) {
 	d := &Root{}
-	here, err := namespaces("mnt", "net")
+	here, err := lostthread.Here()
 	if err != nil {
 		return nil, err
 	}
-	defer closeAll(here)
+	defer here.Close()
 	mount := func(source, target, kind string, flags uintptr, data string) func() error {
 		return func() error {
 			if err := unix.Mount(source, target, kind, flags, data); err != nil {
@@ -94,7 +94,7 @@ func Open(programs string) (*Root, error) {
 	}
 	err = lostthread.Do(func() error {
 		for _, step := range []func() error{
-			func() error { return enter(here) },
+			here.Enter,
 			func() error { return unix.Unshare(unix.CLONE_NEWNS) },
 			mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 			mount("tmpfs", "/tmp", "tmpfs", 0, "mode=0755"),
@@ -114,7 +114,7 @@ func Open(programs string) (*Root, error) {
 			},
 			mount("tmpfs", mounted+"/run", "tmpfs", 0, "mode=0755"),
 			func() (err error) {
-				d.spaces, err = namespaces("mnt", "net")
+				d.spaces, err = lostthread.Here()
 				return err
 			},
 		} {
@@ -130,38 +130,10 @@ func Open(programs string) (*Root, error) {
 	return d, nil
 }
 
-// namespaces opens those of the calling thread.
-func namespaces(kinds ...string) (files []*os.File, err error) {
-	for _, kind := range kinds {
-		file, err := os.Open("/proc/thread-self/ns/" + kind)
-		if err != nil {
-			closeAll(files)
-			return nil, err
-		}
-		files = append(files, file)
-	}
-	return files, nil
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		_ = f.Close()
-	}
-}
-
-// enter moves the calling thread into a mount and a network namespace.
-func enter(spaces []*os.File) error {
-	return errors.Join(
-		unix.Unshare(unix.CLONE_FS),
-		unix.Setns(int(spaces[0].Fd()), unix.CLONE_NEWNS),
-		unix.Setns(int(spaces[1].Fd()), unix.CLONE_NEWNET),
-	)
-}
-
 // inside calls f in the namespaces of the programs.
 func (d *Root) inside(f func() error) error {
 	return lostthread.Do(func() error {
-		if err := enter(d.spaces); err != nil {
+		if err := d.spaces.Enter(); err != nil {
 			return err
 		}
 		return f()
@@ -280,7 +252,7 @@ func (d *Root) Await(program string, ready func() (bool, error)) error {
 
 // Close ends the programs, the last one first, as their services end.
 func (d *Root) Close() error {
-	defer closeAll(d.spaces)
+	defer d.spaces.Close()
 	var errs []error
 	for i := len(d.running) - 1; i >= 0; i-- {
 		errs = append(errs, d.running[i].end())

@@ -71,27 +71,21 @@ func isDefault(n *net.IPNet) bool {
 }
 
 // start starts the program and waits until it has configured the uplink.
-func (d *networkd) start() (err error) {
+func (d *networkd) start() error {
 	d.log = &bytes.Buffer{}
 	d.cmd = exec.Command(networkdProgram)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	d.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_LOG_TARGET=console"}
-	var here []*os.File // the namespaces of the calling thread
-	for _, kind := range []string{"mnt", "net"} {
-		file, err := os.Open("/proc/thread-self/ns/" + kind)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		here = append(here, file)
+	here, err := lostthread.Here()
+	if err != nil {
+		return err
 	}
+	defer here.Close()
 	// It only takes what it finds for foreign if there is a udev, which it knows by a /sys that can be written to. The
 	// thread, and what it starts, gets one, and a /run of its own.
 	err = lostthread.Do(func() error {
 		for _, step := range []func() error{
-			func() error { return unix.Unshare(unix.CLONE_FS) },
-			func() error { return unix.Setns(int(here[0].Fd()), unix.CLONE_NEWNS) },
-			func() error { return unix.Setns(int(here[1].Fd()), unix.CLONE_NEWNET) },
+			here.Enter,
 			func() error { return unix.Unshare(unix.CLONE_NEWNS) },
 			func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
 			func() error {

@@ -340,13 +340,12 @@ func (s *Store[T]) Remove(a Attachment) error {
 		return fmt.Errorf("record %s: %w", a, err)
 	}
 	_ = removeEmpty(filepath.Dir(path), filepath.Join(s.dir, a.Network))
-	switch {
-	case loadErr != nil:
-		s.doubt(s.reindex()) // nobody knows the keys of an unreadable record
-	case old != nil:
-		if err := s.unlink(a, keysOf(old.State)); err != nil {
-			s.doubt(s.reindex()) // nothing of the record stays in the index
-		}
+	indexErr := loadErr // nobody knows the keys of an unreadable record
+	if old != nil {
+		indexErr = s.unlink(a, keysOf(old.State))
+	}
+	if indexErr != nil {
+		s.doubt(s.reindex()) // nothing of the record stays in the index
 	}
 	s.doubt(s.settle())
 	return nil
