@@ -160,6 +160,22 @@ func (r *Report) runs() string {
 
 func sameFlake(a, b Flake) bool { return a.ID == b.ID && a.Plugin == b.Plugin }
 
+// sameResidue leaves the change out: a file has another content on each machine.
+func sameResidue(a, b Residue) bool { return a.Item == b.Item && a.Plugin == b.Plugin }
+
+func sameMode(a, b FailureMode) bool { return a.ID == b.ID }
+
+// union returns a and those of b that are not the same as one of a.
+func union[T any](a, b []T, same func(T, T) bool) []T {
+	all := slices.Clone(a)
+	for _, item := range b {
+		if !slices.ContainsFunc(all, func(other T) bool { return same(other, item) }) {
+			all = append(all, item)
+		}
+	}
+	return all
+}
+
 func names(files []InputFile) string {
 	var all []string
 	for _, f := range files {
@@ -186,7 +202,7 @@ func (r *Report) add(shard *Report) {
 	if shard.Runs != nil && r.Runs != nil {
 		r.Runs = &Runs{
 			Count:  min(r.Runs.Count, shard.Runs.Count),
-			Flakes: slices.CompactFunc(slices.Concat(r.Runs.Flakes, shard.Runs.Flakes), sameFlake),
+			Flakes: union(r.Runs.Flakes, shard.Runs.Flakes, sameFlake),
 		}
 	}
 	for _, res := range shard.Results {
@@ -208,16 +224,8 @@ func (r *Report) add(shard *Report) {
 	for _, figure := range shard.Figures {
 		r.KeepFigure(figure)
 	}
-	for _, residue := range shard.Residue {
-		if !slices.Contains(r.Residue, residue) {
-			r.Residue = append(r.Residue, residue)
-		}
-	}
-	for _, mode := range shard.FailureModes {
-		if !slices.Contains(r.FailureModes, mode) {
-			r.FailureModes = append(r.FailureModes, mode)
-		}
-	}
+	r.Residue = union(r.Residue, shard.Residue, sameResidue)
+	r.FailureModes = union(r.FailureModes, shard.FailureModes, sameMode)
 	own := "the verdict is that of shard "
 	for _, note := range shard.Notes {
 		if !slices.Contains(r.Notes, note) && !strings.HasPrefix(note, own) {

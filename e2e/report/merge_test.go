@@ -87,6 +87,39 @@ func TestMerge_worst(t *testing.T) {
 	}
 }
 
+// What each shard finds is there once, also where it is not the same to the letter.
+func TestMerge_once(t *testing.T) {
+	whole, parts := shards(t, 3)
+	flakes := []report.Flake{{ID: "leaves-nothing", Plugin: "ptp"}, {ID: "del-twice", Plugin: report.Chain}}
+	for i, part := range parts {
+		part.Report.Residue = slices.Clone(part.Report.Residue)
+		for j := range part.Report.Residue {
+			part.Report.Residue[j].Change += fmt.Sprint(i)
+		}
+		part.Report.Runs = &report.Runs{Count: 2, Flakes: flakes}
+	}
+	got, err := report.Merge(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole.Residue) < 2 {
+		t.Fatalf("got %d things left in the published report, want some", len(whole.Residue))
+	}
+	var want, items []string
+	for _, r := range whole.Residue {
+		want = append(want, r.Plugin+" "+r.Item)
+	}
+	for _, r := range got.Residue {
+		items = append(items, r.Plugin+" "+r.Item)
+	}
+	if diff := cmp.Diff(want, items); diff != "" {
+		t.Errorf("left behind (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(flakes, got.Runs.Flakes); diff != "" {
+		t.Errorf("flakes (-want +got):\n%s", diff)
+	}
+}
+
 func TestMerge_refuses(t *testing.T) {
 	again := func(parts []report.Part, at int) report.Part {
 		r := *parts[at].Report
