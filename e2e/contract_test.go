@@ -42,6 +42,8 @@ type spoilt struct {
 	also []string
 	// may are requirements that sometimes fail as a consequence.
 	may []string
+	// skips are requirements that show nothing about such a plugin, each with a part of the reason.
+	skips map[string]string
 	// through are requirements whose calls show the defect to those that examine the calls of others.
 	through []string
 }
@@ -178,7 +180,8 @@ func TestBroken(t *testing.T) {
 		jobs = append(jobs, func() {
 			results[i] = run(func(r *contract.Requirement) bool {
 				_, wanted := c.fails[r.ID]
-				return wanted || *allRequirements && !r.Sweeps() || slices.Contains(bystanders(), r.ID) ||
+				_, skipped := c.skips[r.ID]
+				return wanted || skipped || *allRequirements && !r.Sweeps() || slices.Contains(bystanders(), r.ID) ||
 					slices.Contains(c.through, r.ID)
 			})
 		})
@@ -223,6 +226,11 @@ func (s *spoilt) compare(t *testing.T, got map[string]report.Result) {
 	for id, reason := range s.fails {
 		if r, asked := got[id]; !asked || !failed(r) || !strings.Contains(r.Reason, reason) {
 			t.Errorf("%s: got %s: %s\nwant fail or vacuous: … %s …", id, r.Result, r.Reason, reason)
+		}
+	}
+	for id, reason := range s.skips {
+		if r, asked := got[id]; !asked || r.Result != report.Skipped || !strings.Contains(r.Reason, reason) {
+			t.Errorf("%s: got %s: %s\nwant skipped: … %s …", id, r.Result, r.Reason, reason)
 		}
 	}
 	for id, r := range got {

@@ -78,6 +78,9 @@ func checkPrevResult(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
+	if err := l.checks(); err != nil {
+		return err
+	}
 	if l.checkWithoutPrevResult != nil && l.checkWithoutPrevResult.ExitCode == 0 {
 		t.wrong([]cni.Call{*l.checkWithoutPrevResult}, "CHECK without prevResult passes, want an error")
 	}
@@ -115,7 +118,22 @@ func checkLaterChanges(ctx context.Context, t *trial) error {
 	return err
 }
 
+// checks returns an error if CHECK right after ADD failed: then it shows nothing that it fails later, too.
+func (l *lifecycle) checks() error {
+	if l.check == nil || l.check.ExitCode == 0 {
+		return nil
+	}
+	return fmt.Errorf("a CHECK that passes is needed, and it fails right after ADD, see CHK-6: %s", summary(*l.check))
+}
+
 func checkNotices(ctx context.Context, t *trial) error {
+	l, err := t.lifecycle(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.checks(); err != nil {
+		return err
+	}
 	list, err := t.provocations(ctx)
 	if err != nil {
 		return err
