@@ -272,7 +272,12 @@ func (c *checker) checkNodeTable() error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	return checkTable(conn, newNodeTable([]entry{c.entry}).table)
+	t := newNodeTable([]entry{c.entry})
+	err = checkTable(conn, t.table)
+	if err != nil && t.guarded != nil && checkTable(conn, t.former()) == nil {
+		return nil
+	}
+	return err
 }
 
 // checkTable compares a table with the kernel's. Sets, chains and rules must be the same; the kernel's sets must

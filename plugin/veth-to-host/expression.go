@@ -65,22 +65,24 @@ func family(ipv6 bool) []expr.Any {
 	return concat(loadMeta(expr.MetaKeyNFPROTO, register1), equals([]byte{proto}))
 }
 
-func loadDestination(ipv6 bool) []expr.Any {
-	if ipv6 {
-		return []expr.Any{
-			&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
-		}
-	}
-	return []expr.Any{&expr.Payload{DestRegister: register1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}}
-}
-
 func sourceAddress(ipv6 bool, register uint32) []expr.Any {
 	if ipv6 {
-		return []expr.Any{
-			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 8, Len: 16},
-		}
+		return loadHeader(register, 8, 16)
 	}
-	return []expr.Any{&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4}}
+	return loadHeader(register, 12, 4)
+}
+
+func destinationAddress(ipv6 bool, register uint32) []expr.Any {
+	if ipv6 {
+		return loadHeader(register, 24, 16)
+	}
+	return loadHeader(register, 16, 4)
+}
+
+func loadHeader(register, offset, length uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{
+		DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length,
+	}}
 }
 
 // prefixOf returns a match for an IPv4 address, loaded before, that is in a prefix.

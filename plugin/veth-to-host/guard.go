@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -20,14 +21,22 @@ type guard struct {
 	guarded, own4, own6 *nftables.Set
 }
 
+const (
+	guardChain   = "guard"
+	guardReplies = "guard-replies"
+)
+
 // guardedEntries returns the attachments whose records say what the pod may send. Those of versions before have no
 // sources: nothing is dropped of what their pods send until they are made anew.
 func guardedEntries(entries []entry) []entry {
 	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return len(e.State.Sources) == 0 })
 }
 
-// addGuard adds the sets and the chain. The chain runs after connection tracking, whose state it needs, and before
-// destinations are translated.
+// addGuard adds the sets and the chains. Before destinations are translated the node drops what it must not get, except
+// for replies: a connection of the pod that the node sent back into it comes out of it again as one of the node, and is
+// answered from elsewhere. Once the translation of such a reply is undone, its destination is who sent the first
+// packet: it must be the pod. `ct original saddr` is the same and known earlier, but nftables 1.0.6 (Debian 12) cannot
+// list a table that looks it up in a set.
 func (t *nodeTable) addGuard() {
 	link := nftables.TypeIFName
 	t.guarded = t.set(&nftables.Set{Name: "guarded", KeyType: link, KeyByteOrder: binaryutil.NativeEndian})
@@ -37,23 +46,44 @@ func (t *nodeTable) addGuard() {
 	t.own6 = t.set(&nftables.Set{
 		Name: "own6", KeyType: nftables.MustConcatSetType(link, nftables.TypeIP6Addr), Concatenation: true,
 	})
-	pre := t.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityConntrack+1)
+	fromGuarded := concat(loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded))
+	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
+	early := t.chain(guardChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		*nftables.ChainPriorityConntrack+1)
+	late := t.chain(guardReplies, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		*nftables.ChainPriorityNATDest+1)
 	// kube-proxy lets packets to the loopback in from every link (route_localnet), whatever their source.
-	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded), family(false), loadDestination(false),
-		prefixOf(loopback()), verdict(expr.VerdictDrop))
+	t.rule(early, fromGuarded, family(false), destinationAddress(false, register1), prefixOf(loopback()), drop)
 	for _, own := range []struct {
 		set  *nftables.Set
 		ipv6 bool
 	}{{t.own4, false}, {t.own6, true}} {
 		link := loadMeta(expr.MetaKeyIIFNAME, register1)
-		t.rule(pre, family(own.ipv6), link, sourceAddress(own.ipv6, registerAfterName), inSet(own.set),
-			verdict(expr.VerdictAccept))
-		// Answers from elsewhere to what the node sent back into the pod: the pod itself sent the first packet.
-		t.rule(pre, direction(directionReply), family(own.ipv6), link, []expr.Any{
-			&expr.Ct{Key: expr.CtKeySRC, Register: registerAfterName, Direction: directionOriginal},
-		}, inSet(own.set), verdict(expr.VerdictAccept))
+		from := concat(link, sourceAddress(own.ipv6, registerAfterName))
+		to := concat(link, destinationAddress(own.ipv6, registerAfterName))
+		t.rule(early, family(own.ipv6), from, inSet(own.set), accept)
+		t.rule(late, family(own.ipv6), fromGuarded, from, notInSet(own.set), to, notInSet(own.set), drop)
 	}
-	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded), verdict(expr.VerdictDrop))
+	t.rule(early, direction(directionReply), accept)
+	t.rule(early, fromGuarded, drop)
+}
+
+// formerGuard has the comments of the rules of the chain guard as the version before made them, without guardReplies:
+// it looked up `ct original saddr`.
+var formerGuard = []string{"baf7778d", "478c4b15", "f2b63520", "5a42a1b0", "9f6961d7", "78836956"}
+
+// former returns the table as the version before made it. Pods go on with it until ADD or GC replaces it.
+func (t *nodeTable) former() *table {
+	old := *t.table
+	old.chains = slices.DeleteFunc(slices.Clone(t.chains), func(c *nftables.Chain) bool {
+		return c.Name == guardReplies
+	})
+	old.rules = maps.Clone(t.rules)
+	old.rules[guardChain] = nil
+	for _, sum := range formerGuard {
+		old.rules[guardChain] = append(old.rules[guardChain], &nftables.Rule{UserData: ruleTag(sum)})
+	}
+	return &old
 }
 
 // addSources adds the elements of attachments: each link of a pod may carry the addresses of all its attachments.

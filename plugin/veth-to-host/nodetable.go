@@ -13,8 +13,8 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// nodeTable is the plugin's table on the node. It has six rules that drop, three for marks and three for source
-// addresses, however many pods there are. Only elements of its sets belong to single attachments.
+// nodeTable is the plugin's table on the node. It has seven rules that drop or accept, three for marks and three for
+// source addresses, however many pods there are. Only elements of its sets belong to single attachments.
 type nodeTable struct {
 	*table
 	guard
@@ -78,7 +78,7 @@ func (t *nodeTable) markReplies(mark uint32) {
 		ipv6 bool
 		port uint32
 	}{{t.served4, false, registerAfterIPv4}, {t.served6, true, registerAfterIPv6}} {
-		t.rule(pre, family(served.ipv6), loadDestination(served.ipv6),
+		t.rule(pre, family(served.ipv6), destinationAddress(served.ipv6, register1),
 			[]expr.Any{&expr.Ct{Key: expr.CtKeyPROTODST, Register: served.port, Direction: directionOriginal}},
 			inSet(served.set), setMark(mark, mark), setConnMark(mark, mark))
 	}

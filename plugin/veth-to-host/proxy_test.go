@@ -69,7 +69,7 @@ func (p proxy) installFamily(conn *nftables.Conn, ipv6 bool) {
 		if netip.MustParseAddr(asked).Is6() != ipv6 {
 			continue
 		}
-		to := concat(loadDestination(ipv6), equals(netip.MustParseAddr(asked).AsSlice()))
+		to := concat(destinationAddress(ipv6, register1), equals(netip.MustParseAddr(asked).AsSlice()))
 		rule(services, sourceAddress(ipv6, register1), equals(netip.MustParseAddr(endpoint).AsSlice()), to,
 			setMark(masqueradeMark, masqueradeMark))
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {

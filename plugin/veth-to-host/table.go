@@ -63,8 +63,13 @@ func (t *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
 		raw, _ := expr.Marshal(byte(t.Family), e) // cannot fail: all sizes are fixed
 		sum.Write(raw)
 	}
-	tag := userdata.AppendString(nil, userdata.TypeComment, pluginName+" "+hex.EncodeToString(sum.Sum(nil)[:4]))
-	t.rules[c.Name] = append(t.rules[c.Name], &nftables.Rule{Table: t.Table, Chain: c, Exprs: exprs, UserData: tag})
+	t.rules[c.Name] = append(t.rules[c.Name], &nftables.Rule{
+		Table: t.Table, Chain: c, Exprs: exprs, UserData: ruleTag(hex.EncodeToString(sum.Sum(nil)[:4])),
+	})
+}
+
+func ruleTag(sum string) []byte {
+	return userdata.AppendString(nil, userdata.TypeComment, pluginName+" "+sum)
 }
 
 // exists reports whether the kernel has a table of that name.
