@@ -43,6 +43,9 @@ func faultyInProduction() []control {
 		{name: "accepts-in-ufw", chain: afterPtp("accepts-in-ufw"), want: map[string]expected{
 			"ufw-reloads": unpacked("ufw-reloads", fail("after ufw-reloads CHECK finds nothing wrong with pod/left")),
 		}},
+		{name: "unlistable", chain: afterPtp("unlistable"), want: map[string]expected{
+			"ruleset-listed": unpacked("ruleset-listed", failOf("broken", "netlink_parse_concat_expr: Assertion")),
+		}},
 		{name: "ptp among other agents", chain: []string{ptp}, want: map[string]expected{
 			"other-agent-cleans": fail("after other-agent-cleans CHECK finds nothing wrong with pod/left"),
 		}},
@@ -65,7 +68,9 @@ func inProduction() map[string]expected {
 		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
 		"strict-arp", "macs-set", "iptables-flushed",
 	), map[string]expected{"networkd-restarts": withNetworkd(pass())})
-	for _, name := range []string{"udev-triggered", "networkmanager-restarts", "firewalld-reloads", "ufw-reloads"} {
+	for _, name := range []string{
+		"udev-triggered", "networkmanager-restarts", "firewalld-reloads", "ufw-reloads", "ruleset-listed",
+	} {
 		all[name] = unpacked(name, pass())
 	}
 	return all

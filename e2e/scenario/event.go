@@ -97,6 +97,11 @@ func Events() []EventKind {
 			Meaning: "`ufw reload` with ufw, whose policies accept everything",
 			Program: "/usr/sbin/ufw", Package: "ufw", Unpacked: true,
 		},
+		{
+			Name: "ruleset-listed", Feature: NodeIntegrity,
+			Meaning: "`nft list ruleset` and `nft -j list ruleset` with Debian's nft",
+			Program: "/usr/sbin/nft", Package: "nftables", Unpacked: true,
+		},
 	}
 }
 

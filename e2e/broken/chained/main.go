@@ -222,6 +222,8 @@ func faults() map[string]fault {
 		"iptables-once":  {add: routeByIptablesMark},
 		"accepts-in-ufw": {add: acceptInUFW},
 		"uplink-source":  {add: routeFromUplink},
+		// I19: the nft of Debian 12 cannot list the ruleset.
+		"unlistable": {add: lookUpClient},
 		// I06: CHECK looks, and nobody restores; or ADD restores too much.
 		"rule-checked": {add: routeByRule, check: missesRule},
 		"rule-twice":   {add: routeByRuleAgain, check: missesRule},

@@ -288,3 +288,31 @@ func newConnection() []expr.Any {
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
 	}
 }
+
+// lookUpClient counts packets by their link and by who sent the first packet of the connection. To libnftables 1.0.6
+// an address that connection tracking knows has no length.
+func lookUpClient(*call) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyIPv4})
+	set := &nftables.Set{
+		Table: table, Name: "clients", Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIPAddr),
+	}
+	if err := conn.AddSet(set, nil); err != nil {
+		return err
+	}
+	if err := conn.Flush(); err != nil {
+		return err
+	}
+	return chain{
+		kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityFilter,
+	}.install([]expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Ct{Key: expr.CtKeySRC, Register: 12}, // the direction of the first packet is 0
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name},
+		&expr.Counter{},
+	})
+}

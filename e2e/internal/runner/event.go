@@ -194,6 +194,9 @@ func (r *Runner) event(ctx context.Context, e scenario.Event) error {
 	after := r.events.since[node.Name]
 	after.names = append(after.names, e.Is)
 	if err := node.Agent.Event(ctx, e.Is); err != nil {
+		if e.Is == event.RulesetListed {
+			return &environment.Failure{Err: err, Plugin: r.soleMaker(ctx, node)}
+		}
 		return err
 	}
 	if e.Is == event.AddressesChange {
@@ -202,6 +205,26 @@ func (r *Runner) event(ctx context.Context, e scenario.Event) error {
 	}
 	// A proxy restores its own rules.
 	return r.syncServices(ctx)
+}
+
+// soleMaker returns the plugin that made all that is new in the node's ruleset; empty if that were several.
+func (r *Runner) soleMaker(ctx context.Context, node *cluster.Node) (plugin string) {
+	state := r.Env.States[node.Name]
+	now, err := node.Agent.Snapshot(ctx, agent.SnapshotArgs{Kinds: []string{snapshot.Nftables}})
+	if err != nil {
+		return ""
+	}
+	for _, c := range snapshot.Diff(state.Before, now) {
+		if c.Op != snapshot.Added {
+			continue
+		}
+		if maker := state.Maker(c); plugin != "" && maker != plugin {
+			return ""
+		} else {
+			plugin = maker
+		}
+	}
+	return plugin
 }
 
 // stateOf returns the part of a node's state with which a recovery compares.

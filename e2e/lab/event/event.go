@@ -174,6 +174,8 @@ const (
 	FirewalldReloads = "firewalld-reloads"
 	// UFWReloads is `ufw reload` with a real ufw.
 	UFWReloads = "ufw-reloads"
+	// RulesetListed is `nft list ruleset`, as text and as JSON, with a real nft. It changes nothing.
+	RulesetListed = "ruleset-listed"
 )
 
 // uplink returns the link.
