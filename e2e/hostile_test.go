@@ -13,6 +13,11 @@ func faultyHostile() []control {
 			"hostile-floods-neighbours": fail("for 8 of 16 machines that do not exist and in whose names pod/evil " +
 				"asked: 198.18."),
 		}},
+		{name: "checks-new-connections", chain: afterPtp("checks-new-connections"), want: map[string]expected{
+			"hostile-answers-for-others": fail("which pod/evil sent with an address of host/lan, which node/a had " +
+				"asked"),
+			"hostile-spoofs-to-node": pass(),
+		}},
 		{name: "hostile pods on a flat network", chain: []string{macvlan}, want: map[string]expected{
 			"hostile-spoofs":           fail("pod/victim got a packet from 192.168.1.3 to 192.168.1.4 on eth0"),
 			"hostile-claims-addresses": fail("the MAC of pod/evil, which claimed it"),
@@ -41,18 +46,19 @@ func hostile() []control {
 		})},
 		{
 			name: "hostile pods behind a strict router", chain: []string{ptp, broken("strict-node-side")},
-			want: passes("hostile-spoofs", "hostile-spoofs-to-node"),
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others"),
 		},
 		{
 			name:  "hostile pods with a guarded veth",
 			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
-			want:  passes("hostile-spoofs-to-node", "hostile-reaches-loopback", "hostile-floods-neighbours"),
+			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-reaches-loopback",
+				"hostile-floods-neighbours"),
 		},
 		{
 			name: "hostile pods of a cloud", chain: []string{routedENI},
 			target: ipamd(plenty(), "--pod-metadata=false"),
-			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-reaches-loopback",
-				"hostile-reaches-metadata", "second-interface", "several-networks-replies"),
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others",
+				"hostile-reaches-loopback", "hostile-reaches-metadata", "second-interface", "several-networks-replies"),
 		},
 	}
 }

@@ -38,12 +38,18 @@ func (c *Client) Attack(ctx context.Context, args AttackArgs) ([]string, error) 
 type TrapArgs struct {
 	Netns  string `json:"netns"`
 	Frames bool   `json:"frames"`
+	// Asks are addresses to which the sockets send something at the start.
+	Asks []netip.Addr `json:"asks,omitempty"`
 }
 
 // StartTrap sets a trap and returns its id.
 func (s *Server) StartTrap(args TrapArgs, id *int) error {
 	trap, err := probe.StartTrap(args.Netns, args.Frames)
 	if err != nil {
+		return err
+	}
+	if err := trap.Ask(args.Asks); err != nil {
+		trap.Stop()
 		return err
 	}
 	s.mu.Lock()

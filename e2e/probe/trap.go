@@ -87,6 +87,23 @@ func (t *Trap) listen(n namespace) error {
 	return nil
 }
 
+// Ask sends something to each address, from the port at which the packets of an attack arrive. The namespace then has a
+// connection to which answers belong, if its kernel tracks connections.
+func (t *Trap) Ask(addrs []netip.Addr) error {
+	for _, addr := range addrs {
+		for _, s := range t.sockets {
+			if s.v4 != addr.Is4() {
+				continue
+			}
+			err := s.send([]byte("question"), endpoint{addr: addr, port: AttackPort}, netip.Addr{})
+			if err != nil && !errors.Is(err, unix.ENETUNREACH) {
+				return fmt.Errorf("trap: ask %s: %w", addr, err)
+			}
+		}
+	}
+	return nil
+}
+
 // read records what a socket gets until it is closed.
 func (t *Trap) read(s *packetSocket) {
 	for {

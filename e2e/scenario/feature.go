@@ -94,8 +94,8 @@ func (f Feature) Meaning() string {
 	case External:
 		return "Machines outside the cluster and pods reach each other with their own addresses."
 	case NodeIntegrity:
-		return "The node's own addresses, routes and neighbours are the same as without the plugin, and its ruleset can be " +
-			"listed."
+		return "The node's own addresses, routes and neighbours are the same as without the plugin, and its ruleset " +
+			"can be listed."
 	case SecondInterface:
 		return "A pod can have a second interface on the same network."
 	case Chaining:

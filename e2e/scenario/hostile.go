@@ -23,6 +23,9 @@ const (
 	// HostileSpoof sends packets with the addresses of As as their source; To must not get them. A node gets what its
 	// sockets get, and a pod or host what arrives on its interfaces.
 	HostileSpoof = "spoof"
+	// HostileAnswer does the same after its node To asked As something, so that the packets belong to a connection that
+	// the node knows.
+	HostileAnswer = "answer"
 	// HostileClaim announces the addresses of As as its own, by gratuitous ARP and by neighbour advertisements; To must
 	// not believe it.
 	HostileClaim = "claim"
@@ -50,8 +53,8 @@ const (
 // HostileDeeds returns the values of Hostile.Does in the order of lists.
 func HostileDeeds() []string {
 	return []string{
-		HostileSpoof, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback, HostileFlood, HostileRouter,
-		HostileDaemon, HostileMetadata,
+		HostileSpoof, HostileAnswer, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback, HostileFlood,
+		HostileRouter, HostileDaemon, HostileMetadata,
 	}
 }
 
@@ -67,7 +70,7 @@ func (h Hostile) String() string {
 // onlyToNode reports whether a deed is about the node of the pod.
 func (h Hostile) onlyToNode() bool {
 	return slices.Contains([]string{
-		HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
+		HostileAnswer, HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
 	}, h.Does)
 }
 
@@ -76,7 +79,7 @@ func (h Hostile) sends() bool { return h.Does != HostileDaemon && h.Does != Host
 
 // pretends reports whether a deed is one in the name of another place.
 func (h Hostile) pretends() bool {
-	return slices.Contains([]string{HostileSpoof, HostileClaim, HostileMAC}, h.Does)
+	return slices.Contains([]string{HostileSpoof, HostileAnswer, HostileClaim, HostileMAC}, h.Does)
 }
 
 // hostile reports what is wrong with a hostile step.
@@ -112,6 +115,8 @@ func (t *stepChecker) hostile(path string, h Hostile) {
 	switch {
 	case known && as == pod:
 		t.wrong(path+".as", "%s is the attacker itself; name another place", as)
+	case known && as == to && h.Does == HostileAnswer:
+		t.wrong(path+".as", "%s would ask itself; name another place", as)
 	case known && as.Kind == PodPlace:
 		t.reachable(path, as, "", "hostile")
 	}

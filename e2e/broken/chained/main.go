@@ -130,6 +130,8 @@ func faults() map[string]fault {
 		"strict-way-back": {add: func(c *call) error { return errors.Join(routeElsewhere(c), filterStrictly(c)) }},
 		// No fault: the node accepts from a pod only what it would send back there.
 		"strict-node-side": {add: filterStrictly},
+		// K15: the node looks at the source of new connections only.
+		"checks-new-connections": {add: checkNewConnections},
 		// A01: the node drops packets for the pod, by a route and by a rule.
 		"blackhole-route":  {add: blackhole},
 		"unreachable-rule": {add: refuseByRule},

@@ -289,6 +289,23 @@ func newConnection() []expr.Any {
 	}
 }
 
+// checkNewConnections drops the first packets of connections from the pod that have another source than its address.
+func checkNewConnections(c *call) error {
+	link := c.nodeSide().Name
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, link)
+	return chain{
+		name: link, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting,
+		priority: nftables.ChainPriorityFilter,
+	}.install(newConnection(), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: c.result.IPs[0].Address.IP.To4()},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	})
+}
+
 // lookUpClient counts packets by their link and by who sent the first packet of the connection. To libnftables 1.0.6
 // an address that connection tracking knows has no length.
 func lookUpClient(*call) error {

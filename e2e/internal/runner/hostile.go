@@ -55,8 +55,9 @@ func (r *Runner) hostile(ctx context.Context, h scenario.Hostile) error {
 // attackOf returns the kind of attack for each deed.
 func attackOf(does string) string {
 	return map[string]string{
-		scenario.HostileSpoof: probe.AttackSpoof, scenario.HostileClaim: probe.AttackClaim,
-		scenario.HostileMAC: probe.AttackMAC, scenario.HostileTag: probe.AttackTag,
+		scenario.HostileSpoof: probe.AttackSpoof, scenario.HostileAnswer: probe.AttackSpoof,
+		scenario.HostileClaim: probe.AttackClaim, scenario.HostileMAC: probe.AttackMAC,
+		scenario.HostileTag:  probe.AttackTag,
 		scenario.HostileDHCP: probe.AttackDHCP, scenario.HostileLoopback: probe.AttackLoopback,
 		scenario.HostileFlood: probe.AttackFlood, scenario.HostileRouter: probe.AttackRouter,
 	}[does]
@@ -134,7 +135,11 @@ func (a *assault) send(ctx context.Context) error {
 // intrude sends packets that must not arrive.
 func (a *assault) intrude(ctx context.Context) error {
 	// A filter of the node is passed only by what its sockets get.
-	trap, err := a.to.Agent.StartTrap(ctx, agent.TrapArgs{Netns: a.to.Netns, Frames: a.to != &a.node.Place})
+	args := agent.TrapArgs{Netns: a.to.Netns, Frames: a.to != &a.node.Place}
+	if a.Does == scenario.HostileAnswer {
+		args.Asks = a.attack.As
+	}
+	trap, err := a.to.Agent.StartTrap(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -145,7 +150,7 @@ func (a *assault) intrude(ctx context.Context) error {
 	}
 	for _, s := range seen {
 		switch {
-		case a.Does == scenario.HostileSpoof && !slices.Contains(a.attack.As, s.Source):
+		case a.attack.Kind == probe.AttackSpoof && !slices.Contains(a.attack.As, s.Source):
 			// Somebody translated the source, so that it is not that of another any more.
 		case a.Does == scenario.HostileMAC && s.SourceMAC != a.attack.AsMAC:
 			// A router forwarded it.
@@ -161,6 +166,8 @@ func (a *assault) how() string {
 	switch a.Does {
 	case scenario.HostileSpoof:
 		return fmt.Sprintf("with an address of %s in place of its own, %v", a.as.Name, a.attack.Own)
+	case scenario.HostileAnswer:
+		return fmt.Sprintf("with an address of %s, which %s had asked", a.as.Name, a.to.Name)
 	case scenario.HostileMAC:
 		return fmt.Sprintf("with the MAC of %s, %s", a.as.Name, a.attack.AsMAC)
 	case scenario.HostileTag:
