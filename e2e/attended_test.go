@@ -55,10 +55,22 @@ func TestAttended(t *testing.T) {
 func TestAttended_pass(t *testing.T) {
 	holdLab(t)
 	plugins(t)
-	for _, id := range []string{"READ-DAEMON", "RACE-DAEMON", "RACE-RESTART"} {
+	for _, id := range []string{"READ-DAEMON", "RACE-DAEMON", "RACE-RESTART", "E19", "E20"} {
 		if got := served(t, "", id, e2e.Selection{Deep: true})[id]; got.Result != report.Pass {
 			t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 		}
+	}
+}
+
+// TestAttended_links checks that a daemon is found that follows a link in the place of its file.
+func TestAttended_links(t *testing.T) {
+	holdLab(t)
+	plugins(t)
+	const want = "(/run/cnitest-others/kept) in the place of /var/lib/served/table.json.new, and its daemon started " +
+		"again, the plugin writes "
+	got := served(t, "follows-links", "E20", e2e.Selection{})["E20"]
+	if got.Result != report.Fail || !strings.Contains(got.Reason, want) {
+		t.Errorf("got %s: %s, want a failure with %q", got.Result, got.Reason, want)
 	}
 }
 

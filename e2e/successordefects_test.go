@@ -12,6 +12,18 @@ func badSuccessors() []spoilt {
 		{plugin: "route", defect: "open-record", fails: map[string]string{
 			"E18": "which every user of the node may change: its mode is -rw-rw-rw-",
 		}},
+		{plugin: "route", defect: "files-by-pod", fails: map[string]string{
+			"E19": `with K8S_POD_NAME=../../../../../../../../../../../../../../../../run/cnitest-others/kept, the plugin writes`,
+		}},
+		{plugin: "route", defect: "touches-valid", fails: map[string]string{
+			"E19": `with a valid attachment whose container and interface are ../../`,
+		}},
+		{plugin: "route", defect: "follows-links", fails: map[string]string{
+			"E20": `in the place of /var/lib/broken/known-cnitest-first, the plugin writes "known" into`,
+		}},
+		{plugin: "route", defect: "tells-record", fails: map[string]string{
+			"E20": "the plugin answers DEL with what /run/cnitest-others/kept says",
+		}},
 		{plugin: "route", defect: "parses-macs", fails: map[string]string{
 			"E14": "has another interface first, with the MAC 0 and no sandbox: want success, got exit status 1, code 102: " +
 				"prevResult: address 0: invalid MAC address",

@@ -91,8 +91,9 @@ func Requirements() []*Requirement {
 	var all []*Requirement
 	for _, part := range [][]Requirement{
 		configuration(), environment(), execution(), adding(), completeness(), deleting(), checking(), status(),
-		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), succeeding(), onLAN(),
-		pacing(), sweeping(), reading(), sequencing(), racing(), powering(), attending(), always(),
+		collecting(), delegating(), answersOfDelegates(), conventions(), runtimes(), failures(), succeeding(),
+		leadingAstray(), onLAN(), pacing(), sweeping(), reading(), sequencing(), racing(), powering(), attending(),
+		always(),
 	} {
 		for i := range part {
 			all = append(all, &part[i])

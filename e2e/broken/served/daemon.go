@@ -33,6 +33,7 @@ func faults() map[string]string {
 		"gives-up":      "at its start it does not list the links again if the kernel was interrupted",
 		"saves-late":    "it writes a number down when the plugin has seen it, and never asks who has one",
 		"unlocked":      "two calls at the same time look for a free number",
+		"follows-links": "it writes its new table through a link in the place of that",
 	}
 }
 
@@ -169,7 +170,21 @@ func (d *daemon) save(numbers map[string]int, kind string) error {
 	if kind != "" {
 		return os.WriteFile(table+"."+kind, text, 0o600)
 	}
-	if err := os.WriteFile(table+".new", text, 0o600); err != nil {
+	flags := os.O_CREATE | os.O_WRONLY | os.O_TRUNC
+	if d.fault != "follows-links" {
+		flags |= os.O_EXCL
+		if err := os.Remove(table + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	file, err := os.OpenFile(table+".new", flags, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := file.Write(text); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := file.Close(); err != nil {
 		return err
 	}
 	return os.Rename(table+".new", table)

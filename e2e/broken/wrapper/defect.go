@@ -7,7 +7,7 @@ func defects() map[string]defect {
 	all := map[string]defect{"none": func(c *call, next plugin) answer { return next(c) }}
 	for _, family := range []map[string]defect{
 		answers(), errorCodes(), environments(), results(), leaks(), deletions(), checks(), readiness(), collections(),
-		delegations(), races(), failures(), unasked(), slow(), masquerades(), successors(), runtimes(),
+		delegations(), races(), failures(), unasked(), slow(), masquerades(), successors(), astray(), runtimes(),
 	} {
 		maps.Copy(all, family)
 	}

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -161,7 +162,7 @@ func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 	if a.Validate() != nil {
 		return nil, nil // Save refuses it, so nothing was ever recorded
 	}
-	raw, err := os.ReadFile(s.path(a))
+	raw, err := readPlain(s.path(a))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -184,6 +185,16 @@ func (s *Store[T]) Load(a Attachment) (*Entry[T], error) {
 		return nil, &CorruptError{Attachment: a, Err: fmt.Errorf("it is the record of %s", e.Attachment)}
 	}
 	return &e.Entry, nil
+}
+
+// readPlain reads a file, and no link to one of others.
+func readPlain(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // newerFormat returns the version of the format that a record names, or 0 if it names none.
@@ -241,7 +252,9 @@ func (s *Store[T]) below(depth int) ([]string, error) {
 				return nil, fmt.Errorf("records: %w", err)
 			}
 			for _, e := range entries {
-				if level > 0 || !strings.HasPrefix(e.Name(), ".") {
+				hidden := level == 0 && strings.HasPrefix(e.Name(), ".")
+				elsewhere := level < 2 && e.Type() == fs.ModeSymlink // a directory of others
+				if !hidden && !elsewhere {
 					next = append(next, filepath.Join(dir, e.Name()))
 				}
 			}
@@ -269,6 +282,9 @@ func (s *Store[T]) Save(e Entry[T]) error {
 	if err != nil {
 		return fmt.Errorf("record %s: %w", e.Attachment, err)
 	}
+	if err := s.removeLinks(e.Attachment); err != nil {
+		return err
+	}
 	old, err := s.Load(e.Attachment)
 	if err := errors.Join(UnlessCorrupt(err), s.change()); err != nil {
 		return err
@@ -286,6 +302,23 @@ func (s *Store[T]) Save(e Entry[T]) error {
 	s.doubt(s.reindex())
 	s.doubt(s.settle())
 	return fmt.Errorf("record %s: %w", e.Attachment, err)
+}
+
+// removeLinks removes links in the place of a record's directories, which lead to directories of others.
+func (s *Store[T]) removeLinks(a Attachment) error {
+	network := filepath.Join(s.dir, a.Network)
+	for _, dir := range []string{network, filepath.Join(network, a.ContainerID)} {
+		info, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+			return nil
+		case err == nil && info.Mode().Type() == fs.ModeSymlink:
+			return os.Remove(dir)
+		case err != nil:
+			return fmt.Errorf("record %s: %w", a, err)
+		}
+	}
+	return nil
 }
 
 // put writes a record and its links in the index, in place of an old record if there is one.
@@ -329,6 +362,9 @@ func UnlessCorrupt(err error) error {
 func (s *Store[T]) Remove(a Attachment) error {
 	if a.Validate() != nil {
 		return nil
+	}
+	if err := s.removeLinks(a); err != nil {
+		return err
 	}
 	old, loadErr := s.Load(a)
 	if err := errors.Join(UnlessCorrupt(loadErr), s.change()); err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 type state struct {
@@ -289,17 +290,31 @@ func TestOpen_after_the_holder_was_killed(t *testing.T) {
 func TestStore_List_unreadable(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
-	loop := filepath.Join(s.dir, "net")
-	if err := os.Symlink(loop, loop); err != nil {
-		t.Fatal(err)
-	}
+	openNothing(t)
 	_, _, err := s.List()
-	if want := fmt.Sprintf("records: open %s: too many levels of symbolic links", loop); fmt.Sprint(err) != want {
+	if want := fmt.Sprintf("records: open %s: too many open files", s.dir); fmt.Sprint(err) != want {
 		t.Errorf("got %q, want %q", fmt.Sprint(err), want)
 	}
 	if err := s.Tidy(); err == nil {
 		t.Error("Tidy: want an error")
 	}
+}
+
+// openNothing makes every open fail until the test ends.
+func openNothing(t *testing.T) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestStore_Load_unreadable checks that a record that cannot be read now does not count as a damaged one, which DEL
@@ -308,17 +323,51 @@ func TestStore_Load_unreadable(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root)
 	a := Attachment{"net", "c1", "eth0"}
-	if err := os.MkdirAll(filepath.Dir(s.path(a)), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	// Nothing is mapped at address 0: the kernel answers EIO.
-	if err := os.Symlink("/proc/self/mem", s.path(a)); err != nil {
-		t.Fatal(err)
-	}
+	openNothing(t)
 	_, err := s.Load(a)
 	var corrupt *CorruptError
-	if want := fmt.Sprintf("record net/c1/eth0: read %s: input/output error", s.path(a)); fmt.Sprint(err) != want ||
+	if want := fmt.Sprintf("record net/c1/eth0: open %s: too many open files", s.path(a)); fmt.Sprint(err) != want ||
 		errors.As(err, &corrupt) {
 		t.Errorf("got %T %q, want %q", err, fmt.Sprint(err), want)
+	}
+}
+
+// TestStore_links puts links to files of others in the place of what a store makes.
+func TestStore_links(t *testing.T) {
+	e := Entry[state]{Attachment: Attachment{"net", "c1", "eth0"}, State: state{[]string{"10.0.0.2"}}}
+	for _, path := range []string{unfinished, "net", "net/c1", "net/c1/eth0"} {
+		t.Run(path, func(t *testing.T) {
+			root, others := filepath.Join(t.TempDir(), "cni"), t.TempDir()
+			kept := filepath.Join(others, "eth0")
+			if err := os.WriteFile(kept, []byte("kept"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			target, at := others, filepath.Join(root, "route", path)
+			if path == unfinished || path == "net/c1/eth0" {
+				target = kept
+			}
+			if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(target, at)); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, root)
+			if _, _, err := s.List(); err != nil {
+				t.Error(err)
+			}
+			if err := s.Save(e); err != nil {
+				t.Error(err)
+			}
+			if got, err := s.Load(e.Attachment); err != nil || got == nil {
+				t.Errorf("got %v, %v; want the record", got, err)
+			}
+			if err := errors.Join(s.Remove(e.Attachment), s.Close()); err != nil {
+				t.Error(err)
+			}
+			if got, err := os.ReadFile(kept); err != nil || string(got) != "kept" {
+				t.Errorf("got %q, %v; want that the file of others is as before", got, err)
+			}
+			if got := tree(t, others); len(got) != 2 {
+				t.Errorf("got %q, want one file of others", got)
+			}
+		})
 	}
 }

@@ -52,7 +52,7 @@ func Open(path, bootID string) (*File, datastore.State, error) {
 		return nil, datastore.State{}, fmt.Errorf("state: %w", err)
 	}
 	// The lock is on a separate file: a lock on the state itself would vanish with each rename.
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, datastore.State{}, fmt.Errorf("state: %w", err)
 	}

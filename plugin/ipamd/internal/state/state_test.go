@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -326,5 +328,18 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("want that %s", what)
 		}
+	}
+}
+
+func TestOpen_link(t *testing.T) {
+	path, others := filepath.Join(t.TempDir(), "state.json"), filepath.Join(t.TempDir(), "missing")
+	if err := os.Symlink(others, path+".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Open(path, "boot"); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("got %v, want that it is a link", err)
+	}
+	if _, err := os.Lstat(others); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that no file of others is made", err)
 	}
 }
