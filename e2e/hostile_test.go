@@ -8,6 +8,8 @@ func faultyHostile() []control {
 		{name: "hostile pods beside a naive child", chain: []string{macvlan, naive}, want: map[string]expected{
 			"hostile-router":         fail("node/a: addresses and default-routes changed: + address 2001:db8:66:"),
 			"hostile-spoofs-to-node": fail("node/a got a packet from 192.168.1.3 to 192.168.0.2 on eno1.host"),
+			"hostile-forwards-to-node": fail("node/a got a packet from 192.168.1.3 to 192.168.0.2 on eno1.host, which " +
+				"pod/other sent by way of pod/evil"),
 			"hostile-reaches-loopback": fail("node/a got a packet from 192.168.1.2 to 127.0.0.1 on eno1.host, which " +
 				"pod/evil sent to the loopback"),
 			"hostile-floods-neighbours": fail("for 8 of 16 machines that do not exist and in whose names pod/evil " +
@@ -20,6 +22,7 @@ func faultyHostile() []control {
 		}},
 		{name: "hostile pods on a flat network", chain: []string{macvlan}, want: map[string]expected{
 			"hostile-spoofs":           fail("pod/victim got a packet from 192.168.1.3 to 192.168.1.4 on eth0"),
+			"hostile-forwards":         fail("which pod/other sent by way of pod/evil"),
 			"hostile-claims-addresses": fail("the MAC of pod/evil, which claimed it"),
 			"hostile-offers-leases":    fail("to 255.255.255.255 on eth0, which pod/evil sent as a DHCP server"),
 			"hostile-takes-mac":        fail("which pod/evil sent with the MAC of pod/right"),
@@ -30,6 +33,8 @@ func faultyHostile() []control {
 			target: ipamd(plenty(), "--check-sources=false"), want: map[string]expected{
 				"hostile-spoofs":           fail("pod/victim got a packet from 10.0.0."),
 				"hostile-spoofs-to-node":   fail("node/a got a packet from 10.0.0."),
+				"hostile-forwards":         fail("which pod/other sent by way of pod/evil"),
+				"hostile-forwards-to-node": fail("which pod/other sent by way of pod/evil"),
 				"hostile-reaches-loopback": fail("which pod/evil sent to the loopback of its node"),
 				"hostile-reaches-metadata": fail("pod/evil reaches the metadata service of node/a"),
 			},
@@ -46,19 +51,21 @@ func hostile() []control {
 		})},
 		{
 			name: "hostile pods behind a strict router", chain: []string{ptp, broken("strict-node-side")},
-			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others"),
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards",
+				"hostile-forwards-to-node"),
 		},
 		{
 			name:  "hostile pods with a guarded veth",
 			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
-			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-reaches-loopback",
-				"hostile-floods-neighbours"),
+			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards-to-node",
+				"hostile-reaches-loopback", "hostile-floods-neighbours"),
 		},
 		{
 			name: "hostile pods of a cloud", chain: []string{routedENI},
 			target: ipamd(plenty(), "--pod-metadata=false"),
-			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others",
-				"hostile-reaches-loopback", "hostile-reaches-metadata", "second-interface", "several-networks-replies"),
+			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards",
+				"hostile-forwards-to-node", "hostile-reaches-loopback", "hostile-reaches-metadata", "second-interface",
+				"several-networks-replies"),
 		},
 	}
 }

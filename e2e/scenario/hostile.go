@@ -26,6 +26,9 @@ const (
 	// HostileAnswer does the same after its node To asked As something, so that the packets belong to a connection that
 	// the node knows.
 	HostileAnswer = "answer"
+	// HostileForward makes the pod a router for the pod As of its node: the kernel of the pod sends on what As sends
+	// through it, over a link of the two alone, with the addresses of As as the source; To must not get it.
+	HostileForward = "forward"
 	// HostileClaim announces the addresses of As as its own, by gratuitous ARP and by neighbour advertisements; To must
 	// not believe it.
 	HostileClaim = "claim"
@@ -53,8 +56,8 @@ const (
 // HostileDeeds returns the values of Hostile.Does in the order of lists.
 func HostileDeeds() []string {
 	return []string{
-		HostileSpoof, HostileAnswer, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback, HostileFlood,
-		HostileRouter, HostileDaemon, HostileMetadata,
+		HostileSpoof, HostileAnswer, HostileForward, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback,
+		HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
 	}
 }
 
@@ -79,7 +82,7 @@ func (h Hostile) sends() bool { return h.Does != HostileDaemon && h.Does != Host
 
 // pretends reports whether a deed is one in the name of another place.
 func (h Hostile) pretends() bool {
-	return slices.Contains([]string{HostileSpoof, HostileAnswer, HostileClaim, HostileMAC}, h.Does)
+	return slices.Contains([]string{HostileSpoof, HostileAnswer, HostileForward, HostileClaim, HostileMAC}, h.Does)
 }
 
 // hostile reports what is wrong with a hostile step.
@@ -92,7 +95,7 @@ func (t *stepChecker) hostile(path string, h Hostile) {
 	switch {
 	case h.onlyToNode():
 		victims = []string{NodePlace}
-	case h.Does != HostileSpoof:
+	case h.Does != HostileSpoof && h.Does != HostileForward:
 		victims = []string{PodPlace, HostPlace}
 	}
 	to, isVictim := t.place(path+".to", h.To, victims...)
@@ -111,8 +114,14 @@ func (t *stepChecker) hostile(path string, h Hostile) {
 		}
 		return
 	}
-	as, known := t.place(path+".as", h.As, NodePlace, PodPlace, HostPlace)
+	pretended := []string{NodePlace, PodPlace, HostPlace}
+	if h.Does == HostileForward {
+		pretended = []string{PodPlace}
+	}
+	as, known := t.place(path+".as", h.As, pretended...)
 	switch {
+	case known && isPod && h.Does == HostileForward && t.pods[as.Name].Node != t.pods[pod.Name].Node:
+		t.wrong(path+".as", "%s runs on another node than %s; name a pod of the same node", as, pod)
 	case known && as == pod:
 		t.wrong(path+".as", "%s is the attacker itself; name another place", as)
 	case known && as == to && h.Does == HostileAnswer:

@@ -34,6 +34,8 @@ func (r *Runner) hostile(ctx context.Context, h scenario.Hostile) error {
 		return r.reachDaemon(ctx, a)
 	case scenario.HostileMetadata:
 		return a.reachMetadata(ctx)
+	case scenario.HostileForward:
+		return a.forward(ctx)
 	case scenario.HostileClaim:
 		return r.claim(ctx, a)
 	case scenario.HostileFlood:
@@ -57,7 +59,7 @@ func attackOf(does string) string {
 	return map[string]string{
 		scenario.HostileSpoof: probe.AttackSpoof, scenario.HostileAnswer: probe.AttackSpoof,
 		scenario.HostileClaim: probe.AttackClaim, scenario.HostileMAC: probe.AttackMAC,
-		scenario.HostileTag:  probe.AttackTag,
+		scenario.HostileTag: probe.AttackTag, scenario.HostileForward: probe.AttackSpoof,
 		scenario.HostileDHCP: probe.AttackDHCP, scenario.HostileLoopback: probe.AttackLoopback,
 		scenario.HostileFlood: probe.AttackFlood, scenario.HostileRouter: probe.AttackRouter,
 	}[does]
@@ -122,8 +124,11 @@ func addressesOf(p *cluster.Place) []netip.Addr {
 }
 
 // send makes the pod send, and waits until it did harm if it can.
-func (a *assault) send(ctx context.Context) error {
-	if _, err := a.pod.Agent.Attack(ctx, agent.AttackArgs{Netns: a.pod.Netns, Attack: a.attack}); err != nil {
+func (a *assault) send(ctx context.Context) error { return a.sendFrom(ctx, a.pod) }
+
+// sendFrom makes a place send in place of the pod.
+func (a *assault) sendFrom(ctx context.Context, from *cluster.Place) error {
+	if _, err := from.Agent.Attack(ctx, agent.AttackArgs{Netns: from.Netns, Attack: a.attack}); err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
