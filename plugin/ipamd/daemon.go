@@ -118,7 +118,7 @@ func (d *daemon) wrote(w state.Write) {
 // run serves until ctx ends, which is no error. The process keeps the state locked until it exits: on a disk that
 // hangs, a write may still be running when run returns, and must not overlap with the next process.
 func (d *daemon) run(ctx context.Context) error {
-	if d.cfg.Kernel.Enabled && d.cfg.IPFamily == ipv4 {
+	if d.cfg.Kernel.Enabled {
 		ns, err := kernel.Current()
 		if err != nil {
 			return err

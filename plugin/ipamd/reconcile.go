@@ -87,7 +87,13 @@ func (d *daemon) apply(inv cloud.Inventory) error {
 	var warnings []string
 	managed := inv
 	managed.ENIs = slices.DeleteFunc(slices.Clone(inv.ENIs), func(e cloud.ENI) bool { return e.Unmanaged() != "" })
-	if d.node != nil {
+	switch {
+	case d.node == nil:
+	case d.cfg.IPFamily == ipv6:
+		if err := d.node.Guard(); err != nil {
+			return fmt.Errorf("node: %w", err)
+		}
+	default:
 		result, err := d.node.Ensure(inv)
 		if err != nil {
 			return fmt.Errorf("node: %w", err)

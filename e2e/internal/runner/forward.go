@@ -47,8 +47,8 @@ func (a *assault) forward(ctx context.Context) (err error) {
 		}
 	}
 	if !slices.ContainsFunc(here, func(s probe.Trapped) bool { return s.Interface == tunnel }) {
-		return &cluster.UnfitError{Reason: fmt.Sprintf("nothing of %s arrived at %s, which should forward it", a.as.Name,
-			a.pod.Name)}
+		return &cluster.UnfitError{Reason: fmt.Sprintf("nothing of %s arrived at %s, which should forward it",
+			a.as.Name, a.pod.Name)}
 	}
 	return nil
 }

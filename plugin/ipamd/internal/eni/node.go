@@ -2,8 +2,8 @@
 // packets that leave the VPC leave by the primary one, and replies of node ports leave by the link on which the
 // connection arrived.
 //
-// The plugin makes what belongs to a single pod (its rules 512 and 1536, its host route, its veth). This package
-// handles only IPv4: with IPv6 all pods are on the primary ENI and need none of this.
+// The plugin makes what belongs to a single pod (its rules 512 and 1536, its host route, its veth). With IPv6
+// all pods are on the primary ENI, and need nothing but Guard.
 //
 // Everything can be repeated, and is repeated: that is how it follows changes of the cloud and of other programs.
 //
