@@ -208,7 +208,7 @@ stress: build ## Run the six published conflists 20 times beside busy loops, and
 	$(GO) test -count=1 -timeout 1h -v -run '^TestLoad$$' ./e2e -load
 	$(GO) run ./e2e/stress --cnitest $(BIN)/cnitest --times $(or $(TIMES),20) $(foreach r,$(REPORTS),'$(run_$(r)) --bin-dir $(BIN)')
 
-schedules: build ## Try every schedule of two calls at once on the reference plugins, also with two stops; half an hour
+schedules: build ## Try every schedule of two calls at once on the reference plugins, also with two stops
 	@status=0; $(foreach r,macvlan-route macvlan-veth-to-host routed-eni,$(BIN)/cnitest run $(run_$(r)) --bin-dir $(BIN) --label-filter schedules --deep || status=$$?; echo;) exit $$status
 
 fuzz: ## Fuzz every parser of what others wrote, a minute each; FUZZTIME=10m FUZZ=Attachment FUZZPROCS=1 change that

@@ -68,10 +68,12 @@ const tellEvery = 10 * time.Second
 // tally counts the cases of a requirement.
 type tally struct {
 	mu sync.Mutex
-	// strayed are schedules that the calls did not follow.
-	planned, tried, failed, strayed int
-	begin, told                     time.Time
-	what                            string // schedules, power cuts
+	// strayed are schedules that the calls did not follow; later are settings that have not begun, whose schedules are
+	// not counted yet.
+	planned, tried, failed, strayed, later int
+
+	begin, told time.Time
+	what        string // schedules, power cuts
 }
 
 // newTally returns a tally of so many cases.
@@ -91,6 +93,13 @@ func (c *tally) plans(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.planned += n
+}
+
+// begins counts a setting that begins.
+func (c *tally) begins() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.later--
 }
 
 // strays counts a schedule that the calls did not follow.
@@ -114,6 +123,10 @@ func (c *tally) tells(t *trial, failed bool) {
 	}
 	c.told = time.Now()
 	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
-	explored.Tell(fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
-		c.tried, c.planned, c.what, c.failed, left.Round(time.Second)))
+	text := fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
+		c.tried, c.planned, c.what, c.failed, left.Round(time.Second))
+	if c.later > 0 {
+		text += fmt.Sprintf(", then %d more pairs and nodes", c.later)
+	}
+	explored.Tell(text)
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cnitest/cnitest/e2e/contract/schedules"
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -112,7 +113,7 @@ func (l *raceLane) window(e *encounter) string {
 	} {
 		for _, look := range slices.Backward(run.Points[:stop.Point-1]) {
 			for _, touch := range look.Touches {
-				i := slices.IndexFunc(other.Points, func(p fault.Point) bool { return writes(p, touch) })
+				i := slices.IndexFunc(other.Points, func(p fault.Point) bool { return schedules.Writes(p, touch) })
 				if touch.Kind == "lock" || i < 0 || !fits(touch) {
 					continue
 				}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/contract/schedules"
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
@@ -19,21 +20,23 @@ const schedulesTried = 6
 func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 	explored := &t.subject.lab.Exploration
 	all := settings(verbs, explored.Deep)
-	var replayed []candidate
+	var replayed []schedules.Candidate
 	if explored.Replay != nil {
 		s, schedule, err := parseSchedule(t.requirement.ID, explored.Replay.one)
 		if err != nil {
 			return err
 		}
-		all, replayed = []setting{s}, []candidate{{Schedule: schedule}}
+		all, replayed = []setting{s}, []schedules.Candidate{{Schedule: schedule}}
 	}
 	count := newTally("schedules", 0)
+	count.later = len(all)
 	var mu sync.Mutex
 	var reasons []string // why a setting is not fit
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(t.subject.lab.limit(2))
 	for _, s := range all {
 		group.Go(func() error {
+			count.begins()
 			err := t.raceIn(ctx, s, replayed, count)
 			var unfit unfitError
 			if errors.As(err, &unfit) {
@@ -62,7 +65,7 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 }
 
 // raceIn tries schedules in one setting: those that are replayed, or some or all.
-func (t *trial) raceIn(ctx context.Context, s setting, chosen []candidate, count *tally) error {
+func (t *trial) raceIn(ctx context.Context, s setting, chosen []schedules.Candidate, count *tally) error {
 	explored := &t.subject.lab.Exploration
 	l, err := t.raceLane(ctx, s)
 	if err != nil {
@@ -75,12 +78,12 @@ func (t *trial) raceIn(ctx context.Context, s setting, chosen []candidate, count
 		return err
 	}
 	if chosen == nil {
-		all := candidates(l.points, s.verbs[0] == s.verbs[1] && s.pairs == twoPods, explored.Deep)
-		most := schedulesTried
-		if explored.Deep {
-			most = len(all)
+		all := schedules.Of(l.points, s.verbs[0] == s.verbs[1] && s.pairs == twoPods, explored.Deep)
+		rankBy(all, explored.Seed, func(c schedules.Candidate) int { return c.Rank })
+		chosen = all
+		if !explored.Deep {
+			chosen = all[:min(schedulesTried, len(all))]
 		}
-		chosen = sample(all, most, explored.Seed)
 		count.plans(len(all))
 	}
 	failed := 0

@@ -74,7 +74,7 @@ func layers() [][]string {
 		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/lostthread", "internal/rtnl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
 		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/debian", "lab/kubernetes", "internal/program", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer", "lab/event", "lab/kubeproxy"},
-		{"agent"},
+		{"agent", "contract/schedules"},
 		{"cluster"},
 		{"backend/netns", "internal/calltime", "internal/disturbance", "internal/refusal"},
 		{"backend/internal/keeper", "backend/internal/libcnicache", "bench", "contract", "internal/environment"},

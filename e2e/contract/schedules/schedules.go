@@ -1,4 +1,8 @@
-package contract
+// Package schedules says which schedules of two runs matter: those that differ in which of two calls comes first that
+// have an object in common. It knows nothing of plugins but the points that they came to.
+//
+// Run its tests: go test ./e2e/contract/schedules
+package schedules
 
 import (
 	"slices"
@@ -7,10 +11,10 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 )
 
-// candidate is a schedule that may be tried. The lower the rank, the more it promises.
-type candidate struct {
+// Candidate is a schedule that may be tried. The lower the rank, the more it promises.
+type Candidate struct {
 	fault.Schedule
-	rank int
+	Rank int
 }
 
 // These are the ranks.
@@ -53,7 +57,7 @@ func stops(mine, others []fault.Point) (list []fault.Point, ranks []int) {
 			switch {
 			case touch.Kind == "lock" && len(held) > 0 && !held[touch.Name] && strings.HasPrefix(p.What, "lock"):
 				rank = useAfterLook
-			case !writes(p, touch):
+			case !Writes(p, touch):
 			case slices.ContainsFunc(looked, touch.Same):
 				rank = useAfterLook
 			case slices.ContainsFunc(changed, touch.Same):
@@ -65,7 +69,7 @@ func stops(mine, others []fault.Point) (list []fault.Point, ranks []int) {
 		}
 		first = first && !matters
 		for _, touch := range p.Touches {
-			changes := func(q fault.Point) bool { return writes(q, touch) }
+			changes := func(q fault.Point) bool { return Writes(q, touch) }
 			if touch.Kind != "lock" && slices.ContainsFunc(others, changes) {
 				looked = append(looked, touch)
 			}
@@ -117,81 +121,56 @@ func givingBack(last fault.Point, held map[string]bool) fault.Point {
 
 // untilLock returns the number of points up to the first one at which a run asks for a lock that is held.
 func untilLock(points []fault.Point, held map[string]bool) int {
-	i := slices.IndexFunc(points, func(p fault.Point) bool {
-		return strings.HasPrefix(p.What, "lock") && slices.ContainsFunc(p.Touches, func(t fault.Touch) bool {
-			return t.Kind == "lock" && held[t.Name]
-		})
-	})
+	i := slices.IndexFunc(points, func(p fault.Point) bool { return asksFor(p, held) })
 	if i < 0 {
 		return len(points)
 	}
 	return i + 1
 }
 
-// writes reports whether a point changes an object.
-func writes(p fault.Point, touch fault.Touch) bool {
+// asksFor reports whether a point asks for a lock that is held. One that does not wait is tried again by most programs.
+func asksFor(p fault.Point, held map[string]bool) bool {
+	return strings.HasPrefix(p.What, "lock") && slices.ContainsFunc(p.Touches, func(t fault.Touch) bool {
+		return t.Kind == "lock" && held[t.Name]
+	})
+}
+
+// Writes reports whether a point changes an object.
+func Writes(p fault.Point, touch fault.Touch) bool {
 	return slices.ContainsFunc(p.Touches, func(t fault.Touch) bool { return t.Write && t.Same(touch) })
 }
 
-// candidates returns the schedules with one stop, and those with two if deep, for the points of both runs. Two calls
-// that are alike need only one to be stopped.
-func candidates(points [2][]fault.Point, alike, deep bool) []candidate {
-	var list []candidate
+// Of returns the schedules with one stop, and those with two if deep, for the points of both runs, without those that
+// order the calls as another one does. Two calls that are alike need only one to be stopped.
+func Of(points [2][]fault.Point, alike, deep bool) (list []Candidate) {
+	seen := newOrders(points)
+	add := func(rank int, stops ...fault.Stop) {
+		if one := (fault.Schedule{First: stops[0].Run, Stops: stops}); seen.fresh(one) {
+			list = append(list, Candidate{one, rank})
+		}
+	}
+	var mine [2][]fault.Point
 	for run := range points {
 		if run == 1 && alike {
 			continue
 		}
-		mine, ranks := stops(points[run], points[1-run])
-		for i, p := range mine {
-			one := fault.Schedule{First: run, Stops: []fault.Stop{{Run: run, Point: p.Number}}}
-			list = append(list, candidate{one, ranks[i]})
-		}
-		if deep {
-			list = append(list, twoStops(points, run, mine)...)
+		var ranks []int
+		mine[run], ranks = stops(points[run], points[1-run])
+		for i, p := range mine[run] {
+			add(ranks[i], fault.Stop{Run: run, Point: p.Number})
 		}
 	}
-	return list
-}
-
-// twoStops returns the schedules with two stops: one run up to a point of mine, the other one up to a point, the first
-// to its end, the other one to its end. A schedule is left out if it is another one, since what lies before a stop has
-// nothing in common with what it would have to change places with. So is one whose other run waits for a lock before
-// its stop.
-func twoStops(points [2][]fault.Point, run int, mine []fault.Point) (list []candidate) {
-	ones, others := asTheyEnded(points[run]), asTheyEnded(points[1-run])
-	// meets[i][j] is the number of conflicts among the first i and the first j points.
-	meets := make([][]int, len(ones)+1)
-	meets[0] = make([]int, len(others)+1)
-	for i, p := range ones {
-		meets[i+1] = make([]int, len(others)+1)
-		for j, q := range others {
-			meets[i+1][j+1] = meets[i][j+1] + meets[i+1][j] - meets[i][j]
-			if _, ok := fault.Conflict(p, q); ok {
-				meets[i+1][j+1]++
+	if !deep {
+		return list
+	}
+	for run := range mine {
+		for _, p := range mine[run] {
+			for _, q := range points[1-run] {
+				if seen.meets[1-run][q.Number] {
+					add(elsewhere+1, fault.Stop{Run: run, Point: p.Number}, fault.Stop{Run: 1 - run, Point: q.Number})
+				}
 			}
 		}
 	}
-	held, past := map[string]bool{}, 0
-	for _, p := range mine {
-		k := p.Number - 1
-		for ; past < k; past++ {
-			hold(held, ones[past])
-		}
-		for m := range untilLock(others, held) {
-			later := func(j int) int { return meets[len(ones)][j] - meets[k][j] }
-			if meets[k][m] == 0 || later(m) == 0 || later(m+1) == later(m) {
-				continue
-			}
-			list = append(list, candidate{fault.Schedule{First: run, Stops: []fault.Stop{
-				{Run: run, Point: p.Number}, {Run: 1 - run, Point: m + 1},
-			}}, elsewhere + 1})
-		}
-	}
 	return list
-}
-
-// sample returns at most as many candidates, those with the lowest ranks; the seed decides among equals.
-func sample(all []candidate, most int, seed uint64) []candidate {
-	rankBy(all, seed, func(c candidate) int { return c.rank })
-	return all[:min(most, len(all))]
 }
