@@ -116,15 +116,15 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 	if len(all) == 0 {
 		return notApplicable("%s looks at nothing", verb)
 	}
-	chosen, lanes := all, 2
-	switch {
-	case explored.Replay != nil:
-		if chosen, err = pick(explored.Replay, all, fault.Injection.Code); err != nil {
-			return err
-		}
-	case !explored.Deep:
-		// To make another lane takes longer than to try some more.
-		chosen, lanes = someOf(all, answersTried, explored.Seed), 1
+	chosen, err := choose(explored, all, fault.Injection.Code, func() []fault.Injection {
+		return someOf(all, answersTried, explored.Seed)
+	})
+	if err != nil {
+		return err
+	}
+	lanes := 1 // to make another one takes longer than to try some more
+	if explored.Deep {
+		lanes = 2
 	}
 	count := newTally("bad answers", len(chosen))
 	tried, err := t.tryAll(ctx, chosen, pilot.lane, t.subject.lab.limit(min(lanes, len(chosen))), sweeper{

@@ -320,10 +320,9 @@ func (t *trial) sweep(ctx context.Context, verb cni.Verb, kill bool) error {
 	if len(faults) == 0 {
 		return notApplicable("%s changes nothing", verb)
 	}
-	if explored.Replay != nil {
-		if faults, err = pick(explored.Replay, faults, fault.Injection.Code); err != nil {
-			return err
-		}
+	all := func() []fault.Injection { return faults }
+	if faults, err = choose(explored, faults, fault.Injection.Code, all); err != nil {
+		return err
 	}
 	lanes := 2
 	if slow {
