@@ -427,7 +427,7 @@ func (f *runFlags) sendReport(r *report.Report) error {
 
 func (f *runFlags) status(r *report.Report) error {
 	switch {
-	case r.Verdict == report.NotConformant, r.Verdict == report.Partial && f.strict:
+	case r.Verdict == report.NotConformant, r.Verdict == report.Partial && (f.strict || f.replayed != nil):
 		return &exitError{status: exitNotConformant}
 	case r.Verdict == report.EnvUnfit:
 		return &exitError{status: exitUnfit}
