@@ -170,7 +170,7 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 		err := t.run(ctx)
 		if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
 			result.Result, result.Reason = report.Skipped,
-				fmt.Sprintf("an ADD that it needs fails, see ADD-2: at CNI %s: %s", v, summary(failed.call))
+				fmt.Sprintf("%s: at CNI %s: %s", failed.needed(), v, summary(failed.call))
 			return
 		}
 		var na notApplicableError
