@@ -71,6 +71,8 @@ esac
 # Daemons get a separate /run, too.
 resolver=$(readlink -m /etc/resolv.conf)
 mount -t tmpfs -o mode=755 run /run
+# The daemon takes no settings of the machine's, and leaves no key.json there.
+[ ! -d /etc/docker ] || mount -t tmpfs -o mode=700 docker /etc/docker
 # The machine's resolver is not reachable here, and dockerd would keep asking it on behalf of nodes.
 echo "nameserver 127.0.0.1" >/run/resolv.conf
 case $resolver in

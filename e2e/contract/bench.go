@@ -347,27 +347,6 @@ func (b *bench) add(ctx context.Context, p *pod, edits ...func(*invocation)) (cn
 	return call, err
 }
 
-// addError is an ADD that failed although nothing was wrong; where calls are timed, also another call.
-type addError struct{ call cni.Call }
-
-func (e *addError) Error() string { return string(e.call.Verb) + ": " + summary(e.call) }
-
-// needed says that a requirement needs the call, and which one is about its failure.
-func (e *addError) needed() string {
-	switch e.call.Verb {
-	case cni.Check:
-		return "a CHECK that it needs fails, see CHK-6"
-	case cni.Del:
-		return "a DEL that it needs fails, see DEL-1"
-	}
-	return "an ADD that it needs fails, see ADD-2"
-}
-
-func asAddError(err error) (*addError, bool) {
-	var failed *addError
-	return failed, errors.As(err, &failed)
-}
-
 // refused checks that ADD fails with an error object, and leaves nothing.
 func (b *bench) refused(ctx context.Context, before snapshot.State, p *pod, what string,
 	edits ...func(*invocation),

@@ -97,6 +97,27 @@ func labFailed(err error) bool {
 	return errors.As(err, &start) || errors.Is(err, agent.ErrEnded)
 }
 
+// addError is an ADD that failed although nothing was wrong; where calls are timed, also another call.
+type addError struct{ call cni.Call }
+
+func (e *addError) Error() string { return string(e.call.Verb) + ": " + summary(e.call) }
+
+// needed says that a requirement needs the call, and which one is about its failure.
+func (e *addError) needed() string {
+	switch e.call.Verb {
+	case cni.Check:
+		return "a CHECK that it needs fails, see CHK-6"
+	case cni.Del:
+		return "a DEL that it needs fails, see DEL-1"
+	}
+	return "an ADD that it needs fails, see ADD-2"
+}
+
+func asAddError(err error) (*addError, bool) {
+	var failed *addError
+	return failed, errors.As(err, &failed)
+}
+
 // vacuousError means that a verb succeeds whatever is wrong.
 type vacuousError string
 
