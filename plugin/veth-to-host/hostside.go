@@ -373,41 +373,6 @@ func nowhere(ipv6 bool) netip.Addr {
 	return netip.MustParseAddr("192.0.2.1")
 }
 
-// removeVeth removes a veth and its rules; the kernel removes its routes and neighbours with it. It keeps a link of
-// that name that something else made, since that has neither this plugin's hardware address nor its rule.
-func removeVeth(host *kernel.Namespace, v kernel.Veth) error {
-	link, err := host.LinkByName(v.Host)
-	if err != nil && !kernel.IsNotFound(err) {
-		return fmt.Errorf("link %s: %w", v.Host, err)
-	}
-	if err == nil && link.Type() == "veth" {
-		own := link.Attrs().HardwareAddr.String() == v.HostMAC
-		if !own {
-			rules, err := host.Rules()
-			if err != nil {
-				return err
-			}
-			own = hasDirectRule(rules, v.Host)
-		}
-		if own {
-			if err := host.LinkDel(link); err != nil {
-				// The link may have vanished with the pod's namespace. Its rules, by which GC recognises it, are
-				// removed only after it.
-				if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
-					return fmt.Errorf("link %s: delete: %w", v.Host, err)
-				}
-			}
-		}
-	}
-	return host.DeleteRulesOf(v.Host, priorityDirect, priorityBack)
-}
-
-func hasDirectRule(rules []netlink.Rule, link string) bool {
-	return slices.ContainsFunc(rules, func(r netlink.Rule) bool {
-		return directRule(link, r.Family == netlink.FAMILY_V6).Matches(r)
-	})
-}
-
 // ensureShared makes the rules for the mark and sets hostInterface's sysctl.
 func (h *hostSide) ensureShared(a attachment) error {
 	for _, ipv6 := range a.families() {

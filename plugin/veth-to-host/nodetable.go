@@ -166,7 +166,7 @@ func ensureInNodeTable(s *store, e entry) error {
 // removeFromNodeTable removes an attachment from the node's table, and the table with the last attachment. It rebuilds
 // the table from the other records if the elements are not those of this attachment, if a newer attachment has the
 // same address, or if the pod has other attachments, whose links carry this one's addresses, too.
-func removeFromNodeTable(s *store, e entry) error {
+func removeFromNodeTable(s *store, e entry, sockets *lateSockets) error {
 	other, err := anyOther(s, e.Attachment)
 	if err != nil {
 		return err
@@ -179,9 +179,9 @@ func removeFromNodeTable(s *store, e entry) error {
 	if err != nil {
 		return err
 	}
-	conn, err := nftables.New()
+	conn, err := sockets.open()
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return err
 	}
 	t := newNodeTable([]entry{e})
 	switch {

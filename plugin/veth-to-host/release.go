@@ -25,13 +25,16 @@ func release(host *kernel.Namespace, s *store, e entry) error {
 // detach removes everything that an attachment has in its pod and on the node, except for its record. After an error it
 // goes on, to remove as much as it can.
 func detach(host *kernel.Namespace, s *store, e entry) error {
+	sockets := &lateSockets{}
+	// The link goes last, since the kernel takes the time for it that the tables take, too. It is down before its guard
+	// is removed, so that the pod cannot send without.
 	errs := []error{
-		disconnectPod(host, s, e), removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment),
-		removeFromNodeTable(s, e),
+		disconnectPod(host, s, e, sockets), bringDown(host, e.State.Veth), removeFromNodeTable(s, e, sockets),
+		removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment),
 	}
 	// Another attachment may have the address by now, with its own connections.
 	gone, err := unheld(s, e.State.Addresses, e.Attachment)
-	return errors.Join(append(errs, err, netfilter.FlushConnections(gone...))...)
+	return errors.Join(append(errs, err, netfilter.FlushConnections(gone...), sockets.Close())...)
 }
 
 // unheld returns the addresses that no other record contains.
@@ -64,7 +67,7 @@ func syncNodeTable(entries []entry) error {
 
 // disconnectPod removes an attachment's objects from its pod if the namespace is still that of the pod: the path may
 // belong to another namespace by now, which the hardware address of a link shows.
-func disconnectPod(host *kernel.Namespace, s *store, e entry) error {
+func disconnectPod(host *kernel.Namespace, s *store, e entry, sockets *lateSockets) error {
 	if e.State.Netns == "" {
 		return nil
 	}
@@ -83,9 +86,9 @@ func disconnectPod(host *kernel.Namespace, s *store, e entry) error {
 	if !isAt(pod, a.Link, a.LinkMAC) && !isAt(pod, a.Veth.Pod, a.Veth.PodMAC) {
 		return nil
 	}
-	conn, err := nftables.New(nftables.WithNetNSFd(pod.Fd()))
+	conn, err := sockets.open(nftables.WithNetNSFd(pod.Fd()))
 	if err != nil {
-		return fmt.Errorf("nftables in the pod: %w", err)
+		return fmt.Errorf("in the pod: %w", err)
 	}
 	inPod, err := others(s, netnsKey(a.Netns), e.Attachment)
 	errs := []error{err, newPodTable(e.IfName, a).remove(conn)}

@@ -90,11 +90,15 @@ func (t *table) remove(conn *nftables.Conn) error {
 	return nil
 }
 
-// make makes the table in one transaction, and replaces an existing one. It reads nothing first.
+// make makes the table in one transaction, and replaces an existing one. It reads nothing first. It deletes nothing
+// that does not exist, not even in a transaction that makes it: closing the socket would wait until RCU readers are
+// done (see lateSockets).
 func (t *table) make(conn *nftables.Conn) error {
-	conn.AddTable(t.Table)
+	if err := t.create(conn, conn.CreateTable); !errors.Is(err, unix.EEXIST) {
+		return err
+	}
 	conn.DelTable(t.Table)
-	return t.create(conn)
+	return t.create(conn, conn.AddTable)
 }
 
 // flush commits the transaction. If it fails, the kernel reports an error for each message: if the table cannot be
@@ -123,11 +127,11 @@ func (t *table) ensure(conn *nftables.Conn) error {
 		}
 		conn.DelTable(t.Table)
 	}
-	return t.create(conn)
+	return t.create(conn, conn.AddTable)
 }
 
-func (t *table) create(conn *nftables.Conn) error {
-	conn.AddTable(t.Table)
+func (t *table) create(conn *nftables.Conn, add func(*nftables.Table) *nftables.Table) error {
+	add(t.Table)
 	for _, s := range t.sets {
 		if err := conn.AddSet(s, nil); err != nil {
 			return fmt.Errorf("nftables: set %s: %w", s.Name, err)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // A transaction fails if one of its messages is answered with ENOENT: here the jump to a chain that does not exist.
@@ -27,5 +29,33 @@ func TestTable_that_cannot_be_made(t *testing.T) {
 			t.Errorf("exists: got %t, %v, want false", exists, err)
 		}
 		return broken.remove(conn)
+	})
+}
+
+// make replaces a table of its name with everything in it, such as one that an earlier pod of the namespace left.
+func TestTable_make_replaces(t *testing.T) {
+	l := newLab(t)
+	in(t, l.node1.ns, func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		old := newTable("replaced")
+		old.chain("old", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityFilter)
+		wanted := newTable("replaced")
+		c := wanted.chain("wanted", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
+		wanted.rule(c, iifname("eth0"), verdict(expr.VerdictDrop))
+		for _, table := range []*table{old, wanted, wanted} {
+			if err := table.make(conn); err != nil {
+				return err
+			}
+		}
+		if why, err := wanted.difference(conn); why != "" || err != nil {
+			t.Errorf("difference: got %q, %v, want none", why, err)
+		}
+		if _, err := conn.ListChain(old.Table, "old"); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("chain of the old table: got %v, want ENOENT", err)
+		}
+		return wanted.remove(conn)
 	})
 }
