@@ -42,6 +42,8 @@ type control struct {
 	target *target.Target
 	// old are the programs of an earlier version: by name, that of the binary; nil means that there is none.
 	old map[string]string
+	// oldChain are the plugins in the conflist of that version; nil means that it is the same.
+	oldChain []string
 	// lease is the duration of leases of the lab's DHCP server; 0 means the default.
 	lease time.Duration
 	// oneOf are programs of the machine, one of which the chain needs. Without any the control is skipped.
@@ -376,6 +378,9 @@ func runControls(t *testing.T, controls []control) {
 		}
 		if c.old != nil {
 			options.OldBinDir = oldPrograms(t, b, c.old)
+		}
+		if c.oldChain != nil {
+			options.Target = &target.Target{OldConflist: writeConflist(t, c.more, c.oldChain...)}
 		}
 		if c.brokenIPAM {
 			options.BinDir = b.brokenIPAM

@@ -70,6 +70,8 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 			"once", len(o.Target.Devices), sc.Attachments())
 	case needs.OldVersion && o.OldBinDir == "":
 		return report.NotApplicable, "no programs of an earlier version are named (--old-bin-dir)"
+	case needs.OldConflist && o.Target.Earlier() == "":
+		return report.NotApplicable, "no target file names a conflist of an earlier version (oldConflist)"
 	case needs.Cloud && !cloud:
 		return report.Skipped, "no target file asks for a cloud (--target)"
 	case needs.Doom && (o.Target.Daemon.Ready.Socket == "" || len(o.Target.Daemon.Owns) == 0):

@@ -47,6 +47,7 @@ type plan struct {
 	repeats *failures
 	// upgraded are the programs of which Options.OldBinDir has an earlier version.
 	upgraded []string
+	old      *conflist.File // Target.OldConflist; nil without
 	// stories contains the steps of the scenarios that the backend brings, by name.
 	stories map[string]func(context.Context, cluster.Cluster) error
 	// requirements are the selected ones, subjects the plugins that they are checked on.
@@ -80,6 +81,11 @@ func New(options Options) (*Suite, error) {
 	s := &Suite{options: options, file: file, started: time.Now(), findings: findings{captures: map[string][]byte{}}}
 	if s.plan, err = options.plan(all); err != nil {
 		return nil, err
+	}
+	if earlier := options.Target.Earlier(); earlier != "" {
+		if s.old, err = conflist.LoadNetwork(earlier, file.Network); err != nil {
+			return nil, err
+		}
 	}
 	if s.upgraded, err = options.upgraded(file); err != nil {
 		return nil, err
@@ -229,7 +235,7 @@ func (s *Suite) runnerConfig() runner.Config {
 	return runner.Config{
 		With:     s.options.Nodes.With,
 		Conflist: s.file, Target: s.options.Target, Dataplane: s.options.Nodes.Dataplane, Keep: s.keepCapture,
-		Times: s.times, Upgraded: s.upgraded,
+		Times: s.times, Upgraded: s.upgraded, Old: s.old,
 	}
 }
 

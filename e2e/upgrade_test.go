@@ -16,7 +16,19 @@ func upgrades() []control {
 	forgets := ipamd(plenty())
 	// The daemon of the earlier version has its state elsewhere.
 	forgets.Daemon.OldCommand = append(slices.Clone(forgets.Daemon.Command), "--state", "/var/lib/ipamd/old.json")
+	both := map[string]expected{"upgrade-conflist-first": pass(), "upgrade-programs-first": pass()}
+	refuses := failOf("broken", "del pod/leaves: pod/leaves: DEL: broken: attached without master")
 	return []control{
+		{
+			name: "a chain that gets longer", chain: []string{macvlan, route}, oldChain: []string{macvlan},
+			old: map[string]string{"route": "route"}, want: both,
+		},
+		{
+			name: "a key that DEL relies on", old: map[string]string{"broken": "broken"},
+			chain:    []string{macvlan, broken("master-since")},
+			oldChain: []string{macvlan, strings.Replace(broken("master-since"), `"master": "eno1", `, "", 1)},
+			want:     map[string]expected{"upgrade-conflist-first": refuses, "upgrade-programs-first": refuses},
+		},
 		{
 			name: "a version like the other", chain: []string{macvlan, route},
 			old: map[string]string{"route": "route", "host-local": "host-local"}, want: likeOther,
@@ -42,7 +54,7 @@ func upgrades() []control {
 			name: "DEL after half an ADD that fails", chain: []string{macvlan, broken("needs-result")},
 			old: map[string]string{"broken": "broken"}, want: map[string]expected{
 				"upgrade-half-way": failOf("broken",
-					"after an ADD by half-written programs: pod/early-0: DEL: broken: no "+
+					"after an ADD in the middle of the installation: pod/early-0: DEL: broken: no "+
 						"result of ADD"),
 			},
 		},

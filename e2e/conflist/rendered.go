@@ -77,3 +77,32 @@ func (r *Rendered) IPAM() (name string, plugin int) {
 	}
 	return "", 0
 }
+
+// Earlier returns the list of an earlier version of the plugins for the node of r: with its own keys, and with the
+// ipam object and the uplink of r.
+func (r *Rendered) Earlier(f *File) ([]byte, error) {
+	if f.Network != r.Name {
+		return nil, fmt.Errorf("%s: its network is %q, want %q as in the conflist under test", f.Path, f.Network,
+			r.Name)
+	}
+	list := f.document.root.object()
+	plugins, _ := list["plugins"].([]any)
+	if len(plugins) == 0 {
+		return nil, fmt.Errorf("%s: want an array plugins", f.Path)
+	}
+	main, _ := plugins[0].(map[string]any)
+	if main["type"] != r.Plugins[0]["type"] {
+		return nil, fmt.Errorf("%s: its first plugin is %v, want %v as in the conflist under test", f.Path,
+			main["type"], r.Plugins[0]["type"])
+	}
+	if ipam, ok := r.Plugins[0]["ipam"]; ok {
+		main["ipam"] = ipam
+	}
+	for _, key := range uplinkKeys {
+		if to, ok := r.Plugins[0][key].(string); ok {
+			renameUplink(plugins, f.chainUplink(), to)
+			break
+		}
+	}
+	return marshal(list)
+}

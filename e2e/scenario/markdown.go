@@ -107,6 +107,7 @@ func (n Needs) String() string {
 		{n.Asks, "a conflist with capabilities"},
 		{n.Hostile, "a network of its own"},
 		{n.OldVersion, "an earlier version of the plugin"},
+		{n.OldConflist, "a conflist of an earlier version"},
 		{n.Daemon, "a daemon"},
 		{n.Cloud, "a cloud"},
 		{len(n.Events) > 0, "nodes to which something happens"},

@@ -52,6 +52,8 @@ type Needs struct {
 	Leases bool
 	// OldVersion means programs of an earlier version of the plugin.
 	OldVersion bool
+	// OldConflist means a conflist of an earlier version of the plugin.
+	OldConflist bool
 	// Events are what happens to a node.
 	Events []string
 	// Hostile means a network on which nobody is who could be harmed.

@@ -173,7 +173,10 @@ func verbsOfMachines() []verb {
 			name: "install", set: func(s Step) bool { return s.Install != nil },
 			text:  func(s Step) string { return s.Install.String() },
 			check: func(c *stepChecker, path string, s Step) { c.install(path+".install", *s.Install) },
-			needs: func(n *Needs, _ Step) { n.OldVersion = true },
+			needs: func(n *Needs, s Step) {
+				n.OldVersion = true
+				n.OldConflist = n.OldConflist || s.Install.twice()
+			},
 		},
 		{
 			name: "event", set: func(s Step) bool { return s.Event != nil },

@@ -55,6 +55,9 @@ func Parse(file string, data []byte) (*Target, error) {
 	if t.Cloud != nil {
 		v.cloud(t.Cloud)
 	}
+	if t.OldConflist != "" && !filepath.IsAbs(t.OldConflist) {
+		t.OldConflist = filepath.Join(filepath.Dir(file), t.OldConflist)
+	}
 	if t.Kubernetes != nil {
 		v.kubernetes(t.Kubernetes, filepath.Dir(file))
 	}

@@ -35,6 +35,11 @@ type Target struct {
 	// example PCI addresses of virtual functions. Empty means the device in the conflist, or devices that the backend
 	// makes.
 	Devices []string `yaml:"devices"`
+	// OldConflist is the conflist of an earlier version (Options.OldBinDir of package e2e), if it differs: a path
+	// relative to the target file, which Parse replaces by one that starts at the working directory. Its network has
+	// the same name, and its main plugin the same type; nodes get its other keys, with the addresses and uplink of the
+	// conflist.
+	OldConflist string `yaml:"oldConflist"`
 	// Cloud is the network of the nodes; nil means a LAN that fits the conflist.
 	Cloud *Cloud `yaml:"cloud"`
 	// Kubernetes is an API that the nodes reach; nil means that there is none.
@@ -50,6 +55,14 @@ func (t *Target) GivenDevices() []string {
 		return nil
 	}
 	return t.Devices
+}
+
+// Earlier returns OldConflist, or nothing if t is nil.
+func (t *Target) Earlier() string {
+	if t == nil {
+		return ""
+	}
+	return t.OldConflist
 }
 
 // GivenDaemon returns Daemon, or nil if t is nil.

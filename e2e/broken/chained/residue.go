@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -91,4 +92,23 @@ func raiseSetting(*call) error {
 	}
 	_, err = sysctl.Sysctl(key, strconv.Itoa(value+1))
 	return err
+}
+
+// noteMaster leaves a file for each attachment whose configuration has the key master.
+func noteMaster(c *call) error {
+	if c.Master == "" {
+		return nil
+	}
+	return write(c.ContainerID)
+}
+
+// wantMaster is the error of DEL if that file is missing.
+func wantMaster(c *call) error {
+	if c.Master == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(store, c.ContainerID)); err != nil {
+		return fmt.Errorf("attached without master: %w", err)
+	}
+	return nil
 }

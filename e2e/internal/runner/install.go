@@ -12,6 +12,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -28,25 +29,80 @@ func (r *Runner) install(ctx context.Context, s scenario.Install) error {
 	if s.How == scenario.InstallCopied {
 		args.How = agent.InstallCopied
 	}
-	if s.During == "" {
-		return node.Agent.Install(ctx, args)
+	replace := []func() error{
+		func() error { return node.Agent.Install(ctx, args) },
+		func() error { return r.configure(node, s.Version) },
 	}
-	half := args
-	half.How = agent.InstallHalf
-	if err := node.Agent.Install(ctx, half); err != nil {
+	if s.How == scenario.InstallConflistFirst {
+		slices.Reverse(replace)
+	}
+	if s.During == "" {
+		return cmp.Or(replace[0](), replace[1]())
+	}
+	begin := replace[0]
+	if s.How == scenario.InstallCopied {
+		half := args
+		half.How = agent.InstallHalf
+		begin = func() error { return node.Agent.Install(ctx, half) }
+	}
+	if err := begin(); err != nil {
 		return err
 	}
 	failed, err := r.addMeanwhile(ctx, s.During)
-	if err := errors.Join(err, node.Agent.Install(ctx, args)); err != nil {
+	if s.How == scenario.InstallCopied {
+		err = errors.Join(err, replace[0]())
+	}
+	if err := errors.Join(err, replace[1]()); err != nil {
 		return err
 	}
 	for _, p := range failed {
 		// A runtime gives up the sandbox whose ADD failed, and makes another one.
 		if err := r.Del(ctx, p, scenario.DefaultInterface, Deletion{}); err != nil {
-			return fmt.Errorf("after an ADD by half-written programs: %w", err)
+			return fmt.Errorf("after an ADD in the middle of the installation: %w", err)
 		}
 		if err := cmp.Or(r.RemoveNamespace(ctx, p), r.Add(ctx, p, scenario.DefaultInterface)); err != nil {
-			return fmt.Errorf("after an ADD by half-written programs: %w", err)
+			return fmt.Errorf("after an ADD in the middle of the installation: %w", err)
+		}
+	}
+	return nil
+}
+
+// configure gives a node, and the runtime for all its pods, the conflist of a version. Runtimes call DEL with the
+// conflist that they have then, not with the one of ADD.
+func (r *Runner) configure(node *cluster.Node, version string) error {
+	if r.config.Old == nil {
+		return nil
+	}
+	if r.current == nil {
+		r.current = map[string][]byte{}
+	}
+	if r.current[node.Name] == nil {
+		r.current[node.Name] = node.Conflist
+	}
+	list, at := r.current[node.Name], r.config.Conflist.CNIVersion
+	if version == scenario.OldVersion {
+		rendered, err := conflist.ParseRendered(list)
+		if err != nil {
+			return err
+		}
+		if list, err = rendered.Earlier(r.config.Old); err != nil {
+			return err
+		}
+		at = r.config.Old.CNIVersion
+	}
+	node.Conflist = list
+	for _, p := range r.Env.Pods {
+		if p.Node != node {
+			continue
+		}
+		if p.Network.Own {
+			p.Network.Conflist, p.Network.CNIVersion = list, at
+		}
+		for name, network := range p.Networks {
+			if network.Own {
+				network.Conflist, network.CNIVersion = list, at
+				p.Networks[name] = network
+			}
 		}
 	}
 	return nil

@@ -41,6 +41,8 @@ type Config struct {
 	Dataplane string
 	// Upgraded are the programs of which there is an earlier version, for scenarios that replace them.
 	Upgraded []string
+	// Old is the conflist of an earlier version; nil means that it is the same.
+	Old *conflist.File
 	// Times records how long calls took; nil records nothing.
 	Times *calltime.Recorder
 	// Keep stores a file of packets, named after the scenario, beside the report and returns its path there; empty if
@@ -68,6 +70,7 @@ type undoable struct {
 	daemons daemons
 	clouds  clouds
 	events  events
+	current map[string][]byte // by node, the conflist under test where another one has taken its place
 }
 
 // tracing says how closely the runner looks.
