@@ -98,7 +98,7 @@ func Events() []EventKind {
 			Program: "/usr/sbin/ufw", Package: "ufw", Unpacked: true,
 		},
 		{
-			Name: "ruleset-listed", Feature: NodeIntegrity,
+			Name: "ruleset-listed", Feature: SurvivesFirewalld,
 			Meaning: "`nft list ruleset` and `nft -j list ruleset` with Debian's nft",
 			Program: "/usr/sbin/nft", Package: "nftables", Unpacked: true,
 		},

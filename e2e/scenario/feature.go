@@ -94,8 +94,7 @@ func (f Feature) Meaning() string {
 	case External:
 		return "Machines outside the cluster and pods reach each other with their own addresses."
 	case NodeIntegrity:
-		return "The node's own addresses, routes and neighbours are the same as without the plugin, and its ruleset " +
-			"can be listed."
+		return "The node's own addresses, routes and neighbours are the same as without the plugin."
 	case SecondInterface:
 		return "A pod can have a second interface on the same network."
 	case Chaining:
@@ -184,7 +183,8 @@ func (f Feature) survival() string {
 	case SurvivesNetworkManager:
 		return "When NetworkManager manages the links that a plugin makes, pods go on," + restored
 	case SurvivesFirewalld:
-		return "When firewalld is reloaded, pods go on," + restored
+		return "The node's nft can list the ruleset, and when firewalld, which does so, is reloaded, pods go on," +
+			restored
 	case SurvivesUFW:
 		return "When ufw is reloaded, pods go on," + restored
 	}

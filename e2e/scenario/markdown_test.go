@@ -33,7 +33,7 @@ features
     Other plugins can stand before and after this one in the conflist.
   NodeIntegrity
     The node's own addresses, routes and neighbours are the same as without
-    the plugin, and its ruleset can be listed.
+    the plugin.
   SecondInterface
     A pod can have a second interface on the same network.
   PodToService
