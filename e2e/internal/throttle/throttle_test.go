@@ -23,37 +23,27 @@ func TestThrottle_decide(t *testing.T) {
 	start := th.Limit()
 	for range 10 {
 		enterAll()
-		th.decide(seen{load: 1})
+		th.decide(1, 0)
 	}
 	if got, want := th.Limit(), start+10; got != want {
 		t.Errorf("on a calm machine: got %d, want %d", got, want)
 	}
 	enterAll()
 	before := th.Limit()
-	th.decide(seen{load: 3})
+	th.decide(3, 0)
 	if got := th.Limit(); got != before {
 		t.Errorf("on a busy one: got %d, want %d still", got, before)
 	}
-	th.decide(seen{load: 9, idle: 0.07})
-	if got := th.Limit(); got != before {
-		t.Errorf("with many short-lived threads: got %d, want %d still", got, before)
-	}
-	th.decide(seen{load: 9, idle: 0.2})
-	if got, want := th.Limit(), before+1; got != want {
-		t.Errorf("with many short-lived threads and idle processors: got %d, want %d", got, want)
-	}
-	enterAll()
-	before = th.Limit()
-	th.decide(seen{load: 9})
+	th.decide(9, 0)
 	if got, want := th.Limit(), before/2; got != want {
 		t.Errorf("on a crowded one: got %d, want %d", got, want)
 	}
-	th.decide(seen{load: 9})
+	th.decide(9, 0)
 	if got, want := th.Limit(), before/2; got != want {
 		t.Errorf("while those that began before still run: got %d, want %d", got, want)
 	}
 	for range 100 {
-		th.decide(seen{load: 1, late: 200 * time.Millisecond})
+		th.decide(1, 200*time.Millisecond)
 	}
 	if got := th.Limit(); got != 1 {
 		t.Errorf("while timers are late: got %d, want 1", got)
@@ -63,7 +53,7 @@ func TestThrottle_decide(t *testing.T) {
 func TestThrottle_least(t *testing.T) {
 	th := New(3, 64)
 	for range 100 {
-		th.decide(seen{load: 9, late: 200 * time.Millisecond})
+		th.decide(9, 200*time.Millisecond)
 	}
 	if got := th.Limit(); got != 3 {
 		t.Errorf("on a crowded machine: got %d, want 3", got)
@@ -75,7 +65,7 @@ func TestThrottle_idle(t *testing.T) {
 	th := New(1, 64)
 	before := th.Limit()
 	for range 100 {
-		th.decide(seen{load: 0})
+		th.decide(0, 0)
 	}
 	if got := th.Limit(); got != before {
 		t.Errorf("got %d with nobody who waits, want %d", got, before)
