@@ -196,9 +196,9 @@ func faults() map[string]fault {
 		// CHK-6, DEL-4: makes a request that the kernel refuses.
 		"refused-check": {check: removeNothing},
 		"refused-del":   {del: removeNothing},
-		// J07, DEL-2: DEL of an attachment of which there is no result, since its ADD failed, fails.
 		// J09: DEL with the key master wants what only ADD with that key has made.
 		"master-since": {add: noteMaster, del: wantMaster},
+		// J07, DEL-2: DEL of an attachment of which there is no result, since its ADD failed, fails.
 		"needs-result": {del: func(c *call) error {
 			if c.result == nil {
 				return errors.New("no result of ADD")

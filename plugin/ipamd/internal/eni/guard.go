@@ -32,7 +32,7 @@ func guardOf(opts Options) *table {
 		}
 	}
 	if opts.NoMetadata {
-		t.rule(guard, pods, destination6(netip.MustParseAddr("fd00:ec2::254")), drop)
+		t.rule(guard, pods, destination(netip.MustParsePrefix("fd00:ec2::254/128")), drop)
 	}
 	return t
 }
@@ -62,13 +62,5 @@ func otherICMPv6(kind byte) []expr.Any {
 		load(expr.MetaKeyL4PROTO), equals([]byte{unix.IPPROTO_ICMPV6}),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{kind}},
-	}
-}
-
-// destination6 returns a match for packets to an IPv6 address.
-func destination6(address netip.Addr) []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 24, Len: 16},
-		equals(address.AsSlice()),
 	}
 }

@@ -49,18 +49,12 @@ func TestGuard(t *testing.T) {
 
 // pod6 makes a pod as the plugin does, which also has the address of another pod, and link-local ones of its own.
 func (l *lab) pod6() ns.NetNS {
-	pod, err := newNamespace()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "eni0123456789a"
-	l.ok(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(pod.Fd()))}))
+	pod := l.podLink()
 	l.ok(os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0))
-	l.ok(errors.Join(l.up("lo"), l.up(attrs.Name)))
-	host, err := netlink.LinkByName(attrs.Name)
+	l.ok(errors.Join(l.up("lo"), l.up(podLink)))
+	host, err := netlink.LinkByName(podLink)
 	l.ok(err)
-	l.ok(without6DAD(attrs.Name, "fe80::1/64"))
+	l.ok(without6DAD(podLink, "fe80::1/64"))
 	l.ok(without6DAD("lo", node6+"/128"))
 	l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(pod6)}))
 	l.ok(pod.Do(func(ns.NetNS) error {
@@ -148,7 +142,7 @@ func (l *lab) learns(pod ns.NetNS) bool {
 		}
 		return say(link("fe80::66"), link("fe80::1"))
 	}))
-	host, err := netlink.LinkByName("eni0123456789a")
+	host, err := netlink.LinkByName(podLink)
 	l.ok(err)
 	for deadline := time.Now().Add(500 * time.Millisecond); time.Now().Before(deadline); {
 		known, err := netlink.NeighList(host.Attrs().Index, unix.AF_INET6) //nolint:forbidigo // in a test

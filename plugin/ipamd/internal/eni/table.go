@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -186,10 +187,14 @@ func foreignSource() []expr.Any {
 }
 
 func destination(prefix netip.Prefix) []expr.Any {
-	mask := netip.PrefixFrom(netip.MustParseAddr("255.255.255.255"), prefix.Bits()).Masked().Addr().AsSlice()
+	offset, length := uint32(16), uint32(4)
+	if prefix.Addr().Is6() {
+		offset, length = 24, 16
+	}
+	mask := net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: mask, Xor: make([]byte, length)},
 		equals(prefix.Masked().Addr().AsSlice()),
 	}
 }

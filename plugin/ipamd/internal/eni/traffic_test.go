@@ -105,17 +105,26 @@ func TestTraffic_withoutNodePorts(t *testing.T) {
 	})
 }
 
-// pod makes a pod on ENI 1, as the plugin does.
-func (l *lab) pod() ns.NetNS {
+// podLink is the node's end of the link of a pod.
+const podLink = "eni0123456789a"
+
+// podLink makes a namespace and a link from the node to it.
+func (l *lab) podLink() ns.NetNS {
 	pod, err := newNamespace()
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "eni0123456789a"
+	attrs.Name = podLink
 	l.ok(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(pod.Fd()))}))
-	l.ok(l.up(attrs.Name))
-	host, err := netlink.LinkByName(attrs.Name)
+	return pod
+}
+
+// pod makes a pod on ENI 1, as the plugin does.
+func (l *lab) pod() ns.NetNS {
+	pod := l.podLink()
+	l.ok(l.up(podLink))
+	host, err := netlink.LinkByName(podLink)
 	l.ok(err)
 	address := &net.IPNet{IP: net.ParseIP(podIP), Mask: net.CIDRMask(32, 32)}
 	l.ok(netlink.RouteAdd(&netlink.Route{LinkIndex: host.Attrs().Index, Dst: address, Scope: netlink.SCOPE_LINK}))
