@@ -110,6 +110,10 @@ func (t *trial) making(ctx context.Context) (own, daemon making, err error) {
 	if err != nil {
 		return own, daemon, err
 	}
+	others, err := b.otherPlugins(ctx)
+	if err != nil {
+		return own, daemon, err
+	}
 	given := t.subject.lab.Request.Target.GivenDaemon()
 	if given != nil {
 		began, err := b.node.Agent.AttendDaemon(ctx, agent.AttendArgs{DaemonArgs: cluster.DaemonArgs(b.node, given)})
@@ -142,7 +146,7 @@ func (t *trial) making(ctx context.Context) (own, daemon making, err error) {
 		if verb == cni.Add && json.Valid([]byte(trace.Call.Stdout)) {
 			p.result = json.RawMessage(trace.Call.Stdout)
 		}
-		own.note(trace.Points, func(program string) bool { return program == t.subject.Type }, p)
+		own.note(trace.Points, func(program string) bool { return !slices.Contains(others, program) }, p)
 		if given != nil {
 			did, err := b.node.Agent.DaemonDid(ctx)
 			if err != nil {
@@ -152,6 +156,25 @@ func (t *trial) making(ctx context.Context) (own, daemon making, err error) {
 		}
 	}
 	return own, daemon, nil
+}
+
+// otherPlugins returns what is in the directories of CNI_PATH without what has the subject's name, or one that begins
+// with it, as the program that a wrapper calls (macvlan.real). A plugin that is a script makes its files by programs
+// from elsewhere.
+func (b *bench) otherPlugins(ctx context.Context) ([]string, error) {
+	var others []string
+	for _, dir := range b.node.BinDirs {
+		names, err := b.node.Agent.ListDir(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if !strings.HasPrefix(name, b.subject.Type) {
+				others = append(others, name)
+			}
+		}
+	}
+	return others, nil
 }
 
 // meetsLink attaches a pod to a fresh node on which a link is in the place of a file, and deletes it.

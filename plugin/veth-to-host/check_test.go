@@ -74,6 +74,10 @@ func TestCheck(t *testing.T) {
 			want: "999: nftables: table inet cni-veth-to-host: chain prerouting: want 3 rules of this plugin, got 0 and 0 others",
 		},
 		{
+			name: "no chain", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.DelChain(t.chains[0]) }),
+			want: "999: nftables: table inet cni-veth-to-host: chain prerouting is missing",
+		},
+		{
 			name: "node's guard", node: flushChains(guardChain),
 			want: "999: nftables: table inet cni-veth-to-host: chain guard: want 5 rules of this plugin, got 0 and 0 others",
 		},

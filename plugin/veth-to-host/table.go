@@ -261,7 +261,9 @@ func (t *table) differentRules(conn *nftables.Conn) (string, error) {
 		if slices.Equal(tags, wanted) {
 			continue
 		}
-		if _, err := conn.ListChain(t.Table, want.Name); errors.Is(err, unix.ENOENT) {
+		if exists, err := t.hasChain(conn, want.Name); err != nil {
+			return "", fmt.Errorf("nftables: table %s: chain %s: %w", t.Name, want.Name, err)
+		} else if !exists {
 			return fmt.Sprintf("chain %s is missing", want.Name), nil
 		}
 		own := 0
@@ -283,6 +285,18 @@ func (t *table) tags(c *nftables.Chain) []string {
 		tags = append(tags, tag)
 	}
 	return tags
+}
+
+// hasChain reports whether the kernel's table has a chain. The library's ListChain hides the error number.
+func (t *table) hasChain(conn *nftables.Conn, name string) (bool, error) {
+	_, err := request(conn, t.Family, unix.NFT_MSG_GETCHAIN, 0, []netlink.Attribute{
+		{Type: unix.NFTA_CHAIN_TABLE, Data: []byte(t.Name + "\x00")},
+		{Type: unix.NFTA_CHAIN_NAME, Data: []byte(name + "\x00")},
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // ruleTags returns the comments of a table's rules by chain. It does not use nftables.GetRules, which fails at a "ct"
