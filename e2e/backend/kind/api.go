@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/internal/kubeapi"
+	"github.com/cnitest/cnitest/e2e/machinetime"
 )
 
 // api talks to a cluster's API server through `kubectl proxy`, which knows the server's address and the user's
@@ -108,10 +109,10 @@ type object = kubeapi.Object
 const pollInterval = 100 * time.Millisecond
 
 // until polls until done returns true or the API server refuses a request. It ignores other errors, such as those while
-// etcd chooses a leader or after `kubectl proxy` lost its connection. If the limit passes, its error says what it
-// waited for, and contains the last of these errors.
+// etcd chooses a leader or after `kubectl proxy` lost its connection. If the limit, in time that the machine gives,
+// passes, its error says what it waited for, and contains the last of these errors.
 func until(ctx context.Context, limit time.Duration, what string, done func() (bool, error)) error {
-	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
+	limited, cancel := machinetime.WithTimeoutCause(ctx, limit, fmt.Errorf("%s: not within %s", what, limit))
 	defer cancel()
 	for {
 		ok, err := done()
@@ -131,11 +132,16 @@ func until(ctx context.Context, limit time.Duration, what string, done func() (b
 
 // gone waits until there is no object at a path.
 func (a *api) gone(ctx context.Context, limit time.Duration, path, what string) error {
-	return until(ctx, limit, what, func() (bool, error) {
+	return until(ctx, limit, what, a.isGone(ctx, path))
+}
+
+// isGone returns a condition of until: there is no object at a path.
+func (a *api) isGone(ctx context.Context, path string) func() (bool, error) {
+	return func() (bool, error) {
 		err := a.Get(ctx, path, nil)
 		if kubeapi.IsStatus(err, http.StatusNotFound) {
 			return true, nil
 		}
 		return false, err
-	})
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -30,6 +32,10 @@ type lab struct {
 	hosts     map[string]*cluster.Place
 	processes []*process
 	notes     []string
+	// moves counts the pods that started or vanished, controlled the control pods, of which controls has one per node
+	// at a time.
+	moves, controlled atomic.Int64
+	controls          singleflight.Group
 
 	mu       sync.Mutex
 	pods     map[string]*livePod // by their names in the scenario

@@ -16,10 +16,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
-// podTimeout limits how long a pod takes to start, and how long to vanish. Each usually takes one or two seconds, and
-// twenty for fifty pods at the same time.
-const podTimeout = 60 * time.Second
-
 // livePod is a pod that was made.
 type livePod struct {
 	object     string // its name in the cluster
@@ -91,7 +87,7 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 	if err := l.backend.api.Create(ctx, podsPath, l.podSpec(p.object, l.clusterNode(n)), &status); err != nil {
 		return nil, err
 	}
-	err := until(ctx, podTimeout, "pod "+p.object+" to run", func() (bool, error) {
+	err := l.await(ctx, podTimeout, n, "pod "+p.object+" to run", func() (bool, error) {
 		if err := l.backend.api.Get(ctx, p.path(), &status); err != nil {
 			return false, err
 		}
@@ -119,12 +115,9 @@ func (l *lab) Attach(ctx context.Context, n *cluster.Node, name string) (*cluste
 // Detach deletes a pod and waits until it is gone. A kubelet removes a pod from the cluster after its runtime has
 // deleted the network.
 func (l *lab) Detach(ctx context.Context, name string) error {
-	limit := podTimeout
 	l.mu.Lock()
 	p, exists := l.pods[name]
-	if exists && p.stuck {
-		limit = time.Second
-	}
+	stuck := exists && p.stuck
 	l.mu.Unlock()
 	if !exists {
 		return nil
@@ -132,7 +125,13 @@ func (l *lab) Detach(ctx context.Context, name string) error {
 	if err := l.backend.api.Remove(ctx, p.path()); err != nil {
 		return err
 	}
-	err := l.backend.api.gone(ctx, limit, p.path(), "pod "+p.object+" to go away (Terminating)")
+	what, gone := "pod "+p.object+" to go away (Terminating)", l.backend.api.isGone(ctx, p.path())
+	var err error
+	if stuck {
+		err = until(ctx, time.Second, what, gone)
+	} else {
+		err = l.await(ctx, podTimeout, p.node, what, gone)
+	}
 	if err != nil {
 		err = explain(err, l.complaints(context.WithoutCancel(ctx), p.object))
 	}
