@@ -65,7 +65,8 @@ func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	var run context.Context
 	run, a.record = disturbance.Begin(ctx)
 	a.result = a.unit.subject.Check(run, r)
-	a.known = ctx.Err() == nil
+	// A failure that was seen before the end counts.
+	a.known = ctx.Err() == nil || a.result.Result == report.Fail
 }
 
 // doubtful reports whether a unit must run again: it did not succeed, and the machine may be the reason. A scenario

@@ -103,6 +103,7 @@ func New(options Options) (*Suite, error) {
 		Backend: options.Backend, Request: s.request([]scenario.Node{{Name: "a"}}, scenario.Chain{}), Times: s.times,
 		Exploration: contract.Exploration{
 			Deep: options.Select.Deep, Seed: options.Select.Seed, Replay: options.Select.Replay, Tell: s.tellProgress,
+			Stopped: func(text string) { s.note("%s", text) },
 		},
 	})
 	s.report = report.Report{

@@ -249,7 +249,7 @@ func (l *daemonLane) clearUp(ctx context.Context, o *ordeal, pods ...*pod) error
 func ordeals[T fmt.Stringer](ctx context.Context, t *trial, l *daemonLane, what string, all int, chosen []T,
 	try func(*daemonLane, context.Context, T) (*ordeal, error),
 ) error {
-	count := newTally(what, len(chosen))
+	count := t.newTally(what, len(chosen))
 	for _, one := range chosen {
 		if l == nil {
 			var err error

@@ -40,8 +40,9 @@ type Exploration struct {
 	Seed uint64
 	// Replay is the only case that is tried; nil tries others.
 	Replay *Token
-	// Tell is told how far Deep has come; nil tells nobody.
-	Tell func(text string)
+	// Tell is told how far Deep has come, Stopped how far its requirements had come when a run is stopped;
+	// nil tells nobody.
+	Tell, Stopped func(text string)
 }
 
 // choose returns the cases that a run tries: the one of a token, all, or what some returns.
@@ -76,9 +77,12 @@ type tally struct {
 	what        string // schedules, power cuts
 }
 
-// newTally returns a tally of so many cases.
-func newTally(what string, planned int) *tally {
-	return &tally{what: what, planned: planned, begin: time.Now(), told: time.Now()}
+// newTally returns a tally of so many cases, which is the trial's.
+func (t *trial) newTally(what string, planned int) *tally {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tally = &tally{what: what, planned: planned, begin: time.Now(), told: time.Now()}
+	return t.tally
 }
 
 // failures returns how many failed.
@@ -123,10 +127,35 @@ func (c *tally) tells(t *trial, failed bool) {
 	}
 	c.told = time.Now()
 	left := time.Since(c.begin) / time.Duration(c.tried) * time.Duration(max(0, c.planned-c.tried))
-	text := fmt.Sprintf("%s of %s: %d of %d %s, %d failed, about %s left", t.requirement.ID, t.subject.Type,
-		c.tried, c.planned, c.what, c.failed, left.Round(time.Second))
+	text := fmt.Sprintf("%s: %s, about %s left", t.name(), c.sofar(), left.Round(time.Second))
 	if c.later > 0 {
 		text += fmt.Sprintf(", then %d more pairs and nodes", c.later)
 	}
 	explored.Tell(text)
 }
+
+// sofar says how many cases were tried. c.mu is held.
+func (c *tally) sofar() string {
+	return fmt.Sprintf("%d of %d %s, %d failed", c.tried, c.planned, c.what, c.failed)
+}
+
+// stops tells how far the trial had come when the run ended.
+func (t *trial) stops() {
+	explored := &t.subject.lab.Exploration
+	t.mu.Lock()
+	c := t.tally
+	t.mu.Unlock()
+	if c == nil || !explored.Deep || explored.Stopped == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	text := fmt.Sprintf("%s was stopped after %s", t.name(), c.sofar())
+	if c.later > 0 {
+		text += fmt.Sprintf(", with %d more pairs and nodes to come", c.later)
+	}
+	explored.Stopped(text)
+}
+
+// name returns the requirement and the plugin.
+func (t *trial) name() string { return t.requirement.ID + " of " + t.subject.Type }

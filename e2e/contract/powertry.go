@@ -82,7 +82,7 @@ func (t *trial) powerCuts(ctx context.Context, verb cni.Verb) error {
 	if err != nil {
 		return err
 	}
-	count := newTally("power cuts", len(chosen))
+	count := t.newTally("power cuts", len(chosen))
 	if err := t.tryBlackouts(ctx, o, chosen, count); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 		}
 		all, replayed = []setting{s}, []schedules.Candidate{{Schedule: schedule}}
 	}
-	count := newTally("schedules", 0)
+	count := t.newTally("schedules", 0)
 	count.later = len(all)
 	var mu sync.Mutex
 	var reasons []string // why a setting is not fit
@@ -36,6 +36,9 @@ func (t *trial) race(ctx context.Context, verbs [2]cni.Verb) error {
 	group.SetLimit(t.subject.lab.limit(2))
 	for _, s := range all {
 		group.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			count.begins()
 			err := t.raceIn(ctx, s, replayed, count)
 			var unfit unfitError

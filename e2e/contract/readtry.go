@@ -126,7 +126,7 @@ func (t *trial) read(ctx context.Context, verb cni.Verb) error {
 	if explored.Deep {
 		lanes = 2
 	}
-	count := newTally("bad answers", len(chosen))
+	count := t.newTally("bad answers", len(chosen))
 	tried, err := t.tryAll(ctx, chosen, pilot.lane, t.subject.lab.limit(min(lanes, len(chosen))), sweeper{
 		lane: t.sharedLane,
 		try: func(ctx context.Context, l *lane, injection fault.Injection) (*attempt, error) {

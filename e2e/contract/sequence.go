@@ -278,7 +278,7 @@ func (t *trial) sequences(ctx context.Context, faulty bool) error {
 			return err
 		}
 	}
-	count := newTally("sequences", len(chosen))
+	count := t.newTally("sequences", len(chosen))
 	for _, s := range chosen {
 		if l == nil {
 			if l, err = t.sequenceLane(ctx); err != nil {

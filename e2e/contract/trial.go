@@ -28,6 +28,10 @@ type trial struct {
 	closer []io.Closer
 	notes  []string
 	seen   bool // an audit saw what it looks for
+	// tally counts the cases of a check that has many; nil before.
+	tally *tally
+	// over reports whether the run has ended: a deviation that is seen later may come from that. nil means never.
+	over func() bool
 }
 
 // wrong is a deviation from the requirement.
@@ -64,6 +68,9 @@ func (t *trial) deviation(evidence []report.Evidence, text string) {
 
 // knownDeviation does the same, and says why no plugin could do better; empty if one can.
 func (t *trial) knownDeviation(evidence []report.Evidence, text, known string) {
+	if t.over != nil && t.over() {
+		return
+	}
 	w := wrong{text: text, version: t.version, known: known, evidence: evidence}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,7 +130,8 @@ type vacuousError string
 
 func (e vacuousError) Error() string { return string(e) }
 
-// Check checks whether a plugin meets a requirement. The result is complete except for its duration.
+// Check checks whether a plugin meets a requirement. The result is complete except for its duration. If ctx ends before
+// the check, it is a failure if one was seen before, and otherwise says nothing about the plugin.
 func (s *Subject) Check(ctx context.Context, r *Requirement) report.Result {
 	result := report.Result{
 		ID: r.ID, Kind: "requirement", Plugin: s.Type, Level: string(r.Level), Result: report.Pass,
@@ -187,8 +195,14 @@ func (s *Subject) try(ctx context.Context, r *Requirement, versions []string, re
 	var wrongs []wrong
 	var notes []string
 	for _, v := range versions {
-		t := &trial{subject: s, requirement: r, version: v}
+		t := &trial{subject: s, requirement: r, version: v, over: func() bool { return ctx.Err() != nil }}
 		err := t.run(ctx)
+		if ctx.Err() != nil {
+			t.stops()
+			if wrongs = append(wrongs, t.wrongs...); len(wrongs) > 0 {
+				break
+			}
+		}
 		if failed, ok := asAddError(err); ok && r.ID != "ADD-2" {
 			result.Result, result.Reason = report.Skipped,
 				fmt.Sprintf("%s: at CNI %s: %s", failed.needed(), v, summary(failed.call))

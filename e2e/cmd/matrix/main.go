@@ -32,7 +32,7 @@ func main() {
 	flag.StringVar(&r.Modules, "modules", "e2e/trackrecord/versions", "directory of the modules that pin the versions")
 	flag.StringVar(&r.Programs, "programs", "bin/versions", "directory for the programs of the versions")
 	flag.StringVar(&r.Out, "out", "_artifacts/matrix", "directory for the matrix and its reports")
-	flag.IntVar(&r.Together, "together", 2, "number of runs at the same time")
+	flag.IntVar(&r.Together, "together", 1, "number of runs at the same time; each uses two processors")
 	plugins := flag.String("plugins", "", "plugins to run, separated by commas (default all)")
 	only := flag.String("versions", "", "versions to run, separated by commas (default all)")
 	shard := flag.String("shard", "", "part to run, K/N such as 1/4")
