@@ -10,9 +10,11 @@ import (
 )
 
 // served asks the plugin served with a daemon that has a fault.
-func served(t *testing.T, fault, id string, selection e2e.Selection) map[string]report.Result {
+func served(
+	t *testing.T, fault, id string, selection e2e.Selection, wanted failure,
+) map[string]report.Result {
 	t.Helper()
-	return ofLabel(t, id, e2e.Options{
+	return ofLabel(t, id, wanted, e2e.Options{
 		Conflist: writeConflist(t, "", macvlan, `{"type": "served"}`), Plugins: []string{"served"}, Select: selection,
 		Target: &target.Target{Daemon: &target.Daemon{
 			Name: "served", Command: []string{"served", "daemon", fault}, Ready: target.Ready{Socket: "/run/served.sock"},
@@ -38,14 +40,15 @@ func TestAttended(t *testing.T) {
 	for _, tt := range sharedOut(t, daemonDefects()) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
-			got := served(t, tt.fault, tt.id, e2e.Selection{Deep: true})[tt.id]
+			wanted := failing(tt.id, tt.want)
+			got := served(t, tt.fault, tt.id, e2e.Selection{Deep: true}, wanted)[tt.id]
 			for _, part := range []string{tt.want, "the daemon's calls:\n", "--replay served:"} {
 				if got.Result != report.Fail || !strings.Contains(allOf(got), part) {
 					t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), part)
 				}
 			}
 			replays(t, got, func(one e2e.Selection) map[string]report.Result {
-				return served(t, tt.fault, tt.id, one)
+				return served(t, tt.fault, tt.id, one, wanted)
 			})
 		})
 	}
@@ -56,7 +59,7 @@ func TestAttended_pass(t *testing.T) {
 	holdLab(t)
 	plugins(t)
 	for _, id := range []string{"READ-DAEMON", "RACE-DAEMON", "RACE-RESTART", "E19", "E20"} {
-		if got := served(t, "", id, e2e.Selection{Deep: true})[id]; got.Result != report.Pass {
+		if got := served(t, "", id, e2e.Selection{Deep: true}, nil)[id]; got.Result != report.Pass {
 			t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 		}
 	}
@@ -68,7 +71,7 @@ func TestAttended_links(t *testing.T) {
 	plugins(t)
 	const want = "(/run/cnitest-others/kept) in the place of /var/lib/served/table.json.new, and its daemon started " +
 		"again, the plugin writes "
-	got := served(t, "follows-links", "E20", e2e.Selection{})["E20"]
+	got := served(t, "follows-links", "E20", e2e.Selection{}, failing("E20", want))["E20"]
 	if got.Result != report.Fail || !strings.Contains(got.Reason, want) {
 		t.Errorf("got %s: %s, want a failure with %q", got.Result, got.Reason, want)
 	}

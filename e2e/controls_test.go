@@ -1,9 +1,7 @@
 package e2e_test
 
 import (
-	"cmp"
 	"context"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,17 +15,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/target"
 	"github.com/cnitest/cnitest/scenarios"
 )
-
-// expected is a result of a scenario.
-type expected struct {
-	result report.Outcome
-	plugin string // empty means report.Chain
-	reason string // a part of the reason
-	// oneOf are programs of the machine, one of which is needed. Without any the scenario is skipped.
-	oneOf []string
-	// without is the reason for which it is skipped; empty means that portmap calls the program.
-	without string
-}
 
 // control is a conflist and the expected results of scenarios.
 type control struct {
@@ -53,16 +40,6 @@ type control struct {
 
 // shortLease is long enough for a daemon on a busy machine to renew it in time.
 const shortLease = 10 * time.Second
-
-func pass() expected              { return expected{result: report.Pass} }
-func fail(reason string) expected { return expected{result: report.Fail, reason: reason} }
-func failOf(plugin, reason string) expected {
-	return expected{result: report.Fail, plugin: plugin, reason: reason}
-}
-
-func known(plugin, reason string) expected {
-	return expected{result: report.KnownUpstream, plugin: plugin, reason: reason}
-}
 
 // afterRoute returns a chain that passes everything, with one fault added at its end.
 func afterRoute(fault string) []string { return []string{macvlan, route, broken(fault)} }
@@ -394,7 +371,7 @@ func runControls(t *testing.T, controls []control) {
 			}
 			wait.Go(func() {
 				defer enterLab()()
-				result := suite.Run(context.Background(), s)
+				result := suite.RunScenarioWanting(context.Background(), s, c.want[s.Name].matches)
 				mu.Lock()
 				defer mu.Unlock()
 				results[i][s.Name] = result
@@ -423,28 +400,4 @@ func isChosen(name string) bool {
 	pattern, _, _ = strings.Cut(pattern, "/")
 	chosen, err := regexp.MatchString(pattern, strings.ReplaceAll(name, " ", "_"))
 	return chosen || err != nil // package testing reports what is wrong with the pattern
-}
-
-func (want expected) compare(t *testing.T, got report.Result) {
-	t.Helper()
-	if want.plugin == "" {
-		want.plugin = report.Chain
-	}
-	if missesProgram(want.oneOf) {
-		want.result = report.Skipped
-		want.reason = cmp.Or(want.without, "the program "+want.oneOf[0]+" is not installed, and portmap calls it")
-	}
-	if got.Result != want.result || got.Plugin != want.plugin || !strings.Contains(got.Reason, want.reason) {
-		t.Errorf("got %s of %s: %s\nwant %s of %s: … %s …", got.Result, got.Plugin, got.Reason, want.result,
-			want.plugin, want.reason)
-	}
-}
-
-// missesProgram reports whether the machine has none of the programs.
-func missesProgram(oneOf []string) bool {
-	installed := func(program string) bool {
-		_, err := exec.LookPath(program)
-		return err == nil
-	}
-	return len(oneOf) > 0 && !slices.ContainsFunc(oneOf, installed)
 }

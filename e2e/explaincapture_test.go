@@ -30,7 +30,7 @@ func TestExplain_capture(t *testing.T) {
 		Select:   e2e.Selection{Names: "pod-to-pod-same-node"}, ReportDir: dir,
 	})
 	for _, s := range suite.Scenarios() {
-		suite.Run(context.Background(), s)
+		suite.RunScenarioWanting(context.Background(), s, fail("node/a dropped the request").matches)
 	}
 	r, err := suite.Finish()
 	if err != nil {

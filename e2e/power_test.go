@@ -15,9 +15,11 @@ import (
 func unsynced(fault string) string { return fmt.Sprintf(`{"type": "unsynced", "fault": %q}`, fault) }
 
 // cutPower asks plugins about power cuts, and returns the results by requirement and plugin.
-func cutPower(t *testing.T, selection e2e.Selection, plugin string, chain ...string) map[string]report.Result {
+func cutPower(
+	t *testing.T, selection e2e.Selection, wanted failure, plugin string, chain ...string,
+) map[string]report.Result {
 	t.Helper()
-	return ofLabel(t, "power", e2e.Options{
+	return ofLabel(t, "power", wanted, e2e.Options{
 		Conflist: writeConflist(t, "", chain...), Plugins: []string{plugin}, Select: selection,
 	})
 }
@@ -42,7 +44,8 @@ func TestPower(t *testing.T) {
 	for _, tt := range sharedOut(t, powerDefects()) {
 		t.Run(tt.fault, func(t *testing.T) {
 			holdLab(t)
-			results := cutPower(t, e2e.Selection{Seed: 1}, "unsynced", macvlan, unsynced(tt.fault))
+			wanted := failing(tt.id, tt.disk, tt.want)
+			results := cutPower(t, e2e.Selection{Seed: 1}, wanted, "unsynced", macvlan, unsynced(tt.fault))
 			got := results[tt.id]
 			for _, part := range []string{tt.disk, tt.want, "the power fails", "CNI_COMMAND="} {
 				if got.Result != report.Fail || !strings.Contains(allOf(got), part) {
@@ -50,7 +53,7 @@ func TestPower(t *testing.T) {
 				}
 			}
 			replays(t, got, func(one e2e.Selection) map[string]report.Result {
-				return cutPower(t, one, "unsynced", macvlan, unsynced(tt.fault))
+				return cutPower(t, one, wanted, "unsynced", macvlan, unsynced(tt.fault))
 			})
 		})
 	}
@@ -66,7 +69,11 @@ func TestPower_daemon(t *testing.T) {
 	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			holdLab(t)
-			results := ofLabel(t, "power", e2e.Options{
+			var wanted failure
+			if tt.want != "" {
+				wanted = failing("POWER-ADD", tt.want)
+			}
+			results := ofLabel(t, "power", wanted, e2e.Options{
 				Conflist: writeConflist(t, "", macvlan, asks), Plugins: []string{"unsynced"}, Select: e2e.Selection{Seed: 1},
 				Target: &target.Target{Daemon: &target.Daemon{
 					Name: "unsynced", Command: []string{"unsynced", "daemon", tt.name}, Ready: target.Ready{Socket: "/run/unsynced.sock"},
@@ -108,7 +115,7 @@ func TestPower_pass(t *testing.T) {
 	}) {
 		t.Run(tt.plugin, func(t *testing.T) {
 			holdLab(t)
-			for id, got := range cutPower(t, e2e.Selection{Seed: 1}, tt.plugin, macvlan, tt.config) {
+			for id, got := range cutPower(t, e2e.Selection{Seed: 1}, nil, tt.plugin, macvlan, tt.config) {
 				if got.Result != tt.want {
 					t.Errorf("%s: got %s: %s, want %s", id, got.Result, allOf(got), tt.want)
 				}
@@ -126,7 +133,7 @@ func TestPower_upstream(t *testing.T) {
 	}
 	holdLab(t)
 	plugins(t)
-	got := cutPower(t, e2e.Selection{Replay: token}, "macvlan", macvlan)["POWER-ADD"]
+	got := cutPower(t, e2e.Selection{Replay: token}, nil, "macvlan", macvlan)["POWER-ADD"]
 	const want = "/192.168.1.2 is empty (of 19 bytes); a runtime with its cache, ADD of pod 3 of 3: want success, got"
 	if got.Result != report.KnownUpstream || !strings.Contains(got.Reason, want) ||
 		!strings.Contains(got.Reason, "host-local, which keeps the addresses") {

@@ -46,7 +46,7 @@ func TestRaces(t *testing.T) {
 				}
 				selection = e2e.Selection{Replay: token}
 			}
-			got := labelled(t, "schedules", selection, macvlan, racing(tt.fault))[tt.id]
+			got := labelled(t, "schedules", selection, failing(tt.id, tt.want), macvlan, racing(tt.fault))[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
@@ -80,7 +80,7 @@ func TestRaces_pass(t *testing.T) {
 	}) {
 		t.Run(underTest([]string{config})[0], func(t *testing.T) {
 			holdLab(t)
-			for id, got := range labelled(t, "schedules", e2e.Selection{Seed: 1}, macvlan, config) {
+			for id, got := range labelled(t, "schedules", e2e.Selection{Seed: 1}, nil, macvlan, config) {
 				if want := outcomeWithoutDaemon(id); got.Result != want {
 					t.Errorf("%s: got %s: %s, want %s", id, got.Result, allOf(got), want)
 				}
@@ -106,7 +106,7 @@ func TestRaces_mended(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := labelled(t, "schedules", e2e.Selection{Replay: token}, macvlan, tt.config)[token.Requirement()]
+			got := labelled(t, "schedules", e2e.Selection{Replay: token}, nil, macvlan, tt.config)[token.Requirement()]
 			if got.Result != report.Pass {
 				t.Errorf("got %s: %s, want a pass", got.Result, allOf(got))
 			}

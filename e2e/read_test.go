@@ -32,12 +32,13 @@ func TestReads(t *testing.T) {
 	for _, tt := range sharedOut(t, readDefects()) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
-			got := labelled(t, "reads", e2e.Selection{Names: tt.id, Deep: true}, macvlan, careless(tt.fault))[tt.id]
+			wanted, chain := failing(tt.id, tt.want), []string{macvlan, careless(tt.fault)}
+			got := labelled(t, "reads", e2e.Selection{Names: tt.id, Deep: true}, wanted, chain...)[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
 			replays(t, got, func(one e2e.Selection) map[string]report.Result {
-				return labelled(t, "reads", one, macvlan, careless(tt.fault))
+				return labelled(t, "reads", one, wanted, chain...)
 			})
 			for _, part := range []string{"the calls until then:", "CNI_COMMAND="} {
 				if !strings.Contains(allOf(got), part) {
@@ -74,7 +75,7 @@ func TestReads_pass(t *testing.T) {
 	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			holdLab(t)
-			for id, got := range labelled(t, "reads", e2e.Selection{Deep: tt.deep, Seed: 1}, macvlan, tt.config) {
+			for id, got := range labelled(t, "reads", e2e.Selection{Deep: tt.deep, Seed: 1}, nil, macvlan, tt.config) {
 				if want := outcomeWithoutDaemon(id); got.Result != want {
 					t.Errorf("%s: got %s: %s, want %s", id, got.Result, allOf(got), want)
 				}

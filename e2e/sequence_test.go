@@ -34,13 +34,13 @@ func TestSequences(t *testing.T) {
 		t.Run(tt.fault+" "+tt.id, func(t *testing.T) {
 			holdLab(t)
 			config := strings.Replace(careless(tt.fault), "}", `, "priority": 1500}`, 1)
-			got := labelled(t, "sequences", e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}, macvlan,
-				config)[tt.id]
+			wanted, all := failing(tt.id, tt.want), e2e.Selection{Names: tt.id, Deep: tt.seed == 0, Seed: tt.seed}
+			got := labelled(t, "sequences", all, wanted, macvlan, config)[tt.id]
 			if got.Result != report.Fail || !strings.Contains(allOf(got), tt.want) {
 				t.Fatalf("got %s: %s, want a failure with %q", got.Result, allOf(got), tt.want)
 			}
 			replays(t, got, func(one e2e.Selection) map[string]report.Result {
-				return labelled(t, "sequences", one, macvlan, config)
+				return labelled(t, "sequences", one, wanted, macvlan, config)
 			})
 		})
 	}
@@ -64,7 +64,7 @@ func TestSequences_pass(t *testing.T) {
 	}) {
 		t.Run(underTest([]string{config})[0], func(t *testing.T) {
 			holdLab(t)
-			for id, got := range labelled(t, "sequences", e2e.Selection{Seed: 1}, macvlan, config) {
+			for id, got := range labelled(t, "sequences", e2e.Selection{Seed: 1}, nil, macvlan, config) {
 				if got.Result != report.Pass {
 					t.Errorf("%s: got %s: %s, want a pass", id, got.Result, allOf(got))
 				}

@@ -61,7 +61,10 @@ func upgrades() []control {
 	}
 }
 
-func TestUpgrade(t *testing.T) { runControls(t, sharedOut(t, upgrades())) }
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	runControls(t, sharedOut(t, upgrades()))
+}
 
 // oldPrograms returns a directory with links to plugins, by their names in it.
 func oldPrograms(t *testing.T, b *binaries, programs map[string]string) string {

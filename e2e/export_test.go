@@ -1,0 +1,27 @@
+package e2e
+
+import (
+	"context"
+
+	"github.com/cnitest/cnitest/e2e/report"
+	"github.com/cnitest/cnitest/e2e/scenario"
+)
+
+// RunWanting runs a unit like RunUnit, but not a second time if the first result is the wanted one: tests break plugins
+// on purpose beside other tests, and whoever is sure to fail need not fail twice because the machine is busy. If wanted
+// is nil, it is RunUnit.
+func (s *Suite) RunWanting(ctx context.Context, u *Unit, wanted func(report.Result) bool) report.Result {
+	s.tellStarted(u)
+	a := s.try(ctx, u, false)
+	if a.doubtful() && (wanted == nil || !wanted(a.result)) {
+		a = s.again(ctx, a)
+	}
+	return s.accept(a)
+}
+
+// RunScenarioWanting does the same with a scenario.
+func (s *Suite) RunScenarioWanting(
+	ctx context.Context, sc *scenario.Scenario, wanted func(report.Result) bool,
+) report.Result {
+	return s.RunWanting(ctx, &Unit{ID: sc.Name, scenario: sc}, wanted)
+}
