@@ -128,6 +128,7 @@ e2e-kind: build ## Run the suite on a kind cluster with the reference plugins, i
 	kind/packages.sh
 	kind/install/image.sh fetch
 	$(GO) build -o $(BIN)/ ./kind/cnitest-chained
+	$(if $(filter job,$(or $(KIND_CASES),job)),@$(MAKE) release)
 	kind/with-docker.sh kind/e2e.sh $(KIND_CASES)
 
 e2e-kind-upstream: build ## Run Kubernetes' own network tests on a kind cluster with macvlan + veth-to-host + portmap

@@ -14,7 +14,7 @@ reports=${REPORTS:-$here/../_artifacts/kind}
 cache=${CNITEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cnitest}/kind
 PATH=$cache/bin:$PATH
 cases=("$@")
-[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni verbs veth-to-host-dual-stack veth-to-host-ipv6)
+[ $# -gt 0 ] || cases=(macvlan route veth-to-host veth-to-host-nftables routed-eni verbs job veth-to-host-dual-stack veth-to-host-ipv6)
 
 docker info >/dev/null 2>&1 || { echo "kind/e2e.sh: no Docker here; kind/with-docker.sh kind/e2e.sh brings its own" >&2; exit 3; }
 KUBECONFIG=$("$here/cluster.sh" kubeconfig)
@@ -58,6 +58,7 @@ for case in "${cases[@]}"; do
 	*-dual-stack) addresses=dual ;;
 	*-ipv6) addresses=ipv6 ;;
 	verbs) want=(--scenario 'cluster-*') ;;
+	job) plugins=route ;;
 	route) masquerade=true want=(--strict --profile underlay) ;;
 	macvlan) want=(--expect "$here/install/macvlan/05-macvlan.expected.yaml") ;;
 	esac
@@ -83,8 +84,12 @@ for case in "${cases[@]}"; do
 	fi
 	if [ -z "$status" ]; then
 		status=0
-		"$bin/cnitest" run "$here/install/$plugins/05-$plugins.conflist" --bin-dir "$bin" --backend kind "${want[@]}" \
-			--report-dir "$reports/$case" || status=$?
+		if [ $case = job ]; then
+			"$here/job.sh" "$here/../plugin/route/net.d/01-default-1.1.0.conflist" "$reports/job" || status=$?
+		else
+			"$bin/cnitest" run "$here/install/$plugins/05-$plugins.conflist" --bin-dir "$bin" --backend kind "${want[@]}" \
+				--report-dir "$reports/$case" || status=$?
+		fi
 	fi
 	[ "$status" = 0 ] || failed+=("$case: $status, want exit status 0")
 	[ $case != verbs ] || "$here/verbs.sh" || failed+=("$case: other verbs than README.md has")
