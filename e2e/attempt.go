@@ -69,10 +69,34 @@ func (s *Suite) checkRequirement(ctx context.Context, a *attempt) {
 	a.known = ctx.Err() == nil || a.result.Result == report.Fail
 }
 
-// doubtful reports whether a unit must run again: it did not succeed, and the machine may be the reason. A scenario
-// that succeeded and left something behind is doubtful, too.
-func (a *attempt) doubtful() bool {
-	return a.known && a.found.Doubtful && (a.left || a.unsuccessful())
+// doubts reports whether a unit must run again: it did not succeed, and the machine may be the reason. A scenario that
+// succeeded and left something behind is doubtful, too. A failure in the words of an earlier run is not, unless a
+// control lost something: a machine does not fail twice in the same words.
+func (s *Suite) doubts(a *attempt) bool {
+	if !a.known || !a.found.Doubtful {
+		return false
+	}
+	if a.left || !a.unsuccessful() {
+		return a.left
+	}
+	return a.found.Lost || !s.failedAlike(&a.result)
+}
+
+// failedAlike reports whether the report of Options.Like has the same failure, and notes it.
+func (s *Suite) failedAlike(r *report.Result) bool {
+	if s.options.Like == nil || r.Result != report.Fail && r.Result != report.Vacuous {
+		return false
+	}
+	alike := slices.ContainsFunc(s.options.Like.Results, func(earlier report.Result) bool {
+		return earlier.ID == r.ID && earlier.Plugin == r.Plugin && earlier.Result == r.Result &&
+			mask(earlier.Reason) == mask(r.Reason)
+	})
+	if alike {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.alike = append(s.alike, r.ID+" "+r.Plugin)
+	}
+	return alike
 }
 
 // unsuccessful reports whether a busy machine could have caused the result.

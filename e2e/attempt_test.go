@@ -39,6 +39,8 @@ func TestRunUnit(t *testing.T) {
 		reason    string
 		first     report.Outcome
 		labFailed bool
+		// like is the reason for which the unit failed in an earlier run; empty means that there is none.
+		like string
 	}{
 		{name: "passes", runs: []run{{result: report.Pass, found: excused}}, want: report.Pass},
 		{name: "fails on a quiet machine", runs: []run{{result: report.Fail, found: quiet}}, want: report.Fail},
@@ -75,6 +77,21 @@ func TestRunUnit(t *testing.T) {
 			},
 			want: report.Fail, first: report.Fail, reason: "no such link veth9a 8e:01:a7:59:24:57",
 		},
+		{
+			name: "fails like an earlier run", like: "no such link veth9a 8e:01:a7:59:24:57",
+			runs: []run{{result: report.Fail, found: excused, saw: "no such link veth7 ee:7e:a7:59:ff:fc"}},
+			want: report.Fail, reason: "no such link veth7",
+		},
+		{
+			name: "fails like an earlier run, and a control lost something", like: "what was seen",
+			runs: []run{{result: report.Fail, found: lost}, {result: report.Pass, found: quiet}},
+			want: report.Pass, first: report.Fail,
+		},
+		{
+			name: "fails unlike an earlier run", like: "killed after 31s",
+			runs: []run{{result: report.Fail, found: doubtful}, {result: report.Pass, found: quiet}},
+			want: report.Pass, first: report.Fail,
+		},
 		{name: "vacuous once", runs: []run{
 			{result: report.Vacuous, found: doubtful}, {result: report.Pass, found: quiet},
 		}, want: report.Pass, first: report.Vacuous},
@@ -97,6 +114,11 @@ func TestRunUnit(t *testing.T) {
 						Plugin: report.Chain, Result: r.result, Reason: cmp.Or(r.saw, "what was seen"),
 					},
 				}
+			}
+			if tt.like != "" {
+				s.options.Like = &report.Report{Results: []report.Result{
+					{ID: "attach", Plugin: report.Chain, Result: report.Fail, Reason: tt.like},
+				}}
 			}
 			got := s.RunUnit(t.Context(), &Unit{ID: "attach", scenario: &scenario.Scenario{Name: "attach"}})
 			if len(runs) > 0 {

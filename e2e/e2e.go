@@ -78,6 +78,10 @@ type Options struct {
 	// FailFast ends the run at the first failure of a plugin under test.
 	FailFast bool
 
+	// Like is the report of an earlier run, such as that of the version before. A failure in the same words as there is
+	// believed at once, where others run a second time if the machine is busy; nil means that there is none.
+	Like *report.Report
+
 	// ReportDir receives report.json, report.html, report.md, junit.xml and the evidence of failures; empty means that
 	// nothing is written.
 	ReportDir string

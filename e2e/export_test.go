@@ -13,7 +13,7 @@ import (
 func (s *Suite) RunWanting(ctx context.Context, u *Unit, wanted func(report.Result) bool) report.Result {
 	s.tellStarted(u)
 	a := s.try(ctx, u, false)
-	if a.doubtful() && (wanted == nil || !wanted(a.result)) {
+	if (wanted == nil || !wanted(a.result)) && s.doubts(a) {
 		a = s.again(ctx, a)
 	}
 	return s.accept(a)

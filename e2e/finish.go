@@ -104,6 +104,11 @@ func (s *Suite) Finish() (*report.Report, error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("the verdict is that of shard %s; cnitest report merge has that of all",
 			shard))
 	}
+	if len(s.alike) > 0 {
+		slices.Sort(s.alike)
+		r.Notes = append(r.Notes, "failed in the words of the earlier run, and ran once though the machine was busy: "+
+			strings.Join(slices.Compact(s.alike), ", "))
+	}
 	if len(s.repeated) > 0 {
 		r.Notes = append(r.Notes,
 			"ran twice, the second time alone, since the machine was busy, with the same result: "+

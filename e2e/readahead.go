@@ -110,12 +110,13 @@ func (a *readAhead) runOne(ctx context.Context, u *Unit) {
 		a.suite.tellStarted(u)
 	}
 	result := a.suite.try(ctx, u, false)
+	doubtful := a.suite.doubts(result)
 	switch {
-	case !asked && result.doubtful():
+	case !asked && doubtful:
 		// Ginkgo did not ask for it: its calls are evidence for audits, its captures are not.
 		a.suite.forget(result)
 	case !asked:
-	case result.doubtful():
+	case doubtful:
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.doubtful = append(a.doubtful, result)

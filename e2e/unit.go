@@ -127,7 +127,7 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
 	s.tellStarted(u)
 	a := s.try(ctx, u, false)
-	if a.doubtful() {
+	if s.doubts(a) {
 		a = s.again(ctx, a)
 	}
 	return s.accept(a)

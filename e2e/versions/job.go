@@ -33,6 +33,8 @@ type job struct {
 	filter string
 	// key is the hash of everything that the result depends on.
 	key string
+	// before is the version before, which fails in much the same words; nil if there is none.
+	before *job
 	// lacks says why there is nothing to run; empty if there is.
 	lacks string
 }

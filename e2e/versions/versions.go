@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -76,10 +77,15 @@ func (r *Runner) runAll(ctx context.Context, jobs []*job) error {
 	places := make(chan struct{}, max(1, r.Together))
 	errs := make([]error, len(jobs))
 	var all sync.WaitGroup
+	var last *job
 	for i, j := range jobs {
 		if j.lacks != "" {
 			continue
 		}
+		if last != nil && last.plugin == j.plugin {
+			j.before = last
+		}
+		last = j
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
@@ -104,15 +110,27 @@ func (r *Runner) run(ctx context.Context, j *job) error {
 		func(res report.Result) bool { return res.LabFailed }) {
 		word = "kept"
 	} else {
-		argv := append([]string{r.Cnitest, "run", j.conflist, "--bin-dir", j.programs, "--report-dir", dir},
-			j.flags()...)
-		if read, err = program.Report(ctx, argv, dir); err != nil {
+		if read, err = program.Report(ctx, r.argv(j), dir); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(r.Log, "%-7s %-12s %-8s %-14s %5.1fs  CNI %s: %s\n", word, j.plugin, j.version, read.Verdict,
 		time.Since(begin).Seconds(), read.Implementation.CNIVersion, read.Tally())
 	return nil
+}
+
+// argv is the command that makes the report of a job.
+func (r *Runner) argv(j *job) []string {
+	argv := append([]string{r.Cnitest, "run", j.conflist, "--bin-dir", j.programs, "--report-dir", r.dir(j)},
+		j.flags()...)
+	if j.before == nil {
+		return argv
+	}
+	// Most defects were there before, and need not be seen twice on a busy machine.
+	if _, err := os.Stat(filepath.Join(r.dir(j.before), report.JSONName)); err == nil {
+		argv = append(argv, "--like", r.dir(j.before))
+	}
+	return argv
 }
 
 // collect puts the reports side by side.

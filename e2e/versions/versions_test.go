@@ -140,8 +140,8 @@ func TestRunner(t *testing.T) {
 	b := newBed(t)
 	m, calls := b.run(t)
 	const want = " --plugin ptp --profile cni --quick --label-filter !contract || ptp"
-	if len(calls) != 2 || !strings.HasSuffix(calls[0], want) {
-		t.Errorf("got calls %q, want one for each version", calls)
+	if len(calls) != 2 || !strings.HasSuffix(calls[0], want) || !strings.Contains(calls[1], want+" --like ") {
+		t.Errorf("got calls %q, want one for each version, the second with the report of the first", calls)
 	}
 	var versions []string
 	for _, v := range m.Plugins[0].Versions {

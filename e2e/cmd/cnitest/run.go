@@ -130,7 +130,7 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 	if err := f.check(list); err != nil {
 		return err
 	}
-	if err := errors.Join(f.readFailed(), f.chooseSection(), f.readToken(), f.readShard(), f.readOwn()); err != nil {
+	if err := errors.Join(f.readEarlier(), f.chooseSection(), f.readToken(), f.readShard(), f.readOwn()); err != nil {
 		return err
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
@@ -286,21 +286,6 @@ func (f *runFlags) check(list *conflist.File) error {
 	return errors.Join(f.node.check(list, []scenario.Node{{Name: "a"}, {Name: "b"}}), list.MissingBinaries(f.binDir))
 }
 
-// readFailed reads the report of --failed, before a report of this run replaces it.
-func (f *runFlags) readFailed() (err error) {
-	if f.failed == "" {
-		return nil
-	}
-	path := f.failed
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, report.JSONName)
-	}
-	if f.repeated, err = report.ReadFile(path); err != nil {
-		return fmt.Errorf("--failed: %w", err)
-	}
-	return nil
-}
-
 // progressTo returns the function that prints the progress of a soak, or of the schedules of a deep run.
 func (f *runFlags) progressTo(show *progress) func(text string) {
 	name := "schedules"
@@ -346,8 +331,8 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 			Replay: f.replayed,
 			Shard:  f.part, Own: f.own,
 		},
-		FailFast: f.failFast,
-		Soak:     e2e.Soak{For: f.soak, Pods: f.soakPods},
+		FailFast: f.failFast, Like: f.liked,
+		Soak: e2e.Soak{For: f.soak, Pods: f.soakPods},
 		Nodes: e2e.Nodes{
 			Uplink: f.node.uplink, UplinkKind: f.node.uplinkKind, Subnets: f.node.network.lan,
 			Gateways: f.node.network.routers, Lease: f.node.network.lease,

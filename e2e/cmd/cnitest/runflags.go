@@ -8,7 +8,6 @@ import (
 	"github.com/cnitest/cnitest/e2e"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/expectation"
-	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/service"
 )
@@ -48,9 +47,7 @@ type selectFlags struct {
 	shardFlags
 	soak     time.Duration
 	soakPods int
-	// failed is a report of an earlier run, repeated its content; nil without a report.
-	failed   string
-	repeated *report.Report
+	earlierFlags
 }
 
 // raceFlags say which schedules of two calls at once to try.
@@ -147,8 +144,7 @@ func (f *selectFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.shard, "shard", "",
 		"run the K-th of N parts, K/N such as 2/4; cnitest report merge puts the reports together. index/N is the "+
 			"part of this pod of an indexed Job")
-	flags.StringVar(&f.failed, "failed", "",
-		"run again what failed in an earlier run: its report.json, or the directory of its report")
+	f.earlierFlags.add(flags)
 	flags.DurationVar(&f.soak, "soak", 0,
 		"let pods come and go for that long, e.g. 10m, instead of running scenarios and requirements")
 	flags.IntVar(&f.soakPods, "soak-pods", 20, "number of pods that come and go at once, on all nodes together")
