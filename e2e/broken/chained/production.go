@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
@@ -17,7 +18,7 @@ import (
 )
 
 // The following faults make something that all pods of a node need, and only with the first ADD, or in a way that an
-// event of the node ends. They follow ptp, whose routes to pods they change.
+// event of the node ends. All but the last one follow ptp, whose routes to pods they change.
 
 // podTable is the routing table with the routes to pods, podMark the mark of packets that use it.
 const (
@@ -223,25 +224,63 @@ func forgetRules(c *call) error {
 	return nil
 }
 
-// pinNodeMAC gives the pod a permanent neighbour for its gateway, with the MAC that the node's end has now.
+// pinNodeMAC connects the pod with its node by a pair of links, as people do for pods on a macvlan, and gives the pod a
+// permanent neighbour for the node. The MAC is that of the node's end before the node has it: udev cannot be faster.
 func pinNodeMAC(c *call) error {
-	var mac net.HardwareAddr
-	for _, i := range c.result.Interfaces {
-		if i.Sandbox == "" {
-			var err error
-			if mac, err = net.ParseMAC(i.Mac); err != nil {
-				return err
-			}
-		}
+	master, err := netlink.LinkByName(c.Master)
+	if err != nil {
+		return err
 	}
-	return inPod(c, func(link netlink.Link) error {
-		for _, ip := range c.result.IPs {
-			if err := netlink.NeighSet(&netlink.Neigh{
-				LinkIndex: link.Attrs().Index, IP: ip.Gateway, HardwareAddr: mac, State: netlink.NUD_PERMANENT,
-			}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	node, err := netlinksafe.AddrList(master, netlink.FAMILY_V4)
+	if err != nil || len(node) == 0 {
+		return errors.Join(err, errors.New("the uplink has no address"))
+	}
+	here, err := ns.GetCurrentNS()
+	if err != nil {
+		return err
+	}
+	defer here.Close()
+	nodeEnd := "pin" + c.ContainerID[:8]
+	if err := ns.WithNetNSPath(c.Netns, func(ns.NetNS) error {
+		return pinPodEnd(nodeEnd, here, node[0].IP)
+	}); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(nodeEnd)
+	if err != nil {
+		return err
+	}
+	err = netlink.LinkSetUp(link)
+	for _, ip := range c.result.IPs {
+		err = errors.Join(err, netlink.RouteAdd(&netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: single(ip.Address.IP), Scope: netlink.SCOPE_LINK, Src: node[0].IP,
+		}))
+	}
+	return err
+}
+
+// pinPodEnd makes the pair of links in the pod and moves one end to the node, with whose old MAC the pod reaches it.
+func pinPodEnd(nodeEnd string, node ns.NetNS, address net.IP) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "node0"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: nodeEnd}); err != nil {
+		return err
+	}
+	podSide, err := netlink.LinkByName(attrs.Name)
+	if err != nil {
+		return err
+	}
+	nodeSide, err := netlink.LinkByName(nodeEnd)
+	if err != nil {
+		return err
+	}
+	index := podSide.Attrs().Index
+	return errors.Join(
+		netlink.LinkSetNsFd(nodeSide, int(node.Fd())),
+		netlink.LinkSetUp(podSide),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: index, Dst: single(address), Scope: netlink.SCOPE_LINK}),
+		netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: index, IP: address, HardwareAddr: nodeSide.Attrs().HardwareAddr, State: netlink.NUD_PERMANENT,
+		}),
+	)
 }
