@@ -47,8 +47,14 @@ func findBrowser(t *testing.T) string {
 // newBrowser starts a browser that ends with the test.
 func newBrowser(t *testing.T) context.Context {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findBrowser(t)),
-		chromedp.UserDataDir(t.TempDir()))
+	program := findBrowser(t)
+	dir, err := os.MkdirTemp("", "browser") // the path of its socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(program),
+		chromedp.UserDataDir(t.TempDir()), chromedp.Env("TMPDIR="+dir))
 	if os.Geteuid() == 0 {
 		// Its sandbox refuses root. The page comes from this package.
 		options = append(options, chromedp.NoSandbox)
