@@ -208,12 +208,12 @@ func clouds() []control {
 
 func TestDaemons(t *testing.T) {
 	t.Parallel()
-	runControls(t, daemons())
+	runControls(t, shareFaults(t, daemons()))
 }
 
 func TestClouds(t *testing.T) {
 	t.Parallel()
-	runControls(t, clouds())
+	runControls(t, shareFaults(t, clouds()))
 }
 
 // Scenarios that need a target do not make the verdict of a run without a target incomplete.

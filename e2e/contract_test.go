@@ -1,10 +1,8 @@
 package e2e_test
 
 import (
-	"cmp"
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/contract"
+	"github.com/cnitest/cnitest/e2e/internal/share"
 	"github.com/cnitest/cnitest/e2e/report"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -25,8 +24,8 @@ var (
 	allRequirements = flag.Bool("all-requirements", false, "ask each broken plugin about all requirements")
 	onlyDefect      = flag.String("defect", "",
 		"ask only broken plugins with one of these defects, separated by commas")
-	share = flag.String("share", cmp.Or(os.Getenv("CNITEST_SHARE"), "1/1"),
-		"run the K-th of N parts of the plugins that are broken on purpose or wrapped: `K/N`")
+	ofCases = flag.String("share", share.Default(),
+		"run the K-th of N parts of what is broken on purpose, and of other tests with many cases: `K/N`")
 )
 
 // spoilt is a plugin with a defect and the requirements that must notice it.
@@ -195,24 +194,14 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// sharedOut returns every N-th of what is broken on purpose, as the flag says, so that a few runs of CI cover all.
+// sharedOut returns every N-th of what is broken on purpose, as the flag says, so that a few runs of CI cover all. If
+// somebody chooses subtests, all can be chosen.
 func sharedOut[T any](t *testing.T, all []T) []T {
 	t.Helper()
-	var part, parts int
-	if _, err := fmt.Sscanf(*share, "%d/%d", &part, &parts); err != nil || part < 1 || part > parts {
-		t.Fatalf("-share %s: want K/N, the K-th of N parts", *share)
-	}
 	if _, chosen := chosenSubtest(); chosen || *onlyDefect != "" {
 		return all
 	}
-	var some []T
-	for i := part - 1; i < len(all); i += parts {
-		some = append(some, all[i])
-	}
-	if parts > 1 {
-		t.Logf("%d of %d: part %s, CNITEST_SHARE=1/1 runs all", len(some), len(all), *share)
-	}
-	return some
+	return share.Of(t, *ofCases, all)
 }
 
 // chosenSubtest returns the pattern of -test.run for the subtests of a test; found is false if all are chosen.

@@ -213,7 +213,7 @@ func TestExplain_without_a_fabric(t *testing.T) {
 			some = append(some, tt)
 		}
 	}
-	compareSentences(t, some, bareBackend{backend()})
+	compareSentences(t, sharedOut(t, some), bareBackend{backend()})
 }
 
 // TestExplain_flow checks that a flow without a single reply is explained like a probe.

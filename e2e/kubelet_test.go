@@ -217,11 +217,11 @@ func (c *kubeletCluster) Evidence(context.Context) map[string]string {
 func TestKubelets(t *testing.T) {
 	t.Parallel()
 	bin := plugins(t).plugins
-	for _, tt := range []struct {
+	type fault struct {
 		fault string
 		want  expected
-	}{
-		{"", pass()},
+	}
+	for _, tt := range append([]fault{{"", pass()}}, sharedOut(t, []fault{
 		{"image cannot be pulled", fail("through-kubelet.yaml:25: add pod/new: pod/new: ErrImagePull")},
 		{"result of another pod", fail("pod/client: the result gives 192.168.1.1")},
 		{"endpoints are ignored", fail("pod/client to service/web, tcp to 10.96.7.7 port 80: ")},
@@ -229,7 +229,7 @@ func TestKubelets(t *testing.T) {
 		{"node not ready", fail("node/b was not ready for 3s")},
 		{"machine is lost", expected{result: report.Skipped, reason: "node/b does not answer"}},
 		{"no room for services", expected{result: report.Skipped, reason: "the lab could not be made: service/web: range is full"}},
-	} {
+	})...) {
 		for _, exclusive := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, machines that exist once %t", tt.fault, exclusive), func(t *testing.T) {
 				holdLab(t)

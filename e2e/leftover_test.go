@@ -15,7 +15,7 @@ import (
 // first use leaves is distinguished from it.
 func TestLeavesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range sharedOut(t, []struct {
 		fault string
 		// want are the results by plugin.
 		want map[string]report.Outcome
@@ -56,7 +56,7 @@ func TestLeavesNothing(t *testing.T) {
 			fault: "keeps-lock", residue: []string{"file /var/lib/broken", "file /var/lib/broken/lock"},
 			want: map[string]report.Outcome{"macvlan": report.Pass, "route": report.Pass, "broken": report.Pass},
 		},
-	} {
+	}) {
 		t.Run(tt.fault, func(t *testing.T) {
 			holdLab(t)
 			suite := newSuite(t, e2e.Options{

@@ -18,11 +18,12 @@ import (
 // TestFirstAttachment checks that a refused ADD is reported once, with what the kernel refused, and that it blocks
 // everything that needs an attachment.
 func TestFirstAttachment(t *testing.T) {
+	t.Parallel()
 	with := func(key string) string {
 		return strings.Replace(macvlan, `"type": "macvlan"`, `"type": "macvlan", `+key, 1)
 	}
 	ipam := func(text string) string { return strings.Replace(macvlan, pool, text, 1) }
-	for _, tt := range []struct {
+	for _, tt := range sharedOut(t, []struct {
 		name  string
 		chain []string
 		// plugin is the responsible plugin, reason a part of the reason.
@@ -65,7 +66,7 @@ func TestFirstAttachment(t *testing.T) {
 			"broken",
 			"the kernel refused stat /usr/local/sbin/sh: ENOENT",
 		},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			defer enterLab()()

@@ -135,5 +135,5 @@ func rangePerNode(plugin string) string {
 // TestServices runs scenarios on conflists with which services work in different ways, or do not work.
 func TestServices(t *testing.T) {
 	t.Parallel()
-	runControls(t, services())
+	runControls(t, shareFaults(t, services()))
 }

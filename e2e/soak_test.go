@@ -82,7 +82,7 @@ func TestSoak(t *testing.T) {
 // TestSoak_finds checks that each broken invariant is noticed before the time is over, and explained.
 func TestSoak_finds(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	for _, tt := range sharedOut(t, []struct {
 		name       string
 		chain      []string
 		brokenIPAM bool
@@ -116,7 +116,7 @@ func TestSoak_finds(t *testing.T) {
 			reason:   `^after \d+s: flow \S+ to \S+ \S+ lost \d+ of \d+ requests, want at most 0`,
 			evidence: []string{"state of node/"},
 		},
-	} {
+	}) {
 		t.Run(tt.name, func(t *testing.T) {
 			holdLab(t)
 			options := e2e.Options{

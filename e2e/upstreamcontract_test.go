@@ -48,7 +48,7 @@ var racy = map[string][]string{
 func TestUpstream_contract(t *testing.T) {
 	t.Parallel()
 	plugins(t)
-	for _, tt := range []struct {
+	for _, tt := range sharedOut(t, []struct {
 		plugin, config string
 		want           map[string]report.Outcome
 	}{
@@ -73,7 +73,7 @@ func TestUpstream_contract(t *testing.T) {
 		{"ptp", ptp, unready(map[string]report.Outcome{
 			"CHK-3": report.Fail, "D15": report.Fail, "E17": report.Fail, "ERR-1": report.Fail,
 		})},
-	} {
+	}) {
 		t.Run(tt.plugin, func(t *testing.T) {
 			holdLab(t)
 			run := ask(t, []string{tt.config}, tt.plugin, nil)

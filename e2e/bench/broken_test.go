@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/bench"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/internal/share"
 	"github.com/cnitest/cnitest/e2e/internal/testbin"
 	"github.com/cnitest/cnitest/e2e/report/benchmark"
 )
@@ -66,7 +67,7 @@ func run(t *testing.T, options bench.Options) *benchmark.Benchmark {
 
 // TestRun_finds wants plugins that are slow in a certain way to show as such, and nothing else of them to.
 func TestRun_finds(t *testing.T) {
-	for _, tt := range []struct {
+	for _, tt := range share.Of(t, share.Default(), []struct {
 		defect string
 		want   string // the findings, one a line
 		sizes  []int
@@ -84,7 +85,7 @@ func TestRun_finds(t *testing.T) {
 				`processors were idle, so each holds the others up for about [3-6]\d\d ms, as with a lock\.$`,
 			[]int{2},
 		},
-	} {
+	}) {
 		t.Run(tt.defect, func(t *testing.T) {
 			bin := binDir(t, tt.defect)
 			// Other packages' tests come and go beside this one, and disturb what is measured meanwhile.

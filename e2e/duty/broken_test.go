@@ -9,14 +9,17 @@ import (
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/duty"
 	"github.com/cnitest/cnitest/e2e/expectation"
+	"github.com/cnitest/cnitest/e2e/internal/share"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
 // one selects a fault.
 var one = flag.String("fault", "", "fault to run alone")
 
-// faults are those of ../broken/runtime: the duty that each breaks, and words of its reason.
-var faults = []struct{ fault, duty, reason string }{
+// fault is one of ../broken/runtime: the duty that it breaks, and words of the reason.
+type fault struct{ fault, duty, reason string }
+
+var faults = []fault{
 	{"any-name", "RUN-1", `ADD in the network "_net", whose name is not allowed, calls first, middle, last`},
 	{"checks-disabled", "RUN-2", "CHECK with disableCheck calls first, middle, last, want none"},
 	{"refuses-disabled", "RUN-2", "CHECK with disableCheck fails, want a success: CHECK is disabled"},
@@ -90,11 +93,12 @@ var faults = []struct{ fault, duty, reason string }{
 func TestBroken(t *testing.T) {
 	t.Parallel()
 	node := lab(t, "../broken/runtime")
-	for i, tt := range faults {
+	some := share.Of(t, share.Default(), faults)
+	if *one != "" {
+		some = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return f.fault != *one })
+	}
+	for i, tt := range some {
 		t.Run(tt.fault+" "+tt.duty, func(t *testing.T) {
-			if *one != "" && *one != tt.fault {
-				t.Skip("not the fault of -fault")
-			}
 			results, err := duty.Run(t.Context(), duty.Options{
 				Node: node, Label: "x" + strings.Repeat("i", i), Match: func(id string) bool { return id == tt.duty },
 				Runtime: command(t.Context(), t, node, duty.CommandOptions{
@@ -115,7 +119,7 @@ func TestBroken_are_complete(t *testing.T) {
 		if !r.Of(contract.Runtime) {
 			continue
 		}
-		if !slices.ContainsFunc(faults, func(f struct{ fault, duty, reason string }) bool { return f.duty == r.ID }) {
+		if !slices.ContainsFunc(faults, func(f fault) bool { return f.duty == r.ID }) {
 			t.Errorf("%s: no fault of a runtime breaks it", r.ID)
 		}
 	}

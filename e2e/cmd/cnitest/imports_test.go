@@ -89,7 +89,7 @@ func layers() [][]string {
 func outsideLayers(name string) bool {
 	return strings.HasPrefix(name, "cmd/") || strings.HasPrefix(name, "broken/") || name == "vmrun" ||
 		name == "stress" || name == "specdrift" || name == "trackrecord/relay" ||
-		slices.Contains([]string{"internal/testbin", "internal/fuzzseed", "internal/kerneltest", "internal/strictyaml/yamltest"}, name)
+		slices.Contains([]string{"internal/testbin", "internal/share", "internal/fuzzseed", "internal/kerneltest", "internal/strictyaml/yamltest"}, name)
 }
 
 func TestImports_only_lower_packages(t *testing.T) {
