@@ -38,7 +38,9 @@ func Build(dir string, packages ...string) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	if _, err := run(append([]string{"build", "-buildvcs=false", "-o", shared + "/"}, packages...)); err != nil {
+	// Nobody debugs them, and without that information linking takes less time.
+	build := []string{"build", "-buildvcs=false", "-ldflags=-w", "-o", shared + "/"}
+	if _, err := run(append(build, packages...)); err != nil {
 		return err
 	}
 	for _, name := range names {
