@@ -272,12 +272,7 @@ func (c *checker) checkNodeTable() error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	t := newNodeTable([]entry{c.entry})
-	err = checkTable(conn, t.table)
-	if err != nil && t.guarded != nil && checkTable(conn, t.former()) == nil {
-		return nil
-	}
-	return err
+	return newNodeTable([]entry{c.entry}).check(conn)
 }
 
 // checkTable compares a table with the kernel's. Sets, chains and rules must be the same; the kernel's sets must

@@ -71,7 +71,7 @@ func TestCheck(t *testing.T) {
 		{name: "node's table", node: flushTable, want: "999: nftables: table inet cni-veth-to-host is missing"},
 		{
 			name: "node's chain", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushChain(t.chains[0]) }),
-			want: "999: nftables: table inet cni-veth-to-host: chain prerouting: want 3 rules of this plugin, got 0 and 0 others",
+			want: "999: nftables: table inet cni-veth-to-host: chain prerouting: want 5 rules of this plugin, got 0 and 0 others",
 		},
 		{
 			name: "no chain", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.DelChain(t.chains[0]) }),

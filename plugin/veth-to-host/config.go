@@ -44,6 +44,10 @@ type portRange struct {
 	Last  uint16 `json:"last"`
 }
 
+const maxPort = 65535
+
+func (r portRange) isEveryPort() bool { return r == portRange{0, maxPort} }
+
 func parseConfig(stdin []byte) (*config, error) {
 	conf := config{ContainerInterface: defaultContainerInterface}
 	if err := json.Unmarshal(stdin, &conf); err != nil {
@@ -102,7 +106,7 @@ func (c *config) validate() error {
 // means every port.
 func parsePorts(s string) ([]portRange, error) {
 	if s == "" {
-		return []portRange{{0, 65535}}, nil
+		return []portRange{{0, maxPort}}, nil
 	}
 	var ranges []portRange
 	for part := range strings.SplitSeq(s, ",") {

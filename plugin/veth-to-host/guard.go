@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -66,24 +65,6 @@ func (t *nodeTable) addGuard() {
 	}
 	t.rule(early, direction(directionReply), accept)
 	t.rule(early, fromGuarded, drop)
-}
-
-// formerGuard has the comments of the rules of the chain guard as the version before made them, without guardReplies:
-// it looked up `ct original saddr`.
-var formerGuard = []string{"baf7778d", "478c4b15", "f2b63520", "5a42a1b0", "9f6961d7", "78836956"}
-
-// former returns the table as the version before made it. Pods go on with it until ADD or GC replaces it.
-func (t *nodeTable) former() *table {
-	old := *t.table
-	old.chains = slices.DeleteFunc(slices.Clone(t.chains), func(c *nftables.Chain) bool {
-		return c.Name == guardReplies
-	})
-	old.rules = maps.Clone(t.rules)
-	old.rules[guardChain] = nil
-	for _, sum := range formerGuard {
-		old.rules[guardChain] = append(old.rules[guardChain], &nftables.Rule{UserData: ruleTag(sum)})
-	}
-	return &old
 }
 
 // addSources adds the elements of attachments: each link of a pod may carry the addresses of all its attachments.

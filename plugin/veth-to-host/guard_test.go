@@ -13,7 +13,6 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/vishvananda/netlink"
@@ -203,75 +202,6 @@ func TestGuard_of_replies(t *testing.T) {
 	send()
 	if diff := cmp.Diff([]string{"10.10.20.200", "fd00:20::200"}, received()); diff != "" {
 		t.Errorf("without the chain (-want +got):\n%s", diff)
-	}
-}
-
-// A table of the version before passes CHECK, which still says what is gone from it, guards, and lets go of pods; the
-// next ADD or GC replaces it.
-func TestGuard_of_the_version_before(t *testing.T) {
-	l := newLab(t)
-	p, leaves, next := l.pod(l.node1, "p1", 50, bridgeMode), l.pod(l.node1, "p2", 51, bridgeMode),
-		l.pod(l.node1, "p3", 52, bridgeMode)
-	l.node1.mustAdd(t, p)
-	l.node1.mustAdd(t, leaves)
-	guards := func() string {
-		return withoutHandles(matching(l.node1.state(t), "^nft "+nodeTableName))
-	}
-	form, check := guards(), func() *cniError {
-		_, err := l.node1.run(t, p.call("CHECK"))
-		return err
-	}
-	for what, renew := range map[string]func(){
-		"ADD": func() { l.node1.mustAdd(t, next) },
-		"GC": func() {
-			if err := l.node1.gc(t, nil, p, next); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		t.Run(what, func(t *testing.T) {
-			l.node1.in(t, editTable(formerTable))
-			if err := check(); err != nil {
-				t.Errorf("CHECK: got %s, want none", err)
-			}
-			l.node1.mustDel(t, leaves.call("DEL"))
-			renew()
-			if diff := cmp.Diff(form, guards()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			if err := check(); err != nil {
-				t.Errorf("CHECK: got %s, want none", err)
-			}
-		})
-	}
-	l.node1.in(t, editTable(formerTable))
-	l.node1.in(t, flushChains(guardChain))
-	if err := check(); err == nil || !strings.Contains(err.Msg, "chain guard: want 5 rules") {
-		t.Errorf("CHECK without rules: got %v, want an error about the chain guard", err)
-	}
-}
-
-// formerTable makes the chain guard as the version before did.
-func formerTable(c *nftables.Conn, t *nodeTable) {
-	late := &nftables.Chain{Name: guardReplies, Table: t.Table}
-	c.FlushChain(late)
-	c.DelChain(late)
-	guard := &nftables.Chain{Name: guardChain, Table: t.Table}
-	c.FlushChain(guard)
-	link, accept := loadMeta(expr.MetaKeyIIFNAME, register1), verdict(expr.VerdictAccept)
-	drop := verdict(expr.VerdictDrop)
-	former := &nodeTable{table: newTable(t.Name), guard: t.guard}
-	former.rule(guard, link, inSet(t.guarded), family(false), destinationAddress(false, register1),
-		prefixOf(loopback()), drop)
-	for _, own := range []*nftables.Set{t.own4, t.own6} {
-		ipv6 := own == t.own6
-		former.rule(guard, family(ipv6), link, sourceAddress(ipv6, registerAfterName), inSet(own), accept)
-		former.rule(guard, direction(directionReply), family(ipv6), link,
-			[]expr.Any{&expr.Ct{Key: expr.CtKeySRC, Register: registerAfterName}}, inSet(own), accept)
-	}
-	former.rule(guard, link, inSet(t.guarded), drop)
-	for _, r := range former.rules[guardChain] {
-		c.AddRule(r)
 	}
 }
 

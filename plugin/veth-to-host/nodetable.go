@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
@@ -13,15 +14,21 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// nodeTable is the plugin's table on the node. It has seven rules that drop or accept, three for marks and three for
+// nodeTable is the plugin's table on the node. It has seven rules that drop or accept, five for marks and three for
 // source addresses, however many pods there are. Only elements of its sets belong to single attachments.
+//
+// A pod that is reached by every port has its address in the sets open, which are hash tables. The sets served have
+// ranges of ports, and with each change of such a set the kernel copies it and looks through its elements.
 type nodeTable struct {
 	*table
 	guard
-	links, leaving, source4, source6, served4, served6 *nftables.Set
+	links, leaving, source4, source6, open4, open6, served4, served6 *nftables.Set
 }
 
-const nodeTableName = "cni-" + pluginName
+const (
+	nodeTableName = "cni-" + pluginName
+	markChain     = "prerouting"
+)
 
 // newNodeTable returns the table for entries, all of which have the same mark.
 func newNodeTable(entries []entry) *nodeTable {
@@ -40,6 +47,8 @@ func newNodeTable(entries []entry) *nodeTable {
 		Name: "source6", KeyType: nftables.TypeIFName,
 		KeyByteOrder: binaryutil.NativeEndian, DataType: nftables.TypeIP6Addr, IsMap: true,
 	})
+	t.open4 = t.set(&nftables.Set{Name: "open4", KeyType: nftables.TypeIPAddr})
+	t.open6 = t.set(&nftables.Set{Name: "open6", KeyType: nftables.TypeIP6Addr})
 	t.served4 = t.set(&nftables.Set{
 		Name: "served4", KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, port), Concatenation: true,
 		Interval: true,
@@ -69,7 +78,7 @@ func newNodeTable(entries []entry) *nodeTable {
 // The chain runs after the translation of destinations, since it compares the pod's address. The original port is then
 // known to connection tracking only.
 func (t *nodeTable) markReplies(mark uint32) {
-	pre := t.chain("prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+	pre := t.chain(markChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 		*nftables.ChainPriorityNATDest+1)
 	t.rule(pre, loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.links), direction(directionReply), marked(mark, mark),
 		setMark(mark, mark))
@@ -81,6 +90,12 @@ func (t *nodeTable) markReplies(mark uint32) {
 		t.rule(pre, family(served.ipv6), destinationAddress(served.ipv6, register1),
 			[]expr.Any{&expr.Ct{Key: expr.CtKeyPROTODST, Register: served.port, Direction: directionOriginal}},
 			inSet(served.set), setMark(mark, mark), setConnMark(mark, mark))
+	}
+	for _, open := range []*nftables.Set{t.open4, t.open6} {
+		ipv6 := open == t.open6
+		// The mark of the connection comes first: it ends the rule for packets that are not tracked.
+		t.rule(pre, family(ipv6), destinationAddress(ipv6, register1), inSet(open), setConnMark(mark, mark),
+			setMark(mark, mark))
 	}
 }
 
@@ -113,11 +128,19 @@ func (t *nodeTable) addElements(a attachment) {
 	}
 	for _, ip := range a.Addresses {
 		for _, ports := range a.Ports {
-			t.element(pick(ip.Is6(), t.served6, t.served4), nftables.SetElement{
-				Key: slices.Concat(ip.AsSlice(), portKey(ports.First)), KeyEnd: slices.Concat(ip.AsSlice(),
-					portKey(ports.Last)),
-			})
+			if ports.isEveryPort() {
+				t.element(pick(ip.Is6(), t.open6, t.open4), nftables.SetElement{Key: ip.AsSlice()})
+			} else {
+				t.element(pick(ip.Is6(), t.served6, t.served4), served(ip, ports))
+			}
 		}
+	}
+}
+
+func served(ip netip.Addr, ports portRange) nftables.SetElement {
+	return nftables.SetElement{
+		Key:    slices.Concat(ip.AsSlice(), portKey(ports.First)),
+		KeyEnd: slices.Concat(ip.AsSlice(), portKey(ports.Last)),
 	}
 }
 

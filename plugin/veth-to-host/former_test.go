@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// What versions before made for a pod that is reached by every port.
+func TestFormer(t *testing.T) {
+	a := attachment{Mark: defaultMark, Ports: []portRange{{0, maxPort}}, Addresses: []netip.Addr{
+		netip.MustParseAddr("10.10.20.50"), netip.MustParseAddr("fd00:20::50"),
+	}}
+	old := newNodeTable([]entry{{State: a}}).withoutOpen()
+	var sets, keys []string
+	for _, s := range old.sets {
+		sets = append(sets, s.Name)
+	}
+	if want := "links leaving source4 source6 served4 served6"; strings.Join(sets, " ") != want {
+		t.Errorf("sets: got %v, want %s", sets, want)
+	}
+	want := []string{pluginName + " bff4c741", pluginName + " 21b3dab8", pluginName + " 9d9ce004"}
+	if diff := cmp.Diff(want, old.tags(old.chains[0])); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	for _, set := range []string{"served4", "served6"} {
+		for _, e := range old.elements[set] {
+			keys = append(keys, hex.EncodeToString(e.Key)+"-"+hex.EncodeToString(e.KeyEnd))
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"0a0a143200000000-0a0a1432ffff0000",
+		"fd00002000000000000000000000005000000000-fd000020000000000000000000000050ffff0000",
+	}, keys); diff != "" {
+		t.Errorf("elements (-want +got):\n%s", diff)
+	}
+}
+
+// A table of a version before passes CHECK, which still says what is gone from it. The next ADD, DEL or GC replaces it.
+func TestFormer_goes_on(t *testing.T) {
+	l := newLab(t)
+	p, leaves, next := l.pod(l.node1, "p1", 50, bridgeMode), l.pod(l.node1, "p2", 51, bridgeMode),
+		l.pod(l.node1, "p3", 52, bridgeMode)
+	l.node1.mustAdd(t, p)
+	l.node1.mustAdd(t, leaves)
+	form := withoutHandles(matching(l.node1.state(t), "^nft "+nodeTableName))
+	succeeds := func(want string) {
+		t.Helper()
+		if _, err := l.node1.run(t, p.call("CHECK")); err != nil {
+			t.Errorf("CHECK: got %s, want none", err)
+		}
+		if got := withoutHandles(matching(l.node1.state(t), "^nft "+nodeTableName)); (got == form) != (want == form) {
+			t.Errorf("got table %s, want %s", got, want)
+		}
+	}
+	for version, make := range map[string]func() error{
+		"without open": withoutOpenTable, "without guard-replies": withoutRepliesTable,
+	} {
+		for what, renew := range map[string]func(){
+			"ADD": func() { l.node1.mustAdd(t, next) },
+			"GC": func() {
+				if err := l.node1.gc(t, nil, p, next); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"DEL": func() {
+				l.node1.mustAdd(t, leaves)
+				l.node1.in(t, make)
+				l.node1.mustDel(t, leaves.call("DEL"))
+			},
+		} {
+			t.Run(version+"/"+what, func(t *testing.T) {
+				l.node1.in(t, make)
+				succeeds("another")
+				renew()
+				succeeds(form)
+			})
+		}
+		t.Run(version+"/broken", func(t *testing.T) {
+			l.node1.in(t, make)
+			l.node1.in(t, flushChains(guardChain))
+			want := "chain guard: want 5 rules"
+			if _, err := l.node1.run(t, p.call("CHECK")); err == nil || !strings.Contains(err.Msg, want) {
+				t.Errorf("CHECK: got %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+// withoutOpenTable makes the table of the version that had no sets open.
+func withoutOpenTable() error {
+	s, err := openStore(false)
+	if err != nil {
+		return err
+	}
+	entries, _, err := s.List()
+	if err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	return newNodeTable(entries).withoutOpen().ensure(conn)
+}
+
+// withoutRepliesTable makes the table of the version before that one, whose chain guard was another.
+func withoutRepliesTable() error {
+	if err := withoutOpenTable(); err != nil {
+		return err
+	}
+	return editTable(func(c *nftables.Conn, t *nodeTable) {
+		late := &nftables.Chain{Name: guardReplies, Table: t.Table}
+		c.FlushChain(late)
+		c.DelChain(late)
+		guard := &nftables.Chain{Name: guardChain, Table: t.Table}
+		c.FlushChain(guard)
+		link, accept := loadMeta(expr.MetaKeyIIFNAME, register1), verdict(expr.VerdictAccept)
+		drop := verdict(expr.VerdictDrop)
+		former := &nodeTable{table: newTable(t.Name), guard: t.guard}
+		former.rule(guard, link, inSet(t.guarded), family(false), destinationAddress(false, register1),
+			prefixOf(loopback()), drop)
+		for _, own := range []*nftables.Set{t.own4, t.own6} {
+			ipv6 := own == t.own6
+			former.rule(guard, family(ipv6), link, sourceAddress(ipv6, registerAfterName), inSet(own), accept)
+			former.rule(guard, direction(directionReply), family(ipv6), link,
+				[]expr.Any{&expr.Ct{Key: expr.CtKeySRC, Register: registerAfterName}}, inSet(own), accept)
+		}
+		former.rule(guard, link, inSet(t.guarded), drop)
+		for _, r := range former.rules[guardChain] {
+			c.AddRule(r)
+		}
+	})()
+}
