@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	mdlayher "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
@@ -54,7 +55,7 @@ func unheld(s *store, addrs []netip.Addr, of record.Attachment) ([]netip.Addr, e
 
 // syncNodeTable rebuilds the node's table from the records, or removes it if there are none.
 func syncNodeTable(entries []entry) error {
-	conn, err := nftables.New()
+	conn, err := nftables.New(nftables.WithSockOptions(roomy))
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -63,6 +64,13 @@ func syncNodeTable(entries []entry) error {
 		return t.remove(conn)
 	}
 	return t.ensure(conn)
+}
+
+// roomy makes room for a transaction that is as long as the table of a node with ten thousand pods. By default the
+// kernel refuses the one of five hundred.
+func roomy(socket *mdlayher.Conn) error {
+	_ = socket.SetWriteBuffer(16 << 20) // the transaction says if it is too long nevertheless
+	return nil
 }
 
 // disconnectPod removes an attachment's objects from its pod if the namespace is still that of the pod: the path may

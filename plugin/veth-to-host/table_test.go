@@ -1,10 +1,15 @@
 package main
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+
+	"github.com/cnitest/cnitest/plugin/internal/kernel"
+	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
 // A transaction fails if one of its messages is answered with ENOENT: here the jump to a chain that does not exist.
@@ -58,4 +63,22 @@ func TestTable_make_replaces(t *testing.T) {
 		}
 		return wanted.remove(conn)
 	})
+}
+
+// The table of a node with many pods is made in one transaction.
+func TestTable_of_many_pods(t *testing.T) {
+	l := newLab(t)
+	var entries []entry
+	ip := netip.MustParseAddr("10.0.0.1")
+	for number := range 3000 {
+		a := attachment{
+			Veth: kernel.Veth{Host: fmt.Sprintf("veth%08x", number)}, Mark: defaultMark, Masquerade: true,
+			Ports: []portRange{{0, 8080}}, Addresses: []netip.Addr{ip}, Sources: []netip.Addr{ip},
+			Node: []netip.Addr{ip},
+		}
+		of := record.Attachment{ContainerID: fmt.Sprint(number)}
+		entries, ip = append(entries, entry{Attachment: of, State: a}), ip.Next()
+	}
+	in(t, l.node1.ns, func() error { return syncNodeTable(entries) })
+	in(t, l.node1.ns, func() error { return syncNodeTable(nil) })
 }
