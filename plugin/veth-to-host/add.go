@@ -251,12 +251,8 @@ func (a *addition) planVeth(inPod []entry, of record.Attachment) (kernel.Veth, e
 	for attempt := range maxAttempts {
 		id := identity{of, attempt}
 		v.Host, v.HostMAC, v.PodMAC = id.name(), id.mac("host").String(), id.mac("pod").String()
-		// A veth with this attachment's hardware address is left from an ADD whose record was lost.
-		if err := removeVeth(a.Host, v); err != nil {
+		if free, err := freeName(a.Host, v); free || err != nil {
 			return v, err
-		}
-		if _, err := a.Host.LinkByName(v.Host); kernel.IsNotFound(err) {
-			return v, nil
 		}
 		log.Printf("link %s is taken by something else, trying another name", v.Host)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,22 +44,54 @@ func ownVeth(host *kernel.Namespace, v kernel.Veth) (netlink.Link, error) {
 	return link, nil
 }
 
-// removeVeth removes a veth and its rules; the kernel removes its routes and neighbours with it.
+// freeName reports whether a new veth can have its name on the node. It removes a veth with the same hardware address,
+// which is left from an ADD whose record was lost.
+func freeName(host *kernel.Namespace, v kernel.Veth) (bool, error) {
+	if _, err := host.LinkByName(v.Host); kernel.IsNotFound(err) {
+		return true, nil
+	}
+	if err := removeVeth(host, v); err != nil {
+		return false, err
+	}
+	_, err := host.LinkByName(v.Host)
+	return kernel.IsNotFound(err), nil
+}
+
+// removeVeth removes a veth and all rules of its name; the kernel removes its routes and neighbours with it.
 func removeVeth(host *kernel.Namespace, v kernel.Veth) error {
-	link, err := ownVeth(host, v)
-	if err != nil {
+	if err := removeLink(host, v); err != nil {
 		return err
 	}
-	if link != nil {
-		if err := host.LinkDel(link); err != nil {
-			// The link may have vanished with the pod's namespace. Its rules, by which GC recognises it, are removed
-			// only after it.
-			if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
-				return fmt.Errorf("link %s: delete: %w", v.Host, err)
-			}
+	return host.DeleteRulesOf(v.Host, priorityDirect, priorityBack)
+}
+
+// removeRecorded removes an attachment's veth and its rules. ADD has removed all other rules of that name, so nothing
+// more is looked for: the kernel goes through the rules of all pods for each that it deletes, or does not find.
+func removeRecorded(host *kernel.Namespace, a attachment) error {
+	if err := removeLink(host, a.Veth); err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range a.hostRules() {
+		errs = append(errs, host.RemoveOneRule(r))
+	}
+	return errors.Join(errs...)
+}
+
+// removeLink removes a veth if it is this plugin's.
+func removeLink(host *kernel.Namespace, v kernel.Veth) error {
+	link, err := ownVeth(host, v)
+	if err != nil || link == nil {
+		return err
+	}
+	if err := host.LinkDel(link); err != nil {
+		// The link may have vanished with the pod's namespace. Its rules, by which GC recognises it, are removed only
+		// after it.
+		if _, still := host.LinkByName(v.Host); !kernel.IsNotFound(still) {
+			return fmt.Errorf("link %s: delete: %w", v.Host, err)
 		}
 	}
-	return host.DeleteRulesOf(v.Host, priorityDirect, priorityBack)
+	return nil
 }
 
 func hasDirectRule(rules []netlink.Rule, link string) bool {

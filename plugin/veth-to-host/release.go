@@ -31,7 +31,7 @@ func detach(host *kernel.Namespace, s *store, e entry) error {
 	// is removed, so that the pod cannot send without.
 	errs := []error{
 		disconnectPod(host, s, e, sockets), bringDown(host, e.State.Veth), removeFromNodeTable(s, e, sockets),
-		removeVeth(host, e.State.Veth), removeShared(host, s, e.State.Mark, e.Attachment),
+		removeRecorded(host, e.State), removeShared(host, s, e.State.Mark, e.Attachment),
 	}
 	// Another attachment may have the address by now, with its own connections.
 	gone, err := unheld(s, e.State.Addresses, e.Attachment)

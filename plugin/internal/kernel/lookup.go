@@ -104,17 +104,26 @@ func (n *Namespace) DeleteRulesFor(r Rule) error {
 	return n.deleteRules(rule)
 }
 
-// deleteRules deletes rules until none matches. A selector that rule does not set matches any value.
+// deleteRules deletes rules until none matches.
 func (n *Namespace) deleteRules(rule *netlink.Rule) error {
 	for {
-		err := n.RuleDel(rule)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
+		if deleted, err := n.deleteOne(rule); err != nil || !deleted {
+			return err
 		}
 	}
+}
+
+// deleteOne deletes the first rule that matches, and reports whether there is one. A selector that rule does not set
+// matches any value.
+func (n *Namespace) deleteOne(rule *netlink.Rule) (bool, error) {
+	err := n.RuleDel(rule)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("rule %d: delete: %w", rule.Priority, err)
+	}
+	return true, nil
 }
 
 // Neighbour returns the hardware address of a link's permanent neighbour, or nil if the link has no such neighbour.

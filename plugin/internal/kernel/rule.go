@@ -131,6 +131,12 @@ func (n *Namespace) RemoveRule(r Rule) error {
 	return n.deleteRules(r.netlink())
 }
 
+// RemoveOneRule deletes a rule that equals r, the first one. It is no error if there is none, and nothing is listed.
+func (n *Namespace) RemoveOneRule(r Rule) error {
+	_, err := n.deleteOne(r.netlink())
+	return err
+}
+
 // DeleteRule deletes a listed rule. It is no error if the rule is gone.
 func (n *Namespace) DeleteRule(rule netlink.Rule) error {
 	// the error of fib_nl_delrule, which has no other meaning
