@@ -96,6 +96,10 @@ func daemons() []control {
 		withLedger("a daemon that listens everywhere", "open-port", map[string]expected{
 			"hostile-reaches-daemon": fail("pod/evil reaches the daemon ledger of node/a at 10.23.0.1:7979"),
 		}),
+		withLedger("a daemon that listens to datagrams", "open-datagrams", map[string]expected{
+			"hostile-reaches-daemon": fail("pod/evil reaches the daemon ledger of node/a at 10.23.0.1:7979 over UDP"),
+		}),
+		withLedger("a daemon with UDP sockets that no pod reaches", "only-clients", passes("hostile-reaches-daemon")),
 		withLedger("a daemon that every user may ask", "open-socket", map[string]expected{
 			"hostile-reaches-daemon": fail("/run/ledger/ledger.sock keeps a connection of the user nobody"),
 		}),

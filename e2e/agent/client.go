@@ -69,7 +69,7 @@ func phaseOf(method string) string {
 	case "Trace", "ExplainCNI", "MeasureCNI":
 		return timing.Traced
 	case "Probe", "StartFlow", "StopFlow", "StartCapture", "StopCapture", "Load", "Listen", "Unlisten",
-		"Attack", "StartTrap", "StopTrap", "KnownNeighbours", "Reach":
+		"Attack", "StartTrap", "StopTrap", "KnownNeighbours", "Reach", "Send", "Queued":
 		return timing.Traffic
 	case "Snapshot", "Disk":
 		return timing.Snapshot

@@ -1,20 +1,13 @@
 package agent
 
 import (
-	"bufio"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +21,9 @@ type Exposure struct {
 	// Ports are the TCP addresses on which it listens, without those of the loopback. An unspecified address stands for
 	// all addresses of its node.
 	Ports []netip.AddrPort `json:"ports,omitempty"`
+	// Datagrams are the same for UDP. Sockets of clients are left out: those that are connected, those with a port that
+	// the kernel chose, and those of DHCP.
+	Datagrams []netip.AddrPort `json:"datagrams,omitempty"`
 	// Open are its unix sockets that keep a connection of a user who is nobody. Changeable are its files and
 	// directories that every user may change.
 	Open       []string `json:"open,omitempty"`
@@ -52,7 +48,7 @@ func (c *Client) Exposure(ctx context.Context, name string) (Exposure, error) {
 }
 
 func (d *daemon) exposure() (e Exposure, err error) {
-	if e.Ports, err = listening(d.cmd.Process.Pid); err != nil {
+	if e.Ports, e.Datagrams, err = listening(d.cmd.Process.Pid); err != nil {
 		return e, err
 	}
 	files, sockets, err := kept(append(slices.Clone(d.owns), d.args.Socket))
@@ -166,123 +162,4 @@ func staysOpen(ctx context.Context, conn int) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// listening returns the TCP addresses beyond the loopback on which the processes of a group listen.
-func listening(group int) ([]netip.AddrPort, error) {
-	inodes, err := socketsOf(group)
-	if err != nil {
-		return nil, err
-	}
-	var all []netip.AddrPort
-	for _, table := range []string{"tcp", "tcp6"} {
-		file, err := os.Open(fmt.Sprintf("/proc/%d/net/%s", group, table))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a kernel without IPv6
-		}
-		if err != nil {
-			return nil, err
-		}
-		lines := bufio.NewScanner(file)
-		for lines.Scan() {
-			const listen = "0A" // TCP_LISTEN
-			fields := strings.Fields(lines.Text())
-			if len(fields) < 10 || fields[3] != listen || !inodes[fields[9]] {
-				continue
-			}
-			addr, err := procAddress(fields[1])
-			if err != nil {
-				return nil, errors.Join(err, file.Close())
-			}
-			if !addr.Addr().IsLoopback() {
-				all = append(all, addr)
-			}
-		}
-		if err := errors.Join(lines.Err(), file.Close()); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// socketsOf returns the inodes of the sockets that the processes of a group have.
-func socketsOf(group int) (map[string]bool, error) {
-	inodes := map[string]bool{}
-	dirs, err := filepath.Glob("/proc/[0-9]*/fd")
-	if err != nil {
-		return nil, err
-	}
-	for _, dir := range dirs {
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
-		if of, err := unix.Getpgid(pid); err != nil || of != group {
-			continue
-		}
-		entries, _ := os.ReadDir(dir) // it may have ended
-		for _, entry := range entries {
-			target, _ := os.Readlink(filepath.Join(dir, entry.Name()))
-			if inode, ok := strings.CutPrefix(target, "socket:["); ok {
-				inodes[strings.TrimSuffix(inode, "]")] = true
-			}
-		}
-	}
-	return inodes, nil
-}
-
-// procAddress reads an address of /proc/net: words of four bytes in the order of the machine, and the port.
-func procAddress(text string) (netip.AddrPort, error) {
-	words, port, _ := strings.Cut(text, ":")
-	data, err := hex.DecodeString(words)
-	number, portErr := strconv.ParseUint(port, 16, 16)
-	if err := errors.Join(err, portErr); err != nil {
-		return netip.AddrPort{}, fmt.Errorf("address %q: %w", text, err)
-	}
-	for i := 0; i+4 <= len(data); i += 4 {
-		slices.Reverse(data[i : i+4])
-	}
-	addr, ok := netip.AddrFromSlice(data)
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("address %q: want 4 or 16 bytes", text)
-	}
-	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), nil
-}
-
-// ReachArgs name TCP addresses.
-type ReachArgs struct {
-	Netns     string           `json:"netns"`
-	Addresses []netip.AddrPort `json:"addresses"`
-}
-
-// reachWithin is how long an address may take to accept a connection.
-const reachWithin = time.Second
-
-// Reach returns the TCP addresses that accept a connection from a namespace.
-func (s *Server) Reach(args ReachArgs, reached *[]netip.AddrPort) error {
-	var mu sync.Mutex
-	var group sync.WaitGroup
-	all := []netip.AddrPort{}
-	for _, addr := range args.Addresses {
-		group.Go(func() {
-			ctx, cancel := machinetime.WithTimeout(context.Background(), reachWithin)
-			defer cancel()
-			_ = inNamespace(args.Netns, func() error {
-				conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr.String())
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				all = append(all, addr)
-				return conn.Close()
-			})
-		})
-	}
-	group.Wait()
-	slices.SortFunc(all, netip.AddrPort.Compare)
-	*reached = all
-	return nil
-}
-
-// Reach returns the TCP addresses that accept a connection from a namespace.
-func (c *Client) Reach(ctx context.Context, args ReachArgs) ([]netip.AddrPort, error) {
-	return call[[]netip.AddrPort](ctx, c, "Reach", args)
 }

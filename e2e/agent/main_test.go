@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, echo(dir))
 		os.Exit(1)
 	}
+	if ready := os.Getenv(listenEnv); ready != "" {
+		fmt.Fprintln(os.Stderr, hear(ready))
+		os.Exit(1)
+	}
 	if os.Getenv(insideEnv) != "" {
 		if err := furnish(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -27,6 +31,8 @@ func faults() map[string]string {
 		"by-pod-name":    "DEL releases what the pod of that name has, whichever container it is",
 		"never-collects": "GC releases nothing",
 		"open-port":      "others reach the daemon over TCP, at each address of the node",
+		"open-datagrams": "others reach it over UDP, at each address of the node",
+		"only-clients":   "nothing: no pod reaches its UDP sockets, or they are those of clients",
 		"open-socket":    "every user may connect",
 		"open-file":      "every user may change the state",
 	}
@@ -62,6 +68,7 @@ type ledger struct {
 	fault string
 	mu    sync.Mutex
 	has   map[netip.Addr]owner
+	udp   []net.PacketConn // so that the collector of garbage does not close them
 }
 
 func serve(fault string) error {
@@ -107,10 +114,44 @@ func (l *ledger) listen() (net.Listener, error) {
 			return nil, err
 		}
 	}
+	if err := l.openUDP(); err != nil {
+		return nil, err
+	}
 	if l.fault == "open-socket" {
 		return listener, os.Chmod(socket, 0o666)
 	}
 	return listener, os.Chmod(socket, 0o600)
+}
+
+// openUDP opens the UDP sockets of a fault.
+func (l *ledger) openUDP() error {
+	switch l.fault {
+	case "open-datagrams":
+		conn, err := net.ListenPacket("udp4", ":7979")
+		if err != nil {
+			return err
+		}
+		go func() {
+			// It never answers.
+			for data := make([]byte, 64); err == nil; _, _, err = conn.ReadFrom(data) {
+			}
+		}()
+	case "only-clients":
+		onlyLoopback := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+			return errors.Join(conn.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "lo") }), err)
+		}}
+		conn, err := onlyLoopback.ListenPacket(context.Background(), "udp4", ":7979")
+		l.udp = append(l.udp, conn)
+		for _, address := range []string{":0", "127.0.0.1:7980", ":68"} {
+			conn, listenErr := net.ListenPacket("udp4", address)
+			l.udp, err = append(l.udp, conn), errors.Join(err, listenErr)
+		}
+		router := &net.UDPAddr{IP: net.IPv4(192, 168, 0, 1), Port: 53}
+		client, dialErr := net.DialUDP("udp4", &net.UDPAddr{Port: 7981}, router)
+		l.udp = append(l.udp, client)
+		return errors.Join(err, dialErr)
+	}
+	return nil
 }
 
 func (l *ledger) talk(conn net.Conn) {

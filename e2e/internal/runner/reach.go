@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -30,9 +31,26 @@ func (r *Runner) reachDaemon(ctx context.Context, a *assault) error {
 	if err != nil {
 		return err
 	}
-	var all []netip.AddrPort
-	for _, port := range exposed.Ports {
-		if slices.Contains(daemon.Open, port.Port()) {
+	reached, err := a.reach(ctx, places(exposed.Ports, daemon.Open, addresses)...)
+	if err != nil {
+		return err
+	}
+	at := texts(reached)
+	reached, err = a.reachFrozen(ctx, daemon.Name, places(exposed.Datagrams, daemon.Open, addresses)...)
+	for _, text := range texts(reached) {
+		at = append(at, text+" over UDP")
+	}
+	if err != nil || len(at) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s reaches the daemon %s of %s at %s; what pods may reach is open in the target file",
+		a.pod.Name, daemon.Name, a.node.Name, strings.Join(at, ", "))
+}
+
+// places returns where a node with addresses has ports, without those that are open to pods.
+func places(ports []netip.AddrPort, open []uint16, addresses []netip.Addr) (all []netip.AddrPort) {
+	for _, port := range ports {
+		if slices.Contains(open, port.Port()) {
 			continue
 		}
 		at := []netip.Addr{port.Addr()}
@@ -46,12 +64,28 @@ func (r *Runner) reachDaemon(ctx context.Context, a *assault) error {
 			all = append(all, netip.AddrPortFrom(addr, port.Port()))
 		}
 	}
-	reached, err := a.reach(ctx, all...)
-	if err != nil || len(reached) == 0 {
-		return err
+	return all
+}
+
+// reachFrozen returns the addresses at which a daemon gets datagrams of the pod. No datagram needs an answer: while the
+// daemon is frozen it reads nothing, and what arrives can be seen in the queues of its sockets.
+func (a *assault) reachFrozen(
+	ctx context.Context, daemon string, all ...netip.AddrPort,
+) (reached []netip.AddrPort, err error) {
+	if len(all) == 0 {
+		return nil, nil
 	}
-	return fmt.Errorf("%s reaches the daemon %s of %s at %s; what pods may reach is open in the target file",
-		a.pod.Name, daemon.Name, a.node.Name, strings.Join(texts(reached), ", "))
+	if err := a.node.Agent.FreezeDaemon(ctx, agent.FreezeArgs{Name: daemon}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		thaw := agent.FreezeArgs{Name: daemon, Thaw: true}
+		err = errors.Join(err, a.node.Agent.FreezeDaemon(context.WithoutCancel(ctx), thaw))
+	}()
+	if err := a.pod.Agent.Send(ctx, agent.ReachArgs{Netns: a.pod.Netns, Addresses: all}); err != nil {
+		return nil, err
+	}
+	return a.node.Agent.Queued(ctx, daemon)
 }
 
 // metadataService is where clouds have their metadata service.
