@@ -58,7 +58,7 @@ depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filt
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
 VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
-VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service
+VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service ./e2e/lab/event
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
 .PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
@@ -96,7 +96,7 @@ test-vm: build ## Test features that this kernel may lack, on a stock Debian ker
 	@$(GO) build -o $(BIN)/ ./e2e/vmrun
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
 	@$(VMRUN) --fetch
-	CNITEST_WANT=dummy,ipvlan,vlan,vrf,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
+	CNITEST_WANT=dummy,ipvlan,vlan,vrf,bond,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
 	@$(MAKE) --no-print-directory -k -j2 --output-sync=target $(VM_CONFLISTS:%=vm-%)
 
 vm-%:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/lab/debian"
 	"github.com/cnitest/cnitest/e2e/lab/event"
 	"github.com/cnitest/cnitest/e2e/lab/kubeproxy"
@@ -82,6 +83,8 @@ func (o *Options) withoutTarget(sc *scenario.Scenario) (report.Outcome, string) 
 		return report.NotApplicable, "the network of a cloud is routed: nobody sees the MAC addresses of others"
 	case cloud && slices.Contains(needs.Events, event.AddressesChange):
 		return report.NotApplicable, "a cloud does not change the address of a node that runs"
+	case cloud && slices.Contains(sc.Features, scenario.SurvivesPortChange):
+		return report.NotApplicable, "the interfaces of a cloud's machines are neither bonds nor bridges"
 	case cloud && slices.ContainsFunc(sc.Steps, func(s scenario.Step) bool { return s.Advertise != nil }):
 		return report.NotApplicable, "the network of the lab's cloud is IPv4 only"
 	}
@@ -101,8 +104,8 @@ func missingVariant(t *target.Target, wanted []string) string {
 	return ""
 }
 
-// missingProgram says which program a node lacks: that of the services' dataplane, or of an event. Which programs
-// plugins need is seen when they look for them (package refusal).
+// missingProgram says what a node lacks: a program of the services' dataplane or of an event, or a kind of link for an
+// event. Which programs plugins need is seen when they look for them (package refusal).
 func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c cluster.Cluster) (string, error) {
 	type program struct{ name, missing string }
 	var programs []program
@@ -134,6 +137,9 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 		}
 	}
 	for _, node := range c.Nodes() {
+		if missing, err := missingLink(ctx, sc, node); err != nil || missing != "" {
+			return missing, err
+		}
 		for _, p := range programs {
 			found, err := node.Agent.Programs(ctx, []string{p.name})
 			if err != nil {
@@ -145,4 +151,22 @@ func (s *Suite) missingProgram(ctx context.Context, sc *scenario.Scenario, c clu
 		}
 	}
 	return "", nil
+}
+
+// missingLink says which kind of link for an event a node's kernel cannot make.
+func missingLink(ctx context.Context, sc *scenario.Scenario, node *cluster.Node) (string, error) {
+	var kinds []string
+	for _, name := range sc.Needs().Events {
+		if kind, _ := scenario.EventNamed(name); kind.Link != "" {
+			kinds = append(kinds, kind.Link)
+		}
+	}
+	if len(kinds) == 0 {
+		return "", nil
+	}
+	missing, err := node.Agent.LinkKinds(ctx, kinds)
+	if err != nil || len(missing) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("%s: this kernel lacks %s, to which it would happen", node.Name, fault.LinkKind(missing[0])), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/report"
 )
 
@@ -19,6 +20,8 @@ type expected struct {
 	oneOf []string
 	// without is the reason for which it is skipped; empty means that portmap calls the program.
 	without string
+	// link is a kind of link that the kernel must have. Without it the scenario is skipped.
+	link string
 }
 
 func pass() expected              { return expected{result: report.Pass} }
@@ -46,6 +49,9 @@ func (want expected) here() expected {
 		want.result = report.Skipped
 		want.reason = cmp.Or(want.without, "the program "+want.oneOf[0]+" is not installed, and portmap calls it")
 	}
+	if missesLink(want.link) {
+		want.result, want.reason = report.Skipped, "this kernel lacks links of the kind "+want.link
+	}
 	return want
 }
 
@@ -61,4 +67,14 @@ func missesProgram(oneOf []string) bool {
 		return err == nil
 	}
 	return len(oneOf) > 0 && !slices.ContainsFunc(oneOf, installed)
+}
+
+// missesLink reports whether this kernel has no links of a kind; of no kind misses none.
+func missesLink(kind string) bool {
+	if kind == "" {
+		return false
+	}
+	var missing []string
+	err := (&agent.Server{}).LinkKinds([]string{kind}, &missing)
+	return err == nil && len(missing) > 0
 }

@@ -16,6 +16,10 @@ func faultyInProduction() []control {
 		{name: "way-out-once", chain: afterPtp("way-out-once"), want: map[string]expected{
 			"uplink-flaps": fail("after uplink-flaps CHECK finds nothing wrong with pod/left: probe tcp 8080 host/external"),
 		}},
+		{name: "ports-once", chain: afterPtp("ports-once"), want: map[string]expected{
+			"bond-port-replaced":   withBonds(fail("after bond-port-replaced CHECK finds nothing wrong with pod/left")),
+			"bridge-port-replaced": fail("after bridge-port-replaced CHECK finds nothing wrong with pod/left"),
+		}},
 		{name: "uplink-source", chain: afterPtp("uplink-source"), want: map[string]expected{
 			"uplink-addresses-change": fail("after uplink-addresses-change CHECK finds nothing wrong with pod/left: probe"),
 		}},
@@ -66,8 +70,10 @@ func faultyInProduction() []control {
 func inProduction() map[string]expected {
 	all := with(passes(
 		"uplink-flaps", "uplink-addresses-change", "rules-and-routes-removed", "ruleset-flushed", "sysctls-applied",
-		"strict-arp", "macs-set", "iptables-flushed",
-	), map[string]expected{"networkd-restarts": withNetworkd(pass())})
+		"strict-arp", "macs-set", "iptables-flushed", "bridge-port-replaced",
+	), map[string]expected{
+		"networkd-restarts": withNetworkd(pass()), "bond-port-replaced": withBonds(pass()),
+	})
 	for _, name := range []string{
 		"udev-triggered", "networkmanager-restarts", "firewalld-reloads", "ufw-reloads", "ruleset-listed",
 	} {
@@ -80,6 +86,12 @@ func inProduction() map[string]expected {
 func unpacked(event string, e expected) expected {
 	kind, _ := scenario.EventNamed(event)
 	e.oneOf, e.without = []string{filepath.Join(debian.Dir(), kind.Program)}, "nodes have no "+kind.Package
+	return e
+}
+
+// withBonds returns what is expected where the kernel has bonds.
+func withBonds(e expected) expected {
+	e.link = "bond"
 	return e
 }
 

@@ -26,6 +26,8 @@ type EventKind struct {
 	// Program must be on the node, at this path or in its PATH; empty if the event needs none. Package is the package
 	// of Debian that has it.
 	Program, Package string
+	// Link is a kind of link that the node's kernel must be able to make; empty if the event needs none.
+	Link string
 	// Unpacked means a program that is not the machine's, but one of those that `make node-programs` unpacks.
 	Unpacked bool
 }
@@ -40,6 +42,16 @@ func Events() []EventKind {
 		{
 			Name: "uplink-addresses-change", Feature: SurvivesAddressChange,
 			Meaning: "a DHCP server gives the uplink other addresses of the same subnets",
+		},
+		{
+			Name: "bond-port-replaced", Feature: SurvivesPortChange,
+			Meaning: "the uplink is a bond, and another link takes the place of the one through which it sends",
+			Link:    "bond",
+		},
+		{
+			Name: "bridge-port-replaced", Feature: SurvivesPortChange,
+			Meaning: "the uplink is a bridge, and another link takes the place of the one through which it sends",
+			Link:    "bridge",
 		},
 		{
 			Name: "rules-and-routes-removed", Feature: SurvivesNetworkd,

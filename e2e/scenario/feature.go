@@ -34,6 +34,7 @@ const (
 	Upgrade         Feature = "Upgrade"
 
 	SurvivesLinkFlap      Feature = "SurvivesLinkFlap"
+	SurvivesPortChange    Feature = "SurvivesPortChange"
 	SurvivesAddressChange Feature = "SurvivesAddressChange"
 	SurvivesNetworkd      Feature = "SurvivesNetworkd"
 	SurvivesFirewall      Feature = "SurvivesFirewall"
@@ -60,8 +61,9 @@ const (
 // or CHECK says what is gone, and the next ADD, GC or the plugin's daemon restores it, once.
 func survivals() []Feature {
 	return []Feature{
-		SurvivesLinkFlap, SurvivesAddressChange, SurvivesNetworkd, SurvivesFirewall, SurvivesSysctls, SurvivesStrictARP,
-		SurvivesUdev, SurvivesIptables, SurvivesOtherAgents, SurvivesNetworkManager, SurvivesFirewalld, SurvivesUFW,
+		SurvivesLinkFlap, SurvivesPortChange, SurvivesAddressChange, SurvivesNetworkd, SurvivesFirewall,
+		SurvivesSysctls, SurvivesStrictARP, SurvivesUdev, SurvivesIptables, SurvivesOtherAgents,
+		SurvivesNetworkManager, SurvivesFirewalld, SurvivesUFW,
 	}
 }
 
@@ -163,6 +165,8 @@ func (f Feature) survival() string {
 	switch f {
 	case SurvivesLinkFlap:
 		return "When the uplink of a node goes down and up again, pods go on as before," + restored
+	case SurvivesPortChange:
+		return "When the uplink is a bond or a bridge and gets another link to send through, pods go on," + restored
 	case SurvivesAddressChange:
 		return "When a node gets other addresses, pods go on," + restored
 	case SurvivesNetworkd:

@@ -226,6 +226,8 @@ func faults() map[string]fault {
 		"iptables-once":  {add: routeByIptablesMark},
 		"accepts-in-ufw": {add: acceptInUFW},
 		"uplink-source":  {add: routeFromUplink},
+		// I20: the ports of the uplink, a bond or a bridge, have filters since the first ADD.
+		"ports-once": {add: filterPorts},
 		// I19: the nft of Debian 12 cannot list the ruleset.
 		"unlistable": {add: lookUpClient},
 		// I06: CHECK looks, and nobody restores; or ADD restores too much.

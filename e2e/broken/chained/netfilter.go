@@ -58,11 +58,16 @@ func beforeOthers() chain {
 	}
 }
 
-func oifname(name string) []expr.Any {
+func oifname(name string) []expr.Any { return named(expr.MetaKeyOIFNAME, name) }
+
+func iifname(name string) []expr.Any { return named(expr.MetaKeyIIFNAME, name) }
+
+// named returns a match for packets of an interface.
+func named(key expr.MetaKey, name string) []expr.Any {
 	padded := make([]byte, unix.IFNAMSIZ)
 	copy(padded, name)
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded},
+		&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: padded},
 	}
 }
 
@@ -292,14 +297,10 @@ func newConnection() []expr.Any {
 // checkNewConnections drops the first packets of connections from the pod that have another source than its address.
 func checkNewConnections(c *call) error {
 	link := c.nodeSide().Name
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, link)
 	return chain{
 		name: link, kind: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting,
 		priority: nftables.ChainPriorityFilter,
-	}.install(newConnection(), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+	}.install(newConnection(), iifname(link), []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: c.result.IPs[0].Address.IP.To4()},
 		&expr.Verdict{Kind: expr.VerdictDrop},

@@ -140,6 +140,14 @@ func setMark() []expr.Any {
 	}
 }
 
+// unmarked returns a match for packets without podMark.
+func unmarked() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{podMark, 0, 0, 0}},
+	}
+}
+
 // acceptInUFW drops what the node forwards and what no chain of ufw marks. Nothing happens on a node without ufw.
 func acceptInUFW(*call) error {
 	return once("ufw", func() error {
@@ -163,11 +171,7 @@ func acceptInUFW(*call) error {
 			kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward,
 			priority: nftables.ChainPriorityRef(*nftables.ChainPriorityFilter + 10),
 		}
-		return last.install([]expr.Any{
-			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{podMark, 0, 0, 0}},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		})
+		return last.install(unmarked(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
 	})
 }
 
@@ -222,6 +226,47 @@ func forgetRules(c *call) error {
 		_ = netlink.RuleDel(rule) // it may be gone already
 	}
 	return nil
+}
+
+// filterPorts marks what comes in through the ports that the uplink has at the first ADD, and forwards nothing else
+// from the uplink. An uplink without a port is left alone.
+func filterPorts(c *call) error {
+	return once("ports", func() error {
+		uplink, err := netlink.LinkByName(c.Master)
+		if err != nil {
+			return err
+		}
+		links, err := netlinksafe.LinkList()
+		if err != nil {
+			return err
+		}
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Name: "broken", Family: nftables.TableFamilyNetdev})
+		found := false
+		for _, l := range links {
+			if l.Attrs().MasterIndex != uplink.Attrs().Index {
+				continue
+			}
+			found = true
+			port := conn.AddChain(&nftables.Chain{
+				Name: l.Attrs().Name, Table: table, Device: l.Attrs().Name, Type: nftables.ChainTypeFilter,
+				Hooknum: nftables.ChainHookIngress, Priority: nftables.ChainPriorityFilter,
+			})
+			conn.AddRule(&nftables.Rule{Table: table, Chain: port, Exprs: setMark()})
+		}
+		if !found {
+			return nil
+		}
+		if err := conn.Flush(); err != nil {
+			return err
+		}
+		return chain{
+			kind: nftables.ChainTypeFilter, hook: nftables.ChainHookForward, priority: nftables.ChainPriorityFilter,
+		}.install(iifname(c.Master), unmarked(), []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}})
+	})
 }
 
 // pinNodeMAC connects the pod with its node by a pair of links, as people do for pods on a macvlan, and gives the pod a

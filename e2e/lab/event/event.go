@@ -41,6 +41,7 @@ type Node struct {
 	routes    []netlink.Route
 	undo      []func() error // what Undo has to do, the last one first
 	networkd  *networkd      // nil unless it will restart
+	bundle    *bundle        // nil unless its port will be replaced
 	debian    map[string]*debian.Root
 }
 
@@ -51,8 +52,8 @@ func Remember(c Config) (*Node, error) {
 	if err := n.remember(); err != nil {
 		return nil, err
 	}
-	var err error
-	if slices.Contains(c.Events, NetworkdRestarts) {
+	err := n.bundleUplink()
+	if err == nil && slices.Contains(c.Events, NetworkdRestarts) {
 		n.networkd, err = startNetworkd(n)
 	}
 	if err == nil {
@@ -121,6 +122,8 @@ func events() map[string]func(*Node) error {
 		MACsSet:               (*Node).setMACs,
 		IptablesFlushed:       (*Node).flushIptables,
 		OtherAgentCleans:      (*Node).cleanAsAgent,
+		BondPortReplaced:      (*Node).replacePort,
+		BridgePortReplaced:    (*Node).replacePort,
 	}
 	for name := range services() {
 		all[name] = serve(name)
@@ -147,6 +150,10 @@ const (
 	UplinkFlaps = "uplink-flaps"
 	// AddressesChange replaces the addresses of the uplink by others of the same subnets, as a DHCP server may.
 	AddressesChange = "uplink-addresses-change"
+	// BondPortReplaced replaces the link through which the uplink sends, a bond. It is one since Remember.
+	BondPortReplaced = "bond-port-replaced"
+	// BridgePortReplaced does the same to an uplink that is a bridge.
+	BridgePortReplaced = "bridge-port-replaced"
 	// RulesAndRoutesRemoved removes what systemd-networkd removes when it starts: all policy rules but the kernel's, in
 	// all tables the routes of the uplink but the kernel's and the node's own, and routes with an IPv4 address of the
 	// uplink as their source.
