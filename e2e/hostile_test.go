@@ -20,6 +20,10 @@ func faultyHostile() []control {
 				"asked"),
 			"hostile-spoofs-to-node": pass(),
 		}},
+		{name: "a filter that others loosen", chain: afterPtp("strict-node-side"), want: map[string]expected{
+			"hostile-after-sysctls": fail("yaml:27: hostile pod/evil does spoof as pod/other to node/a: node/a got a " +
+				"packet from 10.23.0.3 to"),
+		}},
 		{name: "hostile pods on a flat network", chain: []string{macvlan}, want: map[string]expected{
 			"hostile-spoofs":           fail("pod/victim got a packet from 192.168.1.3 to 192.168.1.4 on eth0"),
 			"hostile-forwards":         fail("which pod/other sent by way of pod/evil"),
@@ -58,14 +62,14 @@ func hostile() []control {
 			name:  "hostile pods with a guarded veth",
 			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
 			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards-to-node",
-				"hostile-reaches-loopback", "hostile-floods-neighbours"),
+				"hostile-reaches-loopback", "hostile-floods-neighbours", "hostile-after-sysctls"),
 		},
 		{
 			name: "hostile pods of a cloud", chain: []string{routedENI},
 			target: ipamd(plenty(), "--pod-metadata=false"),
 			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards",
-				"hostile-forwards-to-node", "hostile-reaches-loopback", "hostile-reaches-metadata", "second-interface",
-				"several-networks-replies"),
+				"hostile-forwards-to-node", "hostile-reaches-loopback", "hostile-reaches-metadata",
+				"hostile-after-sysctls", "second-interface", "several-networks-replies"),
 		},
 	}
 }

@@ -82,6 +82,11 @@ func Events() []EventKind {
 			Meaning: "`sysctl --system` sets a reverse path filter for each interface that exists",
 		},
 		{
+			Name: "sysctls-loosened", Feature: SurvivesSysctls,
+			Meaning: "`sysctl --system` sets a loose reverse path filter for each interface that exists, as newer " +
+				"distributions have it",
+		},
+		{
 			Name: "strict-arp", Feature: SurvivesStrictARP,
 			Meaning: "kube-proxy sets arp_ignore and arp_announce, as with ipvs.strictARP",
 		},

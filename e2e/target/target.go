@@ -110,7 +110,8 @@ type Daemon struct {
 	Ready Ready `yaml:"ready"`
 	// Within limits how long it may take to become ready, and to end when it is told to; 0 means 10s.
 	Within scenario.Duration `yaml:"within"`
-	// Open are the TCP and UDP ports of the daemon that pods may reach, such as one of metrics for a Prometheus that is a pod.
+	// Open are the TCP and UDP ports of the daemon that pods may reach, such as one of metrics for a Prometheus that is
+	// a pod.
 	Open []uint16 `yaml:"open"`
 	// Repairs is how long the daemon needs at most to restore what another program removed from a node; 0 means that it
 	// restores nothing. Scenarios with events wait that long before they go on.

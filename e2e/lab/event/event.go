@@ -117,7 +117,8 @@ func events() map[string]func(*Node) error {
 		RulesAndRoutesRemoved: (*Node).removeForeign,
 		NetworkdRestarts:      (*Node).restartNetworkd,
 		RulesetFlushed:        (*Node).flushRuleset,
-		SysctlsApplied:        (*Node).applySysctls,
+		SysctlsApplied:        func(n *Node) error { return n.applySysctls("1") },
+		SysctlsLoosened:       func(n *Node) error { return n.applySysctls("2") },
 		StrictARP:             (*Node).setStrictARP,
 		MACsSet:               (*Node).setMACs,
 		IptablesFlushed:       (*Node).flushIptables,
@@ -165,6 +166,8 @@ const (
 	// SysctlsApplied is `sysctl --system` with a file that has values for all interfaces (net.ipv4.conf.*.rp_filter),
 	// as distributions ship them.
 	SysctlsApplied = "sysctls-applied"
+	// SysctlsLoosened is the same with the values of newer distributions, whose filters are loose.
+	SysctlsLoosened = "sysctls-loosened"
 	// StrictARP sets what kube-proxy sets with ipvs.strictARP.
 	StrictARP = "strict-arp"
 	// MACsSet gives new MACs to links whose MAC is random, as udev does with MACAddressPolicy=persistent.

@@ -235,6 +235,10 @@ func TestHappen_settings(t *testing.T) {
 		if got := read("peer/rp_filter") + read("all/arp_ignore") + read("all/arp_announce"); got != "112" {
 			t.Errorf("got %s, want 112", got)
 		}
+		happen(t, n, event.SysctlsLoosened)
+		if got := read("peer/rp_filter"); got != "2" {
+			t.Errorf("got the filter %s, want 2", got)
+		}
 		undo(t, n)
 		if got := read("peer/rp_filter") + read("all/arp_ignore"); got != filter+ignore {
 			t.Errorf("got %s, want %s", got, filter+ignore)

@@ -14,10 +14,10 @@ import (
 // conf is where the settings of IPv4 are, for each interface.
 const conf = "/proc/sys/net/ipv4/conf"
 
-// applySysctls sets, for every interface that exists, what a line with an asterisk in a file of sysctl.d sets: strict
-// reverse path filters (as in 50-redhat.conf), no source routes, and the next address when the first one goes (as in
-// systemd's 50-default.conf).
-func (n *Node) applySysctls() error {
+// applySysctls sets, for every interface that exists, what a line with an asterisk in a file of sysctl.d sets: reverse
+// path filters, strict (1, as in 50-redhat.conf) or loose (2, as in systemd's 50-default.conf), no source routes, and
+// the next address when the first one goes (as in the same file).
+func (n *Node) applySysctls(filter string) error {
 	interfaces, err := os.ReadDir(conf)
 	if err != nil {
 		return err
@@ -27,7 +27,7 @@ func (n *Node) applySysctls() error {
 			continue // systemd's file leaves it out: an interface has the larger one of the two values
 		}
 		for name, value := range map[string]string{
-			"rp_filter": "1", "accept_source_route": "0", "promote_secondaries": "1",
+			"rp_filter": filter, "accept_source_route": "0", "promote_secondaries": "1",
 		} {
 			if err := n.set(filepath.Join(conf, i.Name(), name), value); err != nil {
 				return err
