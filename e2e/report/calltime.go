@@ -18,7 +18,7 @@ type CallTime struct {
 
 // PairedTime compares calls with those of a plugin that does nothing, on the same node at the same time.
 type PairedTime struct {
-	// Ratio is the ratio of the medians.
+	// Ratio is the ratio of the quickest calls, which other work slowed least.
 	Ratio float64 `json:"ratio"`
 	// Growth is the time that each attachment on the node adds to a call; nil if too few calls were made.
 	Growth *Growth `json:"growth,omitempty"`
@@ -56,9 +56,9 @@ func (c CallTime) Growth() string {
 func milliseconds(seconds float64) string { return fmt.Sprintf("%.1f ms", 1e3*seconds) }
 
 // callTimesNote explains the columns of the table of call times.
-const callTimesNote = "Calls that succeeded, in the whole run. The ratio is to a plugin that does nothing, called " +
-	"on the same node right before each of some twenty calls; each attachment on the node adds so much to one of " +
-	"these, with the standard error of the fit."
+const callTimesNote = "Calls that succeeded, in the whole run. The ratio is that of the quickest of some twenty " +
+	"calls to the quickest of a plugin that does nothing, called on the same node right before each; each attachment " +
+	"on the node adds so much to one of these, with the standard error of the fit."
 
 // markdownTimes returns the table of call times; empty if there was no call.
 func (r *Report) markdownTimes() string {
