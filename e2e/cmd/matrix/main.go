@@ -1,6 +1,6 @@
 // Command matrix runs the suite on versions of other projects' plugins and says what came with a version and what went.
 //
-//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: 20 to 28 minutes on two idle cores
+//	go run ./e2e/cmd/matrix --cnitest bin/cnitest                 # everything: some 35 minutes on two idle cores
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --plugins ptp,bridge --versions v1.9.1,v1.10.0
 //	go run ./e2e/cmd/matrix --cnitest bin/cnitest --shard 1/4     # a part, on one of four machines
 //
