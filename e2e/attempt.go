@@ -82,21 +82,25 @@ func (s *Suite) doubts(a *attempt) bool {
 	return a.found.Lost || !s.failedAlike(&a.result)
 }
 
-// failedAlike reports whether the report of Options.Like has the same failure, and notes it.
+// failedAlike reports whether the report of Options.Like has the same failure.
 func (s *Suite) failedAlike(r *report.Result) bool {
 	if s.options.Like == nil || r.Result != report.Fail && r.Result != report.Vacuous {
 		return false
 	}
-	alike := slices.ContainsFunc(s.options.Like.Results, func(earlier report.Result) bool {
+	return slices.ContainsFunc(s.options.Like.Results, func(earlier report.Result) bool {
 		return earlier.ID == r.ID && earlier.Plugin == r.Plugin && earlier.Result == r.Result &&
 			mask(earlier.Reason) == mask(r.Reason)
 	})
-	if alike {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.alike = append(s.alike, r.ID+" "+r.Plugin)
+}
+
+// believed returns what failed while the machine was busy, and ran once since it had failed in these words before.
+func (s *Suite) believed() (names []string) {
+	for _, r := range s.report.Results {
+		if r.Disturbed != "" && r.FirstRun == nil && s.failedAlike(&r) {
+			names = append(names, r.ID+" "+r.Plugin)
+		}
 	}
-	return alike
+	return names
 }
 
 // unsuccessful reports whether a busy machine could have caused the result.

@@ -11,12 +11,9 @@ import (
 // on purpose beside other tests, and whoever is sure to fail need not fail twice because the machine is busy. If wanted
 // is nil, it is RunUnit.
 func (s *Suite) RunWanting(ctx context.Context, u *Unit, wanted func(report.Result) bool) report.Result {
-	s.tellStarted(u)
-	a := s.try(ctx, u, false)
-	if (wanted == nil || !wanted(a.result)) && s.doubts(a) {
-		a = s.again(ctx, a)
-	}
-	return s.accept(a)
+	return s.runUnit(ctx, u, func(a *attempt) bool {
+		return (wanted == nil || !wanted(a.result)) && s.doubts(a)
+	})
 }
 
 // RunScenarioWanting does the same with a scenario.

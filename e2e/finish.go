@@ -104,10 +104,9 @@ func (s *Suite) Finish() (*report.Report, error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("the verdict is that of shard %s; cnitest report merge has that of all",
 			shard))
 	}
-	if len(s.alike) > 0 {
-		slices.Sort(s.alike)
+	if believed := s.believed(); len(believed) > 0 {
 		r.Notes = append(r.Notes, "failed in the words of the earlier run, and ran once though the machine was busy: "+
-			strings.Join(slices.Compact(s.alike), ", "))
+			strings.Join(slices.Sorted(slices.Values(believed)), ", "))
 	}
 	if len(s.repeated) > 0 {
 		r.Notes = append(r.Notes,

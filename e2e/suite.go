@@ -62,12 +62,11 @@ type findings struct {
 	// interrupted means that the run ended before all units had ended.
 	interrupted bool
 
-	mu       sync.Mutex // guards report, captures, spent, repeated and alike
+	mu       sync.Mutex // guards report, captures, spent and repeated
 	report   report.Report
 	captures map[string][]byte // files of packets by name, written at the end
 	spent    []timing.Summary
 	repeated []string // the units that ran twice and had the same result
-	alike    []string // those that failed in the words of Options.Like, and ran once
 }
 
 // New reads and checks everything that the options name. Its errors are mistakes that the caller can correct.

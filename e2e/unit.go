@@ -125,9 +125,14 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 // RunUnit runs a unit and adds its result to the report, unless ctx ended before the result was known. A unit that
 // fails while the machine is too busy runs a second time; the caller sees to it that no other unit runs meanwhile.
 func (s *Suite) RunUnit(ctx context.Context, u *Unit) report.Result {
+	return s.runUnit(ctx, u, s.doubts)
+}
+
+// runUnit runs a unit, and a second time if the first result is doubted.
+func (s *Suite) runUnit(ctx context.Context, u *Unit, doubts func(*attempt) bool) report.Result {
 	s.tellStarted(u)
 	a := s.try(ctx, u, false)
-	if s.doubts(a) {
+	if doubts(a) {
 		a = s.again(ctx, a)
 	}
 	return s.accept(a)

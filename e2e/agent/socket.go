@@ -141,7 +141,7 @@ func procAddress(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), nil
 }
 
-// ReachArgs name TCP addresses.
+// ReachArgs name TCP addresses for Reach, or UDP addresses for Send.
 type ReachArgs struct {
 	Netns     string           `json:"netns"`
 	Addresses []netip.AddrPort `json:"addresses"`

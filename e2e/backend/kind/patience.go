@@ -3,7 +3,6 @@ package kind
 import (
 	"context"
 	"fmt"
-	"path"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cluster"
@@ -45,18 +44,18 @@ func (l *lab) control(ctx context.Context, n *cluster.Node, limit time.Duration)
 
 // controlPod returns what kept the control pod of a node from running; an empty text if it ran.
 func (l *lab) controlPod(ctx context.Context, n *cluster.Node, limit time.Duration) string {
-	pod := l.podSpec(fmt.Sprintf("%s-control-%d", l.name, l.controlled.Add(1)), l.clusterNode(n))
+	name := fmt.Sprintf("%s-control-%d", l.name, l.controlled.Add(1))
+	pod, at := l.podSpec(name, l.clusterNode(n)), podsPath+"/"+name
 	spec := pod["spec"].(object)
 	spec["hostNetwork"], spec["restartPolicy"] = true, "Never"
 	container := spec["containers"].([]object)[0]
 	container["args"] = []string{"version"}
 	delete(container, "readinessProbe")
-	at := podsPath + "/" + pod["metadata"].(object)["name"].(string)
 	defer func() { _ = l.backend.api.Remove(context.WithoutCancel(ctx), at) }()
 	var status podStatus
 	err := l.backend.api.Create(ctx, podsPath, pod, &status)
 	if err == nil {
-		err = until(ctx, limit, "pod "+path.Base(at)+" to end", func() (bool, error) {
+		err = until(ctx, limit, "pod "+name+" to end", func() (bool, error) {
 			err := l.backend.api.Get(ctx, at, &status)
 			return status.Status.Phase == "Succeeded", err
 		})

@@ -108,8 +108,8 @@ func (s Series) Nothing() time.Duration {
 // Ratio returns the ratio of the quickest calls. In a run that uses all processors half of the calls wait for one, for
 // longer than a plugin that does nothing takes: the ratio of the medians was 4.0 in one run and 0.9 in the next.
 func (s Series) Ratio() float64 {
-	nothing := slices.MinFunc(s, func(a, b Sample) int { return cmp.Compare(a.Nothing, b.Nothing) }).Nothing
-	return float64(s.Quickest()) / float64(nothing)
+	nothing := s.sorted(func(s Sample) time.Duration { return s.Nothing })
+	return float64(s.Quickest()) / float64(nothing[0])
 }
 
 // Growth returns how much longer a call takes for each attachment that is present, in units of the time that a plugin
