@@ -98,6 +98,17 @@ func TestGenerated_sentences(t *testing.T) {
 	checkGenerated(t, "../../../README.md", "sentences", "generate", figures)
 }
 
+// TestGenerated_failure_modes compares README's number of failure modes with their table.
+func TestGenerated_failure_modes(t *testing.T) {
+	modes, err := contract.FailureModes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := fmt.Sprintf("`cnitest list failure-modes` lists %d ways in which plugins failed their users, and the tests "+
+		"that notice each of them.\n", len(modes))
+	checkGenerated(t, "../../../README.md", "failure modes", "generate", number)
+}
+
 // TestGenerated_track_record compares the page of the track record, and README's figure, with its table.
 func TestGenerated_track_record(t *testing.T) {
 	const dir = "../../trackrecord"
@@ -107,6 +118,21 @@ func TestGenerated_track_record(t *testing.T) {
 	}
 	checkGenerated(t, filepath.Join(dir, "README.md"), "track record", "generate", table.Markdown())
 	checkGenerated(t, "../../../README.md", "track record", "generate", table.Figure())
+}
+
+// TestVerbs_are_documented names verbs that the page for authors of scenarios leaves out.
+func TestVerbs_are_documented(t *testing.T) {
+	page, err := os.ReadFile("../../../scenarios/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "- One verb per step: ")
+	list, _, _ = strings.Cut(list, ". ")
+	for _, verb := range scenario.Verbs() {
+		if !strings.Contains(list, "`"+verb+"`") {
+			t.Errorf("scenarios/README.md: its list of verbs has no `%s`", verb)
+		}
+	}
 }
 
 func TestReplaceTable(t *testing.T) {
