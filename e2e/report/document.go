@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -33,8 +34,9 @@ func (f Format) ReadFile(path string, document any) error {
 
 func (f Format) parse(data []byte, document any) error {
 	var head struct {
-		APIVersion, Kind string
-		Suite            Suite
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Suite      Suite  `json:"suite"`
 	}
 	// json.Unmarshal refuses anything after the document, too.
 	if err := json.Unmarshal(data, &head); err != nil {
@@ -45,7 +47,7 @@ func (f Format) parse(data []byte, document any) error {
 		return fmt.Errorf("kind %q: want %s; is it a %s?", head.Kind, f.Kind, f.File)
 	case head.APIVersion != f.APIVersion:
 		return fmt.Errorf("apiVersion %q: want %s; it was written by cnitest %s, whose own %s command reads it",
-			head.APIVersion, f.APIVersion, head.Suite.Version, f.Command)
+			head.APIVersion, f.APIVersion, cmp.Or(head.Suite.Version, "of another version"), f.Command)
 	}
 	if err := Validate(f.Schema, data); err != nil {
 		return err

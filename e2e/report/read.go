@@ -2,11 +2,13 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -46,13 +48,22 @@ func ReadFile(path string) (*Report, error) {
 	return r, nil
 }
 
-// syntax adds the line to a syntax error of JSON; other errors stay as they are.
+// syntax adds the line to a syntax error of JSON, and says of a value of the wrong type what it is. Other errors stay
+// as they are.
 func syntax(data []byte, err error) error {
 	var wrong *json.SyntaxError
-	if !errors.As(err, &wrong) {
-		return err
+	var other *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong):
+		return fmt.Errorf("line %d: %w", 1+bytes.Count(data[:wrong.Offset], []byte("\n")), err)
+	case errors.As(err, &other):
+		want := "a string"
+		if other.Type.Kind() == reflect.Struct {
+			want = "an object"
+		}
+		return fmt.Errorf("%s: want %s, got a value of the type %s", cmp.Or(other.Field, "document"), want, other.Value)
 	}
-	return fmt.Errorf("line %d: %w", 1+bytes.Count(data[:wrong.Offset], []byte("\n")), err)
+	return err
 }
 
 // Validate compares a document with a JSON schema. Its error names the first mistake.

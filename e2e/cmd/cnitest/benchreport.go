@@ -20,7 +20,7 @@ func benchCommands() []*cobra.Command {
 			return err
 		}),
 		{
-			Use: "schema", Short: "Print the JSON schema of bench.json", Args: cobra.NoArgs,
+			Use: "schema", Short: "Print the JSON schema of bench.json", Args: wantNothing,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, err := cmd.OutOrStdout().Write(benchmark.Schema())
 				return err
@@ -34,8 +34,8 @@ func newBenchRenderCommand(name, what string, render func(*benchmark.Benchmark, 
 		Use:     name + " FILE",
 		Short:   "Render a bench.json as " + what,
 		Example: fmt.Sprintf("  cnitest bench %s out/bench.json > bench.%s", name, name),
-		Args:    benchFiles("FILE"),
-	}, benchmark.ReadFile, render)
+		Args:    wantDocuments(benchmark.JSONName, "FILE"),
+	}, readBenchmark, render)
 }
 
 func newBenchDiffCommand() *cobra.Command {
@@ -54,13 +54,13 @@ Exit status: 0 nothing is worse, 1 something is worse, 2 a file is no bench.json
 compared because noop is not the same plugin.`,
 		Example: "  cnitest bench diff main/bench.json out/bench.json\n" +
 			"  cnitest bench diff main/bench.json out/bench.json --margin 0.1",
-		Args: benchFiles("OLD", "NEW"),
+		Args: wantDocuments(benchmark.JSONName, "OLD", "NEW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if margin < 0 {
 				return fmt.Errorf("--margin %g: want 0 or more", margin)
 			}
-			before, err := benchmark.ReadFile(args[0])
-			after, err2 := benchmark.ReadFile(args[1])
+			before, err := readBenchmark(args[0])
+			after, err2 := readBenchmark(args[1])
 			if err := errors.Join(err, err2); err != nil {
 				return err
 			}
@@ -80,19 +80,4 @@ compared because noop is not the same plugin.`,
 	cmd.Flags().Float64Var(&margin, "margin", benchmark.DefaultMargin,
 		"how much worse a value may be: 0.25 is a quarter more")
 	return cmd
-}
-
-// benchFiles wants as many paths as it has names for them.
-func benchFiles(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		want := "the path of a bench.json"
-		if len(names) > 1 {
-			want = "the paths of two bench.json, the old one first"
-		}
-		return fmt.Errorf("bench %s: want %s, got %d paths; see %s --help", cmd.Name(), want, len(args),
-			cmd.CommandPath())
-	}
 }

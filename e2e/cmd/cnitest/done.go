@@ -4,8 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-
-	"github.com/google/renameio/v2"
 )
 
 // errorName is the file that says why there is no report.
@@ -32,5 +30,5 @@ func (f *outputFlags) handOver(run error) error {
 			return err
 		}
 	}
-	return renameio.WriteFile(f.done, []byte(dir), 0o644)
+	return writeOutput("--done", f.done, []byte(dir))
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 
@@ -31,18 +29,15 @@ func (f *earlierFlags) add(flags *pflag.FlagSet) {
 
 // readEarlier reads the reports, before a report of this run replaces them.
 func (f *earlierFlags) readEarlier() error {
-	return errors.Join(readReport("--failed", f.failed, &f.repeated), readReport("--like", f.like, &f.liked))
+	return errors.Join(readFlag("--failed", f.failed, &f.repeated), readFlag("--like", f.like, &f.liked))
 }
 
-// readReport reads the report that a flag names: a file, or the directory of one.
-func readReport(flag, path string, to **report.Report) (err error) {
+// readFlag reads the report that a flag names.
+func readFlag(flag, path string, to **report.Report) (err error) {
 	if path == "" {
 		return nil
 	}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, report.JSONName)
-	}
-	if *to, err = report.ReadFile(path); err != nil {
+	if *to, err = readReport(path); err != nil {
 		return fmt.Errorf("%s: %w", flag, err)
 	}
 	return nil

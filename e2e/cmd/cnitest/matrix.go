@@ -43,13 +43,16 @@ shards that were not merged.`,
 			if out == "" {
 				return nil
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "page: %s\n", filepath.Join(out, matrix.HTMLName))
-			return m.WriteDir(out)
+			if err := m.WriteDir(out); err != nil {
+				return fmt.Errorf("--out: %w", err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "page: %s\n", filepath.Join(out, matrix.HTMLName))
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "directory for matrix.html, matrix.md and matrix.json")
 	cmd.AddCommand(&cobra.Command{
-		Use: "schema", Short: "Print the JSON schema of matrix.json", Args: cobra.NoArgs,
+		Use: "schema", Short: "Print the JSON schema of matrix.json", Args: wantNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(matrix.Schema())
 			return err

@@ -55,7 +55,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 a file is not a report.`,
 			}
 			status := exitConformant
 			for _, dir := range args {
-				status = max(status, verify(cmd.OutOrStdout(), dir, o))
+				status = max(status, verify(cmd.OutOrStdout(), dirOfReport(dir), o))
 			}
 			if status != exitConformant {
 				return &exitError{status: status}
@@ -109,6 +109,12 @@ Exit status: as that of cnitest run.`,
   cnitest report merge out/1 out/2 --report-dir out/all`,
 		Args: someDirs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				return errors.New("report merge: want --report-dir, the directory for the merged report")
+			}
+			for i := range args {
+				args[i] = dirOfReport(args[i])
+			}
 			merged, err := merge(args, dir)
 			if err != nil {
 				return err
@@ -119,7 +125,6 @@ Exit status: as that of cnitest run.`,
 	}
 	cmd.Flags().StringVar(&dir, "report-dir", "",
 		"directory for the merged report, with the evidence of all (required)")
-	_ = cmd.MarkFlagRequired("report-dir")
 	return cmd
 }
 
@@ -180,8 +185,8 @@ func newBadgeCommand() *cobra.Command {
 show https://img.shields.io/endpoint?url=ADDRESS. With --svg it is a picture that needs nobody.`,
 		Example: `  cnitest report badge out/report.json -o badge.json
   cnitest report badge out/report.json --svg -o badge.svg`,
-		Args: reportFiles("FILE"),
-	}, report.ReadFile, func(r *report.Report, out io.Writer) error {
+		Args: wantDocuments(report.JSONName, "FILE"),
+	}, readReport, func(r *report.Report, out io.Writer) error {
 		if svg {
 			return r.WriteBadgeSVG(out)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/cnitest/cnitest/e2e/report"
@@ -17,7 +16,7 @@ func newReportCommand() *cobra.Command {
 		Use:   "report",
 		Short: "Render, compare, verify and merge reports",
 		Long: `Report works on the report.json that cnitest run writes with --report-dir. It is strict: a file
-of another apiVersion, or with unknown fields, is an error.`,
+of another apiVersion, or with unknown fields, is an error. The directory that has it stands for it.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return fmt.Errorf("report: unknown command %q; see cnitest report --help", args[0])
@@ -50,8 +49,8 @@ func newRenderCommand(name, what, more string, render func(*report.Report, io.Wr
 		Short:   "Render a report.json as " + what,
 		Long:    "Render a report.json as " + what + ". " + more,
 		Example: fmt.Sprintf("  cnitest report %s out/report.json > report.%s", name, name),
-		Args:    reportFiles("FILE"),
-	}, report.ReadFile, render)
+		Args:    wantDocuments(report.JSONName, "FILE"),
+	}, readReport, render)
 }
 
 // rendering makes a command read a document from the file that is its argument, and render it to standard output or to
@@ -62,7 +61,7 @@ func rendering[T any](
 	var output string
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		document, err := read(args[0])
-		if err != nil {
+		if err := errors.Join(checkOutput("--output", output), err); err != nil {
 			return err
 		}
 		var text bytes.Buffer
@@ -70,7 +69,7 @@ func rendering[T any](
 			return err
 		}
 		if output != "" {
-			return renameio.WriteFile(output, text.Bytes(), 0o644)
+			return writeOutput("--output", output, text.Bytes())
 		}
 		_, err = cmd.OutOrStdout().Write(text.Bytes())
 		return err
@@ -96,10 +95,10 @@ failure is a regression only if it makes the verdict worse.
 Exit status: 0 no regression, 1 a regression, 2 a file is not a report.`,
 		Example: `  cnitest report diff main/report.json out/report.json
   cnitest report diff main/report.json out/report.json --markdown > comment.md`,
-		Args: reportFiles("OLD", "NEW"),
+		Args: wantDocuments(report.JSONName, "OLD", "NEW"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			before, err := report.ReadFile(args[0])
-			after, err2 := report.ReadFile(args[1])
+			before, err := readReport(args[0])
+			after, err2 := readReport(args[1])
 			if err := errors.Join(err, err2); err != nil {
 				return err
 			}
@@ -126,30 +125,10 @@ func newSchemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON schema of report.json",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("report schema: want no arguments, got %q", args[0])
-			}
-			return nil
-		},
+		Args:  wantNothing,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(report.Schema())
 			return err
 		},
-	}
-}
-
-// reportFiles returns an error unless there are as many paths as names.
-func reportFiles(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
-		}
-		want := "the path of a report.json"
-		if len(names) > 1 {
-			want = "the paths of two report.json, the old one first"
-		}
-		return fmt.Errorf("report %s: want %s, got %d paths; see %s --help", cmd.Name(), want, len(args),
-			cmd.CommandPath())
 	}
 }
