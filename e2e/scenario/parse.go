@@ -61,7 +61,7 @@ func parseAll(names []string, read func(name string) ([]byte, error)) (all []*Sc
 func scenarioFiles(name string) ([]string, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, fmt.Errorf("scenarios: %w", err)
+		return nil, err
 	}
 	if !info.IsDir() {
 		return []string{name}, nil

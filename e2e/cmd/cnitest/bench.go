@@ -136,7 +136,7 @@ func (f *benchFlags) run(ctx context.Context, list *conflist.File, out, progress
 	}
 	if f.out != "" {
 		if err := os.MkdirAll(f.out, 0o755); err != nil {
-			return err
+			return fmt.Errorf("--out: %w", err)
 		}
 	}
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)

@@ -42,19 +42,14 @@ cannot be attached for another reason.`,
 			if len(args) > 0 && backend != netnsBackend {
 				return fmt.Errorf("doctor: a conflist is tried with --backend %s alone", netnsBackend)
 			}
-			return nil
+			return k.check(backend)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch backend {
 			case kindBackend:
 				return doctorKind(cmd.Context(), k, cmd.OutOrStdout())
 			case netnsBackend:
-				return asRoot(func() error {
-					if err := doctor(cmd.Context(), cmd.OutOrStdout()); err != nil || len(args) == 0 {
-						return err
-					}
-					return tryConflist(cmd.Context(), args[0], binDir, cmd.OutOrStdout())
-				})
+				return asRoot(func() error { return doctorNetns(cmd.Context(), args, binDir, cmd.OutOrStdout()) })
 			}
 			return fmt.Errorf("--backend %q: want %s or %s", backend, netnsBackend, kindBackend)
 		},
@@ -67,14 +62,28 @@ cannot be attached for another reason.`,
 	return cmd
 }
 
-// tryConflist attaches a pod as a run does first, and returns why that does not work.
-func tryConflist(ctx context.Context, file, binDir string, out io.Writer) error {
+// doctorNetns examines this machine, and tries a conflist if there is one. Mistakes in that are found first.
+func doctorNetns(ctx context.Context, conflists []string, binDir string, out io.Writer) error {
+	if len(conflists) == 0 {
+		return doctor(ctx, out)
+	}
+	if err := isDir("--bin-dir", binDir); err != nil {
+		return err
+	}
 	suite, err := e2e.New(e2e.Options{
-		Conflist: file, BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay,
+		Conflist: conflists[0], BinDir: binDir, Backend: newBackend(), Profile: scenario.ProfileUnderlay,
 	})
 	if err != nil {
 		return err
 	}
+	if err := doctor(ctx, out); err != nil {
+		return err
+	}
+	return tryAttachment(ctx, suite, conflists[0], out)
+}
+
+// tryAttachment attaches a pod as a run does first, and returns why that does not work.
+func tryAttachment(ctx context.Context, suite *e2e.Suite, file string, out io.Writer) error {
 	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer f.w.Flush()
 	var unfit *cluster.UnfitError

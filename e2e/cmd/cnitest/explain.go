@@ -15,6 +15,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/internal/soak"
+	"github.com/cnitest/cnitest/e2e/internal/strictyaml"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
 )
@@ -46,7 +47,7 @@ scenario of your own by the path of its file.`,
 			switch {
 			case strings.EqualFold(args[0], soak.ID):
 				all = []*scenario.Scenario{soak.Scenario(soak.DefaultPods, true)}
-			case filepath.Ext(args[0]) == ".yaml":
+			case slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(args[0])):
 				own, err := scenario.LoadFiles(args[0])
 				if err != nil {
 					return err
@@ -95,8 +96,22 @@ func explain(out io.Writer, all []*scenario.Scenario, id string) error {
 	if sentences, err := contract.SentencesOf(id); err == nil {
 		return explainSection(out, id, sentences)
 	}
+	known := texts(scenario.Features())
+	for _, s := range all {
+		known = append(known, s.Name)
+	}
+	for _, r := range contract.Requirements() {
+		known = append(known, r.ID)
+	}
+	for _, m := range modes {
+		known = append(known, m.ID)
+	}
+	said := "see cnitest list"
+	if near := strictyaml.Nearest(id, known); near != "" {
+		said = fmt.Sprintf("did you mean %q?", near)
+	}
 	return fmt.Errorf("explain %q: no scenario, requirement, feature, failure mode or section of the specification of "+
-		"that name; see cnitest list", id)
+		"that name; %s", id, said)
 }
 
 func explainRequirement(out io.Writer, modes []contract.FailureMode, r *contract.Requirement) error {

@@ -29,20 +29,25 @@ func (f *kindFlags) add(flags *pflag.FlagSet) {
 		"(default made here, for kind's nodes)")
 }
 
+// check returns an error if there are flags about a cluster for another backend.
+func (f kindFlags) check(backend string) error {
+	if backend != kindBackend && f != (kindFlags{}) {
+		return fmt.Errorf("--kubeconfig, --context and --image are for --backend %s, got --backend %s", kindBackend,
+			backend)
+	}
+	return nil
+}
+
 // checkKind checks the flags without the files.
 func (f *runFlags) checkKind() error {
-	k := f.kind
 	switch {
-	case f.backend != kindBackend && k != kindFlags{}:
-		return fmt.Errorf("--kubeconfig, --context and --image are for --backend %s, got --backend %s", kindBackend,
-			f.backend)
 	case f.backend == kindBackend && (f.node.uplinkKind != "veth" || f.node.nics != 1 || f.node.uplink != ""):
 		return errors.New("--uplink, --uplink-kind and --nics are for nodes that are made; a cluster's have what " +
 			"they have")
 	case f.backend == kindBackend && f.soak > 0:
 		return errors.New("--soak calls plugins as a runtime does; a cluster has its own")
 	}
-	return nil
+	return f.kind.check(f.backend)
 }
 
 func (f *runFlags) kindOptions(list *conflist.File) kind.Options {

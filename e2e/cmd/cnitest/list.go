@@ -34,10 +34,10 @@ failed their users, and what would have noticed it.`,
 			what := strings.Join(cmd.ValidArgs[:len(cmd.ValidArgs)-1], ", ") + " or " +
 				cmd.ValidArgs[len(cmd.ValidArgs)-1]
 			switch {
-			case len(args) != 1:
+			case len(args) == 0:
 				return fmt.Errorf("list: want %s", what)
-			case !slices.Contains(cmd.ValidArgs, args[0]):
-				return fmt.Errorf("list: want %s, got %q", what, args[0])
+			case len(args) > 1 || !slices.Contains(cmd.ValidArgs, args[0]):
+				return fmt.Errorf("list: want %s, got %q", what, strings.Join(args, " "))
 			case markdown && args[0] != "scenarios":
 				return fmt.Errorf("list %s: --markdown is for scenarios", args[0])
 			case section != "" && args[0] != "sentences":

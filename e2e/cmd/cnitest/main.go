@@ -13,9 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // These are the exit statuses. A signal adds its number to signalStatus, as in shells.
@@ -71,7 +74,11 @@ func printError(out io.Writer, name string, err error) {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(out, "%s: %s\n", name, strings.TrimSuffix(line, "\n"))
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasSuffix(line, ": "+syscall.EISDIR.Error()) {
+			line += "; name a file in it"
+		}
+		fmt.Fprintf(out, "%s: %s\n", name, line)
 	}
 }
 
@@ -105,15 +112,23 @@ signal ended it (130 for Ctrl-C).`,
 		// With a function the command checks its arguments.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newRunCommand(), newListCommand(), newExplainCommand(), newValidateCommand(), newDoctorCommand(),
 		newLabCommand(), newBenchCommand(), newRuntimeCommand(),
 		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
 		newPodCommand(), newHoldCommand(), newKeeperCommand(), newManCommand())
 	completeValues(root)
 	return root
+}
+
+// flagError says which command explains a flag, and in words what lists of numbers want.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &invalid) && errors.As(err, &number) {
+		err = fmt.Errorf("--%s %q: want numbers, separated by commas", invalid.GetFlag().Name, invalid.GetValue())
+	}
+	return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 }
 
 // The linker sets stamp for releases.

@@ -79,6 +79,24 @@ func (f *networkFlags) check() error {
 	return nil
 }
 
+// checkRouters returns an error if no address of --gateway can be that of a machine of the LAN. Some may be for another
+// network of the file.
+func (f *networkFlags) checkRouters(plan *conflist.Plan) error {
+	on := func(router netip.Addr) bool {
+		return router.IsLinkLocalUnicast() ||
+			slices.ContainsFunc(plan.LAN, func(lan netip.Prefix) bool { return lan.Contains(router) })
+	}
+	if len(f.routers) == 0 || slices.ContainsFunc(f.routers, on) {
+		return nil
+	}
+	var lan []string
+	for _, network := range plan.LAN {
+		lan = append(lan, network.Masked().String())
+	}
+	return fmt.Errorf("--gateway %s: want an address of the LAN, %s; --subnet names a larger one", f.routers[0],
+		strings.Join(lan, ", "))
+}
+
 // loadOther reads the network of --with: that of a file, or the one of this name in the file that is run.
 func (f *networkFlags) loadOther(file string) (err error) {
 	if f.with == "" {
@@ -122,10 +140,11 @@ func (f *networkFlags) networks(file string) ([]*conflist.File, error) {
 func runEach(ctx context.Context, networks []*conflist.File, reportDir string, args []string, out io.Writer) error {
 	ctx, stop := untilSignal(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	worst := 0
+	worst, worstName := 0, ""
 	for _, n := range networks {
 		name := cmp.Or(n.Definition, n.Network)
-		flags := []string{"--network=" + name}
+		// The end of one run is not the end of all.
+		flags := []string{"--network=" + name, "--done="}
 		if reportDir != "" {
 			flags = append(flags, "--report-dir="+filepath.Join(reportDir, strings.ReplaceAll(name, "/", ".")))
 		}
@@ -138,13 +157,16 @@ func runEach(ctx context.Context, networks []*conflist.File, reportDir string, a
 		if err != nil && !errors.As(err, &exit) {
 			return err
 		}
-		if exit != nil {
-			worst = max(worst, exit.status)
+		if exit != nil && exit.status > worst {
+			worst, worstName = exit.status, name
 		}
 		fmt.Fprintln(out)
 	}
 	if worst == 0 {
 		return nil
+	}
+	if worst > exitNotConformant {
+		return &exitError{worst, fmt.Errorf("network %s: exit status %d", worstName, worst)}
 	}
 	return &exitError{status: worst}
 }

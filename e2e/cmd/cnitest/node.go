@@ -63,7 +63,10 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 		options.Nodes = append(options.Nodes, conflist.PlanNode{Name: n.Name})
 	}
 	plan, err := file.Plan(options)
-	if err != nil || f.network.other == nil {
+	if err != nil {
+		return err
+	}
+	if err := f.network.checkRouters(plan); err != nil || f.network.other == nil {
 		return err
 	}
 	if f.target != nil && f.target.Cloud != nil {

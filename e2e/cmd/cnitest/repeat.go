@@ -34,7 +34,8 @@ func (f *runFlags) repeatAll(ctx context.Context, args []string, out io.Writer) 
 	var end error
 	for i := range f.repeat {
 		start := time.Now()
-		flags := []string{"--repeat=1", fmt.Sprintf("--%s=%d", reportFDFlag, firstExtraFile)}
+		// The end of one run is not the end of all.
+		flags := []string{"--repeat=1", "--done=", fmt.Sprintf("--%s=%d", reportFDFlag, firstExtraFile)}
 		dirs = append(dirs, fmt.Sprintf("run-%d", i+1))
 		if f.reportDir != "" {
 			flags = append(flags, "--report-dir="+filepath.Join(f.reportDir, dirs[i]))

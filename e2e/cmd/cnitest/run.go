@@ -87,6 +87,9 @@ func newRunCommand() *cobra.Command {
 			if f.done != "" && f.reportDir == "" {
 				return errors.New("--done says where the report is: want --report-dir, too")
 			}
+			if err := checkOutput("--done", f.done); err != nil {
+				return err
+			}
 			err := f.start(cmd, args)
 			return cmp.Or(f.handOver(err), err)
 		},
@@ -97,6 +100,9 @@ func newRunCommand() *cobra.Command {
 
 // start runs the networks of the file.
 func (f *runFlags) start(cmd *cobra.Command, args []string) error {
+	if f.soak == 0 && cmd.Flags().Changed("soak-pods") {
+		return errors.New("--soak-pods without --soak: say how long with --soak, e.g. --soak 10m")
+	}
 	if err := f.loadExpectation(cmd.Flags()); err != nil {
 		return err
 	}
@@ -118,7 +124,7 @@ func (f *runFlags) start(cmd *cobra.Command, args []string) error {
 // oneConflist returns an error unless there is exactly one argument.
 func oneConflist(cmd *cobra.Command, args []string) error {
 	switch {
-	case len(args) == 0:
+	case len(args) == 0, args[0] == "":
 		return fmt.Errorf("%s: want the path of a conflist; see %s --help", cmd.Name(), cmd.CommandPath())
 	case len(args) > 1:
 		return fmt.Errorf("%s: want one conflist, got %q too", cmd.Name(), args[1])
@@ -160,7 +166,10 @@ func (f *runFlags) run(ctx context.Context, list *conflist.File, out io.Writer) 
 		return err
 	}
 	chosen, err := suite.Matching(f.labels)
-	if err != nil {
+	switch {
+	case err != nil && f.section != "":
+		return fmt.Errorf("--section %s: %w", f.section, err)
+	case err != nil:
 		return err
 	}
 	if err := makeReportDir(f.reportDir); err != nil {
@@ -261,6 +270,8 @@ func (f *runFlags) check(list *conflist.File) error {
 		return errors.New("--soak with --scenario, --label-filter, --section, --failed or --quick: a soak runs alone")
 	case f.section != "" && f.labels != "":
 		return errors.New("--section with --label-filter: want one of them")
+	case f.quick && f.deep:
+		return errors.New("--quick with --deep: want one of them, since --quick leaves out what --deep tries")
 	case f.failFast && f.expect != "":
 		return errors.New("--fail-fast with --expect: want one of them, since the run must see all that is expected")
 	}
@@ -368,13 +379,7 @@ func (f *runFlags) options(ctx context.Context, list *conflist.File, backend clu
 		options.Workers = 1
 		options.Observe.Failed = func(r report.Result, c cluster.Cluster) { holdOpen(ctx, show, r, c) }
 	}
-	for _, claim := range f.claims {
-		if strings.EqualFold(claim, "all") {
-			options.Claims = scenario.Features()
-			break
-		}
-		options.Claims = append(options.Claims, scenario.Feature(claim))
-	}
+	options.Claims = f.features()
 	return options
 }
 

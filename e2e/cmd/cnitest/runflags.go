@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -117,6 +119,22 @@ func (f *claimFlags) add(flags *pflag.FlagSet) {
 		"plugins under test (default: all plugins of the chain that upstream does not ship)")
 	flags.StringVar(&f.expect, "expect", "",
 		"file that lists what is known not to pass, and why: exit 0 if exactly that does not pass, else 1")
+}
+
+// features returns the claimed features, each once; the word all stands for all of them.
+func (f *claimFlags) features() (claimed []scenario.Feature) {
+	for _, text := range f.claims {
+		named := []scenario.Feature{scenario.Feature(text)}
+		if strings.EqualFold(text, "all") {
+			named = scenario.Features()
+		}
+		for _, feature := range named {
+			if !slices.Contains(claimed, feature) {
+				claimed = append(claimed, feature)
+			}
+		}
+	}
+	return claimed
 }
 
 func (f *selectFlags) add(flags *pflag.FlagSet) {

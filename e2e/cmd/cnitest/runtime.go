@@ -73,9 +73,9 @@ func newRuntimeCommand() *cobra.Command {
 		Long:    runtimeLong,
 		Example: runtimeExamples,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("runtime: want one runtime, such as cnitool, got %d; see cnitest runtime --help",
-					len(args))
+			if len(args) != 1 || args[0] == "" {
+				return fmt.Errorf("runtime: want one runtime, such as cnitool, got %q; see cnitest runtime --help",
+					args)
 			}
 			return nil
 		},
@@ -129,6 +129,12 @@ func (f *runtimeFlags) check(name string) (err error) {
 	if _, err := path.Match(f.duties, ""); err != nil {
 		return fmt.Errorf("--duty %q: %w", f.duties, err)
 	}
+	switch own := name == duty.DriverName || name == cri.DriverName; {
+	case f.cri.tools != "" && name != cri.DriverName:
+		return fmt.Errorf("--cri-tools is for the runtime %s, got %s", cri.DriverName, name)
+	case f.keepsOrder && own:
+		return fmt.Errorf("--keeps-order is said of a program, got %s", name)
+	}
 	if name == cri.DriverName {
 		if _, err := f.cri.open(); err != nil {
 			return &exitError{exitUnfit, err}
@@ -138,7 +144,8 @@ func (f *runtimeFlags) check(name string) (err error) {
 		info, err := os.Stat(program)
 		switch {
 		case err != nil:
-			return fmt.Errorf("runtime %s: %w; make build builds cnitool into bin, for --bin-dir bin", name, err)
+			return fmt.Errorf("runtime %s: %w; name its directory with --bin-dir, or its path (make build builds "+
+				"cnitool into bin)", name, err)
 		case info.IsDir() || info.Mode().Perm()&0o111 == 0:
 			return fmt.Errorf("runtime %s: %s is not an executable file", name, program)
 		}

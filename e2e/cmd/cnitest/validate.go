@@ -51,6 +51,9 @@ is one. Warnings are about mistakes in a conflist that runtimes accept.`,
 }
 
 func validate(out io.Writer, file string) error {
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		return fmt.Errorf("%s: is a directory; name the files in it", file)
+	}
 	switch ext := filepath.Ext(file); {
 	case slices.Contains([]string{".yaml", ".yml"}, ext):
 		return validateYAML(out, file)

@@ -10,16 +10,21 @@ const fewWords = 4
 
 // Meant names the valid word that a wrong one probably stands for, or lists all valid words.
 func Meant(word string, valid []string) string {
-	best, distance := "", max(1, len(word)/3)+1
+	if best := Nearest(word, valid); best != "" && len(valid) > fewWords {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "want one of " + strings.Join(valid, ", ")
+}
+
+// Nearest returns the valid word that a wrong one probably stands for; empty if there is none.
+func Nearest(word string, valid []string) (best string) {
+	distance := max(1, len(word)/3) + 1
 	for _, v := range valid {
 		if d := edits(strings.ToLower(word), strings.ToLower(v)); d < distance {
 			best, distance = v, d
 		}
 	}
-	if best != "" && len(valid) > fewWords {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return "want one of " + strings.Join(valid, ", ")
+	return best
 }
 
 // edits counts the bytes that must be inserted, deleted, replaced or swapped with their neighbour to turn a into b (the
