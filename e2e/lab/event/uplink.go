@@ -43,9 +43,9 @@ func (n *Node) waitForCarrier() error {
 		if err != nil {
 			return err
 		}
-		// Some drivers never tell more than unknown.
+		// Some drivers never tell more than unknown. A bond and a bridge do, but not at once.
 		switch state := link.Attrs().OperState; {
-		case state == netlink.OperUp || state == netlink.OperUnknown:
+		case state == netlink.OperUp || state == netlink.OperUnknown && n.bundle == nil:
 			return nil
 		case interval.Given() > carrierLimit:
 			return fmt.Errorf("uplink %s is %s %s after it was set up", n.config.Uplink, state, carrierLimit)
