@@ -57,11 +57,11 @@ depth = $(if $(findstring 1.1.0,$(c))$(findstring routed-eni,$(c)),,--label-filt
 # flags in the .flags file beside it.
 VMRUN := $(abspath $(BIN))/vmrun
 VM := $(abspath $(BIN))/vm
-VM_PLUGINS := macvlan ipvlan vrf host-local route veth-to-host
+VM_PLUGINS := macvlan ipvlan vrf ptp host-local route veth-to-host
 VM_TESTS := ./e2e/snapshot ./e2e/agent ./e2e/backend/netns ./e2e/backend/internal/keeper ./e2e/service ./e2e/lab/event
 VM_CONFLISTS := $(basename $(notdir $(wildcard e2e/vmrun/net.d/*.conflist)))
 
-.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
+.PHONY: help runtimes spec-drift outdated test-requirements test-upstream test-field cri-tools cri-1-tools cri-17-tools test-cri e2e-cri e2e-cri-1 kind-node-image e2e-kind e2e-kind-upstream vagrant-box e2e-vagrant test-vm vm-controls build test test-netns e2e bench bench-plugins bench-ipamd test-amazon flake stress schedules power fuzz soak lint verify generate clean test-examples track-record matrix build-thirdparty e2e-thirdparty kubernetes e2e-whereabouts node-programs e2e-production reports release fresh
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,9 +95,14 @@ test-netns: ## Run only the tests of the lab, the suite and the plugins; needs r
 test-vm: build ## Test features that this kernel may lack, on a stock Debian kernel in a VM; KERNEL= selects another package
 	@$(GO) build -o $(BIN)/ ./e2e/vmrun
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
+	@$(GO) build -o $(VM)/broken ./e2e/broken/chained
 	@$(VMRUN) --fetch
 	CNITEST_WANT=dummy,ipvlan,vlan,vrf,bond,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
-	@$(MAKE) --no-print-directory -k -j2 --output-sync=target $(VM_CONFLISTS:%=vm-%)
+	@$(MAKE) --no-print-directory -k -j2 --output-sync=target vm-controls $(VM_CONFLISTS:%=vm-%)
+
+# What needs bonds, with a sound plugin and with one that is broken on purpose.
+vm-controls:
+	CNITEST_WANT=bond CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -timeout 10m -exec '$(VMRUN) --cpus 1 --timeout 9m --with $(VM)' -v -run '^(TestControls|TestUpstream)$$/^(ports-once|ptp_on_a_node_in_production)$$/^bond' ./e2e
 
 vm-%:
 	@xargs -a e2e/vmrun/net.d/$*.flags $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status

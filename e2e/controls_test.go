@@ -360,7 +360,7 @@ func runControls(t *testing.T, controls []control) {
 	var wait sync.WaitGroup
 	results := make([]map[string]report.Result, len(controls))
 	for i, c := range controls {
-		if missesProgram(c.oneOf) || !isChosen(c.name) {
+		if missesProgram(c.oneOf) || !isChosen(c.name, "") {
 			continue
 		}
 		options := e2e.Options{
@@ -384,7 +384,7 @@ func runControls(t *testing.T, controls []control) {
 		results[i] = map[string]report.Result{}
 		var mu sync.Mutex
 		for _, s := range suite.Scenarios() {
-			if _, wanted := c.want[s.Name]; !wanted {
+			if _, wanted := c.want[s.Name]; !wanted || !isChosen(c.name, s.Name) {
 				continue
 			}
 			wait.Go(func() {
@@ -409,13 +409,19 @@ func runControls(t *testing.T, controls []control) {
 	}
 }
 
-// isChosen reports whether -test.run chooses the subtests of a control: those of others need no labs.
-func isChosen(name string) bool {
-	pattern, found := chosenSubtest()
+// isChosen reports whether -test.run chooses a scenario of a control, or any of them if it is empty. Others need no
+// labs.
+func isChosen(control, ofScenario string) bool {
+	patterns, found := chosenSubtest()
 	if !found {
 		return true
 	}
-	pattern, _, _ = strings.Cut(pattern, "/")
-	chosen, err := regexp.MatchString(pattern, strings.ReplaceAll(name, " ", "_"))
-	return chosen || err != nil // package testing reports what is wrong with the pattern
+	names := []string{control, ofScenario}
+	for i, pattern := range strings.SplitN(patterns, "/", len(names)) {
+		chosen, err := regexp.MatchString(pattern, strings.ReplaceAll(names[i], " ", "_"))
+		if !chosen && err == nil && names[i] != "" { // package testing reports what is wrong with a pattern
+			return false
+		}
+	}
+	return true
 }

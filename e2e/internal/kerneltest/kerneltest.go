@@ -16,10 +16,13 @@ import (
 // test that needs one of them fails instead of being skipped.
 const WantEnv = "CNITEST_WANT"
 
+// Wanted reports whether WantEnv contains a name.
+func Wanted(what string) bool { return slices.Contains(strings.Split(os.Getenv(WantEnv), ","), what) }
+
 // Lacks ends a test because the kernel lacks something: it skips the test, or fails it if WantEnv contains the name.
 func Lacks(tb testing.TB, what string) {
 	tb.Helper()
-	if slices.Contains(strings.Split(os.Getenv(WantEnv), ","), what) {
+	if Wanted(what) {
 		tb.Fatalf("the kernel has no %s, and %s says that it must", what, WantEnv)
 	}
 	tb.Skipf("the kernel has no %s; make test-vm runs this on one that does", what)
