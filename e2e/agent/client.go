@@ -337,8 +337,8 @@ func (c *Client) StartCapture(ctx context.Context, netns string, match probe.Mat
 }
 
 // StopCapture ends a capture.
-func (c *Client) StopCapture(ctx context.Context, id int) ([]probe.Packet, error) {
-	return call[[]probe.Packet](ctx, c, "StopCapture", id)
+func (c *Client) StopCapture(ctx context.Context, id int) (CaptureReply, error) {
+	return call[CaptureReply](ctx, c, "StopCapture", id)
 }
 
 // Neighbour returns an entry of a neighbour table.

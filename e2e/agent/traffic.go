@@ -186,8 +186,15 @@ func (s *Server) StartCapture(args CaptureArgs, id *int) error {
 	return nil
 }
 
-// StopCapture ends a capture and returns its packets in the order in which they were seen.
-func (s *Server) StopCapture(id int, packets *[]probe.Packet) error {
+// CaptureReply has what a capture saw, in the order of time.
+type CaptureReply struct {
+	Packets []probe.Packet `json:"packets"`
+	// Unseen is the number of packets that are not among them; see probe.Capture.
+	Unseen int `json:"unseen"`
+}
+
+// StopCapture ends a capture.
+func (s *Server) StopCapture(id int, reply *CaptureReply) error {
 	s.mu.Lock()
 	c, ok := s.captures[id]
 	delete(s.captures, id)
@@ -195,7 +202,8 @@ func (s *Server) StopCapture(id int, packets *[]probe.Packet) error {
 	if !ok {
 		return fmt.Errorf("capture %d: not running", id)
 	}
-	*packets = c.Stop()
+	reply.Packets = c.Stop()
+	reply.Unseen = c.Unseen()
 	return nil
 }
 

@@ -51,12 +51,12 @@ func TestTraffic(t *testing.T) {
 	if flowed.Sent == 0 || flowed.Lost != 0 || flowed.Received != flowed.Sent {
 		t.Errorf("got the flow %+v, want every request answered", flowed)
 	}
-	packets, err := c.StopCapture(ctx(t), capture)
+	captured, err := c.StopCapture(ctx(t), capture)
 	check(t, err)
-	if !slices.ContainsFunc(packets, func(p probe.Packet) bool {
+	if !slices.ContainsFunc(captured.Packets, func(p probe.Packet) bool {
 		return p.Source == "10.0.0.1" && p.Destination == "10.0.0.2"
 	}) {
-		t.Errorf("want a packet from 10.0.0.1 to 10.0.0.2, got %v", packets)
+		t.Errorf("want a packet from 10.0.0.1 to 10.0.0.2, got %v", captured)
 	}
 	_, err = c.StopFlow(ctx(t), flow)
 	wantError(t, err, "node/a: flow 2: not running")

@@ -221,8 +221,7 @@ func (c *Capture) Stop() []Packet {
 }
 
 // Unseen returns the number of packets that Stop does not return: matching ones beyond the limit, and those that came
-// faster than they were read. It is known after Stop. A scenario that checks that a packet does not pass requires that
-// it is 0.
+// faster than they were read. It is known after Stop. Only if it is 0 does a capture show that a packet did not pass.
 func (c *Capture) Unseen() int { return c.unseen }
 
 func (c *Capture) record() {

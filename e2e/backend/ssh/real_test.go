@@ -73,12 +73,12 @@ func crosses(t *testing.T, from, to *cluster.Node) {
 			source)
 	}
 	for node, id := range captures {
-		packets, err := node.Agent.StopCapture(t.Context(), id)
+		captured, err := node.Agent.StopCapture(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen := ""
-		for _, p := range packets {
+		for _, p := range captured.Packets {
 			if p.Interface == node.Uplink && p.Protocol == "TCP" && p.Source == source &&
 				strings.Contains(p.Info, "SYN") && seen == "" {
 				seen = fmt.Sprintf("%s %s of %s: %s > %s %s", p.Time.Format("15:04:05.000000"), p.Interface, node.Name,
@@ -88,7 +88,7 @@ func crosses(t *testing.T, from, to *cluster.Node) {
 		t.Log(seen)
 		if seen == "" {
 			t.Errorf("on %s of %s: got %d packets, want the first of the connection", node.Uplink, node.Name,
-				len(packets))
+				len(captured.Packets))
 		}
 	}
 }
