@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/metadata"
 	"github.com/cnitest/cnitest/e2e/target"
@@ -27,11 +29,20 @@ type Cloud interface {
 	Set(ctx context.Context, node *Node, instance metadata.Instance) error
 }
 
-// StartTarget runs a target's setup on a node and starts its daemon. A backend calls it whenever a node has started.
-func StartTarget(ctx context.Context, node *Node, t *target.Target) error {
+// StartTarget runs a target's setup on nodes, at the same time, and starts its daemon. A backend calls it whenever
+// nodes have started.
+func StartTarget(ctx context.Context, t *target.Target, nodes ...*Node) error {
 	if t == nil {
 		return nil
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, node := range nodes {
+		group.Go(func() error { return startTarget(ctx, node, t) })
+	}
+	return group.Wait()
+}
+
+func startTarget(ctx context.Context, node *Node, t *target.Target) error {
 	for _, command := range t.Setup {
 		reply, err := node.Agent.Command(ctx, agent.CommandArgs{Argv: command, BinDirs: node.BinDirs})
 		if err != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/internal/disturbance"
 	"github.com/cnitest/cnitest/e2e/internal/offer"
-	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -423,15 +422,4 @@ func failure(c cni.Call) (cni.Error, bool) {
 		return cni.Error{}, false
 	}
 	return cni.Error{Code: *answer.Code, Msg: answer.Msg}, true
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	_, end := timing.Begin(ctx, timing.Wait)
-	defer end()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -125,7 +126,7 @@ func (g *planted) remaining(ctx context.Context, i int) ([]snapshot.Change, erro
 func (g *planted) lasting(ctx context.Context, i int) ([]snapshot.Change, error) {
 	left, err := g.remaining(ctx, i)
 	for err == nil {
-		if err = sleep(ctx, snapshot.Quiet); err != nil {
+		if err = timing.Sleep(ctx, snapshot.Quiet); err != nil {
 			break
 		}
 		was := len(left)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -217,7 +218,7 @@ func checkNeighbours(ctx context.Context, t *trial) error {
 	}
 	entries := 0
 	for _, wait := range []time.Duration{0, settling} {
-		if err := sleep(ctx, wait); err != nil {
+		if err := timing.Sleep(ctx, wait); err != nil {
 			return err
 		}
 		after, err := b.state(ctx, p)

@@ -13,6 +13,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -121,7 +122,7 @@ func checkIgnoresAdvertisements(ctx context.Context, t *trial) error {
 		}
 	}
 	// No reaction is expected; the kernel needs milliseconds to act on an advertisement.
-	if err := sleep(ctx, 2*snapshot.Quiet); err != nil {
+	if err := timing.Sleep(ctx, 2*snapshot.Quiet); err != nil {
 		return err
 	}
 	after, err := take()

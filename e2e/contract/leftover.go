@@ -9,6 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -107,7 +108,7 @@ func (b *bench) addPatiently(ctx context.Context, p *pod) (call cni.Call, err er
 		if answer, ok := failure(call); err != nil || !ok || answer.Code != tryAgain {
 			break
 		}
-		if err := sleep(ctx, snapshot.Quiet*2); err != nil {
+		if err := timing.Sleep(ctx, snapshot.Quiet*2); err != nil {
 			return call, err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/disk"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/report"
 )
@@ -316,7 +317,7 @@ func (b *bench) step(
 		}
 		answer, ok := failure(call)
 		if ok && answer.Code == tryAgain && call.ExitCode != 0 && interval.Given() < patienceAfterBoot {
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			if err := timing.Sleep(ctx, 100*time.Millisecond); err != nil {
 				return call, err
 			}
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/fault"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -231,7 +232,7 @@ func (l *raceLane) compare(ctx context.Context, e *encounter, orders ...[]snapsh
 				place(missing[0]))
 			return nil
 		}
-		if err := sleep(ctx, snapshot.Quiet/5); err != nil {
+		if err := timing.Sleep(ctx, snapshot.Quiet/5); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ func (t *trial) sequenceLane(ctx context.Context) (*sequenceLane, error) {
 			return nil, err
 		}
 		attached[s.pod] = s.verb == cni.Add
-		if l.whole[attached], err = l.steady(ctx); err != nil {
+		if l.whole[attached], err = l.settle(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -69,13 +69,6 @@ func (t *trial) sequenceLane(ctx context.Context) (*sequenceLane, error) {
 		return nil, fmt.Errorf("DEL of both leaves %s", first(left))
 	}
 	return l, nil
-}
-
-// steady returns the changes against the clean state once they are the same twice.
-func (l *sequenceLane) steady(ctx context.Context) ([]snapshot.Change, error) {
-	return snapshot.Settle(ctx, func(ctx context.Context) (snapshot.State, error) {
-		return l.state(ctx, l.pods()...)
-	}, l.clean, l.news)
 }
 
 // observe finds the points of each verb.
@@ -246,7 +239,7 @@ func (l *sequenceLane) compare(ctx context.Context, e *episode) (err error) {
 	settling, cancel := machinetime.WithTimeout(ctx, restless)
 	defer cancel()
 	for range 3 {
-		if e.state, err = l.steady(settling); err != nil {
+		if e.state, err = l.settle(settling); err != nil {
 			return err
 		}
 		e.state = l.certain(e.state)
@@ -298,7 +291,7 @@ func (l *sequenceLane) clearUp(ctx context.Context, e *episode) error {
 	}
 	settling, cancel := machinetime.WithTimeout(ctx, restless)
 	defer cancel()
-	left, err := l.steady(settling)
+	left, err := l.settle(settling)
 	e.dirty = len(left) > 0
 	left = slices.DeleteFunc(left, func(c snapshot.Change) bool {
 		return slices.ContainsFunc([]int{0, 1}, func(i int) bool {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cni"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
 
@@ -40,7 +41,7 @@ func checkOwnedUplink(ctx context.Context, t *trial) error {
 		return err
 	}
 	// A bridge needs a moment to take over the MAC and the state of its first port.
-	if err := sleep(ctx, snapshot.Quiet); err != nil {
+	if err := timing.Sleep(ctx, snapshot.Quiet); err != nil {
 		return err
 	}
 	_, failed, err := b.failsCleanly(ctx, p, "on the port of a bridge")

@@ -150,7 +150,7 @@ func TestCapture(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, h := range lan.hosts {
-				if err := ForgetNeighbours(h.path, "eth0"); err != nil {
+				if err := forgetNeighbours(h.path, "eth0"); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -39,29 +39,6 @@ func Neighbour(netns, ifname, addr string) (entry NeighbourEntry, found bool, er
 	return entry, found, err
 }
 
-// ForgetNeighbours removes the neighbours that the interface ifname has learned, in the network namespace at path
-// netns: the kernel asks again before the next packet to each of them. Permanent entries stay.
-func ForgetNeighbours(netns, ifname string) error {
-	return onLink(netns, ifname, func(handle netlinksafe.Handle, link netlink.Link) error {
-		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-			neighbours, err := neighbours(handle, link, family)
-			if err != nil {
-				return err
-			}
-			for _, n := range neighbours {
-				if n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 {
-					continue
-				}
-				// The kernel may have removed the entry meanwhile.
-				if err := handle.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
-					return fmt.Errorf("forget neighbour %s: %w", n.IP, err)
-				}
-			}
-		}
-		return nil
-	})
-}
-
 // neighbours returns the table of a link. netlinksafe has no such list, so interrupted dumps are handled here.
 func neighbours(handle netlinksafe.Handle, link netlink.Link, family int) ([]netlink.Neigh, error) {
 	const tries = 5

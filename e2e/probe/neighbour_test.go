@@ -2,12 +2,14 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -37,7 +39,7 @@ func TestNeighbour(t *testing.T) {
 				t.Fatal(got.Error)
 			}
 			wantNeighbour(t, a, addr, NeighbourEntry{MAC: b.mac, State: "REACHABLE"}, true)
-			if err := ForgetNeighbours(a.path, "eth0"); err != nil {
+			if err := forgetNeighbours(a.path, "eth0"); err != nil {
 				t.Fatal(err)
 			}
 			wantNeighbour(t, a, addr, NeighbourEntry{}, false)
@@ -158,4 +160,27 @@ func TestAdvertise_bad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forgetNeighbours removes the neighbours that the interface ifname has learned, in the network namespace at path
+// netns: the kernel asks again before the next packet to each of them. Permanent entries stay.
+func forgetNeighbours(netns, ifname string) error {
+	return onLink(netns, ifname, func(handle netlinksafe.Handle, link netlink.Link) error {
+		for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+			neighbours, err := neighbours(handle, link, family)
+			if err != nil {
+				return err
+			}
+			for _, n := range neighbours {
+				if n.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 {
+					continue
+				}
+				// The kernel may have removed the entry meanwhile.
+				if err := handle.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+					return fmt.Errorf("forget neighbour %s: %w", n.IP, err)
+				}
+			}
+		}
+		return nil
+	})
 }

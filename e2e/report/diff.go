@@ -147,7 +147,7 @@ func (d *Difference) compareScores(before, after *Report) {
 // compareRuns notes differences that make the two reports answer different questions.
 func (d *Difference) compareRuns(before, after *Report) {
 	for _, setting := range [][3]string{
-		{"plugins", before.chain(), after.chain()},
+		{"plugins", before.Chain(), after.Chain()},
 		{"plugins under test", before.underTest(), after.underTest()},
 		{"cniVersion", before.Implementation.CNIVersion, after.Implementation.CNIVersion},
 		{"profile", before.Profile, after.Profile},

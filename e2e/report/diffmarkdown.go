@@ -30,7 +30,7 @@ func (d *Difference) Markdown(after *Report) string {
 		true:  "✗",
 		false: "✓",
 	}[regressions > 0],
-		after.Verdict, outcome, plain(after.chain()), after.Profile, after.Tally())
+		after.Verdict, outcome, plain(after.Chain()), after.Profile, after.Tally())
 	for _, part := range []struct {
 		title   string
 		changes []Change

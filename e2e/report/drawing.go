@@ -63,7 +63,7 @@ func (r *Report) drawing() *drawing {
 		if n.Pods > 0 {
 			pods = fmt.Sprintf("up to %d pods", n.Pods)
 		}
-		d.add(box{Name: n.Name, Node: true}, append(lines, pods+" by "+r.chain()), "")
+		d.add(box{Name: n.Name, Node: true}, append(lines, pods+" by "+r.Chain()), "")
 	}
 	hosts := slices.Clone(r.Lab.Hosts)
 	// A machine behind another one hangs below it.

@@ -78,7 +78,7 @@ type group struct {
 
 func (r *Report) page() page {
 	p := page{
-		Report: r, Style: template.CSS(pageStyle), Chain: r.chain(), UnderTest: r.underTest(), Tally: r.Tally(),
+		Report: r, Style: template.CSS(pageStyle), Chain: r.Chain(), UnderTest: r.underTest(), Tally: r.Tally(),
 		What: r.what(), Whose: r.Implementation.whose(),
 		VerdictWords: r.verdictWords(),
 		Failures:     r.failures(), Table: r.table(), Drawing: r.drawing(),

@@ -85,7 +85,7 @@ func (c *cutter) text(text string, limit int) string {
 func (r *Report) markdownHead() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s %s: %s\n\n", map[bool]string{true: "✓", false: "✗"}[r.Verdict == Conformant], r.Verdict,
-		plain(r.chain()))
+		plain(r.Chain()))
 	fmt.Fprintf(&b, "%s%s\n\n", r.verdictWords(), map[bool]string{
 		true: "", false: " Under test: " + plain(r.underTest()) + ".",
 	}[r.underTest() == ""])

@@ -124,7 +124,7 @@ func Unlike(a, b *Report) []string {
 	compare("profile", a.Profile, b.Profile)
 	compare("backend", a.Backend, b.Backend)
 	compare("cniVersion", a.Implementation.CNIVersion, b.Implementation.CNIVersion)
-	compare("set of plugins", a.chain(), b.chain())
+	compare("set of plugins", a.Chain(), b.Chain())
 	compare("set of plugins under test", a.underTest(), b.underTest())
 	for _, p := range a.Implementation.Plugins {
 		for _, q := range b.Implementation.Plugins {

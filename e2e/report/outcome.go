@@ -101,8 +101,8 @@ func (r *Report) what() string {
 	return "plugin"
 }
 
-// chain returns the plugins in a line.
-func (r *Report) chain() string {
+// Chain returns the plugins in a line.
+func (r *Report) Chain() string {
 	var types []string
 	for _, p := range r.Implementation.Plugins {
 		types = append(types, p.Type)

@@ -72,7 +72,7 @@ func (v *validator) node(path string, n *Node) {
 		v.localAddress(fmt.Sprintf("%s.local[%d]", path, i), n.Local[:i], n.Local[i])
 	}
 	if n.Forward != "" {
-		v.oneOf(path+".forward", "forward", n.Forward, "drop", "drop-but-pods")
+		v.oneOf(path+".forward", "forward", n.Forward, ForwardDrop, ForwardDropButPods)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 // each interface that it was given. The step fails if they do harm at To. A control sends the same frames over a pair
 // of links that nothing filters, where they must do it.
 type Hostile struct {
-	// Pod is the attacker, Does what it does, one of HostileDeeds.
+	// Pod is the attacker, Does what it does, one of the constants below.
 	Pod  string `yaml:"pod"`
 	Does string `yaml:"does"`
 	// As is the place whose addresses or MAC the pod pretends to have.
@@ -53,8 +53,8 @@ const (
 	HostileMetadata = "reach-metadata"
 )
 
-// HostileDeeds returns the values of Hostile.Does in the order of lists.
-func HostileDeeds() []string {
+// hostileDeeds returns the values of Hostile.Does in the order of lists.
+func hostileDeeds() []string {
 	return []string{
 		HostileSpoof, HostileAnswer, HostileForward, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback,
 		HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
@@ -87,7 +87,7 @@ func (h Hostile) pretends() bool {
 
 // hostile reports what is wrong with a hostile step.
 func (t *stepChecker) hostile(path string, h Hostile) {
-	if !t.oneOf(path+".does", "deed", h.Does, HostileDeeds()...) {
+	if !t.oneOf(path+".does", "deed", h.Does, hostileDeeds()...) {
 		return
 	}
 	pod, isPod := t.place(path+".pod", h.Pod, PodPlace)

@@ -219,7 +219,7 @@ func TestParsePlace(t *testing.T) {
 		{text: "pod/", wantErr: `want a place, got "pod/"; write node/NAME, pod/NAME, host/NAME or service/NAME`},
 		{text: "container/web", wantErr: `want a place, got "container/web"; write node/NAME, pod/NAME, host/NAME or service/NAME`},
 	} {
-		got, err := ParsePlace(tt.text)
+		got, err := parsePlace(tt.text)
 		gotErr := ""
 		if err != nil {
 			gotErr = err.Error()

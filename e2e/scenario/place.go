@@ -27,8 +27,8 @@ type Place struct {
 // String returns the place as steps write it, e.g. "pod/server".
 func (p Place) String() string { return p.Kind + "/" + p.Name }
 
-// ParsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not check that such a place exists.
-func ParsePlace(text string) (Place, error) {
+// parsePlace reads "node/NAME", "pod/NAME", "host/NAME" or "service/NAME". It does not check that such a place exists.
+func parsePlace(text string) (Place, error) {
 	kind, name, found := strings.Cut(text, "/")
 	if !found || !nameForm.MatchString(name) || !slices.Contains([]string{NodePlace, PodPlace, HostPlace, ServicePlace},
 		kind) {
@@ -73,7 +73,7 @@ func Protocols() []string { return []string{TCP, UDP, ICMP} }
 
 // place reads a place of one of the kinds and checks that the scenario declares it.
 func (v *validator) place(path, text string, kinds ...string) (Place, bool) {
-	p, err := ParsePlace(text)
+	p, err := parsePlace(text)
 	if err != nil {
 		v.wrong(path, "%s: %v", leaf(path), err)
 		return Place{}, false

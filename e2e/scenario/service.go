@@ -91,7 +91,7 @@ func (v *validator) endpointList(path string, s *Service, endpoints []string) {
 func (v *validator) knownPlaces(texts []string) []Place {
 	var places []Place
 	for _, text := range texts {
-		p, err := ParsePlace(text)
+		p, err := parsePlace(text)
 		if err == nil && (p.Kind == HostPlace || v.nodes[p.Name] != nil && p.Kind == NodePlace ||
 			v.pods[p.Name] != nil && p.Kind == PodPlace) {
 			places = append(places, p)

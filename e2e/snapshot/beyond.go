@@ -12,7 +12,7 @@ func (c Change) Key() string {
 	return c.Item.Key()
 }
 
-// Same reports whether two items are equal, ignoring what Ignored names.
+// Same reports whether two items are equal, ignoring what ignored names.
 func Same(a, b Item) bool { return a.Key() == b.Key() && essence(a) == essence(b) }
 
 // Beyond returns the changes that go beyond an earlier difference: of each key it leaves out as many as the earlier

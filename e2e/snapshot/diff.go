@@ -46,7 +46,7 @@ func line(name, text string) string {
 	return name + ": " + text
 }
 
-// Diff returns the differences of after, sorted like a State. It leaves out what Ignored names, and consequences of
+// Diff returns the differences of after, sorted like a State. It leaves out what ignored names, and consequences of
 // reported changes that the kernel itself made: the sysctls, link-local address, kernel routes, forwarding and
 // multicast entries and nexthops of a link that was added or removed, the kernel routes of an added or removed address,
 // the default qdisc that a link gets when it first goes up, and everything in a namespace that was added or removed.

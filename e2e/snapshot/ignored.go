@@ -1,12 +1,9 @@
 package snapshot
 
-import (
-	"regexp"
-	"slices"
-)
+import "regexp"
 
-// Ignore is a change that the kernel makes on its own and that belongs to no plugin.
-type Ignore struct {
+// ignorable is a change that the kernel makes on its own and that belongs to no plugin.
+type ignorable struct {
 	Kind string
 	// Pattern matches the part that Diff removes from "NAME: TEXT" before it compares. An item of which nothing remains
 	// is not compared at all.
@@ -15,9 +12,9 @@ type Ignore struct {
 	Reason string
 }
 
-// ignored is the table behind Ignored. Each row was observed, and is observed again by TestIgnored. Values that change
-// constantly, such as counters and the remaining lifetime of an address, are in no text in the first place.
-var ignored = []Ignore{
+// ignored is the table of what Diff ignores. Each row was observed, and is observed again by TestIgnored. Values that
+// change constantly, such as counters and the remaining lifetime of an address, are in no text in the first place.
+var ignored = []ignorable{
 	{Link, regexp.MustCompile(`,LOWER_UP\b`), "the carrier comes and goes with the other end of a veth, a node away"},
 	{Link, regexp.MustCompile(` state \S+`), "the operational state follows the carrier, that of a macvlan some milliseconds behind its parent's"},
 	{Address, regexp.MustCompile(` (tentative|optimistic)\b`), "duplicate address detection ends 1 to 2 s after an " +
@@ -30,11 +27,6 @@ var ignored = []Ignore{
 	{Route, regexp.MustCompile(`^multicast ff00::/8 table local .*proto kernel.*$`), "IPv6 adds it to a link that is up when the carrier comes"},
 	{Sysctl, regexp.MustCompile(`^net\.netfilter\.nf_conntrack_count: .*$`), "the number of connections, which end by timers"},
 	{Nftables, regexp.MustCompile(`^element .* timeout$`), "an element with a timeout goes when its time is over"},
-}
-
-// Ignored returns the table of what Diff ignores, each row with its reason.
-func Ignored() []Ignore {
-	return slices.Clone(ignored)
 }
 
 // essence returns the part of an item that is compared; empty if there is none.

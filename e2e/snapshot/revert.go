@@ -73,7 +73,7 @@ func Revertible(change Change) error {
 // opts.Files, and are removed by the item's path. It ignores opts.Kinds.
 //
 // It acts on the object that a State would show as the change's item, the last one if several are equal, and returns
-// ErrGone if there is none; parts that Ignored names are not compared. An added link or permanent neighbour is
+// ErrGone if there is none; parts that ignored names are not compared. An added link or permanent neighbour is
 // recognised by its name only, since hardware addresses are often random.
 //
 // Directories must be empty, chains and sets unused. Rules of iptables' legacy tables need the iptables program. In the

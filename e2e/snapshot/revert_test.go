@@ -53,7 +53,7 @@ func inverse(c Change) Change {
 	return Change{Op: Removed, Item: c.Item}
 }
 
-// essenceOf returns a change without the parts that Ignored names.
+// essenceOf returns a change without the parts that ignored names.
 func essenceOf(c Change) string {
 	earlier := c.Item
 	earlier.Text = c.Before

@@ -51,7 +51,7 @@ type Backend struct {
 
 // Open finds the programs of the runtime.
 func Open(options Options) (*Backend, error) {
-	if err := Usable(); err != nil {
+	if err := usable(); err != nil {
 		return nil, err
 	}
 	tools, err := findTools(options.Tools, toolDir)
@@ -74,8 +74,8 @@ func (b *Backend) CNIVersion() string {
 	return b.tools.cniVersion()
 }
 
-// Usable returns the reason why this process cannot start a containerd, or nil.
-func Usable() error {
+// usable returns the reason why this process cannot start a containerd, or nil.
+func usable() error {
 	if os.Geteuid() != 0 || netns.InUserNamespace() {
 		return &cluster.UnfitError{Reason: "backend cri: a node with a containerd has mounts that a user namespace " +
 			"may not make; run cnitest as root, or leave out --backend cri"}

@@ -36,9 +36,6 @@ func (l *lab) runtimeOf(node *cluster.Node) *Containerd {
 	return l.runtimes[slices.Index(l.Nodes(), node)]
 }
 
-// ContainerdOf returns the containerd of a node of a cluster of this backend.
-func ContainerdOf(c cluster.Cluster, node *cluster.Node) *Containerd { return c.(*lab).runtimeOf(node) }
-
 // Attach makes a sandbox for a pod.
 func (l *lab) Attach(ctx context.Context, node *cluster.Node, pod string) (*cluster.Attachment, error) {
 	runtime := l.runtimeOf(node)

@@ -109,7 +109,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 			return nil, err
 		}
 	}
-	if err := lab.startTarget(ctx, lab.nodes...); err != nil {
+	if err := cluster.StartTarget(ctx, lab.req.Target, lab.nodes...); err != nil {
 		return nil, err
 	}
 	// Most steps are quick and do not check ctx.
@@ -314,7 +314,7 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	if err := l.routePods(ctx); err != nil {
 		return err
 	}
-	return l.startTarget(ctx, node)
+	return cluster.StartTarget(ctx, l.req.Target, node)
 }
 
 // machine returns the machine of a node.
@@ -322,15 +322,6 @@ func (l *lab) machine(node string) *machine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.machines[node]
-}
-
-// startTarget starts the target's programs on the nodes.
-func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, node := range nodes {
-		group.Go(func() error { return cluster.StartTarget(ctx, node, l.req.Target) })
-	}
-	return group.Wait()
 }
 
 // restore writes the files of a disk.

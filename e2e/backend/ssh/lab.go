@@ -73,7 +73,7 @@ func (b *Backend) Start(ctx context.Context, req cluster.Request) (_ cluster.Clu
 	if err := l.addRoutes(ctx); err != nil {
 		return nil, err
 	}
-	return l, l.startTarget(ctx, l.nodes...)
+	return l, cluster.StartTarget(ctx, l.req.Target, l.nodes...)
 }
 
 // startNode starts an agent and prepares its machine as a node, with the files of a disk, or at the first start the
@@ -172,15 +172,6 @@ func (l *lab) addRoutes(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// startTarget starts the target's programs on the nodes.
-func (l *lab) startTarget(ctx context.Context, nodes ...*cluster.Node) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for _, node := range nodes {
-		group.Go(func() error { return cluster.StartTarget(ctx, node, l.req.Target) })
-	}
-	return group.Wait()
 }
 
 // Nodes returns the nodes in the order of the request.

@@ -41,7 +41,7 @@ func (l *lab) Reboot(ctx context.Context, node *cluster.Node) error {
 	if err := l.addRoutes(ctx); err != nil {
 		return err
 	}
-	return l.startTarget(ctx, node)
+	return cluster.StartTarget(ctx, l.req.Target, node)
 }
 
 // reboot runs the command and connects again when the machine has booted and has the network that it had before.

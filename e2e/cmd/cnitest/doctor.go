@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/e2e"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
 	"github.com/cnitest/cnitest/e2e/scenario"
@@ -121,7 +122,7 @@ func doctor(ctx context.Context, out io.Writer) error {
 	f := findings{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	defer f.w.Flush()
 	who := "root"
-	if InUserNamespace() {
+	if netns.InUserNamespace() {
 		who = "root in a user namespace"
 	}
 	f.add(true, who, "")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 
+	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/contract"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/scenarios"
@@ -47,11 +48,13 @@ func newManCommand() *cobra.Command {
 func completeValues(root *cobra.Command) {
 	values := map[string][]string{
 		"profile": texts(scenario.Profiles()), "features": append(texts(scenario.Features()), "all"),
-		"backend": {netnsBackend, criBackend, sshBackend, kindBackend}, "dataplane": dataplanes(),
-		"uplink-kind": {"veth", "bridge", "dummy", "vlan"},
+		"backend": backends(), "dataplane": dataplanes(), "uplink-kind": netns.UplinkKinds(),
 	}
 	for _, cmd := range root.Commands() {
 		for name, list := range values {
+			if name == "backend" && cmd.Name() == "doctor" {
+				list = []string{netnsBackend, kindBackend}
+			}
 			if cmd.Flags().Lookup(name) != nil {
 				_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(list,
 					cobra.ShellCompDirectiveNoFileComp))

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/cnitest/cnitest/e2e/agent"
+	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -64,15 +64,8 @@ func printWaysIn(ctx context.Context, out io.Writer, c cluster.Cluster) {
 
 // asWhom says who may use the commands.
 func asWhom() string {
-	if InUserNamespace() {
+	if netns.InUserNamespace() {
 		return ", as the same user"
 	}
 	return ", as root"
-}
-
-// InUserNamespace reports whether this process is root only in a user namespace: the first one maps all ids onto
-// themselves (user_namespaces(7)).
-func InUserNamespace() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }

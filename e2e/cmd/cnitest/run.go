@@ -246,12 +246,14 @@ func labFailure(r *report.Report) error {
 		len(r.Results), failed[0].ID, failed[0].Reason)}
 }
 
+func backends() []string { return []string{netnsBackend, criBackend, sshBackend, kindBackend} }
+
 func dataplanes() []string { return []string{service.Nftables, service.Iptables, kubeproxy.Dataplane} }
 
 // check checks the flags, by themselves and for a network.
 func (f *runFlags) check(list *conflist.File) error {
 	switch {
-	case !slices.Contains([]string{netnsBackend, criBackend, sshBackend, kindBackend}, f.backend):
+	case !slices.Contains(backends(), f.backend):
 		return fmt.Errorf("--backend %q: want %s, %s, %s or %s", f.backend, netnsBackend, criBackend, sshBackend,
 			kindBackend)
 	case !slices.Contains(dataplanes(), f.dataplane):

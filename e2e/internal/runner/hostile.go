@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/probe"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -134,7 +135,7 @@ func (a *assault) sendFrom(ctx context.Context, from *cluster.Place) error {
 		}
 		return &cluster.UnfitError{Reason: fmt.Sprintf("this machine cannot tell what a plugin prevents: %v", err)}
 	}
-	return wait(ctx, probe.AttackSettles)
+	return timing.Sleep(ctx, probe.AttackSettles)
 }
 
 // intrude sends packets that must not arrive.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/lab/dhcp"
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
@@ -62,7 +63,7 @@ func awaitLease(ctx context.Context, leasing cluster.Leasing, p *environment.Pod
 			return fmt.Errorf("%s: %s is not released %s after DEL: the server keeps it until the lease ends", p.Name,
 				address, leasePatience)
 		}
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
+		if err := timing.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
+	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/machinetime"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -108,7 +109,7 @@ func (r *Runner) restore(
 	if within := r.repairs(); !h.well() && within > 0 {
 		by = "the daemon"
 		for interval := machinetime.Start(); !h.well() && interval.Given() < within; {
-			if err := wait(ctx, 100*time.Millisecond); err != nil {
+			if err := timing.Sleep(ctx, 100*time.Millisecond); err != nil {
 				return by, err
 			}
 			if h, err = r.look(ctx, s.Of, s.OfRunning()); err != nil {

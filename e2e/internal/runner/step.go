@@ -106,7 +106,7 @@ func verbs() map[string]func(r *Runner, ctx context.Context, s scenario.Step) er
 		},
 		"hostile": func(r *Runner, ctx context.Context, s scenario.Step) error { return r.hostile(ctx, *s.Hostile) },
 		"wait": func(_ *Runner, ctx context.Context, s scenario.Step) error {
-			return wait(ctx, time.Duration(s.Wait))
+			return timing.Sleep(ctx, time.Duration(s.Wait))
 		},
 	}
 }
@@ -126,18 +126,6 @@ func ifName(as string) string {
 		return scenario.DefaultInterface
 	}
 	return as
-}
-
-// wait waits for a time that the kernel or a protocol prescribes; no event tells when it is over.
-func wait(ctx context.Context, d time.Duration) error {
-	_, end := timing.Begin(ctx, timing.Wait)
-	defer end()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }
 
 const (
@@ -211,7 +199,7 @@ func eventually(ctx context.Context, within time.Duration, try func() error) err
 		if err == nil || !time.Now().Before(deadline) {
 			return err
 		}
-		if err := wait(ctx, 50*time.Millisecond); err != nil {
+		if err := timing.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

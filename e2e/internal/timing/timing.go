@@ -68,6 +68,19 @@ func Begin(ctx context.Context, phase string) (inner context.Context, end func()
 	return context.WithValue(ctx, withinKey{}, true), b.enter(phase)
 }
 
+// Sleep waits for a time that the kernel or a protocol prescribes, where no event tells when it is over. It is the
+// phase Wait.
+func Sleep(ctx context.Context, d time.Duration) error {
+	_, end := Begin(ctx, Wait)
+	defer end()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
 // Close closes something, as a phase.
 func Close(ctx context.Context, phase string, c io.Closer) error {
 	_, end := Begin(ctx, phase)

@@ -124,7 +124,7 @@ func New(sources []Source) (*Matrix, error) {
 				strings.Join(r.Notes, "; ")))
 			continue
 		}
-		name := strings.Join([]string{underTest(r), chain(r), r.Profile, versionOf(r)}, " ")
+		name := strings.Join([]string{underTest(r), r.Chain(), r.Profile, versionOf(r)}, " ")
 		if other := seen[name]; other != "" {
 			errs = append(errs, fmt.Errorf("%s: is about %s %s in profile %s, and so is %s", s.Dir, underTest(r),
 				versionOf(r), r.Profile, other))
@@ -162,7 +162,7 @@ func (m *Matrix) add(s Source) {
 		Version: versionOf(r), CNIVersion: r.Implementation.CNIVersion, Verdict: r.Verdict,
 		Counts: map[report.Outcome]int{}, Report: s.Dir, Suite: r.Suite.Version, source: r,
 	}
-	m.plugin(underTest(r), chain(r), r.Profile).take(v, func(res report.Result) bool { return r.Counts(res) })
+	m.plugin(underTest(r), r.Chain(), r.Profile).take(v, func(res report.Result) bool { return r.Counts(res) })
 }
 
 // addOthers adds what reports say of plugins that are never under test: of each version what the first report says.
@@ -323,14 +323,6 @@ func underTest(r *report.Report) string {
 		if p.UnderTest {
 			types = append(types, p.Type)
 		}
-	}
-	return strings.Join(types, " + ")
-}
-
-func chain(r *report.Report) string {
-	var types []string
-	for _, p := range r.Implementation.Plugins {
-		types = append(types, p.Type)
 	}
 	return strings.Join(types, " + ")
 }
