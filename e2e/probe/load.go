@@ -26,7 +26,7 @@ const (
 	Packets     LoadKind = "packets"
 )
 
-// LoadSpec says what to send. It needs a LoadServer at the far end.
+// LoadSpec says what to send. It needs a server of ServeLoad at the far end.
 type LoadSpec struct {
 	Kind LoadKind `json:"kind"`
 	// To and Port are the address and the port to send to.
@@ -56,7 +56,7 @@ const (
 	loadDrain = 20 * time.Millisecond
 )
 
-// A connection to a LoadServer begins with one of these; askPackets is followed by the number of a series of packets,
+// A connection to such a server begins with one of these; askPackets is followed by the number of a series of packets,
 // and forgets it.
 const (
 	askStream byte = iota + 1

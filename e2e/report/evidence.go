@@ -34,7 +34,7 @@ func (r *Report) WriteEvidence(dir string, captures map[string][]byte) error {
 				fmt.Fprintf(&b, "(the packets themselves: %s)\n", filepath.Base(e.File))
 			}
 		}
-		file := filepath.Join(evidence, evidenceName(result))
+		file := filepath.Join(evidence, EvidenceName(result))
 		if err := renameio.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (r *Report) WriteEvidence(dir string, captures map[string][]byte) error {
 	return nil
 }
 
-// evidenceName returns the name of a result's file in EvidenceDir.
-func evidenceName(result Result) string {
+// EvidenceName returns the name of a result's file in EvidenceDir.
+func EvidenceName(result Result) string {
 	return strings.ReplaceAll(result.Name(), " ", "-") + ".txt"
 }

@@ -118,7 +118,32 @@ signal ended it (130 for Ctrl-C).`,
 		newCnitoolCommand(), newReportCommand(), newInitCommand(), newAgentCommand(), newNodeAgentCommand(),
 		newPodCommand(), newHoldCommand(), newKeeperCommand(), newManCommand())
 	completeValues(root)
+	refuseUnknown(root)
 	return root
+}
+
+// refuseUnknown makes the commands that cobra brings refuse what they do not know; they print a help page and succeed.
+func refuseUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if _, rest, _ := root.Find(args); len(rest) > 0 {
+					return fmt.Errorf("help: unknown command %q; see cnitest --help", rest[0])
+				}
+				return nil
+			}
+		case "completion":
+			cmd.Args, cmd.RunE = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("completion: unknown shell %q; see cnitest completion --help", args[0])
+				}
+				return nil
+			}, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // flagError says which command explains a flag, and in words what lists of numbers want.
