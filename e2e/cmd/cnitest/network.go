@@ -38,7 +38,7 @@ type networkFlags struct {
 
 func (f *networkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.name, "network", "", "which network of a file with several NetworkAttachmentDefinitions: NAME "+
-		"or NAMESPACE/NAME (default all, one after the other)")
+		"or NAMESPACE/NAME")
 	flags.StringSliceVar(&f.subnets, "subnet", nil, "the LAN's networks, if the file does not name them (the IPAM "+
 		"plugin gets addresses elsewhere), or larger ones around its own, e.g. 10.1.0.0/16")
 	flags.StringSliceVar(&f.gateways, "gateway", nil, "addresses of the LAN's router, in --subnet (default what the "+
@@ -47,8 +47,9 @@ func (f *networkFlags) add(flags *pflag.FlagSet) {
 		"how long leases of the lab's DHCP server last, if the IPAM plugin is dhcp")
 }
 
-// addWith adds the flag of run about another network.
+// addWith adds the flag of run about another network. Run takes all networks of a file, other commands one.
 func (f *networkFlags) addWith(flags *pflag.FlagSet) {
+	flags.Lookup("network").Usage += " (default all, one after the other)"
 	flags.StringVar(&f.with, "with", "", "another network, a file or one of several NetworkAttachmentDefinitions, to "+
 		"which pods on several networks are attached first (default one that the lab makes)")
 }

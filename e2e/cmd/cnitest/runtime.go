@@ -28,7 +28,8 @@ import (
 )
 
 const runtimeLong = `Runtime asks a runtime for what the CNI specification demands of runtimes: cnitest list
-requirements has the duties, RUN-1 and so on, and cnitest explain RUN-19 says why one matters and how it is asked.
+requirements has the duties, RUN-1 and so on, and cnitest explain RUN-19 says why one matters and how
+it is asked.
 
 The runtime gets a node of its own, made from namespaces, and networks whose plugins make nothing and
 record what they get. It is told to attach, check and delete pods, and to collect garbage; then what
