@@ -39,6 +39,12 @@ func halves(whole netip.Prefix) (lower, upper netip.Prefix) {
 	return lower, netip.PrefixFrom(netipx.RangeOfPrefix(lower).To().Next(), lower.Bits())
 }
 
+// CloudLAN returns the network of the nodes of a cloud: the lower half of its VPC.
+func CloudLAN(c *target.Cloud) netip.Prefix {
+	lower, _ := halves(c.Network())
+	return lower
+}
+
 // newCloud gives each node of a plan its ENIs and their addresses.
 func newCloud(l *lab) (*cloud, error) {
 	spec := l.req.Target.Cloud

@@ -146,9 +146,8 @@ func makePlan(req cluster.Request) (*conflist.Plan, error) {
 		}
 	}
 	if req.Target != nil && req.Target.Cloud != nil {
-		vpc := req.Target.Cloud.Network()
-		lower, _ := halves(vpc)
-		opts.Subnets, opts.Avoid = []netip.Prefix{lower}, append(opts.Avoid, vpc)
+		opts.Subnets = []netip.Prefix{CloudLAN(req.Target.Cloud)}
+		opts.Avoid = append(opts.Avoid, req.Target.Cloud.Network())
 	}
 	return req.Conflist.Plan(opts)
 }

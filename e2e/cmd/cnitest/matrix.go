@@ -118,6 +118,9 @@ func relative(from, path string) (string, error) {
 // printChanges prints what came and what went, for failures with the reason.
 func printChanges(out io.Writer, m *matrix.Matrix) {
 	for _, p := range m.Plugins {
+		if len(p.Versions) == 1 {
+			fmt.Fprintf(out, "%s %s is the only version of it here\n", p.Name, p.Versions[0].Version)
+		}
 		for _, step := range p.Steps() {
 			fmt.Fprintf(out, "%s %s, after %s", p.Name, step.To, step.From)
 			if step.CNI != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,8 @@ type nodeFlags struct {
 	targetFile         string
 	// target is the parsed target file.
 	target *target.Target
+	// existing is set if nodes are machines that nobody makes for the run.
+	existing bool
 }
 
 func (f *nodeFlags) add(flags *pflag.FlagSet) {
@@ -66,7 +69,8 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	if err != nil {
 		return err
 	}
-	if err := f.network.checkRouters(plan); err != nil || f.network.other == nil {
+	if err := errors.Join(f.network.checkRouters(plan), f.checkCloud(file, options)); err != nil ||
+		f.network.other == nil {
 		return err
 	}
 	if f.target != nil && f.target.Cloud != nil {
@@ -74,6 +78,21 @@ func (f *nodeFlags) check(file *conflist.File, nodes []scenario.Node) error {
 	}
 	_, err = f.network.other.PlanBeside(plan)
 	return err
+}
+
+// checkCloud finds out whether the network fits the cloud of the target file, if the lab makes one.
+func (f *nodeFlags) checkCloud(file *conflist.File, options conflist.PlanOptions) error {
+	if f.target == nil || f.target.Cloud == nil || f.existing {
+		return nil
+	}
+	if f.uplinkKind != "veth" {
+		return fmt.Errorf("--uplink-kind %s: the target file has a cloud, whose nodes have veth alone", f.uplinkKind)
+	}
+	options.Subnets, options.Gateways = []netip.Prefix{netns.CloudLAN(f.target.Cloud)}, nil
+	if _, err := file.Plan(options); err != nil {
+		return fmt.Errorf("%w; that is the cloud of the target file, VPC %s", err, f.target.Cloud.Network())
+	}
+	return nil
 }
 
 // targetSuffix ends the name of the target file beside a conflist.

@@ -288,6 +288,7 @@ func (f *runFlags) check(list *conflist.File) error {
 	if err := errors.Join(f.checkRemote(), f.checkKind(), f.checkCRI()); err != nil {
 		return err
 	}
+	f.node.existing = f.machinesExist()
 	if f.reportFD == 0 {
 		for _, warning := range list.Warnings {
 			printError(os.Stderr, "warning", errors.New(warning))
