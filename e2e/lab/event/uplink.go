@@ -101,7 +101,8 @@ func (n *Node) other(a netlink.Addr) (netlink.Addr, error) {
 	return a, fmt.Errorf("no address in place of %s", a.IP)
 }
 
-// replace removes addresses of the uplink, as a DHCP client whose lease is over, and then adds others.
+// replace removes addresses of the uplink, as a DHCP client whose lease is over, and then adds others. With the last
+// address of IPv4 the kernel drops all routes of the link, in all tables.
 func (n *Node) replace(old, fresh []netlink.Addr) error {
 	link, err := n.uplink()
 	if err != nil {
