@@ -85,6 +85,8 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 	defer cancel()
 	starting, end := timing.Begin(ctx, timing.Lab)
 	request := s.request(sc.Nodes, sc.Chain)
+	// Some more, for what a plugin does not give back.
+	request.Devices = sc.Attachments() + 4
 	if sc.Needs().OldVersion {
 		request.OldBinDir = s.options.OldBinDir
 	}
@@ -95,7 +97,7 @@ func (s *Suite) execute(ctx context.Context, a *attempt) (failed bool) {
 		return false
 	}
 	defer timing.Close(ctx, timing.Lab, c)
-	defer excuse(c, result)
+	defer s.excuse(c, result)
 	defer func() { disturbance.Of(ctx).Ask(context.WithoutCancel(ctx), c) }()
 	if reason, err := s.missingProgram(ctx, sc, c); err != nil || reason != "" {
 		result.Result, result.Reason = report.Skipped, reason
@@ -200,14 +202,18 @@ func (s *Suite) cleanUp(ctx context.Context, r *runner.Runner, result *report.Re
 	}
 }
 
-// excuse turns a failure into a failure of the lab if a machine stopped answering, which no plugin causes.
-func excuse(c cluster.Cluster, result *report.Result) {
+// excuse turns a failure into a failure of the lab if a machine stopped answering, which no plugin causes. Then nobody
+// knows what left the things that stayed there.
+func (s *Suite) excuse(c cluster.Cluster, result *report.Result) {
 	losable, ok := c.(cluster.Losable)
 	if !ok || result.Result != report.Fail {
 		return
 	}
 	if err := losable.Lost(); err != nil {
-		result.LabFails(err)
+		if s.residue.Left(result.ID) {
+			s.residue.Dismiss(result.ID, err.Error())
+		}
+		result.LabFails(fmt.Errorf("%w; what was seen: %s", err, result.Reason))
 	}
 }
 
