@@ -17,6 +17,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/fault/stub"
 )
 
 // tools are the programs of a runtime on this machine.
@@ -102,7 +103,7 @@ var (
 )
 
 // linkPlugins makes links to the plugins of all directories, and to loopback, in the last directory: a containerd 1.x
-// looks in one. Those in earlier directories win.
+// looks in one. Those in earlier directories win, but not over the lab's own stubs, which may be beside the plugins, too.
 func (t *tools) linkPlugins(ctx context.Context, node *agent.Client, dirs []string) error {
 	links := map[string]string{loopback: path.Join(t.node, loopback)}
 	last := len(dirs) - 1
@@ -112,6 +113,9 @@ func (t *tools) linkPlugins(ctx context.Context, node *agent.Client, dirs []stri
 			return err
 		}
 		for _, name := range names {
+			if name == stub.IPAM || name == stub.Chained {
+				continue
+			}
 			links[name] = path.Join(dir, name)
 		}
 	}
