@@ -161,7 +161,7 @@ func (s *Suite) unasked(asked, audits []*Unit) []*Unit {
 // patience is about how long the unit takes.
 func (u *Unit) patience() time.Duration {
 	switch {
-	case u.scenario == nil && u.requirement.Sweeps():
+	case u.scenario == nil && u.requirement.Long():
 		return 5 * time.Second
 	case u.scenario == nil:
 		return 200 * time.Millisecond

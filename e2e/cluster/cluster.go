@@ -70,6 +70,9 @@ type Request struct {
 	// them.
 	Subnets  []netip.Prefix
 	Gateways []netip.Addr
+	// Devices is the number of devices that each node has for its pods, if pods take one and the backend makes them; 0
+	// means as many as any scenario needs.
+	Devices int
 	// Lease is how long leases of the lab's DHCP server last, if the conflist's IPAM plugin is dhcp; 0 means the
 	// backend's default.
 	Lease time.Duration

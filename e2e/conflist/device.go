@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// mostDevices is the number of devices that the lab gives each node if pods take one.
+// mostDevices is the number of devices that the lab gives each node if pods take one, and nobody knows how many do.
 const mostDevices = 20
 
 // deviceAlias is the name of a node's uplink if the file gives the usual name to a device for pods.
@@ -59,6 +59,10 @@ func (d Device) Value(key string) string {
 
 // devices gives each node devices for its pods, if the lab makes the nodes: the file's device, and more of its kind.
 func (p *planner) devices() error {
+	count := mostDevices
+	if n := p.opts.Devices; n > 0 {
+		count = min(count, n)
+	}
 	for i, d := range p.drafts {
 		key, value := d.conf.DeviceKey()
 		if key == "" || len(d.node.Own) > 0 || d.conf.PCIDevice() {
@@ -79,7 +83,7 @@ func (p *planner) devices() error {
 			}
 		}
 		node.Devices = []Device{first}
-		for n := 1; n < mostDevices; n++ {
+		for n := 1; n < count; n++ {
 			end := fmt.Sprintf("-%d", n)
 			more := Device{Name: first.Name[:min(len(first.Name), 15-len(end))] + end}
 			if key == "hwaddr" {
@@ -87,11 +91,11 @@ func (p *planner) devices() error {
 			}
 			node.Devices = append(node.Devices, more)
 		}
-		if node.PoolSize == 0 || node.PoolSize > mostDevices {
-			node.PoolSize = mostDevices
+		if node.PoolSize == 0 || node.PoolSize > count {
+			node.PoolSize = count
 		}
 		p.note("node/%s: pods get its devices %s to %s, one each; its own interface is %s", d.node.Name, first.Name,
-			node.Devices[mostDevices-1].Name, node.Uplink)
+			node.Devices[count-1].Name, node.Uplink)
 	}
 	p.plan.Uplink = p.plan.Nodes[0].Uplink
 	return nil

@@ -20,6 +20,8 @@ type PlanOptions struct {
 	Gateways []netip.Addr
 	// Avoid are prefixes that must not overlap with the networks that the lab chooses (services, a management network).
 	Avoid []netip.Prefix
+	// Devices is the number of devices that each node gets for its pods, if pods take one; 0 and more than 20 mean 20.
+	Devices int
 	// Chain changes the plugins of every node.
 	Chain Chain
 }

@@ -171,7 +171,7 @@ func checkNotices(ctx context.Context, t *trial) error {
 }
 
 func checkRightAfter(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func configuration() []Requirement {
 				"plugins.",
 			How: "ADD, CHECK and DEL of one configuration at each version; within a major number all succeed or " +
 				"none does.",
-			check: checkWithinMajor,
+			check: checkWithinMajor, long: true,
 		},
 		{
 			ID: "VER-3", Level: Must, Section: "5, Version success", Roles: everyPlugin(), Covers: []string{"G10"},
@@ -87,7 +87,7 @@ func configuration() []Requirement {
 			Why:  "The runtime, and not the author of the plugin, chooses the highest version that both know.",
 			How: "ADD, CHECK if the version has it, and DEL at each version; the result can be read as one of that " +
 				"version.",
-			each: true, check: checkEveryVersion,
+			each: true, check: checkEveryVersion, long: true,
 		},
 		{
 			ID: "VER-5", Level: Stated, Section: "5, Error, code 1", Roles: everyPlugin(),

@@ -158,7 +158,7 @@ func checkMalformedCapabilities(ctx context.Context, t *trial) error {
 	if len(names) == 0 {
 		return notApplicable("the conflist declares no capability of the conventions for %s", t.subject.Type)
 	}
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func deleting() []Requirement {
 			How: "Removes each object that ADD was seen to make, one at a time on a fresh node, then all of them on " +
 				"another one, and all files alone, as when /run or /tmp was emptied, and calls DEL. Also gives the " +
 				"uplink another name before DEL.",
-			check: checkToleratesLoss,
+			check: checkToleratesLoss, long: true,
 		},
 		{
 			ID: "DEL-4", Level: Must, Section: "2, DEL", Roles: everyPlugin(), Covers: []string{"E04", "E05"},

@@ -39,7 +39,7 @@ func onLAN() []Requirement {
 			How: "With a pod attached that routes packets for others, and has another interface, a machine on the " +
 				"underlay asks for two addresses that nobody has, to one of which the pod's other interface leads: " +
 				"nobody answers.",
-			check: checkAnswersForItself,
+			check: checkAnswersForItself, long: true,
 		},
 		{
 			ID: "NET-3", Level: Should, Section: "failure mode", Roles: []Role{Main},

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/cnitest/cnitest/e2e/agent"
-	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/cni"
 	"github.com/cnitest/cnitest/e2e/internal/timing"
 	"github.com/cnitest/cnitest/e2e/snapshot"
@@ -21,7 +20,7 @@ const (
 
 // checkLeftovers plants what a predecessor of the same name and address may have left, and attaches the next pod.
 func checkLeftovers(ctx context.Context, t *trial) error {
-	var edit func(*cluster.Request)
+	edit := manyPods
 	if t.hasPool() == nil {
 		edit = onlyOne
 	}

@@ -63,7 +63,7 @@ func pacing() []Requirement {
 				"upstream's slowest needs %d. The time in which the kernel looks for duplicates of an IPv6 address "+
 				"is left out.",
 				slowness*slowestUpstream, slowestUpstream),
-			check: checkQuick,
+			check: checkQuick, long: true,
 		},
 		{
 			ID: "TIM-2", Level: Should, Section: "failure mode", Roles: everyPlugin(), Covers: []string{"E12"},
@@ -71,7 +71,7 @@ func pacing() []Requirement {
 			Why:  "A node that is full of pods is the one that restarts them all, after a reboot, and times out.",
 			How: how + fmt.Sprintf("An attachment adds less than %g times what that takes to a later call, by %d "+
 				"standard errors of the fit.", growthLimit, fitErrors),
-			check: checkSteady,
+			check: checkSteady, long: true,
 		},
 	}
 }
@@ -123,7 +123,7 @@ func (p *pace) forget() {
 
 // measure attaches and deletes pods as the conflist says.
 func (t *trial) measure(ctx context.Context, p *pace) error {
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,8 @@ type Requirement struct {
 	alone bool
 	// afterScenarios means that the suite checks it itself, after every scenario.
 	afterScenarios bool
+	// long means that the check takes seconds, which it mostly waits.
+	long bool
 	// audit replaces check: it examines every call that the other checks made.
 	audit func(t *trial, c observedCall)
 }
@@ -82,6 +84,9 @@ func (r *Requirement) Audits() bool { return r.audit != nil }
 
 // NeedsAttachment reports whether the check is impossible if ADD of the plugin fails.
 func (r *Requirement) NeedsAttachment() bool { return !r.alone }
+
+// Long reports whether the check takes seconds, however fast the machine is.
+func (r *Requirement) Long() bool { return r.long || r.Sweeps() }
 
 // Of reports whether the requirement applies to a role.
 func (r *Requirement) Of(role Role) bool { return slices.Contains(r.Roles, role) }

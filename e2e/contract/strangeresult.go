@@ -70,7 +70,7 @@ func checkStrangeResult(ctx context.Context, t *trial) error {
 	if !atLeast(t.version, "0.4.0") {
 		return notApplicable("before CNI 0.4.0 DEL gets no prevResult")
 	}
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return err
 	}

@@ -215,14 +215,20 @@ func askVersions(ctx context.Context, node *cluster.Node, plugin string) ([]stri
 	return known, nil
 }
 
-// start makes a cluster of one node, without hosts around it unless edit says so.
+// fewDevices is the number of devices for pods of a node to which few pods are attached at the same time.
+const fewDevices = 6
+
+// manyPods asks for a node for many pods, or for pods that may not give back what they got.
+func manyPods(req *cluster.Request) { req.Devices = 0 }
+
+// start makes a cluster of one node for a few pods, without hosts around it unless edit says otherwise.
 func (l Lab) start(ctx context.Context, edit func(*cluster.Request)) (cluster.Cluster, error) {
 	req := l.Request
 	node := scenario.Node{Name: "a"}
 	if len(req.Nodes) > 0 {
 		node = req.Nodes[0]
 	}
-	req.Nodes, req.Alone = []scenario.Node{node}, true
+	req.Nodes, req.Alone, req.Devices = []scenario.Node{node}, true, fewDevices
 	if edit != nil {
 		edit(&req)
 	}

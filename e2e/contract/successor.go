@@ -27,7 +27,7 @@ func succeeding() []Requirement {
 				"is deleted and then, as containerd does, deleted again without prevResult and CNI_NETNS, when the " +
 				"new one has its address; or its namespace is gone; or it still runs. ADD of the new one succeeds, " +
 				"and DEL of the old one leaves all that ADD of the new one made, and its CHECK passes.",
-			check: checkNamesake,
+			check: checkNamesake, long: true,
 		}),
 		mode(Requirement{
 			ID: "E14", Roles: everyPlugin(), Covers: []string{"D12"},
@@ -38,7 +38,7 @@ func succeeding() []Requirement {
 				"keys that nobody knows, no interfaces, no addresses, an address of an interface that is not " +
 				"listed, or nothing but its version; node and pod look as after a common DEL. The cniVersion stays: " +
 				"runtimes convert a result to that of the configuration.",
-			check: checkStrangeResult,
+			check: checkStrangeResult, long: true,
 		}),
 		mode(Requirement{
 			ID: "E15", Roles: inChain(),
@@ -48,7 +48,7 @@ func succeeding() []Requirement {
 			How: "The pod also has two links of others. All of its links but those that ADD made are removed, then " +
 				"DEL is called twice. Main plugins attach the pod twice, as eth0 and as net1: the link eth0 goes, " +
 				"and DEL of net1 and then of eth0 succeed. Nothing is left.",
-			check: checkOtherInterfacesGone,
+			check: checkOtherInterfacesGone, long: true,
 		}),
 		mode(Requirement{
 			ID: "E18", Roles: everyPlugin(),

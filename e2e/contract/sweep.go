@@ -111,7 +111,7 @@ func (l *lane) news(changes []snapshot.Change) []snapshot.Change {
 
 // traceable returns a bench whose plugins can be traced.
 func (t *trial) traceable(ctx context.Context) (*bench, error) {
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return nil, err
 	}

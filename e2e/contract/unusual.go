@@ -109,7 +109,7 @@ func escaped(text []byte) []byte {
 }
 
 func checkUnusualConfiguration(ctx context.Context, t *trial) error {
-	b, err := t.bench(ctx, nil)
+	b, err := t.bench(ctx, manyPods)
 	if err != nil {
 		return err
 	}

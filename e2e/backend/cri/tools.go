@@ -103,7 +103,7 @@ var (
 )
 
 // linkPlugins makes links to the plugins of all directories, and to loopback, in the last directory: a containerd 1.x
-// looks in one. Those in earlier directories win, but not over the lab's own stubs, which may be beside the plugins, too.
+// looks in one. Those in earlier directories win, but not over the lab's stubs, of which there may be others.
 func (t *tools) linkPlugins(ctx context.Context, node *agent.Client, dirs []string) error {
 	links := map[string]string{loopback: path.Join(t.node, loopback)}
 	last := len(dirs) - 1

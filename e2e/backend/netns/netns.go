@@ -136,7 +136,7 @@ func managementNetworks() []netip.Prefix {
 
 func makePlan(req cluster.Request) (*conflist.Plan, error) {
 	opts := conflist.PlanOptions{
-		Uplink: req.Uplink, Subnets: req.Subnets, Gateways: req.Gateways,
+		Uplink: req.Uplink, Subnets: req.Subnets, Gateways: req.Gateways, Devices: req.Devices,
 		Chain: conflist.Chain{AfterMain: req.Chain.AfterMain, Append: req.Chain.Append},
 	}
 	for _, n := range req.Nodes {
