@@ -198,8 +198,8 @@ func faulty() []control {
 		},
 		{name: "no way from the node", chain: []string{macvlan}, want: map[string]expected{
 			"host-to-pod":       fail("eth0 of pod/server is a macvlan on eno1, and " + kept),
-			"chain-portmap":     failWith("iptables", "probe tcp 8081"),
-			"chain-portmap-udp": failWith("iptables", "flow node/a"),
+			"chain-portmap":     failWithNAT("probe tcp 8081"),
+			"chain-portmap-udp": failWithNAT("flow node/a"),
 			"chain-sbr":         known("macvlan", "the CHECK of the main plugin looks for"),
 		}},
 		{
@@ -224,7 +224,7 @@ func faulty() []control {
 			"ports-of-other-pods": fail("pod/asking answered, want pod/other"),
 		}},
 		{name: "a port that a gone pod keeps", chain: afterRoute("keeps-port"), want: map[string]expected{
-			"chain-portmap-udp-ends": failWith("iptables", "flow node/a"),
+			"chain-portmap-udp-ends": failWithNAT("flow node/a"),
 		}},
 		{
 			name: "another address than that of CNI_ARGS", chain: []string{broughtByArgs, broken("moves-address")},

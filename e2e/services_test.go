@@ -44,7 +44,7 @@ func services() []control {
 		{
 			name: "ptp that masquerades", chain: []string{
 				strings.Replace(ptp, `"ptp"`, `"ptp", "ipMasq": true`, 1), portmap,
-			}, oneOf: []string{"iptables"},
+			}, oneOf: natPrograms,
 			want: map[string]expected{
 				"pod-to-service-hairpin":               pass(),
 				"pod-to-service-host-network-endpoint": hidden,

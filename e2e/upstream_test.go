@@ -11,9 +11,13 @@ import (
 	"github.com/cnitest/cnitest/e2e/scenario"
 )
 
-// failWith is a failure that only a machine with a program shows.
-func failWith(program, reason string) expected {
-	return expected{result: report.Fail, reason: reason, oneOf: []string{program}}
+// natPrograms are those by which plugins of upstream translate addresses: portmap, and main plugins with ipMasq, call
+// iptables, and nft where that is missing.
+var natPrograms = []string{"iptables", "nft"}
+
+// failWithNAT is a failure that only a machine with one of natPrograms shows.
+func failWithNAT(reason string) expected {
+	return expected{result: report.Fail, reason: reason, oneOf: natPrograms}
 }
 
 // upstream returns working conflists of unmodified plugins, and the expected results of scenarios.
@@ -30,10 +34,10 @@ func upstream() []control {
 			"large-datagrams", "underlay-groups",
 		), map[string]expected{
 			"chain-bandwidth": known("bandwidth", "refuses a pod whose interface is a macvlan"),
-			"chain-portmap":   {result: report.Pass, oneOf: []string{"iptables"}},
+			"chain-portmap":   {result: report.Pass, oneOf: natPrograms},
 
-			"chain-portmap-udp":      {result: report.Pass, oneOf: []string{"iptables"}},
-			"chain-portmap-udp-ends": {result: report.Pass, oneOf: []string{"iptables"}},
+			"chain-portmap-udp":      {result: report.Pass, oneOf: natPrograms},
+			"chain-portmap-udp-ends": {result: report.Pass, oneOf: natPrograms},
 			"chain-sbr":              known("macvlan", "the CHECK of the main plugin looks for"),
 		})},
 		{
@@ -68,7 +72,7 @@ func upstream() []control {
 		{
 			name: "a port by capability of portmap", chain: []string{macvlan, route, `{"type": "portmap", ` +
 				`"capabilities": {"portMappings": true}, "snat": true}`},
-			want: map[string]expected{"capabilities-asked": {result: report.Pass, oneOf: []string{"iptables"}}},
+			want: map[string]expected{"capabilities-asked": {result: report.Pass, oneOf: natPrograms}},
 		},
 		{name: "addresses by CNI_ARGS", chain: []string{broughtByArgs, route}, want: passes("del-twice", "host-to-pod")},
 		{name: "no CHECK", more: `"disableCheck": true`, chain: []string{macvlan, route}, want: map[string]expected{
