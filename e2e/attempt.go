@@ -129,9 +129,7 @@ func (s *Suite) again(ctx context.Context, first *attempt) *attempt {
 	}
 	if second.excused(first) && (second.left || second.unsuccessful()) {
 		reason := "the machine was too busy: " + second.found.Text
-		if second.left {
-			s.residue.Dismiss(first.unit.ID, reason)
-		}
+		s.residue.Dismiss(first.unit.ID, reason)
 		second.result.LabFails(fmt.Errorf("%s; what was seen: %s", reason, second.reason()))
 	}
 	if first.result.Result == second.result.Result && !s.report.Counts(second.result) {

@@ -210,9 +210,7 @@ func (s *Suite) excuse(c cluster.Cluster, result *report.Result) {
 		return
 	}
 	if err := losable.Lost(); err != nil {
-		if s.residue.Left(result.ID) {
-			s.residue.Dismiss(result.ID, err.Error())
-		}
+		s.residue.Dismiss(result.ID, err.Error())
 		result.LabFails(fmt.Errorf("%w; what was seen: %s", err, result.Reason))
 	}
 }

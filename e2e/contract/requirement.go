@@ -70,7 +70,7 @@ type Requirement struct {
 	alone bool
 	// afterScenarios means that the suite checks it itself, after every scenario.
 	afterScenarios bool
-	// long means that the check takes seconds, which it mostly waits.
+	// long means that the check takes seconds.
 	long bool
 	// audit replaces check: it examines every call that the other checks made.
 	audit func(t *trial, c observedCall)
@@ -85,7 +85,7 @@ func (r *Requirement) Audits() bool { return r.audit != nil }
 // NeedsAttachment reports whether the check is impossible if ADD of the plugin fails.
 func (r *Requirement) NeedsAttachment() bool { return !r.alone }
 
-// Long reports whether the check takes seconds, however fast the machine is.
+// Long reports whether the check takes seconds, so that it should begin early.
 func (r *Requirement) Long() bool { return r.long || r.Sweeps() }
 
 // Of reports whether the requirement applies to a role.

@@ -113,11 +113,11 @@ func (t *tools) linkPlugins(ctx context.Context, node *agent.Client, dirs []stri
 			return err
 		}
 		for _, name := range names {
-			if name == stub.IPAM || name == stub.Chained {
-				continue
-			}
 			links[name] = path.Join(dir, name)
 		}
+	}
+	for _, name := range stub.Names() {
+		delete(links, name)
 	}
 	for name, to := range links {
 		link := agent.File{Path: path.Join(dirs[last], name), Mode: fs.ModeSymlink | 0o777, Data: []byte(to)}

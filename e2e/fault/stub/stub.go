@@ -107,6 +107,9 @@ func (r Record) Var(name string) (string, bool) {
 	return "", false
 }
 
+// Names returns the names of the stubs.
+func Names() []string { return []string{IPAM, Chained} }
+
 // Install writes the stubs to a directory. argument is the argument with which the program of this process calls Main
 // with the path of the stub. It may be called again.
 func Install(dir, argument string) error {
@@ -117,7 +120,7 @@ func Install(dir, argument string) error {
 		return err
 	}
 	text := fmt.Sprintf("#!/proc/%d/exe %s\n", os.Getpid(), argument)
-	for _, name := range []string{IPAM, Chained} {
+	for _, name := range Names() {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
 			return err
 		}

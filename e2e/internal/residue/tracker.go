@@ -179,8 +179,11 @@ func (t *Tracker) Forget(scenario string) {
 	t.uncompared = slices.DeleteFunc(t.uncompared, func(u uncompared) bool { return u.scenario == scenario })
 }
 
-// Dismiss drops what a scenario was seen to leave. why says that nobody can know what left it.
+// Dismiss drops what a scenario was seen to leave, if anything. why says that nobody can know what left it.
 func (t *Tracker) Dismiss(scenario, why string) {
+	if !t.Left(scenario) {
+		return
+	}
 	t.Forget(scenario)
 	t.keepUncompared(scenario, errors.New(why))
 }
