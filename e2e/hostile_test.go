@@ -10,6 +10,8 @@ func faultyHostile() []control {
 			"hostile-spoofs-to-node": fail("node/a got a packet from 192.168.1.3 to 192.168.0.2 on eno1.host"),
 			"hostile-forwards-to-node": fail("node/a got a packet from 192.168.1.3 to 192.168.0.2 on eno1.host, which " +
 				"pod/other sent by way of pod/evil"),
+			"hostile-joins-connections": fail("node/a keeps the connection 192.168.1.3:9 to 192.168.0.2:9, which " +
+				"pod/evil began with an address of pod/left"),
 			"hostile-reaches-loopback": fail("node/a got a packet from 192.168.1.2 to 127.0.0.1 on eno1.host, which " +
 				"pod/evil sent to the loopback"),
 			"hostile-floods-neighbours": fail("for 8 of 16 machines that do not exist and in whose names pod/evil " +
@@ -20,6 +22,11 @@ func faultyHostile() []control {
 				"asked"),
 			"hostile-spoofs-to-node": pass(),
 		}},
+		{name: "a filter that comes late", chain: []string{ptp, broken("strict-node-side")}, want: with(passes(
+			"hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards-to-node"), map[string]expected{
+			"hostile-joins-connections": fail("node/a counts 4 packets of pod/evil as those of the " +
+				"connection 10.23.0.3:9 to 192.0.2.2:9, which pod/left has"),
+		})},
 		{name: "a filter that others loosen", chain: afterPtp("strict-node-side"), want: map[string]expected{
 			"hostile-after-sysctls": fail("yaml:27: hostile pod/evil does spoof as pod/other to node/a: node/a got a " +
 				"packet from 10.23.0.3 to"),
@@ -35,12 +42,13 @@ func faultyHostile() []control {
 		{
 			name: "hostile pods of a cloud that nobody checks", chain: []string{routedENI},
 			target: ipamd(plenty(), "--check-sources=false"), want: map[string]expected{
-				"hostile-spoofs":           fail("pod/victim got a packet from 10.0.0."),
-				"hostile-spoofs-to-node":   fail("node/a got a packet from 10.0.0."),
-				"hostile-forwards":         fail("which pod/other sent by way of pod/evil"),
-				"hostile-forwards-to-node": fail("which pod/other sent by way of pod/evil"),
-				"hostile-reaches-loopback": fail("which pod/evil sent to the loopback of its node"),
-				"hostile-reaches-metadata": fail("pod/evil reaches the metadata service of node/a"),
+				"hostile-spoofs":            fail("pod/victim got a packet from 10.0.0."),
+				"hostile-spoofs-to-node":    fail("node/a got a packet from 10.0.0."),
+				"hostile-forwards":          fail("which pod/other sent by way of pod/evil"),
+				"hostile-forwards-to-node":  fail("which pod/other sent by way of pod/evil"),
+				"hostile-reaches-loopback":  fail("which pod/evil sent to the loopback of its node"),
+				"hostile-joins-connections": fail("which pod/evil began with an address of pod/left"),
+				"hostile-reaches-metadata":  fail("pod/evil reaches the metadata service of node/a"),
 			},
 		},
 	}
@@ -62,13 +70,15 @@ func hostile() []control {
 			name:  "hostile pods with a guarded veth",
 			chain: []string{strings.Replace(macvlan, pool, dualPool, 1), vethToHost},
 			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards-to-node",
-				"hostile-reaches-loopback", "hostile-floods-neighbours", "hostile-after-sysctls"),
+				"hostile-joins-connections", "hostile-reaches-loopback", "hostile-floods-neighbours",
+				"hostile-after-sysctls"),
 		},
 		{
 			name: "hostile pods of a cloud", chain: []string{routedENI},
 			target: ipamd(plenty(), "--pod-metadata=false"),
 			want: passes("hostile-spoofs", "hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards",
-				"hostile-forwards-to-node", "hostile-reaches-loopback", "hostile-reaches-metadata",
+				"hostile-joins-connections", "hostile-forwards-to-node", "hostile-reaches-loopback",
+				"hostile-reaches-metadata",
 				"hostile-after-sysctls", "second-interface", "several-networks-replies"),
 		},
 	}

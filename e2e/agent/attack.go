@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -40,6 +41,8 @@ type TrapArgs struct {
 	Frames bool   `json:"frames"`
 	// Asks are addresses to which the sockets send something at the start.
 	Asks []netip.Addr `json:"asks,omitempty"`
+	// Tracks makes the kernel track connections until the trap ends.
+	Tracks bool `json:"tracks,omitempty"`
 }
 
 // StartTrap sets a trap and returns its id.
@@ -48,9 +51,12 @@ func (s *Server) StartTrap(args TrapArgs, id *int) error {
 	if err != nil {
 		return err
 	}
-	if err := trap.Ask(args.Asks); err != nil {
+	if args.Tracks {
+		err = trap.Track(args.Netns)
+	}
+	if err = errors.Join(err, trap.Ask(args.Asks)); err != nil {
 		trap.Stop()
-		return err
+		return errors.Join(err, trap.Untrack())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,12 +81,30 @@ func (s *Server) StopTrap(id int, seen *[]probe.Trapped) error {
 		return fmt.Errorf("trap %d: not set", id)
 	}
 	*seen = append([]probe.Trapped{}, trap.Stop()...)
-	return nil
+	return trap.Untrack()
 }
 
 // StopTrap ends a trap and returns what arrived.
 func (c *Client) StopTrap(ctx context.Context, id int) ([]probe.Trapped, error) {
 	return call[[]probe.Trapped](ctx, c, "StopTrap", id)
+}
+
+// Connections returns the connections that the kernel has seen since a trap that tracks them was set.
+func (s *Server) Connections(id int, known *[]probe.Connection) error {
+	s.mu.Lock()
+	trap, ok := s.traps[id]
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("trap %d: not set", id)
+	}
+	found, err := trap.Connections()
+	*known = append([]probe.Connection{}, found...)
+	return err
+}
+
+// Connections returns the connections that the kernel has seen since a trap that tracks them was set.
+func (c *Client) Connections(ctx context.Context, trap int) ([]probe.Connection, error) {
+	return call[[]probe.Connection](ctx, c, "Connections", trap)
 }
 
 // KnownNeighboursArgs name a namespace and addresses.

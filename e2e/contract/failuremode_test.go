@@ -49,7 +49,7 @@ func TestFailureModes(t *testing.T) {
 			t.Errorf("%s: %s catch it, and there is no such failure mode or requirement", id, strings.Join(names, ", "))
 		}
 	}
-	if got, want := len(modes), 133; got != want {
+	if got, want := len(modes), 134; got != want {
 		t.Errorf("got %d failure modes, want %d", got, want)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // These are the kinds of an Attack.
 const (
 	AttackSpoof    = "spoof"
+	AttackConnect  = "connect"
 	AttackClaim    = "claim"
 	AttackMAC      = "mac"
 	AttackTag      = "tag"

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+
+	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 )
 
 // attackOn returns an attack of the first host of a LAN on the second one, in the name of the third.
@@ -91,6 +95,60 @@ func TestAttack_on_neighbours(t *testing.T) {
 	if got, want := len(known), 2*attackers; err != nil || got != want {
 		t.Errorf("got %d neighbours, %v, want %d: %v", got, err, want, known)
 	}
+}
+
+// TestAttack_connects begins connections in the name of another host. The kernel's settings and rules are as before
+// in the end.
+func TestAttack_connects(t *testing.T) {
+	l := newLAN(t, 3)
+	trap, err := StartTrap(l.hosts[1].path, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer trap.Stop()
+	if err := trap.Track(l.hosts[1].path); errors.Is(err, os.ErrNotExist) {
+		kerneltest.Lacks(t, "conntrack")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attackOn(l, AttackConnect).Send(t.Context(), l.hosts[0].path); err != nil {
+		t.Fatal(err)
+	}
+	pause(t.Context(), AttackSettles)
+	got, err := trap.Connections()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(got, func(a, b Connection) int { return a.From.Compare(b.From) })
+	if diff := cmp.Diff([]string{
+		"2 packets of the connection 10.9.0.3:9 to 10.9.0.2:9",
+		"2 packets of the connection [fd09::3]:9 to [fd09::2]:9",
+	}, texts(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := trap.Untrack(); err != nil {
+		t.Error(err)
+	}
+	l.hosts[1].do(t, func() error {
+		if counts, err := os.ReadFile(countPackets); err != nil || strings.TrimSpace(string(counts)) != "0" {
+			t.Errorf("got %s, %v, want that packets are not counted as before", counts, err)
+		}
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		if tables, err := conn.ListTables(); err != nil || len(tables) > 0 {
+			t.Errorf("got %d tables, %v, want none", len(tables), err)
+		}
+		return nil
+	})
+}
+
+func texts(all []Connection) (words []string) {
+	for _, c := range all {
+		words = append(words, fmt.Sprintf("%d packets of %s", c.Packets, c))
+	}
+	return words
 }
 
 // TestAttack_without_harm wants an error if the control cannot be harmed.

@@ -137,6 +137,8 @@ func (a Attack) harms(t *target) error {
 	switch a.Kind {
 	case AttackSpoof, AttackLoopback, AttackMAC, AttackTag, AttackDHCP:
 		return a.arrives(t)
+	case AttackConnect:
+		return a.connects(t)
 	}
 	if err := a.tell(t); err != nil {
 		return err
@@ -172,6 +174,28 @@ func (a Attack) arrives(t *target) error {
 		time.Sleep(time.Millisecond)
 	}
 	return errors.Join(err, a.unseen(trap.Stop()))
+}
+
+// connects returns an error if the far end keeps no connection of what the attack sent.
+func (a Attack) connects(t *target) (err error) {
+	path := fmt.Sprintf("/proc/self/fd/%d", t.far.handle.Fd())
+	tracked := &Trap{}
+	if err := tracked.Track(path); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tracked.Untrack()) }()
+	spoof := a
+	spoof.Kind = AttackSpoof
+	if err := spoof.arrives(t); err != nil {
+		return err
+	}
+	known, err := tracked.Connections()
+	if err == nil && !slices.ContainsFunc(known, func(c Connection) bool {
+		return slices.Contains(a.As, c.From.Addr()) && c.Packets > 0
+	}) {
+		err = fmt.Errorf("no connection of %v is known", a.As)
+	}
+	return err
 }
 
 // unseen returns an error for the first family of which no packet arrived.

@@ -29,7 +29,7 @@ func (a Attack) frames(mac net.HardwareAddr) ([][]byte, error) {
 		}
 	}
 	switch a.Kind {
-	case AttackSpoof:
+	case AttackSpoof, AttackConnect:
 		b.packets(a.As, a.To)
 	case AttackLoopback:
 		b.packets(append([]netip.Addr{loopback()}, a.Own...), []netip.Addr{loopback()})

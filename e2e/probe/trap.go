@@ -15,10 +15,11 @@ import (
 
 // Trap waits for packets of attacks in a namespace.
 type Trap struct {
-	capture *Capture
-	sockets []*packetSocket
-	links   func(index int) string
-	readers sync.WaitGroup
+	capture  *Capture
+	sockets  []*packetSocket
+	links    func(index int) string
+	readers  sync.WaitGroup
+	tracking *tracking // nil unless Track was called
 
 	mu   sync.Mutex
 	seen []Trapped
@@ -102,6 +103,32 @@ func (t *Trap) Ask(addrs []netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// Track makes the kernel of the network namespace at path netns track connections and count their packets, until
+// Untrack.
+func (t *Trap) Track(netns string) error {
+	n, err := openNamespace(netns)
+	if err == nil {
+		t.tracking, err = n.track()
+	}
+	return err
+}
+
+// Connections returns the connections between the ports of attacks that the kernel has seen since Track.
+func (t *Trap) Connections() ([]Connection, error) {
+	if t.tracking == nil {
+		return nil, nil
+	}
+	return t.tracking.connections()
+}
+
+// Untrack ends what Track began, if it was called.
+func (t *Trap) Untrack() error {
+	if t.tracking == nil {
+		return nil
+	}
+	return t.tracking.stop()
 }
 
 // read records what a socket gets until it is closed.

@@ -143,7 +143,8 @@ func (f Feature) isolation() string {
 	switch f {
 	case NodeIsolation:
 		return "A hostile pod has no way to harm its node through the interfaces that it was given: the node gets no " +
-			"packet with another source, none to its loopback, and no neighbour, address or route."
+			"packet with another source, none to its loopback, no neighbour, address or route, and takes none for " +
+			"one of another pod's connection."
 	case AddressIsolation:
 		return "A hostile pod cannot act under an address of another pod, of a machine of the LAN or of the gateway, " +
 			"and cannot hand out addresses."

@@ -26,6 +26,9 @@ const (
 	// HostileAnswer does the same after its node To asked As something, so that the packets belong to a connection that
 	// the node knows.
 	HostileAnswer = "answer"
+	// HostileConnect sends packets that belong to a connection of the pod As with its node To, in both directions, and
+	// such as would begin it; To must not count them as that connection's, nor keep a connection that nobody began.
+	HostileConnect = "join-connections"
 	// HostileForward makes the pod a router for the pod As of its node: the kernel of the pod sends on what As sends
 	// through it, over a link of the two alone, with the addresses of As as the source; To must not get it.
 	HostileForward = "forward"
@@ -56,8 +59,8 @@ const (
 // hostileDeeds returns the values of Hostile.Does in the order of lists.
 func hostileDeeds() []string {
 	return []string{
-		HostileSpoof, HostileAnswer, HostileForward, HostileClaim, HostileMAC, HostileTag, HostileDHCP, HostileLoopback,
-		HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
+		HostileSpoof, HostileAnswer, HostileConnect, HostileForward, HostileClaim, HostileMAC, HostileTag, HostileDHCP,
+		HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
 	}
 }
 
@@ -73,7 +76,7 @@ func (h Hostile) String() string {
 // onlyToNode reports whether a deed is about the node of the pod.
 func (h Hostile) onlyToNode() bool {
 	return slices.Contains([]string{
-		HostileAnswer, HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
+		HostileAnswer, HostileConnect, HostileLoopback, HostileFlood, HostileRouter, HostileDaemon, HostileMetadata,
 	}, h.Does)
 }
 
@@ -82,8 +85,13 @@ func (h Hostile) sends() bool { return h.Does != HostileDaemon && h.Does != Host
 
 // pretends reports whether a deed is one in the name of another place.
 func (h Hostile) pretends() bool {
-	return slices.Contains([]string{HostileSpoof, HostileAnswer, HostileForward, HostileClaim, HostileMAC}, h.Does)
+	return slices.Contains([]string{
+		HostileSpoof, HostileAnswer, HostileConnect, HostileForward, HostileClaim, HostileMAC,
+	}, h.Does)
 }
+
+// byNeighbour reports whether a deed is one in the name of a pod of the same node.
+func (h Hostile) byNeighbour() bool { return h.Does == HostileForward || h.Does == HostileConnect }
 
 // hostile reports what is wrong with a hostile step.
 func (t *stepChecker) hostile(path string, h Hostile) {
@@ -115,12 +123,12 @@ func (t *stepChecker) hostile(path string, h Hostile) {
 		return
 	}
 	pretended := []string{NodePlace, PodPlace, HostPlace}
-	if h.Does == HostileForward {
+	if h.byNeighbour() {
 		pretended = []string{PodPlace}
 	}
 	as, known := t.place(path+".as", h.As, pretended...)
 	switch {
-	case known && isPod && h.Does == HostileForward && t.pods[as.Name].Node != t.pods[pod.Name].Node:
+	case known && isPod && h.byNeighbour() && t.pods[as.Name].Node != t.pods[pod.Name].Node:
 		t.wrong(path+".as", "%s runs on another node than %s; name a pod of the same node", as, pod)
 	case known && as == pod:
 		t.wrong(path+".as", "%s is the attacker itself; name another place", as)

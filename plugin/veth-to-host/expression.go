@@ -119,6 +119,26 @@ const (
 	directionReply    = 1 // IP_CT_DIR_REPLY
 )
 
+// localSource returns a match for packets with an address of the node as their source.
+func localSource() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagSADDR: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+func otherThanLocalDestination() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: register1, ResultADDRTYPE: true, FlagDADDR: true},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+// linkOfSource loads the name of the link by which the node reaches a packet's source.
+func linkOfSource() []expr.Any {
+	return []expr.Any{&expr.Fib{Register: register1, ResultOIFNAME: true, FlagSADDR: true}}
+}
+
 func loadConnMark() []expr.Any {
 	return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: register1}}
 }

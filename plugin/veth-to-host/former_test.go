@@ -16,7 +16,7 @@ func TestFormer(t *testing.T) {
 	a := attachment{Mark: defaultMark, Ports: []portRange{{0, maxPort}}, Addresses: []netip.Addr{
 		netip.MustParseAddr("10.10.20.50"), netip.MustParseAddr("fd00:20::50"),
 	}}
-	old := newNodeTable([]entry{{State: a}}).withoutOpen()
+	old := newNodeTable([]entry{{State: a}}).former()[1]
 	var sets, keys []string
 	for _, s := range old.sets {
 		sets = append(sets, s.Name)
@@ -41,7 +41,7 @@ func TestFormer(t *testing.T) {
 	}
 }
 
-// A table of a version before passes CHECK, which still says what is gone from it. The next ADD, DEL or GC replaces it.
+// A table of a version before passes CHECK unless something is gone from it. The next ADD or GC replaces it.
 func TestFormer_goes_on(t *testing.T) {
 	l := newLab(t)
 	p, leaves, next := l.pod(l.node1, "p1", 50, bridgeMode), l.pod(l.node1, "p2", 51, bridgeMode),
@@ -59,7 +59,7 @@ func TestFormer_goes_on(t *testing.T) {
 		}
 	}
 	for version, make := range map[string]func() error{
-		"without open": withoutOpenTable, "without guard-replies": withoutRepliesTable,
+		"late guard": lateGuardTable, "without open": withoutOpenTable, "without guard-replies": withoutRepliesTable,
 	} {
 		for what, renew := range map[string]func(){
 			"ADD": func() { l.node1.mustAdd(t, next) },
@@ -67,11 +67,6 @@ func TestFormer_goes_on(t *testing.T) {
 				if err := l.node1.gc(t, nil, p, next); err != nil {
 					t.Fatal(err)
 				}
-			},
-			"DEL": func() {
-				l.node1.mustAdd(t, leaves)
-				l.node1.in(t, make)
-				l.node1.mustDel(t, leaves.call("DEL"))
 			},
 		} {
 			t.Run(version+"/"+what, func(t *testing.T) {
@@ -81,19 +76,34 @@ func TestFormer_goes_on(t *testing.T) {
 				succeeds(form)
 			})
 		}
+		t.Run(version+"/DEL", func(t *testing.T) {
+			l.node1.mustAdd(t, leaves)
+			l.node1.in(t, make)
+			l.node1.mustDel(t, leaves.call("DEL"))
+			if _, err := l.node1.run(t, p.call("CHECK")); err != nil {
+				t.Errorf("CHECK: got %s, want none", err)
+			}
+		})
 		t.Run(version+"/broken", func(t *testing.T) {
 			l.node1.in(t, make)
 			l.node1.in(t, flushChains(guardChain))
-			want := "chain guard: want 5 rules"
-			if _, err := l.node1.run(t, p.call("CHECK")); err == nil || !strings.Contains(err.Msg, want) {
-				t.Errorf("CHECK: got %v, want %s", err, want)
+			if _, err := l.node1.run(t, p.call("CHECK")); err == nil || !strings.Contains(err.Msg, "nftables: table") {
+				t.Errorf("CHECK: got %v, want that the table is another", err)
 			}
 		})
 	}
 }
 
-// withoutOpenTable makes the table of the version that had no sets open.
+// lateGuardTable makes the table of the version whose guard came after connection tracking.
+func lateGuardTable() error { return makeLateGuard(func(t *nodeTable) *table { return t.table }) }
+
+// withoutOpenTable makes the table of the version before, which had no sets open.
 func withoutOpenTable() error {
+	return makeLateGuard(func(t *nodeTable) *table { return t.withoutOpen(t.table) })
+}
+
+// makeLateGuard makes a table of the pods on the node, with the former guard.
+func makeLateGuard(of func(*nodeTable) *table) error {
 	s, err := openStore(false)
 	if err != nil {
 		return err
@@ -109,7 +119,38 @@ func withoutOpenTable() error {
 	if err != nil {
 		return err
 	}
-	return newNodeTable(entries).withoutOpen().ensure(conn)
+	if err := of(newNodeTable(entries)).ensure(conn); err != nil {
+		return err
+	}
+	return editTable(replaceGuard)()
+}
+
+// replaceGuard replaces the guard by that of the version in which it came after connection tracking.
+func replaceGuard(c *nftables.Conn, t *nodeTable) {
+	early := &nftables.Chain{Name: guardChain, Table: t.Table}
+	late := &nftables.Chain{Name: guardReplies, Table: t.Table}
+	c.FlushChain(early)
+	c.DelChain(early)
+	c.FlushChain(late)
+	early.Type, early.Hooknum = nftables.ChainTypeFilter, nftables.ChainHookPrerouting
+	early.Priority = nftables.ChainPriorityRef(*nftables.ChainPriorityConntrack + 1)
+	c.AddChain(early)
+	former := &nodeTable{table: newTable(t.Name), guard: t.guard}
+	fromGuarded := concat(loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded))
+	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
+	former.rule(early, fromGuarded, family(false), destinationAddress(false, register1), prefixOf(loopback()), drop)
+	for _, own := range []*nftables.Set{t.own4, t.own6} {
+		ipv6, link := own == t.own6, loadMeta(expr.MetaKeyIIFNAME, register1)
+		from := concat(link, sourceAddress(ipv6, registerAfterName))
+		to := concat(link, destinationAddress(ipv6, registerAfterName))
+		former.rule(early, family(ipv6), from, inSet(own), accept)
+		former.rule(late, family(ipv6), fromGuarded, from, notInSet(own), to, notInSet(own), drop)
+	}
+	former.rule(early, direction(directionReply), accept)
+	former.rule(early, fromGuarded, drop)
+	for _, r := range append(former.rules[guardChain], former.rules[guardReplies]...) {
+		c.AddRule(r)
+	}
 }
 
 // withoutRepliesTable makes the table of the version before that one, whose chain guard was another.

@@ -31,11 +31,14 @@ func guardedEntries(entries []entry) []entry {
 	return slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return len(e.State.Sources) == 0 })
 }
 
-// addGuard adds the sets and the chains. Before destinations are translated the node drops what it must not get, except
-// for replies: a connection of the pod that the node sent back into it comes out of it again as one of the node, and is
-// answered from elsewhere. Once the translation of such a reply is undone, its destination is who sent the first
-// packet: it must be the pod. `ct original saddr` is the same and known earlier, but nftables 1.0.6 (Debian 12) cannot
-// list a table that looks it up in a set.
+// addGuard adds the sets and the chains. The first drops, before connection tracking sees it, all that can be told from
+// a packet alone: later it would have counted as one of another pod's connection, and could have ended that.
+//
+// What is left of foreign sources are those of other machines, in packets to the node: a connection of the pod that the
+// node sent back into it comes out of it again as one of the node, and is answered from elsewhere. The second chain
+// drops all but such replies. Once the translation of a reply is undone, its destination is who sent the first packet:
+// it must be the pod. `ct original saddr` is the same and known earlier, but nftables 1.0.6 (Debian 12) cannot list a
+// table that looks it up in a set.
 func (t *nodeTable) addGuard() {
 	link := nftables.TypeIFName
 	t.guarded = t.set(&nftables.Set{Name: "guarded", KeyType: link, KeyByteOrder: binaryutil.NativeEndian})
@@ -47,8 +50,7 @@ func (t *nodeTable) addGuard() {
 	})
 	fromGuarded := concat(loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded))
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
-	early := t.chain(guardChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
-		*nftables.ChainPriorityConntrack+1)
+	early := t.chain(guardChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
 	late := t.chain(guardReplies, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 		*nftables.ChainPriorityNATDest+1)
 	// kube-proxy lets packets to the loopback in from every link (route_localnet), whatever their source.
@@ -61,10 +63,13 @@ func (t *nodeTable) addGuard() {
 		from := concat(link, sourceAddress(own.ipv6, registerAfterName))
 		to := concat(link, destinationAddress(own.ipv6, registerAfterName))
 		t.rule(early, family(own.ipv6), from, inSet(own.set), accept)
-		t.rule(late, family(own.ipv6), fromGuarded, from, notInSet(own.set), to, notInSet(own.set), drop)
+		foreign := concat(fromGuarded, family(own.ipv6), from, notInSet(own.set))
+		t.rule(late, foreign, direction(directionOriginal), drop)
+		t.rule(late, foreign, to, notInSet(own.set), drop)
 	}
-	t.rule(early, direction(directionReply), accept)
-	t.rule(early, fromGuarded, drop)
+	t.rule(early, fromGuarded, localSource(), drop)
+	t.rule(early, fromGuarded, linkOfSource(), inSet(t.links), drop)
+	t.rule(early, fromGuarded, otherThanLocalDestination(), drop)
 }
 
 // addSources adds the elements of attachments: each link of a pod may carry the addresses of all its attachments.

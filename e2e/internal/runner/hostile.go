@@ -37,6 +37,8 @@ func (r *Runner) hostile(ctx context.Context, h scenario.Hostile) error {
 		return a.reachMetadata(ctx)
 	case scenario.HostileForward:
 		return a.forward(ctx)
+	case scenario.HostileConnect:
+		return a.join(ctx)
 	case scenario.HostileClaim:
 		return r.claim(ctx, a)
 	case scenario.HostileFlood:
@@ -59,7 +61,8 @@ func (r *Runner) hostile(ctx context.Context, h scenario.Hostile) error {
 func attackOf(does string) string {
 	return map[string]string{
 		scenario.HostileSpoof: probe.AttackSpoof, scenario.HostileAnswer: probe.AttackSpoof,
-		scenario.HostileClaim: probe.AttackClaim, scenario.HostileMAC: probe.AttackMAC,
+		scenario.HostileConnect: probe.AttackConnect,
+		scenario.HostileClaim:   probe.AttackClaim, scenario.HostileMAC: probe.AttackMAC,
 		scenario.HostileTag: probe.AttackTag, scenario.HostileForward: probe.AttackSpoof,
 		scenario.HostileDHCP: probe.AttackDHCP, scenario.HostileLoopback: probe.AttackLoopback,
 		scenario.HostileFlood: probe.AttackFlood, scenario.HostileRouter: probe.AttackRouter,
