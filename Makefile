@@ -97,7 +97,7 @@ test-vm: build ## Test features that this kernel may lack, on a stock Debian ker
 	@mkdir -p $(VM) && ln -f $(VM_PLUGINS:%=$(BIN)/%) $(VM)/
 	@$(GO) build -o $(VM)/broken ./e2e/broken/chained
 	@$(VMRUN) --fetch
-	CNITEST_WANT=dummy,ipvlan,vlan,vrf,bond,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|TestIPVS' $(VM_TESTS)
+	CNITEST_WANT=dummy,ipvlan,vlan,vrf,bond,netem,ipvs,conntrack CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -p 2 -timeout 5m -exec '$(VMRUN) --cpus 1 --with $(VM)' -run '_kinds|LinkKinds|_uplink|_conntrack|_restore|^Test(Traffic|Remove|Mark|NodePortAddresses)$$/^ipvs$$|^TestApply$$/./^ipvs$$' $(VM_TESTS)
 	@$(MAKE) --no-print-directory -k -j2 --output-sync=target vm-controls $(VM_CONFLISTS:%=vm-%)
 
 # What needs bonds, with a sound plugin and with one that is broken on purpose.
@@ -105,7 +105,7 @@ vm-controls:
 	CNITEST_WANT=bond CNITEST_TEST_PLUGINS=$(VM) $(GO) test -count=1 -timeout 10m -exec '$(VMRUN) --cpus 1 --timeout 9m --with $(VM)' -v -run '^(TestControls|TestUpstream)$$/^(ports-once|ptp_on_a_node_in_production)$$/^bond' ./e2e
 
 vm-%:
-	@xargs -a e2e/vmrun/net.d/$*.flags $(VMRUN) --cpus 1 --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
+	@xargs -a e2e/vmrun/net.d/$*.flags $(VMRUN) --cpus 1 --timeout 9m --back $(ARTIFACTS)/vm/$* $(BIN)/cnitest run e2e/vmrun/net.d/$*.conflist --bin-dir $(VM) --workers 2 --report-dir $(ARTIFACTS)/vm/$*; status=$$?; echo; exit $$status
 
 cri-tools: ## Build containerd and what else run --backend cri needs from Go modules into bin/cri/, in some minutes
 	cri/build.sh $(BIN)/cri

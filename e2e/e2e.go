@@ -145,8 +145,8 @@ type Nodes struct {
 	// With is another network, to which pods of several networks are attached first; nil means one of the lab's own. It
 	// claims the feature SeveralNetworks.
 	With *conflist.File
-	// Dataplane programs the services of scenarios: "nftables" (or empty), "iptables" if the nodes have the program, or
-	// "kube-proxy", which is the program itself, in its mode nftables.
+	// Dataplane programs the services of scenarios: "nftables" (or empty), "iptables" if the nodes have the program,
+	// "ipvs" if their kernels have it, or "kube-proxy", which is the program itself, in its mode nftables.
 	Dataplane string
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/internal/environment"
 	"github.com/cnitest/cnitest/e2e/scenario"
+	"github.com/cnitest/cnitest/e2e/service"
 )
 
 // Prepare makes a first cluster, finds out whether scenarios can run at all, and what a first attachment leaves on a
@@ -38,7 +39,8 @@ func (s *Suite) Prepare(ctx context.Context) error {
 	return err
 }
 
-// start makes the first cluster, and checks that its kernel has the links that the upstream plugins of the chain make.
+// start makes the first cluster, and checks that its kernel has the links that the upstream plugins of the chain make
+// and what the dataplane needs.
 // The caller closes the cluster.
 func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	if missing := s.file.InPod(); missing != "" {
@@ -68,9 +70,41 @@ func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 					node.Name, link, s.options.Conflist),
 			}
 		}
+		if err == nil && s.options.Nodes.Dataplane == service.IPVS {
+			err = missingIPVS(ctx, node)
+		}
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 	}
 	return c, nil
+}
+
+// missingIPVS returns a *cluster.UnfitError if a node cannot have services by IPVS.
+func missingIPVS(ctx context.Context, node *cluster.Node) error {
+	for _, need := range []struct {
+		feature    fault.Feature
+		what, cure string
+	}{
+		{fault.IPVS(), "this kernel lacks %s", "load the module or use another kernel"},
+		{fault.LinkKind("dummy"), "this kernel lacks %s", "load the module or use another kernel"},
+		// A kernel has the setting only where root of the machine is root, too (netfilter/ipvs/ip_vs_ctl.c).
+		{
+			fault.Feature{Kind: fault.SysctlFeature, Name: "net/ipv4/vs/conntrack"},
+			"a user namespace lacks %s", "run cnitest as root",
+		},
+	} {
+		lacks, err := node.Agent.Lacks(ctx, need.feature)
+		if err != nil {
+			return err
+		}
+		if lacks {
+			return &cluster.UnfitError{
+				Lacks: need.feature.String(),
+				Reason: fmt.Sprintf("%s: "+need.what+", which --dataplane ipvs needs; %s", node.Name, need.feature,
+					need.cure),
+			}
+		}
+	}
+	return nil
 }

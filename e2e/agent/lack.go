@@ -21,9 +21,9 @@ func (s *Server) Lacks(feature fault.Feature, lacks *bool) error {
 		err := ask(feature)
 		switch feature.Kind {
 		case fault.QdiscFeature, fault.FilterFeature, fault.SysctlFeature, fault.DeviceFeature,
-			fault.NftExpressionFeature, fault.NftChainFeature, fault.ProgramFeature:
+			fault.NftExpressionFeature, fault.NftChainFeature, fault.ProgramFeature, fault.GenericNetlinkFeature:
 			// An object that is found by name does not exist (sched_api.c, qdisc_create; cls_api.c, tcf_proto_create;
-			// nf_tables_api.c, nft_expr_type_get).
+			// nf_tables_api.c, nft_expr_type_get; genetlink.c, ctrl_getfamily).
 			*lacks = errors.Is(err, unix.ENOENT)
 		default:
 			*lacks = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) ||
@@ -80,6 +80,9 @@ func ask(feature fault.Feature) error {
 		if err == nil {
 			return unix.Close(fd)
 		}
+		return err
+	case fault.GenericNetlinkFeature:
+		_, err := netlink.GenlFamilyGet(feature.Name)
 		return err
 	case fault.NftTableFeature, fault.NftChainFeature, fault.NftExpressionFeature:
 		return askNftables(feature)

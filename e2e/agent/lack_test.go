@@ -19,6 +19,8 @@ func TestLacks(t *testing.T) {
 		{fault.Feature{Kind: fault.QdiscFeature, Name: "carrier-pigeon"}, true},
 		{fault.Feature{Kind: fault.SysctlFeature, Name: "net/ipv4/ip_forward"}, false},
 		{fault.Feature{Kind: fault.SysctlFeature, Name: "net/carrier/pigeon"}, true},
+		{fault.Feature{Kind: fault.GenericNetlinkFeature, Name: "nlctrl"}, false},
+		{fault.Feature{Kind: fault.GenericNetlinkFeature, Name: "carrier-pigeon"}, true},
 		{fault.Feature{Kind: fault.NftTableFeature, Name: "inet"}, false},
 		{fault.Feature{Kind: fault.NftChainFeature, Name: "inet nat"}, false},
 		{fault.Feature{Kind: fault.NftChainFeature, Name: "inet carrier-pigeon"}, true},

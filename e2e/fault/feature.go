@@ -32,6 +32,8 @@ const (
 	SysctlFeature     = "sysctl"
 	DeviceFeature     = "device"
 	ProgramFeature    = "program"
+	// GenericNetlinkFeature is a family of generic netlink, which is a module's interface.
+	GenericNetlinkFeature = "generic-netlink"
 	// The names of features of nf_tables begin with the family: "inet"; "inet nat" for a chain; "inet queue" for an
 	// expression; "ip match comment 0" for an extension of iptables.
 	NftTableFeature      = "nft-table"
@@ -52,6 +54,8 @@ func (f Feature) String() string {
 		SysctlFeature:        "the setting " + strings.ReplaceAll(f.Name, "/", "."),
 		DeviceFeature:        "the device " + f.Name,
 		ProgramFeature:       "the program " + f.Name,
+
+		GenericNetlinkFeature: f.Name,
 	}[f.Kind]
 	if f.Config != "" {
 		text += " (" + f.Config + ")"
@@ -75,6 +79,11 @@ func LinkKind(kind string) Feature {
 		config = "CONFIG_" + strings.ToUpper(kind)
 	}
 	return Feature{Kind: LinkFeature, Name: kind, Config: config}
+}
+
+// IPVS returns the feature of virtual servers.
+func IPVS() Feature {
+	return Feature{Kind: GenericNetlinkFeature, Name: "IPVS", Config: "CONFIG_IP_VS"}
 }
 
 // features returns the features that a kernel may lack if it refuses a message with an error; none if the error has

@@ -97,14 +97,23 @@ type plane struct {
 	needs   []string
 	list    func() ([]string, error)
 	foreign func() error
+	// marks are those that TestMark sees.
+	marks []string
 }
 
 func planes() []plane {
+	// Only the first packet of a connection passes the NAT rules; the others have only the other bit.
+	forwarded := []string{"forward 0x1", "forward 0x4001", "postrouting 0x1"}
 	return []plane{
-		{name: Nftables, list: listing, foreign: foreignTable},
+		{name: Nftables, list: listing, foreign: foreignTable, marks: forwarded},
 		{
 			name: Iptables, needs: []string{"iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore"},
-			list: saved, foreign: foreignChains,
+			list: saved, foreign: foreignChains, marks: forwarded,
+		},
+		// IPVS sends requests on like those of the node itself: only replies are forwarded.
+		{
+			name: IPVS, needs: []string{kernelIPVS}, list: balanced, foreign: foreignTable,
+			marks: []string{"forward 0x1", "postrouting 0x1"},
 		},
 	}
 }
@@ -160,7 +169,7 @@ func onPlanes(t *testing.T, test func(t *testing.T, p plane, m *machine)) {
 	}
 	for _, p := range planes() {
 		t.Run(p.name, func(t *testing.T) {
-			needPrograms(t, p.needs...)
+			need(t, p.needs...)
 			test(t, p, newHost(t))
 		})
 	}
@@ -297,7 +306,7 @@ func TestConstantRules(t *testing.T) {
 func TestNodePortAddresses(t *testing.T) {
 	for _, p := range planes() {
 		t.Run(p.name, func(t *testing.T) {
-			needPrograms(t, p.needs...)
+			need(t, p.needs...)
 			l := newLab(t)
 			l.node.do(t, func() error {
 				return Apply(t.Context(), Options{Dataplane: p.name, NodePortAddresses: []netip.Addr{

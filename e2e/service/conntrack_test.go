@@ -141,7 +141,7 @@ func TestEndpointReplaced(t *testing.T) {
 func TestUninterrupted(t *testing.T) {
 	for _, p := range planes() {
 		t.Run(p.name, func(t *testing.T) {
-			needPrograms(t, p.needs...)
+			need(t, p.needs...)
 			l := newLab(t)
 			apply := func() error { return Apply(t.Context(), Options{Dataplane: p.name}, labServices()) }
 			l.node.do(t, apply)
@@ -241,7 +241,7 @@ func TestStale(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	for _, loader := range append(loaders(), loader{name: "no rules", load: func() error { return nil }}) {
 		t.Run(loader.name, func(t *testing.T) {
-			needPrograms(t, loader.needs...)
+			need(t, loader.needs...)
 			l := newLab(t)
 			l.node.do(t, loader.load)
 			for _, to := range []string{"10.2.1.2", "fd00:21::2"} {

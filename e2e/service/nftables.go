@@ -42,6 +42,11 @@ const transactionBytes = 32 << 20
 // programNftables replaces each family's table as a whole, in one transaction: a packet passes either the old rules or
 // the new ones, and nothing has to find stale rules.
 func programNftables(_ context.Context, families []family) error {
+	return replaceTables(families, (*table).program)
+}
+
+// replaceTables replaces each family's table by what program makes, and removes that of an empty family.
+func replaceTables(families []family, program func(*table)) error {
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
 		return errors.Join(c.SetReadBuffer(transactionBytes), c.SetWriteBuffer(transactionBytes))
 	}))
@@ -54,7 +59,8 @@ func programNftables(_ context.Context, families []family) error {
 		conn.AddTable(t.table)
 		conn.DelTable(t.table)
 		if !f.isEmpty() {
-			t.program()
+			t.conn.AddTable(t.table)
+			program(t)
 		}
 		if t.err != nil {
 			return fmt.Errorf("nftables: %s: %w", ipVersion(f.ipv6), t.err)
@@ -84,7 +90,6 @@ func newTable(conn *nftables.Conn, f family) *table {
 }
 
 func (t *table) program() {
-	t.conn.AddTable(t.table)
 	for _, chain := range []string{
 		servicesChain, masqueradingChain, rejectChain, clusterIPsCheck, serviceEndpointsCheck, nodePortCheck,
 	} {
@@ -102,25 +107,40 @@ func (t *table) program() {
 // sets makes the sets and their elements.
 func (t *table) sets() {
 	addr := t.addrType()
-	var clusterIPs, nodePortIPs, hairpins [][]byte
-	for _, p := range t.ports {
-		clusterIPs = append(clusterIPs, p.clusterIP.AsSlice())
-		for _, e := range p.endpoints {
-			// Connections of an endpoint on another node to itself do not pass this node.
-			if e.Local {
-				a := e.Address.AsSlice()
-				hairpins = append(hairpins, concat(a, a, protocolNumber(p.protocol), portNumber(e.Port)))
-			}
-		}
-	}
-	t.set(clusterIPsSet, clusterIPs, addr)
-	t.set(hairpinSet, hairpins, addr, addr, nftables.TypeInetProto, nftables.TypeInetService)
+	var nodePortIPs [][]byte
+	t.clusterIPs(clusterIPsSet)
+	t.hairpins(hairpinSet)
 	if t.restricted {
 		for _, a := range t.nodePortAddresses {
 			nodePortIPs = append(nodePortIPs, a.AsSlice())
 		}
 		t.set(nodePortIPsSet, nodePortIPs, addr)
 	}
+}
+
+// clusterIPs makes a set of the services' addresses.
+func (t *table) clusterIPs(name string) {
+	var all [][]byte
+	for _, p := range t.ports {
+		all = append(all, p.clusterIP.AsSlice())
+	}
+	t.set(name, all, t.addrType())
+}
+
+// hairpins makes a set of the connections of endpoints to themselves. Those of an endpoint on another node do not pass
+// this node.
+func (t *table) hairpins(name string) {
+	addr := t.addrType()
+	var all [][]byte
+	for _, p := range t.ports {
+		for _, e := range p.endpoints {
+			if e.Local {
+				a := e.Address.AsSlice()
+				all = append(all, concat(a, a, protocolNumber(p.protocol), portNumber(e.Port)))
+			}
+		}
+	}
+	t.set(name, all, addr, addr, nftables.TypeInetProto, nftables.TypeInetService)
 }
 
 // maps makes the maps from destinations to verdicts. The cluster IP of a service is in one of the first two, and its

@@ -133,12 +133,18 @@ func (t *table) service() []expr.Any {
 // connection loads the key of hairpinSet: source address, destination address, protocol, destination port.
 func (t *table) connection() []expr.Any {
 	n := t.addrType().Bytes
-	offset := uint32(ipv4SourceOffset)
+	return slices.Concat(t.source(1), t.destination(register(n)), transport(register(2*n), register(2*n+4)))
+}
+
+// source loads the source address into a register.
+func (t *table) source(into uint32) []expr.Any {
+	offset, bytes := uint32(ipv4SourceOffset), uint32(4)
 	if t.ipv6 {
-		offset = ipv6SourceOffset
+		offset, bytes = ipv6SourceOffset, 16
 	}
-	source := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: n}
-	return slices.Concat([]expr.Any{source}, t.destination(register(n)), transport(register(2*n), register(2*n+4)))
+	return []expr.Any{
+		&expr.Payload{DestRegister: into, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: bytes},
+	}
 }
 
 // nodePort loads the key of serviceNodePortsMap: protocol, destination port.

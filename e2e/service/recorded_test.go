@@ -61,7 +61,7 @@ func TestRecordedIptables(t *testing.T) {
 }
 
 func TestRecordedNftables(t *testing.T) {
-	needPrograms(t, "nft")
+	need(t, "nft")
 	l := newLab(t)
 	var listed []byte
 	l.node.do(t, func() error {

@@ -1,20 +1,26 @@
 // Package service gives a network namespace the Services of a Kubernetes node: the rules that kube-proxy v1.36 would
-// program there, with its names, marks and order, in one of two dataplanes. nftables uses only netlink and needs no
-// program on the machine; iptables runs iptables-save and iptables-restore.
+// program there, with its names, marks and order, in one of three dataplanes. nftables uses only netlink and needs no
+// program on the machine; iptables runs iptables-save and iptables-restore; ipvs uses only netlink, and needs a kernel
+// with IPVS, root of the machine, and a network namespace in which nobody else uses IPVS.
 //
 // It is not a proxy: nothing runs between two calls of Apply, and nothing watches. It does not implement these features
 // of kube-proxy: session affinity, load balancers and external IPs, internalTrafficPolicy and topology, the cluster
 // CIDR (which kube-proxy does not have by default), terminating endpoints, and node ports on loopback addresses (so
-// route_localnet does not change). It differs in two points:
+// route_localnet does not change). It differs in these points:
 //
 //   - nftables drops forwarded packets of state invalid too; kube-proxy does so only with iptables. A plugin whose
 //     replies take another path than the requests must fail with both.
 //   - Node ports answer on all addresses of the node unless Options says otherwise, even with nftables, where
 //     kube-proxy's default is the node's primary addresses.
+//   - The rules of ipvs are nftables rules with the names of kube-proxy's iptables chains and ipsets. Its rules that
+//     accept packets are left out, since they would overrule only other rules of the same table.
+//   - With ipvs an endpoint that goes is gone at once, with its connections; kube-proxy lets those of TCP end. Node
+//     ports answer on the addresses that the node has at the time of Apply. Strict ARP is the event strict-arp.
 //
 // The effect on traffic is tested by one table of tests, which also runs on rulesets recorded from a real kube-proxy
 // (testdata/kube-proxy-*). The tests make all their namespaces themselves and need root; those of the iptables
-// dataplane and of the recorded rulesets also need iptables and nft on PATH, and are skipped without:
+// dataplane and of the recorded rulesets also need iptables and nft on PATH, those of ipvs a kernel with it (make
+// test-vm), and are skipped without:
 //
 //	go test ./e2e/service
 package service
@@ -32,6 +38,7 @@ import (
 const (
 	Nftables = "nftables"
 	Iptables = "iptables"
+	IPVS     = "ipvs"
 )
 
 // The transport protocols of a Service.
@@ -59,7 +66,8 @@ type Service struct {
 	// LocalOnly is externalTrafficPolicy Local: the node port leads only to endpoints on this node, which see the
 	// client's own address. If false, every endpoint is used, and sees the node's address.
 	LocalOnly bool `json:"localOnly,omitempty"`
-	// Endpoints receive the traffic, chosen at random. An endpoint whose family has no cluster IP receives none.
+	// Endpoints receive the traffic, chosen at random (IPVS: in turn). An endpoint whose family has no cluster IP
+	// receives none.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
 
@@ -75,10 +83,10 @@ type Endpoint struct {
 
 // Options say how services are programmed.
 type Options struct {
-	// Dataplane is Nftables or Iptables; empty means Nftables.
+	// Dataplane is Nftables, Iptables or IPVS; empty means Nftables.
 	Dataplane string `json:"dataplane,omitempty"`
 	// NodePortAddresses are the addresses that answer on node ports. Empty means every address of the node except
-	// loopback addresses, including those that it gets later.
+	// loopback addresses, including those that it gets later (IPVS: with the next Apply).
 	NodePortAddresses []netip.Addr `json:"nodePortAddresses,omitempty"`
 }
 
@@ -88,8 +96,8 @@ type dataplane func(ctx context.Context, families []family) error
 
 // Apply sets the services of the network namespace of the calling thread, which the caller has locked if the namespace
 // is not that of the process. It replaces everything that an earlier Apply with the same dataplane made, in one
-// transaction for each family (iptables: for each table of each family). Services that stay are not interrupted.
-// Applying nil removes everything, as Remove does.
+// transaction for each family (iptables: for each table of each family; ipvs: virtual servers one after the other).
+// Services that stay are not interrupted. Applying nil removes everything, as Remove does.
 //
 // It deletes UDP conntrack entries that do not lead to an endpoint of their service, and makes tracking of TCP windows
 // strict (it sets nf_conntrack_tcp_be_liberal to 0, which kube-proxy's invalid rule assumes). It never changes tables,
@@ -114,8 +122,8 @@ func Apply(ctx context.Context, opts Options, services []Service) error {
 	if len(services) == 0 {
 		return nil
 	}
-	if err := trackStrictly(); err != nil {
-		return fmt.Errorf("services: %w", err)
+	if err := setSysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "0"); err != nil {
+		return fmt.Errorf("services: track TCP windows: %w", err)
 	}
 	if err := forgetStale(families); err != nil {
 		return fmt.Errorf("services: %w", err)
@@ -124,7 +132,8 @@ func Apply(ctx context.Context, opts Options, services []Service) error {
 }
 
 // Remove removes everything that Apply made with the same dataplane. It succeeds if there is nothing to remove.
-// Established connections continue, as they do when kube-proxy's rules are removed: conntrack entries stay.
+// Established connections continue, as they do when kube-proxy's rules are removed: conntrack entries stay. Those of
+// virtual servers end.
 func Remove(ctx context.Context, opts Options) error {
 	return Apply(ctx, opts, nil)
 }
@@ -135,19 +144,21 @@ func (o Options) dataplane() (dataplane, error) {
 		return programNftables, nil
 	case Iptables:
 		return programIptables, nil
+	case IPVS:
+		return programIPVS, nil
 	}
-	return nil, fmt.Errorf("dataplane: want %q or %q, got %q", Nftables, Iptables, o.Dataplane)
+	return nil, fmt.Errorf("dataplane: want %q, %q or %q, got %q", Nftables, Iptables, IPVS, o.Dataplane)
 }
 
-// trackStrictly writes the sysctl only if it must change: /proc/sys may be read-only.
-func trackStrictly() error {
-	const path = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
+// setSysctl writes a setting only if it must change: /proc/sys may be read-only.
+func setSysctl(name, wanted string) error {
+	path := "/proc/sys/" + name
 	value, err := os.ReadFile(path)
-	if err == nil && strings.TrimSpace(string(value)) != "0" {
-		err = os.WriteFile(path, []byte("0"), 0o644)
+	if err == nil && strings.TrimSpace(string(value)) != wanted {
+		err = os.WriteFile(path, []byte(wanted), 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("track TCP windows: %w", err)
+		return fmt.Errorf("set %s to %s: %w", name, wanted, err)
 	}
 	return nil
 }

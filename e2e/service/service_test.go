@@ -22,7 +22,7 @@ func TestRefused(t *testing.T) {
 		"cluster-ip":        `services: "web": cluster IP: want a unicast address, got "::ffff:10.96.0.1"`,
 		"two-of-a-family":   `services: "web": cluster IPs: want one for each family, got 10.96.0.1 and 10.96.0.2`,
 		"node-port-address": `services: node port address: want an address that is not loopback, got "127.0.0.1"`,
-		"dataplane":         `services: dataplane: want "nftables" or "iptables", got "ipvs"`,
+		"dataplane":         `services: dataplane: want "nftables", "iptables" or "ipvs", got "userspace"`,
 		"endpoint": `services: "web": endpoint: want a unicast address and a port, got "10.2.1.2" and 0
 "web": endpoint: want a unicast address and a port, got "invalid IP" and 80`,
 		"taken": `services: "web": name web, protocol tcp is taken by "web"

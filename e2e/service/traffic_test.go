@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cnitest/cnitest/e2e/internal/kerneltest"
 	"github.com/cnitest/cnitest/e2e/probe"
 )
 
@@ -22,6 +23,8 @@ type loader struct {
 	load  func() error
 	// rejectsOtherPorts and dropsInvalid are the differences between the dataplanes of kube-proxy.
 	rejectsOtherPorts, dropsInvalid bool
+	// answers are those that differ from asks, by the name of the request.
+	answers map[string]map[string]string
 }
 
 func loaders() []loader {
@@ -47,6 +50,7 @@ func loaders() []loader {
 	return []loader{
 		{name: "nftables", load: apply(Nftables), rejectsOtherPorts: true, dropsInvalid: true},
 		{name: "iptables", needs: iptables, load: apply(Iptables), dropsInvalid: true},
+		{name: "ipvs", needs: []string{kernelIPVS}, load: apply(IPVS), rejectsOtherPorts: true, answers: ipvsAnswers()},
 		{
 			name: "nftables of kube-proxy", needs: []string{"nft"}, rejectsOtherPorts: true,
 			load: recorded(map[string]string{"kube-proxy-nft.txt": "nft -f -"}),
@@ -60,10 +64,16 @@ func loaders() []loader {
 	}
 }
 
-// needPrograms skips the test if a program is missing.
-func needPrograms(t *testing.T, programs ...string) {
+// need skips the test if a program is missing, or what a kernel may lack.
+func need(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
+		if program == kernelIPVS {
+			if !hasIPVS() {
+				kerneltest.Lacks(t, kernelIPVS)
+			}
+			continue
+		}
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip((&MissingProgramError{Program: program}).Error())
 		}
@@ -208,7 +218,7 @@ func (a ask) checkFailure(t *testing.T, l *lab) {
 func TestTraffic(t *testing.T) {
 	for _, loader := range loaders() {
 		t.Run(loader.name, func(t *testing.T) {
-			needPrograms(t, loader.needs...)
+			need(t, loader.needs...)
 			l := newLab(t)
 			l.node.do(t, loader.load)
 			questions := asks()
@@ -217,6 +227,9 @@ func TestTraffic(t *testing.T) {
 			}
 			for _, ipv6 := range []bool{false, true} {
 				for _, a := range questions {
+					if want, differs := loader.answers[a.name]; differs {
+						a.want, a.wantErr = want, ""
+					}
 					t.Run(fmt.Sprintf("%s %s", ipVersion(ipv6), a.name), func(t *testing.T) { a.in(ipv6).check(t, l) })
 				}
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/cnitest/cnitest/e2e/backend/netns"
 	"github.com/cnitest/cnitest/e2e/cluster"
 	"github.com/cnitest/cnitest/e2e/conflist"
+	"github.com/cnitest/cnitest/e2e/fault"
 	"github.com/cnitest/cnitest/e2e/scenario"
 	"github.com/cnitest/cnitest/e2e/snapshot"
 )
@@ -148,6 +149,11 @@ func doctor(ctx context.Context, out io.Writer) error {
 	if err := f.links(ctx, node); err != nil {
 		return err
 	}
+	lacks, err := node.Agent.Lacks(ctx, fault.IPVS())
+	if err != nil {
+		return err
+	}
+	f.add(!lacks, "IPVS", "run exits 3 with --dataplane ipvs; modprobe ip_vs")
 	return f.programs(ctx, node)
 }
 

@@ -137,18 +137,18 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition reports whether this is root, whether labs can be made, and missing:KIND of links.
+// condition reports whether this is root, whether labs can be made, and what is missing: IPVS, or a kind of links.
 func condition(name string) (bool, error) {
-	kind, ok := strings.CutPrefix(name, "missing:")
+	what, ok := strings.CutPrefix(name, "missing:")
 	switch {
 	case name == "root":
 		return os.Geteuid() == 0, nil
 	case name == "lab":
 		return canMakeLabs(), nil
 	case ok:
-		return regexp.MatchString(`(?m)^missing +links of kind `+kind+`\b`, doctorSays())
+		return regexp.MatchString(`(?m)^missing +(links of kind )?`+what+`\b`, doctorSays())
 	}
-	return false, fmt.Errorf("condition %q: want root, lab or missing:KIND", name)
+	return false, fmt.Errorf("condition %q: want root, lab, missing:IPVS or missing:KIND", name)
 }
 
 // status runs a command that must end with a status: status 2 cnitest run.

@@ -248,7 +248,9 @@ func labFailure(r *report.Report) error {
 
 func backends() []string { return []string{netnsBackend, criBackend, sshBackend, kindBackend} }
 
-func dataplanes() []string { return []string{service.Nftables, service.Iptables, kubeproxy.Dataplane} }
+func dataplanes() []string {
+	return []string{service.Nftables, service.Iptables, service.IPVS, kubeproxy.Dataplane}
+}
 
 // check checks the flags, by themselves and for a network.
 func (f *runFlags) check(list *conflist.File) error {
@@ -258,6 +260,9 @@ func (f *runFlags) check(list *conflist.File) error {
 			kindBackend)
 	case !slices.Contains(dataplanes(), f.dataplane):
 		return fmt.Errorf("--dataplane %q: want %s", f.dataplane, strings.Join(dataplanes(), " or "))
+	case f.dataplane == service.IPVS && f.machinesExist():
+		return fmt.Errorf("--dataplane %s is for nodes that are made; on existing machines nothing would remove its "+
+			"virtual servers", f.dataplane)
 	case f.workers < 0:
 		return fmt.Errorf("--workers %d: want 1 or more, or 0 for four for each processor", f.workers)
 	case f.repeat < 1:

@@ -97,8 +97,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 		"how to get nodes: netns makes them; cri starts a containerd on each; ssh uses machines that exist; kind uses "+
 			"a Kubernetes cluster")
 	flags.StringVar(&f.dataplane, "dataplane", service.Nftables,
-		"what programs services on the nodes: nftables, iptables if it is installed, or kube-proxy itself (make "+
-			"kubernetes node-programs)")
+		"what programs services on the nodes: nftables, iptables if it is installed, ipvs if the kernel has it, "+
+			"or kube-proxy itself (make kubernetes node-programs)")
 	f.claimFlags.add(flags)
 	f.selectFlags.add(flags)
 	f.howFlags.add(flags)

@@ -37,7 +37,7 @@ type Config struct {
 	With *conflist.File
 	// Target describes what runs on the nodes beside the plugins; nil means nothing.
 	Target *target.Target
-	// Dataplane programs the services: "nftables" (or empty) or "iptables".
+	// Dataplane programs the services: one of package service, "kube-proxy", or empty for "nftables".
 	Dataplane string
 	// Upgraded are the programs of which there is an earlier version, for scenarios that replace them.
 	Upgraded []string
