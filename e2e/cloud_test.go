@@ -31,6 +31,9 @@ func ipamd(cloud target.Cloud, args ...string) *target.Target {
 // plenty returns a cloud in which no scenario runs out of addresses by accident.
 func plenty() target.Cloud { return target.Cloud{ENIs: 3, Addresses: 4, Prefixes: 1} }
 
+// withIPv6 returns a cloud whose nodes have an IPv6 prefix, too.
+func withIPv6() target.Cloud { return target.Cloud{Addresses: 4, IPv6Prefix: true} }
+
 // unvaried returns an ipamd whose variants are all the same.
 func unvaried(args ...string) *target.Target {
 	t := ipamd(plenty(), args...)

@@ -48,7 +48,13 @@ func faultyHostile() []control {
 				"hostile-forwards-to-node":  fail("which pod/other sent by way of pod/evil"),
 				"hostile-reaches-loopback":  fail("which pod/evil sent to the loopback of its node"),
 				"hostile-joins-connections": fail("which pod/evil began with an address of pod/left"),
-				"hostile-reaches-metadata":  fail("pod/evil reaches the metadata service of node/a"),
+				"hostile-reaches-metadata":  fail("the metadata service of node/a at 169.254.169.254:80"),
+			},
+		},
+		{
+			name: "hostile pods of a cloud over IPv6 that nobody checks", chain: []string{routedENI},
+			target: ipamd(withIPv6(), "--ip-family", "ipv6"), want: map[string]expected{
+				"hostile-reaches-metadata": fail("the metadata service of node/a at [fd00:ec2::254]:80"),
 			},
 		},
 	}
@@ -72,6 +78,11 @@ func hostile() []control {
 			want: passes("hostile-spoofs-to-node", "hostile-answers-for-others", "hostile-forwards-to-node",
 				"hostile-joins-connections", "hostile-reaches-loopback", "hostile-floods-neighbours",
 				"hostile-after-sysctls"),
+		},
+		{
+			name: "hostile pods of a cloud over IPv6", chain: []string{routedENI},
+			target: ipamd(withIPv6(), "--ip-family", "ipv6", "--pod-metadata=false"),
+			want:   passes("hostile-reaches-metadata"),
 		},
 		{
 			name: "hostile pods of a cloud", chain: []string{routedENI},

@@ -17,8 +17,11 @@ import (
 	"time"
 )
 
-// Address is the address of a node's service, on port 80.
-const Address = "169.254.169.254"
+// Address and Address6 are the addresses of a node's service, on port 80.
+const (
+	Address  = "169.254.169.254"
+	Address6 = "fd00:ec2::254"
+)
 
 // PrefixBits is the length of the IPv4 prefixes that EC2 delegates to an ENI.
 const PrefixBits = 28
@@ -54,6 +57,8 @@ type ENI struct {
 	Address   netip.Addr     `json:"address"`
 	Secondary []netip.Addr   `json:"secondary"`
 	Prefixes  []netip.Prefix `json:"prefixes"`
+	// Prefix6 is an IPv6 prefix whose addresses belong to the ENI; the zero Prefix means none.
+	Prefix6 netip.Prefix `json:"prefix6,omitzero"`
 }
 
 // These are the kinds of ENIs whose addresses are not for pods.
@@ -156,6 +161,9 @@ func (i Instance) tree() map[string]string {
 			"ipv4-prefix": lines(eni.Prefixes),
 		} {
 			set(base+key, value)
+		}
+		if eni.Prefix6.IsValid() {
+			set(base+"ipv6-prefix", eni.Prefix6.String())
 		}
 	}
 	return tree

@@ -21,6 +21,7 @@ func instance() Instance {
 			{
 				ID: "eni-1", Device: 1, MAC: "02:00:00:00:00:11", Address: netip.MustParseAddr("10.0.0.18"),
 				Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.32/28")},
+				Prefix6:  netip.MustParsePrefix("2001:db8::/80"),
 			},
 		},
 	}
@@ -63,6 +64,7 @@ func TestService_paths(t *testing.T) {
 		macs + "02:00:00:00:00:10/local-ipv4s":            "10.0.0.4\n10.0.0.16\n10.0.0.17",
 		macs + "02:00:00:00:00:11/device-number":          "1",
 		macs + "02:00:00:00:00:11/ipv4-prefix":            "10.0.0.32/28",
+		macs + "02:00:00:00:00:11/ipv6-prefix":            "2001:db8::/80",
 		macs + "02:00:00:00:00:11/interface-id":           "eni-1",
 		macs + "02:00:00:00:00:11/subnet-ipv4-cidr-block": "10.0.0.0/17",
 		macs + "02:00:00:00:00:11/vpc-ipv4-cidr-blocks":   "10.0.0.0/16",

@@ -39,6 +39,7 @@ cloud:
   vpc: 10.1.0.0/20
   metadata: v1
   externalSNAT: true
+  ipv6Prefix: true
 `
 
 func TestParse(t *testing.T) {
@@ -59,7 +60,10 @@ func TestParse(t *testing.T) {
 			Ready:       Ready{Socket: "/run/ipamd/ipamd.sock"}, Within: scenario.Duration(5 * time.Second),
 			Owns: []string{"/run/ipamd", "/var/lib/ipamd"},
 		},
-		Cloud: &Cloud{ENIs: 3, Addresses: 4, Prefixes: 1, VPC: "10.1.0.0/20", Metadata: MetadataV1, ExternalSNAT: true},
+		Cloud: &Cloud{
+			ENIs: 3, Addresses: 4, Prefixes: 1, IPv6Prefix: true, VPC: "10.1.0.0/20", Metadata: MetadataV1,
+			ExternalSNAT: true,
+		},
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("got -, want +:\n%s", diff)

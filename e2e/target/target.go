@@ -156,6 +156,9 @@ type Cloud struct {
 	Addresses int `yaml:"addresses"`
 	// Prefixes is the number of prefixes of 28 bits for pods of each ENI, 0 to 15.
 	Prefixes int `yaml:"prefixes"`
+	// IPv6Prefix gives the primary ENI of each node a prefix of 80 bits for pods. Nothing routes it: with addresses of
+	// it pods reach their own node only, as scenarios about that node alone need.
+	IPv6Prefix bool `yaml:"ipv6Prefix"`
 	// VPC is the cloud's IPv4 network, /16 to /24; empty means 10.0.0.0/16. Nodes are in its lower half.
 	VPC string `yaml:"vpc"`
 	// Metadata is MetadataV2 (or empty), which requires a token for every request, or MetadataV1, which has no tokens.

@@ -70,6 +70,9 @@ func newCloud(l *lab) (*cloud, error) {
 			}
 			if device == 0 {
 				eni.Name, eni.Address = node.Uplink, node.Addresses[0].Addr()
+				if spec.IPv6Prefix {
+					eni.Prefix6 = prefix6(i)
+				}
 			}
 			instance.ENIs = append(instance.ENIs, eni)
 		}
@@ -83,6 +86,11 @@ func newCloud(l *lab) (*cloud, error) {
 		c.instances = append(c.instances, instance)
 	}
 	return c, nil
+}
+
+// prefix6 returns the IPv6 prefix of a node (RFC 3849).
+func prefix6(index int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 8: 0xec, 9: byte(index + 1)}), 80)
 }
 
 // share returns the numbers of addresses and prefixes that an ENI of a node gets. If a scenario says how many pods the

@@ -215,10 +215,16 @@ func (c *cloud) plugNode(ctx context.Context, index int, node *cluster.Node) err
 	if err != nil {
 		return err
 	}
-	// Its scope is host, so that no packet leaves with it as its source.
-	service := &netlink.Addr{IPNet: netipx.AddrIPNet(netip.MustParseAddr(metadata.Address)), Scope: unix.RT_SCOPE_HOST}
-	if err := s.links.AddrAdd(lo, service); err != nil {
-		return fmt.Errorf("address of the metadata service: %w", err)
+	services := []string{metadata.Address}
+	if hasIPv6() {
+		services = append(services, metadata.Address6)
+	}
+	for _, service := range services {
+		// The scope of the IPv4 one is host, so that no packet leaves with it as its source.
+		addr := &netlink.Addr{IPNet: netipx.AddrIPNet(netip.MustParseAddr(service)), Scope: unix.RT_SCOPE_HOST}
+		if err := s.links.AddrAdd(lo, addr); err != nil {
+			return fmt.Errorf("address %s of the metadata service: %w", service, err)
+		}
 	}
 	if err := s.configure(ctx, s.name); err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cnitest/cnitest/e2e/agent"
 	"github.com/cnitest/cnitest/e2e/cluster"
+	"github.com/cnitest/cnitest/e2e/metadata"
 )
 
 // reachDaemon checks that neither the pod nor a user of its node who is nobody reaches the daemon.
@@ -88,25 +89,30 @@ func (a *assault) reachFrozen(
 	return a.node.Agent.Queued(ctx, daemon)
 }
 
-// metadataService is where clouds have their metadata service.
-func metadataService() netip.AddrPort { return netip.MustParseAddrPort("169.254.169.254:80") }
+// metadataServices are where clouds have their metadata service.
+func metadataServices() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, addr := range []string{metadata.Address, metadata.Address6} {
+		all = append(all, netip.AddrPortFrom(netip.MustParseAddr(addr), 80))
+	}
+	return all
+}
 
-// reachMetadata checks that the pod does not reach the metadata service, which its node reaches.
+// reachMetadata checks that the pod does not reach the metadata service, where its node reaches it.
 func (a *assault) reachMetadata(ctx context.Context) error {
-	known, err := a.node.Agent.Reach(ctx, agent.ReachArgs{
-		Netns: a.node.Netns, Addresses: []netip.AddrPort{metadataService()},
-	})
+	known, err := a.node.Agent.Reach(ctx, agent.ReachArgs{Netns: a.node.Netns, Addresses: metadataServices()})
 	if err != nil {
 		return err
 	}
 	if len(known) == 0 {
 		return &cluster.UnfitError{Reason: fmt.Sprintf("%s reaches no metadata service itself", a.node.Name)}
 	}
-	reached, err := a.reach(ctx, metadataService())
+	reached, err := a.reach(ctx, known...)
 	if err != nil || len(reached) == 0 {
 		return err
 	}
-	return fmt.Errorf("%s reaches the metadata service of %s at %s", a.pod.Name, a.node.Name, reached[0])
+	return fmt.Errorf("%s reaches the metadata service of %s at %s", a.pod.Name, a.node.Name,
+		strings.Join(texts(reached), " and at "))
 }
 
 // reach returns the addresses that accept a connection of the pod.
