@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/cnitest/cnitest/e2e/internal/rtnl"
+	"github.com/cnitest/cnitest/e2e/internal/sysctl"
 )
 
 // NamespaceDir is where the namespaces of pods are mounted, as `ip netns` and container runtimes do.
@@ -115,32 +116,48 @@ type settings map[string]string
 // machine.
 func readIPv4Settings() (settings, error) {
 	values := settings{}
-	files := []string{"ipv4/ip_forward"}
+	if err := values.read("ipv4", []string{"ip_forward"}); err != nil {
+		return nil, err
+	}
 	for _, dir := range []string{"ipv4/conf/all", "ipv4/conf/default"} {
-		entries, err := os.ReadDir(filepath.Join("/proc/sys/net", dir))
+		entries, err := os.ReadDir(filepath.Join(sysctl.Root, dir))
 		if err != nil {
 			return nil, err
 		}
+		var names []string
 		for _, e := range entries {
-			files = append(files, filepath.Join(dir, e.Name()))
+			names = append(names, e.Name())
 		}
-	}
-	for _, file := range files {
-		value, err := os.ReadFile(filepath.Join("/proc/sys/net", file))
-		if errors.Is(err, fs.ErrPermission) {
-			continue
-		} else if err != nil {
+		if err := values.read(dir, names); err != nil {
 			return nil, err
 		}
-		values[file] = string(value)
 	}
 	return values, nil
+}
+
+// read adds the settings of a directory that have a value.
+func (v settings) read(dir string, names []string) error {
+	open, err := os.Open(filepath.Join(sysctl.Root, dir))
+	if err != nil {
+		return err
+	}
+	defer open.Close()
+	for _, name := range names {
+		value, ok, err := sysctl.ReadAt(int(open.Fd()), name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		if ok {
+			v[filepath.Join(dir, name)] = value
+		}
+	}
+	return nil
 }
 
 // apply writes the settings that differ.
 func (v settings) apply() error {
 	for _, file := range slices.SortedFunc(maps.Keys(v), forwardingFirst) {
-		if err := writeSysctl(filepath.Join("/proc/sys/net", file), v[file]); err != nil {
+		if err := writeSysctl(filepath.Join(sysctl.Root, file), v[file]); err != nil {
 			return err
 		}
 	}
@@ -149,7 +166,7 @@ func (v settings) apply() error {
 
 // writeSysctl writes a value that is not there already.
 func writeSysctl(path, value string) error {
-	if now, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(now)) == strings.TrimSpace(value) {
+	if now, ok, err := sysctl.Read(path); err == nil && ok && now == sysctl.Normal(value) {
 		return nil
 	}
 	if underRTNL[filepath.Base(path)] {
@@ -205,5 +222,5 @@ func sysctlPath(name string) (string, error) {
 	if !found || !filepath.IsLocal(below) || filepath.Clean(below) == "." {
 		return "", fmt.Errorf("sysctl %q: want a name below net", name)
 	}
-	return filepath.Join("/proc/sys/net", below), nil
+	return filepath.Join(sysctl.Root, below), nil
 }
