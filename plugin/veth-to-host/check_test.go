@@ -79,11 +79,15 @@ func TestCheck(t *testing.T) {
 		},
 		{
 			name: "node's guard", node: flushChains(guardChain),
-			want: "999: nftables: table inet cni-veth-to-host: chain guard: want 6 rules of this plugin, got 0 and 0 others",
+			want: "999: nftables: table inet cni-veth-to-host: chain guard: want 5 rules of this plugin, got 0 and 0 others",
+		},
+		{
+			name: "node's guard before tracking", node: flushChains(guardRaw),
+			want: "999: nftables: table inet cni-veth-to-host: chain guard-raw: want 5 rules of this plugin, got 0 and 0 others",
 		},
 		{
 			name: "node's guard of replies", node: flushChains(guardReplies),
-			want: "999: nftables: table inet cni-veth-to-host: chain guard-replies: want 4 rules of this plugin, got 0 and 0 others",
+			want: "999: nftables: table inet cni-veth-to-host: chain guard-replies: want 2 rules of this plugin, got 0 and 0 others",
 		},
 		{
 			name: "node's sources", node: editTable(func(c *nftables.Conn, t *nodeTable) { c.FlushSet(t.own4) }),

@@ -12,44 +12,42 @@ import (
 // replaces it.
 func (t *nodeTable) check(conn *nftables.Conn) error {
 	err := checkTable(conn, t.table)
-	if err == nil || slices.ContainsFunc(t.former(), func(old *table) bool { return checkTable(conn, old) == nil }) {
+	if err == nil {
+		return nil
+	}
+	// None of those versions had the chain.
+	if raw, listErr := t.hasChain(conn, guardRaw); raw || listErr != nil {
+		return err
+	}
+	if slices.ContainsFunc(t.former(), func(old *table) bool { return checkTable(conn, old) == nil }) {
 		return nil
 	}
 	return err
 }
 
-// former returns the tables of the versions before, the newest first: the one whose guard came after connection
-// tracking, the one before it without the sets open, and the one before that, whose guard looked up
+// former returns the tables of the versions before, the newest first: the one without the chain guard-raw, the one
+// before it without the sets open, and the one before that without guard-replies, whose chain guard looked up
 // `ct original saddr`.
 //
 // The table is one of at least one attachment.
 func (t *nodeTable) former() []*table {
-	late := t.withGuard(map[string][]string{
-		guardChain:   {"baf7778d", "478c4b15", "5a42a1b0", "4c9904bc", "78836956"},
-		guardReplies: {"2906bfcb", "fc97bbaf"},
-	})
-	lookup := t.withGuard(map[string][]string{
-		guardChain: {"baf7778d", "478c4b15", "f2b63520", "5a42a1b0", "9f6961d7", "78836956"},
-	})
-	return []*table{late, t.withoutOpen(late), t.withoutOpen(lookup)}
-}
-
-// withGuard returns the table with other chains of the guard, given by the comments of their rules.
-func (t *nodeTable) withGuard(chains map[string][]string) *table {
-	old := *t.table
-	old.chains = slices.DeleteFunc(slices.Clone(t.chains), func(c *nftables.Chain) bool {
-		return c.Name == guardReplies && chains[c.Name] == nil
-	})
-	old.rules = maps.Clone(t.rules)
-	for _, c := range t.chains {
-		if c.Name != guardChain && c.Name != guardReplies {
-			continue
-		}
-		old.rules[c.Name] = nil
-		for _, sum := range chains[c.Name] {
-			old.rules[c.Name] = append(old.rules[c.Name], &nftables.Rule{UserData: ruleTag(sum)})
+	notRaw := t.without(guardRaw)
+	notOpen := t.withoutOpen(notRaw)
+	lookup := notOpen.without(guardReplies)
+	if t.guarded != nil {
+		lookup.rules[guardChain] = nil
+		for _, sum := range []string{"baf7778d", "478c4b15", "f2b63520", "5a42a1b0", "9f6961d7", "78836956"} {
+			lookup.rules[guardChain] = append(lookup.rules[guardChain], &nftables.Rule{UserData: ruleTag(sum)})
 		}
 	}
+	return []*table{notRaw, notOpen, lookup}
+}
+
+// without returns the table without a chain.
+func (t *table) without(chain string) *table {
+	old := *t
+	old.chains = slices.DeleteFunc(slices.Clone(t.chains), func(c *nftables.Chain) bool { return c.Name == chain })
+	old.rules = maps.Clone(t.rules)
 	return &old
 }
 

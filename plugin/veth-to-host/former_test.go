@@ -59,7 +59,8 @@ func TestFormer_goes_on(t *testing.T) {
 		}
 	}
 	for version, make := range map[string]func() error{
-		"late guard": lateGuardTable, "without open": withoutOpenTable, "without guard-replies": withoutRepliesTable,
+		"without guard-raw": withoutRawTable, "without open": withoutOpenTable,
+		"without guard-replies": withoutRepliesTable,
 	} {
 		for what, renew := range map[string]func(){
 			"ADD": func() { l.node1.mustAdd(t, next) },
@@ -94,16 +95,48 @@ func TestFormer_goes_on(t *testing.T) {
 	}
 }
 
-// lateGuardTable makes the table of the version whose guard came after connection tracking.
-func lateGuardTable() error { return makeLateGuard(func(t *nodeTable) *table { return t.table }) }
-
-// withoutOpenTable makes the table of the version before, which had no sets open.
-func withoutOpenTable() error {
-	return makeLateGuard(func(t *nodeTable) *table { return t.withoutOpen(t.table) })
+// A later version may have other rules than this one knows, in chains that this one knows. After a downgrade CHECK says
+// so until the next ADD or GC, which replaces the table. A chain that only the later version knows is none of CHECK's
+// business.
+func TestFormer_downgraded(t *testing.T) {
+	l := newLab(t)
+	p, next := l.pod(l.node1, "p1", 50, bridgeMode), l.pod(l.node1, "p2", 51, bridgeMode)
+	l.node1.mustAdd(t, p)
+	later := func(name string) {
+		l.node1.in(t, editTable(func(c *nftables.Conn, t *nodeTable) {
+			chain := c.AddChain(&nftables.Chain{Name: name, Table: t.Table})
+			c.AddRule(&nftables.Rule{
+				Table: t.Table, Chain: chain, Exprs: verdict(expr.VerdictReturn), UserData: ruleTag("11111111"),
+			})
+		}))
+	}
+	later("later")
+	if _, err := l.node1.run(t, p.call("CHECK")); err != nil {
+		t.Errorf("another chain: CHECK: got %s, want none", err)
+	}
+	for what, renew := range map[string]func(){
+		"ADD": func() { l.node1.mustAdd(t, next) },
+		"GC": func() {
+			if err := l.node1.gc(t, nil, p, next); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		later(guardChain)
+		want := "chain guard: want 5 rules of this plugin, got 5 and 1 others"
+		if _, err := l.node1.run(t, p.call("CHECK")); err == nil || !strings.Contains(err.Msg, want) {
+			t.Errorf("CHECK: got %v, want %s", err, want)
+		}
+		renew()
+		if _, err := l.node1.run(t, p.call("CHECK")); err != nil {
+			t.Errorf("after %s: CHECK: got %s, want none", what, err)
+		}
+		l.node1.mustDel(t, next.call("DEL"))
+	}
 }
 
-// makeLateGuard makes a table of the pods on the node, with the former guard.
-func makeLateGuard(of func(*nodeTable) *table) error {
+// remake makes a table of the pods on the node.
+func remake(of func(*nodeTable) *table) error {
 	s, err := openStore(false)
 	if err != nil {
 		return err
@@ -119,38 +152,17 @@ func makeLateGuard(of func(*nodeTable) *table) error {
 	if err != nil {
 		return err
 	}
-	if err := of(newNodeTable(entries)).ensure(conn); err != nil {
-		return err
-	}
-	return editTable(replaceGuard)()
+	old := of(newNodeTable(entries))
+	conn.DelTable(old.Table)
+	return old.create(conn, conn.AddTable)
 }
 
-// replaceGuard replaces the guard by that of the version in which it came after connection tracking.
-func replaceGuard(c *nftables.Conn, t *nodeTable) {
-	early := &nftables.Chain{Name: guardChain, Table: t.Table}
-	late := &nftables.Chain{Name: guardReplies, Table: t.Table}
-	c.FlushChain(early)
-	c.DelChain(early)
-	c.FlushChain(late)
-	early.Type, early.Hooknum = nftables.ChainTypeFilter, nftables.ChainHookPrerouting
-	early.Priority = nftables.ChainPriorityRef(*nftables.ChainPriorityConntrack + 1)
-	c.AddChain(early)
-	former := &nodeTable{table: newTable(t.Name), guard: t.guard}
-	fromGuarded := concat(loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded))
-	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
-	former.rule(early, fromGuarded, family(false), destinationAddress(false, register1), prefixOf(loopback()), drop)
-	for _, own := range []*nftables.Set{t.own4, t.own6} {
-		ipv6, link := own == t.own6, loadMeta(expr.MetaKeyIIFNAME, register1)
-		from := concat(link, sourceAddress(ipv6, registerAfterName))
-		to := concat(link, destinationAddress(ipv6, registerAfterName))
-		former.rule(early, family(ipv6), from, inSet(own), accept)
-		former.rule(late, family(ipv6), fromGuarded, from, notInSet(own), to, notInSet(own), drop)
-	}
-	former.rule(early, direction(directionReply), accept)
-	former.rule(early, fromGuarded, drop)
-	for _, r := range append(former.rules[guardChain], former.rules[guardReplies]...) {
-		c.AddRule(r)
-	}
+// withoutRawTable makes the table of the version without the chain guard-raw.
+func withoutRawTable() error { return remake(func(t *nodeTable) *table { return t.without(guardRaw) }) }
+
+// withoutOpenTable makes the table of the version before, which had no sets open.
+func withoutOpenTable() error {
+	return remake(func(t *nodeTable) *table { return t.withoutOpen(t.without(guardRaw)) })
 }
 
 // withoutRepliesTable makes the table of the version before that one, whose chain guard was another.

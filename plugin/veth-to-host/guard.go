@@ -21,6 +21,7 @@ type guard struct {
 }
 
 const (
+	guardRaw     = "guard-raw"
 	guardChain   = "guard"
 	guardReplies = "guard-replies"
 )
@@ -32,13 +33,15 @@ func guardedEntries(entries []entry) []entry {
 }
 
 // addGuard adds the sets and the chains. The first drops, before connection tracking sees it, all that can be told from
-// a packet alone: later it would have counted as one of another pod's connection, and could have ended that.
+// a packet alone: later it would have counted as one of another pod's connection, and could have ended that. What is
+// left of foreign sources are those of other machines, in packets to the node.
 //
-// What is left of foreign sources are those of other machines, in packets to the node: a connection of the pod that the
-// node sent back into it comes out of it again as one of the node, and is answered from elsewhere. The second chain
-// drops all but such replies. Once the translation of a reply is undone, its destination is who sent the first packet:
-// it must be the pod. `ct original saddr` is the same and known earlier, but nftables 1.0.6 (Debian 12) cannot list a
-// table that looks it up in a set.
+// Before destinations are translated the second drops those, too, except for replies: a connection of the pod that the
+// node sent back into it comes out of it again as one of the node, and is answered from elsewhere. Once the translation
+// of such a reply is undone, its destination is who sent the first packet: it must be the pod. `ct original saddr` is
+// the same and known earlier, but nftables 1.0.6 (Debian 12) cannot list a table that looks it up in a set.
+//
+// A version before compares only chains that it knows: a new rule in a chain of its own leaves its CHECK as it is.
 func (t *nodeTable) addGuard() {
 	link := nftables.TypeIFName
 	t.guarded = t.set(&nftables.Set{Name: "guarded", KeyType: link, KeyByteOrder: binaryutil.NativeEndian})
@@ -50,7 +53,9 @@ func (t *nodeTable) addGuard() {
 	})
 	fromGuarded := concat(loadMeta(expr.MetaKeyIIFNAME, register1), inSet(t.guarded))
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
-	early := t.chain(guardChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	raw := t.chain(guardRaw, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	early := t.chain(guardChain, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
+		*nftables.ChainPriorityConntrack+1)
 	late := t.chain(guardReplies, nftables.ChainTypeFilter, nftables.ChainHookPrerouting,
 		*nftables.ChainPriorityNATDest+1)
 	// kube-proxy lets packets to the loopback in from every link (route_localnet), whatever their source.
@@ -62,14 +67,15 @@ func (t *nodeTable) addGuard() {
 		link := loadMeta(expr.MetaKeyIIFNAME, register1)
 		from := concat(link, sourceAddress(own.ipv6, registerAfterName))
 		to := concat(link, destinationAddress(own.ipv6, registerAfterName))
+		t.rule(raw, family(own.ipv6), from, inSet(own.set), accept)
 		t.rule(early, family(own.ipv6), from, inSet(own.set), accept)
-		foreign := concat(fromGuarded, family(own.ipv6), from, notInSet(own.set))
-		t.rule(late, foreign, direction(directionOriginal), drop)
-		t.rule(late, foreign, to, notInSet(own.set), drop)
+		t.rule(late, family(own.ipv6), fromGuarded, from, notInSet(own.set), to, notInSet(own.set), drop)
 	}
-	t.rule(early, fromGuarded, localSource(), drop)
-	t.rule(early, fromGuarded, linkOfSource(), inSet(t.links), drop)
-	t.rule(early, fromGuarded, otherThanLocalDestination(), drop)
+	t.rule(raw, fromGuarded, localSource(), drop)
+	t.rule(raw, fromGuarded, linkOfSource(), inSet(t.links), drop)
+	t.rule(raw, fromGuarded, otherThanLocalDestination(), drop)
+	t.rule(early, direction(directionReply), accept)
+	t.rule(early, fromGuarded, drop)
 }
 
 // addSources adds the elements of attachments: each link of a pod may carry the addresses of all its attachments.

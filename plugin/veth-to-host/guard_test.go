@@ -161,7 +161,7 @@ func TestGuard(t *testing.T) {
 	if diff := cmp.Diff([]string{"10.10.20.50", "fd00:20::50"}, received()); diff != "" {
 		t.Errorf("with the chain (-want +got):\n%s", diff)
 	}
-	l.node1.in(t, flushChains(guardChain, guardReplies))
+	l.node1.in(t, flushChains(guardRaw, guardChain, guardReplies))
 	send()
 	all := []string{
 		"10.10.20.200", "10.10.20.50", "10.10.20.50", "10.10.20.51", "fd00:20::152", "fd00:20::50", "fd00:20::51",
@@ -200,8 +200,7 @@ func TestGuard_of_replies(t *testing.T) {
 	}
 	l.node1.in(t, flushChains(guardReplies))
 	send()
-	all := []string{"10.10.20.200", "10.10.20.201", "fd00:20::200", "fd00:20::201"}
-	if diff := cmp.Diff(all, received()); diff != "" {
+	if diff := cmp.Diff([]string{"10.10.20.200", "fd00:20::200"}, received()); diff != "" {
 		t.Errorf("without the chain (-want +got):\n%s", diff)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/cnitest/cnitest/plugin/internal/record"
 )
 
-// nodeTable is the plugin's table on the node. It has ten rules that drop or accept, five for marks and three for
+// nodeTable is the plugin's table on the node. It has twelve rules that drop or accept, five for marks and three for
 // source addresses, however many pods there are. Only elements of its sets belong to single attachments.
 //
 // A pod that is reached by every port has its address in the sets open, which are hash tables. The sets served have

@@ -66,8 +66,8 @@ func TestAdd_hundred_at_once(t *testing.T) {
 	if len(tables) != pods {
 		t.Errorf("got %d tables, want %d", len(tables), pods)
 	}
-	if got := len(regexp.MustCompile(`(?m)^nft `+nodeTableName+` 7 `).FindAllString(state, -1)); got != 18 {
-		t.Errorf("got %d rules in the node's table, want 18", got)
+	if got := len(regexp.MustCompile(`(?m)^nft `+nodeTableName+` 7 `).FindAllString(state, -1)); got != 20 {
+		t.Errorf("got %d rules in the node's table, want 20", got)
 	}
 	for _, p := range []*pod{all[0], all[pods-1]} {
 		serve(t, p.ns, p.id)
