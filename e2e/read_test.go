@@ -83,3 +83,16 @@ func TestReads_pass(t *testing.T) {
 		})
 	}
 }
+
+// TestReads_status checks that STATUS gets its bad answers at the calls that it made without them: it sees the same
+// attachments, and reads the record of each.
+func TestReads_status(t *testing.T) {
+	plugins(t)
+	holdLab(t)
+	const id = "READ-STATUS"
+	chain := []string{macvlan, `{"type": "veth-to-host", "hostInterface": "eno1"}`}
+	got := labelled(t, "reads", e2e.Selection{Names: id, Deep: true}, nil, chain...)[id]
+	if got.Result != report.Pass {
+		t.Errorf("got %s: %s, want pass", got.Result, allOf(got))
+	}
+}

@@ -64,3 +64,33 @@ func TestInject_looks(t *testing.T) {
 		})
 	}
 }
+
+// A call of another kind in the place of the read is left alone: its third argument is no length.
+func TestInject_looks_another_way(t *testing.T) {
+	dir := directory(t)
+	check(t, os.WriteFile(filepath.Join(dir, "record"), []byte("whole"), 0o600))
+	seen, err := fault.ObserveReads(ctx(t), command(dir, "record"))
+	check(t, err)
+	at := func(look fault.Look) fault.Point {
+		i := slices.IndexFunc(seen.Points, func(p fault.Point) bool {
+			return p.Look == look && strings.HasSuffix(p.What, "/record")
+		})
+		if i < 0 {
+			t.Fatalf("no %s:\n%s", look, fault.Summary(seen.Points))
+		}
+		return seen.Points[i]
+	}
+	expected := at(fault.LookRead)
+	expected.Number = at(fault.LookOpen).Number
+	for _, when := range []fault.When{fault.Short, fault.Torn, fault.Empty} {
+		t.Run(string(when), func(t *testing.T) {
+			trace, err := fault.Inject(ctx(t), command(dir, "record"), fault.Injection{Point: expected, When: when})
+			check(t, err)
+			got, _, _ := strings.Cut(trace.Call.Stdout, "\n")
+			if want := `"whole" <nil>`; got != want || !trace.Diverged || trace.Told {
+				t.Errorf("got %q, diverged %t, told %t, want %q, diverged, not told", got, trace.Diverged, trace.Told,
+					want)
+			}
+		})
+	}
+}

@@ -116,7 +116,7 @@ func (t *tracer) inject(c *sysCall, regs registers) error {
 			return fmt.Errorf("registers: %w", err)
 		}
 		return resume(unix.PtraceCont, c.thread.tid, 0)
-	case c.point.Look != "":
+	case slices.Contains(c.point.Looks(), t.injection.When):
 		return t.look(c, regs)
 	}
 	return resume(unix.PtraceSyscall, c.thread.tid, 0)
