@@ -207,6 +207,7 @@ func (a *addition) plan(s *store, of record.Attachment) (attachment, error) {
 	if state.Sources, err = a.sources(s, of); err != nil {
 		return state, err
 	}
+	state.Raw = true
 	inPod, err := others(s, netnsKey(a.args.Netns), of)
 	if err != nil {
 		return state, err

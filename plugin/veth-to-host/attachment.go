@@ -24,6 +24,8 @@ type attachment struct {
 	Addresses     []netip.Addr `json:"addresses"`
 	// Sources are all addresses that the pod may send with; a record of an earlier version has none.
 	Sources []netip.Addr `json:"sources,omitempty"`
+	// Raw says that the node's table had the chain guard-raw; a record of an earlier version does not.
+	Raw bool `json:"raw,omitempty"`
 	// Node has for each family the address by which the pod knows the node. It is also the source address of the node's
 	// connections that come back through the pod.
 	Node       []netip.Addr `json:"node"`

@@ -272,7 +272,11 @@ func (c *checker) checkNodeTable() error {
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	return newNodeTable([]entry{c.entry}).check(conn)
+	t := newNodeTable([]entry{c.entry})
+	if c.entry.State.Raw {
+		return checkTable(conn, t.table)
+	}
+	return t.check(conn)
 }
 
 // checkTable compares a table with the kernel's. Sets, chains and rules must be the same; the kernel's sets must

@@ -86,6 +86,17 @@ func TestCheck(t *testing.T) {
 			want: "999: nftables: table inet cni-veth-to-host: chain guard-raw: want 5 rules of this plugin, got 0 and 0 others",
 		},
 		{
+			name: "node's guard before tracking, with its chain", node: func() error {
+				if err := flushChains(guardRaw)(); err != nil {
+					return err
+				}
+				return editTable(func(c *nftables.Conn, t *nodeTable) {
+					c.DelChain(&nftables.Chain{Name: guardRaw, Table: t.Table})
+				})()
+			},
+			want: "999: nftables: table inet cni-veth-to-host: chain guard-raw is missing",
+		},
+		{
 			name: "node's guard of replies", node: flushChains(guardReplies),
 			want: "999: nftables: table inet cni-veth-to-host: chain guard-replies: want 2 rules of this plugin, got 0 and 0 others",
 		},

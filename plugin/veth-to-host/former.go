@@ -8,8 +8,8 @@ import (
 	"github.com/google/nftables"
 )
 
-// check compares the table with the node's, which a version before may have made. Pods go on with it until ADD or GC
-// replaces it.
+// check compares the table with the node's, which a version before may have made, as it made the pod's record. Pods go
+// on with it until ADD or GC replaces it.
 func (t *nodeTable) check(conn *nftables.Conn) error {
 	err := checkTable(conn, t.table)
 	if err == nil {

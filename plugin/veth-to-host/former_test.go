@@ -135,15 +135,21 @@ func TestFormer_downgraded(t *testing.T) {
 	}
 }
 
-// remake makes a table of the pods on the node.
+// remake makes a table of the pods on the node, and records of a version before.
 func remake(of func(*nodeTable) *table) error {
-	s, err := openStore(false)
+	s, err := openStore(true)
 	if err != nil {
 		return err
 	}
 	entries, _, err := s.List()
 	if err != nil {
 		return err
+	}
+	for _, e := range entries {
+		e.State.Raw = false
+		if err := s.Save(e); err != nil {
+			return err
+		}
 	}
 	if err := s.Close(); err != nil {
 		return err
