@@ -16,7 +16,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"github.com/cnitest/cnitest/e2e/internal/rtnl"
 	"github.com/cnitest/cnitest/e2e/internal/sysctl"
 )
 
@@ -116,39 +115,40 @@ type settings map[string]string
 // machine.
 func readIPv4Settings() (settings, error) {
 	values := settings{}
-	if err := values.read("ipv4", []string{"ip_forward"}); err != nil {
+	const forward = "ipv4/ip_forward"
+	value, ok, err := sysctl.Read(filepath.Join(sysctl.Root, forward))
+	if err != nil {
 		return nil, err
 	}
+	if ok {
+		values[forward] = value
+	}
 	for _, dir := range []string{"ipv4/conf/all", "ipv4/conf/default"} {
-		entries, err := os.ReadDir(filepath.Join(sysctl.Root, dir))
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, e := range entries {
-			names = append(names, e.Name())
-		}
-		if err := values.read(dir, names); err != nil {
+		if err := values.readDir(dir); err != nil {
 			return nil, err
 		}
 	}
 	return values, nil
 }
 
-// read adds the settings of a directory that have a value.
-func (v settings) read(dir string, names []string) error {
+// readDir adds the settings of a directory that have a value.
+func (v settings) readDir(dir string) error {
 	open, err := os.Open(filepath.Join(sysctl.Root, dir))
 	if err != nil {
 		return err
 	}
 	defer open.Close()
-	for _, name := range names {
-		value, ok, err := sysctl.ReadAt(int(open.Fd()), name)
+	entries, err := open.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		value, ok, err := sysctl.ReadAt(int(open.Fd()), e.Name())
 		if err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 		if ok {
-			v[filepath.Join(dir, name)] = value
+			v[filepath.Join(dir, e.Name())] = value
 		}
 	}
 	return nil
@@ -157,28 +157,11 @@ func (v settings) read(dir string, names []string) error {
 // apply writes the settings that differ.
 func (v settings) apply() error {
 	for _, file := range slices.SortedFunc(maps.Keys(v), forwardingFirst) {
-		if err := writeSysctl(filepath.Join(sysctl.Root, file), v[file]); err != nil {
+		if err := sysctl.Set(filepath.Join(sysctl.Root, file), v[file]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// writeSysctl writes a value that is not there already.
-func writeSysctl(path, value string) error {
-	if now, ok, err := sysctl.Read(path); err == nil && ok && now == sysctl.Normal(value) {
-		return nil
-	}
-	if underRTNL[filepath.Base(path)] {
-		rtnl.Wait()
-	}
-	return os.WriteFile(path, []byte(value), 0)
-}
-
-// underRTNL contains the sysctls whose write waits for the RTNL lock without sleeping.
-var underRTNL = map[string]bool{
-	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true,
-	"ignore_routes_with_linkdown": true,
 }
 
 // forwardingFirst orders sysctls by name, after those that reset others (ip-sysctl.rst, ip_forward).
@@ -207,7 +190,7 @@ func (s *Server) SetSysctls(args SysctlArgs, _ *None) error {
 			if err != nil {
 				return err
 			}
-			if err := writeSysctl(path, args.Values[name]); err != nil {
+			if err := sysctl.Set(path, args.Values[name]); err != nil {
 				return fmt.Errorf("sysctl %s=%s: %w", name, args.Values[name], err)
 			}
 		}

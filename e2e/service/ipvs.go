@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/internal/sysctl"
 )
 
 // ipvsDevice is the dummy that has the cluster IPs, as in kube-proxy. It stays down: the kernel takes packets to its
@@ -41,7 +43,7 @@ func programIPVS(_ context.Context, families []family) error {
 		return err
 	}
 	for _, name := range ipvsSettings() {
-		if err := setSysctl(name, "1"); err != nil {
+		if err := sysctl.Set(sysctl.Root+name, "1"); err != nil {
 			return fmt.Errorf("ipvs: %w", err)
 		}
 	}
@@ -76,28 +78,27 @@ func hasIPVS() bool {
 // masqueraded (netfilter/ipvs/ip_vs_nfct.c), and connections to endpoints that are gone end.
 func ipvsSettings() []string {
 	return []string{
-		"net/ipv4/vs/conntrack", "net/ipv4/vs/expire_nodest_conn", "net/ipv4/vs/expire_quiescent_template",
+		"/ipv4/vs/conntrack", "/ipv4/vs/expire_nodest_conn", "/ipv4/vs/expire_quiescent_template",
 	}
 }
 
 // nodeAddresses returns the addresses that may answer on node ports.
 func nodeAddresses() (all []netip.Addr, err error) {
-	links, err := netlinksafe.LinkList()
+	device := 0
+	link, err := netlink.LinkByName(ipvsDevice)
+	if missing := (netlink.LinkNotFoundError{}); err != nil && !errors.As(err, &missing) {
+		return nil, err
+	}
+	if err == nil {
+		device = link.Attrs().Index
+	}
+	list, err := netlinksafe.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range links {
-		if l.Attrs().Name == ipvsDevice {
-			continue
-		}
-		list, err := netlinksafe.AddrList(l, netlink.FAMILY_ALL)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range list {
-			if addr, ok := netip.AddrFromSlice(a.IP); ok && a.IP.IsGlobalUnicast() {
-				all = append(all, addr.Unmap())
-			}
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && a.LinkIndex != device && a.IP.IsGlobalUnicast() {
+			all = append(all, addr.Unmap())
 		}
 	}
 	return all, nil

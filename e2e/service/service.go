@@ -30,8 +30,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
+
+	"github.com/cnitest/cnitest/e2e/internal/sysctl"
 )
 
 // The dataplanes.
@@ -122,7 +123,7 @@ func Apply(ctx context.Context, opts Options, services []Service) error {
 	if len(services) == 0 {
 		return nil
 	}
-	if err := setSysctl("net/netfilter/nf_conntrack_tcp_be_liberal", "0"); err != nil {
+	if err := sysctl.Set(sysctl.Root+"/netfilter/nf_conntrack_tcp_be_liberal", "0"); err != nil {
 		return fmt.Errorf("services: track TCP windows: %w", err)
 	}
 	if err := forgetStale(families); err != nil {
@@ -148,19 +149,6 @@ func (o Options) dataplane() (dataplane, error) {
 		return programIPVS, nil
 	}
 	return nil, fmt.Errorf("dataplane: want %q, %q or %q, got %q", Nftables, Iptables, IPVS, o.Dataplane)
-}
-
-// setSysctl writes a setting only if it must change: /proc/sys may be read-only.
-func setSysctl(name, wanted string) error {
-	path := "/proc/sys/" + name
-	value, err := os.ReadFile(path)
-	if err == nil && strings.TrimSpace(string(value)) != wanted {
-		err = os.WriteFile(path, []byte(wanted), 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("set %s to %s: %w", name, wanted, err)
-	}
-	return nil
 }
 
 // validate returns all mistakes.

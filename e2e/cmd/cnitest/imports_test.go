@@ -71,7 +71,9 @@ func goList(t *testing.T, args ...string) []string {
 // Commands and packages that only tests use are left out; they may import everything.
 func layers() [][]string {
 	return [][]string{
-		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/lostthread", "internal/rtnl", "internal/sysctl", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
+		{"internal/rtnl"},
+		{"internal/sysctl"},
+		{"internal/strictyaml", "internal/busy", "internal/kubeapi", "internal/lostthread", "internal/timing", "disk", "machinetime", "fault/stub", "lab/dhcp", "metadata", "report", "service"},
 		{"cni", "conflist", "probe", "report/benchmark", "report/matrix", "scenario", "snapshot", "lab/debian", "lab/kubernetes", "internal/program", "internal/throttle"},
 		{"expectation", "fault", "target", "witness", "internal/offer", "lab/event", "lab/kubeproxy"},
 		{"agent", "contract/schedules"},

@@ -1,5 +1,5 @@
-// Package sysctl reads settings of a network namespace, several hundred at a time, by plain system calls: opening each
-// relative to its directory takes two thirds of the time of os.ReadFile with full paths.
+// Package sysctl reads and writes settings of a network namespace. It reads several hundred at a time, by plain system
+// calls: opening each relative to its directory takes two thirds of the time of os.ReadFile with full paths.
 //
 // Run its tests: go test ./e2e/internal/sysctl
 package sysctl
@@ -7,10 +7,13 @@ package sysctl
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cnitest/cnitest/e2e/internal/rtnl"
 )
 
 // Root shows the network namespace of the thread that opens it, not that of the process (net_ctl_root of
@@ -43,6 +46,23 @@ func ReadAt(dir int, name string) (value string, ok bool, err error) {
 
 // Read is ReadAt for a path.
 func Read(path string) (value string, ok bool, err error) { return ReadAt(unix.AT_FDCWD, path) }
+
+// underRTNL contains the sysctls whose write waits for the RTNL lock without sleeping.
+var underRTNL = map[string]bool{
+	"ip_forward": true, "forwarding": true, "disable_ipv6": true, "proxy_ndp": true,
+	"ignore_routes_with_linkdown": true,
+}
+
+// Set writes a value that is not there already: /proc/sys may be read-only.
+func Set(path, value string) error {
+	if now, ok, err := Read(path); err == nil && ok && now == Normal(value) {
+		return nil
+	}
+	if underRTNL[filepath.Base(path)] {
+		rtnl.Wait()
+	}
+	return os.WriteFile(path, []byte(value), 0)
+}
 
 func read(fd int) (string, error) {
 	var buffer [4096]byte
