@@ -178,18 +178,17 @@ func (a Attack) arrives(t *target) error {
 
 // connects returns an error if the far end keeps no connection of what the attack sent.
 func (a Attack) connects(t *target) (err error) {
-	path := fmt.Sprintf("/proc/self/fd/%d", t.far.handle.Fd())
-	tracked := &Trap{}
-	if err := tracked.Track(path); err != nil {
+	tracked, err := track(fmt.Sprintf("/proc/self/fd/%d", t.far.handle.Fd()))
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, tracked.Untrack()) }()
+	defer func() { err = errors.Join(err, tracked.stop()) }()
 	spoof := a
 	spoof.Kind = AttackSpoof
 	if err := spoof.arrives(t); err != nil {
 		return err
 	}
-	known, err := tracked.Connections()
+	known, err := tracked.connections()
 	if err == nil && !slices.ContainsFunc(known, func(c Connection) bool {
 		return slices.Contains(a.As, c.From.Addr()) && c.Packets > 0
 	}) {

@@ -39,19 +39,26 @@ func Neighbour(netns, ifname, addr string) (entry NeighbourEntry, found bool, er
 	return entry, found, err
 }
 
-// neighbours returns the table of a link. netlinksafe has no such list, so interrupted dumps are handled here.
+// neighbours returns the table of a link.
 func neighbours(handle netlinksafe.Handle, link netlink.Link, family int) ([]netlink.Neigh, error) {
-	const tries = 5
-	for try := 1; ; try++ {
-		list, err := handle.NeighList(link.Attrs().Index, family)
-		if errors.Is(err, netlink.ErrDumpInterrupted) && try < tries {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list neighbours: %w", err)
-		}
-		return list, nil
+	list, err := uninterrupted(5, func() ([]netlink.Neigh, error) {
+		return handle.NeighList(link.Attrs().Index, family)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list neighbours: %w", err)
 	}
+	return list, nil
+}
+
+// uninterrupted repeats a list that was interrupted by a change, which netlinksafe does not have, until it was made
+// that many times.
+func uninterrupted[T any](tries int, list func() ([]T, error)) (all []T, err error) {
+	for range tries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
 func stateText(state int) string {

@@ -40,8 +40,12 @@ type tracking struct {
 	counted []byte // what countPackets was before
 }
 
-// track begins in a namespace without connections between the ports of attacks. The tracking owns the namespace.
-func (n namespace) track() (t *tracking, err error) {
+// track begins in the network namespace at path netns, without connections between the ports of attacks.
+func track(netns string) (t *tracking, err error) {
+	n, err := openNamespace(netns)
+	if err != nil {
+		return nil, err
+	}
 	t = &tracking{namespace: n}
 	err = n.do(func() error {
 		if t.counted, err = os.ReadFile(countPackets); err != nil {
@@ -99,28 +103,25 @@ func (t *tracking) stop() error {
 
 // connections lists the connections between the ports of attacks.
 func (t *tracking) connections() (all []Connection, err error) {
-	for range connectionLists {
-		all = nil
-		err = t.do(func() error {
+	flows, err := uninterrupted(connectionLists, func() (flows []*netlink.ConntrackFlow, err error) {
+		err = t.do(func() (err error) {
 			//nolint:forbidigo // it is repeated after an interruption, and netlinksafe has no such list
-			flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
-			for _, flow := range flows {
-				if (ofAttack{}).MatchConntrackFlow(flow) {
-					all = append(all, Connection{
-						From:    netip.AddrPortFrom(addrOf(flow.Forward.SrcIP), flow.Forward.SrcPort),
-						To:      netip.AddrPortFrom(addrOf(flow.Forward.DstIP), flow.Forward.DstPort),
-						Packets: flow.Forward.Packets + flow.Reverse.Packets,
-					})
-				}
-			}
+			flows, err = netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_UNSPEC)
 			return err
 		})
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+		return flows, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list connections: %w", err)
+	}
+	for _, flow := range flows {
+		if (ofAttack{}).MatchConntrackFlow(flow) {
+			all = append(all, Connection{
+				From:    netip.AddrPortFrom(addrOf(flow.Forward.SrcIP), flow.Forward.SrcPort),
+				To:      netip.AddrPortFrom(addrOf(flow.Forward.DstIP), flow.Forward.DstPort),
+				Packets: flow.Forward.Packets + flow.Reverse.Packets,
+			})
+		}
 	}
 	return all, nil
 }

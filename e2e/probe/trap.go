@@ -107,11 +107,8 @@ func (t *Trap) Ask(addrs []netip.Addr) error {
 
 // Track makes the kernel of the network namespace at path netns track connections and count their packets, until
 // Untrack.
-func (t *Trap) Track(netns string) error {
-	n, err := openNamespace(netns)
-	if err == nil {
-		t.tracking, err = n.track()
-	}
+func (t *Trap) Track(netns string) (err error) {
+	t.tracking, err = track(netns)
 	return err
 }
 
