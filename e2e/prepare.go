@@ -63,12 +63,7 @@ func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	for _, node := range c.Nodes() {
 		missing, err := node.Agent.LinkKinds(ctx, kinds)
 		if err == nil && len(missing) > 0 {
-			link := fault.LinkKind(missing[0])
-			err = &cluster.UnfitError{
-				Lacks: link.String(),
-				Reason: fmt.Sprintf("%s: this kernel lacks %s, which %s needs; load the module or use another kernel",
-					node.Name, link, s.options.Conflist),
-			}
+			err = kernelLacks(fault.LinkKind(missing[0])).unfit(node, s.options.Conflist)
 		}
 		if err == nil && s.options.Nodes.Dataplane == service.IPVS {
 			err = missingIPVS(ctx, node)
@@ -80,30 +75,37 @@ func (s *Suite) start(ctx context.Context) (cluster.Cluster, error) {
 	return c, nil
 }
 
+// lack is a feature that a node may lack, who lacks it then, and how to mend that.
+type lack struct {
+	fault.Feature
+	who, cure string
+}
+
+func kernelLacks(f fault.Feature) lack {
+	return lack{f, "this kernel", "load the module or use another kernel"}
+}
+
+// unfit returns the error for a node that lacks the feature, which user needs.
+func (l lack) unfit(node *cluster.Node, user string) *cluster.UnfitError {
+	return &cluster.UnfitError{
+		Lacks:  l.String(),
+		Reason: fmt.Sprintf("%s: %s lacks %s, which %s needs; %s", node.Name, l.who, l.Feature, user, l.cure),
+	}
+}
+
 // missingIPVS returns a *cluster.UnfitError if a node cannot have services by IPVS.
 func missingIPVS(ctx context.Context, node *cluster.Node) error {
-	for _, need := range []struct {
-		feature    fault.Feature
-		what, cure string
-	}{
-		{fault.IPVS(), "this kernel lacks %s", "load the module or use another kernel"},
-		{fault.LinkKind("dummy"), "this kernel lacks %s", "load the module or use another kernel"},
+	for _, need := range []lack{
+		kernelLacks(fault.IPVS()), kernelLacks(fault.LinkKind("dummy")),
 		// A kernel has the setting only where root of the machine is root, too (netfilter/ipvs/ip_vs_ctl.c).
-		{
-			fault.Feature{Kind: fault.SysctlFeature, Name: "net/ipv4/vs/conntrack"},
-			"a user namespace lacks %s", "run cnitest as root",
-		},
+		{fault.Feature{Kind: fault.SysctlFeature, Name: "net/ipv4/vs/conntrack"}, "a user namespace", "run cnitest as root"},
 	} {
-		lacks, err := node.Agent.Lacks(ctx, need.feature)
+		lacks, err := node.Agent.Lacks(ctx, need.Feature)
 		if err != nil {
 			return err
 		}
 		if lacks {
-			return &cluster.UnfitError{
-				Lacks: need.feature.String(),
-				Reason: fmt.Sprintf("%s: "+need.what+", which --dataplane ipvs needs; %s", node.Name, need.feature,
-					need.cure),
-			}
+			return need.unfit(node, "--dataplane "+service.IPVS)
 		}
 	}
 	return nil
