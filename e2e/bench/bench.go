@@ -103,6 +103,9 @@ func Run(ctx context.Context, options Options) (*benchmark.Benchmark, error) {
 	}
 	if errors.As(err, &failed) {
 		b.miss("the rest", failed.Error())
+		if failed.Chain != b.chains[0].Name {
+			err = fmt.Errorf("a chain beside the one under test: %s", failed)
+		}
 	}
 	return b.doc, err
 }

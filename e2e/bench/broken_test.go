@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,4 +137,36 @@ func lockShare(doc *benchmark.Benchmark) float64 {
 		return lock / all
 	}
 	return 0
+}
+
+// A plugin of upstream's that takes no more pods is left out, and not held against the chain under test.
+func TestRun_leaves_out(t *testing.T) {
+	bin := binDir(t, "none")
+	const full = `#!/bin/sh
+here=$(dirname "$0")
+if [ "$CNI_COMMAND" = ADD ]; then
+	echo >>/run/adds
+	if [ "$(wc -l </run/adds)" -gt 5 ]; then
+		echo '{"cniVersion": "1.1.0", "code": 999, "msg": "exchange full"}'
+		exit 1
+	fi
+fi
+exec "$here/mine.real"
+`
+	if err := os.WriteFile(filepath.Join(bin, "bridge"), []byte(full), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	doc := run(t, bench.Options{
+		Request: cluster.Request{BinDir: bin}, Duration: 10 * time.Second, Rounds: 6, Callers: []int{2},
+		Attachments: []int{8},
+	})
+	const want = "upstream's bridge, from 0 attachments on"
+	if !slices.ContainsFunc(doc.Missing, func(m benchmark.Missing) bool {
+		return m.What == want && strings.HasSuffix(m.Why, "exchange full (code 999)")
+	}) {
+		t.Errorf("got as missing %v, want %s", doc.Missing, want)
+	}
+	if len(doc.Chains) != 2 || len(doc.Calls) == 0 {
+		t.Errorf("got chains %v and %d rows of calls, want the chain under test and noop", doc.Chains, len(doc.Calls))
+	}
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cnitest/cnitest/e2e/agent"
@@ -86,11 +87,11 @@ func (b *bench) fill(ctx context.Context, size int, until time.Time) ([]*chain, 
 	b.fillRate = float64(tested.standing-before) / time.Since(begin).Seconds()
 	chains := []*chain{tested, b.chains[1]}
 	b.chains[1].size = size
-	for _, c := range b.chains[2:] {
+	for _, c := range slices.Clone(b.chains[2:]) {
 		if b.fillTime(c, size) > time.Until(until)/10 {
 			continue
 		}
-		if err := c.fill(ctx, size, until); err != nil {
+		if err := b.leaveOut(c, c.fill(ctx, size, until)); err != nil {
 			return nil, err
 		}
 		if c.standing >= size {

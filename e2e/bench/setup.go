@@ -49,9 +49,6 @@ func (b *bench) setUp(ctx context.Context) error {
 			b.chains = append(b.chains, c)
 		}
 	}
-	for _, c := range b.chains {
-		b.doc.Chains = append(b.doc.Chains, c.Chain)
-	}
 	b.doc.CNIVersion = version(tested.file)
 	first := b.options.Attachments[0]
 	if room := tested.room() - 1; first > room {
@@ -60,21 +57,62 @@ func (b *bench) setUp(ctx context.Context) error {
 		first = max(0, room)
 		b.options.Attachments[0] = first
 	}
-	group, making := errgroup.WithContext(ctx)
-	for _, c := range b.chains {
-		// Without these nothing can be measured, however long they take.
-		group.Go(func() error { return c.fill(making, first, b.begin.Add(time.Hour)) })
+	if err := b.fillAll(ctx, first); err != nil {
+		return err
 	}
-	return group.Wait()
+	for _, c := range b.chains {
+		b.doc.Chains = append(b.doc.Chains, c.Chain)
+	}
+	return nil
 }
 
-// most is the largest number of attachments and callers together, which a cloud needs to know beforehand.
-func (o Options) most() int {
+// fillAll attaches the pods that stand from the beginning, on all nodes at the same time.
+func (b *bench) fillAll(ctx context.Context, count int) error {
+	failed := make([]error, len(b.chains))
+	group, making := errgroup.WithContext(ctx)
+	for i, c := range b.chains {
+		group.Go(func() error {
+			// Without these nothing can be measured, however long they take.
+			failed[i] = c.fill(making, count, b.begin.Add(time.Hour))
+			if c.Role == benchmark.Beside {
+				return nil
+			}
+			return failed[i]
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, c := range slices.Clone(b.chains) {
+		if err := b.leaveOut(c, failed[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveOut goes on without a chain of upstream's with which a call failed: a bridge has 1,024 ports (BR_MAX_PORTS in
+// the kernel), which says nothing about the chain under test. It returns an error that is another's.
+func (b *bench) leaveOut(c *chain, err error) error {
+	var failed *CallError
+	if c.Role != benchmark.Beside || !errors.As(err, &failed) {
+		return err
+	}
+	b.chains = slices.DeleteFunc(b.chains, func(other *chain) bool { return other == c })
+	c.close()
+	b.miss(fmt.Sprintf("%s, from %d attachments on", c.Name, c.standing), failed.Err.Error())
+	return nil
+}
+
+// addresses is how many a cloud needs for its largest node: those of the attachments, those of all callers, and as many
+// again several times, since a daemon does not give a released address to another pod at once.
+func (o Options) addresses() int {
+	const spare, rounds = 64, 4
 	most := 1
 	for _, n := range o.Callers {
 		most = max(most, n)
 	}
-	return most + o.Attachments[len(o.Attachments)-1] + 1
+	return o.Attachments[len(o.Attachments)-1] + rounds*most + spare
 }
 
 // tested starts the node of the chain under test.
@@ -83,7 +121,7 @@ func (b *bench) tested(ctx context.Context) (*chain, error) {
 	node := b.options.Node
 	node.Name = "a"
 	if req.Target != nil && req.Target.Cloud != nil {
-		node.Addresses = b.options.most()
+		node.Addresses = b.options.addresses()
 	}
 	req.Nodes, req.Alone = append(req.Nodes, node), true
 	started, err := b.options.Backend.Start(ctx, req)
