@@ -110,7 +110,7 @@ func (c *checker) checkChild() (err error) {
 
 func (c *checker) checkGuards() error {
 	for _, s := range c.child.guards() {
-		got, err := kernel.ReadSysctl(s.Family, c.child.name, s.Key)
+		got, err := c.Host.Sysctl(s.Family, c.child.name, s.Key)
 		if errors.Is(err, kernel.ErrNoSysctl) {
 			continue
 		}
@@ -135,7 +135,7 @@ func (c *checker) checkGuards() error {
 // checkARP compares arp_ignore: with most values a link answers for its own addresses alone, and the child has none.
 // The setting of "all" wins over the child's (ip-sysctl.rst: the maximum counts).
 func (c *checker) checkARP() error {
-	got, err := kernel.ReadSysctl("ipv4", "all", "arp_ignore")
+	got, err := c.Host.Sysctl("ipv4", "all", "arp_ignore")
 	if err != nil || got == "0" || got == "3" || !c.entry.State.hasIPv4() {
 		return err
 	}

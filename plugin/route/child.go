@@ -173,7 +173,7 @@ func (c *child) create(host *kernel.Namespace) (netlink.Link, error) {
 
 func (c *child) configure(host *kernel.Namespace, link netlink.Link, ipv6 bool) error {
 	for _, s := range c.sysctls() {
-		if err := kernel.EnsureSysctl(c.name, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+		if err := host.EnsureSysctl(c.name, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
 			return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", c.name, s.Family, s.Key, s.Value, err)
 		}
 	}
@@ -190,7 +190,7 @@ func (c *child) configure(host *kernel.Namespace, link netlink.Link, ipv6 bool) 
 	if !ipv6 {
 		return nil
 	}
-	if err := kernel.EnsureSysctl(c.name, kernel.Sysctl{Family: "ipv6", Key: "disable_ipv6", Value: "0"}); err != nil {
+	if err := host.EnsureSysctl(c.name, kernel.Sysctl{Family: "ipv6", Key: "disable_ipv6", Value: "0"}); err != nil {
 		return fmt.Errorf("link %s: the pod has an IPv6 address: %w", c.name, err)
 	}
 	return host.EnsureLinkLocal(link, c.linkLocal())

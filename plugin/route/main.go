@@ -14,7 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 )
 
-// A namespace belongs to a thread: code that reads /proc/sys or the current namespace has to stay on the first thread.
+// A namespace belongs to a thread: code that opens the current one, or its settings, has to stay on the first thread.
 func init() {
 	runtime.LockOSThread()
 }

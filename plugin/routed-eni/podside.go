@@ -115,16 +115,10 @@ func connectPod(pod *kernel.Namespace, a attachment) error {
 	if err != nil {
 		return fmt.Errorf("link %s of the pod: %w", a.Veth.Pod, err)
 	}
-	err = pod.Do(func() error {
-		for name, s := range podSysctls(a) {
-			if err := kernel.EnsureSysctl(name, s); err != nil {
-				return fmt.Errorf("address %s: IPv6 on link %s of the pod: %w", a.Address, name, err)
-			}
+	for name, s := range podSysctls(a) {
+		if err := pod.EnsureSysctl(name, s); err != nil {
+			return fmt.Errorf("address %s: IPv6 on link %s of the pod: %w", a.Address, name, err)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	if err := pod.LinkSetUp(link); err != nil {
 		return fmt.Errorf("link %s of the pod: bring up: %w", a.Veth.Pod, err)

@@ -137,11 +137,11 @@ func (c *checker) checkNode() error {
 				"attachment and add it again", ip)
 		}
 	}
-	return checkSysctl(a.HostInterface, validMark())
+	return checkSysctl(c.Host, a.HostInterface, validMark())
 }
 
-func checkSysctl(link string, s kernel.Sysctl) error {
-	got, err := kernel.ReadSysctl(s.Family, link, s.Key)
+func checkSysctl(n *kernel.Namespace, link string, s kernel.Sysctl) error {
+	got, err := n.Sysctl(s.Family, link, s.Key)
 	if errors.Is(err, kernel.ErrNoSysctl) {
 		return nil
 	}
@@ -169,7 +169,7 @@ func (c *checker) checkVeth() error {
 		return err
 	}
 	for _, s := range c.entry.State.hostSysctls() {
-		if err := checkSysctl(v.Host, s); err != nil {
+		if err := checkSysctl(c.Host, v.Host, s); err != nil {
 			return err
 		}
 	}
@@ -329,16 +329,10 @@ func (c *checker) checkPodLink() error {
 }
 
 func (c *checker) checkPodSysctls() error {
-	err := c.Pod.Do(func() error {
-		for _, s := range c.entry.State.Pod.Sysctls {
-			if err := checkSysctl(s.Link, s.Sysctl); err != nil {
-				return err
-			}
+	for _, s := range c.entry.State.Pod.Sysctls {
+		if err := checkSysctl(c.Pod, s.Link, s.Sysctl); err != nil {
+			return fmt.Errorf("in the pod: %w", err)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("in the pod: %w", err)
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 		return nil, fmt.Errorf("link %s: %w", a.Veth.Host, err)
 	}
 	for _, s := range a.hostSysctls() {
-		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+		if err := h.host.EnsureSysctl(a.Veth.Host, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
 			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
 		}
 	}
@@ -381,7 +381,7 @@ func (h *hostSide) ensureShared(a attachment) error {
 		}
 	}
 	s := validMark()
-	if err := kernel.EnsureSysctl(a.HostInterface, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+	if err := h.host.EnsureSysctl(a.HostInterface, s); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
 		return fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.HostInterface, s.Family, s.Key, s.Value, err)
 	}
 	return nil

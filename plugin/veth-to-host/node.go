@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -15,6 +13,7 @@ import (
 
 // node contains the addresses by which others know the node.
 type node struct {
+	host      *kernel.Namespace
 	link      netlink.Link // hostInterface
 	addresses []kernel.Address
 }
@@ -32,7 +31,7 @@ func readNode(host *kernel.Namespace, name string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &node{link: link, addresses: addrs}, nil
+	return &node{host: host, link: link, addresses: addrs}, nil
 }
 
 func (n *node) name() string { return n.link.Attrs().Name }
@@ -89,32 +88,32 @@ func (n *node) ready(families ...bool) error {
 				fmt.Errorf("hostInterface %q has no %s address by which pods could reach the node: give it one",
 					n.name(), family))
 		}
-		errs = append(errs, forwards(ipv6, n.name()))
+		errs = append(errs, n.forwards(ipv6))
 	}
 	return errors.Join(errs...)
 }
 
 // forwards returns an error if the node does not forward. It never changes the setting: that is for the node's
 // administrator to decide, and a plugin could not tell later who else needs it by then.
-func forwards(ipv6 bool, link string) error {
-	path, key := "/proc/sys/net/ipv4/ip_forward", "net.ipv4.ip_forward"
+func (n *node) forwards(ipv6 bool) error {
+	family, key := "ipv4", "net.ipv4.ip_forward" // that of "all" is the same setting
 	if ipv6 {
-		path, key = "/proc/sys/net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"
+		family, key = "ipv6", "net.ipv6.conf.all.forwarding"
 	}
-	raw, err := os.ReadFile(path)
+	all, err := n.host.Sysctl(family, "all", "forwarding")
 	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(string(raw)) == "0" {
+	if all == "0" {
 		return fmt.Errorf("the node does not forward, which services need: set sysctl %s=1", key)
 	}
 	if ipv6 {
 		return nil // for IPv6, conf/LINK/forwarding tells whether the link is a router's, not whether it forwards
 	}
-	value, err := kernel.ReadSysctl("ipv4", link, "forwarding")
+	value, err := n.host.Sysctl("ipv4", n.name(), "forwarding")
 	if err == nil && value == "0" {
 		err = fmt.Errorf("the node does not forward packets from %s, which node ports need: set sysctl "+
-			"net.ipv4.conf.%[1]s.forwarding=1", link)
+			"net.ipv4.conf.%[1]s.forwarding=1", n.name())
 	}
 	return err
 }

@@ -211,23 +211,21 @@ func (a *attachment) planSysctls(pod *kernel.Namespace, inPod []entry) error {
 			// IPv6 ignores the setting of a link (ip6_forward reads the one of "all").
 			theirs("ipv6", "all", "forwarding", "1"))
 	}
-	return pod.Do(func() error {
-		for i, s := range a.Pod.Sysctls {
-			if s.Link == a.Veth.Pod {
-				continue
-			}
-			old, err := kernel.ReadSysctl(s.Family, s.Link, s.Key)
-			if err != nil {
-				return fmt.Errorf("in the pod: %w", err)
-			}
-			if before, ok := changedBefore(inPod, a.Netns, s); ok {
-				// the present value was set by another attachment; the last one to go restores the first value
-				old = before
-			}
-			a.Pod.Sysctls[i].Old = old
+	for i, s := range a.Pod.Sysctls {
+		if s.Link == a.Veth.Pod {
+			continue
 		}
-		return nil
-	})
+		old, err := pod.Sysctl(s.Family, s.Link, s.Key)
+		if err != nil {
+			return fmt.Errorf("in the pod: %w", err)
+		}
+		if before, ok := changedBefore(inPod, a.Netns, s); ok {
+			// the present value was set by another attachment; the last one to go restores the first value
+			old = before
+		}
+		a.Pod.Sysctls[i].Old = old
+	}
+	return nil
 }
 
 // changedBefore returns the value that a setting had before another attachment of the pod changed it.
@@ -316,14 +314,12 @@ func notLocal(pod *kernel.Namespace, addrs []netip.Addr) ([]netip.Addr, error) {
 }
 
 func setPodSysctls(pod *kernel.Namespace, sysctls []podSysctl) error {
-	return pod.Do(func() error {
-		for _, s := range sysctls {
-			if err := kernel.EnsureSysctl(s.Link, s.Sysctl); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-				return fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Value, err)
-			}
+	for _, s := range sysctls {
+		if err := pod.EnsureSysctl(s.Link, s.Sysctl); err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+			return fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Value, err)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func connectPodRoutes(pod *kernel.Namespace, a attachment) error {

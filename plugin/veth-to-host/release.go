@@ -153,18 +153,15 @@ func restorePodSysctls(pod *kernel.Namespace, inPod []entry, a attachment) error
 			})
 		})
 	}
-	return pod.Do(func() error {
-		var errs []error
-		for _, s := range a.Pod.Sysctls {
-			if s.Old == "" || needed(s) {
-				continue
-			}
-			err := kernel.EnsureSysctl(s.Link, kernel.Sysctl{Family: s.Family, Key: s.Key, Value: s.Old})
-			if err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
-				errs = append(errs, fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Old,
-					err))
-			}
+	var errs []error
+	for _, s := range a.Pod.Sysctls {
+		if s.Old == "" || needed(s) {
+			continue
 		}
-		return errors.Join(errs...)
-	})
+		err := pod.EnsureSysctl(s.Link, kernel.Sysctl{Family: s.Family, Key: s.Key, Value: s.Old})
+		if err != nil && !errors.Is(err, kernel.ErrNoSysctl) {
+			errs = append(errs, fmt.Errorf("sysctl %s.%s.%s=%s in the pod: %w", s.Family, s.Link, s.Key, s.Old, err))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -72,14 +72,14 @@ func kernelState() ([]string, error) {
 		}
 		for _, key := range []string{"ipv4.forwarding", "ipv4.rp_filter", "ipv6.accept_ra"} {
 			family, key, _ := strings.Cut(key, ".")
-			value, err := kernel.ReadSysctl(family, name, key)
+			value, err := n.Sysctl(family, name, key)
 			if err != nil {
 				return nil, err
 			}
 			lines = append(lines, fmt.Sprintf("sysctl %s.%s.%s=%s", family, name, key, value))
 		}
 	}
-	value, err := kernel.ReadSysctl("ipv6", "all", "forwarding")
+	value, err := n.Sysctl("ipv6", "all", "forwarding")
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/containernetworking/plugins/pkg/testutils"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -228,16 +229,39 @@ func TestSysctls(t *testing.T) {
 	inNamespace(t, func(t *testing.T, n *Namespace) {
 		veth(t, "eth0.7")
 		for range 2 {
-			if err := EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "arp_filter", Value: "1"}); err != nil {
+			if err := n.EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "arp_filter", Value: "1"}); err != nil {
 				t.Error(err)
 			}
 		}
-		if got, err := ReadSysctl("ipv4", "eth0.7", "arp_filter"); got != "1" || err != nil {
+		if got, err := n.Sysctl("ipv4", "eth0.7", "arp_filter"); got != "1" || err != nil {
 			t.Errorf("got %q, %v, want 1", got, err)
 		}
-		if err := EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "no_such", Value: "1"}); !errors.Is(err,
+		if err := n.EnsureSysctl("eth0.7", Sysctl{Family: "ipv4", Key: "no_such", Value: "1"}); !errors.Is(err,
 			ErrNoSysctl) {
 			t.Errorf("got %v, want %v", err, ErrNoSysctl)
+		}
+		// Another namespace has settings of its own, whatever thread asks.
+		fresh, err := testutils.NewNS()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = errors.Join(fresh.Close(), testutils.UnmountNS(fresh)) }()
+		other, err := Open(fresh.Path())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer other.Close()
+		for range 2 {
+			if err := other.EnsureSysctl("lo", Sysctl{Family: "ipv4", Key: "arp_filter", Value: "1"}); err != nil {
+				t.Error(err)
+			}
+		}
+		for want, n := range map[string]*Namespace{"0": n, "1": other} {
+			if got, err := n.Sysctl("ipv4", "lo", "arp_filter"); got != want || err != nil {
+				t.Errorf("got %q, %v, want %s", got, err, want)
+			}
 		}
 	})
 }

@@ -9,6 +9,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -23,7 +24,10 @@ import (
 type Namespace struct {
 	netlinksafe.Handle
 	ns     netns.NsHandle
-	socket *nl.SocketHandle // of ask, nil until it is needed
+	socket *nl.SocketHandle // of request, nil until it is needed
+	// current says that it was the namespace of the calling thread.
+	current  bool
+	settings map[string]*os.Root // directories with the settings of links, by family; opened when they are needed
 }
 
 // Current opens the namespace of the calling thread.
@@ -32,7 +36,12 @@ func Current() (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("own network namespace: %w", err)
 	}
-	return newNamespace(handle)
+	n, err := newNamespace(handle)
+	if err != nil {
+		return nil, err
+	}
+	n.current = true
+	return n, nil
 }
 
 // Open opens the namespace at path. If path is not a network namespace, the error says so.
@@ -71,14 +80,16 @@ func (n *Namespace) Close() {
 	if n.socket != nil {
 		n.socket.Close()
 	}
+	for _, settings := range n.settings {
+		_ = settings.Close()
+	}
 	_ = n.ns.Close()
 }
 
 // Fd returns the namespace's file descriptor, which is open until Close.
 func (n *Namespace) Fd() int { return int(n.ns) }
 
-// Do runs a function on a thread in the namespace, for /proc/sys and for everything else that depends on the namespace
-// of its caller.
+// Do runs a function on a thread in the namespace, for what depends on the namespace of its caller.
 func (n *Namespace) Do(do func() error) error {
 	target, err := ns.GetNS(fmt.Sprintf("/proc/self/fd/%d", n.ns))
 	if err != nil {
