@@ -101,7 +101,7 @@ func (c *checker) checkHostLink() (err error) {
 func (c *checker) checkHostSysctls() error {
 	state := c.entry.State
 	for _, s := range state.hostSysctls() {
-		got, err := kernel.ReadSysctl(s.Family, state.Veth.Host, s.Key)
+		got, err := c.host.Sysctl(s.Family, state.Veth.Host, s.Key)
 		if errors.Is(err, kernel.ErrNoSysctl) {
 			continue
 		}
@@ -259,13 +259,19 @@ func (c *checker) checkNeighbour() error {
 	return nil
 }
 
+// checkHostRoute asks the kernel for the route that it uses, and lists the routes only to say what is wrong with it.
 func (c *checker) checkHostRoute() error {
 	state := c.entry.State
+	want := state.hostRoute(c.hostLink.Attrs().Index)
+	used, err := c.host.RouteTo(state.Address, 0)
+	if err != nil || used != nil && used.Table == mainTable && want.Matches(*used) {
+		return err
+	}
 	listed, err := c.host.MainRoutes()
 	if err != nil {
 		return err
 	}
-	want, found := state.hostRoute(c.hostLink.Attrs().Index), false
+	found := false
 	for _, r := range listed {
 		switch {
 		case !isTo(r, state.Address):
@@ -283,22 +289,20 @@ func (c *checker) checkHostRoute() error {
 }
 
 func (c *checker) checkHostRules() error {
-	listed, err := c.host.Rules()
+	listed, err := c.host.RulesOf(c.entry.State.Address)
 	if err != nil {
 		return err
 	}
 	want := c.entry.State.hostRules()
 	for _, r := range want {
-		if !slices.ContainsFunc(listed, r.Matches) {
+		if !slices.Contains(listed, r) {
 			return fmt.Errorf("rule %s is missing", r)
 		}
 	}
-	for _, rule := range listed {
-		if isPodRule(rule, c.entry.State.Address) && !slices.ContainsFunc(want, func(r kernel.Rule) bool {
-			return r.Matches(rule)
-		}) {
-			return fmt.Errorf("rule %d for %s leads to table %d, which is not that of its ENI", rule.Priority,
-				c.entry.State.Address, rule.Table)
+	for _, r := range listed {
+		if isPodRule(r, c.entry.State.Address) && !slices.Contains(want, r) {
+			return fmt.Errorf("rule %d for %s leads to table %d, which is not that of its ENI", r.Priority,
+				c.entry.State.Address, r.Table)
 		}
 	}
 	return nil

@@ -120,8 +120,8 @@ func TestCheck(t *testing.T) {
 		}, "route to 10.0.97.30 on HOST is missing"},
 		{"another host route", onNode, func(_, _ string) error {
 			return changeLink("lo", func(l netlink.Link) error {
-				return netlink.RouteAdd(&netlink.Route{
-					Dst: host("10.0.97.30"), LinkIndex: l.Attrs().Index, Priority: 3, Scope: netlink.SCOPE_LINK,
+				return netlink.RouteAddEcmp(&netlink.Route{ // before the pod's, which has the same metric
+					Dst: host("10.0.97.30"), LinkIndex: l.Attrs().Index, Scope: netlink.SCOPE_LINK,
 				})
 			})
 		}, "route to 10.0.97.30: want it on HOST alone, got another on the link with index 1"},

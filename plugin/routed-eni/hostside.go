@@ -37,9 +37,9 @@ func (a attachment) hostRules() []kernel.Rule {
 	return rules
 }
 
-// isPodRule reports whether a listed rule belongs to a pod with that address, whatever table it leads to.
-func isPodRule(rule netlink.Rule, ip netip.Addr) bool {
-	return toRule(ip, rule.Table).Matches(rule) || fromRule(ip, rule.Table).Matches(rule)
+// isPodRule reports whether a rule belongs to a pod with that address, whatever table it leads to.
+func isPodRule(r kernel.Rule, ip netip.Addr) bool {
+	return r == toRule(ip, r.Table) || r == fromRule(ip, r.Table)
 }
 
 func (a attachment) hostRoute(link int) kernel.HostRoute {
@@ -139,7 +139,7 @@ func (h *hostSide) ensureLink(a attachment) (netlink.Link, error) {
 		}
 	}
 	for _, s := range append(a.hostSysctls(), quiet()) {
-		if err := kernel.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) ||
+		if err := h.host.EnsureSysctl(a.Veth.Host, s); err != nil && (!errors.Is(err, kernel.ErrNoSysctl) ||
 			a.isIPv6()) {
 			return nil, fmt.Errorf("link %s: sysctl %s.%s=%s: %w", a.Veth.Host, s.Family, s.Key, s.Value, err)
 		}
@@ -192,7 +192,7 @@ func (h *hostSide) ensureRules(a attachment) error {
 func (h *hostSide) removeRules(ip netip.Addr, keep ...kernel.Rule) error {
 	var errs []error
 	for _, rule := range h.rules {
-		if isPodRule(rule, ip) && !slices.ContainsFunc(keep, func(r kernel.Rule) bool { return r.Matches(rule) }) {
+		if r, ok := kernel.ReadRule(rule); ok && isPodRule(r, ip) && !slices.Contains(keep, r) {
 			errs = append(errs, h.host.DeleteRule(rule))
 		}
 	}

@@ -154,6 +154,18 @@ func (n *Namespace) Neighbour(link int, ip netip.Addr) (net.HardwareAddr, error)
 
 // ask sends a request that the netlink library has no function for, and returns the payloads of the answers.
 func (n *Namespace) ask(kind int, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	request, err := n.request(kind, 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range data {
+		request.AddData(d)
+	}
+	return request.Execute(unix.NETLINK_ROUTE, 0)
+}
+
+// request returns a request that goes to the namespace.
+func (n *Namespace) request(kind, flags int) (*nl.NetlinkRequest, error) {
 	if n.socket == nil {
 		socket, err := nl.GetNetlinkSocketAt(n.ns, -1, unix.NETLINK_ROUTE)
 		if err != nil {
@@ -161,12 +173,9 @@ func (n *Namespace) ask(kind int, data ...nl.NetlinkRequestData) ([][]byte, erro
 		}
 		n.socket = &nl.SocketHandle{Socket: socket}
 	}
-	request := nl.NewNetlinkRequest(kind, 0)
+	request := nl.NewNetlinkRequest(kind, flags)
 	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: n.socket}
-	for _, d := range data {
-		request.AddData(d)
-	}
-	return request.Execute(unix.NETLINK_ROUTE, 0)
+	return request, nil
 }
 
 // TableDefault returns the link of the first IPv4 default route of a table, or 0 if there is none. The kernel lists a

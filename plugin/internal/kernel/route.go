@@ -113,6 +113,21 @@ func (n *Namespace) AllRoutes() ([]netlink.Route, error) {
 	return n.routes(unix.RT_TABLE_UNSPEC)
 }
 
+// MainRoutesOver returns the IPv4 routes of the main table that lead over a link. Kernels from 4.20 on list no others.
+func (n *Namespace) MainRoutesOver(link netlink.Link) ([]netlink.Route, error) {
+	_ = n.SetStrictCheck(true) // what other kernels list besides is left out here
+	defer func() { _ = n.SetStrictCheck(false) }()
+	routes, err := retry(func() ([]netlink.Route, error) {
+		return n.Handle.Handle.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{
+			Table: unix.RT_TABLE_MAIN, LinkIndex: link.Attrs().Index,
+		}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("routes over %s: %w", link.Attrs().Name, err)
+	}
+	return routes, nil
+}
+
 func (n *Namespace) routes(table int) ([]netlink.Route, error) {
 	var all []netlink.Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
 	"go4.org/netipx"
 )
@@ -57,6 +58,7 @@ func TestRules(t *testing.T) {
 		if diff := cmp.Diff(want, text); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+		checkChosen(t, n, rules)
 		for range 2 {
 			for _, l := range listed {
 				if slices.ContainsFunc(rules, func(r Rule) bool { return r.Matches(l) }) {
@@ -72,6 +74,40 @@ func TestRules(t *testing.T) {
 			t.Errorf("got %v, want none of these rules", left)
 		}
 	})
+}
+
+// checkChosen wants the lists of some rules to have those, and none with a property that a Rule cannot hold.
+func checkChosen(t *testing.T, n *Namespace, rules []Rule) {
+	t.Helper()
+	for _, other := range []func(*netlink.Rule){
+		func(r *netlink.Rule) { r.OifName = "b0" }, func(r *netlink.Rule) { r.Tos = 0x10 },
+		func(r *netlink.Rule) { r.IPProto = 6 }, func(r *netlink.Rule) { r.Sport = netlink.NewRulePortRange(1, 2) },
+	} {
+		rule := rules[4].netlink()
+		other(rule)
+		if err := n.RuleAdd(rule); err != nil {
+			t.Error(err)
+		}
+		defer func() {
+			if err := n.RuleDel(rule); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	for _, tt := range []struct {
+		list func() ([]Rule, error)
+		want []Rule
+	}{
+		{func() ([]Rule, error) { return n.RulesOf(netip.MustParseAddr("10.0.97.30")) }, rules[4:6]},
+		{func() ([]Rule, error) { return n.RulesOf(netip.MustParseAddr("fd00::1")) }, rules[6:7]},
+		{func() ([]Rule, error) { return n.RulesAt(512, 1023) }, []Rule{rules[0], rules[4], rules[1]}},
+		{func() ([]Rule, error) { return n.RulesAt(1024, 1026, 1027) }, []Rule{rules[3], rules[7], rules[8], rules[9]}},
+	} {
+		got, err := tt.list()
+		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" || err != nil {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	}
 }
 
 // A rule with a further property is a different rule.

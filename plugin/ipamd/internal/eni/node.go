@@ -49,6 +49,8 @@ type Options struct {
 // Node sets up all ENIs of a node. It is not safe for concurrent use.
 type Node struct {
 	opts Options
+	// indexes of the ENIs' links by their MACs, as they were listed last
+	indexes map[string]int
 }
 
 // New returns a Node that has not changed anything yet.
@@ -67,7 +69,7 @@ type Result struct {
 // the result. It may be repeated at any time.
 func (n *Node) Ensure(inv cloud.Inventory) (Result, error) {
 	result := Result{Unusable: map[string]error{}}
-	links, err := n.linksByMAC()
+	links, err := n.linksOf(inv.ENIs)
 	if err != nil {
 		return result, err
 	}
@@ -119,6 +121,47 @@ func keep(enis []cloud.ENI) func(netip.Addr) bool {
 				slices.ContainsFunc(e.Prefixes, func(p netip.Prefix) bool { return p.Contains(ip) }))
 		})
 	}
+}
+
+// linksOf returns the links of ENIs by their MACs, without those of ENIs that have none. It lists the links only if one
+// that it found before is another now: for each link on a list, the kernel goes through all namespaces in which the
+// node's links have peers (peernet2id), so that a list takes a third of a second on a node with 3,000 pods.
+func (n *Node) linksOf(enis []cloud.ENI) (map[string]netlink.Link, error) {
+	links := map[string]netlink.Link{}
+	for _, eni := range enis {
+		link, err := n.linkAgain(eni.MAC)
+		if err != nil {
+			return nil, fmt.Errorf("link of ENI %s: %w", eni.ID, err)
+		}
+		if link == nil {
+			links, err = n.linksByMAC()
+			n.indexes = map[string]int{}
+			for _, eni := range enis {
+				if link := links[eni.MAC]; link != nil {
+					n.indexes[eni.MAC] = link.Attrs().Index
+				}
+			}
+			return links, err
+		}
+		links[eni.MAC] = link
+	}
+	return links, nil
+}
+
+// linkAgain returns the link that was found before, or nil if there is none or it has another MAC.
+func (n *Node) linkAgain(mac string) (netlink.Link, error) {
+	index, known := n.indexes[mac]
+	if !known {
+		return nil, nil
+	}
+	link, err := n.opts.Namespace.LinkByIndex(index)
+	switch {
+	case kernel.IsNotFound(err):
+		return nil, nil
+	case err != nil || link.Attrs().HardwareAddr.String() != mac:
+		return nil, err
+	}
+	return link, nil
 }
 
 // linksByMAC returns for each MAC the link with the lowest index: a macvlan or VLAN on an ENI may have the ENI's MAC,
@@ -209,14 +252,12 @@ func (n *Node) ensureAddress(eni cloud.ENI, link netlink.Link) error {
 // ENI. A DHCP client may have added them. With them the node's own packets would leave by this ENI with an address of
 // the primary one.
 func (n *Node) leaveMainTable(eni cloud.ENI, link netlink.Link) error {
-	routes, err := n.opts.Namespace.MainRoutes()
+	routes, err := n.opts.Namespace.MainRoutesOver(link)
 	if err != nil {
 		return err
 	}
 	for _, route := range routes {
-		dst, ok := kernel.Destination(route)
-		if route.LinkIndex != link.Attrs().Index || !ok || !dst.Addr().Is4() || dst != eni.Subnet.Masked() &&
-			dst.Bits() != 0 {
+		if dst, ok := kernel.Destination(route); !ok || dst != eni.Subnet.Masked() && dst.Bits() != 0 {
 			continue
 		}
 		if err := n.opts.Namespace.DeleteRoute(route); err != nil {
@@ -250,7 +291,7 @@ func (n *Node) ensureTableOf(eni cloud.ENI, link netlink.Link) error {
 // account the mark that sends replies back to the primary ENI (src_valid_mark).
 func (n *Node) checkSysctls(primary string) ([]string, error) {
 	var warnings []string
-	forward, err := kernel.ReadSysctl("ipv4", "all", "forwarding")
+	forward, err := n.opts.Namespace.Sysctl("ipv4", "all", "forwarding")
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +309,7 @@ func (n *Node) checkSysctls(primary string) ([]string, error) {
 	if err != nil || filter != "1" || counts == "1" {
 		return warnings, err
 	}
-	if err := kernel.EnsureSysctl(primary, kernel.Sysctl{
+	if err := n.opts.Namespace.EnsureSysctl(primary, kernel.Sysctl{
 		Family: "ipv4", Key: "src_valid_mark", Value: "1",
 	}); err != nil {
 		warnings = append(warnings, fmt.Sprintf("rp_filter of %s is strict and src_valid_mark cannot be set (%v): "+
@@ -280,11 +321,11 @@ func (n *Node) checkSysctls(primary string) ([]string, error) {
 // highest returns the higher one of a link's value and the value for all links. The kernel uses the higher one for both
 // settings that are read here (IN_DEV_RPFILTER and IN_DEV_SRC_VMARK in include/linux/inetdevice.h).
 func (n *Node) highest(key, link string) (string, error) {
-	all, err := kernel.ReadSysctl("ipv4", "all", key)
+	all, err := n.opts.Namespace.Sysctl("ipv4", "all", key)
 	if err != nil {
 		return "", err
 	}
-	own, err := kernel.ReadSysctl("ipv4", link, key)
+	own, err := n.opts.Namespace.Sysctl("ipv4", link, key)
 	if err != nil {
 		return "", err
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/cnitest/cnitest/plugin/internal/kernel"
 	"github.com/cnitest/cnitest/plugin/ipamd/internal/cloud"
 )
 
@@ -208,6 +207,52 @@ func TestNode_Ensure_unusable(t *testing.T) {
 	})
 }
 
+// A Node that knows the links follows what happens to them.
+func TestNode_Ensure_links(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.ok(l.sysctl("ip_forward", "1"))
+		node := New(l.options())
+		check := func(unusable ...string) {
+			t.Helper()
+			result, err := node.Ensure(inventory())
+			l.ok(err)
+			var got []string
+			for _, err := range result.Unusable {
+				got = append(got, err.Error())
+			}
+			if diff := cmp.Diff(unusable, got); diff != "" {
+				t.Errorf("unusable (-want +got):\n%s", diff)
+			}
+			if len(unusable) == 0 {
+				l.same("routes", l.routes(), wantRoutes)
+				l.same("addresses", l.addresses(), wantAddresses)
+			}
+		}
+		check()
+		link, err := netlink.LinkByName("eth2")
+		l.ok(err)
+		l.ok(netlink.LinkDel(link)) // the ENI is detached,
+		check("no link has MAC 02:00:00:00:00:12")
+		l.attach(2) // and comes back, with another index
+		check()
+		check()
+		// The two secondary ENIs change places.
+		first, err := netlink.LinkByName("eth1")
+		l.ok(err)
+		second, err := netlink.LinkByName("eth2")
+		l.ok(err)
+		for link, name := range map[netlink.Link]string{first: "eth2", second: "eth1"} {
+			l.ok(netlink.LinkSetDown(link))
+			l.ok(netlink.LinkSetName(link, name+"-"))
+		}
+		l.ok(netlink.LinkSetHardwareAddr(first, second.Attrs().HardwareAddr))
+		l.ok(netlink.LinkSetHardwareAddr(second, first.Attrs().HardwareAddr))
+		l.ok(netlink.LinkSetName(first, "eth2"))
+		l.ok(netlink.LinkSetName(second, "eth1"))
+		check()
+	})
+}
+
 // Somebody else set up the third ENI, with the default priority of ip for his rules: everything of it stays.
 func TestNode_Ensure_unmanaged(t *testing.T) {
 	inLab(t, func(l *lab) {
@@ -266,7 +311,7 @@ func TestNode_Ensure_sysctls(t *testing.T) {
 				opts := l.options()
 				opts.NodePorts = tt.nodePorts
 				l.ensure(opts, "net.ipv4.ip_forward is 0: pods can reach their own node only")
-				if got, err := kernel.ReadSysctl("ipv4", "eth0", "src_valid_mark"); got != tt.want || err != nil {
+				if got, err := l.node.Sysctl("ipv4", "eth0", "src_valid_mark"); got != tt.want || err != nil {
 					t.Errorf("got src_valid_mark %s, %v, want %s", got, err, tt.want)
 				}
 			})

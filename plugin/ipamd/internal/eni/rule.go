@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/cnitest/cnitest/plugin/internal/kernel"
@@ -57,33 +56,35 @@ func wantedRules(opts Options, vpc []netip.Prefix, secondary []cloud.ENI) []kern
 // from addresses for which keep returns true.
 func (n *Node) ensureRules(want []kernel.Rule, keep func(netip.Addr) bool) error {
 	ns := n.opts.Namespace
-	listed, err := ns.Rules()
+	listed, err := ns.RulesAt(markPriority, vpcPriority, mainPriority, afterPriority, eniPriority)
 	if err != nil {
 		return err
 	}
 	has := map[kernel.Rule]bool{}
-	var obsolete []netlink.Rule
-	for _, l := range listed {
-		r, ok := kernel.ReadRule(l)
+	var obsolete []kernel.Rule
+	for _, r := range listed {
 		switch {
-		case !ok || !isOwn(r, n.opts.Mark):
+		case !isOwn(r, n.opts.Mark):
 		case slices.Contains(want, r) && !has[r]:
 			has[r] = true
 		case r.Priority == eniPriority && keep(r.From.Addr()) && !slices.ContainsFunc(want, func(w kernel.Rule) bool {
 			return w.From == r.From
 		}):
 		default:
-			obsolete = append(obsolete, l)
+			obsolete = append(obsolete, r)
 		}
 	}
 	// Add new rules first: otherwise packets would be routed differently between the two steps.
 	for _, r := range want {
-		if err := ns.EnsureRule(r, listed); err != nil {
+		if has[r] {
+			continue
+		}
+		if err := ns.EnsureRule(r, nil); err != nil {
 			return err
 		}
 	}
-	for _, l := range obsolete {
-		if err := ns.DeleteRule(l); err != nil {
+	for _, r := range obsolete {
+		if err := ns.RemoveOneRule(r); err != nil {
 			return err
 		}
 	}
@@ -92,7 +93,7 @@ func (n *Node) ensureRules(want []kernel.Rule, keep func(netip.Addr) bool) error
 
 // isOwn reports whether a rule has one of ipamd's priorities and only attributes that rules of ipamd have.
 func isOwn(r kernel.Rule, mark uint32) bool {
-	if r.IPv6 || r.IifName != "" || r.Mark != r.Mask {
+	if r.IifName != "" || r.Mark != r.Mask {
 		return false
 	}
 	switch r.Priority {
