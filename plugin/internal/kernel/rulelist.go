@@ -88,7 +88,8 @@ func parseRule(message []byte) (r Rule, ok bool, err error) {
 			r.SuppressPrefix = max(0, int(int32(number())))
 		case nl.FRA_IIFNAME:
 			r.IifName = unix.ByteSliceToString(a.Value)
-		case nl.FRA_OIFNAME, nl.FRA_TUN_ID, nl.FRA_L3MDEV, nl.FRA_UID_RANGE, nl.FRA_IP_PROTO, nl.FRA_SPORT_RANGE, nl.FRA_DPORT_RANGE:
+		case nl.FRA_OIFNAME, nl.FRA_TUN_ID, nl.FRA_L3MDEV, nl.FRA_UID_RANGE, nl.FRA_IP_PROTO,
+			nl.FRA_SPORT_RANGE, nl.FRA_DPORT_RANGE:
 			ok = false
 		}
 	}
