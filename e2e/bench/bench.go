@@ -104,7 +104,7 @@ func Run(ctx context.Context, options Options) (*benchmark.Benchmark, error) {
 	if errors.As(err, &failed) {
 		b.miss("the rest", failed.Error())
 		if failed.Chain != b.chains[0].Name {
-			err = fmt.Errorf("a chain beside the one under test: %w", failed.Err)
+			err = fmt.Errorf("%s, beside the chain under test: %w", failed.Chain, failed.Err)
 		}
 	}
 	return b.doc, err
