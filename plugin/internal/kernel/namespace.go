@@ -9,7 +9,6 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/containernetworking/plugins/pkg/netlinksafe"
@@ -27,7 +26,7 @@ type Namespace struct {
 	socket *nl.SocketHandle // of request, nil until it is needed
 	// current says that it was the namespace of the calling thread.
 	current  bool
-	settings map[string]*os.Root // directories with the settings of links, by family; opened when they are needed
+	settings map[string]int // descriptors of the directories with links' settings, by family, of those that were needed
 }
 
 // Current opens the namespace of the calling thread.
@@ -80,8 +79,8 @@ func (n *Namespace) Close() {
 	if n.socket != nil {
 		n.socket.Close()
 	}
-	for _, settings := range n.settings {
-		_ = settings.Close()
+	for _, dir := range n.settings {
+		_ = unix.Close(dir)
 	}
 	_ = n.ns.Close()
 }
