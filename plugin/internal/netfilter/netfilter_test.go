@@ -1,11 +1,13 @@
 package netfilter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -213,8 +215,10 @@ func TestFlushConnections(t *testing.T) {
 			{"fd00::2", "fd00::9", "fd00::9", "fd00::2"},
 			{"fd00::3", "fd00::9", "fd00::9", "fd00::3"},
 		} {
-			track(t, uint16(1000+i), ends)
+			track(t, uint16(1000+i), ends, 0)
 		}
+		// The mark has the bytes of 10.0.0.2.
+		track(t, 2000, [4]string{"10.0.0.7", "10.96.0.1", "10.0.0.3", "10.0.0.7"}, 0x0a000002)
 		for range 2 {
 			if err := FlushConnections(netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::2")); err != nil {
 				t.Fatal(err)
@@ -226,18 +230,21 @@ func TestFlushConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			slices.SortFunc(flows, func(a, b *netlink.ConntrackFlow) int {
+				return bytes.Compare(a.Forward.SrcIP, b.Forward.SrcIP)
+			})
 			for _, flow := range flows {
 				left = append(left, flow.Forward.SrcIP.String())
 			}
 		}
-		if diff := cmp.Diff([]string{"10.0.0.9", "fd00::3"}, left); diff != "" {
+		if diff := cmp.Diff([]string{"10.0.0.7", "10.0.0.9", "fd00::3"}, left); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 }
 
 // track makes a UDP entry with the addresses of the request and of the reply.
-func track(t *testing.T, port uint16, ends [4]string) {
+func track(t *testing.T, port uint16, ends [4]string, mark uint32) {
 	t.Helper()
 	ips := [4]net.IP{}
 	family := netlink.InetFamily(unix.AF_INET)
@@ -250,7 +257,7 @@ func track(t *testing.T, port uint16, ends [4]string) {
 		}
 	}
 	flow := &netlink.ConntrackFlow{
-		FamilyType: uint8(family), TimeOut: 100,
+		FamilyType: uint8(family), TimeOut: 100, Mark: mark,
 		Forward: netlink.IPTuple{SrcIP: ips[0], DstIP: ips[1], SrcPort: port, DstPort: 53, Protocol: unix.IPPROTO_UDP},
 		Reverse: netlink.IPTuple{SrcIP: ips[2], DstIP: ips[3], SrcPort: 53, DstPort: port, Protocol: unix.IPPROTO_UDP},
 	}
