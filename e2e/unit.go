@@ -116,7 +116,7 @@ func (s *Suite) Matching(labelFilter string) ([]*Unit, error) {
 	found := slices.DeleteFunc(slices.Clone(all), func(u *Unit) bool { return !matches(u.Labels) })
 	if len(found) == 0 {
 		return nil, fmt.Errorf("label filter %q matches none of %d scenarios and requirements; labels are features, "+
-			"failure modes, core, extended, contract, and a requirement's id, plugin and role",
+			"failure modes, core, extended, contract, and a requirement's id, plugin and role; --scenario takes names",
 			labelFilter, len(all))
 	}
 	return found, nil
