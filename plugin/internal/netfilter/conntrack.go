@@ -43,17 +43,12 @@ func FlushConnections(addrs ...netip.Addr) error {
 	return nil
 }
 
-// flush lists the connections of a family and deletes those of the addresses. Only those are kept and parsed: the
-// netlink library's ConntrackDeleteFilters does that with all, half a second and 50 MB on a node with 100,000.
+// flush lists the connections of a family and deletes those of the addresses.
 func flush(family uint8, addrs []netip.Addr) error {
-	list := request(family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
-	var found [][]byte
-	err := list.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(connection []byte) bool {
-		if hasAddress(connection, addrs) {
-			found = append(found, bytes.Clone(connection))
-		}
-		return true
-	})
+	found, err := list(family, addrs)
+	for attempt := 1; attempt < 10 && errors.Is(err, nl.ErrDumpInterrupted); attempt++ {
+		found, err = list(family, addrs)
+	}
 	if err != nil {
 		return err
 	}
@@ -67,6 +62,19 @@ func flush(family uint8, addrs []netip.Addr) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// list returns the connections of some addresses. Only those are kept and parsed: the netlink library's
+// ConntrackDeleteFilters does that with all, half a second and 50 MB on a node with 100,000.
+func list(family uint8, addrs []netip.Addr) (found [][]byte, err error) {
+	err = request(family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0,
+		func(connection []byte) bool {
+			if hasAddress(connection, addrs) {
+				found = append(found, bytes.Clone(connection))
+			}
+			return true
+		})
+	return found, err
 }
 
 func request(family uint8, operation, flags int) *nl.NetlinkRequest {
